@@ -1,0 +1,92 @@
+//! One file a verb: its arguments, one call of an operation, the telling of its result.
+
+mod dial;
+mod doctor;
+mod listen;
+mod ls;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::tell::failure::Failure;
+
+/// What every verb gives back: an exit code, or why there is none.
+pub(crate) type Outcome = Result<ExitCode, Failure>;
+
+#[derive(Parser)]
+#[command(name = "sameport", version, about, before_help = EXAMPLES, max_term_width = 100)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sameport run -- python3 -m http.server 8080     share port 8080, from as many terminals as you like
+  sameport run -n 4 -- ./server                   four copies at once
+  sameport ls 8080                                who is on the port
+  sameport listen 127.0.0.1:8080                  listen there yourself, shared
+  sameport doctor                                 what this machine can do";
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Run(run::Args),
+    Listen(listen::Args),
+    Dial(dial::Args),
+    Ls(ls::Args),
+    Doctor(doctor::Args),
+}
+
+impl Command {
+    /// All that `sameport` does, at one glance.
+    pub(crate) fn run(self) -> Outcome {
+        match self {
+            Self::Run(args) => run::run(args),
+            Self::Listen(args) => listen::run(args),
+            Self::Dial(args) => dial::run(args),
+            Self::Ls(args) => ls::run(args),
+            Self::Doctor(args) => doctor::run(args),
+        }
+    }
+}
+
+/// Reads the command line. `--help` and `--version` print and exit here; every mistake becomes one
+/// line that names the argument.
+pub(crate) fn parse() -> Result<Command, Failure> {
+    CommandLine::command()
+        .try_get_matches()
+        .and_then(|matches| CommandLine::from_arg_matches(&matches))
+        .map(|line| line.command)
+        .or_else(|error| match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+            _ => Err(one_line(&error)),
+        })
+}
+
+/// clap's report without its usage block: the first paragraph on one line, its tip as the hint.
+fn one_line(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let mut paragraphs = text.split("\n\n");
+    let first = paragraphs.next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let message = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    let failure = Failure::usage(shortened(&message));
+    match paragraphs.find_map(|p| p.trim().strip_prefix("tip: ")) {
+        Some(tip) => failure.hint(shortened(tip)),
+        None => failure.hint("sameport --help shows examples"),
+    }
+}
+
+/// A message is a line for a person, whatever was typed: 1 MiB of argument is cut, not echoed.
+pub(crate) fn shortened(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,18 @@
+//! The binary `sameport`: parses the command line, calls one operation, tells the result.
+//!
+//! `commands` has one file a verb, `operations` looks, decides and acts without printing, `tell`
+//! turns values into text and JSON. No other crate of the project reads arguments or the
+//! environment, prints, or exits.
+
+mod commands;
+mod operations;
+mod tell;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match commands::parse().and_then(commands::Command::run) {
+        Ok(code) => code,
+        Err(failure) => tell::failure::report(&failure),
+    }
+}

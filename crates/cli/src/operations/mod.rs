@@ -1,0 +1,1 @@
+//! Looking, deciding and acting: one file an operation. Nothing here prints or exits.

@@ -1,0 +1,62 @@
+//! How a command ends badly: one `error:` line, one `hint:` line, one exit code.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why a command ended, as its exit code says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// 1: the operating system, or the other side, said no.
+    CouldNotBeDone,
+    /// 2: the command line is wrong; nothing was started.
+    BadCommandLine,
+    /// 3: this machine cannot do it (kernel, privilege, system).
+    MachineCannot,
+    /// 126: the command to run was found but cannot be executed.
+    NotExecutable,
+    /// 127: the command to run was not found.
+    NotFound,
+}
+
+/// What went wrong, and what the user can do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    /// Lower case, no full stop; names the call, the address, the other side.
+    pub(crate) message: String,
+    /// The next step, if there is one to name.
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        Self { kind, message: message.to_string(), hint: None }
+    }
+
+    /// An error of the command line itself.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Kind::BadCommandLine, message)
+    }
+
+    pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+}
+
+/// Prints the failure on stderr and gives the exit code that stands for it.
+pub(crate) fn report(failure: &Failure) -> ExitCode {
+    let red = anstyle::AnsiColor::Red.on_default().bold();
+    let cyan = anstyle::AnsiColor::Cyan.on_default();
+    anstream::eprintln!("{red}error:{red:#} {}", failure.message);
+    if let Some(hint) = &failure.hint {
+        anstream::eprintln!("{cyan}hint:{cyan:#} {hint}");
+    }
+    ExitCode::from(match failure.kind {
+        Kind::CouldNotBeDone => 1,
+        Kind::BadCommandLine => 2,
+        Kind::MachineCannot => 3,
+        Kind::NotExecutable => 126,
+        Kind::NotFound => 127,
+    })
+}

@@ -1,0 +1,9 @@
+//! Looking and acting for sameport on Linux.
+//!
+//! Every Linux system call beyond plain sockets is made here. This crate decides nothing (that is
+//! `sameport-rules`) and prints nothing (that is the `sameport` binary). On other systems it is
+//! empty.
+
+#![cfg(target_os = "linux")]
+
+pub mod look;

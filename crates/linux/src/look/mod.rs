@@ -1,0 +1,1 @@
+//! Facts about sockets and the processes that hold them.

@@ -1,0 +1,9 @@
+//! The decisions of sameport, and nothing else.
+//!
+//! Facts come in as plain values, verdicts go out as plain values. This crate never reads a file,
+//! a clock, the environment or a socket, and has no `unsafe`; `tests/walls.rs` keeps it so. Every
+//! rule can therefore be tested as a table, on any system.
+
+#![forbid(unsafe_code)]
+
+pub mod sockets;

@@ -1,0 +1,227 @@
+//! The words for what is on a port: address, socket, member, group.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+/// The two transports that ports exist in; TCP and UDP have separate port spaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// Listeners and connections.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl Protocol {
+    /// `tcp` or `udp`, as written in messages and JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Where a socket is bound: protocol, IP, port, and the device it is confined to, if any.
+///
+/// Two sockets with equal addresses are in one group. Sockets with different addresses can still
+/// compete for the same traffic: see [`Address::overlaps`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// IP and port. A link-local IPv6 address keeps its scope.
+    pub socket: SocketAddr,
+    /// Name of the interface the socket is bound to (`SO_BINDTODEVICE`), if it is.
+    pub device: Option<String>,
+    /// Whether an IPv6 socket refuses IPv4 (`IPV6_V6ONLY`). Always false for IPv4 addresses, and
+    /// true for an IPv6 address other than the wildcard and IPv4-mapped ones only if the option
+    /// was really set.
+    pub v6only: bool,
+}
+
+impl Address {
+    /// An address that is not confined to a device, dual-stack if it is an IPv6 wildcard.
+    #[must_use]
+    pub fn new(protocol: Protocol, socket: SocketAddr) -> Self {
+        Self { protocol, socket, device: None, v6only: false }
+    }
+
+    /// The port number.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.socket.port()
+    }
+
+    /// The IPv6 wildcard that also takes IPv4 traffic.
+    #[must_use]
+    pub fn is_dual_stack(&self) -> bool {
+        self.socket.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !self.v6only
+    }
+
+    /// Whether some packet could be for both addresses, so that the kernel's conflict rules apply
+    /// between them: same protocol and port, devices that do not exclude each other, and IPs of
+    /// which one contains the other.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let devices_meet = match (&self.device, &other.device) {
+            (Some(a), Some(b)) => a == b,
+            _ => true,
+        };
+        self.protocol == other.protocol
+            && self.port() == other.port()
+            && devices_meet
+            && (self.contains_ip_of(other) || other.contains_ip_of(self))
+    }
+
+    fn contains_ip_of(&self, other: &Self) -> bool {
+        if self.is_dual_stack() {
+            return true;
+        }
+        let (mine, theirs) = (unmapped(self.socket.ip()), unmapped(other.socket.ip()));
+        mine == theirs
+            || (mine == IpAddr::V4(Ipv4Addr::UNSPECIFIED) && theirs.is_ipv4())
+            || (mine == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && theirs.is_ipv6())
+    }
+}
+
+/// `::ffff:127.0.0.1` and `127.0.0.1` name the same traffic.
+fn unmapped(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(ip, IpAddr::V4),
+        IpAddr::V4(_) => ip,
+    }
+}
+
+/// `127.0.0.1:80`, `[::1]:80`; `*:80` for the wildcard of both families; `0.0.0.0%eth0:80` on a
+/// device. The protocol is not part of it.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match (&self.device, self.socket) {
+            (None, _) if self.is_dual_stack() => format!("*:{}", self.port()),
+            (Some(device), _) if self.is_dual_stack() => format!("*%{device}:{}", self.port()),
+            (None, socket) => socket.to_string(),
+            (Some(device), SocketAddr::V4(v4)) => format!("{}%{device}:{}", v4.ip(), v4.port()),
+            (Some(device), SocketAddr::V6(v6)) => format!("[{}%{device}]:{}", v6.ip(), v6.port()),
+        };
+        f.pad(&text)
+    }
+}
+
+/// One kernel socket, as the operating system reported it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Socket {
+    /// Where it is bound.
+    pub address: Address,
+    /// The inode number that `/proc/PID/fd` shows for it; unique in one network namespace.
+    pub inode: u64,
+    /// The user who created the socket: the one the kernel compares when another wants to join.
+    pub uid: u32,
+    /// TCP: connections waiting to be accepted. UDP: bytes waiting to be read.
+    pub queue: u32,
+    /// TCP: the most connections that may wait (`listen`'s backlog, capped by the kernel).
+    /// UDP: always 0.
+    pub backlog: u32,
+}
+
+/// A process that has a socket open.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Its process id, in the namespace of the one who looked.
+    pub pid: i32,
+    /// Its name as the kernel has it (`/proc/PID/comm`), at most 15 bytes.
+    pub program: String,
+}
+
+/// A socket together with what is known of who has it open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The socket.
+    pub socket: Socket,
+    /// Every process that could be seen to have it open, by pid. Empty when none could be seen,
+    /// which is not the same as none.
+    pub processes: Vec<Process>,
+    /// The socket owner's login name, if the user database has one.
+    pub user: Option<String>,
+    /// Whether `SO_REUSEPORT` is set: `None` where it could not be read or inferred.
+    pub shared: Option<bool>,
+}
+
+/// All members of one address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The address they share.
+    pub address: Address,
+    /// Its members, at least one, ordered by their first pid.
+    pub members: Vec<Member>,
+}
+
+/// Shorthand for tests and callers that have the parts.
+#[must_use]
+pub fn v4(ip: [u8; 4], port: u16) -> SocketAddr {
+    SocketAddrV4::new(ip.into(), port).into()
+}
+
+/// Shorthand for tests and callers that have the parts.
+#[must_use]
+pub fn v6(ip: Ipv6Addr, port: u16) -> SocketAddr {
+    SocketAddrV6::new(ip, port, 0, 0).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(socket: SocketAddr) -> Address {
+        Address::new(Protocol::Tcp, socket)
+    }
+
+    #[test]
+    fn overlap_follows_the_kernel() {
+        let any4 = tcp(v4([0, 0, 0, 0], 80));
+        let any6 = tcp(v6(Ipv6Addr::UNSPECIFIED, 80));
+        let only6 = Address { v6only: true, ..any6.clone() };
+        let loop4 = tcp(v4([127, 0, 0, 1], 80));
+        let loop6 = tcp(v6(Ipv6Addr::LOCALHOST, 80));
+        let mapped = tcp(v6("::ffff:127.0.0.1".parse().unwrap(), 80));
+        let on_lo = Address { device: Some("lo".into()), ..any4.clone() };
+        let on_eth = Address { device: Some("eth0".into()), ..any4.clone() };
+        let cases = [
+            (&any4, &loop4, true),
+            (&any4, &loop6, false),
+            (&any4, &any6, true),
+            (&any4, &only6, false),
+            (&only6, &loop6, true),
+            (&only6, &mapped, false),
+            (&any6, &mapped, true),
+            (&loop4, &mapped, true),
+            (&loop4, &loop6, false),
+            (&any4, &on_lo, true),
+            (&on_lo, &on_eth, false),
+        ];
+        for (a, b, expected) in cases {
+            assert_eq!(a.overlaps(b), expected, "{a} and {b}");
+            assert_eq!(b.overlaps(a), expected, "{b} and {a}");
+        }
+        let udp = Address::new(Protocol::Udp, v4([127, 0, 0, 1], 80));
+        assert!(!loop4.overlaps(&udp));
+        assert!(!loop4.overlaps(&tcp(v4([127, 0, 0, 1], 81))));
+    }
+
+    #[test]
+    fn addresses_read_as_people_write_them() {
+        let any6 = tcp(v6(Ipv6Addr::UNSPECIFIED, 80));
+        assert_eq!(any6.to_string(), "*:80");
+        assert_eq!(Address { v6only: true, ..any6 }.to_string(), "[::]:80");
+        let on_lo = Address { device: Some("lo".into()), ..tcp(v4([0, 0, 0, 0], 80)) };
+        assert_eq!(on_lo.to_string(), "0.0.0.0%lo:80");
+        assert_eq!(tcp(v6(Ipv6Addr::LOCALHOST, 80)).to_string(), "[::1]:80");
+    }
+}

@@ -1,0 +1,1 @@
+//! Shared and exclusive TCP listeners and UDP sockets.
