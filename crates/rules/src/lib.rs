@@ -6,4 +6,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bind;
+pub mod calls;
+pub mod ending;
+pub mod filter;
+pub mod groups;
+pub mod joins;
+pub mod readiness;
+pub mod refusal;
+pub mod sockaddr;
 pub mod sockets;
+pub mod wanted;

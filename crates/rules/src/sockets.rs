@@ -41,9 +41,9 @@ pub struct Address {
     pub socket: SocketAddr,
     /// Name of the interface the socket is bound to (`SO_BINDTODEVICE`), if it is.
     pub device: Option<String>,
-    /// Whether an IPv6 socket refuses IPv4 (`IPV6_V6ONLY`). Always false for IPv4 addresses, and
-    /// true for an IPv6 address other than the wildcard and IPv4-mapped ones only if the option
-    /// was really set.
+    /// Whether the IPv6 wildcard refuses IPv4 (`IPV6_V6ONLY`). False for every other address,
+    /// where the option has no meaning: Linux sets it by itself when a socket is bound to one
+    /// IPv6 address.
     pub v6only: bool,
 }
 
@@ -79,6 +79,17 @@ impl Address {
             && self.port() == other.port()
             && devices_meet
             && (self.contains_ip_of(other) || other.contains_ip_of(self))
+    }
+
+    /// Whether this address is a proper part of the other, so that the kernel prefers it for all
+    /// traffic the two could both take.
+    #[must_use]
+    pub fn is_within(&self, wider: &Self) -> bool {
+        let as_wide = wider.contains_ip_of(self) && self.contains_ip_of(wider);
+        let narrower_device = self.device.is_some() && wider.device.is_none();
+        self.overlaps(wider)
+            && wider.contains_ip_of(self)
+            && (!as_wide || (narrower_device && self.socket == wider.socket))
     }
 
     fn contains_ip_of(&self, other: &Self) -> bool {
