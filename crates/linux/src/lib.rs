@@ -6,4 +6,11 @@
 
 #![cfg(target_os = "linux")]
 
+pub mod inherited;
 pub mod look;
+pub mod probe;
+pub mod seccomp;
+pub mod signals;
+pub mod worker;
+
+pub use rustix::io::Errno;

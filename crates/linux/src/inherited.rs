@@ -1,0 +1,72 @@
+//! What this process was started with, recorded before Rust's runtime changes it.
+//!
+//! Before `main`, the runtime ignores SIGPIPE and opens `/dev/null` on standard descriptors that
+//! were closed. A worker is to get what *we* were given, so both are recorded first, by a function
+//! in `.init_array`.
+
+#![expect(unsafe_code, reason = "the only way to run before the runtime, and to restore signals")]
+
+use std::os::fd::RawFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
+use rustix::io::Errno;
+
+static RECORD: AtomicU8 = AtomicU8::new(0);
+const PIPE_IGNORED: u8 = 1 << 7;
+
+// SAFETY: the linker runs every function whose address lies in `.init_array` before `main`, on the
+// first thread; `record` has the type it calls and needs nothing of the runtime.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = record;
+
+extern "C" fn record() {
+    let mut seen = 0;
+    for fd in 0..3 {
+        // SAFETY: F_GETFD reads a flag of a descriptor number, open or not.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+            seen |= 1 << fd;
+        }
+    }
+    // SAFETY: an all-zero `sigaction` is valid, and only written by the next call.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: a null new action only asks; the old one is written to a live local.
+    let asked = unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action) };
+    if asked == 0 && action.sa_sigaction == libc::SIG_IGN {
+        seen |= PIPE_IGNORED;
+    }
+    RECORD.store(seen, Ordering::Relaxed);
+}
+
+/// Whether this standard descriptor (0, 1 or 2) was closed when the process started; it is
+/// `/dev/null` now.
+#[must_use]
+pub fn was_closed(fd: RawFd) -> bool {
+    (0..3).contains(&fd) && RECORD.load(Ordering::Relaxed) & (1 << fd) != 0
+}
+
+/// The signal mask as it was before [`crate::signals::Signals::block`] changed it.
+pub(crate) static MASK: OnceLock<SigSet> = OnceLock::new();
+
+/// Gives a child the signal mask, SIGPIPE and closed descriptors that this process was started
+/// with. Async-signal-safe: for use between `fork` and `exec`.
+pub(crate) fn restore() -> Result<(), Errno> {
+    let to_errno = |errno: nix::Error| Errno::from_raw_os_error(errno as i32);
+    if let Some(mask) = MASK.get() {
+        nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(mask), None)
+            .map_err(to_errno)?;
+    }
+    let record = RECORD.load(Ordering::Relaxed);
+    if record & PIPE_IGNORED != 0 {
+        // SAFETY: SIG_IGN is no handler, so no code of ours can run by it.
+        unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }
+            .map_err(to_errno)?;
+    }
+    for fd in (0..3).filter(|fd| record & (1 << fd) != 0) {
+        // SAFETY: the runtime opened this descriptor on `/dev/null` and nobody owns it.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
+}

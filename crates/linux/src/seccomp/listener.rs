@@ -1,0 +1,153 @@
+//! The supervisor's end: receive a notification, answer it.
+
+#![expect(unsafe_code, reason = "the notification ioctls have no safe wrapper")]
+
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::install::last_errno;
+
+/// The one listener of a worker and all its children. The kernel answers their next bind ENOSYS
+/// once it is closed.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+/// A system call that waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notification {
+    /// Names it in the answer. Not reused while the listener lives.
+    pub id: u64,
+    /// The thread that made the call, in our pid namespace. Threads of one process differ here.
+    pub tid: i32,
+    /// `AUDIT_ARCH_*` of the dialect that the call was made in.
+    pub arch: u32,
+    /// The system call's number in that dialect.
+    pub number: u32,
+    /// Its arguments, as the registers held them.
+    pub args: [u64; 6],
+}
+
+/// What a listener has for us without waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// A notification.
+    Notification,
+    /// Nothing now.
+    Nothing,
+    /// Nothing ever again: no process with this filter is left.
+    Over,
+}
+
+impl Listener {
+    /// Takes the descriptor that `install` returned.
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Self {
+        let listener = Self(fd);
+        listener.wake_synchronously();
+        listener
+    }
+
+    /// Registers it with the tokio runtime that is current, to wait for notifications.
+    pub fn watched(self) -> std::io::Result<AsyncFd<Self>> {
+        // SAFETY: a `Listener` owns its descriptor and never exchanges it, so it stays open and the
+        // same for as long as the `AsyncFd` has it.
+        unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }.map_err(Into::into)
+    }
+
+    /// Linux 6.6 can hand the processor straight over between worker and supervisor
+    /// (`SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`): a faster bind, and nothing lost where it is unknown.
+    fn wake_synchronously(&self) {
+        const SYNC_WAKE_UP: libc::c_ulong = 1;
+        // SAFETY: this ioctl takes its flags by value and touches no memory of ours.
+        unsafe {
+            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP)
+        };
+    }
+
+    /// What is there, without waiting.
+    pub fn readiness(&self) -> Result<Readiness, Errno> {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&rustix::event::Timespec::default()))?;
+        let seen = fds[0].revents();
+        Ok(if seen.contains(PollFlags::IN) {
+            Readiness::Notification
+        } else if seen.intersects(PollFlags::HUP | PollFlags::ERR) {
+            Readiness::Over
+        } else {
+            Readiness::Nothing
+        })
+    }
+
+    /// Takes the next notification. Waits for one if there is none: ask [`Self::readiness`] first.
+    /// `None`: the caller died before we got to it.
+    pub fn receive(&self) -> Result<Option<Notification>, Errno> {
+        // SAFETY: an all-zero `seccomp_notif` is valid, and what the kernel demands as input.
+        let mut raw: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+        // SAFETY: the kernel writes at most one `seccomp_notif` through the pointer, whose size is
+        // part of the request number.
+        let done = unsafe {
+            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut raw)
+        };
+        if done < 0 {
+            return match last_errno() {
+                Errno::NOENT | Errno::INTR => Ok(None),
+                errno => Err(errno),
+            };
+        }
+        let Ok(tid) = i32::try_from(raw.pid) else { return Ok(None) };
+        Ok(Some(Notification {
+            id: raw.id,
+            tid,
+            arch: raw.data.arch,
+            // The number is a C int that carries an unsigned one (x32 sets bit 30).
+            number: raw.data.nr.cast_unsigned(),
+            args: raw.data.args,
+        }))
+    }
+
+    /// Whether the caller still waits for the answer. Everything learned about its thread before a
+    /// `true` was about this thread, and not about a later one with the same id.
+    #[must_use]
+    pub fn is_waiting(&self, id: u64) -> bool {
+        // SAFETY: the kernel reads one `u64` through the pointer.
+        let done = unsafe {
+            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id)
+        };
+        done == 0
+    }
+
+    /// Lets the call happen, with the worker's own rights, on what its memory holds by then.
+    /// `false`: the caller does not wait any more, which is nobody's fault.
+    pub fn let_continue(&self, id: u64) -> Result<bool, Errno> {
+        #[expect(clippy::cast_possible_truncation, reason = "the flag is 1")]
+        let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
+        let mut answer = libc::seccomp_notif_resp { id, val: 0, error: 0, flags };
+        // SAFETY: the kernel reads one `seccomp_notif_resp` through the pointer.
+        let done = unsafe {
+            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer)
+        };
+        match done {
+            0 => Ok(true),
+            _ => match last_errno() {
+                Errno::NOENT => Ok(false),
+                errno => Err(errno),
+            },
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}

@@ -1,0 +1,11 @@
+//! Seccomp user notification: a worker's `bind` and `listen` stop in the kernel and ask us.
+//!
+//! [`install`] runs in the worker before it becomes the program, [`Listener`] in the supervisor.
+//! Source: `seccomp(2)`, `seccomp_unotify(2)`, `kernel/seccomp.c`.
+
+mod install;
+mod listener;
+
+pub(crate) use install::last_errno;
+pub use install::{Installation, Stage, install};
+pub use listener::{Listener, Notification, Readiness};

@@ -1,0 +1,15 @@
+//! A worker, seen and handled from outside: starting it, its sockets and memory, its processes.
+
+mod memory;
+mod program;
+mod socket;
+mod start;
+mod thread;
+mod tree;
+
+pub use memory::read_memory;
+pub use program::{Gain, gains_privilege, locate, may_filter_with_privileges};
+pub use socket::{Reach, WorkerSocket};
+pub use start::{StartError, Worker, start};
+pub use thread::{Doing, doing, first_unprivileged_port, may_bind_low_ports};
+pub use tree::{Ended, adopt_orphans, descendants, reap, signal};

@@ -1,0 +1,52 @@
+//! What one thread of a worker is doing, and may do.
+
+use rustix::io::Errno;
+
+/// What a thread is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doing {
+    /// It waits in this system call.
+    Waiting(u32),
+    /// It runs, in the kernel or outside, or may not be looked at.
+    Running,
+    /// It has ended.
+    Gone,
+}
+
+/// What the thread is doing, from `/proc/TID/syscall` (`proc_pid_syscall(5)`; needs the right to
+/// ptrace it).
+#[must_use]
+pub fn doing(tid: i32) -> Doing {
+    match std::fs::read_to_string(format!("/proc/{tid}/syscall")) {
+        Ok(text) => text
+            .split_ascii_whitespace()
+            .next()
+            .and_then(|number| number.parse().ok())
+            .map_or(Doing::Running, Doing::Waiting),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::SRCH) => Doing::Gone,
+            _ => Doing::Running,
+        },
+    }
+}
+
+/// Whether a thread may bind ports below `net.ipv4.ip_unprivileged_port_start`; `None` if it is
+/// gone.
+#[must_use]
+pub fn may_bind_low_ports(tid: i32) -> Option<bool> {
+    const CAP_NET_BIND_SERVICE: u64 = 1 << 10;
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
+    Some(effective & CAP_NET_BIND_SERVICE != 0)
+}
+
+/// The first port that needs no privilege, `net.ipv4.ip_unprivileged_port_start` (Linux 4.11; 1024
+/// where it cannot be read).
+#[must_use]
+pub fn first_unprivileged_port() -> u16 {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(1024)
+}

@@ -1,0 +1,83 @@
+//! The processes of workers: their ends, their orphans, signals to them.
+
+use std::collections::BTreeMap;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions};
+use sameport_rules::ending::Exit;
+
+/// A child that has ended; its process id is free again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Its process id.
+    pub pid: i32,
+    /// How.
+    pub exit: Exit,
+}
+
+/// Makes processes whose parent dies our children (`PR_SET_CHILD_SUBREAPER`, Linux 3.4), so that
+/// their end is seen too.
+pub fn adopt_orphans() -> Result<(), Errno> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+}
+
+/// Children that have ended, and whether any child is left.
+pub fn reap() -> Result<(Vec<Ended>, bool), Errno> {
+    let mut ended = Vec::new();
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                let number = |n: i32| u8::try_from(n).unwrap_or(u8::MAX);
+                let exit = match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => Exit::Code(number(code)),
+                    (None, Some(signal)) => Exit::Signal(number(signal)),
+                    (None, None) => continue,
+                };
+                ended.push(Ended { pid: pid.as_raw_nonzero().get(), exit });
+            }
+            Ok(None) => return Ok((ended, true)),
+            Err(Errno::CHILD) => return Ok((ended, false)),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Every process below this one: children, their children, and so on. A process that comes or goes
+/// while we look may be missed: look again until there is none.
+#[must_use]
+pub fn descendants(of: i32) -> Vec<i32> {
+    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+        if let Some(parent) = parent(pid) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut found = Vec::new();
+    let mut next = vec![of];
+    while let Some(pid) = next.pop() {
+        let below = children.remove(&pid).unwrap_or_default();
+        found.extend(&below);
+        next.extend(below);
+    }
+    found
+}
+
+/// Field 4 of `/proc/PID/stat`; the name before it is in brackets and may hold anything.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// Sends a signal, by number. A process that is gone is no error.
+pub fn signal(pid: i32, number: i32) -> Result<(), Errno> {
+    let (Some(pid), Some(signal)) = (Pid::from_raw(pid), Signal::from_named_raw(number)) else {
+        return Err(Errno::INVAL);
+    };
+    match rustix::process::kill_process(pid, signal) {
+        Err(Errno::SRCH) => Ok(()),
+        other => other,
+    }
+}
