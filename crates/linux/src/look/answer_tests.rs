@@ -1,0 +1,139 @@
+//! The reader against what a kernel sent, against cut and altered copies of it, and against noise.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn frame(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    frame.extend(u32::try_from(HEADER + payload.len()).unwrap().to_ne_bytes());
+    frame.extend(kind.to_ne_bytes());
+    frame.extend(flags.to_ne_bytes());
+    frame.extend(sequence.to_ne_bytes());
+    frame.extend(0_u32.to_ne_bytes());
+    frame.extend(payload);
+    frame.resize(frame.len().next_multiple_of(4), 0);
+    frame
+}
+
+/// A listener as Linux 6.18 tells it: `[::]:8080` with `IPV6_V6ONLY`, on interface 2, two of five
+/// waiting, uid 1000, inode 4242; one attribute before the wanted one.
+fn listener() -> Vec<u8> {
+    let mut entry = vec![0; ENTRY];
+    entry[0] = 10;
+    entry[1] = 10;
+    entry[4..6].copy_from_slice(&8080_u16.to_be_bytes());
+    entry[40..44].copy_from_slice(&2_u32.to_ne_bytes());
+    entry[44..48].copy_from_slice(&7_u32.to_ne_bytes());
+    entry[48..52].copy_from_slice(&1_u32.to_ne_bytes());
+    entry[56..60].copy_from_slice(&2_u32.to_ne_bytes());
+    entry[60..64].copy_from_slice(&5_u32.to_ne_bytes());
+    entry[64..68].copy_from_slice(&1000_u32.to_ne_bytes());
+    entry[68..72].copy_from_slice(&4242_u32.to_ne_bytes());
+    for (kind, value) in [(8_u16, 0_u8), (INET_DIAG_SKV6ONLY, 1)] {
+        entry.extend(5_u16.to_ne_bytes());
+        entry.extend(kind.to_ne_bytes());
+        entry.extend([value, 0, 0, 0]);
+    }
+    entry
+}
+
+fn answer() -> Vec<u8> {
+    let mut bytes = frame(SOCK_DIAG_BY_FAMILY, 2, 1, &listener());
+    bytes.extend(frame(NLMSG_DONE, 2, 1, &0_i32.to_ne_bytes()));
+    bytes
+}
+
+#[test]
+fn reads_every_field_of_a_listener() {
+    let frames: Vec<_> = frames(&answer()).map(Result::unwrap).collect();
+    let expected = Entry {
+        ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        port: 8080,
+        interface: 2,
+        cookie: 1 << 32 | 7,
+        receive_queue: 2,
+        send_queue: 5,
+        uid: 1000,
+        inode: 4242,
+        v6only: true,
+    };
+    assert_eq!(frames.len(), 2);
+    assert_eq!(frames[0].body, Body::Socket(expected));
+    assert_eq!(frames[1].body, Body::Done(0));
+    assert!(frames.iter().all(|frame| frame.sequence == 1 && !frame.interrupted));
+}
+
+#[test]
+fn reads_ends_refusals_and_interruptions() {
+    let refusal = |errno: i32| (-errno).to_ne_bytes();
+    let cases = [
+        (frame(NLMSG_DONE, 0, 1, &[]), Body::Done(0)),
+        (frame(NLMSG_DONE, 0, 1, &refusal(4)), Body::Done(4)),
+        (frame(NLMSG_ERROR, 0, 1, &refusal(2)), Body::Refused(2)),
+        (frame(NLMSG_ERROR, 0, 1, &refusal(0)), Body::Refused(0)),
+        (frame(NLMSG_ERROR, 0, 1, &i32::MIN.to_ne_bytes()), Body::Refused(i32::MAX)),
+        (frame(NLMSG_OVERRUN, 0, 1, &[]), Body::Overrun),
+        (frame(NLMSG_NOOP, 0, 1, &[1, 2, 3]), Body::Nothing),
+        (frame(999, 0, 1, &[]), Body::Nothing),
+    ];
+    for (bytes, body) in cases {
+        let read: Vec<_> = frames(&bytes).collect();
+        assert_eq!(read, [Ok(Frame { sequence: 1, interrupted: false, body })]);
+    }
+    let interrupted = frame(NLMSG_DONE, NLM_F_DUMP_INTR, 1, &[]);
+    assert!(frames(&interrupted).next().unwrap().unwrap().interrupted);
+}
+
+#[test]
+fn refuses_what_is_no_frame() {
+    let mut short = listener();
+    short.truncate(ENTRY - 1);
+    let mut stranger = listener();
+    stranger[0] = 1;
+    let too_long = [&200_u32.to_ne_bytes()[..], &[0; 60]].concat();
+    let cases = [
+        vec![0],
+        vec![0; HEADER],
+        vec![0xff; HEADER],
+        too_long,
+        frame(SOCK_DIAG_BY_FAMILY, 0, 1, &short),
+        frame(SOCK_DIAG_BY_FAMILY, 0, 1, &stranger),
+        frame(NLMSG_ERROR, 0, 1, &[1]),
+    ];
+    for bytes in cases {
+        assert_eq!(frames(&bytes).collect::<Vec<_>>(), [Err(Malformed)], "{bytes:?}");
+    }
+}
+
+#[test]
+fn every_cut_of_an_answer_is_noticed() {
+    let whole = answer();
+    let first = frame(SOCK_DIAG_BY_FAMILY, 2, 1, &listener()).len();
+    for end in 1..whole.len() {
+        let read: Vec<_> = frames(&whole[..end]).collect();
+        let complete = end == first;
+        assert_eq!(read.last().unwrap().is_ok(), complete, "cut after {end} bytes");
+    }
+}
+
+proptest! {
+    #[test]
+    fn noise_ends_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(frames(&bytes).count() <= bytes.len() / HEADER + 1);
+    }
+
+    #[test]
+    fn altered_answers_end_without_a_panic(
+        changes in proptest::collection::vec((0..256_usize, any::<u8>()), 1..8)
+    ) {
+        let mut bytes = answer();
+        for (at, value) in changes {
+            let at = at % bytes.len();
+            bytes[at] = value;
+        }
+        prop_assert!(frames(&bytes).count() <= bytes.len() / HEADER + 1);
+    }
+}

@@ -1,0 +1,177 @@
+//! The conversation with the kernel's `sock_diag`: one request, one list of sockets.
+//!
+//! `NETLINK_SOCK_DIAG` (Linux ≥ 3.3) needs no privilege and shows every socket of the caller's
+//! network namespace, whoever owns it. Source: sock_diag(7), `net/ipv4/inet_diag.c`.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use libc::c_int;
+use rustix::io::Errno;
+use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use super::answer::{self, Body, Entry};
+
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
+/// The kernel fills messages of up to 32 KiB when the reader offers that much.
+const RECEIVE: usize = 32 * 1024;
+/// The kernel answers from within `recv`; longer silence means that it never will.
+const SILENCE: Duration = Duration::from_secs(5);
+/// A table that changes under every walk is asked for this often.
+pub(super) const TRIES: usize = 8;
+/// One request a socket, so one number is enough.
+const SEQUENCE: u32 = 1;
+
+/// What to list. The kernel keeps protocols and families apart, and itself leaves out what is in
+/// another state or on another port.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    /// `IPPROTO_TCP` or `IPPROTO_UDP`.
+    pub(super) protocol: c_int,
+    /// `AF_INET` or `AF_INET6`.
+    pub(super) family: c_int,
+    /// A bit a state, `1 << TCP_LISTEN`.
+    pub(super) states: u32,
+    /// 0 for every port.
+    pub(super) port: u16,
+}
+
+/// Why there is no list.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// This call failed.
+    Call(&'static str, io::Error),
+    /// No handler is registered: `inet_diag`, `tcp_diag` or `udp_diag` is not in this kernel and
+    /// could not be loaded.
+    NoModule,
+    /// The list changed while it was read, [`TRIES`] times.
+    Unsettled,
+    /// The answer is not what the kernel's headers describe.
+    Malformed,
+}
+
+impl Request {
+    /// Every socket that fits, once, in the kernel's order.
+    pub(super) fn dump(self) -> Result<Vec<Entry>, Failure> {
+        let mut outcome = Err(Failure::Unsettled);
+        for _ in 0..TRIES {
+            outcome = self.ask();
+            if !matches!(outcome, Err(Failure::Unsettled)) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Each attempt has a socket of its own, so that nothing of an earlier one is left in it.
+    fn ask(self) -> Result<Vec<Entry>, Failure> {
+        let kernel = open()?;
+        rustix::net::send(&kernel, &self.bytes(), SendFlags::empty()).map_err(failed("send"))?;
+
+        let mut buffer = vec![0; RECEIVE];
+        let mut seen = HashSet::new();
+        let mut entries = Vec::new();
+        let mut settled = true;
+        loop {
+            let (received, whole) =
+                match rustix::net::recv(&kernel, &mut buffer[..], RecvFlags::TRUNC) {
+                    Err(Errno::INTR) => continue,
+                    Err(Errno::NOBUFS) => return Err(Failure::Unsettled),
+                    outcome => outcome.map_err(failed("recv"))?,
+                };
+            if whole > received || received == 0 {
+                return Err(Failure::Malformed);
+            }
+            for frame in answer::frames(&buffer[..received]) {
+                let frame = frame.map_err(|answer::Malformed| Failure::Malformed)?;
+                if frame.sequence != SEQUENCE {
+                    continue;
+                }
+                settled &= !frame.interrupted;
+                match frame.body {
+                    // A walk in several parts can meet a socket twice.
+                    Body::Socket(entry) if seen.insert(entry.cookie) => entries.push(entry),
+                    Body::Done(0) if settled => return Ok(entries),
+                    Body::Done(0) | Body::Overrun => return Err(Failure::Unsettled),
+                    Body::Done(errno) | Body::Refused(errno) if errno != 0 => {
+                        return Err(refused(errno));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
+    fn bytes(self) -> [u8; 72] {
+        let mut request = [0; 72];
+        request[0..4].copy_from_slice(&72_u32.to_ne_bytes());
+        request[4..6].copy_from_slice(&answer::SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+        request[8..12].copy_from_slice(&SEQUENCE.to_ne_bytes());
+        // Both are below 256 on every Linux.
+        request[16] = self.family.to_le_bytes()[0];
+        request[17] = self.protocol.to_le_bytes()[0];
+        request[20..24].copy_from_slice(&self.states.to_ne_bytes());
+        request[24..26].copy_from_slice(&self.port.to_be_bytes());
+        request
+    }
+}
+
+/// Connected to the kernel, so that nobody else's message can be taken for its answer.
+fn open() -> Result<OwnedFd, Failure> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        Some(netlink::SOCK_DIAG),
+    )
+    .map_err(failed("socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)"))?;
+    rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0)).map_err(failed("connect"))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(SILENCE))
+        .map_err(failed("setsockopt(SO_RCVTIMEO)"))?;
+    Ok(socket)
+}
+
+fn failed(call: &'static str) -> impl FnOnce(Errno) -> Failure {
+    move |errno| Failure::Call(call, errno.into())
+}
+
+fn refused(errno: i32) -> Failure {
+    match errno {
+        libc::ENOENT | libc::EPROTONOSUPPORT => Failure::NoModule,
+        libc::EINTR | libc::EBUSY => Failure::Unsettled,
+        _ => Failure::Call("sock_diag", io::Error::from_raw_os_error(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_protocol_without_a_module_is_told_from_an_empty_list() {
+        let none =
+            Request { protocol: libc::IPPROTO_TCP, family: libc::AF_INET, states: 0, port: 0 };
+        assert_eq!(none.dump().unwrap(), []);
+        // 253 is reserved for experiments and has no sock_diag handler anywhere.
+        let stranger = Request { protocol: 253, ..none };
+        assert!(matches!(stranger.dump(), Err(Failure::NoModule)), "{:?}", stranger.dump());
+        let nowhere = Request { family: libc::AF_UNIX + 200, ..none };
+        assert!(nowhere.dump().is_err());
+    }
+
+    #[test]
+    fn what_a_refusal_means() {
+        assert!(matches!(refused(libc::ENOENT), Failure::NoModule));
+        assert!(matches!(refused(libc::EINTR), Failure::Unsettled));
+        // Not being allowed to look is never taken for nothing to see.
+        let Failure::Call("sock_diag", error) = refused(libc::EPERM) else { panic!() };
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    }
+}

@@ -1,0 +1,190 @@
+//! Which processes have which sockets open: one pass over `/proc/PID/fd`.
+//!
+//! The table read is the one of a process's main thread. A thread that gave itself a table of its
+//! own (`unshare(CLONE_FILES)`), and the threads of a process whose main thread has ended, are
+//! not seen.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+use sameport_rules::sockets::Process;
+
+/// Room for one `getdents64`: about a thousand entries.
+const ENTRIES: usize = 32 * 1024;
+/// `socket:[4294967295]` fits; anything longer is no socket.
+const LINK: usize = 32;
+
+/// A descriptor of a process that refers to a wanted socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) pid: i32,
+    pub(super) descriptor: i32,
+}
+
+/// Who holds which socket.
+#[derive(Debug, Default)]
+pub(super) struct Holders {
+    /// By inode; each process once, by pid.
+    pub(super) of: HashMap<u64, Vec<Holder>>,
+    /// Whether every process's descriptors could be read.
+    pub(super) all_read: bool,
+}
+
+/// Reads every descriptor of every process once and keeps those of the wanted inodes. A process
+/// that ends meanwhile is no gap; one that may not be looked into is.
+pub(super) fn holders(wanted: &HashSet<u64>) -> Holders {
+    let mut found = Holders { of: HashMap::with_capacity(wanted.len()), all_read: true };
+    if wanted.is_empty() {
+        return found;
+    }
+    // `hidepid` leaves out other users' processes without an error; pid 1 is always somebody's.
+    found.all_read = directory(CWD, "/proc/1").is_ok();
+    if pass(wanted, &mut found).is_err() {
+        found.all_read = false;
+    }
+    for holders in found.of.values_mut() {
+        holders.sort_unstable_by_key(|holder| (holder.pid, holder.descriptor));
+        holders.dedup_by_key(|holder| holder.pid);
+    }
+    found
+}
+
+fn pass(wanted: &HashSet<u64>, found: &mut Holders) -> Result<(), Errno> {
+    let proc = directory(CWD, "/proc")?;
+    let mut room = vec![MaybeUninit::uninit(); ENTRIES];
+    let mut inner_room = vec![MaybeUninit::uninit(); ENTRIES];
+    let mut processes = RawDir::new(&proc, &mut room);
+    while let Some(entry) = processes.next() {
+        let entry = entry?;
+        let Some(pid) = number(entry.file_name()) else { continue };
+        match descriptors(&proc, pid, &mut inner_room, wanted, found) {
+            Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
+            Err(_) => found.all_read = false,
+        }
+    }
+    Ok(())
+}
+
+fn descriptors(
+    proc: &OwnedFd,
+    pid: i32,
+    room: &mut [MaybeUninit<u8>],
+    wanted: &HashSet<u64>,
+    found: &mut Holders,
+) -> Result<(), Errno> {
+    let table = directory(proc, &format!("{pid}/fd"))?;
+    let mut link = [0; LINK];
+    let mut entries = RawDir::new(&table, room);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let Some(descriptor) = number(entry.file_name()) else { continue };
+        let length = match rustix::fs::readlinkat_raw(&table, entry.file_name(), &mut link[..]) {
+            Ok(length) => length,
+            // Closed since the directory was read.
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(errno),
+        };
+        if let Some(inode) = socket_inode(&link[..length])
+            && wanted.contains(&inode)
+        {
+            found.of.entry(inode).or_default().push(Holder { pid, descriptor });
+        }
+    }
+    Ok(())
+}
+
+fn directory(at: impl rustix::fd::AsFd, path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(at, path, flags, Mode::empty())
+}
+
+/// The number that a file name is, if it is one: `self`, `net`, `.` are not.
+fn number(name: &CStr) -> Option<i32> {
+    name.to_str().ok()?.parse().ok()
+}
+
+/// `socket:[123]` → 123.
+fn socket_inode(link: &[u8]) -> Option<u64> {
+    let digits = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Process names, each read once.
+#[derive(Default)]
+pub(super) struct Programs {
+    known: HashMap<i32, Option<Process>>,
+}
+
+impl Programs {
+    /// The process with its name as of now; nothing if it has ended. Empty where the name may not
+    /// be read. Bytes that are not UTF-8 are replaced.
+    pub(super) fn process(&mut self, pid: i32) -> Option<Process> {
+        self.known.entry(pid).or_insert_with(|| read_process(pid)).clone()
+    }
+}
+
+fn read_process(pid: i32) -> Option<Process> {
+    let program = match std::fs::read(format!("/proc/{pid}/comm")) {
+        Ok(bytes) => {
+            String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes)).into_owned()
+        }
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH) => return None,
+            _ => String::new(),
+        },
+    };
+    Some(Process { pid, program })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_links_to_sockets_have_an_inode() {
+        let cases: [(&[u8], Option<u64>); 8] = [
+            (b"socket:[123]", Some(123)),
+            (b"socket:[4294967295]", Some(4_294_967_295)),
+            (b"socket:[]", None),
+            (b"socket:[123", None),
+            (b"socket:[12x]", None),
+            (b"pipe:[123]", None),
+            (b"/tmp/socket:[123]", None),
+            (b"socket:[12345678901234567890123", None),
+        ];
+        for (link, expected) in cases {
+            assert_eq!(socket_inode(link), expected, "{}", link.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn finds_this_process_by_its_own_socket_and_once() {
+        use std::os::linux::fs::MetadataExt as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let twin = listener.try_clone().unwrap();
+        let file = std::fs::File::from(OwnedFd::from(twin.try_clone().unwrap()));
+        let inode = file.metadata().unwrap().st_ino();
+
+        let found = holders(&HashSet::from([inode]));
+
+        let pids: Vec<_> = found.of[&inode].iter().map(|holder| holder.pid).collect();
+        assert_eq!(pids, [i32::try_from(std::process::id()).unwrap()]);
+    }
+
+    #[test]
+    fn an_ended_process_has_no_name() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        child.wait().unwrap();
+        assert_eq!(Programs::default().process(pid), None);
+    }
+
+    #[test]
+    fn nothing_wanted_is_nothing_missed() {
+        assert!(holders(&HashSet::new()).all_read);
+    }
+}

@@ -1,0 +1,30 @@
+//! Login names of user ids, each asked for once: the user database may be far away.
+
+use std::collections::HashMap;
+
+use nix::unistd::{Uid, User};
+
+#[derive(Default)]
+pub(super) struct Users {
+    known: HashMap<u32, Option<String>>,
+}
+
+impl Users {
+    /// `None` for a user that the database does not know, or when it could not be asked.
+    pub(super) fn name(&mut self, uid: u32) -> Option<String> {
+        let ask = || User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
+        self.known.entry(uid).or_insert_with(ask).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_has_a_name_and_a_stranger_has_none() {
+        let mut users = Users::default();
+        assert_eq!(users.name(0).as_deref(), Some("root"));
+        assert_eq!(users.name(3_999_999_999), None);
+    }
+}
