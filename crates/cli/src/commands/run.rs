@@ -1,10 +1,78 @@
 //! `sameport run`.
 
+use std::ffi::OsString;
+
 use super::Outcome;
 
-#[derive(clap::Args)]
-pub(crate) struct Args {}
+const EXAMPLES: &str = "\
+Examples:
+  sameport run -- python3 -m http.server 8080      from two terminals: both answer on 8080
+  sameport run -n 4 -- ./server --port 8080        four copies at once
+  sameport run --port 53 -- unbound -d             share port 53, leave its other ports alone";
 
-pub(crate) fn run(_args: Args) -> Outcome {
-    Ok(std::process::ExitCode::SUCCESS)
+const AFTER: &str = "\
+The program is not changed: where it binds a fixed port, the socket gets SO_REUSEPORT first, and \
+the kernel gives each new connection to one of the members. Only sockets of one user can share. \
+Exit code: the program's own (with -n, the first that is not 0), 128+n after signal n, 126 or 127 \
+when the command cannot be executed or found, 2 when the command line is wrong, 3 when this \
+machine cannot (see `sameport doctor`).";
+
+/// Run a program, unmodified, on ports that others share
+#[derive(clap::Args)]
+#[command(before_help = EXAMPLES, after_help = AFTER)]
+pub(crate) struct Args {
+    /// How many copies to start, 1 to 1024
+    #[arg(short = 'n', value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    copies: u16,
+    /// Share only this port; may be given several times [default: every fixed port]
+    #[arg(long = "port", value_name = "PORT", value_parser = sameport_rules::wanted::fixed_port)]
+    ports: Vec<u16>,
+    /// Do not say who shares, or why an address was refused
+    #[arg(short, long)]
+    quiet: bool,
+    /// Let the program use io_uring, whose binds sameport does not see
+    #[arg(long)]
+    allow_io_uring: bool,
+    /// Start a set-user-ID program or one with file capabilities even though, without root, it
+    /// does not get what its file grants
+    #[arg(long)]
+    no_new_privs: bool,
+    /// The program and its arguments, after `--`
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn run(args: Args) -> Outcome {
+    use sameport_rules::bind::Ports;
+    use sameport_rules::filter::IoUring;
+
+    use crate::operations::run::{self, Plan};
+    use crate::tell::running;
+
+    let plan = Plan {
+        command: args.command,
+        copies: args.copies,
+        ports: match args.ports {
+            none if none.is_empty() => Ports::All,
+            some => Ports::Only(some.into_iter().collect()),
+        },
+        io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
+        give_up_privileges: args.no_new_privs,
+        search_path: std::env::var_os("PATH"),
+    };
+    let mut notices = running::Notices::new(args.quiet);
+    let outcome = run::run(&plan, &mut |event| notices.tell(&event));
+    notices.finish();
+    outcome.map(Into::into).map_err(|error| running::failure(&plan, &error))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run(args: Args) -> Outcome {
+    use crate::tell::failure::{Failure, Kind};
+
+    let _ = args;
+    Err(Failure::new(Kind::MachineCannot, "`run` needs Linux: it works by seccomp notification")
+        .hint("a program of your own can share a port by the library `sameport`"))
 }

@@ -1,6 +1,7 @@
 //! How a command ends badly: one `error:` line, one `hint:` line, one exit code.
 
 use std::fmt;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Why a command ended, as its exit code says it.
@@ -48,9 +49,11 @@ impl Failure {
 pub(crate) fn report(failure: &Failure) -> ExitCode {
     let red = anstyle::AnsiColor::Red.on_default().bold();
     let cyan = anstyle::AnsiColor::Cyan.on_default();
-    anstream::eprintln!("{red}error:{red:#} {}", failure.message);
+    let mut stderr = anstream::stderr();
+    // Where stderr is closed, the exit code is all that can be told.
+    let _ = writeln!(stderr, "{red}error:{red:#} {}", failure.message);
     if let Some(hint) = &failure.hint {
-        anstream::eprintln!("{cyan}hint:{cyan:#} {hint}");
+        let _ = writeln!(stderr, "{cyan}hint:{cyan:#} {hint}");
     }
     ExitCode::from(match failure.kind {
         Kind::CouldNotBeDone => 1,

@@ -1,3 +1,10 @@
 //! Telling the person: text for people on stdout or stderr, JSON for programs.
 
+pub(crate) mod diagnosis;
 pub(crate) mod failure;
+pub(crate) mod listing;
+pub(crate) mod note;
+pub(crate) mod stdout;
+mod table;
+#[cfg(target_os = "linux")]
+pub(crate) mod running;

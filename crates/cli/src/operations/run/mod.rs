@@ -1,0 +1,123 @@
+//! `run`: workers under a filter, their binds made shareable, what came of it reported.
+//!
+//! `asking` answers a worker's call, `outcome` finds out what the kernel said to it, `supervisor`
+//! lives from the first worker's start to the last process's end.
+
+mod asking;
+mod outcome;
+mod supervisor;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use sameport_linux::Errno;
+use sameport_linux::look;
+use sameport_linux::seccomp::Stage;
+use sameport_linux::worker::{Gain, StartError};
+use sameport_rules::bind::Ports;
+use sameport_rules::ending::Exit;
+use sameport_rules::filter::IoUring;
+use sameport_rules::refusal::Refusal;
+use sameport_rules::sockets::{Address, Member};
+
+/// What the user asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Program and arguments.
+    pub(crate) command: Vec<OsString>,
+    /// How many copies.
+    pub(crate) copies: u16,
+    /// The ports to share.
+    pub(crate) ports: Ports,
+    /// Whether workers may create io_uring rings, whose binds nobody sees.
+    pub(crate) io_uring: IoUring,
+    /// Start a program even if it loses the privileges that its file grants.
+    pub(crate) give_up_privileges: bool,
+    /// Where to seek a program that is named without a slash.
+    pub(crate) search_path: Option<OsString>,
+}
+
+/// Something the user may want to know while the workers run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A worker joined this address, on which these members are now.
+    Shared {
+        address: Address,
+        members: Vec<Member>,
+        /// `(wider, narrower)`: the second takes traffic that the first could have had.
+        shadowed: Vec<(Member, Member)>,
+    },
+    /// The kernel refused a worker this address.
+    Refused { address: Address, refusal: Refusal },
+    /// A worker's sockets cannot be reached, so its binds go on unshared.
+    OutOfReach { tid: i32, why: OutOfReach },
+    /// What is on the port could not be looked at.
+    CouldNotLook { address: Address, why: String },
+    /// A worker's first process ended while others run.
+    WorkerEnded { ordinal: u16, pid: i32, exit: Exit, running: usize },
+    /// Every first process ended well, and these processes live on.
+    DaemonsServe { pids: Vec<i32> },
+    /// Processes that outlived their worker are told to end.
+    EndingLeftovers { pids: Vec<i32> },
+    /// They do not even end by SIGKILL.
+    Unkillable { pids: Vec<i32> },
+}
+
+/// Why a worker's sockets cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OutOfReach {
+    /// The ptrace rules: not dumpable, or Yama.
+    Forbidden,
+    /// A thread with its own descriptor table, before Linux 6.9.
+    OwnTable,
+}
+
+/// Why the run could not be started, or be kept up.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// This processor's system calls are not known.
+    UnknownMachine,
+    /// The program's file grants something that the filter takes away.
+    LosesPrivilege(PathBuf, Gain),
+    /// A worker could not be started; those before it have been ended.
+    Start(StartError),
+    /// A call of ours failed.
+    System(&'static str, std::io::Error),
+}
+
+impl Error {
+    /// Whether the reason is a listener that this process already runs under.
+    pub(crate) fn is_nested(&self) -> bool {
+        matches!(self, Self::Start(StartError::Filter(Stage::Filter, errno))
+            if *errno == Errno::BUSY)
+    }
+}
+
+/// Runs the workers to their end and gives the exit code. `tell` hears of events as they happen.
+pub(crate) fn run(plan: &Plan, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
+    let machine = sameport_rules::calls::Machine::named(std::env::consts::ARCH)
+        .ok_or(Error::UnknownMachine)?;
+    let keeps_privileges = sameport_linux::worker::may_filter_with_privileges();
+    if !keeps_privileges && !plan.give_up_privileges {
+        refuse_loss(plan)?;
+    }
+    let program = sameport_rules::filter::program(machine, plan.io_uring);
+    let installation = sameport_linux::seccomp::Installation::new(&program, !keeps_privileges);
+    supervisor::supervise(plan, machine, &installation, tell)
+}
+
+/// A program that would silently lack its privileges is not started.
+fn refuse_loss(plan: &Plan) -> Result<(), Error> {
+    let Some(program) = plan.command.first() else { return Ok(()) };
+    let path = sameport_linux::worker::locate(program, plan.search_path.as_deref());
+    match path.and_then(|path| Some((sameport_linux::worker::gains_privilege(&path)?, path))) {
+        Some((gain, path)) => Err(Error::LosesPrivilege(path, gain)),
+        None => Ok(()),
+    }
+}
+
+/// Looks at one port, both protocols.
+fn look_at(address: &Address) -> Result<Vec<Member>, look::Error> {
+    let query = look::Query::only(address.protocol).on(address.port());
+    look::members(&query).map(|seen| seen.members)
+}

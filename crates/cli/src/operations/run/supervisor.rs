@@ -1,0 +1,410 @@
+//! The supervisor: one thread that answers workers, passes signals on, reports, and ends when the
+//! last process has ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use sameport_linux::seccomp::{Installation, Listener, Readiness};
+use sameport_linux::signals::{Arrived, Signals};
+use sameport_linux::worker::{self, Ended};
+use sameport_rules::bind::Ports;
+use sameport_rules::calls::Machine;
+use sameport_rules::ending::{self, Exit, Leftovers};
+use sameport_rules::joins::{self, Joins};
+use sameport_rules::refusal::{self, Facts};
+use sameport_rules::sockets::Address;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use super::asking::{self, Answer, Asked};
+use super::outcome::{Outcome, Outcomes};
+use super::{Error, Event, OutOfReach, Plan, look_at};
+
+/// How long processes that outlived their worker may take to end by SIGTERM, and then by SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often new ones among them are looked for.
+const SWEEP: Duration = Duration::from_millis(100);
+
+const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
+/// SIGINT, SIGQUIT and SIGTERM: signals that ask a program to end.
+const STOPPING: [i32; 3] = [2, 3, SIGTERM];
+
+/// What reaches the supervisor from the tasks beside it.
+enum News {
+    Answered(Answer),
+    Looked(Event),
+}
+
+/// Starts the workers and stays until every process has ended. Gives the exit code.
+pub(super) fn supervise(
+    plan: &Plan,
+    machine: Machine,
+    installation: &Installation,
+    tell: &mut dyn FnMut(Event),
+) -> Result<u8, Error> {
+    let signals = Signals::block().map_err(|error| Error::System("signalfd", error))?;
+    worker::adopt_orphans().map_err(|errno| Error::System("prctl", errno.into()))?;
+
+    let mut running = BTreeMap::new();
+    let mut listeners = Vec::new();
+    for ordinal in 1..=plan.copies {
+        match worker::start(&plan.command, installation) {
+            Ok(started) => {
+                running.insert(started.pid, ordinal);
+                listeners.push(started.listener);
+            }
+            Err(error) => {
+                end_at_once(&running);
+                return Err(Error::Start(error));
+            }
+        }
+    }
+    tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                let (sender, news) = mpsc::channel(1024);
+                for listener in listeners {
+                    let listener = listener.watched()?;
+                    tokio::spawn(attend(listener, machine, plan.ports.clone(), sender.clone()));
+                }
+                let signals = signals.watched()?;
+                let supervisor = Supervisor {
+                    tell,
+                    sender,
+                    start: Instant::now(),
+                    copies: plan.copies,
+                    running,
+                    exits: Vec::new(),
+                    told_to_stop: false,
+                    leftovers: None,
+                    outcomes: Outcomes::default(),
+                    joins: Joins::default(),
+                    refused: BTreeSet::new(),
+                    out_of_reach: false,
+                };
+                supervisor.serve(&signals, news).await
+            })
+        })
+        .map_err(|error| Error::System("supervise", error))
+}
+
+/// Ends workers that have only just been started, because the next one could not be.
+fn end_at_once(running: &BTreeMap<i32, u16>) {
+    for pid in running.keys() {
+        // They are our children and not reaped, so the number is theirs; a failure leaves nothing
+        // to be done.
+        let _ = worker::signal(*pid, SIGKILL);
+    }
+    while matches!(worker::reap(), Ok((_, true))) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Answers one worker's calls until no process with its filter is left.
+async fn attend(
+    listener: AsyncFd<Listener>,
+    machine: Machine,
+    ports: Ports,
+    news: mpsc::Sender<News>,
+) -> std::io::Result<()> {
+    loop {
+        let mut ready = listener.readable().await?;
+        let listener = ready.get_inner();
+        match listener.readiness()? {
+            Readiness::Nothing => ready.clear_ready(),
+            Readiness::Over => return Ok(()),
+            Readiness::Notification => {
+                let Some(notification) = listener.receive()? else { continue };
+                match asking::answer(listener, &notification, machine, &ports)? {
+                    Answer::Done => {}
+                    // A full channel loses a report, never an answer.
+                    answer => drop(news.try_send(News::Answered(answer))),
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+/// Processes that outlived their worker, on their way out.
+struct Ending {
+    told: BTreeSet<i32>,
+    signal: i32,
+    next_sweep: Duration,
+    kill_at: Duration,
+}
+
+struct Supervisor<'a> {
+    tell: &'a mut dyn FnMut(Event),
+    sender: mpsc::Sender<News>,
+    /// The moment that every `Duration` here counts from.
+    start: Instant,
+    copies: u16,
+    /// First processes that have not ended, with the worker's ordinal.
+    running: BTreeMap<i32, u16>,
+    exits: Vec<Exit>,
+    told_to_stop: bool,
+    leftovers: Option<Ending>,
+    outcomes: Outcomes,
+    joins: Joins,
+    /// Addresses whose refusal has been told; a program that tries again is not told of again.
+    refused: BTreeSet<Address>,
+    out_of_reach: bool,
+}
+
+impl Supervisor<'_> {
+    async fn serve(
+        mut self,
+        signals: &AsyncFd<Signals>,
+        mut news: mpsc::Receiver<News>,
+    ) -> std::io::Result<u8> {
+        loop {
+            let wake = self.next_wake().map(|at| tokio::time::Instant::from_std(self.start + at));
+            tokio::select! {
+                biased;
+                ready = signals.readable() => {
+                    let mut ready = ready?;
+                    match ready.get_inner().next()? {
+                        None => ready.clear_ready(),
+                        Some(Arrived::ForWorkers { number, from_terminal }) => {
+                            self.pass_on(number, from_terminal);
+                        }
+                        Some(Arrived::Child) => {
+                            while let Ok(item) = news.try_recv() {
+                                self.hear(item);
+                            }
+                            if !self.reap()? {
+                                break;
+                            }
+                        }
+                    }
+                }
+                Some(item) = news.recv() => self.hear(item),
+                () = tokio::time::sleep_until(wake.unwrap_or_else(far_future)), if wake.is_some() => {}
+            }
+            if !self.attend_to_time() {
+                break;
+            }
+        }
+        self.finish(news).await;
+        Ok(ending::code(&self.exits))
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn next_wake(&self) -> Option<Duration> {
+        let sweep = self.leftovers.as_ref().map(|ending| ending.next_sweep);
+        [self.outcomes.next(), self.joins.next(), sweep].into_iter().flatten().min()
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Answered(Answer::Follow(asked)) => self.outcomes.follow(asked, self.now()),
+            News::Answered(Answer::OutOfReach(tid, why)) => self.tell_out_of_reach(tid, why),
+            News::Answered(Answer::Done) => {}
+            News::Looked(Event::Shared { address, members, shadowed }) => {
+                if self.joins.is_news(&address, &members) {
+                    (self.tell)(Event::Shared { address, members, shadowed });
+                }
+            }
+            News::Looked(event) => (self.tell)(event),
+        }
+    }
+
+    fn tell_out_of_reach(&mut self, tid: i32, why: OutOfReach) {
+        if !std::mem::replace(&mut self.out_of_reach, true) {
+            (self.tell)(Event::OutOfReach { tid, why });
+        }
+    }
+
+    fn attend_to_time(&mut self) -> bool {
+        let now = self.now();
+        for outcome in self.outcomes.look(now) {
+            self.learn(outcome);
+        }
+        for address in self.joins.due(now) {
+            self.look_for_members(address);
+        }
+        self.sweep()
+    }
+
+    fn learn(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Joined(address) => {
+                self.refused.remove(&address);
+                let now = self.now();
+                self.joins.saw(address, now);
+            }
+            Outcome::Refused(asked) => {
+                if self.refused.insert(asked.address.clone()) {
+                    self.look_for_reason(asked);
+                }
+            }
+        }
+    }
+
+    /// Looking takes as long as the machine has descriptors, so it is done beside the answering.
+    fn look_for_members(&self, address: Address) {
+        let sender = self.sender.clone();
+        tokio::task::spawn_blocking(move || {
+            let event = match look_at(&address) {
+                Ok(mut members) => {
+                    let shadowed = joins::shadowed(&address, &members)
+                        .into_iter()
+                        .map(|(wider, narrower)| (wider.clone(), narrower.clone()))
+                        .collect();
+                    members.retain(|member| member.socket.address == address);
+                    Event::Shared { address, members, shadowed }
+                }
+                Err(error) => Event::CouldNotLook { address, why: error.to_string() },
+            };
+            drop(sender.blocking_send(News::Looked(event)));
+        });
+    }
+
+    fn look_for_reason(&self, asked: Asked) {
+        let sender = self.sender.clone();
+        tokio::task::spawn_blocking(move || {
+            let event = match look_at(&asked.address) {
+                Ok(members) => {
+                    let facts = Facts {
+                        address: &asked.address,
+                        members: &members,
+                        uid: asked.socket.owner().unwrap_or(u32::MAX),
+                        shared: asked.socket.reuse_port().unwrap_or(false),
+                        is_local: is_local(&asked.address),
+                        needs_privilege: needs_privilege(&asked),
+                    };
+                    let refusal = refusal::explain(&facts);
+                    Event::Refused { address: asked.address, refusal }
+                }
+                Err(error) => {
+                    Event::CouldNotLook { address: asked.address, why: error.to_string() }
+                }
+            };
+            drop(sender.blocking_send(News::Looked(event)));
+        });
+    }
+
+    fn pass_on(&mut self, number: i32, from_terminal: bool) {
+        let stopping = STOPPING.contains(&number);
+        self.told_to_stop |= stopping;
+        if !from_terminal {
+            for pid in self.running.keys() {
+                // A worker whose end is not reaped yet takes the signal in vain.
+                let _ = worker::signal(*pid, number);
+            }
+        }
+        if stopping && self.running.is_empty() {
+            self.end_leftovers(number);
+        }
+    }
+
+    /// Whether any process is left.
+    fn reap(&mut self) -> std::io::Result<bool> {
+        let (ended, any_left) = worker::reap()?;
+        let now = self.now();
+        for outcome in self.outcomes.look_at_the_gone(now) {
+            self.learn(outcome);
+        }
+        let mut a_worker_ended = false;
+        for Ended { pid, exit } in ended {
+            let Some(ordinal) = self.running.remove(&pid) else { continue };
+            a_worker_ended = true;
+            self.exits.push(exit);
+            let running = self.running.len();
+            if self.copies > 1 && running > 0 && !self.told_to_stop {
+                (self.tell)(Event::WorkerEnded { ordinal, pid, exit, running });
+            }
+        }
+        if any_left && a_worker_ended && self.running.is_empty() {
+            match ending::leftovers(&self.exits, self.told_to_stop) {
+                Leftovers::End => self.end_leftovers(SIGTERM),
+                Leftovers::KeepServing => (self.tell)(Event::DaemonsServe { pids: everybody() }),
+            }
+        }
+        Ok(any_left)
+    }
+
+    fn end_leftovers(&mut self, signal: i32) {
+        let now = self.now();
+        if self.leftovers.is_none() {
+            (self.tell)(Event::EndingLeftovers { pids: everybody() });
+        }
+        self.leftovers =
+            Some(Ending { told: BTreeSet::new(), signal, next_sweep: now, kill_at: now + GRACE });
+        self.sweep();
+    }
+
+    /// Signals processes that are to end and have not been told. `false` once they have not even
+    /// ended by SIGKILL.
+    fn sweep(&mut self) -> bool {
+        let now = self.now();
+        let Some(ending) = &mut self.leftovers else { return true };
+        if now < ending.next_sweep {
+            return true;
+        }
+        ending.next_sweep = now + SWEEP;
+        if ending.signal != SIGKILL && now >= ending.kill_at {
+            ending.signal = SIGKILL;
+            ending.told.clear();
+            ending.kill_at = now + GRACE;
+        } else if now >= ending.kill_at {
+            (self.tell)(Event::Unkillable { pids: everybody() });
+            return false;
+        }
+        for pid in everybody() {
+            if ending.told.insert(pid) {
+                // It may have ended since it was seen; only descendants of ours are signalled, and
+                // their numbers stay taken until we, or their parent, reap them.
+                let _ = worker::signal(pid, ending.signal);
+            }
+        }
+        true
+    }
+
+    /// A worker that was refused its address often ends at once: say why before we end too.
+    async fn finish(&mut self, mut news: mpsc::Receiver<News>) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let (unused, _) = mpsc::channel(1);
+        // The looks under way hold the only other senders.
+        self.sender = unused;
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while let Ok(Some(item)) = tokio::time::timeout_at(until, news.recv()).await {
+            self.hear(item);
+        }
+    }
+}
+
+/// Every process that workers started and that lives, or has not been reaped.
+fn everybody() -> Vec<i32> {
+    worker::descendants(std::process::id().cast_signed())
+}
+
+/// Whether an IP address is one of this machine's, asked by binding a free port on it.
+fn is_local(address: &Address) -> bool {
+    let mut probe = address.socket;
+    probe.set_port(0);
+    !matches!(std::net::UdpSocket::bind(probe), Err(error)
+        if error.kind() == std::io::ErrorKind::AddrNotAvailable)
+}
+
+/// Whether the port is a low one and the thread may not bind it. A thread that is gone had the
+/// rights that its supervisor has.
+fn needs_privilege(asked: &Asked) -> bool {
+    asked.address.port() < worker::first_unprivileged_port()
+        && !worker::may_bind_low_ports(asked.tid)
+            .or_else(|| worker::may_bind_low_ports(std::process::id().cast_signed()))
+            .unwrap_or(false)
+}
+
+fn far_future() -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(3600)
+}

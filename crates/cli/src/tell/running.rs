@@ -1,0 +1,277 @@
+//! What `run` says while its workers run, and why it could not.
+//!
+//! Lines go to stderr, each with `sameport: ` in front, because the workers write there too.
+
+use std::fmt::Write as _;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use sameport_linux::Errno;
+use sameport_linux::seccomp::Stage;
+use sameport_linux::worker::{Gain, StartError};
+use sameport_rules::ending::Exit;
+use sameport_rules::refusal::Refusal;
+use sameport_rules::sockets::{Address, Member, Process};
+
+use super::failure::{Failure, Kind};
+use crate::commands::shortened;
+use crate::operations::run::{Error, Event, OutOfReach, Plan};
+
+/// How many members a line names; the rest are counted.
+const NAMED: usize = 8;
+
+/// Writes lines to stderr from a thread of its own: a reader who has stopped reading must not keep
+/// workers waiting for their binds. Lines that find the queue full are dropped.
+///
+/// The thread starts with the first line. By then the supervisor has blocked the signals it waits
+/// for, and a thread that did not inherit that would swallow them.
+pub(crate) struct Notices {
+    quiet: bool,
+    writer: Option<(SyncSender<String>, JoinHandle<()>)>,
+}
+
+impl Notices {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { quiet, writer: None }
+    }
+
+    pub(crate) fn tell(&mut self, event: &Event) {
+        const QUEUE: usize = 64;
+        if self.quiet {
+            return;
+        }
+        let (sender, _) = self.writer.get_or_insert_with(|| {
+            let (sender, lines) = sync_channel(QUEUE);
+            (sender, std::thread::spawn(move || write_all(&lines)))
+        });
+        for line in lines(event) {
+            drop(sender.try_send(line));
+        }
+    }
+
+    /// Waits until what was said is written, or nobody seems to read it.
+    pub(crate) fn finish(self) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let Some((sender, writer)) = self.writer else { return };
+        drop(sender);
+        let until = Instant::now() + PATIENCE;
+        while !writer.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn write_all(lines: &Receiver<String>) {
+    use std::io::Write as _;
+    for line in lines {
+        // Whoever closed our stderr does not want to be told.
+        drop(writeln!(anstream::stderr(), "sameport: {line}"));
+    }
+}
+
+/// An event in words.
+fn lines(event: &Event) -> Vec<String> {
+    match event {
+        Event::Shared { address, members, shadowed } => {
+            let mut lines =
+                vec![format!("{address} is now shared by {}: {}", members.len(), named(members))];
+            lines.extend(shadowed.iter().map(|(wider, narrower)| shadow(wider, narrower)));
+            lines
+        }
+        Event::Refused { address, refusal } => refused(address, refusal),
+        Event::OutOfReach { tid, why } => vec![match why {
+            OutOfReach::Forbidden => format!(
+                "warning: the sockets of thread {tid} cannot be reached (it is not dumpable, or \
+                 ptrace_scope forbids it); its ports are not shared"
+            ),
+            OutOfReach::OwnTable => format!(
+                "warning: thread {tid} has a descriptor table of its own, which needs Linux 6.9 \
+                 to reach; its ports are not shared"
+            ),
+        }],
+        Event::CouldNotLook { address, why } => {
+            vec![format!("warning: could not look who is on {address}: {why}")]
+        }
+        Event::WorkerEnded { ordinal, pid, exit, running } => {
+            let how = match exit {
+                Exit::Code(code) => format!("with code {code}"),
+                Exit::Signal(signal) => format!("by signal {signal}"),
+            };
+            vec![format!("worker {ordinal} (pid {pid}) ended {how}; {running} still running")]
+        }
+        Event::DaemonsServe { pids } => vec![format!(
+            "the command has ended and left {} running; sameport stays with them until they end",
+            processes(pids)
+        )],
+        Event::EndingLeftovers { pids } => {
+            vec![format!("ending what the command left behind: {}", processes(pids))]
+        }
+        Event::Unkillable { pids } => {
+            vec![format!("error: {} did not end by SIGKILL", processes(pids))]
+        }
+    }
+}
+
+fn shadow(wider: &Member, narrower: &Member) -> String {
+    let (wide, narrow) = (&wider.socket.address, &narrower.socket.address);
+    let what = if wide.is_dual_stack() && narrow.socket.ip().is_ipv4() {
+        "IPv4 connections"
+    } else {
+        "connections to it"
+    };
+    format!(
+        "note: {narrow} ({}) takes all {what}, {wide} ({}) gets none of those",
+        who(narrower),
+        who(wider)
+    )
+}
+
+fn refused(address: &Address, refusal: &Refusal) -> Vec<String> {
+    let port = address.port();
+    let (error, hint) = match refusal {
+        Refusal::NotLocal => (
+            format!("{address} was refused: no interface of this machine has that address"),
+            "`ip address` lists the ones it has".into(),
+        ),
+        Refusal::NeedsPrivilege => (
+            format!("port {port} was refused: ports this low need CAP_NET_BIND_SERVICE"),
+            format!(
+                "run as root, or allow them to everybody: sysctl \
+                     net.ipv4.ip_unprivileged_port_start={port}"
+            ),
+        ),
+        Refusal::OtherUser(member) => (
+            format!(
+                "port {port} is held by {}: only sockets of one user can share",
+                holder(member)
+            ),
+            "run as that user, or pick another port".into(),
+        ),
+        Refusal::NotShared(member) if member.shared.is_none() => (
+            format!("port {port} is held by {}, likely without SO_REUSEPORT", holder(member)),
+            restart(member),
+        ),
+        Refusal::NotShared(member) => (
+            format!("port {port} is held by {} without SO_REUSEPORT", holder(member)),
+            restart(member),
+        ),
+        Refusal::WeDoNotShare(member) => (
+            format!(
+                "port {port} is held by {}, and this program's socket is not shared",
+                holder(member)
+            ),
+            format!("share it too: --port {port}"),
+        ),
+        Refusal::Unexplained => (
+            format!("{address} was refused, and no listener that can be seen explains it"),
+            format!("a connection may still hold the port: ss -tan 'sport = :{port}'"),
+        ),
+    };
+    vec![format!("error: {error}"), format!("hint: {hint}")]
+}
+
+fn restart(member: &Member) -> String {
+    let program = member.processes.first().map_or("PROGRAM", |process| &process.program);
+    format!("restart it under `sameport run -- {program} …`, or pick another port")
+}
+
+/// `nginx (pid 4121, user www-data)`, or what is known of it.
+fn holder(member: &Member) -> String {
+    let user = user(member);
+    match member.processes.first() {
+        Some(Process { pid, program }) => format!("{program} (pid {pid}, user {user})"),
+        None => format!("a program of user {user} (root can see which)"),
+    }
+}
+
+fn user(member: &Member) -> String {
+    member.user.clone().unwrap_or_else(|| member.socket.uid.to_string())
+}
+
+/// `pid 4121 (python3), pid 4130 (python3)`.
+fn named(members: &[Member]) -> String {
+    let mut text = members.iter().take(NAMED).map(who).collect::<Vec<_>>().join(", ");
+    if members.len() > NAMED {
+        let _ = write!(text, " and {} more", members.len() - NAMED);
+    }
+    text
+}
+
+fn who(member: &Member) -> String {
+    match member.processes.first() {
+        Some(Process { pid, program }) => format!("pid {pid} ({program})"),
+        None => format!("a program of user {}", user(member)),
+    }
+}
+
+fn processes(pids: &[i32]) -> String {
+    let mut text =
+        pids.iter().take(NAMED).map(|pid| format!("pid {pid}")).collect::<Vec<_>>().join(", ");
+    if pids.len() > NAMED {
+        let _ = write!(text, " and {} more", pids.len() - NAMED);
+    }
+    text
+}
+
+/// Why `run` could not start its workers.
+pub(crate) fn failure(plan: &Plan, error: &Error) -> Failure {
+    let program = plan.command.first().map(|name| name.to_string_lossy().into_owned());
+    let program = shortened(&program.unwrap_or_default());
+    let doctor = "`sameport doctor` says what this machine can do";
+    match error {
+        _ if error.is_nested() => Failure::new(
+            Kind::MachineCannot,
+            "seccomp: this process already runs under another supervisor's listener, and the \
+             kernel allows only one",
+        )
+        .hint("start it outside that `sameport run`, container or sandbox"),
+        Error::UnknownMachine => Failure::new(
+            Kind::MachineCannot,
+            format!("`run` does not know the system calls of {}", std::env::consts::ARCH),
+        )
+        .hint("it knows x86_64, aarch64 and riscv64"),
+        Error::LosesPrivilege(path, gain) => {
+            let what = match gain {
+                Gain::UserId => "is set-user-ID",
+                Gain::GroupId => "is set-group-ID",
+                Gain::Capabilities => "has file capabilities",
+            };
+            Failure::new(
+                Kind::MachineCannot,
+                format!(
+                    "{} {what}, and gets nothing from that under `run` without root",
+                    path.display()
+                ),
+            )
+            .hint(
+                "run sameport as root, give it ambient capabilities (setpriv --ambient-caps), \
+                   or start it without: --no-new-privs",
+            )
+        }
+        Error::Start(StartError::NotFound) => {
+            Failure::new(Kind::NotFound, format!("{program}: command not found"))
+                .hint("after `--` comes the program, then its arguments")
+        }
+        Error::Start(StartError::NotExecutable(why)) => {
+            Failure::new(Kind::NotExecutable, format!("{program}: cannot be executed: {why}"))
+        }
+        Error::Start(StartError::Fork(why)) => {
+            Failure::new(Kind::CouldNotBeDone, format!("fork: {program}: {why}"))
+        }
+        Error::Start(StartError::Filter(Stage::NoNewPrivs, errno)) => {
+            Failure::new(Kind::MachineCannot, format!("prctl: PR_SET_NO_NEW_PRIVS: {errno}"))
+                .hint(doctor)
+        }
+        Error::Start(StartError::Filter(Stage::Filter, Errno::INVAL)) => Failure::new(
+            Kind::MachineCannot,
+            "seccomp: this kernel has no user notification (Linux 5.0), or no filters",
+        )
+        .hint(doctor),
+        Error::Start(StartError::Filter(Stage::Filter, errno)) => {
+            Failure::new(Kind::MachineCannot, format!("seccomp: SECCOMP_SET_MODE_FILTER: {errno}"))
+                .hint(doctor)
+        }
+        Error::System(call, why) => Failure::new(Kind::CouldNotBeDone, format!("{call}: {why}")),
+    }
+}

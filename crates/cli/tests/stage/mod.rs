@@ -1,0 +1,358 @@
+//! The stage for end-to-end tests: the real binary, real programs, real sockets.
+//!
+//! Everything a test starts is ended when its handle is dropped, by pid, descendants included.
+//! Every wait has a limit. What a failing test saw is printed whole.
+
+#![allow(dead_code, reason = "each test binary uses a part of the stage")]
+
+use std::ffi::{OsStr, OsString};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+/// The limit of every wait that has no better one. Long, because CI runs everything at once on two
+/// cores; a test that passes does not use it up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Who runs a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum User {
+    /// The one who runs the tests.
+    Ourselves,
+    /// Another one, without privileges (uid 65534). Needs root.
+    Another,
+}
+
+impl User {
+    /// Ourselves, and another user where we may become one.
+    pub(crate) fn all() -> &'static [User] {
+        if is_root() { &[User::Ourselves, User::Another] } else { &[User::Ourselves] }
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    // SAFETY: geteuid(2) takes nothing and cannot fail.
+    #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
+    let uid = unsafe { libc::geteuid() };
+    uid == 0
+}
+
+/// A folder that every user may enter, gone at the end of the test process.
+static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let folder = tempfile::Builder::new().prefix("sameport-test-").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+});
+
+/// A path in that folder.
+pub(crate) fn in_folder(name: impl AsRef<Path>) -> PathBuf {
+    FOLDER.path().join(name)
+}
+
+/// The binary under test, where every user may execute it.
+pub(crate) fn sameport() -> &'static Path {
+    static COPY: LazyLock<PathBuf> = LazyLock::new(|| {
+        let copy = in_folder("sameport");
+        std::fs::copy(env!("CARGO_BIN_EXE_sameport"), &copy).unwrap();
+        copy
+    });
+    &COPY
+}
+
+/// Compiles `tests/programs/NAME.c` with the system's compiler.
+pub(crate) fn c_program(name: &str, flags: &[&str]) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name);
+    let target = in_folder(format!("{name}{}", flags.concat())).with_extension("bin");
+    let output = Command::new("cc")
+        .args(["-std=gnu11", "-O1", "-Wall", "-Werror", "-pthread", "-o"])
+        .arg(&target)
+        .arg(source.with_extension("c"))
+        .args(flags)
+        .output()
+        .expect("a C compiler (cc) is needed");
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    target
+}
+
+/// The program of this name in the system's own folders (a home directory's are closed to other
+/// users), or else in PATH.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(std::env::split_paths(&path))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+/// Says why a test, or a part of it, is not run. In CI that is a failure: everything is installed
+/// there.
+pub(crate) fn skip(what: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {what}: {reason}");
+    assert!(
+        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+        "{what} is skipped in CI: {reason}"
+    );
+}
+
+/// A port that nobody has, TCP or UDP, and that no other test takes while this process lives.
+pub(crate) fn free_port() -> u16 {
+    static TAKEN: Mutex<Vec<std::os::unix::net::UnixListener>> = Mutex::new(Vec::new());
+    let seed =
+        Instant::now().elapsed().subsec_nanos() ^ std::process::id().wrapping_mul(2_654_435_761);
+    let mut next = seed ^ u32::try_from(TAKEN.lock().unwrap().len()).unwrap() << 8;
+    for _ in 0..10_000 {
+        next = next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // Below the range from which the kernel picks ports for connections.
+        let port = 10_000 + u16::try_from((next >> 8) % 20_000).unwrap();
+        let name = format!("sameport-test-port-{port}");
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
+        let Ok(claim) = std::os::unix::net::UnixListener::bind_addr(&name) else { continue };
+        let addresses =
+            [SocketAddr::from(([0, 0, 0, 0], port)), SocketAddr::from(([0u16; 8], port))];
+        let free = addresses
+            .iter()
+            .all(|address| TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok());
+        if free {
+            TAKEN.lock().unwrap().push(claim);
+            return port;
+        }
+    }
+    panic!("no free port");
+}
+
+/// A program that a test has started, with all that it printed so far.
+pub(crate) struct Started {
+    child: Option<Child>,
+    pid: u32,
+    stdout: Arc<Mutex<String>>,
+    stderr: Arc<Mutex<String>>,
+    readers: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// How a program ended, and everything it printed.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Its exit code; 128 + n after signal n.
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Starts `sameport` with these arguments as this user.
+pub(crate) fn start<S: AsRef<OsStr>>(user: User, arguments: &[S]) -> Started {
+    start_command(user, sameport().as_os_str(), arguments)
+}
+
+/// Starts any program as this user, with an environment that holds nothing but PATH.
+pub(crate) fn start_command<P: AsRef<OsStr>, S: AsRef<OsStr>>(
+    user: User,
+    program: P,
+    arguments: &[S],
+) -> Started {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+        .current_dir(FOLDER.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if user == User::Another {
+        command.uid(65534).gid(65534);
+    }
+    let mut child = command.spawn().unwrap();
+    let (stdout, stderr) = <(Arc<_>, Arc<_>)>::default();
+    let readers = vec![
+        collect(child.stdout.take().unwrap(), Arc::clone(&stdout)),
+        collect(child.stderr.take().unwrap(), Arc::clone(&stderr)),
+    ];
+    Started { pid: child.id(), child: Some(child), stdout, stderr, readers }
+}
+
+/// `sameport run ARGUMENTS -- COMMAND`.
+pub(crate) fn start_run<S: AsRef<OsStr>>(user: User, arguments: &[&str], command: &[S]) -> Started {
+    let all: Vec<OsString> = ["run"]
+        .into_iter()
+        .chain(arguments.iter().copied())
+        .chain(["--"])
+        .map(OsString::from)
+        .chain(command.iter().map(|part| part.as_ref().to_owned()))
+        .collect();
+    start(user, &all)
+}
+
+fn collect(
+    from: impl std::io::Read + Send + 'static,
+    into: Arc<Mutex<String>>,
+) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        let mut line = Vec::new();
+        while from.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
+            into.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    })
+}
+
+impl Started {
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.pid).unwrap()
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    /// Waits for this text on stdout.
+    #[track_caller]
+    pub(crate) fn wait_for_stdout(&self, text: &str) {
+        self.wait_for(text, Self::stdout);
+    }
+
+    /// Waits for this text on stderr.
+    #[track_caller]
+    pub(crate) fn wait_for_stderr(&self, text: &str) {
+        self.wait_for(text, Self::stderr);
+    }
+
+    #[track_caller]
+    fn wait_for(&self, text: &str, stream: fn(&Self) -> String) {
+        let found = eventually(|| stream(self).contains(text).then_some(()));
+        assert!(
+            found.is_some(),
+            "{text:?} did not come\nstdout:\n{}\nstderr:\n{}",
+            self.stdout(),
+            self.stderr()
+        );
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        kill(self.pid(), signal);
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn ended(mut self) -> Ended {
+        let mut child = self.child.take().unwrap();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                for reader in self.readers.drain(..) {
+                    // A process that outlives it may keep the pipe open; then the test decides.
+                    let until = Instant::now() + Duration::from_secs(2);
+                    while !reader.is_finished() && Instant::now() < until {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                }
+                let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap();
+                return Ended { code, stdout: self.stdout(), stderr: self.stderr() };
+            }
+            if Instant::now() > until {
+                self.child = Some(child);
+                panic!("did not end\nstdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Asks it to end (SIGTERM) and waits.
+    #[track_caller]
+    pub(crate) fn terminate(self) -> Ended {
+        self.signal(libc::SIGTERM);
+        self.ended()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        for pid in descendants(self.pid()) {
+            kill(pid, libc::SIGKILL);
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// Sends a signal to a process that this test has started.
+pub(crate) fn kill(pid: i32, signal: i32) {
+    assert!(pid > 1);
+    // SAFETY: kill(2) takes two numbers; a pid that is gone is an error that does not matter here.
+    #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
+    unsafe {
+        libc::kill(pid, signal)
+    };
+}
+
+/// The processes below this one.
+pub(crate) fn descendants(of: i32) -> Vec<i32> {
+    let mut found = vec![];
+    let mut next = vec![of];
+    while let Some(parent) = next.pop() {
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
+            else {
+                continue;
+            };
+            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let is_child = stat
+                .rsplit_once(')')
+                .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok())
+                == Some(parent);
+            if is_child {
+                found.push(pid);
+                next.push(pid);
+            }
+        }
+    }
+    found
+}
+
+/// Tries until there is an answer, or patience ends.
+pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = attempt() {
+            return Some(answer);
+        }
+        if Instant::now() > until {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until something accepts a connection there.
+#[track_caller]
+pub(crate) fn wait_until_answering(address: SocketAddr) {
+    let answered = eventually(|| TcpStream::connect_timeout(&address, PATIENCE).ok());
+    assert!(answered.is_some(), "nobody answers on {address}");
+}
+
+/// Connects, sends `request`, and reads to the end.
+pub(crate) fn ask(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(request)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
+}
