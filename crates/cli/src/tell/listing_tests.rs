@@ -1,0 +1,91 @@
+//! The listing as people and programs read it.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use sameport_rules::sockets::{Address, Socket, v4, v6};
+
+use super::*;
+
+fn member(address: &Address, pids: &[i32], shared: Option<bool>) -> Member {
+    let process = |&pid| Process { pid, program: "python3".into() };
+    Member {
+        socket: Socket { address: address.clone(), inode: 123, uid: 1000, queue: 0, backlog: 5 },
+        processes: pids.iter().map(process).collect(),
+        user: Some("ann".into()),
+        shared,
+    }
+}
+
+fn group(protocol: Protocol, socket: SocketAddr, members: &[(&[i32], Option<bool>)]) -> Group {
+    let address = Address::new(protocol, socket);
+    let members = members.iter().map(|(pids, shared)| member(&address, pids, *shared)).collect();
+    Group { address, members }
+}
+
+fn listing(groups: Vec<Group>) -> Listing {
+    Listing { groups, complete: true }
+}
+
+#[test]
+fn a_group_is_read_as_one_block() {
+    let groups = vec![group(
+        Protocol::Tcp,
+        v4([0, 0, 0, 0], 8080),
+        &[(&[4121], Some(true)), (&[4130], Some(true))],
+    )];
+    let expected = "\
+PROTO  ADDRESS       PID   PROGRAM  USER  SHARED  QUEUE
+tcp    0.0.0.0:8080  4121  python3  ann   yes     0/5
+                     4130  python3  ann   yes     0/5
+";
+    assert_eq!(text(&listing(groups)), expected);
+}
+
+#[test]
+fn what_is_unknown_is_said_to_be() {
+    let mut dual = group(Protocol::Udp, v6(Ipv6Addr::UNSPECIFIED, 53), &[(&[], None)]);
+    dual.members[0].user = None;
+    let expected = "\
+PROTO  ADDRESS  PID  PROGRAM  USER  SHARED   QUEUE
+udp    *:53     -    -        1000  unknown  0
+";
+    assert_eq!(text(&listing(vec![dual])), expected);
+}
+
+#[test]
+fn many_processes_are_counted_and_different_programs_named() {
+    let mut crowd = group(
+        Protocol::Tcp,
+        v4([127, 0, 0, 1], 80),
+        &[(&[1, 2, 3, 4, 5, 6], Some(false)), (&[7, 8, 9, 10], None)],
+    );
+    crowd.members[0].processes[2].program = "helper".into();
+    crowd.members[1].processes[0].program = String::new();
+    let told = text(&listing(vec![crowd]));
+    assert!(told.contains(" 1,2,3,4,+2  python3,helper  ann   no "), "{told}");
+    assert!(told.contains(" 7,8,9,10    python3         ann   unknown "), "{told}");
+}
+
+#[test]
+fn nobody_is_no_text() {
+    assert_eq!(text(&listing(Vec::new())), "");
+}
+
+#[test]
+fn json_keeps_its_shape() {
+    let groups = vec![
+        group(Protocol::Tcp, v4([127, 0, 0, 1], 8080), &[(&[4121], Some(true))]),
+        group(Protocol::Udp, v6(Ipv6Addr::UNSPECIFIED, 53), &[(&[], None)]),
+    ];
+    let expected = concat!(
+        r#"{"version":1,"groups":["#,
+        r#"{"proto":"tcp","address":"127.0.0.1:8080","v6only":false,"device":null,"members":["#,
+        r#"{"pids":[4121],"program":"python3","user":"ann","uid":1000,"inode":123,"#,
+        r#""shared":true,"queue":0,"backlog":5}]},"#,
+        r#"{"proto":"udp","address":"[::]:53","v6only":false,"device":null,"members":["#,
+        r#"{"pids":[],"program":null,"user":"ann","uid":1000,"inode":123,"#,
+        r#""shared":null,"queue":0,"backlog":null}]}],"complete":true}"#,
+        "\n"
+    );
+    assert_eq!(json(&listing(groups)), expected);
+}

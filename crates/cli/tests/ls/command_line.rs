@@ -1,0 +1,159 @@
+//! Filters, refusals, exit codes, and what becomes of stdout.
+
+use std::collections::BTreeSet;
+use std::net::{TcpListener, UdpSocket};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use socket2::Type;
+
+use crate::sockets::{Options, PLAIN, bound, port};
+use crate::{alone, json, sameport, text};
+
+#[test]
+fn filters_choose_what_overlaps() {
+    let _alone = alone();
+    let any4 = bound(Type::STREAM, "0.0.0.0:0", &PLAIN);
+    let port = port(&any4);
+    // An IPv6 socket of the same port: in nobody's way, and not on 127.0.0.1.
+    let only6 = Options { v6only: Some(true), ..PLAIN };
+    let _any6 = bound(Type::STREAM, &format!("[::]:{port}"), &only6);
+    let both = ["0.0.0.0", "[::]"];
+    let cases: [(&str, &[&str]); 7] = [
+        ("", &both),
+        (":", &both),
+        ("127.0.0.1:", &both[..1]),
+        ("127.9.9.9:", &both[..1]),
+        ("[::1]:", &both[1..]),
+        ("[::ffff:127.0.0.1]:", &both[..1]),
+        ("localhost:", &both[..1]),
+    ];
+    for (host, expected) in cases {
+        let told = json(&["ls", "--tcp", &format!("{host}{port}")]);
+        let found: Vec<_> = told["groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|group| group["address"].as_str().unwrap().to_owned())
+            .filter(|at| !(host == "localhost:" && at.starts_with("[::]")))
+            .collect();
+        let expected: Vec<_> = expected.iter().map(|ip| format!("{ip}:{port}")).collect();
+        assert_eq!(found, expected, "{host}{port}");
+    }
+
+    let udp = UdpSocket::bind("127.0.80.1:0").unwrap();
+    let at = udp.local_addr().unwrap().to_string();
+    let listed = |args: &[&str]| text(&sameport(args).stdout).contains(&at);
+    assert!(listed(&["ls"]) && listed(&["ls", "--udp"]) && listed(&["ls", &at]));
+    assert!(!listed(&["ls", "--tcp"]) && !listed(&["ls", "--tcp", &at]));
+}
+
+/// A low port that no test and, by ss or by luck, nobody else uses.
+fn unused_port() -> String {
+    let told = json(&["ls"]);
+    let used: BTreeSet<String> = told["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| group["address"].as_str().unwrap().rsplit(':').next().unwrap().to_owned())
+        .collect();
+    (2..1024).map(|port: u16| port.to_string()).find(|port| !used.contains(port)).unwrap()
+}
+
+#[test]
+fn nobody_is_an_answer_and_exit_code_1() {
+    let _alone = alone();
+    let port = unused_port();
+    for (args, told) in [
+        (vec!["ls", &port], format!("nobody is on port {port}\n")),
+        (vec!["ls", "--udp", &port], format!("nobody is on udp port {port}\n")),
+        (vec!["ls", &format!("[::1]:{port}")], format!("nobody is on [::1]:{port}\n")),
+    ] {
+        let output = sameport(&args);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!((text(&output.stdout), text(&output.stderr)), ("", &*told));
+    }
+    let output = sameport(&["ls", &port, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stdout), "{\"version\":1,\"groups\":[],\"complete\":true}\n");
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line_at_once() {
+    let _alone = alone();
+    let long = "9".repeat(100_000);
+    let cases = [
+        "0",
+        "65536",
+        "-1",
+        "1e3",
+        "0x50",
+        "80 ",
+        "\u{ff18}\u{ff10}",
+        "",
+        "localhost",
+        "::1",
+        "[::1]",
+        "[::1]:0",
+        "127.0.0.1:65536",
+        "[fe80::1%eth0]:80",
+        "--bogus",
+        &long,
+    ];
+    for argument in cases {
+        let told = ["first", "second", "third"].map(|_| {
+            let start = Instant::now();
+            (sameport(&["ls", argument]), start.elapsed())
+        });
+        let quickest = told.iter().map(|(_, took)| *took).min().unwrap();
+        assert!(quickest < Duration::from_millis(100), "{argument:.20}: {quickest:?}");
+        let output = &told[0].0;
+        let lines: Vec<_> = text(&output.stderr).lines().collect();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert_eq!(text(&output.stdout), "");
+        assert!(lines[0].starts_with("error: ") && lines[0].len() < 500, "{output:?}");
+        assert!(lines[0].contains(argument.get(..20).unwrap_or(argument)), "{output:?}");
+        assert!(lines[1..].iter().all(|line| line.starts_with("hint: ")), "{output:?}");
+    }
+    assert_eq!(sameport(&["ls", "--tcp", "--udp"]).status.code(), Some(2));
+    assert_eq!(sameport(&["ls", "80", "81"]).status.code(), Some(2));
+    let unresolved = sameport(&["ls", "no-such-host.invalid:80"]);
+    assert_eq!(unresolved.status.code(), Some(2));
+    assert!(text(&unresolved.stderr).starts_with("error: no-such-host.invalid does not resolve"));
+}
+
+#[test]
+fn help_begins_with_examples() {
+    let _alone = alone();
+    let output = sameport(&["ls", "--help"]);
+    assert!(output.status.success() && text(&output.stdout).starts_with("Examples:"), "{output:?}");
+}
+
+#[test]
+fn a_reader_that_left_is_no_failure_and_a_full_disk_is_one() {
+    let _alone = alone();
+    let _somebody = TcpListener::bind("127.0.0.1:0").unwrap();
+    for args in [&["ls"][..], &["ls", "--json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let left = Command::new(env!("CARGO_BIN_EXE_sameport"))
+            .env_clear()
+            .args(args)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert!(left.status.success() && !text(&left.stderr).contains("panic"), "{left:?}");
+
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let full = Command::new(env!("CARGO_BIN_EXE_sameport"))
+            .env_clear()
+            .args(args)
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert_eq!(full.status.code(), Some(1), "{full:?}");
+        assert!(text(&full.stderr).starts_with("error: write to stdout: "), "{full:?}");
+    }
+}

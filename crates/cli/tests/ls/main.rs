@@ -1,0 +1,59 @@
+//! `sameport ls`, the real binary: against `ss` on a busy machine, in what it tells of sockets made
+//! for it, and in how it takes its command line.
+#![cfg(target_os = "linux")]
+
+mod against_ss;
+mod command_line;
+mod members;
+mod sockets;
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+const NOBODY: u32 = 65534;
+
+/// One test at a time: a child that another test is about to start has, until its `exec`, every
+/// socket of this process, and is rightly listed.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The binary, for the user who runs the tests.
+fn sameport(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sameport")).env_clear().args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    let output = sameport(&[args, &["--json"]].concat());
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// Says that a test does nothing here; where CI promises everything, that is a failure.
+fn skip(test: &str, reason: &str) {
+    eprintln!("skipped: {test}: {reason}");
+    let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/skips.txt");
+    let allowed = std::fs::read_to_string(list).unwrap_or_default();
+    let expected = allowed.lines().any(|line| line.split(':').next() == Some(test));
+    assert!(expected || std::env::var("CI").as_deref() != Ok("true"), "{test}: {reason}");
+}
+
+/// The build folder may be closed to other users.
+fn readable_copy(folder: &Path) -> PathBuf {
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
+    let copy = folder.join("sameport");
+    std::fs::copy(env!("CARGO_BIN_EXE_sameport"), &copy).unwrap();
+    copy
+}

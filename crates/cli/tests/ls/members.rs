@@ -1,0 +1,118 @@
+//! What is told of a socket: its processes, owner, flag and queue.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use serde_json::Value;
+use socket2::Type;
+
+use crate::sockets::{Heir, Options, PLAIN, address, bound, port};
+use crate::{NOBODY, alone, is_root, json, readable_copy, sameport, skip, text};
+
+#[test]
+fn another_user_is_told_what_is_missing() {
+    let _alone = alone();
+    if !is_root() {
+        return skip("ls-tells-what-is-missing", "only root can run it as another user");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let copy = readable_copy(folder.path());
+    let lone = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
+    let output = Command::new(copy)
+        .env_clear()
+        .args(["ls", "--tcp", &address(&lone).to_string()])
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .unwrap();
+    let row: Vec<_> = text(&output.stdout).lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[2..], ["-", "-", "root", "unknown", "0/7"], "{output:?}");
+    assert!(text(&output.stderr).starts_with("hint: "), "{output:?}");
+    assert!(output.status.success());
+}
+
+#[test]
+fn every_process_of_a_socket_is_named_once() {
+    let _alone = alone();
+    let socket = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
+    let _twin = socket.try_clone().unwrap();
+    let heirs: Vec<_> = (0..5).map(|_| Heir::of(&socket, None)).collect();
+    let mut pids: Vec<u32> = heirs.iter().map(|heir| heir.0.id()).collect();
+    pids.push(std::process::id());
+    pids.sort_unstable();
+
+    let told = json(&["ls", "--tcp", &port(&socket)]);
+    assert_eq!(told["groups"][0]["members"].as_array().unwrap().len(), 1, "{told}");
+    assert_eq!(told["groups"][0]["members"][0]["pids"], serde_json::json!(pids));
+
+    let output = sameport(&["ls", "--tcp", &port(&socket)]);
+    let [a, b, c, d, ..] = pids[..] else { unreachable!() };
+    let shortened = format!(" {a},{b},{c},{d},+2  ");
+    assert!(text(&output.stdout).contains(&shortened), "{output:?}");
+}
+
+#[test]
+fn shared_is_read_from_the_socket_or_inferred() {
+    let _alone = alone();
+    let shared = Options { shared: true, ..PLAIN };
+    let lone = bound(Type::STREAM, "127.0.0.1:0", &shared);
+    let closed = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
+    let datagrams = bound(Type::DGRAM, "127.0.0.1:0", &shared);
+    let first = bound(Type::STREAM, "127.0.0.1:0", &shared);
+    let second = bound(Type::STREAM, &address(&first).to_string(), &shared);
+    for (socket, kind, readable, inferred) in [
+        (&lone, "--tcp", true, None),
+        (&closed, "--tcp", false, None),
+        (&datagrams, "--udp", true, None),
+        (&first, "--tcp", true, Some(true)),
+        (&second, "--tcp", true, Some(true)),
+    ] {
+        let told = json(&["ls", kind, &address(socket).to_string()]);
+        for member in told["groups"][0]["members"].as_array().unwrap() {
+            // Only root may read the flag of every process; for others it depends on Yama.
+            let fits = member["shared"] == readable
+                || (!is_root() && member["shared"] == Value::from(inferred));
+            assert!(fits, "{told}");
+        }
+    }
+}
+
+#[test]
+fn queues_are_counted() {
+    let _alone = alone();
+    let tcp = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
+    let _waiting = [(); 2].map(|()| std::net::TcpStream::connect(address(&tcp)).unwrap());
+    let told = json(&["ls", "--tcp", &address(&tcp).to_string()]);
+    let member = &told["groups"][0]["members"][0];
+    assert_eq!((&member["queue"], &member["backlog"]), (&2.into(), &7.into()), "{told}");
+
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = udp.local_addr().unwrap();
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"hello", at).unwrap();
+    let told = json(&["ls", "--udp", &at.to_string()]);
+    let member = &told["groups"][0]["members"][0];
+    assert!(member["queue"].as_u64().unwrap() >= 5 && member["backlog"].is_null(), "{told}");
+}
+
+#[test]
+fn json_has_the_promised_fields() {
+    let _alone = alone();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let told = json(&["ls", "--tcp", &at.to_string()]);
+    let keys = |value: &Value| -> Vec<String> {
+        let map: BTreeMap<String, Value> = serde_json::from_value(value.clone()).unwrap();
+        map.into_keys().collect()
+    };
+    assert_eq!(keys(&told), ["complete", "groups", "version"]);
+    assert_eq!(told["version"], 1);
+    let group = &told["groups"][0];
+    assert_eq!(keys(group), ["address", "device", "members", "proto", "v6only"]);
+    assert_eq!((&group["proto"], &group["address"]), (&"tcp".into(), &at.to_string().into()));
+    let member = &group["members"][0];
+    let promised = ["backlog", "inode", "pids", "program", "queue", "shared", "uid", "user"];
+    assert_eq!(keys(member), promised);
+    assert_eq!(member["pids"], serde_json::json!([std::process::id()]));
+}
