@@ -1,0 +1,65 @@
+//! As much of libtest's command line as cargo and cargo-nextest use.
+
+/// What was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Arguments {
+    pub(crate) list: bool,
+    /// In CI a skip is a failure unless it is listed.
+    pub(crate) ci: bool,
+    exact: bool,
+    ignored: bool,
+    filters: Vec<String>,
+    without: Vec<String>,
+    may_skip: Vec<String>,
+}
+
+impl Arguments {
+    /// Err: the argument that is not known.
+    pub(crate) fn parse(args: Vec<String>) -> Result<Self, String> {
+        let mut parsed = Self {
+            ci: std::env::var_os("CI").is_some_and(|value| value == "true"),
+            may_skip: listed_skips(),
+            ..Self::default()
+        };
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--list" => parsed.list = true,
+                "--exact" => parsed.exact = true,
+                "--ignored" => parsed.ignored = true,
+                "--skip" => parsed.without.extend(args.next()),
+                "--format" | "--test-threads" | "--color" => drop(args.next()),
+                "--nocapture" | "--no-capture" | "--include-ignored" | "--quiet" | "-q"
+                | "--show-output" => {}
+                known if known.starts_with("--format=") => {}
+                known if known.starts_with("--test-threads=") => {}
+                known if known.starts_with("--color=") => {}
+                unknown if unknown.starts_with('-') => return Err(arg),
+                _ => parsed.filters.push(arg),
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// Whether the test of this name is asked for. No test of the table is ignored.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        let hit = |pattern: &String| {
+            if self.exact { name == pattern } else { name.contains(pattern.as_str()) }
+        };
+        !self.ignored
+            && (self.filters.is_empty() || self.filters.iter().any(hit))
+            && !self.without.iter().any(hit)
+    }
+
+    pub(crate) fn may_skip(&self, name: &str) -> bool {
+        self.may_skip.iter().any(|listed| listed == name)
+    }
+}
+
+/// The names in tests/skips.txt, one a line: `test-name: reason`. No file: none.
+fn listed_skips() -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/skips.txt");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let names = text.lines().filter_map(|line| line.split_once(':'));
+    names.map(|(name, _)| name.trim().to_owned()).collect()
+}
