@@ -1,0 +1,121 @@
+//! Connections from an address that is being listened on.
+#![cfg(any(target_os = "linux", target_os = "android"))]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
+
+use sameport::Kind;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[test]
+fn from_a_port_that_is_listened_on() {
+    for ip in ["127.0.0.1:0", "[::1]:0"] {
+        let near = sameport::listen(ip).unwrap();
+        let from = near.local_addr().unwrap();
+        let far = TcpListener::bind(ip).unwrap();
+        let to = far.local_addr().unwrap();
+        let mut stream = sameport::connect(from, to).unwrap();
+        assert_eq!((stream.local_addr().unwrap(), stream.peer_addr().unwrap()), (from, to));
+        let (mut accepted, peer) = far.accept().unwrap();
+        assert_eq!(peer, from);
+        accepted.write_all(b"hello").unwrap();
+        drop(accepted);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+        // The listener goes on taking connections, and the same pair cannot be connected twice.
+        std::net::TcpStream::connect_timeout(&from, PATIENCE).unwrap();
+        near.accept().unwrap();
+    }
+}
+
+#[test]
+fn from_a_port_that_is_listened_on_for_both_families() {
+    let near = sameport::listen(0).unwrap();
+    let port = near.local_addr().unwrap().port();
+    for ip in ["127.0.0.1:0", "[::1]:0"] {
+        let far = TcpListener::bind(ip).unwrap();
+        let stream = sameport::connect(port, far.local_addr().unwrap()).unwrap();
+        assert_eq!(stream.local_addr().unwrap().port(), port);
+        assert_eq!(far.accept().unwrap().1, stream.local_addr().unwrap());
+    }
+}
+
+#[test]
+fn a_pair_is_connected_once() {
+    let near = sameport::listen("127.0.0.1:0").unwrap();
+    let from = near.local_addr().unwrap();
+    let far = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = far.local_addr().unwrap();
+    let _first = sameport::connect(from, to).unwrap();
+    let error = sameport::connect(from, to).unwrap_err();
+    assert_eq!((error.kind(), error.call()), (Kind::InUse, "connect"), "{error}");
+    assert_eq!(error.to_string(), format!("connect {from} to {to}: already connected"));
+}
+
+#[test]
+fn from_an_exclusive_port_is_refused() {
+    let near = sameport::listen_exclusive("127.0.0.1:0").unwrap();
+    let from = near.local_addr().unwrap();
+    let far = TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = sameport::connect(from, far.local_addr().unwrap()).unwrap_err();
+    assert_eq!((error.kind(), error.call()), (Kind::InUse, "bind"), "{error}");
+}
+
+#[test]
+fn refusals_and_timeouts_name_both_sides() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = sameport::connect("127.0.0.1:0", gone).unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert_eq!(error.to_string(), format!("connect 127.0.0.1:0 to {gone}: refused"));
+
+    // A listener whose queue is full does not answer.
+    let full = sameport::Options::shared().backlog(0).listen("127.0.0.1:0").unwrap();
+    let to = full.local_addr().unwrap();
+    let _queued = std::net::TcpStream::connect_timeout(&to, PATIENCE).unwrap();
+    let started = Instant::now();
+    let wait = Duration::from_millis(200);
+    let error = sameport::connect_timeout("127.0.0.1:0", to, wait).unwrap_err();
+    assert_eq!((error.kind(), error.call()), (Kind::TimedOut, "connect"), "{error}");
+    // The wait is counted in whole milliseconds, cut short.
+    let waited = started.elapsed() + Duration::from_millis(2);
+    assert!(waited >= wait && waited < PATIENCE, "{waited:?}");
+
+    let error = sameport::connect("[::1]:0", "127.0.0.1:9").unwrap_err();
+    assert_eq!(error.kind(), Kind::BadAddress);
+    assert!(error.to_string().contains("no address of the same family"), "{error}");
+    let itself = sameport::listen("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = sameport::connect(itself, itself).unwrap_err();
+    assert_eq!(error.kind(), Kind::BadAddress, "{error}");
+    let error = sameport::connect("192.0.2.1:0", to).unwrap_err();
+    assert_eq!((error.kind(), error.call()), (Kind::AddressNotHere, "bind"), "{error}");
+}
+
+#[test]
+fn udp_from_a_shared_address() {
+    for ip in ["127.0.0.1:0", "[::1]:0"] {
+        let near = sameport::bind(ip).unwrap();
+        let from = near.local_addr().unwrap();
+        let peer = UdpSocket::bind(ip).unwrap();
+        let stranger = UdpSocket::bind(ip).unwrap();
+        let to: SocketAddr = peer.local_addr().unwrap();
+        let connected = sameport::connect_udp(from, to).unwrap();
+        assert_eq!((connected.local_addr().unwrap(), connected.peer_addr().unwrap()), (from, to));
+        for socket in [&near, &peer, &connected] {
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        connected.send(b"knock").unwrap();
+        let mut buffer = [0; 16];
+        assert_eq!(peer.recv_from(&mut buffer).unwrap(), (5, from));
+        // The peer's datagrams come to the connected socket, everybody else's to the other.
+        for _ in 0..16 {
+            peer.send_to(b"peer", from).unwrap();
+            assert_eq!(connected.recv(&mut buffer).unwrap(), 4);
+            stranger.send_to(b"other", from).unwrap();
+            assert_eq!(near.recv_from(&mut buffer).unwrap(), (5, stranger.local_addr().unwrap()));
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! What needs a second user or a network of its own: tests that start this binary again, as
+//! another user or in a new network namespace. They need root, and say so where it is missing.
+#![cfg(target_os = "linux")]
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use sameport::{Kind, Options};
+use socket2::{Domain, Socket, Type};
+
+/// The user of the child processes: `nobody` everywhere.
+const NOBODY: u32 = 65534;
+
+/// Tells a child what to do; unset in a plain test run.
+const PART: &str = "SAMEPORT_TEST_PART";
+
+/// Whether this process is root. If not, the test is passed over, which CI does not accept.
+fn is_root(test: &str) -> bool {
+    let root = std::fs::read_to_string("/proc/thread-self/status")
+        .unwrap()
+        .lines()
+        .any(|line| line.starts_with("Uid:") && line.ends_with("\t0"));
+    if !root {
+        skipped(test, "needs root");
+    }
+    root
+}
+
+/// In CI, what is skipped has to be on the list.
+fn skipped(test: &str, reason: &str) {
+    eprintln!("skipped: {test}: {reason}");
+    if std::env::var("CI").as_deref() == Ok("true") {
+        let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/skips.txt");
+        let expected = std::fs::read_to_string(list).unwrap_or_default();
+        let prefix = format!("{test}:");
+        assert!(expected.lines().any(|line| line.starts_with(&prefix)), "{test} was skipped");
+    }
+}
+
+fn part() -> String {
+    std::env::var(PART).unwrap_or_default()
+}
+
+/// This binary, doing one of the ignored tests below in a process of its own.
+struct Part {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Part {
+    fn start(mut command: Command, test: &str, part: &str) -> Self {
+        let mut child = command
+            .args(["--exact", test, "--nocapture", "--test-threads=1", "--ignored"])
+            .env(PART, part)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        Self { child, said }
+    }
+
+    /// The next line that the child marked as its answer; the rest is the test runner's.
+    fn answer(&mut self) -> String {
+        for line in self.said.by_ref().lines().map_while(Result::ok) {
+            if let Some((_, answer)) = line.split_once("answer: ") {
+                return answer.to_owned();
+            }
+        }
+        panic!("the child ended without an answer");
+    }
+
+    fn end(mut self) {
+        drop(self.child.stdin.take());
+        std::io::copy(&mut self.said, &mut std::io::sink()).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+/// This binary, whatever folder it is in.
+fn this_binary() -> Command {
+    Command::new("/proc/self/exe")
+}
+
+fn ask_as(uid: u32, part: &str) -> String {
+    let mut command = this_binary();
+    command.uid(uid).gid(uid);
+    let mut child = Part::start(command, "child_opens", part);
+    let said = child.answer();
+    child.end();
+    said
+}
+
+fn opened(how: &str, protocol: &str, address: SocketAddr) -> Result<SocketAddr, sameport::Error> {
+    let options = if how == "shared" { Options::shared() } else { Options::exclusive() };
+    match protocol {
+        "tcp" => options.listen(address).map(|socket| socket.local_addr().unwrap()),
+        _ => options.bind_udp(address).map(|socket| socket.local_addr().unwrap()),
+    }
+}
+
+#[test]
+#[ignore = "started by the other tests, in a process of its own"]
+fn child_opens() {
+    let part = part();
+    let [how, protocol, address] = part.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{PART}={part:?}")
+    };
+    match opened(how, protocol, address.parse().unwrap()) {
+        Ok(address) => println!("answer: {address}"),
+        Err(error) => println!("answer: {:?} {:?} {error}", error.kind(), error.holder()),
+    }
+}
+
+#[test]
+fn another_user_is_refused_by_name() {
+    if !is_root("another_user_is_refused_by_name") {
+        return;
+    }
+    for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+        for (mine, theirs) in
+            [("shared", "shared"), ("shared", "exclusive"), ("exclusive", "shared")]
+        {
+            let options = if mine == "shared" { Options::shared() } else { Options::exclusive() };
+            let listener = options.listen(address).unwrap();
+            let socket = options.bind_udp(address).unwrap();
+            for (protocol, held) in [("tcp", listener.local_addr()), ("udp", socket.local_addr())] {
+                let held = held.unwrap();
+                let said = ask_as(NOBODY, &format!("{theirs} {protocol} {held}"));
+                let expected = format!(
+                    "InUseByAnotherUser Some(0) bind {held}: in use by another user (uid 0)"
+                );
+                assert_eq!(said, expected, "{mine}, then {theirs}, {protocol}");
+                // The same user, as the control.
+                let said = ask_as(0, &format!("shared {protocol} {held}"));
+                assert_eq!(said == held.to_string(), mine == "shared", "{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn root_is_refused_as_well() {
+    if !is_root("root_is_refused_as_well") {
+        return;
+    }
+    let mut command = this_binary();
+    command.uid(NOBODY).gid(NOBODY);
+    let mut child = Part::start(command, "child_holds", "");
+    let held: SocketAddr = child.answer().parse().unwrap();
+    for refused in [sameport::listen(held).unwrap_err(), sameport::listen(held.port()).unwrap_err()]
+    {
+        assert_eq!(refused.kind(), Kind::InUseByAnotherUser, "{refused}");
+        assert_eq!(refused.holder(), Some(NOBODY));
+        assert_eq!(refused.os_error().unwrap().kind(), std::io::ErrorKind::AddrInUse);
+    }
+    child.end();
+    drop(sameport::listen(held).unwrap());
+}
+
+#[test]
+#[ignore = "started by the other tests, in a process of its own"]
+fn child_holds() {
+    let listener = sameport::listen("127.0.0.1:0").unwrap();
+    println!("answer: {}", listener.local_addr().unwrap());
+    // Until the other side closes its end.
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+}
+
+#[test]
+fn a_low_port_is_not_permitted() {
+    if !is_root("a_low_port_is_not_permitted") {
+        return;
+    }
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if first.trim() == "0" {
+        skipped("a_low_port_is_not_permitted", "no port is low here");
+        return;
+    }
+    let said = ask_as(NOBODY, "shared tcp 127.0.0.1:1");
+    assert_eq!(said, "NotPermitted None bind 127.0.0.1:1: not permitted");
+}
+
+/// Runs a child test in a network and mount namespace of its own, where nothing else opens ports.
+fn in_own_network(test: &str) {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "--"]).arg(std::env::current_exe().unwrap());
+    let mut child = Part::start(command, test, "own network");
+    assert_eq!(child.answer(), "done");
+    child.end();
+}
+
+#[test]
+fn port_zero_is_never_a_port_that_others_have() {
+    if is_root("port_zero_is_never_a_port_that_others_have") {
+        in_own_network("child_uses_up_four_ports");
+    }
+}
+
+#[test]
+#[ignore = "started by the other tests, in a process of its own"]
+fn child_uses_up_four_ports() {
+    assert_eq!(part(), "own network", "would change the machine's settings");
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40003").unwrap();
+    let any = (Ipv4Addr::UNSPECIFIED, 0);
+
+    let sockets: Vec<_> = (0..4).map(|_| sameport::bind(any).unwrap()).collect();
+    let ports: HashSet<u16> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
+    assert_eq!(ports, (40000..=40003).collect());
+    let error = sameport::bind(any).unwrap_err();
+    assert_eq!(error.kind(), Kind::Other, "{error}");
+    assert!(error.to_string().contains("no port is left"), "{error}");
+
+    // The control: with the option set before the bind, the kernel picks a port of a group.
+    let careless = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    careless.set_reuse_port(true).unwrap();
+    careless.bind(&SocketAddr::from(any).into()).unwrap();
+    let port = careless.local_addr().unwrap().as_socket().unwrap().port();
+    assert!(ports.contains(&port), "{port}");
+
+    // Each can still be joined on purpose.
+    for port in &ports {
+        sameport::bind((Ipv4Addr::UNSPECIFIED, *port)).unwrap();
+    }
+
+    // TCP never picks the port of a group by itself.
+    let listeners: Vec<_> = (0..4).map(|_| sameport::listen(any).unwrap()).collect();
+    let ports: HashSet<u16> = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
+    assert_eq!(ports.len(), 4);
+    let error = sameport::listen(any).unwrap_err();
+    assert!(error.to_string().contains("no port is left"), "{error}");
+    println!("answer: done");
+}
+
+#[test]
+fn without_ipv6_ipv4_is_taken() {
+    if is_root("without_ipv6_ipv4_is_taken") {
+        in_own_network("child_has_no_ipv6");
+    }
+}
+
+#[test]
+#[ignore = "started by the other tests, in a process of its own"]
+fn child_has_no_ipv6() {
+    assert_eq!(part(), "own network", "would change the machine's settings");
+    run("ip", &["link", "set", "lo", "up"]);
+    std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
+    let error = sameport::listen("[::1]:0").unwrap_err();
+    assert_eq!(error.kind(), Kind::AddressNotHere, "{error}");
+    let listener = sameport::listen(0).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    println!("answer: done");
+}
+
+#[test]
+fn a_bare_port_takes_both_families_against_the_default() {
+    if is_root("a_bare_port_takes_both_families_against_the_default") {
+        in_own_network("child_has_v6only_by_default");
+    }
+}
+
+#[test]
+#[ignore = "started by the other tests, in a process of its own"]
+fn child_has_v6only_by_default() {
+    assert_eq!(part(), "own network", "would change the machine's settings");
+    std::fs::write("/proc/sys/net/ipv6/bindv6only", "1").unwrap();
+    let control = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    assert!(control.only_v6().unwrap());
+    for listener in [sameport::listen(0).unwrap(), sameport::listen_exclusive("[::]:0").unwrap()] {
+        assert!(!socket2::SockRef::from(&listener).only_v6().unwrap());
+    }
+    println!("answer: done");
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}");
+}
+
+#[test]
+fn a_name_of_several_addresses_is_taken_whole() {
+    if is_root("a_name_of_several_addresses_is_taken_whole") {
+        in_own_network("child_has_a_name_of_three_addresses");
+    }
+}
+
+#[test]
+#[ignore = "started by the other tests, in a process of its own"]
+fn child_has_a_name_of_three_addresses() {
+    assert_eq!(part(), "own network", "would change the machine's settings");
+    run("ip", &["link", "set", "lo", "up"]);
+    let hosts = std::env::temp_dir().join(format!("sameport-hosts-{}", std::process::id()));
+    let names = "127.0.0.1 three.test\n127.0.0.2 three.test\n::1 three.test\n\
+         127.0.0.1 away.test\n2001:db8::1 away.test\n";
+    std::fs::write(&hosts, names).unwrap();
+    run("mount", &["--bind", hosts.to_str().unwrap(), "/etc/hosts"]);
+    // The mount keeps the file.
+    std::fs::remove_file(&hosts).unwrap();
+
+    let bound = |all: &[TcpListener]| -> HashSet<SocketAddr> {
+        all.iter().map(|listener| listener.local_addr().unwrap()).collect()
+    };
+    let all = sameport::listen_all("three.test:0").unwrap();
+    let port = all[0].local_addr().unwrap().port();
+    let [one, two, three] =
+        ["127.0.0.1", "127.0.0.2", "::1"].map(|ip| SocketAddr::new(ip.parse().unwrap(), port));
+    assert_eq!(bound(&all), HashSet::from([one, two, three]));
+    drop(all);
+
+    // All or none; the plain call takes the first that is to be had.
+    for taken in [one, two, three] {
+        let _holder = sameport::listen_exclusive(taken).unwrap();
+        let error = sameport::listen_all(format!("three.test:{port}")).unwrap_err();
+        assert_eq!((error.kind(), error.address()), (Kind::InUse, taken.to_string().as_str()));
+        for free in [one, two, three] {
+            assert_eq!(sameport::listen_exclusive(free).is_ok(), free != taken);
+        }
+        let first = sameport::listen(format!("three.test:{port}")).unwrap();
+        assert_ne!(first.local_addr().unwrap(), taken);
+    }
+
+    // An address that is not here is left out only where the whole family is.
+    let error = sameport::listen_all("away.test:0").unwrap_err();
+    assert_eq!(error.kind(), Kind::AddressNotHere, "{error}");
+
+    // Port 0: one that nobody has on any of the addresses, were it the last.
+    std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40003").unwrap();
+    let second = |port| SocketAddr::from(([127, 0, 0, 2], port));
+    let mut holders: Vec<TcpListener> =
+        [40000, 40001, 40003].map(|port| sameport::listen(second(port)).unwrap()).into();
+    for listener in sameport::listen_all("three.test:0").unwrap() {
+        assert_eq!(listener.local_addr().unwrap().port(), 40002);
+    }
+    holders.push(sameport::listen_exclusive(second(40002)).unwrap());
+    let error = sameport::listen_all("three.test:0").unwrap_err();
+    assert!(error.to_string().contains("no port is left"), "{error}");
+
+    std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
+    let all = sameport::listen_all(format!("three.test:{port}")).unwrap();
+    assert_eq!(bound(&all), HashSet::from([one, two]));
+    println!("answer: done");
+}
+
+#[test]
+fn a_device_name_is_never_cut_short() {
+    if is_root("a_device_name_is_never_cut_short") {
+        in_own_network("child_has_a_device_with_the_longest_name");
+    }
+}
+
+#[test]
+#[ignore = "started by the other tests, in a process of its own"]
+fn child_has_a_device_with_the_longest_name() {
+    assert_eq!(part(), "own network", "would change the machine's settings");
+    let name = "fifteen-letters";
+    run("ip", &["link", "set", "lo", "name", name]);
+    run("ip", &["link", "set", name, "up"]);
+    Options::shared().device(name).listen("127.0.0.1:0").unwrap();
+    let error = Options::shared().device(format!("{name}s")).listen("127.0.0.1:0").unwrap_err();
+    assert_eq!(error.kind(), Kind::AddressNotHere, "{error}");
+    println!("answer: done");
+}
+
+#[test]
+fn datagrams_cannot_be_taken_with_reuse_address() {
+    if !is_root("datagrams_cannot_be_taken_with_reuse_address") {
+        return;
+    }
+    let ours = sameport::bind("127.0.0.1:0").unwrap();
+    // The control: the pair of options that many programs set.
+    let careless = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    careless.set_reuse_address(true).unwrap();
+    careless.set_reuse_port(true).unwrap();
+    careless.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let careless = UdpSocket::from(careless);
+    for (held, expected) in [(ours, "refused"), (careless, "taken")] {
+        let mut command = this_binary();
+        command.uid(NOBODY).gid(NOBODY);
+        let address = held.local_addr().unwrap().to_string();
+        let mut child = Part::start(command, "child_takes_with_reuse_address", &address);
+        assert_eq!(child.answer(), expected);
+        child.end();
+    }
+}
+
+#[test]
+#[ignore = "started by the other tests, in a process of its own"]
+fn child_takes_with_reuse_address() {
+    let address: SocketAddr = part().parse().unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    let refused = socket.bind(&address.into()).is_err();
+    println!("answer: {}", if refused { "refused" } else { "taken" });
+}
