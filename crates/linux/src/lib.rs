@@ -14,3 +14,9 @@ pub mod signals;
 pub mod worker;
 
 pub use rustix::io::Errno;
+
+/// The user whose sockets the caller opens: its effective user id.
+#[must_use]
+pub fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}

@@ -1,10 +1,60 @@
 //! `sameport dial`.
 
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use sameport_rules::sockets::Protocol;
+use sameport_rules::wanted::{self, Wanted, WantedError};
+
 use super::Outcome;
+use crate::operations::dial::{self, Request};
+use crate::tell::failure::{Failure, Kind};
+use crate::tell::opening;
 
+const EXAMPLES: &str = "\
+Examples:
+  sameport dial localhost:8080                        stdin to it, it to stdout
+  sameport dial --from :8080 192.0.2.7:8080           from a port that is also listened on
+  echo hello | sameport dial --udp 127.0.0.1:5353";
+
+const AFTER: &str = "\
+TCP ends when the other side closes. UDP ends when stdin has ended and nothing has come for a \
+second.";
+
+/// Connect to an address, from a shared port if you like
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+#[command(before_help = EXAMPLES, after_help = AFTER)]
+pub(crate) struct Args {
+    /// Where to
+    #[arg(value_name = "REMOTE", value_parser = remote)]
+    to: Wanted,
+    /// Where from: an address of this machine, which shared listeners may have too
+    #[arg(long, value_name = "ADDR")]
+    from: Option<Wanted>,
+    /// Send datagrams, one for each piece read from stdin
+    #[arg(long)]
+    udp: bool,
+    /// Give up connecting after this many seconds, 1 to 3600
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: Option<u64>,
+}
 
-pub(crate) fn run(_args: Args) -> Outcome {
-    Ok(std::process::ExitCode::SUCCESS)
+/// An address with a port that can be connected to.
+fn remote(text: &str) -> Result<Wanted, WantedError> {
+    let to: Wanted = text.parse()?;
+    wanted::fixed_port(&to.port.to_string())?;
+    Ok(to)
+}
+
+pub(crate) fn run(args: Args) -> Outcome {
+    let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
+    let timeout = args.timeout.map(Duration::from_secs);
+    let request = Request { from: args.from, to: args.to, protocol, timeout };
+    let line = dial::connect(&request).map_err(|error| opening::plain(&error))?;
+    match line.copy(io::stdin(), &mut io::stdout()) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Failure::new(Kind::CouldNotBeDone, format!("{}: {error}", request.to))),
+    }
 }

@@ -1,10 +1,84 @@
 //! `sameport listen`.
 
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+
+use sameport_rules::sockets::Protocol;
+use sameport_rules::wanted::Wanted;
+
 use super::Outcome;
+use crate::operations::listen::{self, Request};
+use crate::tell::failure::{Failure, Kind};
+use crate::tell::{arrivals, opening, stdout};
 
+const EXAMPLES: &str = "\
+Examples:
+  sameport listen 8080                    every address, IPv4 and IPv6; start it twice
+  sameport listen 127.0.0.1:8080 --exclusive
+  sameport listen :5353 --udp --count 10  end after ten datagrams
+  sameport listen localhost:0 --json      on a free port, for programs";
+
+/// Listen on an address and print who connects
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+#[command(before_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Where: 8080, :8080, 127.0.0.1:8080, [::1]:8080, localhost:8080; port 0 picks a free one
+    #[arg(value_name = "ADDR")]
+    address: Wanted,
+    /// Receive datagrams instead of connections
+    #[arg(long)]
+    udp: bool,
+    /// Let nobody share the address
+    #[arg(long)]
+    exclusive: bool,
+    /// End after this many connections or datagrams
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// One line of JSON an event
+    #[arg(long)]
+    json: bool,
+}
 
-pub(crate) fn run(_args: Args) -> Outcome {
-    Ok(std::process::ExitCode::SUCCESS)
+pub(crate) fn run(args: Args) -> Outcome {
+    let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
+    let request = Request { address: args.address, protocol, exclusive: args.exclusive };
+    let opened = listen::open(&request).map_err(|error| opening::failure(&request, &error))?;
+    for address in opened.addresses().map_err(Stop::from).map_err(Stop::failure)? {
+        stdout::write(&arrivals::listening(&address, request.exclusive, args.json))?;
+    }
+    let served = opened.serve(args.count, |arrival| {
+        match stdout::line(&arrivals::arrived(&arrival, args.json)) {
+            Ok(()) => Ok(()),
+            // The reader has gone, and with it the purpose.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Stop::NobodyReads),
+            Err(error) => Err(Stop::Failed("write to stdout", error)),
+        }
+    });
+    match served {
+        Ok(()) | Err(Stop::NobodyReads) => Ok(ExitCode::SUCCESS),
+        Err(stop) => Err(stop.failure()),
+    }
+}
+
+/// Why no more arrivals are told.
+enum Stop {
+    NobodyReads,
+    Failed(&'static str, io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Failed("accept", error)
+    }
+}
+
+impl Stop {
+    fn failure(self) -> Failure {
+        match self {
+            Self::NobodyReads => Failure::new(Kind::CouldNotBeDone, "nobody reads stdout"),
+            Self::Failed(call, error) => {
+                Failure::new(Kind::CouldNotBeDone, format!("{call}: {error}"))
+            }
+        }
+    }
 }

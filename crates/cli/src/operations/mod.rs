@@ -1,6 +1,10 @@
 //! Looking, deciding and acting: one file an operation. Nothing here prints or exits.
 
+pub(crate) mod dial;
 pub(crate) mod examine;
 pub(crate) mod list;
+pub(crate) mod listen;
+#[cfg(target_os = "linux")]
+pub(crate) mod refusal;
 #[cfg(target_os = "linux")]
 pub(crate) mod run;

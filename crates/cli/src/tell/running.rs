@@ -11,10 +11,10 @@ use sameport_linux::Errno;
 use sameport_linux::seccomp::Stage;
 use sameport_linux::worker::{Gain, StartError};
 use sameport_rules::ending::Exit;
-use sameport_rules::refusal::Refusal;
-use sameport_rules::sockets::{Address, Member, Process};
+use sameport_rules::sockets::{Member, Process};
 
 use super::failure::{Failure, Kind};
+use super::refusal::{Advice, user, words};
 use crate::commands::shortened;
 use crate::operations::run::{Error, Event, OutOfReach, Plan};
 
@@ -79,7 +79,10 @@ fn lines(event: &Event) -> Vec<String> {
             lines.extend(shadowed.iter().map(|(wider, narrower)| shadow(wider, narrower)));
             lines
         }
-        Event::Refused { address, refusal } => refused(address, refusal),
+        Event::Refused { address, refusal } => {
+            let (error, hint) = words(address, refusal, Advice::Run);
+            vec![format!("error: {error}"), format!("hint: {hint}")]
+        }
         Event::OutOfReach { tid, why } => vec![match why {
             OutOfReach::Forbidden => format!(
                 "warning: the sockets of thread {tid} cannot be reached (it is not dumpable, or \
@@ -125,68 +128,6 @@ fn shadow(wider: &Member, narrower: &Member) -> String {
         who(narrower),
         who(wider)
     )
-}
-
-fn refused(address: &Address, refusal: &Refusal) -> Vec<String> {
-    let port = address.port();
-    let (error, hint) = match refusal {
-        Refusal::NotLocal => (
-            format!("{address} was refused: no interface of this machine has that address"),
-            "`ip address` lists the ones it has".into(),
-        ),
-        Refusal::NeedsPrivilege => (
-            format!("port {port} was refused: ports this low need CAP_NET_BIND_SERVICE"),
-            format!(
-                "run as root, or allow them to everybody: sysctl \
-                     net.ipv4.ip_unprivileged_port_start={port}"
-            ),
-        ),
-        Refusal::OtherUser(member) => (
-            format!(
-                "port {port} is held by {}: only sockets of one user can share",
-                holder(member)
-            ),
-            "run as that user, or pick another port".into(),
-        ),
-        Refusal::NotShared(member) if member.shared.is_none() => (
-            format!("port {port} is held by {}, likely without SO_REUSEPORT", holder(member)),
-            restart(member),
-        ),
-        Refusal::NotShared(member) => (
-            format!("port {port} is held by {} without SO_REUSEPORT", holder(member)),
-            restart(member),
-        ),
-        Refusal::WeDoNotShare(member) => (
-            format!(
-                "port {port} is held by {}, and this program's socket is not shared",
-                holder(member)
-            ),
-            format!("share it too: --port {port}"),
-        ),
-        Refusal::Unexplained => (
-            format!("{address} was refused, and no listener that can be seen explains it"),
-            format!("a connection may still hold the port: ss -tan 'sport = :{port}'"),
-        ),
-    };
-    vec![format!("error: {error}"), format!("hint: {hint}")]
-}
-
-fn restart(member: &Member) -> String {
-    let program = member.processes.first().map_or("PROGRAM", |process| &process.program);
-    format!("restart it under `sameport run -- {program} …`, or pick another port")
-}
-
-/// `nginx (pid 4121, user www-data)`, or what is known of it.
-fn holder(member: &Member) -> String {
-    let user = user(member);
-    match member.processes.first() {
-        Some(Process { pid, program }) => format!("{program} (pid {pid}, user {user})"),
-        None => format!("a program of user {user} (root can see which)"),
-    }
-}
-
-fn user(member: &Member) -> String {
-    member.user.clone().unwrap_or_else(|| member.socket.uid.to_string())
 }
 
 /// `pid 4121 (python3), pid 4130 (python3)`.

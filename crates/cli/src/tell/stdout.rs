@@ -10,11 +10,31 @@ use super::failure::{Failure, Kind};
 ///
 /// When the text could not be written for another reason, such as a full disk.
 pub(crate) fn write(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match line(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Kind::CouldNotBeDone, format!("write to stdout: {error}")))
         }
         _ => Ok(()),
     }
+}
+
+/// Writes and flushes, for callers that go on only while somebody reads.
+///
+/// # Errors
+///
+/// Those of the system, a closed pipe included.
+pub(crate) fn line(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Refuses to start a command whose result nobody could ever see. (Rust's runtime opens
+/// `/dev/null` on a closed stdout, so that writing to it seems to work.)
+pub(crate) fn require() -> Result<(), Failure> {
+    #[cfg(target_os = "linux")]
+    if sameport_linux::inherited::was_closed(1) {
+        return Err(Failure::usage("stdout is closed").hint("open it, or write to /dev/null"));
+    }
+    Ok(())
 }

@@ -11,7 +11,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use sameport_linux::Errno;
-use sameport_linux::look;
 use sameport_linux::seccomp::Stage;
 use sameport_linux::worker::{Gain, StartError};
 use sameport_rules::bind::Ports;
@@ -114,10 +113,4 @@ fn refuse_loss(plan: &Plan) -> Result<(), Error> {
         Some((gain, path)) => Err(Error::LosesPrivilege(path, gain)),
         None => Ok(()),
     }
-}
-
-/// Looks at one port, both protocols.
-fn look_at(address: &Address) -> Result<Vec<Member>, look::Error> {
-    let query = look::Query::only(address.protocol).on(address.port());
-    look::members(&query).map(|seen| seen.members)
 }

@@ -11,14 +11,14 @@ use sameport_rules::bind::Ports;
 use sameport_rules::calls::Machine;
 use sameport_rules::ending::{self, Exit, Leftovers};
 use sameport_rules::joins::{self, Joins};
-use sameport_rules::refusal::{self, Facts};
 use sameport_rules::sockets::Address;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::asking::{self, Answer, Asked};
 use super::outcome::{Outcome, Outcomes};
-use super::{Error, Event, OutOfReach, Plan, look_at};
+use super::{Error, Event, OutOfReach, Plan};
+use crate::operations::refusal::{Caller, look_at, reason};
 
 /// How long processes that outlived their worker may take to end by SIGTERM, and then by SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -261,6 +261,7 @@ impl Supervisor<'_> {
                         .map(|(wider, narrower)| (wider.clone(), narrower.clone()))
                         .collect();
                     members.retain(|member| member.socket.address == address);
+                    members.sort_by_key(|member| member.processes.first().map(|first| first.pid));
                     Event::Shared { address, members, shadowed }
                 }
                 Err(error) => Event::CouldNotLook { address, why: error.to_string() },
@@ -272,22 +273,15 @@ impl Supervisor<'_> {
     fn look_for_reason(&self, asked: Asked) {
         let sender = self.sender.clone();
         tokio::task::spawn_blocking(move || {
-            let event = match look_at(&asked.address) {
-                Ok(members) => {
-                    let facts = Facts {
-                        address: &asked.address,
-                        members: &members,
-                        uid: asked.socket.owner().unwrap_or(u32::MAX),
-                        shared: asked.socket.reuse_port().unwrap_or(false),
-                        is_local: is_local(&asked.address),
-                        needs_privilege: needs_privilege(&asked),
-                    };
-                    let refusal = refusal::explain(&facts);
-                    Event::Refused { address: asked.address, refusal }
-                }
-                Err(error) => {
-                    Event::CouldNotLook { address: asked.address, why: error.to_string() }
-                }
+            let caller = Caller {
+                uid: asked.socket.owner().unwrap_or(u32::MAX),
+                shared: asked.socket.reuse_port().unwrap_or(false),
+                needs_privilege: needs_privilege(&asked),
+            };
+            let address = asked.address;
+            let event = match reason(&address, caller) {
+                Ok(refusal) => Event::Refused { address, refusal },
+                Err(error) => Event::CouldNotLook { address, why: error.to_string() },
             };
             drop(sender.blocking_send(News::Looked(event)));
         });
@@ -386,14 +380,6 @@ impl Supervisor<'_> {
 /// Every process that workers started and that lives, or has not been reaped.
 fn everybody() -> Vec<i32> {
     worker::descendants(std::process::id().cast_signed())
-}
-
-/// Whether an IP address is one of this machine's, asked by binding a free port on it.
-fn is_local(address: &Address) -> bool {
-    let mut probe = address.socket;
-    probe.set_port(0);
-    !matches!(std::net::UdpSocket::bind(probe), Err(error)
-        if error.kind() == std::io::ErrorKind::AddrNotAvailable)
 }
 
 /// Whether the port is a low one and the thread may not bind it. A thread that is gone had the

@@ -1,0 +1,115 @@
+//! `listen`: open an address, shared or exclusive, and give every arrival.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use sameport::Options;
+use sameport_rules::sockets::{Address, Protocol};
+use sameport_rules::wanted::Wanted;
+
+/// What the user asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) address: Wanted,
+    pub(crate) protocol: Protocol,
+    pub(crate) exclusive: bool,
+}
+
+/// The sockets that the address means: one, but for names with several addresses, and for
+/// wildcards where no socket can take both families.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    Tcp(Vec<TcpListener>),
+    Udp(Vec<UdpSocket>),
+}
+
+/// Something arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// A connection, closed again at once.
+    Connection { from: SocketAddr },
+    /// A datagram of this many bytes.
+    Datagram { from: SocketAddr, bytes: usize },
+}
+
+/// Opens the address.
+pub(crate) fn open(request: &Request) -> Result<Opened, sameport::Error> {
+    let options = if request.exclusive { Options::exclusive() } else { Options::shared() };
+    match request.protocol {
+        Protocol::Tcp => options.listen_all(&request.address).map(Opened::Tcp),
+        Protocol::Udp => options.bind_udp_all(&request.address).map(Opened::Udp),
+    }
+}
+
+impl Opened {
+    /// Where they are bound.
+    pub(crate) fn addresses(&self) -> io::Result<Vec<Address>> {
+        let (protocol, sockets): (_, io::Result<Vec<_>>) = match self {
+            Self::Tcp(all) => (Protocol::Tcp, all.iter().map(TcpListener::local_addr).collect()),
+            Self::Udp(all) => (Protocol::Udp, all.iter().map(UdpSocket::local_addr).collect()),
+        };
+        let sockets = sockets?;
+        // Two wildcards are opened only where, or because, one does not take both families.
+        let has_v4 = sockets.iter().any(|socket| socket.is_ipv4() && socket.ip().is_unspecified());
+        Ok(sockets
+            .iter()
+            .map(|socket| Address {
+                v6only: has_v4 && socket.is_ipv6(),
+                ..Address::new(protocol, *socket)
+            })
+            .collect())
+    }
+
+    /// Gives arrivals to `tell` until there have been `count`, `tell` says no, or a socket fails.
+    /// The sockets stay open until the process ends.
+    pub(crate) fn serve<E: From<io::Error>>(
+        self,
+        count: Option<u64>,
+        mut tell: impl FnMut(Arrival) -> Result<(), E>,
+    ) -> Result<(), E> {
+        const QUEUE: usize = 64;
+        let (sender, arrivals) = sync_channel(QUEUE);
+        match self {
+            Self::Tcp(all) => all.into_iter().for_each(|socket| spawn(&sender, accept(socket))),
+            Self::Udp(all) => all.into_iter().for_each(|socket| spawn(&sender, receive(socket))),
+        }
+        drop(sender);
+        let most = count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
+        arrivals.into_iter().take(most).try_for_each(|arrival| tell(arrival?))
+    }
+}
+
+/// Asks for arrivals in a thread of its own until one fails or nobody listens any more.
+fn spawn(
+    to: &SyncSender<io::Result<Arrival>>,
+    mut next: impl FnMut() -> io::Result<Arrival> + Send + 'static,
+) {
+    let to = to.clone();
+    std::thread::spawn(move || {
+        loop {
+            let arrival = next();
+            let failed = arrival.is_err();
+            if to.send(arrival).is_err() || failed {
+                return;
+            }
+        }
+    });
+}
+
+fn accept(listener: TcpListener) -> impl FnMut() -> io::Result<Arrival> {
+    move || loop {
+        match listener.accept() {
+            Ok((_, from)) => return Ok(Arrival::Connection { from }),
+            // It was reset while it waited in the queue.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn receive(socket: UdpSocket) -> impl FnMut() -> io::Result<Arrival> {
+    const LARGEST: usize = 65_536;
+    let mut buffer = vec![0; LARGEST];
+    move || socket.recv_from(&mut buffer).map(|(bytes, from)| Arrival::Datagram { from, bytes })
+}

@@ -1,0 +1,39 @@
+//! Why the kernel refused an address, found out by looking who is on it.
+
+use sameport_linux::look;
+use sameport_rules::refusal::{self, Facts, Refusal};
+use sameport_rules::sockets::{Address, Member};
+
+/// Whose bind was refused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    /// The owner of its socket.
+    pub(crate) uid: u32,
+    /// Whether its socket had `SO_REUSEPORT`.
+    pub(crate) shared: bool,
+    /// Whether it lacks the privilege for this port.
+    pub(crate) needs_privilege: bool,
+}
+
+/// Looks at the address and decides.
+pub(crate) fn reason(address: &Address, caller: Caller) -> Result<Refusal, look::Error> {
+    let members = look_at(address)?;
+    let Caller { uid, shared, needs_privilege } = caller;
+    let is_local = is_local(address);
+    let facts = Facts { address, members: &members, uid, shared, is_local, needs_privilege };
+    Ok(refusal::explain(&facts))
+}
+
+/// Everybody on the address's port, whatever the IP.
+pub(crate) fn look_at(address: &Address) -> Result<Vec<Member>, look::Error> {
+    let query = look::Query::only(address.protocol).on(address.port());
+    look::members(&query).map(|seen| seen.members)
+}
+
+/// Whether an IP address is one of this machine's, asked by binding a free port on it.
+fn is_local(address: &Address) -> bool {
+    let mut probe = address.socket;
+    probe.set_port(0);
+    !matches!(std::net::UdpSocket::bind(probe), Err(error)
+        if error.kind() == std::io::ErrorKind::AddrNotAvailable)
+}

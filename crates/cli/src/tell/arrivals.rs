@@ -1,0 +1,44 @@
+//! The lines of `listen`.
+
+use std::net::SocketAddr;
+
+use sameport_rules::sockets::Address;
+use serde_json::json;
+
+use crate::operations::listen::Arrival;
+
+/// `listening on 127.0.0.1:8080 (shared)`.
+pub(crate) fn listening(address: &Address, exclusive: bool, as_json: bool) -> String {
+    let mode = if exclusive { "exclusive" } else { "shared" };
+    if as_json {
+        let (socket, proto) = (address.socket.to_string(), address.protocol.name());
+        format!(
+            "{}\n",
+            json!({"event": "listening", "proto": proto, "address": socket, "mode": mode})
+        )
+    } else {
+        format!("listening on {address} ({mode})\n")
+    }
+}
+
+/// `new connection 127.0.0.1:51234`, `new datagram 127.0.0.1:51234, 5 bytes`.
+pub(crate) fn arrived(arrival: &Arrival, as_json: bool) -> String {
+    match arrival {
+        Arrival::Connection { from } if as_json => {
+            format!("{}\n", json!({"event": "connection", "from": peer(from)}))
+        }
+        Arrival::Datagram { from, bytes } if as_json => {
+            format!("{}\n", json!({"event": "datagram", "from": peer(from), "bytes": bytes}))
+        }
+        Arrival::Connection { from } => format!("new connection {}\n", peer(from)),
+        Arrival::Datagram { from, bytes: 1 } => format!("new datagram {}, 1 byte\n", peer(from)),
+        Arrival::Datagram { from, bytes } => {
+            format!("new datagram {}, {bytes} bytes\n", peer(from))
+        }
+    }
+}
+
+/// A dual-stack socket sees IPv4 peers as `::ffff:127.0.0.1`; people know them as `127.0.0.1`.
+fn peer(address: &SocketAddr) -> String {
+    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
+}

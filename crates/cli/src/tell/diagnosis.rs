@@ -1,0 +1,107 @@
+//! What `doctor` found, as two tables or as JSON.
+
+use sameport_rules::readiness::{Ability, Answer, Fact};
+use serde_json::{Value, json};
+
+use super::table::table;
+
+/// The two tables, for a person.
+pub(crate) fn text(facts: &[Fact], abilities: &[Ability]) -> String {
+    let facts = facts.iter().map(|Fact { subject, answer }| {
+        [subject.name().into(), answer.to_string(), answer.text().into()]
+    });
+    let abilities = abilities.iter().flat_map(|ability| {
+        let verdict = [ability.name.into(), ability.answer.to_string(), ability.purpose.into()];
+        let beside = |text| [String::new(), String::new(), text];
+        std::iter::once(verdict).chain(qualifications(ability).map(beside))
+    });
+    let facts = table(["FACT", "ANSWER", "DETAIL"], &facts.collect::<Vec<_>>());
+    let abilities = table(["ABILITY", "ANSWER", "WHAT IT IS"], &abilities.collect::<Vec<_>>());
+    format!("{facts}\n{abilities}")
+}
+
+/// Why it is not a full yes, and what to do.
+fn qualifications(ability: &Ability) -> impl Iterator<Item = String> {
+    let text = ability.answer.text();
+    let reason = (!text.is_empty()).then(|| match ability.answer {
+        Answer::Yes(_) => format!("but {text}"),
+        Answer::No(_) | Answer::CouldNotTell(_) => format!("because {text}"),
+    });
+    reason.into_iter().chain(ability.next.map(|next| format!("hint: {next}")))
+}
+
+/// Version 1 of the JSON: `{"version":1,"facts":[…],"abilities":[…]}`, on one line.
+pub(crate) fn json(facts: &[Fact], abilities: &[Ability]) -> Value {
+    json!({
+        "version": 1,
+        "facts": facts.iter().map(|Fact { subject, answer }| json!({
+            "name": subject.name(),
+            "answer": word(answer),
+            "detail": answer.text(),
+        })).collect::<Vec<_>>(),
+        "abilities": abilities.iter().map(|ability| json!({
+            "name": ability.name,
+            "purpose": ability.purpose,
+            "answer": word(&ability.answer),
+            "detail": ability.answer.text(),
+            "next": ability.next,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn word(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Yes(_) => "yes",
+        Answer::No(_) => "no",
+        Answer::CouldNotTell(_) => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sameport_rules::readiness::{Subject, abilities};
+
+    fn facts() -> Vec<Fact> {
+        vec![
+            Fact { subject: Subject::Sharing, answer: Answer::Yes("two \"joined\"".into()) },
+            Fact { subject: Subject::SockDiagTcp, answer: Answer::No("no module".into()) },
+            Fact { subject: Subject::SeeOtherUsers, answer: Answer::CouldNotTell("?".into()) },
+        ]
+    }
+
+    #[test]
+    fn the_tables_line_up_and_name_the_next_step() {
+        let facts = facts();
+        let told = text(&facts, &abilities(&facts));
+        let (facts, abilities) = told.split_once("\n\n").unwrap();
+        assert_eq!(
+            facts,
+            "FACT             ANSWER          DETAIL\n\
+             sharing          yes             two \"joined\"\n\
+             sock-diag-tcp    no              no module\n\
+             see-other-users  could not tell  ?"
+        );
+        assert!(abilities.starts_with("ABILITY    ANSWER          WHAT IT IS\n"), "{abilities}");
+        let margin = " ".repeat("ABILITY    ANSWER          ".len());
+        let refusal = format!(
+            "ls         no              list the sockets that hold ports\n\
+             {margin}because sock-diag-tcp: no module\n{margin}hint: needs Linux with the kernel"
+        );
+        assert!(abilities.contains(&refusal), "{abilities}");
+    }
+
+    #[test]
+    fn json_keeps_its_shape() {
+        let facts = facts();
+        let value = json(&facts, &abilities(&facts));
+        assert_eq!(value["version"], 1);
+        assert_eq!(value["facts"][0]["detail"], "two \"joined\"");
+        let answers: Vec<_> =
+            value["facts"].as_array().unwrap().iter().map(|f| &f["answer"]).collect();
+        assert_eq!(answers, ["yes", "no", "unknown"]);
+        let listen = &value["abilities"][1];
+        assert_eq!((&listen["name"], &listen["answer"]), (&"listen".into(), &"yes".into()));
+        assert!(listen["next"].is_null());
+    }
+}
