@@ -14,7 +14,7 @@ const SHOWN: usize = 60;
 ///
 /// | written | host | port |
 /// |---|---|---|
-/// | `8080`, `:8080` | [`Host::Every`] | 8080 |
+/// | `8080`, `:8080`, `*:8080` | [`Host::Every`] | 8080 |
 /// | `127.0.0.1:8080`, `[::1]:8080` | [`Host::Ip`] | 8080 |
 /// | `localhost:8080`, `db-1.example.org:0` | [`Host::Name`] | 8080, 0 |
 ///
@@ -30,7 +30,7 @@ pub struct Wanted {
 /// The part of a wanted address before the port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
-    /// Every address of both families: nothing was written before the port.
+    /// Every address of both families: nothing, or `*`, was written before the port.
     Every,
     /// One address, or the wildcard of one family.
     Ip(IpAddr),
@@ -59,7 +59,7 @@ impl FromStr for Wanted {
             None if could_be_port(text) => Ok(Self { host: Host::Every, port: port(text)? }),
             None => Err(WantedError::NoPort(shown(text))),
             Some((_, after)) if after.contains(':') => Err(several_colons(text)),
-            Some(("", after)) => Ok(Self { host: Host::Every, port: port_of(text, after)? }),
+            Some(("" | "*", after)) => Ok(Self { host: Host::Every, port: port_of(text, after)? }),
             Some((before, after)) => {
                 Ok(Self { host: host(text, before)?, port: port_of(text, after)? })
             }

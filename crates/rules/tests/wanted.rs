@@ -16,6 +16,7 @@ fn good_addresses() {
     let cases = [
         ("8080", Host::Every, 8080, ":8080"),
         (":8080", Host::Every, 8080, ":8080"),
+        ("*:8080", Host::Every, 8080, ":8080"),
         ("0", Host::Every, 0, ":0"),
         (":65535", Host::Every, 65535, ":65535"),
         ("127.0.0.1:8080", ip("127.0.0.1"), 8080, "127.0.0.1:8080"),
@@ -84,7 +85,7 @@ fn bad_addresses_say_what_to_write() {
         ("-a:80", "is not a host name"),
         ("a..b:80", "is not a host name"),
         (".:80", "is not a host name"),
-        ("*:80", "is not a host name"),
+        ("**:80", "is not a host name"),
         ("a b:80", "is not a host name"),
         ("b\u{fc}cher.de:80", "is not a host name"),
         ("a\0b:80", "\"a\\0b:80\" is not a host name"),

@@ -82,7 +82,11 @@ fn dial(from: &Place, to: &Place, tcp: bool, timeout: Duration) -> Result<Socket
 }
 
 fn pair(local: SocketAddr, remote: SocketAddr, tcp: bool, timeout: Duration) -> Result<Socket> {
-    let both = format!("{local} to {remote}");
+    // A local address that the caller left to the system is none of the story.
+    let both = match local.ip().is_unspecified() && local.port() == 0 {
+        true => remote.to_string(),
+        false => format!("{local} to {remote}"),
+    };
     if tcp && local == remote {
         // TCP allows it: the socket would be connected to itself.
         return Err(Error::new(Kind::BadAddress, "connect", both)

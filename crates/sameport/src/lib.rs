@@ -22,7 +22,7 @@
 //!
 //! | given | means |
 //! |---|---|
-//! | `8080` (text or `u16`), `:8080` | every address, IPv4 and IPv6, in one socket |
+//! | `8080` (text or `u16`), `:8080`, `*:8080` | every address, IPv4 and IPv6, in one socket |
 //! | `127.0.0.1:8080`, `0.0.0.0:8080` | that address, or every IPv4 address |
 //! | `[::1]:8080` | that address |
 //! | `[::]:8080` | every address, IPv4 too, unless [`Options::v6only`] |

@@ -1,0 +1,195 @@
+//! `sameport listen` and `sameport dial`: the article's program, and its other end.
+#![cfg(target_os = "linux")]
+
+mod stage;
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+
+use stage::{Ended, PATIENCE, User, eventually, free_port, sameport, start};
+
+/// Connects until the listeners have ended, so that every one of them gets its share.
+fn connect_until_ended(address: SocketAddr, listeners: Vec<stage::Started>) -> Vec<Ended> {
+    let mut listeners = listeners;
+    let ended = eventually(|| {
+        drop(TcpStream::connect(address));
+        listeners.iter_mut().all(|listener| !listener.is_running()).then_some(())
+    });
+    assert!(ended.is_some(), "the listeners did not get their share");
+    listeners.into_iter().map(stage::Started::ended).collect()
+}
+
+#[test]
+fn two_listeners_share_and_each_says_who_connected() {
+    for user in User::all() {
+        let address = format!("127.0.0.1:{}", free_port());
+        let arguments = ["listen", &address, "--count", "3"];
+        let listeners = vec![start(*user, &arguments), start(*user, &arguments)];
+        for listener in &listeners {
+            listener.wait_for_stdout(&format!("listening on {address} (shared)\n"));
+        }
+        for ended in connect_until_ended(address.parse().unwrap(), listeners) {
+            assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+            let lines: Vec<_> = ended.stdout.lines().collect();
+            assert_eq!(lines.len(), 4, "{ended:?}");
+            assert!(lines[1..].iter().all(|line| line.starts_with("new connection 127.0.0.1:")));
+        }
+    }
+}
+
+#[test]
+fn an_exclusive_listener_is_alone_and_is_named() {
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let first = start(User::Ourselves, &["listen", &address, "--exclusive"]);
+    first.wait_for_stdout(&format!("listening on {address} (exclusive)\n"));
+
+    let second = start(User::Ourselves, &["listen", &address]).ended();
+    assert_eq!((second.code, second.stdout.as_str()), (1, ""));
+    let named = format!("error: port {port} is held by sameport (pid {}, user ", first.pid());
+    assert!(second.stderr.starts_with(&named), "{second:?}");
+    assert!(second.stderr.contains(") without SO_REUSEPORT\nhint: "), "{second:?}");
+
+    if stage::is_root() {
+        let other = start(User::Another, &["listen", &address]).ended();
+        assert_eq!(other.code, 1);
+        let words = ": only one user's sockets can share\nhint: run as that user";
+        assert!(other.stderr.contains(words), "{other:?}");
+    } else {
+        stage::skip("listen-as-another-user", "needs root");
+    }
+}
+
+#[test]
+fn an_exclusive_listener_does_not_join() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let shared = start(User::Ourselves, &["listen", &address]);
+    shared.wait_for_stdout("(shared)");
+    let alone = start(User::Ourselves, &["listen", &address, "--exclusive"]).ended();
+    assert_eq!(alone.code, 1);
+    assert!(alone.stderr.contains("hint: share it, without --exclusive"), "{alone:?}");
+}
+
+#[test]
+fn a_bare_port_is_both_families_and_peers_read_as_people_know_them() {
+    let port = free_port();
+    let listener = start(User::Ourselves, &["listen", &port.to_string(), "--count", "2"]);
+    listener.wait_for_stdout(&format!("listening on *:{port} (shared)\n"));
+    let v4 = TcpStream::connect(("127.0.0.1", port)).unwrap().local_addr().unwrap();
+    listener.wait_for_stdout(&format!("new connection {v4}\n"));
+    let v6 = TcpStream::connect(("::1", port)).unwrap().local_addr().unwrap();
+    let ended = listener.ended();
+    assert!(ended.stdout.ends_with(&format!("new connection {v6}\n")), "{ended:?}");
+}
+
+#[test]
+fn datagrams_are_counted_in_bytes() {
+    let port = free_port();
+    let arguments = ["listen", &format!("127.0.0.1:{port}"), "--udp", "--count", "2", "--json"];
+    let listener = start(User::Ourselves, &arguments);
+    listener.wait_for_stdout("\"listening\"");
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for bytes in [&b""[..], b"hello"] {
+        sender.send_to(bytes, ("127.0.0.1", port)).unwrap();
+    }
+    let ended = listener.ended();
+    assert_eq!(ended.code, 0);
+    let from = sender.local_addr().unwrap().to_string();
+    let events: Vec<serde_json::Value> =
+        ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events[0]["address"], format!("127.0.0.1:{port}"));
+    for (event, bytes) in events[1..].iter().zip([0, 5]) {
+        assert_eq!(event["event"], "datagram");
+        assert_eq!((event["from"].as_str(), event["bytes"].as_u64()), (Some(&*from), Some(bytes)));
+    }
+}
+
+/// `sameport dial` with this input; what it printed and its exit code.
+fn dial(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut child = Command::new(sameport())
+        .arg("dial")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have ended, on a bad argument, before it read.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn dial_copies_both_ways_from_a_port_that_is_listened_on() {
+    for host in ["127.0.0.1", "[::1]"] {
+        let near = format!("{host}:{}", free_port());
+        let near_listener = start(User::Ourselves, &["listen", &near]);
+        near_listener.wait_for_stdout("(shared)");
+
+        let far_listener = TcpListener::bind(format!("{host}:0")).unwrap();
+        let far = far_listener.local_addr().unwrap().to_string();
+        let echo = std::thread::spawn(move || {
+            let (mut stream, from) = far_listener.accept().unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut copy = stream.try_clone().unwrap();
+            std::io::copy(&mut copy, &mut stream).unwrap();
+            from.to_string()
+        });
+        let big = "sameport ".repeat(100_000);
+        let (code, stdout, stderr) = dial(&["--from", &near, &far], big.as_bytes());
+        assert_eq!((code, stderr.as_str()), (0, ""));
+        assert!(stdout == big, "{} of {} bytes came back", stdout.len(), big.len());
+        assert_eq!(echo.join().unwrap(), near);
+        assert!(near_listener.terminate().stdout.lines().count() == 1, "nobody connected to near");
+    }
+}
+
+#[test]
+fn dial_speaks_udp() {
+    let far = UdpSocket::bind("127.0.0.1:0").unwrap();
+    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    let address = far.local_addr().unwrap().to_string();
+    let echo = std::thread::spawn(move || {
+        let mut buffer = [0; 100];
+        let (n, from) = far.recv_from(&mut buffer).unwrap();
+        far.send_to(&buffer[..n], from).unwrap();
+    });
+    assert_eq!(dial(&["--udp", &address], b"hello"), (0, "hello".into(), String::new()));
+    echo.join().unwrap();
+}
+
+#[test]
+fn dial_says_who_is_not_there() {
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let (code, stdout, stderr) = dial(&[&nobody], b"");
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.starts_with(&format!("error: connect {nobody}: refused\nhint: ")), "{stderr}");
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let holder = TcpListener::bind(taken).unwrap();
+    let far = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (code, _, stderr) = dial(&["--from", &taken.to_string(), &far], b"");
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains(&taken.to_string()), "{stderr}");
+    drop(holder);
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_quietly() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let script = format!("{} listen {address} | head -n 1", sameport().display());
+    let pipe = stage::start_command(User::Ourselves, "sh", &["-c", &script]);
+    pipe.wait_for_stdout("(shared)");
+    let mut pipe = Some(pipe);
+    // The line that finds nobody is the end.
+    let ended = eventually(|| {
+        drop(TcpStream::connect(address.parse::<SocketAddr>().unwrap()));
+        let gone = !pipe.as_mut().unwrap().is_running();
+        gone.then(|| pipe.take().unwrap().ended())
+    })
+    .expect("it ends when nobody reads");
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+}
