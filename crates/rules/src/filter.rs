@@ -125,7 +125,7 @@ mod tests {
                 }
                 AND => accumulator &= k,
                 JUMP_IF_EQUAL => {
-                    at += usize::from(if accumulator == k { if_true } else { if_false })
+                    at += usize::from(if accumulator == k { if_true } else { if_false });
                 }
                 RETURN => return k,
                 other => panic!("unknown code {other:#x}"),

@@ -59,7 +59,8 @@ pub fn explain(facts: &Facts<'_>) -> Refusal {
     in_the_way()
         .find(|member| member.shared == Some(false))
         .or_else(|| in_the_way().find(|member| member.shared.is_none()))
-        .cloned().map_or(Refusal::Unexplained, Refusal::NotShared)
+        .cloned()
+        .map_or(Refusal::Unexplained, Refusal::NotShared)
 }
 
 #[cfg(test)]
@@ -102,8 +103,14 @@ mod tests {
             explain(&facts(members(&[&sharing, &unknown, &unshared]))),
             Refusal::NotShared(unshared.clone())
         );
-        assert_eq!(explain(&facts(members(&[&sharing, &unknown]))), Refusal::NotShared(unknown.clone()));
-        assert_eq!(explain(&facts(members(&[&unshared, &foreign]))), Refusal::OtherUser(foreign.clone()));
+        assert_eq!(
+            explain(&facts(members(&[&sharing, &unknown]))),
+            Refusal::NotShared(unknown.clone())
+        );
+        assert_eq!(
+            explain(&facts(members(&[&unshared, &foreign]))),
+            Refusal::OtherUser(foreign.clone())
+        );
         let alone = Facts { shared: false, ..facts(members(&[&sharing])) };
         assert_eq!(explain(&alone), Refusal::WeDoNotShare(sharing.clone()));
         let low = Facts { needs_privilege: true, ..facts(members(&[&foreign])) };

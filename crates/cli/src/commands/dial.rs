@@ -10,7 +10,7 @@ use sameport_rules::wanted::{self, Wanted, WantedError};
 use super::Outcome;
 use crate::operations::dial::{self, Request};
 use crate::tell::failure::{Failure, Kind};
-use crate::tell::opening;
+use crate::tell::{opening, stdout};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     let timeout = args.timeout.map(Duration::from_secs);
     let request = Request { from: args.from, to: args.to, protocol, timeout };
     let line = dial::connect(&request).map_err(|error| opening::plain(&error))?;
-    match line.copy(io::stdin(), &mut io::stdout()) {
+    match line.copy(io::stdin(), &mut stdout::raw()) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(Failure::new(Kind::CouldNotBeDone, format!("{}: {error}", request.to))),

@@ -1,10 +1,37 @@
-//! `sameport doctor`.
+//! `sameport doctor`: what this machine can do, and what it makes possible.
+
+use std::process::ExitCode;
 
 use super::Outcome;
+use crate::operations::examine::examine;
+use crate::tell::{diagnosis, stdout};
 
+/// Say what this machine can do: yes, no or could not tell, and why
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+#[command(before_help = EXAMPLES, after_help = AFTER)]
+pub(crate) struct Args {
+    /// Print one line of JSON: facts and abilities with answer yes, no or unknown
+    #[arg(long)]
+    json: bool,
+}
 
-pub(crate) fn run(_args: Args) -> Outcome {
-    Ok(std::process::ExitCode::SUCCESS)
+const EXAMPLES: &str = "\
+Examples:
+  sameport doctor            what works here, as two tables
+  sudo sameport doctor       the same for root
+  sameport doctor --json     for programs";
+
+const AFTER: &str = "\
+Exit code: 0 if `sameport run` works here or that could not be told, 3 if it cannot.
+Every fact is found by trying; nothing is changed and nothing stays behind.";
+
+pub(crate) fn run(args: Args) -> Outcome {
+    let found = examine();
+    let text = if args.json {
+        format!("{}\n", diagnosis::json(&found.facts, &found.abilities))
+    } else {
+        diagnosis::text(&found.facts, &found.abilities)
+    };
+    stdout::write(&text)?;
+    Ok(if found.run_is_impossible() { ExitCode::from(3) } else { ExitCode::SUCCESS })
 }

@@ -1,9 +1,11 @@
 //! One file a verb: its arguments, one call of an operation, the telling of its result.
 
+mod completions;
 mod dial;
 mod doctor;
 mod listen;
 mod ls;
+mod manual;
 mod run;
 
 use std::process::ExitCode;
@@ -11,7 +13,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::tell::failure::Failure;
+use crate::tell::failure::{Failure, shortened};
+use crate::tell::stdout;
 
 /// What every verb gives back: an exit code, or why there is none.
 pub(crate) type Outcome = Result<ExitCode, Failure>;
@@ -38,25 +41,38 @@ pub(crate) enum Command {
     Dial(dial::Args),
     Ls(ls::Args),
     Doctor(doctor::Args),
+    Completions(completions::Args),
+    Manual(manual::Args),
 }
 
 impl Command {
     /// All that `sameport` does, at one glance.
     pub(crate) fn run(self) -> Outcome {
+        if !matches!(self, Self::Run(_)) {
+            // The stdout of `run` is its workers', open or closed.
+            stdout::require()?;
+        }
         match self {
             Self::Run(args) => run::run(args),
             Self::Listen(args) => listen::run(args),
             Self::Dial(args) => dial::run(args),
             Self::Ls(args) => ls::run(args),
             Self::Doctor(args) => doctor::run(args),
+            Self::Completions(args) => completions::run(args),
+            Self::Manual(args) => manual::run(args),
         }
     }
+}
+
+/// The whole command line, as the help, the completions and the manual tell it.
+fn definition() -> clap::Command {
+    CommandLine::command()
 }
 
 /// Reads the command line. `--help` and `--version` print and exit here; every mistake becomes one
 /// line that names the argument.
 pub(crate) fn parse() -> Result<Command, Failure> {
-    CommandLine::command()
+    definition()
         .try_get_matches()
         .and_then(|matches| CommandLine::from_arg_matches(&matches))
         .map(|line| line.command)
@@ -79,14 +95,5 @@ fn one_line(error: &clap::Error) -> Failure {
     match paragraphs.find_map(|p| p.trim().strip_prefix("tip: ")) {
         Some(tip) => failure.hint(shortened(tip)),
         None => failure.hint("sameport --help shows examples"),
-    }
-}
-
-/// A message is a line for a person, whatever was typed: 1 MiB of argument is cut, not echoed.
-pub(crate) fn shortened(text: &str) -> String {
-    const MOST: usize = 200;
-    match text.char_indices().nth(MOST) {
-        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
-        None => text.to_owned(),
     }
 }

@@ -14,8 +14,10 @@ pub(crate) enum Kind {
     /// 3: this machine cannot do it (kernel, privilege, system).
     MachineCannot,
     /// 126: the command to run was found but cannot be executed.
+    #[cfg(target_os = "linux")]
     NotExecutable,
     /// 127: the command to run was not found.
+    #[cfg(target_os = "linux")]
     NotFound,
 }
 
@@ -59,7 +61,18 @@ pub(crate) fn report(failure: &Failure) -> ExitCode {
         Kind::CouldNotBeDone => 1,
         Kind::BadCommandLine => 2,
         Kind::MachineCannot => 3,
+        #[cfg(target_os = "linux")]
         Kind::NotExecutable => 126,
+        #[cfg(target_os = "linux")]
         Kind::NotFound => 127,
     })
+}
+
+/// A message is a line for a person, whatever was typed: 1 MiB of argument is cut, not echoed.
+pub(crate) fn shortened(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}… ({} bytes)", &text[..at], text.len()),
+        None => text.to_owned(),
+    }
 }

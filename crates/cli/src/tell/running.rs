@@ -13,9 +13,8 @@ use sameport_linux::worker::{Gain, StartError};
 use sameport_rules::ending::Exit;
 use sameport_rules::sockets::{Member, Process};
 
-use super::failure::{Failure, Kind};
+use super::failure::{Failure, Kind, shortened};
 use super::refusal::{Advice, user, words};
-use crate::commands::shortened;
 use crate::operations::run::{Error, Event, OutOfReach, Plan};
 
 /// How many members a line names; the rest are counted.

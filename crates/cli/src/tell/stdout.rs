@@ -29,6 +29,11 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
+/// For bytes that are passed through as they come.
+pub(crate) fn raw() -> impl io::Write {
+    io::stdout()
+}
+
 /// Refuses to start a command whose result nobody could ever see. (Rust's runtime opens
 /// `/dev/null` on a closed stdout, so that writing to it seems to work.)
 pub(crate) fn require() -> Result<(), Failure> {

@@ -41,6 +41,10 @@ impl WorkerSocket {
     /// ancestor under Yama's scope 1. Minimum kernel 5.6; 6.9 for threads with a descriptor table
     /// of their own. Source: `pidfd_open(2)`, `pidfd_getfd(2)`.
     pub fn of_thread(tid: i32, fd: i32) -> Result<Reach, Errno> {
+        if fd < 0 {
+            // `rustix` takes this for a mistake of ours and panics in a debug build.
+            return Ok(Reach::NotASocket);
+        }
         let pidfd = match open_thread(tid) {
             Ok(Some(pidfd)) => pidfd,
             Ok(None) => return Ok(Reach::OwnTable),

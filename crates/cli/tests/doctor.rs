@@ -1,0 +1,287 @@
+//! `sameport doctor`, the real binary: as root and as another user, below another supervisor, and
+//! against what `/proc` says.
+#![cfg(target_os = "linux")]
+#![expect(unsafe_code, reason = "what a child does to itself between fork and exec")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const NOBODY: u32 = 65534;
+
+/// The binary where every user can execute it, and nothing else.
+struct Place {
+    _folder: tempfile::TempDir,
+    binary: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let binary = folder.path().join("sameport");
+        // Not by this process: a child that another test forks meanwhile would hold the copy open
+        // for writing, and what is open for writing cannot be executed (ETXTBSY).
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_sameport")).arg(&binary).status();
+        assert!(copied.unwrap().success());
+        Self { _folder: folder, binary }
+    }
+
+    fn doctor(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg("doctor").args(args).env_clear().stdin(Stdio::null());
+        command
+    }
+}
+
+fn is_root() -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+fn without_new_privileges() -> io::Result<()> {
+    // SAFETY: takes numbers.
+    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Installs a filter on the calling process; gives what the kernel returned.
+fn filtered(flags: libc::c_ulong, code: &mut [libc::sock_filter]) -> io::Result<libc::c_long> {
+    without_new_privileges()?;
+    let len = u16::try_from(code.len()).unwrap_or(0);
+    let program = libc::sock_fprog { len, filter: code.as_mut_ptr() };
+    let (call, set) = (libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER);
+    // SAFETY: the kernel reads the program and its instructions before it returns.
+    match unsafe { libc::syscall(call, set, flags, &raw const program) } {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result),
+    }
+}
+
+fn returns(action: u32) -> libc::sock_filter {
+    libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: action }
+}
+
+/// Puts a listener on the calling process that stays open across `exec`.
+fn below_a_supervisor() -> io::Result<()> {
+    let mut allow = [returns(libc::SECCOMP_RET_ALLOW)];
+    let listener = filtered(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER, &mut allow)?;
+    // SAFETY: takes numbers; an invalid descriptor is an error.
+    match unsafe { libc::fcntl(i32::try_from(listener).unwrap_or(-1), libc::F_SETFD, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What a container's profile does to calls that it does not list.
+fn refused_with(errno: i32) -> io::Result<()> {
+    let is = |call: libc::c_long, skip: u8| libc::sock_filter {
+        code: 0x15,
+        jt: skip,
+        jf: 0,
+        k: u32::try_from(call).unwrap_or(0),
+    };
+    let load_number = libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 };
+    let mut code = [
+        load_number,
+        is(libc::SYS_pidfd_getfd, 3),
+        is(libc::SYS_io_uring_setup, 2),
+        is(libc::SYS_bpf, 1),
+        returns(libc::SECCOMP_RET_ALLOW),
+        returns(libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()),
+    ];
+    filtered(0, &mut code).map(drop)
+}
+
+fn with(mut command: Command, before: fn() -> io::Result<()>) -> Command {
+    // SAFETY: both functions that are given make system calls and allocate nothing.
+    unsafe { command.pre_exec(before) };
+    command
+}
+
+/// Name → (answer, detail), after the shape of the JSON is checked.
+fn read(output: &Output, list: &str) -> BTreeMap<String, (String, String)> {
+    let text = std::str::from_utf8(&output.stdout).unwrap();
+    assert!(output.stderr.is_empty() && text.ends_with("}\n"), "{output:?}");
+    assert_eq!(text.lines().count(), 1);
+    let value: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    assert_eq!(value["version"], 1);
+    let entries = value[list].as_array().unwrap().iter().map(|entry| {
+        let word = |key: &str| entry[key].as_str().expect(key).to_owned();
+        assert!(["yes", "no", "unknown"].contains(&&*word("answer")), "{entry}");
+        (word("name"), (word("answer"), word("detail")))
+    });
+    entries.collect()
+}
+
+/// Ways to be that must all work, each with its name.
+fn everybody(place: &Place) -> Vec<(&'static str, Command)> {
+    let mut all = vec![
+        ("as it is", place.doctor(&["--json"])),
+        ("without new privileges", with(place.doctor(&["--json"]), without_new_privileges)),
+    ];
+    if is_root() {
+        let mut nobody = place.doctor(&["--json"]);
+        nobody.uid(NOBODY).gid(NOBODY);
+        all.push(("as nobody", nobody));
+        let mut confined = with(place.doctor(&["--json"]), without_new_privileges);
+        confined.uid(NOBODY).gid(NOBODY);
+        all.push(("as nobody without new privileges", confined));
+    }
+    all
+}
+
+fn proc_sys(path: &str) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().to_owned())
+}
+
+#[test]
+fn facts_agree_with_proc_for_everybody() {
+    let place = Place::new();
+    for (who, mut command) in everybody(&place) {
+        let output = command.output().unwrap();
+        let facts = read(&output, "facts");
+        let answer = |name: &str| facts[name].0.as_str();
+        let detail = |name: &str| facts[name].1.as_str();
+        let yes_if = |yes: bool| if yes { "yes" } else { "no" };
+
+        let release = proc_sys("kernel/osrelease").unwrap();
+        assert!(detail("kernel").starts_with(&release), "{who}: {facts:?}");
+        let actions = proc_sys("kernel/seccomp/actions_avail").unwrap();
+        let known = actions.split(' ').any(|action| action == "user_notif");
+        assert_eq!(answer("seccomp-notify"), yes_if(known), "{who}");
+        assert_eq!(detail("somaxconn"), proc_sys("net/core/somaxconn").unwrap(), "{who}");
+        let migrate = proc_sys("net/ipv4/tcp_migrate_req").is_some_and(|value| value != "0");
+        assert_eq!(answer("tcp-migrate-req"), yes_if(migrate), "{who}");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert_eq!(answer("cgroup2"), yes_if(mounts.contains(" - cgroup2 ")), "{who}");
+        let scope = proc_sys("kernel/yama/ptrace_scope");
+        match scope.as_deref() {
+            None | Some("0" | "1") => assert_eq!(answer("trace-descendants"), "yes", "{who}"),
+            Some(scope) => assert!(detail("trace-descendants").contains(scope), "{who}"),
+        }
+        if proc_sys("kernel/io_uring_disabled").as_deref() == Some("2") {
+            assert_eq!(answer("io-uring"), "no", "{who}");
+        }
+        let privs = if who.contains("without") { "already set" } else { "can be set" };
+        assert_eq!(facts["no-new-privs"], ("yes".into(), privs.into()), "{who}");
+
+        if who.contains("nobody") {
+            assert_eq!(answer("see-other-users"), "no", "{who}: {facts:?}");
+            let low = proc_sys("net/ipv4/ip_unprivileged_port_start").unwrap();
+            assert_eq!(answer("low-ports"), yes_if(low == "0"), "{who}");
+            if proc_sys("kernel/unprivileged_bpf_disabled").is_some_and(|value| value != "0") {
+                let (answer, detail) = &facts["ebpf"];
+                assert_eq!(answer, "no", "{who}");
+                assert!(detail.starts_with("not permitted for this user"), "{who}: {detail}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_exit_code_is_whether_run_works() {
+    let place = Place::new();
+    for (who, mut command) in everybody(&place) {
+        let output = command.output().unwrap();
+        let abilities = read(&output, "abilities");
+        let expected = if abilities["run"].0 == "no" { 3 } else { 0 };
+        assert_eq!(output.status.code(), Some(expected), "{who}: {abilities:?}");
+    }
+}
+
+#[test]
+fn below_another_supervisor_it_says_so_and_exits_3() {
+    let place = Place::new();
+    let output = with(place.doctor(&["--json"]), below_a_supervisor).output().unwrap();
+    let (answer, detail) = &read(&output, "facts")["seccomp-listener"];
+    assert_eq!(answer, "no");
+    assert!(detail.contains("EBUSY"), "{detail}");
+    // What does not need a listener of its own is still told.
+    assert_eq!(read(&output, "facts")["seccomp-notify"].0, "yes");
+    assert_ne!(read(&output, "facts")["seccomp-wait-killable"].0, "unknown");
+    assert_eq!(read(&output, "facts")["seccomp-addfd"].0, "unknown");
+    assert_eq!(read(&output, "abilities")["run"].0, "no");
+    assert_eq!(read(&output, "abilities")["listen"].0, "yes");
+    assert_eq!(output.status.code(), Some(3));
+
+    let output = with(place.doctor(&[]), below_a_supervisor).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(table.contains("because seccomp-listener: another supervisor"), "{table}");
+    assert!(table.contains("hint: only one supervisor can listen"), "{table}");
+}
+
+#[test]
+fn what_a_sandbox_forbids_is_not_called_missing() {
+    let place = Place::new();
+    type Sandbox = fn() -> io::Result<()>;
+    let cases: [(Sandbox, &str, &str); 2] = [
+        (|| refused_with(libc::EPERM), "not permitted", "does not have it"),
+        (|| refused_with(libc::ENOSYS), "this kernel does not have it", "not permitted"),
+    ];
+    for (sandbox, expected, wrong) in cases {
+        let output = with(place.doctor(&["--json"]), sandbox).output().unwrap();
+        let facts = read(&output, "facts");
+        for name in ["pidfd-getfd", "io-uring", "ebpf"] {
+            let (answer, detail) = &facts[name];
+            assert_eq!(answer, "no", "{name}: {detail}");
+            assert!(detail.contains(expected) && !detail.contains(wrong), "{name}: {detail}");
+        }
+        assert_eq!(facts["pidfd-open"].0, "yes");
+        assert_eq!(read(&output, "abilities")["run"].0, "no");
+        assert_eq!(output.status.code(), Some(3));
+    }
+}
+
+#[test]
+fn the_table_tells_the_same_as_the_json() {
+    let place = Place::new();
+    let table = place.doctor(&[]).output().unwrap();
+    let table = String::from_utf8(table.stdout).unwrap();
+    let json = place.doctor(&["--json"]).output().unwrap();
+    assert!(table.starts_with("FACT "), "{table}");
+    for (name, (answer, _)) in read(&json, "facts").into_iter().chain(read(&json, "abilities")) {
+        let answer = if answer == "unknown" { "could not tell".to_owned() } else { answer };
+        let told = table.lines().any(|line| {
+            line.strip_prefix(&name).is_some_and(|rest| rest.trim_start().starts_with(&answer))
+        });
+        assert!(told, "{name} {answer} is not in\n{table}");
+    }
+}
+
+#[test]
+fn it_is_quick() {
+    let place = Place::new();
+    let once = || {
+        let since = Instant::now();
+        assert!(place.doctor(&[]).output().unwrap().status.code().is_some());
+        since.elapsed()
+    };
+    let best = (0..5).map(|_| once()).min().unwrap();
+    assert!(best < Duration::from_millis(200), "{best:?}");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is_one() {
+    let place = Place::new();
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let output = place.doctor(&[]).stdout(writer).output().unwrap();
+    assert!(output.stderr.is_empty(), "{output:?}");
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{output:?}");
+
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = place.doctor(&[]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stderr.starts_with(b"error: write to stdout: "), "{output:?}");
+}

@@ -1,0 +1,212 @@
+//! What the command line says about itself: help, completions, manual pages, and its answer to
+//! every line that is wrong.
+
+use std::ffi::OsString;
+use std::fs;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const VERBS: &[&str] = &["run", "listen", "dial", "ls", "doctor", "completions", "manual"];
+
+fn sameport<I: IntoIterator<Item = S>, S: Into<OsString>>(args: I) -> Output {
+    let args = args.into_iter().map(Into::into);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sameport"));
+    command.args(args).env_clear().stdin(Stdio::null()).output().unwrap()
+}
+
+fn said(args: &[&str]) -> String {
+    let output = sameport(args.iter().copied());
+    assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Says that a check does nothing here; where CI promises everything, that is a failure.
+fn skip(check: &str, reason: &str) {
+    eprintln!("skipped: {check}: {reason}");
+    let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/skips.txt");
+    let allowed = fs::read_to_string(list).unwrap_or_default();
+    let expected = allowed.lines().any(|line| line.split(':').next() == Some(check));
+    assert!(expected || std::env::var("CI").as_deref() != Ok("true"), "{check}: {reason}");
+}
+
+/// The output of a program when fed this; nothing where the program is not installed.
+fn fed(check: &str, program: &str, args: &[&str], input: &str) -> Option<Output> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("input");
+    fs::write(&file, input).unwrap();
+    let input = fs::File::open(file).unwrap();
+    match Command::new(program).args(args).stdin(input).output() {
+        Ok(output) => Some(output),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            skip(check, &format!("{program} is not here"));
+            None
+        }
+        Err(error) => panic!("{program}: {error}"),
+    }
+}
+
+#[test]
+fn every_help_begins_with_examples() {
+    assert!(said(&["--help"]).starts_with("Examples:\n  sameport "));
+    for verb in VERBS {
+        for flag in ["--help", "-h"] {
+            let help = said(&[verb, flag]);
+            let example = help.strip_prefix("Examples:\n").and_then(|rest| rest.lines().next());
+            let example = example.unwrap_or_else(|| panic!("{verb} {flag}:\n{help}"));
+            assert!(example.contains(&format!("sameport {verb}")), "{verb} {flag}:\n{help}");
+            assert!(help.contains(&format!("\nUsage: sameport {verb}")), "{help}");
+        }
+    }
+}
+
+#[test]
+fn the_list_of_verbs_is_whole_and_each_says_what_it_does() {
+    let help = said(&["--help"]);
+    let commands = help.split("\nCommands:\n").nth(1).and_then(|rest| rest.split("\n\n").next());
+    let listed = commands.expect("a list of commands").lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (line.starts_with("  ") && !line.starts_with("   ")).then(|| (words.next(), words.count()))
+    });
+    let listed: Vec<_> = listed.filter(|(verb, _)| *verb != Some("help")).collect();
+    assert_eq!(listed.iter().filter_map(|(verb, _)| *verb).collect::<Vec<_>>(), VERBS);
+    for (verb, words) in listed {
+        assert!(words > 2, "{verb:?} does not say what it does:\n{help}");
+    }
+}
+
+#[test]
+fn completions_are_valid_and_know_every_verb() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = said(&["completions", shell]);
+        for verb in VERBS {
+            assert!(script.contains(verb), "{shell}: {verb}");
+        }
+        // Reads the script without running it; the other two have no such option.
+        if let "bash" | "zsh" | "fish" = shell
+            && let Some(output) = fed(&format!("completions-{shell}"), shell, &["-n"], &script)
+        {
+            assert!(output.status.success() && output.stderr.is_empty(), "{shell}: {output:?}");
+        }
+    }
+}
+
+#[test]
+fn bash_completes_a_verb() {
+    let script = said(&["completions", "bash"]);
+    let ask = "COMP_WORDS=(sameport do); COMP_CWORD=1; _sameport sameport do sameport; \
+               echo \"${COMPREPLY[@]}\"\n";
+    if let Some(output) =
+        fed("completions-bash", "bash", &["--norc", "-s"], &format!("{script}\n{ask}"))
+    {
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "doctor\n", "{output:?}");
+    }
+}
+
+#[test]
+fn manual_pages_are_there_for_all_and_render() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    assert_eq!(said(&["manual", "--out", out]), "");
+    let names = VERBS.iter().map(|verb| format!("sameport-{verb}.1"));
+    let mut expected: Vec<_> = names.chain(["sameport.1".to_owned()]).collect();
+    expected.sort();
+    let mut written: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    written.sort();
+    assert_eq!(written, expected);
+
+    for name in &written {
+        let page = fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(page.contains("\n.TH sameport"), "{name}:\n{page}");
+        assert!(page.contains("\n.SH EXAMPLES\n"), "{name}:\n{page}");
+        if let Some(output) = fed("manual-groff", "groff", &["-man", "-Tutf8", "-ww"], &page) {
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && output.stderr.is_empty(), "{name}: {output:?}");
+            assert!(text.contains(name.trim_end_matches(".1")), "{name}:\n{text}");
+        }
+    }
+    assert!(said(&["manual"]).contains("\n.TH sameport 1"));
+}
+
+#[test]
+fn a_manual_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("missing");
+    let output = sameport(["manual".into(), "--out".into(), OsString::from(&missing)]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with("error: write ") && stderr.contains("missing/sameport.1"),
+        "{stderr}"
+    );
+    assert!(!missing.exists());
+}
+
+/// Lines that are wrong, each with what the message has to name.
+fn wrong_lines() -> Vec<(Vec<OsString>, &'static str)> {
+    let line = |args: &[&str]| args.iter().map(OsString::from).collect::<Vec<_>>();
+    // The longest single argument that Linux takes is 128 KiB with its end; more make a MiB.
+    let long = "x".repeat(131_071);
+    let mut lines = vec![
+        (line(&["--frobnicate"]), "--frobnicate"),
+        (line(&["frobnicate"]), "frobnicate"),
+        (line(&[""]), "''"),
+        (line(&["doctr"]), "doctr"),
+        (line(&["doctor", "--frobnicate"]), "--frobnicate"),
+        (line(&["doctor", "8080"]), "8080"),
+        (line(&["doctor", "--json=yes"]), "--json"),
+        (line(&["doctor", "--json", "--json"]), "--json"),
+        (line(&["completions"]), "SHELL"),
+        (line(&["completions", "tcsh"]), "tcsh"),
+        (line(&["completions", "bash", "zsh"]), "zsh"),
+        (line(&["manual", "--out"]), "--out"),
+        (line(&["manual", "a\nb\u{1b}[31m"]), "a"),
+        (line(&[&long]), "xxx"),
+        (vec![OsString::from(&long); 9], "xxx"),
+        (line(&["doctor", &long]), "xxx"),
+        (line(&["completions", &long]), "xxx"),
+    ];
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStringExt as _;
+        let bytes = || OsString::from_vec(vec![b'a', 0xff, 0xfe]);
+        lines.push((vec![bytes()], ""));
+        lines.push((vec!["doctor".into(), bytes()], ""));
+        lines.push((vec!["completions".into(), bytes()], ""));
+    }
+    lines
+}
+
+#[test]
+fn a_wrong_line_is_one_error_one_hint_and_exit_2() {
+    for (args, named) in wrong_lines() {
+        let brief = |arg: &OsString| arg.to_string_lossy().chars().take(30).collect::<String>();
+        let what = args.iter().map(brief).collect::<Vec<_>>().join(" ");
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let since = Instant::now();
+            let output = sameport(args.iter().cloned());
+            best = best.min(since.elapsed());
+            let stderr = String::from_utf8(output.stderr).expect("messages are UTF-8");
+            assert_eq!(output.status.code(), Some(2), "{what}: {stderr}");
+            assert!(output.stdout.is_empty(), "{what}");
+            let lines: Vec<_> = stderr.lines().collect();
+            assert_eq!(lines.len(), 2, "{what}: {stderr}");
+            assert!(lines[0].starts_with("error: ") && lines[1].starts_with("hint: "), "{stderr}");
+            assert!(lines[0].contains(named), "{what}: {stderr}");
+            assert!(stderr.len() < 600, "{what}: {} bytes", stderr.len());
+        }
+        // A build without optimisation compares long words with the verbs slowly.
+        let most = if cfg!(debug_assertions) { 1000 } else { 100 };
+        assert!(best < Duration::from_millis(most), "{what}: {best:?}");
+    }
+}
+
+#[test]
+fn no_verb_at_all_shows_the_help_and_exits_2() {
+    let output = sameport::<[&str; 0], &str>([]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty() && output.stderr.starts_with(b"Examples:\n"), "{output:?}");
+}

@@ -1,0 +1,144 @@
+//! Asking the machine, by doing: each probe makes the very call that sameport would make, and
+//! leaves nothing behind.
+//!
+//! No probe reads the kernel's version; distributions carry features back, and sandboxes take them
+//! away. What the answers mean for sameport is decided in `sameport_rules::readiness`.
+
+mod calls;
+mod child;
+mod process;
+mod seccomp;
+mod sockets;
+mod system;
+
+use std::io;
+
+use sameport_rules::readiness::{Answer, Fact, Subject};
+
+/// Asks everything, in the order in which it is told. Takes some milliseconds.
+///
+/// Starts two processes and one thread, all of which have ended when it returns; changes neither
+/// the calling process nor the system. Needs no privilege. Never fails: what could not be asked is
+/// answered [`Answer::CouldNotTell`].
+#[must_use]
+pub fn examine() -> Vec<Fact> {
+    let listener = seccomp::trial();
+    let trace = process::trace();
+    [
+        (Subject::Kernel, system::kernel()),
+        (Subject::SeccompNotify, seccomp::notify()),
+        (Subject::SeccompListener, listener.installed),
+        (Subject::SeccompWaitKillable, seccomp::wait_killable()),
+        (Subject::SeccompAddfd, listener.addfd),
+        (Subject::SeccompAddfdSend, listener.addfd_send),
+        (Subject::NoNewPrivs, listener.no_new_privs),
+        (Subject::PidfdOpen, process::pidfd_open()),
+        (Subject::PidfdThread, process::pidfd_thread()),
+        (Subject::PidfdGetfd, process::pidfd_getfd()),
+        (Subject::ProcessVmReadv, process::vm_readv()),
+        (Subject::TraceDescendants, trace.descendants),
+        (Subject::TraceSameUser, trace.same_user),
+        (Subject::SeeOtherUsers, process::see_other_users()),
+        (Subject::ReusePort, sockets::reuse_port()),
+        (Subject::ReusePortCbpf, sockets::reuse_port_cbpf()),
+        (Subject::NetnsCookie, sockets::netns_cookie()),
+        (Subject::SockDiagTcp, sockets::diag(libc::IPPROTO_TCP)),
+        (Subject::SockDiagUdp, sockets::diag(libc::IPPROTO_UDP)),
+        (Subject::TcpMigrateReq, system::tcp_migrate_req()),
+        (Subject::Somaxconn, system::somaxconn()),
+        (Subject::LowPorts, system::low_ports()),
+        (Subject::IoUring, system::io_uring()),
+        (Subject::Cgroup2, system::cgroup2()),
+        (Subject::Ebpf, system::ebpf()),
+    ]
+    .map(|(subject, answer)| Fact { subject, answer })
+    .into()
+}
+
+/// The answer to "can this process do it": a call that is not permitted cannot be made here, which
+/// the reason keeps apart from a kernel that does not have it.
+fn usable<T>(call: &str, result: io::Result<T>, detail: impl FnOnce(T) -> String) -> Answer {
+    match result {
+        Ok(value) => Answer::Yes(detail(value)),
+        Err(error) => refused(call, &error)
+            .unwrap_or_else(|| Answer::CouldNotTell(format!("{call}: {error}"))),
+    }
+}
+
+/// The answer to "does this kernel have it": a call that is not permitted proves nothing.
+fn present<T>(call: &str, result: io::Result<T>, detail: impl FnOnce(T) -> String) -> Answer {
+    match usable(call, result, detail) {
+        Answer::No(reason) if reason.starts_with(NOT_PERMITTED) => Answer::CouldNotTell(reason),
+        answer => answer,
+    }
+}
+
+const NOT_PERMITTED: &str = "not permitted here";
+
+/// What an error says for certain, if it says anything for certain.
+fn refused(call: &str, error: &io::Error) -> Option<Answer> {
+    match error.raw_os_error()? {
+        libc::ENOSYS | libc::EINVAL | libc::ENOPROTOOPT | libc::EOPNOTSUPP => {
+            Some(Answer::No(format!("this kernel does not have it: {call}: {error}")))
+        }
+        libc::EPERM | libc::EACCES => Some(Answer::No(format!("{NOT_PERMITTED}: {call}: {error}"))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn failed(errno: i32) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn a_refused_question_is_not_a_missing_feature() {
+        let text = |()| String::new();
+        let cases = [
+            (libc::ENOSYS, "no", "no"),
+            (libc::EINVAL, "no", "no"),
+            (libc::EOPNOTSUPP, "no", "no"),
+            (libc::EPERM, "no", "could not tell"),
+            (libc::EACCES, "no", "could not tell"),
+            (libc::EMFILE, "could not tell", "could not tell"),
+        ];
+        for (errno, use_it, have_it) in cases {
+            let (usable, present) =
+                (usable("call", failed(errno), text), present("call", failed(errno), text));
+            assert_eq!((usable.to_string(), present.to_string()), (use_it.into(), have_it.into()));
+            let permission = matches!(errno, libc::EPERM | libc::EACCES);
+            for answer in [usable, present] {
+                assert_eq!(answer.text().starts_with(NOT_PERMITTED), permission, "{answer:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_subject_is_asked_once_and_nothing_stays_behind() {
+        let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let filters = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let of =
+                |key: &str| status.lines().find(|line| line.starts_with(key)).map(str::to_owned);
+            (of("Seccomp:"), of("NoNewPrivs:"))
+        };
+        // Other tests of this binary run beside this one: compare the least seen.
+        let least = |rounds: usize| (0..rounds).map(|_| descriptors()).min();
+        let before = (least(20), filters());
+        let mut names = HashSet::new();
+        for fact in examine() {
+            assert!(names.insert(fact.subject.name()), "{} is asked twice", fact.subject.name());
+            assert!(!fact.answer.text().contains('\n'), "{fact:?}");
+        }
+        assert_eq!(names.len(), 25);
+        assert_eq!(filters(), before.1);
+        for _ in 0..20 {
+            drop(examine());
+        }
+        assert!(least(20) < before.0.map(|n| n + 20), "twenty examinations leak descriptors");
+    }
+}
