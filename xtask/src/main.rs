@@ -1,3 +1,37 @@
 //! Chores of the project: `cargo xtask CHORE`.
 
-fn main() {}
+#[cfg(target_os = "linux")]
+mod bench;
+mod targets;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of the project
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct CommandLine {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    #[cfg(target_os = "linux")]
+    Bench(bench::Args),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Subject(bench::subject::Args),
+    Targets(targets::Args),
+}
+
+fn main() -> ExitCode {
+    match CommandLine::parse().chore {
+        #[cfg(target_os = "linux")]
+        Chore::Bench(args) => bench::run(&args),
+        #[cfg(target_os = "linux")]
+        Chore::Subject(args) => bench::subject::run(&args),
+        Chore::Targets(args) => targets::run(&args),
+    }
+}

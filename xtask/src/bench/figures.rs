@@ -1,0 +1,96 @@
+//! Medians and ratios of what was measured in turns.
+
+use serde::Serialize;
+
+/// What was measured two ways, in turns.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Pairs {
+    /// Each round: without sameport, with it.
+    pub(super) rounds: Vec<(f64, f64)>,
+}
+
+/// Ratios, with to without, one a round.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Ratio {
+    pub(super) median: f64,
+    pub(super) lowest: f64,
+    pub(super) highest: f64,
+}
+
+impl Pairs {
+    pub(super) fn push(&mut self, without: f64, with: f64) {
+        self.rounds.push((without, with));
+    }
+
+    pub(super) fn without(&self) -> f64 {
+        median(self.rounds.iter().map(|round| round.0))
+    }
+
+    pub(super) fn with(&self) -> f64 {
+        median(self.rounds.iter().map(|round| round.1))
+    }
+
+    /// The median of the rounds' ratios, which a machine that gets slower by the minute leaves
+    /// alone, and how far they lie apart.
+    pub(super) fn ratio(&self) -> Ratio {
+        let ratios = || self.rounds.iter().map(|(without, with)| with / without);
+        Ratio {
+            median: median(ratios()),
+            lowest: ratios().fold(f64::INFINITY, f64::min),
+            highest: ratios().fold(f64::NEG_INFINITY, f64::max),
+        }
+    }
+}
+
+impl std::fmt::Display for Ratio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // `pad` so that a table can set it to the right.
+        f.pad(&format!("{:.2} ({:.2} to {:.2})", self.median, self.lowest, self.highest))
+    }
+}
+
+/// The middle one; of an even number the mean of the middle two; NaN of none.
+pub(super) fn median(of: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = of.collect();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => sorted[half],
+        _ => f64::midpoint(sorted[half - 1], sorted[half]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        let cases: [(&[f64], f64); 4] = [
+            (&[3.0], 3.0),
+            (&[9.0, 1.0], 5.0),
+            (&[5.0, 1.0, 2.0], 2.0),
+            (&[4.0, 1.0, 2.0, 9.0], 3.0),
+        ];
+        for (figures, expected) in cases {
+            assert!((median(figures.iter().copied()) - expected).abs() < 1e-9, "{figures:?}");
+        }
+        assert!(median(std::iter::empty()).is_nan());
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_a_round_not_of_the_whole() {
+        let mut pairs = Pairs::default();
+        for (without, with) in [(100.0, 100.0), (10.0, 9.0), (1000.0, 1100.0)] {
+            pairs.push(without, with);
+        }
+        let ratio = pairs.ratio();
+        assert!(
+            (ratio.median - 1.0).abs() < 1e-9 && (ratio.lowest - 0.9).abs() < 1e-9,
+            "{ratio:?}"
+        );
+        assert!((ratio.highest - 1.1).abs() < 1e-9, "{ratio:?}");
+        assert_eq!(ratio.to_string(), "1.00 (0.90 to 1.10)");
+    }
+}

@@ -1,0 +1,283 @@
+//! The load generator: blocking clients, a thread each, that count what becomes of every request.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use socket2::SockRef;
+
+use super::Failure;
+
+/// How long a client waits for each step of an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How connections are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Use {
+    /// A connection for every request.
+    Short,
+    /// A connection for every client.
+    KeepAlive,
+}
+
+/// Requests per second that so many clients at once get answered over this time. One request that
+/// is not answered, and there is no figure.
+pub(super) fn requests_per_second(
+    address: SocketAddr,
+    how: Use,
+    clients: u16,
+    time: Duration,
+) -> Result<f64, Failure> {
+    let over = AtomicBool::new(false);
+    let start = Instant::now();
+    let counts = thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients)
+            .map(|_| {
+                scope.spawn(|| {
+                    let count = request_until(&over, address, how);
+                    // One failure is enough.
+                    over.fetch_or(count.is_err(), Ordering::Relaxed);
+                    count
+                })
+            })
+            .collect();
+        while !over.load(Ordering::Relaxed) && start.elapsed() < time {
+            thread::sleep(Duration::from_millis(5).min(time.saturating_sub(start.elapsed())));
+        }
+        over.store(true, Ordering::Relaxed);
+        clients.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    let mut answered = 0;
+    for count in counts {
+        let count = count.map_err(|_| "a client panicked".to_owned())?;
+        answered += count.map_err(|error| format!("{address}: a request failed: {error}"))?;
+    }
+    Ok(f64::from(answered) / start.elapsed().as_secs_f64())
+}
+
+fn request_until(over: &AtomicBool, address: SocketAddr, how: Use) -> io::Result<u32> {
+    let mut answered = 0;
+    let mut kept = None;
+    while !over.load(Ordering::Relaxed) {
+        let client = match kept.take() {
+            Some(client) => client,
+            None => connect(address)?,
+        };
+        request(&client, how)?;
+        answered += 1;
+        if how == Use::KeepAlive {
+            kept = Some(client);
+        }
+    }
+    Ok(answered)
+}
+
+/// Closing such a connection leaves nothing waiting (TIME_WAIT) at either end, so that neither
+/// ports nor memory run out. It is only ever closed after a complete answer.
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let client = TcpStream::connect_timeout(&address, PATIENCE)?;
+    client.set_read_timeout(Some(PATIENCE))?;
+    client.set_write_timeout(Some(PATIENCE))?;
+    SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+    Ok(client)
+}
+
+fn request(mut client: &TcpStream, how: Use) -> io::Result<()> {
+    let connection = if how == Use::Short { "close" } else { "keep-alive" };
+    let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n");
+    client.write_all(request.as_bytes())?;
+    let mut buffer = [0; 2048];
+    let mut length = 0;
+    loop {
+        if let Some(whole) = answer_length(&buffer[..length])? {
+            match length.cmp(&whole) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Equal => return Ok(()),
+                std::cmp::Ordering::Greater => return Err(bad("more than the answer")),
+            }
+        }
+        let room = &mut buffer[length..];
+        if room.is_empty() {
+            return Err(bad("an answer that is too long"));
+        }
+        match client.read(room)? {
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
+            read => length += read,
+        }
+    }
+}
+
+/// How long the answer is that begins like this, once its head is complete.
+fn answer_length(begin: &[u8]) -> io::Result<Option<usize>> {
+    let Some(end) = begin.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    let head = std::str::from_utf8(&begin[..end]).map_err(|_| bad("a head that is no text"))?;
+    if !head.starts_with("HTTP/1.1 200 ") {
+        return Err(bad(head.lines().next().unwrap_or_default()));
+    }
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    length.map(|body| Some(end + 4 + body)).ok_or_else(|| bad("no Content-Length"))
+}
+
+fn bad(what: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what)
+}
+
+/// What became of connections to a server that greets.
+#[derive(Debug, Default)]
+pub(super) struct Outcomes {
+    pub(super) answered: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) reset_before_accept: AtomicU64,
+    pub(super) reset_in_hand: AtomicU64,
+    pub(super) timed_out: AtomicU64,
+}
+
+impl Outcomes {
+    pub(super) fn total(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed) + self.lost()
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        [&self.refused, &self.reset_before_accept, &self.reset_in_hand, &self.timed_out]
+            .map(|count| count.load(Ordering::Relaxed))
+            .into_iter()
+            .sum()
+    }
+}
+
+/// Makes connections until so many have been made by all clients together.
+pub(super) fn connect_times(
+    count: u64,
+    address: SocketAddr,
+    clients: u16,
+    outcomes: &Outcomes,
+    mut meanwhile: impl FnMut(),
+) -> Result<(), Failure> {
+    let begun = AtomicU64::new(0);
+    let results: Vec<_> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..clients)
+            .map(|_| {
+                scope.spawn(|| {
+                    while begun.fetch_add(1, Ordering::Relaxed) < count {
+                        if let Err(error) = greeted(address, outcomes) {
+                            // The others stop, too: this is no property of the server.
+                            begun.store(count, Ordering::Relaxed);
+                            return Err(format!("connecting to {address}: {error}"));
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        while clients.iter().any(|client| !client.is_finished()) {
+            meanwhile();
+            thread::sleep(Duration::from_millis(20));
+        }
+        clients.into_iter().map(thread::ScopedJoinHandle::join).collect()
+    });
+    results.into_iter().try_for_each(|it| it.map_err(|_| "a client panicked".to_owned())?)
+}
+
+/// One connection, and its class. An error is one of this machine, such as no port left.
+fn greeted(address: SocketAddr, outcomes: &Outcomes) -> io::Result<()> {
+    let mut accepted = false;
+    let done = connect(address).and_then(|mut client| {
+        let mut byte = [0];
+        client.read_exact(&mut byte)?;
+        accepted = true;
+        client.write_all(b"ping\n")?;
+        let mut answer = [0; 5];
+        client.read_exact(&mut answer)?;
+        if &answer == b"pong\n" { Ok(()) } else { Err(bad("another answer than pong")) }
+    });
+    let class = match done.as_ref().map_err(io::Error::kind) {
+        Ok(()) => &outcomes.answered,
+        Err(ErrorKind::ConnectionRefused) => &outcomes.refused,
+        Err(ErrorKind::TimedOut | ErrorKind::WouldBlock) => &outcomes.timed_out,
+        Err(
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+            | ErrorKind::UnexpectedEof,
+        ) => {
+            if accepted {
+                &outcomes.reset_in_hand
+            } else {
+                &outcomes.reset_before_accept
+            }
+        }
+        Err(_) => return done,
+    };
+    class.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Asks a server that greets to bind a port so many times, and waits until it has.
+pub(super) fn ask_for_binds(server: SocketAddr, count: u32, port: u16) -> Result<(), Failure> {
+    let ask = || -> io::Result<String> {
+        let mut client = connect(server)?;
+        let mut byte = [0];
+        client.read_exact(&mut byte)?;
+        writeln!(client, "bind {count} {port}")?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    match ask() {
+        Ok(answer) if answer == "done\n" => Ok(()),
+        Ok(answer) => Err(format!("binding {port}: {answer:?}")),
+        Err(error) => Err(format!("asking {server} for binds: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_of_an_answer_is_read_from_its_head() {
+        let cases: [(&str, Option<usize>); 4] = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", Some(43)),
+            ("HTTP/1.1 200 OK\r\nx: y\r\ncontent-length:0\r\n\r\n", Some(43)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", None),
+            ("", None),
+        ];
+        for (begin, expected) in cases {
+            assert_eq!(answer_length(begin.as_bytes()).ok(), Some(expected), "{begin:?}");
+        }
+        for wrong in ["HTTP/1.1 500 X\r\nContent-Length: 1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
+            assert!(answer_length(wrong.as_bytes()).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_a_connection_is_told_apart() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+        let outcomes = Outcomes::default();
+        assert!(greeted(closed.expect("a port"), &outcomes).is_ok());
+        assert_eq!(outcomes.refused.load(Ordering::Relaxed), 1);
+
+        for (greeting, expected) in [("", [1, 0]), ("+", [1, 1])] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+            let address = listener.local_addr().expect("its address");
+            let server = thread::spawn(move || {
+                let (mut client, _) = listener.accept().expect("a client");
+                client.write_all(greeting.as_bytes()).expect("written");
+            });
+            assert!(greeted(address, &outcomes).is_ok());
+            server.join().expect("the server");
+            let seen = [&outcomes.reset_before_accept, &outcomes.reset_in_hand]
+                .map(|count| count.load(Ordering::Relaxed));
+            assert_eq!(seen, expected, "after {greeting:?}");
+        }
+        assert_eq!((outcomes.total(), outcomes.lost()), (3, 3));
+    }
+}

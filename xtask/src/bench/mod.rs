@@ -1,0 +1,67 @@
+//! `cargo xtask bench`: what sameport costs, measured on the machine at hand.
+//!
+//! Everything is measured side by side, in turns: two cores and a busy evening change every figure,
+//! and leave the ratios. `docs/benchmarks.md` says how to read them.
+
+mod binds;
+mod figures;
+mod listing;
+mod load;
+mod rates;
+mod report;
+mod soak;
+mod stage;
+pub(crate) mod subject;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Measure what sameport costs, in release builds, side by side with doing without it
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+    /// Write the figures as JSON to this file, too (`-`: to stdout, and no table)
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(clap::Subcommand)]
+enum Benchmark {
+    Run(rates::Args),
+    Bind(binds::Args),
+    Soak(soak::Args),
+    Ls(listing::Args),
+}
+
+/// Why there is no result. Exit code 1.
+type Failure = String;
+
+pub(crate) fn run(args: &Args) -> ExitCode {
+    if cfg!(debug_assertions) {
+        // Only on failure does this come back.
+        return failed(&stage::again_in_release());
+    }
+    let mut report = match report::Report::open(args.json.as_deref()) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("error: --json: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let result = stage::sameport().and_then(|sameport| match &args.benchmark {
+        Benchmark::Run(args) => rates::measure(args, &sameport, &mut report),
+        Benchmark::Bind(args) => binds::measure(args, &sameport, &mut report),
+        Benchmark::Soak(args) => soak::measure(args, &sameport, &mut report),
+        Benchmark::Ls(args) => listing::measure(args, &sameport, &mut report),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => failed(&why),
+    }
+}
+
+fn failed(why: &str) -> ExitCode {
+    eprintln!("error: {why}");
+    ExitCode::FAILURE
+}

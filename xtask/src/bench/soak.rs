@@ -1,0 +1,272 @@
+//! `bench soak`: a million connections and a hundred thousand binds, and what the supervisor has
+//! kept of them.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::Failure;
+use super::load::{Outcomes, ask_for_binds, connect_times};
+use super::report::{Report, progress, row};
+use super::stage::{PATIENCE, free_address, listeners, start, subject, under_run};
+use super::subject::THREADS;
+
+/// Whether the supervisor's memory and descriptors stay what they are: exit code 1 if not
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Connections through `run -n 2`
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    connections: u64,
+    /// Binds through the supervisor, every second one with a listen
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    binds: u32,
+    /// Clients at once
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=i64::from(THREADS)))]
+    clients: u16,
+}
+
+const COPIES: u16 = 2;
+
+/// Done before the first sample that counts, so that what a program touches once is not taken for
+/// growth.
+const WARM_UP: u32 = 2_000;
+
+/// The supervisor looks at a bind's outcome for two seconds at most; then it has let go of it.
+const SETTLING: Duration = Duration::from_secs(4);
+
+/// How many binds a server is asked for at once.
+const BATCH: u32 = 1_000;
+
+/// Samples that are shown of each part.
+const SAMPLES: u64 = 5;
+
+/// Growth that is none: the kernel itself counts a process's pages only so exactly.
+const MEMORY_ALLOWED_KIB: u64 = 1024;
+
+/// What the supervisor has at one moment.
+#[derive(Debug, Clone, Serialize)]
+struct Sample {
+    when: String,
+    descriptors: usize,
+    memory_kib: u64,
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    samples: Vec<Sample>,
+    /// The most of any sample, also of those that are not shown.
+    most_descriptors: usize,
+    most_memory_kib: u64,
+    connections: u64,
+    connections_per_second: f64,
+    refused: u64,
+    reset_before_accept: u64,
+    reset_in_hand: u64,
+    timed_out: u64,
+    binds: u32,
+    binds_per_second: f64,
+    passed: bool,
+}
+
+pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
+    let server = free_address()?;
+    // Held, so that it stays free of others, and never listened on by us.
+    let port = free_address()?.port();
+    let command = subject(&["greet", &server.port().to_string()])?;
+    let options = ["-n", &COPIES.to_string()];
+    let mut run = start(&under_run(sameport, &options, &command))?;
+    run.wait_for(&format!("{COPIES} listeners on {server}"), PATIENCE, |_| {
+        (listeners(server) == usize::from(COPIES)).then_some(())
+    })?;
+
+    let mut watch = Watch { pid: run.pid(), samples: Vec::new(), most: (0, 0) };
+    watch.show("started")?;
+    let warm_up = Outcomes::default();
+    connect_times(WARM_UP.into(), server, args.clients, &warm_up, || {})?;
+    ask_for_binds(server, WARM_UP, port)?;
+    thread::sleep(SETTLING);
+    let before = watch.show("before")?;
+
+    let outcomes = Outcomes::default();
+    let since = Instant::now();
+    connections(args, server, &outcomes, &mut watch)?;
+    let connections_per_second = rate(outcomes.total(), since);
+
+    let since = Instant::now();
+    binds(args, server, port, &mut watch)?;
+    let binds_per_second = rate(args.binds.into(), since);
+
+    progress("settling");
+    thread::sleep(SETTLING);
+    let after = watch.show("after")?;
+
+    let grown = growth(&before, &after);
+    let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+    let outcome = Outcome {
+        samples: watch.samples,
+        most_descriptors: watch.most.0,
+        most_memory_kib: watch.most.1,
+        connections: outcomes.total(),
+        connections_per_second,
+        refused: count(&outcomes.refused),
+        reset_before_accept: count(&outcomes.reset_before_accept),
+        reset_in_hand: count(&outcomes.reset_in_hand),
+        timed_out: count(&outcomes.timed_out),
+        binds: args.binds,
+        binds_per_second,
+        passed: grown.is_empty() && outcomes.lost() == 0,
+    };
+    tell(&outcome, report)?;
+    if outcomes.lost() > 0 {
+        return Err(format!("{} connections were lost", outcomes.lost()));
+    }
+    if grown.is_empty() { Ok(()) } else { Err(grown.join(", ")) }
+}
+
+fn connections(
+    args: &Args,
+    server: SocketAddr,
+    outcomes: &Outcomes,
+    watch: &mut Watch,
+) -> Result<(), Failure> {
+    let mut shown = 0;
+    let mut trouble = None;
+    connect_times(args.connections, server, args.clients, outcomes, || {
+        let done = outcomes.total();
+        let taken = if done >= (shown + 1) * args.connections / SAMPLES {
+            shown = done * SAMPLES / args.connections;
+            watch.show(&format!("{done} connections"))
+        } else {
+            watch.look(String::new())
+        };
+        trouble = trouble.take().or(taken.err());
+    })?;
+    trouble.map_or(Ok(()), Err)
+}
+
+fn binds(args: &Args, server: SocketAddr, port: u16, watch: &mut Watch) -> Result<(), Failure> {
+    let mut done = 0;
+    while done < args.binds {
+        let batch = BATCH.min(args.binds - done);
+        ask_for_binds(server, batch, port)?;
+        let before = u64::from(done) * SAMPLES / u64::from(args.binds);
+        done += batch;
+        if u64::from(done) * SAMPLES / u64::from(args.binds) > before {
+            watch.show(&format!("{done} binds"))?;
+        } else {
+            watch.look(String::new())?;
+        }
+    }
+    Ok(())
+}
+
+fn tell(outcome: &Outcome, report: &mut Report) -> Result<(), Failure> {
+    let mut rows = vec![row!["supervisor", "descriptors", "memory KiB"]];
+    rows.extend(outcome.samples.iter().map(|it| row![it.when, it.descriptors, it.memory_kib]));
+    rows.push(row!["most seen", outcome.most_descriptors, outcome.most_memory_kib]);
+    report.table(&rows)?;
+    report.table(&[
+        row!["clients", "count"],
+        row!["connections", outcome.connections],
+        row!["  refused", outcome.refused],
+        row!["  reset before accept", outcome.reset_before_accept],
+        row!["  reset in hand", outcome.reset_in_hand],
+        row!["  timed out", outcome.timed_out],
+        row!["  a second", format!("{:.0}", outcome.connections_per_second)],
+        row!["binds", outcome.binds],
+        row!["  a second", format!("{:.0}", outcome.binds_per_second)],
+    ])?;
+    report.json("soak", outcome)
+}
+
+/// What there is more of, beyond what is allowed.
+fn growth(before: &Sample, after: &Sample) -> Vec<String> {
+    let mut grown = Vec::new();
+    if after.descriptors > before.descriptors {
+        grown.push(format!(
+            "the supervisor's descriptors grew from {} to {}",
+            before.descriptors, after.descriptors
+        ));
+    }
+    if after.memory_kib > before.memory_kib + MEMORY_ALLOWED_KIB {
+        grown.push(format!(
+            "the supervisor's memory grew from {} to {} KiB",
+            before.memory_kib, after.memory_kib
+        ));
+    }
+    grown
+}
+
+fn rate(count: u64, since: Instant) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^52")]
+    let count = count as f64;
+    count / since.elapsed().as_secs_f64()
+}
+
+struct Watch {
+    pid: u32,
+    samples: Vec<Sample>,
+    most: (usize, u64),
+}
+
+impl Watch {
+    /// A sample for the table, said at once.
+    fn show(&mut self, when: &str) -> Result<Sample, Failure> {
+        let sample = self.look(when.to_owned())?;
+        progress(&format!("{when}: {} descriptors, {} KiB", sample.descriptors, sample.memory_kib));
+        self.samples.push(sample.clone());
+        Ok(sample)
+    }
+
+    fn look(&mut self, when: String) -> Result<Sample, Failure> {
+        let folder = format!("/proc/{}", self.pid);
+        let trouble = |error: std::io::Error| format!("the supervisor, {folder}: {error}");
+        let descriptors = std::fs::read_dir(format!("{folder}/fd")).map_err(trouble)?.count();
+        let status = std::fs::read_to_string(format!("{folder}/status")).map_err(trouble)?;
+        let memory_kib = resident(&status).ok_or_else(|| format!("no VmRSS in {folder}/status"))?;
+        self.most = (self.most.0.max(descriptors), self.most.1.max(memory_kib));
+        Ok(Sample { when, descriptors, memory_kib })
+    }
+}
+
+/// VmRSS, which `proc_pid_status(5)` gives in KiB.
+fn resident(status: &str) -> Option<u64> {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_told() {
+        let sample =
+            |descriptors, memory_kib| Sample { when: String::new(), descriptors, memory_kib };
+        let cases = [
+            ((9, 4000), (9, 4000), 0),
+            ((9, 4000), (8, 5024), 0),
+            ((9, 4000), (10, 4000), 1),
+            ((9, 4000), (9, 5025), 1),
+            ((9, 4000), (10, 9000), 2),
+        ];
+        for (before, after, expected) in cases {
+            let grown = growth(&sample(before.0, before.1), &sample(after.0, after.1));
+            assert_eq!(grown.len(), expected, "{before:?} {after:?}: {grown:?}");
+        }
+    }
+
+    #[test]
+    fn resident_memory_is_read() {
+        assert_eq!(resident("Name:\tx\nVmRSS:\t    4321 kB\nThreads: 1\n"), Some(4321));
+        assert_eq!(resident("Name:\tx\n"), None);
+    }
+}

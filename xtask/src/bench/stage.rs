@@ -1,0 +1,234 @@
+//! Starting what is measured, and ending it.
+//!
+//! Every subject watches its stdin, a pipe that this process holds: it ends when the pipe closes,
+//! which happens when its handle is dropped, and also when this process is killed.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Failure;
+use super::report::progress;
+
+/// The limit of every wait.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Becomes the release build of this program, with the same arguments. Comes back with the reason
+/// why it could not.
+pub(super) fn again_in_release() -> Failure {
+    if let Err(why) = build(&["sameport-cli", "xtask"]) {
+        return why;
+    }
+    match release_folder() {
+        Ok(folder) => {
+            let program = folder.join("xtask");
+            let error = Command::new(&program).args(std::env::args_os().skip(1)).exec();
+            format!("{}: {error}", program.display())
+        }
+        Err(why) => why,
+    }
+}
+
+/// The release build of `sameport`, brought up to date.
+pub(super) fn sameport() -> Result<PathBuf, Failure> {
+    build(&["sameport-cli"])?;
+    Ok(release_folder()?.join("sameport"))
+}
+
+fn build(packages: &[&str]) -> Result<(), Failure> {
+    progress(&format!("building {} in release", packages.join(" and ")));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(&cargo);
+    command.args(["build", "--release", "--quiet"]);
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
+    // The folder that this program is in, however it was chosen.
+    if let Some(target) = release_folder()?.parent() {
+        command.arg("--target-dir").arg(target);
+    }
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    // Nothing of the build goes among the figures.
+    let status = command.stdout(Stdio::null()).stdin(Stdio::null()).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("cargo build --release: {status}")),
+        Err(error) => Err(format!("{}: {error}", cargo.display())),
+    }
+}
+
+/// Beside the folder that this program was built into.
+fn release_folder() -> Result<PathBuf, Failure> {
+    let here = this_program()?;
+    let target = here.parent().and_then(Path::parent);
+    target.map(|target| target.join("release")).ok_or_else(|| format!("{}: where?", here.display()))
+}
+
+fn this_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| format!("/proc/self/exe: {error}"))
+}
+
+/// The command line of a hidden subject of this program.
+pub(super) fn subject(arguments: &[&str]) -> Result<Vec<OsString>, Failure> {
+    let mut command = vec![this_program()?.into_os_string(), "subject".into()];
+    command.extend(arguments.iter().map(OsString::from));
+    Ok(command)
+}
+
+/// The same under `sameport run OPTIONS --`.
+pub(super) fn under_run(sameport: &Path, options: &[&str], command: &[OsString]) -> Vec<OsString> {
+    let mut all = vec![sameport.as_os_str().to_owned(), "run".into()];
+    all.extend(options.iter().map(OsString::from));
+    all.push("--".into());
+    all.extend(command.iter().cloned());
+    all
+}
+
+/// Something that was started, with what it prints. Ended when dropped.
+pub(super) struct Started {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// The last lines that came.
+type Lines = Arc<Mutex<Vec<String>>>;
+
+/// Starts a command that ends when its stdin does.
+pub(super) fn start(command: &[OsString]) -> Result<Started, Failure> {
+    let (program, arguments) = command.split_first().ok_or("no command")?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{}: {error}", program.display()))?;
+    let stdin = child.stdin.take();
+    let stdout = keep_last_lines(child.stdout.take());
+    let stderr = keep_last_lines(child.stderr.take());
+    Ok(Started { child, stdin, stdout, stderr })
+}
+
+fn keep_last_lines(from: Option<impl std::io::Read + Send + 'static>) -> Lines {
+    const MOST: usize = 50;
+    let lines = Lines::default();
+    let Some(from) = from else { return lines };
+    let into = Arc::clone(&lines);
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let Ok(mut lines) = into.lock() else { return };
+            if lines.len() == MOST {
+                lines.remove(0);
+            }
+            lines.push(line);
+        }
+    });
+    lines
+}
+
+fn text(of: &Lines) -> Vec<String> {
+    of.lock().map(|lines| lines.clone()).unwrap_or_default()
+}
+
+impl Started {
+    /// The process that was started: the supervisor, where there is one.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for something that comes about while this runs.
+    pub(super) fn wait_for<T>(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        mut seen: impl FnMut(&[String]) -> Option<T>,
+    ) -> Result<T, Failure> {
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(found) = seen(&text(&self.stdout)) {
+                return Ok(found);
+            }
+            let ended = self.child.try_wait().ok().flatten();
+            if ended.is_some() || Instant::now() > until {
+                // Its last words may still be on their way.
+                thread::sleep(Duration::from_millis(100));
+                if let Some(found) = seen(&text(&self.stdout)) {
+                    return Ok(found);
+                }
+                let how = ended.map_or("no end".to_owned(), |status| status.to_string());
+                let stderr = text(&self.stderr).join("\n");
+                return Err(format!("no {what} from pid {} ({how})\n{stderr}", self.pid()));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        let until = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < until {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Workers still end by their stdin.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A loopback address whose port nobody has at the moment.
+pub(super) fn free_address() -> Result<SocketAddr, Failure> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .map_err(|error| format!("no free port on 127.0.0.1: {error}"))
+}
+
+/// How many sockets listen on this IPv4 address.
+pub(super) fn listeners(address: SocketAddr) -> usize {
+    let SocketAddr::V4(v4) = address else { return 0 };
+    let wanted = format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port());
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let columns = table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    // Column 1 is the local address, column 3 the state, 0A for a listener.
+    columns.filter(|row| row.get(1) == Some(&wanted.as_str()) && row.get(3) == Some(&"0A")).count()
+}
+
+/// The program of this name in PATH.
+pub(super) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(system).map(|it| it.join(name)).find(|file| file.is_file())
+}
+
+/// A folder of our own, gone when dropped.
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    pub(super) fn new() -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("sameport-bench-{}", std::process::id()));
+        fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left in the system's folder for temporary files does no harm.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,197 @@
+//! The programs that are measured: small, ours, and without a word about sameport in them.
+//!
+//! Each ends when its stdin does, so that none outlives the benchmark.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that one copy serves at once: a thread each.
+pub(super) const THREADS: u16 = 32;
+
+const BACKLOG: i32 = 1024;
+
+/// What every HTTP server here answers with.
+pub(super) const BODY: &str = "the same for everybody\n";
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(clap::Subcommand)]
+enum Subject {
+    /// An HTTP/1.1 server
+    Serve {
+        port: u16,
+        /// Set SO_REUSEPORT itself
+        #[arg(long)]
+        shared: bool,
+    },
+    /// A server that greets whom it accepts, and binds as often as it is asked to
+    Greet { port: u16 },
+    /// Opens, binds and closes sockets, and prints the nanoseconds that all of it took
+    Bind {
+        count: u32,
+        port: u16,
+        /// Let each listen, too
+        #[arg(long)]
+        listen: bool,
+        /// UDP
+        #[arg(long)]
+        udp: bool,
+    },
+    /// Listens on free ports, and prints a line when it does
+    Listen { count: u32 },
+    /// Runs a command that does not watch its stdin, and ends it
+    Keep {
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let done = match &args.subject {
+        Subject::Serve { port, shared } => listener(*port, *shared)
+            .and_then(|listener| accept_in_threads(&listener, |client| answer_requests(&client))),
+        Subject::Greet { port } => listener(*port, false)
+            .and_then(|listener| accept_in_threads(&listener, |client| greet(&client))),
+        Subject::Bind { count, port, listen, udp } => time_binds(*count, *port, *listen, *udp),
+        Subject::Listen { count } => listen_on_free_ports(*count),
+        Subject::Keep { command } => keep(command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("subject: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Waits until nobody holds the other end of stdin any more.
+fn wait_for_the_end_of_stdin() {
+    let mut bytes = [0; 64];
+    while !matches!(io::stdin().read(&mut bytes), Ok(0) | Err(_)) {}
+}
+
+fn listener(port: u16, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_port(shared)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn accept_in_threads(
+    listener: &TcpListener,
+    serve: fn(TcpStream) -> io::Result<()>,
+) -> io::Result<()> {
+    for _ in 0..THREADS {
+        let listener = listener.try_clone()?;
+        thread::spawn(move || {
+            loop {
+                match listener.accept() {
+                    // Whether a client saw its answer is for the client to say.
+                    Ok((client, _)) => drop(serve(client)),
+                    // Out of descriptors, or the client has gone: the next one may do better.
+                    Err(_) => thread::sleep(Duration::from_millis(1)),
+                }
+            }
+        });
+    }
+    wait_for_the_end_of_stdin();
+    Ok(())
+}
+
+/// HTTP/1.1 as far as our own load generator speaks it: requests without a body, one at a time.
+fn answer_requests(mut client: &TcpStream) -> io::Result<()> {
+    let mut buffer = [0; 1024];
+    let mut length = 0;
+    loop {
+        let read = client.read(&mut buffer[length..])?;
+        if read == 0 {
+            return Ok(());
+        }
+        length += read;
+        let request = &buffer[..length];
+        if !request.ends_with(b"\r\n\r\n") {
+            continue;
+        }
+        let close = request.windows(5).any(|word| word == b"close");
+        write!(client, "{}", http_answer())?;
+        if close {
+            return Ok(());
+        }
+        length = 0;
+    }
+}
+
+fn http_answer() -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{BODY}", BODY.len())
+}
+
+/// One byte at once, from which the client knows that it was accepted; then one line is read, and
+/// answered: `ping`, or `bind COUNT PORT`.
+fn greet(client: &TcpStream) -> io::Result<()> {
+    let mut to = client;
+    to.write_all(b"+")?;
+    let mut line = String::new();
+    BufReader::new(client).read_line(&mut line)?;
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    match words.as_slice() {
+        ["ping"] => to.write_all(b"pong\n"),
+        ["bind", count, port] => {
+            let (Ok(count), Ok(port)) = (count.parse(), port.parse()) else {
+                return to.write_all(b"what?\n");
+            };
+            // Every second one listens, which is a notification more and a socket to report.
+            match bind(count, port, Type::STREAM, |number| number % 2 == 1) {
+                Ok(()) => to.write_all(b"done\n"),
+                Err(error) => writeln!(to, "{error}"),
+            }
+        }
+        _ => to.write_all(b"what?\n"),
+    }
+}
+
+fn bind(count: u32, port: u16, kind: Type, listens: impl Fn(u32) -> bool) -> io::Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into();
+    for number in 0..count {
+        let socket = Socket::new(Domain::IPV4, kind, None)?;
+        socket.bind(&address)?;
+        if listens(number) {
+            socket.listen(BACKLOG)?;
+        }
+    }
+    Ok(())
+}
+
+fn time_binds(count: u32, port: u16, listen: bool, udp: bool) -> io::Result<()> {
+    let kind = if udp { Type::DGRAM } else { Type::STREAM };
+    // The first ones fault pages in.
+    bind(count.min(100), port, kind, |_| listen)?;
+    let start = Instant::now();
+    bind(count, port, kind, |_| listen)?;
+    writeln!(io::stdout(), "{}", start.elapsed().as_nanos())
+}
+
+fn listen_on_free_ports(count: u32) -> io::Result<()> {
+    let listeners: Vec<_> = (0..count).map(|_| listener(0, false)).collect::<io::Result<_>>()?;
+    writeln!(io::stdout(), "{} listeners", listeners.len())?;
+    wait_for_the_end_of_stdin();
+    Ok(())
+}
+
+fn keep(command: &[String]) -> io::Result<()> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
+    let mut child = Command::new(program).args(arguments).stdin(Stdio::null()).spawn()?;
+    wait_for_the_end_of_stdin();
+    child.kill()?;
+    child.wait().map(drop)
+}

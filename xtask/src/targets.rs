@@ -1,0 +1,215 @@
+//! `cargo xtask targets`: type-checks the workspace for every system it is written for.
+//!
+//! Debian's own Rust has the standard library's source, from which cargo builds a standard library
+//! for a system whose binaries are not here. No linker for that system is needed, because nothing
+//! is linked.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// Type-check the workspace for every system that it is written for
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only these targets, such as x86_64-unknown-freebsd
+    targets: Vec<String>,
+}
+
+/// What is checked for a target.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Everything.
+    Workspace,
+    /// The library alone: on a system that it has no file for, it compiles and says so.
+    Library,
+}
+
+/// One of each file below `crates/sameport/src/system`, and two machines and C libraries that
+/// Linux code can be wrong on.
+const TARGETS: &[(&str, Scope)] = &[
+    ("x86_64-pc-windows-msvc", Scope::Workspace),
+    ("x86_64-apple-darwin", Scope::Workspace),
+    ("aarch64-apple-darwin", Scope::Workspace),
+    ("x86_64-unknown-freebsd", Scope::Workspace),
+    ("x86_64-unknown-netbsd", Scope::Workspace),
+    ("x86_64-unknown-openbsd", Scope::Workspace),
+    ("x86_64-unknown-dragonfly", Scope::Workspace),
+    ("x86_64-unknown-illumos", Scope::Workspace),
+    ("aarch64-unknown-linux-gnu", Scope::Workspace),
+    ("x86_64-unknown-linux-musl", Scope::Workspace),
+    ("x86_64-unknown-haiku", Scope::Library),
+];
+
+/// Where Debian's packages put them. Not found by PATH: another Rust may come first there.
+const CARGO: &str = "/usr/bin/cargo";
+const RUSTC: &str = "/usr/bin/rustc";
+const PACKAGES: &str = "apt-get install rustc-web cargo-web rust-web-src";
+
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let chosen = match chosen(&args.targets) {
+        Ok(chosen) => chosen,
+        Err(unknown) => {
+            eprintln!("error: {unknown} is no target of this project");
+            let known: Vec<_> = TARGETS.iter().map(|(target, _)| *target).collect();
+            eprintln!("hint: one of {}", known.join(", "));
+            return ExitCode::from(2);
+        }
+    };
+    if let Err(missing) = toolchain() {
+        eprintln!("error: {missing}");
+        eprintln!("hint: {PACKAGES}");
+        return ExitCode::from(3);
+    }
+
+    let started = Instant::now();
+    let mut failed = Vec::new();
+    for (number, (target, scope)) in chosen.iter().enumerate() {
+        let since = Instant::now();
+        eprintln!("[{}/{}] {target}", number + 1, chosen.len());
+        let passed = check(target, *scope);
+        let verdict = if passed { "ok" } else { "FAILED" };
+        eprintln!(
+            "[{}/{}] {target}: {verdict}, {} s",
+            number + 1,
+            chosen.len(),
+            since.elapsed().as_secs()
+        );
+        if !passed {
+            failed.push(*target);
+        }
+    }
+    let (seconds, all) = (started.elapsed().as_secs(), chosen.len());
+    if failed.is_empty() {
+        eprintln!("{all} targets type-check, {seconds} s");
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {} of {all} targets do not type-check: {}", failed.len(), failed.join(", "));
+    eprintln!("hint: cargo xtask targets {}", failed[0]);
+    ExitCode::FAILURE
+}
+
+/// The named targets, or all of them; or the first name that is none.
+fn chosen(names: &[String]) -> Result<Vec<(&'static str, Scope)>, &str> {
+    if names.is_empty() {
+        return Ok(TARGETS.to_vec());
+    }
+    let find = |name: &String| TARGETS.iter().find(|(target, _)| target == name).copied();
+    names.iter().map(|name| find(name).ok_or(name.as_str())).collect()
+}
+
+/// Whether Debian's Rust is here, new enough, and has the standard library's source.
+fn toolchain() -> Result<(), String> {
+    let ask = |what: &[&str]| {
+        let output = Command::new(RUSTC).args(what).env_remove("RUSTUP_TOOLCHAIN").output();
+        output
+            .ok()
+            .filter(|output| output.status.success())
+            .and_then(|output| String::from_utf8(output.stdout).ok())
+            .ok_or_else(|| format!("{RUSTC} is not here or does not run"))
+    };
+    if !Path::new(CARGO).exists() {
+        return Err(format!("{CARGO} is not here"));
+    }
+    let version = ask(&["--version"])?;
+    if minor(&version).is_none_or(|minor| minor < minor_of_this_project()) {
+        return Err(format!("{RUSTC} is too old: {}", version.trim()));
+    }
+    let source =
+        Path::new(ask(&["--print", "sysroot"])?.trim()).join("lib/rustlib/src/rust/library");
+    if !source.join("std/src/lib.rs").exists() {
+        return Err(format!("the standard library's source is not in {}", source.display()));
+    }
+    Ok(())
+}
+
+/// 96 of `rustc 1.96.0 (…)`, and of `1.96`.
+fn minor(version: &str) -> Option<u32> {
+    version
+        .trim_start_matches("rustc ")
+        .strip_prefix("1.")?
+        .split(['.', '-', ' '])
+        .next()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+fn minor_of_this_project() -> u32 {
+    minor(env!("CARGO_PKG_RUST_VERSION")).unwrap_or(0)
+}
+
+fn check(target: &str, scope: Scope) -> bool {
+    let mut command = Command::new(CARGO);
+    command.args(["check", "--quiet", "--target", target, "-Zbuild-std=std,panic_abort"]);
+    command.args(match scope {
+        Scope::Workspace => ["--workspace", "--all-features"].as_slice(),
+        Scope::Library => &["--package", "sameport"],
+    });
+    // What is unused on one system only is seen here or nowhere.
+    command.args(["-Zwarnings", "--config", "build.warnings='deny'"]);
+    // One folder for all of them: what runs on this machine is built once.
+    command.arg("--target-dir").arg(target_folder().join("systems"));
+    // Set by the cargo that runs this chore, and wrong for another one.
+    let ours = |name: &str| {
+        let fixed = ["RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTC_WRAPPER", "CARGO"];
+        fixed.contains(&name)
+            || name == "CARGO_ENCODED_RUSTFLAGS"
+            || name.starts_with("CARGO_PKG_")
+            || name.starts_with("CARGO_MANIFEST")
+    };
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(ours) {
+            command.env_remove(name);
+        }
+    }
+    // -Zbuild-std and -Zwarnings are not for stable compilers otherwise.
+    command.env("RUSTC", RUSTC).env("RUSTC_BOOTSTRAP", "1").current_dir(root());
+    match command.status() {
+        Ok(status) => status.success(),
+        Err(error) => {
+            eprintln!("error: {CARGO}: {error}");
+            false
+        }
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+fn target_folder() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        let cases = [
+            ("rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball)\n", Some(96)),
+            ("rustc 1.63.0\n", Some(63)),
+            ("rustc 1.97.0-nightly (x)", Some(97)),
+            ("1.95", Some(95)),
+            ("rustc two", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(minor(text), expected, "{text}");
+        }
+        assert!(minor_of_this_project() >= 95);
+    }
+
+    #[test]
+    fn targets_are_chosen_by_name() {
+        assert_eq!(chosen(&[]).map(|all| all.len()), Ok(TARGETS.len()));
+        let named = |name: &str| {
+            let names = [name.to_owned()];
+            chosen(&names).map(|found| found[0].0).map_err(str::to_owned)
+        };
+        assert_eq!(named("x86_64-unknown-haiku"), Ok("x86_64-unknown-haiku"));
+        assert_eq!(named("vax"), Err("vax".to_owned()));
+    }
+}
