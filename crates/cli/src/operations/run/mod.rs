@@ -1,9 +1,10 @@
 //! `run`: workers under a filter, their binds made shareable, what came of it reported.
 //!
 //! `asking` answers a worker's call, `outcome` finds out what the kernel said to it, `supervisor`
-//! lives from the first worker's start to the last process's end.
+//! lives from the first worker's start to the last process's end, which `leftovers` sees to.
 
 mod asking;
+mod leftovers;
 mod outcome;
 mod supervisor;
 

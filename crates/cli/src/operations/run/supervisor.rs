@@ -1,5 +1,5 @@
-//! The supervisor: one thread that answers workers, passes signals on, reports, and ends when the
-//! last process has ended.
+//! The supervisor: one thread answers workers; another passes signals on, reports, and ends when
+//! the last process has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -16,18 +16,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::asking::{self, Answer, Asked};
+use super::leftovers::{Leaving, SIGKILL, SIGTERM, everybody};
 use super::outcome::{Outcome, Outcomes};
 use super::{Error, Event, OutOfReach, Plan};
 use crate::operations::refusal::{Caller, look_at, reason};
 
-/// How long processes that outlived their worker may take to end by SIGTERM, and then by SIGKILL.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// How often new ones among them are looked for.
-const SWEEP: Duration = Duration::from_millis(100);
-
-const SIGTERM: i32 = 15;
-const SIGKILL: i32 = 9;
 /// SIGINT, SIGQUIT and SIGTERM: signals that ask a program to end.
 const STOPPING: [i32; 3] = [2, 3, SIGTERM];
 
@@ -61,17 +54,13 @@ pub(super) fn supervise(
             }
         }
     }
-    tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
+    let (sender, news) = mpsc::channel(1024);
+    answer_beside(listeners, machine, &plan.ports, &sender)
+        .and_then(|()| {
+            tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()
+        })
         .and_then(|runtime| {
             runtime.block_on(async {
-                let (sender, news) = mpsc::channel(1024);
-                for listener in listeners {
-                    let listener = listener.watched()?;
-                    tokio::spawn(attend(listener, machine, plan.ports.clone(), sender.clone()));
-                }
                 let signals = signals.watched()?;
                 let supervisor = Supervisor {
                     tell,
@@ -105,6 +94,35 @@ fn end_at_once(running: &BTreeMap<i32, u16>) {
     }
 }
 
+/// Answers the workers on a thread of its own, until none is left. A call that is not taken yet can
+/// be interrupted by a signal (EINTR, unless SA_RESTART), so it must not wait for our other work.
+fn answer_beside(
+    listeners: Vec<Listener>,
+    machine: Machine,
+    ports: &Ports,
+    news: &mpsc::Sender<News>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let context = runtime.enter();
+    let attending = listeners
+        .into_iter()
+        .map(|listener| {
+            let listener = listener.watched()?;
+            Ok(tokio::spawn(attend(listener, machine, ports.clone(), news.clone())))
+        })
+        .collect::<std::io::Result<Vec<_>>>()?;
+    drop(context);
+    let answering = move || {
+        runtime.block_on(async {
+            for listener in attending {
+                // What ended one listener's task is no reason to leave the others' unanswered.
+                drop(listener.await);
+            }
+        });
+    };
+    std::thread::Builder::new().name("answering".into()).spawn(answering).map(drop)
+}
+
 /// Answers one worker's calls until no process with its filter is left.
 async fn attend(
     listener: AsyncFd<Listener>,
@@ -112,6 +130,9 @@ async fn attend(
     ports: Ports,
     news: mpsc::Sender<News>,
 ) -> std::io::Result<()> {
+    /// How many calls in a row, before other workers have their turn.
+    const TURN: u8 = 16;
+    let mut taken = 0u8;
     loop {
         let mut ready = listener.readable().await?;
         let listener = ready.get_inner();
@@ -125,18 +146,13 @@ async fn attend(
                     // A full channel loses a report, never an answer.
                     answer => drop(news.try_send(News::Answered(answer))),
                 }
-                tokio::task::yield_now().await;
+                taken = taken.wrapping_add(1);
+                if taken.is_multiple_of(TURN) {
+                    tokio::task::yield_now().await;
+                }
             }
         }
     }
-}
-
-/// Processes that outlived their worker, on their way out.
-struct Ending {
-    told: BTreeSet<i32>,
-    signal: i32,
-    next_sweep: Duration,
-    kill_at: Duration,
 }
 
 struct Supervisor<'a> {
@@ -149,7 +165,7 @@ struct Supervisor<'a> {
     running: BTreeMap<i32, u16>,
     exits: Vec<Exit>,
     told_to_stop: bool,
-    leftovers: Option<Ending>,
+    leftovers: Option<Leaving>,
     outcomes: Outcomes,
     joins: Joins,
     /// Addresses whose refusal has been told; a program that tries again is not told of again.
@@ -200,7 +216,7 @@ impl Supervisor<'_> {
     }
 
     fn next_wake(&self) -> Option<Duration> {
-        let sweep = self.leftovers.as_ref().map(|ending| ending.next_sweep);
+        let sweep = self.leftovers.as_ref().map(Leaving::next_sweep);
         [self.outcomes.next(), self.joins.next(), sweep].into_iter().flatten().min()
     }
 
@@ -328,40 +344,21 @@ impl Supervisor<'_> {
     }
 
     fn end_leftovers(&mut self, signal: i32) {
-        let now = self.now();
         if self.leftovers.is_none() {
             (self.tell)(Event::EndingLeftovers { pids: everybody() });
         }
-        self.leftovers =
-            Some(Ending { told: BTreeSet::new(), signal, next_sweep: now, kill_at: now + GRACE });
+        self.leftovers = Some(Leaving::new(signal, self.now()));
         self.sweep();
     }
 
-    /// Signals processes that are to end and have not been told. `false` once they have not even
-    /// ended by SIGKILL.
+    /// `false` once processes that are to end have not even ended by SIGKILL.
     fn sweep(&mut self) -> bool {
         let now = self.now();
-        let Some(ending) = &mut self.leftovers else { return true };
-        if now < ending.next_sweep {
-            return true;
-        }
-        ending.next_sweep = now + SWEEP;
-        if ending.signal != SIGKILL && now >= ending.kill_at {
-            ending.signal = SIGKILL;
-            ending.told.clear();
-            ending.kill_at = now + GRACE;
-        } else if now >= ending.kill_at {
+        let stuck = self.leftovers.as_mut().is_some_and(|leaving| !leaving.sweep(now));
+        if stuck {
             (self.tell)(Event::Unkillable { pids: everybody() });
-            return false;
         }
-        for pid in everybody() {
-            if ending.told.insert(pid) {
-                // It may have ended since it was seen; only descendants of ours are signalled, and
-                // their numbers stay taken until we, or their parent, reap them.
-                let _ = worker::signal(pid, ending.signal);
-            }
-        }
-        true
+        !stuck
     }
 
     /// A worker that was refused its address often ends at once: say why before we end too.
@@ -375,11 +372,6 @@ impl Supervisor<'_> {
             self.hear(item);
         }
     }
-}
-
-/// Every process that workers started and that lives, or has not been reaped.
-fn everybody() -> Vec<i32> {
-    worker::descendants(std::process::id().cast_signed())
 }
 
 /// Whether the port is a low one and the thread may not bind it. A thread that is gone had the
