@@ -40,9 +40,10 @@ impl Joins {
         self.waiting.extract_if(.., |_, at| *at <= now).map(|(address, _)| address).collect()
     }
 
-    /// Whether these members of the address are worth a line: more than one, and not the ones that
-    /// were told of last time.
-    pub fn is_news(&mut self, address: &Address, members: &[Member]) -> bool {
+    /// Whether these members of the address are worth a line: more than one, or `shadowed` (one
+    /// that takes traffic from another address, or loses it to one), and not the ones that were
+    /// told of last time.
+    pub fn is_news(&mut self, address: &Address, members: &[Member], shadowed: bool) -> bool {
         let mut inodes: Vec<_> = members.iter().map(|member| member.socket.inode).collect();
         inodes.sort_unstable();
         if self.told.get(address) == Some(&inodes) {
@@ -51,7 +52,7 @@ impl Joins {
         if self.told.len() >= MOST {
             self.told.clear();
         }
-        let news = inodes.len() > 1;
+        let news = inodes.len() > 1 || shadowed;
         self.told.insert(address.clone(), inodes);
         news
     }
@@ -114,11 +115,13 @@ mod tests {
         let mut joins = Joins::default();
         let address = tcp("0.0.0.0:80");
         let (a, b) = (member("0.0.0.0:80", 1), member("0.0.0.0:80", 2));
-        assert!(!joins.is_news(&address, std::slice::from_ref(&a)), "alone");
-        assert!(joins.is_news(&address, &[a.clone(), b.clone()]));
-        assert!(!joins.is_news(&address, &[b.clone(), a.clone()]), "the same again");
-        assert!(!joins.is_news(&address, std::slice::from_ref(&a)), "one left");
-        assert!(joins.is_news(&address, &[a, b]), "and came back");
+        assert!(!joins.is_news(&address, std::slice::from_ref(&a), false), "alone");
+        assert!(joins.is_news(&address, &[a.clone(), b.clone()], false));
+        assert!(!joins.is_news(&address, &[b.clone(), a.clone()], false), "the same again");
+        assert!(!joins.is_news(&address, std::slice::from_ref(&a), false), "one left");
+        assert!(joins.is_news(&address, &[a, b.clone()], false), "and came back");
+        assert!(joins.is_news(&address, std::slice::from_ref(&b), true), "alone, but not the port");
+        assert!(!joins.is_news(&address, &[b], true), "nothing new");
     }
 
     #[test]
@@ -127,7 +130,7 @@ mod tests {
         for port in 0..=u16::MAX {
             let address = Address::new(Protocol::Tcp, ([127, 0, 0, 1], port).into());
             joins.saw(address.clone(), Duration::ZERO);
-            joins.is_news(&address, &[]);
+            joins.is_news(&address, &[], false);
         }
         assert!(joins.waiting.len() <= MOST && joins.told.len() <= MOST);
     }

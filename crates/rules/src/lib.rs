@@ -12,6 +12,8 @@ pub mod ending;
 pub mod filter;
 pub mod groups;
 pub mod joins;
+pub mod map;
+pub mod protocol;
 pub mod readiness;
 pub mod refusal;
 pub mod sockaddr;
