@@ -149,7 +149,9 @@ impl WorkerSocket {
 
     /// What this socket's address will be if it gets bound to `socket`.
     pub fn address(&self, protocol: Protocol, socket: SocketAddr) -> Result<Address, Errno> {
+        // Linux sets the option by itself on a socket that is bound to one IPv6 address.
         let v6only = socket.is_ipv6()
+            && socket.ip().is_unspecified()
             && self.family()? == AddressFamily::INET6
             && sockopt::ipv6_v6only(&self.fd)?;
         let device = socket2::SockRef::from(&self.fd)
