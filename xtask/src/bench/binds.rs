@@ -72,7 +72,7 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
         row![it.case, micro(alone), micro(run), micro(run - alone), it.ratio]
     }));
     report.table(&rows)?;
-    report.json("bind", &outcomes)
+    report.end("bind", &outcomes)
 }
 
 /// Microseconds a bind, as the program that binds measures it.
@@ -90,7 +90,37 @@ fn one(count: u32, case: &Case, sameport: Option<&Path>) -> Result<f64, Failure>
         Some(sameport) if case.left_alone => under_run(sameport, &["--port", &other], &bare),
         Some(sameport) => under_run(sameport, &[], &bare),
     };
-    let nanoseconds: f64 = start(&command)?
-        .wait_for("time", patience, |lines| lines.first().and_then(|line| line.parse().ok()))?;
+    let (nanoseconds, shared) =
+        start(&command)?.wait_for("time", patience, |lines| read(lines.first()?))?;
+    // What was not done costs nothing.
+    let expected = sameport.is_some() && !case.left_alone;
+    if shared != expected {
+        return Err(format!("{}: shared {shared}, expected {expected}", case.name));
+    }
     Ok(nanoseconds / 1000.0 / f64::from(count))
+}
+
+/// Nanoseconds, and whether a socket was shared.
+fn read(line: &str) -> Option<(f64, bool)> {
+    let (nanoseconds, shared) = line.split_once(' ')?;
+    let shared = match shared {
+        "shared" => true,
+        "unshared" => false,
+        _ => return None,
+    };
+    Some((nanoseconds.parse().ok()?, shared))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_subject_prints_is_read() {
+        assert_eq!(read("1500 shared"), Some((1500.0, true)));
+        assert_eq!(read("7 unshared"), Some((7.0, false)));
+        for wrong in ["", "7", "x shared", "7 maybe"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
 }

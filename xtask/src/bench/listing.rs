@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// Listening sockets
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     listeners: u32,
+    /// Established connections among them, each with both ends
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    connections: u32,
     /// Processes that have them
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     processes: u32,
@@ -40,7 +43,7 @@ const OTHERS: [(&str, &[&str]); 2] =
     [("ss", &["-ltnp"]), ("lsof", &["-nP", "-iTCP", "-sTCP:LISTEN"])];
 
 pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
-    let _listeners = listen(args.listeners, args.processes)?;
+    let _listeners = listen(args)?;
     let ours = [sameport.as_os_str().to_owned(), "ls".into(), "--tcp".into()];
     let mut outcomes = Vec::new();
     for (name, arguments) in OTHERS {
@@ -77,19 +80,24 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
         row![it.program, milli(it.milliseconds.without()), milli(it.milliseconds.with()), it.ratio]
     }));
     report.table(&rows)?;
-    report.json("ls", &outcomes)
+    report.end("ls", &outcomes)
 }
 
-/// So many listeners, in so many processes, as evenly as it goes.
-fn listen(listeners: u32, processes: u32) -> Result<Vec<Started>, Failure> {
-    let processes = processes.min(listeners);
-    let share = |number: u32| listeners / processes + u32::from(number < listeners % processes);
+/// The listeners and connections, spread over the processes as evenly as it goes.
+fn listen(args: &Args) -> Result<Vec<Started>, Failure> {
+    let processes = args.processes.min(args.listeners);
+    let share =
+        |of: u32, number: u32| (of / processes + u32::from(number < of % processes)).to_string();
     let mut started = (0..processes)
-        .map(|number| start(&subject(&["listen", &share(number).to_string()])?))
+        .map(|number| {
+            let (listeners, connections) =
+                (share(args.listeners, number), share(args.connections, number));
+            start(&subject(&["listen", &listeners, &connections])?)
+        })
         .collect::<Result<Vec<_>, Failure>>()?;
     for one in &mut started {
         one.wait_for("listeners", PATIENCE, |lines| {
-            lines.iter().any(|line| line.ends_with(" listeners")).then_some(())
+            lines.iter().any(|line| line.ends_with(" connections")).then_some(())
         })?;
     }
     Ok(started)

@@ -38,10 +38,6 @@ enum Benchmark {
 type Failure = String;
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    if cfg!(debug_assertions) {
-        // Only on failure does this come back.
-        return failed(&stage::again_in_release());
-    }
     let mut report = match report::Report::open(args.json.as_deref()) {
         Ok(report) => report,
         Err(error) => {
@@ -49,6 +45,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if cfg!(debug_assertions) {
+        // Only on failure does this come back.
+        return failed(&stage::again_in_release());
+    }
     let result = stage::sameport().and_then(|sameport| match &args.benchmark {
         Benchmark::Run(args) => rates::measure(args, &sameport, &mut report),
         Benchmark::Bind(args) => binds::measure(args, &sameport, &mut report),

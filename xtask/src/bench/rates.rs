@@ -13,7 +13,7 @@ use super::figures::{Pairs, Ratio};
 use super::load::{Use, requests_per_second};
 use super::report::{Report, progress, row};
 use super::stage::{
-    Folder, PATIENCE, Started, find_program, free_address, listeners, start, subject, under_run,
+    PATIENCE, Started, find_program, folder, free_address, listeners, start, subject, under_run,
 };
 use super::subject::{BODY, THREADS};
 
@@ -31,6 +31,10 @@ pub(super) struct Args {
     clients: u16,
 }
 
+/// Each measurement is made of so many slices, in turns: a machine that is busy with something else
+/// for half a second is so for both, and long-lived connections are spread anew in each.
+const SLICES: u32 = 10;
+
 #[derive(Serialize)]
 struct Outcome {
     server: &'static str,
@@ -45,7 +49,7 @@ enum Server {
     Ours,
     Nginx {
         program: PathBuf,
-        folder: Folder,
+        folder: PathBuf,
     },
 }
 
@@ -65,8 +69,8 @@ impl Server {
             let arguments: Vec<&str> = ["serve", &port].into_iter().chain(shared).collect();
             return subject(&arguments);
         };
-        let file = folder.path().join(format!("{}.conf", address.port()));
-        fs::write(&file, nginx_configuration(folder.path(), address, shares))
+        let file = folder.join(format!("{}.conf", address.port()));
+        fs::write(&file, nginx_configuration(folder, address, shares))
             .map_err(|error| format!("{}: {error}", file.display()))?;
         let mut command = subject(&["keep", "--"])?;
         command.extend([program.into(), "-e".into(), "stderr".into(), "-c".into(), file.into()]);
@@ -120,7 +124,7 @@ impl Pair {
 pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
     let mut servers = vec![Server::Ours];
     match find_program("nginx") {
-        Some(program) => servers.push(Server::Nginx { program, folder: Folder::new()? }),
+        Some(program) => servers.push(Server::Nginx { program, folder: folder()? }),
         None => progress("nginx is not here: measured without it"),
     }
     let mut outcomes = Vec::new();
@@ -140,7 +144,7 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
         row![it.server, it.copies, connections, alone, run, it.ratio]
     }));
     report.table(&rows)?;
-    report.json("run", &outcomes)
+    report.end("run", &outcomes)
 }
 
 fn compare(
@@ -155,17 +159,22 @@ fn compare(
     let warm_up = Duration::from_millis(200);
     drive(pair.bare, warm_up)?;
     drive(pair.run, warm_up)?;
-    let time = Duration::from_secs(args.seconds);
+    let slice = Duration::from_secs(args.seconds) / SLICES;
     let mut rates = Pairs::default();
     for round in 1..=args.rounds {
-        // Whoever goes first, goes second in the next round.
-        let (bare, run) = if round % 2 == 1 {
-            let bare = drive(pair.bare, time)?;
-            (bare, drive(pair.run, time)?)
-        } else {
-            let run = drive(pair.run, time)?;
-            (drive(pair.bare, time)?, run)
-        };
+        let (mut bare, mut run) = (0.0, 0.0);
+        for number in 0..SLICES {
+            // Whoever goes first, goes second in the next slice.
+            let ours_first = number % 2 == 0;
+            if ours_first {
+                run += drive(pair.run, slice)?;
+            }
+            bare += drive(pair.bare, slice)?;
+            if !ours_first {
+                run += drive(pair.run, slice)?;
+            }
+        }
+        let (bare, run) = (bare / f64::from(SLICES), run / f64::from(SLICES));
         rates.push(bare, run);
         progress(&format!(
             "{}, {copies} copies, {connections:?}, round {round} of {}: {bare:.0} and {run:.0} \

@@ -8,6 +8,12 @@ use serde::Serialize;
 
 use super::Failure;
 
+/// A row of a table.
+macro_rules! row {
+    ($($cell:expr),+ $(,)?) => { vec![$($cell.to_string()),+] };
+}
+pub(super) use row;
+
 /// Where figures go.
 pub(super) struct Report {
     json: Option<Box<dyn Write>>,
@@ -52,16 +58,13 @@ impl Report {
         if !self.tables {
             return Ok(());
         }
-        let text = format!("{}\n{}", machine().sentence(), laid_out(rows));
-        io::stdout().write_all(text.as_bytes()).map_err(|e| format!("stdout: {e}"))
+        io::stdout().write_all(laid_out(rows).as_bytes()).map_err(|e| format!("stdout: {e}"))
     }
 
-    /// Writes the figures for programs, if they were asked for.
-    pub(super) fn json(
-        &mut self,
-        benchmark: &str,
-        results: &impl Serialize,
-    ) -> Result<(), Failure> {
+    /// Ends the report: says which machine this was, and writes the figures for programs if they
+    /// were asked for.
+    pub(super) fn end(&mut self, benchmark: &str, results: &impl Serialize) -> Result<(), Failure> {
+        self.table(&[row![machine().sentence()]])?;
         let Some(to) = &mut self.json else { return Ok(()) };
         let document = Document { version: 1, benchmark, machine: machine(), results };
         let text = serde_json::to_string_pretty(&document).map_err(|e| format!("JSON: {e}"))?;
@@ -104,12 +107,6 @@ fn laid_out(rows: &[Vec<String>]) -> String {
     }
     text
 }
-
-/// A row of a table.
-macro_rules! row {
-    ($($cell:expr),+ $(,)?) => { vec![$($cell.to_string()),+] };
-}
-pub(super) use row;
 
 /// Says on stderr how far a long measurement is.
 pub(super) fn progress(text: &str) {

@@ -74,7 +74,6 @@ struct Outcome {
 
 pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
     let server = free_address()?;
-    // Held, so that it stays free of others, and never listened on by us.
     let port = free_address()?.port();
     let command = subject(&["greet", &server.port().to_string()])?;
     let options = ["-n", &COPIES.to_string()];
@@ -137,15 +136,17 @@ fn connections(
     let mut trouble = None;
     connect_times(args.connections, server, args.clients, outcomes, || {
         let done = outcomes.total();
-        let taken = if done >= (shown + 1) * args.connections / SAMPLES {
-            shown = done * SAMPLES / args.connections;
+        let due = done * SAMPLES / args.connections;
+        let taken = if (shown + 1..SAMPLES).contains(&due) {
+            shown = due;
             watch.show(&format!("{done} connections"))
         } else {
             watch.look(String::new())
         };
         trouble = trouble.take().or(taken.err());
     })?;
-    trouble.map_or(Ok(()), Err)
+    trouble.map_or(Ok(()), Err)?;
+    watch.show(&format!("{} connections", outcomes.total())).map(drop)
 }
 
 fn binds(args: &Args, server: SocketAddr, port: u16, watch: &mut Watch) -> Result<(), Failure> {
@@ -180,7 +181,7 @@ fn tell(outcome: &Outcome, report: &mut Report) -> Result<(), Failure> {
         row!["binds", outcome.binds],
         row!["  a second", format!("{:.0}", outcome.binds_per_second)],
     ])?;
-    report.json("soak", outcome)
+    report.end("soak", outcome)
 }
 
 /// What there is more of, beyond what is allowed.

@@ -211,24 +211,9 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(system).map(|it| it.join(name)).find(|file| file.is_file())
 }
 
-/// A folder of our own, gone when dropped.
-pub(super) struct Folder(PathBuf);
-
-impl Folder {
-    pub(super) fn new() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("sameport-bench-{}", std::process::id()));
-        fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What is left in the system's folder for temporary files does no harm.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// A folder for what servers insist on writing, beside the builds and the same every time.
+pub(super) fn folder() -> Result<PathBuf, Failure> {
+    let folder = release_folder()?.with_file_name("bench");
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
 }

@@ -35,7 +35,8 @@ enum Subject {
     },
     /// A server that greets whom it accepts, and binds as often as it is asked to
     Greet { port: u16 },
-    /// Opens, binds and closes sockets, and prints the nanoseconds that all of it took
+    /// Opens, binds and closes sockets, and prints the nanoseconds that all of it took, and whether
+    /// one more is shared
     Bind {
         count: u32,
         port: u16,
@@ -46,8 +47,8 @@ enum Subject {
         #[arg(long)]
         udp: bool,
     },
-    /// Listens on free ports, and prints a line when it does
-    Listen { count: u32 },
+    /// Listens on free ports, connects to itself, and prints a line when it has
+    Listen { count: u32, connections: u32 },
     /// Runs a command that does not watch its stdin, and ends it
     Keep {
         #[arg(last = true, required = true)]
@@ -62,7 +63,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Subject::Greet { port } => listener(*port, false)
             .and_then(|listener| accept_in_threads(&listener, |client| greet(&client))),
         Subject::Bind { count, port, listen, udp } => time_binds(*count, *port, *listen, *udp),
-        Subject::Listen { count } => listen_on_free_ports(*count),
+        Subject::Listen { count, connections } => listen_on_free_ports(*count, *connections),
         Subject::Keep { command } => keep(command),
     };
     match done {
@@ -178,12 +179,23 @@ fn time_binds(count: u32, port: u16, listen: bool, udp: bool) -> io::Result<()> 
     bind(count.min(100), port, kind, |_| listen)?;
     let start = Instant::now();
     bind(count, port, kind, |_| listen)?;
-    writeln!(io::stdout(), "{}", start.elapsed().as_nanos())
+    let nanoseconds = start.elapsed().as_nanos();
+    let last = Socket::new(Domain::IPV4, kind, None)?;
+    last.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    let shared = if last.reuse_port()? { "shared" } else { "unshared" };
+    writeln!(io::stdout(), "{nanoseconds} {shared}")
 }
 
-fn listen_on_free_ports(count: u32) -> io::Result<()> {
+fn listen_on_free_ports(count: u32, connections: u32) -> io::Result<()> {
     let listeners: Vec<_> = (0..count).map(|_| listener(0, false)).collect::<io::Result<_>>()?;
-    writeln!(io::stdout(), "{} listeners", listeners.len())?;
+    let mut connected = Vec::new();
+    for (listener, _) in listeners.iter().cycle().zip(0..connections) {
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        // Both ends go at once when this process does, and leave nothing waiting.
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+        connected.push((client, listener.accept()?));
+    }
+    writeln!(io::stdout(), "{} listeners, {} connections", listeners.len(), connected.len())?;
     wait_for_the_end_of_stdin();
     Ok(())
 }

@@ -1,0 +1,37 @@
+/* Binds one port again and again, and closes it: TCP, every second time with a listen.
+ *
+ * churn COUNT PORT
+ *
+ * Prints "done" in the end; ends with 1 and the reason at the first call that fails.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void fail(const char *call) {
+    fprintf(stderr, "%s: %s\n", call, strerror(errno));
+    exit(1);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3) return 2;
+    struct sockaddr_in address = {
+        .sin_family = AF_INET,
+        .sin_port = htons(atoi(argv[2])),
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+    };
+    for (int i = 0; i < atoi(argv[1]); i++) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        if (fd < 0) fail("socket");
+        if (bind(fd, (void *)&address, sizeof address)) fail("bind");
+        if (i % 2 && listen(fd, 16)) fail("listen");
+        close(fd);
+    }
+    puts("done");
+    return 0;
+}
