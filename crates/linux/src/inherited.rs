@@ -2,7 +2,7 @@
 //!
 //! Before `main`, the runtime ignores SIGPIPE and opens `/dev/null` on standard descriptors that
 //! were closed. A worker is to get what *we* were given, so both are recorded first, by a function
-//! in `.init_array`.
+//! in `.init_array`. What a supervisor changes for itself later is put back as well.
 
 #![expect(unsafe_code, reason = "the only way to run before the runtime, and to restore signals")]
 
@@ -12,9 +12,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
 
 static RECORD: AtomicU8 = AtomicU8::new(0);
 const PIPE_IGNORED: u8 = 1 << 7;
+const CHILD_IGNORED: u8 = 1 << 6;
 
 // SAFETY: the linker runs every function whose address lies in `.init_array` before `main`, on the
 // first thread; `record` has the type it calls and needs nothing of the runtime.
@@ -30,12 +32,14 @@ extern "C" fn record() {
             seen |= 1 << fd;
         }
     }
-    // SAFETY: an all-zero `sigaction` is valid, and only written by the next call.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: a null new action only asks; the old one is written to a live local.
-    let asked = unsafe { libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut action) };
-    if asked == 0 && action.sa_sigaction == libc::SIG_IGN {
-        seen |= PIPE_IGNORED;
+    for (signal, bit) in [(libc::SIGPIPE, PIPE_IGNORED), (libc::SIGCHLD, CHILD_IGNORED)] {
+        // SAFETY: an all-zero `sigaction` is valid, and only written by the next call.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: a null new action only asks; the old one is written to a live local.
+        let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+        if asked == 0 && action.sa_sigaction == libc::SIG_IGN {
+            seen |= bit;
+        }
     }
     RECORD.store(seen, Ordering::Relaxed);
 }
@@ -50,8 +54,34 @@ pub fn was_closed(fd: RawFd) -> bool {
 /// The signal mask as it was before [`crate::signals::Signals::block`] changed it.
 pub(crate) static MASK: OnceLock<SigSet> = OnceLock::new();
 
-/// Gives a child the signal mask, SIGPIPE and closed descriptors that this process was started
-/// with. Async-signal-safe: for use between `fork` and `exec`.
+/// Lets the kernel keep the ends of children for us: where SIGCHLD is ignored, it drops them.
+pub(crate) fn notice_children() -> Result<(), Errno> {
+    // SAFETY: SIG_DFL is no handler, so no code of ours can run by it.
+    unsafe { nix::sys::signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }
+        .map(drop)
+        .map_err(|errno| Errno::from_raw_os_error(errno as i32))
+}
+
+/// The limit of open descriptors, before it was raised.
+static DESCRIPTORS: OnceLock<Rlimit> = OnceLock::new();
+
+/// Raises the soft limit of open descriptors to the hard one, for this process: a supervisor has
+/// one for each worker and some for each bind. Children get the limit from before.
+pub fn raise_descriptor_limit() {
+    let before = DESCRIPTORS.get_or_init(|| rustix::process::getrlimit(Resource::Nofile));
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
+    // The limit from before is what most programs live with.
+    let _ = rustix::process::setrlimit(Resource::Nofile, raised);
+}
+
+/// Gives a child the limit from before. As the last step: until then it may have to open a
+/// descriptor above that limit, for as many as its supervisor has. Async-signal-safe.
+pub(crate) fn restore_descriptor_limit() -> Result<(), Errno> {
+    DESCRIPTORS.get().map_or(Ok(()), |limit| rustix::process::setrlimit(Resource::Nofile, *limit))
+}
+
+/// Gives a child the signal mask, SIGPIPE, SIGCHLD and closed descriptors that this process was
+/// started with. Async-signal-safe: for use between `fork` and `exec`.
 pub(crate) fn restore() -> Result<(), Errno> {
     let to_errno = |errno: nix::Error| Errno::from_raw_os_error(errno as i32);
     if let Some(mask) = MASK.get() {
@@ -59,10 +89,10 @@ pub(crate) fn restore() -> Result<(), Errno> {
             .map_err(to_errno)?;
     }
     let record = RECORD.load(Ordering::Relaxed);
-    if record & PIPE_IGNORED != 0 {
+    let ignored = [(Signal::SIGPIPE, PIPE_IGNORED), (Signal::SIGCHLD, CHILD_IGNORED)];
+    for (signal, _) in ignored.into_iter().filter(|(_, bit)| record & bit != 0) {
         // SAFETY: SIG_IGN is no handler, so no code of ours can run by it.
-        unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }
-            .map_err(to_errno)?;
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigIgn) }.map_err(to_errno)?;
     }
     for fd in (0..3).filter(|fd| record & (1 << fd) != 0) {
         // SAFETY: the runtime opened this descriptor on `/dev/null` and nobody owns it.

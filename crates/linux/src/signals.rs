@@ -37,8 +37,8 @@ pub enum Arrived {
     ForWorkers {
         /// Its number.
         number: i32,
-        /// Whether the kernel sent it to the whole foreground process group (Ctrl-C, hang-up,
-        /// window size): workers in that group have it already.
+        /// Whether the kernel sent it to the whole foreground process group (Ctrl-C, window size, a
+        /// hang-up unless we lead the session): workers in that group have it already.
         from_terminal: bool,
     },
 }
@@ -52,6 +52,7 @@ impl Signals {
         blocked.add(Signal::SIGCHLD);
         let before = blocked.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
         MASK.get_or_init(|| before);
+        crate::inherited::notice_children()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         Ok(Self(SignalFd::with_flags(&blocked, flags)?))
     }
@@ -71,7 +72,21 @@ impl Signals {
             return Ok(Some(Arrived::Child));
         }
         const SI_KERNEL: i32 = 0x80;
-        Ok(Some(Arrived::ForWorkers { number, from_terminal: info.ssi_code == SI_KERNEL }))
+        let from_terminal = info.ssi_code == SI_KERNEL && goes_to_the_group(number);
+        Ok(Some(Arrived::ForWorkers { number, from_terminal }))
+    }
+}
+
+/// Whether the kernel sends this signal to the whole foreground process group. A hang-up goes to
+/// the session's leader alone (`tty_signal_session_leader` in `drivers/tty/tty_jobctrl.c`), and to
+/// the group only when that leader ends.
+fn goes_to_the_group(number: i32) -> bool {
+    match Signal::try_from(number) {
+        Ok(Signal::SIGINT | Signal::SIGQUIT | Signal::SIGWINCH) => true,
+        Ok(Signal::SIGHUP) => {
+            rustix::process::getsid(None).is_ok_and(|leader| leader != rustix::process::getpid())
+        }
+        _ => false,
     }
 }
 

@@ -24,10 +24,15 @@ pub(crate) fn reason(address: &Address, caller: Caller) -> Result<Refusal, look:
     Ok(refusal::explain(&facts))
 }
 
-/// Everybody on the address's port, whatever the IP.
+/// Everybody on the address's port, whatever the IP. A supervisor that has a duplicate of its
+/// worker's socket, for the moment in which it answers, comes after the worker.
 pub(crate) fn look_at(address: &Address) -> Result<Vec<Member>, look::Error> {
     let query = look::Query::only(address.protocol).on(address.port());
-    look::members(&query).map(|seen| seen.members)
+    let mut members = look::members(&query)?.members;
+    for member in &mut members {
+        member.processes.sort_by_key(|process| process.program == env!("CARGO_BIN_NAME"));
+    }
+    Ok(members)
 }
 
 /// Whether an IP address is one of this machine's, asked by binding a free port on it.

@@ -3,6 +3,7 @@
 //! Lines go to stderr, each with `sameport: ` in front, because the workers write there too.
 
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -73,8 +74,11 @@ fn write_all(lines: &Receiver<String>) {
 fn lines(event: &Event) -> Vec<String> {
     match event {
         Event::Shared { address, members, shadowed } => {
-            let mut lines =
-                vec![format!("{address} is now shared by {}: {}", members.len(), named(members))];
+            let count = members.len();
+            let mut lines = Vec::new();
+            if count > 1 {
+                lines.push(format!("{address} is now shared by {count}: {}", named(members)));
+            }
             lines.extend(shadowed.iter().map(|(wider, narrower)| shadow(wider, narrower)));
             lines
         }
@@ -86,6 +90,10 @@ fn lines(event: &Event) -> Vec<String> {
             OutOfReach::Forbidden => format!(
                 "warning: the sockets of thread {tid} cannot be reached (it is not dumpable, or \
                  ptrace_scope forbids it); its ports are not shared"
+            ),
+            OutOfReach::NoDescriptors => format!(
+                "warning: sameport has no descriptor left to reach the sockets of thread {tid}: \
+                 raise the limit (`ulimit -Hn`); some ports are not shared"
             ),
             OutOfReach::OwnTable => format!(
                 "warning: thread {tid} has a descriptor table of its own, which needs Linux 6.9 \
@@ -117,7 +125,8 @@ fn lines(event: &Event) -> Vec<String> {
 
 fn shadow(wider: &Member, narrower: &Member) -> String {
     let (wide, narrow) = (&wider.socket.address, &narrower.socket.address);
-    let what = if wide.is_dual_stack() && narrow.socket.ip().is_ipv4() {
+    let any_ipv4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let what = if wide.is_dual_stack() && narrow.socket.ip() == any_ipv4 {
         "IPv4 connections"
     } else {
         "connections to it"

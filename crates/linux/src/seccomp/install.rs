@@ -43,7 +43,9 @@ impl Installation {
 /// Async-signal-safe: system calls only, so it may run between `fork` and `exec`.
 ///
 /// Minimum kernel 5.0; 5.19 for `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, without which a signal
-/// can interrupt a bind that is being looked at (the program sees EINTR or the call starts over).
+/// can interrupt a bind that is being looked at. With it, still one that has not been received yet
+/// (microseconds): the call starts over, or without SA_RESTART the program sees EINTR, and the
+/// next try does what the first would have done.
 pub fn install(installation: &Installation) -> Result<OwnedFd, (Stage, Errno)> {
     if installation.no_new_privs {
         rustix::thread::set_no_new_privs(true).map_err(|errno| (Stage::NoNewPrivs, errno))?;

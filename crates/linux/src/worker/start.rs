@@ -79,6 +79,7 @@ pub fn start(command: &[OsString], installation: &Installation) -> Result<Worker
                 return Err(errno.into());
             }
         }
+        crate::inherited::restore_descriptor_limit()?;
         Ok(())
     };
     // SAFETY: `prepare` runs in the forked child of what may be a process with threads; it makes

@@ -49,8 +49,14 @@ pub(super) fn answer(
     machine: Machine,
     ports: &Ports,
 ) -> Result<Answer, Errno> {
-    // An error here means that the worker's memory or descriptor is not what the call claims.
-    let answer = prepare(listener, notification, machine, ports).unwrap_or(Answer::Done);
+    let answer = match prepare(listener, notification, machine, ports) {
+        Ok(answer) => answer,
+        Err(Errno::MFILE | Errno::NFILE) => {
+            Answer::OutOfReach(notification.tid, OutOfReach::NoDescriptors)
+        }
+        // The worker's memory or descriptor is not what the call claims.
+        Err(_) => Answer::Done,
+    };
     listener.let_continue(notification.id)?;
     Ok(answer)
 }
@@ -92,6 +98,8 @@ fn prepare(
         return Ok(Answer::Done);
     }
     match bind::decide(&attempt, ports) {
+        // Not followed either: as long as we hold it, an unshared socket that its worker has closed
+        // keeps the address, and the worker's next bind would be refused.
         Verdict::LeaveAlone(_) => return Ok(Answer::Done),
         Verdict::SharedByItself => {}
         // A socket that reaches `listen` unshared was left alone at its bind, or got its port

@@ -1,8 +1,9 @@
 //! `run`: workers under a filter, their binds made shareable, what came of it reported.
 //!
-//! `asking` answers a worker's call, `outcome` finds out what the kernel said to it, `supervisor`
+//! `answering` takes the workers' calls, `asking` answers one, `outcome` finds out what the kernel said to it, `supervisor`
 //! lives from the first worker's start to the last process's end, which `leftovers` sees to.
 
+mod answering;
 mod asking;
 mod leftovers;
 mod outcome;
@@ -40,7 +41,8 @@ pub(crate) struct Plan {
 /// Something the user may want to know while the workers run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A worker joined this address, on which these members are now.
+    /// A worker joined this address, on which these members are now: several, or one that meets
+    /// another address.
     Shared {
         address: Address,
         members: Vec<Member>,
@@ -70,6 +72,8 @@ pub(crate) enum OutOfReach {
     Forbidden,
     /// A thread with its own descriptor table, before Linux 6.9.
     OwnTable,
+    /// Our own descriptors are used up.
+    NoDescriptors,
 }
 
 /// Why the run could not be started, or be kept up.

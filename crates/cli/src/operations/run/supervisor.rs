@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use sameport_linux::seccomp::{Installation, Listener, Readiness};
+use sameport_linux::inherited;
+use sameport_linux::seccomp::Installation;
 use sameport_linux::signals::{Arrived, Signals};
 use sameport_linux::worker::{self, Ended};
-use sameport_rules::bind::Ports;
 use sameport_rules::calls::Machine;
 use sameport_rules::ending::{self, Exit, Leftovers};
 use sameport_rules::joins::{self, Joins};
@@ -15,17 +15,18 @@ use sameport_rules::sockets::Address;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use super::asking::{self, Answer, Asked};
+use super::answering::answer_beside;
+use super::asking::{Answer, Asked};
 use super::leftovers::{Leaving, SIGKILL, SIGTERM, everybody};
-use super::outcome::{Outcome, Outcomes};
+use super::outcome::{Outcome, Outcomes, why_refused};
 use super::{Error, Event, OutOfReach, Plan};
-use crate::operations::refusal::{Caller, look_at, reason};
+use crate::operations::refusal::look_at;
 
 /// SIGINT, SIGQUIT and SIGTERM: signals that ask a program to end.
 const STOPPING: [i32; 3] = [2, 3, SIGTERM];
 
 /// What reaches the supervisor from the tasks beside it.
-enum News {
+pub(super) enum News {
     Answered(Answer),
     Looked(Event),
 }
@@ -39,6 +40,7 @@ pub(super) fn supervise(
 ) -> Result<u8, Error> {
     let signals = Signals::block().map_err(|error| Error::System("signalfd", error))?;
     worker::adopt_orphans().map_err(|errno| Error::System("prctl", errno.into()))?;
+    inherited::raise_descriptor_limit();
 
     let mut running = BTreeMap::new();
     let mut listeners = Vec::new();
@@ -54,31 +56,40 @@ pub(super) fn supervise(
             }
         }
     }
-    let (sender, news) = mpsc::channel(1024);
-    answer_beside(listeners, machine, &plan.ports, &sender)
-        .and_then(|()| {
-            tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()
-        })
-        .and_then(|runtime| {
-            runtime.block_on(async {
-                let signals = signals.watched()?;
-                let supervisor = Supervisor {
-                    tell,
-                    sender,
-                    start: Instant::now(),
-                    copies: plan.copies,
-                    running,
-                    exits: Vec::new(),
-                    told_to_stop: false,
-                    leftovers: None,
-                    outcomes: Outcomes::default(),
-                    joins: Joins::default(),
-                    refused: BTreeSet::new(),
-                    out_of_reach: false,
-                };
-                supervisor.serve(&signals, news).await
-            })
-        })
+    // What waits here may hold a socket of a worker's, as do the calls that are followed: together
+    // they stay well below 1,024 descriptors, the lowest limit that is common.
+    let (sender, news) = mpsc::channel(256);
+    let prepared = answer_beside(listeners, machine, &plan.ports, &sender).and_then(|()| {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let context = runtime.enter();
+        let signals = signals.watched()?;
+        drop(context);
+        Ok((runtime, signals))
+    });
+    let (runtime, signals) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            end_at_once(&running);
+            return Err(Error::System("supervise", error));
+        }
+    };
+    let supervisor = Supervisor {
+        tell,
+        sender,
+        start: Instant::now(),
+        copies: plan.copies,
+        running,
+        exits: Vec::new(),
+        told_to_stop: false,
+        leftovers: None,
+        outcomes: Outcomes::default(),
+        joins: Joins::default(),
+        refused: BTreeSet::new(),
+        out_of_reach: false,
+    };
+    runtime
+        .block_on(supervisor.serve(&signals, news))
         .map_err(|error| Error::System("supervise", error))
 }
 
@@ -91,67 +102,6 @@ fn end_at_once(running: &BTreeMap<i32, u16>) {
     }
     while matches!(worker::reap(), Ok((_, true))) {
         std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// Answers the workers on a thread of its own, until none is left. A call that is not taken yet can
-/// be interrupted by a signal (EINTR, unless SA_RESTART), so it must not wait for our other work.
-fn answer_beside(
-    listeners: Vec<Listener>,
-    machine: Machine,
-    ports: &Ports,
-    news: &mpsc::Sender<News>,
-) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let context = runtime.enter();
-    let attending = listeners
-        .into_iter()
-        .map(|listener| {
-            let listener = listener.watched()?;
-            Ok(tokio::spawn(attend(listener, machine, ports.clone(), news.clone())))
-        })
-        .collect::<std::io::Result<Vec<_>>>()?;
-    drop(context);
-    let answering = move || {
-        runtime.block_on(async {
-            for listener in attending {
-                // What ended one listener's task is no reason to leave the others' unanswered.
-                drop(listener.await);
-            }
-        });
-    };
-    std::thread::Builder::new().name("answering".into()).spawn(answering).map(drop)
-}
-
-/// Answers one worker's calls until no process with its filter is left.
-async fn attend(
-    listener: AsyncFd<Listener>,
-    machine: Machine,
-    ports: Ports,
-    news: mpsc::Sender<News>,
-) -> std::io::Result<()> {
-    /// How many calls in a row, before other workers have their turn.
-    const TURN: u8 = 16;
-    let mut taken = 0u8;
-    loop {
-        let mut ready = listener.readable().await?;
-        let listener = ready.get_inner();
-        match listener.readiness()? {
-            Readiness::Nothing => ready.clear_ready(),
-            Readiness::Over => return Ok(()),
-            Readiness::Notification => {
-                let Some(notification) = listener.receive()? else { continue };
-                match asking::answer(listener, &notification, machine, &ports)? {
-                    Answer::Done => {}
-                    // A full channel loses a report, never an answer.
-                    answer => drop(news.try_send(News::Answered(answer))),
-                }
-                taken = taken.wrapping_add(1);
-                if taken.is_multiple_of(TURN) {
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
     }
 }
 
@@ -226,7 +176,7 @@ impl Supervisor<'_> {
             News::Answered(Answer::OutOfReach(tid, why)) => self.tell_out_of_reach(tid, why),
             News::Answered(Answer::Done) => {}
             News::Looked(Event::Shared { address, members, shadowed }) => {
-                if self.joins.is_news(&address, &members) {
+                if self.joins.is_news(&address, &members, !shadowed.is_empty()) {
                     (self.tell)(Event::Shared { address, members, shadowed });
                 }
             }
@@ -289,17 +239,7 @@ impl Supervisor<'_> {
     fn look_for_reason(&self, asked: Asked) {
         let sender = self.sender.clone();
         tokio::task::spawn_blocking(move || {
-            let caller = Caller {
-                uid: asked.socket.owner().unwrap_or(u32::MAX),
-                shared: asked.socket.reuse_port().unwrap_or(false),
-                needs_privilege: needs_privilege(&asked),
-            };
-            let address = asked.address;
-            let event = match reason(&address, caller) {
-                Ok(refusal) => Event::Refused { address, refusal },
-                Err(error) => Event::CouldNotLook { address, why: error.to_string() },
-            };
-            drop(sender.blocking_send(News::Looked(event)));
+            drop(sender.blocking_send(News::Looked(why_refused(asked))));
         });
     }
 
@@ -361,26 +301,28 @@ impl Supervisor<'_> {
         !stuck
     }
 
-    /// A worker that was refused its address often ends at once: say why before we end too.
+    /// A worker that was refused its address often ends at once, even before we hear that it was
+    /// answered: say why before we end too.
     async fn finish(&mut self, mut news: mpsc::Receiver<News>) {
         const PATIENCE: Duration = Duration::from_secs(2);
         let (unused, _) = mpsc::channel(1);
-        // The looks under way hold the only other senders.
+        // The other senders: the answering, until it has seen the last worker's end, and the looks
+        // under way.
         self.sender = unused;
         let until = tokio::time::Instant::now() + PATIENCE;
         while let Ok(Some(item)) = tokio::time::timeout_at(until, news.recv()).await {
             self.hear(item);
+            let now = self.now();
+            for outcome in self.outcomes.look_at_the_gone(now) {
+                if let Outcome::Refused(asked) = outcome
+                    && self.refused.insert(asked.address.clone())
+                {
+                    // Nobody waits for us any more, so the look may be taken here.
+                    (self.tell)(why_refused(asked));
+                }
+            }
         }
     }
-}
-
-/// Whether the port is a low one and the thread may not bind it. A thread that is gone had the
-/// rights that its supervisor has.
-fn needs_privilege(asked: &Asked) -> bool {
-    asked.address.port() < worker::first_unprivileged_port()
-        && !worker::may_bind_low_ports(asked.tid)
-            .or_else(|| worker::may_bind_low_ports(std::process::id().cast_signed()))
-            .unwrap_or(false)
 }
 
 fn far_future() -> tokio::time::Instant {
