@@ -3,11 +3,13 @@
 //! Everything a test starts is ended when its handle is dropped, by pid, descendants included.
 //! Every wait has a limit. What a failing test saw is printed whole.
 
-#![allow(dead_code, reason = "each test binary uses a part of the stage")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of the stage")]
+
+mod programs;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -15,6 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+pub(crate) use programs::{c_program, compiled_by, find_program, go_program, sameport, script};
 
 /// The limit of every wait that has no better one. Long, because CI runs everything at once on two
 /// cores; a test that passes does not use it up.
@@ -47,59 +53,40 @@ pub(crate) fn is_root() -> bool {
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let folder = tempfile::Builder::new().prefix("sameport-test-").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Nothing drops a static.
+    // SAFETY: atexit(3) takes a function that lives for ever; this one needs no thread of ours.
+    #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
+    unsafe {
+        libc::atexit(remove_folder)
+    };
     folder
 });
+
+extern "C" fn remove_folder() {
+    let _ = std::fs::remove_dir_all(FOLDER.path());
+}
 
 /// A path in that folder.
 pub(crate) fn in_folder(name: impl AsRef<Path>) -> PathBuf {
     FOLDER.path().join(name)
 }
 
-/// The binary under test, where every user may execute it.
-pub(crate) fn sameport() -> &'static Path {
-    static COPY: LazyLock<PathBuf> = LazyLock::new(|| {
-        let copy = in_folder("sameport");
-        std::fs::copy(env!("CARGO_BIN_EXE_sameport"), &copy).unwrap();
-        copy
-    });
-    &COPY
+/// Makes a file or folder this user's own.
+pub(crate) fn give(path: &Path, user: User) {
+    if user == User::Another {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
 }
 
-/// Compiles `tests/programs/NAME.c` with the system's compiler.
-pub(crate) fn c_program(name: &str, flags: &[&str]) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name);
-    let target = in_folder(format!("{name}{}", flags.concat())).with_extension("bin");
-    let output = Command::new("cc")
-        .args(["-std=gnu11", "-O1", "-Wall", "-Werror", "-pthread", "-o"])
-        .arg(&target)
-        .arg(source.with_extension("c"))
-        .args(flags)
-        .output()
-        .expect("a C compiler (cc) is needed");
-    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    target
-}
-
-/// The program of this name in the system's own folders (a home directory's are closed to other
-/// users), or else in PATH.
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
-        .map(PathBuf::from)
-        .into_iter()
-        .chain(std::env::split_paths(&path))
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
-}
-
-/// Says why a test, or a part of it, is not run. In CI that is a failure: everything is installed
-/// there.
+/// Says why a test, or a part of it, is not run. In CI that is a failure, unless `tests/skips.txt`
+/// expects it: everything is installed there.
 pub(crate) fn skip(what: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {what}: {reason}");
-    assert!(
-        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-        "{what} is skipped in CI: {reason}"
-    );
+    let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/skips.txt");
+    let list = std::fs::read_to_string(list).unwrap_or_default();
+    let expected = list.lines().any(|line| line.split(':').next() == Some(what));
+    let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+    assert!(expected || !ci, "{what} is skipped in CI: {reason}");
 }
 
 /// A port that nobody has, TCP or UDP, and that no other test takes while this process lives.
@@ -119,13 +106,20 @@ pub(crate) fn free_port() -> u16 {
             [SocketAddr::from(([0, 0, 0, 0], port)), SocketAddr::from(([0u16; 8], port))];
         let free = addresses
             .iter()
-            .all(|address| TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok());
+            .all(|address| is_free(*address, Type::STREAM) && is_free(*address, Type::DGRAM));
         if free {
             TAKEN.lock().unwrap().push(claim);
             return port;
         }
     }
     panic!("no free port");
+}
+
+/// Whether nothing has this address, not even a connection that lingers in TIME_WAIT, which std's
+/// listeners overlook (SO_REUSEADDR) and a program under test may not.
+fn is_free(address: SocketAddr, kind: Type) -> bool {
+    let socket = Socket::new(Domain::for_address(address), kind, None).unwrap();
+    socket.bind(&address.into()).is_ok()
 }
 
 /// A program that a test has started, with all that it printed so far.
@@ -157,6 +151,15 @@ pub(crate) fn start_command<P: AsRef<OsStr>, S: AsRef<OsStr>>(
     program: P,
     arguments: &[S],
 ) -> Started {
+    start_built(command_for(user, program, arguments))
+}
+
+/// The command that [`start_command`] starts, for a test to change first.
+pub(crate) fn command_for<P: AsRef<OsStr>, S: AsRef<OsStr>>(
+    user: User,
+    program: P,
+    arguments: &[S],
+) -> Command {
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -169,12 +172,18 @@ pub(crate) fn start_command<P: AsRef<OsStr>, S: AsRef<OsStr>>(
     if user == User::Another {
         command.uid(65534).gid(65534);
     }
+    command
+}
+
+/// Starts a command as it is; what it does not pipe is not collected.
+pub(crate) fn start_built(mut command: Command) -> Started {
     let mut child = command.spawn().unwrap();
     let (stdout, stderr) = <(Arc<_>, Arc<_>)>::default();
-    let readers = vec![
-        collect(child.stdout.take().unwrap(), Arc::clone(&stdout)),
-        collect(child.stderr.take().unwrap(), Arc::clone(&stderr)),
+    let readers = [
+        child.stdout.take().map(|pipe| collect(pipe, Arc::clone(&stdout))),
+        child.stderr.take().map(|pipe| collect(pipe, Arc::clone(&stderr))),
     ];
+    let readers = readers.into_iter().flatten().collect();
     Started { pid: child.id(), child: Some(child), stdout, stderr, readers }
 }
 
@@ -353,6 +362,28 @@ pub(crate) fn ask(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request)?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    match stream.read_to_end(&mut answer) {
+        // Who answers without reading the request ends the connection like this.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset && !answer.is_empty() => {}
+        done => drop(done?),
+    }
+    Ok(answer)
+}
+
+/// Sends one datagram from a port of its own, and waits a moment for the answer: datagrams may be
+/// lost.
+pub(crate) fn ask_datagram(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    let ours: SocketAddr = if address.is_ipv4() {
+        ([127, 0, 0, 1], 0).into()
+    } else {
+        (Ipv6Addr::LOCALHOST, 0).into()
+    };
+    let socket = UdpSocket::bind(ours)?;
+    socket.connect(address)?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.send(request)?;
+    let mut answer = vec![0; 2048];
+    let length = socket.recv(&mut answer)?;
+    answer.truncate(length);
     Ok(answer)
 }

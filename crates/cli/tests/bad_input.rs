@@ -1,0 +1,262 @@
+//! What is wrong on the command line: one line that names it, exit code 2, nothing started; and
+//! what is not wrong, however odd, reaches the program as it is.
+#![cfg(target_os = "linux")]
+
+mod stage;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use stage::{Ended, User, command_for, in_folder, sameport, start, start_built, start_run};
+
+/// A file that the command would make, had it been started.
+fn marker() -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let folder = in_folder("markers");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o1777))
+        .unwrap();
+    folder.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string())
+}
+
+/// One `error:` line, at most one `hint:` line, and nothing else anywhere.
+#[track_caller]
+fn is_one_line(ended: &Ended, code: i32, named: &str) {
+    assert_eq!((ended.code, ended.stdout.as_str()), (code, ""), "{ended:?}");
+    let lines: Vec<&str> = ended.stderr.lines().collect();
+    assert!(lines[0].starts_with("error: ") && lines[0].contains(named), "{named:?}: {ended:?}");
+    assert!(lines.len() == 1 || lines.len() == 2 && lines[1].starts_with("hint: "), "{ended:?}");
+    assert!(lines.iter().all(|line| line.chars().count() < 400), "{ended:?}");
+    assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+}
+
+#[test]
+fn a_wrong_option_of_run_starts_nothing() {
+    // The option, its value, and what the message names.
+    let cases: &[(&str, &str, &str)] = &[
+        ("-n", "0", "0"),
+        ("-n", "1025", "1025"),
+        ("-n", "65537", "65537"),
+        ("-n", "x", "x"),
+        ("-n", "", "-n"),
+        ("-n", "1.5", "1.5"),
+        ("-n", "99999999999999999999", "99999999999999999999"),
+        ("--port", "0", "0"),
+        ("--port", "65536", "65536"),
+        ("--port", "99999999999999999999", "99999999999999999999"),
+        ("--port=-1", "", "-1"),
+        ("--port", "1e3", "1e3"),
+        ("--port", "0x50", "0x50"),
+        ("--port", "+80", "+80"),
+        ("--port", "080", "080"),
+        ("--port", "80 ", "80 "),
+        ("--port", " 80", " 80"),
+        ("--port", "80,81", "80,81"),
+        ("--port", "８０", "８０"),
+        ("--port", "http", "http"),
+        ("--port", "", "--port"),
+        ("--port", "80\n", "80"),
+        ("--unknown", "", "--unknown"),
+        ("--prot=80", "", "--prot"),
+        ("-x", "", "-x"),
+        ("--quiet=yes", "", "--quiet"),
+    ];
+    for user in User::all() {
+        for (option, value, named) in cases {
+            let marker = marker();
+            let is_whole = value.is_empty() && *option != "-n" && *option != "--port";
+            let options: &[&str] = if is_whole { &[option] } else { &[option, value] };
+            let ended =
+                start_run(*user, options, &[OsStr::new("touch"), marker.as_os_str()]).ended();
+            is_one_line(&ended, 2, named);
+            assert!(!marker.exists(), "{option} {value}: started");
+        }
+    }
+}
+
+#[test]
+fn a_command_that_is_not_after_the_dashes_is_not_started() {
+    for words in [&["touch"][..], &["-n", "2", "touch"], &["-q", "touch"]] {
+        let marker = marker();
+        let all = [&["run"], words, &[marker.to_str().unwrap()]].concat();
+        let ended = start(User::Ourselves, &all).ended();
+        is_one_line(&ended, 2, "touch");
+        assert!(ended.stderr.contains("`--`"), "the next step is not named: {ended:?}");
+        assert!(!marker.exists(), "{words:?}: started");
+    }
+    for words in [&["run"][..], &["run", "--"], &["run", "-n", "2"], &["run", "-n", "2", "--"]] {
+        is_one_line(&start(User::Ourselves, words).ended(), 2, "COMMAND");
+    }
+    is_one_line(&start(User::Ourselves, &["no-such-verb"]).ended(), 2, "no-such-verb");
+    is_one_line(&start(User::Ourselves, &["run", "-n"]).ended(), 2, "-n");
+    is_one_line(&start(User::Ourselves, &["run", "--port"]).ended(), 2, "--port");
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_is_126_or_127() {
+    let folder = in_folder("").into_os_string();
+    let file = in_folder("plain-file");
+    std::fs::write(&file, "#!/bin/sh\necho started\n").unwrap();
+    let cases: &[(&OsStr, i32)] = &[
+        (OsStr::new("no-such-program"), 127),
+        (OsStr::new("/no/such/folder/program"), 127),
+        (OsStr::from_bytes(b"no-such-\xff\xfe"), 127),
+        (&folder, 126),
+        (file.as_os_str(), 126),
+        (OsStr::new("/etc/hostname/below-a-file"), 126),
+    ];
+    for user in User::all() {
+        for (command, code) in cases {
+            for options in [&[][..], &["-n", "5"]] {
+                let ended = start_run(*user, options, &[command]).ended();
+                is_one_line(&ended, *code, &command.to_string_lossy());
+            }
+        }
+    }
+}
+
+/// A single argument can have 128 KiB; a message does not.
+#[test]
+fn an_endless_argument_is_named_in_short() {
+    let long = "x".repeat(120_000);
+    let unknown = format!("--{long}");
+    is_one_line(&start_run(User::Ourselves, &[&unknown], &["true"]).ended(), 2, "xxx");
+    is_one_line(&start_run(User::Ourselves, &["--port", &long], &["true"]).ended(), 2, "xxx");
+    is_one_line(&start_run(User::Ourselves, &["-n", &long], &["true"]).ended(), 2, "xxx");
+    is_one_line(&start_run(User::Ourselves, &[], &[&long]).ended(), 126, "xxx");
+    is_one_line(&start(User::Ourselves, &[&long]).ended(), 2, "xxx");
+}
+
+#[test]
+fn a_megabyte_of_arguments_arrives_whole() {
+    let command: Vec<String> = ["sh", "-c", "echo $# ${#1}", "sh"]
+        .map(String::from)
+        .into_iter()
+        .chain((0..1024).map(|_| "a".repeat(1023)))
+        .collect();
+    for user in User::all() {
+        let ended = start_run(*user, &[], &command).ended();
+        assert_eq!((ended.code, ended.stdout.as_str()), (0, "1024 1023\n"), "{}", ended.stderr);
+    }
+}
+
+/// The kernel takes our own arguments, but not those of the script, which are longer by its
+/// interpreter's: E2BIG.
+#[test]
+fn arguments_that_only_just_reached_us_are_126() {
+    let script = in_folder("long-interpreter");
+    let deep = in_folder("d".repeat(100));
+    std::fs::create_dir(&deep).unwrap();
+    std::os::unix::fs::symlink("/bin/sh", deep.join("sh")).unwrap();
+    std::fs::write(&script, format!("#!{}/sh\necho started\n", deep.display())).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let run = |count: usize, rest: usize| {
+        let mut all: Vec<OsString> = ["run", "--"].map(OsString::from).into();
+        all.push(script.clone().into());
+        all.extend((0..count).map(|_| OsString::from("a".repeat(8191))));
+        all.push("a".repeat(rest).into());
+        command_for(User::Ourselves, sameport(), &all)
+    };
+    // The most that the kernel takes for us, to a byte.
+    let fits = |size: usize| run(size / 8192, size % 8192).stdout(Stdio::null()).spawn();
+    let (mut fitting, mut failing) = (0, 16 << 20);
+    for _ in 0..24 {
+        let middle = usize::midpoint(fitting, failing);
+        match fits(middle) {
+            Ok(mut child) => {
+                child.wait().unwrap();
+                fitting = middle;
+            }
+            Err(_) => failing = middle,
+        }
+    }
+    let ended = start_built(run(fitting / 8192, fitting % 8192)).ended();
+    is_one_line(&ended, 126, &script.to_string_lossy());
+    assert!(ended.stderr.contains("Argument list too long"), "{ended:?}");
+}
+
+#[test]
+fn bytes_that_are_no_text_reach_the_program() {
+    let odd: Vec<OsString> =
+        [&b"\xff\xfe"[..], b"", b"--", b"-n", b"a b\n\t", b"\xe2\x82", "ü".as_bytes()]
+            .map(|bytes| OsString::from_vec(bytes.to_vec()))
+            .into();
+    let script = "for word do printf '<%s>' \"$word\"; done";
+    let command: Vec<OsString> = ["run", "--", "sh", "-c", script, "sh"]
+        .map(OsString::from)
+        .into_iter()
+        .chain(odd)
+        .collect();
+    for user in User::all() {
+        let output = command_for(*user, sameport(), &command).output().unwrap();
+        let expected = b"<\xff\xfe><><--><-n><a b\n\t><\xe2\x82><\xc3\xbc>";
+        assert_eq!(output.stdout, expected, "{user:?}: {output:?}");
+        assert_eq!(output.status.code(), Some(0));
+    }
+    // Where they are no argument of the program, they are an error like any other.
+    let wrong = [
+        OsStr::new("run"),
+        OsStr::from_bytes(b"--port=\xff"),
+        OsStr::new("--"),
+        OsStr::new("true"),
+    ];
+    let ended = start(User::Ourselves, &wrong).ended();
+    is_one_line(&ended, 2, "");
+}
+
+#[test]
+fn a_closed_stdout_or_stderr_is_no_reason_to_crash() {
+    let full = || Stdio::from(std::fs::File::create("/dev/full").unwrap());
+    for arguments in
+        [&["--help"][..], &["run", "--help"], &["--version"], &["run"], &["run", "--", "true"]]
+    {
+        let mut command = command_for(User::Ourselves, sameport(), arguments);
+        command.stdout(full());
+        let ended = start_built(command).ended();
+        assert!(!ended.stderr.contains("panicked"), "{arguments:?}: {ended:?}");
+        let mut command = command_for(User::Ourselves, sameport(), arguments);
+        command.stderr(full());
+        let ended = start_built(command).ended();
+        // 101 is a panic's exit code.
+        assert!(ended.code < 4, "{arguments:?}: {ended:?}");
+    }
+    let closed = "exec >&- 2>&-; exec \"$0\" run -- touch \"$1\"";
+    let marker = marker();
+    let ended = stage::start_command(
+        User::Ourselves,
+        "sh",
+        &["-c", closed, path(sameport()), path(&marker)],
+    )
+    .ended();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(marker.exists());
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The same words are wrong for the other verbs as well.
+#[test]
+fn wrong_words_of_other_verbs() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["ls", "65536"], "65536"),
+        (&["ls", "-1"], "-1"),
+        (&["ls", "1e3"], "1e3"),
+        (&["ls", "80 "], "80 "),
+        (&["ls", "８０"], "８０"),
+        (&["ls", "--unknown"], "--unknown"),
+        (&["ls", "80", "81"], "81"),
+        (&["doctor", "extra"], "extra"),
+        (&["doctor", "--unknown"], "--unknown"),
+        (&["listen"], "ADDR"),
+        (&["listen", "65536"], "65536"),
+        (&["dial"], "REMOTE"),
+    ];
+    for (words, named) in cases {
+        is_one_line(&start(User::Ourselves, words).ended(), 2, named);
+    }
+}

@@ -1,0 +1,28 @@
+/* trap_crowd shared|refused COUNT PORT: COUNT addresses, each worth a line of the supervisor.
+ *
+ * shared   two UDP sockets on each
+ * refused  an address that no machine has (198.18.0.0/15 is for benchmarks)
+ */
+#include "trap.h"
+
+int main(int argc, char **argv) {
+    if (argc != 4) return 2;
+    int count = atoi(argv[2]), port = atoi(argv[3]), unshared = 0, surprises = 0;
+    int is_refused = !strcmp(argv[1], "refused");
+    for (int n = 0; n < count; n++) {
+        struct sockaddr_in at = numbered(n, port);
+        int type = is_refused ? SOCK_STREAM : SOCK_DGRAM;
+        if (is_refused) at.sin_addr.s_addr = htonl((198u << 24) + (18u << 16) + n);
+        for (int twice = 0; twice < 2; twice++) {
+            int fd = socket(AF_INET, type, 0);
+            surprises += bind_to(fd, at) != (is_refused ? EADDRNOTAVAIL : 0);
+            unshared += strcmp(shared(fd), "yes") != 0;
+            if (is_refused) close(fd);
+        }
+    }
+    /* Time to look at those who share. */
+    if (!is_refused) usleep(500000);
+    tell(argv[1], surprises ? EPROTO : 0, unshared ? "no" : "yes");
+    plain("after", loopback(port));
+    return 0;
+}

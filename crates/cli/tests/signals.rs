@@ -1,0 +1,314 @@
+//! How `sameport run` ends, what it passes on, and that it leaves no process behind.
+#![cfg(target_os = "linux")]
+#![expect(unsafe_code, reason = "terminals have no safe wrapper among the dev-dependencies")]
+
+mod stage;
+
+use std::fs::File;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use stage::{
+    Started, User, c_program, command_for, descendants, eventually, free_port, in_folder, kill,
+    sameport, start_built, start_run, wait_until_answering,
+};
+
+static SIGNALS: LazyLock<PathBuf> = LazyLock::new(|| c_program("trap_signals", &[]));
+static WHO: LazyLock<PathBuf> = LazyLock::new(|| c_program("who", &["-static"]));
+
+/// Whether the process exists, if only as a zombie.
+fn exists(pid: i32) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[track_caller]
+fn nothing_is_left(pids: &[i32]) {
+    assert!(!pids.is_empty());
+    let left: Vec<i32> = pids.iter().copied().filter(|pid| exists(*pid)).collect();
+    assert!(left.is_empty(), "{left:?} live on");
+}
+
+/// The numbers after this word on stdout, at the beginning of a line.
+fn numbers(run: &Started, word: &str) -> Vec<i32> {
+    let text = run.stdout();
+    text.lines().filter_map(|line| line.strip_prefix(word)?.trim().parse().ok()).collect()
+}
+
+/// The processes below the run, once there are so many.
+#[track_caller]
+fn processes(run: &Started, count: usize) -> Vec<i32> {
+    let found = eventually(|| {
+        let found = descendants(run.pid());
+        (found.len() == count).then_some(found)
+    });
+    found.unwrap_or_else(|| panic!("not {count} processes: {:?}", descendants(run.pid())))
+}
+
+fn executable(name: &str, text: &str) -> String {
+    let file = in_folder(name);
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+    file.into_os_string().into_string().unwrap()
+}
+
+#[test]
+fn the_exit_code_is_the_commands() {
+    let plain_file = executable("not-executable", "echo started\n");
+    std::fs::set_permissions(&plain_file, PermissionsExt::from_mode(0o644)).unwrap();
+    let no_interpreter = executable("no-interpreter-line", "echo started $1\nexit 5\n");
+    let folder = in_folder("").into_os_string().into_string().unwrap();
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["sh", "-c", "exit 0"], 0, ""),
+        (&["sh", "-c", "exit 3"], 3, ""),
+        (&["sh", "-c", "exit 255"], 255, ""),
+        (&["sh", "-c", "kill -TERM $$"], 128 + 15, ""),
+        (&["sh", "-c", "kill -KILL $$"], 128 + 9, ""),
+        (&["sh", "-c", "kill -SEGV $$"], 128 + 11, ""),
+        (&["no-such-program-anywhere"], 127, ""),
+        (&["./no-such-program"], 127, ""),
+        (&[""], 127, ""),
+        (&[&plain_file], 126, ""),
+        (&[&folder], 126, ""),
+        // execvp(3) gives it to a shell.
+        (&[&no_interpreter, "with"], 5, "started with\n"),
+    ];
+    for user in User::all() {
+        for (command, code, stdout) in cases {
+            let ended = start_run(*user, &[], command).ended();
+            assert_eq!(
+                (ended.code, ended.stdout.as_str()),
+                (*code, *stdout),
+                "{command:?} {ended:?}"
+            );
+            let is_ours = matches!(code, 126 | 127);
+            assert_eq!(ended.stderr.starts_with("error: "), is_ours, "{command:?} {ended:?}");
+        }
+    }
+}
+
+#[test]
+fn of_several_workers_the_one_that_failed_decides() {
+    for user in User::all() {
+        // Each worker takes the first number that is free.
+        let folder = in_folder(format!("turns-{user:?}"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
+        let script =
+            "cd \"$1\"; mkdir 1 2>/dev/null && exit 0; mkdir 2 2>/dev/null && exit 7; exit 0";
+        let command = ["sh", "-c", script, "sh", folder.to_str().unwrap()];
+        let ended = start_run(*user, &["-n", "3"], &command).ended();
+        assert_eq!(ended.code, 7, "{ended:?}");
+        assert!(folder.join("2").exists());
+
+        let ended = start_run(*user, &["-n", "4"], &["sh", "-c", "echo here"]).ended();
+        assert_eq!((ended.code, ended.stdout.as_str()), (0, "here\nhere\nhere\nhere\n"));
+    }
+}
+
+#[test]
+fn signals_reach_every_worker_once() {
+    const PASSED_ON: [(i32, &str); 8] = [
+        (libc::SIGHUP, "got HUP"),
+        (libc::SIGINT, "got INT"),
+        (libc::SIGQUIT, "got QUIT"),
+        (libc::SIGTERM, "got TERM"),
+        (libc::SIGUSR1, "got USR1"),
+        (libc::SIGUSR2, "got USR2"),
+        (libc::SIGWINCH, "got WINCH"),
+        (libc::SIGALRM, "got ALRM"),
+    ];
+    for user in User::all() {
+        for copies in [1, 3] {
+            let run = start_run(*user, &["-n", &copies.to_string()], &[&*SIGNALS]);
+            let ready = eventually(|| (numbers(&run, "ready ").len() == copies).then_some(()));
+            assert!(ready.is_some(), "{}", run.stdout());
+            let workers = numbers(&run, "ready ");
+            for (number, line) in PASSED_ON {
+                run.signal(number);
+                let seen = || run.stdout().lines().filter(|it| *it == line).count();
+                assert!(eventually(|| (seen() == copies).then_some(())).is_some(), "{line}");
+            }
+            let ended = run.ended();
+            assert_eq!(ended.code, 0, "{ended:?}");
+            assert_eq!(ended.stdout.lines().count(), copies * (1 + PASSED_ON.len()), "{ended:?}");
+            nothing_is_left(&workers);
+        }
+    }
+}
+
+/// A terminal's two ends, which no child of another test inherits.
+fn terminal() -> (File, OwnedFd) {
+    let ours = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+    let locked = 0;
+    // SAFETY: the kernel reads one integer through the pointer.
+    let done = unsafe { libc::ioctl(ours.as_raw_fd(), libc::TIOCSPTLCK, &raw const locked) };
+    assert_eq!(done, 0);
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: this ioctl takes its flags by value.
+    let theirs = unsafe { libc::ioctl(ours.as_raw_fd(), libc::TIOCGPTPEER, flags) };
+    assert!(theirs >= 0);
+    // SAFETY: the kernel has just opened it, and nobody else owns it.
+    (ours, unsafe { OwnedFd::from_raw_fd(theirs) })
+}
+
+/// A run with a terminal of its own, and the end where its user sits.
+fn run_at_terminal(user: User, command: &[&str]) -> (File, Started) {
+    let (ours, theirs) = terminal();
+    let mut run = command_for(user, sameport(), &[&["run", "--"], command].concat());
+    run.stdin(theirs);
+    let take = || {
+        // SAFETY: setsid(2) takes nothing.
+        let session = unsafe { libc::setsid() };
+        // SAFETY: this ioctl takes a number.
+        let terminal = unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+        if session < 0 || terminal < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: `take` neither allocates nor locks.
+    unsafe { run.pre_exec(take) };
+    (ours, start_built(run))
+}
+
+#[test]
+fn the_keys_of_a_terminal_arrive_once() {
+    use std::io::Write as _;
+    for user in User::all() {
+        let (mut terminal, run) = run_at_terminal(*user, &[SIGNALS.to_str().unwrap()]);
+        run.wait_for_stdout("ready ");
+        let worker = numbers(&run, "ready ")[0];
+        for (key, line) in [(b"\x03", "got INT\n"), (b"\x1c", "got QUIT\n")] {
+            terminal.write_all(key).unwrap();
+            run.wait_for_stdout(line);
+        }
+        let size = libc::winsize { ws_row: 10, ws_col: 20, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the kernel reads one `winsize` through the pointer.
+        let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        assert_eq!(done, 0);
+        run.wait_for_stdout("got WINCH\n");
+        // Hang up.
+        drop(terminal);
+        run.wait_for_stdout("got HUP\n");
+        // What came twice would have come by now: the supervisor passes signals on in order.
+        run.signal(libc::SIGALRM);
+        let ended = run.ended();
+        let expected = format!("ready {worker}\ngot INT\ngot QUIT\ngot WINCH\ngot HUP\ngot ALRM\n");
+        assert_eq!((ended.code, ended.stdout), (0, expected), "{}", ended.stderr);
+        nothing_is_left(&[worker]);
+    }
+}
+
+#[test]
+fn a_daemon_is_stayed_with_and_ended_by_sigterm() {
+    for user in User::all() {
+        let port = free_port();
+        let who = WHO.to_str().unwrap();
+        let mut run =
+            start_run(*user, &[], &[who, "tcp", "127.0.0.1", &port.to_string(), "daemon"]);
+        run.wait_for_stderr("sameport stays with them");
+        wait_until_answering(([127, 0, 0, 1], port).into());
+        let daemon = processes(&run, 1);
+        assert!(run.is_running());
+        let ended = run.terminate();
+        assert_eq!(ended.code, 0, "the command itself ended well: {ended:?}");
+        nothing_is_left(&daemon);
+    }
+}
+
+#[test]
+fn a_daemon_that_ends_by_itself_ends_the_run() {
+    for user in User::all() {
+        let script = "setsid sh -c 'sleep 0.5; exit 9' & echo daemon $!";
+        let run = start_run(*user, &[], &["sh", "-c", script]);
+        run.wait_for_stderr("sameport stays with them");
+        let daemon = numbers(&run, "daemon ");
+        let ended = run.ended();
+        assert_eq!(ended.code, 0, "{ended:?}");
+        nothing_is_left(&daemon);
+    }
+}
+
+#[test]
+fn orphans_of_a_killed_worker_are_ended() {
+    for user in User::all() {
+        let port = free_port();
+        let who = WHO.to_str().unwrap();
+        let run = start_run(*user, &[], &[who, "tcp", "127.0.0.1", &port.to_string(), "fork"]);
+        wait_until_answering(([127, 0, 0, 1], port).into());
+        let all = processes(&run, 3);
+        kill(all[0], libc::SIGKILL);
+        let ended = run.ended();
+        assert_eq!(ended.code, 128 + libc::SIGKILL, "{ended:?}");
+        assert!(ended.stderr.contains("ending what the command left behind"), "{ended:?}");
+        nothing_is_left(&all);
+        std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free again");
+    }
+}
+
+#[test]
+fn an_orphan_that_ignores_sigterm_is_killed_in_the_end() {
+    for user in User::all() {
+        let script = "(trap '' TERM; sleep 300) & echo orphan $!; trap '' TERM; sleep 300 & \
+                      echo orphan $!; kill -KILL $$";
+        let began = Instant::now();
+        let run = start_run(*user, &[], &["sh", "-c", script]);
+        let found = eventually(|| Some(numbers(&run, "orphan ")).filter(|pids| pids.len() == 2));
+        let orphans = found.expect("two orphans");
+        let ended = run.ended();
+        assert_eq!(ended.code, 128 + libc::SIGKILL, "{ended:?}");
+        assert!(began.elapsed() > Duration::from_secs(4), "no time to end well: {ended:?}");
+        nothing_is_left(&orphans);
+    }
+}
+
+/// As without `run`: what a worker does about SIGTERM is its own affair.
+#[test]
+fn a_worker_that_ignores_sigterm_goes_on() {
+    for user in User::all() {
+        let script = "trap '' TERM; echo worker $$; sleep 300";
+        let mut run = start_run(*user, &[], &["sh", "-c", script]);
+        run.wait_for_stdout("worker ");
+        let all = processes(&run, 2);
+        run.signal(libc::SIGTERM);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(run.is_running());
+        kill(all[0], libc::SIGKILL);
+        let ended = run.ended();
+        assert_eq!(ended.code, 128 + libc::SIGKILL, "{ended:?}");
+        nothing_is_left(&all);
+    }
+}
+
+#[test]
+fn one_of_three_is_killed_and_the_others_go_on() {
+    for user in User::all() {
+        let mut run = start_run(*user, &["-n", "3"], &[&*SIGNALS]);
+        let ready = eventually(|| Some(numbers(&run, "ready ")).filter(|pids| pids.len() == 3));
+        let workers = ready.expect("three workers");
+        kill(workers[1], libc::SIGKILL);
+        run.wait_for_stderr("ended by signal 9; 2 still running");
+        assert!(run.is_running() && exists(workers[0]) && exists(workers[2]));
+        run.signal(libc::SIGALRM);
+        let ended = run.ended();
+        assert_eq!(ended.code, 128 + libc::SIGKILL, "{ended:?}");
+        nothing_is_left(&workers);
+    }
+}
+
+/// Orphans come to us, and their ends with them.
+#[test]
+fn no_zombie_stays() {
+    for user in User::all() {
+        let script = "for i in 1 2 3 4 5 6 7 8; do (sh -c 'echo orphan $$' &); done; sleep 300";
+        let run = start_run(*user, &[], &["sh", "-c", script]);
+        let found = eventually(|| Some(numbers(&run, "orphan ")).filter(|pids| pids.len() == 8));
+        let orphans = found.expect("eight orphans");
+        let reaped = eventually(|| orphans.iter().all(|pid| !exists(*pid)).then_some(()));
+        assert!(reaped.is_some(), "zombies: {:?}", descendants(run.pid()));
+        let all = processes(&run, 2);
+        run.terminate();
+        nothing_is_left(&all);
+    }
+}

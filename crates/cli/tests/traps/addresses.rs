@@ -1,0 +1,102 @@
+//! Addresses, lengths, descriptors and sockets of every kind: the result is the kernel's own.
+
+use super::spring;
+use super::stage::User;
+
+#[test]
+fn whatever_is_wrong_with_the_call_the_kernel_says_it() {
+    let expected = [
+        "good 0 yes",
+        "null EFAULT no",
+        "unmapped EFAULT no",
+        "kernel-address EFAULT no",
+        "non-canonical EFAULT no",
+        "protected EFAULT no",
+        "page-end 0 yes",
+        "across-page-end EFAULT no",
+        "null-and-length-0 EINVAL no",
+        "length-0 EINVAL no",
+        "length-1 EINVAL no",
+        "length-15 EINVAL no",
+        "length-17 0 yes",
+        "length-128 0 yes",
+        "length-129 EINVAL no",
+        "length-minus-1 EINVAL no",
+        "length-int-min EINVAL no",
+        "length-int-max EINVAL no",
+        "length-above-32-bits 0 yes",
+        "unspec-loopback EAFNOSUPPORT no",
+        "unspec-any 0 yes",
+        "unix-on-tcp EAFNOSUPPORT no",
+        "family-65535 EAFNOSUPPORT no",
+        // Asked for in earnest, so shared before the kernel refused.
+        "v6-on-v4 EAFNOSUPPORT yes",
+        "not-local EADDRNOTAVAIL yes",
+        "port-0 0 no",
+        "v6-without-scope 0 yes",
+        "v6-too-short EINVAL no",
+        "no-socket ENOTSOCK -",
+        "path-only EBADF -",
+        "closed EBADF -",
+        "minus-1 EBADF -",
+        "int-min EBADF -",
+        "int-max EBADF -",
+        "descriptor-above-32-bits 0 yes",
+        "twice EINVAL yes",
+        "after 0 yes",
+    ];
+    for user in User::all() {
+        spring(*user, "trap_address", &["PORT"], &expected);
+    }
+}
+
+#[test]
+fn other_families_are_untouched() {
+    for user in User::all() {
+        let privileged = match user {
+            User::Ourselves if super::stage::is_root() => ["packet 0 no", "raw 0 no"],
+            // Already socket(2) is refused.
+            _ => ["packet EPERM -", "raw EPERM -"],
+        };
+        let expected = [
+            "unix 0 no",
+            "unix-in-own-directory 0 -",
+            "unix-datagram 0 no",
+            "unix-abstract 0 no",
+            "inet-on-unix EINVAL no",
+            "netlink 0 no",
+            privileged[0],
+            privileged[1],
+            "tcp 0 yes",
+            "udp 0 yes",
+            "mptcp 0 yes",
+            "after 0 yes",
+        ];
+        spring(*user, "trap_families", &["PORT"], &expected);
+    }
+}
+
+#[test]
+fn closed_descriptors_take_nothing_of_ours_with_them() {
+    let expected = ["close_range 0 yes", "closefrom 0 yes", "close-each 0 yes", "after 0 yes"];
+    for user in User::all() {
+        spring(*user, "trap_fences", &["closed", "PORT"], &expected);
+    }
+}
+
+#[test]
+fn everything_a_program_starts_is_shared() {
+    let expected = [
+        "fork 0 yes",
+        "vfork 0 yes",
+        "vfork-exec 0 yes",
+        "posix_spawn 0 yes",
+        "clone 0 yes",
+        "grandchild-in-own-session 0 yes",
+        "before-exec 0 yes",
+        "after 0 yes",
+    ];
+    for user in User::all() {
+        spring(*user, "trap_children", &["PORT"], &expected);
+    }
+}

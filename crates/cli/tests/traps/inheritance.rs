@@ -1,0 +1,138 @@
+//! What a worker has from those who started `sameport`: everything, and nothing more.
+
+#![expect(unsafe_code, reason = "a child's signals, limits and descriptors are set before exec")]
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::stage::{User, command_for, in_folder, is_root, sameport, start_built};
+
+/// What a parent can do to a child before it becomes the program.
+type Change = fn() -> io::Result<()>;
+
+fn check(done: i32) -> io::Result<()> {
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn ignore(signals: &[i32]) -> io::Result<()> {
+    for signal in signals {
+        // SAFETY: SIG_IGN is no handler, so no code runs by it.
+        if unsafe { libc::signal(*signal, libc::SIG_IGN) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+fn block(signals: &[i32]) -> io::Result<()> {
+    // SAFETY: an all-zero signal set is a valid one, and the empty one on Linux.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    for signal in signals {
+        // SAFETY: the set is a live local.
+        check(unsafe { libc::sigaddset(&raw mut set, *signal) })?;
+    }
+    // SAFETY: the set is a live local, and a null old set is not written.
+    check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) })
+}
+
+fn limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the kernel reads one `rlimit` through the pointer.
+    check(unsafe { libc::setrlimit(resource, &raw const limit) })
+}
+
+fn close(fds: &[i32]) -> io::Result<()> {
+    for fd in fds {
+        // SAFETY: between fork and exec, nobody in this child owns a standard descriptor.
+        check(unsafe { libc::close(*fd) })?;
+    }
+    Ok(())
+}
+
+/// A descriptor that is not ours to close.
+fn extra_descriptor() -> io::Result<()> {
+    // SAFETY: the path is a C string literal.
+    let fd = unsafe { libc::open(c"/dev/zero".as_ptr(), libc::O_RDONLY) };
+    check(fd)?;
+    // SAFETY: dup2 takes two numbers; 42 is free between fork and exec.
+    check(unsafe { libc::dup2(fd, 42) })
+}
+
+const CHANGES: &[(&str, Change)] = &[
+    ("nothing", || Ok(())),
+    ("ignored SIGPIPE", || ignore(&[libc::SIGPIPE])),
+    ("ignored SIGHUP, SIGINT, SIGUSR2", || ignore(&[libc::SIGHUP, libc::SIGINT, libc::SIGUSR2])),
+    ("ignored SIGCHLD", || ignore(&[libc::SIGCHLD])),
+    ("blocked SIGUSR1", || block(&[libc::SIGUSR1])),
+    ("blocked SIGTERM, SIGCHLD, SIGPIPE", || block(&[libc::SIGTERM, libc::SIGCHLD, libc::SIGPIPE])),
+    ("limits", || {
+        limit(libc::RLIMIT_NOFILE, 100, 200)?;
+        limit(libc::RLIMIT_CORE, 0, 0)?;
+        limit(libc::RLIMIT_STACK, 4 << 20, 16 << 20)
+    }),
+    // SAFETY: nice(2) takes a number.
+    ("nice", || check(unsafe { libc::nice(3) })),
+    ("umask", || {
+        // SAFETY: umask(2) takes a number and cannot fail.
+        unsafe { libc::umask(0o137) };
+        Ok(())
+    }),
+    // SAFETY: setsid(2) takes nothing.
+    ("a session of its own", || check(unsafe { libc::setsid() })),
+    ("an open descriptor", extra_descriptor),
+    ("closed stdin", || close(&[0])),
+    ("closed stdout", || close(&[1])),
+    ("closed stderr", || close(&[2])),
+    ("closed stdin and stdout", || close(&[0, 1])),
+    ("all closed", || close(&[0, 1, 2])),
+];
+
+/// The program's report about itself.
+fn report(user: User, arguments: &[&str], change: Change) -> BTreeSet<String> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let folder = in_folder("reports");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o1777))
+        .unwrap();
+    let file = folder.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+    let program = super::program("trap_state");
+    let (program, file) = (program.to_str().unwrap(), file.to_str().unwrap());
+    let all = [arguments, &[program, file, "--port", "a b", "", "--"]].concat();
+    let mut command: Command = command_for(user, all[0], &all[1..]);
+    command.env("EMPTY", "").env("LINES", "a\nb").env("sameport", "run").stdout(Stdio::null());
+    // SAFETY: the changes are system calls on numbers; none allocates or locks.
+    unsafe { command.pre_exec(change) };
+    let started = start_built(command);
+    let leader = started.pid().to_string();
+    let ended = started.ended();
+    assert_eq!((ended.code, ended.stderr.as_str()), (7, ""), "{all:?}");
+    let text = std::fs::read_to_string(file).unwrap();
+    // What was started leads its own session, if there is one; a worker is in it all the same.
+    let plain = |line: &str| match line.strip_prefix("group ") {
+        Some(_) => line.replace(&leader, "LEADER"),
+        None => line.to_owned(),
+    };
+    text.lines().map(plain).collect()
+}
+
+#[test]
+fn a_worker_has_what_sameport_was_given() {
+    for user in User::all() {
+        for (what, change) in CHANGES {
+            let bare = report(*user, &[], *change);
+            let run = report(*user, &[sameport().to_str().unwrap(), "run", "--"], *change);
+            let lost: Vec<&str> = bare.difference(&run).map(String::as_str).collect();
+            let gained: Vec<&str> = run.difference(&bare).map(String::as_str).collect();
+            // The filter itself, and without CAP_SYS_ADMIN what the kernel demands for it.
+            let (expected_loss, expected_gain) = if *user == User::Ourselves && is_root() {
+                (vec!["Seccomp:\t0"], vec!["Seccomp:\t2"])
+            } else {
+                (vec!["NoNewPrivs:\t0", "Seccomp:\t0"], vec!["NoNewPrivs:\t1", "Seccomp:\t2"])
+            };
+            assert_eq!((lost, gained), (expected_loss, expected_gain), "{what}, {user:?}");
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Other threads, signals and deaths while a bind is being looked at.
+
+use super::stage::{User, is_root};
+use super::{spring, spring_under};
+
+#[test]
+fn a_thread_with_its_own_descriptors_gets_its_own_socket_shared() {
+    let expected = ["own-table 0 yes", "same-number-elsewhere 0 no", "after 0 yes"];
+    for user in User::all() {
+        spring(*user, "trap_threads", &["table", "PORT"], &expected);
+    }
+}
+
+#[test]
+fn an_address_that_changes_while_we_read_it_does_no_harm() {
+    for user in User::all() {
+        spring(*user, "trap_threads", &["flip", "PORT"], &["flip 0 -", "after 0 yes"]);
+    }
+}
+
+#[test]
+fn a_descriptor_that_changes_while_we_look_does_no_harm() {
+    for user in User::all() {
+        spring(*user, "trap_threads", &["swap", "PORT"], &["swap 0 -", "after 0 yes"]);
+    }
+}
+
+#[test]
+fn signals_do_not_break_a_bind() {
+    let expected = [
+        "restart-2-ms 0 yes",
+        "no-restart-2-ms 0 yes",
+        "restart-1-ms 0 yes",
+        "no-restart-1-ms 0 yes",
+        "no-restart-200-us 0 yes",
+        "after 0 yes",
+    ];
+    for user in User::all() {
+        spring(*user, "trap_interrupted", &["PORT"], &expected);
+    }
+}
+
+/// What we hold to see its outcome must not be in the way of the worker's next bind.
+#[test]
+fn an_address_that_was_closed_can_be_bound_again_at_once() {
+    for user in User::all() {
+        let shared = ["tcp-again 0 yes", "udp-again 0 yes"];
+        spring(*user, "trap_again", &["PORT"], &shared);
+        let left_alone = ["tcp-again 0 no", "udp-again 0 no"];
+        spring_under(*user, &["--port", "1"], "trap_again", &["PORT"], &left_alone);
+    }
+}
+
+#[test]
+fn callers_that_die_while_they_wait_are_forgotten() {
+    for user in User::all() {
+        let mut expected =
+            vec!["killed-processes-are-gone 0 -", "killed-threads-let-exec-happen 0 -"];
+        if is_root() && *user == User::Ourselves {
+            expected.push("pid-reused 0 no");
+        }
+        expected.push("after 0 yes");
+        let program = super::program("trap_stale");
+        for (mode, is_bare) in [("bare", true), ("supervised", false)] {
+            let arguments = super::with_port(&["PORT", mode]);
+            let ended = if is_bare {
+                super::start_command(*user, &program, &arguments).ended()
+            } else {
+                super::start_run(*user, &[], &super::command("trap_stale", &["PORT", mode])).ended()
+            };
+            let expected: Vec<String> = expected
+                .iter()
+                .map(|line| if is_bare { line.replace(" yes", " no") } else { (*line).into() })
+                .collect();
+            assert_eq!(super::lines(&ended), expected, "{mode}, {user:?}: {}", ended.stderr);
+            assert_eq!(ended.code, 0, "{mode}, {user:?}: {ended:?}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The supervisor stopped, killed, or with nobody who reads what it says.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::stage::{
+    PATIENCE, Started, User, ask, command_for, descendants, eventually, kill, sameport,
+    start_built, start_run,
+};
+use super::{command, lines};
+
+/// `trap_waits` under `run`, with its pid and port.
+fn waiting_worker(user: User) -> (Started, i32, u16) {
+    let command = command("trap_waits", &["PORT"]);
+    let run = start_run(user, &[], &command);
+    run.wait_for_stdout("serving 0 yes\n");
+    let pid = descendants(run.pid())[0];
+    (run, pid, command[1].parse().unwrap())
+}
+
+#[track_caller]
+fn answers(port: u16, pid: i32) {
+    let answer = ask(([127, 0, 0, 1], port).into(), b"").unwrap();
+    assert_eq!(String::from_utf8(answer).unwrap(), format!("{pid}\n"));
+}
+
+#[test]
+fn a_stopped_supervisor_delays_a_bind_and_loses_nothing() {
+    for user in User::all() {
+        let (run, worker, port) = waiting_worker(*user);
+        run.signal(libc::SIGSTOP);
+        let stopped = eventually(|| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", run.pid())).ok()?;
+            stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
+        });
+        assert!(stopped.is_some());
+        kill(worker, libc::SIGUSR1);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!run.stdout().contains("bound"), "bound unseen: {}", run.stdout());
+        answers(port, worker);
+        run.signal(libc::SIGCONT);
+        run.wait_for_stdout("bound 0 yes\n");
+        run.terminate();
+    }
+}
+
+#[test]
+fn a_killed_supervisor_leaves_the_worker_serving_and_later_binds_fail() {
+    for user in User::all() {
+        let (run, worker, port) = waiting_worker(*user);
+        run.signal(libc::SIGKILL);
+        let gone = eventually(|| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", run.pid())).ok()?;
+            stat.rsplit_once(") ")?.1.starts_with('Z').then_some(())
+        });
+        assert!(gone.is_some());
+        answers(port, worker);
+        kill(worker, libc::SIGUSR1);
+        run.wait_for_stdout("bound ENOSYS no\n");
+        answers(port, worker);
+        kill(worker, libc::SIGKILL);
+        assert_eq!(run.ended().code, 128 + libc::SIGKILL);
+    }
+}
+
+#[test]
+fn nobody_reads_stderr_and_binds_go_on() {
+    for user in User::all() {
+        let crowd = command("trap_crowd", &["shared", "400", "PORT"]);
+        let all: Vec<&str> =
+            ["run", "--"].into_iter().chain(crowd.iter().map(String::as_str)).collect();
+
+        // A pipe that is full: 400 addresses, each with a line that names its members.
+        let mut piped = command_for(*user, sameport(), &all);
+        let (reader, writer) = std::io::pipe().unwrap();
+        fill(&writer);
+        piped.stderr(writer);
+        let full = start_built(piped).ended();
+        drop(reader);
+        assert_eq!(lines(&full), ["shared 0 yes", "after 0 yes"], "full, {user:?}");
+        assert_eq!(full.code, 0, "full, {user:?}");
+
+        // A pipe whose reader has gone. The worker's own stderr is that pipe as well.
+        let mut piped = command_for(*user, sameport(), &all);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        piped.stderr(writer);
+        let broken = start_built(piped).ended();
+        assert_eq!(lines(&broken), ["shared 0 yes", "after 0 yes"], "broken, {user:?}");
+        assert_eq!(broken.code, 0, "broken, {user:?}");
+
+        let mut full_device = command_for(*user, sameport(), &all);
+        full_device.stderr(Stdio::from(std::fs::File::create("/dev/full").unwrap()));
+        let device = start_built(full_device).ended();
+        assert_eq!((device.code, lines(&device)[0]), (0, "shared 0 yes"), "device, {user:?}");
+    }
+}
+
+/// Fills a pipe to its last byte, so that the next write waits.
+fn fill(pipe: &std::io::PipeWriter) {
+    use std::io::Write as _;
+    let socket = socket2::SockRef::from(pipe);
+    socket.set_nonblocking(true).unwrap();
+    let mut pipe = pipe;
+    while pipe.write(&[b'x'; 4096]).is_ok() {}
+    while pipe.write(b"x").is_ok() {}
+    socket.set_nonblocking(false).unwrap();
+}
+
+#[test]
+fn what_a_worker_writes_on_stdout_arrives_byte_for_byte() {
+    // Every byte value, no line end at the end, and binds that sameport speaks of.
+    let text: String = (0..=255u8).map(|byte| format!("\\{byte:03o}")).collect();
+    for user in User::all() {
+        let crowd = command("trap_crowd", &["shared", "3", "PORT"]).join(" ");
+        let script = format!("printf '{text}'; {crowd} >&2; printf '{text}'");
+        let all = ["run", "-n", "1", "--", "sh", "-c", &script];
+        let output = command_for(*user, sameport(), &all).output().unwrap();
+        let expected: Vec<u8> = (0..=255).chain(0..=255).collect();
+        assert_eq!(output.stdout, expected, "{user:?}");
+        assert_eq!(output.status.code(), Some(0), "{user:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("is now shared by 2"), "{user:?}: {said}");
+    }
+}
+
+#[test]
+fn a_worker_that_ends_at_once_is_not_waited_for() {
+    let started = std::time::Instant::now();
+    for user in User::all() {
+        assert_eq!(start_run(*user, &[], &["true"]).ended().code, 0);
+    }
+    assert!(started.elapsed() < PATIENCE / 4, "{:?}", started.elapsed());
+}
