@@ -12,10 +12,21 @@ pub mod ending;
 pub mod filter;
 pub mod groups;
 pub mod joins;
+pub mod keys;
 pub mod map;
 pub mod protocol;
 pub mod readiness;
 pub mod refusal;
+pub mod share;
 pub mod sockaddr;
 pub mod sockets;
 pub mod wanted;
+
+/// The files of this crate that use nothing but `core`, by name: the preload library is compiled
+/// with them as they are, in a program where there is no `std`.
+pub const CORE_ONLY: &[(&str, &str)] = &[
+    ("map.rs", include_str!("map.rs")),
+    ("protocol.rs", include_str!("protocol.rs")),
+    ("share.rs", include_str!("share.rs")),
+    ("sockaddr.rs", include_str!("sockaddr.rs")),
+];

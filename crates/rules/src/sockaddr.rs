@@ -1,9 +1,10 @@
 //! Reading the bytes that a program hands to `bind`.
 //!
 //! The bytes come from another process and may be anything. The kernel reads them again after us,
-//! and its reading is the one that counts.
+//! and its reading is the one that counts. Only `core` is used: the preload library takes this file
+//! as it is.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// `AF_UNSPEC`, `AF_INET` and `AF_INET6` on Linux, the same on every architecture.
 const UNSPECIFIED: u16 = 0;
