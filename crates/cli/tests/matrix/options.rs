@@ -1,0 +1,116 @@
+//! What `run` does to a socket's options, as the program itself reads them after its bind.
+
+use crate::stage::{self, User, c_program, free_port, start_command, start_run};
+
+/// `bound.c`, which prints them.
+fn bound(words: &[&str]) -> Vec<String> {
+    let program = c_program("bound", &[]);
+    let program = program.to_str().unwrap();
+    [program].iter().chain(words).map(|word| (*word).to_owned()).collect()
+}
+
+/// Protocol; what the program sets; SO_REUSEADDR and SO_REUSEPORT as it then reads them, without
+/// `run` and under it.
+type Row = (&'static str, &'static [&'static str], (u8, u8), (u8, u8));
+
+#[test]
+fn reuseport_is_set_and_reuseaddr_is_cleared_on_udp_only() {
+    let rows: [Row; 8] = [
+        ("tcp", &[], (0, 0), (0, 1)),
+        ("tcp", &["ra"], (1, 0), (1, 1)),
+        ("udp", &[], (0, 0), (0, 1)),
+        // Both together would open the address to every user's datagram sockets.
+        ("udp", &["ra"], (1, 0), (0, 1)),
+        // A program that shares by itself knows what it does.
+        ("tcp", &["rp"], (0, 1), (0, 1)),
+        ("tcp", &["ra", "rp"], (1, 1), (1, 1)),
+        ("udp", &["rp"], (0, 1), (0, 1)),
+        ("udp", &["ra", "rp"], (1, 1), (1, 1)),
+    ];
+    for user in User::all() {
+        for (protocol, sets, alone, under_run) in rows {
+            let port = free_port();
+            let place = [protocol, "127.0.0.1", &port.to_string()];
+            let command = bound(&[&place[..], sets].concat());
+            let line = |(ra, rp): (u8, u8)| format!("{port} reuseaddr={ra} reuseport={rp}\n");
+
+            let program = start_command(*user, &command[0], &command[1..]);
+            program.wait_for_stdout(&line(alone));
+            program.terminate();
+
+            let program = start_run(*user, &[], &command);
+            program.wait_for_stdout(&line(under_run));
+            assert_eq!(program.terminate().stdout, line(under_run));
+        }
+    }
+}
+
+#[test]
+fn sockets_without_a_fixed_port_are_left_alone() {
+    for user in User::all() {
+        for protocol in ["tcp", "udp"] {
+            for sets in [&[][..], &["ra"]] {
+                let command = bound(&[&[protocol, "127.0.0.1", "0"], sets].concat());
+                let program = start_run(*user, &[], &command);
+                program.wait_for_stdout(&format!("0 reuseaddr={} reuseport=0\n", sets.len()));
+                program.terminate();
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_ports_asked_for_are_shared() {
+    for user in User::all() {
+        for protocol in ["tcp", "udp"] {
+            let [shared, other, also_shared] = [(); 3].map(|()| free_port());
+            let [one, two] = [shared, also_shared].map(|port| port.to_string());
+            let options = ["--port", one.as_str(), "--port", two.as_str()];
+            let ports = format!("{shared},{other},{also_shared}");
+            let first = start_run(*user, &options, &bound(&[protocol, "127.0.0.1", &ports]));
+            first.wait_for_stdout(&format!(
+                "{shared} reuseaddr=0 reuseport=1\n{other} reuseaddr=0 reuseport=0\n\
+                 {also_shared} reuseaddr=0 reuseport=1\n"
+            ));
+
+            let second = start_run(*user, &options, &bound(&[protocol, "127.0.0.1", &one]));
+            second.wait_for_stdout(&format!("{shared} reuseaddr=0 reuseport=1\n"));
+            second.wait_for_stderr(&format!("127.0.0.1:{shared} is now shared by 2: pid "));
+
+            // The one in between is not: a second program gets the kernel's answer.
+            let between = bound(&[protocol, "127.0.0.1", &other.to_string()]);
+            let ended = start_run(*user, &options, &between).ended();
+            let refused = format!("bind: port {other}: Address already in use\n");
+            assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
+            assert!(ended.stderr.starts_with(&refused), "{ended:?}");
+            second.terminate();
+            first.terminate();
+        }
+    }
+}
+
+/// A port that is not to be shared must be free again the moment that the program closes it: the
+/// supervisor may not have the socket any longer than the program.
+#[test]
+fn a_closed_socket_is_gone_at_once() {
+    let python = match crate::peers::installed("python3") {
+        Ok(python) => python,
+        Err(reason) => return stage::skip("a-closed-socket-is-gone-at-once", &reason),
+    };
+    const PROBE: &str = "
+import socket, sys
+for _ in range(200):
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', int(sys.argv[1])))
+        probe.listen()
+print('always free')
+";
+    for user in User::all() {
+        for ports in [&[][..], &["--port", "1"]] {
+            let port = free_port().to_string();
+            let command = [python.to_str().unwrap(), "-c", PROBE, &port];
+            let ended = start_run(*user, ports, &command).ended();
+            assert_eq!((ended.code, ended.stdout.as_str()), (0, "always free\n"), "{ended:?}");
+        }
+    }
+}

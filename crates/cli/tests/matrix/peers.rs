@@ -1,0 +1,227 @@
+//! The programs, one row each.
+
+use std::ffi::{OsStr, OsString};
+
+use crate::stage::{compiled_by, find_program, go_program, script};
+use crate::two_copies::{HTTP, Peer, Site, V4, V6, two_copies_share};
+
+/// `who.c`, which answers a connection before it is asked anything.
+pub(crate) const WHO: Peer = Peer { program: "who-static.bin", request: "", ..HTTP };
+
+/// A command line out of words of any kind.
+fn words(all: &[&dyn AsRef<OsStr>]) -> Result<Vec<OsString>, String> {
+    Ok(all.iter().map(|word| word.as_ref().to_owned()).collect())
+}
+
+/// The path of a program of the system, or why there is none.
+pub(crate) fn installed(name: &str) -> Result<OsString, String> {
+    find_program(name).map(Into::into).ok_or_else(|| format!("{name} is not installed"))
+}
+
+/// `who.c` with these arguments.
+pub(crate) fn who(
+    compiler: &str,
+    flags: &[&str],
+    protocol: &str,
+    site: &Site,
+    mode: &str,
+) -> Result<Vec<OsString>, String> {
+    installed(compiler)?;
+    let program = compiled_by(compiler, "who", flags);
+    words(&[&program, &protocol, &"127.0.0.1", &site.port.to_string(), &mode])
+}
+
+/// `python3 -m http.server`, which serves its own folder: what is in it names the copy.
+pub(crate) fn http_server(site: &Site, bind: Option<&str>) -> Result<Vec<OsString>, String> {
+    std::fs::write(site.folder.join("index.html"), format!("copy {}\n", site.copy)).unwrap();
+    let mut command: Vec<OsString> = words(&[
+        &installed("python3")?,
+        &"-m",
+        &"http.server",
+        &site.port.to_string(),
+        &"--directory",
+        &site.folder,
+    ])?;
+    command.extend(bind.into_iter().flat_map(|ip| ["--bind", ip]).map(OsString::from));
+    Ok(command)
+}
+
+/// `serve.js`.
+pub(crate) fn node(site: &Site, more: &[&str]) -> Result<Vec<OsString>, String> {
+    let mut command: Vec<OsString> =
+        words(&[&installed("node")?, &script("serve.js"), &site.port.to_string()])?;
+    command.extend(more.iter().map(OsString::from));
+    Ok(command)
+}
+
+/// nginx with a master and two workers, all its files in the copy's folder.
+fn nginx(site: &Site, reuseport: &str) -> Result<Vec<OsString>, String> {
+    let program = installed("nginx")?;
+    let folder = site.folder.display();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!("{name}_temp_path {folder}/{name};\n"))
+        .concat();
+    let configuration = format!(
+        "daemon off; worker_processes 2; pid {folder}/pid; error_log stderr;
+         events {{}}
+         http {{
+             access_log off; {temporary}
+             server {{
+                 listen 127.0.0.1:{port}{reuseport};
+                 location / {{ return 200 \"$pid\\n\"; }}
+             }}
+         }}\n",
+        port = site.port,
+    );
+    let file = site.folder.join("nginx.conf");
+    std::fs::write(&file, configuration).unwrap();
+    words(&[&program, &"-e", &"stderr", &"-p", &site.folder, &"-c", &file])
+}
+
+fn go(site: &Site, protocol: &str) -> Result<Vec<OsString>, String> {
+    installed("go")?;
+    words(&[&go_program("serve"), &protocol, &format!(":{}", site.port)])
+}
+
+#[test]
+fn python_http_server() {
+    two_copies_share(&Peer {
+        program: "python3",
+        command: |site| http_server(site, Some("127.0.0.1")),
+        ..HTTP
+    });
+}
+
+#[test]
+fn python_http_server_on_its_default_address() {
+    two_copies_share(&Peer {
+        program: "python3",
+        listens: &["0.0.0.0"],
+        command: |site| http_server(site, None),
+        ..HTTP
+    });
+}
+
+#[test]
+fn python_http_server_dual_stack() {
+    two_copies_share(&Peer {
+        program: "python3",
+        listens: &["*"],
+        asked: &[V4, V6],
+        command: |site| http_server(site, Some("::")),
+        ..HTTP
+    });
+}
+
+#[test]
+fn python_asyncio_on_two_sockets() {
+    two_copies_share(&Peer {
+        program: "python3",
+        listens: &["0.0.0.0", "[::]"],
+        asked: &[V4, V6],
+        command: |site| {
+            words(&[&installed("python3")?, &script("serve.py"), &site.port.to_string()])
+        },
+        ..HTTP
+    });
+}
+
+const NODE: Peer = Peer { program: "node", listens: &["*"], asked: &[V4, V6], ..HTTP };
+
+#[test]
+fn node_http() {
+    two_copies_share(&Peer { command: |site| node(site, &[]), ..NODE });
+}
+
+#[test]
+fn node_cluster_whose_first_process_accepts() {
+    two_copies_share(&Peer { command: |site| node(site, &["2", "rr"]), ..NODE });
+}
+
+#[test]
+fn node_cluster_whose_workers_accept() {
+    two_copies_share(&Peer { command: |site| node(site, &["2", "none"]), ..NODE });
+}
+
+#[test]
+fn nginx_master_and_two_workers() {
+    two_copies_share(&Peer { program: "nginx", code: 0, command: |site| nginx(site, ""), ..HTTP });
+}
+
+#[test]
+fn nginx_reuseport() {
+    two_copies_share(&Peer {
+        program: "nginx",
+        sockets: 2,
+        shares_itself: true,
+        code: 0,
+        command: |site| nginx(site, " reuseport"),
+        ..HTTP
+    });
+}
+
+#[test]
+fn c_dynamic() {
+    two_copies_share(&Peer {
+        program: "who.bin",
+        command: |site| who("cc", &[], "tcp", site, "once"),
+        ..WHO
+    });
+}
+
+#[test]
+fn c_static() {
+    two_copies_share(&Peer { command: |site| who("cc", &["-static"], "tcp", site, "once"), ..WHO });
+}
+
+#[test]
+fn c_static_musl() {
+    two_copies_share(&Peer {
+        program: "who-static-musl",
+        command: |site| who("musl-gcc", &["-static"], "tcp", site, "once"),
+        ..WHO
+    });
+}
+
+#[test]
+fn c_forking() {
+    two_copies_share(&Peer { command: |site| who("cc", &["-static"], "tcp", site, "fork"), ..WHO });
+}
+
+#[test]
+fn c_threaded() {
+    two_copies_share(&Peer {
+        command: |site| who("cc", &["-static"], "tcp", site, "thread"),
+        ..WHO
+    });
+}
+
+#[test]
+fn c_udp() {
+    two_copies_share(&Peer {
+        protocol: "udp",
+        command: |site| who("cc", &["-static"], "udp", site, "once"),
+        ..WHO
+    });
+}
+
+#[test]
+fn c_that_shares_by_itself() {
+    two_copies_share(&Peer {
+        shares_itself: true,
+        command: |site| who("cc", &["-static"], "tcp", site, "setrp"),
+        ..WHO
+    });
+}
+
+const GO: Peer = Peer { program: "serve", listens: &["*"], asked: &[V4, V6], ..HTTP };
+
+#[test]
+fn go_static() {
+    two_copies_share(&Peer { command: |site| go(site, "tcp"), ..GO });
+}
+
+#[test]
+fn go_static_udp() {
+    two_copies_share(&Peer { protocol: "udp", command: |site| go(site, "udp"), ..GO });
+}

@@ -1,0 +1,151 @@
+//! More than two copies, and programs that know nothing of each other.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::peers::{WHO, http_server, installed, node, who};
+use crate::stage::{self, PATIENCE, User, descendants, free_port, start_run};
+use crate::two_copies::{HTTP, Peer, V4, V6, ask_peer, command, ip_of, list, pids};
+
+/// The last lines of the answers there, until `count` different ones have come or patience ends.
+fn answers(peer: &Peer, address: SocketAddr, count: usize) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    let until = Instant::now() + PATIENCE;
+    while seen.len() < count && Instant::now() < until {
+        if let Ok(answer) = ask_peer(peer, address) {
+            seen.insert(last_line(&answer));
+        }
+    }
+    seen
+}
+
+fn last_line(answer: &str) -> String {
+    answer.trim_end().lines().last().unwrap_or_default().to_owned()
+}
+
+fn members(listing: &Value) -> &[Value] {
+    listing["groups"][0]["members"].as_array().unwrap()
+}
+
+#[test]
+fn four_copies_at_once() {
+    let rows = [
+        Peer { command: |site| who("cc", &["-static"], "tcp", site, "once"), ..WHO },
+        Peer { command: |site| node(site, &[]), listens: &["*"], asked: &[V4, V6], ..HTTP },
+    ];
+    for (peer, user) in rows.iter().flat_map(|row| User::all().iter().map(move |user| (row, *user)))
+    {
+        let port = free_port();
+        let command = match command(peer, user, port, 1) {
+            Ok(command) => command,
+            Err(reason) => return stage::skip("four-copies-at-once", &reason),
+        };
+        let run = start_run(user, &["-n", "4"], &command);
+        run.wait_for_stderr(&format!("{}:{port} is now shared by 4: pid ", peer.listens[0]));
+
+        let workers: BTreeSet<i32> = descendants(run.pid()).into_iter().collect();
+        assert_eq!(workers.len(), 4, "{workers:?}");
+        let listing = list(user, port);
+        assert_eq!(members(&listing).len(), 4, "{listing:#}");
+        let listed: BTreeSet<i32> = members(&listing).iter().flat_map(pids).collect();
+        assert_eq!(listed, workers, "{listing:#}");
+        assert!(members(&listing).iter().all(|member| member["shared"] == true), "{listing:#}");
+        let as_told: BTreeSet<String> = workers.iter().map(ToString::to_string).collect();
+        for ip in peer.asked {
+            assert_eq!(answers(peer, (ip_of(*ip), port).into(), 4), as_told);
+        }
+
+        let ended = run.terminate();
+        assert_eq!(ended.code, peer.code, "{ended:?}");
+        assert_eq!(list(User::Ourselves, port)["groups"], Value::Array(vec![]));
+    }
+}
+
+#[test]
+fn two_different_programs_share_a_port() {
+    if let Err(reason) = installed("python3") {
+        return stage::skip("two-different-programs", &reason);
+    }
+    for user in User::all() {
+        let port = free_port();
+        let rows = [
+            Peer { command: |site| http_server(site, Some("127.0.0.1")), ..HTTP },
+            Peer { command: |site| who("cc", &["-static"], "tcp", site, "once"), ..WHO },
+        ];
+        let [python, c] = [0, 1]
+            .map(|row| start_run(*user, &[], &command(&rows[row], *user, port, row + 1).unwrap()));
+        let told = format!("127.0.0.1:{port} is now shared by 2: pid ");
+        // Whoever came later tells; when both came at once, both do.
+        let teller = stage::eventually(|| {
+            [&python, &c]
+                .into_iter()
+                .find_map(|run| run.stderr().contains(&told).then(|| run.stderr()))
+        });
+        let teller = teller.unwrap_or_else(|| panic!("{} {}", python.stderr(), c.stderr()));
+        for program in ["(python3)", "(who-static.bin)"] {
+            assert!(teller.contains(program), "{teller}");
+        }
+        let pid = descendants(c.pid())[0].to_string();
+        let expected = BTreeSet::from([pid, "copy 1".to_owned()]);
+        assert_eq!(answers(&HTTP, ([127, 0, 0, 1], port).into(), 2), expected);
+
+        let listing = list(*user, port);
+        let programs: BTreeSet<_> =
+            members(&listing).iter().map(|member| member["program"].as_str().unwrap()).collect();
+        assert_eq!(programs, BTreeSet::from(["python3", "who-static.bin"]), "{listing:#}");
+        python.terminate();
+        c.terminate();
+    }
+}
+
+/// The narrower address takes its traffic whole, and the one who starts it is told.
+#[test]
+fn programs_beside_a_dual_stack_one() {
+    let node_peer = Peer { command: |site| node(site, &[]), ..HTTP };
+    let rows = [
+        (
+            Peer { command: |site| http_server(site, None), program: "python3", ..HTTP },
+            "0.0.0.0",
+            "IPv4 connections",
+        ),
+        (
+            Peer { command: |site| who("cc", &["-static"], "tcp", site, "once"), ..WHO },
+            "127.0.0.1",
+            "connections to it",
+        ),
+    ];
+    for (peer, ip, what) in &rows {
+        for user in User::all() {
+            let port = free_port();
+            let commands = [&node_peer, peer].map(|peer| command(peer, *user, port, 2));
+            let [Ok(dual), Ok(narrow)] = commands else {
+                return stage::skip("dual-stack-beside-ipv4", "node or python3 is not installed");
+            };
+            let dual = start_run(*user, &[], &dual);
+            let [v4, v6] = [V4, V6].map(|ip| SocketAddr::from((ip_of(ip), port)));
+            stage::wait_until_answering(v4);
+            let narrow = start_run(*user, &[], &narrow);
+            narrow.wait_for_stderr("sameport: note: ");
+            let [wide, narrower] = [&dual, &narrow].map(|run| descendants(run.pid())[0]);
+            narrow.wait_for_stderr(&format!(
+                "sameport: note: {ip}:{port} (pid {narrower} ({})) takes all {what}, \
+                 *:{port} (pid {wide} (node)) gets none of those\n",
+                peer.program
+            ));
+            assert!(!narrow.stderr().contains("is now shared by"), "{}", narrow.stderr());
+            let [wide, narrower] = [wide.to_string(), narrower.to_string()];
+            for _ in 0..20 {
+                let answer = last_line(&ask_peer(&HTTP, v4).unwrap());
+                assert!(answer == "copy 2" || answer == narrower, "{answer}");
+                assert_eq!(last_line(&ask_peer(&HTTP, v6).unwrap()), wide);
+            }
+            narrow.terminate();
+            // And gives it back.
+            assert_eq!(last_line(&ask_peer(&HTTP, v4).unwrap()), wide);
+            dual.terminate();
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What must hold for two copies of any program: refused without `run`; under `run` both answer,
+//! both are listed, both are told of, and nothing is left of them at the end.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::stage::{
+    self, PATIENCE, Started, User, ask, descendants, eventually, free_port, start_command,
+    start_run,
+};
+
+/// A program, and what to expect of it.
+pub(crate) struct Peer {
+    /// Its name in `ls` and in messages.
+    pub(crate) program: &'static str,
+    /// `tcp` or `udp`.
+    pub(crate) protocol: &'static str,
+    /// The IPs it listens on, as messages write them: `*` is dual-stack.
+    pub(crate) listens: &'static [&'static str],
+    /// Where it is asked.
+    pub(crate) asked: &'static [[u16; 8]],
+    /// What makes it answer. The answer ends with its pid, or with `copy N`.
+    pub(crate) request: &'static str,
+    /// How many sockets a copy has on each IP.
+    pub(crate) sockets: usize,
+    /// Whether it sets SO_REUSEPORT itself, so that a second copy is welcome without `run`.
+    pub(crate) shares_itself: bool,
+    /// What `run` ends with after SIGTERM.
+    pub(crate) code: i32,
+    /// The command line, or why there is none here.
+    pub(crate) command: fn(&Site) -> Result<Vec<OsString>, String>,
+}
+
+/// What one copy of a program gets.
+pub(crate) struct Site {
+    pub(crate) port: u16,
+    /// Its own folder, writable by the user who runs it.
+    pub(crate) folder: PathBuf,
+    /// 1 or 2.
+    pub(crate) copy: usize,
+}
+
+pub(crate) const V4: [u16; 8] = [0, 0, 0, 0, 0, 0xffff, 0x7f00, 1];
+pub(crate) const V6: [u16; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
+
+pub(crate) const TERMINATED: i32 = 128 + libc::SIGTERM;
+
+/// Most programs: HTTP on 127.0.0.1 by one socket, ended by SIGTERM.
+pub(crate) const HTTP: Peer = Peer {
+    program: "",
+    protocol: "tcp",
+    listens: &["127.0.0.1"],
+    asked: &[V4],
+    request: "GET / HTTP/1.0\r\n\r\n",
+    sockets: 1,
+    shares_itself: false,
+    code: TERMINATED,
+    command: |_| Err("this row has no command".to_owned()),
+};
+
+/// Runs the whole of it, for every user.
+pub(crate) fn two_copies_share(peer: &Peer) {
+    for user in User::all() {
+        if let Err(reason) = control(peer, *user).and_then(|()| under_run(peer, *user)) {
+            return stage::skip(&format!("two-copies-of-{}", peer.program), &reason);
+        }
+    }
+}
+
+/// Without `run`, the second copy is refused, unless the program shares by itself.
+fn control(peer: &Peer, user: User) -> Result<(), String> {
+    let port = free_port();
+    let [first, second] = [1, 2].map(|copy| command(peer, user, port, copy));
+    let (first, second) = (first?, second?);
+    let first = start_command(user, &first[0], &first[1..]);
+    until_answering(peer, port, &[&first], 1);
+    let second = start_command(user, &second[0], &second[1..]);
+    if peer.shares_itself {
+        until_answering(peer, port, &[&first, &second], 2);
+        end_all(second);
+    } else {
+        let ended = second.ended();
+        assert_ne!(ended.code, 0, "{ended:?}");
+        let why = ended.stderr.to_lowercase();
+        // glibc's, Python's and Go's words; musl's; Node's.
+        let in_use = ["address already in use", "address in use", "eaddrinuse"];
+        assert!(in_use.iter().any(|words| why.contains(words)), "{ended:?}");
+    }
+    end_all(first);
+    Ok(())
+}
+
+/// Without `run`, nobody else sees to what a program has started.
+fn end_all(program: Started) {
+    let below = descendants(program.pid());
+    program.signal(libc::SIGTERM);
+    below.iter().for_each(|pid| stage::kill(*pid, libc::SIGTERM));
+    program.ended();
+    let left = || below.iter().all(|pid| !is_alive(*pid)).then_some(());
+    assert!(eventually(left).is_some(), "{below:?} live on");
+}
+
+fn under_run(peer: &Peer, user: User) -> Result<(), String> {
+    let port = free_port();
+    let first = start_run(user, &[], &command(peer, user, port, 1)?);
+    until_answering(peer, port, &[&first], 1);
+    let second = start_run(user, &[], &command(peer, user, port, 2)?);
+    let runs = [first, second];
+    let both: Vec<&Started> = runs.iter().collect();
+    until_answering(peer, port, &both, 2);
+
+    let listing = settled_listing(peer, user, port, &both);
+    told_of_each_other(peer, port, &both, &listing);
+
+    let processes: Vec<i32> = runs.iter().flat_map(|run| descendants(run.pid())).collect();
+    assert!(processes.len() >= 2, "{processes:?}");
+    runs.iter().for_each(|run| run.signal(libc::SIGTERM));
+    for run in runs {
+        let ended = run.ended();
+        assert_eq!(ended.code, peer.code, "{ended:?}");
+    }
+    let left: Vec<_> = processes.iter().filter(|pid| is_alive(**pid)).collect();
+    assert!(left.is_empty(), "{left:?} live on");
+    assert_eq!(list(User::Ourselves, port)["groups"], Value::Array(vec![]));
+    Ok(())
+}
+
+pub(crate) fn command(
+    peer: &Peer,
+    user: User,
+    port: u16,
+    copy: usize,
+) -> Result<Vec<OsString>, String> {
+    let folder = stage::in_folder(format!("{port}-{copy}"));
+    std::fs::create_dir_all(&folder).unwrap();
+    stage::give(&folder, user);
+    (peer.command)(&Site { port, folder, copy })
+}
+
+pub(crate) fn ip_of(segments: [u16; 8]) -> IpAddr {
+    IpAddr::from(segments).to_canonical()
+}
+
+/// Asks, on every address, until `count` of these copies have answered there.
+fn until_answering(peer: &Peer, port: u16, copies: &[&Started], count: usize) {
+    for &ip in peer.asked {
+        let address = SocketAddr::from((ip_of(ip), port));
+        let mut seen = BTreeSet::new();
+        let mut last = String::from("nothing");
+        let until = Instant::now() + PATIENCE;
+        while seen.len() < count && Instant::now() < until {
+            match ask_peer(peer, address) {
+                Ok(answer) => {
+                    seen.extend(copy_of(&answer, copies));
+                    last = answer;
+                }
+                // Not there yet.
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+        let printed: Vec<_> = copies.iter().map(|c| (c.stdout(), c.stderr())).collect();
+        assert!(seen.len() >= count, "{address}: {seen:?}, last {last:?}, printed {printed:#?}");
+    }
+}
+
+/// One answer.
+pub(crate) fn ask_peer(peer: &Peer, address: SocketAddr) -> std::io::Result<String> {
+    let answer = match peer.protocol {
+        "tcp" => ask(address, peer.request.as_bytes())?,
+        _ => stage::ask_datagram(address, b"?")?,
+    };
+    Ok(String::from_utf8(answer).unwrap())
+}
+
+/// Which of these copies gave this answer: by the pid in it, or by the number of the copy.
+fn copy_of(answer: &str, copies: &[&Started]) -> Option<usize> {
+    let last = answer.trim_end().lines().last()?;
+    if let Some(copy) = last.strip_prefix("copy ") {
+        return copy.parse::<usize>().ok()?.checked_sub(1);
+    }
+    let pid: i32 = last.parse().unwrap_or_else(|_| panic!("no pid in {answer:?}"));
+    copies.iter().position(|copy| copy.pid() == pid || descendants(copy.pid()).contains(&pid))
+}
+
+/// `ls PORT --json`, once it agrees with what is so: a program may still be starting workers.
+fn settled_listing(peer: &Peer, user: User, port: u16, runs: &[&Started]) -> Value {
+    let mut last = String::new();
+    let settled = eventually(|| {
+        let listing = list(user, port);
+        match disagreement(peer, port, runs, &listing) {
+            None => Some(listing),
+            Some(difference) => {
+                last = format!("{difference}\n{listing:#}");
+                None
+            }
+        }
+    });
+    settled.unwrap_or_else(|| panic!("{last}"))
+}
+
+/// `ls PORT --json`.
+pub(crate) fn list(user: User, port: u16) -> Value {
+    let ended = stage::start(user, &["ls", &port.to_string(), "--json"]).ended();
+    let listing: Value = serde_json::from_str(&ended.stdout).unwrap();
+    // Nobody there is code 1.
+    let code = i32::from(listing["groups"].as_array().unwrap().is_empty());
+    assert_eq!(ended.code, code, "{ended:?}");
+    listing
+}
+
+fn disagreement(peer: &Peer, port: u16, runs: &[&Started], listing: &Value) -> Option<String> {
+    let groups = listing["groups"].as_array()?;
+    let differ = |what: &str| Some(what.to_owned());
+    if groups.len() != peer.listens.len() {
+        return differ("number of groups");
+    }
+    for ip in peer.listens {
+        let Some(group) = group(listing, peer, ip, port) else { return differ("addresses") };
+        let members = group["members"].as_array()?;
+        if members.len() != 2 * peer.sockets {
+            return differ("number of members");
+        }
+        let mut per_copy = [0, 0];
+        for member in members {
+            if member["shared"] != true || member["program"] != peer.program {
+                return differ("flag or program");
+            }
+            let pids = pids(member);
+            let copy = runs.iter().position(|run| {
+                holders(run, member["inode"].as_u64().unwrap()).iter().copied().eq(pids.clone())
+            });
+            match copy {
+                Some(copy) if !pids.is_empty() => per_copy[copy] += 1,
+                _ => return differ("pids"),
+            }
+        }
+        if per_copy != [peer.sockets; 2] {
+            return differ("members of each copy");
+        }
+    }
+    None
+}
+
+/// What a listing says of one of a program's addresses.
+fn group<'a>(listing: &'a Value, peer: &Peer, ip: &str, port: u16) -> Option<&'a Value> {
+    let address = format!("{}:{port}", if ip == "*" { "[::]" } else { ip });
+    listing["groups"].as_array()?.iter().find(|group| {
+        group["proto"] == peer.protocol
+            && group["address"] == address
+            && group["v6only"] == (ip == "[::]")
+    })
+}
+
+/// The pids of a member in a listing.
+pub(crate) fn pids(member: &Value) -> Vec<i32> {
+    serde_json::from_value(member["pids"].clone()).unwrap()
+}
+
+/// The processes of a run that have this socket, looked up in another way than `ls` does.
+fn holders(run: &Started, inode: u64) -> BTreeSet<i32> {
+    let socket = format!("socket:[{inode}]");
+    let has = |pid: &i32| {
+        std::fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|entries| {
+            entries
+                .flatten()
+                .any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == Path::new(&socket)))
+        })
+    };
+    descendants(run.pid()).into_iter().filter(has).collect()
+}
+
+/// The second run says that the address is shared, and names both.
+fn told_of_each_other(peer: &Peer, port: u16, runs: &[&Started], listing: &Value) {
+    let members = 2 * peer.sockets;
+    for ip in peer.listens {
+        let line = format!("sameport: {ip}:{port} is now shared by {members}: pid ");
+        runs[1].wait_for_stderr(&line);
+        let stderr = runs[1].stderr();
+        let line = stderr.lines().find(|told| told.starts_with(&line)).unwrap();
+        let group = group(listing, peer, ip, port).unwrap();
+        for member in group["members"].as_array().unwrap() {
+            let pid = pids(member)[0];
+            let name = format!("pid {pid} ({})", peer.program);
+            assert!(line.contains(&name), "{name} is not in {line:?}");
+        }
+    }
+}
+
+/// Whether a process is there and not merely unreaped.
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
