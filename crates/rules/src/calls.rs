@@ -16,6 +16,10 @@ pub struct Dialect {
     pub bind: u32,
     /// Number of `listen`.
     pub listen: u32,
+    /// Number of `connect`.
+    pub connect: u32,
+    /// Number of `sendto`.
+    pub sendto: u32,
     /// Number of `io_uring_setup`, the door to binds that seccomp never sees.
     pub io_uring_setup: u32,
     /// Number of `socketcall`, which multiplexes `bind` and `listen` on i386.
@@ -39,6 +43,8 @@ const X86_64: Dialect = Dialect {
     arch: 0xC000_003E,
     bind: 49,
     listen: 50,
+    connect: 42,
+    sendto: 44,
     io_uring_setup: 425,
     socketcall: None,
     ignored_bits: 0x4000_0000,
@@ -47,6 +53,8 @@ const I386: Dialect = Dialect {
     arch: 0x4000_0003,
     bind: 361,
     listen: 363,
+    connect: 362,
+    sendto: 369,
     io_uring_setup: 425,
     socketcall: Some(102),
     ignored_bits: 0,
@@ -55,11 +63,14 @@ const AARCH64: Dialect = Dialect {
     arch: 0xC000_00B7,
     bind: 200,
     listen: 201,
+    connect: 203,
+    sendto: 206,
     io_uring_setup: 425,
     socketcall: None,
     ignored_bits: 0,
 };
-const ARM: Dialect = Dialect { arch: 0x4000_0028, bind: 282, listen: 284, ..AARCH64 };
+const ARM: Dialect =
+    Dialect { arch: 0x4000_0028, bind: 282, listen: 284, connect: 283, sendto: 290, ..AARCH64 };
 const RISCV64: Dialect = Dialect { arch: 0xC000_00F3, ..AARCH64 };
 
 impl Machine {
@@ -85,35 +96,43 @@ impl Machine {
     }
 }
 
-/// `SYS_BIND` and `SYS_LISTEN` of `socketcall(2)`, from `include/uapi/linux/net.h`.
+/// The calls that `socketcall(2)` multiplexes, as `include/uapi/linux/net.h` numbers them.
 pub(crate) const SOCKETCALL_BIND: u32 = 2;
+pub(crate) const SOCKETCALL_CONNECT: u32 = 3;
 pub(crate) const SOCKETCALL_LISTEN: u32 = 4;
+pub(crate) const SOCKETCALL_SENDTO: u32 = 11;
 
 /// What a worker asks of the kernel, with its pointers still in the worker's own memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
     /// `bind(fd, address, length)`.
-    Bind {
-        /// The worker's descriptor.
-        fd: i32,
-        /// Where its sockaddr lies.
-        address: u64,
-        /// How many bytes it claims to have.
-        length: u64,
-    },
+    Bind(Named),
     /// `listen(fd, …)`.
     Listen {
         /// The worker's descriptor.
         fd: i32,
     },
-    /// i386 `socketcall(SYS_BIND or SYS_LISTEN, arguments)`: the three or two 32-bit arguments
-    /// must be read from `arguments` first, then given to [`Call::from_socketcall`].
+    /// `connect(fd, address, length)`, or `sendto(fd, …, address, length)`.
+    Towards(Named),
+    /// i386 `socketcall(call, arguments)`: six 32-bit argument words must be read from `arguments`
+    /// first (the kernel reads as many as the call has), then given to [`Call::from_socketcall`].
     Socketcall {
-        /// Which of the two.
-        bind: bool,
+        /// Which call.
+        call: u32,
         /// Where the argument words lie.
         arguments: u64,
     },
+}
+
+/// A descriptor, and an address in the worker's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// The worker's descriptor.
+    pub fd: i32,
+    /// Where the sockaddr lies.
+    pub address: u64,
+    /// How many bytes it claims to have.
+    pub length: u64,
 }
 
 impl Call {
@@ -122,29 +141,45 @@ impl Call {
     pub fn read(machine: Machine, arch: u32, number: u32, args: [u64; 6]) -> Option<Self> {
         let dialect = machine.dialects().iter().find(|dialect| dialect.arch == arch)?;
         let number = number & !dialect.ignored_bits;
-        if number == dialect.bind {
-            Some(Self::Bind { fd: descriptor(args[0]), address: args[1], length: args[2] })
-        } else if number == dialect.listen {
-            Some(Self::Listen { fd: descriptor(args[0]) })
-        } else if Some(number) == dialect.socketcall {
-            match u32::try_from(args[0]).ok()? {
-                SOCKETCALL_BIND => Some(Self::Socketcall { bind: true, arguments: args[1] }),
-                SOCKETCALL_LISTEN => Some(Self::Socketcall { bind: false, arguments: args[1] }),
-                _ => None,
+        let named = |address: u64, length: u64| Named { fd: descriptor(args[0]), address, length };
+        match number {
+            n if n == dialect.bind => Some(Self::Bind(named(args[1], args[2]))),
+            n if n == dialect.listen => Some(Self::Listen { fd: descriptor(args[0]) }),
+            n if n == dialect.connect => Some(Self::Towards(named(args[1], args[2]))),
+            n if n == dialect.sendto => Some(Self::Towards(named(args[4], args[5]))),
+            n if Some(n) == dialect.socketcall => {
+                Some(Self::Socketcall { call: u32::try_from(args[0]).ok()?, arguments: args[1] })
             }
-        } else {
-            None
+            _ => None,
+        }
+    }
+
+    /// How many argument words a `socketcall` of this kind has; `None` if `run` does not look at it.
+    #[must_use]
+    pub fn socketcall_words(call: u32) -> Option<usize> {
+        match call {
+            SOCKETCALL_LISTEN => Some(2),
+            SOCKETCALL_BIND | SOCKETCALL_CONNECT => Some(3),
+            SOCKETCALL_SENDTO => Some(6),
+            _ => None,
         }
     }
 
     /// The call that a `socketcall` stands for, from its argument words.
     #[must_use]
-    pub fn from_socketcall(bind: bool, words: [u32; 3]) -> Self {
+    pub fn from_socketcall(call: u32, words: [u32; 6]) -> Option<Self> {
         let fd = descriptor(u64::from(words[0]));
-        if bind {
-            Self::Bind { fd, address: u64::from(words[1]), length: u64::from(words[2]) }
-        } else {
-            Self::Listen { fd }
+        let named = |at: usize| Named {
+            fd,
+            address: u64::from(words[at]),
+            length: u64::from(words[at + 1]),
+        };
+        match call {
+            SOCKETCALL_BIND => Some(Self::Bind(named(1))),
+            SOCKETCALL_LISTEN => Some(Self::Listen { fd }),
+            SOCKETCALL_CONNECT => Some(Self::Towards(named(1))),
+            SOCKETCALL_SENDTO => Some(Self::Towards(named(4))),
+            _ => None,
         }
     }
 }
@@ -162,8 +197,10 @@ mod tests {
     #[test]
     fn every_dialect_of_x86_is_read() {
         let machine = Machine::X86_64;
-        let bind = Call::Bind { fd: 3, address: 0x1000, length: 16 };
-        let args = [3, 0x1000, 16, 0, 0, 0];
+        let at = |address, length| Named { fd: 3, address, length };
+        let bind = Call::Bind(at(0x1000, 16));
+        let args = [3, 0x1000, 16, 0, 0x3000, 28];
+        let socketcall = |call| Call::Socketcall { call, arguments: 0x2000 };
         let cases = [
             (0xC000_003E, 49, args, Some(bind)),
             (0xC000_003E, 49 | 0x4000_0000, args, Some(bind)),
@@ -171,13 +208,11 @@ mod tests {
             (0x4000_0003, 49, args, None),
             (0xC000_003E, 50, args, Some(Call::Listen { fd: 3 })),
             (0x4000_0003, 363, args, Some(Call::Listen { fd: 3 })),
-            (
-                0x4000_0003,
-                102,
-                [2, 0x2000, 0, 0, 0, 0],
-                Some(Call::Socketcall { bind: true, arguments: 0x2000 }),
-            ),
-            (0x4000_0003, 102, [1, 0x2000, 0, 0, 0, 0], None),
+            (0xC000_003E, 42, args, Some(Call::Towards(at(0x1000, 16)))),
+            (0xC000_003E, 44, args, Some(Call::Towards(at(0x3000, 28)))),
+            (0x4000_0003, 369, args, Some(Call::Towards(at(0x3000, 28)))),
+            (0x4000_0003, 102, [2, 0x2000, 0, 0, 0, 0], Some(socketcall(2))),
+            (0x4000_0003, 102, [1 << 32, 0x2000, 0, 0, 0, 0], None),
             (0xC000_00B7, 200, args, None),
         ];
         for (arch, number, args, expected) in cases {
@@ -194,8 +229,17 @@ mod tests {
 
     #[test]
     fn socketcall_words_become_the_call_they_stand_for() {
-        let bind = Call::from_socketcall(true, [4, 0x3000, 28]);
-        assert_eq!(bind, Call::Bind { fd: 4, address: 0x3000, length: 28 });
-        assert_eq!(Call::from_socketcall(false, [4, 0, 0]), Call::Listen { fd: 4 });
+        let words = [4, 0x3000, 28, 0, 0x4000, 16];
+        let at = |address, length| Named { fd: 4, address, length };
+        for (call, expected) in [
+            (1, None),
+            (2, Some(Call::Bind(at(0x3000, 28)))),
+            (3, Some(Call::Towards(at(0x3000, 28)))),
+            (4, Some(Call::Listen { fd: 4 })),
+            (11, Some(Call::Towards(at(0x4000, 16)))),
+        ] {
+            assert_eq!(Call::from_socketcall(call, words), expected, "{call}");
+            assert_eq!(Call::socketcall_words(call).is_some(), expected.is_some());
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! The seccomp filter that `run` puts on a worker: which system calls stop and ask.
 //!
-//! Classic BPF as data. `bind` and `listen` ask the supervisor; `io_uring_setup` is answered
-//! ENOSYS unless allowed, because a ring binds without making a system call; everything else goes
-//! on untouched. Only *sharing* hangs on this filter, never safety: the supervisor lets every call
+//! Classic BPF as data. `bind` and `listen` ask the supervisor, and with `--source` also `connect`
+//! and a `sendto` that names an address; `io_uring_setup` is answered ENOSYS unless allowed, because
+//! a ring binds without making a system call; everything else goes on untouched. Only *sharing* hangs on this filter, never safety: the supervisor lets every call
 //! continue with the worker's own rights.
 
-use crate::calls::{Dialect, Machine, SOCKETCALL_BIND, SOCKETCALL_LISTEN};
+use crate::calls::{
+    Dialect, Machine, SOCKETCALL_BIND, SOCKETCALL_CONNECT, SOCKETCALL_LISTEN, SOCKETCALL_SENDTO,
+};
 
 /// One classic BPF instruction, laid out as `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,15 @@ pub enum IoUring {
     Allow,
 }
 
+/// What to stop at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stops {
+    /// Whether workers may create io_uring rings.
+    pub io_uring: IoUring,
+    /// Whether to ask about connections too, which costs each of them a round trip.
+    pub connections: bool,
+}
+
 const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
 const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
@@ -39,6 +50,7 @@ const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 const OFFSET_FIRST_ARGUMENT: u32 = 16;
+const OFFSET_FIFTH_ARGUMENT: u32 = 48;
 
 /// `SECCOMP_RET_ALLOW`.
 pub const ALLOW: u32 = 0x7FFF_0000;
@@ -52,10 +64,10 @@ pub const NO_SUCH_CALL: u32 = 0x0005_0000 | 38;
 /// A call in a dialect that the machine should not have is answered ENOSYS rather than let through
 /// unseen.
 #[must_use]
-pub fn program(machine: Machine, io_uring: IoUring) -> Vec<Instruction> {
+pub fn program(machine: Machine, stops: Stops) -> Vec<Instruction> {
     let mut program = vec![load(OFFSET_ARCH)];
     for dialect in machine.dialects() {
-        let block = block(dialect, io_uring);
+        let block = block(dialect, stops);
         let skip = u8::try_from(block.len()).unwrap_or(u8::MAX);
         program.push(unless_equal(dialect.arch, skip));
         program.extend(block);
@@ -65,26 +77,41 @@ pub fn program(machine: Machine, io_uring: IoUring) -> Vec<Instruction> {
 }
 
 /// The decision for one dialect; every path through it returns.
-fn block(dialect: &Dialect, io_uring: IoUring) -> Vec<Instruction> {
+fn block(dialect: &Dialect, stops: Stops) -> Vec<Instruction> {
     let mut block = vec![load(OFFSET_NUMBER)];
     if dialect.ignored_bits != 0 {
         block.push(Instruction { code: AND, if_true: 0, if_false: 0, k: !dialect.ignored_bits });
     }
-    for number in [dialect.bind, dialect.listen] {
+    let connect = stops.connections.then_some(dialect.connect);
+    for number in [dialect.bind, dialect.listen].into_iter().chain(connect) {
         block.extend([unless_equal(number, 1), answer(NOTIFY)]);
     }
-    if io_uring == IoUring::Refuse {
+    if stops.connections {
+        // Without an address it is `send`, on a socket that is connected.
+        block.extend([
+            unless_equal(dialect.sendto, 6),
+            load(OFFSET_FIFTH_ARGUMENT),
+            unless_equal(0, 3),
+            load(OFFSET_FIFTH_ARGUMENT + 4),
+            unless_equal(0, 1),
+            answer(ALLOW),
+            answer(NOTIFY),
+        ]);
+    }
+    if stops.io_uring == IoUring::Refuse {
         block.extend([unless_equal(dialect.io_uring_setup, 1), answer(NO_SUCH_CALL)]);
     }
     if let Some(socketcall) = dialect.socketcall {
-        block.extend([
-            unless_equal(socketcall, 5),
-            load(OFFSET_FIRST_ARGUMENT),
-            unless_equal(SOCKETCALL_BIND, 1),
-            answer(NOTIFY),
-            unless_equal(SOCKETCALL_LISTEN, 1),
-            answer(NOTIFY),
-        ]);
+        let mut asking = vec![SOCKETCALL_BIND, SOCKETCALL_LISTEN];
+        if stops.connections {
+            asking.extend([SOCKETCALL_CONNECT, SOCKETCALL_SENDTO]);
+        }
+        let mut inner = vec![load(OFFSET_FIRST_ARGUMENT)];
+        for call in asking {
+            inner.extend([unless_equal(call, 1), answer(NOTIFY)]);
+        }
+        block.push(unless_equal(socketcall, u8::try_from(inner.len()).unwrap_or(u8::MAX)));
+        block.extend(inner);
     }
     block.push(answer(ALLOW));
     block
@@ -107,8 +134,17 @@ fn answer(k: u32) -> Instruction {
 mod tests {
     use super::*;
 
-    /// Runs the program as the kernel would; a jump outside it or a missing return panics.
+    const USUAL: Stops = Stops { io_uring: IoUring::Refuse, connections: false };
+    const ALL: Stops = Stops { io_uring: IoUring::Refuse, connections: true };
+    const RINGS: Stops = Stops { io_uring: IoUring::Allow, connections: false };
+
     fn verdict(program: &[Instruction], arch: u32, number: u32, first_argument: u32) -> u32 {
+        verdict_on(program, arch, number, [first_argument, 0, 0])
+    }
+
+    /// Runs the program as the kernel would; a jump outside it or a missing return panics. The
+    /// arguments are the low half of the first, and both halves of the fifth.
+    fn verdict_on(program: &[Instruction], arch: u32, number: u32, arguments: [u32; 3]) -> u32 {
         let mut accumulator = 0;
         let mut at = 0;
         loop {
@@ -119,7 +155,9 @@ mod tests {
                     accumulator = match k {
                         OFFSET_NUMBER => number,
                         OFFSET_ARCH => arch,
-                        OFFSET_FIRST_ARGUMENT => first_argument,
+                        OFFSET_FIRST_ARGUMENT => arguments[0],
+                        48 => arguments[1],
+                        52 => arguments[2],
                         other => panic!("load of offset {other}"),
                     }
                 }
@@ -139,7 +177,7 @@ mod tests {
     #[test]
     fn bind_and_listen_ask_in_every_dialect() {
         for machine in [Machine::X86_64, Machine::Aarch64, Machine::Riscv64] {
-            let program = program(machine, IoUring::Refuse);
+            let program = program(machine, USUAL);
             for dialect in machine.dialects() {
                 assert_eq!(verdict(&program, dialect.arch, dialect.bind, 0), NOTIFY);
                 assert_eq!(verdict(&program, dialect.arch, dialect.listen, 0), NOTIFY);
@@ -153,7 +191,7 @@ mod tests {
 
     #[test]
     fn everything_else_goes_on() {
-        let program = program(Machine::X86_64, IoUring::Refuse);
+        let program = program(Machine::X86_64, USUAL);
         let asking = [49, 50, 425];
         for number in (0..600).filter(|number| !asking.contains(number)) {
             assert_eq!(verdict(&program, X64, number, 2), ALLOW, "call {number}");
@@ -166,7 +204,7 @@ mod tests {
 
     #[test]
     fn x32_and_socketcall_are_no_way_round() {
-        let program = program(Machine::X86_64, IoUring::Refuse);
+        let program = program(Machine::X86_64, USUAL);
         assert_eq!(verdict(&program, X64, 49 | 0x4000_0000, 0), NOTIFY);
         assert_eq!(verdict(&program, X64, 425 | 0x4000_0000, 0), NO_SUCH_CALL);
         for (call, expected) in [(1, ALLOW), (2, NOTIFY), (3, ALLOW), (4, NOTIFY), (5, ALLOW)] {
@@ -176,14 +214,37 @@ mod tests {
 
     #[test]
     fn an_unknown_dialect_is_refused() {
-        let program = program(Machine::X86_64, IoUring::Allow);
+        let program = program(Machine::X86_64, RINGS);
         assert_eq!(verdict(&program, 0xC000_00B7, 200, 0), NO_SUCH_CALL);
     }
 
     #[test]
     fn io_uring_can_be_allowed() {
-        let program = program(Machine::X86_64, IoUring::Allow);
+        let program = program(Machine::X86_64, RINGS);
         assert_eq!(verdict(&program, X64, 425, 0), ALLOW);
+    }
+
+    #[test]
+    fn connections_ask_only_with_source() {
+        let usual = program(Machine::X86_64, USUAL);
+        let all = program(Machine::X86_64, ALL);
+        for (number, arguments, expected) in [
+            (42, [0, 0, 0], NOTIFY),
+            (44, [0, 0, 0], ALLOW),
+            (44, [0, 1, 0], NOTIFY),
+            (44, [0, 0, 1], NOTIFY),
+            (45, [0, 1, 0], ALLOW),
+            (49, [0, 0, 0], NOTIFY),
+            (425, [0, 0, 0], NO_SUCH_CALL),
+        ] {
+            assert_eq!(verdict_on(&all, X64, number, arguments), expected, "{number}");
+        }
+        assert_eq!(verdict_on(&usual, X64, 42, [0, 0, 0]), ALLOW);
+        assert_eq!(verdict_on(&usual, X64, 44, [0, 1, 0]), ALLOW);
+        for (call, asked) in [(2, true), (3, true), (4, true), (5, false), (11, true)] {
+            let expected = if asked { NOTIFY } else { ALLOW };
+            assert_eq!(verdict(&all, X86, 102, call), expected, "socketcall {call}");
+        }
     }
 
     /// `unless_equal` holds a block's length in eight bits.
@@ -191,7 +252,7 @@ mod tests {
     fn every_block_can_be_jumped_over() {
         for machine in [Machine::X86_64, Machine::Aarch64, Machine::Riscv64] {
             for dialect in machine.dialects() {
-                assert!(block(dialect, IoUring::Refuse).len() < usize::from(u8::MAX));
+                assert!(block(dialect, ALL).len() < usize::from(u8::MAX));
             }
         }
     }

@@ -20,6 +20,7 @@ pub mod refusal;
 pub mod share;
 pub mod sockaddr;
 pub mod sockets;
+pub mod source;
 pub mod wanted;
 
 /// The files of this crate that use nothing but `core`, by name: the preload library is compiled
@@ -29,4 +30,5 @@ pub const CORE_ONLY: &[(&str, &str)] = &[
     ("protocol.rs", include_str!("protocol.rs")),
     ("share.rs", include_str!("share.rs")),
     ("sockaddr.rs", include_str!("sockaddr.rs")),
+    ("source.rs", include_str!("source.rs")),
 ];

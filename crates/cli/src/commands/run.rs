@@ -1,14 +1,20 @@
 //! `sameport run`.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
+
+use sameport_rules::map::{self, Rule, Side};
 
 use super::Outcome;
+use crate::tell::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
   sameport run -- python3 -m http.server 8080      from two terminals: both answer on 8080
   sameport run -n 4 -- ./server --port 8080        four copies at once
-  sameport run --port 53 -- unbound -d             share port 53, leave its other ports alone";
+  sameport run --port 53 -- unbound -d             share port 53, leave its other ports alone
+  sameport run --map 80=127.0.0.1:8080 -- nginx -g 'daemon off;'    it asks for 80, it gets 8080
+  sameport run --source 127.0.0.9 -- curl http://127.0.0.1:8080/    where connections come from";
 
 const AFTER: &str = "\
 The program is not changed: where it binds a fixed port, the socket gets SO_REUSEPORT first, and \
@@ -28,6 +34,16 @@ pub(crate) struct Args {
     /// Share only this port; may be given several times [default: every fixed port]
     #[arg(long = "port", value_name = "PORT", value_parser = sameport_rules::wanted::fixed_port)]
     ports: Vec<u16>,
+    /// Bind TO where the program asks for FROM: each PORT, ADDR or ADDR:PORT, FROM perhaps with tcp:
+    /// or udp: before it; may be given several times, the most specific wins
+    #[arg(long = "map", value_name = "FROM=TO")]
+    rules: Vec<Rule>,
+    /// Make the program's connections come from this address, a port of it if given
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = source)]
+    source: Option<SocketAddr>,
+    /// Let it bind addresses that are not this machine's (IP_TRANSPARENT; needs CAP_NET_ADMIN)
+    #[arg(long)]
+    transparent: bool,
     /// Do not say who shares, or why an address was refused
     #[arg(short, long)]
     quiet: bool,
@@ -43,20 +59,47 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
+/// `ADDR` or `ADDR:PORT`; an IPv6 address in brackets.
+fn source(text: &str) -> Result<SocketAddr, &'static str> {
+    match text.parse() {
+        Ok(Side { ip: Some(ip), port }) => Ok(SocketAddr::new(ip, port.unwrap_or(0))),
+        _ => Err("write ADDR or ADDR:PORT, such as 127.0.0.9 or [::1]:4000"),
+    }
+}
+
+/// Two rules for one address would leave it to chance which one counts.
+fn refuse_contradiction(rules: &[Rule]) -> Result<(), Failure> {
+    match map::contradiction(rules) {
+        None => Ok(()),
+        Some((earlier, later)) => {
+            let (earlier, later) = (rules[earlier], rules[later]);
+            Err(Failure::usage(format!("--map {later}: contradicts --map {earlier}"))
+                .hint("keep one of the two"))
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
 pub(crate) fn run(args: Args) -> Outcome {
     use sameport_rules::bind::Ports;
     use sameport_rules::filter::IoUring;
 
-    use crate::operations::run::{self, Plan};
+    use crate::operations::run::{self, Plan, Wishes};
     use crate::tell::running;
+
+    refuse_contradiction(&args.rules)?;
 
     let plan = Plan {
         command: args.command,
         copies: args.copies,
-        ports: match args.ports {
-            none if none.is_empty() => Ports::All,
-            some => Ports::Only(some.into_iter().collect()),
+        wishes: Wishes {
+            ports: match args.ports {
+                none if none.is_empty() => Ports::All,
+                some => Ports::Only(some.into_iter().collect()),
+            },
+            rules: args.rules,
+            source: args.source,
+            transparent: args.transparent,
         },
         io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
         give_up_privileges: args.no_new_privs,
@@ -70,9 +113,9 @@ pub(crate) fn run(args: Args) -> Outcome {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> Outcome {
-    use crate::tell::failure::{Failure, Kind};
+    use crate::tell::failure::Kind;
 
-    let _ = args;
+    refuse_contradiction(&args.rules)?;
     Err(Failure::new(Kind::MachineCannot, "`run` needs Linux: it works by seccomp notification")
         .hint("a program of your own can share a port by the library `sameport`"))
 }

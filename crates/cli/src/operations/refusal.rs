@@ -1,5 +1,7 @@
 //! Why the kernel refused an address, found out by looking who is on it.
 
+use std::net::IpAddr;
+
 use sameport_linux::look;
 use sameport_rules::refusal::{self, Facts, Refusal};
 use sameport_rules::sockets::{Address, Member};
@@ -19,7 +21,7 @@ pub(crate) struct Caller {
 pub(crate) fn reason(address: &Address, caller: Caller) -> Result<Refusal, look::Error> {
     let members = look_at(address)?;
     let Caller { uid, shared, needs_privilege } = caller;
-    let is_local = is_local(address);
+    let is_local = is_local(address.socket.ip());
     let facts = Facts { address, members: &members, uid, shared, is_local, needs_privilege };
     Ok(refusal::explain(&facts))
 }
@@ -36,9 +38,7 @@ pub(crate) fn look_at(address: &Address) -> Result<Vec<Member>, look::Error> {
 }
 
 /// Whether an IP address is one of this machine's, asked by binding a free port on it.
-fn is_local(address: &Address) -> bool {
-    let mut probe = address.socket;
-    probe.set_port(0);
-    !matches!(std::net::UdpSocket::bind(probe), Err(error)
+pub(crate) fn is_local(ip: IpAddr) -> bool {
+    !matches!(std::net::UdpSocket::bind((ip, 0)), Err(error)
         if error.kind() == std::io::ErrorKind::AddrNotAvailable)
 }

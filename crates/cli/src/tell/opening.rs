@@ -36,7 +36,7 @@ fn named(request: &Request, error: &Error) -> Option<Failure> {
     use sameport_rules::sockets::Address;
 
     use crate::operations::refusal::{Caller, reason};
-    use crate::tell::refusal::{Advice, words};
+    use crate::tell::refusal::words;
 
     if !matches!(error.kind(), Why::InUse | Why::InUseByAnotherUser) {
         return None;
@@ -50,7 +50,7 @@ fn named(request: &Request, error: &Error) -> Option<Failure> {
     match reason(&address, caller).ok()? {
         Refusal::Unexplained => None,
         refusal => {
-            let (message, hint) = words(&address, &refusal, Advice::Listen);
+            let (message, hint) = words(&address, &refusal);
             Some(Failure::new(Kind::CouldNotBeDone, message).hint(hint))
         }
     }

@@ -3,17 +3,8 @@
 use sameport_rules::refusal::Refusal;
 use sameport_rules::sockets::{Address, Member, Process};
 
-/// Whom the hint is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Advice {
-    /// The user of `run`.
-    Run,
-    /// The user of `listen`.
-    Listen,
-}
-
 /// What happened, and what to do.
-pub(crate) fn words(address: &Address, refusal: &Refusal, advice: Advice) -> (String, String) {
+pub(crate) fn words(address: &Address, refusal: &Refusal) -> (String, String) {
     let port = address.port();
     let another = "or pick another port";
     match refusal {
@@ -42,10 +33,7 @@ pub(crate) fn words(address: &Address, refusal: &Refusal, advice: Advice) -> (St
         }
         Refusal::WeDoNotShare(member) => (
             format!("port {port} is held by {}, and is not to be shared here", holder(member)),
-            match advice {
-                Advice::Run => format!("share it too: --port {port}"),
-                Advice::Listen => format!("share it, without --exclusive, {another}"),
-            },
+            format!("share it, without --exclusive, {another}"),
         ),
         Refusal::Unexplained => (
             format!("{address} was refused, and no listener that can be seen explains it"),

@@ -12,11 +12,12 @@ use sameport_linux::Errno;
 use sameport_linux::seccomp::Stage;
 use sameport_linux::worker::{Gain, StartError};
 use sameport_rules::ending::Exit;
+use sameport_rules::map::Side;
 use sameport_rules::sockets::{Member, Process};
 
 use super::failure::{Failure, Kind, shortened};
-use super::refusal::{Advice, user, words};
-use crate::operations::run::{Error, Event, OutOfReach, Plan};
+use super::refusal::{user, words};
+use crate::operations::run::{Error, Event, OutOfReach, Plan, Unused};
 
 /// How many members a line names; the rest are counted.
 const NAMED: usize = 8;
@@ -83,7 +84,7 @@ fn lines(event: &Event) -> Vec<String> {
             lines
         }
         Event::Refused { address, refusal } => {
-            let (error, hint) = words(address, refusal, Advice::Run);
+            let (error, hint) = words(address, refusal);
             vec![format!("error: {error}"), format!("hint: {hint}")]
         }
         Event::OutOfReach { tid, why } => vec![match why {
@@ -117,6 +118,28 @@ fn lines(event: &Event) -> Vec<String> {
         Event::EndingLeftovers { pids } => {
             vec![format!("ending what the command left behind: {}", processes(pids))]
         }
+        Event::OneFamily { asked, target } => vec![format!(
+            "note: the program asked for IPv4 and IPv6 on port {}, and --map gives it {}:{}, which \
+             is IPv4 only",
+            asked.port(),
+            target.ip().to_canonical(),
+            target.port()
+        )],
+        Event::OtherFamily { asked, rule } => vec![
+            format!(
+                "error: --map {rule}: the program's socket for {asked} cannot have that address"
+            ),
+            "hint: a socket is of one family; give a rule for each".into(),
+        ],
+        Event::Unused(Unused::Rule(rule)) => vec![
+            format!("warning: --map {rule} was never used: the program bound nothing like it"),
+            "hint: `sameport ls` shows what a program binds".into(),
+        ],
+        Event::Unused(Unused::Source(source)) => vec![format!(
+            "warning: --source {} was never used: the program made no connection that could come \
+             from there",
+            Side { ip: Some(source.ip()), port: Some(source.port()).filter(|port| *port != 0) }
+        )],
         Event::Unkillable { pids } => {
             vec![format!("error: {} did not end by SIGKILL", processes(pids))]
         }
@@ -175,6 +198,15 @@ pub(crate) fn failure(plan: &Plan, error: &Error) -> Failure {
              kernel allows only one",
         )
         .hint("start it outside that `sameport run`, container or sandbox"),
+        Error::NotLocal(ip) => {
+            Failure::new(Kind::MachineCannot, format!("{ip} is not an address of this machine"))
+                .hint("`ip address` lists the ones it has; --transparent allows others, as root")
+        }
+        Error::NotTransparent => Failure::new(
+            Kind::MachineCannot,
+            "setsockopt: IP_TRANSPARENT needs CAP_NET_ADMIN or CAP_NET_RAW",
+        )
+        .hint("run it as root"),
         Error::UnknownMachine => Failure::new(
             Kind::MachineCannot,
             format!("`run` does not know the system calls of {}", std::env::consts::ARCH),
@@ -204,6 +236,9 @@ pub(crate) fn failure(plan: &Plan, error: &Error) -> Failure {
         }
         Error::Start(StartError::NotExecutable(why)) => {
             Failure::new(Kind::NotExecutable, format!("{program}: cannot be executed: {why}"))
+        }
+        Error::Start(StartError::Cgroup(errno)) => {
+            Failure::new(Kind::CouldNotBeDone, format!("write to cgroup.procs: {errno}"))
         }
         Error::Start(StartError::Fork(why)) => {
             Failure::new(Kind::CouldNotBeDone, format!("fork: {program}: {why}"))

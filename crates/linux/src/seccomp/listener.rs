@@ -125,7 +125,17 @@ impl Listener {
     pub fn let_continue(&self, id: u64) -> Result<bool, Errno> {
         #[expect(clippy::cast_possible_truncation, reason = "the flag is 1")]
         let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
-        let mut answer = libc::seccomp_notif_resp { id, val: 0, error: 0, flags };
+        self.send(libc::seccomp_notif_resp { id, val: 0, error: 0, flags })
+    }
+
+    /// Answers in the kernel's place: the call returns 0, or fails with this error, and does not
+    /// happen. `false` as in [`Self::let_continue`].
+    pub fn answer(&self, id: u64, result: Result<(), Errno>) -> Result<bool, Errno> {
+        let error = result.map_or_else(|errno| -errno.raw_os_error(), |()| 0);
+        self.send(libc::seccomp_notif_resp { id, val: 0, error, flags: 0 })
+    }
+
+    fn send(&self, mut answer: libc::seccomp_notif_resp) -> Result<bool, Errno> {
         // SAFETY: the kernel reads one `seccomp_notif_resp` through the pointer.
         let done = unsafe {
             libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer)

@@ -10,6 +10,6 @@ mod tree;
 pub use memory::read_memory;
 pub use program::{Gain, gains_privilege, locate, may_filter_with_privileges};
 pub use socket::{Reach, WorkerSocket};
-pub use start::{StartError, Worker, start};
-pub use thread::{Doing, doing, first_unprivileged_port, may_bind_low_ports};
+pub use start::{Setting, StartError, Worker, start};
+pub use thread::{Doing, Rights, doing, first_unprivileged_port, rights};
 pub use tree::{Ended, adopt_orphans, descendants, reap, signal};

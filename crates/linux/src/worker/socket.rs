@@ -119,6 +119,49 @@ impl WorkerSocket {
         sockopt::set_socket_reuseport(&self.fd, true)
     }
 
+    /// Binds it, with *our* rights: only to what the worker itself could have bound.
+    pub fn bind(&self, address: SocketAddr) -> Result<(), Errno> {
+        rustix::net::bind(&self.fd, &address)
+    }
+
+    /// Gives it a local address for a connection to come. With port 0 the kernel picks the port at
+    /// `connect`, when it knows both ends (`IP_BIND_ADDRESS_NO_PORT`, Linux 4.2).
+    pub fn bind_source(&self, address: SocketAddr) -> Result<(), Errno> {
+        if address.port() == 0 {
+            // Without it the bind takes a port at once, which works but uses ports up sooner.
+            let _ = set_flag(&self.fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+        } else {
+            sockopt::set_socket_reuseport(&self.fd, true)?;
+        }
+        self.bind(address)
+    }
+
+    /// Whether it has a local address or port.
+    pub fn has_local_address(&self) -> Result<bool, Errno> {
+        let local = SocketAddr::try_from(rustix::net::getsockname(&self.fd)?)?;
+        Ok(local.port() != 0 || !local.ip().is_unspecified())
+    }
+
+    /// `IP_TRANSPARENT` or `IPV6_TRANSPARENT`: the address need not be one of this machine's. Needs
+    /// CAP_NET_ADMIN or CAP_NET_RAW, ours.
+    pub fn set_transparent(&self) -> Result<(), Errno> {
+        if self.is_v6()? {
+            set_flag(&self.fd, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT)
+        } else {
+            set_flag(&self.fd, libc::IPPROTO_IP, libc::IP_TRANSPARENT)
+        }
+    }
+
+    /// Whether it is an IPv6 socket.
+    pub fn is_v6(&self) -> Result<bool, Errno> {
+        Ok(self.family()? == AddressFamily::INET6)
+    }
+
+    /// Whether it is an IPv6 socket that refuses IPv4.
+    pub fn is_v6only(&self) -> Result<bool, Errno> {
+        Ok(self.is_v6()? && sockopt::ipv6_v6only(&self.fd)?)
+    }
+
     /// Whether it is a TCP socket on which `listen` has succeeded.
     pub fn is_listening(&self) -> Result<bool, Errno> {
         sockopt::socket_acceptconn(&self.fd)
@@ -150,10 +193,7 @@ impl WorkerSocket {
     /// What this socket's address will be if it gets bound to `socket`.
     pub fn address(&self, protocol: Protocol, socket: SocketAddr) -> Result<Address, Errno> {
         // Linux sets the option by itself on a socket that is bound to one IPv6 address.
-        let v6only = socket.is_ipv6()
-            && socket.ip().is_unspecified()
-            && self.family()? == AddressFamily::INET6
-            && sockopt::ipv6_v6only(&self.fd)?;
+        let v6only = socket.is_ipv6() && socket.ip().is_unspecified() && self.is_v6only()?;
         let device = socket2::SockRef::from(&self.fd)
             .device()
             .ok()
@@ -224,4 +264,12 @@ fn network_cookie(socket: impl AsFd) -> Result<u64, Errno> {
         )
     };
     if done == 0 { Ok(cookie) } else { Err(crate::seccomp::last_errno()) }
+}
+
+fn set_flag(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> Result<(), Errno> {
+    let on: libc::c_int = 1;
+    // SAFETY: the kernel reads four bytes, the size of `on`, through the pointer.
+    let done =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), 4) };
+    if done == 0 { Ok(()) } else { Err(crate::seccomp::last_errno()) }
 }

@@ -24,8 +24,19 @@ pub struct Worker {
     /// Its process id. It is our child, so the number stays its own until [`super::reap`] has
     /// given its end.
     pub pid: i32,
-    /// Where its binds, and those of everything it starts, are asked about.
-    pub listener: Listener,
+    /// Where its binds, and those of everything it starts, are asked about, if it has a filter.
+    pub listener: Option<Listener>,
+}
+
+/// What a worker is started with, beside what we were.
+#[derive(Debug, Default)]
+pub struct Setting<'a> {
+    /// The filter to put on it.
+    pub filter: Option<&'a Installation>,
+    /// Variables that are set in its environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// `cgroup.procs` of the cgroup to put it into, open for writing.
+    pub cgroup: Option<BorrowedFd<'a>>,
 }
 
 /// Why a worker could not be started. Nothing of it is left.
@@ -43,9 +54,12 @@ pub enum StartError {
     /// The filter could not be put on.
     #[error("{1}")]
     Filter(Stage, Errno),
+    /// It could not be put into its cgroup.
+    #[error("{0}")]
+    Cgroup(Errno),
 }
 
-/// Starts `command` (program first, sought in PATH as `execvp(3)` does) under the filter.
+/// Starts `command` (program first, sought in PATH as `execvp(3)` does) in this setting.
 ///
 /// The worker has our standard streams, environment, directory, process group and terminal, the
 /// signal mask and SIGPIPE disposition that we were started with, and no descriptor of ours. The
@@ -54,7 +68,7 @@ pub enum StartError {
 /// # Errors
 ///
 /// See [`StartError`]. `Filter(Stage::Filter, EBUSY)`: we ourselves run under a listener.
-pub fn start(command: &[OsString], installation: &Installation) -> Result<Worker, StartError> {
+pub fn start(command: &[OsString], setting: &Setting<'_>) -> Result<Worker, StartError> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(StartError::NotFound);
     };
@@ -68,16 +82,21 @@ pub fn start(command: &[OsString], installation: &Installation) -> Result<Worker
     .map_err(fork_error)?;
 
     let mut child = Command::new(program);
-    child.args(arguments);
-    let installation = installation.clone();
+    child.args(arguments).envs(setting.environment.iter().map(|(name, value)| (name, value)));
+    let filter = setting.filter.cloned();
+    let cgroup = setting.cgroup.map(|procs| procs.try_clone_to_owned()).transpose();
+    let cgroup = cgroup.map_err(StartError::Fork)?;
     let prepare = move || {
         crate::inherited::restore()?;
-        match install(&installation) {
-            Ok(listener) => hand_over(&theirs, listener.as_fd())?,
-            Err((stage, errno)) => {
-                rustix::net::send(&theirs, &[stage as u8], SendFlags::NOSIGNAL)?;
-                return Err(errno.into());
-            }
+        if let Some(procs) = &cgroup {
+            // "0" is whoever writes it.
+            let joined = rustix::io::write(procs, b"0").map(drop);
+            joined.or_else(|errno| give_up(&theirs, IN_CGROUP, errno))?;
+        }
+        match filter.as_ref().map(install) {
+            None => hand_over(&theirs, None)?,
+            Some(Ok(listener)) => hand_over(&theirs, Some(listener.as_fd()))?,
+            Some(Err((stage, errno))) => give_up(&theirs, stage as u8, errno)?,
         }
         crate::inherited::restore_descriptor_limit()?;
         Ok(())
@@ -89,19 +108,22 @@ pub fn start(command: &[OsString], installation: &Installation) -> Result<Worker
     let spawned = child.spawn();
     drop(child);
     match (spawned, take_over(&ours)) {
-        (Ok(process), Ok(Handed::Listener(listener))) => {
-            Ok(Worker { pid: process.id().cast_signed(), listener: Listener::new(listener) })
+        (Ok(process), Ok(Handed::Ready(listener))) => {
+            let pid = process.id().cast_signed();
+            Ok(Worker { pid, listener: listener.map(Listener::new) })
         }
         (Ok(mut process), handed) => {
             // The worker runs, but nobody would ever answer its binds.
             process.kill().and_then(|()| process.wait()).map_err(StartError::Fork)?;
             Err(fork_error(handed.err().unwrap_or(Errno::PROTO)))
         }
-        (Err(error), Ok(Handed::Failure(stage))) => {
-            Err(StartError::Filter(stage, Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+        (Err(error), Ok(Handed::Failure(byte))) => {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            let stage = [Stage::NoNewPrivs, Stage::Filter].into_iter().find(|s| *s as u8 == byte);
+            Err(stage.map_or(StartError::Cgroup(errno), |stage| StartError::Filter(stage, errno)))
         }
-        // The filter was on, so it was exec that failed.
-        (Err(error), Ok(Handed::Listener(_))) => match error.kind() {
+        // All was ready, so it was exec that failed.
+        (Err(error), Ok(Handed::Ready(_))) => match error.kind() {
             std::io::ErrorKind::NotFound => Err(StartError::NotFound),
             _ => Err(StartError::NotExecutable(error)),
         },
@@ -111,18 +133,31 @@ pub fn start(command: &[OsString], installation: &Installation) -> Result<Worker
 
 /// What came out of the child before its exec.
 enum Handed {
-    Listener(OwnedFd),
-    Failure(Stage),
+    Ready(Option<OwnedFd>),
+    /// A [`Stage`], or [`IN_CGROUP`].
+    Failure(u8),
 }
 
+/// The bytes that stand for what came out, beside those of [`Stage`].
+const READY: u8 = u8::MAX;
+const IN_CGROUP: u8 = u8::MAX - 1;
+
 /// Between fork and exec: no allocation.
-fn hand_over(socket: &OwnedFd, listener: BorrowedFd<'_>) -> Result<(), Errno> {
-    let fds = [listener];
+fn hand_over(socket: &OwnedFd, listener: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&fds));
-    rustix::net::sendmsg(socket, &[IoSlice::new(&[u8::MAX])], &mut control, SendFlags::NOSIGNAL)?;
+    let fds = listener.as_slice();
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    rustix::net::sendmsg(socket, &[IoSlice::new(&[READY])], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
+}
+
+/// Between fork and exec: says which step failed, and fails.
+fn give_up(socket: &OwnedFd, step: u8, errno: Errno) -> Result<(), Errno> {
+    rustix::net::send(socket, &[step], SendFlags::NOSIGNAL)?;
+    Err(errno)
 }
 
 /// After exec, or its failure: the message is there, or never will be.
@@ -136,13 +171,14 @@ fn take_over(socket: &OwnedFd) -> Result<Handed, Errno> {
     if received.bytes == 0 || received.flags.contains(ReturnFlags::CTRUNC) {
         return Err(Errno::PROTO);
     }
+    if byte[0] != READY {
+        return Ok(Handed::Failure(byte[0]));
+    }
+    let mut listener = None;
     for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(mut fds) = message
-            && let Some(fd) = fds.next()
-        {
-            return Ok(Handed::Listener(fd));
+        if let RecvAncillaryMessage::ScmRights(mut fds) = message {
+            listener = fds.next();
         }
     }
-    let stages = [Stage::NoNewPrivs, Stage::Filter];
-    stages.into_iter().find(|s| *s as u8 == byte[0]).map(Handed::Failure).ok_or(Errno::PROTO)
+    Ok(Handed::Ready(listener))
 }

@@ -30,15 +30,30 @@ pub fn doing(tid: i32) -> Doing {
     }
 }
 
-/// Whether a thread may bind ports below `net.ipv4.ip_unprivileged_port_start`; `None` if it is
-/// gone.
+/// What a thread may do beyond what everybody may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    /// CAP_NET_BIND_SERVICE: bind ports below `net.ipv4.ip_unprivileged_port_start`.
+    pub bind_low_ports: bool,
+    /// CAP_NET_ADMIN or CAP_NET_RAW: take addresses that are not this machine's.
+    pub be_transparent: bool,
+}
+
+/// A thread's rights over *our* network namespace; `None` if it is gone. In a user namespace of its
+/// own, capabilities are worth nothing here.
 #[must_use]
-pub fn may_bind_low_ports(tid: i32) -> Option<bool> {
-    const CAP_NET_BIND_SERVICE: u64 = 1 << 10;
+pub fn rights(tid: i32) -> Option<Rights> {
+    const NET_BIND_SERVICE: u64 = 1 << 10;
+    const NET_ADMIN_OR_RAW: u64 = 1 << 12 | 1 << 13;
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
-    Some(effective & CAP_NET_BIND_SERVICE != 0)
+    let namespace = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/user")).ok();
+    let ours = namespace("self") == namespace(&tid.to_string());
+    Some(Rights {
+        bind_low_ports: ours && effective & NET_BIND_SERVICE != 0,
+        be_transparent: ours && effective & NET_ADMIN_OR_RAW != 0,
+    })
 }
 
 /// The first port that needs no privilege, `net.ipv4.ip_unprivileged_port_start` (Linux 4.11; 1024

@@ -1,17 +1,23 @@
-//! Answering a worker's `bind` or `listen`: look at the socket, decide, set its option, let the
-//! worker's own call go on.
+//! Answering a worker's call: look at the socket, decide, act on it, and let the worker's own call go
+//! on. Only where its address is to be another one is the bind made here, in the worker's place.
+
+use std::net::SocketAddr;
 
 use sameport_linux::Errno;
 use sameport_linux::seccomp::{Listener, Notification};
-use sameport_linux::worker::{Reach, WorkerSocket, read_memory};
-use sameport_rules::bind::{self, Attempt, Ports, Verdict};
-use sameport_rules::calls::{Call, Machine};
+use sameport_linux::worker::{self, Reach, WorkerSocket, read_memory};
+use sameport_rules::bind::{self, Attempt, Verdict};
+use sameport_rules::calls::{Call, Machine, Named};
+use sameport_rules::map::{self, Moved};
 use sameport_rules::sockaddr;
 use sameport_rules::sockets::{Address, Protocol};
+use sameport_rules::source::{self, Outgoing};
+use tokio::sync::mpsc::Sender;
 
-use super::OutOfReach;
+use super::supervisor::News;
+use super::{Event, OutOfReach, Used, Wishes};
 
-/// A call that was let go on, and whose outcome is worth knowing.
+/// A call that was answered, and whose outcome is worth knowing.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) tid: i32,
@@ -20,7 +26,7 @@ pub(super) struct Asked {
     pub(super) step: Step,
     pub(super) socket: WorkerSocket,
     pub(super) protocol: Protocol,
-    /// The address asked for.
+    /// The address asked for, or the one it is to have instead.
     pub(super) address: Address,
 }
 
@@ -30,115 +36,219 @@ pub(super) enum Step {
     Listen,
 }
 
-/// What a call turned out to be.
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// Its outcome is worth knowing.
-    Follow(Asked),
-    /// Nothing more to do.
-    Done,
-    /// Nothing could be done.
-    OutOfReach(i32, OutOfReach),
+/// What the worker is told.
+enum Reply {
+    /// Its own call happens.
+    GoOn,
+    /// The call has been made in its place, with this result.
+    Made(Result<(), Errno>),
 }
 
-/// Answers one notification. Whatever fails on the way, the worker's call goes on: the kernel then
-/// tells the worker the truth about it.
-pub(super) fn answer(
-    listener: &Listener,
-    notification: &Notification,
-    machine: Machine,
-    ports: &Ports,
-) -> Result<Answer, Errno> {
-    let answer = match prepare(listener, notification, machine, ports) {
-        Ok(answer) => answer,
-        Err(Errno::MFILE | Errno::NFILE) => {
-            Answer::OutOfReach(notification.tid, OutOfReach::NoDescriptors)
+/// Answers the workers of a run.
+#[derive(Debug, Clone)]
+pub(super) struct Answering {
+    pub(super) machine: Machine,
+    pub(super) wishes: Wishes,
+    pub(super) used: Used,
+    pub(super) news: Sender<News>,
+}
+
+impl Answering {
+    /// Answers one notification. Whatever fails on the way, the worker's call goes on: the kernel
+    /// then tells the worker the truth about it.
+    pub(super) fn answer(
+        &self,
+        listener: &Listener,
+        notification: &Notification,
+    ) -> Result<(), Errno> {
+        let (reply, news) = match self.prepare(listener, notification) {
+            Ok(prepared) => prepared,
+            Err(Errno::MFILE | Errno::NFILE) => {
+                (Reply::GoOn, Some(News::OutOfReach(notification.tid, OutOfReach::NoDescriptors)))
+            }
+            // The worker's memory or descriptor is not what the call claims.
+            Err(_) => (Reply::GoOn, None),
+        };
+        match reply {
+            Reply::GoOn => listener.let_continue(notification.id)?,
+            Reply::Made(result) => listener.answer(notification.id, result)?,
+        };
+        if let Some(news) = news {
+            // A full channel loses a report, never an answer.
+            drop(self.news.try_send(news));
         }
-        // The worker's memory or descriptor is not what the call claims.
-        Err(_) => Answer::Done,
-    };
-    listener.let_continue(notification.id)?;
-    Ok(answer)
+        Ok(())
+    }
+
+    fn prepare(
+        &self,
+        listener: &Listener,
+        notification: &Notification,
+    ) -> Result<(Reply, Option<News>), Errno> {
+        let nothing = (Reply::GoOn, None);
+        let Notification { id, tid, number, .. } = *notification;
+        let Some(call) = read_call(self.machine, notification)? else { return Ok(nothing) };
+        let (Call::Bind(Named { fd, .. }) | Call::Listen { fd } | Call::Towards(Named { fd, .. })) =
+            call
+        else {
+            return Ok(nothing);
+        };
+        let out_of_reach = |why| Ok((Reply::GoOn, Some(News::OutOfReach(tid, why))));
+        let socket = match WorkerSocket::of_thread(tid, fd)? {
+            Reach::Socket(socket) => socket,
+            Reach::NotASocket | Reach::Gone => return Ok(nothing),
+            Reach::Forbidden => return out_of_reach(OutOfReach::Forbidden),
+            Reach::OwnTable => return out_of_reach(OutOfReach::OwnTable),
+        };
+        let Some(protocol) = socket.protocol()? else { return Ok(nothing) };
+        let address = match call {
+            Call::Bind(named) | Call::Towards(named) => read_address(tid, named),
+            _ => socket.bound(protocol)?.map(|address| address.socket),
+        };
+        let attempt = Attempt {
+            protocol: Some(protocol),
+            address,
+            reuse_port: socket.reuse_port()?,
+            reuse_address: socket.reuse_address()?,
+            same_network: socket.is_in_our_network(tid)?,
+        };
+        // All of the above was read through a thread id. If the caller still waits, it was this
+        // caller's all the time, and not that of a thread which got the same id since.
+        if !listener.is_waiting(id) {
+            return Ok(nothing);
+        }
+        let follow = |step, socket: WorkerSocket, address| {
+            let address = socket.address(protocol, address)?;
+            Ok(Some(News::Asked(Asked { tid, number, step, socket, protocol, address })))
+        };
+        match (call, address) {
+            (Call::Towards(_), to) => Ok((self.depart(&socket, to, &attempt)?, None)),
+            (Call::Bind(_), Some(asked)) => match self.bind(tid, &socket, asked, &attempt)? {
+                Some((reply, Some(address))) => Ok((reply, follow(Step::Bind, socket, address)?)),
+                Some((reply, None)) => Ok((reply, None)),
+                None => Ok(nothing),
+            },
+            // A socket that reaches `listen` unshared was left alone at its bind, or got its port
+            // only here: it stays as it is.
+            (Call::Listen { .. }, Some(address))
+                if bind::decide(&attempt, &self.wishes.ports) == Verdict::SharedByItself =>
+            {
+                Ok((Reply::GoOn, follow(Step::Listen, socket, address)?))
+            }
+            _ => Ok(nothing),
+        }
+    }
+
+    fn say(&self, event: Event) {
+        drop(self.news.try_send(News::Say(event)));
+    }
+
+    /// What becomes of a bind, and at which address if that is worth following; `None` if it is none
+    /// of our business.
+    fn bind(
+        &self,
+        tid: i32,
+        socket: &WorkerSocket,
+        asked: SocketAddr,
+        attempt: &Attempt,
+    ) -> Result<Option<(Reply, Option<SocketAddr>)>, Errno> {
+        let moved = match attempt.protocol.filter(|_| attempt.same_network) {
+            Some(protocol) => {
+                let v6only = socket.is_v6only()?;
+                map::decide(&self.wishes.rules, &map::Asked { protocol, address: asked, v6only })
+            }
+            None => None,
+        };
+        let target = match moved {
+            None => asked,
+            Some((rule, Moved::To(target))) => {
+                self.used.rule(rule);
+                let any = asked.is_ipv6() && asked.ip().is_unspecified();
+                if any && target.ip().to_canonical().is_ipv4() {
+                    self.say(Event::OneFamily { asked, target });
+                }
+                target
+            }
+            Some((rule, Moved::OtherFamily)) => {
+                self.used.rule(rule);
+                self.say(Event::OtherFamily { asked, rule: self.wishes.rules[rule] });
+                return Ok(Some((Reply::Made(Err(Errno::AFNOSUPPORT)), None)));
+            }
+        };
+        let attempt = Attempt { address: Some(target), ..attempt.clone() };
+        match bind::decide(&attempt, &self.wishes.ports) {
+            // Not followed either: as long as we hold it, an unshared socket that its worker has
+            // closed keeps the address, and the worker's next bind would be refused.
+            Verdict::LeaveAlone(_) if moved.is_none() => return Ok(None),
+            Verdict::LeaveAlone(_) | Verdict::SharedByItself => {}
+            Verdict::Share { clear_reuse_address } => socket.share(clear_reuse_address)?,
+        }
+        if self.wishes.transparent {
+            let allowed = may_be_transparent(tid);
+            let set = if allowed { socket.set_transparent() } else { Err(Errno::PERM) };
+            if let Err(errno) = set {
+                return Ok(Some((Reply::Made(Err(errno)), None)));
+            }
+        }
+        let reply = match moved {
+            None => Reply::GoOn,
+            Some(_) if !may_bind(tid, target.port()) => Reply::Made(Err(Errno::ACCESS)),
+            Some(_) => Reply::Made(socket.bind(target)),
+        };
+        Ok(Some((reply, Some(target))))
+    }
+
+    /// Gives a socket that is about to connect, or to send, the source that the user wants.
+    fn depart(
+        &self,
+        socket: &WorkerSocket,
+        to: Option<SocketAddr>,
+        attempt: &Attempt,
+    ) -> Result<Reply, Errno> {
+        let Some(from) = self.wishes.source.filter(|_| attempt.same_network) else {
+            return Ok(Reply::GoOn);
+        };
+        let outgoing =
+            Outgoing { is_v6: socket.is_v6()?, is_bound: socket.has_local_address()?, to };
+        let Some(from) = source::decide(from, &outgoing) else { return Ok(Reply::GoOn) };
+        self.used.source();
+        // The call itself is the worker's own; only a source that cannot be had ends it.
+        Ok(socket.bind_source(from).map_or_else(|errno| Reply::Made(Err(errno)), |()| Reply::GoOn))
+    }
 }
 
-fn prepare(
-    listener: &Listener,
-    notification: &Notification,
-    machine: Machine,
-    ports: &Ports,
-) -> Result<Answer, Errno> {
-    let Notification { id, tid, arch, number, args } = *notification;
-    let Some(call) = read_call(machine, tid, arch, number, args)? else { return Ok(Answer::Done) };
-    let (step, fd) = match call {
-        Call::Bind { fd, .. } => (Step::Bind, fd),
-        Call::Listen { fd } => (Step::Listen, fd),
-        Call::Socketcall { .. } => return Ok(Answer::Done),
-    };
-    let socket = match WorkerSocket::of_thread(tid, fd)? {
-        Reach::Socket(socket) => socket,
-        Reach::NotASocket | Reach::Gone => return Ok(Answer::Done),
-        Reach::Forbidden => return Ok(Answer::OutOfReach(tid, OutOfReach::Forbidden)),
-        Reach::OwnTable => return Ok(Answer::OutOfReach(tid, OutOfReach::OwnTable)),
-    };
-    let Some(protocol) = socket.protocol()? else { return Ok(Answer::Done) };
-    let address = match call {
-        Call::Bind { address, length, .. } => read_address(tid, address, length),
-        _ => socket.bound(protocol)?.map(|address| address.socket),
-    };
-    let attempt = Attempt {
-        protocol: Some(protocol),
-        address,
-        reuse_port: socket.reuse_port()?,
-        reuse_address: socket.reuse_address()?,
-        same_network: socket.is_in_our_network(tid)?,
-    };
-    // All of the above was read through a thread id. If the caller still waits, it was this
-    // caller's all the time, and not that of a thread which got the same id since.
-    if !listener.is_waiting(id) {
-        return Ok(Answer::Done);
-    }
-    match bind::decide(&attempt, ports) {
-        // Not followed either: as long as we hold it, an unshared socket that its worker has closed
-        // keeps the address, and the worker's next bind would be refused.
-        Verdict::LeaveAlone(_) => return Ok(Answer::Done),
-        Verdict::SharedByItself => {}
-        // A socket that reaches `listen` unshared was left alone at its bind, or got its port
-        // from there: it stays as it is.
-        Verdict::Share { .. } if step == Step::Listen => return Ok(Answer::Done),
-        Verdict::Share { clear_reuse_address } => socket.share(clear_reuse_address)?,
-    }
-    let Some(address) = attempt.address else { return Ok(Answer::Done) };
-    let address = socket.address(protocol, address)?;
-    Ok(Answer::Follow(Asked { tid, number, step, socket, protocol, address }))
+/// Whether the worker itself could bind this port. A root supervisor must not lend its rights.
+fn may_bind(tid: i32, port: u16) -> bool {
+    port == 0
+        || port >= worker::first_unprivileged_port()
+        || worker::rights(tid).is_some_and(|rights| rights.bind_low_ports)
+}
+
+fn may_be_transparent(tid: i32) -> bool {
+    worker::rights(tid).is_some_and(|rights| rights.be_transparent)
 }
 
 /// The call, with the arguments of an i386 `socketcall` fetched from the worker's memory.
-fn read_call(
-    machine: Machine,
-    tid: i32,
-    arch: u32,
-    number: u32,
-    args: [u64; 6],
-) -> Result<Option<Call>, Errno> {
-    let Some(Call::Socketcall { bind, arguments }) = Call::read(machine, arch, number, args) else {
-        return Ok(Call::read(machine, arch, number, args));
-    };
-    let mut words = [0u32; 3];
-    let count = if bind { 3 } else { 2 };
+fn read_call(machine: Machine, notification: &Notification) -> Result<Option<Call>, Errno> {
+    let Notification { tid, arch, number, args, .. } = *notification;
+    let read = Call::read(machine, arch, number, args);
+    let Some(Call::Socketcall { call, arguments }) = read else { return Ok(read) };
+    let Some(count) = Call::socketcall_words(call) else { return Ok(None) };
+    let mut words = [0u32; 6];
     for (word, at) in words.iter_mut().take(count).zip((arguments..).step_by(size_of::<u32>())) {
         let mut bytes = [0; size_of::<u32>()];
         read_memory(tid, at, &mut bytes)?;
         *word = u32::from_ne_bytes(bytes);
     }
-    Ok(Some(Call::from_socketcall(bind, words)))
+    Ok(Call::from_socketcall(call, words))
 }
 
 /// The address in the worker's memory, as far as the kernel would read it.
-fn read_address(tid: i32, at: u64, length: u64) -> Option<std::net::SocketAddr> {
+fn read_address(tid: i32, named: Named) -> Option<SocketAddr> {
     // The kernel takes the length as a C int.
-    let length = usize::try_from(length & u64::from(u32::MAX)).ok()?;
+    let length = usize::try_from(named.length & u64::from(u32::MAX)).ok()?;
     let mut bytes = [0; sockaddr::LONGEST];
     let bytes = bytes.get_mut(..length)?;
-    read_memory(tid, at, bytes).ok()?;
+    read_memory(tid, named.address, bytes).ok()?;
     sockaddr::read(bytes)
 }

@@ -1,25 +1,34 @@
-//! `run`: workers under a filter, their binds made shareable, what came of it reported.
+//! `run`: workers whose binds are made shareable, or moved; what came of it reported.
 //!
-//! `answering` takes the workers' calls, `asking` answers one, `outcome` finds out what the kernel said to it, `supervisor`
-//! lives from the first worker's start to the last process's end, which `leftovers` sees to.
+//! An interposer reaches the binds: `seccomp`, which `asking` answers and `outcome` follows. The
+//! `supervisor` lives from the first worker's start to the last process's end, which `leftovers`
+//! sees to.
 
-mod answering;
 mod asking;
 mod leftovers;
 mod outcome;
+mod seccomp;
 mod supervisor;
+mod wishes;
 
 use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use sameport_linux::Errno;
 use sameport_linux::seccomp::Stage;
 use sameport_linux::worker::{Gain, StartError};
-use sameport_rules::bind::Ports;
 use sameport_rules::ending::Exit;
 use sameport_rules::filter::IoUring;
+use sameport_rules::map::Rule;
 use sameport_rules::refusal::Refusal;
 use sameport_rules::sockets::{Address, Member};
+
+use super::refusal::is_local;
+
+pub(crate) use wishes::{Unused, Wishes};
+
+use wishes::Used;
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
@@ -28,8 +37,8 @@ pub(crate) struct Plan {
     pub(crate) command: Vec<OsString>,
     /// How many copies.
     pub(crate) copies: u16,
-    /// The ports to share.
-    pub(crate) ports: Ports,
+    /// What is wanted of their sockets.
+    pub(crate) wishes: Wishes,
     /// Whether workers may create io_uring rings, whose binds nobody sees.
     pub(crate) io_uring: IoUring,
     /// Start a program even if it loses the privileges that its file grants.
@@ -61,6 +70,12 @@ pub(crate) enum Event {
     DaemonsServe { pids: Vec<i32> },
     /// Processes that outlived their worker are told to end.
     EndingLeftovers { pids: Vec<i32> },
+    /// A program asked for both families, and a rule gives it an IPv4 address.
+    OneFamily { asked: SocketAddr, target: SocketAddr },
+    /// A rule names an address of a family that the program's socket cannot have.
+    OtherFamily { asked: SocketAddr, rule: Rule },
+    /// A wish that nothing came of in the whole run.
+    Unused(Unused),
     /// They do not even end by SIGKILL.
     Unkillable { pids: Vec<i32> },
 }
@@ -81,6 +96,10 @@ pub(crate) enum OutOfReach {
 pub(crate) enum Error {
     /// This processor's system calls are not known.
     UnknownMachine,
+    /// An address that is wanted is not one of this machine's.
+    NotLocal(IpAddr),
+    /// `--transparent` needs CAP_NET_ADMIN or CAP_NET_RAW.
+    NotTransparent,
     /// The program's file grants something that the filter takes away.
     LosesPrivilege(PathBuf, Gain),
     /// A worker could not be started; those before it have been ended.
@@ -99,15 +118,33 @@ impl Error {
 
 /// Runs the workers to their end and gives the exit code. `tell` hears of events as they happen.
 pub(crate) fn run(plan: &Plan, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
-    let machine = sameport_rules::calls::Machine::named(std::env::consts::ARCH)
-        .ok_or(Error::UnknownMachine)?;
+    refuse_what_cannot_be_had(&plan.wishes)?;
     let keeps_privileges = sameport_linux::worker::may_filter_with_privileges();
     if !keeps_privileges && !plan.give_up_privileges {
         refuse_loss(plan)?;
     }
-    let program = sameport_rules::filter::program(machine, plan.io_uring);
-    let installation = sameport_linux::seccomp::Installation::new(&program, !keeps_privileges);
-    supervisor::supervise(plan, machine, &installation, tell)
+    let used = Used::nothing_of(&plan.wishes);
+    let interposer = seccomp::Seccomp::new(plan, !keeps_privileges, used.clone())?;
+    let code = supervisor::supervise(plan, &interposer, tell)?;
+    used.unused(&plan.wishes).into_iter().for_each(|unused| tell(Event::Unused(unused)));
+    Ok(code)
+}
+
+/// Addresses that this machine does not have would fail later, at each bind.
+fn refuse_what_cannot_be_had(wishes: &Wishes) -> Result<(), Error> {
+    if wishes.transparent {
+        let rights = sameport_linux::worker::rights(std::process::id().cast_signed());
+        return match rights.is_some_and(|rights| rights.be_transparent) {
+            true => Ok(()),
+            false => Err(Error::NotTransparent),
+        };
+    }
+    let targets = wishes.rules.iter().filter_map(|rule| rule.to.ip);
+    let source = wishes.source.map(|source| source.ip());
+    match targets.chain(source).find(|ip| !is_local(*ip)) {
+        Some(ip) => Err(Error::NotLocal(ip)),
+        None => Ok(()),
+    }
 }
 
 /// A program that would silently lack its privileges is not started.

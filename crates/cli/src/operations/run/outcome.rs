@@ -120,9 +120,9 @@ pub(super) fn why_refused(asked: Asked) -> Event {
 /// rights that its supervisor has.
 fn needs_privilege(asked: &Asked) -> bool {
     asked.address.port() < worker::first_unprivileged_port()
-        && !worker::may_bind_low_ports(asked.tid)
-            .or_else(|| worker::may_bind_low_ports(std::process::id().cast_signed()))
-            .unwrap_or(false)
+        && !worker::rights(asked.tid)
+            .or_else(|| worker::rights(std::process::id().cast_signed()))
+            .is_some_and(|rights| rights.bind_low_ports)
 }
 
 enum State {

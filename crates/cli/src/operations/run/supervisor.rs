@@ -1,41 +1,47 @@
-//! The supervisor: one thread answers workers; another passes signals on, reports, and ends when
-//! the last process has ended.
+//! The supervisor: passes signals on, reports, and ends when the last process has ended. Workers are
+//! answered beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use sameport_linux::inherited;
-use sameport_linux::seccomp::Installation;
 use sameport_linux::signals::{Arrived, Signals};
 use sameport_linux::worker::{self, Ended};
-use sameport_rules::calls::Machine;
 use sameport_rules::ending::{self, Exit, Leftovers};
 use sameport_rules::joins::{self, Joins};
 use sameport_rules::sockets::Address;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use super::answering::answer_beside;
-use super::asking::{Answer, Asked};
+use super::asking::Asked;
 use super::leftovers::{Leaving, SIGKILL, SIGTERM, everybody};
 use super::outcome::{Outcome, Outcomes, why_refused};
+use super::seccomp::Seccomp;
 use super::{Error, Event, OutOfReach, Plan};
 use crate::operations::refusal::look_at;
 
 /// SIGINT, SIGQUIT and SIGTERM: signals that ask a program to end.
 const STOPPING: [i32; 3] = [2, 3, SIGTERM];
 
-/// What reaches the supervisor from the tasks beside it.
+/// How many things that need saying only once are remembered as said.
+const MOST_SAID: usize = 64;
+
+/// What reaches the supervisor from the threads beside it.
 pub(super) enum News {
-    Answered(Answer),
+    /// A call was answered, and its outcome is to be followed.
+    Asked(Asked),
+    /// A worker's sockets cannot be reached.
+    OutOfReach(i32, OutOfReach),
+    /// A look is done.
     Looked(Event),
+    /// Something to tell once.
+    Say(Event),
 }
 
 /// Starts the workers and stays until every process has ended. Gives the exit code.
 pub(super) fn supervise(
     plan: &Plan,
-    machine: Machine,
-    installation: &Installation,
+    interposer: &Seccomp,
     tell: &mut dyn FnMut(Event),
 ) -> Result<u8, Error> {
     let signals = Signals::block().map_err(|error| Error::System("signalfd", error))?;
@@ -45,10 +51,10 @@ pub(super) fn supervise(
     let mut running = BTreeMap::new();
     let mut listeners = Vec::new();
     for ordinal in 1..=plan.copies {
-        match worker::start(&plan.command, installation) {
+        match worker::start(&plan.command, &interposer.setting()) {
             Ok(started) => {
                 running.insert(started.pid, ordinal);
-                listeners.push(started.listener);
+                listeners.extend(started.listener);
             }
             Err(error) => {
                 end_at_once(&running);
@@ -59,7 +65,7 @@ pub(super) fn supervise(
     // What waits here may hold a socket of a worker's, as do the calls that are followed: together
     // they stay well below 1,024 descriptors, the lowest limit that is common.
     let (sender, news) = mpsc::channel(256);
-    let prepared = answer_beside(listeners, machine, &plan.ports, &sender).and_then(|()| {
+    let prepared = interposer.attend(listeners, &sender).and_then(|()| {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let context = runtime.enter();
@@ -87,6 +93,7 @@ pub(super) fn supervise(
         joins: Joins::default(),
         refused: BTreeSet::new(),
         out_of_reach: false,
+        said: Vec::new(),
     };
     runtime
         .block_on(supervisor.serve(&signals, news))
@@ -121,6 +128,7 @@ struct Supervisor<'a> {
     /// Addresses whose refusal has been told; a program that tries again is not told of again.
     refused: BTreeSet<Address>,
     out_of_reach: bool,
+    said: Vec<Event>,
 }
 
 impl Supervisor<'_> {
@@ -172,15 +180,21 @@ impl Supervisor<'_> {
 
     fn hear(&mut self, news: News) {
         match news {
-            News::Answered(Answer::Follow(asked)) => self.outcomes.follow(asked, self.now()),
-            News::Answered(Answer::OutOfReach(tid, why)) => self.tell_out_of_reach(tid, why),
-            News::Answered(Answer::Done) => {}
+            News::Asked(asked) => self.outcomes.follow(asked, self.now()),
+            News::OutOfReach(tid, why) => self.tell_out_of_reach(tid, why),
             News::Looked(Event::Shared { address, members, shadowed }) => {
                 if self.joins.is_news(&address, &members, !shadowed.is_empty()) {
                     (self.tell)(Event::Shared { address, members, shadowed });
                 }
             }
             News::Looked(event) => (self.tell)(event),
+            News::Say(event) => {
+                // A program that binds again and again is told of once.
+                if self.said.len() < MOST_SAID && !self.said.contains(&event) {
+                    self.said.push(event.clone());
+                    (self.tell)(event);
+                }
+            }
         }
     }
 

@@ -1,0 +1,62 @@
+//! What the user wants of the workers' sockets, whatever the interposer, and what of it was used.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sameport_rules::bind::Ports;
+use sameport_rules::map::Rule;
+
+/// What is wanted of every socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// The ports to share.
+    pub(crate) ports: Ports,
+    /// Where binds go instead (`--map`).
+    pub(crate) rules: Vec<Rule>,
+    /// Where connections come from (`--source`); port 0 for any.
+    pub(crate) source: Option<SocketAddr>,
+    /// Whether addresses may be others than this machine's (`--transparent`).
+    pub(crate) transparent: bool,
+}
+
+/// A wish that nothing ever came of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unused {
+    Rule(Rule),
+    Source(SocketAddr),
+}
+
+/// Which wishes have been used, marked by whoever carries them out.
+#[derive(Debug, Clone)]
+pub(super) struct Used {
+    rules: Arc<[AtomicBool]>,
+    source: Arc<AtomicBool>,
+}
+
+impl Used {
+    pub(super) fn nothing_of(wishes: &Wishes) -> Self {
+        let rules = wishes.rules.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { rules, source: Arc::default() }
+    }
+
+    /// The rule in this place moved a bind.
+    pub(super) fn rule(&self, place: usize) {
+        if let Some(rule) = self.rules.get(place) {
+            rule.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection got its source.
+    pub(super) fn source(&self) {
+        self.source.store(true, Ordering::Relaxed);
+    }
+
+    /// What is left.
+    pub(super) fn unused(&self, wishes: &Wishes) -> Vec<Unused> {
+        let rules = wishes.rules.iter().zip(self.rules.iter());
+        let rules = rules.filter(|(_, used)| !used.load(Ordering::Relaxed));
+        let source = wishes.source.filter(|_| !self.source.load(Ordering::Relaxed));
+        rules.map(|(rule, _)| Unused::Rule(*rule)).chain(source.map(Unused::Source)).collect()
+    }
+}

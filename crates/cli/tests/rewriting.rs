@@ -1,0 +1,240 @@
+//! `run --map`, `--source`, `--transparent`: other addresses than the program asks for, as the
+//! peer sees them.
+#![cfg(target_os = "linux")]
+
+mod stage;
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+use stage::{PATIENCE, User, ask, c_program, free_port, start_run};
+
+fn at(ip: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.parse().unwrap(), port)
+}
+
+/// What a program asks for, the rule, and where it then answers, with `ASKED` and `GIVEN` for the
+/// ports.
+const MOVES: [(&str, &str, &str); 8] = [
+    ("0.0.0.0", "ASKED=GIVEN", "127.0.0.1"),
+    ("0.0.0.0", "ASKED=127.0.0.2:GIVEN", "127.0.0.2"),
+    ("127.0.0.1", "127.0.0.1=127.0.0.3", "127.0.0.3"),
+    ("127.0.0.1", "127.0.0.1:ASKED=127.0.0.4:GIVEN", "127.0.0.4"),
+    ("::", "ASKED=GIVEN", "::1"),
+    ("::", "[::]:ASKED=[::1]:GIVEN", "::1"),
+    ("::", "ASKED=127.0.0.5:GIVEN", "127.0.0.5"),
+    ("::1", "[::1]:ASKED=GIVEN", "::1"),
+];
+
+#[test]
+fn tcp_binds_are_moved_and_shared() {
+    let who = c_program("who", &["-static"]);
+    for user in User::all() {
+        for (asked, rule, given) in MOVES {
+            let ports = (free_port(), free_port());
+            let rule = rule.replace("ASKED", &ports.0.to_string());
+            let moves_port = rule.contains("GIVEN");
+            let rule = rule.replace("GIVEN", &ports.1.to_string());
+            let port = if moves_port { ports.1 } else { ports.0 };
+            let command = [who.to_str().unwrap(), "tcp", asked, &ports.0.to_string()];
+
+            let first = start_run(*user, &["--map", &rule], &command);
+            stage::wait_until_answering(at(given, port));
+            let second = start_run(*user, &["--map", &rule], &command);
+            second.wait_for_stderr(" is now shared by 2: pid ");
+            if port != ports.0 {
+                let old = ask(at(given, ports.0), b"");
+                assert!(old.is_err(), "{rule}: the asked port answers too: {old:?}");
+            }
+            for run in [first, second] {
+                let ended = run.terminate();
+                assert!(!ended.stderr.contains("never used"), "{rule}: {ended:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn udp_binds_are_moved() {
+    let who = c_program("who", &[]);
+    for (asked, given) in [("0.0.0.0", "127.0.0.2"), ("::1", "::1")] {
+        let (old, new) = (free_port(), free_port());
+        let bracketed = if given.contains(':') { format!("[{given}]") } else { given.to_owned() };
+        let rule = format!("udp:{old}={bracketed}:{new}");
+        let command = [who.to_str().unwrap(), "udp", asked, &old.to_string()];
+        let run = start_run(User::Ourselves, &["--map", &rule], &command);
+        let socket = UdpSocket::bind(at(given, 0)).unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+        let answer = stage::eventually(|| {
+            socket.send_to(b"?", at(given, new)).ok()?;
+            let mut buffer = [0; 64];
+            socket.recv_from(&mut buffer).ok()
+        });
+        assert_eq!(answer.map(|(_, from)| from), Some(at(given, new)), "{}", run.stderr());
+    }
+}
+
+#[test]
+fn what_a_rule_cannot_do_is_said() {
+    let who = c_program("who", &[]);
+    let (old, new) = (free_port(), free_port());
+    let who = who.to_str().unwrap();
+
+    let command = [who, "tcp", "0.0.0.0", &old.to_string()];
+    let ended = start_run(User::Ourselves, &["--map", &format!("{old}=[::1]:{new}")], &command);
+    let ended = ended.ended();
+    assert_eq!(ended.code, 1);
+    assert!(ended.stderr.contains("bind: Address family not supported by protocol\n"));
+    let said = format!("error: --map {old}=[::1]:{new}: the program's socket for 0.0.0.0:{old} ");
+    assert!(ended.stderr.contains(&said), "{ended:?}");
+
+    let command = [who, "tcp", "::", &old.to_string()];
+    let run = start_run(User::Ourselves, &["--map", &format!("{old}=127.0.0.2:{new}")], &command);
+    run.wait_for_stderr("note: the program asked for IPv4 and IPv6 on port ");
+    drop(run);
+
+    let unused = start_run(User::Ourselves, &["--map", "5=6", "--source", "127.0.0.9"], &["true"]);
+    let ended = unused.ended();
+    assert_eq!(ended.code, 0);
+    assert!(ended.stderr.contains("warning: --map 5=6 was never used"), "{ended:?}");
+    assert!(ended.stderr.contains("warning: --source 127.0.0.9 was never used"), "{ended:?}");
+}
+
+/// The supervisor binds in the worker's place, and must not lend it rights.
+#[test]
+fn a_low_port_is_as_closed_as_without_a_rule() {
+    if !stage::is_root() {
+        stage::skip("map-to-a-low-port", "needs root");
+        return;
+    }
+    let who = c_program("who", &["-static"]);
+    let (old, low) = (free_port(), 999);
+    let rule = format!("{old}={low}");
+    let command = [who.to_str().unwrap(), "tcp", "127.0.0.1", &old.to_string()];
+    let refused = start_run(User::Another, &["--map", &rule], &command).ended();
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("bind: Permission denied\n"), "{refused:?}");
+
+    // A root supervisor, and a worker that has given up root before its bind.
+    let mut lowered = vec!["setpriv", "--reuid", "65534", "--clear-groups"];
+    lowered.extend(command);
+    let refused = start_run(User::Ourselves, &["--map", &rule], &lowered).ended();
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("bind: Permission denied\n"), "{refused:?}");
+}
+
+const CONNECT: &str = "
+import socket, sys
+kind, host, port, bind = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+family = socket.AF_INET6 if ':' in host else socket.AF_INET
+s = socket.socket(family, socket.SOCK_STREAM if kind == 'tcp' else socket.SOCK_DGRAM)
+s.settimeout(10)
+if bind != '-': s.bind((bind, 0))
+if kind == 'sendto': s.sendto(b'hello', (host, port))
+else:
+    s.connect((host, port))
+    s.send(b'hello')
+";
+
+/// Where a peer sees `kind` come from, under `run --source`.
+fn seen_from(source: &str, kind: &str, to: &str, own: &str) -> SocketAddr {
+    let python = stage::find_program("python3").expect("python3 was looked for");
+    let ip = if to.contains("127") { "127.0.0.1" } else { "::1" };
+    let command = |port: u16| {
+        let port = port.to_string();
+        [python.to_str().unwrap(), "-c", CONNECT, kind, to, &port, own].map(String::from)
+    };
+    if kind == "tcp" {
+        let peer = TcpListener::bind(at(ip, 0)).unwrap();
+        let command = command(peer.local_addr().unwrap().port());
+        let run = start_run(User::Ourselves, &["--source", source], &command);
+        let (_, from) = peer.accept().unwrap();
+        assert_eq!(run.ended().code, 0);
+        from
+    } else {
+        let peer = UdpSocket::bind(at(ip, 0)).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let command = command(peer.local_addr().unwrap().port());
+        let run = start_run(User::Ourselves, &["--source", source], &command);
+        let (_, from) = peer.recv_from(&mut [0; 16]).unwrap();
+        assert_eq!(run.ended().code, 0);
+        from
+    }
+}
+
+#[test]
+fn connections_come_from_the_source() {
+    if stage::find_program("python3").is_none() {
+        stage::skip("source", "python3 is not installed");
+        return;
+    }
+    let port = free_port();
+    for kind in ["tcp", "udp", "sendto"] {
+        assert_eq!(seen_from("127.0.0.9", kind, "127.0.0.1", "-").ip().to_string(), "127.0.0.9");
+        let fixed = format!("127.0.0.8:{port}");
+        assert_eq!(seen_from(&fixed, kind, "127.0.0.1", "-").to_string(), fixed, "{kind}");
+        // An IPv6 socket that speaks IPv4.
+        assert_eq!(
+            seen_from("127.0.0.9", kind, "::ffff:127.0.0.1", "-").ip().to_string(),
+            "127.0.0.9"
+        );
+        // What the program has bound itself, and the other family, are left alone.
+        assert_eq!(
+            seen_from("127.0.0.9", kind, "127.0.0.1", "127.0.0.7").ip().to_string(),
+            "127.0.0.7"
+        );
+        assert_eq!(seen_from("127.0.0.9", kind, "::1", "-").ip().to_string(), "::1");
+    }
+    assert_eq!(seen_from(&format!("[::1]:{port}"), "tcp", "::1", "-").port(), port);
+}
+
+#[test]
+fn transparent_takes_an_address_that_is_not_ours() {
+    if !stage::is_root() {
+        stage::skip("transparent", "needs root");
+        return;
+    }
+    let who = c_program("who", &[]);
+    let port = free_port();
+    let command = [who.to_str().unwrap(), "tcp", "0.0.0.0", &port.to_string()];
+    let rule = format!("{port}=192.0.2.77:{port}");
+    let run = start_run(User::Ourselves, &["--transparent", "--map", &rule], &command);
+    let listed = stage::eventually(|| {
+        let seen = stage::start(User::Ourselves, &["ls", &port.to_string()]).ended();
+        seen.stdout.contains(&format!("192.0.2.77:{port}")).then_some(())
+    });
+    assert!(listed.is_some(), "{}", run.stderr());
+
+    let refused = start_run(User::Another, &["--transparent"], &["true"]).ended();
+    assert_eq!(refused.code, 3);
+    assert!(refused.stderr.starts_with("error: setsockopt: IP_TRANSPARENT needs "), "{refused:?}");
+}
+
+#[test]
+fn what_is_no_wish_is_refused_before_the_start() {
+    let marker = stage::in_folder(format!("started-{}", free_port()));
+    let marker = marker.to_str().unwrap();
+    let thousand: Vec<String> =
+        (1..=1000).flat_map(|port| ["--map".into(), format!("{port}={}", port + 1000)]).collect();
+    let thousand: Vec<&str> = thousand.iter().map(String::as_str).collect();
+    let refused: [(&[&str], i32, &str); 9] = [
+        (&["--map", "80=80"], 2, "both sides are the same"),
+        (&["--map", "80"], 2, "write FROM=TO"),
+        (&["--map", "localhost:80=81"], 2, "before = goes PORT"),
+        (&["--map", "0.0.0.0:80=[::1]:80"], 2, "an IPv4 socket cannot have an IPv6 address"),
+        (&["--map", "80=81", "--map", "80=82"], 2, "--map 80=82: contradicts --map 80=81"),
+        (&["--map", "80=192.0.2.1:80"], 3, "192.0.2.1 is not an address of this machine"),
+        (&["--source", "192.0.2.1"], 3, "192.0.2.1 is not an address of this machine"),
+        (&["--source", "8080"], 2, "write ADDR or ADDR:PORT"),
+        (&["--source", "::1"], 2, "write ADDR or ADDR:PORT"),
+    ];
+    for (arguments, code, words) in refused {
+        let ended = start_run(User::Ourselves, arguments, &["touch", marker]).ended();
+        assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains(words), "{arguments:?}: {ended:?}");
+        let errors = ended.stderr.lines().filter(|line| line.starts_with("error: ")).count();
+        assert_eq!(errors, 1, "{ended:?}");
+        assert!(!std::path::Path::new(marker).exists(), "{arguments:?} started the program");
+    }
+    let many = start_run(User::Ourselves, &thousand, &["true"]).ended();
+    assert_eq!(many.code, 0, "{}", many.stderr);
+}
