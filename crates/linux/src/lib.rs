@@ -6,11 +6,14 @@
 
 #![cfg(target_os = "linux")]
 
+pub mod cgroup;
 pub mod inherited;
 pub mod look;
+pub mod preload;
 pub mod probe;
 pub mod seccomp;
 pub mod signals;
+pub mod waiting;
 pub mod worker;
 
 pub use rustix::io::Errno;

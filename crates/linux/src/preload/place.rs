@@ -1,0 +1,243 @@
+//! Where the library's file lies while a run lasts.
+//!
+//! A dynamic linker opens a file by its name, so there has to be one: in a folder that only this
+//! user can write to, readable by every user (a worker may change its user and then start a
+//! program), locked while it is in use, and gone afterwards. What a run that was killed has left is
+//! removed by the next one.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, StatVfsMountFlags};
+use rustix::io::Errno;
+
+use super::NAME;
+
+/// The library's file; removed when this is dropped.
+#[derive(Debug)]
+pub struct Placed {
+    path: PathBuf,
+    folder: OwnedFd,
+    name: String,
+    /// Locked: the sign for others that it is in use.
+    file: OwnedFd,
+}
+
+/// Why no folder would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlaceError {
+    /// Every folder that was tried, with its reason.
+    pub tried: Vec<(PathBuf, Refusal)>,
+}
+
+/// Why a folder would not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The system said no.
+    System(Errno),
+    /// The folder, or the one that it is in, belongs to this user.
+    Belongs(u32),
+    /// Others can write to it, or replace it.
+    OthersCanWrite,
+    /// Nothing in it may be executed (mount option `noexec`).
+    NoExecution,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(errno) => errno.fmt(f),
+            Self::Belongs(user) => write!(f, "belongs to user {user}"),
+            Self::OthersCanWrite => f.write_str("others can write to it"),
+            Self::NoExecution => f.write_str("is mounted noexec"),
+        }
+    }
+}
+
+impl fmt::Display for PlaceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (folder, refusal)) in self.tried.iter().enumerate() {
+            let comma = if place > 0 { ", " } else { "" };
+            write!(f, "{comma}{}: {refusal}", folder.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for PlaceError {}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno)
+    }
+}
+
+/// Where to try, in this order. `runtime`: the value of XDG_RUNTIME_DIR; not for root, whose workers
+/// may become another user, who could not enter it.
+#[must_use]
+pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
+    let user = rustix::process::geteuid();
+    let first = if user.is_root() {
+        Some(PathBuf::from("/run/sameport"))
+    } else {
+        runtime.filter(|folder| folder.is_absolute()).map(|folder| folder.join("sameport"))
+    };
+    first.into_iter().chain([PathBuf::from(format!("/tmp/sameport-{}", user.as_raw()))]).collect()
+}
+
+/// Writes the library into the first of these folders that will do, and removes from it what dead
+/// runs have left. A folder that is not there is made; the one above it must be there.
+///
+/// # Errors
+/// Every folder with the reason why it would not do.
+pub fn place(bytes: &[u8], folders: &[PathBuf]) -> Result<Placed, PlaceError> {
+    let mut tried = Vec::new();
+    for folder in folders {
+        match place_in(bytes, folder) {
+            Ok(placed) => return Ok(placed),
+            Err(refusal) => tried.push((folder.clone(), refusal)),
+        }
+    }
+    Err(PlaceError { tried })
+}
+
+impl Placed {
+    /// Its path, absolute if the folder's was.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is still there: somebody may clean up in the folder. A program started without it
+    /// is not hooked.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        rustix::fs::fstat(&self.file).is_ok_and(|file| file.st_nlink > 0)
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        // Not there: somebody was faster.
+        let _ = rustix::fs::unlinkat(&self.folder, self.name.as_str(), AtFlags::empty());
+        // Not empty: another run is using it.
+        let _ = self.path.parent().map(std::fs::remove_dir);
+    }
+}
+
+/// How often it is tried again when another run, at its end, removes the folder meanwhile.
+const ATTEMPTS: u32 = 16;
+
+fn place_in(bytes: &[u8], folder: &Path) -> Result<Placed, Refusal> {
+    let mut last = Errno::NOENT;
+    for attempt in 0..ATTEMPTS {
+        let handle = match open_folder(folder) {
+            Err(Refusal::System(Errno::NOENT)) if attempt + 1 < ATTEMPTS => continue,
+            other => other?,
+        };
+        remove_stale(&handle);
+        let name = format!("{NAME}-{}-{}.so", std::process::id(), serial());
+        match create(&handle, &name, bytes) {
+            Ok(file) => {
+                return Ok(Placed { path: folder.join(&name), folder: handle, name, file });
+            }
+            // The folder is gone, the name is taken by a dead run, or the file has been taken for
+            // one of a dead run before it was locked.
+            Err(errno @ (Errno::NOENT | Errno::EXIST | Errno::STALE)) => last = errno,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Err(last.into())
+}
+
+/// A number that no other call in this process gets.
+fn serial() -> u32 {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn open_folder(folder: &Path) -> Result<OwnedFd, Refusal> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+    let above = folder.parent().ok_or(Errno::INVAL)?;
+    let name = folder.file_name().ok_or(Errno::INVAL)?;
+    let above = rustix::fs::open(above, flags, Mode::empty())?;
+    let found = rustix::fs::fstat(&above)?;
+    let us = rustix::process::geteuid().as_raw();
+    if found.st_uid != us && found.st_uid != 0 {
+        return Err(Refusal::Belongs(found.st_uid));
+    }
+    // Who can write to it can put another folder in place of ours, unless it is sticky.
+    if found.st_mode & 0o022 != 0 && found.st_mode & 0o1000 == 0 {
+        return Err(Refusal::OthersCanWrite);
+    }
+    match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o711)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let handle = rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    let found = rustix::fs::fstat(&handle)?;
+    if found.st_uid != us {
+        return Err(Refusal::Belongs(found.st_uid));
+    }
+    if found.st_mode & 0o022 != 0 {
+        return Err(Refusal::OthersCanWrite);
+    }
+    // Our umask may have closed it.
+    rustix::fs::fchmod(&handle, Mode::from_raw_mode(0o711))?;
+    if rustix::fs::fstatvfs(&handle)?.f_flag.contains(StatVfsMountFlags::NOEXEC) {
+        return Err(Refusal::NoExecution);
+    }
+    Ok(handle)
+}
+
+fn create(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))?;
+    let written = (|| {
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match rustix::io::write(&file, rest) {
+                Ok(0) => return Err(Errno::NOSPC),
+                Ok(n) => rest = &rest[n..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o755))?;
+        if rustix::fs::fstat(&file)?.st_nlink == 0 { Err(Errno::STALE) } else { Ok(()) }
+    })();
+    match written {
+        Ok(()) => Ok(file),
+        Err(Errno::AGAIN) => Err(Errno::STALE),
+        Err(errno) => {
+            let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
+            Err(errno)
+        }
+    }
+}
+
+/// Removes our files that nobody has locked. What cannot be looked at is left alone.
+fn remove_stale(folder: &OwnedFd) {
+    const MOST: usize = 10_000;
+    let Ok(entries) = Dir::read_from(folder) else { return };
+    for entry in entries.flatten().take(MOST) {
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if !name.as_bytes().starts_with(NAME.as_bytes()) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let Ok(file) = rustix::fs::openat(folder, name, flags, Mode::empty()) else { continue };
+        if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

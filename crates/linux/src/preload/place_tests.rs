@@ -1,0 +1,116 @@
+//! Folders that will do and folders that will not; what is left behind, and what is not.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+use super::*;
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .map(|all| all.map(|it| it.unwrap().file_name().into_string().unwrap()).collect())
+        .unwrap_or_default();
+    names.sort();
+    names
+}
+
+fn refused(folder: &Path) -> Refusal {
+    let error = place(b"bytes", &[folder.to_owned()]).unwrap_err();
+    assert_eq!(error.tried.len(), 1);
+    assert!(error.to_string().starts_with(&format!("{}: ", folder.display())), "{error}");
+    error.tried[0].1
+}
+
+#[test]
+fn it_is_there_and_then_gone_with_its_folder() {
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    let placed = place(b"bytes", std::slice::from_ref(&folder)).unwrap();
+    assert!(placed.is_there() && placed.path().starts_with(&folder));
+    assert_eq!(std::fs::read(placed.path()).unwrap(), b"bytes");
+    assert_eq!(std::fs::metadata(placed.path()).unwrap().mode() & 0o7777, 0o755);
+    assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o7777, 0o711);
+    let second = place(b"other", std::slice::from_ref(&folder)).unwrap();
+    assert_eq!(names(&folder).len(), 2);
+    drop(placed);
+    assert_eq!(std::fs::read(second.path()).unwrap(), b"other");
+    drop(second);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn a_file_that_somebody_removed_is_noticed() {
+    let room = tempfile::tempdir().unwrap();
+    let placed = place(b"bytes", &[room.path().join("sameport")]).unwrap();
+    std::fs::remove_file(placed.path()).unwrap();
+    assert!(!placed.is_there());
+}
+
+#[test]
+fn what_dead_runs_left_is_removed_and_nothing_else() {
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    let living = place(b"living", std::slice::from_ref(&folder)).unwrap();
+    std::fs::write(folder.join(format!("{NAME}-1-0.so")), b"dead").unwrap();
+    std::fs::write(folder.join("notes.txt"), b"a stranger's").unwrap();
+    symlink("/nowhere", folder.join(format!("{NAME}-2-0.so"))).unwrap();
+    let next = place(b"next", std::slice::from_ref(&folder)).unwrap();
+    assert!(living.is_there() && next.is_there());
+    assert!(!folder.join(format!("{NAME}-1-0.so")).exists());
+    assert_eq!(names(&folder).len(), 4, "{:?}", names(&folder));
+}
+
+#[test]
+fn folders_that_others_could_change_are_refused() {
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    std::fs::create_dir(&folder).unwrap();
+    mode(&folder, 0o777);
+    assert_eq!(refused(&folder), Refusal::OthersCanWrite);
+    mode(&folder, 0o755);
+    mode(room.path(), 0o777);
+    assert_eq!(refused(&folder), Refusal::OthersCanWrite);
+    mode(room.path(), 0o1777);
+    drop(place(b"bytes", std::slice::from_ref(&folder)).unwrap());
+
+    let target = room.path().join("target");
+    std::fs::create_dir(&target).unwrap();
+    symlink(&target, &folder).unwrap();
+    assert!(matches!(refused(&folder), Refusal::System(Errno::NOTDIR | Errno::LOOP)));
+    assert!(names(&target).is_empty());
+    assert_eq!(refused(&room.path().join("no/such")), Refusal::System(Errno::NOENT));
+    if rustix::process::geteuid().is_root() {
+        std::fs::remove_file(&folder).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
+        assert_eq!(refused(&folder), Refusal::Belongs(65534));
+    }
+}
+
+#[test]
+fn the_next_folder_is_taken_where_one_will_not_do() {
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    let placed = place(b"bytes", &["/nowhere/at/all".into(), folder.clone()]).unwrap();
+    assert_eq!(placed.path().parent(), Some(&*folder));
+}
+
+/// Runs that begin and end at the same time take nothing from each other.
+#[test]
+fn many_at_once() {
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let placed = place(b"bytes", std::slice::from_ref(&folder)).unwrap();
+                    assert!(placed.is_there());
+                    assert_eq!(std::fs::read(placed.path()).unwrap(), b"bytes");
+                }
+            });
+        }
+    });
+    assert!(!folder.exists());
+}

@@ -1,0 +1,224 @@
+//! The machine below: system calls without a libc, and the addresses of symbols that may be absent.
+//!
+//! `errno` is never touched here: a failed call gives its number back.
+
+#![expect(unsafe_code, reason = "system calls are made by inline assembly")]
+
+use core::arch::asm;
+use core::ffi::c_void;
+
+/// System call numbers, from `asm/unistd_64.h` and `asm-generic/unistd.h`.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod number {
+    pub(crate) const WRITE: usize = 1;
+    pub(crate) const CLOSE: usize = 3;
+    pub(crate) const RT_SIGPROCMASK: usize = 14;
+    pub(crate) const SOCKET: usize = 41;
+    pub(crate) const CONNECT: usize = 42;
+    pub(crate) const SENDTO: usize = 44;
+    pub(crate) const BIND: usize = 49;
+    pub(crate) const GETSOCKNAME: usize = 51;
+    pub(crate) const SETSOCKOPT: usize = 54;
+    pub(crate) const GETSOCKOPT: usize = 55;
+    pub(crate) const EXIT_GROUP: usize = 231;
+}
+#[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
+pub(crate) mod number {
+    pub(crate) const CLOSE: usize = 57;
+    pub(crate) const WRITE: usize = 64;
+    pub(crate) const EXIT_GROUP: usize = 94;
+    pub(crate) const RT_SIGPROCMASK: usize = 135;
+    pub(crate) const SOCKET: usize = 198;
+    pub(crate) const BIND: usize = 200;
+    pub(crate) const CONNECT: usize = 203;
+    pub(crate) const GETSOCKNAME: usize = 204;
+    pub(crate) const SENDTO: usize = 206;
+    pub(crate) const SETSOCKOPT: usize = 208;
+    pub(crate) const GETSOCKOPT: usize = 209;
+}
+
+/// What the kernel says no with (`errno(3)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Errno(pub(crate) i32);
+
+impl Errno {
+    pub(crate) const INVALID: Self = Self(22);
+    pub(crate) const OTHER_FAMILY: Self = Self(97);
+}
+
+/// Makes a system call.
+///
+/// # Safety
+/// The arguments are what this call takes: pointers among them are valid for what it does with
+/// them, or it is one that answers EFAULT.
+pub(crate) unsafe fn call(number: usize, arguments: [usize; 6]) -> Result<usize, Errno> {
+    let [a, b, c, d, e, f] = arguments;
+    let answer: isize;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the kernel's convention for x86-64: `syscall` takes these registers and destroys rcx
+    // and r11; what it does to memory is the caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => answer,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack)
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the kernel's convention for AArch64: `svc 0` takes these registers and keeps all but
+    // x0; what it does to memory is the caller's promise.
+    unsafe {
+        asm!(
+            "svc 0",
+            in("x8") number, inlateout("x0") a => answer,
+            in("x1") b, in("x2") c, in("x3") d, in("x4") e, in("x5") f,
+            options(nostack)
+        );
+    }
+    #[cfg(target_arch = "riscv64")]
+    // SAFETY: the kernel's convention for RISC-V: `ecall` takes these registers and keeps all but
+    // a0; what it does to memory is the caller's promise.
+    unsafe {
+        asm!(
+            "ecall",
+            in("a7") number, inlateout("a0") a => answer,
+            in("a1") b, in("a2") c, in("a3") d, in("a4") e, in("a5") f,
+            options(nostack)
+        );
+    }
+    match usize::try_from(answer) {
+        Ok(value) => Ok(value),
+        // Errors are -4095 to -1.
+        Err(_) => Err(Errno(i32::try_from(-answer).unwrap_or(Errno::INVALID.0))),
+    }
+}
+
+/// The address of a symbol of the program or its libraries, or null where there is none: the
+/// reference is weak.
+macro_rules! symbol {
+    ($name:literal) => {{
+        let address: *mut core::ffi::c_void;
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: reads one word of the global offset table, which the dynamic linker has filled.
+        unsafe {
+            core::arch::asm!(
+                concat!(".weak ", $name),
+                concat!("mov {}, qword ptr [rip + ", $name, "@GOTPCREL]"),
+                out(reg) address,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: reads one word of the global offset table, which the dynamic linker has filled.
+        unsafe {
+            core::arch::asm!(
+                concat!(".weak ", $name),
+                concat!("adrp {0}, :got:", $name),
+                concat!("ldr {0}, [{0}, :got_lo12:", $name, "]"),
+                out(reg) address,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+        #[cfg(target_arch = "riscv64")]
+        // SAFETY: reads one word of the global offset table, which the dynamic linker has filled.
+        unsafe {
+            core::arch::asm!(
+                concat!(".weak ", $name),
+                concat!("la.global {}, ", $name),
+                out(reg) address,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+        address
+    }};
+}
+pub(crate) use symbol;
+
+/// Whether `length` bytes can be read there. A program may hand any pointer to `bind`, and gets
+/// EFAULT for a bad one; it must not get SIGSEGV because we looked first.
+///
+/// `rt_sigprocmask` copies eight bytes from the pointer before it finds that there is no operation
+/// -1, so it says EFAULT or EINVAL and changes nothing.
+pub(crate) fn is_readable(pointer: *const u8, length: usize) -> bool {
+    let first = pointer.addr() & !7;
+    let Some(last) = pointer.addr().checked_add(length.saturating_sub(1)).map(|last| last & !7)
+    else {
+        return false;
+    };
+    let readable = |word: usize| {
+        // SAFETY: the call reads through the pointer or answers EFAULT, and writes nothing.
+        let answer = unsafe { call(number::RT_SIGPROCMASK, [usize::MAX, word, 0, 8, 0, 0]) };
+        answer == Err(Errno::INVALID)
+    };
+    // No address is longer than a page, so that it lies in two of them at most.
+    readable(first) && (first == last || readable(last))
+}
+
+/// Writes to a descriptor, once; what cannot be written is lost.
+pub(crate) fn write(fd: usize, bytes: &[u8]) {
+    // SAFETY: the pointer and the length are those of a live slice, which is only read.
+    let _ = unsafe { call(number::WRITE, [fd, bytes.as_ptr().addr(), bytes.len(), 0, 0, 0]) };
+}
+
+/// Ends the process at once, as by SIGABRT.
+#[cfg_attr(
+    test,
+    expect(dead_code, reason = "only the panic handler of the shared object calls it")
+)]
+pub(crate) fn end() -> ! {
+    loop {
+        // SAFETY: takes a number and does not return.
+        let _ = unsafe { call(number::EXIT_GROUP, [134, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// The address of the `errno` of the calling thread, in glibc and in musl.
+pub(crate) fn errno() -> Option<*mut i32> {
+    let function: *mut c_void = symbol!("__errno_location");
+    if function.is_null() {
+        return None;
+    }
+    // SAFETY: this symbol is a function of this type in every libc that has it.
+    let function: extern "C" fn() -> *mut i32 = unsafe { core::mem::transmute(function) };
+    Some(function()).filter(|address| !address.is_null())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_read_is_told_without_reading_it() {
+        let bytes = [0u8; 28];
+        for length in 1..=28 {
+            assert!(is_readable(bytes.as_ptr(), length), "{length}");
+        }
+        for bad in [0, 8, 4095, usize::MAX - 7, usize::MAX] {
+            assert!(!is_readable(std::ptr::without_provenance(bad), 16), "{bad:#x}");
+        }
+    }
+
+    #[test]
+    fn calls_give_values_and_errors() {
+        // SAFETY: writes nothing: the descriptor is none.
+        let bad = unsafe { call(number::WRITE, [usize::MAX, bad_pointer(), 1, 0, 0, 0]) };
+        assert_eq!(bad, Err(Errno(9)));
+        // SAFETY: takes three numbers.
+        let socket = unsafe { call(number::SOCKET, [1, 1 | 0o2_000_000, 0, 0, 0, 0]) }.unwrap();
+        // SAFETY: closes the socket of the line before.
+        assert_eq!(unsafe { call(number::CLOSE, [socket, 0, 0, 0, 0, 0]) }, Ok(0));
+    }
+
+    fn bad_pointer() -> usize {
+        8
+    }
+
+    #[test]
+    fn symbols_are_there_or_null() {
+        assert!(!symbol!("__errno_location").is_null());
+        assert!(symbol!("sameport_no_such_symbol").is_null());
+        assert!(errno().is_some());
+    }
+}

@@ -1,0 +1,150 @@
+//! What each variable makes of the settings.
+
+use super::*;
+
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
+fn settings() -> Box<Settings> {
+    Box::new(Settings::new())
+}
+
+fn taken(variables: Variables<'_>) -> Box<Settings> {
+    let settings = settings();
+    for (name, value) in variables {
+        settings.take(name, value).unwrap_or_else(|mistake| panic!("{name}={value}: {mistake}"));
+    }
+    settings
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn nothing_given_asks_for_nothing() {
+    let settings = settings();
+    assert!(!settings.ask_for_binds() && !settings.ask_for_sources());
+    assert_eq!(settings.rules().count(), 0);
+    assert_eq!(settings.report_name().1, 0);
+    assert_eq!(settings.moved_by_bindp(address("127.0.0.1:80"), false), None);
+    assert_eq!(settings.sources().next(), None);
+}
+
+#[test]
+fn wrong_values_are_mistakes() {
+    use Mistake::*;
+    let many = vec!["80=81"; MOST_RULES + 1].join(",");
+    let long = "x".repeat(LONGEST_NAME + 1);
+    let cases = [
+        ("SAMEPORT_SHARE", "yes", NotASwitch),
+        ("REUSE_PORT", "2", NotASwitch),
+        ("SAMEPORT_PORTS", "", NotAPort),
+        ("SAMEPORT_PORTS", "80,", NotAPort),
+        ("SAMEPORT_PORTS", "0", NotAPort),
+        ("SAMEPORT_PORTS", "65536", NotAPort),
+        ("SAMEPORT_PORTS", "127.0.0.1:80", NotAPort),
+        ("BIND_PORT", "http", NotAPort),
+        ("SAMEPORT_MAP", "", NotARule),
+        ("SAMEPORT_MAP", "80=81,", NotARule),
+        ("SAMEPORT_MAP", "80=80", NotARule),
+        ("SAMEPORT_MAP", &many, TooManyRules),
+        ("SAMEPORT_SOURCE", "80", NotAnAddress),
+        ("SAMEPORT_SOURCE", "localhost", NotAnAddress),
+        ("BIND_ADDR", "", NotAnAddress),
+        ("BIND_ADDR", "127.0.0.1:80", NotAnAddress),
+        ("BIND_ADDR", "127.0.0.1,127.0.0.2", TwoOfOneFamily),
+        ("SAMEPORT_REPORT", "", NotAName),
+        ("SAMEPORT_REPORT", &long, NotAName),
+        ("SAMEPORT_CHILDREN", "none", NotAWord),
+    ];
+    for (name, value, expected) in cases {
+        assert_eq!(settings().take(name, value), Err(expected), "{name}={value}");
+    }
+}
+
+#[test]
+fn ports_are_all_or_those_given() {
+    let settings = taken(&[("SAMEPORT_SHARE", "1")]);
+    assert!(settings.shares_port(1) && settings.shares_port(65535));
+    let settings = taken(&[("SAMEPORT_SHARE", "1"), ("SAMEPORT_PORTS", "1,8080,65535")]);
+    for port in 0..=u16::MAX {
+        assert_eq!(settings.shares_port(port), [1, 8080, 65535].contains(&port), "{port}");
+    }
+}
+
+#[test]
+fn rules_come_back_as_they_were_given() {
+    let texts = [
+        "80=8080",
+        "tcp:127.0.0.1:80=127.0.0.2",
+        "udp:[::1]:53=[fe80::1]:5353",
+        "[::]=0.0.0.0:1",
+        "255.255.255.255=65535",
+    ];
+    let settings = taken(&[("SAMEPORT_MAP", &texts.join(","))]);
+    let back: Vec<String> = settings.rules().map(|rule| rule.to_string()).collect();
+    assert_eq!(back, texts);
+    let most: Vec<_> = (1..=MOST_RULES).map(|port| format!("{port}=60000")).collect();
+    assert_eq!(taken(&[("SAMEPORT_MAP", &most.join(","))]).rules().count(), MOST_RULES);
+}
+
+#[test]
+fn reading_twice_changes_nothing() {
+    let variables = [("SAMEPORT_MAP", "80=81,82=83"), ("SAMEPORT_SOURCE", "[::1]:9")];
+    let settings = taken(&variables);
+    for (name, value) in variables {
+        settings.take(name, value).unwrap();
+    }
+    assert_eq!(settings.rules().count(), 2);
+    assert_eq!(settings.sources().collect::<Vec<_>>(), [address("[::1]:9")]);
+}
+
+#[test]
+fn bindp_moves_every_bind() {
+    let four = [("BIND_ADDR", "127.0.0.1")];
+    let both = [("BIND_PORT", "88"), ("BIND_ADDR", "127.0.0.1,[::1]")];
+    let port = [("BIND_PORT", "88")];
+    let cases: &[(Variables<'_>, &str, bool, Option<Result<&str, ()>>)] = &[
+        (&four, "0.0.0.0:80", false, Some(Ok("127.0.0.1:80"))),
+        (&four, "0.0.0.0:0", false, Some(Ok("127.0.0.1:0"))),
+        (&four, "127.0.0.1:80", false, None),
+        (&four, "[::]:80", false, Some(Ok("[::ffff:127.0.0.1]:80"))),
+        (&four, "[::]:80", true, Some(Err(()))),
+        (&both, "0.0.0.0:80", false, Some(Ok("127.0.0.1:88"))),
+        (&both, "[::]:80", true, Some(Ok("[::1]:88"))),
+        (&both, "[::]:0", false, Some(Ok("[::1]:0"))),
+        (&port, "[fe80::1%3]:80", false, Some(Ok("[fe80::1%3]:88"))),
+        (&port, "0.0.0.0:0", false, None),
+        (&[("BIND_ADDR", "::1")], "0.0.0.0:80", false, Some(Err(()))),
+    ];
+    for (variables, asked, v6only, expected) in cases {
+        let expected = expected.map(|moved| moved.map(address));
+        let moved = taken(variables).moved_by_bindp(address(asked), *v6only);
+        assert_eq!(moved, expected, "{variables:?} {asked} {v6only}");
+    }
+}
+
+#[test]
+fn sources_are_ours_or_else_bindps() {
+    let cases: &[(Variables<'_>, &[&str])] = &[
+        (&[("SAMEPORT_SOURCE", "127.0.0.7")], &["127.0.0.7:0"]),
+        (&[("SAMEPORT_SOURCE", "[::1]:9"), ("BIND_ADDR", "127.0.0.7")], &["[::1]:9"]),
+        (&[("BIND_PORT", "9"), ("BIND_ADDR", "::1,127.0.0.7")], &["127.0.0.7:9", "[::1]:9"]),
+        (&[("BIND_ADDR", "::1")], &["[::1]:0"]),
+        (&[("BIND_PORT", "9")], &[]),
+    ];
+    for (variables, expected) in cases {
+        let settings = taken(variables);
+        let expected: Vec<_> = expected.iter().map(|text| address(text)).collect();
+        assert_eq!(settings.sources().collect::<Vec<_>>(), expected, "{variables:?}");
+        assert_eq!(settings.ask_for_sources(), !expected.is_empty());
+    }
+}
+
+#[test]
+fn a_name_comes_back_as_it_was_given() {
+    for name in ["a", "sameport-1234", &"x".repeat(LONGEST_NAME)] {
+        let (bytes, length) = taken(&[("SAMEPORT_REPORT", name)]).report_name();
+        assert_eq!(&bytes[..length], name.as_bytes());
+    }
+}
