@@ -33,8 +33,8 @@ pub struct Worker {
 pub struct Setting<'a> {
     /// The filter to put on it.
     pub filter: Option<&'a Installation>,
-    /// Variables that are set in its environment.
-    pub environment: Vec<(OsString, OsString)>,
+    /// Variables that are set in its environment, or removed from it.
+    pub environment: Vec<(OsString, Option<OsString>)>,
     /// `cgroup.procs` of the cgroup to put it into, open for writing.
     pub cgroup: Option<BorrowedFd<'a>>,
 }
@@ -82,7 +82,13 @@ pub fn start(command: &[OsString], setting: &Setting<'_>) -> Result<Worker, Star
     .map_err(fork_error)?;
 
     let mut child = Command::new(program);
-    child.args(arguments).envs(setting.environment.iter().map(|(name, value)| (name, value)));
+    child.args(arguments);
+    for (name, value) in &setting.environment {
+        match value {
+            Some(value) => child.env(name, value),
+            None => child.env_remove(name),
+        };
+    }
     let filter = setting.filter.cloned();
     let cgroup = setting.cgroup.map(|procs| procs.try_clone_to_owned()).transpose();
     let cgroup = cgroup.map_err(StartError::Fork)?;

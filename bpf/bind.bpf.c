@@ -1,0 +1,257 @@
+/* What becomes of a bind in a cgroup: moved by a rule, made shareable, or left alone.
+ *
+ * The same decisions as crates/rules: `map::decide` by lookups in the order of `keys::lookups`, then
+ * `bind::decide` for the address that comes of it. IP addresses are 16 bytes, IPv4 ones mapped.
+ *
+ * Built by `cargo xtask bpf`; the object beside this file is what gets loaded.
+ */
+#include "kernel.h"
+
+/* Every structure here has its other side in crates/rules/src/keys.rs (key, target) or in
+ * crates/linux/src/cgroup/layout.rs. */
+struct settings {
+	__u64 netns; /* cookie of the only network namespace to act in; 0: every one */
+	__u64 since; /* for who reads the pins */
+	__u32 every_port;
+	__u32 rules; /* how many there are */
+};
+
+struct place {
+	char path[4096];
+};
+
+struct key {
+	__u32 ip[4];
+	__u16 port;
+	__u8 has_ip;
+	__u8 protocol; /* 0: either */
+};
+
+struct target {
+	__u32 ip[4];
+	__u16 port;  /* 0: as asked */
+	__u8 family; /* 0: as asked, 4, 6 */
+	__u8 unused;
+	__u32 rule;
+};
+
+enum { SHARED = 1, MOVED = 2, OTHER_FAMILY = 4 };
+#define NO_RULE 0xffffffffu
+
+struct event {
+	__u32 pid;
+	__u32 rule;
+	__u8 protocol;
+	__u8 done;
+	__u16 family; /* 4 or 6: the socket's */
+	__u16 asked_port;
+	__u16 given_port;
+	__u32 asked_ip[4];
+	__u32 given_ip[4];
+	char program[16];
+};
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, 1);
+	TYPE(key, __u32);
+	TYPE(value, struct settings);
+} settings SEC(".maps");
+
+/* The ports to share, when not every one is. */
+struct {
+	NUMBER(type, BPF_MAP_TYPE_HASH);
+	NUMBER(max_entries, 1);
+	NUMBER(map_flags, BPF_F_NO_PREALLOC);
+	TYPE(key, __u16);
+	TYPE(value, __u8);
+} ports SEC(".maps");
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_HASH);
+	NUMBER(max_entries, 1);
+	NUMBER(map_flags, BPF_F_NO_PREALLOC);
+	TYPE(key, struct key);
+	TYPE(value, struct target);
+} rules SEC(".maps");
+
+/* Binds shared; after that, how often each rule was the one. */
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, 1);
+	TYPE(key, __u32);
+	TYPE(value, __u64);
+} counts SEC(".maps");
+
+/* The path of the cgroup, for who reads the pins. */
+struct {
+	NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	NUMBER(max_entries, 1);
+	TYPE(key, __u32);
+	TYPE(value, struct place);
+} place SEC(".maps");
+
+struct {
+	NUMBER(type, BPF_MAP_TYPE_RINGBUF);
+	NUMBER(max_entries, 65536);
+} events SEC(".maps");
+
+INLINE void count(__u32 place)
+{
+	__u64 *number = bpf_map_lookup_elem(&counts, &place);
+
+	if (number)
+		__sync_fetch_and_add(number, 1);
+}
+
+INLINE struct target *look_up(struct key *key, __u8 protocol)
+{
+	struct target *found;
+
+	key->protocol = protocol;
+	found = bpf_map_lookup_elem(&rules, key);
+	if (found)
+		return found;
+	key->protocol = 0;
+	return bpf_map_lookup_elem(&rules, key);
+}
+
+/* The most specific rule for this bind: address and port, address, port; each for the protocol
+ * first. */
+INLINE struct target *rule_for(const __u32 ip[4], __u16 port, __u8 protocol)
+{
+	struct key key = { { ip[0], ip[1], ip[2], ip[3] }, port, 1, 0 };
+	struct target *found = look_up(&key, protocol);
+
+	if (found)
+		return found;
+	key.port = 0;
+	found = look_up(&key, protocol);
+	/* Port 0 asks for any free port; only a rule for the address may touch it. */
+	if (found || port == 0)
+		return found;
+	key = (struct key){ { 0, 0, 0, 0 }, port, 0, 0 };
+	return look_up(&key, protocol);
+}
+
+INLINE int is_multicast(const __u32 ip[4])
+{
+	if (is_mapped(ip))
+		return (ip[3] & htonl(0xf0000000)) == htonl(0xe0000000);
+	return (ip[0] & htonl(0xff000000)) == htonl(0xff000000);
+}
+
+INLINE int share(struct bpf_sock_addr *ctx, struct settings *set, const __u32 ip[4], __u16 port,
+		 __u8 protocol)
+{
+	int value = 0;
+
+	if (port == 0 || is_multicast(ip))
+		return 0;
+	if (!set->every_port && !bpf_map_lookup_elem(&ports, &port))
+		return 0;
+	/* Shared by its own choice; nothing is changed on it. */
+	if (bpf_getsockopt(ctx, SOL_SOCKET, SO_REUSEPORT, &value, sizeof value) || value)
+		return 0;
+	value = 1;
+	if (bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEPORT, &value, sizeof value))
+		return 0;
+	if (protocol == IPPROTO_UDP) {
+		/* Two UDP sockets that have both options can belong to different users, and the newest
+		 * takes every datagram. */
+		value = 0;
+		bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &value, sizeof value);
+	}
+	count(0);
+	return 1;
+}
+
+INLINE int bound(struct bpf_sock_addr *ctx, const __u32 asked[4], __u16 family)
+{
+	__u32 zero = 0, ip[4] = { asked[0], asked[1], asked[2], asked[3] };
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+	__u8 protocol = protocol_of(ctx), done = 0;
+	__u16 asked_port = ntohs(ctx->user_port), port = asked_port;
+	struct target *to = 0;
+	struct event event = {};
+
+	if (!set || !protocol)
+		return GO_ON;
+	if (set->netns && set->netns != bpf_get_netns_cookie(ctx))
+		return GO_ON;
+
+	if (set->rules)
+		to = rule_for(asked, asked_port, protocol);
+	if (to) {
+		count(1 + to->rule);
+		if (to->family == 6 && family == 4) {
+			done = OTHER_FAMILY;
+		} else {
+			done = MOVED;
+			if (to->port)
+				port = to->port;
+			if (to->family)
+				__builtin_memcpy(ip, to->ip, sizeof ip);
+		}
+	}
+	if (done == MOVED) {
+		ctx->user_port = htons(port);
+		if (to && to->family && family == 4) {
+			ctx->user_ip4 = ip[3];
+		} else if (to && to->family) {
+			/* An IPv6-only socket that is given an IPv4 address is refused by the kernel (EINVAL). */
+			ctx->user_ip6[0] = ip[0];
+			ctx->user_ip6[1] = ip[1];
+			ctx->user_ip6[2] = ip[2];
+			ctx->user_ip6[3] = ip[3];
+		}
+	}
+	if (done != OTHER_FAMILY && share(ctx, set, ip, port, protocol))
+		done |= SHARED;
+	if (!done)
+		return GO_ON;
+
+	event.pid = bpf_get_current_pid_tgid() >> 32;
+	event.rule = to ? to->rule : NO_RULE;
+	event.protocol = protocol;
+	event.done = done;
+	event.family = family;
+	event.asked_port = asked_port;
+	event.given_port = port;
+	__builtin_memcpy(event.asked_ip, asked, sizeof event.asked_ip);
+	__builtin_memcpy(event.given_ip, ip, sizeof event.given_ip);
+	bpf_get_current_comm(event.program, sizeof event.program);
+	bpf_ringbuf_output(&events, &event, sizeof event, 0);
+
+	if (done == OTHER_FAMILY) {
+		bpf_set_retval(-EAFNOSUPPORT);
+		return REFUSE;
+	}
+	return GO_ON;
+}
+
+SEC("cgroup/bind4") int bind4(struct bpf_sock_addr *ctx)
+{
+	__u32 ip[4];
+
+	/* The kernel takes AF_UNSPEC for AF_INET here, if the address is 0.0.0.0. */
+	if (ctx->user_family != AF_INET && (ctx->user_family != AF_UNSPEC || ctx->user_ip4))
+		return GO_ON;
+	mapped(ip, ctx->user_ip4);
+	return bound(ctx, ip, 4);
+}
+
+SEC("cgroup/bind6") int bind6(struct bpf_sock_addr *ctx)
+{
+	__u32 ip[4];
+
+	if (ctx->user_family != AF_INET6)
+		return GO_ON;
+	ip[0] = ctx->user_ip6[0];
+	ip[1] = ctx->user_ip6[1];
+	ip[2] = ctx->user_ip6[2];
+	ip[3] = ctx->user_ip6[3];
+	return bound(ctx, ip, 6);
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,135 @@
+//! `sameport attach`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use sameport_rules::map::{Rule, Side};
+
+use super::Outcome;
+
+const EXAMPLES: &str = "\
+Examples:
+  sameport attach --unit nginx.service                every bind of a running service can be shared
+  sameport attach --cgroup /my/app --port 8080        only port 8080, of all that runs in a cgroup
+  sameport attach --cgroup /my/app --map 80=127.0.0.1:8080
+  sameport attach --list                              what is attached, and how often it acted";
+
+const AFTER: &str = "\
+Programs in the kernel change each bind of the cgroup's processes and of those below it; no process \
+of sameport stays. What is bound already stays as it is. It lasts until `sameport detach`, until the \
+cgroup is removed (systemd does so whenever it stops the unit) or the machine stops. Needs root, or \
+CAP_BPF and CAP_NET_ADMIN.
+
+Exit code: 0 when attached, 1 when it could not be (attached already, for one), 2 when the command \
+line is wrong, 3 when this machine cannot.";
+
+/// Share the ports of a running service or cgroup, from its next bind on
+#[derive(clap::Args)]
+#[command(before_help = EXAMPLES, after_help = AFTER)]
+#[command(group(clap::ArgGroup::new("where").args(["unit", "cgroup", "list"]).required(true)))]
+pub(crate) struct Args {
+    /// The cgroup of this systemd unit
+    #[arg(long, value_name = "NAME")]
+    unit: Option<String>,
+    /// This cgroup: its path as in /proc/PID/cgroup, or its directory
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// Show what is attached
+    #[arg(long)]
+    list: bool,
+    /// With --list: one line of JSON
+    #[arg(long, conflicts_with_all = ["unit", "cgroup"])]
+    json: bool,
+    /// Share only this port; may be given several times [default: every fixed port]
+    #[arg(long = "port", value_name = "PORT", conflicts_with = "list",
+          value_parser = sameport_rules::wanted::fixed_port)]
+    ports: Vec<u16>,
+    /// Give a program that asks for FROM the address TO; may be given several times
+    #[arg(long = "map", value_name = "FROM=TO", conflicts_with = "list")]
+    maps: Vec<Rule>,
+    /// Send from this address what programs send from sockets that they have not bound
+    #[arg(long, value_name = "ADDR[:PORT]", conflicts_with = "list", value_parser = source)]
+    source: Option<SocketAddr>,
+}
+
+/// `10.0.0.7`, `10.0.0.7:49888`, `::1`, `[::1]`, `[::1]:49888`.
+fn source(text: &str) -> Result<SocketAddr, &'static str> {
+    let ip: Option<IpAddr> = text.parse().ok();
+    let side = ip.map(|ip| Side { ip: Some(ip), port: None }).or_else(|| text.parse().ok());
+    match side {
+        Some(Side { ip: Some(ip), port }) if !ip.is_unspecified() && !ip.is_multicast() => {
+            Ok(SocketAddr::new(ip, port.unwrap_or(0)))
+        }
+        _ => Err("write an address of this machine, such as 10.0.0.7 or [::1]:49888"),
+    }
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn run(args: Args) -> Outcome {
+    use std::process::ExitCode;
+
+    use sameport_rules::bind::Ports;
+
+    use crate::operations::attach::{self, Request, Where};
+    use crate::tell::{attachments, note, stdout};
+
+    let place = match (args.unit, args.cgroup) {
+        (Some(unit), _) => Where::Unit(unit),
+        (_, Some(path)) => Where::Path(path),
+        (None, None) => {
+            let list = attach::list().map_err(|error| attachments::failure(&error))?;
+            if args.json {
+                stdout::write(&attachments::json(&list))?;
+            } else if list.attached.is_empty() {
+                note::say("nothing is attached");
+            } else {
+                stdout::write(&attachments::text(&list))?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let is_unit = matches!(place, Where::Unit(_));
+    let ports = match args.ports {
+        none if none.is_empty() => Ports::All,
+        some => Ports::Only(some.into_iter().collect()),
+    };
+    let request = Request { place, ports, rules: args.maps, source: args.source };
+    let done = attach::attach(&request).map_err(|error| attachments::failure(&error))?;
+    for line in attachments::done(&done) {
+        note::say(&line);
+    }
+    if is_unit {
+        note::hint("systemd makes a new cgroup at each start: docs/cgroup.md has the drop-in");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run(args: Args) -> Outcome {
+    use crate::tell::failure::{Failure, Kind};
+
+    let Args { unit: _, cgroup: _, list: _, json: _, ports: _, maps: _, source: _ } = args;
+    Err(Failure::new(Kind::MachineCannot, "`attach` needs Linux: it works by cgroups and eBPF")
+        .hint("a program of your own can share a port by the library `sameport`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::source;
+
+    #[test]
+    fn sources_are_addresses() {
+        for (text, expected) in [
+            ("10.0.0.7", "10.0.0.7:0"),
+            ("10.0.0.7:49888", "10.0.0.7:49888"),
+            ("::1", "[::1]:0"),
+            ("[::1]", "[::1]:0"),
+            ("[::1]:49888", "[::1]:49888"),
+        ] {
+            assert_eq!(source(text), Ok(expected.parse().unwrap()), "{text}");
+        }
+        for text in ["", "80", "0.0.0.0", "::", "224.0.0.1", "10.0.0.7:0", "localhost", "::1:80:"] {
+            assert!(source(text).is_err(), "{text}");
+        }
+    }
+}

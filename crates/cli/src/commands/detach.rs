@@ -1,0 +1,68 @@
+//! `sameport detach`.
+
+use std::path::PathBuf;
+
+use super::Outcome;
+
+const EXAMPLES: &str = "\
+Examples:
+  sameport detach --unit nginx.service
+  sameport detach --cgroup /my/app
+  sameport detach --all                 every attachment, also of cgroups that are gone";
+
+const AFTER: &str = "\
+The next bind is as it was before `sameport attach`; sockets that are shared stay so. Nothing of \
+sameport is left there, and nothing of others is touched.
+
+Exit code: 0 when nothing is attached any more, 1 when nothing was (without --all), 2 when the \
+command line is wrong, 3 when this machine cannot.";
+
+/// Undo `attach`
+#[derive(clap::Args)]
+#[command(before_help = EXAMPLES, after_help = AFTER)]
+#[command(group(clap::ArgGroup::new("where").args(["unit", "cgroup", "all"]).required(true)))]
+pub(crate) struct Args {
+    /// The cgroup of this systemd unit
+    #[arg(long, value_name = "NAME")]
+    unit: Option<String>,
+    /// This cgroup: its path as in /proc/PID/cgroup, or its directory
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// Everything
+    #[arg(long)]
+    all: bool,
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn run(args: Args) -> Outcome {
+    use std::process::ExitCode;
+
+    use crate::operations::attach::{self, Where};
+    use crate::tell::{attachments, note};
+
+    let place = match (args.unit, args.cgroup) {
+        (Some(unit), _) => Where::Unit(unit),
+        (_, Some(path)) => Where::Path(path),
+        (None, None) => {
+            let count = attach::detach_all().map_err(|error| attachments::failure(&error))?;
+            note::say(&match count {
+                0 => "nothing was attached".to_owned(),
+                1 => "detached from 1 cgroup".to_owned(),
+                count => format!("detached from {count} cgroups"),
+            });
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    let path = attach::detach(&place).map_err(|error| attachments::failure(&error))?;
+    note::say(&format!("detached from {}", attachments::name(&path)));
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run(args: Args) -> Outcome {
+    use crate::tell::failure::{Failure, Kind};
+
+    let Args { unit: _, cgroup: _, all: _ } = args;
+    Err(Failure::new(Kind::MachineCannot, "`detach` needs Linux: it works by cgroups and eBPF")
+        .hint("nothing can have been attached here"))
+}

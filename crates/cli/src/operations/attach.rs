@@ -1,0 +1,143 @@
+//! `attach` and `detach`: the programs of the cgroup interposer at a cgroup that exists already.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use sameport_linux::cgroup::{
+    self, AttachError, Attached, Cgroup, Left, OpenError, PinError, Settings,
+};
+use sameport_rules::bind::Ports;
+use sameport_rules::map::{self, Rule};
+
+/// Which cgroup.
+#[derive(Debug, Clone)]
+pub(crate) enum Where {
+    /// That of a systemd unit.
+    Unit(String),
+    /// The one with this path.
+    Path(PathBuf),
+}
+
+/// What the user asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) place: Where,
+    pub(crate) ports: Ports,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) source: Option<SocketAddr>,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// The cgroup, as `/proc/PID/cgroup` writes it.
+    pub(crate) path: PathBuf,
+    /// The BPF file system had to be mounted, and stays.
+    pub(crate) mounted: bool,
+    /// What was found to be of no use any more.
+    pub(crate) cleared: Vec<Left>,
+}
+
+/// What is attached, and the time it is.
+#[derive(Debug)]
+pub(crate) struct List {
+    pub(crate) attached: Vec<Attached>,
+    pub(crate) now: SystemTime,
+}
+
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// These two rules are for one address.
+    Contradiction(Rule, Rule),
+    /// No interface has this address.
+    NotLocal(IpAddr),
+    Open(OpenError),
+    Attach(PathBuf, AttachError),
+    Pin(PathBuf, PinError),
+}
+
+/// Attaches, until `detach`.
+pub(crate) fn attach(request: &Request) -> Result<Done, Error> {
+    if let Some((one, other)) = map::contradiction(&request.rules) {
+        return Err(Error::Contradiction(request.rules[one], request.rules[other]));
+    }
+    let given = request.rules.iter().filter_map(|rule| rule.to.ip);
+    let source = request.source.map(|source| source.ip());
+    if let Some(ip) = given.chain(source).find(|ip| !is_local(*ip)) {
+        return Err(Error::NotLocal(ip));
+    }
+    let cgroup = open(&request.place)?;
+    let path = cgroup.path().to_owned();
+    let pin = |error| Error::Pin(path.clone(), error);
+    let cleared = cgroup::clear_leftovers().map_err(pin)?;
+    if cgroup::is_attached(&cgroup).map_err(pin)? {
+        return Err(pin(PinError::Already));
+    }
+    let settings = Settings {
+        ports: request.ports.clone(),
+        rules: request.rules.clone(),
+        source: request.source,
+        // A service may have a network of its own; the cgroup was named for all that is in it.
+        network: None,
+    };
+    let mounted = cgroup::attach(&cgroup, &settings)
+        .map_err(|error| Error::Attach(path.clone(), error))?
+        .pin()
+        .map_err(pin)?;
+    Ok(Done { path, mounted, cleared })
+}
+
+/// Takes away what `attach` made. The cgroup may be gone meanwhile.
+pub(crate) fn detach(place: &Where) -> Result<PathBuf, Error> {
+    let gone = match open(place) {
+        Ok(cgroup) => {
+            let path = cgroup.path().to_owned();
+            return match cgroup::detach(&cgroup) {
+                Ok(()) => Ok(path),
+                Err(error) => Err(Error::Pin(path, error)),
+            };
+        }
+        Err(error) => error,
+    };
+    let wanted = match (&gone, place) {
+        (Error::Open(OpenError::NotFound(path)), _) => path.clone(),
+        (Error::Open(OpenError::UnitNotRunning(unit)), _) => PathBuf::from(unit),
+        _ => return Err(gone),
+    };
+    let cleared = cgroup::clear_leftovers().map_err(|error| Error::Pin(wanted.clone(), error))?;
+    let of_it = cleared.into_iter().find_map(|left| match left {
+        Left::Cgroup(path) if path.ends_with(&wanted) || wanted.ends_with(&path) => Some(path),
+        _ => None,
+    });
+    of_it.ok_or(gone)
+}
+
+/// Takes away everything that `attach` ever made. Gives how many attachments there were.
+pub(crate) fn detach_all() -> Result<usize, Error> {
+    let pin = |error| Error::Pin(PathBuf::new(), error);
+    let cleared = cgroup::clear_leftovers().map_err(pin)?;
+    let of_cgroups = cleared.iter().filter(|left| matches!(left, Left::Cgroup(_))).count();
+    Ok(of_cgroups + cgroup::detach_all().map_err(pin)?)
+}
+
+/// What is attached now.
+pub(crate) fn list() -> Result<List, Error> {
+    let attached = cgroup::attached().map_err(|error| Error::Pin(PathBuf::new(), error))?;
+    Ok(List { attached, now: SystemTime::now() })
+}
+
+fn open(place: &Where) -> Result<Cgroup, Error> {
+    match place {
+        Where::Unit(name) => Cgroup::of_unit(name),
+        Where::Path(path) => Cgroup::open(path),
+    }
+    .map_err(Error::Open)
+}
+
+/// Whether an IP address is one of this machine's, asked by binding a free port on it.
+fn is_local(ip: IpAddr) -> bool {
+    !matches!(UdpSocket::bind((ip, 0)), Err(error)
+        if error.kind() == ErrorKind::AddrNotAvailable)
+}

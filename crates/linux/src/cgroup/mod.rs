@@ -1,0 +1,39 @@
+//! The cgroup interposer: eBPF programs that change the binds, and the source addresses, of every
+//! process in a cgroup.
+//!
+//! The kernel runs them inside the caller's own `bind` and `connect`, so any program is reached:
+//! static, already running, of any user, through io_uring; and nothing waits for an answer. A socket
+//! belongs to the cgroup that it was *created* in, for good.
+//!
+//! Needs Linux 5.18 (`bpf_set_retval`), cgroup v2 and CAP_BPF with CAP_NET_ADMIN. Sources:
+//! kernel/bpf/cgroup.c, net/core/filter.c.
+
+mod attachment;
+mod calls;
+mod events;
+mod layout;
+mod mounts;
+mod object;
+mod owner;
+mod pins;
+mod place;
+mod private;
+#[cfg(test)]
+mod tests;
+
+pub use attachment::{AttachError, Attachment, Settings, attach};
+pub use events::{Event, Events, Happened};
+pub use pins::{
+    Attached, Left, PinError, attached, clear_leftovers, detach, detach_all, is_attached,
+};
+pub use place::{Cgroup, OpenError};
+pub use private::{Private, sweep};
+
+/// The cookie of the network namespace that this thread is in, for [`Settings::network`].
+///
+/// # Errors
+///
+/// ENOPROTOOPT before Linux 5.14.
+pub fn own_network() -> std::io::Result<u64> {
+    calls::own_network()
+}

@@ -1,0 +1,408 @@
+//! Attachments that outlive who made them, as files below `/sys/fs/bpf/sameport`: a folder a cgroup,
+//! named after its number, with the links and the maps. The links are what keeps the programs at
+//! the cgroup; there is no daemon.
+//!
+//! A folder is made beside its place and renamed into it, and renamed away before it is taken
+//! apart, so that one with a cgroup's number is always whole. What a killed process leaves beside
+//! is cleared by the next one ([`clear_leftovers`]).
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use aya::maps::{Array, HashMap, Map, MapData};
+use rustix::fs::{CWD, RenameFlags};
+use sameport_rules::bind::Ports;
+use sameport_rules::keys::{self, Key, Target};
+
+use super::attachment::{Attachment, Settings, cause};
+use super::calls;
+use super::layout::{self, Fixed};
+use super::object::counts;
+use super::owner::Owner;
+use super::place::Cgroup;
+
+const BPFFS: &str = "/sys/fs/bpf";
+const OURS: &str = "/sys/fs/bpf/sameport";
+
+/// The maps that are pinned; the ones after `|` only with a source address.
+const MAPS: [&str; 5] = ["settings", "ports", "rules", "counts", "place"];
+const SOURCE_MAPS: [&str; 2] = ["source", "given"];
+const LINK: &str = "link_";
+
+/// What is attached to a cgroup, as any process can read it that may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// The cgroup's number.
+    pub id: u64,
+    /// Its path when it was attached to.
+    pub path: PathBuf,
+    /// Whether the cgroup still exists.
+    pub exists: bool,
+    /// When, to the second.
+    pub since: SystemTime,
+    /// What the programs do.
+    pub settings: Settings,
+    /// How many binds were shared.
+    pub shared: u64,
+    /// How often each rule was the one to follow, in their order.
+    pub hits: Vec<u64>,
+    /// How many connections and datagrams were given the source address.
+    pub sourced: u64,
+}
+
+/// What [`clear_leftovers`] removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// The attachment of a cgroup that is gone.
+    Cgroup(PathBuf),
+    /// The unfinished work of a process that is gone.
+    Process,
+}
+
+/// Why pins could not be made, read or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// This user may not.
+    #[error("{0} {path}: {2}", path = .1.display())]
+    NotPermitted(&'static str, PathBuf, io::Error),
+    /// The folder for the BPF file system is missing, or something else is in it.
+    #[error("no BPF file system can be mounted on {BPFFS}: {0}")]
+    NoFileSystem(io::Error),
+    /// We are attached to this cgroup already.
+    #[error("already attached")]
+    Already,
+    /// We are not attached to this cgroup.
+    #[error("not attached")]
+    NotAttached,
+    /// The system said no.
+    #[error("{0} {path}: {2}", path = .1.display())]
+    System(&'static str, PathBuf, io::Error),
+}
+
+type Result<T> = std::result::Result<T, PinError>;
+
+impl Attachment {
+    /// Keeps the programs at the cgroup after this process has ended, until [`detach`]. Mounts the
+    /// BPF file system if nothing is on `/sys/fs/bpf`, as bpftool(8) does, and says so by `true`.
+    ///
+    /// # Errors
+    ///
+    /// [`PinError::Already`], and the attachment that was there stays as it was.
+    pub fn pin(self) -> Result<bool> {
+        let mounted = provide_file_system()?;
+        let place = folder(self.cgroup);
+        if place.exists() {
+            return Err(PinError::Already);
+        }
+        let aside = aside("new", self.cgroup)?;
+        create_folder(&aside)?;
+        let result = self.pin_into(&aside).and_then(|()| {
+            rustix::fs::renameat_with(CWD, &aside, CWD, &place, RenameFlags::NOREPLACE).map_err(
+                |errno| match errno {
+                    rustix::io::Errno::EXIST => PinError::Already,
+                    errno => failed("rename", &place)(errno.into()),
+                },
+            )
+        });
+        if result.is_err() {
+            take_apart(&aside)?;
+        }
+        result.map(|()| mounted)
+    }
+
+    fn pin_into(self, folder: &Path) -> Result<()> {
+        let Self { links, bind, source, .. } = self;
+        let maps = MAPS.iter().map(|name| (bind.map(name), name));
+        let of_source = SOURCE_MAPS
+            .iter()
+            .filter_map(|name| source.as_ref().map(|source| (source.map(name), name)));
+        for (map, name) in maps.chain(of_source) {
+            let path = folder.join(name);
+            let map = map.ok_or_else(|| failed("pin", &path)(ErrorKind::NotFound.into()))?;
+            map.pin(&path).map_err(|error| from_aya("bpf(BPF_OBJ_PIN)", &path, &error))?;
+        }
+        for (name, link) in links {
+            let path = folder.join(format!("{LINK}{name}"));
+            link.pin(&path).map_err(|error| from_aya("bpf(BPF_OBJ_PIN)", &path, &error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether we are attached to this cgroup.
+pub fn is_attached(cgroup: &Cgroup) -> Result<bool> {
+    let place = folder(cgroup.id());
+    place.try_exists().map_err(|error| failed("stat", &place)(error))
+}
+
+/// Everything that is attached, by the cgroups' paths.
+///
+/// # Errors
+///
+/// [`PinError::NotPermitted`]: only root may read it.
+pub fn attached() -> Result<Vec<Attached>> {
+    let mut found = Vec::new();
+    for (id, path) in folders()? {
+        match read(id, &path) {
+            Ok(attached) => found.push(attached),
+            // Detached meanwhile.
+            Err(_) if !path.exists() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_by(|a, b| (&a.path, a.id).cmp(&(&b.path, b.id)));
+    Ok(found)
+}
+
+/// Takes everything of ours away from a cgroup. When it returns, the next bind there is as if we
+/// had never been; sockets that were shared stay so.
+pub fn detach(cgroup: &Cgroup) -> Result<()> {
+    detach_by_id(cgroup.id())
+}
+
+/// The same for every cgroup, those that are gone included. Gives how many there were.
+pub fn detach_all() -> Result<usize> {
+    let mut detached = 0;
+    for (id, _) in folders()? {
+        match detach_by_id(id) {
+            Ok(()) => detached += 1,
+            Err(PinError::NotAttached) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(detached)
+}
+
+fn detach_by_id(id: u64) -> Result<()> {
+    let place = folder(id);
+    let aside = aside("old", id)?;
+    match fs::rename(&place, &aside) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(PinError::NotAttached),
+        Err(error) => return Err(failed("rename", &place)(error)),
+    }
+    take_apart(&aside)?;
+    // The last one out. Whoever is coming in makes it again.
+    let _ = fs::remove_dir(OURS);
+    Ok(())
+}
+
+/// Removes what is of no use any more: attachments of cgroups that are gone, and what processes
+/// left that were killed at work. Never anything of others.
+pub fn clear_leftovers() -> Result<Vec<Left>> {
+    let mut cleared = Vec::new();
+    for path in entries(Path::new(OURS))? {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if let Ok(id) = name.parse() {
+            if let Ok(Attached { exists: false, path, .. }) = read(id, &path) {
+                match detach_by_id(id) {
+                    Ok(()) => cleared.push(Left::Cgroup(path)),
+                    // Another one was faster.
+                    Err(PinError::NotAttached) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        } else if owner_of(name).is_some_and(Owner::is_gone) {
+            take_apart(&path)?;
+            cleared.push(Left::Process);
+        }
+    }
+    let _ = fs::remove_dir(OURS);
+    Ok(cleared)
+}
+
+fn folder(id: u64) -> PathBuf {
+    Path::new(OURS).join(id.to_string())
+}
+
+/// A folder that only we use. No dots: this file system refuses them.
+fn aside(what: &str, id: u64) -> Result<PathBuf> {
+    let owner = Owner::ourselves().map_err(failed("read", Path::new("/proc/self")))?;
+    Ok(Path::new(OURS).join(format!("{what}_{id}_{owner}")))
+}
+
+fn owner_of(name: &str) -> Option<Owner> {
+    let (what, rest) = name.split_once('_')?;
+    let (id, owner) = rest.split_once('_')?;
+    id.parse::<u64>().ok()?;
+    if ["new", "old"].contains(&what) { owner.parse().ok() } else { None }
+}
+
+/// Whether it had to be mounted.
+fn provide_file_system() -> Result<bool> {
+    // Of statfs(2).
+    const BPF_FS: rustix::fs::FsWord = 0xcafe_4a11;
+    let kind = |path| rustix::fs::statfs(path).map(|found| found.f_type).map_err(io::Error::from);
+    if kind(BPFFS).map_err(PinError::NoFileSystem)? == BPF_FS {
+        return Ok(false);
+    }
+    if !entries(Path::new(BPFFS))?.is_empty() {
+        return Err(PinError::NoFileSystem(ErrorKind::DirectoryNotEmpty.into()));
+    }
+    calls::mount_bpffs(c"/sys/fs/bpf").map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM) => PinError::NotPermitted("mount", BPFFS.into(), error),
+        _ => PinError::NoFileSystem(error),
+    })?;
+    Ok(true)
+}
+
+/// The folder, and ours above it, which another process may be removing just now.
+fn create_folder(path: &Path) -> Result<()> {
+    const TRIES: usize = 100;
+    for _ in 1..TRIES {
+        match fs::create_dir(OURS) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(failed("mkdir", Path::new(OURS))(error));
+            }
+            _ => {}
+        }
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            result => return result.map_err(failed("mkdir", path)),
+        }
+    }
+    Err(failed("mkdir", path)(ErrorKind::NotFound.into()))
+}
+
+/// Removes a folder of pins. A link whose last reference is a descriptor is detached by closing
+/// that, at once; by removing its file, a moment later.
+fn take_apart(folder: &Path) -> Result<()> {
+    for path in entries(folder)? {
+        let opened = calls::pinned(&path);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(failed("unlink", &path)(error));
+            }
+            _ => drop(opened),
+        }
+    }
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("rmdir", folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The folders of cgroups, by their number.
+fn folders() -> Result<Vec<(u64, PathBuf)>> {
+    let id = |path: &Path| path.file_name()?.to_str()?.parse().ok();
+    Ok(entries(Path::new(OURS))?.into_iter().filter_map(|path| Some((id(&path)?, path))).collect())
+}
+
+/// What is in a folder; nothing if it is not there.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(vec![]),
+        Err(error) => Err(failed("open", folder)(error)),
+    }
+}
+
+fn read(id: u64, folder: &Path) -> Result<Attached> {
+    let fixed: [u8; 24] = only(folder, "settings")?;
+    let fixed = Fixed::read(&fixed);
+    let place: [u8; 4096] = only(folder, "place")?;
+    let length = place.iter().position(|byte| *byte == 0).unwrap_or(place.len());
+    let path = PathBuf::from(std::ffi::OsString::from_vec(place[..length].to_vec()));
+    let numbers = counts(&pinned_map(folder, "counts")?);
+    let source = folder.join("source").exists();
+    let from: Option<SocketAddr> = if source {
+        let bytes: [u8; 32] = only(folder, "source")?;
+        Some(layout::read_source(&bytes))
+    } else {
+        None
+    };
+    let sourced = if source { counts(&pinned_map(folder, "given")?) } else { vec![] };
+    let ports = if fixed.every_port {
+        Ports::All
+    } else {
+        Ports::Only(table::<u16, u8>(folder, "ports")?.into_iter().map(|(port, _)| port).collect())
+    };
+    let mut rules: Vec<_> = table::<Key, Target>(folder, "rules")?
+        .iter()
+        .map(|(key, target)| keys::rule(key, target))
+        .collect();
+    rules.sort_by_key(|(_, place)| *place);
+    let hit = |place: u32| numbers.get(1 + place as usize).copied().unwrap_or(0);
+    Ok(Attached {
+        id,
+        path,
+        exists: is_at_a_cgroup(folder)?,
+        since: fixed.since,
+        shared: numbers.first().copied().unwrap_or(0),
+        hits: rules.iter().map(|(_, place)| hit(*place)).collect(),
+        sourced: sourced.first().copied().unwrap_or(0),
+        settings: Settings {
+            ports,
+            rules: rules.into_iter().map(|(rule, _)| rule).collect(),
+            source: from,
+            network: fixed.network,
+        },
+    })
+}
+
+/// Whether the links still hold on to a cgroup: the kernel lets go of one that is removed.
+fn is_at_a_cgroup(folder: &Path) -> Result<bool> {
+    let path = folder.join(format!("{LINK}bind4"));
+    let link = calls::pinned(&path).map_err(failed("bpf(BPF_OBJ_GET)", &path))?;
+    let info = format!("/proc/self/fdinfo/{}", link.as_raw_fd());
+    let text = fs::read_to_string(&info).map_err(failed("read", Path::new(&info)))?;
+    Ok(!text.lines().any(|line| line.split_whitespace().eq(["cgroup_id:", "0"])))
+}
+
+fn pinned_map(folder: &Path, name: &str) -> Result<Map> {
+    let path = folder.join(name);
+    MapData::from_pin(&path)
+        .and_then(Map::from_map_data)
+        .map_err(|error| from_aya("bpf(BPF_OBJ_GET)", &path, &error))
+}
+
+/// The only value of a map.
+fn only<V: aya::Pod>(folder: &Path, name: &str) -> Result<V> {
+    let map = pinned_map(folder, name)?;
+    Array::<_, V>::try_from(map)
+        .and_then(|array| array.get(&0, 0))
+        .map_err(|error| from_aya("bpf(BPF_MAP_LOOKUP_ELEM)", &folder.join(name), &error))
+}
+
+fn table<K: aya::Pod, V: aya::Pod>(folder: &Path, name: &str) -> Result<Vec<(K, V)>> {
+    let map = pinned_map(folder, name)?;
+    HashMap::<_, K, V>::try_from(map)
+        .and_then(|table| table.iter().collect())
+        .map_err(|error| from_aya("bpf(BPF_MAP_LOOKUP_ELEM)", &folder.join(name), &error))
+}
+
+fn from_aya(
+    call: &'static str,
+    path: &Path,
+    error: &(dyn std::error::Error + 'static),
+) -> PinError {
+    failed(call, path)(cause(error).unwrap_or_else(|| io::Error::other(error.to_string())))
+}
+
+fn failed<'a>(call: &'static str, path: &'a Path) -> impl Fn(io::Error) -> PinError + 'a {
+    move |error| match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => PinError::NotPermitted(call, path.into(), error),
+        _ => PinError::System(call, path.into(), error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_beside_name_their_maker() {
+        let ours = aside("new", 77).unwrap();
+        let name = ours.file_name().unwrap().to_str().unwrap();
+        assert!(!name.contains('.'), "{name}: this file system refuses dots");
+        assert_eq!(owner_of(name), Some(Owner::ourselves().unwrap()));
+        for name in ["77", "new_77", "new_x_1-2-3", "new_77_1-2", "other_77_1-2-3", "iter_debug"] {
+            assert_eq!(owner_of(name), None, "{name}");
+        }
+    }
+}
