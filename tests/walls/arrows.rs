@@ -24,9 +24,11 @@ const ROOMS: &[Room] = &[
         others: Some(&["socket2", "libc", "windows-sys", "tokio"]),
     },
     Room { name: "sameport-linux", ours: &["sameport-rules"], others: None },
+    // Runs in other people's programs: its object is made of `core` and files of rules.
+    Room { name: "sameport-preload", ours: &["sameport-rules"], others: Some(&[]) },
     Room {
         name: "sameport-cli",
-        ours: &["sameport", "sameport-linux", "sameport-rules"],
+        ours: &["sameport", "sameport-linux", "sameport-preload", "sameport-rules"],
         others: None,
     },
     Room { name: "sameport-tests", ours: &[], others: None },

@@ -6,7 +6,18 @@ use std::fs;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const VERBS: &[&str] = &["run", "listen", "dial", "ls", "doctor", "completions", "manual"];
+const VERBS: &[&str] = &[
+    "run",
+    "listen",
+    "dial",
+    "ls",
+    "attach",
+    "detach",
+    "preload",
+    "doctor",
+    "completions",
+    "manual",
+];
 
 fn sameport<I: IntoIterator<Item = S>, S: Into<OsString>>(args: I) -> Output {
     let args = args.into_iter().map(Into::into);

@@ -1,11 +1,14 @@
 //! One file a verb: its arguments, one call of an operation, the telling of its result.
 
+mod attach;
 mod completions;
+mod detach;
 mod dial;
 mod doctor;
 mod listen;
 mod ls;
 mod manual;
+mod preload;
 mod run;
 
 use std::process::ExitCode;
@@ -40,6 +43,9 @@ pub(crate) enum Command {
     Listen(listen::Args),
     Dial(dial::Args),
     Ls(ls::Args),
+    Attach(attach::Args),
+    Detach(detach::Args),
+    Preload(preload::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
     Manual(manual::Args),
@@ -57,6 +63,9 @@ impl Command {
             Self::Listen(args) => listen::run(args),
             Self::Dial(args) => dial::run(args),
             Self::Ls(args) => ls::run(args),
+            Self::Attach(args) => attach::run(args),
+            Self::Detach(args) => detach::run(args),
+            Self::Preload(args) => preload::run(args),
             Self::Doctor(args) => doctor::run(args),
             Self::Completions(args) => completions::run(args),
             Self::Manual(args) => manual::run(args),
@@ -92,8 +101,16 @@ fn one_line(error: &clap::Error) -> Failure {
     let first = first.strip_prefix("error: ").unwrap_or(first);
     let message = first.split_whitespace().collect::<Vec<_>>().join(" ");
     let failure = Failure::usage(shortened(&message));
-    match paragraphs.find_map(|p| p.trim().strip_prefix("tip: ")) {
+    // For an unknown option clap suggests to pass it "as a value", which helps nobody here.
+    let tip = paragraphs
+        .find_map(|paragraph| paragraph.trim().strip_prefix("tip: "))
+        .and_then(|tips| tips.lines().next())
+        .filter(|tip| !tip.starts_with("to pass "));
+    match tip {
         Some(tip) => failure.hint(shortened(tip)),
+        None if text.contains("Usage: sameport run ") => failure.hint(
+            "the command comes after `--`; `sameport run --help` lists the options before it",
+        ),
         None => failure.hint("sameport --help shows examples"),
     }
 }

@@ -44,6 +44,12 @@ pub(crate) struct Args {
     /// Let it bind addresses that are not this machine's (IP_TRANSPARENT; needs CAP_NET_ADMIN)
     #[arg(long)]
     transparent: bool,
+    /// How the program's binds are reached
+    #[arg(long, value_enum, default_value_t = ViaArgument::Auto)]
+    via: ViaArgument,
+    /// With --via preload: whether programs that the command executes are reached too
+    #[arg(long, value_enum, value_name = "WHICH")]
+    children: Option<ChildrenArgument>,
     /// Do not say who shares, or why an address was refused
     #[arg(short, long)]
     quiet: bool,
@@ -57,6 +63,28 @@ pub(crate) struct Args {
     /// The program and its arguments, after `--`
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+}
+
+/// The values of `--via`.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ViaArgument {
+    /// The first of these that can
+    Auto,
+    /// Any program, static ones too; no privilege
+    Seccomp,
+    /// Dynamically linked programs, by LD_PRELOAD
+    Preload,
+    /// Any program, by eBPF; needs root
+    Cgroup,
+}
+
+/// The values of `--children`.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ChildrenArgument {
+    /// They inherit LD_PRELOAD
+    Inherit,
+    /// They do not
+    Strip,
 }
 
 /// `ADDR` or `ADDR:PORT`; an IPv6 address in brackets.
@@ -79,16 +107,27 @@ fn refuse_contradiction(rules: &[Rule]) -> Result<(), Failure> {
     }
 }
 
+/// An option that only one interposer knows must not be ignored by another.
+fn refuse_children(args: &Args) -> Result<(), Failure> {
+    if args.children.is_some() && args.via != ViaArgument::Preload {
+        return Err(Failure::usage("--children is for --via preload only")
+            .hint("the other interposers reach everything that the command starts"));
+    }
+    Ok(())
+}
+
 #[cfg(target_os = "linux")]
 pub(crate) fn run(args: Args) -> Outcome {
     use sameport_rules::bind::Ports;
     use sameport_rules::filter::IoUring;
 
-    use crate::operations::run::{self, Plan, Wishes};
-    use crate::tell::running;
+    use sameport_linux::preload::Children;
+
+    use crate::operations::run::{self, Choice, Environment, Plan, Via, Wishes};
+    use crate::tell::{running, starting};
 
     refuse_contradiction(&args.rules)?;
-
+    refuse_children(&args)?;
     let plan = Plan {
         command: args.command,
         copies: args.copies,
@@ -103,12 +142,26 @@ pub(crate) fn run(args: Args) -> Outcome {
         },
         io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
         give_up_privileges: args.no_new_privs,
+        choice: match args.via {
+            ViaArgument::Auto => Choice::Auto,
+            ViaArgument::Seccomp => Choice::Only(Via::Seccomp),
+            ViaArgument::Preload => Choice::Only(Via::Preload),
+            ViaArgument::Cgroup => Choice::Only(Via::Cgroup),
+        },
+        children: match args.children {
+            None | Some(ChildrenArgument::Inherit) => Children::Inherit,
+            Some(ChildrenArgument::Strip) => Children::Strip,
+        },
         search_path: std::env::var_os("PATH"),
+        environment: Environment {
+            runtime_folder: std::env::var_os("XDG_RUNTIME_DIR"),
+            preloaded: std::env::var_os("LD_PRELOAD"),
+        },
     };
     let mut notices = running::Notices::new(args.quiet);
     let outcome = run::run(&plan, &mut |event| notices.tell(&event));
     notices.finish();
-    outcome.map(Into::into).map_err(|error| running::failure(&plan, &error))
+    outcome.map(Into::into).map_err(|error| starting::failure(&plan, &error))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -116,6 +169,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     use crate::tell::failure::Kind;
 
     refuse_contradiction(&args.rules)?;
+    refuse_children(&args)?;
     Err(Failure::new(Kind::MachineCannot, "`run` needs Linux: it works by seccomp notification")
         .hint("a program of your own can share a port by the library `sameport`"))
 }

@@ -1,7 +1,10 @@
 //! Looking, deciding and acting: one file an operation. Nothing here prints or exits.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod attach;
 pub(crate) mod dial;
 pub(crate) mod examine;
+pub(crate) mod export;
 pub(crate) mod list;
 pub(crate) mod listen;
 #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! What `run` says while its workers run, and why it could not.
+//! What `run` says while its workers run.
 //!
 //! Lines go to stderr, each with `sameport: ` in front, because the workers write there too.
 
@@ -8,16 +8,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sameport_linux::Errno;
-use sameport_linux::seccomp::Stage;
-use sameport_linux::worker::{Gain, StartError};
 use sameport_rules::ending::Exit;
 use sameport_rules::map::Side;
 use sameport_rules::sockets::{Member, Process};
 
-use super::failure::{Failure, Kind, shortened};
 use super::refusal::{user, words};
-use crate::operations::run::{Error, Event, OutOfReach, Plan, Unused};
+use super::starting;
+use crate::operations::run::{Event, OutOfReach, Remark, Unused};
 
 /// How many members a line names; the rest are counted.
 const NAMED: usize = 8;
@@ -118,19 +115,29 @@ fn lines(event: &Event) -> Vec<String> {
         Event::EndingLeftovers { pids } => {
             vec![format!("ending what the command left behind: {}", processes(pids))]
         }
-        Event::OneFamily { asked, target } => vec![format!(
+        Event::Remark(Remark::OneFamily { asked, target }) => vec![format!(
             "note: the program asked for IPv4 and IPv6 on port {}, and --map gives it {}:{}, which \
              is IPv4 only",
             asked.port(),
             target.ip().to_canonical(),
             target.port()
         )],
-        Event::OtherFamily { asked, rule } => vec![
+        Event::Remark(Remark::OtherFamily { asked, rule }) => vec![
             format!(
                 "error: --map {rule}: the program's socket for {asked} cannot have that address"
             ),
             "hint: a socket is of one family; give a rule for each".into(),
         ],
+        Event::Took { via, passed } => {
+            let reasons = passed.iter().map(|(via, error)| {
+                format!("{} cannot: {}", starting::name(*via), starting::reason(error))
+            });
+            vec![format!(
+                "using {}, because {}",
+                starting::name(*via),
+                reasons.collect::<Vec<_>>().join("; ")
+            )]
+        }
         Event::Unused(Unused::Rule(rule)) => vec![
             format!("warning: --map {rule} was never used: the program bound nothing like it"),
             "hint: `sameport ls` shows what a program binds".into(),
@@ -184,78 +191,4 @@ fn processes(pids: &[i32]) -> String {
         let _ = write!(text, " and {} more", pids.len() - NAMED);
     }
     text
-}
-
-/// Why `run` could not start its workers.
-pub(crate) fn failure(plan: &Plan, error: &Error) -> Failure {
-    let program = plan.command.first().map(|name| name.to_string_lossy().into_owned());
-    let program = shortened(&program.unwrap_or_default());
-    let doctor = "`sameport doctor` says what this machine can do";
-    match error {
-        _ if error.is_nested() => Failure::new(
-            Kind::MachineCannot,
-            "seccomp: this process already runs under another supervisor's listener, and the \
-             kernel allows only one",
-        )
-        .hint("start it outside that `sameport run`, container or sandbox"),
-        Error::NotLocal(ip) => {
-            Failure::new(Kind::MachineCannot, format!("{ip} is not an address of this machine"))
-                .hint("`ip address` lists the ones it has; --transparent allows others, as root")
-        }
-        Error::NotTransparent => Failure::new(
-            Kind::MachineCannot,
-            "setsockopt: IP_TRANSPARENT needs CAP_NET_ADMIN or CAP_NET_RAW",
-        )
-        .hint("run it as root"),
-        Error::UnknownMachine => Failure::new(
-            Kind::MachineCannot,
-            format!("`run` does not know the system calls of {}", std::env::consts::ARCH),
-        )
-        .hint("it knows x86_64, aarch64 and riscv64"),
-        Error::LosesPrivilege(path, gain) => {
-            let what = match gain {
-                Gain::UserId => "is set-user-ID",
-                Gain::GroupId => "is set-group-ID",
-                Gain::Capabilities => "has file capabilities",
-            };
-            Failure::new(
-                Kind::MachineCannot,
-                format!(
-                    "{} {what}, and gets nothing from that under `run` without root",
-                    path.display()
-                ),
-            )
-            .hint(
-                "run sameport as root, give it ambient capabilities (setpriv --ambient-caps), \
-                   or start it without: --no-new-privs",
-            )
-        }
-        Error::Start(StartError::NotFound) => {
-            Failure::new(Kind::NotFound, format!("{program}: command not found"))
-                .hint("after `--` comes the program, then its arguments")
-        }
-        Error::Start(StartError::NotExecutable(why)) => {
-            Failure::new(Kind::NotExecutable, format!("{program}: cannot be executed: {why}"))
-        }
-        Error::Start(StartError::Cgroup(errno)) => {
-            Failure::new(Kind::CouldNotBeDone, format!("write to cgroup.procs: {errno}"))
-        }
-        Error::Start(StartError::Fork(why)) => {
-            Failure::new(Kind::CouldNotBeDone, format!("fork: {program}: {why}"))
-        }
-        Error::Start(StartError::Filter(Stage::NoNewPrivs, errno)) => {
-            Failure::new(Kind::MachineCannot, format!("prctl: PR_SET_NO_NEW_PRIVS: {errno}"))
-                .hint(doctor)
-        }
-        Error::Start(StartError::Filter(Stage::Filter, Errno::INVAL)) => Failure::new(
-            Kind::MachineCannot,
-            "seccomp: this kernel has no user notification (Linux 5.0), or no filters",
-        )
-        .hint(doctor),
-        Error::Start(StartError::Filter(Stage::Filter, errno)) => {
-            Failure::new(Kind::MachineCannot, format!("seccomp: SECCOMP_SET_MODE_FILTER: {errno}"))
-                .hint(doctor)
-        }
-        Error::System(call, why) => Failure::new(Kind::CouldNotBeDone, format!("{call}: {why}")),
-    }
 }

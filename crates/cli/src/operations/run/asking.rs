@@ -15,7 +15,7 @@ use sameport_rules::source::{self, Outgoing};
 use tokio::sync::mpsc::Sender;
 
 use super::supervisor::News;
-use super::{Event, OutOfReach, Used, Wishes};
+use super::{OutOfReach, Remark, Used, Wishes};
 
 /// A call that was answered, and whose outcome is worth knowing.
 #[derive(Debug)]
@@ -139,8 +139,8 @@ impl Answering {
         }
     }
 
-    fn say(&self, event: Event) {
-        drop(self.news.try_send(News::Say(event)));
+    fn say(&self, remark: Remark) {
+        drop(self.news.try_send(News::Say(remark)));
     }
 
     /// What becomes of a bind, and at which address if that is worth following; `None` if it is none
@@ -163,15 +163,14 @@ impl Answering {
             None => asked,
             Some((rule, Moved::To(target))) => {
                 self.used.rule(rule);
-                let any = asked.is_ipv6() && asked.ip().is_unspecified();
-                if any && target.ip().to_canonical().is_ipv4() {
-                    self.say(Event::OneFamily { asked, target });
+                if let Some(remark) = Remark::one_family(asked, target) {
+                    self.say(remark);
                 }
                 target
             }
             Some((rule, Moved::OtherFamily)) => {
                 self.used.rule(rule);
-                self.say(Event::OtherFamily { asked, rule: self.wishes.rules[rule] });
+                self.say(Remark::OtherFamily { asked, rule: self.wishes.rules[rule] });
                 return Ok(Some((Reply::Made(Err(Errno::AFNOSUPPORT)), None)));
             }
         };

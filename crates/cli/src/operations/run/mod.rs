@@ -1,13 +1,18 @@
 //! `run`: workers whose binds are made shareable, or moved; what came of it reported.
 //!
-//! An interposer reaches the binds: `seccomp`, which `asking` answers and `outcome` follows. The
-//! `supervisor` lives from the first worker's start to the last process's end, which `leftovers`
+//! An interposer reaches the binds: `seccomp`, which `asking` answers and `outcome` follows, `preload`
+//! or `cgroup`. The `supervisor` lives from the first worker's start to the last process's end, which `leftovers`
 //! sees to.
 
 mod asking;
+mod cgroup;
+mod interposer;
 mod leftovers;
+mod looking;
 mod outcome;
+mod preload;
 mod seccomp;
+mod starting;
 mod supervisor;
 mod wishes;
 
@@ -16,6 +21,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use sameport_linux::Errno;
+use sameport_linux::cgroup::{AttachError, OpenError};
+use sameport_linux::preload::{Children, Obstacle, PlaceError};
 use sameport_linux::seccomp::Stage;
 use sameport_linux::worker::{Gain, StartError};
 use sameport_rules::ending::Exit;
@@ -43,12 +50,51 @@ pub(crate) struct Plan {
     pub(crate) io_uring: IoUring,
     /// Start a program even if it loses the privileges that its file grants.
     pub(crate) give_up_privileges: bool,
+    /// How its binds are reached.
+    pub(crate) choice: Choice,
+    /// Whether a preload library reaches what the command executes.
+    pub(crate) children: Children,
     /// Where to seek a program that is named without a slash.
     pub(crate) search_path: Option<OsString>,
+    /// What of our environment matters.
+    pub(crate) environment: Environment,
+}
+
+/// Variables of ours that a preload library's place and settings depend on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    /// XDG_RUNTIME_DIR.
+    pub(crate) runtime_folder: Option<OsString>,
+    /// LD_PRELOAD.
+    pub(crate) preloaded: Option<OsString>,
+}
+
+/// An interposer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    Seccomp,
+    Preload,
+    Cgroup,
+}
+
+/// Which interposer to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// The first that can: seccomp, preload, cgroup.
+    Auto,
+    /// This one.
+    Only(Via),
+}
+
+impl Plan {
+    /// The file that will be executed, if it can be told.
+    fn locate(&self) -> Option<PathBuf> {
+        sameport_linux::worker::locate(self.command.first()?, self.search_path.as_deref())
+    }
 }
 
 /// Something the user may want to know while the workers run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Event {
     /// A worker joined this address, on which these members are now: several, or one that meets
     /// another address.
@@ -70,14 +116,23 @@ pub(crate) enum Event {
     DaemonsServe { pids: Vec<i32> },
     /// Processes that outlived their worker are told to end.
     EndingLeftovers { pids: Vec<i32> },
-    /// A program asked for both families, and a rule gives it an IPv4 address.
-    OneFamily { asked: SocketAddr, target: SocketAddr },
-    /// A rule names an address of a family that the program's socket cannot have.
-    OtherFamily { asked: SocketAddr, rule: Rule },
+    /// Something about a rule that needs saying once.
+    Remark(Remark),
+    /// This interposer was taken, because the ones before it could not.
+    Took { via: Via, passed: Vec<(Via, Error)> },
     /// A wish that nothing came of in the whole run.
     Unused(Unused),
     /// They do not even end by SIGKILL.
     Unkillable { pids: Vec<i32> },
+}
+
+/// What a rule of `--map` means for a program that may not expect it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remark {
+    /// A program asked for both families, and a rule gives it an IPv4 address.
+    OneFamily { asked: SocketAddr, target: SocketAddr },
+    /// A rule names an address of a family that the program's socket cannot have.
+    OtherFamily { asked: SocketAddr, rule: Rule },
 }
 
 /// Why a worker's sockets cannot be reached.
@@ -102,6 +157,24 @@ pub(crate) enum Error {
     NotTransparent,
     /// The program's file grants something that the filter takes away.
     LosesPrivilege(PathBuf, Gain),
+    /// This build has no preload library.
+    NoLibrary(&'static str),
+    /// This program cannot be reached by a preload library.
+    NotLoadable(PathBuf, Obstacle),
+    /// There is no place for the preload library.
+    Place(PlaceError),
+    /// A worker runs and has not loaded the library, which is, or is not, still in its place.
+    HookNotLoaded(PathBuf, bool),
+    /// The preload library has room for no more rules than this.
+    TooManyRules(usize),
+    /// There is no cgroup to be had.
+    Cgroup(OpenError),
+    /// The eBPF programs could not be attached.
+    Attach(AttachError),
+    /// IP_TRANSPARENT cannot be set by a cgroup's programs.
+    CgroupNotTransparent,
+    /// No interposer can: each with its reason.
+    NoWay(Vec<(Via, Error)>),
     /// A worker could not be started; those before it have been ended.
     Start(StartError),
     /// A call of ours failed.
@@ -114,20 +187,77 @@ impl Error {
         matches!(self, Self::Start(StartError::Filter(Stage::Filter, errno))
             if *errno == Errno::BUSY)
     }
+
+    /// Whether the interposer cannot, and another one may. Nothing has been started then.
+    fn is_obstacle(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownMachine
+                | Self::LosesPrivilege(..)
+                | Self::NoLibrary(_)
+                | Self::NotLoadable(..)
+                | Self::Place(_)
+                | Self::TooManyRules(_)
+                | Self::Cgroup(_)
+                | Self::Attach(_)
+                | Self::CgroupNotTransparent
+                | Self::Start(StartError::Filter(..) | StartError::Cgroup(_))
+        )
+    }
 }
 
 /// Runs the workers to their end and gives the exit code. `tell` hears of events as they happen.
 pub(crate) fn run(plan: &Plan, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
     refuse_what_cannot_be_had(&plan.wishes)?;
-    let keeps_privileges = sameport_linux::worker::may_filter_with_privileges();
-    if !keeps_privileges && !plan.give_up_privileges {
-        refuse_loss(plan)?;
-    }
     let used = Used::nothing_of(&plan.wishes);
-    let interposer = seccomp::Seccomp::new(plan, !keeps_privileges, used.clone())?;
-    let code = supervisor::supervise(plan, &interposer, tell)?;
+    let code = match plan.choice {
+        Choice::Only(via) => {
+            run_via(via, plan, &used, Vec::new(), tell).map_err(|failed| failed.0)?
+        }
+        // Only seccomp can give privileges up.
+        Choice::Auto if plan.give_up_privileges => {
+            run_via(Via::Seccomp, plan, &used, Vec::new(), tell).map_err(|failed| failed.0)?
+        }
+        Choice::Auto => run_via_first(plan, &used, tell)?,
+    };
     used.unused(&plan.wishes).into_iter().for_each(|unused| tell(Event::Unused(unused)));
     Ok(code)
+}
+
+/// Takes the first interposer that can.
+fn run_via_first(plan: &Plan, used: &Used, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
+    let mut passed = Vec::new();
+    for via in [Via::Seccomp, Via::Preload, Via::Cgroup] {
+        match run_via(via, plan, used, passed, tell) {
+            Err((error, before)) if error.is_obstacle() => {
+                passed = before;
+                passed.push((via, error));
+            }
+            done => return done.map_err(|failed| failed.0),
+        }
+    }
+    Err(Error::NoWay(passed))
+}
+
+/// Runs by this interposer, after others have been passed; gives those back if it cannot either.
+fn run_via(
+    via: Via,
+    plan: &Plan,
+    used: &Used,
+    passed: Vec<(Via, Error)>,
+    tell: &mut dyn FnMut(Event),
+) -> Result<u8, (Error, Vec<(Via, Error)>)> {
+    let started = interposer::Interposer::new(via, plan, used.clone())
+        .and_then(|interposer| starting::start(plan, interposer));
+    match started {
+        Err(error) => Err((error, passed)),
+        Ok(started) => {
+            if !passed.is_empty() {
+                tell(Event::Took { via, passed });
+            }
+            started.supervise(tell).map_err(|error| (error, Vec::new()))
+        }
+    }
 }
 
 /// Addresses that this machine does not have would fail later, at each bind.
@@ -143,16 +273,6 @@ fn refuse_what_cannot_be_had(wishes: &Wishes) -> Result<(), Error> {
     let source = wishes.source.map(|source| source.ip());
     match targets.chain(source).find(|ip| !is_local(*ip)) {
         Some(ip) => Err(Error::NotLocal(ip)),
-        None => Ok(()),
-    }
-}
-
-/// A program that would silently lack its privileges is not started.
-fn refuse_loss(plan: &Plan) -> Result<(), Error> {
-    let Some(program) = plan.command.first() else { return Ok(()) };
-    let path = sameport_linux::worker::locate(program, plan.search_path.as_deref());
-    match path.and_then(|path| Some((sameport_linux::worker::gains_privilege(&path)?, path))) {
-        Some((gain, path)) => Err(Error::LosesPrivilege(path, gain)),
         None => Ok(()),
     }
 }

@@ -6,12 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sameport_linux::worker::{self, Doing, doing};
+use sameport_linux::worker::{Doing, doing};
 use sameport_rules::sockets::{Address, Protocol};
 
-use super::Event;
 use super::asking::{Asked, Step};
-use crate::operations::refusal::{Caller, reason};
 
 /// When to look, counted from the answer. A call that hangs longer is not followed any further.
 const LOOKS: [Duration; 7] = [
@@ -100,29 +98,6 @@ impl Outcomes {
         }
         known
     }
-}
-
-/// Why the kernel refused a call: looks who is in the way.
-pub(super) fn why_refused(asked: Asked) -> Event {
-    let caller = Caller {
-        uid: asked.socket.owner().unwrap_or(u32::MAX),
-        shared: asked.socket.reuse_port().unwrap_or(false),
-        needs_privilege: needs_privilege(&asked),
-    };
-    let address = asked.address;
-    match reason(&address, caller) {
-        Ok(refusal) => Event::Refused { address, refusal },
-        Err(error) => Event::CouldNotLook { address, why: error.to_string() },
-    }
-}
-
-/// Whether the port is a low one and the thread may not bind it. A thread that is gone had the
-/// rights that its supervisor has.
-fn needs_privilege(asked: &Asked) -> bool {
-    asked.address.port() < worker::first_unprivileged_port()
-        && !worker::rights(asked.tid)
-            .or_else(|| worker::rights(std::process::id().cast_signed()))
-            .is_some_and(|rights| rights.bind_low_ports)
 }
 
 enum State {

@@ -1,7 +1,7 @@
 //! The seccomp interposer: workers under a filter, answered by a thread beside the supervisor.
 
 use sameport_linux::seccomp::{Installation, Listener, Readiness};
-use sameport_linux::worker::Setting;
+use sameport_linux::worker::{self, Setting};
 use sameport_rules::calls::Machine;
 use sameport_rules::filter::{self, Stops};
 use tokio::io::unix::AsyncFd;
@@ -21,12 +21,16 @@ pub(super) struct Seccomp {
 }
 
 impl Seccomp {
-    pub(super) fn new(plan: &Plan, no_new_privs: bool, used: Used) -> Result<Self, Error> {
+    pub(super) fn new(plan: &Plan, used: Used) -> Result<Self, Error> {
+        let keeps_privileges = worker::may_filter_with_privileges();
+        if !keeps_privileges && !plan.give_up_privileges {
+            refuse_loss(plan)?;
+        }
         let machine = Machine::named(std::env::consts::ARCH).ok_or(Error::UnknownMachine)?;
         let stops = Stops { io_uring: plan.io_uring, connections: plan.wishes.source.is_some() };
         let program = filter::program(machine, stops);
         Ok(Self {
-            installation: Installation::new(&program, no_new_privs),
+            installation: Installation::new(&program, !keeps_privileges),
             machine,
             wishes: plan.wishes.clone(),
             used,
@@ -69,6 +73,14 @@ impl Seccomp {
             });
         };
         std::thread::Builder::new().name("answering".into()).spawn(answering).map(drop)
+    }
+}
+
+/// A program that would silently lack its privileges is not started.
+fn refuse_loss(plan: &Plan) -> Result<(), Error> {
+    match plan.locate().and_then(|path| Some((worker::gains_privilege(&path)?, path))) {
+        Some((gain, path)) => Err(Error::LosesPrivilege(path, gain)),
+        None => Ok(()),
     }
 }
 

@@ -4,21 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use sameport_linux::inherited;
 use sameport_linux::signals::{Arrived, Signals};
 use sameport_linux::worker::{self, Ended};
 use sameport_rules::ending::{self, Exit, Leftovers};
-use sameport_rules::joins::{self, Joins};
+use sameport_rules::joins::Joins;
 use sameport_rules::sockets::Address;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::asking::Asked;
-use super::leftovers::{Leaving, SIGKILL, SIGTERM, everybody};
-use super::outcome::{Outcome, Outcomes, why_refused};
-use super::seccomp::Seccomp;
-use super::{Error, Event, OutOfReach, Plan};
-use crate::operations::refusal::look_at;
+use super::interposer::Beside;
+use super::leftovers::{Leaving, SIGTERM, everybody};
+use super::looking;
+use super::outcome::{Outcome, Outcomes};
+use super::{Event, OutOfReach, Remark};
 
 /// SIGINT, SIGQUIT and SIGTERM: signals that ask a program to end.
 const STOPPING: [i32; 3] = [2, 3, SIGTERM];
@@ -26,98 +25,33 @@ const STOPPING: [i32; 3] = [2, 3, SIGTERM];
 /// How many things that need saying only once are remembered as said.
 const MOST_SAID: usize = 64;
 
+/// How many binds are remembered until they are looked at.
+const MOST_TRIED: usize = 4096;
+
 /// What reaches the supervisor from the threads beside it.
 pub(super) enum News {
     /// A call was answered, and its outcome is to be followed.
     Asked(Asked),
     /// A worker's sockets cannot be reached.
     OutOfReach(i32, OutOfReach),
+    /// A socket has joined this address.
+    Joined(Address),
+    /// This process has bound this address, and what the kernel said to it is not known.
+    Tried(Address, u32),
     /// A look is done.
     Looked(Event),
+    /// A refusal, with its reason found already.
+    Refused(Event),
     /// Something to tell once.
-    Say(Event),
+    Say(Remark),
 }
 
-/// Starts the workers and stays until every process has ended. Gives the exit code.
-pub(super) fn supervise(
-    plan: &Plan,
-    interposer: &Seccomp,
-    tell: &mut dyn FnMut(Event),
-) -> Result<u8, Error> {
-    let signals = Signals::block().map_err(|error| Error::System("signalfd", error))?;
-    worker::adopt_orphans().map_err(|errno| Error::System("prctl", errno.into()))?;
-    inherited::raise_descriptor_limit();
-
-    let mut running = BTreeMap::new();
-    let mut listeners = Vec::new();
-    for ordinal in 1..=plan.copies {
-        match worker::start(&plan.command, &interposer.setting()) {
-            Ok(started) => {
-                running.insert(started.pid, ordinal);
-                listeners.extend(started.listener);
-            }
-            Err(error) => {
-                end_at_once(&running);
-                return Err(Error::Start(error));
-            }
-        }
-    }
-    // What waits here may hold a socket of a worker's, as do the calls that are followed: together
-    // they stay well below 1,024 descriptors, the lowest limit that is common.
-    let (sender, news) = mpsc::channel(256);
-    let prepared = interposer.attend(listeners, &sender).and_then(|()| {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-        let context = runtime.enter();
-        let signals = signals.watched()?;
-        drop(context);
-        Ok((runtime, signals))
-    });
-    let (runtime, signals) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            end_at_once(&running);
-            return Err(Error::System("supervise", error));
-        }
-    };
-    let supervisor = Supervisor {
-        tell,
-        sender,
-        start: Instant::now(),
-        copies: plan.copies,
-        running,
-        exits: Vec::new(),
-        told_to_stop: false,
-        leftovers: None,
-        outcomes: Outcomes::default(),
-        joins: Joins::default(),
-        refused: BTreeSet::new(),
-        out_of_reach: false,
-        said: Vec::new(),
-    };
-    runtime
-        .block_on(supervisor.serve(&signals, news))
-        .map_err(|error| Error::System("supervise", error))
-}
-
-/// Ends workers that have only just been started, because the next one could not be.
-fn end_at_once(running: &BTreeMap<i32, u16>) {
-    for pid in running.keys() {
-        // They are our children and not reaped, so the number is theirs; a failure leaves nothing
-        // to be done.
-        let _ = worker::signal(*pid, SIGKILL);
-    }
-    while matches!(worker::reap(), Ok((_, true))) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-struct Supervisor<'a> {
+pub(super) struct Supervisor<'a> {
     tell: &'a mut dyn FnMut(Event),
     sender: mpsc::Sender<News>,
     /// The moment that every `Duration` here counts from.
     start: Instant,
-    copies: u16,
+    copies: usize,
     /// First processes that have not ended, with the worker's ordinal.
     running: BTreeMap<i32, u16>,
     exits: Vec<Exit>,
@@ -128,11 +62,39 @@ struct Supervisor<'a> {
     /// Addresses whose refusal has been told; a program that tries again is not told of again.
     refused: BTreeSet<Address>,
     out_of_reach: bool,
-    said: Vec<Event>,
+    said: Vec<Remark>,
+    /// Who has bound an address last, where only a look can tell what came of it.
+    tried: BTreeMap<Address, i32>,
+    beside: Option<Beside>,
 }
 
-impl Supervisor<'_> {
-    async fn serve(
+impl<'a> Supervisor<'a> {
+    pub(super) fn new(
+        running: BTreeMap<i32, u16>,
+        beside: Beside,
+        tell: &'a mut dyn FnMut(Event),
+    ) -> Self {
+        Self {
+            tell,
+            sender: beside.news.clone(),
+            start: Instant::now(),
+            copies: running.len(),
+            running,
+            exits: Vec::new(),
+            told_to_stop: false,
+            leftovers: None,
+            outcomes: Outcomes::default(),
+            joins: Joins::default(),
+            refused: BTreeSet::new(),
+            out_of_reach: false,
+            said: Vec::new(),
+            tried: BTreeMap::new(),
+            beside: Some(beside),
+        }
+    }
+
+    /// Stays until every process has ended. Gives the exit code.
+    pub(super) async fn serve(
         mut self,
         signals: &AsyncFd<Signals>,
         mut news: mpsc::Receiver<News>,
@@ -188,13 +150,30 @@ impl Supervisor<'_> {
                 }
             }
             News::Looked(event) => (self.tell)(event),
-            News::Say(event) => {
+            News::Joined(address) => self.learn(Outcome::Joined(address)),
+            News::Tried(address, pid) => {
+                if self.tried.len() < MOST_TRIED {
+                    self.tried.insert(address.clone(), pid.cast_signed());
+                }
+                let now = self.now();
+                self.joins.saw(address, now);
+            }
+            News::Refused(event) => self.tell_refusal(event),
+            News::Say(remark) => {
                 // A program that binds again and again is told of once.
-                if self.said.len() < MOST_SAID && !self.said.contains(&event) {
-                    self.said.push(event.clone());
-                    (self.tell)(event);
+                if self.said.len() < MOST_SAID && !self.said.contains(&remark) {
+                    self.said.push(remark);
+                    (self.tell)(Event::Remark(remark));
                 }
             }
+        }
+    }
+
+    fn tell_refusal(&mut self, event: Event) {
+        if let Event::Refused { address, .. } = &event
+            && self.refused.insert(address.clone())
+        {
+            (self.tell)(event);
         }
     }
 
@@ -230,30 +209,24 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Looking takes as long as the machine has descriptors, so it is done beside the answering.
-    fn look_for_members(&self, address: Address) {
+    /// Looking takes as long as the machine has descriptors, so it is done beside the rest.
+    fn look_for_members(&mut self, address: Address) {
+        let tried = self.tried.remove(&address);
         let sender = self.sender.clone();
         tokio::task::spawn_blocking(move || {
-            let event = match look_at(&address) {
-                Ok(mut members) => {
-                    let shadowed = joins::shadowed(&address, &members)
-                        .into_iter()
-                        .map(|(wider, narrower)| (wider.clone(), narrower.clone()))
-                        .collect();
-                    members.retain(|member| member.socket.address == address);
-                    members.sort_by_key(|member| member.processes.first().map(|first| first.pid));
-                    Event::Shared { address, members, shadowed }
-                }
-                Err(error) => Event::CouldNotLook { address, why: error.to_string() },
+            let refused = tried.and_then(|pid| looking::why_not_there(&address, pid));
+            let news = match refused {
+                Some(event) => News::Refused(event),
+                None => News::Looked(looking::who_is_there(address)),
             };
-            drop(sender.blocking_send(News::Looked(event)));
+            drop(sender.blocking_send(news));
         });
     }
 
     fn look_for_reason(&self, asked: Asked) {
         let sender = self.sender.clone();
         tokio::task::spawn_blocking(move || {
-            drop(sender.blocking_send(News::Looked(why_refused(asked))));
+            drop(sender.blocking_send(News::Looked(looking::why_refused(asked))));
         });
     }
 
@@ -320,9 +293,12 @@ impl Supervisor<'_> {
     async fn finish(&mut self, mut news: mpsc::Receiver<News>) {
         const PATIENCE: Duration = Duration::from_secs(2);
         let (unused, _) = mpsc::channel(1);
-        // The other senders: the answering, until it has seen the last worker's end, and the looks
+        // The other senders: the threads beside us, until they have seen the end, and the looks
         // under way.
         self.sender = unused;
+        if let Some(beside) = self.beside.take() {
+            beside.end();
+        }
         let until = tokio::time::Instant::now() + PATIENCE;
         while let Ok(Some(item)) = tokio::time::timeout_at(until, news.recv()).await {
             self.hear(item);
@@ -332,8 +308,13 @@ impl Supervisor<'_> {
                     && self.refused.insert(asked.address.clone())
                 {
                     // Nobody waits for us any more, so the look may be taken here.
-                    (self.tell)(why_refused(asked));
+                    (self.tell)(looking::why_refused(asked));
                 }
+            }
+        }
+        for (address, pid) in std::mem::take(&mut self.tried) {
+            if let Some(event) = looking::why_not_there(&address, pid) {
+                self.tell_refusal(event);
             }
         }
     }

@@ -1,0 +1,99 @@
+//! The cgroup interposer: workers in a cgroup of their own, and eBPF programs at it.
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use sameport_linux::cgroup::{
+    self, Attachment, Event as Seen, Events, Happened, Private, Settings,
+};
+use sameport_linux::waiting::readable;
+use sameport_linux::worker::Setting;
+use sameport_rules::sockets::Address;
+use tokio::sync::mpsc::Sender;
+
+use super::interposer::Beside;
+use super::supervisor::News;
+use super::{Error, Plan, Remark, Used, Wishes};
+
+/// How often events are looked for when none comes: the end of the run is noticed as late.
+const STEP: Duration = Duration::from_millis(20);
+
+/// A cgroup, the programs at it, and what they tell. Should we be killed, the kernel removes the
+/// programs, and the next start the cgroup.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    attachment: Attachment,
+    events: Option<Events>,
+    procs: File,
+    private: Private,
+    wishes: Wishes,
+    used: Used,
+}
+
+impl Cgroup {
+    pub(super) fn new(plan: &Plan, used: Used) -> Result<Self, Error> {
+        let wishes = plan.wishes.clone();
+        if wishes.transparent {
+            return Err(Error::CgroupNotTransparent);
+        }
+        // What is left of earlier runs is none of this run's trouble.
+        let _ = cgroup::sweep();
+        let private = Private::create().map_err(Error::Cgroup)?;
+        let procs = private.procs().map_err(|error| Error::System("open cgroup.procs", error))?;
+        let settings = Settings {
+            ports: wishes.ports.clone(),
+            rules: wishes.rules.clone(),
+            source: wishes.source,
+            network: cgroup::own_network().ok(),
+        };
+        let mut attachment = cgroup::attach(private.cgroup(), &settings).map_err(Error::Attach)?;
+        let events = attachment.events().map_err(Error::Attach)?;
+        Ok(Self { attachment, events, procs, private, wishes, used })
+    }
+
+    pub(super) fn setting(&self) -> Setting<'_> {
+        Setting { cgroup: Some(self.procs.as_fd()), ..Setting::default() }
+    }
+
+    pub(super) fn attend(&mut self, beside: Beside) -> Result<(), Error> {
+        let Some(mut events) = self.events.take() else { return Ok(()) };
+        let wishes = self.wishes.clone();
+        beside
+            .repeat(move |news| {
+                readable(&events, STEP);
+                events.by_ref().for_each(|seen| pass_on(&seen, &wishes, news));
+            })
+            .map_err(|error| Error::System("start listening to events", error))
+    }
+
+    pub(super) fn finish(self) {
+        for (rule, _) in self.attachment.hits().iter().enumerate().filter(|(_, hits)| **hits > 0) {
+            self.used.rule(rule);
+        }
+        if self.attachment.sourced() > 0 {
+            self.used.source();
+        }
+        drop(self.attachment);
+        // Everybody has ended, so it goes; what does not is swept by the next start.
+        let _ = self.private.remove();
+    }
+}
+
+fn pass_on(seen: &Seen, wishes: &Wishes, news: &Sender<News>) {
+    let rule = seen.rule.and_then(|rule| wishes.rules.get(rule).copied());
+    let said = match seen.happened {
+        Happened::OtherFamily => rule.map(|rule| Remark::OtherFamily { asked: seen.asked, rule }),
+        Happened::Given { address, shared } => {
+            if shared {
+                let joined = News::Tried(Address::new(seen.protocol, address), seen.pid);
+                drop(news.try_send(joined));
+            }
+            Remark::one_family(seen.asked, address)
+        }
+    };
+    if let Some(remark) = said {
+        // A full channel loses a report, nothing else.
+        drop(news.try_send(News::Say(remark)));
+    }
+}

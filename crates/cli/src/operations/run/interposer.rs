@@ -1,0 +1,99 @@
+//! The three interposers behind one face: what a worker is started with, what is done beside it, and
+//! what is known at the end.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sameport_linux::seccomp::Listener;
+use sameport_linux::worker::Setting;
+use tokio::sync::mpsc::Sender;
+
+use super::cgroup::Cgroup;
+use super::preload::Preload;
+use super::seccomp::Seccomp;
+use super::supervisor::News;
+use super::{Error, Plan, Used, Via};
+
+/// The one that was taken.
+#[derive(Debug)]
+pub(super) enum Interposer {
+    Seccomp(Seccomp),
+    Preload(Preload),
+    Cgroup(Box<Cgroup>),
+}
+
+impl Interposer {
+    /// Makes it ready, so that workers can be started.
+    pub(super) fn new(via: Via, plan: &Plan, used: Used) -> Result<Self, Error> {
+        match via {
+            Via::Seccomp => Seccomp::new(plan, used).map(Self::Seccomp),
+            Via::Preload => Preload::new(plan, used).map(Self::Preload),
+            Via::Cgroup => Cgroup::new(plan, used).map(Box::new).map(Self::Cgroup),
+        }
+    }
+
+    pub(super) fn setting(&self) -> Setting<'_> {
+        match self {
+            Self::Seccomp(seccomp) => seccomp.setting(),
+            Self::Preload(preload) => preload.setting(),
+            Self::Cgroup(cgroup) => cgroup.setting(),
+        }
+    }
+
+    /// Does its work beside the workers, which have just been started, and tells of it.
+    pub(super) fn attend(
+        &mut self,
+        pids: Vec<i32>,
+        listeners: Vec<Listener>,
+        beside: Beside,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Seccomp(seccomp) => seccomp
+                .attend(listeners, &beside.news)
+                .map_err(|error| Error::System("start answering", error)),
+            Self::Preload(preload) => preload.attend(&pids, beside),
+            Self::Cgroup(cgroup) => cgroup.attend(beside),
+        }
+    }
+
+    /// Every process has ended: marks what was used, and leaves nothing.
+    pub(super) fn finish(self) {
+        match self {
+            Self::Seccomp(_) | Self::Preload(_) => {}
+            Self::Cgroup(cgroup) => cgroup.finish(),
+        }
+    }
+}
+
+/// What a thread beside the supervisor has of it.
+#[derive(Debug, Clone)]
+pub(super) struct Beside {
+    pub(super) news: Sender<News>,
+    over: Arc<AtomicBool>,
+}
+
+impl Beside {
+    pub(super) fn new(news: Sender<News>) -> Self {
+        Self { news, over: Arc::default() }
+    }
+
+    /// Every process has ended.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+
+    /// Does `work` again and again on a thread of its own, and once more when all is over.
+    pub(super) fn repeat(
+        self,
+        mut work: impl FnMut(&Sender<News>) + Send + 'static,
+    ) -> io::Result<()> {
+        let repeating = move || {
+            while !self.over.load(Ordering::Acquire) {
+                work(&self.news);
+            }
+            work(&self.news);
+        };
+        std::thread::Builder::new().name("reports".into()).spawn(repeating).map(drop)
+    }
+}

@@ -1,0 +1,157 @@
+//! Why `run` could not start its workers: in words, and with the exit code for it.
+
+use sameport_linux::Errno;
+use sameport_linux::cgroup::AttachError;
+use sameport_linux::preload::Obstacle;
+use sameport_linux::seccomp::Stage;
+use sameport_linux::worker::{Gain, StartError};
+
+use super::failure::{Failure, Kind, shortened};
+use crate::operations::run::{Error, Plan, Via};
+
+/// An interposer's name, as `--via` has it.
+pub(crate) fn name(via: Via) -> &'static str {
+    match via {
+        Via::Seccomp => "seccomp",
+        Via::Preload => "preload",
+        Via::Cgroup => "cgroup",
+    }
+}
+
+/// What happened, without the next step.
+pub(crate) fn reason(error: &Error) -> String {
+    match error {
+        _ if error.is_nested() => "this process already runs under another supervisor's seccomp \
+                                   listener, and the kernel allows only one"
+            .into(),
+        Error::NotLocal(ip) => format!("{ip} is not an address of this machine"),
+        Error::NotTransparent => {
+            "setsockopt: IP_TRANSPARENT needs CAP_NET_ADMIN or CAP_NET_RAW".into()
+        }
+        Error::UnknownMachine => {
+            format!("the system calls of {} are not known", std::env::consts::ARCH)
+        }
+        Error::LosesPrivilege(path, gain) => format!(
+            "{} {}, and gets nothing from that under a filter without root",
+            path.display(),
+            gains(*gain)
+        ),
+        Error::NoLibrary(why) => format!("this build has no preload library: {why}"),
+        Error::NotLoadable(path, obstacle) => {
+            let what = match obstacle {
+                Obstacle::Static => "is statically linked, and loads no library".into(),
+                Obstacle::Go => "is a Go program, which calls the kernel by itself".into(),
+                Obstacle::OtherMachine => "is for another machine".into(),
+                Obstacle::GainsPrivilege(gain) => {
+                    format!("{}, and ignores LD_PRELOAD therefore", gains(*gain))
+                }
+            };
+            format!("{} {what}", path.display())
+        }
+        Error::Place(why) => format!("there is no place for the preload library: {why}"),
+        Error::HookNotLoaded(path, true) => {
+            format!("the program did not load {}", path.display())
+        }
+        Error::HookNotLoaded(path, false) => {
+            format!("the program did not load {}, which somebody has removed", path.display())
+        }
+        Error::TooManyRules(most) => format!("the preload library has room for {most} rules"),
+        Error::Cgroup(why) => why.to_string(),
+        Error::Attach(why @ AttachError::NotPermitted(..)) => {
+            format!("{why} (needs CAP_BPF and CAP_NET_ADMIN)")
+        }
+        Error::Attach(why) => why.to_string(),
+        Error::CgroupNotTransparent => "a cgroup's programs cannot set IP_TRANSPARENT".into(),
+        Error::Start(StartError::Filter(Stage::Filter, Errno::INVAL)) => {
+            "seccomp: this kernel has no user notification (Linux 5.0), or no filters".into()
+        }
+        Error::Start(StartError::Filter(Stage::Filter, errno)) => {
+            format!("seccomp: SECCOMP_SET_MODE_FILTER: {errno}")
+        }
+        Error::Start(StartError::Filter(Stage::NoNewPrivs, errno)) => {
+            format!("prctl: PR_SET_NO_NEW_PRIVS: {errno}")
+        }
+        Error::Start(StartError::Cgroup(errno)) => format!("write to cgroup.procs: {errno}"),
+        Error::Start(StartError::Fork(why)) => format!("fork: {why}"),
+        Error::Start(StartError::NotFound) => "command not found".into(),
+        Error::Start(StartError::NotExecutable(why)) => format!("cannot be executed: {why}"),
+        Error::System(call, why) => format!("{call}: {why}"),
+        Error::NoWay(passed) => passed.first().map(|(_, error)| reason(error)).unwrap_or_default(),
+    }
+}
+
+fn gains(gain: Gain) -> &'static str {
+    match gain {
+        Gain::UserId => "is set-user-ID",
+        Gain::GroupId => "is set-group-ID",
+        Gain::Capabilities => "has file capabilities",
+    }
+}
+
+/// The error line, the hint, the exit code.
+pub(crate) fn failure(plan: &Plan, error: &Error) -> Failure {
+    let program = plan.command.first().map(|name| name.to_string_lossy().into_owned());
+    let program = shortened(&program.unwrap_or_default());
+    let kind = match error {
+        Error::Start(StartError::NotFound) => Kind::NotFound,
+        Error::Start(StartError::NotExecutable(_)) => Kind::NotExecutable,
+        Error::Start(StartError::Fork(_) | StartError::Cgroup(_)) | Error::System(..) => {
+            Kind::CouldNotBeDone
+        }
+        _ => Kind::MachineCannot,
+    };
+    let message = match error {
+        Error::Start(StartError::NotFound | StartError::NotExecutable(_) | StartError::Fork(_)) => {
+            format!("{program}: {}", reason(error))
+        }
+        _ => reason(error),
+    };
+    let failure = Failure::new(kind, message);
+    match hint(error) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// The next step.
+fn hint(error: &Error) -> Option<String> {
+    let hint = match error {
+        _ if error.is_nested() => {
+            "start it outside that `sameport run`, container or sandbox, or \
+                                   by --via preload"
+        }
+        Error::NotLocal(_) => {
+            "`ip address` lists the ones it has; --transparent allows others, as root"
+        }
+        Error::NotTransparent => "run it as root",
+        Error::UnknownMachine => "it knows x86_64, aarch64 and riscv64",
+        Error::LosesPrivilege(..) => {
+            "run sameport as root, give it ambient capabilities (setpriv --ambient-caps), or start \
+             it without: --no-new-privs"
+        }
+        Error::NotLoadable(_, Obstacle::Static | Obstacle::Go) => "use --via seccomp",
+        Error::NotLoadable(..) | Error::TooManyRules(_) | Error::NoLibrary(_) | Error::Place(_) => {
+            "use --via seccomp, or --via cgroup as root"
+        }
+        Error::HookNotLoaded(..) => "the dynamic linker says why with LD_DEBUG=libs",
+        Error::Cgroup(_) | Error::Attach(_) => {
+            "--via seccomp needs neither root nor cgroups; `sameport doctor` says more"
+        }
+        Error::CgroupNotTransparent => "use --via seccomp or --via preload",
+        Error::Start(StartError::NotFound) => "after `--` comes the program, then its arguments",
+        Error::Start(StartError::Filter(..)) => "`sameport doctor` says what this machine can do",
+        Error::NoWay(passed) => return Some(no_way(passed)),
+        Error::Start(_) | Error::System(..) => return None,
+    };
+    Some(hint.into())
+}
+
+/// What the first would need, and why the others are no way out.
+fn no_way(passed: &[(Via, Error)]) -> String {
+    let first = passed.first().and_then(|(_, error)| hint(error));
+    let others = passed
+        .iter()
+        .skip(1)
+        .map(|(via, error)| format!("{} cannot either: {}", name(*via), reason(error)));
+    first.into_iter().chain(others).collect::<Vec<_>>().join("; ")
+}
