@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sameport_rules::wanted::{Host, Wanted, WantedError};
 
 use super::Outcome;
-use crate::operations::list::{self, Error, Listing, Request};
+use crate::operations::list::{self, Error, Listing, Nameless, Request};
 use crate::tell::failure::{Failure, Kind};
 use crate::tell::{listing, note, stdout};
 
@@ -62,8 +62,12 @@ fn tell(request: &Request, listing: &Listing) -> Result<(), Failure> {
         return Ok(());
     }
     stdout::write(&listing::text(listing))?;
-    if !listing.complete {
-        note::hint("not every process could be seen, so programs can be missing; root sees more");
+    match listing.nameless {
+        None => {}
+        Some(Nameless::OtherUser) => note::hint("`-` is another user's program; root sees which"),
+        Some(Nameless::EvenForRoot) => {
+            note::hint("`-` is a program of another pid namespace, or of the kernel");
+        }
     }
     Ok(())
 }

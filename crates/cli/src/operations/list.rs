@@ -22,6 +22,17 @@ pub(crate) struct Listing {
     pub(crate) groups: Vec<Group>,
     /// Whether everybody is named: no process was hidden from the caller.
     pub(crate) complete: bool,
+    /// Whether a socket is listed of which no process could be seen.
+    pub(crate) nameless: Option<Nameless>,
+}
+
+/// Why a socket is listed without a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nameless {
+    /// Its processes belong to another user.
+    OtherUser,
+    /// Root does not see them either: they are in another pid namespace, or there are none.
+    EvenForRoot,
 }
 
 /// Why there is no listing.
@@ -49,7 +60,9 @@ pub(crate) fn list(request: &Request) -> Result<Listing, Error> {
     if let (Some(ips), Some(port)) = (ips, port) {
         groups.retain(|group| ips.iter().any(|ip| takes(group, SocketAddr::new(*ip, port))));
     }
-    Ok(Listing { groups, complete })
+    let nameless = groups.iter().flat_map(|group| &group.members).any(|m| m.processes.is_empty());
+    let reason = if is_root() { Nameless::EvenForRoot } else { Nameless::OtherUser };
+    Ok(Listing { groups, complete, nameless: nameless.then_some(reason) })
 }
 
 /// Whether some packet to this address could be for the group.
@@ -77,6 +90,16 @@ fn look(tcp: bool, udp: bool, port: Option<u16>) -> Result<(Vec<Member>, bool), 
         Err(error @ look::Error::Unsupported { .. }) => Err(Error::Machine(error.to_string())),
         Err(error) => Err(Error::Look(error.to_string())),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn is_root() -> bool {
+    sameport_linux::effective_user() == 0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_root() -> bool {
+    false
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -23,7 +23,7 @@ fn group(protocol: Protocol, socket: SocketAddr, members: &[(&[i32], Option<bool
 }
 
 fn listing(groups: Vec<Group>) -> Listing {
-    Listing { groups, complete: true }
+    Listing { groups, complete: true, nameless: None }
 }
 
 #[test]
