@@ -121,9 +121,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     use sameport_rules::bind::Ports;
     use sameport_rules::filter::IoUring;
 
-    use sameport_linux::preload::Children;
-
-    use crate::operations::run::{self, Choice, Environment, Plan, Via, Wishes};
+    use crate::operations::run::{self, Children, Choice, Environment, Plan, Via, Wishes};
     use crate::tell::{running, starting};
 
     refuse_contradiction(&args.rules)?;

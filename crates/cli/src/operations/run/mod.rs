@@ -22,7 +22,8 @@ use std::path::PathBuf;
 
 use sameport_linux::Errno;
 use sameport_linux::cgroup::{AttachError, OpenError};
-use sameport_linux::preload::{Children, Obstacle, PlaceError};
+pub(crate) use sameport_linux::preload::Children;
+use sameport_linux::preload::{Obstacle, PlaceError};
 use sameport_linux::seccomp::Stage;
 use sameport_linux::worker::{Gain, StartError};
 use sameport_rules::ending::Exit;
