@@ -19,7 +19,7 @@ Examples:
   echo hello | sameport dial --udp 127.0.0.1:5353";
 
 const AFTER: &str = "\
-TCP ends when the other side closes. UDP ends when stdin has ended and nothing has come for a \
+TCP ends when stdin has ended and the other side has closed, or reset the connection. UDP ends when stdin has ended and nothing has come for a \
 second.";
 
 /// Connect to an address, from a shared port if you like
@@ -54,6 +54,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     let line = dial::connect(&request).map_err(|error| opening::plain(&error))?;
     match line.copy(io::stdin(), &mut stdout::raw()) {
         Ok(()) => Ok(ExitCode::SUCCESS),
+        // Whoever read our stdout, or listened at the other side, has gone with what they wanted.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(Failure::new(Kind::CouldNotBeDone, format!("{}: {error}", request.to))),
     }

@@ -108,12 +108,22 @@ fn refuse_contradiction(rules: &[Rule]) -> Result<(), Failure> {
 }
 
 /// An option that only one interposer knows must not be ignored by another.
-fn refuse_children(args: &Args) -> Result<(), Failure> {
-    if args.children.is_some() && args.via != ViaArgument::Preload {
-        return Err(Failure::usage("--children is for --via preload only")
-            .hint("the other interposers reach everything that the command starts"));
+fn refuse_what_is_not_for_it(args: &Args) -> Result<(), Failure> {
+    let other = matches!(args.via, ViaArgument::Preload | ViaArgument::Cgroup);
+    let refused = match args {
+        Args { children: Some(_), .. } if args.via != ViaArgument::Preload => {
+            Some(("--children", "preload"))
+        }
+        Args { allow_io_uring: true, .. } if other => Some(("--allow-io-uring", "seccomp")),
+        Args { no_new_privs: true, .. } if other => Some(("--no-new-privs", "seccomp")),
+        _ => None,
+    };
+    match refused {
+        None => Ok(()),
+        Some((option, via)) => {
+            Err(Failure::usage(format!("{option} is for --via {via} only")).hint("leave it out"))
+        }
     }
-    Ok(())
 }
 
 #[cfg(target_os = "linux")]
@@ -125,7 +135,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     use crate::tell::{running, starting};
 
     refuse_contradiction(&args.rules)?;
-    refuse_children(&args)?;
+    refuse_what_is_not_for_it(&args)?;
     let plan = Plan {
         command: args.command,
         copies: args.copies,
@@ -167,7 +177,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     use crate::tell::failure::Kind;
 
     refuse_contradiction(&args.rules)?;
-    refuse_children(&args)?;
+    refuse_what_is_not_for_it(&args)?;
     Err(Failure::new(Kind::MachineCannot, "`run` needs Linux: it works by seccomp notification")
         .hint("a program of your own can share a port by the library `sameport`"))
 }

@@ -39,7 +39,7 @@ pub(crate) fn connect(request: &Request) -> Result<Line, sameport::Error> {
 impl Line {
     /// Copies `input` to the other side in a thread of its own, and what comes back to `output`.
     ///
-    /// TCP: the end of the input closes our half; the end of theirs ends the call. UDP, where no
+    /// TCP: the end of the input closes our half, and the call ends with both halves. UDP, where no
     /// end can be seen: each read is a datagram, and a second without an answer after the end of
     /// the input ends the call.
     pub(crate) fn copy(
@@ -60,15 +60,17 @@ fn copy_stream(
     output: &mut impl Write,
 ) -> io::Result<()> {
     let mut ours = stream.try_clone()?;
-    std::thread::spawn(move || {
-        // A failure to send shows at the receiving side too, where it is told.
-        let _ = io::copy(&mut input, &mut ours);
+    let sending = std::thread::spawn(move || -> io::Result<()> {
+        let copied = io::copy(&mut input, &mut ours).map(drop);
+        // Closed by the other side already is closed.
         let _ = ours.shutdown(Shutdown::Write);
+        copied
     });
     let mut buffer = [0; 16 * 1024];
     loop {
         match stream.read(&mut buffer) {
-            Ok(0) => return Ok(()),
+            // What the other side still wants to hear is sent to the end, as nc does.
+            Ok(0) => return sending.join().unwrap_or(Ok(())),
             Ok(n) => {
                 output.write_all(&buffer[..n])?;
                 output.flush()?;

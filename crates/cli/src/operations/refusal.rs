@@ -17,24 +17,33 @@ pub(crate) struct Caller {
     pub(crate) needs_privilege: bool,
 }
 
-/// Looks at the address and decides.
-pub(crate) fn reason(address: &Address, caller: Caller) -> Result<Refusal, look::Error> {
-    let members = look_at(address)?;
+/// Decides, from who is on the address's port.
+pub(crate) fn reason(address: &Address, caller: Caller, members: &[Member]) -> Refusal {
     let Caller { uid, shared, needs_privilege } = caller;
     let is_local = is_local(address.socket.ip());
-    let facts = Facts { address, members: &members, uid, shared, is_local, needs_privilege };
-    Ok(refusal::explain(&facts))
+    refusal::explain(&Facts { address, members, uid, shared, is_local, needs_privilege })
 }
 
-/// Everybody on the address's port, whatever the IP. A supervisor that has a duplicate of its
-/// worker's socket, for the moment in which it answers, comes after the worker.
-pub(crate) fn look_at(address: &Address) -> Result<Vec<Member>, look::Error> {
-    let query = look::Query::only(address.protocol).on(address.port());
+/// Everybody on the ports of these addresses, whatever the IP. What only we have open, for the moment
+/// in which a worker is answered, is nobody's; and where we are beside a worker, the worker is first.
+pub(crate) fn look_at(addresses: &[&Address]) -> Result<Vec<Member>, look::Error> {
+    let query = match addresses {
+        [one, rest @ ..] if rest.iter().all(|a| same_port(a, one)) => {
+            look::Query::only(one.protocol).on(one.port())
+        }
+        _ => look::Query::everything(),
+    };
     let mut members = look::members(&query)?.members;
+    let ourselves = std::process::id().cast_signed();
+    members.retain(|member| !matches!(&member.processes[..], [only] if only.pid == ourselves));
     for member in &mut members {
         member.processes.sort_by_key(|process| process.program == env!("CARGO_BIN_NAME"));
     }
     Ok(members)
+}
+
+fn same_port(one: &Address, other: &Address) -> bool {
+    (one.protocol, one.port()) == (other.protocol, other.port())
 }
 
 /// Whether an IP address is one of this machine's, asked by binding a free port on it.

@@ -35,7 +35,7 @@ fn named(request: &Request, error: &Error) -> Option<Failure> {
     use sameport_rules::refusal::Refusal;
     use sameport_rules::sockets::Address;
 
-    use crate::operations::refusal::{Caller, reason};
+    use crate::operations::refusal::{Caller, look_at, reason};
     use crate::tell::refusal::words;
 
     if !matches!(error.kind(), Why::InUse | Why::InUseByAnotherUser) {
@@ -47,7 +47,7 @@ fn named(request: &Request, error: &Error) -> Option<Failure> {
         shared: !request.exclusive,
         needs_privilege: false,
     };
-    match reason(&address, caller).ok()? {
+    match reason(&address, caller, &look_at(&[&address]).ok()?) {
         Refusal::Unexplained => None,
         refusal => {
             let (message, hint) = words(&address, &refusal);

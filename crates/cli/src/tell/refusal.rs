@@ -3,6 +3,8 @@
 use sameport_rules::refusal::Refusal;
 use sameport_rules::sockets::{Address, Member, Process};
 
+use super::table::printable;
+
 /// What happened, and what to do.
 pub(crate) fn words(address: &Address, refusal: &Refusal) -> (String, String) {
     let port = address.port();
@@ -25,7 +27,7 @@ pub(crate) fn words(address: &Address, refusal: &Refusal) -> (String, String) {
         ),
         Refusal::NotShared(member) => {
             let likely = if member.shared.is_none() { ", likely" } else { "" };
-            let program = member.processes.first().map_or("PROGRAM", |process| &process.program);
+            let program = member.processes.first().map_or("PROGRAM".into(), program);
             (
                 format!("port {port} is held by {}{likely} without SO_REUSEPORT", holder(member)),
                 format!("restart it under `sameport run -- {program} …`, {another}"),
@@ -46,12 +48,17 @@ pub(crate) fn words(address: &Address, refusal: &Refusal) -> (String, String) {
 fn holder(member: &Member) -> String {
     let user = user(member);
     match member.processes.first() {
-        Some(Process { pid, program }) => format!("{program} (pid {pid}, user {user})"),
+        Some(process) => format!("{} (pid {}, user {user})", program(process), process.pid),
         None => format!("a program of user {user} (root can see which)"),
     }
 }
 
+/// A process's name, which is whatever it likes.
+pub(crate) fn program(process: &Process) -> String {
+    printable(&process.program)
+}
+
 /// The owner's name, or number.
 pub(crate) fn user(member: &Member) -> String {
-    member.user.clone().unwrap_or_else(|| member.socket.uid.to_string())
+    member.user.as_deref().map_or_else(|| member.socket.uid.to_string(), printable)
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use sameport_rules::ending::Exit;
 use sameport_rules::map::Side;
-use sameport_rules::sockets::{Member, Process};
+use sameport_rules::sockets::Member;
 
-use super::refusal::{user, words};
+use super::refusal::{program, user, words};
 use super::starting;
 use crate::operations::run::{Event, OutOfReach, Remark, Unused};
 
@@ -139,7 +139,7 @@ fn lines(event: &Event) -> Vec<String> {
             )]
         }
         Event::Unused(Unused::Rule(rule)) => vec![
-            format!("warning: --map {rule} was never used: the program bound nothing like it"),
+            format!("warning: --map {rule} was never used: no bind that sameport saw matches it"),
             "hint: `sameport ls` shows what a program binds".into(),
         ],
         Event::Unused(Unused::Source(source)) => vec![format!(
@@ -179,7 +179,7 @@ fn named(members: &[Member]) -> String {
 
 fn who(member: &Member) -> String {
     match member.processes.first() {
-        Some(Process { pid, program }) => format!("pid {pid} ({program})"),
+        Some(process) => format!("pid {} ({})", process.pid, program(process)),
         None => format!("a program of user {}", user(member)),
     }
 }

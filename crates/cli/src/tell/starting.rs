@@ -91,7 +91,10 @@ fn gains(gain: Gain) -> &'static str {
 /// The error line, the hint, the exit code.
 pub(crate) fn failure(plan: &Plan, error: &Error) -> Failure {
     let program = plan.command.first().map(|name| name.to_string_lossy().into_owned());
-    let program = shortened(&program.unwrap_or_default());
+    let program = match shortened(&program.unwrap_or_default()) {
+        nothing if nothing.is_empty() => "\"\"".to_owned(),
+        named => named,
+    };
     let kind = match error {
         Error::Start(StartError::NotFound) => Kind::NotFound,
         Error::Start(StartError::NotExecutable(_)) => Kind::NotExecutable,
@@ -130,7 +133,8 @@ fn hint(error: &Error) -> Option<String> {
              it without: --no-new-privs"
         }
         Error::NotLoadable(_, Obstacle::Static | Obstacle::Go) => "use --via seccomp",
-        Error::NotLoadable(..) | Error::TooManyRules(_) | Error::NoLibrary(_) | Error::Place(_) => {
+        Error::Place(_) => "set XDG_RUNTIME_DIR to a folder of yours, or use --via seccomp",
+        Error::NotLoadable(..) | Error::TooManyRules(_) | Error::NoLibrary(_) => {
             "use --via seccomp, or --via cgroup as root"
         }
         Error::HookNotLoaded(..) => "the dynamic linker says why with LD_DEBUG=libs",

@@ -26,7 +26,8 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> 
     text
 }
 
-fn printable(cell: &str) -> String {
+/// What others chose, such as a program's name, without what would steer a terminal.
+pub(crate) fn printable(cell: &str) -> String {
     let mut text = String::with_capacity(cell.len());
     for c in cell.chars() {
         if c.is_control() || is_direction_mark(c) {

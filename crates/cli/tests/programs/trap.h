@@ -31,9 +31,14 @@ __attribute__((unused)) static struct sockaddr_in loopback(int port) {
     return at;
 }
 
-/* bind(2) by its registers, without the C library's types in between: 0 or an errno. */
+/* bind(2) by its registers, without the C library's types in between: 0 or an errno. With BY_LIBC,
+ * by the library's function, where a preloaded one stands in front of it. */
 __attribute__((unused)) static int bind_raw(unsigned long fd, const void *at, unsigned long size) {
+#ifdef BY_LIBC
+    return bind(fd, (const struct sockaddr *)at, size) ? errno : 0;
+#else
     return syscall(SYS_bind, fd, at, size) ? errno : 0;
+#endif
 }
 
 __attribute__((unused)) static int bind_to(int fd, struct sockaddr_in at) {

@@ -72,19 +72,25 @@ fn refusals_do_not_pile_up() {
     }
 }
 
-/// With the descriptors that `ulimit -Hn` leaves there is not always one to reach a socket by: the
-/// bind goes on all the same, and the user is told.
+/// Where `ulimit -Hn` leaves no descriptor to reach a socket by, the bind goes on all the same, and
+/// the user is told. How many the supervisor has for itself is not for a test to know.
 #[test]
 fn too_few_descriptors_are_told_of() {
     for user in User::all() {
-        let crowd = command("trap_crowd", &["refused", "500", "PORT"]);
-        let mut arguments = vec!["--nofile=40:40".to_owned(), sameport().to_str().unwrap().into()];
-        arguments.extend(["run", "--"].map(String::from));
-        arguments.extend(crowd);
-        let ended = start_command(*user, "prlimit", &arguments).ended();
-        assert_eq!(lines(&ended)[0], "refused 0 no", "{user:?}: {ended:?}");
-        let warnings = ended.stderr.matches("warning: sameport has no descriptor left").count();
-        assert_eq!(warnings, 1, "{user:?}: {ended:?}");
+        let told = (8..40).any(|limit| {
+            let crowd = command("trap_crowd", &["refused", "5", "PORT"]);
+            let limit = format!("--nofile={limit}:{limit}");
+            let mut arguments = vec![limit, sameport().to_str().unwrap().into()];
+            arguments.extend(["run", "--"].map(String::from));
+            arguments.extend(crowd);
+            let ended = start_command(*user, "prlimit", &arguments).ended();
+            let warnings = ended.stderr.matches("warning: sameport has no descriptor left").count();
+            assert!(warnings <= 1, "{user:?}: {ended:?}");
+            let is_told = warnings == 1;
+            assert!(!is_told || lines(&ended)[0] == "refused 0 no", "{user:?}: {ended:?}");
+            is_told
+        });
+        assert!(told, "{user:?}");
     }
 }
 

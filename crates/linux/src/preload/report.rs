@@ -151,7 +151,7 @@ impl Inbox {
 
     /// What has come. Never waits; at most 1,024 reports at once, then this is readable still.
     ///
-    /// What is no report, and what comes from another user (unless we are root) or from outside of
+    /// What is no report, and what comes from another user's process (unless we have started it) or from outside of
     /// our pid namespace, is dropped.
     pub fn take(&mut self) -> Vec<Received> {
         for _ in 0..1024 {
@@ -201,9 +201,9 @@ impl AsFd for Inbox {
 
 fn plausible_sender(connection: &OwnedFd) -> Option<i32> {
     let peer = sockopt::socket_peercred(connection).ok()?;
-    let us = rustix::process::geteuid();
     let pid = peer.pid.as_raw_nonzero().get();
-    (pid > 0 && (us.is_root() || peer.uid == us)).then_some(pid)
+    let is_ours = peer.uid == rustix::process::geteuid() || crate::worker::is_descendant(pid);
+    (pid > 0 && is_ours).then_some(pid)
 }
 
 #[cfg(test)]

@@ -12,4 +12,4 @@ pub use program::{Gain, gains_privilege, locate, may_filter_with_privileges};
 pub use socket::{Reach, WorkerSocket};
 pub use start::{Setting, StartError, Worker, start};
 pub use thread::{Doing, Rights, doing, first_unprivileged_port, rights};
-pub use tree::{Ended, adopt_orphans, descendants, reap, signal};
+pub use tree::{Ended, adopt_orphans, descendants, is_descendant, reap, signal};

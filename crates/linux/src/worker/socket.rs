@@ -32,6 +32,7 @@ pub enum Reach {
 pub struct WorkerSocket {
     fd: OwnedFd,
     inode: u64,
+    owner: u32,
 }
 
 impl WorkerSocket {
@@ -56,7 +57,7 @@ impl WorkerSocket {
                 let status = rustix::fs::fstat(&fd)?;
                 let is_socket = rustix::fs::FileType::from_raw_mode(status.st_mode).is_socket();
                 Ok(if is_socket {
-                    Reach::Socket(Self { fd, inode: status.st_ino })
+                    Reach::Socket(Self { fd, inode: status.st_ino, owner: status.st_uid })
                 } else {
                     Reach::NotASocket
                 })
@@ -75,8 +76,9 @@ impl WorkerSocket {
     }
 
     /// The user who created it: the one that counts when another wants to share.
-    pub fn owner(&self) -> Result<u32, Errno> {
-        Ok(rustix::fs::fstat(&self.fd)?.st_uid)
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        self.owner
     }
 
     /// TCP for stream sockets of TCP and MPTCP, UDP for datagram sockets of UDP and UDP-Lite, over
@@ -131,7 +133,9 @@ impl WorkerSocket {
             // Without it the bind takes a port at once, which works but uses ports up sooner.
             let _ = set_flag(&self.fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
         } else {
-            sockopt::set_socket_reuseport(&self.fd, true)?;
+            // Both options together would let another user's datagram socket in.
+            let datagrams = sockopt::socket_type(&self.fd)? == SocketType::DGRAM;
+            self.share(datagrams)?;
         }
         self.bind(address)
     }

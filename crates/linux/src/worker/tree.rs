@@ -64,6 +64,16 @@ pub fn descendants(of: i32) -> Vec<i32> {
     found
 }
 
+/// Whether a process is our child, or a child of one, and so on. One that is gone is not.
+#[must_use]
+pub fn is_descendant(pid: i32) -> bool {
+    const DEEPEST: usize = 256;
+    let ourselves = rustix::process::getpid().as_raw_nonzero().get();
+    std::iter::successors(parent(pid), |above| parent(*above))
+        .take(DEEPEST)
+        .any(|above| above == ourselves)
+}
+
 /// Field 4 of `/proc/PID/stat`; the name before it is in brackets and may hold anything.
 fn parent(pid: i32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

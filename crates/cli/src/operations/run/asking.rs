@@ -16,18 +16,24 @@ use tokio::sync::mpsc::Sender;
 
 use super::supervisor::News;
 use super::{OutOfReach, Remark, Used, Wishes};
+use crate::operations::refusal::Caller;
 
-/// A call that was answered, and whose outcome is worth knowing.
+/// A call that was answered, and whose outcome is worth knowing. The socket itself is not kept: as
+/// long as we held a duplicate, one that the worker has closed would go on taking connections.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) tid: i32,
+    /// The worker's descriptor, and the inode of the socket that it was.
+    pub(super) fd: i32,
+    pub(super) inode: u64,
     /// The system call's number, to tell when it is over.
     pub(super) number: u32,
     pub(super) step: Step,
-    pub(super) socket: WorkerSocket,
     pub(super) protocol: Protocol,
     /// The address asked for, or the one it is to have instead.
     pub(super) address: Address,
+    /// Who asks, should it be refused.
+    pub(super) caller: Caller,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +70,7 @@ impl Answering {
         let (reply, news) = match self.prepare(listener, notification) {
             Ok(prepared) => prepared,
             Err(Errno::MFILE | Errno::NFILE) => {
-                (Reply::GoOn, Some(News::OutOfReach(notification.tid, OutOfReach::NoDescriptors)))
+                self.out_of_reach(notification, OutOfReach::NoDescriptors)
             }
             // The worker's memory or descriptor is not what the call claims.
             Err(_) => (Reply::GoOn, None),
@@ -80,6 +86,22 @@ impl Answering {
         Ok(())
     }
 
+    /// What cannot be reached is not shared; but an address that must not be had as it was asked for
+    /// is refused rather than bound.
+    fn out_of_reach(&self, notification: &Notification, why: OutOfReach) -> (Reply, Option<News>) {
+        let Notification { tid, arch, number, args, .. } = *notification;
+        let closed = match Call::read(self.machine, arch, number, args) {
+            Some(Call::Bind(_)) => !self.wishes.rules.is_empty() || self.wishes.transparent,
+            Some(Call::Towards(_)) => self.wishes.source.is_some(),
+            Some(Call::Socketcall { .. }) => {
+                !self.wishes.rules.is_empty() || self.wishes.source.is_some()
+            }
+            Some(Call::Listen { .. }) | None => false,
+        };
+        let reply = if closed { Reply::Made(Err(Errno::ACCESS)) } else { Reply::GoOn };
+        (reply, Some(News::OutOfReach(tid, why)))
+    }
+
     fn prepare(
         &self,
         listener: &Listener,
@@ -93,7 +115,7 @@ impl Answering {
         else {
             return Ok(nothing);
         };
-        let out_of_reach = |why| Ok((Reply::GoOn, Some(News::OutOfReach(tid, why))));
+        let out_of_reach = |why| Ok(self.out_of_reach(notification, why));
         let socket = match WorkerSocket::of_thread(tid, fd)? {
             Reach::Socket(socket) => socket,
             Reach::NotASocket | Reach::Gone => return Ok(nothing),
@@ -117,14 +139,19 @@ impl Answering {
         if !listener.is_waiting(id) {
             return Ok(nothing);
         }
-        let follow = |step, socket: WorkerSocket, address| {
-            let address = socket.address(protocol, address)?;
-            Ok(Some(News::Asked(Asked { tid, number, step, socket, protocol, address })))
+        let follow = |step, socket: &WorkerSocket, address: SocketAddr| {
+            let caller = Caller {
+                uid: socket.owner(),
+                shared: socket.reuse_port()?,
+                needs_privilege: !may_bind(tid, address.port()),
+            };
+            let (inode, address) = (socket.inode(), socket.address(protocol, address)?);
+            Ok(Some(News::Asked(Asked { tid, fd, inode, number, step, protocol, address, caller })))
         };
         match (call, address) {
-            (Call::Towards(_), to) => Ok((self.depart(&socket, to, &attempt)?, None)),
+            (Call::Towards(_), to) => Ok((self.depart(tid, &socket, to, &attempt)?, None)),
             (Call::Bind(_), Some(asked)) => match self.bind(tid, &socket, asked, &attempt)? {
-                Some((reply, Some(address))) => Ok((reply, follow(Step::Bind, socket, address)?)),
+                Some((reply, Some(address))) => Ok((reply, follow(Step::Bind, &socket, address)?)),
                 Some((reply, None)) => Ok((reply, None)),
                 None => Ok(nothing),
             },
@@ -133,7 +160,7 @@ impl Answering {
             (Call::Listen { .. }, Some(address))
                 if bind::decide(&attempt, &self.wishes.ports) == Verdict::SharedByItself =>
             {
-                Ok((Reply::GoOn, follow(Step::Listen, socket, address)?))
+                Ok((Reply::GoOn, follow(Step::Listen, &socket, address)?))
             }
             _ => Ok(nothing),
         }
@@ -182,12 +209,8 @@ impl Answering {
             Verdict::LeaveAlone(_) | Verdict::SharedByItself => {}
             Verdict::Share { clear_reuse_address } => socket.share(clear_reuse_address)?,
         }
-        if self.wishes.transparent {
-            let allowed = may_be_transparent(tid);
-            let set = if allowed { socket.set_transparent() } else { Err(Errno::PERM) };
-            if let Err(errno) = set {
-                return Ok(Some((Reply::Made(Err(errno)), None)));
-            }
+        if let Err(errno) = self.make_transparent(tid, socket) {
+            return Ok(Some((Reply::Made(Err(errno)), None)));
         }
         let reply = match moved {
             None => Reply::GoOn,
@@ -197,9 +220,19 @@ impl Answering {
         Ok(Some((reply, Some(target))))
     }
 
+    /// If the user wants it, and the worker itself could do it.
+    fn make_transparent(&self, tid: i32, socket: &WorkerSocket) -> Result<(), Errno> {
+        match self.wishes.transparent {
+            false => Ok(()),
+            true if may_be_transparent(tid) => socket.set_transparent(),
+            true => Err(Errno::PERM),
+        }
+    }
+
     /// Gives a socket that is about to connect, or to send, the source that the user wants.
     fn depart(
         &self,
+        tid: i32,
         socket: &WorkerSocket,
         to: Option<SocketAddr>,
         attempt: &Attempt,
@@ -212,7 +245,12 @@ impl Answering {
         let Some(from) = source::decide(from, &outgoing) else { return Ok(Reply::GoOn) };
         self.used.source();
         // The call itself is the worker's own; only a source that cannot be had ends it.
-        Ok(socket.bind_source(from).map_or_else(|errno| Reply::Made(Err(errno)), |()| Reply::GoOn))
+        let bound = match self.make_transparent(tid, socket) {
+            Ok(()) if may_bind(tid, from.port()) => socket.bind_source(from),
+            Ok(()) => Err(Errno::ACCESS),
+            Err(errno) => Err(errno),
+        };
+        Ok(bound.map_or_else(|errno| Reply::Made(Err(errno)), |()| Reply::GoOn))
     }
 }
 

@@ -1,12 +1,12 @@
 //! What the kernel said to a worker's call, which it made itself after we let it go on.
 //!
-//! Nothing reports that. But the socket is at hand: it is bound (or listens) soon after, or the
-//! thread has left the call and it is not.
+//! Nothing reports that. But the socket can be looked at again: it is bound (or listens) soon after,
+//! or the thread has left the call and it is not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sameport_linux::worker::{Doing, doing};
+use sameport_linux::worker::{Doing, Reach, WorkerSocket, doing};
 use sameport_rules::sockets::{Address, Protocol};
 
 use super::asking::{Asked, Step};
@@ -27,7 +27,7 @@ const LOOKS: [Duration; 7] = [
 const SURELY_OVER: Duration = Duration::from_millis(500);
 
 /// How many calls are followed at once. A worker that makes more gets them answered all the same.
-const MOST: usize = 256;
+const MOST: usize = 1024;
 
 /// The calls whose outcome is not known yet, by the socket's inode.
 #[derive(Debug, Default)]
@@ -47,6 +47,8 @@ pub(super) enum Outcome {
     Joined(Address),
     /// The kernel said no.
     Refused(Asked),
+    /// The socket is not where it was: only who is on the address can tell.
+    Unclear(Asked),
 }
 
 impl Outcomes {
@@ -54,8 +56,7 @@ impl Outcomes {
     /// earlier one: whoever listens has been allowed to bind.
     pub(super) fn follow(&mut self, asked: Asked, now: Duration) {
         if self.0.len() < MOST {
-            let inode = asked.socket.inode();
-            self.0.insert(inode, Followed { asked, since: now, looks: 0 });
+            self.0.insert(asked.inode, Followed { asked, since: now, looks: 0 });
         }
     }
 
@@ -87,6 +88,7 @@ impl Outcomes {
             match followed.state(now) {
                 State::Joined(address) => known.push(Outcome::Joined(address)),
                 State::Refused => known.push(Outcome::Refused(followed.asked)),
+                State::Unclear => known.push(Outcome::Unclear(followed.asked)),
                 State::Settled => {}
                 State::Open => {
                     followed.looks += 1;
@@ -103,6 +105,7 @@ impl Outcomes {
 enum State {
     Joined(Address),
     Refused,
+    Unclear,
     /// A TCP socket is bound: it takes no traffic before it listens, and we will be asked then.
     Settled,
     Open,
@@ -114,7 +117,11 @@ impl Followed {
     }
 
     fn state(&self, now: Duration) -> State {
-        let Asked { tid, number, step, socket, protocol, .. } = &self.asked;
+        let Asked { tid, fd, inode, number, step, protocol, .. } = &self.asked;
+        let socket = match WorkerSocket::of_thread(*tid, *fd) {
+            Ok(Reach::Socket(socket)) if socket.inode() == *inode => socket,
+            _ => return State::Unclear,
+        };
         let bound = socket.bound(*protocol).ok().flatten();
         match (step, protocol, bound) {
             (Step::Bind, Protocol::Udp, Some(address)) => return State::Joined(address),
@@ -125,7 +132,7 @@ impl Followed {
             _ => {}
         }
         match doing(*tid) {
-            Doing::Gone => State::Refused,
+            Doing::Gone => State::Unclear,
             Doing::Waiting(other) if other != *number => State::Refused,
             Doing::Running if now >= self.since + SURELY_OVER => State::Refused,
             Doing::Waiting(_) | Doing::Running => State::Open,

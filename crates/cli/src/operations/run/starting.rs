@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sameport_linux::inherited;
 use sameport_linux::signals::Signals;
@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::interposer::{Beside, Interposer};
-use super::leftovers::SIGKILL;
+use super::leftovers::{SIGKILL, everybody};
 use super::supervisor::{News, Supervisor};
 use super::{Error, Event, Plan};
 
@@ -73,15 +73,23 @@ fn watch(signals: Signals) -> io::Result<(Runtime, AsyncFd<Signals>)> {
     Ok((runtime, signals))
 }
 
-/// Ends workers that have only just been started, because not all could be.
+/// Ends workers that have only just been started, because not all could be, and what they started.
 fn end_at_once(running: &BTreeMap<i32, u16>) {
-    for pid in running.keys() {
-        // They are our children and not reaped, so the number is theirs; a failure leaves nothing
-        // to be done.
-        let _ = worker::signal(*pid, SIGKILL);
-    }
-    while matches!(worker::reap(), Ok((_, true))) {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let until = Instant::now() + PATIENCE;
+    // The workers first: looking for others takes a descriptor, which there may not be.
+    let mut doomed: Vec<i32> = running.keys().copied().collect();
+    loop {
+        for pid in doomed {
+            // They are ours and not reaped, so the number is theirs; a failure leaves nothing to be
+            // done.
+            let _ = worker::signal(pid, SIGKILL);
+        }
+        if !matches!(worker::reap(), Ok((_, true))) || Instant::now() > until {
+            return;
+        }
         std::thread::sleep(Duration::from_millis(1));
+        doomed = everybody();
     }
 }
 

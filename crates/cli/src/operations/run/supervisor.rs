@@ -15,9 +15,10 @@ use tokio::sync::mpsc;
 use super::asking::Asked;
 use super::interposer::Beside;
 use super::leftovers::{Leaving, SIGTERM, everybody};
-use super::looking;
+use super::looking::{self, Tried};
 use super::outcome::{Outcome, Outcomes};
 use super::{Event, OutOfReach, Remark};
+use crate::operations::refusal::look_at;
 
 /// SIGINT, SIGQUIT and SIGTERM: signals that ask a program to end.
 const STOPPING: [i32; 3] = [2, 3, SIGTERM];
@@ -42,6 +43,8 @@ pub(super) enum News {
     Looked(Event),
     /// A refusal, with its reason found already.
     Refused(Event),
+    /// The look under way is over.
+    LookDone,
     /// Something to tell once.
     Say(Remark),
 }
@@ -64,7 +67,8 @@ pub(super) struct Supervisor<'a> {
     out_of_reach: bool,
     said: Vec<Remark>,
     /// Who has bound an address last, where only a look can tell what came of it.
-    tried: BTreeMap<Address, i32>,
+    tried: BTreeMap<Address, Tried>,
+    looking: bool,
     beside: Option<Beside>,
 }
 
@@ -89,6 +93,7 @@ impl<'a> Supervisor<'a> {
             out_of_reach: false,
             said: Vec::new(),
             tried: BTreeMap::new(),
+            looking: false,
             beside: Some(beside),
         }
     }
@@ -137,7 +142,8 @@ impl<'a> Supervisor<'a> {
 
     fn next_wake(&self) -> Option<Duration> {
         let sweep = self.leftovers.as_ref().map(Leaving::next_sweep);
-        [self.outcomes.next(), self.joins.next(), sweep].into_iter().flatten().min()
+        let joins = self.joins.next().filter(|_| !self.looking);
+        [self.outcomes.next(), joins, sweep].into_iter().flatten().min()
     }
 
     fn hear(&mut self, news: News) {
@@ -152,12 +158,9 @@ impl<'a> Supervisor<'a> {
             News::Looked(event) => (self.tell)(event),
             News::Joined(address) => self.learn(Outcome::Joined(address)),
             News::Tried(address, pid) => {
-                if self.tried.len() < MOST_TRIED {
-                    self.tried.insert(address.clone(), pid.cast_signed());
-                }
-                let now = self.now();
-                self.joins.saw(address, now);
+                self.try_later(address, Tried::Process(pid.cast_signed()));
             }
+            News::LookDone => self.looking = false,
             News::Refused(event) => self.tell_refusal(event),
             News::Say(remark) => {
                 // A program that binds again and again is told of once.
@@ -171,7 +174,7 @@ impl<'a> Supervisor<'a> {
 
     fn tell_refusal(&mut self, event: Event) {
         if let Event::Refused { address, .. } = &event
-            && self.refused.insert(address.clone())
+            && self.is_unheard(address)
         {
             (self.tell)(event);
         }
@@ -188,38 +191,62 @@ impl<'a> Supervisor<'a> {
         for outcome in self.outcomes.look(now) {
             self.learn(outcome);
         }
-        for address in self.joins.due(now) {
-            self.look_for_members(address);
+        if !self.looking {
+            self.look_for_members(now);
         }
         self.sweep()
     }
 
     fn learn(&mut self, outcome: Outcome) {
+        let now = self.now();
         match outcome {
             Outcome::Joined(address) => {
                 self.refused.remove(&address);
-                let now = self.now();
                 self.joins.saw(address, now);
             }
             Outcome::Refused(asked) => {
-                if self.refused.insert(asked.address.clone()) {
+                if self.is_unheard(&asked.address) {
                     self.look_for_reason(asked);
                 }
+            }
+            Outcome::Unclear(asked) => {
+                self.try_later(asked.address, Tried::Socket(asked.inode, asked.caller));
             }
         }
     }
 
-    /// Looking takes as long as the machine has descriptors, so it is done beside the rest.
-    fn look_for_members(&mut self, address: Address) {
-        let tried = self.tried.remove(&address);
+    /// Only a look will tell what came of it.
+    fn try_later(&mut self, address: Address, tried: Tried) {
+        if self.tried.len() < MOST_TRIED {
+            self.tried.insert(address.clone(), tried);
+        }
+        let now = self.now();
+        self.joins.saw(address, now);
+    }
+
+    /// Whether a refusal of this address has not been told; from now on it has.
+    fn is_unheard(&mut self, address: &Address) -> bool {
+        if self.refused.len() >= MOST_TRIED {
+            self.refused.clear();
+        }
+        self.refused.insert(address.clone())
+    }
+
+    /// Looking takes as long as the machine has descriptors, so it is done beside the rest, once for
+    /// all addresses that are due, and one look at a time.
+    fn look_for_members(&mut self, now: Duration) {
+        let due = self.joins.due(now).into_iter();
+        let due: Vec<_> =
+            due.map(|address| (address.clone(), self.tried.remove(&address))).collect();
+        if due.is_empty() {
+            return;
+        }
+        self.looking = true;
         let sender = self.sender.clone();
         tokio::task::spawn_blocking(move || {
-            let refused = tried.and_then(|pid| looking::why_not_there(&address, pid));
-            let news = match refused {
-                Some(event) => News::Refused(event),
-                None => News::Looked(looking::who_is_there(address)),
-            };
-            drop(sender.blocking_send(news));
+            for news in looking::look(due).into_iter().chain([News::LookDone]) {
+                drop(sender.blocking_send(news));
+            }
         });
     }
 
@@ -304,16 +331,18 @@ impl<'a> Supervisor<'a> {
             self.hear(item);
             let now = self.now();
             for outcome in self.outcomes.look_at_the_gone(now) {
-                if let Outcome::Refused(asked) = outcome
-                    && self.refused.insert(asked.address.clone())
-                {
-                    // Nobody waits for us any more, so the look may be taken here.
-                    (self.tell)(looking::why_refused(asked));
-                }
+                self.learn(outcome);
             }
         }
-        for (address, pid) in std::mem::take(&mut self.tried) {
-            if let Some(event) = looking::why_not_there(&address, pid) {
+        // Nobody waits for us any more, so the last look may be taken here.
+        let tried = std::mem::take(&mut self.tried);
+        let addresses: Vec<&Address> = tried.keys().collect();
+        let members = match addresses.is_empty() {
+            true => Vec::new(),
+            false => look_at(&addresses).unwrap_or_default(),
+        };
+        for (address, tried) in &tried {
+            if let Some(event) = looking::why_not_there(address, *tried, &members) {
                 self.tell_refusal(event);
             }
         }
