@@ -70,13 +70,17 @@ INLINE int outcome(long error)
 	return GO_ON;
 }
 
-/* A fixed port can be the source of several connections, each to another place. */
+/* A fixed port can be the source of several connections, each to another place. With SO_REUSEADDR as
+ * well, another user's datagram socket could come between. */
 INLINE void share(struct bpf_sock_addr *ctx, struct source *from)
 {
-	int on = 1;
+	int on = 1, off = 0;
 
-	if (from->port)
-		bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+	if (!from->port)
+		return;
+	if (protocol_of(ctx) == IPPROTO_UDP)
+		bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &off, sizeof off);
+	bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
 }
 
 INLINE int bind_v6(struct bpf_sock_addr *ctx, struct source *from)

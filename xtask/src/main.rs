@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 mod bench;
+mod bpf;
 mod targets;
 
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ enum Chore {
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Subject(bench::subject::Args),
+    Bpf(bpf::Args),
     Targets(targets::Args),
 }
 
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Chore::Bench(args) => bench::run(&args),
         #[cfg(target_os = "linux")]
         Chore::Subject(args) => bench::subject::run(&args),
+        Chore::Bpf(args) => bpf::run(&args),
         Chore::Targets(args) => targets::run(&args),
     }
 }

@@ -1,6 +1,6 @@
 //! `sameport attach`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use sameport_rules::map::{Rule, Side};
@@ -52,15 +52,13 @@ pub(crate) struct Args {
     source: Option<SocketAddr>,
 }
 
-/// `10.0.0.7`, `10.0.0.7:49888`, `::1`, `[::1]`, `[::1]:49888`.
+/// `ADDR` or `ADDR:PORT`; an IPv6 address in brackets.
 fn source(text: &str) -> Result<SocketAddr, &'static str> {
-    let ip: Option<IpAddr> = text.parse().ok();
-    let side = ip.map(|ip| Side { ip: Some(ip), port: None }).or_else(|| text.parse().ok());
-    match side {
-        Some(Side { ip: Some(ip), port }) if !ip.is_unspecified() && !ip.is_multicast() => {
+    match text.parse() {
+        Ok(Side { ip: Some(ip), port }) if !ip.is_unspecified() && !ip.is_multicast() => {
             Ok(SocketAddr::new(ip, port.unwrap_or(0)))
         }
-        _ => Err("write an address of this machine, such as 10.0.0.7 or [::1]:49888"),
+        _ => Err("write ADDR or ADDR:PORT, such as 127.0.0.9 or [::1]:4000"),
     }
 }
 
@@ -122,13 +120,12 @@ mod tests {
         for (text, expected) in [
             ("10.0.0.7", "10.0.0.7:0"),
             ("10.0.0.7:49888", "10.0.0.7:49888"),
-            ("::1", "[::1]:0"),
             ("[::1]", "[::1]:0"),
             ("[::1]:49888", "[::1]:49888"),
         ] {
             assert_eq!(source(text), Ok(expected.parse().unwrap()), "{text}");
         }
-        for text in ["", "80", "0.0.0.0", "::", "224.0.0.1", "10.0.0.7:0", "localhost", "::1:80:"] {
+        for text in ["", "80", "0.0.0.0", "::", "224.0.0.1", "10.0.0.7:0", "localhost", "::1"] {
             assert!(source(text).is_err(), "{text}");
         }
     }

@@ -17,7 +17,7 @@ sameport is left there, and nothing of others is touched.
 Exit code: 0 when nothing is attached any more, 1 when nothing was (without --all), 2 when the \
 command line is wrong, 3 when this machine cannot.";
 
-/// Undo `attach`
+/// Undo `attach`: the next bind is as it was before
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 #[command(group(clap::ArgGroup::new("where").args(["unit", "cgroup", "all"]).required(true)))]

@@ -1,7 +1,6 @@
 //! `attach` and `detach`: the programs of the cgroup interposer at a cgroup that exists already.
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -10,6 +9,8 @@ use sameport_linux::cgroup::{
 };
 use sameport_rules::bind::Ports;
 use sameport_rules::map::{self, Rule};
+
+use super::refusal::is_local;
 
 /// Which cgroup.
 #[derive(Debug, Clone)]
@@ -49,7 +50,7 @@ pub(crate) struct List {
 
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// These two rules are for one address.
+    /// These two rules are for one address, the second given later.
     Contradiction(Rule, Rule),
     /// No interface has this address.
     NotLocal(IpAddr),
@@ -134,10 +135,4 @@ fn open(place: &Where) -> Result<Cgroup, Error> {
         Where::Path(path) => Cgroup::open(path),
     }
     .map_err(Error::Open)
-}
-
-/// Whether an IP address is one of this machine's, asked by binding a free port on it.
-fn is_local(ip: IpAddr) -> bool {
-    !matches!(UdpSocket::bind((ip, 0)), Err(error)
-        if error.kind() == ErrorKind::AddrNotAvailable)
 }

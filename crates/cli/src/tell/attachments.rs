@@ -160,15 +160,14 @@ impl ToldAttachment {
 /// Why `attach` or `detach` could not be done.
 pub(crate) fn failure(error: &Error) -> Failure {
     match error {
-        Error::Contradiction(one, other) => {
-            Failure::usage(format!("--map {one} and --map {other} are for the same address"))
-                .hint("leave one of them out")
+        Error::Contradiction(earlier, later) => {
+            Failure::usage(format!("--map {later}: contradicts --map {earlier}"))
+                .hint("keep one of the two")
         }
-        Error::NotLocal(ip) => Failure::new(
-            Kind::MachineCannot,
-            format!("no interface of this machine has the address {ip}"),
-        )
-        .hint("`ip address` lists the ones it has"),
+        Error::NotLocal(ip) => {
+            Failure::new(Kind::MachineCannot, format!("{ip} is not an address of this machine"))
+                .hint("`ip address` lists the ones it has")
+        }
         Error::Open(error) => not_opened(error),
         Error::Attach(path, error) => not_attached(path, error),
         Error::Pin(path, error) => not_pinned(path, error),

@@ -41,7 +41,7 @@ pub enum Happened {
 }
 
 /// The events of one attachment, each once. Readable (`poll`, `epoll`) when there is one; those
-/// that come when a thousand wait are lost.
+/// that come while 900 wait are lost.
 pub struct Events(RingBuf<MapData>);
 
 impl Events {

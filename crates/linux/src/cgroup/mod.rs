@@ -8,6 +8,7 @@
 //! Needs Linux 5.18 (`bpf_set_retval`), cgroup v2 and CAP_BPF with CAP_NET_ADMIN. Sources:
 //! kernel/bpf/cgroup.c, net/core/filter.c.
 
+mod attached;
 mod attachment;
 mod calls;
 mod events;
@@ -21,11 +22,10 @@ mod private;
 #[cfg(test)]
 mod tests;
 
+pub use attached::{Attached, attached};
 pub use attachment::{AttachError, Attachment, Settings, attach};
 pub use events::{Event, Events, Happened};
-pub use pins::{
-    Attached, Left, PinError, attached, clear_leftovers, detach, detach_all, is_attached,
-};
+pub use pins::{Left, PinError, clear_leftovers, detach, detach_all, is_attached};
 pub use place::{Cgroup, OpenError};
 pub use private::{Private, sweep};
 

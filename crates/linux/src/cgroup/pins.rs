@@ -8,52 +8,25 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use aya::maps::{Array, HashMap, Map, MapData};
 use rustix::fs::{CWD, RenameFlags};
-use sameport_rules::bind::Ports;
-use sameport_rules::keys::{self, Key, Target};
 
-use super::attachment::{Attachment, Settings, cause};
+use super::attached::{Attached, read};
+use super::attachment::{Attachment, cause};
 use super::calls;
-use super::layout::{self, Fixed};
-use super::object::counts;
 use super::owner::Owner;
 use super::place::Cgroup;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const OURS: &str = "/sys/fs/bpf/sameport";
 
-/// The maps that are pinned; the ones after `|` only with a source address.
+/// The maps that are pinned, by the names that they have in `bpf/`.
 const MAPS: [&str; 5] = ["settings", "ports", "rules", "counts", "place"];
+/// Those that there are only with a source address.
 const SOURCE_MAPS: [&str; 2] = ["source", "given"];
-const LINK: &str = "link_";
-
-/// What is attached to a cgroup, as any process can read it that may.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attached {
-    /// The cgroup's number.
-    pub id: u64,
-    /// Its path when it was attached to.
-    pub path: PathBuf,
-    /// Whether the cgroup still exists.
-    pub exists: bool,
-    /// When, to the second.
-    pub since: SystemTime,
-    /// What the programs do.
-    pub settings: Settings,
-    /// How many binds were shared.
-    pub shared: u64,
-    /// How often each rule was the one to follow, in their order.
-    pub hits: Vec<u64>,
-    /// How many connections and datagrams were given the source address.
-    pub sourced: u64,
-}
+/// Before the name of the program whose link it is.
+pub(super) const LINK: &str = "link_";
 
 /// What [`clear_leftovers`] removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +57,7 @@ pub enum PinError {
     System(&'static str, PathBuf, io::Error),
 }
 
-type Result<T> = std::result::Result<T, PinError>;
+pub(super) type Result<T> = std::result::Result<T, PinError>;
 
 impl Attachment {
     /// Keeps the programs at the cgroup after this process has ended, until [`detach`]. Mounts the
@@ -138,25 +111,6 @@ impl Attachment {
 pub fn is_attached(cgroup: &Cgroup) -> Result<bool> {
     let place = folder(cgroup.id());
     place.try_exists().map_err(|error| failed("stat", &place)(error))
-}
-
-/// Everything that is attached, by the cgroups' paths.
-///
-/// # Errors
-///
-/// [`PinError::NotPermitted`]: only root may read it.
-pub fn attached() -> Result<Vec<Attached>> {
-    let mut found = Vec::new();
-    for (id, path) in folders()? {
-        match read(id, &path) {
-            Ok(attached) => found.push(attached),
-            // Detached meanwhile.
-            Err(_) if !path.exists() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    found.sort_by(|a, b| (&a.path, a.id).cmp(&(&b.path, b.id)));
-    Ok(found)
 }
 
 /// Takes everything of ours away from a cgroup. When it returns, the next bind there is as if we
@@ -288,7 +242,7 @@ fn take_apart(folder: &Path) -> Result<()> {
 }
 
 /// The folders of cgroups, by their number.
-fn folders() -> Result<Vec<(u64, PathBuf)>> {
+pub(super) fn folders() -> Result<Vec<(u64, PathBuf)>> {
     let id = |path: &Path| path.file_name()?.to_str()?.parse().ok();
     Ok(entries(Path::new(OURS))?.into_iter().filter_map(|path| Some((id(&path)?, path))).collect())
 }
@@ -302,81 +256,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-fn read(id: u64, folder: &Path) -> Result<Attached> {
-    let fixed: [u8; 24] = only(folder, "settings")?;
-    let fixed = Fixed::read(&fixed);
-    let place: [u8; 4096] = only(folder, "place")?;
-    let length = place.iter().position(|byte| *byte == 0).unwrap_or(place.len());
-    let path = PathBuf::from(std::ffi::OsString::from_vec(place[..length].to_vec()));
-    let numbers = counts(&pinned_map(folder, "counts")?);
-    let source = folder.join("source").exists();
-    let from: Option<SocketAddr> = if source {
-        let bytes: [u8; 32] = only(folder, "source")?;
-        Some(layout::read_source(&bytes))
-    } else {
-        None
-    };
-    let sourced = if source { counts(&pinned_map(folder, "given")?) } else { vec![] };
-    let ports = if fixed.every_port {
-        Ports::All
-    } else {
-        Ports::Only(table::<u16, u8>(folder, "ports")?.into_iter().map(|(port, _)| port).collect())
-    };
-    let mut rules: Vec<_> = table::<Key, Target>(folder, "rules")?
-        .iter()
-        .map(|(key, target)| keys::rule(key, target))
-        .collect();
-    rules.sort_by_key(|(_, place)| *place);
-    let hit = |place: u32| numbers.get(1 + place as usize).copied().unwrap_or(0);
-    Ok(Attached {
-        id,
-        path,
-        exists: is_at_a_cgroup(folder)?,
-        since: fixed.since,
-        shared: numbers.first().copied().unwrap_or(0),
-        hits: rules.iter().map(|(_, place)| hit(*place)).collect(),
-        sourced: sourced.first().copied().unwrap_or(0),
-        settings: Settings {
-            ports,
-            rules: rules.into_iter().map(|(rule, _)| rule).collect(),
-            source: from,
-            network: fixed.network,
-        },
-    })
-}
-
-/// Whether the links still hold on to a cgroup: the kernel lets go of one that is removed.
-fn is_at_a_cgroup(folder: &Path) -> Result<bool> {
-    let path = folder.join(format!("{LINK}bind4"));
-    let link = calls::pinned(&path).map_err(failed("bpf(BPF_OBJ_GET)", &path))?;
-    let info = format!("/proc/self/fdinfo/{}", link.as_raw_fd());
-    let text = fs::read_to_string(&info).map_err(failed("read", Path::new(&info)))?;
-    Ok(!text.lines().any(|line| line.split_whitespace().eq(["cgroup_id:", "0"])))
-}
-
-fn pinned_map(folder: &Path, name: &str) -> Result<Map> {
-    let path = folder.join(name);
-    MapData::from_pin(&path)
-        .and_then(Map::from_map_data)
-        .map_err(|error| from_aya("bpf(BPF_OBJ_GET)", &path, &error))
-}
-
-/// The only value of a map.
-fn only<V: aya::Pod>(folder: &Path, name: &str) -> Result<V> {
-    let map = pinned_map(folder, name)?;
-    Array::<_, V>::try_from(map)
-        .and_then(|array| array.get(&0, 0))
-        .map_err(|error| from_aya("bpf(BPF_MAP_LOOKUP_ELEM)", &folder.join(name), &error))
-}
-
-fn table<K: aya::Pod, V: aya::Pod>(folder: &Path, name: &str) -> Result<Vec<(K, V)>> {
-    let map = pinned_map(folder, name)?;
-    HashMap::<_, K, V>::try_from(map)
-        .and_then(|table| table.iter().collect())
-        .map_err(|error| from_aya("bpf(BPF_MAP_LOOKUP_ELEM)", &folder.join(name), &error))
-}
-
-fn from_aya(
+pub(super) fn from_aya(
     call: &'static str,
     path: &Path,
     error: &(dyn std::error::Error + 'static),
@@ -384,7 +264,10 @@ fn from_aya(
     failed(call, path)(cause(error).unwrap_or_else(|| io::Error::other(error.to_string())))
 }
 
-fn failed<'a>(call: &'static str, path: &'a Path) -> impl Fn(io::Error) -> PinError + 'a {
+pub(super) fn failed<'a>(
+    call: &'static str,
+    path: &'a Path,
+) -> impl Fn(io::Error) -> PinError + 'a {
     move |error| match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => PinError::NotPermitted(call, path.into(), error),
         _ => PinError::System(call, path.into(), error),

@@ -1,13 +1,16 @@
 //! The pieces that `run --via cgroup` is made of, on this machine.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use sameport_rules::bind::Ports;
+use sameport_rules::bind::{self, Attempt, Ports, Verdict};
+use sameport_rules::map::{self, Moved, Rule};
 use sameport_rules::protocol::Protocol;
+use socket2::{Domain, Socket, Type};
 
 use super::owner::Owner;
 use super::{Attachment, Event, Happened, Private, Settings, attach, own_network, sweep};
@@ -28,33 +31,55 @@ fn settings() -> Settings {
     Settings { ports: Ports::All, rules: vec![], source: None, network: None }
 }
 
-const ADDRESS: &str = "SAMEPORT_TEST_BIND";
+const BINDS: &str = "SAMEPORT_TEST_BINDS";
 
-/// Not a test of its own: what [`bind_inside`] starts.
+/// Not a test of its own: what [`bind_inside`] starts. Binds a socket an address, `tcp`, `udp`, and
+/// those with `6` for IPV6_V6ONLY, and says what came of it.
 #[test]
 fn child() {
-    if let Ok(address) = std::env::var(ADDRESS) {
-        let bound = TcpListener::bind(address).unwrap().local_addr().unwrap();
-        let _ = writeln!(std::io::stdout(), "bound {bound}");
+    for bind in std::env::var(BINDS).unwrap_or_default().split_whitespace() {
+        let (kind, address) = bind.split_once('/').unwrap();
+        let address: SocketAddr = address.parse().unwrap();
+        let of = if kind.starts_with("tcp") { Type::STREAM } else { Type::DGRAM };
+        let socket = Socket::new(Domain::for_address(address), of, None).unwrap();
+        if address.is_ipv6() {
+            socket.set_only_v6(kind.ends_with('6')).unwrap();
+        }
+        // What libtest prints stands before the first.
+        let said = match socket.bind(&address.into()) {
+            Ok(()) => {
+                let own = socket.local_addr().unwrap().as_socket().unwrap();
+                format!("bound {own} {}", socket.reuse_port().unwrap())
+            }
+            Err(error) => format!("refused {}", error.raw_os_error().unwrap()),
+        };
+        let _ = writeln!(std::io::stdout(), "\nCHILD {said}");
     }
 }
 
-/// Starts a program in the cgroup that binds this address; gives the one it got.
-fn bind_inside(private: &Private, address: &str, before: &[&str]) -> (u32, SocketAddr) {
-    let procs = private.procs().unwrap();
+/// Starts a program in the cgroup that makes these binds; gives its pid and what it said of each.
+fn binds_inside(private: &Private, binds: &str, before: &[&str]) -> (u32, Vec<String>) {
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", "echo $$ >&2; echo 0 >&0; exec \"$@\"", "sh"])
         .args(before)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "cgroup::tests::child", "--nocapture"])
-        .env(ADDRESS, address)
-        .stdin(procs);
+        .env(BINDS, binds)
+        .stdin(private.procs().unwrap());
     let Output { stdout, stderr, .. } = command.output().unwrap();
     let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
-    let given = stdout.lines().find_map(|line| line.split_once("bound ")?.1.parse().ok());
-    let given = given.unwrap_or_else(|| panic!("{stdout}\n{stderr}"));
-    (stderr.lines().next().unwrap().parse().unwrap(), given)
+    let said = stdout.lines().filter_map(|line| Some(line.strip_prefix("CHILD ")?.to_owned()));
+    let said: Vec<_> = said.collect();
+    assert_eq!(said.len(), binds.split_whitespace().count(), "{stdout}\n{stderr}");
+    (stderr.lines().next().unwrap().parse().unwrap(), said)
+}
+
+/// One TCP bind, which must be done.
+fn bind_inside(private: &Private, address: &str, before: &[&str]) -> (u32, SocketAddr) {
+    let (pid, said) = binds_inside(private, &format!("tcp/{address}"), before);
+    let given = said[0].split(' ').nth(1).and_then(|given| given.parse().ok());
+    (pid, given.unwrap_or_else(|| panic!("{said:?}")))
 }
 
 fn free_port() -> u16 {
@@ -102,6 +127,96 @@ fn every_change_is_told_and_counted() {
     assert_eq!((attachment.shared(), attachment.hits()), (2, vec![0, 1]));
     assert_eq!(attachment.sourced(), 0);
     drop(attachment);
+    remove(private);
+}
+
+/// The kernel's decisions are those of the pure code, for any rules.
+#[test]
+fn the_programs_decide_as_the_rules_do() {
+    const SETS: usize = 12;
+    let Some(private) = private("cgroup-decisions") else { return };
+    let ips = ["127.0.0.1", "127.0.0.2", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]"];
+    let binds: Vec<(&str, SocketAddr)> = ["tcp", "udp", "tcp6", "udp6"]
+        .iter()
+        .flat_map(|kind| ips.iter().map(move |ip| (*kind, *ip)))
+        .flat_map(|(kind, ip)| {
+            (0..4).map(move |port| {
+                let port = if port == 0 { 0 } else { 5000 + port };
+                (kind, format!("{ip}:{port}").parse::<SocketAddr>().unwrap())
+            })
+        })
+        .filter(|(kind, address)| address.is_ipv6() || !kind.ends_with('6'))
+        .collect();
+    let words: Vec<_> = binds.iter().map(|(kind, address)| format!("{kind}/{address}")).collect();
+    let network = ["unshare", "--net", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"];
+
+    let mut state = 0x5eed_u32;
+    let mut pick = |most: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % most
+    };
+    let (mut moved, mut refused) = (0, 0);
+    for _ in 0..SETS {
+        let mut rules: Vec<Rule> = vec![];
+        while rules.len() < 8 {
+            let mut side = || match pick(3) {
+                0 => format!("{}", 5001 + pick(4)),
+                1 => ips[pick(6)].to_owned(),
+                _ => format!("{}:{}", ips[pick(6)], 5001 + pick(4)),
+            };
+            let text = format!("{}={}", side(), side());
+            let text = format!("{}{text}", ["", "tcp:", "udp:"][pick(3)]);
+            rules.extend(text.parse::<Rule>().ok());
+        }
+        let only: BTreeSet<u16> = [5001, 5003].into();
+        let ports = if pick(2) == 0 { Ports::All } else { Ports::Only(only) };
+        let settings = Settings { rules: rules.clone(), ports: ports.clone(), ..settings() };
+        let attachment = attach(private.cgroup(), &settings).unwrap();
+        let (_, said) = binds_inside(&private, &words.join(" "), &network);
+        for ((kind, address), said) in binds.iter().zip(&said) {
+            let v6only = kind.ends_with('6');
+            let protocol = if kind.starts_with("tcp") { Protocol::Tcp } else { Protocol::Udp };
+            let asked = map::Asked { protocol, address: *address, v6only };
+            let outcome = map::decide(&rules, &asked).map(|(_, outcome)| outcome);
+            moved += usize::from(matches!(outcome, Some(Moved::To(_))));
+            let given = match outcome {
+                Some(Moved::To(given)) => given,
+                None => *address,
+                Some(Moved::OtherFamily) => {
+                    refused += 1;
+                    // The kernel itself refuses IPv4 on an IPv6-only socket.
+                    let errno = if address.is_ipv6() { libc::EINVAL } else { libc::EAFNOSUPPORT };
+                    assert_eq!(*said, format!("refused {errno}"), "{kind} {address}: {rules:?}");
+                    continue;
+                }
+            };
+            if v6only && given.ip().to_canonical().is_ipv4() {
+                assert_eq!(*said, format!("refused {}", libc::EINVAL), "{kind} {address}");
+                continue;
+            }
+            let attempt = Attempt {
+                protocol: Some(protocol),
+                address: Some(given),
+                reuse_port: false,
+                reuse_address: false,
+                same_network: true,
+            };
+            let shared = matches!(bind::decide(&attempt, &ports), Verdict::Share { .. });
+            // Port 0 becomes some port.
+            let expected = if given.port() == 0 {
+                let port = said.split([':', ' ']).rev().nth(1).unwrap();
+                let mut given = given;
+                given.set_port(port.parse().unwrap_or_else(|_| panic!("{said}")));
+                given
+            } else {
+                given
+            };
+            let expected = format!("bound {expected} {shared}");
+            assert_eq!(*said, expected, "{kind} {address}: {rules:?} {ports:?}");
+        }
+        drop(attachment);
+    }
+    assert!(moved > 300 && refused > 30, "{moved} {refused}");
     remove(private);
 }
 
@@ -171,8 +286,8 @@ fn only_cgroups_of_the_dead_are_swept() {
     }
     // Another sweep of this machine may be faster.
     sweep().unwrap();
-    let there: Vec<&Path> = stays.iter().map(|it| it.as_path()).filter(|it| it.exists()).collect();
-    assert_eq!(there, stays.iter().map(|it| it.as_path()).collect::<Vec<_>>());
+    let missing: Vec<_> = stays.iter().filter(|folder| !folder.exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
     assert!(!gone.exists());
     remove(private);
 }

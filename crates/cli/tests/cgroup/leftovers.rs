@@ -1,0 +1,159 @@
+//! Nothing of ours is left behind: after many turns, after a kill at any moment, after the cgroup
+//! itself has gone.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::room::{MACHINE, Objects, Room, objects};
+use crate::stage::{self, User, eventually, free_port, start};
+
+/// More are done by hand; each is two processes.
+const ROUNDS: u32 = 50;
+
+/// A room on a machine where nothing of ours is attached, so that all of it can be counted, and
+/// `detach --all` takes nothing from anybody.
+fn empty_machine(test: &str) -> Option<Room> {
+    let room = Room::alone(test)?;
+    if fs::exists("/sys/fs/bpf/sameport").unwrap() {
+        stage::skip(test, "something is attached on this machine already");
+        return None;
+    }
+    Some(room)
+}
+
+/// Waits until every object is gone that came since, and sees that there is no file of ours. Others
+/// on this machine may make objects meanwhile; what stays is ours.
+#[track_caller]
+fn nothing_is_left(before: &Objects, ours: &[u64]) {
+    let mut left: Objects = objects(ours).unwrap().difference(before).copied().collect();
+    let clean = eventually(|| {
+        left = left.intersection(&objects(ours).unwrap()).copied().collect();
+        left.is_empty().then_some(())
+    });
+    assert!(clean.is_some(), "{left:?}");
+    assert!(!fs::exists("/sys/fs/bpf/sameport").unwrap(), "files are left");
+}
+
+#[test]
+fn many_turns_leave_nothing() {
+    let _machine = MACHINE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Some(room) = empty_machine("cgroup-turns") else { return };
+    let ours = [room.id()];
+    let Some(before) = objects(&ours) else {
+        return stage::skip("cgroup-turns", "bpftool is not here");
+    };
+    for _ in 0..ROUNDS {
+        let ended = room.attach(&["--port", "8080", "--map", "80=8080", "--source", "127.0.0.9"]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let ended = room.detach();
+        assert_eq!(ended.code, 0, "{ended:?}");
+    }
+    nothing_is_left(&before, &ours);
+}
+
+#[test]
+fn a_kill_at_any_moment_is_cleaned_up_by_the_next_start() {
+    let _machine = MACHINE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Some(room) = empty_machine("cgroup-kill") else { return };
+    let ours = [room.id()];
+    let Some(before) = objects(&ours) else {
+        return stage::skip("cgroup-kill", "bpftool is not here");
+    };
+    let path = room.path();
+    let lines: [&[&str]; 2] = [
+        &["attach", "--cgroup", &path, "--map", "80=8080", "--source", "127.0.0.9"],
+        &["detach", "--cgroup", &path],
+    ];
+    // How long each takes here, to end it somewhere within.
+    let [attach, detach] = lines.map(|words| {
+        let since = std::time::Instant::now();
+        assert_eq!(start(User::Ourselves, words).ended().code, 0);
+        since.elapsed()
+    });
+    let mut interrupted = 0;
+    for round in 0..ROUNDS {
+        let (words, time) = if round % 2 == 0 { (lines[0], attach) } else { (lines[1], detach) };
+        let process = start(User::Ourselves, words);
+        std::thread::sleep(time.mul_f64(f64::from(round * 7 % ROUNDS) / f64::from(ROUNDS)));
+        process.signal(libc::SIGKILL);
+        if process.ended().code == 128 + libc::SIGKILL {
+            interrupted += 1;
+        }
+        // Whole or not at all: what a killed one left is either an attachment or invisible.
+        let list = start(User::Ourselves, &["attach", "--list", "--json"]).ended();
+        assert_eq!(list.code, 0, "{list:?}");
+    }
+    assert!(interrupted > ROUNDS / 4, "only {interrupted} were interrupted");
+    // A start cleans up, whatever the state that it finds.
+    let ended = room.attach(&[]);
+    assert!(matches!(ended.code, 0 | 1), "{ended:?}");
+    assert_eq!(room.detach().code, 0);
+    nothing_is_left(&before, &ours);
+}
+
+#[test]
+fn a_cgroup_that_is_gone_is_noticed() {
+    let _machine = MACHINE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Some(gone) = empty_machine("cgroup-gone") else { return };
+    // A cgroup that is gone has no number any more.
+    let ours = [0];
+    let Some(before) = objects(&ours) else {
+        return stage::skip("cgroup-gone", "bpftool is not here");
+    };
+    let path = gone.path();
+    let list = || {
+        let ended = start(User::Ourselves, &["attach", "--list"]).ended();
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.stdout
+    };
+    let gone_text = format!("{path} (gone)");
+    // Told by the list; removed by `detach --all`, by a detach of its own, by the next attach.
+    for way in ["--all", "--cgroup", "attach"] {
+        if !gone.folder.exists() {
+            fs::create_dir(&gone.folder).unwrap();
+        }
+        assert_eq!(gone.attach(&[]).code, 0);
+        fs::remove_dir(&gone.folder).unwrap();
+        eventually(|| list().contains(&gone_text).then_some(())).expect(way);
+        match way {
+            "attach" => {
+                let other = Room::alone("cgroup-gone").unwrap();
+                let ended = other.attach(&[]);
+                assert_eq!(ended.code, 0, "{ended:?}");
+                let told = format!("removed the attachment of {path}, which is gone\n");
+                assert!(ended.stderr.starts_with(&told), "{ended:?}");
+                assert_eq!(other.detach().code, 0);
+            }
+            "--all" => {
+                let ended = start(User::Ourselves, &["detach", "--all"]).ended();
+                assert_eq!((ended.code, ended.stderr.as_str()), (0, "detached from 1 cgroup\n"));
+            }
+            _ => {
+                let ended = gone.detach();
+                assert_eq!(ended.code, 0, "{ended:?}");
+            }
+        }
+        assert!(!list().contains(&path), "{way}");
+        nothing_is_left(&before, &ours);
+    }
+    fs::create_dir(&gone.folder).unwrap();
+    assert_eq!(gone.detach().code, 1);
+}
+
+#[test]
+fn what_is_shared_stays_shared_and_serves_after_detach() {
+    let Some(room) = Room::new("cgroup-after") else { return };
+    let room = room.attached(&[]);
+    let port = free_port().to_string();
+    let words = ["bind", "tcp", "127.0.0.1", &port, "listen"];
+    let copies = [(); 2].map(|()| room.start(crate::room::binds_program(), &words));
+    copies.iter().for_each(|copy| copy.wait_for_stdout("given"));
+    assert_eq!(room.detach().code, 0);
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    for _ in 0..10 {
+        assert!(stage::ask(address, b"").is_ok());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let refused = room.start(crate::room::binds_program(), &words).ended();
+    assert_eq!(refused.stdout, format!("refused bind {}\n", libc::EADDRINUSE));
+}

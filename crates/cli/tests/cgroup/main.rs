@@ -1,0 +1,13 @@
+//! The cgroup interposer from outside: `sameport attach` and `detach`, and the programs that live
+//! in an attached cgroup.
+#![cfg(target_os = "linux")]
+
+mod leftovers;
+mod manners;
+mod reach;
+mod refusals;
+mod rewriting;
+mod room;
+mod running;
+#[path = "../stage/mod.rs"]
+mod stage;

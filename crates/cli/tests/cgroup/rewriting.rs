@@ -1,0 +1,190 @@
+//! `--map` and `--source`, as the program sees it (`getsockname`) and as its peer does.
+
+use std::net::{TcpListener, UdpSocket};
+use std::time::Duration;
+
+use crate::room::{Room, binds_program};
+use crate::stage::{ask, free_port};
+
+#[test]
+fn a_bind_gets_what_the_rules_say() {
+    let Some(room) = Room::new("cgroup-map") else { return };
+    let to = free_port();
+    let room = room.attached(&[
+        "--map",
+        &format!("80={to}"),
+        "--map",
+        &format!("udp:80=127.0.0.2:{to}"),
+        "--map",
+        "127.0.0.3=127.0.0.4",
+        "--map",
+        &format!("127.0.0.3:80=127.0.0.5:{to}"),
+        "--map",
+        &format!("[::]:443=[::1]:{to}"),
+        "--map",
+        &format!("444=127.0.0.1:{to}"),
+        "--map",
+        &format!("445=[::1]:{to}"),
+    ]);
+    let cases = [
+        // What is asked, what is given, or the errno.
+        ("tcp 127.0.0.1 80", Ok(format!("127.0.0.1 {to}"))),
+        ("tcp :: 80", Ok(format!(":: {to}"))),
+        ("udp 127.0.0.1 80", Ok(format!("127.0.0.2 {to}"))),
+        ("udp :: 80", Ok(format!("::ffff:127.0.0.2 {to}"))),
+        ("tcp 127.0.0.3 80", Ok(format!("127.0.0.5 {to}"))),
+        ("udp 127.0.0.3 80", Ok(format!("127.0.0.5 {to}"))),
+        ("tcp ::ffff:127.0.0.3 80", Ok(format!("::ffff:127.0.0.5 {to}"))),
+        ("tcp 127.0.0.3 81", Ok("127.0.0.4 81".into())),
+        ("tcp :: 443", Ok(format!("::1 {to}"))),
+        ("udp :: 443 v6only", Ok(format!("::1 {to}"))),
+        ("tcp 127.0.0.1 444", Ok(format!("127.0.0.1 {to}"))),
+        ("tcp :: 444", Ok(format!("::ffff:127.0.0.1 {to}"))),
+        // The kernel's own answer to an IPv4 address on an IPv6-only socket.
+        ("tcp :: 444 v6only", Err(libc::EINVAL)),
+        ("tcp 127.0.0.1 445", Err(libc::EAFNOSUPPORT)),
+        ("tcp ::1 445", Ok(format!("::1 {to}"))),
+        ("tcp 127.0.0.1 9180", Ok("127.0.0.1 9180".into())),
+    ];
+    for (words, expected) in cases {
+        let said = room.binds(&format!("bind {words}"));
+        let expected = match expected {
+            Ok(given) => format!("given {given} reuseaddr=0 reuseport=1"),
+            Err(errno) => format!("refused bind {errno}"),
+        };
+        assert_eq!(said, expected, "{words}");
+    }
+    // Port 0 stays as free as it was.
+    let said = room.binds("bind tcp 127.0.0.3 0");
+    assert!(said.starts_with("given 127.0.0.4 ") && said.ends_with("reuseport=0"), "{said}");
+    let said = room.binds("bind tcp 127.0.0.1 0");
+    assert!(said.starts_with("given 127.0.0.1 ") && said.ends_with("reuseport=0"), "{said}");
+}
+
+#[test]
+fn a_peer_finds_the_program_where_the_rule_says() {
+    let Some(room) = Room::new("cgroup-map-peer") else { return };
+    let (from, to) = (free_port().to_string(), free_port().to_string());
+    let room = room.attached(&["--map", &format!("{from}=127.0.0.1:{to}")]);
+    let words = ["bind", "tcp", "::", &from, "listen"];
+    let copies = [(); 2].map(|()| room.start(binds_program(), &words));
+    for copy in &copies {
+        copy.wait_for_stdout(&format!("given ::ffff:127.0.0.1 {to} "));
+    }
+    let answer = ask(format!("127.0.0.1:{to}").parse().unwrap(), b"").unwrap();
+    let pid: i32 = String::from_utf8(answer).unwrap().trim().parse().unwrap();
+    assert!(copies.iter().any(|copy| copy.pid() == pid), "{pid}");
+    assert!(ask(format!("127.0.0.1:{from}").parse().unwrap(), b"").is_err());
+}
+
+#[test]
+fn a_low_port_needs_the_privilege_for_what_is_given() {
+    let Some(room) = Room::new("cgroup-map-low") else { return };
+    let to = free_port();
+    let room = room.attached(&["--map", &format!("80={to}"), "--map", &format!("{}=81", to + 1)]);
+    let start = |port: &str| {
+        let words = ["bind", "tcp", "127.0.0.1", port];
+        let user = crate::stage::User::Another;
+        let command = room.command(user, binds_program(), &words);
+        crate::stage::start_built(command).ended().stdout
+    };
+    assert!(start("80").starts_with(&format!("given 127.0.0.1 {to} ")));
+    assert_eq!(start(&(to + 1).to_string()), format!("refused bind {}\n", libc::EACCES));
+}
+
+/// Where a peer sees a connection, or datagram, of this kind come from.
+fn seen_from(room: &Room, kind: &str, own: &str, bound: &str) -> (String, String) {
+    let wait = Some(Duration::from_secs(10));
+    if kind.starts_with("tcp") {
+        let listener = TcpListener::bind((own, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let said = room.binds(format!("send tcp {own} {port} {bound}").trim_end());
+        listener.set_nonblocking(true).unwrap();
+        let peer = listener.accept().map_or("nobody".into(), |(_, peer)| peer.to_string());
+        (said, peer)
+    } else {
+        let socket = UdpSocket::bind((own, 0)).unwrap();
+        socket.set_read_timeout(wait).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let said = room.binds(format!("send {kind} {own} {port} {bound}").trim_end());
+        let (_, peer) = socket.recv_from(&mut [0; 8]).unwrap();
+        (said, peer.to_string())
+    }
+}
+
+#[test]
+fn what_is_sent_comes_from_the_source() {
+    let Some(room) = Room::new("cgroup-source") else { return };
+    let room = room.attached(&["--source", "127.0.0.9"]);
+    for kind in ["tcp", "udp", "datagram"] {
+        let (said, peer) = seen_from(&room, kind, "127.0.0.1", "");
+        assert!(peer.starts_with("127.0.0.9:"), "{kind}: {peer}");
+        if kind != "datagram" {
+            // And the program is told so.
+            assert!(
+                said.starts_with(&format!("given {} ", peer.replace(':', " "))),
+                "{said} {peer}"
+            );
+        }
+        // A socket that the program has bound is its own affair, a wildcard with a port included.
+        let (_, peer) = seen_from(&room, kind, "127.0.0.1", "127.0.0.2 0");
+        assert!(peer.starts_with("127.0.0.2:"), "{kind}: {peer}");
+        let port = free_port();
+        let (_, peer) = seen_from(&room, kind, "127.0.0.1", &format!("0.0.0.0 {port}"));
+        assert_eq!(peer, format!("127.0.0.1:{port}"), "{kind}");
+        // Another family.
+        let (_, peer) = seen_from(&room, kind, "::1", "");
+        assert!(peer.starts_with("[::1]:"), "{kind}: {peer}");
+    }
+    // An IPv6 socket that speaks IPv4.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let said = room.binds(&format!("send tcp ::ffff:127.0.0.1 {port}"));
+    assert!(said.starts_with("given ::ffff:127.0.0.9 "), "{said}");
+    assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.9");
+    drop(room.detach());
+    let (_, peer) = seen_from(&room, "tcp", "127.0.0.1", "");
+    assert!(peer.starts_with("127.0.0.1:"), "{peer}");
+}
+
+#[test]
+fn a_fixed_source_port_is_shared_by_several() {
+    let Some(room) = Room::new("cgroup-source-port") else { return };
+    let from = free_port();
+    let room = room.attached(&["--source", &format!("[::1]:{from}")]);
+    // Each to another place; the connections stay open on our side meanwhile.
+    let listeners = [(); 2].map(|()| TcpListener::bind("[::1]:0").unwrap());
+    for listener in &listeners {
+        let port = listener.local_addr().unwrap().port();
+        let said = room.binds(&format!("send tcp ::1 {port}"));
+        assert_eq!(said, format!("given ::1 {from} reuseaddr=0 reuseport=1"));
+        assert_eq!(listener.accept().unwrap().1.to_string(), format!("[::1]:{from}"));
+    }
+    let (_, peer) = seen_from(&room, "udp", "::1", "");
+    assert_eq!(peer, format!("[::1]:{from}"));
+}
+
+#[test]
+fn what_was_done_is_counted() {
+    let Some(room) = Room::new("cgroup-counts") else { return };
+    let (from, to, never) = (free_port(), free_port(), free_port());
+    let map = [format!("{from}={to}"), format!("{never}={to}")];
+    let room = room.attached(&["--map", &map[0], "--map", &map[1], "--source", "127.0.0.9"]);
+    for _ in 0..3 {
+        room.binds(&format!("bind tcp 127.0.0.1 {from}"));
+    }
+    room.binds(&format!("bind tcp 127.0.0.1 {to} rp"));
+    seen_from(&room, "tcp", "127.0.0.1", "");
+    let ended = crate::stage::start(crate::stage::User::Ourselves, &["attach", "--list", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&ended.ended().stdout).unwrap();
+    let attachments = list["attachments"].as_array().unwrap();
+    let ours = attachments.iter().find(|one| one["cgroup"] == room.path()).unwrap();
+    assert_eq!(ours["shared"], 3, "{ours}");
+    assert_eq!(ours["sourced"], 1, "{ours}");
+    let expected = serde_json::json!([
+        { "map": map[0], "matched": 3 },
+        { "map": map[1], "matched": 0 },
+    ]);
+    assert_eq!(ours["maps"], expected);
+    assert_eq!((&ours["exists"], &ours["source"]), (&true.into(), &"127.0.0.9:0".into()));
+}

@@ -1,0 +1,268 @@
+//! `sameport run --via cgroup`: a cgroup of its own, gone at the end whatever the end was.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::room::{MACHINE, Objects, binds_program, objects, top};
+use crate::stage::{
+    self, Started, User, ask, c_program, descendants, eventually, find_program, free_port,
+    go_program, start_run,
+};
+
+/// Whether it can be tried here.
+fn possible(test: &str) -> bool {
+    match (stage::is_root(), top()) {
+        (false, _) => stage::skip(test, "needs root"),
+        (_, None) => stage::skip(test, "cgroup v2 is not mounted"),
+        _ => return true,
+    }
+    false
+}
+
+/// The cgroups of runs of these supervisors.
+fn cgroups_of(supervisors: &[i32]) -> Vec<PathBuf> {
+    let mut found = vec![];
+    let mut next: Vec<PathBuf> = top().into_iter().collect();
+    while let Some(folder) = next.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let name = entry.file_name().into_string().unwrap_or_default();
+            let mut parts = name.split('-');
+            let is_run = parts.next() == Some("sameport") && parts.next() == Some("run");
+            let pid = parts.nth(1).and_then(|pid| pid.parse().ok());
+            if is_run && pid.is_some_and(|pid| supervisors.contains(&pid)) {
+                found.push(entry.path());
+            }
+            next.push(entry.path());
+        }
+    }
+    found
+}
+
+fn address(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+/// Two runs of one program answer on a port, and leave nothing.
+fn two_runs_share(command: &[&str], port: u16) {
+    let runs = [(); 2].map(|()| {
+        let run = start_run(User::Ourselves, &["--via", "cgroup"], command);
+        stage::wait_until_answering(address(port));
+        run
+    });
+    let mut seen = BTreeSet::new();
+    let both = eventually(|| {
+        if let Ok(answer) = ask(address(port), b"") {
+            let pid: i32 = String::from_utf8(answer).unwrap().trim().parse().unwrap();
+            seen.extend(runs.iter().position(|run| descendants(run.pid()).contains(&pid)));
+        }
+        (seen.len() == 2).then_some(())
+    });
+    assert!(both.is_some(), "{seen:?}\n{}\n{}", runs[0].stderr(), runs[1].stderr());
+    runs[1].wait_for_stderr(&format!("127.0.0.1:{port} is now shared by 2: pid "));
+    let supervisors = [runs[0].pid(), runs[1].pid()];
+    assert_eq!(cgroups_of(&supervisors).len(), 2);
+    for run in runs {
+        let ended = run.terminate();
+        assert_eq!(ended.code, 128 + libc::SIGTERM, "{ended:?}");
+    }
+    assert_eq!(cgroups_of(&supervisors), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn static_programs_share() {
+    if !possible("run-cgroup-static") {
+        return;
+    }
+    let port = free_port();
+    let who = c_program("who", &["-static"]);
+    two_runs_share(&[who.to_str().unwrap(), "tcp", "127.0.0.1", &port.to_string()], port);
+    if find_program("go").is_none() {
+        return stage::skip("run-cgroup-go", "go is not here");
+    }
+    let port = free_port();
+    let who = go_program("cgroup_who");
+    two_runs_share(&[who.to_str().unwrap(), &format!("127.0.0.1:{port}")], port);
+}
+
+#[test]
+fn what_is_asked_for_and_what_is_given() {
+    if !possible("run-cgroup-map") {
+        return;
+    }
+    let to = free_port();
+    let binds = binds_program();
+    let run = |arguments: &[&str], words: &str| {
+        let arguments: Vec<&str> = ["--via", "cgroup"].iter().chain(arguments).copied().collect();
+        let command: Vec<&str> =
+            [binds.to_str().unwrap()].into_iter().chain(words.split(' ')).collect();
+        let ended = start_run(User::Ourselves, &arguments, &command).ended();
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended
+    };
+    let map = format!("80=127.0.0.1:{to}");
+    for (words, given) in [
+        ("bind tcp 0.0.0.0 80", format!("given 127.0.0.1 {to} reuseaddr=0 reuseport=1\n")),
+        ("bind udp :: 80", format!("given ::ffff:127.0.0.1 {to} reuseaddr=0 reuseport=1\n")),
+        // One that seccomp has to keep a program from.
+        ("bind tcp 0.0.0.0 80 ring", format!("given 127.0.0.1 {to} reuseaddr=0 reuseport=1\n")),
+    ] {
+        let ended = run(&["--map", &map], words);
+        if ended.stdout.starts_with("refused io_uring_setup")
+            || words.ends_with("ring") && ended.stdout == "refused bind 22\n"
+        {
+            stage::skip("cgroup-io-uring", "this kernel has no IORING_OP_BIND");
+            continue;
+        }
+        assert_eq!(ended.stdout, given, "{words}: {ended:?}");
+        assert!(!ended.stderr.contains("never used"), "{ended:?}");
+    }
+    let ended = run(&["--map", &map], &format!("bind tcp 127.0.0.1 {to}"));
+    assert!(ended.stderr.contains(&format!("--map {map} was never used")), "{ended:?}");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let ended = run(&["--source", "127.0.0.9"], &format!("send tcp 127.0.0.1 {port}"));
+    assert!(ended.stdout.starts_with("given 127.0.0.9 "), "{ended:?}");
+    assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.9");
+    assert!(!ended.stderr.contains("never used"), "{ended:?}");
+    let ended = run(&["--source", "127.0.0.9"], &format!("bind tcp 127.0.0.1 {to}"));
+    assert!(ended.stderr.contains("--source 127.0.0.9 was never used"), "{ended:?}");
+}
+
+#[test]
+fn it_runs_inside_another_run() {
+    if !possible("run-cgroup-nested") {
+        return;
+    }
+    let port = free_port().to_string();
+    let sameport = stage::sameport().to_str().unwrap();
+    let binds = binds_program();
+    let words = ["tcp", "127.0.0.1", &port];
+    for outer in ["seccomp", "cgroup"] {
+        let inner = [sameport, "run", "--via", "cgroup", "--", binds.to_str().unwrap(), "bind"];
+        let command: Vec<&str> = inner.into_iter().chain(words).collect();
+        let ended = start_run(User::Ourselves, &["--via", outer], &command).ended();
+        let given = format!("given 127.0.0.1 {port} reuseaddr=0 reuseport=1\n");
+        assert_eq!((ended.code, ended.stdout.as_str()), (0, given.as_str()), "{ended:?}");
+    }
+}
+
+#[test]
+fn who_may_not_is_told_so_and_nothing_is_started() {
+    if !possible("run-cgroup-rights") {
+        return;
+    }
+    let mark = stage::in_folder("run-cgroup-rights");
+    let command = ["touch", mark.to_str().unwrap()];
+    let refused = [
+        start_run(User::Another, &["--via", "cgroup"], &command),
+        start_run(User::Ourselves, &["--via", "cgroup", "--transparent"], &command),
+        start_run(User::Ourselves, &["--via", "cgroup", "--source", "192.0.2.1"], &command),
+    ];
+    for run in refused {
+        let supervisor = run.pid();
+        let ended = run.ended();
+        assert_eq!(ended.code, 3, "{ended:?}");
+        assert!(ended.stderr.starts_with("error: "), "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 2, "{ended:?}");
+        assert_eq!(cgroups_of(&[supervisor]), Vec::<PathBuf>::new());
+    }
+    assert!(!mark.exists());
+}
+
+#[test]
+fn a_command_that_is_not_there_leaves_nothing() {
+    if !possible("run-cgroup-missing") {
+        return;
+    }
+    let run = start_run(User::Ourselves, &["--via", "cgroup"], &["/no/such/command"]);
+    let supervisor = run.pid();
+    let ended = run.ended();
+    assert_eq!(ended.code, 127, "{ended:?}");
+    assert_eq!(cgroups_of(&[supervisor]), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_what_the_next_start_removes() {
+    /// More are done by hand.
+    const ROUNDS: u32 = 20;
+    let _machine = MACHINE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !possible("run-cgroup-kill") {
+        return;
+    }
+    let Some(before) = objects(&[]) else {
+        return stage::skip("run-cgroup-kill", "bpftool is not here");
+    };
+    let who = c_program("who", &["-static"]);
+    let who = who.to_str().unwrap();
+    let start_one = || -> (Started, u16) {
+        let port = free_port();
+        let command = [who, "tcp", "127.0.0.1", &port.to_string()];
+        (start_run(User::Ourselves, &["--via", "cgroup", "--source", "127.0.0.9"], &command), port)
+    };
+    // How long a start takes, to end it somewhere within, and a little after.
+    let since = std::time::Instant::now();
+    let (run, port) = start_one();
+    stage::wait_until_answering(address(port));
+    let time = since.elapsed().mul_f64(1.2);
+    run.terminate();
+    let mut supervisors = vec![];
+    for round in 0..ROUNDS {
+        let (run, _) = start_one();
+        std::thread::sleep(time.mul_f64(f64::from(round * 7 % ROUNDS) / f64::from(ROUNDS)));
+        // The worker is the test's to end: nobody else is left to.
+        let workers = descendants(run.pid());
+        supervisors.push(run.pid());
+        run.signal(libc::SIGKILL);
+        let inside: Vec<i32> = eventually(|| {
+            let ended = fs::read_to_string(format!("/proc/{}/stat", run.pid()));
+            let is_over = ended.map_or(true, |stat| stat.contains(") Z"));
+            is_over.then(|| members(run.pid()))
+        })
+        .unwrap();
+        drop(run);
+        for pid in workers.iter().chain(&inside) {
+            if is_who(*pid, who) {
+                stage::kill(*pid, libc::SIGKILL);
+            }
+        }
+    }
+    // Programs go with their process, in an instant; cgroups, with the next start.
+    // Others on this machine may load some meanwhile; what stays is ours.
+    let ours: Vec<u64> = cgroups_of(&supervisors)
+        .iter()
+        .filter_map(|folder| fs::metadata(folder).ok())
+        .map(|folder| folder.ino())
+        .collect();
+    let mut left: Objects = objects(&ours).unwrap().difference(&before).copied().collect();
+    let gone = eventually(|| {
+        left = left.intersection(&objects(&ours).unwrap()).copied().collect();
+        left.is_empty().then_some(())
+    });
+    assert!(gone.is_some(), "{left:?}");
+    std::thread::sleep(Duration::from_millis(50));
+    let ended = start_run(User::Ourselves, &["--via", "cgroup"], &["true"]).ended();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(cgroups_of(&supervisors), Vec::<PathBuf>::new());
+}
+
+/// The processes in the cgroups of this supervisor's run.
+fn members(supervisor: i32) -> Vec<i32> {
+    cgroups_of(&[supervisor])
+        .iter()
+        .filter_map(|folder| fs::read_to_string(folder.join("cgroup.procs")).ok())
+        .flat_map(|procs| procs.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Whether this process is the test's own program, or a child on its way to become it.
+fn is_who(pid: i32, who: &str) -> bool {
+    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    program.as_os_str() == who || program == *stage::sameport()
+}
