@@ -109,7 +109,18 @@ unsafe fn plan(
     if settings.has(Flag::Broken) {
         return Err(Errno::INVALID);
     }
-    let (address, rule) = moved(settings, &socket, asked)?;
+    let mut plan = Plan { socket, asked, address: asked, rule: None, sharing: Sharing::Alone };
+    let prepared = prepare(settings, &mut plan);
+    if let Err(errno) = prepared {
+        report::send(settings, format_args!("{}", Told { plan: &plan, errno: Some(errno) }));
+    }
+    prepared.map(|()| Some(plan))
+}
+
+/// Finds out where the bind goes, and sets what is to be set on the socket.
+fn prepare(settings: &Settings, plan: &mut Plan) -> Result<(), Errno> {
+    move_address(settings, plan)?;
+    let socket = &plan.socket;
     if settings.has(Flag::Transparent) {
         socket.be_transparent()?;
     }
@@ -118,33 +129,36 @@ unsafe fn plan(
     {
         socket.set(REUSE_ADDRESS, true)?;
     }
-    let sharing =
-        if settings.has(Flag::Share) { share(settings, &socket, address)? } else { Sharing::Alone };
-    Ok(Some(Plan { socket, asked, address, rule, sharing }))
+    if settings.has(Flag::Share) {
+        plan.sharing = share(settings, socket, plan.address)?;
+    }
+    Ok(())
 }
 
 /// Where a bind goes, and by which rule.
-fn moved(
-    settings: &Settings,
-    socket: &Socket,
-    asked: SocketAddr,
-) -> Result<(SocketAddr, Option<usize>), Errno> {
-    let v6only = socket.is_v6only();
-    if let Some((place, moved)) =
-        by_rules(settings.rules(), &Asked { protocol: socket.protocol, address: asked, v6only })
-    {
+fn move_address(settings: &Settings, plan: &mut Plan) -> Result<(), Errno> {
+    let v6only = plan.socket.is_v6only();
+    let asked = Asked { protocol: plan.socket.protocol, address: plan.asked, v6only };
+    if let Some((place, moved)) = by_rules(settings.rules(), &asked) {
+        plan.rule = Some(place);
         return match moved {
-            Moved::To(address) => Ok((address, Some(place))),
+            Moved::To(address) => {
+                plan.address = address;
+                Ok(())
+            }
             Moved::OtherFamily => Err(Errno::OTHER_FAMILY),
         };
     }
-    if asked.ip().to_canonical().is_multicast() {
-        return Ok((asked, None));
+    if plan.asked.ip().to_canonical().is_multicast() {
+        return Ok(());
     }
-    match settings.moved_by_bindp(asked, v6only) {
-        Some(Ok(address)) => Ok((address, None)),
+    match settings.moved_by_bindp(plan.asked, v6only) {
+        Some(Ok(address)) => {
+            plan.address = address;
+            Ok(())
+        }
         Some(Err(())) => Err(Errno::OTHER_FAMILY),
-        None => Ok((asked, None)),
+        None => Ok(()),
     }
 }
 

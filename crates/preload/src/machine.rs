@@ -126,7 +126,7 @@ macro_rules! symbol {
         unsafe {
             core::arch::asm!(
                 concat!(".weak ", $name),
-                concat!("la.global {}, ", $name),
+                concat!("lga {}, ", $name),
                 out(reg) address,
                 options(nostack, preserves_flags, readonly)
             );

@@ -4,6 +4,8 @@ use super::*;
 
 type Variables<'a> = &'a [(&'a str, &'a str)];
 
+type Move<'a> = Option<Result<&'a str, ()>>;
+
 fn settings() -> Box<Settings> {
     Box::new(Settings::new())
 }
@@ -104,7 +106,7 @@ fn bindp_moves_every_bind() {
     let four = [("BIND_ADDR", "127.0.0.1")];
     let both = [("BIND_PORT", "88"), ("BIND_ADDR", "127.0.0.1,[::1]")];
     let port = [("BIND_PORT", "88")];
-    let cases: &[(Variables<'_>, &str, bool, Option<Result<&str, ()>>)] = &[
+    let cases: [(Variables<'_>, &str, bool, Move<'_>); 11] = [
         (&four, "0.0.0.0:80", false, Some(Ok("127.0.0.1:80"))),
         (&four, "0.0.0.0:0", false, Some(Ok("127.0.0.1:0"))),
         (&four, "127.0.0.1:80", false, None),
@@ -119,7 +121,7 @@ fn bindp_moves_every_bind() {
     ];
     for (variables, asked, v6only, expected) in cases {
         let expected = expected.map(|moved| moved.map(address));
-        let moved = taken(variables).moved_by_bindp(address(asked), *v6only);
+        let moved = taken(variables).moved_by_bindp(address(asked), v6only);
         assert_eq!(moved, expected, "{variables:?} {asked} {v6only}");
     }
 }

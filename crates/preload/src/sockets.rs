@@ -67,7 +67,7 @@ impl Socket {
 
     pub(crate) fn set(&self, name: Name, on: bool) -> Result<(), Errno> {
         let value = i32::from(on);
-        let pointer = (&raw const value).addr();
+        let pointer = (&raw const value).expose_provenance();
         let fd = as_argument(self.fd);
         // SAFETY: the pointer is to four bytes of a live local, which are only read.
         unsafe { call(number::SETSOCKOPT, [fd, name.0, name.1, pointer, 4, 0]) }.map(drop)

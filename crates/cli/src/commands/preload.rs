@@ -28,7 +28,7 @@ Examples:
 
 const AFTER: &str = "\
 The library works in dynamically linked programs of glibc and of musl. Its variables: \
-SAMEPORT_SHARE=1, SAMEPORT_PORTS=80,443, SAMEPORT_MAP=FROM=TO,…, SAMEPORT_SOURCE=ADDR[:PORT], \
+SAMEPORT_SHARE=1, SAMEPORT_PORTS=80,443, SAMEPORT_MAP=FROM=TO,FROM=TO, SAMEPORT_SOURCE=ADDR[:PORT], \
 SAMEPORT_TRANSPARENT=1, SAMEPORT_CHILDREN=inherit|strip; without any of these, bindp's BIND_ADDR, \
 BIND_PORT, REUSE_ADDR=1, REUSE_PORT=1 and IP_TRANSPARENT=1. Exit code: 0 written, 1 not written, 3 \
 when this build has no library.";

@@ -1,10 +1,11 @@
 /* A server that answers every connection, or datagram, with its pid.
  *
- * who tcp|udp IP PORT [once|fork|thread|daemon|setrp]
+ * who tcp|udp IP PORT [once|fork|thread|daemon|setrp|raw]
  *   fork    two forked children accept on the inherited socket
  *   thread  bind, listen and accept happen in a second thread
  *   daemon  forks before binding, and the first process ends with 0
  *   setrp   sets SO_REUSEPORT itself
+ *   raw     binds by syscall(2), and not by bind(3)
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -52,7 +54,9 @@ static void *open_and_serve(void *unused) {
     if (fd < 0) fail("socket");
     if (!strcmp(mode, "setrp") && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on))
         fail("setsockopt");
-    if (bind(fd, (void *)&address, length)) fail("bind");
+    if (!strcmp(mode, "raw") ? syscall(SYS_bind, fd, &address, length)
+                             : bind(fd, (void *)&address, length))
+        fail("bind");
     if (type == SOCK_STREAM && listen(fd, 128)) fail("listen");
     if (!strcmp(mode, "fork"))
         for (int i = 0; i < 2; i++)

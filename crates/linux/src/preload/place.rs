@@ -83,7 +83,11 @@ pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
     let first = if user.is_root() {
         Some(PathBuf::from("/run/sameport"))
     } else {
-        runtime.filter(|folder| folder.is_absolute()).map(|folder| folder.join("sameport"))
+        runtime
+            // LD_PRELOAD is a list with these between its entries.
+            .filter(|folder| !folder.as_os_str().as_bytes().iter().any(|b| b": \t\n".contains(b)))
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.join("sameport"))
     };
     first.into_iter().chain([PathBuf::from(format!("/tmp/sameport-{}", user.as_raw()))]).collect()
 }
@@ -95,9 +99,13 @@ pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
 /// Every folder with the reason why it would not do.
 pub fn place(bytes: &[u8], folders: &[PathBuf]) -> Result<Placed, PlaceError> {
     let mut tried = Vec::new();
-    for folder in folders {
+    for (place, folder) in folders.iter().enumerate() {
         match place_in(bytes, folder) {
-            Ok(placed) => return Ok(placed),
+            Ok(placed) => {
+                // An earlier run may have had to take one of the others.
+                folders[place + 1..].iter().for_each(|folder| clean(folder));
+                return Ok(placed);
+            }
             Err(refusal) => tried.push((folder.clone(), refusal)),
         }
     }
@@ -129,12 +137,12 @@ impl Drop for Placed {
 }
 
 /// How often it is tried again when another run, at its end, removes the folder meanwhile.
-const ATTEMPTS: u32 = 16;
+const ATTEMPTS: u32 = 256;
 
 fn place_in(bytes: &[u8], folder: &Path) -> Result<Placed, Refusal> {
     let mut last = Errno::NOENT;
     for attempt in 0..ATTEMPTS {
-        let handle = match open_folder(folder) {
+        let handle = match open_folder(folder, true) {
             Err(Refusal::System(Errno::NOENT)) if attempt + 1 < ATTEMPTS => continue,
             other => other?,
         };
@@ -160,7 +168,18 @@ fn serial() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn open_folder(folder: &Path) -> Result<OwnedFd, Refusal> {
+/// Removes what dead runs have left in a folder, and the folder if nothing else is in it.
+fn clean(folder: &Path) {
+    if let Ok(handle) = open_folder(folder, false) {
+        remove_stale(&handle);
+        // Not empty: another run is using it.
+        let _ = std::fs::remove_dir(folder);
+    }
+}
+
+/// Opens a folder that is ours, and nobody else's to change; makes it if it is not there and
+/// `make` says so.
+fn open_folder(folder: &Path, make: bool) -> Result<OwnedFd, Refusal> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
     let above = folder.parent().ok_or(Errno::INVAL)?;
     let name = folder.file_name().ok_or(Errno::INVAL)?;
@@ -174,9 +193,12 @@ fn open_folder(folder: &Path) -> Result<OwnedFd, Refusal> {
     if found.st_mode & 0o022 != 0 && found.st_mode & 0o1000 == 0 {
         return Err(Refusal::OthersCanWrite);
     }
-    match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o711)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno.into()),
+    may_execute(&above)?;
+    if make {
+        match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o711)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
     let handle = rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
     let found = rustix::fs::fstat(&handle)?;
@@ -188,10 +210,14 @@ fn open_folder(folder: &Path) -> Result<OwnedFd, Refusal> {
     }
     // Our umask may have closed it.
     rustix::fs::fchmod(&handle, Mode::from_raw_mode(0o711))?;
-    if rustix::fs::fstatvfs(&handle)?.f_flag.contains(StatVfsMountFlags::NOEXEC) {
-        return Err(Refusal::NoExecution);
-    }
+    may_execute(&handle)?;
     Ok(handle)
+}
+
+fn may_execute(folder: &OwnedFd) -> Result<(), Refusal> {
+    let mount = rustix::fs::fstatvfs(folder)?;
+    let refused = mount.f_flag.contains(StatVfsMountFlags::NOEXEC);
+    if refused { Err(Refusal::NoExecution) } else { Ok(()) }
 }
 
 fn create(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {

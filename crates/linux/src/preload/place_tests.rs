@@ -96,6 +96,21 @@ fn the_next_folder_is_taken_where_one_will_not_do() {
     assert_eq!(placed.path().parent(), Some(&*folder));
 }
 
+#[test]
+fn folders_behind_the_one_that_is_taken_are_cleaned() {
+    let room = tempfile::tempdir().unwrap();
+    let folders = ["first", "used", "empty", "absent"].map(|name| room.path().join(name));
+    for folder in &folders[1..3] {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::write(folder.join(format!("{NAME}-1-0.so")), b"dead").unwrap();
+    }
+    let living = place(b"living", &folders[1..2]).unwrap();
+    let placed = place(b"bytes", &folders).unwrap();
+    assert!(placed.path().starts_with(&folders[0]) && living.is_there());
+    assert_eq!(names(room.path()), ["first", "used"]);
+    assert_eq!(names(&folders[1]).len(), 1);
+}
+
 /// Runs that begin and end at the same time take nothing from each other.
 #[test]
 fn many_at_once() {

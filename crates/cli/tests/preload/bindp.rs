@@ -1,0 +1,296 @@
+//! Everything that bindp's README shows, with bindp's own variables, over IPv4 and IPv6, TCP and
+//! UDP; what is checked is what the peer sees.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
+
+use crate::preloaded;
+use crate::said;
+use crate::stage::{
+    PATIENCE, Started, User, ask, c_program, eventually, find_program, free_port, in_folder, skip,
+    start_command, wait_until_answering,
+};
+
+fn calls() -> String {
+    c_program("preload_calls", &[]).into_os_string().into_string().unwrap()
+}
+
+fn at(ip: &str, port: u16) -> SocketAddr {
+    (ip.parse::<IpAddr>().unwrap(), port).into()
+}
+
+/// `who` on a port, with bindp's variables.
+fn serving(variables: &[(&str, &str)], ip: &str, port: u16) -> Started {
+    let who = c_program("who", &[]);
+    preloaded(User::Ourselves, variables, &[who.to_str().unwrap(), "tcp", ip, &port.to_string()])
+}
+
+/// `BIND_ADDR=127.0.0.1 BIND_PORT=… inetd`: listens there and nowhere else.
+#[test]
+fn a_server_listens_where_it_is_told() {
+    let cases = [
+        ("0.0.0.0", "127.0.0.1", "127.0.0.1", "127.0.0.2"),
+        ("127.0.0.3", "127.0.0.4", "127.0.0.4", "127.0.0.3"),
+        // Over dual-stack it is reached by IPv4 only.
+        ("::", "127.0.0.1", "127.0.0.1", "::1"),
+        ("::", "::1", "::1", "127.0.0.1"),
+        ("::", "127.0.0.1,::1", "::1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1,::1", "127.0.0.1", "::1"),
+    ];
+    for (asked, given, reached, closed) in cases {
+        let (old, new) = (free_port(), free_port());
+        let variables = [("BIND_ADDR", given), ("BIND_PORT", &new.to_string())];
+        let server = serving(&variables, asked, old);
+        wait_until_answering(at(reached, new));
+        for nobody in [at(reached, old), at(closed, new)] {
+            assert!(ask(nobody, b"").is_err(), "{asked} {given}: {nobody} answers");
+        }
+        drop(server);
+    }
+}
+
+/// `REUSE_ADDR=1 REUSE_PORT=1 server` twice; with `BIND_PORT=9999` both are moved there.
+#[test]
+fn two_servers_share_a_port() {
+    for ip in ["127.0.0.1", "::1"] {
+        for move_to in [None, Some(free_port())] {
+            let asked = free_port();
+            let text = move_to.unwrap_or_default().to_string();
+            let mut variables = vec![("REUSE_ADDR", "1"), ("REUSE_PORT", "1")];
+            if move_to.is_some() {
+                variables.push(("BIND_PORT", &text));
+            }
+            let given = move_to.unwrap_or(asked);
+            let both = [serving(&variables, ip, asked), serving(&variables, ip, asked)];
+            for server in &both {
+                let pid = format!("{}\n", server.pid());
+                let answered = eventually(|| {
+                    ask(at(ip, given), b"").ok().filter(|answer| *answer == pid.as_bytes())
+                });
+                assert!(answered.is_some(), "{ip} {move_to:?}: {}", server.stderr());
+            }
+        }
+    }
+}
+
+/// The options, as the socket then has them. On UDP only the safe one of the two is set.
+#[test]
+fn options_are_set_on_sockets_of_both_kinds() {
+    let both: &[_] = &[("REUSE_ADDR", "1"), ("REUSE_PORT", "1")];
+    let cases = [
+        (both, "tcp", "port=1 address=1"),
+        (both, "udp", "port=1 address=0"),
+        (&[("REUSE_ADDR", "1")], "tcp", "port=0 address=1"),
+        (&[("REUSE_ADDR", "1")], "udp", "port=0 address=1"),
+        (&[("REUSE_PORT", "1")], "tcp", "port=1 address=0"),
+        (&[("REUSE_PORT", "0"), ("REUSE_ADDR", "0")], "tcp", "port=0 address=0"),
+    ];
+    for ip in ["127.0.0.1", "::1"] {
+        for (variables, protocol, expected) in cases {
+            let port = free_port().to_string();
+            let got = said(User::Ourselves, variables, &[&*calls(), "bind", protocol, ip, &port]);
+            assert_eq!(got, format!("0 {ip} {port} {expected} transparent=0\n"), "{variables:?}");
+        }
+    }
+    if crate::stage::is_root() {
+        let port = free_port().to_string();
+        for (asked, given) in [("0.0.0.0", "192.0.2.5"), ("::", "2001:db8::5")] {
+            let variables = [("IP_TRANSPARENT", "1"), ("BIND_ADDR", given)];
+            let got = said(User::Ourselves, &variables, &[&*calls(), "bind", "udp", asked, &port]);
+            assert_eq!(got, format!("0 {given} {port} port=0 address=1 transparent=1\n"));
+        }
+    }
+}
+
+/// Where a peer sees a client come from.
+fn seen(variables: &[(&str, &str)], how: &str, to: &str) -> SocketAddr {
+    let user = User::Ourselves;
+    if how == "udp" || how == "sendto" || how == "twice" {
+        let peer = UdpSocket::bind(at(to, 0)).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let port = peer.local_addr().unwrap().port().to_string();
+        let client = preloaded(user, variables, &[&*calls(), "send", how, to, &port]);
+        let mut bytes = [0; 16];
+        let (size, from) =
+            peer.recv_from(&mut bytes).unwrap_or_else(|e| panic!("{e}: {:?}", client.stdout()));
+        assert_eq!(&bytes[..size], b"hello");
+        if how == "twice" {
+            assert_eq!(peer.recv_from(&mut bytes).unwrap().1, from, "another port for the second");
+        }
+        assert!(client.ended().stdout.starts_with("0 "));
+        return from;
+    }
+    let peer = TcpListener::bind(at(to, 0)).unwrap();
+    let port = peer.local_addr().unwrap().port().to_string();
+    let client = preloaded(user, variables, &[&*calls(), "send", how, to, &port]);
+    client.wait_for_stdout("\n");
+    assert!(client.stdout().starts_with("0 "), "{}", client.stdout());
+    let (mut connection, from) = peer.accept().unwrap();
+    let mut bytes = [0; 5];
+    connection.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"hello");
+    drop(connection);
+    from
+}
+
+/// `BIND_ADDR=… BIND_PORT=49888 curl`, `BIND_ADDR=… curl`, and `ircII` with a virtual address; the
+/// same by SAMEPORT_SOURCE.
+#[test]
+fn clients_come_from_where_they_are_told() {
+    for (to, given) in [("127.0.0.1", "127.0.0.7"), ("::1", "::1")] {
+        for how in ["tcp", "udp", "sendto", "twice"] {
+            let from = seen(&[("BIND_ADDR", given)], how, to);
+            assert_eq!(from.ip(), at(given, 0).ip(), "{how} {to}");
+            let source = given.parse::<IpAddr>().unwrap().to_string();
+            let source = if given.contains(':') { format!("[{source}]") } else { source };
+            assert_eq!(seen(&[("SAMEPORT_SOURCE", &source)], how, to).ip(), from.ip());
+
+            let port = free_port();
+            let variables = [("BIND_ADDR", given), ("BIND_PORT", &port.to_string())];
+            assert_eq!(seen(&variables, how, to), at(given, port), "{how} {to}");
+            let source = at(given, port).to_string();
+            assert_eq!(seen(&[("SAMEPORT_SOURCE", &source)], how, to), at(given, port));
+        }
+    }
+    // The other family, and a socket that the program has bound itself, are left alone.
+    assert_eq!(seen(&[("BIND_ADDR", "::1")], "tcp", "127.0.0.1").ip(), at("127.0.0.1", 0).ip());
+    assert_eq!(seen(&[("SAMEPORT_SOURCE", "127.0.0.7")], "udp", "::1").ip(), at("::1", 0).ip());
+    assert_eq!(
+        seen(&[("SAMEPORT_SOURCE", "127.0.0.7")], "own", "127.0.0.1").ip(),
+        at("127.0.0.99", 0).ip()
+    );
+    // Without an address there is no source, so that a moved server's own connections go on.
+    let from = seen(&[("BIND_PORT", "9")], "tcp", "127.0.0.1");
+    assert_ne!(from.port(), 9);
+}
+
+#[test]
+fn a_source_that_is_not_ours_fails_the_call() {
+    let port = free_port().to_string();
+    for how in ["tcp", "udp", "sendto"] {
+        let variables = [("SAMEPORT_SOURCE", "192.0.2.77")];
+        let got = said(User::Ourselves, &variables, &[&*calls(), "send", how, "127.0.0.1", &port]);
+        assert_eq!(got, "EADDRNOTAVAIL 0.0.0.0 0\n", "{how}");
+    }
+}
+
+/// `REUSE_PORT=1 BIND_ADDR=… BIND_PORT=49999 nc A 10001`, and at the same time `nc A 10011`: two
+/// connections from one port.
+#[test]
+fn two_connections_come_from_one_port() {
+    for ip in ["127.0.0.1", "::1"] {
+        let source = free_port();
+        let text = source.to_string();
+        let variables = [("REUSE_PORT", "1"), ("BIND_ADDR", ip), ("BIND_PORT", &*text)];
+        let peers = [TcpListener::bind(at(ip, 0)).unwrap(), TcpListener::bind(at(ip, 0)).unwrap()];
+        let clients = peers.each_ref().map(|peer| {
+            let port = peer.local_addr().unwrap().port().to_string();
+            preloaded(User::Ourselves, &variables, &[&*calls(), "send", "tcp", ip, &port])
+        });
+        let connections = peers.each_ref().map(|peer| peer.accept().unwrap());
+        for (connection, from) in &connections {
+            assert_eq!(*from, at(ip, source));
+            // Closed with something unread, the connection would be reset.
+            let mut connection = connection;
+            connection.read_exact(&mut [0; 5]).unwrap();
+        }
+        drop(connections);
+        for client in clients {
+            assert_eq!(client.ended().code, 0);
+        }
+    }
+}
+
+/// The programs of the examples themselves.
+#[test]
+fn curl_and_nc_come_from_where_they_are_told() {
+    let one_request =
+        |variables: &[(&str, &str)], ip: &str, command: &dyn Fn(u16) -> Vec<String>| {
+            let peer = TcpListener::bind(at(ip, 0)).unwrap();
+            let client =
+                preloaded(User::Ourselves, variables, &command(peer.local_addr().unwrap().port()));
+            let (mut connection, from) = peer.accept().unwrap();
+            connection.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            // curl asks first, nc waits for its stdin, which is empty.
+            let _ = connection.read(&mut [0; 4096]);
+            connection.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nyes").unwrap();
+            drop(connection);
+            let ended = client.ended();
+            assert!(ended.stdout.ends_with("yes"), "{ended:?}");
+            from
+        };
+    for (ip, given) in [("127.0.0.1", "127.0.0.7"), ("::1", "::1")] {
+        let port = free_port();
+        let text = port.to_string();
+        let variables = [("BIND_ADDR", given), ("BIND_PORT", &*text), ("REUSE_PORT", "1")];
+        let host = if ip == "::1" { "[::1]" } else { ip };
+        if let Some(curl) = find_program("curl") {
+            let command = |to| {
+                let url = format!("http://{host}:{to}/");
+                vec![curl.to_str().unwrap().to_owned(), "-s".into(), url]
+            };
+            assert_eq!(one_request(&variables, ip, &command), at(given, port));
+        } else {
+            skip("preload-curl", "curl is not installed");
+        }
+        if let Some(nc) = find_program("nc") {
+            let command =
+                |to: u16| [nc.to_str().unwrap(), ip, &to.to_string()].map(str::to_owned).to_vec();
+            assert_eq!(one_request(&variables[..1], ip, &command).ip(), at(given, 0).ip());
+        } else {
+            skip("preload-nc", "nc is not installed");
+        }
+    }
+}
+
+/// `BIND_PORT=8888 nginx`: a forking server whose configuration says something else, and two of it.
+#[test]
+fn nginx_is_moved_and_shared() {
+    let Some(nginx) = find_program("nginx") else {
+        return skip("preload-nginx", "nginx is not installed");
+    };
+    let (old, new) = (free_port(), free_port());
+    let text = new.to_string();
+    let started = [1, 2].map(|copy| {
+        let folder = in_folder(format!("preload-nginx-{copy}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let shown = folder.display();
+        let configuration = format!(
+            "daemon off; master_process on; worker_processes 2; error_log stderr; pid {shown}/pid;\n\
+             events {{ worker_connections 64; }}\n\
+             http {{ access_log off; client_body_temp_path {shown}/a; proxy_temp_path {shown}/b;\n\
+             fastcgi_temp_path {shown}/c; uwsgi_temp_path {shown}/d; scgi_temp_path {shown}/e;\n\
+             server {{ listen 127.0.0.1:{old}; listen [::1]:{old};\n\
+             location / {{ return 200 'copy {copy}'; }} }} }}\n"
+        );
+        let file = folder.join("nginx.conf");
+        std::fs::write(&file, configuration).unwrap();
+        let command = [nginx.to_str().unwrap(), "-c", file.to_str().unwrap()];
+        preloaded(User::Ourselves, &[("REUSE_PORT", "1"), ("BIND_PORT", &*text)], &command)
+    });
+    for ip in ["127.0.0.1", "::1"] {
+        for copy in ["copy 1", "copy 2"] {
+            let found = eventually(|| {
+                let answer = ask(at(ip, new), b"GET / HTTP/1.0\r\n\r\n").ok()?;
+                String::from_utf8_lossy(&answer).ends_with(copy).then_some(())
+            });
+            assert!(found.is_some(), "{ip} {copy}: {}", started[0].stderr());
+        }
+        assert!(ask(at(ip, old), b"").is_err());
+    }
+    for nginx in started {
+        assert_eq!(nginx.terminate().code, 0);
+    }
+}
+
+/// The control: without the library's variables nothing changes, and without the library neither.
+#[test]
+fn nothing_asked_nothing_changed() {
+    let port = free_port().to_string();
+    let command = [&*calls(), "bind", "udp", "127.0.0.1", &port];
+    let bare = start_command(User::Ourselves, command[0], &command[1..]).ended();
+    let with = said(User::Ourselves, &[], &command);
+    assert_eq!(bare.stdout, with);
+    assert_eq!(with, format!("0 127.0.0.1 {port} port=0 address=1 transparent=0\n"));
+}

@@ -1,0 +1,123 @@
+//! Programs of other languages, two copies of each on one port by hand-preloading.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::preloaded;
+use crate::stage::{
+    PATIENCE, Started, User, ask, compiled_by, eventually, find_program, free_port, in_folder,
+    script, skip,
+};
+
+/// Starts two copies on one port and waits until both have answered with their pids.
+fn two_share(user: User, ip: &str, command: impl Fn(u16) -> Vec<String>) -> [Started; 2] {
+    let port = free_port();
+    let address: SocketAddr = (ip.parse::<std::net::IpAddr>().unwrap(), port).into();
+    let variables = [("SAMEPORT_SHARE", "1")];
+    let copies = [1, 2].map(|_| preloaded(user, &variables, &command(port)));
+    for copy in &copies {
+        let pid = copy.pid().to_string();
+        let answered = eventually(|| {
+            let answer = ask(address, b"GET / HTTP/1.0\r\n\r\n").ok()?;
+            String::from_utf8_lossy(&answer).trim_end().ends_with(&pid).then_some(())
+        });
+        assert!(
+            answered.is_some(),
+            "{user:?}: {pid} did not answer within {PATIENCE:?}\n{}\n{}",
+            copies[0].stderr(),
+            copies[1].stderr()
+        );
+    }
+    copies
+}
+
+fn text(path: PathBuf) -> String {
+    path.into_os_string().into_string().unwrap()
+}
+
+/// A program's own interpreter, a script of the tests, and the port.
+fn by_interpreter(name: &str, file: &str, ips: &[&str]) {
+    let Some(program) = find_program(name) else {
+        return skip(&format!("preload-{name}"), &format!("{name} is not installed"));
+    };
+    for user in User::all() {
+        for ip in ips {
+            two_share(*user, ip, |port| {
+                vec![text(program.clone()), text(script(file)), port.to_string()]
+            });
+        }
+    }
+}
+
+#[test]
+fn python() {
+    by_interpreter("python3", "serve.py", &["127.0.0.1", "::1"]);
+}
+
+#[test]
+fn node() {
+    by_interpreter("node", "serve.js", &["127.0.0.1", "::1"]);
+}
+
+#[test]
+fn perl() {
+    by_interpreter("perl", "preload_serve.pl", &["127.0.0.1"]);
+}
+
+#[test]
+fn ruby() {
+    by_interpreter("ruby", "preload_serve.rb", &["127.0.0.1"]);
+}
+
+#[test]
+fn php() {
+    by_interpreter("php", "preload_serve.php", &["127.0.0.1"]);
+}
+
+#[test]
+fn java() {
+    let (Some(javac), Some(java)) = (find_program("javac"), find_program("java")) else {
+        return skip("preload-java", "javac is not installed");
+    };
+    let folder = in_folder("java");
+    let output = Command::new(javac)
+        .arg("-d")
+        .arg(&folder)
+        .arg(script("PreloadServe.java"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    for ip in ["127.0.0.1", "::1"] {
+        two_share(User::Ourselves, ip, |port| {
+            let (java, folder) = (text(java.clone()), text(folder.clone()));
+            let port = port.to_string();
+            [
+                &*java,
+                "-Xshare:auto",
+                "-XX:TieredStopAtLevel=1",
+                "-cp",
+                &folder,
+                "PreloadServe",
+                &port,
+            ]
+            .map(str::to_owned)
+            .to_vec()
+        });
+    }
+}
+
+#[test]
+fn musl() {
+    if find_program("musl-gcc").is_none() {
+        return skip("preload-musl", "musl-gcc is not installed");
+    }
+    let who = compiled_by("musl-gcc", "who", &[]);
+    for user in User::all() {
+        for ip in ["127.0.0.1", "::1"] {
+            two_share(*user, ip, |port| {
+                [who.to_str().unwrap(), "tcp", ip, &port.to_string()].map(str::to_owned).to_vec()
+            });
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Which programs can load the library, told before they are started, and proved by starting them.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use sameport_linux::preload::{Loadable, Obstacle, check};
+use sameport_linux::worker::Gain;
+
+use crate::preloaded;
+use crate::stage::{
+    User, c_program, command_for, compiled_by, find_program, free_port, go_program, in_folder,
+    is_root, skip, start_built, start_command,
+};
+
+fn obstacle(program: &Path) -> Option<Obstacle> {
+    match check(program, Some(OsStr::new("/usr/bin:/bin"))) {
+        Loadable::Yes => None,
+        Loadable::No { file, obstacle } => {
+            assert_eq!(file, program);
+            Some(obstacle)
+        }
+        Loadable::CouldNotTell { file, doubt } => panic!("{}: {doubt:?}", file.display()),
+    }
+}
+
+#[test]
+fn static_programs_are_told_and_are_not_reached() {
+    let mut programs = vec![
+        (c_program("preload_calls", &[]), None),
+        (c_program("preload_calls", &["-no-pie"]), None),
+        (c_program("preload_calls", &["-static"]), Some(Obstacle::Static)),
+        (c_program("preload_calls", &["-static-pie"]), Some(Obstacle::Static)),
+    ];
+    if find_program("musl-gcc").is_some() {
+        let musl = |flags: &[&str]| compiled_by("musl-gcc", "preload_calls", flags);
+        programs.push((musl(&["-Dstrerrorname_np=strerror"]), None));
+        let flags = ["-Dstrerrorname_np=strerror", "-static"];
+        programs.push((musl(&flags), Some(Obstacle::Static)));
+    } else {
+        skip("preload-musl", "musl-gcc is not installed");
+    }
+    for (program, expected) in programs {
+        assert_eq!(obstacle(&program), expected, "{}", program.display());
+        let port = free_port().to_string();
+        let command = [program.to_str().unwrap(), "bind", "tcp", "127.0.0.1", &port];
+        let ended = preloaded(User::Ourselves, &[("SAMEPORT_SHARE", "1")], &command).ended();
+        let is_shared = ended.stdout.contains(" port=1 ");
+        assert_eq!(is_shared, expected.is_none(), "{}: {ended:?}", program.display());
+    }
+}
+
+#[test]
+fn go_programs_are_told() {
+    if find_program("go").is_none() {
+        return skip("preload-go", "go is not installed");
+    }
+    // Static; and the Go tools themselves, which are dynamic on some systems.
+    let obstacle = obstacle(&go_program("serve"));
+    assert!(matches!(obstacle, Some(Obstacle::Static | Obstacle::Go)), "{obstacle:?}");
+}
+
+#[test]
+fn programs_that_gain_a_privilege_are_told() {
+    if !is_root() {
+        return skip("preload-privileges", "making a set-user-ID program needs root");
+    }
+    let copy: PathBuf = in_folder("preload-set-user-id");
+    let program = c_program("preload_calls", &[]);
+    let commands: [&[&str]; 3] = [
+        &["cp", program.to_str().unwrap(), copy.to_str().unwrap()],
+        &["chown", "65533", copy.to_str().unwrap()],
+        &["chmod", "4755", copy.to_str().unwrap()],
+    ];
+    for command in commands {
+        assert_eq!(start_command(User::Ourselves, command[0], &command[1..]).ended().code, 0);
+    }
+    assert_eq!(obstacle(&copy), Some(Obstacle::GainsPrivilege(Gain::UserId)));
+    let port = free_port().to_string();
+    let command = [copy.to_str().unwrap(), "bind", "tcp", "127.0.0.1", &port];
+    for user in User::all() {
+        let ended = preloaded(*user, &[("SAMEPORT_SHARE", "1")], &command).ended();
+        assert!(ended.stdout.contains(" port=0 "), "{ended:?}");
+    }
+}
+
+/// Without `run` nobody but the dynamic linker says that the file is gone; the program goes on.
+#[test]
+fn a_library_that_is_gone_is_said_by_the_dynamic_linker() {
+    let port = free_port().to_string();
+    let calls = c_program("preload_calls", &[]);
+    let mut command = command_for(User::Ourselves, &calls, &["bind", "tcp", "127.0.0.1", &*port]);
+    command.env("LD_PRELOAD", in_folder("gone.so")).env("SAMEPORT_SHARE", "1");
+    let ended = start_built(command).ended();
+    assert!(ended.stderr.contains("gone.so") && ended.stdout.contains(" port=0 "), "{ended:?}");
+}

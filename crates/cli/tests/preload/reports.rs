@@ -1,0 +1,121 @@
+//! What the library reports to a supervisor, as the supervisor receives it.
+
+use std::time::{Duration, Instant};
+
+use sameport_linux::preload::{Inbox, Received, Report, Sharing};
+use sameport_rules::protocol::Protocol;
+
+use crate::preloaded;
+use crate::stage::{User, c_program, compiled_by, find_program, free_port, skip};
+
+/// All that arrives while a program runs to its end.
+fn reports(variables: &[(&str, &str)], command: &[&str]) -> (i32, Vec<Received>) {
+    let mut inbox = Inbox::open().unwrap();
+    let name = inbox.name().to_owned();
+    let variables: Vec<_> =
+        variables.iter().copied().chain([("SAMEPORT_REPORT", &*name)]).collect();
+    let program = preloaded(User::Ourselves, &variables, command);
+    let pid = program.pid();
+    let ended = program.ended();
+    assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
+    let mut all = Vec::new();
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let some = inbox.take();
+        if some.is_empty() || Instant::now() > until {
+            return (pid, all);
+        }
+        all.extend(some);
+    }
+}
+
+fn bound(
+    ip: &str,
+    port: u16,
+    asked: Option<String>,
+    rule: Option<usize>,
+    errno: Option<i32>,
+) -> Report {
+    Report::Bound {
+        protocol: Protocol::Tcp,
+        address: (ip.parse::<std::net::IpAddr>().unwrap(), port).into(),
+        asked: asked.map(|asked| asked.parse().unwrap()),
+        rule,
+        sharing: Sharing::Shared,
+        errno: errno.map(sameport_linux::Errno::from_raw_os_error),
+    }
+}
+
+#[test]
+fn loading_and_binding_are_reported_by_their_process() {
+    let calls = c_program("preload_calls", &[]);
+    let musl = find_program("musl-gcc")
+        .map(|_| compiled_by("musl-gcc", "preload_calls", &["-Dstrerrorname_np=strerror"]));
+    if musl.is_none() {
+        skip("preload-musl", "musl-gcc is not installed");
+    }
+    for program in [Some(calls), musl].into_iter().flatten() {
+        let program = program.to_str().unwrap();
+        let (old, new) = (free_port(), free_port());
+        let map = format!("1=2,{old}=127.0.0.2:{new}");
+        let variables = [("SAMEPORT_SHARE", "1"), ("SAMEPORT_MAP", &*map)];
+        let command = [program, "bind", "tcp", "0.0.0.0", &old.to_string()];
+        let (pid, all) = reports(&variables, &command);
+        let moved = bound("127.0.0.2", new, Some(format!("0.0.0.0:{old}")), Some(1), None);
+        let expected = [Report::Loaded, moved].map(|report| Received { pid, report });
+        assert_eq!(all, expected, "{program}");
+
+        let command = [program, "bind", "tcp", "192.0.2.9", &new.to_string()];
+        let (pid, all) = reports(&[("SAMEPORT_SHARE", "1")], &command);
+        let refused = bound("192.0.2.9", new, None, None, Some(99));
+        assert_eq!(all, [Report::Loaded, refused].map(|report| Received { pid, report }));
+
+        // What is refused before the kernel is asked.
+        let map = format!("{new}=[::1]");
+        let command = [program, "bind", "tcp", "127.0.0.1", &new.to_string()];
+        let (pid, all) = reports(&[("SAMEPORT_MAP", &*map)], &command);
+        let other_family = Report::Bound {
+            protocol: Protocol::Tcp,
+            address: format!("127.0.0.1:{new}").parse().unwrap(),
+            asked: None,
+            rule: Some(0),
+            sharing: Sharing::Alone,
+            errno: Some(sameport_linux::Errno::AFNOSUPPORT),
+        };
+        assert_eq!(all, [Report::Loaded, other_family].map(|report| Received { pid, report }));
+    }
+}
+
+#[test]
+fn a_source_is_reported() {
+    let calls = c_program("preload_calls", &[]);
+    let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = receiver.local_addr().unwrap().port().to_string();
+    let variables = [("SAMEPORT_SOURCE", "127.0.0.9")];
+    let command = [calls.to_str().unwrap(), "send", "twice", "127.0.0.1", &port];
+    let (pid, all) = reports(&variables, &command);
+    let address = "127.0.0.9:0".parse().unwrap();
+    let source = Report::Source { protocol: Protocol::Udp, address, errno: None };
+    assert_eq!(all, [Report::Loaded, source].map(|report| Received { pid, report }));
+}
+
+/// A burst: nothing is lost, although nobody takes a report before the last one was sent.
+#[test]
+fn no_report_of_many_threads_is_lost() {
+    let calls = c_program("preload_calls", &[]);
+    let port = free_port();
+    let command = [calls.to_str().unwrap(), "threads", "128", &port.to_string()];
+    let (_, all) = reports(&[("SAMEPORT_SHARE", "1")], &command);
+    let binds = all.iter().filter(|it| it.report == bound("127.0.0.1", port, None, None, None));
+    assert_eq!((binds.count(), all.len()), (128, 129));
+}
+
+#[test]
+fn every_program_that_is_executed_is_reported() {
+    let (pid, all) =
+        reports(&[("SAMEPORT_SHARE", "1")], &["sh", "-c", "true; /bin/true; exec env true"]);
+    assert!(all.iter().all(|it| it.report == Report::Loaded), "{all:?}");
+    // The shell, a child, and env and true in the shell's place.
+    assert_eq!(all.len(), 4, "{all:?}");
+    assert_eq!(all.iter().filter(|it| it.pid == pid).count(), 3, "{all:?}");
+}

@@ -1,0 +1,149 @@
+//! The traps that `run` is tested with, sprung on the preload library: every case must give what the
+//! kernel gives without it, with the right sockets shared.
+//!
+//! Their binds go by the C library here (`BY_LIBC`), where the library stands.
+
+use crate::preloaded;
+use crate::stage::{User, c_program, free_port, is_root, start_command};
+
+/// Runs a trap bare and preloaded. Bare, it must say the same except that nothing is shared.
+#[track_caller]
+fn spring(trap: &str, mode: &[&str], expected: &[&str]) {
+    let program = c_program(trap, &["-DBY_LIBC"]).into_os_string().into_string().unwrap();
+    for user in User::all() {
+        let port = free_port().to_string();
+        let command: Vec<&str> = [&*program].iter().chain(mode).copied().chain([&*port]).collect();
+        let bare = start_command(*user, command[0], &command[1..]).ended();
+        let unshared: Vec<_> = expected.iter().map(|line| line.replace(" yes", " no")).collect();
+        assert_eq!(bare.stdout.lines().collect::<Vec<_>>(), unshared, "bare, {user:?}: {bare:?}");
+        let ended = preloaded(*user, &[("SAMEPORT_SHARE", "1")], &command).ended();
+        assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), expected, "{user:?}: {ended:?}");
+        assert_eq!(ended.code, 0, "{user:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn whatever_is_wrong_with_the_call_the_kernel_says_it() {
+    let expected = [
+        "good 0 yes",
+        "null EFAULT no",
+        "unmapped EFAULT no",
+        "kernel-address EFAULT no",
+        "non-canonical EFAULT no",
+        "protected EFAULT no",
+        "page-end 0 yes",
+        "across-page-end EFAULT no",
+        "null-and-length-0 EINVAL no",
+        "length-0 EINVAL no",
+        "length-1 EINVAL no",
+        "length-15 EINVAL no",
+        "length-17 0 yes",
+        "length-128 0 yes",
+        "length-129 EINVAL no",
+        "length-minus-1 EINVAL no",
+        "length-int-min EINVAL no",
+        "length-int-max EINVAL no",
+        "length-above-32-bits 0 yes",
+        "unspec-loopback EAFNOSUPPORT no",
+        "unspec-any 0 yes",
+        "unix-on-tcp EAFNOSUPPORT no",
+        "family-65535 EAFNOSUPPORT no",
+        // The kernel will refuse it, so nothing is changed on the socket.
+        "v6-on-v4 EAFNOSUPPORT no",
+        "not-local EADDRNOTAVAIL yes",
+        "port-0 0 no",
+        "v6-without-scope 0 yes",
+        "v6-too-short EINVAL no",
+        "no-socket ENOTSOCK -",
+        "path-only EBADF -",
+        "closed EBADF -",
+        "minus-1 EBADF -",
+        "int-min EBADF -",
+        "int-max EBADF -",
+        "descriptor-above-32-bits 0 yes",
+        "twice EINVAL yes",
+        "after 0 yes",
+    ];
+    spring("trap_address", &[], &expected);
+}
+
+#[test]
+fn closed_descriptors_take_nothing_of_ours_with_them() {
+    let expected = ["close_range 0 yes", "closefrom 0 yes", "close-each 0 yes", "after 0 yes"];
+    spring("trap_fences", &["closed"], &expected);
+}
+
+#[test]
+fn a_program_with_its_own_filter_or_not_dumpable_is_reached() {
+    spring("trap_fences", &["filter"], &["before-filter 0 yes", "own-filter EACCES yes"]);
+    let not_dumpable = [
+        "dumpable 0 yes",
+        "not-dumpable 0 yes",
+        "not-dumpable 0 yes",
+        "not-dumpable 0 yes",
+        "after 0 yes",
+    ];
+    spring("trap_fences", &["dumpable"], &not_dumpable);
+}
+
+#[test]
+fn everything_a_program_starts_is_shared() {
+    let expected = [
+        "fork 0 yes",
+        "vfork 0 yes",
+        "vfork-exec 0 yes",
+        "posix_spawn 0 yes",
+        "clone 0 yes",
+        "grandchild-in-own-session 0 yes",
+        "before-exec 0 yes",
+        "after 0 yes",
+    ];
+    spring("trap_children", &[], &expected);
+}
+
+#[test]
+fn threads_that_interfere_do_no_harm() {
+    let own = ["own-table 0 yes", "same-number-elsewhere 0 no", "after 0 yes"];
+    spring("trap_threads", &["table"], &own);
+    spring("trap_threads", &["flip"], &["flip 0 -", "after 0 yes"]);
+    spring("trap_threads", &["swap"], &["swap 0 -", "after 0 yes"]);
+}
+
+#[test]
+fn signals_do_not_break_a_bind() {
+    let expected = [
+        "restart-2-ms 0 yes",
+        "no-restart-2-ms 0 yes",
+        "restart-1-ms 0 yes",
+        "no-restart-1-ms 0 yes",
+        "no-restart-200-us 0 yes",
+        "after 0 yes",
+    ];
+    spring("trap_interrupted", &[], &expected);
+}
+
+#[test]
+fn other_families_are_untouched() {
+    if !is_root() {
+        return crate::stage::skip("preload-families", "raw sockets need root");
+    }
+    let program = c_program("trap_families", &["-DBY_LIBC"]);
+    let port = free_port().to_string();
+    let command = [program.to_str().unwrap(), &port];
+    let ended = preloaded(User::Ourselves, &[("SAMEPORT_SHARE", "1")], &command).ended();
+    let expected = [
+        "unix 0 no",
+        "unix-in-own-directory 0 -",
+        "unix-datagram 0 no",
+        "unix-abstract 0 no",
+        "inet-on-unix EINVAL no",
+        "netlink 0 no",
+        "packet 0 no",
+        "raw 0 no",
+        "tcp 0 yes",
+        "udp 0 yes",
+        "mptcp 0 yes",
+        "after 0 yes",
+    ];
+    assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), expected, "{ended:?}");
+}

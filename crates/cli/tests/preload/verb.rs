@@ -1,0 +1,42 @@
+//! `sameport preload`: writing the file.
+
+use std::fs;
+
+use crate::stage::{User, command_for, sameport, start_built};
+
+#[test]
+fn the_library_is_written_and_never_over_another_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = command_for(User::Ourselves, sameport(), arguments);
+        command.current_dir(folder.path());
+        start_built(command).ended()
+    };
+    let file = folder.path().join("libsameport_preload.so");
+    let first = run(&["preload"]);
+    assert_eq!((first.code, &*first.stdout, &*first.stderr), (0, "", ""));
+    let library = fs::read(&file).unwrap();
+    assert!(library.starts_with(b"\x7fELF"));
+
+    fs::write(&file, "mine").unwrap();
+    let again = run(&["preload"]);
+    assert_eq!(again.code, 1);
+    assert_eq!(
+        again.stderr,
+        "error: libsameport_preload.so is there already\n\
+         hint: --force replaces it, --out names another file\n"
+    );
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+    assert_eq!(run(&["preload", "--force"]).code, 0);
+    assert_eq!(fs::read(&file).unwrap(), library);
+
+    let nowhere = run(&["preload", "--out", "no/such/folder/x.so"]);
+    assert_eq!(nowhere.code, 1);
+    assert!(nowhere.stderr.starts_with("error: write no/such/folder/x.so: "), "{nowhere:?}");
+    for bad in ["/", "..", ""] {
+        let ended = run(&["preload", "--out", bad]);
+        assert!([1, 2].contains(&ended.code), "{bad:?}: {ended:?}");
+    }
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+}
