@@ -199,8 +199,56 @@ fn the_exit_code_is_whether_run_works() {
     }
 }
 
+/// What it says of each interposer is what `run --via` then does.
 #[test]
-fn below_another_supervisor_it_says_so_and_exits_3() {
+fn the_interposers_work_where_it_says_so() {
+    let place = Place::new();
+    for (who, mut command) in everybody(&place) {
+        let abilities = read(&command.output().unwrap(), "abilities");
+        for via in ["seccomp", "preload", "cgroup"] {
+            let (answer, detail) = &abilities[&format!("run-{via}")];
+            let mut run = Command::new(&place.binary);
+            run.args(["run", "--via", via, "--", "/bin/true"]).env_clear().stdin(Stdio::null());
+            if who.contains("nobody") {
+                run.uid(NOBODY).gid(NOBODY);
+            }
+            let run = if who.contains("without") { with(run, without_new_privileges) } else { run };
+            let output = { run }.output().unwrap();
+            let expected = if answer == "yes" { 0 } else { 3 };
+            assert_ne!(answer, "unknown", "{who}, {via}: {detail}");
+            assert_eq!(output.status.code(), Some(expected), "{who}, {via}: {detail}: {output:?}");
+        }
+        if who.contains("nobody") {
+            assert_eq!(
+                (abilities["run-cgroup"].0.as_str(), abilities["attach"].0.as_str()),
+                ("no", "no")
+            );
+        }
+    }
+}
+
+/// Whatever it tried with: no cgroup, no file of the library.
+#[test]
+fn nothing_stays_behind() {
+    let place = Place::new();
+    let runtime = tempfile::tempdir().unwrap();
+    let mut command = place.doctor(&["--json"]);
+    let command = command.env("XDG_RUNTIME_DIR", runtime.path()).stdout(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    let (answer, folder) = &read(&output, "facts")["preload-place"];
+    assert_eq!(answer, "yes", "{folder}");
+    let left = |folder: &str, sign: &str| {
+        let found = Command::new("find").args([folder, "-name", sign]).output().unwrap();
+        String::from_utf8(found.stdout).unwrap()
+    };
+    assert_eq!(left(folder, &format!("*-{pid}-*")), "");
+    assert_eq!(left("/sys/fs/cgroup", &format!("sameport-run-*-{pid}-*")), "");
+}
+
+#[test]
+fn below_another_supervisor_it_says_so_and_names_the_other_way() {
     let place = Place::new();
     let output = with(place.doctor(&["--json"]), below_a_supervisor).output().unwrap();
     let (answer, detail) = &read(&output, "facts")["seccomp-listener"];
@@ -210,13 +258,21 @@ fn below_another_supervisor_it_says_so_and_exits_3() {
     assert_eq!(read(&output, "facts")["seccomp-notify"].0, "yes");
     assert_ne!(read(&output, "facts")["seccomp-wait-killable"].0, "unknown");
     assert_eq!(read(&output, "facts")["seccomp-addfd"].0, "unknown");
-    assert_eq!(read(&output, "abilities")["run"].0, "no");
-    assert_eq!(read(&output, "abilities")["listen"].0, "yes");
-    assert_eq!(output.status.code(), Some(3));
+    let abilities = read(&output, "abilities");
+    assert_eq!(abilities["run-seccomp"].0, "no");
+    assert_eq!(
+        (abilities["listen"].0.as_str(), abilities["run-preload"].0.as_str()),
+        ("yes", "yes")
+    );
+    // It takes another way by itself.
+    let (answer, detail) = &abilities["run"];
+    assert_eq!(answer, "yes");
+    assert!(detail.starts_with("by preload; seccomp cannot: seccomp-listener: "), "{detail}");
+    assert_eq!(output.status.code(), Some(0));
 
     let output = with(place.doctor(&[]), below_a_supervisor).output().unwrap();
     let table = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(output.status.code(), Some(0));
     assert!(table.contains("because seccomp-listener: another supervisor"), "{table}");
     assert!(table.contains("hint: only one supervisor can listen"), "{table}");
 }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod abilities;
 pub mod bind;
 pub mod calls;
 pub mod ending;

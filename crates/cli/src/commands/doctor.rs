@@ -1,5 +1,6 @@
 //! `sameport doctor`: what this machine can do, and what it makes possible.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::Outcome;
@@ -26,7 +27,8 @@ Exit code: 0 if `sameport run` works here or that could not be told, 3 if it can
 Every fact is found by trying; nothing is changed and nothing stays behind.";
 
 pub(crate) fn run(args: Args) -> Outcome {
-    let found = examine();
+    let runtime_folder = std::env::var_os("XDG_RUNTIME_DIR");
+    let found = examine(runtime_folder.as_deref().map(Path::new));
     let text = if args.json {
         format!("{}\n", diagnosis::json(&found.facts, &found.abilities))
     } else {

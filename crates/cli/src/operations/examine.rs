@@ -1,6 +1,9 @@
 //! Finding out what this machine can do: the probes' facts, and what follows from them.
 
-use sameport_rules::readiness::{self, Ability, Answer, Fact, Subject};
+use std::path::Path;
+
+use sameport_rules::abilities::{self, Ability};
+use sameport_rules::readiness::{Answer, Fact, Subject};
 
 /// What was found, and what it makes possible.
 pub(crate) struct Examination {
@@ -11,15 +14,16 @@ pub(crate) struct Examination {
 impl Examination {
     /// Whether `sameport run` is known not to work here.
     pub(crate) fn run_is_impossible(&self) -> bool {
-        readiness::cannot(&self.abilities, "run")
+        abilities::cannot(&self.abilities, "run")
     }
 }
 
-/// Asks the system. Changes nothing and leaves nothing behind.
-pub(crate) fn examine() -> Examination {
+/// Asks the system. Changes nothing and leaves nothing behind. `runtime_folder`: XDG_RUNTIME_DIR.
+pub(crate) fn examine(runtime_folder: Option<&Path>) -> Examination {
     let mut facts = vec![Fact { subject: Subject::Sharing, answer: sharing(sameport::support()) }];
-    facts.extend(of_this_system());
-    let abilities = readiness::abilities(&facts);
+    facts.extend(of_this_system(runtime_folder));
+    facts.push(Fact { subject: Subject::PreloadLibrary, answer: library() });
+    let abilities = abilities::abilities(&facts);
     Examination { facts, abilities }
 }
 
@@ -33,15 +37,28 @@ fn sharing(support: sameport::Support) -> Answer {
     }
 }
 
+/// Whether this build has it.
+fn library() -> Answer {
+    match sameport_preload::LIBRARY {
+        Some(library) => Answer::Yes(format!("{} KiB, in this program", library.len() / 1024)),
+        None => Answer::No(sameport_preload::WHY_NOT.to_owned()),
+    }
+}
+
 #[cfg(target_os = "linux")]
-fn of_this_system() -> Vec<Fact> {
-    sameport_linux::probe::examine()
+fn of_this_system(runtime_folder: Option<&Path>) -> Vec<Fact> {
+    use sameport_linux::probe;
+
+    let place = probe::preload_place(sameport_preload::LIBRARY.unwrap_or_default(), runtime_folder);
+    let mut facts = probe::examine();
+    facts.push(Fact { subject: Subject::PreloadPlace, answer: place });
+    facts
 }
 
 /// `run` and `ls` stand on what only Linux has.
 #[cfg(not(target_os = "linux"))]
-fn of_this_system() -> Vec<Fact> {
-    [Subject::SeccompNotify, Subject::SockDiagTcp, Subject::SockDiagUdp]
+fn of_this_system(_: Option<&Path>) -> Vec<Fact> {
+    [Subject::SeccompNotify, Subject::Cgroup2, Subject::SockDiagTcp, Subject::SockDiagUdp]
         .map(|subject| Fact { subject, answer: Answer::No("only Linux has it".to_owned()) })
         .into()
 }

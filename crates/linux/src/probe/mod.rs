@@ -2,28 +2,31 @@
 //! leaves nothing behind.
 //!
 //! No probe reads the kernel's version; distributions carry features back, and sandboxes take them
-//! away. What the answers mean for sameport is decided in `sameport_rules::readiness`.
+//! away. What the answers mean for sameport is decided in `sameport_rules::abilities`.
 
 mod calls;
 mod child;
+mod interposers;
 mod process;
 mod seccomp;
 mod sockets;
 mod system;
 
 use std::io;
+use std::path::Path;
 
 use sameport_rules::readiness::{Answer, Fact, Subject};
 
 /// Asks everything, in the order in which it is told. Takes some milliseconds.
 ///
-/// Starts two processes and one thread, all of which have ended when it returns; changes neither
-/// the calling process nor the system. Needs no privilege. Never fails: what could not be asked is
-/// answered [`Answer::CouldNotTell`].
+/// Starts two processes and one thread, and makes a cgroup, all of which are gone when it returns;
+/// changes neither the calling process nor the system. Needs no privilege. Never fails: what could
+/// not be asked is answered [`Answer::CouldNotTell`].
 #[must_use]
 pub fn examine() -> Vec<Fact> {
     let listener = seccomp::trial();
     let trace = process::trace();
+    let cgroup = interposers::cgroup();
     [
         (Subject::Kernel, system::kernel()),
         (Subject::SeccompNotify, seccomp::notify()),
@@ -50,9 +53,19 @@ pub fn examine() -> Vec<Fact> {
         (Subject::IoUring, system::io_uring()),
         (Subject::Cgroup2, system::cgroup2()),
         (Subject::Ebpf, system::ebpf()),
+        (Subject::OwnCgroup, cgroup.own),
+        (Subject::CgroupPrograms, cgroup.programs),
+        (Subject::Bpffs, interposers::bpffs()),
     ]
     .map(|(subject, answer)| Fact { subject, answer })
     .into()
+}
+
+/// Where the preload library can lie, found by putting it there, from where it is removed at once.
+/// `runtime`: the value of XDG_RUNTIME_DIR.
+#[must_use]
+pub fn preload_place(library: &[u8], runtime: Option<&Path>) -> Answer {
+    interposers::place(library, &crate::preload::folders(runtime))
 }
 
 /// The answer to "can this process do it": a call that is not permitted cannot be made here, which
@@ -134,7 +147,7 @@ mod tests {
             assert!(names.insert(fact.subject.name()), "{} is asked twice", fact.subject.name());
             assert!(!fact.answer.text().contains('\n'), "{fact:?}");
         }
-        assert_eq!(names.len(), 25);
+        assert_eq!(names.len(), 28);
         assert_eq!(filters(), before.1);
         for _ in 0..20 {
             drop(examine());

@@ -1,0 +1,130 @@
+//! What the preload and the cgroup interposer stand on, tried as a run would.
+
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD};
+use sameport_rules::bind::Ports;
+use sameport_rules::readiness::Answer;
+
+use super::{NOT_PERMITTED, usable};
+use crate::cgroup::{AttachError, OpenError, Private, Settings, attach};
+use crate::preload;
+
+/// What can only be learnt with a cgroup at hand.
+pub(super) struct Trial {
+    pub(super) own: Answer,
+    pub(super) programs: Answer,
+}
+
+/// Makes a cgroup, attaches the programs to it, and removes both.
+pub(super) fn cgroup() -> Trial {
+    let private = match Private::create() {
+        Ok(private) => private,
+        Err(error) => {
+            let programs = Answer::CouldNotTell(format!("no cgroup to try it on: {error}"));
+            return Trial { own: no_cgroup(error), programs };
+        }
+    };
+    let settings = Settings { ports: Ports::All, rules: Vec::new(), source: None, network: None };
+    let programs = attached(attach(private.cgroup(), &settings).map(drop));
+    let own = Answer::Yes("made one, and removed it".into());
+    let removed = private.remove();
+    match removed {
+        Ok(()) => Trial { own, programs },
+        Err(error) => Trial { own: Answer::CouldNotTell(format!("rmdir: {error}")), programs },
+    }
+}
+
+fn no_cgroup(error: OpenError) -> Answer {
+    match error {
+        OpenError::System(call, path, why) => {
+            usable::<()>(&format!("{call} {}", path.display()), Err(why), |()| String::new())
+        }
+        other => Answer::No(other.to_string()),
+    }
+}
+
+fn attached(result: Result<(), AttachError>) -> Answer {
+    match result {
+        Ok(()) => Answer::Yes("attached to a cgroup of their own, and removed".into()),
+        Err(error @ AttachError::NotPermitted(..)) => {
+            Answer::No(format!("{NOT_PERMITTED}: {error}"))
+        }
+        Err(error @ (AttachError::Kernel(_) | AttachError::Exclusive)) => {
+            Answer::No(error.to_string())
+        }
+        Err(AttachError::System(call, why)) => usable::<()>(call, Err(why), |()| String::new()),
+    }
+}
+
+/// Whether there is a BPF file system that this user can write to; where nothing is mounted,
+/// whether there is a place for one.
+pub(super) fn bpffs() -> Answer {
+    /// Of statfs(2).
+    const BPF_FS: rustix::fs::FsWord = 0xcafe_4a11;
+    let folder = Path::new("/sys/fs/bpf");
+    let shown = folder.display();
+    let kind = match rustix::fs::statfs(folder) {
+        Ok(found) => found.f_type,
+        Err(errno) => {
+            return usable::<()>(&format!("statfs {shown}"), Err(errno.into()), |()| String::new());
+        }
+    };
+    let may_write = rustix::fs::accessat(CWD, folder, Access::WRITE_OK, AtFlags::EACCESS);
+    let detail = if kind == BPF_FS {
+        shown.to_string()
+    } else {
+        format!("nothing is mounted on {shown}; attach mounts it")
+    };
+    usable(&format!("write to {shown}"), may_write.map_err(Into::into), |()| detail)
+}
+
+/// Puts the library into the first folder that will do, and removes it.
+pub(super) fn place(library: &[u8], folders: &[PathBuf]) -> Answer {
+    match preload::place(library, folders) {
+        Ok(placed) => {
+            let folder = placed.path().parent().unwrap_or(placed.path());
+            Answer::Yes(folder.display().to_string())
+        }
+        Err(error) => Answer::No(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn a_place_is_found_or_every_refusal_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join("inside");
+        let found = place(b"library", std::slice::from_ref(&inside));
+        assert_eq!(found, Answer::Yes(inside.display().to_string()));
+        assert!(!inside.exists(), "it is removed again");
+
+        let none = place(b"library", &["/proc/nowhere/inside".into(), "/proc/inside".into()]);
+        assert!(matches!(none, Answer::No(_)), "{none:?}");
+        for folder in ["/proc/nowhere/inside: ", "/proc/inside: "] {
+            assert!(none.text().contains(folder), "{none:?}");
+        }
+    }
+
+    #[test]
+    fn what_attaching_says_is_told_apart() {
+        let error = io::Error::from_raw_os_error;
+        let cases = [
+            (Ok(()), "yes"),
+            (Err(AttachError::NotPermitted("bpf", error(libc::EPERM))), "no"),
+            (Err(AttachError::Kernel("unknown program type".into())), "no"),
+            (Err(AttachError::Exclusive), "no"),
+            (Err(AttachError::System("bpf", error(libc::EINVAL))), "no"),
+            (Err(AttachError::System("bpf", error(libc::ENOMEM))), "could not tell"),
+        ];
+        for (result, expected) in cases {
+            let said = format!("{result:?}");
+            let answer = attached(result);
+            assert_eq!(answer.to_string(), expected, "{said}: {answer:?}");
+        }
+    }
+}

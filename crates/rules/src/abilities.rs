@@ -1,0 +1,365 @@
+//! From what probes found on a machine to what `sameport` can do there.
+//!
+//! An ability follows the weakest of the answers it needs.
+
+use crate::readiness::{Answer, Fact, Subject};
+
+/// Something that `sameport` does, and whether it does it on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ability {
+    /// Short, as in the table and in JSON: `run`, `ls`.
+    pub name: &'static str,
+    /// What it is, for a person.
+    pub purpose: &'static str,
+    /// Whether it works here, and if not in full, why.
+    pub answer: Answer,
+    /// What the user can do about anything but a full yes.
+    pub next: Option<&'static str>,
+}
+
+/// One thing that an ability stands on.
+struct Need {
+    subject: Subject,
+    /// What to do when it is not there.
+    next: &'static str,
+}
+
+/// One thing that an ability is better with: what is lost without it.
+struct Wish {
+    subject: Subject,
+    lost: &'static str,
+}
+
+/// An ability as a table row: what it needs, what it is better with.
+struct Plan {
+    name: &'static str,
+    purpose: &'static str,
+    needs: &'static [Need],
+    wishes: &'static [Wish],
+}
+
+const OLD_KERNEL: &str = "needs Linux 5.9 or newer, 5.19 or newer is best";
+const GETFD: &str = "needs Linux 5.6 or newer, and a container profile that allows it (many do with CAP_SYS_PTRACE)";
+const SANDBOX: &str = "start sameport outside the sandbox or container profile that forbids it";
+const TRY: &str = "nothing is known against it: try it";
+const ROOT: &str = "needs root, or CAP_BPF with CAP_NET_ADMIN";
+const MOUNT_CGROUP2: &str = "mount it: mount -t cgroup2 none /sys/fs/cgroup";
+const DIAG: &str = "needs Linux with the kernel modules tcp_diag, udp_diag and inet_diag";
+
+/// What `sameport` does, and what each part stands on; but for `run` itself, which [`first_way`]
+/// tells.
+const PLANS: &[Plan] = &[
+    Plan {
+        name: SECCOMP,
+        purpose: "run --via seccomp: any program, static ones too, without privilege",
+        needs: &[
+            Need { subject: Subject::ReusePort, next: OLD_KERNEL },
+            Need { subject: Subject::SeccompNotify, next: OLD_KERNEL },
+            Need { subject: Subject::NoNewPrivs, next: SANDBOX },
+            Need {
+                subject: Subject::SeccompListener,
+                next: "only one supervisor can listen: start sameport outside the other one",
+            },
+            Need { subject: Subject::PidfdOpen, next: OLD_KERNEL },
+            Need { subject: Subject::PidfdGetfd, next: GETFD },
+            Need { subject: Subject::ProcessVmReadv, next: SANDBOX },
+            Need {
+                subject: Subject::TraceDescendants,
+                next: "set kernel.yama.ptrace_scope to 0 or 1, or grant CAP_SYS_PTRACE",
+            },
+        ],
+        wishes: &[
+            Wish {
+                subject: Subject::SeccompWaitKillable,
+                lost: "a signal can interrupt a program's bind",
+            },
+            Wish {
+                subject: Subject::PidfdThread,
+                lost: "binds of threads with descriptors of their own are not shared",
+            },
+        ],
+    },
+    Plan {
+        name: PRELOAD,
+        purpose: "run --via preload: dynamically linked programs, without privilege",
+        needs: &[
+            Need { subject: Subject::ReusePort, next: OLD_KERNEL },
+            Need { subject: Subject::PreloadLibrary, next: "build it on the machine it is for" },
+            Need {
+                subject: Subject::PreloadPlace,
+                next: "make one of these folders usable; without root, XDG_RUNTIME_DIR names another",
+            },
+        ],
+        wishes: &[],
+    },
+    Plan {
+        name: CGROUP,
+        purpose: "run --via cgroup: any program, by eBPF",
+        needs: &[
+            Need { subject: Subject::ReusePort, next: OLD_KERNEL },
+            Need { subject: Subject::Cgroup2, next: MOUNT_CGROUP2 },
+            Need { subject: Subject::Ebpf, next: ROOT },
+            Need { subject: Subject::OwnCgroup, next: ROOT },
+            Need { subject: Subject::CgroupPrograms, next: "needs Linux 5.18 or newer, and root" },
+        ],
+        wishes: &[],
+    },
+    Plan {
+        name: "attach",
+        purpose: "share the ports of services that run already",
+        needs: &[
+            Need { subject: Subject::ReusePort, next: OLD_KERNEL },
+            Need { subject: Subject::Cgroup2, next: MOUNT_CGROUP2 },
+            Need { subject: Subject::Ebpf, next: ROOT },
+            Need { subject: Subject::CgroupPrograms, next: "needs Linux 5.18 or newer, and root" },
+            Need { subject: Subject::Bpffs, next: "mount it: mount -t bpf bpf /sys/fs/bpf" },
+        ],
+        wishes: &[],
+    },
+    Plan {
+        name: "listen",
+        purpose: "listen on a shared address, and dial from one",
+        needs: &[Need { subject: Subject::Sharing, next: "listen --exclusive works everywhere" }],
+        wishes: &[],
+    },
+    Plan {
+        name: "ls",
+        purpose: "list the sockets that hold ports",
+        needs: &[
+            Need { subject: Subject::SockDiagTcp, next: DIAG },
+            Need { subject: Subject::SockDiagUdp, next: DIAG },
+        ],
+        wishes: &[],
+    },
+    Plan {
+        name: "ls-shared",
+        purpose: "tell of any socket of this user whether it is shared",
+        needs: &[
+            Need { subject: Subject::SockDiagTcp, next: DIAG },
+            Need { subject: Subject::PidfdOpen, next: OLD_KERNEL },
+            Need { subject: Subject::PidfdGetfd, next: GETFD },
+            Need {
+                subject: Subject::TraceSameUser,
+                next: "run ls as root; without that it infers what it can and leaves the rest open",
+            },
+        ],
+        wishes: &[],
+    },
+    Plan {
+        name: "ls-others",
+        purpose: "name the programs of other users",
+        needs: &[
+            Need { subject: Subject::SockDiagTcp, next: DIAG },
+            Need { subject: Subject::SeeOtherUsers, next: "run ls as root" },
+        ],
+        wishes: &[],
+    },
+];
+
+/// What `sameport` can do where these facts hold. A subject that was not asked counts as one that
+/// could not be told.
+#[must_use]
+pub fn abilities(facts: &[Fact]) -> Vec<Ability> {
+    let mut abilities: Vec<_> = PLANS.iter().map(|plan| weigh(plan, facts)).collect();
+    let run = first_way(&abilities, facts);
+    abilities.insert(0, run);
+    abilities
+}
+
+const SECCOMP: &str = "run-seccomp";
+const PRELOAD: &str = "run-preload";
+const CGROUP: &str = "run-cgroup";
+
+/// What is asked of the kernel before a program is started. Only where one of these is refused does
+/// `run` take another interposer by itself.
+const BEFORE_THE_START: [Subject; 3] =
+    [Subject::SeccompNotify, Subject::NoNewPrivs, Subject::SeccompListener];
+
+const NAME_PRELOAD: &str = "--via preload reaches dynamically linked programs here";
+const NAME_CGROUP: &str = "--via cgroup reaches any program here";
+
+/// `run` takes the first interposer that can.
+fn first_way(abilities: &[Ability], facts: &[Fact]) -> Ability {
+    let of = |name| abilities.iter().find(|ability| ability.name == name);
+    let run = |answer, next| Ability {
+        name: "run",
+        purpose: "share the port of an unmodified program",
+        answer,
+        next,
+    };
+    let Some(seccomp) = of(SECCOMP) else {
+        return run(Answer::CouldNotTell("not asked".into()), Some(TRY));
+    };
+    let Answer::No(why) = &seccomp.answer else {
+        return run(seccomp.answer.clone(), seccomp.next);
+    };
+    let others = [("preload", of(PRELOAD), NAME_PRELOAD), ("cgroup", of(CGROUP), NAME_CGROUP)];
+    let others = others.iter().filter_map(|(via, ability, hint)| {
+        let answer = &ability.as_ref()?.answer;
+        Some((via, answer, *hint))
+    });
+    let works = others.clone().find(|(_, answer, _)| matches!(answer, Answer::Yes(_)));
+    let passed_by = facts.iter().any(|fact| {
+        BEFORE_THE_START.contains(&fact.subject) && matches!(fact.answer, Answer::No(_))
+    });
+    if !passed_by {
+        let next = works.map(|(_, _, hint)| hint).or(seccomp.next);
+        return run(seccomp.answer.clone(), next);
+    }
+    if let Some((via, _, _)) = works {
+        return run(Answer::Yes(format!("by {via}; seccomp cannot: {why}")), None);
+    }
+    for (via, answer, _) in others {
+        if let Answer::CouldNotTell(reason) = answer {
+            return run(Answer::CouldNotTell(format!("{via}: {reason}")), Some(TRY));
+        }
+    }
+    run(seccomp.answer.clone(), seccomp.next)
+}
+
+/// Whether the ability of this name is a definite no.
+#[must_use]
+pub fn cannot(abilities: &[Ability], name: &str) -> bool {
+    abilities.iter().any(|a| a.name == name && matches!(a.answer, Answer::No(_)))
+}
+
+/// The first no among the needs decides; then the first that could not be told; what is wished for
+/// and absent only qualifies a yes.
+fn weigh(plan: &Plan, facts: &[Fact]) -> Ability {
+    let answer_to = |subject| facts.iter().find(|f| f.subject == subject).map(|f| &f.answer);
+    let because = |subject: Subject, text: &str| format!("{}: {text}", subject.name());
+    let ability = |answer, next| Ability { name: plan.name, purpose: plan.purpose, answer, next };
+
+    for Need { subject, next } in plan.needs {
+        if let Some(Answer::No(reason)) = answer_to(*subject) {
+            return ability(Answer::No(because(*subject, reason)), Some(*next));
+        }
+    }
+    for Need { subject, .. } in plan.needs {
+        let reason = match answer_to(*subject) {
+            Some(Answer::CouldNotTell(reason)) => reason.as_str(),
+            None => "not asked",
+            Some(_) => continue,
+        };
+        return ability(Answer::CouldNotTell(because(*subject, reason)), Some(TRY));
+    }
+    let lost: Vec<_> = plan
+        .wishes
+        .iter()
+        .filter(|wish| !matches!(answer_to(wish.subject), Some(Answer::Yes(_))))
+        .map(|wish| because(wish.subject, wish.lost))
+        .collect();
+    ability(Answer::Yes(lost.join("; ")), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn yes() -> Answer {
+        Answer::Yes(String::new())
+    }
+
+    /// A machine where everything answers yes, but for these.
+    fn machine(but: &[(Subject, Answer)]) -> Vec<Fact> {
+        let answer = |s| but.iter().find(|(b, _)| *b == s).map_or_else(yes, |(_, a)| a.clone());
+        let needs = PLANS.iter().flat_map(|plan| plan.needs.iter().map(|need| need.subject));
+        let wishes = PLANS.iter().flat_map(|plan| plan.wishes.iter().map(|wish| wish.subject));
+        needs.chain(wishes).map(|subject| Fact { subject, answer: answer(subject) }).collect()
+    }
+
+    fn no(text: &str) -> Answer {
+        Answer::No(text.into())
+    }
+
+    fn unknown(text: &str) -> Answer {
+        Answer::CouldNotTell(text.into())
+    }
+
+    #[test]
+    fn abilities_follow_the_weakest_need() {
+        use Subject::*;
+        type Row<'a> = (&'a [(Subject, Answer)], &'a str, Answer);
+        let cases: &[Row<'_>] = &[
+            (&[], "run", yes()),
+            (&[(SeccompListener, no("EBUSY"))], "run-seccomp", no("seccomp-listener: EBUSY")),
+            (&[(SeccompListener, no("EBUSY"))], "ls", yes()),
+            // `run` takes another way, where it learns in time that it has to.
+            (
+                &[(SeccompListener, no("EBUSY"))],
+                "run",
+                Answer::Yes("by preload; seccomp cannot: seccomp-listener: EBUSY".into()),
+            ),
+            (
+                &[(NoNewPrivs, no("x")), (PreloadPlace, no("noexec"))],
+                "run",
+                Answer::Yes("by cgroup; seccomp cannot: no-new-privs: x".into()),
+            ),
+            (
+                &[(SeccompNotify, no("x")), (PreloadLibrary, no("none")), (Ebpf, unknown("?"))],
+                "run",
+                unknown("cgroup: ebpf: ?"),
+            ),
+            (
+                &[(SeccompNotify, no("x")), (PreloadLibrary, no("none")), (Ebpf, no("EPERM"))],
+                "run",
+                no("seccomp-notify: x"),
+            ),
+            (&[(PreloadLibrary, no("none"))], "run-preload", no("preload-library: none")),
+            (&[(PreloadPlace, unknown("?"))], "run-preload", unknown("preload-place: ?")),
+            (&[(OwnCgroup, no("EACCES"))], "run-cgroup", no("own-cgroup: EACCES")),
+            (&[(OwnCgroup, no("EACCES"))], "attach", yes()),
+            (&[(Bpffs, no("x"))], "run-cgroup", yes()),
+            (&[(Bpffs, no("x"))], "attach", no("bpffs: x")),
+            (&[(CgroupPrograms, no("old"))], "attach", no("cgroup-programs: old")),
+            (&[(PidfdGetfd, unknown("EPERM"))], "run", unknown("pidfd-getfd: EPERM")),
+            // A definite no outweighs an earlier doubt.
+            (&[(ReusePort, unknown("?")), (PidfdGetfd, no("x"))], "run", no("pidfd-getfd: x")),
+            // What it does not use takes nothing away.
+            (&[(Ebpf, no("x")), (Cgroup2, no("x")), (IoUring, no("x"))], "run", yes()),
+            (&[(TraceSameUser, no("scope 1"))], "ls-shared", no("trace-same-user: scope 1")),
+            (&[(TraceSameUser, no("scope 1"))], "run", yes()),
+            (&[(SeeOtherUsers, no("not root"))], "ls-others", no("see-other-users: not root")),
+            (
+                &[(SeccompWaitKillable, no("old"))],
+                "run",
+                Answer::Yes(
+                    "seccomp-wait-killable: a signal can interrupt a program's bind".into(),
+                ),
+            ),
+        ];
+        for (but, name, expected) in cases {
+            let abilities = abilities(&machine(but));
+            let found = abilities.iter().find(|a| a.name == *name).expect(name);
+            assert_eq!(&found.answer, expected, "{name} with {but:?}");
+            let full = matches!(expected, Answer::Yes(_));
+            assert_eq!(found.next.is_none(), full, "a next step exactly where one is needed");
+            assert_eq!(cannot(&abilities, name), matches!(expected, Answer::No(_)));
+        }
+    }
+
+    /// What `run` learns too late to take another way, the user can.
+    #[test]
+    fn the_hint_names_an_interposer_that_works() {
+        use Subject::*;
+        let cases: [(&[Subject], &str); 3] = [
+            (&[PidfdGetfd], NAME_PRELOAD),
+            (&[PidfdGetfd, PreloadLibrary], NAME_CGROUP),
+            (&[PidfdGetfd, PreloadLibrary, Ebpf], GETFD),
+        ];
+        for (absent, expected) in cases {
+            let absent: Vec<_> = absent.iter().map(|subject| (*subject, no("x"))).collect();
+            let abilities = abilities(&machine(&absent));
+            assert_eq!(abilities[0].answer, no("pidfd-getfd: x"), "{absent:?}");
+            assert_eq!((abilities[0].name, abilities[0].next), ("run", Some(expected)));
+        }
+    }
+
+    #[test]
+    fn nothing_asked_is_nothing_known() {
+        for ability in abilities(&[]) {
+            assert!(matches!(ability.answer, Answer::CouldNotTell(_)), "{ability:?}");
+            assert!(!cannot(std::slice::from_ref(&ability), ability.name));
+        }
+    }
+}
