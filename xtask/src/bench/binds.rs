@@ -1,4 +1,4 @@
-//! `bench bind`: what one bind costs, by itself and under `run`.
+//! `bench bind`: what one bind costs, by itself and under `run` by each interposer.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Failure;
-use super::figures::{Pairs, Ratio};
+use super::figures::{Pairs, Ratio, in_turns};
 use super::report::{Report, progress, row};
-use super::stage::{free_address, start, subject, under_run};
+use super::stage::{free_address, interposers, start, subject, under_run};
 
-/// Microseconds of one socket + bind + close, by itself and under `run`
+/// Microseconds of one socket + bind + close, by itself and under `run`, by each interposer
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// How often each pair is measured
@@ -39,44 +39,52 @@ const CASES: &[Case] = &[
 #[derive(Serialize)]
 struct Outcome {
     case: &'static str,
+    via: &'static str,
     microseconds: Pairs,
     ratio: Ratio,
 }
 
 pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
+    let vias = interposers(sameport)?;
     let mut outcomes = Vec::new();
     for case in CASES {
-        let mut pairs = Pairs::default();
+        let mut pairs = vec![Pairs::default(); vias.len()];
         for round in 1..=args.rounds {
-            // Whoever goes first, goes second in the next round.
-            let (bare, run) = if round % 2 == 1 {
-                let bare = one(args.count, case, None)?;
-                (bare, one(args.count, case, Some(sameport))?)
-            } else {
-                let run = one(args.count, case, Some(sameport))?;
-                (one(args.count, case, None)?, run)
-            };
-            pairs.push(bare, run);
+            let mut figures = vec![0.0; 1 + vias.len()];
+            for arm in in_turns(figures.len(), round) {
+                let via = arm.checked_sub(1).map(|via| vias[via]);
+                figures[arm] = one(args.count, case, via.map(|via| (sameport, via)))?;
+            }
+            for (pairs, figure) in pairs.iter_mut().zip(&figures[1..]) {
+                pairs.push(figures[0], *figure);
+            }
+            let figures: Vec<_> = figures.iter().map(|figure| format!("{figure:.2}")).collect();
             progress(&format!(
-                "{}, round {round} of {}: {bare:.2} and {run:.2} µs",
-                case.name, args.rounds
+                "{}, round {round} of {}: alone, {}: {} µs",
+                case.name,
+                args.rounds,
+                vias.join(", "),
+                figures.join(", ")
             ));
         }
-        let ratio = pairs.ratio();
-        outcomes.push(Outcome { case: case.name, microseconds: pairs, ratio });
+        outcomes.extend(vias.iter().zip(pairs).map(|(via, pairs)| {
+            let ratio = pairs.ratio();
+            Outcome { case: case.name, via, microseconds: pairs, ratio }
+        }));
     }
-    let mut rows = vec![row!["one of", "alone µs", "run µs", "more µs", "ratio (rounds)"]];
+    let mut rows = vec![row!["one of", "via", "alone µs", "run µs", "more µs", "ratio (rounds)"]];
     rows.extend(outcomes.iter().map(|it| {
         let (alone, run) = (it.microseconds.without(), it.microseconds.with());
         let micro = |figure: f64| format!("{figure:.1}");
-        row![it.case, micro(alone), micro(run), micro(run - alone), it.ratio]
+        row![it.case, it.via, micro(alone), micro(run), micro(run - alone), it.ratio]
     }));
     report.table(&rows)?;
     report.end("bind", &outcomes)
 }
 
-/// Microseconds a bind, as the program that binds measures it.
-fn one(count: u32, case: &Case, sameport: Option<&Path>) -> Result<f64, Failure> {
+/// Microseconds a bind, as the program that binds measures it; under `sameport run --via VIA`, if
+/// any.
+fn one(count: u32, case: &Case, run: Option<(&Path, &str)>) -> Result<f64, Failure> {
     // A slow machine, not one that hangs.
     let patience = Duration::from_secs(20) + Duration::from_millis(u64::from(count));
     let port = free_address()?.port();
@@ -85,15 +93,19 @@ fn one(count: u32, case: &Case, sameport: Option<&Path>) -> Result<f64, Failure>
         ["bind", &count_word, &port_word].into_iter().chain(case.subject.iter().copied()).collect();
     let bare = subject(&arguments)?;
     let other = if port == u16::MAX { port - 1 } else { port + 1 }.to_string();
-    let command = match sameport {
+    let command = match run {
         None => bare,
-        Some(sameport) if case.left_alone => under_run(sameport, &["--port", &other], &bare),
-        Some(sameport) => under_run(sameport, &[], &bare),
+        Some((sameport, via)) => {
+            let left_alone = case.left_alone.then_some(["--port", &other]);
+            let options: Vec<&str> =
+                ["--via", via].into_iter().chain(left_alone.into_iter().flatten()).collect();
+            under_run(sameport, &options, &bare)
+        }
     };
     let (nanoseconds, shared) =
         start(&command)?.wait_for("time", patience, |lines| read(lines.first()?))?;
     // What was not done costs nothing.
-    let expected = sameport.is_some() && !case.left_alone;
+    let expected = run.is_some() && !case.left_alone;
     if shared != expected {
         return Err(format!("{}: shared {shared}, expected {expected}", case.name));
     }

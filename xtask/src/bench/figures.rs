@@ -49,6 +49,12 @@ impl std::fmt::Display for Ratio {
     }
 }
 
+/// So many things, by their numbers: whoever goes first in one round goes last in the next.
+pub(super) fn in_turns(count: usize, round: u32) -> impl Iterator<Item = usize> {
+    let first = usize::try_from(round).unwrap_or(0);
+    (0..count).map(move |number| (first + number) % count)
+}
+
 /// The middle one; of an even number the mean of the middle two; NaN of none.
 pub(super) fn median(of: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = of.collect();
@@ -64,6 +70,12 @@ pub(super) fn median(of: impl Iterator<Item = f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everybody_is_first_once() {
+        let rounds: Vec<Vec<usize>> = (0..4).map(|round| in_turns(3, round).collect()).collect();
+        assert_eq!(rounds, [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
+    }
 
     #[test]
     fn medians() {

@@ -1,4 +1,5 @@
-//! `bench run`: requests per second of the same server with and without `run`.
+//! `bench run`: requests per second of the same server without `run`, and under it by each
+//! interposer.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,15 +10,16 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Failure;
-use super::figures::{Pairs, Ratio};
+use super::figures::{Pairs, Ratio, in_turns};
 use super::load::{Use, requests_per_second};
 use super::report::{Report, progress, row};
 use super::stage::{
-    PATIENCE, Started, find_program, folder, free_address, listeners, start, subject, under_run,
+    PATIENCE, Started, find_program, folder, free_address, interposers, listeners, start, subject,
+    under_run,
 };
 use super::subject::{BODY, THREADS};
 
-/// Requests per second of a server by itself and under `run`, one copy and two
+/// Requests per second of a server by itself and under `run` by each interposer, one copy and two
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// How often each pair is measured
@@ -40,6 +42,7 @@ struct Outcome {
     server: &'static str,
     copies: u16,
     connections: Use,
+    via: &'static str,
     requests_per_second: Pairs,
     ratio: Ratio,
 }
@@ -95,29 +98,43 @@ fn nginx_configuration(folder: &Path, address: SocketAddr, shares: bool) -> Stri
     )
 }
 
-/// The same server twice, idle until it is driven: by itself, and under `run`.
-struct Pair {
-    bare: SocketAddr,
-    run: SocketAddr,
-    _started: Vec<Started>,
+/// The same server several times, idle until it is driven: by itself, and under `run` by each
+/// interposer.
+struct Arms {
+    addresses: Vec<SocketAddr>,
+    started: Vec<Started>,
 }
 
-impl Pair {
-    fn start(server: &Server, copies: u16, sameport: &Path) -> Result<Self, Failure> {
-        let (bare, run) = (free_address()?, free_address()?);
-        let mut started = Vec::new();
+impl Arms {
+    fn start(
+        server: &Server,
+        copies: u16,
+        sameport: &Path,
+        vias: &[&str],
+    ) -> Result<Self, Failure> {
+        let mut arms = Self { addresses: vec![free_address()?], started: Vec::new() };
         for _ in 0..copies {
-            started.push(start(&server.command(bare, copies > 1)?)?);
+            arms.started.push(start(&server.command(arms.addresses[0], copies > 1)?)?);
         }
-        let options = ["-n", &copies.to_string()];
-        started.push(start(&under_run(sameport, &options, &server.command(run, false)?))?);
-        for (address, from) in [(bare, 0), (run, started.len() - 1)] {
-            let what = format!("{copies} listeners on {address}");
-            started[from].wait_for(&what, PATIENCE, |_| {
-                (listeners(address) == usize::from(copies)).then_some(())
-            })?;
+        arms.wait_for(copies)?;
+        for via in vias {
+            arms.addresses.push(free_address()?);
+            let bare = server.command(arms.addresses[arms.addresses.len() - 1], false)?;
+            let options = ["--via", via, "-n", &copies.to_string()];
+            arms.started.push(start(&under_run(sameport, &options, &bare))?);
+            arms.wait_for(copies)?;
         }
-        Ok(Self { bare, run, _started: started })
+        Ok(arms)
+    }
+
+    /// Waits until all copies at the last address listen.
+    fn wait_for(&mut self, copies: u16) -> Result<(), Failure> {
+        let (Some(address), Some(last)) = (self.addresses.last(), self.started.last_mut()) else {
+            return Ok(());
+        };
+        last.wait_for(&format!("{copies} listeners on {address}"), PATIENCE, |_| {
+            (listeners(*address) == usize::from(copies)).then_some(())
+        })
     }
 }
 
@@ -127,21 +144,23 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
         Some(program) => servers.push(Server::Nginx { program, folder: folder()? }),
         None => progress("nginx is not here: measured without it"),
     }
+    let vias = interposers(sameport)?;
     let mut outcomes = Vec::new();
     for server in &servers {
         for copies in [1, 2] {
             for connections in [Use::Short, Use::KeepAlive] {
-                outcomes.push(compare(args, server, copies, connections, sameport)?);
+                let arms = Arms::start(server, copies, sameport, &vias)?;
+                outcomes.extend(compare(args, server, copies, connections, &vias, &arms)?);
             }
         }
     }
-    let mut rows =
-        vec![row!["server", "copies", "connections", "alone/s", "run/s", "ratio (rounds)"]];
+    let heading = ["server", "copies", "connections", "via", "alone/s", "run/s", "ratio (rounds)"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(outcomes.iter().map(|it| {
         let connections = if it.connections == Use::Short { "short" } else { "keep-alive" };
         let rate = &it.requests_per_second;
         let (alone, run) = (format!("{:.0}", rate.without()), format!("{:.0}", rate.with()));
-        row![it.server, it.copies, connections, alone, run, it.ratio]
+        row![it.server, it.copies, connections, it.via, alone, run, it.ratio]
     }));
     report.table(&rows)?;
     report.end("run", &outcomes)
@@ -152,38 +171,37 @@ fn compare(
     server: &Server,
     copies: u16,
     connections: Use,
-    sameport: &Path,
-) -> Result<Outcome, Failure> {
-    let pair = Pair::start(server, copies, sameport)?;
+    vias: &[&'static str],
+    arms: &Arms,
+) -> Result<Vec<Outcome>, Failure> {
     let drive = |address, time| requests_per_second(address, connections, args.clients, time);
-    let warm_up = Duration::from_millis(200);
-    drive(pair.bare, warm_up)?;
-    drive(pair.run, warm_up)?;
+    for address in &arms.addresses {
+        drive(*address, Duration::from_millis(200))?;
+    }
     let slice = Duration::from_secs(args.seconds) / SLICES;
-    let mut rates = Pairs::default();
+    let mut pairs = vec![Pairs::default(); vias.len()];
     for round in 1..=args.rounds {
-        let (mut bare, mut run) = (0.0, 0.0);
+        let mut rates = vec![0.0; arms.addresses.len()];
         for number in 0..SLICES {
-            // Whoever goes first, goes second in the next slice.
-            let ours_first = number % 2 == 0;
-            if ours_first {
-                run += drive(pair.run, slice)?;
-            }
-            bare += drive(pair.bare, slice)?;
-            if !ours_first {
-                run += drive(pair.run, slice)?;
+            for arm in in_turns(rates.len(), number) {
+                rates[arm] += drive(arms.addresses[arm], slice)? / f64::from(SLICES);
             }
         }
-        let (bare, run) = (bare / f64::from(SLICES), run / f64::from(SLICES));
-        rates.push(bare, run);
+        for (pairs, rate) in pairs.iter_mut().zip(&rates[1..]) {
+            pairs.push(rates[0], *rate);
+        }
+        let rates: Vec<_> = rates.iter().map(|rate| format!("{rate:.0}")).collect();
         progress(&format!(
-            "{}, {copies} copies, {connections:?}, round {round} of {}: {bare:.0} and {run:.0} \
-             requests/s, ratio {:.2}",
+            "{}, {copies} copies, {connections:?}, round {round} of {}: alone, {}: {} requests/s",
             server.name(),
             args.rounds,
-            run / bare
+            vias.join(", "),
+            rates.join(", ")
         ));
     }
-    let ratio = rates.ratio();
-    Ok(Outcome { server: server.name(), copies, connections, requests_per_second: rates, ratio })
+    let outcomes = vias.iter().zip(pairs).map(|(via, pairs)| {
+        let (server, ratio) = (server.name(), pairs.ratio());
+        Outcome { server, copies, connections, via, requests_per_second: pairs, ratio }
+    });
+    Ok(outcomes.collect())
 }

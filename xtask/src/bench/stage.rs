@@ -89,6 +89,23 @@ pub(super) fn under_run(sameport: &Path, options: &[&str], command: &[OsString])
     all
 }
 
+/// The interposers that work here. Of any other it is said why it is not measured.
+pub(super) fn interposers(sameport: &Path) -> Result<Vec<&'static str>, Failure> {
+    let mut found = Vec::new();
+    for via in ["seccomp", "preload", "cgroup"] {
+        let tried = Command::new(sameport).args(["run", "--via", via, "--", "true"]).output();
+        let tried = tried.map_err(|error| format!("{}: {error}", sameport.display()))?;
+        if tried.status.success() {
+            found.push(via);
+        } else {
+            let why = String::from_utf8_lossy(&tried.stderr);
+            let why = why.lines().next().unwrap_or("it did not say why");
+            progress(&format!("measured without {via}: {why}"));
+        }
+    }
+    if found.is_empty() { Err("no interposer works here".to_owned()) } else { Ok(found) }
+}
+
 /// Something that was started, with what it prints. Ended when dropped.
 pub(super) struct Started {
     child: Child,

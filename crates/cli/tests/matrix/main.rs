@@ -2,6 +2,7 @@
 //! there is, next to the control that shows the second one refused without `run`.
 #![cfg(target_os = "linux")]
 
+mod interposers;
 mod options;
 mod peers;
 mod refusals;

@@ -16,6 +16,8 @@ use crate::stage::{
 
 /// A program, and what to expect of it.
 pub(crate) struct Peer {
+    /// What it is, in docs/interposers.md.
+    pub(crate) what: &'static str,
     /// Its name in `ls` and in messages.
     pub(crate) program: &'static str,
     /// `tcp` or `udp`.
@@ -52,6 +54,7 @@ pub(crate) const TERMINATED: i32 = 128 + libc::SIGTERM;
 
 /// Most programs: HTTP on 127.0.0.1 by one socket, ended by SIGTERM.
 pub(crate) const HTTP: Peer = Peer {
+    what: "",
     program: "",
     protocol: "tcp",
     listens: &["127.0.0.1"],
@@ -146,14 +149,32 @@ pub(crate) fn ip_of(segments: [u16; 8]) -> IpAddr {
     IpAddr::from(segments).to_canonical()
 }
 
-/// Asks, on every address, until `count` of these copies have answered there.
+/// Waits until `count` of these copies have answered on every address.
 fn until_answering(peer: &Peer, port: u16, copies: &[&Started], count: usize) {
+    if let Err(what) = answering(peer, port, copies, count) {
+        let printed: Vec<_> = copies.iter().map(|c| (c.stdout(), c.stderr())).collect();
+        panic!("{what}, printed {printed:#?}");
+    }
+}
+
+/// Asks, on every address, until `count` of these copies have answered there, or one has ended.
+pub(crate) fn answering(
+    peer: &Peer,
+    port: u16,
+    copies: &[&Started],
+    count: usize,
+) -> Result<(), String> {
     for &ip in peer.asked {
         let address = SocketAddr::from((ip_of(ip), port));
         let mut seen = BTreeSet::new();
         let mut last = String::from("nothing");
         let until = Instant::now() + PATIENCE;
-        while seen.len() < count && Instant::now() < until {
+        while seen.len() < count {
+            let ended = !copies.iter().all(|copy| is_alive(copy.pid()));
+            if ended || Instant::now() > until {
+                let why = if ended { "one has ended" } else { "it took too long" };
+                return Err(format!("{address}: {why}: seen {seen:?}, last {last:?}"));
+            }
             match ask_peer(peer, address) {
                 Ok(answer) => {
                     seen.extend(copy_of(&answer, copies));
@@ -163,9 +184,8 @@ fn until_answering(peer: &Peer, port: u16, copies: &[&Started], count: usize) {
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         }
-        let printed: Vec<_> = copies.iter().map(|c| (c.stdout(), c.stderr())).collect();
-        assert!(seen.len() >= count, "{address}: {seen:?}, last {last:?}, printed {printed:#?}");
     }
+    Ok(())
 }
 
 /// One answer.
