@@ -43,6 +43,7 @@ const GETFD: &str = "needs Linux 5.6 or newer, and a container profile that allo
 const SANDBOX: &str = "start sameport outside the sandbox or container profile that forbids it";
 const TRY: &str = "nothing is known against it: try it";
 const ROOT: &str = "needs root, or CAP_BPF with CAP_NET_ADMIN";
+const PTRACE_SCOPE: &str = "set kernel.yama.ptrace_scope to 0 or 1, or grant CAP_SYS_PTRACE";
 const MOUNT_CGROUP2: &str = "mount it: mount -t cgroup2 none /sys/fs/cgroup";
 const DIAG: &str = "needs Linux with the kernel modules tcp_diag, udp_diag and inet_diag";
 
@@ -63,10 +64,7 @@ const PLANS: &[Plan] = &[
             Need { subject: Subject::PidfdOpen, next: OLD_KERNEL },
             Need { subject: Subject::PidfdGetfd, next: GETFD },
             Need { subject: Subject::ProcessVmReadv, next: SANDBOX },
-            Need {
-                subject: Subject::TraceDescendants,
-                next: "set kernel.yama.ptrace_scope to 0 or 1, or grant CAP_SYS_PTRACE",
-            },
+            Need { subject: Subject::TraceDescendants, next: PTRACE_SCOPE },
         ],
         wishes: &[
             Wish {
@@ -172,8 +170,14 @@ const CGROUP: &str = "run-cgroup";
 
 /// What is asked of the kernel before a program is started. Only where one of these is refused does
 /// `run` take another interposer by itself.
-const BEFORE_THE_START: [Subject; 3] =
-    [Subject::SeccompNotify, Subject::NoNewPrivs, Subject::SeccompListener];
+const BEFORE_THE_START: [Subject; 6] = [
+    Subject::SeccompNotify,
+    Subject::NoNewPrivs,
+    Subject::SeccompListener,
+    Subject::PidfdOpen,
+    Subject::PidfdGetfd,
+    Subject::ProcessVmReadv,
+];
 
 const NAME_PRELOAD: &str = "--via preload reaches dynamically linked programs here";
 const NAME_CGROUP: &str = "--via cgroup reaches any program here";
@@ -314,7 +318,16 @@ mod tests {
             (&[(CgroupPrograms, no("old"))], "attach", no("cgroup-programs: old")),
             (&[(PidfdGetfd, unknown("EPERM"))], "run", unknown("pidfd-getfd: EPERM")),
             // A definite no outweighs an earlier doubt.
-            (&[(ReusePort, unknown("?")), (PidfdGetfd, no("x"))], "run", no("pidfd-getfd: x")),
+            (
+                &[(ReusePort, unknown("?")), (PidfdGetfd, no("x"))],
+                "run-seccomp",
+                no("pidfd-getfd: x"),
+            ),
+            (
+                &[(PidfdGetfd, no("x"))],
+                "run",
+                Answer::Yes("by preload; seccomp cannot: pidfd-getfd: x".into()),
+            ),
             // What it does not use takes nothing away.
             (&[(Ebpf, no("x")), (Cgroup2, no("x")), (IoUring, no("x"))], "run", yes()),
             (&[(TraceSameUser, no("scope 1"))], "ls-shared", no("trace-same-user: scope 1")),
@@ -343,14 +356,14 @@ mod tests {
     fn the_hint_names_an_interposer_that_works() {
         use Subject::*;
         let cases: [(&[Subject], &str); 3] = [
-            (&[PidfdGetfd], NAME_PRELOAD),
-            (&[PidfdGetfd, PreloadLibrary], NAME_CGROUP),
-            (&[PidfdGetfd, PreloadLibrary, Ebpf], GETFD),
+            (&[TraceDescendants], NAME_PRELOAD),
+            (&[TraceDescendants, PreloadLibrary], NAME_CGROUP),
+            (&[TraceDescendants, PreloadLibrary, Ebpf], PTRACE_SCOPE),
         ];
         for (absent, expected) in cases {
             let absent: Vec<_> = absent.iter().map(|subject| (*subject, no("x"))).collect();
             let abilities = abilities(&machine(&absent));
-            assert_eq!(abilities[0].answer, no("pidfd-getfd: x"), "{absent:?}");
+            assert_eq!(abilities[0].answer, no("trace-descendants: x"), "{absent:?}");
             assert_eq!((abilities[0].name, abilities[0].next), ("run", Some(expected)));
         }
     }

@@ -36,6 +36,9 @@ pub(crate) fn reason(error: &Error) -> String {
             path.display(),
             gains(*gain)
         ),
+        Error::CannotReach(call, errno) => {
+            format!("{call}: {errno}: this kernel, or a sandbox around us, forbids it")
+        }
         Error::NoLibrary(why) => format!("this build has no preload library: {why}"),
         Error::NotLoadable(path, obstacle) => {
             let what = match obstacle {
@@ -133,6 +136,9 @@ fn hint(error: &Error) -> Option<String> {
              it without: --no-new-privs"
         }
         Error::NotLoadable(_, Obstacle::Static | Obstacle::Go) => "use --via seccomp",
+        Error::CannotReach(..) => {
+            "allow that call in the container's profile, or use --via preload"
+        }
         Error::Place(_) => "set XDG_RUNTIME_DIR to a folder of yours, or use --via seccomp",
         Error::NotLoadable(..) | Error::TooManyRules(_) | Error::NoLibrary(_) => {
             "use --via seccomp, or --via cgroup as root"

@@ -207,6 +207,23 @@ impl WorkerSocket {
     }
 }
 
+/// Tries on this process what a worker will be reached by: a container's profile may forbid it, where
+/// the ptrace rules would not. The call that is refused, and how.
+pub fn try_reaching_ourselves() -> Result<(), (&'static str, Errno)> {
+    let ourselves = rustix::process::getpid().as_raw_nonzero().get();
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)
+        .map_err(|errno| ("socket", errno))?;
+    match WorkerSocket::of_thread(ourselves, socket.as_raw_fd()) {
+        Ok(Reach::Socket(_)) => {}
+        Ok(_) => return Err(("pidfd_getfd", Errno::PERM)),
+        Err(errno) => return Err(("pidfd_getfd", errno)),
+    }
+    let known = [1u8];
+    let mut read = [0u8];
+    super::read_memory(ourselves, known.as_ptr().expose_provenance() as u64, &mut read)
+        .map_err(|errno| ("process_vm_readv", errno))
+}
+
 /// A pidfd through which the thread's own descriptor table is reached; `None` where that cannot be
 /// told or done.
 fn open_thread(tid: i32) -> Result<Option<OwnedFd>, Errno> {

@@ -158,6 +158,8 @@ pub(crate) enum Error {
     NotTransparent,
     /// The program's file grants something that the filter takes away.
     LosesPrivilege(PathBuf, Gain),
+    /// A call by which workers are reached is refused here.
+    CannotReach(&'static str, Errno),
     /// This build has no preload library.
     NoLibrary(&'static str),
     /// This program cannot be reached by a preload library.
@@ -195,6 +197,7 @@ impl Error {
             self,
             Self::UnknownMachine
                 | Self::LosesPrivilege(..)
+                | Self::CannotReach(..)
                 | Self::NoLibrary(_)
                 | Self::NotLoadable(..)
                 | Self::Place(_)

@@ -26,6 +26,8 @@ impl Seccomp {
         if !keeps_privileges && !plan.give_up_privileges {
             refuse_loss(plan)?;
         }
+        worker::try_reaching_ourselves()
+            .map_err(|(call, errno)| Error::CannotReach(call, errno))?;
         let machine = Machine::named(std::env::consts::ARCH).ok_or(Error::UnknownMachine)?;
         let stops = Stops { io_uring: plan.io_uring, connections: plan.wishes.source.is_some() };
         let program = filter::program(machine, stops);
