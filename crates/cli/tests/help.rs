@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,8 @@ fn fed(check: &str, program: &str, args: &[&str], input: &str) -> Option<Output>
     let input = fs::File::open(file).unwrap();
     match Command::new(program).args(args).stdin(input).output() {
         Ok(output) => Some(output),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        // A folder in PATH that may not be entered hides what is in it.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
             skip(check, &format!("{program} is not here"));
             None
         }
