@@ -47,3 +47,25 @@ fn two_runs_share_a_port_and_without_run_the_second_is_refused() {
         }
     }
 }
+
+/// The README's first command, with the example that cargo builds beside this test.
+#[test]
+fn two_copies_of_the_example_answer_on_one_port() {
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_sameport"));
+    let hello = bin.with_file_name("examples").join("hello");
+    assert!(hello.exists(), "{} is built by `cargo test`", hello.display());
+    let port = free_port();
+    let command = [hello.to_str().unwrap(), &port.to_string()];
+    let run = start_run(User::Ourselves, &["-n", "2"], &command);
+    run.wait_for_stderr(&format!("0.0.0.0:{port} is now shared by 2: pid "));
+    let mut bodies = BTreeSet::new();
+    let both = stage::eventually(|| {
+        let answer = ask(loopback(port), b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").ok()?;
+        let answer = String::from_utf8(answer).ok()?;
+        bodies.insert(answer.lines().last()?.to_owned());
+        (bodies.len() == 2).then_some(())
+    });
+    assert!(both.is_some(), "{bodies:?}");
+    assert!(bodies.iter().all(|body| body.starts_with("hello from pid ")), "{bodies:?}");
+    assert_eq!(run.terminate().code, 128 + libc::SIGTERM);
+}
