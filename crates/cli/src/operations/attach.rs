@@ -1,7 +1,7 @@
 //! `attach` and `detach`: the programs of the cgroup interposer at a cgroup that exists already.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use sameport_linux::cgroup::{
@@ -107,12 +107,19 @@ pub(crate) fn detach(place: &Where) -> Result<PathBuf, Error> {
         (Error::Open(OpenError::UnitNotRunning(unit)), _) => PathBuf::from(unit),
         _ => return Err(gone),
     };
-    let cleared = cgroup::clear_leftovers().map_err(|error| Error::Pin(wanted.clone(), error))?;
-    let of_it = cleared.into_iter().find_map(|left| match left {
-        Left::Cgroup(path) if path.ends_with(&wanted) || wanted.ends_with(&path) => Some(path),
-        _ => None,
-    });
-    of_it.ok_or(gone)
+    let pin = |error| Error::Pin(wanted.clone(), error);
+    let recorded = cgroup::attached().map_err(pin)?.into_iter();
+    let mut of_it = recorded.filter(|attached| is_of(&attached.path, &wanted));
+    let Some(attached) = of_it.next() else { return Err(gone) };
+    cgroup::detach_recorded(&attached).map_err(pin)?;
+    Ok(attached.path)
+}
+
+/// Whether a cgroup's recorded path is what the user wrote: a path, a folder, or a unit's name.
+fn is_of(path: &Path, wanted: &Path) -> bool {
+    let below = |path: &Path| path.strip_prefix("/").unwrap_or(path).to_owned();
+    let (path, wanted) = (below(path), below(wanted));
+    path.ends_with(&wanted) || wanted.ends_with(&path)
 }
 
 /// Takes away everything that `attach` ever made. Gives how many attachments there were.

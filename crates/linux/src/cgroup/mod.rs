@@ -25,7 +25,7 @@ mod tests;
 pub use attached::{Attached, attached};
 pub use attachment::{AttachError, Attachment, Settings, attach};
 pub use events::{Event, Events, Happened};
-pub use pins::{Left, PinError, clear_leftovers, detach, detach_all, is_attached};
+pub use pins::{Left, PinError, clear_leftovers, detach, detach_all, detach_recorded, is_attached};
 pub use place::{Cgroup, OpenError};
 pub use private::{Private, sweep};
 

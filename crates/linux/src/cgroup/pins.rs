@@ -119,6 +119,11 @@ pub fn detach(cgroup: &Cgroup) -> Result<()> {
     detach_by_id(cgroup.id())
 }
 
+/// The same for one that [`super::attached`] has told of, whether its cgroup exists or not.
+pub fn detach_recorded(attached: &super::Attached) -> Result<()> {
+    detach_by_id(attached.id)
+}
+
 /// The same for every cgroup, those that are gone included. Gives how many there were.
 pub fn detach_all() -> Result<usize> {
     let mut detached = 0;
