@@ -2,6 +2,7 @@
 //! on. Only where its address is to be another one is the bind made here, in the worker's place.
 
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 use sameport_linux::Errno;
 use sameport_linux::seccomp::{Listener, Notification};
@@ -143,7 +144,7 @@ impl Answering {
             let caller = Caller {
                 uid: socket.owner(),
                 shared: socket.reuse_port()?,
-                needs_privilege: !may_bind(tid, address.port()),
+                needs_privilege: seems_low(address.port()) && !may_bind(tid, address.port()),
             };
             let (inode, address) = (socket.inode(), socket.address(protocol, address)?);
             Ok(Some(News::Asked(Asked { tid, fd, inode, number, step, protocol, address, caller })))
@@ -259,6 +260,12 @@ fn may_bind(tid: i32, port: u16) -> bool {
     port == 0
         || port >= worker::first_unprivileged_port()
         || worker::rights(tid).is_some_and(|rights| rights.bind_low_ports)
+}
+
+/// Whether a port was a low one when we started. Good enough for words, and every bind asks.
+fn seems_low(port: u16) -> bool {
+    static FIRST: OnceLock<u16> = OnceLock::new();
+    port < *FIRST.get_or_init(worker::first_unprivileged_port)
 }
 
 fn may_be_transparent(tid: i32) -> bool {
