@@ -24,8 +24,9 @@ const ROOMS: &[Room] = &[
         others: Some(&["socket2", "libc", "windows-sys", "tokio"]),
     },
     Room { name: "sameport-linux", ours: &["sameport-rules"], others: None },
-    // Runs in other people's programs: its object is made of `core` and files of rules.
-    Room { name: "sameport-preload", ours: &["sameport-rules"], others: Some(&[]) },
+    // Runs in other people's programs: its object is made of `core` and files of rules. Where it is
+    // no such object (macOS, FreeBSD), it goes by libc.
+    Room { name: "sameport-preload", ours: &["sameport-rules"], others: Some(&["libc"]) },
     Room {
         name: "sameport-cli",
         ours: &["sameport", "sameport-linux", "sameport-preload", "sameport-rules"],

@@ -2,7 +2,8 @@
 //!
 //! `build.rs` compiles `object.rs` and its modules into a shared object that needs nothing: no
 //! libc, no allocator, no unwinder. The same file therefore works in glibc and in musl programs.
-//! What it does is told in `docs/preload.md`.
+//! What it does is told in `docs/preload.md`. On macOS and FreeBSD, this crate itself can be compiled
+//! into such a library: see `elsewhere.rs`.
 
 /// The shared object, or `None` in a build for a system where there is none: not Linux, a machine
 /// it is not written for, or a build for another machine without that machine's compiler.
@@ -31,3 +32,11 @@ mod report;
 mod settings;
 #[cfg(all(test, target_os = "linux"))]
 mod sockets;
+
+#[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
+mod elsewhere;
+#[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
+use sameport_rules::{map, protocol};
+#[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
+#[expect(dead_code, reason = "there is nobody to report to")]
+mod settings;
