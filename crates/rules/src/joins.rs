@@ -63,20 +63,16 @@ impl Joins {
 /// one address, each pair once.
 #[must_use]
 pub fn shadowed<'a>(address: &Address, members: &'a [Member]) -> Vec<(&'a Member, &'a Member)> {
-    let mut pairs: Vec<(&Member, &Member)> = Vec::new();
-    for wider in members {
-        for narrower in members {
-            let concerns_us =
-                wider.socket.address == *address || narrower.socket.address == *address;
-            let told = |(w, n): &(&Member, &Member)| {
-                w.socket.address == wider.socket.address
-                    && n.socket.address == narrower.socket.address
-            };
-            if concerns_us
-                && narrower.socket.address.is_within(&wider.socket.address)
-                && !pairs.iter().any(told)
-            {
-                pairs.push((wider, narrower));
+    // One member stands for all of its address: groups can be large, addresses on a port are few.
+    let mut groups: BTreeMap<&Address, &Member> = BTreeMap::new();
+    for member in members {
+        groups.entry(&member.socket.address).or_insert(member);
+    }
+    let mut pairs = Vec::new();
+    for (wide, wider) in &groups {
+        for (narrow, narrower) in &groups {
+            if (*wide == address || *narrow == address) && narrow.is_within(wide) {
+                pairs.push((*wider, *narrower));
             }
         }
     }

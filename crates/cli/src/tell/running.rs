@@ -87,7 +87,8 @@ fn lines(event: &Event) -> Vec<String> {
         Event::OutOfReach { tid, why } => vec![match why {
             OutOfReach::Forbidden => format!(
                 "warning: the sockets of thread {tid} cannot be reached (it is not dumpable, or \
-                 ptrace_scope forbids it); its ports are not shared"
+                 ptrace_scope forbids it); its ports are not shared, and with --map, --source or \
+                 --transparent its calls are refused"
             ),
             OutOfReach::NoDescriptors => format!(
                 "warning: sameport has no descriptor left to reach the sockets of thread {tid}: \

@@ -15,12 +15,12 @@ use sameport_rules::sockets::{Address, Protocol};
 use sameport_rules::source::{self, Outgoing};
 use tokio::sync::mpsc::Sender;
 
+use super::outcome::Bound;
 use super::supervisor::News;
 use super::{OutOfReach, Remark, Used, Wishes};
 use crate::operations::refusal::Caller;
 
-/// A call that was answered, and whose outcome is worth knowing. The socket itself is not kept: as
-/// long as we held a duplicate, one that the worker has closed would go on taking connections.
+/// A call that was answered, and whose outcome is worth knowing.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) tid: i32,
@@ -58,6 +58,7 @@ pub(super) struct Answering {
     pub(super) wishes: Wishes,
     pub(super) used: Used,
     pub(super) news: Sender<News>,
+    pub(super) bound: Bound,
 }
 
 impl Answering {
@@ -80,9 +81,12 @@ impl Answering {
             Reply::GoOn => listener.let_continue(notification.id)?,
             Reply::Made(result) => listener.answer(notification.id, result)?,
         };
-        if let Some(news) = news {
-            // A full channel loses a report, never an answer.
-            drop(self.news.try_send(news));
+        // A full channel loses a report, never an answer; and then nobody follows the socket.
+        if let Some(news) = news
+            && let Err(lost) = self.news.try_send(news)
+            && let News::Asked(asked) = lost.into_inner()
+        {
+            self.bound.release(asked.inode);
         }
         Ok(())
     }
@@ -152,7 +156,11 @@ impl Answering {
         match (call, address) {
             (Call::Towards(_), to) => Ok((self.depart(tid, &socket, to, &attempt)?, None)),
             (Call::Bind(_), Some(asked)) => match self.bind(tid, &socket, asked, &attempt)? {
-                Some((reply, Some(address))) => Ok((reply, follow(Step::Bind, &socket, address)?)),
+                Some((reply, Some(address))) => {
+                    let news = follow(Step::Bind, &socket, address)?;
+                    self.bound.keep(socket);
+                    Ok((reply, news))
+                }
                 Some((reply, None)) => Ok((reply, None)),
                 None => Ok(nothing),
             },
@@ -161,6 +169,8 @@ impl Answering {
             (Call::Listen { .. }, Some(address))
                 if bind::decide(&attempt, &self.wishes.ports) == Verdict::SharedByItself =>
             {
+                // From here on it takes connections, and must end when the worker closes it.
+                self.bound.release(socket.inode());
                 Ok((Reply::GoOn, follow(Step::Listen, &socket, address)?))
             }
             _ => Ok(nothing),

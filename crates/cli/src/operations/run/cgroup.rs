@@ -86,7 +86,8 @@ fn pass_on(seen: &Seen, wishes: &Wishes, news: &Sender<News>) {
         Happened::OtherFamily => rule.map(|rule| Remark::OtherFamily { asked: seen.asked, rule }),
         Happened::Given { address, shared } => {
             if shared {
-                let joined = News::Tried(Address::new(seen.protocol, address), seen.pid);
+                // Unless the kernel refuses it, which nothing tells.
+                let joined = News::Joined(Address::new(seen.protocol, address));
                 drop(news.try_send(joined));
             }
             Remark::one_family(seen.asked, address)

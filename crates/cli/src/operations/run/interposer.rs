@@ -10,6 +10,7 @@ use sameport_linux::worker::Setting;
 use tokio::sync::mpsc::Sender;
 
 use super::cgroup::Cgroup;
+use super::outcome::Bound;
 use super::preload::Preload;
 use super::seccomp::Seccomp;
 use super::supervisor::News;
@@ -54,6 +55,14 @@ impl Interposer {
                 .map_err(|error| Error::System("start answering", error)),
             Self::Preload(preload) => preload.attend(&pids, beside),
             Self::Cgroup(cgroup) => cgroup.attend(beside),
+        }
+    }
+
+    /// The sockets whose bind is followed, if there are any.
+    pub(super) fn bound(&self) -> Bound {
+        match self {
+            Self::Seccomp(seccomp) => seccomp.bound(),
+            Self::Preload(_) | Self::Cgroup(_) => Bound::default(),
         }
     }
 

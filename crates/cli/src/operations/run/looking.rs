@@ -1,46 +1,38 @@
 //! Looking who is on addresses, to tell of it.
 
+use std::collections::BTreeMap;
+
 use sameport_linux::worker;
 use sameport_rules::joins;
-use sameport_rules::refusal::Refusal;
-use sameport_rules::sockets::{Address, Member};
+use sameport_rules::sockets::{Address, Member, Protocol};
 
 use super::Event;
 use super::asking::Asked;
-use super::supervisor::News;
 use crate::operations::refusal::{Caller, look_at, reason};
 
-/// Somebody whose bind may or may not have come to something.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Tried {
-    /// The socket with this inode, of this caller.
-    Socket(u64, Caller),
-    /// Some socket of this process, in which SO_REUSEPORT has been set.
-    Process(i32),
-}
-
-/// Looks once, and gives what is to be told of each address.
-pub(super) fn look(due: Vec<(Address, Option<Tried>)>) -> Vec<News> {
-    let addresses: Vec<&Address> = due.iter().map(|(address, _)| address).collect();
-    match look_at(&addresses) {
-        Ok(members) => due
-            .into_iter()
-            .map(|(address, tried)| {
-                let refused = tried.and_then(|tried| why_not_there(&address, tried, &members));
-                match refused {
-                    Some(event) => News::Refused(event),
-                    None => News::Looked(who_is_there(address, &members)),
-                }
-            })
-            .collect(),
-        Err(error) => due
-            .into_iter()
-            .take(1)
-            .map(|(address, _)| {
-                News::Looked(Event::CouldNotLook { address, why: error.to_string() })
-            })
-            .collect(),
+/// Looks once, and gives who is on each address.
+pub(super) fn look(due: Vec<Address>) -> Vec<Event> {
+    let members = match look_at(&due.iter().collect::<Vec<_>>()) {
+        Ok(members) => members,
+        Err(error) => {
+            let first = due.into_iter().take(1);
+            let why = error.to_string();
+            return first
+                .map(|address| Event::CouldNotLook { address, why: why.clone() })
+                .collect();
+        }
+    };
+    let mut by_port: BTreeMap<(Protocol, u16), Vec<Member>> = BTreeMap::new();
+    for member in members {
+        let address = &member.socket.address;
+        by_port.entry((address.protocol, address.port())).or_default().push(member);
     }
+    due.into_iter()
+        .map(|address| {
+            let there = by_port.get(&(address.protocol, address.port()));
+            who_is_there(address, there.map_or(&[], Vec::as_slice))
+        })
+        .collect()
 }
 
 /// Who is on an address that a socket has joined.
@@ -82,28 +74,6 @@ pub(super) fn why_refused_at(address: Address, pid: i32, shared: bool) -> Option
     let members = look_at(&[&address]).ok()?;
     let refusal = reason(&address, caller(&address, pid, shared), &members);
     Some(Event::Refused { address, refusal })
-}
-
-/// Why somebody who was to share an address is not on it; `None` if it is, or nothing explains it.
-pub(super) fn why_not_there(address: &Address, tried: Tried, members: &[Member]) -> Option<Event> {
-    let on_it = |member: &Member| match tried {
-        Tried::Socket(inode, _) => member.socket.inode == inode,
-        Tried::Process(pid) => {
-            member.socket.address.socket == address.socket
-                && member.processes.iter().any(|process| process.pid == pid)
-        }
-    };
-    if members.iter().any(on_it) {
-        return None;
-    }
-    let caller = match tried {
-        Tried::Socket(_, caller) => caller,
-        Tried::Process(pid) => caller(address, pid, true),
-    };
-    match reason(address, caller, members) {
-        Refusal::Unexplained => None,
-        refusal => Some(Event::Refused { address: address.clone(), refusal }),
-    }
 }
 
 /// A process of which only the number is known. One that is gone had the rights that its supervisor

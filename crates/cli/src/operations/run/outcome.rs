@@ -1,9 +1,11 @@
 //! What the kernel said to a worker's call, which it made itself after we let it go on.
 //!
 //! Nothing reports that. But the socket can be looked at again: it is bound (or listens) soon after,
-//! or the thread has left the call and it is not.
+//! or the thread has left the call and it is not. Only what is certain is told: a refusal that was
+//! none would be worse than one that is not explained.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sameport_linux::worker::{Doing, Reach, WorkerSocket, doing};
@@ -22,16 +24,41 @@ const LOOKS: [Duration; 7] = [
     Duration::from_secs(2),
 ];
 
-/// From here on a thread that is merely running has had its chance to enter and leave a call that
-/// takes microseconds.
-const SURELY_OVER: Duration = Duration::from_millis(500);
-
 /// How many calls are followed at once. A worker that makes more gets them answered all the same.
-const MOST: usize = 1024;
+const MOST: usize = 256;
+
+/// Duplicates of sockets whose bind has been let go on, by inode: a program that is refused often
+/// ends at once, and its socket with it. One that listens is never among them, because as long as we
+/// had a duplicate, it would go on taking connections that its program can no longer accept.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bound(Arc<Mutex<BTreeMap<u64, WorkerSocket>>>);
+
+impl Bound {
+    /// Keeps it until its outcome is known, or it is about to listen.
+    pub(super) fn keep(&self, socket: WorkerSocket) {
+        let mut sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sockets.len() < MOST {
+            sockets.insert(socket.inode(), socket);
+        }
+    }
+
+    pub(super) fn release(&self, inode: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&inode);
+    }
+
+    /// Whether it is bound; `None` if it is not kept.
+    fn is_bound(&self, inode: u64, protocol: Protocol) -> Option<Option<Address>> {
+        let sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.get(&inode).map(|socket| socket.bound(protocol).ok().flatten())
+    }
+}
 
 /// The calls whose outcome is not known yet, by the socket's inode.
 #[derive(Debug, Default)]
-pub(super) struct Outcomes(BTreeMap<u64, Followed>);
+pub(super) struct Outcomes {
+    followed: BTreeMap<u64, Followed>,
+    bound: Bound,
+}
 
 #[derive(Debug)]
 struct Followed {
@@ -43,60 +70,64 @@ struct Followed {
 /// What became of a call.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// The socket now takes traffic for this address.
+    /// The socket now takes traffic for this address, or did a moment ago.
     Joined(Address),
     /// The kernel said no.
     Refused(Asked),
-    /// The socket is not where it was: only who is on the address can tell.
-    Unclear(Asked),
 }
 
 impl Outcomes {
+    /// Of calls on these sockets.
+    pub(super) fn new(bound: Bound) -> Self {
+        Self { followed: BTreeMap::new(), bound }
+    }
+
     /// Follows a call that was answered at this time. A later call on the same socket replaces an
     /// earlier one: whoever listens has been allowed to bind.
     pub(super) fn follow(&mut self, asked: Asked, now: Duration) {
-        if self.0.len() < MOST {
-            self.0.insert(asked.inode, Followed { asked, since: now, looks: 0 });
+        if self.followed.len() < MOST {
+            self.followed.insert(asked.inode, Followed { asked, since: now, looks: 0 });
+        } else if asked.step == Step::Bind {
+            self.bound.release(asked.inode);
         }
     }
 
     /// When to call [`Self::look`] next.
     pub(super) fn next(&self) -> Option<Duration> {
-        self.0.values().map(Followed::due).min()
+        self.followed.values().map(Followed::due).min()
     }
 
     /// Looks at every call that is due, and gives those whose outcome is now known.
     pub(super) fn look(&mut self, now: Duration) -> Vec<Outcome> {
-        self.settle(|followed| followed.due() <= now, now)
+        self.settle(|followed| followed.due() <= now)
     }
 
     /// Looks at every call of threads that have ended, whether due or not.
-    pub(super) fn look_at_the_gone(&mut self, now: Duration) -> Vec<Outcome> {
-        self.settle(|followed| doing(followed.asked.tid) == Doing::Gone, now)
+    pub(super) fn look_at_the_gone(&mut self) -> Vec<Outcome> {
+        self.settle(|followed| doing(followed.asked.tid) == Doing::Gone)
     }
 
-    fn settle(&mut self, which: impl Fn(&Followed) -> bool, now: Duration) -> Vec<Outcome> {
+    fn settle(&mut self, which: impl Fn(&Followed) -> bool) -> Vec<Outcome> {
         let mut known = Vec::new();
         let chosen: Vec<u64> = self
-            .0
+            .followed
             .iter()
             .filter(|(_, followed)| which(followed))
             .map(|(inode, _)| *inode)
             .collect();
         for inode in chosen {
-            let Some(mut followed) = self.0.remove(&inode) else { continue };
-            match followed.state(now) {
+            let Some(mut followed) = self.followed.remove(&inode) else { continue };
+            followed.looks += 1;
+            match followed.state(&self.bound) {
+                State::Open if followed.looks < LOOKS.len() => {
+                    self.followed.insert(inode, followed);
+                    continue;
+                }
                 State::Joined(address) => known.push(Outcome::Joined(address)),
                 State::Refused => known.push(Outcome::Refused(followed.asked)),
-                State::Unclear => known.push(Outcome::Unclear(followed.asked)),
-                State::Settled => {}
-                State::Open => {
-                    followed.looks += 1;
-                    if followed.looks < LOOKS.len() {
-                        self.0.insert(inode, followed);
-                    }
-                }
+                State::Settled | State::Open => {}
             }
+            self.bound.release(inode);
         }
         known
     }
@@ -105,8 +136,7 @@ impl Outcomes {
 enum State {
     Joined(Address),
     Refused,
-    Unclear,
-    /// A TCP socket is bound: it takes no traffic before it listens, and we will be asked then.
+    /// There is nothing to tell: a TCP socket is bound, and we will be asked when it listens.
     Settled,
     Open,
 }
@@ -116,26 +146,34 @@ impl Followed {
         self.since + LOOKS[self.looks]
     }
 
-    fn state(&self, now: Duration) -> State {
-        let Asked { tid, fd, inode, number, step, protocol, .. } = &self.asked;
-        let socket = match WorkerSocket::of_thread(*tid, *fd) {
-            Ok(Reach::Socket(socket)) if socket.inode() == *inode => socket,
-            _ => return State::Unclear,
+    fn state(&self, bound: &Bound) -> State {
+        let Asked { tid, fd, inode, number, step, protocol, address, .. } = &self.asked;
+        // First where the thread is: what the socket is afterwards is then what the call has made
+        // of it.
+        let is_over = match doing(*tid) {
+            Doing::Gone => true,
+            Doing::Waiting(call) => call != *number,
+            Doing::Running => false,
         };
-        let bound = socket.bound(*protocol).ok().flatten();
-        match (step, protocol, bound) {
-            (Step::Bind, Protocol::Udp, Some(address)) => return State::Joined(address),
-            (Step::Bind, Protocol::Tcp, Some(_)) => return State::Settled,
-            (Step::Listen, _, Some(address)) if socket.is_listening().unwrap_or(false) => {
-                return State::Joined(address);
-            }
-            _ => {}
-        }
-        match doing(*tid) {
-            Doing::Gone => State::Unclear,
-            Doing::Waiting(other) if other != *number => State::Refused,
-            Doing::Running if now >= self.since + SURELY_OVER => State::Refused,
-            Doing::Waiting(_) | Doing::Running => State::Open,
+        let refused_if_over = || if is_over { State::Refused } else { State::Open };
+        match step {
+            Step::Bind => match (bound.is_bound(*inode, *protocol), protocol) {
+                // About to listen, or one too many to be kept.
+                (None, _) | (Some(Some(_)), Protocol::Tcp) => State::Settled,
+                (Some(Some(address)), Protocol::Udp) => State::Joined(address),
+                (Some(None), _) => refused_if_over(),
+            },
+            Step::Listen => match WorkerSocket::of_thread(*tid, *fd) {
+                Ok(Reach::Socket(socket)) if socket.inode() == *inode => {
+                    match socket.is_listening() {
+                        Ok(true) => State::Joined(address.clone()),
+                        Ok(false) => refused_if_over(),
+                        Err(_) => State::Settled,
+                    }
+                }
+                // Closed, handed over, or of a thread that has ended: who is there will show.
+                _ => State::Joined(address.clone()),
+            },
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
 
 use super::asking::Answering;
+use super::outcome::Bound;
 use super::supervisor::News;
 use super::{Error, Plan, Used, Wishes};
 
@@ -18,6 +19,7 @@ pub(super) struct Seccomp {
     machine: Machine,
     wishes: Wishes,
     used: Used,
+    bound: Bound,
 }
 
 impl Seccomp {
@@ -36,7 +38,12 @@ impl Seccomp {
             machine,
             wishes: plan.wishes.clone(),
             used,
+            bound: Bound::default(),
         })
+    }
+
+    pub(super) fn bound(&self) -> Bound {
+        self.bound.clone()
     }
 
     pub(super) fn setting(&self) -> Setting<'_> {
@@ -61,6 +68,7 @@ impl Seccomp {
                     wishes: self.wishes.clone(),
                     used: self.used.clone(),
                     news: news.clone(),
+                    bound: self.bound.clone(),
                 };
                 Ok(tokio::spawn(attend(listener.watched()?, answering)))
             })

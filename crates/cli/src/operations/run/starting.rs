@@ -97,8 +97,11 @@ impl Started {
     /// Stays with the workers until every process has ended, and gives the exit code.
     pub(super) fn supervise(self, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
         let Self { interposer, running, beside, news, runtime, signals } = self;
-        let supervisor = Supervisor::new(running, beside, tell);
+        let supervisor = Supervisor::new(running, beside, interposer.bound(), tell);
         let code = runtime.block_on(supervisor.serve(&signals, news));
+        // A look that is still under way is of no use any more.
+        drop(signals);
+        runtime.shutdown_background();
         interposer.finish();
         code.map_err(|error| Error::System("supervise", error))
     }

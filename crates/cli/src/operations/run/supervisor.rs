@@ -15,10 +15,9 @@ use tokio::sync::mpsc;
 use super::asking::Asked;
 use super::interposer::Beside;
 use super::leftovers::{Leaving, SIGTERM, everybody};
-use super::looking::{self, Tried};
-use super::outcome::{Outcome, Outcomes};
+use super::looking;
+use super::outcome::{Bound, Outcome, Outcomes};
 use super::{Event, OutOfReach, Remark};
-use crate::operations::refusal::look_at;
 
 /// SIGINT, SIGQUIT and SIGTERM: signals that ask a program to end.
 const STOPPING: [i32; 3] = [2, 3, SIGTERM];
@@ -26,8 +25,8 @@ const STOPPING: [i32; 3] = [2, 3, SIGTERM];
 /// How many things that need saying only once are remembered as said.
 const MOST_SAID: usize = 64;
 
-/// How many binds are remembered until they are looked at.
-const MOST_TRIED: usize = 4096;
+/// How many refused addresses are remembered as told.
+const MOST_REFUSED: usize = 4096;
 
 /// What reaches the supervisor from the threads beside it.
 pub(super) enum News {
@@ -37,8 +36,6 @@ pub(super) enum News {
     OutOfReach(i32, OutOfReach),
     /// A socket has joined this address.
     Joined(Address),
-    /// This process has bound this address, and what the kernel said to it is not known.
-    Tried(Address, u32),
     /// A look is done.
     Looked(Event),
     /// A refusal, with its reason found already.
@@ -66,8 +63,6 @@ pub(super) struct Supervisor<'a> {
     refused: BTreeSet<Address>,
     out_of_reach: bool,
     said: Vec<Remark>,
-    /// Who has bound an address last, where only a look can tell what came of it.
-    tried: BTreeMap<Address, Tried>,
     looking: bool,
     beside: Option<Beside>,
 }
@@ -76,6 +71,7 @@ impl<'a> Supervisor<'a> {
     pub(super) fn new(
         running: BTreeMap<i32, u16>,
         beside: Beside,
+        bound: Bound,
         tell: &'a mut dyn FnMut(Event),
     ) -> Self {
         Self {
@@ -87,12 +83,11 @@ impl<'a> Supervisor<'a> {
             exits: Vec::new(),
             told_to_stop: false,
             leftovers: None,
-            outcomes: Outcomes::default(),
+            outcomes: Outcomes::new(bound),
             joins: Joins::default(),
             refused: BTreeSet::new(),
             out_of_reach: false,
             said: Vec::new(),
-            tried: BTreeMap::new(),
             looking: false,
             beside: Some(beside),
         }
@@ -157,9 +152,6 @@ impl<'a> Supervisor<'a> {
             }
             News::Looked(event) => (self.tell)(event),
             News::Joined(address) => self.learn(Outcome::Joined(address)),
-            News::Tried(address, pid) => {
-                self.try_later(address, Tried::Process(pid.cast_signed()));
-            }
             News::LookDone => self.looking = false,
             News::Refused(event) => self.tell_refusal(event),
             News::Say(remark) => {
@@ -209,24 +201,12 @@ impl<'a> Supervisor<'a> {
                     self.look_for_reason(asked);
                 }
             }
-            Outcome::Unclear(asked) => {
-                self.try_later(asked.address, Tried::Socket(asked.inode, asked.caller));
-            }
         }
-    }
-
-    /// Only a look will tell what came of it.
-    fn try_later(&mut self, address: Address, tried: Tried) {
-        if self.tried.len() < MOST_TRIED {
-            self.tried.insert(address.clone(), tried);
-        }
-        let now = self.now();
-        self.joins.saw(address, now);
     }
 
     /// Whether a refusal of this address has not been told; from now on it has.
     fn is_unheard(&mut self, address: &Address) -> bool {
-        if self.refused.len() >= MOST_TRIED {
+        if self.refused.len() >= MOST_REFUSED {
             self.refused.clear();
         }
         self.refused.insert(address.clone())
@@ -235,17 +215,15 @@ impl<'a> Supervisor<'a> {
     /// Looking takes as long as the machine has descriptors, so it is done beside the rest, once for
     /// all addresses that are due, and one look at a time.
     fn look_for_members(&mut self, now: Duration) {
-        let due = self.joins.due(now).into_iter();
-        let due: Vec<_> =
-            due.map(|address| (address.clone(), self.tried.remove(&address))).collect();
+        let due = self.joins.due(now);
         if due.is_empty() {
             return;
         }
         self.looking = true;
-        let sender = self.sender.clone();
+        let done = LookDone(self.sender.clone());
         tokio::task::spawn_blocking(move || {
-            for news in looking::look(due).into_iter().chain([News::LookDone]) {
-                drop(sender.blocking_send(news));
+            for event in looking::look(due) {
+                drop(done.0.blocking_send(News::Looked(event)));
             }
         });
     }
@@ -274,8 +252,7 @@ impl<'a> Supervisor<'a> {
     /// Whether any process is left.
     fn reap(&mut self) -> std::io::Result<bool> {
         let (ended, any_left) = worker::reap()?;
-        let now = self.now();
-        for outcome in self.outcomes.look_at_the_gone(now) {
+        for outcome in self.outcomes.look_at_the_gone() {
             self.learn(outcome);
         }
         let mut a_worker_ended = false;
@@ -329,23 +306,29 @@ impl<'a> Supervisor<'a> {
         let until = tokio::time::Instant::now() + PATIENCE;
         while let Ok(Some(item)) = tokio::time::timeout_at(until, news.recv()).await {
             self.hear(item);
-            let now = self.now();
-            for outcome in self.outcomes.look_at_the_gone(now) {
-                self.learn(outcome);
+            self.tell_the_last();
+        }
+        self.tell_the_last();
+    }
+
+    /// Nobody waits for us any more, so looks may be taken here.
+    fn tell_the_last(&mut self) {
+        for outcome in self.outcomes.look_at_the_gone() {
+            if let Outcome::Refused(asked) = outcome
+                && self.is_unheard(&asked.address)
+            {
+                (self.tell)(looking::why_refused(asked));
             }
         }
-        // Nobody waits for us any more, so the last look may be taken here.
-        let tried = std::mem::take(&mut self.tried);
-        let addresses: Vec<&Address> = tried.keys().collect();
-        let members = match addresses.is_empty() {
-            true => Vec::new(),
-            false => look_at(&addresses).unwrap_or_default(),
-        };
-        for (address, tried) in &tried {
-            if let Some(event) = looking::why_not_there(address, *tried, &members) {
-                self.tell_refusal(event);
-            }
-        }
+    }
+}
+
+/// Says that a look is over, however it ends.
+struct LookDone(mpsc::Sender<News>);
+
+impl Drop for LookDone {
+    fn drop(&mut self) {
+        drop(self.0.blocking_send(News::LookDone));
     }
 }
 
