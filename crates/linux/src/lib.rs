@@ -9,6 +9,7 @@
 pub mod cgroup;
 pub mod inherited;
 pub mod look;
+mod network;
 pub mod preload;
 pub mod probe;
 pub mod seccomp;

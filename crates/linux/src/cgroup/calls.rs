@@ -1,10 +1,10 @@
-//! The system calls that have no safe wrapper: `bpf(BPF_OBJ_GET)`, `mount`, SO_NETNS_COOKIE.
+//! The system calls that have no safe wrapper: `bpf(BPF_OBJ_GET)` and `mount`.
 
-#![expect(unsafe_code, reason = "bpf(2), mount(2) and SO_NETNS_COOKIE have no safe wrapper here")]
+#![expect(unsafe_code, reason = "bpf(2) and mount(2) have no safe wrapper here")]
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -44,18 +44,5 @@ pub(super) fn mount_bpffs(on: &CStr) -> io::Result<()> {
 
 /// The cookie of this thread's network namespace.
 pub(super) fn own_network() -> io::Result<u64> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
-    let mut cookie = 0_u64;
-    let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
-    // SAFETY: the kernel writes at most `length` bytes, which is the size of `cookie`.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+    crate::network::cookie(socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?)
 }

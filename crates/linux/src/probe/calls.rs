@@ -175,20 +175,3 @@ pub(super) fn attach_cbpf(socket: BorrowedFd<'_>) -> io::Result<()> {
     };
     checked(result.into()).map(drop)
 }
-
-/// `SO_NETNS_COOKIE`, Linux 5.14: the number of the network namespace that the socket is of.
-pub(super) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut cookie = 0_u64;
-    let mut length = length_of::<u64>();
-    // SAFETY: the kernel writes at most `length` bytes, which is the size of `cookie`.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_NETNS_COOKIE,
-            ptr::from_mut(&mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    checked(result.into()).map(|_| cookie)
-}

@@ -38,8 +38,7 @@ pub(super) fn reuse_port_cbpf() -> Answer {
 
 /// Which network namespace a socket is of.
 pub(super) fn netns_cookie() -> Answer {
-    let cookie = Socket::new(Domain::IPV4, Type::DGRAM, None)
-        .and_then(|socket| calls::netns_cookie(socket.as_fd()));
+    let cookie = Socket::new(Domain::IPV4, Type::DGRAM, None).and_then(crate::network::cookie);
     present("getsockopt(SO_NETNS_COOKIE)", cookie, |cookie| format!("this one is {cookie}"))
 }
 

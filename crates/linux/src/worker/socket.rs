@@ -1,15 +1,17 @@
 //! A duplicate of a worker's socket: its options read, and set, before its bind goes on.
 
-#![expect(unsafe_code, reason = "kcmp(2) and SO_NETNS_COOKIE have no safe wrapper")]
+#![expect(unsafe_code, reason = "kcmp(2) and IP_TRANSPARENT have no safe wrapper")]
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 use sameport_rules::sockets::{Address, Protocol};
+
+use crate::network;
 
 /// How a worker's descriptor was, or was not, reached.
 #[derive(Debug)]
@@ -176,7 +178,7 @@ impl WorkerSocket {
     /// Compares `SO_NETNS_COOKIE` (Linux 5.14). On older kernels the thread's namespace stands for
     /// the socket's, which is wrong only for a thread that changed it after `socket(2)`.
     pub fn is_in_our_network(&self, tid: i32) -> Result<bool, Errno> {
-        match (our_network_cookie(), network_cookie(&self.fd)) {
+        match (our_network_cookie(), network::cookie(&self.fd)) {
             (Some(ours), Ok(theirs)) => Ok(ours == theirs),
             _ => {
                 let inode = |path: String| rustix::fs::stat(path).map(|status| status.st_ino);
@@ -266,25 +268,7 @@ fn same_descriptors(a: i32, b: i32) -> Result<bool, Errno> {
 /// The cookie of our own network namespace, which this process never leaves.
 fn our_network_cookie() -> Option<u64> {
     static COOKIE: OnceLock<Option<u64>> = OnceLock::new();
-    *COOKIE.get_or_init(|| network_cookie(std::net::UdpSocket::bind("127.0.0.1:0").ok()?).ok())
-}
-
-/// The cookie of the network namespace that a socket lives in.
-fn network_cookie(socket: impl AsFd) -> Result<u64, Errno> {
-    const SO_NETNS_COOKIE: libc::c_int = 71;
-    let mut cookie = 0u64;
-    let mut length: libc::socklen_t = 8;
-    // SAFETY: the kernel writes at most `length` bytes, the size of `cookie`, through the pointer.
-    let done = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut length,
-        )
-    };
-    if done == 0 { Ok(cookie) } else { Err(crate::seccomp::last_errno()) }
+    *COOKIE.get_or_init(|| network::cookie(std::net::UdpSocket::bind("127.0.0.1:0").ok()?).ok())
 }
 
 fn set_flag(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> Result<(), Errno> {

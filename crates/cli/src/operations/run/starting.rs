@@ -47,8 +47,7 @@ pub(super) fn start(plan: &Plan, mut interposer: Interposer) -> Result<Started, 
             }
         }
     }
-    // What waits here may hold a socket of a worker's, as do the calls that are followed: together
-    // they stay well below 1,024 descriptors, the lowest limit that is common.
+    // In a storm of binds, reports that find this full are lost. Answers are not.
     let (sender, news) = mpsc::channel(256);
     let beside = Beside::new(sender);
     let attended = interposer.attend(running.keys().copied().collect(), listeners, beside.clone());

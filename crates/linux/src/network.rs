@@ -1,0 +1,24 @@
+//! Which network namespace a socket lives in.
+
+#![expect(unsafe_code, reason = "SO_NETNS_COOKIE has no safe wrapper")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _};
+
+/// The number of the network namespace that the socket is of, for as long as the machine runs
+/// (`SO_NETNS_COOKIE`, Linux 5.14; ENOPROTOOPT before).
+pub(crate) fn cookie(socket: impl AsFd) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length: libc::socklen_t = 8;
+    // SAFETY: the kernel writes at most `length` bytes, the size of `cookie`, through the pointer.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
+}
