@@ -113,9 +113,14 @@ fn report(user: User, arguments: &[&str], change: Change) -> BTreeSet<String> {
     assert_eq!((ended.code, ended.stderr.as_str()), (7, ""), "{all:?}");
     let text = std::fs::read_to_string(file).unwrap();
     // What was started leads its own session, if there is one; a worker is in it all the same.
-    let plain = |line: &str| match line.strip_prefix("group ") {
-        Some(_) => line.replace(&leader, "LEADER"),
-        None => line.to_owned(),
+    // Whole words: the leader's number may be a part of another one.
+    let word = |word: &str| match word.trim_end_matches(',') == leader {
+        true => "LEADER".to_owned(),
+        false => word.trim_end_matches(',').to_owned(),
+    };
+    let plain = |line: &str| match line.starts_with("group ") {
+        true => line.split(' ').map(word).collect::<Vec<String>>().join(" "),
+        false => line.to_owned(),
     };
     text.lines().map(plain).collect()
 }
