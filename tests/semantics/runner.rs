@@ -42,7 +42,10 @@ pub(crate) enum Stop {
 
 impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
-        Self::Broken(kernel::error_name(&error))
+        match error.raw_os_error() {
+            Some(libc::EMFILE) => Self::Skip("needs more descriptors: ulimit -Hn".to_owned()),
+            _ => Self::Broken(kernel::error_name(&error)),
+        }
     }
 }
 

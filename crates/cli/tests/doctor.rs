@@ -1,7 +1,7 @@
 //! `sameport doctor`, the real binary: as root and as another user, below another supervisor, and
 //! against what `/proc` says.
 #![cfg(target_os = "linux")]
-#![expect(unsafe_code, reason = "what a child does to itself between fork and exec")]
+#![expect(unsafe_code, reason = "what a child does to itself between fork and exec, and used")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -24,7 +23,8 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // Not in TMPDIR, which may be closed to other users.
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let binary = folder.path().join("sameport");
         // Not by this process: a child that another test forks meanwhile would hold the copy open
@@ -243,8 +243,9 @@ fn nothing_stays_behind() {
         let found = Command::new("find").args([folder, "-name", sign]).output().unwrap();
         String::from_utf8(found.stdout).unwrap()
     };
-    assert_eq!(left(folder, &format!("*-{pid}-*")), "");
-    assert_eq!(left("/sys/fs/cgroup", &format!("sameport-run-*-{pid}-*")), "");
+    // Numbers before and after the pid may be anybody's.
+    assert_eq!(left(folder, &format!("libsameport_preload-{pid}-*")), "");
+    assert_eq!(left("/sys/fs/cgroup", &format!("sameport-run-*-{pid}-*-*")), "");
 }
 
 #[test]
@@ -328,16 +329,22 @@ fn the_table_tells_the_same_as_the_json() {
     }
 }
 
+/// By the time that it was given on a processor, its children's included: when it gets one is for
+/// others to say.
 #[test]
 fn it_is_quick() {
     let place = Place::new();
-    let once = || {
-        let since = Instant::now();
-        assert!(place.doctor(&[]).output().unwrap().status.code().is_some());
-        since.elapsed()
-    };
-    let best = (0..5).map(|_| once()).min().unwrap();
-    assert!(best < Duration::from_millis(200), "{best:?}");
+    let mut doctor = place.doctor(&[]).stdout(Stdio::null()).spawn().unwrap();
+    let (pid, mut status) = (i32::try_from(doctor.id()).unwrap(), 0);
+    // SAFETY: an all-zero `rusage` is a valid one.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one integer and one `rusage`, which are live locals.
+    let ended = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+    assert!(ended == pid && libc::WIFEXITED(status), "{status:x}");
+    assert!(doctor.wait().is_err(), "nobody is left to be waited for");
+    let milliseconds = |time: libc::timeval| time.tv_sec * 1000 + time.tv_usec / 1000;
+    let took = milliseconds(usage.ru_utime) + milliseconds(usage.ru_stime);
+    assert!(took < 200, "{took} ms");
 }
 
 #[test]

@@ -9,6 +9,12 @@ use std::time::{Duration, Instant};
 
 const VERBS: &[&str] = &[
     "run",
+    "status",
+    "restart",
+    "scale",
+    "upgrade",
+    "stop",
+    "reexec",
     "listen",
     "dial",
     "ls",
@@ -197,11 +203,13 @@ fn a_wrong_line_is_one_error_one_hint_and_exit_2() {
     for (args, named) in wrong_lines() {
         let brief = |arg: &OsString| arg.to_string_lossy().chars().take(30).collect::<String>();
         let what = args.iter().map(brief).collect::<Vec<_>>().join(" ");
-        let mut best = Duration::MAX;
-        for _ in 0..3 {
+        // A build without optimisation compares long words with the verbs slowly.
+        let most = Duration::from_millis(if cfg!(debug_assertions) { 1000 } else { 100 });
+        // Others may have the processors meanwhile; what waits by itself is never quick.
+        let is_quick = (0..20).any(|_| {
             let since = Instant::now();
             let output = sameport(args.iter().cloned());
-            best = best.min(since.elapsed());
+            let took = since.elapsed();
             let stderr = String::from_utf8(output.stderr).expect("messages are UTF-8");
             assert_eq!(output.status.code(), Some(2), "{what}: {stderr}");
             assert!(output.stdout.is_empty(), "{what}");
@@ -210,10 +218,9 @@ fn a_wrong_line_is_one_error_one_hint_and_exit_2() {
             assert!(lines[0].starts_with("error: ") && lines[1].starts_with("hint: "), "{stderr}");
             assert!(lines[0].contains(named), "{what}: {stderr}");
             assert!(stderr.len() < 600, "{what}: {} bytes", stderr.len());
-        }
-        // A build without optimisation compares long words with the verbs slowly.
-        let most = if cfg!(debug_assertions) { 1000 } else { 100 };
-        assert!(best < Duration::from_millis(most), "{what}: {best:?}");
+            took < most
+        });
+        assert!(is_quick, "{what}: never within {most:?}");
     }
 }
 

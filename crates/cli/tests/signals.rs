@@ -13,8 +13,8 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use stage::{
-    Started, User, c_program, command_for, descendants, eventually, free_port, in_folder, kill,
-    sameport, start_built, start_run, wait_until_answering,
+    Started, User, c_program, command_for, descendants, eventually, executable, free_port,
+    in_folder, kill, sameport, start_built, start_run, wait_until_answering,
 };
 
 static SIGNALS: LazyLock<PathBuf> = LazyLock::new(|| c_program("trap_signals", &[]));
@@ -48,18 +48,13 @@ fn processes(run: &Started, count: usize) -> Vec<i32> {
     found.unwrap_or_else(|| panic!("not {count} processes: {:?}", descendants(run.pid())))
 }
 
-fn executable(name: &str, text: &str) -> String {
-    let file = in_folder(name);
-    std::fs::write(&file, text).unwrap();
-    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
-    file.into_os_string().into_string().unwrap()
-}
-
 #[test]
 fn the_exit_code_is_the_commands() {
-    let plain_file = executable("not-executable", "echo started\n");
-    std::fs::set_permissions(&plain_file, PermissionsExt::from_mode(0o644)).unwrap();
-    let no_interpreter = executable("no-interpreter-line", "echo started $1\nexit 5\n");
+    let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
+    let plain_file = in_folder("not-executable");
+    std::fs::write(&plain_file, "echo started\n").unwrap();
+    let plain_file = text(plain_file);
+    let no_interpreter = text(executable("no-interpreter-line", "echo started $1\nexit 5\n"));
     let folder = in_folder("").into_os_string().into_string().unwrap();
     let cases: &[(&[&str], i32, &str)] = &[
         (&["sh", "-c", "exit 0"], 0, ""),
@@ -220,10 +215,14 @@ fn a_daemon_is_stayed_with_and_ended_by_sigterm() {
 #[test]
 fn a_daemon_that_ends_by_itself_ends_the_run() {
     for user in User::all() {
-        let script = "setsid sh -c 'sleep 0.5; exit 9' & echo daemon $!";
-        let run = start_run(*user, &[], &["sh", "-c", script]);
+        // It ends when it is told to.
+        let gate = in_folder(format!("daemon-ends-{user:?}"));
+        let script = "setsid sh -c 'while [ ! -e \"$0\" ]; do sleep 0.05; done; exit 9' \"$0\" & \
+                      echo daemon $!";
+        let run = start_run(*user, &[], &["sh", "-c", script, gate.to_str().unwrap()]);
         run.wait_for_stderr("sameport stays with them");
         let daemon = numbers(&run, "daemon ");
+        std::fs::write(&gate, "").unwrap();
         let ended = run.ended();
         assert_eq!(ended.code, 0, "{ended:?}");
         nothing_is_left(&daemon);

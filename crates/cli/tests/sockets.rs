@@ -168,13 +168,11 @@ fn dial_says_who_is_not_there() {
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(stderr.starts_with(&format!("error: connect {nobody}: refused\nhint: ")), "{stderr}");
 
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let holder = TcpListener::bind(taken).unwrap();
-    let far = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let (code, _, stderr) = dial(&["--from", &taken.to_string(), &far], b"");
+    let [holder, far] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [taken, far] = [&holder, &far].map(|it| it.local_addr().unwrap().to_string());
+    let (code, _, stderr) = dial(&["--from", &taken, &far], b"");
     assert_eq!(code, 1, "{stderr}");
-    assert!(stderr.contains(&taken.to_string()), "{stderr}");
-    drop(holder);
+    assert!(stderr.contains(&taken), "{stderr}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
 use sameport::Kind;
+use socket2::{Domain, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -67,10 +68,13 @@ fn from_an_exclusive_port_is_refused() {
 
 #[test]
 fn refusals_and_timeouts_name_both_sides() {
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = sameport::connect("127.0.0.1:0", gone).unwrap_err();
+    // Bound, so that nobody else listens there, nor this connection comes from there.
+    let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let nobody = silent.local_addr().unwrap().as_socket().unwrap();
+    let error = sameport::connect("127.0.0.1:0", nobody).unwrap_err();
     assert_eq!(error.kind(), Kind::Refused);
-    assert_eq!(error.to_string(), format!("connect 127.0.0.1:0 to {gone}: refused"));
+    assert_eq!(error.to_string(), format!("connect 127.0.0.1:0 to {nobody}: refused"));
 
     // A listener whose queue is full does not answer.
     let full = sameport::Options::shared().backlog(0).listen("127.0.0.1:0").unwrap();

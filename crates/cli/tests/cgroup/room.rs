@@ -39,10 +39,19 @@ impl Room {
             stage::skip(test, "cgroup v2 is not mounted");
             return None;
         };
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = top.join(format!("sameport-test-{}-{next}", std::process::id()));
-        fs::create_dir(&folder).unwrap();
-        Some(Self { folder, turn: None })
+        // One of this name may be another pid namespace's, where somebody has our number.
+        for _ in 0..1000 {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            let folder = top.join(format!("sameport-test-{}-{next}", std::process::id()));
+            match fs::create_dir(&folder) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => {
+                    made.unwrap();
+                    return Some(Self { folder, turn: None });
+                }
+            }
+        }
+        panic!("no name for a cgroup is free");
     }
 
     /// Its path as `/proc/PID/cgroup` has it.
@@ -112,7 +121,7 @@ impl Room {
 
     /// Takes a process in that runs elsewhere.
     pub(crate) fn take_in(&self, pid: i32) {
-        fs::write(self.folder.join("cgroup.procs"), pid.to_string()).unwrap();
+        take_into(&self.folder, pid);
     }
 }
 
@@ -128,6 +137,11 @@ impl Drop for Room {
             gone.then_some(())
         });
     }
+}
+
+/// Puts a process into a cgroup.
+pub(crate) fn take_into(folder: &Path, pid: i32) {
+    fs::write(folder.join("cgroup.procs"), pid.to_string()).unwrap();
 }
 
 pub(crate) fn binds_program() -> PathBuf {

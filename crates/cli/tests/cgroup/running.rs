@@ -5,7 +5,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::room::{MACHINE, Objects, binds_program, objects, top};
 use crate::stage::{
@@ -135,6 +134,26 @@ fn what_is_asked_for_and_what_is_given() {
     assert!(ended.stderr.contains("--source 127.0.0.9 was never used"), "{ended:?}");
 }
 
+/// Wanted, and refused: the program hears it, and nobody is told that it was never used.
+#[test]
+fn a_source_that_cannot_be_had_was_not_unused() {
+    if !possible("run-cgroup-source-refused") {
+        return;
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let binds = binds_program();
+    let as_another = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let send = [binds.to_str().unwrap(), "send", "tcp", "127.0.0.1", &port];
+    for via in ["seccomp", "cgroup"] {
+        let options = ["--via", via, "--source", "127.0.0.9:81"];
+        let ended =
+            start_run(User::Ourselves, &options, &[&as_another[..], &send].concat()).ended();
+        assert_eq!(ended.stdout, format!("refused connect {}\n", libc::EACCES), "{via}: {ended:?}");
+        assert_eq!(ended.stderr, "", "{via}");
+    }
+}
+
 #[test]
 fn it_runs_inside_another_run() {
     if !possible("run-cgroup-nested") {
@@ -246,7 +265,9 @@ fn a_kill_at_any_moment_leaves_what_the_next_start_removes() {
         left.is_empty().then_some(())
     });
     assert!(gone.is_some(), "{left:?}");
-    std::thread::sleep(Duration::from_millis(50));
+    // A cgroup cannot be removed before those who are in it have ended.
+    let inside = || supervisors.iter().flat_map(|pid| members(*pid)).collect::<Vec<i32>>();
+    assert!(eventually(|| inside().is_empty().then_some(())).is_some(), "{:?}", inside());
     let ended = start_run(User::Ourselves, &["--via", "cgroup"], &["true"]).ended();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(cgroups_of(&supervisors), Vec::<PathBuf>::new());

@@ -156,8 +156,7 @@ fn agrees_with_ss_as_another_user() {
     if !is_root() {
         return skip(test, "only root can run it as another user");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let copy = readable_copy(folder.path());
+    let (_folder, copy) = readable_copy();
     let sockets = busy();
     let heir = Heir::of(&sockets[0], Some(NOBODY));
     let _other = Heir::of(&sockets[1], None);

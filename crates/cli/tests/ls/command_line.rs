@@ -101,13 +101,13 @@ fn a_wrong_command_line_is_one_line_at_once() {
         &long,
     ];
     for argument in cases {
-        let told = ["first", "second", "third"].map(|_| {
+        // Others may have the processors meanwhile; what waits by itself is never quick.
+        let at_once = (0..50).find_map(|_| {
             let start = Instant::now();
-            (sameport(&["ls", argument]), start.elapsed())
+            let output = sameport(&["ls", argument]);
+            (start.elapsed() < Duration::from_millis(100)).then_some(output)
         });
-        let quickest = told.iter().map(|(_, took)| *took).min().unwrap();
-        assert!(quickest < Duration::from_millis(100), "{argument:.20}: {quickest:?}");
-        let output = &told[0].0;
+        let output = &at_once.unwrap_or_else(|| panic!("{argument:.20}: never at once"));
         let lines: Vec<_> = text(&output.stderr).lines().collect();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert_eq!(text(&output.stdout), "");

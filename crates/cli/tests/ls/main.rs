@@ -8,7 +8,7 @@ mod members;
 mod sockets;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -50,10 +50,11 @@ fn skip(test: &str, reason: &str) {
     assert!(expected || std::env::var("CI").as_deref() != Ok("true"), "{test}: {reason}");
 }
 
-/// The build folder may be closed to other users.
-fn readable_copy(folder: &Path) -> PathBuf {
-    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
-    let copy = folder.join("sameport");
+/// The binary where other users may execute it, which the build folder and TMPDIR may not permit.
+fn readable_copy() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let copy = folder.path().join("sameport");
     std::fs::copy(env!("CARGO_BIN_EXE_sameport"), &copy).unwrap();
-    copy
+    (folder, copy)
 }

@@ -17,8 +17,7 @@ fn another_user_is_told_what_is_missing() {
     if !is_root() {
         return skip("ls-tells-what-is-missing", "only root can run it as another user");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let copy = readable_copy(folder.path());
+    let (_folder, copy) = readable_copy();
     let lone = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
     let output = Command::new(copy)
         .env_clear()
@@ -112,7 +111,8 @@ fn json_has_the_promised_fields() {
     assert_eq!(keys(group), ["address", "device", "members", "proto", "v6only"]);
     assert_eq!((&group["proto"], &group["address"]), (&"tcp".into(), &at.to_string().into()));
     let member = &group["members"][0];
-    let promised = ["backlog", "inode", "pids", "program", "queue", "shared", "uid", "user"];
+    let promised =
+        ["attached", "backlog", "inode", "pids", "program", "queue", "shared", "uid", "user"];
     assert_eq!(keys(member), promised);
     assert_eq!(member["pids"], serde_json::json!([std::process::id()]));
 }

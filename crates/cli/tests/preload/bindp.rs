@@ -3,7 +3,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::time::Duration;
 
 use crate::preloaded;
 use crate::said;
@@ -206,14 +205,19 @@ fn two_connections_come_from_one_port() {
 #[test]
 fn curl_and_nc_come_from_where_they_are_told() {
     let one_request =
-        |variables: &[(&str, &str)], ip: &str, command: &dyn Fn(u16) -> Vec<String>| {
+        |variables: &[(&str, &str)], ip: &str, command: &dyn Fn(u16) -> Vec<String>, asks| {
             let peer = TcpListener::bind(at(ip, 0)).unwrap();
             let client =
                 preloaded(User::Ourselves, variables, &command(peer.local_addr().unwrap().port()));
             let (mut connection, from) = peer.accept().unwrap();
-            connection.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-            // curl asks first, nc waits for its stdin, which is empty.
-            let _ = connection.read(&mut [0; 4096]);
+            // curl asks first; nc has nothing to send, because its stdin is empty.
+            connection.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut asked = Vec::new();
+            while asks && !asked.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                connection.read_exact(&mut byte).unwrap();
+                asked.extend(byte);
+            }
             connection.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nyes").unwrap();
             drop(connection);
             let ended = client.ended();
@@ -230,14 +234,14 @@ fn curl_and_nc_come_from_where_they_are_told() {
                 let url = format!("http://{host}:{to}/");
                 vec![curl.to_str().unwrap().to_owned(), "-s".into(), url]
             };
-            assert_eq!(one_request(&variables, ip, &command), at(given, port));
+            assert_eq!(one_request(&variables, ip, &command, true), at(given, port));
         } else {
             skip("preload-curl", "curl is not installed");
         }
         if let Some(nc) = find_program("nc") {
             let command =
                 |to: u16| [nc.to_str().unwrap(), ip, &to.to_string()].map(str::to_owned).to_vec();
-            assert_eq!(one_request(&variables[..1], ip, &command).ip(), at(given, 0).ip());
+            assert_eq!(one_request(&variables[..1], ip, &command, false).ip(), at(given, 0).ip());
         } else {
             skip("preload-nc", "nc is not installed");
         }

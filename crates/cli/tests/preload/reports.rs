@@ -6,7 +6,7 @@ use sameport_linux::preload::{Inbox, Received, Report, Sharing};
 use sameport_rules::protocol::Protocol;
 
 use crate::preloaded;
-use crate::stage::{User, c_program, compiled_by, find_program, free_port, skip};
+use crate::stage::{User, c_program, compiled_by, find_program, free_port, skip, start_run};
 
 /// All that arrives while a program runs to its end.
 fn reports(variables: &[(&str, &str)], command: &[&str]) -> (i32, Vec<Received>) {
@@ -108,6 +108,29 @@ fn no_report_of_many_threads_is_lost() {
     let (_, all) = reports(&[("SAMEPORT_SHARE", "1")], &command);
     let binds = all.iter().filter(|it| it.report == bound("127.0.0.1", port, None, None, None));
     assert_eq!((binds.count(), all.len()), (128, 129));
+}
+
+/// Nor under `run`, which looks who is in the way of each that was refused. Twice as many binds, each
+/// a report, are fewer than the kernel lets wait (net.core.somaxconn).
+#[test]
+fn every_refusal_of_a_burst_is_told() {
+    const COUNT: usize = 1500;
+    let crowd = c_program("trap_crowd", &["-DBY_LIBC"]);
+    let port = free_port().to_string();
+    let command = [crowd.to_str().unwrap(), "refused", &COUNT.to_string(), &port];
+    for user in User::all() {
+        let ended = start_run(*user, &["--via", "preload"], &command).ended();
+        assert_eq!(ended.code, 0, "{user:?}: {ended:?}");
+        let told = |what: &str| ended.stderr.lines().filter(|line| line.contains(what)).count();
+        let dropped: usize = ended
+            .stderr
+            .lines()
+            .filter_map(|line| line.strip_suffix(" more lines came faster than they were read"))
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
+            .sum();
+        assert!(told(" hint: ") > 0, "{ended:?}");
+        assert_eq!(told(" error: ") + told(" hint: ") + dropped, 2 * COUNT, "{user:?}");
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
-/* trap_crowd shared|refused COUNT PORT: COUNT addresses, each worth a line of the supervisor.
+/* trap_crowd shared|refused COUNT PORT [FILE]: COUNT addresses, each worth a line of the supervisor.
+ * With FILE, ends once there is one.
  *
  * shared   two UDP sockets on each
  * refused  an address that no machine has (198.18.0.0/15 is for benchmarks)
@@ -6,7 +7,7 @@
 #include "trap.h"
 
 int main(int argc, char **argv) {
-    if (argc != 4) return 2;
+    if (argc < 4) return 2;
     int count = atoi(argv[2]), port = atoi(argv[3]), unshared = 0, surprises = 0;
     int is_refused = !strcmp(argv[1], "refused");
     for (int n = 0; n < count; n++) {
@@ -21,7 +22,8 @@ int main(int argc, char **argv) {
         }
     }
     /* Time to look at those who share. */
-    if (!is_refused) usleep(500000);
+    if (!is_refused && argc == 4) usleep(500000);
+    for (int i = 0; argc > 4 && access(argv[4], F_OK) && i < 20000; i++) usleep(1000);
     tell(argv[1], surprises ? EPROTO : 0, unshared ? "no" : "yes");
     plain("after", loopback(port));
     return 0;

@@ -5,12 +5,14 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of the stage")]
 
+mod ports;
 mod programs;
+mod size;
+pub(crate) mod traps;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -18,9 +20,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-
-pub(crate) use programs::{c_program, compiled_by, find_program, go_program, sameport, script};
+pub(crate) use ports::free_port;
+pub(crate) use programs::{
+    c_program, compiled_by, copy_of, executable, find_program, go_program, sameport, script,
+};
+pub(crate) use size::{Size, settled_size};
 
 /// The limit of every wait that has no better one. Long, because CI runs everything at once on two
 /// cores; a test that passes does not use it up.
@@ -89,45 +93,12 @@ pub(crate) fn skip(what: &str, reason: &str) {
     assert!(expected || !ci, "{what} is skipped in CI: {reason}");
 }
 
-/// A port that nobody has, TCP or UDP, and that no other test takes while this process lives.
-pub(crate) fn free_port() -> u16 {
-    static TAKEN: Mutex<Vec<std::os::unix::net::UnixListener>> = Mutex::new(Vec::new());
-    let seed =
-        Instant::now().elapsed().subsec_nanos() ^ std::process::id().wrapping_mul(2_654_435_761);
-    let mut next = seed ^ u32::try_from(TAKEN.lock().unwrap().len()).unwrap() << 8;
-    for _ in 0..10_000 {
-        next = next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        // Below the range from which the kernel picks ports for connections.
-        let port = 10_000 + u16::try_from((next >> 8) % 20_000).unwrap();
-        let name = format!("sameport-test-port-{port}");
-        let name = std::os::unix::net::SocketAddr::from_abstract_name(name).unwrap();
-        let Ok(claim) = std::os::unix::net::UnixListener::bind_addr(&name) else { continue };
-        let addresses =
-            [SocketAddr::from(([0, 0, 0, 0], port)), SocketAddr::from(([0u16; 8], port))];
-        let free = addresses
-            .iter()
-            .all(|address| is_free(*address, Type::STREAM) && is_free(*address, Type::DGRAM));
-        if free {
-            TAKEN.lock().unwrap().push(claim);
-            return port;
-        }
-    }
-    panic!("no free port");
-}
-
-/// Whether nothing has this address, not even a connection that lingers in TIME_WAIT, which std's
-/// listeners overlook (SO_REUSEADDR) and a program under test may not.
-fn is_free(address: SocketAddr, kind: Type) -> bool {
-    let socket = Socket::new(Domain::for_address(address), kind, None).unwrap();
-    socket.bind(&address.into()).is_ok()
-}
-
 /// A program that a test has started, with all that it printed so far.
 pub(crate) struct Started {
     child: Option<Child>,
     pid: u32,
-    stdout: Arc<Mutex<String>>,
-    stderr: Arc<Mutex<String>>,
+    stdout: Arc<Mutex<Printed>>,
+    stderr: Arc<Mutex<Printed>>,
     readers: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -199,18 +170,39 @@ pub(crate) fn start_run<S: AsRef<OsStr>>(user: User, arguments: &[&str], command
     start(user, &all)
 }
 
+/// What came on a stream.
+#[derive(Default)]
+struct Printed {
+    lines: String,
+    /// After the last line, which a test that waits for a line does not see.
+    rest: Vec<u8>,
+}
+
 fn collect(
-    from: impl std::io::Read + Send + 'static,
-    into: Arc<Mutex<String>>,
+    mut from: impl std::io::Read + Send + 'static,
+    into: Arc<Mutex<Printed>>,
 ) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
-        let mut from = BufReader::new(from);
-        let mut line = Vec::new();
-        while from.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-            into.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
-            line.clear();
+        let mut bytes = [0; 4096];
+        loop {
+            let length = match from.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Ok(0) | Err(_) => return,
+                Ok(length) => length,
+            };
+            let mut printed = into.lock().unwrap();
+            printed.rest.extend(&bytes[..length]);
+            let whole = printed.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let lines: Vec<u8> = printed.rest.drain(..whole).collect();
+            printed.lines.push_str(&String::from_utf8_lossy(&lines));
         }
     })
+}
+
+/// All of it, once nothing more is waited for.
+fn whole(printed: &Mutex<Printed>) -> String {
+    let printed = printed.lock().unwrap();
+    printed.lines.clone() + &String::from_utf8_lossy(&printed.rest)
 }
 
 impl Started {
@@ -219,11 +211,11 @@ impl Started {
     }
 
     pub(crate) fn stdout(&self) -> String {
-        self.stdout.lock().unwrap().clone()
+        self.stdout.lock().unwrap().lines.clone()
     }
 
     pub(crate) fn stderr(&self) -> String {
-        self.stderr.lock().unwrap().clone()
+        self.stderr.lock().unwrap().lines.clone()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -259,9 +251,14 @@ impl Started {
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn ended(mut self) -> Ended {
+    pub(crate) fn ended(self) -> Ended {
+        self.ended_within(PATIENCE)
+    }
+
+    /// The same, for what may take longer.
+    pub(crate) fn ended_within(mut self, patience: Duration) -> Ended {
         let mut child = self.child.take().unwrap();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patience;
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 for reader in self.readers.drain(..) {
@@ -272,7 +269,7 @@ impl Started {
                     }
                 }
                 let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap();
-                return Ended { code, stdout: self.stdout(), stderr: self.stderr() };
+                return Ended { code, stdout: whole(&self.stdout), stderr: whole(&self.stderr) };
             }
             if Instant::now() > until {
                 self.child = Some(child);

@@ -32,16 +32,20 @@ pub(crate) fn c_program(name: &str, flags: &[&str]) -> PathBuf {
     compiled_by("cc", name, flags)
 }
 
-/// Compiles `tests/programs/NAME.c` with `cc`, or another one (`musl-gcc`).
+/// Compiles `tests/programs/NAME.c` with `cc`, or another one (`musl-gcc`); with `g++`, `NAME.cpp`.
 pub(crate) fn compiled_by(compiler: &str, name: &str, flags: &[&str]) -> PathBuf {
-    let libc = compiler.strip_suffix("-gcc").map(|libc| format!("-{libc}")).unwrap_or_default();
-    let target = in_folder(format!("{name}{}{libc}.bin", flags.concat()));
+    let (ending, standard) = match compiler {
+        "g++" => ("cpp", "-std=gnu++17"),
+        _ => ("c", "-std=gnu11"),
+    };
+    let other = if compiler == "cc" { String::new() } else { format!("-{compiler}") };
+    let target = in_folder(format!("{name}{}{other}.bin", flags.concat()));
     made(target, |target| {
         let mut command = Command::new(compiler);
         command
-            .args(["-std=gnu11", "-O1", "-Wall", "-Werror", "-pthread", "-o"])
+            .args([standard, "-O1", "-Wall", "-Werror", "-pthread", "-o"])
             .arg(target)
-            .arg(source(&format!("{name}.c")))
+            .arg(source(&format!("{name}.{ending}")))
             .args(flags);
         command
     })
@@ -51,6 +55,10 @@ pub(crate) fn compiled_by(compiler: &str, name: &str, flags: &[&str]) -> PathBuf
 pub(crate) fn go_program(name: &str) -> PathBuf {
     made(in_folder(name), |target| {
         let mut command = Command::new("go");
+        // It wants a folder for what it has compiled, and finds one by these.
+        if ["GOCACHE", "XDG_CACHE_HOME", "HOME"].map(std::env::var_os) == [const { None }; 3] {
+            command.env("GOCACHE", in_folder("go-cache"));
+        }
         command
             .env("CGO_ENABLED", "0")
             .args([OsStr::new("build"), OsStr::new("-o"), target.as_os_str()])
@@ -64,6 +72,26 @@ pub(crate) fn script(name: &str) -> PathBuf {
     made(in_folder(name), |target| {
         let mut command = Command::new("cp");
         command.arg(source(name)).arg(target);
+        command
+    })
+}
+
+/// A script of this text that every user may execute.
+pub(crate) fn executable(name: &str, text: &str) -> PathBuf {
+    made(in_folder(name), |target| {
+        let mut command = Command::new("/bin/sh");
+        let write = "printf %s \"$1\" > \"$0\" && chmod 0755 \"$0\"";
+        command.args(["-c", write]).arg(target).arg(text);
+        command
+    })
+}
+
+/// A copy of a program of the system that every user may execute.
+pub(crate) fn copy_of(program: &str, name: &str) -> PathBuf {
+    let program = find_program(program).unwrap_or_else(|| panic!("{program} is needed"));
+    made(in_folder(name), |target| {
+        let mut command = Command::new("install");
+        command.args(["-m", "0755"]).arg(program).arg(target);
         command
     })
 }

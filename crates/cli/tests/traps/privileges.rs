@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::stage::{
-    User, find_program, in_folder, is_root, sameport, skip, start_command, start_run,
+    User, copy_of, find_program, is_root, sameport, skip, start_command, start_run,
 };
 use super::{command, lines, spring, spring_under};
 
@@ -108,14 +108,6 @@ fn a_run_inside_a_run_takes_another_way_or_says_why_it_cannot() {
         assert!(said.next().unwrap().starts_with("hint: "), "{ended:?}");
         assert_eq!(said.next(), None, "{ended:?}");
     }
-}
-
-/// A copy of a system program that everybody may execute.
-fn copy_of(program: &str, name: &str) -> PathBuf {
-    let copy = in_folder(name);
-    std::fs::copy(find_program(program).unwrap(), &copy).unwrap();
-    std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o755)).unwrap();
-    copy
 }
 
 /// Three ways a file grants something; each program says on stdout what it was given.

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::stage::{
-    PATIENCE, Started, User, ask, command_for, descendants, eventually, kill, sameport,
+    PATIENCE, Started, User, ask, command_for, descendants, eventually, in_folder, kill, sameport,
     start_built, start_run,
 };
 use super::{command, lines};
@@ -112,15 +112,20 @@ fn what_a_worker_writes_on_stdout_arrives_byte_for_byte() {
     // Every byte value, no line end at the end, and binds that sameport speaks of.
     let text: String = (0..=255u8).map(|byte| format!("\\{byte:03o}")).collect();
     for user in User::all() {
-        let crowd = command("trap_crowd", &["shared", "3", "PORT"]).join(" ");
+        let [heard, bytes] = ["heard", "bytes"].map(|name| in_folder(format!("{name}-{user:?}")));
+        let crowd = ["shared", "3", "PORT", heard.to_str().unwrap()];
+        let crowd = command("trap_crowd", &crowd).join(" ");
         let script = format!("printf '{text}'; {crowd} >&2; printf '{text}'");
         let all = ["run", "-n", "1", "--", "sh", "-c", &script];
-        let output = command_for(*user, sameport(), &all).output().unwrap();
+        let mut run = command_for(*user, sameport(), &all);
+        run.stdout(std::fs::File::create(&bytes).unwrap());
+        let run = start_built(run);
+        run.wait_for_stderr("is now shared by 2");
+        std::fs::write(&heard, "").unwrap();
+        let ended = run.ended();
+        assert_eq!(ended.code, 0, "{user:?}: {ended:?}");
         let expected: Vec<u8> = (0..=255).chain(0..=255).collect();
-        assert_eq!(output.stdout, expected, "{user:?}");
-        assert_eq!(output.status.code(), Some(0), "{user:?}");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains("is now shared by 2"), "{user:?}: {said}");
+        assert_eq!(std::fs::read(&bytes).unwrap(), expected, "{user:?}");
     }
 }
 

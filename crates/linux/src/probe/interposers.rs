@@ -7,7 +7,7 @@ use sameport_rules::bind::Ports;
 use sameport_rules::readiness::Answer;
 
 use super::{NOT_PERMITTED, usable};
-use crate::cgroup::{AttachError, OpenError, Private, Settings, attach};
+use crate::cgroup::{self, AttachError, Attached, OpenError, PinError, Private, Settings, attach};
 use crate::preload;
 
 /// What can only be learnt with a cgroup at hand.
@@ -79,6 +79,30 @@ pub(super) fn bpffs() -> Answer {
     usable(&format!("write to {shown}"), may_write.map_err(Into::into), |()| detail)
 }
 
+/// What is attached at this moment, by earlier calls and by others.
+pub(super) fn attachments() -> Answer {
+    match cgroup::attached() {
+        Ok(attached) => named(&attached),
+        Err(error @ PinError::NotPermitted(..)) => {
+            Answer::CouldNotTell(format!("{NOT_PERMITTED}: {error}"))
+        }
+        Err(error) => Answer::CouldNotTell(error.to_string()),
+    }
+}
+
+/// The first few, and how many more.
+fn named(attached: &[Attached]) -> Answer {
+    const NAMED: usize = 4;
+    let gone = |one: &Attached| if one.exists { "" } else { " (gone)" };
+    let name = |one: &Attached| format!("{}{}", one.path.display(), gone(one));
+    let names: Vec<_> = attached.iter().take(NAMED).map(name).collect();
+    match attached.len().checked_sub(NAMED) {
+        _ if attached.is_empty() => Answer::No("nothing is attached to a cgroup".into()),
+        None | Some(0) => Answer::Yes(names.join(", ")),
+        Some(more) => Answer::Yes(format!("{}, and {more} more", names.join(", "))),
+    }
+}
+
 /// Puts the library into the first folder that will do, and removes it.
 pub(super) fn place(library: &[u8], folders: &[PathBuf]) -> Answer {
     match preload::place(library, folders) {
@@ -108,6 +132,26 @@ mod tests {
         for folder in ["/proc/nowhere/inside: ", "/proc/inside: "] {
             assert!(none.text().contains(folder), "{none:?}");
         }
+    }
+
+    #[test]
+    fn a_few_attachments_are_named_and_the_rest_counted() {
+        let one = |number: u64, exists| Attached {
+            id: number,
+            path: format!("/{number}").into(),
+            exists,
+            since: std::time::SystemTime::UNIX_EPOCH,
+            settings: Settings { ports: Ports::All, rules: vec![], source: None, network: None },
+            shared: 0,
+            hits: vec![],
+            sourced: cgroup::Sourced::default(),
+        };
+        let several =
+            |count| (1..=count).map(|number| one(number, number != 2)).collect::<Vec<_>>();
+        assert!(matches!(named(&[]), Answer::No(_)));
+        assert_eq!(named(&several(1)), Answer::Yes("/1".into()));
+        assert_eq!(named(&several(4)), Answer::Yes("/1, /2 (gone), /3, /4".into()));
+        assert_eq!(named(&several(6)), Answer::Yes("/1, /2 (gone), /3, /4, and 2 more".into()));
     }
 
     #[test]

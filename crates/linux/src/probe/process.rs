@@ -128,9 +128,11 @@ pub(super) fn see_other_users() -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::turns::beside_others;
 
     #[test]
     fn a_child_can_be_looked_into_and_is_reaped() {
+        let _turn = beside_others();
         let sleeper = Sleeper::start().unwrap();
         let pid = sleeper.pid();
         assert!(fs::exists(format!("/proc/{pid}")).unwrap());
@@ -140,6 +142,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_that_is_not_open_there_is_an_error_on_both_ways() {
+        let _turn = beside_others();
         let sleeper = Sleeper::start().unwrap();
         // Opened after the fork: only this process has it, unless the number was in use before.
         let late = own_pidfd().unwrap();
@@ -152,6 +155,7 @@ mod tests {
 
     #[test]
     fn the_answers_agree_with_proc() {
+        let _turn = beside_others();
         let trace = trace();
         let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
         let root = system::capable(CapabilitySet::SYS_PTRACE).unwrap();

@@ -1,0 +1,65 @@
+//! Traps: programs that say, a line a case, what their binds gave and whether the socket was shared,
+//! `CASE RESULT SHARED`.
+
+use super::{Ended, User};
+
+/// Both ended well; the one said what was expected, and the other, which ran bare, the same except
+/// that nothing was shared.
+#[track_caller]
+pub(crate) fn differ_in_sharing_only(user: User, bare: &Ended, shared: &Ended, expected: &[&str]) {
+    let unshared: Vec<String> = expected.iter().map(|line| line.replace(" yes", " no")).collect();
+    for (how, ended, expected) in [
+        ("bare", bare, unshared.iter().map(String::as_str).collect()),
+        ("shared", shared, expected.to_vec()),
+    ] {
+        assert_eq!(
+            ended.stdout.lines().collect::<Vec<_>>(),
+            expected,
+            "{how}, {user:?}: {ended:?}"
+        );
+        assert_eq!(ended.code, 0, "{how}, {user:?}: {ended:?}");
+    }
+}
+
+/// What `trap_address` says, but for the case in which the interposers differ.
+pub(crate) fn addresses(v6_on_v4: &str) -> Vec<&str> {
+    vec![
+        "good 0 yes",
+        "null EFAULT no",
+        "unmapped EFAULT no",
+        "kernel-address EFAULT no",
+        "non-canonical EFAULT no",
+        "protected EFAULT no",
+        "page-end 0 yes",
+        "across-page-end EFAULT no",
+        "null-and-length-0 EINVAL no",
+        "length-0 EINVAL no",
+        "length-1 EINVAL no",
+        "length-15 EINVAL no",
+        "length-17 0 yes",
+        "length-128 0 yes",
+        "length-129 EINVAL no",
+        "length-minus-1 EINVAL no",
+        "length-int-min EINVAL no",
+        "length-int-max EINVAL no",
+        "length-above-32-bits 0 yes",
+        "unspec-loopback EAFNOSUPPORT no",
+        "unspec-any 0 yes",
+        "unix-on-tcp EAFNOSUPPORT no",
+        "family-65535 EAFNOSUPPORT no",
+        v6_on_v4,
+        "not-local EADDRNOTAVAIL yes",
+        "port-0 0 no",
+        "v6-without-scope 0 yes",
+        "v6-too-short EINVAL no",
+        "no-socket ENOTSOCK -",
+        "path-only EBADF -",
+        "closed EBADF -",
+        "minus-1 EBADF -",
+        "int-min EBADF -",
+        "int-max EBADF -",
+        "descriptor-above-32-bits 0 yes",
+        "twice EINVAL yes",
+        "after 0 yes",
+    ]
+}
