@@ -20,7 +20,8 @@ fn two_share(user: User, ip: &str, command: impl Fn(u16) -> Vec<String>) -> [Sta
         let pid = copy.pid().to_string();
         let answered = eventually(|| {
             let answer = ask(address, b"GET / HTTP/1.0\r\n\r\n").ok()?;
-            String::from_utf8_lossy(&answer).trim_end().ends_with(&pid).then_some(())
+            // The whole line: one number may be the end of another.
+            (String::from_utf8_lossy(&answer).lines().last() == Some(&*pid)).then_some(())
         });
         assert!(
             answered.is_some(),
@@ -76,6 +77,11 @@ fn php() {
 }
 
 #[test]
+fn erlang() {
+    by_interpreter("escript", "preload_serve.escript", &["127.0.0.1", "::1"]);
+}
+
+#[test]
 fn java() {
     let (Some(javac), Some(java)) = (find_program("javac"), find_program("java")) else {
         return skip("preload-java", "javac is not installed");
@@ -112,12 +118,25 @@ fn musl() {
     if find_program("musl-gcc").is_none() {
         return skip("preload-musl", "musl-gcc is not installed");
     }
-    let who = compiled_by("musl-gcc", "who", &[]);
+    let who = text(compiled_by("musl-gcc", "who", &[]));
+    by_both_families(|ip, port| vec![who.clone(), "tcp".into(), ip, port]);
+}
+
+/// It binds before `main`, in the constructor of a static object.
+#[test]
+fn c_plus_plus() {
+    if find_program("g++").is_none() {
+        return skip("preload-g++", "g++ is not installed");
+    }
+    let serve = text(compiled_by("g++", "preload_serve", &[]));
+    by_both_families(|ip, port| vec![serve.clone(), ip, port]);
+}
+
+/// A program that is told where to listen.
+fn by_both_families(command: impl Fn(String, String) -> Vec<String>) {
     for user in User::all() {
         for ip in ["127.0.0.1", "::1"] {
-            two_share(*user, ip, |port| {
-                [who.to_str().unwrap(), "tcp", ip, &port.to_string()].map(str::to_owned).to_vec()
-            });
+            two_share(*user, ip, |port| command(ip.to_owned(), port.to_string()));
         }
     }
 }

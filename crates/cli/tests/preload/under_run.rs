@@ -170,24 +170,49 @@ fn static_programs_are_refused_before_they_start() {
     }
 }
 
-/// A program whose file nobody can look into beforehand, and which then does not load the library.
+/// A copy that another user can execute, and not look into beforehand.
+fn unreadable(program: &Path) -> PathBuf {
+    let hidden = in_folder(format!("unreadable-{}", program.file_name().unwrap().display()));
+    let (from, to) = (program.to_str().unwrap(), hidden.to_str().unwrap());
+    for command in [["cp", from, to], ["chmod", "0711", to]] {
+        assert_eq!(start_command(User::Ourselves, command[0], &command[1..]).ended().code, 0);
+    }
+    hidden
+}
+
 #[test]
 fn a_program_that_did_not_load_the_library_is_ended() {
     if !is_root() {
         return skip("preload-not-loaded", "an unreadable file is readable by its owner");
     }
     let program = c_program("preload_calls", &["-static"]);
-    let hidden = in_folder("preload-unreadable");
-    for command in [
-        ["cp", program.to_str().unwrap(), hidden.to_str().unwrap()],
-        ["chmod", "0711", hidden.to_str().unwrap()],
-    ] {
-        assert_eq!(start_command(User::Ourselves, command[0], &command[1..]).ended().code, 0);
-    }
+    let hidden = unreadable(&program);
     let port = free_port().to_string();
     let ended = run(User::Another, &[], &[hidden.to_str().unwrap(), "signal", &port]).ended();
     assert_eq!(ended.code, 3, "{ended:?}");
     assert!(ended.stderr.starts_with("error: the program did not load /"), "{ended:?}");
+}
+
+/// A signal does not wait for a program that may never report; and who lives on unreached is told of.
+#[test]
+fn a_signal_acts_while_the_library_is_waited_for() {
+    if !is_root() {
+        return skip("preload-not-loaded", "an unreadable file is readable by its owner");
+    }
+    let hidden = unreadable(&c_program("who", &["-static"]));
+    let port = free_port();
+    let command = [hidden.to_str().unwrap(), "tcp", "127.0.0.1", &port.to_string()];
+    let waited_for = run(User::Another, &[], &command);
+    crate::stage::wait_until_answering(at("127.0.0.1", port));
+    let ended = waited_for.terminate();
+    assert_eq!((ended.code, &*ended.stderr), (128 + libc::SIGTERM, ""), "{ended:?}");
+
+    let start = [sameport().to_str().unwrap(), "run", "--via", "preload", "--"];
+    let deaf = start_command(User::Another, "nohup", &[&start[..], &command].concat());
+    crate::stage::wait_until_answering(at("127.0.0.1", port));
+    deaf.signal(libc::SIGHUP);
+    deaf.wait_for_stderr("did not load the preload library, and has not ended as it was told to");
+    assert_eq!(deaf.terminate().code, 128 + libc::SIGTERM);
 }
 
 /// Inside a run that has the one listener the kernel allows, the library is the way that is left.
