@@ -21,10 +21,12 @@ struct {
 	TYPE(value, struct source);
 } source SEC(".maps");
 
-/* How often a connection or datagram was given the address. */
+enum { GIVEN, REFUSED };
+
+/* How often a connection or datagram was given the address, and how often it could not be. */
 struct {
 	NUMBER(type, BPF_MAP_TYPE_ARRAY);
-	NUMBER(max_entries, 1);
+	NUMBER(max_entries, 2);
 	TYPE(key, __u32);
 	TYPE(value, __u64);
 } given SEC(".maps");
@@ -50,10 +52,9 @@ INLINE struct source *ours(struct bpf_sock_addr *ctx, __u16 family)
 	return from;
 }
 
-INLINE void count(void)
+INLINE void count(__u32 what)
 {
-	__u32 zero = 0;
-	__u64 *number = bpf_map_lookup_elem(&given, &zero);
+	__u64 *number = bpf_map_lookup_elem(&given, &what);
 
 	if (number)
 		__sync_fetch_and_add(number, 1);
@@ -63,10 +64,11 @@ INLINE void count(void)
 INLINE int outcome(long error)
 {
 	if (error) {
+		count(REFUSED);
 		bpf_set_retval(error);
 		return REFUSE;
 	}
-	count();
+	count(GIVEN);
 	return GO_ON;
 }
 
@@ -133,7 +135,7 @@ SEC("cgroup/sendmsg4") int sendmsg4(struct bpf_sock_addr *ctx)
 	if (!from || ctx->msg_src_ip4 || is_bound(ctx))
 		return GO_ON;
 	ctx->msg_src_ip4 = from->ip[3];
-	count();
+	count(GIVEN);
 	return GO_ON;
 }
 
@@ -149,7 +151,7 @@ SEC("cgroup/sendmsg6") int sendmsg6(struct bpf_sock_addr *ctx)
 	ctx->msg_src_ip6[1] = from->ip[1];
 	ctx->msg_src_ip6[2] = from->ip[2];
 	ctx->msg_src_ip6[3] = from->ip[3];
-	count();
+	count(GIVEN);
 	return GO_ON;
 }
 

@@ -204,6 +204,26 @@ fn transparent_takes_an_address_that_is_not_ours() {
     });
     assert!(listed.is_some(), "{}", run.stderr());
 
+    // Any socket, not only those that are shared; and it is told if there was none.
+    let calls = c_program("preload_calls", &[]);
+    for via in ["seccomp", "preload"] {
+        let options = ["--via", via, "--transparent", "--port", "1"];
+        for port in ["0", &free_port().to_string()] {
+            let command = [calls.to_str().unwrap(), "bind", "udp", "192.0.2.77", port];
+            let ended = start_run(User::Ourselves, &options, &command).ended();
+            assert!(ended.stdout.starts_with("0 192.0.2.77 "), "{via}: {ended:?}");
+            assert!(
+                ended.stdout.ends_with(" port=0 address=1 transparent=1\n"),
+                "{via}: {ended:?}"
+            );
+            assert_eq!(ended.stderr, "", "{via}");
+        }
+        let ended = start_run(User::Ourselves, &options, &["true"]).ended();
+        let warning = "sameport: warning: --transparent was never used: ";
+        assert!(ended.stderr.starts_with(warning), "{via}: {ended:?}");
+        assert_eq!(ended.code, 0, "{ended:?}");
+    }
+
     let refused = start_run(User::Another, &["--transparent"], &["true"]).ended();
     assert_eq!(refused.code, 3);
     assert!(refused.stderr.starts_with("error: setsockopt: IP_TRANSPARENT needs "), "{refused:?}");

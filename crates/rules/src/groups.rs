@@ -68,6 +68,7 @@ mod tests {
                 uid: 1000,
                 queue: 0,
                 backlog: 5,
+                cgroup: None,
             },
             processes: pids.iter().map(process).collect(),
             user: None,

@@ -89,7 +89,8 @@ mod tests {
     }
 
     fn member(address: &str, inode: u64) -> Member {
-        let socket = Socket { address: tcp(address), inode, uid: 0, queue: 0, backlog: 5 };
+        let socket =
+            Socket { address: tcp(address), inode, uid: 0, queue: 0, backlog: 5, cgroup: None };
         Member { socket, processes: vec![], user: None, shared: None }
     }
 

@@ -103,6 +103,8 @@ pub enum Subject {
     CgroupPrograms,
     /// A BPF file system, in which attachments outlive who made them.
     Bpffs,
+    /// What `attach` acts on now.
+    Attachments,
 }
 
 impl Subject {
@@ -141,6 +143,7 @@ impl Subject {
             Self::OwnCgroup => "own-cgroup",
             Self::CgroupPrograms => "cgroup-programs",
             Self::Bpffs => "bpffs",
+            Self::Attachments => "attachments",
         }
     }
 }

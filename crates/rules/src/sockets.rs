@@ -116,6 +116,9 @@ pub struct Socket {
     /// TCP: the most connections that may wait (`listen`'s backlog, capped by the kernel).
     /// UDP: always 0.
     pub backlog: u32,
+    /// The number of the cgroup (version 2) that it was made in, and belongs to for good; `None`
+    /// where the kernel does not tell.
+    pub cgroup: Option<u64>,
 }
 
 /// A process that has a socket open.

@@ -19,7 +19,8 @@ Examples:
 const AFTER: &str = "\
 SHARED says whether SO_REUSEPORT is set, so that others of the same user can join: read from the \
 socket where that is allowed, inferred where two listeners have one address. QUEUE is waiting \
-connections and their limit; for UDP, waiting bytes.
+connections and their limit; for UDP, waiting bytes. ATTACHED, for root and where there is something \
+to say, is the cgroup in which `sameport attach` acts on the socket.
 
 Exit code: 0 when something is listed, 1 when nobody is on the port or address asked for, 2 when \
 the command line is wrong, 3 when this machine cannot tell.";

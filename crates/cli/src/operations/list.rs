@@ -1,7 +1,9 @@
 //! Who is on which port.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 
 use sameport_rules::groups::groups;
 use sameport_rules::sockets::{Address, Group, Member};
@@ -24,6 +26,20 @@ pub(crate) struct Listing {
     pub(crate) complete: bool,
     /// Whether a socket is listed of which no process could be seen.
     pub(crate) nameless: Option<Nameless>,
+    /// The cgroups in which `attach` acts, by their number, with the paths of those it was done
+    /// for; `None` where it could not be told.
+    pub(crate) attached: Option<BTreeMap<u64, Vec<PathBuf>>>,
+}
+
+impl Listing {
+    /// The cgroups that `attach` was done for and that this socket is in.
+    pub(crate) fn attached_to(&self, member: &Member) -> Option<&[PathBuf]> {
+        let attached = self.attached.as_ref()?;
+        if attached.is_empty() {
+            return Some(&[]);
+        }
+        Some(attached.get(&member.socket.cgroup?).map_or(&[], Vec::as_slice))
+    }
 }
 
 /// Why a socket is listed without a process.
@@ -62,7 +78,7 @@ pub(crate) fn list(request: &Request) -> Result<Listing, Error> {
     }
     let nameless = groups.iter().flat_map(|group| &group.members).any(|m| m.processes.is_empty());
     let reason = if is_root() { Nameless::EvenForRoot } else { Nameless::OtherUser };
-    Ok(Listing { groups, complete, nameless: nameless.then_some(reason) })
+    Ok(Listing { groups, complete, nameless: nameless.then_some(reason), attached: attached() })
 }
 
 /// Whether some packet to this address could be for the group.
@@ -90,6 +106,16 @@ fn look(tcp: bool, udp: bool, port: Option<u16>) -> Result<(Vec<Member>, bool), 
         Err(error @ look::Error::Unsupported { .. }) => Err(Error::Machine(error.to_string())),
         Err(error) => Err(Error::Look(error.to_string())),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn attached() -> Option<BTreeMap<u64, Vec<PathBuf>>> {
+    sameport_linux::cgroup::reached().ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn attached() -> Option<BTreeMap<u64, Vec<PathBuf>>> {
+    None
 }
 
 #[cfg(target_os = "linux")]

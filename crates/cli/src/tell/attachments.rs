@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use sameport_linux::cgroup::{AttachError, Attached, Left, OpenError, PinError};
+use sameport_linux::cgroup::{AttachError, Attached, Left, OpenError, PinError, Sourced};
 use sameport_rules::bind::Ports;
 use serde::Serialize;
 
+use super::ago::ago;
 use super::failure::{Failure, Kind, shortened};
 use super::table::table;
 use crate::operations::attach::{Done, Error, List};
@@ -77,18 +78,10 @@ fn ports(ports: &Ports) -> String {
 fn source(one: &Attached) -> Option<String> {
     let from = one.settings.source?;
     let text = if from.port() == 0 { from.ip().to_string() } else { from.to_string() };
-    Some(format!("{text} ({})", one.sourced))
-}
-
-/// `3 d`, `2 h`, `5 min`, `7 s`.
-fn ago(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match (seconds / 86400, seconds / 3600, seconds / 60) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, minutes) => format!("{minutes} min"),
-        (0, hours, _) => format!("{hours} h"),
-        (days, ..) => format!("{days} d"),
-    }
+    Some(match one.sourced {
+        Sourced { given, refused: 0 } => format!("{text} ({given})"),
+        Sourced { given, refused } => format!("{text} ({given}, {refused} refused)"),
+    })
 }
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
@@ -125,6 +118,8 @@ struct ToldAttachment {
     source: Option<SocketAddr>,
     /// Connections and datagrams that were given the source address.
     sourced: u64,
+    /// Connections that failed because they could not have it.
+    source_refused: u64,
 }
 
 #[derive(Serialize)]
@@ -152,7 +147,8 @@ impl ToldAttachment {
                 .map(|(rule, hits)| ToldMap { map: rule.to_string(), matched: *hits })
                 .collect(),
             source: one.settings.source,
-            sourced: one.sourced,
+            sourced: one.sourced.given,
+            source_refused: one.sourced.refused,
         }
     }
 }

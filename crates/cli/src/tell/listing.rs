@@ -1,5 +1,7 @@
 //! A listing of groups, as a table and as JSON.
 
+use std::path::PathBuf;
+
 use sameport_rules::sockets::{Group, Member, Process, Protocol};
 use serde::Serialize;
 
@@ -10,16 +12,32 @@ use crate::operations::list::Listing;
 const NAMED: usize = 4;
 
 /// One row a socket; what a group has in common stands in its first row only. Nothing for nobody.
+/// Who is reached by `attach` has a column of its own where anybody is.
 pub(crate) fn text(listing: &Listing) -> String {
-    let header = ["PROTO", "ADDRESS", "PID", "PROGRAM", "USER", "SHARED", "QUEUE"];
-    let rows: Vec<_> = listing.groups.iter().flat_map(group_rows).collect();
+    let members = || listing.groups.iter().flat_map(|group| &group.members);
+    let paths = |member: &Member| {
+        let paths = listing.attached_to(member).unwrap_or_default().iter();
+        paths.map(|path| path.display().to_string()).collect::<Vec<_>>()
+    };
+    let any_attached = members().any(|member| !paths(member).is_empty());
+    let attached = |member: &Member| match any_attached {
+        true => some(paths(member)),
+        false => String::new(),
+    };
+    let last = if any_attached { "ATTACHED" } else { "" };
+    let header = ["PROTO", "ADDRESS", "PID", "PROGRAM", "USER", "SHARED", "QUEUE", last];
+    let rows: Vec<_> =
+        listing.groups.iter().flat_map(|group| group_rows(group, &attached)).collect();
     if rows.is_empty() { String::new() } else { table(header, &rows) }
 }
 
-fn group_rows(group: &Group) -> impl Iterator<Item = [String; 7]> {
+fn group_rows(
+    group: &Group,
+    attached: impl Fn(&Member) -> String,
+) -> impl Iterator<Item = [String; 8]> {
     let heads = [group.address.protocol.to_string(), group.address.to_string()];
     let heads = std::iter::once(heads).chain(std::iter::repeat([String::new(), String::new()]));
-    heads.zip(&group.members).map(|([protocol, address], member)| {
+    heads.zip(&group.members).map(move |([protocol, address], member)| {
         let pids = member.processes.iter().map(|process| process.pid.to_string()).collect();
         [
             protocol,
@@ -29,6 +47,7 @@ fn group_rows(group: &Group) -> impl Iterator<Item = [String; 7]> {
             member.user.clone().unwrap_or_else(|| member.socket.uid.to_string()),
             shared(member).to_owned(),
             queue(member),
+            attached(member),
         ]
     })
 }
@@ -73,7 +92,7 @@ fn queue(member: &Member) -> String {
 pub(crate) fn json(listing: &Listing) -> String {
     let told = Told {
         version: 1,
-        groups: listing.groups.iter().map(ToldGroup::new).collect(),
+        groups: listing.groups.iter().map(|group| ToldGroup::new(group, listing)).collect(),
         complete: listing.complete,
     };
     let mut line = serde_json::to_string(&told).unwrap_or_else(|error| {
@@ -101,13 +120,13 @@ struct ToldGroup<'a> {
 }
 
 impl<'a> ToldGroup<'a> {
-    fn new(group: &'a Group) -> Self {
+    fn new(group: &'a Group, listing: &'a Listing) -> Self {
         Self {
             proto: group.address.protocol.name(),
             address: group.address.socket.to_string(),
             v6only: group.address.v6only,
             device: group.address.device.as_deref(),
-            members: group.members.iter().map(ToldMember::new).collect(),
+            members: group.members.iter().map(|member| ToldMember::new(member, listing)).collect(),
         }
     }
 }
@@ -127,10 +146,13 @@ struct ToldMember<'a> {
     queue: u32,
     /// Null for UDP, whose queue has no such limit.
     backlog: Option<u32>,
+    /// The cgroups with `sameport attach` that it is in; null when that could not be told.
+    attached: Option<Vec<String>>,
 }
 
 impl<'a> ToldMember<'a> {
-    fn new(member: &'a Member) -> Self {
+    fn new(member: &'a Member, listing: &Listing) -> Self {
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         let named = |process: &'a Process| Some(&*process.program).filter(|name| !name.is_empty());
         Self {
             pids: member.processes.iter().map(|process| process.pid).collect(),
@@ -144,6 +166,7 @@ impl<'a> ToldMember<'a> {
                 Protocol::Tcp => Some(member.socket.backlog),
                 Protocol::Udp => None,
             },
+            attached: listing.attached_to(member).map(|paths| paths.iter().map(text).collect()),
         }
     }
 }

@@ -9,7 +9,14 @@ use super::*;
 fn member(address: &Address, pids: &[i32], shared: Option<bool>) -> Member {
     let process = |&pid| Process { pid, program: "python3".into() };
     Member {
-        socket: Socket { address: address.clone(), inode: 123, uid: 1000, queue: 0, backlog: 5 },
+        socket: Socket {
+            address: address.clone(),
+            inode: 123,
+            uid: 1000,
+            queue: 0,
+            backlog: 5,
+            cgroup: None,
+        },
         processes: pids.iter().map(process).collect(),
         user: Some("ann".into()),
         shared,
@@ -23,7 +30,7 @@ fn group(protocol: Protocol, socket: SocketAddr, members: &[(&[i32], Option<bool
 }
 
 fn listing(groups: Vec<Group>) -> Listing {
-    Listing { groups, complete: true, nameless: None }
+    Listing { groups, complete: true, nameless: None, attached: None }
 }
 
 #[test]
@@ -67,6 +74,42 @@ fn many_processes_are_counted_and_different_programs_named() {
 }
 
 #[test]
+fn who_is_reached_by_attach_has_a_column_where_anybody_is() {
+    let groups = || {
+        let pair: &[(&[i32], _)] = &[(&[1], Some(true)), (&[2], Some(true))];
+        let mut group = group(Protocol::Tcp, v4([127, 0, 0, 1], 80), pair);
+        group.members[0].socket.cgroup = Some(77);
+        group.members[1].socket.cgroup = Some(1);
+        vec![group]
+    };
+    let with = |attached| Listing { attached: Some(attached), ..listing(groups()) };
+    let attached = |member: &ToldMember<'_>| member.attached.clone();
+    let told = |listing: &Listing| {
+        let told = ToldGroup::new(&listing.groups[0], listing);
+        (attached(&told.members[0]), attached(&told.members[1]))
+    };
+
+    let here = with([(77, vec!["/my".into(), "/my/app".into()])].into());
+    let expected = "\
+PROTO  ADDRESS       PID  PROGRAM  USER  SHARED  QUEUE  ATTACHED
+tcp    127.0.0.1:80  1    python3  ann   yes     0/5    /my,/my/app
+                     2    python3  ann   yes     0/5    -
+";
+    assert_eq!(text(&here), expected);
+    assert_eq!(told(&here), (Some(vec!["/my".into(), "/my/app".into()]), Some(vec![])));
+
+    let elsewhere = with([(78, vec!["/my".into()])].into());
+    assert_eq!(text(&elsewhere), text(&listing(groups())), "nobody here is in it");
+    assert_eq!(told(&elsewhere), (Some(vec![]), Some(vec![])));
+    assert_eq!(told(&with([].into())), (Some(vec![]), Some(vec![])));
+
+    let mut unknown = here;
+    unknown.groups[0].members[0].socket.cgroup = None;
+    assert_eq!(told(&unknown), (None, Some(vec![])));
+    assert_eq!(told(&listing(groups())), (None, None));
+}
+
+#[test]
 fn nobody_is_no_text() {
     assert_eq!(text(&listing(Vec::new())), "");
 }
@@ -81,10 +124,10 @@ fn json_keeps_its_shape() {
         r#"{"version":1,"groups":["#,
         r#"{"proto":"tcp","address":"127.0.0.1:8080","v6only":false,"device":null,"members":["#,
         r#"{"pids":[4121],"program":"python3","user":"ann","uid":1000,"inode":123,"#,
-        r#""shared":true,"queue":0,"backlog":5}]},"#,
+        r#""shared":true,"queue":0,"backlog":5,"attached":null}]},"#,
         r#"{"proto":"udp","address":"[::]:53","v6only":false,"device":null,"members":["#,
         r#"{"pids":[],"program":null,"user":"ann","uid":1000,"inode":123,"#,
-        r#""shared":null,"queue":0,"backlog":null}]}],"complete":true}"#,
+        r#""shared":null,"queue":0,"backlog":null,"attached":null}]}],"complete":true}"#,
         "\n"
     );
     assert_eq!(json(&listing(groups)), expected);

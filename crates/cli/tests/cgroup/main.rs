@@ -9,5 +9,6 @@ mod refusals;
 mod rewriting;
 mod room;
 mod running;
+mod seen;
 #[path = "../stage/mod.rs"]
 mod stage;

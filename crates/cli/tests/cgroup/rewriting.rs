@@ -9,7 +9,7 @@ use crate::stage::{ask, free_port};
 #[test]
 fn a_bind_gets_what_the_rules_say() {
     let Some(room) = Room::new("cgroup-map") else { return };
-    let to = free_port();
+    let (to, other) = (free_port(), free_port());
     let room = room.attached(&[
         "--map",
         &format!("80={to}"),
@@ -35,7 +35,7 @@ fn a_bind_gets_what_the_rules_say() {
         ("tcp 127.0.0.3 80", Ok(format!("127.0.0.5 {to}"))),
         ("udp 127.0.0.3 80", Ok(format!("127.0.0.5 {to}"))),
         ("tcp ::ffff:127.0.0.3 80", Ok(format!("::ffff:127.0.0.5 {to}"))),
-        ("tcp 127.0.0.3 81", Ok("127.0.0.4 81".into())),
+        (&*format!("tcp 127.0.0.3 {other}"), Ok(format!("127.0.0.4 {other}"))),
         ("tcp :: 443", Ok(format!("::1 {to}"))),
         ("udp :: 443 v6only", Ok(format!("::1 {to}"))),
         ("tcp 127.0.0.1 444", Ok(format!("127.0.0.1 {to}"))),
@@ -44,7 +44,7 @@ fn a_bind_gets_what_the_rules_say() {
         ("tcp :: 444 v6only", Err(libc::EINVAL)),
         ("tcp 127.0.0.1 445", Err(libc::EAFNOSUPPORT)),
         ("tcp ::1 445", Ok(format!("::1 {to}"))),
-        ("tcp 127.0.0.1 9180", Ok("127.0.0.1 9180".into())),
+        (&*format!("tcp 127.0.0.1 {other}"), Ok(format!("127.0.0.1 {other}"))),
     ];
     for (words, expected) in cases {
         let said = room.binds(&format!("bind {words}"));
@@ -187,4 +187,30 @@ fn what_was_done_is_counted() {
     ]);
     assert_eq!(ours["maps"], expected);
     assert_eq!((&ours["exists"], &ours["source"]), (&true.into(), &"127.0.0.9:0".into()));
+    assert_eq!(ours["source_refused"], 0, "{ours}");
+}
+
+#[test]
+fn a_source_that_could_not_be_had_is_counted() {
+    let Some(room) = Room::new("cgroup-source-refused") else { return };
+    let room = room.attached(&["--source", "127.0.0.9:81"]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let words = ["send", "tcp", "127.0.0.1", &port];
+    let command = room.command(crate::stage::User::Another, binds_program(), &words);
+    let said = crate::stage::start_built(command).ended().stdout;
+    assert_eq!(said, format!("refused connect {}\n", libc::EACCES));
+    let list = |words: &[&str]| {
+        let ended = crate::stage::start(crate::stage::User::Ourselves, words).ended();
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.stdout
+    };
+    let told: serde_json::Value =
+        serde_json::from_str(&list(&["attach", "--list", "--json"])).unwrap();
+    let attachments = told["attachments"].as_array().unwrap();
+    let ours = attachments.iter().find(|one| one["cgroup"] == room.path()).unwrap();
+    assert_eq!((&ours["sourced"], &ours["source_refused"]), (&0.into(), &1.into()), "{ours}");
+    let table = list(&["attach", "--list"]);
+    let row = table.lines().find(|line| line.starts_with(&room.path())).unwrap();
+    assert!(row.ends_with("  127.0.0.9:81 (0, 1 refused)"), "{row}");
 }

@@ -1,10 +1,12 @@
 //! What is attached, read from the pins by any process that may.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,11 +14,12 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use sameport_rules::bind::Ports;
 use sameport_rules::keys::{self, Key, Target};
 
-use super::attachment::Settings;
+use super::attachment::{Settings, Sourced};
 use super::calls;
 use super::layout::{self, Fixed};
 use super::object::counts;
 use super::pins::{LINK, Result, failed, folders, from_aya};
+use super::place::{Cgroup, folders_below};
 
 /// What is attached to a cgroup, as any process can read it that may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +38,8 @@ pub struct Attached {
     pub shared: u64,
     /// How often each rule was the one to follow, in their order.
     pub hits: Vec<u64>,
-    /// How many connections and datagrams were given the source address.
-    pub sourced: u64,
+    /// What came of the source address.
+    pub sourced: Sourced,
 }
 
 /// Everything that is attached, by the cgroups' paths.
@@ -56,6 +59,28 @@ pub fn attached() -> Result<Vec<Attached>> {
     }
     found.sort_by(|a, b| (&a.path, a.id).cmp(&(&b.path, b.id)));
     Ok(found)
+}
+
+/// The numbers of all cgroups that an attachment acts in, each with the paths of those that are
+/// attached to: a cgroup's programs run for those below it too. Where nothing is attached it costs
+/// one look for a folder.
+///
+/// # Errors
+///
+/// [`super::PinError::NotPermitted`]: only root may read it.
+pub fn reached() -> Result<BTreeMap<u64, Vec<PathBuf>>> {
+    let mut reached = BTreeMap::<_, Vec<_>>::new();
+    for Attached { id, path, .. } in attached()?.into_iter().filter(|attached| attached.exists) {
+        reached.entry(id).or_default().push(path.clone());
+        // Another one may have its path by now; one without a path has nothing below it.
+        let Ok(top) = Cgroup::open(&path) else { continue };
+        let below = if top.id() == id { folders_below(top.folder()) } else { continue };
+        let below = below.unwrap_or_default().into_iter();
+        for id in below.filter_map(|folder| Some(fs::metadata(folder).ok()?.ino())) {
+            reached.entry(id).or_default().push(path.clone());
+        }
+    }
+    Ok(reached)
 }
 
 /// What is in the folder of a cgroup.
@@ -92,7 +117,7 @@ pub(super) fn read(id: u64, folder: &Path) -> Result<Attached> {
         since: fixed.since,
         shared: numbers.first().copied().unwrap_or(0),
         hits: rules.iter().map(|(_, place)| hit(*place)).collect(),
-        sourced: sourced.first().copied().unwrap_or(0),
+        sourced: Sourced::read(&sourced),
         settings: Settings {
             ports,
             rules: rules.into_iter().map(|(rule, _)| rule).collect(),

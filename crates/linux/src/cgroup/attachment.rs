@@ -106,15 +106,32 @@ impl Attachment {
         self.counts().get(1..).unwrap_or_default().to_vec()
     }
 
-    /// How many connections and datagrams were given the source address.
+    /// What came of the source address.
     #[must_use]
-    pub fn sourced(&self) -> u64 {
+    pub fn sourced(&self) -> Sourced {
         let given = self.source.as_ref().and_then(|object| object.map("given"));
-        given.map(object::counts).and_then(|counts| counts.first().copied()).unwrap_or(0)
+        given.map(|map| Sourced::read(&object::counts(map))).unwrap_or_default()
     }
 
     fn counts(&self) -> Vec<u64> {
         self.bind.map("counts").map(object::counts).unwrap_or_default()
+    }
+}
+
+/// What came of a source address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sourced {
+    /// How many connections and datagrams were given it.
+    pub given: u64,
+    /// How many connections failed because they could not have it.
+    pub refused: u64,
+}
+
+impl Sourced {
+    /// From what is counted in `given`.
+    pub(super) fn read(counts: &[u64]) -> Self {
+        let at = |place: usize| counts.get(place).copied().unwrap_or(0);
+        Self { given: at(0), refused: at(1) }
     }
 }
 

@@ -15,15 +15,14 @@ mod events;
 mod layout;
 mod mounts;
 mod object;
-mod owner;
 mod pins;
 mod place;
 mod private;
 #[cfg(test)]
 mod tests;
 
-pub use attached::{Attached, attached};
-pub use attachment::{AttachError, Attachment, Settings, attach};
+pub use attached::{Attached, attached, reached};
+pub use attachment::{AttachError, Attachment, Settings, Sourced, attach};
 pub use events::{Event, Events, Happened};
 pub use pins::{Left, PinError, clear_leftovers, detach, detach_all, detach_recorded, is_attached};
 pub use place::{Cgroup, OpenError};

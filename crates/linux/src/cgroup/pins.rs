@@ -15,8 +15,8 @@ use rustix::fs::{CWD, RenameFlags};
 use super::attached::{Attached, read};
 use super::attachment::{Attachment, cause};
 use super::calls;
-use super::owner::Owner;
 use super::place::Cgroup;
+use crate::identity::Identity;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const OURS: &str = "/sys/fs/bpf/sameport";
@@ -166,7 +166,7 @@ pub fn clear_leftovers() -> Result<Vec<Left>> {
                     Err(error) => return Err(error),
                 }
             }
-        } else if owner_of(name).is_some_and(Owner::is_gone) {
+        } else if owner_of(name).is_some_and(Identity::is_gone) {
             take_apart(&path)?;
             cleared.push(Left::Process);
         }
@@ -181,11 +181,11 @@ fn folder(id: u64) -> PathBuf {
 
 /// A folder that only we use. No dots: this file system refuses them.
 fn aside(what: &str, id: u64) -> Result<PathBuf> {
-    let owner = Owner::ourselves().map_err(failed("read", Path::new("/proc/self")))?;
+    let owner = Identity::ourselves().map_err(failed("read", Path::new("/proc/self")))?;
     Ok(Path::new(OURS).join(format!("{what}_{id}_{owner}")))
 }
 
-fn owner_of(name: &str) -> Option<Owner> {
+fn owner_of(name: &str) -> Option<Identity> {
     let (what, rest) = name.split_once('_')?;
     let (id, owner) = rest.split_once('_')?;
     id.parse::<u64>().ok()?;
@@ -288,7 +288,7 @@ mod tests {
         let ours = aside("new", 77).unwrap();
         let name = ours.file_name().unwrap().to_str().unwrap();
         assert!(!name.contains('.'), "{name}: this file system refuses dots");
-        assert_eq!(owner_of(name), Some(Owner::ourselves().unwrap()));
+        assert_eq!(owner_of(name), Some(Identity::ourselves().unwrap()));
         for name in ["77", "new_77", "new_x_1-2-3", "new_77_1-2", "other_77_1-2-3", "iter_debug"] {
             assert_eq!(owner_of(name), None, "{name}");
         }

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::owner::Owner;
 use super::place::{Cgroup, OpenError, all_folders, folders_below};
+use crate::identity::Identity;
 
 const PREFIX: &str = "sameport-run-";
 
@@ -25,7 +25,7 @@ impl Private {
         // Several in one process need different names.
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let owner = Owner::ourselves().map_err(system("read", Path::new("/proc/self")))?;
+        let owner = Identity::ourselves().map_err(system("read", Path::new("/proc/self")))?;
         let folder = Cgroup::own()?.folder().join(format!("{PREFIX}{owner}-{next}"));
         fs::create_dir(&folder).map_err(system("mkdir", &folder))?;
         match Cgroup::open(&folder) {
@@ -82,14 +82,14 @@ pub fn sweep() -> Result<usize, OpenError> {
     let mut removed = 0;
     for folder in all_folders()? {
         let owner = folder.file_name().and_then(|name| owner_of(name.to_str()?));
-        if owner.is_some_and(Owner::is_gone) && remove_tree(&folder).is_ok() {
+        if owner.is_some_and(Identity::is_gone) && remove_tree(&folder).is_ok() {
             removed += 1;
         }
     }
     Ok(removed)
 }
 
-fn owner_of(name: &str) -> Option<Owner> {
+fn owner_of(name: &str) -> Option<Identity> {
     let (owner, number) = name.strip_prefix(PREFIX)?.rsplit_once('-')?;
     number.parse::<u32>().ok()?;
     owner.parse().ok()
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn only_our_names_are_ours() {
-        let owner = Owner::ourselves().unwrap();
+        let owner = Identity::ourselves().unwrap();
         assert_eq!(owner_of(&format!("{PREFIX}{owner}-0")), Some(owner));
         for name in [
             "",

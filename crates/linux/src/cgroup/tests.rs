@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as Name, UnixListener};
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use sameport_rules::bind::{self, Attempt, Ports, Verdict};
@@ -12,8 +15,9 @@ use sameport_rules::map::{self, Moved, Rule};
 use sameport_rules::protocol::Protocol;
 use socket2::{Domain, Socket, Type};
 
-use super::owner::Owner;
-use super::{Attachment, Event, Happened, Private, Settings, attach, own_network, sweep};
+use super::{Attachment, Event, Happened, Private, Settings, Sourced, attach, own_network, sweep};
+use crate::identity::Identity;
+use crate::turns::beside_others;
 
 /// A cgroup of our own, where this user may have one.
 fn private(test: &str) -> Option<Private> {
@@ -59,6 +63,7 @@ fn child() {
 
 /// Starts a program in the cgroup that makes these binds; gives its pid and what it said of each.
 fn binds_inside(private: &Private, binds: &str, before: &[&str]) -> (u32, Vec<String>) {
+    let _turn = beside_others();
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", "echo $$ >&2; echo 0 >&0; exec \"$@\"", "sh"])
@@ -82,8 +87,20 @@ fn bind_inside(private: &Private, address: &str, before: &[&str]) -> (u32, Socke
     (pid, given.unwrap_or_else(|| panic!("{said:?}")))
 }
 
+/// A port that nobody has, and that no other test takes while this process lives: not one of those
+/// that the kernel gives away, each of which is somebody else's at any moment.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static CLAIMS: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    for port in 9_000..10_000 {
+        let claim = Name::from_abstract_name(format!("sameport-test-port-{port}")).unwrap();
+        let Ok(claim) = UnixListener::bind_addr(&claim) else { continue };
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        if socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into()).is_ok() {
+            CLAIMS.lock().unwrap().push(claim);
+            return port;
+        }
+    }
+    panic!("no free port");
 }
 
 fn remove(private: Private) {
@@ -95,9 +112,8 @@ fn remove(private: Private) {
 #[test]
 fn every_change_is_told_and_counted() {
     let Some(private) = private("cgroup-events") else { return };
-    let (asked, given, plain) = (free_port(), free_port(), free_port());
-    let rules =
-        [format!("{}=9", given.wrapping_add(1).max(1)), format!("{asked}=127.0.0.1:{given}")];
+    let [other, asked, given, plain] = [(); 4].map(|()| free_port());
+    let rules = [format!("{other}=9"), format!("{asked}=127.0.0.1:{given}")];
     let rules = rules.iter().map(|text| text.parse().unwrap()).collect();
     let network = Some(own_network().unwrap());
     let settings = Settings { rules, network, ..settings() };
@@ -125,7 +141,7 @@ fn every_change_is_told_and_counted() {
     assert_eq!((rule, asked, happened), (None, address, Happened::Given { address, shared: true }));
     assert_eq!(events.next(), None);
     assert_eq!((attachment.shared(), attachment.hits()), (2, vec![0, 1]));
-    assert_eq!(attachment.sourced(), 0);
+    assert_eq!(attachment.sourced(), Sourced::default());
     drop(attachment);
     remove(private);
 }
@@ -247,6 +263,7 @@ fn another_network_is_left_alone_and_so_is_everything_after_the_end() {
 #[test]
 fn a_cgroup_in_use_is_not_removed_and_one_with_others_in_it_is() {
     let Some(private) = private("cgroup-remove") else { return };
+    let _turn = beside_others();
     let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
     let mut procs = private.procs().unwrap();
     procs.write_all(sleeper.id().to_string().as_bytes()).unwrap();
@@ -267,8 +284,9 @@ fn a_cgroup_in_use_is_not_removed_and_one_with_others_in_it_is() {
 fn only_cgroups_of_the_dead_are_swept() {
     let Some(private) = private("cgroup-sweep") else { return };
     let beside = |name: &str| private.cgroup().folder().join(name);
+    let _turn = beside_others();
     let mut dead = Command::new("true").spawn().unwrap();
-    let ours = Owner::ourselves().unwrap().to_string();
+    let ours = Identity::ourselves().unwrap().to_string();
     let named = |pid: u32| {
         let [namespace, _, started] = ours.split('-').collect::<Vec<_>>()[..] else { panic!() };
         format!("sameport-run-{namespace}-{pid}-{started}-0")
