@@ -80,7 +80,7 @@ pub(crate) unsafe fn bind(fd: c_int, address: *const u8, length: u32) -> c_int {
     let (to, to_length) = if plan.address == plan.asked { (address, length) } else { wire.parts() };
     // SAFETY: the program's address, or ours, which lives until the end of this function.
     let done = unsafe { next::bind(fd, to, to_length) };
-    if plan.rule.is_some() || plan.address.port() != 0 {
+    if plan.rule.is_some() || plan.address.port() != 0 || settings.has(Flag::Transparent) {
         let errno = (done != 0).then(next::errno);
         report::send(settings, format_args!("{}", Told { plan: &plan, errno }));
     }

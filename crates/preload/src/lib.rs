@@ -36,7 +36,7 @@ mod sockets;
 #[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
 mod elsewhere;
 #[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
-use sameport_rules::{map, protocol};
+use sameport_rules::{map, protocol, source};
 #[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
 #[expect(dead_code, reason = "there is nobody to report to")]
 mod settings;

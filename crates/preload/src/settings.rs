@@ -13,6 +13,7 @@ use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering:
 
 use crate::map::{Rule, Side};
 use crate::protocol::Protocol;
+use crate::source;
 
 /// The most rules that SAMEPORT_MAP may have.
 pub(crate) const MOST_RULES: usize = 1024;
@@ -183,8 +184,9 @@ impl Settings {
             "SAMEPORT_PORTS" => self.take_ports(value),
             "SAMEPORT_MAP" => self.take_rules(value),
             "SAMEPORT_SOURCE" => {
-                let side = Side::from_str(value).ok().filter(|side| side.ip.is_some());
-                self.source.put(None, &side.ok_or(Mistake::NotAnAddress)?);
+                let from = source::read(value).map_err(|_| Mistake::NotAnAddress)?;
+                let port = Some(from.port()).filter(|port| *port != 0);
+                self.source.put(None, &Side { ip: Some(from.ip()), port });
                 Ok(())
             }
             "BIND_ADDR" => self.take_every_ip(value),

@@ -2,7 +2,35 @@
 //!
 //! Only `core` is used, so that the preload library can take this file as it is.
 
+use core::fmt;
 use core::net::{IpAddr, SocketAddr};
+
+use crate::map::Side;
+
+/// Reads `ADDR` or `ADDR:PORT`, an IPv6 address in brackets; without a port, it is 0: any.
+///
+/// # Errors
+/// Where it is none, or an address that no connection can come from (a wildcard, a multicast group).
+pub fn read(text: &str) -> Result<SocketAddr, NotASource> {
+    match text.parse() {
+        Ok(Side { ip: Some(ip), port }) if !ip.is_unspecified() && !ip.is_multicast() => {
+            Ok(SocketAddr::new(ip, port.unwrap_or(0)))
+        }
+        _ => Err(NotASource),
+    }
+}
+
+/// A text that is no source address. `Display` is one line: what to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotASource;
+
+impl fmt::Display for NotASource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("write ADDR or ADDR:PORT, such as 127.0.0.9 or [::1]:4000")
+    }
+}
+
+impl core::error::Error for NotASource {}
 
 /// A socket that is about to `connect`, or to send to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +63,24 @@ pub fn decide(source: SocketAddr, outgoing: &Outgoing) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_are_addresses() {
+        for (text, expected) in [
+            ("10.0.0.7", "10.0.0.7:0"),
+            ("10.0.0.7:49888", "10.0.0.7:49888"),
+            ("[::1]", "[::1]:0"),
+            ("[::1]:49888", "[::1]:49888"),
+        ] {
+            assert_eq!(read(text), Ok(expected.parse().unwrap()), "{text}");
+        }
+        for text in ["", "80", "0.0.0.0", "0.0.0.0:80", "::", "[::]", "224.0.0.1", "[ff02::1]:9"] {
+            assert_eq!(read(text), Err(NotASource), "{text}");
+        }
+        for text in ["10.0.0.7:0", "localhost", "::1", "tcp:10.0.0.7"] {
+            assert_eq!(read(text), Err(NotASource), "{text}");
+        }
+    }
 
     #[test]
     fn facts_to_source() {

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use sameport_rules::map::{Rule, Side};
+use sameport_rules::map::Rule;
+use sameport_rules::source;
 
 use super::Outcome;
 
@@ -48,18 +49,8 @@ pub(crate) struct Args {
     #[arg(long = "map", value_name = "FROM=TO", conflicts_with = "list")]
     maps: Vec<Rule>,
     /// Send from this address what programs send from sockets that they have not bound
-    #[arg(long, value_name = "ADDR[:PORT]", conflicts_with = "list", value_parser = source)]
+    #[arg(long, value_name = "ADDR[:PORT]", conflicts_with = "list", value_parser = source::read)]
     source: Option<SocketAddr>,
-}
-
-/// `ADDR` or `ADDR:PORT`; an IPv6 address in brackets.
-fn source(text: &str) -> Result<SocketAddr, &'static str> {
-    match text.parse() {
-        Ok(Side { ip: Some(ip), port }) if !ip.is_unspecified() && !ip.is_multicast() => {
-            Ok(SocketAddr::new(ip, port.unwrap_or(0)))
-        }
-        _ => Err("write ADDR or ADDR:PORT, such as 127.0.0.9 or [::1]:4000"),
-    }
 }
 
 #[cfg(target_os = "linux")]
@@ -109,24 +100,4 @@ pub(crate) fn run(args: Args) -> Outcome {
     let Args { unit: _, cgroup: _, list: _, json: _, ports: _, maps: _, source: _ } = args;
     Err(Failure::new(Kind::MachineCannot, "`attach` needs Linux: it works by cgroups and eBPF")
         .hint("a program of your own can share a port by the library `sameport`"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::source;
-
-    #[test]
-    fn sources_are_addresses() {
-        for (text, expected) in [
-            ("10.0.0.7", "10.0.0.7:0"),
-            ("10.0.0.7:49888", "10.0.0.7:49888"),
-            ("[::1]", "[::1]:0"),
-            ("[::1]:49888", "[::1]:49888"),
-        ] {
-            assert_eq!(source(text), Ok(expected.parse().unwrap()), "{text}");
-        }
-        for text in ["", "80", "0.0.0.0", "::", "224.0.0.1", "10.0.0.7:0", "localhost", "::1"] {
-            assert!(source(text).is_err(), "{text}");
-        }
-    }
 }
