@@ -20,6 +20,8 @@ pub struct Dialect {
     pub connect: u32,
     /// Number of `sendto`.
     pub sendto: u32,
+    /// Number of `shutdown`.
+    pub shutdown: u32,
     /// Number of `io_uring_setup`, the door to binds that seccomp never sees.
     pub io_uring_setup: u32,
     /// Number of `socketcall`, which multiplexes `bind` and `listen` on i386.
@@ -45,6 +47,7 @@ const X86_64: Dialect = Dialect {
     listen: 50,
     connect: 42,
     sendto: 44,
+    shutdown: 48,
     io_uring_setup: 425,
     socketcall: None,
     ignored_bits: 0x4000_0000,
@@ -55,6 +58,7 @@ const I386: Dialect = Dialect {
     listen: 363,
     connect: 362,
     sendto: 369,
+    shutdown: 373,
     io_uring_setup: 425,
     socketcall: Some(102),
     ignored_bits: 0,
@@ -65,12 +69,20 @@ const AARCH64: Dialect = Dialect {
     listen: 201,
     connect: 203,
     sendto: 206,
+    shutdown: 210,
     io_uring_setup: 425,
     socketcall: None,
     ignored_bits: 0,
 };
-const ARM: Dialect =
-    Dialect { arch: 0x4000_0028, bind: 282, listen: 284, connect: 283, sendto: 290, ..AARCH64 };
+const ARM: Dialect = Dialect {
+    arch: 0x4000_0028,
+    bind: 282,
+    listen: 284,
+    connect: 283,
+    sendto: 290,
+    shutdown: 293,
+    ..AARCH64
+};
 const RISCV64: Dialect = Dialect { arch: 0xC000_00F3, ..AARCH64 };
 
 impl Machine {
@@ -101,14 +113,25 @@ pub(crate) const SOCKETCALL_BIND: u32 = 2;
 pub(crate) const SOCKETCALL_CONNECT: u32 = 3;
 pub(crate) const SOCKETCALL_LISTEN: u32 = 4;
 pub(crate) const SOCKETCALL_SENDTO: u32 = 11;
+pub(crate) const SOCKETCALL_SHUTDOWN: u32 = 13;
+
+/// `shutdown(2)`'s `how` that a listener does not feel (`inet_shutdown` in `net/ipv4/af_inet.c`).
+pub(crate) const SHUT_WR: u32 = 1;
 
 /// What a worker asks of the kernel, with its pointers still in the worker's own memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
     /// `bind(fd, address, length)`.
     Bind(Named),
-    /// `listen(fd, …)`.
+    /// `listen(fd, backlog)`.
     Listen {
+        /// The worker's descriptor.
+        fd: i32,
+        /// How many connections may wait; the kernel takes a negative number for the most.
+        backlog: i32,
+    },
+    /// `shutdown(fd, how)`.
+    Shutdown {
         /// The worker's descriptor.
         fd: i32,
     },
@@ -141,10 +164,13 @@ impl Call {
     pub fn read(machine: Machine, arch: u32, number: u32, args: [u64; 6]) -> Option<Self> {
         let dialect = machine.dialects().iter().find(|dialect| dialect.arch == arch)?;
         let number = number & !dialect.ignored_bits;
-        let named = |address: u64, length: u64| Named { fd: descriptor(args[0]), address, length };
+        let named = |address: u64, length: u64| Named { fd: int(args[0]), address, length };
         match number {
             n if n == dialect.bind => Some(Self::Bind(named(args[1], args[2]))),
-            n if n == dialect.listen => Some(Self::Listen { fd: descriptor(args[0]) }),
+            n if n == dialect.listen => {
+                Some(Self::Listen { fd: int(args[0]), backlog: int(args[1]) })
+            }
+            n if n == dialect.shutdown => Some(Self::Shutdown { fd: int(args[0]) }),
             n if n == dialect.connect => Some(Self::Towards(named(args[1], args[2]))),
             n if n == dialect.sendto => Some(Self::Towards(named(args[4], args[5]))),
             n if Some(n) == dialect.socketcall => {
@@ -158,7 +184,7 @@ impl Call {
     #[must_use]
     pub fn socketcall_words(call: u32) -> Option<usize> {
         match call {
-            SOCKETCALL_LISTEN => Some(2),
+            SOCKETCALL_LISTEN | SOCKETCALL_SHUTDOWN => Some(2),
             SOCKETCALL_BIND | SOCKETCALL_CONNECT => Some(3),
             SOCKETCALL_SENDTO => Some(6),
             _ => None,
@@ -168,7 +194,7 @@ impl Call {
     /// The call that a `socketcall` stands for, from its argument words.
     #[must_use]
     pub fn from_socketcall(call: u32, words: [u32; 6]) -> Option<Self> {
-        let fd = descriptor(u64::from(words[0]));
+        let fd = int(u64::from(words[0]));
         let named = |at: usize| Named {
             fd,
             address: u64::from(words[at]),
@@ -176,7 +202,8 @@ impl Call {
         };
         match call {
             SOCKETCALL_BIND => Some(Self::Bind(named(1))),
-            SOCKETCALL_LISTEN => Some(Self::Listen { fd }),
+            SOCKETCALL_LISTEN => Some(Self::Listen { fd, backlog: int(u64::from(words[1])) }),
+            SOCKETCALL_SHUTDOWN => Some(Self::Shutdown { fd }),
             SOCKETCALL_CONNECT => Some(Self::Towards(named(1))),
             SOCKETCALL_SENDTO => Some(Self::Towards(named(4))),
             _ => None,
@@ -184,9 +211,9 @@ impl Call {
     }
 }
 
-/// The kernel reads a descriptor from the low 32 bits of its register, whatever is above them.
+/// The kernel reads a descriptor, or another C int, from the low 32 bits of its register, whatever is above them.
 #[expect(clippy::cast_possible_truncation, reason = "the kernel truncates in the same way")]
-fn descriptor(register: u64) -> i32 {
+fn int(register: u64) -> i32 {
     register as i32
 }
 
@@ -206,8 +233,9 @@ mod tests {
             (0xC000_003E, 49 | 0x4000_0000, args, Some(bind)),
             (0x4000_0003, 361, args, Some(bind)),
             (0x4000_0003, 49, args, None),
-            (0xC000_003E, 50, args, Some(Call::Listen { fd: 3 })),
-            (0x4000_0003, 363, args, Some(Call::Listen { fd: 3 })),
+            (0xC000_003E, 50, args, Some(Call::Listen { fd: 3, backlog: 0x1000 })),
+            (0xC000_003E, 48, args, Some(Call::Shutdown { fd: 3 })),
+            (0x4000_0003, 363, args, Some(Call::Listen { fd: 3, backlog: 0x1000 })),
             (0xC000_003E, 42, args, Some(Call::Towards(at(0x1000, 16)))),
             (0xC000_003E, 44, args, Some(Call::Towards(at(0x3000, 28)))),
             (0x4000_0003, 369, args, Some(Call::Towards(at(0x3000, 28)))),
@@ -222,9 +250,9 @@ mod tests {
 
     #[test]
     fn a_descriptor_is_the_low_half_of_its_register() {
-        let args = [0xFFFF_FFFF_0000_0007, 0, 0, 0, 0, 0];
+        let args = [0xFFFF_FFFF_0000_0007, 0xFFFF_FFFF, 0, 0, 0, 0];
         let call = Call::read(Machine::Aarch64, 0xC000_00B7, 201, args);
-        assert_eq!(call, Some(Call::Listen { fd: 7 }));
+        assert_eq!(call, Some(Call::Listen { fd: 7, backlog: -1 }));
     }
 
     #[test]
@@ -235,8 +263,9 @@ mod tests {
             (1, None),
             (2, Some(Call::Bind(at(0x3000, 28)))),
             (3, Some(Call::Towards(at(0x3000, 28)))),
-            (4, Some(Call::Listen { fd: 4 })),
+            (4, Some(Call::Listen { fd: 4, backlog: 0x3000 })),
             (11, Some(Call::Towards(at(0x4000, 16)))),
+            (13, Some(Call::Shutdown { fd: 4 })),
         ] {
             assert_eq!(Call::from_socketcall(call, words), expected, "{call}");
             assert_eq!(Call::socketcall_words(call).is_some(), expected.is_some());

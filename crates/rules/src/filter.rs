@@ -1,26 +1,16 @@
 //! The seccomp filter that `run` puts on a worker: which system calls stop and ask.
 //!
 //! Classic BPF as data. `bind` and `listen` ask the supervisor, and with `--source` also `connect`
-//! and a `sendto` that names an address; `io_uring_setup` is answered ENOSYS unless allowed, because
-//! a ring binds without making a system call; everything else goes on untouched. Only *sharing* hangs on this filter, never safety: the supervisor lets every call
-//! continue with the worker's own rights.
+//! and a `sendto` that names an address, where sockets are held a `shutdown` that a listener would
+//! feel; `io_uring_setup` is answered ENOSYS unless allowed, because a ring binds without making a
+//! system call; everything else goes on untouched. Only *sharing* hangs on this filter, never safety:
+//! the supervisor lets every call continue with the worker's own rights.
 
 use crate::calls::{
-    Dialect, Machine, SOCKETCALL_BIND, SOCKETCALL_CONNECT, SOCKETCALL_LISTEN, SOCKETCALL_SENDTO,
+    Dialect, Machine, SHUT_WR, SOCKETCALL_BIND, SOCKETCALL_CONNECT, SOCKETCALL_LISTEN,
+    SOCKETCALL_SENDTO, SOCKETCALL_SHUTDOWN,
 };
-
-/// One classic BPF instruction, laid out as `struct sock_filter`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instruction {
-    /// Operation.
-    pub code: u16,
-    /// How many instructions to skip if the comparison holds.
-    pub if_true: u8,
-    /// How many to skip if it does not.
-    pub if_false: u8,
-    /// Operand.
-    pub k: u32,
-}
+use crate::instruction::Instruction;
 
 /// Whether a worker may create io_uring rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +28,8 @@ pub struct Stops {
     pub io_uring: IoUring,
     /// Whether to ask about connections too, which costs each of them a round trip.
     pub connections: bool,
+    /// Whether to ask about `shutdown`, which would end a held socket for whoever comes next.
+    pub shutdowns: bool,
 }
 
 const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
@@ -50,6 +42,7 @@ const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCH: u32 = 4;
 const OFFSET_FIRST_ARGUMENT: u32 = 16;
+const OFFSET_SECOND_ARGUMENT: u32 = 24;
 const OFFSET_FIFTH_ARGUMENT: u32 = 48;
 
 /// `SECCOMP_RET_ALLOW`.
@@ -98,6 +91,16 @@ fn block(dialect: &Dialect, stops: Stops) -> Vec<Instruction> {
             answer(NOTIFY),
         ]);
     }
+    if stops.shutdowns {
+        // What servers do to every connection they close does nothing to a listener.
+        block.extend([
+            unless_equal(dialect.shutdown, 4),
+            load(OFFSET_SECOND_ARGUMENT),
+            unless_equal(SHUT_WR, 1),
+            answer(ALLOW),
+            answer(NOTIFY),
+        ]);
+    }
     if stops.io_uring == IoUring::Refuse {
         block.extend([unless_equal(dialect.io_uring_setup, 1), answer(NO_SUCH_CALL)]);
     }
@@ -105,6 +108,9 @@ fn block(dialect: &Dialect, stops: Stops) -> Vec<Instruction> {
         let mut asking = vec![SOCKETCALL_BIND, SOCKETCALL_LISTEN];
         if stops.connections {
             asking.extend([SOCKETCALL_CONNECT, SOCKETCALL_SENDTO]);
+        }
+        if stops.shutdowns {
+            asking.push(SOCKETCALL_SHUTDOWN);
         }
         let mut inner = vec![load(OFFSET_FIRST_ARGUMENT)];
         for call in asking {
@@ -134,17 +140,26 @@ fn answer(k: u32) -> Instruction {
 mod tests {
     use super::*;
 
-    const USUAL: Stops = Stops { io_uring: IoUring::Refuse, connections: false };
-    const ALL: Stops = Stops { io_uring: IoUring::Refuse, connections: true };
-    const RINGS: Stops = Stops { io_uring: IoUring::Allow, connections: false };
+    const USUAL: Stops = Stops { io_uring: IoUring::Refuse, connections: false, shutdowns: false };
+    const ALL: Stops = Stops { io_uring: IoUring::Refuse, connections: true, shutdowns: true };
+    const RINGS: Stops = Stops { io_uring: IoUring::Allow, ..USUAL };
 
     fn verdict(program: &[Instruction], arch: u32, number: u32, first_argument: u32) -> u32 {
         verdict_on(program, arch, number, [first_argument, 0, 0])
     }
 
-    /// Runs the program as the kernel would; a jump outside it or a missing return panics. The
-    /// arguments are the low half of the first, and both halves of the fifth.
     fn verdict_on(program: &[Instruction], arch: u32, number: u32, arguments: [u32; 3]) -> u32 {
+        let [first, low, high] = arguments;
+        run(program, arch, number, [first, 0, low, high])
+    }
+
+    fn verdict_at(program: &[Instruction], arch: u32, number: u32, first: u32, second: u32) -> u32 {
+        run(program, arch, number, [first, second, 0, 0])
+    }
+
+    /// Runs the program as the kernel would; a jump outside it or a missing return panics. The
+    /// arguments are the low halves of the first two, and both halves of the fifth.
+    fn run(program: &[Instruction], arch: u32, number: u32, arguments: [u32; 4]) -> u32 {
         let mut accumulator = 0;
         let mut at = 0;
         loop {
@@ -156,8 +171,9 @@ mod tests {
                         OFFSET_NUMBER => number,
                         OFFSET_ARCH => arch,
                         OFFSET_FIRST_ARGUMENT => arguments[0],
-                        48 => arguments[1],
-                        52 => arguments[2],
+                        OFFSET_SECOND_ARGUMENT => arguments[1],
+                        48 => arguments[2],
+                        52 => arguments[3],
                         other => panic!("load of offset {other}"),
                     }
                 }
@@ -245,6 +261,18 @@ mod tests {
             let expected = if asked { NOTIFY } else { ALLOW };
             assert_eq!(verdict(&all, X86, 102, call), expected, "socketcall {call}");
         }
+    }
+
+    #[test]
+    fn shutdowns_ask_only_where_sockets_are_held_and_a_listener_feels_them() {
+        let usual = program(Machine::X86_64, USUAL);
+        let all = program(Machine::X86_64, ALL);
+        for (how, expected) in [(0, NOTIFY), (1, ALLOW), (2, NOTIFY)] {
+            assert_eq!(verdict_at(&all, X64, 48, 1, how), expected, "how {how}");
+            assert_eq!(verdict_at(&usual, X64, 48, 1, how), ALLOW, "how {how}");
+        }
+        assert_eq!(verdict(&all, X86, 102, 13), NOTIFY);
+        assert_eq!(verdict(&usual, X86, 102, 13), ALLOW);
     }
 
     /// `unless_equal` holds a block's length in eight bits.
