@@ -7,21 +7,28 @@
 #![forbid(unsafe_code)]
 
 pub mod abilities;
+pub mod belonging;
 pub mod bind;
 pub mod calls;
 pub mod ending;
 pub mod filter;
 pub mod groups;
+pub mod held;
+pub mod instruction;
 pub mod joins;
 pub mod keys;
+pub mod life;
 pub mod map;
+pub mod name;
 pub mod protocol;
 pub mod readiness;
 pub mod refusal;
+pub mod service;
 pub mod share;
 pub mod sockaddr;
 pub mod sockets;
 pub mod source;
+pub mod steering;
 pub mod wanted;
 
 /// The files of this crate that use nothing but `core`, by name: the preload library is compiled

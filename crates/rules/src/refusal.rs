@@ -1,5 +1,6 @@
 //! Why the kernel refused an address: from what is seen on it to a reason a person can act on.
 
+use crate::belonging::Stranger;
 use crate::sockets::{Address, Member};
 
 /// What is known after a bind or listen was refused.
@@ -33,6 +34,8 @@ pub enum Refusal {
     NotShared(Member),
     /// EADDRINUSE: the refused socket itself had no `SO_REUSEPORT`, this member may.
     WeDoNotShare(Member),
+    /// EADDRINUSE, ours and not the kernel's: who is on the address does not belong to this run.
+    NotOurs(Stranger),
     /// Nothing that can be seen explains it: a connection may still hold the port, a socket that
     /// is bound but does not listen, or another network namespace's rules.
     Unexplained,
@@ -70,7 +73,7 @@ mod tests {
 
     fn member(address: &str, uid: u32, shared: Option<bool>) -> Member {
         let address = Address::new(Protocol::Tcp, address.parse().unwrap());
-        let socket = Socket { address, inode: 1, uid, queue: 0, backlog: 5 };
+        let socket = Socket { address, inode: 1, uid, queue: 0, backlog: 5, cgroup: None };
         Member { socket, processes: vec![], user: None, shared }
     }
 

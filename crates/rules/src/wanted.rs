@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// The longest text that can be an address: a DNS name of 253 bytes, `:` and five digits.
 const LONGEST: usize = 253 + 6;
@@ -265,4 +266,28 @@ fn shown(text: &str) -> String {
     }
     shown.push('"');
     shown
+}
+/// A time as people write it: a whole number with `ms`, `s`, `m` or `h`, or of seconds without; at
+/// most a day.
+///
+/// # Errors
+///
+/// Says what to write.
+pub fn duration(text: &str) -> Result<Duration, &'static str> {
+    const WRITE: &str = "write a number and ms, s, m or h, such as 500ms, 30s or 2m, at most 24h";
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(WRITE),
+    };
+    let number: u64 = number.parse().map_err(|_| WRITE)?;
+    match number.checked_mul(milliseconds) {
+        Some(total) if total <= DAY => Ok(Duration::from_millis(total)),
+        _ => Err(WRITE),
+    }
 }

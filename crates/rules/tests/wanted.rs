@@ -153,3 +153,27 @@ proptest! {
         prop_assert_eq!(wanted(&text), Wanted { host: Host::Ip(ip), port });
     }
 }
+
+#[test]
+fn times_as_people_write_them() {
+    let milliseconds = |text| sameport_rules::wanted::duration(text).map(|it| it.as_millis()).ok();
+    for (text, expected) in [
+        ("500ms", Some(500)),
+        ("30s", Some(30_000)),
+        ("30", Some(30_000)),
+        ("2m", Some(120_000)),
+        ("24h", Some(86_400_000)),
+        ("0s", Some(0)),
+        ("25h", None),
+        ("", None),
+        ("s", None),
+        ("-1s", None),
+        ("1.5s", None),
+        ("1 s", None),
+        ("1d", None),
+        ("99999999999999999999h", None),
+        ("18446744073709551615h", None),
+    ] {
+        assert_eq!(milliseconds(text), expected, "{text}");
+    }
+}
