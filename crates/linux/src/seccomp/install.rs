@@ -5,7 +5,7 @@
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
 use rustix::io::Errno;
-use sameport_rules::filter::Instruction;
+use sameport_rules::instruction::Instruction;
 
 /// What to put on a worker. Made before `fork`, because nothing may be allocated after it.
 #[derive(Debug, Clone)]

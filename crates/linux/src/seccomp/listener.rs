@@ -51,6 +51,11 @@ impl Listener {
         listener
     }
 
+    /// Another descriptor of it, by which it outlives the first. Only one of them may receive.
+    pub fn duplicate(&self) -> Result<OwnedFd, Errno> {
+        rustix::io::fcntl_dupfd_cloexec(&self.0, 0)
+    }
+
     /// Registers it with the tokio runtime that is current, to wait for notifications.
     pub fn watched(self) -> std::io::Result<AsyncFd<Self>> {
         // SAFETY: a `Listener` owns its descriptor and never exchanges it, so it stays open and the
@@ -135,6 +140,46 @@ impl Listener {
         self.send(libc::seccomp_notif_resp { id, val: 0, error, flags: 0 })
     }
 
+    /// Puts a socket of ours where the caller has its descriptor `at`, as `dup2` would: what was
+    /// there is closed, and both of us hold the socket. The call still waits for its answer.
+    /// `false` as in [`Self::let_continue`].
+    ///
+    /// Minimum kernel 5.9 (`SECCOMP_IOCTL_NOTIF_ADDFD`).
+    ///
+    /// # Errors
+    ///
+    /// EBADF: the caller may not have a descriptor with that number (RLIMIT_NOFILE). EACCES, EPERM:
+    /// a security module forbids it. ENOTTY, EINVAL: an older kernel.
+    pub fn put(
+        &self,
+        id: u64,
+        socket: BorrowedFd<'_>,
+        at: RawFd,
+        close_on_exec: bool,
+    ) -> Result<bool, Errno> {
+        #[expect(clippy::cast_possible_truncation, reason = "the flag is 1")]
+        let request = libc::seccomp_notif_addfd {
+            id,
+            flags: libc::SECCOMP_ADDFD_FLAG_SETFD as u32,
+            srcfd: socket.as_raw_fd().cast_unsigned(),
+            newfd: at.cast_unsigned(),
+            newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
+        };
+        // SAFETY: the kernel reads one `seccomp_notif_addfd` through the pointer; what it changes is
+        // the caller's table of descriptors, as the caller's own `dup2` could.
+        let put = unsafe {
+            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request)
+        };
+        match put {
+            0.. => Ok(true),
+            _ => match last_errno() {
+                // The caller died; or it was interrupted, and makes its call again.
+                Errno::NOENT | Errno::INPROGRESS => Ok(false),
+                errno => Err(errno),
+            },
+        }
+    }
+
     fn send(&self, mut answer: libc::seccomp_notif_resp) -> Result<bool, Errno> {
         // SAFETY: the kernel reads one `seccomp_notif_resp` through the pointer.
         let done = unsafe {
@@ -161,3 +206,7 @@ impl std::os::fd::AsRawFd for Listener {
         self.0.as_raw_fd()
     }
 }
+
+#[cfg(test)]
+#[path = "listener_tests.rs"]
+mod tests;
