@@ -100,3 +100,47 @@ pub(crate) fn restore() -> Result<(), Errno> {
     }
     Ok(())
 }
+
+/// All of that, for a program that this process executes in its own place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandedOn {
+    /// Numbers of the signals that were blocked.
+    pub blocked: Vec<i32>,
+    /// What the record at the start says.
+    pub record: u8,
+    /// The soft limit of open descriptors; `None`: there is none.
+    pub descriptors: Option<u64>,
+}
+
+/// What this process was started with.
+#[must_use]
+pub fn handed_on() -> HandedOn {
+    let mask = MASK.get().copied().unwrap_or_else(SigSet::empty);
+    // SAFETY: sigismember(3) reads the set that the reference names, for any number.
+    let is_blocked = |number: &i32| unsafe { libc::sigismember(mask.as_ref(), *number) } == 1;
+    HandedOn {
+        blocked: (1..=libc::SIGRTMAX()).filter(is_blocked).collect(),
+        record: RECORD.load(Ordering::Relaxed),
+        descriptors: DESCRIPTORS.get().and_then(|limit| limit.current),
+    }
+}
+
+/// Takes what an earlier program in this process was started with for our own. Before
+/// [`crate::signals::Signals::block`].
+pub fn take_over(from: &HandedOn) {
+    MASK.get_or_init(|| {
+        // SAFETY: an all-zero set is a valid one, and the empty one on Linux.
+        let mut mask: libc::sigset_t = unsafe { std::mem::zeroed() };
+        for number in &from.blocked {
+            // SAFETY: the set is a live local; a number that is none is refused.
+            unsafe { libc::sigaddset(&raw mut mask, *number) };
+        }
+        // SAFETY: the set was made by sigaddset(3).
+        unsafe { SigSet::from_sigset_t_unchecked(mask) }
+    });
+    RECORD.store(from.record, Ordering::Relaxed);
+    DESCRIPTORS.get_or_init(|| {
+        let now = rustix::process::getrlimit(Resource::Nofile);
+        Rlimit { current: from.descriptors, maximum: now.maximum }
+    });
+}

@@ -8,6 +8,6 @@ mod program;
 mod report;
 
 pub use environment::{Children, NAME, Orders, list};
-pub use place::{PlaceError, Placed, Refusal, folders, place};
+pub use place::{Placed, folders, place};
 pub use program::{Doubt, Loadable, Obstacle, check};
 pub use report::{Inbox, Received, Report, Sharing};

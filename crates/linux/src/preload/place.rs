@@ -6,7 +6,6 @@
 //! removed by the next one.
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,7 @@ use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use super::NAME;
+use crate::folder::{self, PlaceError, Refusal};
 
 /// The library's file; removed when this is dropped.
 #[derive(Debug)]
@@ -24,55 +24,6 @@ pub struct Placed {
     name: String,
     /// Locked: the sign for others that it is in use.
     file: OwnedFd,
-}
-
-/// Why no folder would do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlaceError {
-    /// Every folder that was tried, with its reason.
-    pub tried: Vec<(PathBuf, Refusal)>,
-}
-
-/// Why a folder would not do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// The system said no.
-    System(Errno),
-    /// The folder, or the one that it is in, belongs to this user.
-    Belongs(u32),
-    /// Others can write to it, or replace it.
-    OthersCanWrite,
-    /// Nothing in it may be executed (mount option `noexec`).
-    NoExecution,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::System(errno) => errno.fmt(f),
-            Self::Belongs(user) => write!(f, "belongs to user {user}"),
-            Self::OthersCanWrite => f.write_str("others can write to it"),
-            Self::NoExecution => f.write_str("is mounted noexec"),
-        }
-    }
-}
-
-impl fmt::Display for PlaceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, (folder, refusal)) in self.tried.iter().enumerate() {
-            let comma = if place > 0 { ", " } else { "" };
-            write!(f, "{comma}{}: {refusal}", folder.display())?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for PlaceError {}
-
-impl From<Errno> for Refusal {
-    fn from(errno: Errno) -> Self {
-        Self::System(errno)
-    }
 }
 
 /// Where to try, in this order. `runtime`: the value of XDG_RUNTIME_DIR; not for root, whose workers
@@ -177,40 +128,11 @@ fn clean(folder: &Path) {
     }
 }
 
-/// Opens a folder that is ours, and nobody else's to change; makes it if it is not there and
-/// `make` says so.
+/// Opens the folder, which others must be able to enter; makes it if `make` says so.
 fn open_folder(folder: &Path, make: bool) -> Result<OwnedFd, Refusal> {
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-    let above = folder.parent().ok_or(Errno::INVAL)?;
-    let name = folder.file_name().ok_or(Errno::INVAL)?;
-    let above = rustix::fs::open(above, flags, Mode::empty())?;
-    let found = rustix::fs::fstat(&above)?;
-    let us = rustix::process::geteuid().as_raw();
-    if found.st_uid != us && found.st_uid != 0 {
-        return Err(Refusal::Belongs(found.st_uid));
-    }
-    // Who can write to it can put another folder in place of ours, unless it is sticky.
-    if found.st_mode & 0o022 != 0 && found.st_mode & 0o1000 == 0 {
-        return Err(Refusal::OthersCanWrite);
-    }
-    may_execute(&above)?;
-    if make {
-        match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o711)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    let handle = rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
-    let found = rustix::fs::fstat(&handle)?;
-    if found.st_uid != us {
-        return Err(Refusal::Belongs(found.st_uid));
-    }
-    if found.st_mode & 0o022 != 0 {
-        return Err(Refusal::OthersCanWrite);
-    }
-    // Our umask may have closed it.
+    let handle = folder::open(folder, make, may_execute)?;
+    // Our umask may have closed it, or who made it.
     rustix::fs::fchmod(&handle, Mode::from_raw_mode(0o711))?;
-    may_execute(&handle)?;
     Ok(handle)
 }
 
@@ -225,15 +147,7 @@ fn create(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> 
     let file = rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(0o600))?;
     let written = (|| {
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            match rustix::io::write(&file, rest) {
-                Ok(0) => return Err(Errno::NOSPC),
-                Ok(n) => rest = &rest[n..],
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
+        folder::write_all(&file, bytes)?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(0o755))?;
         if rustix::fs::fstat(&file)?.st_nlink == 0 { Err(Errno::STALE) } else { Ok(()) }
     })();
@@ -253,7 +167,8 @@ fn remove_stale(folder: &OwnedFd) {
     let Ok(entries) = Dir::read_from(folder) else { return };
     for entry in entries.flatten().take(MOST) {
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if !name.as_bytes().starts_with(NAME.as_bytes()) {
+        // What named runs have there may begin with any name, and ends otherwise.
+        if !name.as_bytes().starts_with(NAME.as_bytes()) || !name.as_bytes().ends_with(b".so") {
             continue;
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;

@@ -96,6 +96,7 @@ fn reports_arrive_with_their_sender() {
 
 #[test]
 fn a_connection_that_keeps_silent_holds_nobody_up() {
+    let _turn = crate::turns::beside_others();
     let mut inbox = Inbox::open().unwrap();
     let silent: Vec<_> = (0..MOST_WAITING + 20).map(|_| connected(&inbox)).collect();
     let began = Instant::now();
