@@ -7,16 +7,26 @@
 #![cfg(target_os = "linux")]
 
 pub mod cgroup;
+mod folder;
+pub mod held;
+mod identity;
 pub mod inherited;
 pub mod look;
+pub mod named;
 mod network;
+pub mod passing;
 pub mod preload;
 pub mod probe;
 pub mod seccomp;
+pub mod service;
 pub mod signals;
+#[cfg(test)]
+mod turns;
 pub mod waiting;
 pub mod worker;
 
+pub use folder::{PlaceError, Refusal};
+pub use identity::Identity;
 pub use rustix::io::Errno;
 
 /// The user whose sockets the caller opens: its effective user id.

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "tokio takes on trust that a descriptor stays the same")]
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -11,6 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::inherited::MASK;
+use crate::waiting::readable;
 
 /// Signals that a supervisor passes on to its workers.
 const PASSED_ON: [Signal; 8] = [
@@ -23,6 +25,18 @@ const PASSED_ON: [Signal; 8] = [
     Signal::SIGALRM,
     Signal::SIGWINCH,
 ];
+
+/// Signals that ask a program to end.
+const STOPPING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+
+/// Whether one of the blocked signals that ask a program to end waits to be taken, by
+/// [`Signals::next`]: it stays where it is. `false` where that cannot be told.
+#[must_use]
+pub fn stop_is_pending() -> bool {
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    SignalFd::with_flags(&SigSet::from_iter(STOPPING), flags)
+        .is_ok_and(|stopping| readable(&stopping, Duration::ZERO))
+}
 
 /// The signals a supervisor waits for.
 #[derive(Debug)]

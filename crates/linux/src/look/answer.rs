@@ -21,6 +21,8 @@ pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// Sent for every IPv6 socket that listens or is unconnected, whatever was asked for
 /// (`inet_diag_msg_attrs_fill`, since Linux 4.3).
 const INET_DIAG_SKV6ONLY: u16 = 11;
+/// Sent for every socket since Linux 5.8, if the kernel knows cgroups.
+const INET_DIAG_CGROUP_ID: u16 = 21;
 
 /// One frame of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub(super) enum Body {
 pub(super) struct Entry {
     pub(super) ip: IpAddr,
     pub(super) port: u16,
+    /// The peer's, 0 without one.
+    pub(super) peer_port: u16,
     /// Index of the interface it is confined to, 0 for none.
     pub(super) interface: u32,
     /// Unique among all sockets since boot.
@@ -60,6 +64,8 @@ pub(super) struct Entry {
     /// 0 for a socket that no process has open.
     pub(super) inode: u32,
     pub(super) v6only: bool,
+    /// The cgroup that it belongs to.
+    pub(super) cgroup: Option<u64>,
 }
 
 /// The bytes are not what the kernel's headers describe.
@@ -130,6 +136,7 @@ fn read_entry(payload: &[u8]) -> Option<Entry> {
     Some(Entry {
         ip,
         port: u16::from_be_bytes(*fixed.get(4..)?.first_chunk()?),
+        peer_port: u16::from_be_bytes(*fixed.get(6..)?.first_chunk()?),
         interface: u32_at(fixed, 40)?,
         cookie: u64::from(u32_at(fixed, 48)?) << 32 | u64::from(u32_at(fixed, 44)?),
         receive_queue: u32_at(fixed, 56)?,
@@ -139,6 +146,9 @@ fn read_entry(payload: &[u8]) -> Option<Entry> {
         v6only: attribute(attributes, INET_DIAG_SKV6ONLY)
             .and_then(<[u8]>::first)
             .is_some_and(|value| *value != 0),
+        cgroup: attribute(attributes, INET_DIAG_CGROUP_ID)
+            .and_then(<[u8]>::first_chunk)
+            .map(|value| u64::from_ne_bytes(*value)),
     })
 }
 

@@ -37,6 +37,9 @@ fn listener() -> Vec<u8> {
         entry.extend(kind.to_ne_bytes());
         entry.extend([value, 0, 0, 0]);
     }
+    entry.extend(12_u16.to_ne_bytes());
+    entry.extend(INET_DIAG_CGROUP_ID.to_ne_bytes());
+    entry.extend((1_u64 << 32 | 77).to_ne_bytes());
     entry
 }
 
@@ -52,6 +55,7 @@ fn reads_every_field_of_a_listener() {
     let expected = Entry {
         ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         port: 8080,
+        peer_port: 0,
         interface: 2,
         cookie: 1 << 32 | 7,
         receive_queue: 2,
@@ -59,6 +63,7 @@ fn reads_every_field_of_a_listener() {
         uid: 1000,
         inode: 4242,
         v6only: true,
+        cgroup: Some(1 << 32 | 77),
     };
     assert_eq!(frames.len(), 2);
     assert_eq!(frames[0].body, Body::Socket(expected));

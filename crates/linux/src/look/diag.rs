@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
 /// The kernel fills messages of up to 32 KiB when the reader offers that much.
 const RECEIVE: usize = 32 * 1024;
+/// What it says of one socket is shorter.
+const ONE: usize = 4096;
 /// The kernel answers from within `recv`; longer silence means that it never will.
 const SILENCE: Duration = Duration::from_secs(5);
 /// A table that changes under every walk is asked for this often.
@@ -66,6 +69,45 @@ impl Request {
             }
         }
         outcome
+    }
+
+    /// Whether a connection, or datagram, to this IP and the request's port would find a socket, other
+    /// than one that is confined to a device. One step, however many sockets there are.
+    pub(super) fn finds(self, ip: IpAddr) -> Result<bool, Failure> {
+        let mut request = self.bytes();
+        request[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+        // As source and as destination: UDP has them the other way round.
+        request.copy_within(24..26, 26);
+        let (source, destination, length) = (28, 44, if ip.is_ipv4() { 4 } else { 16 });
+        for at in [source, destination] {
+            match ip {
+                IpAddr::V4(ip) => request[at..at + length].copy_from_slice(&ip.octets()),
+                IpAddr::V6(ip) => request[at..at + length].copy_from_slice(&ip.octets()),
+            }
+        }
+        // INET_DIAG_NOCOOKIE: whichever it is.
+        request[64..72].fill(u8::MAX);
+
+        let kernel = open()?;
+        rustix::net::send(&kernel, &request, SendFlags::empty()).map_err(failed("send"))?;
+        let mut buffer = [0; ONE];
+        loop {
+            let received = match rustix::net::recv(&kernel, &mut buffer[..], RecvFlags::empty()) {
+                Err(Errno::INTR) => continue,
+                outcome => outcome.map_err(failed("recv"))?.0,
+            };
+            for frame in answer::frames(&buffer[..received]) {
+                match frame.map_err(|answer::Malformed| Failure::Malformed)?.body {
+                    Body::Socket(_) => return Ok(true),
+                    Body::Refused(libc::ENOENT) => return Ok(false),
+                    Body::Refused(errno) | Body::Done(errno) => return Err(refused(errno)),
+                    Body::Overrun | Body::Nothing => {}
+                }
+            }
+            if received == 0 {
+                return Err(Failure::Malformed);
+            }
+        }
     }
 
     /// Each attempt has a socket of its own, so that nothing of an earlier one is left in it.

@@ -1,19 +1,26 @@
 //! Facts about sockets and the processes that hold them.
 //!
-//! `sockets` lists them (`diag` asks the kernel, `answer` reads its bytes), `processes` finds who
-//! has them open, `sharing` reads `SO_REUSEPORT`, `users` names the owners.
+//! `sockets` lists those that wait for others (`diag` asks the kernel, `answer` reads its bytes),
+//! `connections` counts those that have a peer, `processes` finds who has them open, `above` by whom
+//! those were started, `sharing` reads `SO_REUSEPORT`, `users` names the owners.
 
+mod above;
 mod answer;
+mod connections;
 mod diag;
 mod processes;
 mod sharing;
 mod sockets;
 mod users;
 
-use std::collections::HashSet;
-use std::io;
+pub use above::{CommandLine, above, directory};
+pub use connections::{connections, handshakes, is_accepted};
 
-use sameport_rules::sockets::{Member, Protocol};
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::ops::RangeInclusive;
+
+use sameport_rules::sockets::{Address, Member, Protocol, Socket};
 
 use processes::{Holders, Programs};
 
@@ -140,6 +147,48 @@ pub fn members(query: &Query) -> Result<Seen, Error> {
     Ok(Seen { members, complete })
 }
 
+/// Whether one of these processes has one of these sockets open, in any of its threads. One that may
+/// not be looked at counts as having it.
+pub(crate) fn have_open(inodes: &HashSet<u64>, pids: &[i32]) -> bool {
+    let found = processes::holders_among(inodes, pids);
+    !found.of.is_empty() || !found.all_read
+}
+
+/// Where these processes listen, in any of their threads: TCP listeners and unconnected UDP sockets on
+/// ports that the kernel does not give away by itself (`net.ipv4.ip_local_port_range`).
+///
+/// # Errors
+///
+/// As for [`members`].
+pub fn listening(pids: &[i32]) -> Result<BTreeSet<Address>, Error> {
+    let given_away = ephemeral_ports();
+    let mut sockets = listed(&Query::everything())?;
+    sockets.retain(|socket| !given_away.contains(&socket.address.port()));
+    let inodes = sockets.iter().map(|socket| socket.inode).collect();
+    let holders = processes::holders_among(&inodes, pids);
+    let theirs = sockets.into_iter().filter(|socket| holders.of.contains_key(&socket.inode));
+    Ok(theirs.map(|socket| socket.address).collect())
+}
+
+/// The ports from which the kernel takes one when it picks; Linux's own default where that cannot be
+/// read.
+fn ephemeral_ports() -> RangeInclusive<u16> {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let range = range.unwrap_or_default();
+    let mut ends = range.split_ascii_whitespace().map(str::parse);
+    match (ends.next(), ends.next()) {
+        (Some(Ok(first)), Some(Ok(last))) => first..=last,
+        _ => 32_768..=60_999,
+    }
+}
+
+/// Those of these processes that have one of these sockets open, as far as they may be looked into.
+#[must_use]
+pub fn holders_of(inodes: &HashSet<u64>, pids: &[i32]) -> HashSet<i32> {
+    let found = processes::holders_among(inodes, pids);
+    found.of.into_values().flatten().map(|holder| holder.pid).collect()
+}
+
 /// Asks `sock_diag` for a list of this protocol (`IPPROTO_TCP`, …) with nothing in it: whether
 /// [`members`] can work here, at the smallest cost.
 ///
@@ -158,5 +207,22 @@ pub fn answers(protocol: libc::c_int) -> io::Result<()> {
     }
 }
 
+/// Whether anybody may wait on this address: `false` is certain, as of now, in the caller's network
+/// namespace, and costs one step however many sockets there are. `true` also where only a wider address
+/// has somebody, and where it cannot be told; then [`listed`] tells.
+#[must_use]
+pub fn may_be_taken(address: &Address) -> bool {
+    sockets::may_be_taken(address)
+}
+
 #[cfg(test)]
 mod tests;
+
+/// The sockets alone, without a look at any process: complete for everybody, and cheap.
+///
+/// # Errors
+///
+/// As for [`members`].
+pub fn listed(query: &Query) -> Result<Vec<Socket>, Error> {
+    sockets::sockets(query)
+}

@@ -1,8 +1,8 @@
 //! Which processes have which sockets open: one pass over `/proc/PID/fd`.
 //!
-//! The table read is the one of a process's main thread. A thread that gave itself a table of its
-//! own (`unshare(CLONE_FILES)`), and the threads of a process whose main thread has ended, are
-//! not seen.
+//! Of all processes, the table of the main thread is read: a thread that gave itself a table of its
+//! own (`unshare(CLONE_FILES)`), and the threads of a process whose main thread has ended, are not
+//! seen. Of a few processes, every table is.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
@@ -61,7 +61,7 @@ fn pass(wanted: &HashSet<u64>, found: &mut Holders) -> Result<(), Errno> {
     while let Some(entry) = processes.next() {
         let entry = entry?;
         let Some(pid) = number(entry.file_name()) else { continue };
-        match descriptors(&proc, pid, &mut inner_room, wanted, found) {
+        match descriptors(&proc, &format!("{pid}/fd"), pid, &mut inner_room, wanted, found) {
             Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
             Err(_) => found.all_read = false,
         }
@@ -69,14 +69,54 @@ fn pass(wanted: &HashSet<u64>, found: &mut Holders) -> Result<(), Errno> {
     Ok(())
 }
 
+/// The same for these processes alone, with every thread of theirs.
+pub(super) fn holders_among(wanted: &HashSet<u64>, pids: &[i32]) -> Holders {
+    let mut found = Holders { of: HashMap::new(), all_read: true };
+    let mut room = vec![MaybeUninit::uninit(); ENTRIES];
+    let Ok(proc) = directory(CWD, "/proc") else {
+        found.all_read = false;
+        return found;
+    };
+    for pid in pids {
+        let threads = threads_with_a_table(*pid);
+        // `hidepid` makes another user's process look like one that is gone.
+        found.all_read &= !threads.is_empty() || crate::worker::is_gone(*pid);
+        for tid in threads {
+            let table = format!("{pid}/task/{tid}/fd");
+            match descriptors(&proc, &table, *pid, &mut room, wanted, &mut found) {
+                Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
+                // To all but root, what has ended and was not waited for is as closed as another
+                // user's.
+                Err(_) if crate::worker::has_ended(*pid, tid) => {}
+                Err(_) => found.all_read = false,
+            }
+        }
+    }
+    for holders in found.of.values_mut() {
+        holders.sort_unstable_by_key(|holder| (holder.pid, holder.descriptor));
+        holders.dedup_by_key(|holder| holder.pid);
+    }
+    found
+}
+
+/// The main thread, and those that do not share its table as far as we may know.
+fn threads_with_a_table(pid: i32) -> Vec<i32> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut threads: Vec<_> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    threads.retain(|tid| *tid == pid || crate::worker::same_descriptors(pid, *tid) != Ok(true));
+    threads
+}
+
 fn descriptors(
     proc: &OwnedFd,
+    table: &str,
     pid: i32,
     room: &mut [MaybeUninit<u8>],
     wanted: &HashSet<u64>,
     found: &mut Holders,
 ) -> Result<(), Errno> {
-    let table = directory(proc, &format!("{pid}/fd"))?;
+    let table = directory(proc, table)?;
     let mut link = [0; LINK];
     let mut entries = RawDir::new(&table, room);
     while let Some(entry) = entries.next() {
@@ -164,6 +204,7 @@ mod tests {
     #[test]
     fn finds_this_process_by_its_own_socket_and_once() {
         use std::os::linux::fs::MetadataExt as _;
+        let _alone = crate::turns::alone();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let twin = listener.try_clone().unwrap();
         let file = std::fs::File::from(OwnedFd::from(twin.try_clone().unwrap()));
@@ -177,6 +218,7 @@ mod tests {
 
     #[test]
     fn an_ended_process_has_no_name() {
+        let _turn = crate::turns::beside_others();
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         child.wait().unwrap();

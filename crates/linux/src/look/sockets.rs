@@ -33,7 +33,7 @@ pub(super) fn sockets(query: &Query) -> Result<Vec<Socket>, Error> {
     Ok(sockets)
 }
 
-fn error(protocol: Protocol, failure: Failure) -> Error {
+pub(super) fn error(protocol: Protocol, failure: Failure) -> Error {
     match failure {
         Failure::Call(call, source) => Error::Ask { call, protocol, source },
         Failure::NoModule => Error::Unsupported { protocol },
@@ -64,6 +64,7 @@ fn socket(protocol: Protocol, entry: &Entry, devices: &mut Devices) -> Socket {
             Protocol::Tcp => entry.send_queue,
             Protocol::Udp => 0,
         },
+        cgroup: entry.cgroup,
     }
 }
 
@@ -78,6 +79,22 @@ impl Devices {
         (index != 0)
             .then(|| self.known.entry(index).or_insert_with(|| interface_name(index)).clone())
     }
+}
+
+/// Whether anybody waits on this address, or on one that it is a part of, in one step. Where that
+/// cannot be told in one step, or at all, somebody may.
+pub(super) fn may_be_taken(address: &Address) -> bool {
+    // An IPv4 address in IPv6 clothes is not looked for among IPv4 sockets by UDP.
+    let ip = address.socket.ip().to_canonical();
+    let confined =
+        address.device.is_some() || matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let protocol = match address.protocol {
+        Protocol::Tcp => libc::IPPROTO_TCP,
+        Protocol::Udp => libc::IPPROTO_UDP,
+    };
+    let family = if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let request = Request { protocol, family, states: 0, port: address.port() };
+    confined || request.finds(ip).unwrap_or(true)
 }
 
 /// An interface that is gone, or whose name is not text, still has its number.

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "kcmp(2) and IP_TRANSPARENT have no safe wrapper")]
 
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
@@ -56,10 +56,10 @@ impl WorkerSocket {
         };
         match rustix::process::pidfd_getfd(&pidfd, fd, PidfdGetfdFlags::empty()) {
             Ok(fd) => {
-                let status = rustix::fs::fstat(&fd)?;
-                let is_socket = rustix::fs::FileType::from_raw_mode(status.st_mode).is_socket();
+                let mode = rustix::fs::fstat(&fd)?.st_mode;
+                let is_socket = rustix::fs::FileType::from_raw_mode(mode).is_socket();
                 Ok(if is_socket {
-                    Reach::Socket(Self { fd, inode: status.st_ino, owner: status.st_uid })
+                    Reach::Socket(Self::of_descriptor(fd)?)
                 } else {
                     Reach::NotASocket
                 })
@@ -69,6 +69,32 @@ impl WorkerSocket {
             Err(Errno::SRCH) => Ok(Reach::Gone),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Takes a socket that is open here.
+    pub fn of_descriptor(fd: OwnedFd) -> Result<Self, Errno> {
+        let status = rustix::fs::fstat(&fd)?;
+        Ok(Self { fd, inode: status.st_ino, owner: status.st_uid })
+    }
+
+    /// One that was passed to this process, by its number. Each once.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`crate::passing::take`]; ENOTSOCK: it is no socket.
+    pub fn passed(number: i32) -> Result<Self, Errno> {
+        let fd = crate::passing::take(number)?;
+        let status = rustix::fs::fstat(&fd)?;
+        match rustix::fs::FileType::from_raw_mode(status.st_mode).is_socket() {
+            true => Self::of_descriptor(fd),
+            false => Err(Errno::NOTSOCK),
+        }
+    }
+
+    /// Another descriptor of the same socket.
+    pub fn duplicate(&self) -> Result<Self, Errno> {
+        let fd = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0)?;
+        Ok(Self { fd, inode: self.inode, owner: self.owner })
     }
 
     /// The socket's inode, which names it among all sockets of the machine.
@@ -209,6 +235,12 @@ impl WorkerSocket {
     }
 }
 
+impl AsFd for WorkerSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 /// Tries on this process what a worker will be reached by: a container's profile may forbid it, where
 /// the ptrace rules would not. The call that is refused, and how.
 pub fn try_reaching_ourselves() -> Result<(), (&'static str, Errno)> {
@@ -255,7 +287,7 @@ fn thread_group(tid: i32) -> Result<i32, Errno> {
 }
 
 /// Whether two threads share one descriptor table.
-fn same_descriptors(a: i32, b: i32) -> Result<bool, Errno> {
+pub(crate) fn same_descriptors(a: i32, b: i32) -> Result<bool, Errno> {
     const KCMP_FILES: libc::c_int = 2;
     // SAFETY: kcmp(2) with KCMP_FILES takes two thread ids by value and no pointer.
     match unsafe { libc::syscall(libc::SYS_kcmp, a, b, KCMP_FILES, 0, 0) } {

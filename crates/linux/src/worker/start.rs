@@ -16,6 +16,7 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
+use super::passing::{self, Passed, Passing};
 use crate::seccomp::{Installation, Listener, Stage, install};
 
 /// A process that runs the command, with the listener for its binds.
@@ -37,6 +38,10 @@ pub struct Setting<'a> {
     pub environment: Vec<(OsString, Option<OsString>)>,
     /// `cgroup.procs` of the cgroup to put it into, open for writing.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Whether it leads a process group of its own, by its process id, instead of being in ours.
+    pub group: bool,
+    /// Sockets that it is to find open.
+    pub passed: Option<Passed<'a>>,
 }
 
 /// Why a worker could not be started. Nothing of it is left.
@@ -62,8 +67,8 @@ pub enum StartError {
 /// Starts `command` (program first, sought in PATH as `execvp(3)` does) in this setting.
 ///
 /// The worker has our standard streams, environment, directory, process group and terminal, the
-/// signal mask and SIGPIPE disposition that we were started with, and no descriptor of ours. The
-/// listener exists once: in the returned [`Worker`].
+/// signal mask and SIGPIPE disposition that we were started with, and no descriptor of ours, but for
+/// what the setting says. The listener exists once: in the returned [`Worker`].
 ///
 /// # Errors
 ///
@@ -92,6 +97,15 @@ pub fn start(command: &[OsString], setting: &Setting<'_>) -> Result<Worker, Star
     let filter = setting.filter.cloned();
     let cgroup = setting.cgroup.map(|procs| procs.try_clone_to_owned()).transpose();
     let cgroup = cgroup.map_err(StartError::Fork)?;
+    if setting.group {
+        child.process_group(0);
+    }
+    let prepared = setting
+        .passed
+        .as_ref()
+        .map(|passed| Passing::prepare(command, &setting.environment, passed, &theirs));
+    let mut passing = prepared.transpose().map_err(StartError::Fork)?;
+    let passes = passing.is_some();
     let prepare = move || {
         crate::inherited::restore()?;
         if let Some(procs) = &cgroup {
@@ -105,7 +119,10 @@ pub fn start(command: &[OsString], setting: &Setting<'_>) -> Result<Worker, Star
             Some(Err((stage, errno))) => give_up(&theirs, stage as u8, errno)?,
         }
         crate::inherited::restore_descriptor_limit()?;
-        Ok(())
+        match &mut passing {
+            None => Ok(()),
+            Some(passing) => passing.exec(),
+        }
     };
     // SAFETY: `prepare` runs in the forked child of what may be a process with threads; it makes
     // system calls on values that were made before the fork and neither allocates nor locks.
@@ -114,7 +131,12 @@ pub fn start(command: &[OsString], setting: &Setting<'_>) -> Result<Worker, Star
     let spawned = child.spawn();
     drop(child);
     match (spawned, take_over(&ours)) {
-        (Ok(process), Ok(Handed::Ready(listener))) => {
+        (Ok(mut process), Ok(Handed::Ready(listener))) => {
+            if passes && let Some(errno) = passing::failure(&ours) {
+                // It has ended; whoever reaps children may have been faster.
+                let _ = process.wait();
+                return Err(not_executed(errno.into()));
+            }
             let pid = process.id().cast_signed();
             Ok(Worker { pid, listener: listener.map(Listener::new) })
         }
@@ -129,11 +151,15 @@ pub fn start(command: &[OsString], setting: &Setting<'_>) -> Result<Worker, Star
             Err(stage.map_or(StartError::Cgroup(errno), |stage| StartError::Filter(stage, errno)))
         }
         // All was ready, so it was exec that failed.
-        (Err(error), Ok(Handed::Ready(_))) => match error.kind() {
-            std::io::ErrorKind::NotFound => Err(StartError::NotFound),
-            _ => Err(StartError::NotExecutable(error)),
-        },
+        (Err(error), Ok(Handed::Ready(_))) => Err(not_executed(error)),
         (Err(error), Err(_)) => Err(StartError::Fork(error)),
+    }
+}
+
+fn not_executed(error: std::io::Error) -> StartError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => StartError::NotFound,
+        _ => StartError::NotExecutable(error),
     }
 }
 
@@ -188,3 +214,7 @@ fn take_over(socket: &OwnedFd) -> Result<Handed, Errno> {
     }
     Ok(Handed::Ready(listener))
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;

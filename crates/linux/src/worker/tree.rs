@@ -67,18 +67,48 @@ pub fn descendants(of: i32) -> Vec<i32> {
 /// Whether a process is our child, or a child of one, and so on. One that is gone is not.
 #[must_use]
 pub fn is_descendant(pid: i32) -> bool {
-    const DEEPEST: usize = 256;
-    let ourselves = rustix::process::getpid().as_raw_nonzero().get();
-    std::iter::successors(parent(pid), |above| parent(*above))
-        .take(DEEPEST)
-        .any(|above| above == ourselves)
+    lineage(pid).is_some()
 }
 
-/// Field 4 of `/proc/PID/stat`; the name before it is in brackets and may hold anything.
-fn parent(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_ascii_whitespace().nth(1)?.parse().ok()
+/// The process, its parent, and so on up to the one that is our child; `None` if none is, or the
+/// process is gone.
+#[must_use]
+pub fn lineage(pid: i32) -> Option<Vec<i32>> {
+    const DEEPEST: usize = 256;
+    let ourselves = rustix::process::getpid().as_raw_nonzero().get();
+    let mut line = Vec::new();
+    let mut next = pid;
+    while line.len() < DEEPEST {
+        line.push(next);
+        next = parent(next)?;
+        if next == ourselves {
+            return Some(line);
+        }
+    }
+    None
+}
+
+/// Field 4 of `/proc/PID/stat`.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether a thread of a process has ended; so has one that nobody has waited for.
+pub(crate) fn has_ended(pid: i32, tid: i32) -> bool {
+    let stat = after_name(&format!("/proc/{pid}/task/{tid}/stat"));
+    stat.is_none_or(|stat| stat.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Whether no process has this number.
+pub(crate) fn is_gone(pid: i32) -> bool {
+    let pid = if pid > 0 { Pid::from_raw(pid) } else { None };
+    pid.is_none_or(|pid| matches!(rustix::process::test_kill_process(pid), Err(Errno::SRCH)))
+}
+
+/// What follows the name, which is in brackets and may hold anything.
+fn after_name(stat: &str) -> Option<String> {
+    let stat = std::fs::read_to_string(stat).ok()?;
+    stat.rsplit_once(')').map(|(_, after_name)| after_name.to_owned())
 }
 
 /// Sends a signal, by number. A process that is gone is no error.
@@ -87,6 +117,19 @@ pub fn signal(pid: i32, number: i32) -> Result<(), Errno> {
         return Err(Errno::INVAL);
     };
     match rustix::process::kill_process(pid, signal) {
+        Err(Errno::SRCH) => Ok(()),
+        other => other,
+    }
+}
+
+/// Sends a signal, by number, to every process of a group. A group that is gone is no error.
+pub fn signal_group(group: i32, number: i32) -> Result<(), Errno> {
+    // 0 and 1 would be our own group, and everybody.
+    let group = if group > 1 { Pid::from_raw(group) } else { None };
+    let (Some(group), Some(signal)) = (group, Signal::from_named_raw(number)) else {
+        return Err(Errno::INVAL);
+    };
+    match rustix::process::kill_process_group(group, signal) {
         Err(Errno::SRCH) => Ok(()),
         other => other,
     }
