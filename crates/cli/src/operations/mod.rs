@@ -2,6 +2,8 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) mod attach;
+#[cfg(target_os = "linux")]
+pub(crate) mod control;
 pub(crate) mod dial;
 pub(crate) mod examine;
 pub(crate) mod export;
