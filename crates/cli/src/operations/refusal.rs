@@ -37,7 +37,7 @@ pub(crate) fn look_at(addresses: &[&Address]) -> Result<Vec<Member>, look::Error
     let ourselves = std::process::id().cast_signed();
     members.retain(|member| !matches!(&member.processes[..], [only] if only.pid == ourselves));
     for member in &mut members {
-        member.processes.sort_by_key(|process| process.program == env!("CARGO_BIN_NAME"));
+        member.processes.sort_by_key(|process| process.pid == ourselves);
     }
     Ok(members)
 }

@@ -10,14 +10,17 @@ use sameport_linux::worker::{self, Reach, WorkerSocket, read_memory};
 use sameport_rules::bind::{self, Attempt, Verdict};
 use sameport_rules::calls::{Call, Machine, Named};
 use sameport_rules::map::{self, Moved};
+use sameport_rules::refusal::Refusal;
 use sameport_rules::sockaddr;
 use sameport_rules::sockets::{Address, Protocol};
 use sameport_rules::source::{self, Outgoing};
 use tokio::sync::mpsc::Sender;
 
+use super::joining::Joining;
+use super::named::{self, Holding};
 use super::outcome::Bound;
-use super::supervisor::News;
-use super::{OutOfReach, Remark, Used, Wishes};
+use super::watching::News;
+use super::{Event, OutOfReach, Remark, Used, Wishes};
 use crate::operations::refusal::Caller;
 
 /// A call that was answered, and whose outcome is worth knowing.
@@ -57,8 +60,10 @@ pub(super) struct Answering {
     pub(super) machine: Machine,
     pub(super) wishes: Wishes,
     pub(super) used: Used,
+    pub(super) joining: Joining,
     pub(super) news: Sender<News>,
     pub(super) bound: Bound,
+    pub(super) holding: Option<Holding>,
 }
 
 impl Answering {
@@ -86,7 +91,7 @@ impl Answering {
             && let Err(lost) = self.news.try_send(news)
             && let News::Asked(asked) = lost.into_inner()
         {
-            self.bound.release(asked.inode);
+            self.bound.lose(asked.inode);
         }
         Ok(())
     }
@@ -101,7 +106,7 @@ impl Answering {
             Some(Call::Socketcall { .. }) => {
                 !self.wishes.rules.is_empty() || self.wishes.source.is_some()
             }
-            Some(Call::Listen { .. }) | None => false,
+            Some(Call::Listen { .. } | Call::Shutdown { .. }) | None => false,
         };
         let reply = if closed { Reply::Made(Err(Errno::ACCESS)) } else { Reply::GoOn };
         (reply, Some(News::OutOfReach(tid, why)))
@@ -115,8 +120,10 @@ impl Answering {
         let nothing = (Reply::GoOn, None);
         let Notification { id, tid, number, .. } = *notification;
         let Some(call) = read_call(self.machine, notification)? else { return Ok(nothing) };
-        let (Call::Bind(Named { fd, .. }) | Call::Listen { fd } | Call::Towards(Named { fd, .. })) =
-            call
+        let (Call::Bind(Named { fd, .. })
+        | Call::Listen { fd, .. }
+        | Call::Shutdown { fd }
+        | Call::Towards(Named { fd, .. })) = call
         else {
             return Ok(nothing);
         };
@@ -153,25 +160,58 @@ impl Answering {
             let (inode, address) = (socket.inode(), socket.address(protocol, address)?);
             Ok(Some(News::Asked(Asked { tid, fd, inode, number, step, protocol, address, caller })))
         };
+        let caller = named::Caller { listener, id, tid, fd };
         match (call, address) {
+            (Call::Shutdown { .. }, _) => {
+                let withstands = |holding: &Holding| holding.withstands_shutdown(socket.inode());
+                let reply = match self.holding.as_ref().is_some_and(withstands) {
+                    true => Reply::Made(Ok(())),
+                    false => Reply::GoOn,
+                };
+                Ok((reply, None))
+            }
             (Call::Towards(_), to) => Ok((self.depart(tid, &socket, to, &attempt)?, None)),
-            (Call::Bind(_), Some(asked)) => match self.bind(tid, &socket, asked, &attempt)? {
+            (Call::Bind(_), Some(asked)) => match self.bind(caller, &socket, asked, &attempt)? {
                 Some((reply, Some(address))) => {
                     let news = follow(Step::Bind, &socket, address)?;
-                    self.bound.keep(socket);
-                    Ok((reply, news))
+                    let inode = socket.inode();
+                    if self.bound.keep(socket) {
+                        return Ok((reply, news));
+                    }
+                    self.bound.lose(inode);
+                    Ok((reply, None))
                 }
                 Some((reply, None)) => Ok((reply, None)),
                 None => Ok(nothing),
             },
             // A socket that reaches `listen` unshared was left alone at its bind, or got its port
             // only here: it stays as it is.
-            (Call::Listen { .. }, Some(address))
+            (Call::Listen { backlog, .. }, Some(address))
+                if self.holding.as_ref().is_some_and(|it| it.is_common(socket.inode())) =>
+            {
+                let address = socket.address(protocol, address)?;
+                let listen = |it: &Holding| it.listen(socket, &address, backlog);
+                Ok((self.holding.as_ref().map_or(Reply::GoOn, |it| Reply::Made(listen(it))), None))
+            }
+            (Call::Listen { backlog, .. }, Some(address))
                 if bind::decide(&attempt, &self.wishes.ports) == Verdict::SharedByItself =>
             {
+                if !socket.is_listening()? && self.must_not_join(&socket, protocol, address)? {
+                    self.bound.release(socket.inode());
+                    return Ok((Reply::Made(Err(Errno::ADDRINUSE)), None));
+                }
                 // From here on it takes connections, and must end when the worker closes it.
                 self.bound.release(socket.inode());
-                Ok((Reply::GoOn, follow(Step::Listen, &socket, address)?))
+                let news = follow(Step::Listen, &socket, address)?;
+                let holds = |holding: &&Holding| holding.holds(socket.inode());
+                let reply = match self.holding.as_ref().filter(holds) {
+                    None => Reply::GoOn,
+                    Some(holding) => {
+                        let address = socket.address(protocol, address)?;
+                        Reply::Made(holding.listen(socket, &address, backlog))
+                    }
+                };
+                Ok((reply, news))
             }
             _ => Ok(nothing),
         }
@@ -181,15 +221,30 @@ impl Answering {
         drop(self.news.try_send(News::Say(remark)));
     }
 
+    /// Whether the address is another's, with whom this run is not to share; that is told.
+    fn must_not_join(
+        &self,
+        socket: &WorkerSocket,
+        protocol: Protocol,
+        address: SocketAddr,
+    ) -> Result<bool, Errno> {
+        let address = socket.address(protocol, address)?;
+        let Some(stranger) = self.joining.stranger(socket, &address) else { return Ok(false) };
+        let refusal = Refusal::NotOurs(stranger);
+        drop(self.news.try_send(News::Refused(Event::Refused { address, refusal })));
+        Ok(true)
+    }
+
     /// What becomes of a bind, and at which address if that is worth following; `None` if it is none
     /// of our business.
     fn bind(
         &self,
-        tid: i32,
+        caller: named::Caller<'_>,
         socket: &WorkerSocket,
         asked: SocketAddr,
         attempt: &Attempt,
     ) -> Result<Option<(Reply, Option<SocketAddr>)>, Errno> {
+        let tid = caller.tid;
         let moved = match attempt.protocol.filter(|_| attempt.same_network) {
             Some(protocol) => {
                 let v6only = socket.is_v6only()?;
@@ -213,15 +268,43 @@ impl Answering {
             }
         };
         let attempt = Attempt { address: Some(target), ..attempt.clone() };
-        match bind::decide(&attempt, &self.wishes.ports) {
-            // Not followed either: as long as we hold it, an unshared socket that its worker has
-            // closed keeps the address, and the worker's next bind would be refused.
-            Verdict::LeaveAlone(_) if moved.is_none() => return Ok(None),
-            Verdict::LeaveAlone(_) | Verdict::SharedByItself => {}
-            Verdict::Share { clear_reuse_address } => socket.share(clear_reuse_address)?,
+        let verdict = bind::decide(&attempt, &self.wishes.ports);
+        let is_unshared = matches!(verdict, Verdict::LeaveAlone(_));
+        if let Some(holding) = self.holding.as_ref().filter(|_| target.port() == 0) {
+            holding.leave_alone(socket.inode());
+        }
+        if is_unshared && moved.is_none() && !(self.wishes.transparent && attempt.same_network) {
+            return Ok(None);
+        }
+        if let Some(protocol) = attempt.protocol.filter(|_| !is_unshared)
+            && self.must_not_join(socket, protocol, target)?
+        {
+            return Ok(Some((Reply::Made(Err(Errno::ADDRINUSE)), None)));
+        }
+        if let Verdict::Share { clear_reuse_address } = verdict {
+            socket.share(clear_reuse_address)?;
         }
         if let Err(errno) = self.make_transparent(tid, socket) {
             return Ok(Some((Reply::Made(Err(errno)), None)));
+        }
+        if let Some(holding) = &self.holding
+            && !is_unshared
+            && let Some(protocol) = attempt.protocol
+        {
+            let address = socket.address(protocol, target)?;
+            let may_bind = may_bind(tid, target.port());
+            match holding.bind(caller, socket, &address, may_bind)? {
+                None => {}
+                Some(named::Bound::Replaced) => return Ok(Some((Reply::Made(Ok(())), None))),
+                Some(named::Bound::Made(made)) => {
+                    return Ok(Some((Reply::Made(made), Some(target))));
+                }
+            }
+        }
+        if is_unshared && moved.is_none() {
+            // Not followed: as long as we hold it, an unshared socket that its worker has closed keeps
+            // the address, and the worker's next bind would be refused.
+            return Ok(Some((Reply::GoOn, None)));
         }
         let reply = match moved {
             None => Reply::GoOn,
@@ -233,11 +316,11 @@ impl Answering {
 
     /// If the user wants it, and the worker itself could do it.
     fn make_transparent(&self, tid: i32, socket: &WorkerSocket) -> Result<(), Errno> {
-        match self.wishes.transparent {
-            false => Ok(()),
-            true if may_be_transparent(tid) => socket.set_transparent(),
-            true => Err(Errno::PERM),
+        if !self.wishes.transparent {
+            return Ok(());
         }
+        self.used.transparent();
+        if may_be_transparent(tid) { socket.set_transparent() } else { Err(Errno::PERM) }
     }
 
     /// Gives a socket that is about to connect, or to send, the source that the user wants.

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use sameport_linux::cgroup::{
-    self, Attachment, Event as Seen, Events, Happened, Private, Settings,
+    self, Attachment, Event as Seen, Events, Happened, Private, Settings, Sourced,
 };
 use sameport_linux::waiting::readable;
 use sameport_linux::worker::Setting;
@@ -13,7 +13,7 @@ use sameport_rules::sockets::Address;
 use tokio::sync::mpsc::Sender;
 
 use super::interposer::Beside;
-use super::supervisor::News;
+use super::watching::News;
 use super::{Error, Plan, Remark, Used, Wishes};
 
 /// How often events are looked for when none comes: the end of the run is noticed as late.
@@ -71,7 +71,7 @@ impl Cgroup {
         for (rule, _) in self.attachment.hits().iter().enumerate().filter(|(_, hits)| **hits > 0) {
             self.used.rule(rule);
         }
-        if self.attachment.sourced() > 0 {
+        if self.attachment.sourced() != Sourced::default() {
             self.used.source();
         }
         drop(self.attachment);
@@ -88,13 +88,12 @@ fn pass_on(seen: &Seen, wishes: &Wishes, news: &Sender<News>) {
             if shared {
                 // Unless the kernel refuses it, which nothing tells.
                 let joined = News::Joined(Address::new(seen.protocol, address));
-                drop(news.try_send(joined));
+                drop(news.blocking_send(joined));
             }
             Remark::one_family(seen.asked, address)
         }
     };
     if let Some(remark) = said {
-        // A full channel loses a report, nothing else.
-        drop(news.try_send(News::Say(remark)));
+        drop(news.blocking_send(News::Say(remark)));
     }
 }

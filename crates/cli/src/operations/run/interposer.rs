@@ -10,10 +10,11 @@ use sameport_linux::worker::Setting;
 use tokio::sync::mpsc::Sender;
 
 use super::cgroup::Cgroup;
+use super::named::Holding;
 use super::outcome::Bound;
 use super::preload::Preload;
 use super::seccomp::Seccomp;
-use super::supervisor::News;
+use super::watching::News;
 use super::{Error, Plan, Used, Via};
 
 /// The one that was taken.
@@ -50,11 +51,54 @@ impl Interposer {
         beside: Beside,
     ) -> Result<(), Error> {
         match self {
-            Self::Seccomp(seccomp) => seccomp
-                .attend(listeners, &beside.news)
-                .map_err(|error| Error::System("start answering", error)),
+            Self::Seccomp(seccomp) => {
+                let failed = |error| Error::System("start answering", error);
+                seccomp.attend(&beside.news).map_err(failed)?;
+                let mut answer = |listener| seccomp.answer(listener, None).map_err(failed);
+                listeners.into_iter().try_for_each(&mut answer)
+            }
             Self::Preload(preload) => preload.attend(&pids, beside),
             Self::Cgroup(cgroup) => cgroup.attend(beside),
+        }
+    }
+
+    /// Sees to one more worker.
+    pub(super) fn answer(&self, listener: Listener, holding: Option<Holding>) -> io::Result<()> {
+        match self {
+            Self::Seccomp(seccomp) => seccomp.answer(listener, holding),
+            Self::Preload(_) | Self::Cgroup(_) => Ok(()),
+        }
+    }
+
+    /// Whether workers wait for our answers, so that nothing they bind escapes us.
+    pub(super) fn answers(&self) -> bool {
+        matches!(self, Self::Seccomp(_))
+    }
+
+    /// Leaves the workers' calls to whoever comes after us; `false` if that cannot be.
+    pub(super) fn stop(&mut self) -> bool {
+        match self {
+            Self::Seccomp(seccomp) => {
+                seccomp.stop();
+                true
+            }
+            Self::Preload(_) | Self::Cgroup(_) => false,
+        }
+    }
+
+    /// There will be no other worker.
+    pub(super) fn no_more(&mut self) {
+        if let Self::Seccomp(seccomp) = self {
+            seccomp.no_more();
+        }
+    }
+
+    /// As the user calls it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Seccomp(_) => "seccomp",
+            Self::Preload(_) => "preload",
+            Self::Cgroup(_) => "cgroup",
         }
     }
 

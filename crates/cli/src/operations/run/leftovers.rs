@@ -37,6 +37,11 @@ impl Leaving {
     /// Signals everybody who has not been told yet. `false` once their time is over and they have
     /// not even ended by SIGKILL.
     pub(super) fn sweep(&mut self, now: Duration) -> bool {
+        now < self.next_sweep || self.sweep_these(&everybody(), now)
+    }
+
+    /// The same, of these only.
+    pub(super) fn sweep_these(&mut self, pids: &[i32], now: Duration) -> bool {
         if now < self.next_sweep {
             return true;
         }
@@ -47,11 +52,11 @@ impl Leaving {
             }
             *self = Self { next_sweep: self.next_sweep, ..Self::new(SIGKILL, now) };
         }
-        for pid in everybody() {
-            if self.told.insert(pid) {
+        for pid in pids {
+            if self.told.insert(*pid) {
                 // It may have ended since it was seen. The number is nobody else's: only its
                 // parent frees it, which is us or another descendant of ours.
-                let _ = worker::signal(pid, self.signal);
+                let _ = worker::signal(*pid, self.signal);
             }
         }
         true

@@ -57,29 +57,48 @@ fn as_listed(address: Address, members: &[Member]) -> Address {
     listed().find(|other| other.socket == address.socket).cloned().unwrap_or(address)
 }
 
-/// Why the kernel refused a call.
-pub(super) fn why_refused(asked: Asked) -> Event {
-    let address = asked.address;
-    match look_at(&[&address]) {
-        Ok(members) => {
-            let refusal = reason(&address, asked.caller, &members);
-            Event::Refused { address, refusal }
-        }
-        Err(error) => Event::CouldNotLook { address, why: error.to_string() },
-    }
+/// Why the kernel refused these calls: one look for all.
+pub(super) fn why_refused(calls: Vec<Asked>) -> Vec<Event> {
+    explain(calls.into_iter().map(|asked| (asked.address, asked.caller)).collect())
 }
 
-/// Why the kernel refused a process this address, where only that is known.
-pub(super) fn why_refused_at(address: Address, pid: i32, shared: bool) -> Option<Event> {
-    let members = look_at(&[&address]).ok()?;
-    let refusal = reason(&address, caller(&address, pid, shared), &members);
-    Some(Event::Refused { address, refusal })
+/// A refusal of which only this is known.
+pub(super) struct RefusedAt {
+    pub(super) address: Address,
+    pub(super) pid: i32,
+    /// Whether the socket had SO_REUSEPORT.
+    pub(super) shared: bool,
+}
+
+/// Why the kernel refused these processes their addresses: one look for all.
+pub(super) fn why_refused_at(refused: Vec<RefusedAt>) -> Vec<Event> {
+    let first_unprivileged = worker::first_unprivileged_port();
+    let caller = |RefusedAt { address, pid, shared }| {
+        let caller = caller(address.port() < first_unprivileged, pid, shared);
+        (address, caller)
+    };
+    explain(refused.into_iter().map(caller).collect())
+}
+
+fn explain(refused: Vec<(Address, Caller)>) -> Vec<Event> {
+    let addresses: Vec<_> = refused.iter().map(|(address, _)| address).collect();
+    if addresses.is_empty() {
+        return Vec::new();
+    }
+    let members = look_at(&addresses).map_err(|error| error.to_string());
+    let explained = refused.into_iter().map(|(address, caller)| match &members {
+        Ok(members) => {
+            let refusal = reason(&address, caller, members);
+            Event::Refused { address, refusal }
+        }
+        Err(why) => Event::CouldNotLook { address, why: why.clone() },
+    });
+    explained.collect()
 }
 
 /// A process of which only the number is known. One that is gone had the rights that its supervisor
 /// has.
-fn caller(address: &Address, pid: i32, shared: bool) -> Caller {
-    let low = address.port() < worker::first_unprivileged_port();
+fn caller(low: bool, pid: i32, shared: bool) -> Caller {
     let rights =
         || worker::rights(pid).or_else(|| worker::rights(std::process::id().cast_signed()));
     Caller {

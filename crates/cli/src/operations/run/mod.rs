@@ -7,33 +7,42 @@
 mod asking;
 mod cgroup;
 mod interposer;
+mod joining;
 mod leftovers;
 mod looking;
+pub(crate) mod named;
 mod outcome;
 mod preload;
 mod seccomp;
 mod starting;
 mod supervisor;
+mod watching;
 mod wishes;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use sameport_linux::Errno;
 use sameport_linux::cgroup::{AttachError, OpenError};
+use sameport_linux::named::ClaimError;
 pub(crate) use sameport_linux::preload::Children;
-use sameport_linux::preload::{Obstacle, PlaceError};
+use sameport_linux::preload::Obstacle;
 use sameport_linux::seccomp::Stage;
 use sameport_linux::worker::{Gain, StartError};
+use sameport_linux::{Errno, PlaceError};
 use sameport_rules::ending::Exit;
 use sameport_rules::filter::IoUring;
 use sameport_rules::map::Rule;
 use sameport_rules::refusal::Refusal;
+use sameport_rules::service::Activation;
 use sameport_rules::sockets::{Address, Member};
 
+use super::control::messages::Change;
 use super::refusal::is_local;
+use named::Given;
 
+pub(crate) use joining::{RunLine, Together};
+pub(crate) use named::{GivenError, Named, Ready};
 pub(crate) use wishes::{Unused, Wishes};
 
 use wishes::Used;
@@ -47,6 +56,8 @@ pub(crate) struct Plan {
     pub(crate) copies: u16,
     /// What is wanted of their sockets.
     pub(crate) wishes: Wishes,
+    /// With whom they share.
+    pub(crate) together: Together,
     /// Whether workers may create io_uring rings, whose binds nobody sees.
     pub(crate) io_uring: IoUring,
     /// Start a program even if it loses the privileges that its file grants.
@@ -59,15 +70,21 @@ pub(crate) struct Plan {
     pub(crate) search_path: Option<OsString>,
     /// What of our environment matters.
     pub(crate) environment: Environment,
+    /// What makes it a named run, if it is one.
+    pub(crate) named: Option<Named>,
 }
 
-/// Variables of ours that a preload library's place and settings depend on.
+/// Variables of ours that matter.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment {
     /// XDG_RUNTIME_DIR.
     pub(crate) runtime_folder: Option<OsString>,
     /// LD_PRELOAD.
     pub(crate) preloaded: Option<OsString>,
+    /// NOTIFY_SOCKET, where a service manager wants to hear of us.
+    pub(crate) notify_socket: Option<OsString>,
+    /// The sockets that it has passed on.
+    pub(crate) activation: Activation,
 }
 
 /// An interposer.
@@ -111,6 +128,8 @@ pub(crate) enum Event {
     OutOfReach { tid: i32, why: OutOfReach },
     /// What is on the port could not be looked at.
     CouldNotLook { address: Address, why: String },
+    /// So many binds came at once that what became of these is not known.
+    Unfollowed { count: usize },
     /// A worker's first process ended while others run.
     WorkerEnded { ordinal: u16, pid: i32, exit: Exit, running: usize },
     /// Every first process ended well, and these processes live on.
@@ -123,6 +142,16 @@ pub(crate) enum Event {
     Took { via: Via, passed: Vec<(Via, Error)> },
     /// A wish that nothing came of in the whole run.
     Unused(Unused),
+    /// A worker of a named run changed its state.
+    Worker(Change),
+    /// A worker of a named run could not be started again.
+    NotStarted { ordinal: u16, error: StartError },
+    /// The first process of a worker of a named run ended with 0, and these live on.
+    Detached { ordinal: u16, pid: i32, left: Vec<i32> },
+    /// A worker of a named run does not accept what waits for it.
+    NotAccepting { ordinal: u16, pid: i32, waiting: u32 },
+    /// A worker of a named run has closed what it, and whoever comes after it, is to listen on.
+    Closed { ordinal: u16, pid: i32, address: Address },
     /// They do not even end by SIGKILL.
     Unkillable { pids: Vec<i32> },
 }
@@ -145,6 +174,8 @@ pub(crate) enum OutOfReach {
     OwnTable,
     /// Our own descriptors are used up.
     NoDescriptors,
+    /// It has not loaded the preload library.
+    NotLoaded,
 }
 
 /// Why the run could not be started, or be kept up.
@@ -178,6 +209,10 @@ pub(crate) enum Error {
     CgroupNotTransparent,
     /// No interposer can: each with its reason.
     NoWay(Vec<(Via, Error)>),
+    /// The run cannot have the sockets that it was given.
+    Given(GivenError),
+    /// The name cannot be had.
+    Name(ClaimError),
     /// A worker could not be started; those before it have been ended.
     Start(StartError),
     /// A call of ours failed.
@@ -212,27 +247,44 @@ impl Error {
 
 /// Runs the workers to their end and gives the exit code. `tell` hears of events as they happen.
 pub(crate) fn run(plan: &Plan, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
-    refuse_what_cannot_be_had(&plan.wishes)?;
+    let goes_on = plan.named.as_ref().is_some_and(|named| named.letter.is_some());
+    if !goes_on {
+        refuse_what_cannot_be_had(&plan.wishes)?;
+    }
+    let activation = &plan.environment.activation;
+    let given = match &plan.named {
+        // What was passed on has been taken already.
+        Some(_) if goes_on => Ok(Vec::new()),
+        Some(named) => named::gather(named, activation),
+        None => named::refuse(activation).map(|()| Vec::new()),
+    };
+    let mut given = given.map_err(Error::Given)?;
     let used = Used::nothing_of(&plan.wishes);
     let code = match plan.choice {
         Choice::Only(via) => {
-            run_via(via, plan, &used, Vec::new(), tell).map_err(|failed| failed.0)?
+            run_via(via, plan, &used, &mut given, Vec::new(), tell).map_err(|failed| failed.0)?
         }
-        // Only seccomp can give privileges up.
-        Choice::Auto if plan.give_up_privileges => {
-            run_via(Via::Seccomp, plan, &used, Vec::new(), tell).map_err(|failed| failed.0)?
+        // Only seccomp can give privileges up, and go on with workers of its own.
+        Choice::Auto if plan.give_up_privileges || goes_on => {
+            run_via(Via::Seccomp, plan, &used, &mut given, Vec::new(), tell)
+                .map_err(|failed| failed.0)?
         }
-        Choice::Auto => run_via_first(plan, &used, tell)?,
+        Choice::Auto => run_via_first(plan, &used, &mut given, tell)?,
     };
     used.unused(&plan.wishes).into_iter().for_each(|unused| tell(Event::Unused(unused)));
     Ok(code)
 }
 
 /// Takes the first interposer that can.
-fn run_via_first(plan: &Plan, used: &Used, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
+fn run_via_first(
+    plan: &Plan,
+    used: &Used,
+    given: &mut Vec<Given>,
+    tell: &mut dyn FnMut(Event),
+) -> Result<u8, Error> {
     let mut passed = Vec::new();
     for via in [Via::Seccomp, Via::Preload, Via::Cgroup] {
-        match run_via(via, plan, used, passed, tell) {
+        match run_via(via, plan, used, given, passed, tell) {
             Err((error, before)) if error.is_obstacle() => {
                 passed = before;
                 passed.push((via, error));
@@ -248,12 +300,15 @@ fn run_via(
     via: Via,
     plan: &Plan,
     used: &Used,
+    given: &mut Vec<Given>,
     passed: Vec<(Via, Error)>,
     tell: &mut dyn FnMut(Event),
 ) -> Result<u8, (Error, Vec<(Via, Error)>)> {
-    let started = interposer::Interposer::new(via, plan, used.clone())
-        .and_then(|interposer| starting::start(plan, interposer));
-    match started {
+    let interposer = match interposer::Interposer::new(via, plan, used.clone()) {
+        Ok(interposer) => interposer,
+        Err(error) => return Err((error, passed)),
+    };
+    match starting::Started::start(plan, interposer, given) {
         Err(error) => Err((error, passed)),
         Ok(started) => {
             if !passed.is_empty() {

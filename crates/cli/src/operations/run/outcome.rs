@@ -5,7 +5,7 @@
 //! none would be worse than one that is not explained.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sameport_linux::worker::{Doing, Reach, WorkerSocket, doing};
@@ -24,32 +24,61 @@ const LOOKS: [Duration; 7] = [
     Duration::from_secs(2),
 ];
 
-/// How many calls are followed at once. A worker that makes more gets them answered all the same.
-const MOST: usize = 256;
+/// How many calls are followed at once. A worker that makes more gets them answered all the same,
+/// and their number is told.
+pub(super) const MOST: usize = 1024;
+
+/// How many duplicates are kept at once: each is a descriptor of ours.
+const MOST_KEPT: usize = 512;
 
 /// Duplicates of sockets whose bind has been let go on, by inode: a program that is refused often
 /// ends at once, and its socket with it. One that listens is never among them, because as long as we
 /// had a duplicate, it would go on taking connections that its program can no longer accept.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Bound(Arc<Mutex<BTreeMap<u64, WorkerSocket>>>);
+pub(super) struct Bound(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    sockets: BTreeMap<u64, WorkerSocket>,
+    /// Calls that nobody follows, because there were too many at once.
+    lost: usize,
+}
 
 impl Bound {
-    /// Keeps it until its outcome is known, or it is about to listen.
-    pub(super) fn keep(&self, socket: WorkerSocket) {
-        let mut sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if sockets.len() < MOST {
-            sockets.insert(socket.inode(), socket);
+    /// Keeps it until its outcome is known, or it is about to listen. `false`: there is no room.
+    pub(super) fn keep(&self, socket: WorkerSocket) -> bool {
+        let mut kept = self.kept();
+        let has_room = kept.sockets.len() < MOST_KEPT;
+        if has_room {
+            kept.sockets.insert(socket.inode(), socket);
         }
+        has_room
     }
 
     pub(super) fn release(&self, inode: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&inode);
+        self.kept().sockets.remove(&inode);
+    }
+
+    /// The call on this socket is not followed, for want of room.
+    pub(super) fn lose(&self, inode: u64) {
+        let mut kept = self.kept();
+        kept.sockets.remove(&inode);
+        kept.lost += 1;
+    }
+
+    /// How many were lost since the last time.
+    fn take_lost(&self) -> usize {
+        std::mem::take(&mut self.kept().lost)
     }
 
     /// Whether it is bound; `None` if it is not kept.
     fn is_bound(&self, inode: u64, protocol: Protocol) -> Option<Option<Address>> {
-        let sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sockets.get(&inode).map(|socket| socket.bound(protocol).ok().flatten())
+        let kept = self.kept();
+        kept.sockets.get(&inode).map(|socket| socket.bound(protocol).ok().flatten())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,9 +116,15 @@ impl Outcomes {
     pub(super) fn follow(&mut self, asked: Asked, now: Duration) {
         if self.followed.len() < MOST {
             self.followed.insert(asked.inode, Followed { asked, since: now, looks: 0 });
-        } else if asked.step == Step::Bind {
-            self.bound.release(asked.inode);
+        } else {
+            self.bound.lose(asked.inode);
         }
+    }
+
+    /// How many calls had to be let go unfollowed, once the storm is over.
+    pub(super) fn lost(&self) -> Option<usize> {
+        let count = if self.followed.is_empty() { self.bound.take_lost() } else { 0 };
+        (count > 0).then_some(count)
     }
 
     /// When to call [`Self::look`] next.
@@ -158,7 +193,7 @@ impl Followed {
         let refused_if_over = || if is_over { State::Refused } else { State::Open };
         match step {
             Step::Bind => match (bound.is_bound(*inode, *protocol), protocol) {
-                // About to listen, or one too many to be kept.
+                // About to listen.
                 (None, _) | (Some(Some(_)), Protocol::Tcp) => State::Settled,
                 (Some(Some(address)), Protocol::Udp) => State::Joined(address),
                 (Some(None), _) => refused_if_over(),

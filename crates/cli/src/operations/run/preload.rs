@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 
 use sameport_linux::Errno;
 use sameport_linux::preload::{self, Inbox, Loadable, Orders, Placed, Received, Report, Sharing};
+use sameport_linux::signals;
 use sameport_linux::waiting::readable;
-use sameport_linux::worker::Setting;
+use sameport_linux::worker::{Doing, Setting, doing};
 use sameport_rules::sockets::Address;
 use tokio::sync::mpsc::Sender;
 
 use super::interposer::Beside;
-use super::looking::why_refused_at;
-use super::supervisor::News;
-use super::{Error, Plan, Remark, Used, Wishes};
+use super::looking::{RefusedAt, why_refused_at};
+use super::watching::News;
+use super::{Error, OutOfReach, Plan, Remark, Used, Wishes};
 
 /// How many rules the library has room for.
 const MOST_RULES: usize = 1024;
@@ -27,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How often the reports are looked for when none comes: the end of the run is noticed as late.
 const STEP: Duration = Duration::from_millis(20);
+
+/// How many reports are passed on together, with one look at who is in the way of all.
+const AT_ONCE: usize = 4096;
 
 /// The library in its place, and where its reports arrive.
 #[derive(Debug)]
@@ -75,14 +79,16 @@ impl Preload {
         Setting { environment: self.environment.clone(), ..Setting::default() }
     }
 
-    /// Waits until every worker has reported that the library is loaded, then passes on what they
-    /// report.
+    /// Waits until every worker has reported that the library is loaded, or all are to stop, then
+    /// passes on what they report.
     pub(super) fn attend(&mut self, pids: &[i32], beside: Beside) -> Result<(), Error> {
         let Some(mut inbox) = self.inbox.take() else { return Ok(()) };
         let reporting = Reporting { wishes: self.wishes.clone(), used: self.used.clone() };
         let mut silent: BTreeSet<i32> = pids.iter().copied().collect();
+        // Nobody hears us before that.
+        let mut reports = Vec::new();
         let until = Instant::now() + PATIENCE;
-        while !silent.is_empty() {
+        while !silent.is_empty() && !signals::stop_is_pending() {
             if Instant::now() > until {
                 let placed = self.placed.path().to_owned();
                 return Err(Error::HookNotLoaded(placed, self.placed.is_there()));
@@ -90,13 +96,34 @@ impl Preload {
             readable(&inbox, STEP);
             for received in inbox.take() {
                 silent.remove(&received.pid);
-                reporting.pass_on(&received, &beside.news);
+                reports.push(received);
             }
         }
         beside
             .repeat(move |news| {
                 readable(&inbox, STEP);
-                inbox.take().iter().for_each(|received| reporting.pass_on(received, news));
+                // All that is there, and to the last: the kernel has room for some thousands only, and
+                // after the end nobody comes back for more.
+                loop {
+                    let some = inbox.take();
+                    let is_last = some.is_empty();
+                    reports.extend(some);
+                    if is_last || reports.len() >= AT_ONCE {
+                        reporting.pass_on(&reports, news);
+                        silent.retain(|pid| reports.iter().all(|report| report.pid != *pid));
+                        reports.clear();
+                    }
+                    if is_last {
+                        break;
+                    }
+                }
+                if Instant::now() > until {
+                    // Told to stop before they had reported, and they have done neither since.
+                    let unreached = std::mem::take(&mut silent).into_iter();
+                    for pid in unreached.filter(|pid| doing(*pid) != Doing::Gone) {
+                        drop(news.blocking_send(News::OutOfReach(pid, OutOfReach::NotLoaded)));
+                    }
+                }
             })
             .map_err(|error| Error::System("start listening to reports", error))
     }
@@ -109,33 +136,52 @@ struct Reporting {
 }
 
 impl Reporting {
-    fn pass_on(&self, received: &Received, news: &Sender<News>) {
-        match &received.report {
-            Report::Loaded => {}
-            Report::Source { .. } => self.used.source(),
-            Report::Bound { protocol, address, asked, rule, sharing, errno } => {
-                let rule = rule.inspect(|rule| self.used.rule(*rule));
-                let rule = rule.and_then(|rule| self.wishes.rules.get(rule).copied());
-                let told = Address::new(*protocol, *address);
-                let event = match (errno, rule) {
-                    (Some(Errno::AFNOSUPPORT), Some(rule)) => {
-                        let asked = asked.unwrap_or(*address);
-                        Some(News::Say(Remark::OtherFamily { asked, rule }))
-                    }
-                    (Some(_), _) => {
-                        let shared = *sharing != Sharing::Alone;
-                        why_refused_at(told, received.pid, shared).map(News::Refused)
-                    }
-                    (None, _) if *sharing != Sharing::Alone => Some(News::Joined(told)),
-                    (None, _) => None,
-                };
-                let remark = asked.and_then(|asked| Remark::one_family(asked, *address));
-                for news_item in event.into_iter().chain(remark.map(News::Say)) {
-                    // A full channel loses a report, nothing else.
-                    drop(news.try_send(news_item));
-                }
+    fn pass_on(&self, received: &[Received], news: &Sender<News>) {
+        let mut refused = Vec::new();
+        for received in received {
+            for item in self.understand(received, &mut refused) {
+                drop(news.blocking_send(item));
             }
         }
+        for event in why_refused_at(refused) {
+            drop(news.blocking_send(News::Refused(event)));
+        }
+    }
+
+    /// What a report means; a refusal is put aside, to be explained together with others.
+    fn understand(&self, received: &Received, refused: &mut Vec<RefusedAt>) -> Vec<News> {
+        if received.report != Report::Loaded {
+            // It is set before anything else is done to a socket.
+            self.used.transparent();
+        }
+        let (protocol, address, asked, rule, sharing, errno) = match &received.report {
+            Report::Loaded => return Vec::new(),
+            Report::Source { .. } => {
+                self.used.source();
+                return Vec::new();
+            }
+            Report::Bound { protocol, address, asked, rule, sharing, errno } => {
+                (*protocol, *address, *asked, *rule, *sharing, *errno)
+            }
+        };
+        let rule = rule.inspect(|rule| self.used.rule(*rule));
+        let rule = rule.and_then(|rule| self.wishes.rules.get(rule).copied());
+        let (told, shared) = (Address::new(protocol, address), sharing != Sharing::Alone);
+        let mut news = Vec::new();
+        match (errno, rule) {
+            (Some(Errno::AFNOSUPPORT), Some(rule)) => {
+                let asked = asked.unwrap_or(address);
+                news.push(News::Say(Remark::OtherFamily { asked, rule }));
+            }
+            (Some(_), _) => {
+                refused.push(RefusedAt { address: told, pid: received.pid, shared });
+            }
+            (None, _) if shared => news.push(News::Joined(told)),
+            (None, _) => {}
+        }
+        let remark = asked.and_then(|asked| Remark::one_family(asked, address));
+        news.extend(remark.map(News::Say));
+        news
     }
 }
 

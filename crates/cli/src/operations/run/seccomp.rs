@@ -1,15 +1,23 @@
 //! The seccomp interposer: workers under a filter, answered by a thread beside the supervisor.
 
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
 use sameport_linux::seccomp::{Installation, Listener, Readiness};
 use sameport_linux::worker::{self, Setting};
 use sameport_rules::calls::Machine;
 use sameport_rules::filter::{self, Stops};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc::Sender;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{self, Sender, UnboundedReceiver, UnboundedSender};
+use tokio::task::JoinSet;
 
 use super::asking::Answering;
+use super::joining::Joining;
+use super::named::Holding;
 use super::outcome::Bound;
-use super::supervisor::News;
+use super::watching::News;
 use super::{Error, Plan, Used, Wishes};
 
 /// What is put on each worker, and who answers it.
@@ -19,7 +27,19 @@ pub(super) struct Seccomp {
     machine: Machine,
     wishes: Wishes,
     used: Used,
+    joining: Joining,
     bound: Bound,
+    answering: Option<ToAnswer>,
+}
+
+/// The way to the thread that answers.
+#[derive(Debug)]
+struct ToAnswer {
+    handle: Handle,
+    news: Sender<News>,
+    workers: UnboundedSender<(AsyncFd<Listener>, Answering)>,
+    stop: Arc<Notify>,
+    thread: JoinHandle<()>,
 }
 
 impl Seccomp {
@@ -31,14 +51,20 @@ impl Seccomp {
         worker::try_reaching_ourselves()
             .map_err(|(call, errno)| Error::CannotReach(call, errno))?;
         let machine = Machine::named(std::env::consts::ARCH).ok_or(Error::UnknownMachine)?;
-        let stops = Stops { io_uring: plan.io_uring, connections: plan.wishes.source.is_some() };
+        let stops = Stops {
+            io_uring: plan.io_uring,
+            connections: plan.wishes.source.is_some(),
+            shutdowns: plan.named.as_ref().is_some_and(|named| named.hold),
+        };
         let program = filter::program(machine, stops);
         Ok(Self {
             installation: Installation::new(&program, !keeps_privileges),
             machine,
             wishes: plan.wishes.clone(),
             used,
+            joining: Joining::new(plan),
             bound: Bound::default(),
+            answering: None,
         })
     }
 
@@ -50,40 +76,83 @@ impl Seccomp {
         Setting { filter: Some(&self.installation), ..Setting::default() }
     }
 
-    /// Answers the workers on a thread of its own, until none is left. A call that is not taken yet
-    /// can be interrupted by a signal (EINTR, unless SA_RESTART), so it must not wait for our other
-    /// work.
-    pub(super) fn attend(
-        &self,
-        listeners: Vec<Listener>,
-        news: &Sender<News>,
-    ) -> std::io::Result<()> {
+    /// Starts the thread that answers workers. A call that is not taken yet can be interrupted by a
+    /// signal (EINTR, unless SA_RESTART), so it must not wait for our other work. It ends when no
+    /// worker is left after [`Self::no_more`].
+    pub(super) fn attend(&mut self, news: &Sender<News>) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let context = runtime.enter();
-        let attending = listeners
-            .into_iter()
-            .map(|listener| {
-                let answering = Answering {
-                    machine: self.machine,
-                    wishes: self.wishes.clone(),
-                    used: self.used.clone(),
-                    news: news.clone(),
-                    bound: self.bound.clone(),
-                };
-                Ok(tokio::spawn(attend(listener.watched()?, answering)))
-            })
-            .collect::<std::io::Result<Vec<_>>>()?;
-        drop(context);
+        let (workers, new) = mpsc::unbounded_channel();
+        let handle = runtime.handle().clone();
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
         let answering = move || {
             runtime.block_on(async {
-                for listener in attending {
-                    // What ended one listener's task is no reason to leave the others' unanswered.
-                    drop(listener.await);
+                // Nobody is stopped between taking a call and answering it: nothing waits there.
+                tokio::select! {
+                    () = attend_all(new) => {}
+                    () = stopped.notified() => {}
                 }
             });
         };
-        std::thread::Builder::new().name("answering".into()).spawn(answering).map(drop)
+        let thread = std::thread::Builder::new().name("answering".into()).spawn(answering)?;
+        self.answering = Some(ToAnswer { handle, news: news.clone(), workers, stop, thread });
+        Ok(())
     }
+
+    /// Ends the thread. Calls that have not been taken wait for whoever takes them.
+    pub(super) fn stop(&mut self) {
+        if let Some(ToAnswer { workers, stop, thread, .. }) = self.answering.take() {
+            stop.notify_one();
+            drop(workers);
+            // It has nothing to say, and a panic in it is not ours.
+            let _ = thread.join();
+        }
+    }
+
+    /// Answers one more worker.
+    pub(super) fn answer(
+        &self,
+        listener: Listener,
+        holding: Option<Holding>,
+    ) -> std::io::Result<()> {
+        let Some(ToAnswer { handle, news, workers, .. }) = &self.answering else { return Ok(()) };
+        let answering = Answering {
+            machine: self.machine,
+            wishes: self.wishes.clone(),
+            used: self.used.clone(),
+            joining: self.joining.clone(),
+            news: news.clone(),
+            bound: self.bound.clone(),
+            holding,
+        };
+        let context = handle.enter();
+        let listener = listener.watched()?;
+        drop(context);
+        // The thread ends after us.
+        drop(workers.send((listener, answering)));
+        Ok(())
+    }
+
+    /// There will be no other worker.
+    pub(super) fn no_more(&mut self) {
+        self.answering = None;
+    }
+}
+
+/// Answers workers as they come, until none is left and no other can come.
+async fn attend_all(mut new: UnboundedReceiver<(AsyncFd<Listener>, Answering)>) {
+    let mut attending = JoinSet::new();
+    loop {
+        tokio::select! {
+            worker = new.recv() => match worker {
+                Some((listener, answering)) => drop(attending.spawn(attend(listener, answering))),
+                None => break,
+            },
+            // What ended one listener's task is no reason to leave the others' unanswered.
+            Some(_) = attending.join_next(), if !attending.is_empty() => {}
+        }
+    }
+    while attending.join_next().await.is_some() {}
 }
 
 /// A program that would silently lack its privileges is not started.

@@ -13,11 +13,44 @@ use tokio::sync::mpsc;
 
 use super::interposer::{Beside, Interposer};
 use super::leftovers::{SIGKILL, everybody};
-use super::supervisor::{News, Supervisor};
+use super::named;
+use super::outcome::MOST;
+use super::supervisor::Supervisor;
+use super::watching::News;
 use super::{Error, Event, Plan};
 
-/// Workers that run.
-pub(super) struct Started {
+/// Workers that run, one way or the other.
+pub(super) enum Started<'a> {
+    Once(Box<Once>),
+    Named(Box<named::Started<'a>>),
+}
+
+impl<'a> Started<'a> {
+    /// Starts the workers. On failure, those before it have been ended.
+    pub(super) fn start(
+        plan: &'a Plan,
+        interposer: Interposer,
+        given: &mut Vec<named::Given>,
+    ) -> Result<Self, Error> {
+        match &plan.named {
+            None => start(plan, interposer).map(Box::new).map(Self::Once),
+            Some(named) => {
+                named::start(plan, named, interposer, given).map(Box::new).map(Self::Named)
+            }
+        }
+    }
+
+    /// Stays with the workers until all is over, and gives the exit code.
+    pub(super) fn supervise(self, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
+        match self {
+            Self::Once(once) => once.supervise(tell),
+            Self::Named(named) => named.supervise(tell),
+        }
+    }
+}
+
+/// Workers that run once.
+pub(super) struct Once {
     interposer: Interposer,
     /// First processes, with the worker's ordinal.
     running: BTreeMap<i32, u16>,
@@ -27,8 +60,11 @@ pub(super) struct Started {
     signals: AsyncFd<Signals>,
 }
 
-/// Starts the workers. On failure, those before it have been ended.
-pub(super) fn start(plan: &Plan, mut interposer: Interposer) -> Result<Started, Error> {
+/// How many reports may wait. In a storm of binds, those that find it full are lost and counted;
+/// answers are not.
+pub(super) const NEWS: usize = MOST;
+
+fn start(plan: &Plan, mut interposer: Interposer) -> Result<Once, Error> {
     let signals = Signals::block().map_err(|error| Error::System("signalfd", error))?;
     worker::adopt_orphans().map_err(|errno| Error::System("prctl", errno.into()))?;
     inherited::raise_descriptor_limit();
@@ -42,28 +78,26 @@ pub(super) fn start(plan: &Plan, mut interposer: Interposer) -> Result<Started, 
                 listeners.extend(started.listener);
             }
             Err(error) => {
-                end_at_once(&running);
+                end_at_once(running.into_keys());
                 return Err(Error::Start(error));
             }
         }
     }
-    // In a storm of binds, reports that find this full are lost. Answers are not.
-    let (sender, news) = mpsc::channel(256);
+    let (sender, news) = mpsc::channel(NEWS);
     let beside = Beside::new(sender);
     let attended = interposer.attend(running.keys().copied().collect(), listeners, beside.clone());
+    interposer.no_more();
     match attended.and_then(|()| watch(signals).map_err(|error| Error::System("epoll", error))) {
-        Ok((runtime, signals)) => {
-            Ok(Started { interposer, running, beside, news, runtime, signals })
-        }
+        Ok((runtime, signals)) => Ok(Once { interposer, running, beside, news, runtime, signals }),
         Err(error) => {
             beside.end();
-            end_at_once(&running);
+            end_at_once(running.into_keys());
             Err(error)
         }
     }
 }
 
-fn watch(signals: Signals) -> io::Result<(Runtime, AsyncFd<Signals>)> {
+pub(super) fn watch(signals: Signals) -> io::Result<(Runtime, AsyncFd<Signals>)> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let context = runtime.enter();
@@ -73,11 +107,11 @@ fn watch(signals: Signals) -> io::Result<(Runtime, AsyncFd<Signals>)> {
 }
 
 /// Ends workers that have only just been started, because not all could be, and what they started.
-fn end_at_once(running: &BTreeMap<i32, u16>) {
+pub(super) fn end_at_once(running: impl IntoIterator<Item = i32>) {
     const PATIENCE: Duration = Duration::from_secs(5);
     let until = Instant::now() + PATIENCE;
     // The workers first: looking for others takes a descriptor, which there may not be.
-    let mut doomed: Vec<i32> = running.keys().copied().collect();
+    let mut doomed: Vec<i32> = running.into_iter().collect();
     loop {
         for pid in doomed {
             // They are ours and not reaped, so the number is theirs; a failure leaves nothing to be
@@ -92,9 +126,9 @@ fn end_at_once(running: &BTreeMap<i32, u16>) {
     }
 }
 
-impl Started {
+impl Once {
     /// Stays with the workers until every process has ended, and gives the exit code.
-    pub(super) fn supervise(self, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
+    fn supervise(self, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
         let Self { interposer, running, beside, news, runtime, signals } = self;
         let supervisor = Supervisor::new(running, beside, interposer.bound(), tell);
         let code = runtime.block_on(supervisor.serve(&signals, news));

@@ -25,6 +25,7 @@ pub(crate) struct Wishes {
 pub(crate) enum Unused {
     Rule(Rule),
     Source(SocketAddr),
+    Transparent,
 }
 
 /// Which wishes have been used, marked by whoever carries them out.
@@ -32,12 +33,13 @@ pub(crate) enum Unused {
 pub(super) struct Used {
     rules: Arc<[AtomicBool]>,
     source: Arc<AtomicBool>,
+    transparent: Arc<AtomicBool>,
 }
 
 impl Used {
     pub(super) fn nothing_of(wishes: &Wishes) -> Self {
         let rules = wishes.rules.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { rules, source: Arc::default() }
+        Self { rules, source: Arc::default(), transparent: Arc::default() }
     }
 
     /// The rule in this place moved a bind.
@@ -52,11 +54,21 @@ impl Used {
         self.source.store(true, Ordering::Relaxed);
     }
 
+    /// A socket was to be transparent.
+    pub(super) fn transparent(&self) {
+        self.transparent.store(true, Ordering::Relaxed);
+    }
+
     /// What is left.
     pub(super) fn unused(&self, wishes: &Wishes) -> Vec<Unused> {
         let rules = wishes.rules.iter().zip(self.rules.iter());
         let rules = rules.filter(|(_, used)| !used.load(Ordering::Relaxed));
         let source = wishes.source.filter(|_| !self.source.load(Ordering::Relaxed));
-        rules.map(|(rule, _)| Unused::Rule(*rule)).chain(source.map(Unused::Source)).collect()
+        let transparent = wishes.transparent && !self.transparent.load(Ordering::Relaxed);
+        rules
+            .map(|(rule, _)| Unused::Rule(*rule))
+            .chain(source.map(Unused::Source))
+            .chain(transparent.then_some(Unused::Transparent))
+            .collect()
     }
 }
