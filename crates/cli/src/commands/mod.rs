@@ -9,7 +9,13 @@ mod listen;
 mod ls;
 mod manual;
 mod preload;
+mod reexec;
+mod restart;
 mod run;
+mod scale;
+mod status;
+mod stop;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -33,6 +39,8 @@ const EXAMPLES: &str = "\
 Examples:
   sameport run -- python3 -m http.server 8080     share port 8080, from as many terminals as you like
   sameport run -n 4 -- ./server                   four copies at once
+  sameport run --name web -n 4 -- ./server        four that outlive crashes and restarts
+  sameport restart web                            one after the other, no connection lost
   sameport ls 8080                                who is on the port
   sameport listen 127.0.0.1:8080                  listen there yourself, shared
   sameport doctor                                 what this machine can do";
@@ -40,6 +48,12 @@ Examples:
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Run(run::Args),
+    Status(status::Args),
+    Restart(restart::Args),
+    Scale(scale::Args),
+    Upgrade(upgrade::Args),
+    Stop(stop::Args),
+    Reexec(reexec::Args),
     Listen(listen::Args),
     Dial(dial::Args),
     Ls(ls::Args),
@@ -60,6 +74,12 @@ impl Command {
         }
         match self {
             Self::Run(args) => run::run(args),
+            Self::Status(args) => status::run(args),
+            Self::Restart(args) => restart::run(args),
+            Self::Scale(args) => scale::run(args),
+            Self::Upgrade(args) => upgrade::run(args),
+            Self::Stop(args) => stop::run(args),
+            Self::Reexec(args) => reexec::run(args),
             Self::Listen(args) => listen::run(args),
             Self::Dial(args) => dial::run(args),
             Self::Ls(args) => ls::run(args),
@@ -81,6 +101,7 @@ fn definition() -> clap::Command {
 /// Reads the command line. `--help` and `--version` print and exit here; every mistake becomes one
 /// line that names the argument.
 pub(crate) fn parse() -> Result<Command, Failure> {
+    refuse_what_is_too_long_for_a_verb()?;
     definition()
         .try_get_matches()
         .and_then(|matches| CommandLine::from_arg_matches(&matches))
@@ -91,6 +112,48 @@ pub(crate) fn parse() -> Result<Command, Failure> {
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
             _ => Err(one_line(&error)),
         })
+}
+
+/// A command line that is not ours; `None` if it is none of `sameport`.
+#[cfg(target_os = "linux")]
+fn read(words: &[std::ffi::OsString]) -> Option<Command> {
+    let matches = definition().try_get_matches_from(words).ok()?;
+    CommandLine::from_arg_matches(&matches).ok().map(|line| line.command)
+}
+
+/// Has a named run changed, and tells of it. The verbs that change one differ in what they ask.
+#[cfg(target_os = "linux")]
+fn change(
+    name: &sameport_rules::name::Name,
+    request: crate::operations::control::messages::Request,
+    json: bool,
+    done: &str,
+) -> Outcome {
+    use crate::operations::control::asking::Runs;
+    use crate::tell::changes::{self, Changes};
+
+    let mut changes = Changes::new(json);
+    let runs = Runs::new(std::env::var_os("XDG_RUNTIME_DIR"));
+    match runs.change(name, request, &mut |change| changes.tell(change)) {
+        Ok(()) => {
+            changes.done(done);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(changes.failed(changes::failure(name, &error))),
+    }
+}
+
+/// clap compares a word that is no verb with every verb, letter by letter, which takes seconds for the
+/// longest word that Linux passes.
+fn refuse_what_is_too_long_for_a_verb() -> Result<(), Failure> {
+    const LONGEST: usize = 64;
+    let word = std::env::args_os().nth(1).unwrap_or_default();
+    let word = word.to_string_lossy();
+    if word.len() <= LONGEST || word.starts_with('-') {
+        return Ok(());
+    }
+    let text = format!("unrecognized subcommand '{}'", word.escape_debug());
+    Err(Failure::usage(shortened(&text)).hint("sameport --help shows examples"))
 }
 
 /// clap's report without its usage block: the first paragraph on one line, its tip as the hint.
@@ -108,6 +171,8 @@ fn one_line(error: &clap::Error) -> Failure {
         .filter(|tip| !tip.starts_with("to pass "));
     match tip {
         Some(tip) => failure.hint(shortened(tip)),
+        None if text.contains("Usage: sameport upgrade ") => failure
+            .hint("the new command comes after `--`; `sameport upgrade --help` shows examples"),
         None if text.contains("Usage: sameport run ") => failure.hint(
             "the command comes after `--`; `sameport run --help` lists the options before it",
         ),

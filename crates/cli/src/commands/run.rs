@@ -2,8 +2,12 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use sameport_rules::map::{self, Rule, Side};
+use sameport_rules::map::{self, Rule};
+use sameport_rules::name::Name;
+use sameport_rules::source;
+use sameport_rules::wanted::{self, Wanted};
 
 use super::Outcome;
 use crate::tell::failure::Failure;
@@ -11,16 +15,20 @@ use crate::tell::failure::Failure;
 const EXAMPLES: &str = "\
 Examples:
   sameport run -- python3 -m http.server 8080      from two terminals: both answer on 8080
+  sameport run --group web -- ./another-server     and different programs, each with the group
   sameport run -n 4 -- ./server --port 8080        four copies at once
   sameport run --port 53 -- unbound -d             share port 53, leave its other ports alone
   sameport run --map 80=127.0.0.1:8080 -- nginx -g 'daemon off;'    it asks for 80, it gets 8080
+  sameport run --name web -n 4 -- node server.js   workers that `sameport restart web` replaces
   sameport run --source 127.0.0.9 -- curl http://127.0.0.1:8080/    where connections come from";
 
 const AFTER: &str = "\
 The program is not changed: where it binds a fixed port, the socket gets SO_REUSEPORT first, and \
-the kernel gives each new connection to one of the members. Only sockets of one user can share. \
+the kernel gives each new connection to one of the members. Only sockets of one user can share: those of \
+runs of the same command in the same directory, or of the same --group, or with --join anybody's. \
 Exit code: the program's own (with -n, the first that is not 0), 128+n after signal n, 126 or 127 \
-when the command cannot be executed or found, 2 when the command line is wrong, 3 when this \
+when the command cannot be executed or found; with --name 0 when the run was stopped, and when every \
+worker was given up the code of the last one, or 1; 2 when the command line is wrong, 3 when this \
 machine cannot (see `sameport doctor`).";
 
 /// Run a program, unmodified, on ports that others share
@@ -39,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long = "map", value_name = "FROM=TO")]
     rules: Vec<Rule>,
     /// Make the program's connections come from this address, a port of it if given
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = source)]
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = source::read)]
     source: Option<SocketAddr>,
     /// Let it bind addresses that are not this machine's (IP_TRANSPARENT; needs CAP_NET_ADMIN)
     #[arg(long)]
@@ -50,6 +58,10 @@ pub(crate) struct Args {
     /// With --via preload: whether programs that the command executes are reached too
     #[arg(long, value_enum, value_name = "WHICH")]
     children: Option<ChildrenArgument>,
+    #[command(flatten)]
+    named: NamedArgs,
+    #[command(flatten)]
+    together: TogetherArgs,
     /// Do not say who shares, or why an address was refused
     #[arg(short, long)]
     quiet: bool,
@@ -63,6 +75,97 @@ pub(crate) struct Args {
     /// The program and its arguments, after `--`
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+}
+
+/// With whom it shares.
+#[derive(clap::Args)]
+struct TogetherArgs {
+    /// Share with every run that names this group [default: with the same command in the same
+    /// directory]
+    #[arg(long, value_name = "NAME")]
+    group: Option<Name>,
+    /// Share with whoever is on the port, whether they belong to this run or not
+    #[arg(long)]
+    join: bool,
+}
+
+/// What makes a run a named one.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Workers that live on")]
+struct NamedArgs {
+    /// Keep the workers running: start them again when they crash, hold their listening sockets
+    /// meanwhile, and let `sameport status|restart|scale|upgrade|stop NAME` see to them
+    #[arg(long, value_name = "NAME")]
+    name: Option<Name>,
+    /// When a worker is ready, beside listening on what the one before it listened on: `tcp` (it
+    /// accepts), `http:PATH` (it answers 2xx or 3xx), `notify` (it sends READY=1), `exec:CMD` (this
+    /// succeeds)
+    #[arg(long, value_name = "HOW", requires = "name", value_parser = ready)]
+    ready: Option<ReadyArgument>,
+    /// How long a worker may take to get ready, such as 500ms, 30s or 2m
+    #[arg(long, value_name = "TIME", requires = "name", default_value = "30s",
+          value_parser = wanted::duration)]
+    ready_timeout: Duration,
+    /// How many workers a restart replaces at once; 0: one, and the old one ends first
+    #[arg(long, value_name = "N", requires = "name", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(0..=1024))]
+    surge: u16,
+    /// How long a worker may take to end after SIGTERM, before it is killed
+    #[arg(long, value_name = "TIME", requires = "name", default_value = "30s",
+          value_parser = wanted::duration)]
+    grace: Duration,
+    /// `own`: each worker has a queue of connections of its own; `shared`: all accept from one
+    #[arg(long, value_enum, requires = "name", default_value_t = QueueArgument::Own)]
+    queue: QueueArgument,
+    /// Listen here from the start and pass the socket to every worker, as systemd does (LISTEN_FDS):
+    /// 8080, 127.0.0.1:8080, [::1]:8080, localhost:8080; may be given several times
+    #[arg(long, value_name = "ADDR", requires = "name", conflicts_with = "no_hold",
+          value_parser = fixed)]
+    listen: Vec<Wanted>,
+    /// Let listening sockets end with their worker
+    #[arg(long, requires = "name")]
+    no_hold: bool,
+}
+
+/// The values of `--ready`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ReadyArgument {
+    Tcp,
+    Http(String),
+    Notify,
+    Exec(OsString),
+}
+
+fn ready(text: &str) -> Result<ReadyArgument, &'static str> {
+    match text.split_once(':') {
+        None if text == "tcp" => Ok(ReadyArgument::Tcp),
+        None if text == "notify" => Ok(ReadyArgument::Notify),
+        Some(("http", path)) if path.starts_with('/') && !path.contains([' ', '\r', '\n']) => {
+            Ok(ReadyArgument::Http(path.to_owned()))
+        }
+        Some(("exec", command)) if !command.trim().is_empty() => {
+            Ok(ReadyArgument::Exec(command.into()))
+        }
+        _ => Err("write tcp, http:/PATH, notify or exec:COMMAND"),
+    }
+}
+
+/// An address that the next run has too.
+fn fixed(text: &str) -> Result<Wanted, String> {
+    let wanted: Wanted = text.parse().map_err(|error: wanted::WantedError| error.to_string())?;
+    match wanted.port {
+        0 => Err(format!("{text} is no fixed port: write one from 1 to 65535")),
+        _ => Ok(wanted),
+    }
+}
+
+/// The values of `--queue`.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum QueueArgument {
+    /// Its own queue for each worker
+    Own,
+    /// One queue for all
+    Shared,
 }
 
 /// The values of `--via`.
@@ -87,14 +190,6 @@ enum ChildrenArgument {
     Strip,
 }
 
-/// `ADDR` or `ADDR:PORT`; an IPv6 address in brackets.
-fn source(text: &str) -> Result<SocketAddr, &'static str> {
-    match text.parse() {
-        Ok(Side { ip: Some(ip), port }) => Ok(SocketAddr::new(ip, port.unwrap_or(0))),
-        _ => Err("write ADDR or ADDR:PORT, such as 127.0.0.9 or [::1]:4000"),
-    }
-}
-
 /// Two rules for one address would leave it to chance which one counts.
 fn refuse_contradiction(rules: &[Rule]) -> Result<(), Failure> {
     match map::contradiction(rules) {
@@ -114,6 +209,9 @@ fn refuse_what_is_not_for_it(args: &Args) -> Result<(), Failure> {
         Args { children: Some(_), .. } if args.via != ViaArgument::Preload => {
             Some(("--children", "preload"))
         }
+        Args { named: NamedArgs { queue: QueueArgument::Shared, .. }, .. } if other => {
+            Some(("--queue shared", "seccomp"))
+        }
         Args { allow_io_uring: true, .. } if other => Some(("--allow-io-uring", "seccomp")),
         Args { no_new_privs: true, .. } if other => Some(("--no-new-privs", "seccomp")),
         _ => None,
@@ -130,12 +228,19 @@ fn refuse_what_is_not_for_it(args: &Args) -> Result<(), Failure> {
 pub(crate) fn run(args: Args) -> Outcome {
     use sameport_rules::bind::Ports;
     use sameport_rules::filter::IoUring;
+    use sameport_rules::held::Queue;
+    use sameport_rules::life::Settings;
+    use sameport_rules::service::Activation;
 
-    use crate::operations::run::{self, Children, Choice, Environment, Plan, Via, Wishes};
+    use crate::operations::run::named::reexec::LETTER;
+    use crate::operations::run::{
+        self, Children, Choice, Environment, Named, Plan, Ready, Together, Via, Wishes,
+    };
     use crate::tell::{running, starting};
 
     refuse_contradiction(&args.rules)?;
     refuse_what_is_not_for_it(&args)?;
+    let text = |name| std::env::var_os(name).map(|value| value.into_string().unwrap_or_default());
     let plan = Plan {
         command: args.command,
         copies: args.copies,
@@ -148,6 +253,7 @@ pub(crate) fn run(args: Args) -> Outcome {
             source: args.source,
             transparent: args.transparent,
         },
+        together: Together { group: args.together.group, join: args.together.join, read },
         io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
         give_up_privileges: args.no_new_privs,
         choice: match args.via {
@@ -164,12 +270,51 @@ pub(crate) fn run(args: Args) -> Outcome {
         environment: Environment {
             runtime_folder: std::env::var_os("XDG_RUNTIME_DIR"),
             preloaded: std::env::var_os("LD_PRELOAD"),
+            notify_socket: std::env::var_os("NOTIFY_SOCKET"),
+            activation: Activation {
+                pid: text("LISTEN_PID"),
+                count: text("LISTEN_FDS"),
+                names: text("LISTEN_FDNAMES"),
+            },
         },
+        named: args.named.name.map(|name| Named {
+            name,
+            settings: Settings {
+                copies: args.copies,
+                surge: args.named.surge,
+                ready_within: args.named.ready_timeout,
+                grace: args.named.grace,
+            },
+            ready: match args.named.ready {
+                None => Ready::Listens,
+                Some(ReadyArgument::Tcp) => Ready::Tcp,
+                Some(ReadyArgument::Http(path)) => Ready::Http(path),
+                Some(ReadyArgument::Notify) => Ready::Notify,
+                Some(ReadyArgument::Exec(command)) => Ready::Exec(command),
+            },
+            hold: !args.named.no_hold,
+            queue: match args.named.queue {
+                QueueArgument::Own => Queue::Own,
+                QueueArgument::Shared => Queue::Shared,
+            },
+            listen: args.named.listen,
+            directory: std::env::current_dir().unwrap_or_default(),
+            arguments: std::env::args_os().collect(),
+            environment: std::env::vars_os().filter(|(name, _)| name != LETTER).collect(),
+            letter: std::env::var(LETTER).ok().and_then(|number| number.parse().ok()),
+        }),
     };
     let mut notices = running::Notices::new(args.quiet);
     let outcome = run::run(&plan, &mut |event| notices.tell(&event));
     notices.finish();
     outcome.map(Into::into).map_err(|error| starting::failure(&plan, &error))
+}
+
+/// Reads the command line of another process, as that one has read it.
+#[cfg(target_os = "linux")]
+fn read(words: &[OsString]) -> Option<crate::operations::run::RunLine> {
+    let super::Command::Run(args) = super::read(words)? else { return None };
+    Some(crate::operations::run::RunLine { group: args.together.group, command: args.command })
 }
 
 #[cfg(not(target_os = "linux"))]

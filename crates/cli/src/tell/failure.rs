@@ -47,6 +47,16 @@ impl Failure {
     }
 }
 
+/// For the verbs that ask or change a named run.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn named_runs_need_linux(verb: &str) -> Failure {
+    Failure::new(
+        Kind::MachineCannot,
+        format!("`{verb}` needs Linux: named runs work by seccomp notification"),
+    )
+    .hint("a program of your own can share a port by the library `sameport`")
+}
+
 /// Prints the failure on stderr and gives the exit code that stands for it.
 pub(crate) fn report(failure: &Failure) -> ExitCode {
     let red = anstyle::AnsiColor::Red.on_default().bold();

@@ -1,8 +1,12 @@
 //! Telling the person: text for people on stdout or stderr, JSON for programs.
 
+#[cfg(target_os = "linux")]
+mod ago;
 pub(crate) mod arrivals;
 #[cfg(target_os = "linux")]
 pub(crate) mod attachments;
+#[cfg(target_os = "linux")]
+pub(crate) mod changes;
 pub(crate) mod diagnosis;
 pub(crate) mod exporting;
 pub(crate) mod failure;
@@ -15,5 +19,7 @@ pub(crate) mod refusal;
 pub(crate) mod running;
 #[cfg(target_os = "linux")]
 pub(crate) mod starting;
+#[cfg(target_os = "linux")]
+pub(crate) mod status;
 pub(crate) mod stdout;
 mod table;

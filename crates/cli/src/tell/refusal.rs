@@ -1,8 +1,11 @@
 //! A refusal in words: who is in the way, and the next step.
 
+use sameport_rules::belonging::{Run, Stranger};
 use sameport_rules::refusal::Refusal;
 use sameport_rules::sockets::{Address, Member, Process};
 
+use super::changes::command;
+use super::failure::shortened;
 use super::table::printable;
 
 /// What happened, and what to do.
@@ -37,11 +40,51 @@ pub(crate) fn words(address: &Address, refusal: &Refusal) -> (String, String) {
             format!("port {port} is held by {}, and is not to be shared here", holder(member)),
             format!("share it, without --exclusive, {another}"),
         ),
+        Refusal::NotOurs(stranger) => not_ours(address, stranger),
         Refusal::Unexplained => (
             format!("{address} was refused, and no listener that can be seen explains it"),
             format!("a connection may still hold the port: ss -tan 'sport = :{port}'"),
         ),
     }
+}
+
+/// Who has the address, and how to share it with them.
+fn not_ours(address: &Address, stranger: &Stranger) -> (String, String) {
+    let named = |process: &Process| format!("pid {} ({})", process.pid, program(process));
+    match stranger {
+        Stranger::OtherGroup(process, run) => (
+            format!(
+                "{address} is held by another group: {}, started by {}",
+                named(process),
+                line(run)
+            ),
+            "give both runs the same --group, or --join to share it all the same".into(),
+        ),
+        Stranger::NoRun(process, shared) => (
+            format!("{address} is held by {}, which is under no `sameport run`", named(process)),
+            match shared {
+                Some(true) => "--join shares it all the same".into(),
+                _ => format!(
+                    "--join shares it if it has SO_REUSEPORT; or restart it under \
+                     `sameport run -- {} …`",
+                    program(process)
+                ),
+            },
+        ),
+        Stranger::Unseen => (
+            format!("{address} is held by a program that cannot be seen from here"),
+            "--join shares it all the same, if it has SO_REUSEPORT".into(),
+        ),
+    }
+}
+
+/// ``sameport run -- python3 server.py` in /home/ann``.
+fn line(run: &Run) -> String {
+    let group = run.group.as_ref().map(|group| format!("--group {group} ")).unwrap_or_default();
+    let directory = run.directory.as_ref();
+    let directory =
+        directory.map(|path| format!(" in {}", shortened(&printable(&path.to_string_lossy()))));
+    format!("`sameport run {group}-- {}`{}", command(&run.command), directory.unwrap_or_default())
 }
 
 /// `nginx (pid 4121, user www-data)`, or what is known of it.

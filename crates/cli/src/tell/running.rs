@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,37 +16,42 @@ use sameport_rules::sockets::Member;
 
 use super::refusal::{program, user, words};
 use super::starting;
+use crate::operations::control::messages::{Change, State};
 use crate::operations::run::{Event, OutOfReach, Remark, Unused};
 
 /// How many members a line names; the rest are counted.
 const NAMED: usize = 8;
 
 /// Writes lines to stderr from a thread of its own: a reader who has stopped reading must not keep
-/// workers waiting for their binds. Lines that find the queue full are dropped.
+/// workers waiting for their binds. Lines that find the queue full are dropped, and counted.
 ///
 /// The thread starts with the first line. By then the supervisor has blocked the signals it waits
 /// for, and a thread that did not inherit that would swallow them.
 pub(crate) struct Notices {
     quiet: bool,
+    dropped: Arc<AtomicUsize>,
     writer: Option<(SyncSender<String>, JoinHandle<()>)>,
 }
 
 impl Notices {
     pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet, writer: None }
+        Self { quiet, dropped: Arc::default(), writer: None }
     }
 
     pub(crate) fn tell(&mut self, event: &Event) {
-        const QUEUE: usize = 64;
+        const QUEUE: usize = 1024;
         if self.quiet {
             return;
         }
         let (sender, _) = self.writer.get_or_insert_with(|| {
             let (sender, lines) = sync_channel(QUEUE);
-            (sender, std::thread::spawn(move || write_all(&lines)))
+            let dropped = self.dropped.clone();
+            (sender, std::thread::spawn(move || write_all(&lines, &dropped)))
         });
         for line in lines(event) {
-            drop(sender.try_send(line));
+            if sender.try_send(line).is_err() {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -60,11 +67,20 @@ impl Notices {
     }
 }
 
-fn write_all(lines: &Receiver<String>) {
+fn write_all(lines: &Receiver<String>, dropped: &AtomicUsize) {
     use std::io::Write as _;
-    for line in lines {
-        // Whoever closed our stderr does not want to be told.
-        drop(writeln!(anstream::stderr(), "sameport: {line}"));
+    // In one piece, because the workers write there too. Whoever closed our stderr does not want to be
+    // told.
+    let write = |line: &str| {
+        drop(anstream::stderr().write_all(format!("sameport: {line}\n").as_bytes()));
+    };
+    while let Ok(line) = lines.recv() {
+        write(&line);
+        lines.try_iter().for_each(|line| write(&line));
+        match dropped.swap(0, Ordering::Relaxed) {
+            0 => {}
+            count => write(&format!("note: {count} more lines came faster than they were read")),
+        }
     }
 }
 
@@ -94,6 +110,10 @@ fn lines(event: &Event) -> Vec<String> {
                 "warning: sameport has no descriptor left to reach the sockets of thread {tid}: \
                  raise the limit (`ulimit -Hn`); some ports are not shared"
             ),
+            OutOfReach::NotLoaded => format!(
+                "warning: process {tid} did not load the preload library, and has not ended as it \
+                 was told to; its ports are not shared"
+            ),
             OutOfReach::OwnTable => format!(
                 "warning: thread {tid} has a descriptor table of its own, which needs Linux 6.9 \
                  to reach; its ports are not shared"
@@ -102,6 +122,10 @@ fn lines(event: &Event) -> Vec<String> {
         Event::CouldNotLook { address, why } => {
             vec![format!("warning: could not look who is on {address}: {why}")]
         }
+        Event::Unfollowed { count } => vec![format!(
+            "note: {count} binds and listens came faster than they could be followed: what the \
+             kernel said to those is not told here"
+        )],
         Event::WorkerEnded { ordinal, pid, exit, running } => {
             let how = match exit {
                 Exit::Code(code) => format!("with code {code}"),
@@ -148,10 +172,56 @@ fn lines(event: &Event) -> Vec<String> {
              from there",
             Side { ip: Some(source.ip()), port: Some(source.port()).filter(|port| *port != 0) }
         )],
+        Event::Worker(change) => changed(change),
+        Event::NotStarted { ordinal, error } => {
+            vec![format!("worker {ordinal} cannot be started: {error}")]
+        }
+        Event::Detached { ordinal, pid, left } => vec![format!(
+            "worker {ordinal}: pid {pid} has ended well and left {} running, which serve in its place",
+            processes(left)
+        )],
+        Event::NotAccepting { ordinal, pid, waiting } => vec![format!(
+            "warning: worker {ordinal} (pid {pid}) does not accept connections; {waiting} wait"
+        )],
+        Event::Closed { ordinal, pid, address } => vec![
+            format!(
+                "warning: worker {ordinal} (pid {pid}) has closed {address} and runs on; who waits \
+                 there is served by nobody until it ends"
+            ),
+            "hint: `sameport restart` replaces it".into(),
+        ],
+        Event::Unused(Unused::Transparent) => vec![
+            "warning: --transparent was never used: the program bound no socket that sameport saw"
+                .into(),
+        ],
         Event::Unkillable { pids } => {
             vec![format!("error: {} did not end by SIGKILL", processes(pids))]
         }
     }
+}
+
+/// What a change of a worker's state is worth saying, beside what follows from it.
+fn changed(change: &Change) -> Vec<String> {
+    let Change { worker, pid, state, why, connections, .. } = change;
+    let who = match pid {
+        Some(pid) => format!("worker {worker} (pid {pid})"),
+        None => format!("worker {worker}"),
+    };
+    let why = why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    vec![match state {
+        State::Starting if why.is_empty() => return Vec::new(),
+        State::Starting => format!("{who} is starting{why}"),
+        State::Ready => format!("{who} is ready"),
+        State::Draining => match connections {
+            Some(open) if *open > 0 => format!("{who} drains{why}, {open} connections open"),
+            _ => format!("{who} drains{why}"),
+        },
+        State::Gone => format!("{who} has ended{why}"),
+        State::Waiting => format!("{who} is started again in a moment{why}"),
+        State::GivenUp => {
+            format!("error: {who} crashed again and again and is not started any more{why}")
+        }
+    }]
 }
 
 fn shadow(wider: &Member, narrower: &Member) -> String {

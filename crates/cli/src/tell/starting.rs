@@ -2,12 +2,14 @@
 
 use sameport_linux::Errno;
 use sameport_linux::cgroup::AttachError;
+use sameport_linux::named::ClaimError;
 use sameport_linux::preload::Obstacle;
 use sameport_linux::seccomp::Stage;
 use sameport_linux::worker::{Gain, StartError};
 
 use super::failure::{Failure, Kind, shortened};
-use crate::operations::run::{Error, Plan, Via};
+use super::opening::plain;
+use crate::operations::run::{Error, GivenError, Plan, Via};
 
 /// An interposer's name, as `--via` has it.
 pub(crate) fn name(via: Via) -> &'static str {
@@ -52,6 +54,12 @@ pub(crate) fn reason(error: &Error) -> String {
             format!("{} {what}", path.display())
         }
         Error::Place(why) => format!("there is no place for the preload library: {why}"),
+        Error::Given(why) => given(why).message,
+        Error::Name(ClaimError::InUse(by)) => {
+            let by = by.map(|pid| format!(" by pid {pid}")).unwrap_or_default();
+            format!("this name is in use{by}")
+        }
+        Error::Name(why) => format!("there is no place for the run's files: {why}"),
         Error::HookNotLoaded(path, true) => {
             format!("the program did not load {}", path.display())
         }
@@ -83,6 +91,43 @@ pub(crate) fn reason(error: &Error) -> String {
     }
 }
 
+/// Why a run cannot have the sockets that it was given.
+fn given(error: &GivenError) -> Failure {
+    let could_not = |message: String| Failure::new(Kind::CouldNotBeDone, message);
+    match error {
+        GivenError::Unnamed(count) => {
+            let sockets = if *count == 1 { "a socket" } else { "sockets" };
+            Failure::usage(format!(
+                "the service manager has passed on {sockets} (LISTEN_FDS={count}), and only a named \
+                 run can take what it was passed"
+            ))
+            .hint("add --name NAME")
+        }
+        GivenError::NotHeld => Failure::usage(
+            "the service manager has passed on sockets (LISTEN_FDS), and --no-hold holds none",
+        )
+        .hint("leave --no-hold out"),
+        GivenError::Unreadable(unreadable) => {
+            let (name, value) = (unreadable.0, shortened(&unreadable.1));
+            could_not(format!("{name}={value} does not say what was passed on"))
+                .hint("see sd_listen_fds(3); without LISTEN_PID nothing is taken")
+        }
+        GivenError::NotOpen(number, why) => {
+            could_not(format!("LISTEN_FDS: descriptor {number} was not passed on: {why}"))
+                .hint("see sd_listen_fds(3); without LISTEN_PID nothing is taken")
+        }
+        GivenError::NotListening { number, name } => could_not(format!(
+            "LISTEN_FDS: descriptor {number} ({}) is neither a listening TCP socket nor a bound UDP \
+             socket over IPv4 or IPv6",
+            shortened(name)
+        ))
+        .hint("leave it out of the socket unit: ListenStream= and ListenDatagram= with a port"),
+        GivenError::Open(error) => plain(error),
+        GivenError::Resolve(wanted, why) => could_not(format!("--listen {wanted}: {why}")),
+        GivenError::System(errno) => could_not(format!("LISTEN_FDS: {errno}")),
+    }
+}
+
 fn gains(gain: Gain) -> &'static str {
     match gain {
         Gain::UserId => "is set-user-ID",
@@ -93,6 +138,9 @@ fn gains(gain: Gain) -> &'static str {
 
 /// The error line, the hint, the exit code.
 pub(crate) fn failure(plan: &Plan, error: &Error) -> Failure {
+    if let Error::Given(error) = error {
+        return given(error);
+    }
     let program = plan.command.first().map(|name| name.to_string_lossy().into_owned());
     let program = match shortened(&program.unwrap_or_default()) {
         nothing if nothing.is_empty() => "\"\"".to_owned(),
@@ -101,15 +149,19 @@ pub(crate) fn failure(plan: &Plan, error: &Error) -> Failure {
     let kind = match error {
         Error::Start(StartError::NotFound) => Kind::NotFound,
         Error::Start(StartError::NotExecutable(_)) => Kind::NotExecutable,
-        Error::Start(StartError::Fork(_) | StartError::Cgroup(_)) | Error::System(..) => {
-            Kind::CouldNotBeDone
-        }
+        Error::Start(StartError::Fork(_) | StartError::Cgroup(_))
+        | Error::Name(ClaimError::InUse(_))
+        | Error::System(..) => Kind::CouldNotBeDone,
         _ => Kind::MachineCannot,
     };
     let message = match error {
         Error::Start(StartError::NotFound | StartError::NotExecutable(_) | StartError::Fork(_)) => {
             format!("{program}: {}", reason(error))
         }
+        Error::Name(_) => match &plan.named {
+            Some(named) => format!("--name {}: {}", named.name, reason(error)),
+            None => reason(error),
+        },
         _ => reason(error),
     };
     let failure = Failure::new(kind, message);
@@ -139,6 +191,10 @@ fn hint(error: &Error) -> Option<String> {
         Error::CannotReach(..) => {
             "allow that call in the container's profile, or use --via preload"
         }
+        Error::Name(ClaimError::InUse(_)) => {
+            "take another --name, or `sameport stop` that run first"
+        }
+        Error::Name(_) => "set XDG_RUNTIME_DIR to a folder of yours",
         Error::Place(_) => "set XDG_RUNTIME_DIR to a folder of yours, or use --via seccomp",
         Error::NotLoadable(..) | Error::TooManyRules(_) | Error::NoLibrary(_) => {
             "use --via seccomp, or --via cgroup as root"
@@ -151,7 +207,7 @@ fn hint(error: &Error) -> Option<String> {
         Error::Start(StartError::NotFound) => "after `--` comes the program, then its arguments",
         Error::Start(StartError::Filter(..)) => "`sameport doctor` says what this machine can do",
         Error::NoWay(passed) => return Some(no_way(passed)),
-        Error::Start(_) | Error::System(..) => return None,
+        Error::Given(_) | Error::Start(_) | Error::System(..) => return None,
     };
     Some(hint.into())
 }

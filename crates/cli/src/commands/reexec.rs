@@ -1,0 +1,54 @@
+//! `sameport reexec`.
+
+use std::ffi::OsString;
+
+use sameport_rules::name::Name;
+
+use super::Outcome;
+
+const EXAMPLES: &str = "\
+Examples:
+  sameport reexec web                             after a new sameport was installed in its place
+  sameport reexec web /opt/sameport-2/sameport    another file";
+
+const AFTER: &str = "\
+The supervisor executes the program in its own place: its pid, its workers and their sockets stay, \
+and no connection is lost.
+
+Exit code: 0 when the new one goes on, 1 when the old one does, 126 or 127 when the program cannot be \
+executed or found, 2 when the command line is wrong, 3 when this machine cannot.";
+
+/// Replace the supervisor of a named run by a newly installed sameport
+#[derive(clap::Args)]
+#[command(before_help = EXAMPLES, after_help = AFTER)]
+pub(crate) struct Args {
+    /// The run
+    name: Name,
+    /// The program [default: the file that the supervisor was started from]
+    program: Option<OsString>,
+    /// Lines of JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn run(args: Args) -> Outcome {
+    use crate::operations::control::command;
+    use crate::operations::control::messages::Request;
+    use crate::tell::changes;
+
+    let path = std::env::var_os("PATH");
+    let absolute = |program: OsString| {
+        let located = command::located_from_here(&program, path.as_deref());
+        located.map_err(|fault| changes::not_a_program(&program, fault))
+    };
+    let program = args.program.map(absolute).transpose()?.map(Into::into);
+    let done = format!("{} has a new supervisor", args.name);
+    super::change(&args.name, Request::Reexec { program }, args.json, &done)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run(args: Args) -> Outcome {
+    let Args { name: _, program: _, json: _ } = args;
+    Err(crate::tell::failure::named_runs_need_linux("reexec"))
+}

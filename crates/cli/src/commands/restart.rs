@@ -1,0 +1,48 @@
+//! `sameport restart`.
+
+use sameport_rules::name::Name;
+
+use super::Outcome;
+
+const EXAMPLES: &str = "\
+Examples:
+  sameport restart web               one worker after the other
+  sameport restart web --surge 2     two at once
+  sameport restart web --surge 0     each ends before its successor starts
+  sameport restart web --json        every step as a line of JSON";
+
+const AFTER: &str = "\
+A worker gets no new connections from the moment its successor is ready, finishes those it has, and \
+is asked to end. A successor that does not get ready ends the restart: the worker before it stays. \
+Ctrl-C ends this telling, not the restart.
+
+Exit code: 0 when every worker is a new one, 1 when not, 2 when the command line is wrong, 3 when \
+this machine cannot.";
+
+/// Replace every worker of a named run, without losing a connection
+#[derive(clap::Args)]
+#[command(before_help = EXAMPLES, after_help = AFTER)]
+pub(crate) struct Args {
+    /// The run
+    name: Name,
+    /// How many successors start at once, 0 to 1024 [default: as `run` was told]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
+    surge: Option<u16>,
+    /// Lines of JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn run(args: Args) -> Outcome {
+    use crate::operations::control::messages::Request;
+
+    let done = format!("{} is restarted", args.name);
+    super::change(&args.name, Request::Restart { surge: args.surge }, args.json, &done)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run(args: Args) -> Outcome {
+    let Args { name: _, surge: _, json: _ } = args;
+    Err(crate::tell::failure::named_runs_need_linux("restart"))
+}

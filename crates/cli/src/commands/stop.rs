@@ -1,0 +1,42 @@
+//! `sameport stop`.
+
+use sameport_rules::name::Name;
+
+use super::Outcome;
+
+const EXAMPLES: &str = "\
+Examples:
+  sameport stop web            drain, then end
+  sameport stop web --json     every step as a line of JSON";
+
+const AFTER: &str = "\
+Workers get no new connections, finish those they have, and are asked to end; then the supervisor \
+ends, and its `sameport run` with it. Ctrl-C ends this telling, not the stopping.
+
+Exit code: 0 when it has stopped, 1 when not, 2 when the command line is wrong, 3 when this machine \
+cannot.";
+
+/// End a named run: its workers drain, then end
+#[derive(clap::Args)]
+#[command(before_help = EXAMPLES, after_help = AFTER)]
+pub(crate) struct Args {
+    /// The run
+    name: Name,
+    /// Lines of JSON on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn run(args: Args) -> Outcome {
+    use crate::operations::control::messages::Request;
+
+    let done = format!("{} has stopped", args.name);
+    super::change(&args.name, Request::Stop, args.json, &done)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run(args: Args) -> Outcome {
+    let Args { name: _, json: _ } = args;
+    Err(crate::tell::failure::named_runs_need_linux("stop"))
+}
