@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use stage::{Ended, User, command_for, in_folder, sameport, start, start_built, start_run};
+use stage::{
+    Ended, User, command_for, executable, in_folder, sameport, start, start_built, start_run,
+};
 
 /// A file that the command would make, had it been started.
 fn marker() -> PathBuf {
@@ -31,6 +33,26 @@ fn is_one_line(ended: &Ended, code: i32, named: &str) {
     assert!(lines.len() == 1 || lines.len() == 2 && lines[1].starts_with("hint: "), "{ended:?}");
     assert!(lines.iter().all(|line| line.chars().count() < 400), "{ended:?}");
     assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+}
+
+#[test]
+fn a_wrong_listen_starts_nothing() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["--listen", "8080"], "--name"),
+        (&["--name", "web", "--listen", ":0"], "no fixed port"),
+        (&["--name", "web", "--listen", "localhost"], "localhost"),
+        (&["--name", "web", "--listen", "::1:80"], "::1:80"),
+        (&["--name", "web", "--listen", ""], "--listen"),
+        (&["--name", "web", "--listen", "8080", "--no-hold"], "--no-hold"),
+    ];
+    for (options, named) in cases {
+        let marker = marker();
+        let ended =
+            start_run(User::Ourselves, options, &[OsStr::new("touch"), marker.as_os_str()]).ended();
+        assert_eq!((ended.code, &*ended.stdout), (2, ""), "{options:?}: {ended:?}");
+        assert!(ended.stderr.contains(named), "{options:?}: {ended:?}");
+        assert!(!marker.exists(), "{options:?}");
+    }
 }
 
 #[test]
@@ -59,6 +81,12 @@ fn a_wrong_option_of_run_starts_nothing() {
         ("--port", "http", "http"),
         ("--port", "", "--port"),
         ("--port", "80\n", "80"),
+        ("--group", "a b", "a b"),
+        ("--group", "../web", "../web"),
+        ("--group=-web", "", "--group"),
+        ("--group=", "", "--group"),
+        ("--group", "", "--group"),
+        ("--join=yes", "", "--join"),
         ("--unknown", "", "--unknown"),
         ("--prot=80", "", "--prot"),
         ("-x", "", "-x"),
@@ -147,12 +175,11 @@ fn a_megabyte_of_arguments_arrives_whole() {
 /// interpreter's: E2BIG.
 #[test]
 fn arguments_that_only_just_reached_us_are_126() {
-    let script = in_folder("long-interpreter");
     let deep = in_folder("d".repeat(100));
     std::fs::create_dir(&deep).unwrap();
     std::os::unix::fs::symlink("/bin/sh", deep.join("sh")).unwrap();
-    std::fs::write(&script, format!("#!{}/sh\necho started\n", deep.display())).unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let text = format!("#!{}/sh\necho started\n", deep.display());
+    let script = executable("long-interpreter", &text);
     let run = |count: usize, rest: usize| {
         let mut all: Vec<OsString> = ["run", "--"].map(OsString::from).into();
         all.push(script.clone().into());

@@ -160,7 +160,8 @@ fn outcome(row: Row, via: &str) -> Result<Outcome, String> {
 }
 
 fn start(row: Row, via: &str, command: &[OsString]) -> Started {
-    let options = ["--quiet", "--via", via];
+    // Each copy has a command line of its own.
+    let options = ["--quiet", "--via", via, "--group", "copies"];
     if !row.below_another {
         return start_run(row.user, &options, command);
     }

@@ -75,8 +75,10 @@ fn two_different_programs_share_a_port() {
             Peer { command: |site| http_server(site, Some("127.0.0.1")), ..HTTP },
             Peer { command: |site| who("cc", &["-static"], "tcp", site, "once"), ..WHO },
         ];
-        let [python, c] = [0, 1]
-            .map(|row| start_run(*user, &[], &command(&rows[row], *user, port, row + 1).unwrap()));
+        let [python, c] = [0, 1].map(|row| {
+            let command = command(&rows[row], *user, port, row + 1).unwrap();
+            start_run(*user, &["--group", "different"], &command)
+        });
         let told = format!("127.0.0.1:{port} is now shared by 2: pid ");
         // Whoever came later tells; when both came at once, both do.
         let teller = stage::eventually(|| {

@@ -110,9 +110,11 @@ fn end_all(program: Started) {
 
 fn under_run(peer: &Peer, user: User) -> Result<(), String> {
     let port = free_port();
-    let first = start_run(user, &[], &command(peer, user, port, 1)?);
+    // Each copy serves a folder of its own, so its command is another.
+    let group = ["--group", "copies"];
+    let first = start_run(user, &group, &command(peer, user, port, 1)?);
     until_answering(peer, port, &[&first], 1);
-    let second = start_run(user, &[], &command(peer, user, port, 2)?);
+    let second = start_run(user, &group, &command(peer, user, port, 2)?);
     let runs = [first, second];
     let both: Vec<&Started> = runs.iter().collect();
     until_answering(peer, port, &both, 2);

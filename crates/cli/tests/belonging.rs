@@ -1,0 +1,279 @@
+//! With whom a run shares: those who belong together do so by themselves, nobody else by accident.
+#![cfg(target_os = "linux")]
+
+mod stage;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use stage::{
+    PATIENCE, Started, User, c_program, command_for, descendants, find_program, free_port, give,
+    in_folder, sameport, start_built, start_command, start_run,
+};
+
+const IN_USE: &str = "bind: Address already in use";
+
+/// A program that answers with its pid, with words after the mode that it does not read: they make
+/// another command line of it.
+fn who(protocol: &str, port: u16, more: &[&str]) -> Vec<String> {
+    let program = c_program("who", &["-static"]).to_str().unwrap().to_owned();
+    let words = [protocol, "127.0.0.1", &port.to_string()].map(String::from);
+    let more = more.iter().map(|word| (*word).to_owned());
+    [program].into_iter().chain(words).chain(more).collect()
+}
+
+/// `sameport run OPTIONS -- COMMAND` in a folder of this name.
+fn start_in(folder: &str, user: User, options: &[&str], command: &[String]) -> Started {
+    let words = ["run"].into_iter().chain(options.iter().copied()).chain(["--"]);
+    let words: Vec<OsString> =
+        words.chain(command.iter().map(String::as_str)).map(OsString::from).collect();
+    let mut run = command_for(user, sameport(), &words);
+    run.current_dir(folder_named(folder, user));
+    start_built(run)
+}
+
+fn folder_named(name: &str, user: User) -> PathBuf {
+    let folder = in_folder(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    give(&folder, user);
+    folder
+}
+
+/// Asks until this many different processes have answered.
+#[track_caller]
+fn answered_by(protocol: &str, port: u16, count: usize) -> BTreeSet<i32> {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut pids = BTreeSet::new();
+    let until = std::time::Instant::now() + PATIENCE;
+    while pids.len() < count {
+        assert!(std::time::Instant::now() < until, "only {pids:?} answer on {port}");
+        let answer = match protocol {
+            "tcp" => stage::ask(address, b""),
+            _ => stage::ask_datagram(address, b"who"),
+        };
+        if let Ok(answer) = answer {
+            pids.insert(String::from_utf8(answer).unwrap().trim().parse().unwrap());
+        }
+    }
+    pids
+}
+
+/// Ends with 1, for its bind was refused, and says this beside.
+#[track_caller]
+fn is_refused(run: Started, error: &str, hint: &str) {
+    let ended = run.ended();
+    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
+    // The program and its supervisor write at the same time.
+    let told = [IN_USE, &format!("sameport: error: {error}"), &format!("sameport: hint: {hint}")];
+    for line in told {
+        assert_eq!(ended.stderr.matches(line).count(), 1, "{line}: {ended:?}");
+    }
+    let length: usize = told.map(|line| line.len() + 1).iter().sum();
+    assert_eq!(ended.stderr.len(), length, "{ended:?}");
+}
+
+const SAME_GROUP: &str = "give both runs the same --group, or --join to share it all the same";
+
+/// Who holds the port, as it is told.
+fn held_by(port: u16, run: &Started, words: &str, folder: &str) -> String {
+    let worker = descendants(run.pid())[0];
+    let directory = in_folder(folder);
+    format!(
+        "127.0.0.1:{port} is held by another group: pid {worker} (who-static.bin), started by \
+         `sameport run {words}` in {}",
+        directory.display()
+    )
+}
+
+#[test]
+fn the_same_command_in_the_same_directory_shares_and_nothing_else_does() {
+    for (user, protocol) in User::all().iter().flat_map(|user| [(*user, "tcp"), (*user, "udp")]) {
+        let port = free_port();
+        let command = who(protocol, port, &[]);
+        let first = start_in("here", user, &[], &command);
+        answered_by(protocol, port, 1);
+        let second = start_in("here", user, &["-q"], &command);
+        let both = answered_by(protocol, port, 2);
+
+        // The first socket is the one that is named, or the second: both are of one command.
+        let elsewhere = start_in("there", user, &[], &command).ended();
+        let another = start_in("here", user, &[], &who(protocol, port, &["setrp"])).ended();
+        let grouped = start_in("here", user, &["--group", "web"], &command).ended();
+        for refused in [elsewhere, another, grouped] {
+            assert_eq!(refused.code, 1, "{refused:?}");
+            let told = "is held by another group: pid ";
+            assert_eq!(refused.stderr.matches(told).count(), 1, "{refused:?}");
+            assert!(refused.stderr.contains(SAME_GROUP), "{refused:?}");
+        }
+        assert_eq!(answered_by(protocol, port, 2), both);
+        for run in [first, second] {
+            run.terminate();
+        }
+    }
+}
+
+#[test]
+fn a_stranger_is_told_who_holds_the_port_and_how_to_share_it() {
+    for user in User::all() {
+        let port = free_port();
+        let command = who("tcp", port, &[]);
+        let holder = start_in("here", *user, &["-n", "1"], &command);
+        let before = answered_by("tcp", port, 1);
+        let words = format!("-- {}", command.join(" "));
+        let error = held_by(port, &holder, &words, "here");
+        is_refused(start_in("there", *user, &[], &command), &error, SAME_GROUP);
+        assert_eq!(answered_by("tcp", port, 1), before);
+
+        let joined = start_in("there", *user, &["--join"], &command);
+        joined.wait_for_stderr(&format!("127.0.0.1:{port} is now shared by 2: pid "));
+        answered_by("tcp", port, 2);
+        joined.terminate();
+        holder.terminate();
+    }
+}
+
+#[test]
+fn a_group_is_whoever_names_it() {
+    for user in User::all() {
+        let port = free_port();
+        let command = who("tcp", port, &[]);
+        let holder = start_in("here", *user, &["--group", "web"], &command);
+        answered_by("tcp", port, 1);
+        let words = format!("--group web -- {}", command.join(" "));
+        let error = held_by(port, &holder, &words, "here");
+        is_refused(start_in("here", *user, &[], &command), &error, SAME_GROUP);
+        let other = start_in("here", *user, &["--group", "Web"], &command);
+        is_refused(other, &error, SAME_GROUP);
+
+        let setrp = who("tcp", port, &["setrp"]);
+        let member = start_in("there", *user, &["--group", "web"], &setrp);
+        answered_by("tcp", port, 2);
+        // Its own workers are among the members by now, whichever is asked first.
+        let third =
+            start_in("there", *user, &["--group", "web", "-n", "2"], &who("tcp", port, &["x"]));
+        answered_by("tcp", port, 4);
+        for run in [holder, member, third] {
+            run.terminate();
+        }
+    }
+}
+
+#[test]
+fn a_program_in_no_run_is_not_joined_by_accident() {
+    for (user, protocol) in User::all().iter().flat_map(|user| [(*user, "tcp"), (*user, "udp")]) {
+        let port = free_port();
+        let plain = who(protocol, port, &["setrp"]);
+        let holder = start_command(user, &plain[0], &plain[1..]);
+        answered_by(protocol, port, 1);
+        let error = format!(
+            "127.0.0.1:{port} is held by pid {} (who-static.bin), which is under no `sameport run`",
+            holder.pid()
+        );
+        let hint = "--join shares it all the same";
+        // One that is made shareable, and one that shares by itself.
+        for more in [&[][..], &["setrp"]] {
+            is_refused(start_run(user, &[], &who(protocol, port, more)), &error, hint);
+        }
+        let joined = start_run(user, &["--join"], &plain);
+        answered_by(protocol, port, 2);
+        joined.terminate();
+        holder.terminate();
+    }
+}
+
+/// Between a bind and its `listen` nobody sees who has the port: the first who listens has it.
+#[test]
+fn the_first_who_listens_has_the_port() {
+    if find_program("python3").is_none() {
+        return stage::skip("bind-before-listen", "python3 is not installed");
+    }
+    for user in User::all() {
+        let port = free_port();
+        let text = format!(
+            "import signal, socket, sys
+s = socket.socket()
+s.bind(('127.0.0.1', {port}))
+def listen(*_):
+    try:
+        s.listen()
+        print('listens', flush=True)
+        s.listen(9)
+        print('listens again', flush=True)
+    except OSError as error:
+        sys.exit(str(error.errno))
+signal.signal(signal.SIGUSR1, listen)
+print('bound', flush=True)
+while True: signal.pause()
+"
+        );
+        let command = |name: &str| ["python3", "-c", &text, name].map(String::from);
+        let [first, second] = ["first", "second"].map(|name| {
+            let run = start_run(*user, &[], &command(name));
+            run.wait_for_stdout("bound\n");
+            run
+        });
+        first.signal(libc::SIGUSR1);
+        first.wait_for_stdout("listens again\n");
+        second.signal(libc::SIGUSR1);
+        let ended = second.ended();
+        assert_eq!((ended.code, ended.stdout.as_str()), (1, "bound\n"), "{ended:?}");
+        let in_use = format!("{}\n", libc::EADDRINUSE);
+        assert!(ended.stderr.contains(&in_use), "{ended:?}");
+        let pid = descendants(first.pid())[0];
+        let told = format!("127.0.0.1:{port} is held by another group: pid {pid} (python3), ");
+        assert!(ended.stderr.contains(&told), "{ended:?}");
+        first.terminate();
+    }
+}
+
+/// Whoever comes at the same time may be refused, but one of them has the port, and who belongs
+/// together always has it together.
+#[test]
+fn starting_at_once_refuses_not_both() {
+    for _ in 0..10 {
+        let port = free_port();
+        let runs = ["x", "y"]
+            .map(|more| start_run(User::Ourselves, &[], &who("tcp", port, &["once", more])));
+        answered_by("tcp", port, 1);
+        let codes = runs
+            .map(|mut run| if run.is_running() { run.terminate().code } else { run.ended().code });
+        assert!(codes.contains(&(128 + libc::SIGTERM)), "{codes:?}");
+
+        // Nobody is refused by who is gone.
+        let command = who("tcp", port, &["once", "y"]);
+        let runs = [(), (), ()].map(|()| start_run(User::Ourselves, &["-n", "2"], &command));
+        answered_by("tcp", port, 6);
+        for run in runs {
+            let ended = run.terminate();
+            assert_eq!(ended.code, 128 + libc::SIGTERM, "{ended:?}");
+        }
+    }
+}
+
+/// What a program is upgraded to belongs where it did.
+#[test]
+fn a_named_run_keeps_its_group() {
+    for user in User::all() {
+        let name = format!("belonging-{}-{user:?}", std::process::id());
+        let port = free_port();
+        let command = who("tcp", port, &[]);
+        let run = start_run(*user, &["--name", &name], &command);
+        let before = answered_by("tcp", port, 1);
+        let changed = who("tcp", port, &["once", "changed"]);
+        let words = ["upgrade", &name, "--"].map(String::from);
+        let words: Vec<_> = words.iter().chain(&changed).collect();
+        let upgraded = stage::start(*user, &words).ended();
+        assert_eq!(upgraded.code, 0, "{upgraded:?}");
+        let after = answered_by("tcp", port, 1);
+        assert!(before.is_disjoint(&after), "{before:?} {after:?}");
+
+        let ended = start_run(*user, &[], &changed).ended();
+        assert!(ended.stderr.contains(" is held by another group: pid "), "{ended:?}");
+        let same = start_run(*user, &[], &command);
+        answered_by("tcp", port, 2);
+        same.terminate();
+        run.terminate();
+    }
+}

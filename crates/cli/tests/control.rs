@@ -1,0 +1,360 @@
+//! The verbs of a named run, the real binary, against somebody who says what a supervisor would: what
+//! people and programs read, and the exit codes.
+#![cfg(target_os = "linux")]
+
+mod stage;
+
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use stage::{
+    Ended, Started, User, command_for, eventually, free_port, sameport, start_built,
+    wait_until_answering,
+};
+
+/// A folder for XDG_RUNTIME_DIR, with the one of sameport in it.
+struct Room(tempfile::TempDir);
+
+impl Room {
+    fn new() -> Self {
+        let room = tempfile::tempdir_in("/tmp").unwrap();
+        std::fs::DirBuilder::new().mode(0o700).create(room.path().join("sameport")).unwrap();
+        Self(room)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join("sameport").join(name)
+    }
+
+    fn sameport<S: Into<OsString> + Clone>(&self, arguments: &[S]) -> Ended {
+        let arguments: Vec<OsString> = arguments.iter().cloned().map(Into::into).collect();
+        let mut command = command_for(User::Ourselves, sameport(), &arguments);
+        command.env("XDG_RUNTIME_DIR", self.0.path());
+        start_built(command).ended()
+    }
+
+    /// Answers one request with these frames; gives the request.
+    fn answer(&self, name: &str, frames: &'static [&'static str]) -> JoinHandle<String> {
+        let listener = UnixListener::bind(self.file(&format!("{name}.sock"))).unwrap();
+        std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut header = [0; 4];
+            client.read_exact(&mut header).unwrap();
+            let mut request = vec![0; usize::try_from(u32::from_be_bytes(header)).unwrap()];
+            client.read_exact(&mut request).unwrap();
+            for frame in frames {
+                let length = u32::try_from(frame.len()).unwrap().to_be_bytes();
+                client.write_all(&[&length[..], frame.as_bytes()].concat()).unwrap();
+            }
+            String::from_utf8(request).unwrap()
+        })
+    }
+}
+
+const STATUS: &str = concat!(
+    r#"{"status":{"name":"web","pid":33,"version":"9","since":0,"command":["node","a b",[255]],"#,
+    r#""directory":{"Unix":[47]},"via":"seccomp","copies":2,"workers":[{"ordinal":1,"pid":41,"#,
+    r#""state":"ready","since":0,"restarts":3,"why":null,"connections":5,"#,
+    r#""addresses":["127.0.0.1:8080"]}],"addresses":[],"remarks":["so it is"]}}"#
+);
+
+const CHANGES: &[&str] = &[
+    r#""heard""#,
+    r#"{"change":{"at":1,"worker":1,"pid":41,"state":"starting","why":null,"connections":null}}"#,
+    r#"{"change":{"at":2,"worker":1,"pid":41,"state":"ready","why":null,"connections":null}}"#,
+    r#"{"change":{"at":3,"worker":1,"pid":33,"state":"draining","why":null,"connections":12}}"#,
+    r#"{"change":{"at":4,"worker":1,"pid":33,"state":"draining","why":null,"connections":3}}"#,
+    r#"{"change":{"at":5,"worker":1,"pid":33,"state":"gone","why":null,"connections":null}}"#,
+    r#""done""#,
+];
+
+#[test]
+fn status_is_told_to_people_and_to_programs() {
+    let room = Room::new();
+    let asked = room.answer("web", &[r#""heard""#, STATUS]);
+    let ended = room.sameport(&["status", "web"]);
+    assert_eq!(asked.join().unwrap(), r#"{"version":1,"request":"status"}"#);
+    assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
+    assert!(ended.stdout.starts_with("web: pid 33, 1 of 2 workers ready, since "), "{ended:?}");
+    assert!(ended.stdout.contains("\ncommand: node 'a b' "), "{ended:?}");
+    assert!(ended.stdout.ends_with("\nnote: so it is\n"), "{ended:?}");
+    std::fs::remove_file(room.file("web.sock")).unwrap();
+
+    let asked = room.answer("web", &[r#""heard""#, STATUS]);
+    let ended = room.sameport(&["status", "--json"]);
+    asked.join().unwrap();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let told: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    let runs = told["runs"].as_array().unwrap();
+    let web = runs.iter().find(|run| run["name"] == "web").unwrap();
+    assert_eq!((&web["workers"][0]["pid"], &web["directory"]), (&41.into(), &"/".into()));
+}
+
+#[test]
+fn changes_are_told_one_by_one() {
+    let room = Room::new();
+    let asked = room.answer("web", CHANGES);
+    let ended = room.sameport(&["restart", "web", "--surge", "0"]);
+    assert_eq!(asked.join().unwrap(), r#"{"version":1,"request":{"restart":{"surge":0}}}"#);
+    // No colours and no count of every moment in a pipe.
+    let expected = "worker 1: pid 41 starts\nworker 1: pid 41 is ready\n\
+                    worker 1: pid 33 drains, 12 connections open\nworker 1: pid 33 has ended\n\
+                    web is restarted\n";
+    assert_eq!((ended.code, &*ended.stdout, &*ended.stderr), (0, "", expected));
+    std::fs::remove_file(room.file("web.sock")).unwrap();
+
+    let asked = room.answer("web", CHANGES);
+    let ended = room.sameport(&["scale", "web", "8", "--json"]);
+    assert_eq!(asked.join().unwrap(), r#"{"version":1,"request":{"scale":{"copies":8}}}"#);
+    assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
+    let events: Vec<serde_json::Value> =
+        ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), 6, "{ended:?}");
+    assert_eq!((&events[1]["state"], &events[5]["event"]), (&"ready".into(), &"done".into()));
+}
+
+/// Arguments, a part of the request, the answer; the exit code, and a part of what is said.
+type Case<'a> = (&'a [&'a str], &'a str, &'static [&'static str], i32, &'a str);
+
+#[test]
+fn what_is_asked_and_how_it_ends() {
+    let program = sameport().to_str().unwrap();
+    let reexec = r#"{"version":1,"request":{"reexec":{"program":{"Unix":"#;
+    let cases: [Case<'_>; 8] = [
+        (&["stop", "web"], r#""stop"}"#, &[r#""heard""#, r#""done""#], 0, "web has stopped\n"),
+        (&["stop", "web"], r#""stop"}"#, &[r#""heard""#], 1, "ended before it was done\nhint: "),
+        (&["stop", "web"], r#""stop"}"#, &[], 1, "ended before it was done\nhint: "),
+        (&["stop", "web"], r#""stop"}"#, &[r#""done""#], 1, "out of turn\n"),
+        (
+            &["upgrade", "web", "--", "node", "-x"],
+            r#"{"upgrade":{"command":["node","-x"]}}}"#,
+            &[r#"{"failed":{"fault":"not-found","error":"node: not found","hint":"try"}}"#],
+            127,
+            "error: node: not found\nhint: try\n",
+        ),
+        (
+            &["upgrade", "web", "--", "node"],
+            r#"{"upgrade":{"command":["node"]}}}"#,
+            &[r#""heard""#, r#"{"failed":{"fault":"other","error":"it crashed","hint":null}}"#],
+            1,
+            "error: it crashed\n",
+        ),
+        (
+            &["reexec", "web"],
+            r#"{"reexec":{"program":null}}}"#,
+            &[r#""heard""#, r#""done""#],
+            0,
+            "",
+        ),
+        (&["reexec", "web", program], reexec, &[r#""heard""#, r#""done""#], 0, "supervisor\n"),
+    ];
+    let room = Room::new();
+    for (arguments, request, frames, code, told) in cases {
+        let asked = room.answer("web", frames);
+        let ended = room.sameport(arguments);
+        let asked = asked.join().unwrap();
+        assert!(asked.contains(request), "{asked}");
+        assert_eq!((ended.code, &*ended.stdout), (code, ""), "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains(told), "{arguments:?}: {ended:?}");
+        std::fs::remove_file(room.file("web.sock")).unwrap();
+    }
+}
+
+/// Nobody is asked for what is wrong on its face.
+#[test]
+fn a_wrong_line_asks_nobody() {
+    let room = Room::new();
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["status", ""], 2, "1 to 64"),
+        (&["status", "../web"], 2, "no '/'"),
+        (&["status", "a", "b"], 2, "'b'"),
+        (&["restart"], 2, "<NAME>"),
+        (&["restart", "web", "--surge", "-1"], 2, "-1"),
+        (&["restart", "web", "--surge", "1025"], 2, "1025"),
+        (&["scale", "web"], 2, "<N>"),
+        (&["scale", "web", "0"], 2, "0"),
+        (&["scale", "web", "1025"], 2, "1025"),
+        (&["scale", "web", "x"], 2, "x"),
+        (&["stop", ".web"], 2, "begins with"),
+        (&["upgrade", "web"], 2, "<COMMAND>"),
+        (&["upgrade", "web", "--"], 2, "<COMMAND>"),
+        (&["upgrade", "web", "node"], 2, "node"),
+        (&["reexec", "web", "/no/such"], 127, "/no/such: command not found"),
+        (&["reexec", "web", "/"], 126, "/: cannot be executed"),
+        (&["reexec", "web", "no-such-program"], 127, "no-such-program: command not found"),
+    ];
+    for (arguments, code, told) in cases {
+        let ended = room.sameport(arguments);
+        assert_eq!((ended.code, &*ended.stdout), (*code, ""), "{arguments:?}: {ended:?}");
+        let lines: Vec<_> = ended.stderr.lines().collect();
+        let [error, hint] = lines[..] else { panic!("{arguments:?}: {ended:?}") };
+        assert!(error.starts_with("error: ") && error.contains(told), "{arguments:?}: {ended:?}");
+        assert!(hint.starts_with("hint: "), "{arguments:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_name_that_is_not_there_names_those_that_are() {
+    let room = Room::new();
+    let _web = UnixListener::bind(room.file("web.sock")).unwrap();
+    for verb in [&["status", "wbe"][..], &["stop", "wbe"], &["upgrade", "wbe", "--", "true"]] {
+        let ended = room.sameport(verb);
+        assert_eq!(ended.code, 1, "{ended:?}");
+        assert!(ended.stderr.starts_with("error: there is no run named wbe\nhint: there is "));
+        assert!(ended.stderr.contains("web"), "{ended:?}");
+    }
+}
+
+/// What kill -9 leaves behind: files, and nobody who listens.
+#[test]
+fn a_dead_supervisor_is_explained() {
+    let room = Room::new();
+    drop(UnixListener::bind(room.file("web.sock")).unwrap());
+    let record =
+        r#"{"pid":33,"command":["node"],"directory":{"Unix":[47]},"since":0,"workers":[]}"#;
+    std::fs::write(room.file("web.json"), record).unwrap();
+    for verb in ["status", "restart", "stop"] {
+        let ended = room.sameport(&[verb, "web"]);
+        let expected = "error: the supervisor of web (pid 33) is gone, and so are its workers\n\
+                        hint: start it again: sameport run --name web … -- node\n";
+        assert_eq!((ended.code, &*ended.stdout, &*ended.stderr), (1, "", expected));
+    }
+    let ended = room.sameport(&["status"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stdout.lines().any(|line| line.starts_with("web ") && line.contains(" gone ")));
+}
+
+/// Whoever can write to a folder could answer in a supervisor's place.
+#[test]
+fn folders_that_others_could_change_are_not_asked() {
+    let room = Room::new();
+    let _web = UnixListener::bind(room.file("web.sock")).unwrap();
+    let not_there = || {
+        let ended = room.sameport(&["status", "web"]);
+        assert!(ended.code == 1 && ended.stderr.contains("no run named web"), "{ended:?}");
+    };
+    let folder = room.file("");
+    let mode = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(&folder, 0o777);
+    not_there();
+    mode(&folder, 0o700);
+    mode(room.0.path(), 0o777);
+    not_there();
+    mode(room.0.path(), 0o700);
+    let moved = room.0.path().join("moved");
+    std::fs::rename(room.0.path().join("sameport"), &moved).unwrap();
+    symlink(&moved, room.0.path().join("sameport")).unwrap();
+    not_there();
+    std::fs::remove_file(room.0.path().join("sameport")).unwrap();
+    std::fs::rename(&moved, room.0.path().join("sameport")).unwrap();
+    if stage::is_root() {
+        std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
+        not_there();
+    }
+}
+
+/// A named run of a server on a free port, ready.
+fn named_run(room: &Room) -> (Started, u16) {
+    let port = free_port();
+    let mut run = command_for(
+        User::Ourselves,
+        sameport(),
+        &[
+            "run",
+            "--name",
+            "web",
+            "-n",
+            "2",
+            "--",
+            "python3",
+            "-m",
+            "http.server",
+            "--bind",
+            "127.0.0.1",
+            &port.to_string(),
+        ],
+    );
+    run.env("XDG_RUNTIME_DIR", room.0.path());
+    let run = start_built(run);
+    wait_until_answering(([127, 0, 0, 1], port).into());
+    run.wait_for_stderr("worker 1");
+    (run, port)
+}
+
+/// The pids of the workers, as `status` has them, when all of them are ready.
+fn workers(room: &Room) -> Vec<i32> {
+    let ready = || {
+        let ended = room.sameport(&["status", "web", "--json"]);
+        let told: serde_json::Value = serde_json::from_str(&ended.stdout).ok()?;
+        let workers = told["workers"].as_array()?;
+        let all = workers.iter().all(|worker| worker["state"] == "ready");
+        let pids = workers.iter().map(|it| i32::try_from(it["pid"].as_i64()?).ok());
+        pids.collect::<Option<Vec<_>>>().filter(|_| all)
+    };
+    eventually(ready).expect("every worker is ready")
+}
+
+#[test]
+fn a_name_is_had_once_until_its_run_ends() {
+    let room = Room::new();
+    let (run, port) = named_run(&room);
+    assert_eq!(workers(&room).len(), 2);
+    let marker = room.0.path().join("marker");
+    let again = ["run", "--name", "web", "--", "touch", marker.to_str().unwrap()];
+    let ended = room.sameport(&again);
+    let told = format!("in use by pid {}\nhint: ", run.pid());
+    assert!(ended.code == 1 && ended.stderr.contains(&told), "{ended:?}");
+    assert!(!marker.exists(), "it was started");
+    let (scaled, stopped) =
+        (room.sameport(&["scale", "web", "1"]), room.sameport(&["stop", "web"]));
+    assert_eq!((scaled.code, stopped.code), (0, 0), "{scaled:?} {stopped:?}");
+    assert!(scaled.stderr.ends_with("web has 1 worker\n"), "{scaled:?}");
+    assert!(stopped.stderr.ends_with("web has stopped\n"), "{stopped:?}");
+    assert_eq!(run.ended().code, 0);
+    assert!(!room.0.path().join("sameport").exists(), "files are left");
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+/// Workers that outlive their supervisor, and not the test.
+struct Orphans(Vec<i32>);
+
+impl Drop for Orphans {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|pid| stage::kill(*pid, libc::SIGKILL));
+    }
+}
+
+#[test]
+fn a_supervisor_that_was_killed_is_explained_and_its_name_is_free() {
+    let room = Room::new();
+    let (mut run, port) = named_run(&room);
+    let Orphans(pids) = &Orphans(workers(&room));
+    run.signal(libc::SIGKILL);
+    assert!(eventually(|| (!run.is_running()).then_some(())).is_some());
+    let ended = room.sameport(&["status", "web"]);
+    let supervisor = run.pid();
+    let expected = format!(
+        "error: the supervisor of web (pid {supervisor}) is gone; its workers (pids {}, {}) keep \
+         serving, and can bind nothing new\nhint: end them and start it again: kill {} {}; sameport \
+         run --name web … -- python3 -m http.server --bind 127.0.0.1 {port}\n",
+        pids[0], pids[1], pids[0], pids[1]
+    );
+    assert_eq!((ended.code, &*ended.stderr), (1, &*expected));
+    wait_until_answering(([127, 0, 0, 1], port).into());
+    pids.iter().for_each(|pid| stage::kill(*pid, libc::SIGKILL));
+    let so =
+        || room.sameport(&["status", "web"]).stderr.contains("so are its workers").then_some(());
+    assert!(eventually(so).is_some());
+
+    let (run, _) = named_run(&room);
+    assert_eq!(workers(&room).len(), 2);
+    assert_eq!(room.sameport(&["stop", "web"]).code, 0);
+    run.ended();
+    assert!(!room.0.path().join("sameport").exists(), "files are left");
+}

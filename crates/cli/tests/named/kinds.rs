@@ -1,0 +1,193 @@
+//! Kinds of sockets and of runs: UDP, IPv6, both families, moved addresses, one queue for all, none
+//! held, more and fewer workers.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use crate::room::{Room, Run, has_ended, rogue, served_by_the_next, while_served, who};
+use crate::stage::{User, ask_datagram, c_program, eventually, kill};
+
+fn drains(room: Room, options: &[&str]) -> Run {
+    let program = c_program("drains", &[]);
+    room.run(options, &[program.to_str().unwrap(), "{port}"])
+}
+
+/// `who PROTOCOL ADDRESS PORT`.
+fn who_at(protocol: &str, address: &str) -> Vec<String> {
+    let program = c_program("who", &[]).into_os_string().into_string().unwrap();
+    vec![program, protocol.to_owned(), address.to_owned(), "{port}".to_owned()]
+}
+
+/// Datagrams that come while no worker is alive wait for the next in the held socket.
+#[test]
+fn udp_restarts() {
+    for user in User::all() {
+        let room = Room::new(*user);
+        let command = who_at("udp", "127.0.0.1");
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let command = room.gated(&command);
+        let run = room.run(&[], &command);
+        let before = run.ready(1);
+        let address = run.room.address();
+        let first = ask_datagram(address, b"?").unwrap();
+        run.room.shut();
+        kill(*before.first().unwrap(), libc::SIGKILL);
+        let gone = eventually(|| (!before.contains(&run.worker(1))).then_some(()));
+        assert!(gone.is_some(), "{}", run.started.stderr());
+        let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.set_read_timeout(Some(crate::stage::PATIENCE)).unwrap();
+        client.connect(address).unwrap();
+        client.send(b"?").unwrap();
+        run.room.open();
+        let mut answer = [0; 64];
+        let length = client.recv(&mut answer).unwrap();
+        assert_ne!(answer[..length], first[..], "{user:?}");
+        let restarted = run.ready(1);
+        run.does("restart", &[]);
+        assert!(run.ready(1).is_disjoint(&restarted));
+        ask_datagram(address, b"?").unwrap();
+        let status = run.status();
+        assert_eq!(status["addresses"][0]["proto"], "udp", "{status}");
+        assert_eq!(status["addresses"][0]["held"], true, "{status}");
+        assert_eq!(status["addresses"][0]["members"], 1, "{status}");
+        run.stop();
+    }
+}
+
+/// An address of IPv6 alone next to the same of IPv4: two held sockets that are not mistaken.
+#[test]
+fn families_are_told_apart() {
+    const BOTH: &str = "
+import http.server, os, socket, sys, threading
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b'%d %s' % (os.getpid(), self.server.which)
+        self.send_response(200); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *_): pass
+class V6(http.server.HTTPServer):
+    address_family = socket.AF_INET6
+    which = b'six'
+    def server_bind(self):
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        super().server_bind()
+class V4(http.server.HTTPServer):
+    which = b'four'
+port = int(sys.argv[1])
+kinds = [(V6, '::'), (V4, '0.0.0.0')]
+# Another order each time, as good as.
+for kind, host in kinds[::1 if os.getpid() % 2 else -1]:
+    threading.Thread(target=kind((host, port), Handler).serve_forever).start()
+";
+    let Some(python) = crate::stage::find_program("python3") else {
+        return crate::stage::skip("named-families", "no python3");
+    };
+    for user in User::all() {
+        let room = Room::new(*user);
+        let command = room.gated(&[python.to_str().unwrap(), "-c", BOTH, "{port}"]);
+        let run = room.run(&["--ready", "tcp"], &command);
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, run.room.port));
+        for _ in 0..2 {
+            served_by_the_next(&run, run.room.address(), "four");
+            served_by_the_next(&run, v6, "six");
+            assert!(who(run.room.address()).unwrap().ends_with(" four"));
+            assert!(who(v6).unwrap().ends_with(" six"));
+        }
+        run.does("restart", &[]);
+        assert!(who(run.room.address()).unwrap().ends_with(" four"));
+        assert!(who(v6).unwrap().ends_with(" six"));
+        run.stop();
+    }
+}
+
+/// `--map` and `--name`: the address that is held is the one that it was moved to.
+#[test]
+fn a_moved_address_is_held() {
+    for user in User::all() {
+        let room = Room::new(*user);
+        let command = rogue("good");
+        let asked = crate::stage::free_port().to_string();
+        let command = [command[0].as_str(), "good", &asked];
+        let command = room.gated(&command);
+        let map = format!("{asked}={{port}}");
+        let run = room.run(&["--map", &map], &command);
+        let to = run.room.address();
+        served_by_the_next(&run, to, "moved");
+        let before = run.ready(1);
+        run.does("restart", &[]);
+        assert!(run.ready(1).is_disjoint(&before));
+        who(to).unwrap();
+        run.stop();
+    }
+}
+
+/// All workers accept from one socket, which outlives each of them.
+#[test]
+fn one_queue_for_all() {
+    for user in User::all() {
+        let run = drains(Room::new(*user), &["--queue", "shared", "-n", "3", "--ready", "tcp"]);
+        let before = run.ready(3);
+        let address = run.room.address();
+        let status = run.status();
+        assert_eq!(status["addresses"][0]["members"], 1, "{status}");
+        while_served(&run, address, || run.does("restart", &[]));
+        let restarted = run.ready(3);
+        assert!(restarted.is_disjoint(&before));
+        assert_eq!(run.status()["addresses"][0]["members"], 1);
+        for pid in &restarted {
+            kill(*pid, libc::SIGKILL);
+        }
+        // Whom a dying one accepts goes with it.
+        for pid in &restarted {
+            assert!(eventually(|| has_ended(*pid).then_some(())).is_some(), "{pid}");
+        }
+        // Nobody is refused in between.
+        who(address).unwrap();
+        assert!(run.ready(3).is_disjoint(&restarted));
+        run.stop();
+    }
+}
+
+/// `--no-hold`: workers are restarted all the same, and `status` says what is not.
+#[test]
+fn nothing_is_held() {
+    for user in User::all() {
+        let run = drains(Room::new(*user), &["--no-hold", "-n", "2"]);
+        let before = run.ready(2);
+        let status = run.status();
+        let remarks = status["remarks"].to_string();
+        assert!(remarks.contains("sockets are not held (--no-hold)"), "{status}");
+        kill(*before.first().unwrap(), libc::SIGKILL);
+        let next = eventually(|| {
+            let next = run.ready(2);
+            (next.intersection(&before).count() == 1).then_some(next)
+        });
+        assert!(next.is_some(), "{}", run.started.stderr());
+        run.does("restart", &[]);
+        assert!(run.ready(2).is_disjoint(&next.unwrap()));
+        run.stop();
+    }
+}
+
+/// More workers and fewer, while connections come.
+#[test]
+fn scales_under_connections() {
+    for user in User::all() {
+        let run = drains(Room::new(*user), &["-n", "1", "--ready", "tcp"]);
+        let before = run.ready(1);
+        let address = run.room.address();
+        while_served(&run, address, || run.does("scale", &["4"]));
+        let four = run.ready(4);
+        assert!(four.is_superset(&before));
+        let answering =
+            || -> BTreeSet<String> { (0..200).map(|_| who(address).unwrap()).collect() };
+        assert_eq!(answering().len(), 4, "each has its share");
+        while_served(&run, address, || run.does("scale", &["2"]));
+        let two = run.ready(2);
+        assert!(four.is_superset(&two));
+        let serving: BTreeSet<String> = two.iter().map(ToString::to_string).collect();
+        assert_eq!(answering(), serving);
+        let zero = run.ask("scale", &["0"]);
+        assert_ne!(zero.code, 0, "{zero:?}");
+        run.stop();
+    }
+}

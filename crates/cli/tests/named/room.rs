@@ -1,0 +1,295 @@
+//! A named run with a folder and a port of its own, and clients of it.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::stage::{
+    Ended, PATIENCE, Started, User, c_program, command_for, descendants, eventually, executable,
+    free_port, give, in_folder, kill, sameport, start_built,
+};
+
+/// Where a run lives: its name, its port, and the folder that its user keeps such things in.
+pub(crate) struct Room {
+    pub(crate) user: User,
+    pub(crate) name: String,
+    pub(crate) port: u16,
+    pub(crate) folder: PathBuf,
+}
+
+/// A named run that has been started.
+pub(crate) struct Run {
+    pub(crate) room: Room,
+    pub(crate) started: Started,
+}
+
+impl Room {
+    pub(crate) fn new(user: User) -> Self {
+        let port = free_port();
+        let folder = in_folder(format!("named-{port}"));
+        std::fs::create_dir(&folder).unwrap();
+        give(&folder, user);
+        Self { user, name: format!("run-{port}"), port, folder }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    /// `sameport` with these arguments, as the user of this room.
+    pub(crate) fn command<S: Into<OsString> + Clone>(&self, arguments: &[S]) -> Command {
+        let arguments: Vec<OsString> = arguments.iter().cloned().map(Into::into).collect();
+        let mut command = command_for(self.user, sameport(), &arguments);
+        command.env("XDG_RUNTIME_DIR", &self.folder);
+        command
+    }
+
+    /// `sameport run --name NAME OPTIONS -- COMMAND`, with `{port}` replaced in each.
+    pub(crate) fn run_command<S: AsRef<str>>(&self, options: &[&str], command: &[S]) -> Command {
+        let port = self.port.to_string();
+        let mut words = vec!["run".to_owned(), "--name".to_owned(), self.name.clone()];
+        words.extend(options.iter().map(|word| word.replace("{port}", &port)));
+        words.push("--".to_owned());
+        words.extend(command.iter().map(|word| word.as_ref().replace("{port}", &port)));
+        self.command(&words)
+    }
+
+    pub(crate) fn run<S: AsRef<str>>(self, options: &[&str], command: &[S]) -> Run {
+        let started = start_built(self.run_command(options, command));
+        let run = Run { room: self, started };
+        run.is_there();
+        run
+    }
+
+    /// A command that waits before `command` for as long as [`Self::shut`] says.
+    pub(crate) fn gated(&self, command: &[&str]) -> Vec<String> {
+        const GATE: &str = "#!/bin/sh\nflag=$1; shift\n\
+                            while [ -e \"$flag\" ]; do sleep 0.02; done\nexec \"$@\"\n";
+        let gate = executable("gate", GATE);
+        let words = [gate.to_str().unwrap(), self.flag().to_str().unwrap()].map(str::to_owned);
+        words.into_iter().chain(command.iter().map(|&word| word.to_owned())).collect()
+    }
+
+    fn flag(&self) -> PathBuf {
+        self.folder.join("shut")
+    }
+
+    pub(crate) fn shut(&self) {
+        std::fs::write(self.flag(), "").unwrap();
+    }
+
+    pub(crate) fn open(&self) {
+        std::fs::remove_file(self.flag()).unwrap();
+    }
+}
+
+/// `rogue HOW PORT`.
+pub(crate) fn rogue(how: &str) -> Vec<String> {
+    let program = c_program("rogue", &[]).into_os_string().into_string().unwrap();
+    vec![program, how.to_owned(), "{port}".to_owned()]
+}
+
+impl Run {
+    /// `rogue HOW PORT` under a named run with two workers, the second of which is a good one.
+    pub(crate) fn of_rogue(user: User, options: &[&str], how: &str) -> Self {
+        let options: Vec<&str> = ["-n", "2"].into_iter().chain(options.iter().copied()).collect();
+        Room::new(user).run(&options, &rogue(how))
+    }
+
+    /// `VERB NAME REST`.
+    pub(crate) fn ask(&self, verb: &str, rest: &[&str]) -> Ended {
+        let words: Vec<&str> =
+            [verb, &self.room.name].into_iter().chain(rest.iter().copied()).collect();
+        start_built(self.room.command(&words)).ended()
+    }
+
+    /// The same, which must succeed.
+    #[track_caller]
+    pub(crate) fn does(&self, verb: &str, rest: &[&str]) -> Ended {
+        let ended = self.ask(verb, rest);
+        assert_eq!(ended.code, 0, "{verb}: {ended:?}\n{}", self.started.stderr());
+        ended
+    }
+
+    /// Waits until it can be asked. A run that has ended already is the test's affair.
+    pub(crate) fn is_there(&self) {
+        let stat = format!("/proc/{}/stat", self.started.pid());
+        let is_over = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
+        let _ = eventually(|| (self.ask("status", &[]).code == 0 || is_over()).then_some(()));
+    }
+
+    #[track_caller]
+    pub(crate) fn status(&self) -> Value {
+        let ended = self.does("status", &["--json"]);
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"))
+    }
+
+    /// Waits until so many workers are ready, and no others are there; gives their pids.
+    #[track_caller]
+    pub(crate) fn ready(&self, count: usize) -> BTreeSet<i32> {
+        let mut last = Value::Null;
+        let ready = eventually(|| {
+            last = self.status();
+            let workers = last["workers"].as_array()?;
+            let ready = workers.iter().filter(|worker| worker["state"] == "ready");
+            let pids: BTreeSet<i32> =
+                ready.filter_map(|worker| i32::try_from(worker["pid"].as_i64()?).ok()).collect();
+            (pids.len() == count && workers.len() == count).then_some(pids)
+        });
+        ready.unwrap_or_else(|| panic!("{count} ready: {last}\n{}", self.started.stderr()))
+    }
+
+    /// The pid of a worker, whatever it is doing.
+    #[track_caller]
+    pub(crate) fn worker(&self, ordinal: u16) -> i32 {
+        let pid = eventually(|| {
+            let status = self.status();
+            let mut workers = status["workers"].as_array()?.iter();
+            let worker = workers.find(|worker| worker["worker"] == ordinal)?;
+            i32::try_from(worker["pid"].as_i64()?).ok()
+        });
+        pid.unwrap_or_else(|| panic!("no worker {ordinal}\n{}", self.started.stderr()))
+    }
+
+    /// Ends it by `stop`: well, in full, and with nothing left behind. Gives what it printed.
+    #[track_caller]
+    pub(crate) fn stop(self) -> Ended {
+        self.does("stop", &[]);
+        self.ended(0)
+    }
+
+    /// Waits for its end, after which nothing is left behind.
+    #[track_caller]
+    pub(crate) fn ended(self, code: i32) -> Ended {
+        let Self { room, started } = self;
+        let pid = started.pid();
+        let below = descendants(pid);
+        let ended = started.ended();
+        assert_eq!(ended.code, code, "{}", ended.stderr);
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        let left = of_run(&room.name, &below);
+        assert_eq!(left, [0; 0], "processes are left behind: {}", ended.stderr);
+        let files = files(&room);
+        assert_eq!(files, [] as [String; 0], "files are left behind: {}", ended.stderr);
+        ended
+    }
+}
+
+/// Processes of a run, and those of `others` that live.
+fn of_run(name: &str, others: &[i32]) -> Vec<i32> {
+    let wanted = format!("SAMEPORT_NAME={name}");
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+                || others.contains(pid)
+        })
+        .collect()
+}
+
+/// What a run has in its user's runtime folder.
+fn files(room: &Room) -> Vec<String> {
+    let folder = std::fs::read_dir(room.folder.join("sameport"));
+    let files = folder.into_iter().flatten().flatten();
+    files.map(|file| file.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Whether a process serves nobody any more, reaped or not.
+pub(crate) fn has_ended(pid: i32) -> bool {
+    // The first thread may be over, and others on their way.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut lives = threads.map(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ") && !stat.contains(") X ")
+    });
+    !lives.any(|lives| lives)
+}
+
+/// One request over this connection, and the body of the answer: who answered.
+pub(crate) fn answer(stream: TcpStream) -> std::io::Result<String> {
+    read(asked(stream))
+}
+
+/// The connection with a request on its way. What goes wrong is seen by who reads the answer.
+pub(crate) fn asked(mut stream: TcpStream) -> TcpStream {
+    let _ = stream.write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    stream
+}
+
+pub(crate) fn read(mut stream: TcpStream) -> std::io::Result<String> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all)?;
+    let text = String::from_utf8_lossy(&all);
+    let body = text.split_once("\r\n\r\n").map(|(_, body)| body.trim().to_owned());
+    match (text.split_whitespace().nth(1), body) {
+        (Some("200"), Some(body)) => Ok(body),
+        _ => Err(std::io::Error::other(format!("not an answer: {text:?}"))),
+    }
+}
+
+pub(crate) fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
+    TcpStream::connect_timeout(&to, PATIENCE)
+}
+
+/// Who answers there.
+pub(crate) fn who(at: SocketAddr) -> std::io::Result<String> {
+    connect(at).and_then(answer)
+}
+
+/// Opens connections while no worker is alive, and has each answered by the next.
+///
+/// The run has one worker, started by [`Room::gated`].
+#[track_caller]
+pub(crate) fn served_by_the_next(run: &Run, to: SocketAddr, context: &str) {
+    const CLIENTS: usize = 50;
+    let before = run.ready(1);
+    run.room.shut();
+    for pid in &before {
+        // With all that it started: what that does otherwise is another test.
+        for pid in [&[*pid][..], &descendants(*pid)].concat() {
+            kill(pid, libc::SIGKILL);
+        }
+    }
+    let gone = eventually(|| before.iter().all(|pid| run.worker(1) != *pid).then_some(()));
+    assert!(gone.is_some(), "{context}: {}", run.started.stderr());
+    let waiting: Vec<_> = (0..CLIENTS).map(|_| connect(to)).collect();
+    run.room.open();
+    let answers: Vec<_> = waiting.into_iter().map(|stream| stream.and_then(answer)).collect();
+    let served = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(served, CLIENTS, "{context}: {answers:?}\n{}", run.started.stderr());
+    assert!(run.ready(1).is_disjoint(&before), "{context}");
+}
+
+/// Makes connections all the time while `this` is done; each must be accepted and answered.
+#[track_caller]
+pub(crate) fn while_served<T>(run: &Run, to: SocketAddr, this: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    let client = || {
+        let mut failed = Vec::new();
+        while !over.load(Ordering::Relaxed) {
+            failed.extend(who(to).err());
+            thread::sleep(Duration::from_millis(1));
+        }
+        failed
+    };
+    let (done, failed) = thread::scope(|scope| {
+        let clients = [(); 4].map(|()| scope.spawn(client));
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(this));
+        over.store(true, Ordering::Relaxed);
+        let failed = clients.into_iter().flat_map(|client| client.join().unwrap());
+        (done, failed.collect::<Vec<_>>())
+    });
+    let done = done.unwrap_or_else(|why| std::panic::resume_unwind(why));
+    assert!(failed.is_empty(), "{failed:?}\n{}", run.started.stderr());
+    done
+}

@@ -1,0 +1,193 @@
+//! Restarts and kills under load, and what every client says.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::clients::{Clients, Loss, Seen, accepted};
+use crate::stage::{
+    Ended, PATIENCE, Started, User, c_program, command_for, descendants, eventually, free_port,
+    give, in_folder, kill, sameport, start_built,
+};
+
+const CLIENTS: u16 = 32;
+const CONNECTIONS: u64 = 100_000;
+/// For what is the same each time.
+const FEWER: u64 = 20_000;
+
+/// A named run of the server that keeps whom it has accepted.
+struct Run {
+    name: String,
+    user: User,
+    address: SocketAddr,
+    /// Where its workers keep that, a file each.
+    accepted: PathBuf,
+    started: Started,
+}
+
+impl Run {
+    fn start(user: User, copies: usize) -> Self {
+        let port = free_port();
+        let name = format!("losses-{port}");
+        let accepted = in_folder(format!("{name}-accepted"));
+        let runtime = in_folder(format!("{name}-runtime"));
+        for folder in [&accepted, &runtime] {
+            std::fs::create_dir(folder).unwrap();
+            give(folder, user);
+        }
+        let server = c_program("drains", &[]).into_os_string().into_string().unwrap();
+        let copies = copies.to_string();
+        let words = ["run", "--name", &name, "-n", &copies, "--ready", "tcp", "--", &server];
+        let mut command = command_for(user, sameport(), &words);
+        command.arg(port.to_string()).env("ACCEPTED", &accepted);
+        command.env("XDG_RUNTIME_DIR", &runtime);
+        let started = start_built(command);
+        let address = ([127, 0, 0, 1], port).into();
+        Self { name, user, address, accepted, started }
+    }
+
+    /// Waits until so many workers have been ready since the start, as the supervisor has it.
+    fn wait_for(&self, workers: usize) {
+        let ready = || self.started.stderr().matches(" is ready").count();
+        let all = eventually(|| (ready() >= workers).then_some(()));
+        assert!(all.is_some(), "{} of {workers} ready\n{}", ready(), self.started.stderr());
+    }
+
+    /// `sameport VERB NAME MORE`.
+    fn ask(&self, verb: &str, more: &[&str]) -> Ended {
+        let words = [&[verb, &self.name], more].concat();
+        let mut command = command_for(self.user, sameport(), &words);
+        command.env("XDG_RUNTIME_DIR", in_folder(format!("{}-runtime", self.name)));
+        // Eight processes, one after the other, on a machine that is busy with our clients.
+        start_built(command).ended_within(6 * PATIENCE)
+    }
+
+    fn restart(&self) {
+        let ended = self.ask("restart", &[]);
+        assert_eq!(ended.code, 0, "{}\n{}", ended.stderr, self.started.stderr());
+    }
+
+    /// Clients, while this happens so often, spread over their connections.
+    fn under_load(
+        &self,
+        connections: u64,
+        times: u64,
+        mut happens: impl FnMut(u64) + Send,
+    ) -> Seen {
+        let mut clients = Clients::of(self.address, CLIENTS);
+        clients.patience = PATIENCE;
+        let (clients, over) = (&clients, &AtomicBool::new(false));
+        thread::scope(|scope| {
+            let happening = scope.spawn(move || {
+                let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    for number in 0..times {
+                        let due = connections * number / times;
+                        while clients.begun.load(Ordering::Relaxed) < due {
+                            thread::sleep(Duration::from_millis(1));
+                        }
+                        happens(number);
+                    }
+                }));
+                over.store(true, Ordering::Relaxed);
+                done
+            });
+            let enough = |begun| over.load(Ordering::Relaxed) && begun >= connections;
+            let seen = clients.drive(enough).unwrap();
+            happening.join().unwrap().unwrap_or_else(|why| std::panic::resume_unwind(why));
+            seen
+        })
+    }
+
+    /// How many connections were lost in each way; those that a worker had in hand apart.
+    fn losses(&self, seen: &Seen) -> (HashMap<Loss, usize>, usize) {
+        let accepted = accepted(&self.accepted).unwrap();
+        let mut ways = HashMap::new();
+        let mut in_hand = 0;
+        for (how, from) in &seen.lost {
+            if *how == Loss::Reset && accepted.contains(from) {
+                in_hand += 1;
+            } else {
+                *ways.entry(*how).or_default() += 1;
+            }
+        }
+        (ways, in_hand)
+    }
+
+    /// How many workers there have been.
+    fn workers(&self) -> usize {
+        std::fs::read_dir(&self.accepted).unwrap().count()
+    }
+}
+
+fn nothing_is_lost_in_rolling_restarts(copies: usize) {
+    const RESTARTS: u64 = 10;
+    for user in User::all() {
+        let run = Run::start(*user, copies);
+        run.wait_for(copies);
+        let seen = run.under_load(CONNECTIONS, RESTARTS, |_| run.restart());
+        assert_eq!(run.losses(&seen), (HashMap::new(), 0), "{user:?}: {}", run.started.stderr());
+        assert!(seen.answered >= CONNECTIONS, "{user:?}: {}", seen.answered);
+        let expected = copies * (1 + usize::try_from(RESTARTS).unwrap());
+        assert_eq!(run.workers(), expected, "{user:?}: {}", run.started.stderr());
+    }
+}
+
+#[test]
+fn rolling_restarts_of_four_workers_lose_nothing() {
+    nothing_is_lost_in_rolling_restarts(4);
+}
+
+#[test]
+fn rolling_restarts_of_the_only_worker_lose_nothing() {
+    nothing_is_lost_in_rolling_restarts(1);
+}
+
+/// What a worker has in hand goes with it, and nothing else.
+#[test]
+fn a_killed_worker_takes_only_what_it_had_in_hand() {
+    const KILLS: usize = 10;
+    /// Of `drains.c`, each of which has one connection in hand.
+    const THREADS: usize = 8;
+    for copies in [4, 1] {
+        let run = Run::start(User::Ourselves, copies);
+        run.wait_for(copies);
+        let mut killed = 0;
+        let seen = run.under_load(CONNECTIONS, KILLS as u64, |_| {
+            let workers = descendants(run.started.pid());
+            assert!(!workers.is_empty(), "{}", run.started.stderr());
+            kill(workers[killed % workers.len()], libc::SIGKILL);
+            killed += 1;
+            run.wait_for(copies + killed);
+        });
+        let (ways, in_hand) = run.losses(&seen);
+        assert_eq!(ways, HashMap::new(), "{copies} workers: {}", run.started.stderr());
+        assert!(in_hand <= KILLS * THREADS, "{copies} workers: {in_hand}");
+        assert_eq!(run.workers(), copies + KILLS, "{copies} workers");
+    }
+}
+
+#[test]
+fn replacements_that_fail_and_supervisors_that_change_lose_nothing() {
+    let user = *User::all().last().unwrap();
+    for copies in [4, 1] {
+        let run = Run::start(user, copies);
+        run.wait_for(copies);
+        let seen = run.under_load(FEWER, 4, |_| {
+            let broken = run.ask("upgrade", &["--", "sh", "-c", "exit 3"]);
+            assert_eq!(broken.code, 1, "{}", broken.stderr);
+            assert!(broken.stderr.contains("ended with code 3"), "{}", broken.stderr);
+            let absent = run.ask("upgrade", &["--", "/nonexistent/program"]);
+            assert_eq!(absent.code, 127, "{}", absent.stderr);
+            let again = run.ask("reexec", &[]);
+            assert_eq!(again.code, 0, "{}\n{}", again.stderr, run.started.stderr());
+        });
+        assert_eq!(run.losses(&seen), (HashMap::new(), 0), "{}", run.started.stderr());
+        assert_eq!(run.workers(), copies, "the old ones serve");
+        run.restart();
+        let stopped = run.ask("stop", &[]);
+        assert_eq!(stopped.code, 0, "{}", stopped.stderr);
+    }
+}

@@ -1,0 +1,8 @@
+//! Whether clients lose a connection while the workers of a named run are restarted and killed.
+//! `cargo xtask bench restart` is the long version, with others to compare with.
+#![cfg(target_os = "linux")]
+
+mod clients;
+mod losses;
+#[path = "../stage/mod.rs"]
+mod stage;

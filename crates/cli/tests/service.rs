@@ -1,0 +1,400 @@
+//! A named run as a service: what the service manager is told, which sockets it keeps and passes on,
+//! and what becomes of clients while nobody serves. The manager is a stand-in that speaks the protocol.
+#![cfg(target_os = "linux")]
+
+mod stage;
+
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use stage::{
+    Ended, PATIENCE, Started, User, ask, c_program, command_for, eventually, free_port, give,
+    in_folder, sameport, script, start_built,
+};
+
+/// A service and its manager.
+struct Service {
+    name: String,
+    user: User,
+    notify: PathBuf,
+    manager: Started,
+}
+
+impl Service {
+    /// `sameport run --name … OPTIONS -- COMMAND`, with these sockets of a unit.
+    fn start(user: User, unit: &[&dyn AsFd], options: &[&str], command: &[&str]) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("service-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let runtime = in_folder(format!("{name}-runtime"));
+        std::fs::create_dir(&runtime).unwrap();
+        give(&runtime, user);
+        let notify = in_folder(format!("{name}-notify"));
+        let numbers: Vec<String> =
+            unit.iter().map(|socket| socket.as_fd().as_raw_fd().to_string()).collect();
+        let numbers = if numbers.is_empty() { "-".to_owned() } else { numbers.join(",") };
+        // SAFETY: geteuid(2) takes nothing and cannot fail.
+        #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
+        let own = unsafe { libc::geteuid() };
+        let uid = if user == User::Another { 65534 } else { own };
+        let words = [
+            script("service_manager.py").into_os_string(),
+            notify.clone().into_os_string(),
+            uid.to_string().into(),
+            numbers.into(),
+            sameport().into(),
+            "run".into(),
+            "--name".into(),
+            name.clone().into(),
+        ];
+        let options = options.iter().copied().chain(["--"]).chain(command.iter().copied());
+        let words: Vec<OsString> = words.into_iter().chain(options.map(OsString::from)).collect();
+        let mut manager = command_for(User::Ourselves, "/usr/bin/env", &["python3"]);
+        manager.args(words).env("XDG_RUNTIME_DIR", &runtime);
+        pass(&mut manager, unit);
+        Self { name, user, notify, manager: start_built(manager) }
+    }
+
+    fn order(&self, what: &str) {
+        let order = format!("DO={what}");
+        UnixDatagram::unbound().unwrap().send_to(order.as_bytes(), &self.notify).unwrap();
+    }
+
+    /// How often the manager has said this.
+    fn said(&self, line: &str) -> usize {
+        self.manager.stdout().lines().filter(|there| there.starts_with(line)).count()
+    }
+
+    #[track_caller]
+    fn wait_until_said(&self, line: &str, times: usize) {
+        let said = eventually(|| (self.said(line) >= times).then_some(()));
+        let (out, err) = (self.manager.stdout(), self.manager.stderr());
+        assert!(said.is_some(), "{times} times {line}\n{out}\n{err}");
+    }
+
+    fn sameport(&self, words: &[&str]) -> Ended {
+        let mut command = command_for(self.user, sameport(), words);
+        command.env("XDG_RUNTIME_DIR", in_folder(format!("{}-runtime", self.name)));
+        start_built(command).ended()
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let ended = self.sameport(&["status", &self.name, "--json"]);
+        assert_eq!(ended.code, 0, "{ended:?}\n{}", self.manager.stderr());
+        serde_json::from_str(&ended.stdout).unwrap()
+    }
+
+    fn stop(self) {
+        self.order("stop");
+        self.wait_until_said("ended 0", 1);
+    }
+}
+
+/// Leaves them open in what is executed.
+fn pass(command: &mut std::process::Command, sockets: &[&dyn AsFd]) {
+    use std::os::unix::process::CommandExt as _;
+    let numbers: Vec<i32> = sockets.iter().map(|socket| socket.as_fd().as_raw_fd()).collect();
+    let keep = move || {
+        for number in &numbers {
+            // SAFETY: F_SETFD takes two numbers, of a descriptor that was open at the fork.
+            #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
+            if unsafe { libc::fcntl(*number, libc::F_SETFD, 0) } < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: it makes one system call a number and neither allocates nor locks.
+    #[allow(unsafe_code, reason = "between fork and exec")]
+    unsafe {
+        command.pre_exec(keep)
+    };
+}
+
+const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
+
+fn loopback(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+/// A client that has connected and asked, and has not been answered.
+fn begin(to: SocketAddr) -> TcpStream {
+    let mut client = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(REQUEST).unwrap();
+    client
+}
+
+fn is_answered(mut client: TcpStream) -> bool {
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).is_ok_and(|_| answer.starts_with(b"HTTP/1.1 200"))
+}
+
+fn drains() -> String {
+    c_program("drains", &[]).into_os_string().into_string().unwrap()
+}
+
+#[test]
+fn the_manager_hears_of_a_run_when_every_worker_is_ready() {
+    let port = free_port().to_string();
+    let go = in_folder(format!("go-{port}"));
+    // Each is ready when its own file is there.
+    let check = format!(
+        "exec:test -e {}-$(cat /proc/$SAMEPORT_PID/environ | tr '\\0' '\\n' | \
+                         sed -n s/SAMEPORT_WORKER=//p)",
+        go.display()
+    );
+    let service =
+        Service::start(User::Ourselves, &[], &["-n", "3", "--ready", &check], &[&drains(), &port]);
+    service.wait_until_said("told STATUS=0 of 3 workers ready", 1);
+    for (worker, ready) in [(2, 1), (3, 2)] {
+        std::fs::write(format!("{}-{worker}", go.display()), "").unwrap();
+        service.wait_until_said(&format!("told STATUS={ready} of 3 workers ready"), 1);
+        assert_eq!(service.said("told READY=1"), 0, "{}", service.manager.stdout());
+    }
+    std::fs::write(format!("{}-1", go.display()), "").unwrap();
+    service.wait_until_said("told STATUS=3 of 3 workers ready", 1);
+    assert_eq!(service.said("told READY=1"), 1, "{}", service.manager.stdout());
+    assert_eq!(service.said("told STOPPING=1"), 0);
+    service.order("stop");
+    service.wait_until_said("ended 0", 1);
+    assert_eq!(service.said("told STOPPING=1"), 1, "{}", service.manager.stdout());
+    assert_eq!(service.said("told READY=1"), 1);
+    // Workers have no business with our manager.
+    assert_eq!(service.said("ignored"), 0, "{}", service.manager.stdout());
+}
+
+#[test]
+fn whoever_connects_while_nobody_runs_is_served_by_the_next() {
+    const CLIENTS: usize = 40;
+    for user in User::all() {
+        let port = free_port();
+        let (number, address) = (port.to_string(), loopback(port));
+        let command = [&*drains(), &number];
+        let service = Service::start(*user, &[], &["-n", "2", "--ready", "tcp"], &command);
+        service.wait_until_said("told READY=1", 1);
+        service.wait_until_said("stored sameport-", 2);
+        for round in 1..=2 {
+            service.order("kill");
+            service.wait_until_said("ended -9", round);
+            let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| begin(address)).collect();
+            service.order("start");
+            let answered =
+                clients.into_iter().filter_map(|it| is_answered(it).then_some(())).count();
+            assert_eq!(answered, CLIENTS, "{user:?} {round}: {}", service.manager.stderr());
+            service.wait_until_said("told READY=1", round + 1);
+            // The spare one of a restart is let go a moment later.
+            let settled = eventually(|| {
+                let status = service.status();
+                let on = &status["addresses"][0];
+                assert_eq!((&on["held"], &on["steered"]), (&true.into(), &true.into()), "{status}");
+                (on["members"] == 2).then_some(())
+            });
+            assert!(settled.is_some(), "{user:?}: {}", service.status());
+            let restarted = service.sameport(&["restart", &service.name]);
+            assert_eq!(restarted.code, 0, "{restarted:?}");
+            assert_eq!(service.status()["addresses"][0]["steered"], true);
+        }
+        let stopped = service.sameport(&["stop", &service.name]);
+        assert_eq!(stopped.code, 0, "{stopped:?}");
+        let kept = eventually(|| (service.said("removed") == service.said("stored")).then_some(()));
+        assert!(kept.is_some(), "on purpose, nothing is kept:\n{}", service.manager.stdout());
+        assert!(TcpStream::connect(address).is_err(), "{user:?}: nobody is left");
+    }
+}
+
+#[test]
+fn no_client_is_lost_while_the_service_is_restarted() {
+    for user in User::all() {
+        let port = free_port();
+        let (number, address) = (port.to_string(), loopback(port));
+        let command = [&*drains(), &number];
+        let service = Service::start(*user, &[], &["-n", "2", "--ready", "tcp"], &command);
+        service.wait_until_said("told READY=1", 1);
+        let (over, lost, served) =
+            (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        match ask(address, REQUEST) {
+                            Ok(answer) if !answer.is_empty() => {
+                                served.fetch_add(1, Ordering::Relaxed)
+                            }
+                            _ => lost.fetch_add(1, Ordering::Relaxed),
+                        };
+                    }
+                });
+            }
+            let restarts = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                for round in 1..=3 {
+                    let enough = served.load(Ordering::Relaxed) + 200;
+                    let load = || (served.load(Ordering::Relaxed) >= enough).then_some(());
+                    assert!(eventually(load).is_some(), "{user:?}: nobody is served");
+                    service.order("stop");
+                    service.wait_until_said("ended 0", round);
+                    service.order("start");
+                    service.wait_until_said("told READY=1", round + 1);
+                }
+            }));
+            over.store(true, Ordering::Relaxed);
+            restarts.unwrap();
+        });
+        assert_eq!(lost.into_inner(), 0, "{user:?}: {}", service.manager.stderr());
+        service.stop();
+    }
+}
+
+/// Under systemd PID 1 opens the socket: another user's, and without SO_REUSEPORT.
+#[test]
+fn a_socket_unit_serves_a_program_that_knows_nothing_of_it() {
+    for user in User::all() {
+        let unit = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = unit.local_addr().unwrap();
+        let port = address.port().to_string();
+        let program =
+            ["/usr/bin/env", "python3", "-m", "http.server", "--bind", "127.0.0.1", &port];
+        // Before anybody serves.
+        let early = begin(address);
+        let service = Service::start(*user, &[&unit], &["-n", "2"], &program);
+        service.wait_until_said("told READY=1", 1);
+        let answers = |mut client: TcpStream| {
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).is_ok() && answer.starts_with(b"HTTP/1.0 200")
+        };
+        assert!(answers(early), "{user:?}: {}", service.manager.stderr());
+        let status = service.status();
+        let on = &status["addresses"][0];
+        assert_eq!((&on["members"], &on["held"]), (&1.into(), &true.into()), "{status}");
+        let why = on["not_steered"].as_str().unwrap();
+        assert!(why.contains("all workers accept from the one socket"), "{status}");
+        assert_eq!(status["workers"][1]["addresses"][0], address.to_string(), "{status}");
+        let restarted = service.sameport(&["restart", &service.name]);
+        assert_eq!(restarted.code, 0, "{restarted:?}");
+        assert!(answers(begin(address)), "{user:?}");
+        // It is its unit's to keep.
+        assert_eq!(service.said("stored"), 0, "{}", service.manager.stdout());
+        service.order("kill");
+        service.wait_until_said("ended -9", 1);
+        let early = begin(address);
+        service.order("start");
+        assert!(answers(early), "{user:?}: {}", service.manager.stderr());
+        service.wait_until_said("told READY=1", 2);
+        service.stop();
+    }
+}
+
+#[test]
+fn workers_find_the_sockets_of_listen_open() {
+    let mut ways = vec![(User::Ourselves, "seccomp"), (User::Ourselves, "preload")];
+    ways.extend(User::all().contains(&User::Another).then_some((User::Another, "seccomp")));
+    for (user, via) in ways {
+        let port = free_port();
+        let listen = loopback(port).to_string();
+        let program = script("serve_passed.py").into_os_string().into_string().unwrap();
+        let service = Service::start(
+            user,
+            &[],
+            &["-n", "2", "--listen", &listen, "--via", via],
+            &["/usr/bin/env", "python3", &program],
+        );
+        service.wait_until_said("told READY=1", 1);
+        service.wait_until_said("stored sameport-", 1);
+        let serves =
+            || ask(loopback(port), REQUEST).is_ok_and(|answer| answer.starts_with(b"HTTP/1.0 200"));
+        assert!(serves(), "{via}: {}", service.manager.stderr());
+        let status = service.status();
+        assert_eq!(status["addresses"][0]["members"], 1, "{via}: {status}");
+        assert_eq!(status["addresses"][0]["address"], *listen, "{via}: {status}");
+        // The next one has the same socket, and passes it on.
+        service.order("kill");
+        service.wait_until_said("ended -9", 1);
+        let mut early = begin(loopback(port));
+        service.order("start");
+        service.wait_until_said("told READY=1", 2);
+        let mut answer = Vec::new();
+        early.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.0 200"), "{via}: {}", service.manager.stderr());
+        assert_eq!(service.said("stored"), 1, "{via}: {}", service.manager.stdout());
+        service.stop();
+    }
+}
+
+/// A program that is passed a socket and knows nothing of it gets it by its bind.
+#[test]
+fn a_bind_of_an_address_of_listen_gets_that_socket() {
+    let port = free_port();
+    let (number, listen) = (port.to_string(), loopback(port).to_string());
+    let program = ["/usr/bin/env", "python3", "-m", "http.server", "--bind", "127.0.0.1", &number];
+    let options = ["-n", "3", "--listen", &listen, "--ready", "http:/"];
+    let service = Service::start(User::Ourselves, &[], &options, &program);
+    service.wait_until_said("told READY=1", 1);
+    let status = service.status();
+    assert_eq!(status["addresses"].as_array().unwrap().len(), 1, "{status}");
+    assert_eq!(status["addresses"][0]["members"], 1, "{status}");
+    assert!(ask(loopback(port), REQUEST).unwrap().starts_with(b"HTTP/1.0 200"));
+    let reexeced = service.sameport(&["reexec", &service.name]);
+    assert_eq!(reexeced.code, 0, "{reexeced:?}\n{}", service.manager.stderr());
+    let restarted = service.sameport(&["restart", &service.name]);
+    assert_eq!(restarted.code, 0, "{restarted:?}\n{}", service.manager.stderr());
+    assert_eq!(service.status()["addresses"][0]["members"], 1);
+    service.stop();
+}
+
+/// `sameport ARGUMENTS` with these as descriptors 3, 4, … and LISTEN_FDS, and what came of it.
+fn passed(sockets: &[&dyn AsFd], variables: &str, arguments: &[&str]) -> Ended {
+    // Out of the way first: one may have the number that another is to get.
+    let number = |socket: &&dyn AsFd| socket.as_fd().as_raw_fd();
+    let of = |text: &dyn Fn(i32, usize) -> String| -> String {
+        sockets.iter().map(number).zip(0..).map(|(number, at)| text(number, at)).collect()
+    };
+    let away = of(&|number, at| format!("{}<&{number} {number}<&- ", at + 200));
+    let there = of(&|_, at| format!("{}<&{} {}<&- ", at + 3, at + 200, at + 200));
+    let text = format!("LISTEN_PID=$$ {variables} exec \"$@\" {away}{there}");
+    let words = ["-c", &text, "sh", sameport().to_str().unwrap()];
+    let mut command = command_for(User::Ourselves, "/bin/bash", &words);
+    command.args(arguments);
+    pass(&mut command, sockets);
+    start_built(command).ended()
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_and_nothing_is_started() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let unbound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let unix = UnixListener::bind(in_folder("no-port.sock")).unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let marker = in_folder("was-started");
+    let touch = ["--", "touch", marker.to_str().unwrap()];
+    let one = "LISTEN_FDS=1";
+    let named = &["run", "--name", "refused"][..];
+    type Sockets<'a> = &'a [&'a dyn AsFd];
+    let cases: &[(Sockets<'_>, &str, &[&str], i32, &str)] = &[
+        (&[&tcp], one, &["run"], 2, "only a named run"),
+        (&[&udp, &tcp], "LISTEN_FDS=2", &["run"], 2, "LISTEN_FDS=2"),
+        (&[&tcp], one, &["run", "--name", "refused", "--no-hold"], 2, "--no-hold"),
+        (&[&tcp], "LISTEN_FDS=x", named, 1, "LISTEN_FDS=x"),
+        (&[&tcp], "LISTEN_FDS=1 LISTEN_FDNAMES=a:b", named, 1, "LISTEN_FDNAMES=a:b"),
+        (&[&tcp], "LISTEN_FDS=2", named, 1, "descriptor 4"),
+        (&[&unix], one, named, 1, "descriptor 3 (unknown)"),
+        (&[&tcp, &file], "LISTEN_FDS=2 LISTEN_FDNAMES=a:b", named, 1, "descriptor 4 (b)"),
+        (&[&unbound], one, named, 1, "descriptor 3"),
+    ];
+    for (sockets, variables, arguments, code, told) in cases {
+        let all: Vec<&str> = arguments.iter().copied().chain(touch).collect();
+        let ended = passed(sockets, variables, &all);
+        assert_eq!((ended.code, &*ended.stdout), (*code, ""), "{variables} {ended:?}");
+        let first = ended.stderr.lines().next().unwrap();
+        assert!(first.starts_with("error: ") && first.contains(told), "{told}: {ended:?}");
+        assert!(ended.stderr.lines().nth(1).unwrap().starts_with("hint: "), "{ended:?}");
+        assert!(!marker.exists(), "{variables} {arguments:?}");
+    }
+    // Another's are none of ours.
+    let ended = passed(&[&tcp], "LISTEN_PID=1 LISTEN_FDS=1", &["run", "--", "true"]);
+    assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
+}
