@@ -1,6 +1,6 @@
 //! The load generator: blocking clients, a thread each, that count what becomes of every request.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use socket2::SockRef;
 
 use super::Failure;
+use super::clients::{Loss, bad, request};
 
 /// How long a client waits for each step of an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -67,7 +68,7 @@ fn request_until(over: &AtomicBool, address: SocketAddr, how: Use) -> io::Result
             Some(client) => client,
             None => connect(address)?,
         };
-        request(&client, how)?;
+        request(&client, how == Use::Short)?;
         answered += 1;
         if how == Use::KeepAlive {
             kept = Some(client);
@@ -84,49 +85,6 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     client.set_write_timeout(Some(PATIENCE))?;
     SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
     Ok(client)
-}
-
-fn request(mut client: &TcpStream, how: Use) -> io::Result<()> {
-    let connection = if how == Use::Short { "close" } else { "keep-alive" };
-    let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n");
-    client.write_all(request.as_bytes())?;
-    let mut buffer = [0; 2048];
-    let mut length = 0;
-    loop {
-        if let Some(whole) = answer_length(&buffer[..length])? {
-            match length.cmp(&whole) {
-                std::cmp::Ordering::Less => {}
-                std::cmp::Ordering::Equal => return Ok(()),
-                std::cmp::Ordering::Greater => return Err(bad("more than the answer")),
-            }
-        }
-        let room = &mut buffer[length..];
-        if room.is_empty() {
-            return Err(bad("an answer that is too long"));
-        }
-        match client.read(room)? {
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            read => length += read,
-        }
-    }
-}
-
-/// How long the answer is that begins like this, once its head is complete.
-fn answer_length(begin: &[u8]) -> io::Result<Option<usize>> {
-    let Some(end) = begin.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    let head = std::str::from_utf8(&begin[..end]).map_err(|_| bad("a head that is no text"))?;
-    if !head.starts_with("HTTP/1.1 200 ") {
-        return Err(bad(head.lines().next().unwrap_or_default()));
-    }
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
-    length.map(|body| Some(end + 4 + body)).ok_or_else(|| bad("no Content-Length"))
-}
-
-fn bad(what: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, what)
 }
 
 /// What became of connections to a server that greets.
@@ -197,24 +155,13 @@ fn greeted(address: SocketAddr, outcomes: &Outcomes) -> io::Result<()> {
         client.read_exact(&mut answer)?;
         if &answer == b"pong\n" { Ok(()) } else { Err(bad("another answer than pong")) }
     });
-    let class = match done.as_ref().map_err(io::Error::kind) {
+    let class = match done.as_ref().map_err(Loss::of) {
         Ok(()) => &outcomes.answered,
-        Err(ErrorKind::ConnectionRefused) => &outcomes.refused,
-        Err(ErrorKind::TimedOut | ErrorKind::WouldBlock) => &outcomes.timed_out,
-        Err(
-            ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::BrokenPipe
-            | ErrorKind::NotConnected
-            | ErrorKind::UnexpectedEof,
-        ) => {
-            if accepted {
-                &outcomes.reset_in_hand
-            } else {
-                &outcomes.reset_before_accept
-            }
-        }
-        Err(_) => return done,
+        Err(Some(Loss::Refused)) => &outcomes.refused,
+        Err(Some(Loss::TimedOut)) => &outcomes.timed_out,
+        Err(Some(Loss::Reset)) if accepted => &outcomes.reset_in_hand,
+        Err(Some(Loss::Reset)) => &outcomes.reset_before_accept,
+        Err(Some(Loss::WrongAnswer) | None) => return done,
     };
     class.fetch_add(1, Ordering::Relaxed);
     Ok(())
@@ -241,22 +188,6 @@ pub(super) fn ask_for_binds(server: SocketAddr, count: u32, port: u16) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_length_of_an_answer_is_read_from_its_head() {
-        let cases: [(&str, Option<usize>); 4] = [
-            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", Some(43)),
-            ("HTTP/1.1 200 OK\r\nx: y\r\ncontent-length:0\r\n\r\n", Some(43)),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", None),
-            ("", None),
-        ];
-        for (begin, expected) in cases {
-            assert_eq!(answer_length(begin.as_bytes()).ok(), Some(expected), "{begin:?}");
-        }
-        for wrong in ["HTTP/1.1 500 X\r\nContent-Length: 1\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
-            assert!(answer_length(wrong.as_bytes()).is_err(), "{wrong:?}");
-        }
-    }
 
     #[test]
     fn what_becomes_of_a_connection_is_told_apart() {

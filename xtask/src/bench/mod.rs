@@ -4,11 +4,14 @@
 //! and leave the ratios. `docs/benchmarks.md` says how to read them.
 
 mod binds;
+#[path = "../../../crates/cli/tests/never_drop/clients.rs"]
+mod clients;
 mod figures;
 mod listing;
 mod load;
 mod rates;
 mod report;
+mod restart;
 mod soak;
 mod stage;
 pub(crate) mod subject;
@@ -31,6 +34,7 @@ enum Benchmark {
     Run(rates::Args),
     Bind(binds::Args),
     Soak(soak::Args),
+    Restart(restart::Args),
     Ls(listing::Args),
 }
 
@@ -49,10 +53,16 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         // Only on failure does this come back.
         return failed(&stage::again_in_release());
     }
+    if let Benchmark::Restart(args) = &args.benchmark
+        && !args.alone
+    {
+        return failed(&restart::again_alone());
+    }
     let result = stage::sameport().and_then(|sameport| match &args.benchmark {
         Benchmark::Run(args) => rates::measure(args, &sameport, &mut report),
         Benchmark::Bind(args) => binds::measure(args, &sameport, &mut report),
         Benchmark::Soak(args) => soak::measure(args, &sameport, &mut report),
+        Benchmark::Restart(args) => restart::measure(args, &sameport, &mut report),
         Benchmark::Ls(args) => listing::measure(args, &sameport, &mut report),
     });
     match result {

@@ -83,14 +83,20 @@ impl Server {
 
 /// One process, so that ending it leaves nothing behind; nothing written but below `folder`.
 fn nginx_configuration(folder: &Path, address: SocketAddr, shares: bool) -> String {
+    let server = nginx_server(folder, address, shares);
+    format!("master_process off;\npid {}/{}.pid;\n{server}", folder.display(), address.port())
+}
+
+/// A server that answers by itself and writes below `folder` only; not how many processes it has,
+/// nor where it writes its process id.
+pub(super) fn nginx_server(folder: &Path, address: SocketAddr, shares: bool) -> String {
     let folder = folder.display();
     let reuseport = if shares { " reuseport" } else { "" };
-    let port = address.port();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|what| format!("    {what}_temp_path {folder}/{what};\n"))
         .concat();
     format!(
-        "daemon off;\nmaster_process off;\nerror_log stderr;\npid {folder}/{port}.pid;\n\
+        "daemon off;\nerror_log stderr;\n\
          events {{ worker_connections 1024; }}\n\
          http {{\n{temporary}    access_log off;\n    keepalive_requests 1000000000;\n    server {{\n\
          \x20       listen {address} backlog=1024{reuseport};\n        location / {{ return 200 {BODY:?}; }}\n\

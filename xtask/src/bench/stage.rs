@@ -9,10 +9,12 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::Failure;
 use super::report::progress;
@@ -185,6 +187,32 @@ impl Started {
             }
             thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+impl Started {
+    /// Sends it a signal, if it has not ended yet.
+    pub(super) fn signal(&mut self, signal: Signal) {
+        if let Ok(None) = self.child.try_wait() {
+            // Ours and not waited for: nobody else has its number.
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
+    }
+
+    /// Waits for its end.
+    pub(super) fn ended(&mut self, patience: Duration) -> Result<ExitStatus, Failure> {
+        let until = Instant::now() + patience;
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Ok(status);
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let stderr = text(&self.stderr).join("\n");
+        Err(format!("pid {} did not end in {patience:?}\n{stderr}", self.pid()))
     }
 }
 

@@ -1,0 +1,167 @@
+//! Workers of one address, and what is done to them. Here: a few lines of script, with
+//! `SO_REUSEPORT`.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::servers::{Program, children};
+use crate::bench::Failure;
+use crate::bench::stage::{PATIENCE, Started, free_address, start};
+
+/// Workers that serve one address together.
+pub(super) trait Fleet: Send {
+    /// Where clients connect to.
+    fn address(&self) -> SocketAddr;
+
+    /// Whether clients' connections are the workers' own, and no proxy's.
+    fn is_direct(&self) -> bool {
+        true
+    }
+
+    /// Replaces every worker once, one after the other; comes back when all are ready.
+    ///
+    /// A replacement that does not get ready is no error: its predecessor serves, or nobody does.
+    fn restart(&mut self) -> Result<(), Failure>;
+
+    /// Ends one worker by SIGKILL, and comes back when it is replaced.
+    fn kill(&mut self) -> Result<(), Failure>;
+
+    /// Starts what did not get ready, once it can.
+    fn mend(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// The same, where no replacement gets ready.
+    fn restart_in_vain(&mut self) -> Result<(), Failure> {
+        self.restart()
+    }
+
+    /// Is told to replace the command by one that ends at once.
+    fn upgrade_to_broken(&mut self) -> Result<(), Failure> {
+        Err("no such verb".to_owned())
+    }
+
+    /// Replaces the supervisor, the workers kept.
+    fn reexec(&mut self) -> Result<(), Failure> {
+        Err("no such verb".to_owned())
+    }
+}
+
+/// Which comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    StopThenStart,
+    StartThenStop,
+}
+
+/// What a short script does: workers that share the port by themselves.
+pub(super) struct Script<'a> {
+    program: &'a Program,
+    order: Order,
+    address: SocketAddr,
+    workers: VecDeque<Worker>,
+    copies: usize,
+}
+
+impl<'a> Script<'a> {
+    pub(super) fn start(program: &'a Program, order: Order, copies: u16) -> Result<Self, Failure> {
+        let (address, copies) = (free_address()?, usize::from(copies));
+        let mut script = Self { program, order, address, workers: VecDeque::new(), copies };
+        script.mend()?;
+        Ok(script)
+    }
+
+    fn worker(&self) -> Result<Option<Worker>, Failure> {
+        Worker::start(self.program, self.address, true)
+    }
+}
+
+impl Fleet for Script<'_> {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        for _ in 0..self.copies {
+            let old = self.workers.pop_front();
+            let old = match (self.order, old) {
+                (Order::StopThenStart, Some(old)) => old.stop(self.program).map(|()| None)?,
+                (_, old) => old,
+            };
+            let Some(new) = self.worker()? else {
+                self.workers.extend(old);
+                return Ok(());
+            };
+            self.workers.push_back(new);
+            old.map_or(Ok(()), |old| old.stop(self.program))?;
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self) -> Result<(), Failure> {
+        self.workers.pop_front().map_or(Ok(()), Worker::kill)?;
+        self.mend()
+    }
+
+    fn mend(&mut self) -> Result<(), Failure> {
+        while self.workers.len() < self.copies {
+            let new = self.worker()?;
+            self.workers.push_back(new.ok_or("a worker ended before it was ready")?);
+        }
+        Ok(())
+    }
+}
+
+/// A worker that we started ourselves. Killed when dropped.
+pub(super) struct Worker(Started);
+
+impl Worker {
+    /// `None` if it ended before it was ready.
+    pub(super) fn start(
+        program: &Program,
+        address: SocketAddr,
+        shared: bool,
+    ) -> Result<Option<Self>, Failure> {
+        let mut worker = Self(start(&program.command(address, shared)?)?);
+        let pid = worker.0.pid();
+        let ready = worker
+            .0
+            .wait_for("readiness", PATIENCE, |lines| program.is_ready(lines, pid).then_some(()));
+        match ready {
+            Ok(()) => Ok(Some(worker)),
+            Err(_) if worker.0.ended(Duration::ZERO).is_ok() => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Lets it drain, and waits for its end.
+    pub(super) fn stop(mut self, program: &Program) -> Result<(), Failure> {
+        self.0.signal(program.server.stops_on());
+        self.0.ended(PATIENCE).map(drop)
+    }
+
+    /// All of it: what a killed master leaves behind would go on serving, and nobody would know.
+    pub(super) fn kill(mut self) -> Result<(), Failure> {
+        self.end();
+        self.0.ended(PATIENCE).map(drop)
+    }
+
+    fn end(&mut self) {
+        let below = children(self.0.pid());
+        self.0.signal(Signal::KILL);
+        for pid in below {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            // One that has gone meanwhile is no matter, in a process namespace of our own.
+            let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,206 @@
+//! `bench restart`: workers are restarted, killed and replaced under load, and every client says
+//! what became of its connection; by a script, by proxies and by sameport, in turns.
+//!
+//! All of it happens in namespaces of its own (network, processes, `/run`), which this program enters by
+//! `unshare`: nothing meets the machine's ports and settings, and nothing outlives it.
+
+mod fleet;
+mod held;
+mod measured;
+mod picture;
+mod proxies;
+mod servers;
+mod stress;
+mod variants;
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use fleet::Fleet;
+use measured::{Measured, rows};
+use servers::{Program, Server};
+use stress::{Load, Scenario};
+use variants::{Means, Variant};
+
+use super::Failure;
+use super::clients::Clients;
+use super::figures::in_turns;
+use super::report::{Report, progress};
+
+/// What clients lose while workers are restarted, killed and replaced; by a script, by proxies, by
+/// sameport
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// What happens to the workers [default: rolling, kill]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    scenario: Vec<Scenario>,
+    /// Who restarts them [default: everyone]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    variant: Vec<Variant>,
+    /// What the workers are [default: threads]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    server: Vec<Server>,
+    /// How many workers serve one address
+    #[arg(long, value_delimiter = ',', default_values_t = [4, 1], value_parser = clap::value_parser!(u16).range(1..=64))]
+    copies: Vec<u16>,
+    /// Connections of each variant, at least
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    connections: u64,
+    /// How often it happens to each variant, spread over the connections
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    restarts: u32,
+    /// In so many turns
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Clients at once
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    clients: u16,
+    /// Connections a second, due whether answers come or not; without it, each client makes its
+    /// next one when the last is answered
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
+    /// Milliseconds from the start of a worker to its listening, beyond what the program takes
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    start_up: u32,
+    /// Draw the losses into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
+    /// In namespaces of its own.
+    #[arg(long, hide = true)]
+    pub(super) alone: bool,
+}
+
+/// For what servers write, and where they keep whom they have accepted. In memory: a page of a file
+/// on a disk is written to by way of a fault, which a killed process does not handle.
+const FOLDER: &str = "/run/sameport-bench";
+
+pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
+    // Proxies connect from one address only, and need many ports; above are their workers'.
+    set("net/ipv4/ip_local_port_range", "1024 60999")?;
+    let means = Means::of(sameport)?;
+    let folder = Path::new(FOLDER);
+    fs::create_dir_all(folder.join("accepted")).map_err(|error| format!("{FOLDER}: {error}"))?;
+    let or_all = |scenarios: &[Scenario]| match scenarios {
+        [] => vec![Scenario::Rolling, Scenario::Kill],
+        some => some.to_vec(),
+    };
+    let servers = if args.server.is_empty() { &[Server::Threads][..] } else { &args.server };
+    let variants = if args.variant.is_empty() { &Variant::ALL[..] } else { &args.variant };
+    let mut measured = Vec::new();
+    for server in servers {
+        let program = match Program::find(*server, folder) {
+            Ok(program) => program,
+            Err(why) => {
+                progress(&format!("measured without {}: {why}", server.name()));
+                continue;
+            }
+        };
+        for scenario in or_all(&args.scenario) {
+            for copies in &args.copies {
+                measured.extend(compare(args, &means, &program, scenario, *copies, variants)?);
+            }
+        }
+    }
+    if measured.is_empty() {
+        return Err("nothing of that can be measured here".to_owned());
+    }
+    if let Some(file) = &args.picture {
+        fs::write(file, picture::of(&measured))
+            .map_err(|error| format!("--picture: {}: {error}", file.display()))?;
+    }
+    report.table(&rows(&measured))?;
+    report.end("restart", &measured)?;
+    let failed: Vec<String> = measured.iter().filter_map(Measured::failure).collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+}
+
+/// One scenario, by each variant in turns.
+fn compare(
+    args: &Args,
+    means: &Means,
+    program: &Program,
+    scenario: Scenario,
+    copies: u16,
+    variants: &[Variant],
+) -> Result<Vec<Measured>, Failure> {
+    let start_up = Duration::from_millis(args.start_up.into());
+    let load = Load {
+        copies,
+        clients: args.clients,
+        rate: args.rate,
+        connections: args.connections / u64::from(args.rounds),
+        times: args.restarts.div_ceil(args.rounds),
+        start_up: scenario.start_up(start_up),
+    };
+    load.prepare(program)?;
+    let mut arms = Vec::new();
+    for variant in variants {
+        if let Some(why) = variant.lacks(means, program, scenario) {
+            progress(&format!("{}: measured without {}: {why}", scenario.name(), variant.name()));
+            continue;
+        }
+        let measured = Measured::new(program.server, scenario, copies, *variant);
+        let fleet = variant.start(means, program, copies)?;
+        answers(fleet.as_ref()).map_err(|why| format!("{}: {why}", variant.name()))?;
+        arms.push((*variant, fleet, measured));
+    }
+    for round in 1..=args.rounds {
+        for arm in in_turns(arms.len(), round) {
+            let (variant, fleet, measured) = &mut arms[arm];
+            if measured.failed.is_some() {
+                continue;
+            }
+            variant.prepare()?;
+            let what = format!("{}, {copies} workers, {}", scenario.name(), variant.name());
+            let seen = load.put_on(fleet.as_mut(), program, scenario);
+            let sentence = match seen {
+                Ok(seen) => measured.add(seen, load.times),
+                // The others go on.
+                Err(why) => measured.failed.insert(why).clone(),
+            };
+            progress(&format!("{what}, round {round} of {}: {sentence}", args.rounds));
+        }
+    }
+    Ok(arms.into_iter().map(|(_, _, measured)| measured.finished()).collect())
+}
+
+/// Makes sure that what is measured works, before anything happens to it.
+fn answers(fleet: &dyn Fleet) -> Result<(), Failure> {
+    let server = fleet.address();
+    let seen = Clients::of(server, 4).drive(|begun| begun >= 100);
+    let seen = seen.map_err(|error| format!("connecting to {server}: {error}"))?;
+    match seen.lost.first() {
+        None => Ok(()),
+        Some((how, from)) => Err(format!("{server}, asked from {from}: {how:?}, all being well")),
+    }
+}
+
+/// Becomes this program in a network and a process namespace of its own. Comes back with the reason
+/// why it could not.
+pub(super) fn again_alone() -> Failure {
+    let this = match std::env::current_exe() {
+        Ok(this) => this,
+        Err(error) => return format!("/proc/self/exe: {error}"),
+    };
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    // The shell stays: the first process of a namespace does not heed Ctrl-C.
+    let script = "ip link set lo up && mount -t tmpfs none /run && \"$0\" \"$@\"; exit $?";
+    command
+        .env("XDG_RUNTIME_DIR", "/run")
+        .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script])
+        .arg(this)
+        .args(std::env::args_os().skip(1))
+        .arg("--alone");
+    format!("unshare: {}", command.exec())
+}
+
+fn set(sysctl: &str, value: &str) -> Result<(), Failure> {
+    let file = Path::new("/proc/sys").join(sysctl);
+    fs::write(&file, value).map_err(|error| format!("{}: {error}", file.display()))
+}

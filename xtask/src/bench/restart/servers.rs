@@ -1,0 +1,161 @@
+//! The programs that are restarted: each drains on its signal to stop, and knows nothing of
+//! sameport.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::bench::Failure;
+use crate::bench::rates::nginx_server;
+use crate::bench::stage::find_program;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Server {
+    /// The threaded one of the tests, in C
+    Threads,
+    /// Python's http.server with threads
+    Python,
+    Node,
+    /// nginx, a master and one process below it
+    Nginx,
+}
+
+impl Server {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Threads => "threads",
+            Self::Python => "python",
+            Self::Node => "node",
+            Self::Nginx => "nginx",
+        }
+    }
+
+    /// Whether it keeps whom it has accepted.
+    pub(super) fn remembers(self) -> bool {
+        matches!(self, Self::Threads | Self::Python)
+    }
+
+    pub(super) fn stops_on(self) -> Signal {
+        if self == Self::Nginx { Signal::QUIT } else { Signal::TERM }
+    }
+}
+
+/// A server as it is here, and where it writes.
+pub(super) struct Program {
+    pub(super) server: Server,
+    path: PathBuf,
+    pub(super) folder: PathBuf,
+}
+
+const PYTHON: &str = include_str!("drains.py");
+const NODE: &str = include_str!("drains.js");
+
+impl Program {
+    /// The reason why not, if it is not here.
+    pub(super) fn find(server: Server, folder: &Path) -> Result<Self, Failure> {
+        let from_path = |name| find_program(name).ok_or_else(|| format!("{name} is not here"));
+        let path = match server {
+            Server::Threads => compiled(folder)?,
+            Server::Python => from_path("python3")?,
+            Server::Node => from_path("node")?,
+            Server::Nginx => from_path("nginx")?,
+        };
+        Ok(Self { server, path, folder: folder.to_owned() })
+    }
+
+    /// Whether it can set `SO_REUSEPORT` itself.
+    pub(super) fn shares(&self) -> bool {
+        // Node has `reusePort` since 22.12; nothing else has it in its name.
+        self.server != Server::Node
+            || Command::new(&self.path)
+                .args(["-p", "const [a, b] = process.versions.node.split('.'); a > 22 || (a == 22 && b >= 12)"])
+                .output()
+                .is_ok_and(|output| output.stdout.starts_with(b"true"))
+    }
+
+    /// The command of one worker. Before it starts, it does what a file of shell says
+    /// ([`Self::before`]).
+    pub(super) fn command(
+        &self,
+        address: SocketAddr,
+        shared: bool,
+    ) -> Result<Vec<OsString>, Failure> {
+        let port = address.port().to_string();
+        // Each nginx has a file for its process id, which it removes at its end.
+        let pid_file = match self.server {
+            Server::Nginx => format!(" -g \"pid {}/$$.pid;\"", self.folder.display()),
+            Server::Threads | Server::Python | Server::Node => String::new(),
+        };
+        let script = format!(". \"$0\"; exec \"$@\"{pid_file}");
+        let mut command: Vec<OsString> = vec!["sh".into(), "-c".into(), script.into()];
+        command.extend([self.before().into(), self.path.clone().into()]);
+        match self.server {
+            Server::Threads => command.push(port.into()),
+            Server::Python => command.extend(["-c".into(), PYTHON.into(), port.into()]),
+            Server::Node => command.extend(["-e".into(), NODE.into(), port.into()]),
+            Server::Nginx => {
+                let folder = &self.folder;
+                let file = folder.join(format!("{port}-{shared}.conf"));
+                let head = "user root;\nworker_processes 1;\n";
+                fs::write(&file, head.to_owned() + &nginx_server(folder, address, shared))
+                    .map_err(|error| format!("{}: {error}", file.display()))?;
+                command.extend(["-e".into(), "stderr".into(), "-c".into(), file.into()]);
+                return Ok(command);
+            }
+        }
+        command.extend(shared.then(|| "shared".into()));
+        Ok(command)
+    }
+
+    /// A file of shell that every worker reads before it starts.
+    pub(super) fn before(&self) -> PathBuf {
+        self.folder.join("before.sh")
+    }
+
+    /// The folder of whom workers have accepted.
+    pub(super) fn accepted(&self) -> PathBuf {
+        self.folder.join("accepted")
+    }
+
+    /// Whether a worker of this process id is ready that has printed these lines.
+    pub(super) fn is_ready(&self, lines: &[String], pid: u32) -> bool {
+        match self.server {
+            // It listens before it starts another process. (Under load `/proc/net/tcp` takes a
+            // second to read.)
+            Server::Nginx => children(pid).iter().any(|child| {
+                let name = fs::read_to_string(format!("/proc/{child}/comm"));
+                name.is_ok_and(|name| name == "nginx\n")
+            }),
+            _ => lines.iter().any(|line| line == "ready"),
+        }
+    }
+}
+
+/// The processes that this one has started.
+pub(super) fn children(of: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// The program of the tests.
+fn compiled(folder: &Path) -> Result<PathBuf, Failure> {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/cli/tests/programs/drains.c");
+    let program = folder.join("drains");
+    let output = Command::new("cc")
+        .args(["-std=gnu11", "-O2", "-pthread", "-o"])
+        .arg(&program)
+        .arg(source)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cc: {error}"))?;
+    if output.status.success() {
+        Ok(program)
+    } else {
+        Err(format!("cc {source}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+}

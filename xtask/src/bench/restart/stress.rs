@@ -1,0 +1,169 @@
+//! One turn: clients, and meanwhile something happens to the workers, again and again.
+
+use std::fs;
+use std::net::SocketAddrV4;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::fleet::Fleet;
+use super::servers::Program;
+use crate::bench::Failure;
+use crate::bench::clients::{Clients, Loss, Seen, accepted};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Scenario {
+    /// Nothing: what there is to compare with
+    Quiet,
+    /// Every worker is replaced once, one after the other
+    Rolling,
+    /// A worker gets SIGKILL, and is replaced
+    Kill,
+    /// A worker is to be replaced by one that ends before it listens
+    Crash,
+    /// The command is to be replaced by one that ends at once
+    Upgrade,
+    /// The supervisor is replaced, the workers stay
+    Reexec,
+    /// One worker is always down: killed, and back after half a second
+    Down,
+}
+
+impl Scenario {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Quiet => "quiet",
+            Self::Rolling => "rolling",
+            Self::Kill => "kill",
+            Self::Crash => "crash",
+            Self::Upgrade => "upgrade",
+            Self::Reexec => "reexec",
+            Self::Down => "down",
+        }
+    }
+
+    pub(super) fn needs_sameport(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Reexec)
+    }
+
+    /// How long a worker takes until it listens, where it would be so long otherwise.
+    pub(super) fn start_up(self, otherwise: Duration) -> Duration {
+        if self == Self::Down { Duration::from_millis(500) } else { otherwise }
+    }
+
+    /// The least time between the beginnings of two: a worker that does not live for a second is in a
+    /// crash loop for a supervisor, which is another thing to measure.
+    fn spacing(self, copies: u16) -> Duration {
+        let lives = if self == Self::Kill { Duration::from_millis(1500) } else { Duration::ZERO };
+        lives / u32::from(copies)
+    }
+
+    fn happen(self, fleet: &mut dyn Fleet, load: &Load, program: &Program) -> Result<(), Failure> {
+        match self {
+            Self::Quiet => Ok(()),
+            Self::Rolling => fleet.restart(),
+            Self::Kill | Self::Down => fleet.kill(),
+            Self::Crash => {
+                write(&program.before(), "exit 1\n")?;
+                fleet.restart_in_vain()?;
+                load.prepare(program)?;
+                fleet.mend()
+            }
+            Self::Upgrade => fleet.upgrade_to_broken(),
+            Self::Reexec => fleet.reexec(),
+        }
+    }
+}
+
+/// What is put on a fleet in one turn.
+pub(super) struct Load {
+    pub(super) copies: u16,
+    pub(super) clients: u16,
+    pub(super) rate: Option<u32>,
+    pub(super) connections: u64,
+    pub(super) times: u32,
+    pub(super) start_up: Duration,
+}
+
+/// What the clients of one turn saw, and whom the workers had accepted.
+pub(super) struct Turn {
+    pub(super) seen: Seen,
+    pub(super) in_hand: Option<Vec<SocketAddrV4>>,
+    /// Milliseconds of everything that happened.
+    pub(super) took: Vec<f64>,
+}
+
+impl Load {
+    /// Says what every worker does before it starts.
+    pub(super) fn prepare(&self, program: &Program) -> Result<(), Failure> {
+        let (folder, seconds) = (program.accepted(), self.start_up.as_secs_f64());
+        let text = format!("export ACCEPTED='{}'; sleep {seconds}\n", folder.display());
+        write(&program.before(), &text)
+    }
+
+    pub(super) fn put_on(
+        &self,
+        fleet: &mut dyn Fleet,
+        program: &Program,
+        scenario: Scenario,
+    ) -> Result<Turn, Failure> {
+        let mut clients = Clients::of(fleet.address(), self.clients);
+        clients.rate = self.rate;
+        let (clients, over) = (&clients, &AtomicBool::new(false));
+        let direct = fleet.is_direct();
+        // A worker that is down all the time is so until the end.
+        let least = if scenario == Scenario::Down { 0 } else { self.connections };
+        let (seen, took) = thread::scope(|scope| {
+            let happening = scope.spawn(move || {
+                let done = self.happen(fleet, program, scenario, clients);
+                over.store(true, Ordering::Relaxed);
+                done
+            });
+            let seen = clients
+                .drive(|begun| over.load(Ordering::Relaxed) && begun >= least)
+                .map_err(|error| format!("connecting to {}: {error}", clients.server));
+            let took = happening.join().map_err(|_| "a thread panicked".to_owned())??;
+            seen.map(|seen| (seen, took))
+        })?;
+        let folder = program.accepted();
+        let in_hand = (direct && program.server.remembers()).then(|| accepted(&folder));
+        let in_hand = in_hand.transpose().map_err(|error| format!("{}: {error}", folder.display()));
+        let in_hand = in_hand?.map(|all| {
+            let reset = seen.lost.iter().filter(|(how, _)| *how == Loss::Reset);
+            reset.map(|(_, from)| *from).filter(|from| all.contains(from)).collect()
+        });
+        Ok(Turn { seen, in_hand, took })
+    }
+
+    /// Spreads what happens over the connections. One worker down is down all the time.
+    fn happen(
+        &self,
+        fleet: &mut dyn Fleet,
+        program: &Program,
+        scenario: Scenario,
+        clients: &Clients,
+    ) -> Result<Vec<f64>, Failure> {
+        let mut took = Vec::new();
+        for number in 0..self.times {
+            let due = self.connections * u64::from(number) / u64::from(self.times);
+            while scenario != Scenario::Down && clients.begun.load(Ordering::Relaxed) < due {
+                thread::sleep(Duration::from_millis(1));
+            }
+            let since = Instant::now();
+            scenario.happen(fleet, self, program)?;
+            took.push(since.elapsed().as_secs_f64() * 1000.0);
+            thread::sleep(scenario.spacing(self.copies).saturating_sub(since.elapsed()));
+        }
+        Ok(took)
+    }
+}
+
+fn write(file: &PathBuf, text: &str) -> Result<(), Failure> {
+    // At once, or a worker might read half of it.
+    let new = file.with_extension("new");
+    fs::write(&new, text)
+        .and_then(|()| fs::rename(&new, file))
+        .map_err(|error| format!("{}: {error}", Path::display(file)))
+}

@@ -1,0 +1,133 @@
+//! Who restarts workers: a script, proxies, sameport.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::fleet::{Fleet, Order, Script};
+use super::held::Held;
+use super::proxies::{Kind, Proxied};
+use super::servers::Program;
+use super::set;
+use super::stress::Scenario;
+use crate::bench::Failure;
+use crate::bench::stage::find_program;
+
+/// Who restarts workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Variant {
+    /// A script that stops a worker, then starts the next; `SO_REUSEPORT`
+    Naive,
+    /// The same, and starts the next one first
+    Overlap,
+    /// The same with the kernel's `tcp_migrate_req`
+    Migrate,
+    /// haproxy in front, reloaded
+    Haproxy,
+    /// nginx in front, reloaded
+    Nginx,
+    /// `sameport run --name`
+    Held,
+    /// `sameport run --name --queue shared`
+    Shared,
+}
+
+impl Variant {
+    pub(super) const ALL: [Self; 7] = [
+        Self::Naive,
+        Self::Overlap,
+        Self::Migrate,
+        Self::Haproxy,
+        Self::Nginx,
+        Self::Held,
+        Self::Shared,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Naive => "naive",
+            Self::Overlap => "overlap",
+            Self::Migrate => "migrate",
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+            Self::Held => "held",
+            Self::Shared => "shared",
+        }
+    }
+
+    pub(super) fn is_ours(self) -> bool {
+        matches!(self, Self::Held | Self::Shared)
+    }
+
+    /// Why it is not measured, if it is not.
+    pub(super) fn lacks(
+        self,
+        means: &Means,
+        program: &Program,
+        scenario: Scenario,
+    ) -> Option<String> {
+        if scenario.needs_sameport() && !self.is_ours() {
+            return Some("it has no such verb".to_owned());
+        }
+        let without = |option| {
+            (!means.help.contains(option)).then(|| format!("this `sameport run` has no {option}"))
+        };
+        match self {
+            Self::Naive | Self::Overlap | Self::Migrate if !program.shares() => {
+                Some(format!("this {} cannot set SO_REUSEPORT", program.server.name()))
+            }
+            Self::Overlap if matches!(scenario, Scenario::Kill | Scenario::Down) => {
+                Some("it is as naive there".to_owned())
+            }
+            Self::Naive | Self::Overlap | Self::Migrate => None,
+            Self::Haproxy | Self::Nginx => {
+                find_program(self.name()).is_none().then(|| "it is not here".to_owned())
+            }
+            Self::Held => without("--name"),
+            Self::Shared => without("--name").or_else(|| without("--queue")),
+        }
+    }
+
+    pub(super) fn start<'a>(
+        self,
+        means: &'a Means,
+        program: &'a Program,
+        copies: u16,
+    ) -> Result<Box<dyn Fleet + 'a>, Failure> {
+        let script = |order| Script::start(program, order, copies);
+        let proxied = |kind| {
+            let proxy = find_program(self.name()).ok_or("it is not here")?;
+            Proxied::start(kind, &proxy, program, copies)
+        };
+        let held = |options: &[&str]| Held::start(&means.sameport, options, program, copies);
+        Ok(match self {
+            Self::Naive => Box::new(script(Order::StopThenStart)?),
+            Self::Overlap | Self::Migrate => Box::new(script(Order::StartThenStop)?),
+            Self::Haproxy => Box::new(proxied(Kind::Haproxy)?),
+            Self::Nginx => Box::new(proxied(Kind::Nginx)?),
+            Self::Held => Box::new(held(&[])?),
+            Self::Shared => Box::new(held(&["--queue", "shared"])?),
+        })
+    }
+
+    /// What the kernel is told before its turn.
+    pub(super) fn prepare(self) -> Result<(), Failure> {
+        let migrate = if self == Self::Migrate { "1" } else { "0" };
+        set("net/ipv4/tcp_migrate_req", migrate)
+    }
+}
+
+/// `sameport`, and what its `run` can do.
+pub(super) struct Means {
+    sameport: PathBuf,
+    help: String,
+}
+
+impl Means {
+    pub(super) fn of(sameport: &Path) -> Result<Self, Failure> {
+        let output = Command::new(sameport).args(["run", "--help"]).output();
+        let output = output.map_err(|error| format!("{}: {error}", sameport.display()))?;
+        let help = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(Self { sameport: sameport.to_owned(), help })
+    }
+}
