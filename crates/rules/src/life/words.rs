@@ -35,7 +35,7 @@ pub enum Order {
     },
     /// It listens on all that it should: ask it whether it is ready.
     Probe(Start),
-    /// Those that may get new connections have changed: see [`Life::live`].
+    /// Those that may get new connections have changed: see [`super::Life::live`].
     Steer,
     /// Nobody is to get new connections any more.
     Close,
