@@ -78,7 +78,11 @@ fn a_killed_supervisor_leaves_workers_that_serve() {
             kill(*worker, libc::SIGTERM);
         }
         let gone = eventually(|| {
-            let lives = |pid: &&i32| std::path::Path::new(&format!("/proc/{pid}")).exists();
+            // Nobody may have waited for one that has ended.
+            let lives = |pid: &&i32| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+            };
             workers.iter().find(lives).is_none().then_some(())
         });
         assert!(gone.is_some(), "{user:?}: {workers:?} on {port}");
