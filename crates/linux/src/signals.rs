@@ -98,7 +98,8 @@ fn goes_to_the_group(number: i32) -> bool {
     match Signal::try_from(number) {
         Ok(Signal::SIGINT | Signal::SIGQUIT | Signal::SIGWINCH) => true,
         Ok(Signal::SIGHUP) => {
-            rustix::process::getsid(None).is_ok_and(|leader| leader != rustix::process::getpid())
+            let ourselves = rustix::process::getpid().as_raw_nonzero().get();
+            crate::worker::session_of(ourselves).is_some_and(|leader| leader != ourselves)
         }
         _ => false,
     }

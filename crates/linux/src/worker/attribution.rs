@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 
-use rustix::process::Pid;
-
-use super::tree::{descendants, parent};
+use super::tree::{descendants, group_of, parent};
 
 /// The processes below us that belong to one start of a worker, parents first: they have
 /// `variable=value` in the environment that they were executed with. Where that cannot be read, or
@@ -56,11 +54,6 @@ pub fn value_in(pid: i32, variable: &str) -> Option<Vec<u8>> {
         .split(|byte| *byte == 0)
         .find_map(|entry| entry.strip_prefix(variable.as_bytes())?.strip_prefix(b"="))?;
     Some(value.to_vec())
-}
-
-fn group_of(pid: i32) -> Option<i32> {
-    let group = rustix::process::getpgid(Some(Pid::from_raw(pid)?)).ok()?;
-    Some(group.as_raw_nonzero().get())
 }
 
 #[cfg(test)]

@@ -22,4 +22,4 @@ pub use thread::{Doing, Rights, doing, first_unprivileged_port, rights};
 pub use tree::{
     Ended, adopt_orphans, descendants, is_descendant, lineage, reap, signal, signal_group,
 };
-pub(crate) use tree::{has_ended, is_gone, parent};
+pub(crate) use tree::{has_ended, is_gone, parent, session_of};

@@ -101,7 +101,7 @@ fn a_program_that_cannot_be_executed_is_told_with_and_without_sockets() {
 #[test]
 fn a_worker_leads_a_group_if_it_is_to() {
     let _turn = crate::turns::beside_others();
-    let group = |pid| rustix::process::getpgid(Pid::from_raw(pid)).unwrap().as_raw_nonzero().get();
+    let group = |pid| super::super::tree::group_of(pid).unwrap();
     let ours = group(std::process::id().cast_signed());
     for (own, listener) in [(false, None), (true, None), (true, Some(Passed::default()))] {
         let setting = Setting { group: own, passed: listener, ..Setting::default() };

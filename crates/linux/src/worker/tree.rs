@@ -93,6 +93,16 @@ pub(crate) fn parent(pid: i32) -> Option<i32> {
     after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
+/// Its process group: field 5. 0 for one that is outside of our pid namespace.
+pub(crate) fn group_of(pid: i32) -> Option<i32> {
+    after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(2)?.parse().ok()
+}
+
+/// The leader of its session: field 6. 0 for one that is outside of our pid namespace.
+pub(crate) fn session_of(pid: i32) -> Option<i32> {
+    after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(3)?.parse().ok()
+}
+
 /// Whether a thread of a process has ended; so has one that nobody has waited for.
 pub(crate) fn has_ended(pid: i32, tid: i32) -> bool {
     let stat = after_name(&format!("/proc/{pid}/task/{tid}/stat"));
