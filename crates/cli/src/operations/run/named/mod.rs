@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 use super::interposer::{Beside, Interposer};
 use super::watching::{News, Watching};
 use super::{Error, Event, Plan, starting};
-use crate::operations::control::About;
+use crate::operations::control::{About, asking};
 pub(crate) use given::GivenError;
 pub(in crate::operations::run) use given::{Given, gather, refuse};
 use held::Held;
@@ -122,7 +122,7 @@ pub(super) fn start<'a>(
             let about = About {
                 command: plan.command.clone(),
                 directory: named.directory.clone().into(),
-                since: status::milliseconds_since_1970(),
+                since: asking::now(),
             };
             Supervisor::start(plan, named, interposer, beside, claim, about, with)?
         }

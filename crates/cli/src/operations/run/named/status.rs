@@ -1,7 +1,7 @@
 //! How a named run is, for those who ask.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use sameport_linux::look;
 use sameport_rules::held::Start;
@@ -10,8 +10,8 @@ use sameport_rules::sockets::Address;
 
 use super::held::{Held, Seen};
 use super::{Named, processes};
-use crate::operations::control::About;
 use crate::operations::control::messages::{Listening, State, Status, Worker};
+use crate::operations::control::{About, asking};
 
 /// Everything there is to know.
 pub(super) struct Facts<'a> {
@@ -57,7 +57,7 @@ impl Facts<'_> {
     }
 
     fn worker(&self, seen: &life::Seen, connections: &BTreeMap<Start, u32>) -> Worker {
-        let since = milliseconds_since_1970();
+        let since = asking::now();
         let passed = u64::try_from(self.now.saturating_sub(seen.since).as_millis());
         Worker {
             ordinal: seen.ordinal,
@@ -143,9 +143,4 @@ pub(super) fn failure(failed: Failed) -> (String, &'static str) {
         ),
         Failed::Stopping => ("the run was stopped meanwhile".into(), "start it again"),
     }
-}
-
-pub(super) fn milliseconds_since_1970() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,7 +8,7 @@ use sameport_rules::life::{self, Order, Request};
 
 use super::Supervisor;
 use crate::operations::control::messages::{self, Reply};
-use crate::operations::control::{Call, command};
+use crate::operations::control::{Call, asking, command};
 use crate::operations::run::Event;
 use crate::operations::run::named::status;
 use crate::operations::run::supervisor::STOPPING;
@@ -37,7 +37,7 @@ impl Supervisor<'_> {
             _ => None,
         };
         let change = messages::Change {
-            at: status::milliseconds_since_1970(),
+            at: asking::now(),
             worker: change.ordinal,
             pid,
             state: status::state(change.state),
