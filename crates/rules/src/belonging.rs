@@ -98,7 +98,7 @@ mod tests {
 
     fn holder<const N: usize>(pid: i32, runs: [&Run; N]) -> Holder {
         let runs = runs.map(Run::clone).to_vec();
-        Holder { process: Process { pid, program: "server".into() }, runs }
+        Holder { process: Process::new(pid, "server"), runs }
     }
 
     #[test]

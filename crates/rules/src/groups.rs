@@ -60,20 +60,10 @@ mod tests {
     use std::net::{Ipv6Addr, SocketAddr};
 
     fn member(protocol: Protocol, socket: SocketAddr, pids: &[i32]) -> Member {
-        let process = |&pid| Process { pid, program: "server".into() };
-        Member {
-            socket: Socket {
-                address: Address::new(protocol, socket),
-                inode: 1000 + u64::from(pids.first().copied().unwrap_or(0).unsigned_abs()),
-                uid: 1000,
-                queue: 0,
-                backlog: 5,
-                cgroup: None,
-            },
-            processes: pids.iter().map(process).collect(),
-            user: None,
-            shared: None,
-        }
+        let inode = 1000 + u64::from(pids.first().copied().unwrap_or(0).unsigned_abs());
+        let socket = Socket::new(Address::new(protocol, socket), inode, 1000);
+        let processes = pids.iter().map(|pid| Process::new(*pid, "server")).collect();
+        Member { processes, ..Member::new(socket) }
     }
 
     fn tcp(socket: SocketAddr, pids: &[i32]) -> Member {

@@ -89,9 +89,7 @@ mod tests {
     }
 
     fn member(address: &str, inode: u64) -> Member {
-        let socket =
-            Socket { address: tcp(address), inode, uid: 0, queue: 0, backlog: 5, cgroup: None };
-        Member { socket, processes: vec![], user: None, shared: None }
+        Member::new(Socket::new(tcp(address), inode, 0))
     }
 
     #[test]

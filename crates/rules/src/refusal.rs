@@ -73,8 +73,7 @@ mod tests {
 
     fn member(address: &str, uid: u32, shared: Option<bool>) -> Member {
         let address = Address::new(Protocol::Tcp, address.parse().unwrap());
-        let socket = Socket { address, inode: 1, uid, queue: 0, backlog: 5, cgroup: None };
-        Member { socket, processes: vec![], user: None, shared }
+        Member { shared, ..Member::new(Socket::new(address, 1, uid)) }
     }
 
     #[test]

@@ -7,20 +7,9 @@ use sameport_rules::sockets::{Address, Socket, v4, v6};
 use super::*;
 
 fn member(address: &Address, pids: &[i32], shared: Option<bool>) -> Member {
-    let process = |&pid| Process { pid, program: "python3".into() };
-    Member {
-        socket: Socket {
-            address: address.clone(),
-            inode: 123,
-            uid: 1000,
-            queue: 0,
-            backlog: 5,
-            cgroup: None,
-        },
-        processes: pids.iter().map(process).collect(),
-        user: Some("ann".into()),
-        shared,
-    }
+    let socket = Socket { backlog: 5, ..Socket::new(address.clone(), 123, 1000) };
+    let processes = pids.iter().map(|pid| Process::new(*pid, "python3")).collect();
+    Member { processes, user: Some("ann".into()), shared, ..Member::new(socket) }
 }
 
 fn group(protocol: Protocol, socket: SocketAddr, members: &[(&[i32], Option<bool>)]) -> Group {

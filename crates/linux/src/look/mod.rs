@@ -140,7 +140,7 @@ pub fn members(query: &Query) -> Result<Seen, Error> {
                     .collect(),
                 user: users.name(socket.uid),
                 shared: shared.get(&socket.inode).copied(),
-                socket,
+                ..Member::new(socket)
             }
         })
         .collect();

@@ -177,7 +177,7 @@ fn read_process(pid: i32) -> Option<Process> {
             _ => String::new(),
         },
     };
-    Some(Process { pid, program })
+    Some(Process::new(pid, program))
 }
 
 #[cfg(test)]

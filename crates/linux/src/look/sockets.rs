@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use sameport_rules::sockets::{Address, Protocol, Socket};
+use sameport_rules::sockets::{Address, Protocol, Socket, State};
 
 use super::answer::Entry;
 use super::diag::{Failure, Request, TRIES};
@@ -58,6 +58,9 @@ fn socket(protocol: Protocol, entry: &Entry, devices: &mut Devices) -> Socket {
             v6only: entry.v6only && entry.ip == Ipv6Addr::UNSPECIFIED,
         },
         inode: entry.inode.into(),
+        cookie: entry.cookie,
+        state: State::Waiting,
+        drops: None,
         uid: entry.uid,
         queue: entry.receive_queue,
         backlog: match protocol {
