@@ -1,8 +1,9 @@
-//! `bench soak`: a million connections and a hundred thousand binds, and what the supervisor has
-//! kept of them.
+//! `bench soak`: a million connections, a million binds and ten thousand restarts, and what the
+//! supervisor has kept of them.
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,14 +23,20 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     connections: u64,
     /// Binds through the supervisor, every second one with a listen
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     binds: u32,
+    /// Restarts of a worker, one after the other, of a run that has a name
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    restarts: u32,
     /// Clients at once
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=i64::from(THREADS)))]
     clients: u16,
 }
 
 const COPIES: u16 = 2;
+
+/// Workers of the run with a name: so many restarts does one `sameport restart` make.
+const NAMED: u32 = 8;
 
 /// Done before the first sample that counts, so that what a program touches once is not taken for
 /// growth.
@@ -69,6 +76,8 @@ struct Outcome {
     timed_out: u64,
     binds: u32,
     binds_per_second: f64,
+    restarts: u32,
+    restarts_per_second: f64,
     passed: bool,
 }
 
@@ -82,7 +91,7 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
         (listeners(server) == usize::from(COPIES)).then_some(())
     })?;
 
-    let mut watch = Watch { pid: run.pid(), samples: Vec::new(), most: (0, 0) };
+    let mut watch = Watch::new(run.pid());
     watch.show("started")?;
     let warm_up = Outcomes::default();
     connect_times(WARM_UP.into(), server, args.clients, &warm_up, || {})?;
@@ -102,13 +111,18 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
     progress("settling");
     thread::sleep(SETTLING);
     let after = watch.show("after")?;
+    drop(run);
 
-    let grown = growth(&before, &after);
+    let mut named = Watch::new(0);
+    let (grown_by_restarts, restarts_per_second) = restarts(args, sameport, &mut named)?;
+
+    let mut grown = growth(&before, &after);
+    grown.extend(grown_by_restarts);
     let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
     let outcome = Outcome {
-        samples: watch.samples,
-        most_descriptors: watch.most.0,
-        most_memory_kib: watch.most.1,
+        most_descriptors: watch.most.0.max(named.most.0),
+        most_memory_kib: watch.most.1.max(named.most.1),
+        samples: [watch.samples, named.samples].concat(),
         connections: outcomes.total(),
         connections_per_second,
         refused: count(&outcomes.refused),
@@ -117,6 +131,8 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
         timed_out: count(&outcomes.timed_out),
         binds: args.binds,
         binds_per_second,
+        restarts: args.restarts,
+        restarts_per_second,
         passed: grown.is_empty() && outcomes.lost() == 0,
     };
     tell(&outcome, report)?;
@@ -165,6 +181,56 @@ fn binds(args: &Args, server: SocketAddr, port: u16, watch: &mut Watch) -> Resul
     Ok(())
 }
 
+/// What the supervisor of a run with a name has more of, after its workers were restarted.
+fn restarts(
+    args: &Args,
+    sameport: &Path,
+    watch: &mut Watch,
+) -> Result<(Vec<String>, f64), Failure> {
+    let port = free_address()?.port().to_string();
+    let name = format!("soak-{port}");
+    let options = ["--name", &name, "-n", &NAMED.to_string()];
+    let mut run = start(&under_run(sameport, &options, &subject(&["greet", &port])?))?;
+    watch.pid = run.pid();
+    let ask = |verb: &str| {
+        let mut command = Command::new(sameport);
+        command.args([verb, &name]).stdin(Stdio::null());
+        command.output().map_err(|error| format!("{}: {error}", sameport.display()))
+    };
+    let restart = || {
+        let output = ask("restart")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let code = output.status;
+        if code.success() { Ok(()) } else { Err(format!("sameport restart: {code}\n{said}")) }
+    };
+    run.wait_for(&format!("answer from {name}"), PATIENCE, |_| {
+        ask("status").is_ok_and(|output| output.status.success()).then_some(())
+    })?;
+    // What is touched once is touched by the first few.
+    for _ in 0..4 {
+        restart()?;
+    }
+    thread::sleep(SETTLING);
+    let before = watch.show("before restarts")?;
+    let since = Instant::now();
+    let mut done = 0;
+    while done < args.restarts {
+        restart()?;
+        let part = |done: u32| u64::from(done) * SAMPLES / u64::from(args.restarts);
+        let was = part(done);
+        done += NAMED;
+        if part(done) > was {
+            watch.show(&format!("{done} restarts"))?;
+        } else {
+            watch.look(String::new())?;
+        }
+    }
+    let a_second = rate(done.into(), since);
+    thread::sleep(SETTLING);
+    let after = watch.show("after restarts")?;
+    Ok((growth(&before, &after), a_second))
+}
+
 fn tell(outcome: &Outcome, report: &mut Report) -> Result<(), Failure> {
     let mut rows = vec![row!["supervisor", "descriptors", "memory KiB"]];
     rows.extend(outcome.samples.iter().map(|it| row![it.when, it.descriptors, it.memory_kib]));
@@ -180,6 +246,8 @@ fn tell(outcome: &Outcome, report: &mut Report) -> Result<(), Failure> {
         row!["  a second", format!("{:.0}", outcome.connections_per_second)],
         row!["binds", outcome.binds],
         row!["  a second", format!("{:.0}", outcome.binds_per_second)],
+        row!["restarts", outcome.restarts],
+        row!["  a second", format!("{:.0}", outcome.restarts_per_second)],
     ])?;
     report.end("soak", outcome)
 }
@@ -215,6 +283,10 @@ struct Watch {
 }
 
 impl Watch {
+    fn new(pid: u32) -> Self {
+        Self { pid, samples: Vec::new(), most: (0, 0) }
+    }
+
     /// A sample for the table, said at once.
     fn show(&mut self, when: &str) -> Result<Sample, Failure> {
         let sample = self.look(when.to_owned())?;
