@@ -44,6 +44,7 @@ fn a_wrong_listen_starts_nothing() {
         (&["--name", "web", "--listen", "::1:80"], "::1:80"),
         (&["--name", "web", "--listen", ""], "--listen"),
         (&["--name", "web", "--listen", "8080", "--no-hold"], "--no-hold"),
+        (&["--name", "web", "--listen", "8080", "--listen", "*:8080"], "given twice"),
     ];
     for (options, named) in cases {
         let marker = marker();

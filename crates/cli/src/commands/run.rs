@@ -202,6 +202,16 @@ fn refuse_contradiction(rules: &[Rule]) -> Result<(), Failure> {
     }
 }
 
+/// Nobody means to listen on one address twice.
+fn refuse_twice(listen: &[Wanted]) -> Result<(), Failure> {
+    let twice = listen.iter().enumerate().find(|(place, wanted)| listen[..*place].contains(wanted));
+    match twice {
+        None => Ok(()),
+        Some((_, wanted)) => Err(Failure::usage(format!("--listen {wanted} is given twice"))
+            .hint("each worker gets one socket for it: leave one out")),
+    }
+}
+
 /// An option that only one interposer knows must not be ignored by another.
 fn refuse_what_is_not_for_it(args: &Args) -> Result<(), Failure> {
     let other = matches!(args.via, ViaArgument::Preload | ViaArgument::Cgroup);
@@ -239,6 +249,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     use crate::tell::{running, starting};
 
     refuse_contradiction(&args.rules)?;
+    refuse_twice(&args.named.listen)?;
     refuse_what_is_not_for_it(&args)?;
     let text = |name| std::env::var_os(name).map(|value| value.into_string().unwrap_or_default());
     let plan = Plan {
@@ -322,6 +333,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     use crate::tell::failure::Kind;
 
     refuse_contradiction(&args.rules)?;
+    refuse_twice(&args.named.listen)?;
     refuse_what_is_not_for_it(&args)?;
     Err(Failure::new(Kind::MachineCannot, "`run` needs Linux: it works by seccomp notification")
         .hint("a program of your own can share a port by the library `sameport`"))

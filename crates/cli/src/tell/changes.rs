@@ -176,6 +176,10 @@ pub(crate) fn failure(name: &Name, error: &Error) -> Failure {
             .hint(format!("if it was stopped by a signal, `kill -CONT {pid}` lets it go on")),
         Error::Ended(pid) => failed(format!("{of} (pid {pid}) ended before it was done"))
             .hint(format!("`sameport status {name}` says what is left")),
+        Error::TooLong(bytes, most) => {
+            Failure::usage(format!("the command has {bytes} bytes, and {of} takes {most} at most"))
+                .hint("put what is long into a file, or start the program from a script")
+        }
         Error::Frame(pid, error) => failed(format!("{of} (pid {pid}): {error}")),
         Error::Failed { fault, error, hint } => {
             let kind = match fault {
@@ -226,7 +230,7 @@ fn gone_failure(name: &Name, gone: &Gone) -> Failure {
 
 /// The program to go on with is not one.
 pub(crate) fn not_a_program(program: &OsString, fault: Fault) -> Failure {
-    let program = shortened(&printable(&program.to_string_lossy()));
+    let program = command(std::slice::from_ref(program));
     match fault {
         Fault::NotFound => Failure::new(Kind::NotFound, format!("{program}: command not found")),
         Fault::NotExecutable | Fault::Other => {

@@ -31,6 +31,8 @@ pub(crate) enum Error {
     Silent(i32),
     /// It ended while we waited: its pid.
     Ended(i32),
+    /// What it is asked has more bytes than it takes: so many, of at most so many.
+    TooLong(usize, usize),
     /// It, or something in its place, says what is no message.
     Frame(i32, FrameError),
     /// It cannot, or will not.
@@ -151,8 +153,10 @@ struct Asking {
 
 impl Asking {
     fn say(&mut self, asked: &Asked) -> Result<(), Error> {
-        let bytes = frame::framed(asked, frame::LONGEST_REQUEST)
-            .map_err(|error| Error::Frame(self.pid, error))?;
+        let bytes = frame::framed(asked, frame::LONGEST_REQUEST).map_err(|error| match error {
+            FrameError::TooLong(bytes) => Error::TooLong(bytes, frame::LONGEST_REQUEST),
+            error => Error::Frame(self.pid, error),
+        })?;
         match self.stream.write_all(&bytes) {
             // It has said why before it closed.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

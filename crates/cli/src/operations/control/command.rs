@@ -39,7 +39,10 @@ pub(crate) fn refusal(command: &[OsString], search_path: Option<&OsStr>) -> Opti
     let directory = std::env::current_dir().unwrap_or_default();
     Some(Reply::Failed {
         fault,
-        error: format!("{}: {what}", program.to_string_lossy()),
+        error: match program.to_string_lossy() {
+            name if name.is_empty() => format!("'': {what}"),
+            name => format!("{name}: {what}"),
+        },
         hint: Some(format!(
             "the supervisor seeks it from {}, and in the PATH that it was started with",
             directory.display()
@@ -61,7 +64,8 @@ mod tests {
             search_path,
         ) {
             Some(Reply::Failed { fault, error, .. }) => {
-                assert!(error.starts_with(&*program.to_string_lossy()), "{error}");
+                let name = program.to_string_lossy();
+                assert!(error.starts_with(if name.is_empty() { "''" } else { &name }), "{error}");
                 Some(fault)
             }
             None => None,
