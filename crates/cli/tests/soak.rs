@@ -12,7 +12,7 @@ use std::time::Duration;
 use stage::{PATIENCE, User, c_program, free_port, settled_size, start_run};
 
 const CONNECTIONS: u32 = 20_000;
-const BINDS: u32 = 20_000;
+const BINDS: u32 = 100_000;
 /// What a program touches once is no growth.
 const WARM_UP: u32 = 1_000;
 const CLIENTS: u32 = 4;
