@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::sockets::{Address, Group, Member, Protocol};
+use crate::sockets::{Address, Group, Member, Protocol, State};
 
 /// Puts members with equal addresses together.
 ///
@@ -32,13 +32,15 @@ pub fn groups(members: Vec<Member>) -> Vec<Group> {
 
 /// Two TCP sockets listen on one address only if both had `SO_REUSEPORT` when they began to:
 /// `SO_REUSEADDR` admits no second listener. (`TCP_REPAIR` could, and the flag can be cleared
-/// later; both leave sockets that do share, which is what the word says.)
+/// later; both leave sockets that do share, which is what the word says.) With `SO_REUSEADDR` others
+/// may be bound there that do not listen, and of those nothing follows.
 ///
 /// Nothing follows for UDP, where `SO_REUSEADDR` on both admits the second socket as well, without
 /// sharing: the newest takes every datagram. Nothing follows for a lone socket either.
 fn infer_shared(protocol: Protocol, members: &mut [Member]) {
-    if protocol == Protocol::Tcp && members.len() > 1 {
-        for member in members {
+    let waits = |member: &Member| member.socket.state == State::Waiting;
+    if protocol == Protocol::Tcp && members.iter().filter(|member| waits(member)).count() > 1 {
+        for member in members.iter_mut().filter(|member| waits(member)) {
             member.shared.get_or_insert(true);
         }
     }
@@ -72,6 +74,11 @@ mod tests {
 
     fn udp(socket: SocketAddr, pids: &[i32]) -> Member {
         member(Protocol::Udp, socket, pids)
+    }
+
+    fn not_waiting(mut member: Member, state: State) -> Member {
+        member.socket.state = state;
+        member
     }
 
     fn flagged(member: Member, shared: bool) -> Member {
@@ -154,6 +161,20 @@ mod tests {
                 "a flag that was read stays",
                 vec![flagged(tcp(at, &[1]), false), tcp(at, &[2])],
                 vec![no, yes],
+            ),
+            (
+                "a listener, one that is only bound, and a connection",
+                vec![
+                    tcp(at, &[1]),
+                    not_waiting(tcp(at, &[2]), State::Bound),
+                    not_waiting(tcp(at, &[3]), State::Connected),
+                ],
+                vec![None; 3],
+            ),
+            (
+                "two listeners, and one that is only bound",
+                vec![tcp(at, &[1]), tcp(at, &[2]), not_waiting(tcp(at, &[3]), State::Bound)],
+                vec![yes, yes, None],
             ),
             ("one port, two addresses", vec![tcp(at, &[1]), tcp(elsewhere, &[2])], vec![None; 2]),
             ("two UDP sockets", vec![udp(at, &[1]), udp(at, &[2])], vec![None, None]),

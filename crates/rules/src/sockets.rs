@@ -128,10 +128,10 @@ pub struct Socket {
     pub state: State,
     /// The user who created the socket: the one the kernel compares when another wants to join.
     pub uid: u32,
-    /// TCP: connections waiting to be accepted. UDP: bytes waiting to be read.
+    /// TCP that listens: connections waiting to be accepted. Others: bytes waiting to be read.
     pub queue: u32,
-    /// TCP: the most connections that may wait (`listen`'s backlog, capped by the kernel).
-    /// UDP: always 0.
+    /// TCP that listens: the most connections that may wait (`listen`'s backlog, capped by the
+    /// kernel). Others: always 0.
     pub backlog: u32,
     /// What the kernel has dropped at this socket since it was made, mostly because its queue was
     /// full. TCP: connections; UDP: datagrams. `None` where it is not told.
@@ -139,6 +139,10 @@ pub struct Socket {
     /// The number of the cgroup (version 2) that it was made in, and belongs to for good; `None`
     /// where the kernel does not tell.
     pub cgroup: Option<u64>,
+    /// `IP_TRANSPARENT`, or its IPv6 sister; `None` where the kernel does not tell everybody.
+    pub transparent: Option<bool>,
+    /// `IP_FREEBIND`, or its IPv6 sister; `None` where the kernel does not tell everybody.
+    pub freebind: Option<bool>,
 }
 
 impl Socket {
@@ -156,6 +160,8 @@ impl Socket {
             backlog: 0,
             drops: None,
             cgroup: None,
+            transparent: None,
+            freebind: None,
         }
     }
 }
@@ -238,13 +244,24 @@ pub struct Member {
     pub options: Option<Options>,
     /// Its place in its group, where that could be read.
     pub position: Option<Position>,
+    /// The path of the cgroup (version 2) that it was made in, as `/proc/PID/cgroup` writes it;
+    /// where only its holder's is known, that one. `None` where it is not known, or nobody asked.
+    pub cgroup: Option<String>,
 }
 
 impl Member {
     /// A socket of which nothing is known but what the kernel lists.
     #[must_use]
     pub fn new(socket: Socket) -> Self {
-        Self { socket, processes: vec![], user: None, shared: None, options: None, position: None }
+        Self {
+            socket,
+            processes: vec![],
+            user: None,
+            shared: None,
+            options: None,
+            position: None,
+            cgroup: None,
+        }
     }
 }
 

@@ -101,7 +101,7 @@ fn ips(wanted: &Wanted) -> Result<Option<Vec<IpAddr>>, Error> {
 #[cfg(target_os = "linux")]
 fn look(tcp: bool, udp: bool, port: Option<u16>) -> Result<(Vec<Member>, bool), Error> {
     use sameport_linux::look;
-    match look::members(&look::Query { tcp, udp, port }) {
+    match look::members(&look::Query { tcp, udp, port, ..look::Query::everything() }) {
         Ok(seen) => Ok((seen.members, seen.complete)),
         Err(error @ look::Error::Unsupported { .. }) => Err(Error::Machine(error.to_string())),
         Err(error) => Err(Error::Look(error.to_string())),

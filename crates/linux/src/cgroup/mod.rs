@@ -21,6 +21,9 @@ mod private;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use mounts::Mount;
+pub(crate) use place::MOST;
+
 pub use attached::{Attached, attached, reached};
 pub use attachment::{AttachError, Attachment, Settings, Sourced, attach};
 pub use events::{Event, Events, Happened};

@@ -7,28 +7,28 @@ use std::path::{Path, PathBuf};
 
 /// A mount of the cgroup v2 tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mount {
+pub(crate) struct Mount {
     /// Where it is.
-    pub(super) point: PathBuf,
+    pub(crate) point: PathBuf,
     /// Which cgroup its top is: `/`, but in some containers.
-    pub(super) root: PathBuf,
+    pub(crate) root: PathBuf,
 }
 
 impl Mount {
     /// The first mount of the whole tree, or else of a part. `None`: cgroup v2 is not mounted.
-    pub(super) fn find() -> std::io::Result<Option<Self>> {
+    pub(crate) fn find() -> std::io::Result<Option<Self>> {
         std::fs::read("/proc/self/mountinfo").map(|text| parse(&text))
     }
 
     /// The folder of the cgroup that `/proc/PID/cgroup` calls this; `None` outside the mount.
-    pub(super) fn folder(&self, cgroup: &Path) -> Option<PathBuf> {
+    pub(crate) fn folder(&self, cgroup: &Path) -> Option<PathBuf> {
         let below = cgroup.strip_prefix(&self.root).ok()?;
         let outside = |part| matches!(part, std::path::Component::ParentDir);
         (!below.components().any(outside)).then(|| self.point.join(below))
     }
 
     /// What `/proc/PID/cgroup` calls the cgroup in this folder.
-    pub(super) fn cgroup(&self, folder: &Path) -> Option<PathBuf> {
+    pub(crate) fn cgroup(&self, folder: &Path) -> Option<PathBuf> {
         folder.strip_prefix(&self.point).ok().map(|below| self.root.join(below))
     }
 }

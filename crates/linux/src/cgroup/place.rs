@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::mounts::Mount;
 
 /// How many cgroups are looked at in search of one. More than any machine is known to have.
-const MOST: usize = 200_000;
+pub(crate) const MOST: usize = 200_000;
 
 /// A cgroup that existed when it was opened, and its descriptor.
 #[derive(Debug)]

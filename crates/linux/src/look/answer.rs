@@ -21,6 +21,16 @@ pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// Sent for every IPv6 socket that listens or is unconnected, whatever was asked for
 /// (`inet_diag_msg_attrs_fill`, since Linux 4.3).
 const INET_DIAG_SKV6ONLY: u16 = 11;
+/// Sent when asked for: an array of u32 (`SK_MEMINFO_*`).
+const INET_DIAG_SKMEMINFO: u16 = 7;
+/// The bit of the request that asks for it.
+pub(super) const ASK_MEMINFO: u8 = 1 << (INET_DIAG_SKMEMINFO - 1);
+/// Which of them counts what was dropped; older kernels send a shorter array.
+const SK_MEMINFO_DROPS: usize = 8;
+/// Sent for every socket by newer kernels: `struct inet_diag_sockopt`, a bit an option.
+const INET_DIAG_SOCKOPT: u16 = 22;
+const FREEBIND: u8 = 1 << 2;
+const TRANSPARENT: u8 = 1 << 5;
 /// Sent for every socket since Linux 5.8, if the kernel knows cgroups.
 const INET_DIAG_CGROUP_ID: u16 = 21;
 
@@ -50,6 +60,8 @@ pub(super) enum Body {
 /// What the kernel says of one socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
+    /// `TCP_LISTEN`, `TCP_CLOSE`, …, of UDP too.
+    pub(super) state: u8,
     pub(super) ip: IpAddr,
     pub(super) port: u16,
     /// The peer's, 0 without one.
@@ -66,6 +78,10 @@ pub(super) struct Entry {
     pub(super) v6only: bool,
     /// The cgroup that it belongs to.
     pub(super) cgroup: Option<u64>,
+    /// How much it has dropped.
+    pub(super) drops: Option<u32>,
+    pub(super) transparent: Option<bool>,
+    pub(super) freebind: Option<bool>,
 }
 
 /// The bytes are not what the kernel's headers describe.
@@ -133,7 +149,14 @@ fn read_entry(payload: &[u8]) -> Option<Entry> {
         libc::AF_INET6 => Ipv6Addr::from(*fixed.get(8..)?.first_chunk::<16>()?).into(),
         _ => return None,
     };
+    let option = |bit: u8| {
+        let bits = attribute(attributes, INET_DIAG_SOCKOPT)?.first()?;
+        // C fills bit fields from the lowest bit where bytes are little-endian, else from the highest.
+        let bits = if cfg!(target_endian = "little") { *bits } else { bits.reverse_bits() };
+        Some(bits & bit != 0)
+    };
     Some(Entry {
+        state: *fixed.get(1)?,
         ip,
         port: u16::from_be_bytes(*fixed.get(4..)?.first_chunk()?),
         peer_port: u16::from_be_bytes(*fixed.get(6..)?.first_chunk()?),
@@ -149,6 +172,10 @@ fn read_entry(payload: &[u8]) -> Option<Entry> {
         cgroup: attribute(attributes, INET_DIAG_CGROUP_ID)
             .and_then(<[u8]>::first_chunk)
             .map(|value| u64::from_ne_bytes(*value)),
+        drops: attribute(attributes, INET_DIAG_SKMEMINFO)
+            .and_then(|counts| u32_at(counts, 4 * SK_MEMINFO_DROPS)),
+        transparent: option(TRANSPARENT),
+        freebind: option(FREEBIND),
     })
 }
 

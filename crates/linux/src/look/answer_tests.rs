@@ -40,6 +40,17 @@ fn listener() -> Vec<u8> {
     entry.extend(12_u16.to_ne_bytes());
     entry.extend(INET_DIAG_CGROUP_ID.to_ne_bytes());
     entry.extend((1_u64 << 32 | 77).to_ne_bytes());
+    entry.extend(40_u16.to_ne_bytes());
+    entry.extend(INET_DIAG_SKMEMINFO.to_ne_bytes());
+    for count in [0, 131_072, 0, 16_384, 0, 0, 0, 0, 3_u32] {
+        entry.extend(count.to_ne_bytes());
+    }
+    // recverr is_icsk FREEBIND hdrincl mc_loop transparent mc_all nodefrag, the lowest bit first.
+    let bits = 0b0101_0110_u8;
+    let bits = if cfg!(target_endian = "little") { bits } else { bits.reverse_bits() };
+    entry.extend(6_u16.to_ne_bytes());
+    entry.extend(INET_DIAG_SOCKOPT.to_ne_bytes());
+    entry.extend([bits, 0, 0, 0]);
     entry
 }
 
@@ -53,6 +64,7 @@ fn answer() -> Vec<u8> {
 fn reads_every_field_of_a_listener() {
     let frames: Vec<_> = frames(&answer()).map(Result::unwrap).collect();
     let expected = Entry {
+        state: 10,
         ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         port: 8080,
         peer_port: 0,
@@ -64,6 +76,9 @@ fn reads_every_field_of_a_listener() {
         inode: 4242,
         v6only: true,
         cgroup: Some(1 << 32 | 77),
+        drops: Some(3),
+        transparent: Some(false),
+        freebind: Some(true),
     };
     assert_eq!(frames.len(), 2);
     assert_eq!(frames[0].body, Body::Socket(expected));
@@ -114,6 +129,35 @@ fn refuses_what_is_no_frame() {
 }
 
 #[test]
+fn what_a_kernel_does_not_send_is_unknown() {
+    let first = |payload: &[u8]| {
+        let bytes = frame(SOCK_DIAG_BY_FAMILY, 0, 1, payload);
+        match frames(&bytes).next().unwrap().unwrap().body {
+            Body::Socket(entry) => entry,
+            other => panic!("{other:?}"),
+        }
+    };
+    let bare = first(&listener()[..ENTRY]);
+    assert_eq!((bare.cgroup, bare.drops), (None, None));
+    assert_eq!((bare.transparent, bare.freebind), (None, None));
+
+    // An array without the drops, an option without a value, and a length that runs past the end.
+    let attribute = |kind: u16, length: usize, value: &[u8]| {
+        let mut payload = listener()[..ENTRY].to_vec();
+        payload.extend(u16::try_from(length).unwrap().to_ne_bytes());
+        payload.extend(kind.to_ne_bytes());
+        payload.extend(value);
+        first(&payload)
+    };
+    assert_eq!(attribute(INET_DIAG_SKMEMINFO, 36, &[1; 32]).drops, None);
+    assert_eq!(attribute(INET_DIAG_SKMEMINFO, 39, &[1; 35]).drops, None);
+    assert_eq!(attribute(INET_DIAG_SKMEMINFO, 400, &[1; 36]).drops, None);
+    assert_eq!(attribute(INET_DIAG_SKMEMINFO, 40, &[1; 36]).drops, Some(0x0101_0101));
+    assert_eq!(attribute(INET_DIAG_SOCKOPT, 4, &[]).freebind, None);
+    assert_eq!(attribute(INET_DIAG_CGROUP_ID, 11, &[1; 8]).cgroup, None);
+}
+
+#[test]
 fn every_cut_of_an_answer_is_noticed() {
     let whole = answer();
     let first = frame(SOCK_DIAG_BY_FAMILY, 2, 1, &listener()).len();
@@ -132,7 +176,7 @@ proptest! {
 
     #[test]
     fn altered_answers_end_without_a_panic(
-        changes in proptest::collection::vec((0..256_usize, any::<u8>()), 1..8)
+        changes in proptest::collection::vec((0..512_usize, any::<u8>()), 1..8)
     ) {
         let mut bytes = answer();
         for (at, value) in changes {

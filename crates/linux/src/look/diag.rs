@@ -159,6 +159,7 @@ impl Request {
         // Both are below 256 on every Linux.
         request[16] = self.family.to_le_bytes()[0];
         request[17] = self.protocol.to_le_bytes()[0];
+        request[18] = answer::ASK_MEMINFO;
         request[20..24].copy_from_slice(&self.states.to_ne_bytes());
         request[24..26].copy_from_slice(&self.port.to_be_bytes());
         request

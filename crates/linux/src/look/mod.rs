@@ -1,15 +1,18 @@
 //! Facts about sockets and the processes that hold them.
 //!
 //! `sockets` lists those that wait for others (`diag` asks the kernel, `answer` reads its bytes),
-//! `connections` counts those that have a peer, `processes` finds who has them open, `above` by whom
-//! those were started, `sharing` reads `SO_REUSEPORT`, `users` names the owners.
+//! `connections` counts those that have a peer, `processes` finds who has them open, `details` what
+//! else is known of those, `above` by whom they were started, `options` reads a socket's options,
+//! `cgroups` and `users` name what it belongs to.
 
 mod above;
 mod answer;
+mod cgroups;
 mod connections;
+mod details;
 mod diag;
+mod options;
 mod processes;
-mod sharing;
 mod sockets;
 mod users;
 
@@ -27,31 +30,62 @@ use processes::{Holders, Programs};
 /// Which sockets to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Query {
-    /// TCP sockets that listen.
+    /// TCP sockets.
     pub tcp: bool,
-    /// UDP sockets that are bound and have no peer.
+    /// UDP sockets.
     pub udp: bool,
     /// Only those on this port.
     pub port: Option<u16>,
+    /// Only those in these states.
+    pub states: States,
+    /// Whether to look at what else is known of who has them open ([`Process::details`]), and for the
+    /// paths of their cgroups ([`Member::cgroup`]): some 30 µs a process.
+    pub details: bool,
+}
+
+/// Which states of sockets to look for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum States {
+    /// TCP sockets that listen, UDP sockets without a peer.
+    Waiting,
+    /// These, and TCP sockets that are bound and neither listen nor are connected, which the kernel
+    /// lists since Linux 6.8 ([`Seen::bound`]).
+    Unconnected,
+    /// These, and connected sockets by their local port: also what waits to be accepted, and what its
+    /// process has closed and the kernel is still ending (no inode). Not TIME_WAIT.
+    Every,
 }
 
 impl Query {
-    /// Both protocols, every port.
+    /// Whoever waits, by either protocol, on every port.
     #[must_use]
     pub fn everything() -> Self {
-        Self { tcp: true, udp: true, port: None }
+        Self { tcp: true, udp: true, port: None, states: States::Waiting, details: false }
     }
 
-    /// One protocol, every port.
+    /// Whoever waits, by one protocol, on every port.
     #[must_use]
     pub fn only(protocol: Protocol) -> Self {
-        Self { tcp: protocol == Protocol::Tcp, udp: protocol == Protocol::Udp, port: None }
+        let (tcp, udp) = (protocol == Protocol::Tcp, protocol == Protocol::Udp);
+        Self { tcp, udp, ..Self::everything() }
     }
 
     /// The same, on one port.
     #[must_use]
     pub fn on(self, port: u16) -> Self {
         Self { port: Some(port), ..self }
+    }
+
+    /// The same, of sockets in these states.
+    #[must_use]
+    pub fn in_states(self, states: States) -> Self {
+        Self { states, ..self }
+    }
+
+    /// The same, with all that is known of the processes.
+    #[must_use]
+    pub fn with_details(self) -> Self {
+        Self { details: true, ..self }
     }
 }
 
@@ -66,6 +100,9 @@ pub struct Seen {
     /// processes, inside a pid namespace where sockets are held outside it, and where the kernel
     /// itself listens (NFS). With no socket there is nobody to miss, and this is true.
     pub complete: bool,
+    /// Whether every TCP socket that is bound and does not listen is there, if TCP was asked for. False
+    /// when they were not, and before Linux 6.8, which has no list of them.
+    pub bound: bool,
 }
 
 /// Why the list of sockets could not be had.
@@ -108,8 +145,8 @@ pub enum Error {
 ///
 /// The list of sockets is complete without any privilege. Their processes are found by one pass
 /// over `/proc/PID/fd`, which takes about 5 µs a descriptor of the whole machine; it is left out
-/// when no socket was found. `shared` is read from a duplicate of the socket where the caller may
-/// have one (`pidfd_getfd`, Linux ≥ 5.6) and is `None` elsewhere. Nothing is changed and no
+/// when no socket was found. Options, `shared` among them, are read from a duplicate of the socket where the caller may
+/// have one (`pidfd_getfd`, Linux ≥ 5.6) and are `None` elsewhere. Nothing is changed and no
 /// process is disturbed.
 ///
 /// A socket that two processes have open is one member with two processes. Sockets and processes
@@ -126,25 +163,49 @@ pub fn members(query: &Query) -> Result<Seen, Error> {
     let Holders { of, all_read } = processes::holders(&wanted);
     let complete = all_read && wanted.iter().all(|inode| of.contains_key(inode));
 
-    let mut programs = Programs::default();
-    let shared = sharing::reuse_port(&of);
+    let mut programs = match query.details {
+        true => Programs::with_details(),
+        false => Programs::default(),
+    };
+    let options = options::options(&of);
     let mut users = users::Users::default();
-    let members = sockets
+    let mut members: Vec<_> = sockets
         .into_iter()
         .map(|socket| {
             let holders = of.get(&socket.inode).map_or(&[][..], Vec::as_slice);
+            let options = options.get(&socket.inode).copied();
             Member {
                 processes: holders
                     .iter()
                     .filter_map(|holder| programs.process(holder.pid))
                     .collect(),
                 user: users.name(socket.uid),
-                shared: shared.get(&socket.inode).copied(),
+                shared: options.map(|options| options.reuse_port),
+                options,
                 ..Member::new(socket)
             }
         })
         .collect();
-    Ok(Seen { members, complete })
+    if query.details {
+        name_cgroups(&mut members);
+    }
+    let bound = !query.tcp || (query.states != States::Waiting && sockets::lists_bound());
+    Ok(Seen { members, complete, bound })
+}
+
+/// Where a socket's own cgroup is gone, hidden or not told, its holder's stands for it.
+fn name_cgroups(members: &mut [Member]) {
+    fn of_processes(member: &Member) -> impl Iterator<Item = String> {
+        let details = member.processes.iter().filter_map(|process| process.details.as_ref());
+        details.filter_map(|details| details.cgroup.clone())
+    }
+    let numbers = members.iter().filter_map(|member| member.socket.cgroup).collect();
+    let likely: BTreeSet<String> = members.iter().flat_map(of_processes).collect();
+    let paths = cgroups::paths(numbers, likely);
+    for member in members {
+        let own = member.socket.cgroup.and_then(|number| paths.get(&number).cloned());
+        member.cgroup = own.or_else(|| of_processes(member).next());
+    }
 }
 
 /// Whether one of these processes has one of these sockets open, in any of its threads. One that may

@@ -13,6 +13,8 @@ use rustix::fs::{CWD, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use sameport_rules::sockets::Process;
 
+use super::details::{Clock, details};
+
 /// Room for one `getdents64`: about a thousand entries.
 const ENTRIES: usize = 32 * 1024;
 /// `socket:[4294967295]` fits; anything longer is no socket.
@@ -153,17 +155,28 @@ fn socket_inode(link: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Process names, each read once.
+/// Processes by their number, each read once.
 #[derive(Default)]
 pub(super) struct Programs {
     known: HashMap<i32, Option<Process>>,
+    details: Option<Clock>,
 }
 
 impl Programs {
+    /// With all that is known of a process.
+    pub(super) fn with_details() -> Self {
+        Self { details: Some(Clock::read()), ..Self::default() }
+    }
+
     /// The process with its name as of now; nothing if it has ended. Empty where the name may not
     /// be read. Bytes that are not UTF-8 are replaced.
     pub(super) fn process(&mut self, pid: i32) -> Option<Process> {
-        self.known.entry(pid).or_insert_with(|| read_process(pid)).clone()
+        let clock = self.details;
+        let read = || {
+            let details = clock.map(|clock| details(pid, clock));
+            read_process(pid).map(|process| Process { details, ..process })
+        };
+        self.known.entry(pid).or_insert_with(read).clone()
     }
 }
 

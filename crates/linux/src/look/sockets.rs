@@ -1,4 +1,5 @@
-//! The sockets that wait for others, TCP listeners and unconnected UDP sockets, in our words.
+//! The sockets that have a port, in our words: those that wait for others (TCP listeners, unconnected
+//! UDP sockets) and, when asked for, those that are merely bound or connected.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -8,16 +9,24 @@ use sameport_rules::sockets::{Address, Protocol, Socket, State};
 
 use super::answer::Entry;
 use super::diag::{Failure, Request, TRIES};
-use super::{Error, Query};
+use super::{Error, Query, States};
 
-const TCP_LISTEN: u32 = 1 << 10;
-/// The state of a UDP socket without a peer; the kernel borrows TCP's word CLOSE for it.
-const UNCONNECTED: u32 = 1 << 7;
+const ESTABLISHED: u8 = 1;
+/// A UDP socket without a peer, for which the kernel borrows TCP's word; a TCP socket that is bound and
+/// no more.
+const CLOSE: u8 = 7;
+const LISTEN: u8 = 10;
+/// Asks for TCP sockets that are bound and neither listen nor are connected
+/// (`TCP_BOUND_INACTIVE`, Linux 6.8); older kernels have no list of them, and answer with nothing.
+const BOUND_INACTIVE: u8 = 13;
+/// SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING; not SYN_RECV and TIME_WAIT, which are
+/// no sockets that anybody ever had.
+const ON_THE_WAY: [u8; 6] = [2, 4, 5, 8, 9, 11];
 
 /// Every socket that the query asks for, one entry a socket, in the kernel's order.
 pub(super) fn sockets(query: &Query) -> Result<Vec<Socket>, Error> {
-    let tcp = (Protocol::Tcp, libc::IPPROTO_TCP, TCP_LISTEN);
-    let udp = (Protocol::Udp, libc::IPPROTO_UDP, UNCONNECTED);
+    let tcp = (Protocol::Tcp, libc::IPPROTO_TCP, states(Protocol::Tcp, query.states));
+    let udp = (Protocol::Udp, libc::IPPROTO_UDP, states(Protocol::Udp, query.states));
     let asked = [query.tcp.then_some(tcp), query.udp.then_some(udp)];
     let mut devices = Devices::default();
     let mut sockets = Vec::new();
@@ -31,6 +40,37 @@ pub(super) fn sockets(query: &Query) -> Result<Vec<Socket>, Error> {
         }
     }
     Ok(sockets)
+}
+
+/// A bit a state.
+fn states(protocol: Protocol, wanted: States) -> u32 {
+    let waiting = match protocol {
+        Protocol::Tcp => LISTEN,
+        Protocol::Udp => CLOSE,
+    };
+    let (bound, connected) = match wanted {
+        States::Waiting => (&[][..], &[][..]),
+        States::Unconnected => (&[BOUND_INACTIVE][..], &[][..]),
+        States::Every => (&[BOUND_INACTIVE][..], &ON_THE_WAY[..]),
+    };
+    let established = (wanted == States::Every).then_some(&ESTABLISHED);
+    // UDP knows neither bound nor on the way.
+    let of_tcp = bound.iter().chain(connected).filter(|_| protocol == Protocol::Tcp);
+    std::iter::once(&waiting).chain(established).chain(of_tcp).fold(0, |bits, at| bits | 1 << at)
+}
+
+/// Whether this kernel lists TCP sockets that are bound and do not listen.
+pub(super) fn lists_bound() -> bool {
+    newer_than(&rustix::system::uname().release().to_string_lossy(), (6, 8))
+}
+
+/// `6.8.0-45-generic` is at least 6.8; what is no version is not.
+fn newer_than(release: &str, wanted: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= wanted,
+        _ => false,
+    }
 }
 
 pub(super) fn error(protocol: Protocol, failure: Failure) -> Error {
@@ -49,6 +89,11 @@ fn socket(protocol: Protocol, entry: &Entry, devices: &mut Devices) -> Socket {
         }
         ip => SocketAddr::new(ip, entry.port),
     };
+    let state = match (protocol, entry.state) {
+        (Protocol::Tcp, LISTEN) | (Protocol::Udp, CLOSE) => State::Waiting,
+        (Protocol::Tcp, CLOSE | BOUND_INACTIVE) => State::Bound,
+        _ => State::Connected,
+    };
     Socket {
         address: Address {
             protocol,
@@ -59,15 +104,17 @@ fn socket(protocol: Protocol, entry: &Entry, devices: &mut Devices) -> Socket {
         },
         inode: entry.inode.into(),
         cookie: entry.cookie,
-        state: State::Waiting,
-        drops: None,
+        state,
         uid: entry.uid,
         queue: entry.receive_queue,
-        backlog: match protocol {
-            Protocol::Tcp => entry.send_queue,
-            Protocol::Udp => 0,
+        backlog: match (protocol, state) {
+            (Protocol::Tcp, State::Waiting) => entry.send_queue,
+            _ => 0,
         },
+        drops: entry.drops,
         cgroup: entry.cgroup,
+        transparent: entry.transparent,
+        freebind: entry.freebind,
     }
 }
 
@@ -106,4 +153,26 @@ fn interface_name(index: u32) -> String {
     rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)
         .and_then(|any| rustix::net::netdevice::index_to_name(any, index))
         .unwrap_or_else(|_| format!("if{index}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        let cases = [
+            ("6.8.0-45-generic", true),
+            ("6.18.44", true),
+            ("7.0-rc1", true),
+            ("6.7.12", false),
+            ("5.15.0-1-amd64", false),
+            ("6", false),
+            ("", false),
+            ("next", false),
+        ];
+        for (release, expected) in cases {
+            assert_eq!(newer_than(release, (6, 8)), expected, "{release}");
+        }
+    }
 }

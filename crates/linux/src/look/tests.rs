@@ -2,7 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
-use sameport_rules::sockets::Member;
+use sameport_rules::sockets::{Member, Options, State};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
@@ -65,7 +65,7 @@ fn the_query_chooses_protocol_and_port() {
         (Query::only(Protocol::Udp), true),
         (Query::only(Protocol::Tcp), false),
         (Query::only(Protocol::Tcp).on(port), false),
-        (Query { tcp: false, udp: false, port: None }, false),
+        (Query { tcp: false, udp: false, ..Query::everything() }, false),
     ];
     for (query, expected) in cases {
         let found = members(&query).unwrap().members;
@@ -131,8 +131,8 @@ fn hundreds_of_sockets_are_all_there() {
 #[test]
 fn complete_means_that_everybody_is_named() {
     let _alone = alone();
-    let nothing = members(&Query { tcp: false, udp: false, port: None }).unwrap();
-    assert_eq!(nothing, Seen { members: Vec::new(), complete: true });
+    let nothing = members(&Query { tcp: false, udp: false, ..Query::everything() }).unwrap();
+    assert_eq!(nothing, Seen { members: Vec::new(), complete: true, bound: true });
 
     let _somebody = TcpListener::bind("127.0.0.1:0").unwrap();
     let seen = members(&Query::only(Protocol::Tcp)).unwrap();
@@ -199,4 +199,122 @@ fn what_nobody_waits_on_is_told_in_one_step() {
         Address { device: Some("lo".into()), ..Address::new(Protocol::Tcp, at("0.0.0.0", 1)) };
     assert!(may_be_taken(&on_lo));
     assert!(taken(Protocol::Udp, at("fe80::1", 1)));
+}
+
+/// Every socket at this address, in any state, by what it does.
+fn states_at(protocol: Protocol, address: SocketAddr, states: States) -> Vec<State> {
+    let query = Query::only(protocol).on(address.port()).in_states(states);
+    let found = members(&query).unwrap().members.into_iter().map(|member| member.socket);
+    let mut found: Vec<_> =
+        found.filter(|it| it.address.socket == address).map(|it| it.state).collect();
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn sockets_that_wait_for_nobody_are_seen_when_asked_for() {
+    let _alone = alone();
+    let local = |socket: &Socket| socket.local_addr().unwrap().as_socket().unwrap();
+    for ip in ["127.0.77.6", "::1", "0.0.0.0", "::"] {
+        let bound = Socket::new(Domain::for_address(at_port(ip, 0)), Type::STREAM, None).unwrap();
+        bound.bind(&at_port(ip, 0).into()).unwrap();
+        let address = local(&bound);
+        let seen = |states| states_at(Protocol::Tcp, address, states);
+        let expected = if sockets::lists_bound() { vec![State::Bound] } else { vec![] };
+        assert_eq!(seen(States::Waiting), [], "{ip}");
+        assert_eq!(seen(States::Unconnected), expected, "{ip}");
+        assert_eq!(seen(States::Every), expected, "{ip}");
+        bound.listen(1).unwrap();
+        assert_eq!(seen(States::Unconnected), [State::Waiting], "{ip}");
+    }
+
+    // A client that has chosen its own port.
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    client.bind(&at_port("127.0.77.7", 0).into()).unwrap();
+    client.connect(&server.local_addr().unwrap().into()).unwrap();
+    let seen = |states| states_at(Protocol::Tcp, local(&client), states);
+    assert_eq!(seen(States::Unconnected), []);
+    assert_eq!(seen(States::Every), [State::Connected]);
+
+    let datagrams = UdpSocket::bind("127.0.77.8:0").unwrap();
+    let address = datagrams.local_addr().unwrap();
+    let seen = |states| states_at(Protocol::Udp, address, states);
+    assert_eq!(seen(States::Every), [State::Waiting]);
+    datagrams.connect("127.0.0.1:9").unwrap();
+    assert_eq!(seen(States::Unconnected), []);
+    assert_eq!(seen(States::Every), [State::Connected]);
+}
+
+fn at_port(ip: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.parse().unwrap(), port)
+}
+
+#[test]
+fn whether_bound_sockets_were_looked_for_is_told() {
+    let _alone = alone();
+    let bound = |query: Query| members(&query.on(9)).unwrap().bound;
+    let lists = sockets::lists_bound();
+    assert!(!bound(Query::everything()));
+    assert_eq!(bound(Query::everything().in_states(States::Unconnected)), lists);
+    assert_eq!(bound(Query::only(Protocol::Tcp).in_states(States::Every)), lists);
+    assert!(bound(Query::only(Protocol::Udp)), "there are none of UDP");
+}
+
+#[test]
+fn what_was_dropped_is_counted() {
+    let _alone = alone();
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&at_port("127.0.77.9", 0).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let drops = |protocol, address| at(protocol, address).unwrap().socket.drops;
+    assert_eq!(drops(Protocol::Tcp, address), Some(0));
+    // One fits; the others are turned away, and their clients try again later.
+    let _clients = [(); 3].map(|()| {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let _ = client.connect(&address.into());
+        client
+    });
+    crate::held::until("the queue is full", || drops(Protocol::Tcp, address).unwrap() > 0);
+
+    let udp = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    udp.set_recv_buffer_size(1).unwrap();
+    udp.bind(&at_port("127.0.77.9", 0).into()).unwrap();
+    let address = udp.local_addr().unwrap().as_socket().unwrap();
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..20 {
+        sender.send_to(&[0; 4000], address).unwrap();
+    }
+    crate::held::until("datagrams were lost", || drops(Protocol::Udp, address).unwrap() > 0);
+}
+
+#[test]
+fn options_and_details_are_those_of_the_socket_and_its_process() {
+    let _alone = alone();
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.set_freebind_v6(true).unwrap();
+    socket.bind(&at_port("::1", 0).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let member = |query: Query| {
+        let found = members(&query.on(address.port())).unwrap().members;
+        found.into_iter().find(|member| member.socket.address.socket == address).unwrap()
+    };
+
+    let plain = member(Query::only(Protocol::Udp));
+    let expected = Options { reuse_address: true, freebind: true, ..Options::default() };
+    assert_eq!((plain.options, plain.shared), (Some(expected), Some(false)));
+    // Old kernels do not tell everybody.
+    assert!(matches!(plain.socket.freebind, Some(true) | None), "{plain:?}");
+    assert!(matches!(plain.socket.transparent, Some(false) | None), "{plain:?}");
+    assert_eq!((&plain.processes[0].details, &plain.cgroup), (&None, &None));
+
+    let known = member(Query::only(Protocol::Udp).with_details());
+    let details = known.processes[0].details.as_ref().unwrap();
+    assert_eq!(details.uid, Some(crate::effective_user()));
+    assert_eq!(details.executable.as_deref(), std::env::current_exe().ok().as_deref());
+    // The socket was made where we are; only where version 2 is not mounted nothing is known.
+    assert_eq!(known.cgroup, details.cgroup);
 }
