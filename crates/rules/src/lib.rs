@@ -29,6 +29,7 @@ pub mod sockaddr;
 pub mod sockets;
 pub mod source;
 pub mod steering;
+pub mod unit;
 pub mod wanted;
 
 /// The files of this crate that use nothing but `core`, by name: the preload library is compiled
