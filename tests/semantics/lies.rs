@@ -1,7 +1,9 @@
 //! Rows that are wrong on purpose, each in its last step: the runner must say that it differs there.
 
-use crate::words::User::Ann;
-use crate::words::{BOTH, EACCES, EADDRINUSE, LO, Port, RP, Row, Step, TCP, close, open, send};
+use sameport_rules::semantics::words::User::Ann;
+use sameport_rules::semantics::words::{
+    BOTH, EACCES, EADDRINUSE, LO, Port, RP, Row, Step, TCP, close, open, send,
+};
 
 pub(crate) const ROWS: &[Row] = &[
     Row {

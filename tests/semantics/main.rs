@@ -2,30 +2,17 @@
 //! docs/semantics.md says how to run it and how to read it.
 
 mod arguments;
-mod kernel;
 mod lies;
-mod namespaces;
-mod room;
-mod runner;
-mod sockets;
-mod table;
-mod traffic;
-mod words;
 
 use std::process::ExitCode;
 
 use arguments::Arguments;
-use room::Rights;
-use runner::{Line, Verdict};
-use words::{Proto, Row};
+use sameport_linux::semantics::{self, Rights};
+use sameport_rules::semantics::words::{Proto, Row};
+use sameport_rules::semantics::{self as rows, Line, TABLE, Verdict};
 
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.first().is_some_and(|arg| arg == namespaces::FLAG) {
-        namespaces::answer(&args[1..]);
-        return ExitCode::SUCCESS;
-    }
-    let arguments = match Arguments::parse(args) {
+    let arguments = match Arguments::parse(std::env::args().skip(1).collect()) {
         Ok(arguments) => arguments,
         Err(unknown) => {
             eprintln!("error: unknown argument {unknown}");
@@ -83,19 +70,19 @@ enum Outcome {
 fn all_tests() -> impl Iterator<Item = Test> {
     let tests = |row: &'static Row, lies| {
         row.over.iter().map(move |&proto| Test {
-            name: format!("{}{}/{}", if lies { "lies/" } else { "" }, proto.name(), row.name),
+            name: format!("{}{}", if lies { "lies/" } else { "" }, rows::name(row, proto)),
             row,
             proto,
             lies,
         })
     };
-    let truths = table::TABLE.iter().copied().flatten().flat_map(move |row| tests(row, false));
+    let truths = TABLE.iter().copied().flatten().flat_map(move |row| tests(row, false));
     truths.chain(lies::ROWS.iter().flat_map(move |row| tests(row, true)))
 }
 
 impl Test {
     fn outcome(&self, rights: &Rights) -> Outcome {
-        match (runner::run(rights, self.row, self.proto), self.lies) {
+        match (semantics::run(rights, self.row, self.proto), self.lies) {
             (Verdict::Agrees(lines), false) => Outcome::Passed(brief(&lines)),
             (Verdict::Differs(lines), false) => {
                 Outcome::Failed(format!("{}\n{}", self.row.shows, full(&lines)))
@@ -112,11 +99,9 @@ impl Test {
     }
 }
 
-/// The steps that say something: all but the plain `ok`s, and the last one in any case.
+/// The steps that say something, on one line.
 fn brief(lines: &[Line]) -> String {
-    let last = lines.len().saturating_sub(1);
-    let telling = lines.iter().enumerate().filter(|(i, line)| *i == last || line.expected != "ok");
-    telling.map(|(_, line)| tell(line)).collect::<Vec<_>>().join("; ")
+    rows::telling(lines).map(tell).collect::<Vec<_>>().join("; ")
 }
 
 fn full(lines: &[Line]) -> String {

@@ -18,6 +18,7 @@ pub mod passing;
 pub mod preload;
 pub mod probe;
 pub mod seccomp;
+pub mod semantics;
 pub mod service;
 pub mod signals;
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub mod name;
 pub mod protocol;
 pub mod readiness;
 pub mod refusal;
+pub mod semantics;
 pub mod service;
 pub mod share;
 pub mod sockaddr;

@@ -8,20 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::thread::UnshareFlags;
 
-use crate::words::Errno;
-
-impl Errno {
-    pub(crate) const fn raw(self) -> i32 {
-        match self {
-            Self::AddrInUse => libc::EADDRINUSE,
-            Self::Acces => libc::EACCES,
-            Self::Perm => libc::EPERM,
-        }
-    }
-}
-
 /// The name of an error as the manual pages write it, or what the system says of it.
-pub(crate) fn error_name(error: &io::Error) -> String {
+pub(super) fn error_name(error: &io::Error) -> String {
     let name = match error.raw_os_error() {
         Some(libc::EADDRINUSE) => "EADDRINUSE",
         Some(libc::EADDRNOTAVAIL) => "EADDRNOTAVAIL",
@@ -37,7 +25,7 @@ pub(crate) fn error_name(error: &io::Error) -> String {
 }
 
 /// Whether the error of `socket` says for certain that this kernel lacks the protocol.
-pub(crate) fn is_unsupported(error: &io::Error) -> bool {
+pub(super) fn is_unsupported(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EPROTONOSUPPORT | libc::ENOPROTOOPT | libc::EAFNOSUPPORT)
@@ -46,18 +34,23 @@ pub(crate) fn is_unsupported(error: &io::Error) -> bool {
 
 /// Moves the calling thread into a new network namespace whose loopback is up.
 /// Needs CAP_SYS_ADMIN in the current user namespace. unshare(2).
-pub(crate) fn new_network() -> io::Result<()> {
+pub(super) fn new_network() -> io::Result<()> {
     // SAFETY: only CLONE_FILES makes unshare unsafe (descriptors would split); it is not asked for.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }?;
     bring_up("lo")
 }
 
-/// Moves the process into a new user namespace in which its user `inside` is itself (`outside`).
-/// The process must have one thread. user_namespaces(7).
-pub(crate) fn new_user_namespace(inside: u32, outside: u32) -> io::Result<()> {
+/// Moves the process into a new user namespace with this map. The process must have one thread.
+/// Allocates nothing. user_namespaces(7).
+pub(super) fn new_user_namespace(map: &str) -> io::Result<()> {
     // SAFETY: as in `new_network`.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) }?;
-    std::fs::write("/proc/self/uid_map", format!("{inside} {outside} 1"))
+    std::fs::write("/proc/self/uid_map", map)
+}
+
+/// The map of a user namespace in which its user `inside` is the user `outside`.
+pub(super) fn user_map(inside: u32, outside: u32) -> String {
+    format!("{inside} {outside} 1")
 }
 
 fn interface_request(name: &str) -> libc::ifreq {
@@ -82,7 +75,7 @@ fn bring_up(name: &str) -> io::Result<()> {
 
 /// Adds a second network device to the calling thread's network: a bridge without ports, up.
 /// False: this kernel has no bridges.
-pub(crate) fn add_device(name: &str) -> io::Result<bool> {
+pub(super) fn add_device(name: &str) -> io::Result<bool> {
     const SIOCBRADDBR: u16 = 0x89a0; // linux/sockios.h
     let any = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
     let request = interface_request(name);
@@ -108,13 +101,13 @@ fn set_option<T>(fd: BorrowedFd<'_>, level: c_int, option: c_int, value: &T) -> 
 }
 
 /// TCP_REPAIR on. Needs CAP_NET_ADMIN in the user namespace of the network.
-pub(crate) fn repair(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn repair(fd: BorrowedFd<'_>) -> io::Result<()> {
     let on: c_int = 1;
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_REPAIR, &on)
 }
 
 /// SO_ATTACH_REUSEPORT_CBPF with a program that always returns `index`. socket(7).
-pub(crate) fn steer(fd: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+pub(super) fn steer(fd: BorrowedFd<'_>, index: u32) -> io::Result<()> {
     const RETURN_CONSTANT: u16 = 0x06; // BPF_RET | BPF_K, linux/bpf_common.h
     let mut program = [libc::sock_filter { code: RETURN_CONSTANT, jt: 0, jf: 0, k: index }];
     let description = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };

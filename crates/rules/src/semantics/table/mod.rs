@@ -1,5 +1,4 @@
-//! The table: what the kernel answers when two sockets want one port. Data only.
-//! RA is SO_REUSEADDR, RP is SO_REUSEPORT; "newest" is the socket bound last.
+//! The table, by what its rows are about. Data only.
 
 mod addresses;
 mod changes;
@@ -8,8 +7,8 @@ mod lifetimes;
 mod owners;
 mod sharing;
 
-use crate::words::Row;
+use super::words::Row;
 
 /// Every row, in the order in which they are run and listed.
-pub(crate) const TABLE: &[&[Row]] =
+pub const TABLE: &[&[Row]] =
     &[sharing::ROWS, addresses::ROWS, changes::ROWS, owners::ROWS, lifetimes::ROWS, groups::ROWS];

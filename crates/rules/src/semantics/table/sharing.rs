@@ -1,8 +1,8 @@
 //! Two sockets on one and the same address: which options, and whose they may be.
 
-use crate::words::Proto::{Mptcp, Tcp, Udp, UdpLite};
-use crate::words::User::{Ann, Bob, Root};
-use crate::words::{BOTH, EADDRINUSE, LO, RA, RP, Row, TCP, UDP, open, send};
+use crate::semantics::words::Proto::{Mptcp, Tcp, Udp, UdpLite};
+use crate::semantics::words::User::{Ann, Bob, Root};
+use crate::semantics::words::{BOTH, EADDRINUSE, LO, RA, RP, Row, TCP, UDP, open, send};
 
 pub(super) const ROWS: &[Row] = &[
     Row {

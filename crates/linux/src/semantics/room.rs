@@ -3,12 +3,11 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_thread_res_uid};
+use sameport_rules::semantics::words::{Act, OTHER_DEVICE, Opt, Port, Row, Step, User};
 
-use crate::kernel;
-use crate::runner::Stop;
-use crate::words::{Act, OTHER_DEVICE, Opt, Port, Row, Step, User};
+use super::{Stop, kernel};
+use crate::inherited;
 
 const ANN: u32 = 1000;
 const BOB: u32 = 1001;
@@ -19,7 +18,7 @@ const LOW_PORT: u16 = 81;
 
 /// What this process may do, found out once.
 #[derive(Clone, Debug)]
-pub(crate) struct Rights {
+pub struct Rights {
     /// Or why there are no users but the one who runs this.
     other_users: Result<(), String>,
     /// Or why rows run on the machine's own loopback.
@@ -28,13 +27,15 @@ pub(crate) struct Rights {
 }
 
 impl Rights {
-    /// Tries it. Must be called while the process has one thread; may move it into a user namespace.
-    pub(crate) fn probe() -> Self {
+    /// Tries it. Must be called while the process has one thread, and moves it: into a network namespace
+    /// of its own, and where that needs one, into a user namespace. For a process that does nothing else.
+    #[must_use]
+    pub fn probe() -> Self {
         let euid = rustix::process::geteuid().as_raw();
         let mut own_network = kernel::new_network();
         if own_network.is_err() {
-            own_network =
-                kernel::new_user_namespace(euid, euid).and_then(|()| kernel::new_network());
+            own_network = kernel::new_user_namespace(&kernel::user_map(euid, euid))
+                .and_then(|()| kernel::new_network());
         }
         let other_users = if euid == 0 {
             effective(BOB)
@@ -43,10 +44,8 @@ impl Rights {
         } else {
             Err("needs root".to_owned())
         };
-        let mut limit = getrlimit(Resource::Nofile);
-        limit.current = limit.maximum;
         // A refusal shows later, as EMFILE in the one row that opens many sockets.
-        let _ = setrlimit(Resource::Nofile, limit);
+        inherited::raise_descriptor_limit();
         Self {
             other_users,
             own_network: own_network.map_err(|e| {
@@ -57,7 +56,8 @@ impl Rights {
     }
 
     /// Why the row cannot run here, if it cannot.
-    pub(crate) fn refuse(&self, row: &Row) -> Option<String> {
+    #[must_use]
+    pub fn refuse(&self, row: &Row) -> Option<String> {
         let needs_users = row.steps.iter().any(needs_other_users);
         let needs_network = row.steps.iter().any(needs_own_network);
         let needs_cpus = row.steps.iter().any(|step| matches!(step, Step::Pin(_)));
@@ -105,14 +105,14 @@ fn effective(uid: u32) -> io::Result<()> {
 
 /// The surroundings of one row. Belongs to the thread that made it.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(super) struct Room {
     rights: Rights,
     port: u16,
 }
 
 impl Room {
     /// Gives the calling thread a network of its own where that is possible.
-    pub(crate) fn enter(rights: &Rights, row: &Row) -> Result<Self, Stop> {
+    pub(super) fn enter(rights: &Rights, row: &Row) -> Result<Self, Stop> {
         if rights.own_network.is_err() {
             return Ok(Self { rights: rights.clone(), port: free_port()? });
         }
@@ -123,7 +123,7 @@ impl Room {
         Ok(Self { rights: rights.clone(), port: PORT_IN_OWN_NETWORK })
     }
 
-    pub(crate) fn port(&self, which: Port) -> u16 {
+    pub(super) fn port(&self, which: Port) -> u16 {
         match which {
             Port::TheOne => self.port,
             Port::Any => 0,
@@ -131,18 +131,18 @@ impl Room {
         }
     }
 
-    pub(crate) fn cpu(&self, nth: usize) -> usize {
+    pub(super) fn cpu(&self, nth: usize) -> usize {
         self.rights.cpus[nth]
     }
 
-    pub(crate) fn pin(&self, nth: usize) -> io::Result<()> {
+    pub(super) fn pin(&self, nth: usize) -> io::Result<()> {
         let mut set = CpuSet::new();
         set.set(self.cpu(nth));
         Ok(sched_setaffinity(None, &set)?)
     }
 
     /// Does `act` with the effective user `user`.
-    pub(crate) fn acting_as<T>(
+    pub(super) fn acting_as<T>(
         &self,
         user: User,
         act: impl FnOnce() -> io::Result<T>,
@@ -157,7 +157,7 @@ impl Room {
     }
 }
 
-pub(crate) fn uid(user: User) -> u32 {
+pub(super) fn uid(user: User) -> u32 {
     match user {
         User::Ann => ANN,
         User::Bob => BOB,

@@ -5,13 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use sameport_rules::semantics::words::{Act, Call, Open, Opt, Proto, Stage, User};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::kernel;
-use crate::room::{Room, uid};
-use crate::runner::{Run, Stop};
-use crate::traffic;
-use crate::words::{Act, Call, Open, Opt, Proto, Stage, User};
+use super::room::{Room, uid};
+use super::{Run, Stop, kernel, traffic};
 
 /// Enough for every queue of a row to fit.
 const BACKLOG: i32 = 512;
@@ -19,24 +17,24 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 /// A socket of the row.
 #[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) name: char,
-    pub(crate) socket: Socket,
-    pub(crate) serving: bool,
-    pub(crate) proto: Proto,
+pub(super) struct Member {
+    pub(super) name: char,
+    pub(super) socket: Socket,
+    pub(super) serving: bool,
+    pub(super) proto: Proto,
     user: User,
     address: SocketAddr,
-    pub(crate) first_port: u16,
+    pub(super) first_port: u16,
 }
 
 impl Run<'_> {
-    pub(crate) fn member(&self, name: char) -> Result<&Member, Stop> {
+    pub(super) fn member(&self, name: char) -> Result<&Member, Stop> {
         let found = self.members.iter().rev().find(|member| member.name == name);
         found.ok_or_else(|| Stop::Broken(format!("the row has no socket {name}")))
     }
 
     /// Opens a socket as its user; the inner result is the kernel's answer.
-    pub(crate) fn open(&mut self, open: &Open) -> Result<io::Result<()>, Stop> {
+    pub(super) fn open(&mut self, open: &Open) -> Result<io::Result<()>, Stop> {
         let proto = open.proto.unwrap_or(self.proto);
         let ip: IpAddr = open.ip.parse().map_err(|_| Stop::Broken(open.ip.to_owned()))?;
         let address = SocketAddr::new(ip, self.room.port(open.port));
@@ -75,7 +73,7 @@ impl Run<'_> {
     }
 
     /// Accepts one connection and calls it `name`.
-    pub(crate) fn accept(&mut self, name: char, from: char) -> Result<(), Stop> {
+    pub(super) fn accept(&mut self, name: char, from: char) -> Result<(), Stop> {
         let listener = self.member(from)?;
         let socket = traffic::accept_one(&listener.socket)?;
         let Member { proto, user, address, first_port, .. } = *listener;
@@ -92,14 +90,14 @@ impl Run<'_> {
     }
 
     /// Closes the socket of that name.
-    pub(crate) fn close(&mut self, name: char) -> Result<(), Stop> {
+    pub(super) fn close(&mut self, name: char) -> Result<(), Stop> {
         self.member(name)?;
         self.members.retain(|member| member.name != name);
         Ok(())
     }
 
     /// Makes the call as its user; the result is the kernel's answer.
-    pub(crate) fn call(&mut self, call: Call) -> io::Result<()> {
+    pub(super) fn call(&mut self, call: Call) -> io::Result<()> {
         let lost = |stop: Stop| io::Error::other(format!("{stop:?}"));
         let member = self.member(call.who).map_err(lost)?;
         let socket = &member.socket;
@@ -133,7 +131,7 @@ impl Run<'_> {
 }
 
 /// A socket of the family that `ip` belongs to.
-pub(crate) fn new_socket(proto: Proto, ip: IpAddr) -> io::Result<Socket> {
+pub(super) fn new_socket(proto: Proto, ip: IpAddr) -> io::Result<Socket> {
     let domain = if ip.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
     let (kind, protocol) = match proto {
         Proto::Tcp => (Type::STREAM, Protocol::TCP),
@@ -159,31 +157,6 @@ fn set(room: &Room, socket: &Socket, option: Opt) -> io::Result<()> {
 }
 
 /// The port a socket is bound to; 0 for none.
-pub(crate) fn port_of(socket: &Socket) -> io::Result<u16> {
+pub(super) fn port_of(socket: &Socket) -> io::Result<u16> {
     Ok(socket.local_addr()?.as_socket().as_ref().map_or(0, SocketAddr::port))
-}
-
-/// The step in a person's words.
-pub(crate) fn describe_open(open: &Open) -> String {
-    let verb = match open.stage {
-        Stage::Made => "makes",
-        Stage::Bound => "binds",
-        Stage::Serving => "opens",
-    };
-    let options: Vec<_> = open.options.iter().map(|option| option.words()).collect();
-    let with = if options.is_empty() { "no options".to_owned() } else { options.join(", ") };
-    format!("{} ({:?}) {verb} {} with {with}", open.name, open.user, open.ip)
-}
-
-/// The step in a person's words.
-pub(crate) fn describe_call(call: &Call) -> String {
-    let who = call.who;
-    match call.act {
-        Act::Set(option) => format!("{who} set to {}", option.words()),
-        Act::Bind => format!("{who} binds"),
-        Act::Listen => format!("{who} listens"),
-        Act::Shutdown => format!("{who} shuts down"),
-        Act::Chown(user) => format!("{who} given to {user:?}"),
-        Act::Connect(to) => format!("{who} connects to {to}"),
-    }
 }

@@ -1,7 +1,7 @@
 //! Options that change after `bind`: what they open, and what they do not close.
 
-use crate::words::User::{Ann, Bob};
-use crate::words::{
+use crate::semantics::words::User::{Ann, Bob};
+use crate::semantics::words::{
     ANY, BOTH, EADDRINUSE, LO, LO6, NO_RA, NO_RP, RA, RP, Row, TCP, UDP, V6ONLY, accept, close,
     connect, open, send, set,
 };

@@ -3,11 +3,12 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use sameport_rules::semantics::Line;
+use sameport_rules::semantics::words::{LO, Send, Share};
 use socket2::Socket;
 
-use crate::runner::{Line, Run, Stop, done, target};
-use crate::sockets::new_socket;
-use crate::words::{LO, Send, Share};
+use super::sockets::new_socket;
+use super::{Run, Stop, target};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// Loopback delivers at once; a busy machine may need a moment.
@@ -15,7 +16,7 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Sends, and counts what each socket of the row received.
-pub(crate) fn send(run: &Run<'_>, send: Send, share: Share) -> Result<Line, Stop> {
+pub(super) fn send(run: &Run<'_>, send: Send, share: Share) -> Result<Line, Stop> {
     let (ip, to) = target(run, send.ip)?;
     let mut clients = Vec::new();
     for _ in 0..send.count {
@@ -64,22 +65,7 @@ pub(crate) fn send(run: &Run<'_>, send: Send, share: Share) -> Result<Line, Stop
     drop(clients);
     drop(accepted);
     counts.sort_unstable();
-    Ok(judge(send, share, &counts))
-}
-
-fn judge(send: Send, share: Share, counts: &[(char, usize)]) -> Line {
-    let of = |name| counts.iter().find(|(n, _)| *n == name).map_or(0, |(_, count)| *count);
-    let (expected, agrees) = match share {
-        Share::All(name) => (format!("all to {name}"), of(name) == send.count),
-        Share::Each(names) => {
-            let enough = names.chars().all(|name| of(name) > 0);
-            let sum: usize = names.chars().map(of).sum();
-            (format!("some to each of {names}"), enough && sum == send.count)
-        }
-    };
-    let seen: Vec<_> = counts.iter().map(|(name, count)| format!("{count} to {name}")).collect();
-    let seen = if seen.is_empty() { "none received".to_owned() } else { seen.join(", ") };
-    Line { step: format!("{} sent to {}", send.count, send.ip), expected, seen, agrees }
+    Ok(Line::received(send, share, &counts))
 }
 
 /// Connects; the client end will reset, so that no TIME_WAIT stays on the row's port.
@@ -89,7 +75,7 @@ fn connect(client: &Socket, to: &socket2::SockAddr) -> io::Result<()> {
 }
 
 /// Opens connections that nobody accepts yet.
-pub(crate) fn queue(run: &mut Run<'_>, count: usize) -> Result<Line, Stop> {
+pub(super) fn queue(run: &mut Run<'_>, count: usize) -> Result<Line, Stop> {
     let (ip, to) = target(run, LO)?;
     for _ in 0..count {
         let client = new_socket(run.proto, ip)?;
@@ -97,11 +83,11 @@ pub(crate) fn queue(run: &mut Run<'_>, count: usize) -> Result<Line, Stop> {
         client.set_nonblocking(true)?;
         run.queue.push(client);
     }
-    Ok(done(format!("{count} connections queue")))
+    Ok(Line::done(format!("{count} connections queue")))
 }
 
 /// Counts the queued connections that were reset, and accepts all others.
-pub(crate) fn resets(run: &Run<'_>, expected: bool) -> Result<Line, Stop> {
+pub(super) fn resets(run: &Run<'_>, expected: bool) -> Result<Line, Stop> {
     let deadline = Instant::now() + SETTLE_LIMIT;
     let total = run.queue.len();
     let mut accepted = Vec::new();
@@ -115,15 +101,7 @@ pub(crate) fn resets(run: &Run<'_>, expected: bool) -> Result<Line, Stop> {
         }
         std::thread::sleep(PAUSE);
     }
-    let accepted = accepted.len();
-    let agrees = reset + accepted == total && accepted > 0 && (reset > 0) == expected;
-    let word = if expected { "some reset, the rest accepted" } else { "all accepted" };
-    Ok(Line {
-        step: format!("{total} queued"),
-        expected: word.to_owned(),
-        seen: format!("{reset} reset, {accepted} accepted"),
-        agrees,
-    })
+    Ok(Line::queued(total, expected, reset, accepted.len()))
 }
 
 /// Whether the other end has reset or closed. Consumes nothing: nobody sends on these, and a reset
@@ -136,7 +114,7 @@ fn is_reset(client: &Socket) -> bool {
 }
 
 /// Accepts one connection from a non-blocking listener, within the limit.
-pub(crate) fn accept_one(listener: &Socket) -> io::Result<Socket> {
+pub(super) fn accept_one(listener: &Socket) -> io::Result<Socket> {
     let deadline = Instant::now() + SETTLE_LIMIT;
     loop {
         match listener.accept() {

@@ -1,8 +1,8 @@
 //! Inside a group: steering by a member, the order of members, size, processors, connected members.
 
-use crate::words::Opt::{IncomingCpu, Steer};
-use crate::words::User::{Ann, Bob};
-use crate::words::{
+use crate::semantics::words::Opt::{IncomingCpu, Steer};
+use crate::semantics::words::User::{Ann, Bob};
+use crate::semantics::words::{
     BOTH, EADDRINUSE, LO, Port, RP, Row, Step, TCP, UDP, close, connect, open, send, set,
 };
 

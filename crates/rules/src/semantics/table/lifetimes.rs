@@ -1,8 +1,8 @@
 //! What a socket leaves behind, and what can slip in: TIME_WAIT, open connections, the window
 //! between `bind` and `listen`, queued connections of a member that closes.
 
-use crate::words::User::{Ann, Bob};
-use crate::words::{
+use crate::semantics::words::User::{Ann, Bob};
+use crate::semantics::words::{
     ANY, EADDRINUSE, LO, LO2, Port, RA, RP, Row, Step, TCP, accept, close, connect, listen, open,
     shutdown,
 };

@@ -1,7 +1,7 @@
 //! Whose socket it is: the user at `socket`, what `fchown` changes, user namespaces, privilege.
 
-use crate::words::User::{self, Ann, Bob, Reserved, Root};
-use crate::words::{
+use crate::semantics::words::User::{self, Ann, Bob, Reserved, Root};
+use crate::semantics::words::{
     ANY, Answer, BOTH, EACCES, EADDRINUSE, EPERM, LO, Opt, Port, RA, RP, Row, Step, TCP, UDP, bind,
     chown, listen, open, send,
 };

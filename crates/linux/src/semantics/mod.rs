@@ -1,41 +1,31 @@
-//! Runs one row: does its steps in order and puts what the kernel answered beside what it must
-//! answer. Stops at the first difference, because the steps after it mean nothing any more.
+//! Runs the table of the kernel's own rules (`sameport_rules::semantics`) on the kernel at hand.
+//!
+//! A row's steps are done in order, and what the kernel answered is put beside what it must answer.
+//! That stops at the first difference, because the steps after it mean nothing any more. `room` knows the
+//! users and the network, `sockets` and `traffic` do the steps, `namespaces` is the second process that
+//! user namespaces need, `kernel` has the system calls.
+
+mod kernel;
+mod namespaces;
+mod room;
+mod sockets;
+mod traffic;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use socket2::{SockAddr, Socket};
 
-use crate::kernel;
-use crate::namespaces;
-use crate::room::{Rights, Room};
-use crate::sockets::{Member, describe_call, describe_open, port_of};
-use crate::traffic;
-use crate::words::{Answer, LO, Port, Proto, RP, Row, Step, User, open};
+use sameport_rules::semantics::words::{Answer, LO, Port, Proto, RP, Row, Step, User, open};
+use sameport_rules::semantics::{Line, Verdict};
 
-/// One step, as told to a person.
-#[derive(Debug)]
-pub(crate) struct Line {
-    pub(crate) step: String,
-    pub(crate) expected: String,
-    pub(crate) seen: String,
-    pub(crate) agrees: bool,
-}
-
-/// How a row ended.
-#[derive(Debug)]
-pub(crate) enum Verdict {
-    Agrees(Vec<Line>),
-    /// The last line is the one that differs.
-    Differs(Vec<Line>),
-    Skipped(String),
-    /// The row could not be run to its end.
-    Broken(String),
-}
+pub use room::Rights;
+use room::Room;
+use sockets::{Member, port_of};
 
 /// Why a step gave no answer to compare.
 #[derive(Debug)]
-pub(crate) enum Stop {
+enum Stop {
     Skip(String),
     Broken(String),
 }
@@ -51,16 +41,18 @@ impl From<io::Error> for Stop {
 
 /// A row on its way.
 #[derive(Debug)]
-pub(crate) struct Run<'a> {
-    pub(crate) room: &'a Room,
-    pub(crate) proto: Proto,
-    pub(crate) members: Vec<Member>,
+struct Run<'a> {
+    room: &'a Room,
+    proto: Proto,
+    members: Vec<Member>,
     /// Client connections that wait to be accepted.
-    pub(crate) queue: Vec<Socket>,
+    queue: Vec<Socket>,
 }
 
-/// Runs the row in a thread of its own, whose network and user are its own too.
-pub(crate) fn run(rights: &Rights, row: &Row, proto: Proto) -> Verdict {
+/// Runs the row with this protocol, in a thread of its own, whose network and user are its own too.
+/// Nothing leaves the machine; at most a few seconds, commonly milliseconds.
+#[must_use]
+pub fn run(rights: &Rights, row: &Row, proto: Proto) -> Verdict {
     if let Some(why) = rights.refuse(row) {
         return Verdict::Skipped(why);
     }
@@ -98,19 +90,19 @@ impl Run<'_> {
         match *step {
             Step::Open(open, answer) => {
                 let seen = self.open(&open)?;
-                Ok(compare(describe_open(&open), answer, &seen))
+                Ok(compare(open.words(), answer, &seen))
             }
             Step::Call(call, answer) => {
                 let seen = self.call(call);
-                Ok(compare(describe_call(&call), answer, &seen))
+                Ok(compare(call.words(), answer, &seen))
             }
             Step::Accept { name, from } => {
                 self.accept(name, from)?;
-                Ok(done(format!("{from} accepts {name}")))
+                Ok(Line::done(format!("{from} accepts {name}")))
             }
             Step::Close(name) => {
                 self.close(name)?;
-                Ok(done(format!("{name} closes")))
+                Ok(Line::done(format!("{name} closes")))
             }
             Step::Many(count) => {
                 let one = open('*', User::Ann, &[RP], LO);
@@ -126,27 +118,21 @@ impl Run<'_> {
             Step::Moved(who, expected) => {
                 let member = self.member(who)?;
                 let moved = port_of(&member.socket)? != member.first_port;
-                let word = |moved| if moved { "another port" } else { "the same port" }.to_owned();
-                Ok(Line {
-                    step: format!("{who} has"),
-                    expected: word(expected),
-                    seen: word(moved),
-                    agrees: moved == expected,
-                })
+                Ok(Line::moved(who, expected, moved))
             }
             Step::Send(send, share) => traffic::send(self, send, share),
             Step::Queue(count) => traffic::queue(self, count),
             Step::SomeReset(expected) => traffic::resets(self, expected),
             Step::NewNetwork => {
                 kernel::new_network()?;
-                Ok(done("a new network".to_owned()))
+                Ok(Line::done("a new network".to_owned()))
             }
             Step::Pin(nth) => {
                 self.room.pin(nth)?;
-                Ok(done(format!("on processor {}", self.room.cpu(nth))))
+                Ok(Line::done(format!("on processor {}", self.room.cpu(nth))))
             }
             Step::Sysctl(name, value) => match std::fs::write(format!("/proc/sys/{name}"), value) {
-                Ok(()) => Ok(done(format!("{name} = {value}"))),
+                Ok(()) => Ok(Line::done(format!("{name} = {value}"))),
                 Err(error) => {
                     Err(Stop::Skip(format!("needs {name}: {}", kernel::error_name(&error))))
                 }
@@ -161,26 +147,12 @@ impl Run<'_> {
 }
 
 /// The address of the row's port on `ip`.
-pub(crate) fn target(run: &Run<'_>, ip: &str) -> Result<(IpAddr, SockAddr), Stop> {
+fn target(run: &Run<'_>, ip: &str) -> Result<(IpAddr, SockAddr), Stop> {
     let ip: IpAddr = ip.parse().map_err(|_| Stop::Broken(ip.to_owned()))?;
     Ok((ip, SocketAddr::new(ip, run.room.port(Port::TheOne)).into()))
 }
 
 fn compare(step: String, expected: Answer, seen: &io::Result<()>) -> Line {
-    let agrees = match (expected, seen) {
-        (Answer::Ok, Ok(())) => true,
-        (Answer::Fails(errno), Err(error)) => error.raw_os_error() == Some(errno.raw()),
-        _ => false,
-    };
-    let expected = match expected {
-        Answer::Ok => "ok".to_owned(),
-        Answer::Fails(errno) => kernel::error_name(&io::Error::from_raw_os_error(errno.raw())),
-    };
     let seen = seen.as_ref().map_or_else(kernel::error_name, |()| "ok".to_owned());
-    Line { step, expected, seen, agrees }
-}
-
-/// A step of the row's own that has no answer to compare.
-pub(crate) fn done(step: String) -> Line {
-    Line { step, expected: "ok".to_owned(), seen: "ok".to_owned(), agrees: true }
+    Line::answered(step, expected, &seen)
 }

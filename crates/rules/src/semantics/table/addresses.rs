@@ -1,7 +1,7 @@
 //! Addresses that overlap without being the same: wildcard, dual-stack, mapped, device, sibling.
 
-use crate::words::User::{Ann, Bob};
-use crate::words::{
+use crate::semantics::words::User::{Ann, Bob};
+use crate::semantics::words::{
     ANY, ANY6, BOTH, DEV_LO, DEV_OTHER, DUAL, EADDRINUSE, EPERM, LO, LO2, LO6, MAPPED, Opt, RA, RP,
     Row, Step, TCP, UDP, V6ONLY, open, send,
 };
