@@ -22,6 +22,7 @@ const VERBS: &[&str] = &[
     "detach",
     "preload",
     "doctor",
+    "selftest",
     "completions",
     "manual",
 ];

@@ -30,6 +30,12 @@ pub use folder::{PlaceError, Refusal};
 pub use identity::Identity;
 pub use rustix::io::Errno;
 
+/// The kernel's release, such as `6.18.2`.
+#[must_use]
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
 /// The user whose sockets the caller opens: its effective user id.
 #[must_use]
 pub fn effective_user() -> u32 {

@@ -13,6 +13,7 @@ mod reexec;
 mod restart;
 mod run;
 mod scale;
+mod selftest;
 mod status;
 mod stop;
 mod upgrade;
@@ -61,6 +62,7 @@ pub(crate) enum Command {
     Detach(detach::Args),
     Preload(preload::Args),
     Doctor(doctor::Args),
+    Selftest(selftest::Args),
     Completions(completions::Args),
     Manual(manual::Args),
 }
@@ -87,6 +89,7 @@ impl Command {
             Self::Detach(args) => detach::run(args),
             Self::Preload(args) => preload::run(args),
             Self::Doctor(args) => doctor::run(args),
+            Self::Selftest(args) => selftest::run(args),
             Self::Completions(args) => completions::run(args),
             Self::Manual(args) => manual::run(args),
         }

@@ -13,3 +13,5 @@ pub(crate) mod listen;
 pub(crate) mod refusal;
 #[cfg(target_os = "linux")]
 pub(crate) mod run;
+#[cfg(target_os = "linux")]
+pub(crate) mod selftest;

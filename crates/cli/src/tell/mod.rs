@@ -18,6 +18,8 @@ pub(crate) mod refusal;
 #[cfg(target_os = "linux")]
 pub(crate) mod running;
 #[cfg(target_os = "linux")]
+pub(crate) mod selftest;
+#[cfg(target_os = "linux")]
 pub(crate) mod starting;
 #[cfg(target_os = "linux")]
 pub(crate) mod status;
