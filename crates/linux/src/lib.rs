@@ -21,6 +21,7 @@ pub mod seccomp;
 pub mod semantics;
 pub mod service;
 pub mod signals;
+pub mod terminal;
 #[cfg(test)]
 mod turns;
 pub mod waiting;

@@ -3,7 +3,7 @@
 //! `sockets` lists those that wait for others (`diag` asks the kernel, `answer` reads its bytes),
 //! `connections` counts those that have a peer, `processes` finds who has them open, `details` what
 //! else is known of those, `above` by whom they were started, `options` reads a socket's options,
-//! `cgroups` and `users` name what it belongs to.
+//! `cgroups` and `users` name what it belongs to. `elsewhere` looks from another network namespace.
 
 mod above;
 mod answer;
@@ -11,6 +11,7 @@ mod cgroups;
 mod connections;
 mod details;
 mod diag;
+mod elsewhere;
 mod options;
 mod processes;
 mod sockets;
@@ -18,6 +19,7 @@ mod users;
 
 pub use above::{CommandLine, above, directory};
 pub use connections::{connections, handshakes, is_accepted};
+pub use elsewhere::{NetworkError, within};
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;

@@ -1,0 +1,119 @@
+//! What a user writes to name a network namespace.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A network namespace, by whatever names it.
+///
+/// | written | it is |
+/// |---|---|
+/// | `blue` | what `ip netns` calls blue |
+/// | `/run/docker/netns/1a2b`, `./here` | the namespace that is mounted on this file |
+/// | `pid:4121` | the one that this process is in |
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// By the name that `ip netns add` gave it.
+    Named(String),
+    /// By a file; its path has a `/`.
+    At(PathBuf),
+    /// By a process that is in it.
+    OfProcess(i32),
+}
+
+impl Network {
+    /// The file that stands for it.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        match self {
+            Self::Named(name) => PathBuf::from("/run/netns").join(name),
+            Self::At(path) => path.clone(),
+            Self::OfProcess(pid) => format!("/proc/{pid}/ns/net").into(),
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::At(path) => path.display().fmt(f),
+            Self::OfProcess(pid) => write!(f, "pid:{pid}"),
+        }
+    }
+}
+
+/// The text names no network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotANetwork;
+
+impl fmt::Display for NotANetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("write a name of `ip netns`, a path with a `/`, or `pid:` and a process id")
+    }
+}
+
+impl std::error::Error for NotANetwork {}
+
+impl FromStr for Network {
+    type Err = NotANetwork;
+
+    fn from_str(text: &str) -> Result<Self, NotANetwork> {
+        if let Some(pid) = text.strip_prefix("pid:") {
+            let digits = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
+            let pid = if digits { pid.parse().ok() } else { None };
+            return pid.filter(|pid| *pid > 0).map(Self::OfProcess).ok_or(NotANetwork);
+        }
+        // No file has a longer path, or a longer name.
+        let (longest, is_path) = if text.contains('/') { (4095, true) } else { (255, false) };
+        match text {
+            "" | "." | ".." => Err(NotANetwork),
+            _ if text.len() > longest || text.contains('\0') => Err(NotANetwork),
+            _ if is_path => Ok(Self::At(text.into())),
+            _ => Ok(Self::Named(text.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_paths_and_processes_are_told_apart() {
+        let long = "x".repeat(256);
+        let cases = [
+            ("blue", Some(Network::Named("blue".into()))),
+            ("a b", Some(Network::Named("a b".into()))),
+            ("pid", Some(Network::Named("pid".into()))),
+            ("/run/netns/blue", Some(Network::At("/run/netns/blue".into()))),
+            ("./blue", Some(Network::At("./blue".into()))),
+            ("pid:1", Some(Network::OfProcess(1))),
+            ("pid:2147483647", Some(Network::OfProcess(i32::MAX))),
+            ("pid:2147483648", None),
+            ("pid:0", None),
+            ("pid:-1", None),
+            ("pid:+1", None),
+            ("pid:", None),
+            ("pid:1/x", None),
+            ("", None),
+            ("..", None),
+            ("a\0b", None),
+            (&*long, None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(text.parse().ok(), expected, "{text}");
+            if let Some(network) = expected {
+                assert_eq!(network.to_string(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn each_has_a_file() {
+        let file = |text: &str| text.parse::<Network>().unwrap().file();
+        assert_eq!(file("blue"), PathBuf::from("/run/netns/blue"));
+        assert_eq!(file("./x"), PathBuf::from("./x"));
+        assert_eq!(file("pid:7"), PathBuf::from("/proc/7/ns/net"));
+    }
+}
