@@ -40,9 +40,11 @@ pub struct Query {
     pub port: Option<u16>,
     /// Only those in these states.
     pub states: States,
-    /// Whether to look at what else is known of who has them open ([`Process::details`]), and for the
-    /// paths of their cgroups ([`Member::cgroup`]): some 30 µs a process.
+    /// Whether to look at what else is known of who has them open ([`Process::details`](sameport_rules::sockets::Process::details)): some 30 µs a
+    /// process.
     pub details: bool,
+    /// Whether to look for the paths of their cgroups ([`Member::cgroup`]): once over all cgroups.
+    pub cgroups: bool,
 }
 
 /// Which states of sockets to look for.
@@ -62,7 +64,14 @@ impl Query {
     /// Whoever waits, by either protocol, on every port.
     #[must_use]
     pub fn everything() -> Self {
-        Self { tcp: true, udp: true, port: None, states: States::Waiting, details: false }
+        Self {
+            tcp: true,
+            udp: true,
+            port: None,
+            states: States::Waiting,
+            details: false,
+            cgroups: false,
+        }
     }
 
     /// Whoever waits, by one protocol, on every port.
@@ -84,10 +93,16 @@ impl Query {
         Self { states, ..self }
     }
 
-    /// The same, with all that is known of the processes.
+    /// The same, with the paths of cgroups.
+    #[must_use]
+    pub fn with_cgroups(self) -> Self {
+        Self { cgroups: true, ..self }
+    }
+
+    /// The same, with all that is known of the processes, and the paths of cgroups.
     #[must_use]
     pub fn with_details(self) -> Self {
-        Self { details: true, ..self }
+        Self { details: true, cgroups: true, ..self }
     }
 }
 
@@ -188,7 +203,7 @@ pub fn members(query: &Query) -> Result<Seen, Error> {
             }
         })
         .collect();
-    if query.details {
+    if query.cgroups {
         name_cgroups(&mut members);
     }
     let bound = !query.tcp || (query.states != States::Waiting && sockets::lists_bound());
