@@ -36,7 +36,9 @@ pub(super) fn sockets(query: &Query) -> Result<Vec<Socket>, Error> {
             let entries = Request { protocol: number, family, states, port }
                 .dump()
                 .map_err(|failure| error(protocol, failure))?;
-            sockets.extend(entries.iter().map(|entry| socket(protocol, entry, &mut devices)));
+            // Of those that are only bound, the kernel lists every port whatever was asked for.
+            let on_port = entries.iter().filter(|entry| port == 0 || entry.port == port);
+            sockets.extend(on_port.map(|entry| socket(protocol, entry, &mut devices)));
         }
     }
     Ok(sockets)

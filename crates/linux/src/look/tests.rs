@@ -220,6 +220,9 @@ fn sockets_that_wait_for_nobody_are_seen_when_asked_for() {
         bound.bind(&at_port(ip, 0).into()).unwrap();
         let address = local(&bound);
         let seen = |states| states_at(Protocol::Tcp, address, states);
+        let other = Query::everything().on(1).in_states(States::Every);
+        let others = listed(&other).unwrap();
+        assert!(others.iter().all(|socket| socket.address.port() == 1), "{others:?}");
         let expected = if sockets::lists_bound() { vec![State::Bound] } else { vec![] };
         assert_eq!(seen(States::Waiting), [], "{ip}");
         assert_eq!(seen(States::Unconnected), expected, "{ip}");
