@@ -115,6 +115,18 @@ pub enum State {
     Connected,
 }
 
+impl State {
+    /// `waiting`, `bound`, `connected`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Bound => "bound",
+            Self::Connected => "connected",
+        }
+    }
+}
+
 /// One kernel socket, as the operating system reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Socket {

@@ -2,25 +2,37 @@
 
 use std::process::ExitCode;
 
+use sameport_rules::network::Network;
 use sameport_rules::wanted::{Host, Wanted, WantedError};
 
 use super::Outcome;
 use crate::operations::list::{self, Error, Listing, Nameless, Request};
+use crate::tell::comings::Comings;
 use crate::tell::failure::{Failure, Kind};
-use crate::tell::{listing, note, stdout};
+use crate::tell::{listing, listing_json, note, screen, stdout};
 
 const EXAMPLES: &str = "\
 Examples:
-  sameport ls                     every listening TCP and bound UDP socket
+  sameport ls                     every TCP and UDP socket that has a port to itself or shares one
   sameport ls 8080                who is on port 8080
   sameport ls 127.0.0.1:8080      who takes traffic for this address: wildcards too
+  sameport ls -l 8080             with options and command lines
+  sameport ls --netns blue        in another network namespace
+  sameport ls --watch             as it changes
   sameport ls --udp --json 53     for programs";
 
 const AFTER: &str = "\
 SHARED says whether SO_REUSEPORT is set, so that others of the same user can join: read from the \
 socket where that is allowed, inferred where two listeners have one address. QUEUE is waiting \
-connections and their limit; for UDP, waiting bytes. ATTACHED, for root and where there is something \
-to say, is the cgroup in which `sameport attach` acts on the socket.
+connections and their limit; for UDP, waiting bytes.
+
+These columns are there where there is something to say. STATE: bound is a TCP socket that keeps its \
+port and does not listen. DROPS is what the socket has lost, mostly because its queue was full. UNIT is \
+the systemd unit or container that the socket was made in. ATTACHED, for root, is the cgroup in which \
+`sameport attach` acts on the socket. `unknown` is what this user or kernel cannot tell.
+
+With --watch, a terminal shows the list as it is; a pipe gets one line for each socket that is there, \
+comes, goes or changes. It looks once a second, and ends when nobody reads any more.
 
 Exit code: 0 when something is listed, 1 when nobody is on the port or address asked for, 2 when \
 the command line is wrong, 3 when this machine cannot tell.";
@@ -38,39 +50,93 @@ pub(crate) struct Args {
     /// Only UDP
     #[arg(long)]
     udp: bool,
-    /// One line of JSON
+    /// Connected sockets too, by their local port
+    #[arg(short, long)]
+    all: bool,
+    /// All that is known, however wide
+    #[arg(short = 'l', long, conflicts_with = "json")]
+    wide: bool,
+    /// Look in this network namespace (needs root)
+    #[arg(long, value_name = "NAME|PATH|pid:PID")]
+    netns: Option<Network>,
+    /// Look again every second
+    #[arg(long)]
+    watch: bool,
+    /// One line of JSON; with --watch, one for each change
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: Args) -> Outcome {
     let nothing_chosen = !args.tcp && !args.udp;
-    let request =
-        Request { tcp: args.tcp || nothing_chosen, udp: args.udp || nothing_chosen, on: args.on };
+    let request = Request {
+        tcp: args.tcp || nothing_chosen,
+        udp: args.udp || nothing_chosen,
+        on: args.on,
+        all: args.all,
+        details: args.wide || args.json,
+        network: args.netns,
+    };
+    if args.watch {
+        return watch(&request, args.json, args.wide);
+    }
     let listing = list::list(&request).map_err(failure)?;
-    if args.json {
-        stdout::write(&listing::json(&listing))?;
-    } else {
-        tell(&request, &listing)?;
+    match (args.json, listing.groups.is_empty()) {
+        (true, _) => stdout::write(&listing_json::json(&listing))?,
+        (false, true) => note::say(&nobody(&request)),
+        (false, false) => stdout::write(&text(&listing, args.wide))?,
+    }
+    if !args.json {
+        hints(&request, &listing).iter().for_each(|hint| note::hint(hint));
     }
     // As lsof has it: a script can ask whether somebody is there.
     Ok(ExitCode::from(u8::from(listing.groups.is_empty() && request.on.is_some())))
 }
 
-fn tell(request: &Request, listing: &Listing) -> Result<(), Failure> {
-    if listing.groups.is_empty() {
-        note::say(&nobody(request));
-        return Ok(());
-    }
-    stdout::write(&listing::text(listing))?;
+fn watch(request: &Request, json: bool, wide: bool) -> Outcome {
+    let mut comings = Comings::default();
+    let on_screen = !json && screen::is_there();
+    let tell = |listing: Listing| {
+        if !on_screen {
+            return stdout::line(&comings.lines(listing, json));
+        }
+        let mut frame = match listing.groups.is_empty() {
+            true => nobody(request) + "\n",
+            false => text(&listing, wide),
+        };
+        for hint in hints(request, &listing) {
+            frame.push_str(&format!("hint: {hint}\n"));
+        }
+        screen::show(&frame)
+    };
+    let written = list::watch(request, tell, stdout::is_unread).map_err(failure)?;
+    stdout::outcome(written)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(listing: &Listing, wide: bool) -> String {
+    if wide { listing::wide(listing) } else { listing::text(listing) }
+}
+
+/// What could not be seen, and how it could.
+fn hints(request: &Request, listing: &Listing) -> Vec<&'static str> {
+    let mut hints = Vec::new();
     match listing.nameless {
         None => {}
-        Some(Nameless::OtherUser) => note::hint("`-` is another user's program; root sees which"),
+        Some(Nameless::OtherUser) => hints.push("`-` is another user's program; root sees which"),
         Some(Nameless::EvenForRoot) => {
-            note::hint("`-` is a program of another pid namespace, or of the kernel");
+            hints.push("`-` is a program of another pid namespace, or of the kernel");
         }
     }
-    Ok(())
+    if !listing.bound && request.tcp {
+        hints.push(
+            "sockets that are bound and do not listen may be missing: only Linux 6.8 and later lists them",
+        );
+    }
+    if listing.connected {
+        hints.push("somebody is connected from there, which --all shows");
+    }
+    hints
 }
 
 fn nobody(request: &Request) -> String {
@@ -101,6 +167,10 @@ fn failure(error: Error) -> Failure {
             Failure::usage(format!("{name} does not resolve: {source}"))
                 .hint("write its IP address instead")
         }
+        Error::Network(why) => Failure::usage(why)
+            .hint("`ip netns` lists those that have a name; `pid:PID` is that of a process"),
+        Error::NotPermitted(why) => Failure::new(Kind::MachineCannot, why)
+            .hint("to look into another network namespace takes CAP_SYS_ADMIN: try as root"),
         Error::Machine(why) => Failure::new(Kind::MachineCannot, why)
             .hint("sameport doctor says what this machine can do"),
         Error::Look(why) => Failure::new(Kind::CouldNotBeDone, why),

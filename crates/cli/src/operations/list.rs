@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use sameport_rules::groups::groups;
-use sameport_rules::sockets::{Address, Group, Member};
+use sameport_rules::network::Network;
+use sameport_rules::sockets::{Address, Group, Member, State};
 use sameport_rules::wanted::{Host, Wanted};
 
 /// What to list.
@@ -16,6 +18,12 @@ pub(crate) struct Request {
     pub(crate) udp: bool,
     /// Only what is on this port, or takes traffic for this address.
     pub(crate) on: Option<Wanted>,
+    /// Connected sockets too.
+    pub(crate) all: bool,
+    /// With all that is known of the processes.
+    pub(crate) details: bool,
+    /// Where to look; the caller's own network namespace if nothing else is said.
+    pub(crate) network: Option<Network>,
 }
 
 /// Who was there.
@@ -24,11 +32,17 @@ pub(crate) struct Listing {
     pub(crate) groups: Vec<Group>,
     /// Whether everybody is named: no process was hidden from the caller.
     pub(crate) complete: bool,
+    /// Whether sockets that are bound and do not listen are all there.
+    pub(crate) bound: bool,
     /// Whether a socket is listed of which no process could be seen.
     pub(crate) nameless: Option<Nameless>,
+    /// Where nobody is listed on the port asked for: whether somebody is connected from it.
+    pub(crate) connected: bool,
     /// The cgroups in which `attach` acts, by their number, with the paths of those it was done
     /// for; `None` where it could not be told.
     pub(crate) attached: Option<BTreeMap<u64, Vec<PathBuf>>>,
+    /// When it was looked, since 1970.
+    pub(crate) at: Duration,
 }
 
 impl Listing {
@@ -39,6 +53,11 @@ impl Listing {
             return Some(&[]);
         }
         Some(attached.get(&member.socket.cgroup?).map_or(&[], Vec::as_slice))
+    }
+
+    /// Every socket, in the order of the groups.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.groups.iter().flat_map(|group| &group.members)
     }
 }
 
@@ -56,6 +75,12 @@ pub(crate) enum Nameless {
 pub(crate) enum Error {
     /// The name has no address.
     Name { name: String, source: io::Error },
+    /// There is no such network namespace, or not any more.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing to enter there"))]
+    Network(String),
+    /// The network namespace may not be entered.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing to enter there"))]
+    NotPermitted(String),
     /// This system does not tell.
     Machine(String),
     /// It could tell, and did not.
@@ -69,21 +94,71 @@ pub(crate) enum Error {
 ///
 /// When a name does not resolve, or the system does not tell.
 pub(crate) fn list(request: &Request) -> Result<Listing, Error> {
-    let port = request.on.as_ref().map(|wanted| wanted.port);
     let ips = request.on.as_ref().map_or(Ok(None), ips)?;
-    let (members, complete) = look(request.tcp, request.udp, port)?;
-    let mut groups = groups(members);
-    if let (Some(ips), Some(port)) = (ips, port) {
-        groups.retain(|group| ips.iter().any(|ip| takes(group, SocketAddr::new(*ip, port))));
-    }
-    let nameless = groups.iter().flat_map(|group| &group.members).any(|m| m.processes.is_empty());
-    let reason = if is_root() { Nameless::EvenForRoot } else { Nameless::OtherUser };
-    Ok(Listing { groups, complete, nameless: nameless.then_some(reason), attached: attached() })
+    list_on(request, ips.as_deref())
 }
 
-/// Whether some packet to this address could be for the group.
-fn takes(group: &Group, address: SocketAddr) -> bool {
-    group.address.overlaps(&Address::new(group.address.protocol, address))
+/// Looks again and again, at most once a second and at most half of the time, and tells what was seen,
+/// until that fails or `is_unread`: that waits this long, or until nobody reads any more.
+///
+/// # Errors
+///
+/// Those of [`list`]: a network namespace may vanish meanwhile. Within it, that of `tell`.
+pub(crate) fn watch(
+    request: &Request,
+    mut tell: impl FnMut(Listing) -> io::Result<()>,
+    is_unread: impl Fn(Duration) -> bool,
+) -> Result<io::Result<()>, Error> {
+    const LEAST: Duration = Duration::from_secs(1);
+    let ips = request.on.as_ref().map_or(Ok(None), ips)?;
+    let mut has_been_seen = false;
+    loop {
+        let begun = std::time::Instant::now();
+        let listing = list_on(request, ips.as_deref()).map_err(|error| match error {
+            Error::Network(why) if has_been_seen => Error::Look(why),
+            error => error,
+        })?;
+        has_been_seen = true;
+        let pause = LEAST.max(begun.elapsed());
+        if let Err(error) = tell(listing) {
+            return Ok(Err(error));
+        }
+        if is_unread(pause) {
+            return Ok(Ok(()));
+        }
+    }
+}
+
+fn list_on(request: &Request, ips: Option<&[IpAddr]>) -> Result<Listing, Error> {
+    let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let Look { members, complete, bound } = look(request, request.all)?;
+    let mut groups = groups(members);
+    let port = request.on.as_ref().map(|wanted| wanted.port);
+    let is_asked_for = |address: &Address| match (ips, port) {
+        (Some(ips), Some(port)) => ips.iter().any(|ip| takes(address, SocketAddr::new(*ip, port))),
+        _ => true,
+    };
+    groups.retain(|group| is_asked_for(&group.address));
+    let connected = groups.is_empty()
+        && port.is_some()
+        && !request.all
+        && look(request, true)?
+            .members
+            .iter()
+            .any(|it| it.socket.state == State::Connected && is_asked_for(&it.socket.address));
+    // The kernel itself finishes connections, which are nobody's by then.
+    let nameless = groups
+        .iter()
+        .flat_map(|group| &group.members)
+        .any(|m| m.processes.is_empty() && m.socket.inode != 0);
+    let reason = if is_root() { Nameless::EvenForRoot } else { Nameless::OtherUser };
+    let nameless = nameless.then_some(reason);
+    Ok(Listing { groups, complete, bound, nameless, connected, attached: attached(), at })
+}
+
+/// Whether some packet to this address could be for the other.
+fn takes(theirs: &Address, address: SocketAddr) -> bool {
+    theirs.overlaps(&Address::new(theirs.protocol, address))
 }
 
 /// The IPs to look at; `None` for all.
@@ -98,11 +173,36 @@ fn ips(wanted: &Wanted) -> Result<Option<Vec<IpAddr>>, Error> {
     }
 }
 
+/// What the system told.
+struct Look {
+    members: Vec<Member>,
+    complete: bool,
+    bound: bool,
+}
+
 #[cfg(target_os = "linux")]
-fn look(tcp: bool, udp: bool, port: Option<u16>) -> Result<(Vec<Member>, bool), Error> {
-    use sameport_linux::look;
-    match look::members(&look::Query { tcp, udp, port, ..look::Query::everything() }) {
-        Ok(seen) => Ok((seen.members, seen.complete)),
+fn look(request: &Request, connected: bool) -> Result<Look, Error> {
+    use sameport_linux::look::{self, NetworkError, Query, States};
+    let query = Query {
+        tcp: request.tcp,
+        udp: request.udp,
+        port: request.on.as_ref().map(|wanted| wanted.port),
+        states: if connected { States::Every } else { States::Unconnected },
+        details: request.details,
+        cgroups: true,
+    };
+    let seen = match &request.network {
+        None => look::members(&query),
+        Some(network) => {
+            look::within(network, || look::members(&query)).map_err(|error| match error {
+                NetworkError::NotPermitted(..) => Error::NotPermitted(error.to_string()),
+                NetworkError::System(..) => Error::Look(error.to_string()),
+                _ => Error::Network(error.to_string()),
+            })?
+        }
+    };
+    match seen {
+        Ok(seen) => Ok(Look { members: seen.members, complete: seen.complete, bound: seen.bound }),
         Err(error @ look::Error::Unsupported { .. }) => Err(Error::Machine(error.to_string())),
         Err(error) => Err(Error::Look(error.to_string())),
     }
@@ -129,6 +229,6 @@ fn is_root() -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn look(_tcp: bool, _udp: bool, _port: Option<u16>) -> Result<(Vec<Member>, bool), Error> {
+fn look(_request: &Request, _connected: bool) -> Result<Look, Error> {
     Err(Error::Machine("ls needs Linux".to_owned()))
 }

@@ -1,59 +1,117 @@
-//! A listing of groups, as a table and as JSON.
+//! A listing of groups, as a table. What programs read is in `listing_json`.
 
-use std::path::PathBuf;
+use sameport_rules::sockets::{Group, Member, Process, Protocol, State};
+use sameport_rules::unit::{container, unit};
 
-use sameport_rules::sockets::{Group, Member, Process, Protocol};
-use serde::Serialize;
-
-use super::table::table;
+use super::table::{table, table_within};
 use crate::operations::list::Listing;
 
 /// More of a socket's processes than these are counted, not named.
 const NAMED: usize = 4;
 
+/// What a person reads without turning their head, or their terminal's lines.
+const WIDE: usize = 100;
+
+/// What stands for a fact that could not be had; never the same as the fact that there is none.
+const UNKNOWN: &str = "unknown";
+
 /// One row a socket; what a group has in common stands in its first row only. Nothing for nobody.
-/// Who is reached by `attach` has a column of its own where anybody is.
+/// What is the same of everybody, and goes without saying, has no column.
 pub(crate) fn text(listing: &Listing) -> String {
-    let members = || listing.groups.iter().flat_map(|group| &group.members);
-    let paths = |member: &Member| {
-        let paths = listing.attached_to(member).unwrap_or_default().iter();
-        paths.map(|path| path.display().to_string()).collect::<Vec<_>>()
-    };
-    let any_attached = members().any(|member| !paths(member).is_empty());
-    let attached = |member: &Member| match any_attached {
-        true => some(paths(member)),
-        false => String::new(),
-    };
-    let last = if any_attached { "ATTACHED" } else { "" };
-    let header = ["PROTO", "ADDRESS", "PID", "PROGRAM", "USER", "SHARED", "QUEUE", last];
-    let rows: Vec<_> =
-        listing.groups.iter().flat_map(|group| group_rows(group, &attached)).collect();
+    let any = |is: fn(&Member) -> bool, name| if listing.members().any(is) { name } else { "" };
+    let header = [
+        "PROTO",
+        "ADDRESS",
+        "PID",
+        "PROGRAM",
+        "USER",
+        "SHARED",
+        "QUEUE",
+        any(|it| it.socket.state != State::Waiting, "STATE"),
+        any(|it| it.socket.drops > Some(0), "DROPS"),
+        any(|it| belongs_to(it).is_some(), "UNIT"),
+        attached_header(listing),
+    ];
+    let rows: Vec<_> = heads(&listing.groups)
+        .map(|([protocol, address], member)| {
+            [
+                protocol,
+                address,
+                some(pids(member), NAMED),
+                some(programs(&member.processes), NAMED),
+                user(member),
+                known(member.shared.map(yes)),
+                queue(member),
+                member.socket.state.name().to_owned(),
+                known(member.socket.drops),
+                belonging(member),
+                some(attached(listing, member), NAMED),
+            ]
+        })
+        .collect();
+    // Unit, attachments, program and user, in this order, down to what can still be told apart.
+    let cut = [(9, 12), (10, 12), (3, 8), (4, 8)];
+    if rows.is_empty() { String::new() } else { table_within(WIDE, &cut, header, &rows) }
+}
+
+/// The same with all that is known, however wide.
+pub(crate) fn wide(listing: &Listing) -> String {
+    let any_position = listing.members().any(|member| member.position.is_some());
+    let header = [
+        "PROTO",
+        "ADDRESS",
+        "STATE",
+        "PID",
+        "PROGRAM",
+        "USER",
+        "SHARED",
+        "OPTIONS",
+        if any_position { "GROUP" } else { "" },
+        "QUEUE",
+        "DROPS",
+        "UNIT",
+        attached_header(listing),
+        "COMMAND",
+    ];
+    let rows: Vec<_> = heads(&listing.groups)
+        .map(|([protocol, address], member)| {
+            [
+                protocol,
+                address,
+                member.socket.state.name().to_owned(),
+                some(pids(member), usize::MAX),
+                some(programs(&member.processes), usize::MAX),
+                user(member),
+                known(member.shared.map(yes)),
+                options(member),
+                position(member),
+                queue(member),
+                known(member.socket.drops),
+                belonging(member),
+                some(attached(listing, member), usize::MAX),
+                command(member),
+            ]
+        })
+        .collect();
     if rows.is_empty() { String::new() } else { table(header, &rows) }
 }
 
-fn group_rows(
-    group: &Group,
-    attached: impl Fn(&Member) -> String,
-) -> impl Iterator<Item = [String; 8]> {
-    let heads = [group.address.protocol.to_string(), group.address.to_string()];
-    let heads = std::iter::once(heads).chain(std::iter::repeat([String::new(), String::new()]));
-    heads.zip(&group.members).map(move |([protocol, address], member)| {
-        let pids = member.processes.iter().map(|process| process.pid.to_string()).collect();
-        [
-            protocol,
-            address,
-            some(pids),
-            some(programs(&member.processes)),
-            member.user.clone().unwrap_or_else(|| member.socket.uid.to_string()),
-            shared(member).to_owned(),
-            queue(member),
-            attached(member),
-        ]
+/// Protocol and address in the first row of a group.
+fn heads(groups: &[Group]) -> impl Iterator<Item = ([String; 2], &Member)> {
+    groups.iter().flat_map(|group| {
+        let first = [group.address.protocol.to_string(), group.address.to_string()];
+        std::iter::once(first)
+            .chain(std::iter::repeat(<[String; 2]>::default()))
+            .zip(&group.members)
     })
 }
 
+pub(super) fn pids(member: &Member) -> Vec<String> {
+    member.processes.iter().map(|process| process.pid.to_string()).collect()
+}
+
 /// The different names among the processes, in their order.
-fn programs(processes: &[Process]) -> Vec<String> {
+pub(super) fn programs(processes: &[Process]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for process in processes {
         if !process.program.is_empty() && !names.contains(&process.program) {
@@ -64,110 +122,91 @@ fn programs(processes: &[Process]) -> Vec<String> {
 }
 
 /// The first few, and how many more; `-` for none.
-fn some(words: Vec<String>) -> String {
-    let rest = words.len().saturating_sub(NAMED);
+pub(super) fn some(words: Vec<String>, named: usize) -> String {
+    let rest = words.len().saturating_sub(named);
     match (words.is_empty(), rest) {
         (true, _) => "-".to_owned(),
         (false, 0) => words.join(","),
-        (false, rest) => format!("{},+{rest}", words[..NAMED].join(",")),
+        (false, rest) => format!("{},+{rest}", words[..named].join(",")),
     }
 }
 
-fn shared(member: &Member) -> &'static str {
-    match member.shared {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "unknown",
-    }
+fn known(fact: Option<impl ToString>) -> String {
+    fact.map_or_else(|| UNKNOWN.to_owned(), |fact| fact.to_string())
+}
+
+fn yes(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
+}
+
+pub(super) fn user(member: &Member) -> String {
+    member.user.clone().unwrap_or_else(|| member.socket.uid.to_string())
 }
 
 fn queue(member: &Member) -> String {
-    match member.socket.address.protocol {
-        Protocol::Tcp => format!("{}/{}", member.socket.queue, member.socket.backlog),
-        Protocol::Udp => member.socket.queue.to_string(),
+    match (member.socket.address.protocol, member.socket.state) {
+        (Protocol::Tcp, State::Waiting) => {
+            format!("{}/{}", member.socket.queue, member.socket.backlog)
+        }
+        (_, State::Bound) => "-".to_owned(),
+        _ => member.socket.queue.to_string(),
     }
 }
 
-/// One line of JSON. Version 1: fields may be added, none changes its meaning.
-pub(crate) fn json(listing: &Listing) -> String {
-    let told = Told {
-        version: 1,
-        groups: listing.groups.iter().map(|group| ToldGroup::new(group, listing)).collect(),
-        complete: listing.complete,
+/// The container or the unit that the socket was made in.
+pub(super) fn belongs_to(member: &Member) -> Option<String> {
+    let cgroup = member.cgroup.as_deref()?;
+    match container(cgroup) {
+        Some(found) => Some(format!("{}:{}", found.engine.name(), found.short_id())),
+        None => unit(cgroup).map(str::to_owned),
+    }
+}
+
+fn belonging(member: &Member) -> String {
+    known(member.cgroup.as_ref().map(|_| belongs_to(member).unwrap_or_else(|| "-".to_owned())))
+}
+
+/// Of a socket that may not be asked, everybody is told two options by newer kernels.
+pub(super) fn options(member: &Member) -> String {
+    let (socket, read) = (&member.socket, member.options);
+    let known = [
+        ("reuseaddr", read.map(|read| read.reuse_address)),
+        ("transparent", read.map(|read| read.transparent).or(socket.transparent)),
+        ("freebind", read.map(|read| read.freebind).or(socket.freebind)),
+        ("filter", read.map(|read| read.filter)),
+    ];
+    let set = known.iter().filter(|(_, is)| *is == Some(true)).map(|(name, _)| *name);
+    let unknown = known.iter().any(|(_, is)| is.is_none()).then_some(UNKNOWN);
+    some(set.chain(unknown).map(str::to_owned).collect(), usize::MAX)
+}
+
+fn position(member: &Member) -> String {
+    known(member.position.map(|at| {
+        let steered = if at.steered { ", steered" } else { "" };
+        format!("{} of {}{steered}", at.index + 1, at.of)
+    }))
+}
+
+fn attached_header(listing: &Listing) -> &'static str {
+    let any = listing.members().any(|member| !attached(listing, member).is_empty());
+    if any { "ATTACHED" } else { "" }
+}
+
+fn attached(listing: &Listing, member: &Member) -> Vec<String> {
+    let paths = listing.attached_to(member).unwrap_or_default().iter();
+    paths.map(|path| path.display().to_string()).collect()
+}
+
+/// What the first of the processes was executed with, and how many others there are.
+fn command(member: &Member) -> String {
+    let first = member.processes.first().and_then(|process| process.details.as_ref());
+    let Some(details) = first.filter(|details| !details.command.is_empty()) else {
+        return UNKNOWN.to_owned();
     };
-    let mut line = serde_json::to_string(&told).unwrap_or_else(|error| {
-        unreachable!("plain structs with text keys are always JSON: {error}")
-    });
-    line.push('\n');
-    line
-}
-
-#[derive(Serialize)]
-struct Told<'a> {
-    version: u32,
-    groups: Vec<ToldGroup<'a>>,
-    /// Whether everybody is named: no process was hidden from the caller.
-    complete: bool,
-}
-
-#[derive(Serialize)]
-struct ToldGroup<'a> {
-    proto: &'static str,
-    address: String,
-    v6only: bool,
-    device: Option<&'a str>,
-    members: Vec<ToldMember<'a>>,
-}
-
-impl<'a> ToldGroup<'a> {
-    fn new(group: &'a Group, listing: &'a Listing) -> Self {
-        Self {
-            proto: group.address.protocol.name(),
-            address: group.address.socket.to_string(),
-            v6only: group.address.v6only,
-            device: group.address.device.as_deref(),
-            members: group.members.iter().map(|member| ToldMember::new(member, listing)).collect(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ToldMember<'a> {
-    /// Empty when no process could be seen.
-    pids: Vec<i32>,
-    /// The first process's name.
-    program: Option<&'a str>,
-    user: Option<&'a str>,
-    uid: u32,
-    inode: u64,
-    /// Null when it could be neither read nor inferred.
-    shared: Option<bool>,
-    /// TCP: connections; UDP: bytes.
-    queue: u32,
-    /// Null for UDP, whose queue has no such limit.
-    backlog: Option<u32>,
-    /// The cgroups with `sameport attach` that it is in; null when that could not be told.
-    attached: Option<Vec<String>>,
-}
-
-impl<'a> ToldMember<'a> {
-    fn new(member: &'a Member, listing: &Listing) -> Self {
-        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
-        let named = |process: &'a Process| Some(&*process.program).filter(|name| !name.is_empty());
-        Self {
-            pids: member.processes.iter().map(|process| process.pid).collect(),
-            program: member.processes.iter().find_map(named),
-            user: member.user.as_deref(),
-            uid: member.socket.uid,
-            inode: member.socket.inode,
-            shared: member.shared,
-            queue: member.socket.queue,
-            backlog: match member.socket.address.protocol {
-                Protocol::Tcp => Some(member.socket.backlog),
-                Protocol::Udp => None,
-            },
-            attached: listing.attached_to(member).map(|paths| paths.iter().map(text).collect()),
-        }
+    let line = details.command.join(" ");
+    match member.processes.len() - 1 {
+        0 => line,
+        others => format!("{line} (+{others})"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writing results to standard output.
 
 use std::io::{self, Write as _};
+use std::time::Duration;
 
 use super::failure::{Failure, Kind};
 
@@ -10,7 +11,16 @@ use super::failure::{Failure, Kind};
 ///
 /// When the text could not be written for another reason, such as a full disk.
 pub(crate) fn write(text: &str) -> Result<(), Failure> {
-    match line(text) {
+    outcome(line(text))
+}
+
+/// What becomes of the command when its result was written like this, or was not.
+///
+/// # Errors
+///
+/// As for [`write`].
+pub(crate) fn outcome(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Kind::CouldNotBeDone, format!("write to stdout: {error}")))
         }
@@ -27,6 +37,17 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
+}
+
+/// Waits this long, or until nobody reads any more. Whether that is so.
+pub(crate) fn is_unread(within: Duration) -> bool {
+    #[cfg(target_os = "linux")]
+    return sameport_linux::waiting::is_unread(io::stdout(), within);
+    #[cfg(not(target_os = "linux"))]
+    {
+        std::thread::sleep(within);
+        false
+    }
 }
 
 /// For bytes that are passed through as they come.

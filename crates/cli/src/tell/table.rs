@@ -1,29 +1,60 @@
 //! Columns as wide as what is in them, safe for a terminal.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Lays rows out under a header, two spaces between columns, none at the end of a line. Control
-/// characters are shown, not sent: a program may call itself anything.
+/// Lays rows out under a header, two spaces between columns, none at the end of a line. A column with
+/// an empty header is left out. Control characters are shown, not sent: a program may call itself
+/// anything.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    table_within(usize::MAX, &[], header, rows)
+}
+
+/// The same, at most this wide as far as that can be had by cutting these columns, each down to its
+/// least width, the first of them first. What was cut ends with `…`.
+pub(crate) fn table_within<const N: usize>(
+    at_most: usize,
+    cut: &[(usize, usize)],
+    header: [&str; N],
+    rows: &[[String; N]],
+) -> String {
+    let shown: [bool; N] = header.map(|name| !name.is_empty());
     let header = header.map(str::to_owned);
     let rows: Vec<_> = std::iter::once(&header)
         .chain(rows)
         .map(|row| row.each_ref().map(|cell| printable(cell)))
         .collect();
-    let widths: [usize; N] = std::array::from_fn(|column| {
+    let mut widths: [usize; N] = std::array::from_fn(|column| {
         rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
     });
+    let columns = || (0..N).filter(|column| shown[*column]);
+    let wide = columns().map(|column| widths[column]).sum::<usize>() + 2 * columns().count();
+    let mut excess = wide.saturating_sub(2).saturating_sub(at_most);
+    for (column, least) in cut.iter().filter(|(column, _)| shown[*column]) {
+        let less = excess.min(widths[*column].saturating_sub(*least));
+        widths[*column] -= less;
+        excess -= less;
+    }
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
+        for column in columns() {
+            let width = widths[column];
             // Writing to a String does not fail.
-            let _ = write!(line, "{cell:width$}  ");
+            let _ = write!(line, "{:width$}  ", shortened(&row[column], width));
         }
         text.push_str(line.trim_end());
         text.push('\n');
     }
     text
+}
+
+/// At most this many characters.
+pub(crate) fn shortened(text: &str, width: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(width) {
+        None => text.into(),
+        Some(_) => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
+    }
 }
 
 /// What others chose, such as a program's name, without what would steer a terminal.
@@ -57,6 +88,18 @@ mod tests {
         let rows = [row(["tcp", "[::1]:80", "x"]), row(["", "", "yes"]), row(["udp", "a", ""])];
         let expected = "A    BB        C\ntcp  [::1]:80  x\n               yes\nudp  a\n";
         assert_eq!(table(["A", "BB", "C"], &rows), expected);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_where_it_may_be() {
+        let rows = [row(["tcp", "a long address", "a long name"])];
+        let within = |at_most| table_within(at_most, &[(2, 4), (1, 12)], ["A", "B", "C"], &rows);
+        assert_eq!(within(32), "A    B               C\ntcp  a long address  a long name\n");
+        assert_eq!(within(28), "A    B               C\ntcp  a long address  a long…\n");
+        assert_eq!(within(24), "A    B              C\ntcp  a long addre…  a l…\n");
+        assert_eq!(within(0), "A    B             C\ntcp  a long addr…  a l…\n");
+        let without = table(["A", "", "C"], &rows);
+        assert_eq!(without, "A    C\ntcp  a long name\n");
     }
 
     #[test]

@@ -67,7 +67,9 @@ fn read_json(bytes: &[u8]) -> BTreeSet<Row> {
     let told: Value = serde_json::from_slice(bytes).unwrap();
     let mut rows = BTreeSet::new();
     for group in told["groups"].as_array().unwrap() {
-        for member in group["members"].as_array().unwrap() {
+        // Those that are only bound are in no list of an older ss.
+        let waiting = |member: &&Value| member["state"] == "waiting";
+        for member in group["members"].as_array().unwrap().iter().filter(waiting) {
             rows.insert(Row {
                 proto: group["proto"].as_str().unwrap().to_owned(),
                 local: local(group),

@@ -27,7 +27,7 @@ fn another_user_is_told_what_is_missing() {
         .output()
         .unwrap();
     let row: Vec<_> = text(&output.stdout).lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(row[2..], ["-", "-", "root", "unknown", "0/7"], "{output:?}");
+    assert_eq!(row[2..7], ["-", "-", "root", "unknown", "0/7"], "{output:?}");
     assert!(text(&output.stderr).starts_with("hint: "), "{output:?}");
     assert!(output.status.success());
 }
@@ -105,14 +105,36 @@ fn json_has_the_promised_fields() {
         let map: BTreeMap<String, Value> = serde_json::from_value(value.clone()).unwrap();
         map.into_keys().collect()
     };
-    assert_eq!(keys(&told), ["complete", "groups", "version"]);
+    assert_eq!(keys(&told), ["bound_complete", "complete", "groups", "version"]);
     assert_eq!(told["version"], 1);
     let group = &told["groups"][0];
     assert_eq!(keys(group), ["address", "device", "members", "proto", "v6only"]);
     assert_eq!((&group["proto"], &group["address"]), (&"tcp".into(), &at.to_string().into()));
     let member = &group["members"][0];
-    let promised =
-        ["attached", "backlog", "inode", "pids", "program", "queue", "shared", "uid", "user"];
+    let promised = [
+        "attached",
+        "backlog",
+        "cgroup",
+        "container",
+        "cookie",
+        "drops",
+        "freebind",
+        "inode",
+        "options",
+        "pids",
+        "position",
+        "processes",
+        "program",
+        "queue",
+        "shared",
+        "state",
+        "transparent",
+        "uid",
+        "unit",
+        "user",
+    ];
     assert_eq!(keys(member), promised);
     assert_eq!(member["pids"], serde_json::json!([std::process::id()]));
+    let process = ["cgroup", "command", "executable", "parent", "pid", "program", "started", "uid"];
+    assert_eq!(keys(&member["processes"][0]), process);
 }

@@ -1,0 +1,63 @@
+//! A terminal on which one text takes the place of the last.
+
+use std::io::{self, IsTerminal as _};
+
+use super::stdout;
+use super::table::shortened;
+
+/// Whether a person looks at stdout as it changes.
+pub(crate) fn is_there() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Shows this text alone, as much of it as there is room for.
+///
+/// # Errors
+///
+/// Those of the system, a terminal that is gone included.
+pub(crate) fn show(text: &str) -> io::Result<()> {
+    stdout::line(&frame(text, size()))
+}
+
+/// Each line replaces what stood there, so that nothing flickers.
+fn frame(text: &str, (columns, rows): (usize, usize)) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    // The cursor is on the row after the last.
+    let room = rows.saturating_sub(1).max(1);
+    let shown = if lines.len() > room { room - 1 } else { lines.len() };
+    let mut frame = "\u{1b}[H".to_owned();
+    let rest = lines.len() - shown;
+    let more = (rest > 0).then(|| format!("… and {rest} more lines"));
+    for line in lines[..shown].iter().copied().chain(more.as_deref()) {
+        frame.push_str(&shortened(line, columns));
+        frame.push_str("\u{1b}[K\r\n");
+    }
+    frame.push_str("\u{1b}[J");
+    frame
+}
+
+#[cfg(target_os = "linux")]
+fn size() -> (usize, usize) {
+    sameport_linux::terminal::size(io::stdout()).unwrap_or((80, 24))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn size() -> (usize, usize) {
+    (80, 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_fits_the_terminal() {
+        let show = |text, size| frame(text, size).replace("\u{1b}[", "^").replace("\r\n", "|");
+        assert_eq!(show("ab\nc\n", (80, 24)), "^Hab^K|c^K|^J");
+        assert_eq!(show("", (80, 24)), "^H^J");
+        assert_eq!(show("abcdef\n", (4, 24)), "^Habc…^K|^J");
+        assert_eq!(show("a\nb\nc\n", (80, 4)), "^Ha^K|b^K|c^K|^J");
+        assert_eq!(show("a\nb\nc\nd\n", (80, 4)), "^Ha^K|b^K|… and 2 more lines^K|^J");
+        assert_eq!(show("a\nb\n", (80, 1)), "^H… and 2 more lines^K|^J");
+    }
+}
