@@ -36,6 +36,16 @@ pub(super) struct Holders {
     pub(super) all_read: bool,
 }
 
+impl Holders {
+    /// Brings them in order, each process once, by its first descriptor.
+    pub(super) fn sort(&mut self) {
+        for holders in self.of.values_mut() {
+            holders.sort_unstable_by_key(|holder| (holder.pid, holder.descriptor));
+            holders.dedup_by_key(|holder| holder.pid);
+        }
+    }
+}
+
 /// Reads every descriptor of every process once and keeps those of the wanted inodes. A process
 /// that ends meanwhile is no gap; one that may not be looked into is.
 pub(super) fn holders(wanted: &HashSet<u64>) -> Holders {
@@ -48,10 +58,7 @@ pub(super) fn holders(wanted: &HashSet<u64>) -> Holders {
     if pass(wanted, &mut found).is_err() {
         found.all_read = false;
     }
-    for holders in found.of.values_mut() {
-        holders.sort_unstable_by_key(|holder| (holder.pid, holder.descriptor));
-        holders.dedup_by_key(|holder| holder.pid);
-    }
+    found.sort();
     found
 }
 
@@ -94,10 +101,7 @@ pub(super) fn holders_among(wanted: &HashSet<u64>, pids: &[i32]) -> Holders {
             }
         }
     }
-    for holders in found.of.values_mut() {
-        holders.sort_unstable_by_key(|holder| (holder.pid, holder.descriptor));
-        holders.dedup_by_key(|holder| holder.pid);
-    }
+    found.sort();
     found
 }
 
@@ -159,13 +163,14 @@ fn socket_inode(link: &[u8]) -> Option<u64> {
 #[derive(Default)]
 pub(super) struct Programs {
     known: HashMap<i32, Option<Process>>,
+    names: HashMap<i32, String>,
     details: Option<Clock>,
 }
 
 impl Programs {
-    /// With all that is known of a process.
-    pub(super) fn with_details() -> Self {
-        Self { details: Some(Clock::read()), ..Self::default() }
+    /// Some may be known by name already. With details, all that is known of a process is read.
+    pub(super) fn new(names: HashMap<i32, String>, details: bool) -> Self {
+        Self { names, details: details.then(Clock::read), ..Self::default() }
     }
 
     /// The process with its name as of now; nothing if it has ended. Empty where the name may not
@@ -174,7 +179,8 @@ impl Programs {
         let clock = self.details;
         let read = || {
             let details = clock.map(|clock| details(pid, clock));
-            read_process(pid).map(|process| Process { details, ..process })
+            let named = self.names.remove(&pid).map(|name| Process::new(pid, name));
+            named.or_else(|| read_process(pid)).map(|process| Process { details, ..process })
         };
         self.known.entry(pid).or_insert_with(read).clone()
     }

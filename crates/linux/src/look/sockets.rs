@@ -61,6 +61,14 @@ fn states(protocol: Protocol, wanted: States) -> u32 {
     std::iter::once(&waiting).chain(established).chain(of_tcp).fold(0, |bits, at| bits | 1 << at)
 }
 
+/// In which states sockets of both protocols are, a bit each, that are in these for who asks.
+pub(super) fn in_kernel(wanted: States) -> u32 {
+    match wanted {
+        States::Waiting | States::Unconnected => 1 << LISTEN | 1 << CLOSE,
+        States::Every => u32::MAX,
+    }
+}
+
 /// Whether this kernel lists TCP sockets that are bound and do not listen.
 pub(super) fn lists_bound() -> bool {
     newer_than(&rustix::system::uname().release().to_string_lossy(), (6, 8))

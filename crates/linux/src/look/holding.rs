@@ -1,0 +1,57 @@
+//! Who has sockets open, and what is known of them by that: for root by a BPF iterator, else by a scan
+//! of `/proc` and by duplicates.
+
+use std::collections::{HashMap, HashSet};
+
+use sameport_rules::sockets::{Options, Position, Socket};
+
+use super::iterated::{self, Facts, Iterated};
+use super::processes::{self, Holders};
+use super::{Query, options, sockets};
+
+/// What was found out, by the inodes of sockets.
+#[derive(Debug, Default)]
+pub(super) struct Holding {
+    pub(super) holders: Holders,
+    /// Of processes, as far as they came along.
+    pub(super) names: HashMap<i32, String>,
+    pub(super) options: HashMap<u64, Options>,
+    pub(super) positions: HashMap<u64, Position>,
+    /// By a BPF iterator.
+    pub(super) iterated: bool,
+}
+
+/// Looks for these sockets, which the query found, by their inodes.
+pub(super) fn holding(query: &Query, sockets: &[Socket], inodes: &HashSet<u64>) -> Holding {
+    let wanted = iterated::Wanted { states: sockets::in_kernel(query.states), port: query.port };
+    if inodes.is_empty() {
+        return Holding { holders: processes::holders(inodes), ..Holding::default() };
+    }
+    match iterated::walk(wanted) {
+        Ok(found) => known(found, sockets, inodes),
+        // Whoever may not, and every kernel that cannot, has the other way.
+        Err(_) => {
+            let holders = processes::holders(inodes);
+            Holding { options: options::options(&holders.of), holders, ..Holding::default() }
+        }
+    }
+}
+
+fn known(found: Iterated, sockets: &[Socket], inodes: &HashSet<u64>) -> Holding {
+    let Iterated { mut holders, names, facts } = found;
+    holders.of.retain(|inode, _| inodes.contains(inode));
+    let options = |socket: &Socket| {
+        let Facts { reuse_port, reuse_address, filter, .. } = *facts.get(&socket.inode)?;
+        let (transparent, freebind) = (socket.transparent?, socket.freebind?);
+        let options = Options { reuse_port, reuse_address, transparent, freebind, filter };
+        Some((socket.inode, options))
+    };
+    let position = |socket: &Socket| Some((socket.inode, facts.get(&socket.inode)?.position?));
+    Holding {
+        options: sockets.iter().filter_map(options).collect(),
+        positions: sockets.iter().filter_map(position).collect(),
+        holders,
+        names,
+        iterated: true,
+    }
+}
