@@ -45,7 +45,7 @@ MEMBER(wanted_port, "=port");
 enum { REUSE_PORT = 1, REUSE_ADDRESS = 2, FILTER = 4, STEERED = 8, GROUPED = 16 };
 
 /* Of a larger group, members are counted but not numbered. */
-enum { CHUNK = 32, LARGEST = 2048, UNNUMBERED = 0xffffffff };
+enum { CHUNK = 32, LARGEST = 512, UNNUMBERED = 0xffffffff };
 
 struct seq_file;
 struct task_struct;

@@ -32,7 +32,8 @@ pub(super) fn holding(query: &Query, sockets: &[Socket], inodes: &HashSet<u64>) 
         // Whoever may not, and every kernel that cannot, has the other way.
         Err(_) => {
             let holders = processes::holders(inodes);
-            Holding { options: options::options(&holders.of), holders, ..Holding::default() }
+            let options = options::options(&holders.of, sockets);
+            Holding { options, holders, ..Holding::default() }
         }
     }
 }

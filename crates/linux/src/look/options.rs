@@ -14,15 +14,21 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
-use sameport_rules::sockets::Options;
+use sameport_rules::sockets::{Options, Socket};
 
 use super::processes::Holder;
 
 /// More holders of one socket than these are not asked: forked copies answer alike.
 const ATTEMPTS: usize = 4;
 
-/// The options of every socket, by inode, whose first holders may be asked and still have it.
-pub(super) fn options(holders: &HashMap<u64, Vec<Holder>>) -> HashMap<u64, Options> {
+/// The options of every one of these sockets, by inode, whose first holders may be asked and still
+/// have it.
+pub(super) fn options(
+    holders: &HashMap<u64, Vec<Holder>>,
+    sockets: &[Socket],
+) -> HashMap<u64, Options> {
+    let told = |socket: &Socket| Some((socket.inode, (socket.transparent?, socket.freebind?)));
+    let told: HashMap<_, _> = sockets.iter().filter_map(told).collect();
     let mut known = HashMap::with_capacity(holders.len());
     for attempt in 0..ATTEMPTS {
         let mut open: Vec<(Holder, u64)> = holders
@@ -33,21 +39,24 @@ pub(super) fn options(holders: &HashMap<u64, Vec<Holder>>) -> HashMap<u64, Optio
         // Each process is opened once for all its sockets.
         open.sort_unstable_by_key(|(holder, _)| holder.pid);
         for asked in open.chunk_by(|(a, _), (b, _)| a.pid == b.pid) {
-            ask(asked, &mut known);
+            ask(asked, &told, &mut known);
         }
     }
     known
 }
 
+/// Whether a socket is transparent, and whether its bind was free.
+type Told = (bool, bool);
+
 /// Asks one process for some of its sockets.
-fn ask(asked: &[(Holder, u64)], known: &mut HashMap<u64, Options>) {
+fn ask(asked: &[(Holder, u64)], told: &HashMap<u64, Told>, known: &mut HashMap<u64, Options>) {
     let Some(pid) = asked.first().and_then(|(holder, _)| Pid::from_raw(holder.pid)) else { return };
     let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };
     for (holder, inode) in asked {
         let flags = PidfdGetfdFlags::empty();
         match rustix::process::pidfd_getfd(&process, holder.descriptor, flags) {
             Ok(socket) if is_socket(&socket, *inode) => {
-                if let Ok(options) = read(&socket) {
+                if let Ok(options) = read(&socket, told.get(inode).copied()) {
                     known.insert(*inode, options);
                 }
             }
@@ -58,18 +67,25 @@ fn ask(asked: &[(Holder, u64)], known: &mut HashMap<u64, Options>) {
     }
 }
 
-fn read(socket: &OwnedFd) -> Result<Options, Errno> {
+/// What the kernel has told already is not asked for again.
+fn read(socket: &OwnedFd, told: Option<Told>) -> Result<Options, Errno> {
+    let (transparent, freebind) = told.map_or_else(|| ask_for_told(socket), Ok)?;
+    Ok(Options {
+        reuse_port: sockopt::socket_reuseport(socket)?,
+        reuse_address: sockopt::socket_reuseaddr(socket)?,
+        transparent,
+        freebind,
+        filter: has_filter(socket)?,
+    })
+}
+
+/// Of older kernels, whose list does not tell.
+fn ask_for_told(socket: &OwnedFd) -> Result<Told, Errno> {
     let (level, transparent, freebind) = match sockopt::socket_domain(socket)? {
         AddressFamily::INET6 => (libc::SOL_IPV6, libc::IPV6_TRANSPARENT, libc::IPV6_FREEBIND),
         _ => (libc::SOL_IP, libc::IP_TRANSPARENT, libc::IP_FREEBIND),
     };
-    Ok(Options {
-        reuse_port: sockopt::socket_reuseport(socket)?,
-        reuse_address: sockopt::socket_reuseaddr(socket)?,
-        transparent: is_set(socket, level, transparent)?,
-        freebind: is_set(socket, level, freebind)?,
-        filter: has_filter(socket)?,
-    })
+    Ok((is_set(socket, level, transparent)?, is_set(socket, level, freebind)?))
 }
 
 fn is_set(socket: &OwnedFd, level: i32, option: i32) -> Result<bool, Errno> {
@@ -136,7 +152,7 @@ mod tests {
                 for (set, expected) in &cases {
                     let socket = Socket::new(domain, kind, None).unwrap();
                     set(&socket).unwrap();
-                    assert_eq!(read(&socket.into()), Ok(*expected), "{domain:?} {kind:?}");
+                    assert_eq!(read(&socket.into(), None), Ok(*expected), "{domain:?} {kind:?}");
                 }
                 let free = Socket::new(domain, kind, None).unwrap();
                 match domain {
@@ -144,14 +160,14 @@ mod tests {
                     _ => free.set_freebind_v6(true).unwrap(),
                 }
                 let expected = Options { freebind: true, ..none };
-                assert_eq!(read(&free.into()), Ok(expected), "{domain:?} {kind:?}");
+                assert_eq!(read(&free.into(), None), Ok(expected), "{domain:?} {kind:?}");
             }
         }
         let transparent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         // Only root may.
         if transparent.set_ip_transparent_v4(true).is_ok() {
             let expected = Options { transparent: true, ..none };
-            assert_eq!(read(&transparent.into()), Ok(expected));
+            assert_eq!(read(&transparent.into(), None), Ok(expected));
         }
     }
 }

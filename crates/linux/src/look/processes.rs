@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, RawDir};
@@ -17,6 +18,10 @@ use super::details::{Clock, details};
 
 /// Room for one `getdents64`: about a thousand entries.
 const ENTRIES: usize = 32 * 1024;
+/// More would wait for each other in the kernel.
+const MOST_THREADS: usize = 4;
+/// So many processes are looked into in the time that it takes to start a thread.
+const WORTH_A_THREAD: usize = 32;
 /// `socket:[4294967295]` fits; anything longer is no socket.
 const LINK: usize = 32;
 
@@ -37,6 +42,13 @@ pub(super) struct Holders {
 }
 
 impl Holders {
+    fn add(&mut self, other: Self) {
+        self.all_read &= other.all_read;
+        for (inode, holders) in other.of {
+            self.of.entry(inode).or_default().extend(holders);
+        }
+    }
+
     /// Brings them in order, each process once, by its first descriptor.
     pub(super) fn sort(&mut self) {
         for holders in self.of.values_mut() {
@@ -47,35 +59,59 @@ impl Holders {
 }
 
 /// Reads every descriptor of every process once and keeps those of the wanted inodes. A process
-/// that ends meanwhile is no gap; one that may not be looked into is.
+/// that ends meanwhile is no gap; one that may not be looked into is. The kernel makes an entry of
+/// `/proc` for each descriptor, which takes longer than all else: so processors share the work.
 pub(super) fn holders(wanted: &HashSet<u64>) -> Holders {
     let mut found = Holders { of: HashMap::with_capacity(wanted.len()), all_read: true };
     if wanted.is_empty() {
         return found;
     }
+    let Ok(pids) = processes() else { return Holders { all_read: false, ..found } };
     // `hidepid` leaves out other users' processes without an error; pid 1 is always somebody's.
     found.all_read = directory(CWD, "/proc/1").is_ok();
-    if pass(wanted, &mut found).is_err() {
-        found.all_read = false;
-    }
+    let next = AtomicUsize::new(0);
+    let share = || scan(wanted, std::iter::from_fn(|| pids.get(next.fetch_add(1, Relaxed))));
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let others = processors.min(MOST_THREADS).min(pids.len() / WORTH_A_THREAD).saturating_sub(1);
+    std::thread::scope(|scope| {
+        let started = || std::thread::Builder::new().spawn_scoped(scope, share).ok();
+        // Where there may be no more threads, this one does it all.
+        let threads: Vec<_> = (0..others).map_while(|_| started()).collect();
+        found.add(share());
+        for thread in threads {
+            found.add(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+    });
     found.sort();
     found
 }
 
-fn pass(wanted: &HashSet<u64>, found: &mut Holders) -> Result<(), Errno> {
+/// The processes there are.
+fn processes() -> Result<Vec<i32>, Errno> {
     let proc = directory(CWD, "/proc")?;
     let mut room = vec![MaybeUninit::uninit(); ENTRIES];
-    let mut inner_room = vec![MaybeUninit::uninit(); ENTRIES];
-    let mut processes = RawDir::new(&proc, &mut room);
-    while let Some(entry) = processes.next() {
-        let entry = entry?;
-        let Some(pid) = number(entry.file_name()) else { continue };
-        match descriptors(&proc, &format!("{pid}/fd"), pid, &mut inner_room, wanted, found) {
+    let mut entries = RawDir::new(&proc, &mut room);
+    let mut pids = Vec::new();
+    while let Some(entry) = entries.next() {
+        pids.extend(number(entry?.file_name()));
+    }
+    Ok(pids)
+}
+
+/// Reads every descriptor of these processes.
+fn scan<'a>(wanted: &HashSet<u64>, pids: impl Iterator<Item = &'a i32>) -> Holders {
+    let mut found = Holders { of: HashMap::new(), all_read: true };
+    let Ok(proc) = directory(CWD, "/proc") else {
+        return Holders { all_read: false, ..found };
+    };
+    let mut room = vec![MaybeUninit::uninit(); ENTRIES];
+    for pid in pids {
+        match descriptors(&proc, &format!("{pid}/fd"), *pid, &mut room, wanted, &mut found) {
             Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
             Err(_) => found.all_read = false,
         }
     }
-    Ok(())
+    found
 }
 
 /// The same for these processes alone, with every thread of theirs.

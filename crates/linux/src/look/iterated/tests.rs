@@ -80,7 +80,7 @@ fn the_walk_finds_what_proc_and_a_duplicate_show() {
 
     let mut walked = walk(UNCONNECTED).unwrap();
     let scanned = processes::holders(&wanted);
-    let asked = options::options(&scanned.of);
+    let asked = options::options(&scanned.of, &[]);
     child.kill().unwrap();
     child.wait().unwrap();
 
