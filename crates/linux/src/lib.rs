@@ -16,6 +16,7 @@ pub mod named;
 mod network;
 pub mod passing;
 pub mod preload;
+pub mod private;
 pub mod probe;
 pub mod seccomp;
 pub mod semantics;

@@ -22,6 +22,7 @@ pub mod life;
 pub mod map;
 pub mod name;
 pub mod network;
+pub mod private;
 pub mod protocol;
 pub mod readiness;
 pub mod refusal;

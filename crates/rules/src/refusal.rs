@@ -30,6 +30,10 @@ pub enum Refusal {
     NeedsPrivilege,
     /// EADDRINUSE: this member belongs to another user; only one user's sockets can share.
     OtherUser(Member),
+    /// EADDRINUSE: this member is a private group's, and we are not of that group.
+    Private(Member),
+    /// EADDRINUSE: we are of a private group, and this member is not.
+    WeArePrivate(Member),
     /// EADDRINUSE: this member, of the same user, has no `SO_REUSEPORT`.
     NotShared(Member),
     /// EADDRINUSE: the refused socket itself had no `SO_REUSEPORT`, this member may.
@@ -53,7 +57,11 @@ pub fn explain(facts: &Facts<'_>) -> Refusal {
     }
     let in_the_way = || facts.members.iter().filter(|m| m.socket.address.overlaps(facts.address));
     if let Some(other) = in_the_way().find(|member| member.socket.uid != facts.uid) {
-        return Refusal::OtherUser(other.clone());
+        return match (other.socket.is_private(), crate::private::is_owner(facts.uid)) {
+            (true, _) => Refusal::Private(other.clone()),
+            (false, true) => Refusal::WeArePrivate(other.clone()),
+            (false, false) => Refusal::OtherUser(other.clone()),
+        };
     }
     if !facts.shared {
         return in_the_way().next().cloned().map_or(Refusal::Unexplained, Refusal::WeDoNotShare);
@@ -113,6 +121,18 @@ mod tests {
             explain(&facts(members(&[&unshared, &foreign]))),
             Refusal::OtherUser(foreign.clone())
         );
+        let reserved = member("[::]:80", 0x7000_0001, Some(true));
+        assert_eq!(
+            explain(&facts(members(&[&unshared, &reserved]))),
+            Refusal::Private(reserved.clone())
+        );
+        let from_within = |uid, list: &[&Member]| explain(&Facts { uid, ..facts(members(list)) });
+        assert_eq!(
+            from_within(0x7000_0001, &[&reserved, &unshared]),
+            Refusal::WeArePrivate(unshared.clone())
+        );
+        assert_eq!(from_within(0x7000_0002, &[&reserved]), Refusal::Private(reserved.clone()));
+        assert_eq!(from_within(0x7000_0001, &[&reserved]), Refusal::Unexplained);
         let alone = Facts { shared: false, ..facts(members(&[&sharing])) };
         assert_eq!(explain(&alone), Refusal::WeDoNotShare(sharing.clone()));
         let low = Facts { needs_privilege: true, ..facts(members(&[&foreign])) };

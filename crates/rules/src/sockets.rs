@@ -178,6 +178,14 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Whether it is a private group's: its owner is no user, and says nothing of who has it open.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        crate::private::is_owner(self.uid)
+    }
+}
+
 /// A process that has a socket open.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {

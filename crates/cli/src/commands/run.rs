@@ -20,6 +20,7 @@ Examples:
   sameport run --port 53 -- unbound -d             share port 53, leave its other ports alone
   sameport run --map 80=127.0.0.1:8080 -- nginx -g 'daemon off;'    it asks for 80, it gets 8080
   sameport run --name web -n 4 -- node server.js   workers that `sameport restart web` replaces
+  sameport run --private -- ./api                  nobody else gets onto its ports, root included
   sameport run --source 127.0.0.9 -- curl http://127.0.0.1:8080/    where connections come from";
 
 const AFTER: &str = "\
@@ -87,6 +88,10 @@ struct TogetherArgs {
     /// Share with whoever is on the port, whether they belong to this run or not
     #[arg(long)]
     join: bool,
+    /// Let the kernel refuse everybody who is not of the group, root included: its sockets get an owner
+    /// of their own (needs root or CAP_CHOWN; by seccomp only)
+    #[arg(long, conflicts_with = "join")]
+    private: bool,
 }
 
 /// What makes a run a named one.
@@ -212,6 +217,25 @@ fn refuse_twice(listen: &[Wanted]) -> Result<(), Failure> {
     }
 }
 
+/// What is private must not depend on who would have to keep it so.
+fn refuse_half_private(args: &Args) -> Result<(), Failure> {
+    let why = match args {
+        Args { together: TogetherArgs { private: false, .. }, .. } => return Ok(()),
+        Args { via: ViaArgument::Preload, .. } => {
+            "--via preload: a library inside the program has the program's rights, and cannot give its \
+             sockets another owner"
+        }
+        Args { via: ViaArgument::Cgroup, .. } => {
+            "--via cgroup: eBPF cannot give sockets another owner"
+        }
+        Args { allow_io_uring: true, .. } => {
+            "--allow-io-uring: what a ring binds is not seen, and would not be private"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(format!("--private cannot be with {why}")).hint("leave one of the two out"))
+}
+
 /// An option that only one interposer knows must not be ignored by another.
 fn refuse_what_is_not_for_it(args: &Args) -> Result<(), Failure> {
     let other = matches!(args.via, ViaArgument::Preload | ViaArgument::Cgroup);
@@ -250,6 +274,7 @@ pub(crate) fn run(args: Args) -> Outcome {
 
     refuse_contradiction(&args.rules)?;
     refuse_twice(&args.named.listen)?;
+    refuse_half_private(&args)?;
     refuse_what_is_not_for_it(&args)?;
     let text = |name| std::env::var_os(name).map(|value| value.into_string().unwrap_or_default());
     let plan = Plan {
@@ -265,6 +290,7 @@ pub(crate) fn run(args: Args) -> Outcome {
             transparent: args.transparent,
         },
         together: Together { group: args.together.group, join: args.together.join, read },
+        private: args.together.private,
         io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
         give_up_privileges: args.no_new_privs,
         choice: match args.via {
@@ -334,6 +360,7 @@ pub(crate) fn run(args: Args) -> Outcome {
 
     refuse_contradiction(&args.rules)?;
     refuse_twice(&args.named.listen)?;
+    refuse_half_private(&args)?;
     refuse_what_is_not_for_it(&args)?;
     Err(Failure::new(Kind::MachineCannot, "`run` needs Linux: it works by seccomp notification")
         .hint("a program of your own can share a port by the library `sameport`"))

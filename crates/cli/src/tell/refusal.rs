@@ -28,6 +28,17 @@ pub(crate) fn words(address: &Address, refusal: &Refusal) -> (String, String) {
             format!("port {port} is held by {}: only one user's sockets can share", holder(member)),
             format!("run as that user, {another}"),
         ),
+        Refusal::Private(member) => (
+            format!("port {port} is held by {}, which nobody else can join", holder(member)),
+            format!("run it as that user with --private in the same group, {another}"),
+        ),
+        Refusal::WeArePrivate(member) => (
+            format!(
+                "port {port} is held by {}, which is not of this private group",
+                holder(member)
+            ),
+            format!("restart it under `sameport run --private` in the same group, {another}"),
+        ),
         Refusal::NotShared(member) => {
             let likely = if member.shared.is_none() { ", likely" } else { "" };
             let program = member.processes.first().map_or("PROGRAM".into(), program);
@@ -89,6 +100,12 @@ fn line(run: &Run) -> String {
 
 /// `nginx (pid 4121, user www-data)`, or what is known of it.
 fn holder(member: &Member) -> String {
+    if member.socket.is_private() {
+        return match member.processes.first() {
+            Some(process) => format!("{} (pid {}, a private group)", program(process), process.pid),
+            None => "a private group (root can see which program)".into(),
+        };
+    }
     let user = user(member);
     match member.processes.first() {
         Some(process) => format!("{} (pid {}, user {user})", program(process), process.pid),
@@ -101,7 +118,11 @@ pub(crate) fn program(process: &Process) -> String {
     printable(&process.program)
 }
 
-/// The owner's name, or number.
+/// The owner's name, or number; a private group's is no user.
 pub(crate) fn user(member: &Member) -> String {
-    member.user.as_deref().map_or_else(|| member.socket.uid.to_string(), printable)
+    match (member.socket.is_private(), member.user.as_deref()) {
+        (true, _) => "private".to_owned(),
+        (false, Some(name)) => printable(name),
+        (false, None) => member.socket.uid.to_string(),
+    }
 }

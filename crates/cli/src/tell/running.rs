@@ -103,8 +103,8 @@ fn lines(event: &Event) -> Vec<String> {
         Event::OutOfReach { tid, why } => vec![match why {
             OutOfReach::Forbidden => format!(
                 "warning: the sockets of thread {tid} cannot be reached (it is not dumpable, or \
-                 ptrace_scope forbids it); its ports are not shared, and with --map, --source or \
-                 --transparent its calls are refused"
+                 ptrace_scope forbids it); its ports are not shared, and with --map, --source, \
+                 --transparent or --private its calls are refused"
             ),
             OutOfReach::NoDescriptors => format!(
                 "warning: sameport has no descriptor left to reach the sockets of thread {tid}: \
@@ -153,6 +153,9 @@ fn lines(event: &Event) -> Vec<String> {
             ),
             "hint: a socket is of one family; give a rule for each".into(),
         ],
+        Event::Remark(Remark::NotPrivate { asked, errno }) => vec![format!(
+            "error: {asked} was refused: its socket could not be made the private group's: fchown: {errno}"
+        )],
         Event::Took { via, passed } => {
             let reasons = passed.iter().map(|(via, error)| {
                 format!("{} cannot: {}", starting::name(*via), starting::reason(error))

@@ -9,7 +9,7 @@ use sameport_linux::worker::{Gain, StartError};
 
 use super::failure::{Failure, Kind, shortened};
 use super::opening::plain;
-use crate::operations::run::{Error, GivenError, Plan, Via};
+use crate::operations::run::{Error, GivenError, NotPrivate, Plan, Via};
 
 /// An interposer's name, as `--via` has it.
 pub(crate) fn name(via: Via) -> &'static str {
@@ -30,6 +30,17 @@ pub(crate) fn reason(error: &Error) -> String {
         Error::NotTransparent => {
             "setsockopt: IP_TRANSPARENT needs CAP_NET_ADMIN or CAP_NET_RAW".into()
         }
+        Error::NotPrivate(NotPrivate::NeedsCapability) => {
+            "fchown: --private gives its sockets an owner of their own, which needs CAP_CHOWN"
+                .into()
+        }
+        Error::NotPrivate(NotPrivate::NotMapped(uid)) => format!(
+            "fchown: the owner of this private group, user id {uid}, is none of this user namespace"
+        ),
+        Error::NotPrivate(NotPrivate::Taken(uid, name)) => {
+            format!("the owner of this private group, user id {uid}, is {name}'s already")
+        }
+        Error::NotPrivate(NotPrivate::Refused(errno)) => format!("fchown: {errno}"),
         Error::UnknownMachine => {
             format!("the system calls of {} are not known", std::env::consts::ARCH)
         }
@@ -124,6 +135,25 @@ fn given(error: &GivenError) -> Failure {
         .hint("leave it out of the socket unit: ListenStream= and ListenDatagram= with a port"),
         GivenError::Open(error) => plain(error),
         GivenError::Resolve(wanted, why) => could_not(format!("--listen {wanted}: {why}")),
+        GivenError::BoundBefore { number, name } => Failure::new(
+            Kind::MachineCannot,
+            format!(
+                "LISTEN_FDS: descriptor {number} ({}) was bound before it was passed on, which is too \
+                 late for --private",
+                shortened(name)
+            ),
+        )
+        .hint("leave the socket unit out, and open it by --listen"),
+        GivenError::OtherGroup { address } => could_not(format!(
+            "the socket on {address} that the service manager has kept is of another group: --private, \
+             --group or the command was another one"
+        ))
+        .hint("stop the service, which closes it, and start it again; a --group stays when a command \
+               changes"),
+        GivenError::OpenPrivate(address, errno) => {
+            could_not(format!("--listen {address}: {errno}"))
+                .hint(format!("`sameport ls {}` shows who is there", address.port()))
+        }
         GivenError::System(errno) => could_not(format!("LISTEN_FDS: {errno}")),
     }
 }
@@ -182,6 +212,15 @@ fn hint(error: &Error) -> Option<String> {
             "`ip address` lists the ones it has; --transparent allows others, as root"
         }
         Error::NotTransparent => "run it as root",
+        Error::NotPrivate(NotPrivate::NeedsCapability) => {
+            "run it as root; or as a service with AmbientCapabilities=CAP_CHOWN; or give a copy of \
+             sameport the capability, closed to others: chmod 750 COPY; setcap cap_chown+ep COPY"
+        }
+        Error::NotPrivate(NotPrivate::NotMapped(_)) => "run it outside of the container",
+        Error::NotPrivate(NotPrivate::Taken(..)) => "give it another --group",
+        Error::NotPrivate(NotPrivate::Refused(_)) => {
+            "`sameport doctor` says what this machine can do"
+        }
         Error::UnknownMachine => "it knows x86_64, aarch64 and riscv64",
         Error::LosesPrivilege(..) => {
             "run sameport as root, give it ambient capabilities (setpriv --ambient-caps), or start \

@@ -23,6 +23,7 @@ mod users;
 pub use above::{CommandLine, above, directory};
 pub use connections::{connections, handshakes, is_accepted};
 pub use elsewhere::{NetworkError, within};
+pub use users::user;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;

@@ -17,6 +17,12 @@ impl Users {
     }
 }
 
+/// The login name of this user id; `None` if the user database knows none, or could not be asked.
+#[must_use]
+pub fn user(uid: u32) -> Option<String> {
+    Users::default().name(uid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

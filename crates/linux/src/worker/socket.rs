@@ -103,10 +103,15 @@ impl WorkerSocket {
         self.inode
     }
 
-    /// The user who created it: the one that counts when another wants to share.
+    /// The user who created it, or whom it was given to: the one that counts when another wants to share.
     #[must_use]
     pub fn owner(&self) -> u32 {
         self.owner
+    }
+
+    /// It has been given to this user.
+    pub(crate) fn belongs_to(&mut self, owner: u32) {
+        self.owner = owner;
     }
 
     /// TCP for stream sockets of TCP and MPTCP, UDP for datagram sockets of UDP and UDP-Lite, over

@@ -42,6 +42,8 @@ pub struct Setting<'a> {
     pub group: bool,
     /// Sockets that it is to find open.
     pub passed: Option<Passed<'a>>,
+    /// Whether CAP_CHOWN is ours alone: a worker that would inherit it does not.
+    pub keep_chown: bool,
 }
 
 /// Why a worker could not be started. Nothing of it is left.
@@ -95,6 +97,7 @@ pub fn start(command: &[OsString], setting: &Setting<'_>) -> Result<Worker, Star
         };
     }
     let filter = setting.filter.cloned();
+    let keep_chown = setting.keep_chown;
     let cgroup = setting.cgroup.map(|procs| procs.try_clone_to_owned()).transpose();
     let cgroup = cgroup.map_err(StartError::Fork)?;
     if setting.group {
@@ -112,6 +115,9 @@ pub fn start(command: &[OsString], setting: &Setting<'_>) -> Result<Worker, Star
             // "0" is whoever writes it.
             let joined = rustix::io::write(procs, b"0").map(drop);
             joined.or_else(|errno| give_up(&theirs, IN_CGROUP, errno))?;
+        }
+        if keep_chown {
+            crate::private::keep_capability()?;
         }
         match filter.as_ref().map(install) {
             None => hand_over(&theirs, None)?,

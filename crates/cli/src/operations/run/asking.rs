@@ -2,16 +2,14 @@
 //! on. Only where its address is to be another one is the bind made here, in the worker's place.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
 
 use sameport_linux::Errno;
 use sameport_linux::seccomp::{Listener, Notification};
-use sameport_linux::worker::{self, Reach, WorkerSocket, read_memory};
-use sameport_rules::bind::{self, Attempt, Verdict};
+use sameport_linux::worker::{Reach, WorkerSocket};
+use sameport_rules::bind::{self, Attempt, Reason, Verdict};
 use sameport_rules::calls::{Call, Machine, Named};
 use sameport_rules::map::{self, Moved};
 use sameport_rules::refusal::Refusal;
-use sameport_rules::sockaddr;
 use sameport_rules::sockets::{Address, Protocol};
 use sameport_rules::source::{self, Outgoing};
 use tokio::sync::mpsc::Sender;
@@ -19,8 +17,9 @@ use tokio::sync::mpsc::Sender;
 use super::joining::Joining;
 use super::named::{self, Holding};
 use super::outcome::Bound;
+use super::reading::{may_be_transparent, may_bind, read_address, read_call, seems_low};
 use super::watching::News;
-use super::{Event, OutOfReach, Remark, Used, Wishes};
+use super::{Event, OutOfReach, Remark, Used, Wishes, private};
 use crate::operations::refusal::Caller;
 
 /// A call that was answered, and whose outcome is worth knowing.
@@ -61,6 +60,8 @@ pub(super) struct Answering {
     pub(super) wishes: Wishes,
     pub(super) used: Used,
     pub(super) joining: Joining,
+    /// Who owns the group's sockets, if it is private.
+    pub(super) owner: Option<u32>,
     pub(super) news: Sender<News>,
     pub(super) bound: Bound,
     pub(super) holding: Option<Holding>,
@@ -100,12 +101,11 @@ impl Answering {
     /// is refused rather than bound.
     fn out_of_reach(&self, notification: &Notification, why: OutOfReach) -> (Reply, Option<News>) {
         let Notification { tid, arch, number, args, .. } = *notification;
+        let not_as_asked = !self.wishes.rules.is_empty() || self.owner.is_some();
         let closed = match Call::read(self.machine, arch, number, args) {
-            Some(Call::Bind(_)) => !self.wishes.rules.is_empty() || self.wishes.transparent,
+            Some(Call::Bind(_)) => not_as_asked || self.wishes.transparent,
             Some(Call::Towards(_)) => self.wishes.source.is_some(),
-            Some(Call::Socketcall { .. }) => {
-                !self.wishes.rules.is_empty() || self.wishes.source.is_some()
-            }
+            Some(Call::Socketcall { .. }) => not_as_asked || self.wishes.source.is_some(),
             Some(Call::Listen { .. } | Call::Shutdown { .. }) | None => false,
         };
         let reply = if closed { Reply::Made(Err(Errno::ACCESS)) } else { Reply::GoOn };
@@ -128,7 +128,7 @@ impl Answering {
             return Ok(nothing);
         };
         let out_of_reach = |why| Ok(self.out_of_reach(notification, why));
-        let socket = match WorkerSocket::of_thread(tid, fd)? {
+        let mut socket = match WorkerSocket::of_thread(tid, fd)? {
             Reach::Socket(socket) => socket,
             Reach::NotASocket | Reach::Gone => return Ok(nothing),
             Reach::Forbidden => return out_of_reach(OutOfReach::Forbidden),
@@ -171,19 +171,21 @@ impl Answering {
                 Ok((reply, None))
             }
             (Call::Towards(_), to) => Ok((self.depart(tid, &socket, to, &attempt)?, None)),
-            (Call::Bind(_), Some(asked)) => match self.bind(caller, &socket, asked, &attempt)? {
-                Some((reply, Some(address))) => {
-                    let news = follow(Step::Bind, &socket, address)?;
-                    let inode = socket.inode();
-                    if self.bound.keep(socket) {
-                        return Ok((reply, news));
+            (Call::Bind(_), Some(asked)) => {
+                match self.bind(caller, &mut socket, asked, &attempt)? {
+                    Some((reply, Some(address))) => {
+                        let news = follow(Step::Bind, &socket, address)?;
+                        let inode = socket.inode();
+                        if self.bound.keep(socket) {
+                            return Ok((reply, news));
+                        }
+                        self.bound.lose(inode);
+                        Ok((reply, None))
                     }
-                    self.bound.lose(inode);
-                    Ok((reply, None))
+                    Some((reply, None)) => Ok((reply, None)),
+                    None => Ok(nothing),
                 }
-                Some((reply, None)) => Ok((reply, None)),
-                None => Ok(nothing),
-            },
+            }
             // A socket that reaches `listen` unshared was left alone at its bind, or got its port
             // only here: it stays as it is.
             (Call::Listen { backlog, .. }, Some(address))
@@ -213,6 +215,13 @@ impl Answering {
                 };
                 Ok((reply, news))
             }
+            // The kernel binds it, to a port that it picks.
+            (Call::Listen { .. }, None) if attempt.same_network => {
+                let any = SocketAddr::from(([0, 0, 0, 0], 0));
+                let verdict = Verdict::LeaveAlone(Reason::AnyPort);
+                let refusal = self.make_private(&mut socket, verdict, any);
+                Ok((refusal.unwrap_or(Reply::GoOn), None))
+            }
             _ => Ok(nothing),
         }
     }
@@ -240,7 +249,7 @@ impl Answering {
     fn bind(
         &self,
         caller: named::Caller<'_>,
-        socket: &WorkerSocket,
+        socket: &mut WorkerSocket,
         asked: SocketAddr,
         attempt: &Attempt,
     ) -> Result<Option<(Reply, Option<SocketAddr>)>, Errno> {
@@ -270,6 +279,9 @@ impl Answering {
         let attempt = Attempt { address: Some(target), ..attempt.clone() };
         let verdict = bind::decide(&attempt, &self.wishes.ports);
         let is_unshared = matches!(verdict, Verdict::LeaveAlone(_));
+        if let Some(refusal) = self.make_private(socket, verdict, target) {
+            return Ok(Some((refusal, None)));
+        }
         if let Some(holding) = self.holding.as_ref().filter(|_| target.port() == 0) {
             holding.leave_alone(socket.inode());
         }
@@ -314,6 +326,18 @@ impl Answering {
         Ok(Some((reply, Some(target))))
     }
 
+    /// A socket that cannot be made the private group's is not bound.
+    fn make_private(
+        &self,
+        socket: &mut WorkerSocket,
+        verdict: Verdict,
+        asked: SocketAddr,
+    ) -> Option<Reply> {
+        let errno = private::take(socket, self.owner, verdict).err()?;
+        self.say(Remark::NotPrivate { asked, errno });
+        Some(Reply::Made(Err(Errno::ACCESS)))
+    }
+
     /// If the user wants it, and the worker itself could do it.
     fn make_transparent(&self, tid: i32, socket: &WorkerSocket) -> Result<(), Errno> {
         if !self.wishes.transparent {
@@ -346,46 +370,4 @@ impl Answering {
         };
         Ok(bound.map_or_else(|errno| Reply::Made(Err(errno)), |()| Reply::GoOn))
     }
-}
-
-/// Whether the worker itself could bind this port. A root supervisor must not lend its rights.
-fn may_bind(tid: i32, port: u16) -> bool {
-    port == 0
-        || port >= worker::first_unprivileged_port()
-        || worker::rights(tid).is_some_and(|rights| rights.bind_low_ports)
-}
-
-/// Whether a port was a low one when we started. Good enough for words, and every bind asks.
-fn seems_low(port: u16) -> bool {
-    static FIRST: OnceLock<u16> = OnceLock::new();
-    port < *FIRST.get_or_init(worker::first_unprivileged_port)
-}
-
-fn may_be_transparent(tid: i32) -> bool {
-    worker::rights(tid).is_some_and(|rights| rights.be_transparent)
-}
-
-/// The call, with the arguments of an i386 `socketcall` fetched from the worker's memory.
-fn read_call(machine: Machine, notification: &Notification) -> Result<Option<Call>, Errno> {
-    let Notification { tid, arch, number, args, .. } = *notification;
-    let read = Call::read(machine, arch, number, args);
-    let Some(Call::Socketcall { call, arguments }) = read else { return Ok(read) };
-    let Some(count) = Call::socketcall_words(call) else { return Ok(None) };
-    let mut words = [0u32; 6];
-    for (word, at) in words.iter_mut().take(count).zip((arguments..).step_by(size_of::<u32>())) {
-        let mut bytes = [0; size_of::<u32>()];
-        read_memory(tid, at, &mut bytes)?;
-        *word = u32::from_ne_bytes(bytes);
-    }
-    Ok(Call::from_socketcall(call, words))
-}
-
-/// The address in the worker's memory, as far as the kernel would read it.
-fn read_address(tid: i32, named: Named) -> Option<SocketAddr> {
-    // The kernel takes the length as a C int.
-    let length = usize::try_from(named.length & u64::from(u32::MAX)).ok()?;
-    let mut bytes = [0; sockaddr::LONGEST];
-    let bytes = bytes.get_mut(..length)?;
-    read_memory(tid, named.address, bytes).ok()?;
-    sockaddr::read(bytes)
 }

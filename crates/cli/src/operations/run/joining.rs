@@ -69,15 +69,11 @@ struct Sockets {
 
 impl Joining {
     pub(super) fn new(plan: &Plan) -> Self {
-        let Together { group, join, read } = &plan.together;
+        let Together { join, read, .. } = &plan.together;
         if *join {
             return Self(None);
         }
-        let run = Run {
-            group: group.clone(),
-            command: plan.command.clone(),
-            directory: look::directory(std::process::id().cast_signed()),
-        };
+        let run = plan.belonging();
         let name = plan.named.as_ref().map(|named| named.name.clone());
         Self(Some(Arc::new(Known { run, name, read: *read, sockets: Mutex::default() })))
     }

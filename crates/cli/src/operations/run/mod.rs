@@ -13,6 +13,8 @@ mod looking;
 pub(crate) mod named;
 mod outcome;
 mod preload;
+mod private;
+mod reading;
 mod seccomp;
 mod starting;
 mod supervisor;
@@ -43,6 +45,7 @@ use named::Given;
 
 pub(crate) use joining::{RunLine, Together};
 pub(crate) use named::{GivenError, Named, Ready};
+pub(crate) use private::NotPrivate;
 pub(crate) use wishes::{Unused, Wishes};
 
 use wishes::Used;
@@ -58,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) wishes: Wishes,
     /// With whom they share.
     pub(crate) together: Together,
+    /// Whether the kernel is to let nobody join but those who belong to this run, root included.
+    pub(crate) private: bool,
     /// Whether workers may create io_uring rings, whose binds nobody sees.
     pub(crate) io_uring: IoUring,
     /// Start a program even if it loses the privileges that its file grants.
@@ -156,13 +161,15 @@ pub(crate) enum Event {
     Unkillable { pids: Vec<i32> },
 }
 
-/// What a rule of `--map` means for a program that may not expect it.
+/// What an option means for a program that may not expect it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Remark {
     /// A program asked for both families, and a rule gives it an IPv4 address.
     OneFamily { asked: SocketAddr, target: SocketAddr },
     /// A rule names an address of a family that the program's socket cannot have.
     OtherFamily { asked: SocketAddr, rule: Rule },
+    /// A socket could not be made the private group's, and was not bound therefore.
+    NotPrivate { asked: SocketAddr, errno: Errno },
 }
 
 /// Why a worker's sockets cannot be reached.
@@ -187,6 +194,8 @@ pub(crate) enum Error {
     NotLocal(IpAddr),
     /// `--transparent` needs CAP_NET_ADMIN or CAP_NET_RAW.
     NotTransparent,
+    /// The group cannot be private here.
+    NotPrivate(NotPrivate),
     /// The program's file grants something that the filter takes away.
     LosesPrivilege(PathBuf, Gain),
     /// A call by which workers are reached is refused here.
@@ -250,12 +259,13 @@ pub(crate) fn run(plan: &Plan, tell: &mut dyn FnMut(Event)) -> Result<u8, Error>
     let goes_on = plan.named.as_ref().is_some_and(|named| named.letter.is_some());
     if !goes_on {
         refuse_what_cannot_be_had(&plan.wishes)?;
+        private::refuse_what_cannot_be(plan)?;
     }
     let activation = &plan.environment.activation;
     let given = match &plan.named {
         // What was passed on has been taken already.
         Some(_) if goes_on => Ok(Vec::new()),
-        Some(named) => named::gather(named, activation),
+        Some(named) => named::gather(named, activation, plan.owner()),
         None => named::refuse(activation).map(|()| Vec::new()),
     };
     let mut given = given.map_err(Error::Given)?;
@@ -264,8 +274,8 @@ pub(crate) fn run(plan: &Plan, tell: &mut dyn FnMut(Event)) -> Result<u8, Error>
         Choice::Only(via) => {
             run_via(via, plan, &used, &mut given, Vec::new(), tell).map_err(|failed| failed.0)?
         }
-        // Only seccomp can give privileges up, and go on with workers of its own.
-        Choice::Auto if plan.give_up_privileges || goes_on => {
+        // Only seccomp can give privileges or sockets up, and go on with workers of its own.
+        Choice::Auto if plan.give_up_privileges || plan.private || goes_on => {
             run_via(Via::Seccomp, plan, &used, &mut given, Vec::new(), tell)
                 .map_err(|failed| failed.0)?
         }

@@ -28,6 +28,7 @@ pub(super) struct Seccomp {
     wishes: Wishes,
     used: Used,
     joining: Joining,
+    owner: Option<u32>,
     bound: Bound,
     answering: Option<ToAnswer>,
 }
@@ -63,6 +64,7 @@ impl Seccomp {
             wishes: plan.wishes.clone(),
             used,
             joining: Joining::new(plan),
+            owner: plan.owner(),
             bound: Bound::default(),
             answering: None,
         })
@@ -73,7 +75,12 @@ impl Seccomp {
     }
 
     pub(super) fn setting(&self) -> Setting<'_> {
-        Setting { filter: Some(&self.installation), ..Setting::default() }
+        Setting {
+            filter: Some(&self.installation),
+            // It is for us that we have it.
+            keep_chown: self.owner.is_some(),
+            ..Setting::default()
+        }
     }
 
     /// Starts the thread that answers workers. A call that is not taken yet can be interrupted by a
@@ -121,6 +128,7 @@ impl Seccomp {
             wishes: self.wishes.clone(),
             used: self.used.clone(),
             joining: self.joining.clone(),
+            owner: self.owner,
             news: news.clone(),
             bound: self.bound.clone(),
             holding,

@@ -1,14 +1,16 @@
 //! Sockets that a run has before its workers start: passed on by the service manager, from a socket
 //! unit or from what it has kept for us, and opened for `--listen`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
-use std::net::ToSocketAddrs as _;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{OwnedFd, RawFd};
 
 use sameport::Options;
 use sameport_linux::worker::WorkerSocket;
 use sameport_linux::{Errno, passing};
+use sameport_rules::private;
 use sameport_rules::service::{Activation, Kept, Unreadable};
 use sameport_rules::sockets::{Address, Protocol};
 use sameport_rules::wanted::{Host, Wanted};
@@ -56,6 +58,12 @@ pub(crate) enum GivenError {
     Open(sameport::Error),
     /// `--listen`: its name means nothing.
     Resolve(Wanted, io::Error),
+    /// It was bound before we had it, so that it cannot be the private group's.
+    BoundBefore { number: RawFd, name: String },
+    /// It is not of this run's group: what the manager has kept was a private group's, or is to be.
+    OtherGroup { address: Address },
+    /// `--listen` in a private group: it could not be opened.
+    OpenPrivate(SocketAddr, Errno),
     /// A call of ours failed.
     System(Errno),
 }
@@ -79,10 +87,12 @@ fn names(activation: &Activation) -> Result<Vec<String>, GivenError> {
 }
 
 /// Takes what was passed on, and opens what `--listen` wants of other addresses. Once in a process,
-/// before it opens anything that its children are to have.
+/// before it opens anything that its children are to have. `owner`: whose the sockets of a private group
+/// are.
 pub(in crate::operations::run) fn gather(
     named: &Named,
     activation: &Activation,
+    owner: Option<u32>,
 ) -> Result<Vec<Given>, GivenError> {
     let names = names(activation)?;
     if !named.hold && !names.is_empty() {
@@ -92,7 +102,13 @@ pub(in crate::operations::run) fn gather(
     for (name, number) in names.into_iter().zip(FIRST..) {
         let descriptor =
             passing::take(number).map_err(|errno| GivenError::NotOpen(number, errno))?;
-        let one = passed_on(descriptor, number, name)?;
+        let one = passed_on(descriptor, number, name.clone())?;
+        if one.from == Origin::Unit && owner.is_some() {
+            return Err(GivenError::BoundBefore { number, name });
+        }
+        if one.from != Origin::Unit && is_others(&one.socket, owner) {
+            return Err(GivenError::OtherGroup { address: one.address });
+        }
         // A socket unit's socket that was also kept for us.
         match given.iter_mut().find(|other| other.socket.inode() == one.socket.inode()) {
             None => given.push(one),
@@ -109,7 +125,7 @@ pub(in crate::operations::run) fn gather(
             }
         }
         if !there {
-            open(wanted, &mut given)?;
+            open(wanted, owner, &mut given)?;
         }
     }
     Ok(given)
@@ -155,12 +171,51 @@ fn is_wanted(address: &Address, wanted: &Wanted) -> Result<bool, GivenError> {
     })
 }
 
-fn open(wanted: &Wanted, given: &mut Vec<Given>) -> Result<(), GivenError> {
-    for listener in Options::shared().listen_all(wanted).map_err(GivenError::Open)? {
-        let socket = WorkerSocket::of_descriptor(listener.into())?;
+/// Whether no socket of ours could join this one, or anybody's could.
+fn is_others(socket: &WorkerSocket, owner: Option<u32>) -> bool {
+    match owner {
+        Some(owner) => socket.owner() != owner,
+        None => private::is_owner(socket.owner()),
+    }
+}
+
+fn open(wanted: &Wanted, owner: Option<u32>, given: &mut Vec<Given>) -> Result<(), GivenError> {
+    let sockets = match owner {
+        None => {
+            let listeners = Options::shared().listen_all(wanted).map_err(GivenError::Open)?;
+            let sockets = listeners.into_iter().map(|it| WorkerSocket::of_descriptor(it.into()));
+            sockets.collect::<Result<Vec<_>, _>>()?
+        }
+        Some(owner) => open_private(wanted, owner)?,
+    };
+    for socket in sockets {
         // It listens, so it is bound.
         let address = socket.bound(Protocol::Tcp)?.ok_or(Errno::ADDRNOTAVAIL)?;
         given.push(Given { socket, address, from: Origin::Opened, passed: true });
     }
     Ok(())
+}
+
+/// The same for sockets that get their owner before they are bound.
+fn open_private(wanted: &Wanted, owner: u32) -> Result<Vec<WorkerSocket>, GivenError> {
+    let port = wanted.port;
+    let open = |address| {
+        let opened = WorkerSocket::listening(address, owner);
+        opened.map_err(|errno| GivenError::OpenPrivate(address, errno))
+    };
+    match &wanted.host {
+        Host::Ip(ip) => Ok(vec![open((*ip, port).into())?]),
+        Host::Name(name) => {
+            let unresolved = |error| GivenError::Resolve(wanted.clone(), error);
+            let all = (name.as_str(), port).to_socket_addrs().map_err(unresolved)?;
+            // One name can be written twice in /etc/hosts.
+            all.collect::<BTreeSet<_>>().into_iter().map(open).collect()
+        }
+        Host::Every => match open((Ipv6Addr::UNSPECIFIED, port).into()) {
+            Err(GivenError::OpenPrivate(_, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)) => {
+                Ok(vec![open((Ipv4Addr::UNSPECIFIED, port).into())?])
+            }
+            both => Ok(vec![both?]),
+        },
+    }
 }

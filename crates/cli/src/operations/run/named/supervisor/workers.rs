@@ -106,7 +106,8 @@ impl Supervisor<'_> {
     /// Runs a command that says whether a worker is ready.
     pub(super) fn check(&mut self, check: Check) {
         let Check { command, pid, answer } = check;
-        let mut setting = Setting { group: true, ..Setting::default() };
+        let mut setting =
+            Setting { group: true, keep_chown: self.plan.private, ..Setting::default() };
         setting.environment.push(("SAMEPORT_PID".into(), Some(pid.to_string().into())));
         // One that cannot be started says no, by nobody answering.
         if let Ok(shell) = worker::start(&["sh".into(), "-c".into(), command], &setting) {

@@ -1,0 +1,70 @@
+//! `--private`: the group's sockets get an owner of their own, so that the kernel lets nobody else join.
+
+use sameport_linux::worker::WorkerSocket;
+use sameport_linux::{Errno, look, private};
+use sameport_rules::belonging::Run;
+use sameport_rules::bind::Verdict;
+use sameport_rules::private as group;
+
+use super::{Error, Plan};
+
+/// Why a group cannot be private here. Nothing has been started.
+#[derive(Debug)]
+pub(crate) enum NotPrivate {
+    /// No CAP_CHOWN.
+    NeedsCapability,
+    /// The owner is no user id of this user namespace.
+    NotMapped(u32),
+    /// The owner is somebody already.
+    Taken(u32, String),
+    /// `fchown` failed otherwise.
+    Refused(Errno),
+}
+
+impl Plan {
+    /// To whom this run belongs.
+    pub(super) fn belonging(&self) -> Run {
+        Run {
+            group: self.together.group.clone(),
+            command: self.command.clone(),
+            directory: look::directory(std::process::id().cast_signed()),
+        }
+    }
+
+    /// Who owns the sockets of its group, if that is private.
+    pub(super) fn owner(&self) -> Option<u32> {
+        let user = sameport_linux::effective_user();
+        self.private.then(|| group::owner(user, &self.belonging()))
+    }
+}
+
+/// A group that would not be private is none.
+pub(super) fn refuse_what_cannot_be(plan: &Plan) -> Result<(), Error> {
+    let Some(owner) = plan.owner() else { return Ok(()) };
+    private::try_giving(owner).map_err(|errno| {
+        Error::NotPrivate(match errno {
+            Errno::PERM => NotPrivate::NeedsCapability,
+            Errno::INVAL => NotPrivate::NotMapped(owner),
+            errno => NotPrivate::Refused(errno),
+        })
+    })?;
+    match private::whose(owner) {
+        None => Ok(()),
+        Some(name) => Err(Error::NotPrivate(NotPrivate::Taken(owner, name))),
+    }
+}
+
+/// Makes a socket the group's, if it is to be, before its bind.
+pub(super) fn take(
+    socket: &mut WorkerSocket,
+    owner: Option<u32>,
+    verdict: Verdict,
+) -> Result<(), Errno> {
+    match owner {
+        Some(owner) if group::takes(verdict) => {
+            socket.stop_reusing_address()?;
+            socket.give(owner)
+        }
+        _ => Ok(()),
+    }
+}
