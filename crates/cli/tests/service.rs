@@ -12,108 +12,11 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use stage::service::Service;
 use stage::{
     Ended, PATIENCE, Started, User, ask, c_program, command_for, eventually, free_port, give,
     in_folder, sameport, script, start_built,
 };
-
-/// A service and its manager.
-struct Service {
-    name: String,
-    user: User,
-    notify: PathBuf,
-    manager: Started,
-}
-
-impl Service {
-    /// `sameport run --name … OPTIONS -- COMMAND`, with these sockets of a unit.
-    fn start(user: User, unit: &[&dyn AsFd], options: &[&str], command: &[&str]) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("service-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let runtime = in_folder(format!("{name}-runtime"));
-        std::fs::create_dir(&runtime).unwrap();
-        give(&runtime, user);
-        let notify = in_folder(format!("{name}-notify"));
-        let numbers: Vec<String> =
-            unit.iter().map(|socket| socket.as_fd().as_raw_fd().to_string()).collect();
-        let numbers = if numbers.is_empty() { "-".to_owned() } else { numbers.join(",") };
-        // SAFETY: geteuid(2) takes nothing and cannot fail.
-        #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
-        let own = unsafe { libc::geteuid() };
-        let uid = if user == User::Another { 65534 } else { own };
-        let words = [
-            script("service_manager.py").into_os_string(),
-            notify.clone().into_os_string(),
-            uid.to_string().into(),
-            numbers.into(),
-            sameport().into(),
-            "run".into(),
-            "--name".into(),
-            name.clone().into(),
-        ];
-        let options = options.iter().copied().chain(["--"]).chain(command.iter().copied());
-        let words: Vec<OsString> = words.into_iter().chain(options.map(OsString::from)).collect();
-        let mut manager = command_for(User::Ourselves, "/usr/bin/env", &["python3"]);
-        manager.args(words).env("XDG_RUNTIME_DIR", &runtime);
-        pass(&mut manager, unit);
-        Self { name, user, notify, manager: start_built(manager) }
-    }
-
-    fn order(&self, what: &str) {
-        let order = format!("DO={what}");
-        UnixDatagram::unbound().unwrap().send_to(order.as_bytes(), &self.notify).unwrap();
-    }
-
-    /// How often the manager has said this.
-    fn said(&self, line: &str) -> usize {
-        self.manager.stdout().lines().filter(|there| there.starts_with(line)).count()
-    }
-
-    #[track_caller]
-    fn wait_until_said(&self, line: &str, times: usize) {
-        let said = eventually(|| (self.said(line) >= times).then_some(()));
-        let (out, err) = (self.manager.stdout(), self.manager.stderr());
-        assert!(said.is_some(), "{times} times {line}\n{out}\n{err}");
-    }
-
-    fn sameport(&self, words: &[&str]) -> Ended {
-        let mut command = command_for(self.user, sameport(), words);
-        command.env("XDG_RUNTIME_DIR", in_folder(format!("{}-runtime", self.name)));
-        start_built(command).ended()
-    }
-
-    fn status(&self) -> serde_json::Value {
-        let ended = self.sameport(&["status", &self.name, "--json"]);
-        assert_eq!(ended.code, 0, "{ended:?}\n{}", self.manager.stderr());
-        serde_json::from_str(&ended.stdout).unwrap()
-    }
-
-    fn stop(self) {
-        self.order("stop");
-        self.wait_until_said("ended 0", 1);
-    }
-}
-
-/// Leaves them open in what is executed.
-fn pass(command: &mut std::process::Command, sockets: &[&dyn AsFd]) {
-    use std::os::unix::process::CommandExt as _;
-    let numbers: Vec<i32> = sockets.iter().map(|socket| socket.as_fd().as_raw_fd()).collect();
-    let keep = move || {
-        for number in &numbers {
-            // SAFETY: F_SETFD takes two numbers, of a descriptor that was open at the fork.
-            #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
-            if unsafe { libc::fcntl(*number, libc::F_SETFD, 0) } < 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-        }
-        Ok(())
-    };
-    // SAFETY: it makes one system call a number and neither allocates nor locks.
-    #[allow(unsafe_code, reason = "between fork and exec")]
-    unsafe {
-        command.pre_exec(keep)
-    };
-}
 
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 

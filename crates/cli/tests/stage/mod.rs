@@ -7,6 +7,7 @@
 
 mod ports;
 mod programs;
+pub(crate) mod service;
 mod size;
 pub(crate) mod traps;
 

@@ -1,0 +1,213 @@
+//! Who is refused: everybody, with whatever options, on whatever address that overlaps.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+
+use socket2::Type;
+
+use crate::intruder::Intruder;
+use crate::stage::{
+    Ended, Started, User, ask, ask_datagram, c_program, descendants, eventually, free_port,
+    is_root, script, skip, start, start_run,
+};
+
+/// `who tcp|udp IP PORT [HOW]` under `run OPTIONS`.
+pub(crate) fn who(options: &[&str], kind: Type, ip: &str, port: u16, how: &str) -> Started {
+    let program = c_program("who", &[]);
+    let port = port.to_string();
+    let r#type = kind;
+    let kind = if kind == Type::STREAM { "tcp" } else { "udp" };
+    let run =
+        start_run(User::Ourselves, options, &[program.to_str().unwrap(), kind, ip, &port, how]);
+    let there = v4([127, 0, 0, 1], port.parse().unwrap());
+    assert!(!answering(r#type, there, 1).is_empty());
+    run
+}
+
+/// Who answers this address, of so many that ask.
+fn answering(kind: Type, address: SocketAddr, times: usize) -> BTreeSet<i32> {
+    let one = |_| {
+        let answer = eventually(|| match kind {
+            Type::STREAM => ask(address, b"").ok().filter(|answer| !answer.is_empty()),
+            _ => ask_datagram(address, b"x").ok(),
+        });
+        String::from_utf8(answer.unwrap()).unwrap().trim().parse().unwrap()
+    };
+    (0..times).map(one).collect()
+}
+
+fn v4(ip: [u8; 4], port: u16) -> SocketAddr {
+    (Ipv4Addr::from(ip), port).into()
+}
+
+fn v6(ip: Ipv6Addr, port: u16) -> SocketAddr {
+    (ip, port).into()
+}
+
+#[test]
+fn nobody_gets_the_address_or_a_part_of_it_and_members_get_all() {
+    if !is_root() {
+        return skip("private-refusals", "needs root");
+    }
+    for kind in [Type::STREAM, Type::DGRAM] {
+        for ip in ["127.0.0.1", "0.0.0.0", "::"] {
+            // The programs set SO_REUSEPORT themselves, or leave it to us.
+            for how in ["once", "setrp"] {
+                let port = free_port();
+                let run = who(&["--private", "-n", "2"], kind, ip, port, how);
+                run.wait_for_stderr("now shared by 2");
+                let mut held = vec![
+                    v4([127, 0, 0, 1], port),
+                    v4([0, 0, 0, 0], port),
+                    v6(Ipv6Addr::UNSPECIFIED, port),
+                    v6("::ffff:127.0.0.1".parse().unwrap(), port),
+                ];
+                if ip == "::" {
+                    held.push(v6(Ipv6Addr::LOCALHOST, port));
+                }
+                for address in held {
+                    for intruder in Intruder::all() {
+                        let taken = intruder.takes(kind, address).map(drop);
+                        let error = taken.expect_err(&format!("{intruder:?} on {address}"));
+                        assert_eq!(error.kind(), ErrorKind::AddrInUse, "{intruder:?}, {address}");
+                    }
+                }
+                let members: BTreeSet<i32> = descendants(run.pid()).into_iter().collect();
+                let answering = answering(kind, v4([127, 0, 0, 1], port), 40);
+                assert!(answering.is_subset(&members), "{answering:?} {members:?}");
+                assert_eq!(answering.len(), 2, "{answering:?} {members:?}");
+            }
+        }
+    }
+}
+
+/// What the test above would look like without `--private`.
+#[test]
+fn without_it_the_same_user_joins() {
+    if !is_root() {
+        return skip("private-refusals", "needs root");
+    }
+    for kind in [Type::STREAM, Type::DGRAM] {
+        let port = free_port();
+        let _run = who(&[], kind, "127.0.0.1", port, "once");
+        let joins = |intruder: Intruder| intruder.takes(kind, v4([127, 0, 0, 1], port)).is_ok();
+        assert!(joins(Intruder::user(0).reuse_port()));
+        assert!(!joins(Intruder::user(1000).reuse_port()));
+    }
+}
+
+/// On TCP a socket with SO_REUSEADDR that is bound and does not listen yet can be beaten by anybody; on
+/// UDP one that is bound can.
+#[test]
+fn nobody_slips_in_between_bind_and_listen() {
+    if !is_root() {
+        return skip("private-refusals", "needs root");
+    }
+    let script = script("bind_only.py");
+    for kind in ["tcp", "udp"] {
+        for (options, beaten) in [(&["--private"][..], false), (&["--via", "seccomp"], true)] {
+            let port = free_port();
+            let words = ["python3", script.to_str().unwrap(), kind, &port.to_string()];
+            let run = start_run(User::Ourselves, options, &words);
+            run.wait_for_stdout("bound");
+            let r#type = if kind == "tcp" { Type::STREAM } else { Type::DGRAM };
+            let intruder = Intruder::user(1000).reuse_address().reuse_port();
+            let taken = intruder.takes(r#type, v4([127, 0, 0, 1], port));
+            // Plain `run` clears SO_REUSEADDR on UDP, too.
+            assert_eq!(taken.is_ok(), beaten && kind == "tcp", "{kind} {options:?}: {taken:?}");
+        }
+    }
+}
+
+#[test]
+fn a_port_that_the_kernel_picks_is_the_groups_too() {
+    if !is_root() {
+        return skip("private-refusals", "needs root");
+    }
+    let script = script("bind_only.py");
+    for kind in ["tcp", "udp", "listen-only"] {
+        let words = ["python3", script.to_str().unwrap(), kind, "0"];
+        let run = start_run(User::Ourselves, &["--private"], &words);
+        run.wait_for_stdout("bound");
+        let port = run.stdout().trim().rsplit(' ').next().unwrap().parse().unwrap();
+        let r#type = if kind == "udp" { Type::DGRAM } else { Type::STREAM };
+        for intruder in Intruder::all() {
+            let taken = intruder.takes(r#type, v4([127, 0, 0, 1], port));
+            assert!(taken.is_err(), "{kind} {intruder:?}");
+        }
+    }
+}
+
+#[test]
+fn runs_of_one_group_share_and_others_are_told_why_not() {
+    if !is_root() {
+        return skip("private-refusals", "needs root");
+    }
+    let port = free_port();
+    let program = c_program("who", &[]);
+    let words = [program.to_str().unwrap(), "tcp", "127.0.0.1", &port.to_string()];
+    let first = who(&["--private", "--group", "web"], Type::STREAM, words[2], port, "once");
+    let second = who(&["--private", "--group", "web"], Type::STREAM, words[2], port, "setrp");
+    second.wait_for_stderr("now shared by 2");
+    let members = [&first, &second].map(|run| descendants(run.pid())).concat();
+    assert_eq!(answering(Type::STREAM, v4([127, 0, 0, 1], port), 40), BTreeSet::from_iter(members));
+
+    let refused = |options: &[&str]| start_run(User::Ourselves, options, &words).ended();
+    let said = |ended: &Ended, text: &str| assert!(ended.stderr.contains(text), "{ended:?}");
+    for options in
+        [&["--private", "--group", "api"][..], &["--private"], &["--group", "web"], &["--join"]]
+    {
+        let ended = refused(options);
+        assert_eq!(ended.code, 1, "{options:?}: {ended:?}");
+        said(&ended, "a private group), which nobody else can join");
+    }
+
+    // The other way round.
+    let port = free_port();
+    let plain = who(&["--group", "web"], Type::STREAM, words[2], port, "once");
+    let port = port.to_string();
+    let words = [words[0], words[1], words[2], &port];
+    let ended = start_run(User::Ourselves, &["--private", "--group", "web"], &words).ended();
+    assert_eq!(ended.code, 1, "{ended:?}");
+    said(&ended, "which is not of this private group");
+    drop(plain);
+}
+
+#[test]
+fn only_the_ports_that_are_asked_for_are_private() {
+    if !is_root() {
+        return skip("private-refusals", "needs root");
+    }
+    let port = free_port();
+    let other = port.to_string();
+    let elsewhere = free_port().to_string();
+    let script = script("bind_only.py");
+    let words = ["python3", script.to_str().unwrap(), "udp", &other];
+    let run = start_run(User::Ourselves, &["--private", "--port", &elsewhere], &words);
+    run.wait_for_stdout("bound");
+    // As the program made it: with SO_REUSEADDR, which lets anybody in.
+    let intruder = Intruder::user(1000).reuse_address();
+    assert!(intruder.takes(Type::DGRAM, v4([127, 0, 0, 1], port)).is_ok());
+}
+
+/// `ls` must see through it: the owner is no user.
+#[test]
+fn a_listing_calls_it_private() {
+    if !is_root() {
+        return skip("private-refusals", "needs root");
+    }
+    let port = free_port();
+    let run = who(&["--private"], Type::STREAM, "127.0.0.1", port, "once");
+    let port = port.to_string();
+    let listed = start(User::Ourselves, &["ls", "--json", &port]).ended();
+    let told: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    let member = &told["groups"][0]["members"][0];
+    assert_eq!(member["private"], true, "{told}");
+    assert_eq!(member["pids"][0], descendants(run.pid())[0], "{told}");
+    let text = start(User::Ourselves, &["ls", &port]).ended().stdout;
+    assert!(text.contains(" private "), "{text}");
+    let own = std::fs::metadata("/proc/self").unwrap().uid();
+    assert_ne!(member["uid"], own, "{told}");
+}

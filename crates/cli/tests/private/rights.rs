@@ -1,0 +1,171 @@
+//! What `--private` needs, and what workers get of it: nothing.
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use socket2::Type;
+
+use crate::intruder::Intruder;
+use crate::refused::who;
+use crate::stage::{
+    Ended, Started, User, ask, c_program, command_for, descendants, eventually, find_program,
+    free_port, in_folder, is_root, sameport, skip, start_built, start_run,
+};
+
+/// uid 65534 with CAP_CHOWN and nothing else, which what it executes inherits; without it, too.
+fn nobody(with_capability: bool, program: &Path, words: &[&str]) -> Command {
+    let mut all: Vec<OsString> =
+        ["--reuid", "65534", "--regid", "65534", "--clear-groups"].map(OsString::from).into();
+    if with_capability {
+        all.extend(["--inh-caps", "+chown", "--ambient-caps", "+chown"].map(OsString::from));
+    }
+    all.push(program.into());
+    all.extend(words.iter().map(OsString::from));
+    let setpriv = find_program("setpriv").expect("setpriv is a part of util-linux");
+    command_for(User::Ourselves, setpriv, &all)
+}
+
+fn run(with_capability: bool, words: &[&str]) -> Started {
+    start_built(nobody(with_capability, sameport(), &[&["run"], words].concat()))
+}
+
+fn capabilities(ended: &Ended, set: &str) -> u64 {
+    let line = ended.stdout.lines().find_map(|line| line.strip_prefix(set)).unwrap_or_else(|| {
+        panic!("{set}: {ended:?}");
+    });
+    u64::from_str_radix(line.trim(), 16).unwrap()
+}
+
+#[test]
+fn without_the_capability_nothing_is_started() {
+    let trace = in_folder("started");
+    let command = ["--private", "--", "touch", trace.to_str().unwrap()];
+    let ended = match is_root() {
+        true => run(false, &command).ended(),
+        false => start_run(User::Ourselves, &["--private"], &command[2..]).ended(),
+    };
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.stderr.contains("error: fchown: --private ") && ended.stdout.is_empty());
+    assert!(ended.stderr.contains("CAP_CHOWN") && ended.stderr.contains("setcap cap_chown+ep"));
+    assert!(!trace.exists());
+}
+
+/// A group that nobody else can join, by a user who may do nothing else.
+#[test]
+fn the_one_capability_is_enough_and_workers_do_not_have_it() {
+    if !is_root() {
+        return skip("private-capability", "needs root");
+    }
+    let port = free_port();
+    let program = c_program("who", &[]);
+    let words = [program.to_str().unwrap(), "tcp", "127.0.0.1", &port.to_string()];
+    let run = run(true, &[&["--private", "-n", "2", "--"], &words[..]].concat());
+    run.wait_for_stderr("now shared by 2");
+    let address = ([127, 0, 0, 1], port).into();
+    for intruder in Intruder::all() {
+        assert!(intruder.takes(Type::STREAM, address).is_err(), "{intruder:?}");
+    }
+    let answer = String::from_utf8(ask(address, b"").unwrap()).unwrap();
+    let workers = descendants(run.pid());
+    assert!(workers.contains(&answer.trim().parse().unwrap()), "{answer} {workers:?}");
+    for worker in workers {
+        let status = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+        for set in ["CapPrm:", "CapEff:", "CapAmb:"] {
+            let line = status.lines().find(|line| line.starts_with(set)).unwrap();
+            assert!(line.ends_with("0000000000000000"), "{line}");
+        }
+    }
+}
+
+/// The capability of a file: what it executes does not inherit that.
+#[test]
+fn a_copy_with_the_capability_is_enough() {
+    if !is_root() {
+        return skip("private-capability", "needs root");
+    }
+    let copy = in_folder("sameport-chown");
+    let done = Command::new("cp").arg(sameport()).arg(&copy).status().unwrap();
+    assert!(done.success());
+    let setcap = find_program("setcap").expect("setcap is a part of libcap2-bin");
+    let set = Command::new(setcap).arg("cap_chown+ep").arg(&copy).output().unwrap();
+    if !set.status.success() {
+        return skip("private-file-capability", &String::from_utf8_lossy(&set.stderr));
+    }
+    let words = ["run", "--private", "--", "cat", "/proc/self/status"];
+    let ended = start_built(nobody(false, &copy, &words)).ended();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(capabilities(&ended, "CapPrm:"), 0, "{ended:?}");
+    assert_eq!(capabilities(&ended, "CapAmb:"), 0, "{ended:?}");
+}
+
+/// Nothing of a worker is another's but its sockets of the group.
+#[test]
+fn nothing_but_the_socket_changes_its_owner() {
+    if !is_root() {
+        return skip("private-capability", "needs root");
+    }
+    let port = free_port();
+    let run = who(&["--private"], Type::STREAM, "127.0.0.1", port, "once");
+    let worker = descendants(run.pid())[0];
+    let uids = || {
+        let entries = std::fs::read_dir(format!("/proc/{worker}/fd")).unwrap();
+        let of = |path: std::path::PathBuf| {
+            let is_socket =
+                std::fs::read_link(&path).unwrap().to_string_lossy().starts_with("socket:");
+            (is_socket, std::fs::metadata(&path).unwrap().uid())
+        };
+        entries.map(|entry| of(entry.unwrap().path())).collect::<Vec<_>>()
+    };
+    let (sockets, others): (Vec<_>, Vec<_>) = uids().into_iter().partition(|(socket, _)| *socket);
+    assert_eq!(sockets.len(), 1, "{sockets:?}");
+    assert!(sockets[0].1 >= 0x7000_0000, "{sockets:?}");
+    assert!(others.iter().all(|(_, uid)| *uid == 0), "{others:?}");
+    let status = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+    assert!(status.contains("\nUid:\t0\t0\t0\t0\n"), "{status}");
+}
+
+/// Two runs of the capable user's share; after `reexec` the next program still has the capability.
+#[test]
+fn a_named_run_goes_on_with_the_capability() {
+    if !is_root() {
+        return skip("private-capability", "needs root");
+    }
+    let port = free_port();
+    let program = c_program("drains", &[]);
+    let folder = in_folder(format!("private-{port}"));
+    std::fs::create_dir(&folder).unwrap();
+    crate::stage::give(&folder, User::Another);
+    let sameport = |words: &[&str]| {
+        let mut command = nobody(true, sameport(), words);
+        command.env("XDG_RUNTIME_DIR", &folder);
+        start_built(command)
+    };
+    let (name, number) = (format!("private-{port}"), port.to_string());
+    let _run =
+        sameport(&["run", "--private", "--name", &name, "--", program.to_str().unwrap(), &number]);
+    let address = ([127, 0, 0, 1], port).into();
+    let refused = || Intruder::user(65534).reuse_port().takes(Type::STREAM, address).is_err();
+    for verb in ["restart", "reexec", "restart"] {
+        let done = eventually(|| (sameport(&[verb, &name]).ended().code == 0).then_some(()));
+        assert!(done.is_some(), "{verb}: {}", sameport(&["status", &name]).ended().stderr);
+        assert!(refused(), "{verb}");
+    }
+    assert_eq!(sameport(&["stop", &name]).ended().code, 0);
+}
+
+#[test]
+fn options_that_would_undo_it_are_refused() {
+    for (options, said) in [
+        (&["--via", "preload"][..], "has the program's rights"),
+        (&["--via", "cgroup"], "eBPF cannot give"),
+        (&["--allow-io-uring"], "would not be private"),
+        (&["--join"], "cannot be used with"),
+    ] {
+        let options = [&["--private"], options].concat();
+        let ended = start_run(User::Ourselves, &options, &["true"]).ended();
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.stderr.contains(said), "{ended:?}");
+    }
+}
