@@ -170,7 +170,7 @@ INLINE int bound(struct bpf_sock_addr *ctx, const __u32 asked[4], __u16 family)
 {
 	__u32 zero = 0, ip[4] = { asked[0], asked[1], asked[2], asked[3] };
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
-	__u8 protocol = protocol_of(ctx), done = 0;
+	__u8 protocol = protocol_of(ctx->type, ctx->protocol), done = 0;
 	__u16 asked_port = ntohs(ctx->user_port), port = asked_port;
 	struct target *to = 0;
 	struct event event = {};

@@ -96,10 +96,8 @@ static int (*bpf_set_retval)(int value) = (void *)187;
 enum { REFUSE = 0, GO_ON = 1 };
 
 /* The protocol whose ports this socket has, or 0. MPTCP and UDP-Lite are told by their sisters. */
-INLINE __u8 protocol_of(struct bpf_sock_addr *ctx)
+INLINE __u8 protocol_of(__u32 type, __u32 protocol)
 {
-	__u32 type = ctx->type, protocol = ctx->protocol;
-
 	if (type == SOCK_STREAM && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP))
 		return IPPROTO_TCP;
 	if (type == SOCK_DGRAM && (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE))

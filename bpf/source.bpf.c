@@ -45,7 +45,7 @@ INLINE struct source *ours(struct bpf_sock_addr *ctx, __u16 family)
 	__u32 zero = 0;
 	struct source *from = bpf_map_lookup_elem(&source, &zero);
 
-	if (!from || from->family != family || !protocol_of(ctx))
+	if (!from || from->family != family || !protocol_of(ctx->type, ctx->protocol))
 		return 0;
 	if (from->netns && from->netns != bpf_get_netns_cookie(ctx))
 		return 0;
@@ -80,7 +80,7 @@ INLINE void share(struct bpf_sock_addr *ctx, struct source *from)
 
 	if (!from->port)
 		return;
-	if (protocol_of(ctx) == IPPROTO_UDP)
+	if (protocol_of(ctx->type, ctx->protocol) == IPPROTO_UDP)
 		bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &off, sizeof off);
 	bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
 }

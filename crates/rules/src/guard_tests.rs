@@ -1,0 +1,119 @@
+//! Tables of who may bind what, and of what is written.
+
+use super::*;
+
+fn inode(number: u64) -> Inode {
+    Inode { device: 8 << 20 | 1, number, generation: Some(7) }
+}
+
+fn by(uid: u32, cgroup: &str, executable: Inode) -> Binder {
+    Binder { uid, cgroup: Some(cgroup.to_owned()), executable: Some(executable) }
+}
+
+#[test]
+fn one_rule_that_names_the_binder_is_enough() {
+    let unit = "/system.slice/api.service";
+    let guard = Guard {
+        network: 1,
+        port: 8443,
+        protocol: Protocol::Tcp,
+        report_only: false,
+        allow: vec![
+            Allowed::User(33),
+            Allowed::Cgroup(unit.to_owned()),
+            Allowed::Executable(Some(inode(77))),
+            Allowed::Executable(None),
+        ],
+    };
+    let deep = format!("{unit}{}", "/x".repeat(DEEPEST - 2));
+    let too_deep = format!("{deep}/x");
+    let stranger = inode(1);
+    let cases = [
+        (by(0, "/", stranger), false),
+        (by(33, "/", stranger), true),
+        (by(0, unit, stranger), true),
+        (by(0, "/system.slice/api.service/worker", stranger), true),
+        (by(0, &deep, stranger), true),
+        (by(0, &too_deep, stranger), false),
+        (by(0, "/system.slice/api.service2", stranger), false),
+        (by(0, "/system.slice", stranger), false),
+        (by(0, "/user.slice/system.slice/api.service", stranger), false),
+        (by(0, "/", inode(77)), true),
+        (by(0, "/", Inode { generation: Some(8), ..inode(77) }), false),
+        (by(0, "/", Inode { device: 9, ..inode(77) }), false),
+        (Binder { uid: 0, cgroup: None, executable: None }, false),
+    ];
+    for (by, allowed) in cases {
+        let guards = [guard.clone()];
+        let verdict = if allowed { Verdict::Allowed } else { Verdict::Refused };
+        assert_eq!(decide(&guards, 1, 8443, Protocol::Tcp, &by), verdict, "{by:?}");
+        let guards = [Guard { report_only: true, ..guard.clone() }];
+        let verdict = if allowed { Verdict::Allowed } else { Verdict::Reported };
+        assert_eq!(decide(&guards, 1, 8443, Protocol::Tcp, &by), verdict, "{by:?}");
+        for (network, port, protocol) in
+            [(2, 8443, Protocol::Tcp), (1, 8444, Protocol::Tcp), (1, 8443, Protocol::Udp)]
+        {
+            assert_eq!(decide(&guards, network, port, protocol, &by), Verdict::Unguarded);
+        }
+    }
+}
+
+#[test]
+fn a_file_without_a_generation_is_any_of_its_number() {
+    let any = Inode { generation: None, ..inode(5) };
+    assert!(any.is(&inode(5)) && any.is(&any));
+    assert!(!inode(5).is(&any), "a rule that has one wants it");
+}
+
+#[test]
+fn paths_share_their_steps() {
+    let paths = ["/a/b", "/a", "/b", "/a/b/c", "/a/b"];
+    let (steps, ends) = steps(paths.into_iter());
+    let told: Vec<_> = steps.iter().map(|s| (s.from, s.name.as_str(), s.to)).collect();
+    assert_eq!(told, [(0, "a", 1), (1, "b", 2), (0, "b", 3), (2, "c", 4)]);
+    assert_eq!(ends, [2, 1, 3, 4, 2]);
+}
+
+#[test]
+fn ports_are_read_strictly() {
+    let read = |text: &str| text.parse::<Port>();
+    assert_eq!(read("8443"), Ok(Port { number: 8443, protocol: None }));
+    assert_eq!(read("53/udp"), Ok(Port { number: 53, protocol: Some(Protocol::Udp) }));
+    assert_eq!(read("53/tcp").unwrap().to_string(), "53/tcp");
+    for wrong in
+        ["", "0", "all", "*", "0/tcp", "65536", "80/sctp", "80/", "/tcp", "+80", "127.0.0.1:80"]
+    {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
+    assert_eq!(read("0"), Err("a guard is for one port: give its number, 1 to 65535".to_owned()));
+}
+
+#[test]
+fn wishes_are_read_strictly() {
+    let read = |text: &str| text.parse::<Wish>();
+    assert_eq!(read("uid=www"), Ok(Wish::User("www".into())));
+    assert_eq!(read("unit=api"), Ok(Wish::Unit("api".into())));
+    assert_eq!(read("exe=/usr/bin/a=b"), Ok(Wish::Executable("/usr/bin/a=b".into())));
+    assert_eq!(read("cgroup=//my/app/"), Ok(Wish::Cgroup("/my/app".into())));
+    let long = format!("cgroup=/{}", "x".repeat(LONGEST_NAME + 1));
+    let deep = format!("cgroup={}", "/x".repeat(DEEPEST + 1));
+    for wrong in
+        ["", "uid", "uid=", "user=x", "exe=bin/x", "cgroup=/", "cgroup=x", "cgroup=/a/../b"]
+            .into_iter()
+            .chain([long.as_str(), deep.as_str()])
+    {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn interpreters_are_known_by_their_names() {
+    for name in
+        ["python3.11", "python", "node", "bash", "perl5.36", "qemu-aarch64-static", "php8.2"]
+    {
+        assert!(is_interpreter(name), "{name}");
+    }
+    for name in ["nginx", "api", "nodexporter", "postgres", "sshd", "3"] {
+        assert!(!is_interpreter(name), "{name}");
+    }
+}
