@@ -8,6 +8,7 @@
 
 pub mod cgroup;
 mod folder;
+pub mod guard;
 pub mod held;
 mod identity;
 pub mod inherited;

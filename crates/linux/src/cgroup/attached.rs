@@ -129,14 +129,18 @@ pub(super) fn read(id: u64, folder: &Path) -> Result<Attached> {
 
 /// Whether the links still hold on to a cgroup: the kernel lets go of one that is removed.
 fn is_at_a_cgroup(folder: &Path) -> Result<bool> {
-    let path = folder.join(format!("{LINK}bind4"));
-    let link = calls::pinned(&path).map_err(failed("bpf(BPF_OBJ_GET)", &path))?;
+    holds(&folder.join(format!("{LINK}bind4")))
+}
+
+/// Whether the link that is pinned there holds on to a cgroup.
+pub(crate) fn holds(path: &Path) -> Result<bool> {
+    let link = calls::pinned(path).map_err(failed("bpf(BPF_OBJ_GET)", path))?;
     let info = format!("/proc/self/fdinfo/{}", link.as_raw_fd());
     let text = fs::read_to_string(&info).map_err(failed("read", Path::new(&info)))?;
     Ok(!text.lines().any(|line| line.split_whitespace().eq(["cgroup_id:", "0"])))
 }
 
-fn pinned_map(folder: &Path, name: &str) -> Result<Map> {
+pub(crate) fn pinned_map(folder: &Path, name: &str) -> Result<Map> {
     let path = folder.join(name);
     MapData::from_pin(&path)
         .and_then(Map::from_map_data)
@@ -144,7 +148,7 @@ fn pinned_map(folder: &Path, name: &str) -> Result<Map> {
 }
 
 /// The only value of a map.
-fn only<V: aya::Pod>(folder: &Path, name: &str) -> Result<V> {
+pub(crate) fn only<V: aya::Pod>(folder: &Path, name: &str) -> Result<V> {
     let map = pinned_map(folder, name)?;
     Array::<_, V>::try_from(map)
         .and_then(|array| array.get(&0, 0))

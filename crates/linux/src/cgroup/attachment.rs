@@ -137,7 +137,7 @@ impl Sourced {
 
 impl AttachError {
     /// Of an error of aya: what the kernel said, found among its causes.
-    pub(super) fn loading(error: &(dyn Error + 'static)) -> Self {
+    pub(crate) fn loading(error: &(dyn Error + 'static)) -> Self {
         match cause(error) {
             Some(why) if is_permission(&why) => Self::NotPermitted("bpf(BPF_PROG_LOAD)", why),
             Some(why) if why.raw_os_error() == Some(libc::ENOSYS) => {
@@ -149,14 +149,14 @@ impl AttachError {
     }
 
     /// Whoever was allowed to load is told by EPERM that the place is taken.
-    pub(super) fn attaching(error: &(dyn Error + 'static)) -> Self {
+    pub(crate) fn attaching(error: &(dyn Error + 'static)) -> Self {
         match cause(error) {
             Some(why) if why.raw_os_error() == Some(libc::EPERM) => Self::Exclusive,
             _ => Self::system("bpf(BPF_LINK_CREATE)", error),
         }
     }
 
-    pub(super) fn system(call: &'static str, error: &(dyn Error + 'static)) -> Self {
+    pub(crate) fn system(call: &'static str, error: &(dyn Error + 'static)) -> Self {
         match cause(error) {
             Some(why) if is_permission(&why) => Self::NotPermitted(call, why),
             Some(why) => Self::System(call, why),

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Opens what is pinned there: a link, a map or a program. See bpf(2), `BPF_OBJ_GET`.
-pub(super) fn pinned(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn pinned(path: &Path) -> io::Result<OwnedFd> {
     /// The part of `union bpf_attr` that this command reads.
     #[repr(C)]
     struct Attributes {

@@ -8,15 +8,15 @@
 //! Needs Linux 5.18 (`bpf_set_retval`), cgroup v2 and CAP_BPF with CAP_NET_ADMIN. Sources:
 //! kernel/bpf/cgroup.c, net/core/filter.c.
 
-mod attached;
+pub(crate) mod attached;
 mod attachment;
-mod calls;
+pub(crate) mod calls;
 mod events;
 mod layout;
 mod mounts;
-mod object;
-mod pins;
-mod place;
+pub(crate) mod object;
+pub(crate) mod pins;
+pub(crate) mod place;
 mod private;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::links::FdLink;
-use aya::programs::{CgroupAttachMode, CgroupSockAddr};
+use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use sameport_rules::bind::Ports;
 use sameport_rules::keys;
@@ -77,29 +77,38 @@ pub(super) fn source(
 
 /// Attaches every program of the object, beside whatever is attached there, and gives the links by
 /// the programs' names.
-pub(super) fn attach(
+pub(crate) fn attach(
     object: &mut Ebpf,
     cgroup: &Cgroup,
 ) -> Result<Vec<(String, FdLink)>, AttachError> {
     let mut links = Vec::new();
+    // To the kernel a link always is one of several; `AllowMultiple` is a word of the older call, which
+    // refuses it here.
+    let (at, mode) = (cgroup.descriptor(), CgroupAttachMode::Single);
     for (name, program) in object.programs_mut() {
-        let program: &mut CgroupSockAddr =
-            program.try_into().map_err(|error| AttachError::system("load", &error))?;
-        program.load().map_err(|error| AttachError::loading(&error))?;
-        // To the kernel a link always is one of several; `AllowMultiple` is a word of the older
-        // call, which refuses it here.
-        let link = program
-            .attach(cgroup.descriptor(), CgroupAttachMode::Single)
-            .and_then(|id| program.take_link(id))
-            .map_err(|error| AttachError::attaching(&error))?;
-        let link = link.try_into().map_err(|error| AttachError::attaching(&error))?;
+        let link = match program {
+            Program::CgroupSock(program) => {
+                program.load().map_err(|error| AttachError::loading(&error))?;
+                let link = program.attach(at, mode).and_then(|id| program.take_link(id));
+                link.map(FdLink::try_from)
+            }
+            program => {
+                let program: &mut CgroupSockAddr =
+                    program.try_into().map_err(|error| AttachError::system("load", &error))?;
+                program.load().map_err(|error| AttachError::loading(&error))?;
+                let link = program.attach(at, mode).and_then(|id| program.take_link(id));
+                link.map(FdLink::try_from)
+            }
+        };
+        let link = link.map_err(|error| AttachError::attaching(&error))?;
+        let link = link.map_err(|error| AttachError::attaching(&error))?;
         links.push((name.to_owned(), link));
     }
     Ok(links)
 }
 
 /// A map of ours, by its name.
-pub(super) fn map<'a, M>(object: &'a mut Ebpf, name: &'static str) -> Result<M, AttachError>
+pub(crate) fn map<'a, M>(object: &'a mut Ebpf, name: &'static str) -> Result<M, AttachError>
 where
     M: TryFrom<&'a mut Map>,
     M::Error: std::error::Error + 'static,

@@ -19,14 +19,14 @@ use super::place::Cgroup;
 use crate::identity::Identity;
 
 const BPFFS: &str = "/sys/fs/bpf";
-const OURS: &str = "/sys/fs/bpf/sameport";
+pub(crate) const OURS: &str = "/sys/fs/bpf/sameport";
 
 /// The maps that are pinned, by the names that they have in `bpf/`.
 const MAPS: [&str; 5] = ["settings", "ports", "rules", "counts", "place"];
 /// Those that there are only with a source address.
 const SOURCE_MAPS: [&str; 2] = ["source", "given"];
 /// Before the name of the program whose link it is.
-pub(super) const LINK: &str = "link_";
+pub(crate) const LINK: &str = "link_";
 
 /// What [`clear_leftovers`] removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub enum PinError {
     System(&'static str, PathBuf, io::Error),
 }
 
-pub(super) type Result<T> = std::result::Result<T, PinError>;
+pub(crate) type Result<T> = std::result::Result<T, PinError>;
 
 impl Attachment {
     /// Keeps the programs at the cgroup after this process has ended, until [`detach`]. Mounts the
@@ -193,7 +193,7 @@ fn owner_of(name: &str) -> Option<Identity> {
 }
 
 /// Whether it had to be mounted.
-fn provide_file_system() -> Result<bool> {
+pub(crate) fn provide_file_system() -> Result<bool> {
     // Of statfs(2).
     const BPF_FS: rustix::fs::FsWord = 0xcafe_4a11;
     let kind = |path| rustix::fs::statfs(path).map(|found| found.f_type).map_err(io::Error::from);
@@ -210,13 +210,14 @@ fn provide_file_system() -> Result<bool> {
     Ok(true)
 }
 
-/// The folder, and ours above it, which another process may be removing just now.
-fn create_folder(path: &Path) -> Result<()> {
+/// The folder, and those of ours above it, which another process may be removing just now.
+pub(crate) fn create_folder(path: &Path) -> Result<()> {
     const TRIES: usize = 100;
+    let above = path.parent().filter(|above| above.starts_with(OURS)).unwrap_or(Path::new(OURS));
     for _ in 1..TRIES {
-        match fs::create_dir(OURS) {
+        match fs::create_dir_all(above) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(failed("mkdir", Path::new(OURS))(error));
+                return Err(failed("mkdir", above)(error));
             }
             _ => {}
         }
@@ -230,7 +231,7 @@ fn create_folder(path: &Path) -> Result<()> {
 
 /// Removes a folder of pins. A link whose last reference is a descriptor is detached by closing
 /// that, at once; by removing its file, a moment later.
-fn take_apart(folder: &Path) -> Result<()> {
+pub(crate) fn take_apart(folder: &Path) -> Result<()> {
     for path in entries(folder)? {
         let opened = calls::pinned(&path);
         match fs::remove_file(&path) {
@@ -253,7 +254,7 @@ pub(super) fn folders() -> Result<Vec<(u64, PathBuf)>> {
 }
 
 /// What is in a folder; nothing if it is not there.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     match fs::read_dir(folder) {
         Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(vec![]),
@@ -261,7 +262,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-pub(super) fn from_aya(
+pub(crate) fn from_aya(
     call: &'static str,
     path: &Path,
     error: &(dyn std::error::Error + 'static),
@@ -269,7 +270,7 @@ pub(super) fn from_aya(
     failed(call, path)(cause(error).unwrap_or_else(|| io::Error::other(error.to_string())))
 }
 
-pub(super) fn failed<'a>(
+pub(crate) fn failed<'a>(
     call: &'static str,
     path: &'a Path,
 ) -> impl Fn(io::Error) -> PinError + 'a {

@@ -43,6 +43,9 @@ pub enum OpenError {
     /// Several units have this name: different users' ones.
     #[error("{several} cgroups are of unit {0}", several = .1.len())]
     SeveralUnits(String, Vec<PathBuf>),
+    /// What is mounted here is not the whole tree of cgroups.
+    #[error("{} is not the first cgroup of this machine", .0.display())]
+    NotTheFirst(PathBuf),
     /// The system said no.
     #[error("{0} {path}: {2}", path = .1.display())]
     System(&'static str, PathBuf, io::Error),
@@ -91,6 +94,20 @@ impl Cgroup {
         }
     }
 
+    /// The first cgroup, which every process of the machine is in or below.
+    ///
+    /// # Errors
+    /// [`OpenError::NotTheFirst`] where only a part of the cgroups can be seen, as in most containers.
+    pub fn first() -> Result<Self, OpenError> {
+        let mount = mount()?;
+        // Every cgroup but the first has this file.
+        let is_first = !mount.point.join("cgroup.events").exists();
+        if !is_first || mount.root != Path::new("/") {
+            return Err(OpenError::NotTheFirst(mount.point));
+        }
+        Self::at(&mount, mount.point.clone())
+    }
+
     /// The cgroup of this process.
     pub(super) fn own() -> Result<Self, OpenError> {
         const OWN: &str = "/proc/self/cgroup";
@@ -136,11 +153,11 @@ impl Cgroup {
     }
 
     /// Its folder in the file system.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.mounted_at
     }
 
-    pub(super) fn descriptor(&self) -> &File {
+    pub(crate) fn descriptor(&self) -> &File {
         &self.folder
     }
 }
@@ -170,7 +187,7 @@ fn is_populated(folder: &Path) -> bool {
 
 /// Every cgroup below the mount point. Those that vanish meanwhile, or may not be read, are left
 /// out.
-pub(super) fn folders_below(top: &Path) -> Result<Vec<PathBuf>, OpenError> {
+pub(crate) fn folders_below(top: &Path) -> Result<Vec<PathBuf>, OpenError> {
     fs::read_dir(top).map_err(|error| OpenError::System("open", top.into(), error))?;
     let mut found = Vec::new();
     let mut next = vec![top.to_owned()];

@@ -1,0 +1,1 @@
+//! The set of guards, on this machine.
