@@ -20,6 +20,7 @@ const VERBS: &[&str] = &[
     "ls",
     "attach",
     "detach",
+    "guard",
     "preload",
     "doctor",
     "selftest",

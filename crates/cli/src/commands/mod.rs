@@ -5,6 +5,7 @@ mod completions;
 mod detach;
 mod dial;
 mod doctor;
+mod guard;
 mod listen;
 mod ls;
 mod manual;
@@ -60,6 +61,7 @@ pub(crate) enum Command {
     Ls(ls::Args),
     Attach(attach::Args),
     Detach(detach::Args),
+    Guard(guard::Args),
     Preload(preload::Args),
     Doctor(doctor::Args),
     Selftest(selftest::Args),
@@ -87,6 +89,7 @@ impl Command {
             Self::Ls(args) => ls::run(args),
             Self::Attach(args) => attach::run(args),
             Self::Detach(args) => detach::run(args),
+            Self::Guard(args) => guard::run(args),
             Self::Preload(args) => preload::run(args),
             Self::Doctor(args) => doctor::run(args),
             Self::Selftest(args) => selftest::run(args),

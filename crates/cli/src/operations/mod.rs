@@ -7,6 +7,8 @@ pub(crate) mod control;
 pub(crate) mod dial;
 pub(crate) mod examine;
 pub(crate) mod export;
+#[cfg(target_os = "linux")]
+pub(crate) mod guard;
 pub(crate) mod list;
 pub(crate) mod listen;
 #[cfg(target_os = "linux")]

@@ -170,7 +170,7 @@ pub(crate) fn failure(error: &Error) -> Failure {
     }
 }
 
-fn not_opened(error: &OpenError) -> Failure {
+pub(crate) fn not_opened(error: &OpenError) -> Failure {
     match error {
         OpenError::NotMounted => Failure::new(
             Kind::MachineCannot,
@@ -202,15 +202,20 @@ fn not_opened(error: &OpenError) -> Failure {
             ))
             .hint("choose one of them by --cgroup")
         }
+        OpenError::NotTheFirst(path) => Failure::new(
+            Kind::MachineCannot,
+            format!("{} is not the first cgroup of this machine", name(path)),
+        )
+        .hint("others would be outside of it: run this outside of the container"),
         OpenError::System(call, path, why) => {
             Failure::new(kind_of(why), format!("{call} {}: {why}", name(path)))
         }
     }
 }
 
-const PRIVILEGE: &str = "this needs root, or CAP_BPF and CAP_NET_ADMIN";
+pub(crate) const PRIVILEGE: &str = "this needs root, or CAP_BPF and CAP_NET_ADMIN";
 
-fn not_attached(path: &Path, error: &AttachError) -> Failure {
+pub(crate) fn not_attached(path: &Path, error: &AttachError) -> Failure {
     match error {
         AttachError::NotPermitted(call, why) => {
             Failure::new(Kind::MachineCannot, format!("{call}: {why}")).hint(PRIVILEGE)
@@ -228,7 +233,7 @@ fn not_attached(path: &Path, error: &AttachError) -> Failure {
     }
 }
 
-fn not_pinned(path: &Path, error: &PinError) -> Failure {
+pub(crate) fn not_pinned(path: &Path, error: &PinError) -> Failure {
     let path = name(path);
     match error {
         PinError::NotPermitted(call, file, why) => {

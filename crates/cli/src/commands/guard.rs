@@ -1,0 +1,134 @@
+//! `sameport guard`.
+
+use sameport_rules::guard::{Port, Wish};
+
+use super::Outcome;
+
+const EXAMPLES: &str = "\
+Examples:
+  sameport guard 8443 --allow unit=api.service            nobody but the service may bind port 8443
+  sameport guard 53/udp --allow uid=bind --allow exe=/usr/sbin/named
+  sameport guard 8443 --report-only --allow uid=www       refuse nobody; note who would be refused
+  sameport guard --log                                    who was refused, or would have been
+  sameport guard --list                                   what is guarded, and whether it really is
+  sameport guard 8443 --off                               end it";
+
+const AFTER: &str = "\
+The kernel refuses the bind (EPERM) of everybody else, root included, on every address of the port, \
+TCP and UDP unless one is named, in this network namespace. Whoever is named by one --allow may; a \
+second `guard` for the port replaces the first. Sockets that are bound already stay as they are, and are \
+shown. It needs no process of sameport, is kept in /etc/sameport/guards.json, and comes back after a \
+start of the machine by `guard --restore`, which sameport-guard.service does. Needs root. docs/guard.md \
+says what is not covered.
+
+Exit code: 0 when done, 1 when it could not be or --list finds that the kernel does not do what the list \
+says, 2 when the command line is wrong, 3 when this machine cannot.";
+
+/// Let only these bind a port: users, services, cgroups or executables
+#[derive(clap::Args)]
+#[command(before_help = EXAMPLES, after_help = AFTER)]
+#[command(group(clap::ArgGroup::new("what")
+    .args(["port", "list", "log", "restore", "off_all"]).required(true)))]
+pub(crate) struct Args {
+    /// The port: 8443, 8443/tcp or 8443/udp
+    #[arg(value_name = "PORT")]
+    port: Option<Port>,
+    /// Who may bind it: unit=NAME, uid=USER, exe=/PATH or cgroup=/PATH; may be given several times
+    #[arg(long, value_name = "WHO", conflicts_with_all = ["list", "log", "restore", "off_all"])]
+    allow: Vec<Wish>,
+    /// Refuse nobody; note who would be refused, for --log
+    #[arg(long, conflicts_with_all = ["list", "log", "restore", "off_all"])]
+    report_only: bool,
+    /// Even if it locks out those who have the port now, or everybody
+    #[arg(long, conflicts_with_all = ["list", "log", "restore", "off_all"])]
+    force: bool,
+    /// End the guard of this port
+    #[arg(long, requires = "port", conflicts_with_all = ["allow", "report_only", "force"])]
+    off: bool,
+    /// End every guard, of every network namespace
+    #[arg(long)]
+    off_all: bool,
+    /// Show what is guarded
+    #[arg(long)]
+    list: bool,
+    /// Show the last 1,024 binds that were refused, or would have been
+    #[arg(long)]
+    log: bool,
+    /// Have the kernel do what /etc/sameport/guards.json says
+    #[arg(long)]
+    restore: bool,
+    /// With --list: one line of JSON; with --log: a line for each
+    #[arg(long, conflicts_with_all = ["port", "restore", "off_all"])]
+    json: bool,
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn run(args: Args) -> Outcome {
+    use std::process::ExitCode;
+
+    use crate::operations::guard::{self, Request, State};
+    use crate::tell::{guarding, note, stdout};
+
+    let say = |lines: Vec<String>| lines.iter().for_each(|line| note::say(line));
+    let failed = |error: guard::Error| guarding::failure(&error);
+    match args.port {
+        Some(port) if args.off => {
+            let ended = guard::off(port).map_err(failed)?;
+            say(guarding::ended(&ended));
+        }
+        Some(port) => {
+            let request = Request { port, allow: args.allow, report_only: args.report_only };
+            let sure =
+                |effect: &guard::Effect| args.force || asked(&guarding::question(effect, port));
+            let done = guard::set(&request, sure).map_err(failed)?;
+            say(guarding::done(&done));
+        }
+        None if args.off_all => say(guarding::lifted(&guard::off_all().map_err(failed)?)),
+        None if args.restore => say(guarding::restored(&guard::restore().map_err(failed)?)),
+        None if args.log => {
+            let refusals = guard::log().map_err(failed)?;
+            match (args.json, refusals.is_empty()) {
+                (true, _) => stdout::write(&guarding::log_json(&refusals))?,
+                (false, true) => note::say("nobody was refused"),
+                (false, false) => stdout::write(&guarding::log_text(&refusals))?,
+            }
+        }
+        None => {
+            let list = guard::list().map_err(failed)?;
+            if args.json {
+                stdout::write(&guarding::json(&list))?;
+            } else if list.guards.is_empty() {
+                note::say("no port is guarded");
+            } else {
+                stdout::write(&guarding::text(&list))?;
+            }
+            if list.state != State::InForce {
+                return Err(guarding::not_in_force(list.state));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether somebody who sits there says yes. Where nobody does, the answer is no.
+#[cfg(target_os = "linux")]
+fn asked(question: &[String]) -> bool {
+    use std::io::{IsTerminal as _, stderr, stdin};
+
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        return false;
+    }
+    question.iter().for_each(|line| crate::tell::note::say(line));
+    let mut answer = String::new();
+    stdin().read_line(&mut answer).is_ok() && ["y", "yes"].contains(&answer.trim())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run(args: Args) -> Outcome {
+    use crate::tell::failure::{Failure, Kind};
+
+    let Args { port: _, allow: _, report_only: _, force: _, off: _, off_all: _, .. } = args;
+    let Args { list: _, log: _, restore: _, json: _, .. } = args;
+    Err(Failure::new(Kind::MachineCannot, "`guard` needs Linux: it works by cgroups and eBPF")
+        .hint("`sameport listen --exclusive` shows what this system has instead"))
+}

@@ -1,0 +1,49 @@
+//! Who has a port that is to be guarded, and whether they may bind it again.
+
+use sameport_linux::{guard, look};
+use sameport_rules::sockets::{Address, Protocol};
+
+use super::Error;
+use super::record::Entry;
+
+/// A process that has the port open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) pid: i32,
+    pub(crate) program: String,
+    pub(crate) address: Address,
+    /// Whether it may bind there again.
+    pub(crate) allowed: bool,
+}
+
+/// Those who have the ports of these guards, in this network namespace.
+pub(super) fn of(guards: &[Entry]) -> Result<Vec<Holder>, Error> {
+    let Some(port) = guards.first().map(|guard| guard.port) else { return Ok(vec![]) };
+    let has = |protocol| guards.iter().any(|guard| guard.protocol() == protocol);
+    let query = look::Query { tcp: has(Protocol::Tcp), udp: has(Protocol::Udp), port: Some(port) };
+    let seen = look::members(&query).map_err(|error| Error::Look(error.to_string()))?;
+    let mut holders = Vec::new();
+    for member in seen.members {
+        let address = member.socket.address;
+        let guard: Vec<_> =
+            guards.iter().filter(|it| it.protocol() == address.protocol).cloned().collect();
+        holders.extend(member.processes.into_iter().map(|process| Holder {
+            allowed: u32::try_from(process.pid).is_ok_and(|pid| may(pid, &guard)),
+            pid: process.pid,
+            program: process.program,
+            address: address.clone(),
+        }));
+    }
+    holders.sort_by(|a, b| (a.pid, &a.address).cmp(&(b.pid, &b.address)));
+    holders.dedup();
+    Ok(holders)
+}
+
+/// Whether all of these guards let this process bind. One that is gone by now loses nothing.
+pub(super) fn may(pid: u32, guards: &[Entry]) -> bool {
+    let Ok(pid) = i32::try_from(pid) else { return false };
+    match guard::binder(pid) {
+        Ok(binder) => guards.iter().all(|guard| guard.rule().allows(&binder)),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
+}

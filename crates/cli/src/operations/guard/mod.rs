@@ -1,0 +1,299 @@
+//! `guard`: who may bind a port, decided by the kernel.
+
+mod holders;
+pub(crate) mod record;
+mod wishes;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sameport_linux::cgroup::{self, OpenError, PinError};
+use sameport_linux::guard::{self, Lock};
+use sameport_rules::guard::{Port, Wish};
+use sameport_rules::reserved::plan;
+
+pub(crate) use holders::Holder;
+use record::{Allow, Entry, Here, Record};
+
+/// What the user asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) port: Port,
+    pub(crate) allow: Vec<Wish>,
+    pub(crate) report_only: bool,
+}
+
+/// What a guard would do to those who use the port now.
+#[derive(Debug)]
+pub(crate) struct Effect {
+    /// Nobody at all may bind.
+    pub(crate) nobody: bool,
+    /// Who has the port, and whether they may bind it again.
+    pub(crate) holders: Vec<Holder>,
+}
+
+impl Effect {
+    /// Whether somebody would miss something.
+    pub(crate) fn locks_out(&self) -> bool {
+        self.nobody || self.holders.iter().any(|holder| !holder.allowed)
+    }
+}
+
+/// What was done.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) set: Vec<Entry>,
+    pub(crate) replaced: Vec<Entry>,
+    pub(crate) effect: Effect,
+    /// Paths of cgroups that there are none of now.
+    pub(crate) without_a_cgroup: Vec<String>,
+    /// Whether this process itself may bind.
+    pub(crate) caller: bool,
+    /// The BPF file system had to be mounted, and stays.
+    pub(crate) mounted: bool,
+}
+
+/// All guards, and whether the kernel acts by them.
+#[derive(Debug)]
+pub(crate) struct List {
+    pub(crate) guards: Vec<Listed>,
+    pub(crate) state: State,
+    /// The network namespace of the caller.
+    pub(crate) network: u64,
+    pub(crate) now: SystemTime,
+}
+
+/// Whether the kernel does what the list says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    InForce,
+    /// The kernel has nothing, or something else.
+    NotInForce,
+    /// It does, and more: a change was interrupted.
+    Interrupted,
+}
+
+/// A guard, and what has become of those it allows.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) entry: Entry,
+    /// In the order of `entry.allow`.
+    pub(crate) now: Vec<Now>,
+}
+
+/// What has become of what a rule names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Now {
+    AsItWas,
+    /// There is no such cgroup, or file, now.
+    Gone,
+    /// The path is another file's now.
+    Replaced,
+}
+
+/// What `--off-all` did.
+#[derive(Debug)]
+pub(crate) struct Lifted {
+    pub(crate) guards: usize,
+    /// Ports that stay reserved, because they are so in another network namespace.
+    pub(crate) still_reserved: Vec<u16>,
+    /// The file could not be understood, so that nothing is known of reserved ports.
+    pub(crate) unreadable: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Error {
+    NotRoot,
+    NoUser(String),
+    Unit(OpenError),
+    NotAPath(PathBuf, &'static str),
+    NoExecutable(String, io::Error),
+    /// Who uses the port was not asked, or said no.
+    LockedOut(Effect),
+    NotGuarded(Port),
+    Record(String),
+    /// The list is from before the machine was started, and this is not its first network namespace.
+    Elsewhere,
+    File(&'static str, io::Error),
+    Reserve(io::Error),
+    Look(String),
+    Guard(guard::Error),
+}
+
+/// Sets a guard, in place of the one that is there. `sure` is asked where somebody would be locked out.
+pub(crate) fn set(request: &Request, sure: impl FnOnce(&Effect) -> bool) -> Result<Done, Error> {
+    require_root()?;
+    let here = here()?;
+    let allow: Vec<Allow> = request.allow.iter().map(wishes::found).collect::<Result<_, _>>()?;
+    let entry = |protocol| {
+        let Request { port, report_only, .. } = request;
+        Entry::new(&here, port.number, protocol, *report_only, allow.clone())
+    };
+    let set: Vec<Entry> = request.port.protocols().iter().map(|it| entry(*it)).collect();
+    let holders = holders::of(&set)?;
+    let effect = Effect { nobody: allow.is_empty(), holders };
+    if effect.locks_out() && !request.report_only && !sure(&effect) {
+        return Err(Error::LockedOut(effect));
+    }
+    let mut replaced = Vec::new();
+    let mounted = change(&here, |record| {
+        replaced = set.iter().filter_map(|entry| record.put(entry.clone())).collect();
+        Ok(())
+    })?;
+    Ok(Done {
+        without_a_cgroup: allow.iter().filter_map(wishes::missing_cgroup).collect(),
+        caller: holders::may(std::process::id(), &set),
+        set,
+        replaced,
+        effect,
+        mounted,
+    })
+}
+
+/// Ends the guard of a port in this network namespace.
+pub(crate) fn off(port: Port) -> Result<Vec<Entry>, Error> {
+    require_root()?;
+    let here = here()?;
+    let mut ended = Vec::new();
+    change(&here, |record| {
+        let protocols = port.protocols().iter();
+        ended = protocols.filter_map(|it| record.take(here.network, port.number, *it)).collect();
+        if ended.is_empty() { Err(Error::NotGuarded(port)) } else { Ok(()) }
+    })?;
+    Ok(ended)
+}
+
+/// Ends every guard, of every network namespace, whatever state things are in.
+pub(crate) fn off_all() -> Result<Lifted, Error> {
+    require_root()?;
+    let here = here()?;
+    let lock = Lock::take().map_err(|error| Error::File("lock", error))?;
+    let text = lock.read().map_err(|error| Error::File("read", error))?;
+    let read = Record::read(&text, &here);
+    let unreadable = read.is_err();
+    let record = read.unwrap_or_else(|_| Record::new(&here));
+    unreserve(&record, &here)?;
+    guard::lift().map_err(|error| Error::Guard(error.into()))?;
+    lock.write(None).map_err(|error| Error::File("remove", error))?;
+    let elsewhere = record.reserved.iter().filter(|it| it.network != here.network);
+    let still_reserved = elsewhere.filter(|_| record.boot == here.boot).map(|it| it.port).collect();
+    Ok(Lifted { guards: record.guards.len(), still_reserved, unreadable })
+}
+
+/// Has the kernel do what the file says: after the machine was started, after a change by hand, after
+/// an executable was replaced, after an interruption. Gives what is in force then.
+pub(crate) fn restore() -> Result<Vec<Entry>, Error> {
+    require_root()?;
+    let here = here()?;
+    let mut restored = Vec::new();
+    change(&here, |record| {
+        for allow in record.guards.iter_mut().flat_map(|entry| &mut entry.allow) {
+            if let Allow::Executable { path, file } = allow {
+                *file = guard::inode(Path::new(path)).ok().map(Into::into);
+            }
+        }
+        restored.clone_from(&record.guards);
+        Ok(())
+    })?;
+    Ok(restored)
+}
+
+/// What is guarded, and whether it really is.
+pub(crate) fn list() -> Result<List, Error> {
+    require_root()?;
+    let here = here()?;
+    let text = Lock::look().map_err(|error| Error::File("read", error))?;
+    let record = Record::read(&text, &here).map_err(Error::Record)?;
+    let in_force = guard::in_force().map_err(|error| Error::Guard(error.into()))?;
+    let state = match in_force {
+        None if record.guards.is_empty() => State::InForce,
+        Some(it) if it.mark == record::mark(&text) && record.boot == here.boot => {
+            if it.more {
+                State::Interrupted
+            } else {
+                State::InForce
+            }
+        }
+        _ => State::NotInForce,
+    };
+    let listed =
+        |entry: Entry| Listed { now: entry.allow.iter().map(wishes::now).collect(), entry };
+    Ok(List {
+        guards: record.guards.into_iter().map(listed).collect(),
+        state,
+        network: here.network,
+        now: SystemTime::now(),
+    })
+}
+
+/// Who was refused, or would have been.
+pub(crate) fn log() -> Result<Vec<guard::Refusal>, Error> {
+    require_root()?;
+    guard::refusals().map_err(|error| Error::Guard(error.into()))
+}
+
+/// Changes the list, and has the kernel do what it says then; on an error, both are as before. Whether
+/// the BPF file system had to be mounted.
+fn change(here: &Here, edit: impl FnOnce(&mut Record) -> Result<(), Error>) -> Result<bool, Error> {
+    let lock = Lock::take().map_err(|error| Error::File("lock", error))?;
+    let before = lock.read().map_err(|error| Error::File("read", error))?;
+    let record = Record::read(&before, here).map_err(Error::Record)?;
+    let mut record = record.brought_to(here).ok_or(Error::Elsewhere)?;
+    edit(&mut record)?;
+    if record.guards.is_empty() {
+        unreserve(&record, here)?;
+        guard::lift().map_err(|error| Error::Guard(error.into()))?;
+        lock.write(None).map_err(|error| Error::File("remove", error))?;
+        return Ok(false);
+    }
+    let reserved = guard::reserved().map_err(Error::Reserve)?;
+    let plan = plan(&reserved, &record.reserved(here.network), &record.ports(here.network));
+    record.set_reserved(here.network, &plan.ours);
+    let text = record.text();
+    lock.write(Some(&text)).map_err(|error| Error::File("write", error))?;
+    let done = guard::reserve(&plan.reserved)
+        .map_err(Error::Reserve)
+        .and_then(|()| guard::enforce(&record.rules(), record::mark(&text)).map_err(Error::Guard));
+    if done.is_err() {
+        // What can be put back is; the reason is what is told.
+        let _ = guard::reserve(&reserved);
+        let _ = lock.write(Some(before.as_str()).filter(|text| !text.is_empty()));
+    }
+    done
+}
+
+/// Gives back the ports of this network namespace that are reserved by us alone.
+fn unreserve(record: &Record, here: &Here) -> Result<(), Error> {
+    let ours = record.reserved(here.network);
+    if ours.is_empty() || record.boot != here.boot {
+        return Ok(());
+    }
+    let now = guard::reserved().map_err(Error::Reserve)?;
+    guard::reserve(&plan(&now, &ours, &BTreeSet::new()).reserved).map_err(Error::Reserve)
+}
+
+fn require_root() -> Result<(), Error> {
+    if sameport_linux::effective_user() == 0 { Ok(()) } else { Err(Error::NotRoot) }
+}
+
+fn here() -> Result<Here, Error> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let look = |what: &str| {
+        let what = what.to_owned();
+        move |error: io::Error| Error::Look(format!("{what}: {error}"))
+    };
+    Ok(Here {
+        network: cgroup::own_network().map_err(look("getsockopt(SO_NETNS_COOKIE)"))?,
+        first: guard::is_first_network().map_err(look("/proc/1/net/dev"))?,
+        boot: guard::start_of_the_machine().map_err(look("/proc/sys/kernel/random/boot_id"))?,
+        now: now.as_secs(),
+    })
+}
+
+impl From<PinError> for Error {
+    fn from(error: PinError) -> Self {
+        Self::Guard(error.into())
+    }
+}

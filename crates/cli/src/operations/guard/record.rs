@@ -1,0 +1,250 @@
+//! The list of guards as text: `/etc/sameport/guards.json`.
+
+use std::collections::BTreeSet;
+
+use sameport_rules::guard::{self, Allowed, Guard, Inode};
+use sameport_rules::protocol::Protocol;
+use serde::{Deserialize, Serialize};
+
+/// All guards of the machine. Version 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    version: u32,
+    /// Which start of the machine the numbers of network namespaces are of.
+    pub(super) boot: String,
+    /// Ports that we keep the kernel from picking, and nobody else does.
+    pub(super) reserved: Vec<Reserved>,
+    pub(crate) guards: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reserved {
+    pub(super) network: u64,
+    pub(super) port: u16,
+}
+
+/// A guard, and what is known of it beside the rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    /// The cookie of its network namespace.
+    pub(crate) network: u64,
+    /// That one is the first process's, where it is set again after the machine was.
+    pub(super) first: bool,
+    pub(crate) port: u16,
+    protocol: Transport,
+    pub(crate) report_only: bool,
+    /// Seconds since 1970.
+    pub(crate) since: u64,
+    pub(crate) allow: Vec<Allow>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Transport {
+    Tcp,
+    Udp,
+}
+
+/// Who may bind, as it was asked for and as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum Allow {
+    User { name: String, uid: u32 },
+    Unit { unit: String, cgroup: String },
+    Cgroup { cgroup: String },
+    Executable { path: String, file: Option<File> },
+}
+
+/// A file, whatever it is called now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    device: u64,
+    inode: u64,
+    generation: Option<u32>,
+}
+
+/// Where, and when, a guard is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Here {
+    pub(super) network: u64,
+    pub(super) first: bool,
+    pub(super) boot: String,
+    pub(super) now: u64,
+}
+
+impl Record {
+    /// No guard.
+    pub(super) fn new(here: &Here) -> Self {
+        Self { version: 1, boot: here.boot.clone(), reserved: vec![], guards: vec![] }
+    }
+
+    /// What the file says; no guard if it is empty.
+    pub(super) fn read(text: &str, here: &Here) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self::new(here));
+        }
+        let record: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if record.version != 1 {
+            return Err(format!("version {} is not known here", record.version));
+        }
+        for (place, entry) in record.guards.iter().enumerate() {
+            let wrong = |what: &str| Err(format!("guard {}: {what}", place + 1));
+            if entry.port == 0 {
+                return wrong("a guard is for one port, 1 to 65535");
+            }
+            for allow in &entry.allow {
+                let (Allow::Unit { cgroup, .. } | Allow::Cgroup { cgroup }) = allow else {
+                    continue;
+                };
+                match guard::cgroup_path(cgroup) {
+                    Err(why) => return wrong(why),
+                    Ok(path) if path != *cgroup => return wrong(&format!("write {path}")),
+                    Ok(_) => {}
+                }
+            }
+            if record.guards[..place].iter().any(|other| other.is_for_the_same_as(entry)) {
+                return wrong("an earlier one is for the same port");
+            }
+        }
+        Ok(record)
+    }
+
+    /// The text of the file.
+    pub(super) fn text(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_else(|error| {
+            unreachable!("plain structs with text keys are always JSON: {error}")
+        });
+        text.push('\n');
+        text
+    }
+
+    /// Since another start of the machine, numbers of network namespaces mean others. The first
+    /// process's is known; the rest is gone. `None`: it cannot be told from here.
+    pub(super) fn brought_to(mut self, here: &Here) -> Option<Self> {
+        if self.boot == here.boot {
+            return Some(self);
+        }
+        self.guards.retain(|entry| entry.first);
+        if !here.first && !self.guards.is_empty() {
+            return None;
+        }
+        for entry in &mut self.guards {
+            entry.network = here.network;
+        }
+        self.reserved.clear();
+        self.boot.clone_from(&here.boot);
+        Some(self)
+    }
+
+    /// Puts a guard in, in place of the one for the same port, which is given back.
+    pub(super) fn put(&mut self, entry: Entry) -> Option<Entry> {
+        let replaced = self.take(entry.network, entry.port, entry.protocol());
+        self.guards.push(entry);
+        self.guards.sort_by_key(|entry| (entry.network, entry.port, entry.protocol()));
+        replaced
+    }
+
+    /// Takes the guard of a port out.
+    pub(super) fn take(&mut self, network: u64, port: u16, protocol: Protocol) -> Option<Entry> {
+        let is_it = |entry: &Entry| {
+            (entry.network, entry.port, entry.protocol()) == (network, port, protocol)
+        };
+        let place = self.guards.iter().position(is_it)?;
+        Some(self.guards.remove(place))
+    }
+
+    /// As the kernel gets them.
+    pub(super) fn rules(&self) -> Vec<Guard> {
+        self.guards.iter().map(Entry::rule).collect()
+    }
+
+    /// The guarded ports of a network namespace.
+    pub(super) fn ports(&self, network: u64) -> BTreeSet<u16> {
+        self.guards.iter().filter(|it| it.network == network).map(|it| it.port).collect()
+    }
+
+    /// The ports that we have reserved there.
+    pub(super) fn reserved(&self, network: u64) -> BTreeSet<u16> {
+        self.reserved.iter().filter(|it| it.network == network).map(|it| it.port).collect()
+    }
+
+    pub(super) fn set_reserved(&mut self, network: u64, ports: &BTreeSet<u16>) {
+        self.reserved.retain(|it| it.network != network);
+        self.reserved.extend(ports.iter().map(|port| Reserved { network, port: *port }));
+    }
+}
+
+impl Entry {
+    pub(super) fn new(
+        here: &Here,
+        port: u16,
+        protocol: Protocol,
+        report_only: bool,
+        allow: Vec<Allow>,
+    ) -> Self {
+        let protocol = match protocol {
+            Protocol::Tcp => Transport::Tcp,
+            Protocol::Udp => Transport::Udp,
+        };
+        let Here { network, first, now: since, .. } = *here;
+        Self { network, first, port, protocol, report_only, since, allow }
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        match self.protocol {
+            Transport::Tcp => Protocol::Tcp,
+            Transport::Udp => Protocol::Udp,
+        }
+    }
+
+    fn is_for_the_same_as(&self, other: &Self) -> bool {
+        self.rule().is_on(other.network, other.port, other.protocol())
+    }
+
+    /// As rules decide by it.
+    pub(super) fn rule(&self) -> Guard {
+        Guard {
+            network: self.network,
+            port: self.port,
+            protocol: self.protocol(),
+            report_only: self.report_only,
+            allow: self.allow.iter().map(Allow::rule).collect(),
+        }
+    }
+}
+
+impl Allow {
+    fn rule(&self) -> Allowed {
+        match self {
+            Self::User { uid, .. } => Allowed::User(*uid),
+            Self::Unit { cgroup, .. } | Self::Cgroup { cgroup } => Allowed::Cgroup(cgroup.clone()),
+            Self::Executable { file, .. } => Allowed::Executable(file.map(Inode::from)),
+        }
+    }
+}
+
+impl From<Inode> for File {
+    fn from(Inode { device, number, generation }: Inode) -> Self {
+        Self { device, inode: number, generation }
+    }
+}
+
+impl From<File> for Inode {
+    fn from(File { device, inode, generation }: File) -> Self {
+        Self { device, number: inode, generation }
+    }
+}
+
+/// What a set of guards carries to say of which file it was made (FNV-1a).
+pub(super) fn mark(text: &str) -> u64 {
+    let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

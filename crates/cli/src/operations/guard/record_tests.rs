@@ -1,0 +1,81 @@
+//! What is written can be read; what was not written by us is told; a start of the machine.
+
+use super::*;
+
+fn here() -> Here {
+    Here { network: 7, first: true, boot: "b-1".into(), now: 1_800_000_000 }
+}
+
+fn entry(port: u16, protocol: Protocol) -> Entry {
+    let allow = vec![
+        Allow::User { name: "www".into(), uid: 33 },
+        Allow::Unit { unit: "api.service".into(), cgroup: "/system.slice/api.service".into() },
+        Allow::Executable {
+            path: "/usr/bin/api".into(),
+            file: Some(File { device: 1, inode: 2, generation: None }),
+        },
+    ];
+    Entry::new(&here(), port, protocol, false, allow)
+}
+
+#[test]
+fn what_is_written_can_be_read() {
+    let mut record = Record::new(&here());
+    assert_eq!(record.put(entry(80, Protocol::Udp)), None);
+    assert_eq!(record.put(entry(80, Protocol::Tcp)), None);
+    assert_eq!(record.put(entry(80, Protocol::Tcp)), Some(entry(80, Protocol::Tcp)));
+    record.set_reserved(7, &[80].into());
+    let text = record.text();
+    assert_eq!(Record::read(&text, &here()), Ok(record.clone()));
+    assert_eq!(Record::read("", &here()), Ok(Record::new(&here())));
+    assert_eq!((record.ports(7), record.ports(8)), ([80].into(), [].into()));
+    assert_eq!(record.reserved(7), [80].into());
+    assert!(
+        record.take(7, 80, Protocol::Udp).is_some() && record.take(8, 80, Protocol::Tcp).is_none()
+    );
+    assert_ne!(mark(&record.text()), mark(&text));
+}
+
+#[test]
+fn what_is_no_record_is_refused_and_says_why() {
+    let mut record = Record::new(&here());
+    record.put(entry(80, Protocol::Tcp));
+    let good = record.text();
+    for (from, to, why) in [
+        ("\"version\": 1", "\"version\": 2", "version 2 is not known here"),
+        ("report_only", "report-only", "unknown field `report-only`"),
+        ("\"port\": 80", "\"port\": 0", "guard 1: a guard is for one port"),
+        ("\"port\": 80", "\"port\": 70000", "70000"),
+        ("/system.slice/api", "system.slice/api", "guard 1: the path of a cgroup begins with /"),
+        ("/system.slice/api", "//system.slice/api", "guard 1: write /system.slice/api.service"),
+        ("{", "", "trailing"),
+    ] {
+        let bad = good.replacen(from, to, 1);
+        let said = Record::read(&bad, &here()).unwrap_err();
+        assert!(from == "{" || said.contains(why), "{bad}: {said}");
+    }
+    for cut in 1..good.trim_end().len() {
+        assert!(Record::read(&good[..cut], &here()).is_err(), "{cut} bytes");
+    }
+    record.guards.push(entry(80, Protocol::Tcp));
+    let said = Record::read(&record.text(), &here()).unwrap_err();
+    assert_eq!(said, "guard 2: an earlier one is for the same port");
+}
+
+#[test]
+fn after_a_start_only_the_first_network_is_known() {
+    let mut record = Record::new(&here());
+    record.put(entry(80, Protocol::Tcp));
+    record.put(Entry { network: 9, first: false, ..entry(81, Protocol::Tcp) });
+    record.set_reserved(7, &[80].into());
+    assert_eq!(record.clone().brought_to(&here()), Some(record.clone()));
+
+    let later = Here { network: 1, boot: "b-2".into(), ..here() };
+    let then = record.clone().brought_to(&later).unwrap();
+    assert_eq!(then.guards, [Entry { network: 1, ..entry(80, Protocol::Tcp) }]);
+    assert_eq!((then.boot.as_str(), then.reserved.len()), ("b-2", 0));
+    let elsewhere = Here { first: false, ..later };
+    assert_eq!(record.clone().brought_to(&elsewhere), None);
+    record.guards.retain(|entry| !entry.first);
+    assert_eq!(record.brought_to(&elsewhere).unwrap().guards, []);
+}

@@ -1,0 +1,71 @@
+//! Whom the words after `--allow` mean on this machine, and what has become of them.
+
+use std::path::Path;
+
+use sameport_linux::cgroup::{Cgroup, OpenError};
+use sameport_linux::guard;
+use sameport_rules::guard::{Inode, Wish, cgroup_path};
+
+use super::record::Allow;
+use super::{Error, Now};
+
+/// Finds who is meant.
+pub(super) fn found(wish: &Wish) -> Result<Allow, Error> {
+    Ok(match wish {
+        Wish::User(name) => {
+            let uid = guard::user(name).or_else(|| name.parse().ok().filter(|it| *it != u32::MAX));
+            let uid = uid.ok_or_else(|| Error::NoUser(name.clone()))?;
+            Allow::User { name: guard::user_name(uid).unwrap_or_else(|| uid.to_string()), uid }
+        }
+        Wish::Unit(name) => {
+            let path = guard::unit(name).map_err(Error::Unit)?;
+            let text = path.to_string_lossy().into_owned();
+            let cgroup = cgroup_path(&text).map_err(|why| Error::NotAPath(path.clone(), why))?;
+            let unit = path.file_name().map_or_else(|| name.into(), |name| name.to_string_lossy());
+            Allow::Unit { unit: unit.into_owned(), cgroup }
+        }
+        Wish::Cgroup(path) => Allow::Cgroup { cgroup: path.clone() },
+        Wish::Executable(path) => {
+            let found = executable(path).map_err(|why| Error::NoExecutable(path.clone(), why))?;
+            Allow::Executable { path: path.clone(), file: Some(found.into()) }
+        }
+    })
+}
+
+/// The file, if it is one that can be executed.
+fn executable(path: &str) -> std::io::Result<Inode> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = std::fs::metadata(path)?;
+    if !file.is_file() || file.permissions().mode() & 0o111 == 0 {
+        return Err(std::io::Error::other("it cannot be executed"));
+    }
+    guard::inode(Path::new(path))
+}
+
+/// The path of the rule's cgroup, if there is no such cgroup now.
+pub(super) fn missing_cgroup(allow: &Allow) -> Option<String> {
+    match allow {
+        Allow::Cgroup { cgroup } if now(allow) == Now::Gone => Some(cgroup.clone()),
+        _ => None,
+    }
+}
+
+/// What has become of what a rule names.
+pub(super) fn now(allow: &Allow) -> Now {
+    match allow {
+        Allow::User { .. } => Now::AsItWas,
+        Allow::Unit { cgroup, .. } | Allow::Cgroup { cgroup } => {
+            match Cgroup::open(Path::new(cgroup)) {
+                Err(OpenError::NotFound(_)) => Now::Gone,
+                _ => Now::AsItWas,
+            }
+        }
+        Allow::Executable { path, file } => {
+            match (guard::inode(Path::new(path)), file.map(Inode::from)) {
+                (Ok(found), Some(file)) if file.is(&found) => Now::AsItWas,
+                (Ok(_), _) => Now::Replaced,
+                (Err(_), _) => Now::Gone,
+            }
+        }
+    }
+}
