@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod abilities;
+pub mod audit;
 pub mod belonging;
 pub mod bind;
 pub mod calls;
