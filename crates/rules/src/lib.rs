@@ -25,6 +25,7 @@ pub mod map;
 pub mod name;
 pub mod network;
 pub mod private;
+pub mod predict;
 pub mod protocol;
 pub mod readiness;
 pub mod refusal;
