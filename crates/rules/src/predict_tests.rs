@@ -158,19 +158,6 @@ fn the_shortcut_of_tcp_is_seen() {
 }
 
 #[test]
-fn many_udp_sockets_hide_one_from_a_wildcard() {
-    let many: Vec<_> =
-        (1..=11).map(|n| there(udp(&format!("127.0.0.{n}:5353")), false, false)).collect();
-    let any = wish(udp("0.0.0.0:5353"), false, false);
-    assert!(matches!(verdict(&any, &many[..10]), Verdict::Refused(_)));
-    assert!(matches!(verdict(&any, &many), Verdict::Depends(_)));
-    assert!(matches!(
-        verdict(&wish(udp("127.0.0.1:5353"), false, false), &many),
-        Verdict::Refused(_)
-    ));
-}
-
-#[test]
 fn who_gets_the_traffic() {
     let open = |address| there(address, true, true);
     let cases = [

@@ -55,13 +55,7 @@ pub enum Question {
     V6only(Vec<Flag>),
     /// It goes well if the other was bound, or began to listen, after those that are in the way.
     Newest,
-    /// More than ten sockets are on the UDP port, and then the kernel may not compare a wildcard with
-    /// this one.
-    Crowded,
 }
-
-/// The kernel looks at fewer sockets when more than these share a slot of its table.
-const CROWD: usize = 10;
 
 /// Whether an address that another has may be had too.
 enum Between {
@@ -101,14 +95,6 @@ pub(super) fn verdict(wish: &Wish, others: &[Other]) -> Verdict {
     }
     if let Some(with) = way_past {
         return Verdict::Depends(vec![Doubt { with, question: Question::Newest }]);
-    }
-    let unlooked =
-        |conflict: &Conflict| is_wild(&wish.address) && !is_wild(&others[conflict.with].address);
-    let on_port = others.iter().filter(|other| same_port(&wish.address, &other.address)).count();
-    if wish.address.protocol == Protocol::Udp && on_port > CROWD && conflicts.iter().all(unlooked) {
-        let doubt =
-            |conflict: &Conflict| Doubt { with: conflict.with, question: Question::Crowded };
-        return Verdict::Depends(conflicts.iter().map(doubt).collect());
     }
     Verdict::Refused(Refused::InUse(conflicts))
 }

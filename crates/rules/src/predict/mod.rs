@@ -7,9 +7,8 @@
 //! first), the answer is a doubt that says on what.
 //!
 //! Not seen, and therefore not claimed: TCP sockets whose options or owner were changed after their
-//! bind, or that are gone (the kernel remembers the last binds of a port in use); VRFs; UDP
-//! wildcards in a part of the kernel's table that has more than ten sockets, where it compares less;
-//! programs of a cgroup, and security modules, that refuse a bind on their own.
+//! bind, or that are gone (the kernel remembers the last bind of a port that is in use); VRFs; programs
+//! of a cgroup, and security modules, that refuse a bind on their own.
 
 mod conflict;
 mod traffic;
