@@ -20,7 +20,9 @@ pub(crate) struct Holder {
 pub(super) fn of(guards: &[Entry]) -> Result<Vec<Holder>, Error> {
     let Some(port) = guards.first().map(|guard| guard.port) else { return Ok(vec![]) };
     let has = |protocol| guards.iter().any(|guard| guard.protocol() == protocol);
-    let query = look::Query { tcp: has(Protocol::Tcp), udp: has(Protocol::Udp), port: Some(port) };
+    let (tcp, udp) = (has(Protocol::Tcp), has(Protocol::Udp));
+    let query = look::Query { tcp, udp, ..look::Query::everything() };
+    let query = query.on(port).in_states(look::States::Unconnected);
     let seen = look::members(&query).map_err(|error| Error::Look(error.to_string()))?;
     let mut holders = Vec::new();
     for member in seen.members {
