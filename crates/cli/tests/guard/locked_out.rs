@@ -1,0 +1,78 @@
+//! Nobody who has the port loses it unseen.
+
+use crate::room::{FILE, PORT, Room, ways_program};
+use crate::stage::{eventually, find_program, skip};
+
+#[test]
+fn who_has_the_port_is_shown_and_kept() {
+    let Some(room) = Room::new("guard-holders") else { return };
+    let holder = room.start_in("out", ways_program(), &["before", PORT]);
+    holder.wait_for_stdout("ready");
+    let refused = room.guard(&format!("{PORT} --allow cgroup={}", room.path("in")));
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let told = refused.stderr.lines().next().unwrap();
+    assert!(told.starts_with("error: this would lock out pid "), "{refused:?}");
+    assert!(
+        told.contains("(guard_ways") && told.contains(&format!("127.0.0.1:{PORT}/tcp")),
+        "{told}"
+    );
+    room.nothing_is_changed();
+    // UDP is another port.
+    room.guarded(&format!("{PORT}/udp --allow cgroup={}", room.path("in")));
+    room.guarded(&format!("{PORT} --off"));
+    // Who only looks on locks nobody out.
+    let noted = room.guarded(&format!("{PORT} --report-only --allow uid=1"));
+    assert!(noted.stderr.contains("would not be allowed to bind it again"), "{noted:?}");
+    let allowed = room.guarded(&format!("{PORT} --allow cgroup={}", room.path("out")));
+    assert!(allowed.stderr.contains("may bind it again"), "{allowed:?}");
+    assert!(allowed.stderr.contains("replaced the guard of"), "{allowed:?}");
+
+    let forced = room.guarded(&format!("{PORT} --force --allow cgroup={}", room.path("in")));
+    assert!(forced.stderr.contains("and may not bind it again"), "{forced:?}");
+    // Its socket is bound already: it may still listen.
+    holder.signal(libc::SIGUSR1);
+    assert!(eventually(|| holder.stdout().contains("given").then_some(())).is_some());
+    assert_eq!(room.way("out", "tcp/0.0.0.0", PORT), format!("refused bind {}", libc::EPERM));
+}
+
+#[test]
+fn a_guard_that_allows_nobody_needs_force() {
+    let Some(room) = Room::new("guard-nobody") else { return };
+    let ended = room.guard(PORT);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.starts_with("error: nobody at all could bind it"), "{ended:?}");
+    room.nothing_is_changed();
+    room.guarded(&format!("{PORT} --report-only"));
+    room.guarded(&format!("{PORT} --force"));
+    assert!(room.guarded("--list").stdout.contains("nobody"));
+    for cgroup in ["in", "out"] {
+        let said = room.way(cgroup, "tcp/0.0.0.0", PORT);
+        assert_eq!(said, format!("refused bind {}", libc::EPERM));
+    }
+}
+
+#[test]
+fn on_a_terminal_it_asks() {
+    let Some(room) = Room::new("guard-asks") else { return };
+    if find_program("script").is_none() {
+        return skip("guard-asks", "script is not here");
+    }
+    let ask = |answer: &str| {
+        let line = format!("{} guard {PORT}", crate::stage::sameport().display());
+        room.run("sh", &["-c", &format!("echo {answer} | script -qec '{line}' /dev/null")])
+    };
+    for (answer, code) in [("n", 1), ("", 1), ("yes", 0)] {
+        let ended = ask(answer);
+        assert!(ended.stdout.contains("go on? [y/N]"), "{ended:?}");
+        assert_eq!(ended.code, code, "{answer}: {ended:?}");
+    }
+    assert_eq!(room.list()["guards"].as_array().unwrap().len(), 2);
+}
+
+impl Room {
+    #[track_caller]
+    fn nothing_is_changed(&self) {
+        assert_eq!(self.list()["guards"].as_array().unwrap().len(), 0);
+        assert_ne!(self.run("ls", &[FILE]).code, 0);
+    }
+}

@@ -1,0 +1,185 @@
+//! A network namespace for a test, with files, pins and cgroups of its own: its guards are nobody
+//! else's, though all sit at the machine's first cgroup.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::stage::{self, Ended, Started, User, c_program, start_command};
+
+pub(crate) const PINS: &str = "/sys/fs/bpf/sameport";
+pub(crate) const FOLDER: &str = "/etc/sameport";
+pub(crate) const FILE: &str = "/etc/sameport/guards.json";
+pub(crate) const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+/// A port that the kernel would pick, too.
+pub(crate) const PORT: &str = "40443";
+
+/// The machine's own BPF file system is out of sight, and /etc has what names users.
+const SETUP: &str = "\
+set -e
+ip link set lo up
+while umount /sys/fs/bpf 2>/dev/null; do :; done
+mount -t bpf -o mode=700 bpf /sys/fs/bpf
+mount -t tmpfs none \"$1\"
+cp -a /etc/passwd /etc/group /etc/ld.so.cache /etc/alternatives \"$1\"
+mount --bind \"$1\" /etc
+echo ready
+exec sleep 1000";
+
+pub(crate) struct Room {
+    keeper: Started,
+    /// A folder of cgroups.
+    cgroups: PathBuf,
+}
+
+impl Room {
+    /// `None` where the test cannot be made: without root, or without cgroup v2.
+    pub(crate) fn new(test: &str) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        if !stage::is_root() {
+            stage::skip(test, "needs root");
+            return None;
+        }
+        let Some(top) = top() else {
+            stage::skip(test, "cgroup v2 is not mounted");
+            return None;
+        };
+        if top.join("cgroup.events").exists() {
+            stage::skip(test, "the machine's first cgroup is not to be seen");
+            return None;
+        }
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("sameport-guard-{}-{next}", std::process::id());
+        let cgroups = top.join(&name);
+        // One of this name may be another pid namespace's, where somebody has our number.
+        fs::create_dir_all(cgroups.join("out")).unwrap();
+        fs::create_dir_all(cgroups.join("in/sub")).unwrap();
+        let etc = stage::in_folder(&name);
+        fs::create_dir_all(&etc).unwrap();
+        let words = ["--mount", "--net", "sh", "-c", SETUP, "sh", etc.to_str().unwrap()];
+        let keeper = start_command(User::Ourselves, "unshare", &words);
+        keeper.wait_for_stdout("ready");
+        Some(Self { keeper, cgroups })
+    }
+
+    /// Starts a program in here, in one of the cgroups of this room.
+    pub(crate) fn start_in<P: AsRef<OsStr>, S: AsRef<OsStr>>(
+        &self,
+        cgroup: &str,
+        program: P,
+        arguments: &[S],
+    ) -> Started {
+        let enter = "echo 0 > \"$0/cgroup.procs\" && exec \"$@\"";
+        let mut words: Vec<OsString> =
+            ["--target", &self.keeper.pid().to_string(), "--mount", "--net", "sh", "-c", enter]
+                .map(OsString::from)
+                .into();
+        words.push(self.cgroup(cgroup).into());
+        words.push(program.as_ref().to_owned());
+        words.extend(arguments.iter().map(|word| word.as_ref().to_owned()));
+        start_command(User::Ourselves, "nsenter", &words)
+    }
+
+    /// The same, to its end, outside of what the tests allow.
+    #[track_caller]
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, program: &str, arguments: &[S]) -> Ended {
+        self.start_in("out", program, arguments).ended()
+    }
+
+    /// A line for the shell, which must be done; what it says.
+    #[track_caller]
+    pub(crate) fn shell(&self, line: &str) -> String {
+        let ended = self.run("sh", &["-c", line]);
+        assert_eq!(ended.code, 0, "{line}: {ended:?}");
+        ended.stdout
+    }
+
+    /// `sameport guard WORDS`.
+    #[track_caller]
+    pub(crate) fn guard(&self, words: &str) -> Ended {
+        let words: Vec<&str> = ["guard"].into_iter().chain(words.split(' ')).collect();
+        self.start_in("out", stage::sameport(), &words).ended()
+    }
+
+    /// The same, and it must be done.
+    #[track_caller]
+    pub(crate) fn guarded(&self, words: &str) -> Ended {
+        let ended = self.guard(words);
+        assert_eq!(ended.code, 0, "{words}: {ended:?}");
+        ended
+    }
+
+    /// What `guard --list --json` says.
+    #[track_caller]
+    pub(crate) fn list(&self) -> serde_json::Value {
+        serde_json::from_str(&self.guarded("--list --json").stdout).unwrap()
+    }
+
+    /// What `guard --log --json` says.
+    #[track_caller]
+    pub(crate) fn log(&self) -> Vec<serde_json::Value> {
+        let lines = self.guarded("--log --json").stdout;
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// One way to the port, by a program in one of the cgroups: the line that it says.
+    #[track_caller]
+    pub(crate) fn way(&self, cgroup: &str, way: &str, port: &str) -> String {
+        let out = self.cgroup("out");
+        let words = [way, port, out.to_str().unwrap()];
+        let ended = self.start_in(cgroup, ways_program(), &words).ended();
+        assert_eq!(ended.code, 0, "{way}: {ended:?}");
+        ended.stdout.trim_end().to_owned()
+    }
+
+    /// The folder of a cgroup of this room.
+    pub(crate) fn cgroup(&self, name: &str) -> PathBuf {
+        self.cgroups.join(name)
+    }
+
+    /// The path of a cgroup of this room as rules have it.
+    pub(crate) fn path(&self, name: &str) -> String {
+        format!("/{}/{name}", self.cgroups.file_name().unwrap().to_str().unwrap())
+    }
+
+    /// That neither the kernel nor the disk has anything of ours in here.
+    #[track_caller]
+    pub(crate) fn nothing_is_left(&self) {
+        let left = format!("ls -d {PINS} {FOLDER} 2>/dev/null; cat {RESERVED}");
+        assert_eq!(self.shell(&left).trim(), "");
+        assert_eq!(self.way("out", "tcp/0.0.0.0", PORT), format!("given {PORT}"));
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // What is pinned goes with the last process of the namespace; cgroups do not.
+        self.keeper.signal(libc::SIGKILL);
+        let mut folders = vec![self.cgroups.clone()];
+        let mut at = 0;
+        while let Some(folder) = folders.get(at).cloned() {
+            let below = fs::read_dir(folder).into_iter().flatten().flatten();
+            let below = below.filter(|entry| entry.path().is_dir());
+            folders.extend(below.map(|entry| entry.path()));
+            at += 1;
+        }
+        for folder in folders.iter().rev() {
+            stage::eventually(|| {
+                (fs::remove_dir(folder).is_ok() || !folder.exists()).then_some(())
+            });
+        }
+    }
+}
+
+pub(crate) fn ways_program() -> PathBuf {
+    c_program("guard_ways", &["-static", "-no-pie"])
+}
+
+/// Where cgroup v2 is mounted, found in another way than the product does.
+pub(crate) fn top() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
+    Some(Path::new(mount.split(' ').nth(1)?).to_owned())
+}

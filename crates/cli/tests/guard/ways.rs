@@ -1,0 +1,185 @@
+//! Every way to a guarded port that is known: refused, or said to be open in `docs/guard.md`.
+
+use std::collections::BTreeMap;
+
+use crate::room::{PORT, RESERVED, Room};
+
+/// What becomes of a way.
+enum Then {
+    /// The bind is refused by the hooks.
+    Refused,
+    /// The kernel is asked for any port, and cannot pick this one.
+    NotPicked,
+    /// It is open, as the document says.
+    Open,
+}
+use Then::{NotPicked, Open, Refused};
+
+const WAYS: &[(&str, Then)] = &[
+    ("tcp/0.0.0.0", Refused),
+    ("tcp/127.0.0.1", Refused),
+    ("tcp/127.0.0.2", Refused),
+    ("tcp/::", Refused),
+    ("tcp/::1", Refused),
+    ("tcp/::ffff:127.0.0.1", Refused),
+    ("tcp/::ffff:0.0.0.0", Refused),
+    ("udp/0.0.0.0", Refused),
+    ("udp/127.0.0.1", Refused),
+    ("udp/::", Refused),
+    ("udp/::1", Refused),
+    ("udp/::ffff:127.0.0.1", Refused),
+    ("udp/224.0.0.1", Refused),
+    ("udp/ff0e::1", Refused),
+    ("udp/255.255.255.255", Refused),
+    ("reuseaddr", Refused),
+    ("reuseport", Refused),
+    ("udp reuseport", Refused),
+    ("udp reuseaddr", Refused),
+    ("udp both", Refused),
+    ("v6only", Refused),
+    ("udp v6only", Refused),
+    ("freebind", Refused),
+    ("v6 freebind", Refused),
+    ("transparent", Refused),
+    ("udp transparent", Refused),
+    ("device", Refused),
+    ("unspecified", Refused),
+    ("mptcp", Refused),
+    ("v6 mptcp", Refused),
+    ("udplite", Refused),
+    ("smc", Refused),
+    ("repair", Refused),
+    ("ring", Refused),
+    ("udp ring", Refused),
+    ("ring thread", Refused),
+    ("int80 bind", Refused),
+    ("int80 socketcall", Refused),
+    ("fast open", Refused),
+    ("thread", Refused),
+    ("passed", Refused),
+    ("carried", Refused),
+    ("another user", Refused),
+    ("user namespace", Refused),
+    ("late port", NotPicked),
+    ("auto tcp option listen", NotPicked),
+    ("auto tcp option bind", NotPicked),
+    ("auto tcp option connect", NotPicked),
+    ("auto udp option bind", NotPicked),
+    ("auto udp option connect", NotPicked),
+    ("auto udp option sendto", NotPicked),
+    ("auto tcp range listen", NotPicked),
+    ("auto tcp range bind", NotPicked),
+    ("auto tcp range connect", NotPicked),
+    ("auto udp range bind", NotPicked),
+    ("auto udp range connect", NotPicked),
+    ("auto udp range sendto", NotPicked),
+    ("sctp", Open),
+    ("dccp", Open),
+    ("raw", Open),
+    ("network namespace", Open),
+];
+
+#[test]
+fn every_way_is_refused_or_listed_as_open() {
+    let Some(room) = Room::new("guard-ways") else { return };
+    let ways = |room: &Room| -> BTreeMap<&str, String> {
+        let one = |way: &'static str| {
+            // The range is the network namespace's: for the other ways it stays as it is.
+            let set = |range| {
+                room.shell(&format!("echo {range} > /proc/sys/net/ipv4/ip_local_port_range"))
+            };
+            let cgroup = if way == "carried" { "in" } else { "out" };
+            let said = room.way(cgroup, way, PORT);
+            if way.contains(" range ") {
+                set("32768 60999");
+            }
+            (way, said)
+        };
+        WAYS.iter().map(|(way, _)| one(way)).collect()
+    };
+    // Without a guard each way leads to the port, or this kernel does not have it.
+    let open = ways(&room);
+    let inside = room.path("in");
+    room.guarded(&format!("{PORT} --allow uid=65534 --allow cgroup={inside}"));
+    let guarded = ways(&room);
+
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guard.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let (mut closed, mut absent) = (0, vec![]);
+    for (way, then) in WAYS {
+        assert!(document.contains(&format!("`{way}`")), "docs/guard.md does not tell of `{way}`");
+        let (before, after) = (&open[way], &guarded[way]);
+        if before.starts_with("absent") {
+            absent.push(*way);
+            continue;
+        }
+        let raw = *way == "raw";
+        assert!(raw || *before == format!("given {PORT}"), "{way} without a guard: {before}");
+        match then {
+            Refused => assert_eq!(*after, format!("refused bind {}", libc::EPERM), "{way}"),
+            NotPicked => assert_ne!(*after, format!("given {PORT}"), "{way}"),
+            Open => assert_eq!(after, before, "{way}"),
+        }
+        closed += u32::from(!matches!(then, Open));
+    }
+    let none = std::io::Write::write_all(
+        &mut std::io::stderr(),
+        format!("{closed} ways closed; not in this kernel: {absent:?}\n").as_bytes(),
+    );
+    assert!(none.is_ok() && closed >= 40, "only {closed}: {absent:?}");
+}
+
+#[test]
+fn the_hook_after_the_bind_refuses_what_the_kernel_has_picked() {
+    let Some(room) = Room::new("guard-picked") else { return };
+    room.guarded(&format!("{PORT} --allow uid=65534"));
+    room.shell(&format!("echo > {RESERVED}"));
+    for protocol in ["tcp", "udp"] {
+        let said = room.way("out", &format!("auto {protocol} option bind"), PORT);
+        assert_eq!(said, format!("refused bind {}", libc::EPERM), "{protocol}");
+    }
+    // These pass no hook: what is reserved is all that keeps them away.
+    for way in ["auto tcp option listen", "auto udp option connect"] {
+        assert_eq!(room.way("out", way, PORT), format!("given {PORT}"), "{way}");
+    }
+}
+
+#[test]
+fn whoever_is_named_may() {
+    let Some(room) = Room::new("guard-allowed") else { return };
+    let given = format!("given {PORT}");
+    let refused = format!("refused bind {}", libc::EPERM);
+    let (inside, program) = (room.path("in"), crate::room::ways_program());
+    let program = program.to_str().unwrap();
+    // Allowed, in which cgroup, by which way: whether it is let.
+    let cases = [
+        (format!("cgroup={inside}"), "in", "tcp/0.0.0.0", true),
+        (format!("cgroup={inside}"), "in/sub", "udp/::", true),
+        (format!("cgroup={inside}"), "out", "tcp/0.0.0.0", false),
+        (format!("cgroup={inside}/sub"), "in", "tcp/0.0.0.0", false),
+        (format!("cgroup={}", room.path("i")), "in", "tcp/0.0.0.0", false),
+        (format!("cgroup={inside}/sub/x"), "in/sub", "tcp/0.0.0.0", false),
+        ("uid=0".to_owned(), "out", "tcp/0.0.0.0", true),
+        ("uid=root".to_owned(), "out", "another user", false),
+        ("uid=65533".to_owned(), "out", "another user", true),
+        ("uid=65533".to_owned(), "out", "user namespace", false),
+        ("uid=0".to_owned(), "out", "user namespace", true),
+        (format!("exe={program}"), "out", "tcp/0.0.0.0", true),
+        (format!("exe={program}"), "out", "ring thread", true),
+        (format!("exe={program}"), "out", "thread", true),
+        ("exe=/bin/sh".to_owned(), "out", "tcp/0.0.0.0", false),
+    ];
+    for (allow, cgroup, way, is_let) in cases {
+        room.guarded(&format!("{PORT} --allow {allow}"));
+        let said = room.way(cgroup, way, PORT);
+        let expected = if is_let { &given } else { &refused };
+        assert!(said == *expected || said.starts_with("absent"), "{allow} {cgroup} {way}: {said}");
+    }
+    // One protocol, one port, one network: the rest is nobody's business.
+    room.guarded(&format!("{PORT} --off"));
+    room.guarded(&format!("{PORT}/tcp --allow uid=65533"));
+    assert_eq!(room.way("out", "tcp/0.0.0.0", PORT), refused);
+    assert_eq!(room.way("out", "udp/0.0.0.0", PORT), given);
+    assert_eq!(room.way("out", "tcp/0.0.0.0", "40444"), "given 40444");
+    assert_eq!(room.way("out", "network namespace", PORT), given);
+}
