@@ -1,6 +1,7 @@
 //! One file a verb: its arguments, one call of an operation, the telling of its result.
 
 mod attach;
+mod audit;
 mod completions;
 mod detach;
 mod dial;
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     Listen(listen::Args),
     Dial(dial::Args),
     Ls(ls::Args),
+    Audit(audit::Args),
     Attach(attach::Args),
     Detach(detach::Args),
     Guard(guard::Args),
@@ -87,6 +89,7 @@ impl Command {
             Self::Listen(args) => listen::run(args),
             Self::Dial(args) => dial::run(args),
             Self::Ls(args) => ls::run(args),
+            Self::Audit(args) => audit::run(args),
             Self::Attach(args) => attach::run(args),
             Self::Detach(args) => detach::run(args),
             Self::Guard(args) => guard::run(args),

@@ -349,7 +349,7 @@ pub(crate) fn run(args: Args) -> Outcome {
 
 /// Reads the command line of another process, as that one has read it.
 #[cfg(target_os = "linux")]
-fn read(words: &[OsString]) -> Option<crate::operations::run::RunLine> {
+pub(super) fn read(words: &[OsString]) -> Option<crate::operations::run::RunLine> {
     let super::Command::Run(args) = super::read(words)? else { return None };
     Some(crate::operations::run::RunLine { group: args.together.group, command: args.command })
 }

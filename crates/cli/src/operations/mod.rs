@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 pub(crate) mod attach;
 #[cfg(target_os = "linux")]
+pub(crate) mod audit;
+#[cfg(target_os = "linux")]
 pub(crate) mod control;
 pub(crate) mod dial;
 pub(crate) mod examine;

@@ -6,6 +6,8 @@ pub(crate) mod arrivals;
 #[cfg(target_os = "linux")]
 pub(crate) mod attachments;
 #[cfg(target_os = "linux")]
+pub(crate) mod audit;
+#[cfg(target_os = "linux")]
 pub(crate) mod changes;
 pub(crate) mod comings;
 pub(crate) mod diagnosis;

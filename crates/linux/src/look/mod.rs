@@ -2,9 +2,10 @@
 //!
 //! `sockets` lists those that wait for others (`diag` asks the kernel, `answer` reads its bytes),
 //! `connections` counts those that have a peer, `holding` finds who has them open (for root
-//! `iterated`, else `processes`), `details` what else is known of those, `above` by whom they were
-//! started, `options` reads a socket's options, `cgroups` and `users` name what it belongs to.
-//! `elsewhere` looks from another network namespace.
+//! `iterated`, else `processes`), `details` what else is known of those, `above` and `lineage` by whom
+//! they were started, `options` reads a socket's options, `cgroups` and `users` name what it belongs
+//! to. `elsewhere` looks from another network namespace, `lookup` and `settings` at what else decides
+//! there.
 
 mod above;
 mod answer;
@@ -15,19 +16,24 @@ mod diag;
 mod elsewhere;
 mod holding;
 mod iterated;
+mod lineage;
+mod lookup;
 mod options;
 mod processes;
+mod settings;
 mod sockets;
 mod users;
 
 pub use above::{CommandLine, above, directory};
 pub use connections::{connections, handshakes, is_accepted};
 pub use elsewhere::{NetworkError, within};
+pub use lineage::{ancestors, program_file};
+pub use lookup::lookup_programs;
+pub use settings::machine;
 pub use users::user;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::ops::RangeInclusive;
 
 use sameport_rules::sockets::{Address, Member, Protocol, Socket};
 
@@ -259,25 +265,13 @@ pub(crate) fn have_open(inodes: &HashSet<u64>, pids: &[i32]) -> bool {
 ///
 /// As for [`members`].
 pub fn listening(pids: &[i32]) -> Result<BTreeSet<Address>, Error> {
-    let given_away = ephemeral_ports();
+    let given_away = settings::ephemeral_ports();
     let mut sockets = listed(&Query::everything())?;
     sockets.retain(|socket| !given_away.contains(&socket.address.port()));
     let inodes = sockets.iter().map(|socket| socket.inode).collect();
     let holders = processes::holders_among(&inodes, pids);
     let theirs = sockets.into_iter().filter(|socket| holders.of.contains_key(&socket.inode));
     Ok(theirs.map(|socket| socket.address).collect())
-}
-
-/// The ports from which the kernel takes one when it picks; Linux's own default where that cannot be
-/// read.
-fn ephemeral_ports() -> RangeInclusive<u16> {
-    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
-    let range = range.unwrap_or_default();
-    let mut ends = range.split_ascii_whitespace().map(str::parse);
-    match (ends.next(), ends.next()) {
-        (Some(Ok(first)), Some(Ok(last))) => first..=last,
-        _ => 32_768..=60_999,
-    }
 }
 
 /// Those of these processes that have one of these sockets open, as far as they may be looked into.

@@ -107,7 +107,11 @@ impl Stage {
         change: impl FnOnce(&mut Member),
     ) -> Self {
         let inode = self.facts.members.len() as u64 + 1;
-        let mut member = Member::new(Socket { backlog: 128, ..Socket::new(address, inode, 1000) });
+        let mut member = Member::new(Socket {
+            backlog: 128,
+            cookie: inode,
+            ..Socket::new(address, inode, 1000)
+        });
         member.processes = actors.iter().map(|actor| actor.process.clone()).collect();
         change(&mut member);
         self.facts.members.push(member);

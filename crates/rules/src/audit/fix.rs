@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::kin::{does_what_it_is_told, place_of};
-use super::place::Place;
 use super::scene::{Actor, Scene, first};
 use crate::sockets::Process;
 
@@ -64,9 +63,9 @@ pub enum Allow {
 impl Fix {
     /// Starts it again, or ends it, that it be started again.
     pub(super) fn restart(process: &Process) -> Self {
-        match place_of(process) {
-            Some(Place::Unit(unit)) => Self::Restart { unit },
-            _ => Self::End { pid: process.pid, and_forbid_ptrace: false },
+        match place_of(process).unit {
+            Some(unit) => Self::Restart { unit },
+            None => Self::End { pid: process.pid, and_forbid_ptrace: false },
         }
     }
 }
@@ -77,7 +76,7 @@ pub(super) fn guard(scene: &Scene<'_>, owner: &Actor<'_>, other: &Actor<'_>) -> 
     let port = scene.port;
     let allow = |allow| Fix::Guard { port, allow };
     let process = first(&owner.member.processes);
-    if let Some(Place::Unit(unit)) = process.and_then(place_of) {
+    if let Some(unit) = process.and_then(|process| place_of(process).unit) {
         return allow(Allow::Unit(unit));
     }
     let details = process.and_then(|process| process.details.as_ref());

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::place::{Place, are_one_unit, place};
+use super::place::{Place, place};
 use super::{Facts, Trace};
 use crate::sockets::{Details, Process};
 
@@ -30,14 +30,8 @@ pub(super) fn are_one_program(
         return true;
     }
     let (place_of_one, place_of_other) = (place_of(one), place_of(other));
-    match (&place_of_one, &place_of_other) {
-        (Some(Place::Unit(one)), Some(Place::Unit(other))) if are_one_unit(one, other) => {
-            return true;
-        }
-        (Some(Place::Container(one)), Some(Place::Container(other))) => return one == other,
-        // One program is not in a container and outside of it.
-        (Some(Place::Container(_)), _) | (_, Some(Place::Container(_))) => return false,
-        _ => {}
+    if let Some(verdict) = place_of_one.tells(&place_of_other) {
+        return verdict;
     }
     if is_below(one, other, facts) || is_below(other, one, facts) {
         return true;
@@ -53,12 +47,14 @@ pub(super) fn are_one_program(
         .iter()
         .any(|run| trace_of_other.runs.iter().any(|other| run.belongs_with(other)));
     in_one_run
-        || (place_of_one.is_none() || place_of_other.is_none())
+        || (place_of_one.unit.is_none() || place_of_other.unit.is_none())
             && execute_the_same(one, trace_of_one, other, trace_of_other, facts)
 }
 
-pub(super) fn place_of(process: &Process) -> Option<Place> {
-    place(process.details.as_ref()?.cgroup.as_deref()?)
+/// Nowhere, where that cannot be seen.
+pub(super) fn place_of(process: &Process) -> Place {
+    let cgroup = process.details.as_ref().and_then(|details| details.cgroup.as_deref());
+    cgroup.map(place).unwrap_or_default()
 }
 
 /// Whether the one was started, at however many removes, by the other. Below process 1 is everybody:
@@ -67,9 +63,7 @@ fn is_below(one: &Process, other: &Process, facts: &Facts) -> bool {
     let above = facts.traces.get(&one.pid).map_or(&[][..], |trace| &trace.above);
     let parent = one.details.as_ref().and_then(|details| details.parent);
     let started = above.contains(&other.pid) || parent == Some(other.pid);
-    let counts = other.pid != 1
-        || !facts.machine.init_serves
-        || matches!(place_of(one), Some(Place::Unit(_)));
+    let counts = other.pid != 1 || !facts.machine.init_serves || place_of(one).unit.is_some();
     started && counts
 }
 

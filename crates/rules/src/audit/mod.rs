@@ -13,6 +13,7 @@ mod redirection;
 mod same;
 mod scene;
 mod sibling;
+mod succession;
 mod waiting;
 
 #[cfg(test)]
@@ -24,10 +25,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::belonging::Run;
-use crate::sockets::{Address, Member, Process, Protocol};
+use crate::sockets::{Address, Member, Process, Protocol, State};
 
 pub use fix::{Allow, Fix};
 pub use place::{Place, place};
+pub use succession::Succession;
 
 use scene::Scene;
 
@@ -138,6 +140,8 @@ pub enum Kind {
     Connection,
     /// Connections wait at a listener that takes none.
     Stalled,
+    /// A stranger has an address that another has left. Only who watches sees that.
+    Succeeded,
     /// Two programs have one socket open.
     Held,
     /// An eBPF program chooses sockets in this network namespace.
@@ -146,7 +150,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of the documentation.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Shared,
         Self::SharedUnseen,
         Self::Steered,
@@ -158,6 +162,7 @@ impl Kind {
         Self::Bound,
         Self::Connection,
         Self::Stalled,
+        Self::Succeeded,
         Self::Held,
         Self::Redirected,
     ];
@@ -177,6 +182,7 @@ impl Kind {
             Self::Bound => "bound-not-listening",
             Self::Connection => "taken-by-connection",
             Self::Stalled => "queue-closed",
+            Self::Succeeded => "taken-in-the-gap",
             Self::Held => "held-by-stranger",
             Self::Redirected => "redirected",
         }
@@ -202,8 +208,8 @@ pub struct Party {
     pub user: Option<String>,
     /// The process that stands for it: the one of its processes that was started first.
     pub process: Option<Process>,
-    /// Where that belongs: a unit, or a container.
-    pub place: Option<Place>,
+    /// Where that belongs.
+    pub place: Place,
 }
 
 /// Something that is wrong.
@@ -254,6 +260,15 @@ pub fn audit(facts: &Facts) -> Vec<Finding> {
     }
     findings.sort_by_key(|finding| (finding.at, std::cmp::Reverse(finding.severity), finding.kind));
     findings
+}
+
+/// Every socket that waits or is bound, by its cookie, and who has it.
+#[must_use]
+pub fn parties(facts: &Facts) -> BTreeMap<u64, Party> {
+    let waits = |member: &&Member| member.socket.state != State::Connected;
+    let party = |member: &Member| scene::party(member, scene::first(&member.processes));
+    let members = facts.members.iter().filter(waits);
+    members.map(|member| (member.socket.cookie, party(member))).collect()
 }
 
 #[cfg(test)]

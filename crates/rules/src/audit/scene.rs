@@ -131,7 +131,7 @@ pub(super) fn party(member: &Member, process: Option<&Process>) -> Party {
         uid: member.socket.uid,
         user: member.user.clone(),
         process: process.cloned(),
-        place: process.and_then(place_of),
+        place: process.map(place_of).unwrap_or_default(),
     }
 }
 
@@ -147,7 +147,7 @@ pub(super) fn precedence(member: &Member) -> (bool, std::time::Duration, i32, u6
 /// The same of a process.
 pub(super) fn seniority(process: &Process) -> (bool, std::time::Duration, i32) {
     let (started, pid) = started(process);
-    (!matches!(place_of(process), Some(super::Place::Unit(_))), started, pid)
+    (place_of(process).unit.is_none(), started, pid)
 }
 
 fn started(process: &Process) -> (std::time::Duration, i32) {

@@ -1,0 +1,131 @@
+//! What is wrong with who is on a port.
+
+pub(crate) mod watch;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use sameport_linux::Errno;
+use sameport_linux::look::{self, Query, Seen, States};
+use sameport_rules::audit::{Facts, Finding, Redirection, Trace, audit};
+use sameport_rules::belonging::Run;
+use sameport_rules::sockets::Member;
+
+use super::run::RunLine;
+
+/// What is found once may be passing: a server between `bind` and `listen`, a process between `fork`
+/// and `exec`. It is told if it is still there after this.
+const PASSING: Duration = Duration::from_millis(200);
+
+/// What to look at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request {
+    /// One port, or all.
+    pub(crate) port: Option<u16>,
+    /// Reads a command line; `None` if it is not that of a `run`.
+    pub(crate) read: fn(&[OsString]) -> Option<RunLine>,
+}
+
+/// What was found, and what could not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) unseen: Vec<Unseen>,
+}
+
+/// What was not seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unseen {
+    /// Of so many sockets, who has them open; they are another user's.
+    Processes(usize),
+    /// The same, and not even root sees them: they are in another pid namespace, or are the kernel's.
+    EvenForRoot(usize),
+    /// Some process, and with it what sockets it has open as well.
+    Holders,
+    /// Who is bound and does not listen: this kernel has no list of them.
+    Bound,
+    /// Whether a program chooses within a group.
+    Steering,
+    /// Whether a program chooses among all sockets.
+    Redirections(Errno),
+}
+
+/// Looks, and once more if there was something.
+///
+/// # Errors
+///
+/// When the sockets could not be listed: nothing is known then.
+pub(crate) fn report(request: &Request) -> Result<Report, look::Error> {
+    let (facts, mut unseen) = facts(request)?;
+    let mut findings = audit(&facts);
+    if !findings.is_empty() {
+        std::thread::sleep(PASSING);
+        let (facts, seen_now) = self::facts(request)?;
+        unseen = seen_now;
+        let before = std::mem::take(&mut findings);
+        findings = audit(&facts);
+        findings.retain(|finding| before.iter().any(|earlier| earlier.is_again(finding)));
+    }
+    Ok(Report { findings, unseen })
+}
+
+fn facts(request: &Request) -> Result<(Facts, Vec<Unseen>), look::Error> {
+    // Of all ports together, connections are too many, and mean nothing.
+    let states = if request.port.is_some() { States::Every } else { States::Unconnected };
+    let query = Query { port: request.port, ..Query::everything() };
+    let seen = look::members(&query.in_states(states).with_details())?;
+    let lookups = look::lookup_programs();
+    let unseen = unseen(&seen, lookups.as_ref().err().copied());
+    let redirections = lookups.unwrap_or_default().into_iter();
+    let facts = Facts {
+        traces: traces(&seen.members, request.read),
+        members: seen.members,
+        machine: look::machine(),
+        asked: request.port,
+        redirections: redirections.map(|program| Redirection { program }).collect(),
+    };
+    Ok((facts, unseen))
+}
+
+/// Of every process that has a socket, and of its parent.
+fn traces(members: &[Member], read: fn(&[OsString]) -> Option<RunLine>) -> BTreeMap<i32, Trace> {
+    let mut traces = BTreeMap::new();
+    for process in members.iter().flat_map(|member| &member.processes) {
+        let parent = process.details.as_ref().and_then(|details| details.parent);
+        for pid in [Some(process.pid), parent].into_iter().flatten() {
+            traces.entry(pid).or_insert_with(|| trace(pid, read));
+        }
+    }
+    traces
+}
+
+fn trace(pid: i32, read: fn(&[OsString]) -> Option<RunLine>) -> Trace {
+    let runs = look::above(pid, env!("CARGO_BIN_NAME")).filter_map(|line| {
+        let RunLine { group, command } = read(&line.words)?;
+        Some(Run { group, command, directory: line.directory })
+    });
+    Trace {
+        file: look::program_file(pid),
+        directory: look::directory(pid),
+        above: look::ancestors(pid),
+        runs: runs.collect(),
+    }
+}
+
+fn unseen(seen: &Seen, lookups: Option<Errno>) -> Vec<Unseen> {
+    let is_root = sameport_linux::effective_user() == 0;
+    // What waits to be accepted is nobody's yet.
+    let nameless = |member: &&Member| member.processes.is_empty() && member.socket.inode != 0;
+    let nameless = seen.members.iter().filter(nameless).count();
+    let processes = match (nameless, is_root) {
+        (0, _) => (!seen.complete).then_some(Unseen::Holders),
+        (sockets, true) => Some(Unseen::EvenForRoot(sockets)),
+        (sockets, false) => Some(Unseen::Processes(sockets)),
+    };
+    let several = seen.members.len() > 1;
+    let steering = several && seen.members.iter().all(|member| member.position.is_none());
+    let bound = (!seen.bound).then_some(Unseen::Bound);
+    let steering = steering.then_some(Unseen::Steering);
+    [processes, bound, steering, lookups.map(Unseen::Redirections)].into_iter().flatten().collect()
+}

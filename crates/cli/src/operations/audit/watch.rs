@@ -1,0 +1,145 @@
+//! What changes on ports, as it does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use sameport_linux::look::{self, Query, States};
+use sameport_rules::audit::{Finding, Party, Succession, audit, parties};
+use sameport_rules::sockets::{Address, Socket, State};
+
+use super::{Request, facts};
+
+/// How often the sockets are listed, which costs a few milliseconds for thousands.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How often the processes are looked at, too, though the sockets are the same: one may have got
+/// another's.
+const CLOSER_LOOK: Duration = Duration::from_secs(5);
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Whoever is there from now on is told of.
+    Began,
+    /// Something is wrong that was not before.
+    Found(Finding),
+    /// It is no more.
+    Gone(Finding),
+    /// A socket waits, or is bound, that was not.
+    Joined(Party),
+    /// It does no more.
+    Left(Party),
+    /// For once it could not be looked.
+    Blind(String),
+}
+
+/// Tells of changes until `tell` ends it; it is called with nothing at every look, too. What lives
+/// shorter than the time between two looks is not seen.
+///
+/// # Errors
+///
+/// Those of `tell`, and of the first look: later ones are told and made again.
+pub(crate) fn watch(
+    request: &Request,
+    tell: &mut dyn FnMut(Option<Change>) -> ControlFlow<io::Result<()>>,
+) -> Result<io::Result<()>, look::Error> {
+    let mut seen = Seen::default();
+    seen.look(request)?;
+    seen.changes.clear();
+    seen.changes.push(Change::Began);
+    seen.changes.extend(seen.findings.iter().cloned().map(Change::Found));
+    loop {
+        for change in seen.changes.drain(..).map(Some).chain([None]) {
+            if let ControlFlow::Break(end) = tell(change) {
+                return Ok(end);
+            }
+        }
+        std::thread::sleep(LOOK);
+        let looked = match sockets(request) {
+            Ok(sockets) if sockets == seen.sockets && seen.is_fresh() => Ok(()),
+            Ok(_) => seen.look(request),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = looked {
+            seen.changes.push(Change::Blind(error.to_string()));
+        }
+    }
+}
+
+/// What is compared from look to look.
+type Known = BTreeSet<(u64, Address, State, u32)>;
+
+/// All sockets, without a look at any process.
+fn sockets(request: &Request) -> Result<Known, look::Error> {
+    let query = Query { port: request.port, ..Query::everything() };
+    let listed = look::listed(&query.in_states(States::Unconnected))?;
+    Ok(listed.iter().map(known).collect())
+}
+
+fn known(socket: &Socket) -> (u64, Address, State, u32) {
+    (socket.cookie, socket.address.clone(), socket.state, socket.uid)
+}
+
+/// What was seen last, and what has changed since then.
+#[derive(Default)]
+struct Seen {
+    sockets: Known,
+    parties: BTreeMap<u64, Party>,
+    findings: Vec<Finding>,
+    /// Seen once, and told if seen again.
+    perhaps: Vec<Finding>,
+    succession: Succession,
+    looked: Option<Instant>,
+    changes: Vec<Change>,
+}
+
+impl Seen {
+    /// What was found only once so far is looked at again soon.
+    fn is_fresh(&self) -> bool {
+        let fresh = |at: Instant| at.elapsed() < CLOSER_LOOK;
+        self.perhaps.is_empty() && self.looked.is_some_and(fresh)
+    }
+
+    fn look(&mut self, request: &Request) -> Result<(), look::Error> {
+        let (facts, _) = facts(request)?;
+        let first = self.looked.is_none();
+        self.looked = Some(Instant::now());
+        let waits = |socket: &&Socket| socket.state != State::Connected;
+        let sockets = facts.members.iter().map(|member| &member.socket).filter(waits);
+        self.sockets = sockets.map(known).collect();
+        self.compare_parties(parties(&facts));
+        let mut found = audit(&facts);
+        if first {
+            std::thread::sleep(super::PASSING);
+            let again = audit(&super::facts(request)?.0);
+            found.retain(|finding| again.iter().any(|other| other.is_again(finding)));
+        }
+        self.compare_findings(found, first);
+        let taken = self.succession.step(&facts).into_iter();
+        self.changes.extend(taken.map(Change::Found));
+        Ok(())
+    }
+
+    fn compare_parties(&mut self, now: BTreeMap<u64, Party>) {
+        let came = now.iter().filter(|(cookie, _)| !self.parties.contains_key(cookie));
+        self.changes.extend(came.map(|(_, party)| Change::Joined(party.clone())));
+        let left = self.parties.iter().filter(|(cookie, _)| !now.contains_key(cookie));
+        self.changes.extend(left.map(|(_, party)| Change::Left(party.clone())));
+        self.parties = now;
+    }
+
+    fn compare_findings(&mut self, found: Vec<Finding>, at_once: bool) {
+        let has = |list: &[Finding], finding: &Finding| list.iter().any(|it| it.is_again(finding));
+        let (known, new): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|finding| has(&self.findings, finding));
+        let gone = self.findings.iter().filter(|finding| !has(&known, finding));
+        self.changes.extend(gone.cloned().map(Change::Gone));
+        let (sure, perhaps): (Vec<_>, Vec<_>) =
+            new.into_iter().partition(|finding| at_once || has(&self.perhaps, finding));
+        self.changes.extend(sure.iter().cloned().map(Change::Found));
+        self.findings = known.into_iter().chain(sure).collect();
+        self.perhaps = perhaps;
+    }
+}

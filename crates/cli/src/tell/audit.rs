@@ -1,0 +1,360 @@
+//! Findings, as text and as JSON, and what changes on ports.
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sameport_linux::look;
+use sameport_rules::audit::{Allow, Finding, Fix, Kind, Party};
+use sameport_rules::sockets::{Details, Process};
+use serde::Serialize;
+
+use super::ago::ago;
+use super::failure::{Failure, shortened};
+use super::table::printable;
+use crate::operations::audit::watch::Change;
+use crate::operations::audit::{Report, Unseen};
+
+/// Two lines a finding: what it is, and what to do.
+pub(crate) fn text(findings: &[Finding], now: SystemTime) -> String {
+    let width = findings.iter().map(|finding| place(finding).len()).max().unwrap_or(0);
+    let line = |finding: &Finding| {
+        format!(
+            "{:width$}  {:7}  {}\n{:width$}  {:7}  {}\n",
+            place(finding),
+            finding.severity.word(),
+            sentence(finding, Some(now)),
+            "",
+            "fix",
+            fix(&finding.fix),
+        )
+    };
+    findings.iter().map(line).collect()
+}
+
+/// `8443/tcp`; `machine` for what is about all of it.
+fn place(finding: &Finding) -> String {
+    match finding.at {
+        Some((protocol, port)) => format!("{port}/{}", protocol.name()),
+        None => "machine".to_owned(),
+    }
+}
+
+fn sentence(finding: &Finding, now: Option<SystemTime>) -> String {
+    let party =
+        |party: &Option<Party>| party.as_ref().map(|party| who(party, now)).unwrap_or_default();
+    let address = |party: &Option<Party>| {
+        party.as_ref().map(|party| party.address.to_string()).unwrap_or_default()
+    };
+    let (culprit, victim) = (party(&finding.culprit), party(&finding.victim));
+    let (theirs, own) = (address(&finding.culprit), address(&finding.victim));
+    let users = match (&finding.culprit, &finding.victim) {
+        (Some(one), Some(other)) if one.uid != other.uid => "different users",
+        _ => "same user, different program",
+    };
+    match finding.kind {
+        Kind::Shared => format!("{culprit} shares {theirs} with {victim}: {users}"),
+        Kind::SharedUnseen => format!("{culprit} shares {theirs} with {victim}: same user"),
+        Kind::Steered => format!(
+            "{culprit} shares {theirs} with {victim}, and a program attached to the group chooses \
+             who gets what: {users}"
+        ),
+        Kind::Duplicate => format!(
+            "{culprit} listens at {theirs} beside {victim}: the kernel lets no two users do that"
+        ),
+        Kind::Newest => format!(
+            "{culprit} takes 100 % of the datagrams for {theirs} from {victim}, or loses them to it: \
+             the newest socket gets all"
+        ),
+        Kind::Narrower => {
+            format!("{culprit} at {theirs} takes its part of {own} from {victim}: {users}")
+        }
+        Kind::Sibling => {
+            format!("{culprit} is at {theirs}, beside {victim} at {own}, under one name: {users}")
+        }
+        Kind::Overtaken => format!(
+            "{culprit} listens at {theirs}, where {victim} is bound and cannot listen: different users"
+        ),
+        Kind::Bound => {
+            format!("{culprit} is bound to {theirs} and does not listen: nobody else can")
+        }
+        Kind::Connection => {
+            format!("{culprit} has a connection from {theirs}, and nobody listens there")
+        }
+        Kind::Stalled => {
+            format!(
+                "connections to {victim} at {own} are not accepted: its queue is closed (backlog 0)"
+            )
+        }
+        Kind::Succeeded => format!("{culprit} has {theirs}, which {victim} has left: {users}"),
+        Kind::Held => format!("{culprit} has the socket at {own} of {victim} open as well"),
+        Kind::Redirected => format!(
+            "the eBPF program {} (sk_lookup) can give any connection to any socket",
+            finding.program.unwrap_or_default()
+        ),
+    }
+}
+
+/// `pid 5120 (python3, user ann, /home/ann/x.py, started 3 min ago)`.
+fn who(party: &Party, now: Option<SystemTime>) -> String {
+    let user = party.user.clone().unwrap_or_else(|| party.uid.to_string());
+    let Some(process) = &party.process else {
+        return format!("a program of user {} that cannot be seen", printable(&user));
+    };
+    let details = process.details.as_ref();
+    let told: Vec<String> = [
+        Some(process.program.clone()).filter(|name| !name.is_empty()),
+        party.place.unit.as_ref().map(|unit| format!("unit {unit}")),
+        party.place.container.as_ref().map(|container| format!("container {container}")),
+        Some(format!("user {user}")),
+        details.and_then(|details| script(details, process)),
+        details.and_then(|details| details.started).zip(now).map(|(started, now)| {
+            let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+            format!("started {} ago", ago(now.saturating_sub(started)))
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    format!("pid {} ({})", process.pid, printable(&told.join(", ")))
+}
+
+/// What it was told to run, or the file that it is.
+fn script(details: &Details, process: &Process) -> Option<String> {
+    let argument = details.command.iter().skip(1).find(|word| !word.starts_with('-'));
+    let file = details.executable.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let plain = |word: &String| !word.is_empty() && *word != process.program;
+    argument.cloned().or(file).filter(plain).map(|word| shortened(&word))
+}
+
+fn fix(fix: &Fix) -> String {
+    match fix {
+        Fix::Guard { port, allow } => format!("sameport guard {port} --allow {}", allowed(allow)),
+        Fix::Private { command } if command.is_empty() => {
+            "sameport run --private -- COMMAND".to_owned()
+        }
+        Fix::Private { command } => {
+            let words: Vec<_> = command.iter().map(|word| quoted(word)).collect();
+            format!("sameport run --private -- {}", shortened(&words.join(" ")))
+        }
+        Fix::End { pid, and_forbid_ptrace: false } => format!("kill {pid}"),
+        Fix::End { pid, and_forbid_ptrace: true } => {
+            format!("sysctl -w kernel.yama.ptrace_scope=1; kill {pid}")
+        }
+        Fix::Reserve { port, also } => {
+            let ports = if also.is_empty() { port.to_string() } else { format!("{also},{port}") };
+            format!("sysctl -w net.ipv4.ip_local_reserved_ports={ports}")
+        }
+        Fix::Restart { unit } => format!("systemctl restart {}", quoted(unit)),
+        Fix::ShowProgram(program) => format!("bpftool prog show id {program}"),
+        Fix::LookAsRoot => "sudo sameport audit".to_owned(),
+    }
+}
+
+fn allowed(allow: &Allow) -> String {
+    match allow {
+        Allow::Unit(unit) => format!("unit={}", quoted(unit)),
+        Allow::Executable(path) => format!("exe={}", quoted(&path.to_string_lossy())),
+        Allow::Cgroup(path) => format!("cgroup={}", quoted(path)),
+        Allow::User(uid) => format!("uid={uid}"),
+    }
+}
+
+/// For a shell. What would steer a terminal is shown, and no shell understands it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=\\".contains(c);
+    if !word.is_empty() && word.chars().all(plain) && !word.contains('\\') {
+        return word.to_owned();
+    }
+    format!("'{}'", printable(word).replace('\'', "'\\''"))
+}
+
+/// Where nothing was found.
+pub(crate) fn nothing(port: Option<u16>) -> String {
+    match port {
+        None => "nothing was found".to_owned(),
+        Some(port) => format!("nothing was found on port {port}"),
+    }
+}
+
+/// What was not seen, as a sentence.
+pub(crate) fn unseen(unseen: &Unseen) -> String {
+    let sockets = |count: &usize| match count {
+        1 => "1 socket".to_owned(),
+        count => format!("{count} sockets"),
+    };
+    match unseen {
+        Unseen::Processes(count) => {
+            format!("not seen: who has {} of other users open; root sees it", sockets(count))
+        }
+        Unseen::EvenForRoot(count) => format!(
+            "not seen: who has {} open: programs of another pid namespace, or the kernel",
+            sockets(count)
+        ),
+        Unseen::Holders => {
+            "not seen: what other users' programs have open; root sees it".to_owned()
+        }
+        Unseen::Bound => "not seen: who is bound and does not listen; Linux 6.8 tells".to_owned(),
+        Unseen::Steering => {
+            "not seen: whether a program chooses who of a group gets what; root sees it".to_owned()
+        }
+        Unseen::Redirections(why) => {
+            format!(
+                "not seen: whether an eBPF program chooses sockets (sk_lookup): {why}; root sees it"
+            )
+        }
+    }
+}
+
+/// Nothing is known, which must not read as if nothing was wrong.
+pub(crate) fn failure(error: &look::Error) -> Failure {
+    use super::failure::Kind;
+    Failure::new(Kind::MachineCannot, format!("could not look: {error}"))
+        .hint("sameport doctor says what this machine can do")
+}
+
+/// One line of JSON. Version 1: fields may be added, none changes its meaning.
+pub(crate) fn json(report: &Report) -> String {
+    line(&Told {
+        version: 1,
+        findings: report.findings.iter().map(ToldFinding::new).collect(),
+        unseen: report.unseen.iter().map(unseen).collect(),
+    })
+}
+
+/// One line of JSON, with the time in seconds since 1970.
+pub(crate) fn change(change: &Change, now: SystemTime) -> String {
+    let (event, finding, party, why) = match change {
+        Change::Began => ("watching", None, None, None),
+        Change::Found(finding) => ("finding", Some(finding), None, None),
+        Change::Gone(finding) => ("gone", Some(finding), None, None),
+        Change::Joined(party) => ("joined", None, Some(party), None),
+        Change::Left(party) => ("left", None, Some(party), None),
+        Change::Blind(why) => ("could-not-look", None, None, Some(why.as_str())),
+    };
+    line(&ToldChange {
+        version: 1,
+        time: seconds(now.duration_since(UNIX_EPOCH).unwrap_or_default()),
+        event,
+        finding: finding.map(ToldFinding::new),
+        member: party.map(ToldParty::new),
+        why,
+    })
+}
+
+fn line(told: &impl Serialize) -> String {
+    let mut line = serde_json::to_string(told).unwrap_or_else(|error| {
+        unreachable!("plain structs with text keys are always JSON: {error}")
+    });
+    line.push('\n');
+    line
+}
+
+/// To the millisecond.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    version: u32,
+    findings: Vec<ToldFinding<'a>>,
+    /// What was not looked at, a sentence each; empty when everything was.
+    unseen: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ToldChange<'a> {
+    version: u32,
+    time: f64,
+    /// `watching`, `finding`, `gone`, `joined`, `left`, `could-not-look`.
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finding: Option<ToldFinding<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<ToldParty<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ToldFinding<'a> {
+    id: &'static str,
+    severity: &'static str,
+    /// Null for what is about the whole machine.
+    proto: Option<&'static str>,
+    port: Option<u16>,
+    /// For people.
+    text: String,
+    /// Who takes, where that can be told.
+    culprit: Option<ToldParty<'a>>,
+    /// From whom.
+    victim: Option<ToldParty<'a>>,
+    /// The number of the eBPF program, where it is about one.
+    program: Option<u32>,
+    /// A command.
+    fix: String,
+}
+
+impl<'a> ToldFinding<'a> {
+    fn new(finding: &'a Finding) -> Self {
+        Self {
+            id: finding.kind.id(),
+            severity: finding.severity.word(),
+            proto: finding.at.map(|(protocol, _)| protocol.name()),
+            port: finding.at.map(|(_, port)| port),
+            text: sentence(finding, None),
+            culprit: finding.culprit.as_ref().map(ToldParty::new),
+            victim: finding.victim.as_ref().map(ToldParty::new),
+            program: finding.program,
+            fix: fix(&finding.fix),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ToldParty<'a> {
+    proto: &'static str,
+    address: String,
+    v6only: bool,
+    device: Option<&'a str>,
+    inode: u64,
+    /// The socket's user.
+    uid: u32,
+    user: Option<&'a str>,
+    /// Null, with what follows, for a process that cannot be seen.
+    pid: Option<i32>,
+    program: Option<&'a str>,
+    /// The process's user.
+    process_uid: Option<u32>,
+    command: Option<&'a [String]>,
+    executable: Option<Cow<'a, str>>,
+    unit: Option<&'a str>,
+    container: Option<&'a str>,
+    /// Seconds since 1970.
+    started: Option<f64>,
+}
+
+impl<'a> ToldParty<'a> {
+    fn new(party: &'a Party) -> Self {
+        let process = party.process.as_ref();
+        let details = process.and_then(|process| process.details.as_ref());
+        let executable = details.and_then(|details| details.executable.as_deref());
+        Self {
+            proto: party.address.protocol.name(),
+            address: party.address.socket.to_string(),
+            v6only: party.address.v6only,
+            device: party.address.device.as_deref(),
+            inode: party.inode,
+            uid: party.uid,
+            user: party.user.as_deref(),
+            pid: process.map(|process| process.pid),
+            program: process.map(|process| process.program.as_str()),
+            process_uid: details.and_then(|details| details.uid),
+            command: details.map(|details| details.command.as_slice()),
+            executable: executable.map(|path| path.to_string_lossy()),
+            unit: party.place.unit.as_deref(),
+            container: party.place.container.as_deref(),
+            started: details.and_then(|details| details.started).map(seconds),
+        }
+    }
+}
