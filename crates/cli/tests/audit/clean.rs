@@ -1,0 +1,1 @@
+//! Set-ups with which nothing is wrong.

@@ -1,0 +1,349 @@
+//! Hijacks, planted and found: each with the process that did it.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::network::{NOBODY, Network, has_python};
+use crate::stage::{Started, is_root, kill, skip};
+
+const ANN: u32 = 60_001;
+const BOB: u32 = 60_002;
+const PORT: &str = "8443";
+
+/// One hijack. `{victim}` is the victim's pid.
+struct Plant {
+    what: &'static str,
+    victim: (u32, &'static [&'static str]),
+    culprit: (u32, &'static [&'static str]),
+    found: &'static str,
+    severity: &'static str,
+    /// Whether who has no privilege finds it: among its own programs with the process, of others the
+    /// users.
+    by_nobody: bool,
+    arguments: &'static [&'static str],
+}
+
+/// By their number in `docs/audit.md`, from 1.
+const PLANTS: [Plant; 18] = [
+    Plant {
+        what: "SO_REUSEPORT, TCP",
+        victim: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"]),
+        culprit: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"]),
+        found: "shared-with-stranger",
+        severity: "warning",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "SO_REUSEPORT, UDP",
+        victim: (NOBODY, &["udp", "rp", "bind=0.0.0.0:8443"]),
+        culprit: (NOBODY, &["udp", "rp", "bind=0.0.0.0:8443"]),
+        found: "shared-with-stranger",
+        severity: "warning",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "a joiner that steers",
+        victim: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"]),
+        culprit: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8", "steer=1"]),
+        found: "steered-by-stranger",
+        severity: "danger",
+        by_nobody: false,
+        arguments: &[],
+    },
+    Plant {
+        what: "SO_REUSEADDR, UDP, another user",
+        victim: (ANN, &["udp", "ra", "bind=0.0.0.0:8443"]),
+        culprit: (BOB, &["udp", "ra", "bind=0.0.0.0:8443"]),
+        found: "newest-takes-all",
+        severity: "danger",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "SO_REUSEADDR and SO_REUSEPORT, UDP, another user",
+        victim: (ANN, &["udp", "ra", "rp", "bind=127.0.0.1:8443"]),
+        culprit: (BOB, &["udp", "ra", "rp", "bind=127.0.0.1:8443"]),
+        found: "newest-takes-all",
+        severity: "danger",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "SO_REUSEADDR, UDP, one user",
+        victim: (NOBODY, &["udp", "ra", "bind=127.0.0.1:8443"]),
+        culprit: (NOBODY, &["udp", "ra", "bind=127.0.0.1:8443"]),
+        found: "newest-takes-all",
+        severity: "danger",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "SO_REUSEADDR between bind and listen, another user",
+        victim: (ANN, &["tcp", "ra", "bind=0.0.0.0:8443"]),
+        culprit: (BOB, &["tcp", "ra", "bind=0.0.0.0:8443", "listen=8"]),
+        found: "overtaken-before-listen",
+        severity: "danger",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "one address under the wildcard, TCP",
+        victim: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"]),
+        culprit: (NOBODY, &["tcp", "rp", "bind=127.0.0.1:8443", "listen=8"]),
+        found: "narrower-address",
+        severity: "warning",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "IPv4 under a dual-stack listener",
+        victim: (NOBODY, &["tcp6", "rp", "bind=[::]:8443", "listen=8"]),
+        culprit: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"]),
+        found: "narrower-address",
+        severity: "warning",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "IPv4 in IPv6 clothes under a dual-stack listener",
+        victim: (NOBODY, &["tcp6", "rp", "bind=[::]:8443", "listen=8"]),
+        culprit: (NOBODY, &["tcp6", "rp", "bind=[::ffff:127.0.0.1]:8443", "listen=8"]),
+        found: "narrower-address",
+        severity: "warning",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "bound to a device",
+        victim: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"]),
+        culprit: (NOBODY, &["tcp", "rp", "device=lo", "bind=0.0.0.0:8443", "listen=8"]),
+        found: "narrower-address",
+        severity: "warning",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "one address under the wildcard, UDP, another user",
+        victim: (ANN, &["udp", "ra", "bind=0.0.0.0:8443"]),
+        culprit: (BOB, &["udp", "ra", "bind=127.0.0.1:8443"]),
+        found: "narrower-address",
+        severity: "danger",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "[::1] beside 127.0.0.1, another user",
+        victim: (ANN, &["tcp", "bind=127.0.0.1:8443", "listen=8"]),
+        culprit: (BOB, &["tcp6", "bind=[::1]:8443", "listen=8"]),
+        found: "sibling-address",
+        severity: "danger",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "a connection from the port",
+        victim: (ANN, &["tcp", "bind=127.0.0.1:9000", "listen=8"]),
+        culprit: (BOB, &["tcp", "bind=127.0.0.1:8443", "connect=127.0.0.1:9000"]),
+        found: "taken-by-connection",
+        severity: "warning",
+        by_nobody: true,
+        arguments: &[PORT],
+    },
+    Plant {
+        what: "bound, and never listens",
+        victim: (ANN, &["tcp", "bind=127.0.0.1:9000", "listen=8"]),
+        culprit: (BOB, &["tcp", "bind=0.0.0.0:8443"]),
+        found: "bound-not-listening",
+        severity: "warning",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "a socket taken by pidfd_getfd",
+        victim: (NOBODY, &["tcp", "bind=0.0.0.0:8443", "listen=8"]),
+        culprit: (NOBODY, &["steal={victim}"]),
+        found: "held-by-stranger",
+        severity: "warning",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "a taken socket that is shut down",
+        victim: (NOBODY, &["tcp", "bind=0.0.0.0:8443", "listen=8"]),
+        culprit: (NOBODY, &["steal={victim}", "shutdown"]),
+        found: "held-by-stranger",
+        severity: "warning",
+        by_nobody: true,
+        arguments: &[],
+    },
+    Plant {
+        what: "TCP_REPAIR",
+        victim: (ANN, &["tcp", "bind=0.0.0.0:8443", "listen=8"]),
+        culprit: (0, &["tcp", "repair", "bind=0.0.0.0:8443", "listen=8"]),
+        found: "duplicate-listener",
+        severity: "danger",
+        by_nobody: true,
+        arguments: &[],
+    },
+];
+
+impl Plant {
+    /// Whether the user who runs the tests can plant it.
+    fn is_possible(&self) -> bool {
+        is_root() || (self.victim.0 == NOBODY && self.culprit.0 == NOBODY)
+    }
+
+    /// The victim first.
+    fn plant(&self, network: &Network) -> [Started; 2] {
+        let victim = network.actor(self.victim.0, "api", self.victim.1);
+        let pid = victim.pid().to_string();
+        let steps: Vec<_> =
+            self.culprit.1.iter().map(|step| step.replace("{victim}", &pid)).collect();
+        let steps: Vec<_> = steps.iter().map(String::as_str).collect();
+        [victim, network.actor(self.culprit.0, "x", &steps)]
+    }
+
+    /// What `audit` says to this user is this and nothing else about the port.
+    #[track_caller]
+    fn is_found(&self, network: &Network, [_, culprit]: &[Started; 2], by: u32) {
+        let (code, told) = network.audit(by, self.arguments);
+        let context = format!("{}, by {by}: {told:#}", self.what);
+        let found = the_one(&told, self.found).unwrap_or_else(|| panic!("{context}"));
+        assert_eq!(found["severity"], self.severity, "{context}");
+        assert_eq!(found["port"].to_string(), PORT, "{context}");
+        assert_eq!(found["culprit"]["uid"], self.socket_user(), "{context}");
+        if by == 0 || by == self.culprit.0 {
+            assert_eq!(found["culprit"]["pid"], culprit.pid(), "{context}");
+        }
+        assert!(!found["fix"].as_str().unwrap().is_empty(), "{context}");
+        assert_eq!(code, 1, "{context}");
+    }
+
+    /// A taken socket is still of who made it.
+    fn socket_user(&self) -> u32 {
+        if self.culprit.1[0].starts_with("steal") { self.victim.0 } else { self.culprit.0 }
+    }
+}
+
+/// The finding of this kind, if there is one.
+fn the_one<'a>(told: &'a Value, id: &str) -> Option<&'a Value> {
+    told["findings"].as_array()?.iter().find(|finding| finding["id"] == id)
+}
+
+#[test]
+fn eighteen_hijacks_are_found_with_who_did_them() {
+    if !has_python() {
+        return skip("audit-planted", "python3 is not installed");
+    }
+    let own = if is_root() { 0 } else { NOBODY };
+    for plant in PLANTS.iter().filter(|plant| plant.is_possible()) {
+        if own != 0 && !plant.by_nobody {
+            continue;
+        }
+        let Some(network) = Network::new() else {
+            return skip("audit-planted", "no network namespace can be made");
+        };
+        let planted = plant.plant(&network);
+        plant.is_found(&network, &planted, own);
+        if own == 0 && plant.by_nobody {
+            plant.is_found(&network, &planted, NOBODY);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_found_before_the_stranger_comes() {
+    if !has_python() {
+        return skip("audit-before", "python3 is not installed");
+    }
+    let own = if is_root() { 0 } else { NOBODY };
+    for plant in PLANTS.iter().filter(|plant| plant.is_possible()) {
+        if plant.victim.1.last().is_some_and(|step| step.starts_with("bind=0")) {
+            // It is bound and does not listen.
+            continue;
+        }
+        let Some(network) = Network::new() else {
+            return skip("audit-before", "no network namespace can be made");
+        };
+        let _victim = network.actor(plant.victim.0, "api", plant.victim.1);
+        let (code, told) = network.audit(own, plant.arguments);
+        assert_eq!((code, &told["findings"]), (0, &serde_json::json!([])), "{}", plant.what);
+    }
+}
+
+/// 19: the same program, outside of the container and in it.
+#[test]
+fn a_container_is_another_program() {
+    let test = "audit-container";
+    let Some(cgroup) = Cgroup::new() else { return skip(test, "no cgroup v2 to write to") };
+    if !has_python() {
+        return skip(test, "python3 is not installed");
+    }
+    let Some(network) = Network::new() else {
+        return skip(test, "no network namespace can be made");
+    };
+    let steps = ["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"];
+    let [outside, inside] = [0, 1].map(|_| network.actor(NOBODY, "api", &steps));
+    let (code, told) = network.audit(0, &[]);
+    assert_eq!((code, &told["findings"]), (0, &serde_json::json!([])), "one program");
+    cgroup.take(&inside);
+    let (code, told) = network.audit(0, &[]);
+    let found = the_one(&told, "shared-with-stranger").unwrap_or_else(|| panic!("{told:#}"));
+    assert_eq!((code, &found["culprit"]["pid"]), (1, &inside.pid().into()), "{told:#}");
+    assert_eq!(found["victim"]["pid"], outside.pid());
+    assert_eq!(found["culprit"]["container"], Cgroup::ID[..12]);
+    drop((outside, inside));
+}
+
+/// 20: a taken socket whose queue is closed.
+#[test]
+fn a_closed_queue_is_found_with_who_has_the_socket() {
+    let test = "audit-closed-queue";
+    if !has_python() {
+        return skip(test, "python3 is not installed");
+    }
+    let Some(network) = Network::new() else {
+        return skip(test, "no network namespace can be made");
+    };
+    let own = if is_root() { 0 } else { NOBODY };
+    let victim = network.actor(NOBODY, "api", &["tcp", "bind=127.0.0.1:8443", "listen=8"]);
+    let steal = format!("steal={}", victim.pid());
+    let culprit = network.actor(NOBODY, "x", &[&steal, "listen=0"]);
+    let _client = network.actor(NOBODY, "client", &["tcp", "connect=127.0.0.1:8443"]);
+    let (code, told) = network.audit(own, &[]);
+    let held = the_one(&told, "held-by-stranger").unwrap_or_else(|| panic!("{told:#}"));
+    let closed = the_one(&told, "queue-closed").unwrap_or_else(|| panic!("{told:#}"));
+    assert_eq!((code, &held["culprit"]["pid"]), (1, &culprit.pid().into()), "{told:#}");
+    assert_eq!(closed["victim"]["pid"], victim.pid(), "{told:#}");
+}
+
+/// A cgroup that is named as Docker names a container's.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    const ID: &str = "5a3eb0a75a3eb0a75a3eb0a75a3eb0a75a3eb0a75a3eb0a75a3eb0a75a3eb0a7";
+
+    fn new() -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/mounts").ok()?;
+        let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let mount = mounts.find(|mount| mount.get(2) == Some(&"cgroup2"))?;
+        let folder = PathBuf::from(mount[1]).join(format!("docker-{}.scope", Self::ID));
+        let made = std::fs::create_dir(&folder);
+        (made.is_ok() || folder.is_dir()).then_some(Self(folder))
+    }
+
+    fn take(&self, process: &Started) {
+        std::fs::write(self.0.join("cgroup.procs"), process.pid().to_string()).unwrap();
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let left = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        left.lines().filter_map(|pid| pid.parse().ok()).for_each(|pid| kill(pid, libc::SIGKILL));
+        let _ = crate::stage::eventually(|| std::fs::remove_dir(&self.0).ok());
+    }
+}
