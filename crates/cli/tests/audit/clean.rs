@@ -1,1 +1,90 @@
-//! Set-ups with which nothing is wrong.
+//! Set-ups with which nothing is wrong, and nothing is found: real servers as they are really run.
+
+use std::path::PathBuf;
+
+use crate::network::{NOBODY, Network};
+use crate::setups::SETUPS;
+use crate::stage::{Started, eventually, is_root, sameport, skip};
+
+/// A network and a folder for one set-up, with everything that it has started.
+pub(crate) struct Room {
+    pub(crate) network: Network,
+    pub(crate) folder: PathBuf,
+    started: Vec<Started>,
+    _folder: tempfile::TempDir,
+}
+
+impl Room {
+    fn new() -> Option<Self> {
+        let folder = tempfile::Builder::new().prefix("sameport-test-").tempdir_in("/tmp").unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(folder.path(), open).unwrap();
+        let (network, path) = (Network::new()?, folder.path().to_owned());
+        Some(Self { network, folder: path, started: vec![], _folder: folder })
+    }
+
+    /// Starts this as root.
+    pub(crate) fn start(&mut self, words: &[&str]) -> i32 {
+        self.start_as(0, words)
+    }
+
+    pub(crate) fn start_as(&mut self, uid: u32, words: &[&str]) -> i32 {
+        let started = self.network.start(uid, words);
+        let pid = started.pid();
+        self.started.push(started);
+        pid
+    }
+
+    /// An actor: see `audit_actor.py`.
+    pub(crate) fn actor(&mut self, uid: u32, name: &str, steps: &[&str]) {
+        let actor = self.network.actor(uid, name, steps);
+        self.started.push(actor);
+    }
+
+    /// A file of this text.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Waits until so many sockets wait on the port.
+    #[track_caller]
+    pub(crate) fn until(&self, port: u16, sockets: usize) {
+        let seen = || {
+            let words = [sameport().to_str().unwrap(), "ls", "--json", &port.to_string()];
+            let output = self.network.command(0, &words).output().unwrap();
+            let told: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+            let groups = told["groups"].as_array()?;
+            let members = groups.iter().map(|group| group["members"].as_array().unwrap().len());
+            Some(members.sum::<usize>())
+        };
+        let came = eventually(|| seen().filter(|seen| *seen >= sockets));
+        let said: Vec<_> = self.started.iter().map(|it| it.stdout() + &it.stderr()).collect();
+        assert!(came.is_some(), "nobody came to {port}: {:?}\n{}", seen(), said.concat());
+    }
+}
+
+#[test]
+fn twenty_setups_without_a_false_alarm() {
+    if !is_root() {
+        return skip("audit-clean", "needs root: servers change their user");
+    }
+    let mut quiet = 0;
+    for (name, setup) in SETUPS {
+        let Some(mut room) = Room::new() else {
+            return skip("audit-clean", "no network namespace can be made");
+        };
+        if setup(&mut room).is_none() {
+            skip(&format!("audit-clean-{name}"), "it is not installed");
+            continue;
+        }
+        for user in [0, NOBODY] {
+            let (code, told) = room.network.audit(user, &[]);
+            let nothing = serde_json::json!([]);
+            assert_eq!((code, &told["findings"]), (0, &nothing), "{name}, by {user}: {told:#}");
+        }
+        quiet += 1;
+    }
+    assert!(quiet >= 20 || std::env::var_os("CI").is_none(), "only {quiet} are installed");
+}

@@ -9,4 +9,5 @@ mod clean;
 mod command_line;
 mod network;
 mod planted;
+mod setups;
 mod watching;
