@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sameport_linux::look;
 use sameport_rules::audit::{Allow, Finding, Fix, Kind, Party};
+use sameport_rules::private::is_owner;
 use sameport_rules::sockets::{Details, Process};
 use serde::Serialize;
 
@@ -96,16 +97,20 @@ fn sentence(finding: &Finding, now: Option<SystemTime>) -> String {
 
 /// `pid 5120 (python3, user ann, /home/ann/x.py, started 3 min ago)`.
 fn who(party: &Party, now: Option<SystemTime>) -> String {
-    let user = party.user.clone().unwrap_or_else(|| party.uid.to_string());
+    let user = match &party.user {
+        _ if is_owner(party.uid) => "private group".to_owned(),
+        Some(name) => format!("user {name}"),
+        None => format!("user {}", party.uid),
+    };
     let Some(process) = &party.process else {
-        return format!("a program of user {} that cannot be seen", printable(&user));
+        return format!("a program of {} that cannot be seen", printable(&user));
     };
     let details = process.details.as_ref();
     let told: Vec<String> = [
         Some(process.program.clone()).filter(|name| !name.is_empty()),
         party.place.unit.as_ref().map(|unit| format!("unit {unit}")),
         party.place.container.as_ref().map(|container| format!("container {container}")),
-        Some(format!("user {user}")),
+        Some(user),
         details.and_then(|details| script(details, process)),
         details.and_then(|details| details.started).zip(now).map(|(started, now)| {
             let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::network::{NOBODY, Network, has_python};
-use crate::stage::{Started, is_root, kill, skip};
+use crate::stage::{Started, eventually, is_root, kill, script, skip};
 
 const ANN: u32 = 60_001;
 const BOB: u32 = 60_002;
@@ -320,6 +320,35 @@ fn a_closed_queue_is_found_with_who_has_the_socket() {
     assert_eq!(closed["victim"]["pid"], victim.pid(), "{told:#}");
 }
 
+/// 21: whoever has the privilege can give any connection to any socket.
+#[test]
+fn a_program_that_chooses_sockets_is_found() {
+    let test = "audit-sk-lookup";
+    if !is_root() || !has_python() {
+        return skip(test, "needs root and python3");
+    }
+    let Some(network) = Network::new() else {
+        return skip(test, "no network namespace can be made");
+    };
+    let mut attached =
+        network.start(0, &["/usr/bin/python3", script("audit_lookup.py").to_str().unwrap()]);
+    let said = eventually(|| {
+        let said = attached.stdout();
+        (said.contains('\n') || !attached.is_running()).then_some(said)
+    });
+    let said = said.unwrap();
+    let Some(number) = said.trim().strip_prefix("program ") else {
+        return skip(test, &format!("it cannot be attached: {}", attached.ended().stderr));
+    };
+    let (code, told) = network.audit(0, &[]);
+    let found = the_one(&told, "redirected").unwrap_or_else(|| panic!("{told:#}"));
+    assert_eq!((code, found["program"].to_string().as_str()), (1, number), "{told:#}");
+    // Who may not see it says so.
+    let (_, told) = network.audit(NOBODY, &[]);
+    let unseen = told["unseen"].to_string();
+    assert!(unseen.contains("sk_lookup"), "{told:#}");
+}
+
 /// A cgroup that is named as Docker names a container's.
 struct Cgroup(PathBuf);
 
@@ -344,6 +373,6 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         let left = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
         left.lines().filter_map(|pid| pid.parse().ok()).for_each(|pid| kill(pid, libc::SIGKILL));
-        let _ = crate::stage::eventually(|| std::fs::remove_dir(&self.0).ok());
+        let _ = eventually(|| std::fs::remove_dir(&self.0).ok());
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::kin::{does_what_it_is_told, place_of};
-use super::scene::{Actor, Scene, first};
+use super::scene::{Actor, Scene, first, user};
 use crate::sockets::Process;
 
 /// What to do. How it is written is the teller's.
@@ -90,7 +90,7 @@ pub(super) fn guard(scene: &Scene<'_>, owner: &Actor<'_>, other: &Actor<'_>) -> 
         _ => {}
     }
     if owner.is_of_another_user_than(other) {
-        return allow(Allow::User(owner.member.socket.uid));
+        return allow(Allow::User(user(owner.member)));
     }
     let cgroup = details.and_then(|details| details.cgroup.as_ref());
     let apart = theirs.is_some_and(|theirs| theirs.cgroup.as_ref() != cgroup);

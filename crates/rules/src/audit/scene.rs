@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::kin::{Between, are_one_program, place_of};
 use super::{Facts, Party};
+use crate::private::is_owner;
 use crate::sockets::{Address, Member, Process, Protocol, State};
 
 /// Of a socket that more processes have open, these many stand for all: copies of one program.
@@ -104,7 +105,7 @@ impl<'a> Actor<'a> {
     }
 
     pub(super) fn is_of_another_user_than(&self, other: &Self) -> bool {
-        self.member.socket.uid != other.member.socket.uid
+        user(self.member) != user(other.member)
     }
 
     /// Whether both sockets were made in one cgroup that is not everybody's: in one service, most likely.
@@ -117,6 +118,14 @@ impl<'a> Actor<'a> {
     pub(super) fn party(&self) -> Party {
         party(self.member, first(&self.member.processes))
     }
+}
+
+/// The user that a socket is of: a private group's socket is owned by nobody, and its process tells.
+pub(super) fn user(member: &Member) -> u32 {
+    let uid = member.socket.uid;
+    let of_process = |process: &Process| process.details.as_ref()?.uid;
+    let private = is_owner(uid).then(|| first(&member.processes).and_then(of_process)).flatten();
+    private.unwrap_or(uid)
 }
 
 /// The process that was started first.
@@ -170,7 +179,7 @@ impl<'a> Programs<'a> {
         /// Of a program with more sockets, these many stand for all.
         const COMPARED: usize = 4;
         member.processes.first()?;
-        let uid = member.socket.uid;
+        let uid = user(member);
         let known = member.processes.iter().filter_map(|it| self.processes.get(&(it.pid, uid)));
         let known: Vec<_> = known.copied().collect();
         let mut mine = None;
@@ -221,8 +230,7 @@ impl<'a> Programs<'a> {
 }
 
 fn share_a_program(one: &Member, other: &Member, facts: &Facts) -> bool {
-    let between =
-        if one.socket.uid == other.socket.uid { Between::OneUser } else { Between::Users };
+    let between = if user(one) == user(other) { Between::OneUser } else { Between::Users };
     let pids = |member: &Member| member.processes.iter().map(|it| it.pid).collect::<Vec<_>>();
     let others = pids(other);
     pids(one).iter().any(|pid| others.contains(pid))

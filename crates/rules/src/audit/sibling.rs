@@ -82,4 +82,14 @@ mod tests {
             Stage::default().with(one, &[]).with(other, &[]).finds(&[]);
         }
     }
+
+    #[test]
+    fn a_private_group_is_its_users() {
+        const PRIVATE: u32 = 0x7000_0001;
+        let (one, other) = (tcp("127.0.0.1:80"), tcp("[::1]:80"));
+        let stage = Stage::default().of(PRIVATE, one, &[&api()]);
+        stage.clone().with(other.clone(), &[&api()]).finds(&[]);
+        let warning = [("sibling-address", "warning", 2, 200, 1)];
+        stage.with(other, &[&stranger()]).finds(&warning);
+    }
 }
