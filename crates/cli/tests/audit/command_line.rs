@@ -1,1 +1,109 @@
-//! The command line.
+//! What `audit` says to people, to wrong lines, and where it cannot look.
+
+use crate::network::{NOBODY, Network, has_python};
+use crate::stage::{User, is_root, sameport, script, skip, start, start_command};
+
+#[test]
+fn wrong_lines_are_refused_at_once() {
+    let lines: [&[&str]; 7] = [
+        &["0"],
+        &["65536"],
+        &["http"],
+        &["-1"],
+        &["80", "81"],
+        &["--json", "--watch"],
+        &["--everything"],
+    ];
+    for line in lines {
+        let ended = start(User::Ourselves, &[&["audit"], line].concat()).ended();
+        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{line:?}: {ended:?}");
+        assert!(ended.stderr.starts_with("error: "), "{line:?}: {ended:?}");
+        assert_eq!(ended.stderr.matches("\nhint: ").count(), 1, "{line:?}: {ended:?}");
+    }
+}
+
+/// Two lines: what it is, and a command.
+#[test]
+fn a_finding_reads_as_a_sentence_and_a_command() {
+    if !has_python() {
+        return skip("audit-text", "python3 is not installed");
+    }
+    let Some(network) = Network::new() else {
+        return skip("audit-text", "no network namespace can be made");
+    };
+    let binary = sameport().to_str().unwrap();
+    let audit = |words: &[&str]| {
+        let words = [&[binary, "audit"], words].concat();
+        let output = network.command(NOBODY, &words).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let steps = ["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"];
+    let api = network.actor(NOBODY, "api", &steps);
+    let (code, stdout, stderr) = audit(&["8443"]);
+    assert_eq!((code, stdout.as_str()), (0, ""), "{stderr}");
+    assert!(stderr.starts_with("nothing was found on port 8443\n"), "{stderr}");
+
+    let x = network.actor(NOBODY, "x", &steps);
+    let (code, stdout, stderr) = audit(&[]);
+    let [first, second] = stdout.lines().collect::<Vec<_>>()[..] else { panic!("{stdout}") };
+    let folder = script("audit_actor.py").parent().unwrap().display().to_string();
+    let parts = [
+        format!("8443/tcp  warning  pid {} (python3, user ", x.pid()),
+        format!(", {folder}/x.py, started "),
+        format!(" ago) shares 0.0.0.0:8443 with pid {} (python3, user ", api.pid()),
+        format!(", {folder}/api.py, started "),
+        " ago): same user, different program".to_owned(),
+    ];
+    assert!(first.starts_with(&parts[0]) && first.ends_with(&parts[4]), "{stdout}");
+    assert!(parts.iter().all(|part| first.contains(part)), "{stdout}");
+    let fix = "          fix      sameport run --private -- /usr/bin/python3 ";
+    assert!(second.starts_with(fix), "{stdout}");
+    assert!(!stderr.contains("nothing was found"), "{stderr}");
+    assert_eq!(code, 1);
+    assert_eq!(audit(&["9"]).0, 0, "another port");
+}
+
+/// To be blind is not to see nothing.
+#[test]
+fn where_it_cannot_look_it_says_so() {
+    if !has_python() {
+        return skip("audit-blind", "python3 is not installed");
+    }
+    let blind = script("audit_blind.py");
+    let blind = ["/usr/bin/python3", blind.to_str().unwrap(), sameport().to_str().unwrap()];
+    for options in [&["audit"][..], &["audit", "--json"], &["audit", "--watch"]] {
+        let words = [&blind[..], options].concat();
+        let ended = start_command(User::Ourselves, words[0], &words[1..]).ended();
+        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
+        assert!(ended.stderr.starts_with("error: could not look: "), "{ended:?}");
+    }
+}
+
+/// `hidepid` leaves the sockets and their users.
+#[test]
+fn with_hidden_processes_it_says_what_it_does_not_see() {
+    let test = "audit-hidepid";
+    if !is_root() || !has_python() {
+        return skip(test, "needs root and python3");
+    }
+    let Some(network) = Network::new() else {
+        return skip(test, "no network namespace can be made");
+    };
+    let _ann = network.actor(60_001, "api", &["udp", "ra", "bind=0.0.0.0:8443"]);
+    let _bob = network.actor(60_002, "x", &["udp", "ra", "bind=0.0.0.0:8443"]);
+    let line = format!(
+        "mount -t proc -o hidepid=2 proc /proc && echo hidden && \
+         exec setpriv --reuid 65534 --regid 65534 --clear-groups {} audit",
+        sameport().display()
+    );
+    let output = network.command(0, &["unshare", "-m", "sh", "-c", &line]).output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let Some(found) = stdout.strip_prefix("hidden\n") else {
+        return skip(test, &format!("/proc cannot be mounted: {stderr}"));
+    };
+    assert_eq!(output.status.code(), Some(1), "{stdout}{stderr}");
+    assert!(found.starts_with("8443/udp  danger   a program of user 6000"), "{stdout}");
+    assert!(stderr.contains("not seen: who has 2 sockets of other users open"), "{stderr}");
+}
