@@ -82,7 +82,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     }
     let listing = list::list(&request).map_err(failure)?;
     match (args.json, listing.groups.is_empty()) {
-        (true, _) => stdout::write(&listing_json::json(&listing))?,
+        (true, _) => stdout::outcome(listing_json::write(&listing, stdout::raw()))?,
         (false, true) => note::say(&nobody(&request)),
         (false, false) => stdout::write(&text(&listing, args.wide))?,
     }

@@ -1,22 +1,31 @@
 //! A listing of groups, as programs read it. Version 1: fields may be added, none changes its meaning.
 //! What could not be had is null, and never false, 0 or empty, but for `pids`, where `complete` tells.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use sameport_rules::sockets::{Group, Member, Options, Position, Process, Protocol, State};
 use sameport_rules::unit::{container, unit};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::operations::list::Listing;
 
-/// One line of JSON.
-pub(crate) fn json(listing: &Listing) -> String {
-    line(&Told {
+/// Writes one line of JSON, bit by bit: it may be long.
+///
+/// # Errors
+///
+/// Those of `to`.
+pub(crate) fn write(listing: &Listing, to: impl io::Write) -> io::Result<()> {
+    let told = Told {
         version: 1,
-        groups: listing.groups.iter().map(|group| ToldGroup::new(group, listing)).collect(),
+        groups: Groups(listing),
         complete: listing.complete,
         bound_complete: listing.bound,
-    })
+    };
+    let mut to = io::BufWriter::new(to);
+    serde_json::to_writer(&mut to, &told)?;
+    to.write_all(b"\n")?;
+    to.flush()
 }
 
 pub(super) fn line(told: &impl Serialize) -> String {
@@ -30,11 +39,21 @@ pub(super) fn line(told: &impl Serialize) -> String {
 #[derive(Serialize)]
 struct Told<'a> {
     version: u32,
-    groups: Vec<ToldGroup<'a>>,
+    groups: Groups<'a>,
     /// Whether everybody is named: no process was hidden from the caller.
     complete: bool,
     /// Whether sockets that are bound and do not listen are all there.
     bound_complete: bool,
+}
+
+/// One at a time: there may be many.
+struct Groups<'a>(&'a Listing);
+
+impl Serialize for Groups<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(listing) = self;
+        serializer.collect_seq(listing.groups.iter().map(|group| ToldGroup::new(group, listing)))
+    }
 }
 
 #[derive(Serialize)]

@@ -50,7 +50,7 @@ pub(crate) fn is_unread(within: Duration) -> bool {
     }
 }
 
-/// For bytes that are passed through as they come.
+/// For bytes that are written as they come; see [`outcome`].
 pub(crate) fn raw() -> impl io::Write {
     io::stdout()
 }

@@ -20,13 +20,17 @@ pub(crate) fn table_within<const N: usize>(
 ) -> String {
     let shown: [bool; N] = header.map(|name| !name.is_empty());
     let header = header.map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(&header)
-        .chain(rows)
-        .map(|row| row.each_ref().map(|cell| printable(cell)))
-        .collect();
-    let mut widths: [usize; N] = std::array::from_fn(|column| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
-    });
+    // A row at a time, twice: there may be many.
+    let printed = || {
+        let rows = std::iter::once(&header).chain(rows);
+        rows.map(|row| row.each_ref().map(|cell| printable(cell)))
+    };
+    let mut widths = [0; N];
+    for row in printed() {
+        for (width, cell) in widths.iter_mut().zip(&row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
     let columns = || (0..N).filter(|column| shown[*column]);
     let wide = columns().map(|column| widths[column]).sum::<usize>() + 2 * columns().count();
     let mut excess = wide.saturating_sub(2).saturating_sub(at_most);
@@ -36,7 +40,7 @@ pub(crate) fn table_within<const N: usize>(
         excess -= less;
     }
     let mut text = String::new();
-    for row in &rows {
+    for row in printed() {
         let mut line = String::new();
         for column in columns() {
             let width = widths[column];

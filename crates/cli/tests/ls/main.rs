@@ -1,13 +1,19 @@
 //! `sameport ls`, the real binary: against `ss` on a busy machine, in what it tells of sockets made
-//! for it, and in how it takes its command line.
+//! for it, here, in other network namespaces and in a crowd, while they change, and in how it takes its
+//! command line.
 #![cfg(target_os = "linux")]
 
 mod against_ss;
 mod command_line;
+mod crowd;
+mod elsewhere;
 mod members;
 mod sockets;
+mod states;
+mod watching;
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -34,6 +40,14 @@ fn text(bytes: &[u8]) -> &str {
 
 fn json(args: &[&str]) -> Value {
     let output = sameport(&[args, &["--json"]].concat());
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// What another user is told. Needs root.
+fn json_as(user: u32, args: &[&str]) -> Value {
+    let (_folder, copy) = readable_copy();
+    let mut command = Command::new(copy);
+    let output = command.env_clear().args(args).arg("--json").uid(user).gid(user).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -92,4 +93,17 @@ pub(crate) fn busy() -> Vec<Socket> {
         }
     }
     sockets
+}
+
+/// Tries until there is an answer.
+#[track_caller]
+pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(answer) = attempt() {
+            return answer;
+        }
+        assert!(Instant::now() < until, "never");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

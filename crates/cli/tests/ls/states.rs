@@ -1,0 +1,203 @@
+//! What is told of sockets that do not wait for anybody, and of their processes, options and losses.
+
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+use crate::sockets::{address, eventually, port};
+use crate::{NOBODY, alone, is_root, json, json_as, sameport, skip, text};
+
+/// Where the kernel does not list them, that must be said, and nothing else can be tested.
+fn lists_bound() -> bool {
+    let told = json(&["ls", "--tcp"]);
+    let lists = told["bound_complete"].as_bool().unwrap();
+    let hint = "sockets that are bound and do not listen may be missing";
+    let output = sameport(&["ls", "--tcp"]);
+    assert_eq!(text(&output.stderr).contains(hint), !lists, "{output:?}");
+    if !lists {
+        skip("ls-shows-bound-sockets", "this kernel is older than 6.8");
+    }
+    lists
+}
+
+fn unconnected(at: &str) -> Socket {
+    let at: SocketAddr = at.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
+    socket.bind(&at.into()).unwrap();
+    socket
+}
+
+#[test]
+fn a_socket_that_keeps_its_port_and_does_not_listen_is_listed() {
+    let _alone = alone();
+    if !lists_bound() {
+        return;
+    }
+    for at in ["127.0.0.1:0", "[::1]:0", "[::]:0", "0.0.0.0:0"] {
+        let socket = unconnected(at);
+        let told = json(&["ls", "--tcp", &port(&socket)]);
+        let member = &told["groups"][0]["members"][0];
+        assert_eq!(told["groups"][0]["address"], address(&socket).to_string());
+        assert_eq!((&member["state"], &member["backlog"]), (&"bound".into(), &Value::Null));
+        assert_eq!(member["pids"], serde_json::json!([std::process::id()]));
+
+        let output = sameport(&["ls", "--tcp", &port(&socket)]);
+        let lines: Vec<_> = text(&output.stdout).lines().collect();
+        assert_eq!((lines.len(), output.status.code()), (2, Some(0)), "{output:?}");
+        assert!(lines[0].contains("  STATE"), "{output:?}");
+        assert!(lines[1].split_whitespace().any(|word| word == "bound"), "{output:?}");
+
+        socket.listen(1).unwrap();
+        let told = json(&["ls", "--tcp", &port(&socket)]);
+        assert_eq!(told["groups"][0]["members"][0]["state"], "waiting");
+    }
+}
+
+#[test]
+fn connections_are_listed_when_asked_for() {
+    let _alone = alone();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = unconnected("127.0.81.1:0");
+    client.connect(&server.local_addr().unwrap().into()).unwrap();
+    let at = address(&client).to_string();
+
+    let nobody = sameport(&["ls", "--tcp", &at]);
+    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+    let hint = "hint: somebody is connected from there, which --all shows\n";
+    assert!(text(&nobody.stderr).ends_with(hint), "{nobody:?}");
+    let told = json(&["ls", "--tcp", "--all", &at]);
+    let member = &told["groups"][0]["members"][0];
+    assert_eq!((&member["state"], &member["backlog"]), (&"connected".into(), &Value::Null));
+    assert_eq!(member["pids"], serde_json::json!([std::process::id()]));
+
+    let udp = UdpSocket::bind("127.0.81.2:0").unwrap();
+    udp.connect("127.0.0.1:9").unwrap();
+    let at = udp.local_addr().unwrap().to_string();
+    assert_eq!(json(&["ls", "--udp", &at])["groups"], serde_json::json!([]));
+    let told = json(&["ls", "--udp", "-a", &at]);
+    assert_eq!(told["groups"][0]["members"][0]["state"], "connected");
+}
+
+/// A program that other people wrote, ended when dropped.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server on a port of its own choice, once it is there.
+fn server(program: &str, args: &[&str]) -> Option<(Server, Value)> {
+    let silent = || Stdio::null();
+    let mut command = Command::new(program);
+    command.args(args).current_dir("/").stdin(silent()).stdout(silent()).stderr(silent());
+    let child = match command.spawn() {
+        Ok(child) => Server(child),
+        Err(error) => {
+            skip(&format!("ls-tells-of-{program}"), &error.to_string());
+            return None;
+        }
+    };
+    let pid = child.0.id();
+    let member = eventually(|| {
+        let told = json(&["ls"]);
+        let members = told["groups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|group| group["members"].as_array().unwrap());
+        members
+            .clone()
+            .find(|member| member["pids"].as_array().unwrap().contains(&pid.into()))
+            .cloned()
+    });
+    Some((child, member))
+}
+
+#[test]
+fn programs_are_told_with_all_that_is_known_of_them() {
+    let _alone = alone();
+    // Any port that is free at this moment.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let python = ["-m", "http.server", "--bind", "127.0.0.1", &free];
+    for (program, args) in [("python3", &python[..]), ("nc", &["-l", "127.0.0.1", &free])] {
+        let Some((server, member)) = server(program, args) else { continue };
+        let process = &member["processes"][0];
+        assert_eq!(process["pid"], server.0.id(), "{member}");
+        assert_eq!(process["parent"], std::process::id(), "{member}");
+        let uid = own_uid();
+        assert_eq!((&process["uid"], &member["uid"]), (&uid.into(), &uid.into()), "{member}");
+        let command: Vec<_> = process["command"].as_array().unwrap().iter().skip(1).collect();
+        assert_eq!(command, args, "{member}");
+        let executable = process["executable"].as_str().unwrap();
+        assert!(executable.starts_with('/'), "{member}");
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let started = process["started"].as_u64().unwrap();
+        assert!(now.abs_diff(started) < 300, "{member}");
+        assert_eq!(member["cgroup"], process["cgroup"], "{member}");
+
+        let wide = sameport(&["ls", "--wide", "--tcp", &free]);
+        let wide = text(&wide.stdout);
+        assert!(wide.contains(&args.join(" ")) && wide.contains("  OPTIONS  "), "{wide}");
+    }
+}
+
+/// Who runs the tests.
+fn own_uid() -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").unwrap().uid()
+}
+
+#[test]
+fn another_users_process_is_unknown_and_the_socket_is_not() {
+    let _alone = alone();
+    if !is_root() {
+        return skip("ls-tells-what-another-user-sees", "only root can run it as another user");
+    }
+    let socket = unconnected("127.0.0.1:0");
+    socket.set_reuse_address(true).unwrap();
+    socket.listen(3).unwrap();
+    let told = json_as(NOBODY, &["ls", "--tcp", &port(&socket)]);
+    let member = &told["groups"][0]["members"][0];
+    for unknown in ["options", "shared", "position", "program"] {
+        assert_eq!(member[unknown], Value::Null, "{unknown}: {told}");
+    }
+    assert_eq!(member["processes"], serde_json::json!([]), "{told}");
+    // Everybody is told these, and as root they are the same.
+    let own = json(&["ls", "--tcp", &port(&socket)]);
+    let own = &own["groups"][0]["members"][0];
+    for known in ["state", "cookie", "drops", "transparent", "freebind", "cgroup", "backlog"] {
+        assert_eq!(member[known], own[known], "{known}");
+    }
+    assert_eq!(member["state"], "waiting");
+    assert_eq!(own["options"]["reuse_address"], true, "{own}");
+}
+
+#[test]
+fn what_a_full_queue_drops_is_told() {
+    let _alone = alone();
+    let listener = unconnected("127.0.0.1:0");
+    listener.listen(0).unwrap();
+    let drops =
+        || json(&["ls", "--tcp", &port(&listener)])["groups"][0]["members"][0]["drops"].clone();
+    assert_eq!(drops(), 0);
+    let header = || {
+        let output = sameport(&["ls", "--tcp", &port(&listener)]);
+        text(&output.stdout).lines().next().unwrap().contains("DROPS")
+    };
+    assert!(!header());
+    let at = address(&listener);
+    let _one = TcpStream::connect(at).unwrap();
+    let _others = [(); 3].map(|()| {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let _ = client.connect(&at.into());
+        client
+    });
+    eventually(|| (drops().as_u64().unwrap() > 0).then_some(()));
+    assert!(header());
+}
