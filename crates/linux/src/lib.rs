@@ -12,6 +12,7 @@ pub mod guard;
 pub mod held;
 mod identity;
 pub mod inherited;
+pub mod local;
 pub mod look;
 pub mod named;
 mod network;

@@ -195,3 +195,51 @@ fn who_gets_the_traffic() {
         assert_eq!(refused.effects, []);
     }
 }
+
+#[test]
+fn what_would_work() {
+    let any = || tcp("0.0.0.0:8080");
+    let server = || wish(any(), true, false);
+    let held = || there(any(), true, false);
+    let open = || there(any(), true, true);
+    let bobs = |other: Other| Other { uid: BOB, ..other };
+    let doing = |doing, other: Other| Other { doing, ..other };
+    let left = || doing(Doing::TimeWait, there(tcp("127.0.0.1:8080"), false, false));
+    let client = || doing(Doing::Connected, there(tcp("127.0.0.1:8080"), false, false));
+    let without = || Remedy::Without(vec![0]);
+    let next = || Remedy::Port(8082);
+    let both = || wish(tcp("[::]:8080"), true, false);
+    let six = Address { v6only: true, ..tcp("[::]:8080") };
+    let cases: [(Wish, Other, Vec<Remedy>); 9] = [
+        (server(), held(), vec![Remedy::Share(vec![0]), without(), next()]),
+        (server(), open(), vec![Remedy::Join(vec![0]), without(), next()]),
+        (
+            server(),
+            bobs(held()),
+            vec![Remedy::AsUser { uid: BOB, restart: vec![0] }, without(), next()],
+        ),
+        (
+            server(),
+            bobs(open()),
+            vec![Remedy::AsUser { uid: BOB, restart: vec![] }, without(), next()],
+        ),
+        (server(), left(), vec![without(), next()]),
+        (server(), client(), vec![without(), next()]),
+        (
+            wish(any(), false, false),
+            Other { reuse_address: Some(true), ..left() },
+            vec![Remedy::ReuseAddress, without(), next()],
+        ),
+        (both(), held(), vec![Remedy::Share(vec![0]), without(), Remedy::Part(six), next()]),
+        (server(), there(tcp("127.0.0.1:8081"), false, false), vec![]),
+    ];
+    let everywhere = [any(), tcp("127.0.0.1:8081"), udp("0.0.0.0:8082")];
+    for (wish, other, expected) in cases {
+        let found = remedies(&wish, &MACHINE, &[other.clone()], &everywhere);
+        assert_eq!(found, expected, "{wish:?} {other:?}");
+    }
+    let low = Wish::plain(tcp("0.0.0.0:80"), ANN);
+    assert_eq!(remedies(&low, &MACHINE, &[], &[tcp("127.0.0.1:8080")]), [Remedy::Port(8081)]);
+    let away = Machine { is_local: false, ..MACHINE };
+    assert_eq!(remedies(&server(), &away, &[], &everywhere), []);
+}

@@ -70,6 +70,8 @@ pub(super) struct Entry {
     pub(super) interface: u32,
     /// Unique among all sockets since boot.
     pub(super) cookie: u64,
+    /// When the running timer ends, in milliseconds: of what is left of a connection, when it is gone.
+    pub(super) expires: u32,
     pub(super) receive_queue: u32,
     pub(super) send_queue: u32,
     pub(super) uid: u32,
@@ -162,6 +164,7 @@ fn read_entry(payload: &[u8]) -> Option<Entry> {
         peer_port: u16::from_be_bytes(*fixed.get(6..)?.first_chunk()?),
         interface: u32_at(fixed, 40)?,
         cookie: u64::from(u32_at(fixed, 48)?) << 32 | u64::from(u32_at(fixed, 44)?),
+        expires: u32_at(fixed, 52)?,
         receive_queue: u32_at(fixed, 56)?,
         send_queue: u32_at(fixed, 60)?,
         uid: u32_at(fixed, 64)?,

@@ -28,6 +28,7 @@ fn listener() -> Vec<u8> {
     entry[40..44].copy_from_slice(&2_u32.to_ne_bytes());
     entry[44..48].copy_from_slice(&7_u32.to_ne_bytes());
     entry[48..52].copy_from_slice(&1_u32.to_ne_bytes());
+    entry[52..56].copy_from_slice(&9_u32.to_ne_bytes());
     entry[56..60].copy_from_slice(&2_u32.to_ne_bytes());
     entry[60..64].copy_from_slice(&5_u32.to_ne_bytes());
     entry[64..68].copy_from_slice(&1000_u32.to_ne_bytes());
@@ -70,6 +71,7 @@ fn reads_every_field_of_a_listener() {
         peer_port: 0,
         interface: 2,
         cookie: 1 << 32 | 7,
+        expires: 9,
         receive_queue: 2,
         send_queue: 5,
         uid: 1000,

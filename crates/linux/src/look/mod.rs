@@ -1,11 +1,11 @@
 //! Facts about sockets and the processes that hold them.
 //!
 //! `sockets` lists those that wait for others (`diag` asks the kernel, `answer` reads its bytes),
-//! `connections` counts those that have a peer, `holding` finds who has them open (for root
-//! `iterated`, else `processes`), `details` what else is known of those, `above` and `lineage` by whom
-//! they were started, `options` reads a socket's options, `cgroups` and `users` name what it belongs
-//! to. `elsewhere` looks from another network namespace, `lookup` and `settings` at what else decides
-//! there.
+//! `connections` counts those that have a peer, `left` what is left of them, `holding` finds who has
+//! them open (for root `iterated`, else `processes`), `details` what else is known of those, `above`
+//! and `lineage` by whom they were started, `options` reads a socket's options, `cgroups` and `users`
+//! name what it belongs to. `elsewhere` looks from another network namespace, `lookup` and `settings`
+//! at what else decides there.
 
 mod above;
 mod answer;
@@ -16,6 +16,7 @@ mod diag;
 mod elsewhere;
 mod holding;
 mod iterated;
+mod left;
 mod lineage;
 mod lookup;
 mod options;
@@ -27,10 +28,11 @@ mod users;
 pub use above::{CommandLine, above, directory};
 pub use connections::{connections, handshakes, is_accepted};
 pub use elsewhere::{NetworkError, within};
+pub use left::{Left, left};
 pub use lineage::{ancestors, program_file};
 pub use lookup::lookup_programs;
 pub use settings::machine;
-pub use users::user;
+pub use users::{user, user_of};
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;

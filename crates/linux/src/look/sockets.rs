@@ -92,7 +92,7 @@ pub(super) fn error(protocol: Protocol, failure: Failure) -> Error {
     }
 }
 
-fn socket(protocol: Protocol, entry: &Entry, devices: &mut Devices) -> Socket {
+pub(super) fn socket(protocol: Protocol, entry: &Entry, devices: &mut Devices) -> Socket {
     let at = match entry.ip {
         IpAddr::V6(ip) if ip.is_unicast_link_local() => {
             SocketAddrV6::new(ip, entry.port, 0, entry.interface).into()
@@ -130,7 +130,7 @@ fn socket(protocol: Protocol, entry: &Entry, devices: &mut Devices) -> Socket {
 
 /// Names of interfaces by index, each asked for once.
 #[derive(Default)]
-struct Devices {
+pub(super) struct Devices {
     known: HashMap<u32, String>,
 }
 

@@ -11,6 +11,7 @@
 //! of a cgroup, and security modules, that refuse a bind on their own.
 
 mod conflict;
+mod remedies;
 mod traffic;
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use std::net::IpAddr;
 use crate::sockets::Address;
 
 pub use conflict::{Conflict, Doubt, Flag, Missing, Question};
+pub use remedies::{Remedy, remedies};
 pub use traffic::{Effect, Outcome};
 
 /// A socket that somebody wants to open: bind it, and have a TCP one listen at once.
