@@ -1,8 +1,10 @@
 //! Which addresses are this machine's, as `bind` sees it: without binding anything.
+#![expect(unsafe_code, reason = "NS_GET_USERNS has no safe wrapper")]
 
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -59,6 +61,25 @@ pub fn nonlocal_bind(ip: IpAddr) -> bool {
 #[must_use]
 pub fn v6only_by_default() -> bool {
     is_set("/proc/sys/net/ipv6/bindv6only")
+}
+
+/// Whether the caller's capabilities count for the network namespace that it is in: not for one who
+/// entered a user namespace and left the network as it was. Linux 4.9; false where it cannot be told.
+#[must_use]
+pub fn owns_network() -> bool {
+    let Ok(network) = fs::File::open("/proc/self/ns/net") else { return false };
+    // linux/nsfs.h: _IO(0xb7, 0x1)
+    const NS_GET_USERNS: u16 = 0xb701;
+    // SAFETY: NS_GET_USERNS takes no argument, and gives a new descriptor or an error.
+    let owner = unsafe { libc::ioctl(network.as_raw_fd(), NS_GET_USERNS.into()) };
+    if owner < 0 {
+        // EPERM: it belongs to a user namespace outside of ours.
+        return false;
+    }
+    // SAFETY: the kernel has just made it for us, and nobody else has it.
+    drop(unsafe { OwnedFd::from_raw_fd(owner) });
+    // Ours, or one below it: of no other the kernel would have told.
+    true
 }
 
 fn is_set(setting: &str) -> bool {

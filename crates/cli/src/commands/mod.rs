@@ -19,6 +19,7 @@ mod selftest;
 mod status;
 mod stop;
 mod upgrade;
+mod why;
 
 use std::process::ExitCode;
 
@@ -60,6 +61,7 @@ pub(crate) enum Command {
     Listen(listen::Args),
     Dial(dial::Args),
     Ls(ls::Args),
+    Why(why::Args),
     Audit(audit::Args),
     Attach(attach::Args),
     Detach(detach::Args),
@@ -89,6 +91,7 @@ impl Command {
             Self::Listen(args) => listen::run(args),
             Self::Dial(args) => dial::run(args),
             Self::Ls(args) => ls::run(args),
+            Self::Why(args) => why::run(args),
             Self::Audit(args) => audit::run(args),
             Self::Attach(args) => attach::run(args),
             Self::Detach(args) => detach::run(args),

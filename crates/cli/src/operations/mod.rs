@@ -19,3 +19,5 @@ pub(crate) mod refusal;
 pub(crate) mod run;
 #[cfg(target_os = "linux")]
 pub(crate) mod selftest;
+#[cfg(target_os = "linux")]
+pub(crate) mod why;

@@ -32,3 +32,5 @@ pub(crate) mod starting;
 pub(crate) mod status;
 pub(crate) mod stdout;
 mod table;
+#[cfg(target_os = "linux")]
+pub(crate) mod why;

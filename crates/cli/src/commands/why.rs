@@ -1,0 +1,154 @@
+//! `sameport why`.
+
+use sameport_rules::wanted::{Wanted, WantedError, fixed_port};
+
+use super::Outcome;
+
+const EXAMPLES: &str = "\
+Examples:
+  sameport why 8080                     could a server bind port 8080, and if not, why not
+  sameport why 127.0.0.1:8080           on this address
+  sameport why --udp 5353 --reuse-port  a UDP socket with SO_REUSEPORT
+  sudo sameport why 80 --user www-data  for somebody else";
+
+const AFTER: &str = "\
+Without options it answers for what nearly every server does: SO_REUSEADDR on TCP, nothing on UDP; a \
+bare port is every address of both families. It looks and reckons by the kernel's rules; it binds \
+nothing and changes nothing. What a guard or a security module forbids on top of these rules is not \
+seen. Options of another user's sockets can be read by root only: where they decide, the answer says \
+so.
+
+Exit code: 0 when the address can be bound, 1 when it cannot, 2 when the command line is wrong, 3 when \
+it cannot be told.";
+
+/// Say why an address cannot be bound, who holds it, and what would work
+#[derive(clap::Args)]
+#[command(before_help = EXAMPLES, after_help = AFTER)]
+pub(crate) struct Args {
+    /// Where: 8080, 127.0.0.1:8080, [::1]:8080, localhost:8080
+    #[arg(value_name = "ADDR", value_parser = fixed)]
+    address: Wanted,
+    /// A UDP socket
+    #[arg(long)]
+    udp: bool,
+    /// A socket with SO_REUSEPORT
+    #[arg(long)]
+    reuse_port: bool,
+    /// A UDP socket with SO_REUSEADDR, which a TCP one has without this
+    #[arg(long)]
+    reuse_address: bool,
+    /// A TCP socket without SO_REUSEADDR
+    #[arg(long, conflicts_with_all = ["reuse_address", "udp"])]
+    no_reuse_address: bool,
+    /// An IPv6 socket that leaves IPv4 alone (IPV6_V6ONLY)
+    #[arg(long)]
+    v6only: bool,
+    /// A socket that is bound to this interface (SO_BINDTODEVICE)
+    #[arg(long, value_name = "DEVICE", value_parser = device)]
+    device: Option<String>,
+    /// A socket of this user's, by name or number (root only)
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// One line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn fixed(text: &str) -> Result<Wanted, WantedError> {
+    let wanted: Wanted = text.parse()?;
+    fixed_port(&wanted.port.to_string())?;
+    Ok(wanted)
+}
+
+/// A name that an interface can have.
+fn device(text: &str) -> Result<String, String> {
+    const LONGEST: usize = 15;
+    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace();
+    if text.is_empty() || text.len() > LONGEST || text.contains(odd) {
+        return Err(format!(
+            "an interface's name has 1 to {LONGEST} bytes, without `/`, `:` and space"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) fn run(args: Args) -> Outcome {
+    use std::process::ExitCode;
+
+    use sameport_rules::predict::Verdict;
+    use sameport_rules::sockets::Protocol;
+
+    use crate::operations::why::{Request, ask};
+    use crate::tell::{stdout, why};
+
+    let uid = args.user.as_deref().map(user).transpose()?;
+    let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
+    let request = Request {
+        address: args.address,
+        protocol,
+        reuse_port: args.reuse_port,
+        reuse_address: args.reuse_address || (!args.udp && !args.no_reuse_address),
+        v6only: args.v6only,
+        device: args.device,
+        uid,
+    };
+    let answers = ask(&request).map_err(failure)?;
+    stdout::write(&if args.json { why::json(&answers) } else { why::text(&answers) })?;
+    let any =
+        |of: fn(&Verdict) -> bool| answers.iter().any(|answer| of(&answer.prediction.verdict));
+    Ok(ExitCode::from(if any(|verdict| matches!(verdict, Verdict::Refused(_))) {
+        1
+    } else if any(|verdict| matches!(verdict, Verdict::Depends(_))) {
+        3
+    } else {
+        0
+    }))
+}
+
+#[cfg(target_os = "linux")]
+fn user(text: &str) -> Result<u32, crate::tell::failure::Failure> {
+    use sameport_linux::{effective_user, look};
+
+    use crate::tell::failure::{Failure, Kind, shortened};
+
+    let shown = shortened(&text.escape_debug().to_string());
+    let Some(uid) = look::user_of(text) else {
+        return Err(Failure::usage(format!("no user is called {shown}"))
+            .hint("write a login name, or a user id"));
+    };
+    if effective_user() != 0 && effective_user() != uid {
+        return Err(Failure::new(
+            Kind::MachineCannot,
+            format!("only root can ask for another user ({shown})"),
+        )
+        .hint("leave --user out, or run it as root"));
+    }
+    Ok(uid)
+}
+
+#[cfg(target_os = "linux")]
+fn failure(error: crate::operations::why::Error) -> crate::tell::failure::Failure {
+    use crate::operations::why::Error;
+    use crate::tell::failure::{Failure, Kind};
+
+    match error {
+        Error::Name { name, source } => {
+            Failure::usage(format!("{name} does not resolve: {source}"))
+                .hint("write its IP address instead")
+        }
+        Error::V6onlyOfIpv4(ip) => Failure::usage(format!("--v6only: {ip} is an IPv4 address"))
+            .hint("leave --v6only out, or write an IPv6 address"),
+        Error::Machine(why) => Failure::new(Kind::MachineCannot, why)
+            .hint("sameport doctor says what this machine can do"),
+        Error::Look(why) => Failure::new(Kind::MachineCannot, why),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run(_: Args) -> Outcome {
+    use crate::tell::failure::{Failure, Kind};
+
+    Err(Failure::new(Kind::MachineCannot, "`why` needs Linux: it knows Linux's rules")
+        .hint("sameport doctor says what sharing is on this system"))
+}

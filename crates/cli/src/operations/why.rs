@@ -1,0 +1,200 @@
+//! Whether an address could be bound, by whom it is held, and what would work. Looks and decides;
+//! binds nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+
+use sameport_linux::look::{self, Left, Query, States};
+use sameport_linux::{effective_user, local, worker};
+use sameport_rules::predict::{
+    Doing, Machine, Other, Prediction, Remedy, Verdict, Wish, predict, remedies,
+};
+use sameport_rules::sockets::{Address, Member, Protocol, State};
+use sameport_rules::wanted::{Host, Wanted};
+
+/// What somebody would like to bind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) address: Wanted,
+    pub(crate) protocol: Protocol,
+    pub(crate) reuse_port: bool,
+    pub(crate) reuse_address: bool,
+    pub(crate) v6only: bool,
+    pub(crate) device: Option<String>,
+    /// Whose socket it would be; `None` for the caller's.
+    pub(crate) uid: Option<u32>,
+}
+
+/// Something that is on the port already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum There {
+    Socket(Box<Member>),
+    /// What is left of a connection.
+    Left(Left),
+}
+
+/// What was found out about one address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) wish: Wish,
+    pub(crate) prediction: Prediction,
+    /// What is on the port, in the order of the prediction's indices.
+    pub(crate) there: Vec<There>,
+    /// What would work, where it cannot be bound as it was wished.
+    pub(crate) remedies: Vec<Remedy>,
+    /// Whether sockets that are bound and do nothing else could be seen: not before Linux 6.8.
+    pub(crate) bound_seen: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The name has no address.
+    Name { name: String, source: io::Error },
+    /// `IPV6_V6ONLY` and an address that is IPv4.
+    V6onlyOfIpv4(IpAddr),
+    /// This kernel does not tell.
+    Machine(String),
+    /// It could tell, and did not.
+    Look(String),
+}
+
+/// One answer an address: a name can have several.
+///
+/// # Errors
+///
+/// [`Error`].
+pub(crate) fn ask(request: &Request) -> Result<Vec<Answer>, Error> {
+    let ips = ips(&request.address)?;
+    if let Some(ip) = ips.iter().find(|ip| request.v6only && ip.is_ipv4()) {
+        return Err(Error::V6onlyOfIpv4(*ip));
+    }
+    let query = Query::only(request.protocol).on(request.address.port).in_states(States::Every);
+    let seen = look::members(&query.with_details()).map_err(failed)?;
+    let left = match request.protocol {
+        Protocol::Tcp => look::left(request.address.port).map_err(failed)?,
+        Protocol::Udp => vec![],
+    };
+    let gone: HashSet<u64> = left.iter().map(|left| left.cookie).collect();
+    let mut members = seen.members;
+    // What is left of a connection is in both lists until the other end has closed.
+    members.retain(|member| member.socket.inode != 0 || !gone.contains(&member.socket.cookie));
+    infer_shared(&mut members);
+    let sockets = members.into_iter().map(|member| There::Socket(Box::new(member)));
+    let there: Vec<There> = sockets.chain(left.into_iter().map(There::Left)).collect();
+    ips.into_iter().map(|ip| answer(request, ip, &there, seen.bound)).collect()
+}
+
+fn answer(request: &Request, ip: IpAddr, there: &[There], bound: bool) -> Result<Answer, Error> {
+    let uid = request.uid.unwrap_or_else(effective_user);
+    let wild = ip == Ipv6Addr::UNSPECIFIED;
+    let address = Address {
+        protocol: request.protocol,
+        socket: SocketAddr::new(ip, request.address.port),
+        device: request.device.clone(),
+        v6only: request.v6only || (wild && local::v6only_by_default()),
+    };
+    let Request { reuse_port, reuse_address, .. } = *request;
+    let wish = Wish { reuse_port, reuse_address, ..Wish::plain(address, uid) };
+    let machine = machine(request, ip)?;
+    let others: Vec<Other> = there.iter().map(other).collect();
+    let prediction = predict(&wish, &machine, &others);
+    let remedies = match prediction.verdict {
+        Verdict::Refused(_) => {
+            let query = Query::only(request.protocol).in_states(States::Every);
+            let everywhere = look::listed(&query).map_err(failed)?;
+            let everywhere: Vec<_> = everywhere.into_iter().map(|socket| socket.address).collect();
+            remedies(&wish, &machine, &others, &everywhere)
+        }
+        Verdict::Granted | Verdict::Depends(_) => vec![],
+    };
+    Ok(Answer { wish, prediction, there: there.to_vec(), remedies, bound_seen: bound })
+}
+
+/// As a server that was told no more than the port: every address, of both families.
+fn ips(wanted: &Wanted) -> Result<Vec<IpAddr>, Error> {
+    match &wanted.host {
+        Host::Every if local::speaks_ipv6() => Ok(vec![Ipv6Addr::UNSPECIFIED.into()]),
+        Host::Every => Ok(vec![Ipv4Addr::UNSPECIFIED.into()]),
+        Host::Ip(ip) => Ok(vec![*ip]),
+        Host::Name(name) => {
+            let found = (name.as_str(), wanted.port).to_socket_addrs();
+            let found = found.map_err(|source| Error::Name { name: name.clone(), source })?;
+            let mut ips = Vec::new();
+            for ip in found.map(|address| address.ip()) {
+                if !ips.contains(&ip) {
+                    ips.push(ip);
+                }
+            }
+            Ok(ips)
+        }
+    }
+}
+
+fn machine(request: &Request, ip: IpAddr) -> Result<Machine, Error> {
+    let device = request.device.as_deref();
+    let rights = match request.uid {
+        // Of another user, what it may do is not known; as a rule nothing.
+        Some(uid) if uid != 0 && uid != effective_user() => None,
+        _ if local::owns_network() => worker::rights(std::process::id().cast_signed()),
+        _ => None,
+    };
+    let is_local = local::is_local(ip, device);
+    Ok(Machine {
+        may_bind_low: rights.is_some_and(|rights| rights.bind_low_ports),
+        may_be_transparent: rights.is_some_and(|rights| rights.be_transparent),
+        first_free_port: worker::first_unprivileged_port(),
+        is_local: is_local
+            .map_err(|error| Error::Look(format!("cannot tell whether {ip} is local: {error}")))?,
+        nonlocal_bind: local::nonlocal_bind(ip),
+        has_device: device.is_none_or(local::has_device),
+    })
+}
+
+fn other(there: &There) -> Other {
+    match there {
+        There::Socket(member) => Other {
+            address: member.socket.address.clone(),
+            doing: match member.socket.state {
+                State::Waiting => Doing::Waiting,
+                State::Bound => Doing::Bound,
+                State::Connected => Doing::Connected,
+            },
+            uid: member.socket.uid,
+            reuse_port: member.options.map(|options| options.reuse_port).or(member.shared),
+            reuse_address: member.options.map(|options| options.reuse_address),
+        },
+        // The kernel keeps its options, and tells them to nobody.
+        There::Left(left) => Other {
+            address: left.address.clone(),
+            doing: Doing::TimeWait,
+            uid: 0,
+            reuse_port: None,
+            reuse_address: None,
+        },
+    }
+}
+
+/// Two TCP sockets listen on one address only if both have `SO_REUSEPORT`.
+fn infer_shared(members: &mut [Member]) {
+    let listens = |member: &Member| {
+        member.socket.state == State::Waiting && member.socket.address.protocol == Protocol::Tcp
+    };
+    let mut on: HashMap<Address, usize> = HashMap::new();
+    for member in members.iter().filter(|member| listens(member)) {
+        *on.entry(member.socket.address.clone()).or_default() += 1;
+    }
+    for member in members.iter_mut().filter(|member| listens(member)) {
+        if on.get(&member.socket.address).is_some_and(|count| *count > 1) {
+            member.shared.get_or_insert(true);
+        }
+    }
+}
+
+fn failed(error: look::Error) -> Error {
+    match error {
+        look::Error::Unsupported { .. } => Error::Machine(error.to_string()),
+        _ => Error::Look(error.to_string()),
+    }
+}

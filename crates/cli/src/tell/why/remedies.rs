@@ -1,0 +1,138 @@
+//! What would work, a line each.
+
+use std::collections::BTreeSet;
+
+use sameport_rules::predict::{Refused, Remedy, Verdict};
+use sameport_rules::sockets::{Address, Member, State};
+use sameport_rules::unit;
+
+use super::seconds;
+use crate::operations::why::{Answer, There};
+use crate::tell::failure::shortened;
+use crate::tell::refusal::user;
+use crate::tell::table::printable;
+
+pub(super) fn lines(answer: &Answer) -> Vec<String> {
+    let mut lines: Vec<String> = match &answer.prediction.verdict {
+        Verdict::Refused(refused) => of_the_machine(answer, refused),
+        Verdict::Depends(_) => vec!["ask as root, who may read every option".into()],
+        Verdict::Granted => vec![],
+    };
+    lines.extend(answer.remedies.iter().map(|remedy| line(answer, remedy)));
+    lines
+}
+
+fn of_the_machine(answer: &Answer, refused: &Refused) -> Vec<String> {
+    let port = answer.wish.address.port();
+    match refused {
+        Refused::NeedsPrivilege => vec![
+            "root".into(),
+            "the one capability: setcap cap_net_bind_service=+ep PROGRAM".into(),
+            format!("for everybody: sysctl net.ipv4.ip_unprivileged_port_start={port}"),
+        ],
+        Refused::NotLocal => vec!["one of the addresses that `ip address` lists".into()],
+        Refused::NoDevice => vec!["one of the interfaces that `ip link` lists".into()],
+        Refused::MappedAndV6only => vec!["an IPv6 address, or no --v6only".into()],
+        Refused::NoScope => vec!["--device with the interface that has it".into()],
+        Refused::NotTransparent => vec!["root".into()],
+        Refused::InUse(_) => vec![],
+    }
+}
+
+fn line(answer: &Answer, remedy: &Remedy) -> String {
+    match remedy {
+        Remedy::ReuseAddress => "SO_REUSEADDR on yours".into(),
+        Remedy::Join(_) => {
+            "share it, the other side is ready: sameport run --join -- COMMAND".into()
+        }
+        Remedy::Share(with) => format!(
+            "share it: {}, and yours under `sameport run --join -- COMMAND`",
+            started_again(answer, with)
+        ),
+        Remedy::AsUser { uid, restart } => {
+            let owner = answer.there.iter().find_map(|there| match there {
+                There::Socket(member) if member.socket.uid == *uid => Some(user(member)),
+                _ => None,
+            });
+            let owner = owner.unwrap_or_else(|| uid.to_string());
+            let run = format!("as user {owner}: sameport run --join -- COMMAND");
+            match &restart[..] {
+                [] => run,
+                with => format!("{run}, after {}", started_again(answer, with)),
+            }
+        }
+        Remedy::Without(with) => without(answer, with),
+        Remedy::Part(address) => format!("{address}: {} only", family(address)),
+        Remedy::Port(port) => format!("port {port}, which nobody has"),
+    }
+}
+
+fn members<'a>(answer: &'a Answer, with: &'a [usize]) -> impl Iterator<Item = &'a Member> {
+    with.iter().filter_map(|at| match &answer.there[*at] {
+        There::Socket(member) => Some(&**member),
+        There::Left(_) => None,
+    })
+}
+
+/// `pid 4121 started again under `sameport run -- python3 -m http.server``.
+fn started_again(answer: &Answer, with: &[usize]) -> String {
+    let pids: BTreeSet<i32> =
+        members(answer, with).flat_map(|member| member.processes.first()).map(|p| p.pid).collect();
+    let command = members(answer, with)
+        .flat_map(|member| member.processes.first())
+        .find_map(|process| process.details.as_ref().filter(|details| !details.command.is_empty()))
+        .map_or_else(|| "ITS COMMAND".into(), |details| details.command.join(" "));
+    let command = shortened(&printable(&command));
+    format!("{} started again under `sameport run -- {command}`", named(&pids))
+}
+
+fn without(answer: &Answer, with: &[usize]) -> String {
+    let mut ways = Vec::new();
+    let units: BTreeSet<&str> = members(answer, with)
+        .filter_map(|member| member.cgroup.as_deref().and_then(unit::unit))
+        .filter(|unit| unit.ends_with(".service"))
+        .collect();
+    let mut pids = BTreeSet::new();
+    for member in members(answer, with) {
+        let in_unit =
+            member.cgroup.as_deref().and_then(unit::unit).is_some_and(|u| units.contains(u));
+        pids.extend(member.processes.iter().map(|p| p.pid).filter(|_| !in_unit));
+    }
+    if !units.is_empty() {
+        let units: Vec<_> = units.iter().map(|unit| printable(unit)).collect();
+        ways.push(format!("systemctl stop {}", units.join(" ")));
+    }
+    if !pids.is_empty() {
+        let pids: Vec<_> = pids.iter().map(i32::to_string).collect();
+        ways.push(format!("kill {}", pids.join(" ")));
+    }
+    let unseen = |member: &Member| member.processes.is_empty() && member.socket.inode != 0;
+    if members(answer, with).any(unseen) {
+        ways.push("end the program that root can see".into());
+    }
+    let closing =
+        |member: &Member| member.socket.inode == 0 && member.socket.state == State::Connected;
+    if members(answer, with).any(closing) {
+        ways.push("wait until the kernel has ended the connections that nobody has".into());
+    }
+    let left = with.iter().filter_map(|at| match &answer.there[*at] {
+        There::Left(left) => Some(left.ends_in),
+        There::Socket(_) => None,
+    });
+    if let Some(longest) = left.max() {
+        ways.push(format!("wait {} s for what is left of connections", seconds(longest)));
+    }
+    ways.join(", and ")
+}
+
+fn named(pids: &BTreeSet<i32>) -> String {
+    match pids.iter().collect::<Vec<_>>()[..] {
+        [] => "the other".into(),
+        [only] => format!("pid {only}"),
+        [first, ref rest @ ..] => format!("pid {first} and {} more", rest.len()),
+    }
+}
+
+fn family(address: &Address) -> &'static str {
+    if address.socket.is_ipv4() { "IPv4" } else { "IPv6" }
+}
