@@ -140,6 +140,9 @@ fn yes(is: bool) -> &'static str {
 }
 
 pub(super) fn user(member: &Member) -> String {
+    if member.socket.is_private() {
+        return "private".to_owned();
+    }
     member.user.clone().unwrap_or_else(|| member.socket.uid.to_string())
 }
 

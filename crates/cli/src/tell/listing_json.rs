@@ -99,6 +99,8 @@ pub(super) struct ToldMember<'a> {
     program: Option<&'a str>,
     user: Option<&'a str>,
     uid: u32,
+    /// Whether it is a private group's: `uid` is then no user's.
+    private: bool,
     inode: u64,
     /// Null when it could be neither read nor inferred.
     shared: Option<bool>,
@@ -135,6 +137,7 @@ impl<'a> ToldMember<'a> {
             program: member.processes.iter().find_map(name),
             user: member.user.as_deref(),
             uid: socket.uid,
+            private: socket.is_private(),
             inode: socket.inode,
             shared: member.shared,
             queue: socket.queue,
