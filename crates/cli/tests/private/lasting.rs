@@ -64,7 +64,7 @@ fn held_sockets_stay_the_groups_whatever_becomes_of_workers() {
         assert_eq!(owner(address), first);
         let status = run.status();
         assert_eq!(status["addresses"][0]["held"], true, "{status}");
-        assert_eq!(status["addresses"][0]["members"].as_u64() >= Some(1), true, "{status}");
+        assert!(status.to_string().contains("nobody else can join its ports"), "{status}");
         run.stop();
     }
 }

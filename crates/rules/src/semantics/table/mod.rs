@@ -5,10 +5,18 @@ mod changes;
 mod groups;
 mod lifetimes;
 mod owners;
+mod ports;
 mod sharing;
 
 use super::words::Row;
 
 /// Every row, in the order in which they are run and listed.
-pub const TABLE: &[&[Row]] =
-    &[sharing::ROWS, addresses::ROWS, changes::ROWS, owners::ROWS, lifetimes::ROWS, groups::ROWS];
+pub const TABLE: &[&[Row]] = &[
+    sharing::ROWS,
+    addresses::ROWS,
+    changes::ROWS,
+    owners::ROWS,
+    lifetimes::ROWS,
+    groups::ROWS,
+    ports::ROWS,
+];

@@ -18,6 +18,7 @@ pub(super) struct Facts<'a> {
     pub(super) named: &'a Named,
     pub(super) about: &'a About,
     pub(super) via: &'static str,
+    pub(super) private: bool,
     pub(super) life: &'a Life,
     pub(super) held: &'a Held,
     pub(super) pids: &'a BTreeMap<Start, i32>,
@@ -94,6 +95,9 @@ impl Facts<'_> {
         let unused = seen.iter().filter(|seen| seen.unused);
         let mut remarks: Vec<String> =
             unused.map(|seen| format!("no worker uses {}, which is held", seen.address)).collect();
+        if self.private {
+            remarks.push("nobody else can join its ports, root included (--private)".to_owned());
+        }
         if !self.named.hold {
             remarks.push("sockets are not held (--no-hold)".to_owned());
         } else if self.via != "seccomp" {

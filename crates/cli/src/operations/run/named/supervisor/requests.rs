@@ -133,6 +133,7 @@ impl Supervisor<'_> {
         let pids: BTreeMap<Start, i32> =
             self.processes.iter().map(|(start, process)| (*start, process.pid)).collect();
         status::Facts {
+            private: self.plan.private,
             named: self.named,
             about: &self.about,
             via: self.interposer.name(),
