@@ -33,13 +33,13 @@ impl WorkerSocket {
         Ok(())
     }
 
-    /// Clears `SO_REUSEADDR`.
-    pub fn stop_reusing_address(&self) -> Result<(), Errno> {
-        sockopt::set_socket_reuseaddr(self, false)
+    /// Sets or clears `SO_REUSEADDR`.
+    pub fn set_reuse_address(&self, on: bool) -> Result<(), Errno> {
+        sockopt::set_socket_reuseaddr(self, on)
     }
 
     /// Opens a TCP listener that only sockets of this owner can join, over both families if it is the
-    /// IPv6 wildcard.
+    /// IPv6 wildcard. Its connections have `SO_REUSEADDR`.
     ///
     /// # Errors
     ///
@@ -54,6 +54,7 @@ impl WorkerSocket {
         socket.share(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)?;
+        socket.set_reuse_address(true)?;
         Ok(socket)
     }
 }

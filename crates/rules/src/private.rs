@@ -5,6 +5,7 @@
 
 use crate::belonging::Run;
 use crate::bind::{Reason, Verdict};
+use crate::sockets::{Address, Protocol, Socket, State};
 
 /// The ids that owners of private groups have: no user, system service or container gets one of these
 /// (systemd's UIDS-GIDS names 0x70000000 to 0x7FFFFFFF as unused, but for a piece at its end), and each
@@ -41,15 +42,27 @@ pub fn is_owner(uid: u32) -> bool {
 
 /// Whether the socket of a bind that was decided so is the group's. What a program has made shareable by
 /// itself is; so is a port that the kernel picks, because others of the group may be told its number.
-///
-/// It loses `SO_REUSEADDR` as well: with that, anybody could slip in between `bind` and `listen` (TCP),
-/// or join it (UDP).
 #[must_use]
 pub fn takes(verdict: Verdict) -> bool {
     match verdict {
         Verdict::Share { .. } | Verdict::SharedByItself => true,
         Verdict::LeaveAlone(reason) => reason == Reason::AnyPort,
     }
+}
+
+/// Whether this is a listener of the group that a newcomer on `address` would be beside. Only then the
+/// newcomer is to have `SO_REUSEADDR`, as connections of the group have it.
+///
+/// Those belong to whoever accepted them, and not to the group's owner; but for the option, the kernel
+/// would refuse a newcomer because of them. Where nobody listens, anybody with the option could slip in
+/// between `bind` and `listen`. On UDP nobody is to have it: it lets everybody in.
+#[must_use]
+pub fn stands_beside(owner: u32, address: &Address, listener: &Socket) -> bool {
+    let covers = listener.address == *address || address.is_within(&listener.address);
+    address.protocol == Protocol::Tcp
+        && listener.uid == owner
+        && listener.state == State::Waiting
+        && covers
 }
 
 /// FNV-1a, 64 bits. Each piece begins with its length, so that no two lists of pieces are alike.
@@ -128,6 +141,27 @@ mod tests {
         // count otherwise.
         assert_eq!(owner(0, &run(Some("web"), &["api"], "/srv")), 1_891_435_551);
         assert_eq!(owner(1000, &run(None, &["api", "80"], "/srv")), 2_024_553_957);
+    }
+
+    #[test]
+    fn a_newcomer_stands_beside_listeners_of_its_group_that_cover_its_address() {
+        let at = |text: &str| Address::new(Protocol::Tcp, text.parse().unwrap());
+        let listener = |text: &str, uid| Socket::new(at(text), 1, uid);
+        let lo = at("127.0.0.1:80");
+        for (listener, expected) in [
+            (listener("127.0.0.1:80", FIRST), true),
+            (listener("0.0.0.0:80", FIRST), true),
+            (listener("[::]:80", FIRST), true),
+            (listener("127.0.0.1:80", FIRST + 1), false),
+            (listener("127.0.0.2:80", FIRST), false),
+            (listener("127.0.0.1:81", FIRST), false),
+            (Socket { state: State::Bound, ..listener("127.0.0.1:80", FIRST) }, false),
+        ] {
+            assert_eq!(stands_beside(FIRST, &lo, &listener), expected, "{listener:?}");
+        }
+        assert!(!stands_beside(FIRST, &at("0.0.0.0:80"), &listener("127.0.0.1:80", FIRST)));
+        let udp = Address { protocol: Protocol::Udp, ..lo };
+        assert!(!stands_beside(FIRST, &udp, &Socket::new(udp.clone(), 1, FIRST)));
     }
 
     #[test]

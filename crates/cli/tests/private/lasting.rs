@@ -1,7 +1,7 @@
 //! Named runs: held sockets, and those that outlive the supervisor, stay the group's.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::net::TcpListener;
 
@@ -66,6 +66,42 @@ fn held_sockets_stay_the_groups_whatever_becomes_of_workers() {
         assert_eq!(status["addresses"][0]["held"], true, "{status}");
         assert!(status.to_string().contains("nobody else can join its ports"), "{status}");
         run.stop();
+    }
+}
+
+/// Both wildcards, and a connection open to each: the replacement's sockets join all the same.
+#[test]
+fn workers_with_open_connections_are_replaced() {
+    if !is_root() {
+        return skip("private-named", "needs root");
+    }
+    let program = script("serve.py").into_os_string().into_string().unwrap();
+    let run = Room::new(User::Ourselves).run(
+        &["--private", "-n", "2", "--grace", "2s"],
+        &["/usr/bin/env", "python3", &program, "{port}"],
+    );
+    run.ready(2);
+    let port = run.room.port;
+    for _ in 0..2 {
+        let both =
+            [SocketAddr::from(([127, 0, 0, 1], port)), ([0, 0, 0, 0, 0, 0, 0, 1u16], port).into()];
+        let clients = both.map(|address| {
+            let mut client = std::net::TcpStream::connect(address).unwrap();
+            client.write_all(b"GET / HTTP/1.0\r\n").unwrap();
+            client
+        });
+        run.does("restart", &[]);
+        run.ready(2);
+        drop(clients);
+        both.into_iter().for_each(owner_of_what_covers);
+    }
+    run.stop();
+}
+
+/// As [`owner`], where the listing has the wildcard.
+fn owner_of_what_covers(address: SocketAddr) {
+    for intruder in Intruder::all() {
+        assert!(intruder.takes(Type::STREAM, address).is_err(), "{intruder:?}");
     }
 }
 

@@ -1,8 +1,8 @@
 //! Who is refused: everybody, with whatever options, on whatever address that overlaps.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 
 use socket2::Type;
@@ -10,7 +10,7 @@ use socket2::Type;
 use crate::intruder::Intruder;
 use crate::stage::{
     Ended, Started, User, ask, ask_datagram, c_program, descendants, eventually, free_port,
-    is_root, script, skip, start, start_run,
+    is_root, script, skip, start, start_run, wait_until_answering,
 };
 
 /// `who tcp|udp IP PORT [HOW]` under `run OPTIONS`.
@@ -173,6 +173,63 @@ fn runs_of_one_group_share_and_others_are_told_why_not() {
     assert_eq!(ended.code, 1, "{ended:?}");
     said(&ended, "which is not of this private group");
     drop(plain);
+}
+
+/// A program on two addresses of a port: connections are their acceptor's, and without care one of them
+/// would keep the next member of the group out.
+#[test]
+fn open_connections_keep_no_member_out() {
+    if !is_root() {
+        return skip("private-refusals", "needs root");
+    }
+    let port = free_port();
+    let program = script("serve.py");
+    let words = ["python3", program.to_str().unwrap(), &port.to_string()];
+    let options = ["--private", "--group", "both"];
+    let addresses = [v4([127, 0, 0, 1], port), v6(Ipv6Addr::LOCALHOST, port)];
+    let mut runs = vec![start_run(User::Ourselves, &options, &words)];
+    let mut clients = Vec::new();
+    for members in 2..=4 {
+        for address in addresses {
+            wait_until_answering(address);
+            // The server waits for the rest of a request.
+            let mut client = TcpStream::connect(address).unwrap();
+            client.write_all(b"GET / HTTP/1.0\r\n").unwrap();
+            clients.push(client);
+        }
+        let run = start_run(User::Ourselves, &options, &words);
+        for wildcard in ["0.0.0.0", "[::]"] {
+            run.wait_for_stderr(&format!("{wildcard}:{port} is now shared by {members}"));
+        }
+        runs.push(run);
+        for intruder in Intruder::all() {
+            for address in addresses {
+                let taken = intruder.takes(Type::STREAM, address).map(drop);
+                assert!(taken.is_err(), "{intruder:?} on {address}");
+            }
+        }
+    }
+    for mut client in clients {
+        client.write_all(b"\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.0 200 OK"), "{answer}");
+    }
+}
+
+/// Connections that are closing keep out no more of them than open ones do.
+#[test]
+fn a_run_starts_again_over_closing_connections() {
+    if !is_root() {
+        return skip("private-refusals", "needs root");
+    }
+    let port = free_port();
+    for _ in 0..3 {
+        // The server closes first, so that TIME_WAIT is its own.
+        let run = who(&["--private"], Type::STREAM, "127.0.0.1", port, "once");
+        answering(Type::STREAM, v4([127, 0, 0, 1], port), 8);
+        run.terminate();
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::Uid;
 use sameport_rules::instruction::Instruction;
+use sameport_rules::private;
 use sameport_rules::sockets::Protocol;
 
 use super::options::{self, Name};
@@ -80,6 +81,8 @@ impl WorkerSocket {
                 .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         }
         sockopt::set_socket_reuseport(&gate, true)?;
+        // Connections of a private group are the workers': see `private::stands_beside`.
+        sockopt::set_socket_reuseaddr(&gate, private::is_owner(self.owner()))?;
         rustix::net::bind(&gate, &bound.socket)?;
         Self::of_descriptor(gate)
     }

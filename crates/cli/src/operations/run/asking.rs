@@ -9,6 +9,7 @@ use sameport_linux::worker::{Reach, WorkerSocket};
 use sameport_rules::bind::{self, Attempt, Reason, Verdict};
 use sameport_rules::calls::{Call, Machine, Named};
 use sameport_rules::map::{self, Moved};
+use sameport_rules::private as group;
 use sameport_rules::refusal::Refusal;
 use sameport_rules::sockets::{Address, Protocol};
 use sameport_rules::source::{self, Outgoing};
@@ -205,21 +206,15 @@ impl Answering {
                 // From here on it takes connections, and must end when the worker closes it.
                 self.bound.release(socket.inode());
                 let news = follow(Step::Listen, &socket, address)?;
-                let holds = |holding: &&Holding| holding.holds(socket.inode());
-                let reply = match self.holding.as_ref().filter(holds) {
-                    None => Reply::GoOn,
-                    Some(holding) => {
-                        let address = socket.address(protocol, address)?;
-                        Reply::Made(holding.listen(socket, &address, backlog))
-                    }
-                };
+                let address = socket.address(protocol, address)?;
+                let reply = self.listen(socket, &address, backlog)?;
                 Ok((reply, news))
             }
             // The kernel binds it, to a port that it picks.
             (Call::Listen { .. }, None) if attempt.same_network => {
                 let any = SocketAddr::from(([0, 0, 0, 0], 0));
                 let verdict = Verdict::LeaveAlone(Reason::AnyPort);
-                let refusal = self.make_private(&mut socket, verdict, any);
+                let refusal = self.make_private(&mut socket, verdict, Some(protocol), any);
                 Ok((refusal.unwrap_or(Reply::GoOn), None))
             }
             _ => Ok(nothing),
@@ -279,7 +274,7 @@ impl Answering {
         let attempt = Attempt { address: Some(target), ..attempt.clone() };
         let verdict = bind::decide(&attempt, &self.wishes.ports);
         let is_unshared = matches!(verdict, Verdict::LeaveAlone(_));
-        if let Some(refusal) = self.make_private(socket, verdict, target) {
+        if let Some(refusal) = self.make_private(socket, verdict, attempt.protocol, target) {
             return Ok(Some((refusal, None)));
         }
         if let Some(holding) = self.holding.as_ref().filter(|_| target.port() == 0) {
@@ -331,11 +326,36 @@ impl Answering {
         &self,
         socket: &mut WorkerSocket,
         verdict: Verdict,
+        protocol: Option<Protocol>,
         asked: SocketAddr,
     ) -> Option<Reply> {
-        let errno = private::take(socket, self.owner, verdict).err()?;
+        let owner = self.owner.filter(|_| group::takes(verdict))?;
+        let taken = socket.address(protocol?, asked);
+        let errno = taken.and_then(|address| private::take(socket, owner, &address)).err()?;
         self.say(Remark::NotPrivate { asked, errno });
         Some(Reply::Made(Err(Errno::ACCESS)))
+    }
+
+    /// A `listen` of a socket that is held, or a private group's, is made here.
+    fn listen(
+        &self,
+        socket: WorkerSocket,
+        address: &Address,
+        backlog: i32,
+    ) -> Result<Reply, Errno> {
+        let private = self.owner.filter(|owner| *owner == socket.owner());
+        let private = private.map(|_| socket.duplicate()).transpose()?;
+        let holding = self.holding.as_ref().filter(|holding| holding.holds(socket.inode()));
+        let listens = match (holding, &private) {
+            (Some(holding), _) => holding.listen(socket, address, backlog),
+            (None, Some(socket)) => socket.listen(backlog),
+            (None, None) => return Ok(Reply::GoOn),
+        };
+        if let (Ok(()), Some(socket)) = (listens, private) {
+            // For its connections, of which none is there yet.
+            socket.set_reuse_address(true)?;
+        }
+        Ok(Reply::Made(listens))
     }
 
     /// If the user wants it, and the worker itself could do it.

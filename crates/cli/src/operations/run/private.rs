@@ -1,10 +1,11 @@
 //! `--private`: the group's sockets get an owner of their own, so that the kernel lets nobody else join.
 
+use sameport_linux::look::{self, Query};
 use sameport_linux::worker::WorkerSocket;
-use sameport_linux::{Errno, look, private};
+use sameport_linux::{Errno, private};
 use sameport_rules::belonging::Run;
-use sameport_rules::bind::Verdict;
 use sameport_rules::private as group;
+use sameport_rules::sockets::{Address, Protocol};
 
 use super::{Error, Plan};
 
@@ -54,17 +55,15 @@ pub(super) fn refuse_what_cannot_be(plan: &Plan) -> Result<(), Error> {
     }
 }
 
-/// Makes a socket the group's, if it is to be, before its bind.
-pub(super) fn take(
-    socket: &mut WorkerSocket,
-    owner: Option<u32>,
-    verdict: Verdict,
-) -> Result<(), Errno> {
-    match owner {
-        Some(owner) if group::takes(verdict) => {
-            socket.stop_reusing_address()?;
-            socket.give(owner)
-        }
-        _ => Ok(()),
-    }
+/// Makes a socket the group's before its bind.
+pub(super) fn take(socket: &mut WorkerSocket, owner: u32, address: &Address) -> Result<(), Errno> {
+    let query = Query::only(address.protocol).on(address.port());
+    let listed = match (address.protocol, address.port()) {
+        (Protocol::Udp, _) | (_, 0) => Vec::new(),
+        // What cannot be looked at is no reason to open a gap.
+        _ => look::listed(&query).unwrap_or_default(),
+    };
+    let beside = listed.iter().any(|listener| group::stands_beside(owner, address, listener));
+    socket.set_reuse_address(beside)?;
+    socket.give(owner)
 }

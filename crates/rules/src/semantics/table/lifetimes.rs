@@ -62,6 +62,15 @@ pub(super) const ROWS: &[Row] = &[
         ],
     },
     Row {
+        name: "time-wait-ra",
+        shows: "TIME_WAIT of an RA listener: RA binds, RP alone does not",
+        over: TCP,
+        steps: after_time_wait![&[RA];
+            open('B', Ann, &[RP], LO).fails(EADDRINUSE),
+            open('B', Ann, &[RA], LO).ok(),
+        ],
+    },
+    Row {
         name: "time-wait-rp-other-user",
         shows: "TIME_WAIT of an RP listener: another user's RP binds too",
         over: TCP,

@@ -2,8 +2,8 @@
 
 use crate::semantics::words::User::{self, Ann, Bob, Reserved, Root};
 use crate::semantics::words::{
-    ANY, Answer, BOTH, EACCES, EADDRINUSE, EPERM, LO, Opt, Port, RA, RP, Row, Step, TCP, UDP, bind,
-    chown, listen, open, send,
+    ANY, Answer, BOTH, EACCES, EADDRINUSE, EPERM, LO, LO6, Opt, Port, RA, RP, Row, Step, TCP, UDP,
+    accept, bind, chown, connect, listen, open, send, set,
 };
 
 /// `user`, root in a user namespace of its own, wants the row's port in the same network.
@@ -75,6 +75,70 @@ pub(super) const ROWS: &[Row] = &[
             chown('C', Reserved).ok(),
             bind('C').ok(),
             send(64, LO).each_of("AC"),
+        ],
+    },
+    Row {
+        name: "reserved-uid-connections",
+        shows: "connections are their acceptor's: one keeps a newcomer of the reserved owner out, \
+                where another address of the port was listened on last",
+        over: TCP,
+        steps: &[
+            open('A', Root, &[RP], LO).made().ok(),
+            chown('A', Reserved).ok(),
+            bind('A').ok(),
+            listen('A').ok(),
+            open('D', Root, &[RP], LO6).made().ok(),
+            chown('D', Reserved).ok(),
+            bind('D').ok(),
+            listen('D').ok(),
+            open('K', Ann, &[], LO).made().ok(),
+            connect('K', 'A').ok(),
+            accept('S', 'A'),
+            open('B', Root, &[RP], LO).made().ok(),
+            chown('B', Reserved).ok(),
+            bind('B').fails(EADDRINUSE),
+        ],
+    },
+    Row {
+        name: "reserved-uid-connections-ra",
+        shows: "RA set after listen, and on a newcomer beside it: connections keep out nobody but others",
+        over: TCP,
+        steps: &[
+            open('A', Root, &[RP], LO).made().ok(),
+            chown('A', Reserved).ok(),
+            bind('A').ok(),
+            listen('A').ok(),
+            set('A', RA).ok(),
+            open('D', Root, &[RP], LO6).made().ok(),
+            chown('D', Reserved).ok(),
+            bind('D').ok(),
+            listen('D').ok(),
+            set('D', RA).ok(),
+            open('K', Ann, &[], LO).made().ok(),
+            connect('K', 'A').ok(),
+            accept('S', 'A'),
+            open('B', Root, &[RA, RP], LO).made().ok(),
+            chown('B', Reserved).ok(),
+            bind('B').ok(),
+            open('C', Root, &[RA, RP], LO).fails(EADDRINUSE),
+            open('C', Bob, &[RA], LO).fails(EADDRINUSE),
+            listen('B').ok(),
+            open('C', Root, &[RA, RP], LO).fails(EADDRINUSE),
+            send(64, LO).each_of("AB"),
+        ],
+    },
+    Row {
+        name: "reserved-uid-ra-after-bind",
+        shows: "a member of a reserved owner that sets RA after its bind lets every user in",
+        over: UDP,
+        steps: &[
+            open('A', Root, &[RP], LO).made().ok(),
+            chown('A', Reserved).ok(),
+            bind('A').ok(),
+            open('B', Bob, &[RA], LO).fails(EADDRINUSE),
+            set('A', RA).by(Root).ok(),
+            open('B', Bob, &[RA], LO).ok(),
+            send(60, LO).all_to('B'),
         ],
     },
     Row {
