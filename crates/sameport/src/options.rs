@@ -50,6 +50,15 @@ impl Options {
 
     /// Nobody else may be on the address, and nobody may join later. How: [`crate::support`].
     ///
+    /// On Linux that is neither `SO_REUSEPORT` nor `SO_REUSEADDR`, and `listen` at once. It keeps out
+    /// every user, root included, from the address and from all that overlaps it: the wildcard and
+    /// what is under it, IPv4 under `[::]`, a device. It does not keep anybody from a sibling
+    /// (`[::1]` beside `127.0.0.1`: take a wildcard), nor from the port while nobody has it, nor
+    /// whoever has this very socket open: a descriptor that was passed on, on which `SO_REUSEPORT`
+    /// can be set later. On Windows it is `SO_EXCLUSIVEADDRUSE`, on illumos `SO_EXCLBIND`; on the
+    /// BSDs and macOS root, or the same user, can still take a more specific address from a
+    /// wildcard. `docs/security.md` has every way and the test that shows it.
+    ///
     /// As no option allows it, an exclusive listener cannot be started again while connections of
     /// the one before it are still closing, up to a minute on Linux, except on Windows.
     pub fn exclusive() -> Self {

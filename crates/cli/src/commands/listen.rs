@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Receive datagrams instead of connections
     #[arg(long)]
     udp: bool,
-    /// Let nobody share the address
+    /// Let nobody share the address, root neither (docs/security.md says what that does not stop)
     #[arg(long)]
     exclusive: bool,
     /// End after this many connections or datagrams
