@@ -113,12 +113,18 @@ fn what_is_not_known_is_a_doubt_and_not_a_guess() {
         Verdict::Depends(vec![Doubt { with: 0, question: Question::Set(flags.to_vec()) }])
     };
     let any = || tcp("0.0.0.0:8080");
-    assert_eq!(verdict(&wish(any(), false, true), &[unknown.clone()]), depends(&[share]));
-    assert_eq!(verdict(&wish(any(), true, true), &[bound.clone()]), depends(&[reuse, share]));
+    assert_eq!(
+        verdict(&wish(any(), false, true), std::slice::from_ref(&unknown)),
+        depends(&[share])
+    );
+    assert_eq!(
+        verdict(&wish(any(), true, true), std::slice::from_ref(&bound)),
+        depends(&[reuse, share])
+    );
     assert_eq!(verdict(&wish(any(), true, false), &[bound]), depends(&[reuse]));
     // Without an option of ours, and against another user, nothing of theirs can help.
     for hopeless in [wish(any(), true, false), Wish { uid: BOB, ..wish(any(), true, true) }] {
-        assert!(matches!(verdict(&hopeless, &[unknown.clone()]), Verdict::Refused(_)));
+        assert!(matches!(verdict(&hopeless, std::slice::from_ref(&unknown)), Verdict::Refused(_)));
     }
     assert!(matches!(verdict(&wish(any(), true, true), &[bobs]), Verdict::Refused(_)));
 }
@@ -128,7 +134,7 @@ fn what_is_left_of_a_connection_has_no_owner() {
     let left =
         Other { doing: Doing::TimeWait, uid: BOB, ..there(tcp("127.0.0.1:8080"), false, true) };
     let any = || tcp("0.0.0.0:8080");
-    assert_eq!(verdict(&wish(any(), false, true), &[left.clone()]), Verdict::Granted);
+    assert_eq!(verdict(&wish(any(), false, true), std::slice::from_ref(&left)), Verdict::Granted);
     assert!(matches!(verdict(&wish(any(), true, false), &[left]), Verdict::Refused(_)));
 }
 
@@ -180,7 +186,7 @@ fn who_gets_the_traffic() {
     ];
     let able = Machine { may_bind_low: true, ..MACHINE };
     for (address, other, region, outcome) in cases {
-        let prediction = predict(&wish(address, true, true), &able, &[other.clone()]);
+        let prediction = predict(&wish(address, true, true), &able, std::slice::from_ref(&other));
         assert_eq!(prediction.verdict, Verdict::Granted, "{other:?}");
         let [effect] = &prediction.effects[..] else { panic!("{:?}", prediction.effects) };
         assert_eq!(
@@ -235,7 +241,7 @@ fn what_would_work() {
     ];
     let everywhere = [any(), tcp("127.0.0.1:8081"), udp("0.0.0.0:8082")];
     for (wish, other, expected) in cases {
-        let found = remedies(&wish, &MACHINE, &[other.clone()], &everywhere);
+        let found = remedies(&wish, &MACHINE, std::slice::from_ref(&other), &everywhere);
         assert_eq!(found, expected, "{wish:?} {other:?}");
     }
     let low = Wish::plain(tcp("0.0.0.0:80"), ANN);

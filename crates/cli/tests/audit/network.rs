@@ -54,7 +54,7 @@ impl Network {
 
     /// The actor under this name, which is what tells it from others: the interpreter is the same.
     pub(crate) fn actor(&self, uid: u32, name: &str, steps: &[&str]) -> Started {
-        let words = [&[python(), &named(name)], steps].concat();
+        let words = [&[python(), named(name)], steps].concat();
         let started = self.start(uid, &words);
         started.wait_for_stdout("ready");
         started
