@@ -106,14 +106,21 @@ mod tests {
     fn a_child_is_seen_whole() {
         let _turn = crate::turns::beside_others();
         let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "echo; read x", ""])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It has been executed once it says something.
+        std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0]).unwrap();
         let seen = details(child.id().cast_signed(), Clock::read());
         child.kill().unwrap();
         child.wait().unwrap();
 
         assert_eq!(seen.uid, Some(crate::effective_user()));
         assert_eq!(seen.parent, Some(std::process::id().cast_signed()));
-        assert_eq!(seen.command, ["sleep", "60"]);
+        assert_eq!(seen.command, ["sh", "-c", "echo; read x", ""]);
         let executable = seen.executable.unwrap();
         assert!(executable.is_absolute() && executable.exists(), "{executable:?}");
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();

@@ -116,35 +116,17 @@ impl Request {
         rustix::net::send(&kernel, &self.bytes(), SendFlags::empty()).map_err(failed("send"))?;
 
         let mut buffer = vec![0; RECEIVE];
-        let mut seen = HashSet::new();
-        let mut entries = Vec::new();
-        let mut settled = true;
+        let mut answer = Answer::default();
         loop {
             let (received, whole) =
                 match rustix::net::recv(&kernel, &mut buffer[..], RecvFlags::TRUNC) {
                     Err(Errno::INTR) => continue,
+                    // Its answer did not fit where it waits for us, and is not whole.
                     Err(Errno::NOBUFS) => return Err(Failure::Unsettled),
                     outcome => outcome.map_err(failed("recv"))?,
                 };
-            if whole > received || received == 0 {
-                return Err(Failure::Malformed);
-            }
-            for frame in answer::frames(&buffer[..received]) {
-                let frame = frame.map_err(|answer::Malformed| Failure::Malformed)?;
-                if frame.sequence != SEQUENCE {
-                    continue;
-                }
-                settled &= !frame.interrupted;
-                match frame.body {
-                    // A walk in several parts can meet a socket twice.
-                    Body::Socket(entry) if seen.insert(entry.cookie) => entries.push(entry),
-                    Body::Done(0) if settled => return Ok(entries),
-                    Body::Done(0) | Body::Overrun => return Err(Failure::Unsettled),
-                    Body::Done(errno) | Body::Refused(errno) if errno != 0 => {
-                        return Err(refused(errno));
-                    }
-                    _ => {}
-                }
+            if answer.take(&buffer[..received], whole)? {
+                return Ok(answer.entries);
             }
         }
     }
@@ -163,6 +145,41 @@ impl Request {
         request[20..24].copy_from_slice(&self.states.to_ne_bytes());
         request[24..26].copy_from_slice(&self.port.to_be_bytes());
         request
+    }
+}
+
+/// What has come of an answer so far.
+#[derive(Default)]
+struct Answer {
+    entries: Vec<Entry>,
+    seen: HashSet<u64>,
+    interrupted: bool,
+}
+
+impl Answer {
+    /// Takes one message, of which `whole` bytes were sent. Whether it was the last.
+    fn take(&mut self, message: &[u8], whole: usize) -> Result<bool, Failure> {
+        if whole > message.len() || message.is_empty() {
+            return Err(Failure::Malformed);
+        }
+        for frame in answer::frames(message) {
+            let frame = frame.map_err(|answer::Malformed| Failure::Malformed)?;
+            if frame.sequence != SEQUENCE {
+                continue;
+            }
+            self.interrupted |= frame.interrupted;
+            match frame.body {
+                // A walk in several parts can meet a socket twice.
+                Body::Socket(entry) if self.seen.insert(entry.cookie) => self.entries.push(entry),
+                Body::Done(0) if !self.interrupted => return Ok(true),
+                Body::Done(0) | Body::Overrun => return Err(Failure::Unsettled),
+                Body::Done(errno) | Body::Refused(errno) if errno != 0 => {
+                    return Err(refused(errno));
+                }
+                _ => {}
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -207,6 +224,51 @@ mod tests {
         assert!(matches!(stranger.dump(), Err(Failure::NoModule)), "{:?}", stranger.dump());
         let nowhere = Request { family: libc::AF_UNIX + 200, ..none };
         assert!(nowhere.dump().is_err());
+    }
+
+    #[test]
+    fn an_answer_is_whole_or_no_answer() {
+        let message = |flags: u16, kind: u16, sequence: u32, payload: &[u8]| -> Vec<u8> {
+            let length = u32::try_from(16 + payload.len()).unwrap().to_ne_bytes();
+            let (kind, flags) = (kind.to_ne_bytes(), flags.to_ne_bytes());
+            [&length, &kind[..], &flags, &sequence.to_ne_bytes(), &[0; 4], payload].concat()
+        };
+        let socket = |cookie: u8| {
+            let mut entry = [0; 72];
+            (entry[0], entry[44]) = (2, cookie);
+            message(2, answer::SOCK_DIAG_BY_FAMILY, SEQUENCE, &entry)
+        };
+        let done = |errno: i32| message(2, 3, SEQUENCE, &(-errno).to_ne_bytes());
+        let interrupted = message(0x10, 3, SEQUENCE, &[0; 4]);
+        let overrun = message(0, 4, SEQUENCE, &[]);
+        let foreign = message(2, 3, SEQUENCE + 1, &[0; 4]);
+        let told = |messages: &[&[u8]]| {
+            let mut answer = Answer::default();
+            for bytes in messages {
+                match answer.take(bytes, bytes.len()) {
+                    Ok(true) => return format!("{} sockets", answer.entries.len()),
+                    Ok(false) => {}
+                    Err(failure) => return format!("{failure:?}"),
+                }
+            }
+            "no end".to_owned()
+        };
+        assert_eq!(told(&[&socket(1), &socket(2), &done(0)]), "2 sockets");
+        assert_eq!(told(&[&[socket(1), socket(1), done(0)].concat()]), "1 sockets");
+        assert_eq!(told(&[&socket(1), &foreign, &done(0)]), "1 sockets");
+        assert_eq!(told(&[&socket(1), &interrupted]), "Unsettled");
+        assert_eq!(told(&[&socket(1), &overrun, &done(0)]), "Unsettled");
+        assert_eq!(told(&[&socket(1), &done(libc::EINTR)]), "Unsettled");
+        assert_eq!(told(&[&socket(1), &done(libc::ENOENT)]), "NoModule");
+        assert_eq!(told(&[&socket(1)]), "no end");
+        assert_eq!(told(&[&[]]), "Malformed");
+        let whole = socket(1);
+        for cut in 1..whole.len() {
+            assert_eq!(told(&[&whole[..cut], &done(0)]), "Malformed", "after {cut} bytes");
+        }
+        // The kernel sent more than there was room for.
+        let cut = Answer::default().take(&whole, whole.len() + 1);
+        assert!(matches!(cut, Err(Failure::Malformed)), "{cut:?}");
     }
 
     #[test]

@@ -151,7 +151,11 @@ mod tests {
             for kind in [Type::STREAM, Type::DGRAM] {
                 for (set, expected) in &cases {
                     let socket = Socket::new(domain, kind, None).unwrap();
-                    set(&socket).unwrap();
+                    // Not every machine lets everybody attach a filter.
+                    if set(&socket).is_err() {
+                        assert!(expected.filter && crate::effective_user() != 0);
+                        continue;
+                    }
                     assert_eq!(read(&socket.into(), None), Ok(*expected), "{domain:?} {kind:?}");
                 }
                 let free = Socket::new(domain, kind, None).unwrap();
