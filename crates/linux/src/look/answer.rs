@@ -18,6 +18,8 @@ const NLMSG_DONE: u16 = 3;
 const NLMSG_OVERRUN: u16 = 4;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// The answer to the older question is of its type, and otherwise the same.
+pub(super) const TCPDIAG_GETSOCK: u16 = 18;
 /// Sent for every IPv6 socket that listens or is unconnected, whatever was asked for
 /// (`inet_diag_msg_attrs_fill`, since Linux 4.3).
 const INET_DIAG_SKV6ONLY: u16 = 11;
@@ -132,7 +134,7 @@ fn read_frame(frame: &[u8]) -> Option<Frame> {
         NLMSG_DONE if payload.is_empty() => Body::Done(0),
         NLMSG_DONE => Body::Done(errno_at_start(payload)?),
         NLMSG_OVERRUN => Body::Overrun,
-        SOCK_DIAG_BY_FAMILY => Body::Socket(read_entry(payload)?),
+        SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => Body::Socket(read_entry(payload)?),
         _ => Body::Nothing,
     };
     Some(Frame { sequence: u32_at(frame, 8)?, interrupted: flags & NLM_F_DUMP_INTR != 0, body })

@@ -36,7 +36,8 @@ const SEQUENCE: u32 = 1;
 pub(super) struct Request {
     /// `IPPROTO_TCP` or `IPPROTO_UDP`.
     pub(super) protocol: c_int,
-    /// `AF_INET` or `AF_INET6`.
+    /// `AF_INET` or `AF_INET6`; of TCP also `AF_UNSPEC` for both, which takes as long as one: the
+    /// kernel walks over all the same.
     pub(super) family: c_int,
     /// A bit a state, `1 << TCP_LISTEN`.
     pub(super) states: u32,
@@ -113,7 +114,9 @@ impl Request {
     /// Each attempt has a socket of its own, so that nothing of an earlier one is left in it.
     fn ask(self) -> Result<Vec<Entry>, Failure> {
         let kernel = open()?;
-        rustix::net::send(&kernel, &self.bytes(), SendFlags::empty()).map_err(failed("send"))?;
+        let both = self.family == libc::AF_UNSPEC;
+        let request = if both { self.older_bytes().to_vec() } else { self.bytes().to_vec() };
+        rustix::net::send(&kernel, &request, SendFlags::empty()).map_err(failed("send"))?;
 
         let mut buffer = vec![0; RECEIVE];
         let mut answer = Answer::default();
@@ -183,6 +186,22 @@ impl Answer {
     }
 }
 
+impl Request {
+    /// `struct nlmsghdr` and `struct inet_diag_req`, the older question, which is of TCP and both
+    /// families.
+    fn older_bytes(self) -> [u8; 76] {
+        let mut request = [0; 76];
+        request[0..4].copy_from_slice(&76_u32.to_ne_bytes());
+        request[4..6].copy_from_slice(&answer::TCPDIAG_GETSOCK.to_ne_bytes());
+        request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+        request[8..12].copy_from_slice(&SEQUENCE.to_ne_bytes());
+        request[19] = answer::ASK_MEMINFO;
+        request[20..22].copy_from_slice(&self.port.to_be_bytes());
+        request[68..72].copy_from_slice(&self.states.to_ne_bytes());
+        request
+    }
+}
+
 /// Connected to the kernel, so that nobody else's message can be taken for its answer.
 fn open() -> Result<OwnedFd, Failure> {
     let socket = rustix::net::socket_with(
@@ -204,7 +223,8 @@ fn failed(call: &'static str) -> impl FnOnce(Errno) -> Failure {
 
 fn refused(errno: i32) -> Failure {
     match errno {
-        libc::ENOENT | libc::EPROTONOSUPPORT => Failure::NoModule,
+        // The last is what the older question gets without inet_diag.
+        libc::ENOENT | libc::EPROTONOSUPPORT | libc::EOPNOTSUPP => Failure::NoModule,
         libc::EINTR | libc::EBUSY => Failure::Unsettled,
         _ => Failure::Call("sock_diag", io::Error::from_raw_os_error(errno)),
     }

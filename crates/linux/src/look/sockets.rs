@@ -25,13 +25,14 @@ const ON_THE_WAY: [u8; 6] = [2, 4, 5, 8, 9, 11];
 
 /// Every socket that the query asks for, one entry a socket, in the kernel's order.
 pub(super) fn sockets(query: &Query) -> Result<Vec<Socket>, Error> {
-    let tcp = (Protocol::Tcp, libc::IPPROTO_TCP, states(Protocol::Tcp, query.states));
-    let udp = (Protocol::Udp, libc::IPPROTO_UDP, states(Protocol::Udp, query.states));
+    let tcp = (Protocol::Tcp, libc::IPPROTO_TCP, &[libc::AF_UNSPEC][..]);
+    let udp = (Protocol::Udp, libc::IPPROTO_UDP, &[libc::AF_INET, libc::AF_INET6][..]);
     let asked = [query.tcp.then_some(tcp), query.udp.then_some(udp)];
     let mut devices = Devices::default();
     let mut sockets = Vec::new();
-    for (protocol, number, states) in asked.into_iter().flatten() {
-        for family in [libc::AF_INET, libc::AF_INET6] {
+    for (protocol, number, families) in asked.into_iter().flatten() {
+        let states = states(protocol, query.states);
+        for family in families.iter().copied() {
             let port = query.port.unwrap_or(0);
             let entries = Request { protocol: number, family, states, port }
                 .dump()
