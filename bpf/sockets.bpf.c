@@ -24,6 +24,7 @@ MEMBER(upid_size, "upid");
 MEMBER(upid_number, "upid:nr");
 MEMBER(file_inode, "file:f_inode");
 MEMBER(inode_number, "inode:i_ino");
+MEMBER(socket_state, "socket:state");
 MEMBER(socket_sk, "socket:sk");
 MEMBER(sk_family, "sock_common:skc_family");
 MEMBER(sk_state, "sock_common:skc_state");
@@ -41,6 +42,10 @@ MEMBER(group_members, "sock_reuseport:socks");
 MEMBER(wanted_network, "=network");
 MEMBER(wanted_states, "=states");
 MEMBER(wanted_port, "=port");
+/* 1: without what has once been connected. */
+MEMBER(wanted_quickly, "=quickly");
+
+enum { SS_CONNECTED = 3 };
 
 enum { REUSE_PORT = 1, REUSE_ADDRESS = 2, FILTER = 4, STEERED = 8, GROUPED = 16 };
 
@@ -147,10 +152,12 @@ int sockets(struct bpf_iter__task_file *ctx)
 	socket = bpf_sock_from_file(file);
 	if (!socket)
 		return 0;
+	/* Most are connected. Not to look at what is behind them halves the time of the whole walk. */
+	if (BITS(wanted_quickly) && READ(__u32, socket, socket_state) == SS_CONNECTED)
+		return 0;
 	sk = READ(const void *, socket, socket_sk);
 	if (!sk)
 		return 0;
-	/* Most are connected, and nobody asked for those. */
 	state = READ(__u8, sk, sk_state);
 	if (state > 31 || !(BITS(wanted_states) >> state & 1))
 		return 0;

@@ -2,12 +2,13 @@
 //! of `/proc` and by duplicates.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 
-use sameport_rules::sockets::{Options, Position, Socket};
+use sameport_rules::sockets::{Options, Position, Socket, State};
 
-use super::iterated::{self, Facts, Iterated};
+use super::iterated::{self, Facts, Iterated, Wanted};
 use super::processes::{self, Holders};
-use super::{Query, options, sockets};
+use super::{Query, States, options, sockets};
 
 /// What was found out, by the inodes of sockets.
 #[derive(Debug, Default)]
@@ -23,11 +24,10 @@ pub(super) struct Holding {
 
 /// Looks for these sockets, which the query found, by their inodes.
 pub(super) fn holding(query: &Query, sockets: &[Socket], inodes: &HashSet<u64>) -> Holding {
-    let wanted = iterated::Wanted { states: sockets::in_kernel(query.states), port: query.port };
     if inodes.is_empty() {
         return Holding { holders: processes::holders(inodes), ..Holding::default() };
     }
-    match iterated::walk(wanted) {
+    match walk(query, sockets) {
         Ok(found) => known(found, sockets, inodes),
         // Whoever may not, and every kernel that cannot, has the other way.
         Err(_) => {
@@ -36,6 +36,22 @@ pub(super) fn holding(query: &Query, sockets: &[Socket], inodes: &HashSet<u64>) 
             Holding { options, holders, ..Holding::default() }
         }
     }
+}
+
+/// Quickly, and once more where that leaves somebody out.
+fn walk(query: &Query, sockets: &[Socket]) -> io::Result<Iterated> {
+    let quickly = query.states != States::Every;
+    let wanted = Wanted { states: sockets::in_kernel(query.states), port: query.port, quickly };
+    let found = iterated::walk(wanted)?;
+    let is_missing = |socket: &Socket| {
+        socket.state == State::Bound
+            && socket.inode != 0
+            && !found.facts.contains_key(&socket.inode)
+    };
+    if quickly && sockets.iter().any(is_missing) {
+        return iterated::walk(Wanted { quickly: false, ..wanted });
+    }
+    Ok(found)
 }
 
 fn known(found: Iterated, sockets: &[Socket], inodes: &HashSet<u64>) -> Holding {

@@ -44,6 +44,9 @@ pub(super) struct Wanted {
     pub(super) states: u32,
     /// `None` for every port.
     pub(super) port: Option<u16>,
+    /// Leaves out what has once been connected, which takes half the time where there is much of it.
+    /// A socket that has lost its connection and kept its port is left out, too.
+    pub(super) quickly: bool,
 }
 
 /// What the walk found.
@@ -136,6 +139,7 @@ fn load(wanted: Wanted, network: u64) -> io::Result<std::os::fd::OwnedFd> {
             "=network" => Some(network),
             "=states" => Some(wanted.states.into()),
             "=port" => Some(wanted.port.unwrap_or(0).into()),
+            "=quickly" => Some(wanted.quickly.into()),
             name => types.bits(name),
         })
         .ok_or_else(cannot)?;

@@ -9,16 +9,16 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::process::{Command, Stdio};
 
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
-use sameport_rules::sockets::Options;
+use sameport_rules::sockets::{Options, State};
 use sameport_rules::steering::Group;
 use socket2::{Domain, SockFilter, Socket, Type};
 
-use super::super::{Query, members, options, processes};
+use super::super::{Query, States, members, options, processes};
 use super::*;
 use crate::turns::{alone, beside_others};
 use crate::worker::{Reach, WorkerSocket};
 
-const UNCONNECTED: Wanted = Wanted { states: 1 << 10 | 1 << 7, port: None };
+const UNCONNECTED: Wanted = Wanted { states: 1 << 10 | 1 << 7, port: None, quickly: true };
 
 /// Whether the walk works here; otherwise the test is skipped, and says so.
 fn iterates(test: &str) -> bool {
@@ -185,7 +185,7 @@ fn states_and_port_are_chosen_in_the_kernel() {
     client.connect(&address).unwrap();
     let (server, _) = listener.accept().unwrap();
     let found = |states, port| {
-        let facts = walk(Wanted { states, port }).unwrap().facts;
+        let facts = walk(Wanted { states, port, quickly: false }).unwrap().facts;
         [&listener, &client, &server].map(|socket| facts.contains_key(&inode(socket)))
     };
     assert_eq!(found(1 << 10, None), [true, false, false]);
@@ -193,6 +193,33 @@ fn states_and_port_are_chosen_in_the_kernel() {
     assert_eq!(found(u32::MAX, None), [true, true, true]);
     assert_eq!(found(u32::MAX, Some(port)), [true, false, true]);
     assert_eq!(found(0, None), [false, false, false]);
+}
+
+#[test]
+fn a_socket_that_lost_its_connection_and_kept_its_port_is_found_by_a_second_walk() {
+    let query = Query::everything().in_states(States::Unconnected);
+    if !iterates("iterator-lost-connection") || !members(&query).unwrap().bound {
+        return;
+    }
+    let _alone = alone();
+    let listener = shared("127.0.78.8:0");
+    // Only a port that was asked for is kept.
+    let free = bound(Type::STREAM, "127.0.78.9:0", |_| Ok(())).local_addr().unwrap();
+    let client = bound(Type::STREAM, &free.as_socket().unwrap().to_string(), |_| Ok(()));
+    client.connect(&listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    server.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(server);
+    // The reset has arrived: loopback hands it over within `close`.
+    let inode = inode(&client);
+    assert!(!walk(UNCONNECTED).unwrap().facts.contains_key(&inode));
+
+    let port = client.local_addr().unwrap().as_socket().unwrap().port();
+    let seen = members(&query.on(port)).unwrap();
+    let member = seen.members.iter().find(|member| member.socket.inode == inode).unwrap();
+    assert_eq!(member.socket.state, State::Bound);
+    assert_eq!(member.processes.iter().map(|it| it.pid).collect::<Vec<_>>(), [own_pid()]);
+    assert!(seen.iterated);
 }
 
 #[test]
