@@ -244,6 +244,15 @@ fn what_would_work() {
         let found = remedies(&wish, &MACHINE, std::slice::from_ref(&other), &everywhere);
         assert_eq!(found, expected, "{wish:?} {other:?}");
     }
+    // It would get past, and take all that comes.
+    let open = there(udp("0.0.0.0:53"), true, false);
+    let found = remedies(
+        &wish(udp("0.0.0.0:5353"), false, false),
+        &MACHINE,
+        &[Other { address: udp("0.0.0.0:5353"), ..open }],
+        &everywhere,
+    );
+    assert!(!found.contains(&Remedy::ReuseAddress), "{found:?}");
     let low = Wish::plain(tcp("0.0.0.0:80"), ANN);
     assert_eq!(remedies(&low, &MACHINE, &[], &[tcp("127.0.0.1:8080")]), [Remedy::Port(8081)]);
     let away = Machine { is_local: false, ..MACHINE };

@@ -108,12 +108,12 @@ pub(crate) fn run(args: Args) -> Outcome {
 
 #[cfg(target_os = "linux")]
 fn user(text: &str) -> Result<u32, crate::tell::failure::Failure> {
-    use sameport_linux::{effective_user, look};
+    use sameport_linux::{effective_user, guard};
 
     use crate::tell::failure::{Failure, Kind, shortened};
 
     let shown = shortened(&text.escape_debug().to_string());
-    let Some(uid) = look::user_of(text) else {
+    let Some(uid) = text.parse().ok().or_else(|| guard::user(text)) else {
         return Err(Failure::usage(format!("no user is called {shown}"))
             .hint("write a login name, or a user id"));
     };

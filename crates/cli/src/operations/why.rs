@@ -38,6 +38,8 @@ pub(crate) enum There {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) wish: Wish,
+    /// The login name of the user who wishes, if there is one.
+    pub(crate) user: Option<String>,
     pub(crate) prediction: Prediction,
     /// What is on the port, in the order of the prediction's indices.
     pub(crate) there: Vec<There>,
@@ -109,7 +111,8 @@ fn answer(request: &Request, ip: IpAddr, there: &[There], bound: bool) -> Result
         }
         Verdict::Granted | Verdict::Depends(_) => vec![],
     };
-    Ok(Answer { wish, prediction, there: there.to_vec(), remedies, bound_seen: bound })
+    let (user, there) = (look::user(uid), there.to_vec());
+    Ok(Answer { wish, user, prediction, there, remedies, bound_seen: bound })
 }
 
 /// As a server that was told no more than the port: every address, of both families.

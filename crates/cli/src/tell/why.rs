@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sameport_rules::predict::{
-    Conflict, Doubt, Effect, Flag, Missing, Outcome, Question, Refused, Verdict, Wish,
+    Conflict, Doubt, Effect, Flag, Missing, Outcome, Question, Refused, Verdict,
 };
-use sameport_rules::sockets::{Address, Member, Options, Process, Protocol, State};
-use sameport_rules::unit;
+use sameport_rules::sockets::{Address, Member, Options, Protocol, State};
+use sameport_rules::{private, unit};
 
 use super::failure::shortened;
 use super::refusal::{program, user};
@@ -64,9 +64,9 @@ fn one(answer: &Answer) -> String {
     text
 }
 
-/// `no: 0.0.0.0:80/tcp cannot be bound by user 1000 with SO_REUSEADDR: EACCES by bind: …`.
+/// `no: 0.0.0.0:80/tcp (user ann, SO_REUSEADDR) cannot be bound: EACCES by bind: …`.
 fn headline(answer: &Answer) -> String {
-    let what = what(&answer.wish);
+    let what = what(answer);
     match &answer.prediction.verdict {
         Verdict::Granted => format!("yes: {what} can be bound{}", beside(answer)),
         Verdict::Depends(_) => {
@@ -79,11 +79,13 @@ fn headline(answer: &Answer) -> String {
     }
 }
 
-/// `0.0.0.0:80/tcp (user 1000, SO_REUSEADDR)`.
-fn what(wish: &Wish) -> String {
+/// `0.0.0.0:80/tcp (user ann, SO_REUSEADDR)`.
+fn what(answer: &Answer) -> String {
+    let Answer { wish, user, .. } = answer;
     let Address { protocol, .. } = wish.address;
     let options = options(wish.reuse_address, wish.reuse_port);
-    format!("{}/{protocol} (user id {}, {options})", wish.address, wish.uid)
+    let user = user.as_deref().map_or_else(|| wish.uid.to_string(), printable);
+    format!("{}/{protocol} (user {user}, {options})", wish.address)
 }
 
 fn options(reuse_address: bool, reuse_port: bool) -> &'static str {
@@ -144,7 +146,7 @@ fn remarks(answer: &Answer) -> Vec<(usize, String)> {
         }
         Verdict::Refused(_) => vec![],
         Verdict::Depends(doubts) => {
-            doubts.iter().map(|doubt| (doubt.with, doubtful(doubt))).collect()
+            doubts.iter().map(|doubt| (doubt.with, doubtful(answer, doubt))).collect()
         }
         Verdict::Granted => {
             let effects = answer.prediction.effects.iter();
@@ -188,16 +190,13 @@ fn lacks(answer: &Answer, conflict: &Conflict) -> String {
     format!("because   {}", reasons.join("; "))
 }
 
-/// Its sockets belong to a user id that no user has, and no process of theirs is that user.
+/// Its socket belongs to a private group.
 fn is_private(member: &Member) -> bool {
-    let other_user = |process: &Process| {
-        let uid = process.details.as_ref().and_then(|details| details.uid);
-        uid.is_some_and(|uid| uid != member.socket.uid)
-    };
-    member.user.is_none() && !member.processes.is_empty() && member.processes.iter().all(other_user)
+    private::is_owner(member.socket.uid)
 }
 
-fn doubtful(doubt: &Doubt) -> String {
+fn doubtful(answer: &Answer, doubt: &Doubt) -> String {
+    let left = matches!(answer.there[doubt.with], There::Left(_));
     let names = |flags: &[Flag]| {
         let name = |flag: &Flag| match flag {
             Flag::ReuseAddress => "SO_REUSEADDR",
@@ -206,6 +205,11 @@ fn doubtful(doubt: &Doubt) -> String {
         flags.iter().map(name).collect::<Vec<_>>().join(" or ")
     };
     match &doubt.question {
+        Question::Set(flags) if left => format!(
+            "if        the program that left it had {}, it can be bound, and else not yet; most \
+             servers have SO_REUSEADDR",
+            names(flags)
+        ),
         Question::Set(flags) => {
             format!("if        this one has {}, it can be bound, and else not", names(flags))
         }

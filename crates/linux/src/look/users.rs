@@ -23,15 +23,6 @@ pub fn user(uid: u32) -> Option<String> {
     Users::default().name(uid)
 }
 
-/// The user id of a login name, or of a number; `None` for a name that the database does not know, or
-/// when it could not be asked.
-#[must_use]
-pub fn user_of(name: &str) -> Option<u32> {
-    // A name cannot be all digits.
-    let ask = || User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
-    name.parse().ok().or_else(ask)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,8 +32,5 @@ mod tests {
         let mut users = Users::default();
         assert_eq!(users.name(0).as_deref(), Some("root"));
         assert_eq!(users.name(3_999_999_999), None);
-        assert_eq!(user_of("root"), Some(0));
-        assert_eq!(user_of("3999999999"), Some(3_999_999_999));
-        assert_eq!(user_of("no such user"), None);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::{Conflict, Doing, Machine, Other, Refused, Verdict, Wish, predict};
+use super::traffic::effects;
+use super::{Conflict, Doing, Effect, Machine, Other, Outcome, Refused, Verdict, Wish, predict};
 use crate::sockets::{Address, Protocol};
 
 /// Something that makes a refused wish work. Indices are those of the others.
@@ -63,7 +64,10 @@ fn in_use(
 ) {
     let in_the_way: Vec<usize> = conflicts.iter().map(|conflict| conflict.with).collect();
     let reusing = Wish { reuse_address: true, ..wish.clone() };
-    if works(&reusing, others) {
+    // On UDP it gets past others by taking what is theirs.
+    let takes = |effect: &Effect| effect.outcome == Outcome::Taken;
+    let harmless = || !effects(&reusing, others).iter().any(takes);
+    if works(&reusing, others) && harmless() {
         found.push(Remedy::ReuseAddress);
     }
     let sharing = Wish { reuse_port: true, ..wish.clone() };

@@ -1,10 +1,11 @@
 //! What would work, a line each.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use sameport_rules::predict::{Refused, Remedy, Verdict};
+use sameport_rules::predict::{Doubt, Refused, Remedy, Verdict};
 use sameport_rules::sockets::{Address, Member, State};
-use sameport_rules::unit;
+use sameport_rules::{private, unit};
 
 use super::seconds;
 use crate::operations::why::{Answer, There};
@@ -15,10 +16,10 @@ use crate::tell::table::printable;
 pub(super) fn lines(answer: &Answer) -> Vec<String> {
     let mut lines: Vec<String> = match &answer.prediction.verdict {
         Verdict::Refused(refused) => of_the_machine(answer, refused),
-        Verdict::Depends(_) => vec!["ask as root, who may read every option".into()],
+        Verdict::Depends(doubts) => doubtful(answer, doubts),
         Verdict::Granted => vec![],
     };
-    lines.extend(answer.remedies.iter().map(|remedy| line(answer, remedy)));
+    lines.extend(answer.remedies.iter().filter_map(|remedy| line(answer, remedy)));
     lines
 }
 
@@ -39,8 +40,26 @@ fn of_the_machine(answer: &Answer, refused: &Refused) -> Vec<String> {
     }
 }
 
-fn line(answer: &Answer, remedy: &Remedy) -> String {
-    match remedy {
+/// What would make it certain.
+fn doubtful(answer: &Answer, doubts: &[Doubt]) -> Vec<String> {
+    let with: Vec<usize> = doubts.iter().map(|doubt| doubt.with).collect();
+    let left = with.iter().filter_map(|at| match &answer.there[*at] {
+        There::Left(left) => Some(left.ends_in),
+        There::Socket(_) => None,
+    });
+    let wait = left.max().map(|longest| wait(longest));
+    let unread =
+        members(answer, &with).any(|member| member.options.is_none() && member.socket.inode != 0);
+    let ask = unread.then(|| "ask as root, who may read every option".to_owned());
+    wait.into_iter().chain(ask).collect()
+}
+
+fn wait(longest: Duration) -> String {
+    format!("wait {} s for what is left of connections", seconds(longest))
+}
+
+fn line(answer: &Answer, remedy: &Remedy) -> Option<String> {
+    Some(match remedy {
         Remedy::ReuseAddress => "SO_REUSEADDR on yours".into(),
         Remedy::Join(_) => {
             "share it, the other side is ready: sameport run --join -- COMMAND".into()
@@ -49,6 +68,8 @@ fn line(answer: &Answer, remedy: &Remedy) -> String {
             "share it: {}, and yours under `sameport run --join -- COMMAND`",
             started_again(answer, with)
         ),
+        // Nobody can be the user of a private group but its own run.
+        Remedy::AsUser { uid, .. } if private::is_owner(*uid) => return None,
         Remedy::AsUser { uid, restart } => {
             let owner = answer.there.iter().find_map(|there| match there {
                 There::Socket(member) if member.socket.uid == *uid => Some(user(member)),
@@ -64,7 +85,7 @@ fn line(answer: &Answer, remedy: &Remedy) -> String {
         Remedy::Without(with) => without(answer, with),
         Remedy::Part(address) => format!("{address}: {} only", family(address)),
         Remedy::Port(port) => format!("port {port}, which nobody has"),
-    }
+    })
 }
 
 fn members<'a>(answer: &'a Answer, with: &'a [usize]) -> impl Iterator<Item = &'a Member> {
@@ -120,7 +141,7 @@ fn without(answer: &Answer, with: &[usize]) -> String {
         There::Socket(_) => None,
     });
     if let Some(longest) = left.max() {
-        ways.push(format!("wait {} s for what is left of connections", seconds(longest)));
+        ways.push(wait(longest));
     }
     ways.join(", and ")
 }
