@@ -322,6 +322,8 @@ struct ToldParty<'a> {
     address: String,
     v6only: bool,
     device: Option<&'a str>,
+    /// As `sameport ls --json` has it.
+    state: &'static str,
     inode: u64,
     /// The socket's user.
     uid: u32,
@@ -349,6 +351,7 @@ impl<'a> ToldParty<'a> {
             address: party.address.socket.to_string(),
             v6only: party.address.v6only,
             device: party.address.device.as_deref(),
+            state: party.state.name(),
             inode: party.inode,
             uid: party.uid,
             user: party.user.as_deref(),

@@ -89,10 +89,17 @@ fn execute_the_same(
         let trace = facts.traces.get(&parent);
         details.parent == others.parent
             && trace.is_some_and(|parent| parent.file == trace_of_one.file)
-    });
+    }) && !run_different_scripts(details, others);
     started_by_their_own_kind
         || (told(details, trace_of_one).is_some()
             && told(details, trace_of_one) == told(others, trace_of_other))
+}
+
+/// A manager of processes in one of these languages starts other people's scripts, by their names.
+fn run_different_scripts(one: &Details, other: &Details) -> bool {
+    let script =
+        |details: &Details| details.command.get(1).filter(|it| !it.starts_with('-')).cloned();
+    matches!((script(one), script(other)), (Some(one), Some(other)) if one != other)
 }
 
 /// What an interpreter was told to do, and where: `None` if that cannot be known. The script, if that is

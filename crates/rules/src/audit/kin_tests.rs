@@ -95,8 +95,9 @@ fn whoever_was_started_by_the_other() {
     facts.traces.insert(5, shell.trace.clone());
     assert!(!verdict(&scripts[0], &scripts[1], Between::OneUser, &facts));
     // A master in the same language, whose workers have a title instead of arguments.
-    let workers = [20, 30].map(|pid| actor(pid, PYTHON, &[]).below(&[5, 1]));
     facts.traces.insert(5, actor(5, PYTHON, &["/srv/master.py"]).trace);
+    assert!(!verdict(&scripts[0], &scripts[1], Between::OneUser, &facts), "as supervisord does");
+    let workers = [20, 30].map(|pid| actor(pid, PYTHON, &[]).below(&[5, 1]));
     assert!(verdict(&workers[0], &workers[1], Between::OneUser, &facts));
 }
 

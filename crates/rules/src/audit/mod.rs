@@ -200,6 +200,8 @@ impl fmt::Display for Kind {
 pub struct Party {
     /// Where its socket is.
     pub address: Address,
+    /// What its socket does there.
+    pub state: State,
     /// The socket's inode number.
     pub inode: u64,
     /// The socket's user.

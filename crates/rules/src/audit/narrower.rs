@@ -1,5 +1,8 @@
 //! Strangers on a part of an address, which the kernel prefers for all that could be for both.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use super::fix::guard;
 use super::normal::is_shared_by_design;
 use super::scene::{Actor, Scene};
@@ -7,23 +10,34 @@ use super::{Finding, Kind, Severity};
 
 pub(super) fn findings(scene: &Scene<'_>) -> Vec<Finding> {
     let actors: Vec<_> = scene.waiting().collect();
-    // Only a wildcard has parts, and any address those that are confined to a device.
-    let has_devices = actors.iter().any(|actor| actor.address().device.is_some());
-    let has_parts = |actor: &&Actor<'_>| {
-        has_devices || actor.address().socket.ip().to_canonical().is_unspecified()
+    // A wildcard has parts, and an address the part that is one device's.
+    let (mut wildcards, mut addresses) = (Vec::new(), BTreeMap::<IpAddr, Vec<_>>::new());
+    for actor in &actors {
+        match actor.address().socket.ip().to_canonical() {
+            ip if ip.is_unspecified() => wildcards.push(actor),
+            ip => addresses.entry(ip).or_default().push(actor),
+        }
+    }
+    let nobody = Vec::new();
+    let finding = |narrow: &Actor<'_>| {
+        let ip = narrow.address().socket.ip().to_canonical();
+        let same = narrow.address().device.as_ref().and_then(|_| addresses.get(&ip));
+        of_actor(scene, narrow, wildcards.iter().chain(same.unwrap_or(&nobody)).copied())
     };
-    let wide: Vec<_> = actors.iter().filter(has_parts).collect();
-    actors.iter().filter_map(|narrow| of_actor(scene, narrow, &wide)).collect()
+    actors.iter().filter_map(finding).collect()
 }
 
 /// The first that it takes from.
-fn of_actor(scene: &Scene<'_>, narrow: &Actor<'_>, wide: &[&Actor<'_>]) -> Option<Finding> {
+fn of_actor<'a>(
+    scene: &Scene<'_>,
+    narrow: &Actor<'_>,
+    mut wide: impl Iterator<Item = &'a Actor<'a>>,
+) -> Option<Finding> {
     let at = narrow.address();
     if is_shared_by_design(at) {
         return None;
     }
-    let victim =
-        wide.iter().find(|wide| at.is_within(wide.address()) && wide.is_stranger_to(narrow))?;
+    let victim = wide.find(|wide| at.is_within(wide.address()) && wide.is_stranger_to(narrow))?;
     let severity = match narrow.is_of_another_user_than(victim) {
         true => Severity::Danger,
         false => Severity::Warning,

@@ -136,6 +136,7 @@ pub(super) fn first(processes: &[Process]) -> Option<&Process> {
 pub(super) fn party(member: &Member, process: Option<&Process>) -> Party {
     Party {
         address: member.socket.address.clone(),
+        state: member.socket.state,
         inode: member.socket.inode,
         uid: member.socket.uid,
         user: member.user.clone(),

@@ -123,8 +123,8 @@ fn unseen(seen: &Seen, lookups: Option<Errno>) -> Vec<Unseen> {
         (sockets, true) => Some(Unseen::EvenForRoot(sockets)),
         (sockets, false) => Some(Unseen::Processes(sockets)),
     };
-    let several = seen.members.len() > 1;
-    let steering = several && seen.members.iter().all(|member| member.position.is_none());
+    // One alone is not chosen among.
+    let steering = !seen.iterated && seen.members.len() > 1;
     let bound = (!seen.bound).then_some(Unseen::Bound);
     let steering = steering.then_some(Unseen::Steering);
     [processes, bound, steering, lookups.map(Unseen::Redirections)].into_iter().flatten().collect()
