@@ -207,7 +207,7 @@ fn set(spec: &Spec, socket: &Socket) -> Result<(), (&'static str, io::Error)> {
 fn connected(spec: &Spec, port: u16) -> io::Result<Socket> {
     let ip = match spec.address(port).socket.ip().to_canonical() {
         // Both families come to a dual-stack listener, IPv4 on every other port.
-        ip if ip == Ipv6Addr::UNSPECIFIED && !spec.v6only && port % 2 == 0 => {
+        ip if ip == Ipv6Addr::UNSPECIFIED && !spec.v6only && port.is_multiple_of(2) => {
             Ipv4Addr::LOCALHOST.into()
         }
         ip if ip == Ipv6Addr::UNSPECIFIED => Ipv6Addr::LOCALHOST.into(),

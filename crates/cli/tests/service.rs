@@ -4,18 +4,16 @@
 
 mod stage;
 
-use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _};
-use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::path::PathBuf;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use stage::service::Service;
+use stage::service::{Service, pass};
 use stage::{
-    Ended, PATIENCE, Started, User, ask, c_program, command_for, eventually, free_port, give,
-    in_folder, sameport, script, start_built,
+    Ended, PATIENCE, User, ask, c_program, command_for, eventually, free_port, in_folder, sameport,
+    script, start_built,
 };
 
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";

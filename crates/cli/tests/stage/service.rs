@@ -93,7 +93,7 @@ impl Service {
 }
 
 /// Leaves them open in what is executed.
-fn pass(command: &mut std::process::Command, sockets: &[&dyn AsFd]) {
+pub(crate) fn pass(command: &mut std::process::Command, sockets: &[&dyn AsFd]) {
     use std::os::unix::process::CommandExt as _;
     let numbers: Vec<i32> = sockets.iter().map(|socket| socket.as_fd().as_raw_fd()).collect();
     let keep = move || {

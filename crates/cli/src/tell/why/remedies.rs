@@ -47,7 +47,7 @@ fn doubtful(answer: &Answer, doubts: &[Doubt]) -> Vec<String> {
         There::Left(left) => Some(left.ends_in),
         There::Socket(_) => None,
     });
-    let wait = left.max().map(|longest| wait(longest));
+    let wait = left.max().map(wait);
     let unread =
         members(answer, &with).any(|member| member.options.is_none() && member.socket.inode != 0);
     let ask = unread.then(|| "ask as root, who may read every option".to_owned());
