@@ -8,7 +8,7 @@ use crate::{alone, sameport, skip, text};
 const SOCKETS: usize = 100_000;
 /// What one socket may cost, in KiB of `ls` for programs, which knows most: the list, the JSON of it,
 /// and what is thrown away on the way.
-const KIB_A_SOCKET: usize = 4;
+const KIB_A_SOCKET: usize = 3;
 /// And what `ls` needs for none.
 const KIB: usize = 30_000;
 

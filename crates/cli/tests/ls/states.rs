@@ -1,12 +1,13 @@
 //! What is told of sockets that do not wait for anybody, and of their processes, options and losses.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
-use crate::sockets::{address, eventually, port};
+use crate::sockets::{Options, PLAIN, address, bound, eventually, port};
 use crate::{NOBODY, alone, is_root, json, json_as, sameport, skip, text};
 
 /// Where the kernel does not list them, that must be said, and nothing else can be tested.
@@ -41,7 +42,7 @@ fn a_socket_that_keeps_its_port_and_does_not_listen_is_listed() {
         let member = &told["groups"][0]["members"][0];
         assert_eq!(told["groups"][0]["address"], address(&socket).to_string());
         assert_eq!((&member["state"], &member["backlog"]), (&"bound".into(), &Value::Null));
-        assert_eq!(member["pids"], serde_json::json!([std::process::id()]));
+        assert_eq!(member["pids"], json!([std::process::id()]));
 
         let output = sameport(&["ls", "--tcp", &port(&socket)]);
         let lines: Vec<_> = text(&output.stdout).lines().collect();
@@ -70,12 +71,12 @@ fn connections_are_listed_when_asked_for() {
     let told = json(&["ls", "--tcp", "--all", &at]);
     let member = &told["groups"][0]["members"][0];
     assert_eq!((&member["state"], &member["backlog"]), (&"connected".into(), &Value::Null));
-    assert_eq!(member["pids"], serde_json::json!([std::process::id()]));
+    assert_eq!(member["pids"], json!([std::process::id()]));
 
     let udp = UdpSocket::bind("127.0.81.2:0").unwrap();
     udp.connect("127.0.0.1:9").unwrap();
     let at = udp.local_addr().unwrap().to_string();
-    assert_eq!(json(&["ls", "--udp", &at])["groups"], serde_json::json!([]));
+    assert_eq!(json(&["ls", "--udp", &at])["groups"], json!([]));
     let told = json(&["ls", "--udp", "-a", &at]);
     assert_eq!(told["groups"][0]["members"][0]["state"], "connected");
 }
@@ -166,7 +167,7 @@ fn another_users_process_is_unknown_and_the_socket_is_not() {
     for unknown in ["options", "shared", "position", "program"] {
         assert_eq!(member[unknown], Value::Null, "{unknown}: {told}");
     }
-    assert_eq!(member["processes"], serde_json::json!([]), "{told}");
+    assert_eq!(member["processes"], json!([]), "{told}");
     // Everybody is told these, and as root they are the same.
     let own = json(&["ls", "--tcp", &port(&socket)]);
     let own = &own["groups"][0]["members"][0];
@@ -200,4 +201,93 @@ fn what_a_full_queue_drops_is_told() {
     });
     eventually(|| (drops().as_u64().unwrap() > 0).then_some(()));
     assert!(header());
+}
+
+/// A cgroup, gone when dropped.
+struct Cgroup(std::path::PathBuf);
+
+impl Cgroup {
+    /// As a child of the first one, with the name of a unit. Needs root, and cgroup v2.
+    fn create(unit: &str) -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
+        let folder = std::path::Path::new(mount.split(' ').nth(1)?).join(unit);
+        std::fs::create_dir(&folder).ok().map(|()| Self(folder))
+    }
+
+    fn take(&self, pid: u32) {
+        std::fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // Its last process may still be on its way out.
+        eventually(|| match std::fs::remove_dir(&self.0) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => None,
+            _ => Some(()),
+        });
+    }
+}
+
+#[test]
+fn the_unit_is_that_in_which_the_socket_was_made() {
+    let _alone = alone();
+    let unit = format!("sameport-test-{}.service", std::process::id());
+    let Some(cgroup) = Cgroup::create(&unit) else {
+        return skip("ls-tells-the-unit", "it takes root and cgroup v2");
+    };
+    let code = "\
+import socket, sys
+sys.stdin.readline()
+s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(1)
+print(s.getsockname()[1], flush=True)
+sys.stdin.readline()";
+    let mut command = Command::new("python3");
+    command.args(["-c", code]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let Ok(child) = command.spawn() else {
+        return skip("ls-tells-the-unit", "python3 is not here");
+    };
+    let mut server = Server(child);
+    cgroup.take(server.0.id());
+    server.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    let mut port = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    let port = port.trim();
+
+    let seen = |told: &Value| told["groups"][0]["members"][0].clone();
+    let as_ourselves = seen(&json(&["ls", "--tcp", port]));
+    if as_ourselves["cgroup"].is_null() {
+        return skip("ls-tells-the-unit", "this kernel does not tell a socket's cgroup");
+    }
+    assert_eq!(as_ourselves["unit"], *unit, "{as_ourselves}");
+    assert!(as_ourselves["processes"][0]["cgroup"].as_str().unwrap().ends_with(&unit));
+    // Others see no process, and the unit all the same.
+    let as_another = seen(&json_as(NOBODY, &["ls", "--tcp", port]));
+    assert_eq!((&as_another["unit"], &as_another["processes"]), (&(*unit).into(), &json!([])));
+    let table = sameport(&["ls", "--tcp", port]);
+    assert!(text(&table.stdout).lines().next().unwrap().ends_with("  UNIT"), "{table:?}");
+
+    // The process leaves; the socket stays.
+    std::fs::write(cgroup.0.join("../cgroup.procs"), server.0.id().to_string()).unwrap();
+    let moved = seen(&json(&["ls", "--tcp", port]));
+    assert_eq!(moved["unit"], *unit, "{moved}");
+    assert!(!moved["processes"][0]["cgroup"].as_str().unwrap().ends_with(&unit), "{moved}");
+}
+
+#[test]
+fn members_of_a_group_have_their_places_where_these_are_told() {
+    let _alone = alone();
+    let shared = Options { shared: true, ..PLAIN };
+    let first = bound(Type::STREAM, "127.0.0.1:0", &shared);
+    let _second = bound(Type::STREAM, &address(&first).to_string(), &shared);
+    let told = json(&["ls", "--tcp", &address(&first).to_string()]);
+    let members = told["groups"][0]["members"].as_array().unwrap();
+    let mut places: Vec<_> = members.iter().map(|member| member["position"].clone()).collect();
+    places.sort_by_key(|place| place["index"].as_u64());
+    let place = |index| json!({"index": index, "of": 2, "steered": false});
+    let nothing = vec![Value::Null; 2];
+    assert!(places == [place(0), place(1)] || places == nothing, "{told}");
+    let wide = sameport(&["ls", "-l", "--tcp", &address(&first).to_string()]);
+    assert_eq!(text(&wide.stdout).contains("  1 of 2  "), places != nothing, "{wide:?}");
 }
