@@ -84,7 +84,6 @@ pub(crate) enum Error {
     /// This system does not tell.
     Machine(String),
     /// It could tell, and did not.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing to ask there"))]
     Look(String),
 }
 

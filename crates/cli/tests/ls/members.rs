@@ -123,6 +123,7 @@ fn json_has_the_promised_fields() {
         "options",
         "pids",
         "position",
+        "private",
         "processes",
         "program",
         "queue",
