@@ -52,6 +52,23 @@ fn without_the_capability_nothing_is_started() {
     assert!(!trace.exists());
 }
 
+/// Whoever is root there may give sockets only to who is mapped.
+#[test]
+fn where_the_owner_is_nobody_nothing_is_started() {
+    let unshare = find_program("unshare").expect("unshare is a part of util-linux");
+    let mut words = vec![OsString::from("--user"), "--map-root-user".into()];
+    let probe = command_for(User::Ourselves, &unshare, &[&words[..], &["true".into()]].concat());
+    if start_built(probe).ended().code != 0 {
+        return skip("private-user-namespace", "no user namespace can be made");
+    }
+    words.push(sameport().into());
+    words.extend(["run", "--private", "--", "echo", "started"].map(OsString::from));
+    let ended = start_built(command_for(User::Ourselves, &unshare, &words)).ended();
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.stderr.contains("is none of this user namespace"), "{ended:?}");
+    assert_eq!(ended.stdout, "", "{ended:?}");
+}
+
 /// A group that nobody else can join, by a user who may do nothing else.
 #[test]
 fn the_one_capability_is_enough_and_workers_do_not_have_it() {
