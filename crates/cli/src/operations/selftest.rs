@@ -86,8 +86,8 @@ mod tests {
             choose(&parts).len()
         };
         assert!(of(&[]) > 100 && of(&["tcp/"]) < of(&[]) && of(&["no such row"]) == 0);
-        assert_eq!(of(&["udp/reserved-uid"]), 1);
-        assert_eq!(of(&["udp/reserved-uid", "tcp/reserved-uid"]), 2);
+        assert_eq!(of(&["udp/rp-rp-root-joins-user"]), 1);
+        assert_eq!(of(&["udp/rp-rp-root-joins-user", "tcp/rp-rp-root-joins-user"]), 2);
     }
 
     #[test]
