@@ -96,7 +96,8 @@ struct {
 	TYPE(value, __u32);
 } names SEC(".maps");
 
-/* Who was refused: the last of them, and how many there have been. */
+/* Who was refused: the last of them, and how many there have been. These two go from one set of
+ * programs to the next, also to that of another version: with another layout they need other names. */
 struct {
 	NUMBER(type, BPF_MAP_TYPE_ARRAY);
 	NUMBER(max_entries, EVENTS);

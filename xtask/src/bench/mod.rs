@@ -7,6 +7,7 @@ mod binds;
 #[path = "../../../crates/cli/tests/never_drop/clients.rs"]
 mod clients;
 mod figures;
+mod guarding;
 mod listing;
 mod load;
 mod rates;
@@ -36,6 +37,7 @@ enum Benchmark {
     Soak(soak::Args),
     Restart(restart::Args),
     Ls(listing::Args),
+    Guard(guarding::Args),
 }
 
 /// Why there is no result. Exit code 1.
@@ -58,12 +60,18 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     {
         return failed(&restart::again_alone());
     }
+    if let Benchmark::Guard(args) = &args.benchmark
+        && !args.alone
+    {
+        return failed(&guarding::again_alone());
+    }
     let result = stage::sameport().and_then(|sameport| match &args.benchmark {
         Benchmark::Run(args) => rates::measure(args, &sameport, &mut report),
         Benchmark::Bind(args) => binds::measure(args, &sameport, &mut report),
         Benchmark::Soak(args) => soak::measure(args, &sameport, &mut report),
         Benchmark::Restart(args) => restart::measure(args, &sameport, &mut report),
         Benchmark::Ls(args) => listing::measure(args, &sameport, &mut report),
+        Benchmark::Guard(args) => guarding::measure(args, &sameport, &mut report),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

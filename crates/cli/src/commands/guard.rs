@@ -101,6 +101,7 @@ pub(crate) fn run(args: Args) -> Outcome {
                 note::say("no port is guarded");
             } else {
                 stdout::write(&guarding::text(&list))?;
+                note::say(guarding::BY);
             }
             if list.state != State::InForce {
                 return Err(guarding::not_in_force(list.state));

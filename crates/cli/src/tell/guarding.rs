@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use sameport_linux::cgroup::OpenError;
 use sameport_linux::guard::{self, PLACE, Refusal};
 use sameport_rules::guard::{Port, is_interpreter};
 use serde::Serialize;
@@ -179,6 +180,10 @@ pub(crate) fn json(list: &List) -> String {
 /// By what a guard acts.
 const MEANS: &[&str] = &["cgroup", "ip_local_reserved_ports"];
 
+/// The same in words.
+pub(crate) const BY: &str =
+    "by eBPF at the binds of the first cgroup, and reserved ports; BPF LSM is not used";
+
 fn told<'a>((allow, now): (&'a Allow, &Now)) -> ToldAllow<'a> {
     let now = match now {
         Now::AsItWas => "same",
@@ -300,7 +305,10 @@ pub(crate) fn not_in_force(state: State) -> Failure {
         State::Interrupted => {
             "a change of guards was interrupted: the kernel may refuse more than this"
         }
-        _ => "the kernel does not do what this list says",
+        State::Unreserved => {
+            "the kernel may pick a guarded port by itself: net.ipv4.ip_local_reserved_ports has lost it"
+        }
+        State::InForce | State::NotInForce => "the kernel does not do what this list says",
     };
     Failure::new(Kind::CouldNotBeDone, what).hint("sameport guard --restore")
 }
@@ -318,13 +326,7 @@ pub(crate) fn failure(error: &Error) -> Failure {
             not_done(format!("--allow uid={}: there is no such user", shown(name)))
                 .hint("a number is taken as it is: --allow uid=1000")
         }
-        Error::Unit(error) => {
-            let failure = not_opened(error);
-            Failure { kind: Kind::CouldNotBeDone, ..failure }.hint(
-                "start it first, or name where its processes will be: --allow \
-                 cgroup=/system.slice/NAME.service",
-            )
-        }
+        Error::Unit(error) => no_unit(error),
         Error::NotAPath(path, why) => not_done(format!("{}: {why}", name(path)))
             .hint("name a user, or a cgroup above it: --allow cgroup=/PATH"),
         Error::NoExecutable(path, why) => {
@@ -362,6 +364,25 @@ pub(crate) fn failure(error: &Error) -> Failure {
             failure
         }
         Error::Guard(guard::Error::Pin(error)) => not_pinned(Path::new("/"), error),
+    }
+}
+
+fn no_unit(error: &OpenError) -> Failure {
+    let failure = not_opened(error);
+    let failure = match failure.kind {
+        Kind::BadCommandLine => Failure { kind: Kind::CouldNotBeDone, ..failure },
+        _ => failure,
+    };
+    match error {
+        OpenError::UnitNotRunning(_) => failure.hint(
+            "start it first, or name where its processes will be: --allow \
+             cgroup=/system.slice/NAME.service",
+        ),
+        OpenError::SeveralUnits(..) => failure.hint("choose one of them by --allow cgroup=/PATH"),
+        OpenError::NotAUnit(_) => {
+            failure.hint("such as nginx.service; a path goes after --allow cgroup=")
+        }
+        _ => failure,
     }
 }
 

@@ -134,6 +134,9 @@ fn the_hook_after_the_bind_refuses_what_the_kernel_has_picked() {
     let Some(room) = Room::new("guard-picked") else { return };
     room.guarded(&format!("{PORT} --allow uid=65534"));
     room.shell(&format!("echo > {RESERVED}"));
+    let list = room.guard("--list");
+    assert_eq!(list.code, 1, "{list:?}");
+    assert!(list.stderr.contains("ip_local_reserved_ports has lost it"), "{list:?}");
     for protocol in ["tcp", "udp"] {
         let said = room.way("out", &format!("auto {protocol} option bind"), PORT);
         assert_eq!(said, format!("refused bind {}", libc::EPERM), "{protocol}");
@@ -142,6 +145,9 @@ fn the_hook_after_the_bind_refuses_what_the_kernel_has_picked() {
     for way in ["auto tcp option listen", "auto udp option connect"] {
         assert_eq!(room.way("out", way, PORT), format!("given {PORT}"), "{way}");
     }
+    room.guarded("--restore");
+    assert_ne!(room.way("out", "auto tcp option listen", PORT), format!("given {PORT}"));
+    assert_eq!(room.list()["in_force"], true);
 }
 
 #[test]

@@ -321,25 +321,26 @@ static void before(void) {
     given(fd);
 }
 
-/* Binds as often as it can until SIGTERM comes; then tells how often it was let. */
+/* Binds as often as it can until SIGTERM comes; then tells how often it was let, and refused. */
 static volatile sig_atomic_t over;
 static void end(int number) {
     (void)number;
     over = 1;
 }
 static void storm(void) {
-    long let = 0, tries = 0;
+    long let = 0, refused = 0, tries = 0;
     signal(SIGTERM, end);
     puts("ready");
     fflush(stdout);
     while (!over) {
         int fd = socket(AF_INET, SOCK_STREAM, 0);
         socklen_t length = at("127.0.0.1", port);
-        let += !bind(fd, (void *)&address, length);
+        if (!bind(fd, (void *)&address, length)) let++;
+        else refused += errno == EPERM;
         tries++;
         close(fd);
     }
-    printf("let %ld of %ld\n", let, tries);
+    printf("let %ld refused %ld of %ld\n", let, refused, tries);
     exit(0);
 }
 

@@ -73,6 +73,8 @@ pub(crate) enum State {
     NotInForce,
     /// It does, and more: a change was interrupted.
     Interrupted,
+    /// It may pick a guarded port by itself: somebody has taken the reservation away.
+    Unreserved,
 }
 
 /// A guard, and what has become of those it allows.
@@ -207,13 +209,14 @@ pub(crate) fn list() -> Result<List, Error> {
     let text = Lock::look().map_err(|error| Error::File("read", error))?;
     let record = Record::read(&text, &here).map_err(Error::Record)?;
     let in_force = guard::in_force().map_err(|error| Error::Guard(error.into()))?;
+    let reserved = guard::reserved().map_err(Error::Reserve)?;
     let state = match in_force {
         None if record.guards.is_empty() => State::InForce,
         Some(it) if it.mark == record::mark(&text) && record.boot == here.boot => {
-            if it.more {
-                State::Interrupted
-            } else {
-                State::InForce
+            match (it.more, record.ports(here.network).is_subset(&reserved)) {
+                (true, _) => State::Interrupted,
+                (false, true) => State::InForce,
+                (false, false) => State::Unreserved,
             }
         }
         _ => State::NotInForce,

@@ -1,0 +1,137 @@
+//! `bench guard`: what a guard of one port costs the binds of all others.
+//!
+//! Less than a microsecond is looked for, so time on the processor is measured, which a busy machine
+//! changes less than time on the clock.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Failure;
+use super::figures::{in_turns, median};
+use super::report::{Report, progress, row};
+use super::stage::{start, subject};
+
+/// Microseconds that a bind to another port takes more while one is guarded (needs root)
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// How often each pair is measured
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Binds of each single measurement
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    count: u32,
+    /// In namespaces of its own already
+    #[arg(long, hide = true)]
+    pub(super) alone: bool,
+}
+
+const GUARDED: &str = "40443";
+const OTHER: &str = "40444";
+
+const CASES: &[(&str, &[&str])] =
+    &[("TCP socket, bind, close", &[]), ("UDP socket, bind, close", &["--udp"])];
+
+#[derive(Serialize)]
+struct Outcome {
+    case: &'static str,
+    /// Microseconds, each round: without a guard, with one.
+    rounds: Vec<(f64, f64)>,
+    /// Microseconds more: the median of the rounds' differences, the lowest, the highest.
+    more: (f64, f64, f64),
+}
+
+pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
+    let mut outcomes = Vec::new();
+    for (case, words) in CASES {
+        let mut rounds = Vec::new();
+        for round in 1..=args.rounds {
+            let mut figures = [0.0; 2];
+            for arm in in_turns(2, round) {
+                set(sameport, arm == 1)?;
+                figures[arm] = one(args.count, words)?;
+            }
+            rounds.push((figures[0], figures[1]));
+            progress(&format!(
+                "{case}, round {round} of {}: alone {:.3}, guarded {:.3} µs",
+                args.rounds, figures[0], figures[1]
+            ));
+        }
+        let more = || rounds.iter().map(|(without, with)| with - without);
+        let more = (
+            median(more()),
+            more().fold(f64::INFINITY, f64::min),
+            more().fold(f64::NEG_INFINITY, f64::max),
+        );
+        outcomes.push(Outcome { case, rounds, more });
+    }
+    let mut rows = vec![row!["one of", "alone µs", "guarded µs", "more µs (rounds)"]];
+    rows.extend(outcomes.iter().map(|it| {
+        let (middle, lowest, highest) = it.more;
+        row![
+            it.case,
+            format!("{:.2}", median(it.rounds.iter().map(|round| round.0))),
+            format!("{:.2}", median(it.rounds.iter().map(|round| round.1))),
+            format!("{middle:.2} ({lowest:.2} to {highest:.2})")
+        ]
+    }));
+    report.table(&rows)?;
+    report.end("guard", &outcomes)
+}
+
+/// Sets a guard on another port than the one that is measured, or ends it.
+fn set(sameport: &Path, guarded: bool) -> Result<(), Failure> {
+    let words: &[&str] = if guarded {
+        &["guard", GUARDED, "--allow", "uid=1", "--allow", "cgroup=/a/b", "--allow", "exe=/bin/sh"]
+    } else {
+        &["guard", "--off-all"]
+    };
+    let output = Command::new(sameport).args(words).output();
+    let output = output.map_err(|error| format!("{}: {error}", sameport.display()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Microseconds a bind, as the program that binds measures it.
+fn one(count: u32, words: &[&str]) -> Result<f64, Failure> {
+    const TRIES: u32 = 5;
+    let patience = Duration::from_secs(60) + Duration::from_millis(u64::from(count));
+    let count_word = count.to_string();
+    let line = ["bind", &count_word, OTHER, "--processor"];
+    let words: Vec<_> = line.into_iter().chain(words.iter().copied()).collect();
+    let mut last = String::new();
+    for _ in 0..TRIES {
+        let time = start(&subject(&words)?)?.wait_for("time", patience, |lines| {
+            lines.first()?.split_once(' ')?.0.parse::<f64>().ok()
+        });
+        match time {
+            Ok(nanoseconds) => return Ok(nanoseconds / 1000.0 / f64::from(count)),
+            // Who reads /proc/PID/fd keeps a socket open for a moment that was just closed, and the
+            // next bind finds the port in use.
+            Err(why) => last = why,
+        }
+    }
+    Err(last)
+}
+
+/// Starts this program anew in a network namespace and with files of its own, so that no guard of the
+/// machine's own is touched. Comes back with the reason why it could not.
+pub(super) fn again_alone() -> Failure {
+    const SCRIPT: &str = "\
+        ip link set lo up && mount -t bpf bpf /sys/fs/bpf && mount -t tmpfs none /mnt && \
+        cp -a /etc/passwd /etc/group /etc/ld.so.cache /etc/alternatives /mnt && \
+        mount --bind /mnt /etc && exec \"$0\" \"$@\"";
+    let this = match std::env::current_exe() {
+        Ok(this) => this,
+        Err(error) => return format!("/proc/self/exe: {error}"),
+    };
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "sh", "-c", SCRIPT]).arg(this);
+    command.args(std::env::args_os().skip(1)).arg("--alone");
+    format!("unshare: {}", command.exec())
+}
