@@ -34,6 +34,8 @@ pub(crate) struct Listing {
     pub(crate) complete: bool,
     /// Whether sockets that are bound and do not listen are all there.
     pub(crate) bound: bool,
+    /// Whether a BPF iterator has found the processes, and not a scan of /proc.
+    pub(crate) iterated: bool,
     /// Whether a socket is listed of which no process could be seen.
     pub(crate) nameless: Option<Nameless>,
     /// Where nobody is listed on the port asked for: whether somebody is connected from it.
@@ -130,7 +132,7 @@ pub(crate) fn watch(
 
 fn list_on(request: &Request, ips: Option<&[IpAddr]>) -> Result<Listing, Error> {
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let Look { members, complete, bound } = look(request, request.all)?;
+    let Look { members, complete, bound, iterated } = look(request, request.all)?;
     let mut groups = groups(members);
     let port = request.on.as_ref().map(|wanted| wanted.port);
     let is_asked_for = |address: &Address| match (ips, port) {
@@ -152,7 +154,7 @@ fn list_on(request: &Request, ips: Option<&[IpAddr]>) -> Result<Listing, Error> 
         .any(|m| m.processes.is_empty() && m.socket.inode != 0);
     let reason = if is_root() { Nameless::EvenForRoot } else { Nameless::OtherUser };
     let nameless = nameless.then_some(reason);
-    Ok(Listing { groups, complete, bound, nameless, connected, attached: attached(), at })
+    Ok(Listing { groups, complete, bound, iterated, nameless, connected, attached: attached(), at })
 }
 
 /// Whether some packet to this address could be for the other.
@@ -177,11 +179,12 @@ struct Look {
     members: Vec<Member>,
     complete: bool,
     bound: bool,
+    iterated: bool,
 }
 
 #[cfg(target_os = "linux")]
 fn look(request: &Request, connected: bool) -> Result<Look, Error> {
-    use sameport_linux::look::{self, NetworkError, Query, States};
+    use sameport_linux::look::{self, NetworkError, Query, Seen, States};
     let query = Query {
         tcp: request.tcp,
         udp: request.udp,
@@ -201,7 +204,9 @@ fn look(request: &Request, connected: bool) -> Result<Look, Error> {
         }
     };
     match seen {
-        Ok(seen) => Ok(Look { members: seen.members, complete: seen.complete, bound: seen.bound }),
+        Ok(Seen { members, complete, bound, iterated }) => {
+            Ok(Look { members, complete, bound, iterated })
+        }
         Err(error @ look::Error::Unsupported { .. }) => Err(Error::Machine(error.to_string())),
         Err(error) => Err(Error::Look(error.to_string())),
     }

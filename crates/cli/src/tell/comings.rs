@@ -160,6 +160,7 @@ mod tests {
             groups: groups(members),
             complete: true,
             bound: true,
+            iterated: false,
             nameless: None,
             connected: false,
             attached: None,

@@ -21,6 +21,7 @@ pub(crate) fn write(listing: &Listing, to: impl io::Write) -> io::Result<()> {
         groups: Groups(listing),
         complete: listing.complete,
         bound_complete: listing.bound,
+        iterated: listing.iterated,
     };
     let mut to = io::BufWriter::new(to);
     serde_json::to_writer(&mut to, &told)?;
@@ -44,6 +45,8 @@ struct Told<'a> {
     complete: bool,
     /// Whether sockets that are bound and do not listen are all there.
     bound_complete: bool,
+    /// Whether a BPF iterator has found the processes: positions are told by nothing else.
+    iterated: bool,
 }
 
 /// One at a time: there may be many.

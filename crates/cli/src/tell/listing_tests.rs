@@ -26,6 +26,7 @@ fn listing(groups: Vec<Group>) -> Listing {
         groups,
         complete: true,
         bound: true,
+        iterated: false,
         nameless: None,
         connected: false,
         attached: None,
@@ -140,7 +141,7 @@ fn json_keeps_its_shape() {
         r#""shared":null,"queue":0,"backlog":null,"attached":null,"state":"waiting","#,
         r#""cookie":null,"drops":null,"transparent":null,"freebind":null,"options":null,"#,
         r#""position":null,"cgroup":null,"unit":null,"container":null,"processes":[]}]}],"#,
-        r#""complete":true,"bound_complete":true}"#,
+        r#""complete":true,"bound_complete":true,"iterated":false}"#,
         "\n"
     );
     assert_eq!(in_json(&listing(groups)), expected);

@@ -105,7 +105,7 @@ fn json_has_the_promised_fields() {
         let map: BTreeMap<String, Value> = serde_json::from_value(value.clone()).unwrap();
         map.into_keys().collect()
     };
-    assert_eq!(keys(&told), ["bound_complete", "complete", "groups", "version"]);
+    assert_eq!(keys(&told), ["bound_complete", "complete", "groups", "iterated", "version"]);
     assert_eq!(told["version"], 1);
     let group = &told["groups"][0];
     assert_eq!(keys(group), ["address", "device", "members", "proto", "v6only"]);
