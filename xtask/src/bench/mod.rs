@@ -8,8 +8,8 @@ mod binds;
 mod clients;
 mod figures;
 mod guarding;
-mod listing;
 mod load;
+mod look;
 mod rates;
 mod report;
 mod restart;
@@ -36,8 +36,8 @@ enum Benchmark {
     Bind(binds::Args),
     Soak(soak::Args),
     Restart(restart::Args),
-    Ls(listing::Args),
     Guard(guarding::Args),
+    Look(look::Args),
 }
 
 /// Why there is no result. Exit code 1.
@@ -55,10 +55,13 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         // Only on failure does this come back.
         return failed(&stage::again_in_release());
     }
-    if let Benchmark::Restart(args) = &args.benchmark
-        && !args.alone
-    {
-        return failed(&restart::again_alone());
+    let in_namespaces = match &args.benchmark {
+        Benchmark::Restart(args) => Some(args.alone),
+        Benchmark::Look(args) => Some(args.alone),
+        _ => None,
+    };
+    if in_namespaces == Some(false) {
+        return failed(&stage::again_alone());
     }
     if let Benchmark::Guard(args) = &args.benchmark
         && !args.alone
@@ -70,8 +73,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         Benchmark::Bind(args) => binds::measure(args, &sameport, &mut report),
         Benchmark::Soak(args) => soak::measure(args, &sameport, &mut report),
         Benchmark::Restart(args) => restart::measure(args, &sameport, &mut report),
-        Benchmark::Ls(args) => listing::measure(args, &sameport, &mut report),
         Benchmark::Guard(args) => guarding::measure(args, &sameport, &mut report),
+        Benchmark::Look(args) => look::measure(args, &sameport, &mut report),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -38,6 +38,34 @@ pub(super) fn again_in_release() -> Failure {
     }
 }
 
+/// Becomes this program in a network and a process namespace of its own. Comes back with the reason
+/// why it could not.
+pub(super) fn again_alone() -> Failure {
+    let this = match std::env::current_exe() {
+        Ok(this) => this,
+        Err(error) => return format!("/proc/self/exe: {error}"),
+    };
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    // The shell stays: the first process of a namespace does not heed Ctrl-C.
+    let script = "ip link set lo up && mount -t tmpfs none /run && \"$0\" \"$@\"; exit $?";
+    command
+        .env("XDG_RUNTIME_DIR", "/run")
+        .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script])
+        .arg(this)
+        .args(std::env::args_os().skip(1))
+        .arg("--alone");
+    format!("unshare: {}", command.exec())
+}
+
+/// Changes a setting of this network namespace.
+pub(super) fn set(sysctl: &str, value: &str) -> Result<(), Failure> {
+    let file = Path::new("/proc/sys").join(sysctl);
+    fs::write(&file, value).map_err(|error| format!("{}: {error}", file.display()))
+}
+
 /// The release build of `sameport`, brought up to date.
 pub(super) fn sameport() -> Result<PathBuf, Failure> {
     build(&["sameport-cli"])?;
@@ -121,14 +149,19 @@ type Lines = Arc<Mutex<Vec<String>>>;
 
 /// Starts a command that ends when its stdin does.
 pub(super) fn start(command: &[OsString]) -> Result<Started, Failure> {
+    start_as(None, command)
+}
+
+/// The same as another user.
+pub(super) fn start_as(uid: Option<u32>, command: &[OsString]) -> Result<Started, Failure> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("{}: {error}", program.display()))?;
+    let mut starting = Command::new(program);
+    starting.args(arguments);
+    starting.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if let Some(uid) = uid {
+        starting.uid(uid).gid(uid);
+    }
+    let mut child = starting.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
     let stdin = child.stdin.take();
     let stdout = keep_last_lines(child.stdout.take());
     let stderr = keep_last_lines(child.stderr.take());

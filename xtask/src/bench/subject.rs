@@ -50,7 +50,7 @@ enum Subject {
         #[arg(long)]
         processor: bool,
     },
-    /// Listens on free ports, connects to itself, and prints a line when it has
+    /// Listens on free ports, connects to itself, and prints the ports, and a line when it has
     Listen { count: u32, connections: u32 },
     /// Runs a command that does not watch its stdin, and ends it
     Keep {
@@ -223,6 +223,9 @@ fn listen_on_free_ports(count: u32, connections: u32) -> io::Result<()> {
         socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
         connected.push((client, listener.accept()?));
     }
+    let port = |listener: &TcpListener| listener.local_addr().map(|own| own.port().to_string());
+    let ports = listeners.iter().map(port).collect::<io::Result<Vec<_>>>()?;
+    writeln!(io::stdout(), "ports {}", ports.join(" "))?;
     writeln!(io::stdout(), "{} listeners, {} connections", listeners.len(), connected.len())?;
     wait_for_the_end_of_stdin();
     Ok(())

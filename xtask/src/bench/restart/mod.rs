@@ -14,9 +14,7 @@ mod stress;
 mod variants;
 
 use std::fs;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use fleet::Fleet;
@@ -29,6 +27,7 @@ use super::Failure;
 use super::clients::Clients;
 use super::figures::in_turns;
 use super::report::{Report, progress};
+use super::stage::set;
 
 /// What clients lose while workers are restarted, killed and replaced; by a script, by proxies, by
 /// sameport
@@ -176,31 +175,4 @@ fn answers(fleet: &dyn Fleet) -> Result<(), Failure> {
         None => Ok(()),
         Some((how, from)) => Err(format!("{server}, asked from {from}: {how:?}, all being well")),
     }
-}
-
-/// Becomes this program in a network and a process namespace of its own. Comes back with the reason
-/// why it could not.
-pub(super) fn again_alone() -> Failure {
-    let this = match std::env::current_exe() {
-        Ok(this) => this,
-        Err(error) => return format!("/proc/self/exe: {error}"),
-    };
-    let mut command = Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    // The shell stays: the first process of a namespace does not heed Ctrl-C.
-    let script = "ip link set lo up && mount -t tmpfs none /run && \"$0\" \"$@\"; exit $?";
-    command
-        .env("XDG_RUNTIME_DIR", "/run")
-        .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script])
-        .arg(this)
-        .args(std::env::args_os().skip(1))
-        .arg("--alone");
-    format!("unshare: {}", command.exec())
-}
-
-fn set(sysctl: &str, value: &str) -> Result<(), Failure> {
-    let file = Path::new("/proc/sys").join(sysctl);
-    fs::write(&file, value).map_err(|error| format!("{}: {error}", file.display()))
 }
