@@ -51,7 +51,8 @@ fn main() -> ExitCode {
         count.add(counted.expect("the batch ran"));
     }
     println!("{count}");
-    let enough = count.compared >= LEAST && count.shares > 0 && count.taken > 0 && count.kept > 0;
+    let enough = count.compared >= LEAST
+        && [count.shares, count.taken, count.kept, count.races].iter().all(|tried| *tried > 0);
     // With every option known, hardly anything is left open.
     let bold = count.doubts * 25 <= count.compared;
     if !enough || !bold {
@@ -74,6 +75,7 @@ struct Count {
     shares: usize,
     taken: usize,
     kept: usize,
+    races: usize,
     wrong: usize,
 }
 
@@ -87,6 +89,7 @@ impl Count {
         self.shares += more.shares;
         self.taken += more.taken;
         self.kept += more.kept;
+        self.races += more.races;
         self.wrong += more.wrong;
     }
 }
@@ -96,7 +99,7 @@ impl std::fmt::Display for Count {
         write!(
             f,
             "{} cases compared ({} granted), {} doubts; {} again with unknown options, {} doubts; \
-             traffic of {}: {} shared, {} taken, {} kept; {} disagreements",
+             traffic of {}: {} shared, {} taken, {} kept; {} races; {} disagreements",
             self.compared,
             self.granted,
             self.doubts,
@@ -106,6 +109,7 @@ impl std::fmt::Display for Count {
             self.shares,
             self.taken,
             self.kept,
+            self.races,
             self.wrong
         )
     }
@@ -166,6 +170,7 @@ fn compare(stage: &Stage, case: &Case, port: u16, count: &mut Count) {
             traffic::Seen::Shared => count.shares += 1,
             traffic::Seen::Taken => count.taken += 1,
             traffic::Seen::Kept => count.kept += 1,
+            traffic::Seen::Race => count.races += 1,
         }
     }
 }

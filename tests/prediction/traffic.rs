@@ -22,6 +22,7 @@ pub(crate) enum Seen {
     Shared,
     Taken,
     Kept,
+    Race,
     Differs(String),
 }
 
@@ -33,6 +34,7 @@ pub(crate) fn check(effect: &Effect, wish: &Socket, there: &[Open]) -> Seen {
         Outcome::Unclear => true,
         Outcome::Shared => there.len() > 1,
         Outcome::Taken | Outcome::Kept => false,
+        Outcome::Race => return late(&there[effect.with]),
     };
     let Some(other) = there[effect.with].socket.as_ref().filter(|_| by_loopback && !untried) else {
         return Seen::Untried;
@@ -61,6 +63,15 @@ pub(crate) fn check(effect: &Effect, wish: &Socket, there: &[Open]) -> Seen {
         (Outcome::Taken, _, 0) => Seen::Taken,
         (Outcome::Kept, 0, _) => Seen::Kept,
         _ => Seen::Differs(format!("{ours} to the wish, {theirs} to the other")),
+    }
+}
+
+/// Whether it is too late for the other to listen.
+fn late(open: &Open) -> Seen {
+    let socket = open.socket.as_ref().expect("one that is bound");
+    match socket.listen(1).map_err(|error| error.raw_os_error()) {
+        Err(Some(libc::EADDRINUSE)) => Seen::Race,
+        answer => Seen::Differs(format!("its listen: {answer:?}")),
     }
 }
 

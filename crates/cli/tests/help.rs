@@ -18,6 +18,7 @@ const VERBS: &[&str] = &[
     "listen",
     "dial",
     "ls",
+    "why",
     "attach",
     "detach",
     "guard",

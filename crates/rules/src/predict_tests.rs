@@ -195,6 +195,16 @@ fn who_gets_the_traffic() {
             "{other:?}"
         );
     }
+    // Bound before: it shares, or one of the two comes too late.
+    let bound = |other: Other| Other { doing: Doing::Bound, ..other };
+    for (uid, reuse_port, expected) in
+        [(ANN, true, None), (ANN, false, Some(Outcome::Race)), (BOB, true, Some(Outcome::Race))]
+    {
+        let wish = Wish { uid, ..wish(tcp("0.0.0.0:80"), true, reuse_port) };
+        let prediction = predict(&wish, &able, &[bound(open(tcp("127.0.0.1:80")))]);
+        assert_eq!(prediction.verdict, Verdict::Granted);
+        assert_eq!(prediction.effects.first().map(|effect| effect.outcome), expected);
+    }
     // Refused, or apart: nothing happens to anybody.
     for address in ["0.0.0.0:80", "0.0.0.0:81"] {
         let refused = predict(&wish(tcp("0.0.0.0:80"), false, false), &able, &[open(tcp(address))]);

@@ -82,7 +82,6 @@ pub(crate) fn run(args: Args) -> Outcome {
     use crate::operations::why::{Request, ask};
     use crate::tell::{stdout, why};
 
-    let uid = args.user.as_deref().map(user).transpose()?;
     let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
     let request = Request {
         address: args.address,
@@ -91,7 +90,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         reuse_address: args.reuse_address || (!args.udp && !args.no_reuse_address),
         v6only: args.v6only,
         device: args.device,
-        uid,
+        user: args.user,
     };
     let answers = ask(&request).map_err(failure)?;
     stdout::write(&if args.json { why::json(&answers) } else { why::text(&answers) })?;
@@ -107,32 +106,19 @@ pub(crate) fn run(args: Args) -> Outcome {
 }
 
 #[cfg(target_os = "linux")]
-fn user(text: &str) -> Result<u32, crate::tell::failure::Failure> {
-    use sameport_linux::{effective_user, guard};
-
-    use crate::tell::failure::{Failure, Kind, shortened};
-
-    let shown = shortened(&text.escape_debug().to_string());
-    let Some(uid) = text.parse().ok().or_else(|| guard::user(text)) else {
-        return Err(Failure::usage(format!("no user is called {shown}"))
-            .hint("write a login name, or a user id"));
-    };
-    if effective_user() != 0 && effective_user() != uid {
-        return Err(Failure::new(
-            Kind::MachineCannot,
-            format!("only root can ask for another user ({shown})"),
-        )
-        .hint("leave --user out, or run it as root"));
-    }
-    Ok(uid)
-}
-
-#[cfg(target_os = "linux")]
 fn failure(error: crate::operations::why::Error) -> crate::tell::failure::Failure {
     use crate::operations::why::Error;
-    use crate::tell::failure::{Failure, Kind};
+    use crate::tell::failure::{Failure, Kind, shortened};
 
+    let shown = |user: &str| shortened(&user.escape_debug().to_string());
     match error {
+        Error::NoUser(user) => Failure::usage(format!("no user is called {}", shown(&user)))
+            .hint("write a login name, or a user id"),
+        Error::OtherUser(user) => Failure::new(
+            Kind::MachineCannot,
+            format!("only root can ask for another user: {}", shown(&user)),
+        )
+        .hint("leave --user out, or run it as root"),
         Error::Name { name, source } => {
             Failure::usage(format!("{name} does not resolve: {source}"))
                 .hint("write its IP address instead")

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
 use sameport_linux::look::{self, Left, Query, States};
-use sameport_linux::{effective_user, local, worker};
+use sameport_linux::{effective_user, guard, local, worker};
 use sameport_rules::predict::{
     Doing, Machine, Other, Prediction, Remedy, Verdict, Wish, predict, remedies,
 };
@@ -22,8 +22,8 @@ pub(crate) struct Request {
     pub(crate) reuse_address: bool,
     pub(crate) v6only: bool,
     pub(crate) device: Option<String>,
-    /// Whose socket it would be; `None` for the caller's.
-    pub(crate) uid: Option<u32>,
+    /// Whose socket it would be, by name or number; `None` for the caller's.
+    pub(crate) user: Option<String>,
 }
 
 /// Something that is on the port already.
@@ -54,6 +54,10 @@ pub(crate) struct Answer {
 pub(crate) enum Error {
     /// The name has no address.
     Name { name: String, source: io::Error },
+    /// The user database does not know this one.
+    NoUser(String),
+    /// Only root can ask for this one.
+    OtherUser(String),
     /// `IPV6_V6ONLY` and an address that is IPv4.
     V6onlyOfIpv4(IpAddr),
     /// This kernel does not tell.
@@ -68,6 +72,7 @@ pub(crate) enum Error {
 ///
 /// [`Error`].
 pub(crate) fn ask(request: &Request) -> Result<Vec<Answer>, Error> {
+    let uid = request.user.as_deref().map_or(Ok(effective_user()), whose)?;
     let ips = ips(&request.address)?;
     if let Some(ip) = ips.iter().find(|ip| request.v6only && ip.is_ipv4()) {
         return Err(Error::V6onlyOfIpv4(*ip));
@@ -85,11 +90,25 @@ pub(crate) fn ask(request: &Request) -> Result<Vec<Answer>, Error> {
     infer_shared(&mut members);
     let sockets = members.into_iter().map(|member| There::Socket(Box::new(member)));
     let there: Vec<There> = sockets.chain(left.into_iter().map(There::Left)).collect();
-    ips.into_iter().map(|ip| answer(request, ip, &there, seen.bound)).collect()
+    ips.into_iter().map(|ip| answer(request, uid, ip, &there, seen.bound)).collect()
 }
 
-fn answer(request: &Request, ip: IpAddr, there: &[There], bound: bool) -> Result<Answer, Error> {
-    let uid = request.uid.unwrap_or_else(effective_user);
+fn whose(user: &str) -> Result<u32, Error> {
+    let known = user.parse().ok().or_else(|| guard::user(user));
+    let uid = known.ok_or_else(|| Error::NoUser(user.to_owned()))?;
+    match effective_user() {
+        own if own == 0 || own == uid => Ok(uid),
+        _ => Err(Error::OtherUser(user.to_owned())),
+    }
+}
+
+fn answer(
+    request: &Request,
+    uid: u32,
+    ip: IpAddr,
+    there: &[There],
+    bound: bool,
+) -> Result<Answer, Error> {
     let wild = ip == Ipv6Addr::UNSPECIFIED;
     let address = Address {
         protocol: request.protocol,
@@ -99,7 +118,7 @@ fn answer(request: &Request, ip: IpAddr, there: &[There], bound: bool) -> Result
     };
     let Request { reuse_port, reuse_address, .. } = *request;
     let wish = Wish { reuse_port, reuse_address, ..Wish::plain(address, uid) };
-    let machine = machine(request, ip)?;
+    let machine = machine(request, uid, ip)?;
     let others: Vec<Other> = there.iter().map(other).collect();
     let prediction = predict(&wish, &machine, &others);
     let remedies = match prediction.verdict {
@@ -135,11 +154,11 @@ fn ips(wanted: &Wanted) -> Result<Vec<IpAddr>, Error> {
     }
 }
 
-fn machine(request: &Request, ip: IpAddr) -> Result<Machine, Error> {
+fn machine(request: &Request, uid: u32, ip: IpAddr) -> Result<Machine, Error> {
     let device = request.device.as_deref();
-    let rights = match request.uid {
+    let rights = match uid {
         // Of another user, what it may do is not known; as a rule nothing.
-        Some(uid) if uid != 0 && uid != effective_user() => None,
+        uid if uid != effective_user() => None,
         _ if local::owns_network() => worker::rights(std::process::id().cast_signed()),
         _ => None,
     };

@@ -150,8 +150,7 @@ fn remarks(answer: &Answer) -> Vec<(usize, String)> {
         }
         Verdict::Granted => {
             let effects = answer.prediction.effects.iter();
-            let told = effects.map(|effect| (effect.with, outcome(answer, effect)));
-            told.chain(windows(answer)).collect()
+            effects.map(|effect| (effect.with, outcome(answer, effect))).collect()
         }
     }
 }
@@ -235,6 +234,7 @@ fn outcome(answer: &Answer, effect: &Effect) -> String {
     match effect.outcome {
         Outcome::Shared => format!("shares    the {unit} to {on} with yours"),
         Outcome::Kept => format!("keeps     the {unit} to {on}: yours gets none of them"),
+        Outcome::Race => format!("race      whoever of the two listens first has {on}"),
         Outcome::Unclear => format!("who       gets the {unit} to {on} cannot be told from here"),
         Outcome::Taken => {
             let other_user = match &answer.there[effect.with] {
@@ -245,17 +245,6 @@ fn outcome(answer: &Answer, effect: &Effect) -> String {
             format!("loses     the {unit} to {on} to yours, all of them{whose}")
         }
     }
-}
-
-/// Of sockets that are bound and have not begun to listen, whoever does so first has the port.
-fn windows(answer: &Answer) -> impl Iterator<Item = (usize, String)> {
-    answer.there.iter().enumerate().filter_map(|(with, there)| {
-        let There::Socket(member) = there else { return None };
-        let bound = member.socket.state == State::Bound;
-        let overlaps = member.socket.address.overlaps(&answer.wish.address);
-        let says = "race      whoever of the two listens first has the port".to_owned();
-        (bound && overlaps && !answer.wish.reuse_port).then_some((with, says))
-    })
 }
 
 /// Who it is, and what is to be said.

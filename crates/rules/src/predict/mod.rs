@@ -106,8 +106,8 @@ pub struct Other {
 pub struct Prediction {
     /// What the calls answer.
     pub verdict: Verdict,
-    /// What becomes of the traffic that the wish and another waiting socket could both take, should
-    /// the wish be granted. Empty where it is refused. Sockets that are not named are not touched.
+    /// What becomes of the traffic that the wish and another socket could both take, should the wish be
+    /// granted. Empty where it is refused. Sockets that are not named are not touched.
     pub effects: Vec<Effect>,
 }
 

@@ -27,15 +27,31 @@ pub enum Outcome {
     Kept,
     /// It cannot be told from what is known.
     Unclear,
+    /// The other is bound and does not listen yet. Whoever of the two listens first has it, and the
+    /// other's `listen` fails with EADDRINUSE.
+    Race,
 }
 
-/// The effects on all that wait. Sockets of which a peer is known keep what it sends, and are not
-/// named.
+/// The effects on all that wait, or are about to. Sockets that have a peer keep what it sends, and are
+/// not named.
 pub(super) fn effects(wish: &Wish, others: &[Other]) -> Vec<Effect> {
-    let waiting = || others.iter().enumerate().filter(|(_, other)| other.doing == Doing::Waiting);
     let mut effects = Vec::new();
-    for (with, other) in waiting() {
+    for (with, other) in others.iter().enumerate() {
         let Some(on) = common(&wish.address, &other.address) else { continue };
+        match other.doing {
+            Doing::Waiting => {}
+            Doing::Bound => {
+                let can_share = wish.reuse_port && wish.uid == other.uid;
+                let outcome = match other.reuse_port {
+                    Some(true) if can_share => continue,
+                    None if can_share => Outcome::Unclear,
+                    _ => Outcome::Race,
+                };
+                effects.push(Effect { with, on, outcome });
+                continue;
+            }
+            Doing::Connected | Doing::TimeWait => continue,
+        }
         for on in families(on) {
             let outcome = outcome(wish, other, others, &on);
             effects.push(Effect { with, on, outcome });

@@ -62,7 +62,8 @@ struct ToldSocket<'a> {
     conflict: Option<ToldConflict>,
     /// It decides, by what is not known: `granted_if` one of these holds.
     granted_if: Option<Vec<&'static str>>,
-    /// What becomes of traffic that both could take: `shared`, `taken` from it, `kept`, `unclear`.
+    /// What becomes of traffic that both could take: `shared`, `taken` from it, `kept`, `unclear`;
+    /// `race`: whoever of the two listens first has it.
     traffic: Vec<ToldEffect>,
 }
 
@@ -219,6 +220,7 @@ fn word(outcome: Outcome) -> &'static str {
         Outcome::Taken => "taken",
         Outcome::Kept => "kept",
         Outcome::Unclear => "unclear",
+        Outcome::Race => "race",
     }
 }
 

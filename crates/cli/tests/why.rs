@@ -1,0 +1,332 @@
+//! `sameport why`, the real binary: what it says of sockets that are there, beside what the kernel
+//! answers to a bind of the same.
+#![cfg(target_os = "linux")]
+
+#[path = "stage/mod.rs"]
+mod stage;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+use stage::{
+    Ended, Started, User, eventually, find_program, free_port, in_folder, is_root, skip, start,
+    start_command, wait_until_answering,
+};
+
+/// A socket of ours with these options, bound.
+fn bound(kind: Type, at: &str, reuse_address: bool, reuse_port: bool) -> std::io::Result<Socket> {
+    let at: SocketAddr = at.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(at), kind, None)?;
+    socket.set_reuse_address(reuse_address)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.bind(&at.into())?;
+    Ok(socket)
+}
+
+fn why(user: User, arguments: &[&str]) -> Ended {
+    start(user, &[&["why"], arguments].concat()).ended()
+}
+
+/// The one answer, and the exit code.
+fn answer(user: User, arguments: &[&str]) -> (i32, Value) {
+    let ended = why(user, &[arguments, &["--json"]].concat());
+    let told: Value =
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {ended:?}"));
+    assert_eq!(told["version"], 1);
+    assert_eq!(ended.stderr, "");
+    (ended.code, told["answers"][0].clone())
+}
+
+/// The one socket that has a part in it.
+fn only(answer: &Value) -> &Value {
+    let sockets = answer["sockets"].as_array().unwrap();
+    assert_eq!(sockets.len(), 1, "{answer}");
+    &sockets[0]
+}
+
+fn has_pid(socket: &Value, pid: i32) -> bool {
+    socket["pids"].as_array().unwrap().iter().any(|told| *told == pid)
+}
+
+fn remedies(answer: &Value) -> Vec<String> {
+    let kinds = answer["remedies"].as_array().unwrap().iter();
+    kinds.map(|remedy| remedy["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+fn own_pid() -> i32 {
+    std::process::id().cast_signed()
+}
+
+fn python(user: User, port: u16) -> Option<Started> {
+    let python = find_program("python3")?;
+    let (port_text, folder) = (port.to_string(), in_folder(""));
+    let folder = folder.to_str().unwrap();
+    let arguments = ["-m", "http.server", &port_text, "--bind", "127.0.0.1", "--directory", folder];
+    let server = start_command(user, python, &arguments);
+    wait_until_answering(([127, 0, 0, 1], port).into());
+    Some(server)
+}
+
+#[test]
+fn a_plain_server_is_in_the_way_and_what_would_work_works() {
+    for user in User::all() {
+        let port = free_port();
+        let Some(server) = python(*user, port) else {
+            return skip("why-python", "python3 is not installed");
+        };
+        let at = format!("127.0.0.1:{port}");
+        for options in [&[][..], &["--reuse-port"], &["--no-reuse-address"]] {
+            let (code, told) = answer(*user, &[&[&*at], options].concat());
+            assert_eq!((code, &told["granted"]), (1, &Value::Bool(false)), "{told}");
+            assert_eq!((&told["call"], &told["error"]), (&"bind".into(), &"EADDRINUSE".into()));
+            let held = only(&told);
+            assert!(has_pid(held, server.pid()), "{told}");
+            assert_eq!(
+                (&held["reuse_address"], &held["reuse_port"]),
+                (&true.into(), &false.into())
+            );
+            assert_eq!(
+                held["conflict"]["reuse_lacks"],
+                Value::Null,
+                "nothing helps against a listener"
+            );
+            assert_eq!(remedies(&told), ["share", "without", "port"], "{told}");
+            let other = told["remedies"][2]["port"].as_u64().unwrap();
+            let other = u16::try_from(other).unwrap();
+            TcpListener::bind(("0.0.0.0", other)).expect("the port that nobody has");
+        }
+        let text = why(*user, &[&at]);
+        let first = text.stdout.lines().next().unwrap();
+        assert!(first.starts_with(&format!("no: {at}/tcp (user ")), "{first}");
+        for part in ["cannot be bound: EADDRINUSE by bind", "-m http.server", "what would work"] {
+            assert!(text.stdout.contains(part), "{part}: {}", text.stdout);
+        }
+        // Beside it there is room, and of the wildcard the other family.
+        assert_eq!(answer(*user, &[&format!("127.0.0.2:{port}")]).0, 0);
+        let (code, wide) = answer(*user, &[&port.to_string()]);
+        assert_eq!((code, &wide["address"]), (1, &format!("[::]:{port}").into()));
+        assert_eq!(remedies(&wide), ["share", "without", "part", "port"], "{wide}");
+
+        // The first remedy: both under `run`.
+        let pid = server.pid();
+        drop(server);
+        let (code, free) = answer(*user, &[&at]);
+        // Whoever looked whether the server was there closed last, so that nothing is left of it; or,
+        // where the server did, the answer is a doubt.
+        assert!(code == 0 || code == 3, "{free}");
+        assert!(free["sockets"].as_array().unwrap().iter().all(|socket| !has_pid(socket, pid)));
+    }
+}
+
+#[test]
+fn two_under_run_can_be_joined() {
+    let port = free_port();
+    let at = format!("127.0.0.1:{port}");
+    let first = bound(Type::STREAM, &at, true, true).unwrap();
+    first.listen(8).unwrap();
+    let (code, plain) = answer(User::Ourselves, &[&at]);
+    assert_eq!((code, remedies(&plain)[0].as_str()), (1, "join"), "{plain}");
+    assert!(bound(Type::STREAM, &at, true, false).is_err());
+
+    let (code, joined) = answer(User::Ourselves, &[&at, "--reuse-port"]);
+    assert_eq!(code, 0, "{joined}");
+    assert_eq!(only(&joined)["traffic"][0]["outcome"], "shared");
+    let second = bound(Type::STREAM, &at, true, true).unwrap();
+    second.listen(8).unwrap();
+
+    // A narrower address takes its part, a wider one leaves it.
+    let wild = format!("0.0.0.0:{port}");
+    let (_, wide) = answer(User::Ourselves, &[&wild, "--reuse-port"]);
+    let effects = wide["sockets"].as_array().unwrap();
+    assert_eq!(effects.len(), 2, "{wide}");
+    assert!(effects.iter().all(|socket| socket["traffic"][0]["outcome"] == "kept"), "{wide}");
+    let text = why(User::Ourselves, &[&wild, "--reuse-port"]).stdout;
+    assert!(text.contains(&format!("keeps     the connections to {at}")), "{text}");
+    assert!(text.contains("(2 times)"), "twice the same is told once: {text}");
+}
+
+#[test]
+fn a_client_can_have_the_port() {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free_port();
+    let at = format!("127.0.0.1:{port}");
+    let client = bound(Type::STREAM, &at, false, false).unwrap();
+    client.connect(&target.local_addr().unwrap().into()).unwrap();
+    let (code, told) = answer(User::Ourselves, &[&format!("0.0.0.0:{port}")]);
+    assert_eq!(code, 1, "{told}");
+    assert!(bound(Type::STREAM, &format!("0.0.0.0:{port}"), true, false).is_err());
+    assert_eq!(only(&told)["state"], "connected");
+    assert!(has_pid(only(&told), own_pid()));
+    let text = why(User::Ourselves, &[&at]).stdout;
+    assert!(text.contains(&format!("has a connection from {at}")), "{text}");
+}
+
+#[test]
+fn what_is_left_of_a_connection_is_told_as_such() {
+    let port = free_port();
+    let at = format!("127.0.0.1:{port}");
+    let server = bound(Type::STREAM, &at, true, false).unwrap();
+    server.listen(8).unwrap();
+    let client = TcpStream::connect(&at).unwrap();
+    let (accepted, _) = server.accept().unwrap();
+    // Who closes first has the rest of it.
+    accepted.shutdown(std::net::Shutdown::Both).unwrap();
+    drop(accepted);
+    drop(client);
+    drop(server);
+    // A child that another test has just started may have them still.
+    let left = eventually(|| {
+        let told = answer(User::Ourselves, &[&at]);
+        (told.0 == 3).then_some(told.1)
+    });
+    let told = left.expect("a doubt");
+    assert_eq!(told["granted"], Value::Null);
+    let left = only(&told);
+    assert_eq!((&left["state"], &left["uid"]), (&"time-wait".into(), &Value::Null));
+    assert!(left["ends_in"].as_u64().unwrap() <= 60, "{left}");
+    // The server had it, so that the kernel says yes.
+    assert_eq!(left["granted_if"], serde_json::json!(["reuse_address"]));
+    let (code, bare) = answer(User::Ourselves, &[&at, "--no-reuse-address"]);
+    assert_eq!((code, &only(&bare)["state"]), (1, &"time-wait".into()), "{bare}");
+    let text = why(User::Ourselves, &[&at, "--no-reuse-address"]).stdout;
+    assert!(text.contains("what is left of its connections (TIME_WAIT) still has it"), "{text}");
+    assert!(text.contains("\n  wait "), "{text}");
+    assert!(bound(Type::STREAM, &at, false, false).is_err());
+    bound(Type::STREAM, &at, true, false).unwrap();
+}
+
+#[test]
+fn what_is_bound_and_does_not_listen_is_seen() {
+    let port = free_port();
+    let at = format!("127.0.0.1:{port}");
+    let bare = bound(Type::STREAM, &at, false, false).unwrap();
+    let (code, told) = answer(User::Ourselves, &[&at]);
+    assert_eq!((code, &only(&told)["state"]), (1, &"bound".into()), "{told}");
+    drop(bare);
+    let _open = bound(Type::STREAM, &at, true, false).unwrap();
+    let ended = eventually(|| {
+        let ended = why(User::Ourselves, &[&at]);
+        (ended.code == 0).then_some(ended)
+    });
+    let text = ended.expect("it can be bound").stdout;
+    assert!(text.contains("whoever of the two listens first has"), "{text}");
+    bound(Type::STREAM, &at, true, false).unwrap();
+}
+
+#[test]
+fn datagrams_would_be_taken() {
+    let port = free_port();
+    let at = format!("0.0.0.0:{port}");
+    let _first = bound(Type::DGRAM, &at, true, false).unwrap();
+    let (code, plain) = answer(User::Ourselves, &["--udp", &at]);
+    assert_eq!(code, 1, "{plain}");
+    assert!(
+        !remedies(&plain).contains(&"reuse-address".to_owned()),
+        "that would take them: {plain}"
+    );
+    let (code, told) = answer(User::Ourselves, &["--udp", &at, "--reuse-address"]);
+    assert_eq!((code, &only(&told)["traffic"][0]["outcome"]), (0, &"taken".into()), "{told}");
+    // TCP is another port.
+    assert_eq!(answer(User::Ourselves, &[&at]).0, 0);
+}
+
+#[test]
+fn another_user_cannot_share_and_cannot_read() {
+    if !is_root() {
+        return skip("why-another-user", "needs another user");
+    }
+    let port = free_port();
+    let at = format!("127.0.0.1:{port}");
+    let ours = bound(Type::STREAM, &at, true, true).unwrap();
+    for arguments in [vec![&*at, "--reuse-port"], vec![&*at, "--reuse-port", "--user", "65534"]] {
+        let user = if arguments.len() > 2 { User::Ourselves } else { User::Another };
+        let (code, told) = answer(user, &arguments);
+        let held = only(&told);
+        if user == User::Another {
+            // Bound, and not listening: its SO_REUSEADDR decides, and is not to be read.
+            assert_eq!((code, &held["reuse_address"]), (3, &Value::Null), "{told}");
+            assert_eq!(held["granted_if"], serde_json::json!(["reuse_address"]));
+            let text = why(user, &arguments).stdout;
+            assert!(text.contains("ask as root"), "{text}");
+        } else {
+            assert_eq!((code, &held["reuse_address"]), (0, &true.into()), "{told}");
+        }
+    }
+    ours.listen(8).unwrap();
+    for arguments in [vec![&*at, "--reuse-port"], vec![&*at, "--reuse-port", "--user", "65534"]] {
+        let user = if arguments.len() > 2 { User::Ourselves } else { User::Another };
+        let (code, told) = answer(user, &arguments);
+        assert_eq!(code, 1, "{told}");
+        assert_eq!(only(&told)["conflict"]["share_lacks"], serde_json::json!(["same-user"]));
+        assert_eq!(remedies(&told)[0], "as-user", "{told}");
+        let text = why(user, &arguments).stdout;
+        assert!(text.contains("only sockets of one user can share"), "{text}");
+    }
+    // Of a private group nobody is the user.
+    let private = bound(Type::STREAM, "127.0.0.1:0", false, true).unwrap();
+    let at = private.local_addr().unwrap().as_socket().unwrap().to_string();
+    drop(private);
+    let private = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    private.set_reuse_port(true).unwrap();
+    std::os::unix::fs::fchown(&private, Some(PRIVATE), None).unwrap();
+    private.bind(&at.parse::<SocketAddr>().unwrap().into()).unwrap();
+    private.listen(8).unwrap();
+    let text = why(User::Ourselves, &[&at, "--reuse-port"]).stdout;
+    assert!(text.contains("a private group, which admits nobody else"), "{text}");
+    assert!(!text.contains("as user"), "{text}");
+}
+
+/// Of the ids that private groups have.
+const PRIVATE: u32 = 0x7000_0001;
+
+#[test]
+fn what_the_machine_refuses() {
+    let cases = [
+        ("192.0.2.1:8080", &[][..], "bind", "EADDRNOTAVAIL"),
+        ("[2001:db8::1]:8080", &[], "bind", "EADDRNOTAVAIL"),
+        ("[::ffff:127.0.0.1]:8080", &["--v6only"], "bind", "EINVAL"),
+        ("[fe80::1]:8080", &[], "bind", "EINVAL"),
+        ("8080", &["--device", "nosuch"], "setsockopt(SO_BINDTODEVICE)", "ENODEV"),
+    ];
+    for (at, options, call, error) in cases {
+        let (code, told) = answer(User::Ourselves, &[&[at], options].concat());
+        assert_eq!((code, &told["call"], &told["error"]), (1, &call.into(), &error.into()), "{at}");
+    }
+    let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if start.trim().parse::<u16>().unwrap() <= 1 {
+        return skip("why-low-ports", "every port is for everybody here");
+    }
+    let user = *User::all().last().unwrap();
+    let (code, told) = answer(user, &["127.0.0.1:1"]);
+    assert_eq!((code, &told["error"]), (1, &"EACCES".into()), "{told}");
+    let text = why(user, &["127.0.0.1:1"]).stdout;
+    assert!(text.contains("CAP_NET_BIND_SERVICE") && text.contains("setcap"), "{text}");
+}
+
+#[test]
+fn a_wrong_command_line_is_told_at_once() {
+    let cases: [&[&str]; 10] = [
+        &[],
+        &["0"],
+        &["127.0.0.1:0"],
+        &["127.0.0.1"],
+        &["65536"],
+        &["127.0.0.1:80", "--v6only"],
+        &["80", "--user", "no such user"],
+        &["80", "--device", "a name that is too long"],
+        &["80", "--no-reuse-address", "--reuse-address"],
+        &["no-such-host.invalid:80"],
+    ];
+    for arguments in cases {
+        let ended = why(User::Ourselves, arguments);
+        assert_eq!(ended.code, 2, "{arguments:?}: {ended:?}");
+        assert_eq!(ended.stdout, "");
+        assert!(ended.stderr.starts_with("error: "), "{ended:?}");
+    }
+    if is_root() {
+        let ended = why(User::Another, &["80", "--user", "root"]);
+        assert_eq!(ended.code, 3, "{ended:?}");
+        assert!(ended.stderr.contains("only root can ask for another user"), "{ended:?}");
+    }
+}
