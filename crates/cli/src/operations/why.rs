@@ -1,16 +1,16 @@
 //! Whether an address could be bound, by whom it is held, and what would work. Looks and decides;
 //! binds nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
 use sameport_linux::look::{self, Left, Query, States};
 use sameport_linux::{effective_user, guard, local, worker};
 use sameport_rules::predict::{
-    Doing, Machine, Other, Prediction, Remedy, Verdict, Wish, predict, remedies,
+    Doing, Machine, Other, Prediction, Remedy, Verdict, Wish, known, predict, remedies,
 };
-use sameport_rules::sockets::{Address, Member, Protocol, State};
+use sameport_rules::sockets::{Address, Member, Protocol};
 use sameport_rules::wanted::{Host, Wanted};
 
 /// What somebody would like to bind.
@@ -43,6 +43,8 @@ pub(crate) struct Answer {
     pub(crate) prediction: Prediction,
     /// What is on the port, in the order of the prediction's indices.
     pub(crate) there: Vec<There>,
+    /// What is known of it, read or inferred, in the same order.
+    pub(crate) known: Vec<Other>,
     /// What would work, where it cannot be bound as it was wished.
     pub(crate) remedies: Vec<Remedy>,
     /// Whether sockets that are bound and do nothing else could be seen: not before Linux 6.8.
@@ -87,10 +89,11 @@ pub(crate) fn ask(request: &Request) -> Result<Vec<Answer>, Error> {
     let mut members = seen.members;
     // What is left of a connection is in both lists until the other end has closed.
     members.retain(|member| member.socket.inode != 0 || !gone.contains(&member.socket.cookie));
-    infer_shared(&mut members);
+    let others = [known(&members), left.iter().map(other).collect()].concat();
     let sockets = members.into_iter().map(|member| There::Socket(Box::new(member)));
     let there: Vec<There> = sockets.chain(left.into_iter().map(There::Left)).collect();
-    ips.into_iter().map(|ip| answer(request, uid, ip, &there, seen.bound)).collect()
+    let scene = Scene { there, others, bound: seen.bound };
+    ips.into_iter().map(|ip| answer(request, uid, ip, &scene)).collect()
 }
 
 fn whose(user: &str) -> Result<u32, Error> {
@@ -102,13 +105,15 @@ fn whose(user: &str) -> Result<u32, Error> {
     }
 }
 
-fn answer(
-    request: &Request,
-    uid: u32,
-    ip: IpAddr,
-    there: &[There],
+/// What was seen, and what is known of it, index by index.
+struct Scene {
+    there: Vec<There>,
+    others: Vec<Other>,
     bound: bool,
-) -> Result<Answer, Error> {
+}
+
+fn answer(request: &Request, uid: u32, ip: IpAddr, scene: &Scene) -> Result<Answer, Error> {
+    let Scene { there, others, bound } = scene;
     let wild = ip == Ipv6Addr::UNSPECIFIED;
     let address = Address {
         protocol: request.protocol,
@@ -119,19 +124,25 @@ fn answer(
     let Request { reuse_port, reuse_address, .. } = *request;
     let wish = Wish { reuse_port, reuse_address, ..Wish::plain(address, uid) };
     let machine = machine(request, uid, ip)?;
-    let others: Vec<Other> = there.iter().map(other).collect();
-    let prediction = predict(&wish, &machine, &others);
+    let prediction = predict(&wish, &machine, others);
     let remedies = match prediction.verdict {
         Verdict::Refused(_) => {
             let query = Query::only(request.protocol).in_states(States::Every);
             let everywhere = look::listed(&query).map_err(failed)?;
             let everywhere: Vec<_> = everywhere.into_iter().map(|socket| socket.address).collect();
-            remedies(&wish, &machine, &others, &everywhere)
+            remedies(&wish, &machine, others, &everywhere)
         }
         Verdict::Granted | Verdict::Depends(_) => vec![],
     };
-    let (user, there) = (look::user(uid), there.to_vec());
-    Ok(Answer { wish, user, prediction, there, remedies, bound_seen: bound })
+    Ok(Answer {
+        wish,
+        user: look::user(uid),
+        prediction,
+        there: there.clone(),
+        known: others.clone(),
+        remedies,
+        bound_seen: *bound,
+    })
 }
 
 /// As a server that was told no more than the port: every address, of both families.
@@ -174,43 +185,14 @@ fn machine(request: &Request, uid: u32, ip: IpAddr) -> Result<Machine, Error> {
     })
 }
 
-fn other(there: &There) -> Other {
-    match there {
-        There::Socket(member) => Other {
-            address: member.socket.address.clone(),
-            doing: match member.socket.state {
-                State::Waiting => Doing::Waiting,
-                State::Bound => Doing::Bound,
-                State::Connected => Doing::Connected,
-            },
-            uid: member.socket.uid,
-            reuse_port: member.options.map(|options| options.reuse_port).or(member.shared),
-            reuse_address: member.options.map(|options| options.reuse_address),
-        },
-        // The kernel keeps its options, and tells them to nobody.
-        There::Left(left) => Other {
-            address: left.address.clone(),
-            doing: Doing::TimeWait,
-            uid: 0,
-            reuse_port: None,
-            reuse_address: None,
-        },
-    }
-}
-
-/// Two TCP sockets listen on one address only if both have `SO_REUSEPORT`.
-fn infer_shared(members: &mut [Member]) {
-    let listens = |member: &Member| {
-        member.socket.state == State::Waiting && member.socket.address.protocol == Protocol::Tcp
-    };
-    let mut on: HashMap<Address, usize> = HashMap::new();
-    for member in members.iter().filter(|member| listens(member)) {
-        *on.entry(member.socket.address.clone()).or_default() += 1;
-    }
-    for member in members.iter_mut().filter(|member| listens(member)) {
-        if on.get(&member.socket.address).is_some_and(|count| *count > 1) {
-            member.shared.get_or_insert(true);
-        }
+/// The kernel keeps its options, and tells them to nobody.
+fn other(left: &Left) -> Other {
+    Other {
+        address: left.address.clone(),
+        doing: Doing::TimeWait,
+        uid: 0,
+        reuse_port: None,
+        reuse_address: None,
     }
 }
 

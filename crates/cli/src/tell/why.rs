@@ -9,7 +9,7 @@ use std::time::Duration;
 use sameport_rules::predict::{
     Conflict, Doubt, Effect, Flag, Missing, Outcome, Question, Refused, Verdict,
 };
-use sameport_rules::sockets::{Address, Member, Options, Protocol, State};
+use sameport_rules::sockets::{Address, Member, Protocol, State};
 use sameport_rules::{private, unit};
 
 use super::failure::shortened;
@@ -33,7 +33,7 @@ fn one(answer: &Answer) -> String {
     let mut told: BTreeMap<String, (String, usize)> = BTreeMap::new();
     let mut order = Vec::new();
     for (with, says) in remarks(answer) {
-        let block = block(&answer.there[with], &says);
+        let block = block(answer, with, &says);
         let known = told.entry(block.clone()).or_insert_with(|| {
             order.push(block.clone());
             (block, 0)
@@ -248,9 +248,9 @@ fn outcome(answer: &Answer, effect: &Effect) -> String {
 }
 
 /// Who it is, and what is to be said.
-fn block(there: &There, says: &str) -> String {
+fn block(answer: &Answer, with: usize, says: &str) -> String {
     let mut lines = Vec::new();
-    match there {
+    match &answer.there[with] {
         There::Left(left) => {
             // The seconds of each differ, and are told with what would work.
             lines.push(format!("what is left of a connection has {} (TIME_WAIT)", left.address));
@@ -262,12 +262,13 @@ fn block(there: &There, says: &str) -> String {
             {
                 lines.push(format!("    command   {}", shortened(&printable(&command.join(" ")))));
             }
-            let known = member.options.map(|Options { reuse_address, reuse_port, .. }| {
-                options(reuse_address, reuse_port)
-            });
-            let inferred = || member.shared.filter(|shared| *shared).map(|_| "SO_REUSEPORT");
-            let unknown = "cannot be read from here: root can";
-            lines.push(format!("    options   {}", known.or_else(inferred).unwrap_or(unknown)));
+            let known = &answer.known[with];
+            let options = match (known.reuse_address, known.reuse_port) {
+                (Some(address), Some(port)) => options(address, port),
+                (None, Some(true)) => "SO_REUSEPORT; root can read whether SO_REUSEADDR too",
+                _ => "cannot be read from here: root can",
+            };
+            lines.push(format!("    options   {options}"));
         }
     }
     lines.push(format!("    {says}"));

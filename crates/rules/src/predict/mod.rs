@@ -11,6 +11,7 @@
 //! of a cgroup, and security modules, that refuse a bind on their own.
 
 mod conflict;
+mod known;
 mod remedies;
 mod traffic;
 
@@ -19,6 +20,7 @@ use std::net::IpAddr;
 use crate::sockets::Address;
 
 pub use conflict::{Conflict, Doubt, Flag, Missing, Question};
+pub use known::known;
 pub use remedies::{Remedy, remedies};
 pub use traffic::{Effect, Outcome};
 

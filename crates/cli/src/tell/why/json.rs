@@ -53,7 +53,7 @@ struct ToldSocket<'a> {
     program: Option<&'a str>,
     /// Null for `time-wait`, which has no owner.
     uid: Option<u32>,
-    /// Null where they cannot be read.
+    /// Null where they can be neither read nor inferred.
     reuse_address: Option<bool>,
     reuse_port: Option<bool>,
     /// Seconds until it is gone; null for what does not go by itself.
@@ -146,7 +146,7 @@ impl<'a> ToldSocket<'a> {
         Some(match &answer.there[at] {
             There::Socket(member) => {
                 let (address, device) = told(&member.socket.address);
-                let options = member.options;
+                let known = &answer.known[at];
                 Self {
                     address,
                     device,
@@ -158,8 +158,8 @@ impl<'a> ToldSocket<'a> {
                     pids: member.processes.iter().map(|process| process.pid).collect(),
                     program: member.processes.first().map(|process| &*process.program),
                     uid: Some(member.socket.uid),
-                    reuse_address: options.map(|options| options.reuse_address),
-                    reuse_port: options.map(|options| options.reuse_port).or(member.shared),
+                    reuse_address: known.reuse_address,
+                    reuse_port: known.reuse_port,
                     ends_in: None,
                     conflict,
                     granted_if,
