@@ -144,12 +144,20 @@ fn the_order_of_others_may_decide() {
     let closed = there(udp("127.0.0.1:53"), false, false);
     let able = Machine { may_bind_low: true, ..MACHINE };
     let wish = wish(udp("0.0.0.0:53"), false, true);
-    let doubt = Doubt { with: 1, question: Question::Newest };
+    let doubt = Doubt { with: 1, question: Question::First };
     assert_eq!(
         predict(&wish, &able, &[closed.clone(), open]).verdict,
         Verdict::Depends(vec![doubt])
     );
-    assert!(matches!(predict(&wish, &able, &[closed]).verdict, Verdict::Refused(_)));
+    assert!(matches!(predict(&wish, &able, &[closed.clone()]).verdict, Verdict::Refused(_)));
+    // IPv6 with the option is behind all others.
+    let both = Wish { address: udp("[::]:53"), ..wish };
+    let six = there(udp("[::1]:53"), false, true);
+    let refused = predict(&both, &able, &[closed, six.clone()]).verdict;
+    assert!(matches!(refused, Verdict::Refused(_)), "{refused:?}");
+    let bobs = Other { uid: BOB, ..six };
+    let open = there(udp("127.0.0.2:53"), false, true);
+    assert_eq!(predict(&both, &able, &[open, bobs]).verdict, Verdict::Granted);
 }
 
 #[test]
@@ -158,7 +166,7 @@ fn the_shortcut_of_tcp_is_seen() {
     let held = there(Address { v6only: true, ..tcp("[::]:8080") }, false, false);
     let beside = Other { uid: BOB, ..there(tcp("0.0.0.0:8080"), false, true) };
     let above = |uid| Wish { uid, ..wish(on("lo", tcp("[::]:8080")), false, true) };
-    let doubt = Doubt { with: 1, question: Question::Newest };
+    let doubt = Doubt { with: 1, question: Question::First };
     assert_eq!(verdict(&above(BOB), &[held.clone(), beside]), Verdict::Depends(vec![doubt]));
     assert!(matches!(verdict(&above(BOB), &[held]), Verdict::Refused(_)));
 }

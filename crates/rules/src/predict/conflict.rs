@@ -53,8 +53,9 @@ pub enum Question {
     /// It goes well if the socket that the other stems from refused IPv4 (`IPV6_V6ONLY`), or if one
     /// of these is set on it.
     V6only(Vec<Flag>),
-    /// It goes well if the other was bound, or began to listen, after those that are in the way.
-    Newest,
+    /// It goes well if the kernel comes to this one before those that are in the way. TCP: if this one was
+    /// bound, or began to listen, last. UDP: if it was bound last, but IPv6 with `SO_REUSEPORT` is last.
+    First,
 }
 
 /// Whether an address that another has may be had too.
@@ -79,24 +80,57 @@ pub(super) fn verdict(wish: &Wish, others: &[Other]) -> Verdict {
             Between::Doubt(question) => doubts.push(Doubt { with, question }),
         }
     }
-    let way_past = match wish.address.protocol {
-        Protocol::Tcp => shortcut(wish, others, &conflicts),
-        // Of all that overlap, Linux asks only the one that was bound last.
-        Protocol::Udp => {
-            let may_share = |doubt: &&Doubt| match &doubt.question {
-                Question::Set(flags) | Question::V6only(flags) => flags.contains(&Flag::ReusePort),
-                _ => false,
-            };
-            shared.first().copied().or(doubts.iter().find(may_share).map(|doubt| doubt.with))
-        }
-    };
     if conflicts.is_empty() {
         return if doubts.is_empty() { Verdict::Granted } else { Verdict::Depends(doubts) };
     }
-    if let Some(with) = way_past {
-        return Verdict::Depends(vec![Doubt { with, question: Question::Newest }]);
+    let past = match wish.address.protocol {
+        Protocol::Tcp => shortcut(wish, others, &conflicts).map(Past::Perhaps),
+        Protocol::Udp => past_of_udp(others, &conflicts, &shared, &doubts),
+    };
+    match past {
+        None => Verdict::Refused(Refused::InUse(conflicts)),
+        Some(Past::Surely) if doubts.is_empty() => Verdict::Granted,
+        Some(Past::Surely) => Verdict::Depends(doubts),
+        Some(Past::Perhaps(with)) => {
+            Verdict::Depends(vec![Doubt { with, question: Question::First }])
+        }
     }
-    Verdict::Refused(Refused::InUse(conflicts))
+}
+
+/// Whether a conflict may be passed over.
+enum Past {
+    Surely,
+    /// By this one.
+    Perhaps(usize),
+}
+
+/// Of all UDP sockets that overlap, Linux asks only the first in its list: the newest, but IPv6 sockets
+/// with `SO_REUSEPORT` come after all others. If that one shares, nobody else is asked.
+fn past_of_udp(
+    others: &[Other],
+    conflicts: &[Conflict],
+    shared: &[usize],
+    doubts: &[Doubt],
+) -> Option<Past> {
+    let may_share = |doubt: &&Doubt| match &doubt.question {
+        Question::Set(flags) | Question::V6only(flags) => flags.contains(&Flag::ReusePort),
+        Question::First => false,
+    };
+    if let Some(doubt) = doubts.iter().find(may_share) {
+        return Some(Past::Perhaps(doubt.with));
+    }
+    let is_last = |other: &Other| match other.address.socket.is_ipv6() {
+        true => other.reuse_port,
+        false => Some(false),
+    };
+    let sharing = shared.iter().copied().find(|at| is_last(&others[*at]) == Some(false));
+    let in_the_way: Vec<_> = conflicts.iter().map(|found| is_last(&others[found.with])).collect();
+    match sharing {
+        Some(_) if in_the_way.iter().all(|last| *last == Some(true)) => Some(Past::Surely),
+        Some(with) => Some(Past::Perhaps(with)),
+        None if in_the_way.contains(&Some(false)) => None,
+        None => shared.first().copied().map(Past::Perhaps),
+    }
 }
 
 fn between(wish: &Wish, other: &Other, with: usize) -> Between {

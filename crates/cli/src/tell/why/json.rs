@@ -210,7 +210,7 @@ fn condition(doubt: &Doubt) -> Vec<&'static str> {
     match &doubt.question {
         Question::Set(set) => flags(set),
         Question::V6only(set) => [flags(set), vec!["v6only"]].concat(),
-        Question::Newest => vec!["newest"],
+        Question::First => vec!["first"],
     }
 }
 

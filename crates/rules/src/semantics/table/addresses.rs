@@ -3,7 +3,7 @@
 use crate::semantics::words::User::{Ann, Bob};
 use crate::semantics::words::{
     ANY, ANY6, BOTH, DEV_LO, DEV_OTHER, DUAL, EADDRINUSE, EPERM, LO, LO2, LO6, MAPPED, Opt, RA, RP,
-    Row, Step, TCP, UDP, V6ONLY, open, send,
+    Row, Step, TCP, UDP, V6ONLY, accept, close, connect, open, send,
 };
 
 pub(super) const ROWS: &[Row] = &[
@@ -198,6 +198,133 @@ pub(super) const ROWS: &[Row] = &[
         steps: &[
             open('A', Ann, &[RP], ANY).ok(),
             open('B', Bob, &[RP, DEV_LO], ANY).fails(EADDRINUSE),
+        ],
+    },
+    Row {
+        name: "device-rp-older",
+        shows: "RP: the device-bound wildcard loses to a newer one without a device",
+        over: BOTH,
+        steps: &[
+            open('A', Ann, &[RP, DEV_LO], ANY).ok(),
+            open('B', Ann, &[RP], ANY).ok(),
+            send(60, LO).all_to('B'),
+        ],
+    },
+    Row {
+        name: "device-rp-v6",
+        shows: "RP: of IPv6 wildcards the older one keeps everything, the device-bound one gets nothing",
+        over: BOTH,
+        steps: &[
+            open('A', Ann, &[RP, DUAL], ANY6).ok(),
+            open('B', Ann, &[RP, DUAL, DEV_LO], ANY6).ok(),
+            send(60, LO6).all_to('A'),
+        ],
+    },
+    Row {
+        name: "beside-then-above",
+        shows: "[::] v6-only without options: another user binds beside it, then above it, and takes it",
+        over: TCP,
+        steps: &[
+            open('A', Ann, &[V6ONLY], ANY6).ok(),
+            open('C', Bob, &[RP, DUAL, DEV_LO], ANY6).fails(EADDRINUSE),
+            open('B', Bob, &[RP], ANY).ok(),
+            open('C', Bob, &[RP, DUAL, DEV_LO], ANY6).ok(),
+            send(60, LO6).all_to('C'),
+        ],
+    },
+    Row {
+        name: "beside-then-above-device",
+        shows: "a device-bound socket without options: another user binds another device, then none",
+        over: BOTH,
+        steps: &[
+            open('A', Ann, &[DEV_LO], ANY).ok(),
+            open('C', Bob, &[RP], LO).fails(EADDRINUSE),
+            open('B', Bob, &[RP, DEV_OTHER], ANY).ok(),
+            open('C', Bob, &[RP], LO).ok(),
+            send(60, LO).all_to('C'),
+        ],
+    },
+    Row {
+        name: "beside-then-above",
+        shows: "[::] v6-only without options: another user binds beside it, then above it, and takes it",
+        over: UDP,
+        steps: &[
+            open('A', Ann, &[V6ONLY], ANY6).ok(),
+            open('C', Bob, &[RP, DUAL, DEV_LO], ANY6).fails(EADDRINUSE),
+            open('B', Bob, &[RP], ANY).ok(),
+            open('C', Bob, &[RP, DUAL, DEV_LO], ANY6).ok(),
+            send(60, LO6).all_to('C'),
+        ],
+    },
+    Row {
+        name: "beside-then-above-v4",
+        shows: "0.0.0.0 without options: another user binds beside it, and is refused above it",
+        over: UDP,
+        steps: &[
+            open('A', Ann, &[], ANY).ok(),
+            open('B', Bob, &[RP, V6ONLY], ANY6).ok(),
+            open('C', Bob, &[RP, DUAL, DEV_LO], ANY6).fails(EADDRINUSE),
+        ],
+    },
+    Row {
+        name: "beside-then-above-v4",
+        shows: "0.0.0.0 without options: another user binds beside it, then above it, and gets nothing",
+        over: TCP,
+        steps: &[
+            open('A', Ann, &[], ANY).ok(),
+            open('B', Bob, &[RP, V6ONLY], ANY6).ok(),
+            open('C', Bob, &[RP, DUAL, DEV_LO], ANY6).ok(),
+            send(60, LO).all_to('A'),
+        ],
+    },
+    Row {
+        name: "nothing-beside-dual",
+        shows: "[::] dual-stack without options and device: there is no room beside it",
+        over: BOTH,
+        steps: &[
+            open('A', Ann, &[DUAL], ANY6).ok(),
+            open('B', Bob, &[RP], ANY).fails(EADDRINUSE),
+            open('B', Bob, &[RP, V6ONLY], ANY6).fails(EADDRINUSE),
+            open('B', Bob, &[RP], LO).fails(EADDRINUSE),
+            open('B', Bob, &[RP], LO6).fails(EADDRINUSE),
+            open('B', Bob, &[RP, DEV_OTHER], ANY).fails(EADDRINUSE),
+            open('B', Bob, &[RP, DUAL, DEV_OTHER], ANY6).fails(EADDRINUSE),
+        ],
+    },
+    Row {
+        name: "newest-shares",
+        shows: "a wildcard over one that shares and one that does not: the newest of the two decides",
+        over: UDP,
+        steps: &[
+            open('A', Ann, &[], LO).ok(),
+            open('B', Ann, &[RP], LO2).ok(),
+            open('C', Ann, &[RP], ANY).ok(),
+        ],
+    },
+    Row {
+        name: "newest-does-not-share",
+        shows: "a wildcard over one that shares and one that does not: the newest of the two decides",
+        over: UDP,
+        steps: &[
+            open('B', Ann, &[RP], LO2).ok(),
+            open('A', Ann, &[], LO).ok(),
+            open('C', Ann, &[RP], ANY).fails(EADDRINUSE),
+        ],
+    },
+    Row {
+        name: "v6-connection-of-dual",
+        shows: "an IPv6 connection that a dual-stack listener took is in the way of 0.0.0.0",
+        over: TCP,
+        steps: &[
+            open('A', Ann, &[DUAL], ANY6).ok(),
+            open('K', Ann, &[], LO6).made().ok(),
+            connect('K', 'A').ok(),
+            accept('S', 'A'),
+            close('A'),
+            open('B', Ann, &[], LO).ok(),
+            close('B'),
+            open('C', Ann, &[], ANY).fails(EADDRINUSE),
+            close('S'),
         ],
     },
     Row {
