@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -86,6 +87,14 @@ struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // One that has processes below it ends them, if it is asked and not killed.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        for _ in 0..500 {
+            if self.0.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -290,4 +299,45 @@ fn members_of_a_group_have_their_places_where_these_are_told() {
     assert!(places == [place(0), place(1)] || places == nothing, "{told}");
     let wide = sameport(&["ls", "-l", "--tcp", &address(&first).to_string()]);
     assert_eq!(text(&wide.stdout).contains("  1 of 2  "), places != nothing, "{wide:?}");
+}
+
+#[test]
+fn every_process_of_nginx_is_told_of_every_socket_that_it_inherited() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let settings = format!(
+        "daemon off; worker_processes 2; pid pid; error_log log;\n\
+         events {{ worker_connections 64; }}\n\
+         http {{ access_log off; client_body_temp_path a; proxy_temp_path b; fastcgi_temp_path c;\n\
+         uwsgi_temp_path d; scgi_temp_path e;\n\
+         server {{ listen 127.0.0.1:{free} reuseport backlog=33; }} }}\n"
+    );
+    std::fs::write(folder.path().join("conf"), settings).unwrap();
+    let place = format!("{}/", folder.path().display());
+    let mut command = Command::new("nginx");
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.args(["-p", &place, "-c", "conf", "-e", "log"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let Ok(child) = command.spawn() else {
+        return skip("ls-tells-of-nginx", "nginx is not here");
+    };
+    let server = Server(child);
+    // The master and two workers have both sockets open.
+    let members = eventually(|| {
+        let told = json(&["ls", "--tcp", &free]);
+        let members = told["groups"][0]["members"].as_array().cloned().unwrap_or_default();
+        let whole = |member: &Value| member["pids"].as_array().unwrap().len() == 3;
+        (members.len() == 2 && members.iter().all(whole)).then_some(members)
+    });
+    for member in &members {
+        assert_eq!((&member["program"], &member["backlog"]), (&"nginx".into(), &33.into()));
+        assert_eq!(member["shared"], true, "{member}");
+        let pids = member["pids"].as_array().unwrap();
+        assert!(pids.contains(&server.0.id().into()), "{member}");
+        // The workers' titles are their own.
+        let commands = member["processes"].as_array().unwrap().iter();
+        let commands: Vec<_> = commands.map(|it| it["command"][0].as_str().unwrap()).collect();
+        assert!(commands.iter().any(|title| title.contains("worker process")), "{commands:?}");
+    }
 }
