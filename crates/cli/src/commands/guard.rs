@@ -67,7 +67,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     use std::process::ExitCode;
 
     use crate::operations::guard::{self, Request, State};
-    use crate::tell::{guarding, note, stdout};
+    use crate::tell::{guard_log, guarding, note, stdout};
 
     let say = |lines: Vec<String>| lines.iter().for_each(|line| note::say(line));
     let failed = |error: guard::Error| guarding::failure(&error);
@@ -79,7 +79,7 @@ pub(crate) fn run(args: Args) -> Outcome {
         Some(port) => {
             let request = Request { port, allow: args.allow, report_only: args.report_only };
             let sure =
-                |effect: &guard::Effect| args.force || asked(&guarding::question(effect, port));
+                |effect: &guard::Effect| args.force || note::ask(&guarding::question(effect, port));
             let done = guard::set(&request, sure).map_err(failed)?;
             say(guarding::done(&done));
         }
@@ -88,9 +88,9 @@ pub(crate) fn run(args: Args) -> Outcome {
         None if args.log => {
             let refusals = guard::log().map_err(failed)?;
             match (args.json, refusals.is_empty()) {
-                (true, _) => stdout::write(&guarding::log_json(&refusals))?,
+                (true, _) => stdout::write(&guard_log::json(&refusals))?,
                 (false, true) => note::say("nobody was refused"),
-                (false, false) => stdout::write(&guarding::log_text(&refusals))?,
+                (false, false) => stdout::write(&guard_log::text(&refusals))?,
             }
         }
         None => {
@@ -109,19 +109,6 @@ pub(crate) fn run(args: Args) -> Outcome {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether somebody who sits there says yes. Where nobody does, the answer is no.
-#[cfg(target_os = "linux")]
-fn asked(question: &[String]) -> bool {
-    use std::io::{IsTerminal as _, stderr, stdin};
-
-    if !stdin().is_terminal() || !stderr().is_terminal() {
-        return false;
-    }
-    question.iter().for_each(|line| crate::tell::note::say(line));
-    let mut answer = String::new();
-    stdin().read_line(&mut answer).is_ok() && ["y", "yes"].contains(&answer.trim())
 }
 
 #[cfg(not(target_os = "linux"))]

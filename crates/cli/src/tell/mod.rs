@@ -14,6 +14,8 @@ pub(crate) mod diagnosis;
 pub(crate) mod exporting;
 pub(crate) mod failure;
 #[cfg(target_os = "linux")]
+pub(crate) mod guard_log;
+#[cfg(target_os = "linux")]
 pub(crate) mod guarding;
 pub(crate) mod listing;
 pub(crate) mod listing_json;

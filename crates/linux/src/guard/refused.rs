@@ -47,7 +47,7 @@ pub struct Refusal {
 ///
 /// # Errors
 ///
-/// [`super::super::cgroup::PinError::NotPermitted`]: only root may read it.
+/// [`crate::cgroup::PinError::NotPermitted`]: only root may read it.
 pub fn refusals() -> Result<Vec<Refusal>> {
     let folder = Path::new(GUARD);
     if !folder.join("refused").exists() {

@@ -1,0 +1,71 @@
+//! Who was refused by a guard, or would have been.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sameport_linux::guard::{self, Refusal};
+use serde::Serialize;
+
+use super::ago::ago;
+use super::attachments::name;
+use super::guarding::line;
+use super::table::table;
+
+/// One row a refusal, the newest last.
+pub(crate) fn text(refusals: &[Refusal]) -> String {
+    let header = ["AGO", "BIND", "WAS", "PID", "PROGRAM", "USER", "CGROUP"];
+    let now = SystemTime::now();
+    let rows: Vec<_> = refusals
+        .iter()
+        .map(|it| {
+            [
+                ago(now.duration_since(it.at).unwrap_or_default()),
+                format!("{}/{}", std::net::SocketAddr::new(it.ip, it.port), it.protocol),
+                if it.report_only { "noted" } else { "refused" }.to_owned(),
+                it.pid.to_string(),
+                it.program.clone(),
+                guard::user_name(it.uid).unwrap_or_else(|| it.uid.to_string()),
+                it.cgroup.as_deref().map_or_else(|| "(gone)".to_owned(), name),
+            ]
+        })
+        .collect();
+    table(header, &rows)
+}
+
+/// A line of JSON a refusal.
+pub(crate) fn json(refusals: &[Refusal]) -> String {
+    let told = |it: &Refusal| {
+        line(&ToldRefusal {
+            number: it.number,
+            time: it.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            address: std::net::SocketAddr::new(it.ip, it.port),
+            protocol: it.protocol.name(),
+            network: it.network,
+            refused: !it.report_only,
+            pid: it.pid,
+            program: &it.program,
+            uid: it.uid,
+            user: guard::user_name(it.uid),
+            cgroup: it.cgroup.as_deref().map(|path| path.to_string_lossy().into_owned()),
+        })
+    };
+    refusals.iter().map(told).collect()
+}
+
+#[derive(Serialize)]
+struct ToldRefusal<'a> {
+    /// Counted since the first guard was set: a gap is what nobody has read in time.
+    number: u64,
+    /// Seconds since 1970.
+    time: f64,
+    address: std::net::SocketAddr,
+    protocol: &'a str,
+    network: u64,
+    /// False: it was let through, and only noted.
+    refused: bool,
+    /// In the machine's first pid namespace.
+    pid: u32,
+    program: &'a str,
+    uid: u32,
+    user: Option<String>,
+    cgroup: Option<String>,
+}
