@@ -65,9 +65,10 @@ pub(crate) fn run(args: Args) -> Outcome {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(_: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> Outcome {
     use crate::tell::failure::{Failure, Kind};
 
+    let Args { parts: _, list: _, json: _ } = args;
     Err(Failure::new(Kind::MachineCannot, "`selftest` needs Linux: its table is of Linux's rules")
         .hint("sameport doctor says what sharing is on this system"))
 }
