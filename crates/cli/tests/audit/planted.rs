@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::network::{NOBODY, Network, has_python};
-use crate::stage::{Started, eventually, is_root, kill, script, skip};
+use crate::stage::{Started, descendants, eventually, is_root, kill, sameport, script, skip};
 
 const ANN: u32 = 60_001;
 const BOB: u32 = 60_002;
@@ -347,6 +347,38 @@ fn a_program_that_chooses_sockets_is_found() {
     let (_, told) = network.audit(NOBODY, &[]);
     let unseen = told["unseen"].to_string();
     assert!(unseen.contains("sk_lookup"), "{told:#}");
+}
+
+/// 22: nobody can join a private group, and somebody has a member's socket.
+#[test]
+fn a_private_groups_socket_with_a_stranger_is_found() {
+    let test = "audit-private";
+    if !is_root() || !has_python() {
+        return skip(test, "needs root and python3");
+    }
+    let Some(network) = Network::new() else {
+        return skip(test, "no network namespace can be made");
+    };
+    let actor = script("audit_actor.py");
+    let steps = ["tcp", "bind=0.0.0.0:8443", "listen=8"];
+    let command = ["--", "/usr/bin/python3", actor.to_str().unwrap()];
+    let run = [sameport().to_str().unwrap(), "run", "--private"];
+    let run = network.start(0, &[&run[..], &command, &steps].concat());
+    run.wait_for_stdout("ready");
+    let (code, told) = network.audit(0, &[]);
+    assert_eq!((code, &told["findings"]), (0, &serde_json::json!([])), "{told:#}");
+
+    let workers = descendants(run.pid());
+    let is_actor = |pid: &&i32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with("/usr/bin/python3")
+    };
+    let worker = workers.iter().find(is_actor).unwrap();
+    let thief = network.actor(0, "x", &[&format!("steal={worker}")]);
+    let (code, told) = network.audit(0, &[]);
+    let found = the_one(&told, "held-by-stranger").unwrap_or_else(|| panic!("{told:#}"));
+    assert_eq!((code, &found["culprit"]["pid"]), (1, &thief.pid().into()), "{told:#}");
+    assert!(found["text"].as_str().unwrap().contains("private group"), "{told:#}");
 }
 
 /// A cgroup that is named as Docker names a container's.

@@ -39,6 +39,7 @@ pub(crate) const SETUPS: &[(&str, Setup)] = &[
     ("sameport-run", |room| run(room, &["-n", "4"])),
     ("sameport-run-named", |room| run(room, &["--name", "web", "-n", "4"])),
     ("sameport-run-restarting", restarting),
+    ("sameport-run-private", |room| run(room, &["--private", "-n", "4"])),
     ("mdns-of-two-users", mdns),
     ("dhcp-clients", dhcp),
     ("resolvers-of-two-users", resolvers),
