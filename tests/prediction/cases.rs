@@ -119,14 +119,18 @@ const PLAIN: Spec = Spec {
     transparent: false,
 };
 
-/// Every case; with one user only where there are no others.
-pub(crate) fn all(users: bool) -> Vec<Case> {
+/// Every case; with one user, or without a second device, where there are no others.
+pub(crate) fn all(users: bool, devices: bool) -> Vec<Case> {
     let mut cases = before_others();
     cases.extend(pairs_without_devices());
     let mut draw = Draw(0x5a3e_9047);
     cases.extend((0..9_000).map(|_| draw.case(1)));
     cases.extend((0..14_000).map(|_| draw.case(2)));
     cases.extend((0..2_000).map(|_| draw.case(3)));
+    if !devices {
+        let by_other = |spec: &Spec| spec.device == Some(OTHER_DEVICE);
+        cases.retain(|case| !by_other(&case.wish) && !case.there.iter().any(|(s, _)| by_other(s)));
+    }
     if !users {
         let own = rustix::process::geteuid().as_raw();
         let of_one = |case: &Case| case.there.iter().all(|(spec, _)| spec.uid == case.wish.uid);

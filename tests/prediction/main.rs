@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     };
     let mut count = Count::default();
     // A network for each batch: what is left of a case stays on its port for a minute.
-    for batch in cases::all(rights.users).chunks(cases::PORTS) {
+    for batch in cases::all(rights.users, rights.devices).chunks(cases::PORTS) {
         let (rights, batch) = (rights.clone(), batch.to_vec());
         let counted = std::thread::spawn(move || run(&rights, &batch)).join();
         count.add(counted.expect("the batch ran"));

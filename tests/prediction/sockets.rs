@@ -1,8 +1,8 @@
 //! Opening what a case wants, as its users.
 
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::io::{self, Read as _};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
 
 use sameport_rules::predict::{Doing, Other};
 use sameport_rules::sockets::{Address, Protocol};
@@ -12,7 +12,7 @@ use crate::cases::{Spec, State};
 use crate::kernel::{self, Rights, acting_as};
 
 const BACKLOG: i32 = 64;
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_secs(2);
 /// Below every case's port.
 const TARGET_PORT: u16 = 1_500;
 
@@ -55,7 +55,17 @@ impl Stage {
 
     /// All of them, in this order; nothing if one of them cannot be.
     pub(crate) fn open_all(&self, specs: &[(Spec, State)], port: u16) -> Option<Vec<Open>> {
-        specs.iter().map(|(spec, state)| self.open(spec, *state, port).ok()).collect()
+        let mut there = Vec::new();
+        for (spec, state) in specs {
+            // Somebody with a better address would get the connection.
+            let comes_in = matches!(state, State::Accepted | State::TimeWait);
+            let met = |open: &Open| open.other.address.overlaps(&spec.address(port));
+            if comes_in && there.iter().any(met) {
+                return None;
+            }
+            there.push(self.open(spec, *state, port).ok()?);
+        }
+        Some(there)
     }
 
     fn open(&self, spec: &Spec, state: State, port: u16) -> io::Result<Open> {
@@ -79,8 +89,7 @@ impl Stage {
             State::Accepted | State::TimeWait => {
                 socket.listen(BACKLOG)?;
                 let client = connected(spec, port)?;
-                // Somebody with a narrower address may have got it.
-                socket.set_nonblocking(true)?;
+                socket.set_read_timeout(Some(LIMIT))?;
                 let (accepted, _) = acting_as(spec.uid, || socket.accept())?;
                 drop(socket);
                 if state == State::Accepted {
@@ -88,9 +97,15 @@ impl Stage {
                     (Doing::Connected, Some(accepted))
                 } else {
                     let address = self.named(spec, &accepted)?;
-                    // Who closes first has the rest of it.
+                    // Who closes first has the rest of it, as soon as the other has said so too.
                     drop(accepted);
-                    drop(client);
+                    client.set_read_timeout(Some(LIMIT))?;
+                    (&client).read(&mut [0])?;
+                    client.shutdown(Shutdown::Write)?;
+                    let until = Instant::now() + LIMIT;
+                    while client.peer_addr().is_ok() && Instant::now() < until {
+                        std::thread::yield_now();
+                    }
                     return Ok(Open {
                         other: other(spec, address, Doing::TimeWait),
                         socket: None,
@@ -125,7 +140,7 @@ impl Stage {
             _ => to,
         };
         if tcp {
-            socket.connect_timeout(&mapped.into(), CONNECT_LIMIT)?;
+            socket.connect_timeout(&mapped.into(), LIMIT)?;
             return Ok(Some(target.accept()?.0));
         }
         socket.connect(&mapped.into())?;
@@ -216,7 +231,7 @@ fn connected(spec: &Spec, port: u16) -> io::Result<Socket> {
     };
     let to = SocketAddr::new(ip, port);
     let client = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-    client.connect_timeout(&to.into(), CONNECT_LIMIT)?;
+    client.connect_timeout(&to.into(), LIMIT)?;
     Ok(client)
 }
 
