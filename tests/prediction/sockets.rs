@@ -100,7 +100,7 @@ impl Stage {
                     // Who closes first has the rest of it, as soon as the other has said so too.
                     drop(accepted);
                     client.set_read_timeout(Some(LIMIT))?;
-                    (&client).read(&mut [0])?;
+                    assert_eq!((&client).read(&mut [0])?, 0, "the end");
                     client.shutdown(Shutdown::Write)?;
                     let until = Instant::now() + LIMIT;
                     while client.peer_addr().is_ok() && Instant::now() < until {

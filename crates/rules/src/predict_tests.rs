@@ -149,7 +149,10 @@ fn the_order_of_others_may_decide() {
         predict(&wish, &able, &[closed.clone(), open]).verdict,
         Verdict::Depends(vec![doubt])
     );
-    assert!(matches!(predict(&wish, &able, &[closed.clone()]).verdict, Verdict::Refused(_)));
+    assert!(matches!(
+        predict(&wish, &able, std::slice::from_ref(&closed)).verdict,
+        Verdict::Refused(_)
+    ));
     // IPv6 with the option is behind all others.
     let both = Wish { address: udp("[::]:53"), ..wish };
     let six = there(udp("[::1]:53"), false, true);

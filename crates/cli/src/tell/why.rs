@@ -219,9 +219,9 @@ fn doubtful(answer: &Answer, doubt: &Doubt) -> String {
             "if        it comes from a socket that serves IPv4 too, and lacks {}, it cannot be bound",
             names(flags)
         ),
-        Question::Newest => {
-            "if        this one came last, it can be bound, although others are in the \
-                             way that do not share"
+        Question::First => {
+            "if        the kernel comes to this one first (it was bound last), it can be \
+                            bound, although others are in the way that do not share"
                 .into()
         }
     }
