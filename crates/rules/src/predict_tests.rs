@@ -274,6 +274,10 @@ fn what_would_work() {
         &everywhere,
     );
     assert!(!found.contains(&Remedy::ReuseAddress), "{found:?}");
+    // What is left of connections, with options that nobody can read, is in no remedy's way.
+    let rest = Other { reuse_address: None, reuse_port: None, ..left() };
+    let found = remedies(&server(), &MACHINE, &[held(), rest], &everywhere);
+    assert_eq!(found, [Remedy::Share(vec![0]), without(), next()]);
     let low = Wish::plain(tcp("0.0.0.0:80"), ANN);
     assert_eq!(remedies(&low, &MACHINE, &[], &[tcp("127.0.0.1:8080")]), [Remedy::Port(8081)]);
     let away = Machine { is_local: false, ..MACHINE };

@@ -42,8 +42,14 @@ pub fn remedies(
         Verdict::Refused(refused) => refused,
         Verdict::Granted | Verdict::Depends(_) => return vec![],
     };
-    let works =
-        |wish: &Wish, others: &[Other]| predict(wish, machine, others).verdict == Verdict::Granted;
+    let works = |wish: &Wish, others: &[Other]| match predict(wish, machine, others).verdict {
+        Verdict::Granted => true,
+        // What connections leave behind goes by itself.
+        Verdict::Depends(doubts) => doubts
+            .iter()
+            .all(|doubt| matches!(others[doubt.with].doing, Doing::Connected | Doing::TimeWait)),
+        Verdict::Refused(_) => false,
+    };
     let mut found = Vec::new();
     if let Refused::InUse(conflicts) = &refused {
         in_use(wish, others, conflicts, &works, &mut found);
