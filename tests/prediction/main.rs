@@ -1,8 +1,9 @@
 //! What `rules::predict` says, against what this kernel does: thousands of generated cases over
 //! options, users, families, wildcards, devices and states, in networks of the test's own.
 //!
-//! The cases are enumerated, or drawn by a generator with a fixed seed: two runs are the same. A
-//! prediction may be a doubt; it must never be wrong. docs/why.md says what is claimed.
+//! The cases are enumerated, or drawn by a generator with a fixed seed: every run has the same ones, but
+//! for one or another that a busy machine cannot set up in time. A prediction may be a doubt; it must
+//! never be wrong. docs/why.md says what is claimed.
 
 mod cases;
 mod kernel;
