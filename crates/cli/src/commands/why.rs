@@ -76,7 +76,6 @@ fn device(text: &str) -> Result<String, String> {
 pub(crate) fn run(args: Args) -> Outcome {
     use std::process::ExitCode;
 
-    use sameport_rules::predict::Verdict;
     use sameport_rules::sockets::Protocol;
 
     use crate::operations::why::{Request, ask};
@@ -94,14 +93,11 @@ pub(crate) fn run(args: Args) -> Outcome {
     };
     let answers = ask(&request).map_err(failure)?;
     stdout::write(&if args.json { why::json(&answers) } else { why::text(&answers) })?;
-    let any =
-        |of: fn(&Verdict) -> bool| answers.iter().any(|answer| of(&answer.prediction.verdict));
-    Ok(ExitCode::from(if any(|verdict| matches!(verdict, Verdict::Refused(_))) {
-        1
-    } else if any(|verdict| matches!(verdict, Verdict::Depends(_))) {
-        3
-    } else {
-        0
+    let any = |granted| answers.iter().any(|answer| answer.granted() == granted);
+    Ok(ExitCode::from(match (any(Some(false)), any(None)) {
+        (true, _) => 1,
+        (false, true) => 3,
+        (false, false) => 0,
     }))
 }
 

@@ -13,6 +13,9 @@ use sameport_rules::predict::{
 use sameport_rules::sockets::{Address, Member, Protocol};
 use sameport_rules::wanted::{Host, Wanted};
 
+use super::guard::of_port as guarded;
+use super::guard::record::Entry;
+
 /// What somebody would like to bind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
@@ -45,10 +48,24 @@ pub(crate) struct Answer {
     pub(crate) there: Vec<There>,
     /// What is known of it, read or inferred, in the same order.
     pub(crate) known: Vec<Other>,
+    /// The guard that would refuse it before the kernel looked at anything else.
+    pub(crate) guard: Option<Entry>,
     /// What would work, where it cannot be bound as it was wished.
     pub(crate) remedies: Vec<Remedy>,
     /// Whether sockets that are bound and do nothing else could be seen: not before Linux 6.8.
     pub(crate) bound_seen: bool,
+}
+
+impl Answer {
+    /// Whether it can be bound; `None` where that depends on what cannot be seen.
+    pub(crate) fn granted(&self) -> Option<bool> {
+        match self.prediction.verdict {
+            _ if self.guard.is_some() => Some(false),
+            Verdict::Granted => Some(true),
+            Verdict::Refused(_) => Some(false),
+            Verdict::Depends(_) => None,
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -134,8 +151,11 @@ fn answer(request: &Request, uid: u32, ip: IpAddr, scene: &Scene) -> Result<Answ
         }
         Verdict::Granted | Verdict::Depends(_) => vec![],
     };
+    let guard = guarded(request.address.port, request.protocol, uid);
+    let guard = guard.filter(|guard| !guard.admits).map(|guard| guard.entry);
     Ok(Answer {
         wish,
+        guard,
         user: look::user(uid),
         prediction,
         there: there.clone(),

@@ -142,8 +142,13 @@ fn port(entry: &Entry) -> String {
     format!("{}/{}", entry.port, entry.protocol())
 }
 
-fn who(entry: &Entry) -> String {
-    let all: Vec<_> = entry.allow.iter().map(|allow| one(allow, Now::AsItWas)).collect();
+/// `unit=api.service`, `uid=www`: as `--allow` has them.
+pub(super) fn allowed(entry: &Entry) -> Vec<String> {
+    entry.allow.iter().map(|allow| one(allow, Now::AsItWas)).collect()
+}
+
+pub(super) fn who(entry: &Entry) -> String {
+    let all = allowed(entry);
     if all.is_empty() { "nobody".to_owned() } else { all.join(" ") }
 }
 

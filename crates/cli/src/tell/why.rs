@@ -13,6 +13,7 @@ use sameport_rules::sockets::{Address, Member, Protocol, State};
 use sameport_rules::{private, unit};
 
 use super::failure::shortened;
+use super::guarding;
 use super::refusal::{program, user};
 use super::table::printable;
 use crate::operations::why::{Answer, There};
@@ -67,6 +68,10 @@ fn one(answer: &Answer) -> String {
 /// `no: 0.0.0.0:80/tcp (user ann, SO_REUSEADDR) cannot be bound: EACCES by bind: …`.
 fn headline(answer: &Answer) -> String {
     let what = what(answer);
+    if let Some(guard) = &answer.guard {
+        let only = guarding::who(guard);
+        return format!("no: {what} cannot be bound: EPERM by bind: it is guarded for {only}");
+    }
     match &answer.prediction.verdict {
         Verdict::Granted => format!("yes: {what} can be bound{}", beside(answer)),
         Verdict::Depends(_) => {

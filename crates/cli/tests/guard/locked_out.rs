@@ -1,7 +1,7 @@
 //! Nobody who has the port loses it unseen.
 
-use crate::room::{FILE, PORT, Room, ways_program};
-use crate::stage::{eventually, find_program, skip};
+use crate::room::{FILE, FOLDER, PORT, Room, ways_program};
+use crate::stage::{self, eventually, find_program, skip};
 
 #[test]
 fn who_has_the_port_is_shown_and_kept() {
@@ -33,6 +33,41 @@ fn who_has_the_port_is_shown_and_kept() {
     holder.signal(libc::SIGUSR1);
     assert!(eventually(|| holder.stdout().contains("given").then_some(())).is_some());
     assert_eq!(room.way("out", "tcp/0.0.0.0", PORT), format!("refused bind {}", libc::EPERM));
+}
+
+/// Whoever is refused can find out why, and not only root.
+#[test]
+fn why_names_the_guard() {
+    let Some(room) = Room::new("guard-why") else { return };
+    room.guarded(&format!("{PORT}/tcp --allow uid=1 --allow cgroup={}", room.path("in")));
+    let sameport = stage::sameport();
+    let asked = |cgroup: &str, words: &str| {
+        let line = format!("{} why {words}", sameport.display());
+        room.start_in(cgroup, "sh", &["-c", &line]).ended()
+    };
+    let other = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    let line = format!("{other} {} why {PORT}", sameport.display());
+    for ended in [asked("out", PORT), room.run("sh", &["-c", &line])] {
+        assert_eq!(ended.code, 1, "{ended:?}");
+        let first = ended.stdout.lines().next().unwrap();
+        assert!(first.contains("EPERM by bind: it is guarded for uid="), "{ended:?}");
+        assert!(ended.stdout.contains("  as root: sameport guard"), "{ended:?}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&asked("out", &format!("--json {PORT}")).stdout).unwrap();
+    assert_eq!(json["answers"][0]["granted"], false);
+    assert_eq!(json["answers"][0]["guarded_for"][1], format!("cgroup={}", room.path("in")));
+    // Who is allowed, another protocol, and a guard that only reports.
+    assert_eq!(asked("in", PORT).code, 0);
+    assert_eq!(asked("out", &format!("--user 1 {PORT}")).code, 0);
+    assert_eq!(asked("out", &format!("--udp {PORT}")).code, 0);
+    room.guarded(&format!("{PORT}/tcp --report-only --allow uid=1"));
+    assert_eq!(asked("out", PORT).code, 0);
+    // Others may read the list; whoever could open its folder could keep everybody from changing it.
+    let locked = format!("{other} flock --nonblock {FOLDER} true");
+    assert_ne!(room.run("sh", &["-c", &locked]).code, 0);
+    let locked = format!("flock --nonblock {FOLDER} true");
+    assert_eq!(room.run("sh", &["-c", &locked]).code, 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
@@ -26,7 +26,9 @@ impl Lock {
     /// Where the folder of the file cannot be made or opened.
     pub fn take() -> io::Result<Self> {
         loop {
-            match fs::create_dir(FOLDER) {
+            // Others may read the file, whose name they know, and not open the folder: whoever could
+            // open it could keep the lock for ever.
+            match fs::DirBuilder::new().mode(0o711).create(FOLDER) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
@@ -74,7 +76,7 @@ impl Lock {
         File::open(FOLDER)?.sync_all()
     }
 
-    /// The same without having it, to be shown.
+    /// The same without having it, to be shown; everybody may.
     ///
     /// # Errors
     /// Where it cannot be read.
@@ -99,7 +101,7 @@ fn read() -> io::Result<String> {
 
 fn write_aside(text: &str) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(ASIDE)?;
+    let mut file = options.write(true).create(true).truncate(true).mode(0o644).open(ASIDE)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

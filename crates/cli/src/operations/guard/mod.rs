@@ -11,7 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use sameport_linux::cgroup::{self, OpenError, PinError};
 use sameport_linux::guard::{self, Lock};
-use sameport_rules::guard::{Port, Wish};
+use sameport_rules::guard::{Binder, Port, Wish};
+use sameport_rules::protocol::Protocol;
 use sameport_rules::reserved::plan;
 
 pub(crate) use holders::Holder;
@@ -200,6 +201,26 @@ pub(crate) fn restore() -> Result<Vec<Entry>, Error> {
         Ok(())
     })?;
     Ok(restored)
+}
+
+/// A guard that refuses whoever it does not name, and whether it names this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Guarded {
+    pub(crate) entry: Entry,
+    pub(crate) admits: bool,
+}
+
+/// The guard of a port in this network namespace, as everybody may read it in the list. `uid`: as if this
+/// process were of that user.
+pub(crate) fn of_port(port: u16, protocol: Protocol, uid: u32) -> Option<Guarded> {
+    let here = here().ok()?;
+    let record = Record::read(&Lock::look().ok()?, &here).ok()?.brought_to(&here)?;
+    let entry = record.guards.into_iter().find(|entry| {
+        (entry.network, entry.port, entry.protocol()) == (here.network, port, protocol)
+    })?;
+    let binder = guard::binder(std::process::id().cast_signed()).ok()?;
+    let admits = entry.rule().allows(&Binder { uid, ..binder });
+    (!entry.report_only).then_some(Guarded { entry, admits })
 }
 
 /// What is guarded, and whether it really is.

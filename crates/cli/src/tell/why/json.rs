@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::seconds;
 use crate::operations::why::{Answer, There};
+use crate::tell::guarding;
 
 pub(crate) fn json(answers: &[Answer]) -> String {
     let told = Told { version: 1, answers: answers.iter().map(ToldAnswer::new).collect() };
@@ -38,6 +39,8 @@ struct ToldAnswer<'a> {
     /// The call that fails, and its error.
     call: Option<&'static str>,
     error: Option<&'static str>,
+    /// Whom the guard allows that refuses it; null where none does.
+    guarded_for: Option<Vec<String>>,
     /// Everything on the port that has a part in the answer.
     sockets: Vec<ToldSocket<'a>>,
     remedies: Vec<ToldRemedy>,
@@ -93,8 +96,9 @@ struct ToldRemedy {
 impl<'a> ToldAnswer<'a> {
     fn new(answer: &'a Answer) -> Self {
         let wish = &answer.wish;
-        let refused = match &answer.prediction.verdict {
-            Verdict::Refused(refused) => Some(refused.error()),
+        let refused = match (&answer.guard, &answer.prediction.verdict) {
+            (Some(_), _) => Some(("bind", "EPERM")),
+            (None, Verdict::Refused(refused)) => Some(refused.error()),
             _ => None,
         };
         Self {
@@ -105,13 +109,10 @@ impl<'a> ToldAnswer<'a> {
             uid: wish.uid,
             reuse_address: wish.reuse_address,
             reuse_port: wish.reuse_port,
-            granted: match &answer.prediction.verdict {
-                Verdict::Granted => Some(true),
-                Verdict::Refused(_) => Some(false),
-                Verdict::Depends(_) => None,
-            },
+            granted: answer.granted(),
             call: refused.map(|(call, _)| call),
             error: refused.map(|(_, error)| error),
+            guarded_for: answer.guard.as_ref().map(guarding::allowed),
             sockets: (0..answer.there.len()).filter_map(|at| ToldSocket::new(answer, at)).collect(),
             remedies: answer
                 .remedies

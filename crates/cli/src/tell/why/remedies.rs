@@ -8,19 +8,32 @@ use sameport_rules::sockets::{Address, Member, State};
 use sameport_rules::{private, unit};
 
 use super::seconds;
+use crate::operations::guard::record::Entry;
 use crate::operations::why::{Answer, There};
 use crate::tell::failure::shortened;
+use crate::tell::guarding;
 use crate::tell::refusal::user;
 use crate::tell::table::printable;
 
 pub(super) fn lines(answer: &Answer) -> Vec<String> {
-    let mut lines: Vec<String> = match &answer.prediction.verdict {
+    let mut lines: Vec<String> =
+        answer.guard.iter().map(|guard| unguarded(answer, guard)).collect();
+    lines.extend(match &answer.prediction.verdict {
         Verdict::Refused(refused) => of_the_machine(answer, refused),
         Verdict::Depends(doubts) => doubtful(answer, doubts),
         Verdict::Granted => vec![],
-    };
+    });
     lines.extend(answer.remedies.iter().filter_map(|remedy| line(answer, remedy)));
     lines
+}
+
+/// Who may bind is for root to decide.
+fn unguarded(answer: &Answer, guard: &Entry) -> String {
+    let user = answer.user.as_deref().map_or_else(|| answer.wish.uid.to_string(), printable);
+    let allowed = guarding::allowed(guard);
+    let allowed: String = allowed.iter().map(|who| format!(" --allow {who}")).collect();
+    let (port, protocol) = (guard.port, guard.protocol());
+    format!("as root: sameport guard {port}/{protocol}{allowed} --allow uid={user}")
 }
 
 fn of_the_machine(answer: &Answer, refused: &Refused) -> Vec<String> {
