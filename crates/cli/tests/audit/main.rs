@@ -9,5 +9,6 @@ mod clean;
 mod command_line;
 mod network;
 mod planted;
+mod privileged;
 mod setups;
 mod watching;
