@@ -60,11 +60,14 @@ fn sentence(finding: &Finding, now: Option<SystemTime>) -> String {
              who gets what: {users}"
         ),
         Kind::Duplicate => format!(
-            "{culprit} listens at {theirs} beside {victim}: the kernel lets no two users do that"
+            "{culprit} listens at {theirs} beside {victim}: by itself the kernel lets no two users do that"
         ),
         Kind::Newest => format!(
             "{culprit} takes 100 % of the datagrams for {theirs} from {victim}, or loses them to it: \
              the newest socket gets all"
+        ),
+        Kind::Narrower if same_but_for_devices(finding) => format!(
+            "{culprit} at {theirs} takes traffic from {victim} at {own}, or loses it: {users}"
         ),
         Kind::Narrower => {
             format!("{culprit} at {theirs} takes its part of {own} from {victim}: {users}")
@@ -93,6 +96,11 @@ fn sentence(finding: &Finding, now: Option<SystemTime>) -> String {
             finding.program.unwrap_or_default()
         ),
     }
+}
+
+fn same_but_for_devices(finding: &Finding) -> bool {
+    let place = |party: &Option<Party>| party.as_ref().map(|party| party.address.socket);
+    place(&finding.culprit) == place(&finding.victim)
 }
 
 /// `pid 5120 (python3, user ann, /home/ann/x.py, started 3 min ago)`.

@@ -6,7 +6,7 @@ use crate::network::{NOBODY, Network, has_python};
 use crate::planted::the_one;
 use crate::stage::{Started, descendants, eventually, is_root, kill, sameport, script, skip};
 
-/// 19: the same program, outside of the container and in it.
+/// 20: the same program, outside of the container and in it.
 #[test]
 fn a_container_is_another_program() {
     let test = "audit-container";
@@ -30,7 +30,7 @@ fn a_container_is_another_program() {
     drop((outside, inside));
 }
 
-/// 21: whoever has the privilege can give any connection to any socket.
+/// 22: whoever has the privilege can give any connection to any socket.
 #[test]
 fn a_program_that_chooses_sockets_is_found() {
     let test = "audit-sk-lookup";
@@ -59,7 +59,7 @@ fn a_program_that_chooses_sockets_is_found() {
     assert!(unseen.contains("sk_lookup"), "{told:#}");
 }
 
-/// 22: nobody can join a private group, and somebody has a member's socket.
+/// 23: nobody can join a private group, and somebody has a member's socket.
 #[test]
 fn a_private_groups_socket_with_a_stranger_is_found() {
     let test = "audit-private";

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::fix::guard;
 use super::normal::is_shared_by_design;
-use super::scene::{Actor, Scene};
+use super::scene::{Actor, Scene, precedence};
 use super::{Finding, Kind, Severity};
 
 pub(super) fn findings(scene: &Scene<'_>) -> Vec<Finding> {
@@ -38,17 +38,21 @@ fn of_actor<'a>(
         return None;
     }
     let victim = wide.find(|wide| at.is_within(wide.address()) && wide.is_stranger_to(narrow))?;
-    let severity = match narrow.is_of_another_user_than(victim) {
-        true => Severity::Danger,
-        false => Severity::Warning,
+    // Of a device and all devices, it is not always the device that gets the traffic.
+    let (owner, other) = match at.socket == victim.address().socket {
+        true if precedence(narrow.member) < precedence(victim.member) => (narrow, victim),
+        _ => (victim, narrow),
     };
     Some(Finding {
         kind: Kind::Narrower,
-        severity,
+        severity: match narrow.is_of_another_user_than(victim) {
+            true => Severity::Danger,
+            false => Severity::Warning,
+        },
         at: Some((scene.protocol, scene.port)),
-        fix: guard(scene, victim, narrow),
-        culprit: Some(narrow.party()),
-        victim: Some(victim.party()),
+        fix: guard(scene, owner, other),
+        culprit: Some(other.party()),
+        victim: Some(owner.party()),
         program: None,
     })
 }
@@ -87,6 +91,12 @@ mod tests {
             let stage = Stage::default().with(wide.clone(), &[&api()]);
             stage.clone().with(narrow.clone(), &[&stranger()]).finds(&warning);
             stage.clone().of(1001, narrow.clone(), &[&stranger()]).finds(&danger);
+            if expected && narrow.device.is_some() {
+                // The other way round.
+                let stage = Stage::default().with(wide.clone(), &[&stranger()]);
+                let warning = [("narrower-address", "warning", 1, 200, 2)];
+                stage.with(narrow.clone(), &[&api()]).finds(&warning);
+            }
             // Its own.
             stage.with(narrow.clone(), &[&api()]).finds(&[]);
             let unseen = Stage::default().of(1000, wide, &[]).of(1001, narrow, &[]);
