@@ -19,6 +19,7 @@ const VERBS: &[&str] = &[
     "dial",
     "ls",
     "why",
+    "audit",
     "attach",
     "detach",
     "guard",

@@ -41,11 +41,14 @@ struct CommandLine {
 
 const EXAMPLES: &str = "\
 Examples:
-  sameport run -- python3 -m http.server 8080     share port 8080, from as many terminals as you like
+  sameport run -- python3 -m http.server 8080     share port 8080, from many terminals
   sameport run -n 4 -- ./server                   four copies at once
   sameport run --name web -n 4 -- ./server        four that outlive crashes and restarts
   sameport restart web                            one after the other, no connection lost
   sameport ls 8080                                who is on the port
+  sameport why 8080                               why it cannot be bound, and what would work
+  sameport audit                                  who has taken a port from another
+  sameport guard 8443 --allow unit=api.service    who may bind it; for root
   sameport listen 127.0.0.1:8080                  listen there yourself, shared
   sameport doctor                                 what this machine can do";
 
