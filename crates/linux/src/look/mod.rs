@@ -177,8 +177,8 @@ pub enum Error {
 /// Who is on which port, in the caller's network and pid namespaces, as of now.
 ///
 /// The list of sockets is complete without any privilege. For root their processes, options and
-/// places in groups are found by a BPF iterator ([`iterates`]), in some 10 ms and 0.3 µs a descriptor
-/// of the whole machine. Elsewhere processes are found by one pass over `/proc/PID/fd`, about 5 µs a
+/// places in groups are found by a BPF iterator ([`iterates`]), in some 5 ms and 0.5 µs a descriptor
+/// of the whole machine. Elsewhere processes are found by one pass over `/proc/PID/fd`, about 2 µs a
 /// descriptor; options, `shared` among them, are read from a duplicate of the socket where the caller
 /// may have one (`pidfd_getfd`, Linux ≥ 5.6) and are `None` elsewhere; places are not known. Both are
 /// left out when no socket was found. Nothing is changed and no process is disturbed.
