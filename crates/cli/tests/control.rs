@@ -232,10 +232,13 @@ fn a_dead_supervisor_is_explained() {
 #[test]
 fn folders_that_others_could_change_are_not_asked() {
     let room = Room::new();
-    let _web = UnixListener::bind(room.file("web.sock")).unwrap();
+    // One that no other folder of this machine has.
+    let name = format!("folders-{}", std::process::id());
+    let _web = UnixListener::bind(room.file(&format!("{name}.sock"))).unwrap();
     let not_there = || {
-        let ended = room.sameport(&["status", "web"]);
-        assert!(ended.code == 1 && ended.stderr.contains("no run named web"), "{ended:?}");
+        let ended = room.sameport(&["status", &name]);
+        let told = ended.stderr.contains(&format!("no run named {name}"));
+        assert!(ended.code == 1 && told, "{ended:?}");
     };
     let folder = room.file("");
     let mode = |path: &Path, mode| {

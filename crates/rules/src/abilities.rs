@@ -115,6 +115,27 @@ const PLANS: &[Plan] = &[
         wishes: &[],
     },
     Plan {
+        name: "guard",
+        purpose: "let the kernel refuse binds of a port",
+        needs: &[
+            Need { subject: Subject::FirstCgroup, next: "outside of containers, as root" },
+            Need { subject: Subject::Ebpf, next: ROOT },
+            Need { subject: Subject::CgroupPrograms, next: "needs Linux 5.18 or newer, and root" },
+            Need { subject: Subject::Bpffs, next: "mount it: mount -t bpf bpf /sys/fs/bpf" },
+        ],
+        wishes: &[],
+    },
+    Plan {
+        name: "private",
+        purpose: "run --private: let nobody but the group onto its ports, root included",
+        needs: &[
+            Need { subject: Subject::SeccompNotify, next: OLD_KERNEL },
+            Need { subject: Subject::PidfdGetfd, next: GETFD },
+            Need { subject: Subject::ChangeOwner, next: "needs root, or CAP_CHOWN" },
+        ],
+        wishes: &[],
+    },
+    Plan {
         name: "listen",
         purpose: "listen on a shared address, and dial from one",
         needs: &[Need { subject: Subject::Sharing, next: "listen --exclusive works everywhere" }],
@@ -151,6 +172,36 @@ const PLANS: &[Plan] = &[
             Need { subject: Subject::SeeOtherUsers, next: "run ls as root" },
         ],
         wishes: &[],
+    },
+    Plan {
+        name: "ls-groups",
+        purpose: "tell a member's place in its group, and whether a program chooses in it",
+        needs: &[Need { subject: Subject::SocketIterator, next: "run ls as root" }],
+        wishes: &[],
+    },
+    Plan {
+        name: "why",
+        purpose: "predict what a bind would answer",
+        needs: &[
+            Need { subject: Subject::SockDiagTcp, next: DIAG },
+            Need { subject: Subject::SockDiagUdp, next: DIAG },
+        ],
+        wishes: &[Wish {
+            subject: Subject::SeeOtherUsers,
+            lost: "options of other users' sockets are not known, and it may say `unsure`",
+        }],
+    },
+    Plan {
+        name: "audit",
+        purpose: "find who has taken a port, or a part of it",
+        needs: &[
+            Need { subject: Subject::SockDiagTcp, next: DIAG },
+            Need { subject: Subject::SockDiagUdp, next: DIAG },
+        ],
+        wishes: &[
+            Wish { subject: Subject::SeeOtherUsers, lost: "programs of other users are not named" },
+            Wish { subject: Subject::SocketIterator, lost: "who steers a group is not seen" },
+        ],
     },
 ];
 
@@ -333,6 +384,17 @@ mod tests {
             (&[(TraceSameUser, no("scope 1"))], "ls-shared", no("trace-same-user: scope 1")),
             (&[(TraceSameUser, no("scope 1"))], "run", yes()),
             (&[(SeeOtherUsers, no("not root"))], "ls-others", no("see-other-users: not root")),
+            (&[(SocketIterator, no("EPERM"))], "ls-groups", no("socket-iterator: EPERM")),
+            (&[(SocketIterator, no("EPERM"))], "ls", yes()),
+            (
+                &[(SocketIterator, no("EPERM"))],
+                "audit",
+                Answer::Yes("socket-iterator: who steers a group is not seen".into()),
+            ),
+            (&[(ChangeOwner, no("EPERM"))], "private", no("change-owner: EPERM")),
+            (&[(ChangeOwner, no("EPERM"))], "run", yes()),
+            (&[(FirstCgroup, no("a part"))], "guard", no("first-cgroup: a part")),
+            (&[(FirstCgroup, no("a part"))], "attach", yes()),
             (
                 &[(SeccompWaitKillable, no("old"))],
                 "run",

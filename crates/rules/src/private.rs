@@ -10,7 +10,7 @@ use crate::sockets::{Address, Protocol, Socket, State};
 /// The ids that owners of private groups have: no user, system service or container gets one of these
 /// (systemd's UIDS-GIDS names 0x70000000 to 0x7FFFFFFF as unused, but for a piece at its end), and each
 /// is positive as a C int.
-const FIRST: u32 = 0x7000_0000;
+pub const FIRST: u32 = 0x7000_0000;
 const COUNT: u32 = 0x0f00_0000;
 
 /// The user id that owns the sockets of this run's group, when this user runs it. Runs that belong

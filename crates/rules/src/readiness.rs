@@ -81,6 +81,11 @@ pub enum Subject {
     SockDiagTcp,
     /// `sock_diag` for UDP.
     SockDiagUdp,
+    /// A BPF iterator over descriptors (Linux 5.11): in one pass who has which socket, and what only
+    /// the kernel knows of groups.
+    SocketIterator,
+    /// Whether a socket can be given to another owner (CAP_CHOWN).
+    ChangeOwner,
     /// `net.ipv4.tcp_migrate_req` (Linux 5.14).
     TcpMigrateReq,
     /// `net.core.somaxconn`, the most that a backlog can be.
@@ -91,6 +96,8 @@ pub enum Subject {
     IoUring,
     /// A cgroup v2 hierarchy.
     Cgroup2,
+    /// The first cgroup, which all processes of the machine are in or below, can be seen.
+    FirstCgroup,
     /// An eBPF program can be loaded by this user.
     Ebpf,
     /// The preload library is in this build.
@@ -132,11 +139,14 @@ impl Subject {
             Self::NetnsCookie => "so-netns-cookie",
             Self::SockDiagTcp => "sock-diag-tcp",
             Self::SockDiagUdp => "sock-diag-udp",
+            Self::SocketIterator => "socket-iterator",
+            Self::ChangeOwner => "change-owner",
             Self::TcpMigrateReq => "tcp-migrate-req",
             Self::Somaxconn => "somaxconn",
             Self::LowPorts => "low-ports",
             Self::IoUring => "io-uring",
             Self::Cgroup2 => "cgroup2",
+            Self::FirstCgroup => "first-cgroup",
             Self::Ebpf => "ebpf",
             Self::PreloadLibrary => "preload-library",
             Self::PreloadPlace => "preload-place",

@@ -57,6 +57,20 @@ fn attached(result: Result<(), AttachError>) -> Answer {
     }
 }
 
+/// Only there do programs act on every process.
+pub(super) fn first_cgroup() -> Answer {
+    match cgroup::Cgroup::first() {
+        Ok(cgroup) => Answer::Yes(cgroup.folder().display().to_string()),
+        Err(error @ (OpenError::NotMounted | OpenError::NotTheFirst(_))) => {
+            Answer::No(error.to_string())
+        }
+        Err(OpenError::System(call, path, why)) => {
+            usable::<()>(&format!("{call} {}", path.display()), Err(why), |()| String::new())
+        }
+        Err(error) => Answer::CouldNotTell(error.to_string()),
+    }
+}
+
 /// Whether there is a BPF file system that this user can write to; where nothing is mounted,
 /// whether there is a place for one.
 pub(super) fn bpffs() -> Answer {

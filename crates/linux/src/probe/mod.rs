@@ -47,11 +47,14 @@ pub fn examine() -> Vec<Fact> {
         (Subject::NetnsCookie, sockets::netns_cookie()),
         (Subject::SockDiagTcp, sockets::diag(libc::IPPROTO_TCP)),
         (Subject::SockDiagUdp, sockets::diag(libc::IPPROTO_UDP)),
+        (Subject::SocketIterator, sockets::iterator()),
+        (Subject::ChangeOwner, sockets::change_owner()),
         (Subject::TcpMigrateReq, system::tcp_migrate_req()),
         (Subject::Somaxconn, system::somaxconn()),
         (Subject::LowPorts, system::low_ports()),
         (Subject::IoUring, system::io_uring()),
         (Subject::Cgroup2, system::cgroup2()),
+        (Subject::FirstCgroup, interposers::first_cgroup()),
         (Subject::Ebpf, system::ebpf()),
         (Subject::OwnCgroup, cgroup.own),
         (Subject::CgroupPrograms, cgroup.programs),
@@ -160,7 +163,7 @@ mod tests {
             assert!(names.insert(fact.subject.name()), "{} is asked twice", fact.subject.name());
             assert!(!fact.answer.text().contains('\n'), "{fact:?}");
         }
-        assert_eq!(names.len(), 29);
+        assert_eq!(names.len(), 32);
         assert_eq!(filters(), before.1);
         // The first one may keep something for the next, but not each of them.
         for _ in 0..20 {

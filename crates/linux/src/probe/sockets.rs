@@ -53,6 +53,30 @@ pub(super) fn diag(protocol: libc::c_int) -> Answer {
     }
 }
 
+/// Loads one and opens it.
+pub(super) fn iterator() -> Answer {
+    let opened = crate::look::iterates();
+    if let Err(error) = &opened
+        && error.kind() == io::ErrorKind::NotFound
+    {
+        return Answer::No("this kernel does not describe its types: /sys/kernel/btf".into());
+    }
+    usable("bpf(BPF_ITER_CREATE)", opened, |()| "over the descriptors of all processes".into())
+}
+
+/// Gives a socket of its own away.
+pub(super) fn change_owner() -> Answer {
+    let owner = sameport_rules::private::FIRST;
+    let given = crate::private::try_giving(owner).map_err(io::Error::from);
+    match given {
+        // The kernel has had fchown for sockets ever since: it is the owner that does not exist here.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            Answer::No(format!("this user namespace has no user {owner}: fchown: {error}"))
+        }
+        given => usable("fchown", given, |()| "gave a socket to another owner".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
