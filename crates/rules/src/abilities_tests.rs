@@ -1,0 +1,124 @@
+//! What can be done, as tables of facts.
+
+use super::*;
+
+fn yes() -> Answer {
+    Answer::Yes(String::new())
+}
+
+/// A machine where everything answers yes, but for these.
+fn machine(but: &[(Subject, Answer)]) -> Vec<Fact> {
+    let answer = |s| but.iter().find(|(b, _)| *b == s).map_or_else(yes, |(_, a)| a.clone());
+    let needs = PLANS.iter().flat_map(|plan| plan.needs.iter().map(|need| need.subject));
+    let wishes = PLANS.iter().flat_map(|plan| plan.wishes.iter().map(|wish| wish.subject));
+    needs.chain(wishes).map(|subject| Fact { subject, answer: answer(subject) }).collect()
+}
+
+fn no(text: &str) -> Answer {
+    Answer::No(text.into())
+}
+
+fn unknown(text: &str) -> Answer {
+    Answer::CouldNotTell(text.into())
+}
+
+#[test]
+fn abilities_follow_the_weakest_need() {
+    use Subject::*;
+    type Row<'a> = (&'a [(Subject, Answer)], &'a str, Answer);
+    let cases: &[Row<'_>] = &[
+        (&[], "run", yes()),
+        (&[(SeccompListener, no("EBUSY"))], "run-seccomp", no("seccomp-listener: EBUSY")),
+        (&[(SeccompListener, no("EBUSY"))], "ls", yes()),
+        // `run` takes another way, where it learns in time that it has to.
+        (
+            &[(SeccompListener, no("EBUSY"))],
+            "run",
+            Answer::Yes("by preload; seccomp cannot: seccomp-listener: EBUSY".into()),
+        ),
+        (
+            &[(NoNewPrivs, no("x")), (PreloadPlace, no("noexec"))],
+            "run",
+            Answer::Yes("by cgroup; seccomp cannot: no-new-privs: x".into()),
+        ),
+        (
+            &[(SeccompNotify, no("x")), (PreloadLibrary, no("none")), (Ebpf, unknown("?"))],
+            "run",
+            unknown("cgroup: ebpf: ?"),
+        ),
+        (
+            &[(SeccompNotify, no("x")), (PreloadLibrary, no("none")), (Ebpf, no("EPERM"))],
+            "run",
+            no("seccomp-notify: x"),
+        ),
+        (&[(PreloadLibrary, no("none"))], "run-preload", no("preload-library: none")),
+        (&[(PreloadPlace, unknown("?"))], "run-preload", unknown("preload-place: ?")),
+        (&[(OwnCgroup, no("EACCES"))], "run-cgroup", no("own-cgroup: EACCES")),
+        (&[(OwnCgroup, no("EACCES"))], "attach", yes()),
+        (&[(Bpffs, no("x"))], "run-cgroup", yes()),
+        (&[(Bpffs, no("x"))], "attach", no("bpffs: x")),
+        (&[(CgroupPrograms, no("old"))], "attach", no("cgroup-programs: old")),
+        (&[(PidfdGetfd, unknown("EPERM"))], "run", unknown("pidfd-getfd: EPERM")),
+        // A definite no outweighs an earlier doubt.
+        (&[(ReusePort, unknown("?")), (PidfdGetfd, no("x"))], "run-seccomp", no("pidfd-getfd: x")),
+        (
+            &[(PidfdGetfd, no("x"))],
+            "run",
+            Answer::Yes("by preload; seccomp cannot: pidfd-getfd: x".into()),
+        ),
+        // What it does not use takes nothing away.
+        (&[(Ebpf, no("x")), (Cgroup2, no("x")), (IoUring, no("x"))], "run", yes()),
+        (&[(TraceSameUser, no("scope 1"))], "ls-shared", no("trace-same-user: scope 1")),
+        (&[(TraceSameUser, no("scope 1"))], "run", yes()),
+        (&[(SeeOtherUsers, no("not root"))], "ls-others", no("see-other-users: not root")),
+        (&[(SocketIterator, no("EPERM"))], "ls-groups", no("socket-iterator: EPERM")),
+        (&[(SocketIterator, no("EPERM"))], "ls", yes()),
+        (
+            &[(SocketIterator, no("EPERM"))],
+            "audit",
+            Answer::Yes("socket-iterator: who steers a group is not seen".into()),
+        ),
+        (&[(ChangeOwner, no("EPERM"))], "private", no("change-owner: EPERM")),
+        (&[(ChangeOwner, no("EPERM"))], "run", yes()),
+        (&[(FirstCgroup, no("a part"))], "guard", no("first-cgroup: a part")),
+        (&[(FirstCgroup, no("a part"))], "attach", yes()),
+        (
+            &[(SeccompWaitKillable, no("old"))],
+            "run",
+            Answer::Yes("seccomp-wait-killable: a signal can interrupt a program's bind".into()),
+        ),
+    ];
+    for (but, name, expected) in cases {
+        let abilities = abilities(&machine(but));
+        let found = abilities.iter().find(|a| a.name == *name).expect(name);
+        assert_eq!(&found.answer, expected, "{name} with {but:?}");
+        let full = matches!(expected, Answer::Yes(_));
+        assert_eq!(found.next.is_none(), full, "a next step exactly where one is needed");
+        assert_eq!(cannot(&abilities, name), matches!(expected, Answer::No(_)));
+    }
+}
+
+/// What `run` learns too late to take another way, the user can.
+#[test]
+fn the_hint_names_an_interposer_that_works() {
+    use Subject::*;
+    let cases: [(&[Subject], &str); 3] = [
+        (&[TraceDescendants], NAME_PRELOAD),
+        (&[TraceDescendants, PreloadLibrary], NAME_CGROUP),
+        (&[TraceDescendants, PreloadLibrary, Ebpf], PTRACE_SCOPE),
+    ];
+    for (absent, expected) in cases {
+        let absent: Vec<_> = absent.iter().map(|subject| (*subject, no("x"))).collect();
+        let abilities = abilities(&machine(&absent));
+        assert_eq!(abilities[0].answer, no("trace-descendants: x"), "{absent:?}");
+        assert_eq!((abilities[0].name, abilities[0].next), ("run", Some(expected)));
+    }
+}
+
+#[test]
+fn nothing_asked_is_nothing_known() {
+    for ability in abilities(&[]) {
+        assert!(matches!(ability.answer, Answer::CouldNotTell(_)), "{ability:?}");
+        assert!(!cannot(std::slice::from_ref(&ability), ability.name));
+    }
+}
