@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
 use sameport_linux::look::{self, Left, Query, States};
-use sameport_linux::{effective_user, guard, local, worker};
+use sameport_linux::{effective_user, local, worker};
 use sameport_rules::predict::{
     Doing, Machine, Other, Prediction, Remedy, Verdict, Wish, known, predict, remedies,
 };
@@ -114,7 +114,7 @@ pub(crate) fn ask(request: &Request) -> Result<Vec<Answer>, Error> {
 }
 
 fn whose(user: &str) -> Result<u32, Error> {
-    let known = user.parse().ok().or_else(|| guard::user(user));
+    let known = user.parse().ok().or_else(|| look::user_id(user));
     let uid = known.ok_or_else(|| Error::NoUser(user.to_owned()))?;
     match effective_user() {
         own if own == 0 || own == uid => Ok(uid),

@@ -81,15 +81,3 @@ fn generation(file: &File) -> Option<u32> {
     let generation = generation as u32;
     (result == 0).then_some(generation)
 }
-
-/// The number of a user, by its login name.
-#[must_use]
-pub fn user(name: &str) -> Option<u32> {
-    nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
-}
-
-/// The login name of a user.
-#[must_use]
-pub fn user_name(uid: u32) -> Option<String> {
-    nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|user| user.name)
-}

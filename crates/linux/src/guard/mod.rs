@@ -21,7 +21,7 @@ mod reserved;
 #[cfg(test)]
 mod tests;
 
-pub use binder::{binder, inode, unit, user, user_name};
+pub use binder::{binder, inode, unit};
 pub use pins::{InForce, enforce, in_force, lift};
 pub use record::{Lock, PLACE, is_first_network, start_of_the_machine};
 pub use refused::{Refusal, refusals};

@@ -5,7 +5,7 @@ use std::path::Path;
 use sameport_rules::guard::{Allowed, Guard, Inode, LONGEST_NAME, Step};
 use sameport_rules::protocol::Protocol;
 
-use super::{binder, inode, layout, user, user_name};
+use super::{binder, inode, layout};
 
 #[test]
 fn what_the_programs_write_is_read() {
@@ -52,6 +52,4 @@ fn this_process_is_known_by_its_user_and_its_file() {
     let own = inode(&std::env::current_exe().unwrap()).unwrap();
     assert_eq!(us.executable, Some(own));
     assert!(inode(Path::new("/no such file")).is_err());
-    assert_eq!((user("root"), user_name(0).as_deref()), (Some(0), Some("root")));
-    assert_eq!(user("no such user"), None);
 }

@@ -32,7 +32,7 @@ pub use left::{Left, left};
 pub use lineage::{ancestors, program_file};
 pub use lookup::lookup_programs;
 pub use settings::machine;
-pub use users::user;
+pub use users::{user, user_id};
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;

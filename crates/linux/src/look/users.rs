@@ -23,6 +23,12 @@ pub fn user(uid: u32) -> Option<String> {
     Users::default().name(uid)
 }
 
+/// The user id of this login name; `None` as for [`user`].
+#[must_use]
+pub fn user_id(name: &str) -> Option<u32> {
+    User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,5 +38,6 @@ mod tests {
         let mut users = Users::default();
         assert_eq!(users.name(0).as_deref(), Some("root"));
         assert_eq!(users.name(3_999_999_999), None);
+        assert_eq!((user_id("root"), user_id("no such user")), (Some(0), None));
     }
 }

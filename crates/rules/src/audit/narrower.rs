@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::fix::guard;
 use super::normal::is_shared_by_design;
 use super::scene::{Actor, Scene, precedence};
-use super::{Finding, Kind, Severity};
+use super::{Finding, Kind};
 
 pub(super) fn findings(scene: &Scene<'_>) -> Vec<Finding> {
     let actors: Vec<_> = scene.waiting().collect();
@@ -43,18 +42,7 @@ fn of_actor<'a>(
         true if precedence(narrow.member) < precedence(victim.member) => (narrow, victim),
         _ => (victim, narrow),
     };
-    Some(Finding {
-        kind: Kind::Narrower,
-        severity: match narrow.is_of_another_user_than(victim) {
-            true => Severity::Danger,
-            false => Severity::Warning,
-        },
-        at: Some((scene.protocol, scene.port)),
-        fix: guard(scene, owner, other),
-        culprit: Some(other.party()),
-        victim: Some(owner.party()),
-        program: None,
-    })
+    Some(scene.finding(Kind::Narrower, narrow.severity(victim), owner, other))
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::fix::guard;
 use super::normal::is_shared_by_design;
 use super::scene::{Actor, Scene};
 use super::{Finding, Kind, Severity};
@@ -39,15 +38,7 @@ fn of_group(scene: &Scene<'_>, group: &[Actor<'_>]) -> Vec<Finding> {
             continue;
         }
         told.push(who);
-        findings.push(Finding {
-            kind,
-            severity,
-            at: Some((scene.protocol, scene.port)),
-            fix: guard(scene, owner, other),
-            culprit: Some(other.party()),
-            victim: Some(owner.party()),
-            program: None,
-        });
+        findings.push(scene.finding(kind, severity, owner, other));
     }
     findings
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::fix::guard;
 use super::kin::{Between, are_one_program, place_of};
-use super::{Facts, Party};
+use super::{Facts, Finding, Kind, Party, Severity};
 use crate::private::is_owner;
 use crate::sockets::{Address, Member, Process, Protocol, State};
 
@@ -73,6 +74,25 @@ impl<'a> Scene<'a> {
         Self { facts, protocol, port, actors, members, connections }
     }
 
+    /// That `other` is on a port of `owner`'s.
+    pub(super) fn finding(
+        &self,
+        kind: Kind,
+        severity: Severity,
+        owner: &Actor<'_>,
+        other: &Actor<'_>,
+    ) -> Finding {
+        Finding {
+            kind,
+            severity,
+            at: Some((self.protocol, self.port)),
+            fix: guard(self, owner, other),
+            culprit: Some(other.party()),
+            victim: Some(owner.party()),
+            program: None,
+        }
+    }
+
     /// Those that wait: they get traffic.
     pub(super) fn waiting(&self) -> impl Iterator<Item = Actor<'a>> {
         let waits = |actor: &&Actor<'_>| actor.member.socket.state == State::Waiting;
@@ -106,6 +126,14 @@ impl<'a> Actor<'a> {
 
     pub(super) fn is_of_another_user_than(&self, other: &Self) -> bool {
         user(self.member) != user(other.member)
+    }
+
+    /// How bad it is that the other stands in the way.
+    pub(super) fn severity(&self, other: &Self) -> Severity {
+        match self.is_of_another_user_than(other) {
+            true => Severity::Danger,
+            false => Severity::Warning,
+        }
     }
 
     /// Whether both sockets were made in one cgroup that is not everybody's: in one service, most likely.

@@ -3,10 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::fix::guard;
 use super::normal::is_shared_by_design;
 use super::scene::{Actor, Scene};
-use super::{Finding, Kind, Severity};
+use super::{Finding, Kind};
 use crate::sockets::Address;
 
 pub(super) fn findings(scene: &Scene<'_>) -> Vec<Finding> {
@@ -36,18 +35,7 @@ fn of_pair(scene: &Scene<'_>, four: &Actor<'_>, six: &Actor<'_>) -> Finding {
     let precedence = |actor: &Actor<'_>| super::scene::precedence(actor.member);
     let (owner, other) =
         if precedence(four) <= precedence(six) { (four, six) } else { (six, four) };
-    Finding {
-        kind: Kind::Sibling,
-        severity: match owner.is_of_another_user_than(other) {
-            true => Severity::Danger,
-            false => Severity::Warning,
-        },
-        at: Some((scene.protocol, scene.port)),
-        fix: guard(scene, owner, other),
-        culprit: Some(other.party()),
-        victim: Some(owner.party()),
-        program: None,
-    }
+    scene.finding(Kind::Sibling, owner.severity(other), owner, other)
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fix::guard;
 use super::scene::Scene;
-use super::{Facts, Finding, Kind, Severity, Trace};
+use super::{Facts, Finding, Kind, Trace};
 use crate::sockets::{Address, Member, State};
 
 /// How many addresses are remembered whose listener has gone.
@@ -78,22 +77,13 @@ fn changed_hands(before: &Waiting, now: &Waiting, facts: &Facts) -> Option<Findi
     let scene = scenes.first()?;
     let of = |cookie| scene.actors.iter().find(|actor| actor.member.socket.cookie == cookie);
     let (owner, other) = (of(before.member.socket.cookie)?, of(now.member.socket.cookie)?);
-    other.is_stranger_to(owner).then(|| Finding {
-        kind: Kind::Succeeded,
-        severity: match owner.is_of_another_user_than(other) {
-            true => Severity::Danger,
-            false => Severity::Warning,
-        },
-        at: Some((scene.protocol, scene.port)),
-        fix: guard(scene, owner, other),
-        culprit: Some(other.party()),
-        victim: Some(owner.party()),
-        program: None,
-    })
+    let severity = owner.severity(other);
+    other.is_stranger_to(owner).then(|| scene.finding(Kind::Succeeded, severity, owner, other))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Severity;
     use super::super::cast::{Stage, actor, api, stranger, tcp};
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sameport_linux::cgroup::{Cgroup, OpenError};
-use sameport_linux::guard;
+use sameport_linux::{guard, look};
 use sameport_rules::guard::{Inode, Wish, cgroup_path};
 
 use super::record::Allow;
@@ -13,9 +13,10 @@ use super::{Error, Now};
 pub(super) fn found(wish: &Wish) -> Result<Allow, Error> {
     Ok(match wish {
         Wish::User(name) => {
-            let uid = guard::user(name).or_else(|| name.parse().ok().filter(|it| *it != u32::MAX));
+            let uid =
+                look::user_id(name).or_else(|| name.parse().ok().filter(|it| *it != u32::MAX));
             let uid = uid.ok_or_else(|| Error::NoUser(name.clone()))?;
-            Allow::User { name: guard::user_name(uid).unwrap_or_else(|| uid.to_string()), uid }
+            Allow::User { name: look::user(uid).unwrap_or_else(|| uid.to_string()), uid }
         }
         Wish::Unit(name) => {
             let path = guard::unit(name).map_err(Error::Unit)?;
