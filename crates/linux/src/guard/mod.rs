@@ -25,6 +25,7 @@ pub use binder::{binder, inode, unit};
 pub use pins::{InForce, enforce, in_force, lift};
 pub use record::{Lock, PLACE, is_first_network, start_of_the_machine};
 pub use refused::{Refusal, refusals};
+pub(crate) use reserved::text as reserved_text;
 pub use reserved::{reserve, reserved};
 
 use crate::cgroup::{AttachError, OpenError, PinError};

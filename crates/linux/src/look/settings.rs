@@ -12,7 +12,7 @@ pub fn machine() -> Machine {
     let read = |path| read_to_string(path).unwrap_or_default().trim().to_owned();
     Machine {
         given_away: ephemeral_ports(),
-        reserved: read("/proc/sys/net/ipv4/ip_local_reserved_ports"),
+        reserved: crate::guard::reserved_text().unwrap_or_default().trim().to_owned(),
         ptrace_scope: read("/proc/sys/kernel/yama/ptrace_scope").parse().ok(),
         init_serves: read("/proc/1/comm") == "systemd",
     }
