@@ -63,6 +63,7 @@ fn root_without_the_rights_is_told_which() {
 #[test]
 fn whom_nobody_knows_is_no_guard() {
     let Some(room) = Room::new("guard-unknown") else { return };
+    room.shell("printf '#!/bin/sh\n' > /etc/script; chmod +x /etc/script");
     for (allow, said) in [
         ("uid=no-such-user", "there is no such user"),
         ("uid=4294967295", "there is no such user"),
@@ -71,6 +72,7 @@ fn whom_nobody_knows_is_no_guard() {
         ("exe=/no/such/file", "No such file"),
         ("exe=/etc/passwd", "it cannot be executed"),
         ("exe=/etc", "it cannot be executed"),
+        ("exe=/etc/script", "it is a script"),
     ] {
         let ended = room.guard(&format!("{PORT} --allow uid=0 --allow {allow}"));
         assert_eq!(ended.code, 1, "{allow}: {ended:?}");
@@ -147,6 +149,30 @@ fn pins_that_cannot_be_made_change_nothing() {
     assert_eq!(room.list()["guards"].as_array().unwrap().len(), 2);
     assert_eq!(room.shell(&format!("cat {RESERVED}")), format!("{PORT}\n"));
     assert_eq!(room.way("out", "tcp/0.0.0.0", PORT), format!("refused bind {}", libc::EPERM));
+}
+
+#[test]
+fn pins_of_another_user_are_not_touched() {
+    let Some(room) = Room::new("guard-foreign-pins") else { return };
+    // By itself the kernel mounts it for everybody to write to.
+    let links = [("guard/set_1-2-3", "user 65534 has made it"), ("", "it is no folder")];
+    for (link, said) in links {
+        let setup = format!(
+            "chmod 1777 /sys/fs/bpf; rm -rf {PINS}; mkdir -p /etc/kept; touch /etc/kept/file; \
+             setpriv --reuid 65534 --regid 65534 --clear-groups sh -ec \
+             'path={PINS}/{link}; path=${{path%/}}; mkdir -p ${{path%/*}}; ln -s /etc/kept $path'"
+        );
+        room.shell(&setup);
+        for line in [&format!("{PORT} --allow uid=1"), "--list", "--log", "--restore", "--off-all"]
+        {
+            let ended = room.guard(line);
+            assert_eq!(ended.code, 1, "{link}: {line}: {ended:?}");
+            assert!(ended.stderr.contains(said), "{link}: {line}: {ended:?}");
+        }
+        room.shell("ls /etc/kept/file");
+    }
+    room.shell(&format!("rm {PINS}"));
+    room.nothing_is_left();
 }
 
 #[test]

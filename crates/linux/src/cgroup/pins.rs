@@ -6,8 +6,9 @@
 //! apart, so that one with a cgroup's number is always whole. What a killed process leaves beside
 //! is cleared by the next one ([`clear_leftovers`]).
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
@@ -214,13 +215,16 @@ pub(crate) fn provide_file_system() -> Result<bool> {
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
     const TRIES: usize = 100;
     let above = path.parent().filter(|above| above.starts_with(OURS)).unwrap_or(Path::new(OURS));
+    let mut folders = DirBuilder::new();
+    folders.recursive(true).mode(0o755);
     for _ in 1..TRIES {
-        match fs::create_dir_all(above) {
+        match folders.create(above) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(failed("mkdir", above)(error));
             }
             _ => {}
         }
+        require_ours(above)?;
         match fs::create_dir(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             result => return result.map_err(failed("mkdir", path)),
@@ -253,8 +257,33 @@ pub(super) fn folders() -> Result<Vec<(u64, PathBuf)>> {
     Ok(entries(Path::new(OURS))?.into_iter().filter_map(|path| Some((id(&path)?, path))).collect())
 }
 
+/// That this folder, and those of ours above it, are of nobody else's making. By itself the kernel mounts
+/// this file system so that everybody may write to it, and with a link in place of a folder another user
+/// could have us remove what it leads to.
+pub(crate) fn require_ours(folder: &Path) -> Result<()> {
+    let above: Vec<_> = folder.ancestors().take_while(|it| it.starts_with(OURS)).collect();
+    for folder in above.into_iter().rev() {
+        let found = match fs::symlink_metadata(folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            found => found.map_err(failed("stat", folder))?,
+        };
+        let (owner, mode) = (found.uid(), found.mode());
+        let why = match () {
+            () if !found.is_dir() => "it is no folder, and not of our making".to_owned(),
+            () if ![0, crate::effective_user()].contains(&owner) => {
+                format!("user {owner} has made it, not root: remove it")
+            }
+            () if mode & 0o022 != 0 => format!("others may write to it (mode {:o})", mode & 0o777),
+            () => continue,
+        };
+        return Err(failed("trust", folder)(io::Error::other(why)));
+    }
+    Ok(())
+}
+
 /// What is in a folder; nothing if it is not there.
 pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    require_ours(folder)?;
     match fs::read_dir(folder) {
         Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(vec![]),

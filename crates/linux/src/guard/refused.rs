@@ -12,7 +12,7 @@ use sameport_rules::protocol::Protocol;
 use super::layout::{self, Event};
 use super::pins::GUARD;
 use crate::cgroup::attached::pinned_map;
-use crate::cgroup::pins::{Result, from_aya};
+use crate::cgroup::pins::{Result, from_aya, require_ours};
 use crate::cgroup::place;
 
 /// A bind that a guard has refused, or would have.
@@ -50,6 +50,7 @@ pub struct Refusal {
 /// [`crate::cgroup::PinError::NotPermitted`]: only root may read it.
 pub fn refusals() -> Result<Vec<Refusal>> {
     let folder = Path::new(GUARD);
+    require_ours(folder)?;
     if !folder.join("refused").exists() {
         return Ok(vec![]);
     }
