@@ -1,6 +1,6 @@
 //! Nobody who has the port loses it unseen.
 
-use crate::room::{FILE, FOLDER, PORT, Room, ways_program};
+use crate::room::{FILE, FOLDER, LOCK, PORT, Room, ways_program};
 use crate::stage::{self, eventually, find_program, skip};
 
 #[test]
@@ -63,11 +63,27 @@ fn why_names_the_guard() {
     assert_eq!(asked("out", &format!("--udp {PORT}")).code, 0);
     room.guarded(&format!("{PORT}/tcp --report-only --allow uid=1"));
     assert_eq!(asked("out", PORT).code, 0);
-    // Others may read the list; whoever could open its folder could keep everybody from changing it.
-    let locked = format!("{other} flock --nonblock {FOLDER} true");
-    assert_ne!(room.run("sh", &["-c", &locked]).code, 0);
-    let locked = format!("flock --nonblock {FOLDER} true");
-    assert_eq!(room.run("sh", &["-c", &locked]).code, 0);
+}
+
+#[test]
+fn others_cannot_keep_anybody_from_a_change() {
+    let Some(room) = Room::new("guard-lock") else { return };
+    // As with files of other services in it, for everybody to read. A lock may be left by a kill.
+    room.shell(&format!("mkdir -m 755 {FOLDER}; touch {FOLDER}/web.conf; umask 77; touch {LOCK}"));
+    let other = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    for (file, code) in [(FOLDER, 0), (LOCK, 1)] {
+        let line = format!("{other} flock {file} sh -c 'echo locked; exec sleep 1000' || exit 1");
+        let holder = room.start_in("out", "sh", &["-c", &line]);
+        if code == 0 {
+            holder.wait_for_stdout("locked");
+            room.guarded(&format!("{PORT} --allow uid=1"));
+        } else {
+            assert_eq!(holder.ended().code, code, "{file} can be opened");
+        }
+    }
+    room.guarded(&format!("{PORT} --off"));
+    assert_eq!(room.shell(&format!("ls {FOLDER}; rm -r {FOLDER}")), "web.conf\n");
+    room.nothing_is_left();
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::stage::{self, Ended, Started, User, c_program, start_command};
 pub(crate) const PINS: &str = "/sys/fs/bpf/sameport";
 pub(crate) const FOLDER: &str = "/etc/sameport";
 pub(crate) const FILE: &str = "/etc/sameport/guards.json";
+pub(crate) const LOCK: &str = "/etc/sameport/guards.lock";
 pub(crate) const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
 /// A port that the kernel would pick, too.

@@ -13,35 +13,39 @@ pub const PLACE: &str = "/etc/sameport/guards.json";
 const ASIDE: &str = "/etc/sameport/guards.json.new";
 const FOLDER: &str = "/etc/sameport";
 
+/// Who may change the list now. Not the folder itself, in which others may have files for everybody to
+/// read: whoever can open what is locked could keep the lock for ever.
+const LOCK: &str = "/etc/sameport/guards.lock";
+
 /// The right to change the list and what is enforced, which one process has at a time.
 #[derive(Debug)]
 pub struct Lock {
-    _folder: File,
+    _file: File,
 }
 
 impl Lock {
     /// Waits until nobody else has it.
     ///
     /// # Errors
-    /// Where the folder of the file cannot be made or opened.
+    /// Where the folder of the file cannot be made, or the lock not be opened.
     pub fn take() -> io::Result<Self> {
         loop {
-            // Others may read the file, whose name they know, and not open the folder: whoever could
-            // open it could keep the lock for ever.
-            match fs::DirBuilder::new().mode(0o711).create(FOLDER) {
+            match fs::DirBuilder::new().mode(0o755).create(FOLDER) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
-            let folder = match File::open(FOLDER) {
-                // Removed by who had it.
+            let mut options = fs::OpenOptions::new();
+            let file = match options.write(true).create(true).truncate(false).mode(0o600).open(LOCK)
+            {
+                // The folder was removed by who had it.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 opened => opened?,
             };
-            rustix::fs::flock(&folder, FlockOperation::LockExclusive)?;
+            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
             let same =
-                |found: fs::Metadata| Ok::<_, io::Error>(found.ino() == folder.metadata()?.ino());
-            match fs::metadata(FOLDER).and_then(same) {
-                Ok(true) => return Ok(Self { _folder: folder }),
+                |found: fs::Metadata| Ok::<_, io::Error>(found.ino() == file.metadata()?.ino());
+            match fs::metadata(LOCK).and_then(same) {
+                Ok(true) => return Ok(Self { _file: file }),
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -86,8 +90,9 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// The folder goes if nothing is in it.
+    /// The folder goes if nothing else is in it.
     fn drop(&mut self) {
+        let _ = fs::remove_file(LOCK);
         let _ = fs::remove_dir(FOLDER);
     }
 }
