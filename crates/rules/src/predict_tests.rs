@@ -278,6 +278,9 @@ fn what_would_work() {
     let rest = Other { reuse_address: None, reuse_port: None, ..left() };
     let found = remedies(&server(), &MACHINE, &[held(), rest], &everywhere);
     assert_eq!(found, [Remedy::Share(vec![0]), without(), next()]);
+    let rest = Other { reuse_address: None, reuse_port: None, ..left() };
+    let found = remedies(&wish(any(), false, false), &MACHINE, &[rest], &everywhere);
+    assert_eq!(found, [Remedy::ReuseAddress, without(), next()]);
     let low = Wish::plain(tcp("0.0.0.0:80"), ANN);
     assert_eq!(remedies(&low, &MACHINE, &[], &[tcp("127.0.0.1:8080")]), [Remedy::Port(8081)]);
     let away = Machine { is_local: false, ..MACHINE };

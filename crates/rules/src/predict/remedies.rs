@@ -89,7 +89,9 @@ fn in_use(
     // What has a peer is not started again with another option: it ends.
     let waits = |at: &usize| matches!(others[*at].doing, Doing::Waiting | Doing::Bound);
     let owner = in_the_way.first().map(|at| others[*at].uid).filter(|uid| *uid != wish.uid);
-    if works(&sharing, others) {
+    // Nobody who may be ready is said to be: what is left of a connection is no other side.
+    let ready = |at: &usize| others[*at].reuse_port == Some(true);
+    if in_the_way.iter().any(ready) && works(&sharing, others) {
         found.push(Remedy::Join(in_the_way.clone()));
     } else if lacking.iter().all(waits) && works(&sharing, &restarted(others)) {
         found.push(Remedy::Share(lacking.clone()));
