@@ -368,3 +368,27 @@ fn a_wrong_command_line_is_told_at_once() {
         assert!(ended.stderr.contains("only root can ask for another user"), "{ended:?}");
     }
 }
+
+/// Whoever pastes it starts what there was, and nothing that somebody wrote into an argument.
+#[test]
+fn the_command_to_start_again_can_be_pasted() {
+    let Some(python) = find_program("python3") else {
+        return skip("why-python", "python3 is not installed");
+    };
+    let port = free_port();
+    let code = format!(
+        "import socket, time; it = socket.create_server(('127.0.0.1', {port})); time.sleep(60)"
+    );
+    let arguments = ["-c", &code, "$(exit 7); `exit 8`", "it's", ""];
+    let _server = start_command(User::Ourselves, python, &arguments);
+    wait_until_answering(([127, 0, 0, 1], port).into());
+    let told = why(User::Ourselves, &[&format!("127.0.0.1:{port}")]).stdout;
+    let command = told.split("`sameport run -- ").nth(1).expect("it says what to start again");
+    // What was told contains backquotes, if in quotes only.
+    let (command, _) = command.split_once("`, and yours under ").unwrap();
+    let words =
+        start_command(User::Ourselves, "/bin/sh", &["-c", &format!("printf '%s|' {command}")])
+            .ended();
+    let words: Vec<&str> = words.stdout.split('|').collect();
+    assert_eq!(words[1..], [&arguments[..], &[""]].concat(), "{told}");
+}

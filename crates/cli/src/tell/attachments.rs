@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::ago::ago;
 use super::failure::{Failure, Kind, shortened};
+use super::json_line;
 use super::table::table;
 use crate::operations::attach::{Done, Error, List};
 
@@ -88,11 +89,7 @@ fn source(one: &Attached) -> Option<String> {
 pub(crate) fn json(list: &List) -> String {
     let told =
         Told { version: 1, attachments: list.attached.iter().map(ToldAttachment::new).collect() };
-    let mut line = serde_json::to_string(&told).unwrap_or_else(|error| {
-        unreachable!("plain structs with text keys are always JSON: {error}")
-    });
-    line.push('\n');
-    line
+    json_line::line(&told)
 }
 
 #[derive(Serialize)]

@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use super::ago::ago;
 use super::failure::{Failure, shortened};
+use super::json_line::line;
+use super::shell;
 use super::table::printable;
 use crate::operations::audit::watch::Change;
 use crate::operations::audit::{Report, Unseen};
@@ -146,8 +148,7 @@ fn fix(fix: &Fix) -> String {
             "sameport run --private -- COMMAND".to_owned()
         }
         Fix::Private { command } => {
-            let words: Vec<_> = command.iter().map(|word| quoted(word)).collect();
-            format!("sameport run --private -- {}", shortened(&words.join(" ")))
+            format!("sameport run --private -- {}", shell::command(command))
         }
         Fix::End { pid, and_forbid_ptrace: false } => format!("kill {pid}"),
         Fix::End { pid, and_forbid_ptrace: true } => {
@@ -157,7 +158,7 @@ fn fix(fix: &Fix) -> String {
             let ports = if also.is_empty() { port.to_string() } else { format!("{also},{port}") };
             format!("sysctl -w net.ipv4.ip_local_reserved_ports={ports}")
         }
-        Fix::Restart { unit } => format!("systemctl restart {}", quoted(unit)),
+        Fix::Restart { unit } => format!("systemctl restart {}", shell::word(unit)),
         Fix::ShowProgram(program) => format!("bpftool prog show id {program}"),
         Fix::LookAsRoot => "sudo sameport audit".to_owned(),
     }
@@ -165,20 +166,11 @@ fn fix(fix: &Fix) -> String {
 
 fn allowed(allow: &Allow) -> String {
     match allow {
-        Allow::Unit(unit) => format!("unit={}", quoted(unit)),
-        Allow::Executable(path) => format!("exe={}", quoted(&path.to_string_lossy())),
-        Allow::Cgroup(path) => format!("cgroup={}", quoted(path)),
+        Allow::Unit(unit) => format!("unit={}", shell::word(unit)),
+        Allow::Executable(path) => format!("exe={}", shell::word(&path.to_string_lossy())),
+        Allow::Cgroup(path) => format!("cgroup={}", shell::word(path)),
         Allow::User(uid) => format!("uid={uid}"),
     }
-}
-
-/// For a shell. What would steer a terminal is shown, and no shell understands it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=\\".contains(c);
-    if !word.is_empty() && word.chars().all(plain) && !word.contains('\\') {
-        return word.to_owned();
-    }
-    format!("'{}'", printable(word).replace('\'', "'\\''"))
 }
 
 /// Where nothing was found.
@@ -252,14 +244,6 @@ pub(crate) fn change(change: &Change, now: SystemTime) -> String {
         member: party.map(ToldParty::new),
         why,
     })
-}
-
-fn line(told: &impl Serialize) -> String {
-    let mut line = serde_json::to_string(told).unwrap_or_else(|error| {
-        unreachable!("plain structs with text keys are always JSON: {error}")
-    });
-    line.push('\n');
-    line
 }
 
 /// To the millisecond.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::failure::{Failure, Kind, shortened};
 use super::table::printable;
-use super::{note, stdout};
+use super::{json_line, note, shell, stdout};
 use crate::operations::control::asking::{Error, Gone};
 use crate::operations::control::messages::{Change, Fault, State};
 
@@ -143,11 +143,7 @@ fn event(event: &Event<'_>) {
 
 /// One line of JSON. Fields and events may be added, none changes its meaning.
 fn json(event: &Event<'_>) -> String {
-    let mut line = serde_json::to_string(event).unwrap_or_else(|error| {
-        unreachable!("plain structs with text keys are always JSON: {error}")
-    });
-    line.push('\n');
-    line
+    json_line::line(event)
 }
 
 /// Why a supervisor did not do what it was asked.
@@ -249,18 +245,9 @@ fn some(words: impl Iterator<Item = String>) -> String {
     }
 }
 
-/// A command line that a person can read, and a shell too if nothing in it is odd.
+/// A command line, for a person and for a shell.
 pub(crate) fn command(words: &[OsString]) -> String {
-    let quoted = words.iter().map(|word| {
-        let word = printable(&word.to_string_lossy());
-        let plain = |c: char| c.is_alphanumeric() || "-_./:=@,+%".contains(c);
-        if !word.is_empty() && word.chars().all(plain) {
-            word
-        } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
-    });
-    shortened(&quoted.collect::<Vec<_>>().join(" "))
+    shell::command(words.iter().map(|word| word.to_string_lossy()))
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use sameport_rules::comings::{Coming, comings};
 use sameport_rules::sockets::Member;
 use serde::Serialize;
 
+use super::json_line::line;
 use super::listing::{belongs_to, options, pids, programs, some, user};
-use super::listing_json::{ToldAddress, ToldMember, line};
+use super::listing_json::{ToldAddress, ToldMember};
 use super::table::printable;
 use crate::operations::list::Listing;
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::ago::ago;
 use super::attachments::name;
-use super::guarding::line;
+use super::json_line::line;
 use super::table::table;
 
 /// One row a refusal, the newest last.

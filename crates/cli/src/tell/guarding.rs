@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::ago::ago;
 use super::attachments::{PRIVILEGE, name, not_attached, not_opened, not_pinned};
 use super::failure::{Failure, Kind, shortened};
+use super::json_line::line;
 use super::table::{printable, table};
 use crate::operations::guard::record::{Allow, Entry};
 use crate::operations::guard::{Done, Effect, Error, Holder, Lifted, List, Now, State};
@@ -234,14 +235,6 @@ struct ToldAllow<'a> {
     uid: Option<u32>,
     cgroup: Option<&'a String>,
     now: &'a str,
-}
-
-pub(crate) fn line(value: &impl Serialize) -> String {
-    let mut line = serde_json::to_string(value).unwrap_or_else(|error| {
-        unreachable!("plain structs with text keys are always JSON: {error}")
-    });
-    line.push('\n');
-    line
 }
 
 /// The list is no truth.

@@ -8,6 +8,7 @@ use sameport_rules::sockets::{Group, Member, Options, Position, Process, Protoco
 use sameport_rules::unit::{container, unit};
 use serde::{Serialize, Serializer};
 
+use super::json_line;
 use crate::operations::list::Listing;
 
 /// Writes one line of JSON, bit by bit: it may be long.
@@ -24,17 +25,8 @@ pub(crate) fn write(listing: &Listing, to: impl io::Write) -> io::Result<()> {
         iterated: listing.iterated,
     };
     let mut to = io::BufWriter::new(to);
-    serde_json::to_writer(&mut to, &told)?;
-    to.write_all(b"\n")?;
+    json_line::to(&mut to, &told)?;
     to.flush()
-}
-
-pub(super) fn line(told: &impl Serialize) -> String {
-    let mut line = serde_json::to_string(told).unwrap_or_else(|error| {
-        unreachable!("plain structs with text keys are always JSON: {error}")
-    });
-    line.push('\n');
-    line
 }
 
 #[derive(Serialize)]

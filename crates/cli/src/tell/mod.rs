@@ -17,6 +17,7 @@ pub(crate) mod failure;
 pub(crate) mod guard_log;
 #[cfg(target_os = "linux")]
 pub(crate) mod guarding;
+mod json_line;
 pub(crate) mod listing;
 pub(crate) mod listing_json;
 pub(crate) mod note;
@@ -28,6 +29,8 @@ pub(crate) mod running;
 pub(crate) mod screen;
 #[cfg(target_os = "linux")]
 pub(crate) mod selftest;
+#[cfg(target_os = "linux")]
+mod shell;
 #[cfg(target_os = "linux")]
 pub(crate) mod starting;
 #[cfg(target_os = "linux")]

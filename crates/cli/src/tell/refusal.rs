@@ -6,6 +6,7 @@ use sameport_rules::sockets::{Address, Member, Process};
 
 use super::changes::command;
 use super::failure::shortened;
+use super::shell;
 use super::table::printable;
 
 /// What happened, and what to do.
@@ -41,7 +42,8 @@ pub(crate) fn words(address: &Address, refusal: &Refusal) -> (String, String) {
         ),
         Refusal::NotShared(member) => {
             let likely = if member.shared.is_none() { ", likely" } else { "" };
-            let program = member.processes.first().map_or("PROGRAM".into(), program);
+            let program =
+                member.processes.first().map_or("PROGRAM".into(), |it| shell::word(&it.program));
             (
                 format!("port {port} is held by {}{likely} without SO_REUSEPORT", holder(member)),
                 format!("restart it under `sameport run -- {program} …`, {another}"),
@@ -78,7 +80,7 @@ fn not_ours(address: &Address, stranger: &Stranger) -> (String, String) {
                 _ => format!(
                     "--join shares it if it has SO_REUSEPORT; or restart it under \
                      `sameport run -- {} …`",
-                    program(process)
+                    shell::word(&process.program)
                 ),
             },
         ),

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::ago::ago;
 use super::changes::{command, failure, state};
+use super::json_line::line;
 use super::table::{printable, table};
 use crate::operations::control::asking::{Error, Run};
 use crate::operations::control::messages::{Listening, State, Status, Worker};
@@ -165,7 +166,7 @@ pub(crate) fn json(status: &Status) -> String {
         #[serde(flatten)]
         run: ToldRun<'a>,
     }
-    to_line(&Told { version: 1, run: ToldRun::new(status) })
+    line(&Told { version: 1, run: ToldRun::new(status) })
 }
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
@@ -175,15 +176,7 @@ pub(crate) fn list_json(runs: &[Run]) -> String {
         version: u32,
         runs: Vec<ToldEither<'a>>,
     }
-    to_line(&Told { version: 1, runs: runs.iter().map(ToldEither::new).collect() })
-}
-
-fn to_line(told: &impl Serialize) -> String {
-    let mut line = serde_json::to_string(told).unwrap_or_else(|error| {
-        unreachable!("plain structs with text keys are always JSON: {error}")
-    });
-    line.push('\n');
-    line
+    line(&Told { version: 1, runs: runs.iter().map(ToldEither::new).collect() })
 }
 
 #[derive(Serialize)]

@@ -1,7 +1,7 @@
 //! Columns as wide as what is in them, safe for a terminal.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::mem;
 
 /// Lays rows out under a header, two spaces between columns, none at the end of a line. A column with
 /// an empty header is left out. Control characters are shown, not sent: a program may call itself
@@ -41,11 +41,14 @@ pub(crate) fn table_within<const N: usize>(
     }
     let mut text = String::new();
     for row in printed() {
-        let mut line = String::new();
+        // The last column is not filled up: it may be very wide, and is told to its end.
+        let (mut line, mut gap) = (String::new(), 0);
         for column in columns() {
             let width = widths[column];
-            // Writing to a String does not fail.
-            let _ = write!(line, "{:width$}  ", shortened(&row[column], width));
+            let cell = shortened(&row[column], width);
+            line.push_str(&" ".repeat(mem::take(&mut gap)));
+            line.push_str(&cell);
+            gap = width.saturating_sub(cell.chars().count()) + 2;
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -65,7 +68,7 @@ pub(crate) fn shortened(text: &str, width: usize) -> Cow<'_, str> {
 pub(crate) fn printable(cell: &str) -> String {
     let mut text = String::with_capacity(cell.len());
     for c in cell.chars() {
-        if c.is_control() || is_direction_mark(c) {
+        if steers(c) {
             text.extend(c.escape_default());
         } else {
             text.push(c);
@@ -74,9 +77,10 @@ pub(crate) fn printable(cell: &str) -> String {
     text
 }
 
-/// Characters that turn the text around them, and with it what a person reads.
-fn is_direction_mark(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// A terminal obeys it; or it turns the text around it, and with that what a person reads.
+pub(super) fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -104,6 +108,15 @@ mod tests {
         assert_eq!(within(0), "A    B             C\ntcp  a long addr…  a l…\n");
         let without = table(["A", "", "C"], &rows);
         assert_eq!(without, "A    C\ntcp  a long name\n");
+    }
+
+    #[test]
+    fn a_command_of_any_length_is_told() {
+        let long = "x".repeat(100_000);
+        let rows = [row(["a", &long, &long]), row(["b", "c", "d"])];
+        let wide = table(["A", "B", "C"], &rows);
+        let lines: Vec<usize> = wide.lines().map(str::len).collect();
+        assert_eq!(lines, [100_006, 200_005, 100_006]);
     }
 
     #[test]

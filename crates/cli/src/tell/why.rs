@@ -12,9 +12,9 @@ use sameport_rules::predict::{
 use sameport_rules::sockets::{Address, Member, Protocol, State};
 use sameport_rules::{private, unit};
 
-use super::failure::shortened;
 use super::guarding;
 use super::refusal::{program, user};
+use super::shell;
 use super::table::printable;
 use crate::operations::why::{Answer, There};
 
@@ -129,16 +129,11 @@ fn reason(answer: &Answer, refused: &Refused) -> String {
         Refused::MappedAndV6only => "it is an IPv4 address, and IPV6_V6ONLY refuses those".into(),
         Refused::NoScope => "a link-local address needs --device".into(),
         Refused::NotLocal => "no interface of this machine has that address".into(),
-        Refused::InUse(conflicts) => {
-            let left = conflicts
-                .iter()
-                .all(|conflict| matches!(answer.there[conflict.with], There::Left(_)));
-            match (left, conflicts.len()) {
-                (true, _) => "what is left of its connections (TIME_WAIT) still has it".into(),
-                (false, 1) => "somebody is in the way".into(),
-                (false, several) => format!("{several} sockets are in the way"),
-            }
-        }
+        Refused::InUse(conflicts) => match (remedies::only_left(answer), conflicts.len()) {
+            (true, _) => "what is left of its connections (TIME_WAIT) still has it".into(),
+            (false, 1) => "somebody is in the way".into(),
+            (false, several) => format!("{several} sockets are in the way"),
+        },
     }
 }
 
@@ -265,7 +260,7 @@ fn block(answer: &Answer, with: usize, says: &str) -> String {
             let details = member.processes.first().and_then(|process| process.details.as_ref());
             if let Some(command) = details.map(|details| &details.command).filter(|c| !c.is_empty())
             {
-                lines.push(format!("    command   {}", shortened(&printable(&command.join(" ")))));
+                lines.push(format!("    command   {}", shell::command(command)));
             }
             let known = &answer.known[with];
             let options = match (known.reuse_address, known.reuse_port) {

@@ -8,15 +8,11 @@ use serde::Serialize;
 
 use super::seconds;
 use crate::operations::why::{Answer, There};
-use crate::tell::guarding;
+use crate::tell::{guarding, json_line};
 
 pub(crate) fn json(answers: &[Answer]) -> String {
     let told = Told { version: 1, answers: answers.iter().map(ToldAnswer::new).collect() };
-    let mut line = serde_json::to_string(&told).unwrap_or_else(|error| {
-        unreachable!("plain structs with text keys are always JSON: {error}")
-    });
-    line.push('\n');
-    line
+    json_line::line(&told)
 }
 
 #[derive(Serialize)]

@@ -10,9 +10,9 @@ use sameport_rules::{private, unit};
 use super::seconds;
 use crate::operations::guard::record::Entry;
 use crate::operations::why::{Answer, There};
-use crate::tell::failure::shortened;
 use crate::tell::guarding;
 use crate::tell::refusal::user;
+use crate::tell::shell;
 use crate::tell::table::printable;
 
 pub(super) fn lines(answer: &Answer) -> Vec<String> {
@@ -73,6 +73,9 @@ fn wait(longest: Duration) -> String {
 
 fn line(answer: &Answer, remedy: &Remedy) -> Option<String> {
     Some(match remedy {
+        Remedy::ReuseAddress if only_left(answer) => {
+            "SO_REUSEADDR on yours, if the program that left it had it too".into()
+        }
         Remedy::ReuseAddress => "SO_REUSEADDR on yours".into(),
         Remedy::Join(_) => {
             "share it, the other side is ready: sameport run --join -- COMMAND".into()
@@ -101,6 +104,14 @@ fn line(answer: &Answer, remedy: &Remedy) -> Option<String> {
     })
 }
 
+/// Nothing is in the way but what connections have left.
+pub(super) fn only_left(answer: &Answer) -> bool {
+    let Verdict::Refused(Refused::InUse(conflicts)) = &answer.prediction.verdict else {
+        return false;
+    };
+    conflicts.iter().all(|conflict| matches!(answer.there[conflict.with], There::Left(_)))
+}
+
 fn members<'a>(answer: &'a Answer, with: &'a [usize]) -> impl Iterator<Item = &'a Member> {
     with.iter().filter_map(|at| match &answer.there[*at] {
         There::Socket(member) => Some(&**member),
@@ -115,8 +126,7 @@ fn started_again(answer: &Answer, with: &[usize]) -> String {
     let command = members(answer, with)
         .flat_map(|member| member.processes.first())
         .find_map(|process| process.details.as_ref().filter(|details| !details.command.is_empty()))
-        .map_or_else(|| "ITS COMMAND".into(), |details| details.command.join(" "));
-    let command = shortened(&printable(&command));
+        .map_or_else(|| "ITS COMMAND".into(), |details| shell::command(&details.command));
     format!("{} started again under `sameport run -- {command}`", named(&pids))
 }
 
@@ -133,7 +143,7 @@ fn without(answer: &Answer, with: &[usize]) -> String {
         pids.extend(member.processes.iter().map(|p| p.pid).filter(|_| !in_unit));
     }
     if !units.is_empty() {
-        let units: Vec<_> = units.iter().map(|unit| printable(unit)).collect();
+        let units: Vec<_> = units.iter().map(|unit| shell::word(unit)).collect();
         ways.push(format!("systemctl stop {}", units.join(" ")));
     }
     if !pids.is_empty() {

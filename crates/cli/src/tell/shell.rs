@@ -1,0 +1,65 @@
+//! Commands that a person may paste into a shell. Their words are what others chose.
+
+use super::table::steers;
+
+/// A command is this long at most; what comes after is left out by whole words.
+const MOST: usize = 200;
+
+/// One word, whatever is in it: nothing in it is the shell's, and nothing steers a terminal.
+pub(crate) fn word(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=@,+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else if word.chars().any(steers) {
+        format!("$'{}'", word.chars().map(escaped).collect::<String>())
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Within `$'…'`.
+fn escaped(c: char) -> String {
+    match c {
+        '\n' => r"\n".to_owned(),
+        '\t' => r"\t".to_owned(),
+        '\'' | '\\' => format!("\\{c}"),
+        c if steers(c) => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    }
+}
+
+/// A whole command. Where it is too long, it ends with `…` between two words.
+pub(crate) fn command<Word: AsRef<str>>(words: impl IntoIterator<Item = Word>) -> String {
+    let mut line = String::new();
+    for next in words {
+        let next = word(next.as_ref());
+        if line.chars().count() + next.chars().count() > MOST {
+            line.push('…');
+            return line;
+        }
+        line.push_str(&next);
+        line.push(' ');
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stay_words() {
+        assert_eq!(command(["node", "-e", "listen(80)"]), "node -e 'listen(80)'");
+        assert_eq!(command(["a", "", "it's", "$(b); `c`"]), r"a '' 'it'\''s' '$(b); `c`'");
+        assert_eq!(command(["a\nb'c\\", "\u{1b}[2J\u{9b}"]), r"$'a\nb\'c\\' $'\u001b[2J\u009b'");
+    }
+
+    #[test]
+    fn a_command_is_cut_between_words_only() {
+        let long = "x y".repeat(100);
+        assert_eq!(command(["python3", "-c", &long, "b"]), "python3 -c …");
+        assert_eq!(command([&long]), "…");
+        assert_eq!(command(["a"; 200]).chars().count(), 2 * MOST / 2 + 1);
+    }
+}
