@@ -144,12 +144,10 @@ fn script(details: &Details, process: &Process) -> Option<String> {
 fn fix(fix: &Fix) -> String {
     match fix {
         Fix::Guard { port, allow } => format!("sameport guard {port} --allow {}", allowed(allow)),
-        Fix::Private { command } if command.is_empty() => {
-            "sameport run --private -- COMMAND".to_owned()
+        Fix::Private { command, uid: Some(uid) } if !command.is_empty() => {
+            format!("{}sameport run --private -- {}", as_user(*uid), shell::command(command))
         }
-        Fix::Private { command } => {
-            format!("sameport run --private -- {}", shell::command(command))
-        }
+        Fix::Private { .. } => "sameport run --private -- COMMAND".to_owned(),
         Fix::End { pid, and_forbid_ptrace: false } => format!("kill {pid}"),
         Fix::End { pid, and_forbid_ptrace: true } => {
             format!("sysctl -w kernel.yama.ptrace_scope=1; kill {pid}")
@@ -161,6 +159,17 @@ fn fix(fix: &Fix) -> String {
         Fix::Restart { unit } => format!("systemctl restart {}", shell::word(unit)),
         Fix::ShowProgram(program) => format!("bpftool prog show id {program}"),
         Fix::LookAsRoot => "sudo sameport audit".to_owned(),
+    }
+}
+
+/// For root to paste: with that user's rights, and the one capability that a private group needs.
+fn as_user(uid: u32) -> String {
+    match uid {
+        0 => String::new(),
+        uid => format!(
+            "setpriv --reuid={uid} --regid=$(id -g {uid}) --init-groups --inh-caps=+chown \
+             --ambient-caps=+chown "
+        ),
     }
 }
 

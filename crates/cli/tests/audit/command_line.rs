@@ -57,8 +57,10 @@ fn a_finding_reads_as_a_sentence_and_a_command() {
     ];
     assert!(first.starts_with(&parts[0]) && first.ends_with(&parts[4]), "{stdout}");
     assert!(parts.iter().all(|part| first.contains(part)), "{stdout}");
-    let fix = "          fix      sameport run --private -- /usr/bin/python3 ";
+    // Never as root what another user has written into a command.
+    let fix = "          fix      setpriv --reuid=65534 --regid=$(id -g 65534) --init-groups ";
     assert!(second.starts_with(fix), "{stdout}");
+    assert!(second.contains(" sameport run --private -- /usr/bin/python3 "), "{stdout}");
     assert!(!stderr.contains("nothing was found"), "{stderr}");
     assert_eq!(code, 1);
     assert_eq!(audit(&["9"]).0, 0, "another port");

@@ -21,6 +21,9 @@ pub enum Fix {
     Private {
         /// The command of the one who was there first; empty if it is not known.
         command: Vec<String>,
+        /// Whose process that is: what another user has written into a command is not for root to
+        /// execute.
+        uid: Option<u32>,
     },
     /// `kill PID`.
     End {
@@ -98,6 +101,7 @@ pub(super) fn guard(scene: &Scene<'_>, owner: &Actor<'_>, other: &Actor<'_>) -> 
         Some(path) if apart && path != "/" => allow(Allow::Cgroup(path.clone())),
         _ => Fix::Private {
             command: details.map(|details| details.command.clone()).unwrap_or_default(),
+            uid: details.and_then(|details| details.uid),
         },
     }
 }
@@ -138,7 +142,7 @@ mod tests {
             (&native, 1000, allow(Allow::Executable("/usr/bin/server".into()))),
             (&script, 1001, allow(Allow::User(1000))),
             (&elsewhere, 1000, allow(Allow::Cgroup("/user.slice/api.scope".into()))),
-            (&script, 1000, Fix::Private { command }),
+            (&script, 1000, Fix::Private { command, uid: Some(1000) }),
         ];
         for (owner, uid, expected) in cases {
             assert_eq!(fix(owner, &stranger(), uid), expected);
