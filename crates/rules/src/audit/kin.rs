@@ -33,15 +33,17 @@ pub(super) fn are_one_program(
     if let Some(verdict) = place_of_one.tells(&place_of_other) {
         return verdict;
     }
-    if is_below(one, other, facts) || is_below(other, one, facts) {
-        return true;
-    }
-    if between == Between::Users {
-        return false;
-    }
     let nothing = Trace::default();
     let trace = |process: &Process| facts.traces.get(&process.pid).unwrap_or(&nothing);
     let (trace_of_one, trace_of_other) = (trace(one), trace(other));
+    let below = is_below(one, other, facts) || is_below(other, one, facts);
+    if between == Between::Users {
+        let of_the_machine = one.pid == 1 || other.pid == 1;
+        return below && (of_the_machine || is_a_worker(one, trace_of_one, other, trace_of_other));
+    }
+    if below {
+        return true;
+    }
     let in_one_run = trace_of_one
         .runs
         .iter()
@@ -65,6 +67,22 @@ fn is_below(one: &Process, other: &Process, facts: &Facts) -> bool {
     let started = above.contains(&other.pid) || parent == Some(other.pid);
     let counts = other.pid != 1 || !facts.machine.init_serves || place_of(one).unit.is_some();
     started && counts
+}
+
+/// Whoever logs in is below sshd, and was started by it as another user, to do as he likes: only a
+/// process that still executes the master's own file is its worker.
+fn is_a_worker(
+    one: &Process,
+    trace_of_one: &Trace,
+    other: &Process,
+    trace_of_other: &Trace,
+) -> bool {
+    let executable = |process: &Process| process.details.as_ref()?.executable.clone();
+    trace_of_one.file.is_some()
+        && trace_of_one.file == trace_of_other.file
+        && [one, other]
+            .iter()
+            .all(|process| executable(process).is_some_and(|it| !does_what_it_is_told(&it)))
 }
 
 /// The same file, which for a program that does as it is told means little: what it was told must be

@@ -161,6 +161,11 @@ fn between_users_only_what_the_kernel_keeps_counts() {
     let native = |pid| actor(pid, "/usr/bin/server", &[]);
     assert!(!verdict(&native(10), &native(20), Between::Users, &facts));
     assert!(verdict(&native(10), &native(20).below(&[10]), Between::Users, &facts));
+    // Somebody who has logged in by it has started what he likes.
+    let sshd = actor(10, "/usr/sbin/sshd", &[]);
+    assert!(!verdict(&sshd, &native(20).below(&[15, 10]), Between::Users, &facts));
+    assert!(verdict(&sshd, &native(20).below(&[15, 10]), Between::OneUser, &facts));
+    assert!(!verdict(&script(10), &script(20).below(&[10]), Between::Users, &facts));
     let served = |pid| native(pid).in_cgroup("/system.slice/x.service");
     assert!(verdict(&served(10), &served(20), Between::Users, &facts));
 }
