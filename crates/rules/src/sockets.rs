@@ -93,7 +93,9 @@ fn unmapped(ip: IpAddr) -> IpAddr {
 /// device. The protocol is not part of it.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = match (&self.device, self.socket) {
+        // An interface's name may have anything in it that is no space: it must not steer a terminal.
+        let device = self.device.as_deref().map(str::escape_debug);
+        let text = match (device, self.socket) {
             (None, _) if self.is_dual_stack() => format!("*:{}", self.port()),
             (Some(device), _) if self.is_dual_stack() => format!("*%{device}:{}", self.port()),
             (None, socket) => socket.to_string(),
@@ -353,6 +355,8 @@ mod tests {
         assert_eq!(Address { v6only: true, ..any6 }.to_string(), "[::]:80");
         let on_lo = Address { device: Some("lo".into()), ..tcp(v4([0, 0, 0, 0], 80)) };
         assert_eq!(on_lo.to_string(), "0.0.0.0%lo:80");
+        let odd = Address { device: Some("\u{1b}[2J".into()), ..on_lo };
+        assert_eq!(odd.to_string(), "0.0.0.0%\\u{1b}[2J:80");
         assert_eq!(tcp(v6(Ipv6Addr::LOCALHOST, 80)).to_string(), "[::1]:80");
     }
 }
