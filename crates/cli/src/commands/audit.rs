@@ -1,7 +1,5 @@
 //! `sameport audit`.
 
-use std::num::NonZeroU16;
-
 use super::Outcome;
 
 const EXAMPLES: &str = "\
@@ -27,7 +25,8 @@ it could not be looked.";
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
     /// Only this port
-    port: Option<NonZeroU16>,
+    #[arg(value_parser = sameport_rules::wanted::fixed_port)]
+    port: Option<u16>,
     /// One line of JSON
     #[arg(long, conflicts_with = "watch")]
     json: bool,
@@ -44,7 +43,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     use crate::operations::audit::{self, Request};
     use crate::tell::{audit as tell, note, stdout};
 
-    let request = Request { port: args.port.map(NonZeroU16::get), read: super::run::read };
+    let request = Request { port: args.port, read: super::run::read };
     if args.watch {
         return watch(&request);
     }

@@ -14,6 +14,8 @@ fn wrong_lines_are_refused_at_once() {
         &["--json", "--watch"],
         &["--everything"],
     ];
+    let said = start(User::Ourselves, &["audit", "http"]).ended().stderr;
+    assert!(said.contains("is not a fixed port: write a number from 1 to 65535"), "{said}");
     for line in lines {
         let ended = start(User::Ourselves, &[&["audit"], line].concat()).ended();
         assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{line:?}: {ended:?}");
