@@ -129,6 +129,14 @@ fn is_within(own: &str, path: &str) -> bool {
     !deep && own.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Whether a cgroup is below that of a service or a scope. systemd puts the machine's units below slices
+/// alone; what is inside of a unit is named by whoever runs that: a user's own manager, a container.
+#[must_use]
+pub fn is_inside_a_unit(path: &str) -> bool {
+    let above = path.rsplit_once('/').map_or("", |(above, _)| above);
+    above.split('/').any(|name| name.ends_with(".service") || name.ends_with(".scope"))
+}
+
 /// One step on the way to a cgroup that is allowed: from a place, by a name, to a place. 0 is the
 /// first cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +177,7 @@ pub fn is_interpreter(file_name: &str) -> bool {
         "python", "pypy", "node", "nodejs", "deno", "bun", "ruby", "perl", "php", "java", "lua",
         "luajit", "bash", "sh", "dash", "zsh", "ksh", "fish", "busybox", "tclsh", "guile",
         "dotnet", "mono", "erl", "beam.smp", "escript", "R", "julia", "gawk", "mawk", "qemu",
-        "gdb", "socat", "nc", "ncat", "openssl",
+        "gdb", "socat", "nc", "ncat", "openssl", "ld",
     ];
     // python3.11, lua5.4, qemu-aarch64-static
     let stem = file_name.split('-').next().unwrap_or(file_name);

@@ -55,6 +55,25 @@ fn off_leaves_nothing_and_what_others_reserved() {
     room.nothing_is_left();
 }
 
+/// However many: the kernel takes no more than a page at once, and tells no more than the first read asks.
+#[test]
+fn all_that_others_reserved_stays() {
+    let Some(room) = Room::new("guard-reserved") else { return };
+    for last in [10_021, 18_001] {
+        let theirs: Vec<_> = (10_001..=last).step_by(2).map(|port| port.to_string()).collect();
+        let theirs = theirs.join(",");
+        room.shell(&format!(
+            "printf {theirs} | dd of={RESERVED} bs=64k iflag=fullblock 2>/dev/null"
+        ));
+        assert_eq!(room.shell(&format!("cat {RESERVED}")), format!("{theirs}\n"));
+        room.guarded(&format!("{PORT} --allow uid=1"));
+        assert_eq!(room.shell(&format!("cat {RESERVED}")), format!("{theirs},{PORT}\n"));
+        assert_eq!(room.list()["in_force"], true);
+        room.guarded(&format!("{PORT} --off"));
+        assert_eq!(room.shell(&format!("cat {RESERVED}")), format!("{theirs}\n"));
+    }
+}
+
 fn storm(room: &Room, cgroup: &str) -> Started {
     let storm = room.start_in(cgroup, ways_program(), &["storm", PORT]);
     storm.wait_for_stdout("ready");
@@ -166,6 +185,27 @@ fn a_cgroup_is_its_path_however_often_it_is_made() {
         assert!(list.contains(&format!("unit={unit} (not running)")), "{list}");
         fs::create_dir(&folder).unwrap();
     }
+}
+
+#[test]
+fn a_unit_is_not_what_a_user_or_a_container_calls_so() {
+    let Some(room) = Room::new("guard-unit-inside") else { return };
+    let unit = format!("sameport-inside-{}.service", std::process::id());
+    let (inside, own) = (format!("user@1000.service/app.slice/{unit}"), format!("out/{unit}"));
+    fs::create_dir_all(room.cgroup(&inside)).unwrap();
+    fs::create_dir_all(room.cgroup(&own)).unwrap();
+    let start = |cgroup: &str| {
+        let process = room.start_in(cgroup, "sh", &["-c", "echo here; exec sleep 1000"]);
+        process.wait_for_stdout("here");
+        process
+    };
+    let _users = start(&inside);
+    let ended = room.guard(&format!("{PORT} --allow unit={unit}"));
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.contains("it is inside another unit"), "{ended:?}");
+    let _machines = start(&own);
+    room.guarded(&format!("{PORT} --allow unit={unit}"));
+    assert_eq!(room.list()["guards"][0]["allow"][0]["cgroup"], room.path(&own));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Whom the words after `--allow` mean on this machine, and what has become of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sameport_linux::cgroup::{Cgroup, OpenError};
 use sameport_linux::{guard, look};
-use sameport_rules::guard::{Inode, Wish, cgroup_path};
+use sameport_rules::guard::{Inode, Wish, cgroup_path, is_inside_a_unit};
 
 use super::record::Allow;
 use super::{Error, Now};
@@ -19,7 +19,7 @@ pub(super) fn found(wish: &Wish) -> Result<Allow, Error> {
             Allow::User { name: look::user(uid).unwrap_or_else(|| uid.to_string()), uid }
         }
         Wish::Unit(name) => {
-            let path = guard::unit(name).map_err(Error::Unit)?;
+            let path = unit(name)?;
             let text = path.to_string_lossy().into_owned();
             let cgroup = cgroup_path(&text).map_err(|why| Error::NotAPath(path.clone(), why))?;
             let unit = path.file_name().map_or_else(|| name.into(), |name| name.to_string_lossy());
@@ -33,12 +33,40 @@ pub(super) fn found(wish: &Wish) -> Result<Allow, Error> {
     })
 }
 
+/// The cgroup of a unit of the machine. One that a user, or a container, has given the unit's name is not
+/// meant, whether or not the machine's own runs now.
+fn unit(name: &str) -> Result<PathBuf, Error> {
+    let is_inside = |path: &PathBuf| is_inside_a_unit(&path.to_string_lossy());
+    let path = match guard::unit(name) {
+        Err(OpenError::SeveralUnits(unit, mut paths)) => {
+            paths.retain(|path| !is_inside(path));
+            match &mut paths[..] {
+                [one] => std::mem::take(one),
+                _ => return Err(Error::Unit(OpenError::SeveralUnits(unit, paths))),
+            }
+        }
+        found => found.map_err(Error::Unit)?,
+    };
+    if is_inside(&path) {
+        let why =
+            "it is inside another unit, and whoever runs that one may give its cgroups any name";
+        return Err(Error::NotAPath(path, why));
+    }
+    Ok(path)
+}
+
 /// The file, if it is one that can be executed.
 fn executable(path: &str) -> std::io::Result<Inode> {
     use std::os::unix::fs::PermissionsExt as _;
     let file = std::fs::metadata(path)?;
     if !file.is_file() || file.permissions().mode() & 0o111 == 0 {
         return Err(std::io::Error::other("it cannot be executed"));
+    }
+    let mut start = [0; 2];
+    let read = std::io::Read::read(&mut std::fs::File::open(path)?, &mut start)?;
+    if start[..read] == *b"#!" {
+        let why = "it is a script, and what executes is its interpreter: name a unit or a user";
+        return Err(std::io::Error::other(why));
     }
     guard::inode(Path::new(path))
 }
