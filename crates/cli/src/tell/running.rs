@@ -17,7 +17,7 @@ use sameport_rules::sockets::Member;
 use super::refusal::{program, user, words};
 use super::starting;
 use crate::operations::control::messages::{Change, State};
-use crate::operations::run::{Event, OutOfReach, Remark, Unused};
+use crate::operations::run::{Event, NotTaken, OutOfReach, Remark, Unused};
 
 /// How many members a line names; the rest are counted.
 const NAMED: usize = 8;
@@ -153,9 +153,18 @@ fn lines(event: &Event) -> Vec<String> {
             ),
             "hint: a socket is of one family; give a rule for each".into(),
         ],
-        Event::Remark(Remark::NotPrivate { asked, errno }) => vec![format!(
-            "error: {asked} was refused: its socket could not be made the private group's: fchown: {errno}"
-        )],
+        Event::Remark(Remark::NotPrivate { asked, why: NotTaken::Refused(errno) }) => {
+            vec![format!(
+                "error: {asked} was refused: its socket could not be made the private group's: fchown: {errno}"
+            )]
+        }
+        Event::Remark(Remark::NotPrivate { asked, why: NotTaken::OnDevice }) => vec![
+            format!(
+                "error: {asked} was refused: its socket is bound to a device, and cannot be private: \
+                 others can get past it"
+            ),
+            "hint: bind an address instead, or leave the port out of the group by --port".into(),
+        ],
         Event::Took { via, passed } => {
             let reasons = passed.iter().map(|(via, error)| {
                 format!("{} cannot: {}", starting::name(*via), starting::reason(error))

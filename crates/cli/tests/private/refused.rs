@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 
-use socket2::Type;
+use socket2::{Domain, Socket, Type};
 
 use crate::intruder::Intruder;
 use crate::stage::{
@@ -44,6 +44,14 @@ fn v4(ip: [u8; 4], port: u16) -> SocketAddr {
 
 fn v6(ip: Ipv6Addr, port: u16) -> SocketAddr {
     (ip, port).into()
+}
+
+/// Who has connected, or sent a byte.
+fn client(kind: Type, to: SocketAddr) -> Socket {
+    let client = Socket::new(Domain::for_address(to), kind, None).unwrap();
+    client.connect(&to.into()).unwrap();
+    client.send(b"x").unwrap();
+    client
 }
 
 #[test]
@@ -247,6 +255,73 @@ fn only_the_ports_that_are_asked_for_are_private() {
     // As the program made it: with SO_REUSEADDR, which lets anybody in.
     let intruder = Intruder::user(1000).reuse_address();
     assert!(intruder.takes(Type::DGRAM, v4([127, 0, 0, 1], port)).is_ok());
+}
+
+/// Beside a socket of a device there is room on another device, and whoever is there gets past it.
+#[test]
+fn a_socket_of_a_device_is_refused_because_it_cannot_be_private() {
+    if !is_root() {
+        return skip("private-refusals", "needs root");
+    }
+    let (script, port) = (script("bind_part.py"), free_port().to_string());
+    for kind in ["tcp", "udp"] {
+        let words = ["python3", script.to_str().unwrap(), "device", kind, &port];
+        let ended = start_run(User::Ourselves, &["--private"], &words).ended();
+        assert_eq!(ended.code, 1, "{kind}: {ended:?}");
+        assert!(ended.stderr.contains("its socket is bound to a device"), "{kind}: {ended:?}");
+        assert!(ended.stderr.contains("Permission denied"), "{kind}: {ended:?}");
+    }
+}
+
+/// Beside `[::]` for IPv6 alone there is room on 0.0.0.0. Who takes that gets above it, gets nothing, and
+/// keeps newcomers out of TCP. Where the group has 0.0.0.0, too, there is no room.
+#[test]
+fn beside_a_v6_only_socket_somebody_gets_on_the_port_and_gets_nothing() {
+    if !is_root() {
+        return skip("private-refusals", "needs root");
+    }
+    let script = script("bind_part.py");
+    let start = |part: &str, kind: &str, port: u16| {
+        let words = ["python3", script.to_str().unwrap(), part, kind, &port.to_string()];
+        start_run(User::Ourselves, &["--private", "--group", "v6-only"], &words)
+    };
+    for (kind, name) in [(Type::STREAM, "tcp"), (Type::DGRAM, "udp")] {
+        let port = free_port();
+        let member = start("v6only", name, port);
+        member.wait_for_stdout("bound");
+        let any = v6(Ipv6Addr::UNSPECIFIED, port);
+        let above = Intruder { on_device: true, ..Intruder::user(1000).reuse_port() };
+        assert!(above.takes(kind, any).is_err(), "{name}");
+        let _beside =
+            Intruder::user(1000).reuse_port().takes(kind, v4([0, 0, 0, 0], port)).unwrap();
+        let above = above.takes(kind, any).unwrap();
+        let clients: Vec<_> =
+            (0..20).map(|_| client(kind, v6(Ipv6Addr::LOCALHOST, port))).collect();
+        above.set_nonblocking(true).unwrap();
+        let got = if kind == Type::STREAM {
+            above.accept().map(drop)
+        } else {
+            above.recv_from(&mut [std::mem::MaybeUninit::uninit()]).map(drop)
+        };
+        assert_eq!(got.unwrap_err().kind(), ErrorKind::WouldBlock, "{name}");
+        drop(clients);
+        if kind == Type::STREAM {
+            let newcomer = start("v6only", name, port).ended();
+            assert!(newcomer.stderr.contains("Address already in use"), "{newcomer:?}");
+        }
+
+        let port = free_port();
+        let (both, v4_too) = (start("v6only", name, port), start("any", name, port));
+        both.wait_for_stdout("bound");
+        v4_too.wait_for_stdout("bound");
+        for intruder in Intruder::all() {
+            assert!(intruder.takes(kind, v4([0, 0, 0, 0], port)).is_err(), "{name} {intruder:?}");
+            assert!(
+                intruder.takes(kind, v6(Ipv6Addr::UNSPECIFIED, port)).is_err(),
+                "{name} {intruder:?}"
+            );
+        }
+    }
 }
 
 /// `ls` must see through it: the owner is no user.

@@ -330,9 +330,9 @@ impl Answering {
         asked: SocketAddr,
     ) -> Option<Reply> {
         let owner = self.owner.filter(|_| group::takes(verdict))?;
-        let taken = socket.address(protocol?, asked);
-        let errno = taken.and_then(|address| private::take(socket, owner, &address)).err()?;
-        self.say(Remark::NotPrivate { asked, errno });
+        let address = socket.address(protocol?, asked).map_err(private::NotTaken::from);
+        let why = address.and_then(|address| private::take(socket, owner, &address)).err()?;
+        self.say(Remark::NotPrivate { asked, why });
         Some(Reply::Made(Err(Errno::ACCESS)))
     }
 

@@ -45,7 +45,7 @@ use named::Given;
 
 pub(crate) use joining::{RunLine, Together};
 pub(crate) use named::{GivenError, Named, Ready};
-pub(crate) use private::NotPrivate;
+pub(crate) use private::{NotPrivate, NotTaken};
 pub(crate) use wishes::{Unused, Wishes};
 
 use wishes::Used;
@@ -169,7 +169,7 @@ pub(crate) enum Remark {
     /// A rule names an address of a family that the program's socket cannot have.
     OtherFamily { asked: SocketAddr, rule: Rule },
     /// A socket could not be made the private group's, and was not bound therefore.
-    NotPrivate { asked: SocketAddr, errno: Errno },
+    NotPrivate { asked: SocketAddr, why: private::NotTaken },
 }
 
 /// Why a worker's sockets cannot be reached.

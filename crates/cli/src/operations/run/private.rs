@@ -55,8 +55,30 @@ pub(super) fn refuse_what_cannot_be(plan: &Plan) -> Result<(), Error> {
     }
 }
 
+/// Why a socket was not made the group's. It was not bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    /// It is bound to a device: whoever binds another device, and then none, gets its traffic.
+    OnDevice,
+    /// The kernel refused it to us.
+    Refused(Errno),
+}
+
+impl From<Errno> for NotTaken {
+    fn from(errno: Errno) -> Self {
+        Self::Refused(errno)
+    }
+}
+
 /// Makes a socket the group's before its bind.
-pub(super) fn take(socket: &mut WorkerSocket, owner: u32, address: &Address) -> Result<(), Errno> {
+pub(super) fn take(
+    socket: &mut WorkerSocket,
+    owner: u32,
+    address: &Address,
+) -> Result<(), NotTaken> {
+    if address.device.is_some() {
+        return Err(NotTaken::OnDevice);
+    }
     let query = Query::only(address.protocol).on(address.port());
     let listed = match (address.protocol, address.port()) {
         (Protocol::Udp, _) | (_, 0) => Vec::new(),
@@ -65,5 +87,5 @@ pub(super) fn take(socket: &mut WorkerSocket, owner: u32, address: &Address) -> 
     };
     let beside = listed.iter().any(|listener| group::stands_beside(owner, address, listener));
     socket.set_reuse_address(beside)?;
-    socket.give(owner)
+    Ok(socket.give(owner)?)
 }
