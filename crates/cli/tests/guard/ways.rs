@@ -174,6 +174,8 @@ fn whoever_is_named_may() {
         (format!("exe={program}"), "out", "ring thread", true),
         (format!("exe={program}"), "out", "thread", true),
         ("exe=/bin/sh".to_owned(), "out", "tcp/0.0.0.0", false),
+        // Not covered, and said: any user can say so of itself.
+        ("exe=/bin/sh".to_owned(), "out", "claims /bin/sh", true),
     ];
     for (allow, cgroup, way, is_let) in cases {
         room.guarded(&format!("{PORT} --allow {allow}"));
