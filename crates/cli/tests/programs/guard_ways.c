@@ -326,7 +326,7 @@ static void claims(const char *path) {
     }
     /* The rest only has to be in order. */
     map.start_code = map.start_data = map.arg_start = map.env_start = (unsigned long)&port & ~4095ul;
-    map.end_code = map.end_data = map.arg_end = map.env_end = map.start_code;
+    map.end_code = map.end_data = map.arg_end = map.env_end = map.start_code + 1;
     map.start_brk = map.brk = (unsigned long)sbrk(0);
     map.start_stack = (unsigned long)line;
     have(!prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0), "PR_SET_MM");
