@@ -238,6 +238,18 @@ fn an_executable_is_its_file_not_its_path() {
 }
 
 #[test]
+fn a_user_is_the_number_not_the_name() {
+    let Some(room) = Room::new("guard-user") else { return };
+    room.guarded(&format!("{PORT} --allow uid=nobody"));
+    room.shell("sed -i 's/^nobody:x:[0-9]*/nobody:x:4321/' /etc/passwd");
+    let list = room.guarded("--list").stdout;
+    assert!(list.contains("uid=nobody (replaced)"), "{list}");
+    room.guarded(&format!("{PORT} --allow uid=nobody"));
+    assert_eq!(room.list()["guards"][0]["allow"][0]["uid"], 4321);
+    assert!(!room.guarded("--list").stdout.contains("replaced"));
+}
+
+#[test]
 fn an_executable_on_an_overlay_is_its_file_too() {
     let Some(room) = Room::new("guard-overlay") else { return };
     let files = format!(

@@ -92,7 +92,7 @@ pub(crate) enum Now {
     AsItWas,
     /// There is no such cgroup, or file, now.
     Gone,
-    /// The path is another file's now.
+    /// The path is another file's now, or the name another user's.
     Replaced,
 }
 

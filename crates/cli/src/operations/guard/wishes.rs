@@ -82,7 +82,10 @@ pub(super) fn missing_cgroup(allow: &Allow) -> Option<String> {
 /// What has become of what a rule names.
 pub(super) fn now(allow: &Allow) -> Now {
     match allow {
-        Allow::User { .. } => Now::AsItWas,
+        Allow::User { name, uid } => match look::user_id(name) {
+            Some(now) if now != *uid => Now::Replaced,
+            _ => Now::AsItWas,
+        },
         Allow::Unit { cgroup, .. } | Allow::Cgroup { cgroup } => {
             match Cgroup::open(Path::new(cgroup)) {
                 Err(OpenError::NotFound(_)) => Now::Gone,
