@@ -22,7 +22,9 @@ fn escaped(c: char) -> String {
     match c {
         '\n' => r"\n".to_owned(),
         '\t' => r"\t".to_owned(),
-        '\'' | '\\' => format!("\\{c}"),
+        '\\' => r"\\".to_owned(),
+        // A shell that does not know `$'…'` would end the quote at `\'`, and execute what comes after.
+        '\'' => r"\x27".to_owned(),
         c if steers(c) => format!("\\u{:04x}", u32::from(c)),
         c => c.to_string(),
     }
@@ -52,7 +54,7 @@ mod tests {
     fn words_stay_words() {
         assert_eq!(command(["node", "-e", "listen(80)"]), "node -e 'listen(80)'");
         assert_eq!(command(["a", "", "it's", "$(b); `c`"]), r"a '' 'it'\''s' '$(b); `c`'");
-        assert_eq!(command(["a\nb'c\\", "\u{1b}[2J\u{9b}"]), r"$'a\nb\'c\\' $'\u001b[2J\u009b'");
+        assert_eq!(command(["a\nb'c\\", "\u{1b}[2J\u{9b}"]), r"$'a\nb\x27c\\' $'\u001b[2J\u009b'");
     }
 
     #[test]
