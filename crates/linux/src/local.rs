@@ -42,10 +42,11 @@ pub fn has_device(name: &str) -> bool {
         .is_ok()
 }
 
-/// Whether sockets have IPv6 here.
+/// Whether sockets have IPv6 here. Does not take `/proc` for it, which may be hidden.
 #[must_use]
 pub fn speaks_ipv6() -> bool {
-    fs::exists("/proc/net/if_inet6").unwrap_or(false)
+    let (family, kind) = (AddressFamily::INET6, SocketType::DGRAM);
+    rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None).is_ok()
 }
 
 /// Whether everybody may bind addresses that are not this machine's: `net.ipv4.ip_nonlocal_bind`, or its

@@ -125,7 +125,9 @@ fn hints(request: &Request, listing: &Listing) -> Vec<&'static str> {
         None => {}
         Some(Nameless::OtherUser) => hints.push("`-` is another user's program; root sees which"),
         Some(Nameless::EvenForRoot) => {
-            hints.push("`-` is a program of another pid namespace, or of the kernel");
+            hints.push(
+                "`-` is a program of another pid namespace, of the kernel, or hidden from here",
+            );
         }
     }
     if !listing.bound && request.tcp {

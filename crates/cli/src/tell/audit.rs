@@ -201,7 +201,7 @@ pub(crate) fn unseen(unseen: &Unseen) -> String {
             format!("not seen: who has {} of other users open; root sees it", sockets(count))
         }
         Unseen::EvenForRoot(count) => format!(
-            "not seen: who has {} open: programs of another pid namespace, or the kernel",
+            "not seen: who has {} open: programs of another pid namespace or the kernel, or hidden from here",
             sockets(count)
         ),
         Unseen::Holders => {
