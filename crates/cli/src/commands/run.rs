@@ -351,7 +351,11 @@ pub(crate) fn run(args: Args) -> Outcome {
 #[cfg(target_os = "linux")]
 pub(super) fn read(words: &[OsString]) -> Option<crate::operations::run::RunLine> {
     let super::Command::Run(args) = super::read(words)? else { return None };
-    Some(crate::operations::run::RunLine { group: args.together.group, command: args.command })
+    Some(crate::operations::run::RunLine {
+        name: args.named.name,
+        group: args.together.group,
+        command: args.command,
+    })
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,23 +1,26 @@
 //! Whether an address could be bound, by whom it is held, and what would work. Looks and decides;
 //! binds nothing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
 use sameport_linux::look::{self, Left, Query, States};
 use sameport_linux::{effective_user, local, worker};
+use sameport_rules::name::Name;
 use sameport_rules::predict::{
     Doing, Machine, Other, Prediction, Remedy, Verdict, Wish, known, predict, remedies,
 };
-use sameport_rules::sockets::{Address, Member, Protocol};
+use sameport_rules::sockets::{Address, Member, Process, Protocol};
 use sameport_rules::wanted::{Host, Wanted};
 
 use super::guard::of_port as guarded;
 use super::guard::record::Entry;
+use super::run::RunLine;
 
 /// What somebody would like to bind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) address: Wanted,
     pub(crate) protocol: Protocol,
@@ -27,6 +30,8 @@ pub(crate) struct Request {
     pub(crate) device: Option<String>,
     /// Whose socket it would be, by name or number; `None` for the caller's.
     pub(crate) user: Option<String>,
+    /// Reads the command line of a `sameport run`.
+    pub(crate) read: fn(&[OsString]) -> Option<RunLine>,
 }
 
 /// Something that is on the port already.
@@ -46,6 +51,8 @@ pub(crate) struct Answer {
     pub(crate) prediction: Prediction,
     /// What is on the port, in the order of the prediction's indices.
     pub(crate) there: Vec<There>,
+    /// The named runs that have some of it, by the pid of their supervisor.
+    pub(crate) runs: BTreeMap<i32, Name>,
     /// What is known of it, read or inferred, in the same order.
     pub(crate) known: Vec<Other>,
     /// The guard that would refuse it before the kernel looked at anything else.
@@ -65,6 +72,20 @@ impl Answer {
             Verdict::Refused(_) => Some(false),
             Verdict::Depends(_) => None,
         }
+    }
+}
+
+impl Answer {
+    /// The processes that serve a socket: not the supervisor of a named run, which only keeps it.
+    pub(crate) fn servers<'a>(&self, member: &'a Member) -> Vec<&'a Process> {
+        let is_supervisor = |process: &&Process| self.runs.contains_key(&process.pid);
+        let servers: Vec<_> = member.processes.iter().filter(|it| !is_supervisor(it)).collect();
+        if servers.is_empty() { member.processes.iter().collect() } else { servers }
+    }
+
+    /// The named run that has this socket.
+    pub(crate) fn run(&self, member: &Member) -> Option<&Name> {
+        member.processes.iter().find_map(|process| self.runs.get(&process.pid))
     }
 }
 
@@ -109,7 +130,8 @@ pub(crate) fn ask(request: &Request) -> Result<Vec<Answer>, Error> {
     let others = [known(&members), left.iter().map(other).collect()].concat();
     let sockets = members.into_iter().map(|member| There::Socket(Box::new(member)));
     let there: Vec<There> = sockets.chain(left.into_iter().map(There::Left)).collect();
-    let scene = Scene { there, others, bound: seen.bound };
+    let runs = named_runs(&there, request.read);
+    let scene = Scene { there, others, runs, bound: seen.bound };
     ips.into_iter().map(|ip| answer(request, uid, ip, &scene)).collect()
 }
 
@@ -126,11 +148,29 @@ fn whose(user: &str) -> Result<u32, Error> {
 struct Scene {
     there: Vec<There>,
     others: Vec<Other>,
+    runs: BTreeMap<i32, Name>,
     bound: bool,
 }
 
+/// A supervisor has the listening sockets of its workers open, too.
+fn named_runs(there: &[There], read: fn(&[OsString]) -> Option<RunLine>) -> BTreeMap<i32, Name> {
+    let members = there.iter().filter_map(|there| match there {
+        There::Socket(member) => Some(member),
+        There::Left(_) => None,
+    });
+    let processes = members.flat_map(|member| &member.processes);
+    let named = processes.filter_map(|process| {
+        let command = &process.details.as_ref()?.command;
+        let words: Vec<OsString> = command.iter().map(OsString::from).collect();
+        let is_ours = process.program == env!("CARGO_BIN_NAME");
+        let name = is_ours.then(|| read(&words)).flatten()?.name?;
+        Some((process.pid, name))
+    });
+    named.collect()
+}
+
 fn answer(request: &Request, uid: u32, ip: IpAddr, scene: &Scene) -> Result<Answer, Error> {
-    let Scene { there, others, bound } = scene;
+    let Scene { there, others, runs, bound } = scene;
     let wild = ip == Ipv6Addr::UNSPECIFIED;
     let address = Address {
         protocol: request.protocol,
@@ -159,6 +199,7 @@ fn answer(request: &Request, uid: u32, ip: IpAddr, scene: &Scene) -> Result<Answ
         user: look::user(uid),
         prediction,
         there: there.clone(),
+        runs: runs.clone(),
         known: others.clone(),
         remedies,
         bound_seen: *bound,

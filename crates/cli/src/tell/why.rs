@@ -256,8 +256,9 @@ fn block(answer: &Answer, with: usize, says: &str) -> String {
             lines.push(format!("what is left of a connection has {} (TIME_WAIT)", left.address));
         }
         There::Socket(member) => {
-            lines.push(format!("{} {}", who(member), does(member)));
-            let details = member.processes.first().and_then(|process| process.details.as_ref());
+            lines.push(format!("{} {}", who(answer, member), does(member)));
+            let servers = answer.servers(member);
+            let details = servers.first().and_then(|process| process.details.as_ref());
             if let Some(command) = details.map(|details| &details.command).filter(|c| !c.is_empty())
             {
                 lines.push(format!("    command   {}", shell::command(command)));
@@ -276,10 +277,15 @@ fn block(answer: &Answer, with: usize, says: &str) -> String {
 }
 
 /// `pid 4121 (python3, user ann, unit api.service)`, or what is known of it.
-fn who(member: &Member) -> String {
+fn who(answer: &Answer, member: &Member) -> String {
     let mut words = Vec::new();
-    words.extend(member.processes.first().map(program));
-    words.push(format!("user {}", user(member)));
+    let servers = answer.servers(member);
+    words.extend(servers.first().map(|process| program(process)));
+    words.extend(answer.run(member).map(|name| format!("run {name}")));
+    words.push(match is_private(member) {
+        true => "a private group".to_owned(),
+        false => format!("user {}", user(member)),
+    });
     if let Some(cgroup) = member.cgroup.as_deref() {
         if let Some(container) = unit::container(cgroup) {
             words.push(format!(
@@ -292,7 +298,7 @@ fn who(member: &Member) -> String {
         }
     }
     let about = words.join(", ");
-    match &member.processes[..] {
+    match &servers[..] {
         [] if member.socket.inode == 0 => format!("the kernel, for no process ({about})"),
         [] => format!("a program that cannot be seen from here ({about})"),
         [only] => format!("pid {} ({about})", only.pid),

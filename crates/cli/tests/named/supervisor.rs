@@ -196,6 +196,24 @@ fn descriptors_and_memory_are_flat_after_a_thousand_restarts() {
     run.stop();
 }
 
+/// Whoever ended its workers would find others in their place.
+#[test]
+fn why_names_the_run_that_has_a_port() {
+    for user in User::all() {
+        let run = drains(Room::new(*user), &["-n", "1"]);
+        let workers = run.ready(1);
+        let told = start_built(run.room.command(&["why", &run.room.port.to_string()])).ended();
+        assert_eq!(told.code, 1, "{told:?}");
+        let holder = told.stdout.lines().nth(1).unwrap_or_default();
+        let worker = workers.first().unwrap();
+        assert!(holder.starts_with(&format!("  pid {worker} (drains")), "{told:?}");
+        assert!(holder.contains(&format!(", run {}, user ", run.room.name)), "{told:?}");
+        let stop = format!("\n  sameport stop {}\n", run.room.name);
+        assert!(told.stdout.contains(&stop) && !told.stdout.contains("kill "), "{told:?}");
+        run.stop();
+    }
+}
+
 /// The name is taken as long as the run is there, and free afterwards.
 #[test]
 fn a_name_is_one_runs() {

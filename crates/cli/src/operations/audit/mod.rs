@@ -102,7 +102,7 @@ fn traces(members: &[Member], read: fn(&[OsString]) -> Option<RunLine>) -> BTree
 
 fn trace(pid: i32, read: fn(&[OsString]) -> Option<RunLine>) -> Trace {
     let runs = look::above(pid, env!("CARGO_BIN_NAME")).filter_map(|line| {
-        let RunLine { group, command } = read(&line.words)?;
+        let RunLine { group, command, name: _ } = read(&line.words)?;
         Some(Run { group, command, directory: line.directory })
     });
     Trace {

@@ -41,6 +41,7 @@ pub(crate) struct Together {
 /// What of a command line of `run` matters to others.
 #[derive(Debug)]
 pub(crate) struct RunLine {
+    pub(crate) name: Option<Name>,
     pub(crate) group: Option<Name>,
     pub(crate) command: Vec<OsString>,
 }
@@ -137,7 +138,7 @@ impl Known {
     fn holder(&self, process: &Process) -> Holder {
         let lines = look::above(process.pid, env!("CARGO_BIN_NAME"));
         let runs = lines.filter_map(|line| {
-            let RunLine { group, command } = (self.read)(&line.words)?;
+            let RunLine { group, command, name: _ } = (self.read)(&line.words)?;
             Some(Run { group, command, directory: line.directory })
         });
         let value = || worker::value_in(process.pid, named::NAME);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sameport_rules::predict::{Doubt, Refused, Remedy, Verdict};
-use sameport_rules::sockets::{Address, Member, State};
+use sameport_rules::sockets::{Address, Member, Process, State};
 use sameport_rules::{private, unit};
 
 use super::seconds;
@@ -119,12 +119,16 @@ fn members<'a>(answer: &'a Answer, with: &'a [usize]) -> impl Iterator<Item = &'
     })
 }
 
+fn first<'a>(answer: &Answer, member: &'a Member) -> Option<&'a Process> {
+    answer.servers(member).into_iter().next()
+}
+
 /// `pid 4121 started again under `sameport run -- python3 -m http.server``.
 fn started_again(answer: &Answer, with: &[usize]) -> String {
     let pids: BTreeSet<i32> =
-        members(answer, with).flat_map(|member| member.processes.first()).map(|p| p.pid).collect();
+        members(answer, with).flat_map(|member| first(answer, member)).map(|p| p.pid).collect();
     let command = members(answer, with)
-        .flat_map(|member| member.processes.first())
+        .flat_map(|member| first(answer, member))
         .find_map(|process| process.details.as_ref().filter(|details| !details.command.is_empty()))
         .map_or_else(|| "ITS COMMAND".into(), |details| shell::command(&details.command));
     format!("{} started again under `sameport run -- {command}`", named(&pids))
@@ -137,11 +141,17 @@ fn without(answer: &Answer, with: &[usize]) -> String {
         .filter(|unit| unit.ends_with(".service"))
         .collect();
     let mut pids = BTreeSet::new();
+    let mut runs = BTreeSet::new();
     for member in members(answer, with) {
         let in_unit =
             member.cgroup.as_deref().and_then(unit::unit).is_some_and(|u| units.contains(u));
-        pids.extend(member.processes.iter().map(|p| p.pid).filter(|_| !in_unit));
+        // A supervisor would start again whom we end.
+        let run = answer.run(member);
+        runs.extend(run.filter(|_| !in_unit));
+        let others = member.processes.iter().filter(|_| !in_unit && run.is_none());
+        pids.extend(others.map(|process| process.pid));
     }
+    ways.extend(runs.iter().map(|name| format!("sameport stop {name}")));
     if !units.is_empty() {
         let units: Vec<_> = units.iter().map(|unit| shell::word(unit)).collect();
         ways.push(format!("systemctl stop {}", units.join(" ")));
