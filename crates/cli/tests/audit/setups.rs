@@ -1,5 +1,6 @@
 //! Real servers, as they are really run. Each listens on [`PORT`]; nothing where it is not installed.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use crate::clean::Room;
@@ -313,10 +314,18 @@ fn service_manager(room: &mut Room) -> Option<()> {
     Some(())
 }
 
+/// A folder that no other user can write to: no other one is taken for the files of a named run.
+fn runtime(room: &Room) -> String {
+    let folder = room.folder.join("runtime");
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    assert!(made.is_ok(), "{}: {made:?}", folder.display());
+    format!("XDG_RUNTIME_DIR={}", folder.display())
+}
+
 fn run(room: &mut Room, options: &[&str]) -> Option<()> {
     let (program, server) = (path("python3")?, script("serve.py"));
     let (port, binary) = (PORT.to_string(), sameport().to_str()?.to_owned());
-    let (env, runtime) = (path("env")?, format!("XDG_RUNTIME_DIR={}", room.folder.display()));
+    let (env, runtime) = (path("env")?, runtime(room));
     let command = ["--", &program, server.to_str()?, &port];
     let words = [&[env.as_str(), &runtime, &binary, "run"], options, &command].concat();
     room.start(&words);
@@ -327,7 +336,7 @@ fn run(room: &mut Room, options: &[&str]) -> Option<()> {
 /// In the middle of it: some workers are old, some new, and there may be a gate.
 fn restarting(room: &mut Room) -> Option<()> {
     run(room, &["--name", "web", "-n", "4"])?;
-    let (env, runtime) = (path("env")?, format!("XDG_RUNTIME_DIR={}", room.folder.display()));
+    let (env, runtime) = (path("env")?, runtime(room));
     room.start(&[&env, &runtime, sameport().to_str()?, "restart", "web"]);
     Some(())
 }
