@@ -129,13 +129,18 @@ static void *swap(void *ignored) {
     return ignored;
 }
 
-static void *binds(void *ignored) {
+/* Each at a number of its own: what is swapped late must not be the descriptor of a client. */
+static void *binds(void *number) {
+    int mine = 200 + (int)(size_t)number;
     for (;;) {
-        swapped = tcp();
-        if (!bind(swapped, (void *)&wandering, sizeof wandering)) listen(swapped, 1);
-        close(swapped);
+        int fd = tcp();
+        dup2(fd, mine);
+        close(fd);
+        swapped = mine;
+        if (!bind(mine, (void *)&wandering, sizeof wandering)) listen(mine, 1);
+        close(mine);
     }
-    return ignored;
+    return NULL;
 }
 
 static void *toggle(void *socket) {
@@ -202,7 +207,7 @@ int main(int argc, char **argv) {
         if (pthread_create(&other, NULL, serve, &second)) exit(1);
     }
     for (size_t n = 0; is("flood") && n < 64; n++) thread(flood, (void *)n);
-    for (int n = 0; is("swaps") && n < 2; n++) thread(swap, NULL), thread(binds, NULL);
+    for (size_t n = 0; is("swaps") && n < 2; n++) thread(swap, NULL), thread(binds, (void *)n);
     if (is("toggles")) thread(toggle, &fd);
     serve(&fd);
     if (is("twice")) pthread_join(other, NULL);
