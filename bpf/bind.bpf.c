@@ -1,14 +1,14 @@
 /* What becomes of a bind in a cgroup: moved by a rule, made shareable, or left alone.
  *
- * The same decisions as crates/rules: `map::decide` by lookups in the order of `keys::lookups`, then
+ * The same decisions as crates/policy: `map::decide` by lookups in the order of `keys::lookups`, then
  * `bind::decide` for the address that comes of it. IP addresses are 16 bytes, IPv4 ones mapped.
  *
  * Built by `cargo xtask bpf`; the object beside this file is what gets loaded.
  */
 #include "kernel.h"
 
-/* Every structure here has its other side in crates/rules/src/keys.rs (key, target) or in
- * crates/linux/src/cgroup/layout.rs. */
+/* Every structure here has its other side in crates/policy/src/bind/keys.rs (key, target) or in
+ * crates/sys/src/bpf/cgroup_bind/layout.rs. */
 struct settings {
 	__u64 netns; /* cookie of the only network namespace to act in; 0: every one */
 	__u64 since; /* for who reads the pins */

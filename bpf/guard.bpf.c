@@ -1,6 +1,6 @@
 /* Who may bind a port: asked at every bind of the machine, answered for guarded ports only.
  *
- * The same decision as crates/rules: `guard::decide`. It sits at the first cgroup, so that every
+ * The same decision as crates/policy: `guard::decide`. It sits at the first cgroup, so that every
  * process is below it, and acts in the network namespaces that guards were set in. `bind4` and `bind6`
  * answer before anything is taken; `post_bind4` and `post_bind6` know the port that the kernel has
  * picked, or that a program of others has put in place of the one asked for.
@@ -12,7 +12,7 @@
  */
 #include "kernel.h"
 
-/* Every structure here has its other side in crates/linux/src/guard/layout.rs. */
+/* Every structure here has its other side in crates/sys/src/bpf/guard/layout.rs. */
 struct settings {
 	__u64 mark;  /* of the guards that the maps were filled from */
 	__u64 since;

@@ -70,7 +70,7 @@ struct bpf_iter__task_file {
 	struct file *file __attribute__((aligned(8)));
 };
 
-/* As crates/linux/src/look/iterated/record.rs reads it. */
+/* As crates/sys/src/bpf/socket_iter/record.rs reads it. */
 struct record {
 	__u64 inode;
 	__u32 pid;

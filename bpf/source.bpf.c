@@ -5,7 +5,7 @@
  */
 #include "kernel.h"
 
-/* Its other side is in crates/linux/src/cgroup/layout.rs. */
+/* Its other side is in crates/sys/src/bpf/cgroup_bind/layout.rs. */
 struct source {
 	__u64 netns; /* cookie of the only network namespace to act in; 0: every one */
 	__u32 ip[4]; /* IPv4 mapped */

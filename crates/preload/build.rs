@@ -61,7 +61,7 @@ fn build(out: &Path, object: &Path, target: &str, host: &str) -> Result<(), Stri
     if !is_written_for_target() {
         return Err(format!("it is not written for {target}"));
     }
-    // Its files side by side, so that `mod map;` means the one of `sameport-rules`.
+    // Its files side by side, so that `mod map;` means the one of `sameport-policy`.
     let folder = out.join("object");
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     for file in FILES {
@@ -69,7 +69,7 @@ fn build(out: &Path, object: &Path, target: &str, host: &str) -> Result<(), Stri
         let text = fs::read_to_string(&from).map_err(|e| format!("{}: {e}", from.display()))?;
         write(&folder.join(file), &text);
     }
-    for (file, text) in sameport_rules::CORE_ONLY {
+    for (file, text) in sameport_policy::CORE_ONLY {
         write(&folder.join(file), text);
     }
     let first = compile(&folder, object, target);

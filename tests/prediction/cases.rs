@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use sameport_rules::predict::{Machine, Other, Wish};
-use sameport_rules::sockets::{Address, Protocol};
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::predict::{Machine, Other, Wish};
 
 use crate::kernel::OTHER_DEVICE;
 

@@ -12,7 +12,7 @@ mod traffic;
 
 use std::process::ExitCode;
 
-use sameport_rules::predict::{Verdict, predict};
+use sameport_policy::predict::{Verdict, predict};
 
 use cases::Case;
 use kernel::Rights;

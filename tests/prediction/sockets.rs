@@ -4,8 +4,8 @@ use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
-use sameport_rules::predict::{Doing, Other};
-use sameport_rules::sockets::{Address, Protocol};
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::predict::{Doing, Other};
 use socket2::{Domain, Socket, Type};
 
 use crate::cases::{Spec, State};

@@ -4,8 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use sameport_rules::predict::{Effect, Outcome};
-use sameport_rules::sockets::{Address, Protocol};
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::predict::{Effect, Outcome};
 use socket2::{Domain, Socket, Type};
 
 use crate::kernel::SPARE;

@@ -1,7 +1,7 @@
 //! Rows that are wrong on purpose, each in its last step: the runner must say that it differs there.
 
-use sameport_rules::semantics::words::User::Ann;
-use sameport_rules::semantics::words::{
+use sameport_policy::kernel_rules::model::User::Ann;
+use sameport_policy::kernel_rules::model::{
     BOTH, EACCES, EADDRINUSE, LO, Port, RP, Row, Step, TCP, close, open, send,
 };
 

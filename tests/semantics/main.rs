@@ -7,9 +7,11 @@ mod lies;
 use std::process::ExitCode;
 
 use arguments::Arguments;
-use sameport_linux::semantics::{self, Rights};
-use sameport_rules::semantics::words::{Proto, Row};
-use sameport_rules::semantics::{self as rows, Line, TABLE, Verdict};
+use sameport_policy::kernel_rules as rows;
+use sameport_policy::kernel_rules::model::{Proto, Row};
+use sameport_policy::kernel_rules::{Line, TABLE, Verdict};
+use sameport_sys::kernel_rules;
+use sameport_sys::kernel_rules::Rights;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1).collect()) {
@@ -82,7 +84,7 @@ fn all_tests() -> impl Iterator<Item = Test> {
 
 impl Test {
     fn outcome(&self, rights: &Rights) -> Outcome {
-        match (semantics::run(rights, self.row, self.proto), self.lies) {
+        match (kernel_rules::run(rights, self.row, self.proto), self.lies) {
             (Verdict::Agrees(lines), false) => Outcome::Passed(brief(&lines)),
             (Verdict::Differs(lines), false) => {
                 Outcome::Failed(format!("{}\n{}", self.row.shows, full(&lines)))

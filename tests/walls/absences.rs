@@ -17,7 +17,7 @@ const PRINTING: &[&str] =
 
 const ABSENCES: &[Absence] = &[
     Absence {
-        rooms: &["crates/rules/src/"],
+        rooms: &["crates/policy/src/"],
         words: &[
             "std::fs",
             "std::io",
@@ -35,20 +35,20 @@ const ABSENCES: &[Absence] = &[
             "unsafe",
             "extern",
         ],
-        instead: "rules is pure: take the fact as a value, and look it up in crates/linux",
+        instead: "policy is pure: take the fact as a value, and look it up in crates/sys",
     },
     Absence {
-        rooms: &["crates/rules/src/"],
+        rooms: &["crates/policy/src/"],
         words: &["std::{"],
         instead: "write one `use` a module in rules, so that this test can read it",
     },
     Absence {
-        rooms: &["crates/rules/src/", "crates/linux/src/", "crates/sameport/src/"],
+        rooms: &["crates/policy/src/", "crates/sys/src/", "crates/sameport/src/"],
         words: PRINTING,
         instead: "only the cli prints: return a value, and tell it in crates/cli/src/tell",
     },
     Absence {
-        rooms: &["crates/rules/src/", "crates/linux/src/", "crates/sameport/src/"],
+        rooms: &["crates/policy/src/", "crates/sys/src/", "crates/sameport/src/"],
         words: &[
             "process::exit",
             "process::abort",
@@ -82,7 +82,7 @@ const ABSENCES: &[Absence] = &[
     },
     Absence {
         rooms: &["crates/cli/src/commands"],
-        words: &["sameport_linux"],
+        words: &["sameport_sys"],
         instead: "a verb calls one operation: let that one know the system",
     },
     Absence {

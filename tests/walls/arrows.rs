@@ -15,21 +15,29 @@ struct Room {
 }
 
 const ROOMS: &[Room] = &[
+    // Values that every other crate shares: no dependency.
+    Room { name: "sameport-addr", ours: &[], others: Some(&[]) },
     // Pure: needs nothing of the world.
-    Room { name: "sameport-rules", ours: &[], others: Some(&[]) },
+    Room { name: "sameport-policy", ours: &["sameport-addr"], others: Some(&[]) },
     // Published: std, the bindings of the system, and tokio for who asks for it.
     Room {
         name: "sameport",
-        ours: &["sameport-rules"],
+        ours: &["sameport-addr"],
         others: Some(&["socket2", "libc", "windows-sys", "tokio"]),
     },
-    Room { name: "sameport-linux", ours: &["sameport-rules"], others: None },
+    Room { name: "sameport-sys", ours: &["sameport-policy"], others: None },
     // Runs in other people's programs: its object is made of `core` and files of rules. Where it is
     // no such object (macOS, FreeBSD), it goes by libc.
-    Room { name: "sameport-preload", ours: &["sameport-rules"], others: Some(&["libc"]) },
+    Room { name: "sameport-preload", ours: &["sameport-policy"], others: Some(&["libc"]) },
     Room {
         name: "sameport-cli",
-        ours: &["sameport", "sameport-linux", "sameport-preload", "sameport-rules"],
+        ours: &[
+            "sameport",
+            "sameport-sys",
+            "sameport-preload",
+            "sameport-policy",
+            "sameport-supervisor",
+        ],
         others: None,
     },
     Room { name: "sameport-tests", ours: &[], others: None },
@@ -111,11 +119,11 @@ fn a_wrong_arrow_is_seen() {
         complaints(&metadata).len() - before
     };
     let plain = |name: &str| serde_json::json!({ "name": name, "kind": null, "optional": false });
-    assert_eq!(with("sameport-rules", plain("libc")), 1);
-    assert_eq!(with("sameport-rules", serde_json::json!({ "name": "libc", "kind": "dev" })), 0);
-    assert_eq!(with("sameport-linux", plain("sameport")), 1);
-    assert_eq!(with("sameport-linux", plain("clap")), 1);
-    assert_eq!(with("sameport", plain("sameport-linux")), 1);
+    assert_eq!(with("sameport-policy", plain("libc")), 1);
+    assert_eq!(with("sameport-policy", serde_json::json!({ "name": "libc", "kind": "dev" })), 0);
+    assert_eq!(with("sameport-sys", plain("sameport")), 1);
+    assert_eq!(with("sameport-sys", plain("clap")), 1);
+    assert_eq!(with("sameport", plain("sameport-sys")), 1);
     assert_eq!(with("sameport", plain("tokio")), 1);
     assert_eq!(with("xtask", plain("sameport")), 1);
     let mut stranger = metadata();

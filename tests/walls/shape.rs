@@ -8,7 +8,7 @@ use super::source::{Source, in_a_name, root, sources};
 
 /// Files of more than 400 lines, each with the reason why it is better whole.
 const LONG: &[(&str, &str)] = &[(
-    "crates/rules/src/life/tests.rs",
+    "crates/policy/src/lifecycle/tests.rs",
     "one table a question about the same small run, which they share",
 )];
 
@@ -119,8 +119,8 @@ fn unsafe_code_says_why() {
 
 #[test]
 fn rules_forbids_unsafe_code_for_good() {
-    let lib = fs::read_to_string(root().join("crates/rules/src/lib.rs")).expect("rules");
-    assert!(lib.contains("\n#![forbid(unsafe_code)]\n"), "crates/rules/src/lib.rs: forbid it");
+    let lib = fs::read_to_string(root().join("crates/policy/src/lib.rs")).expect("rules");
+    assert!(lib.contains("\n#![forbid(unsafe_code)]\n"), "crates/policy/src/lib.rs: forbid it");
 }
 
 #[test]

@@ -20,10 +20,13 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use libc::{sockaddr, socklen_t};
-use sameport_rules::map::{self, Asked, Moved, Rule};
-use sameport_rules::protocol::Protocol;
-use sameport_rules::share::{self, Attempt, Verdict};
-use sameport_rules::source::{self, Outgoing};
+use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::bind::map;
+use sameport_policy::bind::map::{Asked, Moved, Rule};
+use sameport_policy::bind::share;
+use sameport_policy::bind::share::{Attempt, Verdict};
+use sameport_policy::bind::source;
+use sameport_policy::bind::source::Outgoing;
 
 use self::sockets::{
     REUSE_ADDRESS, REUSE_PORT, Socket, V6ONLY, address_at, bind_to, done, errno, fail,

@@ -12,10 +12,12 @@ pub const LIBRARY: Option<&[u8]> = include!(concat!(env!("OUT_DIR"), "/library.r
 /// Why there is none; empty if there is one.
 pub const WHY_NOT: &str = include_str!(concat!(env!("OUT_DIR"), "/why-not.txt"));
 
-// The object's own files, for their tests. `build.rs` puts the files of `sameport-rules` beside
+// The object's own files, for their tests. `build.rs` puts the files of `sameport-policy` beside
 // them; here they come from the crate.
 #[cfg(all(test, target_os = "linux"))]
-use sameport_rules::{map, protocol, share, sockaddr, source};
+use sameport_policy::addr::protocol;
+#[cfg(all(test, target_os = "linux"))]
+use sameport_policy::bind::{map, share, sockaddr, source};
 
 #[cfg(all(test, target_os = "linux"))]
 mod environment;
@@ -36,7 +38,9 @@ mod sockets;
 #[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
 mod elsewhere;
 #[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
-use sameport_rules::{map, protocol, source};
+use sameport_policy::addr::protocol;
+#[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
+use sameport_policy::bind::{map, source};
 #[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
 #[expect(dead_code, reason = "there is nobody to report to")]
 mod settings;

@@ -1,7 +1,7 @@
 //! The root of the shared object: what it exports, what runs when it is loaded, and nothing else.
 //!
 //! Not a part of the `sameport-preload` crate, which only carries the object's bytes: `build.rs`
-//! compiles this file by itself, with the files of `sameport-rules` that use nothing but `core`
+//! compiles this file by itself, with the files of `sameport-policy` that use nothing but `core`
 //! beside it.
 
 #![no_std]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use sameport_rules::wanted::WantedError;
+use sameport_addr::addr_spec::WantedError;
 
 use crate::system::{Refusal, kind_of};
 

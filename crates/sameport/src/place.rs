@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
-use sameport_rules::wanted::{Host, Wanted};
+use sameport_addr::addr_spec::{Host, Wanted};
 
 use crate::error::{Error, Kind, Result};
 

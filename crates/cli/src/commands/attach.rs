@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use sameport_rules::map::Rule;
-use sameport_rules::source;
+use sameport_policy::bind::map::Rule;
+use sameport_policy::bind::source;
 
 use super::Outcome;
 
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     json: bool,
     /// Share only this port; may be given several times [default: every fixed port]
     #[arg(long = "port", value_name = "PORT", conflicts_with = "list",
-          value_parser = sameport_rules::wanted::fixed_port)]
+          value_parser = sameport_policy::addr::addr_spec::fixed_port)]
     ports: Vec<u16>,
     /// Give a program that asks for FROM the address TO; may be given several times
     #[arg(long = "map", value_name = "FROM=TO", conflicts_with = "list")]
@@ -57,7 +57,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Outcome {
     use std::process::ExitCode;
 
-    use sameport_rules::bind::Ports;
+    use sameport_policy::bind::verdict::Ports;
 
     use crate::operations::attach::{self, Request, Where};
     use crate::tell::{attachments, note, stdout};

@@ -4,8 +4,9 @@ use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sameport_rules::sockets::Protocol;
-use sameport_rules::wanted::{self, Wanted, WantedError};
+use sameport_policy::addr::addr_spec;
+use sameport_policy::addr::addr_spec::{Wanted, WantedError};
+use sameport_policy::model::socket::Protocol;
 
 use super::Outcome;
 use crate::operations::dial::{self, Request};
@@ -43,7 +44,7 @@ pub(crate) struct Args {
 /// An address with a port that can be connected to.
 fn remote(text: &str) -> Result<Wanted, WantedError> {
     let to: Wanted = text.parse()?;
-    wanted::fixed_port(&to.port.to_string())?;
+    addr_spec::fixed_port(&to.port.to_string())?;
     Ok(to)
 }
 

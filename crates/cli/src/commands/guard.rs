@@ -1,6 +1,6 @@
 //! `sameport guard`.
 
-use sameport_rules::guard::{Port, Wish};
+use sameport_policy::guard::{Port, Wish};
 
 use super::Outcome;
 

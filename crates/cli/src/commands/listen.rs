@@ -3,8 +3,8 @@
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
-use sameport_rules::sockets::Protocol;
-use sameport_rules::wanted::Wanted;
+use sameport_policy::addr::addr_spec::Wanted;
+use sameport_policy::model::socket::Protocol;
 
 use super::Outcome;
 use crate::operations::listen::{self, Request};

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use sameport_rules::network::Network;
-use sameport_rules::wanted::{Host, Wanted, WantedError};
+use sameport_policy::addr::addr_spec::{Host, Wanted, WantedError};
+use sameport_policy::model::netns::Network;
 
 use super::Outcome;
 use crate::operations::list::{self, Error, Listing, Nameless, Request};

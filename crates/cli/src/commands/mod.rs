@@ -139,7 +139,7 @@ fn read(words: &[std::ffi::OsString]) -> Option<Command> {
 /// Has a named run changed, and tells of it. The verbs that change one differ in what they ask.
 #[cfg(target_os = "linux")]
 fn change(
-    name: &sameport_rules::name::Name,
+    name: &sameport_policy::model::name::Name,
     request: crate::operations::control::messages::Request,
     json: bool,
     done: &str,

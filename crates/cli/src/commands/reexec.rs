@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use sameport_rules::name::Name;
+use sameport_policy::model::name::Name;
 
 use super::Outcome;
 

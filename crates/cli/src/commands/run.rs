@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sameport_rules::map::{self, Rule};
-use sameport_rules::name::Name;
-use sameport_rules::source;
-use sameport_rules::wanted::{self, Wanted};
+use sameport_policy::addr::addr_spec;
+use sameport_policy::addr::addr_spec::Wanted;
+use sameport_policy::bind::map;
+use sameport_policy::bind::map::Rule;
+use sameport_policy::bind::source;
+use sameport_policy::model::name::Name;
 
 use super::Outcome;
 use crate::tell::failure::Failure;
@@ -41,7 +43,7 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     copies: u16,
     /// Share only this port; may be given several times [default: every fixed port]
-    #[arg(long = "port", value_name = "PORT", value_parser = sameport_rules::wanted::fixed_port)]
+    #[arg(long = "port", value_name = "PORT", value_parser = sameport_policy::addr::addr_spec::fixed_port)]
     ports: Vec<u16>,
     /// Bind TO where the program asks for FROM: each PORT, ADDR or ADDR:PORT, FROM perhaps with tcp:
     /// or udp: before it; may be given several times, the most specific wins
@@ -109,7 +111,7 @@ struct NamedArgs {
     ready: Option<ReadyArgument>,
     /// How long a worker may take to get ready, such as 500ms, 30s or 2m
     #[arg(long, value_name = "TIME", requires = "name", default_value = "30s",
-          value_parser = wanted::duration)]
+          value_parser = addr_spec::duration)]
     ready_timeout: Duration,
     /// How many workers a restart replaces at once; 0: one, and the old one ends first
     #[arg(long, value_name = "N", requires = "name", default_value_t = 1,
@@ -117,7 +119,7 @@ struct NamedArgs {
     surge: u16,
     /// How long a worker may take to end after SIGTERM, before it is killed
     #[arg(long, value_name = "TIME", requires = "name", default_value = "30s",
-          value_parser = wanted::duration)]
+          value_parser = addr_spec::duration)]
     grace: Duration,
     /// `own`: each worker has a queue of connections of its own; `shared`: all accept from one
     #[arg(long, value_enum, requires = "name", default_value_t = QueueArgument::Own)]
@@ -157,7 +159,7 @@ fn ready(text: &str) -> Result<ReadyArgument, &'static str> {
 
 /// An address that the next run has too.
 fn fixed(text: &str) -> Result<Wanted, String> {
-    let wanted: Wanted = text.parse().map_err(|error: wanted::WantedError| error.to_string())?;
+    let wanted: Wanted = text.parse().map_err(|error: addr_spec::WantedError| error.to_string())?;
     match wanted.port {
         0 => Err(format!("{text} is no fixed port: write one from 1 to 65535")),
         _ => Ok(wanted),
@@ -260,11 +262,11 @@ fn refuse_what_is_not_for_it(args: &Args) -> Result<(), Failure> {
 
 #[cfg(target_os = "linux")]
 pub(crate) fn run(args: Args) -> Outcome {
-    use sameport_rules::bind::Ports;
-    use sameport_rules::filter::IoUring;
-    use sameport_rules::held::Queue;
-    use sameport_rules::life::Settings;
-    use sameport_rules::service::Activation;
+    use sameport_policy::bind::verdict::Ports;
+    use sameport_policy::lifecycle::Settings;
+    use sameport_policy::lifecycle::slots::Queue;
+    use sameport_policy::seccomp::filter::IoUring;
+    use sameport_policy::systemd::Activation;
 
     use crate::operations::run::named::reexec::LETTER;
     use crate::operations::run::{

@@ -1,6 +1,6 @@
 //! `sameport scale`.
 
-use sameport_rules::name::Name;
+use sameport_policy::model::name::Name;
 
 use super::Outcome;
 

@@ -1,6 +1,6 @@
 //! `sameport why`.
 
-use sameport_rules::wanted::{Wanted, WantedError, fixed_port};
+use sameport_policy::addr::addr_spec::{Wanted, WantedError, fixed_port};
 
 use super::Outcome;
 
@@ -76,7 +76,7 @@ fn device(text: &str) -> Result<String, String> {
 pub(crate) fn run(args: Args) -> Outcome {
     use std::process::ExitCode;
 
-    use sameport_rules::sockets::Protocol;
+    use sameport_policy::model::socket::Protocol;
 
     use crate::operations::why::{Request, ask};
     use crate::tell::{stdout, why};

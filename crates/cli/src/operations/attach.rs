@@ -4,11 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use sameport_linux::cgroup::{
-    self, AttachError, Attached, Cgroup, Left, OpenError, PinError, Settings,
+use sameport_policy::bind::map;
+use sameport_policy::bind::map::Rule;
+use sameport_policy::bind::verdict::Ports;
+use sameport_sys::bpf::cgroup_bind;
+use sameport_sys::bpf::cgroup_bind::{
+    AttachError, Attached, Cgroup, Left, OpenError, PinError, Settings,
 };
-use sameport_rules::bind::Ports;
-use sameport_rules::map::{self, Rule};
 
 use super::refusal::is_local;
 
@@ -72,8 +74,8 @@ pub(crate) fn attach(request: &Request) -> Result<Done, Error> {
     let cgroup = open(&request.place)?;
     let path = cgroup.path().to_owned();
     let pin = |error| Error::Pin(path.clone(), error);
-    let cleared = cgroup::clear_leftovers().map_err(pin)?;
-    if cgroup::is_attached(&cgroup).map_err(pin)? {
+    let cleared = cgroup_bind::clear_leftovers().map_err(pin)?;
+    if cgroup_bind::is_attached(&cgroup).map_err(pin)? {
         return Err(pin(PinError::Already));
     }
     let settings = Settings {
@@ -83,7 +85,7 @@ pub(crate) fn attach(request: &Request) -> Result<Done, Error> {
         // A service may have a network of its own; the cgroup was named for all that is in it.
         network: None,
     };
-    let mounted = cgroup::attach(&cgroup, &settings)
+    let mounted = cgroup_bind::attach(&cgroup, &settings)
         .map_err(|error| Error::Attach(path.clone(), error))?
         .pin()
         .map_err(pin)?;
@@ -95,7 +97,7 @@ pub(crate) fn detach(place: &Where) -> Result<PathBuf, Error> {
     let gone = match open(place) {
         Ok(cgroup) => {
             let path = cgroup.path().to_owned();
-            return match cgroup::detach(&cgroup) {
+            return match cgroup_bind::detach(&cgroup) {
                 Ok(()) => Ok(path),
                 Err(error) => Err(Error::Pin(path, error)),
             };
@@ -108,10 +110,10 @@ pub(crate) fn detach(place: &Where) -> Result<PathBuf, Error> {
         _ => return Err(gone),
     };
     let pin = |error| Error::Pin(wanted.clone(), error);
-    let recorded = cgroup::attached().map_err(pin)?.into_iter();
+    let recorded = cgroup_bind::attached().map_err(pin)?.into_iter();
     let mut of_it = recorded.filter(|attached| is_of(&attached.path, &wanted));
     let Some(attached) = of_it.next() else { return Err(gone) };
-    cgroup::detach_recorded(&attached).map_err(pin)?;
+    cgroup_bind::detach_recorded(&attached).map_err(pin)?;
     Ok(attached.path)
 }
 
@@ -125,14 +127,14 @@ fn is_of(path: &Path, wanted: &Path) -> bool {
 /// Takes away everything that `attach` ever made. Gives how many attachments there were.
 pub(crate) fn detach_all() -> Result<usize, Error> {
     let pin = |error| Error::Pin(PathBuf::new(), error);
-    let cleared = cgroup::clear_leftovers().map_err(pin)?;
+    let cleared = cgroup_bind::clear_leftovers().map_err(pin)?;
     let of_cgroups = cleared.iter().filter(|left| matches!(left, Left::Cgroup(_))).count();
-    Ok(of_cgroups + cgroup::detach_all().map_err(pin)?)
+    Ok(of_cgroups + cgroup_bind::detach_all().map_err(pin)?)
 }
 
 /// What is attached now.
 pub(crate) fn list() -> Result<List, Error> {
-    let attached = cgroup::attached().map_err(|error| Error::Pin(PathBuf::new(), error))?;
+    let attached = cgroup_bind::attached().map_err(|error| Error::Pin(PathBuf::new(), error))?;
     Ok(List { attached, now: SystemTime::now() })
 }
 

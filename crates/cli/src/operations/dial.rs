@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use sameport_rules::sockets::Protocol;
-use sameport_rules::wanted::Wanted;
+use sameport_policy::addr::addr_spec::Wanted;
+use sameport_policy::model::socket::Protocol;
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub(crate) enum Line {
 
 /// Connects; from any free port of ours unless told.
 pub(crate) fn connect(request: &Request) -> Result<Line, sameport::Error> {
-    use sameport_rules::wanted::Host;
+    use sameport_policy::addr::addr_spec::Host;
     let from = request.from.clone().unwrap_or(Wanted { host: Host::Every, port: 0 });
     match (request.protocol, request.timeout) {
         (Protocol::Tcp, None) => sameport::connect(&from, &request.to).map(Line::Tcp),

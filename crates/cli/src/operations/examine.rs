@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use sameport_rules::abilities::{self, Ability};
-use sameport_rules::readiness::{Answer, Fact, Subject};
+use sameport_policy::capability;
+use sameport_policy::capability::Ability;
+use sameport_policy::capability::question::{Answer, Fact, Subject};
 
 /// What was found, and what it makes possible.
 pub(crate) struct Examination {
@@ -14,7 +15,7 @@ pub(crate) struct Examination {
 impl Examination {
     /// Whether `sameport run` is known not to work here.
     pub(crate) fn run_is_impossible(&self) -> bool {
-        abilities::cannot(&self.abilities, "run")
+        capability::cannot(&self.abilities, "run")
     }
 }
 
@@ -23,7 +24,7 @@ pub(crate) fn examine(runtime_folder: Option<&Path>) -> Examination {
     let mut facts = vec![Fact { subject: Subject::Sharing, answer: sharing(sameport::support()) }];
     facts.extend(of_this_system(runtime_folder));
     facts.push(Fact { subject: Subject::PreloadLibrary, answer: library() });
-    let abilities = abilities::abilities(&facts);
+    let abilities = capability::abilities(&facts);
     Examination { facts, abilities }
 }
 
@@ -47,7 +48,7 @@ fn library() -> Answer {
 
 #[cfg(target_os = "linux")]
 fn of_this_system(runtime_folder: Option<&Path>) -> Vec<Fact> {
-    use sameport_linux::probe;
+    use sameport_sys::probe;
 
     let place = probe::preload_place(sameport_preload::LIBRARY.unwrap_or_default(), runtime_folder);
     let mut facts = probe::examine();

@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use sameport_rules::groups::groups;
-use sameport_rules::network::Network;
-use sameport_rules::sockets::{Address, Group, Member, State};
-use sameport_rules::wanted::{Host, Wanted};
+use sameport_policy::addr::addr_spec::{Host, Wanted};
+use sameport_policy::model::group::groups;
+use sameport_policy::model::netns::Network;
+use sameport_policy::model::socket::{Address, Group, Member, State};
 
 /// What to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,7 +184,8 @@ struct Look {
 
 #[cfg(target_os = "linux")]
 fn look(request: &Request, connected: bool) -> Result<Look, Error> {
-    use sameport_linux::look::{self, NetworkError, Query, Seen, States};
+    use sameport_sys::inspect;
+    use sameport_sys::inspect::{NetworkError, Query, Seen, States};
     let query = Query {
         tcp: request.tcp,
         udp: request.udp,
@@ -194,9 +195,9 @@ fn look(request: &Request, connected: bool) -> Result<Look, Error> {
         cgroups: true,
     };
     let seen = match &request.network {
-        None => look::members(&query),
+        None => inspect::members(&query),
         Some(network) => {
-            look::within(network, || look::members(&query)).map_err(|error| match error {
+            inspect::within(network, || inspect::members(&query)).map_err(|error| match error {
                 NetworkError::NotPermitted(..) => Error::NotPermitted(error.to_string()),
                 NetworkError::System(..) => Error::Look(error.to_string()),
                 _ => Error::Network(error.to_string()),
@@ -207,14 +208,14 @@ fn look(request: &Request, connected: bool) -> Result<Look, Error> {
         Ok(Seen { members, complete, bound, iterated }) => {
             Ok(Look { members, complete, bound, iterated })
         }
-        Err(error @ look::Error::Unsupported { .. }) => Err(Error::Machine(error.to_string())),
+        Err(error @ inspect::Error::Unsupported { .. }) => Err(Error::Machine(error.to_string())),
         Err(error) => Err(Error::Look(error.to_string())),
     }
 }
 
 #[cfg(target_os = "linux")]
 fn attached() -> Option<BTreeMap<u64, Vec<PathBuf>>> {
-    sameport_linux::cgroup::reached().ok()
+    sameport_sys::bpf::cgroup_bind::reached().ok()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -224,7 +225,7 @@ fn attached() -> Option<BTreeMap<u64, Vec<PathBuf>>> {
 
 #[cfg(target_os = "linux")]
 fn is_root() -> bool {
-    sameport_linux::effective_user() == 0
+    sameport_sys::effective_user() == 0
 }
 
 #[cfg(not(target_os = "linux"))]

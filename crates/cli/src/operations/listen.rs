@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use sameport::Options;
-use sameport_rules::sockets::{Address, Protocol};
-use sameport_rules::wanted::Wanted;
+use sameport_policy::addr::addr_spec::Wanted;
+use sameport_policy::model::socket::{Address, Protocol};
 
 /// What the user asked for.
 #[derive(Debug, Clone)]

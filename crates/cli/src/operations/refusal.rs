@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use sameport_linux::look;
-use sameport_rules::refusal::{self, Facts, Refusal};
-use sameport_rules::sockets::{Address, Member};
+use sameport_policy::model::socket::{Address, Member};
+use sameport_policy::refusal;
+use sameport_policy::refusal::{Facts, Refusal};
+use sameport_sys::inspect;
 
 /// Whose bind was refused.
 #[derive(Debug, Clone, Copy)]
@@ -26,14 +27,14 @@ pub(crate) fn reason(address: &Address, caller: Caller, members: &[Member]) -> R
 
 /// Everybody on the ports of these addresses, whatever the IP. What only we have open, for the moment
 /// in which a worker is answered, is nobody's; and where we are beside a worker, the worker is first.
-pub(crate) fn look_at(addresses: &[&Address]) -> Result<Vec<Member>, look::Error> {
+pub(crate) fn look_at(addresses: &[&Address]) -> Result<Vec<Member>, inspect::Error> {
     let query = match addresses {
         [one, rest @ ..] if rest.iter().all(|a| same_port(a, one)) => {
-            look::Query::only(one.protocol).on(one.port())
+            inspect::Query::only(one.protocol).on(one.port())
         }
-        _ => look::Query::everything(),
+        _ => inspect::Query::everything(),
     };
-    let mut members = look::members(&query)?.members;
+    let mut members = inspect::members(&query)?.members;
     let ourselves = std::process::id().cast_signed();
     members.retain(|member| !matches!(&member.processes[..], [only] if only.pid == ourselves));
     for member in &mut members {

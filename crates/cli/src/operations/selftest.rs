@@ -1,8 +1,9 @@
 //! Runs the table of the kernel's own rules on the kernel at hand.
 
-use sameport_linux::semantics::{self, Rights};
-use sameport_rules::semantics::words::{Proto, Row};
-use sameport_rules::semantics::{TABLE, Verdict, name};
+use sameport_policy::kernel_rules::model::{Proto, Row};
+use sameport_policy::kernel_rules::{TABLE, Verdict, name};
+use sameport_sys::kernel_rules;
+use sameport_sys::kernel_rules::Rights;
 
 /// A row, with one of its protocols.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +59,7 @@ pub(crate) fn run(chosen: &[Chosen], tell: &mut dyn FnMut(&Chosen, &Verdict)) ->
     let rights = Rights::probe();
     let mut counts = Counts::default();
     for one in chosen {
-        let verdict = semantics::run(&rights, one.row, one.proto);
+        let verdict = kernel_rules::run(&rights, one.row, one.proto);
         match &verdict {
             Verdict::Agrees(_) => counts.agree += 1,
             Verdict::Differs(_) => counts.differ += 1,
@@ -72,7 +73,7 @@ pub(crate) fn run(chosen: &[Chosen], tell: &mut dyn FnMut(&Chosen, &Verdict)) ->
 
 /// The kernel's release, such as `6.18.2`.
 pub(crate) fn kernel() -> String {
-    sameport_linux::kernel_release()
+    sameport_sys::kernel_release()
 }
 
 #[cfg(test)]

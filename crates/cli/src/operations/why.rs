@@ -6,14 +6,16 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
-use sameport_linux::look::{self, Left, Query, States};
-use sameport_linux::{effective_user, local, worker};
-use sameport_rules::name::Name;
-use sameport_rules::predict::{
+use sameport_policy::addr::addr_spec::{Host, Wanted};
+use sameport_policy::model::name::Name;
+use sameport_policy::model::socket::{Address, Member, Process, Protocol};
+use sameport_policy::predict::{
     Doing, Machine, Other, Prediction, Remedy, Verdict, Wish, known, predict, remedies,
 };
-use sameport_rules::sockets::{Address, Member, Process, Protocol};
-use sameport_rules::wanted::{Host, Wanted};
+use sameport_sys::inspect;
+use sameport_sys::inspect::{Left, Query, States};
+use sameport_sys::netns::local_addresses;
+use sameport_sys::{effective_user, process};
 
 use super::guard::of_port as guarded;
 use super::guard::record::Entry;
@@ -118,9 +120,9 @@ pub(crate) fn ask(request: &Request) -> Result<Vec<Answer>, Error> {
         return Err(Error::V6onlyOfIpv4(*ip));
     }
     let query = Query::only(request.protocol).on(request.address.port).in_states(States::Every);
-    let seen = look::members(&query.with_details()).map_err(failed)?;
+    let seen = inspect::members(&query.with_details()).map_err(failed)?;
     let left = match request.protocol {
-        Protocol::Tcp => look::left(request.address.port).map_err(failed)?,
+        Protocol::Tcp => inspect::left(request.address.port).map_err(failed)?,
         Protocol::Udp => vec![],
     };
     let gone: HashSet<u64> = left.iter().map(|left| left.cookie).collect();
@@ -136,7 +138,7 @@ pub(crate) fn ask(request: &Request) -> Result<Vec<Answer>, Error> {
 }
 
 fn whose(user: &str) -> Result<u32, Error> {
-    let known = user.parse().ok().or_else(|| look::user_id(user));
+    let known = user.parse().ok().or_else(|| inspect::user_id(user));
     let uid = known.ok_or_else(|| Error::NoUser(user.to_owned()))?;
     match effective_user() {
         own if own == 0 || own == uid => Ok(uid),
@@ -176,7 +178,7 @@ fn answer(request: &Request, uid: u32, ip: IpAddr, scene: &Scene) -> Result<Answ
         protocol: request.protocol,
         socket: SocketAddr::new(ip, request.address.port),
         device: request.device.clone(),
-        v6only: request.v6only || (wild && local::v6only_by_default()),
+        v6only: request.v6only || (wild && local_addresses::v6only_by_default()),
     };
     let Request { reuse_port, reuse_address, .. } = *request;
     let wish = Wish { reuse_port, reuse_address, ..Wish::plain(address, uid) };
@@ -185,7 +187,7 @@ fn answer(request: &Request, uid: u32, ip: IpAddr, scene: &Scene) -> Result<Answ
     let remedies = match prediction.verdict {
         Verdict::Refused(_) => {
             let query = Query::only(request.protocol).in_states(States::Every);
-            let everywhere = look::listed(&query).map_err(failed)?;
+            let everywhere = inspect::listed(&query).map_err(failed)?;
             let everywhere: Vec<_> = everywhere.into_iter().map(|socket| socket.address).collect();
             remedies(&wish, &machine, others, &everywhere)
         }
@@ -196,7 +198,7 @@ fn answer(request: &Request, uid: u32, ip: IpAddr, scene: &Scene) -> Result<Answ
     Ok(Answer {
         wish,
         guard,
-        user: look::user(uid),
+        user: inspect::user(uid),
         prediction,
         there: there.clone(),
         runs: runs.clone(),
@@ -209,7 +211,7 @@ fn answer(request: &Request, uid: u32, ip: IpAddr, scene: &Scene) -> Result<Answ
 /// As a server that was told no more than the port: every address, of both families.
 fn ips(wanted: &Wanted) -> Result<Vec<IpAddr>, Error> {
     match &wanted.host {
-        Host::Every if local::speaks_ipv6() => Ok(vec![Ipv6Addr::UNSPECIFIED.into()]),
+        Host::Every if local_addresses::speaks_ipv6() => Ok(vec![Ipv6Addr::UNSPECIFIED.into()]),
         Host::Every => Ok(vec![Ipv4Addr::UNSPECIFIED.into()]),
         Host::Ip(ip) => Ok(vec![*ip]),
         Host::Name(name) => {
@@ -231,18 +233,18 @@ fn machine(request: &Request, uid: u32, ip: IpAddr) -> Result<Machine, Error> {
     let rights = match uid {
         // Of another user, what it may do is not known; as a rule nothing.
         uid if uid != effective_user() => None,
-        _ if local::owns_network() => worker::rights(std::process::id().cast_signed()),
+        _ if local_addresses::owns_network() => process::rights(std::process::id().cast_signed()),
         _ => None,
     };
-    let is_local = local::is_local(ip, device);
+    let is_local = local_addresses::is_local(ip, device);
     Ok(Machine {
         may_bind_low: rights.is_some_and(|rights| rights.bind_low_ports),
         may_be_transparent: rights.is_some_and(|rights| rights.be_transparent),
-        first_free_port: worker::first_unprivileged_port(),
+        first_free_port: process::first_unprivileged_port(),
         is_local: is_local
             .map_err(|error| Error::Look(format!("cannot tell whether {ip} is local: {error}")))?,
-        nonlocal_bind: local::nonlocal_bind(ip),
-        has_device: device.is_none_or(local::has_device),
+        nonlocal_bind: local_addresses::nonlocal_bind(ip),
+        has_device: device.is_none_or(local_addresses::has_device),
     })
 }
 
@@ -257,9 +259,9 @@ fn other(left: &Left) -> Other {
     }
 }
 
-fn failed(error: look::Error) -> Error {
+fn failed(error: inspect::Error) -> Error {
     match error {
-        look::Error::Unsupported { .. } => Error::Machine(error.to_string()),
+        inspect::Error::Unsupported { .. } => Error::Machine(error.to_string()),
         _ => Error::Look(error.to_string()),
     }
 }

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sameport_linux::cgroup::{AttachError, Attached, Left, OpenError, PinError, Sourced};
-use sameport_rules::bind::Ports;
+use sameport_policy::bind::verdict::Ports;
+use sameport_sys::bpf::cgroup_bind::{AttachError, Attached, Left, OpenError, PinError, Sourced};
 use serde::Serialize;
 
 use super::ago::ago;

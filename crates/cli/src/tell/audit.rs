@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sameport_linux::look;
-use sameport_rules::audit::{Allow, Finding, Fix, Kind, Party};
-use sameport_rules::private::is_owner;
-use sameport_rules::sockets::{Details, Process};
+use sameport_policy::audit::{Allow, Finding, Fix, Kind, Party};
+use sameport_policy::bind::private::is_owner;
+use sameport_policy::model::socket::{Details, Process};
+use sameport_sys::inspect;
 use serde::Serialize;
 
 use super::ago::ago;
@@ -220,7 +220,7 @@ pub(crate) fn unseen(unseen: &Unseen) -> String {
 }
 
 /// Nothing is known, which must not read as if nothing was wrong.
-pub(crate) fn failure(error: &look::Error) -> Failure {
+pub(crate) fn failure(error: &inspect::Error) -> Failure {
     use super::failure::Kind;
     Failure::new(Kind::MachineCannot, format!("could not look: {error}"))
         .hint("sameport doctor says what this machine can do")

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::io::IsTerminal as _;
 
 use anstyle::AnsiColor;
-use sameport_linux::named::ConnectError;
-use sameport_rules::name::Name;
+use sameport_policy::model::name::Name;
+use sameport_sys::run_files::ConnectError;
 use serde::Serialize;
 
 use super::failure::{Failure, Kind, shortened};

@@ -1,7 +1,7 @@
 //! Who came to a port, who went, and who changed: a line each.
 
-use sameport_rules::comings::{Coming, comings};
-use sameport_rules::sockets::Member;
+use sameport_policy::diff::{Coming, comings};
+use sameport_policy::model::socket::Member;
 use serde::Serialize;
 
 use super::json_line::line;
@@ -140,8 +140,8 @@ fn differences(from: &Member, to: &Member) -> Vec<String> {
 mod tests {
     use std::time::Duration;
 
-    use sameport_rules::groups::groups;
-    use sameport_rules::sockets::{Address, Process, Protocol, Socket, State, v4};
+    use sameport_policy::model::group::groups;
+    use sameport_policy::model::socket::{Address, Process, Protocol, Socket, State, v4};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! What `doctor` found, as two tables or as JSON.
 
-use sameport_rules::abilities::Ability;
-use sameport_rules::readiness::{Answer, Fact};
+use sameport_policy::capability::Ability;
+use sameport_policy::capability::question::{Answer, Fact};
 use serde_json::{Value, json};
 
 use super::table::table;
@@ -61,8 +61,8 @@ fn word(answer: &Answer) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sameport_rules::abilities::abilities;
-    use sameport_rules::readiness::Subject;
+    use sameport_policy::capability::abilities;
+    use sameport_policy::capability::question::Subject;
 
     fn facts() -> Vec<Fact> {
         vec![

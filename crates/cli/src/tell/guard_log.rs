@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sameport_linux::guard::Refusal;
-use sameport_linux::look;
+use sameport_sys::bpf::guard::Refusal;
+use sameport_sys::inspect;
 use serde::Serialize;
 
 use super::ago::ago;
@@ -24,7 +24,7 @@ pub(crate) fn text(refusals: &[Refusal]) -> String {
                 if it.report_only { "noted" } else { "refused" }.to_owned(),
                 it.pid.to_string(),
                 it.program.clone(),
-                look::user(it.uid).unwrap_or_else(|| it.uid.to_string()),
+                inspect::user(it.uid).unwrap_or_else(|| it.uid.to_string()),
                 it.cgroup.as_deref().map_or_else(|| "(gone)".to_owned(), name),
             ]
         })
@@ -45,7 +45,7 @@ pub(crate) fn json(refusals: &[Refusal]) -> String {
             pid: it.pid,
             program: &it.program,
             uid: it.uid,
-            user: look::user(it.uid),
+            user: inspect::user(it.uid),
             cgroup: it.cgroup.as_deref().map(|path| path.to_string_lossy().into_owned()),
         })
     };

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use sameport_linux::cgroup::OpenError;
-use sameport_linux::guard::{self, PLACE};
-use sameport_rules::guard::{Port, is_interpreter};
+use sameport_policy::guard::{Port, is_interpreter};
+use sameport_sys::bpf::cgroup_bind::OpenError;
+use sameport_sys::bpf::guard;
+use sameport_sys::bpf::guard::PLACE;
 use serde::Serialize;
 
 use super::ago::ago;

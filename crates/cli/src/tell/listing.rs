@@ -1,7 +1,7 @@
 //! A listing of groups, as a table. What programs read is in `listing_json`.
 
-use sameport_rules::sockets::{Group, Member, Process, Protocol, State};
-use sameport_rules::unit::{container, unit};
+use sameport_policy::model::socket::{Group, Member, Process, Protocol, State};
+use sameport_policy::model::unit::{container, unit};
 
 use super::table::{table, table_within};
 use crate::operations::list::Listing;

@@ -4,8 +4,8 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use sameport_rules::sockets::{Group, Member, Options, Position, Process, Protocol, State};
-use sameport_rules::unit::{container, unit};
+use sameport_policy::model::socket::{Group, Member, Options, Position, Process, Protocol, State};
+use sameport_policy::model::unit::{container, unit};
 use serde::{Serialize, Serializer};
 
 use super::json_line;
@@ -76,7 +76,7 @@ pub(super) struct ToldAddress<'a> {
 }
 
 impl<'a> ToldAddress<'a> {
-    pub(super) fn new(address: &'a sameport_rules::sockets::Address) -> Self {
+    pub(super) fn new(address: &'a sameport_policy::model::socket::Address) -> Self {
         Self {
             proto: address.protocol.name(),
             address: address.socket.to_string(),

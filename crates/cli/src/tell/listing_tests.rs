@@ -3,7 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use sameport_rules::sockets::{Address, Details, Options, Position, Socket, v4, v6};
+use sameport_policy::model::socket::{Address, Details, Options, Position, Socket, v4, v6};
 use serde_json::{Value, json};
 
 use super::*;

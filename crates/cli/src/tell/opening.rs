@@ -32,8 +32,8 @@ pub(crate) fn plain(error: &Error) -> Failure {
 
 #[cfg(target_os = "linux")]
 fn named(request: &Request, error: &Error) -> Option<Failure> {
-    use sameport_rules::refusal::Refusal;
-    use sameport_rules::sockets::Address;
+    use sameport_policy::model::socket::Address;
+    use sameport_policy::refusal::Refusal;
 
     use crate::operations::refusal::{Caller, look_at, reason};
     use crate::tell::refusal::words;
@@ -43,7 +43,7 @@ fn named(request: &Request, error: &Error) -> Option<Failure> {
     }
     let address = Address::new(request.protocol, error.address().parse().ok()?);
     let caller = Caller {
-        uid: sameport_linux::effective_user(),
+        uid: sameport_sys::effective_user(),
         shared: !request.exclusive,
         needs_privilege: false,
     };

@@ -1,8 +1,8 @@
 //! A refusal in words: who is in the way, and the next step.
 
-use sameport_rules::belonging::{Run, Stranger};
-use sameport_rules::refusal::Refusal;
-use sameport_rules::sockets::{Address, Member, Process};
+use sameport_policy::membership::{Run, Stranger};
+use sameport_policy::model::socket::{Address, Member, Process};
+use sameport_policy::refusal::Refusal;
 
 use super::changes::command;
 use super::failure::shortened;

@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sameport_rules::ending::Exit;
-use sameport_rules::map::Side;
-use sameport_rules::sockets::Member;
+use sameport_policy::bind::map::Side;
+use sameport_policy::lifecycle::exit::Exit;
+use sameport_policy::model::socket::Member;
 
 use super::refusal::{program, user, words};
 use super::starting;

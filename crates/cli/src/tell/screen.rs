@@ -38,7 +38,7 @@ fn frame(text: &str, (columns, rows): (usize, usize)) -> String {
 
 #[cfg(target_os = "linux")]
 fn size() -> (usize, usize) {
-    sameport_linux::terminal::size(io::stdout()).unwrap_or((80, 24))
+    sameport_sys::terminal::size(io::stdout()).unwrap_or((80, 24))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use sameport_rules::semantics::{Line, Verdict, telling};
+use sameport_policy::kernel_rules::{Line, Verdict, telling};
 use serde_json::{Value, json};
 
 use super::failure::Failure;

@@ -1,11 +1,11 @@
 //! Why `run` could not start its workers: in words, and with the exit code for it.
 
-use sameport_linux::Errno;
-use sameport_linux::cgroup::AttachError;
-use sameport_linux::named::ClaimError;
-use sameport_linux::preload::Obstacle;
-use sameport_linux::seccomp::Stage;
-use sameport_linux::worker::{Gain, StartError};
+use sameport_sys::Errno;
+use sameport_sys::bpf::cgroup_bind::AttachError;
+use sameport_sys::preload::Obstacle;
+use sameport_sys::process::{Gain, StartError};
+use sameport_sys::run_files::ClaimError;
+use sameport_sys::seccomp::Stage;
 
 use super::failure::{Failure, Kind, shortened};
 use super::opening::plain;

@@ -42,7 +42,7 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
 /// Waits this long, or until nobody reads any more. Whether that is so.
 pub(crate) fn is_unread(within: Duration) -> bool {
     #[cfg(target_os = "linux")]
-    return sameport_linux::waiting::is_unread(io::stdout(), within);
+    return sameport_sys::fd::poll::is_unread(io::stdout(), within);
     #[cfg(not(target_os = "linux"))]
     {
         std::thread::sleep(within);
@@ -59,7 +59,7 @@ pub(crate) fn raw() -> impl io::Write {
 /// `/dev/null` on a closed stdout, so that writing to it seems to work.)
 pub(crate) fn require() -> Result<(), Failure> {
     #[cfg(target_os = "linux")]
-    if sameport_linux::inherited::was_closed(1) {
+    if sameport_sys::process::startup::was_closed(1) {
         return Err(Failure::usage("stdout is closed").hint("open it, or write to /dev/null"));
     }
     Ok(())

@@ -6,11 +6,12 @@ mod remedies;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sameport_rules::predict::{
+use sameport_policy::bind::private;
+use sameport_policy::model::socket::{Address, Member, Protocol, State};
+use sameport_policy::model::unit;
+use sameport_policy::predict::{
     Conflict, Doubt, Effect, Flag, Missing, Outcome, Question, Refused, Verdict,
 };
-use sameport_rules::sockets::{Address, Member, Protocol, State};
-use sameport_rules::{private, unit};
 
 use super::guarding;
 use super::refusal::{program, user};

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use sameport_linux::preload::{Loadable, Obstacle, check};
-use sameport_linux::worker::Gain;
+use sameport_sys::preload::{Loadable, Obstacle, check};
+use sameport_sys::process::Gain;
 
 use crate::preloaded;
 use crate::stage::{

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use sameport_linux::preload::{Inbox, Received, Report, Sharing};
-use sameport_rules::protocol::Protocol;
+use sameport_policy::addr::protocol::Protocol;
+use sameport_sys::preload::{Inbox, Received, Report, Sharing};
 
 use crate::preloaded;
 use crate::stage::{User, c_program, compiled_by, find_program, free_port, skip, start_run};
@@ -42,7 +42,7 @@ fn bound(
         asked: asked.map(|asked| asked.parse().unwrap()),
         rule,
         sharing: Sharing::Shared,
-        errno: errno.map(sameport_linux::Errno::from_raw_os_error),
+        errno: errno.map(sameport_sys::Errno::from_raw_os_error),
     }
 }
 
@@ -80,7 +80,7 @@ fn loading_and_binding_are_reported_by_their_process() {
             asked: None,
             rule: Some(0),
             sharing: Sharing::Alone,
-            errno: Some(sameport_linux::Errno::AFNOSUPPORT),
+            errno: Some(sameport_sys::Errno::AFNOSUPPORT),
         };
         assert_eq!(all, [Report::Loaded, other_family].map(|report| Received { pid, report }));
     }

@@ -14,7 +14,8 @@
 use std::fs;
 use std::io;
 
-use sameport_rules::sockets::{Address, Protocol};
+use sameport_addr::address::Address;
+use sameport_addr::protocol::Protocol;
 use socket2::SockRef;
 
 use super::proc_net::{Found, holder};

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use sameport_linux::Errno;
-use sameport_linux::look::{self, Query, Seen, States};
-use sameport_rules::audit::{Facts, Finding, Redirection, Trace, audit};
-use sameport_rules::belonging::Run;
-use sameport_rules::sockets::Member;
+use sameport_policy::audit::{Facts, Finding, Redirection, Trace, audit};
+use sameport_policy::membership::Run;
+use sameport_policy::model::socket::Member;
+use sameport_sys::Errno;
+use sameport_sys::inspect;
+use sameport_sys::inspect::{Query, Seen, States};
 
 use super::run::RunLine;
 
@@ -56,7 +57,7 @@ pub(crate) enum Unseen {
 /// # Errors
 ///
 /// When the sockets could not be listed: nothing is known then.
-pub(crate) fn report(request: &Request) -> Result<Report, look::Error> {
+pub(crate) fn report(request: &Request) -> Result<Report, inspect::Error> {
     let (facts, mut unseen) = facts(request)?;
     let mut findings = audit(&facts);
     if !findings.is_empty() {
@@ -70,18 +71,18 @@ pub(crate) fn report(request: &Request) -> Result<Report, look::Error> {
     Ok(Report { findings, unseen })
 }
 
-fn facts(request: &Request) -> Result<(Facts, Vec<Unseen>), look::Error> {
+fn facts(request: &Request) -> Result<(Facts, Vec<Unseen>), inspect::Error> {
     // Of all ports together, connections are too many, and mean nothing.
     let states = if request.port.is_some() { States::Every } else { States::Unconnected };
     let query = Query { port: request.port, ..Query::everything() };
-    let seen = look::members(&query.in_states(states).with_details())?;
-    let lookups = look::lookup_programs();
+    let seen = inspect::members(&query.in_states(states).with_details())?;
+    let lookups = inspect::lookup_programs();
     let unseen = unseen(&seen, lookups.as_ref().err().copied());
     let redirections = lookups.unwrap_or_default().into_iter();
     let facts = Facts {
         traces: traces(&seen.members, request.read),
         members: seen.members,
-        machine: look::machine(),
+        machine: inspect::machine(),
         asked: request.port,
         redirections: redirections.map(|program| Redirection { program }).collect(),
     };
@@ -101,20 +102,20 @@ fn traces(members: &[Member], read: fn(&[OsString]) -> Option<RunLine>) -> BTree
 }
 
 fn trace(pid: i32, read: fn(&[OsString]) -> Option<RunLine>) -> Trace {
-    let runs = look::above(pid, env!("CARGO_BIN_NAME")).filter_map(|line| {
+    let runs = inspect::above(pid, env!("CARGO_BIN_NAME")).filter_map(|line| {
         let RunLine { group, command, name: _ } = read(&line.words)?;
         Some(Run { group, command, directory: line.directory })
     });
     Trace {
-        file: look::program_file(pid),
-        directory: look::directory(pid),
-        above: look::ancestors(pid),
+        file: inspect::program_file(pid),
+        directory: inspect::directory(pid),
+        above: inspect::ancestors(pid),
         runs: runs.collect(),
     }
 }
 
 fn unseen(seen: &Seen, lookups: Option<Errno>) -> Vec<Unseen> {
-    let is_root = sameport_linux::effective_user() == 0;
+    let is_root = sameport_sys::effective_user() == 0;
     // What waits to be accepted is nobody's yet.
     let nameless = |member: &&Member| member.processes.is_empty() && member.socket.inode != 0;
     let nameless = seen.members.iter().filter(nameless).count();

@@ -5,9 +5,10 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use sameport_linux::look::{self, Query, States};
-use sameport_rules::audit::{Finding, Party, Succession, audit, parties};
-use sameport_rules::sockets::{Address, Socket, State};
+use sameport_policy::audit::{Finding, Party, Succession, audit, parties};
+use sameport_policy::model::socket::{Address, Socket, State};
+use sameport_sys::inspect;
+use sameport_sys::inspect::{Query, States};
 
 use super::{Request, facts};
 
@@ -44,7 +45,7 @@ pub(crate) enum Change {
 pub(crate) fn watch(
     request: &Request,
     tell: &mut dyn FnMut(Option<Change>) -> ControlFlow<io::Result<()>>,
-) -> Result<io::Result<()>, look::Error> {
+) -> Result<io::Result<()>, inspect::Error> {
     let mut seen = Seen::default();
     seen.look(request)?;
     seen.changes.clear();
@@ -72,9 +73,9 @@ pub(crate) fn watch(
 type Known = BTreeSet<(u64, Address, State, u32)>;
 
 /// All sockets, without a look at any process.
-fn sockets(request: &Request) -> Result<Known, look::Error> {
+fn sockets(request: &Request) -> Result<Known, inspect::Error> {
     let query = Query { port: request.port, ..Query::everything() };
-    let listed = look::listed(&query.in_states(States::Unconnected))?;
+    let listed = inspect::listed(&query.in_states(States::Unconnected))?;
     Ok(listed.iter().map(known).collect())
 }
 
@@ -102,7 +103,7 @@ impl Seen {
         self.perhaps.is_empty() && self.looked.is_some_and(fresh)
     }
 
-    fn look(&mut self, request: &Request) -> Result<(), look::Error> {
+    fn look(&mut self, request: &Request) -> Result<(), inspect::Error> {
         let (facts, _) = facts(request)?;
         let first = self.looked.is_none();
         self.looked = Some(Instant::now());

@@ -5,8 +5,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sameport_linux::named::{self, ConnectError, Reached};
-use sameport_rules::name::Name;
+use sameport_policy::model::name::Name;
+use sameport_sys::run_files;
+use sameport_sys::run_files::{ConnectError, Reached};
 
 use super::frame::{self, FrameError};
 use super::messages::{Asked, Change, Fault, Reply, Request, Status, VERSION};
@@ -59,13 +60,13 @@ pub(crate) struct Runs {
 
 impl Runs {
     pub(crate) fn new(runtime: Option<OsString>) -> Self {
-        let folders = named::folders(runtime.as_deref().map(Path::new));
+        let folders = run_files::folders(runtime.as_deref().map(Path::new));
         Self { folders, patience: PATIENCE }
     }
 
     /// Every named run of this user. That of a supervisor that ended meanwhile is left out.
     pub(crate) fn all(&self) -> Vec<Run> {
-        let names = named::names(&self.folders);
+        let names = run_files::names(&self.folders);
         let mut runs = Vec::with_capacity(names.len());
         for names in names.chunks(AT_ONCE) {
             std::thread::scope(|scope| {
@@ -118,11 +119,11 @@ impl Runs {
 
     /// Says what is wanted, and waits until it was heard.
     fn ask(&self, name: &Name, request: Request) -> Result<Asking, Error> {
-        let (stream, pid) = match named::reach(name, &self.folders, self.patience) {
+        let (stream, pid) = match run_files::reach(name, &self.folders, self.patience) {
             Some(Reached::Alive { stream, pid }) => (stream, pid),
             Some(Reached::Gone(record)) => return Err(Error::Gone(gone(record))),
             Some(Reached::Failed(why)) => return Err(Error::Unreachable(why)),
-            None => return Err(Error::NoSuchRun(named::names(&self.folders))),
+            None => return Err(Error::NoSuchRun(run_files::names(&self.folders))),
         };
         let mut asking = Asking { stream, pid };
         asking.say(&Asked { version: VERSION, request })?;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Command, Stdio};
 
-use sameport_linux::named::Claim;
+use sameport_sys::run_files::Claim;
 
 use super::super::messages::State;
 use super::super::record::About;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use sameport_linux::worker::locate;
+use sameport_sys::process::locate;
 
 use super::messages::{Fault, Reply};
 

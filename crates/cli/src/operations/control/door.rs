@@ -4,9 +4,10 @@ use std::io;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use sameport_linux::named::{self, Claim};
-use sameport_linux::passing;
-use sameport_rules::name::Name;
+use sameport_policy::model::name::Name;
+use sameport_sys::fd::inherit;
+use sameport_sys::run_files;
+use sameport_sys::run_files::Claim;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -91,8 +92,8 @@ impl Door {
     /// # Errors
     /// Those of `fcntl`.
     pub(crate) fn pass(&self) -> io::Result<Passed> {
-        let named::Passed { folder, lock, path } = self.claim.pass()?;
-        let listener = passing::pass(&self.listener)?;
+        let run_files::Passed { folder, lock, path } = self.claim.pass()?;
+        let listener = inherit::pass(&self.listener)?;
         Ok(Passed { folder, lock, path, listener })
     }
 
@@ -102,7 +103,7 @@ impl Door {
     /// Those of `fcntl`.
     pub(crate) fn stay(&self) -> io::Result<()> {
         self.claim.stay()?;
-        Ok(passing::stay(&self.listener)?)
+        Ok(inherit::stay(&self.listener)?)
     }
 
     /// The door that was passed through an `exec`, within a tokio runtime. Once, before this process
@@ -116,7 +117,7 @@ impl Door {
         passed: Passed,
     ) -> io::Result<(Self, mpsc::Receiver<Call>)> {
         let Passed { folder, lock, path, listener } = passed;
-        let claim = Claim::passed(name, named::Passed { folder, lock, path })?;
-        Self::attend(claim, about, passing::take(listener)?.into())
+        let claim = Claim::passed(name, run_files::Passed { folder, lock, path })?;
+        Self::attend(claim, about, inherit::take(listener)?.into())
     }
 }

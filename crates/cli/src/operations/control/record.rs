@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use sameport_linux::Identity;
+use sameport_sys::Identity;
 use serde::{Deserialize, Serialize};
 
 /// What a supervisor is, from its start to its end.

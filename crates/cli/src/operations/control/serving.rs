@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sameport_linux::effective_user;
+use sameport_sys::effective_user;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};

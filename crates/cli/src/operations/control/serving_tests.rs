@@ -158,7 +158,7 @@ fn a_slow_client_keeps_nobody_waiting() {
 
 #[test]
 fn a_thousand_half_open_clients_end_and_the_next_is_answered() {
-    sameport_linux::inherited::raise_descriptor_limit();
+    sameport_sys::process::startup::raise_descriptor_limit();
     let beats = Arc::new(AtomicU32::new(0));
     let beating = Arc::clone(&beats);
     let stage = Stage::new(|door, mut calls: mpsc::Receiver<Call>| async move {
@@ -252,7 +252,8 @@ fn root_may_ask_everybodys_supervisor() {
     let (opened, is_open) = std_mpsc::channel();
     let supervisor = std::thread::spawn(move || {
         become_nobody();
-        let claim = sameport_linux::named::Claim::take(&NAME.parse().unwrap(), &[folder]).unwrap();
+        let claim =
+            sameport_sys::run_files::Claim::take(&NAME.parse().unwrap(), &[folder]).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (door, calls) = Door::open(claim, about()).unwrap();

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use sameport_linux::named::Claim;
+use sameport_sys::run_files::Claim;
 use tokio::sync::mpsc;
 
 use super::messages::{Change, Reply, Request, State, Status};

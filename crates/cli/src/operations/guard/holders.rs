@@ -1,7 +1,8 @@
 //! Who has a port that is to be guarded, and whether they may bind it again.
 
-use sameport_linux::{guard, look};
-use sameport_rules::sockets::{Address, Protocol};
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_sys::bpf::guard;
+use sameport_sys::inspect;
 
 use super::Error;
 use super::record::Entry;
@@ -21,9 +22,9 @@ pub(super) fn of(guards: &[Entry]) -> Result<Vec<Holder>, Error> {
     let Some(port) = guards.first().map(|guard| guard.port) else { return Ok(vec![]) };
     let has = |protocol| guards.iter().any(|guard| guard.protocol() == protocol);
     let (tcp, udp) = (has(Protocol::Tcp), has(Protocol::Udp));
-    let query = look::Query { tcp, udp, ..look::Query::everything() };
-    let query = query.on(port).in_states(look::States::Unconnected);
-    let seen = look::members(&query).map_err(|error| Error::Look(error.to_string()))?;
+    let query = inspect::Query { tcp, udp, ..inspect::Query::everything() };
+    let query = query.on(port).in_states(inspect::States::Unconnected);
+    let seen = inspect::members(&query).map_err(|error| Error::Look(error.to_string()))?;
     let mut holders = Vec::new();
     for member in seen.members {
         let address = member.socket.address;

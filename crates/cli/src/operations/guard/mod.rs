@@ -9,11 +9,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sameport_linux::cgroup::{self, OpenError, PinError};
-use sameport_linux::guard::{self, Lock};
-use sameport_rules::guard::{Binder, Port, Wish};
-use sameport_rules::protocol::Protocol;
-use sameport_rules::reserved::plan;
+use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::guard::reserved_ports::plan;
+use sameport_policy::guard::{Binder, Port, Wish};
+use sameport_sys::bpf::cgroup_bind;
+use sameport_sys::bpf::cgroup_bind::{OpenError, PinError};
+use sameport_sys::bpf::guard;
+use sameport_sys::bpf::guard::Lock;
 
 pub(crate) use holders::Holder;
 use record::{Allow, Entry, Here, Record};
@@ -299,7 +301,7 @@ fn unreserve(record: &Record, here: &Here) -> Result<(), Error> {
 }
 
 fn require_root() -> Result<(), Error> {
-    if sameport_linux::effective_user() == 0 { Ok(()) } else { Err(Error::NotRoot) }
+    if sameport_sys::effective_user() == 0 { Ok(()) } else { Err(Error::NotRoot) }
 }
 
 fn here() -> Result<Here, Error> {
@@ -309,7 +311,7 @@ fn here() -> Result<Here, Error> {
         move |error: io::Error| Error::Look(format!("{what}: {error}"))
     };
     Ok(Here {
-        network: cgroup::own_network().map_err(look("getsockopt(SO_NETNS_COOKIE)"))?,
+        network: cgroup_bind::own_network().map_err(look("getsockopt(SO_NETNS_COOKIE)"))?,
         first: guard::is_first_network().map_err(look("/proc/1/net/dev"))?,
         boot: guard::start_of_the_machine().map_err(look("/proc/sys/kernel/random/boot_id"))?,
         now: now.as_secs(),

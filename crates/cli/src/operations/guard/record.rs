@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use sameport_rules::guard::{self, Allowed, Guard, Inode};
-use sameport_rules::protocol::Protocol;
+use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::guard;
+use sameport_policy::guard::{Allowed, Guard, Inode};
 use serde::{Deserialize, Serialize};
 
 /// All guards of the machine. Version 1.

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use sameport_linux::cgroup::{Cgroup, OpenError};
-use sameport_linux::{guard, look};
-use sameport_rules::guard::{Inode, Wish, cgroup_path, is_inside_a_unit};
+use sameport_policy::guard::{Inode, Wish, cgroup_path, is_inside_a_unit};
+use sameport_sys::bpf::cgroup_bind::{Cgroup, OpenError};
+use sameport_sys::bpf::guard;
+use sameport_sys::inspect;
 
 use super::record::Allow;
 use super::{Error, Now};
@@ -14,9 +15,9 @@ pub(super) fn found(wish: &Wish) -> Result<Allow, Error> {
     Ok(match wish {
         Wish::User(name) => {
             let uid =
-                look::user_id(name).or_else(|| name.parse().ok().filter(|it| *it != u32::MAX));
+                inspect::user_id(name).or_else(|| name.parse().ok().filter(|it| *it != u32::MAX));
             let uid = uid.ok_or_else(|| Error::NoUser(name.clone()))?;
-            Allow::User { name: look::user(uid).unwrap_or_else(|| uid.to_string()), uid }
+            Allow::User { name: inspect::user(uid).unwrap_or_else(|| uid.to_string()), uid }
         }
         Wish::Unit(name) => {
             let path = unit(name)?;
@@ -82,7 +83,7 @@ pub(super) fn missing_cgroup(allow: &Allow) -> Option<String> {
 /// What has become of what a rule names.
 pub(super) fn now(allow: &Allow) -> Now {
     match allow {
-        Allow::User { name, uid } => match look::user_id(name) {
+        Allow::User { name, uid } => match inspect::user_id(name) {
             Some(now) if now != *uid => Now::Replaced,
             _ => Now::AsItWas,
         },

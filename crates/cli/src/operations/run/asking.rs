@@ -3,16 +3,19 @@
 
 use std::net::SocketAddr;
 
-use sameport_linux::Errno;
-use sameport_linux::seccomp::{Listener, Notification};
-use sameport_linux::worker::{Reach, WorkerSocket};
-use sameport_rules::bind::{self, Attempt, Reason, Verdict};
-use sameport_rules::calls::{Call, Machine, Named};
-use sameport_rules::map::{self, Moved};
-use sameport_rules::private as group;
-use sameport_rules::refusal::Refusal;
-use sameport_rules::sockets::{Address, Protocol};
-use sameport_rules::source::{self, Outgoing};
+use sameport_policy::bind::map;
+use sameport_policy::bind::map::Moved;
+use sameport_policy::bind::private as group;
+use sameport_policy::bind::source;
+use sameport_policy::bind::source::Outgoing;
+use sameport_policy::bind::verdict;
+use sameport_policy::bind::verdict::{Attempt, Reason, Verdict};
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::refusal::Refusal;
+use sameport_policy::seccomp::calls::{Call, Machine, Named};
+use sameport_sys::Errno;
+use sameport_sys::process::{Reach, WorkerSocket};
+use sameport_sys::seccomp::{Listener, Notification};
 use tokio::sync::mpsc::Sender;
 
 use super::joining::Joining;
@@ -197,7 +200,7 @@ impl Answering {
                 Ok((self.holding.as_ref().map_or(Reply::GoOn, |it| Reply::Made(listen(it))), None))
             }
             (Call::Listen { backlog, .. }, Some(address))
-                if bind::decide(&attempt, &self.wishes.ports) == Verdict::SharedByItself =>
+                if verdict::decide(&attempt, &self.wishes.ports) == Verdict::SharedByItself =>
             {
                 if !socket.is_listening()? && self.must_not_join(&socket, protocol, address)? {
                     self.bound.release(socket.inode());
@@ -272,7 +275,7 @@ impl Answering {
             }
         };
         let attempt = Attempt { address: Some(target), ..attempt.clone() };
-        let verdict = bind::decide(&attempt, &self.wishes.ports);
+        let verdict = verdict::decide(&attempt, &self.wishes.ports);
         let is_unshared = matches!(verdict, Verdict::LeaveAlone(_));
         if let Some(refusal) = self.make_private(socket, verdict, attempt.protocol, target) {
             return Ok(Some((refusal, None)));

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use sameport_linux::cgroup::{
-    self, Attachment, Event as Seen, Events, Happened, Private, Settings, Sourced,
+use sameport_policy::model::socket::Address;
+use sameport_sys::bpf::cgroup_bind;
+use sameport_sys::bpf::cgroup_bind::{
+    Attachment, Event as Seen, Events, Happened, Private, Settings, Sourced,
 };
-use sameport_linux::waiting::readable;
-use sameport_linux::worker::Setting;
-use sameport_rules::sockets::Address;
+use sameport_sys::fd::poll::readable;
+use sameport_sys::process::Setting;
 use tokio::sync::mpsc::Sender;
 
 use super::interposer::Beside;
@@ -38,16 +39,17 @@ impl Cgroup {
             return Err(Error::CgroupNotTransparent);
         }
         // What is left of earlier runs is none of this run's trouble.
-        let _ = cgroup::sweep();
+        let _ = cgroup_bind::sweep();
         let private = Private::create().map_err(Error::Cgroup)?;
         let procs = private.procs().map_err(|error| Error::System("open cgroup.procs", error))?;
         let settings = Settings {
             ports: wishes.ports.clone(),
             rules: wishes.rules.clone(),
             source: wishes.source,
-            network: cgroup::own_network().ok(),
+            network: cgroup_bind::own_network().ok(),
         };
-        let mut attachment = cgroup::attach(private.cgroup(), &settings).map_err(Error::Attach)?;
+        let mut attachment =
+            cgroup_bind::attach(private.cgroup(), &settings).map_err(Error::Attach)?;
         let events = attachment.events().map_err(Error::Attach)?;
         Ok(Self { attachment, events, procs, private, wishes, used })
     }

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sameport_linux::seccomp::Listener;
-use sameport_linux::worker::Setting;
+use sameport_sys::process::Setting;
+use sameport_sys::seccomp::Listener;
 use tokio::sync::mpsc::Sender;
 
 use super::cgroup::Cgroup;

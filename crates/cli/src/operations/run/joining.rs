@@ -8,11 +8,14 @@ use std::ffi::OsString;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sameport_linux::look::{self, Query};
-use sameport_linux::worker::{self, WorkerSocket};
-use sameport_rules::belonging::{self, Holder, Run, Stranger};
-use sameport_rules::name::Name;
-use sameport_rules::sockets::{Address, Member, Process};
+use sameport_policy::membership;
+use sameport_policy::membership::{Holder, Run, Stranger};
+use sameport_policy::model::name::Name;
+use sameport_policy::model::socket::{Address, Member, Process};
+use sameport_sys::inspect;
+use sameport_sys::inspect::Query;
+use sameport_sys::process;
+use sameport_sys::process::WorkerSocket;
 
 use super::{Plan, named};
 
@@ -83,18 +86,18 @@ impl Joining {
     /// of ours otherwise. Sockets of another user are the kernel's business.
     pub(super) fn stranger(&self, socket: &WorkerSocket, address: &Address) -> Option<Stranger> {
         let known = self.0.as_ref()?;
-        if !look::may_be_taken(address) {
+        if !inspect::may_be_taken(address) {
             known.sockets().are_ours([socket.inode()]);
             return None;
         }
         let query = Query::only(address.protocol).on(address.port());
         // What cannot be looked at is left to the kernel.
-        let there = look::listed(&query).unwrap_or_default();
+        let there = inspect::listed(&query).unwrap_or_default();
         let mut sockets = known.sockets();
         let others: BTreeSet<u64> = there
             .iter()
             .filter(|other| other.uid == socket.owner() && other.inode != socket.inode())
-            .filter(|other| belonging::joins(address, &other.address))
+            .filter(|other| membership::joins(address, &other.address))
             .map(|other| other.inode)
             .filter(|inode| !sockets.ours.contains(inode))
             .collect();
@@ -120,7 +123,7 @@ impl Known {
     fn look(&self, query: &Query, inodes: &BTreeSet<u64>) -> Vec<(u64, Option<Stranger>)> {
         let mut found = Vec::new();
         for _ in 0..LOOKS {
-            let Ok(seen) = look::members(query) else { return Vec::new() };
+            let Ok(seen) = inspect::members(query) else { return Vec::new() };
             let wanted = |member: &&Member| inodes.contains(&member.socket.inode);
             found = seen.members.iter().filter(wanted).map(|member| self.judge(member)).collect();
             if !found.iter().any(|(_, stranger)| *stranger == Some(Stranger::Unseen)) {
@@ -132,16 +135,16 @@ impl Known {
 
     fn judge(&self, member: &Member) -> (u64, Option<Stranger>) {
         let holders: Vec<_> = member.processes.iter().map(|process| self.holder(process)).collect();
-        (member.socket.inode, belonging::stranger(&self.run, &holders, member.shared))
+        (member.socket.inode, membership::stranger(&self.run, &holders, member.shared))
     }
 
     fn holder(&self, process: &Process) -> Holder {
-        let lines = look::above(process.pid, env!("CARGO_BIN_NAME"));
+        let lines = inspect::above(process.pid, env!("CARGO_BIN_NAME"));
         let runs = lines.filter_map(|line| {
             let RunLine { group, command, name: _ } = (self.read)(&line.words)?;
             Some(Run { group, command, directory: line.directory })
         });
-        let value = || worker::value_in(process.pid, named::NAME);
+        let value = || process::value_in(process.pid, named::NAME);
         let left_behind = |name: &Name| value().is_some_and(|it| it == name.as_str().as_bytes());
         let ours = self.name.as_ref().filter(|name| left_behind(name)).map(|_| self.run.clone());
         Holder { process: process.clone(), runs: ours.into_iter().chain(runs).collect() }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sameport_linux::worker;
+use sameport_sys::process;
 
 pub(super) const SIGTERM: i32 = 15;
 pub(super) const SIGKILL: i32 = 9;
@@ -56,7 +56,7 @@ impl Leaving {
             if self.told.insert(*pid) {
                 // It may have ended since it was seen. The number is nobody else's: only its
                 // parent frees it, which is us or another descendant of ours.
-                let _ = worker::signal(*pid, self.signal);
+                let _ = process::signal(*pid, self.signal);
             }
         }
         true
@@ -65,5 +65,5 @@ impl Leaving {
 
 /// Every process that workers started and that lives, or has not been reaped.
 pub(super) fn everybody() -> Vec<i32> {
-    worker::descendants(std::process::id().cast_signed())
+    process::descendants(std::process::id().cast_signed())
 }

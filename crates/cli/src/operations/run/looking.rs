@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sameport_linux::worker;
-use sameport_rules::joins;
-use sameport_rules::sockets::{Address, Member, Protocol};
+use sameport_policy::join_debounce;
+use sameport_policy::model::socket::{Address, Member, Protocol};
+use sameport_sys::process;
 
 use super::Event;
 use super::asking::Asked;
@@ -38,7 +38,7 @@ pub(super) fn look(due: Vec<Address>) -> Vec<Event> {
 /// Who is on an address that a socket has joined.
 fn who_is_there(address: Address, members: &[Member]) -> Event {
     let address = as_listed(address, members);
-    let shadowed = joins::shadowed(&address, members)
+    let shadowed = join_debounce::shadowed(&address, members)
         .into_iter()
         .map(|(wider, narrower)| (wider.clone(), narrower.clone()))
         .collect();
@@ -72,7 +72,7 @@ pub(super) struct RefusedAt {
 
 /// Why the kernel refused these processes their addresses: one look for all.
 pub(super) fn why_refused_at(refused: Vec<RefusedAt>) -> Vec<Event> {
-    let first_unprivileged = worker::first_unprivileged_port();
+    let first_unprivileged = process::first_unprivileged_port();
     let caller = |RefusedAt { address, pid, shared }| {
         let caller = caller(address.port() < first_unprivileged, pid, shared);
         (address, caller)
@@ -100,9 +100,9 @@ fn explain(refused: Vec<(Address, Caller)>) -> Vec<Event> {
 /// has.
 fn caller(low: bool, pid: i32, shared: bool) -> Caller {
     let rights =
-        || worker::rights(pid).or_else(|| worker::rights(std::process::id().cast_signed()));
+        || process::rights(pid).or_else(|| process::rights(std::process::id().cast_signed()));
     Caller {
-        uid: sameport_linux::effective_user(),
+        uid: sameport_sys::effective_user(),
         shared,
         needs_privilege: low && !rights().is_some_and(|rights| rights.bind_low_ports),
     }

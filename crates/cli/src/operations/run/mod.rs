@@ -25,19 +25,19 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use sameport_linux::cgroup::{AttachError, OpenError};
-use sameport_linux::named::ClaimError;
-pub(crate) use sameport_linux::preload::Children;
-use sameport_linux::preload::Obstacle;
-use sameport_linux::seccomp::Stage;
-use sameport_linux::worker::{Gain, StartError};
-use sameport_linux::{Errno, PlaceError};
-use sameport_rules::ending::Exit;
-use sameport_rules::filter::IoUring;
-use sameport_rules::map::Rule;
-use sameport_rules::refusal::Refusal;
-use sameport_rules::service::Activation;
-use sameport_rules::sockets::{Address, Member};
+use sameport_policy::bind::map::Rule;
+use sameport_policy::lifecycle::exit::Exit;
+use sameport_policy::model::socket::{Address, Member};
+use sameport_policy::refusal::Refusal;
+use sameport_policy::seccomp::filter::IoUring;
+use sameport_policy::systemd::Activation;
+use sameport_sys::bpf::cgroup_bind::{AttachError, OpenError};
+pub(crate) use sameport_sys::preload::Children;
+use sameport_sys::preload::Obstacle;
+use sameport_sys::process::{Gain, StartError};
+use sameport_sys::run_files::ClaimError;
+use sameport_sys::seccomp::Stage;
+use sameport_sys::{Errno, PlaceError};
 
 use super::control::messages::Change;
 use super::refusal::is_local;
@@ -112,7 +112,7 @@ pub(crate) enum Choice {
 impl Plan {
     /// The file that will be executed, if it can be told.
     fn locate(&self) -> Option<PathBuf> {
-        sameport_linux::worker::locate(self.command.first()?, self.search_path.as_deref())
+        sameport_sys::process::locate(self.command.first()?, self.search_path.as_deref())
     }
 }
 
@@ -332,7 +332,7 @@ fn run_via(
 /// Addresses that this machine does not have would fail later, at each bind.
 fn refuse_what_cannot_be_had(wishes: &Wishes) -> Result<(), Error> {
     if wishes.transparent {
-        let rights = sameport_linux::worker::rights(std::process::id().cast_signed());
+        let rights = sameport_sys::process::rights(std::process::id().cast_signed());
         return match rights.is_some_and(|rights| rights.be_transparent) {
             true => Ok(()),
             false => Err(Error::NotTransparent),

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sameport_linux::worker::{Doing, Reach, WorkerSocket, doing};
-use sameport_rules::sockets::{Address, Protocol};
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_sys::process::{Doing, Reach, WorkerSocket, doing};
 
 use super::asking::{Asked, Step};
 

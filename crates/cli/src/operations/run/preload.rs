@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sameport_linux::Errno;
-use sameport_linux::preload::{self, Inbox, Loadable, Orders, Placed, Received, Report, Sharing};
-use sameport_linux::signals;
-use sameport_linux::waiting::readable;
-use sameport_linux::worker::{Doing, Setting, doing};
-use sameport_rules::sockets::Address;
+use sameport_policy::model::socket::Address;
+use sameport_sys::Errno;
+use sameport_sys::fd::poll::readable;
+use sameport_sys::preload;
+use sameport_sys::preload::{Inbox, Loadable, Orders, Placed, Received, Report, Sharing};
+use sameport_sys::process::signals;
+use sameport_sys::process::{Doing, Setting, doing};
 use tokio::sync::mpsc::Sender;
 
 use super::interposer::Beside;

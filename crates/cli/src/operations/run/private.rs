@@ -1,11 +1,13 @@
 //! `--private`: the group's sockets get an owner of their own, so that the kernel lets nobody else join.
 
-use sameport_linux::look::{self, Query};
-use sameport_linux::worker::WorkerSocket;
-use sameport_linux::{Errno, private};
-use sameport_rules::belonging::Run;
-use sameport_rules::private as group;
-use sameport_rules::sockets::{Address, Protocol};
+use sameport_policy::bind::private as group;
+use sameport_policy::membership::Run;
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_sys::Errno;
+use sameport_sys::inspect;
+use sameport_sys::inspect::Query;
+use sameport_sys::process::WorkerSocket;
+use sameport_sys::socket::private_owner;
 
 use super::{Error, Plan};
 
@@ -28,13 +30,13 @@ impl Plan {
         Run {
             group: self.together.group.clone(),
             command: self.command.clone(),
-            directory: look::directory(std::process::id().cast_signed()),
+            directory: inspect::directory(std::process::id().cast_signed()),
         }
     }
 
     /// Who owns the sockets of its group, if that is private.
     pub(super) fn owner(&self) -> Option<u32> {
-        let user = sameport_linux::effective_user();
+        let user = sameport_sys::effective_user();
         self.private.then(|| group::owner(user, &self.belonging()))
     }
 }
@@ -42,14 +44,14 @@ impl Plan {
 /// A group that would not be private is none.
 pub(super) fn refuse_what_cannot_be(plan: &Plan) -> Result<(), Error> {
     let Some(owner) = plan.owner() else { return Ok(()) };
-    private::try_giving(owner).map_err(|errno| {
+    private_owner::try_giving(owner).map_err(|errno| {
         Error::NotPrivate(match errno {
             Errno::PERM => NotPrivate::NeedsCapability,
             Errno::INVAL => NotPrivate::NotMapped(owner),
             errno => NotPrivate::Refused(errno),
         })
     })?;
-    match private::whose(owner) {
+    match private_owner::whose(owner) {
         None => Ok(()),
         Some(name) => Err(Error::NotPrivate(NotPrivate::Taken(owner, name))),
     }
@@ -83,7 +85,7 @@ pub(super) fn take(
     let listed = match (address.protocol, address.port()) {
         (Protocol::Udp, _) | (_, 0) => Vec::new(),
         // What cannot be looked at is no reason to open a gap.
-        _ => look::listed(&query).unwrap_or_default(),
+        _ => inspect::listed(&query).unwrap_or_default(),
     };
     let beside = listed.iter().any(|listener| group::stands_beside(owner, address, listener));
     socket.set_reuse_address(beside)?;

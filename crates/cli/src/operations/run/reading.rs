@@ -3,27 +3,28 @@
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 
-use sameport_linux::Errno;
-use sameport_linux::seccomp::Notification;
-use sameport_linux::worker::{self, read_memory};
-use sameport_rules::calls::{Call, Machine, Named};
-use sameport_rules::sockaddr;
+use sameport_policy::bind::sockaddr;
+use sameport_policy::seccomp::calls::{Call, Machine, Named};
+use sameport_sys::Errno;
+use sameport_sys::process;
+use sameport_sys::process::read_memory;
+use sameport_sys::seccomp::Notification;
 
 /// Whether the worker itself could bind this port. A root supervisor must not lend its rights.
 pub(super) fn may_bind(tid: i32, port: u16) -> bool {
     port == 0
-        || port >= worker::first_unprivileged_port()
-        || worker::rights(tid).is_some_and(|rights| rights.bind_low_ports)
+        || port >= process::first_unprivileged_port()
+        || process::rights(tid).is_some_and(|rights| rights.bind_low_ports)
 }
 
 /// Whether a port was a low one when we started. Good enough for words, and every bind asks.
 pub(super) fn seems_low(port: u16) -> bool {
     static FIRST: OnceLock<u16> = OnceLock::new();
-    port < *FIRST.get_or_init(worker::first_unprivileged_port)
+    port < *FIRST.get_or_init(process::first_unprivileged_port)
 }
 
 pub(super) fn may_be_transparent(tid: i32) -> bool {
-    worker::rights(tid).is_some_and(|rights| rights.be_transparent)
+    process::rights(tid).is_some_and(|rights| rights.be_transparent)
 }
 
 /// The call, with the arguments of an i386 `socketcall` fetched from the worker's memory.

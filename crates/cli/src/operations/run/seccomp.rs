@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use sameport_linux::seccomp::{Installation, Listener, Readiness};
-use sameport_linux::worker::{self, Setting};
-use sameport_rules::calls::Machine;
-use sameport_rules::filter::{self, Stops};
+use sameport_policy::seccomp::calls::Machine;
+use sameport_policy::seccomp::filter;
+use sameport_policy::seccomp::filter::Stops;
+use sameport_sys::process;
+use sameport_sys::process::Setting;
+use sameport_sys::seccomp::{Installation, Listener, Readiness};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -45,11 +47,11 @@ struct ToAnswer {
 
 impl Seccomp {
     pub(super) fn new(plan: &Plan, used: Used) -> Result<Self, Error> {
-        let keeps_privileges = worker::may_filter_with_privileges();
+        let keeps_privileges = process::may_filter_with_privileges();
         if !keeps_privileges && !plan.give_up_privileges {
             refuse_loss(plan)?;
         }
-        worker::try_reaching_ourselves()
+        process::try_reaching_ourselves()
             .map_err(|(call, errno)| Error::CannotReach(call, errno))?;
         let machine = Machine::named(std::env::consts::ARCH).ok_or(Error::UnknownMachine)?;
         let stops = Stops {
@@ -165,7 +167,7 @@ async fn attend_all(mut new: UnboundedReceiver<(AsyncFd<Listener>, Answering)>) 
 
 /// A program that would silently lack its privileges is not started.
 fn refuse_loss(plan: &Plan) -> Result<(), Error> {
-    match plan.locate().and_then(|path| Some((worker::gains_privilege(&path)?, path))) {
+    match plan.locate().and_then(|path| Some((process::gains_privilege(&path)?, path))) {
         Some((gain, path)) => Err(Error::LosesPrivilege(path, gain)),
         None => Ok(()),
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use sameport_linux::inherited;
-use sameport_linux::signals::Signals;
-use sameport_linux::worker;
+use sameport_sys::process;
+use sameport_sys::process::signals::Signals;
+use sameport_sys::process::startup;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -66,13 +66,13 @@ pub(super) const NEWS: usize = MOST;
 
 fn start(plan: &Plan, mut interposer: Interposer) -> Result<Once, Error> {
     let signals = Signals::block().map_err(|error| Error::System("signalfd", error))?;
-    worker::adopt_orphans().map_err(|errno| Error::System("prctl", errno.into()))?;
-    inherited::raise_descriptor_limit();
+    process::adopt_orphans().map_err(|errno| Error::System("prctl", errno.into()))?;
+    startup::raise_descriptor_limit();
 
     let mut running = BTreeMap::new();
     let mut listeners = Vec::new();
     for ordinal in 1..=plan.copies {
-        match worker::start(&plan.command, &interposer.setting()) {
+        match process::start(&plan.command, &interposer.setting()) {
             Ok(started) => {
                 running.insert(started.pid, ordinal);
                 listeners.extend(started.listener);
@@ -116,9 +116,9 @@ pub(super) fn end_at_once(running: impl IntoIterator<Item = i32>) {
         for pid in doomed {
             // They are ours and not reaped, so the number is theirs; a failure leaves nothing to be
             // done.
-            let _ = worker::signal(pid, SIGKILL);
+            let _ = process::signal(pid, SIGKILL);
         }
-        if !matches!(worker::reap(), Ok((_, true))) || Instant::now() > until {
+        if !matches!(process::reap(), Ok((_, true))) || Instant::now() > until {
             return;
         }
         std::thread::sleep(Duration::from_millis(1));

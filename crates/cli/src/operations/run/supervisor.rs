@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sameport_linux::signals::{Arrived, Signals};
-use sameport_linux::worker::{self, Ended};
-use sameport_rules::ending::{self, Exit, Leftovers};
+use sameport_policy::lifecycle::exit;
+use sameport_policy::lifecycle::exit::{Exit, Leftovers};
+use sameport_sys::process;
+use sameport_sys::process::Ended;
+use sameport_sys::process::signals::{Arrived, Signals};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
@@ -86,7 +88,7 @@ impl<'a> Supervisor<'a> {
         self.beside.end();
         drop(self.beside);
         self.watching.finish(news).await;
-        Ok(ending::code(&self.exits))
+        Ok(exit::code(&self.exits))
     }
 
     fn next_wake(&self) -> Option<Duration> {
@@ -100,7 +102,7 @@ impl<'a> Supervisor<'a> {
         if !from_terminal {
             for pid in self.running.keys() {
                 // A worker whose end is not reaped yet takes the signal in vain.
-                let _ = worker::signal(*pid, number);
+                let _ = process::signal(*pid, number);
             }
         }
         if stopping && self.running.is_empty() {
@@ -110,7 +112,7 @@ impl<'a> Supervisor<'a> {
 
     /// Whether any process is left.
     fn reap(&mut self) -> std::io::Result<bool> {
-        let (ended, any_left) = worker::reap()?;
+        let (ended, any_left) = process::reap()?;
         self.watching.attend_to_the_gone();
         let mut a_worker_ended = false;
         for Ended { pid, exit } in ended {
@@ -123,7 +125,7 @@ impl<'a> Supervisor<'a> {
             }
         }
         if any_left && a_worker_ended && self.running.is_empty() {
-            match ending::leftovers(&self.exits, self.told_to_stop) {
+            match exit::leftovers(&self.exits, self.told_to_stop) {
                 Leftovers::End => self.end_leftovers(SIGTERM),
                 Leftovers::KeepServing => {
                     self.watching.tell(Event::DaemonsServe { pids: everybody() });

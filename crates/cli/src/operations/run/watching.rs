@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use sameport_rules::joins::Joins;
-use sameport_rules::sockets::Address;
+use sameport_policy::join_debounce::Joins;
+use sameport_policy::model::socket::Address;
 use tokio::sync::mpsc;
 
 use super::asking::Asked;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sameport_rules::bind::Ports;
-use sameport_rules::map::Rule;
+use sameport_policy::bind::map::Rule;
+use sameport_policy::bind::verdict::Ports;
 
 /// What is wanted of every socket.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The answers as one line of JSON. Version 1: fields may be added, none changes its meaning.
 
-use sameport_rules::predict::{
+use sameport_policy::model::socket::{Address, State};
+use sameport_policy::predict::{
     Conflict, Doubt, Flag, Missing, Outcome, Question, Refused, Remedy, Verdict,
 };
-use sameport_rules::sockets::{Address, State};
 use serde::Serialize;
 
 use super::seconds;

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sameport_rules::predict::{Doubt, Refused, Remedy, Verdict};
-use sameport_rules::sockets::{Address, Member, Process, State};
-use sameport_rules::{private, unit};
+use sameport_policy::bind::private;
+use sameport_policy::model::socket::{Address, Member, Process, State};
+use sameport_policy::model::unit;
+use sameport_policy::predict::{Doubt, Refused, Remedy, Verdict};
 
 use super::seconds;
 use crate::operations::guard::record::Entry;

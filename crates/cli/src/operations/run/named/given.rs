@@ -8,12 +8,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{OwnedFd, RawFd};
 
 use sameport::Options;
-use sameport_linux::worker::WorkerSocket;
-use sameport_linux::{Errno, passing};
-use sameport_rules::private;
-use sameport_rules::service::{Activation, Kept, Unreadable};
-use sameport_rules::sockets::{Address, Protocol};
-use sameport_rules::wanted::{Host, Wanted};
+use sameport_policy::addr::addr_spec::{Host, Wanted};
+use sameport_policy::bind::private;
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::systemd::{Activation, Kept, Unreadable};
+use sameport_sys::Errno;
+use sameport_sys::fd::inherit;
+use sameport_sys::process::WorkerSocket;
 
 use super::Named;
 
@@ -101,7 +102,7 @@ pub(in crate::operations::run) fn gather(
     let mut given: Vec<Given> = Vec::new();
     for (name, number) in names.into_iter().zip(FIRST..) {
         let descriptor =
-            passing::take(number).map_err(|errno| GivenError::NotOpen(number, errno))?;
+            inherit::take(number).map_err(|errno| GivenError::NotOpen(number, errno))?;
         let one = passed_on(descriptor, number, name.clone())?;
         if one.from == Origin::Unit && owner.is_some() {
             return Err(GivenError::BoundBefore { number, name });

@@ -12,12 +12,12 @@ mod succession;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sameport_linux::look;
-use sameport_linux::service::Service;
-use sameport_linux::worker::WorkerSocket;
-use sameport_rules::held::{Queue, Slots, Start};
-use sameport_rules::sockets::{Address, Protocol};
-use sameport_rules::steering::Group;
+use sameport_policy::lifecycle::slots::{Queue, Slots, Start};
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::traffic::steering::Group;
+use sameport_sys::inspect;
+use sameport_sys::process::WorkerSocket;
+use sameport_sys::systemd::manager::Service;
 use tokio::sync::Notify;
 
 use adopted::Common;
@@ -239,7 +239,7 @@ impl Held {
         }
         drop(state);
         // Nothing is known of one more than that they are few: those of others count too.
-        ports.into_iter().all(|port| look::handshakes(port).is_ok_and(|begun| begun == 0))
+        ports.into_iter().all(|port| inspect::handshakes(port).is_ok_and(|begun| begun == 0))
     }
 
     /// What waits for this process to accept it.

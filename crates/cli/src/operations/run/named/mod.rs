@@ -18,14 +18,14 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
-use sameport_linux::inherited;
-use sameport_linux::named::{Claim, folders};
-use sameport_linux::signals::Signals;
-use sameport_linux::worker;
-use sameport_rules::held::Queue;
-use sameport_rules::life::Settings;
-use sameport_rules::name::Name;
-use sameport_rules::wanted::Wanted;
+use sameport_policy::addr::addr_spec::Wanted;
+use sameport_policy::lifecycle::Settings;
+use sameport_policy::lifecycle::slots::Queue;
+use sameport_policy::model::name::Name;
+use sameport_sys::process;
+use sameport_sys::process::signals::Signals;
+use sameport_sys::process::startup;
+use sameport_sys::run_files::{Claim, folders};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -98,11 +98,11 @@ pub(super) fn start<'a>(
     let letter = named.letter.map(Letter::read).transpose();
     let letter = letter.map_err(|error| Error::System("go on with the run", error))?;
     if let Some(letter) = &letter {
-        inherited::take_over(&letter.inherited());
+        startup::take_over(&letter.inherited());
     }
     let signals = Signals::block().map_err(|error| Error::System("signalfd", error))?;
-    worker::adopt_orphans().map_err(|errno| Error::System("prctl", errno.into()))?;
-    inherited::raise_descriptor_limit();
+    process::adopt_orphans().map_err(|errno| Error::System("prctl", errno.into()))?;
+    startup::raise_descriptor_limit();
     let (sender, news) = mpsc::channel(starting::NEWS);
     let beside = Beside::new(sender);
     interposer.attend(Vec::new(), Vec::new(), beside.clone())?;

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use sameport_linux::{look, worker};
-use sameport_rules::held::Start;
+use sameport_policy::lifecycle::slots::Start;
+use sameport_sys::{inspect, process};
 
 /// The name of the variable by which a process is known to be of a start.
 pub(super) const START: &str = "SAMEPORT_START";
@@ -16,11 +16,11 @@ pub(in crate::operations::run) const NAME: &str = "SAMEPORT_NAME";
 /// group the others are in; 0 if that is not known. `own`: the sockets that it and no other start
 /// uses, by which a daemon is known that has left its group and its environment behind.
 pub(super) fn of(start: Start, first: i32, own: &HashSet<u64>) -> Vec<i32> {
-    let mut found = worker::processes_with(START, &start.to_string(), first);
+    let mut found = process::processes_with(START, &start.to_string(), first);
     if !own.is_empty() {
         let mut strays = strays();
         strays.retain(|pid| !found.contains(pid));
-        found.extend(look::holders_of(own, &strays));
+        found.extend(inspect::holders_of(own, &strays));
     }
     found
 }
@@ -30,10 +30,10 @@ pub(super) fn of(start: Start, first: i32, own: &HashSet<u64>) -> Vec<i32> {
 pub(super) fn all(firsts: &BTreeMap<Start, i32>) -> BTreeMap<Start, Vec<i32>> {
     let starts: Vec<(String, i32)> =
         firsts.iter().map(|(start, first)| (start.to_string(), *first)).collect();
-    firsts.keys().copied().zip(worker::processes_by(START, &starts)).collect()
+    firsts.keys().copied().zip(process::processes_by(START, &starts)).collect()
 }
 
 /// Processes of which nothing but their sockets may tell whose they are.
 pub(super) fn strays() -> Vec<i32> {
-    worker::processes_without(START)
+    process::processes_without(START)
 }

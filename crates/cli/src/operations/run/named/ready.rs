@@ -7,8 +7,8 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use sameport_linux::look;
-use sameport_rules::held::Start;
+use sameport_policy::lifecycle::slots::Start;
+use sameport_sys::inspect;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -95,7 +95,7 @@ impl Probe {
             if stream.try_read(&mut [0]).is_ok() {
                 return true;
             }
-            if matches!(look::is_accepted(to.port(), from.port()), Ok(Some(true))) {
+            if matches!(inspect::is_accepted(to.port(), from.port()), Ok(Some(true))) {
                 return true;
             }
             sleep(Duration::from_millis(2)).await;

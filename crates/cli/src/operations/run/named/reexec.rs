@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sameport_linux::inherited::HandedOn;
-use sameport_linux::passing;
-use sameport_linux::worker;
-use sameport_rules::held::Start;
-use sameport_rules::life::{Serving, Snapshot};
-use sameport_rules::sockets::{Address, Protocol};
+use sameport_policy::lifecycle::slots::Start;
+use sameport_policy::lifecycle::{Serving, Snapshot};
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_sys::fd::inherit;
+use sameport_sys::process;
+use sameport_sys::process::startup::HandedOn;
 use serde::{Deserialize, Serialize};
 
 use crate::operations::control::{About, Passed};
@@ -169,12 +169,12 @@ impl Letter {
 
     /// As a file in memory.
     pub(super) fn write(&self) -> io::Result<OwnedFd> {
-        passing::letter(&serde_json::to_vec(self)?)
+        inherit::letter(&serde_json::to_vec(self)?)
     }
 
     /// The letter that was passed to us.
     pub(super) fn read(descriptor: RawFd) -> io::Result<Self> {
-        let bytes = passing::open_letter(descriptor)?;
+        let bytes = inherit::open_letter(descriptor)?;
         let letter: Self = serde_json::from_slice(&bytes)?;
         match letter.version {
             VERSION => Ok(letter),
@@ -210,7 +210,7 @@ pub(super) fn refuse_what_is_none(program: &Path) -> Result<(), String> {
     while child.try_wait().map_err(|error| error.to_string())?.is_none() {
         if Instant::now() > until {
             // Ours, and waited for with all others; so is what it has started.
-            let _ = worker::signal_group(child.id().cast_signed(), SIGKILL);
+            let _ = process::signal_group(child.id().cast_signed(), SIGKILL);
             return Err(format!("{shown} does not say its version"));
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 
-use sameport_linux::service::Service;
-use sameport_rules::life::Life;
-use sameport_rules::service::{Facts, Told};
+use sameport_policy::lifecycle::Life;
+use sameport_policy::systemd::{Facts, Told};
+use sameport_sys::systemd::manager::Service;
 
 use super::super::Error;
 

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sameport_linux::look;
-use sameport_rules::held::Start;
-use sameport_rules::life::{self, Failed, Life, Refusal};
-use sameport_rules::sockets::Address;
+use sameport_policy::lifecycle;
+use sameport_policy::lifecycle::slots::Start;
+use sameport_policy::lifecycle::{Failed, Life, Refusal};
+use sameport_policy::model::socket::Address;
+use sameport_sys::inspect;
 
 use super::held::{Held, Seen};
 use super::{Named, processes};
@@ -52,12 +53,12 @@ impl Facts<'_> {
         let ports: Vec<u16> = ports.into_iter().collect();
         let (starts, groups): (Vec<Start>, Vec<Vec<i32>>) =
             processes::all(self.pids).into_iter().unzip();
-        let counts = look::connections(&ports, &groups).unwrap_or_default();
+        let counts = inspect::connections(&ports, &groups).unwrap_or_default();
         let counts = counts.into_iter().map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         starts.into_iter().zip(counts).collect()
     }
 
-    fn worker(&self, seen: &life::Seen, connections: &BTreeMap<Start, u32>) -> Worker {
+    fn worker(&self, seen: &lifecycle::Seen, connections: &BTreeMap<Start, u32>) -> Worker {
         let since = asking::now();
         let passed = u64::try_from(self.now.saturating_sub(seen.since).as_millis());
         Worker {
@@ -112,18 +113,18 @@ pub(super) fn connections(held: &Held, start: Start, first: i32) -> Option<u32> 
     let ports: BTreeSet<u16> = held.addresses(start).iter().map(Address::port).collect();
     let ports: Vec<u16> = ports.into_iter().collect();
     let counts =
-        look::connections(&ports, &[processes::of(start, first, &held.own(start))]).ok()?;
+        inspect::connections(&ports, &[processes::of(start, first, &held.own(start))]).ok()?;
     counts.first().and_then(|count| u32::try_from(*count).ok())
 }
 
-pub(super) fn state(state: life::State) -> State {
+pub(super) fn state(state: lifecycle::State) -> State {
     match state {
-        life::State::Starting => State::Starting,
-        life::State::Ready => State::Ready,
-        life::State::Draining => State::Draining,
-        life::State::Gone => State::Gone,
-        life::State::Waiting => State::Waiting,
-        life::State::GivenUp => State::GivenUp,
+        lifecycle::State::Starting => State::Starting,
+        lifecycle::State::Ready => State::Ready,
+        lifecycle::State::Draining => State::Draining,
+        lifecycle::State::Gone => State::Gone,
+        lifecycle::State::Waiting => State::Waiting,
+        lifecycle::State::GivenUp => State::GivenUp,
     }
 }
 

@@ -13,11 +13,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use sameport_linux::signals::{Arrived, Signals};
-use sameport_linux::worker::{self, Notices};
-use sameport_rules::held::Start;
-use sameport_rules::life::{Life, Order, Outcome};
-use sameport_rules::sockets::Address;
+use sameport_policy::lifecycle::slots::Start;
+use sameport_policy::lifecycle::{Life, Order, Outcome};
+use sameport_policy::model::socket::Address;
+use sameport_sys::process;
+use sameport_sys::process::Notices;
+use sameport_sys::process::signals::{Arrived, Signals};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -195,7 +196,7 @@ impl<'a> Supervisor<'a> {
             if self.outcome.is_some() {
                 // What is left has outlived its worker.
                 let leaving = ending.get_or_insert_with(|| Leaving::new(SIGTERM, now));
-                let done = worker::reap().map_or(true, |(_, any_left)| !any_left);
+                let done = process::reap().map_or(true, |(_, any_left)| !any_left);
                 if done || !leaving.sweep(now) {
                     break;
                 }
@@ -260,7 +261,7 @@ impl<'a> Supervisor<'a> {
                 return true;
             }
             let mut pids = processes::of(*start, *first, &HashSet::new());
-            pids.extend(left.iter().filter(|pid| worker::is_descendant(**pid)));
+            pids.extend(left.iter().filter(|pid| process::is_descendant(**pid)));
             !pids.is_empty() && leaving.sweep_these(&pids, now)
         });
         if now >= self.next_round {
@@ -311,7 +312,7 @@ impl<'a> Supervisor<'a> {
                 Order::Kill(start) => {
                     for pid in self.processes_of(start) {
                         // It may have ended meanwhile.
-                        let _ = worker::signal(pid, SIGKILL);
+                        let _ = process::signal(pid, SIGKILL);
                     }
                     self.signal(start, SIGKILL);
                     Vec::new()

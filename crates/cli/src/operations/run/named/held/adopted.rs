@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sameport_linux::Errno;
-use sameport_linux::worker::WorkerSocket;
-use sameport_rules::held::Start;
-use sameport_rules::service::{self, Kept};
-use sameport_rules::sockets::{Address, Protocol};
+use sameport_policy::lifecycle::slots::Start;
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::systemd;
+use sameport_policy::systemd::Kept;
+use sameport_sys::Errno;
+use sameport_sys::process::WorkerSocket;
 
 use super::super::given::{Given, Origin};
 use super::super::reexec::Older;
@@ -124,7 +125,7 @@ impl State {
     /// Members that were there before us, in the kernel's order if that is certain.
     fn put_in_order(&mut self, address: &Address, names: &[Kept]) {
         let members: Vec<u64> = names.iter().map(|name| name.inode).collect();
-        let order = service::order(names);
+        let order = systemd::order(names);
         if order.is_none() {
             self.unordered.insert(address.clone());
             self.not_steered.insert(address.clone(), UNKNOWN_ORDER.into());

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd as _;
 
-use sameport_linux::held::{NonBlocking, Tie, closes_on_exec};
-use sameport_linux::look;
-use sameport_linux::worker::WorkerSocket;
-use sameport_rules::held::{Instead, Start};
-use sameport_rules::sockets::{Address, Protocol};
-use sameport_rules::steering::{self, Group};
+use sameport_policy::lifecycle::slots::{Instead, Start};
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::traffic::steering;
+use sameport_policy::traffic::steering::Group;
+use sameport_sys::inspect;
+use sameport_sys::process::WorkerSocket;
+use sameport_sys::socket::{NonBlocking, Tie, closes_on_exec};
 
 use super::State;
 use super::holding::Caller;
@@ -35,10 +36,10 @@ impl State {
         if let Some(why) = self.is_unordered(address) {
             return Some(why);
         }
-        let query = look::Query::only(Protocol::Tcp).on(address.port());
+        let query = inspect::Query::only(Protocol::Tcp).on(address.port());
         let ours = self.groups.get(address).map_or(&[][..], Group::members);
         let gate = self.gates.get(address).map(WorkerSocket::inode);
-        match look::listed(&query) {
+        match inspect::listed(&query) {
             Ok(sockets) => sockets
                 .iter()
                 .filter(|socket| socket.address == *address)

@@ -1,10 +1,10 @@
 //! The held sockets, as one worker meets them: its binds, listens and shutdowns.
 
-use sameport_linux::Errno;
-use sameport_linux::seccomp::Listener;
-use sameport_linux::worker::WorkerSocket;
-use sameport_rules::held::{Queue, Start};
-use sameport_rules::sockets::{Address, Protocol};
+use sameport_policy::lifecycle::slots::{Queue, Start};
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_sys::Errno;
+use sameport_sys::process::WorkerSocket;
+use sameport_sys::seccomp::Listener;
 
 use super::{Held, MOST_LEFT_ALONE, adopted};
 

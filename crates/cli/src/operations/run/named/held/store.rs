@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use sameport_linux::service::{Barrier, Service};
-use sameport_rules::service::{self, Kept};
-use sameport_rules::sockets::{Address, Protocol};
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::systemd;
+use sameport_policy::systemd::Kept;
+use sameport_sys::systemd::manager::{Barrier, Service};
 
 use super::State;
 
@@ -64,7 +65,7 @@ impl Store {
     pub(super) fn forget(&mut self, inode: u64) {
         self.leaving.remove(&inode);
         if let (Some(name), Some(service)) = (self.kept.remove(&inode), &self.service) {
-            service.tell(service::forget(name), None);
+            service.tell(systemd::forget(name), None);
         }
     }
 
@@ -101,10 +102,10 @@ impl State {
             match self.store.kept.insert(inode, name) {
                 Some(before) if before == name => continue,
                 // What is there is not stored again, whatever its name.
-                Some(before) => service.tell(service::forget(before), None),
+                Some(before) => service.tell(systemd::forget(before), None),
                 None => {}
             }
-            service.tell(service::keep(name), Some(socket.as_fd()));
+            service.tell(systemd::keep(name), Some(socket.as_fd()));
         }
     }
 }

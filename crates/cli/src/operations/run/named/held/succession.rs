@@ -2,8 +2,8 @@
 
 use std::io;
 
-use sameport_linux::passing;
-use sameport_linux::worker::WorkerSocket;
+use sameport_sys::fd::inherit;
+use sameport_sys::process::WorkerSocket;
 
 use super::Held;
 use crate::operations::run::named::reexec::Socket;
@@ -17,14 +17,14 @@ impl Held {
             let Some(address) = state.slots.address(*inode) else { continue };
             let users = state.slots.users(*inode);
             let older = state.older(*inode, address);
-            sockets.push(Socket::new(passing::pass(socket)?, address, users, older));
+            sockets.push(Socket::new(inherit::pass(socket)?, address, users, older));
         }
         Ok((sockets, state.groups.values().map(|group| group.members().to_vec()).collect()))
     }
 
     /// It was not executed.
     pub(in super::super) fn stay(&self) -> io::Result<()> {
-        Ok(self.state().sockets.values().try_for_each(passing::stay)?)
+        Ok(self.state().sockets.values().try_for_each(inherit::stay)?)
     }
 
     /// What was passed to us.

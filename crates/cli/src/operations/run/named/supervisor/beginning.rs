@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
-use sameport_linux::named::Claim;
-use sameport_linux::passing;
-use sameport_linux::seccomp::Listener;
-use sameport_linux::worker::Notices;
-use sameport_rules::life::{Life, Order};
+use sameport_policy::lifecycle::{Life, Order};
+use sameport_sys::fd::inherit;
+use sameport_sys::process::Notices;
+use sameport_sys::run_files::Claim;
+use sameport_sys::seccomp::Listener;
 use tokio::sync::mpsc;
 
 use super::{Process, ROUND, Supervisor, With};
@@ -65,7 +65,7 @@ impl<'a> Supervisor<'a> {
         supervisor.held.take(&letter.sockets, &letter.groups).map_err(failed)?;
         for worker in letter.workers {
             let reexec::Worker { start, ordinal, pid, detached, .. } = worker;
-            let listener = passing::take(worker.listener).map_err(|errno| failed(errno.into()))?;
+            let listener = inherit::take(worker.listener).map_err(|errno| failed(errno.into()))?;
             supervisor.held.begin(start, None);
             supervisor.attend_to(start, Listener::new(listener)).map_err(failed)?;
             supervisor.processes.insert(start, Process { pid, ordinal, detached });

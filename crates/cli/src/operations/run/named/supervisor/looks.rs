@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sameport_linux::look;
-use sameport_linux::worker;
-use sameport_rules::ending::Exit;
-use sameport_rules::held::Start;
-use sameport_rules::sockets::Address;
+use sameport_policy::lifecycle::exit::Exit;
+use sameport_policy::lifecycle::slots::Start;
+use sameport_policy::model::socket::Address;
+use sameport_sys::inspect;
+use sameport_sys::process;
 
 use super::{HANDSHAKES, LOOK, Process, ROUNDS_WITHOUT_ACCEPT, Supervisor, named};
 use crate::operations::run::Event;
@@ -23,7 +23,7 @@ impl Supervisor<'_> {
         self.next_look = now + LOOK;
         for start in self.life.starting() {
             // What cannot be looked at now may be next time.
-            if let Ok(addresses) = look::listening(&self.processes_of(start)) {
+            if let Ok(addresses) = inspect::listening(&self.processes_of(start)) {
                 self.held.sees(start, addresses);
             }
         }
@@ -102,7 +102,7 @@ impl Supervisor<'_> {
             }
         }
         for (pid, _) in self.checks.iter().filter(|(_, answer)| answer.is_closed()) {
-            let _ = worker::signal(*pid, SIGKILL);
+            let _ = process::signal(*pid, SIGKILL);
         }
         if self.life.is_settled() && self.draining.is_empty() {
             self.held.release_spare(|address| self.life.expects(&named(address)));

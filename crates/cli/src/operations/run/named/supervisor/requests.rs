@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sameport_rules::held::Start;
-use sameport_rules::life::{self, Order, Request};
+use sameport_policy::lifecycle;
+use sameport_policy::lifecycle::slots::Start;
+use sameport_policy::lifecycle::{Order, Request};
 
 use super::Supervisor;
 use crate::operations::control::messages::{self, Reply};
@@ -28,10 +29,10 @@ impl Supervisor<'_> {
         self.obey(orders, now);
     }
 
-    pub(super) fn tell(&mut self, change: life::Change) {
+    pub(super) fn tell(&mut self, change: lifecycle::Change) {
         let pid = change.start.and_then(|start| self.processes.get(&start)).map(|it| it.pid);
         let connections = match change.state {
-            life::State::Draining => change
+            lifecycle::State::Draining => change
                 .start
                 .and_then(|start| status::connections(&self.held, start, pid.unwrap_or(0))),
             _ => None,
@@ -109,7 +110,7 @@ impl Supervisor<'_> {
         }
     }
 
-    pub(super) fn done(&mut self, result: Result<(), life::Failed>) {
+    pub(super) fn done(&mut self, result: Result<(), lifecycle::Failed>) {
         if result.is_ok()
             && let Some(start) = self.life.live().first()
             && let Some(command) = self.life.command(*start)

@@ -6,9 +6,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use sameport_linux::seccomp::Listener;
-use sameport_linux::{inherited, passing};
-use sameport_rules::life;
+use sameport_policy::lifecycle;
+use sameport_sys::fd::inherit;
+use sameport_sys::process::startup;
+use sameport_sys::seccomp::Listener;
 
 use super::Supervisor;
 use crate::operations::run::Error;
@@ -44,7 +45,7 @@ impl Supervisor<'_> {
             .held
             .stay()
             .and_then(|()| self.door.stay())
-            .and_then(|()| Ok(self.listeners.values().try_for_each(passing::stay)?))
+            .and_then(|()| Ok(self.listeners.values().try_for_each(inherit::stay)?))
             .and_then(|()| self.attend_to_all_again());
         match stayed {
             Ok(()) => (format!("{}: {error}", program.display()), None),
@@ -55,7 +56,7 @@ impl Supervisor<'_> {
     pub(super) fn execute(
         &self,
         program: &Path,
-        snapshot: life::Snapshot,
+        snapshot: lifecycle::Snapshot,
         now: Duration,
     ) -> io::Error {
         let letter = (|| {
@@ -63,12 +64,12 @@ impl Supervisor<'_> {
                 self.processes.iter().map(|(start, it)| (*start, (it.pid, it.detached))).collect();
             let mut listeners = BTreeMap::new();
             for (start, listener) in &self.listeners {
-                listeners.insert(*start, passing::pass(listener)?);
+                listeners.insert(*start, inherit::pass(listener)?);
             }
             let workers = reexec::workers(&snapshot.workers, &processes, &listeners)
                 .ok_or_else(|| io::Error::other("a worker has no listener"))?;
             let (sockets, groups) = self.held.pass()?;
-            let inherited = inherited::handed_on();
+            let inherited = startup::handed_on();
             let letter = Letter {
                 version: reexec::VERSION,
                 about: self.about.clone(),
@@ -90,13 +91,13 @@ impl Supervisor<'_> {
             Ok(letter) => letter,
             Err(error) => return error,
         };
-        let number = match passing::pass(&letter) {
+        let number = match inherit::pass(&letter) {
             Ok(number) => number,
             Err(errno) => return errno.into(),
         };
         let mut environment = self.named.environment.clone();
         environment.push((reexec::LETTER.into(), number.to_string().into()));
-        passing::execute(program, &self.named.arguments, &environment)
+        inherit::execute(program, &self.named.arguments, &environment)
     }
 
     pub(super) fn attend_to_all_again(&mut self) -> io::Result<()> {

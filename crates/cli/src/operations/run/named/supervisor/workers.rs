@@ -4,10 +4,11 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use sameport_linux::seccomp::Listener;
-use sameport_linux::worker::{self, Ended, Passed, Setting, StartError};
-use sameport_rules::ending::Exit;
-use sameport_rules::held::Start;
+use sameport_policy::lifecycle::exit::Exit;
+use sameport_policy::lifecycle::slots::Start;
+use sameport_sys::process;
+use sameport_sys::process::{Ended, Passed, Setting, StartError};
+use sameport_sys::seccomp::Listener;
 
 use super::{Orphans, Process, Supervisor, named};
 use crate::operations::run::Event;
@@ -46,7 +47,7 @@ impl Supervisor<'_> {
             let environment = self.named.environment.clone();
             setting.passed = Some(Passed { sockets, environment });
         }
-        let worker = worker::start(command, &setting)?;
+        let worker = process::start(command, &setting)?;
         drop(setting);
         let process = Process { pid: worker.pid, ordinal, detached: false };
         self.processes.insert(start, process);
@@ -110,7 +111,7 @@ impl Supervisor<'_> {
             Setting { group: true, keep_chown: self.plan.private, ..Setting::default() };
         setting.environment.push(("SAMEPORT_PID".into(), Some(pid.to_string().into())));
         // One that cannot be started says no, by nobody answering.
-        if let Ok(shell) = worker::start(&["sh".into(), "-c".into(), command], &setting) {
+        if let Ok(shell) = process::start(&["sh".into(), "-c".into(), command], &setting) {
             self.checks.insert(shell.pid, answer);
         }
     }
@@ -121,7 +122,7 @@ impl Supervisor<'_> {
         let mut pids = processes::of(start, first, &self.held.own(start));
         let known = self.daemons.get(&start).into_iter().flatten();
         let missed =
-            known.copied().filter(|pid| !pids.contains(pid) && worker::is_descendant(*pid));
+            known.copied().filter(|pid| !pids.contains(pid) && process::is_descendant(*pid));
         pids.extend(missed.collect::<Vec<_>>());
         pids
     }
@@ -151,12 +152,12 @@ impl Supervisor<'_> {
         };
         for pid in pids {
             // One whose end is not reaped yet takes it in vain.
-            let _ = worker::signal(pid, number);
+            let _ = process::signal(pid, number);
         }
     }
 
     pub(super) fn reap(&mut self, now: Duration, watching: &mut Watching<'_>) -> io::Result<()> {
-        let (ended, _) = worker::reap()?;
+        let (ended, _) = process::reap()?;
         watching.attend_to_the_gone();
         for Ended { pid, exit } in ended {
             if let Some(answer) = self.checks.remove(&pid) {

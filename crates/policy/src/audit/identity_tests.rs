@@ -1,0 +1,171 @@
+//! Who is one program, and who is not: a table for each kind of evidence.
+
+use super::*;
+use crate::audit::Facts;
+use crate::audit::fixtures::{Actor, actor};
+use crate::membership::Run;
+
+const PYTHON: &str = "/usr/bin/python3.11";
+
+fn verdict(one: &Actor, other: &Actor, between: Between, facts: &Facts) -> bool {
+    let mut facts = facts.clone();
+    for actor in [one, other] {
+        facts.traces.insert(actor.process.pid, actor.trace.clone());
+    }
+    let verdict = are_one_program(&one.process, &other.process, between, &facts);
+    let turned = are_one_program(&other.process, &one.process, between, &facts);
+    assert_eq!(verdict, turned, "{one:?} {other:?}");
+    verdict
+}
+
+#[track_caller]
+fn are_one(one: &Actor, other: &Actor, expected: bool) {
+    let seen = verdict(one, other, Between::OneUser, &Facts::default());
+    assert_eq!(seen, expected, "{one:?} {other:?}");
+}
+
+#[test]
+fn a_file_of_ones_own_is_a_program() {
+    let nginx = |pid, arguments: &[&str]| actor(pid, "/usr/sbin/nginx", arguments);
+    are_one(&nginx(10, &[]), &nginx(20, &["-c", "other.conf"]), true);
+    are_one(&nginx(10, &[]), &actor(20, "/usr/sbin/haproxy", &[]), false);
+    // The path is the same, and the file is not.
+    let mut fake = nginx(20, &[]);
+    fake.trace.file = Some((1, 2));
+    are_one(&nginx(10, &[]), &fake, false);
+    // What cannot be seen is no evidence.
+    fake.trace.file = None;
+    are_one(&nginx(10, &[]), &fake, false);
+    are_one(
+        &fake.clone(),
+        &Actor { process: Process { pid: 30, ..fake.process.clone() }, ..fake },
+        false,
+    );
+}
+
+#[test]
+fn an_interpreter_is_what_it_runs() {
+    let python = |pid, arguments: &[&str]| actor(pid, PYTHON, arguments);
+    let cases: [(&[&str], &[&str], bool); 12] = [
+        (&["/srv/api.py"], &["/srv/api.py"], true),
+        (&["/srv/api.py", "1"], &["/srv/api.py", "2"], true),
+        (&["/srv/api.py"], &["/srv/x.py"], false),
+        (&["api.py"], &["api.py"], true),
+        (&["-m", "http.server", "80"], &["-m", "http.server", "81"], true),
+        (&["-m", "http.server"], &["-m", "pdb"], false),
+        (&["-W", "ignore", "api.py"], &["-W", "ignore", "x.py"], false),
+        (&["-W", "ignore", "api.py"], &["-W", "ignore", "api.py"], true),
+        (&["-c", "a"], &["-c", "b"], false),
+        (&[], &[], false),
+        (&["-"], &["-"], true),
+        (&["/srv/api.py"], &[], false),
+    ];
+    for (one, other, expected) in cases {
+        are_one(&python(10, one), &python(20, other), expected);
+    }
+    // One name in two folders is two scripts.
+    let there = |pid, name| actor(pid, PYTHON, &[name]).at(Some("/tmp"));
+    are_one(&python(10, &["api.py"]), &there(20, "api.py"), false);
+    are_one(&python(10, &["/srv/api.py"]), &there(20, "/srv/api.py"), true);
+    let nowhere = |pid| actor(pid, PYTHON, &["api.py"]).at(None);
+    are_one(&nowhere(10), &nowhere(20), false);
+    for tool in ["/usr/bin/socat", "/bin/nc.openbsd", "/lib64/ld-linux-x86-64.so.2"] {
+        let told = |pid, arguments: &[&str]| actor(pid, tool, arguments);
+        are_one(
+            &told(10, &["TCP-LISTEN:80", "EXEC:a"]),
+            &told(20, &["TCP-LISTEN:80", "EXEC:b"]),
+            false,
+        );
+        are_one(&told(10, &["TCP-LISTEN:80"]), &told(20, &["TCP-LISTEN:80"]), true);
+    }
+}
+
+#[test]
+fn whoever_was_started_by_the_other() {
+    let master = actor(10, "/usr/bin/master", &[]);
+    let worker = actor(20, "/usr/bin/worker", &[]).below(&[10, 1]);
+    let helper = actor(30, "/usr/bin/helper", &[]).below(&[20, 10, 1]);
+    are_one(&master, &worker, true);
+    are_one(&master, &helper, true);
+    // One shell started both.
+    let shell = actor(5, "/bin/bash", &[]);
+    let scripts = [20, 30]
+        .map(|pid| actor(pid, PYTHON, &[&format!("/srv/{pid}.py")]).below(&[shell.process.pid, 1]));
+    let mut facts = Facts::default();
+    facts.traces.insert(5, shell.trace.clone());
+    assert!(!verdict(&scripts[0], &scripts[1], Between::OneUser, &facts));
+    // A master in the same language, whose workers have a title instead of arguments.
+    facts.traces.insert(5, actor(5, PYTHON, &["/srv/master.py"]).trace);
+    assert!(!verdict(&scripts[0], &scripts[1], Between::OneUser, &facts), "as supervisord does");
+    let workers = [20, 30].map(|pid| actor(pid, PYTHON, &[]).below(&[5, 1]));
+    assert!(verdict(&workers[0], &workers[1], Between::OneUser, &facts));
+}
+
+#[test]
+fn process_1_is_above_everybody() {
+    let first = actor(1, "/usr/lib/systemd/systemd", &[]).below(&[]);
+    let someone = actor(20, "/usr/bin/someone", &[]);
+    are_one(&first, &someone, true);
+    let mut facts = Facts::default();
+    facts.machine.init_serves = true;
+    assert!(!verdict(&first, &someone, Between::OneUser, &facts));
+    let service = someone.in_cgroup("/system.slice/someone.service");
+    assert!(verdict(&first, &service, Between::OneUser, &facts));
+}
+
+#[test]
+fn a_unit_and_a_container_are_stronger_than_the_file() {
+    let number = "3f".repeat(32);
+    let container = format!("/system.slice/docker-{number}.scope");
+    let other_container = format!("/system.slice/docker-{}.scope", "4a".repeat(32));
+    let unit = |pid, file: &str, unit: &str| {
+        actor(pid, file, &[]).in_cgroup(&format!("/system.slice/{unit}"))
+    };
+    let server = |pid| actor(pid, "/usr/bin/server", &[]);
+    let cases = [
+        (unit(10, "/a", "x.service"), unit(20, "/b", "x.service"), true),
+        (unit(10, "/a", "x@1.service"), unit(20, "/b", "x@2.service"), true),
+        (unit(10, "/a", "x.service"), unit(20, "/a", "y.service"), false),
+        (unit(10, "/a", "x.service"), actor(20, "/a", &[]), true),
+        (server(10).in_cgroup(&container), server(20), false),
+        (server(10).in_cgroup(&container), server(20).in_cgroup(&other_container), false),
+        (server(10).in_cgroup(&container), actor(20, "/b", &[]).in_cgroup(&container), true),
+        (server(10).in_cgroup(&container), unit(20, "/usr/bin/server", "x.service"), false),
+    ];
+    for (one, other, expected) in cases {
+        are_one(&one, &other, expected);
+    }
+}
+
+#[test]
+fn runs_of_one_group() {
+    let run = |group: &str| Run {
+        group: Some(group.parse().unwrap()),
+        command: vec!["server".into()],
+        directory: None,
+    };
+    let in_run = |pid, file: &str, group| {
+        let mut actor = actor(pid, file, &[]);
+        actor.trace.runs = vec![run(group)];
+        actor
+    };
+    are_one(&in_run(10, "/a", "web"), &in_run(20, "/b", "web"), true);
+    are_one(&in_run(10, "/a", "web"), &in_run(20, "/b", "api"), false);
+}
+
+#[test]
+fn between_users_only_what_the_kernel_keeps_counts() {
+    let script = |pid| actor(pid, PYTHON, &["/srv/api.py"]);
+    let facts = Facts::default();
+    assert!(!verdict(&script(10), &script(20), Between::Users, &facts));
+    let native = |pid| actor(pid, "/usr/bin/server", &[]);
+    assert!(!verdict(&native(10), &native(20), Between::Users, &facts));
+    assert!(verdict(&native(10), &native(20).below(&[10]), Between::Users, &facts));
+    // Somebody who has logged in by it has started what he likes.
+    let sshd = actor(10, "/usr/sbin/sshd", &[]);
+    assert!(!verdict(&sshd, &native(20).below(&[15, 10]), Between::Users, &facts));
+    assert!(verdict(&sshd, &native(20).below(&[15, 10]), Between::OneUser, &facts));
+    assert!(!verdict(&script(10), &script(20).below(&[10]), Between::Users, &facts));
+    let served = |pid| native(pid).in_cgroup("/system.slice/x.service");
+    assert!(verdict(&served(10), &served(20), Between::Users, &facts));
+}

@@ -1,0 +1,33 @@
+//! Programs that choose a socket before the kernel looks for one.
+
+use super::fix::Fix;
+use super::{Facts, Finding, Kind, Severity};
+
+pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
+    facts
+        .redirections
+        .iter()
+        .map(|redirection| Finding {
+            kind: Kind::Redirected,
+            severity: Severity::Warning,
+            at: None,
+            culprit: None,
+            victim: None,
+            program: Some(redirection.program),
+            fix: Fix::ShowProgram(redirection.program),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::audit::{Facts, Redirection, audit};
+
+    #[test]
+    fn each_is_told() {
+        let redirections = vec![Redirection { program: 7 }, Redirection { program: 9 }];
+        let found = audit(&Facts { redirections, ..Facts::default() });
+        let programs: Vec<_> = found.iter().map(|finding| finding.program).collect();
+        assert_eq!(programs, [Some(7), Some(9)]);
+    }
+}

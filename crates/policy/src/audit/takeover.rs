@@ -1,0 +1,117 @@
+//! An address that changes hands: the old listener goes, and a stranger comes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::port_view::Scene;
+use super::{Facts, Finding, Kind, Trace};
+use crate::model::socket::{Address, Member, State};
+
+/// How many addresses are remembered whose listener has gone.
+const MOST: usize = 1024;
+
+/// Who was where, look by look.
+#[derive(Debug, Clone, Default)]
+pub struct Succession {
+    /// Whoever waits, by address.
+    present: BTreeMap<Address, Waiting>,
+    /// Whoever was the last there.
+    left: BTreeMap<Address, Waiting>,
+}
+
+/// One socket of an address stands for all.
+#[derive(Debug, Clone)]
+struct Waiting {
+    member: Member,
+    trace: Trace,
+    cookies: BTreeSet<u64>,
+}
+
+impl Succession {
+    /// What has changed hands since the last step. A program that comes back is no stranger, and an
+    /// address of a port that the kernel gives away is anybody's.
+    pub fn step(&mut self, facts: &Facts) -> Vec<Finding> {
+        let now = waiting(facts);
+        let mut before = std::mem::take(&mut self.present);
+        before.retain(|address, waiting| {
+            let stays =
+                now.get(address).is_some_and(|now| !now.cookies.is_disjoint(&waiting.cookies));
+            if !stays && self.left.len() < MOST {
+                self.left.insert(address.clone(), waiting.clone());
+            }
+            stays
+        });
+        let came = now.iter().filter(|(address, _)| !before.contains_key(*address));
+        let findings = came
+            .filter_map(|(address, now)| changed_hands(&self.left.remove(address)?, now, facts))
+            .collect();
+        self.present = now;
+        findings
+    }
+}
+
+fn waiting(facts: &Facts) -> BTreeMap<Address, Waiting> {
+    let mut now: BTreeMap<Address, Waiting> = BTreeMap::new();
+    for member in &facts.members {
+        let address = &member.socket.address;
+        let by_chance = facts.machine.given_away.contains(&address.port());
+        if member.socket.state != State::Waiting || (by_chance && facts.asked.is_none()) {
+            continue;
+        }
+        let pid = member.processes.first().map(|process| process.pid);
+        let trace = || pid.and_then(|pid| facts.traces.get(&pid)).cloned().unwrap_or_default();
+        let first = || Waiting { member: member.clone(), trace: trace(), cookies: BTreeSet::new() };
+        let waiting = now.entry(address.clone()).or_insert_with(first);
+        waiting.cookies.insert(member.socket.cookie);
+    }
+    now
+}
+
+fn changed_hands(before: &Waiting, now: &Waiting, facts: &Facts) -> Option<Finding> {
+    let mut both = Facts { machine: facts.machine.clone(), ..Facts::default() };
+    for Waiting { member, trace, .. } in [before, now] {
+        let traces = member.processes.iter().map(|process| (process.pid, trace.clone()));
+        both.traces.extend(traces);
+        both.members.push(member.clone());
+    }
+    let scenes = Scene::of(&both);
+    let scene = scenes.first()?;
+    let of = |cookie| scene.actors.iter().find(|actor| actor.member.socket.cookie == cookie);
+    let (owner, other) = (of(before.member.socket.cookie)?, of(now.member.socket.cookie)?);
+    let severity = owner.severity(other);
+    other.is_stranger_to(owner).then(|| scene.finding(Kind::Succeeded, severity, owner, other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Severity;
+    use crate::audit::fixtures::{Stage, actor, api, stranger, tcp};
+
+    #[test]
+    fn a_gap_that_a_stranger_fills() {
+        let at = || tcp("0.0.0.0:8443");
+        let owner = Stage::default().with(at(), &[&api()]).facts;
+        let nobody = Facts::default();
+        let again = actor(400, "/usr/bin/api", &[]).in_cgroup("/system.slice/api.service");
+        let stage = Stage::default().with(tcp("0.0.0.0:1"), &[&api()]);
+        let again = stage.clone().with(at(), &[&again]).facts;
+        let other = stage.clone().with(at(), &[&stranger()]).facts;
+        let another_user = stage.of(1001, at(), &[&stranger()]).facts;
+        let cases = [
+            (vec![&owner, &nobody, &other], vec![Severity::Warning]),
+            (vec![&owner, &other], vec![Severity::Warning]),
+            (vec![&owner, &nobody, &nobody, &another_user], vec![Severity::Danger]),
+            (vec![&owner, &nobody, &again], vec![]),
+            (vec![&nobody, &other], vec![]),
+            (vec![&owner, &owner], vec![]),
+            (vec![&owner, &nobody, &other, &other], vec![Severity::Warning]),
+        ];
+        for (steps, expected) in cases {
+            let mut succession = Succession::default();
+            let found: Vec<_> = steps.iter().flat_map(|facts| succession.step(facts)).collect();
+            let severities: Vec<_> = found.iter().map(|finding| finding.severity).collect();
+            assert_eq!(severities, expected);
+            assert!(found.iter().all(|finding| finding.kind == Kind::Succeeded));
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Moving a program's binds to other addresses: `--map FROM=TO`, one decision for every
+//! interposer.
+//!
+//! Each side is `PORT`, `ADDR` or `ADDR:PORT` (IPv6 in brackets: `[::1]`, `[::1]:80`), FROM with
+//! `tcp:` or `udp:` before it if the rule is for one of them only. What TO leaves out stays as the
+//! program asked. Of several rules that match, the most specific wins: address and port before
+//! address before port, and among those the one that names a protocol.
+//!
+//! Only `core` is used: the preload library takes this file as it is, and may not allocate.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use core::str::FromStr;
+
+use super::protocol::Protocol;
+
+/// One side of a rule: what it does not name, it does not look at, or leaves alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Side {
+    /// The IP address.
+    pub ip: Option<IpAddr>,
+    /// The port, never 0.
+    pub port: Option<u16>,
+}
+
+/// `FROM=TO`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rule {
+    /// The protocol it is for, if not both.
+    pub protocol: Option<Protocol>,
+    /// What the program asks for.
+    pub from: Side,
+    /// What it gets.
+    pub to: Side,
+}
+
+/// What a program asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The address in its `bind`.
+    pub address: SocketAddr,
+    /// Whether its socket is an IPv6 one that refuses IPv4 (`IPV6_V6ONLY`).
+    pub v6only: bool,
+}
+
+/// What it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// This address, of the socket's own family. An IPv4 address on an IPv6 socket is written
+    /// `::ffff:a.b.c.d`: the socket then takes IPv4 traffic only, whatever it asked for.
+    To(SocketAddr),
+    /// The rule names an address of a family that this socket cannot have: the bind is refused.
+    OtherFamily,
+}
+
+/// Which rule, if any, is for this bind, by its place in the list, and what it makes of it.
+#[must_use]
+pub fn decide(rules: &[Rule], asked: &Asked) -> Option<(usize, Moved)> {
+    let mut best: Option<(usize, &Rule)> = None;
+    for (place, rule) in rules.iter().enumerate() {
+        if rule.matches(asked) && best.is_none_or(|(_, so_far)| rule.rank() > so_far.rank()) {
+            best = Some((place, rule));
+        }
+    }
+    best.map(|(place, rule)| (place, rule.apply(asked)))
+}
+
+impl Rule {
+    fn matches(&self, asked: &Asked) -> bool {
+        self.protocol.is_none_or(|protocol| protocol == asked.protocol)
+            && self.from.port.is_none_or(|port| port == asked.address.port())
+            && self.from.ip.is_none_or(|ip| ip.to_canonical() == asked.address.ip().to_canonical())
+            // Port 0 asks for any free port; only a rule for the address may touch it.
+            && (asked.address.port() != 0 || self.from.port.is_none())
+    }
+
+    /// Higher is more specific.
+    fn rank(&self) -> u8 {
+        let named = |is: bool, weight| if is { weight } else { 0 };
+        named(self.from.ip.is_some(), 4)
+            + named(self.from.port.is_some(), 2)
+            + named(self.protocol.is_some(), 1)
+    }
+
+    fn apply(&self, asked: &Asked) -> Moved {
+        let port = self.to.port.unwrap_or(asked.address.port());
+        let Some(ip) = self.to.ip else {
+            let mut moved = asked.address;
+            moved.set_port(port);
+            return Moved::To(moved);
+        };
+        match (asked.address, ip) {
+            (SocketAddr::V4(_), IpAddr::V4(ip)) => Moved::To(SocketAddrV4::new(ip, port).into()),
+            (SocketAddr::V6(_), IpAddr::V6(ip)) => moved_v6(ip, port),
+            (SocketAddr::V6(_), IpAddr::V4(ip)) if !asked.v6only => {
+                moved_v6(ip.to_ipv6_mapped(), port)
+            }
+            _ => Moved::OtherFamily,
+        }
+    }
+}
+
+fn moved_v6(ip: Ipv6Addr, port: u16) -> Moved {
+    Moved::To(SocketAddrV6::new(ip, port, 0, 0).into())
+}
+
+/// Why a text is not a rule, or a rule not to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleError {
+    /// Not `FROM=TO`.
+    NoEquals,
+    /// FROM is none of the forms.
+    From,
+    /// TO is none of the forms.
+    To,
+    /// A protocol before TO: a socket cannot change it.
+    ProtocolOfTo,
+    /// Both sides are the same, so nothing would be moved.
+    Itself,
+    /// FROM is of one family and TO of the other, where no socket could be of both.
+    Family,
+}
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoEquals => "write FROM=TO, such as 80=8080",
+            Self::From => "before = goes PORT, ADDR or ADDR:PORT, such as 80 or [::1]:80",
+            Self::To => "after = goes PORT, ADDR or ADDR:PORT, such as 8080 or [::1]:8080",
+            Self::ProtocolOfTo => "the protocol goes before FROM only: tcp:80=8080",
+            Self::Itself => "both sides are the same",
+            Self::Family => "an IPv4 socket cannot have an IPv6 address, nor one for [::1] IPv4",
+        })
+    }
+}
+
+impl core::error::Error for RuleError {}
+
+impl FromStr for Rule {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Self, RuleError> {
+        let (from, to) = text.split_once('=').ok_or(RuleError::NoEquals)?;
+        let (protocol, from) = match (from.strip_prefix("tcp:"), from.strip_prefix("udp:")) {
+            (Some(rest), _) => (Some(Protocol::Tcp), rest),
+            (_, Some(rest)) => (Some(Protocol::Udp), rest),
+            _ => (None, from),
+        };
+        if to.starts_with("tcp:") || to.starts_with("udp:") {
+            return Err(RuleError::ProtocolOfTo);
+        }
+        let from: Side = from.parse().map_err(|()| RuleError::From)?;
+        let to: Side = to.parse().map_err(|()| RuleError::To)?;
+        // A side that only repeats what FROM names moves nothing.
+        let same_ip = to.ip.is_none() || to.ip == from.ip;
+        let same_port = to.port.is_none() || to.port == from.port;
+        if same_ip && same_port {
+            return Err(RuleError::Itself);
+        }
+        match (from.ip, to.ip) {
+            (Some(IpAddr::V4(_)), Some(IpAddr::V6(_))) => Err(RuleError::Family),
+            // The wildcard takes both families, so IPv4 is a part of what it asks for.
+            (Some(IpAddr::V6(ip)), Some(IpAddr::V4(_)))
+                if !ip.is_unspecified() && ip.to_ipv4_mapped().is_none() =>
+            {
+                Err(RuleError::Family)
+            }
+            _ => Ok(Self { protocol, from, to }),
+        }
+    }
+}
+
+impl FromStr for Side {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if let Some(rest) = text.strip_prefix('[') {
+            let (ip, rest) = rest.split_once(']').ok_or(())?;
+            let ip = IpAddr::V6(ip.parse::<Ipv6Addr>().map_err(drop)?);
+            let port = match rest.strip_prefix(':') {
+                Some(port_text) => Some(port(port_text).ok_or(())?),
+                None if rest.is_empty() => None,
+                None => return Err(()),
+            };
+            return Ok(Self { ip: Some(ip), port });
+        }
+        if let Some(port) = port(text) {
+            return Ok(Self { ip: None, port: Some(port) });
+        }
+        let (ip, port) = match text.split_once(':') {
+            Some((ip, port_text)) => (ip, Some(port(port_text).ok_or(())?)),
+            None => (text, None),
+        };
+        Ok(Self { ip: Some(IpAddr::V4(ip.parse::<Ipv4Addr>().map_err(drop)?)), port })
+    }
+}
+
+/// A fixed port: digits only, 1 to 65535, no leading zero.
+fn port(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    if digits { text.parse().ok() } else { None }
+}
+
+/// Two rules for one FROM contradict each other: the places of the first such pair.
+#[must_use]
+pub fn contradiction(rules: &[Rule]) -> Option<(usize, usize)> {
+    rules.iter().enumerate().find_map(|(later, rule)| {
+        let same = |other: &Rule| (other.protocol, other.from) == (rule.protocol, rule.from);
+        rules[..later].iter().position(same).map(|earlier| (earlier, later))
+    })
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.ip, self.port) {
+            (None, None) => Ok(()),
+            (None, Some(port)) => write!(f, "{port}"),
+            (Some(IpAddr::V4(ip)), None) => write!(f, "{ip}"),
+            (Some(IpAddr::V6(ip)), None) => write!(f, "[{ip}]"),
+            (Some(ip), Some(port)) => write!(f, "{}", SocketAddr::new(ip, port)),
+        }
+    }
+}
+
+/// The text that it parses from.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(protocol) = self.protocol {
+            write!(f, "{protocol}:")?;
+        }
+        write!(f, "{}={}", self.from, self.to)
+    }
+}

@@ -1,0 +1,182 @@
+//! Private groups: whose their sockets are, so that the kernel lets nobody else join.
+//!
+//! Linux lets two sockets share an address only if one user owns both, and makes no exception for root.
+//! A user id that nobody has is therefore a group of its own.
+
+use crate::bind::verdict::{Reason, Verdict};
+use crate::membership::Run;
+use crate::model::socket::{Address, Protocol, Socket, State};
+
+/// The ids that owners of private groups have: no user, system service or container gets one of these
+/// (systemd's UIDS-GIDS names 0x70000000 to 0x7FFFFFFF as unused, but for a piece at its end), and each
+/// is positive as a C int.
+pub const FIRST: u32 = 0x7000_0000;
+const COUNT: u32 = 0x0f00_0000;
+
+/// The user id that owns the sockets of this run's group, when this user runs it. Runs that belong
+/// together have the same one; others have another one, but for a chance of 1 in 251,658,240.
+#[must_use]
+pub fn owner(user: u32, run: &Run) -> u32 {
+    let mut hash = Hash::new();
+    hash.add(&user.to_le_bytes());
+    match &run.group {
+        Some(group) => {
+            hash.add(b"group");
+            hash.add(group.as_str().as_bytes());
+        }
+        None => {
+            hash.add(b"command");
+            let directory = run.directory.as_deref().map(std::path::Path::as_os_str);
+            hash.add(directory.unwrap_or_default().as_encoded_bytes());
+            run.command.iter().for_each(|word| hash.add(word.as_encoded_bytes()));
+        }
+    }
+    FIRST + hash.below(COUNT)
+}
+
+/// Whether a socket of this owner is a private group's.
+#[must_use]
+pub fn is_owner(uid: u32) -> bool {
+    (FIRST..FIRST + COUNT).contains(&uid)
+}
+
+/// Whether the socket of a bind that was decided so is the group's. What a program has made shareable by
+/// itself is; so is a port that the kernel picks, because others of the group may be told its number.
+#[must_use]
+pub fn takes(verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::Share { .. } | Verdict::SharedByItself => true,
+        Verdict::LeaveAlone(reason) => reason == Reason::AnyPort,
+    }
+}
+
+/// Whether this is a listener of the group that a newcomer on `address` would be beside. Only then the
+/// newcomer is to have `SO_REUSEADDR`, as connections of the group have it.
+///
+/// Those belong to whoever accepted them, and not to the group's owner; but for the option, the kernel
+/// would refuse a newcomer because of them. Where nobody listens, anybody with the option could slip in
+/// between `bind` and `listen`. On UDP nobody is to have it: it lets everybody in.
+#[must_use]
+pub fn stands_beside(owner: u32, address: &Address, listener: &Socket) -> bool {
+    let covers = listener.address == *address || address.is_within(&listener.address);
+    address.protocol == Protocol::Tcp
+        && listener.uid == owner
+        && listener.state == State::Waiting
+        && covers
+}
+
+/// FNV-1a, 64 bits. Each piece begins with its length, so that no two lists of pieces are alike.
+struct Hash(u64);
+
+impl Hash {
+    const fn new() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let length = (bytes.len() as u64).to_le_bytes();
+        for byte in length.iter().chain(bytes) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    fn below(&self, count: u32) -> u32 {
+        let folded = self.0 ^ (self.0 >> 32);
+        u32::try_from(folded % u64::from(count)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::ffi::OsString;
+    use std::path::PathBuf;
+
+    fn run(group: Option<&str>, command: &[&str], directory: &str) -> Run {
+        Run {
+            group: group.map(|name| name.parse().unwrap()),
+            command: command.iter().map(OsString::from).collect(),
+            directory: Some(PathBuf::from(directory)),
+        }
+    }
+
+    #[test]
+    fn who_belongs_together_has_one_owner_and_nobody_else_has_it() {
+        let runs = [
+            run(None, &["api"], "/srv"),
+            run(None, &["api"], "/home"),
+            run(None, &["api", "80"], "/srv"),
+            run(None, &["api80"], "/srv"),
+            run(None, &["a", "pi"], "/srv"),
+            run(None, &["ap", "i"], "/srv"),
+            run(Some("api"), &["api"], "/srv"),
+            run(Some("web"), &["api"], "/srv"),
+        ];
+        for one in &runs {
+            for other in &runs {
+                let alike = owner(0, one) == owner(0, other);
+                assert_eq!(alike, one.belongs_with(other), "{one:?} {other:?}");
+            }
+        }
+        let moved = run(Some("web"), &["other"], "/tmp");
+        assert_eq!(owner(0, &moved), owner(0, &runs[7]));
+        assert_ne!(owner(1000, &runs[7]), owner(0, &runs[7]));
+    }
+
+    #[test]
+    fn owners_are_spread_and_no_users() {
+        let groups = (0..10_000).map(|n| run(Some(&format!("g{n}")), &["api"], "/"));
+        let owners: BTreeSet<u32> = groups.map(|run| owner(0, &run)).collect();
+        assert!(owners.len() > 9_990, "{}", owners.len());
+        assert!(owners.iter().all(|uid| is_owner(*uid) && i32::try_from(*uid).is_ok()));
+        for user in [0, 1000, 60_000, 65_534, 524_288, 1_879_048_191, 0x7ffe_0000, u32::MAX] {
+            assert!(!is_owner(user), "{user}");
+        }
+    }
+
+    #[test]
+    fn an_owner_is_for_good() {
+        // Sockets outlive the program that gave them away (FDSTORE, reexec): the next version must not
+        // count otherwise.
+        assert_eq!(owner(0, &run(Some("web"), &["api"], "/srv")), 1_891_435_551);
+        assert_eq!(owner(1000, &run(None, &["api", "80"], "/srv")), 2_024_553_957);
+    }
+
+    #[test]
+    fn a_newcomer_stands_beside_listeners_of_its_group_that_cover_its_address() {
+        let at = |text: &str| Address::new(Protocol::Tcp, text.parse().unwrap());
+        let listener = |text: &str, uid| Socket::new(at(text), 1, uid);
+        let lo = at("127.0.0.1:80");
+        for (listener, expected) in [
+            (listener("127.0.0.1:80", FIRST), true),
+            (listener("0.0.0.0:80", FIRST), true),
+            (listener("[::]:80", FIRST), true),
+            (listener("127.0.0.1:80", FIRST + 1), false),
+            (listener("127.0.0.2:80", FIRST), false),
+            (listener("127.0.0.1:81", FIRST), false),
+            (Socket { state: State::Bound, ..listener("127.0.0.1:80", FIRST) }, false),
+        ] {
+            assert_eq!(stands_beside(FIRST, &lo, &listener), expected, "{listener:?}");
+        }
+        assert!(!stands_beside(FIRST, &at("0.0.0.0:80"), &listener("127.0.0.1:80", FIRST)));
+        let udp = Address { protocol: Protocol::Udp, ..lo };
+        assert!(!stands_beside(FIRST, &udp, &Socket::new(udp.clone(), 1, FIRST)));
+    }
+
+    #[test]
+    fn what_is_shared_is_the_groups() {
+        let cases = [
+            (Verdict::Share { clear_reuse_address: false }, true),
+            (Verdict::SharedByItself, true),
+            (Verdict::LeaveAlone(Reason::AnyPort), true),
+            (Verdict::LeaveAlone(Reason::OtherPort), false),
+            (Verdict::LeaveAlone(Reason::OtherNetwork), false),
+            (Verdict::LeaveAlone(Reason::Multicast), false),
+            (Verdict::LeaveAlone(Reason::NotAPort), false),
+        ];
+        for (verdict, expected) in cases {
+            assert_eq!(takes(verdict), expected, "{verdict:?}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Whether a bind is made shareable, and how: one decision for every interposer.
+//!
+//! Only `core` is used: the preload library takes this file as it is.
+
+use core::net::{IpAddr, SocketAddr};
+
+use super::protocol::Protocol;
+
+/// What is known when a worker calls `bind`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// TCP (MPTCP included) or UDP (UDP-Lite included); `None` for every other kind of socket.
+    pub protocol: Option<Protocol>,
+    /// The address asked for; `None` if it cannot be read or is not an IP address.
+    pub address: Option<SocketAddr>,
+    /// Whether the program itself has set `SO_REUSEPORT`.
+    pub reuse_port: bool,
+    /// Whether the program itself has set `SO_REUSEADDR`.
+    pub reuse_address: bool,
+    /// Whether the socket lives in the supervisor's own network namespace.
+    pub same_network: bool,
+}
+
+/// What to do before the bind goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Set `SO_REUSEPORT`.
+    Share {
+        /// Clear `SO_REUSEADDR` as well: on UDP, two sockets that have both options can be bound
+        /// by different users, and the newest takes every datagram.
+        clear_reuse_address: bool,
+    },
+    /// The socket is shared already, by the program's own choice; nothing is changed on it.
+    SharedByItself,
+    /// Nothing is changed.
+    LeaveAlone(Reason),
+}
+
+/// Why a bind is none of our business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Not a TCP or UDP socket, or not an IP address.
+    NotAPort,
+    /// Port 0: the kernel picks a free one, and sharing would let it pick one in use.
+    AnyPort,
+    /// Not one of the ports asked for with `--port`.
+    OtherPort,
+    /// A multicast address: every member gets every datagram, so there is nothing to share out.
+    Multicast,
+    /// The socket belongs to another network namespace, whose ports are not ours.
+    OtherNetwork,
+}
+
+/// Decides. `wanted`: whether this port is one of those to share.
+#[must_use]
+pub fn decide(attempt: &Attempt, wanted: bool) -> Verdict {
+    let (Some(protocol), Some(address)) = (attempt.protocol, attempt.address) else {
+        return Verdict::LeaveAlone(Reason::NotAPort);
+    };
+    if !attempt.same_network {
+        return Verdict::LeaveAlone(Reason::OtherNetwork);
+    }
+    if address.port() == 0 {
+        return Verdict::LeaveAlone(Reason::AnyPort);
+    }
+    if !wanted {
+        return Verdict::LeaveAlone(Reason::OtherPort);
+    }
+    if is_multicast(address.ip()) {
+        return Verdict::LeaveAlone(Reason::Multicast);
+    }
+    if attempt.reuse_port {
+        return Verdict::SharedByItself;
+    }
+    // On TCP the program's own SO_REUSEADDR stays: without it a restart would have to wait for
+    // TIME_WAIT connections that an earlier, unshared run of the program left behind.
+    let clear_reuse_address = protocol == Protocol::Udp && attempt.reuse_address;
+    Verdict::Share { clear_reuse_address }
+}
+
+fn is_multicast(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_multicast(),
+        IpAddr::V6(v6) => {
+            v6.is_multicast() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_multicast())
+        }
+    }
+}

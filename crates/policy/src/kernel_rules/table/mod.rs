@@ -1,0 +1,22 @@
+//! The table, by what its rows are about. Data only.
+
+mod addresses;
+mod changes;
+mod groups;
+mod lifetimes;
+mod owners;
+mod ports;
+mod sharing;
+
+use super::model::Row;
+
+/// Every row, in the order in which they are run and listed.
+pub const TABLE: &[&[Row]] = &[
+    sharing::ROWS,
+    addresses::ROWS,
+    changes::ROWS,
+    owners::ROWS,
+    lifetimes::ROWS,
+    groups::ROWS,
+    ports::ROWS,
+];

@@ -1,0 +1,96 @@
+//! One process of a worker, and a worker's place.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Start, State};
+use crate::lifecycle::exit::Exit;
+
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    pub(super) ordinal: u16,
+    pub(super) command: usize,
+    pub(super) since: Duration,
+    pub(super) phase: Phase,
+    /// Of the addresses of `wanted`, those that it listens on.
+    pub(super) listens: BTreeSet<String>,
+    /// What it has to listen on before it is ready; none: anything.
+    pub(super) wanted: BTreeSet<String>,
+    pub(super) silence_told: bool,
+}
+
+impl Process {
+    /// Nothing is known of what a first process will listen on, if on anything; so there is no time
+    /// by which it must have.
+    pub(super) fn must_get_ready(&self) -> bool {
+        !(self.wanted.is_empty() && self.listens.is_empty())
+    }
+
+    /// It listens on nothing, which has not been told.
+    pub(super) fn is_silent(&self) -> bool {
+        self.listens.is_empty() && !self.silence_told
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Starting {
+        probed: bool,
+    },
+    Ready,
+    /// Its queue drains, until it is told to end.
+    Draining,
+    /// It was told to end, and has until then.
+    Told {
+        until: Duration,
+    },
+    Killed,
+}
+
+impl Phase {
+    pub(super) fn state(self) -> State {
+        match self {
+            Self::Starting { .. } => State::Starting,
+            Self::Ready => State::Ready,
+            Self::Draining | Self::Told { .. } | Self::Killed => State::Draining,
+        }
+    }
+
+    pub(super) fn is_leaving(self) -> bool {
+        self.state() == State::Draining
+    }
+}
+
+/// A worker, by its ordinal.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seat {
+    pub(super) serving: Option<Start>,
+    pub(super) coming: Option<Start>,
+    pub(super) command: usize,
+    /// In a row.
+    pub(super) crashes: u32,
+    pub(super) restarts: u32,
+    /// What its processes listened on when one was last ready.
+    pub(super) addresses: BTreeSet<String>,
+    pub(super) pause: Option<Pause>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pause {
+    Until(Duration),
+    ForEver(Exit),
+}
+
+/// The pause before the first attempt after a second crash in a row; each further one doubles it.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long to wait after this many crashes in a row.
+pub(super) fn pause(crashes: u32) -> Duration {
+    match crashes.checked_sub(2) {
+        None => Duration::ZERO,
+        Some(doublings) => (PAUSE * 2u32.saturating_pow(doublings)).min(LONGEST_PAUSE),
+    }
+}

@@ -1,0 +1,143 @@
+//! The words between a run's life and those who see to it.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::Start;
+use crate::lifecycle::exit::Exit;
+
+/// What the user chose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// How many workers.
+    pub copies: u16,
+    /// How many are replaced at once, before the old ones end; 0: one, after the old one has ended.
+    pub surge: u16,
+    /// How long one may take to get ready.
+    pub ready_within: Duration,
+    /// How long one may take to end after SIGTERM.
+    pub grace: Duration,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Start this worker's command; what its predecessor listens on is its to listen on.
+    Start {
+        /// Which start this is.
+        start: Start,
+        /// The worker.
+        ordinal: u16,
+        /// Which of the run's commands.
+        command: usize,
+        /// The process that serves meanwhile.
+        predecessor: Option<Start>,
+    },
+    /// It listens on all that it should: ask it whether it is ready.
+    Probe(Start),
+    /// Those that may get new connections have changed: see [`super::Life::live`].
+    Steer,
+    /// Nobody is to get new connections any more.
+    Close,
+    /// It gets no new connections any more: say when its queue is empty.
+    Drain(Start),
+    /// SIGTERM to its first process.
+    Terminate(Start),
+    /// SIGKILL to all its processes.
+    Kill(Start),
+    /// Something to tell.
+    Tell(Change),
+    /// What was asked for is done, or is not, and why.
+    Done(Result<(), Failed>),
+    /// Nothing is left to be done.
+    End(Outcome),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it was asked to.
+    Stopped,
+    /// Every worker was given up; the last one ended so.
+    GivenUp(Exit),
+}
+
+/// Where in its life a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It runs and is not ready.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It gets no new connections, and is to end.
+    Draining,
+    /// It has ended.
+    Gone,
+    /// It crashed, and is started again after a pause.
+    Waiting,
+    /// It crashed too often and is not started again.
+    GivenUp,
+}
+
+/// Why something is as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Its first process ended so.
+    Ended(Exit),
+    /// It could not be started.
+    NotStarted,
+    /// It did not get ready in time, and listened on this many addresses of this many.
+    NotReady {
+        /// How many of them it listened on.
+        listens: usize,
+        /// How many the one before it listened on; 0: nothing is known.
+        wanted: usize,
+    },
+    /// It did not end within the grace period and was killed.
+    Killed,
+    /// It has listened on nothing so far.
+    Silent,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(Exit::Code(code)) => write!(f, "it ended with code {code}"),
+            Self::Ended(Exit::Signal(signal)) => write!(f, "it ended by signal {signal}"),
+            Self::NotStarted => f.write_str("it could not be started"),
+            Self::NotReady { wanted: 0, .. } => {
+                f.write_str("it listens, and was not ready in time")
+            }
+            Self::NotReady { listens, wanted } if listens == wanted => {
+                f.write_str("it listens, and was not ready in time")
+            }
+            Self::NotReady { listens, wanted } => {
+                write!(f, "it listened on {listens} of {wanted} addresses in time")
+            }
+            Self::Killed => f.write_str("it did not end in time, and is killed"),
+            Self::Silent => f.write_str("it has listened on nothing so far"),
+        }
+    }
+}
+
+/// A worker changed its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// The worker.
+    pub ordinal: u16,
+    /// Its process; `None` where the worker waits or is given up.
+    pub start: Option<Start>,
+    /// What it is now.
+    pub state: State,
+    /// Why.
+    pub why: Option<Why>,
+}
+
+/// Why a request was not carried out to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// This worker's new process did not get ready; the old one serves on.
+    NotReady(u16, Why),
+    /// The run was told to stop meanwhile.
+    Stopping,
+}

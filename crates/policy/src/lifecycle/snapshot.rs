@@ -1,0 +1,84 @@
+//! A run's life, written down for somebody who goes on with it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::instance::{Phase, Process, Seat};
+use super::{Life, Settings, Start};
+
+/// A run of which nothing is under way, for somebody who goes on with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// How many workers are wanted.
+    pub copies: u16,
+    /// The last start that was given.
+    pub last_start: Start,
+    /// Every worker; each of them serves.
+    pub workers: Vec<Serving>,
+}
+
+/// A worker that serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    /// The worker.
+    pub ordinal: u16,
+    /// Its process.
+    pub start: Start,
+    /// Which of the run's commands it runs.
+    pub command: usize,
+    /// Since when.
+    pub since: Duration,
+    /// How often it was started again after a crash.
+    pub restarts: u32,
+    /// What its successor has to listen on.
+    pub addresses: Vec<String>,
+}
+
+impl Life {
+    /// What is needed to go on with it; `None` while anything is under way.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let is_quiet = self.is_settled() && !self.stopping;
+        let all_serve = self.processes.len() == self.seats.len();
+        let workers = self.seats.iter().map(|(ordinal, seat)| {
+            let start = seat.serving?;
+            let process = self.processes.get(&start)?;
+            Some(Serving {
+                ordinal: *ordinal,
+                start,
+                command: seat.command,
+                since: process.since,
+                restarts: seat.restarts,
+                addresses: seat.addresses.iter().cloned().collect(),
+            })
+        });
+        let workers = workers.collect::<Option<_>>()?;
+        let (copies, last_start) = (self.settings.copies, self.last_start);
+        (is_quiet && all_serve).then_some(Snapshot { copies, last_start, workers })
+    }
+
+    /// Goes on with a run, on the clock that it was on.
+    #[must_use]
+    pub fn restore(settings: Settings, snapshot: Snapshot) -> Self {
+        let Snapshot { copies, last_start, workers } = snapshot;
+        let mut life = Self::new(Settings { copies, ..settings });
+        life.last_start = last_start;
+        for Serving { ordinal, start, command, since, restarts, addresses } in workers {
+            let addresses: BTreeSet<String> = addresses.into_iter().collect();
+            let process = Process {
+                ordinal,
+                command,
+                since,
+                phase: Phase::Ready,
+                listens: addresses.clone(),
+                wanted: BTreeSet::new(),
+                silence_told: false,
+            };
+            life.processes.insert(start, process);
+            let serving = Some(start);
+            let seat = Seat { serving, command, restarts, addresses, ..Seat::default() };
+            life.seats.insert(ordinal, seat);
+        }
+        life
+    }
+}

@@ -1,0 +1,178 @@
+//! Who belongs together, and may therefore be on one address.
+//!
+//! Two runs of one command in one directory share on purpose. Anything else would share by accident,
+//! unless both name the same group. This is a courtesy between the programs of one user, not a fence:
+//! whoever wants in needs no more than an option.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::model::name::Name;
+use crate::model::socket::{Address, Process};
+
+/// A `sameport run`, as far as it says to whom it belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// `--group`.
+    pub group: Option<Name>,
+    /// Program and arguments.
+    pub command: Vec<OsString>,
+    /// Where it was started; `None` if that may not be seen.
+    pub directory: Option<PathBuf>,
+}
+
+impl Run {
+    /// Whether both are of one group: they name the same one, or none and are the same command in the
+    /// same directory.
+    #[must_use]
+    pub fn belongs_with(&self, other: &Self) -> bool {
+        match (&self.group, &other.group) {
+            (Some(one), Some(another)) => one == another,
+            (None, None) => {
+                self.command == other.command
+                    && self.directory.is_some()
+                    && self.directory == other.directory
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A process that has a socket open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub process: Process,
+    /// The runs that it is in, the nearest first: one can be started in another.
+    pub runs: Vec<Run>,
+}
+
+/// Somebody whose address is not to be joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stranger {
+    /// A process of a run of another group.
+    OtherGroup(Process, Run),
+    /// A process that is in no run, and whether its socket is known to have `SO_REUSEPORT`.
+    NoRun(Process, Option<bool>),
+    /// A process that cannot be seen.
+    Unseen,
+}
+
+/// Whether whoever binds `address` joins those who are on `other`: both take the same traffic, however
+/// they are written. Where one is a part of the other, it takes its part whole, which is another matter.
+#[must_use]
+pub fn joins(address: &Address, other: &Address) -> bool {
+    address.overlaps(other) && !address.is_within(other) && !other.is_within(address)
+}
+
+/// Who has this socket, if a worker of `run` is not to join it. One holder of its own group is enough.
+/// `shared`: whether the socket has `SO_REUSEPORT`; where it has not, the kernel itself refuses, and
+/// this has no say.
+#[must_use]
+pub fn stranger(run: &Run, holders: &[Holder], shared: Option<bool>) -> Option<Stranger> {
+    let ours = |holder: &Holder| holder.runs.iter().any(|other| run.belongs_with(other));
+    if shared == Some(false) || holders.iter().any(ours) {
+        return None;
+    }
+    let of_run = |holder: &Holder| {
+        let run = holder.runs.first()?.clone();
+        Some(Stranger::OtherGroup(holder.process.clone(), run))
+    };
+    let first = holders.first();
+    let in_none = || first.map(|holder| Stranger::NoRun(holder.process.clone(), shared));
+    holders.iter().find_map(of_run).or_else(in_none).or(Some(Stranger::Unseen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::socket::Protocol;
+
+    fn run(group: Option<&str>, command: &str, directory: Option<&str>) -> Run {
+        Run {
+            group: group.map(|name| name.parse().unwrap()),
+            command: command.split(' ').map(OsString::from).collect(),
+            directory: directory.map(PathBuf::from),
+        }
+    }
+
+    fn holder<const N: usize>(pid: i32, runs: [&Run; N]) -> Holder {
+        let runs = runs.map(Run::clone).to_vec();
+        Holder { process: Process::new(pid, "server"), runs }
+    }
+
+    #[test]
+    fn who_belongs_with_whom() {
+        let home = Some("/home/ann");
+        let plain = run(None, "server 80", home);
+        let web = run(Some("web"), "server 80", home);
+        let cases = [
+            (&plain, run(None, "server 80", home), true),
+            (&plain, run(None, "server 81", home), false),
+            (&plain, run(None, "server", home), false),
+            (&plain, run(None, "server 80", Some("/tmp")), false),
+            (&plain, web.clone(), false),
+            (&web, run(Some("web"), "other", Some("/tmp")), true),
+            (&web, run(Some("web"), "other", None), true),
+            (&web, run(Some("Web"), "server 80", home), false),
+        ];
+        for (one, other, expected) in cases {
+            assert_eq!(one.belongs_with(&other), expected, "{one:?} {other:?}");
+            assert_eq!(other.belongs_with(one), expected, "{other:?} {one:?}");
+        }
+        // Two that cannot be seen are not known to be the same.
+        let unseen = run(None, "server 80", None);
+        assert!(!unseen.belongs_with(&unseen));
+    }
+
+    #[test]
+    fn who_is_a_stranger() {
+        let ours = run(None, "server 80", Some("/home/ann"));
+        let other = run(None, "other 80", Some("/home/ann"));
+        let another = run(Some("web"), "server 80", Some("/home/ann"));
+        let of_other = Some(Stranger::OtherGroup(holder(3, []).process, other.clone()));
+        let plain = |shared| Some(Stranger::NoRun(holder(2, []).process, shared));
+        let cases = [
+            (vec![holder(1, [&ours])], None, None),
+            (vec![holder(2, []), holder(1, [&ours])], Some(true), None),
+            (vec![holder(3, [&other]), holder(1, [&ours])], None, None),
+            (vec![holder(2, [])], None, plain(None)),
+            (vec![holder(2, [])], Some(true), plain(Some(true))),
+            (vec![holder(2, [])], Some(false), None),
+            (vec![holder(3, [&other, &ours])], None, None),
+            (vec![holder(3, [&ours, &other])], None, None),
+            (vec![holder(3, [&other, &another])], None, of_other.clone()),
+            (vec![holder(2, []), holder(3, [&other])], Some(true), of_other),
+            (vec![], None, Some(Stranger::Unseen)),
+            (vec![], Some(false), None),
+        ];
+        for (holders, shared, expected) in cases {
+            assert_eq!(stranger(&ours, &holders, shared), expected, "{holders:?} {shared:?}");
+        }
+    }
+
+    #[test]
+    fn to_join_is_to_take_the_same_traffic() {
+        let tcp = |text: &str| Address::new(Protocol::Tcp, text.parse().unwrap());
+        let v6only = Address { v6only: true, ..tcp("[::]:80") };
+        let on_lo = Address { device: Some("lo".into()), ..tcp("0.0.0.0:80") };
+        let cases = [
+            (tcp("0.0.0.0:80"), tcp("0.0.0.0:80"), true),
+            (tcp("127.0.0.1:80"), tcp("[::ffff:127.0.0.1]:80"), true),
+            (tcp("[::]:80"), tcp("[::]:80"), true),
+            (on_lo.clone(), on_lo.clone(), true),
+            (tcp("0.0.0.0:80"), tcp("127.0.0.1:80"), false),
+            (tcp("[::]:80"), tcp("0.0.0.0:80"), false),
+            // Both take IPv6, and the kernel prefers neither.
+            (tcp("[::]:80"), v6only.clone(), true),
+            (tcp("0.0.0.0:80"), v6only, false),
+            (tcp("0.0.0.0:80"), on_lo, false),
+            (tcp("0.0.0.0:80"), tcp("0.0.0.0:81"), false),
+            (tcp("0.0.0.0:80"), Address::new(Protocol::Udp, "0.0.0.0:80".parse().unwrap()), false),
+        ];
+        for (one, other, expected) in cases {
+            assert_eq!(joins(&one, &other), expected, "{one} {other}");
+            assert_eq!(joins(&other, &one), expected, "{other} {one}");
+        }
+    }
+}

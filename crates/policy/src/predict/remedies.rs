@@ -1,0 +1,151 @@
+//! What would work instead: every one is a prediction too.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::traffic::effects;
+use super::{Conflict, Doing, Effect, Machine, Other, Outcome, Refused, Verdict, Wish, predict};
+use crate::model::socket::{Address, Protocol};
+
+/// Something that makes a refused wish work. Indices are those of the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remedy {
+    /// `SO_REUSEADDR` on the wish; nothing else is needed.
+    ReuseAddress,
+    /// `SO_REUSEPORT` on the wish; the others have it, and one owner with it.
+    Join(Vec<usize>),
+    /// `SO_REUSEPORT` on both sides: these are to be started again with it.
+    Share(Vec<usize>),
+    /// To be this user, with `SO_REUSEPORT` on the wish, and on these, which lack it.
+    AsUser {
+        /// The owner of all that are in the way.
+        uid: u32,
+        /// Those to be started again.
+        restart: Vec<usize>,
+    },
+    /// That these are gone: processes to end, connections to end, or a minute to wait for.
+    Without(Vec<usize>),
+    /// This address, which serves a part of what was wished for.
+    Part(Address),
+    /// This port, which nobody has.
+    Port(u16),
+}
+
+/// The ways that work, the gentlest first. `everywhere`: all sockets of the protocol, on every port.
+#[must_use]
+pub fn remedies(
+    wish: &Wish,
+    machine: &Machine,
+    others: &[Other],
+    everywhere: &[Address],
+) -> Vec<Remedy> {
+    let refused = match predict(wish, machine, others).verdict {
+        Verdict::Refused(refused) => refused,
+        Verdict::Granted | Verdict::Depends(_) => return vec![],
+    };
+    let works = |wish: &Wish, others: &[Other]| match predict(wish, machine, others).verdict {
+        Verdict::Granted => true,
+        // What connections leave behind goes by itself.
+        Verdict::Depends(doubts) => doubts
+            .iter()
+            .all(|doubt| matches!(others[doubt.with].doing, Doing::Connected | Doing::TimeWait)),
+        Verdict::Refused(_) => false,
+    };
+    let mut found = Vec::new();
+    if let Refused::InUse(conflicts) = &refused {
+        in_use(wish, others, conflicts, &works, &mut found);
+    }
+    // An address that is not here, or a device, does not come by another port.
+    if matches!(refused, Refused::InUse(_) | Refused::NeedsPrivilege) {
+        found.extend(next_port(wish, machine, everywhere).map(Remedy::Port));
+    }
+    found
+}
+
+fn in_use(
+    wish: &Wish,
+    others: &[Other],
+    conflicts: &[Conflict],
+    works: &impl Fn(&Wish, &[Other]) -> bool,
+    found: &mut Vec<Remedy>,
+) {
+    let in_the_way: Vec<usize> = conflicts.iter().map(|conflict| conflict.with).collect();
+    let reusing = Wish { reuse_address: true, ..wish.clone() };
+    // On UDP it gets past others by taking what is theirs.
+    let takes = |effect: &Effect| effect.outcome == Outcome::Taken;
+    let harmless = || !effects(&reusing, others).iter().any(takes);
+    if works(&reusing, others) && harmless() {
+        found.push(Remedy::ReuseAddress);
+    }
+    let sharing = Wish { reuse_port: true, ..wish.clone() };
+    let lacking: Vec<usize> =
+        in_the_way.iter().copied().filter(|at| others[*at].reuse_port != Some(true)).collect();
+    let restarted = |others: &[Other]| {
+        let mut others = others.to_vec();
+        for at in &lacking {
+            (others[*at].reuse_port, others[*at].reuse_address) = (Some(true), Some(false));
+        }
+        others
+    };
+    // What has a peer is not started again with another option: it ends.
+    let waits = |at: &usize| matches!(others[*at].doing, Doing::Waiting | Doing::Bound);
+    let owner = in_the_way.first().map(|at| others[*at].uid).filter(|uid| *uid != wish.uid);
+    // Nobody who may be ready is said to be: what is left of a connection is no other side.
+    let ready = |at: &usize| others[*at].reuse_port == Some(true);
+    if in_the_way.iter().any(ready) && works(&sharing, others) {
+        found.push(Remedy::Join(in_the_way.clone()));
+    } else if lacking.iter().all(waits) && works(&sharing, &restarted(others)) {
+        found.push(Remedy::Share(lacking.clone()));
+    } else if let Some(uid) = owner {
+        let as_owner = Wish { uid, ..sharing };
+        if lacking.iter().all(waits) && works(&as_owner, &restarted(others)) {
+            found.push(Remedy::AsUser { uid, restart: lacking.clone() });
+        }
+    }
+    let left: Vec<Other> = others
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !in_the_way.contains(at))
+        .map(|(_, other)| other.clone())
+        .collect();
+    if works(wish, &left) {
+        found.push(Remedy::Without(in_the_way));
+    }
+    found.extend(parts(&wish.address).into_iter().find_map(|part| {
+        let wish = Wish { address: part.clone(), ..wish.clone() };
+        works(&wish, others).then_some(Remedy::Part(part))
+    }));
+}
+
+/// The two families of a dual-stack address.
+fn parts(address: &Address) -> Vec<Address> {
+    if !address.is_dual_stack() {
+        return vec![];
+    }
+    let at = |ip: IpAddr| SocketAddr::new(ip, address.port());
+    vec![
+        Address { socket: at(Ipv4Addr::UNSPECIFIED.into()), ..address.clone() },
+        Address { socket: at(Ipv6Addr::UNSPECIFIED.into()), v6only: true, ..address.clone() },
+    ]
+}
+
+/// The first port above that nobody has, on any address, and that needs no privilege that lacks.
+fn next_port(wish: &Wish, machine: &Machine, everywhere: &[Address]) -> Option<u16> {
+    let first = match machine.may_bind_low {
+        true => 1,
+        false => machine.first_free_port.max(1),
+    };
+    let mut taken: Vec<u16> = everywhere
+        .iter()
+        .filter(|address| address.protocol == wish.address.protocol)
+        .map(Address::port)
+        .collect();
+    taken.sort_unstable();
+    let free = |port: &u16| taken.binary_search(port).is_err();
+    // A low port's usual double: 80 and 8080.
+    let usual = [(80, 8080), (443, 8443), (53, 5353)];
+    let double = usual.iter().find(|(low, _)| *low == wish.address.port()).map(|(_, high)| *high);
+    let low =
+        wish.address.port() < machine.first_free_port && wish.address.protocol == Protocol::Tcp;
+    let start = double.filter(|_| low && !machine.may_bind_low).unwrap_or(wish.address.port());
+    (start.max(first)..=u16::MAX).filter(|port| *port != wish.address.port()).find(free)
+}

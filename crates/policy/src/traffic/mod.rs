@@ -1,0 +1,3 @@
+//! Selection of the member that receives a new connection.
+
+pub mod steering;

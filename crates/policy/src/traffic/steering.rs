@@ -1,0 +1,161 @@
+//! Steering: which members of a group get new connections.
+//!
+//! Classic BPF as data, for `SO_ATTACH_REUSEPORT_CBPF`: the program answers with the index of a
+//! member in the kernel's array of the group. It needs no privilege, but knows members only by
+//! their place in that array, so [`Group`] keeps the array as the kernel does
+//! (`net/core/sock_reuseport.c`): who calls `listen` is put at the end, and when a member goes, the
+//! last one is moved into the hole.
+//!
+//! An index that is not in the array makes the kernel choose by its own hash, among all members.
+
+use crate::classic_bpf::Instruction;
+
+/// The most members of one group that a program can be written for. With all but one left out, it
+/// has 2,051 instructions: below the kernel's limit of 4,096 and, at eight bytes each, below the
+/// smallest default of `net.core.optmem_max` (20,480).
+pub const MOST_MEMBERS: usize = 1024;
+
+const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
+const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
+const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
+const JUMP_IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+const ADD: u16 = 0x04; // BPF_ALU | BPF_ADD | BPF_K
+const REMAINDER: u16 = 0x94; // BPF_ALU | BPF_MOD | BPF_K
+const JUMP_IF_NOT_LESS: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+const RETURN_RESULT: u16 = 0x16; // BPF_RET | BPF_A
+
+/// `SKF_AD_OFF + SKF_AD_RANDOM`: 32 random bits.
+const RANDOM: u32 = (-0x1000_i32 + 56).cast_unsigned();
+
+/// A program that picks one of `live` at random, each as often as any other; `None` if there is
+/// nobody to pick, or the group is larger than [`MOST_MEMBERS`].
+///
+/// `live` are indices below `count`, the number of members, sorted and each once. Who joins the
+/// group later gets nothing as long as this program is the group's.
+#[must_use]
+pub fn program(live: &[usize], count: usize) -> Option<Vec<Instruction>> {
+    let is_sorted = live.windows(2).all(|pair| pair[0] < pair[1]);
+    if count > MOST_MEMBERS || !is_sorted || live.last().is_none_or(|last| *last >= count) {
+        return None;
+    }
+    let number = |n: usize| u32::try_from(n).ok();
+    let mut program = vec![step(LOAD_WORD, RANDOM), step(REMAINDER, number(live.len())?)];
+    // The number of a live member among the live ones becomes its index: one more for each member
+    // before it that is left out.
+    for left_out in (0..count).filter(|index| live.binary_search(index).is_err()) {
+        let unless = Instruction { if_false: 1, ..step(JUMP_IF_NOT_LESS, number(left_out)?) };
+        program.extend([unless, step(ADD, 1)]);
+    }
+    program.push(step(RETURN_RESULT, 0));
+    Some(program)
+}
+
+/// The same, but connections from these ports get the members with these indices. For those that we
+/// make ourselves, to ask one member something: IPv4 without options, or IPv6.
+#[must_use]
+pub fn aimed(aims: &[(u16, usize)], otherwise: Vec<Instruction>) -> Vec<Instruction> {
+    /// `SKF_NET_OFF`: from the IP header on.
+    const NETWORK: u32 = (-0x10_0000_i32).cast_unsigned();
+    const IPV6: u32 = 0x60;
+    if aims.is_empty() {
+        return otherwise;
+    }
+    // The source port comes first in the TCP header, which comes after the IP header.
+    let mut program = vec![
+        step(LOAD_BYTE, NETWORK),
+        step(AND, 0xF0),
+        Instruction { if_false: 2, ..step(JUMP_IF_EQUAL, IPV6) },
+        step(LOAD_HALF, NETWORK + 40),
+        step(JUMP, 1),
+        step(LOAD_HALF, NETWORK + 20),
+    ];
+    for (port, index) in aims {
+        let Ok(index) = u32::try_from(*index) else { continue };
+        let unless = Instruction { if_false: 1, ..step(JUMP_IF_EQUAL, (*port).into()) };
+        program.extend([unless, step(RETURN, index)]);
+    }
+    program.extend(otherwise);
+    program
+}
+
+fn step(code: u16, k: u32) -> Instruction {
+    Instruction { code, if_true: 0, if_false: 0, k }
+}
+
+/// The members of one group, in the kernel's order.
+///
+/// True only as long as it is told of every member: one that joined unseen shifts those after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group<Id> {
+    members: Vec<Id>,
+}
+
+impl<Id> Default for Group<Id> {
+    fn default() -> Self {
+        Self { members: Vec::new() }
+    }
+}
+
+impl<Id: PartialEq> Group<Id> {
+    /// Its `listen` has succeeded: it is the last one now. A member that is there already stays
+    /// where it is, as it does when it calls `listen` again.
+    pub fn joined(&mut self, id: Id) {
+        if self.index(&id).is_none() {
+            self.members.push(id);
+        }
+    }
+
+    /// Its last descriptor was closed, or it was shut down: the last one takes its place.
+    pub fn left(&mut self, id: &Id) {
+        if let Some(index) = self.index(id) {
+            self.members.swap_remove(index);
+        }
+    }
+
+    /// Its place in the kernel's array.
+    #[must_use]
+    pub fn index(&self, id: &Id) -> Option<usize> {
+        self.members.iter().position(|member| member == id)
+    }
+
+    /// The members, in the kernel's order.
+    #[must_use]
+    pub fn members(&self) -> &[Id] {
+        &self.members
+    }
+
+    /// The program by which only members that `takes` accepts get connections; `None` as for
+    /// [`program`]: then the kernel's own choice is as good as any.
+    #[must_use]
+    pub fn program(&self, takes: impl Fn(&Id) -> bool) -> Option<Vec<Instruction>> {
+        let live: Vec<_> =
+            (0..self.members.len()).filter(|index| takes(&self.members[*index])).collect();
+        program(&live, self.members.len())
+    }
+
+    /// The program to have while a member leaves, from before it does until [`Self::left`] and a
+    /// new [`Self::program`].
+    ///
+    /// Between the two, the last member is at the leaving one's index, and its own index is none:
+    /// so neither is picked, as long as somebody else takes connections. If only the last one does,
+    /// the kernel chooses for a moment.
+    #[must_use]
+    pub fn program_while_leaving(
+        &self,
+        leaving: &Id,
+        takes: impl Fn(&Id) -> bool,
+    ) -> Option<Vec<Instruction>> {
+        let stays = |id: &Id| id != leaving && takes(id);
+        let last = self.members.last();
+        self.index(leaving)
+            .and_then(|_| self.program(|id| stays(id) && Some(id) != last))
+            .or_else(|| self.program(stays))
+    }
+}
+
+#[cfg(test)]
+#[path = "steering_tests.rs"]
+mod tests;

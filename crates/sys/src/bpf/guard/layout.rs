@@ -1,0 +1,135 @@
+//! The bytes that `bpf/guard.bpf.c` reads and writes. Numbers are little-endian, as on every machine
+//! that the object is built for.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::guard::{Allowed, Guard, Step};
+
+/// `struct settings`.
+pub(super) type Settings = [u8; 16];
+/// `struct port`.
+pub(super) type Port = [u8; 16];
+/// `struct guard`.
+pub(super) type Value = [u8; 8];
+/// `struct allowed`.
+pub(super) type Key = [u8; 24];
+/// `struct name`.
+pub(super) type Name = [u8; 160];
+/// `struct event`.
+pub(super) type Event = [u8; 80];
+
+/// A generation that is not compared.
+const ANY: u64 = u64::MAX;
+
+pub(super) fn settings(mark: u64, since: SystemTime) -> Settings {
+    let mut bytes = [0; 16];
+    let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+    bytes[..8].copy_from_slice(&mark.to_le_bytes());
+    bytes[8..].copy_from_slice(&since.as_secs().to_le_bytes());
+    bytes
+}
+
+pub(super) fn read_settings(bytes: &Settings) -> (u64, SystemTime) {
+    (u64_at(bytes, 0), UNIX_EPOCH + Duration::from_secs(u64_at(bytes, 8)))
+}
+
+pub(super) fn port(guard: &Guard) -> Port {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&guard.network.to_le_bytes());
+    bytes[8..10].copy_from_slice(&guard.port.to_le_bytes());
+    bytes[10] = number(guard.protocol);
+    bytes
+}
+
+pub(super) fn value(guard: &Guard, number: u32) -> Value {
+    let has = |what: fn(&Allowed) -> bool| u8::from(guard.allow.iter().any(what));
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&number.to_le_bytes());
+    bytes[4] = u8::from(guard.report_only);
+    bytes[5] = has(|allowed| matches!(allowed, Allowed::Executable(Some(_))));
+    bytes[6] = has(|allowed| matches!(allowed, Allowed::Cgroup(_)));
+    bytes
+}
+
+/// Of the guard with this number; `place` is where the path of a cgroup ends. `None` allows nobody.
+pub(super) fn allowed(number: u32, allowed: &Allowed, place: u32) -> Option<(Key, u64)> {
+    let (kind, first, second, value) = match allowed {
+        Allowed::User(uid) => (1_u32, u64::from(*uid), 0, ANY),
+        Allowed::Cgroup(_) => (2, u64::from(place), 0, ANY),
+        Allowed::Executable(None) => return None,
+        Allowed::Executable(Some(file)) => {
+            (3, file.device, file.number, file.generation.map_or(ANY, u64::from))
+        }
+    };
+    let mut bytes = [0; 24];
+    bytes[..4].copy_from_slice(&number.to_le_bytes());
+    bytes[4..8].copy_from_slice(&kind.to_le_bytes());
+    bytes[8..16].copy_from_slice(&first.to_le_bytes());
+    bytes[16..].copy_from_slice(&second.to_le_bytes());
+    Some((bytes, value))
+}
+
+/// Names that are too long are cut, and then match nothing.
+pub(super) fn name(step: &Step) -> Name {
+    let mut bytes = [0; 160];
+    bytes[..4].copy_from_slice(&step.from.to_le_bytes());
+    let length = step.name.len().min(156);
+    bytes[4..4 + length].copy_from_slice(&step.name.as_bytes()[..length]);
+    bytes
+}
+
+/// What the programs wrote of one bind.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// From 1; 0: nothing was written.
+    pub(super) number: u64,
+    /// Since the machine was started.
+    pub(super) time: Duration,
+    pub(super) network: u64,
+    pub(super) cgroup: u64,
+    pub(super) ip: IpAddr,
+    pub(super) pid: u32,
+    pub(super) uid: u32,
+    pub(super) port: u16,
+    pub(super) protocol: Protocol,
+    pub(super) report_only: bool,
+    pub(super) program: String,
+}
+
+pub(super) fn written(bytes: &Event) -> Written {
+    let program = &bytes[64..];
+    let end = program.iter().position(|byte| *byte == 0).unwrap_or(program.len());
+    Written {
+        number: u64_at(bytes, 0),
+        time: Duration::from_nanos(u64_at(bytes, 8)),
+        network: u64_at(bytes, 16),
+        cgroup: u64_at(bytes, 24),
+        ip: IpAddr::from(part::<16>(bytes, 32)).to_canonical(),
+        pid: u32::from_le_bytes(part(bytes, 48)),
+        uid: u32::from_le_bytes(part(bytes, 52)),
+        port: u16::from_le_bytes(part(bytes, 56)),
+        protocol: if bytes[58] == number(Protocol::Tcp) { Protocol::Tcp } else { Protocol::Udp },
+        report_only: bytes[59] != 0,
+        program: String::from_utf8_lossy(&program[..end]).into_owned(),
+    }
+}
+
+/// The number of the protocol in IP.
+fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(part(bytes, at))
+}
+
+fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut part = [0; N];
+    part.copy_from_slice(&bytes[at..at + N]);
+    part
+}

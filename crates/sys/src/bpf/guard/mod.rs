@@ -1,0 +1,45 @@
+//! Guards: programs at the first cgroup that refuse binds of ports.
+//!
+//! All guards of the machine are in one set: programs, and maps filled from the list of guards. The set
+//! is never changed: a new one is attached beside it, and then it is removed. Two sets both have to
+//! allow a bind, so there is no moment without a guard, whatever changes, sameport's version included.
+//! `pins` keeps a set after its maker has ended, `record` the list of guards after the machine has
+//! stopped, `reserved` keeps the kernel from picking guarded ports, `binder` finds what rules are
+//! compared with, `refused` tells what the programs have done.
+//!
+//! Needs Linux 5.14 (`SO_NETNS_COOKIE`) with type information (CONFIG_DEBUG_INFO_BTF), cgroup v2, and
+//! CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Sources: kernel/bpf/cgroup.c, net/ipv4/af_inet.c
+//! (`__inet_bind`), kernel/trace/bpf_trace.c.
+
+mod binder;
+mod denials;
+mod layout;
+mod object;
+mod pins;
+mod record;
+mod reserved_ports;
+#[cfg(test)]
+mod tests;
+
+pub use binder::{binder, inode, unit};
+pub use denials::{Refusal, refusals};
+pub use pins::{InForce, enforce, in_force, lift};
+pub use record::{Lock, PLACE, is_first_network, start_of_the_machine};
+pub(crate) use reserved_ports::text as reserved_text;
+pub use reserved_ports::{reserve, reserved};
+
+use crate::bpf::cgroup_bind::{AttachError, OpenError, PinError};
+
+/// Why there is no set of guards.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no first cgroup to attach to.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The programs could not be loaded or attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// They could not be kept, read or removed.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+}

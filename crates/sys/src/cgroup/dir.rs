@@ -1,0 +1,249 @@
+//! A cgroup of version 2, found by its path or by its systemd unit.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::mounts::Mount;
+
+/// How many cgroups are looked at in search of one. More than any machine is known to have.
+pub(crate) const MOST: usize = 200_000;
+
+/// A cgroup that existed when it was opened, and its descriptor.
+#[derive(Debug)]
+pub struct Cgroup {
+    folder: File,
+    path: PathBuf,
+    mounted_at: PathBuf,
+    id: u64,
+}
+
+/// Why there is no such cgroup to act on.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// cgroup v2 is not mounted where this process can see it.
+    #[error("cgroup v2 is not mounted")]
+    NotMounted,
+    /// The folder is a cgroup of version 1.
+    #[error("{} is a cgroup of version 1", .0.display())]
+    Version1(PathBuf),
+    /// There is no such cgroup.
+    #[error("there is no cgroup {}", .0.display())]
+    NotFound(PathBuf),
+    /// The path names something else.
+    #[error("{} is not a cgroup", .0.display())]
+    NotACgroup(PathBuf),
+    /// No process of this unit runs.
+    #[error("unit {0} is not running")]
+    UnitNotRunning(String),
+    /// Not the name of a unit.
+    #[error("{0:?} is not the name of a unit")]
+    NotAUnit(String),
+    /// Several units have this name: different users' ones.
+    #[error("{several} cgroups are of unit {0}", several = .1.len())]
+    SeveralUnits(String, Vec<PathBuf>),
+    /// What is mounted here is not the whole tree of cgroups.
+    #[error("{} is not the first cgroup of this machine", .0.display())]
+    NotTheFirst(PathBuf),
+    /// The system said no.
+    #[error("{0} {path}: {2}", path = .1.display())]
+    System(&'static str, PathBuf, io::Error),
+}
+
+impl Cgroup {
+    /// Opens a cgroup by its path as `/proc/PID/cgroup` writes it (`/my/app`), or by its folder
+    /// (`/sys/fs/cgroup/my/app`).
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let mount = mount()?;
+        if mount.cgroup(path).is_none()
+            && let Some(folder) = mount.folder(path)
+            && folder.is_dir()
+        {
+            return Self::at(&mount, folder);
+        }
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => Self::at(&mount, path.to_owned()),
+            Ok(_) => Err(OpenError::NotACgroup(path.into())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(OpenError::NotFound(path.into()))
+            }
+            Err(error) => Err(OpenError::System("stat", path.into(), error)),
+        }
+    }
+
+    /// Opens the cgroup of a systemd unit that runs. `nginx` means `nginx.service`. Systemd itself
+    /// is not asked: it names cgroups after their units.
+    pub fn of_unit(name: &str) -> Result<Self, OpenError> {
+        let unit = unit_name(name).ok_or_else(|| OpenError::NotAUnit(name.into()))?;
+        let mount = mount()?;
+        let usual = mount.point.join("system.slice").join(&unit);
+        let mut found = vec![usual];
+        if !found[0].is_dir() {
+            found = folders_below(&mount.point)?;
+            found.retain(|folder| folder.file_name() == Some(unit.as_ref()));
+        }
+        found.retain(|folder| is_populated(folder));
+        match &found[..] {
+            [] => Err(OpenError::UnitNotRunning(unit)),
+            [one] => Self::at(&mount, one.clone()),
+            _ => {
+                let name = |folder: PathBuf| mount.cgroup(&folder).unwrap_or(folder);
+                Err(OpenError::SeveralUnits(unit, found.into_iter().map(name).collect()))
+            }
+        }
+    }
+
+    /// The first cgroup, which every process of the machine is in or below.
+    ///
+    /// # Errors
+    /// [`OpenError::NotTheFirst`] where only a part of the cgroups can be seen, as in most containers.
+    pub fn first() -> Result<Self, OpenError> {
+        let mount = mount()?;
+        // Every cgroup but the first has this file.
+        let is_first = !mount.point.join("cgroup.events").exists();
+        if !is_first || mount.root != Path::new("/") {
+            return Err(OpenError::NotTheFirst(mount.point));
+        }
+        Self::at(&mount, mount.point.clone())
+    }
+
+    /// The cgroup of this process.
+    pub(crate) fn own() -> Result<Self, OpenError> {
+        const OWN: &str = "/proc/self/cgroup";
+        let mount = mount()?;
+        let text = fs::read_to_string(OWN)
+            .map_err(|error| OpenError::System("read", OWN.into(), error))?;
+        let own = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+        let own = Path::new(own);
+        let folder = mount.folder(own).ok_or_else(|| OpenError::NotFound(own.into()))?;
+        Self::at(&mount, folder)
+    }
+
+    fn at(mount: &Mount, folder: PathBuf) -> Result<Self, OpenError> {
+        // Magic numbers of statfs(2).
+        const CGROUP: rustix::fs::FsWord = 0x0027_e0eb;
+        const CGROUP2: rustix::fs::FsWord = 0x6367_7270;
+        let system = |call| {
+            let folder = folder.clone();
+            move |error: io::Error| OpenError::System(call, folder, error)
+        };
+        let opened = File::open(&folder).map_err(system("open"))?;
+        let kind = rustix::fs::fstatfs(&opened).map_err(|e| system("statfs")(e.into()))?.f_type;
+        match kind {
+            CGROUP2 => {}
+            CGROUP => return Err(OpenError::Version1(folder)),
+            _ => return Err(OpenError::NotACgroup(folder)),
+        }
+        let id = opened.metadata().map_err(system("stat"))?.ino();
+        let path = mount.cgroup(&folder).unwrap_or_else(|| folder.clone());
+        Ok(Self { folder: opened, path, mounted_at: folder, id })
+    }
+
+    /// Its path, as `/proc/PID/cgroup` writes it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its number, which no other cgroup gets until the machine starts anew.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its folder in the file system.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.mounted_at
+    }
+
+    pub(crate) fn descriptor(&self) -> &File {
+        &self.folder
+    }
+}
+
+fn mount() -> Result<Mount, OpenError> {
+    const MOUNTS: &str = "/proc/self/mountinfo";
+    Mount::find()
+        .map_err(|error| OpenError::System("read", MOUNTS.into(), error))?
+        .ok_or(OpenError::NotMounted)
+}
+
+/// The whole name of a unit, as systemctl(1) completes it. `None`: a cgroup cannot be called so.
+fn unit_name(name: &str) -> Option<String> {
+    const KINDS: [&str; 6] = [".service", ".scope", ".slice", ".socket", ".mount", ".swap"];
+    let fits = !name.is_empty() && name.len() < 256 && !name.contains(['/', '\0', '\n']);
+    let is_whole = KINDS.iter().any(|kind| name.ends_with(kind));
+    (fits && !name.starts_with('.'))
+        .then(|| if is_whole { name.to_owned() } else { format!("{name}.service") })
+}
+
+/// Whether a process lives in it or below. What cannot be read is not said to be empty.
+fn is_populated(folder: &Path) -> bool {
+    let events = fs::read_to_string(folder.join("cgroup.events"));
+    events.map_or(true, |events| !events.lines().any(|line| line == "populated 0"))
+        && folder.is_dir()
+}
+
+/// Every cgroup below the mount point. Those that vanish meanwhile, or may not be read, are left
+/// out.
+pub(crate) fn folders_below(top: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    fs::read_dir(top).map_err(|error| OpenError::System("open", top.into(), error))?;
+    let mut found = Vec::new();
+    let mut next = vec![top.to_owned()];
+    while let Some(folder) = next.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            if found.len() < MOST && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                found.push(entry.path());
+                next.push(entry.path());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Every cgroup that can be seen.
+pub(crate) fn all_folders() -> Result<Vec<PathBuf>, OpenError> {
+    folders_below(&mount()?.point)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_named_as_systemctl_does() {
+        let cases = [
+            ("nginx", Some("nginx.service")),
+            ("nginx.service", Some("nginx.service")),
+            ("app@1", Some("app@1.service")),
+            ("php8.2-fpm", Some("php8.2-fpm.service")),
+            ("user.slice", Some("user.slice")),
+            ("session-2.scope", Some("session-2.scope")),
+            ("", None),
+            ("..", None),
+            ("a/b", None),
+            ("a\n", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(unit_name(name).as_deref(), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_cgroup_is_said_to_be_none() {
+        let open = |path: &str| Cgroup::open(Path::new(path)).unwrap_err();
+        // Where version 2 is not mounted, that is the answer to everything.
+        if matches!(Mount::find(), Ok(None)) {
+            assert!(matches!(open("/"), OpenError::NotMounted));
+            return;
+        }
+        assert!(matches!(open("/no such cgroup"), OpenError::NotFound(_)));
+        assert!(matches!(open("/proc/self/stat"), OpenError::NotACgroup(_)));
+        assert!(matches!(open("/etc"), OpenError::NotACgroup(_)));
+        let unit = Cgroup::of_unit("no-such-unit-of-sameport").unwrap_err();
+        assert!(matches!(unit, OpenError::UnitNotRunning(_)), "{unit}");
+        assert!(matches!(Cgroup::of_unit("a/b"), Err(OpenError::NotAUnit(_))));
+    }
+}

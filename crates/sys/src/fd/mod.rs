@@ -1,0 +1,4 @@
+//! File descriptors: inheritance across `exec`, and waiting for readiness.
+
+pub mod inherit;
+pub mod poll;

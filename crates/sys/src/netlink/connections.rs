@@ -1,0 +1,160 @@
+//! TCP connections: those being made, and those that processes have open.
+
+use std::collections::{HashMap, HashSet};
+
+use sameport_policy::model::socket::Protocol;
+
+use super::inet_diag::Entry;
+use super::sock_diag::Request;
+use super::sockets::error;
+use crate::inspect::Error;
+use crate::proc::fd_scan::holders_among;
+
+const ESTABLISHED: u32 = 1 << 1;
+const SYN_RECV: u32 = 1 << 3;
+/// The client has said all, and may wait for an answer.
+const CLOSE_WAIT: u32 = 1 << 8;
+
+/// How many handshakes with TCP sockets on this local port have begun and are not complete: they
+/// are on their way to a queue, and not in it yet. No privilege needed.
+///
+/// # Errors
+///
+/// When the kernel's list cannot be had: see [`Error`].
+pub fn handshakes(port: u16) -> Result<usize, Error> {
+    Ok(list(SYN_RECV, port)?.len())
+}
+
+/// Whether some process has accepted a connection to this local port that came from this port of ours;
+/// `None` if there is no such connection, yet or any more.
+///
+/// # Errors
+///
+/// When the kernel's list cannot be had: see [`Error`].
+pub fn is_accepted(port: u16, from: u16) -> Result<Option<bool>, Error> {
+    let entries = list(ESTABLISHED | CLOSE_WAIT, port)?;
+    Ok(entries.iter().find(|entry| entry.peer_port == from).map(|entry| entry.inode != 0))
+}
+
+/// How many connections to these local ports each group of processes has open, with one look for
+/// all groups. A connection that several processes of a group have open is one; one that several
+/// groups have open counts in each. Processes that may not be looked at count as having none; so do
+/// connections whose client speaks MPTCP.
+///
+/// Counted is what has a client who may still expect something: not what waits to be accepted, and
+/// not what the process itself has ended.
+///
+/// # Errors
+///
+/// When the kernel's list cannot be had: see [`Error`].
+pub fn connections(ports: &[u16], groups: &[Vec<i32>]) -> Result<Vec<usize>, Error> {
+    let asked = if let [port] = ports { *port } else { 0 };
+    let open: HashSet<u64> = list(ESTABLISHED | CLOSE_WAIT, asked)?
+        .iter()
+        .filter(|entry| entry.inode != 0 && ports.contains(&entry.port))
+        .map(|entry| entry.inode.into())
+        .collect();
+    if open.is_empty() {
+        return Ok(vec![0; groups.len()]);
+    }
+    let pids: Vec<i32> = groups.concat();
+    let mut of_process: HashMap<i32, HashSet<u64>> = HashMap::new();
+    for (inode, holders) in holders_among(&open, &pids).of {
+        for holder in holders {
+            of_process.entry(holder.pid).or_default().insert(inode);
+        }
+    }
+    let count = |group: &Vec<i32>| {
+        let inodes = group.iter().filter_map(|pid| of_process.get(pid)).flatten();
+        inodes.collect::<HashSet<_>>().len()
+    };
+    Ok(groups.iter().map(count).collect())
+}
+
+fn list(states: u32, port: u16) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let request = Request { protocol: libc::IPPROTO_TCP, family, states, port };
+        entries.extend(request.dump().map_err(|failure| error(Protocol::Tcp, failure))?);
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    fn ourselves() -> i32 {
+        std::process::id().cast_signed()
+    }
+
+    #[test]
+    fn connections_are_counted_where_they_are_open() {
+        let _turn = crate::serial::beside_others();
+        let listener = TcpListener::bind("[::]:0").unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+        let (one, two) = (port(&listener), port(&other));
+        let to = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let child_pid = child.id().cast_signed();
+        let groups = [vec![ourselves(), ourselves()], vec![child_pid], vec![]];
+        let count = |ports: &[u16]| connections(ports, &groups).unwrap();
+        assert_eq!(count(&[one, two]), [0, 0, 0]);
+
+        let mut clients = [to("127.0.0.1", one), to("::1", one), to("127.0.0.1", two)]
+            .map(|to| Some(TcpStream::connect(to).unwrap()));
+        // In the queue they are nobody's.
+        assert_eq!(count(&[one, two]), [0, 0, 0]);
+        let accepted = [&listener, &listener, &other].map(|from| from.accept().unwrap().0);
+        let _twin = accepted[0].try_clone().unwrap();
+        let all = [count(&[one]), count(&[two]), count(&[one, two]), count(&[])];
+        assert_eq!(all, [[2, 0, 0], [1, 0, 0], [3, 0, 0], [0, 0, 0]]);
+
+        // The client has gone, which we have not noticed; then we end it.
+        clients[2] = None;
+        assert_eq!(count(&[two]), [1, 0, 0]);
+        accepted[1].shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(count(&[one]), [1, 0, 0]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn handshakes_are_those_not_complete() {
+        use crate::socket::{set_defer_accept, until};
+        for (at, from) in
+            [("127.0.0.1:0", "127.0.0.1"), ("[::]:0", "127.0.0.1"), ("[::1]:0", "::1")]
+        {
+            let listener = TcpListener::bind(at).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            assert_eq!(handshakes(port).unwrap(), 0);
+            // The kernel keeps the handshake open until the client has sent something.
+            set_defer_accept(listener.as_fd());
+            let to = SocketAddr::new(from.parse().unwrap(), port);
+            let mut clients = [(); 2].map(|()| TcpStream::connect(to).unwrap());
+            assert_eq!(handshakes(port).unwrap(), 2, "{at}");
+            std::io::Write::write_all(&mut clients[0], b"!").unwrap();
+            until("one is complete", || handshakes(port).unwrap() == 1);
+            let _accepted = listener.accept().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_connection_is_accepted_when_somebody_has_it() {
+        let _turn = crate::serial::beside_others();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let client = TcpStream::connect(to).unwrap();
+        let from = client.local_addr().unwrap().port();
+        let accepted = || is_accepted(to.port(), from).unwrap();
+        assert_eq!(accepted(), Some(false));
+        let (server, _) = listener.accept().unwrap();
+        assert_eq!(accepted(), Some(true));
+        drop((server, client));
+        assert_eq!(accepted(), None);
+    }
+}

@@ -1,0 +1,210 @@
+//! Reads the bytes of a `sock_diag` answer: netlink frames, and in them one `inet_diag_msg` a
+//! socket. Bytes in, values out; no input can make it panic or run on.
+//!
+//! Source: `include/uapi/linux/{netlink,inet_diag}.h`; netlink(7), sock_diag(7).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// `struct nlmsghdr`: length, type, flags, sequence, port id.
+const HEADER: usize = 16;
+/// `struct inet_diag_msg` without its attributes.
+const ENTRY: usize = 72;
+/// `struct nlattr`: length, type.
+const ATTRIBUTE: usize = 4;
+
+const NLMSG_NOOP: u16 = 1;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLMSG_OVERRUN: u16 = 4;
+const NLM_F_DUMP_INTR: u16 = 0x10;
+pub(crate) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// The answer to the older question is of its type, and otherwise the same.
+pub(crate) const TCPDIAG_GETSOCK: u16 = 18;
+/// Sent for every IPv6 socket that listens or is unconnected, whatever was asked for
+/// (`inet_diag_msg_attrs_fill`, since Linux 4.3).
+const INET_DIAG_SKV6ONLY: u16 = 11;
+/// Sent when asked for: an array of u32 (`SK_MEMINFO_*`).
+const INET_DIAG_SKMEMINFO: u16 = 7;
+/// The bit of the request that asks for it.
+pub(crate) const ASK_MEMINFO: u8 = 1 << (INET_DIAG_SKMEMINFO - 1);
+/// Which of them counts what was dropped; older kernels send a shorter array.
+const SK_MEMINFO_DROPS: usize = 8;
+/// Sent for every socket by newer kernels: `struct inet_diag_sockopt`, a bit an option.
+const INET_DIAG_SOCKOPT: u16 = 22;
+const FREEBIND: u8 = 1 << 2;
+const TRANSPARENT: u8 = 1 << 5;
+/// Sent for every socket since Linux 5.8, if the kernel knows cgroups.
+const INET_DIAG_CGROUP_ID: u16 = 21;
+
+/// One frame of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// The number of the request that it answers.
+    pub(crate) sequence: u32,
+    /// The table changed while the kernel walked it: ask again.
+    pub(crate) interrupted: bool,
+    pub(crate) body: Body,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Body {
+    Socket(Entry),
+    /// The end. 0, or the errno with which the kernel gave up.
+    Done(i32),
+    /// The request was refused, with this errno; 0 is an acknowledgement.
+    Refused(i32),
+    /// The kernel lost part of the answer: ask again.
+    Overrun,
+    /// Nothing to know.
+    Nothing,
+}
+
+/// What the kernel says of one socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// `TCP_LISTEN`, `TCP_CLOSE`, …, of UDP too.
+    pub(crate) state: u8,
+    pub(crate) ip: IpAddr,
+    pub(crate) port: u16,
+    /// The peer's, 0 without one.
+    pub(crate) peer_port: u16,
+    /// Index of the interface it is confined to, 0 for none.
+    pub(crate) interface: u32,
+    /// Unique among all sockets since boot.
+    pub(crate) cookie: u64,
+    /// When the running timer ends, in milliseconds: of what is left of a connection, when it is gone.
+    pub(crate) expires: u32,
+    pub(crate) receive_queue: u32,
+    pub(crate) send_queue: u32,
+    pub(crate) uid: u32,
+    /// 0 for a socket that no process has open.
+    pub(crate) inode: u32,
+    pub(crate) v6only: bool,
+    /// The cgroup that it belongs to.
+    pub(crate) cgroup: Option<u64>,
+    /// How much it has dropped.
+    pub(crate) drops: Option<u32>,
+    pub(crate) transparent: Option<bool>,
+    pub(crate) freebind: Option<bool>,
+}
+
+/// The bytes are not what the kernel's headers describe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+/// The frames in what one `recv` gave, in order. Ends after the first malformed one.
+pub(crate) fn frames(bytes: &[u8]) -> Frames<'_> {
+    Frames { rest: bytes }
+}
+
+pub(crate) struct Frames<'a> {
+    rest: &'a [u8],
+}
+
+impl Iterator for Frames<'_> {
+    type Item = Result<Frame, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let frame = split(self.rest, u32_at(self.rest, 0), HEADER);
+        self.rest = frame.map_or(&[], |(_, rest)| rest);
+        Some(frame.and_then(|(frame, _)| read_frame(frame)).ok_or(Malformed))
+    }
+}
+
+/// Cuts off the first record, `length` bytes long with its header; the next one begins at the
+/// next multiple of four, which may be missing after the last.
+fn split(bytes: &[u8], length: Option<u32>, header: usize) -> Option<(&[u8], &[u8])> {
+    let length = usize::try_from(length?).ok()?;
+    let record = bytes.get(..length).filter(|record| record.len() >= header)?;
+    let rest = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some((record, rest))
+}
+
+fn read_frame(frame: &[u8]) -> Option<Frame> {
+    let kind = u16_at(frame, 4)?;
+    let flags = u16_at(frame, 6)?;
+    let payload = frame.get(HEADER..)?;
+    let body = match kind {
+        NLMSG_NOOP => Body::Nothing,
+        NLMSG_ERROR => Body::Refused(errno_at_start(payload)?),
+        // Old kernels send the end without a payload.
+        NLMSG_DONE if payload.is_empty() => Body::Done(0),
+        NLMSG_DONE => Body::Done(errno_at_start(payload)?),
+        NLMSG_OVERRUN => Body::Overrun,
+        SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => Body::Socket(read_entry(payload)?),
+        _ => Body::Nothing,
+    };
+    Some(Frame { sequence: u32_at(frame, 8)?, interrupted: flags & NLM_F_DUMP_INTR != 0, body })
+}
+
+/// The kernel writes errors negated.
+fn errno_at_start(payload: &[u8]) -> Option<i32> {
+    let bytes = payload.first_chunk::<4>()?;
+    Some(i32::from_ne_bytes(*bytes).saturating_neg())
+}
+
+fn read_entry(payload: &[u8]) -> Option<Entry> {
+    let (fixed, attributes) = payload.split_at_checked(ENTRY)?;
+    let ip = match i32::from(*fixed.first()?) {
+        libc::AF_INET => Ipv4Addr::from(*fixed.get(8..)?.first_chunk::<4>()?).into(),
+        libc::AF_INET6 => Ipv6Addr::from(*fixed.get(8..)?.first_chunk::<16>()?).into(),
+        _ => return None,
+    };
+    let option = |bit: u8| {
+        let bits = attribute(attributes, INET_DIAG_SOCKOPT)?.first()?;
+        // C fills bit fields from the lowest bit where bytes are little-endian, else from the highest.
+        let bits = if cfg!(target_endian = "little") { *bits } else { bits.reverse_bits() };
+        Some(bits & bit != 0)
+    };
+    Some(Entry {
+        state: *fixed.get(1)?,
+        ip,
+        port: u16::from_be_bytes(*fixed.get(4..)?.first_chunk()?),
+        peer_port: u16::from_be_bytes(*fixed.get(6..)?.first_chunk()?),
+        interface: u32_at(fixed, 40)?,
+        cookie: u64::from(u32_at(fixed, 48)?) << 32 | u64::from(u32_at(fixed, 44)?),
+        expires: u32_at(fixed, 52)?,
+        receive_queue: u32_at(fixed, 56)?,
+        send_queue: u32_at(fixed, 60)?,
+        uid: u32_at(fixed, 64)?,
+        inode: u32_at(fixed, 68)?,
+        v6only: attribute(attributes, INET_DIAG_SKV6ONLY)
+            .and_then(<[u8]>::first)
+            .is_some_and(|value| *value != 0),
+        cgroup: attribute(attributes, INET_DIAG_CGROUP_ID)
+            .and_then(<[u8]>::first_chunk)
+            .map(|value| u64::from_ne_bytes(*value)),
+        drops: attribute(attributes, INET_DIAG_SKMEMINFO)
+            .and_then(|counts| u32_at(counts, 4 * SK_MEMINFO_DROPS)),
+        transparent: option(TRANSPARENT),
+        freebind: option(FREEBIND),
+    })
+}
+
+/// The value of the first attribute of this type, if it is there.
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    while !attributes.is_empty() {
+        let length = u16_at(attributes, 0).map(u32::from);
+        let (record, rest) = split(attributes, length, ATTRIBUTE)?;
+        if u16_at(record, 2)? == wanted {
+            return record.get(ATTRIBUTE..);
+        }
+        attributes = rest;
+    }
+    None
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[cfg(test)]
+#[path = "inet_diag_tests.rs"]
+mod tests;

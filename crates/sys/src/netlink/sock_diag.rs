@@ -1,0 +1,303 @@
+//! The conversation with the kernel's `sock_diag`: one request, one list of sockets.
+//!
+//! `NETLINK_SOCK_DIAG` (Linux ≥ 3.3) needs no privilege and shows every socket of the caller's
+//! network namespace, whoever owns it. Source: sock_diag(7), `net/ipv4/inet_diag.c`.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use libc::c_int;
+use rustix::io::Errno;
+use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use super::inet_diag;
+use super::inet_diag::{Body, Entry};
+
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
+/// The kernel fills messages of up to 32 KiB when the reader offers that much.
+const RECEIVE: usize = 32 * 1024;
+/// What it says of one socket is shorter.
+const ONE: usize = 4096;
+/// The kernel answers from within `recv`; longer silence means that it never will.
+const SILENCE: Duration = Duration::from_secs(5);
+/// A table that changes under every walk is asked for this often.
+pub(crate) const TRIES: usize = 8;
+/// One request a socket, so one number is enough.
+const SEQUENCE: u32 = 1;
+
+/// What to list. The kernel keeps protocols and families apart, and itself leaves out what is in
+/// another state or on another port.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request {
+    /// `IPPROTO_TCP` or `IPPROTO_UDP`.
+    pub(crate) protocol: c_int,
+    /// `AF_INET` or `AF_INET6`; of TCP also `AF_UNSPEC` for both, which takes as long as one: the
+    /// kernel walks over all the same.
+    pub(crate) family: c_int,
+    /// A bit a state, `1 << TCP_LISTEN`.
+    pub(crate) states: u32,
+    /// 0 for every port.
+    pub(crate) port: u16,
+}
+
+/// Why there is no list.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// This call failed.
+    Call(&'static str, io::Error),
+    /// No handler is registered: `inet_diag`, `tcp_diag` or `udp_diag` is not in this kernel and
+    /// could not be loaded.
+    NoModule,
+    /// The list changed while it was read, [`TRIES`] times.
+    Unsettled,
+    /// The answer is not what the kernel's headers describe.
+    Malformed,
+}
+
+impl Request {
+    /// Every socket that fits, once, in the kernel's order.
+    pub(crate) fn dump(self) -> Result<Vec<Entry>, Failure> {
+        let mut outcome = Err(Failure::Unsettled);
+        for _ in 0..TRIES {
+            outcome = self.ask();
+            if !matches!(outcome, Err(Failure::Unsettled)) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Whether a connection, or datagram, to this IP and the request's port would find a socket, other
+    /// than one that is confined to a device. One step, however many sockets there are.
+    pub(crate) fn finds(self, ip: IpAddr) -> Result<bool, Failure> {
+        let mut request = self.bytes();
+        request[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+        // As source and as destination: UDP has them the other way round.
+        request.copy_within(24..26, 26);
+        let (source, destination, length) = (28, 44, if ip.is_ipv4() { 4 } else { 16 });
+        for at in [source, destination] {
+            match ip {
+                IpAddr::V4(ip) => request[at..at + length].copy_from_slice(&ip.octets()),
+                IpAddr::V6(ip) => request[at..at + length].copy_from_slice(&ip.octets()),
+            }
+        }
+        // INET_DIAG_NOCOOKIE: whichever it is.
+        request[64..72].fill(u8::MAX);
+
+        let kernel = open()?;
+        rustix::net::send(&kernel, &request, SendFlags::empty()).map_err(failed("send"))?;
+        let mut buffer = [0; ONE];
+        loop {
+            let received = match rustix::net::recv(&kernel, &mut buffer[..], RecvFlags::empty()) {
+                Err(Errno::INTR) => continue,
+                outcome => outcome.map_err(failed("recv"))?.0,
+            };
+            for frame in inet_diag::frames(&buffer[..received]) {
+                match frame.map_err(|inet_diag::Malformed| Failure::Malformed)?.body {
+                    Body::Socket(_) => return Ok(true),
+                    Body::Refused(libc::ENOENT) => return Ok(false),
+                    Body::Refused(errno) | Body::Done(errno) => return Err(refused(errno)),
+                    Body::Overrun | Body::Nothing => {}
+                }
+            }
+            if received == 0 {
+                return Err(Failure::Malformed);
+            }
+        }
+    }
+
+    /// Each attempt has a socket of its own, so that nothing of an earlier one is left in it.
+    fn ask(self) -> Result<Vec<Entry>, Failure> {
+        let kernel = open()?;
+        let both = self.family == libc::AF_UNSPEC;
+        let request = if both { self.older_bytes().to_vec() } else { self.bytes().to_vec() };
+        rustix::net::send(&kernel, &request, SendFlags::empty()).map_err(failed("send"))?;
+
+        let mut buffer = vec![0; RECEIVE];
+        let mut answer = Answer::default();
+        loop {
+            let (received, whole) =
+                match rustix::net::recv(&kernel, &mut buffer[..], RecvFlags::TRUNC) {
+                    Err(Errno::INTR) => continue,
+                    // Its answer did not fit where it waits for us, and is not whole.
+                    Err(Errno::NOBUFS) => return Err(Failure::Unsettled),
+                    outcome => outcome.map_err(failed("recv"))?,
+                };
+            if answer.take(&buffer[..received], whole)? {
+                return Ok(answer.entries);
+            }
+        }
+    }
+
+    /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
+    fn bytes(self) -> [u8; 72] {
+        let mut request = [0; 72];
+        request[0..4].copy_from_slice(&72_u32.to_ne_bytes());
+        request[4..6].copy_from_slice(&inet_diag::SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+        request[8..12].copy_from_slice(&SEQUENCE.to_ne_bytes());
+        // Both are below 256 on every Linux.
+        request[16] = self.family.to_le_bytes()[0];
+        request[17] = self.protocol.to_le_bytes()[0];
+        request[18] = inet_diag::ASK_MEMINFO;
+        request[20..24].copy_from_slice(&self.states.to_ne_bytes());
+        request[24..26].copy_from_slice(&self.port.to_be_bytes());
+        request
+    }
+}
+
+/// What has come of an answer so far.
+#[derive(Default)]
+struct Answer {
+    entries: Vec<Entry>,
+    seen: HashSet<u64>,
+    interrupted: bool,
+}
+
+impl Answer {
+    /// Takes one message, of which `whole` bytes were sent. Whether it was the last.
+    fn take(&mut self, message: &[u8], whole: usize) -> Result<bool, Failure> {
+        if whole > message.len() || message.is_empty() {
+            return Err(Failure::Malformed);
+        }
+        for frame in inet_diag::frames(message) {
+            let frame = frame.map_err(|inet_diag::Malformed| Failure::Malformed)?;
+            if frame.sequence != SEQUENCE {
+                continue;
+            }
+            self.interrupted |= frame.interrupted;
+            match frame.body {
+                // A walk in several parts can meet a socket twice.
+                Body::Socket(entry) if self.seen.insert(entry.cookie) => self.entries.push(entry),
+                Body::Done(0) if !self.interrupted => return Ok(true),
+                Body::Done(0) | Body::Overrun => return Err(Failure::Unsettled),
+                Body::Done(errno) | Body::Refused(errno) if errno != 0 => {
+                    return Err(refused(errno));
+                }
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Request {
+    /// `struct nlmsghdr` and `struct inet_diag_req`, the older question, which is of TCP and both
+    /// families.
+    fn older_bytes(self) -> [u8; 76] {
+        let mut request = [0; 76];
+        request[0..4].copy_from_slice(&76_u32.to_ne_bytes());
+        request[4..6].copy_from_slice(&inet_diag::TCPDIAG_GETSOCK.to_ne_bytes());
+        request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+        request[8..12].copy_from_slice(&SEQUENCE.to_ne_bytes());
+        request[19] = inet_diag::ASK_MEMINFO;
+        request[20..22].copy_from_slice(&self.port.to_be_bytes());
+        request[68..72].copy_from_slice(&self.states.to_ne_bytes());
+        request
+    }
+}
+
+/// Connected to the kernel, so that nobody else's message can be taken for its answer.
+fn open() -> Result<OwnedFd, Failure> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        Some(netlink::SOCK_DIAG),
+    )
+    .map_err(failed("socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)"))?;
+    rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0)).map_err(failed("connect"))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(SILENCE))
+        .map_err(failed("setsockopt(SO_RCVTIMEO)"))?;
+    Ok(socket)
+}
+
+fn failed(call: &'static str) -> impl FnOnce(Errno) -> Failure {
+    move |errno| Failure::Call(call, errno.into())
+}
+
+fn refused(errno: i32) -> Failure {
+    match errno {
+        // The last is what the older question gets without inet_diag.
+        libc::ENOENT | libc::EPROTONOSUPPORT | libc::EOPNOTSUPP => Failure::NoModule,
+        libc::EINTR | libc::EBUSY => Failure::Unsettled,
+        _ => Failure::Call("sock_diag", io::Error::from_raw_os_error(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_protocol_without_a_module_is_told_from_an_empty_list() {
+        let none =
+            Request { protocol: libc::IPPROTO_TCP, family: libc::AF_INET, states: 0, port: 0 };
+        assert_eq!(none.dump().unwrap(), []);
+        // 253 is reserved for experiments and has no sock_diag handler anywhere.
+        let stranger = Request { protocol: 253, ..none };
+        assert!(matches!(stranger.dump(), Err(Failure::NoModule)), "{:?}", stranger.dump());
+        let nowhere = Request { family: libc::AF_UNIX + 200, ..none };
+        assert!(nowhere.dump().is_err());
+    }
+
+    #[test]
+    fn an_answer_is_whole_or_no_answer() {
+        let message = |flags: u16, kind: u16, sequence: u32, payload: &[u8]| -> Vec<u8> {
+            let length = u32::try_from(16 + payload.len()).unwrap().to_ne_bytes();
+            let (kind, flags) = (kind.to_ne_bytes(), flags.to_ne_bytes());
+            [&length, &kind[..], &flags, &sequence.to_ne_bytes(), &[0; 4], payload].concat()
+        };
+        let socket = |cookie: u8| {
+            let mut entry = [0; 72];
+            (entry[0], entry[44]) = (2, cookie);
+            message(2, inet_diag::SOCK_DIAG_BY_FAMILY, SEQUENCE, &entry)
+        };
+        let done = |errno: i32| message(2, 3, SEQUENCE, &(-errno).to_ne_bytes());
+        let interrupted = message(0x10, 3, SEQUENCE, &[0; 4]);
+        let overrun = message(0, 4, SEQUENCE, &[]);
+        let foreign = message(2, 3, SEQUENCE + 1, &[0; 4]);
+        let told = |messages: &[&[u8]]| {
+            let mut answer = Answer::default();
+            for bytes in messages {
+                match answer.take(bytes, bytes.len()) {
+                    Ok(true) => return format!("{} sockets", answer.entries.len()),
+                    Ok(false) => {}
+                    Err(failure) => return format!("{failure:?}"),
+                }
+            }
+            "no end".to_owned()
+        };
+        assert_eq!(told(&[&socket(1), &socket(2), &done(0)]), "2 sockets");
+        assert_eq!(told(&[&[socket(1), socket(1), done(0)].concat()]), "1 sockets");
+        assert_eq!(told(&[&socket(1), &foreign, &done(0)]), "1 sockets");
+        assert_eq!(told(&[&socket(1), &interrupted]), "Unsettled");
+        assert_eq!(told(&[&socket(1), &overrun, &done(0)]), "Unsettled");
+        assert_eq!(told(&[&socket(1), &done(libc::EINTR)]), "Unsettled");
+        assert_eq!(told(&[&socket(1), &done(libc::ENOENT)]), "NoModule");
+        assert_eq!(told(&[&socket(1)]), "no end");
+        assert_eq!(told(&[&[]]), "Malformed");
+        let whole = socket(1);
+        for cut in 1..whole.len() {
+            assert_eq!(told(&[&whole[..cut], &done(0)]), "Malformed", "after {cut} bytes");
+        }
+        // The kernel sent more than there was room for.
+        let cut = Answer::default().take(&whole, whole.len() + 1);
+        assert!(matches!(cut, Err(Failure::Malformed)), "{cut:?}");
+    }
+
+    #[test]
+    fn what_a_refusal_means() {
+        assert!(matches!(refused(libc::ENOENT), Failure::NoModule));
+        assert!(matches!(refused(libc::EINTR), Failure::Unsettled));
+        // Not being allowed to look is never taken for nothing to see.
+        let Failure::Call("sock_diag", error) = refused(libc::EPERM) else { panic!() };
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    }
+}

@@ -1,0 +1,189 @@
+//! The sockets that have a port, in our words: those that wait for others (TCP listeners, unconnected
+//! UDP sockets) and, when asked for, those that are merely bound or connected.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use sameport_policy::model::socket::{Address, Protocol, Socket, State};
+
+use super::inet_diag::Entry;
+use super::sock_diag::{Failure, Request, TRIES};
+use crate::inspect::{Error, Query, States};
+
+const ESTABLISHED: u8 = 1;
+/// A UDP socket without a peer, for which the kernel borrows TCP's word; a TCP socket that is bound and
+/// no more.
+const CLOSE: u8 = 7;
+const LISTEN: u8 = 10;
+/// Asks for TCP sockets that are bound and neither listen nor are connected
+/// (`TCP_BOUND_INACTIVE`, Linux 6.8); older kernels have no list of them, and answer with nothing.
+const BOUND_INACTIVE: u8 = 13;
+/// SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING; not SYN_RECV and TIME_WAIT, which are
+/// no sockets that anybody ever had.
+const ON_THE_WAY: [u8; 6] = [2, 4, 5, 8, 9, 11];
+
+/// Every socket that the query asks for, one entry a socket, in the kernel's order.
+pub(crate) fn sockets(query: &Query) -> Result<Vec<Socket>, Error> {
+    let tcp = (Protocol::Tcp, libc::IPPROTO_TCP, &[libc::AF_UNSPEC][..]);
+    let udp = (Protocol::Udp, libc::IPPROTO_UDP, &[libc::AF_INET, libc::AF_INET6][..]);
+    let asked = [query.tcp.then_some(tcp), query.udp.then_some(udp)];
+    let mut devices = Devices::default();
+    let mut sockets = Vec::new();
+    for (protocol, number, families) in asked.into_iter().flatten() {
+        let states = states(protocol, query.states);
+        for family in families.iter().copied() {
+            let port = query.port.unwrap_or(0);
+            let entries = Request { protocol: number, family, states, port }
+                .dump()
+                .map_err(|failure| error(protocol, failure))?;
+            // Of those that are only bound, the kernel lists every port whatever was asked for.
+            let on_port = entries.iter().filter(|entry| port == 0 || entry.port == port);
+            sockets.extend(on_port.map(|entry| socket(protocol, entry, &mut devices)));
+        }
+    }
+    Ok(sockets)
+}
+
+/// A bit a state.
+fn states(protocol: Protocol, wanted: States) -> u32 {
+    let waiting = match protocol {
+        Protocol::Tcp => LISTEN,
+        Protocol::Udp => CLOSE,
+    };
+    let (bound, connected) = match wanted {
+        States::Waiting => (&[][..], &[][..]),
+        States::Unconnected => (&[BOUND_INACTIVE][..], &[][..]),
+        States::Every => (&[BOUND_INACTIVE][..], &ON_THE_WAY[..]),
+    };
+    let established = (wanted == States::Every).then_some(&ESTABLISHED);
+    // UDP knows neither bound nor on the way.
+    let of_tcp = bound.iter().chain(connected).filter(|_| protocol == Protocol::Tcp);
+    std::iter::once(&waiting).chain(established).chain(of_tcp).fold(0, |bits, at| bits | 1 << at)
+}
+
+/// In which states sockets of both protocols are, a bit each, that are in these for who asks.
+pub(crate) fn in_kernel(wanted: States) -> u32 {
+    match wanted {
+        States::Waiting | States::Unconnected => 1 << LISTEN | 1 << CLOSE,
+        States::Every => u32::MAX,
+    }
+}
+
+/// Whether this kernel lists TCP sockets that are bound and do not listen.
+pub(crate) fn lists_bound() -> bool {
+    newer_than(&rustix::system::uname().release().to_string_lossy(), (6, 8))
+}
+
+/// `6.8.0-45-generic` is at least 6.8; what is no version is not.
+fn newer_than(release: &str, wanted: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= wanted,
+        _ => false,
+    }
+}
+
+pub(crate) fn error(protocol: Protocol, failure: Failure) -> Error {
+    match failure {
+        Failure::Call(call, source) => Error::Ask { call, protocol, source },
+        Failure::NoModule => Error::Unsupported { protocol },
+        Failure::Unsettled => Error::Unsettled { protocol, tries: TRIES },
+        Failure::Malformed => Error::Malformed { protocol },
+    }
+}
+
+pub(crate) fn socket(protocol: Protocol, entry: &Entry, devices: &mut Devices) -> Socket {
+    let at = match entry.ip {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => {
+            SocketAddrV6::new(ip, entry.port, 0, entry.interface).into()
+        }
+        ip => SocketAddr::new(ip, entry.port),
+    };
+    let state = match (protocol, entry.state) {
+        (Protocol::Tcp, LISTEN) | (Protocol::Udp, CLOSE) => State::Waiting,
+        (Protocol::Tcp, CLOSE | BOUND_INACTIVE) => State::Bound,
+        _ => State::Connected,
+    };
+    Socket {
+        address: Address {
+            protocol,
+            socket: at,
+            device: devices.name(entry.interface),
+            // The kernel sets the option by itself on every socket bound to one IPv6 address.
+            v6only: entry.v6only && entry.ip == Ipv6Addr::UNSPECIFIED,
+        },
+        inode: entry.inode.into(),
+        cookie: entry.cookie,
+        state,
+        uid: entry.uid,
+        queue: entry.receive_queue,
+        backlog: match (protocol, state) {
+            (Protocol::Tcp, State::Waiting) => entry.send_queue,
+            _ => 0,
+        },
+        drops: entry.drops,
+        cgroup: entry.cgroup,
+        transparent: entry.transparent,
+        freebind: entry.freebind,
+    }
+}
+
+/// Names of interfaces by index, each asked for once.
+#[derive(Default)]
+pub(crate) struct Devices {
+    known: HashMap<u32, String>,
+}
+
+impl Devices {
+    fn name(&mut self, index: u32) -> Option<String> {
+        (index != 0)
+            .then(|| self.known.entry(index).or_insert_with(|| interface_name(index)).clone())
+    }
+}
+
+/// Whether anybody waits on this address, or on one that it is a part of, in one step. Where that
+/// cannot be told in one step, or at all, somebody may.
+pub(crate) fn may_be_taken(address: &Address) -> bool {
+    // An IPv4 address in IPv6 clothes is not looked for among IPv4 sockets by UDP.
+    let ip = address.socket.ip().to_canonical();
+    let confined =
+        address.device.is_some() || matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let protocol = match address.protocol {
+        Protocol::Tcp => libc::IPPROTO_TCP,
+        Protocol::Udp => libc::IPPROTO_UDP,
+    };
+    let family = if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let request = Request { protocol, family, states: 0, port: address.port() };
+    confined || request.finds(ip).unwrap_or(true)
+}
+
+/// An interface that is gone, or whose name is not text, still has its number.
+fn interface_name(index: u32) -> String {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::DGRAM);
+    rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)
+        .and_then(|any| rustix::net::netdevice::index_to_name(any, index))
+        .unwrap_or_else(|_| format!("if{index}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        let cases = [
+            ("6.8.0-45-generic", true),
+            ("6.18.44", true),
+            ("7.0-rc1", true),
+            ("6.7.12", false),
+            ("5.15.0-1-amd64", false),
+            ("6", false),
+            ("", false),
+            ("next", false),
+        ];
+        for (release, expected) in cases {
+            assert_eq!(newer_than(release, (6, 8)), expected, "{release}");
+        }
+    }
+}

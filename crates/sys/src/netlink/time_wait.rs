@@ -1,0 +1,71 @@
+//! What is left of TCP connections: TIME_WAIT.
+
+use std::time::Duration;
+
+use sameport_policy::model::socket::{Address, Protocol};
+
+use super::sock_diag::Request;
+use super::sockets::{Devices, error, socket};
+use crate::inspect::Error;
+
+const FIN_WAIT2: u32 = 1 << 5;
+const TIME_WAIT: u32 = 1 << 6;
+
+/// What is left of one connection. No process has it, and it has no owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Our end of the connection.
+    pub address: Address,
+    /// Unique among all sockets since the machine started.
+    pub cookie: u64,
+    /// In how long it is gone: at most a minute (60 s, `TCP_TIMEWAIT_LEN`, which is no setting), unless
+    /// the other end still sends. Milliseconds.
+    pub ends_in: Duration,
+}
+
+/// What is left of connections of this local port, in TIME_WAIT, or with their process gone before the
+/// other end had closed. No privilege needed.
+///
+/// # Errors
+///
+/// When the kernel's list cannot be had: see [`Error`].
+pub fn left(port: u16) -> Result<Vec<Left>, Error> {
+    let mut devices = Devices::default();
+    let mut left = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let states = FIN_WAIT2 | TIME_WAIT;
+        let request = Request { protocol: libc::IPPROTO_TCP, family, states, port };
+        let entries = request.dump().map_err(|failure| error(Protocol::Tcp, failure))?;
+        // Of a connection that a process has, nothing is left over.
+        left.extend(entries.iter().filter(|entry| entry.inode == 0).map(|entry| Left {
+            address: socket(Protocol::Tcp, entry, &mut devices).address,
+            cookie: entry.cookie,
+            ends_in: Duration::from_millis(entry.expires.into()),
+        }));
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_closed_connection_is_left_on_the_side_that_closed_first() {
+        for ip in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(ip).unwrap();
+            let at = listener.local_addr().unwrap();
+            let client = TcpStream::connect(at).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            assert_eq!(left(at.port()).unwrap(), []);
+            drop(server);
+            drop(client);
+            crate::socket::until("it is closed", || !left(at.port()).unwrap().is_empty());
+            let [only] = &left(at.port()).unwrap()[..] else { panic!("one") };
+            assert_eq!(only.address.socket, at);
+            assert!(only.ends_in <= Duration::from_secs(60) && only.cookie != 0, "{only:?}");
+        }
+    }
+}

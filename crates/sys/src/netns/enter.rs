@@ -1,0 +1,114 @@
+//! Looking from inside another network namespace.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::thread::LinkNameSpaceType;
+use sameport_policy::model::netns::Network;
+
+/// Why nothing can be seen from there.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// No such name, file or process, or not any more.
+    #[error("there is no network namespace {0}: {file} does not exist", file = .1.display())]
+    Gone(Network, PathBuf),
+    /// The file is there, and is something else.
+    #[error("{file} is no network namespace", file = .1.display())]
+    SomethingElse(Network, PathBuf),
+    /// To open another user's takes CAP_SYS_PTRACE, to enter any takes CAP_SYS_ADMIN, there and here.
+    #[error("network namespace {0}: {1}: operation not permitted")]
+    NotPermitted(Network, &'static str),
+    /// The system said no.
+    #[error("network namespace {0}: {1}: {2}")]
+    System(Network, &'static str, io::Error),
+}
+
+/// Looks from inside another network namespace, in a thread of its own: nothing else of this process
+/// is in it, at any time. `/proc`, and with it which processes can be seen, stays the caller's.
+///
+/// The namespace is opened anew each time, and is not kept: one that only we had open would live on by
+/// it. Needs CAP_SYS_ADMIN, over the namespace too (setns(2), Linux 3.0).
+///
+/// # Errors
+///
+/// [`NetworkError`], and nothing was looked at.
+pub fn within<T: Send>(
+    network: &Network,
+    look: impl FnOnce() -> T + Send,
+) -> Result<T, NetworkError> {
+    let file = network.file();
+    let failed = |call, errno| match errno {
+        Errno::NOENT | Errno::SRCH => NetworkError::Gone(network.clone(), file.clone()),
+        // EINVAL is of setns alone: another kind of namespace, or no namespace at all.
+        Errno::INVAL => NetworkError::SomethingElse(network.clone(), file.clone()),
+        Errno::PERM | Errno::ACCESS => NetworkError::NotPermitted(network.clone(), call),
+        errno => NetworkError::System(network.clone(), call, errno.into()),
+    };
+    // A file that is no namespace may be anything; none is to keep us waiting.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let there =
+        rustix::fs::open(&file, flags, Mode::empty()).map_err(|errno| failed("open", errno))?;
+    let look = || {
+        let kind = Some(LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(there.as_fd(), kind)
+            .map(|()| look())
+            .map_err(|errno| failed("setns", errno))
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("elsewhere".into()).spawn_scoped(scope, look);
+        let thread =
+            thread.map_err(|error| NetworkError::System(network.clone(), "clone", error))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::inspect::{Query, members};
+
+    fn of(text: &str) -> Network {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_no_network_namespace_is_told() {
+        let error = |text: &str| within(&of(text), || ()).unwrap_err();
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, "x").unwrap();
+        let plain = plain.to_str().unwrap();
+        assert!(matches!(error("no such name"), NetworkError::Gone(..)));
+        assert!(matches!(error("/no/such/file"), NetworkError::Gone(..)));
+        assert!(matches!(error("pid:2147483647"), NetworkError::Gone(..)));
+        assert!(matches!(error(plain), NetworkError::SomethingElse(..)), "{}", error(plain));
+        let other_kind = error("/proc/self/ns/uts");
+        assert!(matches!(other_kind, NetworkError::SomethingElse(..)), "{other_kind}");
+        assert_eq!(error(plain).to_string(), format!("{plain} is no network namespace"));
+        let under_a_file = error(&format!("{plain}/x"));
+        assert!(matches!(under_a_file, NetworkError::System(_, "open", _)), "{under_a_file}");
+    }
+
+    #[test]
+    fn the_own_one_shows_what_is_here() {
+        let _turn = crate::serial::alone();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let query = Query::everything().on(address.port());
+        let own = format!("pid:{}", std::process::id());
+        match within(&of(&own), || members(&query).unwrap().members) {
+            Ok(found) => {
+                assert!(found.iter().any(|member| member.socket.address.socket == address));
+            }
+            // It takes CAP_SYS_ADMIN.
+            Err(error) => {
+                assert!(matches!(error, NetworkError::NotPermitted(_, "setns")), "{error}");
+            }
+        }
+    }
+}

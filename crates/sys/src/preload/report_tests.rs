@@ -1,0 +1,120 @@
+//! Messages that are reports and messages that are not; connections that keep silent.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn messages_are_read() {
+    let bound = |asked: Option<&str>, rule, sharing, errno| {
+        let protocol = Protocol::Tcp;
+        let (address, asked) = (address("127.0.0.1:80"), asked.map(address));
+        Some(Report::Bound { protocol, address, asked, rule, sharing, errno })
+    };
+    let source = |text: &str, errno| {
+        Some(Report::Source { protocol: Protocol::Udp, address: address(text), errno })
+    };
+    let in_use = Some(Errno::ADDRINUSE);
+    let cases = [
+        ("loaded", Some(Report::Loaded)),
+        ("bound tcp 127.0.0.1:80", bound(None, None, Sharing::Alone, None)),
+        ("bound tcp 127.0.0.1:80 shared", bound(None, None, Sharing::Shared, None)),
+        ("bound tcp 127.0.0.1:80 itself errno 98", bound(None, None, Sharing::ByItself, in_use)),
+        (
+            "bound tcp 127.0.0.1:80 asked [::]:8 rule 3 shared errno 98",
+            bound(Some("[::]:8"), Some(3), Sharing::Shared, in_use),
+        ),
+        ("bound tcp 127.0.0.1:80 errno 98", bound(None, None, Sharing::Alone, in_use)),
+        ("source udp [fe80::1%3]:0", source("[fe80::1%3]:0", None)),
+        ("source udp 10.0.0.7:9 errno 98", source("10.0.0.7:9", in_use)),
+        ("", None),
+        ("loaded 1", None),
+        ("bound", None),
+        ("bound sctp 127.0.0.1:80", None),
+        ("bound tcp 127.0.0.1", None),
+        ("bound tcp 127.0.0.1:80 asked", None),
+        ("bound tcp 127.0.0.1:80 asked x", None),
+        ("bound tcp 127.0.0.1:80 rule -1", None),
+        ("bound tcp 127.0.0.1:80 rule 3 asked 1.2.3.4:5", None),
+        ("bound tcp 127.0.0.1:80 errno 0", None),
+        ("bound tcp 127.0.0.1:80 errno 98 shared", None),
+        ("bound  tcp 127.0.0.1:80", None),
+        ("source udp 10.0.0.7:9 rule 3", None),
+        ("source udp 10.0.0.7:9 shared", None),
+    ];
+    for (text, expected) in cases {
+        let read = Report::parse(text.as_bytes());
+        assert_eq!(read, expected, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_message_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Report::parse(&bytes);
+    }
+
+    #[test]
+    fn nor_one_of_its_own_words(words in proptest::collection::vec(
+        prop_oneof!["loaded|bound|source|tcp|udp|asked|rule|shared|itself|errno", "[0-9.:%\\[\\]]{0,24}"],
+        0..12,
+    )) {
+        let _ = Report::parse(words.join(" ").as_bytes());
+    }
+}
+
+fn connected(inbox: &Inbox) -> OwnedFd {
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    let name = SocketAddrUnix::new_abstract_name(inbox.name().as_bytes()).unwrap();
+    rustix::net::connect(&socket, &name).unwrap();
+    socket
+}
+
+fn send(socket: &OwnedFd, bytes: &[u8]) {
+    rustix::net::send(socket, bytes, rustix::net::SendFlags::empty()).unwrap();
+}
+
+#[test]
+fn reports_arrive_with_their_sender() {
+    let mut inbox = Inbox::open().unwrap();
+    assert_eq!(inbox.take(), []);
+    let pid = i32::try_from(std::process::id()).unwrap();
+    // Closed before it is taken, as a library does.
+    send(&connected(&inbox), b"loaded");
+    send(&connected(&inbox), b"nonsense");
+    send(&connected(&inbox), &[b'x'; 4096]);
+    drop(connected(&inbox));
+    assert_eq!(inbox.take(), [Received { pid, report: Report::Loaded }]);
+    assert_eq!(inbox.take(), []);
+}
+
+#[test]
+fn a_connection_that_keeps_silent_holds_nobody_up() {
+    let _turn = crate::serial::beside_others();
+    let mut inbox = Inbox::open().unwrap();
+    let silent: Vec<_> = (0..MOST_WAITING + 20).map(|_| connected(&inbox)).collect();
+    let began = Instant::now();
+    assert_eq!(inbox.take(), []);
+    send(&connected(&inbox), b"loaded");
+    let until = Instant::now() + Duration::from_secs(5);
+    let mut received = vec![];
+    while received.is_empty() && Instant::now() < until {
+        received.extend(inbox.take());
+    }
+    assert_eq!(received.len(), 1);
+    assert!(began.elapsed() < Duration::from_secs(5) && inbox.waiting.len() <= MOST_WAITING);
+
+    // The one that speaks at last is heard, and wakes who waits for it.
+    send(silent.last().unwrap(), b"loaded");
+    let mut events =
+        [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
+    let timeout = rustix::fs::Timespec { tv_sec: 5, tv_nsec: 0 };
+    assert_eq!(epoll::wait(&inbox, &mut events, Some(&timeout)).unwrap(), 1);
+    assert_eq!(inbox.take().len(), 1);
+}

@@ -1,0 +1,174 @@
+//! Asking the machine, by doing: each probe makes the very call that sameport would make, and
+//! leaves nothing behind.
+//!
+//! No probe reads the kernel's version; distributions carry features back, and sandboxes take them
+//! away. What the answers mean for sameport is decided in `sameport_policy::capability`.
+
+mod calls;
+mod child;
+mod interposers;
+mod process;
+mod seccomp;
+mod sockets;
+mod system;
+
+use std::io;
+use std::path::Path;
+
+use sameport_policy::capability::question::{Answer, Fact, Subject};
+
+/// Asks everything, in the order in which it is told. Takes some milliseconds.
+///
+/// Starts two processes and one thread, and makes a cgroup, all of which are gone when it returns;
+/// changes neither the calling process nor the system. Needs no privilege. Never fails: what could
+/// not be asked is answered [`Answer::CouldNotTell`].
+#[must_use]
+pub fn examine() -> Vec<Fact> {
+    let listener = seccomp::trial();
+    let trace = process::trace();
+    let cgroup = interposers::cgroup();
+    [
+        (Subject::Kernel, system::kernel()),
+        (Subject::SeccompNotify, seccomp::notify()),
+        (Subject::SeccompListener, listener.installed),
+        (Subject::SeccompWaitKillable, seccomp::wait_killable()),
+        (Subject::SeccompAddfd, listener.addfd),
+        (Subject::SeccompAddfdSend, listener.addfd_send),
+        (Subject::NoNewPrivs, listener.no_new_privs),
+        (Subject::PidfdOpen, process::pidfd_open()),
+        (Subject::PidfdThread, process::pidfd_thread()),
+        (Subject::PidfdGetfd, process::pidfd_getfd()),
+        (Subject::ProcessVmReadv, process::vm_readv()),
+        (Subject::TraceDescendants, trace.descendants),
+        (Subject::TraceSameUser, trace.same_user),
+        (Subject::SeeOtherUsers, process::see_other_users()),
+        (Subject::ReusePort, sockets::reuse_port()),
+        (Subject::ReusePortCbpf, sockets::reuse_port_cbpf()),
+        (Subject::NetnsCookie, sockets::netns_cookie()),
+        (Subject::SockDiagTcp, sockets::diag(libc::IPPROTO_TCP)),
+        (Subject::SockDiagUdp, sockets::diag(libc::IPPROTO_UDP)),
+        (Subject::SocketIterator, sockets::iterator()),
+        (Subject::ChangeOwner, sockets::change_owner()),
+        (Subject::TcpMigrateReq, system::tcp_migrate_req()),
+        (Subject::Somaxconn, system::somaxconn()),
+        (Subject::LowPorts, system::low_ports()),
+        (Subject::IoUring, system::io_uring()),
+        (Subject::Cgroup2, system::cgroup2()),
+        (Subject::FirstCgroup, interposers::first_cgroup()),
+        (Subject::Ebpf, system::ebpf()),
+        (Subject::OwnCgroup, cgroup.own),
+        (Subject::CgroupPrograms, cgroup.programs),
+        (Subject::Bpffs, interposers::bpffs()),
+        (Subject::Attachments, interposers::attachments()),
+    ]
+    .map(|(subject, answer)| Fact { subject, answer })
+    .into()
+}
+
+/// Where the preload library can lie, found by putting it there, from where it is removed at once.
+/// `runtime`: the value of XDG_RUNTIME_DIR.
+#[must_use]
+pub fn preload_place(library: &[u8], runtime: Option<&Path>) -> Answer {
+    interposers::place(library, &crate::preload::folders(runtime))
+}
+
+/// The answer to "can this process do it": a call that is not permitted cannot be made here, which
+/// the reason keeps apart from a kernel that does not have it.
+fn usable<T>(call: &str, result: io::Result<T>, detail: impl FnOnce(T) -> String) -> Answer {
+    match result {
+        Ok(value) => Answer::Yes(detail(value)),
+        Err(error) => refused(call, &error)
+            .unwrap_or_else(|| Answer::CouldNotTell(format!("{call}: {error}"))),
+    }
+}
+
+/// The answer to "does this kernel have it": a call that is not permitted proves nothing.
+fn present<T>(call: &str, result: io::Result<T>, detail: impl FnOnce(T) -> String) -> Answer {
+    match usable(call, result, detail) {
+        Answer::No(reason) if reason.starts_with(NOT_PERMITTED) => Answer::CouldNotTell(reason),
+        answer => answer,
+    }
+}
+
+const NOT_PERMITTED: &str = "not permitted here";
+
+/// What an error says for certain, if it says anything for certain.
+fn refused(call: &str, error: &io::Error) -> Option<Answer> {
+    match error.raw_os_error()? {
+        libc::ENOSYS | libc::EINVAL | libc::ENOPROTOOPT | libc::EOPNOTSUPP => {
+            Some(Answer::No(format!("this kernel does not have it: {call}: {error}")))
+        }
+        libc::EPERM | libc::EACCES => Some(Answer::No(format!("{NOT_PERMITTED}: {call}: {error}"))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::process::Command;
+
+    fn failed(errno: i32) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn a_refused_question_is_not_a_missing_feature() {
+        let text = |()| String::new();
+        let cases = [
+            (libc::ENOSYS, "no", "no"),
+            (libc::EINVAL, "no", "no"),
+            (libc::EOPNOTSUPP, "no", "no"),
+            (libc::EPERM, "no", "could not tell"),
+            (libc::EACCES, "no", "could not tell"),
+            (libc::EMFILE, "could not tell", "could not tell"),
+        ];
+        for (errno, use_it, have_it) in cases {
+            let (usable, present) =
+                (usable("call", failed(errno), text), present("call", failed(errno), text));
+            assert_eq!((usable.to_string(), present.to_string()), (use_it.into(), have_it.into()));
+            let permission = matches!(errno, libc::EPERM | libc::EACCES);
+            for answer in [usable, present] {
+                assert_eq!(answer.text().starts_with(NOT_PERMITTED), permission, "{answer:?}");
+            }
+        }
+    }
+
+    /// In a process of its own: the tests beside this one have descriptors that come and go.
+    #[test]
+    fn every_subject_is_asked_once_and_nothing_stays_behind() {
+        let _turn = crate::serial::beside_others();
+        let examined = Command::new("/proc/self/exe")
+            .args(["--exact", "probe::tests::child_examines", "--ignored", "--test-threads=1"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&examined.stdout);
+        assert!(examined.status.success() && said.contains("1 passed"), "{examined:?}");
+    }
+
+    #[test]
+    #[ignore = "started by another test, in a process of its own"]
+    fn child_examines() {
+        let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let filters = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let of =
+                |key: &str| status.lines().find(|line| line.starts_with(key)).map(str::to_owned);
+            (of("Seccomp:"), of("NoNewPrivs:"))
+        };
+        let before = (descriptors(), filters());
+        let mut names = HashSet::new();
+        for fact in examine() {
+            assert!(names.insert(fact.subject.name()), "{} is asked twice", fact.subject.name());
+            assert!(!fact.answer.text().contains('\n'), "{fact:?}");
+        }
+        assert_eq!(names.len(), 32);
+        assert_eq!(filters(), before.1);
+        // The first one may keep something for the next, but not each of them.
+        for _ in 0..20 {
+            drop(examine());
+        }
+        assert!(descriptors() < before.0 + 20, "twenty examinations leak descriptors");
+    }
+}

@@ -1,0 +1,124 @@
+//! Whether system calls can be held for a supervisor, and with which flags.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::thread;
+
+use sameport_policy::capability::question::Answer;
+
+use super::{calls, present, usable};
+
+/// `SECCOMP_RET_USER_NOTIF`, and the sizes of what is exchanged.
+pub(super) fn notify() -> Answer {
+    let known = calls::seccomp_action_available(libc::SECCOMP_RET_USER_NOTIF)
+        .and_then(|()| calls::seccomp_notif_sizes());
+    present("seccomp(SECCOMP_RET_USER_NOTIF)", known, |(notification, response)| {
+        format!("notification {notification} bytes, response {response} bytes")
+    })
+}
+
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, also where a listener is already installed.
+pub(super) fn wait_killable() -> Answer {
+    let flags =
+        libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let error = calls::seccomp_without_filter(flags);
+    present("seccomp(WAIT_KILLABLE_RECV)", known_by(error, libc::EFAULT), |()| String::new())
+}
+
+/// A call made to fail: this error number proves that the kernel knows what was asked.
+fn known_by(error: io::Error, proof: i32) -> io::Result<()> {
+    if error.raw_os_error() == Some(proof) { Ok(()) } else { Err(error) }
+}
+
+/// What can only be learnt by installing a listener.
+pub(super) struct Trial {
+    pub(super) no_new_privs: Answer,
+    pub(super) installed: Answer,
+    pub(super) addfd: Answer,
+    pub(super) addfd_send: Answer,
+}
+
+/// Installs a listener on a thread of its own. Filters and `no_new_privs` belong to the thread, and
+/// end with it.
+pub(super) fn trial() -> Trial {
+    let ended = thread::Builder::new()
+        .spawn(on_this_thread)
+        .and_then(|thread| thread.join().map_err(|_| io::Error::other("the thread panicked")));
+    ended.unwrap_or_else(|error| {
+        let answer = Answer::CouldNotTell(format!("no thread to try it on: {error}"));
+        Trial {
+            no_new_privs: answer.clone(),
+            installed: answer.clone(),
+            addfd: answer.clone(),
+            addfd_send: answer,
+        }
+    })
+}
+
+fn on_this_thread() -> Trial {
+    let was_set = rustix::thread::no_new_privs();
+    let set = rustix::thread::set_no_new_privs(true).and(was_set).map_err(io::Error::from);
+    let no_new_privs = usable("prctl(PR_SET_NO_NEW_PRIVS)", set, |was_set| {
+        if was_set { "already set".into() } else { "can be set".into() }
+    });
+
+    let listener = calls::seccomp_listener();
+    let without = |reason: &io::Error| {
+        Answer::CouldNotTell(format!("no listener could be installed to ask: {reason}"))
+    };
+    let (addfd, addfd_send) = match &listener {
+        Ok(listener) => {
+            let ask = |flags: libc::c_ulong| {
+                let flags = u32::try_from(flags).unwrap_or(u32::MAX);
+                known_by(calls::seccomp_addfd_to_nobody(listener.as_fd(), flags), libc::ENOENT)
+            };
+            (
+                present("SECCOMP_IOCTL_NOTIF_ADDFD", ask(0), |()| String::new()),
+                present("ADDFD_FLAG_SEND", ask(libc::SECCOMP_ADDFD_FLAG_SEND), |()| String::new()),
+            )
+        }
+        Err(reason) => (without(reason), without(reason)),
+    };
+    let installed = match listener {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            Answer::No("another supervisor already listens to this process (EBUSY)".into())
+        }
+        listener => usable("seccomp(NEW_LISTENER)", listener, |_| "tried on a thread".into()),
+    };
+    Trial { no_new_privs, installed, addfd, addfd_send }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The one refusal that does not depend on the machine: a second listener on one thread.
+    #[test]
+    fn a_second_listener_is_a_definite_no() {
+        let second = thread::spawn(|| {
+            rustix::thread::set_no_new_privs(true).unwrap();
+            let first = calls::seccomp_listener()?;
+            let trial = on_this_thread();
+            drop(first);
+            Ok::<_, io::Error>((trial, wait_killable()))
+        });
+        match second.join().unwrap() {
+            Ok((trial, wait_killable)) => {
+                assert!(matches!(&trial.installed, Answer::No(r) if r.contains("EBUSY")));
+                assert!(matches!(trial.addfd, Answer::CouldNotTell(_)));
+                assert_eq!(trial.no_new_privs, Answer::Yes("already set".into()));
+                // Known or not, but not hidden by the listener that is in the way.
+                assert!(!matches!(wait_killable, Answer::CouldNotTell(_)), "{wait_killable:?}");
+            }
+            // These tests may themselves run below a supervisor.
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EBUSY)),
+        }
+    }
+
+    #[test]
+    fn unknown_flags_are_told_from_known_ones() {
+        let unknown = calls::seccomp_without_filter(1 << 30);
+        assert_eq!(unknown.raw_os_error(), Some(libc::EINVAL));
+        assert!(calls::seccomp_action_available(0x1234_0000).is_err());
+    }
+}

@@ -1,0 +1,169 @@
+//! The kernel's settings, and the mechanisms that are no socket's and no process's.
+
+use std::fs;
+use std::io;
+
+use rustix::thread::CapabilitySet;
+use sameport_policy::capability::question::Answer;
+
+use super::{calls, present, usable};
+
+/// A value below `/proc/sys`, without its line end. `NotFound` means that the kernel does not have
+/// the setting, and not that `/proc` is missing.
+pub(super) fn sysctl(path: &str) -> io::Result<String> {
+    match fs::read_to_string(format!("/proc/sys/{path}")) {
+        Ok(value) => Ok(value.trim().to_owned()),
+        Err(_) if !fs::exists("/proc/sys/kernel").unwrap_or(false) => {
+            Err(io::Error::other("/proc/sys cannot be seen"))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the calling thread has these capabilities in effect, in its own user namespace.
+pub(super) fn capable(wanted: CapabilitySet) -> io::Result<bool> {
+    Ok(rustix::thread::capabilities(None)?.effective.contains(wanted))
+}
+
+/// The running kernel.
+pub(super) fn kernel() -> Answer {
+    let names = rustix::system::uname();
+    Answer::Yes(format!(
+        "{} {}",
+        names.release().to_string_lossy(),
+        names.machine().to_string_lossy()
+    ))
+}
+
+/// Whether the kernel hands queued connections of a closed listener to another member.
+pub(super) fn tcp_migrate_req() -> Answer {
+    match sysctl("net/ipv4/tcp_migrate_req") {
+        Ok(value) if value == "0" => Answer::No("net.ipv4.tcp_migrate_req is 0".into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Answer::No("this kernel does not have it: net.ipv4.tcp_migrate_req".into())
+        }
+        value => present("net.ipv4.tcp_migrate_req", value, |value| {
+            format!("net.ipv4.tcp_migrate_req is {value}")
+        }),
+    }
+}
+
+/// The cap on every backlog in this network namespace.
+pub(super) fn somaxconn() -> Answer {
+    present("net.core.somaxconn", sysctl("net/core/somaxconn"), |value| value)
+}
+
+/// Ports that this user may not bind without a capability.
+pub(super) fn low_ports() -> Answer {
+    let first = match sysctl("net/ipv4/ip_unprivileged_port_start") {
+        Ok(value) => value,
+        Err(error) => {
+            return Answer::CouldNotTell(format!("net.ipv4.ip_unprivileged_port_start: {error}"));
+        }
+    };
+    match capable(CapabilitySet::NET_BIND_SERVICE) {
+        Ok(true) => Answer::Yes("by CAP_NET_BIND_SERVICE".into()),
+        _ if matches!(first.as_str(), "0" | "1") => {
+            Answer::Yes(format!("net.ipv4.ip_unprivileged_port_start is {first}"))
+        }
+        Ok(false) => Answer::No(format!("below {first} only with CAP_NET_BIND_SERVICE")),
+        Err(error) => Answer::CouldNotTell(format!("capget: {error}")),
+    }
+}
+
+/// Whether programs of this user can make rings.
+pub(super) fn io_uring() -> Answer {
+    let setting = match sysctl("kernel/io_uring_disabled") {
+        Ok(value) => format!("kernel.io_uring_disabled is {value}"),
+        // Linux 6.6 brought the setting.
+        Err(_) => "there is no kernel.io_uring_disabled".into(),
+    };
+    let error = calls::io_uring_without_parameters();
+    match error.raw_os_error() {
+        Some(libc::EFAULT) => Answer::Yes(setting),
+        _ => usable::<()>(&format!("{setting}; io_uring_setup"), Err(error), |()| String::new()),
+    }
+}
+
+/// Loads a program and lets it go.
+pub(super) fn ebpf() -> Answer {
+    let setting = || match sysctl("kernel/unprivileged_bpf_disabled") {
+        Ok(value) => format!("kernel.unprivileged_bpf_disabled is {value}"),
+        Err(error) => format!("kernel.unprivileged_bpf_disabled: {error}"),
+    };
+    match calls::load_program() {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Answer::No(format!(
+            "not permitted for this user: bpf(BPF_PROG_LOAD): {error}; {}",
+            setting()
+        )),
+        // The program is valid everywhere, so EINVAL would not say that eBPF is absent.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            Answer::CouldNotTell(format!("bpf(BPF_PROG_LOAD): {error}"))
+        }
+        loaded => usable("bpf(BPF_PROG_LOAD)", loaded, |_| "loaded a socket filter".into()),
+    }
+}
+
+/// Where cgroup v2 is mounted, and where this process is in it.
+pub(super) fn cgroup2() -> Answer {
+    let (mounts, own) =
+        match (fs::read_to_string("/proc/self/mountinfo"), fs::read_to_string("/proc/self/cgroup"))
+        {
+            (Ok(mounts), Ok(own)) => (mounts, own),
+            (Err(error), _) | (_, Err(error)) => {
+                return Answer::CouldNotTell(format!("/proc/self: {error}"));
+            }
+        };
+    let place = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("unknown");
+    match mount_of("cgroup2", &mounts) {
+        Some(path) if mount_of("cgroup", &mounts).is_some() => {
+            Answer::Yes(format!("{path}, beside version 1; own cgroup {place}"))
+        }
+        Some(path) => Answer::Yes(format!("{path}; own cgroup {place}")),
+        None => Answer::No("not mounted where this process can see it".into()),
+    }
+}
+
+/// The first mount point of a file system type in `/proc/self/mountinfo`, as the kernel wrote it
+/// (a space is `\040`). See proc_pid_mountinfo(5): the type follows a field that is a lone `-`.
+fn mount_of<'a>(kind: &str, mountinfo: &'a str) -> Option<&'a str> {
+    mountinfo.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        (after.split(' ').next()? == kind).then(|| before.split(' ').nth(4))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_found_by_type() {
+        let hybrid = "\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime shared:9 master:2 - cgroup cgroup rw,cpu
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+";
+        let cases = [
+            (hybrid, Some("/sys/fs/cgroup/unified"), Some("/sys/fs/cgroup/cpu")),
+            ("30 1 0:26 / /sys/fs/cgroup rw - cgroup2 none rw\n", Some("/sys/fs/cgroup"), None),
+            ("30 1 0:26 / /cgroup2 rw - tmpfs cgroup2 rw\n", None, None),
+            ("", None, None),
+            (" - cgroup2", None, None),
+            ("no dash at all cgroup2", None, None),
+        ];
+        for (text, version2, version1) in cases {
+            assert_eq!(mount_of("cgroup2", text), version2, "{text}");
+            assert_eq!(mount_of("cgroup", text), version1, "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_are_those_of_proc() {
+        let read = |path| fs::read_to_string(path).unwrap().trim().to_owned();
+        assert_eq!(somaxconn(), Answer::Yes(read("/proc/sys/net/core/somaxconn")));
+        let kernel = kernel();
+        let release = read("/proc/sys/kernel/osrelease");
+        assert!(kernel.text().starts_with(&release), "{kernel:?} {release}");
+    }
+}

@@ -1,0 +1,93 @@
+//! By whom a process was started: the command lines of those above it.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use crate::process::parent;
+
+/// What a process was executed with, as far as it may be seen. A process can write over it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Program and arguments (`/proc/PID/cmdline`).
+    pub words: Vec<OsString>,
+    /// Its working directory, as of now.
+    pub directory: Option<PathBuf>,
+}
+
+/// The processes that execute our own program, or one of the name `program`: this one, its parent, and
+/// so on up, the nearest first. Needs no privilege, except for the directory of another user's process
+/// (see [`directory`]). Processes outside our pid namespace are not seen.
+pub fn above(pid: i32, program: &str) -> impl Iterator<Item = CommandLine> {
+    const DEEPEST: usize = 256;
+    std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent > 0))
+        .take(DEEPEST)
+        .filter(move |pid| is_named(*pid, program) || is_our_program(*pid))
+        .filter_map(|pid| Some(CommandLine { words: words(pid)?, directory: directory(pid) }))
+}
+
+/// The working directory of a process; `None` if it is gone or may not be looked at (it takes the
+/// right to ptrace it: own and dumpable, or CAP_SYS_PTRACE).
+#[must_use]
+pub fn directory(pid: i32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
+fn is_named(pid: i32, program: &str) -> bool {
+    std::fs::read(format!("/proc/{pid}/comm"))
+        .is_ok_and(|name| name.strip_suffix(b"\n") == Some(program.as_bytes()))
+}
+
+/// Under whatever name, and where the file has been replaced since, too.
+fn is_our_program(pid: i32) -> bool {
+    let file = |pid: &OsStr| {
+        let file = std::fs::metadata(PathBuf::from("/proc").join(pid).join("exe")).ok()?;
+        Some((file.dev(), file.ino()))
+    };
+    let theirs = file(pid.to_string().as_ref());
+    theirs.is_some() && theirs == file("self".as_ref())
+}
+
+/// `None` where there is none: a process that is gone, or has ended, or the kernel's own.
+fn words(pid: i32) -> Option<Vec<OsString>> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words = line.strip_suffix(b"\0")?.split(|byte| *byte == 0);
+    Some(words.map(|word| OsString::from_vec(word.to_vec())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_above_are_told_by_name_or_file_nearest_first() {
+        let _turn = crate::serial::beside_others();
+        let ourselves = std::process::id().cast_signed();
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "echo; read x", "an argument", ""])
+            .current_dir("/")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It has been executed once it says something.
+        let mut said = [0];
+        std::io::Read::read_exact(&mut shell.stdout.take().unwrap(), &mut said).unwrap();
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", shell.id())).unwrap();
+        let own_words: Vec<_> = std::env::args_os().collect();
+
+        let found: Vec<_> = above(shell.id().cast_signed(), name.trim_end()).take(2).collect();
+        let alone: Vec<_> = above(ourselves, "no such program").collect();
+
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        let words = ["sh", "-c", "echo; read x", "an argument", ""].map(OsString::from);
+        let shell = CommandLine { words: words.into(), directory: Some("/".into()) };
+        assert_eq!(found[0], shell);
+        assert_eq!(found[1].words, own_words);
+        assert_eq!(alone[0].words, own_words);
+        assert_eq!(alone[0].directory, std::env::current_dir().ok());
+        assert_eq!(above(-1, "sh").count(), 0);
+    }
+}

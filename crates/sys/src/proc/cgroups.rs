@@ -1,0 +1,77 @@
+//! The paths of the cgroups (version 2) that sockets were made in.
+//!
+//! The kernel names a socket's cgroup by a number, which is the inode number of the cgroup's folder.
+//! Folders can be listed by everybody, so this needs no privilege. Source: `sock_diag_put_cgroup_id`
+//! in net/ipv4/inet_diag.c; cgroup_id in include/linux/cgroup.h.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::bpf::cgroup_bind::{MOST, Mount};
+
+/// The paths of those of these cgroups that still exist and can be seen, by number. `likely` are paths
+/// that are tried first, so that the whole tree is walked only for what is not among them.
+pub(crate) fn paths(
+    mut wanted: HashSet<u64>,
+    likely: impl IntoIterator<Item = String>,
+) -> HashMap<u64, String> {
+    let mut found = HashMap::with_capacity(wanted.len());
+    let Some(mount) = Mount::find().ok().flatten().filter(|_| !wanted.is_empty()) else {
+        return found;
+    };
+    for path in likely {
+        if let Some(folder) = mount.folder(Path::new(&path))
+            && let Some(number) = number(&folder)
+            && wanted.remove(&number)
+        {
+            found.insert(number, path);
+        }
+    }
+    let mut next = vec![mount.point.clone()];
+    let mut looked_at = 0;
+    while let Some(folder) = next.pop()
+        && !wanted.is_empty()
+        && looked_at < MOST
+    {
+        looked_at += 1;
+        if let Some(number) = number(&folder)
+            && wanted.remove(&number)
+            && let Some(path) = mount.cgroup(&folder)
+        {
+            found.insert(number, path.to_string_lossy().into_owned());
+        }
+        next.extend(below(&folder));
+    }
+    found
+}
+
+fn number(folder: &Path) -> Option<u64> {
+    Some(std::fs::metadata(folder).ok()?.ino())
+}
+
+/// Cgroups that vanish meanwhile, or may not be read, are left out.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_by_guess_and_by_walk() {
+        let Some(mount) = Mount::find().unwrap() else { return };
+        let top = number(&mount.point).unwrap();
+        let root = mount.root.to_string_lossy().into_owned();
+        let expected = HashMap::from([(top, root.clone())]);
+        for likely in [vec![], vec![root], vec!["/no such cgroup".into(), "/../..".into()]] {
+            assert_eq!(paths(HashSet::from([top, u64::MAX]), likely), expected);
+        }
+        assert_eq!(paths(HashSet::new(), []), HashMap::new());
+    }
+}

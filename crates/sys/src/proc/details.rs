@@ -1,0 +1,135 @@
+//! What `/proc` tells of a process beyond its name.
+//!
+//! User, parent, arguments, cgroup and start are told to everybody, unless `/proc` is mounted with
+//! `hidepid`; the executable takes the right to ptrace the process. Source: proc_pid_status(5),
+//! proc_pid_stat(5), proc_pid_cmdline(5), proc_pid_exe(5), cgroups(7).
+
+use std::time::Duration;
+
+use rustix::time::ClockId;
+use sameport_policy::model::socket::Details;
+
+/// A longer command line is cut: a process may write any amount over its own.
+const LONGEST: usize = 128 * 1024;
+
+/// What turns the kernel's ticks since boot into time since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    /// When the machine was started, since 1970, as the clock has it now.
+    boot: Duration,
+    ticks_a_second: u64,
+}
+
+impl Clock {
+    pub(crate) fn read() -> Self {
+        let now =
+            |clock| Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default();
+        Self {
+            boot: now(ClockId::Realtime).saturating_sub(now(ClockId::Boottime)),
+            ticks_a_second: rustix::param::clock_ticks_per_second().max(1),
+        }
+    }
+
+    fn since_1970(self, ticks: u64) -> Duration {
+        let (seconds, rest) = (ticks / self.ticks_a_second, ticks % self.ticks_a_second);
+        self.boot
+            + Duration::from_secs(seconds)
+            + Duration::from_millis(rest * 1000 / self.ticks_a_second)
+    }
+}
+
+/// Everything of this process that may be seen, as of now.
+pub(crate) fn details(pid: i32, clock: Clock) -> Details {
+    let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let text = |file: &str| String::from_utf8_lossy(&read(file)).into_owned();
+    let (status, stat) = (text("status"), text("stat"));
+    Details {
+        uid: field(&status, "Uid:", 1).and_then(|uid| uid.parse().ok()),
+        parent: field(&status, "PPid:", 0).and_then(|pid| pid.parse().ok()),
+        command: words(&read("cmdline")),
+        executable: std::fs::read_link(format!("/proc/{pid}/exe")).ok(),
+        cgroup: cgroup(&text("cgroup")),
+        started: started(&stat).map(|ticks| clock.since_1970(ticks)),
+    }
+}
+
+/// The word at this place after `name`, in a file of lines that each begin with a name.
+fn field<'a>(status: &'a str, name: &str, place: usize) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace().nth(place)
+}
+
+fn words(line: &[u8]) -> Vec<String> {
+    let line = &line[..line.len().min(LONGEST)];
+    let line = line.strip_suffix(b"\0").unwrap_or(line);
+    if line.is_empty() {
+        return Vec::new();
+    }
+    line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// Version 2 has number 0 and no controllers.
+fn cgroup(lines: &str) -> Option<String> {
+    lines.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+/// Field 22, in ticks since boot. The name, field 2, is in brackets and may hold anything.
+fn started(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn what_the_files_say() {
+        let status = "Name:\tUid:\nUmask:\t0022\nPPid:\t41\nUid:\t1000\t1001\t1000\t1000\n";
+        assert_eq!(field(status, "Uid:", 1), Some("1001"));
+        assert_eq!(field(status, "PPid:", 0), Some("41"));
+        assert_eq!(field("", "PPid:", 0), None);
+        let stat = "7 (a) b)) S 1 7 7 0 -1 4194560 1 0 0 0 3 4 5 6 20 0 1 0 8899 1 2";
+        assert_eq!(started(stat), Some(8899));
+        assert_eq!(started("7 (a"), None);
+        assert_eq!(cgroup("1:name=systemd:/a\n0::/b:c\n").as_deref(), Some("/b:c"));
+        assert_eq!(cgroup("1:name=systemd:/a\n"), None);
+        assert_eq!(words(b"a\0b c\0\0"), ["a", "b c", ""]);
+        // A process that wrote a title over its arguments.
+        assert_eq!(words(b"nginx: master"), ["nginx: master"]);
+        assert_eq!(words(b""), [""; 0]);
+        assert_eq!(words(&[b'x'; LONGEST + 1])[0].len(), LONGEST);
+    }
+
+    #[test]
+    fn a_child_is_seen_whole() {
+        let _turn = crate::serial::beside_others();
+        let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "echo; read x", ""])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It has been executed once it says something.
+        std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0]).unwrap();
+        let seen = details(child.id().cast_signed(), Clock::read());
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        assert_eq!(seen.uid, Some(crate::effective_user()));
+        assert_eq!(seen.parent, Some(std::process::id().cast_signed()));
+        assert_eq!(seen.command, ["sh", "-c", "echo; read x", ""]);
+        let executable = seen.executable.unwrap();
+        assert!(executable.is_absolute() && executable.exists(), "{executable:?}");
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        assert_eq!(seen.cgroup, cgroup(&own));
+        // The kernel counts in hundredths of a second; somebody may set the clock meanwhile.
+        let off = seen.started.unwrap().abs_diff(before);
+        assert!(off < Duration::from_secs(60), "{off:?}");
+
+        let gone = details(child.id().cast_signed(), Clock::read());
+        assert_eq!(gone, Details::default());
+    }
+}

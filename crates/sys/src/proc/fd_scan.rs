@@ -1,0 +1,287 @@
+//! Which processes have which sockets open: one pass over `/proc/PID/fd`.
+//!
+//! Of all processes, the table of the main thread is read: a thread that gave itself a table of its
+//! own (`unshare(CLONE_FILES)`), and the threads of a process whose main thread has ended, are not
+//! seen. Of a few processes, every table is.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+use sameport_policy::model::socket::Process;
+
+use super::details::{Clock, details};
+
+/// Room for one `getdents64`: about a thousand entries.
+const ENTRIES: usize = 32 * 1024;
+/// More would wait for each other in the kernel.
+const MOST_THREADS: usize = 4;
+/// So many processes are looked into in the time that it takes to start a thread.
+const WORTH_A_THREAD: usize = 32;
+/// `socket:[4294967295]` fits; anything longer is no socket.
+const LINK: usize = 32;
+
+/// A descriptor of a process that refers to a wanted socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) pid: i32,
+    pub(crate) descriptor: i32,
+}
+
+/// Who holds which socket.
+#[derive(Debug, Default)]
+pub(crate) struct Holders {
+    /// By inode; each process once, by pid.
+    pub(crate) of: HashMap<u64, Vec<Holder>>,
+    /// Whether every process's descriptors could be read.
+    pub(crate) all_read: bool,
+}
+
+impl Holders {
+    fn add(&mut self, other: Self) {
+        self.all_read &= other.all_read;
+        for (inode, holders) in other.of {
+            self.of.entry(inode).or_default().extend(holders);
+        }
+    }
+
+    /// Brings them in order, each process once, by its first descriptor.
+    pub(crate) fn sort(&mut self) {
+        for holders in self.of.values_mut() {
+            holders.sort_unstable_by_key(|holder| (holder.pid, holder.descriptor));
+            holders.dedup_by_key(|holder| holder.pid);
+        }
+    }
+}
+
+/// Reads every descriptor of every process once and keeps those of the wanted inodes. A process
+/// that ends meanwhile is no gap; one that may not be looked into is. The kernel makes an entry of
+/// `/proc` for each descriptor, which takes longer than all else: so processors share the work.
+pub(crate) fn holders(wanted: &HashSet<u64>) -> Holders {
+    let mut found = Holders { of: HashMap::with_capacity(wanted.len()), all_read: true };
+    if wanted.is_empty() {
+        return found;
+    }
+    let Ok(pids) = processes() else { return Holders { all_read: false, ..found } };
+    // `hidepid` leaves out other users' processes without an error; pid 1 is always somebody's.
+    found.all_read = directory(CWD, "/proc/1").is_ok();
+    let next = AtomicUsize::new(0);
+    let share = || scan(wanted, std::iter::from_fn(|| pids.get(next.fetch_add(1, Relaxed))));
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let others = processors.min(MOST_THREADS).min(pids.len() / WORTH_A_THREAD).saturating_sub(1);
+    std::thread::scope(|scope| {
+        let started = || std::thread::Builder::new().spawn_scoped(scope, share).ok();
+        // Where there may be no more threads, this one does it all.
+        let threads: Vec<_> = (0..others).map_while(|_| started()).collect();
+        found.add(share());
+        for thread in threads {
+            found.add(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+    });
+    found.sort();
+    found
+}
+
+/// The processes there are.
+fn processes() -> Result<Vec<i32>, Errno> {
+    let proc = directory(CWD, "/proc")?;
+    let mut room = vec![MaybeUninit::uninit(); ENTRIES];
+    let mut entries = RawDir::new(&proc, &mut room);
+    let mut pids = Vec::new();
+    while let Some(entry) = entries.next() {
+        pids.extend(number(entry?.file_name()));
+    }
+    Ok(pids)
+}
+
+/// Reads every descriptor of these processes.
+fn scan<'a>(wanted: &HashSet<u64>, pids: impl Iterator<Item = &'a i32>) -> Holders {
+    let mut found = Holders { of: HashMap::new(), all_read: true };
+    let Ok(proc) = directory(CWD, "/proc") else {
+        return Holders { all_read: false, ..found };
+    };
+    let mut room = vec![MaybeUninit::uninit(); ENTRIES];
+    for pid in pids {
+        match descriptors(&proc, &format!("{pid}/fd"), *pid, &mut room, wanted, &mut found) {
+            Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
+            Err(_) => found.all_read = false,
+        }
+    }
+    found
+}
+
+/// The same for these processes alone, with every thread of theirs.
+pub(crate) fn holders_among(wanted: &HashSet<u64>, pids: &[i32]) -> Holders {
+    let mut found = Holders { of: HashMap::new(), all_read: true };
+    let mut room = vec![MaybeUninit::uninit(); ENTRIES];
+    let Ok(proc) = directory(CWD, "/proc") else {
+        found.all_read = false;
+        return found;
+    };
+    for pid in pids {
+        let threads = threads_with_a_table(*pid);
+        // `hidepid` makes another user's process look like one that is gone.
+        found.all_read &= !threads.is_empty() || crate::process::is_gone(*pid);
+        for tid in threads {
+            let table = format!("{pid}/task/{tid}/fd");
+            match descriptors(&proc, &table, *pid, &mut room, wanted, &mut found) {
+                Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
+                // To all but root, what has ended and was not waited for is as closed as another
+                // user's.
+                Err(_) if crate::process::has_ended(*pid, tid) => {}
+                Err(_) => found.all_read = false,
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The main thread, and those that do not share its table as far as we may know.
+fn threads_with_a_table(pid: i32) -> Vec<i32> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut threads: Vec<_> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    threads.retain(|tid| *tid == pid || crate::process::same_descriptors(pid, *tid) != Ok(true));
+    threads
+}
+
+fn descriptors(
+    proc: &OwnedFd,
+    table: &str,
+    pid: i32,
+    room: &mut [MaybeUninit<u8>],
+    wanted: &HashSet<u64>,
+    found: &mut Holders,
+) -> Result<(), Errno> {
+    let table = directory(proc, table)?;
+    let mut link = [0; LINK];
+    let mut entries = RawDir::new(&table, room);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let Some(descriptor) = number(entry.file_name()) else { continue };
+        let length = match rustix::fs::readlinkat_raw(&table, entry.file_name(), &mut link[..]) {
+            Ok(length) => length,
+            // Closed since the directory was read.
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(errno),
+        };
+        if let Some(inode) = socket_inode(&link[..length])
+            && wanted.contains(&inode)
+        {
+            found.of.entry(inode).or_default().push(Holder { pid, descriptor });
+        }
+    }
+    Ok(())
+}
+
+fn directory(at: impl rustix::fd::AsFd, path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(at, path, flags, Mode::empty())
+}
+
+/// The number that a file name is, if it is one: `self`, `net`, `.` are not.
+fn number(name: &CStr) -> Option<i32> {
+    name.to_str().ok()?.parse().ok()
+}
+
+/// `socket:[123]` → 123.
+fn socket_inode(link: &[u8]) -> Option<u64> {
+    let digits = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Processes by their number, each read once.
+#[derive(Default)]
+pub(crate) struct Programs {
+    known: HashMap<i32, Option<Process>>,
+    names: HashMap<i32, String>,
+    details: Option<Clock>,
+}
+
+impl Programs {
+    /// Some may be known by name already. With details, all that is known of a process is read.
+    pub(crate) fn new(names: HashMap<i32, String>, details: bool) -> Self {
+        Self { names, details: details.then(Clock::read), ..Self::default() }
+    }
+
+    /// The process with its name as of now; nothing if it has ended. Empty where the name may not
+    /// be read. Bytes that are not UTF-8 are replaced.
+    pub(crate) fn process(&mut self, pid: i32) -> Option<Process> {
+        let clock = self.details;
+        let read = || {
+            let details = clock.map(|clock| details(pid, clock));
+            let named = self.names.remove(&pid).map(|name| Process::new(pid, name));
+            named.or_else(|| read_process(pid)).map(|process| Process { details, ..process })
+        };
+        self.known.entry(pid).or_insert_with(read).clone()
+    }
+}
+
+fn read_process(pid: i32) -> Option<Process> {
+    let program = match std::fs::read(format!("/proc/{pid}/comm")) {
+        Ok(bytes) => {
+            String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes)).into_owned()
+        }
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH) => return None,
+            _ => String::new(),
+        },
+    };
+    Some(Process::new(pid, program))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_links_to_sockets_have_an_inode() {
+        let cases: [(&[u8], Option<u64>); 8] = [
+            (b"socket:[123]", Some(123)),
+            (b"socket:[4294967295]", Some(4_294_967_295)),
+            (b"socket:[]", None),
+            (b"socket:[123", None),
+            (b"socket:[12x]", None),
+            (b"pipe:[123]", None),
+            (b"/tmp/socket:[123]", None),
+            (b"socket:[12345678901234567890123", None),
+        ];
+        for (link, expected) in cases {
+            assert_eq!(socket_inode(link), expected, "{}", link.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn finds_this_process_by_its_own_socket_and_once() {
+        use std::os::linux::fs::MetadataExt as _;
+        let _alone = crate::serial::alone();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let twin = listener.try_clone().unwrap();
+        let file = std::fs::File::from(OwnedFd::from(twin.try_clone().unwrap()));
+        let inode = file.metadata().unwrap().st_ino();
+
+        let found = holders(&HashSet::from([inode]));
+
+        let pids: Vec<_> = found.of[&inode].iter().map(|holder| holder.pid).collect();
+        assert_eq!(pids, [i32::try_from(std::process::id()).unwrap()]);
+    }
+
+    #[test]
+    fn an_ended_process_has_no_name() {
+        let _turn = crate::serial::beside_others();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        child.wait().unwrap();
+        assert_eq!(Programs::default().process(pid), None);
+    }
+
+    #[test]
+    fn nothing_wanted_is_nothing_missed() {
+        assert!(holders(&HashSet::new()).all_read);
+    }
+}

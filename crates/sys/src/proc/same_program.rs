@@ -1,0 +1,41 @@
+//! What tells whether two processes are one program: the file, and who started them.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use crate::process::parent;
+
+/// Device and inode number of the file that a process executes; `None` if it is gone or may not be
+/// looked at (it takes the right to ptrace it: own and dumpable, or CAP_SYS_PTRACE).
+#[must_use]
+pub fn program_file(pid: i32) -> Option<(u64, u64)> {
+    let file = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// The parent of a process, the parent of that, and so on up, in our pid namespace. Needs no privilege.
+#[must_use]
+pub fn ancestors(pid: i32) -> Vec<i32> {
+    const DEEPEST: usize = 256;
+    let up = |pid: &i32| parent(*pid).filter(|parent| *parent > 0);
+    std::iter::successors(up(&pid), up).take(DEEPEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_below_us_and_executes_another_file() {
+        let _turn = crate::serial::beside_others();
+        let ourselves = std::process::id().cast_signed();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let (above, file) = (ancestors(pid), program_file(pid));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(above.first(), Some(&ourselves));
+        assert_eq!(above[1..], ancestors(ourselves));
+        assert!(file.is_some() && file != program_file(ourselves));
+        assert_eq!((ancestors(pid), program_file(pid)), (vec![], None));
+    }
+}

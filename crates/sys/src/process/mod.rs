@@ -1,0 +1,26 @@
+//! A worker, seen and handled from outside: starting it, its sockets and memory, its processes.
+
+mod attribution;
+mod executable;
+pub(crate) mod identity;
+mod listen_fds;
+mod memory;
+pub mod signals;
+mod spawn;
+pub mod startup;
+mod thread;
+pub(crate) mod tree;
+
+pub(crate) use crate::socket::worker_socket::same_descriptors;
+pub use crate::socket::worker_socket::{Reach, WorkerSocket, try_reaching_ourselves};
+pub use crate::systemd::notify_socket::{Notice, Notices, Said};
+pub use attribution::{processes_by, processes_with, processes_without, value_in};
+pub use executable::{Gain, gains_privilege, locate, may_filter_with_privileges};
+pub use listen_fds::Passed;
+pub use memory::read_memory;
+pub use spawn::{Setting, StartError, Worker, start};
+pub use thread::{Doing, Rights, doing, first_unprivileged_port, rights};
+pub use tree::{
+    Ended, adopt_orphans, descendants, is_descendant, lineage, reap, signal, signal_group,
+};
+pub(crate) use tree::{has_ended, is_gone, parent, session_of};

@@ -1,0 +1,333 @@
+//! One name, one supervisor; folders that will do and folders that will not; what is left behind.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::*;
+use crate::Refusal;
+use crate::serial::alone;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .map(|all| all.map(|it| it.unwrap().file_name().into_string().unwrap()).collect())
+        .unwrap_or_default();
+    files.sort();
+    files
+}
+
+fn refused(folder: &Path) -> Refusal {
+    match Claim::take(&name("web"), &[folder.to_owned()]).unwrap_err() {
+        ClaimError::Place(error) => error.tried[0].1,
+        other => panic!("{other}"),
+    }
+}
+
+fn reached(text: &str, folder: &Path) -> Option<Reached> {
+    reach(&name(text), &[folder.to_owned()], PATIENCE)
+}
+
+#[test]
+fn every_environment_of_a_user_is_looked_into() {
+    let _alone = alone();
+    let user = rustix::process::geteuid();
+    let fallbacks = [format!("/run/user/{user}/sameport"), format!("/tmp/sameport-{user}")];
+    let machine = user.is_root().then_some("/run/sameport".to_owned());
+    let fallbacks: Vec<PathBuf> = machine.into_iter().chain(fallbacks).map(PathBuf::from).collect();
+    assert_eq!(folders(None), fallbacks);
+    assert_eq!(folders(Some(Path::new("run"))), fallbacks, "not absolute");
+    let own = format!("/run/user/{user}");
+    assert_eq!(folders(Some(Path::new(&own))).len(), fallbacks.len());
+    let [first, rest @ ..] = &folders(Some(Path::new("/x")))[..] else { panic!() };
+    assert_eq!((first.as_path(), rest), (Path::new("/x/sameport"), &fallbacks[..]));
+}
+
+#[test]
+fn a_name_is_taken_once_and_leaves_nothing() {
+    let _alone = alone();
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    let folders = [folder.clone()];
+    assert!(reached("web", &folder).is_none());
+    let claim = Claim::take(&name("web"), &folders).unwrap();
+    let ours = std::process::id().cast_signed();
+    let again = Claim::take(&name("web"), &folders).unwrap_err();
+    assert_eq!(again, ClaimError::InUse(Some(ours)));
+    let other = Claim::take(&name("web.sock"), &folders).unwrap();
+    assert_eq!((claim.folder(), claim.name()), (folder.as_path(), &name("web")));
+    assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o7777, 0o700);
+
+    let listener = claim.listen().unwrap();
+    assert_eq!(std::fs::metadata(folder.join("web.sock")).unwrap().mode() & 0o7777, 0o600);
+    claim.write_record(b"{}").unwrap();
+    assert_eq!(std::fs::metadata(folder.join("web.json")).unwrap().mode() & 0o7777, 0o600);
+    assert_eq!(names(&folders), [name("web")]);
+    match reached("web", &folder) {
+        Some(Reached::Alive { pid, .. }) => assert_eq!(pid, ours),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(files(&folder), ["web.json", "web.lock", "web.sock", "web.sock.lock"]);
+    drop((claim, listener));
+    assert_eq!(files(&folder), ["web.sock.lock"]);
+    drop(other);
+    assert!(!folder.exists());
+    drop(Claim::take(&name("web"), &folders).unwrap());
+}
+
+/// The sun_path of an address has 108 bytes.
+#[test]
+fn paths_may_be_long() {
+    let _alone = alone();
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("x".repeat(200));
+    std::fs::create_dir(&folder).unwrap();
+    let folder = folder.join("sameport");
+    let text = "n".repeat(64);
+    let claim = Claim::take(&name(&text), std::slice::from_ref(&folder)).unwrap();
+    let _listener = claim.listen().unwrap();
+    assert!(matches!(reached(&text, &folder), Some(Reached::Alive { .. })));
+}
+
+#[test]
+fn what_a_killed_supervisor_left_is_found_and_replaced() {
+    let _alone = alone();
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    let folders = [folder.clone()];
+    let claim = Claim::take(&name("web"), &folders).unwrap();
+    let listener = claim.listen().unwrap();
+    claim.write_record(b"before").unwrap();
+    // A kill -9: the kernel closes descriptors, and the files stay.
+    let saved: Vec<_> = ["web.json", "web.lock"]
+        .map(|file| (folder.join(file), std::fs::read(folder.join(file)).unwrap()))
+        .into();
+    std::fs::rename(folder.join("web.sock"), room.path().join("sock")).unwrap();
+    drop((claim, listener));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    saved.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    std::fs::rename(room.path().join("sock"), folder.join("web.sock")).unwrap();
+    std::fs::write(folder.join(".web.sock"), b"").unwrap();
+    std::fs::write(folder.join(".web.json"), b"half").unwrap();
+
+    match reached("web", &folder) {
+        Some(Reached::Gone(record)) => assert_eq!(record.as_deref(), Some(&b"before"[..])),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(names(&folders), [name("web")]);
+    let claim = Claim::take(&name("web"), &folders).unwrap();
+    let _listener = claim.listen().unwrap();
+    assert!(matches!(reached("web", &folder), Some(Reached::Alive { .. })));
+    claim.write_record(b"after").unwrap();
+    assert_eq!(std::fs::read(folder.join("web.json")).unwrap(), b"after");
+    drop(claim);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn a_supervisor_is_found_in_whatever_folder_it_is() {
+    let _alone = alone();
+    let room = tempfile::tempdir().unwrap();
+    let folders = ["first", "second"].map(|name| room.path().join(name));
+    let second = Claim::take(&name("web"), &folders[1..]).unwrap();
+    let _listener = second.listen().unwrap();
+    let ours = Some(std::process::id().cast_signed());
+    assert_eq!(Claim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(ours));
+    // A dead one before it does not hide it.
+    std::fs::create_dir(&folders[0]).unwrap();
+    std::fs::write(folders[0].join("web.json"), b"dead").unwrap();
+    assert!(matches!(reach(&name("web"), &folders, PATIENCE), Some(Reached::Alive { .. })));
+    assert!(matches!(reached("web", &folders[0]), Some(Reached::Gone(Some(_)))));
+}
+
+#[test]
+fn folders_that_others_could_change_are_refused() {
+    let _alone = alone();
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    let mode = |mode| {
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    std::fs::create_dir(&folder).unwrap();
+    mode(0o770);
+    assert_eq!(refused(&folder), Refusal::OthersCanWrite);
+    std::fs::write(folder.join("web.json"), b"{}").unwrap();
+    assert!(reached("web", &folder).is_none() && names(std::slice::from_ref(&folder)).is_empty());
+    // As the preload library has it, whose folder this is too.
+    mode(0o711);
+    drop(Claim::take(&name("web"), std::slice::from_ref(&folder)).unwrap());
+
+    let target = room.path().join("target");
+    std::fs::create_dir(&target).unwrap();
+    symlink(&target, &folder).unwrap();
+    assert!(matches!(refused(&folder), Refusal::System(Errno::NOTDIR | Errno::LOOP)));
+    assert!(files(&target).is_empty());
+    std::fs::remove_file(&folder).unwrap();
+    assert_eq!(refused(&room.path().join("no/such")), Refusal::System(Errno::NOENT));
+    if rustix::process::geteuid().is_root() {
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
+        assert_eq!(refused(&folder), Refusal::Belongs(65534));
+        assert!(reached("web", &folder).is_none());
+    }
+}
+
+/// Links in the place of our files are not followed.
+#[test]
+fn links_in_the_folder_lead_nowhere() {
+    let _alone = alone();
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    std::fs::create_dir(&folder).unwrap();
+    let victim = room.path().join("victim");
+    std::fs::write(&victim, b"precious").unwrap();
+    for file in [".web.json", ".web.sock", "web.json", "web.sock"] {
+        symlink(&victim, folder.join(file)).unwrap();
+    }
+    let claim = Claim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();
+    let _listener = claim.listen().unwrap();
+    claim.write_record(b"{}").unwrap();
+    drop(claim);
+    symlink(&victim, folder.join("web.lock")).unwrap_or_else(|_| {
+        std::fs::create_dir(&folder).unwrap();
+        symlink(&victim, folder.join("web.lock")).unwrap();
+    });
+    assert_eq!(refused(&folder), Refusal::System(Errno::LOOP));
+    assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+}
+
+/// Supervisors that begin and end at the same time: one has the name, and each gets it.
+#[test]
+fn many_at_once() {
+    let _alone = alone();
+    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::Ordering::SeqCst;
+    let room = tempfile::tempdir().unwrap();
+    let folders = [room.path().join("sameport")];
+    let held = AtomicU32::new(0);
+    let take = || match Claim::take(&name("web"), &folders) {
+        Ok(claim) => {
+            assert_eq!(held.fetch_add(1, SeqCst), 0);
+            let listener = claim.listen().unwrap();
+            claim.write_record(b"{}").unwrap();
+            held.fetch_sub(1, SeqCst);
+            drop((listener, claim));
+            true
+        }
+        Err(ClaimError::InUse(_)) => {
+            std::thread::yield_now();
+            false
+        }
+        Err(error) => panic!("{error}"),
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!((0..100_000).filter(|_| take()).take(20).count(), 20));
+        }
+    });
+    assert!(!folders[0].exists());
+}
+
+/// What goes through an `exec` stays open there, and nothing else.
+#[test]
+fn a_claim_goes_through_an_exec() {
+    let _alone = alone();
+    let room = tempfile::tempdir().unwrap();
+    let folders = [room.path().join("sameport")];
+    let claim = Claim::take(&name("web"), &folders).unwrap();
+    let listener = claim.listen().unwrap();
+    let open = |fd: i32| rustix::io::fcntl_getfd(unsafe_borrow(fd)).map(|flags| flags.is_empty());
+    let passed = claim.pass().unwrap();
+    assert_eq!((open(passed.lock), open(passed.folder)), (Ok(true), Ok(true)));
+    claim.stay().unwrap();
+    assert_eq!((open(passed.lock), open(passed.folder)), (Ok(false), Ok(false)));
+    // Its owner has it: nobody else takes it.
+    assert_eq!(Claim::passed(name("web"), passed).unwrap_err(), Errno::BADF);
+
+    // What an exec does: nothing is dropped, and the numbers are all that is left.
+    let passed = claim.pass().unwrap();
+    std::mem::forget(claim);
+    let ours = Some(std::process::id().cast_signed());
+    assert_eq!(Claim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(ours));
+    let claim = Claim::passed(name("web"), passed).unwrap();
+    claim.write_record(b"again").unwrap();
+    let Some(Reached::Alive { mut stream, .. }) = reached("web", &folders[0]) else { panic!() };
+    // The first to connect was who found the name in use.
+    drop(listener.accept().unwrap());
+    listener.accept().unwrap().0.write_all(b"hello").unwrap();
+    let mut heard = [0; 5];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello");
+    drop(claim);
+    assert!(!folders[0].exists());
+}
+
+#[expect(unsafe_code, reason = "a number of a descriptor that this test keeps open")]
+fn unsafe_borrow(fd: i32) -> std::os::fd::BorrowedFd<'static> {
+    // SAFETY: only asked about, while its owner lives.
+    unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
+}
+
+#[test]
+fn a_record_that_cannot_be_written_leaves_the_old_one() {
+    let _alone = alone();
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    let claim = Claim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();
+    claim.write_record(b"old").unwrap();
+    std::fs::create_dir(folder.join(".web.json")).unwrap();
+    assert_eq!(claim.write_record(b"new").unwrap_err(), Errno::EXIST);
+    assert_eq!(std::fs::read(folder.join("web.json")).unwrap(), b"old");
+    std::fs::remove_dir(folder.join(".web.json")).unwrap();
+    claim.write_record(b"new").unwrap();
+    assert_eq!(std::fs::read(folder.join("web.json")).unwrap(), b"new");
+}
+
+/// In a mount namespace of its own, which root can make.
+#[test]
+fn a_full_disk_leaves_the_name_and_the_door() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let room = tempfile::tempdir().unwrap();
+    let test = "named::tests::on_a_full_disk";
+    let output = std::process::Command::new("unshare")
+        .args(["-m", "sh", "-c"])
+        .arg("mount -t tmpfs -o size=64k,mode=700 tmpfs \"$ROOM\" && exec \"$@\"")
+        .arg("sh")
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env("ROOM", room.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains(" 1 passed"), "{output:?}");
+}
+
+#[test]
+#[ignore = "`a_full_disk_leaves_the_name_and_the_door` starts it on a small disk"]
+fn on_a_full_disk() {
+    let room = PathBuf::from(std::env::var_os("ROOM").unwrap());
+    let folder = room.join("sameport");
+    let claim = Claim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();
+    claim.write_record(b"old").unwrap();
+    std::fs::write(room.join("filler"), vec![0; 1 << 20]).unwrap_err();
+    assert_eq!(claim.write_record(&[b'x'; 4096]).unwrap_err(), Errno::NOSPC);
+    assert_eq!(files(&folder), ["web.json", "web.lock"]);
+    assert_eq!(std::fs::read(folder.join("web.json")).unwrap(), b"old");
+    let _listener = claim.listen().unwrap();
+    assert!(matches!(reached("web", &folder), Some(Reached::Alive { .. })));
+    let other = Claim::take(&name("other"), std::slice::from_ref(&folder)).unwrap();
+    let again = Claim::take(&name("other"), std::slice::from_ref(&folder)).unwrap_err();
+    assert_eq!(again, ClaimError::InUse(None), "its pid could not be written");
+    drop((claim, other));
+    assert!(!folder.exists());
+}

@@ -1,0 +1,191 @@
+//! This process's own descriptors, those of its threads, and those of children.
+
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+
+use rustix::event::epoll;
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use socket2::{Domain, Socket, Type};
+
+use super::*;
+use crate::serial::beside_others;
+use crate::socket::own_sockets::{duplicate, until};
+
+fn ourselves() -> i32 {
+    std::process::id().cast_signed()
+}
+
+/// The tie of a thread that has a table of its own with nothing in it but what `with` does, so that
+/// our duplicate and other tests do not show.
+fn tied(with: impl FnOnce(&Socket) -> Vec<Box<dyn AsFd + Send>> + Send) -> Option<Tie> {
+    std::thread::scope(|scope| {
+        let (give, take) = mpsc::channel();
+        let (go, end) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            own_table();
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            let ties = with(&socket);
+            give.send((rustix::thread::gettid().as_raw_nonzero().get(), socket.as_raw_fd()))
+                .unwrap();
+            end.recv().unwrap();
+            drop(ties);
+        });
+        let (tid, fd) = take.recv().unwrap();
+        let crate::process::Reach::Socket(socket) = WorkerSocket::of_thread(tid, fd).unwrap()
+        else {
+            panic!("not reached")
+        };
+        let tie = socket.tie(tid, fd).unwrap();
+        go.send(()).unwrap();
+        tie
+    })
+}
+
+/// Gives this thread a copy of the process's descriptor table.
+#[expect(unsafe_code, reason = "a table of its own, for a thread that gives nothing back")]
+fn own_table() {
+    // SAFETY: what the thread opens from here on is used and closed by it alone, and what it has
+    // copies of it does not touch.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.unwrap();
+}
+
+fn epoll_with(sockets: &[&dyn AsFd]) -> Box<dyn AsFd + Send> {
+    let set = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    for socket in sockets {
+        epoll::add(&set, socket.as_fd(), epoll::EventData::new_u64(0), epoll::EventFlags::IN)
+            .unwrap();
+    }
+    Box::new(set)
+}
+
+#[test]
+fn epoll_and_copies_tie_a_worker_to_its_socket() {
+    let _turn = beside_others();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(tied(|_| Vec::new()), None);
+    assert_eq!(tied(|_| vec![epoll_with(&[&other])]), None);
+    assert_eq!(tied(|socket| vec![epoll_with(&[socket])]), Some(Tie::Epoll));
+    assert_eq!(tied(|socket| vec![epoll_with(&[&other, socket])]), Some(Tie::Epoll));
+    let copied = |socket: &Socket| -> Vec<Box<dyn AsFd + Send>> {
+        vec![Box::new(socket.try_clone().unwrap())]
+    };
+    assert_eq!(tied(copied), Some(Tie::Copy));
+    // Added by a descriptor that is closed since.
+    let by_another = |socket: &Socket| {
+        let copy = socket.try_clone().unwrap();
+        vec![epoll_with(&[&copy])]
+    };
+    assert_eq!(tied(by_another), Some(Tie::Epoll));
+}
+
+#[test]
+fn an_epoll_set_is_told_by_the_sockets_inode_or_by_its_number() {
+    let _turn = beside_others();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let status = rustix::fs::fstat(&socket).unwrap();
+    let (inode, device) = (status.st_ino, kernel_device(&status));
+    let line = |fd: i32, inode, device| {
+        format!(
+            "pos:\t0\nflags:\t02\ntfd: {fd:8} events:       19 data:                5  pos:0 ino:{inode:x} sdev:{device:x}\n"
+        )
+    };
+    for (info, fd, expected) in [
+        (line(7, inode, device), 7, true),
+        (line(8, inode, device), 7, true),
+        (line(7, inode + 1, device), 7, false),
+        (line(7, inode, device + 1), 7, false),
+        (line(8, inode + 1, device) + &line(9, inode, device), 7, true),
+        ("pos:\t0\nflags:\t02\n".to_owned(), 7, false),
+        ("tfd:        7 events:       19 data:                5\n".to_owned(), 7, true),
+        ("tfd:       17 events:       19 data:                5\n".to_owned(), 7, false),
+    ] {
+        assert_eq!(watches(&info, &status, fd), expected, "{info}");
+    }
+}
+
+#[test]
+fn closing_on_exec_is_seen() {
+    let _turn = beside_others();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for flags in [FdFlags::CLOEXEC, FdFlags::empty()] {
+        fcntl_setfd(&socket, flags).unwrap();
+        let closes = closes_on_exec(ourselves(), socket.as_raw_fd()).unwrap();
+        assert_eq!(closes, fcntl_getfd(&socket).unwrap().contains(FdFlags::CLOEXEC));
+    }
+    assert_eq!(closes_on_exec(ourselves(), i32::MAX), Err(Errno::BADF));
+}
+
+#[test]
+fn a_socket_is_open_where_a_process_or_one_of_its_threads_has_it() {
+    let _turn = beside_others();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let held = duplicate(&listener);
+    assert!(held.is_open_in(&[ourselves()]));
+    assert!(!held.is_open_in(&[]));
+
+    // A child that has it as its standard input, and one that has not.
+    let given = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
+    let mut with = Command::new("sleep").arg("60").stdin(given).spawn().unwrap();
+    let mut without = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+    let [a, b] = [&with, &without].map(|child| child.id().cast_signed());
+    assert!(held.is_open_in(&[a]) && held.is_open_in(&[b, a]));
+    assert!(!held.is_open_in(&[b]));
+
+    // What has ended has nothing open, even before it is waited for.
+    with.kill().unwrap();
+    without.kill().unwrap();
+    until("it has ended", || crate::process::has_ended(a, a) && crate::process::has_ended(b, b));
+    assert!(!held.is_open_in(&[a, b]));
+    with.wait().unwrap();
+    without.wait().unwrap();
+    assert!(!held.is_open_in(&[a, b]));
+}
+
+#[test]
+fn a_thread_with_a_table_of_its_own_is_looked_at() {
+    let _turn = beside_others();
+    let (give, take) = mpsc::channel();
+    let (go, end) = mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        own_table();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        give.send((rustix::thread::gettid().as_raw_nonzero().get(), socket.as_raw_fd())).unwrap();
+        end.recv().unwrap();
+    });
+    let (tid, fd) = take.recv().unwrap();
+    let crate::process::Reach::Socket(socket) = WorkerSocket::of_thread(tid, fd).unwrap() else {
+        panic!("not reached")
+    };
+    let inode = HashSet::from([socket.inode()]);
+    drop(socket);
+    assert!(inspect::have_open(&inode, &[ourselves()]));
+    go.send(()).unwrap();
+    thread.join().unwrap();
+    assert!(!inspect::have_open(&inode, &[ourselves()]));
+}
+
+/// A program that its user cannot read runs as a process that its user may not look at.
+#[test]
+fn who_may_not_be_looked_at_counts_as_having_it() {
+    let _turn = beside_others();
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("sleep");
+    std::fs::copy("/bin/sleep", &program).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o111)).unwrap();
+    let mut child = None;
+    // A process that another test starts may have the new file open for writing, until its exec.
+    until("the program starts", || {
+        child = Command::new(&program).arg("60").stdin(Stdio::null()).spawn().ok();
+        child.is_some()
+    });
+    let mut child = child.unwrap();
+    let pid = child.id().cast_signed();
+    let may_look = std::fs::read_link(format!("/proc/{pid}/fd/0")).is_ok();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(duplicate(&listener).is_open_in(&[pid]), !may_look);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -1,0 +1,77 @@
+//! What the tests of this room work with: sockets of this process, taken for a worker's.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use super::raw_option;
+use super::raw_option::Name;
+use crate::process::{Reach, WorkerSocket};
+
+/// Longer than anything here takes, and shorter than anybody waits.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Says why a test is not run. In CI that is a failure.
+pub(super) fn skip(test: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} is skipped in CI: {reason}");
+}
+
+/// Our duplicate of a socket.
+pub(super) fn duplicate(socket: impl AsFd) -> WorkerSocket {
+    let ourselves = std::process::id().cast_signed();
+    match WorkerSocket::of_thread(ourselves, socket.as_fd().as_raw_fd()) {
+        Ok(Reach::Socket(socket)) => socket,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A listener that shares its address; port 0 is any.
+pub(super) fn listener(address: &str) -> TcpListener {
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(128).unwrap();
+    socket.into()
+}
+
+/// Waits for something to become true, which it must.
+#[track_caller]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The first bytes of TCP_INFO.
+pub(super) fn tcp_info(socket: impl AsFd) -> [u8; 104] {
+    let mut info = [0; 104];
+    let name = Name { level: libc::IPPROTO_TCP, number: libc::TCP_INFO };
+    assert_eq!(raw_option::read(socket.as_fd(), name, &mut info), Ok(104));
+    info
+}
+
+/// A connection that is on its way: `connect` was called and not waited for.
+pub(super) fn connecting(to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => panic!("{error}"),
+        _ => {}
+    }
+    socket.set_nonblocking(false).unwrap();
+    socket.into()
+}
+
+/// Lets the kernel keep a handshake open until the client has sent something, though the client is
+/// connected: so a handshake can be begun now and completed later.
+pub(crate) fn set_defer_accept(listener: impl AsFd) {
+    let defer = Name { level: libc::IPPROTO_TCP, number: libc::TCP_DEFER_ACCEPT };
+    raw_option::set(listener.as_fd(), defer, &30_i32.to_ne_bytes()).unwrap();
+}

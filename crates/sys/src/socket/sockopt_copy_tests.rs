@@ -1,0 +1,267 @@
+//! Every option that the kernel lets us set, from a new socket to a held one and back to defaults.
+
+use std::net::{SocketAddr, TcpStream};
+
+use sameport_policy::classic_bpf::Instruction;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::*;
+use crate::socket::own_sockets::{duplicate, skip, tcp_info};
+use crate::socket::raw_option::Name;
+
+/// What comes to nobody's mind, and whose default is none of these.
+fn candidates(option: &Carried) -> Vec<Vec<u8>> {
+    let numbers = [1_i32, 7, 2, 3, 0, 100, 3000].map(|n| n.to_ne_bytes().to_vec());
+    match option.text {
+        "TCP_CONGESTION" => vec![b"reno".to_vec(), b"cubic".to_vec()],
+        "SO_LINGER" => vec![[1, 7].map(i32::to_ne_bytes).concat()],
+        "SO_RCVTIMEO" | "SO_SNDTIMEO" => vec![[2_i64, 500_000].map(i64::to_ne_bytes).concat()],
+        "SO_MAX_PACING_RATE" => vec![1_000_000_u64.to_ne_bytes().to_vec()],
+        "SO_RCVBUF" | "SO_SNDBUF" => vec![20_000_i32.to_ne_bytes().to_vec()],
+        _ => numbers.to_vec(),
+    }
+}
+
+/// Gives the socket an unusual value of this option, if it can be given one.
+fn unusual(option: &Carried, socket: &WorkerSocket) -> bool {
+    let before = option.of(socket);
+    before.is_some()
+        && candidates(option).iter().any(|value| {
+            raw_option::set(socket.as_fd(), option.name, value).is_ok()
+                && option.of(socket) != before
+        })
+}
+
+/// A new socket, and one that has been bound, and listens if it can.
+fn pair(domain: Domain, kind: Type) -> (WorkerSocket, WorkerSocket) {
+    let [new, held] = [(); 2].map(|()| Socket::new(domain, kind, None).unwrap());
+    let any = if domain == Domain::IPV4 { "127.0.0.1:0" } else { "[::1]:0" };
+    // The kernel sets IPV6_V6ONLY by itself for such an address.
+    if domain == Domain::IPV6 {
+        new.set_only_v6(true).unwrap();
+    }
+    held.bind(&any.parse::<SocketAddr>().unwrap().into()).unwrap();
+    if kind == Type::STREAM {
+        held.listen(5).unwrap();
+    }
+    (duplicate(&new), duplicate(&held))
+}
+
+const KINDS: [(Domain, Type); 4] = [
+    (Domain::IPV4, Type::STREAM),
+    (Domain::IPV6, Type::STREAM),
+    (Domain::IPV4, Type::DGRAM),
+    (Domain::IPV6, Type::DGRAM),
+];
+
+/// Can be set for listeners, and not be taken away again.
+const ONE_WAY: &str = "TCP_WINDOW_CLAMP";
+
+fn differing(new: &WorkerSocket, held: &WorkerSocket) -> Vec<&'static str> {
+    CARRIED.iter().filter(|option| option.differs(new, held)).map(|option| option.text).collect()
+}
+
+#[test]
+fn a_new_socket_without_wishes_is_like_a_held_one() {
+    for (domain, kind) in KINDS {
+        let (new, held) = pair(domain, kind);
+        assert_eq!(differing(&new, &held), [""; 0], "{domain:?} {kind:?}");
+        assert_eq!(new.carry_over(&held, NonBlocking::Same), Ok(()));
+    }
+}
+
+#[test]
+fn every_option_is_carried_alone_and_taken_back() {
+    let mut carried = Vec::new();
+    for (domain, kind) in KINDS {
+        for option in CARRIED.iter().filter(|option| option.text != ONE_WAY) {
+            let (new, held) = pair(domain, kind);
+            if !unusual(option, &new) {
+                continue;
+            }
+            let what = format!("{} of {domain:?} {kind:?}", option.text);
+            assert!(differing(&new, &held).contains(&option.text), "{what}");
+            assert_eq!(new.carry_over(&held, NonBlocking::Same), Ok(()), "{what}");
+            assert_eq!(differing(&new, &held), [""; 0], "{what}");
+            let (plain, _) = pair(domain, kind);
+            assert_eq!(plain.carry_over(&held, NonBlocking::Same), Ok(()), "{what}");
+            assert_eq!(differing(&plain, &held), [""; 0], "{what}");
+            carried.push(option.text);
+        }
+    }
+    // What every kernel that we run on lets everybody set.
+    for name in [
+        "IP_TOS",
+        "IP_TTL",
+        "IP_PKTINFO",
+        "IP_RECVTOS",
+        "IP_MTU_DISCOVER",
+        "IP_MULTICAST_TTL",
+        "IPV6_TCLASS",
+        "IPV6_RECVPKTINFO",
+        "IPV6_UNICAST_HOPS",
+        "SO_KEEPALIVE",
+        "SO_BROADCAST",
+        "SO_PRIORITY",
+        "SO_LINGER",
+        "SO_RCVTIMEO",
+        "SO_SNDTIMEO",
+        "SO_RCVLOWAT",
+        "SO_RCVBUF",
+        "SO_SNDBUF",
+        "SO_INCOMING_CPU",
+        "SO_TIMESTAMP",
+        "TCP_NODELAY",
+        "TCP_KEEPIDLE",
+        "TCP_KEEPINTVL",
+        "TCP_KEEPCNT",
+        "TCP_SYNCNT",
+        "TCP_LINGER2",
+        "TCP_DEFER_ACCEPT",
+        "TCP_CONGESTION",
+        "TCP_USER_TIMEOUT",
+        "TCP_FASTOPEN",
+        "TCP_NOTSENT_LOWAT",
+        "TCP_MAXSEG",
+    ] {
+        assert!(carried.contains(&name), "{name} was not tried: {carried:?}");
+    }
+}
+
+#[test]
+fn all_options_are_carried_together() {
+    for (domain, kind) in KINDS {
+        let (new, held) = pair(domain, kind);
+        let set = CARRIED.iter().filter(|option| unusual(option, &new)).count();
+        assert!(set > 15, "{set} of {domain:?} {kind:?}");
+        assert_eq!(new.carry_over(&held, NonBlocking::Same), Ok(()), "{domain:?} {kind:?}");
+        assert_eq!(differing(&new, &held), [""; 0], "{domain:?} {kind:?}");
+    }
+}
+
+#[test]
+fn what_a_listener_cannot_lose_is_said() {
+    let (new, held) = pair(Domain::IPV4, Type::STREAM);
+    let clamp = CARRIED.iter().find(|option| option.text == ONE_WAY).unwrap();
+    assert!(unusual(clamp, &new));
+    assert_eq!(new.carry_over(&held, NonBlocking::Same), Ok(()));
+    let (plain, _) = pair(Domain::IPV4, Type::STREAM);
+    let refused = plain.carry_over(&held, NonBlocking::Same);
+    assert_eq!(refused, Err(CannotCarry::Refused(ONE_WAY, Errno::INVAL)));
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "TCP_WINDOW_CLAMP cannot be set: Invalid argument (os error 22)"
+    );
+}
+
+/// A connection to the held socket has what the new one asked for.
+#[test]
+fn what_is_accepted_from_it_has_the_options() {
+    let listener = crate::socket::own_sockets::listener("127.0.0.1:0");
+    let held = duplicate(&listener);
+    let new = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    new.set_tcp_nodelay(true).unwrap();
+    new.set_keepalive(true).unwrap();
+    new.set_recv_buffer_size(30_000).unwrap();
+    duplicate(&new).carry_over(&held, NonBlocking::Same).unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    assert!(accepted.nodelay().unwrap());
+    let accepted = socket2::SockRef::from(&accepted);
+    assert_eq!(
+        (accepted.keepalive().unwrap(), accepted.recv_buffer_size().unwrap()),
+        (true, 60_000)
+    );
+    assert_eq!(tcp_info(&*accepted)[0], 1);
+}
+
+#[test]
+fn mptcp_sockets_are_exchanged_too() {
+    let mptcp = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP));
+    let (Ok(new), Ok(held), Ok(plain)) = (mptcp(), mptcp(), mptcp()) else {
+        return skip("carrying-mptcp", "this kernel has no such sockets");
+    };
+    held.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    held.listen(5).unwrap();
+    let (new, held, plain) = (duplicate(&new), duplicate(&held), duplicate(&plain));
+    assert_eq!(differing(&new, &held), [""; 0]);
+    let set: Vec<_> = CARRIED.iter().filter(|o| unusual(o, &new)).map(|o| o.text).collect();
+    assert!(set.contains(&"SO_KEEPALIVE") && set.contains(&"TCP_NODELAY"), "{set:?}");
+    assert_eq!(new.carry_over(&held, NonBlocking::Same), Ok(()), "{set:?}");
+    // Nobody can set this one there.
+    let differ = |new| differing(new, &held).into_iter().find(|name| *name != "SO_BUF_LOCK");
+    assert_eq!(differ(&new), None);
+    assert_eq!(plain.carry_over(&held, NonBlocking::Same), Ok(()), "{set:?}");
+    assert_eq!(differ(&plain), None);
+    let tcp = duplicate(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
+    let other = CannotCarry::Differs("protocol");
+    assert_eq!(tcp.carry_over(&held, NonBlocking::Same), Err(other));
+}
+
+#[test]
+fn o_nonblock_is_copied_or_only_set() {
+    for (before, new_has, how, after) in [
+        (false, true, NonBlocking::Same, true),
+        (true, false, NonBlocking::Same, false),
+        (true, true, NonBlocking::Same, true),
+        (false, true, NonBlocking::OnlySet, true),
+        (true, false, NonBlocking::OnlySet, true),
+        (false, false, NonBlocking::OnlySet, false),
+    ] {
+        let [new, held] = [new_has, before].map(|set| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(set).unwrap();
+            socket
+        });
+        duplicate(&new).carry_over(&duplicate(&held), how).unwrap();
+        assert_eq!(held.nonblocking().unwrap(), after, "{before} {new_has} {how:?}");
+    }
+}
+
+#[test]
+fn sockets_of_different_kinds_are_not_exchanged() {
+    let of = |domain, kind| Socket::new(domain, kind, None).unwrap();
+    let (stream, v6) = (of(Domain::IPV4, Type::STREAM), of(Domain::IPV6, Type::STREAM));
+    let only = of(Domain::IPV6, Type::STREAM);
+    only.set_only_v6(true).unwrap();
+    let on_lo = of(Domain::IPV4, Type::STREAM);
+    on_lo.bind_device(Some(b"lo")).unwrap();
+    let udp = of(Domain::IPV4, Type::DGRAM);
+    for (new, held, what) in [
+        (&stream, &v6, "family"),
+        (&stream, &udp, "protocol"),
+        (&v6, &only, "IPV6_V6ONLY"),
+        (&only, &v6, "IPV6_V6ONLY"),
+        (&stream, &on_lo, "device"),
+        (&on_lo, &stream, "device"),
+    ] {
+        let outcome = duplicate(new).carry_over(&duplicate(held), NonBlocking::Same);
+        assert_eq!(outcome, Err(CannotCarry::Differs(what)));
+    }
+}
+
+/// Datagram sockets: for TCP a filter takes CAP_NET_ADMIN.
+#[test]
+fn a_filter_of_the_new_socket_is_not_carried_and_one_of_the_held_goes() {
+    let everything = [Instruction { code: 0x06, if_true: 0, if_false: 0, k: u32::MAX }];
+    let (new, held) = pair(Domain::IPV4, Type::DGRAM);
+    raw_option::attach(new.as_fd(), libc::SO_ATTACH_FILTER, &everything).unwrap();
+    assert_eq!(new.carry_over(&held, NonBlocking::Same), Err(CannotCarry::Filter));
+    assert_eq!(held.carry_over(&new, NonBlocking::Same), Ok(()));
+    assert_eq!(new.has_filter(), Ok(false));
+
+    raw_option::attach(new.as_fd(), libc::SO_ATTACH_FILTER, &everything).unwrap();
+    let lock = Name { level: libc::SOL_SOCKET, number: libc::SO_LOCK_FILTER };
+    raw_option::set(new.as_fd(), lock, &1_i32.to_ne_bytes()).unwrap();
+    let refused = CannotCarry::Refused("SO_DETACH_FILTER", Errno::PERM);
+    assert_eq!(held.carry_over(&new, NonBlocking::Same), Err(refused));
+}
+
+#[test]
+fn a_socket_that_sends_signals_is_not_exchanged() {
+    let (new, held) = pair(Domain::IPV4, Type::DGRAM);
+    let flags = rustix::fs::fcntl_getfl(&new).unwrap();
+    let signals = OFlags::from_bits_retain(libc::O_ASYNC.cast_unsigned());
+    rustix::fs::fcntl_setfl(&new, flags | signals).unwrap();
+    assert_eq!(new.carry_over(&held, NonBlocking::Same), Err(CannotCarry::Signals));
+}

@@ -1,0 +1,317 @@
+//! A duplicate of a worker's socket: its options read, and set, before its bind goes on.
+
+#![expect(unsafe_code, reason = "kcmp(2) and IP_TRANSPARENT have no safe wrapper")]
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+use sameport_policy::model::socket::{Address, Protocol};
+
+use crate::netns::cookie;
+
+/// How a worker's descriptor was, or was not, reached.
+#[derive(Debug)]
+pub enum Reach {
+    /// Here it is.
+    Socket(WorkerSocket),
+    /// The descriptor is not a socket, or not there: the kernel will tell the worker so.
+    NotASocket,
+    /// The ptrace rules forbid it: the process is not dumpable, or Yama's `ptrace_scope` is 2 or 3.
+    Forbidden,
+    /// The thread has a descriptor table of its own, which this kernel (< 6.9) cannot reach.
+    OwnTable,
+    /// The thread is gone.
+    Gone,
+}
+
+/// A duplicate of a worker's socket, closed when dropped. Options set on it are set on the
+/// worker's socket: they are one.
+#[derive(Debug)]
+pub struct WorkerSocket {
+    fd: OwnedFd,
+    inode: u64,
+    owner: u32,
+}
+
+impl WorkerSocket {
+    /// Duplicates descriptor `fd` of the thread `tid`.
+    ///
+    /// Needs the right to ptrace the process: same user and dumpable, or CAP_SYS_PTRACE; an
+    /// ancestor under Yama's scope 1. Minimum kernel 5.6; 6.9 for threads with a descriptor table
+    /// of their own. Source: `pidfd_open(2)`, `pidfd_getfd(2)`.
+    pub fn of_thread(tid: i32, fd: i32) -> Result<Reach, Errno> {
+        if fd < 0 {
+            // `rustix` takes this for a mistake of ours and panics in a debug build.
+            return Ok(Reach::NotASocket);
+        }
+        let pidfd = match open_thread(tid) {
+            Ok(Some(pidfd)) => pidfd,
+            Ok(None) => return Ok(Reach::OwnTable),
+            Err(Errno::SRCH | Errno::NOENT) => return Ok(Reach::Gone),
+            Err(errno) => return Err(errno),
+        };
+        match rustix::process::pidfd_getfd(&pidfd, fd, PidfdGetfdFlags::empty()) {
+            Ok(fd) => {
+                let mode = rustix::fs::fstat(&fd)?.st_mode;
+                let is_socket = rustix::fs::FileType::from_raw_mode(mode).is_socket();
+                Ok(if is_socket {
+                    Reach::Socket(Self::of_descriptor(fd)?)
+                } else {
+                    Reach::NotASocket
+                })
+            }
+            Err(Errno::BADF) => Ok(Reach::NotASocket),
+            Err(Errno::PERM | Errno::ACCESS) => Ok(Reach::Forbidden),
+            Err(Errno::SRCH) => Ok(Reach::Gone),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Takes a socket that is open here.
+    pub fn of_descriptor(fd: OwnedFd) -> Result<Self, Errno> {
+        let status = rustix::fs::fstat(&fd)?;
+        Ok(Self { fd, inode: status.st_ino, owner: status.st_uid })
+    }
+
+    /// One that was passed to this process, by its number. Each once.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`crate::fd::inherit::take`]; ENOTSOCK: it is no socket.
+    pub fn passed(number: i32) -> Result<Self, Errno> {
+        let fd = crate::fd::inherit::take(number)?;
+        let status = rustix::fs::fstat(&fd)?;
+        match rustix::fs::FileType::from_raw_mode(status.st_mode).is_socket() {
+            true => Self::of_descriptor(fd),
+            false => Err(Errno::NOTSOCK),
+        }
+    }
+
+    /// Another descriptor of the same socket.
+    pub fn duplicate(&self) -> Result<Self, Errno> {
+        let fd = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0)?;
+        Ok(Self { fd, inode: self.inode, owner: self.owner })
+    }
+
+    /// The socket's inode, which names it among all sockets of the machine.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// The user who created it, or whom it was given to: the one that counts when another wants to share.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        self.owner
+    }
+
+    /// It has been given to this user.
+    pub(crate) fn belongs_to(&mut self, owner: u32) {
+        self.owner = owner;
+    }
+
+    /// TCP for stream sockets of TCP and MPTCP, UDP for datagram sockets of UDP and UDP-Lite, over
+    /// IPv4 or IPv6; `None` for everything else (AF_UNIX, raw, ping, SCTP, …).
+    pub fn protocol(&self) -> Result<Option<Protocol>, Errno> {
+        const MPTCP: u32 = 262;
+        const UDP_LITE: u32 = 136;
+        const TCP: u32 = 6;
+        const UDP: u32 = 17;
+        if !matches!(self.family()?, AddressFamily::INET | AddressFamily::INET6) {
+            return Ok(None);
+        }
+        let number = sockopt::socket_protocol(&self.fd)?.map_or(0, |p| p.as_raw().get());
+        Ok(match (sockopt::socket_type(&self.fd)?, number) {
+            (SocketType::STREAM, TCP | MPTCP) => Some(Protocol::Tcp),
+            (SocketType::DGRAM, UDP | UDP_LITE) => Some(Protocol::Udp),
+            _ => None,
+        })
+    }
+
+    fn family(&self) -> Result<AddressFamily, Errno> {
+        sockopt::socket_domain(&self.fd)
+    }
+
+    /// `SO_REUSEPORT`.
+    pub fn reuse_port(&self) -> Result<bool, Errno> {
+        sockopt::socket_reuseport(&self.fd)
+    }
+
+    /// `SO_REUSEADDR`.
+    pub fn reuse_address(&self) -> Result<bool, Errno> {
+        sockopt::socket_reuseaddr(&self.fd)
+    }
+
+    /// Sets `SO_REUSEPORT`, and clears `SO_REUSEADDR` if asked.
+    pub fn share(&self, clear_reuse_address: bool) -> Result<(), Errno> {
+        if clear_reuse_address {
+            sockopt::set_socket_reuseaddr(&self.fd, false)?;
+        }
+        sockopt::set_socket_reuseport(&self.fd, true)
+    }
+
+    /// Binds it, with *our* rights: only to what the worker itself could have bound.
+    pub fn bind(&self, address: SocketAddr) -> Result<(), Errno> {
+        rustix::net::bind(&self.fd, &address)
+    }
+
+    /// Gives it a local address for a connection to come. With port 0 the kernel picks the port at
+    /// `connect`, when it knows both ends (`IP_BIND_ADDRESS_NO_PORT`, Linux 4.2).
+    pub fn bind_source(&self, address: SocketAddr) -> Result<(), Errno> {
+        if address.port() == 0 {
+            // Without it the bind takes a port at once, which works but uses ports up sooner.
+            let _ = set_flag(&self.fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+        } else {
+            // Both options together would let another user's datagram socket in.
+            let datagrams = sockopt::socket_type(&self.fd)? == SocketType::DGRAM;
+            self.share(datagrams)?;
+        }
+        self.bind(address)
+    }
+
+    /// Whether it has a local address or port.
+    pub fn has_local_address(&self) -> Result<bool, Errno> {
+        let local = SocketAddr::try_from(rustix::net::getsockname(&self.fd)?)?;
+        Ok(local.port() != 0 || !local.ip().is_unspecified())
+    }
+
+    /// `IP_TRANSPARENT` or `IPV6_TRANSPARENT`: the address need not be one of this machine's. Needs
+    /// CAP_NET_ADMIN or CAP_NET_RAW, ours.
+    pub fn set_transparent(&self) -> Result<(), Errno> {
+        if self.is_v6()? {
+            set_flag(&self.fd, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT)
+        } else {
+            set_flag(&self.fd, libc::IPPROTO_IP, libc::IP_TRANSPARENT)
+        }
+    }
+
+    /// Whether it is an IPv6 socket.
+    pub fn is_v6(&self) -> Result<bool, Errno> {
+        Ok(self.family()? == AddressFamily::INET6)
+    }
+
+    /// Whether it is an IPv6 socket that refuses IPv4.
+    pub fn is_v6only(&self) -> Result<bool, Errno> {
+        Ok(self.is_v6()? && sockopt::ipv6_v6only(&self.fd)?)
+    }
+
+    /// Whether it is a TCP socket on which `listen` has succeeded.
+    pub fn is_listening(&self) -> Result<bool, Errno> {
+        sockopt::socket_acceptconn(&self.fd)
+    }
+
+    /// Whether the socket lives in the caller's own network namespace.
+    ///
+    /// Compares `SO_NETNS_COOKIE` (Linux 5.14). On older kernels the thread's namespace stands for
+    /// the socket's, which is wrong only for a thread that changed it after `socket(2)`.
+    pub fn is_in_our_network(&self, tid: i32) -> Result<bool, Errno> {
+        match (our_network_cookie(), cookie::cookie(&self.fd)) {
+            (Some(ours), Ok(theirs)) => Ok(ours == theirs),
+            _ => {
+                let inode = |path: String| rustix::fs::stat(path).map(|status| status.st_ino);
+                Ok(inode(format!("/proc/{tid}/ns/net"))? == inode("/proc/self/ns/net".into())?)
+            }
+        }
+    }
+
+    /// The address it is bound to, with protocol, device and `IPV6_V6ONLY`; `None` if it is not
+    /// bound to a port.
+    pub fn bound(&self, protocol: Protocol) -> Result<Option<Address>, Errno> {
+        let Ok(socket) = SocketAddr::try_from(rustix::net::getsockname(&self.fd)?) else {
+            return Ok(None);
+        };
+        Ok((socket.port() != 0).then_some(self.address(protocol, socket)?))
+    }
+
+    /// What this socket's address will be if it gets bound to `socket`.
+    pub fn address(&self, protocol: Protocol, socket: SocketAddr) -> Result<Address, Errno> {
+        // Linux sets the option by itself on a socket that is bound to one IPv6 address.
+        let v6only = socket.is_ipv6() && socket.ip().is_unspecified() && self.is_v6only()?;
+        let device = socket2::SockRef::from(&self.fd)
+            .device()
+            .ok()
+            .flatten()
+            .map(|name| String::from_utf8_lossy(&name).into_owned());
+        Ok(Address { protocol, socket, device, v6only })
+    }
+}
+
+impl AsFd for WorkerSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Tries on this process what a worker will be reached by: a container's profile may forbid it, where
+/// the ptrace rules would not. The call that is refused, and how.
+pub fn try_reaching_ourselves() -> Result<(), (&'static str, Errno)> {
+    let ourselves = rustix::process::getpid().as_raw_nonzero().get();
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)
+        .map_err(|errno| ("socket", errno))?;
+    match WorkerSocket::of_thread(ourselves, socket.as_raw_fd()) {
+        Ok(Reach::Socket(_)) => {}
+        Ok(_) => return Err(("pidfd_getfd", Errno::PERM)),
+        Err(errno) => return Err(("pidfd_getfd", errno)),
+    }
+    let known = [1u8];
+    let mut read = [0u8];
+    crate::process::read_memory(ourselves, known.as_ptr().expose_provenance() as u64, &mut read)
+        .map_err(|errno| ("process_vm_readv", errno))
+}
+
+/// A pidfd through which the thread's own descriptor table is reached; `None` where that cannot be
+/// told or done.
+fn open_thread(tid: i32) -> Result<Option<OwnedFd>, Errno> {
+    // PIDFD_THREAD, Linux 6.9; the kernel defines it as O_EXCL.
+    let thread = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
+    let Some(pid) = Pid::from_raw(tid) else { return Err(Errno::SRCH) };
+    match rustix::process::pidfd_open(pid, thread) {
+        Ok(pidfd) => return Ok(Some(pidfd)),
+        Err(Errno::INVAL) => {}
+        Err(errno) => return Err(errno),
+    }
+    let leader = thread_group(tid)?;
+    if leader != tid && !same_descriptors(leader, tid)? {
+        return Ok(None);
+    }
+    let Some(leader) = Pid::from_raw(leader) else { return Err(Errno::SRCH) };
+    rustix::process::pidfd_open(leader, PidfdFlags::empty()).map(Some)
+}
+
+/// The process that a thread belongs to.
+fn thread_group(tid: i32) -> Result<i32, Errno> {
+    std::fs::read_to_string(format!("/proc/{tid}/status"))
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))?
+        .lines()
+        .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
+        .ok_or(Errno::SRCH)
+}
+
+/// Whether two threads share one descriptor table.
+pub(crate) fn same_descriptors(a: i32, b: i32) -> Result<bool, Errno> {
+    const KCMP_FILES: libc::c_int = 2;
+    // SAFETY: kcmp(2) with KCMP_FILES takes two thread ids by value and no pointer.
+    match unsafe { libc::syscall(libc::SYS_kcmp, a, b, KCMP_FILES, 0, 0) } {
+        0 => Ok(true),
+        1.. => Ok(false),
+        _ => Err(crate::seccomp::last_errno()),
+    }
+}
+
+/// The cookie of our own network namespace, which this process never leaves.
+fn our_network_cookie() -> Option<u64> {
+    static COOKIE: OnceLock<Option<u64>> = OnceLock::new();
+    *COOKIE.get_or_init(|| cookie::cookie(std::net::UdpSocket::bind("127.0.0.1:0").ok()?).ok())
+}
+
+fn set_flag(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> Result<(), Errno> {
+    let on: libc::c_int = 1;
+    // SAFETY: the kernel reads four bytes, the size of `on`, through the pointer.
+    let done =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), 4) };
+    if done == 0 { Ok(()) } else { Err(crate::seccomp::last_errno()) }
+}
