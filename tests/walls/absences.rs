@@ -43,12 +43,22 @@ const ABSENCES: &[Absence] = &[
         instead: "write one `use` a module in rules, so that this test can read it",
     },
     Absence {
-        rooms: &["crates/policy/src/", "crates/sys/src/", "crates/sameport/src/"],
+        rooms: &[
+            "crates/policy/src/",
+            "crates/sys/src/",
+            "crates/supervisor/src/",
+            "crates/sameport/src/",
+        ],
         words: PRINTING,
-        instead: "only the cli prints: return a value, and tell it in crates/cli/src/tell",
+        instead: "only the cli prints: return a value, and tell it in crates/cli/src/output",
     },
     Absence {
-        rooms: &["crates/policy/src/", "crates/sys/src/", "crates/sameport/src/"],
+        rooms: &[
+            "crates/policy/src/",
+            "crates/sys/src/",
+            "crates/supervisor/src/",
+            "crates/sameport/src/",
+        ],
         words: &[
             "process::exit",
             "process::abort",
@@ -68,15 +78,15 @@ const ABSENCES: &[Absence] = &[
     Absence {
         rooms: &["crates/cli/src/operations"],
         words: PRINTING,
-        instead: "operations never print: return a value, and tell it in crates/cli/src/tell",
+        instead: "operations never print: return a value, and tell it in crates/cli/src/output",
     },
     Absence {
         rooms: &["crates/cli/src/operations"],
-        words: &["process::exit", "anstream", "crate::tell", "crate::commands", "ExitCode"],
+        words: &["process::exit", "anstream", "crate::output", "crate::commands", "ExitCode"],
         instead: "operations know neither the telling nor the verbs: return a value or an error",
     },
     Absence {
-        rooms: &["crates/cli/src/commands", "crates/cli/src/tell"],
+        rooms: &["crates/cli/src/commands", "crates/cli/src/output"],
         words: &["libc::", "rustix::", "socket2::"],
         instead: "verbs and tellers make no system calls: put it into an operation",
     },
@@ -88,17 +98,17 @@ const ABSENCES: &[Absence] = &[
     Absence {
         rooms: &["crates/cli/src/commands"],
         words: PRINTING,
-        instead: "a verb tells through crates/cli/src/tell, where a closed stdout is handled",
+        instead: "a verb tells through crates/cli/src/output, where a closed stdout is handled",
     },
     Absence {
-        rooms: &["crates/cli/src/tell"],
+        rooms: &["crates/cli/src/output"],
         words: &["crate::commands", "process::exit"],
         instead: "tellers turn values into text: they know no verbs and end nothing",
     },
     Absence {
         rooms: &["crates/cli/src/"],
         words: &["println!", "print!", "eprintln!", "eprint!"],
-        instead: "these panic when the reader has gone: write through crates/cli/src/tell",
+        instead: "these panic when the reader has gone: write through crates/cli/src/output",
     },
 ];
 

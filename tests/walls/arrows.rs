@@ -26,6 +26,11 @@ const ROOMS: &[Room] = &[
         others: Some(&["socket2", "libc", "windows-sys", "tokio"]),
     },
     Room { name: "sameport-sys", ours: &["sameport-policy"], others: None },
+    Room {
+        name: "sameport-supervisor",
+        ours: &["sameport", "sameport-policy", "sameport-preload", "sameport-sys"],
+        others: None,
+    },
     // Runs in other people's programs: its object is made of `core` and files of rules. Where it is
     // no such object (macOS, FreeBSD), it goes by libc.
     Room { name: "sameport-preload", ours: &["sameport-policy"], others: Some(&["libc"]) },

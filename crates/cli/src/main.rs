@@ -6,13 +6,13 @@
 
 mod commands;
 mod operations;
-mod tell;
+mod output;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match commands::parse().and_then(commands::Command::run) {
         Ok(code) => code,
-        Err(failure) => tell::failure::report(&failure),
+        Err(failure) => output::failure::report(&failure),
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     use sameport_policy::bind::verdict::Ports;
 
     use crate::operations::attach::{self, Request, Where};
-    use crate::tell::{attachments, note, stdout};
+    use crate::output::{attachments, note, stdout};
 
     let place = match (args.unit, args.cgroup) {
         (Some(unit), _) => Where::Unit(unit),
@@ -95,7 +95,7 @@ pub(crate) fn run(args: Args) -> Outcome {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> Outcome {
-    use crate::tell::failure::{Failure, Kind};
+    use crate::output::failure::{Failure, Kind};
 
     let Args { unit: _, cgroup: _, list: _, json: _, ports: _, maps: _, source: _ } = args;
     Err(Failure::new(Kind::MachineCannot, "`attach` needs Linux: it works by cgroups and eBPF")

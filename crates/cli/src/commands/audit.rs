@@ -41,7 +41,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     use std::time::SystemTime;
 
     use crate::operations::audit::{self, Request};
-    use crate::tell::{audit as tell, note, stdout};
+    use crate::output::{audit as tell, note, stdout};
 
     let request = Request { port: args.port, read: super::run::read };
     if args.watch {
@@ -70,8 +70,8 @@ fn watch(request: &crate::operations::audit::Request) -> Outcome {
     use std::time::{Duration, SystemTime};
 
     use crate::operations::audit::watch;
-    use crate::tell::failure::{Failure, Kind};
-    use crate::tell::{audit as tell, stdout};
+    use crate::output::failure::{Failure, Kind};
+    use crate::output::{audit as tell, stdout};
 
     let outcome = watch::watch(request, &mut |change| {
         let told = match change {
@@ -97,7 +97,7 @@ fn watch(request: &crate::operations::audit::Request) -> Outcome {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> Outcome {
-    use crate::tell::failure::{Failure, Kind};
+    use crate::output::failure::{Failure, Kind};
 
     let Args { port: _, json: _, watch: _ } = args;
     Err(Failure::new(Kind::MachineCannot, "`audit` needs Linux: it asks sock_diag"))

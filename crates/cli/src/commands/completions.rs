@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap_complete::Shell;
 
 use super::Outcome;
-use crate::tell::stdout;
+use crate::output::stdout;
 
 /// Print a completion script for a shell
 #[derive(clap::Args)]

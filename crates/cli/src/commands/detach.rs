@@ -38,7 +38,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     use std::process::ExitCode;
 
     use crate::operations::attach::{self, Where};
-    use crate::tell::{attachments, note};
+    use crate::output::{attachments, note};
 
     let place = match (args.unit, args.cgroup) {
         (Some(unit), _) => Where::Unit(unit),
@@ -60,7 +60,7 @@ pub(crate) fn run(args: Args) -> Outcome {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> Outcome {
-    use crate::tell::failure::{Failure, Kind};
+    use crate::output::failure::{Failure, Kind};
 
     let Args { unit: _, cgroup: _, all: _ } = args;
     Err(Failure::new(Kind::MachineCannot, "`detach` needs Linux: it works by cgroups and eBPF")

@@ -10,8 +10,8 @@ use sameport_policy::model::socket::Protocol;
 
 use super::Outcome;
 use crate::operations::dial::{self, Request};
-use crate::tell::failure::{Failure, Kind};
-use crate::tell::{opening, stdout};
+use crate::output::failure::{Failure, Kind};
+use crate::output::{open_error, stdout};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
     let timeout = args.timeout.map(Duration::from_secs);
     let request = Request { from: args.from, to: args.to, protocol, timeout };
-    let line = dial::connect(&request).map_err(|error| opening::plain(&error))?;
+    let line = dial::connect(&request).map_err(|error| open_error::plain(&error))?;
     match line.copy(io::stdin(), &mut stdout::raw()) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // Whoever read our stdout, or listened at the other side, has gone with what they wanted.

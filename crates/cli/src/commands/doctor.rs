@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::Outcome;
 use crate::operations::examine::examine;
-use crate::tell::{diagnosis, stdout};
+use crate::output::{doctor, stdout};
 
 /// Say what this machine can do: yes, no or could not tell, and why
 #[derive(clap::Args)]
@@ -30,9 +30,9 @@ pub(crate) fn run(args: Args) -> Outcome {
     let runtime_folder = std::env::var_os("XDG_RUNTIME_DIR");
     let found = examine(runtime_folder.as_deref().map(Path::new));
     let text = if args.json {
-        format!("{}\n", diagnosis::json(&found.facts, &found.abilities))
+        format!("{}\n", doctor::json(&found.facts, &found.abilities))
     } else {
-        diagnosis::text(&found.facts, &found.abilities)
+        doctor::text(&found.facts, &found.abilities)
     };
     stdout::write(&text)?;
     Ok(if found.run_is_impossible() { ExitCode::from(3) } else { ExitCode::SUCCESS })

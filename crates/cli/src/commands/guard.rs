@@ -67,24 +67,24 @@ pub(crate) fn run(args: Args) -> Outcome {
     use std::process::ExitCode;
 
     use crate::operations::guard::{self, Request, State};
-    use crate::tell::{guard_log, guarding, note, stdout};
+    use crate::output::{guard_log, guards, note, stdout};
 
     let say = |lines: Vec<String>| lines.iter().for_each(|line| note::say(line));
-    let failed = |error: guard::Error| guarding::failure(&error);
+    let failed = |error: guard::Error| guards::failure(&error);
     match args.port {
         Some(port) if args.off => {
             let ended = guard::off(port).map_err(failed)?;
-            say(guarding::ended(&ended));
+            say(guards::ended(&ended));
         }
         Some(port) => {
             let request = Request { port, allow: args.allow, report_only: args.report_only };
             let sure =
-                |effect: &guard::Effect| args.force || note::ask(&guarding::question(effect, port));
+                |effect: &guard::Effect| args.force || note::ask(&guards::question(effect, port));
             let done = guard::set(&request, sure).map_err(failed)?;
-            say(guarding::done(&done));
+            say(guards::done(&done));
         }
-        None if args.off_all => say(guarding::lifted(&guard::off_all().map_err(failed)?)),
-        None if args.restore => say(guarding::restored(&guard::restore().map_err(failed)?)),
+        None if args.off_all => say(guards::lifted(&guard::off_all().map_err(failed)?)),
+        None if args.restore => say(guards::restored(&guard::restore().map_err(failed)?)),
         None if args.log => {
             let refusals = guard::log().map_err(failed)?;
             match (args.json, refusals.is_empty()) {
@@ -96,15 +96,15 @@ pub(crate) fn run(args: Args) -> Outcome {
         None => {
             let list = guard::list().map_err(failed)?;
             if args.json {
-                stdout::write(&guarding::json(&list))?;
+                stdout::write(&guards::json(&list))?;
             } else if list.guards.is_empty() {
                 note::say("no port is guarded");
             } else {
-                stdout::write(&guarding::text(&list))?;
-                note::say(guarding::BY);
+                stdout::write(&guards::text(&list))?;
+                note::say(guards::BY);
             }
             if list.state != State::InForce {
-                return Err(guarding::not_in_force(list.state));
+                return Err(guards::not_in_force(list.state));
             }
         }
     }
@@ -113,7 +113,7 @@ pub(crate) fn run(args: Args) -> Outcome {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> Outcome {
-    use crate::tell::failure::{Failure, Kind};
+    use crate::output::failure::{Failure, Kind};
 
     let Args { port: _, allow: _, report_only: _, force: _, off: _, off_all: _, .. } = args;
     let Args { list: _, log: _, restore: _, json: _, .. } = args;

@@ -8,8 +8,8 @@ use sameport_policy::model::socket::Protocol;
 
 use super::Outcome;
 use crate::operations::listen::{self, Request};
-use crate::tell::failure::{Failure, Kind};
-use crate::tell::{arrivals, opening, stdout};
+use crate::output::failure::{Failure, Kind};
+use crate::output::{arrivals, open_error, stdout};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,7 +42,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Outcome {
     let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
     let request = Request { address: args.address, protocol, exclusive: args.exclusive };
-    let opened = listen::open(&request).map_err(|error| opening::failure(&request, &error))?;
+    let opened = listen::open(&request).map_err(|error| open_error::failure(&request, &error))?;
     for address in opened.addresses().map_err(Stop::from).map_err(Stop::failure)? {
         stdout::write(&arrivals::listening(&address, request.exclusive, args.json))?;
     }

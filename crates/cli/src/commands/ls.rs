@@ -7,9 +7,9 @@ use sameport_policy::model::netns::Network;
 
 use super::Outcome;
 use crate::operations::list::{self, Error, Listing, Nameless, Request};
-use crate::tell::comings::Comings;
-use crate::tell::failure::{Failure, Kind};
-use crate::tell::{listing, listing_json, note, screen, stdout};
+use crate::output::diff::Comings;
+use crate::output::failure::{Failure, Kind};
+use crate::output::{listing, listing_json, note, screen, stdout};
 
 const EXAMPLES: &str = "\
 Examples:

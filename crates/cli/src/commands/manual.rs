@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap_mangen::Man;
 
 use super::Outcome;
-use crate::tell::failure::{Failure, Kind};
-use crate::tell::stdout;
+use crate::output::failure::{Failure, Kind};
+use crate::output::stdout;
 
 /// Print the manual page, or write one for sameport and one for each verb
 #[derive(clap::Args)]

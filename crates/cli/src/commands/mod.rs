@@ -26,8 +26,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::tell::failure::{Failure, shortened};
-use crate::tell::stdout;
+use crate::output::failure::{Failure, shortened};
+use crate::output::stdout;
 
 /// What every verb gives back: an exit code, or why there is none.
 pub(crate) type Outcome = Result<ExitCode, Failure>;
@@ -140,12 +140,13 @@ fn read(words: &[std::ffi::OsString]) -> Option<Command> {
 #[cfg(target_os = "linux")]
 fn change(
     name: &sameport_policy::model::name::Name,
-    request: crate::operations::control::messages::Request,
+    request: sameport_supervisor::control::protocol::Request,
     json: bool,
     done: &str,
 ) -> Outcome {
-    use crate::operations::control::asking::Runs;
-    use crate::tell::changes::{self, Changes};
+    use crate::output::run_changes;
+    use crate::output::run_changes::Changes;
+    use sameport_supervisor::control::client::Runs;
 
     let mut changes = Changes::new(json);
     let runs = Runs::new(std::env::var_os("XDG_RUNTIME_DIR"));
@@ -154,7 +155,7 @@ fn change(
             changes.done(done);
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) => Err(changes.failed(changes::failure(name, &error))),
+        Err(error) => Err(changes.failed(run_changes::failure(name, &error))),
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::Outcome;
 use crate::operations::export;
-use crate::tell::exporting;
+use crate::output::export_error;
 
 /// Write the preload library to a file, for use by hand
 #[derive(clap::Args)]
@@ -36,5 +36,5 @@ when this build has no library.";
 pub(crate) fn run(args: Args) -> Outcome {
     export::export(&args.out, args.force)
         .map(|()| ExitCode::SUCCESS)
-        .map_err(|error| exporting::failure(&args.out, &error))
+        .map_err(|error| export_error::failure(&args.out, &error))
 }

@@ -33,14 +33,14 @@ pub(crate) struct Args {
 
 #[cfg(target_os = "linux")]
 pub(crate) fn run(args: Args) -> Outcome {
-    use crate::operations::control::command;
-    use crate::operations::control::messages::Request;
-    use crate::tell::changes;
+    use crate::output::run_changes;
+    use sameport_supervisor::control::command;
+    use sameport_supervisor::control::protocol::Request;
 
     let path = std::env::var_os("PATH");
     let absolute = |program: OsString| {
         let located = command::located_from_here(&program, path.as_deref());
-        located.map_err(|fault| changes::not_a_program(&program, fault))
+        located.map_err(|fault| run_changes::not_a_program(&program, fault))
     };
     let program = args.program.map(absolute).transpose()?.map(Into::into);
     let done = format!("{} has a new supervisor", args.name);
@@ -50,5 +50,5 @@ pub(crate) fn run(args: Args) -> Outcome {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> Outcome {
     let Args { name: _, program: _, json: _ } = args;
-    Err(crate::tell::failure::named_runs_need_linux("reexec"))
+    Err(crate::output::failure::named_runs_need_linux("reexec"))
 }

@@ -12,7 +12,7 @@ use sameport_policy::bind::source;
 use sameport_policy::model::name::Name;
 
 use super::Outcome;
-use crate::tell::failure::Failure;
+use crate::output::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -268,11 +268,12 @@ pub(crate) fn run(args: Args) -> Outcome {
     use sameport_policy::seccomp::filter::IoUring;
     use sameport_policy::systemd::Activation;
 
-    use crate::operations::run::named::reexec::LETTER;
-    use crate::operations::run::{
-        self, Children, Choice, Environment, Named, Plan, Ready, Together, Via, Wishes,
+    use crate::output::{run_events, start_error};
+    use sameport_supervisor;
+    use sameport_supervisor::LETTER;
+    use sameport_supervisor::{
+        Children, Choice, Environment, Named, Plan, Ready, Together, Via, Wishes,
     };
-    use crate::tell::{running, starting};
 
     refuse_contradiction(&args.rules)?;
     refuse_twice(&args.named.listen)?;
@@ -343,17 +344,17 @@ pub(crate) fn run(args: Args) -> Outcome {
             letter: std::env::var(LETTER).ok().and_then(|number| number.parse().ok()),
         }),
     };
-    let mut notices = running::Notices::new(args.quiet);
-    let outcome = run::run(&plan, &mut |event| notices.tell(&event));
+    let mut notices = run_events::Notices::new(args.quiet);
+    let outcome = sameport_supervisor::run(&plan, &mut |event| notices.tell(&event));
     notices.finish();
-    outcome.map(Into::into).map_err(|error| starting::failure(&plan, &error))
+    outcome.map(Into::into).map_err(|error| start_error::failure(&plan, &error))
 }
 
 /// Reads the command line of another process, as that one has read it.
 #[cfg(target_os = "linux")]
-pub(super) fn read(words: &[OsString]) -> Option<crate::operations::run::RunLine> {
+pub(super) fn read(words: &[OsString]) -> Option<sameport_supervisor::RunLine> {
     let super::Command::Run(args) = super::read(words)? else { return None };
-    Some(crate::operations::run::RunLine {
+    Some(sameport_supervisor::RunLine {
         name: args.named.name,
         group: args.together.group,
         command: args.command,
@@ -362,7 +363,7 @@ pub(super) fn read(words: &[OsString]) -> Option<crate::operations::run::RunLine
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> Outcome {
-    use crate::tell::failure::Kind;
+    use crate::output::failure::Kind;
 
     refuse_contradiction(&args.rules)?;
     refuse_twice(&args.named.listen)?;

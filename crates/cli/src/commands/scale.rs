@@ -32,7 +32,7 @@ pub(crate) struct Args {
 
 #[cfg(target_os = "linux")]
 pub(crate) fn run(args: Args) -> Outcome {
-    use crate::operations::control::messages::Request;
+    use sameport_supervisor::control::protocol::Request;
 
     let workers = if args.copies == 1 { "worker" } else { "workers" };
     let done = format!("{} has {} {workers}", args.name, args.copies);
@@ -42,5 +42,5 @@ pub(crate) fn run(args: Args) -> Outcome {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> Outcome {
     let Args { name: _, copies: _, json: _ } = args;
-    Err(crate::tell::failure::named_runs_need_linux("scale"))
+    Err(crate::output::failure::named_runs_need_linux("scale"))
 }

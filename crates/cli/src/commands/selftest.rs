@@ -39,9 +39,9 @@ pub(crate) fn run(args: Args) -> Outcome {
     use std::process::ExitCode;
 
     use crate::operations::selftest::{choose, run};
-    use crate::tell::failure::{Failure, shortened};
-    use crate::tell::selftest::{Rows, list};
-    use crate::tell::stdout;
+    use crate::output::failure::{Failure, shortened};
+    use crate::output::selftest::{Rows, list};
+    use crate::output::stdout;
 
     let unknown = args.parts.iter().find(|part| choose(&[(*part).clone()]).is_empty());
     if let Some(part) = unknown {
@@ -66,7 +66,7 @@ pub(crate) fn run(args: Args) -> Outcome {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> Outcome {
-    use crate::tell::failure::{Failure, Kind};
+    use crate::output::failure::{Failure, Kind};
 
     let Args { parts: _, list: _, json: _ } = args;
     Err(Failure::new(Kind::MachineCannot, "`selftest` needs Linux: its table is of Linux's rules")

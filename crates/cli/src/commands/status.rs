@@ -34,13 +34,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> Outcome {
     use std::process::ExitCode;
 
-    use crate::operations::control::asking::{Runs, now};
-    use crate::tell::{changes, note, status, stdout};
+    use crate::output::{note, run_changes, status, stdout};
+    use sameport_supervisor::control::client::{Runs, now};
 
     let runs = Runs::new(std::env::var_os("XDG_RUNTIME_DIR"));
     let text = match &args.name {
         Some(name) => {
-            let found = runs.status(name).map_err(|error| changes::failure(name, &error))?;
+            let found = runs.status(name).map_err(|error| run_changes::failure(name, &error))?;
             if args.json { status::json(&found) } else { status::text(&found, now()) }
         }
         None => {
@@ -59,5 +59,5 @@ pub(crate) fn run(args: Args) -> Outcome {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> Outcome {
     let Args { name: _, json: _ } = args;
-    Err(crate::tell::failure::named_runs_need_linux("status"))
+    Err(crate::output::failure::named_runs_need_linux("status"))
 }

@@ -29,7 +29,7 @@ pub(crate) struct Args {
 
 #[cfg(target_os = "linux")]
 pub(crate) fn run(args: Args) -> Outcome {
-    use crate::operations::control::messages::Request;
+    use sameport_supervisor::control::protocol::Request;
 
     let done = format!("{} has stopped", args.name);
     super::change(&args.name, Request::Stop, args.json, &done)
@@ -38,5 +38,5 @@ pub(crate) fn run(args: Args) -> Outcome {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> Outcome {
     let Args { name: _, json: _ } = args;
-    Err(crate::tell::failure::named_runs_need_linux("stop"))
+    Err(crate::output::failure::named_runs_need_linux("stop"))
 }

@@ -35,7 +35,7 @@ pub(crate) struct Args {
 
 #[cfg(target_os = "linux")]
 pub(crate) fn run(args: Args) -> Outcome {
-    use crate::operations::control::messages::Request;
+    use sameport_supervisor::control::protocol::Request;
 
     let done = format!("{} is upgraded", args.name);
     super::change(&args.name, Request::Upgrade { command: args.command }, args.json, &done)
@@ -44,5 +44,5 @@ pub(crate) fn run(args: Args) -> Outcome {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> Outcome {
     let Args { name: _, json: _, command: _ } = args;
-    Err(crate::tell::failure::named_runs_need_linux("upgrade"))
+    Err(crate::output::failure::named_runs_need_linux("upgrade"))
 }

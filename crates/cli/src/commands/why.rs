@@ -79,7 +79,7 @@ pub(crate) fn run(args: Args) -> Outcome {
     use sameport_policy::model::socket::Protocol;
 
     use crate::operations::why::{Request, ask};
-    use crate::tell::{stdout, why};
+    use crate::output::{stdout, why};
 
     let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
     let request = Request {
@@ -103,9 +103,9 @@ pub(crate) fn run(args: Args) -> Outcome {
 }
 
 #[cfg(target_os = "linux")]
-fn failure(error: crate::operations::why::Error) -> crate::tell::failure::Failure {
+fn failure(error: crate::operations::why::Error) -> crate::output::failure::Failure {
     use crate::operations::why::Error;
-    use crate::tell::failure::{Failure, Kind, shortened};
+    use crate::output::failure::{Failure, Kind, shortened};
 
     let shown = |user: &str| shortened(&user.escape_debug().to_string());
     match error {
@@ -130,7 +130,7 @@ fn failure(error: crate::operations::why::Error) -> crate::tell::failure::Failur
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(_: Args) -> Outcome {
-    use crate::tell::failure::{Failure, Kind};
+    use crate::output::failure::{Failure, Kind};
 
     Err(Failure::new(Kind::MachineCannot, "`why` needs Linux: it knows Linux's rules")
         .hint("sameport doctor says what sharing is on this system"))

@@ -12,7 +12,7 @@ use sameport_sys::bpf::cgroup_bind::{
     AttachError, Attached, Cgroup, Left, OpenError, PinError, Settings,
 };
 
-use super::refusal::is_local;
+use sameport_supervisor::conflict::is_local;
 
 /// Which cgroup.
 #[derive(Debug, Clone)]

@@ -4,8 +4,6 @@
 pub(crate) mod attach;
 #[cfg(target_os = "linux")]
 pub(crate) mod audit;
-#[cfg(target_os = "linux")]
-pub(crate) mod control;
 pub(crate) mod dial;
 pub(crate) mod examine;
 pub(crate) mod export;
@@ -13,10 +11,6 @@ pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod list;
 pub(crate) mod listen;
-#[cfg(target_os = "linux")]
-pub(crate) mod refusal;
-#[cfg(target_os = "linux")]
-pub(crate) mod run;
 #[cfg(target_os = "linux")]
 pub(crate) mod selftest;
 #[cfg(target_os = "linux")]

@@ -19,7 +19,7 @@ use sameport_sys::{effective_user, process};
 
 use super::guard::of_port as guarded;
 use super::guard::record::Entry;
-use super::run::RunLine;
+use sameport_supervisor::RunLine;
 
 /// What somebody would like to bind.
 #[derive(Debug, Clone)]
@@ -164,7 +164,7 @@ fn named_runs(there: &[There], read: fn(&[OsString]) -> Option<RunLine>) -> BTre
     let named = processes.filter_map(|process| {
         let command = &process.details.as_ref()?.command;
         let words: Vec<OsString> = command.iter().map(OsString::from).collect();
-        let is_ours = process.program == env!("CARGO_BIN_NAME");
+        let is_ours = process.program == sameport_supervisor::PROGRAM;
         let name = is_ours.then(|| read(&words)).flatten()?.name?;
         Some((process.pid, name))
     });

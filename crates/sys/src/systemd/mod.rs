@@ -1,4 +1,4 @@
 //! The protocol of service managers: `sd_notify(3)`, as a client and as a server.
 
-pub mod manager;
+pub mod notify;
 pub(crate) mod notify_socket;

@@ -13,7 +13,7 @@ use sameport_sys::Errno;
 use sameport_sys::inspect;
 use sameport_sys::inspect::{Query, Seen, States};
 
-use super::run::RunLine;
+use sameport_supervisor::RunLine;
 
 /// What is found once may be passing: a server between `bind` and `listen`, a process between `fork`
 /// and `exec`. It is told if it is still there after this.
@@ -102,7 +102,7 @@ fn traces(members: &[Member], read: fn(&[OsString]) -> Option<RunLine>) -> BTree
 }
 
 fn trace(pid: i32, read: fn(&[OsString]) -> Option<RunLine>) -> Trace {
-    let runs = inspect::above(pid, env!("CARGO_BIN_NAME")).filter_map(|line| {
+    let runs = inspect::above(pid, sameport_supervisor::PROGRAM).filter_map(|line| {
         let RunLine { group, command, name: _ } = read(&line.words)?;
         Some(Run { group, command, directory: line.directory })
     });

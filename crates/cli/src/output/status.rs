@@ -1,0 +1,312 @@
+//! How named runs are, as tables and as JSON.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::ago::ago;
+use super::json_line::line;
+use super::run_changes::{command, failure, state};
+use super::table::{printable, table};
+use sameport_supervisor::control::client::{Error, Run};
+use sameport_supervisor::control::protocol::{Listening, State, Status, Worker};
+
+/// Every named run, one row each; nothing for none. `now`: milliseconds since 1970.
+pub(crate) fn list(runs: &[Run], now: u64) -> String {
+    let header = ["NAME", "PID", "WORKERS", "SINCE", "ADDRESS", "COMMAND"];
+    let rows: Vec<_> = runs
+        .iter()
+        .map(|(name, answer)| {
+            let [pid, workers, since, addresses, words] = match answer {
+                Ok(status) => [
+                    status.pid.to_string(),
+                    format!("{}/{}", ready(status), status.copies),
+                    ago(elapsed(status.since, now)),
+                    some(status.addresses.iter().map(|it| it.address.clone())),
+                    command(&status.command),
+                ],
+                Err(error) => dead(error),
+            };
+            [name.to_string(), pid, workers, since, addresses, words]
+        })
+        .collect();
+    if rows.is_empty() { String::new() } else { table(header, &rows) }
+}
+
+/// The row of a supervisor that does not say how it is.
+fn dead(error: &Error) -> [String; 5] {
+    let none = || "-".to_owned();
+    let (pid, workers, what, words) = match error {
+        Error::Gone(gone) => {
+            let record = gone.record.as_ref();
+            (
+                record.map(|record| record.pid),
+                Some(gone.running.len().to_string()),
+                "gone",
+                record.map(|record| command(&record.about.command)),
+            )
+        }
+        Error::Silent(pid) | Error::Ended(pid) | Error::Frame(pid, _) => {
+            (Some(*pid), None, "silent", None)
+        }
+        _ => (None, None, "silent", None),
+    };
+    [
+        pid.map_or_else(none, |pid| pid.to_string()),
+        workers.unwrap_or_else(none),
+        what.to_owned(),
+        none(),
+        words.unwrap_or_else(none),
+    ]
+}
+
+/// One run, with all there is to say. `now`: milliseconds since 1970.
+pub(crate) fn text(status: &Status, now: u64) -> String {
+    let mut text = format!(
+        "{}: pid {}, {} of {} workers ready, since {}, by {}\ncommand: {}\ndirectory: {}\n",
+        printable(&status.name),
+        status.pid,
+        ready(status),
+        status.copies,
+        ago(elapsed(status.since, now)),
+        printable(&status.via),
+        command(&status.command),
+        printable(&status.directory.to_string_lossy()),
+    );
+    if !status.workers.is_empty() {
+        let header = ["WORKER", "PID", "STATE", "SINCE", "RESTARTS", "ADDRESS", "CONNS"];
+        let rows: Vec<_> = status.workers.iter().map(|it| worker_row(it, now)).collect();
+        text.push('\n');
+        text.push_str(&table(header, &rows));
+    }
+    if !status.addresses.is_empty() {
+        let header = ["PROTO", "ADDRESS", "SOCKETS", "QUEUE", "HELD", "STEERED"];
+        let rows: Vec<_> = status.addresses.iter().map(address_row).collect();
+        text.push('\n');
+        text.push_str(&table(header, &rows));
+    }
+    let notes = notes(status);
+    if !notes.is_empty() {
+        text.push('\n');
+        notes.iter().for_each(|note| text.push_str(&format!("note: {}\n", printable(note))));
+    }
+    text
+}
+
+fn worker_row(worker: &Worker, now: u64) -> [String; 7] {
+    let number = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
+    [
+        worker.ordinal.to_string(),
+        number(worker.pid.map(|pid| pid.to_string())),
+        state(worker.state).to_owned(),
+        ago(elapsed(worker.since, now)),
+        worker.restarts.to_string(),
+        some(worker.addresses.iter().cloned()),
+        number(worker.connections.map(|count| count.to_string())),
+    ]
+}
+
+fn address_row(address: &Listening) -> [String; 6] {
+    let yes = |is: &Result<(), String>| if is.is_ok() { "yes" } else { "no" }.to_owned();
+    [
+        address.protocol.clone(),
+        address.address.clone(),
+        address.members.to_string(),
+        // The queue of UDP has no limit in datagrams.
+        match address.backlog {
+            0 => address.queue.to_string(),
+            backlog => format!("{}/{backlog}", address.queue),
+        },
+        yes(&address.held),
+        yes(&address.steered),
+    ]
+}
+
+/// What is not as one may expect: of workers, of addresses, of the run.
+fn notes(status: &Status) -> Vec<String> {
+    let workers = status.workers.iter().filter_map(|worker| {
+        let why = worker.why.as_ref()?;
+        Some(format!("worker {}: {why}", worker.ordinal))
+    });
+    let addresses = status.addresses.iter().flat_map(|it| {
+        let not = |what: &str, is: &Result<(), String>| {
+            let why = is.as_ref().err()?;
+            Some(format!("{} is not {what}: {why}", it.address))
+        };
+        [not("held", &it.held), not("steered", &it.steered)].into_iter().flatten()
+    });
+    workers.chain(addresses).chain(status.remarks.iter().cloned()).collect()
+}
+
+fn ready(status: &Status) -> usize {
+    status.workers.iter().filter(|worker| worker.state == State::Ready).count()
+}
+
+/// The clock may have been set back.
+fn elapsed(since: u64, now: u64) -> Duration {
+    Duration::from_millis(now.saturating_sub(since))
+}
+
+/// The first few, and how many more; `-` for none.
+fn some(words: impl Iterator<Item = String>) -> String {
+    const NAMED: usize = 4;
+    let words: Vec<_> = words.collect();
+    match words.len().checked_sub(NAMED) {
+        _ if words.is_empty() => "-".to_owned(),
+        None | Some(0) => words.join(" "),
+        Some(more) => format!("{} +{more}", words[..NAMED].join(" ")),
+    }
+}
+
+/// One line of JSON. Version 1: fields may be added, none changes its meaning.
+pub(crate) fn json(status: &Status) -> String {
+    #[derive(Serialize)]
+    struct Told<'a> {
+        version: u32,
+        #[serde(flatten)]
+        run: ToldRun<'a>,
+    }
+    line(&Told { version: 1, run: ToldRun::new(status) })
+}
+
+/// One line of JSON. Version 1: fields may be added, none changes its meaning.
+pub(crate) fn list_json(runs: &[Run]) -> String {
+    #[derive(Serialize)]
+    struct Told<'a> {
+        version: u32,
+        runs: Vec<ToldEither<'a>>,
+    }
+    line(&Told { version: 1, runs: runs.iter().map(ToldEither::new).collect() })
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ToldEither<'a> {
+    Living(ToldRun<'a>),
+    /// Its supervisor does not say how it is.
+    Dead {
+        name: &'a str,
+        error: String,
+        hint: Option<String>,
+        /// Workers that serve without it.
+        running: &'a [i32],
+    },
+}
+
+impl<'a> ToldEither<'a> {
+    fn new((name, answer): &'a Run) -> Self {
+        match answer {
+            Ok(status) => Self::Living(ToldRun::new(status)),
+            Err(error) => {
+                let running = match error {
+                    Error::Gone(gone) => &gone.running[..],
+                    _ => &[],
+                };
+                let told = failure(name, error);
+                Self::Dead { name: name.as_str(), error: told.message, hint: told.hint, running }
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ToldRun<'a> {
+    name: &'a str,
+    pid: i32,
+    /// The supervisor's version.
+    sameport: &'a str,
+    /// Seconds since 1970.
+    since: u64,
+    /// What is not UTF-8 is replaced.
+    command: Vec<String>,
+    directory: String,
+    via: &'a str,
+    /// How many workers are wanted.
+    copies: u16,
+    workers: Vec<ToldWorker<'a>>,
+    addresses: Vec<ToldAddress<'a>>,
+    remarks: &'a [String],
+}
+
+impl<'a> ToldRun<'a> {
+    fn new(status: &'a Status) -> Self {
+        Self {
+            name: &status.name,
+            pid: status.pid,
+            sameport: &status.version,
+            since: status.since / 1000,
+            command: status.command.iter().map(|it| it.to_string_lossy().into_owned()).collect(),
+            directory: status.directory.to_string_lossy().into_owned(),
+            via: &status.via,
+            copies: status.copies,
+            workers: status.workers.iter().map(ToldWorker::new).collect(),
+            addresses: status.addresses.iter().map(ToldAddress::new).collect(),
+            remarks: &status.remarks,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ToldWorker<'a> {
+    worker: u16,
+    /// Null: none runs.
+    pid: Option<i32>,
+    state: &'static str,
+    /// Seconds since 1970.
+    since: u64,
+    restarts: u32,
+    why: Option<&'a str>,
+    /// Null: they could not be counted.
+    connections: Option<u32>,
+    addresses: &'a [String],
+}
+
+impl<'a> ToldWorker<'a> {
+    fn new(worker: &'a Worker) -> Self {
+        Self {
+            worker: worker.ordinal,
+            pid: worker.pid,
+            state: state(worker.state),
+            since: worker.since / 1000,
+            restarts: worker.restarts,
+            why: worker.why.as_deref(),
+            connections: worker.connections,
+            addresses: &worker.addresses,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ToldAddress<'a> {
+    proto: &'a str,
+    address: &'a str,
+    members: u32,
+    queue: u32,
+    backlog: u32,
+    held: bool,
+    /// Why not, if not.
+    not_held: Option<&'a str>,
+    steered: bool,
+    /// Why not, if not.
+    not_steered: Option<&'a str>,
+}
+
+impl<'a> ToldAddress<'a> {
+    fn new(address: &'a Listening) -> Self {
+        Self {
+            proto: &address.protocol,
+            address: &address.address,
+            members: address.members,
+            queue: address.queue,
+            backlog: address.backlog,
+            held: address.held.is_ok(),
+            not_held: address.held.as_ref().err().map(String::as_str),
+            steered: address.steered.is_ok(),
+            not_steered: address.steered.as_ref().err().map(String::as_str),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -1,0 +1,166 @@
+//! The tables and the JSON of named runs.
+
+use sameport_supervisor::control::client::Gone;
+use sameport_supervisor::control::{About, Record};
+
+use super::*;
+
+const NOW: u64 = 1_700_000_000_000;
+
+fn worker(ordinal: u16, pid: Option<i32>, state: State) -> Worker {
+    Worker {
+        ordinal,
+        pid,
+        state,
+        since: NOW - 5_000,
+        restarts: 0,
+        why: None,
+        connections: Some(12),
+        addresses: vec!["127.0.0.1:8080".into()],
+    }
+}
+
+fn status() -> Status {
+    Status {
+        name: "web".into(),
+        pid: 33,
+        version: "0.1.0".into(),
+        since: NOW - 7_200_000,
+        command: vec!["node".into(), "server.js".into()],
+        directory: "/srv/web".into(),
+        via: "seccomp".into(),
+        copies: 3,
+        workers: vec![
+            worker(1, Some(41), State::Ready),
+            worker(2, Some(42), State::Draining),
+            worker(2, Some(43), State::Starting),
+            Worker {
+                restarts: 4,
+                why: Some("exit code 1".into()),
+                connections: None,
+                addresses: Vec::new(),
+                ..worker(3, None, State::Waiting)
+            },
+        ],
+        addresses: vec![
+            Listening {
+                protocol: "tcp".into(),
+                address: "127.0.0.1:8080".into(),
+                members: 3,
+                queue: 2,
+                backlog: 384,
+                held: Ok(()),
+                steered: Err("nginx (pid 9) is in the group too".into()),
+            },
+            Listening {
+                protocol: "udp".into(),
+                address: "[::]:53".into(),
+                members: 1,
+                queue: 0,
+                backlog: 0,
+                held: Ok(()),
+                steered: Ok(()),
+            },
+        ],
+        remarks: vec!["the record could not be written: no space left".into()],
+    }
+}
+
+#[test]
+fn a_run_is_told_whole() {
+    let expected = "\
+web: pid 33, 1 of 3 workers ready, since 2 h, by seccomp
+command: node server.js
+directory: /srv/web
+
+WORKER  PID  STATE     SINCE  RESTARTS  ADDRESS         CONNS
+1       41   ready     5 s    0         127.0.0.1:8080  12
+2       42   draining  5 s    0         127.0.0.1:8080  12
+2       43   starting  5 s    0         127.0.0.1:8080  12
+3       -    waiting   5 s    4         -               -
+
+PROTO  ADDRESS         SOCKETS  QUEUE  HELD  STEERED
+tcp    127.0.0.1:8080  3        2/384  yes   no
+udp    [::]:53         1        0      yes   yes
+
+note: worker 3: exit code 1
+note: 127.0.0.1:8080 is not steered: nginx (pid 9) is in the group too
+note: the record could not be written: no space left
+";
+    assert_eq!(text(&status(), NOW), expected);
+}
+
+#[test]
+fn nothing_to_say_is_not_said() {
+    let bare = Status { workers: vec![], addresses: vec![], remarks: vec![], ..status() };
+    // The clock was set back.
+    assert_eq!(text(&bare, 0).lines().count(), 3);
+    assert!(text(&bare, 0).contains("since 0 s"));
+    assert_eq!(list(&[], NOW), "");
+}
+
+#[test]
+fn what_others_chose_does_not_steer_the_terminal() {
+    let bad = "\u{1b}[2J\n\u{202e}".to_owned();
+    let mut status = status();
+    status.command = vec![bad.clone().into()];
+    status.directory = bad.clone().into();
+    status.name.clone_from(&bad);
+    status.remarks = vec![bad.clone()];
+    status.workers[0].why = Some(bad.clone());
+    status.workers[0].addresses = vec![bad];
+    let told = text(&status, NOW);
+    assert!(!told.contains(['\u{1b}', '\u{202e}']), "{told}");
+}
+
+fn runs() -> Vec<Run> {
+    let about =
+        About { command: vec!["db".into(), "-x y".into()], directory: "/".into(), since: 0 };
+    let mut record = Record::of_ourselves(&about, &[]);
+    record.pid = 7;
+    let gone = Gone { record: Some(record), running: vec![8, 9] };
+    vec![
+        ("db".parse().unwrap(), Err(Error::Gone(gone))),
+        ("mail".parse().unwrap(), Err(Error::Silent(5))),
+        ("web".parse().unwrap(), Ok(Box::new(status()))),
+    ]
+}
+
+#[test]
+fn every_run_is_one_row() {
+    let expected = "\
+NAME  PID  WORKERS  SINCE   ADDRESS                 COMMAND
+db    7    2        gone    -                       db '-x y'
+mail  5    -        silent  -                       -
+web   33   1/3      2 h     127.0.0.1:8080 [::]:53  node server.js
+";
+    assert_eq!(list(&runs(), NOW), expected);
+}
+
+#[test]
+fn json_keeps_its_shape() {
+    let short = Status {
+        workers: vec![worker(1, Some(41), State::GivenUp)],
+        addresses: status().addresses[..1].to_vec(),
+        ..status()
+    };
+    let run = concat!(
+        r#""name":"web","pid":33,"sameport":"0.1.0","since":1699992800,"#,
+        r#""command":["node","server.js"],"directory":"/srv/web","via":"seccomp","copies":3,"#,
+        r#""workers":[{"worker":1,"pid":41,"state":"given-up","since":1699999995,"restarts":0,"#,
+        r#""why":null,"connections":12,"addresses":["127.0.0.1:8080"]}],"#,
+        r#""addresses":[{"proto":"tcp","address":"127.0.0.1:8080","members":3,"queue":2,"#,
+        r#""backlog":384,"held":true,"not_held":null,"steered":false,"#,
+        r#""not_steered":"nginx (pid 9) is in the group too"}],"#,
+        r#""remarks":["the record could not be written: no space left"]"#
+    );
+    assert_eq!(json(&short), format!("{{\"version\":1,{run}}}\n"));
+
+    let [dead, ..] = <[Run; 3]>::try_from(runs()).unwrap();
+    let told = list_json(&[dead, ("web".parse().unwrap(), Ok(Box::new(short)))]);
+    let start =
+        r#"{"version":1,"runs":[{"name":"db","error":"the supervisor of db (pid 7) is gone"#;
+    assert!(told.starts_with(start), "{told}");
+    assert!(told.ends_with(&format!(r#""running":[8,9]}},{{{run}}}]}}{}"#, "\n")), "{told}");
+    assert_eq!(list_json(&[]), "{\"version\":1,\"runs\":[]}\n");
+}

@@ -1,0 +1,325 @@
+//! Why an address can be bound or not, in words and as JSON.
+
+mod json;
+mod remedies;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sameport_policy::bind::private;
+use sameport_policy::model::socket::{Address, Member, Protocol, State};
+use sameport_policy::model::unit;
+use sameport_policy::predict::{
+    Conflict, Doubt, Effect, Flag, Missing, Outcome, Question, Refused, Verdict,
+};
+
+use super::guards;
+use super::refusal::{program, user};
+use super::shell;
+use super::table::printable;
+use crate::operations::why::{Answer, There};
+
+pub(crate) use json::json;
+
+/// Who is on the port is named up to so many.
+const NAMED: usize = 8;
+
+/// The answer first, then who is in it, then what would work.
+pub(crate) fn text(answers: &[Answer]) -> String {
+    let texts: Vec<String> = answers.iter().map(one).collect();
+    texts.join("\n")
+}
+
+fn one(answer: &Answer) -> String {
+    let mut text = format!("{}\n", headline(answer));
+    let mut told: BTreeMap<String, (String, usize)> = BTreeMap::new();
+    let mut order = Vec::new();
+    for (with, says) in remarks(answer) {
+        let block = block(answer, with, &says);
+        let known = told.entry(block.clone()).or_insert_with(|| {
+            order.push(block.clone());
+            (block, 0)
+        });
+        known.1 += 1;
+    }
+    for block in order.iter().take(NAMED) {
+        let (block, times) = &told[block];
+        let (first, rest) = block.split_once('\n').unwrap_or((block, ""));
+        let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
+        text.push_str(&format!("  {first}{times}\n{rest}"));
+    }
+    if order.len() > NAMED {
+        text.push_str(&format!("  and {} more\n", order.len() - NAMED));
+    }
+    let remedies = remedies::lines(answer);
+    if !remedies.is_empty() {
+        text.push_str("what would work\n");
+        for line in remedies {
+            text.push_str(&format!("  {line}\n"));
+        }
+    }
+    if !answer.bound_seen && answer.wish.address.protocol == Protocol::Tcp {
+        text.push_str(
+            "not seen: sockets that are bound and do not listen (Linux 6.8 lists them)\n",
+        );
+    }
+    text
+}
+
+/// `no: 0.0.0.0:80/tcp (user ann, SO_REUSEADDR) cannot be bound: EACCES by bind: …`.
+fn headline(answer: &Answer) -> String {
+    let what = what(answer);
+    if let Some(guard) = &answer.guard {
+        let only = guards::who(guard);
+        return format!("no: {what} cannot be bound: EPERM by bind: it is guarded for {only}");
+    }
+    match &answer.prediction.verdict {
+        Verdict::Granted => format!("yes: {what} can be bound{}", beside(answer)),
+        Verdict::Depends(_) => {
+            format!("unsure: whether {what} can be bound depends on what cannot be seen from here")
+        }
+        Verdict::Refused(refused) => {
+            let (call, errno) = refused.error();
+            format!("no: {what} cannot be bound: {errno} by {call}: {}", reason(answer, refused))
+        }
+    }
+}
+
+/// `0.0.0.0:80/tcp (user ann, SO_REUSEADDR)`.
+fn what(answer: &Answer) -> String {
+    let Answer { wish, user, .. } = answer;
+    let Address { protocol, .. } = wish.address;
+    let options = options(wish.reuse_address, wish.reuse_port);
+    let user = user.as_deref().map_or_else(|| wish.uid.to_string(), printable);
+    format!("{}/{protocol} (user {user}, {options})", wish.address)
+}
+
+fn options(reuse_address: bool, reuse_port: bool) -> &'static str {
+    match (reuse_address, reuse_port) {
+        (false, false) => "neither SO_REUSEADDR nor SO_REUSEPORT",
+        (true, false) => "SO_REUSEADDR",
+        (false, true) => "SO_REUSEPORT",
+        (true, true) => "SO_REUSEADDR and SO_REUSEPORT",
+    }
+}
+
+fn beside(answer: &Answer) -> &'static str {
+    let any = |outcome| answer.prediction.effects.iter().any(|effect| effect.outcome == outcome);
+    if any(Outcome::Taken) {
+        ", and would take traffic from others"
+    } else if any(Outcome::Shared) {
+        ", and would share"
+    } else if any(Outcome::Kept) {
+        ", and would not get all of its traffic"
+    } else {
+        ""
+    }
+}
+
+fn reason(answer: &Answer, refused: &Refused) -> String {
+    let port = answer.wish.address.port();
+    match refused {
+        Refused::NoDevice => {
+            let device = answer.wish.address.device.as_deref().unwrap_or_default();
+            format!("there is no interface {}", printable(device))
+        }
+        Refused::NotTransparent => "it needs CAP_NET_ADMIN or CAP_NET_RAW".into(),
+        Refused::NeedsPrivilege => {
+            format!("port {port} is so low that it needs CAP_NET_BIND_SERVICE")
+        }
+        Refused::MappedAndV6only => "it is an IPv4 address, and IPV6_V6ONLY refuses those".into(),
+        Refused::NoScope => "a link-local address needs --device".into(),
+        Refused::NotLocal => "no interface of this machine has that address".into(),
+        Refused::InUse(conflicts) => match (remedies::only_left(answer), conflicts.len()) {
+            (true, _) => "what is left of its connections (TIME_WAIT) still has it".into(),
+            (false, 1) => "somebody is in the way".into(),
+            (false, several) => format!("{several} sockets are in the way"),
+        },
+    }
+}
+
+/// What is to be said of whom.
+fn remarks(answer: &Answer) -> Vec<(usize, String)> {
+    match &answer.prediction.verdict {
+        Verdict::Refused(Refused::InUse(conflicts)) => {
+            let say = |conflict: &Conflict| (conflict.with, lacks(answer, conflict));
+            conflicts.iter().map(say).collect()
+        }
+        Verdict::Refused(_) => vec![],
+        Verdict::Depends(doubts) => {
+            doubts.iter().map(|doubt| (doubt.with, doubtful(answer, doubt))).collect()
+        }
+        Verdict::Granted => {
+            let effects = answer.prediction.effects.iter();
+            effects.map(|effect| (effect.with, outcome(answer, effect))).collect()
+        }
+    }
+}
+
+/// `SO_REUSEPORT is missing on both sides; SO_REUSEADDR does not help against a listener`.
+fn lacks(answer: &Answer, conflict: &Conflict) -> String {
+    let Missing { ours, theirs, same_user } = conflict.share;
+    let sides = |ours, theirs| match (ours, theirs) {
+        (true, true) => Some("is missing on both sides"),
+        (true, false) => Some("is missing on yours"),
+        (false, true) => Some("is missing on this one"),
+        (false, false) => None,
+    };
+    let mut reasons = Vec::new();
+    if same_user {
+        reasons.push(match &answer.there[conflict.with] {
+            There::Socket(member) if is_private(member) => {
+                format!(
+                    "sockets of user id {}: a private group, which admits nobody else",
+                    member.socket.uid
+                )
+            }
+            There::Socket(member) => {
+                format!("it belongs to user {}: only sockets of one user can share", user(member))
+            }
+            There::Left(_) => String::new(),
+        });
+    }
+    reasons.extend(sides(ours, theirs).map(|sides| format!("SO_REUSEPORT {sides}")));
+    match conflict.reuse {
+        None => reasons.push("SO_REUSEADDR does not help against a listener".into()),
+        Some(Missing { ours, theirs, .. }) => {
+            reasons.extend(sides(ours, theirs).map(|sides| format!("SO_REUSEADDR {sides}")));
+        }
+    }
+    format!("because   {}", reasons.join("; "))
+}
+
+/// Its socket belongs to a private group.
+fn is_private(member: &Member) -> bool {
+    private::is_owner(member.socket.uid)
+}
+
+fn doubtful(answer: &Answer, doubt: &Doubt) -> String {
+    let left = matches!(answer.there[doubt.with], There::Left(_));
+    let names = |flags: &[Flag]| {
+        let name = |flag: &Flag| match flag {
+            Flag::ReuseAddress => "SO_REUSEADDR",
+            Flag::ReusePort => "SO_REUSEPORT",
+        };
+        flags.iter().map(name).collect::<Vec<_>>().join(" or ")
+    };
+    match &doubt.question {
+        Question::Set(flags) if left => format!(
+            "if        the program that left it had {}, it can be bound, and else not yet; most \
+             servers have SO_REUSEADDR",
+            names(flags)
+        ),
+        Question::Set(flags) => {
+            format!("if        this one has {}, it can be bound, and else not", names(flags))
+        }
+        Question::V6only(flags) if flags.is_empty() => {
+            "if        it comes from a socket that serves IPv4 too, it cannot be bound".into()
+        }
+        Question::V6only(flags) => format!(
+            "if        it comes from a socket that serves IPv4 too, and lacks {}, it cannot be bound",
+            names(flags)
+        ),
+        Question::First => {
+            "if        the kernel comes to this one first (it was bound last), it can be \
+                            bound, although others are in the way that do not share"
+                .into()
+        }
+    }
+}
+
+fn outcome(answer: &Answer, effect: &Effect) -> String {
+    let on = &effect.on;
+    let udp = on.protocol == Protocol::Udp;
+    let unit = if udp { "datagrams" } else { "connections" };
+    match effect.outcome {
+        Outcome::Shared => format!("shares    the {unit} to {on} with yours"),
+        Outcome::Kept => format!("keeps     the {unit} to {on}: yours gets none of them"),
+        Outcome::Race => format!("race      whoever of the two listens first has {on}"),
+        Outcome::Unclear => format!("who       gets the {unit} to {on} cannot be told from here"),
+        Outcome::Taken => {
+            let other_user = match &answer.there[effect.with] {
+                There::Socket(member) => member.socket.uid != answer.wish.uid,
+                There::Left(_) => false,
+            };
+            let whose = if other_user { ", of another user" } else { "" };
+            format!("loses     the {unit} to {on} to yours, all of them{whose}")
+        }
+    }
+}
+
+/// Who it is, and what is to be said.
+fn block(answer: &Answer, with: usize, says: &str) -> String {
+    let mut lines = Vec::new();
+    match &answer.there[with] {
+        There::Left(left) => {
+            // The seconds of each differ, and are told with what would work.
+            lines.push(format!("what is left of a connection has {} (TIME_WAIT)", left.address));
+        }
+        There::Socket(member) => {
+            lines.push(format!("{} {}", who(answer, member), does(member)));
+            let servers = answer.servers(member);
+            let details = servers.first().and_then(|process| process.details.as_ref());
+            if let Some(command) = details.map(|details| &details.command).filter(|c| !c.is_empty())
+            {
+                lines.push(format!("    command   {}", shell::command(command)));
+            }
+            let known = &answer.known[with];
+            let options = match (known.reuse_address, known.reuse_port) {
+                (Some(address), Some(port)) => options(address, port),
+                (None, Some(true)) => "SO_REUSEPORT; root can read whether SO_REUSEADDR too",
+                _ => "cannot be read from here: root can",
+            };
+            lines.push(format!("    options   {options}"));
+        }
+    }
+    lines.push(format!("    {says}"));
+    lines.join("\n") + "\n"
+}
+
+/// `pid 4121 (python3, user ann, unit api.service)`, or what is known of it.
+fn who(answer: &Answer, member: &Member) -> String {
+    let mut words = Vec::new();
+    let servers = answer.servers(member);
+    words.extend(servers.first().map(|process| program(process)));
+    words.extend(answer.run(member).map(|name| format!("run {name}")));
+    words.push(match is_private(member) {
+        true => "a private group".to_owned(),
+        false => format!("user {}", user(member)),
+    });
+    if let Some(cgroup) = member.cgroup.as_deref() {
+        if let Some(container) = unit::container(cgroup) {
+            words.push(format!(
+                "{} container {}",
+                container.engine.name(),
+                printable(container.short_id())
+            ));
+        } else {
+            words.extend(unit::unit(cgroup).map(|unit| format!("unit {}", printable(unit))));
+        }
+    }
+    let about = words.join(", ");
+    match &servers[..] {
+        [] if member.socket.inode == 0 => format!("the kernel, for no process ({about})"),
+        [] => format!("a program that cannot be seen from here ({about})"),
+        [only] => format!("pid {} ({about})", only.pid),
+        [first, rest @ ..] => format!("pid {} and {} more ({about})", first.pid, rest.len()),
+    }
+}
+
+fn does(member: &Member) -> String {
+    let address = &member.socket.address;
+    match (member.socket.state, address.protocol) {
+        (State::Waiting, Protocol::Tcp) => format!("listens on {address}"),
+        (State::Waiting, Protocol::Udp) => format!("receives on {address}"),
+        (State::Bound, _) => format!("is bound to {address}, and neither listens nor is connected"),
+        (State::Connected, _) => {
+            format!("has a connection from {address}: the port is its own end of it")
+        }
+    }
+}
+
+/// Whole seconds, never less than the time is.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}

@@ -1,0 +1,193 @@
+//! What would work, a line each.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sameport_policy::bind::private;
+use sameport_policy::model::socket::{Address, Member, Process, State};
+use sameport_policy::model::unit;
+use sameport_policy::predict::{Doubt, Refused, Remedy, Verdict};
+
+use super::seconds;
+use crate::operations::guard::record::Entry;
+use crate::operations::why::{Answer, There};
+use crate::output::guards;
+use crate::output::refusal::user;
+use crate::output::shell;
+use crate::output::table::printable;
+
+pub(super) fn lines(answer: &Answer) -> Vec<String> {
+    let mut lines: Vec<String> =
+        answer.guard.iter().map(|guard| unguarded(answer, guard)).collect();
+    lines.extend(match &answer.prediction.verdict {
+        Verdict::Refused(refused) => of_the_machine(answer, refused),
+        Verdict::Depends(doubts) => doubtful(answer, doubts),
+        Verdict::Granted => vec![],
+    });
+    lines.extend(answer.remedies.iter().filter_map(|remedy| line(answer, remedy)));
+    lines
+}
+
+/// Who may bind is for root to decide.
+fn unguarded(answer: &Answer, guard: &Entry) -> String {
+    let user = answer.user.as_deref().map_or_else(|| answer.wish.uid.to_string(), printable);
+    let allowed = guards::allowed(guard);
+    let allowed: String = allowed.iter().map(|who| format!(" --allow {who}")).collect();
+    let (port, protocol) = (guard.port, guard.protocol());
+    format!("as root: sameport guard {port}/{protocol}{allowed} --allow uid={user}")
+}
+
+fn of_the_machine(answer: &Answer, refused: &Refused) -> Vec<String> {
+    let port = answer.wish.address.port();
+    match refused {
+        Refused::NeedsPrivilege => vec![
+            "root".into(),
+            "the one capability: setcap cap_net_bind_service=+ep PROGRAM".into(),
+            format!("for everybody: sysctl net.ipv4.ip_unprivileged_port_start={port}"),
+        ],
+        Refused::NotLocal => vec!["one of the addresses that `ip address` lists".into()],
+        Refused::NoDevice => vec!["one of the interfaces that `ip link` lists".into()],
+        Refused::MappedAndV6only => vec!["an IPv6 address, or no --v6only".into()],
+        Refused::NoScope => vec!["--device with the interface that has it".into()],
+        Refused::NotTransparent => vec!["root".into()],
+        Refused::InUse(_) => vec![],
+    }
+}
+
+/// What would make it certain.
+fn doubtful(answer: &Answer, doubts: &[Doubt]) -> Vec<String> {
+    let with: Vec<usize> = doubts.iter().map(|doubt| doubt.with).collect();
+    let left = with.iter().filter_map(|at| match &answer.there[*at] {
+        There::Left(left) => Some(left.ends_in),
+        There::Socket(_) => None,
+    });
+    let wait = left.max().map(wait);
+    let unread =
+        members(answer, &with).any(|member| member.options.is_none() && member.socket.inode != 0);
+    let ask = unread.then(|| "ask as root, who may read every option".to_owned());
+    wait.into_iter().chain(ask).collect()
+}
+
+fn wait(longest: Duration) -> String {
+    format!("wait {} s for what is left of connections", seconds(longest))
+}
+
+fn line(answer: &Answer, remedy: &Remedy) -> Option<String> {
+    Some(match remedy {
+        Remedy::ReuseAddress if only_left(answer) => {
+            "SO_REUSEADDR on yours, if the program that left it had it too".into()
+        }
+        Remedy::ReuseAddress => "SO_REUSEADDR on yours".into(),
+        Remedy::Join(_) => {
+            "share it, the other side is ready: sameport run --join -- COMMAND".into()
+        }
+        Remedy::Share(with) => format!(
+            "share it: {}, and yours under `sameport run --join -- COMMAND`",
+            started_again(answer, with)
+        ),
+        // Nobody can be the user of a private group but its own run.
+        Remedy::AsUser { uid, .. } if private::is_owner(*uid) => return None,
+        Remedy::AsUser { uid, restart } => {
+            let owner = answer.there.iter().find_map(|there| match there {
+                There::Socket(member) if member.socket.uid == *uid => Some(user(member)),
+                _ => None,
+            });
+            let owner = owner.unwrap_or_else(|| uid.to_string());
+            let run = format!("as user {owner}: sameport run --join -- COMMAND");
+            match &restart[..] {
+                [] => run,
+                with => format!("{run}, after {}", started_again(answer, with)),
+            }
+        }
+        Remedy::Without(with) => without(answer, with),
+        Remedy::Part(address) => format!("{address}: {} only", family(address)),
+        Remedy::Port(port) => format!("port {port}, which nobody has"),
+    })
+}
+
+/// Nothing is in the way but what connections have left.
+pub(super) fn only_left(answer: &Answer) -> bool {
+    let Verdict::Refused(Refused::InUse(conflicts)) = &answer.prediction.verdict else {
+        return false;
+    };
+    conflicts.iter().all(|conflict| matches!(answer.there[conflict.with], There::Left(_)))
+}
+
+fn members<'a>(answer: &'a Answer, with: &'a [usize]) -> impl Iterator<Item = &'a Member> {
+    with.iter().filter_map(|at| match &answer.there[*at] {
+        There::Socket(member) => Some(&**member),
+        There::Left(_) => None,
+    })
+}
+
+fn first<'a>(answer: &Answer, member: &'a Member) -> Option<&'a Process> {
+    answer.servers(member).into_iter().next()
+}
+
+/// `pid 4121 started again under `sameport run -- python3 -m http.server``.
+fn started_again(answer: &Answer, with: &[usize]) -> String {
+    let pids: BTreeSet<i32> =
+        members(answer, with).flat_map(|member| first(answer, member)).map(|p| p.pid).collect();
+    let command = members(answer, with)
+        .flat_map(|member| first(answer, member))
+        .find_map(|process| process.details.as_ref().filter(|details| !details.command.is_empty()))
+        .map_or_else(|| "ITS COMMAND".into(), |details| shell::command(&details.command));
+    format!("{} started again under `sameport run -- {command}`", named(&pids))
+}
+
+fn without(answer: &Answer, with: &[usize]) -> String {
+    let mut ways = Vec::new();
+    let units: BTreeSet<&str> = members(answer, with)
+        .filter_map(|member| member.cgroup.as_deref().and_then(unit::unit))
+        .filter(|unit| unit.ends_with(".service"))
+        .collect();
+    let mut pids = BTreeSet::new();
+    let mut runs = BTreeSet::new();
+    for member in members(answer, with) {
+        let in_unit =
+            member.cgroup.as_deref().and_then(unit::unit).is_some_and(|u| units.contains(u));
+        // A supervisor would start again whom we end.
+        let run = answer.run(member);
+        runs.extend(run.filter(|_| !in_unit));
+        let others = member.processes.iter().filter(|_| !in_unit && run.is_none());
+        pids.extend(others.map(|process| process.pid));
+    }
+    ways.extend(runs.iter().map(|name| format!("sameport stop {name}")));
+    if !units.is_empty() {
+        let units: Vec<_> = units.iter().map(|unit| shell::word(unit)).collect();
+        ways.push(format!("systemctl stop {}", units.join(" ")));
+    }
+    if !pids.is_empty() {
+        let pids: Vec<_> = pids.iter().map(i32::to_string).collect();
+        ways.push(format!("kill {}", pids.join(" ")));
+    }
+    let unseen = |member: &Member| member.processes.is_empty() && member.socket.inode != 0;
+    if members(answer, with).any(unseen) {
+        ways.push("end the program that root can see".into());
+    }
+    let closing =
+        |member: &Member| member.socket.inode == 0 && member.socket.state == State::Connected;
+    if members(answer, with).any(closing) {
+        ways.push("wait until the kernel has ended the connections that nobody has".into());
+    }
+    let left = with.iter().filter_map(|at| match &answer.there[*at] {
+        There::Left(left) => Some(left.ends_in),
+        There::Socket(_) => None,
+    });
+    if let Some(longest) = left.max() {
+        ways.push(wait(longest));
+    }
+    ways.join(", and ")
+}
+
+fn named(pids: &BTreeSet<i32>) -> String {
+    match pids.iter().collect::<Vec<_>>()[..] {
+        [] => "the other".into(),
+        [only] => format!("pid {only}"),
+        [first, ref rest @ ..] => format!("pid {first} and {} more", rest.len()),
+    }
+}
+
+fn family(address: &Address) -> &'static str {
+    if address.socket.is_ipv4() { "IPv4" } else { "IPv6" }
+}

@@ -1,0 +1,74 @@
+//! What the user wants of the workers' sockets, whatever the interposer, and what of it was used.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sameport_policy::bind::map::Rule;
+use sameport_policy::bind::verdict::Ports;
+
+/// What is wanted of every socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wishes {
+    /// The ports to share.
+    pub ports: Ports,
+    /// Where binds go instead (`--map`).
+    pub rules: Vec<Rule>,
+    /// Where connections come from (`--source`); port 0 for any.
+    pub source: Option<SocketAddr>,
+    /// Whether addresses may be others than this machine's (`--transparent`).
+    pub transparent: bool,
+}
+
+/// A wish that nothing ever came of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unused {
+    Rule(Rule),
+    Source(SocketAddr),
+    Transparent,
+}
+
+/// Which wishes have been used, marked by whoever carries them out.
+#[derive(Debug, Clone)]
+pub(crate) struct Used {
+    rules: Arc<[AtomicBool]>,
+    source: Arc<AtomicBool>,
+    transparent: Arc<AtomicBool>,
+}
+
+impl Used {
+    pub(crate) fn nothing_of(wishes: &Wishes) -> Self {
+        let rules = wishes.rules.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { rules, source: Arc::default(), transparent: Arc::default() }
+    }
+
+    /// The rule in this place moved a bind.
+    pub(crate) fn rule(&self, place: usize) {
+        if let Some(rule) = self.rules.get(place) {
+            rule.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection got its source.
+    pub(crate) fn source(&self) {
+        self.source.store(true, Ordering::Relaxed);
+    }
+
+    /// A socket was to be transparent.
+    pub(crate) fn transparent(&self) {
+        self.transparent.store(true, Ordering::Relaxed);
+    }
+
+    /// What is left.
+    pub(crate) fn unused(&self, wishes: &Wishes) -> Vec<Unused> {
+        let rules = wishes.rules.iter().zip(self.rules.iter());
+        let rules = rules.filter(|(_, used)| !used.load(Ordering::Relaxed));
+        let source = wishes.source.filter(|_| !self.source.load(Ordering::Relaxed));
+        let transparent = wishes.transparent && !self.transparent.load(Ordering::Relaxed);
+        rules
+            .map(|(rule, _)| Unused::Rule(*rule))
+            .chain(source.map(Unused::Source))
+            .chain(transparent.then_some(Unused::Transparent))
+            .collect()
+    }
+}

@@ -1,0 +1,186 @@
+//! What a verb hears of a supervisor that answers, of one that does not, and of a dead one.
+
+use std::io::Write as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::process::{Command, Stdio};
+
+use sameport_sys::run_files::Claim;
+
+use super::*;
+use crate::control::fixtures::{NAME, Stage, about, change};
+use crate::control::protocol::State;
+use crate::control::record::About;
+
+fn runs(folder: &Path) -> Runs {
+    Runs { folders: vec![folder.to_owned()], patience: Duration::from_secs(10) }
+}
+
+fn web() -> Name {
+    NAME.parse().unwrap()
+}
+
+fn no_changes(change: &Change) {
+    panic!("{change:?}")
+}
+
+#[test]
+fn a_supervisor_answers() {
+    let stage = Stage::willing();
+    let runs = runs(&stage.folder());
+    assert_eq!(runs.status(&web()).unwrap().command, about().command);
+    let mut heard = Vec::new();
+    let restart = Request::Restart { surge: Some(3) };
+    runs.change(&web(), restart, &mut |change| heard.push(change.clone())).unwrap();
+    assert_eq!(heard, [1, 2, 3].map(change));
+    match runs.change(&web(), Request::Scale { copies: 9 }, &mut no_changes) {
+        Err(Error::Failed { fault: Fault::Other, error, hint }) => {
+            assert_eq!((&*error, hint.as_deref()), ("Scale { copies: 9 }", Some("next")));
+        }
+        other => panic!("{other:?}"),
+    }
+    let all = runs.all();
+    assert!(matches!(&all[..], [(name, Ok(_))] if *name == web()), "{all:?}");
+    // The last reply arrives, although the supervisor ends at once.
+    runs.change(&web(), Request::Stop, &mut no_changes).unwrap();
+    stage.ended();
+    assert!(runs.all().is_empty());
+}
+
+#[test]
+fn a_command_arrives_byte_for_byte() {
+    let words = ["node", "", "--x=\u{1b}\n\"é\"", "[1,2]"].map(OsString::from);
+    let bytes = OsString::from_vec((1..=255).collect());
+    let command: Vec<_> = words.into_iter().chain([bytes]).collect();
+    let stage = Stage::willing();
+    let upgrade = Request::Upgrade { command };
+    match runs(&stage.folder()).change(&web(), upgrade.clone(), &mut no_changes) {
+        Err(Error::Failed { error, .. }) => assert_eq!(error, format!("{upgrade:?}")),
+        other => panic!("{other:?}"),
+    }
+    let endless = Request::Upgrade { command: vec!["x".repeat(1 << 20).into()] };
+    match runs(&stage.folder()).change(&web(), endless, &mut no_changes) {
+        Err(Error::TooLong(bytes, most)) => assert!(bytes > 1 << 20 && most < bytes),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_is_not_there_is_told_from_who_is() {
+    let stage = Stage::willing();
+    match runs(&stage.folder()).status(&"other".parse().unwrap()) {
+        Err(Error::NoSuchRun(names)) => assert_eq!(names, [web()]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_supervisor_that_ends_on_the_way_is_no_success() {
+    let stage = Stage::new(|door, mut calls| async move {
+        let call = calls.recv().await.unwrap();
+        call.replies.change(&change(1));
+        drop((call, calls));
+        door.close().await;
+    });
+    let mut heard = Vec::new();
+    let asked = runs(&stage.folder())
+        .change(&web(), Request::Stop, &mut |change| heard.push(change.clone()));
+    assert!(
+        matches!(&asked, Err(Error::Failed { error, .. }) if error.contains("ended before")),
+        "{asked:?}"
+    );
+    assert_eq!(heard, [change(1)]);
+    stage.ended();
+}
+
+/// Stopped by a signal, for example: the kernel takes the connection, and nobody reads.
+#[test]
+fn a_supervisor_that_does_not_answer_is_named() {
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    let claim = Claim::take(&web(), std::slice::from_ref(&folder)).unwrap();
+    let listener = claim.listen().unwrap();
+    let hasty = Runs { patience: Duration::from_millis(50), ..runs(&folder) };
+    let ours = std::process::id().cast_signed();
+    assert!(matches!(hasty.status(&web()), Err(Error::Silent(pid)) if pid == ours));
+    // Until no more connections fit.
+    let full = (0..1000).map(|_| hasty.status(&web())).find_map(|answer| match answer {
+        Err(Error::Silent(_)) => None,
+        Err(other) => Some(other),
+        Ok(status) => panic!("{status:?}"),
+    });
+    assert!(matches!(full, Some(Error::Unreachable(ConnectError::Busy))), "{full:?}");
+    drop(listener);
+}
+
+#[test]
+fn somebody_else_in_its_place_is_no_supervisor() {
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    let claim = Claim::take(&web(), std::slice::from_ref(&folder)).unwrap();
+    let listener = claim.listen().unwrap();
+    listener.set_nonblocking(false).unwrap();
+    let answers: [(&[u8], &str); 6] = [
+        (b"", "Ended"),
+        (b"HTT", "Ended"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "TooLong(1213486160)"),
+        (b"\x7f\xff\xff\xff{", "TooLong(2147483647)"),
+        (b"\0\0\0\x06\"done\"", "out of turn"),
+        (b"\0\0\0\x02{}", "Garbage"),
+    ];
+    for (answer, told) in answers {
+        std::thread::scope(|scope| {
+            scope.spawn(|| listener.accept().unwrap().0.write_all(answer).unwrap());
+            let error = format!("{:?}", runs(&folder).status(&web()).unwrap_err());
+            assert!(error.contains(told), "{error}");
+        });
+    }
+}
+
+#[test]
+fn of_a_dead_supervisor_its_record_and_its_workers_are_left() {
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("sameport");
+    let claim = Claim::take(&web(), std::slice::from_ref(&folder)).unwrap();
+    let mut sleepers = [(); 2].map(|()| {
+        Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("sleep is everywhere")
+    });
+    let pids = sleepers.each_ref().map(|child| child.id().cast_signed());
+    let about = About { since: 5, ..about() };
+    let record = Record::of_ourselves(&about, &[pids[0], pids[1], i32::MAX, -1]);
+    drop(claim.listen().unwrap());
+    let dead = |running: &[i32]| match runs(&folder).status(&web()) {
+        Err(Error::Gone(Gone { record: Some(found), running: found_running })) => {
+            assert_eq!((&found, &found_running[..]), (&record, running));
+        }
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(runs(&folder).status(&web()), Err(Error::Gone(Gone { record: None, .. }))));
+    claim.write_record(&serde_json::to_vec(&record).unwrap()).unwrap();
+    dead(&pids);
+    sleepers[0].kill().and_then(|()| sleepers[0].wait()).unwrap();
+    dead(&pids[1..]);
+    sleepers[1].kill().and_then(|()| sleepers[1].wait()).unwrap();
+    dead(&[]);
+    // A record that says nothing, such as one of another version.
+    claim.write_record(b"{\"pid\":").unwrap();
+    assert!(matches!(runs(&folder).status(&web()), Err(Error::Gone(Gone { record: None, .. }))));
+    let all = runs(&folder).all();
+    assert!(matches!(&all[..], [(_, Err(Error::Gone(_)))]), "{all:?}");
+}
+
+#[test]
+fn every_message_is_read_as_it_was_written() {
+    let there_and_back = |reply: Reply| {
+        let bytes = codec::framed(&reply, codec::LONGEST_REPLY).unwrap();
+        let read: Option<Reply> = codec::read(&mut &bytes[..], codec::LONGEST_REPLY).unwrap();
+        assert_eq!(read, Some(reply));
+    };
+    there_and_back(Reply::Heard);
+    there_and_back(Reply::Done);
+    there_and_back(Reply::Change(Change { state: State::GivenUp, pid: None, ..change(3) }));
+    let status = crate::control::fixtures::status();
+    there_and_back(Reply::Status(Box::new(Status { command: vec!["x".into()], ..status })));
+    let most = codec::LONGEST_REPLY;
+    assert!(codec::read::<Reply>(&mut &b"\xff\xff\xff\xff"[..], most).is_err());
+    assert!(codec::read::<Reply>(&mut &b""[..], most).unwrap().is_none());
+}

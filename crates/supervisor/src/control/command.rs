@@ -1,0 +1,88 @@
+//! Whether a command is there, before anything is done for its sake.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use sameport_sys::process::locate;
+
+use super::protocol::{Fault, Reply};
+
+/// The file that `execvp(3)` would execute here for this name.
+pub fn located(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, Fault> {
+    let path = locate(program, search_path).ok_or(Fault::NotFound)?;
+    match std::fs::metadata(&path) {
+        Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => Ok(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Fault::NotFound),
+        _ => Err(Fault::NotExecutable),
+    }
+}
+
+/// The same with its whole path, for somebody in another directory.
+pub fn located_from_here(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, Fault> {
+    let path = located(program, search_path)?;
+    std::path::absolute(path).map_err(|_| Fault::NotFound)
+}
+
+/// What a supervisor answers to a command that it could never start: nothing is to be ended for it.
+pub fn refusal(
+    command: &[OsString],
+    search_path: Option<&OsStr>,
+    directory: &Path,
+) -> Option<Reply> {
+    let program = command.first().map_or(OsStr::new(""), OsString::as_os_str);
+    let fault = located(program, search_path).err()?;
+    let what = match fault {
+        Fault::NotFound => "command not found",
+        Fault::NotExecutable | Fault::Other => "cannot be executed",
+    };
+    Some(Reply::Failed {
+        fault,
+        error: match program.to_string_lossy() {
+            name if name.is_empty() => format!("'': {what}"),
+            name => format!("{name}: {what}"),
+        },
+        hint: Some(format!(
+            "the supervisor seeks it from {}, and in the PATH that it was started with",
+            directory.display()
+        )),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_not_there_is_refused() {
+        let room = tempfile::tempdir().unwrap();
+        let file = room.path().join("file");
+        std::fs::write(&file, b"#!/bin/sh\n").unwrap();
+        let fault = |program: &OsStr, search_path: Option<&OsStr>| match refusal(
+            &[program.to_owned()],
+            search_path,
+            Path::new("/"),
+        ) {
+            Some(Reply::Failed { fault, error, .. }) => {
+                let name = program.to_string_lossy();
+                assert!(error.starts_with(if name.is_empty() { "''" } else { &name }), "{error}");
+                Some(fault)
+            }
+            None => None,
+            other => panic!("{other:?}"),
+        };
+        let folder = Some(room.path().as_os_str());
+        assert_eq!(fault("sh".as_ref(), None), None);
+        assert_eq!(fault("sh".as_ref(), folder), Some(Fault::NotFound));
+        assert_eq!(fault("".as_ref(), None), Some(Fault::NotFound));
+        assert_eq!(fault("./no/such".as_ref(), None), Some(Fault::NotFound));
+        assert_eq!(fault("/".as_ref(), None), Some(Fault::NotExecutable));
+        assert_eq!(fault(file.as_os_str(), None), Some(Fault::NotExecutable));
+        assert_eq!(fault("file".as_ref(), folder), Some(Fault::NotFound));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(fault(file.as_os_str(), None), None);
+        assert_eq!(fault("file".as_ref(), folder), None);
+        assert!(refusal(&[], None, Path::new("/")).is_some());
+    }
+}

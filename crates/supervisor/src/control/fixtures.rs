@@ -1,0 +1,111 @@
+//! The stage for tests: a door with somebody behind it, in a thread of its own.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use sameport_sys::run_files::Claim;
+use tokio::sync::mpsc;
+
+use super::protocol::{Change, Reply, Request, State, Status};
+use super::{About, Call, Door};
+
+pub(crate) const NAME: &str = "web";
+
+/// A supervisor without workers, which goes on until it is asked to stop.
+pub(crate) struct Stage {
+    pub(crate) room: tempfile::TempDir,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stage {
+    /// Opens a door, and has these calls attended to.
+    pub(crate) fn new<F, A>(attend: F) -> Self
+    where
+        F: FnOnce(Door, mpsc::Receiver<Call>) -> A + Send + 'static,
+        A: Future<Output = ()>,
+    {
+        let room = tempfile::tempdir().unwrap();
+        let folder = room.path().join("sameport");
+        let (opened, is_open) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let claim = Claim::take(&NAME.parse().unwrap(), &[folder]).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let (door, calls) = Door::open(claim, about()).unwrap();
+                opened.send(()).unwrap();
+                attend(door, calls).await;
+            });
+        });
+        is_open.recv().unwrap();
+        Self { room, thread: Some(thread) }
+    }
+
+    /// A supervisor that does at once what it is asked, until it is asked to stop.
+    pub(crate) fn willing() -> Self {
+        Self::new(willing)
+    }
+
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.room.path().join("sameport")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder().join(format!("{NAME}.sock"))
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ended(mut self) -> tempfile::TempDir {
+        self.thread.take().unwrap().join().unwrap();
+        assert!(!self.folder().exists(), "something is left");
+        self.room
+    }
+}
+
+pub(crate) async fn willing(door: Door, mut calls: mpsc::Receiver<Call>) {
+    while let Some(Call { request, replies }) = calls.recv().await {
+        match request {
+            Request::Status => replies.end(Reply::Status(Box::new(status()))),
+            Request::Restart { surge } => {
+                for worker in 1..=surge.unwrap_or(1) {
+                    replies.change(&change(worker));
+                }
+                replies.end(Reply::Done);
+            }
+            Request::Stop => {
+                replies.end(Reply::Done);
+                break;
+            }
+            other => replies.end(Reply::failed(format!("{other:?}"), Some("next"))),
+        }
+    }
+    door.close().await;
+}
+
+pub(crate) fn about() -> About {
+    About {
+        command: vec!["node".into(), "server.js".into()],
+        directory: Path::new("/srv").into(),
+        since: 1,
+    }
+}
+
+pub(crate) fn change(worker: u16) -> Change {
+    Change { at: 7, worker, pid: Some(41), state: State::Ready, why: None, connections: Some(2) }
+}
+
+pub(crate) fn status() -> Status {
+    Status {
+        name: NAME.into(),
+        pid: std::process::id().cast_signed(),
+        version: "0".into(),
+        since: 1,
+        command: about().command,
+        directory: about().directory,
+        via: "seccomp".into(),
+        copies: 0,
+        workers: Vec::new(),
+        addresses: Vec::new(),
+        remarks: Vec::new(),
+    }
+}

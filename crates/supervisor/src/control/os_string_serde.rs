@@ -1,0 +1,39 @@
+//! Words of a command line in JSON: as text where they are text, else as bytes.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<&OsStr> for Written {
+    fn from(word: &OsStr) -> Self {
+        match word.to_str() {
+            Some(text) => Self::Text(text.to_owned()),
+            None => Self::Bytes(word.as_bytes().to_owned()),
+        }
+    }
+}
+
+impl From<Written> for OsString {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Text(text) => text.into(),
+            Written::Bytes(bytes) => Self::from_vec(bytes),
+        }
+    }
+}
+
+pub(crate) fn serialize<S: Serializer>(words: &[OsString], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(words.iter().map(|word| Written::from(word.as_os_str())))
+}
+
+pub(crate) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<OsString>, D::Error> {
+    Vec::<Written>::deserialize(from).map(|words| words.into_iter().map(Into::into).collect())
+}

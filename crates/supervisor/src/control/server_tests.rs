@@ -1,0 +1,320 @@
+//! Clients that are broken, slow, many, gone, or somebody else: the supervisor goes on.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream as Client;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc as std_mpsc};
+
+use super::*;
+use crate::control::client::Runs;
+use crate::control::fixtures::{NAME, Stage, about, change, status, willing};
+use crate::control::protocol::State;
+use crate::control::{Door, client};
+
+/// More than anything here takes, on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
+
+fn client(stage: &Stage) -> Client {
+    let client = Client::connect(stage.socket()).unwrap();
+    client.set_read_timeout(Some(LIMIT)).unwrap();
+    client.set_write_timeout(Some(LIMIT)).unwrap();
+    client
+}
+
+fn asked(version: u32, request: Request) -> Vec<u8> {
+    codec::framed(&Asked { version, request }, usize::MAX).unwrap()
+}
+
+/// The replies, to the end of the connection.
+fn replies(mut client: &Client) -> Vec<Reply> {
+    let next = || codec::read(&mut client, codec::LONGEST_REPLY).unwrap();
+    std::iter::from_fn(next).collect()
+}
+
+fn status_of(stage: &Stage) -> Result<Box<crate::control::protocol::Status>, client::Error> {
+    Runs::new(Some(stage.room.path().into())).status(&NAME.parse().unwrap())
+}
+
+/// The answer to these bytes, and nothing after them.
+fn answer_to(stage: &Stage, bytes: &[u8]) -> Vec<Reply> {
+    let mut client = client(stage);
+    client.write_all(bytes).unwrap();
+    replies(&client)
+}
+
+#[test]
+fn garbage_is_answered_with_what_is_wrong() {
+    let stage = Stage::willing();
+    let text = |json: &str| {
+        let length = u32::try_from(json.len()).unwrap().to_be_bytes();
+        [&length[..], json.as_bytes()].concat()
+    };
+    let cases = [
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "1195725856 bytes is too long"),
+        (0x8000_0000u32.to_be_bytes().to_vec(), "2147483648 bytes is too long"),
+        (u32::MAX.to_be_bytes().to_vec(), "4294967295 bytes is too long"),
+        (65537u32.to_be_bytes().to_vec(), "65537 bytes is too long"),
+        (text(""), "cannot be understood"),
+        (text("\u{1b}[2J"), "cannot be understood"),
+        (text(&"[".repeat(60_000)), "cannot be understood"),
+        (text("{}"), "missing field `version`"),
+        (text("{\"version\":-1}"), "cannot be understood"),
+        (text("{\"version\":1}"), "missing field `request`"),
+        (text("{\"version\":1,\"request\":\"frobnicate\"}"), "unknown variant"),
+        (text("{\"version\":1,\"request\":{\"scale\":{\"copies\":65536}}}"), "65536"),
+        (text("{\"version\":1,\"request\":{\"upgrade\":{\"command\":[0]}}}"), "did not match"),
+        (asked(0, Request::Status), "version 1, not 0"),
+        (text("{\"version\":2,\"verb\":[{}]}"), "version 1, not 2"),
+    ];
+    for (bytes, told) in cases {
+        match &answer_to(&stage, &bytes)[..] {
+            [Reply::Failed { error, .. }] => assert!(error.contains(told), "{told}: {error}"),
+            other => panic!("{told}: {other:?}"),
+        }
+    }
+    let answers = answer_to(&stage, &asked(VERSION, Request::Status));
+    assert_eq!(answers, [Reply::Heard, Reply::Status(Box::new(status()))]);
+}
+
+/// Whatever a client does, the next one is answered.
+#[test]
+fn clients_that_go_away_leave_nothing_behind() {
+    let stage = Stage::willing();
+    let request = asked(VERSION, Request::Restart { surge: Some(1000) });
+    for sent in (0..request.len()).chain([request.len(); 200]) {
+        client(&stage).write_all(&request[..sent]).unwrap();
+    }
+    // Those who have gone may not have been noticed yet, and there may be as many as there can be.
+    let answered = (0..2000).any(|_| {
+        std::thread::sleep(Duration::from_millis(5));
+        status_of(&stage).is_ok()
+    });
+    assert!(answered);
+}
+
+/// Requests are whole, however they arrive.
+#[test]
+fn a_request_in_pieces_is_a_request() {
+    let stage = Stage::willing();
+    let mut client = client(&stage);
+    for byte in asked(VERSION, Request::Restart { surge: Some(1) }) {
+        client.write_all(&[byte]).unwrap();
+    }
+    assert_eq!(replies(&client), [Reply::Heard, Reply::Change(change(1)), Reply::Done]);
+}
+
+#[test]
+fn what_was_asked_for_is_done_although_the_client_has_gone() {
+    let (done, is_done) = std_mpsc::channel();
+    let (left, has_left) = tokio::sync::oneshot::channel();
+    let stage = Stage::new(|door, mut calls: mpsc::Receiver<Call>| async move {
+        let Call { request, replies } = calls.recv().await.unwrap();
+        has_left.await.unwrap();
+        for worker in 0..10_000 {
+            replies.change(&change(worker));
+            tokio::task::yield_now().await;
+        }
+        replies.end(Reply::Done);
+        done.send(request).unwrap();
+        willing(door, calls).await;
+    });
+    let mut client = client(&stage);
+    client.write_all(&asked(VERSION, Request::Stop)).unwrap();
+    let heard: Option<Reply> = codec::read(&mut client, codec::LONGEST_REPLY).unwrap();
+    assert_eq!(heard, Some(Reply::Heard));
+    drop(client);
+    left.send(()).unwrap();
+    assert_eq!(is_done.recv_timeout(LIMIT), Ok(Request::Stop));
+    status_of(&stage).unwrap();
+}
+
+/// One that never reads misses changes, and keeps nobody waiting, not even its last reply.
+#[test]
+fn a_slow_client_keeps_nobody_waiting() {
+    let (done, is_done) = std_mpsc::channel();
+    let stage = Stage::new(|door, mut calls: mpsc::Receiver<Call>| async move {
+        let Call { replies, .. } = calls.recv().await.unwrap();
+        let why = Some("x".repeat(1000));
+        let long = crate::control::protocol::Change { why, state: State::Gone, ..change(1) };
+        for _ in 0..10_000 {
+            replies.change(&long);
+            tokio::task::yield_now().await;
+        }
+        replies.end(Reply::Done);
+        done.send(()).unwrap();
+        willing(door, calls).await;
+    });
+    let mut slow = client(&stage);
+    slow.write_all(&asked(VERSION, Request::Stop)).unwrap();
+    is_done.recv_timeout(LIMIT).unwrap();
+    status_of(&stage).unwrap();
+    let heard = replies(&slow);
+    assert_eq!(heard.last(), Some(&Reply::Done));
+    assert!((2..10_000).contains(&heard.len()), "{}", heard.len());
+}
+
+#[test]
+fn a_thousand_half_open_clients_end_and_the_next_is_answered() {
+    sameport_sys::process::startup::raise_descriptor_limit();
+    let beats = Arc::new(AtomicU32::new(0));
+    let beating = Arc::clone(&beats);
+    let stage = Stage::new(|door, mut calls: mpsc::Receiver<Call>| async move {
+        let heart = tokio::spawn(async move {
+            loop {
+                beating.fetch_add(1, Ordering::Relaxed);
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        while let Some(call) = calls.recv().await {
+            call.replies.end(Reply::Status(Box::new(status())));
+        }
+        heart.abort();
+        door.close().await;
+    });
+    let half = &asked(VERSION, Request::Status)[..7];
+    let before = beats.load(Ordering::Relaxed);
+    let clients: Vec<_> = (0..1000)
+        .map(|_| {
+            let mut client = client(&stage);
+            // The door may have been shut in its face already.
+            match client.write_all(half) {
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+                other => other.unwrap(),
+            }
+            client
+        })
+        .collect();
+    assert!(beats.load(Ordering::Relaxed) > before, "the supervisor has stood still");
+    // While they stay open: each is told to come later, or its time is over.
+    let told = clients.iter().filter(|client| match &replies(client)[..] {
+        [] => false,
+        [Reply::Failed { error, .. }] => error.contains("64 others"),
+        other => panic!("{other:?}"),
+    });
+    assert!(told.count() >= 1000 - 2 * MOST_CLIENTS);
+    status_of(&stage).unwrap();
+    drop(clients);
+}
+
+/// What a thread of another user gets: the folder keeps it out, and behind an open folder the door.
+#[test]
+fn another_user_gets_nothing() {
+    if effective_user() != 0 {
+        // Nobody may become another user.
+        return;
+    }
+    let stage = Stage::willing();
+    let as_nobody = |what: fn(&Path) -> Result<Vec<u8>, ErrorKind>| {
+        let socket = stage.socket();
+        std::thread::spawn(move || {
+            become_nobody();
+            what(&socket)
+        })
+        .join()
+        .unwrap()
+    };
+    let connect = |socket: &Path| {
+        let mut client = Client::connect(socket).map_err(|error| error.kind())?;
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        let _ = client.write_all(&asked(VERSION, Request::Status));
+        let mut heard = Vec::new();
+        match client.read_to_end(&mut heard) {
+            // It has not read what we wrote.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            other => drop(other.unwrap()),
+        }
+        Ok(heard)
+    };
+    assert_eq!(as_nobody(connect), Err(ErrorKind::PermissionDenied));
+    let open = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open(stage.room.path(), 0o755);
+    open(&stage.folder(), 0o755);
+    assert_eq!(as_nobody(connect), Err(ErrorKind::PermissionDenied), "the socket is ours");
+    open(&stage.socket(), 0o777);
+    assert_eq!(as_nobody(connect), Ok(Vec::new()), "not a byte");
+    status_of(&stage).unwrap();
+}
+
+#[test]
+fn root_may_ask_everybodys_supervisor() {
+    if effective_user() != 0 {
+        return;
+    }
+    let room = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(room.path(), Some(65534), None).unwrap();
+    let folder = room.path().join("sameport");
+    let socket = folder.join(format!("{NAME}.sock"));
+    let (opened, is_open) = std_mpsc::channel();
+    let supervisor = std::thread::spawn(move || {
+        become_nobody();
+        let claim =
+            sameport_sys::run_files::Claim::take(&NAME.parse().unwrap(), &[folder]).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (door, calls) = Door::open(claim, about()).unwrap();
+            opened.send(()).unwrap();
+            willing(door, calls).await;
+        });
+    });
+    is_open.recv_timeout(LIMIT).unwrap();
+    let mut client = Client::connect(socket).unwrap();
+    client.write_all(&asked(VERSION, Request::Stop)).unwrap();
+    assert_eq!(replies(&client), [Reply::Heard, Reply::Done]);
+    supervisor.join().unwrap();
+}
+
+/// A process of its own, whose limit harms no other test.
+#[test]
+fn without_a_free_descriptor_it_waits_and_does_not_spin() {
+    let ourselves = std::env::current_exe().unwrap();
+    let test = "operations::control::serving::tests::at_the_limit_of_descriptors";
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 32; exec \"$@\"", "sh"])
+        .arg(ourselves)
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains(" 1 passed"), "{output:?}");
+}
+
+#[test]
+#[ignore = "`without_a_free_descriptor_it_waits_and_does_not_spin` starts it with a low limit"]
+fn at_the_limit_of_descriptors() {
+    let stage = Stage::willing();
+    let fill = || std::fs::File::open("/dev/null");
+    let mut files: Vec<_> = (0..1000).map_while(|_| fill().ok()).collect();
+    assert!(files.len() < 32, "there is no limit");
+    drop(files.pop());
+    let mut client = client(&stage);
+    client.write_all(&asked(VERSION, Request::Status)).unwrap();
+    let before = processor_time();
+    std::thread::sleep(Duration::from_secs(1));
+    let used = processor_time() - before;
+    assert!(used < Duration::from_millis(300), "{used:?} of a second");
+    drop(files);
+    assert_eq!(replies(&client).len(), 2);
+}
+
+/// What this process has used of the processor.
+#[expect(unsafe_code, reason = "std does not tell it, and reading /proc takes a descriptor")]
+fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: clock_gettime(2) writes to a live local.
+    let asked = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    assert_eq!(asked, 0);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
+}
+
+/// This thread, and no other, becomes uid 65534.
+#[expect(unsafe_code, reason = "the user of one thread is changed by the bare call only")]
+fn become_nobody() {
+    // SAFETY: setresuid(2) takes three numbers, and changes the credentials of this thread.
+    let changed = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+    assert_eq!(changed, 0);
+}

@@ -1,0 +1,195 @@
+//! The preload interposer: workers that load our library, and its reports.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sameport_policy::model::socket::Address;
+use sameport_sys::Errno;
+use sameport_sys::fd::poll::readable;
+use sameport_sys::preload;
+use sameport_sys::preload::{Inbox, Loadable, Orders, Placed, Received, Report, Sharing};
+use sameport_sys::process::signals;
+use sameport_sys::process::{Doing, Setting, doing};
+use tokio::sync::mpsc::Sender;
+
+use super::Beside;
+use crate::conflict_report::{RefusedAt, why_refused_at};
+use crate::monitor::News;
+use crate::{Error, OutOfReach, Plan, Remark, Used, Wishes};
+
+/// How many rules the library has room for.
+const MOST_RULES: usize = 1024;
+
+/// How long a worker may take to report that the library is loaded: the dynamic linker does it
+/// before the program's first instruction.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often the reports are looked for when none comes: the end of the run is noticed as late.
+const STEP: Duration = Duration::from_millis(20);
+
+/// How many reports are passed on together, with one look at who is in the way of all.
+const AT_ONCE: usize = 4096;
+
+/// The library in its place, and where its reports arrive.
+#[derive(Debug)]
+pub(crate) struct Preload {
+    placed: Placed,
+    inbox: Option<Inbox>,
+    environment: Vec<(OsString, Option<OsString>)>,
+    wishes: Wishes,
+    used: Used,
+}
+
+impl Preload {
+    pub(crate) fn new(plan: &Plan, used: Used) -> Result<Self, Error> {
+        let library =
+            sameport_preload::LIBRARY.ok_or(Error::NoLibrary(sameport_preload::WHY_NOT))?;
+        let wishes = &plan.wishes;
+        if wishes.rules.len() > MOST_RULES {
+            return Err(Error::TooManyRules(MOST_RULES));
+        }
+        if let Some(program) = plan.locate()
+            && let Loadable::No { file, obstacle } =
+                preload::check(&program, plan.search_path.as_deref())
+        {
+            return Err(Error::NotLoadable(file, obstacle));
+        }
+        let runtime = plan.environment.runtime_folder.as_deref().map(Path::new);
+        let placed = preload::place(library, &preload::folders(runtime)).map_err(Error::Place)?;
+        let inbox = Inbox::open().map_err(|errno| Error::System("socket", errno.into()))?;
+        let orders = Orders {
+            share: Some(&wishes.ports),
+            map: &wishes.rules,
+            source: wishes.source,
+            transparent: wishes.transparent,
+            report: inbox.name(),
+            children: plan.children,
+        };
+        let already = plan.environment.preloaded.as_deref();
+        let set = orders.variables(placed.path(), already);
+        let removed = Orders::UNSET.iter().map(|name| ((*name).into(), None));
+        let set = set.into_iter().map(|(name, value)| (name.into(), Some(value)));
+        let environment = removed.chain(set).collect();
+        Ok(Self { placed, inbox: Some(inbox), environment, wishes: wishes.clone(), used })
+    }
+
+    pub(crate) fn setting(&self) -> Setting<'_> {
+        Setting { environment: self.environment.clone(), ..Setting::default() }
+    }
+
+    /// Waits until every worker has reported that the library is loaded, or all are to stop, then
+    /// passes on what they report.
+    pub(crate) fn attend(&mut self, pids: &[i32], beside: Beside) -> Result<(), Error> {
+        let Some(mut inbox) = self.inbox.take() else { return Ok(()) };
+        let reporting = Reporting { wishes: self.wishes.clone(), used: self.used.clone() };
+        let mut silent: BTreeSet<i32> = pids.iter().copied().collect();
+        // Nobody hears us before that.
+        let mut reports = Vec::new();
+        let until = Instant::now() + PATIENCE;
+        while !silent.is_empty() && !signals::stop_is_pending() {
+            if Instant::now() > until {
+                let placed = self.placed.path().to_owned();
+                return Err(Error::HookNotLoaded(placed, self.placed.is_there()));
+            }
+            readable(&inbox, STEP);
+            for received in inbox.take() {
+                silent.remove(&received.pid);
+                reports.push(received);
+            }
+        }
+        beside
+            .repeat(move |news| {
+                readable(&inbox, STEP);
+                // All that is there, and to the last: the kernel has room for some thousands only, and
+                // after the end nobody comes back for more.
+                loop {
+                    let some = inbox.take();
+                    let is_last = some.is_empty();
+                    reports.extend(some);
+                    if is_last || reports.len() >= AT_ONCE {
+                        reporting.pass_on(&reports, news);
+                        silent.retain(|pid| reports.iter().all(|report| report.pid != *pid));
+                        reports.clear();
+                    }
+                    if is_last {
+                        break;
+                    }
+                }
+                if Instant::now() > until {
+                    // Told to stop before they had reported, and they have done neither since.
+                    let unreached = std::mem::take(&mut silent).into_iter();
+                    for pid in unreached.filter(|pid| doing(*pid) != Doing::Gone) {
+                        drop(news.blocking_send(News::OutOfReach(pid, OutOfReach::NotLoaded)));
+                    }
+                }
+            })
+            .map_err(|error| Error::System("start listening to reports", error))
+    }
+}
+
+/// What becomes of reports.
+struct Reporting {
+    wishes: Wishes,
+    used: Used,
+}
+
+impl Reporting {
+    fn pass_on(&self, received: &[Received], news: &Sender<News>) {
+        let mut refused = Vec::new();
+        for received in received {
+            for item in self.understand(received, &mut refused) {
+                drop(news.blocking_send(item));
+            }
+        }
+        for event in why_refused_at(refused) {
+            drop(news.blocking_send(News::Refused(event)));
+        }
+    }
+
+    /// What a report means; a refusal is put aside, to be explained together with others.
+    fn understand(&self, received: &Received, refused: &mut Vec<RefusedAt>) -> Vec<News> {
+        if received.report != Report::Loaded {
+            // It is set before anything else is done to a socket.
+            self.used.transparent();
+        }
+        let (protocol, address, asked, rule, sharing, errno) = match &received.report {
+            Report::Loaded => return Vec::new(),
+            Report::Source { .. } => {
+                self.used.source();
+                return Vec::new();
+            }
+            Report::Bound { protocol, address, asked, rule, sharing, errno } => {
+                (*protocol, *address, *asked, *rule, *sharing, *errno)
+            }
+        };
+        let rule = rule.inspect(|rule| self.used.rule(*rule));
+        let rule = rule.and_then(|rule| self.wishes.rules.get(rule).copied());
+        let (told, shared) = (Address::new(protocol, address), sharing != Sharing::Alone);
+        let mut news = Vec::new();
+        match (errno, rule) {
+            (Some(Errno::AFNOSUPPORT), Some(rule)) => {
+                let asked = asked.unwrap_or(address);
+                news.push(News::Say(Remark::OtherFamily { asked, rule }));
+            }
+            (Some(_), _) => {
+                refused.push(RefusedAt { address: told, pid: received.pid, shared });
+            }
+            (None, _) if shared => news.push(News::Joined(told)),
+            (None, _) => {}
+        }
+        let remark = asked.and_then(|asked| Remark::one_family(asked, address));
+        news.extend(remark.map(News::Say));
+        news
+    }
+}
+
+impl Remark {
+    /// A program that asked for both families, and got an IPv4 address.
+    pub fn one_family(asked: SocketAddr, target: SocketAddr) -> Option<Self> {
+        let both = asked.is_ipv6() && asked.ip().is_unspecified();
+        (both && target.ip().to_canonical().is_ipv4()).then_some(Self::OneFamily { asked, target })
+    }
+}

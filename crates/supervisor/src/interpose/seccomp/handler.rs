@@ -1,0 +1,397 @@
+//! Answering a worker's call: look at the socket, decide, act on it, and let the worker's own call go
+//! on. Only where its address is to be another one is the bind made here, in the worker's place.
+
+use std::net::SocketAddr;
+
+use sameport_policy::bind::map;
+use sameport_policy::bind::map::Moved;
+use sameport_policy::bind::private as group;
+use sameport_policy::bind::source;
+use sameport_policy::bind::source::Outgoing;
+use sameport_policy::bind::verdict;
+use sameport_policy::bind::verdict::{Attempt, Reason, Verdict};
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::refusal::Refusal;
+use sameport_policy::seccomp::calls::{Call, Machine, Named};
+use sameport_sys::Errno;
+use sameport_sys::process::{Reach, WorkerSocket};
+use sameport_sys::seccomp::{Listener, Notification};
+use tokio::sync::mpsc::Sender;
+
+use super::caller::{may_be_transparent, may_bind, read_address, read_call, seems_low};
+use super::pending::Bound;
+use crate::conflict::Caller;
+use crate::group_check::Joining;
+use crate::monitor::News;
+use crate::named;
+use crate::named::Holding;
+use crate::{Event, OutOfReach, Remark, Used, Wishes, private_group};
+
+/// A call that was answered, and whose outcome is worth knowing.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub tid: i32,
+    /// The worker's descriptor, and the inode of the socket that it was.
+    pub fd: i32,
+    pub inode: u64,
+    /// The system call's number, to tell when it is over.
+    pub number: u32,
+    pub step: Step,
+    pub protocol: Protocol,
+    /// The address asked for, or the one it is to have instead.
+    pub address: Address,
+    /// Who asks, should it be refused.
+    pub caller: Caller,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Bind,
+    Listen,
+}
+
+/// What the worker is told.
+enum Reply {
+    /// Its own call happens.
+    GoOn,
+    /// The call has been made in its place, with this result.
+    Made(Result<(), Errno>),
+}
+
+/// Answers the workers of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Answering {
+    pub machine: Machine,
+    pub wishes: Wishes,
+    pub used: Used,
+    pub joining: Joining,
+    /// Who owns the group's sockets, if it is private.
+    pub owner: Option<u32>,
+    pub news: Sender<News>,
+    pub bound: Bound,
+    pub holding: Option<Holding>,
+}
+
+impl Answering {
+    /// Answers one notification. Whatever fails on the way, the worker's call goes on: the kernel
+    /// then tells the worker the truth about it.
+    pub(crate) fn answer(
+        &self,
+        listener: &Listener,
+        notification: &Notification,
+    ) -> Result<(), Errno> {
+        let (reply, news) = match self.prepare(listener, notification) {
+            Ok(prepared) => prepared,
+            Err(Errno::MFILE | Errno::NFILE) => {
+                self.out_of_reach(notification, OutOfReach::NoDescriptors)
+            }
+            // The worker's memory or descriptor is not what the call claims.
+            Err(_) => (Reply::GoOn, None),
+        };
+        match reply {
+            Reply::GoOn => listener.let_continue(notification.id)?,
+            Reply::Made(result) => listener.answer(notification.id, result)?,
+        };
+        // A full channel loses a report, never an answer; and then nobody follows the socket.
+        if let Some(news) = news
+            && let Err(lost) = self.news.try_send(news)
+            && let News::Asked(asked) = lost.into_inner()
+        {
+            self.bound.lose(asked.inode);
+        }
+        Ok(())
+    }
+
+    /// What cannot be reached is not shared; but an address that must not be had as it was asked for
+    /// is refused rather than bound.
+    fn out_of_reach(&self, notification: &Notification, why: OutOfReach) -> (Reply, Option<News>) {
+        let Notification { tid, arch, number, args, .. } = *notification;
+        let not_as_asked = !self.wishes.rules.is_empty() || self.owner.is_some();
+        let closed = match Call::read(self.machine, arch, number, args) {
+            Some(Call::Bind(_)) => not_as_asked || self.wishes.transparent,
+            Some(Call::Towards(_)) => self.wishes.source.is_some(),
+            Some(Call::Socketcall { .. }) => not_as_asked || self.wishes.source.is_some(),
+            Some(Call::Listen { .. } | Call::Shutdown { .. }) | None => false,
+        };
+        let reply = if closed { Reply::Made(Err(Errno::ACCESS)) } else { Reply::GoOn };
+        (reply, Some(News::OutOfReach(tid, why)))
+    }
+
+    fn prepare(
+        &self,
+        listener: &Listener,
+        notification: &Notification,
+    ) -> Result<(Reply, Option<News>), Errno> {
+        let nothing = (Reply::GoOn, None);
+        let Notification { id, tid, number, .. } = *notification;
+        let Some(call) = read_call(self.machine, notification)? else { return Ok(nothing) };
+        let (Call::Bind(Named { fd, .. })
+        | Call::Listen { fd, .. }
+        | Call::Shutdown { fd }
+        | Call::Towards(Named { fd, .. })) = call
+        else {
+            return Ok(nothing);
+        };
+        let out_of_reach = |why| Ok(self.out_of_reach(notification, why));
+        let mut socket = match WorkerSocket::of_thread(tid, fd)? {
+            Reach::Socket(socket) => socket,
+            Reach::NotASocket | Reach::Gone => return Ok(nothing),
+            Reach::Forbidden => return out_of_reach(OutOfReach::Forbidden),
+            Reach::OwnTable => return out_of_reach(OutOfReach::OwnTable),
+        };
+        let Some(protocol) = socket.protocol()? else { return Ok(nothing) };
+        let address = match call {
+            Call::Bind(named) | Call::Towards(named) => read_address(tid, named),
+            _ => socket.bound(protocol)?.map(|address| address.socket),
+        };
+        let attempt = Attempt {
+            protocol: Some(protocol),
+            address,
+            reuse_port: socket.reuse_port()?,
+            reuse_address: socket.reuse_address()?,
+            same_network: socket.is_in_our_network(tid)?,
+        };
+        // All of the above was read through a thread id. If the caller still waits, it was this
+        // caller's all the time, and not that of a thread which got the same id since.
+        if !listener.is_waiting(id) {
+            return Ok(nothing);
+        }
+        let follow = |step, socket: &WorkerSocket, address: SocketAddr| {
+            let caller = Caller {
+                uid: socket.owner(),
+                shared: socket.reuse_port()?,
+                needs_privilege: seems_low(address.port()) && !may_bind(tid, address.port()),
+            };
+            let (inode, address) = (socket.inode(), socket.address(protocol, address)?);
+            Ok(Some(News::Asked(Asked { tid, fd, inode, number, step, protocol, address, caller })))
+        };
+        let caller = named::Caller { listener, id, tid, fd };
+        match (call, address) {
+            (Call::Shutdown { .. }, _) => {
+                let withstands = |holding: &Holding| holding.withstands_shutdown(socket.inode());
+                let reply = match self.holding.as_ref().is_some_and(withstands) {
+                    true => Reply::Made(Ok(())),
+                    false => Reply::GoOn,
+                };
+                Ok((reply, None))
+            }
+            (Call::Towards(_), to) => Ok((self.depart(tid, &socket, to, &attempt)?, None)),
+            (Call::Bind(_), Some(asked)) => {
+                match self.bind(caller, &mut socket, asked, &attempt)? {
+                    Some((reply, Some(address))) => {
+                        let news = follow(Step::Bind, &socket, address)?;
+                        let inode = socket.inode();
+                        if self.bound.keep(socket) {
+                            return Ok((reply, news));
+                        }
+                        self.bound.lose(inode);
+                        Ok((reply, None))
+                    }
+                    Some((reply, None)) => Ok((reply, None)),
+                    None => Ok(nothing),
+                }
+            }
+            // A socket that reaches `listen` unshared was left alone at its bind, or got its port
+            // only here: it stays as it is.
+            (Call::Listen { backlog, .. }, Some(address))
+                if self.holding.as_ref().is_some_and(|it| it.is_common(socket.inode())) =>
+            {
+                let address = socket.address(protocol, address)?;
+                let listen = |it: &Holding| it.listen(socket, &address, backlog);
+                Ok((self.holding.as_ref().map_or(Reply::GoOn, |it| Reply::Made(listen(it))), None))
+            }
+            (Call::Listen { backlog, .. }, Some(address))
+                if verdict::decide(&attempt, &self.wishes.ports) == Verdict::SharedByItself =>
+            {
+                if !socket.is_listening()? && self.must_not_join(&socket, protocol, address)? {
+                    self.bound.release(socket.inode());
+                    return Ok((Reply::Made(Err(Errno::ADDRINUSE)), None));
+                }
+                // From here on it takes connections, and must end when the worker closes it.
+                self.bound.release(socket.inode());
+                let news = follow(Step::Listen, &socket, address)?;
+                let address = socket.address(protocol, address)?;
+                let reply = self.listen(socket, &address, backlog)?;
+                Ok((reply, news))
+            }
+            // The kernel binds it, to a port that it picks.
+            (Call::Listen { .. }, None) if attempt.same_network => {
+                let any = SocketAddr::from(([0, 0, 0, 0], 0));
+                let verdict = Verdict::LeaveAlone(Reason::AnyPort);
+                let refusal = self.make_private(&mut socket, verdict, Some(protocol), any);
+                Ok((refusal.unwrap_or(Reply::GoOn), None))
+            }
+            _ => Ok(nothing),
+        }
+    }
+
+    fn say(&self, remark: Remark) {
+        drop(self.news.try_send(News::Say(remark)));
+    }
+
+    /// Whether the address is another's, with whom this run is not to share; that is told.
+    fn must_not_join(
+        &self,
+        socket: &WorkerSocket,
+        protocol: Protocol,
+        address: SocketAddr,
+    ) -> Result<bool, Errno> {
+        let address = socket.address(protocol, address)?;
+        let Some(stranger) = self.joining.stranger(socket, &address) else { return Ok(false) };
+        let refusal = Refusal::NotOurs(stranger);
+        drop(self.news.try_send(News::Refused(Event::Refused { address, refusal })));
+        Ok(true)
+    }
+
+    /// What becomes of a bind, and at which address if that is worth following; `None` if it is none
+    /// of our business.
+    fn bind(
+        &self,
+        caller: named::Caller<'_>,
+        socket: &mut WorkerSocket,
+        asked: SocketAddr,
+        attempt: &Attempt,
+    ) -> Result<Option<(Reply, Option<SocketAddr>)>, Errno> {
+        let tid = caller.tid;
+        let moved = match attempt.protocol.filter(|_| attempt.same_network) {
+            Some(protocol) => {
+                let v6only = socket.is_v6only()?;
+                map::decide(&self.wishes.rules, &map::Asked { protocol, address: asked, v6only })
+            }
+            None => None,
+        };
+        let target = match moved {
+            None => asked,
+            Some((rule, Moved::To(target))) => {
+                self.used.rule(rule);
+                if let Some(remark) = Remark::one_family(asked, target) {
+                    self.say(remark);
+                }
+                target
+            }
+            Some((rule, Moved::OtherFamily)) => {
+                self.used.rule(rule);
+                self.say(Remark::OtherFamily { asked, rule: self.wishes.rules[rule] });
+                return Ok(Some((Reply::Made(Err(Errno::AFNOSUPPORT)), None)));
+            }
+        };
+        let attempt = Attempt { address: Some(target), ..attempt.clone() };
+        let verdict = verdict::decide(&attempt, &self.wishes.ports);
+        let is_unshared = matches!(verdict, Verdict::LeaveAlone(_));
+        if let Some(refusal) = self.make_private(socket, verdict, attempt.protocol, target) {
+            return Ok(Some((refusal, None)));
+        }
+        if let Some(holding) = self.holding.as_ref().filter(|_| target.port() == 0) {
+            holding.leave_alone(socket.inode());
+        }
+        if is_unshared && moved.is_none() && !(self.wishes.transparent && attempt.same_network) {
+            return Ok(None);
+        }
+        if let Some(protocol) = attempt.protocol.filter(|_| !is_unshared)
+            && self.must_not_join(socket, protocol, target)?
+        {
+            return Ok(Some((Reply::Made(Err(Errno::ADDRINUSE)), None)));
+        }
+        if let Verdict::Share { clear_reuse_address } = verdict {
+            socket.share(clear_reuse_address)?;
+        }
+        if let Err(errno) = self.make_transparent(tid, socket) {
+            return Ok(Some((Reply::Made(Err(errno)), None)));
+        }
+        if let Some(holding) = &self.holding
+            && !is_unshared
+            && let Some(protocol) = attempt.protocol
+        {
+            let address = socket.address(protocol, target)?;
+            let may_bind = may_bind(tid, target.port());
+            match holding.bind(caller, socket, &address, may_bind)? {
+                None => {}
+                Some(named::Bound::Replaced) => return Ok(Some((Reply::Made(Ok(())), None))),
+                Some(named::Bound::Made(made)) => {
+                    return Ok(Some((Reply::Made(made), Some(target))));
+                }
+            }
+        }
+        if is_unshared && moved.is_none() {
+            // Not followed: as long as we hold it, an unshared socket that its worker has closed keeps
+            // the address, and the worker's next bind would be refused.
+            return Ok(Some((Reply::GoOn, None)));
+        }
+        let reply = match moved {
+            None => Reply::GoOn,
+            Some(_) if !may_bind(tid, target.port()) => Reply::Made(Err(Errno::ACCESS)),
+            Some(_) => Reply::Made(socket.bind(target)),
+        };
+        Ok(Some((reply, Some(target))))
+    }
+
+    /// A socket that cannot be made the private group's is not bound.
+    fn make_private(
+        &self,
+        socket: &mut WorkerSocket,
+        verdict: Verdict,
+        protocol: Option<Protocol>,
+        asked: SocketAddr,
+    ) -> Option<Reply> {
+        let owner = self.owner.filter(|_| group::takes(verdict))?;
+        let address = socket.address(protocol?, asked).map_err(private_group::NotTaken::from);
+        let why = address.and_then(|address| private_group::take(socket, owner, &address)).err()?;
+        self.say(Remark::NotPrivate { asked, why });
+        Some(Reply::Made(Err(Errno::ACCESS)))
+    }
+
+    /// A `listen` of a socket that is held, or a private group's, is made here.
+    fn listen(
+        &self,
+        socket: WorkerSocket,
+        address: &Address,
+        backlog: i32,
+    ) -> Result<Reply, Errno> {
+        let private = self.owner.filter(|owner| *owner == socket.owner());
+        let private = private.map(|_| socket.duplicate()).transpose()?;
+        let holding = self.holding.as_ref().filter(|holding| holding.holds(socket.inode()));
+        let listens = match (holding, &private) {
+            (Some(holding), _) => holding.listen(socket, address, backlog),
+            (None, Some(socket)) => socket.listen(backlog),
+            (None, None) => return Ok(Reply::GoOn),
+        };
+        if let (Ok(()), Some(socket)) = (listens, private) {
+            // For its connections, of which none is there yet.
+            socket.set_reuse_address(true)?;
+        }
+        Ok(Reply::Made(listens))
+    }
+
+    /// If the user wants it, and the worker itself could do it.
+    fn make_transparent(&self, tid: i32, socket: &WorkerSocket) -> Result<(), Errno> {
+        if !self.wishes.transparent {
+            return Ok(());
+        }
+        self.used.transparent();
+        if may_be_transparent(tid) { socket.set_transparent() } else { Err(Errno::PERM) }
+    }
+
+    /// Gives a socket that is about to connect, or to send, the source that the user wants.
+    fn depart(
+        &self,
+        tid: i32,
+        socket: &WorkerSocket,
+        to: Option<SocketAddr>,
+        attempt: &Attempt,
+    ) -> Result<Reply, Errno> {
+        let Some(from) = self.wishes.source.filter(|_| attempt.same_network) else {
+            return Ok(Reply::GoOn);
+        };
+        let outgoing =
+            Outgoing { is_v6: socket.is_v6()?, is_bound: socket.has_local_address()?, to };
+        let Some(from) = source::decide(from, &outgoing) else { return Ok(Reply::GoOn) };
+        self.used.source();
+        // The call itself is the worker's own; only a source that cannot be had ends it.
+        let bound = match self.make_transparent(tid, socket) {
+            Ok(()) if may_bind(tid, from.port()) => socket.bind_source(from),
+            Ok(()) => Err(Errno::ACCESS),
+            Err(errno) => Err(errno),
+        };
+        Ok(bound.map_or_else(|errno| Reply::Made(Err(errno)), |()| Reply::GoOn))
+    }
+}

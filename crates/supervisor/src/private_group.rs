@@ -1,0 +1,93 @@
+//! `--private`: the group's sockets get an owner of their own, so that the kernel lets nobody else join.
+
+use sameport_policy::bind::private as group;
+use sameport_policy::membership::Run;
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_sys::Errno;
+use sameport_sys::inspect;
+use sameport_sys::inspect::Query;
+use sameport_sys::process::WorkerSocket;
+use sameport_sys::socket::private_owner;
+
+use super::{Error, Plan};
+
+/// Why a group cannot be private here. Nothing has been started.
+#[derive(Debug)]
+pub enum NotPrivate {
+    /// No CAP_CHOWN.
+    NeedsCapability,
+    /// The owner is no user id of this user namespace.
+    NotMapped(u32),
+    /// The owner is somebody already.
+    Taken(u32, String),
+    /// `fchown` failed otherwise.
+    Refused(Errno),
+}
+
+impl Plan {
+    /// To whom this run belongs.
+    pub(crate) fn belonging(&self) -> Run {
+        Run {
+            group: self.together.group.clone(),
+            command: self.command.clone(),
+            directory: inspect::directory(std::process::id().cast_signed()),
+        }
+    }
+
+    /// Who owns the sockets of its group, if that is private.
+    pub(crate) fn owner(&self) -> Option<u32> {
+        let user = sameport_sys::effective_user();
+        self.private.then(|| group::owner(user, &self.belonging()))
+    }
+}
+
+/// A group that would not be private is none.
+pub(crate) fn refuse_what_cannot_be(plan: &Plan) -> Result<(), Error> {
+    let Some(owner) = plan.owner() else { return Ok(()) };
+    private_owner::try_giving(owner).map_err(|errno| {
+        Error::NotPrivate(match errno {
+            Errno::PERM => NotPrivate::NeedsCapability,
+            Errno::INVAL => NotPrivate::NotMapped(owner),
+            errno => NotPrivate::Refused(errno),
+        })
+    })?;
+    match private_owner::whose(owner) {
+        None => Ok(()),
+        Some(name) => Err(Error::NotPrivate(NotPrivate::Taken(owner, name))),
+    }
+}
+
+/// Why a socket was not made the group's. It was not bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// It is bound to a device: whoever binds another device, and then none, gets its traffic.
+    OnDevice,
+    /// The kernel refused it to us.
+    Refused(Errno),
+}
+
+impl From<Errno> for NotTaken {
+    fn from(errno: Errno) -> Self {
+        Self::Refused(errno)
+    }
+}
+
+/// Makes a socket the group's before its bind.
+pub(crate) fn take(
+    socket: &mut WorkerSocket,
+    owner: u32,
+    address: &Address,
+) -> Result<(), NotTaken> {
+    if address.device.is_some() {
+        return Err(NotTaken::OnDevice);
+    }
+    let query = Query::only(address.protocol).on(address.port());
+    let listed = match (address.protocol, address.port()) {
+        (Protocol::Udp, _) | (_, 0) => Vec::new(),
+        // What cannot be looked at is no reason to open a gap.
+        _ => inspect::listed(&query).unwrap_or_default(),
+    };
+    let beside = listed.iter().any(|listener| group::stands_beside(owner, address, listener));
+    socket.set_reuse_address(beside)?;
+    Ok(socket.give(owner)?)
+}
