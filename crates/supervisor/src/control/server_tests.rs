@@ -272,7 +272,7 @@ fn root_may_ask_everybodys_supervisor() {
 #[test]
 fn without_a_free_descriptor_it_waits_and_does_not_spin() {
     let ourselves = std::env::current_exe().unwrap();
-    let test = "operations::control::serving::tests::at_the_limit_of_descriptors";
+    let test = "control::server::tests::at_the_limit_of_descriptors";
     let output = Command::new("sh")
         .args(["-c", "ulimit -n 32; exec \"$@\"", "sh"])
         .arg(ourselves)

@@ -298,7 +298,7 @@ fn a_full_disk_leaves_the_name_and_the_door() {
         return;
     }
     let room = tempfile::tempdir().unwrap();
-    let test = "named::tests::on_a_full_disk";
+    let test = "run_files::tests::on_a_full_disk";
     let output = std::process::Command::new("unshare")
         .args(["-m", "sh", "-c"])
         .arg("mount -t tmpfs -o size=64k,mode=700 tmpfs \"$ROOM\" && exec \"$@\"")

@@ -71,7 +71,7 @@ fn binds_inside(private: &Private, binds: &str, before: &[&str]) -> (u32, Vec<St
         .args(["-c", "echo $$ >&2; echo 0 >&0; exec \"$@\"", "sh"])
         .args(before)
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "cgroup::tests::child", "--nocapture"])
+        .args(["--exact", "bpf::cgroup_bind::tests::child", "--nocapture"])
         .env(BINDS, binds)
         .stdin(private.procs().unwrap());
     let Output { stdout, stderr, .. } = command.output().unwrap();

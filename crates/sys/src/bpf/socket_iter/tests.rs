@@ -281,7 +281,7 @@ fn processes_have_their_numbers_of_our_pid_namespace() {
             .args(["--pid", "--fork"])
             .args(options)
             .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "look::iterated::tests::child", "--nocapture"])
+            .args(["--exact", "bpf::socket_iter::tests::child", "--nocapture"])
             .env(CHILD, "1")
             .output()
             .unwrap();
