@@ -291,9 +291,21 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        for pid in descendants(self.pid()) {
-            kill(pid, libc::SIGKILL);
+        // A master starts a new worker when one ends. Every process is stopped before the first is killed.
+        if matches!(child.try_wait(), Ok(None)) {
+            kill(self.pid(), libc::SIGSTOP);
         }
+        let mut below = vec![];
+        for _ in 0..100 {
+            let found = descendants(self.pid()).into_iter();
+            let new: Vec<_> = found.filter(|pid| !below.contains(pid)).collect();
+            if new.is_empty() {
+                break;
+            }
+            new.iter().for_each(|pid| kill(*pid, libc::SIGSTOP));
+            below.extend(new);
+        }
+        below.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
         let _ = child.kill();
         let _ = child.wait();
     }
