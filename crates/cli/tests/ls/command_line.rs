@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::{TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use socket2::Type;
 
+use crate::quick::is_quick_beside;
 use crate::sockets::{Options, PLAIN, bound, port};
 use crate::{alone, json, sameport, text};
 
@@ -110,13 +110,11 @@ fn a_wrong_command_line_is_one_line_at_once() {
         &long,
     ];
     for argument in cases {
-        // Others may have the processors meanwhile; what waits by itself is never quick.
-        let at_once = (0..50).find_map(|_| {
-            let start = Instant::now();
-            let output = sameport(&["ls", argument]);
-            (start.elapsed() < Duration::from_millis(100)).then_some(output)
-        });
-        let output = &at_once.unwrap_or_else(|| panic!("{argument:.20}: never at once"));
+        let mut output = None;
+        let version = || assert!(sameport(&["--version"]).status.success());
+        let is_quick = is_quick_beside(version, 50, || output = Some(sameport(&["ls", argument])));
+        assert!(is_quick, "{argument:.20}: always over 50 times as long as --version");
+        let output = &output.expect("the line was tried");
         let lines: Vec<_> = text(&output.stderr).lines().collect();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert_eq!(text(&output.stdout), "");

@@ -8,6 +8,8 @@ mod command_line;
 mod crowd;
 mod elsewhere;
 mod members;
+#[path = "../stage/quick.rs"]
+mod quick;
 mod sockets;
 mod states;
 mod watching;

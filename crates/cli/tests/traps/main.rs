@@ -11,6 +11,8 @@ mod flood;
 mod inheritance;
 mod interference;
 mod privileges;
+#[path = "../stage/quick.rs"]
+mod quick;
 #[path = "../stage/mod.rs"]
 mod stage;
 mod supervisor;
