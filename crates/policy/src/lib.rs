@@ -1,7 +1,7 @@
 //! The decisions of sameport, and nothing else.
 //!
 //! Facts come in as plain values, verdicts go out as plain values. This crate never reads a file,
-//! a clock, the environment or a socket, and has no `unsafe`; `tests/walls.rs` keeps it so. Every
+//! a clock, the environment or a socket, and has no `unsafe`; `tests/structure` keeps it so. Every
 //! rule can therefore be tested as a table, on any system.
 
 #![forbid(unsafe_code)]

@@ -1,10 +1,11 @@
-//! What every file looks like: its first line, its length, its name, its unsafe code, its verb.
+//! The shape of a file: its first line, length, name, unsafe code and, in `commands`, verb.
 
 use std::collections::BTreeSet;
 use std::fs;
 
-use super::none;
-use super::source::{Source, in_a_name, root, sources};
+use source_tree::{Source, in_a_name};
+
+use super::{SOURCES, none, root};
 
 /// Files of more than 400 lines, each with the reason why it is better whole.
 const LONG: &[(&str, &str)] = &[(
@@ -12,13 +13,13 @@ const LONG: &[(&str, &str)] = &[(
     "one table a question about the same small run, which they share",
 )];
 
-/// Names that say nothing of what is in the room.
+/// Names that say nothing about the content of a module.
 const NAMELESS: &[&str] =
     &["util", "utils", "helper", "helpers", "common", "misc", "manager", "core", "base", "types"];
 
 fn opening(source: &Source) -> Option<String> {
     let opens = source.text.starts_with("//! ");
-    (!opens).then(|| format!("{}: open the file with `//!` and what it is for", source.path))
+    (!opens).then(|| format!("{}: open the file with `//!` and its purpose", source.path))
 }
 
 fn length(source: &Source) -> Option<String> {
@@ -28,7 +29,7 @@ fn length(source: &Source) -> Option<String> {
             Some(format!("{path}: {lines} lines: past 700 a file needs a new design"))
         }
         None if lines > 400 => Some(format!(
-            "{path}: {lines} lines: split it, or give its reason in LONG in tests/walls/shape.rs"
+            "{path}: {lines} lines: split it, or give its reason in LONG in tests/structure/shape.rs"
         )),
         Some(_) if lines <= 400 => Some(format!("{path}: {lines} lines: take it out of LONG")),
         _ => None,
@@ -43,11 +44,11 @@ fn nameless(source: &Source) -> Vec<String> {
         Some(name.strip_prefix("mod ")?.split(|c| !in_a_name(c)).next()?.to_owned())
     });
     let bad = parts.chain(modules).filter(|name| NAMELESS.contains(&name.as_str()));
-    bad.map(|name| format!("{}: `{name}`: name the room after what is in it", source.path))
+    bad.map(|name| format!("{}: `{name}`: name the module after its content", source.path))
         .collect()
 }
 
-/// Unsafe code is denied; a file or an item that has it says why.
+/// Unsafe code is denied. A file or an item that has it gives the reason.
 fn unexplained_unsafe(source: &Source) -> Option<String> {
     let has_unsafe =
         source.lines().any(|(_, line)| line.split(|c| !in_a_name(c)).any(|word| word == "unsafe"));
@@ -61,11 +62,11 @@ fn unexplained_unsafe(source: &Source) -> Option<String> {
     })
 }
 
-/// One verb, one file: every file in `commands` is a verb that `mod.rs` runs.
+/// Every file in `commands` is a verb that `mod.rs` runs.
 fn verbs(files: &BTreeSet<String>, register: &Source) -> Vec<String> {
     let run = |verb: &str| register.code.contains(&format!("=> {verb}::run(args)"));
     let unknown = files.iter().filter(|verb| !run(verb)).map(|verb| {
-        format!("commands/{verb}.rs is no verb of commands/mod.rs: move it to operations or tell")
+        format!("commands/{verb}.rs is no verb of commands/mod.rs: move it to operations or output")
     });
     let modules =
         register.code.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'));
@@ -76,20 +77,19 @@ fn verbs(files: &BTreeSet<String>, register: &Source) -> Vec<String> {
 }
 
 #[test]
-fn files_open_with_what_they_are_for() {
-    none(sources().iter().filter_map(opening));
+fn files_open_with_their_purpose() {
+    none(SOURCES.iter().filter_map(opening));
     for text in ["use x;\n", "// x\n//! y\n", "//!\n", ""] {
         assert!(opening(&Source::new("a.rs", text)).is_some(), "{text}");
     }
-    assert!(opening(&Source::new("a.rs", "//! What it is for.\n")).is_none());
+    assert!(opening(&Source::new("a.rs", "//! Its purpose.\n")).is_none());
 }
 
 #[test]
 fn files_are_short_enough_to_read() {
-    let sources = sources();
-    none(sources.iter().filter_map(length));
+    none(SOURCES.iter().filter_map(length));
     for (path, reason) in LONG {
-        assert!(sources.iter().any(|it| it.path == *path), "LONG: {path} is no file");
+        assert!(SOURCES.iter().any(|it| it.path == *path), "LONG: {path} is no file");
         assert!(reason.len() > 20, "LONG: {path} needs a reason");
     }
     let of = |lines: usize| length(&Source::new("a.rs", &"x\n".repeat(lines)));
@@ -97,8 +97,8 @@ fn files_are_short_enough_to_read() {
 }
 
 #[test]
-fn rooms_are_named_after_what_is_in_them() {
-    none(sources().iter().flat_map(nameless));
+fn modules_are_named_after_their_content() {
+    none(SOURCES.iter().flat_map(nameless));
     let named = |path: &str, text: &str| nameless(&Source::new(path, text)).len();
     assert_eq!(named("crates/x/src/util.rs", ""), 1);
     assert_eq!(named("crates/x/src/common/mod.rs", ""), 1);
@@ -108,7 +108,7 @@ fn rooms_are_named_after_what_is_in_them() {
 
 #[test]
 fn unsafe_code_says_why() {
-    none(sources().iter().filter_map(unexplained_unsafe));
+    none(SOURCES.iter().filter_map(unexplained_unsafe));
     let why = |text: &str| unexplained_unsafe(&Source::new("a.rs", text)).is_some();
     assert!(why("//! x\nfn f() { unsafe { g() } }"));
     assert!(why("#![expect(unsafe_code)]\nunsafe fn f() {}"));
@@ -118,8 +118,8 @@ fn unsafe_code_says_why() {
 }
 
 #[test]
-fn rules_forbids_unsafe_code_for_good() {
-    let lib = fs::read_to_string(root().join("crates/policy/src/lib.rs")).expect("rules");
+fn policy_forbids_unsafe_code() {
+    let lib = fs::read_to_string(root().join("crates/policy/src/lib.rs")).expect("policy");
     assert!(lib.contains("\n#![forbid(unsafe_code)]\n"), "crates/policy/src/lib.rs: forbid it");
 }
 
