@@ -16,15 +16,15 @@ pub struct Comment {
 }
 
 impl Comment {
-    /// The whole text as one line, without code blocks.
-    pub fn text(&self) -> String {
+    /// Each line of the text with its number, without code blocks.
+    pub fn prose(&self) -> Vec<(usize, &str)> {
         let mut is_code = false;
-        let prose = self.lines.iter().map(|line| line.trim()).filter(|line| {
+        let lines = self.lines.iter().zip(self.line..).filter(|(line, _)| {
             let is_fence = line.starts_with("```");
             is_code ^= is_fence;
             !is_code && !is_fence
         });
-        prose.collect::<Vec<_>>().join(" ")
+        lines.map(|(line, number)| (number, line.as_str())).collect()
     }
 }
 
@@ -66,26 +66,27 @@ pub(crate) fn comments(text: &str, spans: &[Span], tests: &[Span]) -> Vec<Commen
 fn runs_of_lines_are_one_comment() {
     let text = "//! a\n//! b\n\n// c\n/// d\nfn e() {} // f\n// g\n/* h\n i */\n// j\n\n// k\n";
     let (_, spans) = crate::blank::blanked(text);
-    let found: Vec<_> = comments(text, &spans, &[])
-        .iter()
-        .map(|it| (it.line, it.text(), it.is_documentation))
-        .collect();
-    let expected = [
-        (1, "a b", true),
-        (4, "c", false),
-        (5, "d", true),
-        (6, "f", false),
-        (7, "g", false),
-        (8, "h i", false),
-        (10, "j", false),
-        (12, "k", false),
+    let found = comments(text, &spans, &[]);
+    let lines: Vec<_> = found.iter().map(Comment::prose).collect();
+    let expected: [&[_]; 8] = [
+        &[(1, "a"), (2, "b")],
+        &[(4, "c")],
+        &[(5, "d")],
+        &[(6, "f")],
+        &[(7, "g")],
+        &[(8, "h"), (9, "i")],
+        &[(10, "j")],
+        &[(12, "k")],
     ];
-    assert_eq!(found, expected.map(|(line, text, is)| (line, text.to_owned(), is)));
-    let code = Comment {
-        line: 1,
-        lines: vec!["a".into(), "```".into(), "b".into(), "```".into()],
-        is_documentation: true,
-        is_for_tests: false,
-    };
-    assert_eq!(code.text(), "a");
+    assert_eq!(lines, expected);
+    let documentation: Vec<_> =
+        found.iter().filter(|it| it.is_documentation).map(|it| it.line).collect();
+    assert_eq!(documentation, [1, 5]);
+}
+
+#[test]
+fn code_blocks_are_no_prose() {
+    let text = "/// a\n/// ```\n/// b\n/// ```\n/// c\n";
+    let (_, spans) = crate::blank::blanked(text);
+    assert_eq!(comments(text, &spans, &[])[0].prose(), [(1, "a"), (5, "c")]);
 }

@@ -19,3 +19,6 @@ pub use import::imports;
 pub use item::{Item, Kind};
 pub use source::{Source, sources};
 pub use token::in_a_name;
+
+/// Names of types that say enough together with their module, so that several types may have them.
+pub const SHARED_TYPE_NAMES: &[&str] = &["Args", "Error", "Options"];

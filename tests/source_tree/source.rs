@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::slice;
 
 use crate::blank::{blanked, without_tests};
 use crate::comment::{Comment, comments};
@@ -44,9 +45,11 @@ impl Source {
         let (modules, test_modules) = (declared(false), declared(true));
         let (code, tests) = without_tests(&code);
         let test_lines = tests.iter().map(|it| text[it.clone()].lines().count()).sum();
-        let comments = comments(text, &spans, &tests);
         let (path, text) = (path.to_owned(), text.to_owned());
         let is_test = is_in_test_folder(&path);
+        let whole = 0..text.len();
+        let comments =
+            comments(&text, &spans, if is_test { slice::from_ref(&whole) } else { &tests });
         let mut source =
             Self { path, text, code, modules, test_modules, comments, is_test, test_lines };
         if is_named_after_tests(&source.path) {

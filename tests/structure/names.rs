@@ -2,20 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use source_tree::{Kind, Source};
+use source_tree::{Kind, SHARED_TYPE_NAMES, Source};
 
 use super::offenders::DUPLICATE_TYPES;
 use super::{SOURCES, beyond, none};
-
-/// Names that say enough together with their module.
-const EXCEPTIONS: &[&str] = &["Args", "Error", "Options"];
 
 /// `PACKAGE NAME` of the types that share a name with another type of their package.
 fn duplicate_types(sources: &[Source]) -> BTreeMap<String, String> {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for source in sources.iter().filter(|it| !it.is_test()) {
         for item in source.items().into_iter().filter(|it| it.kind == Kind::Type) {
-            if !EXCEPTIONS.contains(&item.name.as_str()) {
+            if !SHARED_TYPE_NAMES.contains(&item.name.as_str()) {
                 let key = format!("{} {}", source.package(), item.name);
                 places.entry(key).or_default().push(format!("{}:{}", source.path, item.line));
             }

@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 mod bench;
 mod bpf;
+mod survey;
 mod targets;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ enum Chore {
     #[command(hide = true)]
     Subject(bench::subject::Args),
     Bpf(bpf::Args),
+    Survey(survey::Args),
     Targets(targets::Args),
 }
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Chore::Subject(args) => bench::subject::run(&args),
         Chore::Bpf(args) => bpf::run(&args),
+        Chore::Survey(args) => survey::run(&args),
         Chore::Targets(args) => targets::run(&args),
     }
 }
