@@ -47,8 +47,8 @@ const MARKERS: &[(Place, &[&str])] = &[
     (
         Place::Anywhere,
         &[
-            "house", "houses", "room", "rooms", "wall", "walls", "letter", "letters", "clothes",
-            "victim", "victims", "door", "doors", "stage", "stages", "cast", "kin",
+            "house", "houses", "room", "rooms", "wall", "walls", "letter", "clothes", "victim",
+            "victims", "door", "doors", "stage", "stages", "cast", "kin",
         ],
     ),
 ];
@@ -60,7 +60,7 @@ const TERMS: &[&str] = &[
     "wall time",
     "room for",
     "room in",
-    "letters and digits",
+    "letter by letter",
     "upper-case letter",
     "lower-case letter",
     "two-stage",

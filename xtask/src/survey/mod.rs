@@ -38,7 +38,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 
 fn survey(args: &Args) -> io::Result<()> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let root = args.root.as_deref().unwrap_or(&own).canonicalize()?;
+    let root = args.root.as_deref().unwrap_or(&own);
+    let named = |error| io::Error::other(format!("{}: {error}", root.display()));
+    let root = root.canonicalize().map_err(named)?;
     let sources = sources(&root);
     let mut stdout = io::stdout().lock();
     if args.list {
