@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use sameport_policy::model::socket::{Address, Protocol};
-use sameport_policy::predict::{Machine, Other, Wish};
+use sameport_policy::predict::{BindRequest, ExistingSocket, PortLimits};
 
 use crate::kernel::OTHER_DEVICE;
 
@@ -62,8 +62,8 @@ impl Spec {
         }
     }
 
-    pub(crate) fn wish(&self, port: u16) -> Wish {
-        Wish {
+    pub(crate) fn wish(&self, port: u16) -> BindRequest {
+        BindRequest {
             address: self.address(port),
             uid: self.uid,
             reuse_port: self.reuse_port,
@@ -73,12 +73,12 @@ impl Spec {
         }
     }
 
-    pub(crate) fn machine(&self) -> Machine {
+    pub(crate) fn machine(&self) -> PortLimits {
         let root = self.uid == ROOT;
         // Linux has 127.0.0.1 on every device, and ::1 on the loopback device only.
         let elsewhere = self.ip.contains("192.0.2.1")
             || (self.ip == "::1" && self.device == Some(OTHER_DEVICE));
-        Machine {
+        PortLimits {
             may_bind_low: root,
             may_be_transparent: root,
             first_free_port: 1024,
@@ -241,8 +241,8 @@ impl Draw {
 }
 
 /// The same sockets, seen by somebody who may not read every option.
-pub(crate) fn hidden(others: &[Other]) -> Vec<Vec<Other>> {
-    let hide = |which: fn(&mut Other)| {
+pub(crate) fn hidden(others: &[ExistingSocket]) -> Vec<Vec<ExistingSocket>> {
+    let hide = |which: fn(&mut ExistingSocket)| {
         let mut others = others.to_vec();
         others.iter_mut().for_each(which);
         others

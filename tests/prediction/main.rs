@@ -12,7 +12,7 @@ mod traffic;
 
 use std::process::ExitCode;
 
-use sameport_policy::predict::{Verdict, predict};
+use sameport_policy::predict::{PredictedResult, predict};
 
 use cases::Case;
 use kernel::Rights;
@@ -163,7 +163,9 @@ fn compare(stage: &Stage, case: &Case, port: u16, count: &mut Count) {
             }
         }
     }
-    let Some(socket) = socket.filter(|_| predicted.verdict == Verdict::Granted) else { return };
+    let Some(socket) = socket.filter(|_| predicted.verdict == PredictedResult::Granted) else {
+        return;
+    };
     for effect in &predicted.effects {
         match traffic::check(effect, &socket, &there) {
             traffic::Seen::Untried => {}
@@ -177,13 +179,13 @@ fn compare(stage: &Stage, case: &Case, port: u16, count: &mut Count) {
 }
 
 /// What a prediction claims that the calls answer; nothing for a doubt.
-fn said(verdict: &Verdict) -> Option<Answer> {
+fn said(verdict: &PredictedResult) -> Option<Answer> {
     match verdict {
-        Verdict::Granted => Some(Answer::Ok),
-        Verdict::Refused(refused) => {
+        PredictedResult::Granted => Some(Answer::Ok),
+        PredictedResult::Refused(refused) => {
             let (call, errno) = refused.error();
             Some(Answer::Failed(call.to_owned(), errno.to_owned()))
         }
-        Verdict::Depends(_) => None,
+        PredictedResult::Depends(_) => None,
     }
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use sameport_policy::model::socket::{Address, Protocol};
-use sameport_policy::predict::{Doing, Other};
+use sameport_policy::predict::{ExistingSocket, SocketUse};
 use socket2::{Domain, Socket, Type};
 
 use crate::cases::{Spec, State};
@@ -26,7 +26,7 @@ pub(crate) enum Answer {
 /// A socket of the case that is there.
 #[derive(Debug)]
 pub(crate) struct Open {
-    pub(crate) other: Other,
+    pub(crate) other: ExistingSocket,
     /// None once only the kernel has it.
     pub(crate) socket: Option<Socket>,
     _peers: Vec<Socket>,
@@ -74,17 +74,17 @@ impl Stage {
         let tcp = spec.protocol == Protocol::Tcp;
         let mut peers = Vec::new();
         let (doing, socket) = match state {
-            State::Bound => (Doing::Bound, Some(socket)),
+            State::Bound => (SocketUse::Bound, Some(socket)),
             State::Waiting => {
                 if tcp {
                     socket.listen(BACKLOG)?;
                 }
-                (Doing::Waiting, Some(socket))
+                (SocketUse::Waiting, Some(socket))
             }
             State::Client => {
                 let at = socket.local_addr()?.as_socket().expect("an address");
                 peers.extend(self.connect(&socket, at, tcp)?);
-                (Doing::Connected, Some(socket))
+                (SocketUse::Connected, Some(socket))
             }
             State::Accepted | State::TimeWait => {
                 socket.listen(BACKLOG)?;
@@ -94,7 +94,7 @@ impl Stage {
                 drop(socket);
                 if state == State::Accepted {
                     peers.push(client);
-                    (Doing::Connected, Some(accepted))
+                    (SocketUse::Connected, Some(accepted))
                 } else {
                     let address = self.named(spec, &accepted)?;
                     // Who closes first has the rest of it, as soon as the other has said so too.
@@ -107,7 +107,7 @@ impl Stage {
                         std::thread::yield_now();
                     }
                     return Ok(Open {
-                        other: other(spec, address, Doing::TimeWait),
+                        other: other(spec, address, SocketUse::TimeWait),
                         socket: None,
                         _peers: peers,
                     });
@@ -173,8 +173,8 @@ impl Stage {
     }
 }
 
-fn other(spec: &Spec, address: Address, doing: Doing) -> Other {
-    Other {
+fn other(spec: &Spec, address: Address, doing: SocketUse) -> ExistingSocket {
+    ExistingSocket {
         address,
         doing,
         uid: spec.uid,

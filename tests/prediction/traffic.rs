@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use sameport_policy::model::socket::{Address, Protocol};
-use sameport_policy::predict::{Effect, Outcome};
+use sameport_policy::predict::{TrafficEffect, TrafficOutcome};
 use socket2::{Domain, Socket, Type};
 
 use crate::kernel::SPARE;
@@ -27,21 +27,21 @@ pub(crate) enum Seen {
 }
 
 /// Sends a little of the traffic that the effect is about.
-pub(crate) fn check(effect: &Effect, wish: &Socket, there: &[Open]) -> Seen {
+pub(crate) fn check(effect: &TrafficEffect, wish: &Socket, there: &[Open]) -> Seen {
     // Nothing comes in by the other device. A third socket may take what two share.
     let by_loopback = effect.on.device.as_deref().is_none_or(|device| device == "lo");
     let untried = match effect.outcome {
-        Outcome::Unclear => true,
-        Outcome::Shared => there.len() > 1,
-        Outcome::Taken | Outcome::Kept => false,
-        Outcome::Race => return late(&there[effect.with]),
+        TrafficOutcome::Unclear => true,
+        TrafficOutcome::Shared => there.len() > 1,
+        TrafficOutcome::Taken | TrafficOutcome::Kept => false,
+        TrafficOutcome::Race => return late(&there[effect.with]),
     };
     let Some(other) = there[effect.with].socket.as_ref().filter(|_| by_loopback && !untried) else {
         return Seen::Untried;
     };
     let (mut ours, mut theirs) = (0, 0);
     for ip in destinations(&effect.on) {
-        let count = if effect.outcome == Outcome::Shared { MANY } else { FEW };
+        let count = if effect.outcome == TrafficOutcome::Shared { MANY } else { FEW };
         let sockets: Vec<_> = std::iter::once(wish)
             .chain(there.iter().filter_map(|open| open.socket.as_ref()))
             .collect();
@@ -59,9 +59,9 @@ pub(crate) fn check(effect: &Effect, wish: &Socket, there: &[Open]) -> Seen {
         }
     }
     match (effect.outcome, ours, theirs) {
-        (Outcome::Shared, 1.., 1..) => Seen::Shared,
-        (Outcome::Taken, _, 0) => Seen::Taken,
-        (Outcome::Kept, 0, _) => Seen::Kept,
+        (TrafficOutcome::Shared, 1.., 1..) => Seen::Shared,
+        (TrafficOutcome::Taken, _, 0) => Seen::Taken,
+        (TrafficOutcome::Kept, 0, _) => Seen::Kept,
         _ => Seen::Differs(format!("{ours} to the wish, {theirs} to the other")),
     }
 }

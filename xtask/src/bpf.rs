@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
     match sources(root).iter().map(|source| compile(root, source, args.check)).collect() {
         Ok(done) => {
-            let done: Vec<Done> = done;
+            let done: Vec<CompiledObject> = done;
             report(&done, args.check)
         }
         Err(error) => {
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 /// An object, and whether the file that was there had the same bytes.
-struct Done {
+struct CompiledObject {
     object: PathBuf,
     size: usize,
     same: bool,
@@ -92,7 +92,7 @@ fn sources(root: &Path) -> Vec<PathBuf> {
 }
 
 /// Compiles beside, and puts the result in its place unless it is only to be checked.
-fn compile(root: &Path, source: &Path, check: bool) -> Result<Done, String> {
+fn compile(root: &Path, source: &Path, check: bool) -> Result<CompiledObject, String> {
     let object = source.with_extension("o");
     let aside = std::env::temp_dir().join(format!("sameport-bpf-{}.o", std::process::id()));
     let in_words = |error: std::io::Error| format!("{}: {error}", object.display());
@@ -104,7 +104,7 @@ fn compile(root: &Path, source: &Path, check: bool) -> Result<Done, String> {
     let _ = fs::remove_file(&aside);
     let made = made?;
     let committed = fs::read(root.join(&object)).unwrap_or_default();
-    let done = Done { same: made == committed, size: made.len(), object: object.clone() };
+    let done = CompiledObject { same: made == committed, size: made.len(), object: object.clone() };
     if !check && !done.same {
         fs::write(root.join(&object), made).map_err(in_words)?;
     }
@@ -116,8 +116,8 @@ fn step(command: &mut Command, root: &Path) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
 }
 
-fn report(done: &[Done], check: bool) -> ExitCode {
-    for Done { object, size, same } in done {
+fn report(done: &[CompiledObject], check: bool) -> ExitCode {
+    for CompiledObject { object, size, same } in done {
         let what = match (same, check) {
             (true, _) => "as committed",
             (false, true) => "DIFFERS from its source",

@@ -21,7 +21,7 @@ const SHOWN: usize = 60;
 ///
 /// `Display` writes a text that parses to the same value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Wanted {
+pub struct AddrSpec {
     /// Which of the machine's addresses.
     pub host: Host,
     /// The port; 0 asks the system to pick one.
@@ -39,26 +39,26 @@ pub enum Host {
     Name(String),
 }
 
-impl FromStr for Wanted {
-    type Err = WantedError;
+impl FromStr for AddrSpec {
+    type Err = AddrSpecError;
 
     /// Reads an address. Never resolves a name, and takes no time worth naming on any input.
     ///
     /// # Errors
     /// A [`WantedError`] that names the text and says what to write instead.
-    fn from_str(text: &str) -> Result<Self, WantedError> {
+    fn from_str(text: &str) -> Result<Self, AddrSpecError> {
         if text.is_empty() {
-            return Err(WantedError::Empty);
+            return Err(AddrSpecError::Empty);
         }
         if text.len() > LONGEST {
-            return Err(WantedError::TooLong(shown(text)));
+            return Err(AddrSpecError::TooLong(shown(text)));
         }
         if let Some(rest) = text.strip_prefix('[') {
             return bracketed(text, rest);
         }
         match text.split_once(':') {
             None if could_be_port(text) => Ok(Self { host: Host::Every, port: port(text)? }),
-            None => Err(WantedError::NoPort(shown(text))),
+            None => Err(AddrSpecError::NoPort(shown(text))),
             Some((_, after)) if after.contains(':') => Err(several_colons(text)),
             Some(("" | "*", after)) => Ok(Self { host: Host::Every, port: port_of(text, after)? }),
             Some((before, after)) => {
@@ -68,7 +68,7 @@ impl FromStr for Wanted {
     }
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for AddrSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = self.port;
         match &self.host {
@@ -84,22 +84,22 @@ impl fmt::Display for Wanted {
 ///
 /// # Errors
 /// [`WantedError::Port`].
-pub fn port(text: &str) -> Result<u16, WantedError> {
-    digits(text).ok_or_else(|| WantedError::Port(shown(text)))
+pub fn port(text: &str) -> Result<u16, AddrSpecError> {
+    digits(text).ok_or_else(|| AddrSpecError::Port(shown(text)))
 }
 
 /// Reads a bare port where the system must not be left to pick one: 1 to 65535.
 ///
 /// # Errors
 /// [`WantedError::FixedPort`].
-pub fn fixed_port(text: &str) -> Result<u16, WantedError> {
-    digits(text).filter(|&port| port != 0).ok_or_else(|| WantedError::FixedPort(shown(text)))
+pub fn fixed_port(text: &str) -> Result<u16, AddrSpecError> {
+    digits(text).filter(|&port| port != 0).ok_or_else(|| AddrSpecError::FixedPort(shown(text)))
 }
 
 /// Why a text is not an address. `Display` is one line: the text, shortened, and what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum WantedError {
+pub enum AddrSpecError {
     /// Nothing was written.
     Empty,
     /// Longer than any address can be.
@@ -122,7 +122,7 @@ pub enum WantedError {
     BadName(String),
 }
 
-impl fmt::Display for WantedError {
+impl fmt::Display for AddrSpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => write!(f, "the address is empty: write a port, such as 8080"),
@@ -172,49 +172,49 @@ impl fmt::Display for WantedError {
     }
 }
 
-impl std::error::Error for WantedError {}
+impl std::error::Error for AddrSpecError {}
 
 /// `[IPV6]:PORT`, of which `rest` is what follows the opening bracket.
-fn bracketed(text: &str, rest: &str) -> Result<Wanted, WantedError> {
-    let bad = || WantedError::BadIpv6(shown(text));
+fn bracketed(text: &str, rest: &str) -> Result<AddrSpec, AddrSpecError> {
+    let bad = || AddrSpecError::BadIpv6(shown(text));
     let (inside, after) = rest.split_once(']').ok_or_else(bad)?;
     if inside.contains('%') {
-        return Err(WantedError::Scope(shown(text)));
+        return Err(AddrSpecError::Scope(shown(text)));
     }
     let ip: Ipv6Addr = inside.parse().map_err(|_| bad())?;
     let port = match after.strip_prefix(':') {
         Some(port) => port_of(text, port)?,
-        None if after.is_empty() => return Err(WantedError::NoPort(shown(text))),
+        None if after.is_empty() => return Err(AddrSpecError::NoPort(shown(text))),
         None => return Err(bad()),
     };
-    Ok(Wanted { host: Host::Ip(ip.into()), port })
+    Ok(AddrSpec { host: Host::Ip(ip.into()), port })
 }
 
 /// Two colons or more without a bracket: nearly always IPv6.
-fn several_colons(text: &str) -> WantedError {
+fn several_colons(text: &str) -> AddrSpecError {
     if text.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')) {
-        WantedError::NoBrackets(shown(text))
+        AddrSpecError::NoBrackets(shown(text))
     } else if text.contains('%') {
-        WantedError::Scope(shown(text))
+        AddrSpecError::Scope(shown(text))
     } else {
-        WantedError::BadName(shown(text))
+        AddrSpecError::BadName(shown(text))
     }
 }
 
 /// The host before the colon: an IPv4 address or a name.
-fn host(text: &str, before: &str) -> Result<Host, WantedError> {
+fn host(text: &str, before: &str) -> Result<Host, AddrSpecError> {
     if let Ok(ip) = before.parse::<Ipv4Addr>() {
         return Ok(Host::Ip(ip.into()));
     }
     let name = before.strip_suffix('.').unwrap_or(before);
     if ends_in_number(name) {
-        return Err(WantedError::BadIpv4(shown(text)));
+        return Err(AddrSpecError::BadIpv4(shown(text)));
     }
     // The dot of a fully qualified name counts neither as a label nor towards the length.
     if name.len() <= 253 && name.split('.').all(is_label) {
         Ok(Host::Name(before.to_owned()))
     } else {
-        Err(WantedError::BadName(shown(text)))
+        Err(AddrSpecError::BadName(shown(text)))
     }
 }
 
@@ -242,10 +242,10 @@ fn could_be_port(text: &str) -> bool {
 }
 
 /// The port of an address: the error shows the whole address.
-fn port_of(text: &str, port: &str) -> Result<u16, WantedError> {
+fn port_of(text: &str, port: &str) -> Result<u16, AddrSpecError> {
     match port {
-        "" => Err(WantedError::NoPort(shown(text))),
-        port => digits(port).ok_or_else(|| WantedError::Port(shown(port))),
+        "" => Err(AddrSpecError::NoPort(shown(text))),
+        port => digits(port).ok_or_else(|| AddrSpecError::Port(shown(port))),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use sameport_addr::addr_spec::{Host, Wanted, fixed_port, port};
+use sameport_addr::addr_spec::{AddrSpec, Host, fixed_port, port};
 
-fn wanted(text: &str) -> Wanted {
+fn wanted(text: &str) -> AddrSpec {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
@@ -30,7 +30,7 @@ fn good_addresses() {
         ("0x7g:80", name("0x7g"), 80, "0x7g:80"),
     ];
     for (text, host, port, again) in cases {
-        assert_eq!(wanted(text), Wanted { host, port }, "{text}");
+        assert_eq!(wanted(text), AddrSpec { host, port }, "{text}");
         assert_eq!(wanted(text).to_string(), again);
     }
 }
@@ -94,7 +94,7 @@ fn bad_addresses_say_what_to_write() {
         ("user@host:80", "is not a host name"),
     ];
     for (text, expected) in cases {
-        let told = text.parse::<Wanted>().expect_err(text).to_string();
+        let told = text.parse::<AddrSpec>().expect_err(text).to_string();
         assert!(told.contains(expected), "{text:?}: {told}");
         assert!(!told.contains('\n'), "{told:?}");
     }
@@ -122,9 +122,10 @@ fn bare_ports() {
 fn a_mebibyte_is_refused_without_an_echo() {
     for filling in ["9", "a", ":", "[", "\0", "\u{ff18}", "a."] {
         let text = filling.repeat((1 << 20) / filling.len());
-        for told in
-            [text.parse::<Wanted>().unwrap_err().to_string(), port(&text).unwrap_err().to_string()]
-        {
+        for told in [
+            text.parse::<AddrSpec>().unwrap_err().to_string(),
+            port(&text).unwrap_err().to_string(),
+        ] {
             assert!(told.len() < 600, "{} bytes", told.len());
         }
     }
@@ -133,16 +134,16 @@ fn a_mebibyte_is_refused_without_an_echo() {
 proptest! {
     #[test]
     fn no_text_panics_and_what_is_read_reads_the_same_again(text in ".*") {
-        if let Ok(wanted) = text.parse::<Wanted>() {
-            prop_assert_eq!(wanted.to_string().parse::<Wanted>().unwrap(), wanted);
+        if let Ok(wanted) = text.parse::<AddrSpec>() {
+            prop_assert_eq!(wanted.to_string().parse::<AddrSpec>().unwrap(), wanted);
         }
         let _ = (port(&text), fixed_port(&text));
     }
 
     #[test]
     fn near_misses_do_not_panic_either(text in "[\\[\\]:.%0-9a-fx_-]{0,40}") {
-        match text.parse::<Wanted>() {
-            Ok(wanted) => prop_assert_eq!(wanted.to_string().parse::<Wanted>().unwrap(), wanted),
+        match text.parse::<AddrSpec>() {
+            Ok(wanted) => prop_assert_eq!(wanted.to_string().parse::<AddrSpec>().unwrap(), wanted),
             Err(error) => prop_assert!(error.to_string().is_ascii()),
         }
     }
@@ -150,7 +151,7 @@ proptest! {
     #[test]
     fn every_socket_address_of_std_is_read(ip: IpAddr, port: u16) {
         let text = std::net::SocketAddr::new(ip, port).to_string();
-        prop_assert_eq!(wanted(&text), Wanted { host: Host::Ip(ip), port });
+        prop_assert_eq!(wanted(&text), AddrSpec { host: Host::Ip(ip), port });
     }
 }
 

@@ -7,7 +7,7 @@ use sameport_addr::protocol::Protocol;
 
 /// What happened to a socket between two looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coming<'a> {
+pub enum SocketChange<'a> {
     /// It was not there before.
     Came(&'a Member),
     /// It is not there any more; as it was seen last.
@@ -25,16 +25,16 @@ pub enum Coming<'a> {
 /// the order of its look. A socket is the same if it has the same cookie, or inode where no cookie is
 /// told.
 #[must_use]
-pub fn comings<'a>(before: &'a [Member], after: &'a [Member]) -> Vec<Coming<'a>> {
+pub fn comings<'a>(before: &'a [Member], after: &'a [Member]) -> Vec<SocketChange<'a>> {
     let mut known: HashMap<_, &Member> = before.iter().map(|it| (identity(it), it)).collect();
     let now = after.iter().filter_map(|to| match known.remove(&identity(to)) {
-        None => Some(Coming::Came(to)),
-        Some(from) if is_news(from, to) => Some(Coming::Changed { from, to }),
+        None => Some(SocketChange::Came(to)),
+        Some(from) if is_news(from, to) => Some(SocketChange::Changed { from, to }),
         Some(_) => None,
     });
     let now: Vec<_> = now.collect();
     let went = before.iter().filter(|it| known.contains_key(&identity(it)));
-    went.map(Coming::Went).chain(now).collect()
+    went.map(SocketChange::Went).chain(now).collect()
 }
 
 fn identity(member: &Member) -> (Protocol, u64, u64) {
@@ -71,7 +71,7 @@ pub fn is_news(from: &Member, to: &Member) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::socket::{Address, Options, Process, Socket, State, v4};
+    use crate::model::socket::{Address, Process, Socket, SocketOptions, SocketState, v4};
 
     fn member(cookie: u64) -> Member {
         let address = Address::new(Protocol::Tcp, v4([127, 0, 0, 1], 80));
@@ -90,7 +90,10 @@ mod tests {
         let (one, two, three) = (member(1), member(2), member(3));
         let before = [one.clone(), two.clone()];
         let after = [three.clone(), two];
-        assert_eq!(comings(&before, &after), [Coming::Went(&one), Coming::Came(&three)]);
+        assert_eq!(
+            comings(&before, &after),
+            [SocketChange::Went(&one), SocketChange::Came(&three)]
+        );
         assert_eq!(comings(&before, &before), []);
         assert_eq!(comings(&[], &[]), []);
         // The address of one that ended, and another's socket now.
@@ -108,29 +111,32 @@ mod tests {
         type Change = fn(&mut Member);
         let cases: [(&str, Change, bool); 10] = [
             ("nothing", |_| {}, false),
-            ("it listens no more", |it| it.socket.state = State::Bound, true),
+            ("it listens no more", |it| it.socket.state = SocketState::Bound, true),
             ("more may wait", |it| it.socket.backlog = 9, true),
             ("more wait", |it| it.socket.queue = 9, false),
             ("another owner", |it| it.socket.uid = 9, true),
             ("another has it too", |it| it.processes.push(Process::new(2, "b")), true),
             ("another instead", |it| it.processes = vec![Process::new(2, "b")], true),
             ("nobody can be seen", |it| it.processes.clear(), false),
-            ("it can be read now", |it| it.options = Some(Options::default()), false),
+            ("it can be read now", |it| it.options = Some(SocketOptions::default()), false),
             ("drops are told now", |it| it.socket.drops = Some(1), false),
         ];
         for (what, change, expected) in cases {
             let (from, to) = (member(1), changed(change));
             assert_eq!(is_news(&from, &to), expected, "{what}");
-            let expected =
-                if expected { vec![Coming::Changed { from: &from, to: &to }] } else { vec![] };
+            let expected = if expected {
+                vec![SocketChange::Changed { from: &from, to: &to }]
+            } else {
+                vec![]
+            };
             assert_eq!(comings(std::slice::from_ref(&from), std::slice::from_ref(&to)), expected);
         }
         let with = |drops| changed(|it| it.socket.drops = Some(drops));
         assert!(is_news(&with(1), &with(2)));
         let with = |shared| changed(|it| it.shared = Some(shared));
         assert!(is_news(&with(false), &with(true)));
-        let open = Options { reuse_address: true, ..Options::default() };
+        let open = SocketOptions { reuse_address: true, ..SocketOptions::default() };
         let with = |options| changed(|it| it.options = Some(options));
-        assert!(is_news(&with(Options::default()), &with(open)));
+        assert!(is_news(&with(SocketOptions::default()), &with(open)));
     }
 }

@@ -15,12 +15,12 @@ const MOST: usize = 4096;
 /// The joins that were seen and what was told of them. Time is whatever clock the caller counts
 /// from one fixed moment.
 #[derive(Debug, Default)]
-pub struct Joins {
+pub struct JoinDebounce {
     waiting: BTreeMap<Address, Duration>,
     told: BTreeMap<Address, Vec<u64>>,
 }
 
-impl Joins {
+impl JoinDebounce {
     /// A socket joined this address at this time. A burst that never ends is told of all the same:
     /// only the first join of a burst sets the time.
     pub fn saw(&mut self, address: Address, now: Duration) {
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_told_once() {
-        let mut joins = Joins::default();
+        let mut joins = JoinDebounce::default();
         let at = Duration::from_millis;
         joins.saw(tcp("0.0.0.0:80"), at(0));
         joins.saw(tcp("0.0.0.0:80"), at(50));
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn only_a_change_is_news() {
-        let mut joins = Joins::default();
+        let mut joins = JoinDebounce::default();
         let address = tcp("0.0.0.0:80");
         let (a, b) = (member("0.0.0.0:80", 1), member("0.0.0.0:80", 2));
         assert!(!joins.is_news(&address, std::slice::from_ref(&a), false), "alone");
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut joins = Joins::default();
+        let mut joins = JoinDebounce::default();
         for port in 0..=u16::MAX {
             let address = Address::new(Protocol::Tcp, ([127, 0, 0, 1], port).into());
             joins.saw(address.clone(), Duration::ZERO);

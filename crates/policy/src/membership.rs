@@ -7,21 +7,21 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::model::name::Name;
+use crate::model::name::RunName;
 use crate::model::socket::{Address, Process};
 
 /// A `sameport run`, as far as it says to whom it belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
+pub struct RunIdentity {
     /// `--group`.
-    pub group: Option<Name>,
+    pub group: Option<RunName>,
     /// Program and arguments.
     pub command: Vec<OsString>,
     /// Where it was started; `None` if that may not be seen.
     pub directory: Option<PathBuf>,
 }
 
-impl Run {
+impl RunIdentity {
     /// Whether both are of one group: they name the same one, or none and are the same command in the
     /// same directory.
     #[must_use]
@@ -40,18 +40,18 @@ impl Run {
 
 /// A process that has a socket open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
+pub struct SocketHolder {
     /// The process.
     pub process: Process,
     /// The runs that it is in, the nearest first: one can be started in another.
-    pub runs: Vec<Run>,
+    pub runs: Vec<RunIdentity>,
 }
 
 /// Somebody whose address is not to be joined.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stranger {
+pub enum NotAMember {
     /// A process of a run of another group.
-    OtherGroup(Process, Run),
+    OtherGroup(Process, RunIdentity),
     /// A process that is in no run, and whether its socket is known to have `SO_REUSEPORT`.
     NoRun(Process, Option<bool>),
     /// A process that cannot be seen.
@@ -69,18 +69,22 @@ pub fn joins(address: &Address, other: &Address) -> bool {
 /// `shared`: whether the socket has `SO_REUSEPORT`; where it has not, the kernel itself refuses, and
 /// this has no say.
 #[must_use]
-pub fn stranger(run: &Run, holders: &[Holder], shared: Option<bool>) -> Option<Stranger> {
-    let ours = |holder: &Holder| holder.runs.iter().any(|other| run.belongs_with(other));
+pub fn stranger(
+    run: &RunIdentity,
+    holders: &[SocketHolder],
+    shared: Option<bool>,
+) -> Option<NotAMember> {
+    let ours = |holder: &SocketHolder| holder.runs.iter().any(|other| run.belongs_with(other));
     if shared == Some(false) || holders.iter().any(ours) {
         return None;
     }
-    let of_run = |holder: &Holder| {
+    let of_run = |holder: &SocketHolder| {
         let run = holder.runs.first()?.clone();
-        Some(Stranger::OtherGroup(holder.process.clone(), run))
+        Some(NotAMember::OtherGroup(holder.process.clone(), run))
     };
     let first = holders.first();
-    let in_none = || first.map(|holder| Stranger::NoRun(holder.process.clone(), shared));
-    holders.iter().find_map(of_run).or_else(in_none).or(Some(Stranger::Unseen))
+    let in_none = || first.map(|holder| NotAMember::NoRun(holder.process.clone(), shared));
+    holders.iter().find_map(of_run).or_else(in_none).or(Some(NotAMember::Unseen))
 }
 
 #[cfg(test)]
@@ -88,17 +92,17 @@ mod tests {
     use super::*;
     use crate::model::socket::Protocol;
 
-    fn run(group: Option<&str>, command: &str, directory: Option<&str>) -> Run {
-        Run {
+    fn run(group: Option<&str>, command: &str, directory: Option<&str>) -> RunIdentity {
+        RunIdentity {
             group: group.map(|name| name.parse().unwrap()),
             command: command.split(' ').map(OsString::from).collect(),
             directory: directory.map(PathBuf::from),
         }
     }
 
-    fn holder<const N: usize>(pid: i32, runs: [&Run; N]) -> Holder {
-        let runs = runs.map(Run::clone).to_vec();
-        Holder { process: Process::new(pid, "server"), runs }
+    fn holder<const N: usize>(pid: i32, runs: [&RunIdentity; N]) -> SocketHolder {
+        let runs = runs.map(RunIdentity::clone).to_vec();
+        SocketHolder { process: Process::new(pid, "server"), runs }
     }
 
     #[test]
@@ -130,8 +134,8 @@ mod tests {
         let ours = run(None, "server 80", Some("/home/ann"));
         let other = run(None, "other 80", Some("/home/ann"));
         let another = run(Some("web"), "server 80", Some("/home/ann"));
-        let of_other = Some(Stranger::OtherGroup(holder(3, []).process, other.clone()));
-        let plain = |shared| Some(Stranger::NoRun(holder(2, []).process, shared));
+        let of_other = Some(NotAMember::OtherGroup(holder(3, []).process, other.clone()));
+        let plain = |shared| Some(NotAMember::NoRun(holder(2, []).process, shared));
         let cases = [
             (vec![holder(1, [&ours])], None, None),
             (vec![holder(2, []), holder(1, [&ours])], Some(true), None),
@@ -143,7 +147,7 @@ mod tests {
             (vec![holder(3, [&ours, &other])], None, None),
             (vec![holder(3, [&other, &another])], None, of_other.clone()),
             (vec![holder(2, []), holder(3, [&other])], Some(true), of_other),
-            (vec![], None, Some(Stranger::Unseen)),
+            (vec![], None, Some(NotAMember::Unseen)),
             (vec![], Some(false), None),
         ];
         for (holders, shared, expected) in cases {

@@ -1,11 +1,11 @@
 //! Why the kernel refused an address: from what is seen on it to a reason a person can act on.
 
-use crate::membership::Stranger;
+use crate::membership::NotAMember;
 use crate::model::socket::{Address, Member};
 
 /// What is known after a bind or listen was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts<'a> {
+pub struct RefusalFacts<'a> {
     /// The address asked for.
     pub address: &'a Address,
     /// Every listening TCP and bound UDP socket with that port.
@@ -39,7 +39,7 @@ pub enum Refusal {
     /// EADDRINUSE: the refused socket itself had no `SO_REUSEPORT`, this member may.
     WeDoNotShare(Member),
     /// EADDRINUSE, ours and not the kernel's: who is on the address does not belong to this run.
-    NotOurs(Stranger),
+    NotOurs(NotAMember),
     /// Nothing that can be seen explains it: a connection may still hold the port, a socket that
     /// is bound but does not listen, or another network namespace's rules.
     Unexplained,
@@ -48,7 +48,7 @@ pub enum Refusal {
 /// Decides. Of several members in the way, one of another user is named first: the others could
 /// be restarted, that one cannot.
 #[must_use]
-pub fn explain(facts: &Facts<'_>) -> Refusal {
+pub fn explain(facts: &RefusalFacts<'_>) -> Refusal {
     if !facts.is_local {
         return Refusal::NotLocal;
     }
@@ -93,7 +93,7 @@ mod tests {
         let foreign = member("[::]:80", 9, Some(true));
         let elsewhere = member("127.0.0.2:80", 9, Some(false));
 
-        let facts = |members: &'static [Member]| Facts {
+        let facts = |members: &'static [Member]| RefusalFacts {
             address: Box::leak(Box::new(address.clone())),
             members,
             uid: 7,
@@ -126,18 +126,19 @@ mod tests {
             explain(&facts(members(&[&unshared, &reserved]))),
             Refusal::Private(reserved.clone())
         );
-        let from_within = |uid, list: &[&Member]| explain(&Facts { uid, ..facts(members(list)) });
+        let from_within =
+            |uid, list: &[&Member]| explain(&RefusalFacts { uid, ..facts(members(list)) });
         assert_eq!(
             from_within(0x7000_0001, &[&reserved, &unshared]),
             Refusal::WeArePrivate(unshared.clone())
         );
         assert_eq!(from_within(0x7000_0002, &[&reserved]), Refusal::Private(reserved.clone()));
         assert_eq!(from_within(0x7000_0001, &[&reserved]), Refusal::Unexplained);
-        let alone = Facts { shared: false, ..facts(members(&[&sharing])) };
+        let alone = RefusalFacts { shared: false, ..facts(members(&[&sharing])) };
         assert_eq!(explain(&alone), Refusal::WeDoNotShare(sharing.clone()));
-        let low = Facts { needs_privilege: true, ..facts(members(&[&foreign])) };
+        let low = RefusalFacts { needs_privilege: true, ..facts(members(&[&foreign])) };
         assert_eq!(explain(&low), Refusal::NeedsPrivilege);
-        let away = Facts { is_local: false, ..low };
+        let away = RefusalFacts { is_local: false, ..low };
         assert_eq!(explain(&away), Refusal::NotLocal);
     }
 }

@@ -20,7 +20,7 @@ pub struct Activation {
 
 /// What cannot be read of it: the variable, and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable(pub &'static str, pub String);
+pub struct ActivationError(pub &'static str, pub String);
 
 /// More than anybody keeps for one service.
 const MOST: usize = 4096;
@@ -32,20 +32,20 @@ impl Activation {
     /// # Errors
     ///
     /// They are this process's, and it cannot be told how many, or which name is whose.
-    pub fn of(&self, own_pid: u32) -> Result<Vec<String>, Unreadable> {
+    pub fn of(&self, own_pid: u32) -> Result<Vec<String>, ActivationError> {
         let (Some(pid), Some(count)) = (&self.pid, &self.count) else { return Ok(Vec::new()) };
         if *pid != own_pid.to_string() {
             return Ok(Vec::new());
         }
         let number = count.parse().ok().filter(|number| *number <= MOST);
-        let number = number.ok_or_else(|| Unreadable("LISTEN_FDS", count.clone()))?;
+        let number = number.ok_or_else(|| ActivationError("LISTEN_FDS", count.clone()))?;
         match &self.names {
             None => Ok(vec!["unknown".to_owned(); number]),
             Some(names) if number == 0 && names.is_empty() => Ok(Vec::new()),
             Some(names) => {
                 let all: Vec<String> = names.split(':').map(str::to_owned).collect();
                 let fits = all.len() == number;
-                fits.then_some(all).ok_or_else(|| Unreadable("LISTEN_FDNAMES", names.clone()))
+                fits.then_some(all).ok_or_else(|| ActivationError("LISTEN_FDNAMES", names.clone()))
             }
         }
     }
@@ -55,14 +55,14 @@ impl Activation {
 ///
 /// A name of its own each, as what is kept is removed by name; the same one after every restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredName {
     /// The socket.
     pub inode: u64,
     /// Its place in the kernel's array of the group, for a TCP socket whose place is known.
     pub index: Option<usize>,
 }
 
-impl fmt::Display for Kept {
+impl fmt::Display for StoredName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.index {
             Some(index) => write!(f, "sameport-{}-{index}", self.inode),
@@ -71,7 +71,7 @@ impl fmt::Display for Kept {
     }
 }
 
-impl FromStr for Kept {
+impl FromStr for StoredName {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
@@ -87,7 +87,7 @@ impl FromStr for Kept {
 /// The members of a group in the kernel's order, from the names under which they were kept; `None`
 /// if it is not certain: a place is missing, or claimed twice. One that is alone is in order.
 #[must_use]
-pub fn order(kept: &[Kept]) -> Option<Vec<u64>> {
+pub fn order(kept: &[StoredName]) -> Option<Vec<u64>> {
     if let [one] = kept {
         return Some(vec![one.inode]);
     }
@@ -101,19 +101,19 @@ pub fn order(kept: &[Kept]) -> Option<Vec<u64>> {
 
 /// What to send so that a socket is kept. Without FDPOLL=0 some systems drop it when its queue ends.
 #[must_use]
-pub fn keep(kept: Kept) -> String {
+pub fn keep(kept: StoredName) -> String {
     format!("FDSTORE=1\nFDNAME={kept}\nFDPOLL=0\n")
 }
 
 /// What to send so that it is not kept any longer.
 #[must_use]
-pub fn forget(kept: Kept) -> String {
+pub fn forget(kept: StoredName) -> String {
     format!("FDSTOREREMOVE=1\nFDNAME={kept}\n")
 }
 
 /// How a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
+pub struct ServiceFacts {
     /// Workers that serve.
     pub ready: usize,
     /// Workers that are wanted.
@@ -124,17 +124,17 @@ pub struct Facts {
 
 /// What a manager was told of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct ReportedState {
     ready: bool,
     stopping: bool,
     status: String,
 }
 
-impl Told {
+impl ReportedState {
     /// What it is to be told now, if something is new: READY=1 once, when every worker was ready at
     /// the same time; STOPPING=1 once; and STATUS.
-    pub fn news(&mut self, facts: Facts) -> Option<String> {
-        let Facts { ready, wanted, stopping } = facts;
+    pub fn news(&mut self, facts: ServiceFacts) -> Option<String> {
+        let ServiceFacts { ready, wanted, stopping } = facts;
         let mut news = String::new();
         if ready >= wanted && !stopping && !std::mem::replace(&mut self.ready, true) {
             news.push_str("READY=1\n");
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn sockets_are_ours_by_our_pid_alone() {
         let names = |names: &[&str]| Ok(names.iter().copied().map(str::to_owned).collect());
-        let wrong = |variable, value: &str| Err(Unreadable(variable, value.to_owned()));
+        let wrong = |variable, value: &str| Err(ActivationError(variable, value.to_owned()));
         let cases = [
             (activation("7", "2", Some("web.socket:sameport-3-0")), {
                 names(&["web.socket", "sameport-3-0"])
@@ -194,21 +194,23 @@ mod tests {
 
     #[test]
     fn a_name_says_which_socket_and_where() {
-        for kept in [Kept { inode: 41, index: None }, Kept { inode: 41, index: Some(3) }] {
+        for kept in
+            [StoredName { inode: 41, index: None }, StoredName { inode: 41, index: Some(3) }]
+        {
             assert_eq!(kept.to_string().parse(), Ok(kept));
         }
         for name in
             ["", "web.socket", "sameport", "sameport-", "sameport-a", "sameport-1-", "stored"]
         {
-            assert_eq!(name.parse::<Kept>(), Err(()), "{name}");
+            assert_eq!(name.parse::<StoredName>(), Err(()), "{name}");
         }
     }
 
     #[test]
     fn an_order_is_known_or_not() {
         type Name = (u64, Option<usize>);
-        let kept = |all: &[Name]| -> Vec<Kept> {
-            all.iter().map(|(inode, index)| Kept { inode: *inode, index: *index }).collect()
+        let kept = |all: &[Name]| -> Vec<StoredName> {
+            all.iter().map(|(inode, index)| StoredName { inode: *inode, index: *index }).collect()
         };
         let cases: &[(&[Name], Option<&[u64]>)] = &[
             (&[(9, Some(1)), (8, Some(0)), (7, Some(2))], Some(&[8, 9, 7])),
@@ -227,8 +229,8 @@ mod tests {
 
     #[test]
     fn everything_is_told_once() {
-        let facts = |ready, wanted, stopping| Facts { ready, wanted, stopping };
-        let mut told = Told::default();
+        let facts = |ready, wanted, stopping| ServiceFacts { ready, wanted, stopping };
+        let mut told = ReportedState::default();
         let cases = [
             (facts(0, 2, false), Some("STATUS=0 of 2 workers ready\n")),
             (facts(0, 2, false), None),
@@ -241,7 +243,7 @@ mod tests {
         for (facts, expected) in cases {
             assert_eq!(told.news(facts).as_deref(), expected, "{facts:?}");
         }
-        let ended_early = Told::default().news(facts(0, 0, true));
+        let ended_early = ReportedState::default().news(facts(0, 0, true));
         assert_eq!(ended_early.as_deref(), Some("STOPPING=1\nSTATUS=stopping\n"));
     }
 }

@@ -5,11 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
 use sameport_policy::addr::protocol::Protocol::{Tcp, Udp};
-use sameport_policy::bind::keys::{Key, Target, key, lookups, mapped, rule, target, unmapped};
-use sameport_policy::bind::map::{Asked, Rule, Side, decide};
+use sameport_policy::bind::keys::{
+    RuleKey, RuleTarget, key, lookups, mapped, rule, target, unmapped,
+};
+use sameport_policy::bind::map::{MapRequest, MapRule, RuleSide, decide};
 
 /// What the kernel's table holds: of two rules under one key the first stays.
-fn table(rules: &[Rule]) -> HashMap<Key, Target> {
+fn table(rules: &[MapRule]) -> HashMap<RuleKey, RuleTarget> {
     let mut table = HashMap::new();
     for (place, rule) in rules.iter().enumerate() {
         table.entry(key(rule)).or_insert_with(|| target(rule, u32::try_from(place).unwrap()));
@@ -17,7 +19,7 @@ fn table(rules: &[Rule]) -> HashMap<Key, Target> {
     table
 }
 
-fn found(rules: &[Rule], asked: &Asked) -> Option<usize> {
+fn found(rules: &[MapRule], asked: &MapRequest) -> Option<usize> {
     let table = table(rules);
     let target = lookups(asked).find_map(|key| table.get(&key).copied())?;
     Some(rule(&[0; 20], &target).1 as usize)
@@ -29,15 +31,15 @@ fn ip() -> impl Strategy<Value = IpAddr> {
         .prop_map(|text| text.parse().unwrap())
 }
 
-fn side() -> impl Strategy<Value = Side> {
-    (prop::option::of(ip()), prop::option::of(1..4u16)).prop_map(|(ip, port)| Side { ip, port })
+fn side() -> impl Strategy<Value = RuleSide> {
+    (prop::option::of(ip()), prop::option::of(1..4u16)).prop_map(|(ip, port)| RuleSide { ip, port })
 }
 
-fn any_rule() -> impl Strategy<Value = Rule> {
+fn any_rule() -> impl Strategy<Value = MapRule> {
     let protocol = prop::option::of(prop::sample::select(vec![Tcp, Udp]));
     let from = side()
-        .prop_filter("a rule is for something", |from| *from != Side { ip: None, port: None });
-    (protocol, from, side()).prop_map(|(protocol, from, to)| Rule { protocol, from, to })
+        .prop_filter("a rule is for something", |from| *from != RuleSide { ip: None, port: None });
+    (protocol, from, side()).prop_map(|(protocol, from, to)| MapRule { protocol, from, to })
 }
 
 proptest! {
@@ -49,7 +51,7 @@ proptest! {
         port in 0..4u16,
         v6only: bool,
     ) {
-        let asked = Asked { protocol, address: SocketAddr::new(ip, port), v6only };
+        let asked = MapRequest { protocol, address: SocketAddr::new(ip, port), v6only };
         prop_assert_eq!(found(&rules, &asked), decide(&rules, &asked).map(|(place, _)| place));
     }
 

@@ -5,18 +5,20 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 use sameport_policy::addr::protocol::Protocol;
 use sameport_policy::addr::protocol::Protocol::{Tcp, Udp};
-use sameport_policy::bind::map::{Asked, Moved, Rule, RuleError, contradiction, decide};
+use sameport_policy::bind::map::{
+    MapRequest, MapRule, MapRuleError, Mapping, contradiction, decide,
+};
 
-fn rules(texts: &[&str]) -> Vec<Rule> {
+fn rules(texts: &[&str]) -> Vec<MapRule> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-fn asked(protocol: Protocol, address: &str) -> Asked {
-    Asked { protocol, address: address.parse().unwrap(), v6only: false }
+fn asked(protocol: Protocol, address: &str) -> MapRequest {
+    MapRequest { protocol, address: address.parse().unwrap(), v6only: false }
 }
 
-fn to(address: &str) -> Moved {
-    Moved::To(address.parse().unwrap())
+fn to(address: &str) -> Mapping {
+    Mapping::To(address.parse().unwrap())
 }
 
 #[test]
@@ -32,7 +34,7 @@ fn the_most_specific_rule_wins() {
         "445=[::1]:8445",
         "446=127.0.0.1",
     ]);
-    let v6only = |address| Asked { v6only: true, ..asked(Tcp, address) };
+    let v6only = |address| MapRequest { v6only: true, ..asked(Tcp, address) };
     let cases = [
         (asked(Tcp, "0.0.0.0:80"), Some((0, to("0.0.0.0:1080")))),
         (asked(Tcp, "[::]:80"), Some((0, to("[::]:1080")))),
@@ -46,8 +48,8 @@ fn the_most_specific_rule_wins() {
         (asked(Tcp, "[::]:443"), Some((5, to("[::1]:8443")))),
         (asked(Tcp, "0.0.0.0:443"), None),
         (asked(Tcp, "[::]:444"), Some((6, to("[::ffff:127.0.0.1]:8444")))),
-        (v6only("[::]:444"), Some((6, Moved::OtherFamily))),
-        (asked(Tcp, "0.0.0.0:445"), Some((7, Moved::OtherFamily))),
+        (v6only("[::]:444"), Some((6, Mapping::OtherFamily))),
+        (asked(Tcp, "0.0.0.0:445"), Some((7, Mapping::OtherFamily))),
         (asked(Tcp, "[::1]:446"), Some((8, to("[::ffff:127.0.0.1]:446")))),
         (asked(Tcp, "0.0.0.0:0"), None),
         (asked(Tcp, "0.0.0.0:8080"), None),
@@ -59,7 +61,7 @@ fn the_most_specific_rule_wins() {
 
 #[test]
 fn what_is_no_rule_is_said() {
-    use RuleError::{Family, From, Itself, NoEquals, ProtocolOfTo, To};
+    use MapRuleError::{Family, From, Itself, NoEquals, ProtocolOfTo, To};
     for (text, expected) in [
         ("", NoEquals),
         ("80", NoEquals),
@@ -81,7 +83,7 @@ fn what_is_no_rule_is_said() {
         ("0.0.0.0:80=[::1]:80", Family),
         ("[::1]:80=127.0.0.1:80", Family),
     ] {
-        assert_eq!(text.parse::<Rule>(), Err(expected), "{text:?}");
+        assert_eq!(text.parse::<MapRule>(), Err(expected), "{text:?}");
     }
 }
 
@@ -93,7 +95,7 @@ fn two_rules_for_one_address_contradict() {
 
 #[test]
 fn a_thousand_rules_are_no_matter() {
-    let list: Vec<Rule> =
+    let list: Vec<MapRule> =
         (1..=1000).map(|port| format!("{port}={}", port + 2000).parse().unwrap()).collect();
     assert_eq!(decide(&list, &asked(Tcp, "0.0.0.0:1000")), Some((999, to("0.0.0.0:3000"))));
     assert_eq!(contradiction(&list), None);
@@ -102,7 +104,7 @@ fn a_thousand_rules_are_no_matter() {
 proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "\\PC{0,60}") {
-        let _ = text.parse::<Rule>();
+        let _ = text.parse::<MapRule>();
     }
 
     #[test]
@@ -112,7 +114,7 @@ proptest! {
         to in "[1-9][0-9]{0,3}|127\\.0\\.1\\.[1-9](:[1-9][0-9]{0,3})?",
     ) {
         let text = format!("{protocol}{from}={to}");
-        if let Ok(rule) = text.parse::<Rule>() {
+        if let Ok(rule) = text.parse::<MapRule>() {
             prop_assert_eq!(rule.to_string(), text);
         }
     }
@@ -123,8 +125,8 @@ proptest! {
         for port in [0, 80, 81, 82, 83] {
             let mut address = address;
             address.set_port(port);
-            let asked = Asked { protocol: Tcp, address, v6only };
-            if let Some((_, Moved::To(moved))) = decide(&list, &asked) {
+            let asked = MapRequest { protocol: Tcp, address, v6only };
+            if let Some((_, Mapping::To(moved))) = decide(&list, &asked) {
                 prop_assert_eq!(moved.is_ipv4(), address.is_ipv4());
             }
         }

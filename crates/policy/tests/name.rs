@@ -1,13 +1,13 @@
 //! Names of runs: the good, the bad, and what the bad are told.
 
 use proptest::prelude::*;
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 
 #[test]
 fn good_names_stay_as_they_are() {
     let long = "x".repeat(64);
     for text in ["web", "a", "0", "_", "web-2", "web.v2", "A_b.C-d..", &long] {
-        assert_eq!(text.parse::<Name>().unwrap().to_string(), text);
+        assert_eq!(text.parse::<RunName>().unwrap().to_string(), text);
     }
 }
 
@@ -33,7 +33,7 @@ fn bad_names_say_what_to_write() {
         ("a:b", "no ':'"),
     ];
     for (text, told) in cases {
-        let error = text.parse::<Name>().unwrap_err().to_string();
+        let error = text.parse::<RunName>().unwrap_err().to_string();
         assert!(error.contains(told), "{text:?}: {error}");
     }
 }
@@ -42,7 +42,7 @@ proptest! {
     /// Whatever is accepted is one component of a path, and no option.
     #[test]
     fn a_name_is_a_file_name(text in "\\PC{0,70}") {
-        if let Ok(name) = text.parse::<Name>() {
+        if let Ok(name) = text.parse::<RunName>() {
             let path = std::path::Path::new(name.as_str());
             prop_assert_eq!(path.file_name().and_then(|it| it.to_str()), Some(text.as_str()));
             prop_assert!(!text.starts_with('-') && text.len() <= 64);

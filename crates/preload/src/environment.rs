@@ -8,8 +8,8 @@ use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::machine::{self, symbol};
-use crate::report::Line;
-use crate::settings::{Flag, Mistake, OF_BINDP, OWN, Settings};
+use crate::report::ReportLine;
+use crate::settings::{AtomicFlag, HookSettings, OF_BINDP, OWN, SettingError};
 
 /// Where the library's own file name begins, wherever it was put.
 const LIBRARY: &str = "libsameport_preload";
@@ -57,7 +57,7 @@ fn variables(array: *mut *mut c_char) -> impl Iterator<Item = (&'static str, &'s
 }
 
 /// Reads the variables. Whoever comes here meanwhile reads the same ones and stores the same values.
-pub(crate) fn read(settings: &Settings, array: *mut *mut c_char) {
+pub(crate) fn read(settings: &HookSettings, array: *mut *mut c_char) {
     if array.is_null() {
         // Nobody knows the environment yet: ask again at the next call.
         return;
@@ -71,16 +71,16 @@ pub(crate) fn read(settings: &Settings, array: *mut *mut c_char) {
             }
         }
     }
-    settings.set(Flag::Read);
+    settings.set(AtomicFlag::Read);
 }
 
 /// A wrong variable is said once, on stderr, and then every bind fails: to go on without it would
 /// bind what was not meant.
-fn complain(settings: &Settings, name: &str, value: &str, mistake: Mistake) {
-    if settings.set(Flag::Broken) {
+fn complain(settings: &HookSettings, name: &str, value: &str, mistake: SettingError) {
+    if settings.set(AtomicFlag::Broken) {
         return;
     }
-    let mut line = Line::new();
+    let mut line = ReportLine::new();
     let shown = value.get(..80).unwrap_or(value);
     // A line that is full is cut.
     let _ =
@@ -106,9 +106,9 @@ pub(crate) fn strip(array: *mut *mut c_char) {
             match string.to_bytes() {
                 ours if is_ours(ours) => continue,
                 list if list.starts_with(PRELOAD) => match without_us(&list[PRELOAD.len()..]) {
-                    Rest::Nothing => continue,
-                    Rest::AsItIs => text,
-                    Rest::Text(rest) => rest.cast_mut(),
+                    PreloadValue::Nothing => continue,
+                    PreloadValue::AsItIs => text,
+                    PreloadValue::Text(rest) => rest.cast_mut(),
                 },
                 _ => text,
             }
@@ -132,7 +132,7 @@ fn is_ours(variable: &[u8]) -> bool {
 }
 
 /// What is left of LD_PRELOAD.
-enum Rest {
+enum PreloadValue {
     Nothing,
     AsItIs,
     /// A C string that lives for ever.
@@ -142,28 +142,28 @@ enum Rest {
 const ROOM: usize = 8192;
 
 /// Where the shorter LD_PRELOAD is kept. Written once, by the constructor.
-struct Shortened(core::cell::UnsafeCell<[u8; ROOM]>, AtomicBool);
+struct StrippedValue(core::cell::UnsafeCell<[u8; ROOM]>, AtomicBool);
 
 // SAFETY: only who changes the flag from false to true writes, once, before its address is known.
-unsafe impl Sync for Shortened {}
+unsafe impl Sync for StrippedValue {}
 
-static SHORTENED: Shortened =
-    Shortened(core::cell::UnsafeCell::new([0; ROOM]), AtomicBool::new(false));
+static SHORTENED: StrippedValue =
+    StrippedValue(core::cell::UnsafeCell::new([0; ROOM]), AtomicBool::new(false));
 
-fn without_us(list: &[u8]) -> Rest {
+fn without_us(list: &[u8]) -> PreloadValue {
     let is_library = |entry: &[u8]| {
         let name = entry.rsplit(|byte| *byte == b'/').next().unwrap_or(entry);
         name.starts_with(LIBRARY.as_bytes())
     };
     let entries = || list.split(|byte| matches!(byte, b':' | b' ')).filter(|it| !it.is_empty());
     if !entries().any(is_library) {
-        return Rest::AsItIs;
+        return PreloadValue::AsItIs;
     }
     if entries().all(is_library) {
-        return Rest::Nothing;
+        return PreloadValue::Nothing;
     }
     if PRELOAD.len() + list.len() + 1 > ROOM || SHORTENED.1.swap(true, Ordering::AcqRel) {
-        return Rest::AsItIs;
+        return PreloadValue::AsItIs;
     }
     // SAFETY: the flag was ours to set, so nobody else has a reference.
     let room = unsafe { &mut *SHORTENED.0.get() };
@@ -181,5 +181,5 @@ fn without_us(list: &[u8]) -> Rest {
         }
         put(entry);
     }
-    Rest::Text(room.as_ptr().cast())
+    PreloadValue::Text(room.as_ptr().cast())
 }

@@ -9,37 +9,37 @@ use core::ffi::{c_char, c_int};
 use core::fmt;
 use core::net::SocketAddr;
 
-use crate::machine::Errno;
-use crate::map::{self, Asked, Moved, Rule};
+use crate::machine::RawErrno;
+use crate::map::{self, MapRequest, MapRule, Mapping};
 use crate::protocol::Protocol;
 use crate::report;
-use crate::settings::{Flag, Settings};
-use crate::share::{self, Attempt, Verdict};
+use crate::settings::{AtomicFlag, HookSettings};
+use crate::share::{self, BindAttempt, ShareDecision};
 use crate::sockets::{
-    ADDRESS_WITHOUT_PORT, Family, REUSE_ADDRESS, REUSE_PORT, Socket, Wire, handed_over,
+    ADDRESS_WITHOUT_PORT, Family, HookedSocket, REUSE_ADDRESS, REUSE_PORT, RawSockAddr, handed_over,
 };
-use crate::source::{self, Outgoing};
+use crate::source::{self, OutgoingSocket};
 use crate::{environment, next};
 
-static SETTINGS: Settings = Settings::new();
+static SETTINGS: HookSettings = HookSettings::new();
 
 /// Before `main`, with the environment that the program is started with, if the caller knows it.
 pub(crate) fn at_load(environment: *mut *mut c_char) {
     let array = environment::array(environment);
     environment::read(&SETTINGS, array);
     next::find();
-    if SETTINGS.has(Flag::Read) {
+    if SETTINGS.has(AtomicFlag::Read) {
         report::loaded(&SETTINGS);
     }
-    if SETTINGS.has(Flag::Strip) {
+    if SETTINGS.has(AtomicFlag::Strip) {
         environment::strip(array);
     }
 }
 
-fn settings() -> &'static Settings {
-    if !SETTINGS.has(Flag::Read) {
+fn settings() -> &'static HookSettings {
+    if !SETTINGS.has(AtomicFlag::Read) {
         environment::read(&SETTINGS, environment::array(core::ptr::null_mut()));
-        if SETTINGS.has(Flag::Read) {
+        if SETTINGS.has(AtomicFlag::Read) {
             report::loaded(&SETTINGS);
         }
     }
@@ -47,17 +47,17 @@ fn settings() -> &'static Settings {
 }
 
 /// What is to be bound instead, and what to say about it.
-struct Plan {
-    socket: Socket,
+struct HookPlan {
+    socket: HookedSocket,
     asked: SocketAddr,
     address: SocketAddr,
     /// The place of the rule that moved it.
     rule: Option<usize>,
-    sharing: Sharing,
+    sharing: HookSharing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sharing {
+enum HookSharing {
     /// We have made it shareable.
     Shared,
     /// The program has.
@@ -76,13 +76,13 @@ pub(crate) unsafe fn bind(fd: c_int, address: *const u8, length: u32) -> c_int {
         Ok(None) => return unsafe { next::bind(fd, address, length) },
         Err(errno) => return fail(errno),
     };
-    let wire = Wire::new(plan.address);
+    let wire = RawSockAddr::new(plan.address);
     let (to, to_length) = if plan.address == plan.asked { (address, length) } else { wire.parts() };
     // SAFETY: the program's address, or ours, which lives until the end of this function.
     let done = unsafe { next::bind(fd, to, to_length) };
-    if plan.rule.is_some() || plan.address.port() != 0 || settings.has(Flag::Transparent) {
+    if plan.rule.is_some() || plan.address.port() != 0 || settings.has(AtomicFlag::Transparent) {
         let errno = (done != 0).then(next::errno);
-        report::send(settings, format_args!("{}", Told { plan: &plan, errno }));
+        report::send(settings, format_args!("{}", BindReport { plan: &plan, errno }));
     }
     done
 }
@@ -90,15 +90,15 @@ pub(crate) unsafe fn bind(fd: c_int, address: *const u8, length: u32) -> c_int {
 /// # Safety
 /// As `bind(2)`: `address` may be bad.
 unsafe fn plan(
-    settings: &Settings,
+    settings: &HookSettings,
     fd: c_int,
     address: *const u8,
     length: u32,
-) -> Result<Option<Plan>, Errno> {
-    if !settings.ask_for_binds() && !settings.has(Flag::Broken) {
+) -> Result<Option<HookPlan>, RawErrno> {
+    if !settings.ask_for_binds() && !settings.has(AtomicFlag::Broken) {
         return Ok(None);
     }
-    let Some(socket) = Socket::of(fd) else { return Ok(None) };
+    let Some(socket) = HookedSocket::of(fd) else { return Ok(None) };
     // SAFETY: the program's promise.
     let Some(handed) = (unsafe { handed_over(address, length) }) else { return Ok(None) };
     let asked = handed.address;
@@ -106,47 +106,48 @@ unsafe fn plan(
         // The kernel says EAFNOSUPPORT.
         return Ok(None);
     }
-    if settings.has(Flag::Broken) {
-        return Err(Errno::INVALID);
+    if settings.has(AtomicFlag::Broken) {
+        return Err(RawErrno::INVALID);
     }
-    let mut plan = Plan { socket, asked, address: asked, rule: None, sharing: Sharing::Alone };
+    let mut plan =
+        HookPlan { socket, asked, address: asked, rule: None, sharing: HookSharing::Alone };
     let prepared = prepare(settings, &mut plan);
     if let Err(errno) = prepared {
-        report::send(settings, format_args!("{}", Told { plan: &plan, errno: Some(errno) }));
+        report::send(settings, format_args!("{}", BindReport { plan: &plan, errno: Some(errno) }));
     }
     prepared.map(|()| Some(plan))
 }
 
 /// Finds out where the bind goes, and sets what is to be set on the socket.
-fn prepare(settings: &Settings, plan: &mut Plan) -> Result<(), Errno> {
+fn prepare(settings: &HookSettings, plan: &mut HookPlan) -> Result<(), RawErrno> {
     move_address(settings, plan)?;
     let socket = &plan.socket;
-    if settings.has(Flag::Transparent) {
+    if settings.has(AtomicFlag::Transparent) {
         socket.be_transparent()?;
     }
-    if settings.has(Flag::ReuseAddress)
-        && (socket.protocol == Protocol::Tcp || !settings.has(Flag::Share))
+    if settings.has(AtomicFlag::ReuseAddress)
+        && (socket.protocol == Protocol::Tcp || !settings.has(AtomicFlag::Share))
     {
         socket.set(REUSE_ADDRESS, true)?;
     }
-    if settings.has(Flag::Share) {
+    if settings.has(AtomicFlag::Share) {
         plan.sharing = share(settings, socket, plan.address)?;
     }
     Ok(())
 }
 
 /// Where a bind goes, and by which rule.
-fn move_address(settings: &Settings, plan: &mut Plan) -> Result<(), Errno> {
+fn move_address(settings: &HookSettings, plan: &mut HookPlan) -> Result<(), RawErrno> {
     let v6only = plan.socket.is_v6only();
-    let asked = Asked { protocol: plan.socket.protocol, address: plan.asked, v6only };
+    let asked = MapRequest { protocol: plan.socket.protocol, address: plan.asked, v6only };
     if let Some((place, moved)) = by_rules(settings.rules(), &asked) {
         plan.rule = Some(place);
         return match moved {
-            Moved::To(address) => {
+            Mapping::To(address) => {
                 plan.address = address;
                 Ok(())
             }
-            Moved::OtherFamily => Err(Errno::OTHER_FAMILY),
+            Mapping::OtherFamily => Err(RawErrno::OTHER_FAMILY),
         };
     }
     if plan.asked.ip().to_canonical().is_multicast() {
@@ -157,14 +158,14 @@ fn move_address(settings: &Settings, plan: &mut Plan) -> Result<(), Errno> {
             plan.address = address;
             Ok(())
         }
-        Some(Err(())) => Err(Errno::OTHER_FAMILY),
+        Some(Err(())) => Err(RawErrno::OTHER_FAMILY),
         None => Ok(()),
     }
 }
 
 /// `map::decide`, over rules that are not in one piece: the best so far against the next one.
-fn by_rules(rules: impl Iterator<Item = Rule>, asked: &Asked) -> Option<(usize, Moved)> {
-    let mut best: Option<(usize, Rule)> = None;
+fn by_rules(rules: impl Iterator<Item = MapRule>, asked: &MapRequest) -> Option<(usize, Mapping)> {
+    let mut best: Option<(usize, MapRule)> = None;
     for (place, rule) in rules.enumerate() {
         let is_better = match best {
             None => map::decide(&[rule], asked).is_some(),
@@ -181,8 +182,12 @@ fn by_rules(rules: impl Iterator<Item = Rule>, asked: &Asked) -> Option<(usize, 
 }
 
 /// Makes a socket shareable, if it is to be.
-fn share(settings: &Settings, socket: &Socket, address: SocketAddr) -> Result<Sharing, Errno> {
-    let attempt = Attempt {
+fn share(
+    settings: &HookSettings,
+    socket: &HookedSocket,
+    address: SocketAddr,
+) -> Result<HookSharing, RawErrno> {
+    let attempt = BindAttempt {
         protocol: Some(socket.protocol),
         address: Some(address),
         reuse_port: socket.has(REUSE_PORT),
@@ -192,15 +197,15 @@ fn share(settings: &Settings, socket: &Socket, address: SocketAddr) -> Result<Sh
         same_network: true,
     };
     match share::decide(&attempt, settings.shares_port(address.port())) {
-        Verdict::Share { clear_reuse_address } => {
+        ShareDecision::Share { clear_reuse_address } => {
             if clear_reuse_address {
                 socket.set(REUSE_ADDRESS, false)?;
             }
             socket.set(REUSE_PORT, true)?;
-            Ok(Sharing::Shared)
+            Ok(HookSharing::Shared)
         }
-        Verdict::SharedByItself => Ok(Sharing::ByItself),
-        Verdict::LeaveAlone(_) => Ok(Sharing::Alone),
+        ShareDecision::SharedByItself => Ok(HookSharing::ByItself),
+        ShareDecision::LeaveAlone(_) => Ok(HookSharing::Alone),
     }
 }
 
@@ -239,19 +244,19 @@ pub(crate) unsafe fn sendto(
 ///
 /// # Safety
 /// `target` is what the program hands over as an address of `length` bytes. It may be bad.
-unsafe fn bind_to_source(fd: c_int, target: *const u8, length: u32) -> Result<(), Errno> {
+unsafe fn bind_to_source(fd: c_int, target: *const u8, length: u32) -> Result<(), RawErrno> {
     let settings = settings();
-    let broken = settings.has(Flag::Broken);
+    let broken = settings.has(AtomicFlag::Broken);
     if !settings.ask_for_sources() && !broken {
         return Ok(());
     }
-    let Some(socket) = Socket::of(fd) else { return Ok(()) };
+    let Some(socket) = HookedSocket::of(fd) else { return Ok(()) };
     // SAFETY: the program's promise.
     let Some(handed) = (unsafe { handed_over(target, length) }) else { return Ok(()) };
     if broken && handed.names_its_family {
-        return Err(Errno::INVALID);
+        return Err(RawErrno::INVALID);
     }
-    let outgoing = Outgoing {
+    let outgoing = OutgoingSocket {
         is_v6: socket.family == Family::V6,
         is_bound: !socket.is_unbound(),
         to: Some(handed.address).filter(|_| handed.names_its_family),
@@ -264,7 +269,7 @@ unsafe fn bind_to_source(fd: c_int, target: *const u8, length: u32) -> Result<()
     let protocol = socket.protocol;
     match bound {
         Ok(()) => report::send(settings, format_args!("source {protocol} {source}")),
-        Err(Errno(errno)) => {
+        Err(RawErrno(errno)) => {
             report::send(settings, format_args!("source {protocol} {source} errno {errno}"));
         }
     }
@@ -272,12 +277,12 @@ unsafe fn bind_to_source(fd: c_int, target: *const u8, length: u32) -> Result<()
 }
 
 fn bind_source(
-    settings: &Settings,
-    socket: &Socket,
+    settings: &HookSettings,
+    socket: &HookedSocket,
     fd: c_int,
     source: SocketAddr,
-) -> Result<(), Errno> {
-    if settings.has(Flag::Transparent) {
+) -> Result<(), RawErrno> {
+    if settings.has(AtomicFlag::Transparent) {
         socket.be_transparent()?;
     }
     if source.port() != 0 {
@@ -293,7 +298,7 @@ fn bind_source(
         // Linux 4.2; without it there are fewer connections to be had, and nothing else changes.
         let _ = socket.set(ADDRESS_WITHOUT_PORT, true);
     }
-    let wire = Wire::new(source);
+    let wire = RawSockAddr::new(source);
     let (address, length) = wire.parts();
     let before = next::errno();
     // SAFETY: the address is a live local of this length.
@@ -303,20 +308,20 @@ fn bind_source(
     if done == 0 { Ok(()) } else { Err(errno) }
 }
 
-fn fail(errno: Errno) -> c_int {
+fn fail(errno: RawErrno) -> c_int {
     next::set_errno(errno);
     -1
 }
 
 /// A bind, as it is reported.
-struct Told<'a> {
-    plan: &'a Plan,
-    errno: Option<Errno>,
+struct BindReport<'a> {
+    plan: &'a HookPlan,
+    errno: Option<RawErrno>,
 }
 
-impl fmt::Display for Told<'_> {
+impl fmt::Display for BindReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { socket, asked, address, rule, sharing } = self.plan;
+        let HookPlan { socket, asked, address, rule, sharing } = self.plan;
         write!(f, "bound {} {address}", socket.protocol)?;
         if asked != address {
             write!(f, " asked {asked}")?;
@@ -325,11 +330,11 @@ impl fmt::Display for Told<'_> {
             write!(f, " rule {place}")?;
         }
         f.write_str(match sharing {
-            Sharing::Shared => " shared",
-            Sharing::ByItself => " itself",
-            Sharing::Alone => "",
+            HookSharing::Shared => " shared",
+            HookSharing::ByItself => " itself",
+            HookSharing::Alone => "",
         })?;
-        if let Some(Errno(errno)) = self.errno {
+        if let Some(RawErrno(errno)) = self.errno {
             write!(f, " errno {errno}")?;
         }
         Ok(())
@@ -343,7 +348,7 @@ mod tests {
     /// The tournament gives what the whole list gives.
     #[test]
     fn rules_in_pieces_decide_as_a_list_does() {
-        let rules: Vec<Rule> = [
+        let rules: Vec<MapRule> = [
             "80=8080",
             "127.0.0.1=127.0.0.2",
             "tcp:80=8081",
@@ -361,13 +366,13 @@ mod tests {
                 .into_iter()
                 .flat_map(move |protocol| [(address, protocol, false), (address, protocol, true)])
         }) {
-            let asked = Asked { protocol, address: address.parse().unwrap(), v6only };
+            let asked = MapRequest { protocol, address: address.parse().unwrap(), v6only };
             assert_eq!(
                 by_rules(rules.iter().copied(), &asked),
                 map::decide(&rules, &asked),
                 "{asked:?}"
             );
-            let backwards: Vec<Rule> = rules.iter().rev().copied().collect();
+            let backwards: Vec<MapRule> = rules.iter().rev().copied().collect();
             assert_eq!(
                 by_rules(backwards.iter().copied(), &asked),
                 map::decide(&backwards, &asked)

@@ -39,9 +39,9 @@ pub(crate) mod number {
 
 /// What the kernel says no with (`errno(3)`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Errno(pub(crate) i32);
+pub(crate) struct RawErrno(pub(crate) i32);
 
-impl Errno {
+impl RawErrno {
     pub(crate) const INVALID: Self = Self(22);
     pub(crate) const OTHER_FAMILY: Self = Self(97);
 }
@@ -51,7 +51,7 @@ impl Errno {
 /// # Safety
 /// The arguments are what this call takes: pointers among them are valid for what it does with
 /// them, or it is one that answers EFAULT.
-pub(crate) unsafe fn call(number: usize, arguments: [usize; 6]) -> Result<usize, Errno> {
+pub(crate) unsafe fn call(number: usize, arguments: [usize; 6]) -> Result<usize, RawErrno> {
     let [a, b, c, d, e, f] = arguments;
     let answer: isize;
     #[cfg(target_arch = "x86_64")]
@@ -91,7 +91,7 @@ pub(crate) unsafe fn call(number: usize, arguments: [usize; 6]) -> Result<usize,
     match usize::try_from(answer) {
         Ok(value) => Ok(value),
         // Errors are -4095 to -1.
-        Err(_) => Err(Errno(i32::try_from(-answer).unwrap_or(Errno::INVALID.0))),
+        Err(_) => Err(RawErrno(i32::try_from(-answer).unwrap_or(RawErrno::INVALID.0))),
     }
 }
 
@@ -150,7 +150,7 @@ pub(crate) fn is_readable(pointer: *const u8, length: usize) -> bool {
     let readable = |word: usize| {
         // SAFETY: the call reads through the pointer or answers EFAULT, and writes nothing.
         let answer = unsafe { call(number::RT_SIGPROCMASK, [usize::MAX, word, 0, 8, 0, 0]) };
-        answer == Err(Errno::INVALID)
+        answer == Err(RawErrno::INVALID)
     };
     // No address is longer than a page, so that it lies in two of them at most.
     readable(first) && (first == last || readable(last))
@@ -204,7 +204,7 @@ mod tests {
     fn calls_give_values_and_errors() {
         // SAFETY: writes nothing: the descriptor is none.
         let bad = unsafe { call(number::WRITE, [usize::MAX, bad_pointer(), 1, 0, 0, 0]) };
-        assert_eq!(bad, Err(Errno(9)));
+        assert_eq!(bad, Err(RawErrno(9)));
         // SAFETY: takes three numbers.
         let socket = unsafe { call(number::SOCKET, [1, 1 | 0o2_000_000, 0, 0, 0, 0]) }.unwrap();
         // SAFETY: closes the socket of the line before.

@@ -7,23 +7,23 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::machine::{self, Errno, call, number, symbol};
+use crate::machine::{self, RawErrno, call, number, symbol};
 use crate::sockets::as_argument;
 
 type WithAddress = unsafe extern "C" fn(c_int, *const u8, u32) -> c_int;
 type SendTo = unsafe extern "C" fn(c_int, *const u8, usize, c_int, *const u8, u32) -> isize;
 
 /// A function that is looked up once. Whoever looks it up meanwhile finds the same one.
-struct Next {
+struct NextFunction {
     name: &'static CStr,
     found: AtomicPtr<c_void>,
 }
 
-static BIND: Next = Next::new(c"bind");
-static CONNECT: Next = Next::new(c"connect");
-static SENDTO: Next = Next::new(c"sendto");
+static BIND: NextFunction = NextFunction::new(c"bind");
+static CONNECT: NextFunction = NextFunction::new(c"connect");
+static SENDTO: NextFunction = NextFunction::new(c"sendto");
 
-impl Next {
+impl NextFunction {
     const fn new(name: &'static CStr) -> Self {
         Self { name, found: AtomicPtr::new(null_mut()) }
     }
@@ -74,7 +74,7 @@ pub(crate) unsafe fn connect(fd: c_int, address: *const u8, length: u32) -> c_in
 /// # Safety
 /// As the call.
 unsafe fn with_address(
-    next: &Next,
+    next: &NextFunction,
     number: usize,
     fd: c_int,
     address: *const u8,
@@ -117,7 +117,7 @@ pub(crate) unsafe fn sendto(
 }
 
 /// What a libc makes of a system call's answer.
-fn answer(answer: Result<usize, Errno>) -> isize {
+fn answer(answer: Result<usize, RawErrno>) -> isize {
     match answer {
         Ok(value) => isize::try_from(value).unwrap_or(isize::MAX),
         Err(errno) => {
@@ -128,13 +128,13 @@ fn answer(answer: Result<usize, Errno>) -> isize {
 }
 
 /// The calling thread's `errno`.
-pub(crate) fn errno() -> Errno {
+pub(crate) fn errno() -> RawErrno {
     // SAFETY: the address is the calling thread's own.
-    Errno(machine::errno().map_or(0, |address| unsafe { address.read() }))
+    RawErrno(machine::errno().map_or(0, |address| unsafe { address.read() }))
 }
 
 /// Sets it.
-pub(crate) fn set_errno(errno: Errno) {
+pub(crate) fn set_errno(errno: RawErrno) {
     if let Some(address) = machine::errno() {
         // SAFETY: the address is the calling thread's own.
         unsafe { address.write(errno.0) };

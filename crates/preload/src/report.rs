@@ -10,15 +10,15 @@
 use core::fmt;
 
 use crate::machine::{call, number};
-use crate::settings::{Flag, Settings};
+use crate::settings::{AtomicFlag, HookSettings};
 
 /// One line, cut where it is full.
-pub(crate) struct Line {
+pub(crate) struct ReportLine {
     bytes: [u8; 256],
     length: usize,
 }
 
-impl Line {
+impl ReportLine {
     pub(crate) fn new() -> Self {
         Self { bytes: [0; 256], length: 0 }
     }
@@ -28,7 +28,7 @@ impl Line {
     }
 }
 
-impl fmt::Write for Line {
+impl fmt::Write for ReportLine {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
             *self.bytes.get_mut(self.length).ok_or(fmt::Error)? = byte;
@@ -39,14 +39,14 @@ impl fmt::Write for Line {
 }
 
 /// Says, once a process image, that the library is there.
-pub(crate) fn loaded(settings: &Settings) {
-    if !settings.set(Flag::Told) {
+pub(crate) fn loaded(settings: &HookSettings) {
+    if !settings.set(AtomicFlag::Told) {
         send(settings, format_args!("loaded"));
     }
 }
 
 /// Sends a report, if somebody wants reports.
-pub(crate) fn send(settings: &Settings, text: fmt::Arguments<'_>) {
+pub(crate) fn send(settings: &HookSettings, text: fmt::Arguments<'_>) {
     const UNIX: u16 = 1;
     const SEQPACKET: usize = 5;
     const CLOSE_ON_EXEC: usize = 0o2_000_000;
@@ -56,7 +56,7 @@ pub(crate) fn send(settings: &Settings, text: fmt::Arguments<'_>) {
     if length == 0 {
         return;
     }
-    let mut line = Line::new();
+    let mut line = ReportLine::new();
     // A line that is full is cut.
     let _ = fmt::Write::write_fmt(&mut line, text);
 

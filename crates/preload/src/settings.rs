@@ -11,7 +11,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::str::FromStr as _;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crate::map::{Rule, Side};
+use crate::map::{MapRule, RuleSide};
 use crate::protocol::Protocol;
 use crate::source;
 
@@ -24,7 +24,7 @@ pub(crate) const LONGEST_NAME: usize = 107;
 /// What is on or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub(crate) enum Flag {
+pub(crate) enum AtomicFlag {
     /// The variables have been read.
     Read = 1,
     /// A variable is wrong: nothing may be bound, rather than something that was not meant.
@@ -44,18 +44,18 @@ pub(crate) enum Flag {
 }
 
 /// A protocol, an IP and a port, each of which may be missing.
-struct Cell {
+struct AtomicAddr {
     /// 0, 4 or 6; plus 8 for TCP only, 16 for UDP only; plus the port, shifted.
     head: AtomicU64,
     ip: [AtomicU64; 2],
 }
 
-impl Cell {
+impl AtomicAddr {
     const fn new() -> Self {
         Self { head: AtomicU64::new(0), ip: [const { AtomicU64::new(0) }; 2] }
     }
 
-    fn put(&self, protocol: Option<Protocol>, side: &Side) {
+    fn put(&self, protocol: Option<Protocol>, side: &RuleSide) {
         let (family, bits) = match side.ip {
             None => (0, 0),
             Some(IpAddr::V4(ip)) => (4, u128::from(ip.to_bits())),
@@ -72,7 +72,7 @@ impl Cell {
         self.head.store(port << 16 | family | protocol, Relaxed);
     }
 
-    fn get(&self) -> (Option<Protocol>, Side) {
+    fn get(&self) -> (Option<Protocol>, RuleSide) {
         let head = self.head.load(Relaxed);
         let bits =
             u128::from(self.ip[0].load(Relaxed)) << 64 | u128::from(self.ip[1].load(Relaxed));
@@ -87,21 +87,21 @@ impl Cell {
             _ => None,
         };
         let port = u16::try_from(head >> 16 & 0xffff).ok().filter(|port| *port != 0);
-        (protocol, Side { ip, port })
+        (protocol, RuleSide { ip, port })
     }
 }
 
 /// All of it.
-pub(crate) struct Settings {
+pub(crate) struct HookSettings {
     flags: AtomicU32,
     /// A bit a port.
     ports: [AtomicU64; 1024],
-    rules: [(Cell, Cell); MOST_RULES],
+    rules: [(AtomicAddr, AtomicAddr); MOST_RULES],
     rule_count: AtomicUsize,
     /// SAMEPORT_SOURCE.
-    source: Cell,
+    source: AtomicAddr,
     /// BIND_ADDR, one for each family.
-    every_ip: [Cell; 2],
+    every_ip: [AtomicAddr; 2],
     /// BIND_PORT, or 0.
     every_port: AtomicU16,
     name: [AtomicU64; 14],
@@ -110,7 +110,7 @@ pub(crate) struct Settings {
 
 /// Why a variable is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mistake {
+pub(crate) enum SettingError {
     NotASwitch,
     NotAPort,
     NotARule,
@@ -121,7 +121,7 @@ pub(crate) enum Mistake {
     NotAWord,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for SettingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotASwitch => "write 1 or 0",
@@ -151,42 +151,44 @@ pub(crate) const OWN: &[&str] = &[
 pub(crate) const OF_BINDP: &[&str] =
     &["BIND_ADDR", "BIND_PORT", "REUSE_ADDR", "REUSE_PORT", "IP_TRANSPARENT"];
 
-impl Settings {
+impl HookSettings {
     pub(crate) const fn new() -> Self {
         Self {
             flags: AtomicU32::new(0),
             ports: [const { AtomicU64::new(0) }; 1024],
-            rules: [const { (Cell::new(), Cell::new()) }; MOST_RULES],
+            rules: [const { (AtomicAddr::new(), AtomicAddr::new()) }; MOST_RULES],
             rule_count: AtomicUsize::new(0),
-            source: Cell::new(),
-            every_ip: [const { Cell::new() }; 2],
+            source: AtomicAddr::new(),
+            every_ip: [const { AtomicAddr::new() }; 2],
             every_port: AtomicU16::new(0),
             name: [const { AtomicU64::new(0) }; 14],
             name_length: AtomicUsize::new(0),
         }
     }
 
-    pub(crate) fn has(&self, flag: Flag) -> bool {
+    pub(crate) fn has(&self, flag: AtomicFlag) -> bool {
         self.flags.load(core::sync::atomic::Ordering::Acquire) & flag as u32 != 0
     }
 
     /// Sets a flag; whether it was set before.
-    pub(crate) fn set(&self, flag: Flag) -> bool {
+    pub(crate) fn set(&self, flag: AtomicFlag) -> bool {
         self.flags.fetch_or(flag as u32, core::sync::atomic::Ordering::AcqRel) & flag as u32 != 0
     }
 
     /// Takes one variable.
-    pub(crate) fn take(&self, name: &str, value: &str) -> Result<(), Mistake> {
+    pub(crate) fn take(&self, name: &str, value: &str) -> Result<(), SettingError> {
         match name {
-            "SAMEPORT_SHARE" | "REUSE_PORT" => self.switch(Flag::Share, value),
-            "SAMEPORT_TRANSPARENT" | "IP_TRANSPARENT" => self.switch(Flag::Transparent, value),
-            "REUSE_ADDR" => self.switch(Flag::ReuseAddress, value),
+            "SAMEPORT_SHARE" | "REUSE_PORT" => self.switch(AtomicFlag::Share, value),
+            "SAMEPORT_TRANSPARENT" | "IP_TRANSPARENT" => {
+                self.switch(AtomicFlag::Transparent, value)
+            }
+            "REUSE_ADDR" => self.switch(AtomicFlag::ReuseAddress, value),
             "SAMEPORT_PORTS" => self.take_ports(value),
             "SAMEPORT_MAP" => self.take_rules(value),
             "SAMEPORT_SOURCE" => {
-                let from = source::read(value).map_err(|_| Mistake::NotAnAddress)?;
+                let from = source::read(value).map_err(|_| SettingError::NotAnAddress)?;
                 let port = Some(from.port()).filter(|port| *port != 0);
-                self.source.put(None, &Side { ip: Some(from.ip()), port });
+                self.source.put(None, &RuleSide { ip: Some(from.ip()), port });
                 Ok(())
             }
             "BIND_ADDR" => self.take_every_ip(value),
@@ -198,40 +200,40 @@ impl Settings {
             "SAMEPORT_CHILDREN" => match value {
                 "inherit" => Ok(()),
                 "strip" => {
-                    self.set(Flag::Strip);
+                    self.set(AtomicFlag::Strip);
                     Ok(())
                 }
-                _ => Err(Mistake::NotAWord),
+                _ => Err(SettingError::NotAWord),
             },
             _ => Ok(()),
         }
     }
 
-    fn switch(&self, flag: Flag, value: &str) -> Result<(), Mistake> {
+    fn switch(&self, flag: AtomicFlag, value: &str) -> Result<(), SettingError> {
         match value {
             "1" => {
                 self.set(flag);
                 Ok(())
             }
             "" | "0" => Ok(()),
-            _ => Err(Mistake::NotASwitch),
+            _ => Err(SettingError::NotASwitch),
         }
     }
 
-    fn take_ports(&self, list: &str) -> Result<(), Mistake> {
+    fn take_ports(&self, list: &str) -> Result<(), SettingError> {
         for text in list.split(',') {
             let port = port(text)?;
             self.ports[usize::from(port / 64)].fetch_or(1 << (port % 64), Relaxed);
         }
-        self.set(Flag::SomePorts);
+        self.set(AtomicFlag::SomePorts);
         Ok(())
     }
 
-    fn take_rules(&self, list: &str) -> Result<(), Mistake> {
+    fn take_rules(&self, list: &str) -> Result<(), SettingError> {
         let mut count = 0;
         for text in list.split(',') {
-            let rule = Rule::from_str(text).map_err(|_| Mistake::NotARule)?;
-            let (from, to) = self.rules.get(count).ok_or(Mistake::TooManyRules)?;
+            let rule = MapRule::from_str(text).map_err(|_| SettingError::NotARule)?;
+            let (from, to) = self.rules.get(count).ok_or(SettingError::TooManyRules)?;
             from.put(rule.protocol, &rule.from);
             to.put(None, &rule.to);
             count += 1;
@@ -241,25 +243,25 @@ impl Settings {
     }
 
     /// BIND_ADDR: one address, or one of each family, separated by a comma.
-    fn take_every_ip(&self, list: &str) -> Result<(), Mistake> {
+    fn take_every_ip(&self, list: &str) -> Result<(), SettingError> {
         let mut given = [None; 2];
         for text in list.split(',') {
             let text = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
-            let ip = IpAddr::from_str(text).map_err(|_| Mistake::NotAnAddress)?;
+            let ip = IpAddr::from_str(text).map_err(|_| SettingError::NotAnAddress)?;
             let place = usize::from(ip.is_ipv6());
             if given[place].replace(ip).is_some() {
-                return Err(Mistake::TwoOfOneFamily);
+                return Err(SettingError::TwoOfOneFamily);
             }
         }
         for (cell, ip) in self.every_ip.iter().zip(given) {
-            cell.put(None, &Side { ip, port: None });
+            cell.put(None, &RuleSide { ip, port: None });
         }
         Ok(())
     }
 
-    fn take_name(&self, name: &[u8]) -> Result<(), Mistake> {
+    fn take_name(&self, name: &[u8]) -> Result<(), SettingError> {
         if name.is_empty() || name.len() > LONGEST_NAME {
-            return Err(Mistake::NotAName);
+            return Err(SettingError::NotAName);
         }
         for (word, bytes) in self.name.iter().zip(name.chunks(8)) {
             let mut padded = [0; 8];
@@ -274,9 +276,9 @@ impl Settings {
 
     /// Whether there is anything to do in `bind`.
     pub(crate) fn ask_for_binds(&self) -> bool {
-        self.has(Flag::Share)
-            || self.has(Flag::ReuseAddress)
-            || self.has(Flag::Transparent)
+        self.has(AtomicFlag::Share)
+            || self.has(AtomicFlag::ReuseAddress)
+            || self.has(AtomicFlag::Transparent)
             || self.rule_count.load(Relaxed) > 0
             || self.every_port.load(Relaxed) != 0
             || self.every_ip.iter().any(|cell| cell.get().1.ip.is_some())
@@ -289,15 +291,15 @@ impl Settings {
 
     pub(crate) fn shares_port(&self, port: u16) -> bool {
         let word = self.ports[usize::from(port / 64)].load(Relaxed);
-        !self.has(Flag::SomePorts) || word & 1 << (port % 64) != 0
+        !self.has(AtomicFlag::SomePorts) || word & 1 << (port % 64) != 0
     }
 
     /// The rules of SAMEPORT_MAP, in their order.
-    pub(crate) fn rules(&self) -> impl Iterator<Item = Rule> {
+    pub(crate) fn rules(&self) -> impl Iterator<Item = MapRule> {
         let count = self.rule_count.load(Relaxed).min(MOST_RULES);
         self.rules.iter().take(count).map(|(from, to)| {
             let ((protocol, from), (_, to)) = (from.get(), to.get());
-            Rule { protocol, from, to }
+            MapRule { protocol, from, to }
         })
     }
 
@@ -361,9 +363,9 @@ fn mapped(ip: IpAddr) -> IpAddr {
     }
 }
 
-fn port(text: &str) -> Result<u16, Mistake> {
-    let side = Side::from_str(text).map_err(|()| Mistake::NotAPort)?;
-    side.port.filter(|_| side.ip.is_none()).ok_or(Mistake::NotAPort)
+fn port(text: &str) -> Result<u16, SettingError> {
+    let side = RuleSide::from_str(text).map_err(|()| SettingError::NotAPort)?;
+    side.port.filter(|_| side.ip.is_none()).ok_or(SettingError::NotAPort)
 }
 
 #[cfg(test)]

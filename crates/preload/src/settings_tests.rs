@@ -6,11 +6,11 @@ type Variables<'a> = &'a [(&'a str, &'a str)];
 
 type Move<'a> = Option<Result<&'a str, ()>>;
 
-fn settings() -> Box<Settings> {
-    Box::new(Settings::new())
+fn settings() -> Box<HookSettings> {
+    Box::new(HookSettings::new())
 }
 
-fn taken(variables: Variables<'_>) -> Box<Settings> {
+fn taken(variables: Variables<'_>) -> Box<HookSettings> {
     let settings = settings();
     for (name, value) in variables {
         settings.take(name, value).unwrap_or_else(|mistake| panic!("{name}={value}: {mistake}"));
@@ -34,7 +34,7 @@ fn nothing_given_asks_for_nothing() {
 
 #[test]
 fn wrong_values_are_mistakes() {
-    use Mistake::*;
+    use SettingError::*;
     let many = vec!["80=81"; MOST_RULES + 1].join(",");
     let long = "x".repeat(LONGEST_NAME + 1);
     let cases = [

@@ -5,23 +5,23 @@
 
 use core::net::SocketAddr;
 
-use crate::machine::{Errno, call, is_readable, number};
+use crate::machine::{RawErrno, call, is_readable, number};
 use crate::protocol::Protocol;
 use crate::sockaddr;
 
 /// An option: its level and its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Name(usize, usize);
+pub(crate) struct OptionName(usize, usize);
 
-pub(crate) const REUSE_ADDRESS: Name = Name(1, 2);
-pub(crate) const REUSE_PORT: Name = Name(1, 15);
-pub(crate) const ADDRESS_WITHOUT_PORT: Name = Name(0, 24);
-const TYPE: Name = Name(1, 3);
-const PROTOCOL: Name = Name(1, 38);
-const DOMAIN: Name = Name(1, 39);
-const V6ONLY: Name = Name(41, 26);
-const TRANSPARENT: Name = Name(0, 19);
-const TRANSPARENT_6: Name = Name(41, 75);
+pub(crate) const REUSE_ADDRESS: OptionName = OptionName(1, 2);
+pub(crate) const REUSE_PORT: OptionName = OptionName(1, 15);
+pub(crate) const ADDRESS_WITHOUT_PORT: OptionName = OptionName(0, 24);
+const TYPE: OptionName = OptionName(1, 3);
+const PROTOCOL: OptionName = OptionName(1, 38);
+const DOMAIN: OptionName = OptionName(1, 39);
+const V6ONLY: OptionName = OptionName(41, 26);
+const TRANSPARENT: OptionName = OptionName(0, 19);
+const TRANSPARENT_6: OptionName = OptionName(41, 75);
 
 /// The two families with ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +33,13 @@ pub(crate) enum Family {
 /// A TCP or UDP socket. Only a number: the program may close it at any time, and then the calls
 /// here fail.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Socket {
+pub(crate) struct HookedSocket {
     fd: i32,
     pub(crate) family: Family,
     pub(crate) protocol: Protocol,
 }
 
-impl Socket {
+impl HookedSocket {
     /// What this descriptor is, if it is a TCP (MPTCP) or UDP (UDP-Lite) socket.
     pub(crate) fn of(fd: i32) -> Option<Self> {
         let family = match option(fd, DOMAIN).ok()? {
@@ -56,7 +56,7 @@ impl Socket {
     }
 
     /// Whether an option is on; no where it cannot be asked.
-    pub(crate) fn has(&self, name: Name) -> bool {
+    pub(crate) fn has(&self, name: OptionName) -> bool {
         option(self.fd, name).is_ok_and(|value| value != 0)
     }
 
@@ -65,7 +65,7 @@ impl Socket {
         self.family == Family::V6 && self.has(V6ONLY)
     }
 
-    pub(crate) fn set(&self, name: Name, on: bool) -> Result<(), Errno> {
+    pub(crate) fn set(&self, name: OptionName, on: bool) -> Result<(), RawErrno> {
         let value = i32::from(on);
         let pointer = (&raw const value).expose_provenance();
         let fd = as_argument(self.fd);
@@ -75,7 +75,7 @@ impl Socket {
 
     /// Lets it have addresses that are not this machine's. EPERM without CAP_NET_ADMIN (or, since
     /// Linux 3.x, CAP_NET_RAW).
-    pub(crate) fn be_transparent(&self) -> Result<(), Errno> {
+    pub(crate) fn be_transparent(&self) -> Result<(), RawErrno> {
         self.set(if self.family == Family::V4 { TRANSPARENT } else { TRANSPARENT_6 }, true)
     }
 
@@ -100,7 +100,7 @@ impl Socket {
     }
 }
 
-fn option(fd: i32, name: Name) -> Result<i32, Errno> {
+fn option(fd: i32, name: OptionName) -> Result<i32, RawErrno> {
     let mut value = 0i32;
     let mut length = 4u32;
     let arguments = [
@@ -124,7 +124,7 @@ pub(crate) fn as_argument(fd: i32) -> usize {
 
 /// An address of TCP or UDP, as a program hands it over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Handed {
+pub(crate) struct AddrPointer {
     pub(crate) address: SocketAddr,
     /// Not so for AF_UNSPEC, which is IPv4 in a `bind` of old programs, and ends the connection in
     /// a `connect`.
@@ -135,7 +135,7 @@ pub(crate) struct Handed {
 ///
 /// # Safety
 /// `pointer` is what the program hands over as an address of `length` bytes. It may be bad.
-pub(crate) unsafe fn handed_over(pointer: *const u8, length: u32) -> Option<Handed> {
+pub(crate) unsafe fn handed_over(pointer: *const u8, length: u32) -> Option<AddrPointer> {
     let length = usize::try_from(length).ok().filter(|length| *length <= sockaddr::LONGEST)?;
     if length < 2 || !is_readable(pointer, length) {
         return None;
@@ -143,17 +143,20 @@ pub(crate) unsafe fn handed_over(pointer: *const u8, length: u32) -> Option<Hand
     // SAFETY: these bytes can be read, as the kernel has just said; the program leaves them alone
     // while its own call lasts, as it must for the kernel.
     let bytes = unsafe { core::slice::from_raw_parts(pointer, length) };
-    Some(Handed { address: sockaddr::read(bytes)?, names_its_family: bytes.get(..2)? != [0, 0] })
+    Some(AddrPointer {
+        address: sockaddr::read(bytes)?,
+        names_its_family: bytes.get(..2)? != [0, 0],
+    })
 }
 
 /// A `sockaddr_in` or `sockaddr_in6`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wire {
+pub(crate) struct RawSockAddr {
     bytes: [u8; 28],
     length: u32,
 }
 
-impl Wire {
+impl RawSockAddr {
     pub(crate) fn new(address: SocketAddr) -> Self {
         let mut bytes = [0; 28];
         let (family, length) = match address {
@@ -194,26 +197,26 @@ mod tests {
     fn sockets_are_told_apart() {
         let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let udp = std::net::UdpSocket::bind("[::1]:0").unwrap();
-        let socket = Socket::of(tcp.as_raw_fd()).unwrap();
+        let socket = HookedSocket::of(tcp.as_raw_fd()).unwrap();
         assert_eq!((socket.family, socket.protocol), (Family::V4, Protocol::Tcp));
         assert!(socket.has(REUSE_ADDRESS) && !socket.has(REUSE_PORT));
         assert!(!socket.is_unbound() && !socket.is_v6only());
-        let socket = Socket::of(udp.as_raw_fd()).unwrap();
+        let socket = HookedSocket::of(udp.as_raw_fd()).unwrap();
         assert_eq!((socket.family, socket.protocol), (Family::V6, Protocol::Udp));
         let unix = std::os::unix::net::UnixDatagram::unbound().unwrap();
-        assert!(Socket::of(unix.as_raw_fd()).is_none());
-        assert!(Socket::of(-1).is_none() && Socket::of(0).is_none());
+        assert!(HookedSocket::of(unix.as_raw_fd()).is_none());
+        assert!(HookedSocket::of(-1).is_none() && HookedSocket::of(0).is_none());
     }
 
     #[test]
     fn addresses_are_written_as_they_are_read() {
         for text in ["127.0.0.1:80", "0.0.0.0:0", "[::1]:65535", "[fe80::1%3]:443"] {
             let address: SocketAddr = text.parse().unwrap();
-            let wire = Wire::new(address);
+            let wire = RawSockAddr::new(address);
             let (pointer, length) = wire.parts();
             // SAFETY: the pointer and the length are those of a live local.
             let handed = unsafe { handed_over(pointer, length) }.unwrap();
-            assert_eq!(handed, Handed { address, names_its_family: true }, "{text}");
+            assert_eq!(handed, AddrPointer { address, names_its_family: true }, "{text}");
         }
         for (length, pointer) in
             [(16, std::ptr::null()), (0, [0u8; 4].as_ptr()), (129, b"x".as_ptr())]

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockRef, Socket};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::open;
 use crate::options::Options;
-use crate::place::{Place, ToAddress};
-use crate::system::{Job, Role};
+use crate::place::{Endpoint, ToAddress};
+use crate::system::{Role, SocketJob};
 
 /// Connects to `to` from the local address `from`, on which shared listeners may be.
 ///
@@ -61,7 +61,7 @@ pub fn connect_udp(from: impl ToAddress, to: impl ToAddress) -> Result<UdpSocket
     dial(&from.to_place()?, &to.to_place()?, false, Duration::MAX).map(Into::into)
 }
 
-fn dial(from: &Place, to: &Place, tcp: bool, timeout: Duration) -> Result<Socket> {
+fn dial(from: &Endpoint, to: &Endpoint, tcp: bool, timeout: Duration) -> Result<Socket> {
     let started = Instant::now();
     let local = from.resolve()?;
     let mut last = None;
@@ -76,7 +76,7 @@ fn dial(from: &Place, to: &Place, tcp: bool, timeout: Duration) -> Result<Socket
         }
     }
     Err(last.unwrap_or_else(|| {
-        Error::new(Kind::BadAddress, "connect", format_args!("{from} to {to}"))
+        Error::new(ErrorKind::BadAddress, "connect", format_args!("{from} to {to}"))
             .noting("the two have no address of the same family")
     }))
 }
@@ -89,13 +89,13 @@ fn pair(local: SocketAddr, remote: SocketAddr, tcp: bool, timeout: Duration) -> 
     };
     if tcp && local == remote {
         // TCP allows it: the socket would be connected to itself.
-        return Err(Error::new(Kind::BadAddress, "connect", both)
+        return Err(Error::new(ErrorKind::BadAddress, "connect", both)
             .noting("a connection cannot have the same address at both ends"));
     }
     // A caller never takes the other family's traffic, so it collides with nobody there.
     let mapped = matches!(local.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
     let v6only = local.is_ipv6() && !mapped;
-    let job = Job { role: Role::Caller, tcp, address: local, v6only };
+    let job = SocketJob { role: Role::Caller, tcp, address: local, v6only };
     let socket = open::make(&job)?;
     if local.port() == 0 {
         // A port that the system picks is nobody else's: there is nothing to share.
@@ -116,8 +116,8 @@ fn pair(local: SocketAddr, remote: SocketAddr, tcp: bool, timeout: Duration) -> 
         match error.kind() {
             // The local address was here a moment ago: it is the pair that is taken. From the IPv6
             // wildcard it can also mean that no address of this machine leads there.
-            Kind::AddressNotHere if local.port() != 0 && local != wildcard => {
-                error.of_kind(Kind::InUse)
+            ErrorKind::AddressNotHere if local.port() != 0 && local != wildcard => {
+                error.of_kind(ErrorKind::InUse)
             }
             _ => error,
         }

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::io;
 
-use sameport_addr::addr_spec::WantedError;
+use sameport_addr::addr_spec::AddrSpecError;
 
-use crate::system::{Refusal, kind_of};
+use crate::system::{BindRefusal, kind_of};
 
 /// What a failure means for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum ErrorKind {
     /// Another socket has the address, and one of the two does not share it. For a connection: the
     /// same two addresses are connected already. Where the system does not say whose socket it is,
     /// it can be another user's that is shared: on all systems but Linux, and on Linux for a TCP
@@ -40,7 +40,7 @@ pub enum Kind {
 /// `bind 127.0.0.1:8080: in use by another user (uid 33)`.
 #[derive(Debug)]
 pub struct Error {
-    kind: Kind,
+    kind: ErrorKind,
     call: &'static str,
     address: String,
     holder: Option<u32>,
@@ -54,7 +54,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// What the failure means.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
@@ -87,16 +87,16 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self.kind {
-            Kind::InUse if self.call == "connect" => Some("use another local port"),
-            Kind::InUse => Some("open it as shared in every program, or pick another port"),
-            Kind::InUseByAnotherUser => Some("run as that user, or pick another port"),
-            Kind::NotPermitted => Some("pick a port from 1024 up, or grant the privilege"),
-            Kind::AddressNotHere => Some("use an address and a device that this machine has"),
+            ErrorKind::InUse if self.call == "connect" => Some("use another local port"),
+            ErrorKind::InUse => Some("open it as shared in every program, or pick another port"),
+            ErrorKind::InUseByAnotherUser => Some("run as that user, or pick another port"),
+            ErrorKind::NotPermitted => Some("pick a port from 1024 up, or grant the privilege"),
+            ErrorKind::AddressNotHere => Some("use an address and a device that this machine has"),
             _ => None,
         }
     }
 
-    pub(crate) fn new(kind: Kind, call: &'static str, address: impl fmt::Display) -> Self {
+    pub(crate) fn new(kind: ErrorKind, call: &'static str, address: impl fmt::Display) -> Self {
         Self { kind, call, address: address.to_string(), holder: None, note: None, os: None }
     }
 
@@ -108,7 +108,7 @@ impl Error {
         call: &'static str,
         address: impl fmt::Display,
         os: io::Error,
-        refusal: Refusal,
+        refusal: BindRefusal,
     ) -> Self {
         Self {
             holder: refusal.uid,
@@ -118,8 +118,8 @@ impl Error {
         .because(os)
     }
 
-    pub(crate) fn text(text: &str, error: &WantedError) -> Self {
-        Self::new(Kind::BadAddress, "address", text.chars().take(60).collect::<String>())
+    pub(crate) fn text(text: &str, error: &AddrSpecError) -> Self {
+        Self::new(ErrorKind::BadAddress, "address", text.chars().take(60).collect::<String>())
             .noting(error.to_string())
     }
 
@@ -133,7 +133,7 @@ impl Error {
         self
     }
 
-    pub(crate) fn of_kind(mut self, kind: Kind) -> Self {
+    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self
     }
@@ -150,21 +150,23 @@ impl fmt::Display for Error {
             return f.write_str(note);
         }
         match (self.kind, self.holder, &self.os) {
-            (Kind::InUse, ..) if self.call == "connect" => f.write_str("already connected"),
-            (Kind::InUse, Some(_), _) => f.write_str("in use by the same user, and not shared"),
-            (Kind::InUse, ..) => f.write_str("in use, and not shared"),
-            (Kind::InUseByAnotherUser, Some(uid), _) => {
+            (ErrorKind::InUse, ..) if self.call == "connect" => f.write_str("already connected"),
+            (ErrorKind::InUse, Some(_), _) => {
+                f.write_str("in use by the same user, and not shared")
+            }
+            (ErrorKind::InUse, ..) => f.write_str("in use, and not shared"),
+            (ErrorKind::InUseByAnotherUser, Some(uid), _) => {
                 write!(f, "in use by another user (uid {uid})")
             }
-            (Kind::InUseByAnotherUser, ..) => f.write_str("in use by another user"),
-            (Kind::NotPermitted, ..) => f.write_str("not permitted"),
-            (Kind::AddressNotHere, ..) => f.write_str("this machine has no such address"),
-            (Kind::Unsupported, ..) => f.write_str("not supported by this system"),
-            (Kind::BadAddress, ..) => f.write_str("not a usable address"),
-            (Kind::Refused, ..) => f.write_str("refused"),
-            (Kind::TimedOut, ..) => f.write_str("timed out"),
-            (Kind::Other, _, Some(os)) => write!(f, "{os}"),
-            (Kind::Other, ..) => f.write_str("failed"),
+            (ErrorKind::InUseByAnotherUser, ..) => f.write_str("in use by another user"),
+            (ErrorKind::NotPermitted, ..) => f.write_str("not permitted"),
+            (ErrorKind::AddressNotHere, ..) => f.write_str("this machine has no such address"),
+            (ErrorKind::Unsupported, ..) => f.write_str("not supported by this system"),
+            (ErrorKind::BadAddress, ..) => f.write_str("not a usable address"),
+            (ErrorKind::Refused, ..) => f.write_str("refused"),
+            (ErrorKind::TimedOut, ..) => f.write_str("timed out"),
+            (ErrorKind::Other, _, Some(os)) => write!(f, "{os}"),
+            (ErrorKind::Other, ..) => f.write_str("failed"),
         }
     }
 }
@@ -180,14 +182,14 @@ impl std::error::Error for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind {
-            Kind::InUse | Kind::InUseByAnotherUser => io::ErrorKind::AddrInUse,
-            Kind::NotPermitted => io::ErrorKind::PermissionDenied,
-            Kind::AddressNotHere => io::ErrorKind::AddrNotAvailable,
-            Kind::Unsupported => io::ErrorKind::Unsupported,
-            Kind::BadAddress => io::ErrorKind::InvalidInput,
-            Kind::Refused => io::ErrorKind::ConnectionRefused,
-            Kind::TimedOut => io::ErrorKind::TimedOut,
-            Kind::Other => error.os.as_ref().map_or(io::ErrorKind::Other, io::Error::kind),
+            ErrorKind::InUse | ErrorKind::InUseByAnotherUser => io::ErrorKind::AddrInUse,
+            ErrorKind::NotPermitted => io::ErrorKind::PermissionDenied,
+            ErrorKind::AddressNotHere => io::ErrorKind::AddrNotAvailable,
+            ErrorKind::Unsupported => io::ErrorKind::Unsupported,
+            ErrorKind::BadAddress => io::ErrorKind::InvalidInput,
+            ErrorKind::Refused => io::ErrorKind::ConnectionRefused,
+            ErrorKind::TimedOut => io::ErrorKind::TimedOut,
+            ErrorKind::Other => error.os.as_ref().map_or(io::ErrorKind::Other, io::Error::kind),
         };
         Self::new(kind, error)
     }
@@ -201,24 +203,25 @@ mod tests {
     fn errors_read_like_the_house() {
         let os = || io::Error::from(io::ErrorKind::AddrInUse);
         let of = |kind, uid, note| {
-            Error::refused("bind", "127.0.0.1:80", os(), Refusal { kind, uid, note }).to_string()
+            Error::refused("bind", "127.0.0.1:80", os(), BindRefusal { kind, uid, note })
+                .to_string()
         };
         for (kind, uid, note, expected) in [
-            (Kind::InUse, None, None, "bind 127.0.0.1:80: in use, and not shared"),
+            (ErrorKind::InUse, None, None, "bind 127.0.0.1:80: in use, and not shared"),
             (
-                Kind::InUse,
+                ErrorKind::InUse,
                 Some(1),
                 None,
                 "bind 127.0.0.1:80: in use by the same user, and not shared",
             ),
-            (Kind::InUse, None, Some("closing"), "bind 127.0.0.1:80: closing"),
+            (ErrorKind::InUse, None, Some("closing"), "bind 127.0.0.1:80: closing"),
             (
-                Kind::InUseByAnotherUser,
+                ErrorKind::InUseByAnotherUser,
                 Some(33),
                 None,
                 "bind 127.0.0.1:80: in use by another user (uid 33)",
             ),
-            (Kind::NotPermitted, None, None, "bind 127.0.0.1:80: not permitted"),
+            (ErrorKind::NotPermitted, None, None, "bind 127.0.0.1:80: not permitted"),
         ] {
             assert_eq!(of(kind, uid, note), expected);
         }
@@ -229,7 +232,7 @@ mod tests {
         fn sendable<T: Send + Sync + 'static>() {}
         sendable::<Error>();
         let error = Error::os("bind", ":80", io::Error::from(io::ErrorKind::PermissionDenied));
-        assert_eq!(error.kind(), Kind::NotPermitted);
+        assert_eq!(error.kind(), ErrorKind::NotPermitted);
         let io: io::Error = error.into();
         assert_eq!(io.kind(), io::ErrorKind::PermissionDenied);
         let inner = io.get_ref().and_then(|e| e.downcast_ref::<Error>()).unwrap();

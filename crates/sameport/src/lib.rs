@@ -71,12 +71,12 @@ mod system;
 use std::net::{TcpListener, UdpSocket};
 
 pub use dial::{connect, connect_timeout, connect_udp};
-pub use error::{Error, Kind, Result};
+pub use error::{Error, ErrorKind, Result};
 #[cfg(feature = "tokio")]
 pub use into_tokio::IntoTokio;
 pub use options::{AsHandle, Options};
-pub use place::{Place, ToAddress};
-pub use support::{DualStack, Exclusive, Joiners, Sharing, Support, support};
+pub use place::{Endpoint, ToAddress};
+pub use support::{DualStack, Exclusive, JoinPolicy, Sharing, Support, support};
 
 /// A shared TCP listener: [`Options::shared`], [`Options::listen`].
 ///

@@ -5,26 +5,26 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
-use crate::place::{Place, Where, wildcards};
+use crate::place::{Endpoint, EndpointAddr, wildcards};
 use crate::support::{DualStack, Sharing};
-use crate::system::{self, Job, Role};
+use crate::system::{self, Role, SocketJob};
 
 /// How often another port is tried when port 0 gave one that is taken on the next address.
 const PORT_ATTEMPTS: usize = 16;
 
 /// The socket that these options make of an address.
-pub(crate) fn job(options: &Options, role: Role, address: SocketAddr) -> Job {
+pub(crate) fn job(options: &Options, role: Role, address: SocketAddr) -> SocketJob {
     let v6only = address.is_ipv6() && options.v6only.unwrap_or(false);
-    Job { role, tcp: role == Role::Listener, address, v6only }
+    SocketJob { role, tcp: role == Role::Listener, address, v6only }
 }
 
 /// Opens the first of the addresses that can be had.
-pub(crate) fn first(options: &Options, role: Role, place: &Place) -> Result<Socket> {
+pub(crate) fn first(options: &Options, role: Role, place: &Endpoint) -> Result<Socket> {
     let addresses = match place.0 {
         // The IPv4 wildcard is for machines without IPv6 only, and never a second choice.
-        Where::Every(port) => {
+        EndpointAddr::Every(port) => {
             let [every, ipv4] = wildcards(port);
             return match open(options, &job(options, role, every)) {
                 Err(error) if options.v6only != Some(true) && is_absent_ipv6(&error) => {
@@ -42,17 +42,17 @@ pub(crate) fn first(options: &Options, role: Role, place: &Place) -> Result<Sock
             Err(error) => last = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| Error::new(Kind::BadAddress, "resolve", place)))
+    Err(last.unwrap_or_else(|| Error::new(ErrorKind::BadAddress, "resolve", place)))
 }
 
 /// Opens all of the addresses, or none.
-pub(crate) fn all(options: &Options, role: Role, place: &Place) -> Result<Vec<Socket>> {
+pub(crate) fn all(options: &Options, role: Role, place: &Endpoint) -> Result<Vec<Socket>> {
     let mut options = options.clone();
     let addresses = match place.0 {
-        Where::Every(_) if !splits(&options) => {
+        EndpointAddr::Every(_) if !splits(&options) => {
             return first(&options, role, place).map(|s| vec![s]);
         }
-        Where::Every(port) => {
+        EndpointAddr::Every(port) => {
             // One socket a family: the IPv6 one must leave IPv4 to the other.
             options.v6only = Some(true);
             wildcards(port).to_vec()
@@ -69,7 +69,8 @@ pub(crate) fn all(options: &Options, role: Role, place: &Place) -> Result<Vec<So
         match each(&options, role, &addresses) {
             Ok(sockets) => return Ok(sockets),
             Err((error, opened)) => {
-                let taken = matches!(error.kind(), Kind::InUse | Kind::InUseByAnotherUser);
+                let taken =
+                    matches!(error.kind(), ErrorKind::InUse | ErrorKind::InUseByAnotherUser);
                 kept.push(opened);
                 if !taken || kept.len() == PORT_ATTEMPTS {
                     return Err(error);
@@ -149,7 +150,7 @@ fn local(socket: &Socket, address: SocketAddr) -> Result<SocketAddr> {
 fn is_absent_ipv6(error: &Error) -> bool {
     matches!(
         (error.call(), error.kind()),
-        ("socket", Kind::Unsupported) | ("bind", Kind::AddressNotHere)
+        ("socket", ErrorKind::Unsupported) | ("bind", ErrorKind::AddressNotHere)
     )
 }
 
@@ -158,13 +159,13 @@ fn ipv6_is_absent() -> bool {
     let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
     let tried = Socket::new(Domain::IPV6, Type::DGRAM, None).and_then(|s| s.bind(&loopback.into()));
     tried.is_err_and(|error| {
-        matches!(system::kind_of(&error), Kind::Unsupported | Kind::AddressNotHere)
+        matches!(system::kind_of(&error), ErrorKind::Unsupported | ErrorKind::AddressNotHere)
     })
 }
 
 /// Opens one socket: what `bind` gives is already shared or exclusive, and a listener is listening
 /// when it is returned, so that nobody can slip in between.
-pub(crate) fn open(options: &Options, job: &Job) -> Result<Socket> {
+pub(crate) fn open(options: &Options, job: &SocketJob) -> Result<Socket> {
     let address = job.address;
     check(options, job)?;
     let socket = make(job)?;
@@ -182,13 +183,13 @@ pub(crate) fn open(options: &Options, job: &Job) -> Result<Socket> {
     Ok(socket)
 }
 
-pub(crate) fn make(job: &Job) -> Result<Socket> {
+pub(crate) fn make(job: &SocketJob) -> Result<Socket> {
     let r#type = if job.tcp { Type::STREAM } else { Type::DGRAM };
     Socket::new(Domain::for_address(job.address), r#type, None)
         .map_err(|os| Error::os("socket", job.address, os))
 }
 
-pub(crate) fn bind(options: &Options, socket: &Socket, job: &Job) -> Result<()> {
+pub(crate) fn bind(options: &Options, socket: &Socket, job: &SocketJob) -> Result<()> {
     let address = job.address;
     socket.bind(&address.into()).map_err(|os| bind_error(job, os))?;
     if options.shared && system::waits_for_port(job) {
@@ -198,12 +199,12 @@ pub(crate) fn bind(options: &Options, socket: &Socket, job: &Job) -> Result<()> 
     Ok(())
 }
 
-pub(crate) fn bind_error(job: &Job, os: io::Error) -> Error {
+pub(crate) fn bind_error(job: &SocketJob, os: io::Error) -> Error {
     let address = job.address;
-    if address.port() == 0 && system::kind_of(&os) == Kind::InUse {
+    if address.port() == 0 && system::kind_of(&os) == ErrorKind::InUse {
         // Nobody is in the way: the whole range is taken.
         return Error::os("bind", address, os)
-            .of_kind(Kind::Other)
+            .of_kind(ErrorKind::Other)
             .noting("no port is left in the range that the system picks from");
     }
     let refusal = system::refused(&os, job);
@@ -211,15 +212,15 @@ pub(crate) fn bind_error(job: &Job, os: io::Error) -> Error {
 }
 
 /// What can be said against a socket before it is made.
-pub(crate) fn check(options: &Options, job: &Job) -> Result<()> {
+pub(crate) fn check(options: &Options, job: &SocketJob) -> Result<()> {
     let no = |kind, note| Err(Error::new(kind, "open", job.address).noting(note));
     if options.v6only.is_some() && job.address.is_ipv4() {
-        return no(Kind::BadAddress, "v6only is for IPv6 addresses");
+        return no(ErrorKind::BadAddress, "v6only is for IPv6 addresses");
     }
     // The longest name of any system is 31 bytes; Linux and macOS have 15.
     let is_name = |name: &str| (1..=31).contains(&name.len()) && !name.contains('\0');
     if options.device.as_deref().is_some_and(|name| !is_name(name)) {
-        return no(Kind::BadAddress, "a device name has 1 to 31 bytes, and no NUL");
+        return no(ErrorKind::BadAddress, "a device name has 1 to 31 bytes, and no NUL");
     }
     let needs_truth = options.balanced || job.is_dual_stack();
     if !needs_truth {
@@ -228,20 +229,20 @@ pub(crate) fn check(options: &Options, job: &Job) -> Result<()> {
     let support = system::support();
     if job.is_dual_stack() && support.dual_stack == DualStack::TwoSockets {
         return no(
-            Kind::Unsupported,
+            ErrorKind::Unsupported,
             "no socket takes IPv4 and IPv6 on this system: use listen_all, or v6only",
         );
     }
     if options.balanced {
         if !options.shared {
-            return no(Kind::BadAddress, "an exclusive socket has nothing to balance");
+            return no(ErrorKind::BadAddress, "an exclusive socket has nothing to balance");
         }
         if support.sharing != Sharing::Balanced {
-            return no(Kind::Unsupported, "sharing is not balanced on this system");
+            return no(ErrorKind::Unsupported, "sharing is not balanced on this system");
         }
         if job.is_dual_stack() && support.dual_stack == DualStack::OneSocketNotBalanced {
             return no(
-                Kind::Unsupported,
+                ErrorKind::Unsupported,
                 "a socket for IPv4 and IPv6 is not balanced on this system: use listen_all",
             );
         }
@@ -250,7 +251,7 @@ pub(crate) fn check(options: &Options, job: &Job) -> Result<()> {
 }
 
 /// Sets every option that must be there before `bind`.
-pub(crate) fn put(options: &Options, socket: &SockRef<'_>, job: &Job) -> Result<()> {
+pub(crate) fn put(options: &Options, socket: &SockRef<'_>, job: &SocketJob) -> Result<()> {
     let (address, ipv6) = (job.address, job.address.is_ipv6());
     let failed = |call| move |os| Error::os(call, address, os);
     if let Some(only) = wanted_v6only(options, job) {
@@ -263,8 +264,8 @@ pub(crate) fn put(options: &Options, socket: &SockRef<'_>, job: &Job) -> Result<
         system::device(socket, name, ipv6).map_err(|os| {
             let error = Error::os("setsockopt(device)", address, os);
             match error.kind() {
-                Kind::NotPermitted | Kind::Unsupported => error,
-                _ => error.of_kind(Kind::AddressNotHere).noting(format!("no device {name:?}")),
+                ErrorKind::NotPermitted | ErrorKind::Unsupported => error,
+                _ => error.of_kind(ErrorKind::AddressNotHere).noting(format!("no device {name:?}")),
             }
         })?;
     }
@@ -283,7 +284,7 @@ pub(crate) fn put(options: &Options, socket: &SockRef<'_>, job: &Job) -> Result<
 
 /// What `IPV6_V6ONLY` has to be, if it matters: systems differ in their default, and most let an
 /// administrator change it.
-fn wanted_v6only(options: &Options, job: &Job) -> Option<bool> {
+fn wanted_v6only(options: &Options, job: &SocketJob) -> Option<bool> {
     let SocketAddr::V6(address) = job.address else { return None };
     let takes_ipv4 = address.ip().is_unspecified() || address.ip().to_ipv4_mapped().is_some();
     options.v6only.or(if job.role == Role::Caller {

@@ -4,10 +4,10 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{SockRef, Type};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::open;
 use crate::place::ToAddress;
-use crate::system::{self, Job, Role};
+use crate::system::{self, Role, SocketJob};
 
 /// What a socket of the caller's must be able to give: its descriptor.
 #[cfg(not(windows))]
@@ -201,13 +201,13 @@ impl Options {
             Type::STREAM => Role::Listener,
             Type::DGRAM => Role::Datagrams,
             _ => {
-                return Err(Error::new(Kind::Unsupported, "apply", address)
+                return Err(Error::new(ErrorKind::Unsupported, "apply", address)
                     .noting("neither a stream nor a datagram socket"));
             }
         };
-        let job: Job = open::job(self, role, address);
+        let job: SocketJob = open::job(self, role, address);
         if self.shared && system::waits_for_port(&job) {
-            return Err(Error::new(Kind::BadAddress, "apply", address)
+            return Err(Error::new(ErrorKind::BadAddress, "apply", address)
                 .noting("bind a datagram socket to port 0 first, then give the address it got"));
         }
         open::check(self, &job)?;

@@ -3,16 +3,16 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
-use sameport_addr::addr_spec::{Host, Wanted};
+use sameport_addr::addr_spec::{AddrSpec, Host};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// An address as given by the caller, read but not resolved.
 #[derive(Debug, Clone)]
-pub struct Place(pub(crate) Where);
+pub struct Endpoint(pub(crate) EndpointAddr);
 
 #[derive(Debug, Clone)]
-pub(crate) enum Where {
+pub(crate) enum EndpointAddr {
     /// Every address of both families.
     Every(u16),
     Socket(SocketAddr),
@@ -28,82 +28,82 @@ pub trait ToAddress {
     ///
     /// # Errors
     /// [`Kind::BadAddress`], for texts.
-    fn to_place(&self) -> Result<Place>;
+    fn to_place(&self) -> Result<Endpoint>;
 }
 
 impl ToAddress for str {
-    fn to_place(&self) -> Result<Place> {
-        self.parse::<Wanted>().map_err(|error| Error::text(self, &error))?.to_place()
+    fn to_place(&self) -> Result<Endpoint> {
+        self.parse::<AddrSpec>().map_err(|error| Error::text(self, &error))?.to_place()
     }
 }
 
 impl ToAddress for String {
-    fn to_place(&self) -> Result<Place> {
+    fn to_place(&self) -> Result<Endpoint> {
         self.as_str().to_place()
     }
 }
 
-impl ToAddress for Wanted {
-    fn to_place(&self) -> Result<Place> {
-        Ok(Place(match &self.host {
-            Host::Every => Where::Every(self.port),
-            Host::Ip(ip) => Where::Socket(SocketAddr::new(*ip, self.port)),
-            Host::Name(name) => Where::Name(name.clone(), self.port),
+impl ToAddress for AddrSpec {
+    fn to_place(&self) -> Result<Endpoint> {
+        Ok(Endpoint(match &self.host {
+            Host::Every => EndpointAddr::Every(self.port),
+            Host::Ip(ip) => EndpointAddr::Socket(SocketAddr::new(*ip, self.port)),
+            Host::Name(name) => EndpointAddr::Name(name.clone(), self.port),
         }))
     }
 }
 
-impl ToAddress for Place {
-    fn to_place(&self) -> Result<Place> {
+impl ToAddress for Endpoint {
+    fn to_place(&self) -> Result<Endpoint> {
         Ok(self.clone())
     }
 }
 
 impl ToAddress for u16 {
-    fn to_place(&self) -> Result<Place> {
-        Ok(Place(Where::Every(*self)))
+    fn to_place(&self) -> Result<Endpoint> {
+        Ok(Endpoint(EndpointAddr::Every(*self)))
     }
 }
 
 impl ToAddress for SocketAddr {
-    fn to_place(&self) -> Result<Place> {
-        Ok(Place(Where::Socket(*self)))
+    fn to_place(&self) -> Result<Endpoint> {
+        Ok(Endpoint(EndpointAddr::Socket(*self)))
     }
 }
 
 impl ToAddress for SocketAddrV4 {
-    fn to_place(&self) -> Result<Place> {
+    fn to_place(&self) -> Result<Endpoint> {
         SocketAddr::V4(*self).to_place()
     }
 }
 
 impl ToAddress for SocketAddrV6 {
-    fn to_place(&self) -> Result<Place> {
+    fn to_place(&self) -> Result<Endpoint> {
         SocketAddr::V6(*self).to_place()
     }
 }
 
 impl<I: Into<IpAddr> + Copy> ToAddress for (I, u16) {
-    fn to_place(&self) -> Result<Place> {
+    fn to_place(&self) -> Result<Endpoint> {
         SocketAddr::new(self.0.into(), self.1).to_place()
     }
 }
 
 impl<T: ToAddress + ?Sized> ToAddress for &T {
-    fn to_place(&self) -> Result<Place> {
+    fn to_place(&self) -> Result<Endpoint> {
         (**self).to_place()
     }
 }
 
-impl Place {
+impl Endpoint {
     /// The socket addresses this can mean, in the resolver's order, without duplicates; at least
     /// one. Every address is the IPv6 wildcard, then the IPv4 one.
     pub(crate) fn resolve(&self) -> Result<Vec<SocketAddr>> {
         match &self.0 {
-            Where::Every(port) => Ok(wildcards(*port).to_vec()),
-            Where::Socket(address) => Ok(vec![*address]),
-            Where::Name(name, port) => {
-                let bad = || Error::new(Kind::BadAddress, "resolve", self);
+            EndpointAddr::Every(port) => Ok(wildcards(*port).to_vec()),
+            EndpointAddr::Socket(address) => Ok(vec![*address]),
+            EndpointAddr::Name(name, port) => {
+                let bad = || Error::new(ErrorKind::BadAddress, "resolve", self);
                 let mut found: Vec<SocketAddr> = Vec::new();
                 let resolved = (name.as_str(), *port).to_socket_addrs();
                 for address in
@@ -123,12 +123,12 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Where::Every(port) => write!(f, ":{port}"),
-            Where::Socket(address) => write!(f, "{address}"),
-            Where::Name(name, port) => write!(f, "{name}:{port}"),
+            EndpointAddr::Every(port) => write!(f, ":{port}"),
+            EndpointAddr::Socket(address) => write!(f, "{address}"),
+            EndpointAddr::Name(name, port) => write!(f, "{name}:{port}"),
         }
     }
 }

@@ -11,7 +11,7 @@ pub struct Support {
     /// What happens to the traffic of a shared address.
     pub sharing: Sharing,
     /// Who, besides the program that opened it, can join a shared address.
-    pub joiners: Joiners,
+    pub joiners: JoinPolicy,
     /// How an exclusive socket keeps others off.
     pub exclusive: Exclusive,
     /// Whether one socket can take IPv4 and IPv6.
@@ -37,7 +37,7 @@ pub enum Sharing {
 /// Who can join a shared address by opening it as shared too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Joiners {
+pub enum JoinPolicy {
     /// The same user only. Root is not exempt.
     SameUser,
     /// The same user and root.
@@ -103,7 +103,7 @@ impl fmt::Display for Sharing {
     }
 }
 
-impl fmt::Display for Joiners {
+impl fmt::Display for JoinPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::SameUser => "the same user",

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::time::{Duration, Instant};
 
-use sameport::Kind;
+use sameport::ErrorKind;
 use socket2::{Domain, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ fn a_pair_is_connected_once() {
     let to = far.local_addr().unwrap();
     let _first = sameport::connect(from, to).unwrap();
     let error = sameport::connect(from, to).unwrap_err();
-    assert_eq!((error.kind(), error.call()), (Kind::InUse, "connect"), "{error}");
+    assert_eq!((error.kind(), error.call()), (ErrorKind::InUse, "connect"), "{error}");
     assert_eq!(error.to_string(), format!("connect {from} to {to}: already connected"));
 }
 
@@ -63,7 +63,7 @@ fn from_an_exclusive_port_is_refused() {
     let from = near.local_addr().unwrap();
     let far = TcpListener::bind("127.0.0.1:0").unwrap();
     let error = sameport::connect(from, far.local_addr().unwrap()).unwrap_err();
-    assert_eq!((error.kind(), error.call()), (Kind::InUse, "bind"), "{error}");
+    assert_eq!((error.kind(), error.call()), (ErrorKind::InUse, "bind"), "{error}");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn refusals_and_timeouts_name_both_sides() {
     silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let nobody = silent.local_addr().unwrap().as_socket().unwrap();
     let error = sameport::connect("127.0.0.1:0", nobody).unwrap_err();
-    assert_eq!(error.kind(), Kind::Refused);
+    assert_eq!(error.kind(), ErrorKind::Refused);
     assert_eq!(error.to_string(), format!("connect 127.0.0.1:0 to {nobody}: refused"));
 
     // A listener whose queue is full does not answer.
@@ -83,19 +83,19 @@ fn refusals_and_timeouts_name_both_sides() {
     let started = Instant::now();
     let wait = Duration::from_millis(200);
     let error = sameport::connect_timeout("127.0.0.1:0", to, wait).unwrap_err();
-    assert_eq!((error.kind(), error.call()), (Kind::TimedOut, "connect"), "{error}");
+    assert_eq!((error.kind(), error.call()), (ErrorKind::TimedOut, "connect"), "{error}");
     // The wait is counted in whole milliseconds, cut short.
     let waited = started.elapsed() + Duration::from_millis(2);
     assert!(waited >= wait && waited < PATIENCE, "{waited:?}");
 
     let error = sameport::connect("[::1]:0", "127.0.0.1:9").unwrap_err();
-    assert_eq!(error.kind(), Kind::BadAddress);
+    assert_eq!(error.kind(), ErrorKind::BadAddress);
     assert!(error.to_string().contains("no address of the same family"), "{error}");
     let itself = sameport::listen("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = sameport::connect(itself, itself).unwrap_err();
-    assert_eq!(error.kind(), Kind::BadAddress, "{error}");
+    assert_eq!(error.kind(), ErrorKind::BadAddress, "{error}");
     let error = sameport::connect("192.0.2.1:0", to).unwrap_err();
-    assert_eq!((error.kind(), error.call()), (Kind::AddressNotHere, "bind"), "{error}");
+    assert_eq!((error.kind(), error.call()), (ErrorKind::AddressNotHere, "bind"), "{error}");
 }
 
 #[test]

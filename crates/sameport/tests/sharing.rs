@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use sameport::{Kind, Options};
+use sameport::{ErrorKind, Options};
 use socket2::{Domain, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -117,12 +117,16 @@ fn exclusive_and_shared_refuse_each_other() {
         for (first, second) in cases {
             let held = first.listen(ip).unwrap();
             let error = second.listen(at(&held)).unwrap_err();
-            assert_eq!((error.kind(), error.call()), (Kind::InUse, "bind"), "{ip}: {error}");
+            assert_eq!((error.kind(), error.call()), (ErrorKind::InUse, "bind"), "{ip}: {error}");
             assert_eq!(error.address(), at(&held).to_string());
             assert_eq!(error.holder(), Some(fsuid()), "{error}");
             let held = first.bind_udp(ip).unwrap();
             let error = second.bind_udp(held.local_addr().unwrap()).unwrap_err();
-            assert_eq!((error.kind(), error.holder()), (Kind::InUse, Some(fsuid())), "{error}");
+            assert_eq!(
+                (error.kind(), error.holder()),
+                (ErrorKind::InUse, Some(fsuid())),
+                "{error}"
+            );
             assert!(error.to_string().ends_with("in use by the same user, and not shared"));
         }
     }
@@ -142,7 +146,7 @@ fn an_exclusive_wildcard_refuses_every_overlap() {
         [("127.0.0.1", "bind"), ("[::1]", "bind"), ("0.0.0.0", "bind"), ("[::]", "bind")]
     {
         let error = sameport::listen(format!("{ip}:{port}")).unwrap_err();
-        assert_eq!((error.kind(), error.call()), (Kind::InUse, call), "{ip}");
+        assert_eq!((error.kind(), error.call()), (ErrorKind::InUse, call), "{ip}");
     }
 }
 
@@ -178,10 +182,10 @@ fn an_ipv4_address_written_as_ipv6_takes_its_traffic() {
 
 #[test]
 fn what_linux_supports() {
-    use sameport::{DualStack, Exclusive, Joiners, Sharing};
+    use sameport::{DualStack, Exclusive, JoinPolicy, Sharing};
     let support = sameport::support();
     assert_eq!(support.sharing, Sharing::Balanced);
-    assert_eq!(support.joiners, Joiners::SameUser);
+    assert_eq!(support.joiners, JoinPolicy::SameUser);
     assert_eq!(support.exclusive, Exclusive::PlainBind);
     assert_eq!(support.dual_stack, DualStack::OneSocket);
     assert_eq!(sameport::listen_all(0).unwrap().len(), 1);
@@ -203,7 +207,7 @@ fn v6only_leaves_ipv4_to_others() {
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     assert_eq!(spread(&[six, four], to, 4), [0, 4]);
     let error = Options::shared().v6only(true).listen("127.0.0.1:0").unwrap_err();
-    assert_eq!(error.kind(), Kind::BadAddress);
+    assert_eq!(error.kind(), ErrorKind::BadAddress);
     assert!(error.to_string().contains("v6only is for IPv6 addresses"), "{error}");
 }
 
@@ -263,7 +267,7 @@ fn a_shared_listener_restarts_over_closing_connections() {
     client.read_to_end(&mut Vec::new()).unwrap();
     drop(client);
     let error = sameport::listen_exclusive(to).unwrap_err();
-    assert_eq!(error.kind(), Kind::InUse);
+    assert_eq!(error.kind(), ErrorKind::InUse);
     assert!(error.to_string().contains("still closing"), "{error}");
     let again = sameport::listen(to).unwrap();
     assert_eq!(spread(&[again], to, 2), [2]);
@@ -296,7 +300,7 @@ fn options_on_a_callers_socket() {
     let zero: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     let error = Options::shared().apply(&socket, zero).unwrap_err();
-    assert_eq!(error.kind(), Kind::BadAddress, "{error}");
+    assert_eq!(error.kind(), ErrorKind::BadAddress, "{error}");
     socket.bind(&zero.into()).unwrap();
     let got = socket.local_addr().unwrap().as_socket().unwrap();
     Options::shared().apply(&socket, got).unwrap();
@@ -322,7 +326,7 @@ fn names_resolve_or_say_so() {
         sameport::connect("127.0.0.1:0", "nobody.invalid:8080").unwrap_err(),
         sameport::listen_all("nobody.invalid:8080").unwrap_err(),
     ] {
-        assert_eq!((error.kind(), error.call()), (Kind::BadAddress, "resolve"), "{error}");
+        assert_eq!((error.kind(), error.call()), (ErrorKind::BadAddress, "resolve"), "{error}");
         assert_eq!(error.address(), "nobody.invalid:8080");
     }
 }
@@ -335,7 +339,7 @@ fn bad_texts_are_told_as_they_are() {
         ("", "the address is empty"),
     ] {
         let error = sameport::listen(text).unwrap_err();
-        assert_eq!((error.kind(), error.call()), (Kind::BadAddress, "address"));
+        assert_eq!((error.kind(), error.call()), (ErrorKind::BadAddress, "address"));
         assert!(error.to_string().contains(told), "{error}");
     }
     let error = sameport::listen("9".repeat(1 << 20)).unwrap_err();
@@ -346,22 +350,22 @@ fn bad_texts_are_told_as_they_are() {
 fn what_is_not_here_is_said() {
     // 192.0.2.0/24 is for documentation: no machine has it.
     let error = sameport::listen("192.0.2.1:0").unwrap_err();
-    assert_eq!((error.kind(), error.call()), (Kind::AddressNotHere, "bind"), "{error}");
+    assert_eq!((error.kind(), error.call()), (ErrorKind::AddressNotHere, "bind"), "{error}");
     Options::shared().freebind(true).listen("192.0.2.1:0").unwrap();
     Options::shared().freebind(true).bind_udp("[2001:db8::1]:0").unwrap();
     for name in ["nosuchdevice", "longer-than-any-device"] {
         let error = Options::shared().device(name).listen("127.0.0.1:0").unwrap_err();
-        assert_eq!((error.kind(), error.call()), (Kind::AddressNotHere, "setsockopt(device)"));
+        assert_eq!((error.kind(), error.call()), (ErrorKind::AddressNotHere, "setsockopt(device)"));
         assert!(error.to_string().contains(name), "{error}");
     }
     for name in ["", "l\0o", &"x".repeat(40)] {
         let error = Options::shared().device(name).listen("127.0.0.1:0").unwrap_err();
-        assert_eq!(error.kind(), Kind::BadAddress, "{error}");
+        assert_eq!(error.kind(), ErrorKind::BadAddress, "{error}");
     }
     let listener = Options::shared().device("lo").listen("0.0.0.0:0").unwrap();
     assert_eq!(socket2::SockRef::from(&listener).device().unwrap().as_deref(), Some(&b"lo"[..]));
     let error = Options::exclusive().require_balanced(true).listen(0).unwrap_err();
-    assert_eq!(error.kind(), Kind::BadAddress, "{error}");
+    assert_eq!(error.kind(), ErrorKind::BadAddress, "{error}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use sameport::{Kind, Options};
+use sameport::{ErrorKind, Options};
 use socket2::{Domain, Socket, Type};
 
 /// The user of the child processes: `nobody` everywhere.
@@ -148,7 +148,7 @@ fn root_is_refused_as_well() {
     let held: SocketAddr = child.answer().parse().unwrap();
     for refused in [sameport::listen(held).unwrap_err(), sameport::listen(held.port()).unwrap_err()]
     {
-        assert_eq!(refused.kind(), Kind::InUseByAnotherUser, "{refused}");
+        assert_eq!(refused.kind(), ErrorKind::InUseByAnotherUser, "{refused}");
         assert_eq!(refused.holder(), Some(NOBODY));
         assert_eq!(refused.os_error().unwrap().kind(), std::io::ErrorKind::AddrInUse);
     }
@@ -210,7 +210,7 @@ fn child_uses_up_four_ports() {
     let ports: HashSet<u16> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
     assert_eq!(ports, (40000..=40003).collect());
     let error = sameport::bind(any).unwrap_err();
-    assert_eq!(error.kind(), Kind::Other, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Other, "{error}");
     assert!(error.to_string().contains("no port is left"), "{error}");
 
     // The control: with the option set before the bind, the kernel picks a port of a group.
@@ -248,7 +248,7 @@ fn child_has_no_ipv6() {
     run("ip", &["link", "set", "lo", "up"]);
     std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
     let error = sameport::listen("[::1]:0").unwrap_err();
-    assert_eq!(error.kind(), Kind::AddressNotHere, "{error}");
+    assert_eq!(error.kind(), ErrorKind::AddressNotHere, "{error}");
     let listener = sameport::listen(0).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -314,7 +314,7 @@ fn child_has_a_name_of_three_addresses() {
     for taken in [one, two, three] {
         let _holder = sameport::listen_exclusive(taken).unwrap();
         let error = sameport::listen_all(format!("three.test:{port}")).unwrap_err();
-        assert_eq!((error.kind(), error.address()), (Kind::InUse, taken.to_string().as_str()));
+        assert_eq!((error.kind(), error.address()), (ErrorKind::InUse, taken.to_string().as_str()));
         for free in [one, two, three] {
             assert_eq!(sameport::listen_exclusive(free).is_ok(), free != taken);
         }
@@ -324,7 +324,7 @@ fn child_has_a_name_of_three_addresses() {
 
     // An address that is not here is left out only where the whole family is.
     let error = sameport::listen_all("away.test:0").unwrap_err();
-    assert_eq!(error.kind(), Kind::AddressNotHere, "{error}");
+    assert_eq!(error.kind(), ErrorKind::AddressNotHere, "{error}");
 
     // Port 0: one that nobody has on any of the addresses, were it the last.
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40003").unwrap();
@@ -360,7 +360,7 @@ fn child_has_a_device_with_the_longest_name() {
     run("ip", &["link", "set", name, "up"]);
     Options::shared().device(name).listen("127.0.0.1:0").unwrap();
     let error = Options::shared().device(format!("{name}s")).listen("127.0.0.1:0").unwrap_err();
-    assert_eq!(error.kind(), Kind::AddressNotHere, "{error}");
+    assert_eq!(error.kind(), ErrorKind::AddressNotHere, "{error}");
     println!("answer: done");
 }
 

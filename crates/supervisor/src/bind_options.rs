@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sameport_policy::bind::map::Rule;
-use sameport_policy::bind::verdict::Ports;
+use sameport_policy::bind::map::MapRule;
+use sameport_policy::bind::verdict::PortSet;
 
 /// What is wanted of every socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wishes {
+pub struct BindOptions {
     /// The ports to share.
-    pub ports: Ports,
+    pub ports: PortSet,
     /// Where binds go instead (`--map`).
-    pub rules: Vec<Rule>,
+    pub rules: Vec<MapRule>,
     /// Where connections come from (`--source`); port 0 for any.
     pub source: Option<SocketAddr>,
     /// Whether addresses may be others than this machine's (`--transparent`).
@@ -22,22 +22,22 @@ pub struct Wishes {
 
 /// A wish that nothing ever came of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unused {
-    Rule(Rule),
+pub enum UnusedOption {
+    Rule(MapRule),
     Source(SocketAddr),
     Transparent,
 }
 
 /// Which wishes have been used, marked by whoever carries them out.
 #[derive(Debug, Clone)]
-pub(crate) struct Used {
+pub(crate) struct OptionUsage {
     rules: Arc<[AtomicBool]>,
     source: Arc<AtomicBool>,
     transparent: Arc<AtomicBool>,
 }
 
-impl Used {
-    pub(crate) fn nothing_of(wishes: &Wishes) -> Self {
+impl OptionUsage {
+    pub(crate) fn nothing_of(wishes: &BindOptions) -> Self {
         let rules = wishes.rules.iter().map(|_| AtomicBool::new(false)).collect();
         Self { rules, source: Arc::default(), transparent: Arc::default() }
     }
@@ -60,15 +60,15 @@ impl Used {
     }
 
     /// What is left.
-    pub(crate) fn unused(&self, wishes: &Wishes) -> Vec<Unused> {
+    pub(crate) fn unused(&self, wishes: &BindOptions) -> Vec<UnusedOption> {
         let rules = wishes.rules.iter().zip(self.rules.iter());
         let rules = rules.filter(|(_, used)| !used.load(Ordering::Relaxed));
         let source = wishes.source.filter(|_| !self.source.load(Ordering::Relaxed));
         let transparent = wishes.transparent && !self.transparent.load(Ordering::Relaxed);
         rules
-            .map(|(rule, _)| Unused::Rule(*rule))
-            .chain(source.map(Unused::Source))
-            .chain(transparent.then_some(Unused::Transparent))
+            .map(|(rule, _)| UnusedOption::Rule(*rule))
+            .chain(source.map(UnusedOption::Source))
+            .chain(transparent.then_some(UnusedOption::Transparent))
             .collect()
     }
 }

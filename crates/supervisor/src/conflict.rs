@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use sameport_policy::model::socket::{Address, Member};
 use sameport_policy::refusal;
-use sameport_policy::refusal::{Facts, Refusal};
+use sameport_policy::refusal::{Refusal, RefusalFacts};
 use sameport_sys::inspect;
 
 /// Whose bind was refused.
 #[derive(Debug, Clone, Copy)]
-pub struct Caller {
+pub struct RefusedCaller {
     /// The owner of its socket.
     pub uid: u32,
     /// Whether its socket had `SO_REUSEPORT`.
@@ -19,20 +19,20 @@ pub struct Caller {
 }
 
 /// Decides, from who is on the address's port.
-pub fn reason(address: &Address, caller: Caller, members: &[Member]) -> Refusal {
-    let Caller { uid, shared, needs_privilege } = caller;
+pub fn reason(address: &Address, caller: RefusedCaller, members: &[Member]) -> Refusal {
+    let RefusedCaller { uid, shared, needs_privilege } = caller;
     let is_local = is_local(address.socket.ip());
-    refusal::explain(&Facts { address, members, uid, shared, is_local, needs_privilege })
+    refusal::explain(&RefusalFacts { address, members, uid, shared, is_local, needs_privilege })
 }
 
 /// Everybody on the ports of these addresses, whatever the IP. What only we have open, for the moment
 /// in which a worker is answered, is nobody's; and where we are beside a worker, the worker is first.
-pub fn look_at(addresses: &[&Address]) -> Result<Vec<Member>, inspect::Error> {
+pub fn look_at(addresses: &[&Address]) -> Result<Vec<Member>, inspect::InspectError> {
     let query = match addresses {
         [one, rest @ ..] if rest.iter().all(|a| same_port(a, one)) => {
-            inspect::Query::only(one.protocol).on(one.port())
+            inspect::SocketQuery::only(one.protocol).on(one.port())
         }
-        _ => inspect::Query::everything(),
+        _ => inspect::SocketQuery::everything(),
     };
     let mut members = inspect::members(&query)?.members;
     let ourselves = std::process::id().cast_signed();

@@ -6,19 +6,19 @@ use sameport_policy::join_debounce;
 use sameport_policy::model::socket::{Address, Member, Protocol};
 use sameport_sys::process;
 
-use super::Event;
-use super::interpose::seccomp::handler::Asked;
-use crate::conflict::{Caller, look_at, reason};
+use super::RunEvent;
+use super::interpose::seccomp::handler::AnsweredCall;
+use crate::conflict::{RefusedCaller, look_at, reason};
 
 /// Looks once, and gives who is on each address.
-pub(crate) fn look(due: Vec<Address>) -> Vec<Event> {
+pub(crate) fn look(due: Vec<Address>) -> Vec<RunEvent> {
     let members = match look_at(&due.iter().collect::<Vec<_>>()) {
         Ok(members) => members,
         Err(error) => {
             let first = due.into_iter().take(1);
             let why = error.to_string();
             return first
-                .map(|address| Event::CouldNotLook { address, why: why.clone() })
+                .map(|address| RunEvent::CouldNotLook { address, why: why.clone() })
                 .collect();
         }
     };
@@ -36,7 +36,7 @@ pub(crate) fn look(due: Vec<Address>) -> Vec<Event> {
 }
 
 /// Who is on an address that a socket has joined.
-fn who_is_there(address: Address, members: &[Member]) -> Event {
+fn who_is_there(address: Address, members: &[Member]) -> RunEvent {
     let address = as_listed(address, members);
     let shadowed = join_debounce::shadowed(&address, members)
         .into_iter()
@@ -45,7 +45,7 @@ fn who_is_there(address: Address, members: &[Member]) -> Event {
     let on_it = members.iter().filter(|member| member.socket.address == address);
     let mut members: Vec<Member> = on_it.cloned().collect();
     members.sort_by_key(|member| member.processes.first().map(|first| first.pid));
-    Event::Shared { address, members, shadowed }
+    RunEvent::Shared { address, members, shadowed }
 }
 
 /// Whoever has only the address of a bind does not know the socket's device and IPV6_V6ONLY.
@@ -58,12 +58,12 @@ fn as_listed(address: Address, members: &[Member]) -> Address {
 }
 
 /// Why the kernel refused these calls: one look for all.
-pub(crate) fn why_refused(calls: Vec<Asked>) -> Vec<Event> {
+pub(crate) fn why_refused(calls: Vec<AnsweredCall>) -> Vec<RunEvent> {
     explain(calls.into_iter().map(|asked| (asked.address, asked.caller)).collect())
 }
 
 /// A refusal of which only this is known.
-pub(crate) struct RefusedAt {
+pub(crate) struct RefusedBind {
     pub(crate) address: Address,
     pub(crate) pid: i32,
     /// Whether the socket had SO_REUSEPORT.
@@ -71,16 +71,16 @@ pub(crate) struct RefusedAt {
 }
 
 /// Why the kernel refused these processes their addresses: one look for all.
-pub(crate) fn why_refused_at(refused: Vec<RefusedAt>) -> Vec<Event> {
+pub(crate) fn why_refused_at(refused: Vec<RefusedBind>) -> Vec<RunEvent> {
     let first_unprivileged = process::first_unprivileged_port();
-    let caller = |RefusedAt { address, pid, shared }| {
+    let caller = |RefusedBind { address, pid, shared }| {
         let caller = caller(address.port() < first_unprivileged, pid, shared);
         (address, caller)
     };
     explain(refused.into_iter().map(caller).collect())
 }
 
-fn explain(refused: Vec<(Address, Caller)>) -> Vec<Event> {
+fn explain(refused: Vec<(Address, RefusedCaller)>) -> Vec<RunEvent> {
     let addresses: Vec<_> = refused.iter().map(|(address, _)| address).collect();
     if addresses.is_empty() {
         return Vec::new();
@@ -89,19 +89,19 @@ fn explain(refused: Vec<(Address, Caller)>) -> Vec<Event> {
     let explained = refused.into_iter().map(|(address, caller)| match &members {
         Ok(members) => {
             let refusal = reason(&address, caller, members);
-            Event::Refused { address, refusal }
+            RunEvent::Refused { address, refusal }
         }
-        Err(why) => Event::CouldNotLook { address, why: why.clone() },
+        Err(why) => RunEvent::CouldNotLook { address, why: why.clone() },
     });
     explained.collect()
 }
 
 /// A process of which only the number is known. One that is gone had the rights that its supervisor
 /// has.
-fn caller(low: bool, pid: i32, shared: bool) -> Caller {
+fn caller(low: bool, pid: i32, shared: bool) -> RefusedCaller {
     let rights =
         || process::rights(pid).or_else(|| process::rights(std::process::id().cast_signed()));
-    Caller {
+    RefusedCaller {
         uid: sameport_sys::effective_user(),
         shared,
         needs_privilege: low && !rights().is_some_and(|rights| rights.bind_low_ports),

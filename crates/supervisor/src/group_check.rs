@@ -9,15 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sameport_policy::membership;
-use sameport_policy::membership::{Holder, Run, Stranger};
-use sameport_policy::model::name::Name;
+use sameport_policy::membership::{NotAMember, RunIdentity, SocketHolder};
+use sameport_policy::model::name::RunName;
 use sameport_policy::model::socket::{Address, Member, Process};
 use sameport_sys::inspect;
-use sameport_sys::inspect::Query;
+use sameport_sys::inspect::SocketQuery;
 use sameport_sys::process;
 use sameport_sys::process::WorkerSocket;
 
-use super::{Plan, named};
+use super::{RunPlan, named};
 
 /// How many sockets are remembered as ours. One that is forgotten is looked for again.
 const MOST_OURS: usize = 4096;
@@ -32,9 +32,9 @@ const LOOKS: u8 = 2;
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
-pub struct Together {
+pub struct SharingScope {
     /// Whose workers share with ours, whatever the command.
-    pub group: Option<Name>,
+    pub group: Option<RunName>,
     /// Whether strangers are joined, too.
     pub join: bool,
     /// Reads a command line; `None` if it is not that of a `run`.
@@ -44,53 +44,53 @@ pub struct Together {
 /// What of a command line of `run` matters to others.
 #[derive(Debug)]
 pub struct RunLine {
-    pub name: Option<Name>,
-    pub group: Option<Name>,
+    pub name: Option<RunName>,
+    pub group: Option<RunName>,
     pub command: Vec<OsString>,
 }
 
 /// Knows with whom workers may share; with everybody, if there is nothing to know.
 #[derive(Debug, Clone)]
-pub(crate) struct Joining(Option<Arc<Known>>);
+pub(crate) struct GroupCheck(Option<Arc<KnownGroup>>);
 
 #[derive(Debug)]
-struct Known {
-    run: Run,
+struct KnownGroup {
+    run: RunIdentity,
     /// A named run's: workers have it in their environment, which outlives their supervisor.
-    name: Option<Name>,
+    name: Option<RunName>,
     read: fn(&[OsString]) -> Option<RunLine>,
-    sockets: Mutex<Sockets>,
+    sockets: Mutex<CheckedSockets>,
 }
 
 /// Sockets that have been looked up, by inode.
 #[derive(Debug, Default)]
-struct Sockets {
+struct CheckedSockets {
     ours: BTreeSet<u64>,
     /// The same, the oldest first.
     oldest: VecDeque<u64>,
-    strangers: BTreeMap<u64, (Instant, Stranger)>,
+    strangers: BTreeMap<u64, (Instant, NotAMember)>,
 }
 
-impl Joining {
-    pub(crate) fn new(plan: &Plan) -> Self {
-        let Together { join, read, .. } = &plan.together;
+impl GroupCheck {
+    pub(crate) fn new(plan: &RunPlan) -> Self {
+        let SharingScope { join, read, .. } = &plan.together;
         if *join {
             return Self(None);
         }
         let run = plan.belonging();
         let name = plan.named.as_ref().map(|named| named.name.clone());
-        Self(Some(Arc::new(Known { run, name, read: *read, sockets: Mutex::default() })))
+        Self(Some(Arc::new(KnownGroup { run, name, read: *read, sockets: Mutex::default() })))
     }
 
     /// Who is on this address, if this socket of a worker is not to join them; from now on it is one
     /// of ours otherwise. Sockets of another user are the kernel's business.
-    pub(crate) fn stranger(&self, socket: &WorkerSocket, address: &Address) -> Option<Stranger> {
+    pub(crate) fn stranger(&self, socket: &WorkerSocket, address: &Address) -> Option<NotAMember> {
         let known = self.0.as_ref()?;
         if !inspect::may_be_taken(address) {
             known.sockets().are_ours([socket.inode()]);
             return None;
         }
-        let query = Query::only(address.protocol).on(address.port());
+        let query = SocketQuery::only(address.protocol).on(address.port());
         // What cannot be looked at is left to the kernel.
         let there = inspect::listed(&query).unwrap_or_default();
         let mut sockets = known.sockets();
@@ -114,44 +114,44 @@ impl Joining {
     }
 }
 
-impl Known {
-    fn sockets(&self) -> MutexGuard<'_, Sockets> {
+impl KnownGroup {
+    fn sockets(&self) -> MutexGuard<'_, CheckedSockets> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those of these sockets that are still there, and who has each, if it is no one of ours.
-    fn look(&self, query: &Query, inodes: &BTreeSet<u64>) -> Vec<(u64, Option<Stranger>)> {
+    fn look(&self, query: &SocketQuery, inodes: &BTreeSet<u64>) -> Vec<(u64, Option<NotAMember>)> {
         let mut found = Vec::new();
         for _ in 0..LOOKS {
             let Ok(seen) = inspect::members(query) else { return Vec::new() };
             let wanted = |member: &&Member| inodes.contains(&member.socket.inode);
             found = seen.members.iter().filter(wanted).map(|member| self.judge(member)).collect();
-            if !found.iter().any(|(_, stranger)| *stranger == Some(Stranger::Unseen)) {
+            if !found.iter().any(|(_, stranger)| *stranger == Some(NotAMember::Unseen)) {
                 break;
             }
         }
         found
     }
 
-    fn judge(&self, member: &Member) -> (u64, Option<Stranger>) {
+    fn judge(&self, member: &Member) -> (u64, Option<NotAMember>) {
         let holders: Vec<_> = member.processes.iter().map(|process| self.holder(process)).collect();
         (member.socket.inode, membership::stranger(&self.run, &holders, member.shared))
     }
 
-    fn holder(&self, process: &Process) -> Holder {
+    fn holder(&self, process: &Process) -> SocketHolder {
         let lines = inspect::above(process.pid, crate::PROGRAM);
         let runs = lines.filter_map(|line| {
             let RunLine { group, command, name: _ } = (self.read)(&line.words)?;
-            Some(Run { group, command, directory: line.directory })
+            Some(RunIdentity { group, command, directory: line.directory })
         });
         let value = || process::value_in(process.pid, named::NAME);
-        let left_behind = |name: &Name| value().is_some_and(|it| it == name.as_str().as_bytes());
+        let left_behind = |name: &RunName| value().is_some_and(|it| it == name.as_str().as_bytes());
         let ours = self.name.as_ref().filter(|name| left_behind(name)).map(|_| self.run.clone());
-        Holder { process: process.clone(), runs: ours.into_iter().chain(runs).collect() }
+        SocketHolder { process: process.clone(), runs: ours.into_iter().chain(runs).collect() }
     }
 }
 
-impl Sockets {
+impl CheckedSockets {
     fn are_ours(&mut self, inodes: impl IntoIterator<Item = u64>) {
         for inode in inodes {
             self.strangers.remove(&inode);
@@ -167,13 +167,13 @@ impl Sockets {
     }
 
     /// One that was found to be a stranger's a moment ago.
-    fn stranger(&self, inode: u64) -> Option<Stranger> {
+    fn stranger(&self, inode: u64) -> Option<NotAMember> {
         let (found, stranger) = self.strangers.get(&inode)?;
         (found.elapsed() < REMEMBERED).then(|| stranger.clone())
     }
 
     /// Remembers what was found. The first stranger, or this socket is ours.
-    fn learn(&mut self, found: Vec<(u64, Option<Stranger>)>, socket: u64) -> Option<Stranger> {
+    fn learn(&mut self, found: Vec<(u64, Option<NotAMember>)>, socket: u64) -> Option<NotAMember> {
         let mut first = None;
         for (inode, stranger) in found {
             match stranger {

@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sameport_policy::lifecycle::slots::Start;
-use sameport_policy::lifecycle::{Serving, Snapshot};
+use sameport_policy::lifecycle::slots::InstanceId;
+use sameport_policy::lifecycle::{ServingWorker, Snapshot};
 use sameport_policy::model::socket::{Address, Protocol};
 use sameport_sys::fd::inherit;
 use sameport_sys::process;
-use sameport_sys::process::startup::HandedOn;
+use sameport_sys::process::startup::StartupState;
 use serde::{Deserialize, Serialize};
 
-use crate::control::{About, Passed};
+use crate::control::{InheritedControlSocket, RunInfo};
 use crate::termination::SIGKILL;
 
 /// The variable with the letter's descriptor.
@@ -35,17 +35,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the next program must know.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Letter {
+pub(crate) struct HandoverState {
     pub version: u32,
-    pub about: About,
-    pub door: Passed,
+    pub about: RunInfo,
+    pub door: InheritedControlSocket,
     pub commands: Vec<Vec<OsString>>,
-    pub workers: Vec<Worker>,
-    pub sockets: Vec<Socket>,
+    pub workers: Vec<HandoverWorker>,
+    pub sockets: Vec<HandoverSocket>,
     /// Of each TCP group, the inodes in the kernel's order.
     pub groups: Vec<Vec<u64>>,
     pub copies: u16,
-    pub last_start: Start,
+    pub last_start: InstanceId,
     /// The clock that all times are on.
     pub clock: Duration,
     pub blocked: Vec<i32>,
@@ -55,9 +55,9 @@ pub(crate) struct Letter {
 
 /// A worker that serves.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Worker {
+pub(crate) struct HandoverWorker {
     pub ordinal: u16,
-    pub start: Start,
+    pub start: InstanceId,
     pub pid: i32,
     pub detached: bool,
     /// Where its binds are asked about.
@@ -70,20 +70,20 @@ pub(crate) struct Worker {
 
 /// A held socket.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Socket {
+pub(crate) struct HandoverSocket {
     pub descriptor: RawFd,
     tcp: bool,
     at: SocketAddr,
     device: Option<String>,
     v6only: bool,
-    pub users: Vec<Start>,
+    pub users: Vec<InstanceId>,
     #[serde(default)]
-    pub older: Older,
+    pub older: SocketHistory,
 }
 
 /// What is to be known of a socket that is, or may become, older than its workers.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Older {
+pub(crate) struct SocketHistory {
     /// All workers share it: whether they find it open, and whether a socket unit has it too.
     pub common: Option<(bool, bool)>,
     /// Under which name the service manager keeps it.
@@ -92,12 +92,12 @@ pub(crate) struct Older {
     pub unordered: bool,
 }
 
-impl Socket {
+impl HandoverSocket {
     pub(crate) fn new(
         descriptor: RawFd,
         address: &Address,
-        users: Vec<Start>,
-        older: Older,
+        users: Vec<InstanceId>,
+        older: SocketHistory,
     ) -> Self {
         Self {
             descriptor,
@@ -121,17 +121,17 @@ impl Socket {
 }
 
 /// First processes, as the supervisor knows them: pid, and whether they have left daemons.
-pub(crate) type Processes = BTreeMap<Start, (i32, bool)>;
+pub(crate) type FirstProcesses = BTreeMap<InstanceId, (i32, bool)>;
 
 /// The workers, for a letter; `None` if one of them is not known by all.
 pub(crate) fn workers(
-    serving: &[Serving],
-    processes: &Processes,
-    listeners: &BTreeMap<Start, RawFd>,
-) -> Option<Vec<Worker>> {
-    let worker = |serving: &Serving| {
+    serving: &[ServingWorker],
+    processes: &FirstProcesses,
+    listeners: &BTreeMap<InstanceId, RawFd>,
+) -> Option<Vec<HandoverWorker>> {
+    let worker = |serving: &ServingWorker| {
         let (pid, detached) = *processes.get(&serving.start)?;
-        Some(Worker {
+        Some(HandoverWorker {
             ordinal: serving.ordinal,
             start: serving.start,
             pid,
@@ -146,10 +146,10 @@ pub(crate) fn workers(
     serving.iter().map(worker).collect()
 }
 
-impl Letter {
+impl HandoverState {
     /// What the workers' life was.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let serving = |worker: &Worker| Serving {
+        let serving = |worker: &HandoverWorker| ServingWorker {
             ordinal: worker.ordinal,
             start: worker.start,
             command: worker.command,
@@ -162,9 +162,9 @@ impl Letter {
     }
 
     /// What the first program was started with.
-    pub(crate) fn inherited(&self) -> HandedOn {
+    pub(crate) fn inherited(&self) -> StartupState {
         let (record, descriptors) = (self.record, self.descriptors);
-        HandedOn { blocked: self.blocked.clone(), record, descriptors }
+        StartupState { blocked: self.blocked.clone(), record, descriptors }
     }
 
     /// As a file in memory.

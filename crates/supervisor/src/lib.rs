@@ -33,42 +33,42 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use sameport_policy::bind::map::Rule;
+use sameport_policy::bind::map::MapRule;
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::model::socket::{Address, Member};
 use sameport_policy::refusal::Refusal;
 use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::systemd::Activation;
-use sameport_sys::bpf::cgroup_bind::{AttachError, OpenError};
-pub use sameport_sys::preload::Children;
+use sameport_sys::bpf::cgroup_bind::{AttachError, CgroupError};
+pub use sameport_sys::preload::ChildPolicy;
 use sameport_sys::preload::Obstacle;
-use sameport_sys::process::{Gain, StartError};
+use sameport_sys::process::{FileCapability, StartError};
 use sameport_sys::run_files::ClaimError;
-use sameport_sys::seccomp::Stage;
-use sameport_sys::{Errno, PlaceError};
+use sameport_sys::seccomp::InstallStage;
+use sameport_sys::{Errno, PrivateDirError};
 
-use crate::named::Given;
+use crate::named::InheritedSocket;
 use conflict::is_local;
-use control::protocol::Change;
+use control::protocol::WorkerUpdate;
 
-pub use bind_options::{Unused, Wishes};
-pub use group_check::{RunLine, Together};
-pub use named::{GivenError, Named, Ready};
-pub use private_group::{NotPrivate, NotTaken};
+pub use bind_options::{BindOptions, UnusedOption};
+pub use group_check::{RunLine, SharingScope};
+pub use named::{InheritError, NamedOptions, ReadyCheck};
+pub use private_group::{PrivateGroupError, PrivateSocketError};
 
-use bind_options::Used;
+use bind_options::OptionUsage;
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct RunPlan {
     /// Program and arguments.
     pub command: Vec<OsString>,
     /// How many copies.
     pub copies: u16,
     /// What is wanted of their sockets.
-    pub wishes: Wishes,
+    pub wishes: BindOptions,
     /// With whom they share.
-    pub together: Together,
+    pub together: SharingScope,
     /// Whether the kernel is to let nobody join but those who belong to this run, root included.
     pub private: bool,
     /// Whether workers may create io_uring rings, whose binds nobody sees.
@@ -76,20 +76,20 @@ pub struct Plan {
     /// Start a program even if it loses the privileges that its file grants.
     pub give_up_privileges: bool,
     /// How its binds are reached.
-    pub choice: Choice,
+    pub choice: InterposerChoice,
     /// Whether a preload library reaches what the command executes.
-    pub children: Children,
+    pub children: ChildPolicy,
     /// Where to seek a program that is named without a slash.
     pub search_path: Option<OsString>,
     /// What of our environment matters.
-    pub environment: Environment,
+    pub environment: RunEnvironment,
     /// What makes it a named run, if it is one.
-    pub named: Option<Named>,
+    pub named: Option<NamedOptions>,
 }
 
 /// Variables of ours that matter.
 #[derive(Debug, Clone, Default)]
-pub struct Environment {
+pub struct RunEnvironment {
     /// XDG_RUNTIME_DIR.
     pub runtime_folder: Option<OsString>,
     /// LD_PRELOAD.
@@ -102,7 +102,7 @@ pub struct Environment {
 
 /// An interposer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via {
+pub enum InterposerKind {
     Seccomp,
     Preload,
     Cgroup,
@@ -110,14 +110,14 @@ pub enum Via {
 
 /// Which interposer to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
+pub enum InterposerChoice {
     /// The first that can: seccomp, preload, cgroup.
     Auto,
     /// This one.
-    Only(Via),
+    Only(InterposerKind),
 }
 
-impl Plan {
+impl RunPlan {
     /// The file that will be executed, if it can be told.
     fn locate(&self) -> Option<PathBuf> {
         sameport_sys::process::locate(self.command.first()?, self.search_path.as_deref())
@@ -126,7 +126,7 @@ impl Plan {
 
 /// Something the user may want to know while the workers run.
 #[derive(Debug)]
-pub enum Event {
+pub enum RunEvent {
     /// A worker joined this address, on which these members are now: several, or one that meets
     /// another address.
     Shared {
@@ -152,11 +152,11 @@ pub enum Event {
     /// Something about a rule that needs saying once.
     Remark(Remark),
     /// This interposer was taken, because the ones before it could not.
-    Took { via: Via, passed: Vec<(Via, Error)> },
+    Took { via: InterposerKind, passed: Vec<(InterposerKind, RunError)> },
     /// A wish that nothing came of in the whole run.
-    Unused(Unused),
+    Unused(UnusedOption),
     /// A worker of a named run changed its state.
-    Worker(Change),
+    Worker(WorkerUpdate),
     /// A worker of a named run could not be started again.
     NotStarted { ordinal: u16, error: StartError },
     /// The first process of a worker of a named run ended with 0, and these live on.
@@ -175,9 +175,9 @@ pub enum Remark {
     /// A program asked for both families, and a rule gives it an IPv4 address.
     OneFamily { asked: SocketAddr, target: SocketAddr },
     /// A rule names an address of a family that the program's socket cannot have.
-    OtherFamily { asked: SocketAddr, rule: Rule },
+    OtherFamily { asked: SocketAddr, rule: MapRule },
     /// A socket could not be made the private group's, and was not bound therefore.
-    NotPrivate { asked: SocketAddr, why: private_group::NotTaken },
+    NotPrivate { asked: SocketAddr, why: private_group::PrivateSocketError },
 }
 
 /// Why a worker's sockets cannot be reached.
@@ -195,7 +195,7 @@ pub enum OutOfReach {
 
 /// Why the run could not be started, or be kept up.
 #[derive(Debug)]
-pub enum Error {
+pub enum RunError {
     /// This processor's system calls are not known.
     UnknownMachine,
     /// An address that is wanted is not one of this machine's.
@@ -203,9 +203,9 @@ pub enum Error {
     /// `--transparent` needs CAP_NET_ADMIN or CAP_NET_RAW.
     NotTransparent,
     /// The group cannot be private here.
-    NotPrivate(NotPrivate),
+    NotPrivate(PrivateGroupError),
     /// The program's file grants something that the filter takes away.
-    LosesPrivilege(PathBuf, Gain),
+    LosesPrivilege(PathBuf, FileCapability),
     /// A call by which workers are reached is refused here.
     CannotReach(&'static str, Errno),
     /// This build has no preload library.
@@ -213,21 +213,21 @@ pub enum Error {
     /// This program cannot be reached by a preload library.
     NotLoadable(PathBuf, Obstacle),
     /// There is no place for the preload library.
-    Place(PlaceError),
+    Place(PrivateDirError),
     /// A worker runs and has not loaded the library, which is, or is not, still in its place.
     HookNotLoaded(PathBuf, bool),
     /// The preload library has room for no more rules than this.
     TooManyRules(usize),
     /// There is no cgroup to be had.
-    Cgroup(OpenError),
+    Cgroup(CgroupError),
     /// The eBPF programs could not be attached.
     Attach(AttachError),
     /// IP_TRANSPARENT cannot be set by a cgroup's programs.
     CgroupNotTransparent,
     /// No interposer can: each with its reason.
-    NoWay(Vec<(Via, Error)>),
+    NoWay(Vec<(InterposerKind, RunError)>),
     /// The run cannot have the sockets that it was given.
-    Given(GivenError),
+    Given(InheritError),
     /// The name cannot be had.
     Name(ClaimError),
     /// A worker could not be started; those before it have been ended.
@@ -236,10 +236,10 @@ pub enum Error {
     System(&'static str, std::io::Error),
 }
 
-impl Error {
+impl RunError {
     /// Whether the reason is a listener that this process already runs under.
     pub fn is_nested(&self) -> bool {
-        matches!(self, Self::Start(StartError::Filter(Stage::Filter, errno))
+        matches!(self, Self::Start(StartError::Filter(InstallStage::Filter, errno))
             if *errno == Errno::BUSY)
     }
 
@@ -263,7 +263,7 @@ impl Error {
 }
 
 /// Runs the workers to their end and gives the exit code. `tell` hears of events as they happen.
-pub fn run(plan: &Plan, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
+pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
     let goes_on = plan.named.as_ref().is_some_and(|named| named.letter.is_some());
     if !goes_on {
         refuse_what_cannot_be_had(&plan.wishes)?;
@@ -276,32 +276,32 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
         Some(named) => crate::named::gather(named, activation, plan.owner()),
         None => crate::named::refuse(activation).map(|()| Vec::new()),
     };
-    let mut given = given.map_err(Error::Given)?;
-    let used = Used::nothing_of(&plan.wishes);
+    let mut given = given.map_err(RunError::Given)?;
+    let used = OptionUsage::nothing_of(&plan.wishes);
     let code = match plan.choice {
-        Choice::Only(via) => {
+        InterposerChoice::Only(via) => {
             run_via(via, plan, &used, &mut given, Vec::new(), tell).map_err(|failed| failed.0)?
         }
         // Only seccomp can give privileges or sockets up, and go on with workers of its own.
-        Choice::Auto if plan.give_up_privileges || plan.private || goes_on => {
-            run_via(Via::Seccomp, plan, &used, &mut given, Vec::new(), tell)
+        InterposerChoice::Auto if plan.give_up_privileges || plan.private || goes_on => {
+            run_via(InterposerKind::Seccomp, plan, &used, &mut given, Vec::new(), tell)
                 .map_err(|failed| failed.0)?
         }
-        Choice::Auto => run_via_first(plan, &used, &mut given, tell)?,
+        InterposerChoice::Auto => run_via_first(plan, &used, &mut given, tell)?,
     };
-    used.unused(&plan.wishes).into_iter().for_each(|unused| tell(Event::Unused(unused)));
+    used.unused(&plan.wishes).into_iter().for_each(|unused| tell(RunEvent::Unused(unused)));
     Ok(code)
 }
 
 /// Takes the first interposer that can.
 fn run_via_first(
-    plan: &Plan,
-    used: &Used,
-    given: &mut Vec<Given>,
-    tell: &mut dyn FnMut(Event),
-) -> Result<u8, Error> {
+    plan: &RunPlan,
+    used: &OptionUsage,
+    given: &mut Vec<InheritedSocket>,
+    tell: &mut dyn FnMut(RunEvent),
+) -> Result<u8, RunError> {
     let mut passed = Vec::new();
-    for via in [Via::Seccomp, Via::Preload, Via::Cgroup] {
+    for via in [InterposerKind::Seccomp, InterposerKind::Preload, InterposerKind::Cgroup] {
         match run_via(via, plan, used, given, passed, tell) {
             Err((error, before)) if error.is_obstacle() => {
                 passed = before;
@@ -310,27 +310,27 @@ fn run_via_first(
             done => return done.map_err(|failed| failed.0),
         }
     }
-    Err(Error::NoWay(passed))
+    Err(RunError::NoWay(passed))
 }
 
 /// Runs by this interposer, after others have been passed; gives those back if it cannot either.
 fn run_via(
-    via: Via,
-    plan: &Plan,
-    used: &Used,
-    given: &mut Vec<Given>,
-    passed: Vec<(Via, Error)>,
-    tell: &mut dyn FnMut(Event),
-) -> Result<u8, (Error, Vec<(Via, Error)>)> {
+    via: InterposerKind,
+    plan: &RunPlan,
+    used: &OptionUsage,
+    given: &mut Vec<InheritedSocket>,
+    passed: Vec<(InterposerKind, RunError)>,
+    tell: &mut dyn FnMut(RunEvent),
+) -> Result<u8, (RunError, Vec<(InterposerKind, RunError)>)> {
     let interposer = match crate::interpose::Interposer::new(via, plan, used.clone()) {
         Ok(interposer) => interposer,
         Err(error) => return Err((error, passed)),
     };
-    match start::Started::start(plan, interposer, given) {
+    match start::StartedRun::start(plan, interposer, given) {
         Err(error) => Err((error, passed)),
         Ok(started) => {
             if !passed.is_empty() {
-                tell(Event::Took { via, passed });
+                tell(RunEvent::Took { via, passed });
             }
             started.supervise(tell).map_err(|error| (error, Vec::new()))
         }
@@ -338,18 +338,18 @@ fn run_via(
 }
 
 /// Addresses that this machine does not have would fail later, at each bind.
-fn refuse_what_cannot_be_had(wishes: &Wishes) -> Result<(), Error> {
+fn refuse_what_cannot_be_had(wishes: &BindOptions) -> Result<(), RunError> {
     if wishes.transparent {
         let rights = sameport_sys::process::rights(std::process::id().cast_signed());
         return match rights.is_some_and(|rights| rights.be_transparent) {
             true => Ok(()),
-            false => Err(Error::NotTransparent),
+            false => Err(RunError::NotTransparent),
         };
     }
     let targets = wishes.rules.iter().filter_map(|rule| rule.to.ip);
     let source = wishes.source.map(|source| source.ip());
     match targets.chain(source).find(|ip| !is_local(*ip)) {
-        Some(ip) => Err(Error::NotLocal(ip)),
+        Some(ip) => Err(RunError::NotLocal(ip)),
         None => Ok(()),
     }
 }

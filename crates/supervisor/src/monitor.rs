@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use sameport_policy::join_debounce::Joins;
+use sameport_policy::join_debounce::JoinDebounce;
 use sameport_policy::model::socket::Address;
 use tokio::sync::mpsc;
 
 use super::conflict_report;
-use super::interpose::seccomp::handler::Asked;
-use super::interpose::seccomp::pending::{Bound, Outcome, Outcomes};
-use super::{Event, OutOfReach, Remark};
+use super::interpose::seccomp::handler::AnsweredCall;
+use super::interpose::seccomp::pending::{CallOutcome, KeptSockets, PendingCalls};
+use super::{OutOfReach, Remark, RunEvent};
 
 /// How many things that need saying only once are remembered as said.
 const MOST_SAID: usize = 64;
@@ -20,30 +20,30 @@ const MOST_SAID: usize = 64;
 const MOST_REFUSED: usize = 4096;
 
 /// What reaches the supervisor from the threads beside it.
-pub(crate) enum News {
+pub(crate) enum Report {
     /// A call was answered, and its outcome is to be followed.
-    Asked(Asked),
+    Asked(AnsweredCall),
     /// A worker's sockets cannot be reached.
     OutOfReach(i32, OutOfReach),
     /// A socket has joined this address.
     Joined(Address),
     /// A look is done.
-    Looked(Event),
+    Looked(RunEvent),
     /// A refusal, with its reason found already.
-    Refused(Event),
+    Refused(RunEvent),
     /// The look under way is over.
     LookDone,
     /// Something to tell once.
     Say(Remark),
 }
 
-pub(crate) struct Watching<'a> {
-    tell: &'a mut dyn FnMut(Event),
-    sender: mpsc::Sender<News>,
+pub(crate) struct Monitor<'a> {
+    tell: &'a mut dyn FnMut(RunEvent),
+    sender: mpsc::Sender<Report>,
     /// The moment that every `Duration` here counts from.
     start: Instant,
-    outcomes: Outcomes,
-    joins: Joins,
+    outcomes: PendingCalls,
+    joins: JoinDebounce,
     /// Addresses whose refusal has been told; a program that tries again is not told of again.
     refused: BTreeSet<Address>,
     out_of_reach: bool,
@@ -51,18 +51,18 @@ pub(crate) struct Watching<'a> {
     looking: bool,
 }
 
-impl<'a> Watching<'a> {
+impl<'a> Monitor<'a> {
     pub(crate) fn new(
-        sender: mpsc::Sender<News>,
-        bound: Bound,
-        tell: &'a mut dyn FnMut(Event),
+        sender: mpsc::Sender<Report>,
+        bound: KeptSockets,
+        tell: &'a mut dyn FnMut(RunEvent),
     ) -> Self {
         Self {
             tell,
             sender,
             start: Instant::now(),
-            outcomes: Outcomes::new(bound),
-            joins: Joins::default(),
+            outcomes: PendingCalls::new(bound),
+            joins: JoinDebounce::default(),
             refused: BTreeSet::new(),
             out_of_reach: false,
             said: Vec::new(),
@@ -76,7 +76,7 @@ impl<'a> Watching<'a> {
         self
     }
 
-    pub(crate) fn tell(&mut self, event: Event) {
+    pub(crate) fn tell(&mut self, event: RunEvent) {
         (self.tell)(event);
     }
 
@@ -96,34 +96,34 @@ impl<'a> Watching<'a> {
         [self.outcomes.next(), joins].into_iter().flatten().min()
     }
 
-    pub(crate) fn hear(&mut self, news: News) {
+    pub(crate) fn hear(&mut self, news: Report) {
         match news {
-            News::Asked(asked) => {
+            Report::Asked(asked) => {
                 let now = self.now();
                 self.outcomes.follow(asked, now);
             }
-            News::OutOfReach(tid, why) => self.tell_out_of_reach(tid, why),
-            News::Looked(Event::Shared { address, members, shadowed }) => {
+            Report::OutOfReach(tid, why) => self.tell_out_of_reach(tid, why),
+            Report::Looked(RunEvent::Shared { address, members, shadowed }) => {
                 if self.joins.is_news(&address, &members, !shadowed.is_empty()) {
-                    self.tell(Event::Shared { address, members, shadowed });
+                    self.tell(RunEvent::Shared { address, members, shadowed });
                 }
             }
-            News::Looked(event) => self.tell(event),
-            News::Joined(address) => self.learn(vec![Outcome::Joined(address)]),
-            News::LookDone => self.looking = false,
-            News::Refused(event) => self.tell_refusal(event),
-            News::Say(remark) => {
+            Report::Looked(event) => self.tell(event),
+            Report::Joined(address) => self.learn(vec![CallOutcome::Joined(address)]),
+            Report::LookDone => self.looking = false,
+            Report::Refused(event) => self.tell_refusal(event),
+            Report::Say(remark) => {
                 // A program that binds again and again is told of once.
                 if self.said.len() < MOST_SAID && !self.said.contains(&remark) {
                     self.said.push(remark);
-                    self.tell(Event::Remark(remark));
+                    self.tell(RunEvent::Remark(remark));
                 }
             }
         }
     }
 
-    fn tell_refusal(&mut self, event: Event) {
-        if let Event::Refused { address, .. } = &event
+    fn tell_refusal(&mut self, event: RunEvent) {
+        if let RunEvent::Refused { address, .. } = &event
             && self.is_unheard(address)
         {
             self.tell(event);
@@ -132,7 +132,7 @@ impl<'a> Watching<'a> {
 
     fn tell_out_of_reach(&mut self, tid: i32, why: OutOfReach) {
         if !std::mem::replace(&mut self.out_of_reach, true) {
-            self.tell(Event::OutOfReach { tid, why });
+            self.tell(RunEvent::OutOfReach { tid, why });
         }
     }
 
@@ -142,7 +142,7 @@ impl<'a> Watching<'a> {
         let known = self.outcomes.look(now);
         self.learn(known);
         if let Some(count) = self.outcomes.lost() {
-            self.tell(Event::Unfollowed { count });
+            self.tell(RunEvent::Unfollowed { count });
         }
         if !self.looking {
             self.look_for_members(now);
@@ -155,17 +155,19 @@ impl<'a> Watching<'a> {
         self.learn(known);
     }
 
-    fn learn(&mut self, known: Vec<Outcome>) {
+    fn learn(&mut self, known: Vec<CallOutcome>) {
         let now = self.now();
         let mut refused = Vec::new();
         for outcome in known {
             match outcome {
-                Outcome::Joined(address) => {
+                CallOutcome::Joined(address) => {
                     self.refused.remove(&address);
                     self.joins.saw(address, now);
                 }
-                Outcome::Refused(asked) if self.is_unheard(&asked.address) => refused.push(asked),
-                Outcome::Refused(_) => {}
+                CallOutcome::Refused(asked) if self.is_unheard(&asked.address) => {
+                    refused.push(asked)
+                }
+                CallOutcome::Refused(_) => {}
             }
         }
         if !refused.is_empty() {
@@ -189,26 +191,26 @@ impl<'a> Watching<'a> {
             return;
         }
         self.looking = true;
-        let done = LookDone(self.sender.clone());
+        let done = PollDone(self.sender.clone());
         tokio::task::spawn_blocking(move || {
             for event in conflict_report::look(due) {
-                drop(done.0.blocking_send(News::Looked(event)));
+                drop(done.0.blocking_send(Report::Looked(event)));
             }
         });
     }
 
-    fn look_for_reasons(&self, refused: Vec<Asked>) {
+    fn look_for_reasons(&self, refused: Vec<AnsweredCall>) {
         let sender = self.sender.clone();
         tokio::task::spawn_blocking(move || {
             for event in conflict_report::why_refused(refused) {
-                drop(sender.blocking_send(News::Looked(event)));
+                drop(sender.blocking_send(Report::Looked(event)));
             }
         });
     }
 
     /// A worker that was refused its address often ends at once, even before we hear that it was
     /// answered: say why before we end too. The threads beside us have been told of the end.
-    pub(crate) async fn finish(mut self, mut news: mpsc::Receiver<News>) {
+    pub(crate) async fn finish(mut self, mut news: mpsc::Receiver<Report>) {
         const PATIENCE: Duration = Duration::from_secs(2);
         let (unused, _) = mpsc::channel(1);
         // The other senders: the threads beside us, until they have seen the end, and the looks
@@ -226,7 +228,7 @@ impl<'a> Watching<'a> {
     fn tell_the_last(&mut self) {
         let mut refused = Vec::new();
         for outcome in self.outcomes.look_at_the_gone() {
-            if let Outcome::Refused(asked) = outcome
+            if let CallOutcome::Refused(asked) = outcome
                 && self.is_unheard(&asked.address)
             {
                 refused.push(asked);
@@ -234,16 +236,16 @@ impl<'a> Watching<'a> {
         }
         conflict_report::why_refused(refused).into_iter().for_each(|event| self.tell(event));
         if let Some(count) = self.outcomes.lost() {
-            self.tell(Event::Unfollowed { count });
+            self.tell(RunEvent::Unfollowed { count });
         }
     }
 }
 
 /// Says that a look is over, however it ends.
-struct LookDone(mpsc::Sender<News>);
+struct PollDone(mpsc::Sender<Report>);
 
-impl Drop for LookDone {
+impl Drop for PollDone {
     fn drop(&mut self) {
-        drop(self.0.blocking_send(News::LookDone));
+        drop(self.0.blocking_send(Report::LookDone));
     }
 }

@@ -7,40 +7,40 @@ use std::time::Duration;
 use sameport_policy::lifecycle::exit;
 use sameport_policy::lifecycle::exit::{Exit, Leftovers};
 use sameport_sys::process;
-use sameport_sys::process::Ended;
-use sameport_sys::process::signals::{Arrived, Signals};
+use sameport_sys::process::EndedChild;
+use sameport_sys::process::signals::{ReceivedSignal, SignalFd};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use super::Event;
-use super::interpose::Beside;
-use super::interpose::seccomp::pending::Bound;
-use super::monitor::{News, Watching};
-use super::termination::{Leaving, SIGTERM, everybody};
+use super::RunEvent;
+use super::interpose::Reporter;
+use super::interpose::seccomp::pending::KeptSockets;
+use super::monitor::{Monitor, Report};
+use super::termination::{SIGTERM, Termination, everybody};
 
 /// SIGINT, SIGQUIT and SIGTERM: signals that ask a program to end.
 pub(crate) const STOPPING: [i32; 3] = [2, 3, SIGTERM];
 
-pub(crate) struct Supervisor<'a> {
-    watching: Watching<'a>,
+pub(crate) struct PlainSupervisor<'a> {
+    watching: Monitor<'a>,
     copies: usize,
     /// First processes that have not ended, with the worker's ordinal.
     running: BTreeMap<i32, u16>,
     exits: Vec<Exit>,
     told_to_stop: bool,
-    leftovers: Option<Leaving>,
-    beside: Beside,
+    leftovers: Option<Termination>,
+    beside: Reporter,
 }
 
-impl<'a> Supervisor<'a> {
+impl<'a> PlainSupervisor<'a> {
     pub(crate) fn new(
         running: BTreeMap<i32, u16>,
-        beside: Beside,
-        bound: Bound,
-        tell: &'a mut dyn FnMut(Event),
+        beside: Reporter,
+        bound: KeptSockets,
+        tell: &'a mut dyn FnMut(RunEvent),
     ) -> Self {
         Self {
-            watching: Watching::new(beside.news.clone(), bound, tell),
+            watching: Monitor::new(beside.news.clone(), bound, tell),
             copies: running.len(),
             running,
             exits: Vec::new(),
@@ -53,8 +53,8 @@ impl<'a> Supervisor<'a> {
     /// Stays until every process has ended. Gives the exit code.
     pub(crate) async fn serve(
         mut self,
-        signals: &AsyncFd<Signals>,
-        mut news: mpsc::Receiver<News>,
+        signals: &AsyncFd<SignalFd>,
+        mut news: mpsc::Receiver<Report>,
     ) -> std::io::Result<u8> {
         loop {
             let wake = self.next_wake().map(|at| self.watching.moment(at));
@@ -64,10 +64,10 @@ impl<'a> Supervisor<'a> {
                     let mut ready = ready?;
                     match ready.get_inner().next()? {
                         None => ready.clear_ready(),
-                        Some(Arrived::ForWorkers { number, from_terminal }) => {
+                        Some(ReceivedSignal::ForWorkers { number, from_terminal }) => {
                             self.pass_on(number, from_terminal);
                         }
-                        Some(Arrived::Child) => {
+                        Some(ReceivedSignal::Child) => {
                             while let Ok(item) = news.try_recv() {
                                 self.watching.hear(item);
                             }
@@ -92,7 +92,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn next_wake(&self) -> Option<Duration> {
-        let sweep = self.leftovers.as_ref().map(Leaving::next_sweep);
+        let sweep = self.leftovers.as_ref().map(Termination::next_sweep);
         [self.watching.next(), sweep].into_iter().flatten().min()
     }
 
@@ -115,20 +115,20 @@ impl<'a> Supervisor<'a> {
         let (ended, any_left) = process::reap()?;
         self.watching.attend_to_the_gone();
         let mut a_worker_ended = false;
-        for Ended { pid, exit } in ended {
+        for EndedChild { pid, exit } in ended {
             let Some(ordinal) = self.running.remove(&pid) else { continue };
             a_worker_ended = true;
             self.exits.push(exit);
             let running = self.running.len();
             if self.copies > 1 && running > 0 && !self.told_to_stop {
-                self.watching.tell(Event::WorkerEnded { ordinal, pid, exit, running });
+                self.watching.tell(RunEvent::WorkerEnded { ordinal, pid, exit, running });
             }
         }
         if any_left && a_worker_ended && self.running.is_empty() {
             match exit::leftovers(&self.exits, self.told_to_stop) {
                 Leftovers::End => self.end_leftovers(SIGTERM),
                 Leftovers::KeepServing => {
-                    self.watching.tell(Event::DaemonsServe { pids: everybody() });
+                    self.watching.tell(RunEvent::DaemonsServe { pids: everybody() });
                 }
             }
         }
@@ -137,9 +137,9 @@ impl<'a> Supervisor<'a> {
 
     fn end_leftovers(&mut self, signal: i32) {
         if self.leftovers.is_none() {
-            self.watching.tell(Event::EndingLeftovers { pids: everybody() });
+            self.watching.tell(RunEvent::EndingLeftovers { pids: everybody() });
         }
-        self.leftovers = Some(Leaving::new(signal, self.watching.now()));
+        self.leftovers = Some(Termination::new(signal, self.watching.now()));
         self.sweep();
     }
 
@@ -148,7 +148,7 @@ impl<'a> Supervisor<'a> {
         let now = self.watching.now();
         let stuck = self.leftovers.as_mut().is_some_and(|leaving| !leaving.sweep(now));
         if stuck {
-            self.watching.tell(Event::Unkillable { pids: everybody() });
+            self.watching.tell(RunEvent::Unkillable { pids: everybody() });
         }
         !stuck
     }

@@ -1,19 +1,19 @@
 //! `--private`: the group's sockets get an owner of their own, so that the kernel lets nobody else join.
 
 use sameport_policy::bind::private as group;
-use sameport_policy::membership::Run;
+use sameport_policy::membership::RunIdentity;
 use sameport_policy::model::socket::{Address, Protocol};
 use sameport_sys::Errno;
 use sameport_sys::inspect;
-use sameport_sys::inspect::Query;
+use sameport_sys::inspect::SocketQuery;
 use sameport_sys::process::WorkerSocket;
 use sameport_sys::socket::private_owner;
 
-use super::{Error, Plan};
+use super::{RunError, RunPlan};
 
 /// Why a group cannot be private here. Nothing has been started.
 #[derive(Debug)]
-pub enum NotPrivate {
+pub enum PrivateGroupError {
     /// No CAP_CHOWN.
     NeedsCapability,
     /// The owner is no user id of this user namespace.
@@ -24,10 +24,10 @@ pub enum NotPrivate {
     Refused(Errno),
 }
 
-impl Plan {
+impl RunPlan {
     /// To whom this run belongs.
-    pub(crate) fn belonging(&self) -> Run {
-        Run {
+    pub(crate) fn belonging(&self) -> RunIdentity {
+        RunIdentity {
             group: self.together.group.clone(),
             command: self.command.clone(),
             directory: inspect::directory(std::process::id().cast_signed()),
@@ -42,31 +42,31 @@ impl Plan {
 }
 
 /// A group that would not be private is none.
-pub(crate) fn refuse_what_cannot_be(plan: &Plan) -> Result<(), Error> {
+pub(crate) fn refuse_what_cannot_be(plan: &RunPlan) -> Result<(), RunError> {
     let Some(owner) = plan.owner() else { return Ok(()) };
     private_owner::try_giving(owner).map_err(|errno| {
-        Error::NotPrivate(match errno {
-            Errno::PERM => NotPrivate::NeedsCapability,
-            Errno::INVAL => NotPrivate::NotMapped(owner),
-            errno => NotPrivate::Refused(errno),
+        RunError::NotPrivate(match errno {
+            Errno::PERM => PrivateGroupError::NeedsCapability,
+            Errno::INVAL => PrivateGroupError::NotMapped(owner),
+            errno => PrivateGroupError::Refused(errno),
         })
     })?;
     match private_owner::whose(owner) {
         None => Ok(()),
-        Some(name) => Err(Error::NotPrivate(NotPrivate::Taken(owner, name))),
+        Some(name) => Err(RunError::NotPrivate(PrivateGroupError::Taken(owner, name))),
     }
 }
 
 /// Why a socket was not made the group's. It was not bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotTaken {
+pub enum PrivateSocketError {
     /// It is bound to a device: whoever binds another device, and then none, gets its traffic.
     OnDevice,
     /// The kernel refused it to us.
     Refused(Errno),
 }
 
-impl From<Errno> for NotTaken {
+impl From<Errno> for PrivateSocketError {
     fn from(errno: Errno) -> Self {
         Self::Refused(errno)
     }
@@ -77,11 +77,11 @@ pub(crate) fn take(
     socket: &mut WorkerSocket,
     owner: u32,
     address: &Address,
-) -> Result<(), NotTaken> {
+) -> Result<(), PrivateSocketError> {
     if address.device.is_some() {
-        return Err(NotTaken::OnDevice);
+        return Err(PrivateSocketError::OnDevice);
     }
-    let query = Query::only(address.protocol).on(address.port());
+    let query = SocketQuery::only(address.protocol).on(address.port());
     let listed = match (address.protocol, address.port()) {
         (Protocol::Udp, _) | (_, 0) => Vec::new(),
         // What cannot be looked at is no reason to open a gap.

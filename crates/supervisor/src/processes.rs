@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use sameport_policy::lifecycle::slots::Start;
+use sameport_policy::lifecycle::slots::InstanceId;
 use sameport_sys::{inspect, process};
 
 /// The name of the variable by which a process is known to be of a start.
@@ -15,7 +15,7 @@ pub(crate) const NAME: &str = "SAMEPORT_NAME";
 /// Every process that this start has brought forth and that lives. `first`: its first process, whose
 /// group the others are in; 0 if that is not known. `own`: the sockets that it and no other start
 /// uses, by which a daemon is known that has left its group and its environment behind.
-pub(crate) fn of(start: Start, first: i32, own: &HashSet<u64>) -> Vec<i32> {
+pub(crate) fn of(start: InstanceId, first: i32, own: &HashSet<u64>) -> Vec<i32> {
     let mut found = process::processes_with(START, &start.to_string(), first);
     if !own.is_empty() {
         let mut strays = strays();
@@ -27,7 +27,7 @@ pub(crate) fn of(start: Start, first: i32, own: &HashSet<u64>) -> Vec<i32> {
 
 /// The processes of all these starts, with their first ones, found by one look; daemons that have left
 /// their group and their environment are not.
-pub(crate) fn all(firsts: &BTreeMap<Start, i32>) -> BTreeMap<Start, Vec<i32>> {
+pub(crate) fn all(firsts: &BTreeMap<InstanceId, i32>) -> BTreeMap<InstanceId, Vec<i32>> {
     let starts: Vec<(String, i32)> =
         firsts.iter().map(|(start, first)| (start.to_string(), *first)).collect();
     firsts.keys().copied().zip(process::processes_by(START, &starts)).collect()

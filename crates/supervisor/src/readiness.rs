@@ -7,15 +7,15 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use sameport_policy::lifecycle::slots::Start;
+use sameport_policy::lifecycle::slots::InstanceId;
 use sameport_sys::inspect;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::named::Ready;
-use super::pool::Held;
+use super::named::ReadyCheck;
+use super::pool::SocketPool;
 
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -25,26 +25,26 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One worker, to be asked.
 #[derive(Debug)]
-pub(crate) struct Probe {
-    pub start: Start,
-    pub ready: Ready,
-    pub held: Held,
+pub(crate) struct ReadinessProbe {
+    pub start: InstanceId,
+    pub ready: ReadyCheck,
+    pub held: SocketPool,
     pub pid: i32,
-    pub checks: mpsc::Sender<Check>,
+    pub checks: mpsc::Sender<CheckCommand>,
 }
 
 /// Where the answer of a command goes: whether it ended with 0.
-pub(crate) type Answer = oneshot::Sender<bool>;
+pub(crate) type CheckResult = oneshot::Sender<bool>;
 
 /// A command to be run, which our supervisor does: it sees the end of every child.
 #[derive(Debug)]
-pub(crate) struct Check {
+pub(crate) struct CheckCommand {
     pub command: OsString,
     pub pid: i32,
-    pub answer: Answer,
+    pub answer: CheckResult,
 }
 
-impl Probe {
+impl ReadinessProbe {
     /// Asks until the answer is yes. Whoever waits for it has a limit.
     pub(crate) async fn until_ready(self) {
         loop {
@@ -57,12 +57,12 @@ impl Probe {
 
     async fn is_ready(&self) -> bool {
         match &self.ready {
-            Ready::Listens | Ready::Notify => true,
-            Ready::Tcp => self.accepts().await,
-            Ready::Http(path) => self.answers(path).await,
-            Ready::Exec(command) => {
+            ReadyCheck::Listens | ReadyCheck::Notify => true,
+            ReadyCheck::Tcp => self.accepts().await,
+            ReadyCheck::Http(path) => self.answers(path).await,
+            ReadyCheck::Exec(command) => {
                 let (answer, answered) = oneshot::channel();
-                let check = Check { command: command.clone(), pid: self.pid, answer };
+                let check = CheckCommand { command: command.clone(), pid: self.pid, answer };
                 self.checks.send(check).await.is_ok() && answered.await == Ok(true)
             }
         }

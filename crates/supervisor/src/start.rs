@@ -5,33 +5,33 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use sameport_sys::process;
-use sameport_sys::process::signals::Signals;
+use sameport_sys::process::signals::SignalFd;
 use sameport_sys::process::startup;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::interpose::seccomp::pending::MOST;
-use super::interpose::{Beside, Interposer};
-use super::monitor::News;
+use super::interpose::{Interposer, Reporter};
+use super::monitor::Report;
 use super::named;
-use super::plain::Supervisor;
+use super::plain::PlainSupervisor;
 use super::termination::{SIGKILL, everybody};
-use super::{Error, Event, Plan};
+use super::{RunError, RunEvent, RunPlan};
 
 /// Workers that run, one way or the other.
-pub(crate) enum Started<'a> {
-    Once(Box<Once>),
-    Named(Box<named::Started<'a>>),
+pub(crate) enum StartedRun<'a> {
+    Once(Box<PlainRun>),
+    Named(Box<named::StartedNamed<'a>>),
 }
 
-impl<'a> Started<'a> {
+impl<'a> StartedRun<'a> {
     /// Starts the workers. On failure, those before it have been ended.
     pub(crate) fn start(
-        plan: &'a Plan,
+        plan: &'a RunPlan,
         interposer: Interposer,
-        given: &mut Vec<named::Given>,
-    ) -> Result<Self, Error> {
+        given: &mut Vec<named::InheritedSocket>,
+    ) -> Result<Self, RunError> {
         match &plan.named {
             None => start(plan, interposer).map(Box::new).map(Self::Once),
             Some(named) => {
@@ -41,7 +41,7 @@ impl<'a> Started<'a> {
     }
 
     /// Stays with the workers until all is over, and gives the exit code.
-    pub(crate) fn supervise(self, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
+    pub(crate) fn supervise(self, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
         match self {
             Self::Once(once) => once.supervise(tell),
             Self::Named(named) => named.supervise(tell),
@@ -50,23 +50,23 @@ impl<'a> Started<'a> {
 }
 
 /// Workers that run once.
-pub(crate) struct Once {
+pub(crate) struct PlainRun {
     interposer: Interposer,
     /// First processes, with the worker's ordinal.
     running: BTreeMap<i32, u16>,
-    beside: Beside,
-    news: mpsc::Receiver<News>,
+    beside: Reporter,
+    news: mpsc::Receiver<Report>,
     runtime: Runtime,
-    signals: AsyncFd<Signals>,
+    signals: AsyncFd<SignalFd>,
 }
 
 /// How many reports may wait. In a storm of binds, those that find it full are lost and counted;
 /// answers are not.
 pub(crate) const NEWS: usize = MOST;
 
-fn start(plan: &Plan, mut interposer: Interposer) -> Result<Once, Error> {
-    let signals = Signals::block().map_err(|error| Error::System("signalfd", error))?;
-    process::adopt_orphans().map_err(|errno| Error::System("prctl", errno.into()))?;
+fn start(plan: &RunPlan, mut interposer: Interposer) -> Result<PlainRun, RunError> {
+    let signals = SignalFd::block().map_err(|error| RunError::System("signalfd", error))?;
+    process::adopt_orphans().map_err(|errno| RunError::System("prctl", errno.into()))?;
     startup::raise_descriptor_limit();
 
     let mut running = BTreeMap::new();
@@ -79,16 +79,18 @@ fn start(plan: &Plan, mut interposer: Interposer) -> Result<Once, Error> {
             }
             Err(error) => {
                 end_at_once(running.into_keys());
-                return Err(Error::Start(error));
+                return Err(RunError::Start(error));
             }
         }
     }
     let (sender, news) = mpsc::channel(NEWS);
-    let beside = Beside::new(sender);
+    let beside = Reporter::new(sender);
     let attended = interposer.attend(running.keys().copied().collect(), listeners, beside.clone());
     interposer.no_more();
-    match attended.and_then(|()| watch(signals).map_err(|error| Error::System("epoll", error))) {
-        Ok((runtime, signals)) => Ok(Once { interposer, running, beside, news, runtime, signals }),
+    match attended.and_then(|()| watch(signals).map_err(|error| RunError::System("epoll", error))) {
+        Ok((runtime, signals)) => {
+            Ok(PlainRun { interposer, running, beside, news, runtime, signals })
+        }
         Err(error) => {
             beside.end();
             end_at_once(running.into_keys());
@@ -97,7 +99,7 @@ fn start(plan: &Plan, mut interposer: Interposer) -> Result<Once, Error> {
     }
 }
 
-pub(crate) fn watch(signals: Signals) -> io::Result<(Runtime, AsyncFd<Signals>)> {
+pub(crate) fn watch(signals: SignalFd) -> io::Result<(Runtime, AsyncFd<SignalFd>)> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let context = runtime.enter();
@@ -126,16 +128,16 @@ pub(crate) fn end_at_once(running: impl IntoIterator<Item = i32>) {
     }
 }
 
-impl Once {
+impl PlainRun {
     /// Stays with the workers until every process has ended, and gives the exit code.
-    fn supervise(self, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
+    fn supervise(self, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
         let Self { interposer, running, beside, news, runtime, signals } = self;
-        let supervisor = Supervisor::new(running, beside, interposer.bound(), tell);
+        let supervisor = PlainSupervisor::new(running, beside, interposer.bound(), tell);
         let code = runtime.block_on(supervisor.serve(&signals, news));
         // A look that is still under way is of no use any more.
         drop(signals);
         runtime.shutdown_background();
         interposer.finish();
-        code.map_err(|error| Error::System("supervise", error))
+        code.map_err(|error| RunError::System("supervise", error))
     }
 }

@@ -16,14 +16,14 @@ const SWEEP: Duration = Duration::from_millis(100);
 
 /// Processes on their way out.
 #[derive(Debug)]
-pub(crate) struct Leaving {
+pub(crate) struct Termination {
     signal: i32,
     told: BTreeSet<i32>,
     next_sweep: Duration,
     until: Duration,
 }
 
-impl Leaving {
+impl Termination {
     /// They are asked with this signal, from now on.
     pub(crate) fn new(signal: i32, now: Duration) -> Self {
         Self { signal, told: BTreeSet::new(), next_sweep: now, until: now + GRACE }

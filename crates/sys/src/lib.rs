@@ -27,8 +27,8 @@ pub mod systemd;
 pub mod terminal;
 mod users;
 
-pub use private_dir::{PlaceError, Refusal};
-pub use process::identity::Identity;
+pub use private_dir::{DirRefusal, PrivateDirError};
+pub use process::identity::ProcessIdentity;
 pub use rustix::io::Errno;
 
 /// The kernel's release, such as `6.18.2`.

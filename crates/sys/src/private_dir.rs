@@ -9,14 +9,14 @@ use rustix::io::Errno;
 
 /// Why no folder would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlaceError {
+pub struct PrivateDirError {
     /// Every folder that was tried, with its reason.
-    pub tried: Vec<(PathBuf, Refusal)>,
+    pub tried: Vec<(PathBuf, DirRefusal)>,
 }
 
 /// Why a folder would not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum DirRefusal {
     /// The system said no.
     System(Errno),
     /// The folder, or the one that it is in, belongs to this user.
@@ -27,7 +27,7 @@ pub enum Refusal {
     NoExecution,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for DirRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::System(errno) => errno.fmt(f),
@@ -38,7 +38,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl fmt::Display for PlaceError {
+impl fmt::Display for PrivateDirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, (folder, refusal)) in self.tried.iter().enumerate() {
             let comma = if place > 0 { ", " } else { "" };
@@ -48,9 +48,9 @@ impl fmt::Display for PlaceError {
     }
 }
 
-impl std::error::Error for PlaceError {}
+impl std::error::Error for PrivateDirError {}
 
-impl From<Errno> for Refusal {
+impl From<Errno> for DirRefusal {
     fn from(errno: Errno) -> Self {
         Self::System(errno)
     }
@@ -64,8 +64,8 @@ impl From<Errno> for Refusal {
 pub(crate) fn open(
     folder: &Path,
     make: bool,
-    fits: fn(&OwnedFd) -> Result<(), Refusal>,
-) -> Result<OwnedFd, Refusal> {
+    fits: fn(&OwnedFd) -> Result<(), DirRefusal>,
+) -> Result<OwnedFd, DirRefusal> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
     let above = folder.parent().ok_or(Errno::INVAL)?;
     let name = folder.file_name().ok_or(Errno::INVAL)?;
@@ -73,11 +73,11 @@ pub(crate) fn open(
     let found = rustix::fs::fstat(&above)?;
     let us = rustix::process::geteuid().as_raw();
     if found.st_uid != us && found.st_uid != 0 {
-        return Err(Refusal::Belongs(found.st_uid));
+        return Err(DirRefusal::Belongs(found.st_uid));
     }
     // Who can write to it can put another folder in place of ours, unless it is sticky.
     if found.st_mode & 0o022 != 0 && found.st_mode & 0o1000 == 0 {
-        return Err(Refusal::OthersCanWrite);
+        return Err(DirRefusal::OthersCanWrite);
     }
     fits(&above)?;
     if make {
@@ -89,10 +89,10 @@ pub(crate) fn open(
     let handle = rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
     let found = rustix::fs::fstat(&handle)?;
     if found.st_uid != us {
-        return Err(Refusal::Belongs(found.st_uid));
+        return Err(DirRefusal::Belongs(found.st_uid));
     }
     if found.st_mode & 0o022 != 0 {
-        return Err(Refusal::OthersCanWrite);
+        return Err(DirRefusal::OthersCanWrite);
     }
     fits(&handle)?;
     Ok(handle)

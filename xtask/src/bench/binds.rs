@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Failure;
+use super::BenchError;
 use super::figures::{Pairs, Ratio, in_turns};
-use super::report::{Report, progress, row};
+use super::report::{FigureReport, progress, row};
 use super::stage::{free_address, interposers, start, subject, under_run};
 
 /// Microseconds of one socket + bind + close, by itself and under `run`, by each interposer
@@ -37,14 +37,18 @@ const CASES: &[Case] = &[
 ];
 
 #[derive(Serialize)]
-struct Outcome {
+struct BindFigures {
     case: &'static str,
     via: &'static str,
     microseconds: Pairs,
     ratio: Ratio,
 }
 
-pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
+pub(super) fn measure(
+    args: &Args,
+    sameport: &Path,
+    report: &mut FigureReport,
+) -> Result<(), BenchError> {
     let vias = interposers(sameport)?;
     let mut outcomes = Vec::new();
     for case in CASES {
@@ -69,7 +73,7 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
         }
         outcomes.extend(vias.iter().zip(pairs).map(|(via, pairs)| {
             let ratio = pairs.ratio();
-            Outcome { case: case.name, via, microseconds: pairs, ratio }
+            BindFigures { case: case.name, via, microseconds: pairs, ratio }
         }));
     }
     let mut rows = vec![row!["one of", "via", "alone µs", "run µs", "more µs", "ratio (rounds)"]];
@@ -84,7 +88,7 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
 
 /// Microseconds a bind, as the program that binds measures it; under `sameport run --via VIA`, if
 /// any.
-fn one(count: u32, case: &Case, run: Option<(&Path, &str)>) -> Result<f64, Failure> {
+fn one(count: u32, case: &Case, run: Option<(&Path, &str)>) -> Result<f64, BenchError> {
     // A slow machine, not one that hangs.
     let patience = Duration::from_secs(20) + Duration::from_millis(u64::from(count));
     let port = free_address()?.port();

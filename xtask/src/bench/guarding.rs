@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Failure;
+use super::BenchError;
 use super::figures::{in_turns, median};
-use super::report::{Report, progress, row};
+use super::report::{FigureReport, progress, row};
 use super::stage::{start, subject};
 
 /// Microseconds that a bind to another port takes more while one is guarded (needs root)
@@ -36,7 +36,7 @@ const CASES: &[(&str, &[&str])] =
     &[("TCP socket, bind, close", &[]), ("UDP socket, bind, close", &["--udp"])];
 
 #[derive(Serialize)]
-struct Outcome {
+struct GuardFigures {
     case: &'static str,
     /// Microseconds, each round: without a guard, with one.
     rounds: Vec<(f64, f64)>,
@@ -44,7 +44,11 @@ struct Outcome {
     more: (f64, f64, f64),
 }
 
-pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
+pub(super) fn measure(
+    args: &Args,
+    sameport: &Path,
+    report: &mut FigureReport,
+) -> Result<(), BenchError> {
     let mut outcomes = Vec::new();
     for (case, words) in CASES {
         let mut rounds = Vec::new();
@@ -66,7 +70,7 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
             more().fold(f64::INFINITY, f64::min),
             more().fold(f64::NEG_INFINITY, f64::max),
         );
-        outcomes.push(Outcome { case, rounds, more });
+        outcomes.push(GuardFigures { case, rounds, more });
     }
     let mut rows = vec![row!["one of", "alone µs", "guarded µs", "more µs (rounds)"]];
     rows.extend(outcomes.iter().map(|it| {
@@ -83,7 +87,7 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
 }
 
 /// Sets a guard on another port than the one that is measured, or ends it.
-fn set(sameport: &Path, guarded: bool) -> Result<(), Failure> {
+fn set(sameport: &Path, guarded: bool) -> Result<(), BenchError> {
     let words: &[&str] = if guarded {
         &["guard", GUARDED, "--allow", "uid=1", "--allow", "cgroup=/a/b", "--allow", "exe=/bin/sh"]
     } else {
@@ -98,7 +102,7 @@ fn set(sameport: &Path, guarded: bool) -> Result<(), Failure> {
 }
 
 /// Microseconds a bind, as the program that binds measures it.
-fn one(count: u32, words: &[&str]) -> Result<f64, Failure> {
+fn one(count: u32, words: &[&str]) -> Result<f64, BenchError> {
     const TRIES: u32 = 5;
     let patience = Duration::from_secs(60) + Duration::from_millis(u64::from(count));
     let count_word = count.to_string();
@@ -121,7 +125,7 @@ fn one(count: u32, words: &[&str]) -> Result<f64, Failure> {
 
 /// Starts this program anew in a network namespace and with files of its own, so that no guard of the
 /// machine's own is touched. Comes back with the reason why it could not.
-pub(super) fn again_alone() -> Failure {
+pub(super) fn again_alone() -> BenchError {
     const SCRIPT: &str = "\
         ip link set lo up && mount -t bpf bpf /sys/fs/bpf && mount -t tmpfs none /mnt && \
         cp -a /etc/passwd /etc/group /etc/ld.so.cache /etc/alternatives /mnt && \

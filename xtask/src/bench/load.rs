@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use socket2::SockRef;
 
-use super::Failure;
+use super::BenchError;
 use super::clients::{Loss, bad, request};
 
 /// How long a client waits for each step of an answer.
@@ -32,7 +32,7 @@ pub(super) fn requests_per_second(
     how: Use,
     clients: u16,
     time: Duration,
-) -> Result<f64, Failure> {
+) -> Result<f64, BenchError> {
     let over = AtomicBool::new(false);
     let start = Instant::now();
     let counts = thread::scope(|scope| {
@@ -89,7 +89,7 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 
 /// What became of connections to a server that greets.
 #[derive(Debug, Default)]
-pub(super) struct Outcomes {
+pub(super) struct ConnectionOutcomes {
     pub(super) answered: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) reset_before_accept: AtomicU64,
@@ -97,7 +97,7 @@ pub(super) struct Outcomes {
     pub(super) timed_out: AtomicU64,
 }
 
-impl Outcomes {
+impl ConnectionOutcomes {
     pub(super) fn total(&self) -> u64 {
         self.answered.load(Ordering::Relaxed) + self.lost()
     }
@@ -115,9 +115,9 @@ pub(super) fn connect_times(
     count: u64,
     address: SocketAddr,
     clients: u16,
-    outcomes: &Outcomes,
+    outcomes: &ConnectionOutcomes,
     mut meanwhile: impl FnMut(),
-) -> Result<(), Failure> {
+) -> Result<(), BenchError> {
     let begun = AtomicU64::new(0);
     let results: Vec<_> = thread::scope(|scope| {
         let clients: Vec<_> = (0..clients)
@@ -144,7 +144,7 @@ pub(super) fn connect_times(
 }
 
 /// One connection, and its class. An error is one of this machine, such as no port left.
-fn greeted(address: SocketAddr, outcomes: &Outcomes) -> io::Result<()> {
+fn greeted(address: SocketAddr, outcomes: &ConnectionOutcomes) -> io::Result<()> {
     let mut accepted = false;
     let done = connect(address).and_then(|mut client| {
         let mut byte = [0];
@@ -168,7 +168,7 @@ fn greeted(address: SocketAddr, outcomes: &Outcomes) -> io::Result<()> {
 }
 
 /// Asks a server that greets to bind a port so many times, and waits until it has.
-pub(super) fn ask_for_binds(server: SocketAddr, count: u32, port: u16) -> Result<(), Failure> {
+pub(super) fn ask_for_binds(server: SocketAddr, count: u32, port: u16) -> Result<(), BenchError> {
     let ask = || -> io::Result<String> {
         let mut client = connect(server)?;
         let mut byte = [0];
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn what_becomes_of_a_connection_is_told_apart() {
         let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-        let outcomes = Outcomes::default();
+        let outcomes = ConnectionOutcomes::default();
         assert!(greeted(closed.expect("a port"), &outcomes).is_ok());
         assert_eq!(outcomes.refused.load(Ordering::Relaxed), 1);
 

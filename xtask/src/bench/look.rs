@@ -13,10 +13,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::Failure;
+use super::BenchError;
 use super::figures::{Pairs, Ratio, in_turns};
-use super::report::{Report, progress, row};
-use super::stage::{PATIENCE, Started, find_program, set, start_as, subject};
+use super::report::{FigureReport, progress, row};
+use super::stage::{BenchProcess, PATIENCE, find_program, set, start_as, subject};
 
 /// How long `sameport ls`, `ss -ltnp` and `lsof` take, each a whole process, on many listeners, as root
 /// and as another user
@@ -44,14 +44,14 @@ pub(super) struct Args {
 
 /// Who looks, at programs of its own.
 #[derive(Debug, Clone, Copy, Serialize)]
-struct User {
+struct BenchUser {
     name: &'static str,
     /// `None`: who runs the benchmark.
     uid: Option<u32>,
 }
 
 #[derive(Serialize)]
-struct Outcome {
+struct LookFigures {
     user: &'static str,
     program: &'static str,
     /// Of `sameport ls` (second) and this one (first).
@@ -73,8 +73,8 @@ struct Size {
 }
 
 #[derive(Serialize)]
-struct Measured {
-    beside: Vec<Outcome>,
+struct LookTimes {
+    beside: Vec<LookFigures>,
     sizes: Vec<Size>,
 }
 
@@ -82,7 +82,11 @@ struct Measured {
 const OTHERS: [(&str, &[&str]); 2] =
     [("ss", &["-ltnp"]), ("lsof", &["-nP", "-iTCP", "-sTCP:LISTEN"])];
 
-pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
+pub(super) fn measure(
+    args: &Args,
+    sameport: &Path,
+    report: &mut FigureReport,
+) -> Result<(), BenchError> {
     // Connections need ports beside those of listeners.
     set("net/ipv4/ip_local_port_range", "1024 60999")?;
     let ours = [sameport.as_os_str().to_owned(), "ls".into(), "--tcp".into()];
@@ -97,7 +101,7 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
             None => progress(&format!("{name} is not here: measured without it")),
         }
     }
-    let mut measured = Measured { beside: Vec::new(), sizes: Vec::new() };
+    let mut measured = LookTimes { beside: Vec::new(), sizes: Vec::new() };
     for user in users() {
         let (beside, size) = compare(args, args.listeners, user, &compared)?;
         measured.beside.extend(beside);
@@ -112,14 +116,17 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
 }
 
 /// Within a user namespace nobody is root.
-fn users() -> Vec<User> {
+fn users() -> Vec<BenchUser> {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let words: Vec<&str> = map.split_ascii_whitespace().collect();
     if words == ["0", "0", "4294967295"] {
-        vec![User { name: "root", uid: None }, User { name: "another user", uid: Some(65534) }]
+        vec![
+            BenchUser { name: "root", uid: None },
+            BenchUser { name: "another user", uid: Some(65534) },
+        ]
     } else {
         progress("not root: measured without it");
-        vec![User { name: "this user", uid: None }]
+        vec![BenchUser { name: "this user", uid: None }]
     }
 }
 
@@ -127,9 +134,9 @@ fn users() -> Vec<User> {
 fn compare(
     args: &Args,
     listeners: u32,
-    user: User,
+    user: BenchUser,
     programs: &[(&'static str, Vec<OsString>)],
-) -> Result<(Vec<Outcome>, Size), Failure> {
+) -> Result<(Vec<LookFigures>, Size), BenchError> {
     let (started, owners) = listen(args, listeners, user)?;
     let (_, ours) = &programs[0];
     let iterated = all_are_shown_rightly(ours, user, &owners)?;
@@ -156,7 +163,7 @@ fn compare(
     let outcome = |number: usize| {
         let milliseconds = pairs(&times[number]);
         let ratio = milliseconds.ratio();
-        Outcome { user: user.name, program: programs[number].0, milliseconds, ratio }
+        LookFigures { user: user.name, program: programs[number].0, milliseconds, ratio }
     };
     let milliseconds = pairs(&times[0]).with();
     let size = Size { user: user.name, listeners, milliseconds, peak_kib, iterated };
@@ -167,7 +174,11 @@ fn compare(
 type Owners = BTreeMap<u16, u32>;
 
 /// The listeners and connections, spread over the processes as evenly as it goes.
-fn listen(args: &Args, listeners: u32, user: User) -> Result<(Vec<Started>, Owners), Failure> {
+fn listen(
+    args: &Args,
+    listeners: u32,
+    user: BenchUser,
+) -> Result<(Vec<BenchProcess>, Owners), BenchError> {
     let processes = args.processes.min(listeners);
     let share =
         |of: u32, number: u32| (of / processes + u32::from(number < of % processes)).to_string();
@@ -177,7 +188,7 @@ fn listen(args: &Args, listeners: u32, user: User) -> Result<(Vec<Started>, Owne
                 (share(listeners, number), share(args.connections, number));
             start_as(user.uid, &subject(&["listen", &listeners, &connections])?)
         })
-        .collect::<Result<Vec<_>, Failure>>()?;
+        .collect::<Result<Vec<_>, BenchError>>()?;
     let mut owners = Owners::new();
     for one in &mut started {
         let pid = one.pid();
@@ -196,13 +207,13 @@ fn listen(args: &Args, listeners: u32, user: User) -> Result<(Vec<Started>, Owne
     }
 }
 
-struct Run {
+struct CommandRun {
     milliseconds: f64,
     peak_kib: u64,
 }
 
 /// One run, from start to end. A program that does not show all of them has not done the work.
-fn one(command: &[OsString], user: User, listeners: u32) -> Result<Run, Failure> {
+fn one(command: &[OsString], user: BenchUser, listeners: u32) -> Result<CommandRun, BenchError> {
     let name = command[0].display();
     let failed = |error: std::io::Error| format!("{name}: {error}");
     let since = Instant::now();
@@ -222,10 +233,10 @@ fn one(command: &[OsString], user: User, listeners: u32) -> Result<Run, Failure>
     }
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let peak = peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok());
-    Ok(Run { milliseconds, peak_kib: peak.unwrap_or(0) })
+    Ok(CommandRun { milliseconds, peak_kib: peak.unwrap_or(0) })
 }
 
-fn as_user(command: &[OsString], user: User) -> Command {
+fn as_user(command: &[OsString], user: BenchUser) -> Command {
     let mut started = Command::new(&command[0]);
     started.args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     if let Some(uid) = user.uid {
@@ -235,7 +246,11 @@ fn as_user(command: &[OsString], user: User) -> Command {
 }
 
 /// Whether every port is listed once, with its process and no other; and whether positions are, too.
-fn all_are_shown_rightly(ours: &[OsString], user: User, owners: &Owners) -> Result<bool, Failure> {
+fn all_are_shown_rightly(
+    ours: &[OsString],
+    user: BenchUser,
+    owners: &Owners,
+) -> Result<bool, BenchError> {
     let command = [ours, &["--json".into()]].concat();
     let output = as_user(&command, user).output().map_err(|error| format!("ls: {error}"))?;
     let document: serde_json::Value =
@@ -257,7 +272,7 @@ fn all_are_shown_rightly(ours: &[OsString], user: User, owners: &Owners) -> Resu
     Ok(document["iterated"].as_bool().unwrap_or(false))
 }
 
-fn tell(measured: &Measured, report: &Report) -> Result<(), Failure> {
+fn tell(measured: &LookTimes, report: &FigureReport) -> Result<(), BenchError> {
     let milli = |figure: f64| format!("{figure:.1}");
     let mut rows = vec![row!["as", "beside", "its ms", "sameport ls ms", "ratio (rounds)"]];
     rows.extend(measured.beside.iter().map(|it| {

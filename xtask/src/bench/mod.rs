@@ -41,10 +41,10 @@ enum Benchmark {
 }
 
 /// Why there is no result. Exit code 1.
-type Failure = String;
+type BenchError = String;
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let mut report = match report::Report::open(args.json.as_deref()) {
+    let mut report = match report::FigureReport::open(args.json.as_deref()) {
         Ok(report) => report,
         Err(error) => {
             eprintln!("error: --json: {error}");

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Failure;
+use super::BenchError;
 use super::figures::{Pairs, Ratio, in_turns};
 use super::load::{Use, requests_per_second};
-use super::report::{Report, progress, row};
+use super::report::{FigureReport, progress, row};
 use super::stage::{
-    PATIENCE, Started, find_program, folder, free_address, interposers, listeners, start, subject,
-    under_run,
+    BenchProcess, PATIENCE, find_program, folder, free_address, interposers, listeners, start,
+    subject, under_run,
 };
 use super::subject::{BODY, THREADS};
 
@@ -38,7 +38,7 @@ pub(super) struct Args {
 const SLICES: u32 = 10;
 
 #[derive(Serialize)]
-struct Outcome {
+struct RateFigures {
     server: &'static str,
     copies: u16,
     connections: Use,
@@ -47,7 +47,7 @@ struct Outcome {
     ratio: Ratio,
 }
 
-enum Server {
+enum RateServer {
     /// The small one in this program.
     Ours,
     Nginx {
@@ -56,7 +56,7 @@ enum Server {
     },
 }
 
-impl Server {
+impl RateServer {
     fn name(&self) -> &'static str {
         match self {
             Self::Ours => "ours",
@@ -65,7 +65,7 @@ impl Server {
     }
 
     /// The command of one copy, which shares the port by itself or knows nothing of that.
-    fn command(&self, address: SocketAddr, shares: bool) -> Result<Vec<OsString>, Failure> {
+    fn command(&self, address: SocketAddr, shares: bool) -> Result<Vec<OsString>, BenchError> {
         let Self::Nginx { program, folder } = self else {
             let port = address.port().to_string();
             let shared = shares.then_some("--shared");
@@ -108,16 +108,16 @@ pub(super) fn nginx_server(folder: &Path, address: SocketAddr, shares: bool) -> 
 /// interposer.
 struct Arms {
     addresses: Vec<SocketAddr>,
-    started: Vec<Started>,
+    started: Vec<BenchProcess>,
 }
 
 impl Arms {
     fn start(
-        server: &Server,
+        server: &RateServer,
         copies: u16,
         sameport: &Path,
         vias: &[&str],
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, BenchError> {
         let mut arms = Self { addresses: vec![free_address()?], started: Vec::new() };
         for _ in 0..copies {
             arms.started.push(start(&server.command(arms.addresses[0], copies > 1)?)?);
@@ -134,7 +134,7 @@ impl Arms {
     }
 
     /// Waits until all copies at the last address listen.
-    fn wait_for(&mut self, copies: u16) -> Result<(), Failure> {
+    fn wait_for(&mut self, copies: u16) -> Result<(), BenchError> {
         let (Some(address), Some(last)) = (self.addresses.last(), self.started.last_mut()) else {
             return Ok(());
         };
@@ -144,10 +144,14 @@ impl Arms {
     }
 }
 
-pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
-    let mut servers = vec![Server::Ours];
+pub(super) fn measure(
+    args: &Args,
+    sameport: &Path,
+    report: &mut FigureReport,
+) -> Result<(), BenchError> {
+    let mut servers = vec![RateServer::Ours];
     match find_program("nginx") {
-        Some(program) => servers.push(Server::Nginx { program, folder: folder()? }),
+        Some(program) => servers.push(RateServer::Nginx { program, folder: folder()? }),
         None => progress("nginx is not here: measured without it"),
     }
     let vias = interposers(sameport)?;
@@ -174,12 +178,12 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
 
 fn compare(
     args: &Args,
-    server: &Server,
+    server: &RateServer,
     copies: u16,
     connections: Use,
     vias: &[&'static str],
     arms: &Arms,
-) -> Result<Vec<Outcome>, Failure> {
+) -> Result<Vec<RateFigures>, BenchError> {
     let drive = |address, time| requests_per_second(address, connections, args.clients, time);
     for address in &arms.addresses {
         drive(*address, Duration::from_millis(200))?;
@@ -207,7 +211,7 @@ fn compare(
     }
     let outcomes = vias.iter().zip(pairs).map(|(via, pairs)| {
         let (server, ratio) = (server.name(), pairs.ratio());
-        Outcome { server, copies, connections, via, requests_per_second: pairs, ratio }
+        RateFigures { server, copies, connections, via, requests_per_second: pairs, ratio }
     });
     Ok(outcomes.collect())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::Failure;
+use super::BenchError;
 
 /// A row of a table.
 macro_rules! row {
@@ -15,14 +15,14 @@ macro_rules! row {
 pub(super) use row;
 
 /// Where figures go.
-pub(super) struct Report {
+pub(super) struct FigureReport {
     json: Option<Box<dyn Write>>,
     tables: bool,
 }
 
 /// The machine that was measured. Figures mean little without it.
 #[derive(Debug, Serialize)]
-struct Machine {
+struct BenchMachine {
     cpus: usize,
     kernel: String,
     arch: &'static str,
@@ -33,11 +33,11 @@ struct Machine {
 struct Document<'a, T> {
     version: u32,
     benchmark: &'a str,
-    machine: Machine,
+    machine: BenchMachine,
     results: &'a T,
 }
 
-impl Report {
+impl FigureReport {
     /// Opens the file at once: a name that cannot be written to is known before minutes of work.
     pub(super) fn open(json: Option<&Path>) -> Result<Self, String> {
         Ok(match json {
@@ -54,7 +54,7 @@ impl Report {
 
     /// Prints a table: the first row is the heading, the first column holds names, figures are set
     /// to the right.
-    pub(super) fn table(&self, rows: &[Vec<String>]) -> Result<(), Failure> {
+    pub(super) fn table(&self, rows: &[Vec<String>]) -> Result<(), BenchError> {
         if !self.tables {
             return Ok(());
         }
@@ -63,7 +63,11 @@ impl Report {
 
     /// Ends the report: says which machine this was, and writes the figures for programs if they
     /// were asked for.
-    pub(super) fn end(&mut self, benchmark: &str, results: &impl Serialize) -> Result<(), Failure> {
+    pub(super) fn end(
+        &mut self,
+        benchmark: &str,
+        results: &impl Serialize,
+    ) -> Result<(), BenchError> {
         self.table(&[row![machine().sentence()]])?;
         let Some(to) = &mut self.json else { return Ok(()) };
         let document = Document { version: 1, benchmark, machine: machine(), results };
@@ -72,7 +76,7 @@ impl Report {
     }
 }
 
-impl Machine {
+impl BenchMachine {
     fn sentence(&self) -> String {
         format!(
             "{} processors, Linux {}, {}, {} build; loopback only",
@@ -81,8 +85,8 @@ impl Machine {
     }
 }
 
-fn machine() -> Machine {
-    Machine {
+fn machine() -> BenchMachine {
+    BenchMachine {
         cpus: std::thread::available_parallelism().map_or(0, usize::from),
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
             .map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned()),
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_written_is_an_error_at_once() {
-        let error = Report::open(Some(Path::new("/nowhere/at/all"))).err();
+        let error = FigureReport::open(Some(Path::new("/nowhere/at/all"))).err();
         assert!(error.is_some_and(|text| text.starts_with("/nowhere/at/all: ")));
     }
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::Failure;
-use super::load::{Outcomes, ask_for_binds, connect_times};
-use super::report::{Report, progress, row};
+use super::BenchError;
+use super::load::{ConnectionOutcomes, ask_for_binds, connect_times};
+use super::report::{FigureReport, progress, row};
 use super::stage::{PATIENCE, free_address, listeners, start, subject, under_run};
 use super::subject::THREADS;
 
@@ -63,7 +63,7 @@ struct Sample {
 }
 
 #[derive(Serialize)]
-struct Outcome {
+struct SoakFigures {
     samples: Vec<Sample>,
     /// The most of any sample, also of those that are not shown.
     most_descriptors: usize,
@@ -81,7 +81,11 @@ struct Outcome {
     passed: bool,
 }
 
-pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
+pub(super) fn measure(
+    args: &Args,
+    sameport: &Path,
+    report: &mut FigureReport,
+) -> Result<(), BenchError> {
     let server = free_address()?;
     let port = free_address()?.port();
     let command = subject(&["greet", &server.port().to_string()])?;
@@ -93,13 +97,13 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
 
     let mut watch = Watch::new(run.pid());
     watch.show("started")?;
-    let warm_up = Outcomes::default();
+    let warm_up = ConnectionOutcomes::default();
     connect_times(WARM_UP.into(), server, args.clients, &warm_up, || {})?;
     ask_for_binds(server, WARM_UP, port)?;
     thread::sleep(SETTLING);
     let before = watch.show("before")?;
 
-    let outcomes = Outcomes::default();
+    let outcomes = ConnectionOutcomes::default();
     let since = Instant::now();
     connections(args, server, &outcomes, &mut watch)?;
     let connections_per_second = rate(outcomes.total(), since);
@@ -119,7 +123,7 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
     let mut grown = growth(&before, &after);
     grown.extend(grown_by_restarts);
     let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
-    let outcome = Outcome {
+    let outcome = SoakFigures {
         most_descriptors: watch.most.0.max(named.most.0),
         most_memory_kib: watch.most.1.max(named.most.1),
         samples: [watch.samples, named.samples].concat(),
@@ -145,9 +149,9 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
 fn connections(
     args: &Args,
     server: SocketAddr,
-    outcomes: &Outcomes,
+    outcomes: &ConnectionOutcomes,
     watch: &mut Watch,
-) -> Result<(), Failure> {
+) -> Result<(), BenchError> {
     let mut shown = 0;
     let mut trouble = None;
     connect_times(args.connections, server, args.clients, outcomes, || {
@@ -165,7 +169,7 @@ fn connections(
     watch.show(&format!("{} connections", outcomes.total())).map(drop)
 }
 
-fn binds(args: &Args, server: SocketAddr, port: u16, watch: &mut Watch) -> Result<(), Failure> {
+fn binds(args: &Args, server: SocketAddr, port: u16, watch: &mut Watch) -> Result<(), BenchError> {
     let mut done = 0;
     while done < args.binds {
         let batch = BATCH.min(args.binds - done);
@@ -186,7 +190,7 @@ fn restarts(
     args: &Args,
     sameport: &Path,
     watch: &mut Watch,
-) -> Result<(Vec<String>, f64), Failure> {
+) -> Result<(Vec<String>, f64), BenchError> {
     let port = free_address()?.port().to_string();
     let name = format!("soak-{port}");
     let options = ["--name", &name, "-n", &NAMED.to_string()];
@@ -231,7 +235,7 @@ fn restarts(
     Ok((growth(&before, &after), a_second))
 }
 
-fn tell(outcome: &Outcome, report: &mut Report) -> Result<(), Failure> {
+fn tell(outcome: &SoakFigures, report: &mut FigureReport) -> Result<(), BenchError> {
     let mut rows = vec![row!["supervisor", "descriptors", "memory KiB"]];
     rows.extend(outcome.samples.iter().map(|it| row![it.when, it.descriptors, it.memory_kib]));
     rows.push(row!["most seen", outcome.most_descriptors, outcome.most_memory_kib]);
@@ -288,14 +292,14 @@ impl Watch {
     }
 
     /// A sample for the table, said at once.
-    fn show(&mut self, when: &str) -> Result<Sample, Failure> {
+    fn show(&mut self, when: &str) -> Result<Sample, BenchError> {
         let sample = self.look(when.to_owned())?;
         progress(&format!("{when}: {} descriptors, {} KiB", sample.descriptors, sample.memory_kib));
         self.samples.push(sample.clone());
         Ok(sample)
     }
 
-    fn look(&mut self, when: String) -> Result<Sample, Failure> {
+    fn look(&mut self, when: String) -> Result<Sample, BenchError> {
         let folder = format!("/proc/{}", self.pid);
         let trouble = |error: std::io::Error| format!("the supervisor, {folder}: {error}");
         let descriptors = std::fs::read_dir(format!("{folder}/fd")).map_err(trouble)?.count();

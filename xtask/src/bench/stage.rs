@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Failure;
+use super::BenchError;
 use super::report::progress;
 
 /// The limit of every wait.
@@ -24,7 +24,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Becomes the release build of this program, with the same arguments. Comes back with the reason
 /// why it could not.
-pub(super) fn again_in_release() -> Failure {
+pub(super) fn again_in_release() -> BenchError {
     if let Err(why) = build(&["sameport-cli", "xtask"]) {
         return why;
     }
@@ -40,7 +40,7 @@ pub(super) fn again_in_release() -> Failure {
 
 /// Becomes this program in a network and a process namespace of its own. Comes back with the reason
 /// why it could not.
-pub(super) fn again_alone() -> Failure {
+pub(super) fn again_alone() -> BenchError {
     let this = match std::env::current_exe() {
         Ok(this) => this,
         Err(error) => return format!("/proc/self/exe: {error}"),
@@ -61,18 +61,18 @@ pub(super) fn again_alone() -> Failure {
 }
 
 /// Changes a setting of this network namespace.
-pub(super) fn set(sysctl: &str, value: &str) -> Result<(), Failure> {
+pub(super) fn set(sysctl: &str, value: &str) -> Result<(), BenchError> {
     let file = Path::new("/proc/sys").join(sysctl);
     fs::write(&file, value).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 /// The release build of `sameport`, brought up to date.
-pub(super) fn sameport() -> Result<PathBuf, Failure> {
+pub(super) fn sameport() -> Result<PathBuf, BenchError> {
     build(&["sameport-cli"])?;
     Ok(release_folder()?.join("sameport"))
 }
 
-fn build(packages: &[&str]) -> Result<(), Failure> {
+fn build(packages: &[&str]) -> Result<(), BenchError> {
     progress(&format!("building {} in release", packages.join(" and ")));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
@@ -93,18 +93,18 @@ fn build(packages: &[&str]) -> Result<(), Failure> {
 }
 
 /// Beside the folder that this program was built into.
-fn release_folder() -> Result<PathBuf, Failure> {
+fn release_folder() -> Result<PathBuf, BenchError> {
     let here = this_program()?;
     let target = here.parent().and_then(Path::parent);
     target.map(|target| target.join("release")).ok_or_else(|| format!("{}: where?", here.display()))
 }
 
-fn this_program() -> Result<PathBuf, Failure> {
+fn this_program() -> Result<PathBuf, BenchError> {
     std::env::current_exe().map_err(|error| format!("/proc/self/exe: {error}"))
 }
 
 /// The command line of a hidden subject of this program.
-pub(super) fn subject(arguments: &[&str]) -> Result<Vec<OsString>, Failure> {
+pub(super) fn subject(arguments: &[&str]) -> Result<Vec<OsString>, BenchError> {
     let mut command = vec![this_program()?.into_os_string(), "subject".into()];
     command.extend(arguments.iter().map(OsString::from));
     Ok(command)
@@ -120,7 +120,7 @@ pub(super) fn under_run(sameport: &Path, options: &[&str], command: &[OsString])
 }
 
 /// The interposers that work here. Of any other it is said why it is not measured.
-pub(super) fn interposers(sameport: &Path) -> Result<Vec<&'static str>, Failure> {
+pub(super) fn interposers(sameport: &Path) -> Result<Vec<&'static str>, BenchError> {
     let mut found = Vec::new();
     for via in ["seccomp", "preload", "cgroup"] {
         let tried = Command::new(sameport).args(["run", "--via", via, "--", "true"]).output();
@@ -137,7 +137,7 @@ pub(super) fn interposers(sameport: &Path) -> Result<Vec<&'static str>, Failure>
 }
 
 /// Something that was started, with what it prints. Ended when dropped.
-pub(super) struct Started {
+pub(super) struct BenchProcess {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: Lines,
@@ -148,12 +148,12 @@ pub(super) struct Started {
 type Lines = Arc<Mutex<Vec<String>>>;
 
 /// Starts a command that ends when its stdin does.
-pub(super) fn start(command: &[OsString]) -> Result<Started, Failure> {
+pub(super) fn start(command: &[OsString]) -> Result<BenchProcess, BenchError> {
     start_as(None, command)
 }
 
 /// The same as another user.
-pub(super) fn start_as(uid: Option<u32>, command: &[OsString]) -> Result<Started, Failure> {
+pub(super) fn start_as(uid: Option<u32>, command: &[OsString]) -> Result<BenchProcess, BenchError> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let mut starting = Command::new(program);
     starting.args(arguments);
@@ -165,7 +165,7 @@ pub(super) fn start_as(uid: Option<u32>, command: &[OsString]) -> Result<Started
     let stdin = child.stdin.take();
     let stdout = keep_last_lines(child.stdout.take());
     let stderr = keep_last_lines(child.stderr.take());
-    Ok(Started { child, stdin, stdout, stderr })
+    Ok(BenchProcess { child, stdin, stdout, stderr })
 }
 
 fn keep_last_lines(from: Option<impl std::io::Read + Send + 'static>) -> Lines {
@@ -189,7 +189,7 @@ fn text(of: &Lines) -> Vec<String> {
     of.lock().map(|lines| lines.clone()).unwrap_or_default()
 }
 
-impl Started {
+impl BenchProcess {
     /// The process that was started: the supervisor, where there is one.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
@@ -201,7 +201,7 @@ impl Started {
         what: &str,
         patience: Duration,
         mut seen: impl FnMut(&[String]) -> Option<T>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, BenchError> {
         let until = Instant::now() + patience;
         loop {
             if let Some(found) = seen(&text(&self.stdout)) {
@@ -223,7 +223,7 @@ impl Started {
     }
 }
 
-impl Started {
+impl BenchProcess {
     /// Sends it a signal, if it has not ended yet.
     pub(super) fn signal(&mut self, signal: Signal) {
         if let Ok(None) = self.child.try_wait() {
@@ -233,7 +233,7 @@ impl Started {
     }
 
     /// Waits for its end.
-    pub(super) fn ended(&mut self, patience: Duration) -> Result<ExitStatus, Failure> {
+    pub(super) fn ended(&mut self, patience: Duration) -> Result<ExitStatus, BenchError> {
         let until = Instant::now() + patience;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -249,7 +249,7 @@ impl Started {
     }
 }
 
-impl Drop for Started {
+impl Drop for BenchProcess {
     fn drop(&mut self) {
         drop(self.stdin.take());
         let until = Instant::now() + Duration::from_secs(5);
@@ -266,7 +266,7 @@ impl Drop for Started {
 }
 
 /// A loopback address whose port nobody has at the moment.
-pub(super) fn free_address() -> Result<SocketAddr, Failure> {
+pub(super) fn free_address() -> Result<SocketAddr, BenchError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map_err(|error| format!("no free port on 127.0.0.1: {error}"))
@@ -290,7 +290,7 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 /// A folder for what servers insist on writing, beside the builds and the same every time.
-pub(super) fn folder() -> Result<PathBuf, Failure> {
+pub(super) fn folder() -> Result<PathBuf, BenchError> {
     let folder = release_folder()?.with_file_name("bench");
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     Ok(folder)

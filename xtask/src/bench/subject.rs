@@ -21,11 +21,11 @@ pub(super) const BODY: &str = "the same for everybody\n";
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
-    subject: Subject,
+    subject: BenchSubject,
 }
 
 #[derive(clap::Subcommand)]
-enum Subject {
+enum BenchSubject {
     /// An HTTP/1.1 server
     Serve {
         port: u16,
@@ -61,16 +61,17 @@ enum Subject {
 
 pub(crate) fn run(args: &Args) -> ExitCode {
     let done = match &args.subject {
-        Subject::Serve { port, shared } => listener(*port, *shared)
+        BenchSubject::Serve { port, shared } => listener(*port, *shared)
             .and_then(|listener| accept_in_threads(&listener, |client| answer_requests(&client))),
-        Subject::Greet { port } => listener(*port, false)
+        BenchSubject::Greet { port } => listener(*port, false)
             .and_then(|listener| accept_in_threads(&listener, |client| greet(&client))),
-        Subject::Bind { count, port, listen, udp, processor } => {
-            let clock = if *processor { Clock::Processor } else { Clock::Wall(Instant::now()) };
+        BenchSubject::Bind { count, port, listen, udp, processor } => {
+            let clock =
+                if *processor { BenchClock::Processor } else { BenchClock::Wall(Instant::now()) };
             time_binds(*count, *port, *listen, *udp, clock)
         }
-        Subject::Listen { count, connections } => listen_on_free_ports(*count, *connections),
-        Subject::Keep { command } => keep(command),
+        BenchSubject::Listen { count, connections } => listen_on_free_ports(*count, *connections),
+        BenchSubject::Keep { command } => keep(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -180,14 +181,14 @@ fn bind(count: u32, port: u16, kind: Type, listens: impl Fn(u32) -> bool) -> io:
 }
 
 /// What time is measured by.
-enum Clock {
+enum BenchClock {
     /// That on the wall, since then.
     Wall(Instant),
     /// That which this thread had a processor: what others do beside it does not count.
     Processor,
 }
 
-impl Clock {
+impl BenchClock {
     /// Nanoseconds.
     fn now(&self) -> io::Result<u128> {
         match self {
@@ -201,7 +202,7 @@ impl Clock {
     }
 }
 
-fn time_binds(count: u32, port: u16, listen: bool, udp: bool, clock: Clock) -> io::Result<()> {
+fn time_binds(count: u32, port: u16, listen: bool, udp: bool, clock: BenchClock) -> io::Result<()> {
     let kind = if udp { Type::DGRAM } else { Type::STREAM };
     // The first ones fault pages in.
     bind(count.min(100), port, kind, |_| listen)?;

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use sameport_policy::bind::map::Rule;
+use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
 
-use super::Outcome;
+use super::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,24 +47,24 @@ pub(crate) struct Args {
     ports: Vec<u16>,
     /// Give a program that asks for FROM the address TO; may be given several times
     #[arg(long = "map", value_name = "FROM=TO", conflicts_with = "list")]
-    maps: Vec<Rule>,
+    maps: Vec<MapRule>,
     /// Send from this address what programs send from sockets that they have not bound
     #[arg(long, value_name = "ADDR[:PORT]", conflicts_with = "list", value_parser = source::read)]
     source: Option<SocketAddr>,
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
-    use sameport_policy::bind::verdict::Ports;
+    use sameport_policy::bind::verdict::PortSet;
 
-    use crate::operations::attach::{self, Request, Where};
+    use crate::operations::attach::{self, AttachRequest, CgroupChoice};
     use crate::output::{attachments, note, stdout};
 
     let place = match (args.unit, args.cgroup) {
-        (Some(unit), _) => Where::Unit(unit),
-        (_, Some(path)) => Where::Path(path),
+        (Some(unit), _) => CgroupChoice::Unit(unit),
+        (_, Some(path)) => CgroupChoice::Path(path),
         (None, None) => {
             let list = attach::list().map_err(|error| attachments::failure(&error))?;
             if args.json {
@@ -77,12 +77,12 @@ pub(crate) fn run(args: Args) -> Outcome {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let is_unit = matches!(place, Where::Unit(_));
+    let is_unit = matches!(place, CgroupChoice::Unit(_));
     let ports = match args.ports {
-        none if none.is_empty() => Ports::All,
-        some => Ports::Only(some.into_iter().collect()),
+        none if none.is_empty() => PortSet::All,
+        some => PortSet::Only(some.into_iter().collect()),
     };
-    let request = Request { place, ports, rules: args.maps, source: args.source };
+    let request = AttachRequest { place, ports, rules: args.maps, source: args.source };
     let done = attach::attach(&request).map_err(|error| attachments::failure(&error))?;
     for line in attachments::done(&done) {
         note::say(&line);
@@ -94,8 +94,8 @@ pub(crate) fn run(args: Args) -> Outcome {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> Outcome {
-    use crate::output::failure::{Failure, Kind};
+pub(crate) fn run(args: Args) -> VerbResult {
+    use crate::output::failure::{ExitKind, Failure};
 
     let Args { unit: _, cgroup: _, list: _, json: _, ports: _, maps: _, source: _ } = args;
     Err(Failure::new(Kind::MachineCannot, "`attach` needs Linux: it works by cgroups and eBPF")

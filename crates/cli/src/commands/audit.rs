@@ -1,6 +1,6 @@
 //! `sameport audit`.
 
-use super::Outcome;
+use super::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,14 +36,14 @@ pub(crate) struct Args {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
     use std::time::SystemTime;
 
-    use crate::operations::audit::{self, Request};
+    use crate::operations::audit::{self, AuditRequest};
     use crate::output::{audit as tell, note, stdout};
 
-    let request = Request { port: args.port, read: super::run::read };
+    let request = AuditRequest { port: args.port, read: super::run::read };
     if args.watch {
         return watch(&request);
     }
@@ -63,14 +63,14 @@ pub(crate) fn run(args: Args) -> Outcome {
 }
 
 #[cfg(target_os = "linux")]
-fn watch(request: &crate::operations::audit::Request) -> Outcome {
+fn watch(request: &crate::operations::audit::AuditRequest) -> VerbResult {
     use std::io::ErrorKind;
     use std::ops::ControlFlow;
     use std::process::ExitCode;
     use std::time::{Duration, SystemTime};
 
     use crate::operations::audit::watch;
-    use crate::output::failure::{Failure, Kind};
+    use crate::output::failure::{ExitKind, Failure};
     use crate::output::{audit as tell, stdout};
 
     let outcome = watch::watch(request, &mut |change| {
@@ -89,15 +89,15 @@ fn watch(request: &crate::operations::audit::Request) -> Outcome {
     match outcome {
         Ok(Ok(())) => Ok(ExitCode::SUCCESS),
         Ok(Err(error)) => {
-            Err(Failure::new(Kind::CouldNotBeDone, format!("write to stdout: {error}")))
+            Err(Failure::new(ExitKind::CouldNotBeDone, format!("write to stdout: {error}")))
         }
         Err(error) => Err(tell::failure(&error)),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> Outcome {
-    use crate::output::failure::{Failure, Kind};
+pub(crate) fn run(args: Args) -> VerbResult {
+    use crate::output::failure::{ExitKind, Failure};
 
     let Args { port: _, json: _, watch: _ } = args;
     Err(Failure::new(Kind::MachineCannot, "`audit` needs Linux: it asks sock_diag"))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Outcome;
+use super::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,15 +34,15 @@ pub(crate) struct Args {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
-    use crate::operations::attach::{self, Where};
+    use crate::operations::attach::{self, CgroupChoice};
     use crate::output::{attachments, note};
 
     let place = match (args.unit, args.cgroup) {
-        (Some(unit), _) => Where::Unit(unit),
-        (_, Some(path)) => Where::Path(path),
+        (Some(unit), _) => CgroupChoice::Unit(unit),
+        (_, Some(path)) => CgroupChoice::Path(path),
         (None, None) => {
             let count = attach::detach_all().map_err(|error| attachments::failure(&error))?;
             note::say(&match count {
@@ -59,8 +59,8 @@ pub(crate) fn run(args: Args) -> Outcome {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> Outcome {
-    use crate::output::failure::{Failure, Kind};
+pub(crate) fn run(args: Args) -> VerbResult {
+    use crate::output::failure::{ExitKind, Failure};
 
     let Args { unit: _, cgroup: _, all: _ } = args;
     Err(Failure::new(Kind::MachineCannot, "`detach` needs Linux: it works by cgroups and eBPF")

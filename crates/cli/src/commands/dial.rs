@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use sameport_policy::addr::addr_spec;
-use sameport_policy::addr::addr_spec::{Wanted, WantedError};
+use sameport_policy::addr::addr_spec::{AddrSpec, AddrSpecError};
 use sameport_policy::model::socket::Protocol;
 
-use super::Outcome;
-use crate::operations::dial::{self, Request};
-use crate::output::failure::{Failure, Kind};
+use super::VerbResult;
+use crate::operations::dial::{self, DialRequest};
+use crate::output::failure::{ExitKind, Failure};
 use crate::output::{open_error, stdout};
 
 const EXAMPLES: &str = "\
@@ -29,10 +29,10 @@ second.";
 pub(crate) struct Args {
     /// Where to
     #[arg(value_name = "REMOTE", value_parser = remote)]
-    to: Wanted,
+    to: AddrSpec,
     /// Where from: an address of this machine, which shared listeners may have too
     #[arg(long, value_name = "ADDR")]
-    from: Option<Wanted>,
+    from: Option<AddrSpec>,
     /// Send datagrams, one for each piece read from stdin
     #[arg(long)]
     udp: bool,
@@ -42,21 +42,23 @@ pub(crate) struct Args {
 }
 
 /// An address with a port that can be connected to.
-fn remote(text: &str) -> Result<Wanted, WantedError> {
-    let to: Wanted = text.parse()?;
+fn remote(text: &str) -> Result<AddrSpec, AddrSpecError> {
+    let to: AddrSpec = text.parse()?;
     addr_spec::fixed_port(&to.port.to_string())?;
     Ok(to)
 }
 
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
     let timeout = args.timeout.map(Duration::from_secs);
-    let request = Request { from: args.from, to: args.to, protocol, timeout };
+    let request = DialRequest { from: args.from, to: args.to, protocol, timeout };
     let line = dial::connect(&request).map_err(|error| open_error::plain(&error))?;
     match line.copy(io::stdin(), &mut stdout::raw()) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // Whoever read our stdout, or listened at the other side, has gone with what they wanted.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        Err(error) => Err(Failure::new(Kind::CouldNotBeDone, format!("{}: {error}", request.to))),
+        Err(error) => {
+            Err(Failure::new(ExitKind::CouldNotBeDone, format!("{}: {error}", request.to)))
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::Outcome;
+use super::VerbResult;
 use crate::operations::examine::examine;
 use crate::output::{doctor, stdout};
 
@@ -26,7 +26,7 @@ const AFTER: &str = "\
 Exit code: 0 if `sameport run` works here or that could not be told, 3 if it cannot.
 Every fact is found by trying; nothing is changed and nothing stays behind.";
 
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     let runtime_folder = std::env::var_os("XDG_RUNTIME_DIR");
     let found = examine(runtime_folder.as_deref().map(Path::new));
     let text = if args.json {

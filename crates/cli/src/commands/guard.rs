@@ -1,8 +1,8 @@
 //! `sameport guard`.
 
-use sameport_policy::guard::{Port, Wish};
+use sameport_policy::guard::{AllowSpec, GuardPort};
 
-use super::Outcome;
+use super::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,10 +32,10 @@ says, 2 when the command line is wrong, 3 when this machine cannot.";
 pub(crate) struct Args {
     /// The port: 8443, 8443/tcp or 8443/udp
     #[arg(value_name = "PORT")]
-    port: Option<Port>,
+    port: Option<GuardPort>,
     /// Who may bind it: unit=NAME, uid=USER, exe=/PATH or cgroup=/PATH; may be given several times
     #[arg(long, value_name = "WHO", conflicts_with_all = ["list", "log", "restore", "off_all"])]
-    allow: Vec<Wish>,
+    allow: Vec<AllowSpec>,
     /// Refuse nobody; note who would be refused, for --log
     #[arg(long, conflicts_with_all = ["list", "log", "restore", "off_all"])]
     report_only: bool,
@@ -63,10 +63,10 @@ pub(crate) struct Args {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
-    use crate::operations::guard::{self, Request, State};
+    use crate::operations::guard::{self, GuardRequest, GuardState};
     use crate::output::{guard_log, guards, note, stdout};
 
     let say = |lines: Vec<String>| lines.iter().for_each(|line| note::say(line));
@@ -77,9 +77,10 @@ pub(crate) fn run(args: Args) -> Outcome {
             say(guards::ended(&ended));
         }
         Some(port) => {
-            let request = Request { port, allow: args.allow, report_only: args.report_only };
-            let sure =
-                |effect: &guard::Effect| args.force || note::ask(&guards::question(effect, port));
+            let request = GuardRequest { port, allow: args.allow, report_only: args.report_only };
+            let sure = |effect: &guard::GuardEffect| {
+                args.force || note::ask(&guards::question(effect, port))
+            };
             let done = guard::set(&request, sure).map_err(failed)?;
             say(guards::done(&done));
         }
@@ -103,7 +104,7 @@ pub(crate) fn run(args: Args) -> Outcome {
                 stdout::write(&guards::text(&list))?;
                 note::say(guards::BY);
             }
-            if list.state != State::InForce {
+            if list.state != GuardState::InForce {
                 return Err(guards::not_in_force(list.state));
             }
         }
@@ -112,8 +113,8 @@ pub(crate) fn run(args: Args) -> Outcome {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> Outcome {
-    use crate::output::failure::{Failure, Kind};
+pub(crate) fn run(args: Args) -> VerbResult {
+    use crate::output::failure::{ExitKind, Failure};
 
     let Args { port: _, allow: _, report_only: _, force: _, off: _, off_all: _, .. } = args;
     let Args { list: _, log: _, restore: _, json: _, .. } = args;

@@ -3,12 +3,12 @@
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
-use sameport_policy::addr::addr_spec::Wanted;
+use sameport_policy::addr::addr_spec::AddrSpec;
 use sameport_policy::model::socket::Protocol;
 
-use super::Outcome;
-use crate::operations::listen::{self, Request};
-use crate::output::failure::{Failure, Kind};
+use super::VerbResult;
+use crate::operations::listen::{self, ListenRequest};
+use crate::output::failure::{ExitKind, Failure};
 use crate::output::{arrivals, open_error, stdout};
 
 const EXAMPLES: &str = "\
@@ -24,7 +24,7 @@ Examples:
 pub(crate) struct Args {
     /// Where: 8080, :8080, 127.0.0.1:8080, [::1]:8080, localhost:8080; port 0 picks a free one
     #[arg(value_name = "ADDR")]
-    address: Wanted,
+    address: AddrSpec,
     /// Receive datagrams instead of connections
     #[arg(long)]
     udp: bool,
@@ -39,45 +39,45 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
-    let request = Request { address: args.address, protocol, exclusive: args.exclusive };
+    let request = ListenRequest { address: args.address, protocol, exclusive: args.exclusive };
     let opened = listen::open(&request).map_err(|error| open_error::failure(&request, &error))?;
-    for address in opened.addresses().map_err(Stop::from).map_err(Stop::failure)? {
+    for address in opened.addresses().map_err(StopReason::from).map_err(StopReason::failure)? {
         stdout::write(&arrivals::listening(&address, request.exclusive, args.json))?;
     }
     let served = opened.serve(args.count, |arrival| {
         match stdout::line(&arrivals::arrived(&arrival, args.json)) {
             Ok(()) => Ok(()),
             // The reader has gone, and with it the purpose.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Stop::NobodyReads),
-            Err(error) => Err(Stop::Failed("write to stdout", error)),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(StopReason::NobodyReads),
+            Err(error) => Err(StopReason::Failed("write to stdout", error)),
         }
     });
     match served {
-        Ok(()) | Err(Stop::NobodyReads) => Ok(ExitCode::SUCCESS),
+        Ok(()) | Err(StopReason::NobodyReads) => Ok(ExitCode::SUCCESS),
         Err(stop) => Err(stop.failure()),
     }
 }
 
 /// Why no more arrivals are told.
-enum Stop {
+enum StopReason {
     NobodyReads,
     Failed(&'static str, io::Error),
 }
 
-impl From<io::Error> for Stop {
+impl From<io::Error> for StopReason {
     fn from(error: io::Error) -> Self {
         Self::Failed("accept", error)
     }
 }
 
-impl Stop {
+impl StopReason {
     fn failure(self) -> Failure {
         match self {
-            Self::NobodyReads => Failure::new(Kind::CouldNotBeDone, "nobody reads stdout"),
+            Self::NobodyReads => Failure::new(ExitKind::CouldNotBeDone, "nobody reads stdout"),
             Self::Failed(call, error) => {
-                Failure::new(Kind::CouldNotBeDone, format!("{call}: {error}"))
+                Failure::new(ExitKind::CouldNotBeDone, format!("{call}: {error}"))
             }
         }
     }

@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use sameport_policy::addr::addr_spec::{Host, Wanted, WantedError};
-use sameport_policy::model::netns::Network;
+use sameport_policy::addr::addr_spec::{AddrSpec, AddrSpecError, Host};
+use sameport_policy::model::netns::NetnsSpec;
 
-use super::Outcome;
-use crate::operations::list::{self, Error, Listing, Nameless, Request};
-use crate::output::diff::Comings;
-use crate::output::failure::{Failure, Kind};
+use super::VerbResult;
+use crate::operations::list::{self, Error, ListRequest, Listing, Nameless};
+use crate::output::diff::ChangeLines;
+use crate::output::failure::{ExitKind, Failure};
 use crate::output::{listing, listing_json, note, screen, stdout};
 
 const EXAMPLES: &str = "\
@@ -43,7 +43,7 @@ the command line is wrong, 3 when this machine cannot tell.";
 pub(crate) struct Args {
     /// Only this port, or what takes traffic for this address
     #[arg(value_name = "PORT|ADDR", value_parser = fixed)]
-    on: Option<Wanted>,
+    on: Option<AddrSpec>,
     /// Only TCP
     #[arg(long, conflicts_with = "udp")]
     tcp: bool,
@@ -58,7 +58,7 @@ pub(crate) struct Args {
     wide: bool,
     /// Look in this network namespace (needs root)
     #[arg(long, value_name = "NAME|PATH|pid:PID")]
-    netns: Option<Network>,
+    netns: Option<NetnsSpec>,
     /// Look again every second
     #[arg(long)]
     watch: bool,
@@ -67,9 +67,9 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     let nothing_chosen = !args.tcp && !args.udp;
-    let request = Request {
+    let request = ListRequest {
         tcp: args.tcp || nothing_chosen,
         udp: args.udp || nothing_chosen,
         on: args.on,
@@ -93,8 +93,8 @@ pub(crate) fn run(args: Args) -> Outcome {
     Ok(ExitCode::from(u8::from(listing.groups.is_empty() && request.on.is_some())))
 }
 
-fn watch(request: &Request, json: bool, wide: bool) -> Outcome {
-    let mut comings = Comings::default();
+fn watch(request: &ListRequest, json: bool, wide: bool) -> VerbResult {
+    let mut comings = ChangeLines::default();
     let on_screen = !json && screen::is_there();
     let tell = |listing: Listing| {
         if !on_screen {
@@ -119,7 +119,7 @@ fn text(listing: &Listing, wide: bool) -> String {
 }
 
 /// What could not be seen, and how it could.
-fn hints(request: &Request, listing: &Listing) -> Vec<&'static str> {
+fn hints(request: &ListRequest, listing: &Listing) -> Vec<&'static str> {
     let mut hints = Vec::new();
     match listing.nameless {
         None => {}
@@ -141,7 +141,7 @@ fn hints(request: &Request, listing: &Listing) -> Vec<&'static str> {
     hints
 }
 
-fn nobody(request: &Request) -> String {
+fn nobody(request: &ListRequest) -> String {
     let protocol = match (request.tcp, request.udp) {
         (true, false) => "tcp ",
         (false, true) => "udp ",
@@ -149,16 +149,16 @@ fn nobody(request: &Request) -> String {
     };
     match &request.on {
         None => format!("nobody is on any {protocol}port"),
-        Some(Wanted { host: Host::Every, port }) => format!("nobody is on {protocol}port {port}"),
+        Some(AddrSpec { host: Host::Every, port }) => format!("nobody is on {protocol}port {port}"),
         Some(address) => format!("nobody is on {protocol}{address}"),
     }
 }
 
 /// Nobody can be on port 0.
-fn fixed(text: &str) -> Result<Wanted, WantedError> {
-    let wanted: Wanted = text.parse()?;
+fn fixed(text: &str) -> Result<AddrSpec, AddrSpecError> {
+    let wanted: AddrSpec = text.parse()?;
     if wanted.port == 0 {
-        return Err(WantedError::FixedPort(text.to_owned()));
+        return Err(AddrSpecError::FixedPort(text.to_owned()));
     }
     Ok(wanted)
 }
@@ -171,10 +171,10 @@ fn failure(error: Error) -> Failure {
         }
         Error::Network(why) => Failure::usage(why)
             .hint("`ip netns` lists those that have a name; `pid:PID` is that of a process"),
-        Error::NotPermitted(why) => Failure::new(Kind::MachineCannot, why)
+        Error::NotPermitted(why) => Failure::new(ExitKind::MachineCannot, why)
             .hint("to look into another network namespace takes CAP_SYS_ADMIN: try as root"),
-        Error::Machine(why) => Failure::new(Kind::MachineCannot, why)
+        Error::Machine(why) => Failure::new(ExitKind::MachineCannot, why)
             .hint("sameport doctor says what this machine can do"),
-        Error::Look(why) => Failure::new(Kind::CouldNotBeDone, why),
+        Error::Look(why) => Failure::new(ExitKind::CouldNotBeDone, why),
     }
 }

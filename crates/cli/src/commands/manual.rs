@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap_mangen::Man;
 
-use super::Outcome;
-use crate::output::failure::{Failure, Kind};
+use super::VerbResult;
+use crate::output::failure::{ExitKind, Failure};
 use crate::output::stdout;
 
 /// Print the manual page, or write one for sameport and one for each verb
@@ -24,7 +24,7 @@ Examples:
   sameport manual | man -l -                   read it here
   sameport manual --out /usr/share/man/man1    install the pages";
 
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     let mut whole = super::definition().disable_help_subcommand(true);
     whole.build();
     match &args.out {
@@ -40,7 +40,7 @@ fn write_all_to(directory: &Path, whole: clap::Command) -> Result<(), Failure> {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
         let path = directory.join(format!("{name}.1"));
         fs::write(&path, page(command)).map_err(|error| {
-            Failure::new(Kind::CouldNotBeDone, format!("write {}: {error}", path.display()))
+            Failure::new(ExitKind::CouldNotBeDone, format!("write {}: {error}", path.display()))
                 .hint("--out names a directory that exists and that you may write to")
         })?;
     }

@@ -30,7 +30,7 @@ use crate::output::failure::{Failure, shortened};
 use crate::output::stdout;
 
 /// What every verb gives back: an exit code, or why there is none.
-pub(crate) type Outcome = Result<ExitCode, Failure>;
+pub(crate) type VerbResult = Result<ExitCode, Failure>;
 
 #[derive(Parser)]
 #[command(name = "sameport", version, about, before_help = EXAMPLES, max_term_width = 100)]
@@ -78,7 +78,7 @@ pub(crate) enum Command {
 
 impl Command {
     /// All that `sameport` does, at one glance.
-    pub(crate) fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> VerbResult {
         if !matches!(self, Self::Run(_)) {
             // The stdout of `run` is its workers', open or closed.
             stdout::require()?;
@@ -139,17 +139,17 @@ fn read(words: &[std::ffi::OsString]) -> Option<Command> {
 /// Has a named run changed, and tells of it. The verbs that change one differ in what they ask.
 #[cfg(target_os = "linux")]
 fn change(
-    name: &sameport_policy::model::name::Name,
-    request: sameport_supervisor::control::protocol::Request,
+    name: &sameport_policy::model::name::RunName,
+    request: sameport_supervisor::control::protocol::ControlRequest,
     json: bool,
     done: &str,
-) -> Outcome {
+) -> VerbResult {
     use crate::output::run_changes;
-    use crate::output::run_changes::Changes;
-    use sameport_supervisor::control::client::Runs;
+    use crate::output::run_changes::RunChanges;
+    use sameport_supervisor::control::client::Client;
 
-    let mut changes = Changes::new(json);
-    let runs = Runs::new(std::env::var_os("XDG_RUNTIME_DIR"));
+    let mut changes = RunChanges::new(json);
+    let runs = Client::new(std::env::var_os("XDG_RUNTIME_DIR"));
     match runs.change(name, request, &mut |change| changes.tell(change)) {
         Ok(()) => {
             changes.done(done);

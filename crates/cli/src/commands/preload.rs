@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::Outcome;
+use super::VerbResult;
 use crate::operations::export;
 use crate::output::export_error;
 
@@ -33,7 +33,7 @@ SAMEPORT_TRANSPARENT=1, SAMEPORT_CHILDREN=inherit|strip; without any of these, b
 BIND_PORT, REUSE_ADDR=1, REUSE_PORT=1 and IP_TRANSPARENT=1. Exit code: 0 written, 1 not written, 3 \
 when this build has no library.";
 
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     export::export(&args.out, args.force)
         .map(|()| ExitCode::SUCCESS)
         .map_err(|error| export_error::failure(&args.out, &error))

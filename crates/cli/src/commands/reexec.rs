@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 
-use super::Outcome;
+use super::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,7 +23,7 @@ executed or found, 2 when the command line is wrong, 3 when this machine cannot.
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
     /// The run
-    name: Name,
+    name: RunName,
     /// The program [default: the file that the supervisor was started from]
     program: Option<OsString>,
     /// Lines of JSON on stdout
@@ -32,10 +32,10 @@ pub(crate) struct Args {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     use crate::output::run_changes;
     use sameport_supervisor::control::command;
-    use sameport_supervisor::control::protocol::Request;
+    use sameport_supervisor::control::protocol::ControlRequest;
 
     let path = std::env::var_os("PATH");
     let absolute = |program: OsString| {
@@ -44,11 +44,11 @@ pub(crate) fn run(args: Args) -> Outcome {
     };
     let program = args.program.map(absolute).transpose()?.map(Into::into);
     let done = format!("{} has a new supervisor", args.name);
-    super::change(&args.name, Request::Reexec { program }, args.json, &done)
+    super::change(&args.name, ControlRequest::Reexec { program }, args.json, &done)
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     let Args { name: _, program: _, json: _ } = args;
     Err(crate::output::failure::named_runs_need_linux("reexec"))
 }

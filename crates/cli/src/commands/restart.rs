@@ -1,8 +1,8 @@
 //! `sameport restart`.
 
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 
-use super::Outcome;
+use super::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,7 +24,7 @@ this machine cannot.";
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
     /// The run
-    name: Name,
+    name: RunName,
     /// How many successors start at once, 0 to 1024 [default: as `run` was told]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
     surge: Option<u16>,
@@ -34,15 +34,15 @@ pub(crate) struct Args {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
-    use sameport_supervisor::control::protocol::Request;
+pub(crate) fn run(args: Args) -> VerbResult {
+    use sameport_supervisor::control::protocol::ControlRequest;
 
     let done = format!("{} is restarted", args.name);
-    super::change(&args.name, Request::Restart { surge: args.surge }, args.json, &done)
+    super::change(&args.name, ControlRequest::Restart { surge: args.surge }, args.json, &done)
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     let Args { name: _, surge: _, json: _ } = args;
     Err(crate::output::failure::named_runs_need_linux("restart"))
 }

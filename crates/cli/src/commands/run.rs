@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use sameport_policy::addr::addr_spec;
-use sameport_policy::addr::addr_spec::Wanted;
+use sameport_policy::addr::addr_spec::AddrSpec;
 use sameport_policy::bind::map;
-use sameport_policy::bind::map::Rule;
+use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 
-use super::Outcome;
+use super::VerbResult;
 use crate::output::failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -48,7 +48,7 @@ pub(crate) struct Args {
     /// Bind TO where the program asks for FROM: each PORT, ADDR or ADDR:PORT, FROM perhaps with tcp:
     /// or udp: before it; may be given several times, the most specific wins
     #[arg(long = "map", value_name = "FROM=TO")]
-    rules: Vec<Rule>,
+    rules: Vec<MapRule>,
     /// Make the program's connections come from this address, a port of it if given
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = source::read)]
     source: Option<SocketAddr>,
@@ -86,7 +86,7 @@ struct TogetherArgs {
     /// Share with every run that names this group [default: with the same command in the same
     /// directory]
     #[arg(long, value_name = "NAME")]
-    group: Option<Name>,
+    group: Option<RunName>,
     /// Share with whoever is on the port, whether they belong to this run or not
     #[arg(long)]
     join: bool,
@@ -103,7 +103,7 @@ struct NamedArgs {
     /// Keep the workers running: start them again when they crash, hold their listening sockets
     /// meanwhile, and let `sameport status|restart|scale|upgrade|stop NAME` see to them
     #[arg(long, value_name = "NAME")]
-    name: Option<Name>,
+    name: Option<RunName>,
     /// When a worker is ready, beside listening on what the one before it listened on: `tcp` (it
     /// accepts), `http:PATH` (it answers 2xx or 3xx), `notify` (it sends READY=1), `exec:CMD` (this
     /// succeeds)
@@ -128,7 +128,7 @@ struct NamedArgs {
     /// 8080, 127.0.0.1:8080, [::1]:8080, localhost:8080; may be given several times
     #[arg(long, value_name = "ADDR", requires = "name", conflicts_with = "no_hold",
           value_parser = fixed)]
-    listen: Vec<Wanted>,
+    listen: Vec<AddrSpec>,
     /// Let listening sockets end with their worker
     #[arg(long, requires = "name")]
     no_hold: bool,
@@ -158,8 +158,9 @@ fn ready(text: &str) -> Result<ReadyArgument, &'static str> {
 }
 
 /// An address that the next run has too.
-fn fixed(text: &str) -> Result<Wanted, String> {
-    let wanted: Wanted = text.parse().map_err(|error: addr_spec::WantedError| error.to_string())?;
+fn fixed(text: &str) -> Result<AddrSpec, String> {
+    let wanted: AddrSpec =
+        text.parse().map_err(|error: addr_spec::AddrSpecError| error.to_string())?;
     match wanted.port {
         0 => Err(format!("{text} is no fixed port: write one from 1 to 65535")),
         _ => Ok(wanted),
@@ -198,7 +199,7 @@ enum ChildrenArgument {
 }
 
 /// Two rules for one address would leave it to chance which one counts.
-fn refuse_contradiction(rules: &[Rule]) -> Result<(), Failure> {
+fn refuse_contradiction(rules: &[MapRule]) -> Result<(), Failure> {
     match map::contradiction(rules) {
         None => Ok(()),
         Some((earlier, later)) => {
@@ -210,7 +211,7 @@ fn refuse_contradiction(rules: &[Rule]) -> Result<(), Failure> {
 }
 
 /// Nobody means to listen on one address twice.
-fn refuse_twice(listen: &[Wanted]) -> Result<(), Failure> {
+fn refuse_twice(listen: &[AddrSpec]) -> Result<(), Failure> {
     let twice = listen.iter().enumerate().find(|(place, wanted)| listen[..*place].contains(wanted));
     match twice {
         None => Ok(()),
@@ -261,10 +262,10 @@ fn refuse_what_is_not_for_it(args: &Args) -> Result<(), Failure> {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
-    use sameport_policy::bind::verdict::Ports;
-    use sameport_policy::lifecycle::Settings;
-    use sameport_policy::lifecycle::slots::Queue;
+pub(crate) fn run(args: Args) -> VerbResult {
+    use sameport_policy::bind::verdict::PortSet;
+    use sameport_policy::lifecycle::LifecycleSettings;
+    use sameport_policy::lifecycle::slots::QueueMode;
     use sameport_policy::seccomp::filter::IoUring;
     use sameport_policy::systemd::Activation;
 
@@ -272,7 +273,8 @@ pub(crate) fn run(args: Args) -> Outcome {
     use sameport_supervisor;
     use sameport_supervisor::LETTER;
     use sameport_supervisor::{
-        Children, Choice, Environment, Named, Plan, Ready, Together, Via, Wishes,
+        BindOptions, ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, ReadyCheck,
+        RunEnvironment, RunPlan, SharingScope,
     };
 
     refuse_contradiction(&args.rules)?;
@@ -280,34 +282,34 @@ pub(crate) fn run(args: Args) -> Outcome {
     refuse_half_private(&args)?;
     refuse_what_is_not_for_it(&args)?;
     let text = |name| std::env::var_os(name).map(|value| value.into_string().unwrap_or_default());
-    let plan = Plan {
+    let plan = RunPlan {
         command: args.command,
         copies: args.copies,
-        wishes: Wishes {
+        wishes: BindOptions {
             ports: match args.ports {
-                none if none.is_empty() => Ports::All,
-                some => Ports::Only(some.into_iter().collect()),
+                none if none.is_empty() => PortSet::All,
+                some => PortSet::Only(some.into_iter().collect()),
             },
             rules: args.rules,
             source: args.source,
             transparent: args.transparent,
         },
-        together: Together { group: args.together.group, join: args.together.join, read },
+        together: SharingScope { group: args.together.group, join: args.together.join, read },
         private: args.together.private,
         io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
         give_up_privileges: args.no_new_privs,
         choice: match args.via {
-            ViaArgument::Auto => Choice::Auto,
-            ViaArgument::Seccomp => Choice::Only(Via::Seccomp),
-            ViaArgument::Preload => Choice::Only(Via::Preload),
-            ViaArgument::Cgroup => Choice::Only(Via::Cgroup),
+            ViaArgument::Auto => InterposerChoice::Auto,
+            ViaArgument::Seccomp => InterposerChoice::Only(InterposerKind::Seccomp),
+            ViaArgument::Preload => InterposerChoice::Only(InterposerKind::Preload),
+            ViaArgument::Cgroup => InterposerChoice::Only(InterposerKind::Cgroup),
         },
         children: match args.children {
-            None | Some(ChildrenArgument::Inherit) => Children::Inherit,
-            Some(ChildrenArgument::Strip) => Children::Strip,
+            None | Some(ChildrenArgument::Inherit) => ChildPolicy::Inherit,
+            Some(ChildrenArgument::Strip) => ChildPolicy::Strip,
         },
         search_path: std::env::var_os("PATH"),
-        environment: Environment {
+        environment: RunEnvironment {
             runtime_folder: std::env::var_os("XDG_RUNTIME_DIR"),
             preloaded: std::env::var_os("LD_PRELOAD"),
             notify_socket: std::env::var_os("NOTIFY_SOCKET"),
@@ -317,25 +319,25 @@ pub(crate) fn run(args: Args) -> Outcome {
                 names: text("LISTEN_FDNAMES"),
             },
         },
-        named: args.named.name.map(|name| Named {
+        named: args.named.name.map(|name| NamedOptions {
             name,
-            settings: Settings {
+            settings: LifecycleSettings {
                 copies: args.copies,
                 surge: args.named.surge,
                 ready_within: args.named.ready_timeout,
                 grace: args.named.grace,
             },
             ready: match args.named.ready {
-                None => Ready::Listens,
-                Some(ReadyArgument::Tcp) => Ready::Tcp,
-                Some(ReadyArgument::Http(path)) => Ready::Http(path),
-                Some(ReadyArgument::Notify) => Ready::Notify,
-                Some(ReadyArgument::Exec(command)) => Ready::Exec(command),
+                None => ReadyCheck::Listens,
+                Some(ReadyArgument::Tcp) => ReadyCheck::Tcp,
+                Some(ReadyArgument::Http(path)) => ReadyCheck::Http(path),
+                Some(ReadyArgument::Notify) => ReadyCheck::Notify,
+                Some(ReadyArgument::Exec(command)) => ReadyCheck::Exec(command),
             },
             hold: !args.named.no_hold,
             queue: match args.named.queue {
-                QueueArgument::Own => Queue::Own,
-                QueueArgument::Shared => Queue::Shared,
+                QueueArgument::Own => QueueMode::Own,
+                QueueArgument::Shared => QueueMode::Shared,
             },
             listen: args.named.listen,
             directory: std::env::current_dir().unwrap_or_default(),
@@ -344,7 +346,7 @@ pub(crate) fn run(args: Args) -> Outcome {
             letter: std::env::var(LETTER).ok().and_then(|number| number.parse().ok()),
         }),
     };
-    let mut notices = run_events::Notices::new(args.quiet);
+    let mut notices = run_events::StderrLines::new(args.quiet);
     let outcome = sameport_supervisor::run(&plan, &mut |event| notices.tell(&event));
     notices.finish();
     outcome.map(Into::into).map_err(|error| start_error::failure(&plan, &error))
@@ -362,8 +364,8 @@ pub(super) fn read(words: &[OsString]) -> Option<sameport_supervisor::RunLine> {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> Outcome {
-    use crate::output::failure::Kind;
+pub(crate) fn run(args: Args) -> VerbResult {
+    use crate::output::failure::ExitKind;
 
     refuse_contradiction(&args.rules)?;
     refuse_twice(&args.named.listen)?;

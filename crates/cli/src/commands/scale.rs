@@ -1,8 +1,8 @@
 //! `sameport scale`.
 
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 
-use super::Outcome;
+use super::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,7 +21,7 @@ wrong, 3 when this machine cannot.";
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
     /// The run
-    name: Name,
+    name: RunName,
     /// How many workers, 1 to 1024
     #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     copies: u16,
@@ -31,16 +31,16 @@ pub(crate) struct Args {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
-    use sameport_supervisor::control::protocol::Request;
+pub(crate) fn run(args: Args) -> VerbResult {
+    use sameport_supervisor::control::protocol::ControlRequest;
 
     let workers = if args.copies == 1 { "worker" } else { "workers" };
     let done = format!("{} has {} {workers}", args.name, args.copies);
-    super::change(&args.name, Request::Scale { copies: args.copies }, args.json, &done)
+    super::change(&args.name, ControlRequest::Scale { copies: args.copies }, args.json, &done)
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     let Args { name: _, copies: _, json: _ } = args;
     Err(crate::output::failure::named_runs_need_linux("scale"))
 }

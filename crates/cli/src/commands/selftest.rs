@@ -1,6 +1,6 @@
 //! `sameport selftest`: the kernel's rules for shared addresses, run as a table.
 
-use super::Outcome;
+use super::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
     use crate::operations::selftest::{choose, run};
@@ -65,8 +65,8 @@ pub(crate) fn run(args: Args) -> Outcome {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> Outcome {
-    use crate::output::failure::{Failure, Kind};
+pub(crate) fn run(args: Args) -> VerbResult {
+    use crate::output::failure::{ExitKind, Failure};
 
     let Args { parts: _, list: _, json: _ } = args;
     Err(Failure::new(Kind::MachineCannot, "`selftest` needs Linux: its table is of Linux's rules")

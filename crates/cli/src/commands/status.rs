@@ -1,8 +1,8 @@
 //! `sameport status`.
 
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 
-use super::Outcome;
+use super::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,20 +24,20 @@ answer, 2 when the command line is wrong, 3 when this machine cannot.";
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
     /// Only this run, with all there is to say about it
-    name: Option<Name>,
+    name: Option<RunName>,
     /// One line of JSON
     #[arg(long)]
     json: bool,
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
     use crate::output::{note, run_changes, status, stdout};
-    use sameport_supervisor::control::client::{Runs, now};
+    use sameport_supervisor::control::client::{Client, now};
 
-    let runs = Runs::new(std::env::var_os("XDG_RUNTIME_DIR"));
+    let runs = Client::new(std::env::var_os("XDG_RUNTIME_DIR"));
     let text = match &args.name {
         Some(name) => {
             let found = runs.status(name).map_err(|error| run_changes::failure(name, &error))?;
@@ -57,7 +57,7 @@ pub(crate) fn run(args: Args) -> Outcome {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     let Args { name: _, json: _ } = args;
     Err(crate::output::failure::named_runs_need_linux("status"))
 }

@@ -1,8 +1,8 @@
 //! `sameport stop`.
 
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 
-use super::Outcome;
+use super::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,22 +21,22 @@ cannot.";
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
     /// The run
-    name: Name,
+    name: RunName,
     /// Lines of JSON on stdout
     #[arg(long)]
     json: bool,
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
-    use sameport_supervisor::control::protocol::Request;
+pub(crate) fn run(args: Args) -> VerbResult {
+    use sameport_supervisor::control::protocol::ControlRequest;
 
     let done = format!("{} has stopped", args.name);
-    super::change(&args.name, Request::Stop, args.json, &done)
+    super::change(&args.name, ControlRequest::Stop, args.json, &done)
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     let Args { name: _, json: _ } = args;
     Err(crate::output::failure::named_runs_need_linux("stop"))
 }

@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 
-use super::Outcome;
+use super::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,7 +24,7 @@ one cannot be executed or found, 2 when the command line is wrong, 3 when this m
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
     /// The run
-    name: Name,
+    name: RunName,
     /// Lines of JSON on stdout
     #[arg(long)]
     json: bool,
@@ -34,15 +34,15 @@ pub(crate) struct Args {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
-    use sameport_supervisor::control::protocol::Request;
+pub(crate) fn run(args: Args) -> VerbResult {
+    use sameport_supervisor::control::protocol::ControlRequest;
 
     let done = format!("{} is upgraded", args.name);
-    super::change(&args.name, Request::Upgrade { command: args.command }, args.json, &done)
+    super::change(&args.name, ControlRequest::Upgrade { command: args.command }, args.json, &done)
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     let Args { name: _, json: _, command: _ } = args;
     Err(crate::output::failure::named_runs_need_linux("upgrade"))
 }

@@ -1,8 +1,8 @@
 //! `sameport why`.
 
-use sameport_policy::addr::addr_spec::{Wanted, WantedError, fixed_port};
+use sameport_policy::addr::addr_spec::{AddrSpec, AddrSpecError, fixed_port};
 
-use super::Outcome;
+use super::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,7 +27,7 @@ it cannot be told.";
 pub(crate) struct Args {
     /// Where: 8080, 127.0.0.1:8080, [::1]:8080, localhost:8080
     #[arg(value_name = "ADDR", value_parser = fixed)]
-    address: Wanted,
+    address: AddrSpec,
     /// A UDP socket
     #[arg(long)]
     udp: bool,
@@ -54,8 +54,8 @@ pub(crate) struct Args {
     json: bool,
 }
 
-fn fixed(text: &str) -> Result<Wanted, WantedError> {
-    let wanted: Wanted = text.parse()?;
+fn fixed(text: &str) -> Result<AddrSpec, AddrSpecError> {
+    let wanted: AddrSpec = text.parse()?;
     fixed_port(&wanted.port.to_string())?;
     Ok(wanted)
 }
@@ -73,16 +73,16 @@ fn device(text: &str) -> Result<String, String> {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
     use sameport_policy::model::socket::Protocol;
 
-    use crate::operations::why::{Request, ask};
+    use crate::operations::why::{WhyRequest, ask};
     use crate::output::{stdout, why};
 
     let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
-    let request = Request {
+    let request = WhyRequest {
         address: args.address,
         protocol,
         reuse_port: args.reuse_port,
@@ -105,14 +105,14 @@ pub(crate) fn run(args: Args) -> Outcome {
 #[cfg(target_os = "linux")]
 fn failure(error: crate::operations::why::Error) -> crate::output::failure::Failure {
     use crate::operations::why::Error;
-    use crate::output::failure::{Failure, Kind, shortened};
+    use crate::output::failure::{ExitKind, Failure, shortened};
 
     let shown = |user: &str| shortened(&user.escape_debug().to_string());
     match error {
         Error::NoUser(user) => Failure::usage(format!("no user is called {}", shown(&user)))
             .hint("write a login name, or a user id"),
         Error::OtherUser(user) => Failure::new(
-            Kind::MachineCannot,
+            ExitKind::MachineCannot,
             format!("only root can ask for another user: {}", shown(&user)),
         )
         .hint("leave --user out, or run it as root"),
@@ -122,15 +122,15 @@ fn failure(error: crate::operations::why::Error) -> crate::output::failure::Fail
         }
         Error::V6onlyOfIpv4(ip) => Failure::usage(format!("--v6only: {ip} is an IPv4 address"))
             .hint("leave --v6only out, or write an IPv6 address"),
-        Error::Machine(why) => Failure::new(Kind::MachineCannot, why)
+        Error::Machine(why) => Failure::new(ExitKind::MachineCannot, why)
             .hint("sameport doctor says what this machine can do"),
-        Error::Look(why) => Failure::new(Kind::MachineCannot, why),
+        Error::Look(why) => Failure::new(ExitKind::MachineCannot, why),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn run(_: Args) -> Outcome {
-    use crate::output::failure::{Failure, Kind};
+pub(crate) fn run(_: Args) -> VerbResult {
+    use crate::output::failure::{ExitKind, Failure};
 
     Err(Failure::new(Kind::MachineCannot, "`why` needs Linux: it knows Linux's rules")
         .hint("sameport doctor says what sharing is on this system"))

@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use sameport_policy::bind::map;
-use sameport_policy::bind::map::Rule;
-use sameport_policy::bind::verdict::Ports;
+use sameport_policy::bind::map::MapRule;
+use sameport_policy::bind::verdict::PortSet;
 use sameport_sys::bpf::cgroup_bind;
 use sameport_sys::bpf::cgroup_bind::{
-    AttachError, Attached, Cgroup, Left, OpenError, PinError, Settings,
+    AttachError, AttachSettings, AttachedPrograms, Cgroup, CgroupError, PinError, RemovedPins,
 };
 
 use sameport_supervisor::conflict::is_local;
 
 /// Which cgroup.
 #[derive(Debug, Clone)]
-pub(crate) enum Where {
+pub(crate) enum CgroupChoice {
     /// That of a systemd unit.
     Unit(String),
     /// The one with this path.
@@ -25,44 +25,44 @@ pub(crate) enum Where {
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub(crate) place: Where,
-    pub(crate) ports: Ports,
-    pub(crate) rules: Vec<Rule>,
+pub(crate) struct AttachRequest {
+    pub(crate) place: CgroupChoice,
+    pub(crate) ports: PortSet,
+    pub(crate) rules: Vec<MapRule>,
     pub(crate) source: Option<SocketAddr>,
 }
 
 /// What was done.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct AttachResult {
     /// The cgroup, as `/proc/PID/cgroup` writes it.
     pub(crate) path: PathBuf,
     /// The BPF file system had to be mounted, and stays.
     pub(crate) mounted: bool,
     /// What was found to be of no use any more.
-    pub(crate) cleared: Vec<Left>,
+    pub(crate) cleared: Vec<RemovedPins>,
 }
 
 /// What is attached, and the time it is.
 #[derive(Debug)]
-pub(crate) struct List {
-    pub(crate) attached: Vec<Attached>,
+pub(crate) struct AttachmentList {
+    pub(crate) attached: Vec<AttachedPrograms>,
     pub(crate) now: SystemTime,
 }
 
 #[derive(Debug)]
 pub(crate) enum Error {
     /// These two rules are for one address, the second given later.
-    Contradiction(Rule, Rule),
+    Contradiction(MapRule, MapRule),
     /// No interface has this address.
     NotLocal(IpAddr),
-    Open(OpenError),
+    Open(CgroupError),
     Attach(PathBuf, AttachError),
     Pin(PathBuf, PinError),
 }
 
 /// Attaches, until `detach`.
-pub(crate) fn attach(request: &Request) -> Result<Done, Error> {
+pub(crate) fn attach(request: &AttachRequest) -> Result<AttachResult, Error> {
     if let Some((one, other)) = map::contradiction(&request.rules) {
         return Err(Error::Contradiction(request.rules[one], request.rules[other]));
     }
@@ -78,7 +78,7 @@ pub(crate) fn attach(request: &Request) -> Result<Done, Error> {
     if cgroup_bind::is_attached(&cgroup).map_err(pin)? {
         return Err(pin(PinError::Already));
     }
-    let settings = Settings {
+    let settings = AttachSettings {
         ports: request.ports.clone(),
         rules: request.rules.clone(),
         source: request.source,
@@ -89,11 +89,11 @@ pub(crate) fn attach(request: &Request) -> Result<Done, Error> {
         .map_err(|error| Error::Attach(path.clone(), error))?
         .pin()
         .map_err(pin)?;
-    Ok(Done { path, mounted, cleared })
+    Ok(AttachResult { path, mounted, cleared })
 }
 
 /// Takes away what `attach` made. The cgroup may be gone meanwhile.
-pub(crate) fn detach(place: &Where) -> Result<PathBuf, Error> {
+pub(crate) fn detach(place: &CgroupChoice) -> Result<PathBuf, Error> {
     let gone = match open(place) {
         Ok(cgroup) => {
             let path = cgroup.path().to_owned();
@@ -105,8 +105,8 @@ pub(crate) fn detach(place: &Where) -> Result<PathBuf, Error> {
         Err(error) => error,
     };
     let wanted = match (&gone, place) {
-        (Error::Open(OpenError::NotFound(path)), _) => path.clone(),
-        (Error::Open(OpenError::UnitNotRunning(unit)), _) => PathBuf::from(unit),
+        (Error::Open(CgroupError::NotFound(path)), _) => path.clone(),
+        (Error::Open(CgroupError::UnitNotRunning(unit)), _) => PathBuf::from(unit),
         _ => return Err(gone),
     };
     let pin = |error| Error::Pin(wanted.clone(), error);
@@ -128,20 +128,20 @@ fn is_of(path: &Path, wanted: &Path) -> bool {
 pub(crate) fn detach_all() -> Result<usize, Error> {
     let pin = |error| Error::Pin(PathBuf::new(), error);
     let cleared = cgroup_bind::clear_leftovers().map_err(pin)?;
-    let of_cgroups = cleared.iter().filter(|left| matches!(left, Left::Cgroup(_))).count();
+    let of_cgroups = cleared.iter().filter(|left| matches!(left, RemovedPins::Cgroup(_))).count();
     Ok(of_cgroups + cgroup_bind::detach_all().map_err(pin)?)
 }
 
 /// What is attached now.
-pub(crate) fn list() -> Result<List, Error> {
+pub(crate) fn list() -> Result<AttachmentList, Error> {
     let attached = cgroup_bind::attached().map_err(|error| Error::Pin(PathBuf::new(), error))?;
-    Ok(List { attached, now: SystemTime::now() })
+    Ok(AttachmentList { attached, now: SystemTime::now() })
 }
 
-fn open(place: &Where) -> Result<Cgroup, Error> {
+fn open(place: &CgroupChoice) -> Result<Cgroup, Error> {
     match place {
-        Where::Unit(name) => Cgroup::of_unit(name),
-        Where::Path(path) => Cgroup::open(path),
+        CgroupChoice::Unit(name) => Cgroup::of_unit(name),
+        CgroupChoice::Path(path) => Cgroup::open(path),
     }
     .map_err(Error::Open)
 }

@@ -4,39 +4,39 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use sameport_policy::addr::addr_spec::Wanted;
+use sameport_policy::addr::addr_spec::AddrSpec;
 use sameport_policy::model::socket::Protocol;
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub(crate) from: Option<Wanted>,
-    pub(crate) to: Wanted,
+pub(crate) struct DialRequest {
+    pub(crate) from: Option<AddrSpec>,
+    pub(crate) to: AddrSpec,
     pub(crate) protocol: Protocol,
     pub(crate) timeout: Option<Duration>,
 }
 
 /// A way to the other side.
 #[derive(Debug)]
-pub(crate) enum Line {
+pub(crate) enum DialStream {
     Tcp(TcpStream),
     Udp(UdpSocket),
 }
 
 /// Connects; from any free port of ours unless told.
-pub(crate) fn connect(request: &Request) -> Result<Line, sameport::Error> {
+pub(crate) fn connect(request: &DialRequest) -> Result<DialStream, sameport::Error> {
     use sameport_policy::addr::addr_spec::Host;
-    let from = request.from.clone().unwrap_or(Wanted { host: Host::Every, port: 0 });
+    let from = request.from.clone().unwrap_or(AddrSpec { host: Host::Every, port: 0 });
     match (request.protocol, request.timeout) {
-        (Protocol::Tcp, None) => sameport::connect(&from, &request.to).map(Line::Tcp),
+        (Protocol::Tcp, None) => sameport::connect(&from, &request.to).map(DialStream::Tcp),
         (Protocol::Tcp, Some(timeout)) => {
-            sameport::connect_timeout(&from, &request.to, timeout).map(Line::Tcp)
+            sameport::connect_timeout(&from, &request.to, timeout).map(DialStream::Tcp)
         }
-        (Protocol::Udp, _) => sameport::connect_udp(&from, &request.to).map(Line::Udp),
+        (Protocol::Udp, _) => sameport::connect_udp(&from, &request.to).map(DialStream::Udp),
     }
 }
 
-impl Line {
+impl DialStream {
     /// Copies `input` to the other side in a thread of its own, and what comes back to `output`.
     ///
     /// TCP: the end of the input closes our half, and the call ends with both halves. UDP, where no

@@ -6,24 +6,24 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use sameport_policy::addr::addr_spec::{Host, Wanted};
+use sameport_policy::addr::addr_spec::{AddrSpec, Host};
 use sameport_policy::model::group::groups;
-use sameport_policy::model::netns::Network;
-use sameport_policy::model::socket::{Address, Group, Member, State};
+use sameport_policy::model::netns::NetnsSpec;
+use sameport_policy::model::socket::{Address, Group, Member, SocketState};
 
 /// What to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Request {
+pub(crate) struct ListRequest {
     pub(crate) tcp: bool,
     pub(crate) udp: bool,
     /// Only what is on this port, or takes traffic for this address.
-    pub(crate) on: Option<Wanted>,
+    pub(crate) on: Option<AddrSpec>,
     /// Connected sockets too.
     pub(crate) all: bool,
     /// With all that is known of the processes.
     pub(crate) details: bool,
     /// Where to look; the caller's own network namespace if nothing else is said.
-    pub(crate) network: Option<Network>,
+    pub(crate) network: Option<NetnsSpec>,
 }
 
 /// Who was there.
@@ -94,7 +94,7 @@ pub(crate) enum Error {
 /// # Errors
 ///
 /// When a name does not resolve, or the system does not tell.
-pub(crate) fn list(request: &Request) -> Result<Listing, Error> {
+pub(crate) fn list(request: &ListRequest) -> Result<Listing, Error> {
     let ips = request.on.as_ref().map_or(Ok(None), ips)?;
     list_on(request, ips.as_deref())
 }
@@ -106,7 +106,7 @@ pub(crate) fn list(request: &Request) -> Result<Listing, Error> {
 ///
 /// Those of [`list`]: a network namespace may vanish meanwhile. Within it, that of `tell`.
 pub(crate) fn watch(
-    request: &Request,
+    request: &ListRequest,
     mut tell: impl FnMut(Listing) -> io::Result<()>,
     is_unread: impl Fn(Duration) -> bool,
 ) -> Result<io::Result<()>, Error> {
@@ -130,9 +130,9 @@ pub(crate) fn watch(
     }
 }
 
-fn list_on(request: &Request, ips: Option<&[IpAddr]>) -> Result<Listing, Error> {
+fn list_on(request: &ListRequest, ips: Option<&[IpAddr]>) -> Result<Listing, Error> {
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let Look { members, complete, bound, iterated } = look(request, request.all)?;
+    let Inspection { members, complete, bound, iterated } = look(request, request.all)?;
     let mut groups = groups(members);
     let port = request.on.as_ref().map(|wanted| wanted.port);
     let is_asked_for = |address: &Address| match (ips, port) {
@@ -143,10 +143,9 @@ fn list_on(request: &Request, ips: Option<&[IpAddr]>) -> Result<Listing, Error> 
     let connected = groups.is_empty()
         && port.is_some()
         && !request.all
-        && look(request, true)?
-            .members
-            .iter()
-            .any(|it| it.socket.state == State::Connected && is_asked_for(&it.socket.address));
+        && look(request, true)?.members.iter().any(|it| {
+            it.socket.state == SocketState::Connected && is_asked_for(&it.socket.address)
+        });
     // The kernel itself finishes connections, which are nobody's by then.
     let nameless = groups
         .iter()
@@ -163,7 +162,7 @@ fn takes(theirs: &Address, address: SocketAddr) -> bool {
 }
 
 /// The IPs to look at; `None` for all.
-fn ips(wanted: &Wanted) -> Result<Option<Vec<IpAddr>>, Error> {
+fn ips(wanted: &AddrSpec) -> Result<Option<Vec<IpAddr>>, Error> {
     match &wanted.host {
         Host::Every => Ok(None),
         Host::Ip(ip) => Ok(Some(vec![*ip])),
@@ -175,7 +174,7 @@ fn ips(wanted: &Wanted) -> Result<Option<Vec<IpAddr>>, Error> {
 }
 
 /// What the system told.
-struct Look {
+struct Inspection {
     members: Vec<Member>,
     complete: bool,
     bound: bool,
@@ -183,14 +182,14 @@ struct Look {
 }
 
 #[cfg(target_os = "linux")]
-fn look(request: &Request, connected: bool) -> Result<Look, Error> {
+fn look(request: &ListRequest, connected: bool) -> Result<Inspection, Error> {
     use sameport_sys::inspect;
-    use sameport_sys::inspect::{NetworkError, Query, Seen, States};
-    let query = Query {
+    use sameport_sys::inspect::{NetnsError, Snapshot, SocketQuery, StateFilter};
+    let query = SocketQuery {
         tcp: request.tcp,
         udp: request.udp,
         port: request.on.as_ref().map(|wanted| wanted.port),
-        states: if connected { States::Every } else { States::Unconnected },
+        states: if connected { StateFilter::Every } else { StateFilter::Unconnected },
         details: request.details,
         cgroups: true,
     };
@@ -198,17 +197,19 @@ fn look(request: &Request, connected: bool) -> Result<Look, Error> {
         None => inspect::members(&query),
         Some(network) => {
             inspect::within(network, || inspect::members(&query)).map_err(|error| match error {
-                NetworkError::NotPermitted(..) => Error::NotPermitted(error.to_string()),
-                NetworkError::System(..) => Error::Look(error.to_string()),
+                NetnsError::NotPermitted(..) => Error::NotPermitted(error.to_string()),
+                NetnsError::System(..) => Error::Look(error.to_string()),
                 _ => Error::Network(error.to_string()),
             })?
         }
     };
     match seen {
-        Ok(Seen { members, complete, bound, iterated }) => {
-            Ok(Look { members, complete, bound, iterated })
+        Ok(Snapshot { members, complete, bound, iterated }) => {
+            Ok(Inspection { members, complete, bound, iterated })
         }
-        Err(error @ inspect::Error::Unsupported { .. }) => Err(Error::Machine(error.to_string())),
+        Err(error @ inspect::InspectError::Unsupported { .. }) => {
+            Err(Error::Machine(error.to_string()))
+        }
         Err(error) => Err(Error::Look(error.to_string())),
     }
 }
@@ -234,6 +235,6 @@ fn is_root() -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn look(_request: &Request, _connected: bool) -> Result<Look, Error> {
+fn look(_request: &ListRequest, _connected: bool) -> Result<Inspection, Error> {
     Err(Error::Machine("ls needs Linux".to_owned()))
 }

@@ -5,13 +5,13 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use sameport::Options;
-use sameport_policy::addr::addr_spec::Wanted;
+use sameport_policy::addr::addr_spec::AddrSpec;
 use sameport_policy::model::socket::{Address, Protocol};
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub(crate) address: Wanted,
+pub(crate) struct ListenRequest {
+    pub(crate) address: AddrSpec,
     pub(crate) protocol: Protocol,
     pub(crate) exclusive: bool,
 }
@@ -19,7 +19,7 @@ pub(crate) struct Request {
 /// The sockets that the address means: one, but for names with several addresses, and for
 /// wildcards where no socket can take both families.
 #[derive(Debug)]
-pub(crate) enum Opened {
+pub(crate) enum OpenListeners {
     Tcp(Vec<TcpListener>),
     Udp(Vec<UdpSocket>),
 }
@@ -34,15 +34,15 @@ pub(crate) enum Arrival {
 }
 
 /// Opens the address.
-pub(crate) fn open(request: &Request) -> Result<Opened, sameport::Error> {
+pub(crate) fn open(request: &ListenRequest) -> Result<OpenListeners, sameport::Error> {
     let options = if request.exclusive { Options::exclusive() } else { Options::shared() };
     match request.protocol {
-        Protocol::Tcp => options.listen_all(&request.address).map(Opened::Tcp),
-        Protocol::Udp => options.bind_udp_all(&request.address).map(Opened::Udp),
+        Protocol::Tcp => options.listen_all(&request.address).map(OpenListeners::Tcp),
+        Protocol::Udp => options.bind_udp_all(&request.address).map(OpenListeners::Udp),
     }
 }
 
-impl Opened {
+impl OpenListeners {
     /// Where they are bound.
     pub(crate) fn addresses(&self) -> io::Result<Vec<Address>> {
         let (protocol, sockets): (_, io::Result<Vec<_>>) = match self {

@@ -6,25 +6,26 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
-use sameport_policy::addr::addr_spec::{Host, Wanted};
-use sameport_policy::model::name::Name;
+use sameport_policy::addr::addr_spec::{AddrSpec, Host};
+use sameport_policy::model::name::RunName;
 use sameport_policy::model::socket::{Address, Member, Process, Protocol};
 use sameport_policy::predict::{
-    Doing, Machine, Other, Prediction, Remedy, Verdict, Wish, known, predict, remedies,
+    BindRequest, ExistingSocket, PortLimits, PredictedResult, Prediction, Remedy, SocketUse, known,
+    predict, remedies,
 };
 use sameport_sys::inspect;
-use sameport_sys::inspect::{Left, Query, States};
+use sameport_sys::inspect::{SocketQuery, StateFilter, TimeWait};
 use sameport_sys::netns::local_addresses;
 use sameport_sys::{effective_user, process};
 
 use super::guard::of_port as guarded;
-use super::guard::record::Entry;
+use super::guard::record::GuardEntry;
 use sameport_supervisor::RunLine;
 
 /// What somebody would like to bind.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub(crate) address: Wanted,
+pub(crate) struct WhyRequest {
+    pub(crate) address: AddrSpec,
     pub(crate) protocol: Protocol,
     pub(crate) reuse_port: bool,
     pub(crate) reuse_address: bool,
@@ -38,46 +39,46 @@ pub(crate) struct Request {
 
 /// Something that is on the port already.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum There {
+pub(crate) enum PresentSocket {
     Socket(Box<Member>),
     /// What is left of a connection.
-    Left(Left),
+    Left(TimeWait),
 }
 
 /// What was found out about one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) wish: Wish,
+pub(crate) struct WhyAnswer {
+    pub(crate) wish: BindRequest,
     /// The login name of the user who wishes, if there is one.
     pub(crate) user: Option<String>,
     pub(crate) prediction: Prediction,
     /// What is on the port, in the order of the prediction's indices.
-    pub(crate) there: Vec<There>,
+    pub(crate) there: Vec<PresentSocket>,
     /// The named runs that have some of it, by the pid of their supervisor.
-    pub(crate) runs: BTreeMap<i32, Name>,
+    pub(crate) runs: BTreeMap<i32, RunName>,
     /// What is known of it, read or inferred, in the same order.
-    pub(crate) known: Vec<Other>,
+    pub(crate) known: Vec<ExistingSocket>,
     /// The guard that would refuse it before the kernel looked at anything else.
-    pub(crate) guard: Option<Entry>,
+    pub(crate) guard: Option<GuardEntry>,
     /// What would work, where it cannot be bound as it was wished.
     pub(crate) remedies: Vec<Remedy>,
     /// Whether sockets that are bound and do nothing else could be seen: not before Linux 6.8.
     pub(crate) bound_seen: bool,
 }
 
-impl Answer {
+impl WhyAnswer {
     /// Whether it can be bound; `None` where that depends on what cannot be seen.
     pub(crate) fn granted(&self) -> Option<bool> {
         match self.prediction.verdict {
             _ if self.guard.is_some() => Some(false),
-            Verdict::Granted => Some(true),
-            Verdict::Refused(_) => Some(false),
-            Verdict::Depends(_) => None,
+            PredictedResult::Granted => Some(true),
+            PredictedResult::Refused(_) => Some(false),
+            PredictedResult::Depends(_) => None,
         }
     }
 }
 
-impl Answer {
+impl WhyAnswer {
     /// The processes that serve a socket: not the supervisor of a named run, which only keeps it.
     pub(crate) fn servers<'a>(&self, member: &'a Member) -> Vec<&'a Process> {
         let is_supervisor = |process: &&Process| self.runs.contains_key(&process.pid);
@@ -86,7 +87,7 @@ impl Answer {
     }
 
     /// The named run that has this socket.
-    pub(crate) fn run(&self, member: &Member) -> Option<&Name> {
+    pub(crate) fn run(&self, member: &Member) -> Option<&RunName> {
         member.processes.iter().find_map(|process| self.runs.get(&process.pid))
     }
 }
@@ -113,13 +114,14 @@ pub(crate) enum Error {
 /// # Errors
 ///
 /// [`Error`].
-pub(crate) fn ask(request: &Request) -> Result<Vec<Answer>, Error> {
+pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
     let uid = request.user.as_deref().map_or(Ok(effective_user()), whose)?;
     let ips = ips(&request.address)?;
     if let Some(ip) = ips.iter().find(|ip| request.v6only && ip.is_ipv4()) {
         return Err(Error::V6onlyOfIpv4(*ip));
     }
-    let query = Query::only(request.protocol).on(request.address.port).in_states(States::Every);
+    let query =
+        SocketQuery::only(request.protocol).on(request.address.port).in_states(StateFilter::Every);
     let seen = inspect::members(&query.with_details()).map_err(failed)?;
     let left = match request.protocol {
         Protocol::Tcp => inspect::left(request.address.port).map_err(failed)?,
@@ -130,10 +132,11 @@ pub(crate) fn ask(request: &Request) -> Result<Vec<Answer>, Error> {
     // What is left of a connection is in both lists until the other end has closed.
     members.retain(|member| member.socket.inode != 0 || !gone.contains(&member.socket.cookie));
     let others = [known(&members), left.iter().map(other).collect()].concat();
-    let sockets = members.into_iter().map(|member| There::Socket(Box::new(member)));
-    let there: Vec<There> = sockets.chain(left.into_iter().map(There::Left)).collect();
+    let sockets = members.into_iter().map(|member| PresentSocket::Socket(Box::new(member)));
+    let there: Vec<PresentSocket> =
+        sockets.chain(left.into_iter().map(PresentSocket::Left)).collect();
     let runs = named_runs(&there, request.read);
-    let scene = Scene { there, others, runs, bound: seen.bound };
+    let scene = WhyFacts { there, others, runs, bound: seen.bound };
     ips.into_iter().map(|ip| answer(request, uid, ip, &scene)).collect()
 }
 
@@ -147,18 +150,21 @@ fn whose(user: &str) -> Result<u32, Error> {
 }
 
 /// What was seen, and what is known of it, index by index.
-struct Scene {
-    there: Vec<There>,
-    others: Vec<Other>,
-    runs: BTreeMap<i32, Name>,
+struct WhyFacts {
+    there: Vec<PresentSocket>,
+    others: Vec<ExistingSocket>,
+    runs: BTreeMap<i32, RunName>,
     bound: bool,
 }
 
 /// A supervisor has the listening sockets of its workers open, too.
-fn named_runs(there: &[There], read: fn(&[OsString]) -> Option<RunLine>) -> BTreeMap<i32, Name> {
+fn named_runs(
+    there: &[PresentSocket],
+    read: fn(&[OsString]) -> Option<RunLine>,
+) -> BTreeMap<i32, RunName> {
     let members = there.iter().filter_map(|there| match there {
-        There::Socket(member) => Some(member),
-        There::Left(_) => None,
+        PresentSocket::Socket(member) => Some(member),
+        PresentSocket::Left(_) => None,
     });
     let processes = members.flat_map(|member| &member.processes);
     let named = processes.filter_map(|process| {
@@ -171,8 +177,13 @@ fn named_runs(there: &[There], read: fn(&[OsString]) -> Option<RunLine>) -> BTre
     named.collect()
 }
 
-fn answer(request: &Request, uid: u32, ip: IpAddr, scene: &Scene) -> Result<Answer, Error> {
-    let Scene { there, others, runs, bound } = scene;
+fn answer(
+    request: &WhyRequest,
+    uid: u32,
+    ip: IpAddr,
+    scene: &WhyFacts,
+) -> Result<WhyAnswer, Error> {
+    let WhyFacts { there, others, runs, bound } = scene;
     let wild = ip == Ipv6Addr::UNSPECIFIED;
     let address = Address {
         protocol: request.protocol,
@@ -180,22 +191,22 @@ fn answer(request: &Request, uid: u32, ip: IpAddr, scene: &Scene) -> Result<Answ
         device: request.device.clone(),
         v6only: request.v6only || (wild && local_addresses::v6only_by_default()),
     };
-    let Request { reuse_port, reuse_address, .. } = *request;
-    let wish = Wish { reuse_port, reuse_address, ..Wish::plain(address, uid) };
+    let WhyRequest { reuse_port, reuse_address, .. } = *request;
+    let wish = BindRequest { reuse_port, reuse_address, ..BindRequest::plain(address, uid) };
     let machine = machine(request, uid, ip)?;
     let prediction = predict(&wish, &machine, others);
     let remedies = match prediction.verdict {
-        Verdict::Refused(_) => {
-            let query = Query::only(request.protocol).in_states(States::Every);
+        PredictedResult::Refused(_) => {
+            let query = SocketQuery::only(request.protocol).in_states(StateFilter::Every);
             let everywhere = inspect::listed(&query).map_err(failed)?;
             let everywhere: Vec<_> = everywhere.into_iter().map(|socket| socket.address).collect();
             remedies(&wish, &machine, others, &everywhere)
         }
-        Verdict::Granted | Verdict::Depends(_) => vec![],
+        PredictedResult::Granted | PredictedResult::Depends(_) => vec![],
     };
     let guard = guarded(request.address.port, request.protocol, uid);
     let guard = guard.filter(|guard| !guard.admits).map(|guard| guard.entry);
-    Ok(Answer {
+    Ok(WhyAnswer {
         wish,
         guard,
         user: inspect::user(uid),
@@ -209,7 +220,7 @@ fn answer(request: &Request, uid: u32, ip: IpAddr, scene: &Scene) -> Result<Answ
 }
 
 /// As a server that was told no more than the port: every address, of both families.
-fn ips(wanted: &Wanted) -> Result<Vec<IpAddr>, Error> {
+fn ips(wanted: &AddrSpec) -> Result<Vec<IpAddr>, Error> {
     match &wanted.host {
         Host::Every if local_addresses::speaks_ipv6() => Ok(vec![Ipv6Addr::UNSPECIFIED.into()]),
         Host::Every => Ok(vec![Ipv4Addr::UNSPECIFIED.into()]),
@@ -228,7 +239,7 @@ fn ips(wanted: &Wanted) -> Result<Vec<IpAddr>, Error> {
     }
 }
 
-fn machine(request: &Request, uid: u32, ip: IpAddr) -> Result<Machine, Error> {
+fn machine(request: &WhyRequest, uid: u32, ip: IpAddr) -> Result<PortLimits, Error> {
     let device = request.device.as_deref();
     let rights = match uid {
         // Of another user, what it may do is not known; as a rule nothing.
@@ -237,7 +248,7 @@ fn machine(request: &Request, uid: u32, ip: IpAddr) -> Result<Machine, Error> {
         _ => None,
     };
     let is_local = local_addresses::is_local(ip, device);
-    Ok(Machine {
+    Ok(PortLimits {
         may_bind_low: rights.is_some_and(|rights| rights.bind_low_ports),
         may_be_transparent: rights.is_some_and(|rights| rights.be_transparent),
         first_free_port: process::first_unprivileged_port(),
@@ -249,19 +260,19 @@ fn machine(request: &Request, uid: u32, ip: IpAddr) -> Result<Machine, Error> {
 }
 
 /// The kernel keeps its options, and tells them to nobody.
-fn other(left: &Left) -> Other {
-    Other {
+fn other(left: &TimeWait) -> ExistingSocket {
+    ExistingSocket {
         address: left.address.clone(),
-        doing: Doing::TimeWait,
+        doing: SocketUse::TimeWait,
         uid: 0,
         reuse_port: None,
         reuse_address: None,
     }
 }
 
-fn failed(error: inspect::Error) -> Error {
+fn failed(error: inspect::InspectError) -> Error {
     match error {
-        inspect::Error::Unsupported { .. } => Error::Machine(error.to_string()),
+        inspect::InspectError::Unsupported { .. } => Error::Machine(error.to_string()),
         _ => Error::Look(error.to_string()),
     }
 }

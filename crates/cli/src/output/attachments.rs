@@ -4,18 +4,20 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sameport_policy::bind::verdict::Ports;
-use sameport_sys::bpf::cgroup_bind::{AttachError, Attached, Left, OpenError, PinError, Sourced};
+use sameport_policy::bind::verdict::PortSet;
+use sameport_sys::bpf::cgroup_bind::{
+    AttachError, AttachedPrograms, CgroupError, PinError, RemovedPins, SourceOutcome,
+};
 use serde::Serialize;
 
 use super::ago::ago;
-use super::failure::{Failure, Kind, shortened};
+use super::failure::{ExitKind, Failure, shortened};
 use super::json_line;
 use super::table::table;
-use crate::operations::attach::{Done, Error, List};
+use crate::operations::attach::{AttachResult, AttachmentList, Error};
 
 /// What `attach` did, a line each.
-pub(crate) fn done(done: &Done) -> Vec<String> {
+pub(crate) fn done(done: &AttachResult) -> Vec<String> {
     let mut lines: Vec<_> = done.cleared.iter().map(cleared).collect();
     if done.mounted {
         lines.push("mounted the BPF file system on /sys/fs/bpf".to_owned());
@@ -24,10 +26,14 @@ pub(crate) fn done(done: &Done) -> Vec<String> {
     lines
 }
 
-fn cleared(left: &Left) -> String {
+fn cleared(left: &RemovedPins) -> String {
     match left {
-        Left::Cgroup(path) => format!("removed the attachment of {}, which is gone", name(path)),
-        Left::Process => "removed what an interrupted attach or detach left behind".to_owned(),
+        RemovedPins::Cgroup(path) => {
+            format!("removed the attachment of {}, which is gone", name(path))
+        }
+        RemovedPins::Process => {
+            "removed what an interrupted attach or detach left behind".to_owned()
+        }
     }
 }
 
@@ -37,7 +43,7 @@ pub(crate) fn name(path: &Path) -> String {
 }
 
 /// One row an attachment; nothing for none.
-pub(crate) fn text(list: &List) -> String {
+pub(crate) fn text(list: &AttachmentList) -> String {
     let header = ["CGROUP", "SINCE", "PORTS", "SHARED", "MAPS", "SOURCE"];
     let rows: Vec<_> = list
         .attached
@@ -69,24 +75,24 @@ fn some(words: Vec<String>) -> String {
     }
 }
 
-fn ports(ports: &Ports) -> String {
+fn ports(ports: &PortSet) -> String {
     match ports {
-        Ports::All => "every".to_owned(),
-        Ports::Only(ports) => some(ports.iter().map(u16::to_string).collect()),
+        PortSet::All => "every".to_owned(),
+        PortSet::Only(ports) => some(ports.iter().map(u16::to_string).collect()),
     }
 }
 
-fn source(one: &Attached) -> Option<String> {
+fn source(one: &AttachedPrograms) -> Option<String> {
     let from = one.settings.source?;
     let text = if from.port() == 0 { from.ip().to_string() } else { from.to_string() };
     Some(match one.sourced {
-        Sourced { given, refused: 0 } => format!("{text} ({given})"),
-        Sourced { given, refused } => format!("{text} ({given}, {refused} refused)"),
+        SourceOutcome { given, refused: 0 } => format!("{text} ({given})"),
+        SourceOutcome { given, refused } => format!("{text} ({given}, {refused} refused)"),
     })
 }
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
-pub(crate) fn json(list: &List) -> String {
+pub(crate) fn json(list: &AttachmentList) -> String {
     let told =
         Told { version: 1, attachments: list.attached.iter().map(ToldAttachment::new).collect() };
     json_line::line(&told)
@@ -127,7 +133,7 @@ struct ToldMap {
 }
 
 impl ToldAttachment {
-    fn new(one: &Attached) -> Self {
+    fn new(one: &AttachedPrograms) -> Self {
         let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let maps = one.settings.rules.iter().zip(&one.hits);
         Self {
@@ -136,8 +142,8 @@ impl ToldAttachment {
             exists: one.exists,
             since: seconds(one.since).as_secs(),
             ports: match &one.settings.ports {
-                Ports::All => None,
-                Ports::Only(ports) => Some(ports.iter().copied().collect()),
+                PortSet::All => None,
+                PortSet::Only(ports) => Some(ports.iter().copied().collect()),
             },
             shared: one.shared,
             maps: maps
@@ -158,7 +164,7 @@ pub(crate) fn failure(error: &Error) -> Failure {
                 .hint("keep one of the two")
         }
         Error::NotLocal(ip) => {
-            Failure::new(Kind::MachineCannot, format!("{ip} is not an address of this machine"))
+            Failure::new(ExitKind::MachineCannot, format!("{ip} is not an address of this machine"))
                 .hint("`ip address` lists the ones it has")
         }
         Error::Open(error) => not_opened(error),
@@ -167,30 +173,30 @@ pub(crate) fn failure(error: &Error) -> Failure {
     }
 }
 
-pub(crate) fn not_opened(error: &OpenError) -> Failure {
+pub(crate) fn not_opened(error: &CgroupError) -> Failure {
     match error {
-        OpenError::NotMounted => Failure::new(
-            Kind::MachineCannot,
+        CgroupError::NotMounted => Failure::new(
+            ExitKind::MachineCannot,
             "cgroup v2 is not mounted where this process can see it",
         )
         .hint("mount it: mount -t cgroup2 none DIRECTORY"),
-        OpenError::Version1(path) => {
+        CgroupError::Version1(path) => {
             Failure::usage(format!("{} is a cgroup of version 1", name(path)))
                 .hint("programs can only be attached to version 2: `mount -t cgroup2` lists where")
         }
-        OpenError::NotFound(path) => Failure::usage(format!("there is no cgroup {}", name(path)))
+        CgroupError::NotFound(path) => Failure::usage(format!("there is no cgroup {}", name(path)))
             .hint("/proc/PID/cgroup has that of a process, after 0::"),
-        OpenError::NotACgroup(path) => Failure::usage(format!("{} is not a cgroup", name(path)))
+        CgroupError::NotACgroup(path) => Failure::usage(format!("{} is not a cgroup", name(path)))
             .hint("/proc/PID/cgroup has that of a process, after 0::"),
-        OpenError::UnitNotRunning(unit) => {
+        CgroupError::UnitNotRunning(unit) => {
             Failure::usage(format!("unit {} is not running", name(Path::new(unit))))
                 .hint("it has a cgroup, to attach to, only while it runs: systemctl start")
         }
-        OpenError::NotAUnit(text) => {
+        CgroupError::NotAUnit(text) => {
             Failure::usage(format!("{} is not the name of a unit", name(Path::new(text))))
                 .hint("such as nginx.service; a path goes after --cgroup")
         }
-        OpenError::SeveralUnits(unit, paths) => {
+        CgroupError::SeveralUnits(unit, paths) => {
             let paths: Vec<_> = paths.iter().take(4).map(|path| name(path)).collect();
             Failure::usage(format!(
                 "several cgroups are of unit {}: {}",
@@ -199,12 +205,12 @@ pub(crate) fn not_opened(error: &OpenError) -> Failure {
             ))
             .hint("choose one of them by --cgroup")
         }
-        OpenError::NotTheFirst(path) => Failure::new(
-            Kind::MachineCannot,
+        CgroupError::NotTheFirst(path) => Failure::new(
+            ExitKind::MachineCannot,
             format!("{} is not the first cgroup of this machine", name(path)),
         )
         .hint("others would be outside of it: run this outside of the container"),
-        OpenError::System(call, path, why) => {
+        CgroupError::System(call, path, why) => {
             Failure::new(kind_of(why), format!("{call} {}: {why}", name(path)))
         }
     }
@@ -215,17 +221,17 @@ pub(crate) const PRIVILEGE: &str = "this needs root, or CAP_BPF and CAP_NET_ADMI
 pub(crate) fn not_attached(path: &Path, error: &AttachError) -> Failure {
     match error {
         AttachError::NotPermitted(call, why) => {
-            Failure::new(Kind::MachineCannot, format!("{call}: {why}")).hint(PRIVILEGE)
+            Failure::new(ExitKind::MachineCannot, format!("{call}: {why}")).hint(PRIVILEGE)
         }
-        AttachError::Kernel(why) => Failure::new(Kind::MachineCannot, shortened(why))
+        AttachError::Kernel(why) => Failure::new(ExitKind::MachineCannot, shortened(why))
             .hint("it needs Linux 5.18; `sameport doctor` says what this machine can do"),
         AttachError::Exclusive => Failure::new(
-            Kind::CouldNotBeDone,
+            ExitKind::CouldNotBeDone,
             format!("another program is attached exclusively to {} or above it", name(path)),
         )
         .hint("`bpftool cgroup tree` shows it; its owner has to allow others (BPF_F_ALLOW_MULTI)"),
         AttachError::System(call, why) => {
-            Failure::new(Kind::CouldNotBeDone, format!("{call}: {}: {why}", name(path)))
+            Failure::new(ExitKind::CouldNotBeDone, format!("{call}: {}: {why}", name(path)))
         }
     }
 }
@@ -234,30 +240,31 @@ pub(crate) fn not_pinned(path: &Path, error: &PinError) -> Failure {
     let path = name(path);
     match error {
         PinError::NotPermitted(call, file, why) => {
-            Failure::new(Kind::MachineCannot, format!("{call} {}: {why}", name(file)))
+            Failure::new(ExitKind::MachineCannot, format!("{call} {}: {why}", name(file)))
                 .hint(PRIVILEGE)
         }
-        PinError::NoFileSystem(_) => Failure::new(Kind::MachineCannot, error)
+        PinError::NoFileSystem(_) => Failure::new(ExitKind::MachineCannot, error)
             .hint("mount it yourself: mount -t bpf bpf /sys/fs/bpf"),
-        PinError::Already => {
-            Failure::new(Kind::CouldNotBeDone, format!("sameport is attached to {path} already"))
-                .hint(format!(
-                    "`sameport attach --list` shows how; sameport detach --cgroup {path} ends it"
-                ))
-        }
+        PinError::Already => Failure::new(
+            ExitKind::CouldNotBeDone,
+            format!("sameport is attached to {path} already"),
+        )
+        .hint(format!(
+            "`sameport attach --list` shows how; sameport detach --cgroup {path} ends it"
+        )),
         PinError::NotAttached => {
-            Failure::new(Kind::CouldNotBeDone, format!("sameport is not attached to {path}"))
+            Failure::new(ExitKind::CouldNotBeDone, format!("sameport is not attached to {path}"))
                 .hint("`sameport attach --list` shows to which")
         }
         PinError::System(call, file, why) => {
-            Failure::new(Kind::CouldNotBeDone, format!("{call} {}: {why}", name(file)))
+            Failure::new(ExitKind::CouldNotBeDone, format!("{call} {}: {why}", name(file)))
         }
     }
 }
 
-fn kind_of(why: &std::io::Error) -> Kind {
+fn kind_of(why: &std::io::Error) -> ExitKind {
     match why.kind() {
-        std::io::ErrorKind::PermissionDenied => Kind::MachineCannot,
-        _ => Kind::CouldNotBeDone,
+        std::io::ErrorKind::PermissionDenied => ExitKind::MachineCannot,
+        _ => ExitKind::CouldNotBeDone,
     }
 }

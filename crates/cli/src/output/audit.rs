@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sameport_policy::audit::{Allow, Finding, Fix, Kind, Party};
+use sameport_policy::audit::{Finding, FindingKind, Fix, GuardAllow, Party};
 use sameport_policy::bind::private::is_owner;
-use sameport_policy::model::socket::{Details, Process};
+use sameport_policy::model::socket::{Process, ProcessDetails};
 use sameport_sys::inspect;
 use serde::Serialize;
 
@@ -14,8 +14,8 @@ use super::failure::{Failure, shortened};
 use super::json_line::line;
 use super::shell;
 use super::table::printable;
-use crate::operations::audit::watch::Change;
-use crate::operations::audit::{Report, Unseen};
+use crate::operations::audit::watch::PortChange;
+use crate::operations::audit::{AuditReport, Unseen};
 
 /// Two lines a finding: what it is, and what to do.
 pub(crate) fn text(findings: &[Finding], now: SystemTime) -> String {
@@ -55,45 +55,47 @@ fn sentence(finding: &Finding, now: Option<SystemTime>) -> String {
         _ => "same user, different program",
     };
     match finding.kind {
-        Kind::Shared => format!("{culprit} shares {theirs} with {victim}: {users}"),
-        Kind::SharedUnseen => format!("{culprit} shares {theirs} with {victim}: same user"),
-        Kind::Steered => format!(
+        FindingKind::Shared => format!("{culprit} shares {theirs} with {victim}: {users}"),
+        FindingKind::SharedUnseen => format!("{culprit} shares {theirs} with {victim}: same user"),
+        FindingKind::Steered => format!(
             "{culprit} shares {theirs} with {victim}, and a program attached to the group chooses \
              who gets what: {users}"
         ),
-        Kind::Duplicate => format!(
+        FindingKind::Duplicate => format!(
             "{culprit} listens at {theirs} beside {victim}: by itself the kernel lets no two users do that"
         ),
-        Kind::Newest => format!(
+        FindingKind::Newest => format!(
             "{culprit} takes 100 % of the datagrams for {theirs} from {victim}, or loses them to it: \
              the newest socket gets all"
         ),
-        Kind::Narrower if same_but_for_devices(finding) => format!(
+        FindingKind::Narrower if same_but_for_devices(finding) => format!(
             "{culprit} at {theirs} takes traffic from {victim} at {own}, or loses it: {users}"
         ),
-        Kind::Narrower => {
+        FindingKind::Narrower => {
             format!("{culprit} at {theirs} takes its part of {own} from {victim}: {users}")
         }
-        Kind::Sibling => {
+        FindingKind::Sibling => {
             format!("{culprit} is at {theirs}, beside {victim} at {own}, under one name: {users}")
         }
-        Kind::Overtaken => format!(
+        FindingKind::Overtaken => format!(
             "{culprit} listens at {theirs}, where {victim} is bound and cannot listen: different users"
         ),
-        Kind::Bound => {
+        FindingKind::Bound => {
             format!("{culprit} is bound to {theirs} and does not listen: nobody else can")
         }
-        Kind::Connection => {
+        FindingKind::Connection => {
             format!("{culprit} has a connection from {theirs}, and nobody listens there")
         }
-        Kind::Stalled => {
+        FindingKind::Stalled => {
             format!(
                 "connections to {victim} at {own} are not accepted: its queue is closed (backlog 0)"
             )
         }
-        Kind::Succeeded => format!("{culprit} has {theirs}, which {victim} has left: {users}"),
-        Kind::Held => format!("{culprit} has the socket at {own} of {victim} open as well"),
-        Kind::Redirected => format!(
+        FindingKind::Succeeded => {
+            format!("{culprit} has {theirs}, which {victim} has left: {users}")
+        }
+        FindingKind::Held => format!("{culprit} has the socket at {own} of {victim} open as well"),
+        FindingKind::Redirected => format!(
             "the eBPF program {} (sk_lookup) can give any connection to any socket",
             finding.program.unwrap_or_default()
         ),
@@ -134,7 +136,7 @@ fn who(party: &Party, now: Option<SystemTime>) -> String {
 }
 
 /// What it was told to run, or the file that it is.
-fn script(details: &Details, process: &Process) -> Option<String> {
+fn script(details: &ProcessDetails, process: &Process) -> Option<String> {
     let argument = details.command.iter().skip(1).find(|word| !word.starts_with('-'));
     let file = details.executable.as_ref().map(|path| path.to_string_lossy().into_owned());
     let plain = |word: &String| !word.is_empty() && *word != process.program;
@@ -173,12 +175,12 @@ fn as_user(uid: u32) -> String {
     }
 }
 
-fn allowed(allow: &Allow) -> String {
+fn allowed(allow: &GuardAllow) -> String {
     match allow {
-        Allow::Unit(unit) => format!("unit={}", shell::word(unit)),
-        Allow::Executable(path) => format!("exe={}", shell::word(&path.to_string_lossy())),
-        Allow::Cgroup(path) => format!("cgroup={}", shell::word(path)),
-        Allow::User(uid) => format!("uid={uid}"),
+        GuardAllow::Unit(unit) => format!("unit={}", shell::word(unit)),
+        GuardAllow::Executable(path) => format!("exe={}", shell::word(&path.to_string_lossy())),
+        GuardAllow::Cgroup(path) => format!("cgroup={}", shell::word(path)),
+        GuardAllow::User(uid) => format!("uid={uid}"),
     }
 }
 
@@ -220,14 +222,14 @@ pub(crate) fn unseen(unseen: &Unseen) -> String {
 }
 
 /// Nothing is known, which must not read as if nothing was wrong.
-pub(crate) fn failure(error: &inspect::Error) -> Failure {
-    use super::failure::Kind;
-    Failure::new(Kind::MachineCannot, format!("could not look: {error}"))
+pub(crate) fn failure(error: &inspect::InspectError) -> Failure {
+    use super::failure::ExitKind;
+    Failure::new(ExitKind::MachineCannot, format!("could not look: {error}"))
         .hint("sameport doctor says what this machine can do")
 }
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
-pub(crate) fn json(report: &Report) -> String {
+pub(crate) fn json(report: &AuditReport) -> String {
     line(&Told {
         version: 1,
         findings: report.findings.iter().map(ToldFinding::new).collect(),
@@ -236,14 +238,14 @@ pub(crate) fn json(report: &Report) -> String {
 }
 
 /// One line of JSON, with the time in seconds since 1970.
-pub(crate) fn change(change: &Change, now: SystemTime) -> String {
+pub(crate) fn change(change: &PortChange, now: SystemTime) -> String {
     let (event, finding, party, why) = match change {
-        Change::Began => ("watching", None, None, None),
-        Change::Found(finding) => ("finding", Some(finding), None, None),
-        Change::Gone(finding) => ("gone", Some(finding), None, None),
-        Change::Joined(party) => ("joined", None, Some(party), None),
-        Change::Left(party) => ("left", None, Some(party), None),
-        Change::Blind(why) => ("could-not-look", None, None, Some(why.as_str())),
+        PortChange::Began => ("watching", None, None, None),
+        PortChange::Found(finding) => ("finding", Some(finding), None, None),
+        PortChange::Gone(finding) => ("gone", Some(finding), None, None),
+        PortChange::Joined(party) => ("joined", None, Some(party), None),
+        PortChange::Left(party) => ("left", None, Some(party), None),
+        PortChange::Blind(why) => ("could-not-look", None, None, Some(why.as_str())),
     };
     line(&ToldChange {
         version: 1,

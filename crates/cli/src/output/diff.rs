@@ -1,6 +1,6 @@
 //! Who came to a port, who went, and who changed: a line each.
 
-use sameport_policy::diff::{Coming, comings};
+use sameport_policy::diff::{SocketChange, comings};
 use sameport_policy::model::socket::Member;
 use serde::Serialize;
 
@@ -15,15 +15,15 @@ const NAMED: usize = 16;
 
 /// What was told last; then what has changed since.
 #[derive(Default)]
-pub(crate) struct Comings {
+pub(crate) struct ChangeLines {
     last: Option<Vec<Member>>,
 }
 
-impl Comings {
+impl ChangeLines {
     /// A line for everybody who is there, the first time; then one for everything that happened
     /// between the last look and this one. Nothing for nothing.
     pub(crate) fn lines(&mut self, listing: Listing, json: bool) -> String {
-        let tell = |event: Event, member: &Member, from: Option<&Member>| match json {
+        let tell = |event: ChangeEvent, member: &Member, from: Option<&Member>| match json {
             true => line(&Told {
                 version: 1,
                 at: listing.at.as_secs(),
@@ -35,14 +35,18 @@ impl Comings {
             false => words(event, member, from),
         };
         let text = match &self.last {
-            None => listing.members().map(|member| tell(Event::There, member, None)).collect(),
+            None => {
+                listing.members().map(|member| tell(ChangeEvent::There, member, None)).collect()
+            }
             Some(last) => {
                 let now: Vec<Member> = listing.members().cloned().collect();
                 let happened = comings(last, &now);
                 let told = happened.into_iter().map(|coming| match coming {
-                    Coming::Came(member) => tell(Event::Came, member, None),
-                    Coming::Went(member) => tell(Event::Went, member, None),
-                    Coming::Changed { from, to } => tell(Event::Changed, to, Some(from)),
+                    SocketChange::Came(member) => tell(ChangeEvent::Came, member, None),
+                    SocketChange::Went(member) => tell(ChangeEvent::Went, member, None),
+                    SocketChange::Changed { from, to } => {
+                        tell(ChangeEvent::Changed, to, Some(from))
+                    }
                 });
                 told.collect()
             }
@@ -53,14 +57,14 @@ impl Comings {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Event {
+enum ChangeEvent {
     There,
     Came,
     Went,
     Changed,
 }
 
-impl Event {
+impl ChangeEvent {
     fn name(self) -> &'static str {
         match self {
             Self::There => "there",
@@ -85,7 +89,7 @@ struct Told<'a> {
 }
 
 /// `changed  tcp 127.0.0.1:80 waiting, pid 7 (nginx), user ann, api.service: limit 5 -> 128`.
-fn words(event: Event, member: &Member, from: Option<&Member>) -> String {
+fn words(event: ChangeEvent, member: &Member, from: Option<&Member>) -> String {
     let socket = &member.socket;
     let mut text = format!(
         "{:7}  {} {} {}, {}, user {}",
@@ -141,7 +145,7 @@ mod tests {
     use std::time::Duration;
 
     use sameport_policy::model::group::groups;
-    use sameport_policy::model::socket::{Address, Process, Protocol, Socket, State, v4};
+    use sameport_policy::model::socket::{Address, Process, Protocol, Socket, SocketState, v4};
 
     use super::*;
 
@@ -171,13 +175,13 @@ mod tests {
 
     #[test]
     fn what_is_there_and_then_what_happens() {
-        let mut comings = Comings::default();
+        let mut comings = ChangeLines::default();
         let mut say = |members| comings.lines(seen(members), false);
         let who = "tcp 127.0.0.1:80 waiting, pid 7 (web\\u{1b}), user ann, api.service";
         assert_eq!(say(vec![member(1)]), format!("there    {who}\n"));
         assert_eq!(say(vec![member(1)]), "");
         let mut other = member(1);
-        other.socket.state = State::Bound;
+        other.socket.state = SocketState::Bound;
         other.socket.backlog = 0;
         other.processes.push(Process::new(8, "web"));
         let changed = "changed  tcp 127.0.0.1:80 bound, pid 7,8 (web\\u{1b},web), user ann, \
@@ -197,7 +201,7 @@ mod tests {
 
     #[test]
     fn programs_get_a_line_of_json_each() {
-        let mut comings = Comings::default();
+        let mut comings = ChangeLines::default();
         let mut say = |members| -> Vec<serde_json::Value> {
             let text = comings.lines(seen(members), true);
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

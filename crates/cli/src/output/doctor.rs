@@ -1,14 +1,14 @@
 //! What `doctor` found, as two tables or as JSON.
 
-use sameport_policy::capability::Ability;
-use sameport_policy::capability::question::{Answer, Fact};
+use sameport_policy::capability::Capability;
+use sameport_policy::capability::question::{ProbeAnswer, ProbeFact};
 use serde_json::{Value, json};
 
 use super::table::table;
 
 /// The two tables, for a person.
-pub(crate) fn text(facts: &[Fact], abilities: &[Ability]) -> String {
-    let facts = facts.iter().map(|Fact { subject, answer }| {
+pub(crate) fn text(facts: &[ProbeFact], abilities: &[Capability]) -> String {
+    let facts = facts.iter().map(|ProbeFact { subject, answer }| {
         [subject.name().into(), answer.to_string(), answer.text().into()]
     });
     let abilities = abilities.iter().flat_map(|ability| {
@@ -22,20 +22,20 @@ pub(crate) fn text(facts: &[Fact], abilities: &[Ability]) -> String {
 }
 
 /// Why it is not a full yes, and what to do.
-fn qualifications(ability: &Ability) -> impl Iterator<Item = String> {
+fn qualifications(ability: &Capability) -> impl Iterator<Item = String> {
     let text = ability.answer.text();
     let reason = (!text.is_empty()).then(|| match ability.answer {
-        Answer::Yes(_) => format!("but {text}"),
-        Answer::No(_) | Answer::CouldNotTell(_) => format!("because {text}"),
+        ProbeAnswer::Yes(_) => format!("but {text}"),
+        ProbeAnswer::No(_) | ProbeAnswer::CouldNotTell(_) => format!("because {text}"),
     });
     reason.into_iter().chain(ability.next.map(|next| format!("hint: {next}")))
 }
 
 /// Version 1 of the JSON: `{"version":1,"facts":[…],"abilities":[…]}`, on one line.
-pub(crate) fn json(facts: &[Fact], abilities: &[Ability]) -> Value {
+pub(crate) fn json(facts: &[ProbeFact], abilities: &[Capability]) -> Value {
     json!({
         "version": 1,
-        "facts": facts.iter().map(|Fact { subject, answer }| json!({
+        "facts": facts.iter().map(|ProbeFact { subject, answer }| json!({
             "name": subject.name(),
             "answer": word(answer),
             "detail": answer.text(),
@@ -50,11 +50,11 @@ pub(crate) fn json(facts: &[Fact], abilities: &[Ability]) -> Value {
     })
 }
 
-fn word(answer: &Answer) -> &'static str {
+fn word(answer: &ProbeAnswer) -> &'static str {
     match answer {
-        Answer::Yes(_) => "yes",
-        Answer::No(_) => "no",
-        Answer::CouldNotTell(_) => "unknown",
+        ProbeAnswer::Yes(_) => "yes",
+        ProbeAnswer::No(_) => "no",
+        ProbeAnswer::CouldNotTell(_) => "unknown",
     }
 }
 
@@ -62,13 +62,22 @@ fn word(answer: &Answer) -> &'static str {
 mod tests {
     use super::*;
     use sameport_policy::capability::abilities;
-    use sameport_policy::capability::question::Subject;
+    use sameport_policy::capability::question::ProbeSubject;
 
-    fn facts() -> Vec<Fact> {
+    fn facts() -> Vec<ProbeFact> {
         vec![
-            Fact { subject: Subject::Sharing, answer: Answer::Yes("two \"joined\"".into()) },
-            Fact { subject: Subject::SockDiagTcp, answer: Answer::No("no module".into()) },
-            Fact { subject: Subject::SeeOtherUsers, answer: Answer::CouldNotTell("?".into()) },
+            ProbeFact {
+                subject: ProbeSubject::Sharing,
+                answer: ProbeAnswer::Yes("two \"joined\"".into()),
+            },
+            ProbeFact {
+                subject: ProbeSubject::SockDiagTcp,
+                answer: ProbeAnswer::No("no module".into()),
+            },
+            ProbeFact {
+                subject: ProbeSubject::SeeOtherUsers,
+                answer: ProbeAnswer::CouldNotTell("?".into()),
+            },
         ]
     }
 

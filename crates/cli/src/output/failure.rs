@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 /// Why a command ended, as its exit code says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ExitKind {
     /// 1: the operating system, or the other side, said no.
     CouldNotBeDone,
     /// 2: the command line is wrong; nothing was started.
@@ -24,7 +24,7 @@ pub(crate) enum Kind {
 /// What went wrong, and what the user can do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ExitKind,
     /// Lower case, no full stop; names the call, the address, the other side.
     pub(crate) message: String,
     /// The next step, if there is one to name.
@@ -32,13 +32,13 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(kind: Kind, message: impl fmt::Display) -> Self {
+    pub(crate) fn new(kind: ExitKind, message: impl fmt::Display) -> Self {
         Self { kind, message: message.to_string(), hint: None }
     }
 
     /// An error of the command line itself.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
-        Self::new(Kind::BadCommandLine, message)
+        Self::new(ExitKind::BadCommandLine, message)
     }
 
     pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
@@ -51,7 +51,7 @@ impl Failure {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn named_runs_need_linux(verb: &str) -> Failure {
     Failure::new(
-        Kind::MachineCannot,
+        ExitKind::MachineCannot,
         format!("`{verb}` needs Linux: named runs work by seccomp notification"),
     )
     .hint("a program of your own can share a port by the library `sameport`")
@@ -68,13 +68,13 @@ pub(crate) fn report(failure: &Failure) -> ExitCode {
         let _ = writeln!(stderr, "{cyan}hint:{cyan:#} {hint}");
     }
     ExitCode::from(match failure.kind {
-        Kind::CouldNotBeDone => 1,
-        Kind::BadCommandLine => 2,
-        Kind::MachineCannot => 3,
+        ExitKind::CouldNotBeDone => 1,
+        ExitKind::BadCommandLine => 2,
+        ExitKind::MachineCannot => 3,
         #[cfg(target_os = "linux")]
-        Kind::NotExecutable => 126,
+        ExitKind::NotExecutable => 126,
         #[cfg(target_os = "linux")]
-        Kind::NotFound => 127,
+        ExitKind::NotFound => 127,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sameport_sys::bpf::guard::Refusal;
+use sameport_sys::bpf::guard::GuardDenial;
 use sameport_sys::inspect;
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use super::json_line::line;
 use super::table::table;
 
 /// One row a refusal, the newest last.
-pub(crate) fn text(refusals: &[Refusal]) -> String {
+pub(crate) fn text(refusals: &[GuardDenial]) -> String {
     let header = ["AGO", "BIND", "WAS", "PID", "PROGRAM", "USER", "CGROUP"];
     let now = SystemTime::now();
     let rows: Vec<_> = refusals
@@ -33,8 +33,8 @@ pub(crate) fn text(refusals: &[Refusal]) -> String {
 }
 
 /// A line of JSON a refusal.
-pub(crate) fn json(refusals: &[Refusal]) -> String {
-    let told = |it: &Refusal| {
+pub(crate) fn json(refusals: &[GuardDenial]) -> String {
+    let told = |it: &GuardDenial| {
         line(&ToldRefusal {
             number: it.number,
             time: it.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),

@@ -3,22 +3,24 @@
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use sameport_policy::guard::{Port, is_interpreter};
-use sameport_sys::bpf::cgroup_bind::OpenError;
+use sameport_policy::guard::{GuardPort, is_interpreter};
+use sameport_sys::bpf::cgroup_bind::CgroupError;
 use sameport_sys::bpf::guard;
 use sameport_sys::bpf::guard::PLACE;
 use serde::Serialize;
 
 use super::ago::ago;
 use super::attachments::{PRIVILEGE, name, not_attached, not_opened, not_pinned};
-use super::failure::{Failure, Kind, shortened};
+use super::failure::{ExitKind, Failure, shortened};
 use super::json_line::line;
 use super::table::{printable, table};
-use crate::operations::guard::record::{Allow, Entry};
-use crate::operations::guard::{Done, Effect, Error, Holder, Lifted, List, Now, State};
+use crate::operations::guard::record::{AllowEntry, GuardEntry};
+use crate::operations::guard::{
+    AllowedNow, Error, GuardEffect, GuardList, GuardResult, GuardState, LiftedGuards, PortHolder,
+};
 
 /// What `guard` did, a line each.
-pub(crate) fn done(done: &Done) -> Vec<String> {
+pub(crate) fn done(done: &GuardResult) -> Vec<String> {
     let mut lines = Vec::new();
     if done.mounted {
         lines.push("mounted the BPF file system on /sys/fs/bpf".to_owned());
@@ -40,7 +42,7 @@ pub(crate) fn done(done: &Done) -> Vec<String> {
         lines.push(format!("there is no cgroup {cgroup} now; one that is made there is allowed"));
     }
     for allow in &first.allow {
-        let Allow::Executable { path, .. } = allow else { continue };
+        let AllowEntry::Executable { path, .. } = allow else { continue };
         let file = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
         if is_interpreter(&file) {
             lines.push(format!(
@@ -56,8 +58,8 @@ pub(crate) fn done(done: &Done) -> Vec<String> {
     lines
 }
 
-fn holder(holder: &Holder, report_only: bool) -> String {
-    let Holder { pid, program, address, allowed } = holder;
+fn holder(holder: &PortHolder, report_only: bool) -> String {
+    let PortHolder { pid, program, address, allowed } = holder;
     let then = match (allowed, report_only) {
         (true, _) => "may bind it again",
         (false, true) => "would not be allowed to bind it again",
@@ -67,7 +69,7 @@ fn holder(holder: &Holder, report_only: bool) -> String {
 }
 
 /// What somebody is asked who would lock others out.
-pub(crate) fn question(effect: &Effect, port: Port) -> Vec<String> {
+pub(crate) fn question(effect: &GuardEffect, port: GuardPort) -> Vec<String> {
     let mut lines = Vec::new();
     if effect.nobody {
         lines.push(format!("nobody at all may bind {port}, without --allow"));
@@ -79,12 +81,12 @@ pub(crate) fn question(effect: &Effect, port: Port) -> Vec<String> {
 }
 
 /// What `guard --off` did.
-pub(crate) fn ended(ended: &[Entry]) -> Vec<String> {
+pub(crate) fn ended(ended: &[GuardEntry]) -> Vec<String> {
     ended.iter().map(|entry| format!("{}: not guarded any more", port(entry))).collect()
 }
 
 /// What `guard --off-all` did.
-pub(crate) fn lifted(lifted: &Lifted) -> Vec<String> {
+pub(crate) fn lifted(lifted: &LiftedGuards) -> Vec<String> {
     let mut lines = vec![match lifted.guards {
         1 => "1 guard ended".to_owned(),
         some => format!("{some} guards ended"),
@@ -106,11 +108,11 @@ pub(crate) fn lifted(lifted: &Lifted) -> Vec<String> {
 }
 
 /// What `guard --restore` did.
-pub(crate) fn restored(entries: &[Entry]) -> Vec<String> {
+pub(crate) fn restored(entries: &[GuardEntry]) -> Vec<String> {
     if entries.is_empty() {
         return vec!["no port is guarded".to_owned()];
     }
-    let line = |entry: &Entry| {
+    let line = |entry: &GuardEntry| {
         let what = if entry.report_only { "noted: all but" } else { "guarded: only" };
         format!("{}: {what} {}", port(entry), who(entry))
     };
@@ -118,7 +120,7 @@ pub(crate) fn restored(entries: &[Entry]) -> Vec<String> {
 }
 
 /// One row a guard.
-pub(crate) fn text(list: &List) -> String {
+pub(crate) fn text(list: &GuardList) -> String {
     let header = ["PORT", "ALLOWED", "OTHERS", "SINCE", "NETWORK"];
     let rows: Vec<_> = list
         .guards
@@ -140,37 +142,37 @@ pub(crate) fn text(list: &List) -> String {
     table(header, &rows)
 }
 
-fn port(entry: &Entry) -> String {
+fn port(entry: &GuardEntry) -> String {
     format!("{}/{}", entry.port, entry.protocol())
 }
 
 /// `unit=api.service`, `uid=www`: as `--allow` has them.
-pub(super) fn allowed(entry: &Entry) -> Vec<String> {
-    entry.allow.iter().map(|allow| one(allow, Now::AsItWas)).collect()
+pub(super) fn allowed(entry: &GuardEntry) -> Vec<String> {
+    entry.allow.iter().map(|allow| one(allow, AllowedNow::AsItWas)).collect()
 }
 
-pub(super) fn who(entry: &Entry) -> String {
+pub(super) fn who(entry: &GuardEntry) -> String {
     let all = allowed(entry);
     if all.is_empty() { "nobody".to_owned() } else { all.join(" ") }
 }
 
-fn one(allow: &Allow, now: Now) -> String {
+fn one(allow: &AllowEntry, now: AllowedNow) -> String {
     let what = match allow {
-        Allow::User { name, .. } => format!("uid={}", printable(name)),
-        Allow::Unit { unit, .. } => format!("unit={}", name(Path::new(unit))),
-        Allow::Cgroup { cgroup } => format!("cgroup={}", name(Path::new(cgroup))),
-        Allow::Executable { path, .. } => format!("exe={}", name(Path::new(path))),
+        AllowEntry::User { name, .. } => format!("uid={}", printable(name)),
+        AllowEntry::Unit { unit, .. } => format!("unit={}", name(Path::new(unit))),
+        AllowEntry::Cgroup { cgroup } => format!("cgroup={}", name(Path::new(cgroup))),
+        AllowEntry::Executable { path, .. } => format!("exe={}", name(Path::new(path))),
     };
     match (now, allow) {
-        (Now::AsItWas, _) => what,
-        (Now::Gone, Allow::Unit { .. }) => format!("{what} (not running)"),
-        (Now::Gone, _) => format!("{what} (gone)"),
-        (Now::Replaced, _) => format!("{what} (replaced)"),
+        (AllowedNow::AsItWas, _) => what,
+        (AllowedNow::Gone, AllowEntry::Unit { .. }) => format!("{what} (not running)"),
+        (AllowedNow::Gone, _) => format!("{what} (gone)"),
+        (AllowedNow::Replaced, _) => format!("{what} (replaced)"),
     }
 }
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
-pub(crate) fn json(list: &List) -> String {
+pub(crate) fn json(list: &GuardList) -> String {
     let guards = list.guards.iter().map(|listed| ToldGuard {
         port: listed.entry.port,
         protocol: listed.entry.protocol().name(),
@@ -180,7 +182,7 @@ pub(crate) fn json(list: &List) -> String {
         here: listed.entry.network == list.network,
         allow: listed.entry.allow.iter().zip(&listed.now).map(told).collect(),
     });
-    let in_force = list.state == State::InForce;
+    let in_force = list.state == GuardState::InForce;
     line(&Told { version: 1, in_force, means: MEANS, guards: guards.collect() })
 }
 
@@ -191,17 +193,17 @@ const MEANS: &[&str] = &["cgroup", "ip_local_reserved_ports"];
 pub(crate) const BY: &str =
     "by eBPF at the binds of the first cgroup, and reserved ports; BPF LSM is not used";
 
-fn told<'a>((allow, now): (&'a Allow, &Now)) -> ToldAllow<'a> {
+fn told<'a>((allow, now): (&'a AllowEntry, &AllowedNow)) -> ToldAllow<'a> {
     let now = match now {
-        Now::AsItWas => "same",
-        Now::Gone => "gone",
-        Now::Replaced => "replaced",
+        AllowedNow::AsItWas => "same",
+        AllowedNow::Gone => "gone",
+        AllowedNow::Replaced => "replaced",
     };
     let (kind, name, uid, cgroup) = match allow {
-        Allow::User { name, uid } => ("uid", name, Some(*uid), None),
-        Allow::Unit { unit, cgroup } => ("unit", unit, None, Some(cgroup)),
-        Allow::Cgroup { cgroup } => ("cgroup", cgroup, None, Some(cgroup)),
-        Allow::Executable { path, .. } => ("exe", path, None, None),
+        AllowEntry::User { name, uid } => ("uid", name, Some(*uid), None),
+        AllowEntry::Unit { unit, cgroup } => ("unit", unit, None, Some(cgroup)),
+        AllowEntry::Cgroup { cgroup } => ("cgroup", cgroup, None, Some(cgroup)),
+        AllowEntry::Executable { path, .. } => ("exe", path, None, None),
     };
     ToldAllow { kind, name, uid, cgroup, now }
 }
@@ -239,25 +241,27 @@ struct ToldAllow<'a> {
 }
 
 /// The list is no truth.
-pub(crate) fn not_in_force(state: State) -> Failure {
+pub(crate) fn not_in_force(state: GuardState) -> Failure {
     let what = match state {
-        State::Interrupted => {
+        GuardState::Interrupted => {
             "a change of guards was interrupted: the kernel may refuse more than this"
         }
-        State::Unreserved => {
+        GuardState::Unreserved => {
             "the kernel may pick a guarded port by itself: net.ipv4.ip_local_reserved_ports has lost it"
         }
-        State::InForce | State::NotInForce => "the kernel does not do what this list says",
+        GuardState::InForce | GuardState::NotInForce => {
+            "the kernel does not do what this list says"
+        }
     };
-    Failure::new(Kind::CouldNotBeDone, what).hint("sameport guard --restore")
+    Failure::new(ExitKind::CouldNotBeDone, what).hint("sameport guard --restore")
 }
 
 /// Why `guard` could not be done.
 pub(crate) fn failure(error: &Error) -> Failure {
-    let not_done = |message: String| Failure::new(Kind::CouldNotBeDone, message);
+    let not_done = |message: String| Failure::new(ExitKind::CouldNotBeDone, message);
     match error {
         Error::NotRoot => Failure::new(
-            Kind::MachineCannot,
+            ExitKind::MachineCannot,
             "`guard` needs root: it loads programs into the kernel and sets a sysctl",
         )
         .hint("sudo sameport guard …"),
@@ -288,13 +292,13 @@ pub(crate) fn failure(error: &Error) -> Failure {
         Error::File(what, why) => not_done(format!("{what} {PLACE}: {why}"))
             .hint("it keeps the guards over a start of the machine; nothing was changed"),
         Error::Reserve(why) => Failure::new(
-            Kind::MachineCannot,
+            ExitKind::MachineCannot,
             format!("/proc/sys/net/ipv4/ip_local_reserved_ports: {why}"),
         )
         .hint("without it the kernel may pick the port itself; nothing was changed"),
         Error::Look(why) => not_done(why.clone()),
-        Error::Guard(guard::Error::Open(error)) => not_opened(error),
-        Error::Guard(guard::Error::Attach(error)) => {
+        Error::Guard(guard::GuardError::Open(error)) => not_opened(error),
+        Error::Guard(guard::GuardError::Attach(error)) => {
             let mut failure = not_attached(Path::new("/"), error);
             if failure.hint.as_deref() == Some(PRIVILEGE) {
                 failure =
@@ -302,34 +306,34 @@ pub(crate) fn failure(error: &Error) -> Failure {
             }
             failure
         }
-        Error::Guard(guard::Error::Pin(error)) => not_pinned(Path::new("/"), error),
+        Error::Guard(guard::GuardError::Pin(error)) => not_pinned(Path::new("/"), error),
     }
 }
 
-fn no_unit(error: &OpenError) -> Failure {
+fn no_unit(error: &CgroupError) -> Failure {
     let failure = not_opened(error);
     let failure = match failure.kind {
-        Kind::BadCommandLine => Failure { kind: Kind::CouldNotBeDone, ..failure },
+        ExitKind::BadCommandLine => Failure { kind: ExitKind::CouldNotBeDone, ..failure },
         _ => failure,
     };
     match error {
-        OpenError::UnitNotRunning(_) => failure.hint(
+        CgroupError::UnitNotRunning(_) => failure.hint(
             "start it first, or name where its processes will be: --allow \
              cgroup=/system.slice/NAME.service",
         ),
-        OpenError::SeveralUnits(..) => failure.hint("choose one of them by --allow cgroup=/PATH"),
-        OpenError::NotAUnit(_) => {
+        CgroupError::SeveralUnits(..) => failure.hint("choose one of them by --allow cgroup=/PATH"),
+        CgroupError::NotAUnit(_) => {
             failure.hint("such as nginx.service; a path goes after --allow cgroup=")
         }
         _ => failure,
     }
 }
 
-fn locked_out(effect: &Effect) -> Failure {
-    let failure = |message: String| Failure::new(Kind::CouldNotBeDone, message);
+fn locked_out(effect: &GuardEffect) -> Failure {
+    let failure = |message: String| Failure::new(ExitKind::CouldNotBeDone, message);
     let mut out = effect.holders.iter().filter(|holder| !holder.allowed);
     match out.next() {
-        Some(Holder { pid, program, address, .. }) => {
+        Some(PortHolder { pid, program, address, .. }) => {
             let more = match out.count() {
                 0 => String::new(),
                 more => format!(" (and {more} more)"),

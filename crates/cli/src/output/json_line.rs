@@ -18,14 +18,14 @@ pub(crate) fn line(told: &impl Serialize) -> String {
 
 /// The same, as it comes to be: there may be much.
 pub(crate) fn to(mut to: impl io::Write, told: &impl Serialize) -> io::Result<()> {
-    told.serialize(&mut Serializer::with_formatter(&mut to, Safe))?;
+    told.serialize(&mut Serializer::with_formatter(&mut to, EscapedJson))?;
     to.write_all(b"\n")
 }
 
 /// What JSON leaves as it is may steer a terminal all the same: U+009B is the start of a command.
-struct Safe;
+struct EscapedJson;
 
-impl Formatter for Safe {
+impl Formatter for EscapedJson {
     fn write_string_fragment<W>(&mut self, to: &mut W, fragment: &str) -> io::Result<()>
     where
         W: ?Sized + io::Write,

@@ -1,6 +1,6 @@
 //! A listing of groups, as a table. What programs read is in `listing_json`.
 
-use sameport_policy::model::socket::{Group, Member, Process, Protocol, State};
+use sameport_policy::model::socket::{Group, Member, Process, Protocol, SocketState};
 use sameport_policy::model::unit::{container, unit};
 
 use super::table::{table, table_within};
@@ -27,7 +27,7 @@ pub(crate) fn text(listing: &Listing) -> String {
         "USER",
         "SHARED",
         "QUEUE",
-        any(|it| it.socket.state != State::Waiting, "STATE"),
+        any(|it| it.socket.state != SocketState::Waiting, "STATE"),
         any(|it| it.socket.drops > Some(0), "DROPS"),
         any(|it| belongs_to(it).is_some(), "UNIT"),
         attached_header(listing),
@@ -148,10 +148,10 @@ pub(super) fn user(member: &Member) -> String {
 
 fn queue(member: &Member) -> String {
     match (member.socket.address.protocol, member.socket.state) {
-        (Protocol::Tcp, State::Waiting) => {
+        (Protocol::Tcp, SocketState::Waiting) => {
             format!("{}/{}", member.socket.queue, member.socket.backlog)
         }
-        (_, State::Bound) => "-".to_owned(),
+        (_, SocketState::Bound) => "-".to_owned(),
         _ => member.socket.queue.to_string(),
     }
 }

@@ -4,7 +4,9 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use sameport_policy::model::socket::{Group, Member, Options, Position, Process, Protocol, State};
+use sameport_policy::model::socket::{
+    Group, GroupPosition, Member, Process, Protocol, SocketOptions, SocketState,
+};
 use sameport_policy::model::unit::{container, unit};
 use serde::{Serialize, Serializer};
 
@@ -125,7 +127,8 @@ impl<'a> ToldMember<'a> {
     pub(super) fn new(member: &'a Member, listing: &Listing) -> Self {
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         let socket = &member.socket;
-        let listens = (socket.address.protocol, socket.state) == (Protocol::Tcp, State::Waiting);
+        let listens =
+            (socket.address.protocol, socket.state) == (Protocol::Tcp, SocketState::Waiting);
         let cgroup = member.cgroup.as_deref();
         Self {
             pids: member.processes.iter().map(|process| process.pid).collect(),
@@ -169,8 +172,8 @@ struct ToldOptions {
 }
 
 impl ToldOptions {
-    fn new(options: Options) -> Self {
-        let Options { reuse_port, reuse_address, transparent, freebind, filter } = options;
+    fn new(options: SocketOptions) -> Self {
+        let SocketOptions { reuse_port, reuse_address, transparent, freebind, filter } = options;
         Self { reuse_port, reuse_address, transparent, freebind, filter }
     }
 }
@@ -184,8 +187,8 @@ struct ToldPosition {
 }
 
 impl ToldPosition {
-    fn new(position: Position) -> Self {
-        let Position { index, of, steered } = position;
+    fn new(position: GroupPosition) -> Self {
+        let GroupPosition { index, of, steered } = position;
         Self { index, of, steered }
     }
 }

@@ -3,7 +3,9 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use sameport_policy::model::socket::{Address, Details, Options, Position, Socket, v4, v6};
+use sameport_policy::model::socket::{
+    Address, GroupPosition, ProcessDetails, Socket, SocketOptions, v4, v6,
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -161,9 +163,10 @@ fn known() -> Group {
         ..member.socket.clone()
     };
     member.cgroup = Some("/system.slice/api.service".into());
-    member.options = Some(Options { reuse_port: true, filter: true, ..Options::default() });
-    member.position = Some(Position { index: 1, of: 2, steered: true });
-    member.processes[0].details = Some(Details {
+    member.options =
+        Some(SocketOptions { reuse_port: true, filter: true, ..SocketOptions::default() });
+    member.position = Some(GroupPosition { index: 1, of: 2, steered: true });
+    member.processes[0].details = Some(ProcessDetails {
         uid: Some(1000),
         parent: Some(1),
         command: vec!["python3".into(), "a b.py".into()],
@@ -206,7 +209,7 @@ tcp    127.0.0.1:80  7,8  python3  ann   yes     0/5    3        api.service
     two.members[0].socket.drops = Some(0);
     two.members[0].cgroup = Some(format!("/docker/{}", "0123456789abcdef".repeat(4)));
     two.members[1].cgroup = Some("/".into());
-    two.members[1].socket.state = State::Bound;
+    two.members[1].socket.state = SocketState::Bound;
     let expected = "\
 PROTO  ADDRESS       PID  PROGRAM  USER  SHARED  QUEUE  STATE    UNIT
 tcp    127.0.0.1:80  7,8  python3  ann   yes     0/5    waiting  docker:0123456789ab
@@ -230,7 +233,7 @@ fn wide_tells_all_of_it() {
     member.options = None;
     member.socket.freebind = Some(true);
     assert_eq!(options(&member), "freebind,unknown");
-    member.options = Some(Options::default());
+    member.options = Some(SocketOptions::default());
     assert_eq!(options(&member), "-");
     assert_eq!(wide(&listing(vec![])), "");
 }

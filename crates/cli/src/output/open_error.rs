@@ -1,12 +1,12 @@
 //! Why a socket could not be opened or connected, in words and with an exit code.
 
-use sameport::{Error, Kind as Why};
+use sameport::{Error, ErrorKind as Why};
 
-use super::failure::{Failure, Kind};
-use crate::operations::listen::Request;
+use super::failure::{ExitKind, Failure};
+use crate::operations::listen::ListenRequest;
 
 /// For `listen`: on Linux, whoever is in the way is named.
-pub(crate) fn failure(request: &Request, error: &Error) -> Failure {
+pub(crate) fn failure(request: &ListenRequest, error: &Error) -> Failure {
     #[cfg(target_os = "linux")]
     if let Some(failure) = named(request, error) {
         return failure;
@@ -18,9 +18,9 @@ pub(crate) fn failure(request: &Request, error: &Error) -> Failure {
 /// What the library says, with the exit code for it.
 pub(crate) fn plain(error: &Error) -> Failure {
     let kind = match error.kind() {
-        Why::BadAddress => Kind::BadCommandLine,
-        Why::NotPermitted | Why::Unsupported => Kind::MachineCannot,
-        _ => Kind::CouldNotBeDone,
+        Why::BadAddress => ExitKind::BadCommandLine,
+        Why::NotPermitted | Why::Unsupported => ExitKind::MachineCannot,
+        _ => ExitKind::CouldNotBeDone,
     };
     let failure = Failure::new(kind, error);
     match (error.hint(), error.kind()) {
@@ -31,18 +31,18 @@ pub(crate) fn plain(error: &Error) -> Failure {
 }
 
 #[cfg(target_os = "linux")]
-fn named(request: &Request, error: &Error) -> Option<Failure> {
+fn named(request: &ListenRequest, error: &Error) -> Option<Failure> {
     use sameport_policy::model::socket::Address;
     use sameport_policy::refusal::Refusal;
 
     use crate::output::refusal::words;
-    use sameport_supervisor::conflict::{Caller, look_at, reason};
+    use sameport_supervisor::conflict::{RefusedCaller, look_at, reason};
 
     if !matches!(error.kind(), Why::InUse | Why::InUseByAnotherUser) {
         return None;
     }
     let address = Address::new(request.protocol, error.address().parse().ok()?);
-    let caller = Caller {
+    let caller = RefusedCaller {
         uid: sameport_sys::effective_user(),
         shared: !request.exclusive,
         needs_privilege: false,
@@ -51,7 +51,7 @@ fn named(request: &Request, error: &Error) -> Option<Failure> {
         Refusal::Unexplained => None,
         refusal => {
             let (message, hint) = words(&address, &refusal);
-            Some(Failure::new(Kind::CouldNotBeDone, message).hint(hint))
+            Some(Failure::new(ExitKind::CouldNotBeDone, message).hint(hint))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A refusal in words: who is in the way, and the next step.
 
-use sameport_policy::membership::{Run, Stranger};
+use sameport_policy::membership::{NotAMember, RunIdentity};
 use sameport_policy::model::socket::{Address, Member, Process};
 use sameport_policy::refusal::Refusal;
 
@@ -62,10 +62,10 @@ pub(crate) fn words(address: &Address, refusal: &Refusal) -> (String, String) {
 }
 
 /// Who has the address, and how to share it with them.
-fn not_ours(address: &Address, stranger: &Stranger) -> (String, String) {
+fn not_ours(address: &Address, stranger: &NotAMember) -> (String, String) {
     let named = |process: &Process| format!("pid {} ({})", process.pid, program(process));
     match stranger {
-        Stranger::OtherGroup(process, run) => (
+        NotAMember::OtherGroup(process, run) => (
             format!(
                 "{address} is held by another group: {}, started by {}",
                 named(process),
@@ -73,7 +73,7 @@ fn not_ours(address: &Address, stranger: &Stranger) -> (String, String) {
             ),
             "give both runs the same --group, or --join to share it all the same".into(),
         ),
-        Stranger::NoRun(process, shared) => (
+        NotAMember::NoRun(process, shared) => (
             format!("{address} is held by {}, which is under no `sameport run`", named(process)),
             match shared {
                 Some(true) => "--join shares it all the same".into(),
@@ -84,7 +84,7 @@ fn not_ours(address: &Address, stranger: &Stranger) -> (String, String) {
                 ),
             },
         ),
-        Stranger::Unseen => (
+        NotAMember::Unseen => (
             format!("{address} is held by a program that cannot be seen from here"),
             "--join shares it all the same, if it has SO_REUSEPORT".into(),
         ),
@@ -92,7 +92,7 @@ fn not_ours(address: &Address, stranger: &Stranger) -> (String, String) {
 }
 
 /// ``sameport run -- python3 server.py` in /home/ann``.
-fn line(run: &Run) -> String {
+fn line(run: &RunIdentity) -> String {
     let group = run.group.as_ref().map(|group| format!("--group {group} ")).unwrap_or_default();
     let directory = run.directory.as_ref();
     let directory =

@@ -4,35 +4,35 @@ use std::ffi::OsString;
 use std::io::IsTerminal as _;
 
 use anstyle::AnsiColor;
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 use sameport_sys::run_files::ConnectError;
 use serde::Serialize;
 
-use super::failure::{Failure, Kind, shortened};
+use super::failure::{ExitKind, Failure, shortened};
 use super::table::printable;
 use super::{json_line, note, shell, stdout};
-use sameport_supervisor::control::client::{Error, Gone};
-use sameport_supervisor::control::protocol::{Change, Fault, State};
+use sameport_supervisor::control::client::{ClientError, DeadSupervisor};
+use sameport_supervisor::control::protocol::{FaultKind, WorkerPhase, WorkerUpdate};
 
 /// How many names or pids a line has; the rest are counted.
 const NAMED: usize = 16;
 
 /// Tells of changes as they come: a line each, on stderr for people, on stdout as JSON for programs.
-pub(crate) struct Changes {
+pub(crate) struct RunChanges {
     json: bool,
     terminal: bool,
     /// The change that was told last.
-    last: Option<Change>,
+    last: Option<WorkerUpdate>,
 }
 
-impl Changes {
+impl RunChanges {
     pub(crate) fn new(json: bool) -> Self {
         Self { json, terminal: std::io::stderr().is_terminal(), last: None }
     }
 
-    pub(crate) fn tell(&mut self, change: &Change) {
+    pub(crate) fn tell(&mut self, change: &WorkerUpdate) {
         if self.json {
-            event(&Event::Change(ToldChange::new(change)));
+            event(&RunChangeEvent::Change(ToldChange::new(change)));
             return;
         }
         let again = self.last.as_ref().is_some_and(|last| differ_in_connections(last, change));
@@ -49,7 +49,7 @@ impl Changes {
     /// All of it is done.
     pub(crate) fn done(&self, text: &str) {
         if self.json {
-            event(&Event::Done);
+            event(&RunChangeEvent::Done);
         } else {
             note::say(text);
         }
@@ -58,28 +58,35 @@ impl Changes {
     /// It was not done, which is told on stderr in any case.
     pub(crate) fn failed(&self, failure: Failure) -> Failure {
         if self.json {
-            event(&Event::Failed { error: &failure.message, hint: failure.hint.as_deref() });
+            event(&RunChangeEvent::Failed {
+                error: &failure.message,
+                hint: failure.hint.as_deref(),
+            });
         }
         failure
     }
 }
 
 /// Whether the second only says how many connections are left by now.
-fn differ_in_connections(one: &Change, other: &Change) -> bool {
-    let same = Change { at: one.at, connections: one.connections, ..other.clone() };
-    one.state == State::Draining && *one == same
+fn differ_in_connections(one: &WorkerUpdate, other: &WorkerUpdate) -> bool {
+    let same = WorkerUpdate { at: one.at, connections: one.connections, ..other.clone() };
+    one.state == WorkerPhase::Draining && *one == same
 }
 
 /// A change in words: `worker 2: pid 33 drains, 12 connections open`.
-fn line(change: &Change) -> String {
+fn line(change: &WorkerUpdate) -> String {
     let who = change.pid.map_or_else(|| "it".to_owned(), |pid| format!("pid {pid}"));
     let (color, what) = match change.state {
-        State::Starting => (None, "starts"),
-        State::Ready => (Some(AnsiColor::Green), "is ready"),
-        State::Draining => (Some(AnsiColor::Yellow), "drains"),
-        State::Gone => (None, "has ended"),
-        State::Waiting => (Some(AnsiColor::Yellow), "crashed, and is started again after a while"),
-        State::GivenUp => (Some(AnsiColor::Red), "crashed too often, and is not started again"),
+        WorkerPhase::Starting => (None, "starts"),
+        WorkerPhase::Ready => (Some(AnsiColor::Green), "is ready"),
+        WorkerPhase::Draining => (Some(AnsiColor::Yellow), "drains"),
+        WorkerPhase::Gone => (None, "has ended"),
+        WorkerPhase::Waiting => {
+            (Some(AnsiColor::Yellow), "crashed, and is started again after a while")
+        }
+        WorkerPhase::GivenUp => {
+            (Some(AnsiColor::Red), "crashed too often, and is not started again")
+        }
     };
     let style = color.map(AnsiColor::on_default).unwrap_or_default();
     let open = match change.connections {
@@ -93,20 +100,20 @@ fn line(change: &Change) -> String {
 }
 
 /// A state in a word, as the table and JSON have it.
-pub(crate) fn state(state: State) -> &'static str {
+pub(crate) fn state(state: WorkerPhase) -> &'static str {
     match state {
-        State::Starting => "starting",
-        State::Ready => "ready",
-        State::Draining => "draining",
-        State::Gone => "gone",
-        State::Waiting => "waiting",
-        State::GivenUp => "given-up",
+        WorkerPhase::Starting => "starting",
+        WorkerPhase::Ready => "ready",
+        WorkerPhase::Draining => "draining",
+        WorkerPhase::Gone => "gone",
+        WorkerPhase::Waiting => "waiting",
+        WorkerPhase::GivenUp => "given-up",
     }
 }
 
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
-enum Event<'a> {
+enum RunChangeEvent<'a> {
     Change(ToldChange<'a>),
     Done,
     Failed { error: &'a str, hint: Option<&'a str> },
@@ -124,7 +131,7 @@ struct ToldChange<'a> {
 }
 
 impl<'a> ToldChange<'a> {
-    fn new(change: &'a Change) -> Self {
+    fn new(change: &'a WorkerUpdate) -> Self {
         Self {
             at_ms: change.at,
             worker: change.worker,
@@ -137,51 +144,51 @@ impl<'a> ToldChange<'a> {
 }
 
 /// A reader who has gone hears no more; what was asked for goes on.
-fn event(event: &Event<'_>) {
+fn event(event: &RunChangeEvent<'_>) {
     let _ = stdout::line(&json(event));
 }
 
 /// One line of JSON. Fields and events may be added, none changes its meaning.
-fn json(event: &Event<'_>) -> String {
+fn json(event: &RunChangeEvent<'_>) -> String {
     json_line::line(event)
 }
 
 /// Why a supervisor did not do what it was asked.
-pub(crate) fn failure(name: &Name, error: &Error) -> Failure {
+pub(crate) fn failure(name: &RunName, error: &ClientError) -> Failure {
     let of = format!("the supervisor of {name}");
-    let failed = |message: String| Failure::new(Kind::CouldNotBeDone, message);
+    let failed = |message: String| Failure::new(ExitKind::CouldNotBeDone, message);
     match error {
-        Error::NoSuchRun(others) if others.is_empty() => {
+        ClientError::NoSuchRun(others) if others.is_empty() => {
             failed(format!("there is no run named {name}, nor any other"))
                 .hint(format!("`sameport run --name {name} -- COMMAND` starts one"))
         }
-        Error::NoSuchRun(others) => failed(format!("there is no run named {name}"))
-            .hint(format!("there is {}", some(others.iter().map(Name::to_string)))),
-        Error::Gone(gone) => gone_failure(name, gone),
-        Error::Unreachable(ConnectError::Busy) => failed(format!(
+        ClientError::NoSuchRun(others) => failed(format!("there is no run named {name}"))
+            .hint(format!("there is {}", some(others.iter().map(RunName::to_string)))),
+        ClientError::Gone(gone) => gone_failure(name, gone),
+        ClientError::Unreachable(ConnectError::Busy) => failed(format!(
             "{of} does not take another connection"
         ))
         .hint("too many wait already: try again in a few seconds, or see whether it is stopped"),
-        Error::Unreachable(ConnectError::Foreign(uid)) => {
+        ClientError::Unreachable(ConnectError::Foreign(uid)) => {
             failed(format!("connect: user {uid} listens in the place of {of}"))
         }
-        Error::Unreachable(ConnectError::System(errno)) => {
+        ClientError::Unreachable(ConnectError::System(errno)) => {
             failed(format!("connect to {of}: {errno}"))
         }
-        Error::Silent(pid) => failed(format!("{of} (pid {pid}) does not answer"))
+        ClientError::Silent(pid) => failed(format!("{of} (pid {pid}) does not answer"))
             .hint(format!("if it was stopped by a signal, `kill -CONT {pid}` lets it go on")),
-        Error::Ended(pid) => failed(format!("{of} (pid {pid}) ended before it was done"))
+        ClientError::Ended(pid) => failed(format!("{of} (pid {pid}) ended before it was done"))
             .hint(format!("`sameport status {name}` says what is left")),
-        Error::TooLong(bytes, most) => {
+        ClientError::TooLong(bytes, most) => {
             Failure::usage(format!("the command has {bytes} bytes, and {of} takes {most} at most"))
                 .hint("put what is long into a file, or start the program from a script")
         }
-        Error::Frame(pid, error) => failed(format!("{of} (pid {pid}): {error}")),
-        Error::Failed { fault, error, hint } => {
+        ClientError::Frame(pid, error) => failed(format!("{of} (pid {pid}): {error}")),
+        ClientError::Failed { fault, error, hint } => {
             let kind = match fault {
-                Fault::Other => Kind::CouldNotBeDone,
-                Fault::NotFound => Kind::NotFound,
-                Fault::NotExecutable => Kind::NotExecutable,
+                FaultKind::Other => ExitKind::CouldNotBeDone,
+                FaultKind::NotFound => ExitKind::NotFound,
+                FaultKind::NotExecutable => ExitKind::NotExecutable,
             };
             let failure = Failure::new(kind, shortened(&printable(error)));
             match hint {
@@ -193,8 +200,8 @@ pub(crate) fn failure(name: &Name, error: &Error) -> Failure {
 }
 
 /// A supervisor that was killed: what it has left, and how to go on.
-fn gone_failure(name: &Name, gone: &Gone) -> Failure {
-    let failed = |message: String| Failure::new(Kind::CouldNotBeDone, message);
+fn gone_failure(name: &RunName, gone: &DeadSupervisor) -> Failure {
+    let failed = |message: String| Failure::new(ExitKind::CouldNotBeDone, message);
     let Some(record) = &gone.record else {
         return failed(format!(
             "the supervisor of {name} is gone, and has left no record of its workers"
@@ -225,12 +232,14 @@ fn gone_failure(name: &Name, gone: &Gone) -> Failure {
 }
 
 /// The program to go on with is not one.
-pub(crate) fn not_a_program(program: &OsString, fault: Fault) -> Failure {
+pub(crate) fn not_a_program(program: &OsString, fault: FaultKind) -> Failure {
     let program = command(std::slice::from_ref(program));
     match fault {
-        Fault::NotFound => Failure::new(Kind::NotFound, format!("{program}: command not found")),
-        Fault::NotExecutable | Fault::Other => {
-            Failure::new(Kind::NotExecutable, format!("{program}: cannot be executed"))
+        FaultKind::NotFound => {
+            Failure::new(ExitKind::NotFound, format!("{program}: command not found"))
+        }
+        FaultKind::NotExecutable | FaultKind::Other => {
+            Failure::new(ExitKind::NotExecutable, format!("{program}: cannot be executed"))
         }
     }
     .hint("name a `sameport` that is installed")

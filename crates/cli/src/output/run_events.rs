@@ -10,14 +10,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sameport_policy::bind::map::Side;
+use sameport_policy::bind::map::RuleSide;
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::model::socket::Member;
 
 use super::refusal::{program, user, words};
 use super::start_error;
-use sameport_supervisor::control::protocol::{Change, State};
-use sameport_supervisor::{Event, NotTaken, OutOfReach, Remark, Unused};
+use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
+use sameport_supervisor::{OutOfReach, PrivateSocketError, Remark, RunEvent, UnusedOption};
 
 /// How many members a line names; the rest are counted.
 const NAMED: usize = 8;
@@ -27,18 +27,18 @@ const NAMED: usize = 8;
 ///
 /// The thread starts with the first line. By then the supervisor has blocked the signals it waits
 /// for, and a thread that did not inherit that would swallow them.
-pub(crate) struct Notices {
+pub(crate) struct StderrLines {
     quiet: bool,
     dropped: Arc<AtomicUsize>,
     writer: Option<(SyncSender<String>, JoinHandle<()>)>,
 }
 
-impl Notices {
+impl StderrLines {
     pub(crate) fn new(quiet: bool) -> Self {
         Self { quiet, dropped: Arc::default(), writer: None }
     }
 
-    pub(crate) fn tell(&mut self, event: &Event) {
+    pub(crate) fn tell(&mut self, event: &RunEvent) {
         const QUEUE: usize = 1024;
         if self.quiet {
             return;
@@ -85,9 +85,9 @@ fn write_all(lines: &Receiver<String>, dropped: &AtomicUsize) {
 }
 
 /// An event in words.
-fn lines(event: &Event) -> Vec<String> {
+fn lines(event: &RunEvent) -> Vec<String> {
     match event {
-        Event::Shared { address, members, shadowed } => {
+        RunEvent::Shared { address, members, shadowed } => {
             let count = members.len();
             let mut lines = Vec::new();
             if count > 1 {
@@ -96,11 +96,11 @@ fn lines(event: &Event) -> Vec<String> {
             lines.extend(shadowed.iter().map(|(wider, narrower)| shadow(wider, narrower)));
             lines
         }
-        Event::Refused { address, refusal } => {
+        RunEvent::Refused { address, refusal } => {
             let (error, hint) = words(address, refusal);
             vec![format!("error: {error}"), format!("hint: {hint}")]
         }
-        Event::OutOfReach { tid, why } => vec![match why {
+        RunEvent::OutOfReach { tid, why } => vec![match why {
             OutOfReach::Forbidden => format!(
                 "warning: the sockets of thread {tid} cannot be reached (it is not dumpable, or \
                  ptrace_scope forbids it); its ports are not shared, and with --map, --source, \
@@ -119,53 +119,53 @@ fn lines(event: &Event) -> Vec<String> {
                  to reach; its ports are not shared"
             ),
         }],
-        Event::CouldNotLook { address, why } => {
+        RunEvent::CouldNotLook { address, why } => {
             vec![format!("warning: could not look who is on {address}: {why}")]
         }
-        Event::Unfollowed { count } => vec![format!(
+        RunEvent::Unfollowed { count } => vec![format!(
             "note: {count} binds and listens came faster than they could be followed: what the \
              kernel said to those is not told here"
         )],
-        Event::WorkerEnded { ordinal, pid, exit, running } => {
+        RunEvent::WorkerEnded { ordinal, pid, exit, running } => {
             let how = match exit {
                 Exit::Code(code) => format!("with code {code}"),
                 Exit::Signal(signal) => format!("by signal {signal}"),
             };
             vec![format!("worker {ordinal} (pid {pid}) ended {how}; {running} still running")]
         }
-        Event::DaemonsServe { pids } => vec![format!(
+        RunEvent::DaemonsServe { pids } => vec![format!(
             "the command has ended and left {} running; sameport stays with them until they end",
             processes(pids)
         )],
-        Event::EndingLeftovers { pids } => {
+        RunEvent::EndingLeftovers { pids } => {
             vec![format!("ending what the command left behind: {}", processes(pids))]
         }
-        Event::Remark(Remark::OneFamily { asked, target }) => vec![format!(
+        RunEvent::Remark(Remark::OneFamily { asked, target }) => vec![format!(
             "note: the program asked for IPv4 and IPv6 on port {}, and --map gives it {}:{}, which \
              is IPv4 only",
             asked.port(),
             target.ip().to_canonical(),
             target.port()
         )],
-        Event::Remark(Remark::OtherFamily { asked, rule }) => vec![
+        RunEvent::Remark(Remark::OtherFamily { asked, rule }) => vec![
             format!(
                 "error: --map {rule}: the program's socket for {asked} cannot have that address"
             ),
             "hint: a socket is of one family; give a rule for each".into(),
         ],
-        Event::Remark(Remark::NotPrivate { asked, why: NotTaken::Refused(errno) }) => {
+        RunEvent::Remark(Remark::NotPrivate { asked, why: PrivateSocketError::Refused(errno) }) => {
             vec![format!(
                 "error: {asked} was refused: its socket could not be made the private group's: fchown: {errno}"
             )]
         }
-        Event::Remark(Remark::NotPrivate { asked, why: NotTaken::OnDevice }) => vec![
+        RunEvent::Remark(Remark::NotPrivate { asked, why: PrivateSocketError::OnDevice }) => vec![
             format!(
                 "error: {asked} was refused: its socket is bound to a device, and cannot be private: \
                  others can get past it"
             ),
             "hint: bind an address instead, or leave the port out of the group by --port".into(),
         ],
-        Event::Took { via, passed } => {
+        RunEvent::Took { via, passed } => {
             let reasons = passed.iter().map(|(via, error)| {
                 format!("{} cannot: {}", start_error::name(*via), start_error::reason(error))
             });
@@ -175,62 +175,62 @@ fn lines(event: &Event) -> Vec<String> {
                 reasons.collect::<Vec<_>>().join("; ")
             )]
         }
-        Event::Unused(Unused::Rule(rule)) => vec![
+        RunEvent::Unused(UnusedOption::Rule(rule)) => vec![
             format!("warning: --map {rule} was never used: no bind that sameport saw matches it"),
             "hint: `sameport ls` shows what a program binds".into(),
         ],
-        Event::Unused(Unused::Source(source)) => vec![format!(
+        RunEvent::Unused(UnusedOption::Source(source)) => vec![format!(
             "warning: --source {} was never used: the program made no connection that could come \
              from there",
-            Side { ip: Some(source.ip()), port: Some(source.port()).filter(|port| *port != 0) }
+            RuleSide { ip: Some(source.ip()), port: Some(source.port()).filter(|port| *port != 0) }
         )],
-        Event::Worker(change) => changed(change),
-        Event::NotStarted { ordinal, error } => {
+        RunEvent::Worker(change) => changed(change),
+        RunEvent::NotStarted { ordinal, error } => {
             vec![format!("worker {ordinal} cannot be started: {error}")]
         }
-        Event::Detached { ordinal, pid, left } => vec![format!(
+        RunEvent::Detached { ordinal, pid, left } => vec![format!(
             "worker {ordinal}: pid {pid} has ended well and left {} running, which serve in its place",
             processes(left)
         )],
-        Event::NotAccepting { ordinal, pid, waiting } => vec![format!(
+        RunEvent::NotAccepting { ordinal, pid, waiting } => vec![format!(
             "warning: worker {ordinal} (pid {pid}) does not accept connections; {waiting} wait"
         )],
-        Event::Closed { ordinal, pid, address } => vec![
+        RunEvent::Closed { ordinal, pid, address } => vec![
             format!(
                 "warning: worker {ordinal} (pid {pid}) has closed {address} and runs on; who waits \
                  there is served by nobody until it ends"
             ),
             "hint: `sameport restart` replaces it".into(),
         ],
-        Event::Unused(Unused::Transparent) => vec![
+        RunEvent::Unused(UnusedOption::Transparent) => vec![
             "warning: --transparent was never used: the program bound no socket that sameport saw"
                 .into(),
         ],
-        Event::Unkillable { pids } => {
+        RunEvent::Unkillable { pids } => {
             vec![format!("error: {} did not end by SIGKILL", processes(pids))]
         }
     }
 }
 
 /// What a change of a worker's state is worth saying, beside what follows from it.
-fn changed(change: &Change) -> Vec<String> {
-    let Change { worker, pid, state, why, connections, .. } = change;
+fn changed(change: &WorkerUpdate) -> Vec<String> {
+    let WorkerUpdate { worker, pid, state, why, connections, .. } = change;
     let who = match pid {
         Some(pid) => format!("worker {worker} (pid {pid})"),
         None => format!("worker {worker}"),
     };
     let why = why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
     vec![match state {
-        State::Starting if why.is_empty() => return Vec::new(),
-        State::Starting => format!("{who} is starting{why}"),
-        State::Ready => format!("{who} is ready"),
-        State::Draining => match connections {
+        WorkerPhase::Starting if why.is_empty() => return Vec::new(),
+        WorkerPhase::Starting => format!("{who} is starting{why}"),
+        WorkerPhase::Ready => format!("{who} is ready"),
+        WorkerPhase::Draining => match connections {
             Some(open) if *open > 0 => format!("{who} drains{why}, {open} connections open"),
             _ => format!("{who} drains{why}"),
         },
-        State::Gone => format!("{who} has ended{why}"),
-        State::Waiting => format!("{who} is started again in a moment{why}"),
-        State::GivenUp => {
+        WorkerPhase::Gone => format!("{who} has ended{why}"),
+        WorkerPhase::Waiting => format!("{who} is started again in a moment{why}"),
+        WorkerPhase::GivenUp => {
             format!("error: {who} crashed again and again and is not started any more{why}")
         }
     }]

@@ -8,11 +8,11 @@ use super::ago::ago;
 use super::json_line::line;
 use super::run_changes::{command, failure, state};
 use super::table::{printable, table};
-use sameport_supervisor::control::client::{Error, Run};
-use sameport_supervisor::control::protocol::{Listening, State, Status, Worker};
+use sameport_supervisor::control::client::{ClientError, RunEntry};
+use sameport_supervisor::control::protocol::{ListenStatus, RunStatus, WorkerPhase, WorkerStatus};
 
 /// Every named run, one row each; nothing for none. `now`: milliseconds since 1970.
-pub(crate) fn list(runs: &[Run], now: u64) -> String {
+pub(crate) fn list(runs: &[RunEntry], now: u64) -> String {
     let header = ["NAME", "PID", "WORKERS", "SINCE", "ADDRESS", "COMMAND"];
     let rows: Vec<_> = runs
         .iter()
@@ -34,10 +34,10 @@ pub(crate) fn list(runs: &[Run], now: u64) -> String {
 }
 
 /// The row of a supervisor that does not say how it is.
-fn dead(error: &Error) -> [String; 5] {
+fn dead(error: &ClientError) -> [String; 5] {
     let none = || "-".to_owned();
     let (pid, workers, what, words) = match error {
-        Error::Gone(gone) => {
+        ClientError::Gone(gone) => {
             let record = gone.record.as_ref();
             (
                 record.map(|record| record.pid),
@@ -46,7 +46,7 @@ fn dead(error: &Error) -> [String; 5] {
                 record.map(|record| command(&record.about.command)),
             )
         }
-        Error::Silent(pid) | Error::Ended(pid) | Error::Frame(pid, _) => {
+        ClientError::Silent(pid) | ClientError::Ended(pid) | ClientError::Frame(pid, _) => {
             (Some(*pid), None, "silent", None)
         }
         _ => (None, None, "silent", None),
@@ -61,7 +61,7 @@ fn dead(error: &Error) -> [String; 5] {
 }
 
 /// One run, with all there is to say. `now`: milliseconds since 1970.
-pub(crate) fn text(status: &Status, now: u64) -> String {
+pub(crate) fn text(status: &RunStatus, now: u64) -> String {
     let mut text = format!(
         "{}: pid {}, {} of {} workers ready, since {}, by {}\ncommand: {}\ndirectory: {}\n",
         printable(&status.name),
@@ -93,7 +93,7 @@ pub(crate) fn text(status: &Status, now: u64) -> String {
     text
 }
 
-fn worker_row(worker: &Worker, now: u64) -> [String; 7] {
+fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 7] {
     let number = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
     [
         worker.ordinal.to_string(),
@@ -106,7 +106,7 @@ fn worker_row(worker: &Worker, now: u64) -> [String; 7] {
     ]
 }
 
-fn address_row(address: &Listening) -> [String; 6] {
+fn address_row(address: &ListenStatus) -> [String; 6] {
     let yes = |is: &Result<(), String>| if is.is_ok() { "yes" } else { "no" }.to_owned();
     [
         address.protocol.clone(),
@@ -123,7 +123,7 @@ fn address_row(address: &Listening) -> [String; 6] {
 }
 
 /// What is not as one may expect: of workers, of addresses, of the run.
-fn notes(status: &Status) -> Vec<String> {
+fn notes(status: &RunStatus) -> Vec<String> {
     let workers = status.workers.iter().filter_map(|worker| {
         let why = worker.why.as_ref()?;
         Some(format!("worker {}: {why}", worker.ordinal))
@@ -138,8 +138,8 @@ fn notes(status: &Status) -> Vec<String> {
     workers.chain(addresses).chain(status.remarks.iter().cloned()).collect()
 }
 
-fn ready(status: &Status) -> usize {
-    status.workers.iter().filter(|worker| worker.state == State::Ready).count()
+fn ready(status: &RunStatus) -> usize {
+    status.workers.iter().filter(|worker| worker.state == WorkerPhase::Ready).count()
 }
 
 /// The clock may have been set back.
@@ -159,7 +159,7 @@ fn some(words: impl Iterator<Item = String>) -> String {
 }
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
-pub(crate) fn json(status: &Status) -> String {
+pub(crate) fn json(status: &RunStatus) -> String {
     #[derive(Serialize)]
     struct Told<'a> {
         version: u32,
@@ -170,7 +170,7 @@ pub(crate) fn json(status: &Status) -> String {
 }
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
-pub(crate) fn list_json(runs: &[Run]) -> String {
+pub(crate) fn list_json(runs: &[RunEntry]) -> String {
     #[derive(Serialize)]
     struct Told<'a> {
         version: u32,
@@ -194,12 +194,12 @@ enum ToldEither<'a> {
 }
 
 impl<'a> ToldEither<'a> {
-    fn new((name, answer): &'a Run) -> Self {
+    fn new((name, answer): &'a RunEntry) -> Self {
         match answer {
             Ok(status) => Self::Living(ToldRun::new(status)),
             Err(error) => {
                 let running = match error {
-                    Error::Gone(gone) => &gone.running[..],
+                    ClientError::Gone(gone) => &gone.running[..],
                     _ => &[],
                 };
                 let told = failure(name, error);
@@ -229,7 +229,7 @@ struct ToldRun<'a> {
 }
 
 impl<'a> ToldRun<'a> {
-    fn new(status: &'a Status) -> Self {
+    fn new(status: &'a RunStatus) -> Self {
         Self {
             name: &status.name,
             pid: status.pid,
@@ -262,7 +262,7 @@ struct ToldWorker<'a> {
 }
 
 impl<'a> ToldWorker<'a> {
-    fn new(worker: &'a Worker) -> Self {
+    fn new(worker: &'a WorkerStatus) -> Self {
         Self {
             worker: worker.ordinal,
             pid: worker.pid,
@@ -292,7 +292,7 @@ struct ToldAddress<'a> {
 }
 
 impl<'a> ToldAddress<'a> {
-    fn new(address: &'a Listening) -> Self {
+    fn new(address: &'a ListenStatus) -> Self {
         Self {
             proto: &address.protocol,
             address: &address.address,

@@ -1,14 +1,14 @@
 //! The tables and the JSON of named runs.
 
-use sameport_supervisor::control::client::Gone;
-use sameport_supervisor::control::{About, Record};
+use sameport_supervisor::control::client::DeadSupervisor;
+use sameport_supervisor::control::{RunInfo, RunRecord};
 
 use super::*;
 
 const NOW: u64 = 1_700_000_000_000;
 
-fn worker(ordinal: u16, pid: Option<i32>, state: State) -> Worker {
-    Worker {
+fn worker(ordinal: u16, pid: Option<i32>, state: WorkerPhase) -> WorkerStatus {
+    WorkerStatus {
         ordinal,
         pid,
         state,
@@ -20,8 +20,8 @@ fn worker(ordinal: u16, pid: Option<i32>, state: State) -> Worker {
     }
 }
 
-fn status() -> Status {
-    Status {
+fn status() -> RunStatus {
+    RunStatus {
         name: "web".into(),
         pid: 33,
         version: "0.1.0".into(),
@@ -31,19 +31,19 @@ fn status() -> Status {
         via: "seccomp".into(),
         copies: 3,
         workers: vec![
-            worker(1, Some(41), State::Ready),
-            worker(2, Some(42), State::Draining),
-            worker(2, Some(43), State::Starting),
-            Worker {
+            worker(1, Some(41), WorkerPhase::Ready),
+            worker(2, Some(42), WorkerPhase::Draining),
+            worker(2, Some(43), WorkerPhase::Starting),
+            WorkerStatus {
                 restarts: 4,
                 why: Some("exit code 1".into()),
                 connections: None,
                 addresses: Vec::new(),
-                ..worker(3, None, State::Waiting)
+                ..worker(3, None, WorkerPhase::Waiting)
             },
         ],
         addresses: vec![
-            Listening {
+            ListenStatus {
                 protocol: "tcp".into(),
                 address: "127.0.0.1:8080".into(),
                 members: 3,
@@ -52,7 +52,7 @@ fn status() -> Status {
                 held: Ok(()),
                 steered: Err("nginx (pid 9) is in the group too".into()),
             },
-            Listening {
+            ListenStatus {
                 protocol: "udp".into(),
                 address: "[::]:53".into(),
                 members: 1,
@@ -92,7 +92,7 @@ note: the record could not be written: no space left
 
 #[test]
 fn nothing_to_say_is_not_said() {
-    let bare = Status { workers: vec![], addresses: vec![], remarks: vec![], ..status() };
+    let bare = RunStatus { workers: vec![], addresses: vec![], remarks: vec![], ..status() };
     // The clock was set back.
     assert_eq!(text(&bare, 0).lines().count(), 3);
     assert!(text(&bare, 0).contains("since 0 s"));
@@ -113,15 +113,15 @@ fn what_others_chose_does_not_steer_the_terminal() {
     assert!(!told.contains(['\u{1b}', '\u{202e}']), "{told}");
 }
 
-fn runs() -> Vec<Run> {
+fn runs() -> Vec<RunEntry> {
     let about =
-        About { command: vec!["db".into(), "-x y".into()], directory: "/".into(), since: 0 };
-    let mut record = Record::of_ourselves(&about, &[]);
+        RunInfo { command: vec!["db".into(), "-x y".into()], directory: "/".into(), since: 0 };
+    let mut record = RunRecord::of_ourselves(&about, &[]);
     record.pid = 7;
-    let gone = Gone { record: Some(record), running: vec![8, 9] };
+    let gone = DeadSupervisor { record: Some(record), running: vec![8, 9] };
     vec![
-        ("db".parse().unwrap(), Err(Error::Gone(gone))),
-        ("mail".parse().unwrap(), Err(Error::Silent(5))),
+        ("db".parse().unwrap(), Err(ClientError::Gone(gone))),
+        ("mail".parse().unwrap(), Err(ClientError::Silent(5))),
         ("web".parse().unwrap(), Ok(Box::new(status()))),
     ]
 }
@@ -139,8 +139,8 @@ web   33   1/3      2 h     127.0.0.1:8080 [::]:53  node server.js
 
 #[test]
 fn json_keeps_its_shape() {
-    let short = Status {
-        workers: vec![worker(1, Some(41), State::GivenUp)],
+    let short = RunStatus {
+        workers: vec![worker(1, Some(41), WorkerPhase::GivenUp)],
         addresses: status().addresses[..1].to_vec(),
         ..status()
     };
@@ -156,7 +156,7 @@ fn json_keeps_its_shape() {
     );
     assert_eq!(json(&short), format!("{{\"version\":1,{run}}}\n"));
 
-    let [dead, ..] = <[Run; 3]>::try_from(runs()).unwrap();
+    let [dead, ..] = <[RunEntry; 3]>::try_from(runs()).unwrap();
     let told = list_json(&[dead, ("web".parse().unwrap(), Ok(Box::new(short)))]);
     let start =
         r#"{"version":1,"runs":[{"name":"db","error":"the supervisor of db (pid 7) is gone"#;

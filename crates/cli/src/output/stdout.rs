@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use super::failure::{Failure, Kind};
+use super::failure::{ExitKind, Failure};
 
 /// Writes and flushes. A reader that has gone (`| head`) has what it wanted: that is no failure.
 ///
@@ -22,7 +22,7 @@ pub(crate) fn write(text: &str) -> Result<(), Failure> {
 pub(crate) fn outcome(written: io::Result<()>) -> Result<(), Failure> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Kind::CouldNotBeDone, format!("write to stdout: {error}")))
+            Err(Failure::new(ExitKind::CouldNotBeDone, format!("write to stdout: {error}")))
         }
         _ => Ok(()),
     }

@@ -7,17 +7,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sameport_policy::bind::private;
-use sameport_policy::model::socket::{Address, Member, Protocol, State};
+use sameport_policy::model::socket::{Address, Member, Protocol, SocketState};
 use sameport_policy::model::unit;
 use sameport_policy::predict::{
-    Conflict, Doubt, Effect, Flag, Missing, Outcome, Question, Refused, Verdict,
+    Conflict, Missing, PredictedRefusal, PredictedResult, ReuseFlag, TrafficEffect, TrafficOutcome,
+    Uncertainty, UnknownFact,
 };
 
 use super::guards;
 use super::refusal::{program, user};
 use super::shell;
 use super::table::printable;
-use crate::operations::why::{Answer, There};
+use crate::operations::why::{PresentSocket, WhyAnswer};
 
 pub(crate) use json::json;
 
@@ -25,12 +26,12 @@ pub(crate) use json::json;
 const NAMED: usize = 8;
 
 /// The answer first, then who is in it, then what would work.
-pub(crate) fn text(answers: &[Answer]) -> String {
+pub(crate) fn text(answers: &[WhyAnswer]) -> String {
     let texts: Vec<String> = answers.iter().map(one).collect();
     texts.join("\n")
 }
 
-fn one(answer: &Answer) -> String {
+fn one(answer: &WhyAnswer) -> String {
     let mut text = format!("{}\n", headline(answer));
     let mut told: BTreeMap<String, (String, usize)> = BTreeMap::new();
     let mut order = Vec::new();
@@ -67,18 +68,18 @@ fn one(answer: &Answer) -> String {
 }
 
 /// `no: 0.0.0.0:80/tcp (user ann, SO_REUSEADDR) cannot be bound: EACCES by bind: …`.
-fn headline(answer: &Answer) -> String {
+fn headline(answer: &WhyAnswer) -> String {
     let what = what(answer);
     if let Some(guard) = &answer.guard {
         let only = guards::who(guard);
         return format!("no: {what} cannot be bound: EPERM by bind: it is guarded for {only}");
     }
     match &answer.prediction.verdict {
-        Verdict::Granted => format!("yes: {what} can be bound{}", beside(answer)),
-        Verdict::Depends(_) => {
+        PredictedResult::Granted => format!("yes: {what} can be bound{}", beside(answer)),
+        PredictedResult::Depends(_) => {
             format!("unsure: whether {what} can be bound depends on what cannot be seen from here")
         }
-        Verdict::Refused(refused) => {
+        PredictedResult::Refused(refused) => {
             let (call, errno) = refused.error();
             format!("no: {what} cannot be bound: {errno} by {call}: {}", reason(answer, refused))
         }
@@ -86,8 +87,8 @@ fn headline(answer: &Answer) -> String {
 }
 
 /// `0.0.0.0:80/tcp (user ann, SO_REUSEADDR)`.
-fn what(answer: &Answer) -> String {
-    let Answer { wish, user, .. } = answer;
+fn what(answer: &WhyAnswer) -> String {
+    let WhyAnswer { wish, user, .. } = answer;
     let Address { protocol, .. } = wish.address;
     let options = options(wish.reuse_address, wish.reuse_port);
     let user = user.as_deref().map_or_else(|| wish.uid.to_string(), printable);
@@ -103,53 +104,57 @@ fn options(reuse_address: bool, reuse_port: bool) -> &'static str {
     }
 }
 
-fn beside(answer: &Answer) -> &'static str {
+fn beside(answer: &WhyAnswer) -> &'static str {
     let any = |outcome| answer.prediction.effects.iter().any(|effect| effect.outcome == outcome);
-    if any(Outcome::Taken) {
+    if any(TrafficOutcome::Taken) {
         ", and would take traffic from others"
-    } else if any(Outcome::Shared) {
+    } else if any(TrafficOutcome::Shared) {
         ", and would share"
-    } else if any(Outcome::Kept) {
+    } else if any(TrafficOutcome::Kept) {
         ", and would not get all of its traffic"
     } else {
         ""
     }
 }
 
-fn reason(answer: &Answer, refused: &Refused) -> String {
+fn reason(answer: &WhyAnswer, refused: &PredictedRefusal) -> String {
     let port = answer.wish.address.port();
     match refused {
-        Refused::NoDevice => {
+        PredictedRefusal::NoDevice => {
             let device = answer.wish.address.device.as_deref().unwrap_or_default();
             format!("there is no interface {}", printable(device))
         }
-        Refused::NotTransparent => "it needs CAP_NET_ADMIN or CAP_NET_RAW".into(),
-        Refused::NeedsPrivilege => {
+        PredictedRefusal::NotTransparent => "it needs CAP_NET_ADMIN or CAP_NET_RAW".into(),
+        PredictedRefusal::NeedsPrivilege => {
             format!("port {port} is so low that it needs CAP_NET_BIND_SERVICE")
         }
-        Refused::MappedAndV6only => "it is an IPv4 address, and IPV6_V6ONLY refuses those".into(),
-        Refused::NoScope => "a link-local address needs --device".into(),
-        Refused::NotLocal => "no interface of this machine has that address".into(),
-        Refused::InUse(conflicts) => match (remedies::only_left(answer), conflicts.len()) {
-            (true, _) => "what is left of its connections (TIME_WAIT) still has it".into(),
-            (false, 1) => "somebody is in the way".into(),
-            (false, several) => format!("{several} sockets are in the way"),
-        },
+        PredictedRefusal::MappedAndV6only => {
+            "it is an IPv4 address, and IPV6_V6ONLY refuses those".into()
+        }
+        PredictedRefusal::NoScope => "a link-local address needs --device".into(),
+        PredictedRefusal::NotLocal => "no interface of this machine has that address".into(),
+        PredictedRefusal::InUse(conflicts) => {
+            match (remedies::only_left(answer), conflicts.len()) {
+                (true, _) => "what is left of its connections (TIME_WAIT) still has it".into(),
+                (false, 1) => "somebody is in the way".into(),
+                (false, several) => format!("{several} sockets are in the way"),
+            }
+        }
     }
 }
 
 /// What is to be said of whom.
-fn remarks(answer: &Answer) -> Vec<(usize, String)> {
+fn remarks(answer: &WhyAnswer) -> Vec<(usize, String)> {
     match &answer.prediction.verdict {
-        Verdict::Refused(Refused::InUse(conflicts)) => {
+        PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) => {
             let say = |conflict: &Conflict| (conflict.with, lacks(answer, conflict));
             conflicts.iter().map(say).collect()
         }
-        Verdict::Refused(_) => vec![],
-        Verdict::Depends(doubts) => {
+        PredictedResult::Refused(_) => vec![],
+        PredictedResult::Depends(doubts) => {
             doubts.iter().map(|doubt| (doubt.with, doubtful(answer, doubt))).collect()
         }
-        Verdict::Granted => {
+        PredictedResult::Granted => {
             let effects = answer.prediction.effects.iter();
             effects.map(|effect| (effect.with, outcome(answer, effect))).collect()
         }
@@ -157,7 +162,7 @@ fn remarks(answer: &Answer) -> Vec<(usize, String)> {
 }
 
 /// `SO_REUSEPORT is missing on both sides; SO_REUSEADDR does not help against a listener`.
-fn lacks(answer: &Answer, conflict: &Conflict) -> String {
+fn lacks(answer: &WhyAnswer, conflict: &Conflict) -> String {
     let Missing { ours, theirs, same_user } = conflict.share;
     let sides = |ours, theirs| match (ours, theirs) {
         (true, true) => Some("is missing on both sides"),
@@ -168,16 +173,16 @@ fn lacks(answer: &Answer, conflict: &Conflict) -> String {
     let mut reasons = Vec::new();
     if same_user {
         reasons.push(match &answer.there[conflict.with] {
-            There::Socket(member) if is_private(member) => {
+            PresentSocket::Socket(member) if is_private(member) => {
                 format!(
                     "sockets of user id {}: a private group, which admits nobody else",
                     member.socket.uid
                 )
             }
-            There::Socket(member) => {
+            PresentSocket::Socket(member) => {
                 format!("it belongs to user {}: only sockets of one user can share", user(member))
             }
-            There::Left(_) => String::new(),
+            PresentSocket::Left(_) => String::new(),
         });
     }
     reasons.extend(sides(ours, theirs).map(|sides| format!("SO_REUSEPORT {sides}")));
@@ -195,32 +200,32 @@ fn is_private(member: &Member) -> bool {
     private::is_owner(member.socket.uid)
 }
 
-fn doubtful(answer: &Answer, doubt: &Doubt) -> String {
-    let left = matches!(answer.there[doubt.with], There::Left(_));
-    let names = |flags: &[Flag]| {
-        let name = |flag: &Flag| match flag {
-            Flag::ReuseAddress => "SO_REUSEADDR",
-            Flag::ReusePort => "SO_REUSEPORT",
+fn doubtful(answer: &WhyAnswer, doubt: &Uncertainty) -> String {
+    let left = matches!(answer.there[doubt.with], PresentSocket::Left(_));
+    let names = |flags: &[ReuseFlag]| {
+        let name = |flag: &ReuseFlag| match flag {
+            ReuseFlag::ReuseAddress => "SO_REUSEADDR",
+            ReuseFlag::ReusePort => "SO_REUSEPORT",
         };
         flags.iter().map(name).collect::<Vec<_>>().join(" or ")
     };
     match &doubt.question {
-        Question::Set(flags) if left => format!(
+        UnknownFact::Set(flags) if left => format!(
             "if        the program that left it had {}, it can be bound, and else not yet; most \
              servers have SO_REUSEADDR",
             names(flags)
         ),
-        Question::Set(flags) => {
+        UnknownFact::Set(flags) => {
             format!("if        this one has {}, it can be bound, and else not", names(flags))
         }
-        Question::V6only(flags) if flags.is_empty() => {
+        UnknownFact::V6only(flags) if flags.is_empty() => {
             "if        it comes from a socket that serves IPv4 too, it cannot be bound".into()
         }
-        Question::V6only(flags) => format!(
+        UnknownFact::V6only(flags) => format!(
             "if        it comes from a socket that serves IPv4 too, and lacks {}, it cannot be bound",
             names(flags)
         ),
-        Question::First => {
+        UnknownFact::First => {
             "if        the kernel comes to this one first (it was bound last), it can be \
                             bound, although others are in the way that do not share"
                 .into()
@@ -228,19 +233,21 @@ fn doubtful(answer: &Answer, doubt: &Doubt) -> String {
     }
 }
 
-fn outcome(answer: &Answer, effect: &Effect) -> String {
+fn outcome(answer: &WhyAnswer, effect: &TrafficEffect) -> String {
     let on = &effect.on;
     let udp = on.protocol == Protocol::Udp;
     let unit = if udp { "datagrams" } else { "connections" };
     match effect.outcome {
-        Outcome::Shared => format!("shares    the {unit} to {on} with yours"),
-        Outcome::Kept => format!("keeps     the {unit} to {on}: yours gets none of them"),
-        Outcome::Race => format!("race      whoever of the two listens first has {on}"),
-        Outcome::Unclear => format!("who       gets the {unit} to {on} cannot be told from here"),
-        Outcome::Taken => {
+        TrafficOutcome::Shared => format!("shares    the {unit} to {on} with yours"),
+        TrafficOutcome::Kept => format!("keeps     the {unit} to {on}: yours gets none of them"),
+        TrafficOutcome::Race => format!("race      whoever of the two listens first has {on}"),
+        TrafficOutcome::Unclear => {
+            format!("who       gets the {unit} to {on} cannot be told from here")
+        }
+        TrafficOutcome::Taken => {
             let other_user = match &answer.there[effect.with] {
-                There::Socket(member) => member.socket.uid != answer.wish.uid,
-                There::Left(_) => false,
+                PresentSocket::Socket(member) => member.socket.uid != answer.wish.uid,
+                PresentSocket::Left(_) => false,
             };
             let whose = if other_user { ", of another user" } else { "" };
             format!("loses     the {unit} to {on} to yours, all of them{whose}")
@@ -249,14 +256,14 @@ fn outcome(answer: &Answer, effect: &Effect) -> String {
 }
 
 /// Who it is, and what is to be said.
-fn block(answer: &Answer, with: usize, says: &str) -> String {
+fn block(answer: &WhyAnswer, with: usize, says: &str) -> String {
     let mut lines = Vec::new();
     match &answer.there[with] {
-        There::Left(left) => {
+        PresentSocket::Left(left) => {
             // The seconds of each differ, and are told with what would work.
             lines.push(format!("what is left of a connection has {} (TIME_WAIT)", left.address));
         }
-        There::Socket(member) => {
+        PresentSocket::Socket(member) => {
             lines.push(format!("{} {}", who(answer, member), does(member)));
             let servers = answer.servers(member);
             let details = servers.first().and_then(|process| process.details.as_ref());
@@ -278,7 +285,7 @@ fn block(answer: &Answer, with: usize, says: &str) -> String {
 }
 
 /// `pid 4121 (python3, user ann, unit api.service)`, or what is known of it.
-fn who(answer: &Answer, member: &Member) -> String {
+fn who(answer: &WhyAnswer, member: &Member) -> String {
     let mut words = Vec::new();
     let servers = answer.servers(member);
     words.extend(servers.first().map(|process| program(process)));
@@ -310,10 +317,12 @@ fn who(answer: &Answer, member: &Member) -> String {
 fn does(member: &Member) -> String {
     let address = &member.socket.address;
     match (member.socket.state, address.protocol) {
-        (State::Waiting, Protocol::Tcp) => format!("listens on {address}"),
-        (State::Waiting, Protocol::Udp) => format!("receives on {address}"),
-        (State::Bound, _) => format!("is bound to {address}, and neither listens nor is connected"),
-        (State::Connected, _) => {
+        (SocketState::Waiting, Protocol::Tcp) => format!("listens on {address}"),
+        (SocketState::Waiting, Protocol::Udp) => format!("receives on {address}"),
+        (SocketState::Bound, _) => {
+            format!("is bound to {address}, and neither listens nor is connected")
+        }
+        (SocketState::Connected, _) => {
             format!("has a connection from {address}: the port is its own end of it")
         }
     }

@@ -136,7 +136,7 @@ fn errno_is_the_programs() {
 
 #[test]
 fn no_descriptor_stays_open() {
-    let inbox = sameport_sys::preload::Inbox::open().unwrap();
+    let inbox = sameport_sys::preload::ReportSocket::open().unwrap();
     for name in ["nobody-listens-to-this", inbox.name()] {
         let variables = [SHARE, ("SAMEPORT_REPORT", name), ("SAMEPORT_SOURCE", "127.0.0.9")];
         let port = free_port().to_string();

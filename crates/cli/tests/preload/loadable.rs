@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use sameport_sys::preload::{Loadable, Obstacle, check};
-use sameport_sys::process::Gain;
+use sameport_sys::process::FileCapability;
 
 use crate::preloaded;
 use crate::stage::{
@@ -74,7 +74,7 @@ fn programs_that_gain_a_privilege_are_told() {
     for command in commands {
         assert_eq!(start_command(User::Ourselves, command[0], &command[1..]).ended().code, 0);
     }
-    assert_eq!(obstacle(&copy), Some(Obstacle::GainsPrivilege(Gain::UserId)));
+    assert_eq!(obstacle(&copy), Some(Obstacle::GainsPrivilege(FileCapability::UserId)));
     let port = free_port().to_string();
     let command = [copy.to_str().unwrap(), "bind", "tcp", "127.0.0.1", &port];
     for user in User::all() {

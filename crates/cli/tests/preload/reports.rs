@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use sameport_policy::addr::protocol::Protocol;
-use sameport_sys::preload::{Inbox, Received, Report, Sharing};
+use sameport_sys::preload::{LibraryReport, ReceivedReport, ReportSocket, SharedBy};
 
 use crate::preloaded;
 use crate::stage::{User, c_program, compiled_by, find_program, free_port, skip, start_run};
 
 /// All that arrives while a program runs to its end.
-fn reports(variables: &[(&str, &str)], command: &[&str]) -> (i32, Vec<Received>) {
-    let mut inbox = Inbox::open().unwrap();
+fn reports(variables: &[(&str, &str)], command: &[&str]) -> (i32, Vec<ReceivedReport>) {
+    let mut inbox = ReportSocket::open().unwrap();
     let name = inbox.name().to_owned();
     let variables: Vec<_> =
         variables.iter().copied().chain([("SAMEPORT_REPORT", &*name)]).collect();
@@ -35,13 +35,13 @@ fn bound(
     asked: Option<String>,
     rule: Option<usize>,
     errno: Option<i32>,
-) -> Report {
-    Report::Bound {
+) -> LibraryReport {
+    LibraryReport::Bound {
         protocol: Protocol::Tcp,
         address: (ip.parse::<std::net::IpAddr>().unwrap(), port).into(),
         asked: asked.map(|asked| asked.parse().unwrap()),
         rule,
-        sharing: Sharing::Shared,
+        sharing: SharedBy::Shared,
         errno: errno.map(sameport_sys::Errno::from_raw_os_error),
     }
 }
@@ -62,27 +62,33 @@ fn loading_and_binding_are_reported_by_their_process() {
         let command = [program, "bind", "tcp", "0.0.0.0", &old.to_string()];
         let (pid, all) = reports(&variables, &command);
         let moved = bound("127.0.0.2", new, Some(format!("0.0.0.0:{old}")), Some(1), None);
-        let expected = [Report::Loaded, moved].map(|report| Received { pid, report });
+        let expected = [LibraryReport::Loaded, moved].map(|report| ReceivedReport { pid, report });
         assert_eq!(all, expected, "{program}");
 
         let command = [program, "bind", "tcp", "192.0.2.9", &new.to_string()];
         let (pid, all) = reports(&[("SAMEPORT_SHARE", "1")], &command);
         let refused = bound("192.0.2.9", new, None, None, Some(99));
-        assert_eq!(all, [Report::Loaded, refused].map(|report| Received { pid, report }));
+        assert_eq!(
+            all,
+            [LibraryReport::Loaded, refused].map(|report| ReceivedReport { pid, report })
+        );
 
         // What is refused before the kernel is asked.
         let map = format!("{new}=[::1]");
         let command = [program, "bind", "tcp", "127.0.0.1", &new.to_string()];
         let (pid, all) = reports(&[("SAMEPORT_MAP", &*map)], &command);
-        let other_family = Report::Bound {
+        let other_family = LibraryReport::Bound {
             protocol: Protocol::Tcp,
             address: format!("127.0.0.1:{new}").parse().unwrap(),
             asked: None,
             rule: Some(0),
-            sharing: Sharing::Alone,
+            sharing: SharedBy::Alone,
             errno: Some(sameport_sys::Errno::AFNOSUPPORT),
         };
-        assert_eq!(all, [Report::Loaded, other_family].map(|report| Received { pid, report }));
+        assert_eq!(
+            all,
+            [LibraryReport::Loaded, other_family].map(|report| ReceivedReport { pid, report })
+        );
     }
 }
 
@@ -95,8 +101,8 @@ fn a_source_is_reported() {
     let command = [calls.to_str().unwrap(), "send", "twice", "127.0.0.1", &port];
     let (pid, all) = reports(&variables, &command);
     let address = "127.0.0.9:0".parse().unwrap();
-    let source = Report::Source { protocol: Protocol::Udp, address, errno: None };
-    assert_eq!(all, [Report::Loaded, source].map(|report| Received { pid, report }));
+    let source = LibraryReport::Source { protocol: Protocol::Udp, address, errno: None };
+    assert_eq!(all, [LibraryReport::Loaded, source].map(|report| ReceivedReport { pid, report }));
 }
 
 /// A burst: nothing is lost, although nobody takes a report before the last one was sent.
@@ -137,7 +143,7 @@ fn every_refusal_of_a_burst_is_told() {
 fn every_program_that_is_executed_is_reported() {
     let (pid, all) =
         reports(&[("SAMEPORT_SHARE", "1")], &["sh", "-c", "true; /bin/true; exec env true"]);
-    assert!(all.iter().all(|it| it.report == Report::Loaded), "{all:?}");
+    assert!(all.iter().all(|it| it.report == LibraryReport::Loaded), "{all:?}");
     // The shell, a child, and env and true in the shell's place.
     assert_eq!(all.len(), 4, "{all:?}");
     assert_eq!(all.iter().filter(|it| it.pid == pid).count(), 3, "{all:?}");

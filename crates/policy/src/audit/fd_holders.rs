@@ -1,12 +1,12 @@
 //! One socket that two programs have open: whoever has it accepts from its queue.
 
 use super::fix::Fix;
-use super::identity::{Between, are_one_program};
-use super::port_view::{Scene, party, seniority};
-use super::{Facts, Finding, Kind, Severity};
+use super::identity::{EvidenceSource, are_one_program};
+use super::port_view::{PortView, party, seniority};
+use super::{AuditFacts, Finding, FindingKind, Severity};
 use crate::model::socket::{Member, Process};
 
-pub(super) fn findings(scene: &Scene<'_>) -> Vec<Finding> {
+pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
     let mut told = Vec::new();
     let mut findings = Vec::new();
     for member in &scene.members {
@@ -22,7 +22,7 @@ pub(super) fn findings(scene: &Scene<'_>) -> Vec<Finding> {
 }
 
 /// The first process that has the socket, and one of each program that is not it.
-fn strangers<'a>(member: &'a Member, facts: &Facts) -> Vec<(&'a Process, &'a Process)> {
+fn strangers<'a>(member: &'a Member, facts: &AuditFacts) -> Vec<(&'a Process, &'a Process)> {
     if member.processes.len() < 2 {
         return Vec::new();
     }
@@ -31,7 +31,9 @@ fn strangers<'a>(member: &'a Member, facts: &Facts) -> Vec<(&'a Process, &'a Pro
     let mut programs: Vec<Vec<&Process>> = Vec::new();
     for process in processes {
         let is_of = |program: &Vec<&Process>| {
-            program.iter().any(|other| are_one_program(process, other, Between::OneUser, facts))
+            program
+                .iter()
+                .any(|other| are_one_program(process, other, EvidenceSource::OneUser, facts))
         };
         // Where it is of several, these are one.
         let (mut its, others): (Vec<_>, Vec<_>) = programs.into_iter().partition(is_of);
@@ -46,10 +48,15 @@ fn strangers<'a>(member: &'a Member, facts: &Facts) -> Vec<(&'a Process, &'a Pro
     programs[1..].iter().map(|program| (owner, program[0])).collect()
 }
 
-fn of_stranger(scene: &Scene<'_>, member: &Member, owner: &Process, stranger: &Process) -> Finding {
+fn of_stranger(
+    scene: &PortView<'_>,
+    member: &Member,
+    owner: &Process,
+    stranger: &Process,
+) -> Finding {
     let user = |process: &Process| process.details.as_ref().and_then(|details| details.uid);
     Finding {
-        kind: Kind::Held,
+        kind: FindingKind::Held,
         severity: match user(owner) == user(stranger) {
             true => Severity::Warning,
             false => Severity::Danger,
@@ -67,23 +74,23 @@ fn of_stranger(scene: &Scene<'_>, member: &Member, owner: &Process, stranger: &P
 
 #[cfg(test)]
 mod tests {
-    use crate::audit::fixtures::{Actor, Stage, actor, api, stranger, tcp};
+    use crate::audit::fixtures::{PortFixture, ProcessFixture, actor, api, stranger, tcp};
 
     const AT: &str = "0.0.0.0:80";
 
     #[test]
     fn a_socket_of_two_programs() {
         let held = ("held-by-stranger", "warning", 1, 200, 1);
-        Stage::default().with(tcp(AT), &[&stranger(), &api()]).finds(&[held]);
+        PortFixture::default().with(tcp(AT), &[&stranger(), &api()]).finds(&[held]);
         // Of however many sockets, and copies of it.
         let copy = actor(201, "/usr/bin/python3.11", &["/home/ann/x.py"]);
-        Stage::default()
+        PortFixture::default()
             .with(tcp(AT), &[&api(), &stranger(), &copy])
             .with(tcp(AT), &[&api(), &stranger(), &copy])
             .finds(&[held]);
         let bob = stranger().of_user(1001);
         let danger = ("held-by-stranger", "danger", 1, 200, 1);
-        Stage::default().with(tcp(AT), &[&api(), &bob]).finds(&[danger]);
+        PortFixture::default().with(tcp(AT), &[&api(), &bob]).finds(&[danger]);
     }
 
     #[test]
@@ -91,24 +98,24 @@ mod tests {
         let master = actor(300, "/usr/bin/master", &[]);
         let worker = |pid| actor(pid, "/usr/bin/worker", &[]).below(&[300, 1]);
         let helper = actor(303, "/usr/bin/helper", &[]).below(&[302, 300, 1]);
-        let all: [&Actor; 4] = [&worker(301), &helper, &worker(302), &master];
-        Stage::default().with(tcp(AT), &all).finds(&[]);
+        let all: [&ProcessFixture; 4] = [&worker(301), &helper, &worker(302), &master];
+        PortFixture::default().with(tcp(AT), &all).finds(&[]);
         // Two kinds of workers of a master that has closed it.
         let left = [&worker(301), &actor(304, "/usr/bin/other", &[]).below(&[300, 1])];
         let held = ("held-by-stranger", "warning", 1, 304, 1);
-        Stage::default().with(tcp(AT), &left).finds(&[held]);
+        PortFixture::default().with(tcp(AT), &left).finds(&[held]);
     }
 
     #[test]
     fn the_service_manager_has_the_sockets_of_its_services_only() {
         let init = actor(1, "/usr/lib/systemd/systemd", &[]).below(&[]);
-        let mut stage = Stage::default().with(tcp(AT), &[&init, &api()]);
+        let mut stage = PortFixture::default().with(tcp(AT), &[&init, &api()]);
         stage.facts.machine.init_serves = true;
         stage.finds(&[]);
-        let mut stage = Stage::default().with(tcp(AT), &[&init, &api(), &stranger()]);
+        let mut stage = PortFixture::default().with(tcp(AT), &[&init, &api(), &stranger()]);
         stage.facts.machine.init_serves = true;
         stage.finds(&[("held-by-stranger", "warning", 1, 200, 1)]);
         // The first process of a container is a program like any other.
-        Stage::default().with(tcp(AT), &[&init, &stranger()]).finds(&[]);
+        PortFixture::default().with(tcp(AT), &[&init, &stranger()]).finds(&[]);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::identity::{does_what_it_is_told, place_of};
-use super::port_view::{Actor, Scene, first, user};
+use super::port_view::{Participant, PortView, first, user};
 use crate::model::socket::Process;
 
 /// What to do. How it is written is the teller's.
@@ -14,7 +14,7 @@ pub enum Fix {
         /// Which.
         port: u16,
         /// Who may.
-        allow: Allow,
+        allow: GuardAllow,
     },
     /// `sameport run --private -- COMMAND`: nothing tells the two apart, so that only a group which
     /// admits its members keeps others out.
@@ -52,7 +52,7 @@ pub enum Fix {
 
 /// Who may bind, as `sameport guard --allow` takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Allow {
+pub enum GuardAllow {
     /// `unit=`.
     Unit(String),
     /// `exe=`.
@@ -75,12 +75,12 @@ impl Fix {
 
 /// A guard that lets the owner in, and not the other, by the best that tells them apart: the unit, the
 /// file, the user, the cgroup.
-pub(super) fn guard(scene: &Scene<'_>, owner: &Actor<'_>, other: &Actor<'_>) -> Fix {
+pub(super) fn guard(scene: &PortView<'_>, owner: &Participant<'_>, other: &Participant<'_>) -> Fix {
     let port = scene.port;
     let allow = |allow| Fix::Guard { port, allow };
     let process = first(&owner.member.processes);
     if let Some(unit) = process.and_then(|process| place_of(process).unit) {
-        return allow(Allow::Unit(unit));
+        return allow(GuardAllow::Unit(unit));
     }
     let details = process.and_then(|process| process.details.as_ref());
     let theirs = first(&other.member.processes).and_then(|process| process.details.as_ref());
@@ -88,17 +88,17 @@ pub(super) fn guard(scene: &Scene<'_>, owner: &Actor<'_>, other: &Actor<'_>) -> 
     let is_theirs = theirs.is_some_and(|theirs| theirs.executable.as_ref() == executable);
     match executable {
         Some(path) if !is_theirs && !does_what_it_is_told(path) => {
-            return allow(Allow::Executable(path.clone()));
+            return allow(GuardAllow::Executable(path.clone()));
         }
         _ => {}
     }
     if owner.is_of_another_user_than(other) {
-        return allow(Allow::User(user(owner.member)));
+        return allow(GuardAllow::User(user(owner.member)));
     }
     let cgroup = details.and_then(|details| details.cgroup.as_ref());
     let apart = theirs.is_some_and(|theirs| theirs.cgroup.as_ref() != cgroup);
     match cgroup {
-        Some(path) if apart && path != "/" => allow(Allow::Cgroup(path.clone())),
+        Some(path) if apart && path != "/" => allow(GuardAllow::Cgroup(path.clone())),
         _ => Fix::Private {
             command: details.map(|details| details.command.clone()).unwrap_or_default(),
             uid: details.and_then(|details| details.uid),
@@ -107,7 +107,7 @@ pub(super) fn guard(scene: &Scene<'_>, owner: &Actor<'_>, other: &Actor<'_>) -> 
 }
 
 /// A port that the kernel gave away is to be given away no more; whoever took it on purpose has to go.
-pub(super) fn reserve_or_end(scene: &Scene<'_>, process: Option<&Process>) -> Fix {
+pub(super) fn reserve_or_end(scene: &PortView<'_>, process: Option<&Process>) -> Fix {
     let machine = &scene.facts.machine;
     if machine.given_away.contains(&scene.port) {
         return Fix::Reserve { port: scene.port, also: machine.reserved.clone() };
@@ -122,11 +122,11 @@ pub(super) fn reserve_or_end(scene: &Scene<'_>, process: Option<&Process>) -> Fi
 mod tests {
     use super::*;
     use crate::audit::audit;
-    use crate::audit::fixtures::{Actor, Stage, actor, api, stranger, tcp};
+    use crate::audit::fixtures::{PortFixture, ProcessFixture, actor, api, stranger, tcp};
 
-    fn fix(owner: &Actor, other: &Actor, uid: u32) -> Fix {
+    fn fix(owner: &ProcessFixture, other: &ProcessFixture, uid: u32) -> Fix {
         let at = tcp("0.0.0.0:80");
-        let stage = Stage::default().with(at.clone(), &[owner]).of(uid, at, &[other]);
+        let stage = PortFixture::default().with(at.clone(), &[owner]).of(uid, at, &[other]);
         audit(&stage.facts).remove(0).fix
     }
 
@@ -138,10 +138,10 @@ mod tests {
         let elsewhere = script.clone().in_cgroup("/user.slice/api.scope");
         let command = vec!["/usr/bin/python3.11".to_owned(), "/srv/api.py".to_owned()];
         let cases = [
-            (&api(), 1000, allow(Allow::Unit("api.service".into()))),
-            (&native, 1000, allow(Allow::Executable("/usr/bin/server".into()))),
-            (&script, 1001, allow(Allow::User(1000))),
-            (&elsewhere, 1000, allow(Allow::Cgroup("/user.slice/api.scope".into()))),
+            (&api(), 1000, allow(GuardAllow::Unit("api.service".into()))),
+            (&native, 1000, allow(GuardAllow::Executable("/usr/bin/server".into()))),
+            (&script, 1001, allow(GuardAllow::User(1000))),
+            (&elsewhere, 1000, allow(GuardAllow::Cgroup("/user.slice/api.scope".into()))),
             (&script, 1000, Fix::Private { command, uid: Some(1000) }),
         ];
         for (owner, uid, expected) in cases {

@@ -3,20 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Facts, Finding, Trace, audit};
-use crate::model::socket::{Address, Details, Member, Process, Protocol, Socket, State};
+use super::{AuditFacts, Finding, ProgramEvidence, audit};
+use crate::model::socket::{
+    Address, Member, Process, ProcessDetails, Protocol, Socket, SocketState,
+};
 
 /// A process: pid, the file it executes, its arguments; started as many seconds in as its pid says.
 #[derive(Debug, Clone)]
-pub(super) struct Actor {
+pub(super) struct ProcessFixture {
     pub(super) process: Process,
-    pub(super) trace: Trace,
+    pub(super) trace: ProgramEvidence,
 }
 
-pub(super) fn actor(pid: i32, executable: &str, arguments: &[&str]) -> Actor {
+pub(super) fn actor(pid: i32, executable: &str, arguments: &[&str]) -> ProcessFixture {
     let program = executable.rsplit('/').next().unwrap_or_default();
     let command = [executable].iter().chain(arguments).map(|&word| word.to_owned()).collect();
-    let details = Details {
+    let details = ProcessDetails {
         uid: Some(1000),
         parent: Some(1),
         command,
@@ -25,17 +27,20 @@ pub(super) fn actor(pid: i32, executable: &str, arguments: &[&str]) -> Actor {
         started: Some(Duration::from_secs(u64::from(pid.unsigned_abs()))),
     };
     let file = executable.bytes().fold(0_u64, |sum, byte| sum * 31 % 1_000_003 + u64::from(byte));
-    let trace = Trace {
+    let trace = ProgramEvidence {
         file: Some((1, file)),
         directory: Some(PathBuf::from("/home/ann")),
         above: vec![1],
         runs: vec![],
     };
-    Actor { process: Process { details: Some(details), ..Process::new(pid, program) }, trace }
+    ProcessFixture {
+        process: Process { details: Some(details), ..Process::new(pid, program) },
+        trace,
+    }
 }
 
-impl Actor {
-    fn details(&mut self) -> &mut Details {
+impl ProcessFixture {
+    fn details(&mut self) -> &mut ProcessDetails {
         self.process.details.get_or_insert_default()
     }
 
@@ -63,11 +68,11 @@ impl Actor {
 }
 
 /// Two programs that have nothing to do with each other.
-pub(super) fn api() -> Actor {
+pub(super) fn api() -> ProcessFixture {
     actor(100, "/usr/bin/api", &[]).in_cgroup("/system.slice/api.service")
 }
 
-pub(super) fn stranger() -> Actor {
+pub(super) fn stranger() -> ProcessFixture {
     actor(200, "/usr/bin/python3.11", &["/home/ann/x.py"])
 }
 
@@ -81,29 +86,34 @@ pub(super) fn udp(text: &str) -> Address {
 
 /// A stage on which sockets appear; inodes count up.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Stage {
-    pub(super) facts: Facts,
+pub(super) struct PortFixture {
+    pub(super) facts: AuditFacts,
 }
 
-impl Stage {
+impl PortFixture {
     /// A socket of user 1000 that waits, which these have open.
-    pub(super) fn with(self, address: Address, actors: &[&Actor]) -> Self {
+    pub(super) fn with(self, address: Address, actors: &[&ProcessFixture]) -> Self {
         self.with_but(address, actors, |_| ())
     }
 
     /// The same, of this user.
-    pub(super) fn of(self, uid: u32, address: Address, actors: &[&Actor]) -> Self {
+    pub(super) fn of(self, uid: u32, address: Address, actors: &[&ProcessFixture]) -> Self {
         self.with_but(address, actors, |member| member.socket.uid = uid)
     }
 
-    pub(super) fn in_state(self, state: State, address: Address, actors: &[&Actor]) -> Self {
+    pub(super) fn in_state(
+        self,
+        state: SocketState,
+        address: Address,
+        actors: &[&ProcessFixture],
+    ) -> Self {
         self.with_but(address, actors, |member| member.socket.state = state)
     }
 
     pub(super) fn with_but(
         mut self,
         address: Address,
-        actors: &[&Actor],
+        actors: &[&ProcessFixture],
         change: impl FnOnce(&mut Member),
     ) -> Self {
         let inode = self.facts.members.len() as u64 + 1;

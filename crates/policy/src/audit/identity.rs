@@ -6,13 +6,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::owner::{Place, place};
-use super::{Facts, Trace};
-use crate::model::socket::{Details, Process};
+use super::owner::{ServiceOrContainer, place};
+use super::{AuditFacts, ProgramEvidence};
+use crate::model::socket::{Process, ProcessDetails};
 
 /// Whose evidence counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Between {
+pub(super) enum EvidenceSource {
     /// The sockets are one user's.
     OneUser,
     /// They are different users'.
@@ -23,8 +23,8 @@ pub(super) enum Between {
 pub(super) fn are_one_program(
     one: &Process,
     other: &Process,
-    between: Between,
-    facts: &Facts,
+    between: EvidenceSource,
+    facts: &AuditFacts,
 ) -> bool {
     if one.pid == other.pid {
         return true;
@@ -33,11 +33,11 @@ pub(super) fn are_one_program(
     if let Some(verdict) = place_of_one.tells(&place_of_other) {
         return verdict;
     }
-    let nothing = Trace::default();
+    let nothing = ProgramEvidence::default();
     let trace = |process: &Process| facts.traces.get(&process.pid).unwrap_or(&nothing);
     let (trace_of_one, trace_of_other) = (trace(one), trace(other));
     let below = is_below(one, other, facts) || is_below(other, one, facts);
-    if between == Between::Users {
+    if between == EvidenceSource::Users {
         let of_the_machine = one.pid == 1 || other.pid == 1;
         return below && (of_the_machine || is_a_worker(one, trace_of_one, other, trace_of_other));
     }
@@ -54,14 +54,14 @@ pub(super) fn are_one_program(
 }
 
 /// Nowhere, where that cannot be seen.
-pub(super) fn place_of(process: &Process) -> Place {
+pub(super) fn place_of(process: &Process) -> ServiceOrContainer {
     let cgroup = process.details.as_ref().and_then(|details| details.cgroup.as_deref());
     cgroup.map(place).unwrap_or_default()
 }
 
 /// Whether the one was started, at however many removes, by the other. Below process 1 is everybody:
 /// where it is one that serves sockets to services, only services are its own.
-fn is_below(one: &Process, other: &Process, facts: &Facts) -> bool {
+fn is_below(one: &Process, other: &Process, facts: &AuditFacts) -> bool {
     let above = facts.traces.get(&one.pid).map_or(&[][..], |trace| &trace.above);
     let parent = one.details.as_ref().and_then(|details| details.parent);
     let started = above.contains(&other.pid) || parent == Some(other.pid);
@@ -73,9 +73,9 @@ fn is_below(one: &Process, other: &Process, facts: &Facts) -> bool {
 /// process that still executes the master's own file is its worker.
 fn is_a_worker(
     one: &Process,
-    trace_of_one: &Trace,
+    trace_of_one: &ProgramEvidence,
     other: &Process,
-    trace_of_other: &Trace,
+    trace_of_other: &ProgramEvidence,
 ) -> bool {
     let executable = |process: &Process| process.details.as_ref()?.executable.clone();
     trace_of_one.file.is_some()
@@ -89,17 +89,17 @@ fn is_a_worker(
 /// the same then, too, or its parent must be such a program itself, that has started both.
 fn execute_the_same(
     one: &Process,
-    trace_of_one: &Trace,
+    trace_of_one: &ProgramEvidence,
     other: &Process,
-    trace_of_other: &Trace,
-    facts: &Facts,
+    trace_of_other: &ProgramEvidence,
+    facts: &AuditFacts,
 ) -> bool {
     let (Some(details), Some(others)) = (&one.details, &other.details) else { return false };
     if trace_of_one.file.is_none() || trace_of_one.file != trace_of_other.file {
         return false;
     }
     let does_as_told =
-        |details: &Details| details.executable.as_deref().is_none_or(does_what_it_is_told);
+        |details: &ProcessDetails| details.executable.as_deref().is_none_or(does_what_it_is_told);
     if !does_as_told(details) && !does_as_told(others) {
         return true;
     }
@@ -114,15 +114,19 @@ fn execute_the_same(
 }
 
 /// A manager of processes in one of these languages starts other people's scripts, by their names.
-fn run_different_scripts(one: &Details, other: &Details) -> bool {
-    let script =
-        |details: &Details| details.command.get(1).filter(|it| !it.starts_with('-')).cloned();
+fn run_different_scripts(one: &ProcessDetails, other: &ProcessDetails) -> bool {
+    let script = |details: &ProcessDetails| {
+        details.command.get(1).filter(|it| !it.starts_with('-')).cloned()
+    };
     matches!((script(one), script(other)), (Some(one), Some(other)) if one != other)
 }
 
 /// What an interpreter was told to do, and where: `None` if that cannot be known. The script, if that is
 /// the first argument or a module; else every argument.
-fn told<'a>(details: &'a Details, trace: &'a Trace) -> Option<(&'a [String], Option<&'a PathBuf>)> {
+fn told<'a>(
+    details: &'a ProcessDetails,
+    trace: &'a ProgramEvidence,
+) -> Option<(&'a [String], Option<&'a PathBuf>)> {
     let arguments = details.command.get(1..).filter(|arguments| !arguments.is_empty())?;
     let first = arguments[0].as_str();
     let takes_arguments = details.executable.as_deref().is_some_and(runs_scripts);

@@ -1,13 +1,18 @@
 //! Who is one program, and who is not: a table for each kind of evidence.
 
 use super::*;
-use crate::audit::Facts;
-use crate::audit::fixtures::{Actor, actor};
-use crate::membership::Run;
+use crate::audit::AuditFacts;
+use crate::audit::fixtures::{ProcessFixture, actor};
+use crate::membership::RunIdentity;
 
 const PYTHON: &str = "/usr/bin/python3.11";
 
-fn verdict(one: &Actor, other: &Actor, between: Between, facts: &Facts) -> bool {
+fn verdict(
+    one: &ProcessFixture,
+    other: &ProcessFixture,
+    between: EvidenceSource,
+    facts: &AuditFacts,
+) -> bool {
     let mut facts = facts.clone();
     for actor in [one, other] {
         facts.traces.insert(actor.process.pid, actor.trace.clone());
@@ -19,8 +24,8 @@ fn verdict(one: &Actor, other: &Actor, between: Between, facts: &Facts) -> bool 
 }
 
 #[track_caller]
-fn are_one(one: &Actor, other: &Actor, expected: bool) {
-    let seen = verdict(one, other, Between::OneUser, &Facts::default());
+fn are_one(one: &ProcessFixture, other: &ProcessFixture, expected: bool) {
+    let seen = verdict(one, other, EvidenceSource::OneUser, &AuditFacts::default());
     assert_eq!(seen, expected, "{one:?} {other:?}");
 }
 
@@ -38,7 +43,7 @@ fn a_file_of_ones_own_is_a_program() {
     are_one(&nginx(10, &[]), &fake, false);
     are_one(
         &fake.clone(),
-        &Actor { process: Process { pid: 30, ..fake.process.clone() }, ..fake },
+        &ProcessFixture { process: Process { pid: 30, ..fake.process.clone() }, ..fake },
         false,
     );
 }
@@ -91,14 +96,17 @@ fn whoever_was_started_by_the_other() {
     let shell = actor(5, "/bin/bash", &[]);
     let scripts = [20, 30]
         .map(|pid| actor(pid, PYTHON, &[&format!("/srv/{pid}.py")]).below(&[shell.process.pid, 1]));
-    let mut facts = Facts::default();
+    let mut facts = AuditFacts::default();
     facts.traces.insert(5, shell.trace.clone());
-    assert!(!verdict(&scripts[0], &scripts[1], Between::OneUser, &facts));
+    assert!(!verdict(&scripts[0], &scripts[1], EvidenceSource::OneUser, &facts));
     // A master in the same language, whose workers have a title instead of arguments.
     facts.traces.insert(5, actor(5, PYTHON, &["/srv/master.py"]).trace);
-    assert!(!verdict(&scripts[0], &scripts[1], Between::OneUser, &facts), "as supervisord does");
+    assert!(
+        !verdict(&scripts[0], &scripts[1], EvidenceSource::OneUser, &facts),
+        "as supervisord does"
+    );
     let workers = [20, 30].map(|pid| actor(pid, PYTHON, &[]).below(&[5, 1]));
-    assert!(verdict(&workers[0], &workers[1], Between::OneUser, &facts));
+    assert!(verdict(&workers[0], &workers[1], EvidenceSource::OneUser, &facts));
 }
 
 #[test]
@@ -106,11 +114,11 @@ fn process_1_is_above_everybody() {
     let first = actor(1, "/usr/lib/systemd/systemd", &[]).below(&[]);
     let someone = actor(20, "/usr/bin/someone", &[]);
     are_one(&first, &someone, true);
-    let mut facts = Facts::default();
+    let mut facts = AuditFacts::default();
     facts.machine.init_serves = true;
-    assert!(!verdict(&first, &someone, Between::OneUser, &facts));
+    assert!(!verdict(&first, &someone, EvidenceSource::OneUser, &facts));
     let service = someone.in_cgroup("/system.slice/someone.service");
-    assert!(verdict(&first, &service, Between::OneUser, &facts));
+    assert!(verdict(&first, &service, EvidenceSource::OneUser, &facts));
 }
 
 #[test]
@@ -139,7 +147,7 @@ fn a_unit_and_a_container_are_stronger_than_the_file() {
 
 #[test]
 fn runs_of_one_group() {
-    let run = |group: &str| Run {
+    let run = |group: &str| RunIdentity {
         group: Some(group.parse().unwrap()),
         command: vec!["server".into()],
         directory: None,
@@ -156,16 +164,16 @@ fn runs_of_one_group() {
 #[test]
 fn between_users_only_what_the_kernel_keeps_counts() {
     let script = |pid| actor(pid, PYTHON, &["/srv/api.py"]);
-    let facts = Facts::default();
-    assert!(!verdict(&script(10), &script(20), Between::Users, &facts));
+    let facts = AuditFacts::default();
+    assert!(!verdict(&script(10), &script(20), EvidenceSource::Users, &facts));
     let native = |pid| actor(pid, "/usr/bin/server", &[]);
-    assert!(!verdict(&native(10), &native(20), Between::Users, &facts));
-    assert!(verdict(&native(10), &native(20).below(&[10]), Between::Users, &facts));
+    assert!(!verdict(&native(10), &native(20), EvidenceSource::Users, &facts));
+    assert!(verdict(&native(10), &native(20).below(&[10]), EvidenceSource::Users, &facts));
     // Somebody who has logged in by it has started what he likes.
     let sshd = actor(10, "/usr/sbin/sshd", &[]);
-    assert!(!verdict(&sshd, &native(20).below(&[15, 10]), Between::Users, &facts));
-    assert!(verdict(&sshd, &native(20).below(&[15, 10]), Between::OneUser, &facts));
-    assert!(!verdict(&script(10), &script(20).below(&[10]), Between::Users, &facts));
+    assert!(!verdict(&sshd, &native(20).below(&[15, 10]), EvidenceSource::Users, &facts));
+    assert!(verdict(&sshd, &native(20).below(&[15, 10]), EvidenceSource::OneUser, &facts));
+    assert!(!verdict(&script(10), &script(20).below(&[10]), EvidenceSource::Users, &facts));
     let served = |pid| native(pid).in_cgroup("/system.slice/x.service");
-    assert!(verdict(&served(10), &served(20), Between::Users, &facts));
+    assert!(verdict(&served(10), &served(20), EvidenceSource::Users, &facts));
 }

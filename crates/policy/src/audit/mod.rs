@@ -23,24 +23,24 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use crate::membership::Run;
-use crate::model::socket::{Address, Member, Process, Protocol, State};
+use crate::membership::RunIdentity;
+use crate::model::socket::{Address, Member, Process, Protocol, SocketState};
 
-pub use fix::{Allow, Fix};
-pub use owner::{Place, place};
-pub use takeover::Succession;
+pub use fix::{Fix, GuardAllow};
+pub use owner::{ServiceOrContainer, place};
+pub use takeover::TakeoverTracker;
 
-use port_view::Scene;
+use port_view::PortView;
 
 /// All that is looked at.
 #[derive(Debug, Clone, Default)]
-pub struct Facts {
+pub struct AuditFacts {
     /// Sockets in every state, with what is known of who has them open.
     pub members: Vec<Member>,
     /// More of the processes among them, by pid.
-    pub traces: BTreeMap<i32, Trace>,
+    pub traces: BTreeMap<i32, ProgramEvidence>,
     /// The machine's settings.
-    pub machine: Machine,
+    pub machine: KernelSettings,
     /// The port that was asked about; `None` for all. What stands in the way there is then told even
     /// where it is nothing unusual, such as a connection.
     pub asked: Option<u16>,
@@ -50,7 +50,7 @@ pub struct Facts {
 
 /// Of a process, what tells whether another is the same program. What cannot be seen is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trace {
+pub struct ProgramEvidence {
     /// Device and inode number of the file that it executes: a path can be anything in another mount
     /// namespace.
     pub file: Option<(u64, u64)>,
@@ -59,12 +59,12 @@ pub struct Trace {
     /// The processes above it, the nearest first.
     pub above: Vec<i32>,
     /// The `sameport run`s that it is in, the nearest first.
-    pub runs: Vec<Run>,
+    pub runs: Vec<RunIdentity>,
 }
 
 /// Settings of the machine, or of the network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Machine {
+pub struct KernelSettings {
     /// `net.ipv4.ip_local_port_range`: the ports that the kernel gives to who asks for none.
     pub given_away: RangeInclusive<u16>,
     /// `net.ipv4.ip_local_reserved_ports`, as it is written there: the exceptions from that.
@@ -77,7 +77,7 @@ pub struct Machine {
     pub init_serves: bool,
 }
 
-impl Default for Machine {
+impl Default for KernelSettings {
     /// Linux's own.
     fn default() -> Self {
         let (reserved, ptrace_scope) = (String::new(), None);
@@ -115,7 +115,7 @@ impl Severity {
 
 /// What was found. [`Kind::id`] is its name in JSON and in the documentation, and does not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum FindingKind {
     /// Two programs of one user are members of one address.
     Shared,
     /// The same, and one of the sockets has no process that could be seen.
@@ -147,7 +147,7 @@ pub enum Kind {
     Redirected,
 }
 
-impl Kind {
+impl FindingKind {
     /// Every kind, in the order of the documentation.
     pub const ALL: [Self; 14] = [
         Self::Shared,
@@ -188,7 +188,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FindingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.id())
     }
@@ -200,7 +200,7 @@ pub struct Party {
     /// Where its socket is.
     pub address: Address,
     /// What its socket does there.
-    pub state: State,
+    pub state: SocketState,
     /// The socket's inode number.
     pub inode: u64,
     /// The socket's user.
@@ -210,14 +210,14 @@ pub struct Party {
     /// The process that stands for it: the one of its processes that was started first.
     pub process: Option<Process>,
     /// Where that belongs.
-    pub place: Place,
+    pub place: ServiceOrContainer,
 }
 
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// What.
-    pub kind: Kind,
+    pub kind: FindingKind,
     /// How bad.
     pub severity: Severity,
     /// Where: protocol and port; `None` for all of the machine.
@@ -250,9 +250,9 @@ impl Finding {
 
 /// Everything that is wrong, by port, the worst first.
 #[must_use]
-pub fn audit(facts: &Facts) -> Vec<Finding> {
+pub fn audit(facts: &AuditFacts) -> Vec<Finding> {
     let mut findings = redirection::findings(facts);
-    for scene in Scene::of(facts) {
+    for scene in PortView::of(facts) {
         findings.extend(shared_address::findings(&scene));
         findings.extend(more_specific::findings(&scene));
         findings.extend(other_family::findings(&scene));
@@ -265,8 +265,8 @@ pub fn audit(facts: &Facts) -> Vec<Finding> {
 
 /// Every socket that waits or is bound, by its cookie, and who has it.
 #[must_use]
-pub fn parties(facts: &Facts) -> BTreeMap<u64, Party> {
-    let waits = |member: &&Member| member.socket.state != State::Connected;
+pub fn parties(facts: &AuditFacts) -> BTreeMap<u64, Party> {
+    let waits = |member: &&Member| member.socket.state != SocketState::Connected;
     let party = |member: &Member| port_view::party(member, port_view::first(&member.processes));
     let members = facts.members.iter().filter(waits);
     members.map(|member| (member.socket.cookie, party(member))).collect()
@@ -278,14 +278,15 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_name_of_its_own() {
-        let names: std::collections::BTreeSet<_> = Kind::ALL.iter().map(|kind| kind.id()).collect();
-        assert_eq!(names.len(), Kind::ALL.len());
+        let names: std::collections::BTreeSet<_> =
+            FindingKind::ALL.iter().map(|kind| kind.id()).collect();
+        assert_eq!(names.len(), FindingKind::ALL.len());
         let kebab = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
         assert!(names.iter().all(kebab), "{names:?}");
     }
 
     #[test]
     fn nothing_is_wrong_with_nobody() {
-        assert_eq!(audit(&Facts::default()), []);
+        assert_eq!(audit(&AuditFacts::default()), []);
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::port_view::{Actor, Scene, precedence};
+use super::port_view::{Participant, PortView, precedence};
 use super::shared_by_design::is_shared_by_design;
-use super::{Finding, Kind};
+use super::{Finding, FindingKind};
 
-pub(super) fn findings(scene: &Scene<'_>) -> Vec<Finding> {
+pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
     let actors: Vec<_> = scene.waiting().collect();
     // A wildcard has parts, and an address the part that is one device's.
     let (mut wildcards, mut addresses) = (Vec::new(), BTreeMap::<IpAddr, Vec<_>>::new());
@@ -18,7 +18,7 @@ pub(super) fn findings(scene: &Scene<'_>) -> Vec<Finding> {
         }
     }
     let nobody = Vec::new();
-    let finding = |narrow: &Actor<'_>| {
+    let finding = |narrow: &Participant<'_>| {
         let ip = narrow.address().socket.ip().to_canonical();
         let same = narrow.address().device.as_ref().and_then(|_| addresses.get(&ip));
         of_actor(scene, narrow, wildcards.iter().chain(same.unwrap_or(&nobody)).copied())
@@ -28,9 +28,9 @@ pub(super) fn findings(scene: &Scene<'_>) -> Vec<Finding> {
 
 /// The first that it takes from.
 fn of_actor<'a>(
-    scene: &Scene<'_>,
-    narrow: &Actor<'_>,
-    mut wide: impl Iterator<Item = &'a Actor<'a>>,
+    scene: &PortView<'_>,
+    narrow: &Participant<'_>,
+    mut wide: impl Iterator<Item = &'a Participant<'a>>,
 ) -> Option<Finding> {
     let at = narrow.address();
     if is_shared_by_design(at) {
@@ -42,12 +42,12 @@ fn of_actor<'a>(
         true if precedence(narrow.member) < precedence(victim.member) => (narrow, victim),
         _ => (victim, narrow),
     };
-    Some(scene.finding(Kind::Narrower, narrow.severity(victim), owner, other))
+    Some(scene.finding(FindingKind::Narrower, narrow.severity(victim), owner, other))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::audit::fixtures::{Stage, api, stranger, tcp, udp};
+    use crate::audit::fixtures::{PortFixture, api, stranger, tcp, udp};
     use crate::model::socket::Address;
 
     #[test]
@@ -76,18 +76,18 @@ mod tests {
             let danger = ("narrower-address", "danger", 2, 200, 1);
             let [warning, danger] =
                 [warning, danger].map(|it| if expected { vec![it] } else { vec![] });
-            let stage = Stage::default().with(wide.clone(), &[&api()]);
+            let stage = PortFixture::default().with(wide.clone(), &[&api()]);
             stage.clone().with(narrow.clone(), &[&stranger()]).finds(&warning);
             stage.clone().of(1001, narrow.clone(), &[&stranger()]).finds(&danger);
             if expected && narrow.device.is_some() {
                 // The other way round.
-                let stage = Stage::default().with(wide.clone(), &[&stranger()]);
+                let stage = PortFixture::default().with(wide.clone(), &[&stranger()]);
                 let warning = [("narrower-address", "warning", 1, 200, 2)];
                 stage.with(narrow.clone(), &[&api()]).finds(&warning);
             }
             // Its own.
             stage.with(narrow.clone(), &[&api()]).finds(&[]);
-            let unseen = Stage::default().of(1000, wide, &[]).of(1001, narrow, &[]);
+            let unseen = PortFixture::default().of(1000, wide, &[]).of(1001, narrow, &[]);
             assert_eq!(unseen.found().len(), usize::from(expected));
         }
     }

@@ -2,15 +2,15 @@
 //! connection where a listener was to be, a listener whose queue is closed.
 
 use super::fix::{Fix, guard, reserve_or_end};
-use super::port_view::{Actor, Scene, first, party};
-use super::{Finding, Kind, Severity};
-use crate::model::socket::{Protocol, State};
+use super::port_view::{Participant, PortView, first, party};
+use super::{Finding, FindingKind, Severity};
+use crate::model::socket::{Protocol, SocketState};
 
-pub(super) fn findings(scene: &Scene<'_>) -> Vec<Finding> {
+pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
     if scene.protocol != Protocol::Tcp {
         return Vec::new();
     }
-    let bound = scene.actors.iter().filter(|actor| actor.member.socket.state == State::Bound);
+    let bound = scene.actors.iter().filter(|actor| actor.member.socket.state == SocketState::Bound);
     let mut findings: Vec<_> = bound
         .filter_map(|actor| overtaken(scene, actor).or_else(|| in_the_way(scene, actor)))
         .collect();
@@ -21,14 +21,14 @@ pub(super) fn findings(scene: &Scene<'_>) -> Vec<Finding> {
 
 /// `SO_REUSEADDR` lets another user bind as well while nobody listens, and whoever listens first has
 /// it. That both came in shows that neither listened then.
-fn overtaken(scene: &Scene<'_>, bound: &Actor<'_>) -> Option<Finding> {
+fn overtaken(scene: &PortView<'_>, bound: &Participant<'_>) -> Option<Finding> {
     let listener = scene.waiting().find(|listener| {
         listener.is_of_another_user_than(bound)
             && listener.is_stranger_to(bound)
             && listener.address().overlaps(bound.address())
     })?;
     Some(Finding {
-        kind: Kind::Overtaken,
+        kind: FindingKind::Overtaken,
         severity: Severity::Danger,
         at: Some((scene.protocol, scene.port)),
         fix: guard(scene, bound, &listener),
@@ -39,14 +39,14 @@ fn overtaken(scene: &Scene<'_>, bound: &Actor<'_>) -> Option<Finding> {
 }
 
 /// Ports that the kernel gives away are somebody's by chance, and told only to who asks for them.
-fn in_the_way(scene: &Scene<'_>, bound: &Actor<'_>) -> Option<Finding> {
+fn in_the_way(scene: &PortView<'_>, bound: &Participant<'_>) -> Option<Finding> {
     let anybody = scene.waiting().any(|listener| listener.address().overlaps(bound.address()));
     let by_chance = scene.facts.machine.given_away.contains(&scene.port);
     if anybody || (by_chance && scene.facts.asked.is_none()) {
         return None;
     }
     Some(Finding {
-        kind: Kind::Bound,
+        kind: FindingKind::Bound,
         severity: Severity::Warning,
         at: Some((scene.protocol, scene.port)),
         fix: reserve_or_end(scene, first(&bound.member.processes)),
@@ -57,12 +57,12 @@ fn in_the_way(scene: &Scene<'_>, bound: &Actor<'_>) -> Option<Finding> {
 }
 
 /// A connection is nothing unusual, unless somebody asks why nobody listens there.
-fn connection(scene: &Scene<'_>) -> Option<Finding> {
+fn connection(scene: &PortView<'_>) -> Option<Finding> {
     scene.facts.asked?;
     let member = scene.connections.first().filter(|_| scene.actors.is_empty())?;
     let process = first(&member.processes);
     Some(Finding {
-        kind: Kind::Connection,
+        kind: FindingKind::Connection,
         severity: Severity::Warning,
         at: Some((scene.protocol, scene.port)),
         fix: reserve_or_end(scene, process),
@@ -73,7 +73,7 @@ fn connection(scene: &Scene<'_>) -> Option<Finding> {
 }
 
 /// `listen(fd, 0)` by anybody who has the socket open. A gate of `sameport run` is meant to be so.
-fn stalled(scene: &Scene<'_>, listener: &Actor<'_>) -> Option<Finding> {
+fn stalled(scene: &PortView<'_>, listener: &Participant<'_>) -> Option<Finding> {
     let socket = &listener.member.socket;
     let processes = &listener.member.processes;
     let in_a_run = processes.iter().any(|process| {
@@ -84,7 +84,7 @@ fn stalled(scene: &Scene<'_>, listener: &Actor<'_>) -> Option<Finding> {
     }
     let process = first(processes);
     Some(Finding {
-        kind: Kind::Stalled,
+        kind: FindingKind::Stalled,
         severity: Severity::Warning,
         at: Some((scene.protocol, scene.port)),
         fix: process.map_or(Fix::LookAsRoot, Fix::restart),
@@ -96,26 +96,26 @@ fn stalled(scene: &Scene<'_>, listener: &Actor<'_>) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use crate::audit::fixtures::{Stage, api, stranger, tcp};
-    use crate::model::socket::State;
+    use crate::audit::fixtures::{PortFixture, api, stranger, tcp};
+    use crate::model::socket::SocketState;
 
     #[test]
     fn bound_and_another_user_listens() {
         let danger = [("overtaken-before-listen", "danger", 2, 200, 1)];
         for at in ["0.0.0.0:80", "127.0.0.1:80"] {
-            Stage::default()
-                .in_state(State::Bound, tcp("0.0.0.0:80"), &[&api()])
+            PortFixture::default()
+                .in_state(SocketState::Bound, tcp("0.0.0.0:80"), &[&api()])
                 .of(1001, tcp(at), &[&stranger()])
                 .finds(&danger);
         }
         let unseen = [("overtaken-before-listen", "danger", 2, 0, 1)];
-        Stage::default()
-            .in_state(State::Bound, tcp("0.0.0.0:80"), &[])
+        PortFixture::default()
+            .in_state(SocketState::Bound, tcp("0.0.0.0:80"), &[])
             .of(1001, tcp("0.0.0.0:80"), &[])
             .finds(&unseen);
         // A socket beside the listener's own, as of who is about to be replaced.
-        Stage::default()
-            .in_state(State::Bound, tcp("0.0.0.0:80"), &[&api()])
+        PortFixture::default()
+            .in_state(SocketState::Bound, tcp("0.0.0.0:80"), &[&api()])
             .with(tcp("0.0.0.0:80"), &[&api()])
             .finds(&[]);
     }
@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn bound_and_nobody_listens() {
         let alone = |at: &str| {
-            let stage = Stage::default().in_state(State::Bound, tcp(at), &[&stranger()]);
+            let stage =
+                PortFixture::default().in_state(SocketState::Bound, tcp(at), &[&stranger()]);
             stage.with(tcp("127.0.0.1:9"), &[&api()])
         };
         let found = [("bound-not-listening", "warning", 1, 200, 0)];
@@ -136,8 +137,9 @@ mod tests {
 
     #[test]
     fn a_connection_where_somebody_wanted_to_listen() {
-        let connected =
-            |at: &str| Stage::default().in_state(State::Connected, tcp(at), &[&stranger()]);
+        let connected = |at: &str| {
+            PortFixture::default().in_state(SocketState::Connected, tcp(at), &[&stranger()])
+        };
         connected("127.0.0.1:8443").finds(&[]);
         let found = [("taken-by-connection", "warning", 1, 200, 0)];
         connected("127.0.0.1:8443").asked(8443).finds(&found);
@@ -148,7 +150,7 @@ mod tests {
     #[test]
     fn a_queue_that_takes_nobody() {
         let stage = |backlog, queue| {
-            Stage::default().with_but(tcp("0.0.0.0:80"), &[&api()], |member| {
+            PortFixture::default().with_but(tcp("0.0.0.0:80"), &[&api()], |member| {
                 (member.socket.backlog, member.socket.queue) = (backlog, queue);
             })
         };

@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::port_view::{Actor, Scene};
+use super::port_view::{Participant, PortView};
 use super::shared_by_design::is_shared_by_design;
-use super::{Finding, Kind};
+use super::{Finding, FindingKind};
 use crate::model::socket::Address;
 
-pub(super) fn findings(scene: &Scene<'_>) -> Vec<Finding> {
-    let on = |v6: bool| move |actor: &Actor<'_>| is_for_a_name(actor.address(), v6);
+pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
+    let on = |v6: bool| move |actor: &Participant<'_>| is_for_a_name(actor.address(), v6);
     let (four, six): (Vec<_>, Vec<_>) =
         (scene.waiting().filter(on(false)).collect(), scene.waiting().filter(on(true)).collect());
     let pair = four.iter().find_map(|four| {
@@ -31,16 +31,16 @@ fn is_for_a_name(address: &Address, v6: bool) -> bool {
         }
 }
 
-fn of_pair(scene: &Scene<'_>, four: &Actor<'_>, six: &Actor<'_>) -> Finding {
-    let precedence = |actor: &Actor<'_>| super::port_view::precedence(actor.member);
+fn of_pair(scene: &PortView<'_>, four: &Participant<'_>, six: &Participant<'_>) -> Finding {
+    let precedence = |actor: &Participant<'_>| super::port_view::precedence(actor.member);
     let (owner, other) =
         if precedence(four) <= precedence(six) { (four, six) } else { (six, four) };
-    scene.finding(Kind::Sibling, owner.severity(other), owner, other)
+    scene.finding(FindingKind::Sibling, owner.severity(other), owner, other)
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::audit::fixtures::{Stage, api, stranger, tcp};
+    use crate::audit::fixtures::{PortFixture, api, stranger, tcp};
     use crate::model::socket::Address;
 
     #[test]
@@ -61,13 +61,14 @@ mod tests {
                 true => vec![("sibling-address", severity, 2, 200, 1)],
                 false => vec![],
             };
-            let stage = Stage::default().with(one.clone(), &[&api()]);
+            let stage = PortFixture::default().with(one.clone(), &[&api()]);
             stage.clone().with(other.clone(), &[&stranger()]).finds(&tell("warning"));
             stage.clone().of(1001, other.clone(), &[&stranger()]).finds(&tell("danger"));
             stage.with(other.clone(), &[&api()]).finds(&[]);
-            let unseen = Stage::default().of(1000, one.clone(), &[]).of(1001, other.clone(), &[]);
+            let unseen =
+                PortFixture::default().of(1000, one.clone(), &[]).of(1001, other.clone(), &[]);
             assert_eq!(unseen.found().len(), usize::from(expected));
-            Stage::default().with(one, &[]).with(other, &[]).finds(&[]);
+            PortFixture::default().with(one, &[]).with(other, &[]).finds(&[]);
         }
     }
 
@@ -75,7 +76,7 @@ mod tests {
     fn a_private_group_is_its_users() {
         const PRIVATE: u32 = 0x7000_0001;
         let (one, other) = (tcp("127.0.0.1:80"), tcp("[::1]:80"));
-        let stage = Stage::default().of(PRIVATE, one, &[&api()]);
+        let stage = PortFixture::default().of(PRIVATE, one, &[&api()]);
         stage.clone().with(other.clone(), &[&api()]).finds(&[]);
         let warning = [("sibling-address", "warning", 2, 200, 1)];
         stage.with(other, &[&stranger()]).finds(&warning);

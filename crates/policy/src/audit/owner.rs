@@ -4,7 +4,7 @@ use crate::model::unit::{Engine, container, unit};
 
 /// Where a process belongs, as far as its cgroup's path says so.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct ServiceOrContainer {
     /// A service of systemd, of the system or of a user. Sessions, and the scopes that desktops make,
     /// are none: anything is started there.
     pub unit: Option<String>,
@@ -16,21 +16,21 @@ pub struct Place {
 
 /// What a cgroup's path tells, as `/proc/PID/cgroup` writes it.
 #[must_use]
-pub fn place(cgroup: &str) -> Place {
+pub fn place(cgroup: &str) -> ServiceOrContainer {
     let service = |unit: &&str| {
         let name = unit.strip_suffix(".service").unwrap_or_default();
         // A user's own manager, which everything of that user's is below.
         !name.is_empty() && !name.starts_with("user@")
     };
     let container = container(cgroup);
-    Place {
+    ServiceOrContainer {
         unit: unit(cgroup).filter(service).map(str::to_owned),
         container: container.map(|container| container.short_id().to_owned()),
         is_machine: container.is_some_and(|container| container.engine == Engine::Lxc),
     }
 }
 
-impl Place {
+impl ServiceOrContainer {
     /// Whether this is evidence that two processes are one program (`Some(true)`) or two
     /// (`Some(false)`).
     pub(super) fn tells(&self, other: &Self) -> Option<bool> {

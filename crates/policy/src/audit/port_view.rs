@@ -3,22 +3,22 @@
 use std::collections::BTreeMap;
 
 use super::fix::guard;
-use super::identity::{Between, are_one_program, place_of};
-use super::{Facts, Finding, Kind, Party, Severity};
+use super::identity::{EvidenceSource, are_one_program, place_of};
+use super::{AuditFacts, Finding, FindingKind, Party, Severity};
 use crate::bind::private::is_owner;
-use crate::model::socket::{Address, Member, Process, Protocol, State};
+use crate::model::socket::{Address, Member, Process, Protocol, SocketState};
 
 /// Of a socket that more processes have open, these many stand for all: copies of one program.
 const ASKED: usize = 8;
 
 /// All that is bound to one port by one protocol.
-pub(super) struct Scene<'a> {
-    pub(super) facts: &'a Facts,
+pub(super) struct PortView<'a> {
+    pub(super) facts: &'a AuditFacts,
     pub(super) protocol: Protocol,
     pub(super) port: u16,
     /// Whoever waits, or is bound. Of a program that has many sockets on one address, which differ in
     /// nothing that matters here, one: the others are like it.
-    pub(super) actors: Vec<Actor<'a>>,
+    pub(super) actors: Vec<Participant<'a>>,
     /// Every socket that waits or is bound.
     pub(super) members: Vec<&'a Member>,
     /// The connections.
@@ -27,15 +27,15 @@ pub(super) struct Scene<'a> {
 
 /// A member, and which program it is.
 #[derive(Clone, Copy)]
-pub(super) struct Actor<'a> {
+pub(super) struct Participant<'a> {
     pub(super) member: &'a Member,
     /// The same for all that are one program; `None` if none of its processes can be seen.
     pub(super) program: Option<usize>,
 }
 
-impl<'a> Scene<'a> {
+impl<'a> PortView<'a> {
     /// One for each port.
-    pub(super) fn of(facts: &'a Facts) -> Vec<Self> {
+    pub(super) fn of(facts: &'a AuditFacts) -> Vec<Self> {
         let mut ports: BTreeMap<(Protocol, u16), Vec<&Member>> = BTreeMap::new();
         for member in &facts.members {
             let address = &member.socket.address;
@@ -45,21 +45,21 @@ impl<'a> Scene<'a> {
         ports.into_iter().map(scene).collect()
     }
 
-    fn new(facts: &'a Facts, protocol: Protocol, port: u16, all: Vec<&'a Member>) -> Self {
-        let connected = |member: &&Member| member.socket.state == State::Connected;
+    fn new(facts: &'a AuditFacts, protocol: Protocol, port: u16, all: Vec<&'a Member>) -> Self {
+        let connected = |member: &&Member| member.socket.state == SocketState::Connected;
         let (connections, mut members): (Vec<_>, Vec<_>) = all.into_iter().partition(connected);
         members.sort_by_key(|member| precedence(member));
-        let mut programs = Programs::default();
+        let mut programs = ProgramSets::default();
         let mut seen = std::collections::HashSet::new();
         let mut actors = Vec::new();
         for &member in &members {
             let program = programs.of(member, facts);
-            actors.push(Actor { member, program });
+            actors.push(Participant { member, program });
         }
         for actor in &mut actors {
             actor.program = actor.program.map(|program| programs.joined(program));
         }
-        actors.retain(|Actor { member, program }| {
+        actors.retain(|Participant { member, program }| {
             let socket = &member.socket;
             let unseen = program.is_none().then_some(socket.cgroup);
             seen.insert((
@@ -77,10 +77,10 @@ impl<'a> Scene<'a> {
     /// That `other` is on a port of `owner`'s.
     pub(super) fn finding(
         &self,
-        kind: Kind,
+        kind: FindingKind,
         severity: Severity,
-        owner: &Actor<'_>,
-        other: &Actor<'_>,
+        owner: &Participant<'_>,
+        other: &Participant<'_>,
     ) -> Finding {
         Finding {
             kind,
@@ -94,8 +94,8 @@ impl<'a> Scene<'a> {
     }
 
     /// Those that wait: they get traffic.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = Actor<'a>> {
-        let waits = |actor: &&Actor<'_>| actor.member.socket.state == State::Waiting;
+    pub(super) fn waiting(&self) -> impl Iterator<Item = Participant<'a>> {
+        let waits = |actor: &&Participant<'_>| actor.member.socket.state == SocketState::Waiting;
         self.actors.iter().filter(waits).copied()
     }
 }
@@ -110,7 +110,7 @@ fn traits(member: &Member) -> (Option<bool>, Option<bool>, bool) {
     )
 }
 
-impl<'a> Actor<'a> {
+impl<'a> Participant<'a> {
     pub(super) fn address(&self) -> &'a Address {
         &self.member.socket.address
     }
@@ -195,7 +195,7 @@ fn started(process: &Process) -> (std::time::Duration, i32) {
 
 /// Which program a socket belongs to. Programs turn out to be one when a socket of both is met.
 #[derive(Default)]
-struct Programs<'a> {
+struct ProgramSets<'a> {
     sockets: Vec<Vec<&'a Member>>,
     /// For every number given away, the one that it turned out to be.
     one: Vec<usize>,
@@ -203,8 +203,8 @@ struct Programs<'a> {
     processes: std::collections::HashMap<(i32, u32), usize>,
 }
 
-impl<'a> Programs<'a> {
-    fn of(&mut self, member: &'a Member, facts: &Facts) -> Option<usize> {
+impl<'a> ProgramSets<'a> {
+    fn of(&mut self, member: &'a Member, facts: &AuditFacts) -> Option<usize> {
         /// Of a program with more sockets, these many stand for all.
         const COMPARED: usize = 4;
         member.processes.first()?;
@@ -258,8 +258,9 @@ impl<'a> Programs<'a> {
     }
 }
 
-fn share_a_program(one: &Member, other: &Member, facts: &Facts) -> bool {
-    let between = if user(one) == user(other) { Between::OneUser } else { Between::Users };
+fn share_a_program(one: &Member, other: &Member, facts: &AuditFacts) -> bool {
+    let between =
+        if user(one) == user(other) { EvidenceSource::OneUser } else { EvidenceSource::Users };
     let pids = |member: &Member| member.processes.iter().map(|it| it.pid).collect::<Vec<_>>();
     let others = pids(other);
     pids(one).iter().any(|pid| others.contains(pid))

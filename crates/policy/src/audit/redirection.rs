@@ -1,14 +1,14 @@
 //! Programs that choose a socket before the kernel looks for one.
 
 use super::fix::Fix;
-use super::{Facts, Finding, Kind, Severity};
+use super::{AuditFacts, Finding, FindingKind, Severity};
 
-pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
+pub(super) fn findings(facts: &AuditFacts) -> Vec<Finding> {
     facts
         .redirections
         .iter()
         .map(|redirection| Finding {
-            kind: Kind::Redirected,
+            kind: FindingKind::Redirected,
             severity: Severity::Warning,
             at: None,
             culprit: None,
@@ -21,12 +21,12 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use crate::audit::{Facts, Redirection, audit};
+    use crate::audit::{AuditFacts, Redirection, audit};
 
     #[test]
     fn each_is_told() {
         let redirections = vec![Redirection { program: 7 }, Redirection { program: 9 }];
-        let found = audit(&Facts { redirections, ..Facts::default() });
+        let found = audit(&AuditFacts { redirections, ..AuditFacts::default() });
         let programs: Vec<_> = found.iter().map(|finding| finding.program).collect();
         assert_eq!(programs, [Some(7), Some(9)]);
     }

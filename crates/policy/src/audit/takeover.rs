@@ -2,34 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::port_view::Scene;
-use super::{Facts, Finding, Kind, Trace};
-use crate::model::socket::{Address, Member, State};
+use super::port_view::PortView;
+use super::{AuditFacts, Finding, FindingKind, ProgramEvidence};
+use crate::model::socket::{Address, Member, SocketState};
 
 /// How many addresses are remembered whose listener has gone.
 const MOST: usize = 1024;
 
 /// Who was where, look by look.
 #[derive(Debug, Clone, Default)]
-pub struct Succession {
+pub struct TakeoverTracker {
     /// Whoever waits, by address.
-    present: BTreeMap<Address, Waiting>,
+    present: BTreeMap<Address, TrackedListener>,
     /// Whoever was the last there.
-    left: BTreeMap<Address, Waiting>,
+    left: BTreeMap<Address, TrackedListener>,
 }
 
 /// One socket of an address stands for all.
 #[derive(Debug, Clone)]
-struct Waiting {
+struct TrackedListener {
     member: Member,
-    trace: Trace,
+    trace: ProgramEvidence,
     cookies: BTreeSet<u64>,
 }
 
-impl Succession {
+impl TakeoverTracker {
     /// What has changed hands since the last step. A program that comes back is no stranger, and an
     /// address of a port that the kernel gives away is anybody's.
-    pub fn step(&mut self, facts: &Facts) -> Vec<Finding> {
+    pub fn step(&mut self, facts: &AuditFacts) -> Vec<Finding> {
         let now = waiting(facts);
         let mut before = std::mem::take(&mut self.present);
         before.retain(|address, waiting| {
@@ -49,51 +49,58 @@ impl Succession {
     }
 }
 
-fn waiting(facts: &Facts) -> BTreeMap<Address, Waiting> {
-    let mut now: BTreeMap<Address, Waiting> = BTreeMap::new();
+fn waiting(facts: &AuditFacts) -> BTreeMap<Address, TrackedListener> {
+    let mut now: BTreeMap<Address, TrackedListener> = BTreeMap::new();
     for member in &facts.members {
         let address = &member.socket.address;
         let by_chance = facts.machine.given_away.contains(&address.port());
-        if member.socket.state != State::Waiting || (by_chance && facts.asked.is_none()) {
+        if member.socket.state != SocketState::Waiting || (by_chance && facts.asked.is_none()) {
             continue;
         }
         let pid = member.processes.first().map(|process| process.pid);
         let trace = || pid.and_then(|pid| facts.traces.get(&pid)).cloned().unwrap_or_default();
-        let first = || Waiting { member: member.clone(), trace: trace(), cookies: BTreeSet::new() };
+        let first =
+            || TrackedListener { member: member.clone(), trace: trace(), cookies: BTreeSet::new() };
         let waiting = now.entry(address.clone()).or_insert_with(first);
         waiting.cookies.insert(member.socket.cookie);
     }
     now
 }
 
-fn changed_hands(before: &Waiting, now: &Waiting, facts: &Facts) -> Option<Finding> {
-    let mut both = Facts { machine: facts.machine.clone(), ..Facts::default() };
-    for Waiting { member, trace, .. } in [before, now] {
+fn changed_hands(
+    before: &TrackedListener,
+    now: &TrackedListener,
+    facts: &AuditFacts,
+) -> Option<Finding> {
+    let mut both = AuditFacts { machine: facts.machine.clone(), ..AuditFacts::default() };
+    for TrackedListener { member, trace, .. } in [before, now] {
         let traces = member.processes.iter().map(|process| (process.pid, trace.clone()));
         both.traces.extend(traces);
         both.members.push(member.clone());
     }
-    let scenes = Scene::of(&both);
+    let scenes = PortView::of(&both);
     let scene = scenes.first()?;
     let of = |cookie| scene.actors.iter().find(|actor| actor.member.socket.cookie == cookie);
     let (owner, other) = (of(before.member.socket.cookie)?, of(now.member.socket.cookie)?);
     let severity = owner.severity(other);
-    other.is_stranger_to(owner).then(|| scene.finding(Kind::Succeeded, severity, owner, other))
+    other
+        .is_stranger_to(owner)
+        .then(|| scene.finding(FindingKind::Succeeded, severity, owner, other))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::audit::Severity;
-    use crate::audit::fixtures::{Stage, actor, api, stranger, tcp};
+    use crate::audit::fixtures::{PortFixture, actor, api, stranger, tcp};
 
     #[test]
     fn a_gap_that_a_stranger_fills() {
         let at = || tcp("0.0.0.0:8443");
-        let owner = Stage::default().with(at(), &[&api()]).facts;
-        let nobody = Facts::default();
+        let owner = PortFixture::default().with(at(), &[&api()]).facts;
+        let nobody = AuditFacts::default();
         let again = actor(400, "/usr/bin/api", &[]).in_cgroup("/system.slice/api.service");
-        let stage = Stage::default().with(tcp("0.0.0.0:1"), &[&api()]);
+        let stage = PortFixture::default().with(tcp("0.0.0.0:1"), &[&api()]);
         let again = stage.clone().with(at(), &[&again]).facts;
         let other = stage.clone().with(at(), &[&stranger()]).facts;
         let another_user = stage.of(1001, at(), &[&stranger()]).facts;
@@ -107,11 +114,11 @@ mod tests {
             (vec![&owner, &nobody, &other, &other], vec![Severity::Warning]),
         ];
         for (steps, expected) in cases {
-            let mut succession = Succession::default();
+            let mut succession = TakeoverTracker::default();
             let found: Vec<_> = steps.iter().flat_map(|facts| succession.step(facts)).collect();
             let severities: Vec<_> = found.iter().map(|finding| finding.severity).collect();
             assert_eq!(severities, expected);
-            assert!(found.iter().all(|finding| finding.kind == Kind::Succeeded));
+            assert!(found.iter().all(|finding| finding.kind == FindingKind::Succeeded));
         }
     }
 }

@@ -6,28 +6,28 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::bind::map::{Asked, Rule, Side};
+use crate::bind::map::{MapRequest, MapRule, RuleSide};
 use sameport_addr::protocol::Protocol;
 
 /// `struct key`: IP address (IPv4 mapped), port, whether there is an IP address, protocol.
-pub type Key = [u8; 20];
+pub type RuleKey = [u8; 20];
 
 /// `struct target`: IP address (IPv4 mapped), port, its family (4, 6; 0 for as asked), nothing, the
 /// rule's place in the list.
-pub type Target = [u8; 24];
+pub type RuleTarget = [u8; 24];
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// The key under which a rule is found.
 #[must_use]
-pub fn key(rule: &Rule) -> Key {
+pub fn key(rule: &MapRule) -> RuleKey {
     make_key(rule.protocol, rule.from.ip, rule.from.port.unwrap_or(0))
 }
 
 /// What is found there. `place` is the rule's own in the list.
 #[must_use]
-pub fn target(rule: &Rule, place: u32) -> Target {
+pub fn target(rule: &MapRule, place: u32) -> RuleTarget {
     let mut bytes = [0; 24];
     if let Some(ip) = rule.to.ip {
         bytes[..16].copy_from_slice(&mapped(ip));
@@ -40,7 +40,7 @@ pub fn target(rule: &Rule, place: u32) -> Target {
 
 /// The rule that was written like this, and its place.
 #[must_use]
-pub fn rule(key: &Key, target: &Target) -> (Rule, u32) {
+pub fn rule(key: &RuleKey, target: &RuleTarget) -> (MapRule, u32) {
     let protocol = match key[19] {
         TCP => Some(Protocol::Tcp),
         UDP => Some(Protocol::Udp),
@@ -48,22 +48,23 @@ pub fn rule(key: &Key, target: &Target) -> (Rule, u32) {
     };
     let port = |low, high| Some(u16::from_le_bytes([low, high])).filter(|port| *port != 0);
     let ip = ip_in(key);
-    let from = Side { ip: (key[18] != 0).then(|| ip.to_canonical()), port: port(key[16], key[17]) };
+    let from =
+        RuleSide { ip: (key[18] != 0).then(|| ip.to_canonical()), port: port(key[16], key[17]) };
     let ip = match target[18] {
         0 => None,
         4 => Some(ip_in(target).to_canonical()),
         _ => Some(ip_in(target)),
     };
-    let to = Side { ip, port: port(target[16], target[17]) };
+    let to = RuleSide { ip, port: port(target[16], target[17]) };
     let place = u32::from_le_bytes([target[20], target[21], target[22], target[23]]);
-    (Rule { protocol, from, to }, place)
+    (MapRule { protocol, from, to }, place)
 }
 
 /// The keys to look under, in this order; the first that is there is the rule.
-pub fn lookups(asked: &Asked) -> impl Iterator<Item = Key> {
+pub fn lookups(asked: &MapRequest) -> impl Iterator<Item = RuleKey> {
     let (ip, port) = (Some(asked.address.ip()), asked.address.port());
     let places = [(ip, port), (ip, 0), (None, port)];
-    let Asked { protocol, .. } = *asked;
+    let MapRequest { protocol, .. } = *asked;
     // Port 0 asks for any free port; only a rule for the address may touch it.
     places
         .into_iter()
@@ -71,7 +72,7 @@ pub fn lookups(asked: &Asked) -> impl Iterator<Item = Key> {
         .flat_map(move |(ip, port)| [make_key(Some(protocol), ip, port), make_key(None, ip, port)])
 }
 
-fn make_key(protocol: Option<Protocol>, ip: Option<IpAddr>, port: u16) -> Key {
+fn make_key(protocol: Option<Protocol>, ip: Option<IpAddr>, port: u16) -> RuleKey {
     let mut bytes = [0; 20];
     if let Some(ip) = ip {
         bytes[..16].copy_from_slice(&mapped(ip));

@@ -16,7 +16,7 @@ use super::protocol::Protocol;
 
 /// One side of a rule: what it does not name, it does not look at, or leaves alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Side {
+pub struct RuleSide {
     /// The IP address.
     pub ip: Option<IpAddr>,
     /// The port, never 0.
@@ -25,18 +25,18 @@ pub struct Side {
 
 /// `FROM=TO`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Rule {
+pub struct MapRule {
     /// The protocol it is for, if not both.
     pub protocol: Option<Protocol>,
     /// What the program asks for.
-    pub from: Side,
+    pub from: RuleSide,
     /// What it gets.
-    pub to: Side,
+    pub to: RuleSide,
 }
 
 /// What a program asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct MapRequest {
     /// TCP or UDP.
     pub protocol: Protocol,
     /// The address in its `bind`.
@@ -47,7 +47,7 @@ pub struct Asked {
 
 /// What it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
+pub enum Mapping {
     /// This address, of the socket's own family. An IPv4 address on an IPv6 socket is written
     /// `::ffff:a.b.c.d`: the socket then takes IPv4 traffic only, whatever it asked for.
     To(SocketAddr),
@@ -57,8 +57,8 @@ pub enum Moved {
 
 /// Which rule, if any, is for this bind, by its place in the list, and what it makes of it.
 #[must_use]
-pub fn decide(rules: &[Rule], asked: &Asked) -> Option<(usize, Moved)> {
-    let mut best: Option<(usize, &Rule)> = None;
+pub fn decide(rules: &[MapRule], asked: &MapRequest) -> Option<(usize, Mapping)> {
+    let mut best: Option<(usize, &MapRule)> = None;
     for (place, rule) in rules.iter().enumerate() {
         if rule.matches(asked) && best.is_none_or(|(_, so_far)| rule.rank() > so_far.rank()) {
             best = Some((place, rule));
@@ -67,8 +67,8 @@ pub fn decide(rules: &[Rule], asked: &Asked) -> Option<(usize, Moved)> {
     best.map(|(place, rule)| (place, rule.apply(asked)))
 }
 
-impl Rule {
-    fn matches(&self, asked: &Asked) -> bool {
+impl MapRule {
+    fn matches(&self, asked: &MapRequest) -> bool {
         self.protocol.is_none_or(|protocol| protocol == asked.protocol)
             && self.from.port.is_none_or(|port| port == asked.address.port())
             && self.from.ip.is_none_or(|ip| ip.to_canonical() == asked.address.ip().to_canonical())
@@ -84,31 +84,31 @@ impl Rule {
             + named(self.protocol.is_some(), 1)
     }
 
-    fn apply(&self, asked: &Asked) -> Moved {
+    fn apply(&self, asked: &MapRequest) -> Mapping {
         let port = self.to.port.unwrap_or(asked.address.port());
         let Some(ip) = self.to.ip else {
             let mut moved = asked.address;
             moved.set_port(port);
-            return Moved::To(moved);
+            return Mapping::To(moved);
         };
         match (asked.address, ip) {
-            (SocketAddr::V4(_), IpAddr::V4(ip)) => Moved::To(SocketAddrV4::new(ip, port).into()),
+            (SocketAddr::V4(_), IpAddr::V4(ip)) => Mapping::To(SocketAddrV4::new(ip, port).into()),
             (SocketAddr::V6(_), IpAddr::V6(ip)) => moved_v6(ip, port),
             (SocketAddr::V6(_), IpAddr::V4(ip)) if !asked.v6only => {
                 moved_v6(ip.to_ipv6_mapped(), port)
             }
-            _ => Moved::OtherFamily,
+            _ => Mapping::OtherFamily,
         }
     }
 }
 
-fn moved_v6(ip: Ipv6Addr, port: u16) -> Moved {
-    Moved::To(SocketAddrV6::new(ip, port, 0, 0).into())
+fn moved_v6(ip: Ipv6Addr, port: u16) -> Mapping {
+    Mapping::To(SocketAddrV6::new(ip, port, 0, 0).into())
 }
 
 /// Why a text is not a rule, or a rule not to be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RuleError {
+pub enum MapRuleError {
     /// Not `FROM=TO`.
     NoEquals,
     /// FROM is none of the forms.
@@ -123,7 +123,7 @@ pub enum RuleError {
     Family,
 }
 
-impl fmt::Display for RuleError {
+impl fmt::Display for MapRuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoEquals => "write FROM=TO, such as 80=8080",
@@ -136,43 +136,43 @@ impl fmt::Display for RuleError {
     }
 }
 
-impl core::error::Error for RuleError {}
+impl core::error::Error for MapRuleError {}
 
-impl FromStr for Rule {
-    type Err = RuleError;
+impl FromStr for MapRule {
+    type Err = MapRuleError;
 
-    fn from_str(text: &str) -> Result<Self, RuleError> {
-        let (from, to) = text.split_once('=').ok_or(RuleError::NoEquals)?;
+    fn from_str(text: &str) -> Result<Self, MapRuleError> {
+        let (from, to) = text.split_once('=').ok_or(MapRuleError::NoEquals)?;
         let (protocol, from) = match (from.strip_prefix("tcp:"), from.strip_prefix("udp:")) {
             (Some(rest), _) => (Some(Protocol::Tcp), rest),
             (_, Some(rest)) => (Some(Protocol::Udp), rest),
             _ => (None, from),
         };
         if to.starts_with("tcp:") || to.starts_with("udp:") {
-            return Err(RuleError::ProtocolOfTo);
+            return Err(MapRuleError::ProtocolOfTo);
         }
-        let from: Side = from.parse().map_err(|()| RuleError::From)?;
-        let to: Side = to.parse().map_err(|()| RuleError::To)?;
+        let from: RuleSide = from.parse().map_err(|()| MapRuleError::From)?;
+        let to: RuleSide = to.parse().map_err(|()| MapRuleError::To)?;
         // A side that only repeats what FROM names moves nothing.
         let same_ip = to.ip.is_none() || to.ip == from.ip;
         let same_port = to.port.is_none() || to.port == from.port;
         if same_ip && same_port {
-            return Err(RuleError::Itself);
+            return Err(MapRuleError::Itself);
         }
         match (from.ip, to.ip) {
-            (Some(IpAddr::V4(_)), Some(IpAddr::V6(_))) => Err(RuleError::Family),
+            (Some(IpAddr::V4(_)), Some(IpAddr::V6(_))) => Err(MapRuleError::Family),
             // The wildcard takes both families, so IPv4 is a part of what it asks for.
             (Some(IpAddr::V6(ip)), Some(IpAddr::V4(_)))
                 if !ip.is_unspecified() && ip.to_ipv4_mapped().is_none() =>
             {
-                Err(RuleError::Family)
+                Err(MapRuleError::Family)
             }
             _ => Ok(Self { protocol, from, to }),
         }
     }
 }
 
-impl FromStr for Side {
+impl FromStr for RuleSide {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -205,14 +205,14 @@ fn port(text: &str) -> Option<u16> {
 
 /// Two rules for one FROM contradict each other: the places of the first such pair.
 #[must_use]
-pub fn contradiction(rules: &[Rule]) -> Option<(usize, usize)> {
+pub fn contradiction(rules: &[MapRule]) -> Option<(usize, usize)> {
     rules.iter().enumerate().find_map(|(later, rule)| {
-        let same = |other: &Rule| (other.protocol, other.from) == (rule.protocol, rule.from);
+        let same = |other: &MapRule| (other.protocol, other.from) == (rule.protocol, rule.from);
         rules[..later].iter().position(same).map(|earlier| (earlier, later))
     })
 }
 
-impl fmt::Display for Side {
+impl fmt::Display for RuleSide {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.ip, self.port) {
             (None, None) => Ok(()),
@@ -225,7 +225,7 @@ impl fmt::Display for Side {
 }
 
 /// The text that it parses from.
-impl fmt::Display for Rule {
+impl fmt::Display for MapRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(protocol) = self.protocol {
             write!(f, "{protocol}:")?;

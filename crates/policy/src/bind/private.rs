@@ -3,9 +3,9 @@
 //! Linux lets two sockets share an address only if one user owns both, and makes no exception for root.
 //! A user id that nobody has is therefore a group of its own.
 
-use crate::bind::verdict::{Reason, Verdict};
-use crate::membership::Run;
-use crate::model::socket::{Address, Protocol, Socket, State};
+use crate::bind::verdict::{NotShared, ShareDecision};
+use crate::membership::RunIdentity;
+use crate::model::socket::{Address, Protocol, Socket, SocketState};
 
 /// The ids that owners of private groups have: no user, system service or container gets one of these
 /// (systemd's UIDS-GIDS names 0x70000000 to 0x7FFFFFFF as unused, but for a piece at its end), and each
@@ -16,8 +16,8 @@ const COUNT: u32 = 0x0f00_0000;
 /// The user id that owns the sockets of this run's group, when this user runs it. Runs that belong
 /// together have the same one; others have another one, but for a chance of 1 in 251,658,240.
 #[must_use]
-pub fn owner(user: u32, run: &Run) -> u32 {
-    let mut hash = Hash::new();
+pub fn owner(user: u32, run: &RunIdentity) -> u32 {
+    let mut hash = Fnv1a::new();
     hash.add(&user.to_le_bytes());
     match &run.group {
         Some(group) => {
@@ -43,10 +43,10 @@ pub fn is_owner(uid: u32) -> bool {
 /// Whether the socket of a bind that was decided so is the group's. What a program has made shareable by
 /// itself is; so is a port that the kernel picks, because others of the group may be told its number.
 #[must_use]
-pub fn takes(verdict: Verdict) -> bool {
+pub fn takes(verdict: ShareDecision) -> bool {
     match verdict {
-        Verdict::Share { .. } | Verdict::SharedByItself => true,
-        Verdict::LeaveAlone(reason) => reason == Reason::AnyPort,
+        ShareDecision::Share { .. } | ShareDecision::SharedByItself => true,
+        ShareDecision::LeaveAlone(reason) => reason == NotShared::AnyPort,
     }
 }
 
@@ -61,14 +61,14 @@ pub fn stands_beside(owner: u32, address: &Address, listener: &Socket) -> bool {
     let covers = listener.address == *address || address.is_within(&listener.address);
     address.protocol == Protocol::Tcp
         && listener.uid == owner
-        && listener.state == State::Waiting
+        && listener.state == SocketState::Waiting
         && covers
 }
 
 /// FNV-1a, 64 bits. Each piece begins with its length, so that no two lists of pieces are alike.
-struct Hash(u64);
+struct Fnv1a(u64);
 
-impl Hash {
+impl Fnv1a {
     const fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
@@ -93,8 +93,8 @@ mod tests {
     use std::ffi::OsString;
     use std::path::PathBuf;
 
-    fn run(group: Option<&str>, command: &[&str], directory: &str) -> Run {
-        Run {
+    fn run(group: Option<&str>, command: &[&str], directory: &str) -> RunIdentity {
+        RunIdentity {
             group: group.map(|name| name.parse().unwrap()),
             command: command.iter().map(OsString::from).collect(),
             directory: Some(PathBuf::from(directory)),
@@ -155,7 +155,7 @@ mod tests {
             (listener("127.0.0.1:80", FIRST + 1), false),
             (listener("127.0.0.2:80", FIRST), false),
             (listener("127.0.0.1:81", FIRST), false),
-            (Socket { state: State::Bound, ..listener("127.0.0.1:80", FIRST) }, false),
+            (Socket { state: SocketState::Bound, ..listener("127.0.0.1:80", FIRST) }, false),
         ] {
             assert_eq!(stands_beside(FIRST, &lo, &listener), expected, "{listener:?}");
         }
@@ -167,13 +167,13 @@ mod tests {
     #[test]
     fn what_is_shared_is_the_groups() {
         let cases = [
-            (Verdict::Share { clear_reuse_address: false }, true),
-            (Verdict::SharedByItself, true),
-            (Verdict::LeaveAlone(Reason::AnyPort), true),
-            (Verdict::LeaveAlone(Reason::OtherPort), false),
-            (Verdict::LeaveAlone(Reason::OtherNetwork), false),
-            (Verdict::LeaveAlone(Reason::Multicast), false),
-            (Verdict::LeaveAlone(Reason::NotAPort), false),
+            (ShareDecision::Share { clear_reuse_address: false }, true),
+            (ShareDecision::SharedByItself, true),
+            (ShareDecision::LeaveAlone(NotShared::AnyPort), true),
+            (ShareDecision::LeaveAlone(NotShared::OtherPort), false),
+            (ShareDecision::LeaveAlone(NotShared::OtherNetwork), false),
+            (ShareDecision::LeaveAlone(NotShared::Multicast), false),
+            (ShareDecision::LeaveAlone(NotShared::NotAPort), false),
         ];
         for (verdict, expected) in cases {
             assert_eq!(takes(verdict), expected, "{verdict:?}");

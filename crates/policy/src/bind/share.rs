@@ -8,7 +8,7 @@ use super::protocol::Protocol;
 
 /// What is known when a worker calls `bind`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
+pub struct BindAttempt {
     /// TCP (MPTCP included) or UDP (UDP-Lite included); `None` for every other kind of socket.
     pub protocol: Option<Protocol>,
     /// The address asked for; `None` if it cannot be read or is not an IP address.
@@ -23,7 +23,7 @@ pub struct Attempt {
 
 /// What to do before the bind goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ShareDecision {
     /// Set `SO_REUSEPORT`.
     Share {
         /// Clear `SO_REUSEADDR` as well: on UDP, two sockets that have both options can be bound
@@ -33,12 +33,12 @@ pub enum Verdict {
     /// The socket is shared already, by the program's own choice; nothing is changed on it.
     SharedByItself,
     /// Nothing is changed.
-    LeaveAlone(Reason),
+    LeaveAlone(NotShared),
 }
 
 /// Why a bind is none of our business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum NotShared {
     /// Not a TCP or UDP socket, or not an IP address.
     NotAPort,
     /// Port 0: the kernel picks a free one, and sharing would let it pick one in use.
@@ -53,29 +53,29 @@ pub enum Reason {
 
 /// Decides. `wanted`: whether this port is one of those to share.
 #[must_use]
-pub fn decide(attempt: &Attempt, wanted: bool) -> Verdict {
+pub fn decide(attempt: &BindAttempt, wanted: bool) -> ShareDecision {
     let (Some(protocol), Some(address)) = (attempt.protocol, attempt.address) else {
-        return Verdict::LeaveAlone(Reason::NotAPort);
+        return ShareDecision::LeaveAlone(NotShared::NotAPort);
     };
     if !attempt.same_network {
-        return Verdict::LeaveAlone(Reason::OtherNetwork);
+        return ShareDecision::LeaveAlone(NotShared::OtherNetwork);
     }
     if address.port() == 0 {
-        return Verdict::LeaveAlone(Reason::AnyPort);
+        return ShareDecision::LeaveAlone(NotShared::AnyPort);
     }
     if !wanted {
-        return Verdict::LeaveAlone(Reason::OtherPort);
+        return ShareDecision::LeaveAlone(NotShared::OtherPort);
     }
     if is_multicast(address.ip()) {
-        return Verdict::LeaveAlone(Reason::Multicast);
+        return ShareDecision::LeaveAlone(NotShared::Multicast);
     }
     if attempt.reuse_port {
-        return Verdict::SharedByItself;
+        return ShareDecision::SharedByItself;
     }
     // On TCP the program's own SO_REUSEADDR stays: without it a restart would have to wait for
     // TIME_WAIT connections that an earlier, unshared run of the program left behind.
     let clear_reuse_address = protocol == Protocol::Udp && attempt.reuse_address;
-    Verdict::Share { clear_reuse_address }
+    ShareDecision::Share { clear_reuse_address }
 }
 
 fn is_multicast(ip: IpAddr) -> bool {

@@ -5,36 +5,36 @@
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
-use super::map::Side;
+use super::map::RuleSide;
 
 /// Reads `ADDR` or `ADDR:PORT`, an IPv6 address in brackets; without a port, it is 0: any.
 ///
 /// # Errors
 /// Where it is none, or an address that no connection can come from (a wildcard, a multicast group).
-pub fn read(text: &str) -> Result<SocketAddr, NotASource> {
+pub fn read(text: &str) -> Result<SocketAddr, SourceError> {
     match text.parse() {
-        Ok(Side { ip: Some(ip), port }) if !ip.is_unspecified() && !ip.is_multicast() => {
+        Ok(RuleSide { ip: Some(ip), port }) if !ip.is_unspecified() && !ip.is_multicast() => {
             Ok(SocketAddr::new(ip, port.unwrap_or(0)))
         }
-        _ => Err(NotASource),
+        _ => Err(SourceError),
     }
 }
 
 /// A text that is no source address. `Display` is one line: what to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotASource;
+pub struct SourceError;
 
-impl fmt::Display for NotASource {
+impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("write ADDR or ADDR:PORT, such as 127.0.0.9 or [::1]:4000")
     }
 }
 
-impl core::error::Error for NotASource {}
+impl core::error::Error for SourceError {}
 
 /// A socket that is about to `connect`, or to send to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outgoing {
+pub struct OutgoingSocket {
     /// Whether it is an IPv6 socket.
     pub is_v6: bool,
     /// Whether it has a local address already, by the program's own `bind` or an earlier call.
@@ -48,7 +48,7 @@ pub struct Outgoing {
 /// A socket that the program has bound is the program's affair, and a source of the other family
 /// leads nowhere. An IPv6 socket that goes to `::ffff:a.b.c.d` speaks IPv4.
 #[must_use]
-pub fn decide(source: SocketAddr, outgoing: &Outgoing) -> Option<SocketAddr> {
+pub fn decide(source: SocketAddr, outgoing: &OutgoingSocket) -> Option<SocketAddr> {
     let to = outgoing.to?;
     if outgoing.is_bound || source.ip().is_ipv4() != to.ip().to_canonical().is_ipv4() {
         return None;
@@ -75,10 +75,10 @@ mod tests {
             assert_eq!(read(text), Ok(expected.parse().unwrap()), "{text}");
         }
         for text in ["", "80", "0.0.0.0", "0.0.0.0:80", "::", "[::]", "224.0.0.1", "[ff02::1]:9"] {
-            assert_eq!(read(text), Err(NotASource), "{text}");
+            assert_eq!(read(text), Err(SourceError), "{text}");
         }
         for text in ["10.0.0.7:0", "localhost", "::1", "tcp:10.0.0.7"] {
-            assert_eq!(read(text), Err(NotASource), "{text}");
+            assert_eq!(read(text), Err(SourceError), "{text}");
         }
     }
 
@@ -86,7 +86,8 @@ mod tests {
     fn facts_to_source() {
         let v4: SocketAddr = "127.0.0.9:0".parse().unwrap();
         let v6: SocketAddr = "[::1]:7".parse().unwrap();
-        let towards = |is_v6, to: &str| Outgoing { is_v6, is_bound: false, to: to.parse().ok() };
+        let towards =
+            |is_v6, to: &str| OutgoingSocket { is_v6, is_bound: false, to: to.parse().ok() };
         let mapped = "[::ffff:127.0.0.9]:0".parse().ok();
         let cases = [
             (v4, towards(false, "127.0.0.1:80"), Some(v4)),
@@ -96,7 +97,7 @@ mod tests {
             (v6, towards(true, "[::ffff:127.0.0.1]:80"), None),
             (v6, towards(false, "127.0.0.1:80"), None),
             (v4, towards(false, "nowhere"), None),
-            (v4, Outgoing { is_bound: true, ..towards(false, "127.0.0.1:80") }, None),
+            (v4, OutgoingSocket { is_bound: true, ..towards(false, "127.0.0.1:80") }, None),
         ];
         for (source, outgoing, expected) in cases {
             assert_eq!(decide(source, &outgoing), expected, "{source} {outgoing:?}");

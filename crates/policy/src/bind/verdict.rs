@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-pub use crate::bind::share::{Attempt, Reason, Verdict};
+pub use crate::bind::share::{BindAttempt, NotShared, ShareDecision};
 
 /// The ports that `run` shares.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ports {
+pub enum PortSet {
     /// Every fixed port.
     All,
     /// Only these (`--port`).
@@ -15,9 +15,9 @@ pub enum Ports {
 
 /// Decides. Every fixed port is shared unless `ports` says otherwise.
 #[must_use]
-pub fn decide(attempt: &Attempt, ports: &Ports) -> Verdict {
+pub fn decide(attempt: &BindAttempt, ports: &PortSet) -> ShareDecision {
     let wanted = match (ports, attempt.address) {
-        (Ports::Only(only), Some(address)) => only.contains(&address.port()),
+        (PortSet::Only(only), Some(address)) => only.contains(&address.port()),
         _ => true,
     };
     crate::bind::share::decide(attempt, wanted)
@@ -28,8 +28,8 @@ mod tests {
     use super::*;
     use sameport_addr::protocol::Protocol;
 
-    fn attempt(protocol: Protocol, address: &str) -> Attempt {
-        Attempt {
+    fn attempt(protocol: Protocol, address: &str) -> BindAttempt {
+        BindAttempt {
             protocol: Some(protocol),
             address: Some(address.parse().unwrap()),
             reuse_port: false,
@@ -40,38 +40,46 @@ mod tests {
 
     #[test]
     fn facts_to_verdict() {
+        use NotShared::*;
         use Protocol::{Tcp, Udp};
-        use Reason::*;
-        let share = Verdict::Share { clear_reuse_address: false };
+        let share = ShareDecision::Share { clear_reuse_address: false };
         let tcp = attempt(Tcp, "0.0.0.0:8080");
         let udp = attempt(Udp, "[::]:53");
-        let only = Ports::Only([8080].into());
-        let leave = Verdict::LeaveAlone;
+        let only = PortSet::Only([8080].into());
+        let leave = ShareDecision::LeaveAlone;
         let cases = [
-            (tcp.clone(), &Ports::All, share),
-            (udp.clone(), &Ports::All, share),
+            (tcp.clone(), &PortSet::All, share),
+            (udp.clone(), &PortSet::All, share),
             (tcp.clone(), &only, share),
             (udp.clone(), &only, leave(OtherPort)),
-            (attempt(Tcp, "127.0.0.1:0"), &Ports::All, leave(AnyPort)),
+            (attempt(Tcp, "127.0.0.1:0"), &PortSet::All, leave(AnyPort)),
             (attempt(Tcp, "127.0.0.1:0"), &only, leave(AnyPort)),
-            (Attempt { reuse_address: true, ..tcp.clone() }, &Ports::All, share),
+            (BindAttempt { reuse_address: true, ..tcp.clone() }, &PortSet::All, share),
             (
-                Attempt { reuse_address: true, ..udp.clone() },
-                &Ports::All,
-                Verdict::Share { clear_reuse_address: true },
+                BindAttempt { reuse_address: true, ..udp.clone() },
+                &PortSet::All,
+                ShareDecision::Share { clear_reuse_address: true },
             ),
-            (Attempt { reuse_port: true, ..tcp.clone() }, &Ports::All, Verdict::SharedByItself),
             (
-                Attempt { reuse_port: true, reuse_address: true, ..udp.clone() },
-                &Ports::All,
-                Verdict::SharedByItself,
+                BindAttempt { reuse_port: true, ..tcp.clone() },
+                &PortSet::All,
+                ShareDecision::SharedByItself,
             ),
-            (Attempt { same_network: false, ..tcp.clone() }, &Ports::All, leave(OtherNetwork)),
-            (Attempt { protocol: None, ..tcp.clone() }, &Ports::All, leave(NotAPort)),
-            (Attempt { address: None, ..tcp }, &Ports::All, leave(NotAPort)),
-            (attempt(Udp, "224.0.0.251:5353"), &Ports::All, leave(Multicast)),
-            (attempt(Udp, "[ff02::fb]:5353"), &Ports::All, leave(Multicast)),
-            (attempt(Udp, "[::ffff:224.0.0.251]:5353"), &Ports::All, leave(Multicast)),
+            (
+                BindAttempt { reuse_port: true, reuse_address: true, ..udp.clone() },
+                &PortSet::All,
+                ShareDecision::SharedByItself,
+            ),
+            (
+                BindAttempt { same_network: false, ..tcp.clone() },
+                &PortSet::All,
+                leave(OtherNetwork),
+            ),
+            (BindAttempt { protocol: None, ..tcp.clone() }, &PortSet::All, leave(NotAPort)),
+            (BindAttempt { address: None, ..tcp }, &PortSet::All, leave(NotAPort)),
+            (attempt(Udp, "224.0.0.251:5353"), &PortSet::All, leave(Multicast)),
+            (attempt(Udp, "[ff02::fb]:5353"), &PortSet::All, leave(Multicast)),
+            (attempt(Udp, "[::ffff:224.0.0.251]:5353"), &PortSet::All, leave(Multicast)),
         ];
         for (attempt, ports, expected) in cases {
             assert_eq!(decide(&attempt, ports), expected, "{attempt:?} {ports:?}");

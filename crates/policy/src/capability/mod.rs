@@ -4,40 +4,40 @@
 
 pub mod question;
 
-use crate::capability::question::{Answer, Fact, Subject};
+use crate::capability::question::{ProbeAnswer, ProbeFact, ProbeSubject};
 
 /// Something that `sameport` does, and whether it does it on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ability {
+pub struct Capability {
     /// Short, as in the table and in JSON: `run`, `ls`.
     pub name: &'static str,
     /// What it is, for a person.
     pub purpose: &'static str,
     /// Whether it works here, and if not in full, why.
-    pub answer: Answer,
+    pub answer: ProbeAnswer,
     /// What the user can do about anything but a full yes.
     pub next: Option<&'static str>,
 }
 
 /// One thing that an ability stands on.
-struct Need {
-    subject: Subject,
+struct Requirement {
+    subject: ProbeSubject,
     /// What to do when it is not there.
     next: &'static str,
 }
 
 /// One thing that an ability is better with: what is lost without it.
-struct Wish {
-    subject: Subject,
+struct Optional {
+    subject: ProbeSubject,
     lost: &'static str,
 }
 
 /// An ability as a table row: what it needs, what it is better with.
-struct Plan {
+struct CapabilityRow {
     name: &'static str,
     purpose: &'static str,
-    needs: &'static [Need],
-    wishes: &'static [Wish],
+    needs: &'static [Requirement],
+    wishes: &'static [Optional],
 }
 
 const OLD_KERNEL: &str = "needs Linux 5.9 or newer, 5.19 or newer is best";
@@ -51,158 +51,188 @@ const DIAG: &str = "needs Linux with the kernel modules tcp_diag, udp_diag and i
 
 /// What `sameport` does, and what each part stands on; but for `run` itself, which [`first_way`]
 /// tells.
-const PLANS: &[Plan] = &[
-    Plan {
+const PLANS: &[CapabilityRow] = &[
+    CapabilityRow {
         name: SECCOMP,
         purpose: "run --via seccomp: any program, static ones too, without privilege",
         needs: &[
-            Need { subject: Subject::ReusePort, next: OLD_KERNEL },
-            Need { subject: Subject::SeccompNotify, next: OLD_KERNEL },
-            Need { subject: Subject::NoNewPrivs, next: SANDBOX },
-            Need {
-                subject: Subject::SeccompListener,
+            Requirement { subject: ProbeSubject::ReusePort, next: OLD_KERNEL },
+            Requirement { subject: ProbeSubject::SeccompNotify, next: OLD_KERNEL },
+            Requirement { subject: ProbeSubject::NoNewPrivs, next: SANDBOX },
+            Requirement {
+                subject: ProbeSubject::SeccompListener,
                 next: "only one supervisor can listen: start sameport outside the other one",
             },
-            Need { subject: Subject::PidfdOpen, next: OLD_KERNEL },
-            Need { subject: Subject::PidfdGetfd, next: GETFD },
-            Need { subject: Subject::ProcessVmReadv, next: SANDBOX },
-            Need { subject: Subject::TraceDescendants, next: PTRACE_SCOPE },
+            Requirement { subject: ProbeSubject::PidfdOpen, next: OLD_KERNEL },
+            Requirement { subject: ProbeSubject::PidfdGetfd, next: GETFD },
+            Requirement { subject: ProbeSubject::ProcessVmReadv, next: SANDBOX },
+            Requirement { subject: ProbeSubject::TraceDescendants, next: PTRACE_SCOPE },
         ],
         wishes: &[
-            Wish {
-                subject: Subject::SeccompWaitKillable,
+            Optional {
+                subject: ProbeSubject::SeccompWaitKillable,
                 lost: "a signal can interrupt a program's bind",
             },
-            Wish {
-                subject: Subject::PidfdThread,
+            Optional {
+                subject: ProbeSubject::PidfdThread,
                 lost: "binds of threads with descriptors of their own are not shared",
             },
         ],
     },
-    Plan {
+    CapabilityRow {
         name: PRELOAD,
         purpose: "run --via preload: dynamically linked programs, without privilege",
         needs: &[
-            Need { subject: Subject::ReusePort, next: OLD_KERNEL },
-            Need { subject: Subject::PreloadLibrary, next: "build it on the machine it is for" },
-            Need {
-                subject: Subject::PreloadPlace,
+            Requirement { subject: ProbeSubject::ReusePort, next: OLD_KERNEL },
+            Requirement {
+                subject: ProbeSubject::PreloadLibrary,
+                next: "build it on the machine it is for",
+            },
+            Requirement {
+                subject: ProbeSubject::PreloadPlace,
                 next: "make one of these folders usable; without root, XDG_RUNTIME_DIR names another",
             },
         ],
         wishes: &[],
     },
-    Plan {
+    CapabilityRow {
         name: CGROUP,
         purpose: "run --via cgroup: any program, by eBPF",
         needs: &[
-            Need { subject: Subject::ReusePort, next: OLD_KERNEL },
-            Need { subject: Subject::Cgroup2, next: MOUNT_CGROUP2 },
-            Need { subject: Subject::Ebpf, next: ROOT },
-            Need { subject: Subject::OwnCgroup, next: ROOT },
-            Need { subject: Subject::CgroupPrograms, next: "needs Linux 5.18 or newer, and root" },
+            Requirement { subject: ProbeSubject::ReusePort, next: OLD_KERNEL },
+            Requirement { subject: ProbeSubject::Cgroup2, next: MOUNT_CGROUP2 },
+            Requirement { subject: ProbeSubject::Ebpf, next: ROOT },
+            Requirement { subject: ProbeSubject::OwnCgroup, next: ROOT },
+            Requirement {
+                subject: ProbeSubject::CgroupPrograms,
+                next: "needs Linux 5.18 or newer, and root",
+            },
         ],
         wishes: &[],
     },
-    Plan {
+    CapabilityRow {
         name: "attach",
         purpose: "share the ports of services that run already",
         needs: &[
-            Need { subject: Subject::ReusePort, next: OLD_KERNEL },
-            Need { subject: Subject::Cgroup2, next: MOUNT_CGROUP2 },
-            Need { subject: Subject::Ebpf, next: ROOT },
-            Need { subject: Subject::CgroupPrograms, next: "needs Linux 5.18 or newer, and root" },
-            Need { subject: Subject::Bpffs, next: "mount it: mount -t bpf bpf /sys/fs/bpf" },
+            Requirement { subject: ProbeSubject::ReusePort, next: OLD_KERNEL },
+            Requirement { subject: ProbeSubject::Cgroup2, next: MOUNT_CGROUP2 },
+            Requirement { subject: ProbeSubject::Ebpf, next: ROOT },
+            Requirement {
+                subject: ProbeSubject::CgroupPrograms,
+                next: "needs Linux 5.18 or newer, and root",
+            },
+            Requirement {
+                subject: ProbeSubject::Bpffs,
+                next: "mount it: mount -t bpf bpf /sys/fs/bpf",
+            },
         ],
         wishes: &[],
     },
-    Plan {
+    CapabilityRow {
         name: "guard",
         purpose: "let the kernel refuse binds of a port",
         needs: &[
-            Need { subject: Subject::FirstCgroup, next: "outside of containers, as root" },
-            Need { subject: Subject::Ebpf, next: ROOT },
-            Need { subject: Subject::CgroupPrograms, next: "needs Linux 5.18 or newer, and root" },
-            Need { subject: Subject::Bpffs, next: "mount it: mount -t bpf bpf /sys/fs/bpf" },
+            Requirement {
+                subject: ProbeSubject::FirstCgroup,
+                next: "outside of containers, as root",
+            },
+            Requirement { subject: ProbeSubject::Ebpf, next: ROOT },
+            Requirement {
+                subject: ProbeSubject::CgroupPrograms,
+                next: "needs Linux 5.18 or newer, and root",
+            },
+            Requirement {
+                subject: ProbeSubject::Bpffs,
+                next: "mount it: mount -t bpf bpf /sys/fs/bpf",
+            },
         ],
         wishes: &[],
     },
-    Plan {
+    CapabilityRow {
         name: "private",
         purpose: "run --private: let nobody but the group onto its ports, root included",
         needs: &[
-            Need { subject: Subject::SeccompNotify, next: OLD_KERNEL },
-            Need { subject: Subject::PidfdGetfd, next: GETFD },
-            Need { subject: Subject::ChangeOwner, next: "needs root, or CAP_CHOWN" },
+            Requirement { subject: ProbeSubject::SeccompNotify, next: OLD_KERNEL },
+            Requirement { subject: ProbeSubject::PidfdGetfd, next: GETFD },
+            Requirement { subject: ProbeSubject::ChangeOwner, next: "needs root, or CAP_CHOWN" },
         ],
         wishes: &[],
     },
-    Plan {
+    CapabilityRow {
         name: "listen",
         purpose: "listen on a shared address, and dial from one",
-        needs: &[Need { subject: Subject::Sharing, next: "listen --exclusive works everywhere" }],
+        needs: &[Requirement {
+            subject: ProbeSubject::Sharing,
+            next: "listen --exclusive works everywhere",
+        }],
         wishes: &[],
     },
-    Plan {
+    CapabilityRow {
         name: "ls",
         purpose: "list the sockets that hold ports",
         needs: &[
-            Need { subject: Subject::SockDiagTcp, next: DIAG },
-            Need { subject: Subject::SockDiagUdp, next: DIAG },
+            Requirement { subject: ProbeSubject::SockDiagTcp, next: DIAG },
+            Requirement { subject: ProbeSubject::SockDiagUdp, next: DIAG },
         ],
         wishes: &[],
     },
-    Plan {
+    CapabilityRow {
         name: "ls-shared",
         purpose: "tell of any socket of this user whether it is shared",
         needs: &[
-            Need { subject: Subject::SockDiagTcp, next: DIAG },
-            Need { subject: Subject::PidfdOpen, next: OLD_KERNEL },
-            Need { subject: Subject::PidfdGetfd, next: GETFD },
-            Need {
-                subject: Subject::TraceSameUser,
+            Requirement { subject: ProbeSubject::SockDiagTcp, next: DIAG },
+            Requirement { subject: ProbeSubject::PidfdOpen, next: OLD_KERNEL },
+            Requirement { subject: ProbeSubject::PidfdGetfd, next: GETFD },
+            Requirement {
+                subject: ProbeSubject::TraceSameUser,
                 next: "run ls as root; without that it infers what it can and leaves the rest open",
             },
         ],
         wishes: &[],
     },
-    Plan {
+    CapabilityRow {
         name: "ls-others",
         purpose: "name the programs of other users",
         needs: &[
-            Need { subject: Subject::SockDiagTcp, next: DIAG },
-            Need { subject: Subject::SeeOtherUsers, next: "run ls as root" },
+            Requirement { subject: ProbeSubject::SockDiagTcp, next: DIAG },
+            Requirement { subject: ProbeSubject::SeeOtherUsers, next: "run ls as root" },
         ],
         wishes: &[],
     },
-    Plan {
+    CapabilityRow {
         name: "ls-groups",
         purpose: "tell a member's place in its group, and whether a program chooses in it",
-        needs: &[Need { subject: Subject::SocketIterator, next: "run ls as root" }],
+        needs: &[Requirement { subject: ProbeSubject::SocketIterator, next: "run ls as root" }],
         wishes: &[],
     },
-    Plan {
+    CapabilityRow {
         name: "why",
         purpose: "predict what a bind would answer",
         needs: &[
-            Need { subject: Subject::SockDiagTcp, next: DIAG },
-            Need { subject: Subject::SockDiagUdp, next: DIAG },
+            Requirement { subject: ProbeSubject::SockDiagTcp, next: DIAG },
+            Requirement { subject: ProbeSubject::SockDiagUdp, next: DIAG },
         ],
-        wishes: &[Wish {
-            subject: Subject::SeeOtherUsers,
+        wishes: &[Optional {
+            subject: ProbeSubject::SeeOtherUsers,
             lost: "options of other users' sockets are not known, and it may say `unsure`",
         }],
     },
-    Plan {
+    CapabilityRow {
         name: "audit",
         purpose: "find who has taken a port, or a part of it",
         needs: &[
-            Need { subject: Subject::SockDiagTcp, next: DIAG },
-            Need { subject: Subject::SockDiagUdp, next: DIAG },
+            Requirement { subject: ProbeSubject::SockDiagTcp, next: DIAG },
+            Requirement { subject: ProbeSubject::SockDiagUdp, next: DIAG },
         ],
         wishes: &[
-            Wish { subject: Subject::SeeOtherUsers, lost: "programs of other users are not named" },
-            Wish { subject: Subject::SocketIterator, lost: "who steers a group is not seen" },
+            Optional {
+                subject: ProbeSubject::SeeOtherUsers,
+                lost: "programs of other users are not named",
+            },
+            Optional {
+                subject: ProbeSubject::SocketIterator,
+                lost: "who steers a group is not seen",
+            },
         ],
     },
 ];
@@ -210,7 +240,7 @@ const PLANS: &[Plan] = &[
 /// What `sameport` can do where these facts hold. A subject that was not asked counts as one that
 /// could not be told.
 #[must_use]
-pub fn abilities(facts: &[Fact]) -> Vec<Ability> {
+pub fn abilities(facts: &[ProbeFact]) -> Vec<Capability> {
     let mut abilities: Vec<_> = PLANS.iter().map(|plan| weigh(plan, facts)).collect();
     let run = first_way(&abilities, facts);
     abilities.insert(0, run);
@@ -223,31 +253,31 @@ const CGROUP: &str = "run-cgroup";
 
 /// What is asked of the kernel before a program is started. Only where one of these is refused does
 /// `run` take another interposer by itself.
-const BEFORE_THE_START: [Subject; 6] = [
-    Subject::SeccompNotify,
-    Subject::NoNewPrivs,
-    Subject::SeccompListener,
-    Subject::PidfdOpen,
-    Subject::PidfdGetfd,
-    Subject::ProcessVmReadv,
+const BEFORE_THE_START: [ProbeSubject; 6] = [
+    ProbeSubject::SeccompNotify,
+    ProbeSubject::NoNewPrivs,
+    ProbeSubject::SeccompListener,
+    ProbeSubject::PidfdOpen,
+    ProbeSubject::PidfdGetfd,
+    ProbeSubject::ProcessVmReadv,
 ];
 
 const NAME_PRELOAD: &str = "--via preload reaches dynamically linked programs here";
 const NAME_CGROUP: &str = "--via cgroup reaches any program here";
 
 /// `run` takes the first interposer that can.
-fn first_way(abilities: &[Ability], facts: &[Fact]) -> Ability {
+fn first_way(abilities: &[Capability], facts: &[ProbeFact]) -> Capability {
     let of = |name| abilities.iter().find(|ability| ability.name == name);
-    let run = |answer, next| Ability {
+    let run = |answer, next| Capability {
         name: "run",
         purpose: "share the port of an unmodified program",
         answer,
         next,
     };
     let Some(seccomp) = of(SECCOMP) else {
-        return run(Answer::CouldNotTell("not asked".into()), Some(TRY));
+        return run(ProbeAnswer::CouldNotTell("not asked".into()), Some(TRY));
     };
-    let Answer::No(why) = &seccomp.answer else {
+    let ProbeAnswer::No(why) = &seccomp.answer else {
         return run(seccomp.answer.clone(), seccomp.next);
     };
     let others = [("preload", of(PRELOAD), NAME_PRELOAD), ("cgroup", of(CGROUP), NAME_CGROUP)];
@@ -255,20 +285,20 @@ fn first_way(abilities: &[Ability], facts: &[Fact]) -> Ability {
         let answer = &ability.as_ref()?.answer;
         Some((via, answer, *hint))
     });
-    let works = others.clone().find(|(_, answer, _)| matches!(answer, Answer::Yes(_)));
+    let works = others.clone().find(|(_, answer, _)| matches!(answer, ProbeAnswer::Yes(_)));
     let passed_by = facts.iter().any(|fact| {
-        BEFORE_THE_START.contains(&fact.subject) && matches!(fact.answer, Answer::No(_))
+        BEFORE_THE_START.contains(&fact.subject) && matches!(fact.answer, ProbeAnswer::No(_))
     });
     if !passed_by {
         let next = works.map(|(_, _, hint)| hint).or(seccomp.next);
         return run(seccomp.answer.clone(), next);
     }
     if let Some((via, _, _)) = works {
-        return run(Answer::Yes(format!("by {via}; seccomp cannot: {why}")), None);
+        return run(ProbeAnswer::Yes(format!("by {via}; seccomp cannot: {why}")), None);
     }
     for (via, answer, _) in others {
-        if let Answer::CouldNotTell(reason) = answer {
-            return run(Answer::CouldNotTell(format!("{via}: {reason}")), Some(TRY));
+        if let ProbeAnswer::CouldNotTell(reason) = answer {
+            return run(ProbeAnswer::CouldNotTell(format!("{via}: {reason}")), Some(TRY));
         }
     }
     run(seccomp.answer.clone(), seccomp.next)
@@ -276,37 +306,38 @@ fn first_way(abilities: &[Ability], facts: &[Fact]) -> Ability {
 
 /// Whether the ability of this name is a definite no.
 #[must_use]
-pub fn cannot(abilities: &[Ability], name: &str) -> bool {
-    abilities.iter().any(|a| a.name == name && matches!(a.answer, Answer::No(_)))
+pub fn cannot(abilities: &[Capability], name: &str) -> bool {
+    abilities.iter().any(|a| a.name == name && matches!(a.answer, ProbeAnswer::No(_)))
 }
 
 /// The first no among the needs decides; then the first that could not be told; what is wished for
 /// and absent only qualifies a yes.
-fn weigh(plan: &Plan, facts: &[Fact]) -> Ability {
+fn weigh(plan: &CapabilityRow, facts: &[ProbeFact]) -> Capability {
     let answer_to = |subject| facts.iter().find(|f| f.subject == subject).map(|f| &f.answer);
-    let because = |subject: Subject, text: &str| format!("{}: {text}", subject.name());
-    let ability = |answer, next| Ability { name: plan.name, purpose: plan.purpose, answer, next };
+    let because = |subject: ProbeSubject, text: &str| format!("{}: {text}", subject.name());
+    let ability =
+        |answer, next| Capability { name: plan.name, purpose: plan.purpose, answer, next };
 
-    for Need { subject, next } in plan.needs {
-        if let Some(Answer::No(reason)) = answer_to(*subject) {
-            return ability(Answer::No(because(*subject, reason)), Some(*next));
+    for Requirement { subject, next } in plan.needs {
+        if let Some(ProbeAnswer::No(reason)) = answer_to(*subject) {
+            return ability(ProbeAnswer::No(because(*subject, reason)), Some(*next));
         }
     }
-    for Need { subject, .. } in plan.needs {
+    for Requirement { subject, .. } in plan.needs {
         let reason = match answer_to(*subject) {
-            Some(Answer::CouldNotTell(reason)) => reason.as_str(),
+            Some(ProbeAnswer::CouldNotTell(reason)) => reason.as_str(),
             None => "not asked",
             Some(_) => continue,
         };
-        return ability(Answer::CouldNotTell(because(*subject, reason)), Some(TRY));
+        return ability(ProbeAnswer::CouldNotTell(because(*subject, reason)), Some(TRY));
     }
     let lost: Vec<_> = plan
         .wishes
         .iter()
-        .filter(|wish| !matches!(answer_to(wish.subject), Some(Answer::Yes(_))))
+        .filter(|wish| !matches!(answer_to(wish.subject), Some(ProbeAnswer::Yes(_))))
         .map(|wish| because(wish.subject, wish.lost))
         .collect();
-    ability(Answer::Yes(lost.join("; ")), None)
+    ability(ProbeAnswer::Yes(lost.join("; ")), None)
 }
 
 #[cfg(test)]

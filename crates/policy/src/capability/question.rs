@@ -8,7 +8,7 @@ use std::fmt;
 /// What a probe, or a rule about probes, says. The text is for a person: for a yes the detail, for
 /// the other two the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum ProbeAnswer {
     /// It is there and works here.
     Yes(String),
     /// It is not there, or it is forbidden here; the reason says which.
@@ -17,7 +17,7 @@ pub enum Answer {
     CouldNotTell(String),
 }
 
-impl Answer {
+impl ProbeAnswer {
     /// The detail or the reason.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -28,7 +28,7 @@ impl Answer {
 }
 
 /// `yes`, `no` or `could not tell`.
-impl fmt::Display for Answer {
+impl fmt::Display for ProbeAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Yes(_) => "yes",
@@ -40,7 +40,7 @@ impl fmt::Display for Answer {
 
 /// What can be asked about a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Subject {
+pub enum ProbeSubject {
     /// What sharing a port means on this system: the library's promise.
     Sharing,
     /// The running kernel's release.
@@ -114,7 +114,7 @@ pub enum Subject {
     Attachments,
 }
 
-impl Subject {
+impl ProbeSubject {
     /// Its name in the table and in JSON; never changes within one JSON version.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -160,9 +160,9 @@ impl Subject {
 
 /// One subject and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fact {
+pub struct ProbeFact {
     /// What was asked.
-    pub subject: Subject,
+    pub subject: ProbeSubject,
     /// What came back.
-    pub answer: Answer,
+    pub answer: ProbeAnswer,
 }

@@ -2,30 +2,30 @@
 
 use super::*;
 
-fn yes() -> Answer {
-    Answer::Yes(String::new())
+fn yes() -> ProbeAnswer {
+    ProbeAnswer::Yes(String::new())
 }
 
 /// A machine where everything answers yes, but for these.
-fn machine(but: &[(Subject, Answer)]) -> Vec<Fact> {
+fn machine(but: &[(ProbeSubject, ProbeAnswer)]) -> Vec<ProbeFact> {
     let answer = |s| but.iter().find(|(b, _)| *b == s).map_or_else(yes, |(_, a)| a.clone());
     let needs = PLANS.iter().flat_map(|plan| plan.needs.iter().map(|need| need.subject));
     let wishes = PLANS.iter().flat_map(|plan| plan.wishes.iter().map(|wish| wish.subject));
-    needs.chain(wishes).map(|subject| Fact { subject, answer: answer(subject) }).collect()
+    needs.chain(wishes).map(|subject| ProbeFact { subject, answer: answer(subject) }).collect()
 }
 
-fn no(text: &str) -> Answer {
-    Answer::No(text.into())
+fn no(text: &str) -> ProbeAnswer {
+    ProbeAnswer::No(text.into())
 }
 
-fn unknown(text: &str) -> Answer {
-    Answer::CouldNotTell(text.into())
+fn unknown(text: &str) -> ProbeAnswer {
+    ProbeAnswer::CouldNotTell(text.into())
 }
 
 #[test]
 fn abilities_follow_the_weakest_need() {
-    use Subject::*;
-    type Row<'a> = (&'a [(Subject, Answer)], &'a str, Answer);
+    use ProbeSubject::*;
+    type Row<'a> = (&'a [(ProbeSubject, ProbeAnswer)], &'a str, ProbeAnswer);
     let cases: &[Row<'_>] = &[
         (&[], "run", yes()),
         (&[(SeccompListener, no("EBUSY"))], "run-seccomp", no("seccomp-listener: EBUSY")),
@@ -34,12 +34,12 @@ fn abilities_follow_the_weakest_need() {
         (
             &[(SeccompListener, no("EBUSY"))],
             "run",
-            Answer::Yes("by preload; seccomp cannot: seccomp-listener: EBUSY".into()),
+            ProbeAnswer::Yes("by preload; seccomp cannot: seccomp-listener: EBUSY".into()),
         ),
         (
             &[(NoNewPrivs, no("x")), (PreloadPlace, no("noexec"))],
             "run",
-            Answer::Yes("by cgroup; seccomp cannot: no-new-privs: x".into()),
+            ProbeAnswer::Yes("by cgroup; seccomp cannot: no-new-privs: x".into()),
         ),
         (
             &[(SeccompNotify, no("x")), (PreloadLibrary, no("none")), (Ebpf, unknown("?"))],
@@ -64,7 +64,7 @@ fn abilities_follow_the_weakest_need() {
         (
             &[(PidfdGetfd, no("x"))],
             "run",
-            Answer::Yes("by preload; seccomp cannot: pidfd-getfd: x".into()),
+            ProbeAnswer::Yes("by preload; seccomp cannot: pidfd-getfd: x".into()),
         ),
         // What it does not use takes nothing away.
         (&[(Ebpf, no("x")), (Cgroup2, no("x")), (IoUring, no("x"))], "run", yes()),
@@ -76,7 +76,7 @@ fn abilities_follow_the_weakest_need() {
         (
             &[(SocketIterator, no("EPERM"))],
             "audit",
-            Answer::Yes("socket-iterator: who steers a group is not seen".into()),
+            ProbeAnswer::Yes("socket-iterator: who steers a group is not seen".into()),
         ),
         (&[(ChangeOwner, no("EPERM"))], "private", no("change-owner: EPERM")),
         (&[(ChangeOwner, no("EPERM"))], "run", yes()),
@@ -85,24 +85,26 @@ fn abilities_follow_the_weakest_need() {
         (
             &[(SeccompWaitKillable, no("old"))],
             "run",
-            Answer::Yes("seccomp-wait-killable: a signal can interrupt a program's bind".into()),
+            ProbeAnswer::Yes(
+                "seccomp-wait-killable: a signal can interrupt a program's bind".into(),
+            ),
         ),
     ];
     for (but, name, expected) in cases {
         let abilities = abilities(&machine(but));
         let found = abilities.iter().find(|a| a.name == *name).expect(name);
         assert_eq!(&found.answer, expected, "{name} with {but:?}");
-        let full = matches!(expected, Answer::Yes(_));
+        let full = matches!(expected, ProbeAnswer::Yes(_));
         assert_eq!(found.next.is_none(), full, "a next step exactly where one is needed");
-        assert_eq!(cannot(&abilities, name), matches!(expected, Answer::No(_)));
+        assert_eq!(cannot(&abilities, name), matches!(expected, ProbeAnswer::No(_)));
     }
 }
 
 /// What `run` learns too late to take another way, the user can.
 #[test]
 fn the_hint_names_an_interposer_that_works() {
-    use Subject::*;
-    let cases: [(&[Subject], &str); 3] = [
+    use ProbeSubject::*;
+    let cases: [(&[ProbeSubject], &str); 3] = [
         (&[TraceDescendants], NAME_PRELOAD),
         (&[TraceDescendants, PreloadLibrary], NAME_CGROUP),
         (&[TraceDescendants, PreloadLibrary, Ebpf], PTRACE_SCOPE),
@@ -118,7 +120,7 @@ fn the_hint_names_an_interposer_that_works() {
 #[test]
 fn nothing_asked_is_nothing_known() {
     for ability in abilities(&[]) {
-        assert!(matches!(ability.answer, Answer::CouldNotTell(_)), "{ability:?}");
+        assert!(matches!(ability.answer, ProbeAnswer::CouldNotTell(_)), "{ability:?}");
         assert!(!cannot(std::slice::from_ref(&ability), ability.name));
     }
 }

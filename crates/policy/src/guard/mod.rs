@@ -27,24 +27,24 @@ pub struct Guard {
     /// Nobody is refused; who would be is noted.
     pub report_only: bool,
     /// Who may bind it: whoever is named by one of these.
-    pub allow: Vec<Allowed>,
+    pub allow: Vec<AllowRule>,
 }
 
 /// Who may bind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Allowed {
+pub enum AllowRule {
     /// Processes whose real user this is, in the machine's first user namespace.
     User(u32),
     /// Processes in the cgroup with this path, and below. The path counts, not the cgroup: one that
     /// is made anew has the same rights.
     Cgroup(String),
     /// Processes that execute this file. `None`: the file is missing, and this allows nobody.
-    Executable(Option<Inode>),
+    Executable(Option<FileId>),
 }
 
 /// A file, whatever it is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Inode {
+pub struct FileId {
     /// The file system's device number as the kernel has it: major shifted left by 20, and minor.
     pub device: u64,
     /// Its number there.
@@ -61,12 +61,12 @@ pub struct Binder {
     /// The path of its cgroup.
     pub cgroup: Option<String>,
     /// The file that it executes.
-    pub executable: Option<Inode>,
+    pub executable: Option<FileId>,
 }
 
 /// What becomes of a bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum GuardVerdict {
     /// No guard is on that port.
     Unguarded,
     /// It is allowed.
@@ -85,13 +85,13 @@ pub fn decide(
     port: u16,
     protocol: Protocol,
     by: &Binder,
-) -> Verdict {
+) -> GuardVerdict {
     let is_it = |guard: &&Guard| guard.is_on(network, port, protocol);
     match guards.iter().find(is_it) {
-        None => Verdict::Unguarded,
-        Some(guard) if guard.allows(by) => Verdict::Allowed,
-        Some(guard) if guard.report_only => Verdict::Reported,
-        Some(_) => Verdict::Refused,
+        None => GuardVerdict::Unguarded,
+        Some(guard) if guard.allows(by) => GuardVerdict::Allowed,
+        Some(guard) if guard.report_only => GuardVerdict::Reported,
+        Some(_) => GuardVerdict::Refused,
     }
 }
 
@@ -106,9 +106,9 @@ impl Guard {
     #[must_use]
     pub fn allows(&self, by: &Binder) -> bool {
         self.allow.iter().any(|allowed| match allowed {
-            Allowed::User(uid) => *uid == by.uid,
-            Allowed::Cgroup(path) => by.cgroup.as_ref().is_some_and(|own| is_within(own, path)),
-            Allowed::Executable(wanted) => match (wanted, by.executable) {
+            AllowRule::User(uid) => *uid == by.uid,
+            AllowRule::Cgroup(path) => by.cgroup.as_ref().is_some_and(|own| is_within(own, path)),
+            AllowRule::Executable(wanted) => match (wanted, by.executable) {
                 (Some(wanted), Some(own)) => wanted.is(&own),
                 _ => false,
             },
@@ -116,7 +116,7 @@ impl Guard {
     }
 }
 
-impl Inode {
+impl FileId {
     /// Whether the rule for this file is for that one. Without a generation, every one is.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
@@ -142,7 +142,7 @@ pub fn is_inside_a_unit(path: &str) -> bool {
 /// One step on the way to a cgroup that is allowed: from a place, by a name, to a place. 0 is the
 /// first cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct CgroupStep {
     /// Where it starts.
     pub from: u32,
     /// The name of the cgroup below it.
@@ -153,8 +153,8 @@ pub struct Step {
 
 /// The steps to all of these paths, and the place where each path ends.
 #[must_use]
-pub fn steps<'a>(paths: impl Iterator<Item = &'a str>) -> (Vec<Step>, Vec<u32>) {
-    let mut steps: Vec<Step> = Vec::new();
+pub fn steps<'a>(paths: impl Iterator<Item = &'a str>) -> (Vec<CgroupStep>, Vec<u32>) {
+    let mut steps: Vec<CgroupStep> = Vec::new();
     let mut ends = Vec::new();
     for path in paths {
         let mut at = 0;
@@ -162,7 +162,7 @@ pub fn steps<'a>(paths: impl Iterator<Item = &'a str>) -> (Vec<Step>, Vec<u32>) 
             let known = steps.iter().find(|step| step.from == at && step.name == name);
             at = known.map(|step| step.to).unwrap_or_else(|| {
                 let to = u32::try_from(steps.len() + 1).unwrap_or(u32::MAX);
-                steps.push(Step { from: at, name: name.to_owned(), to });
+                steps.push(CgroupStep { from: at, name: name.to_owned(), to });
                 to
             });
         }
@@ -189,14 +189,14 @@ pub fn is_interpreter(file_name: &str) -> bool {
 
 /// Which port, as written: `8443`, `8443/tcp`, `8443/udp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Port {
+pub struct GuardPort {
     /// The number.
     pub number: u16,
     /// `None`: both.
     pub protocol: Option<Protocol>,
 }
 
-impl Port {
+impl GuardPort {
     /// The protocols meant.
     #[must_use]
     pub fn protocols(self) -> &'static [Protocol] {
@@ -208,7 +208,7 @@ impl Port {
     }
 }
 
-impl FromStr for Port {
+impl FromStr for GuardPort {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -226,7 +226,7 @@ impl FromStr for Port {
     }
 }
 
-impl fmt::Display for Port {
+impl fmt::Display for GuardPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.protocol {
             Some(protocol) => f.pad(&format!("{}/{protocol}", self.number)),
@@ -237,7 +237,7 @@ impl fmt::Display for Port {
 
 /// Who is to be allowed, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish {
+pub enum AllowSpec {
     /// `uid=NAME` or `uid=NUMBER`.
     User(String),
     /// `unit=NAME`.
@@ -248,7 +248,7 @@ pub enum Wish {
     Executable(String),
 }
 
-impl FromStr for Wish {
+impl FromStr for AllowSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

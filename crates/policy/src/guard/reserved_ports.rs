@@ -31,7 +31,7 @@ pub fn write(ports: &BTreeSet<u16>) -> String {
 
 /// What is to be reserved, and which of it is ours to take away later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct ReservationPlan {
     /// All that is to be reserved.
     pub reserved: BTreeSet<u16>,
     /// Those of them that nobody but us has reserved.
@@ -41,10 +41,13 @@ pub struct Plan {
 /// Of what is reserved now, and what we have added to it, to what must be reserved. What others have
 /// reserved stays.
 #[must_use]
-pub fn plan(now: &BTreeSet<u16>, ours: &BTreeSet<u16>, wanted: &BTreeSet<u16>) -> Plan {
+pub fn plan(now: &BTreeSet<u16>, ours: &BTreeSet<u16>, wanted: &BTreeSet<u16>) -> ReservationPlan {
     let theirs = || now.difference(ours).copied();
     let ours = wanted.iter().copied().filter(|port| ours.contains(port) || !now.contains(port));
-    Plan { reserved: theirs().chain(wanted.iter().copied()).collect(), ours: ours.collect() }
+    ReservationPlan {
+        reserved: theirs().chain(wanted.iter().copied()).collect(),
+        ours: ours.collect(),
+    }
 }
 
 #[cfg(test)]
@@ -84,7 +87,7 @@ mod tests {
             [&[], &[], &[], &[], &[]],
         ];
         for [now, ours, wanted, reserved, then] in cases {
-            let expected = Plan { reserved: set(reserved), ours: set(then) };
+            let expected = ReservationPlan { reserved: set(reserved), ours: set(then) };
             assert_eq!(plan(&set(now), &set(ours), &set(wanted)), expected, "{now:?} {ours:?}");
         }
     }

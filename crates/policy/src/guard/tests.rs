@@ -2,11 +2,11 @@
 
 use super::*;
 
-fn inode(number: u64) -> Inode {
-    Inode { device: 8 << 20 | 1, number, generation: Some(7) }
+fn inode(number: u64) -> FileId {
+    FileId { device: 8 << 20 | 1, number, generation: Some(7) }
 }
 
-fn by(uid: u32, cgroup: &str, executable: Inode) -> Binder {
+fn by(uid: u32, cgroup: &str, executable: FileId) -> Binder {
     Binder { uid, cgroup: Some(cgroup.to_owned()), executable: Some(executable) }
 }
 
@@ -19,10 +19,10 @@ fn one_rule_that_names_the_binder_is_enough() {
         protocol: Protocol::Tcp,
         report_only: false,
         allow: vec![
-            Allowed::User(33),
-            Allowed::Cgroup(unit.to_owned()),
-            Allowed::Executable(Some(inode(77))),
-            Allowed::Executable(None),
+            AllowRule::User(33),
+            AllowRule::Cgroup(unit.to_owned()),
+            AllowRule::Executable(Some(inode(77))),
+            AllowRule::Executable(None),
         ],
     };
     let deep = format!("{unit}{}", "/x".repeat(DEEPEST - 2));
@@ -39,28 +39,28 @@ fn one_rule_that_names_the_binder_is_enough() {
         (by(0, "/system.slice", stranger), false),
         (by(0, "/user.slice/system.slice/api.service", stranger), false),
         (by(0, "/", inode(77)), true),
-        (by(0, "/", Inode { generation: Some(8), ..inode(77) }), false),
-        (by(0, "/", Inode { device: 9, ..inode(77) }), false),
+        (by(0, "/", FileId { generation: Some(8), ..inode(77) }), false),
+        (by(0, "/", FileId { device: 9, ..inode(77) }), false),
         (Binder { uid: 0, cgroup: None, executable: None }, false),
     ];
     for (by, allowed) in cases {
         let guards = [guard.clone()];
-        let verdict = if allowed { Verdict::Allowed } else { Verdict::Refused };
+        let verdict = if allowed { GuardVerdict::Allowed } else { GuardVerdict::Refused };
         assert_eq!(decide(&guards, 1, 8443, Protocol::Tcp, &by), verdict, "{by:?}");
         let guards = [Guard { report_only: true, ..guard.clone() }];
-        let verdict = if allowed { Verdict::Allowed } else { Verdict::Reported };
+        let verdict = if allowed { GuardVerdict::Allowed } else { GuardVerdict::Reported };
         assert_eq!(decide(&guards, 1, 8443, Protocol::Tcp, &by), verdict, "{by:?}");
         for (network, port, protocol) in
             [(2, 8443, Protocol::Tcp), (1, 8444, Protocol::Tcp), (1, 8443, Protocol::Udp)]
         {
-            assert_eq!(decide(&guards, network, port, protocol, &by), Verdict::Unguarded);
+            assert_eq!(decide(&guards, network, port, protocol, &by), GuardVerdict::Unguarded);
         }
     }
 }
 
 #[test]
 fn a_file_without_a_generation_is_any_of_its_number() {
-    let any = Inode { generation: None, ..inode(5) };
+    let any = FileId { generation: None, ..inode(5) };
     assert!(any.is(&inode(5)) && any.is(&any));
     assert!(!inode(5).is(&any), "a rule that has one wants it");
 }
@@ -76,9 +76,9 @@ fn paths_share_their_steps() {
 
 #[test]
 fn ports_are_read_strictly() {
-    let read = |text: &str| text.parse::<Port>();
-    assert_eq!(read("8443"), Ok(Port { number: 8443, protocol: None }));
-    assert_eq!(read("53/udp"), Ok(Port { number: 53, protocol: Some(Protocol::Udp) }));
+    let read = |text: &str| text.parse::<GuardPort>();
+    assert_eq!(read("8443"), Ok(GuardPort { number: 8443, protocol: None }));
+    assert_eq!(read("53/udp"), Ok(GuardPort { number: 53, protocol: Some(Protocol::Udp) }));
     assert_eq!(read("53/tcp").unwrap().to_string(), "53/tcp");
     for wrong in
         ["", "0", "all", "*", "0/tcp", "65536", "80/sctp", "80/", "/tcp", "+80", "127.0.0.1:80"]
@@ -90,11 +90,11 @@ fn ports_are_read_strictly() {
 
 #[test]
 fn wishes_are_read_strictly() {
-    let read = |text: &str| text.parse::<Wish>();
-    assert_eq!(read("uid=www"), Ok(Wish::User("www".into())));
-    assert_eq!(read("unit=api"), Ok(Wish::Unit("api".into())));
-    assert_eq!(read("exe=/usr/bin/a=b"), Ok(Wish::Executable("/usr/bin/a=b".into())));
-    assert_eq!(read("cgroup=//my/app/"), Ok(Wish::Cgroup("/my/app".into())));
+    let read = |text: &str| text.parse::<AllowSpec>();
+    assert_eq!(read("uid=www"), Ok(AllowSpec::User("www".into())));
+    assert_eq!(read("unit=api"), Ok(AllowSpec::Unit("api".into())));
+    assert_eq!(read("exe=/usr/bin/a=b"), Ok(AllowSpec::Executable("/usr/bin/a=b".into())));
+    assert_eq!(read("cgroup=//my/app/"), Ok(AllowSpec::Cgroup("/my/app".into())));
     let long = format!("cgroup=/{}", "x".repeat(LONGEST_NAME + 1));
     let deep = format!("cgroup={}", "/x".repeat(DEEPEST + 1));
     for wrong in

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Start, State};
+use super::{InstanceId, WorkerState};
 use crate::lifecycle::exit::Exit;
 
 #[derive(Debug, Clone)]
-pub(super) struct Process {
+pub(super) struct Instance {
     pub(super) ordinal: u16,
     pub(super) command: usize,
     pub(super) since: Duration,
@@ -19,7 +19,7 @@ pub(super) struct Process {
     pub(super) silence_told: bool,
 }
 
-impl Process {
+impl Instance {
     /// Nothing is known of what a first process will listen on, if on anything; so there is no time
     /// by which it must have.
     pub(super) fn must_get_ready(&self) -> bool {
@@ -48,24 +48,24 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    pub(super) fn state(self) -> State {
+    pub(super) fn state(self) -> WorkerState {
         match self {
-            Self::Starting { .. } => State::Starting,
-            Self::Ready => State::Ready,
-            Self::Draining | Self::Told { .. } | Self::Killed => State::Draining,
+            Self::Starting { .. } => WorkerState::Starting,
+            Self::Ready => WorkerState::Ready,
+            Self::Draining | Self::Told { .. } | Self::Killed => WorkerState::Draining,
         }
     }
 
     pub(super) fn is_leaving(self) -> bool {
-        self.state() == State::Draining
+        self.state() == WorkerState::Draining
     }
 }
 
 /// A worker, by its ordinal.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seat {
-    pub(super) serving: Option<Start>,
-    pub(super) coming: Option<Start>,
+pub(super) struct Slot {
+    pub(super) serving: Option<InstanceId>,
+    pub(super) coming: Option<InstanceId>,
     pub(super) command: usize,
     /// In a row.
     pub(super) crashes: u32,

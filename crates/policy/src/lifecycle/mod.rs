@@ -23,13 +23,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::lifecycle::exit::Exit;
-pub use crate::lifecycle::slots::Start;
-use instance::{PAUSE, Pause, Phase, Process, Seat, pause};
-pub use model::{Change, Failed, Order, Outcome, Settings, State, Why};
-pub use report::Seen;
-use request::Work;
-pub use request::{Refusal, Request};
-pub use snapshot::{Serving, Snapshot};
+pub use crate::lifecycle::slots::InstanceId;
+use instance::{Instance, PAUSE, Pause, Phase, Slot, pause};
+pub use model::{
+    Action, ChangeReason, LifecycleSettings, RequestFailure, RunOutcome, WorkerChange, WorkerState,
+};
+pub use report::WorkerReport;
+use request::ActiveRequest;
+pub use request::{RequestRefusal, RunRequest};
+pub use snapshot::{ServingWorker, Snapshot};
 
 /// How many crashes in a row are too many.
 pub const MOST_CRASHES: u32 = 6;
@@ -45,21 +47,21 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// All workers of a run.
 #[derive(Debug, Clone)]
-pub struct Life {
-    settings: Settings,
-    seats: BTreeMap<u16, Seat>,
-    processes: BTreeMap<Start, Process>,
-    work: Option<Work>,
-    last_start: Start,
+pub struct Lifecycle {
+    settings: LifecycleSettings,
+    seats: BTreeMap<u16, Slot>,
+    processes: BTreeMap<InstanceId, Instance>,
+    work: Option<ActiveRequest>,
+    last_start: InstanceId,
     stopping: bool,
     /// Its end has been ordered.
     over: bool,
 }
 
-impl Life {
+impl Lifecycle {
     /// A run of which nothing has been started.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: LifecycleSettings) -> Self {
         Self {
             settings,
             seats: BTreeMap::new(),
@@ -72,10 +74,10 @@ impl Life {
     }
 
     /// Starts every worker.
-    pub fn begin(&mut self, now: Duration) -> Vec<Order> {
+    pub fn begin(&mut self, now: Duration) -> Vec<Action> {
         let mut orders = Vec::new();
         for ordinal in 1..=self.settings.copies {
-            self.seats.insert(ordinal, Seat::default());
+            self.seats.insert(ordinal, Slot::default());
             self.start(ordinal, now, &mut orders);
         }
         orders
@@ -83,12 +85,12 @@ impl Life {
 
     /// Processes that may get new connections: those that serve.
     #[must_use]
-    pub fn live(&self) -> BTreeSet<Start> {
+    pub fn live(&self) -> BTreeSet<InstanceId> {
         let serving = self.seats.values().filter_map(|seat| seat.serving);
         serving.filter(|start| self.phase(*start) == Some(Phase::Ready)).collect()
     }
 
-    fn phase(&self, start: Start) -> Option<Phase> {
+    fn phase(&self, start: InstanceId) -> Option<Phase> {
         self.processes.get(&start).map(|process| process.phase)
     }
 
@@ -108,7 +110,7 @@ impl Life {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         // Whoever was given up does not come by itself.
-        let is_settled = |seat: &Seat| match seat.serving {
+        let is_settled = |seat: &Slot| match seat.serving {
             Some(_) => seat.coming.is_none(),
             None => seat.coming.is_none() && matches!(seat.pause, Some(Pause::ForEver(_))),
         };
@@ -123,21 +125,21 @@ impl Life {
 
     /// Processes that are not ready, and were not told to end.
     #[must_use]
-    pub fn starting(&self) -> Vec<Start> {
-        let starting = |process: &Process| process.phase.state() == State::Starting;
+    pub fn starting(&self) -> Vec<InstanceId> {
+        let starting = |process: &Instance| process.phase.state() == WorkerState::Starting;
         let starting = self.processes.iter().filter(|(_, process)| starting(process));
         starting.map(|(start, _)| *start).collect()
     }
 
     /// Whether a process was told to end, or is about to be.
     #[must_use]
-    pub fn is_leaving(&self, start: Start) -> bool {
+    pub fn is_leaving(&self, start: InstanceId) -> bool {
         self.phase(start).is_some_and(Phase::is_leaving)
     }
 
     /// Which command a process runs.
     #[must_use]
-    pub fn command(&self, start: Start) -> Option<usize> {
+    pub fn command(&self, start: InstanceId) -> Option<usize> {
         self.processes.get(&start).map(|process| process.command)
     }
 
@@ -151,7 +153,7 @@ impl Life {
         self.processes.values().filter_map(|process| self.due(process)).chain(pauses).min()
     }
 
-    fn due(&self, process: &Process) -> Option<Duration> {
+    fn due(&self, process: &Instance) -> Option<Duration> {
         match process.phase {
             Phase::Starting { .. } => {
                 let silence = process.is_silent().then_some(process.since + SILENCE);
@@ -164,9 +166,9 @@ impl Life {
     }
 
     /// Time has passed.
-    pub fn tick(&mut self, now: Duration) -> Vec<Order> {
+    pub fn tick(&mut self, now: Duration) -> Vec<Action> {
         let mut orders = Vec::new();
-        let late: Vec<Start> = self
+        let late: Vec<InstanceId> = self
             .processes
             .iter()
             .filter(|(_, process)| self.due(process).is_some_and(|due| due <= now))
@@ -175,7 +177,7 @@ impl Life {
         for start in late {
             self.overdue(start, now, &mut orders);
         }
-        let rested = |seat: &Seat| matches!(seat.pause, Some(Pause::Until(until)) if until <= now);
+        let rested = |seat: &Slot| matches!(seat.pause, Some(Pause::Until(until)) if until <= now);
         let idle: Vec<u16> = self
             .seats
             .iter()
@@ -191,41 +193,45 @@ impl Life {
         orders
     }
 
-    fn overdue(&mut self, start: Start, now: Duration, orders: &mut Vec<Order>) {
+    fn overdue(&mut self, start: InstanceId, now: Duration, orders: &mut Vec<Action>) {
         let ready_within = self.settings.ready_within;
         let Some(process) = self.processes.get_mut(&start) else { return };
         let ordinal = process.ordinal;
-        let tell =
-            |state, why| Order::Tell(Change { ordinal, start: Some(start), state, why: Some(why) });
+        let tell = |state, why| {
+            Action::Tell(WorkerChange { ordinal, start: Some(start), state, why: Some(why) })
+        };
         match process.phase {
             Phase::Starting { .. } => {
                 if process.is_silent() && now >= process.since + SILENCE {
                     process.silence_told = true;
-                    orders.push(tell(State::Starting, Why::Silent));
+                    orders.push(tell(WorkerState::Starting, ChangeReason::Silent));
                 }
                 if process.must_get_ready() && now >= process.since + ready_within {
                     let listens = process.listens.intersection(&process.wanted).count();
-                    let why = Why::NotReady { listens, wanted: process.wanted.len() };
+                    let why = ChangeReason::NotReady { listens, wanted: process.wanted.len() };
                     self.did_not_get_ready(start, why, now, orders);
                 }
             }
             Phase::Told { .. } => {
                 process.phase = Phase::Killed;
-                orders.extend([tell(State::Draining, Why::Killed), Order::Kill(start)]);
+                orders.extend([
+                    tell(WorkerState::Draining, ChangeReason::Killed),
+                    Action::Kill(start),
+                ]);
             }
             Phase::Ready | Phase::Draining | Phase::Killed => {}
         }
     }
 
     /// Starts this worker, in the place of the one that serves, if one does.
-    fn start(&mut self, ordinal: u16, now: Duration, orders: &mut Vec<Order>) {
+    fn start(&mut self, ordinal: u16, now: Duration, orders: &mut Vec<Action>) {
         let Some(seat) = self.seats.get_mut(&ordinal) else { return };
         self.last_start += 1;
         let start = self.last_start;
         seat.coming = Some(start);
         seat.pause = None;
         let (command, predecessor) = (seat.command, seat.serving);
-        let process = Process {
+        let process = Instance {
             ordinal,
             command,
             since: now,
@@ -235,27 +241,27 @@ impl Life {
             silence_told: false,
         };
         self.processes.insert(start, process);
-        orders.push(Order::Start { start, ordinal, command, predecessor });
+        orders.push(Action::Start { start, ordinal, command, predecessor });
     }
 
     /// The command could not be started.
-    pub fn not_started(&mut self, start: Start, now: Duration) -> Vec<Order> {
-        self.gone(start, Why::NotStarted, Exit::Code(127), now)
+    pub fn not_started(&mut self, start: InstanceId, now: Duration) -> Vec<Action> {
+        self.gone(start, ChangeReason::NotStarted, Exit::Code(127), now)
     }
 
     /// It was started, as this process.
-    pub fn started(&self, start: Start) -> Vec<Order> {
+    pub fn started(&self, start: InstanceId) -> Vec<Action> {
         self.tell(start, None).into_iter().collect()
     }
 
-    fn tell(&self, start: Start, why: Option<Why>) -> Option<Order> {
+    fn tell(&self, start: InstanceId, why: Option<ChangeReason>) -> Option<Action> {
         let process = self.processes.get(&start)?;
         let (ordinal, state) = (process.ordinal, process.phase.state());
-        Some(Order::Tell(Change { ordinal, start: Some(start), state, why }))
+        Some(Action::Tell(WorkerChange { ordinal, start: Some(start), state, why }))
     }
 
     /// It listens on this address.
-    pub fn listens(&mut self, start: Start, address: String, now: Duration) -> Vec<Order> {
+    pub fn listens(&mut self, start: InstanceId, address: String, now: Duration) -> Vec<Action> {
         let Some(process) = self.processes.get_mut(&start) else { return Vec::new() };
         process.listens.insert(address.clone());
         let complete = process.listens.is_superset(&process.wanted);
@@ -263,7 +269,7 @@ impl Life {
         match process.phase {
             Phase::Starting { ref mut probed } if complete && !*probed => {
                 *probed = true;
-                vec![Order::Probe(start)]
+                vec![Action::Probe(start)]
             }
             Phase::Ready if now < process.since + SILENCE => {
                 if let Some(seat) = self.seats.get_mut(&ordinal) {
@@ -276,7 +282,7 @@ impl Life {
     }
 
     /// It answered: it is ready.
-    pub fn ready(&mut self, start: Start, now: Duration) -> Vec<Order> {
+    pub fn ready(&mut self, start: InstanceId, now: Duration) -> Vec<Action> {
         let mut orders = Vec::new();
         let Some(process) = self.processes.get_mut(&start) else { return orders };
         if !matches!(process.phase, Phase::Starting { .. }) {
@@ -286,35 +292,41 @@ impl Life {
         process.since = now;
         let (ordinal, addresses) = (process.ordinal, process.listens.clone());
         orders.extend(self.tell(start, None));
-        orders.push(Order::Steer);
+        orders.push(Action::Steer);
         self.is_ready(ordinal, start, addresses, now, &mut orders);
         orders
     }
 
     /// Its queue is empty.
-    pub fn drained(&mut self, start: Start, now: Duration) -> Vec<Order> {
+    pub fn drained(&mut self, start: InstanceId, now: Duration) -> Vec<Action> {
         let grace = self.settings.grace;
         match self.processes.get_mut(&start) {
             Some(process) if process.phase == Phase::Draining => {
                 process.phase = Phase::Told { until: now + grace };
-                vec![Order::Terminate(start)]
+                vec![Action::Terminate(start)]
             }
             _ => Vec::new(),
         }
     }
 
     /// Its first process has ended.
-    pub fn ended(&mut self, start: Start, exit: Exit, now: Duration) -> Vec<Order> {
-        self.gone(start, Why::Ended(exit), exit, now)
+    pub fn ended(&mut self, start: InstanceId, exit: Exit, now: Duration) -> Vec<Action> {
+        self.gone(start, ChangeReason::Ended(exit), exit, now)
     }
 
-    fn gone(&mut self, start: Start, why: Why, exit: Exit, now: Duration) -> Vec<Order> {
+    fn gone(
+        &mut self,
+        start: InstanceId,
+        why: ChangeReason,
+        exit: Exit,
+        now: Duration,
+    ) -> Vec<Action> {
         let mut orders = Vec::new();
         let Some(process) = self.processes.remove(&start) else { return orders };
         let change =
-            |state, start| Change { ordinal: process.ordinal, start, state, why: Some(why) };
-        orders.push(Order::Tell(change(State::Gone, Some(start))));
-        orders.push(Order::Steer);
+            |state, start| WorkerChange { ordinal: process.ordinal, start, state, why: Some(why) };
+        orders.push(Action::Tell(change(WorkerState::Gone, Some(start))));
+        orders.push(Action::Steer);
         let ordinal = process.ordinal;
         let seat = self.seats.get_mut(&ordinal);
         match seat {
@@ -346,11 +358,11 @@ impl Life {
     fn crashed(
         &mut self,
         ordinal: u16,
-        why: Why,
+        why: ChangeReason,
         exit: Exit,
         was_ready: bool,
         now: Duration,
-        orders: &mut Vec<Order>,
+        orders: &mut Vec<Action>,
     ) {
         if self.stopping {
             return;
@@ -363,16 +375,16 @@ impl Life {
         }
         let least = if killed && !was_ready { PAUSE } else { Duration::ZERO };
         let (state, pause) = if seat.crashes >= MOST_CRASHES {
-            (State::GivenUp, Pause::ForEver(exit))
+            (WorkerState::GivenUp, Pause::ForEver(exit))
         } else {
             seat.restarts += 1;
-            (State::Waiting, Pause::Until(now + pause(seat.crashes).max(least)))
+            (WorkerState::Waiting, Pause::Until(now + pause(seat.crashes).max(least)))
         };
         seat.pause = Some(pause);
-        let change = Change { ordinal, start: None, state, why: Some(why) };
+        let change = WorkerChange { ordinal, start: None, state, why: Some(why) };
         // The first crash is answered at once, and its end has been told.
         if seat.crashes > 1 {
-            orders.push(Order::Tell(change));
+            orders.push(Action::Tell(change));
         }
     }
 }

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Start;
+use super::InstanceId;
 use crate::lifecycle::exit::Exit;
 
 /// What the user chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct LifecycleSettings {
     /// How many workers.
     pub copies: u16,
     /// How many are replaced at once, before the old ones end; 0: one, after the old one has ended.
@@ -21,41 +21,41 @@ pub struct Settings {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
+pub enum Action {
     /// Start this worker's command; what its predecessor listens on is its to listen on.
     Start {
         /// Which start this is.
-        start: Start,
+        start: InstanceId,
         /// The worker.
         ordinal: u16,
         /// Which of the run's commands.
         command: usize,
         /// The process that serves meanwhile.
-        predecessor: Option<Start>,
+        predecessor: Option<InstanceId>,
     },
     /// It listens on all that it should: ask it whether it is ready.
-    Probe(Start),
+    Probe(InstanceId),
     /// Those that may get new connections have changed: see [`super::Life::live`].
     Steer,
     /// Nobody is to get new connections any more.
     Close,
     /// It gets no new connections any more: say when its queue is empty.
-    Drain(Start),
+    Drain(InstanceId),
     /// SIGTERM to its first process.
-    Terminate(Start),
+    Terminate(InstanceId),
     /// SIGKILL to all its processes.
-    Kill(Start),
+    Kill(InstanceId),
     /// Something to tell.
-    Tell(Change),
+    Tell(WorkerChange),
     /// What was asked for is done, or is not, and why.
-    Done(Result<(), Failed>),
+    Done(Result<(), RequestFailure>),
     /// Nothing is left to be done.
-    End(Outcome),
+    End(RunOutcome),
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// As it was asked to.
     Stopped,
     /// Every worker was given up; the last one ended so.
@@ -64,7 +64,7 @@ pub enum Outcome {
 
 /// Where in its life a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum WorkerState {
     /// It runs and is not ready.
     Starting,
     /// It serves.
@@ -81,7 +81,7 @@ pub enum State {
 
 /// Why something is as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum ChangeReason {
     /// Its first process ended so.
     Ended(Exit),
     /// It could not be started.
@@ -99,7 +99,7 @@ pub enum Why {
     Silent,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for ChangeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ended(Exit::Code(code)) => write!(f, "it ended with code {code}"),
@@ -122,22 +122,22 @@ impl fmt::Display for Why {
 
 /// A worker changed its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
+pub struct WorkerChange {
     /// The worker.
     pub ordinal: u16,
     /// Its process; `None` where the worker waits or is given up.
-    pub start: Option<Start>,
+    pub start: Option<InstanceId>,
     /// What it is now.
-    pub state: State,
+    pub state: WorkerState,
     /// Why.
-    pub why: Option<Why>,
+    pub why: Option<ChangeReason>,
 }
 
 /// Why a request was not carried out to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failed {
+pub enum RequestFailure {
     /// This worker's new process did not get ready; the old one serves on.
-    NotReady(u16, Why),
+    NotReady(u16, ChangeReason),
     /// The run was told to stop meanwhile.
     Stopping,
 }

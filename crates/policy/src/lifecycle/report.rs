@@ -3,41 +3,41 @@
 use std::time::Duration;
 
 use super::instance::Pause;
-use super::{Life, Start, State};
+use super::{InstanceId, Lifecycle, WorkerState};
 
 /// What can be said of one worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct WorkerReport {
     /// The worker.
     pub ordinal: u16,
     /// Its process, if one runs.
-    pub start: Option<Start>,
+    pub start: Option<InstanceId>,
     /// What it is.
-    pub state: State,
+    pub state: WorkerState,
     /// Since when; of a worker that waits: until when.
     pub since: Duration,
     /// How often it was started again after a crash.
     pub restarts: u32,
 }
 
-impl Life {
+impl Lifecycle {
     /// Everything that can be said, by worker.
     #[must_use]
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<WorkerReport> {
         let mut seen = Vec::new();
         for (start, process) in &self.processes {
             let restarts = self.seats.get(&process.ordinal).map_or(0, |seat| seat.restarts);
             let (ordinal, since, state) = (process.ordinal, process.since, process.phase.state());
-            seen.push(Seen { ordinal, start: Some(*start), state, since, restarts });
+            seen.push(WorkerReport { ordinal, start: Some(*start), state, since, restarts });
         }
         for (ordinal, seat) in &self.seats {
             let (state, since) = match (seat.serving.or(seat.coming), seat.pause) {
-                (None, Some(Pause::Until(until))) => (State::Waiting, until),
-                (None, Some(Pause::ForEver(_))) => (State::GivenUp, Duration::ZERO),
+                (None, Some(Pause::Until(until))) => (WorkerState::Waiting, until),
+                (None, Some(Pause::ForEver(_))) => (WorkerState::GivenUp, Duration::ZERO),
                 _ => continue,
             };
             let (ordinal, restarts) = (*ordinal, seat.restarts);
-            seen.push(Seen { ordinal, start: None, state, since, restarts });
+            seen.push(WorkerReport { ordinal, start: None, state, since, restarts });
         }
         seen.sort_by_key(|seen| (seen.ordinal, seen.start));
         seen

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::instance::{Pause, Phase, Seat};
-use super::{Change, Failed, Life, Order, Outcome, Start, State, Why};
+use super::instance::{Pause, Phase, Slot};
+use super::{
+    Action, ChangeReason, InstanceId, Lifecycle, RequestFailure, RunOutcome, WorkerChange,
+    WorkerState,
+};
 use crate::lifecycle::exit::Exit;
 
 /// What a run can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
+pub enum RunRequest {
     /// Replace every worker, this many at once; `None`: as the settings say.
     Restart {
         /// How many are replaced at once; 0: one, after it has ended.
@@ -31,7 +34,7 @@ pub enum Request {
 
 /// Why a request is not even begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RequestRefusal {
     /// Another one is under way.
     Busy,
     /// The run is ending.
@@ -40,7 +43,7 @@ pub enum Refusal {
 
 /// A request that is being carried out.
 #[derive(Debug, Clone)]
-pub(super) enum Work {
+pub(super) enum ActiveRequest {
     /// Workers that are still to be replaced, and those that are being.
     Restart { surge: u16, left: BTreeSet<u16>, under_way: BTreeSet<u16> },
     /// New processes are started one after another, and take over together.
@@ -48,72 +51,77 @@ pub(super) enum Work {
     /// New workers get ready, or surplus ones go.
     Scale { waiting: BTreeSet<u16> },
     /// A replacement failed: what it left is being ended.
-    BackOut(Failed),
+    BackOut(RequestFailure),
 }
 
-impl Life {
+impl Lifecycle {
     /// Begins to carry out a request. [`Order::Done`] tells of its end.
     ///
     /// # Errors
     ///
     /// See [`Refusal`]. Stopping is never refused: it puts an end to whatever is under way.
-    pub fn request(&mut self, request: Request, now: Duration) -> Result<Vec<Order>, Refusal> {
+    pub fn request(
+        &mut self,
+        request: RunRequest,
+        now: Duration,
+    ) -> Result<Vec<Action>, RequestRefusal> {
         let mut orders = Vec::new();
-        if request == Request::Stop {
+        if request == RunRequest::Stop {
             self.stop(now, &mut orders);
             return Ok(orders);
         }
         if self.stopping {
-            return Err(Refusal::Stopping);
+            return Err(RequestRefusal::Stopping);
         }
         if self.work.is_some() {
-            return Err(Refusal::Busy);
+            return Err(RequestRefusal::Busy);
         }
         match request {
-            Request::Restart { surge } => {
+            RunRequest::Restart { surge } => {
                 let surge = surge.unwrap_or(self.settings.surge);
                 let left = self.seats.keys().copied().collect();
-                self.work = Some(Work::Restart { surge, left, under_way: BTreeSet::new() });
+                self.work =
+                    Some(ActiveRequest::Restart { surge, left, under_way: BTreeSet::new() });
             }
-            Request::Upgrade { command } => {
+            RunRequest::Upgrade { command } => {
                 let before = self.seats.values().next().map_or(0, |seat| seat.command);
                 let left = self.seats.keys().copied().collect();
-                self.work = Some(Work::Upgrade { command, before, left });
+                self.work = Some(ActiveRequest::Upgrade { command, before, left });
             }
-            Request::Scale { copies } => self.scale(copies, now, &mut orders),
-            Request::Stop => {}
+            RunRequest::Scale { copies } => self.scale(copies, now, &mut orders),
+            RunRequest::Stop => {}
         }
         self.go_on(now, &mut orders);
         Ok(orders)
     }
 
     /// Everything ends at once, without grace.
-    pub fn kill(&mut self, now: Duration) -> Vec<Order> {
+    pub fn kill(&mut self, now: Duration) -> Vec<Action> {
         let mut orders = Vec::new();
         self.stop(now, &mut orders);
         for (start, process) in &mut self.processes {
             process.phase = Phase::Killed;
-            orders.push(Order::Kill(*start));
+            orders.push(Action::Kill(*start));
         }
         orders
     }
 
-    fn stop(&mut self, now: Duration, orders: &mut Vec<Order>) {
+    fn stop(&mut self, now: Duration, orders: &mut Vec<Action>) {
         if std::mem::replace(&mut self.stopping, true) {
             return;
         }
         if self.work.take().is_some() {
-            orders.push(Order::Done(Err(Failed::Stopping)));
+            orders.push(Action::Done(Err(RequestFailure::Stopping)));
         }
-        orders.push(Order::Close);
-        let all: Vec<Start> = self.processes.keys().copied().collect();
+        orders.push(Action::Close);
+        let all: Vec<InstanceId> = self.processes.keys().copied().collect();
         for start in all {
             self.leave(start, now, orders);
         }
         self.go_on(now, orders);
     }
 
-    fn scale(&mut self, copies: u16, now: Duration, orders: &mut Vec<Order>) {
+    fn scale(&mut self, copies: u16, now: Duration, orders: &mut Vec<Action>) {
         self.settings.copies = copies;
         let command = self.seats.values().next().map_or(0, |seat| seat.command);
         let surplus: Vec<u16> = self.seats.keys().copied().filter(|n| *n > copies).collect();
@@ -128,26 +136,26 @@ impl Life {
         let new: Vec<u16> = (1..=copies).filter(|n| !self.seats.contains_key(n)).collect();
         for ordinal in new {
             waiting.insert(ordinal);
-            self.seats.insert(ordinal, Seat { command, ..Seat::default() });
+            self.seats.insert(ordinal, Slot { command, ..Slot::default() });
             self.start(ordinal, now, orders);
         }
-        self.work = Some(Work::Scale { waiting });
+        self.work = Some(ActiveRequest::Scale { waiting });
     }
 
     /// Takes a process out of service: it drains if it had connections to accept.
-    fn leave(&mut self, start: Start, now: Duration, orders: &mut Vec<Order>) {
+    fn leave(&mut self, start: InstanceId, now: Duration, orders: &mut Vec<Action>) {
         let grace = self.settings.grace;
         let Some(process) = self.processes.get_mut(&start) else { return };
         match process.phase {
             Phase::Ready => {
                 process.phase = Phase::Draining;
                 process.since = now;
-                orders.extend([Order::Steer, Order::Drain(start)]);
+                orders.extend([Action::Steer, Action::Drain(start)]);
             }
             Phase::Starting { .. } => {
                 process.phase = Phase::Told { until: now + grace };
                 process.since = now;
-                orders.push(Order::Terminate(start));
+                orders.push(Action::Terminate(start));
             }
             Phase::Draining | Phase::Told { .. } | Phase::Killed => return,
         }
@@ -156,15 +164,20 @@ impl Life {
 
     pub(super) fn did_not_get_ready(
         &mut self,
-        start: Start,
-        why: Why,
+        start: InstanceId,
+        why: ChangeReason,
         now: Duration,
-        orders: &mut Vec<Order>,
+        orders: &mut Vec<Action>,
     ) {
         let Some(process) = self.processes.get(&start) else { return };
         let (ordinal, command) = (process.ordinal, process.command);
-        let state = State::Draining;
-        orders.push(Order::Tell(Change { ordinal, start: Some(start), state, why: Some(why) }));
+        let state = WorkerState::Draining;
+        orders.push(Action::Tell(WorkerChange {
+            ordinal,
+            start: Some(start),
+            state,
+            why: Some(why),
+        }));
         let Some(seat) = self.seats.get_mut(&ordinal) else { return };
         let serves = seat.serving.is_some();
         if seat.coming == Some(start) {
@@ -180,12 +193,12 @@ impl Life {
     pub(super) fn is_ready(
         &mut self,
         ordinal: u16,
-        start: Start,
+        start: InstanceId,
         addresses: BTreeSet<String>,
         now: Duration,
-        orders: &mut Vec<Order>,
+        orders: &mut Vec<Action>,
     ) {
-        let upgrading = matches!(self.work, Some(Work::Upgrade { .. }));
+        let upgrading = matches!(self.work, Some(ActiveRequest::Upgrade { .. }));
         let Some(seat) = self.seats.get_mut(&ordinal) else { return };
         // In an upgrade both stay until all are ready.
         if seat.coming == Some(start) && !(upgrading && seat.serving.is_some()) {
@@ -203,15 +216,15 @@ impl Life {
         &mut self,
         ordinal: u16,
         of: usize,
-        why: Why,
+        why: ChangeReason,
         now: Duration,
-        orders: &mut Vec<Order>,
+        orders: &mut Vec<Action>,
     ) {
-        let failed = Failed::NotReady(ordinal, why);
+        let failed = RequestFailure::NotReady(ordinal, why);
         match self.work.take() {
-            Some(Work::Upgrade { command, before, .. }) if command == of => {
-                self.work = Some(Work::BackOut(failed));
-                let coming: Vec<Start> = self
+            Some(ActiveRequest::Upgrade { command, before, .. }) if command == of => {
+                self.work = Some(ActiveRequest::BackOut(failed));
+                let coming: Vec<InstanceId> = self
                     .seats
                     .values_mut()
                     .filter_map(|seat| {
@@ -226,48 +239,48 @@ impl Life {
                     self.leave(start, now, orders);
                 }
             }
-            Some(Work::Restart { under_way, .. }) if under_way.contains(&ordinal) => {
-                self.work = Some(Work::BackOut(failed));
+            Some(ActiveRequest::Restart { under_way, .. }) if under_way.contains(&ordinal) => {
+                self.work = Some(ActiveRequest::BackOut(failed));
             }
-            Some(Work::Scale { waiting }) if waiting.contains(&ordinal) => {
-                orders.push(Order::Done(Err(failed)));
+            Some(ActiveRequest::Scale { waiting }) if waiting.contains(&ordinal) => {
+                orders.push(Action::Done(Err(failed)));
             }
             other => self.work = other,
         }
     }
 
     /// Whatever is to be done next, if what was waited for has come.
-    pub(super) fn go_on(&mut self, now: Duration, orders: &mut Vec<Order>) {
+    pub(super) fn go_on(&mut self, now: Duration, orders: &mut Vec<Action>) {
         if self.stopping {
             if self.processes.is_empty() && !std::mem::replace(&mut self.over, true) {
-                orders.push(Order::End(Outcome::Stopped));
+                orders.push(Action::End(RunOutcome::Stopped));
             }
             return;
         }
         match self.work.take() {
             None => {}
-            Some(Work::Restart { surge, left, under_way }) => {
+            Some(ActiveRequest::Restart { surge, left, under_way }) => {
                 self.go_on_restarting(surge, left, under_way, now, orders);
             }
-            Some(Work::Upgrade { command, before, left }) => {
+            Some(ActiveRequest::Upgrade { command, before, left }) => {
                 self.go_on_upgrading(command, before, left, now, orders);
             }
-            Some(Work::Scale { mut waiting }) => {
+            Some(ActiveRequest::Scale { mut waiting }) => {
                 waiting.retain(|ordinal| !self.is_settled_at(*ordinal));
                 match waiting.is_empty() {
-                    true => orders.push(Order::Done(Ok(()))),
-                    false => self.work = Some(Work::Scale { waiting }),
+                    true => orders.push(Action::Done(Ok(()))),
+                    false => self.work = Some(ActiveRequest::Scale { waiting }),
                 }
             }
-            Some(Work::BackOut(failed)) => {
+            Some(ActiveRequest::BackOut(failed)) => {
                 let leaving = self.processes.values().any(|process| process.phase.is_leaving());
                 match leaving {
-                    false => orders.push(Order::Done(Err(failed))),
-                    true => self.work = Some(Work::BackOut(failed)),
+                    false => orders.push(Action::Done(Err(failed))),
+                    true => self.work = Some(ActiveRequest::BackOut(failed)),
                 }
             }
         }
-        let given_up = |seat: &Seat| match seat.pause {
+        let given_up = |seat: &Slot| match seat.pause {
             Some(Pause::ForEver(exit)) if seat.serving.or(seat.coming).is_none() => Some(exit),
             _ => None,
         };
@@ -276,7 +289,7 @@ impl Life {
             && self.processes.is_empty()
         {
             (self.stopping, self.over) = (true, true);
-            orders.push(Order::End(Outcome::GivenUp(exit)));
+            orders.push(Action::End(RunOutcome::GivenUp(exit)));
         }
     }
 
@@ -285,14 +298,14 @@ impl Life {
         let mut processes = self.processes.values().filter(|process| process.ordinal == ordinal);
         match self.seats.get(&ordinal) {
             None => processes.next().is_none(),
-            Some(Seat { pause: Some(Pause::ForEver(_)), coming: None, .. }) => true,
-            Some(Seat { serving: None, coming: Some(coming), .. }) => self.never_listens(*coming),
-            Some(Seat { serving: None, .. }) => false,
+            Some(Slot { pause: Some(Pause::ForEver(_)), coming: None, .. }) => true,
+            Some(Slot { serving: None, coming: Some(coming), .. }) => self.never_listens(*coming),
+            Some(Slot { serving: None, .. }) => false,
             Some(_) => processes.all(|process| process.phase == Phase::Ready),
         }
     }
 
-    fn never_listens(&self, start: Start) -> bool {
+    fn never_listens(&self, start: InstanceId) -> bool {
         let process = self.processes.get(&start);
         process.is_some_and(|process| process.silence_told && !process.must_get_ready())
     }
@@ -303,7 +316,7 @@ impl Life {
         mut left: BTreeSet<u16>,
         mut under_way: BTreeSet<u16>,
         now: Duration,
-        orders: &mut Vec<Order>,
+        orders: &mut Vec<Action>,
     ) {
         under_way.retain(|ordinal| !self.is_settled_at(*ordinal));
         // With no surge, the new one's turn comes when the old one has ended.
@@ -333,8 +346,8 @@ impl Life {
             under_way.insert(ordinal);
         }
         match under_way.is_empty() {
-            true => orders.push(Order::Done(Ok(()))),
-            false => self.work = Some(Work::Restart { surge, left, under_way }),
+            true => orders.push(Action::Done(Ok(()))),
+            false => self.work = Some(ActiveRequest::Restart { surge, left, under_way }),
         }
     }
 
@@ -344,9 +357,9 @@ impl Life {
         before: usize,
         mut left: BTreeSet<u16>,
         now: Duration,
-        orders: &mut Vec<Order>,
+        orders: &mut Vec<Action>,
     ) {
-        let is_new = |start: &Start| self.command(*start) == Some(command);
+        let is_new = |start: &InstanceId| self.command(*start) == Some(command);
         let under_way = self
             .seats
             .values()
@@ -362,11 +375,11 @@ impl Life {
                 }
                 self.start(ordinal, now, orders);
             }
-            self.work = Some(Work::Upgrade { command, before, left });
+            self.work = Some(ActiveRequest::Upgrade { command, before, left });
             return;
         }
         if under_way || !left.is_empty() {
-            self.work = Some(Work::Upgrade { command, before, left });
+            self.work = Some(ActiveRequest::Upgrade { command, before, left });
             return;
         }
         // All are ready: the old ones go, and it is a restart whose end is waited for.

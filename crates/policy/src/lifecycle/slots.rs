@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::socket::Address;
 
 /// One start of a worker: the process, and all that it starts. Never given twice in a run.
-pub type Start = u32;
+pub type InstanceId = u32;
 
 /// How many sockets an address has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Queue {
+pub enum QueueMode {
     /// Each worker has one of its own, with its own queue.
     Own,
     /// All workers accept from one.
@@ -22,26 +22,26 @@ pub enum Queue {
 
 /// What a bind is answered with, beside a socket that is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Instead {
+pub enum BindAnswer {
     /// Nothing: the worker's own socket becomes a member.
     Nothing,
     /// The socket of the worker that it is to replace: where members cannot be told apart (datagrams,
     /// members that are not ours), one that is not ready must not draw traffic to a queue of its own.
-    Of(Start),
+    Of(InstanceId),
 }
 
 /// A socket that we hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Slot {
+struct HeldSocket {
     address: Address,
-    users: BTreeSet<Start>,
+    users: BTreeSet<InstanceId>,
 }
 
 /// All held sockets, by inode.
 #[derive(Debug, Clone, Default)]
-pub struct Slots(BTreeMap<u64, Slot>);
+pub struct HeldSockets(BTreeMap<u64, HeldSocket>);
 
-impl Slots {
+impl HeldSockets {
     /// Which held socket is to answer `start`'s bind of this address: the one a worker before it left
     /// behind, the oldest first. With [`Queue::Shared`] any that `start` does not use itself.
     ///
@@ -50,34 +50,34 @@ impl Slots {
     pub fn claim(
         &self,
         address: &Address,
-        start: Start,
-        queue: Queue,
-        instead: Instead,
+        start: InstanceId,
+        queue: QueueMode,
+        instead: BindAnswer,
     ) -> Option<u64> {
         let there = || self.0.iter().filter(|(_, slot)| slot.address == *address);
-        let other = |slot: &Slot| !slot.users.contains(&start);
+        let other = |slot: &HeldSocket| !slot.users.contains(&start);
         there()
             .find(|(_, slot)| slot.users.is_empty())
             .or_else(|| match (queue, instead) {
-                (Queue::Shared, _) => there().find(|(_, slot)| other(slot)),
-                (Queue::Own, Instead::Of(before)) => {
+                (QueueMode::Shared, _) => there().find(|(_, slot)| other(slot)),
+                (QueueMode::Own, BindAnswer::Of(before)) => {
                     there().find(|(_, slot)| other(slot) && slot.users.contains(&before))
                 }
-                (Queue::Own, Instead::Nothing) => None,
+                (QueueMode::Own, BindAnswer::Nothing) => None,
             })
             .map(|(inode, _)| *inode)
     }
 
     /// From now on this start uses the socket, which is held from now on if it was not.
-    pub fn uses(&mut self, inode: u64, address: &Address, start: Start) {
-        let slot = || Slot { address: address.clone(), users: BTreeSet::new() };
+    pub fn uses(&mut self, inode: u64, address: &Address, start: InstanceId) {
+        let slot = || HeldSocket { address: address.clone(), users: BTreeSet::new() };
         self.0.entry(inode).or_insert_with(slot).users.insert(start);
     }
 
     /// Holds a socket, whoever uses it.
-    pub fn keep(&mut self, inode: u64, address: &Address, users: &[Start]) {
+    pub fn keep(&mut self, inode: u64, address: &Address, users: &[InstanceId]) {
         let users = users.iter().copied().collect();
-        self.0.insert(inode, Slot { address: address.clone(), users });
+        self.0.insert(inode, HeldSocket { address: address.clone(), users });
     }
 
     /// Where a held socket is bound.
@@ -88,19 +88,19 @@ impl Slots {
 
     /// Who uses a held socket.
     #[must_use]
-    pub fn users(&self, inode: u64) -> Vec<Start> {
+    pub fn users(&self, inode: u64) -> Vec<InstanceId> {
         self.0.get(&inode).map(|slot| slot.users.iter().copied().collect()).unwrap_or_default()
     }
 
     /// This start has closed the socket.
-    pub fn closed(&mut self, inode: u64, start: Start) {
+    pub fn closed(&mut self, inode: u64, start: InstanceId) {
         if let Some(slot) = self.0.get_mut(&inode) {
             slot.users.remove(&start);
         }
     }
 
     /// This start has ended. Gives the sockets that nobody uses since.
-    pub fn ended(&mut self, start: Start) -> Vec<u64> {
+    pub fn ended(&mut self, start: InstanceId) -> Vec<u64> {
         let mut free = Vec::new();
         for (inode, slot) in &mut self.0 {
             if slot.users.remove(&start) && slot.users.is_empty() {
@@ -123,7 +123,7 @@ impl Slots {
 
     /// Whether a start other than this one uses the socket.
     #[must_use]
-    pub fn is_used_by_another(&self, inode: u64, start: Start) -> bool {
+    pub fn is_used_by_another(&self, inode: u64, start: InstanceId) -> bool {
         self.0.get(&inode).is_some_and(|slot| slot.users.iter().any(|user| *user != start))
     }
 
@@ -134,8 +134,8 @@ impl Slots {
     }
 
     /// Sockets that this start uses, with their addresses.
-    pub fn of(&self, start: Start) -> impl Iterator<Item = (u64, &Address)> {
-        let used = move |slot: &&Slot| slot.users.contains(&start);
+    pub fn of(&self, start: InstanceId) -> impl Iterator<Item = (u64, &Address)> {
+        let used = move |slot: &&HeldSocket| slot.users.contains(&start);
         self.0
             .iter()
             .filter(move |(_, slot)| used(slot))
@@ -144,7 +144,7 @@ impl Slots {
 
     /// Sockets on this address, and whether a live worker uses each.
     #[must_use]
-    pub fn on(&self, address: &Address, live: &BTreeSet<Start>) -> BTreeMap<u64, bool> {
+    pub fn on(&self, address: &Address, live: &BTreeSet<InstanceId>) -> BTreeMap<u64, bool> {
         self.0
             .iter()
             .filter(|(_, slot)| slot.address == *address)
@@ -170,42 +170,42 @@ mod tests {
 
     #[test]
     fn a_replacement_gets_what_was_left_behind() {
-        let mut slots = Slots::default();
+        let mut slots = HeldSockets::default();
         let (web, admin) = (address(80), address(81));
-        assert_eq!(slots.claim(&web, 1, Queue::Own, Instead::Nothing), None);
+        assert_eq!(slots.claim(&web, 1, QueueMode::Own, BindAnswer::Nothing), None);
         slots.uses(10, &web, 1);
         slots.uses(11, &admin, 1);
         slots.uses(12, &web, 2);
-        assert_eq!(slots.claim(&web, 3, Queue::Own, Instead::Nothing), None);
+        assert_eq!(slots.claim(&web, 3, QueueMode::Own, BindAnswer::Nothing), None);
         assert_eq!(slots.ended(1), [10, 11]);
-        assert_eq!(slots.claim(&web, 3, Queue::Own, Instead::Nothing), Some(10));
+        assert_eq!(slots.claim(&web, 3, QueueMode::Own, BindAnswer::Nothing), Some(10));
         slots.uses(10, &web, 3);
-        assert_eq!(slots.claim(&web, 3, Queue::Own, Instead::Nothing), None);
+        assert_eq!(slots.claim(&web, 3, QueueMode::Own, BindAnswer::Nothing), None);
         assert_eq!(slots.free().collect::<Vec<_>>(), [(11, admin)]);
         assert_eq!(slots.on(&web, &[3].into()), [(10, true), (12, false)].into());
     }
 
     #[test]
     fn an_address_bound_twice_has_two_sockets() {
-        let mut slots = Slots::default();
+        let mut slots = HeldSockets::default();
         let web = address(80);
         slots.uses(10, &web, 1);
         slots.uses(11, &web, 1);
         slots.ended(1);
-        assert_eq!(slots.claim(&web, 2, Queue::Own, Instead::Nothing), Some(10));
+        assert_eq!(slots.claim(&web, 2, QueueMode::Own, BindAnswer::Nothing), Some(10));
         slots.uses(10, &web, 2);
-        assert_eq!(slots.claim(&web, 2, Queue::Own, Instead::Nothing), Some(11));
+        assert_eq!(slots.claim(&web, 2, QueueMode::Own, BindAnswer::Nothing), Some(11));
     }
 
     #[test]
     fn one_for_both_where_members_cannot_be_told_apart() {
-        let mut slots = Slots::default();
+        let mut slots = HeldSockets::default();
         let web = address(80);
         slots.uses(10, &web, 1);
         slots.uses(11, &web, 2);
-        assert_eq!(slots.claim(&web, 3, Queue::Own, Instead::Of(2)), Some(11));
+        assert_eq!(slots.claim(&web, 3, QueueMode::Own, BindAnswer::Of(2)), Some(11));
         slots.uses(11, &web, 3);
-        assert_eq!(slots.claim(&web, 3, Queue::Own, Instead::Of(2)), None);
+        assert_eq!(slots.claim(&web, 3, QueueMode::Own, BindAnswer::Of(2)), None);
         assert_eq!(slots.ended(2), []);
         slots.closed(11, 3);
         assert_eq!(slots.free().collect::<Vec<_>>(), [(11, web)]);
@@ -213,23 +213,23 @@ mod tests {
 
     #[test]
     fn what_was_adopted_is_for_whoever_comes() {
-        let mut slots = Slots::default();
+        let mut slots = HeldSockets::default();
         let web = address(80);
         slots.keep(10, &web, &[]);
         assert_eq!(slots.free().map(|(inode, _)| inode).collect::<Vec<_>>(), [10]);
-        assert_eq!(slots.claim(&web, 1, Queue::Own, Instead::Nothing), Some(10));
+        assert_eq!(slots.claim(&web, 1, QueueMode::Own, BindAnswer::Nothing), Some(10));
         slots.uses(10, &web, 1);
         slots.keep(10, &web, &[1]);
-        assert_eq!(slots.claim(&web, 2, Queue::Own, Instead::Nothing), None);
+        assert_eq!(slots.claim(&web, 2, QueueMode::Own, BindAnswer::Nothing), None);
     }
 
     #[test]
     fn a_shared_queue_is_one_socket() {
-        let mut slots = Slots::default();
+        let mut slots = HeldSockets::default();
         let web = address(80);
         slots.uses(10, &web, 1);
-        assert_eq!(slots.claim(&web, 2, Queue::Shared, Instead::Nothing), Some(10));
-        assert_eq!(slots.claim(&web, 1, Queue::Shared, Instead::Nothing), None);
+        assert_eq!(slots.claim(&web, 2, QueueMode::Shared, BindAnswer::Nothing), Some(10));
+        assert_eq!(slots.claim(&web, 1, QueueMode::Shared, BindAnswer::Nothing), None);
         slots.release(10);
         assert!(!slots.holds(10));
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::instance::{Phase, Process, Seat};
-use super::{Life, Settings, Start};
+use super::instance::{Instance, Phase, Slot};
+use super::{InstanceId, Lifecycle, LifecycleSettings};
 
 /// A run of which nothing is under way, for somebody who goes on with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,18 +12,18 @@ pub struct Snapshot {
     /// How many workers are wanted.
     pub copies: u16,
     /// The last start that was given.
-    pub last_start: Start,
+    pub last_start: InstanceId,
     /// Every worker; each of them serves.
-    pub workers: Vec<Serving>,
+    pub workers: Vec<ServingWorker>,
 }
 
 /// A worker that serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Serving {
+pub struct ServingWorker {
     /// The worker.
     pub ordinal: u16,
     /// Its process.
-    pub start: Start,
+    pub start: InstanceId,
     /// Which of the run's commands it runs.
     pub command: usize,
     /// Since when.
@@ -34,7 +34,7 @@ pub struct Serving {
     pub addresses: Vec<String>,
 }
 
-impl Life {
+impl Lifecycle {
     /// What is needed to go on with it; `None` while anything is under way.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
@@ -43,7 +43,7 @@ impl Life {
         let workers = self.seats.iter().map(|(ordinal, seat)| {
             let start = seat.serving?;
             let process = self.processes.get(&start)?;
-            Some(Serving {
+            Some(ServingWorker {
                 ordinal: *ordinal,
                 start,
                 command: seat.command,
@@ -59,13 +59,13 @@ impl Life {
 
     /// Goes on with a run, on the clock that it was on.
     #[must_use]
-    pub fn restore(settings: Settings, snapshot: Snapshot) -> Self {
+    pub fn restore(settings: LifecycleSettings, snapshot: Snapshot) -> Self {
         let Snapshot { copies, last_start, workers } = snapshot;
-        let mut life = Self::new(Settings { copies, ..settings });
+        let mut life = Self::new(LifecycleSettings { copies, ..settings });
         life.last_start = last_start;
-        for Serving { ordinal, start, command, since, restarts, addresses } in workers {
+        for ServingWorker { ordinal, start, command, since, restarts, addresses } in workers {
             let addresses: BTreeSet<String> = addresses.into_iter().collect();
-            let process = Process {
+            let process = Instance {
                 ordinal,
                 command,
                 since,
@@ -76,7 +76,7 @@ impl Life {
             };
             life.processes.insert(start, process);
             let serving = Some(start);
-            let seat = Seat { serving, command, restarts, addresses, ..Seat::default() };
+            let seat = Slot { serving, command, restarts, addresses, ..Slot::default() };
             life.seats.insert(ordinal, seat);
         }
         life

@@ -8,8 +8,8 @@ use super::*;
 const GRACE: Duration = Duration::from_secs(30);
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
-pub(super) fn settings(copies: u16, surge: u16) -> Settings {
-    Settings { copies, surge, ready_within: READY_WITHIN, grace: GRACE }
+pub(super) fn settings(copies: u16, surge: u16) -> LifecycleSettings {
+    LifecycleSettings { copies, surge, ready_within: READY_WITHIN, grace: GRACE }
 }
 
 pub(super) fn at(milliseconds: u64) -> Duration {
@@ -18,24 +18,24 @@ pub(super) fn at(milliseconds: u64) -> Duration {
 
 /// A run of which every process does at once what is expected of it, unless a test says otherwise.
 struct Run {
-    life: Life,
+    life: Lifecycle,
     now: Duration,
-    running: BTreeSet<Start>,
+    running: BTreeSet<InstanceId>,
     /// Starts of which the command fails at once.
     broken: BTreeSet<usize>,
-    told: Vec<Change>,
-    done: Vec<Result<(), Failed>>,
-    end: Option<Outcome>,
+    told: Vec<WorkerChange>,
+    done: Vec<Result<(), RequestFailure>>,
+    end: Option<RunOutcome>,
     /// The most processes at once, and the fewest that served since the first did.
     most: usize,
     fewest_live: usize,
 }
 
 impl Run {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: LifecycleSettings) -> Self {
         let fewest_live = usize::MAX;
         let mut run = Self {
-            life: Life::new(settings),
+            life: Lifecycle::new(settings),
             now: Duration::ZERO,
             running: BTreeSet::new(),
             broken: BTreeSet::new(),
@@ -50,46 +50,46 @@ impl Run {
         run
     }
 
-    fn obey(&mut self, orders: Vec<Order>) {
-        let mut next: std::collections::VecDeque<Order> = orders.into();
+    fn obey(&mut self, orders: Vec<Action>) {
+        let mut next: std::collections::VecDeque<Action> = orders.into();
         for _ in 0..10_000 {
             let Some(order) = next.pop_front() else { return };
             self.most = self.most.max(self.running.len());
             let more = match order {
-                Order::Start { start, command, .. } if self.broken.contains(&command) => {
+                Action::Start { start, command, .. } if self.broken.contains(&command) => {
                     self.life.ended(start, Exit::Code(1), self.now)
                 }
-                Order::Start { start, .. } => {
+                Action::Start { start, .. } => {
                     self.running.insert(start);
                     let mut orders = self.life.started(start);
                     orders.extend(self.life.listens(start, "tcp *:80".into(), self.now));
                     orders
                 }
-                Order::Probe(start) => {
+                Action::Probe(start) => {
                     let orders = self.life.ready(start, self.now);
                     if self.life.live().len() == usize::from(self.life.copies()) {
                         self.fewest_live = self.fewest_live.min(self.life.live().len());
                     }
                     orders
                 }
-                Order::Drain(start) => self.life.drained(start, self.now),
-                Order::Terminate(start) | Order::Kill(start) => {
+                Action::Drain(start) => self.life.drained(start, self.now),
+                Action::Terminate(start) | Action::Kill(start) => {
                     self.running.remove(&start);
                     self.life.ended(start, Exit::Signal(15), self.now)
                 }
-                Order::Tell(change) => {
+                Action::Tell(change) => {
                     self.told.push(change);
                     Vec::new()
                 }
-                Order::Done(result) => {
+                Action::Done(result) => {
                     self.done.push(result);
                     Vec::new()
                 }
-                Order::End(outcome) => {
+                Action::End(outcome) => {
                     self.end = Some(outcome);
                     Vec::new()
                 }
-                Order::Steer | Order::Close => {
+                Action::Steer | Action::Close => {
                     if self.fewest_live < usize::MAX {
                         self.fewest_live = self.fewest_live.min(self.life.live().len());
                     }
@@ -101,16 +101,16 @@ impl Run {
         panic!("orders without end");
     }
 
-    fn request(&mut self, request: Request) {
+    fn request(&mut self, request: RunRequest) {
         let orders = self.life.request(request, self.now).unwrap();
         self.obey(orders);
     }
 
-    fn crash(&mut self, start: Start) {
+    fn crash(&mut self, start: InstanceId) {
         self.ends(start, Exit::Signal(11));
     }
 
-    fn ends(&mut self, start: Start, exit: Exit) {
+    fn ends(&mut self, start: InstanceId, exit: Exit) {
         self.running.remove(&start);
         let orders = self.life.ended(start, exit, self.now);
         self.obey(orders);
@@ -124,7 +124,7 @@ impl Run {
         self.obey(orders);
     }
 
-    fn states(&self) -> Vec<(u16, State)> {
+    fn states(&self) -> Vec<(u16, WorkerState)> {
         self.life.seen().iter().map(|seen| (seen.ordinal, seen.state)).collect()
     }
 }
@@ -132,7 +132,10 @@ impl Run {
 #[test]
 fn a_run_starts_all_of_its_workers() {
     let run = Run::new(settings(3, 1));
-    assert_eq!(run.states(), [(1, State::Ready), (2, State::Ready), (3, State::Ready)]);
+    assert_eq!(
+        run.states(),
+        [(1, WorkerState::Ready), (2, WorkerState::Ready), (3, WorkerState::Ready)]
+    );
     assert_eq!(run.life.live().len(), 3);
     assert_eq!(run.life.next(), None);
     assert!(run.life.is_settled());
@@ -145,7 +148,7 @@ fn a_restart_replaces_one_after_the_other() {
     {
         let mut run = Run::new(settings(copies, surge));
         let before = run.running.clone();
-        run.request(Request::Restart { surge: None });
+        run.request(RunRequest::Restart { surge: None });
         assert_eq!(run.done, [Ok(())], "{copies} {surge}");
         assert!(run.running.is_disjoint(&before), "{copies} {surge}");
         assert_eq!(run.running.len(), usize::from(copies));
@@ -156,7 +159,7 @@ fn a_restart_replaces_one_after_the_other() {
 #[test]
 fn a_surge_can_be_asked_for() {
     let mut run = Run::new(settings(2, 1));
-    run.request(Request::Restart { surge: Some(0) });
+    run.request(RunRequest::Restart { surge: Some(0) });
     assert_eq!((run.most, run.fewest_live), (2, 1));
 }
 
@@ -165,76 +168,80 @@ fn a_replacement_that_fails_leaves_the_old_ones() {
     let mut run = Run::new(settings(3, 1));
     let before = run.running.clone();
     run.broken.insert(0);
-    run.request(Request::Restart { surge: None });
-    let why = Why::Ended(Exit::Code(1));
-    assert_eq!(run.done, [Err(Failed::NotReady(1, why))]);
+    run.request(RunRequest::Restart { surge: None });
+    let why = ChangeReason::Ended(Exit::Code(1));
+    assert_eq!(run.done, [Err(RequestFailure::NotReady(1, why))]);
     assert_eq!(run.running, before);
-    run.request(Request::Upgrade { command: 0 });
+    run.request(RunRequest::Upgrade { command: 0 });
     assert_eq!(run.running, before);
     run.broken.clear();
-    run.request(Request::Restart { surge: None });
+    run.request(RunRequest::Restart { surge: None });
     assert_eq!(run.done.last(), Some(&Ok(())));
 }
 
 #[test]
 fn a_replacement_that_does_not_get_ready_in_time_goes() {
-    let mut life = Life::new(settings(1, 1));
+    let mut life = Lifecycle::new(settings(1, 1));
     life.begin(at(0));
-    assert_eq!(life.listens(1, "a".into(), at(1)), [Order::Probe(1)]);
+    assert_eq!(life.listens(1, "a".into(), at(1)), [Action::Probe(1)]);
     life.ready(1, at(1));
     life.listens(1, "b".into(), at(2));
-    let orders = life.request(Request::Restart { surge: None }, at(10)).unwrap();
-    assert!(matches!(orders[..], [Order::Start { start: 2, predecessor: Some(1), .. }]));
+    let orders = life.request(RunRequest::Restart { surge: None }, at(10)).unwrap();
+    assert!(matches!(orders[..], [Action::Start { start: 2, predecessor: Some(1), .. }]));
     assert_eq!(life.listens(2, "a".into(), at(11)), []);
     let orders = life.tick(at(10) + READY_WITHIN);
-    let why = Why::NotReady { listens: 1, wanted: 2 };
-    assert!(orders.contains(&Order::Terminate(2)), "{orders:?}");
+    let why = ChangeReason::NotReady { listens: 1, wanted: 2 };
+    assert!(orders.contains(&Action::Terminate(2)), "{orders:?}");
     assert_eq!(life.live(), [1].into());
     let orders = life.tick(at(10) + READY_WITHIN + GRACE);
-    assert!(orders.contains(&Order::Kill(2)), "{orders:?}");
+    assert!(orders.contains(&Action::Kill(2)), "{orders:?}");
     let orders = life.ended(2, Exit::Signal(9), at(60_000));
-    assert!(orders.contains(&Order::Done(Err(Failed::NotReady(1, why)))), "{orders:?}");
+    assert!(orders.contains(&Action::Done(Err(RequestFailure::NotReady(1, why)))), "{orders:?}");
     assert!(life.is_settled());
 }
 
 #[test]
 fn it_is_ready_when_it_listens_on_what_the_one_before_it_did() {
-    let mut life = Life::new(settings(1, 1));
+    let mut life = Lifecycle::new(settings(1, 1));
     life.begin(at(0));
     life.listens(1, "a".into(), at(1));
     life.ready(1, at(1));
     life.listens(1, "b".into(), at(2));
     // Long after it got ready: its own affair.
     life.listens(1, "c".into(), at(9_000));
-    life.request(Request::Restart { surge: None }, at(9_100)).unwrap();
+    life.request(RunRequest::Restart { surge: None }, at(9_100)).unwrap();
     assert_eq!(life.listens(2, "a".into(), at(9_200)), []);
     assert_eq!(life.listens(2, "d".into(), at(9_200)), []);
-    assert_eq!(life.listens(2, "b".into(), at(9_200)), [Order::Probe(2)]);
+    assert_eq!(life.listens(2, "b".into(), at(9_200)), [Action::Probe(2)]);
     assert_eq!(life.listens(2, "e".into(), at(9_200)), []);
     assert_eq!(life.live(), [1].into());
     life.ready(2, at(9_300));
     assert_eq!(life.live(), [2].into());
-    assert_eq!(life.drained(1, at(9_400)), [Order::Terminate(1)]);
+    assert_eq!(life.drained(1, at(9_400)), [Action::Terminate(1)]);
     assert_eq!(life.drained(1, at(9_400)), []);
 }
 
 #[test]
 fn one_that_never_listens_is_told_of_and_left_alone() {
-    let mut life = Life::new(settings(1, 1));
+    let mut life = Lifecycle::new(settings(1, 1));
     life.begin(at(0));
     assert_eq!(life.next(), Some(SILENCE));
-    let change =
-        Change { ordinal: 1, start: Some(1), state: State::Starting, why: Some(Why::Silent) };
-    assert_eq!(life.tick(SILENCE), [Order::Tell(change)]);
+    let change = WorkerChange {
+        ordinal: 1,
+        start: Some(1),
+        state: WorkerState::Starting,
+        why: Some(ChangeReason::Silent),
+    };
+    assert_eq!(life.tick(SILENCE), [Action::Tell(change)]);
     assert_eq!(life.next(), None);
     // A restart gives it another start, and waits no longer than it takes to see that this one does
     // not listen either.
-    let orders = life.request(Request::Restart { surge: None }, at(6_000)).unwrap();
-    assert!(orders.contains(&Order::Terminate(1)), "{orders:?}");
-    assert!(orders.iter().any(|order| matches!(order, Order::Start { start: 2, .. })));
+    let orders = life.request(RunRequest::Restart { surge: None }, at(6_000)).unwrap();
+    assert!(orders.contains(&Action::Terminate(1)), "{orders:?}");
+    assert!(orders.iter().any(|order| matches!(order, Action::Start { start: 2, .. })));
     life.ended(1, Exit::Signal(15), at(6_001));
     let orders = life.tick(at(6_000) + SILENCE);
-    assert!(orders.contains(&Order::Done(Ok(()))), "{orders:?}");
+    assert!(orders.contains(&Action::Done(Ok(()))), "{orders:?}");
 }
 
 #[test]
@@ -252,13 +259,13 @@ fn crashes_are_answered_with_pauses_and_then_not_at_all() {
     assert_eq!(pauses, [0, 100, 200, 400, 800]);
     let last = run.life.seen()[0].start.unwrap();
     run.crash(last);
-    assert_eq!(run.states(), [(1, State::GivenUp), (2, State::Ready)]);
+    assert_eq!(run.states(), [(1, WorkerState::GivenUp), (2, WorkerState::Ready)]);
     assert_eq!(run.life.next(), None);
     // Nobody comes for what it left behind.
     assert!(run.life.is_settled());
     // It gets its chance when asked for.
-    run.request(Request::Restart { surge: None });
-    assert_eq!(run.states(), [(1, State::Ready), (2, State::Ready)]);
+    run.request(RunRequest::Restart { surge: None });
+    assert_eq!(run.states(), [(1, WorkerState::Ready), (2, WorkerState::Ready)]);
 }
 
 #[test]
@@ -272,7 +279,7 @@ fn whoever_was_stable_starts_a_new_row() {
         run.wait();
         assert_eq!(run.now, since);
     }
-    assert_eq!(run.states(), [(1, State::Ready)]);
+    assert_eq!(run.states(), [(1, WorkerState::Ready)]);
     assert_eq!(run.life.seen()[0].restarts, 3 * MOST_CRASHES);
 }
 
@@ -286,7 +293,7 @@ fn whoever_is_killed_is_started_again_at_once_and_always() {
         run.wait();
         assert_eq!(run.now, since);
     }
-    assert_eq!(run.states(), [(1, State::Ready)]);
+    assert_eq!(run.states(), [(1, WorkerState::Ready)]);
 }
 
 #[test]
@@ -300,7 +307,7 @@ fn a_run_of_which_everything_crashes_ends() {
             run.wait();
         }
     }
-    assert_eq!(run.end, Some(Outcome::GivenUp(Exit::Code(1))));
+    assert_eq!(run.end, Some(RunOutcome::GivenUp(Exit::Code(1))));
     // Once and for all.
     let now = run.now;
     assert_eq!(run.life.tick(now), []);
@@ -308,7 +315,7 @@ fn a_run_of_which_everything_crashes_ends() {
 
 #[test]
 fn a_command_that_cannot_be_started_counts_as_a_crash() {
-    let mut life = Life::new(settings(1, 1));
+    let mut life = Lifecycle::new(settings(1, 1));
     life.begin(at(0));
     let mut orders = Vec::new();
     for start in 1..=MOST_CRASHES {
@@ -317,7 +324,7 @@ fn a_command_that_cannot_be_started_counts_as_a_crash() {
             life.tick(due);
         }
     }
-    let end = Order::End(Outcome::GivenUp(Exit::Code(127)));
+    let end = Action::End(RunOutcome::GivenUp(Exit::Code(127)));
     assert!(orders.contains(&end), "{orders:?}");
 }
 
@@ -325,7 +332,7 @@ fn a_command_that_cannot_be_started_counts_as_a_crash() {
 fn an_upgrade_is_all_or_nothing() {
     let mut run = Run::new(settings(3, 1));
     let before = run.running.clone();
-    run.request(Request::Upgrade { command: 1 });
+    run.request(RunRequest::Upgrade { command: 1 });
     assert_eq!(run.done, [Ok(())]);
     assert!(run.running.is_disjoint(&before));
     assert_eq!((run.most, run.fewest_live), (6, 3));
@@ -333,8 +340,11 @@ fn an_upgrade_is_all_or_nothing() {
 
     let before = run.running.clone();
     run.broken.insert(2);
-    run.request(Request::Upgrade { command: 2 });
-    assert_eq!(run.done.last(), Some(&Err(Failed::NotReady(1, Why::Ended(Exit::Code(1))))));
+    run.request(RunRequest::Upgrade { command: 2 });
+    assert_eq!(
+        run.done.last(),
+        Some(&Err(RequestFailure::NotReady(1, ChangeReason::Ended(Exit::Code(1)))))
+    );
     assert_eq!(run.running, before);
     // What crashes later is started as it was.
     let one = *run.running.first().unwrap();
@@ -346,25 +356,25 @@ fn an_upgrade_is_all_or_nothing() {
 
 #[test]
 fn the_last_of_an_upgrade_may_fail_too() {
-    let mut life = Life::new(settings(2, 1));
+    let mut life = Lifecycle::new(settings(2, 1));
     life.begin(at(0));
     for start in [1, 2] {
         life.listens(start, "a".into(), at(1));
         life.ready(start, at(1));
     }
-    life.request(Request::Upgrade { command: 1 }, at(10)).unwrap();
+    life.request(RunRequest::Upgrade { command: 1 }, at(10)).unwrap();
     life.listens(3, "a".into(), at(11));
     let orders = life.ready(3, at(12));
-    assert!(orders.iter().any(|o| matches!(o, Order::Start { start: 4, ordinal: 2, .. })));
+    assert!(orders.iter().any(|o| matches!(o, Action::Start { start: 4, ordinal: 2, .. })));
     // Ready, and not in service before the others are.
     assert_eq!(life.live(), [1, 2].into());
     let orders = life.ended(4, Exit::Code(3), at(13));
-    assert!(orders.contains(&Order::Drain(3)), "{orders:?}");
-    assert!(!orders.iter().any(|order| matches!(order, Order::Done(_))));
+    assert!(orders.contains(&Action::Drain(3)), "{orders:?}");
+    assert!(!orders.iter().any(|order| matches!(order, Action::Done(_))));
     life.drained(3, at(14));
     let orders = life.ended(3, Exit::Code(0), at(15));
-    let failed = Failed::NotReady(2, Why::Ended(Exit::Code(3)));
-    assert!(orders.contains(&Order::Done(Err(failed))), "{orders:?}");
+    let failed = RequestFailure::NotReady(2, ChangeReason::Ended(Exit::Code(3)));
+    assert!(orders.contains(&Action::Done(Err(failed))), "{orders:?}");
     assert_eq!(life.live(), [1, 2].into());
     assert!(life.is_settled());
 }
@@ -372,77 +382,77 @@ fn the_last_of_an_upgrade_may_fail_too() {
 #[test]
 fn scaling_adds_and_takes_away() {
     let mut run = Run::new(settings(2, 1));
-    run.request(Request::Scale { copies: 5 });
+    run.request(RunRequest::Scale { copies: 5 });
     assert_eq!(run.life.live().len(), 5);
-    run.request(Request::Scale { copies: 1 });
-    assert_eq!(run.states(), [(1, State::Ready)]);
+    run.request(RunRequest::Scale { copies: 1 });
+    assert_eq!(run.states(), [(1, WorkerState::Ready)]);
     assert_eq!(run.running.len(), 1);
     assert_eq!(run.done, [Ok(()), Ok(())]);
 }
 
 #[test]
 fn one_request_at_a_time_and_stop_beats_all() {
-    let mut life = Life::new(settings(1, 1));
+    let mut life = Lifecycle::new(settings(1, 1));
     life.begin(at(0));
     life.listens(1, "a".into(), at(0));
     life.ready(1, at(0));
-    life.request(Request::Restart { surge: None }, at(1)).unwrap();
-    let scale = Request::Scale { copies: 2 };
-    assert_eq!(life.request(scale.clone(), at(1)), Err(Refusal::Busy));
-    let orders = life.request(Request::Stop, at(2)).unwrap();
-    assert!(orders.contains(&Order::Done(Err(Failed::Stopping))), "{orders:?}");
-    assert!(orders.contains(&Order::Close) && orders.contains(&Order::Drain(1)));
-    assert!(orders.contains(&Order::Terminate(2)));
-    assert_eq!(life.request(scale, at(3)), Err(Refusal::Stopping));
+    life.request(RunRequest::Restart { surge: None }, at(1)).unwrap();
+    let scale = RunRequest::Scale { copies: 2 };
+    assert_eq!(life.request(scale.clone(), at(1)), Err(RequestRefusal::Busy));
+    let orders = life.request(RunRequest::Stop, at(2)).unwrap();
+    assert!(orders.contains(&Action::Done(Err(RequestFailure::Stopping))), "{orders:?}");
+    assert!(orders.contains(&Action::Close) && orders.contains(&Action::Drain(1)));
+    assert!(orders.contains(&Action::Terminate(2)));
+    assert_eq!(life.request(scale, at(3)), Err(RequestRefusal::Stopping));
     life.ended(2, Exit::Signal(15), at(4));
     life.drained(1, at(5));
     let orders = life.ended(1, Exit::Code(0), at(6));
-    assert!(orders.contains(&Order::End(Outcome::Stopped)), "{orders:?}");
+    assert!(orders.contains(&Action::End(RunOutcome::Stopped)), "{orders:?}");
 }
 
 #[test]
 fn somebody_else_can_go_on_with_it() {
     let mut run = Run::new(settings(2, 1));
-    run.request(Request::Scale { copies: 3 });
-    run.request(Request::Restart { surge: None });
+    run.request(RunRequest::Scale { copies: 3 });
+    run.request(RunRequest::Restart { surge: None });
     let snapshot = run.life.snapshot().unwrap();
-    run.life = Life::restore(settings(2, 1), snapshot.clone());
+    run.life = Lifecycle::restore(settings(2, 1), snapshot.clone());
     assert_eq!(run.life.snapshot(), Some(snapshot));
     assert_eq!(run.life.live(), run.running);
     let before = run.running.clone();
-    run.request(Request::Restart { surge: None });
+    run.request(RunRequest::Restart { surge: None });
     assert!(run.running.is_disjoint(&before) && run.running.len() == 3);
     // Not while anything is under way.
-    let mut life = Life::new(settings(1, 1));
+    let mut life = Lifecycle::new(settings(1, 1));
     life.begin(at(0));
     assert_eq!(life.snapshot(), None);
     life.listens(1, "a".into(), at(0));
     life.ready(1, at(0));
     assert!(life.snapshot().is_some());
-    life.request(Request::Restart { surge: None }, at(1)).unwrap();
+    life.request(RunRequest::Restart { surge: None }, at(1)).unwrap();
     assert_eq!(life.snapshot(), None);
-    life.request(Request::Stop, at(2)).unwrap();
+    life.request(RunRequest::Stop, at(2)).unwrap();
     assert_eq!(life.snapshot(), None);
 }
 
 #[test]
 fn asked_twice_it_kills() {
-    let mut life = Life::new(settings(2, 1));
+    let mut life = Lifecycle::new(settings(2, 1));
     life.begin(at(0));
     let orders = life.kill(at(1));
-    assert!(orders.contains(&Order::Kill(1)) && orders.contains(&Order::Kill(2)), "{orders:?}");
+    assert!(orders.contains(&Action::Kill(1)) && orders.contains(&Action::Kill(2)), "{orders:?}");
 }
 
 #[test]
 fn whoever_was_coming_before_a_restart_is_replaced_too() {
     for (surge, first) in [(1, true), (0, false)] {
-        let mut life = Life::new(settings(1, surge));
+        let mut life = Lifecycle::new(settings(1, surge));
         life.begin(at(0));
         life.listens(1, "a".into(), at(1));
-        let orders = life.request(Request::Restart { surge: None }, at(2)).unwrap();
-        assert!(orders.contains(&Order::Terminate(1)), "{orders:?}");
-        let starts = |orders: &[Order]| {
-            orders.iter().any(|order| matches!(order, Order::Start { start: 2, .. }))
+        let orders = life.request(RunRequest::Restart { surge: None }, at(2)).unwrap();
+        assert!(orders.contains(&Action::Terminate(1)), "{orders:?}");
+        let starts = |orders: &[Action]| {
+            orders.iter().any(|order| matches!(order, Action::Start { start: 2, .. }))
         };
         assert_eq!(starts(&orders), first, "{orders:?}");
         assert_eq!(life.ready(1, at(2)), []);
@@ -450,7 +460,7 @@ fn whoever_was_coming_before_a_restart_is_replaced_too() {
         assert_eq!(starts(&orders), !first, "{orders:?}");
         life.listens(2, "a".into(), at(4));
         let orders = life.ready(2, at(5));
-        assert!(orders.contains(&Order::Done(Ok(()))), "{orders:?}");
+        assert!(orders.contains(&Action::Done(Ok(()))), "{orders:?}");
     }
 }
 
@@ -464,18 +474,18 @@ fn an_upgrade_puts_an_end_to_crashes() {
     for _ in 0..3 {
         run.wait();
     }
-    run.request(Request::Upgrade { command: 1 });
+    run.request(RunRequest::Upgrade { command: 1 });
     assert_eq!(run.done, [Ok(())]);
-    assert_eq!(run.states(), [(1, State::Ready), (2, State::Ready)]);
+    assert_eq!(run.states(), [(1, WorkerState::Ready), (2, WorkerState::Ready)]);
     // And so it does while one is starting.
-    let mut life = Life::new(settings(1, 1));
+    let mut life = Lifecycle::new(settings(1, 1));
     life.begin(at(0));
-    let orders = life.request(Request::Upgrade { command: 1 }, at(1)).unwrap();
-    assert!(orders.contains(&Order::Terminate(1)), "{orders:?}");
+    let orders = life.request(RunRequest::Upgrade { command: 1 }, at(1)).unwrap();
+    assert!(orders.contains(&Action::Terminate(1)), "{orders:?}");
     let orders = life.ended(1, Exit::Code(1), at(2));
-    assert!(!orders.iter().any(|order| matches!(order, Order::Done(_))), "{orders:?}");
+    assert!(!orders.iter().any(|order| matches!(order, Action::Done(_))), "{orders:?}");
     life.listens(2, "a".into(), at(3));
     let orders = life.ready(2, at(4));
-    assert!(orders.contains(&Order::Done(Ok(()))), "{orders:?}");
+    assert!(orders.contains(&Action::Done(Ok(()))), "{orders:?}");
     assert_eq!(life.command(2), Some(1));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::socket::{Address, Group, Member, Protocol, State};
+use crate::model::socket::{Address, Group, Member, Protocol, SocketState};
 
 /// Puts members with equal addresses together.
 ///
@@ -38,7 +38,7 @@ pub fn groups(members: Vec<Member>) -> Vec<Group> {
 /// Nothing follows for UDP, where `SO_REUSEADDR` on both admits the second socket as well, without
 /// sharing: the newest takes every datagram. Nothing follows for a lone socket either.
 fn infer_shared(protocol: Protocol, members: &mut [Member]) {
-    let waits = |member: &Member| member.socket.state == State::Waiting;
+    let waits = |member: &Member| member.socket.state == SocketState::Waiting;
     if protocol == Protocol::Tcp && members.iter().filter(|member| waits(member)).count() > 1 {
         for member in members.iter_mut().filter(|member| waits(member)) {
             member.shared.get_or_insert(true);
@@ -76,7 +76,7 @@ mod tests {
         member(Protocol::Udp, socket, pids)
     }
 
-    fn not_waiting(mut member: Member, state: State) -> Member {
+    fn not_waiting(mut member: Member, state: SocketState) -> Member {
         member.socket.state = state;
         member
     }
@@ -166,14 +166,14 @@ mod tests {
                 "a listener, one that is only bound, and a connection",
                 vec![
                     tcp(at, &[1]),
-                    not_waiting(tcp(at, &[2]), State::Bound),
-                    not_waiting(tcp(at, &[3]), State::Connected),
+                    not_waiting(tcp(at, &[2]), SocketState::Bound),
+                    not_waiting(tcp(at, &[3]), SocketState::Connected),
                 ],
                 vec![None; 3],
             ),
             (
                 "two listeners, and one that is only bound",
-                vec![tcp(at, &[1]), tcp(at, &[2]), not_waiting(tcp(at, &[3]), State::Bound)],
+                vec![tcp(at, &[1]), tcp(at, &[2]), not_waiting(tcp(at, &[3]), SocketState::Bound)],
                 vec![yes, yes, None],
             ),
             ("one port, two addresses", vec![tcp(at, &[1]), tcp(elsewhere, &[2])], vec![None; 2]),

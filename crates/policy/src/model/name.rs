@@ -11,9 +11,9 @@ const SHOWN: usize = 60;
 
 /// A name: 1 to 64 ASCII letters, digits, `.`, `_` and `-`, the first one neither `.` nor `-`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(String);
+pub struct RunName(String);
 
-impl Name {
+impl RunName {
     /// The name as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -21,27 +21,27 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for RunName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl FromStr for Name {
-    type Err = NameError;
+impl FromStr for RunName {
+    type Err = RunNameError;
 
     /// Reads a name.
     ///
     /// # Errors
     /// A [`NameError`] that says what to write instead.
-    fn from_str(text: &str) -> Result<Self, NameError> {
+    fn from_str(text: &str) -> Result<Self, RunNameError> {
         let shown = || text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         match text.chars().find(|c| !fits(*c)) {
-            _ if text.is_empty() => Err(NameError::Empty),
-            _ if text.len() > LONGEST => Err(NameError::TooLong(text.len())),
-            Some(c) => Err(NameError::Character(shown(), c)),
-            None if text.starts_with(['.', '-']) => Err(NameError::First(shown())),
+            _ if text.is_empty() => Err(RunNameError::Empty),
+            _ if text.len() > LONGEST => Err(RunNameError::TooLong(text.len())),
+            Some(c) => Err(RunNameError::Character(shown(), c)),
+            None if text.starts_with(['.', '-']) => Err(RunNameError::First(shown())),
             None => Ok(Self(text.to_owned())),
         }
     }
@@ -50,7 +50,7 @@ impl FromStr for Name {
 /// Why a text is no name. `Display` is one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum NameError {
+pub enum RunNameError {
     /// Nothing was written.
     Empty,
     /// This many bytes.
@@ -61,7 +61,7 @@ pub enum NameError {
     First(String),
 }
 
-impl fmt::Display for NameError {
+impl fmt::Display for RunNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("a name has 1 to 64 characters"),
@@ -79,4 +79,4 @@ impl fmt::Display for NameError {
     }
 }
 
-impl std::error::Error for NameError {}
+impl std::error::Error for RunNameError {}

@@ -12,7 +12,7 @@ use std::str::FromStr;
 /// | `/run/docker/netns/1a2b`, `./here` | the namespace that is mounted on this file |
 /// | `pid:4121` | the one that this process is in |
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Network {
+pub enum NetnsSpec {
     /// By the name that `ip netns add` gave it.
     Named(String),
     /// By a file; its path has a `/`.
@@ -21,7 +21,7 @@ pub enum Network {
     OfProcess(i32),
 }
 
-impl Network {
+impl NetnsSpec {
     /// The file that stands for it.
     #[must_use]
     pub fn file(&self) -> PathBuf {
@@ -33,7 +33,7 @@ impl Network {
     }
 }
 
-impl fmt::Display for Network {
+impl fmt::Display for NetnsSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(name) => f.write_str(name),
@@ -45,30 +45,30 @@ impl fmt::Display for Network {
 
 /// The text names no network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotANetwork;
+pub struct NetnsSpecError;
 
-impl fmt::Display for NotANetwork {
+impl fmt::Display for NetnsSpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("write a name of `ip netns`, a path with a `/`, or `pid:` and a process id")
     }
 }
 
-impl std::error::Error for NotANetwork {}
+impl std::error::Error for NetnsSpecError {}
 
-impl FromStr for Network {
-    type Err = NotANetwork;
+impl FromStr for NetnsSpec {
+    type Err = NetnsSpecError;
 
-    fn from_str(text: &str) -> Result<Self, NotANetwork> {
+    fn from_str(text: &str) -> Result<Self, NetnsSpecError> {
         if let Some(pid) = text.strip_prefix("pid:") {
             let digits = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
             let pid = if digits { pid.parse().ok() } else { None };
-            return pid.filter(|pid| *pid > 0).map(Self::OfProcess).ok_or(NotANetwork);
+            return pid.filter(|pid| *pid > 0).map(Self::OfProcess).ok_or(NetnsSpecError);
         }
         // No file has a longer path, or a longer name.
         let (longest, is_path) = if text.contains('/') { (4095, true) } else { (255, false) };
         match text {
-            "" | "." | ".." => Err(NotANetwork),
-            _ if text.len() > longest || text.contains('\0') => Err(NotANetwork),
+            "" | "." | ".." => Err(NetnsSpecError),
+            _ if text.len() > longest || text.contains('\0') => Err(NetnsSpecError),
             _ if is_path => Ok(Self::At(text.into())),
             _ => Ok(Self::Named(text.to_owned())),
         }
@@ -83,13 +83,13 @@ mod tests {
     fn names_paths_and_processes_are_told_apart() {
         let long = "x".repeat(256);
         let cases = [
-            ("blue", Some(Network::Named("blue".into()))),
-            ("a b", Some(Network::Named("a b".into()))),
-            ("pid", Some(Network::Named("pid".into()))),
-            ("/run/netns/blue", Some(Network::At("/run/netns/blue".into()))),
-            ("./blue", Some(Network::At("./blue".into()))),
-            ("pid:1", Some(Network::OfProcess(1))),
-            ("pid:2147483647", Some(Network::OfProcess(i32::MAX))),
+            ("blue", Some(NetnsSpec::Named("blue".into()))),
+            ("a b", Some(NetnsSpec::Named("a b".into()))),
+            ("pid", Some(NetnsSpec::Named("pid".into()))),
+            ("/run/netns/blue", Some(NetnsSpec::At("/run/netns/blue".into()))),
+            ("./blue", Some(NetnsSpec::At("./blue".into()))),
+            ("pid:1", Some(NetnsSpec::OfProcess(1))),
+            ("pid:2147483647", Some(NetnsSpec::OfProcess(i32::MAX))),
             ("pid:2147483648", None),
             ("pid:0", None),
             ("pid:-1", None),
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn each_has_a_file() {
-        let file = |text: &str| text.parse::<Network>().unwrap().file();
+        let file = |text: &str| text.parse::<NetnsSpec>().unwrap().file();
         assert_eq!(file("blue"), PathBuf::from("/run/netns/blue"));
         assert_eq!(file("./x"), PathBuf::from("./x"));
         assert_eq!(file("pid:7"), PathBuf::from("/proc/7/ns/net"));

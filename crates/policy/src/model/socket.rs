@@ -9,7 +9,7 @@ pub use sameport_addr::protocol::Protocol;
 
 /// What a socket does with its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
+pub enum SocketState {
     /// TCP: it listens. UDP: it is bound and takes datagrams from everybody.
     Waiting,
     /// TCP: bound, and it neither listens nor is connected. Nobody is served, and the port is taken.
@@ -18,7 +18,7 @@ pub enum State {
     Connected,
 }
 
-impl State {
+impl SocketState {
     /// `waiting`, `bound`, `connected`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -40,7 +40,7 @@ pub struct Socket {
     /// Unique among all sockets since the machine started (`SO_COOKIE`); 0 where it is not told.
     pub cookie: u64,
     /// What it does there.
-    pub state: State,
+    pub state: SocketState,
     /// The user who created the socket: the one the kernel compares when another wants to join.
     pub uid: u32,
     /// TCP that listens: connections waiting to be accepted. Others: bytes waiting to be read.
@@ -64,7 +64,7 @@ impl Socket {
     /// A socket that waits at this address, of which nothing else is known.
     #[must_use]
     pub fn new(address: Address, inode: u64, uid: u32) -> Self {
-        let state = State::Waiting;
+        let state = SocketState::Waiting;
         Self {
             address,
             inode,
@@ -97,7 +97,7 @@ pub struct Process {
     /// Its name as the kernel has it (`/proc/PID/comm`), at most 15 bytes.
     pub program: String,
     /// What else is known of it; `None` where nobody asked.
-    pub details: Option<Details>,
+    pub details: Option<ProcessDetails>,
 }
 
 impl Process {
@@ -110,7 +110,7 @@ impl Process {
 
 /// What is known of a process beyond its name, as far as the one who looked may see it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Details {
+pub struct ProcessDetails {
     /// Its effective user.
     pub uid: Option<u32>,
     /// The process that started it, or that has adopted it.
@@ -127,7 +127,7 @@ pub struct Details {
 
 /// The options of a socket, as read from it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Options {
+pub struct SocketOptions {
     /// `SO_REUSEPORT`.
     pub reuse_port: bool,
     /// `SO_REUSEADDR`.
@@ -142,7 +142,7 @@ pub struct Options {
 
 /// Where a member stands in the kernel's group. Only root is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
+pub struct GroupPosition {
     /// Its number in the group, from 0.
     pub index: u32,
     /// How many members the group has.
@@ -164,9 +164,9 @@ pub struct Member {
     /// Whether `SO_REUSEPORT` is set: `None` where it could not be read or inferred.
     pub shared: Option<bool>,
     /// Its options, where they could be read.
-    pub options: Option<Options>,
+    pub options: Option<SocketOptions>,
     /// Its place in its group, where that could be read.
-    pub position: Option<Position>,
+    pub position: Option<GroupPosition>,
     /// The path of the cgroup (version 2) that it was made in, as `/proc/PID/cgroup` writes it;
     /// where only its holder's is known, that one. `None` where it is not known, or nobody asked.
     pub cgroup: Option<String>,

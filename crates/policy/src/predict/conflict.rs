@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::{Doing, Other, Refused, Verdict, Wish};
+use super::{BindRequest, ExistingSocket, PredictedRefusal, PredictedResult, SocketUse};
 use crate::model::socket::{Address, Protocol};
 
 /// Someone in the way, and what each of the two ways past lacks.
@@ -29,7 +29,7 @@ pub struct Missing {
 
 /// An option by which two sockets can have overlapping addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Flag {
+pub enum ReuseFlag {
     /// `SO_REUSEADDR`
     ReuseAddress,
     /// `SO_REUSEPORT`
@@ -38,67 +38,71 @@ pub enum Flag {
 
 /// Something that decides and is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Doubt {
+pub struct Uncertainty {
     /// Which of the others it is about.
     pub with: usize,
     /// What is not known of it.
-    pub question: Question,
+    pub question: UnknownFact,
 }
 
 /// What is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Question {
+pub enum UnknownFact {
     /// It goes well if one of these is set on the other.
-    Set(Vec<Flag>),
+    Set(Vec<ReuseFlag>),
     /// It goes well if the socket that the other stems from refused IPv4 (`IPV6_V6ONLY`), or if one
     /// of these is set on it.
-    V6only(Vec<Flag>),
+    V6only(Vec<ReuseFlag>),
     /// It goes well if the kernel comes to this one before those that are in the way. TCP: if this one was
     /// bound, or began to listen, last. UDP: if it was bound last, but IPv6 with `SO_REUSEPORT` is last.
     First,
 }
 
 /// Whether an address that another has may be had too.
-enum Between {
+enum AddressOverlap {
     /// They have nothing to do with each other, or both said that they do not mind.
     Nothing,
     /// Both have `SO_REUSEPORT` and one owner.
     Shared,
     Conflict(Conflict),
-    Doubt(Question),
+    Doubt(UnknownFact),
 }
 
-pub(super) fn verdict(wish: &Wish, others: &[Other]) -> Verdict {
+pub(super) fn verdict(wish: &BindRequest, others: &[ExistingSocket]) -> PredictedResult {
     let mut conflicts = Vec::new();
     let mut doubts = Vec::new();
     let mut shared = Vec::new();
     for (with, other) in others.iter().enumerate() {
         match between(wish, other, with) {
-            Between::Nothing => {}
-            Between::Shared => shared.push(with),
-            Between::Conflict(conflict) => conflicts.push(conflict),
-            Between::Doubt(question) => doubts.push(Doubt { with, question }),
+            AddressOverlap::Nothing => {}
+            AddressOverlap::Shared => shared.push(with),
+            AddressOverlap::Conflict(conflict) => conflicts.push(conflict),
+            AddressOverlap::Doubt(question) => doubts.push(Uncertainty { with, question }),
         }
     }
     if conflicts.is_empty() {
-        return if doubts.is_empty() { Verdict::Granted } else { Verdict::Depends(doubts) };
+        return if doubts.is_empty() {
+            PredictedResult::Granted
+        } else {
+            PredictedResult::Depends(doubts)
+        };
     }
     let past = match wish.address.protocol {
-        Protocol::Tcp => shortcut(wish, others, &conflicts).map(Past::Perhaps),
+        Protocol::Tcp => shortcut(wish, others, &conflicts).map(Coexistence::Perhaps),
         Protocol::Udp => past_of_udp(others, &conflicts, &shared, &doubts),
     };
     match past {
-        None => Verdict::Refused(Refused::InUse(conflicts)),
-        Some(Past::Surely) if doubts.is_empty() => Verdict::Granted,
-        Some(Past::Surely) => Verdict::Depends(doubts),
-        Some(Past::Perhaps(with)) => {
-            Verdict::Depends(vec![Doubt { with, question: Question::First }])
+        None => PredictedResult::Refused(PredictedRefusal::InUse(conflicts)),
+        Some(Coexistence::Surely) if doubts.is_empty() => PredictedResult::Granted,
+        Some(Coexistence::Surely) => PredictedResult::Depends(doubts),
+        Some(Coexistence::Perhaps(with)) => {
+            PredictedResult::Depends(vec![Uncertainty { with, question: UnknownFact::First }])
         }
     }
 }
 
 /// Whether a conflict may be passed over.
-enum Past {
+enum Coexistence {
     Surely,
     /// By this one.
     Perhaps(usize),
@@ -107,40 +111,42 @@ enum Past {
 /// Of all UDP sockets that overlap, Linux asks only the first in its list: the newest, but IPv6 sockets
 /// with `SO_REUSEPORT` come after all others. If that one shares, nobody else is asked.
 fn past_of_udp(
-    others: &[Other],
+    others: &[ExistingSocket],
     conflicts: &[Conflict],
     shared: &[usize],
-    doubts: &[Doubt],
-) -> Option<Past> {
-    let may_share = |doubt: &&Doubt| match &doubt.question {
-        Question::Set(flags) | Question::V6only(flags) => flags.contains(&Flag::ReusePort),
-        Question::First => false,
+    doubts: &[Uncertainty],
+) -> Option<Coexistence> {
+    let may_share = |doubt: &&Uncertainty| match &doubt.question {
+        UnknownFact::Set(flags) | UnknownFact::V6only(flags) => {
+            flags.contains(&ReuseFlag::ReusePort)
+        }
+        UnknownFact::First => false,
     };
     if let Some(doubt) = doubts.iter().find(may_share) {
-        return Some(Past::Perhaps(doubt.with));
+        return Some(Coexistence::Perhaps(doubt.with));
     }
-    let is_last = |other: &Other| match other.address.socket.is_ipv6() {
+    let is_last = |other: &ExistingSocket| match other.address.socket.is_ipv6() {
         true => other.reuse_port,
         false => Some(false),
     };
     let sharing = shared.iter().copied().find(|at| is_last(&others[*at]) == Some(false));
     let in_the_way: Vec<_> = conflicts.iter().map(|found| is_last(&others[found.with])).collect();
     match sharing {
-        Some(_) if in_the_way.iter().all(|last| *last == Some(true)) => Some(Past::Surely),
-        Some(with) => Some(Past::Perhaps(with)),
+        Some(_) if in_the_way.iter().all(|last| *last == Some(true)) => Some(Coexistence::Surely),
+        Some(with) => Some(Coexistence::Perhaps(with)),
         None if in_the_way.contains(&Some(false)) => None,
-        None => shared.first().copied().map(Past::Perhaps),
+        None => shared.first().copied().map(Coexistence::Perhaps),
     }
 }
 
-fn between(wish: &Wish, other: &Other, with: usize) -> Between {
+fn between(wish: &BindRequest, other: &ExistingSocket, with: usize) -> AddressOverlap {
     let certain = wish.address.overlaps(&other.address);
     if !certain && !may_overlap_unseen(wish, other) {
-        return Between::Nothing;
+        return AddressOverlap::Nothing;
     }
     let tcp = wish.address.protocol == Protocol::Tcp;
-    let listens = tcp && other.doing == Doing::Waiting;
-    let same_user = other.doing == Doing::TimeWait || other.uid == wish.uid;
+    let listens = tcp && other.doing == SocketUse::Waiting;
+    let same_user = other.doing == SocketUse::TimeWait || other.uid == wish.uid;
     let reuse = Missing {
         ours: !wish.reuse_address,
         theirs: other.reuse_address == Some(false),
@@ -155,31 +161,35 @@ fn between(wish: &Wish, other: &Other, with: usize) -> Between {
     let can_reuse = reuse == Some(Missing::default());
     let can_share = share == Missing::default();
     if can_reuse && other.reuse_address == Some(true) {
-        return Between::Nothing;
+        return AddressOverlap::Nothing;
     }
     let mut open = Vec::new();
     if can_reuse {
-        open.push(Flag::ReuseAddress);
+        open.push(ReuseFlag::ReuseAddress);
     }
     if can_share {
         if other.reuse_port == Some(true) && certain {
             // UDP: with the other option as well it would not even be asked.
-            return if open.is_empty() || tcp { Between::Shared } else { Between::Nothing };
+            return if open.is_empty() || tcp {
+                AddressOverlap::Shared
+            } else {
+                AddressOverlap::Nothing
+            };
         }
-        open.push(Flag::ReusePort);
+        open.push(ReuseFlag::ReusePort);
     }
     match (certain, open.is_empty()) {
-        (false, _) if can_share && other.reuse_port == Some(true) => Between::Nothing,
-        (false, _) => Between::Doubt(Question::V6only(open)),
-        (true, true) => Between::Conflict(Conflict { with, share, reuse }),
-        (true, false) => Between::Doubt(Question::Set(open)),
+        (false, _) if can_share && other.reuse_port == Some(true) => AddressOverlap::Nothing,
+        (false, _) => AddressOverlap::Doubt(UnknownFact::V6only(open)),
+        (true, true) => AddressOverlap::Conflict(Conflict { with, share, reuse }),
+        (true, false) => AddressOverlap::Doubt(UnknownFact::Set(open)),
     }
 }
 
 /// An IPv6 socket that got its one address by connecting, and does not refuse IPv4, has an IPv4
 /// address too as far as this check goes: 127.0.0.6 (`LOOPBACK4_IPV6`). The IPv4 wildcard overlaps
 /// it. Of a socket with a peer, nothing tells whether it refuses IPv4.
-fn may_overlap_unseen(wish: &Wish, other: &Other) -> bool {
+fn may_overlap_unseen(wish: &BindRequest, other: &ExistingSocket) -> bool {
     let stands_for = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
     let ours = wish.address.socket.ip();
     let as_ipv4 = Address {
@@ -192,7 +202,7 @@ fn may_overlap_unseen(wish: &Wish, other: &Other) -> bool {
         Protocol::Tcp => ours == IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         Protocol::Udp => ours.is_ipv4(),
     };
-    matches!(other.doing, Doing::Connected | Doing::TimeWait)
+    matches!(other.doing, SocketUse::Connected | SocketUse::TimeWait)
         && theirs_is_ipv6
         && compared
         && wish.address.overlaps(&as_ipv4)
@@ -205,15 +215,19 @@ fn may_overlap_unseen(wish: &Wish, other: &Other) -> bool {
 /// a look at the others. It remembers neither the device nor `SO_REUSEADDR`, takes one `[::]` for
 /// another whether or not it refuses IPv4, and 0.0.0.0 for `[::]`. A connection may stem from a listener
 /// that is gone and was that socket.
-fn shortcut(wish: &Wish, others: &[Other], conflicts: &[Conflict]) -> Option<usize> {
-    let remembered = |other: &Other| {
-        let stems = matches!(other.doing, Doing::Connected | Doing::TimeWait);
+fn shortcut(
+    wish: &BindRequest,
+    others: &[ExistingSocket],
+    conflicts: &[Conflict],
+) -> Option<usize> {
+    let remembered = |other: &ExistingSocket| {
+        let stems = matches!(other.doing, SocketUse::Connected | SocketUse::TimeWait);
         let anywhere = |address: &Address| Address { device: None, ..address.clone() };
         let ip = |address: &Address| address.socket.ip().to_canonical();
         let (ours, theirs) = (anywhere(&wish.address), anywhere(&other.address));
         let both_wild = is_wild(&ours) && is_wild(&theirs);
         same_port(&ours, &theirs)
-            && (other.uid == wish.uid || other.doing == Doing::TimeWait)
+            && (other.uid == wish.uid || other.doing == SocketUse::TimeWait)
             && other.reuse_port != Some(false)
             && (stems || ip(&ours) == ip(&theirs) || both_wild || ours.is_within(&theirs))
             && conflicts.iter().all(|conflict| lived_beside(other, &others[conflict.with]))
@@ -225,9 +239,9 @@ fn shortcut(wish: &Wish, others: &[Other], conflicts: &[Conflict]) -> Option<usi
 }
 
 /// Whether the two, or what the first stems from and the second, could be bound at one time.
-fn lived_beside(one: &Other, other: &Other) -> bool {
-    let is_ipv4 = |of: &Other| of.address.socket.ip().to_canonical().is_ipv4();
-    let both_reuse = other.doing != Doing::Waiting
+fn lived_beside(one: &ExistingSocket, other: &ExistingSocket) -> bool {
+    let is_ipv4 = |of: &ExistingSocket| of.address.socket.ip().to_canonical().is_ipv4();
+    let both_reuse = other.doing != SocketUse::Waiting
         && one.reuse_address != Some(false)
         && other.reuse_address != Some(false);
     let families = is_ipv4(one) != is_ipv4(other);
@@ -237,8 +251,8 @@ fn lived_beside(one: &Other, other: &Other) -> bool {
     both_reuse
         || devices
         || match one.doing {
-            Doing::Waiting | Doing::Bound => !one.address.overlaps(&other.address),
-            Doing::Connected | Doing::TimeWait => families,
+            SocketUse::Waiting | SocketUse::Bound => !one.address.overlaps(&other.address),
+            SocketUse::Connected | SocketUse::TimeWait => families,
         }
 }
 

@@ -1,7 +1,7 @@
 //! What is known of sockets that were seen, and what follows from their being there together.
 
-use super::{Doing, Other};
-use crate::model::socket::{Member, Protocol, State};
+use super::{ExistingSocket, SocketUse};
+use crate::model::socket::{Member, Protocol, SocketState};
 
 /// The sockets of one port as far as they are known, in the same order. Options that could not be read
 /// are inferred where others prove them:
@@ -10,11 +10,11 @@ use crate::model::socket::{Member, Protocol, State};
 /// - a connection that no process has (one that waits to be accepted, or is being ended) has the options
 ///   of the listener that it came by, if all that it can have come by agree.
 #[must_use]
-pub fn known(members: &[Member]) -> Vec<Other> {
-    let mut others: Vec<Other> = members.iter().map(plain).collect();
+pub fn known(members: &[Member]) -> Vec<ExistingSocket> {
+    let mut others: Vec<ExistingSocket> = members.iter().map(plain).collect();
     for at in 0..others.len() {
         if others[at].reuse_port.is_none() && is_listener(&others[at]) {
-            let twin = |(other, candidate): (usize, &Other)| {
+            let twin = |(other, candidate): (usize, &ExistingSocket)| {
                 other != at && is_listener(candidate) && candidate.address == others[at].address
             };
             others[at].reuse_port = others.iter().enumerate().any(twin).then_some(true);
@@ -22,10 +22,10 @@ pub fn known(members: &[Member]) -> Vec<Other> {
     }
     for at in 0..others.len() {
         let other = &others[at];
-        if members[at].socket.inode != 0 || other.doing != Doing::Connected {
+        if members[at].socket.inode != 0 || other.doing != SocketUse::Connected {
             continue;
         }
-        let by = |listener: &&Other| {
+        let by = |listener: &&ExistingSocket| {
             is_listener(listener)
                 && listener.uid == other.uid
                 && (other.address == listener.address || other.address.is_within(&listener.address))
@@ -40,13 +40,13 @@ pub fn known(members: &[Member]) -> Vec<Other> {
     others
 }
 
-fn plain(member: &Member) -> Other {
-    Other {
+fn plain(member: &Member) -> ExistingSocket {
+    ExistingSocket {
         address: member.socket.address.clone(),
         doing: match member.socket.state {
-            State::Waiting => Doing::Waiting,
-            State::Bound => Doing::Bound,
-            State::Connected => Doing::Connected,
+            SocketState::Waiting => SocketUse::Waiting,
+            SocketState::Bound => SocketUse::Bound,
+            SocketState::Connected => SocketUse::Connected,
         },
         uid: member.socket.uid,
         reuse_port: member.options.map(|options| options.reuse_port).or(member.shared),
@@ -54,16 +54,21 @@ fn plain(member: &Member) -> Other {
     }
 }
 
-fn is_listener(other: &Other) -> bool {
-    other.doing == Doing::Waiting && other.address.protocol == Protocol::Tcp
+fn is_listener(other: &ExistingSocket) -> bool {
+    other.doing == SocketUse::Waiting && other.address.protocol == Protocol::Tcp
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::socket::{Address, Options, Socket};
+    use crate::model::socket::{Address, Socket, SocketOptions};
 
-    fn member(address: &str, state: State, inode: u64, options: Option<Options>) -> Member {
+    fn member(
+        address: &str,
+        state: SocketState,
+        inode: u64,
+        options: Option<SocketOptions>,
+    ) -> Member {
         let address = Address::new(Protocol::Tcp, address.parse().unwrap());
         let socket = Socket { state, ..Socket::new(address, inode, 1000) };
         Member { options, ..Member::new(socket) }
@@ -71,23 +76,23 @@ mod tests {
 
     #[test]
     fn what_others_prove() {
-        let reuse = Some(Options { reuse_address: true, ..Options::default() });
+        let reuse = Some(SocketOptions { reuse_address: true, ..SocketOptions::default() });
         let of = |members: &[Member]| -> Vec<_> {
             known(members).iter().map(|o| (o.reuse_address, o.reuse_port)).collect()
         };
-        let listener = |inode, options| member("0.0.0.0:80", State::Waiting, inode, options);
-        let waits = member("127.0.0.1:80", State::Connected, 0, None);
+        let listener = |inode, options| member("0.0.0.0:80", SocketState::Waiting, inode, options);
+        let waits = member("127.0.0.1:80", SocketState::Connected, 0, None);
         let (nothing, open) = ((None, None), (Some(true), Some(false)));
         assert_eq!(of(&[listener(1, None)]), [nothing]);
         assert_eq!(of(&[listener(1, None), listener(2, None)]), [(None, Some(true)); 2]);
         assert_eq!(of(&[listener(1, reuse), waits.clone()]), [open, open]);
         // Somebody's own, another user's, and one that may have come by either.
-        let own = member("127.0.0.1:80", State::Connected, 7, None);
+        let own = member("127.0.0.1:80", SocketState::Connected, 7, None);
         assert_eq!(of(&[listener(1, reuse), own]), [open, nothing]);
         let mut foreign = waits.clone();
         foreign.socket.uid = 1001;
         assert_eq!(of(&[listener(1, reuse), foreign]), [open, nothing]);
-        let narrow = member("127.0.0.1:80", State::Waiting, 2, None);
+        let narrow = member("127.0.0.1:80", SocketState::Waiting, 2, None);
         assert_eq!(of(&[listener(1, reuse), narrow, waits])[2], nothing);
     }
 }

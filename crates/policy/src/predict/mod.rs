@@ -19,14 +19,14 @@ use std::net::IpAddr;
 
 use crate::model::socket::Address;
 
-pub use conflict::{Conflict, Doubt, Flag, Missing, Question};
+pub use conflict::{Conflict, Missing, ReuseFlag, Uncertainty, UnknownFact};
 pub use known::known;
 pub use remedies::{Remedy, remedies};
-pub use traffic::{Effect, Outcome};
+pub use traffic::{TrafficEffect, TrafficOutcome};
 
 /// A socket that somebody wants to open: bind it, and have a TCP one listen at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct BindRequest {
     /// Where. `v6only` is that of the socket, whatever its address.
     pub address: Address,
     /// Who makes the socket.
@@ -41,7 +41,7 @@ pub struct Wish {
     pub freebind: bool,
 }
 
-impl Wish {
+impl BindRequest {
     /// A socket without any option.
     #[must_use]
     pub fn plain(address: Address, uid: u32) -> Self {
@@ -58,7 +58,7 @@ impl Wish {
 
 /// What the machine has to say before any other socket counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Machine {
+pub struct PortLimits {
     /// Whether the one who wishes may bind low ports: CAP_NET_BIND_SERVICE.
     pub may_bind_low: bool,
     /// Whether it may set `IP_TRANSPARENT`: CAP_NET_ADMIN or CAP_NET_RAW.
@@ -76,7 +76,7 @@ pub struct Machine {
 
 /// What a socket that is there already does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Doing {
+pub enum SocketUse {
     /// It listens (TCP), or takes datagrams from everybody (UDP).
     Waiting,
     /// TCP: bound, neither listening nor connected.
@@ -90,11 +90,11 @@ pub enum Doing {
 /// A socket that is there already, as far as it is known. Sockets of other ports and protocols may
 /// be among them; they do not count.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Other {
+pub struct ExistingSocket {
     /// Where it is bound.
     pub address: Address,
     /// What it does there.
-    pub doing: Doing,
+    pub doing: SocketUse,
     /// The owner; of no meaning in [`Doing::TimeWait`].
     pub uid: u32,
     /// `SO_REUSEPORT`, if that is known.
@@ -107,26 +107,26 @@ pub struct Other {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prediction {
     /// What the calls answer.
-    pub verdict: Verdict,
+    pub verdict: PredictedResult,
     /// What becomes of the traffic that the wish and another socket could both take, should the wish be
     /// granted. Empty where it is refused. Sockets that are not named are not touched.
-    pub effects: Vec<Effect>,
+    pub effects: Vec<TrafficEffect>,
 }
 
 /// What the calls answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PredictedResult {
     /// `bind`, and `listen` at once after it, succeed.
     Granted,
     /// One of them does not.
-    Refused(Refused),
+    Refused(PredictedRefusal),
     /// It is granted if every one of these turns out well, and else refused: EADDRINUSE by `bind`.
-    Depends(Vec<Doubt>),
+    Depends(Vec<Uncertainty>),
 }
 
 /// Why not, in the order in which the kernel finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
+pub enum PredictedRefusal {
     /// `setsockopt(SO_BINDTODEVICE)`: ENODEV. There is no such interface.
     NoDevice,
     /// `setsockopt(IP_TRANSPARENT)`: EPERM. It needs CAP_NET_ADMIN or CAP_NET_RAW.
@@ -143,7 +143,7 @@ pub enum Refused {
     InUse(Vec<Conflict>),
 }
 
-impl Refused {
+impl PredictedRefusal {
     /// The call that fails, and the name of its error.
     #[must_use]
     pub fn error(&self) -> (&'static str, &'static str) {
@@ -160,20 +160,20 @@ impl Refused {
 
 /// Predicts. The port must not be 0: with that the kernel picks one that nobody has.
 #[must_use]
-pub fn predict(wish: &Wish, machine: &Machine, others: &[Other]) -> Prediction {
+pub fn predict(wish: &BindRequest, machine: &PortLimits, others: &[ExistingSocket]) -> Prediction {
     let verdict = match before_others(wish, machine) {
-        Some(refused) => Verdict::Refused(refused),
+        Some(refused) => PredictedResult::Refused(refused),
         None => conflict::verdict(wish, others),
     };
     let effects = match verdict {
-        Verdict::Refused(_) => vec![],
-        Verdict::Granted | Verdict::Depends(_) => traffic::effects(wish, others),
+        PredictedResult::Refused(_) => vec![],
+        PredictedResult::Granted | PredictedResult::Depends(_) => traffic::effects(wish, others),
     };
     Prediction { verdict, effects }
 }
 
 /// What is refused whoever else is there. The order of the two families differs.
-fn before_others(wish: &Wish, machine: &Machine) -> Option<Refused> {
+fn before_others(wish: &BindRequest, machine: &PortLimits) -> Option<PredictedRefusal> {
     let ip = wish.address.socket.ip();
     let needs_privilege = wish.address.port() < machine.first_free_port && !machine.may_bind_low;
     let elsewhere =
@@ -187,13 +187,13 @@ fn before_others(wish: &Wish, machine: &Machine) -> Option<Refused> {
         || matches!(wish.address.socket, std::net::SocketAddr::V6(at) if at.scope_id() != 0);
     let link_local = v6.is_some_and(|ip| ip.is_unicast_link_local());
     let checks = [
-        (!machine.has_device, Refused::NoDevice),
-        (wish.transparent && !machine.may_be_transparent, Refused::NotTransparent),
-        (v6.is_some() && needs_privilege, Refused::NeedsPrivilege),
-        (mapped && wish.address.v6only, Refused::MappedAndV6only),
-        (link_local && !scoped, Refused::NoScope),
-        (elsewhere, Refused::NotLocal),
-        (needs_privilege, Refused::NeedsPrivilege),
+        (!machine.has_device, PredictedRefusal::NoDevice),
+        (wish.transparent && !machine.may_be_transparent, PredictedRefusal::NotTransparent),
+        (v6.is_some() && needs_privilege, PredictedRefusal::NeedsPrivilege),
+        (mapped && wish.address.v6only, PredictedRefusal::MappedAndV6only),
+        (link_local && !scoped, PredictedRefusal::NoScope),
+        (elsewhere, PredictedRefusal::NotLocal),
+        (needs_privilege, PredictedRefusal::NeedsPrivilege),
     ];
     checks.into_iter().find_map(|(holds, refused)| holds.then_some(refused))
 }

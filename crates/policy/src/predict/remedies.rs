@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::traffic::effects;
-use super::{Conflict, Doing, Effect, Machine, Other, Outcome, Refused, Verdict, Wish, predict};
+use super::{
+    BindRequest, Conflict, ExistingSocket, PortLimits, PredictedRefusal, PredictedResult,
+    SocketUse, TrafficEffect, TrafficOutcome, predict,
+};
 use crate::model::socket::{Address, Protocol};
 
 /// Something that makes a refused wish work. Indices are those of the others.
@@ -33,53 +36,55 @@ pub enum Remedy {
 /// The ways that work, the gentlest first. `everywhere`: all sockets of the protocol, on every port.
 #[must_use]
 pub fn remedies(
-    wish: &Wish,
-    machine: &Machine,
-    others: &[Other],
+    wish: &BindRequest,
+    machine: &PortLimits,
+    others: &[ExistingSocket],
     everywhere: &[Address],
 ) -> Vec<Remedy> {
     let refused = match predict(wish, machine, others).verdict {
-        Verdict::Refused(refused) => refused,
-        Verdict::Granted | Verdict::Depends(_) => return vec![],
+        PredictedResult::Refused(refused) => refused,
+        PredictedResult::Granted | PredictedResult::Depends(_) => return vec![],
     };
-    let works = |wish: &Wish, others: &[Other]| match predict(wish, machine, others).verdict {
-        Verdict::Granted => true,
+    let works = |wish: &BindRequest, others: &[ExistingSocket]| match predict(wish, machine, others)
+        .verdict
+    {
+        PredictedResult::Granted => true,
         // What connections leave behind goes by itself.
-        Verdict::Depends(doubts) => doubts
-            .iter()
-            .all(|doubt| matches!(others[doubt.with].doing, Doing::Connected | Doing::TimeWait)),
-        Verdict::Refused(_) => false,
+        PredictedResult::Depends(doubts) => doubts.iter().all(|doubt| {
+            matches!(others[doubt.with].doing, SocketUse::Connected | SocketUse::TimeWait)
+        }),
+        PredictedResult::Refused(_) => false,
     };
     let mut found = Vec::new();
-    if let Refused::InUse(conflicts) = &refused {
+    if let PredictedRefusal::InUse(conflicts) = &refused {
         in_use(wish, others, conflicts, &works, &mut found);
     }
     // An address that is not here, or a device, does not come by another port.
-    if matches!(refused, Refused::InUse(_) | Refused::NeedsPrivilege) {
+    if matches!(refused, PredictedRefusal::InUse(_) | PredictedRefusal::NeedsPrivilege) {
         found.extend(next_port(wish, machine, everywhere).map(Remedy::Port));
     }
     found
 }
 
 fn in_use(
-    wish: &Wish,
-    others: &[Other],
+    wish: &BindRequest,
+    others: &[ExistingSocket],
     conflicts: &[Conflict],
-    works: &impl Fn(&Wish, &[Other]) -> bool,
+    works: &impl Fn(&BindRequest, &[ExistingSocket]) -> bool,
     found: &mut Vec<Remedy>,
 ) {
     let in_the_way: Vec<usize> = conflicts.iter().map(|conflict| conflict.with).collect();
-    let reusing = Wish { reuse_address: true, ..wish.clone() };
+    let reusing = BindRequest { reuse_address: true, ..wish.clone() };
     // On UDP it gets past others by taking what is theirs.
-    let takes = |effect: &Effect| effect.outcome == Outcome::Taken;
+    let takes = |effect: &TrafficEffect| effect.outcome == TrafficOutcome::Taken;
     let harmless = || !effects(&reusing, others).iter().any(takes);
     if works(&reusing, others) && harmless() {
         found.push(Remedy::ReuseAddress);
     }
-    let sharing = Wish { reuse_port: true, ..wish.clone() };
+    let sharing = BindRequest { reuse_port: true, ..wish.clone() };
     let lacking: Vec<usize> =
         in_the_way.iter().copied().filter(|at| others[*at].reuse_port != Some(true)).collect();
-    let restarted = |others: &[Other]| {
+    let restarted = |others: &[ExistingSocket]| {
         let mut others = others.to_vec();
         for at in &lacking {
             (others[*at].reuse_port, others[*at].reuse_address) = (Some(true), Some(false));
@@ -87,7 +92,7 @@ fn in_use(
         others
     };
     // What has a peer is not started again with another option: it ends.
-    let waits = |at: &usize| matches!(others[*at].doing, Doing::Waiting | Doing::Bound);
+    let waits = |at: &usize| matches!(others[*at].doing, SocketUse::Waiting | SocketUse::Bound);
     let owner = in_the_way.first().map(|at| others[*at].uid).filter(|uid| *uid != wish.uid);
     // Nobody who may be ready is said to be: what is left of a connection is no other side.
     let ready = |at: &usize| others[*at].reuse_port == Some(true);
@@ -96,12 +101,12 @@ fn in_use(
     } else if lacking.iter().all(waits) && works(&sharing, &restarted(others)) {
         found.push(Remedy::Share(lacking.clone()));
     } else if let Some(uid) = owner {
-        let as_owner = Wish { uid, ..sharing };
+        let as_owner = BindRequest { uid, ..sharing };
         if lacking.iter().all(waits) && works(&as_owner, &restarted(others)) {
             found.push(Remedy::AsUser { uid, restart: lacking.clone() });
         }
     }
-    let left: Vec<Other> = others
+    let left: Vec<ExistingSocket> = others
         .iter()
         .enumerate()
         .filter(|(at, _)| !in_the_way.contains(at))
@@ -111,7 +116,7 @@ fn in_use(
         found.push(Remedy::Without(in_the_way));
     }
     found.extend(parts(&wish.address).into_iter().find_map(|part| {
-        let wish = Wish { address: part.clone(), ..wish.clone() };
+        let wish = BindRequest { address: part.clone(), ..wish.clone() };
         works(&wish, others).then_some(Remedy::Part(part))
     }));
 }
@@ -129,7 +134,7 @@ fn parts(address: &Address) -> Vec<Address> {
 }
 
 /// The first port above that nobody has, on any address, and that needs no privilege that lacks.
-fn next_port(wish: &Wish, machine: &Machine, everywhere: &[Address]) -> Option<u16> {
+fn next_port(wish: &BindRequest, machine: &PortLimits, everywhere: &[Address]) -> Option<u16> {
     let first = match machine.may_bind_low {
         true => 1,
         false => machine.first_free_port.max(1),

@@ -6,7 +6,7 @@ use crate::model::socket::Protocol;
 const ANN: u32 = 1000;
 const BOB: u32 = 1001;
 
-const MACHINE: Machine = Machine {
+const MACHINE: PortLimits = PortLimits {
     may_bind_low: false,
     may_be_transparent: false,
     first_free_port: 1024,
@@ -32,54 +32,54 @@ fn on(device: &str, address: Address) -> Address {
 }
 
 /// A socket of Ann's that waits, with `SO_REUSEADDR` and `SO_REUSEPORT` so.
-fn there(address: Address, reuse_address: bool, reuse_port: bool) -> Other {
-    Other {
+fn there(address: Address, reuse_address: bool, reuse_port: bool) -> ExistingSocket {
+    ExistingSocket {
         address,
-        doing: Doing::Waiting,
+        doing: SocketUse::Waiting,
         uid: ANN,
         reuse_port: Some(reuse_port),
         reuse_address: Some(reuse_address),
     }
 }
 
-fn wish(address: Address, reuse_address: bool, reuse_port: bool) -> Wish {
-    Wish { reuse_port, reuse_address, ..Wish::plain(address, ANN) }
+fn wish(address: Address, reuse_address: bool, reuse_port: bool) -> BindRequest {
+    BindRequest { reuse_port, reuse_address, ..BindRequest::plain(address, ANN) }
 }
 
-fn verdict(wish: &Wish, others: &[Other]) -> Verdict {
+fn verdict(wish: &BindRequest, others: &[ExistingSocket]) -> PredictedResult {
     predict(wish, &MACHINE, others).verdict
 }
 
 #[test]
 fn what_is_refused_whoever_is_there() {
-    let low = Wish::plain(tcp("192.0.2.1:80"), ANN);
-    let low6 = Wish::plain(tcp("[2001:db8::1]:80"), ANN);
+    let low = BindRequest::plain(tcp("192.0.2.1:80"), ANN);
+    let low6 = BindRequest::plain(tcp("[2001:db8::1]:80"), ANN);
     let mapped = |v6only| Address { v6only, ..tcp("[::ffff:127.0.0.1]:8080") };
-    let away = Machine { is_local: false, ..MACHINE };
-    let high = Wish::plain(tcp("192.0.2.1:8080"), ANN);
-    let transparent = Wish { transparent: true, ..high.clone() };
-    let device = Machine { has_device: false, ..MACHINE };
-    let able = Machine { may_bind_low: true, may_be_transparent: true, ..away };
-    let nonlocal = Machine { nonlocal_bind: true, ..away };
+    let away = PortLimits { is_local: false, ..MACHINE };
+    let high = BindRequest::plain(tcp("192.0.2.1:8080"), ANN);
+    let transparent = BindRequest { transparent: true, ..high.clone() };
+    let device = PortLimits { has_device: false, ..MACHINE };
+    let able = PortLimits { may_bind_low: true, may_be_transparent: true, ..away };
+    let nonlocal = PortLimits { nonlocal_bind: true, ..away };
     let cases = [
         // IPv4 is asked for its address first, IPv6 for the privilege.
-        (&low, away, Some(Refused::NotLocal)),
-        (&low6, away, Some(Refused::NeedsPrivilege)),
-        (&low, MACHINE, Some(Refused::NeedsPrivilege)),
-        (&low, Machine { may_bind_low: true, ..MACHINE }, None),
-        (&high, away, Some(Refused::NotLocal)),
+        (&low, away, Some(PredictedRefusal::NotLocal)),
+        (&low6, away, Some(PredictedRefusal::NeedsPrivilege)),
+        (&low, MACHINE, Some(PredictedRefusal::NeedsPrivilege)),
+        (&low, PortLimits { may_bind_low: true, ..MACHINE }, None),
+        (&high, away, Some(PredictedRefusal::NotLocal)),
         (&high, nonlocal, None),
-        (&Wish { freebind: true, ..high.clone() }, away, None),
-        (&transparent, away, Some(Refused::NotTransparent)),
+        (&BindRequest { freebind: true, ..high.clone() }, away, None),
+        (&transparent, away, Some(PredictedRefusal::NotTransparent)),
         (&transparent, able, None),
-        (&high, device, Some(Refused::NoDevice)),
-        (&Wish::plain(mapped(true), ANN), MACHINE, Some(Refused::MappedAndV6only)),
-        (&Wish::plain(mapped(false), ANN), MACHINE, None),
-        (&Wish::plain(tcp("[fe80::1]:8080"), ANN), MACHINE, Some(Refused::NoScope)),
-        (&Wish::plain(on("lo", tcp("[fe80::1]:8080")), ANN), MACHINE, None),
+        (&high, device, Some(PredictedRefusal::NoDevice)),
+        (&BindRequest::plain(mapped(true), ANN), MACHINE, Some(PredictedRefusal::MappedAndV6only)),
+        (&BindRequest::plain(mapped(false), ANN), MACHINE, None),
+        (&BindRequest::plain(tcp("[fe80::1]:8080"), ANN), MACHINE, Some(PredictedRefusal::NoScope)),
+        (&BindRequest::plain(on("lo", tcp("[fe80::1]:8080")), ANN), MACHINE, None),
     ];
     for (wish, machine, expected) in cases {
-        let expected = expected.map_or(Verdict::Granted, Verdict::Refused);
+        let expected = expected.map_or(PredictedResult::Granted, PredictedResult::Refused);
         assert_eq!(predict(wish, &machine, &[]).verdict, expected, "{wish:?} {machine:?}");
     }
 }
@@ -88,9 +88,11 @@ fn what_is_refused_whoever_is_there() {
 fn a_refusal_names_all_that_are_in_the_way_and_what_they_lack() {
     let nobody = there(tcp("127.0.0.2:8080"), false, false);
     let held = there(tcp("0.0.0.0:8080"), true, false);
-    let bobs = Other { uid: BOB, ..there(tcp("127.0.0.1:8080"), true, true) };
+    let bobs = ExistingSocket { uid: BOB, ..there(tcp("127.0.0.1:8080"), true, true) };
     let all = [nobody, held, bobs];
-    let Verdict::Refused(refused) = verdict(&wish(tcp("127.0.0.1:8080"), true, false), &all) else {
+    let PredictedResult::Refused(refused) =
+        verdict(&wish(tcp("127.0.0.1:8080"), true, false), &all)
+    else {
         panic!("it is refused");
     };
     assert_eq!(refused.error(), ("bind", "EADDRINUSE"));
@@ -99,18 +101,24 @@ fn a_refusal_names_all_that_are_in_the_way_and_what_they_lack() {
         Conflict { with: 1, share: missing(true, false), reuse: None },
         Conflict { with: 2, share: missing(false, true), reuse: None },
     ];
-    assert_eq!(refused, Refused::InUse(expected));
+    assert_eq!(refused, PredictedRefusal::InUse(expected));
 }
 
 #[test]
 fn what_is_not_known_is_a_doubt_and_not_a_guess() {
-    let unknown =
-        Other { reuse_port: None, reuse_address: None, ..there(tcp("0.0.0.0:8080"), true, true) };
-    let bound = Other { doing: Doing::Bound, ..unknown.clone() };
-    let bobs = Other { uid: BOB, ..unknown.clone() };
-    let (reuse, share) = (Flag::ReuseAddress, Flag::ReusePort);
-    let depends = |flags: &[Flag]| {
-        Verdict::Depends(vec![Doubt { with: 0, question: Question::Set(flags.to_vec()) }])
+    let unknown = ExistingSocket {
+        reuse_port: None,
+        reuse_address: None,
+        ..there(tcp("0.0.0.0:8080"), true, true)
+    };
+    let bound = ExistingSocket { doing: SocketUse::Bound, ..unknown.clone() };
+    let bobs = ExistingSocket { uid: BOB, ..unknown.clone() };
+    let (reuse, share) = (ReuseFlag::ReuseAddress, ReuseFlag::ReusePort);
+    let depends = |flags: &[ReuseFlag]| {
+        PredictedResult::Depends(vec![Uncertainty {
+            with: 0,
+            question: UnknownFact::Set(flags.to_vec()),
+        }])
     };
     let any = || tcp("0.0.0.0:8080");
     assert_eq!(
@@ -123,82 +131,105 @@ fn what_is_not_known_is_a_doubt_and_not_a_guess() {
     );
     assert_eq!(verdict(&wish(any(), true, false), &[bound]), depends(&[reuse]));
     // Without an option of ours, and against another user, nothing of theirs can help.
-    for hopeless in [wish(any(), true, false), Wish { uid: BOB, ..wish(any(), true, true) }] {
-        assert!(matches!(verdict(&hopeless, std::slice::from_ref(&unknown)), Verdict::Refused(_)));
+    for hopeless in [wish(any(), true, false), BindRequest { uid: BOB, ..wish(any(), true, true) }]
+    {
+        assert!(matches!(
+            verdict(&hopeless, std::slice::from_ref(&unknown)),
+            PredictedResult::Refused(_)
+        ));
     }
-    assert!(matches!(verdict(&wish(any(), true, true), &[bobs]), Verdict::Refused(_)));
+    assert!(matches!(verdict(&wish(any(), true, true), &[bobs]), PredictedResult::Refused(_)));
 }
 
 #[test]
 fn what_is_left_of_a_connection_has_no_owner() {
-    let left =
-        Other { doing: Doing::TimeWait, uid: BOB, ..there(tcp("127.0.0.1:8080"), false, true) };
+    let left = ExistingSocket {
+        doing: SocketUse::TimeWait,
+        uid: BOB,
+        ..there(tcp("127.0.0.1:8080"), false, true)
+    };
     let any = || tcp("0.0.0.0:8080");
-    assert_eq!(verdict(&wish(any(), false, true), std::slice::from_ref(&left)), Verdict::Granted);
-    assert!(matches!(verdict(&wish(any(), true, false), &[left]), Verdict::Refused(_)));
+    assert_eq!(
+        verdict(&wish(any(), false, true), std::slice::from_ref(&left)),
+        PredictedResult::Granted
+    );
+    assert!(matches!(verdict(&wish(any(), true, false), &[left]), PredictedResult::Refused(_)));
 }
 
 #[test]
 fn the_order_of_others_may_decide() {
     let open = there(udp("127.0.0.2:53"), false, true);
     let closed = there(udp("127.0.0.1:53"), false, false);
-    let able = Machine { may_bind_low: true, ..MACHINE };
+    let able = PortLimits { may_bind_low: true, ..MACHINE };
     let wish = wish(udp("0.0.0.0:53"), false, true);
-    let doubt = Doubt { with: 1, question: Question::First };
+    let doubt = Uncertainty { with: 1, question: UnknownFact::First };
     assert_eq!(
         predict(&wish, &able, &[closed.clone(), open]).verdict,
-        Verdict::Depends(vec![doubt])
+        PredictedResult::Depends(vec![doubt])
     );
     assert!(matches!(
         predict(&wish, &able, std::slice::from_ref(&closed)).verdict,
-        Verdict::Refused(_)
+        PredictedResult::Refused(_)
     ));
     // IPv6 with the option is behind all others.
-    let both = Wish { address: udp("[::]:53"), ..wish };
+    let both = BindRequest { address: udp("[::]:53"), ..wish };
     let six = there(udp("[::1]:53"), false, true);
     let refused = predict(&both, &able, &[closed, six.clone()]).verdict;
-    assert!(matches!(refused, Verdict::Refused(_)), "{refused:?}");
-    let bobs = Other { uid: BOB, ..six };
+    assert!(matches!(refused, PredictedResult::Refused(_)), "{refused:?}");
+    let bobs = ExistingSocket { uid: BOB, ..six };
     let open = there(udp("127.0.0.2:53"), false, true);
-    assert_eq!(predict(&both, &able, &[open, bobs]).verdict, Verdict::Granted);
+    assert_eq!(predict(&both, &able, &[open, bobs]).verdict, PredictedResult::Granted);
 }
 
 #[test]
 fn the_shortcut_of_tcp_is_seen() {
     // Ann's listener shares with nobody; Bob is beside it, and then above it.
     let held = there(Address { v6only: true, ..tcp("[::]:8080") }, false, false);
-    let beside = Other { uid: BOB, ..there(tcp("0.0.0.0:8080"), false, true) };
-    let above = |uid| Wish { uid, ..wish(on("lo", tcp("[::]:8080")), false, true) };
-    let doubt = Doubt { with: 1, question: Question::First };
-    assert_eq!(verdict(&above(BOB), &[held.clone(), beside]), Verdict::Depends(vec![doubt]));
-    assert!(matches!(verdict(&above(BOB), &[held]), Verdict::Refused(_)));
+    let beside = ExistingSocket { uid: BOB, ..there(tcp("0.0.0.0:8080"), false, true) };
+    let above = |uid| BindRequest { uid, ..wish(on("lo", tcp("[::]:8080")), false, true) };
+    let doubt = Uncertainty { with: 1, question: UnknownFact::First };
+    assert_eq!(
+        verdict(&above(BOB), &[held.clone(), beside]),
+        PredictedResult::Depends(vec![doubt])
+    );
+    assert!(matches!(verdict(&above(BOB), &[held]), PredictedResult::Refused(_)));
 }
 
 #[test]
 fn who_gets_the_traffic() {
     let open = |address| there(address, true, true);
     let cases = [
-        (tcp("0.0.0.0:80"), open(tcp("0.0.0.0:80")), "0.0.0.0:80", Outcome::Shared),
-        (tcp("127.0.0.1:80"), open(tcp("0.0.0.0:80")), "127.0.0.1:80", Outcome::Taken),
-        (tcp("0.0.0.0:80"), open(tcp("127.0.0.1:80")), "127.0.0.1:80", Outcome::Kept),
-        (tcp("[::]:80"), open(tcp("[::]:80")), "*:80", Outcome::Shared),
-        (tcp("[::]:80"), open(tcp("0.0.0.0:80")), "0.0.0.0:80", Outcome::Kept),
-        (tcp("0.0.0.0:80"), open(tcp("[::]:80")), "0.0.0.0:80", Outcome::Taken),
-        (on("lo", tcp("0.0.0.0:80")), open(tcp("0.0.0.0:80")), "0.0.0.0%lo:80", Outcome::Taken),
+        (tcp("0.0.0.0:80"), open(tcp("0.0.0.0:80")), "0.0.0.0:80", TrafficOutcome::Shared),
+        (tcp("127.0.0.1:80"), open(tcp("0.0.0.0:80")), "127.0.0.1:80", TrafficOutcome::Taken),
+        (tcp("0.0.0.0:80"), open(tcp("127.0.0.1:80")), "127.0.0.1:80", TrafficOutcome::Kept),
+        (tcp("[::]:80"), open(tcp("[::]:80")), "*:80", TrafficOutcome::Shared),
+        (tcp("[::]:80"), open(tcp("0.0.0.0:80")), "0.0.0.0:80", TrafficOutcome::Kept),
+        (tcp("0.0.0.0:80"), open(tcp("[::]:80")), "0.0.0.0:80", TrafficOutcome::Taken),
+        (
+            on("lo", tcp("0.0.0.0:80")),
+            open(tcp("0.0.0.0:80")),
+            "0.0.0.0%lo:80",
+            TrafficOutcome::Taken,
+        ),
         // The newest is first, whatever its device; of IPv6 it is last.
-        (tcp("0.0.0.0:80"), open(on("lo", tcp("0.0.0.0:80"))), "0.0.0.0%lo:80", Outcome::Taken),
-        (on("lo", tcp("[::]:80")), open(tcp("[::]:80")), "*%lo:80", Outcome::Kept),
+        (
+            tcp("0.0.0.0:80"),
+            open(on("lo", tcp("0.0.0.0:80"))),
+            "0.0.0.0%lo:80",
+            TrafficOutcome::Taken,
+        ),
+        (on("lo", tcp("[::]:80")), open(tcp("[::]:80")), "*%lo:80", TrafficOutcome::Kept),
         (
             udp("127.0.0.1:80"),
-            Other { uid: BOB, ..open(udp("127.0.0.1:80")) },
+            ExistingSocket { uid: BOB, ..open(udp("127.0.0.1:80")) },
             "127.0.0.1:80",
-            Outcome::Taken,
+            TrafficOutcome::Taken,
         ),
     ];
-    let able = Machine { may_bind_low: true, ..MACHINE };
+    let able = PortLimits { may_bind_low: true, ..MACHINE };
     for (address, other, region, outcome) in cases {
         let prediction = predict(&wish(address, true, true), &able, std::slice::from_ref(&other));
-        assert_eq!(prediction.verdict, Verdict::Granted, "{other:?}");
+        assert_eq!(prediction.verdict, PredictedResult::Granted, "{other:?}");
         let [effect] = &prediction.effects[..] else { panic!("{:?}", prediction.effects) };
         assert_eq!(
             (effect.on.to_string().as_str(), effect.outcome),
@@ -207,13 +238,15 @@ fn who_gets_the_traffic() {
         );
     }
     // Bound before: it shares, or one of the two comes too late.
-    let bound = |other: Other| Other { doing: Doing::Bound, ..other };
-    for (uid, reuse_port, expected) in
-        [(ANN, true, None), (ANN, false, Some(Outcome::Race)), (BOB, true, Some(Outcome::Race))]
-    {
-        let wish = Wish { uid, ..wish(tcp("0.0.0.0:80"), true, reuse_port) };
+    let bound = |other: ExistingSocket| ExistingSocket { doing: SocketUse::Bound, ..other };
+    for (uid, reuse_port, expected) in [
+        (ANN, true, None),
+        (ANN, false, Some(TrafficOutcome::Race)),
+        (BOB, true, Some(TrafficOutcome::Race)),
+    ] {
+        let wish = BindRequest { uid, ..wish(tcp("0.0.0.0:80"), true, reuse_port) };
         let prediction = predict(&wish, &able, &[bound(open(tcp("127.0.0.1:80")))]);
-        assert_eq!(prediction.verdict, Verdict::Granted);
+        assert_eq!(prediction.verdict, PredictedResult::Granted);
         assert_eq!(prediction.effects.first().map(|effect| effect.outcome), expected);
     }
     // Refused, or apart: nothing happens to anybody.
@@ -229,15 +262,15 @@ fn what_would_work() {
     let server = || wish(any(), true, false);
     let held = || there(any(), true, false);
     let open = || there(any(), true, true);
-    let bobs = |other: Other| Other { uid: BOB, ..other };
-    let doing = |doing, other: Other| Other { doing, ..other };
-    let left = || doing(Doing::TimeWait, there(tcp("127.0.0.1:8080"), false, false));
-    let client = || doing(Doing::Connected, there(tcp("127.0.0.1:8080"), false, false));
+    let bobs = |other: ExistingSocket| ExistingSocket { uid: BOB, ..other };
+    let doing = |doing, other: ExistingSocket| ExistingSocket { doing, ..other };
+    let left = || doing(SocketUse::TimeWait, there(tcp("127.0.0.1:8080"), false, false));
+    let client = || doing(SocketUse::Connected, there(tcp("127.0.0.1:8080"), false, false));
     let without = || Remedy::Without(vec![0]);
     let next = || Remedy::Port(8082);
     let both = || wish(tcp("[::]:8080"), true, false);
     let six = Address { v6only: true, ..tcp("[::]:8080") };
-    let cases: [(Wish, Other, Vec<Remedy>); 9] = [
+    let cases: [(BindRequest, ExistingSocket, Vec<Remedy>); 9] = [
         (server(), held(), vec![Remedy::Share(vec![0]), without(), next()]),
         (server(), open(), vec![Remedy::Join(vec![0]), without(), next()]),
         (
@@ -254,7 +287,7 @@ fn what_would_work() {
         (server(), client(), vec![without(), next()]),
         (
             wish(any(), false, false),
-            Other { reuse_address: Some(true), ..left() },
+            ExistingSocket { reuse_address: Some(true), ..left() },
             vec![Remedy::ReuseAddress, without(), next()],
         ),
         (both(), held(), vec![Remedy::Share(vec![0]), without(), Remedy::Part(six), next()]),
@@ -270,19 +303,19 @@ fn what_would_work() {
     let found = remedies(
         &wish(udp("0.0.0.0:5353"), false, false),
         &MACHINE,
-        &[Other { address: udp("0.0.0.0:5353"), ..open }],
+        &[ExistingSocket { address: udp("0.0.0.0:5353"), ..open }],
         &everywhere,
     );
     assert!(!found.contains(&Remedy::ReuseAddress), "{found:?}");
     // What is left of connections, with options that nobody can read, is in no remedy's way.
-    let rest = Other { reuse_address: None, reuse_port: None, ..left() };
+    let rest = ExistingSocket { reuse_address: None, reuse_port: None, ..left() };
     let found = remedies(&server(), &MACHINE, &[held(), rest], &everywhere);
     assert_eq!(found, [Remedy::Share(vec![0]), without(), next()]);
-    let rest = Other { reuse_address: None, reuse_port: None, ..left() };
+    let rest = ExistingSocket { reuse_address: None, reuse_port: None, ..left() };
     let found = remedies(&wish(any(), false, false), &MACHINE, &[rest], &everywhere);
     assert_eq!(found, [Remedy::ReuseAddress, without(), next()]);
-    let low = Wish::plain(tcp("0.0.0.0:80"), ANN);
+    let low = BindRequest::plain(tcp("0.0.0.0:80"), ANN);
     assert_eq!(remedies(&low, &MACHINE, &[], &[tcp("127.0.0.1:8080")]), [Remedy::Port(8081)]);
-    let away = Machine { is_local: false, ..MACHINE };
+    let away = PortLimits { is_local: false, ..MACHINE };
     assert_eq!(remedies(&server(), &away, &[], &everywhere), []);
 }

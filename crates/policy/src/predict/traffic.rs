@@ -2,23 +2,23 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Doing, Other, Wish};
+use super::{BindRequest, ExistingSocket, SocketUse};
 use crate::model::socket::{Address, Protocol};
 
 /// What becomes of traffic that the wish and another could both take.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effect {
+pub struct TrafficEffect {
     /// Which of the others.
     pub with: usize,
     /// The traffic: what both addresses contain.
     pub on: Address,
     /// Who gets it.
-    pub outcome: Outcome,
+    pub outcome: TrafficOutcome,
 }
 
 /// Who gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub enum TrafficOutcome {
     /// Both, by a hash over each client's and their own address, or as a program of the group says.
     Shared,
     /// The other gets none of it any longer.
@@ -34,27 +34,27 @@ pub enum Outcome {
 
 /// The effects on all that wait, or are about to. Sockets that have a peer keep what it sends, and are
 /// not named.
-pub(super) fn effects(wish: &Wish, others: &[Other]) -> Vec<Effect> {
+pub(super) fn effects(wish: &BindRequest, others: &[ExistingSocket]) -> Vec<TrafficEffect> {
     let mut effects = Vec::new();
     for (with, other) in others.iter().enumerate() {
         let Some(on) = common(&wish.address, &other.address) else { continue };
         match other.doing {
-            Doing::Waiting => {}
-            Doing::Bound => {
+            SocketUse::Waiting => {}
+            SocketUse::Bound => {
                 let can_share = wish.reuse_port && wish.uid == other.uid;
                 let outcome = match other.reuse_port {
                     Some(true) if can_share => continue,
-                    None if can_share => Outcome::Unclear,
-                    _ => Outcome::Race,
+                    None if can_share => TrafficOutcome::Unclear,
+                    _ => TrafficOutcome::Race,
                 };
-                effects.push(Effect { with, on, outcome });
+                effects.push(TrafficEffect { with, on, outcome });
                 continue;
             }
-            Doing::Connected | Doing::TimeWait => continue,
+            SocketUse::Connected | SocketUse::TimeWait => continue,
         }
         for on in families(on) {
             let outcome = outcome(wish, other, others, &on);
-            effects.push(Effect { with, on, outcome });
+            effects.push(TrafficEffect { with, on, outcome });
         }
     }
     merged(effects)
@@ -90,8 +90,8 @@ fn families(on: Address) -> Vec<Address> {
 }
 
 /// The two families in one word again where they go the same way.
-fn merged(effects: Vec<Effect>) -> Vec<Effect> {
-    let mut merged: Vec<Effect> = Vec::with_capacity(effects.len());
+fn merged(effects: Vec<TrafficEffect>) -> Vec<TrafficEffect> {
+    let mut merged: Vec<TrafficEffect> = Vec::with_capacity(effects.len());
     for effect in effects {
         let wild = |on: &Address| on.socket.ip().is_unspecified();
         match merged.last_mut() {
@@ -108,11 +108,16 @@ fn merged(effects: Vec<Effect>) -> Vec<Effect> {
     merged
 }
 
-fn outcome(wish: &Wish, other: &Other, others: &[Other], on: &Address) -> Outcome {
+fn outcome(
+    wish: &BindRequest,
+    other: &ExistingSocket,
+    others: &[ExistingSocket],
+    on: &Address,
+) -> TrafficOutcome {
     let ours = level(&wish.address, on);
     let theirs = level(&other.address, on);
     if ours != theirs {
-        return if ours { Outcome::Taken } else { Outcome::Kept };
+        return if ours { TrafficOutcome::Taken } else { TrafficOutcome::Kept };
     }
     let one_group = wish.reuse_port
         && wish.uid == other.uid
@@ -123,15 +128,15 @@ fn outcome(wish: &Wish, other: &Other, others: &[Other], on: &Address) -> Outcom
     // A member that has a peer makes the kernel go through its group one by one.
     let mixed = udp
         && others.iter().any(|third| {
-            third.doing == Doing::Connected
+            third.doing == SocketUse::Connected
                 && third.reuse_port != Some(false)
                 && third.address.port() == wish.address.port()
         });
     match other.reuse_port {
-        _ if mixed && wish.reuse_port => Outcome::Unclear,
-        None if udp => Outcome::Unclear,
+        _ if mixed && wish.reuse_port => TrafficOutcome::Unclear,
+        None if udp => TrafficOutcome::Unclear,
         Some(false) if one_group => newest(wish, other, on),
-        _ if one_group => Outcome::Shared,
+        _ if one_group => TrafficOutcome::Shared,
         _ => newest(wish, other, on),
     }
 }
@@ -143,7 +148,7 @@ fn level(address: &Address, on: &Address) -> bool {
 
 /// Of two that are found in one list, in which the newest is first, except that IPv6 sockets with
 /// `SO_REUSEPORT` are put last. The first with that option is taken as it is; else the best.
-fn newest(wish: &Wish, other: &Other, on: &Address) -> Outcome {
+fn newest(wish: &BindRequest, other: &ExistingSocket, on: &Address) -> TrafficOutcome {
     let last = wish.reuse_port && wish.address.socket.is_ipv6();
     let (ours, theirs) = (score(&wish.address, on), score(&other.address, on));
     let taken = if last {
@@ -151,7 +156,7 @@ fn newest(wish: &Wish, other: &Other, on: &Address) -> Outcome {
     } else {
         wish.reuse_port || ours >= theirs
     };
-    if taken { Outcome::Taken } else { Outcome::Kept }
+    if taken { TrafficOutcome::Taken } else { TrafficOutcome::Kept }
 }
 
 fn score(address: &Address, on: &Address) -> u8 {

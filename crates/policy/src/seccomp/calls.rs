@@ -32,7 +32,7 @@ pub struct Dialect {
 
 /// A processor family with every dialect its kernel may accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Machine {
+pub enum Architecture {
     /// x86-64, with i386 and x32 processes.
     X86_64,
     /// 64-bit Arm, with 32-bit Arm processes.
@@ -85,7 +85,7 @@ const ARM: Dialect = Dialect {
 };
 const RISCV64: Dialect = Dialect { arch: 0xC000_00F3, ..AARCH64 };
 
-impl Machine {
+impl Architecture {
     /// The machine with this name, as Rust's `target_arch` has it.
     #[must_use]
     pub fn named(target_arch: &str) -> Option<Self> {
@@ -120,9 +120,9 @@ pub(crate) const SHUT_WR: u32 = 1;
 
 /// What a worker asks of the kernel, with its pointers still in the worker's own memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
+pub enum WorkerCall {
     /// `bind(fd, address, length)`.
-    Bind(Named),
+    Bind(AddrArgument),
     /// `listen(fd, backlog)`.
     Listen {
         /// The worker's descriptor.
@@ -136,7 +136,7 @@ pub enum Call {
         fd: i32,
     },
     /// `connect(fd, address, length)`, or `sendto(fd, …, address, length)`.
-    Towards(Named),
+    Towards(AddrArgument),
     /// i386 `socketcall(call, arguments)`: six 32-bit argument words must be read from `arguments`
     /// first (the kernel reads as many as the call has), then given to [`Call::from_socketcall`].
     Socketcall {
@@ -149,7 +149,7 @@ pub enum Call {
 
 /// A descriptor, and an address in the worker's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Named {
+pub struct AddrArgument {
     /// The worker's descriptor.
     pub fd: i32,
     /// Where the sockaddr lies.
@@ -158,13 +158,13 @@ pub struct Named {
     pub length: u64,
 }
 
-impl Call {
+impl WorkerCall {
     /// Reads a notification. `None`: not a call that `run` looks at.
     #[must_use]
-    pub fn read(machine: Machine, arch: u32, number: u32, args: [u64; 6]) -> Option<Self> {
+    pub fn read(machine: Architecture, arch: u32, number: u32, args: [u64; 6]) -> Option<Self> {
         let dialect = machine.dialects().iter().find(|dialect| dialect.arch == arch)?;
         let number = number & !dialect.ignored_bits;
-        let named = |address: u64, length: u64| Named { fd: int(args[0]), address, length };
+        let named = |address: u64, length: u64| AddrArgument { fd: int(args[0]), address, length };
         match number {
             n if n == dialect.bind => Some(Self::Bind(named(args[1], args[2]))),
             n if n == dialect.listen => {
@@ -195,7 +195,7 @@ impl Call {
     #[must_use]
     pub fn from_socketcall(call: u32, words: [u32; 6]) -> Option<Self> {
         let fd = int(u64::from(words[0]));
-        let named = |at: usize| Named {
+        let named = |at: usize| AddrArgument {
             fd,
             address: u64::from(words[at]),
             length: u64::from(words[at + 1]),
@@ -223,52 +223,56 @@ mod tests {
 
     #[test]
     fn every_dialect_of_x86_is_read() {
-        let machine = Machine::X86_64;
-        let at = |address, length| Named { fd: 3, address, length };
-        let bind = Call::Bind(at(0x1000, 16));
+        let machine = Architecture::X86_64;
+        let at = |address, length| AddrArgument { fd: 3, address, length };
+        let bind = WorkerCall::Bind(at(0x1000, 16));
         let args = [3, 0x1000, 16, 0, 0x3000, 28];
-        let socketcall = |call| Call::Socketcall { call, arguments: 0x2000 };
+        let socketcall = |call| WorkerCall::Socketcall { call, arguments: 0x2000 };
         let cases = [
             (0xC000_003E, 49, args, Some(bind)),
             (0xC000_003E, 49 | 0x4000_0000, args, Some(bind)),
             (0x4000_0003, 361, args, Some(bind)),
             (0x4000_0003, 49, args, None),
-            (0xC000_003E, 50, args, Some(Call::Listen { fd: 3, backlog: 0x1000 })),
-            (0xC000_003E, 48, args, Some(Call::Shutdown { fd: 3 })),
-            (0x4000_0003, 363, args, Some(Call::Listen { fd: 3, backlog: 0x1000 })),
-            (0xC000_003E, 42, args, Some(Call::Towards(at(0x1000, 16)))),
-            (0xC000_003E, 44, args, Some(Call::Towards(at(0x3000, 28)))),
-            (0x4000_0003, 369, args, Some(Call::Towards(at(0x3000, 28)))),
+            (0xC000_003E, 50, args, Some(WorkerCall::Listen { fd: 3, backlog: 0x1000 })),
+            (0xC000_003E, 48, args, Some(WorkerCall::Shutdown { fd: 3 })),
+            (0x4000_0003, 363, args, Some(WorkerCall::Listen { fd: 3, backlog: 0x1000 })),
+            (0xC000_003E, 42, args, Some(WorkerCall::Towards(at(0x1000, 16)))),
+            (0xC000_003E, 44, args, Some(WorkerCall::Towards(at(0x3000, 28)))),
+            (0x4000_0003, 369, args, Some(WorkerCall::Towards(at(0x3000, 28)))),
             (0x4000_0003, 102, [2, 0x2000, 0, 0, 0, 0], Some(socketcall(2))),
             (0x4000_0003, 102, [1 << 32, 0x2000, 0, 0, 0, 0], None),
             (0xC000_00B7, 200, args, None),
         ];
         for (arch, number, args, expected) in cases {
-            assert_eq!(Call::read(machine, arch, number, args), expected, "{arch:#x} {number}");
+            assert_eq!(
+                WorkerCall::read(machine, arch, number, args),
+                expected,
+                "{arch:#x} {number}"
+            );
         }
     }
 
     #[test]
     fn a_descriptor_is_the_low_half_of_its_register() {
         let args = [0xFFFF_FFFF_0000_0007, 0xFFFF_FFFF, 0, 0, 0, 0];
-        let call = Call::read(Machine::Aarch64, 0xC000_00B7, 201, args);
-        assert_eq!(call, Some(Call::Listen { fd: 7, backlog: -1 }));
+        let call = WorkerCall::read(Architecture::Aarch64, 0xC000_00B7, 201, args);
+        assert_eq!(call, Some(WorkerCall::Listen { fd: 7, backlog: -1 }));
     }
 
     #[test]
     fn socketcall_words_become_the_call_they_stand_for() {
         let words = [4, 0x3000, 28, 0, 0x4000, 16];
-        let at = |address, length| Named { fd: 4, address, length };
+        let at = |address, length| AddrArgument { fd: 4, address, length };
         for (call, expected) in [
             (1, None),
-            (2, Some(Call::Bind(at(0x3000, 28)))),
-            (3, Some(Call::Towards(at(0x3000, 28)))),
-            (4, Some(Call::Listen { fd: 4, backlog: 0x3000 })),
-            (11, Some(Call::Towards(at(0x4000, 16)))),
-            (13, Some(Call::Shutdown { fd: 4 })),
+            (2, Some(WorkerCall::Bind(at(0x3000, 28)))),
+            (3, Some(WorkerCall::Towards(at(0x3000, 28)))),
+            (4, Some(WorkerCall::Listen { fd: 4, backlog: 0x3000 })),
+            (11, Some(WorkerCall::Towards(at(0x4000, 16)))),
+            (13, Some(WorkerCall::Shutdown { fd: 4 })),
         ] {
-            assert_eq!(Call::from_socketcall(call, words), expected, "{call}");
-            assert_eq!(Call::socketcall_words(call).is_some(), expected.is_some());
+            assert_eq!(WorkerCall::from_socketcall(call, words), expected, "{call}");
+            assert_eq!(WorkerCall::socketcall_words(call).is_some(), expected.is_some());
         }
     }
 }

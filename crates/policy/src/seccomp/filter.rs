@@ -8,7 +8,7 @@
 
 use crate::classic_bpf::Instruction;
 use crate::seccomp::calls::{
-    Dialect, Machine, SHUT_WR, SOCKETCALL_BIND, SOCKETCALL_CONNECT, SOCKETCALL_LISTEN,
+    Architecture, Dialect, SHUT_WR, SOCKETCALL_BIND, SOCKETCALL_CONNECT, SOCKETCALL_LISTEN,
     SOCKETCALL_SENDTO, SOCKETCALL_SHUTDOWN,
 };
 
@@ -23,7 +23,7 @@ pub enum IoUring {
 
 /// What to stop at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stops {
+pub struct FilterOptions {
     /// Whether workers may create io_uring rings.
     pub io_uring: IoUring,
     /// Whether to ask about connections too, which costs each of them a round trip.
@@ -57,7 +57,7 @@ pub const NO_SUCH_CALL: u32 = 0x0005_0000 | 38;
 /// A call in a dialect that the machine should not have is answered ENOSYS rather than let through
 /// unseen.
 #[must_use]
-pub fn program(machine: Machine, stops: Stops) -> Vec<Instruction> {
+pub fn program(machine: Architecture, stops: FilterOptions) -> Vec<Instruction> {
     let mut program = vec![load(OFFSET_ARCH)];
     for dialect in machine.dialects() {
         let block = block(dialect, stops);
@@ -70,7 +70,7 @@ pub fn program(machine: Machine, stops: Stops) -> Vec<Instruction> {
 }
 
 /// The decision for one dialect; every path through it returns.
-fn block(dialect: &Dialect, stops: Stops) -> Vec<Instruction> {
+fn block(dialect: &Dialect, stops: FilterOptions) -> Vec<Instruction> {
     let mut block = vec![load(OFFSET_NUMBER)];
     if dialect.ignored_bits != 0 {
         block.push(Instruction { code: AND, if_true: 0, if_false: 0, k: !dialect.ignored_bits });
@@ -140,9 +140,11 @@ fn answer(k: u32) -> Instruction {
 mod tests {
     use super::*;
 
-    const USUAL: Stops = Stops { io_uring: IoUring::Refuse, connections: false, shutdowns: false };
-    const ALL: Stops = Stops { io_uring: IoUring::Refuse, connections: true, shutdowns: true };
-    const RINGS: Stops = Stops { io_uring: IoUring::Allow, ..USUAL };
+    const USUAL: FilterOptions =
+        FilterOptions { io_uring: IoUring::Refuse, connections: false, shutdowns: false };
+    const ALL: FilterOptions =
+        FilterOptions { io_uring: IoUring::Refuse, connections: true, shutdowns: true };
+    const RINGS: FilterOptions = FilterOptions { io_uring: IoUring::Allow, ..USUAL };
 
     fn verdict(program: &[Instruction], arch: u32, number: u32, first_argument: u32) -> u32 {
         verdict_on(program, arch, number, [first_argument, 0, 0])
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn bind_and_listen_ask_in_every_dialect() {
-        for machine in [Machine::X86_64, Machine::Aarch64, Machine::Riscv64] {
+        for machine in [Architecture::X86_64, Architecture::Aarch64, Architecture::Riscv64] {
             let program = program(machine, USUAL);
             for dialect in machine.dialects() {
                 assert_eq!(verdict(&program, dialect.arch, dialect.bind, 0), NOTIFY);
@@ -207,7 +209,7 @@ mod tests {
 
     #[test]
     fn everything_else_goes_on() {
-        let program = program(Machine::X86_64, USUAL);
+        let program = program(Architecture::X86_64, USUAL);
         let asking = [49, 50, 425];
         for number in (0..600).filter(|number| !asking.contains(number)) {
             assert_eq!(verdict(&program, X64, number, 2), ALLOW, "call {number}");
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn x32_and_socketcall_are_no_way_round() {
-        let program = program(Machine::X86_64, USUAL);
+        let program = program(Architecture::X86_64, USUAL);
         assert_eq!(verdict(&program, X64, 49 | 0x4000_0000, 0), NOTIFY);
         assert_eq!(verdict(&program, X64, 425 | 0x4000_0000, 0), NO_SUCH_CALL);
         for (call, expected) in [(1, ALLOW), (2, NOTIFY), (3, ALLOW), (4, NOTIFY), (5, ALLOW)] {
@@ -230,20 +232,20 @@ mod tests {
 
     #[test]
     fn an_unknown_dialect_is_refused() {
-        let program = program(Machine::X86_64, RINGS);
+        let program = program(Architecture::X86_64, RINGS);
         assert_eq!(verdict(&program, 0xC000_00B7, 200, 0), NO_SUCH_CALL);
     }
 
     #[test]
     fn io_uring_can_be_allowed() {
-        let program = program(Machine::X86_64, RINGS);
+        let program = program(Architecture::X86_64, RINGS);
         assert_eq!(verdict(&program, X64, 425, 0), ALLOW);
     }
 
     #[test]
     fn connections_ask_only_with_source() {
-        let usual = program(Machine::X86_64, USUAL);
-        let all = program(Machine::X86_64, ALL);
+        let usual = program(Architecture::X86_64, USUAL);
+        let all = program(Architecture::X86_64, ALL);
         for (number, arguments, expected) in [
             (42, [0, 0, 0], NOTIFY),
             (44, [0, 0, 0], ALLOW),
@@ -265,8 +267,8 @@ mod tests {
 
     #[test]
     fn shutdowns_ask_only_where_sockets_are_held_and_a_listener_feels_them() {
-        let usual = program(Machine::X86_64, USUAL);
-        let all = program(Machine::X86_64, ALL);
+        let usual = program(Architecture::X86_64, USUAL);
+        let all = program(Architecture::X86_64, ALL);
         for (how, expected) in [(0, NOTIFY), (1, ALLOW), (2, NOTIFY)] {
             assert_eq!(verdict_at(&all, X64, 48, 1, how), expected, "how {how}");
             assert_eq!(verdict_at(&usual, X64, 48, 1, how), ALLOW, "how {how}");
@@ -278,7 +280,7 @@ mod tests {
     /// `unless_equal` holds a block's length in eight bits.
     #[test]
     fn every_block_can_be_jumped_over() {
-        for machine in [Machine::X86_64, Machine::Aarch64, Machine::Riscv64] {
+        for machine in [Architecture::X86_64, Architecture::Aarch64, Architecture::Riscv64] {
             for dialect in machine.dialects() {
                 assert!(block(dialect, ALL).len() < usize::from(u8::MAX));
             }

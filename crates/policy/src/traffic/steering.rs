@@ -89,17 +89,17 @@ fn step(code: u16, k: u32) -> Instruction {
 ///
 /// True only as long as it is told of every member: one that joined unseen shifts those after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group<Id> {
+pub struct OrderedGroup<Id> {
     members: Vec<Id>,
 }
 
-impl<Id> Default for Group<Id> {
+impl<Id> Default for OrderedGroup<Id> {
     fn default() -> Self {
         Self { members: Vec::new() }
     }
 }
 
-impl<Id: PartialEq> Group<Id> {
+impl<Id: PartialEq> OrderedGroup<Id> {
     /// Its `listen` has succeeded: it is the last one now. A member that is there already stays
     /// where it is, as it does when it calls `listen` again.
     pub fn joined(&mut self, id: Id) {

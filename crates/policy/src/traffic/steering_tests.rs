@@ -81,13 +81,13 @@ fn what_makes_no_sense_has_no_program() {
     }
 }
 
-fn group(members: &str) -> Group<char> {
-    let mut group = Group::default();
+fn group(members: &str) -> OrderedGroup<char> {
+    let mut group = OrderedGroup::default();
     members.chars().for_each(|id| group.joined(id));
     group
 }
 
-fn order(group: &Group<char>) -> String {
+fn order(group: &OrderedGroup<char>) -> String {
     group.members().iter().collect()
 }
 
@@ -110,7 +110,7 @@ fn the_last_one_takes_the_place_of_the_one_that_left() {
 
 /// Everything that the program picks, by name, when the array is this one. An index that is not
 /// there is `?`: the kernel chooses.
-fn picked(program: &[Instruction], array: &Group<char>) -> String {
+fn picked(program: &[Instruction], array: &OrderedGroup<char>) -> String {
     let mut names: Vec<_> = (0..5040)
         .map(|random| array.members().get(pick(program, random)).copied().unwrap_or('?'))
         .collect();

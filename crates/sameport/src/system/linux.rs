@@ -18,10 +18,10 @@ use sameport_addr::address::Address;
 use sameport_addr::protocol::Protocol;
 use socket2::SockRef;
 
-use super::proc_net::{Found, holder};
-use super::{Job, Refusal, Role, kind_of};
-use crate::error::Kind;
-use crate::support::{DualStack, Exclusive, Joiners, Sharing, Support};
+use super::proc_net::{AddressHolder, holder};
+use super::{BindRefusal, Role, SocketJob, kind_of};
+use crate::error::ErrorKind;
+use crate::support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};
 
 /// EAFNOSUPPORT, ENOPROTOOPT, EOPNOTSUPP of asm-generic; MIPS, SPARC and the like differ, and
 /// there the error is told as it is.
@@ -34,18 +34,18 @@ const DEVICE_NAME: usize = 15;
 pub(crate) fn support() -> Support {
     Support {
         sharing: Sharing::Balanced,
-        joiners: Joiners::SameUser,
+        joiners: JoinPolicy::SameUser,
         exclusive: Exclusive::PlainBind,
         dual_stack: DualStack::OneSocket,
     }
 }
 
-pub(crate) fn share(socket: &SockRef<'_>, _job: &Job) -> io::Result<()> {
+pub(crate) fn share(socket: &SockRef<'_>, _job: &SocketJob) -> io::Result<()> {
     socket.set_reuse_address(false)?;
     socket.set_reuse_port(true)
 }
 
-pub(crate) fn waits_for_port(job: &Job) -> bool {
+pub(crate) fn waits_for_port(job: &SocketJob) -> bool {
     job.role == Role::Datagrams && job.address.port() == 0
 }
 
@@ -74,9 +74,9 @@ pub(crate) fn freebind(socket: &SockRef<'_>, ipv6: bool) -> io::Result<()> {
 }
 
 /// The kernel says EADDRINUSE to all alike; `/proc/net` tells whose socket is in the way.
-pub(crate) fn refused(error: &io::Error, job: &Job) -> Refusal {
+pub(crate) fn refused(error: &io::Error, job: &SocketJob) -> BindRefusal {
     let kind = kind_of(error);
-    if kind != Kind::InUse {
+    if kind != ErrorKind::InUse {
         return kind.into();
     }
     let protocol = if job.tcp { Protocol::Tcp } else { Protocol::Udp };
@@ -84,17 +84,17 @@ pub(crate) fn refused(error: &io::Error, job: &Job) -> Refusal {
     wanted.v6only = job.v6only;
     let mine = own_uid();
     match look(&wanted) {
-        Found::Nobody => kind.into(),
-        Found::Closing => Refusal {
+        AddressHolder::Nobody => kind.into(),
+        AddressHolder::Closing => BindRefusal {
             note: Some(
                 "in use by connections that are still closing, after a listener that was not shared",
             ),
             ..kind.into()
         },
-        Found::Held(uid) if mine.is_some_and(|mine| mine != uid) => {
-            Refusal { kind: Kind::InUseByAnotherUser, uid: Some(uid), note: None }
+        AddressHolder::Held(uid) if mine.is_some_and(|mine| mine != uid) => {
+            BindRefusal { kind: ErrorKind::InUseByAnotherUser, uid: Some(uid), note: None }
         }
-        Found::Held(uid) => Refusal { uid: Some(uid), ..kind.into() },
+        AddressHolder::Held(uid) => BindRefusal { uid: Some(uid), ..kind.into() },
     }
 }
 
@@ -106,15 +106,15 @@ const LOOKS: usize = 5;
 ///
 /// The kernel writes a table a page at a time and finds its place again by counting, so a socket
 /// closed in between can hide another one. Hence more than one look.
-fn look(wanted: &Address) -> Found {
+fn look(wanted: &Address) -> AddressHolder {
     let name = wanted.protocol.name();
     let tables =
         [format!("/proc/thread-self/net/{name}"), format!("/proc/thread-self/net/{name}6")];
-    let mut found = Found::Nobody;
+    let mut found = AddressHolder::Nobody;
     for _ in 0..LOOKS {
         let texts = tables.each_ref().map(|table| fs::read_to_string(table).unwrap_or_default());
         found = holder(texts.iter().flat_map(|text| text.lines()), wanted);
-        if found != Found::Nobody {
+        if found != AddressHolder::Nobody {
             break;
         }
     }

@@ -25,7 +25,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::error::Kind;
+use crate::error::ErrorKind;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[path = "linux.rs"]
@@ -97,7 +97,7 @@ pub(crate) enum Role {
 
 /// One socket to be bound.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Job {
+pub(crate) struct SocketJob {
     /// What it is for.
     pub(crate) role: Role,
     /// TCP rather than UDP.
@@ -108,7 +108,7 @@ pub(crate) struct Job {
     pub(crate) v6only: bool,
 }
 
-impl Job {
+impl SocketJob {
     /// The IPv6 wildcard that takes IPv4 too.
     pub(crate) fn is_dual_stack(&self) -> bool {
         self.address.is_ipv6() && self.address.ip().is_unspecified() && !self.v6only
@@ -117,16 +117,16 @@ impl Job {
 
 /// Why a bind was refused.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) kind: Kind,
+pub(crate) struct BindRefusal {
+    pub(crate) kind: ErrorKind,
     /// The owner of the socket in the way, where the system tells.
     pub(crate) uid: Option<u32>,
     /// What the kind alone does not say.
     pub(crate) note: Option<&'static str>,
 }
 
-impl From<Kind> for Refusal {
-    fn from(kind: Kind) -> Self {
+impl From<ErrorKind> for BindRefusal {
+    fn from(kind: ErrorKind) -> Self {
         Self { kind, uid: None, note: None }
     }
 }
@@ -138,15 +138,17 @@ fn unsupported() -> io::Error {
 }
 
 /// The kind that an error number has everywhere.
-pub(crate) fn kind_of(error: &io::Error) -> Kind {
+pub(crate) fn kind_of(error: &io::Error) -> ErrorKind {
     match error.kind() {
-        io::ErrorKind::AddrInUse => Kind::InUse,
-        io::ErrorKind::AddrNotAvailable => Kind::AddressNotHere,
-        io::ErrorKind::PermissionDenied => Kind::NotPermitted,
-        io::ErrorKind::ConnectionRefused => Kind::Refused,
-        io::ErrorKind::TimedOut => Kind::TimedOut,
-        io::ErrorKind::Unsupported => Kind::Unsupported,
-        _ if error.raw_os_error().is_some_and(|os| UNSUPPORTED.contains(&os)) => Kind::Unsupported,
-        _ => Kind::Other,
+        io::ErrorKind::AddrInUse => ErrorKind::InUse,
+        io::ErrorKind::AddrNotAvailable => ErrorKind::AddressNotHere,
+        io::ErrorKind::PermissionDenied => ErrorKind::NotPermitted,
+        io::ErrorKind::ConnectionRefused => ErrorKind::Refused,
+        io::ErrorKind::TimedOut => ErrorKind::TimedOut,
+        io::ErrorKind::Unsupported => ErrorKind::Unsupported,
+        _ if error.raw_os_error().is_some_and(|os| UNSUPPORTED.contains(&os)) => {
+            ErrorKind::Unsupported
+        }
+        _ => ErrorKind::Other,
     }
 }

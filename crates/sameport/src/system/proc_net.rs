@@ -6,7 +6,7 @@ use sameport_addr::address::Address;
 
 /// Who is in the way of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum AddressHolder {
     /// No line overlaps it. A TCP socket that is bound and does not listen has no line.
     Nobody,
     /// Only connections in TIME-WAIT, which belong to nobody.
@@ -16,7 +16,7 @@ pub(super) enum Found {
 }
 
 /// One line of the tables.
-struct Line {
+struct ProcNetLine {
     local: SocketAddr,
     state: u8,
     uid: u32,
@@ -28,7 +28,7 @@ const LISTEN: u8 = 10;
 
 /// Finds the socket most likely in the way of `wanted` among the lines of both families' tables:
 /// one on the very address before one that overlaps it, a listener before a connection.
-pub(super) fn holder<'a>(lines: impl Iterator<Item = &'a str>, wanted: &Address) -> Found {
+pub(super) fn holder<'a>(lines: impl Iterator<Item = &'a str>, wanted: &Address) -> AddressHolder {
     let mut best: Option<(bool, bool, u32)> = None;
     let mut closing = false;
     for line in lines.filter_map(read) {
@@ -46,20 +46,20 @@ pub(super) fn holder<'a>(lines: impl Iterator<Item = &'a str>, wanted: &Address)
         }
     }
     match best {
-        Some((_, _, uid)) => Found::Held(uid),
-        None if closing => Found::Closing,
-        None => Found::Nobody,
+        Some((_, _, uid)) => AddressHolder::Held(uid),
+        None if closing => AddressHolder::Closing,
+        None => AddressHolder::Nobody,
     }
 }
 
 /// `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid …`; the heading and
 /// anything else is none.
-fn read(line: &str) -> Option<Line> {
+fn read(line: &str) -> Option<ProcNetLine> {
     let mut words = line.split_ascii_whitespace();
     let local = address(words.nth(1)?)?;
     let state = u8::from_str_radix(words.nth(1)?, 16).ok()?;
     let uid = words.nth(3)?.parse().ok()?;
-    Some(Line { local, state, uid })
+    Some(ProcNetLine { local, state, uid })
 }
 
 /// `0100007F:1F90`: the address in words of 32 bits as the machine has them, the port as a number.
@@ -122,23 +122,23 @@ mod tests {
     #[test]
     fn the_holder_is_found() {
         type Row = (&'static str, &'static str, u32);
-        let cases: &[(&str, &[Row], Found)] = &[
-            ("127.0.0.1:8080", &[], Found::Nobody),
-            ("127.0.0.1:8080", &[(LOOPBACK, "0A", 33)], Found::Held(33)),
-            ("127.0.0.1:8081", &[(LOOPBACK, "0A", 33)], Found::Nobody),
-            ("127.0.0.2:8080", &[(LOOPBACK, "0A", 33)], Found::Nobody),
-            ("127.0.0.2:8080", &[(EVERY4, "0A", 33)], Found::Held(33)),
-            ("127.0.0.2:8080", &[(EVERY6, "0A", 33)], Found::Held(33)),
-            ("0.0.0.0:8080", &[(LOOPBACK, "0A", 33)], Found::Held(33)),
-            ("[::]:8080", &[(LOOPBACK, "0A", 33)], Found::Held(33)),
-            ("[::1]:8080", &[(LOOPBACK, "0A", 33)], Found::Nobody),
-            ("[::1]:8080", &[(EVERY4, "0A", 33), (LOOPBACK6, "0A", 34)], Found::Held(34)),
+        let cases: &[(&str, &[Row], AddressHolder)] = &[
+            ("127.0.0.1:8080", &[], AddressHolder::Nobody),
+            ("127.0.0.1:8080", &[(LOOPBACK, "0A", 33)], AddressHolder::Held(33)),
+            ("127.0.0.1:8081", &[(LOOPBACK, "0A", 33)], AddressHolder::Nobody),
+            ("127.0.0.2:8080", &[(LOOPBACK, "0A", 33)], AddressHolder::Nobody),
+            ("127.0.0.2:8080", &[(EVERY4, "0A", 33)], AddressHolder::Held(33)),
+            ("127.0.0.2:8080", &[(EVERY6, "0A", 33)], AddressHolder::Held(33)),
+            ("0.0.0.0:8080", &[(LOOPBACK, "0A", 33)], AddressHolder::Held(33)),
+            ("[::]:8080", &[(LOOPBACK, "0A", 33)], AddressHolder::Held(33)),
+            ("[::1]:8080", &[(LOOPBACK, "0A", 33)], AddressHolder::Nobody),
+            ("[::1]:8080", &[(EVERY4, "0A", 33), (LOOPBACK6, "0A", 34)], AddressHolder::Held(34)),
             // Connections that a listener left behind.
-            ("127.0.0.1:8080", &[(LOOPBACK, "06", 0)], Found::Closing),
-            ("127.0.0.1:8080", &[(LOOPBACK, "06", 0), (LOOPBACK, "01", 7)], Found::Held(7)),
+            ("127.0.0.1:8080", &[(LOOPBACK, "06", 0)], AddressHolder::Closing),
+            ("127.0.0.1:8080", &[(LOOPBACK, "06", 0), (LOOPBACK, "01", 7)], AddressHolder::Held(7)),
             // The listener, not somebody's connection; the address itself, not the wildcard.
-            ("127.0.0.1:8080", &[(LOOPBACK, "01", 7), (LOOPBACK, "0A", 8)], Found::Held(8)),
-            ("127.0.0.1:8080", &[(EVERY4, "0A", 7), (LOOPBACK, "01", 8)], Found::Held(8)),
+            ("127.0.0.1:8080", &[(LOOPBACK, "01", 7), (LOOPBACK, "0A", 8)], AddressHolder::Held(8)),
+            ("127.0.0.1:8080", &[(EVERY4, "0A", 7), (LOOPBACK, "01", 8)], AddressHolder::Held(8)),
         ];
         for (wanted, table, expected) in cases {
             let wanted = Address::new(Protocol::Tcp, wanted.parse().unwrap());
@@ -156,7 +156,10 @@ mod tests {
         for end in 0..whole.len() - 30 {
             // Never a wrong answer from half a line: nobody, or the right user.
             let found = holder(std::iter::once(&whole[..end]), &wanted);
-            assert!(matches!(found, Found::Nobody | Found::Held(3 | 33)), "{end}: {found:?}");
+            assert!(
+                matches!(found, AddressHolder::Nobody | AddressHolder::Held(3 | 33)),
+                "{end}: {found:?}"
+            );
         }
     }
 }

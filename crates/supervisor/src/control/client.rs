@@ -5,14 +5,16 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 use sameport_sys::run_files;
-use sameport_sys::run_files::{ConnectError, Reached};
+use sameport_sys::run_files::{ConnectError, SupervisorState};
 
 use super::codec;
 use super::codec::FrameError;
-use super::protocol::{Asked, Change, Fault, Reply, Request, Status, VERSION};
-use super::record::Record;
+use super::protocol::{
+    ControlReply, ControlRequest, FaultKind, RunStatus, VERSION, VersionedRequest, WorkerUpdate,
+};
+use super::record::RunRecord;
 
 /// How long a supervisor may take to hear of a request, and to say how things are.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,11 +24,11 @@ const AT_ONCE: usize = 16;
 
 /// Why something was not done.
 #[derive(Debug)]
-pub enum Error {
+pub enum ClientError {
     /// There is no run of this name; there are these.
-    NoSuchRun(Vec<Name>),
+    NoSuchRun(Vec<RunName>),
     /// Its supervisor was killed.
-    Gone(Gone),
+    Gone(DeadSupervisor),
     /// It could not be reached.
     Unreachable(ConnectError),
     /// It does not answer: its pid.
@@ -38,40 +40,40 @@ pub enum Error {
     /// It, or something in its place, says what is no message.
     Frame(i32, FrameError),
     /// It cannot, or will not.
-    Failed { fault: Fault, error: String, hint: Option<String> },
+    Failed { fault: FaultKind, error: String, hint: Option<String> },
 }
 
 /// What there is to say of a supervisor that was killed.
 #[derive(Debug)]
-pub struct Gone {
+pub struct DeadSupervisor {
     /// What it wrote down, if it could.
-    pub record: Option<Record>,
+    pub record: Option<RunRecord>,
     /// Its workers that still run.
     pub running: Vec<i32>,
 }
 
 /// The run of this name, and how things are with it.
-pub type Run = (Name, Result<Box<Status>, Error>);
+pub type RunEntry = (RunName, Result<Box<RunStatus>, ClientError>);
 
 /// Where runs are looked for. `runtime`: the value of XDG_RUNTIME_DIR.
-pub struct Runs {
+pub struct Client {
     folders: Vec<PathBuf>,
     patience: Duration,
 }
 
-impl Runs {
+impl Client {
     pub fn new(runtime: Option<OsString>) -> Self {
         let folders = run_files::folders(runtime.as_deref().map(Path::new));
         Self { folders, patience: PATIENCE }
     }
 
     /// Every named run of this user. That of a supervisor that ended meanwhile is left out.
-    pub fn all(&self) -> Vec<Run> {
+    pub fn all(&self) -> Vec<RunEntry> {
         let names = run_files::names(&self.folders);
         let mut runs = Vec::with_capacity(names.len());
         for names in names.chunks(AT_ONCE) {
             std::thread::scope(|scope| {
-                let ask = |name: &Name| self.status(name);
+                let ask = |name: &RunName| self.status(name);
                 let asked: Vec<_> =
                     names.iter().map(|name| (name, scope.spawn(move || ask(name)))).collect();
                 for (name, thread) in asked {
@@ -81,15 +83,15 @@ impl Runs {
                 }
             });
         }
-        runs.retain(|(_, answer)| !matches!(answer, Err(Error::NoSuchRun(_))));
+        runs.retain(|(_, answer)| !matches!(answer, Err(ClientError::NoSuchRun(_))));
         runs
     }
 
     /// How things are with this run.
-    pub fn status(&self, name: &Name) -> Result<Box<Status>, Error> {
-        let mut asking = self.ask(name, Request::Status)?;
+    pub fn status(&self, name: &RunName) -> Result<Box<RunStatus>, ClientError> {
+        let mut asking = self.ask(name, ControlRequest::Status)?;
         match asking.next()? {
-            Reply::Status(status) => Ok(status),
+            ControlReply::Status(status) => Ok(status),
             other => Err(asking.nonsense(&other)),
         }
     }
@@ -98,38 +100,40 @@ impl Runs {
     /// all the same.
     pub fn change(
         &self,
-        name: &Name,
-        request: Request,
-        hear: &mut dyn FnMut(&Change),
-    ) -> Result<(), Error> {
-        let replaces_itself = matches!(request, Request::Reexec { .. });
+        name: &RunName,
+        request: ControlRequest,
+        hear: &mut dyn FnMut(&WorkerUpdate),
+    ) -> Result<(), ClientError> {
+        let replaces_itself = matches!(request, ControlRequest::Reexec { .. });
         let mut asking = self.ask(name, request)?;
         // A worker may take as long as it likes to drain.
         asking.wait_for_ever()?;
         loop {
             match asking.next() {
-                Ok(Reply::Change(change)) => hear(&change),
-                Ok(Reply::Done) => return Ok(()),
+                Ok(ControlReply::Change(change)) => hear(&change),
+                Ok(ControlReply::Done) => return Ok(()),
                 Ok(other) => return Err(asking.nonsense(&other)),
                 // Our connection ended with the program; the next one answers at the same door.
-                Err(Error::Ended(_)) if replaces_itself => return self.status(name).map(drop),
+                Err(ClientError::Ended(_)) if replaces_itself => {
+                    return self.status(name).map(drop);
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
     /// Says what is wanted, and waits until it was heard.
-    fn ask(&self, name: &Name, request: Request) -> Result<Asking, Error> {
+    fn ask(&self, name: &RunName, request: ControlRequest) -> Result<Connection, ClientError> {
         let (stream, pid) = match run_files::reach(name, &self.folders, self.patience) {
-            Some(Reached::Alive { stream, pid }) => (stream, pid),
-            Some(Reached::Gone(record)) => return Err(Error::Gone(gone(record))),
-            Some(Reached::Failed(why)) => return Err(Error::Unreachable(why)),
-            None => return Err(Error::NoSuchRun(run_files::names(&self.folders))),
+            Some(SupervisorState::Alive { stream, pid }) => (stream, pid),
+            Some(SupervisorState::Gone(record)) => return Err(ClientError::Gone(gone(record))),
+            Some(SupervisorState::Failed(why)) => return Err(ClientError::Unreachable(why)),
+            None => return Err(ClientError::NoSuchRun(run_files::names(&self.folders))),
         };
-        let mut asking = Asking { stream, pid };
-        asking.say(&Asked { version: VERSION, request })?;
+        let mut asking = Connection { stream, pid };
+        asking.say(&VersionedRequest { version: VERSION, request })?;
         match asking.next()? {
-            Reply::Heard => Ok(asking),
+            ControlReply::Heard => Ok(asking),
             other => Err(asking.nonsense(&other)),
         }
     }
@@ -141,23 +145,23 @@ pub fn now() -> u64 {
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn gone(record: Option<Vec<u8>>) -> Gone {
-    let record: Option<Record> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let running = record.as_ref().map(Record::running).unwrap_or_default();
-    Gone { record, running }
+fn gone(record: Option<Vec<u8>>) -> DeadSupervisor {
+    let record: Option<RunRecord> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let running = record.as_ref().map(RunRecord::running).unwrap_or_default();
+    DeadSupervisor { record, running }
 }
 
 /// A connection to a supervisor.
-struct Asking {
+struct Connection {
     stream: std::os::unix::net::UnixStream,
     pid: i32,
 }
 
-impl Asking {
-    fn say(&mut self, asked: &Asked) -> Result<(), Error> {
+impl Connection {
+    fn say(&mut self, asked: &VersionedRequest) -> Result<(), ClientError> {
         let bytes = codec::framed(asked, codec::LONGEST_REQUEST).map_err(|error| match error {
-            FrameError::TooLong(bytes) => Error::TooLong(bytes, codec::LONGEST_REQUEST),
-            error => Error::Frame(self.pid, error),
+            FrameError::TooLong(bytes) => ClientError::TooLong(bytes, codec::LONGEST_REQUEST),
+            error => ClientError::Frame(self.pid, error),
         })?;
         match self.stream.write_all(&bytes) {
             // It has said why before it closed.
@@ -166,36 +170,36 @@ impl Asking {
         }
     }
 
-    fn wait_for_ever(&self) -> Result<(), Error> {
+    fn wait_for_ever(&self) -> Result<(), ClientError> {
         self.stream.set_read_timeout(None).map_err(|error| self.broken(error.into()))
     }
 
     /// The next reply; an error if it is one.
-    fn next(&mut self) -> Result<Reply, Error> {
+    fn next(&mut self) -> Result<ControlReply, ClientError> {
         match codec::read(&mut self.stream, codec::LONGEST_REPLY) {
-            Ok(Some(Reply::Failed { fault, error, hint })) => {
-                Err(Error::Failed { fault, error, hint })
+            Ok(Some(ControlReply::Failed { fault, error, hint })) => {
+                Err(ClientError::Failed { fault, error, hint })
             }
             Ok(Some(reply)) => Ok(reply),
-            Ok(None) => Err(Error::Ended(self.pid)),
+            Ok(None) => Err(ClientError::Ended(self.pid)),
             Err(error) => Err(self.broken(error)),
         }
     }
 
-    fn broken(&self, error: FrameError) -> Error {
+    fn broken(&self, error: FrameError) -> ClientError {
         match error {
             FrameError::Read(error)
                 if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
             {
-                Error::Silent(self.pid)
+                ClientError::Silent(self.pid)
             }
-            FrameError::Cut => Error::Ended(self.pid),
-            error => Error::Frame(self.pid, error),
+            FrameError::Cut => ClientError::Ended(self.pid),
+            error => ClientError::Frame(self.pid, error),
         }
     }
 
-    fn nonsense(&self, reply: &Reply) -> Error {
-        Error::Frame(self.pid, FrameError::Garbage(format!("{reply:?} out of turn")))
+    fn nonsense(&self, reply: &ControlReply) -> ClientError {
+        ClientError::Frame(self.pid, FrameError::Garbage(format!("{reply:?} out of turn")))
     }
 }
 

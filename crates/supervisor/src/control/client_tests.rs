@@ -4,36 +4,36 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Command, Stdio};
 
-use sameport_sys::run_files::Claim;
+use sameport_sys::run_files::NameClaim;
 
 use super::*;
-use crate::control::fixtures::{NAME, Stage, about, change};
-use crate::control::protocol::State;
-use crate::control::record::About;
+use crate::control::fixtures::{ControlFixture, NAME, about, change};
+use crate::control::protocol::WorkerPhase;
+use crate::control::record::RunInfo;
 
-fn runs(folder: &Path) -> Runs {
-    Runs { folders: vec![folder.to_owned()], patience: Duration::from_secs(10) }
+fn runs(folder: &Path) -> Client {
+    Client { folders: vec![folder.to_owned()], patience: Duration::from_secs(10) }
 }
 
-fn web() -> Name {
+fn web() -> RunName {
     NAME.parse().unwrap()
 }
 
-fn no_changes(change: &Change) {
+fn no_changes(change: &WorkerUpdate) {
     panic!("{change:?}")
 }
 
 #[test]
 fn a_supervisor_answers() {
-    let stage = Stage::willing();
+    let stage = ControlFixture::willing();
     let runs = runs(&stage.folder());
     assert_eq!(runs.status(&web()).unwrap().command, about().command);
     let mut heard = Vec::new();
-    let restart = Request::Restart { surge: Some(3) };
+    let restart = ControlRequest::Restart { surge: Some(3) };
     runs.change(&web(), restart, &mut |change| heard.push(change.clone())).unwrap();
     assert_eq!(heard, [1, 2, 3].map(change));
-    match runs.change(&web(), Request::Scale { copies: 9 }, &mut no_changes) {
-        Err(Error::Failed { fault: Fault::Other, error, hint }) => {
+    match runs.change(&web(), ControlRequest::Scale { copies: 9 }, &mut no_changes) {
+        Err(ClientError::Failed { fault: FaultKind::Other, error, hint }) => {
             assert_eq!((&*error, hint.as_deref()), ("Scale { copies: 9 }", Some("next")));
         }
         other => panic!("{other:?}"),
@@ -41,7 +41,7 @@ fn a_supervisor_answers() {
     let all = runs.all();
     assert!(matches!(&all[..], [(name, Ok(_))] if *name == web()), "{all:?}");
     // The last reply arrives, although the supervisor ends at once.
-    runs.change(&web(), Request::Stop, &mut no_changes).unwrap();
+    runs.change(&web(), ControlRequest::Stop, &mut no_changes).unwrap();
     stage.ended();
     assert!(runs.all().is_empty());
 }
@@ -51,31 +51,31 @@ fn a_command_arrives_byte_for_byte() {
     let words = ["node", "", "--x=\u{1b}\n\"é\"", "[1,2]"].map(OsString::from);
     let bytes = OsString::from_vec((1..=255).collect());
     let command: Vec<_> = words.into_iter().chain([bytes]).collect();
-    let stage = Stage::willing();
-    let upgrade = Request::Upgrade { command };
+    let stage = ControlFixture::willing();
+    let upgrade = ControlRequest::Upgrade { command };
     match runs(&stage.folder()).change(&web(), upgrade.clone(), &mut no_changes) {
-        Err(Error::Failed { error, .. }) => assert_eq!(error, format!("{upgrade:?}")),
+        Err(ClientError::Failed { error, .. }) => assert_eq!(error, format!("{upgrade:?}")),
         other => panic!("{other:?}"),
     }
-    let endless = Request::Upgrade { command: vec!["x".repeat(1 << 20).into()] };
+    let endless = ControlRequest::Upgrade { command: vec!["x".repeat(1 << 20).into()] };
     match runs(&stage.folder()).change(&web(), endless, &mut no_changes) {
-        Err(Error::TooLong(bytes, most)) => assert!(bytes > 1 << 20 && most < bytes),
+        Err(ClientError::TooLong(bytes, most)) => assert!(bytes > 1 << 20 && most < bytes),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn who_is_not_there_is_told_from_who_is() {
-    let stage = Stage::willing();
+    let stage = ControlFixture::willing();
     match runs(&stage.folder()).status(&"other".parse().unwrap()) {
-        Err(Error::NoSuchRun(names)) => assert_eq!(names, [web()]),
+        Err(ClientError::NoSuchRun(names)) => assert_eq!(names, [web()]),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn a_supervisor_that_ends_on_the_way_is_no_success() {
-    let stage = Stage::new(|door, mut calls| async move {
+    let stage = ControlFixture::new(|door, mut calls| async move {
         let call = calls.recv().await.unwrap();
         call.replies.change(&change(1));
         drop((call, calls));
@@ -83,9 +83,9 @@ fn a_supervisor_that_ends_on_the_way_is_no_success() {
     });
     let mut heard = Vec::new();
     let asked = runs(&stage.folder())
-        .change(&web(), Request::Stop, &mut |change| heard.push(change.clone()));
+        .change(&web(), ControlRequest::Stop, &mut |change| heard.push(change.clone()));
     assert!(
-        matches!(&asked, Err(Error::Failed { error, .. }) if error.contains("ended before")),
+        matches!(&asked, Err(ClientError::Failed { error, .. }) if error.contains("ended before")),
         "{asked:?}"
     );
     assert_eq!(heard, [change(1)]);
@@ -97,18 +97,18 @@ fn a_supervisor_that_ends_on_the_way_is_no_success() {
 fn a_supervisor_that_does_not_answer_is_named() {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
-    let claim = Claim::take(&web(), std::slice::from_ref(&folder)).unwrap();
+    let claim = NameClaim::take(&web(), std::slice::from_ref(&folder)).unwrap();
     let listener = claim.listen().unwrap();
-    let hasty = Runs { patience: Duration::from_millis(50), ..runs(&folder) };
+    let hasty = Client { patience: Duration::from_millis(50), ..runs(&folder) };
     let ours = std::process::id().cast_signed();
-    assert!(matches!(hasty.status(&web()), Err(Error::Silent(pid)) if pid == ours));
+    assert!(matches!(hasty.status(&web()), Err(ClientError::Silent(pid)) if pid == ours));
     // Until no more connections fit.
     let full = (0..1000).map(|_| hasty.status(&web())).find_map(|answer| match answer {
-        Err(Error::Silent(_)) => None,
+        Err(ClientError::Silent(_)) => None,
         Err(other) => Some(other),
         Ok(status) => panic!("{status:?}"),
     });
-    assert!(matches!(full, Some(Error::Unreachable(ConnectError::Busy))), "{full:?}");
+    assert!(matches!(full, Some(ClientError::Unreachable(ConnectError::Busy))), "{full:?}");
     drop(listener);
 }
 
@@ -116,7 +116,7 @@ fn a_supervisor_that_does_not_answer_is_named() {
 fn somebody_else_in_its_place_is_no_supervisor() {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
-    let claim = Claim::take(&web(), std::slice::from_ref(&folder)).unwrap();
+    let claim = NameClaim::take(&web(), std::slice::from_ref(&folder)).unwrap();
     let listener = claim.listen().unwrap();
     listener.set_nonblocking(false).unwrap();
     let answers: [(&[u8], &str); 6] = [
@@ -140,21 +140,24 @@ fn somebody_else_in_its_place_is_no_supervisor() {
 fn of_a_dead_supervisor_its_record_and_its_workers_are_left() {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
-    let claim = Claim::take(&web(), std::slice::from_ref(&folder)).unwrap();
+    let claim = NameClaim::take(&web(), std::slice::from_ref(&folder)).unwrap();
     let mut sleepers = [(); 2].map(|()| {
         Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().expect("sleep is everywhere")
     });
     let pids = sleepers.each_ref().map(|child| child.id().cast_signed());
-    let about = About { since: 5, ..about() };
-    let record = Record::of_ourselves(&about, &[pids[0], pids[1], i32::MAX, -1]);
+    let about = RunInfo { since: 5, ..about() };
+    let record = RunRecord::of_ourselves(&about, &[pids[0], pids[1], i32::MAX, -1]);
     drop(claim.listen().unwrap());
     let dead = |running: &[i32]| match runs(&folder).status(&web()) {
-        Err(Error::Gone(Gone { record: Some(found), running: found_running })) => {
+        Err(ClientError::Gone(DeadSupervisor { record: Some(found), running: found_running })) => {
             assert_eq!((&found, &found_running[..]), (&record, running));
         }
         other => panic!("{other:?}"),
     };
-    assert!(matches!(runs(&folder).status(&web()), Err(Error::Gone(Gone { record: None, .. }))));
+    assert!(matches!(
+        runs(&folder).status(&web()),
+        Err(ClientError::Gone(DeadSupervisor { record: None, .. }))
+    ));
     claim.write_record(&serde_json::to_vec(&record).unwrap()).unwrap();
     dead(&pids);
     sleepers[0].kill().and_then(|()| sleepers[0].wait()).unwrap();
@@ -163,24 +166,35 @@ fn of_a_dead_supervisor_its_record_and_its_workers_are_left() {
     dead(&[]);
     // A record that says nothing, such as one of another version.
     claim.write_record(b"{\"pid\":").unwrap();
-    assert!(matches!(runs(&folder).status(&web()), Err(Error::Gone(Gone { record: None, .. }))));
+    assert!(matches!(
+        runs(&folder).status(&web()),
+        Err(ClientError::Gone(DeadSupervisor { record: None, .. }))
+    ));
     let all = runs(&folder).all();
-    assert!(matches!(&all[..], [(_, Err(Error::Gone(_)))]), "{all:?}");
+    assert!(matches!(&all[..], [(_, Err(ClientError::Gone(_)))]), "{all:?}");
 }
 
 #[test]
 fn every_message_is_read_as_it_was_written() {
-    let there_and_back = |reply: Reply| {
+    let there_and_back = |reply: ControlReply| {
         let bytes = codec::framed(&reply, codec::LONGEST_REPLY).unwrap();
-        let read: Option<Reply> = codec::read(&mut &bytes[..], codec::LONGEST_REPLY).unwrap();
+        let read: Option<ControlReply> =
+            codec::read(&mut &bytes[..], codec::LONGEST_REPLY).unwrap();
         assert_eq!(read, Some(reply));
     };
-    there_and_back(Reply::Heard);
-    there_and_back(Reply::Done);
-    there_and_back(Reply::Change(Change { state: State::GivenUp, pid: None, ..change(3) }));
+    there_and_back(ControlReply::Heard);
+    there_and_back(ControlReply::Done);
+    there_and_back(ControlReply::Change(WorkerUpdate {
+        state: WorkerPhase::GivenUp,
+        pid: None,
+        ..change(3)
+    }));
     let status = crate::control::fixtures::status();
-    there_and_back(Reply::Status(Box::new(Status { command: vec!["x".into()], ..status })));
+    there_and_back(ControlReply::Status(Box::new(RunStatus {
+        command: vec!["x".into()],
+        ..status
+    })));
     let most = codec::LONGEST_REPLY;
-    assert!(codec::read::<Reply>(&mut &b"\xff\xff\xff\xff"[..], most).is_err());
-    assert!(codec::read::<Reply>(&mut &b""[..], most).unwrap().is_none());
+    assert!(codec::read::<ControlReply>(&mut &b"\xff\xff\xff\xff"[..], most).is_err());
+    assert!(codec::read::<ControlReply>(&mut &b""[..], most).unwrap().is_none());
 }

@@ -7,22 +7,25 @@ use std::path::{Path, PathBuf};
 
 use sameport_sys::process::locate;
 
-use super::protocol::{Fault, Reply};
+use super::protocol::{ControlReply, FaultKind};
 
 /// The file that `execvp(3)` would execute here for this name.
-pub fn located(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, Fault> {
-    let path = locate(program, search_path).ok_or(Fault::NotFound)?;
+pub fn located(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, FaultKind> {
+    let path = locate(program, search_path).ok_or(FaultKind::NotFound)?;
     match std::fs::metadata(&path) {
         Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => Ok(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Fault::NotFound),
-        _ => Err(Fault::NotExecutable),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FaultKind::NotFound),
+        _ => Err(FaultKind::NotExecutable),
     }
 }
 
 /// The same with its whole path, for somebody in another directory.
-pub fn located_from_here(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, Fault> {
+pub fn located_from_here(
+    program: &OsStr,
+    search_path: Option<&OsStr>,
+) -> Result<PathBuf, FaultKind> {
     let path = located(program, search_path)?;
-    std::path::absolute(path).map_err(|_| Fault::NotFound)
+    std::path::absolute(path).map_err(|_| FaultKind::NotFound)
 }
 
 /// What a supervisor answers to a command that it could never start: nothing is to be ended for it.
@@ -30,14 +33,14 @@ pub fn refusal(
     command: &[OsString],
     search_path: Option<&OsStr>,
     directory: &Path,
-) -> Option<Reply> {
+) -> Option<ControlReply> {
     let program = command.first().map_or(OsStr::new(""), OsString::as_os_str);
     let fault = located(program, search_path).err()?;
     let what = match fault {
-        Fault::NotFound => "command not found",
-        Fault::NotExecutable | Fault::Other => "cannot be executed",
+        FaultKind::NotFound => "command not found",
+        FaultKind::NotExecutable | FaultKind::Other => "cannot be executed",
     };
-    Some(Reply::Failed {
+    Some(ControlReply::Failed {
         fault,
         error: match program.to_string_lossy() {
             name if name.is_empty() => format!("'': {what}"),
@@ -64,7 +67,7 @@ mod tests {
             search_path,
             Path::new("/"),
         ) {
-            Some(Reply::Failed { fault, error, .. }) => {
+            Some(ControlReply::Failed { fault, error, .. }) => {
                 let name = program.to_string_lossy();
                 assert!(error.starts_with(if name.is_empty() { "''" } else { &name }), "{error}");
                 Some(fault)
@@ -74,12 +77,12 @@ mod tests {
         };
         let folder = Some(room.path().as_os_str());
         assert_eq!(fault("sh".as_ref(), None), None);
-        assert_eq!(fault("sh".as_ref(), folder), Some(Fault::NotFound));
-        assert_eq!(fault("".as_ref(), None), Some(Fault::NotFound));
-        assert_eq!(fault("./no/such".as_ref(), None), Some(Fault::NotFound));
-        assert_eq!(fault("/".as_ref(), None), Some(Fault::NotExecutable));
-        assert_eq!(fault(file.as_os_str(), None), Some(Fault::NotExecutable));
-        assert_eq!(fault("file".as_ref(), folder), Some(Fault::NotFound));
+        assert_eq!(fault("sh".as_ref(), folder), Some(FaultKind::NotFound));
+        assert_eq!(fault("".as_ref(), None), Some(FaultKind::NotFound));
+        assert_eq!(fault("./no/such".as_ref(), None), Some(FaultKind::NotFound));
+        assert_eq!(fault("/".as_ref(), None), Some(FaultKind::NotExecutable));
+        assert_eq!(fault(file.as_os_str(), None), Some(FaultKind::NotExecutable));
+        assert_eq!(fault("file".as_ref(), folder), Some(FaultKind::NotFound));
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o700)).unwrap();
         assert_eq!(fault(file.as_os_str(), None), None);
         assert_eq!(fault("file".as_ref(), folder), None);

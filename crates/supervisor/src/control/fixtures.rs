@@ -4,35 +4,35 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use sameport_sys::run_files::Claim;
+use sameport_sys::run_files::NameClaim;
 use tokio::sync::mpsc;
 
-use super::protocol::{Change, Reply, Request, State, Status};
-use super::{About, Call, Door};
+use super::protocol::{ControlReply, ControlRequest, RunStatus, WorkerPhase, WorkerUpdate};
+use super::{ControlSocket, PendingRequest, RunInfo};
 
 pub(crate) const NAME: &str = "web";
 
 /// A supervisor without workers, which goes on until it is asked to stop.
-pub(crate) struct Stage {
+pub(crate) struct ControlFixture {
     pub(crate) room: tempfile::TempDir,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Stage {
+impl ControlFixture {
     /// Opens a door, and has these calls attended to.
     pub(crate) fn new<F, A>(attend: F) -> Self
     where
-        F: FnOnce(Door, mpsc::Receiver<Call>) -> A + Send + 'static,
+        F: FnOnce(ControlSocket, mpsc::Receiver<PendingRequest>) -> A + Send + 'static,
         A: Future<Output = ()>,
     {
         let room = tempfile::tempdir().unwrap();
         let folder = room.path().join("sameport");
         let (opened, is_open) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let claim = Claim::take(&NAME.parse().unwrap(), &[folder]).unwrap();
+            let claim = NameClaim::take(&NAME.parse().unwrap(), &[folder]).unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
-                let (door, calls) = Door::open(claim, about()).unwrap();
+                let (door, calls) = ControlSocket::open(claim, about()).unwrap();
                 opened.send(()).unwrap();
                 attend(door, calls).await;
             });
@@ -62,40 +62,47 @@ impl Stage {
     }
 }
 
-pub(crate) async fn willing(door: Door, mut calls: mpsc::Receiver<Call>) {
-    while let Some(Call { request, replies }) = calls.recv().await {
+pub(crate) async fn willing(door: ControlSocket, mut calls: mpsc::Receiver<PendingRequest>) {
+    while let Some(PendingRequest { request, replies }) = calls.recv().await {
         match request {
-            Request::Status => replies.end(Reply::Status(Box::new(status()))),
-            Request::Restart { surge } => {
+            ControlRequest::Status => replies.end(ControlReply::Status(Box::new(status()))),
+            ControlRequest::Restart { surge } => {
                 for worker in 1..=surge.unwrap_or(1) {
                     replies.change(&change(worker));
                 }
-                replies.end(Reply::Done);
+                replies.end(ControlReply::Done);
             }
-            Request::Stop => {
-                replies.end(Reply::Done);
+            ControlRequest::Stop => {
+                replies.end(ControlReply::Done);
                 break;
             }
-            other => replies.end(Reply::failed(format!("{other:?}"), Some("next"))),
+            other => replies.end(ControlReply::failed(format!("{other:?}"), Some("next"))),
         }
     }
     door.close().await;
 }
 
-pub(crate) fn about() -> About {
-    About {
+pub(crate) fn about() -> RunInfo {
+    RunInfo {
         command: vec!["node".into(), "server.js".into()],
         directory: Path::new("/srv").into(),
         since: 1,
     }
 }
 
-pub(crate) fn change(worker: u16) -> Change {
-    Change { at: 7, worker, pid: Some(41), state: State::Ready, why: None, connections: Some(2) }
+pub(crate) fn change(worker: u16) -> WorkerUpdate {
+    WorkerUpdate {
+        at: 7,
+        worker,
+        pid: Some(41),
+        state: WorkerPhase::Ready,
+        why: None,
+        connections: Some(2),
+    }
 }
 
-pub(crate) fn status() -> Status {
-    Status {
+pub(crate) fn status() -> RunStatus {
+    RunStatus {
         name: NAME.into(),
         pid: std::process::id().cast_signed(),
         version: "0".into(),

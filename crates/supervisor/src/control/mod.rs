@@ -15,6 +15,6 @@ pub mod record;
 pub mod server;
 pub mod socket;
 
-pub use record::{About, Record};
-pub use server::{Call, Replies};
-pub use socket::{Door, Passed};
+pub use record::{RunInfo, RunRecord};
+pub use server::{PendingRequest, Responder};
+pub use socket::{ControlSocket, InheritedControlSocket};

@@ -7,12 +7,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum TextOrBytes {
     Text(String),
     Bytes(Vec<u8>),
 }
 
-impl From<&OsStr> for Written {
+impl From<&OsStr> for TextOrBytes {
     fn from(word: &OsStr) -> Self {
         match word.to_str() {
             Some(text) => Self::Text(text.to_owned()),
@@ -21,19 +21,19 @@ impl From<&OsStr> for Written {
     }
 }
 
-impl From<Written> for OsString {
-    fn from(written: Written) -> Self {
+impl From<TextOrBytes> for OsString {
+    fn from(written: TextOrBytes) -> Self {
         match written {
-            Written::Text(text) => text.into(),
-            Written::Bytes(bytes) => Self::from_vec(bytes),
+            TextOrBytes::Text(text) => text.into(),
+            TextOrBytes::Bytes(bytes) => Self::from_vec(bytes),
         }
     }
 }
 
 pub(crate) fn serialize<S: Serializer>(words: &[OsString], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(words.iter().map(|word| Written::from(word.as_os_str())))
+    to.collect_seq(words.iter().map(|word| TextOrBytes::from(word.as_os_str())))
 }
 
 pub(crate) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Vec<OsString>, D::Error> {
-    Vec::<Written>::deserialize(from).map(|words| words.into_iter().map(Into::into).collect())
+    Vec::<TextOrBytes>::deserialize(from).map(|words| words.into_iter().map(Into::into).collect())
 }

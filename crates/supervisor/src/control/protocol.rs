@@ -12,15 +12,15 @@ pub const VERSION: u32 = 1;
 
 /// A request with the version of its sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct VersionedRequest {
     pub version: u32,
-    pub request: Request,
+    pub request: ControlRequest,
 }
 
 /// What a supervisor is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Request {
+pub enum ControlRequest {
     /// How things are.
     Status,
     /// Every worker is replaced, this many at once (0: the old one ends first); `None`: as `run` was
@@ -42,23 +42,23 @@ pub enum Request {
 /// What a supervisor answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Reply {
+pub enum ControlReply {
     /// The supervisor has the request, and carries it out whether or not the caller stays.
     Heard,
     /// How things are, and all there is to say.
-    Status(Box<Status>),
+    Status(Box<RunStatus>),
     /// Something happened on the way.
-    Change(Change),
+    Change(WorkerUpdate),
     /// It is done.
     Done,
     /// It was not done, and why; the next step.
-    Failed { fault: Fault, error: String, hint: Option<String> },
+    Failed { fault: FaultKind, error: String, hint: Option<String> },
 }
 
 /// Whose fault it is that something was not done, as the exit code says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Fault {
+pub enum FaultKind {
     /// Nothing but what the message says.
     Other,
     /// There is no such command.
@@ -67,7 +67,7 @@ pub enum Fault {
     NotExecutable,
 }
 
-impl Reply {
+impl ControlReply {
     /// Whether no other follows.
     pub fn is_last(&self) -> bool {
         !matches!(self, Self::Heard | Self::Change(_))
@@ -75,19 +75,19 @@ impl Reply {
 
     /// It was not done.
     pub fn failed(error: impl Into<String>, hint: Option<&str>) -> Self {
-        Self::Failed { fault: Fault::Other, error: error.into(), hint: hint.map(str::to_owned) }
+        Self::Failed { fault: FaultKind::Other, error: error.into(), hint: hint.map(str::to_owned) }
     }
 }
 
 /// What became of one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
+pub struct WorkerUpdate {
     /// Milliseconds since 1970.
     pub at: u64,
     pub worker: u16,
     /// Its first process; `None` if none runs.
     pub pid: Option<i32>,
-    pub state: State,
+    pub state: WorkerPhase,
     /// What there is to say about it: how it ended, what is waited for.
     pub why: Option<String>,
     /// How many connections it still has open, if that is known.
@@ -97,7 +97,7 @@ pub struct Change {
 /// Where in its life a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum WorkerPhase {
     /// It runs and is not ready.
     Starting,
     /// It serves.
@@ -114,7 +114,7 @@ pub enum State {
 
 /// How a named run is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub struct RunStatus {
     pub name: String,
     /// The supervisor.
     pub pid: i32,
@@ -129,18 +129,18 @@ pub struct Status {
     pub via: String,
     /// How many workers are wanted.
     pub copies: u16,
-    pub workers: Vec<Worker>,
-    pub addresses: Vec<Listening>,
+    pub workers: Vec<WorkerStatus>,
+    pub addresses: Vec<ListenStatus>,
     /// What is not as one may expect, and why.
     pub remarks: Vec<String>,
 }
 
 /// One worker's process. A worker that is being replaced has two.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Worker {
+pub struct WorkerStatus {
     pub ordinal: u16,
     pub pid: Option<i32>,
-    pub state: State,
+    pub state: WorkerPhase,
     /// Since when it is in this state, milliseconds since 1970.
     pub since: u64,
     /// How often it was started again after a crash.
@@ -154,7 +154,7 @@ pub struct Worker {
 
 /// One address of a named run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listening {
+pub struct ListenStatus {
     /// `tcp` or `udp`.
     pub protocol: String,
     pub address: String,

@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 
-use sameport_sys::Identity;
+use sameport_sys::ProcessIdentity;
 use serde::{Deserialize, Serialize};
 
 /// What a supervisor is, from its start to its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct About {
+pub struct RunInfo {
     /// What its workers are started with.
     #[serde(with = "super::os_string_serde")]
     pub command: Vec<OsString>,
@@ -18,18 +18,18 @@ pub struct About {
 
 /// The record, as it is in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct RunRecord {
     pub pid: i32,
     #[serde(flatten)]
-    pub about: About,
+    pub about: RunInfo,
     /// The first processes of its workers, by [`Identity`]: a pid may be another's by now.
     workers: Vec<String>,
 }
 
-impl Record {
+impl RunRecord {
     /// Of this process and these children of it.
-    pub fn of_ourselves(about: &About, workers: &[i32]) -> Self {
-        let identity = |pid: &i32| Identity::of(u32::try_from(*pid).ok()?).ok();
+    pub fn of_ourselves(about: &RunInfo, workers: &[i32]) -> Self {
+        let identity = |pid: &i32| ProcessIdentity::of(u32::try_from(*pid).ok()?).ok();
         Self {
             pid: std::process::id().cast_signed(),
             about: about.clone(),
@@ -39,7 +39,7 @@ impl Record {
 
     /// Workers that have not ended.
     pub fn running(&self) -> Vec<i32> {
-        let workers = self.workers.iter().filter_map(|text| text.parse::<Identity>().ok());
+        let workers = self.workers.iter().filter_map(|text| text.parse::<ProcessIdentity>().ok());
         workers.filter(|it| !it.is_gone()).map(|it| it.pid().cast_signed()).collect()
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::codec;
 use super::codec::FrameError;
-use super::protocol::{Asked, Change, Reply, Request, VERSION};
+use super::protocol::{ControlReply, ControlRequest, VERSION, VersionedRequest, WorkerUpdate};
 
 /// How many clients are attended to at once.
 pub(crate) const MOST_CLIENTS: usize = 64;
@@ -34,28 +34,28 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Something that is asked of the supervisor.
 #[derive(Debug)]
-pub struct Call {
-    pub request: Request,
-    pub replies: Replies,
+pub struct PendingRequest {
+    pub request: ControlRequest,
+    pub replies: Responder,
 }
 
 /// The way back to who asked, who may have gone: then what is said is lost, and what was asked for
 /// is done all the same. Nothing here waits.
 #[derive(Debug)]
-pub struct Replies {
-    changes: mpsc::Sender<Reply>,
+pub struct Responder {
+    changes: mpsc::Sender<ControlReply>,
     /// Room for the last reply, however far behind the client is.
-    last: mpsc::OwnedPermit<Reply>,
+    last: mpsc::OwnedPermit<ControlReply>,
 }
 
-impl Replies {
+impl Responder {
     /// Something happened on the way. A client that is far behind does not hear of it.
-    pub fn change(&self, change: &Change) {
-        drop(self.changes.try_send(Reply::Change(change.clone())));
+    pub fn change(&self, change: &WorkerUpdate) {
+        drop(self.changes.try_send(ControlReply::Change(change.clone())));
     }
 
     /// The last reply. A caller that never gets one is told that the supervisor has ended.
-    pub fn end(self, reply: Reply) {
+    pub fn end(self, reply: ControlReply) {
         self.last.send(reply);
     }
 }
@@ -63,7 +63,7 @@ impl Replies {
 /// Attends to clients until the door is closed, and then to those who still wait for a reply.
 pub(crate) async fn serve(
     listener: UnixListener,
-    calls: mpsc::Sender<Call>,
+    calls: mpsc::Sender<PendingRequest>,
     mut closed: oneshot::Receiver<()>,
 ) {
     let owner = effective_user();
@@ -94,14 +94,14 @@ fn may_ask(stream: &UnixStream, owner: u32) -> bool {
 /// One too many: told so in a moment, or not at all.
 fn refuse(stream: &UnixStream) {
     let error = format!("{MOST_CLIENTS} others ask this supervisor already");
-    let reply = Reply::failed(error, Some("try again in a few seconds"));
+    let reply = ControlReply::failed(error, Some("try again in a few seconds"));
     if let Ok(bytes) = codec::framed(&reply, codec::LONGEST_REPLY) {
         // Nothing else is in its buffer.
         let _ = stream.try_write(&bytes);
     }
 }
 
-async fn attend(mut stream: UnixStream, calls: mpsc::Sender<Call>) {
+async fn attend(mut stream: UnixStream, calls: mpsc::Sender<PendingRequest>) {
     let request = match timeout(PATIENCE, read(&mut stream)).await {
         Ok(Ok(request)) => request,
         Ok(Err(reply)) => return drop(say(&mut stream, &reply).await),
@@ -110,11 +110,11 @@ async fn attend(mut stream: UnixStream, calls: mpsc::Sender<Call>) {
     };
     let (changes, mut replies) = mpsc::channel(MOST_CHANGES + 1);
     let Ok(last) = changes.clone().try_reserve_owned() else { return };
-    let call = Call { request, replies: Replies { changes, last } };
+    let call = PendingRequest { request, replies: Responder { changes, last } };
     if calls.send(call).await.is_err() {
         return drop(say(&mut stream, &ended()).await);
     }
-    if say(&mut stream, &Reply::Heard).await.is_err() {
+    if say(&mut stream, &ControlReply::Heard).await.is_err() {
         return;
     }
     loop {
@@ -130,17 +130,17 @@ async fn attend(mut stream: UnixStream, calls: mpsc::Sender<Call>) {
     }
 }
 
-fn ended() -> Reply {
-    Reply::failed("the supervisor ended before it was done", None)
+fn ended() -> ControlReply {
+    ControlReply::failed("the supervisor ended before it was done", None)
 }
 
 /// The request, or what to answer to what is none.
-async fn read(stream: &mut UnixStream) -> Result<Request, Reply> {
+async fn read(stream: &mut UnixStream) -> Result<ControlRequest, ControlReply> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
     }
-    let complaint = |error: FrameError| Reply::failed(error.to_string(), None);
+    let complaint = |error: FrameError| ControlReply::failed(error.to_string(), None);
     let broken = |error: std::io::Error| complaint(error.into());
     let mut header = [0; codec::HEADER];
     stream.read_exact(&mut header).await.map_err(broken)?;
@@ -155,13 +155,16 @@ async fn read(stream: &mut UnixStream) -> Result<Request, Reply> {
              the control messages",
             env!("CARGO_PKG_VERSION")
         );
-        return Err(Reply::failed(error, Some("ask it with the sameport that it was started by")));
+        return Err(ControlReply::failed(
+            error,
+            Some("ask it with the sameport that it was started by"),
+        ));
     }
-    let asked: Asked = codec::message(&bytes).map_err(complaint)?;
+    let asked: VersionedRequest = codec::message(&bytes).map_err(complaint)?;
     Ok(asked.request)
 }
 
-async fn say(stream: &mut UnixStream, reply: &Reply) -> Result<(), FrameError> {
+async fn say(stream: &mut UnixStream, reply: &ControlReply) -> Result<(), FrameError> {
     let bytes = codec::framed(reply, codec::LONGEST_REPLY)?;
     match timeout(PATIENCE, stream.write_all(&bytes)).await {
         Ok(written) => Ok(written?),

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream as Client;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,37 +10,39 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Instant;
 
 use super::*;
-use crate::control::client::Runs;
-use crate::control::fixtures::{NAME, Stage, about, change, status, willing};
-use crate::control::protocol::State;
-use crate::control::{Door, client};
+use crate::control::client::Client;
+use crate::control::fixtures::{ControlFixture, NAME, about, change, status, willing};
+use crate::control::protocol::WorkerPhase;
+use crate::control::{ControlSocket, client};
 
 /// More than anything here takes, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn client(stage: &Stage) -> Client {
-    let client = Client::connect(stage.socket()).unwrap();
+fn client(stage: &ControlFixture) -> UnixStream {
+    let client = UnixStream::connect(stage.socket()).unwrap();
     client.set_read_timeout(Some(LIMIT)).unwrap();
     client.set_write_timeout(Some(LIMIT)).unwrap();
     client
 }
 
-fn asked(version: u32, request: Request) -> Vec<u8> {
-    codec::framed(&Asked { version, request }, usize::MAX).unwrap()
+fn asked(version: u32, request: ControlRequest) -> Vec<u8> {
+    codec::framed(&VersionedRequest { version, request }, usize::MAX).unwrap()
 }
 
 /// The replies, to the end of the connection.
-fn replies(mut client: &Client) -> Vec<Reply> {
+fn replies(mut client: &UnixStream) -> Vec<ControlReply> {
     let next = || codec::read(&mut client, codec::LONGEST_REPLY).unwrap();
     std::iter::from_fn(next).collect()
 }
 
-fn status_of(stage: &Stage) -> Result<Box<crate::control::protocol::Status>, client::Error> {
-    Runs::new(Some(stage.room.path().into())).status(&NAME.parse().unwrap())
+fn status_of(
+    stage: &ControlFixture,
+) -> Result<Box<crate::control::protocol::RunStatus>, client::ClientError> {
+    Client::new(Some(stage.room.path().into())).status(&NAME.parse().unwrap())
 }
 
 /// The answer to these bytes, and nothing after them.
-fn answer_to(stage: &Stage, bytes: &[u8]) -> Vec<Reply> {
+fn answer_to(stage: &ControlFixture, bytes: &[u8]) -> Vec<ControlReply> {
     let mut client = client(stage);
     client.write_all(bytes).unwrap();
     replies(&client)
@@ -48,7 +50,7 @@ fn answer_to(stage: &Stage, bytes: &[u8]) -> Vec<Reply> {
 
 #[test]
 fn garbage_is_answered_with_what_is_wrong() {
-    let stage = Stage::willing();
+    let stage = ControlFixture::willing();
     let text = |json: &str| {
         let length = u32::try_from(json.len()).unwrap().to_be_bytes();
         [&length[..], json.as_bytes()].concat()
@@ -67,24 +69,26 @@ fn garbage_is_answered_with_what_is_wrong() {
         (text("{\"version\":1,\"request\":\"frobnicate\"}"), "unknown variant"),
         (text("{\"version\":1,\"request\":{\"scale\":{\"copies\":65536}}}"), "65536"),
         (text("{\"version\":1,\"request\":{\"upgrade\":{\"command\":[0]}}}"), "did not match"),
-        (asked(0, Request::Status), "version 1, not 0"),
+        (asked(0, ControlRequest::Status), "version 1, not 0"),
         (text("{\"version\":2,\"verb\":[{}]}"), "version 1, not 2"),
     ];
     for (bytes, told) in cases {
         match &answer_to(&stage, &bytes)[..] {
-            [Reply::Failed { error, .. }] => assert!(error.contains(told), "{told}: {error}"),
+            [ControlReply::Failed { error, .. }] => {
+                assert!(error.contains(told), "{told}: {error}")
+            }
             other => panic!("{told}: {other:?}"),
         }
     }
-    let answers = answer_to(&stage, &asked(VERSION, Request::Status));
-    assert_eq!(answers, [Reply::Heard, Reply::Status(Box::new(status()))]);
+    let answers = answer_to(&stage, &asked(VERSION, ControlRequest::Status));
+    assert_eq!(answers, [ControlReply::Heard, ControlReply::Status(Box::new(status()))]);
 }
 
 /// Whatever a client does, the next one is answered.
 #[test]
 fn clients_that_go_away_leave_nothing_behind() {
-    let stage = Stage::willing();
-    let request = asked(VERSION, Request::Restart { surge: Some(1000) });
+    let stage = ControlFixture::willing();
+    let request = asked(VERSION, ControlRequest::Restart { surge: Some(1000) });
     for sent in (0..request.len()).chain([request.len(); 200]) {
         client(&stage).write_all(&request[..sent]).unwrap();
     }
@@ -99,36 +103,39 @@ fn clients_that_go_away_leave_nothing_behind() {
 /// Requests are whole, however they arrive.
 #[test]
 fn a_request_in_pieces_is_a_request() {
-    let stage = Stage::willing();
+    let stage = ControlFixture::willing();
     let mut client = client(&stage);
-    for byte in asked(VERSION, Request::Restart { surge: Some(1) }) {
+    for byte in asked(VERSION, ControlRequest::Restart { surge: Some(1) }) {
         client.write_all(&[byte]).unwrap();
     }
-    assert_eq!(replies(&client), [Reply::Heard, Reply::Change(change(1)), Reply::Done]);
+    assert_eq!(
+        replies(&client),
+        [ControlReply::Heard, ControlReply::Change(change(1)), ControlReply::Done]
+    );
 }
 
 #[test]
 fn what_was_asked_for_is_done_although_the_client_has_gone() {
     let (done, is_done) = std_mpsc::channel();
     let (left, has_left) = tokio::sync::oneshot::channel();
-    let stage = Stage::new(|door, mut calls: mpsc::Receiver<Call>| async move {
-        let Call { request, replies } = calls.recv().await.unwrap();
+    let stage = ControlFixture::new(|door, mut calls: mpsc::Receiver<PendingRequest>| async move {
+        let PendingRequest { request, replies } = calls.recv().await.unwrap();
         has_left.await.unwrap();
         for worker in 0..10_000 {
             replies.change(&change(worker));
             tokio::task::yield_now().await;
         }
-        replies.end(Reply::Done);
+        replies.end(ControlReply::Done);
         done.send(request).unwrap();
         willing(door, calls).await;
     });
     let mut client = client(&stage);
-    client.write_all(&asked(VERSION, Request::Stop)).unwrap();
-    let heard: Option<Reply> = codec::read(&mut client, codec::LONGEST_REPLY).unwrap();
-    assert_eq!(heard, Some(Reply::Heard));
+    client.write_all(&asked(VERSION, ControlRequest::Stop)).unwrap();
+    let heard: Option<ControlReply> = codec::read(&mut client, codec::LONGEST_REPLY).unwrap();
+    assert_eq!(heard, Some(ControlReply::Heard));
     drop(client);
     left.send(()).unwrap();
-    assert_eq!(is_done.recv_timeout(LIMIT), Ok(Request::Stop));
+    assert_eq!(is_done.recv_timeout(LIMIT), Ok(ControlRequest::Stop));
     status_of(&stage).unwrap();
 }
 
@@ -136,24 +143,25 @@ fn what_was_asked_for_is_done_although_the_client_has_gone() {
 #[test]
 fn a_slow_client_keeps_nobody_waiting() {
     let (done, is_done) = std_mpsc::channel();
-    let stage = Stage::new(|door, mut calls: mpsc::Receiver<Call>| async move {
-        let Call { replies, .. } = calls.recv().await.unwrap();
+    let stage = ControlFixture::new(|door, mut calls: mpsc::Receiver<PendingRequest>| async move {
+        let PendingRequest { replies, .. } = calls.recv().await.unwrap();
         let why = Some("x".repeat(1000));
-        let long = crate::control::protocol::Change { why, state: State::Gone, ..change(1) };
+        let long =
+            crate::control::protocol::WorkerUpdate { why, state: WorkerPhase::Gone, ..change(1) };
         for _ in 0..10_000 {
             replies.change(&long);
             tokio::task::yield_now().await;
         }
-        replies.end(Reply::Done);
+        replies.end(ControlReply::Done);
         done.send(()).unwrap();
         willing(door, calls).await;
     });
     let mut slow = client(&stage);
-    slow.write_all(&asked(VERSION, Request::Stop)).unwrap();
+    slow.write_all(&asked(VERSION, ControlRequest::Stop)).unwrap();
     is_done.recv_timeout(LIMIT).unwrap();
     status_of(&stage).unwrap();
     let heard = replies(&slow);
-    assert_eq!(heard.last(), Some(&Reply::Done));
+    assert_eq!(heard.last(), Some(&ControlReply::Done));
     assert!((2..10_000).contains(&heard.len()), "{}", heard.len());
 }
 
@@ -162,7 +170,7 @@ fn a_thousand_half_open_clients_end_and_the_next_is_answered() {
     sameport_sys::process::startup::raise_descriptor_limit();
     let beats = Arc::new(AtomicU32::new(0));
     let beating = Arc::clone(&beats);
-    let stage = Stage::new(|door, mut calls: mpsc::Receiver<Call>| async move {
+    let stage = ControlFixture::new(|door, mut calls: mpsc::Receiver<PendingRequest>| async move {
         let heart = tokio::spawn(async move {
             loop {
                 beating.fetch_add(1, Ordering::Relaxed);
@@ -170,12 +178,12 @@ fn a_thousand_half_open_clients_end_and_the_next_is_answered() {
             }
         });
         while let Some(call) = calls.recv().await {
-            call.replies.end(Reply::Status(Box::new(status())));
+            call.replies.end(ControlReply::Status(Box::new(status())));
         }
         heart.abort();
         door.close().await;
     });
-    let half = &asked(VERSION, Request::Status)[..7];
+    let half = &asked(VERSION, ControlRequest::Status)[..7];
     let before = beats.load(Ordering::Relaxed);
     let clients: Vec<_> = (0..1000)
         .map(|_| {
@@ -192,7 +200,7 @@ fn a_thousand_half_open_clients_end_and_the_next_is_answered() {
     // While they stay open: each is told to come later, or its time is over.
     let told = clients.iter().filter(|client| match &replies(client)[..] {
         [] => false,
-        [Reply::Failed { error, .. }] => error.contains("64 others"),
+        [ControlReply::Failed { error, .. }] => error.contains("64 others"),
         other => panic!("{other:?}"),
     });
     assert!(told.count() >= 1000 - 2 * MOST_CLIENTS);
@@ -207,7 +215,7 @@ fn another_user_gets_nothing() {
         // Nobody may become another user.
         return;
     }
-    let stage = Stage::willing();
+    let stage = ControlFixture::willing();
     let as_nobody = |what: fn(&Path) -> Result<Vec<u8>, ErrorKind>| {
         let socket = stage.socket();
         std::thread::spawn(move || {
@@ -218,9 +226,9 @@ fn another_user_gets_nothing() {
         .unwrap()
     };
     let connect = |socket: &Path| {
-        let mut client = Client::connect(socket).map_err(|error| error.kind())?;
+        let mut client = UnixStream::connect(socket).map_err(|error| error.kind())?;
         client.set_read_timeout(Some(LIMIT)).unwrap();
-        let _ = client.write_all(&asked(VERSION, Request::Status));
+        let _ = client.write_all(&asked(VERSION, ControlRequest::Status));
         let mut heard = Vec::new();
         match client.read_to_end(&mut heard) {
             // It has not read what we wrote.
@@ -254,18 +262,18 @@ fn root_may_ask_everybodys_supervisor() {
     let supervisor = std::thread::spawn(move || {
         become_nobody();
         let claim =
-            sameport_sys::run_files::Claim::take(&NAME.parse().unwrap(), &[folder]).unwrap();
+            sameport_sys::run_files::NameClaim::take(&NAME.parse().unwrap(), &[folder]).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (door, calls) = Door::open(claim, about()).unwrap();
+            let (door, calls) = ControlSocket::open(claim, about()).unwrap();
             opened.send(()).unwrap();
             willing(door, calls).await;
         });
     });
     is_open.recv_timeout(LIMIT).unwrap();
-    let mut client = Client::connect(socket).unwrap();
-    client.write_all(&asked(VERSION, Request::Stop)).unwrap();
-    assert_eq!(replies(&client), [Reply::Heard, Reply::Done]);
+    let mut client = UnixStream::connect(socket).unwrap();
+    client.write_all(&asked(VERSION, ControlRequest::Stop)).unwrap();
+    assert_eq!(replies(&client), [ControlReply::Heard, ControlReply::Done]);
     supervisor.join().unwrap();
 }
 
@@ -287,13 +295,13 @@ fn without_a_free_descriptor_it_waits_and_does_not_spin() {
 #[test]
 #[ignore = "`without_a_free_descriptor_it_waits_and_does_not_spin` starts it with a low limit"]
 fn at_the_limit_of_descriptors() {
-    let stage = Stage::willing();
+    let stage = ControlFixture::willing();
     let fill = || std::fs::File::open("/dev/null");
     let mut files: Vec<_> = (0..1000).map_while(|_| fill().ok()).collect();
     assert!(files.len() < 32, "there is no limit");
     drop(files.pop());
     let mut client = client(&stage);
-    client.write_all(&asked(VERSION, Request::Status)).unwrap();
+    client.write_all(&asked(VERSION, ControlRequest::Status)).unwrap();
     let before = processor_time(libc::CLOCK_PROCESS_CPUTIME_ID);
     let reference = spin(Duration::from_secs(1));
     let all = processor_time(libc::CLOCK_PROCESS_CPUTIME_ID) - before;

@@ -4,22 +4,22 @@ use std::io;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 use sameport_sys::fd::inherit;
 use sameport_sys::run_files;
-use sameport_sys::run_files::Claim;
+use sameport_sys::run_files::NameClaim;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::record::{About, Record};
-use super::server::{Call, serve};
+use super::record::{RunInfo, RunRecord};
+use super::server::{PendingRequest, serve};
 
 /// Open for as long as it lives. Its files go with it.
-pub struct Door {
-    claim: Claim,
-    about: About,
+pub struct ControlSocket {
+    claim: NameClaim,
+    about: RunInfo,
     /// A duplicate, for [`Door::pass`].
     listener: std::os::unix::net::UnixListener,
     closed: oneshot::Sender<()>,
@@ -28,29 +28,32 @@ pub struct Door {
 
 /// A door on its way through an `exec` of this process: descriptors by their numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Passed {
+pub struct InheritedControlSocket {
     folder: RawFd,
     lock: RawFd,
     path: PathBuf,
     listener: RawFd,
 }
 
-impl Door {
+impl ControlSocket {
     /// Opens the door of a name that was claimed, within a tokio runtime. Whole requests of this
     /// user, and root, come over the channel.
     ///
     /// # Errors
     /// Those of `bind` and `listen`.
-    pub fn open(claim: Claim, about: About) -> io::Result<(Self, mpsc::Receiver<Call>)> {
+    pub fn open(
+        claim: NameClaim,
+        about: RunInfo,
+    ) -> io::Result<(Self, mpsc::Receiver<PendingRequest>)> {
         let listener = claim.listen()?;
         Self::attend(claim, about, listener)
     }
 
     fn attend(
-        claim: Claim,
-        about: About,
+        claim: NameClaim,
+        about: RunInfo,
         listener: std::os::unix::net::UnixListener,
-    ) -> io::Result<(Self, mpsc::Receiver<Call>)> {
+    ) -> io::Result<(Self, mpsc::Receiver<PendingRequest>)> {
         // More than one client has one request under way, so this never is full for long.
         const QUEUE: usize = 16;
         let attended = UnixListener::from_std(listener.try_clone()?)?;
@@ -66,7 +69,7 @@ impl Door {
     /// # Errors
     /// Those of writing a file.
     pub fn record(&self, workers: &[i32]) -> io::Result<()> {
-        let record = Record::of_ourselves(&self.about, workers);
+        let record = RunRecord::of_ourselves(&self.about, workers);
         let mut bytes = serde_json::to_vec(&record)?;
         bytes.push(b'\n');
         Ok(self.claim.write_record(&bytes)?)
@@ -91,10 +94,10 @@ impl Door {
     ///
     /// # Errors
     /// Those of `fcntl`.
-    pub fn pass(&self) -> io::Result<Passed> {
-        let run_files::Passed { folder, lock, path } = self.claim.pass()?;
+    pub fn pass(&self) -> io::Result<InheritedControlSocket> {
+        let run_files::InheritedClaim { folder, lock, path } = self.claim.pass()?;
         let listener = inherit::pass(&self.listener)?;
-        Ok(Passed { folder, lock, path, listener })
+        Ok(InheritedControlSocket { folder, lock, path, listener })
     }
 
     /// There was no `exec` after [`Door::pass`].
@@ -112,12 +115,12 @@ impl Door {
     /// # Errors
     /// `EBADF`, `ENOTDIR`: the numbers are not those of a door.
     pub fn passed(
-        name: Name,
-        about: About,
-        passed: Passed,
-    ) -> io::Result<(Self, mpsc::Receiver<Call>)> {
-        let Passed { folder, lock, path, listener } = passed;
-        let claim = Claim::passed(name, run_files::Passed { folder, lock, path })?;
+        name: RunName,
+        about: RunInfo,
+        passed: InheritedControlSocket,
+    ) -> io::Result<(Self, mpsc::Receiver<PendingRequest>)> {
+        let InheritedControlSocket { folder, lock, path, listener } = passed;
+        let claim = NameClaim::passed(name, run_files::InheritedClaim { folder, lock, path })?;
         Self::attend(claim, about, inherit::take(listener)?.into())
     }
 }

@@ -7,15 +7,16 @@ use std::time::Duration;
 use sameport_policy::model::socket::Address;
 use sameport_sys::bpf::cgroup_bind;
 use sameport_sys::bpf::cgroup_bind::{
-    Attachment, Event as Seen, Events, Happened, Private, Settings, Sourced,
+    AttachSettings, Attachment, BindAction, BindEvent as Seen, BindEvents, PrivateCgroup,
+    SourceOutcome,
 };
 use sameport_sys::fd::poll::readable;
-use sameport_sys::process::Setting;
+use sameport_sys::process::SpawnOptions;
 use tokio::sync::mpsc::Sender;
 
-use super::Beside;
-use crate::monitor::News;
-use crate::{Error, Plan, Remark, Used, Wishes};
+use super::Reporter;
+use crate::monitor::Report;
+use crate::{BindOptions, OptionUsage, Remark, RunError, RunPlan};
 
 /// How often events are looked for when none comes: the end of the run is noticed as late.
 const STEP: Duration = Duration::from_millis(20);
@@ -23,42 +24,43 @@ const STEP: Duration = Duration::from_millis(20);
 /// A cgroup, the programs at it, and what they tell. Should we be killed, the kernel removes the
 /// programs, and the next start the cgroup.
 #[derive(Debug)]
-pub(crate) struct Cgroup {
+pub(crate) struct CgroupInterposer {
     attachment: Attachment,
-    events: Option<Events>,
+    events: Option<BindEvents>,
     procs: File,
-    private: Private,
-    wishes: Wishes,
-    used: Used,
+    private: PrivateCgroup,
+    wishes: BindOptions,
+    used: OptionUsage,
 }
 
-impl Cgroup {
-    pub(crate) fn new(plan: &Plan, used: Used) -> Result<Self, Error> {
+impl CgroupInterposer {
+    pub(crate) fn new(plan: &RunPlan, used: OptionUsage) -> Result<Self, RunError> {
         let wishes = plan.wishes.clone();
         if wishes.transparent {
-            return Err(Error::CgroupNotTransparent);
+            return Err(RunError::CgroupNotTransparent);
         }
         // What is left of earlier runs is none of this run's trouble.
         let _ = cgroup_bind::sweep();
-        let private = Private::create().map_err(Error::Cgroup)?;
-        let procs = private.procs().map_err(|error| Error::System("open cgroup.procs", error))?;
-        let settings = Settings {
+        let private = PrivateCgroup::create().map_err(RunError::Cgroup)?;
+        let procs =
+            private.procs().map_err(|error| RunError::System("open cgroup.procs", error))?;
+        let settings = AttachSettings {
             ports: wishes.ports.clone(),
             rules: wishes.rules.clone(),
             source: wishes.source,
             network: cgroup_bind::own_network().ok(),
         };
         let mut attachment =
-            cgroup_bind::attach(private.cgroup(), &settings).map_err(Error::Attach)?;
-        let events = attachment.events().map_err(Error::Attach)?;
+            cgroup_bind::attach(private.cgroup(), &settings).map_err(RunError::Attach)?;
+        let events = attachment.events().map_err(RunError::Attach)?;
         Ok(Self { attachment, events, procs, private, wishes, used })
     }
 
-    pub(crate) fn setting(&self) -> Setting<'_> {
-        Setting { cgroup: Some(self.procs.as_fd()), ..Setting::default() }
+    pub(crate) fn setting(&self) -> SpawnOptions<'_> {
+        SpawnOptions { cgroup: Some(self.procs.as_fd()), ..SpawnOptions::default() }
     }
 
-    pub(crate) fn attend(&mut self, beside: Beside) -> Result<(), Error> {
+    pub(crate) fn attend(&mut self, beside: Reporter) -> Result<(), RunError> {
         let Some(mut events) = self.events.take() else { return Ok(()) };
         let wishes = self.wishes.clone();
         beside
@@ -66,14 +68,14 @@ impl Cgroup {
                 readable(&events, STEP);
                 events.by_ref().for_each(|seen| pass_on(&seen, &wishes, news));
             })
-            .map_err(|error| Error::System("start listening to events", error))
+            .map_err(|error| RunError::System("start listening to events", error))
     }
 
     pub(crate) fn finish(self) {
         for (rule, _) in self.attachment.hits().iter().enumerate().filter(|(_, hits)| **hits > 0) {
             self.used.rule(rule);
         }
-        if self.attachment.sourced() != Sourced::default() {
+        if self.attachment.sourced() != SourceOutcome::default() {
             self.used.source();
         }
         drop(self.attachment);
@@ -82,20 +84,20 @@ impl Cgroup {
     }
 }
 
-fn pass_on(seen: &Seen, wishes: &Wishes, news: &Sender<News>) {
+fn pass_on(seen: &Seen, wishes: &BindOptions, news: &Sender<Report>) {
     let rule = seen.rule.and_then(|rule| wishes.rules.get(rule).copied());
     let said = match seen.happened {
-        Happened::OtherFamily => rule.map(|rule| Remark::OtherFamily { asked: seen.asked, rule }),
-        Happened::Given { address, shared } => {
+        BindAction::OtherFamily => rule.map(|rule| Remark::OtherFamily { asked: seen.asked, rule }),
+        BindAction::Given { address, shared } => {
             if shared {
                 // Unless the kernel refuses it, which nothing tells.
-                let joined = News::Joined(Address::new(seen.protocol, address));
+                let joined = Report::Joined(Address::new(seen.protocol, address));
                 drop(news.blocking_send(joined));
             }
             Remark::one_family(seen.asked, address)
         }
     };
     if let Some(remark) = said {
-        drop(news.blocking_send(News::Say(remark)));
+        drop(news.blocking_send(Report::Say(remark)));
     }
 }

@@ -9,37 +9,43 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sameport_sys::process::Setting;
-use sameport_sys::seccomp::Listener;
+use sameport_sys::process::SpawnOptions;
+use sameport_sys::seccomp::NotifyListener;
 use tokio::sync::mpsc::Sender;
 
-use super::monitor::News;
-use super::named::Holding;
-use super::{Error, Plan, Used, Via};
-use cgroup::Cgroup;
-use preload::Preload;
-use seccomp::Seccomp;
-use seccomp::pending::Bound;
+use super::monitor::Report;
+use super::named::WorkerSockets;
+use super::{InterposerKind, OptionUsage, RunError, RunPlan};
+use cgroup::CgroupInterposer;
+use preload::PreloadInterposer;
+use seccomp::SeccompInterposer;
+use seccomp::pending::KeptSockets;
 
 /// The one that was taken.
 #[derive(Debug)]
 pub(crate) enum Interposer {
-    Seccomp(Seccomp),
-    Preload(Preload),
-    Cgroup(Box<Cgroup>),
+    Seccomp(SeccompInterposer),
+    Preload(PreloadInterposer),
+    Cgroup(Box<CgroupInterposer>),
 }
 
 impl Interposer {
     /// Makes it ready, so that workers can be started.
-    pub(crate) fn new(via: Via, plan: &Plan, used: Used) -> Result<Self, Error> {
+    pub(crate) fn new(
+        via: InterposerKind,
+        plan: &RunPlan,
+        used: OptionUsage,
+    ) -> Result<Self, RunError> {
         match via {
-            Via::Seccomp => Seccomp::new(plan, used).map(Self::Seccomp),
-            Via::Preload => Preload::new(plan, used).map(Self::Preload),
-            Via::Cgroup => Cgroup::new(plan, used).map(Box::new).map(Self::Cgroup),
+            InterposerKind::Seccomp => SeccompInterposer::new(plan, used).map(Self::Seccomp),
+            InterposerKind::Preload => PreloadInterposer::new(plan, used).map(Self::Preload),
+            InterposerKind::Cgroup => {
+                CgroupInterposer::new(plan, used).map(Box::new).map(Self::Cgroup)
+            }
         }
     }
 
-    pub(crate) fn setting(&self) -> Setting<'_> {
+    pub(crate) fn setting(&self) -> SpawnOptions<'_> {
         match self {
             Self::Seccomp(seccomp) => seccomp.setting(),
             Self::Preload(preload) => preload.setting(),
@@ -51,12 +57,12 @@ impl Interposer {
     pub(crate) fn attend(
         &mut self,
         pids: Vec<i32>,
-        listeners: Vec<Listener>,
-        beside: Beside,
-    ) -> Result<(), Error> {
+        listeners: Vec<NotifyListener>,
+        beside: Reporter,
+    ) -> Result<(), RunError> {
         match self {
             Self::Seccomp(seccomp) => {
-                let failed = |error| Error::System("start answering", error);
+                let failed = |error| RunError::System("start answering", error);
                 seccomp.attend(&beside.news).map_err(failed)?;
                 let mut answer = |listener| seccomp.answer(listener, None).map_err(failed);
                 listeners.into_iter().try_for_each(&mut answer)
@@ -67,7 +73,11 @@ impl Interposer {
     }
 
     /// Sees to one more worker.
-    pub(crate) fn answer(&self, listener: Listener, holding: Option<Holding>) -> io::Result<()> {
+    pub(crate) fn answer(
+        &self,
+        listener: NotifyListener,
+        holding: Option<WorkerSockets>,
+    ) -> io::Result<()> {
         match self {
             Self::Seccomp(seccomp) => seccomp.answer(listener, holding),
             Self::Preload(_) | Self::Cgroup(_) => Ok(()),
@@ -107,10 +117,10 @@ impl Interposer {
     }
 
     /// The sockets whose bind is followed, if there are any.
-    pub(crate) fn bound(&self) -> Bound {
+    pub(crate) fn bound(&self) -> KeptSockets {
         match self {
             Self::Seccomp(seccomp) => seccomp.bound(),
-            Self::Preload(_) | Self::Cgroup(_) => Bound::default(),
+            Self::Preload(_) | Self::Cgroup(_) => KeptSockets::default(),
         }
     }
 
@@ -125,13 +135,13 @@ impl Interposer {
 
 /// What a thread beside the supervisor has of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Beside {
-    pub(crate) news: Sender<News>,
+pub(crate) struct Reporter {
+    pub(crate) news: Sender<Report>,
     over: Arc<AtomicBool>,
 }
 
-impl Beside {
-    pub(crate) fn new(news: Sender<News>) -> Self {
+impl Reporter {
+    pub(crate) fn new(news: Sender<Report>) -> Self {
         Self { news, over: Arc::default() }
     }
 
@@ -143,7 +153,7 @@ impl Beside {
     /// Does `work` again and again on a thread of its own, and once more when all is over.
     pub(crate) fn repeat(
         self,
-        mut work: impl FnMut(&Sender<News>) + Send + 'static,
+        mut work: impl FnMut(&Sender<Report>) + Send + 'static,
     ) -> io::Result<()> {
         let repeating = move || {
             while !self.over.load(Ordering::Acquire) {

@@ -10,15 +10,17 @@ use sameport_policy::model::socket::Address;
 use sameport_sys::Errno;
 use sameport_sys::fd::poll::readable;
 use sameport_sys::preload;
-use sameport_sys::preload::{Inbox, Loadable, Orders, Placed, Received, Report, Sharing};
+use sameport_sys::preload::{
+    LibraryFile, LibraryOptions, LibraryReport, Loadable, ReceivedReport, ReportSocket, SharedBy,
+};
 use sameport_sys::process::signals;
-use sameport_sys::process::{Doing, Setting, doing};
+use sameport_sys::process::{SpawnOptions, ThreadState, doing};
 use tokio::sync::mpsc::Sender;
 
-use super::Beside;
-use crate::conflict_report::{RefusedAt, why_refused_at};
-use crate::monitor::News;
-use crate::{Error, OutOfReach, Plan, Remark, Used, Wishes};
+use super::Reporter;
+use crate::conflict_report::{RefusedBind, why_refused_at};
+use crate::monitor::Report;
+use crate::{BindOptions, OptionUsage, OutOfReach, Remark, RunError, RunPlan};
 
 /// How many rules the library has room for.
 const MOST_RULES: usize = 1024;
@@ -35,32 +37,34 @@ const AT_ONCE: usize = 4096;
 
 /// The library in its place, and where its reports arrive.
 #[derive(Debug)]
-pub(crate) struct Preload {
-    placed: Placed,
-    inbox: Option<Inbox>,
+pub(crate) struct PreloadInterposer {
+    placed: LibraryFile,
+    inbox: Option<ReportSocket>,
     environment: Vec<(OsString, Option<OsString>)>,
-    wishes: Wishes,
-    used: Used,
+    wishes: BindOptions,
+    used: OptionUsage,
 }
 
-impl Preload {
-    pub(crate) fn new(plan: &Plan, used: Used) -> Result<Self, Error> {
+impl PreloadInterposer {
+    pub(crate) fn new(plan: &RunPlan, used: OptionUsage) -> Result<Self, RunError> {
         let library =
-            sameport_preload::LIBRARY.ok_or(Error::NoLibrary(sameport_preload::WHY_NOT))?;
+            sameport_preload::LIBRARY.ok_or(RunError::NoLibrary(sameport_preload::WHY_NOT))?;
         let wishes = &plan.wishes;
         if wishes.rules.len() > MOST_RULES {
-            return Err(Error::TooManyRules(MOST_RULES));
+            return Err(RunError::TooManyRules(MOST_RULES));
         }
         if let Some(program) = plan.locate()
             && let Loadable::No { file, obstacle } =
                 preload::check(&program, plan.search_path.as_deref())
         {
-            return Err(Error::NotLoadable(file, obstacle));
+            return Err(RunError::NotLoadable(file, obstacle));
         }
         let runtime = plan.environment.runtime_folder.as_deref().map(Path::new);
-        let placed = preload::place(library, &preload::folders(runtime)).map_err(Error::Place)?;
-        let inbox = Inbox::open().map_err(|errno| Error::System("socket", errno.into()))?;
-        let orders = Orders {
+        let placed =
+            preload::place(library, &preload::folders(runtime)).map_err(RunError::Place)?;
+        let inbox =
+            ReportSocket::open().map_err(|errno| RunError::System("socket", errno.into()))?;
+        let orders = LibraryOptions {
             share: Some(&wishes.ports),
             map: &wishes.rules,
             source: wishes.source,
@@ -70,21 +74,21 @@ impl Preload {
         };
         let already = plan.environment.preloaded.as_deref();
         let set = orders.variables(placed.path(), already);
-        let removed = Orders::UNSET.iter().map(|name| ((*name).into(), None));
+        let removed = LibraryOptions::UNSET.iter().map(|name| ((*name).into(), None));
         let set = set.into_iter().map(|(name, value)| (name.into(), Some(value)));
         let environment = removed.chain(set).collect();
         Ok(Self { placed, inbox: Some(inbox), environment, wishes: wishes.clone(), used })
     }
 
-    pub(crate) fn setting(&self) -> Setting<'_> {
-        Setting { environment: self.environment.clone(), ..Setting::default() }
+    pub(crate) fn setting(&self) -> SpawnOptions<'_> {
+        SpawnOptions { environment: self.environment.clone(), ..SpawnOptions::default() }
     }
 
     /// Waits until every worker has reported that the library is loaded, or all are to stop, then
     /// passes on what they report.
-    pub(crate) fn attend(&mut self, pids: &[i32], beside: Beside) -> Result<(), Error> {
+    pub(crate) fn attend(&mut self, pids: &[i32], beside: Reporter) -> Result<(), RunError> {
         let Some(mut inbox) = self.inbox.take() else { return Ok(()) };
-        let reporting = Reporting { wishes: self.wishes.clone(), used: self.used.clone() };
+        let reporting = PreloadReports { wishes: self.wishes.clone(), used: self.used.clone() };
         let mut silent: BTreeSet<i32> = pids.iter().copied().collect();
         // Nobody hears us before that.
         let mut reports = Vec::new();
@@ -92,7 +96,7 @@ impl Preload {
         while !silent.is_empty() && !signals::stop_is_pending() {
             if Instant::now() > until {
                 let placed = self.placed.path().to_owned();
-                return Err(Error::HookNotLoaded(placed, self.placed.is_there()));
+                return Err(RunError::HookNotLoaded(placed, self.placed.is_there()));
             }
             readable(&inbox, STEP);
             for received in inbox.take() {
@@ -121,23 +125,23 @@ impl Preload {
                 if Instant::now() > until {
                     // Told to stop before they had reported, and they have done neither since.
                     let unreached = std::mem::take(&mut silent).into_iter();
-                    for pid in unreached.filter(|pid| doing(*pid) != Doing::Gone) {
-                        drop(news.blocking_send(News::OutOfReach(pid, OutOfReach::NotLoaded)));
+                    for pid in unreached.filter(|pid| doing(*pid) != ThreadState::Gone) {
+                        drop(news.blocking_send(Report::OutOfReach(pid, OutOfReach::NotLoaded)));
                     }
                 }
             })
-            .map_err(|error| Error::System("start listening to reports", error))
+            .map_err(|error| RunError::System("start listening to reports", error))
     }
 }
 
 /// What becomes of reports.
-struct Reporting {
-    wishes: Wishes,
-    used: Used,
+struct PreloadReports {
+    wishes: BindOptions,
+    used: OptionUsage,
 }
 
-impl Reporting {
-    fn pass_on(&self, received: &[Received], news: &Sender<News>) {
+impl PreloadReports {
+    fn pass_on(&self, received: &[ReceivedReport], news: &Sender<Report>) {
         let mut refused = Vec::new();
         for received in received {
             for item in self.understand(received, &mut refused) {
@@ -145,43 +149,43 @@ impl Reporting {
             }
         }
         for event in why_refused_at(refused) {
-            drop(news.blocking_send(News::Refused(event)));
+            drop(news.blocking_send(Report::Refused(event)));
         }
     }
 
     /// What a report means; a refusal is put aside, to be explained together with others.
-    fn understand(&self, received: &Received, refused: &mut Vec<RefusedAt>) -> Vec<News> {
-        if received.report != Report::Loaded {
+    fn understand(&self, received: &ReceivedReport, refused: &mut Vec<RefusedBind>) -> Vec<Report> {
+        if received.report != LibraryReport::Loaded {
             // It is set before anything else is done to a socket.
             self.used.transparent();
         }
         let (protocol, address, asked, rule, sharing, errno) = match &received.report {
-            Report::Loaded => return Vec::new(),
-            Report::Source { .. } => {
+            LibraryReport::Loaded => return Vec::new(),
+            LibraryReport::Source { .. } => {
                 self.used.source();
                 return Vec::new();
             }
-            Report::Bound { protocol, address, asked, rule, sharing, errno } => {
+            LibraryReport::Bound { protocol, address, asked, rule, sharing, errno } => {
                 (*protocol, *address, *asked, *rule, *sharing, *errno)
             }
         };
         let rule = rule.inspect(|rule| self.used.rule(*rule));
         let rule = rule.and_then(|rule| self.wishes.rules.get(rule).copied());
-        let (told, shared) = (Address::new(protocol, address), sharing != Sharing::Alone);
+        let (told, shared) = (Address::new(protocol, address), sharing != SharedBy::Alone);
         let mut news = Vec::new();
         match (errno, rule) {
             (Some(Errno::AFNOSUPPORT), Some(rule)) => {
                 let asked = asked.unwrap_or(address);
-                news.push(News::Say(Remark::OtherFamily { asked, rule }));
+                news.push(Report::Say(Remark::OtherFamily { asked, rule }));
             }
             (Some(_), _) => {
-                refused.push(RefusedAt { address: told, pid: received.pid, shared });
+                refused.push(RefusedBind { address: told, pid: received.pid, shared });
             }
-            (None, _) if shared => news.push(News::Joined(told)),
+            (None, _) if shared => news.push(Report::Joined(told)),
             (None, _) => {}
         }
         let remark = asked.and_then(|asked| Remark::one_family(asked, address));
-        news.extend(remark.map(News::Say));
+        news.extend(remark.map(Report::Say));
         news
     }
 }

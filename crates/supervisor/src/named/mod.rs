@@ -13,42 +13,42 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
-use sameport_policy::addr::addr_spec::Wanted;
-use sameport_policy::lifecycle::Settings;
-use sameport_policy::lifecycle::slots::Queue;
-use sameport_policy::model::name::Name;
+use sameport_policy::addr::addr_spec::AddrSpec;
+use sameport_policy::lifecycle::LifecycleSettings;
+use sameport_policy::lifecycle::slots::QueueMode;
+use sameport_policy::model::name::RunName;
 use sameport_sys::process;
-use sameport_sys::process::signals::Signals;
+use sameport_sys::process::signals::SignalFd;
 use sameport_sys::process::startup;
-use sameport_sys::run_files::{Claim, folders};
+use sameport_sys::run_files::{NameClaim, folders};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::handover::Letter;
-use super::interpose::{Beside, Interposer};
-use super::monitor::{News, Watching};
-use super::pool::Held;
-pub use super::pool::inherited::GivenError;
-pub(crate) use super::pool::inherited::{Given, gather, refuse};
-pub(crate) use super::pool::{Bound, Caller, Holding};
+use super::handover::HandoverState;
+use super::interpose::{Interposer, Reporter};
+use super::monitor::{Monitor, Report};
+use super::pool::SocketPool;
+pub use super::pool::inherited::InheritError;
+pub(crate) use super::pool::inherited::{InheritedSocket, gather, refuse};
+pub(crate) use super::pool::{BindResult, PendingBind, WorkerSockets};
 pub(crate) use super::processes::NAME;
-use super::{Error, Event, Plan, start};
-use crate::control::{About, client};
+use super::{RunError, RunEvent, RunPlan, start};
+use crate::control::{RunInfo, client};
 use supervisor::Supervisor;
 
 /// What makes a run a named one.
 #[derive(Debug, Clone)]
-pub struct Named {
+pub struct NamedOptions {
     /// By which it is asked for.
-    pub name: Name,
-    pub settings: Settings,
-    pub ready: Ready,
+    pub name: RunName,
+    pub settings: LifecycleSettings,
+    pub ready: ReadyCheck,
     /// Whether listening sockets outlive workers.
     pub hold: bool,
-    pub queue: Queue,
+    pub queue: QueueMode,
     /// What workers find open when they start.
-    pub listen: Vec<Wanted>,
+    pub listen: Vec<AddrSpec>,
     /// Where we are.
     pub directory: PathBuf,
     /// What we were started with, our own name first: the next program in our place is, too.
@@ -60,7 +60,7 @@ pub struct Named {
 
 /// How a worker says that it is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ready {
+pub enum ReadyCheck {
     /// It listens on what the one before it listened on.
     Listens,
     /// And it accepts a connection.
@@ -74,47 +74,47 @@ pub enum Ready {
 }
 
 /// A named run whose workers have been started.
-pub(crate) struct Started<'a> {
+pub(crate) struct StartedNamed<'a> {
     supervisor: Supervisor<'a>,
     runtime: Runtime,
-    signals: AsyncFd<Signals>,
-    news: mpsc::Receiver<News>,
+    signals: AsyncFd<SignalFd>,
+    news: mpsc::Receiver<Report>,
 }
 
 /// Starts the workers of a named run, or goes on with those that this process has already. What the
 /// run was given is taken if that succeeds.
 pub(crate) fn start<'a>(
-    plan: &'a Plan,
-    named: &'a Named,
+    plan: &'a RunPlan,
+    named: &'a NamedOptions,
     mut interposer: Interposer,
-    given: &mut Vec<Given>,
-) -> Result<Started<'a>, Error> {
+    given: &mut Vec<InheritedSocket>,
+) -> Result<StartedNamed<'a>, RunError> {
     let manager = service_manager::manager(plan.environment.notify_socket.as_ref())?;
-    let letter = named.letter.map(Letter::read).transpose();
-    let letter = letter.map_err(|error| Error::System("go on with the run", error))?;
+    let letter = named.letter.map(HandoverState::read).transpose();
+    let letter = letter.map_err(|error| RunError::System("go on with the run", error))?;
     if let Some(letter) = &letter {
         startup::take_over(&letter.inherited());
     }
-    let signals = Signals::block().map_err(|error| Error::System("signalfd", error))?;
-    process::adopt_orphans().map_err(|errno| Error::System("prctl", errno.into()))?;
+    let signals = SignalFd::block().map_err(|error| RunError::System("signalfd", error))?;
+    process::adopt_orphans().map_err(|errno| RunError::System("prctl", errno.into()))?;
     startup::raise_descriptor_limit();
     let (sender, news) = mpsc::channel(start::NEWS);
-    let beside = Beside::new(sender);
+    let beside = Reporter::new(sender);
     interposer.attend(Vec::new(), Vec::new(), beside.clone())?;
     let (runtime, signals) =
-        start::watch(signals).map_err(|error| Error::System("epoll", error))?;
+        start::watch(signals).map_err(|error| RunError::System("epoll", error))?;
     let context = runtime.enter();
-    let telling = service_manager::Telling::new(manager.clone());
-    let with = supervisor::With { held: Held::new(named.queue, manager), telling };
+    let telling = service_manager::ManagerReport::new(manager.clone());
+    let with = supervisor::NamedParts { held: SocketPool::new(named.queue, manager), telling };
     let supervisor = match letter {
         Some(letter) => Supervisor::resume(plan, named, interposer, beside, letter, with)?,
         None => {
             with.held
                 .adopt(given, named.settings.copies)
-                .map_err(|errno| Error::System("fcntl", errno.into()))?;
+                .map_err(|errno| RunError::System("fcntl", errno.into()))?;
             let folder = plan.environment.runtime_folder.as_deref().map(Path::new);
-            let claim = Claim::take(&named.name, &folders(folder)).map_err(Error::Name)?;
-            let about = About {
+            let claim = NameClaim::take(&named.name, &folders(folder)).map_err(RunError::Name)?;
+            let about = RunInfo {
                 command: plan.command.clone(),
                 directory: named.directory.clone().into(),
                 since: client::now(),
@@ -124,18 +124,18 @@ pub(crate) fn start<'a>(
     };
     drop(context);
     given.clear();
-    Ok(Started { supervisor, runtime, signals, news })
+    Ok(StartedNamed { supervisor, runtime, signals, news })
 }
 
-impl Started<'_> {
+impl StartedNamed<'_> {
     /// Stays until the run has ended, and gives its exit code.
-    pub(crate) fn supervise(self, tell: &mut dyn FnMut(Event)) -> Result<u8, Error> {
+    pub(crate) fn supervise(self, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
         let Self { supervisor, runtime, signals, news } = self;
-        let watching = Watching::new(supervisor.sender(), supervisor.bound(), tell);
+        let watching = Monitor::new(supervisor.sender(), supervisor.bound(), tell);
         let watching = watching.since(supervisor.clock());
         let code = runtime.block_on(supervisor.serve(watching, &signals, news));
         drop(signals);
         runtime.shutdown_background();
-        code.map_err(|error| Error::System("supervise", error))
+        code.map_err(|error| RunError::System("supervise", error))
     }
 }

@@ -4,35 +4,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sameport_policy::lifecycle;
-use sameport_policy::lifecycle::slots::Start;
-use sameport_policy::lifecycle::{Failed, Life, Refusal};
+use sameport_policy::lifecycle::slots::InstanceId;
+use sameport_policy::lifecycle::{Lifecycle, RequestFailure, RequestRefusal};
 use sameport_policy::model::socket::Address;
 use sameport_sys::inspect;
 
-use super::Named;
-use crate::control::protocol::{Listening, State, Status, Worker};
-use crate::control::{About, client};
-use crate::pool::{Held, Seen};
+use super::NamedOptions;
+use crate::control::protocol::{ListenStatus, RunStatus, WorkerPhase, WorkerStatus};
+use crate::control::{RunInfo, client};
+use crate::pool::{AddressStatus, SocketPool};
 use crate::processes;
 
 /// Everything there is to know.
-pub(crate) struct Facts<'a> {
-    pub(crate) named: &'a Named,
-    pub(crate) about: &'a About,
+pub(crate) struct StatusFacts<'a> {
+    pub(crate) named: &'a NamedOptions,
+    pub(crate) about: &'a RunInfo,
     pub(crate) via: &'static str,
     pub(crate) private: bool,
-    pub(crate) life: &'a Life,
-    pub(crate) held: &'a Held,
-    pub(crate) pids: &'a BTreeMap<Start, i32>,
+    pub(crate) life: &'a Lifecycle,
+    pub(crate) held: &'a SocketPool,
+    pub(crate) pids: &'a BTreeMap<InstanceId, i32>,
     /// On the clock that `life` goes by.
     pub(crate) now: Duration,
 }
 
-impl Facts<'_> {
-    pub(crate) fn status(&self) -> Status {
+impl StatusFacts<'_> {
+    pub(crate) fn status(&self) -> RunStatus {
         let seen = self.held.seen();
         let connections = self.connections();
-        Status {
+        RunStatus {
             name: self.named.name.as_str().to_owned(),
             pid: std::process::id().cast_signed(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -48,21 +48,25 @@ impl Facts<'_> {
     }
 
     /// Open connections of every worker's processes, with one look for all.
-    fn connections(&self) -> BTreeMap<Start, u32> {
-        let of = |start: &Start| self.held.addresses(*start);
+    fn connections(&self) -> BTreeMap<InstanceId, u32> {
+        let of = |start: &InstanceId| self.held.addresses(*start);
         let ports: BTreeSet<u16> = self.pids.keys().flat_map(of).map(|it| it.port()).collect();
         let ports: Vec<u16> = ports.into_iter().collect();
-        let (starts, groups): (Vec<Start>, Vec<Vec<i32>>) =
+        let (starts, groups): (Vec<InstanceId>, Vec<Vec<i32>>) =
             processes::all(self.pids).into_iter().unzip();
         let counts = inspect::connections(&ports, &groups).unwrap_or_default();
         let counts = counts.into_iter().map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         starts.into_iter().zip(counts).collect()
     }
 
-    fn worker(&self, seen: &lifecycle::Seen, connections: &BTreeMap<Start, u32>) -> Worker {
+    fn worker(
+        &self,
+        seen: &lifecycle::WorkerReport,
+        connections: &BTreeMap<InstanceId, u32>,
+    ) -> WorkerStatus {
         let since = client::now();
         let passed = u64::try_from(self.now.saturating_sub(seen.since).as_millis());
-        Worker {
+        WorkerStatus {
             ordinal: seen.ordinal,
             pid: seen.start.and_then(|start| self.pids.get(&start)).copied(),
             state: state(seen.state),
@@ -80,9 +84,9 @@ impl Facts<'_> {
         }
     }
 
-    fn listening(&self, seen: &Seen) -> Listening {
+    fn listening(&self, seen: &AddressStatus) -> ListenStatus {
         let as_wanted = |why_not: &Option<String>| why_not.clone().map_or(Ok(()), Err);
-        Listening {
+        ListenStatus {
             protocol: seen.address.protocol.to_string(),
             address: seen.address.to_string(),
             members: u32::try_from(seen.members).unwrap_or(u32::MAX),
@@ -93,7 +97,7 @@ impl Facts<'_> {
         }
     }
 
-    fn remarks(&self, seen: &[Seen]) -> Vec<String> {
+    fn remarks(&self, seen: &[AddressStatus]) -> Vec<String> {
         let unused = seen.iter().filter(|seen| seen.unused);
         let mut remarks: Vec<String> =
             unused.map(|seen| format!("no worker uses {}, which is held", seen.address)).collect();
@@ -110,7 +114,7 @@ impl Facts<'_> {
 }
 
 /// Open connections of this start's processes.
-pub(crate) fn connections(held: &Held, start: Start, first: i32) -> Option<u32> {
+pub(crate) fn connections(held: &SocketPool, start: InstanceId, first: i32) -> Option<u32> {
     let ports: BTreeSet<u16> = held.addresses(start).iter().map(Address::port).collect();
     let ports: Vec<u16> = ports.into_iter().collect();
     let counts =
@@ -118,35 +122,35 @@ pub(crate) fn connections(held: &Held, start: Start, first: i32) -> Option<u32> 
     counts.first().and_then(|count| u32::try_from(*count).ok())
 }
 
-pub(crate) fn state(state: lifecycle::State) -> State {
+pub(crate) fn state(state: lifecycle::WorkerState) -> WorkerPhase {
     match state {
-        lifecycle::State::Starting => State::Starting,
-        lifecycle::State::Ready => State::Ready,
-        lifecycle::State::Draining => State::Draining,
-        lifecycle::State::Gone => State::Gone,
-        lifecycle::State::Waiting => State::Waiting,
-        lifecycle::State::GivenUp => State::GivenUp,
+        lifecycle::WorkerState::Starting => WorkerPhase::Starting,
+        lifecycle::WorkerState::Ready => WorkerPhase::Ready,
+        lifecycle::WorkerState::Draining => WorkerPhase::Draining,
+        lifecycle::WorkerState::Gone => WorkerPhase::Gone,
+        lifecycle::WorkerState::Waiting => WorkerPhase::Waiting,
+        lifecycle::WorkerState::GivenUp => WorkerPhase::GivenUp,
     }
 }
 
 /// Why a request is not begun, and what to do.
-pub(crate) fn refusal(refusal: Refusal) -> (&'static str, &'static str) {
+pub(crate) fn refusal(refusal: RequestRefusal) -> (&'static str, &'static str) {
     match refusal {
-        Refusal::Busy => (
+        RequestRefusal::Busy => (
             "another request is under way",
             "`sameport status` shows it; try again when it is done",
         ),
-        Refusal::Stopping => ("the run is stopping", "start it again when it has stopped"),
+        RequestRefusal::Stopping => ("the run is stopping", "start it again when it has stopped"),
     }
 }
 
 /// Why a request was not carried out, and what to do.
-pub(crate) fn failure(failed: Failed) -> (String, &'static str) {
+pub(crate) fn failure(failed: RequestFailure) -> (String, &'static str) {
     match failed {
-        Failed::NotReady(ordinal, why) => (
+        RequestFailure::NotReady(ordinal, why) => (
             format!("the new worker {ordinal} did not get ready: {why}; the old ones serve on"),
             "its own output says more; --ready-timeout gives it longer",
         ),
-        Failed::Stopping => ("the run was stopped meanwhile".into(), "start it again"),
+        RequestFailure::Stopping => ("the run was stopped meanwhile".into(), "start it again"),
     }
 }

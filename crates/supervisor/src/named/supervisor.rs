@@ -13,29 +13,29 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use sameport_policy::lifecycle::slots::Start;
-use sameport_policy::lifecycle::{Life, Order, Outcome};
+use sameport_policy::lifecycle::slots::InstanceId;
+use sameport_policy::lifecycle::{Action, Lifecycle, RunOutcome};
 use sameport_policy::model::socket::Address;
 use sameport_sys::process;
-use sameport_sys::process::Notices;
-use sameport_sys::process::signals::{Arrived, Signals};
+use sameport_sys::process::NotifySocket;
+use sameport_sys::process::signals::{ReceivedSignal, SignalFd};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::Named;
-use super::service_manager::Telling;
-use crate::control::protocol::Reply;
-use crate::control::{About, Call, Door, Replies};
-use crate::interpose::seccomp::pending::Bound;
-use crate::interpose::{Beside, Interposer};
-use crate::monitor::{News, Watching};
+use super::NamedOptions;
+use super::service_manager::ManagerReport;
+use crate::control::protocol::ControlReply;
+use crate::control::{ControlSocket, PendingRequest, Responder, RunInfo};
+use crate::interpose::seccomp::pending::KeptSockets;
+use crate::interpose::{Interposer, Reporter};
+use crate::monitor::{Monitor, Report};
 use crate::plain::far_future;
-use crate::pool::Held;
+use crate::pool::SocketPool;
 use crate::processes;
-use crate::readiness::{Answer, Check};
-use crate::termination::{Leaving, SIGKILL, SIGTERM};
-use crate::{Event, Plan};
+use crate::readiness::{CheckCommand, CheckResult};
+use crate::termination::{SIGKILL, SIGTERM, Termination};
+use crate::{RunEvent, RunPlan};
 
 /// How often is looked whether the queue of a worker that drains is empty.
 const DRAINING: Duration = Duration::from_millis(5);
@@ -53,59 +53,59 @@ const HANDSHAKES: Duration = Duration::from_secs(1);
 const ROUNDS_WITHOUT_ACCEPT: u32 = 4;
 
 pub(crate) struct Supervisor<'a> {
-    plan: &'a Plan,
-    named: &'a Named,
+    plan: &'a RunPlan,
+    named: &'a NamedOptions,
     interposer: Interposer,
-    beside: Beside,
-    door: Door,
-    calls: mpsc::Receiver<Call>,
-    about: About,
-    life: Life,
-    held: Held,
-    telling: Telling,
+    beside: Reporter,
+    door: ControlSocket,
+    calls: mpsc::Receiver<PendingRequest>,
+    about: RunInfo,
+    life: Lifecycle,
+    held: SocketPool,
+    telling: ManagerReport,
     /// It was asked to stop, and not by a signal.
     asked_to_stop: bool,
     /// The first, and those that it was upgraded to.
     commands: Vec<Vec<OsString>>,
     /// First processes.
-    processes: BTreeMap<Start, Process>,
+    processes: BTreeMap<InstanceId, FirstProcess>,
     /// Duplicates of the listeners that are attended to beside us, to be passed on.
-    listeners: BTreeMap<Start, OwnedFd>,
-    draining: BTreeMap<Start, Draining>,
-    orphans: BTreeMap<Start, Orphans>,
+    listeners: BTreeMap<InstanceId, OwnedFd>,
+    draining: BTreeMap<InstanceId, DrainState>,
+    orphans: BTreeMap<InstanceId, OrphanedProcesses>,
     /// What first processes that ended well left behind, by which they live on.
-    daemons: BTreeMap<Start, Vec<i32>>,
-    probes: BTreeMap<Start, JoinHandle<()>>,
-    probed: (mpsc::Sender<Start>, mpsc::Receiver<Start>),
+    daemons: BTreeMap<InstanceId, Vec<i32>>,
+    probes: BTreeMap<InstanceId, JoinHandle<()>>,
+    probed: (mpsc::Sender<InstanceId>, mpsc::Receiver<InstanceId>),
     /// Who asked for what is under way.
-    caller: Option<Replies>,
+    caller: Option<Responder>,
     /// Commands that say whether a worker is ready, by pid, and who waits for them.
-    checks: BTreeMap<i32, Answer>,
-    checking: (mpsc::Sender<Check>, mpsc::Receiver<Check>),
+    checks: BTreeMap<i32, CheckResult>,
+    checking: (mpsc::Sender<CheckCommand>, mpsc::Receiver<CheckCommand>),
     /// Where workers say that they are ready (`--ready notify`).
-    notices: Option<AsyncFd<Notices>>,
+    notices: Option<AsyncFd<NotifySocket>>,
     /// Those that have said so, and those that listen on all that they should.
-    notified: BTreeSet<Start>,
-    asked_to_notify: BTreeSet<Start>,
-    waiting: BTreeMap<Start, Waiting>,
+    notified: BTreeSet<InstanceId>,
+    asked_to_notify: BTreeSet<InstanceId>,
+    waiting: BTreeMap<InstanceId, QueueWatch>,
     /// What the clock showed when this program began.
     clock: Duration,
     next_round: Duration,
     next_look: Duration,
     /// What happened before there was somebody to tell.
-    untold: Vec<Event>,
-    outcome: Option<Outcome>,
+    untold: Vec<RunEvent>,
+    outcome: Option<RunOutcome>,
 }
 
 /// What it begins with.
-pub(crate) struct With {
-    pub(crate) held: Held,
-    pub(crate) telling: Telling,
+pub(crate) struct NamedParts {
+    pub(crate) held: SocketPool,
+    pub(crate) telling: ManagerReport,
 }
 
 /// A first process.
 #[derive(Debug, Clone, Copy)]
-struct Process {
+struct FirstProcess {
     pid: i32,
     ordinal: u16,
     /// It has ended with 0, and what it started works on: a daemon.
@@ -114,23 +114,23 @@ struct Process {
 
 /// What a first process left behind, on its way out.
 #[derive(Debug)]
-struct Orphans {
+struct OrphanedProcesses {
     first: i32,
     /// Those that were seen when it ended; there may be more since.
     left: Vec<i32>,
-    leaving: Leaving,
+    leaving: Termination,
 }
 
 /// A worker whose queue is to become empty.
 #[derive(Debug, Clone, Copy)]
-struct Draining {
+struct DrainState {
     since: Duration,
     was_empty: bool,
 }
 
 /// A queue that is watched for accepts.
 #[derive(Debug, Clone, Copy, Default)]
-struct Waiting {
+struct QueueWatch {
     waiting: u32,
     rounds: u32,
 }
@@ -142,23 +142,23 @@ impl<'a> Supervisor<'a> {
     }
 
     /// To whom the threads beside us report.
-    pub(crate) fn sender(&self) -> mpsc::Sender<News> {
+    pub(crate) fn sender(&self) -> mpsc::Sender<Report> {
         self.beside.news.clone()
     }
 
-    pub(crate) fn bound(&self) -> Bound {
+    pub(crate) fn bound(&self) -> KeptSockets {
         self.interposer.bound()
     }
 
     /// Stays until the run has ended, and gives its exit code.
     pub(crate) async fn serve(
         mut self,
-        mut watching: Watching<'_>,
-        signals: &AsyncFd<Signals>,
-        mut news: mpsc::Receiver<News>,
+        mut watching: Monitor<'_>,
+        signals: &AsyncFd<SignalFd>,
+        mut news: mpsc::Receiver<Report>,
     ) -> io::Result<u8> {
         self.write_record();
-        let mut ending: Option<Leaving> = None;
+        let mut ending: Option<Termination> = None;
         loop {
             let wake = self.next_wake(&watching, ending.as_ref());
             let wake = wake.map_or_else(far_future, |at| watching.moment(at));
@@ -169,8 +169,8 @@ impl<'a> Supervisor<'a> {
                     let mut ready = ready?;
                     match ready.get_inner().next()? {
                         None => ready.clear_ready(),
-                        Some(Arrived::ForWorkers { number, .. }) => self.signalled(number, now),
-                        Some(Arrived::Child) => {
+                        Some(ReceivedSignal::ForWorkers { number, .. }) => self.signalled(number, now),
+                        Some(ReceivedSignal::Child) => {
                             while let Ok(item) = news.try_recv() {
                                 watching.hear(item);
                             }
@@ -195,7 +195,7 @@ impl<'a> Supervisor<'a> {
             self.untold.drain(..).for_each(|event| watching.tell(event));
             if self.outcome.is_some() {
                 // What is left has outlived its worker.
-                let leaving = ending.get_or_insert_with(|| Leaving::new(SIGTERM, now));
+                let leaving = ending.get_or_insert_with(|| Termination::new(SIGTERM, now));
                 let done = process::reap().map_or(true, |(_, any_left)| !any_left);
                 if done || !leaving.sweep(now) {
                     break;
@@ -205,7 +205,7 @@ impl<'a> Supervisor<'a> {
         self.finish(watching, news).await
     }
 
-    async fn finish(self, watching: Watching<'_>, news: mpsc::Receiver<News>) -> io::Result<u8> {
+    async fn finish(self, watching: Monitor<'_>, news: mpsc::Receiver<Report>) -> io::Result<u8> {
         let Self { interposer, beside, door, outcome, held, caller, .. } = self;
         beside.end();
         if self.asked_to_stop {
@@ -216,20 +216,20 @@ impl<'a> Supervisor<'a> {
         interposer.finish();
         watching.finish(news).await;
         if let Some(caller) = caller {
-            caller.end(Reply::Done);
+            caller.end(ControlReply::Done);
         }
         door.close().await;
         Ok(match outcome {
-            Some(Outcome::GivenUp(exit)) => exit.code().max(1),
-            Some(Outcome::Stopped) | None => 0,
+            Some(RunOutcome::GivenUp(exit)) => exit.code().max(1),
+            Some(RunOutcome::Stopped) | None => 0,
         })
     }
 
-    fn next_wake(&self, watching: &Watching<'_>, ending: Option<&Leaving>) -> Option<Duration> {
+    fn next_wake(&self, watching: &Monitor<'_>, ending: Option<&Termination>) -> Option<Duration> {
         let now = watching.now();
         let draining = (!self.draining.is_empty()).then_some(now + DRAINING);
         let orphans = self.orphans.values().map(|orphans| &orphans.leaving);
-        let orphans = orphans.chain(ending).map(Leaving::next_sweep).min();
+        let orphans = orphans.chain(ending).map(Termination::next_sweep).min();
         let unheard = !self.hears_of_listeners() && !self.life.starting().is_empty();
         let look = unheard.then_some(self.next_look);
         [watching.next(), self.life.next(), draining, orphans, look, Some(self.next_round)]
@@ -256,7 +256,7 @@ impl<'a> Supervisor<'a> {
         }
         let orders = self.life.tick(now);
         self.obey(orders, now);
-        self.orphans.retain(|start, Orphans { first, left, leaving }| {
+        self.orphans.retain(|start, OrphanedProcesses { first, left, leaving }| {
             if now < leaving.next_sweep() {
                 return true;
             }
@@ -271,45 +271,45 @@ impl<'a> Supervisor<'a> {
         self.telling.attend(&self.life);
     }
 
-    fn obey(&mut self, orders: Vec<Order>, now: Duration) {
-        let mut next: VecDeque<Order> = orders.into();
+    fn obey(&mut self, orders: Vec<Action>, now: Duration) {
+        let mut next: VecDeque<Action> = orders.into();
         while let Some(order) = next.pop_front() {
             let more = match order {
-                Order::Start { start, ordinal, command, predecessor } => {
+                Action::Start { start, ordinal, command, predecessor } => {
                     match self.start_worker(start, ordinal, command, predecessor) {
                         Ok(()) => self.life.started(start),
                         Err(error) => {
-                            self.untold.push(Event::NotStarted { ordinal, error });
+                            self.untold.push(RunEvent::NotStarted { ordinal, error });
                             self.held.ended(start);
                             self.life.not_started(start, now)
                         }
                     }
                 }
-                Order::Probe(start) => {
+                Action::Probe(start) => {
                     self.probe(start);
                     Vec::new()
                 }
-                Order::Steer => {
+                Action::Steer => {
                     if !self.life.is_stopping() {
                         self.held.steer(self.life.live());
                     }
                     Vec::new()
                 }
-                Order::Close => {
+                Action::Close => {
                     self.held.close();
                     Vec::new()
                 }
-                Order::Drain(start) => {
-                    let draining = Draining { since: now, was_empty: false };
+                Action::Drain(start) => {
+                    let draining = DrainState { since: now, was_empty: false };
                     self.draining.insert(start, draining);
                     Vec::new()
                 }
-                Order::Terminate(start) => {
+                Action::Terminate(start) => {
                     self.held.told(start);
                     self.signal(start, SIGTERM);
                     Vec::new()
                 }
-                Order::Kill(start) => {
+                Action::Kill(start) => {
                     for pid in self.processes_of(start) {
                         // It may have ended meanwhile.
                         let _ = process::signal(pid, SIGKILL);
@@ -317,15 +317,15 @@ impl<'a> Supervisor<'a> {
                     self.signal(start, SIGKILL);
                     Vec::new()
                 }
-                Order::Tell(change) => {
+                Action::Tell(change) => {
                     self.tell(change);
                     Vec::new()
                 }
-                Order::Done(result) => {
+                Action::Done(result) => {
                     self.done(result);
                     Vec::new()
                 }
-                Order::End(outcome) => {
+                Action::End(outcome) => {
                     self.outcome = Some(outcome);
                     Vec::new()
                 }
@@ -336,7 +336,7 @@ impl<'a> Supervisor<'a> {
 }
 
 /// Waits until a worker has said something; for ever, where none can.
-async fn readable(notices: Option<&AsyncFd<Notices>>) {
+async fn readable(notices: Option<&AsyncFd<NotifySocket>>) {
     match notices {
         Some(notices) => match notices.readable().await {
             Ok(mut ready) => ready.clear_ready(),

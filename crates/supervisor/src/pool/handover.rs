@@ -5,19 +5,19 @@ use std::io;
 use sameport_sys::fd::inherit;
 use sameport_sys::process::WorkerSocket;
 
-use super::Held;
-use crate::handover::Socket;
+use super::SocketPool;
+use crate::handover::HandoverSocket;
 
-impl Held {
+impl SocketPool {
     /// Everything, for the program that is executed in our place; the sockets are passed to it.
-    pub(crate) fn pass(&self) -> io::Result<(Vec<Socket>, Vec<Vec<u64>>)> {
+    pub(crate) fn pass(&self) -> io::Result<(Vec<HandoverSocket>, Vec<Vec<u64>>)> {
         let state = self.state();
         let mut sockets = Vec::new();
         for (inode, socket) in &state.sockets {
             let Some(address) = state.slots.address(*inode) else { continue };
             let users = state.slots.users(*inode);
             let older = state.older(*inode, address);
-            sockets.push(Socket::new(inherit::pass(socket)?, address, users, older));
+            sockets.push(HandoverSocket::new(inherit::pass(socket)?, address, users, older));
         }
         Ok((sockets, state.groups.values().map(|group| group.members().to_vec()).collect()))
     }
@@ -28,7 +28,7 @@ impl Held {
     }
 
     /// What was passed to us.
-    pub(crate) fn take(&self, sockets: &[Socket], groups: &[Vec<u64>]) -> io::Result<()> {
+    pub(crate) fn take(&self, sockets: &[HandoverSocket], groups: &[Vec<u64>]) -> io::Result<()> {
         let mut state = self.state();
         for socket in sockets {
             let address = socket.address();

@@ -8,22 +8,22 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{OwnedFd, RawFd};
 
 use sameport::Options;
-use sameport_policy::addr::addr_spec::{Host, Wanted};
+use sameport_policy::addr::addr_spec::{AddrSpec, Host};
 use sameport_policy::bind::private;
 use sameport_policy::model::socket::{Address, Protocol};
-use sameport_policy::systemd::{Activation, Kept, Unreadable};
+use sameport_policy::systemd::{Activation, ActivationError, StoredName};
 use sameport_sys::Errno;
 use sameport_sys::fd::inherit;
 use sameport_sys::process::WorkerSocket;
 
-use crate::named::Named;
+use crate::named::NamedOptions;
 
 /// Where passed descriptors begin, `SD_LISTEN_FDS_START`.
 const FIRST: RawFd = 3;
 
 /// A socket that a run has before its workers start.
 #[derive(Debug)]
-pub(crate) struct Given {
+pub(crate) struct InheritedSocket {
     pub socket: WorkerSocket,
     pub address: Address,
     pub from: Origin,
@@ -37,20 +37,20 @@ pub(crate) enum Origin {
     /// A socket unit's, which has it open itself.
     Unit,
     /// One of ours that the manager has kept, under this name.
-    Kept(Kept),
+    Kept(StoredName),
     /// Opened for `--listen`.
     Opened,
 }
 
 /// Why a run cannot have the sockets that it was given.
 #[derive(Debug)]
-pub enum GivenError {
+pub enum InheritError {
     /// So many were passed on, to a run that has no name.
     Unnamed(usize),
     /// They were passed on to a run that holds none (`--no-hold`).
     NotHeld,
     /// A variable says what it cannot say.
-    Unreadable(Unreadable),
+    Unreadable(ActivationError),
     /// A descriptor that was named is not open.
     NotOpen(RawFd, Errno),
     /// It is no listening TCP socket and no bound UDP socket.
@@ -58,7 +58,7 @@ pub enum GivenError {
     /// `--listen`: it could not be opened.
     Open(sameport::Error),
     /// `--listen`: its name means nothing.
-    Resolve(Wanted, io::Error),
+    Resolve(AddrSpec, io::Error),
     /// It was bound before we had it, so that it cannot be the private group's.
     BoundBefore { number: RawFd, name: String },
     /// It is not of this run's group: what the manager has kept was a private group's, or is to be.
@@ -69,46 +69,46 @@ pub enum GivenError {
     System(Errno),
 }
 
-impl From<Errno> for GivenError {
+impl From<Errno> for InheritError {
     fn from(errno: Errno) -> Self {
         Self::System(errno)
     }
 }
 
 /// A run without a name can do nothing with sockets.
-pub(crate) fn refuse(activation: &Activation) -> Result<(), GivenError> {
+pub(crate) fn refuse(activation: &Activation) -> Result<(), InheritError> {
     match names(activation)?.len() {
         0 => Ok(()),
-        count => Err(GivenError::Unnamed(count)),
+        count => Err(InheritError::Unnamed(count)),
     }
 }
 
-fn names(activation: &Activation) -> Result<Vec<String>, GivenError> {
-    activation.of(std::process::id()).map_err(GivenError::Unreadable)
+fn names(activation: &Activation) -> Result<Vec<String>, InheritError> {
+    activation.of(std::process::id()).map_err(InheritError::Unreadable)
 }
 
 /// Takes what was passed on, and opens what `--listen` wants of other addresses. Once in a process,
 /// before it opens anything that its children are to have. `owner`: whose the sockets of a private group
 /// are.
 pub(crate) fn gather(
-    named: &Named,
+    named: &NamedOptions,
     activation: &Activation,
     owner: Option<u32>,
-) -> Result<Vec<Given>, GivenError> {
+) -> Result<Vec<InheritedSocket>, InheritError> {
     let names = names(activation)?;
     if !named.hold && !names.is_empty() {
-        return Err(GivenError::NotHeld);
+        return Err(InheritError::NotHeld);
     }
-    let mut given: Vec<Given> = Vec::new();
+    let mut given: Vec<InheritedSocket> = Vec::new();
     for (name, number) in names.into_iter().zip(FIRST..) {
         let descriptor =
-            inherit::take(number).map_err(|errno| GivenError::NotOpen(number, errno))?;
+            inherit::take(number).map_err(|errno| InheritError::NotOpen(number, errno))?;
         let one = passed_on(descriptor, number, name.clone())?;
         if one.from == Origin::Unit && owner.is_some() {
-            return Err(GivenError::BoundBefore { number, name });
+            return Err(InheritError::BoundBefore { number, name });
         }
         if one.from != Origin::Unit && is_others(&one.socket, owner) {
-            return Err(GivenError::OtherGroup { address: one.address });
+            return Err(InheritError::OtherGroup { address: one.address });
         }
         // A socket unit's socket that was also kept for us.
         match given.iter_mut().find(|other| other.socket.inode() == one.socket.inode()) {
@@ -132,7 +132,11 @@ pub(crate) fn gather(
     Ok(given)
 }
 
-fn passed_on(descriptor: OwnedFd, number: RawFd, name: String) -> Result<Given, GivenError> {
+fn passed_on(
+    descriptor: OwnedFd,
+    number: RawFd,
+    name: String,
+) -> Result<InheritedSocket, InheritError> {
     let socket = WorkerSocket::of_descriptor(descriptor)?;
     // What is no socket at all cannot be asked.
     let address = match socket.protocol() {
@@ -141,10 +145,15 @@ fn passed_on(descriptor: OwnedFd, number: RawFd, name: String) -> Result<Given, 
         Ok(None) | Err(_) => None,
     };
     let Some(address) = address else {
-        return Err(GivenError::NotListening { number, name });
+        return Err(InheritError::NotListening { number, name });
     };
-    let kept = name.parse::<Kept>().ok().filter(|kept| kept.inode == socket.inode());
-    Ok(Given { socket, address, from: kept.map_or(Origin::Unit, Origin::Kept), passed: false })
+    let kept = name.parse::<StoredName>().ok().filter(|kept| kept.inode == socket.inode());
+    Ok(InheritedSocket {
+        socket,
+        address,
+        from: kept.map_or(Origin::Unit, Origin::Kept),
+        passed: false,
+    })
 }
 
 /// What is changed in the environment of workers, of which each finds so many sockets open. What was
@@ -156,7 +165,7 @@ pub(crate) fn variables(passed: usize) -> Vec<(OsString, Option<OsString>)> {
 }
 
 /// Whether `--listen` would open this address.
-fn is_wanted(address: &Address, wanted: &Wanted) -> Result<bool, GivenError> {
+fn is_wanted(address: &Address, wanted: &AddrSpec) -> Result<bool, InheritError> {
     if address.protocol != Protocol::Tcp || address.port() != wanted.port {
         return Ok(false);
     }
@@ -165,7 +174,7 @@ fn is_wanted(address: &Address, wanted: &Wanted) -> Result<bool, GivenError> {
         Host::Every => ip.is_unspecified() && !address.v6only,
         Host::Ip(wanted) => ip == *wanted,
         Host::Name(name) => {
-            let unresolved = |error| GivenError::Resolve(wanted.clone(), error);
+            let unresolved = |error| InheritError::Resolve(wanted.clone(), error);
             let mut all = (name.as_str(), wanted.port).to_socket_addrs().map_err(unresolved)?;
             all.any(|resolved| resolved.ip() == ip)
         }
@@ -180,10 +189,14 @@ fn is_others(socket: &WorkerSocket, owner: Option<u32>) -> bool {
     }
 }
 
-fn open(wanted: &Wanted, owner: Option<u32>, given: &mut Vec<Given>) -> Result<(), GivenError> {
+fn open(
+    wanted: &AddrSpec,
+    owner: Option<u32>,
+    given: &mut Vec<InheritedSocket>,
+) -> Result<(), InheritError> {
     let sockets = match owner {
         None => {
-            let listeners = Options::shared().listen_all(wanted).map_err(GivenError::Open)?;
+            let listeners = Options::shared().listen_all(wanted).map_err(InheritError::Open)?;
             let sockets = listeners.into_iter().map(|it| WorkerSocket::of_descriptor(it.into()));
             sockets.collect::<Result<Vec<_>, _>>()?
         }
@@ -192,28 +205,28 @@ fn open(wanted: &Wanted, owner: Option<u32>, given: &mut Vec<Given>) -> Result<(
     for socket in sockets {
         // It listens, so it is bound.
         let address = socket.bound(Protocol::Tcp)?.ok_or(Errno::ADDRNOTAVAIL)?;
-        given.push(Given { socket, address, from: Origin::Opened, passed: true });
+        given.push(InheritedSocket { socket, address, from: Origin::Opened, passed: true });
     }
     Ok(())
 }
 
 /// The same for sockets that get their owner before they are bound.
-fn open_private(wanted: &Wanted, owner: u32) -> Result<Vec<WorkerSocket>, GivenError> {
+fn open_private(wanted: &AddrSpec, owner: u32) -> Result<Vec<WorkerSocket>, InheritError> {
     let port = wanted.port;
     let open = |address| {
         let opened = WorkerSocket::listening(address, owner);
-        opened.map_err(|errno| GivenError::OpenPrivate(address, errno))
+        opened.map_err(|errno| InheritError::OpenPrivate(address, errno))
     };
     match &wanted.host {
         Host::Ip(ip) => Ok(vec![open((*ip, port).into())?]),
         Host::Name(name) => {
-            let unresolved = |error| GivenError::Resolve(wanted.clone(), error);
+            let unresolved = |error| InheritError::Resolve(wanted.clone(), error);
             let all = (name.as_str(), port).to_socket_addrs().map_err(unresolved)?;
             // One name can be written twice in /etc/hosts.
             all.collect::<BTreeSet<_>>().into_iter().map(open).collect()
         }
         Host::Every => match open((Ipv6Addr::UNSPECIFIED, port).into()) {
-            Err(GivenError::OpenPrivate(_, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)) => {
+            Err(InheritError::OpenPrivate(_, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)) => {
                 Ok(vec![open((Ipv4Addr::UNSPECIFIED, port).into())?])
             }
             both => Ok(vec![both?]),

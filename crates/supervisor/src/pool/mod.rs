@@ -13,17 +13,17 @@ pub(crate) mod worker_view;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sameport_policy::lifecycle::slots::{Queue, Slots, Start};
+use sameport_policy::lifecycle::slots::{HeldSockets, InstanceId, QueueMode};
 use sameport_policy::model::socket::{Address, Protocol};
-use sameport_policy::traffic::steering::Group;
+use sameport_policy::traffic::steering::OrderedGroup;
 use sameport_sys::inspect;
 use sameport_sys::process::WorkerSocket;
-use sameport_sys::systemd::notify::Service;
+use sameport_sys::systemd::notify::ServiceManager;
 use tokio::sync::Notify;
 
-use shared_listener::Common;
-use store::Store;
-pub(crate) use worker_view::{Bound, Caller, Holding};
+use shared_listener::SharedListener;
+use store::ManagerStore;
+pub(crate) use worker_view::{BindResult, PendingBind, WorkerSockets};
 
 /// How many sockets with a port of the kernel's choice are remembered. Whatever is forgotten is held
 /// needlessly, until its worker ends.
@@ -31,61 +31,61 @@ const MOST_LEFT_ALONE: usize = 4096;
 
 /// The held sockets of one run.
 #[derive(Debug, Clone)]
-pub(crate) struct Held(Arc<Shared>);
+pub(crate) struct SocketPool(Arc<PoolShared>);
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct PoolShared {
+    state: Mutex<PoolState>,
     changed: Notify,
 }
 
 #[derive(Debug)]
-struct State {
-    queue: Queue,
-    slots: Slots,
+struct PoolState {
+    queue: QueueMode,
+    slots: HeldSockets,
     /// Our duplicates, by inode.
     sockets: BTreeMap<u64, WorkerSocket>,
     /// TCP members in the kernel's order.
-    groups: BTreeMap<Address, Group<u64>>,
+    groups: BTreeMap<Address, OrderedGroup<u64>>,
     /// Members to which nobody gets through, while the run drains.
     gates: BTreeMap<Address, WorkerSocket>,
-    live: BTreeSet<Start>,
+    live: BTreeSet<InstanceId>,
     /// Sockets that a look did not find open in the process that uses them.
-    seems_closed: BTreeSet<(u64, Start)>,
+    seems_closed: BTreeSet<(u64, InstanceId)>,
     /// Sockets for which the kernel picked a port.
     left_alone: BTreeSet<u64>,
     /// Connections from these ports go to these members, whoever else is there.
     aims: BTreeMap<u16, (Address, u64)>,
     /// Processes that run, with the one that each is to replace.
-    begun: BTreeMap<Start, Option<Start>>,
+    begun: BTreeMap<InstanceId, Option<InstanceId>>,
     /// What workers listen on since this was last asked.
-    listens: Vec<(Start, Address)>,
+    listens: Vec<(InstanceId, Address)>,
     /// Why the workers' own sockets on an address could not be replaced by held ones.
     not_put: BTreeMap<Address, String>,
     /// Why the kernel cannot be told who gets new connections.
     not_steered: BTreeMap<Address, String>,
     /// Those that were told to end.
-    told: BTreeSet<Start>,
+    told: BTreeSet<InstanceId>,
     /// Whether the run is on its way to its end.
     closing: bool,
     /// For how many rounds somebody has waited in a socket that nobody uses.
     stranded: BTreeMap<u64, u32>,
     /// What processes listen on by sockets that are not held.
-    unheld: BTreeMap<Start, BTreeSet<Address>>,
+    unheld: BTreeMap<InstanceId, BTreeSet<Address>>,
     /// Sockets that all workers share, by inode.
-    common: BTreeMap<u64, Common>,
+    common: BTreeMap<u64, SharedListener>,
     /// Members that got new connections last. While no worker is live they still do: they are the
     /// first that the next ones get.
     served: BTreeMap<Address, BTreeSet<u64>>,
     /// Addresses of groups whose order is not known.
     unordered: BTreeSet<Address>,
     /// What the service manager keeps for us.
-    store: Store,
+    store: ManagerStore,
 }
 
 /// One address of the run.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct AddressStatus {
     pub address: Address,
     pub members: usize,
     pub waiting: u32,
@@ -96,11 +96,11 @@ pub(crate) struct Seen {
     pub unused: bool,
 }
 
-impl Held {
-    pub(crate) fn new(queue: Queue, service: Option<Arc<Service>>) -> Self {
-        let state = State {
+impl SocketPool {
+    pub(crate) fn new(queue: QueueMode, service: Option<Arc<ServiceManager>>) -> Self {
+        let state = PoolState {
             queue,
-            slots: Slots::default(),
+            slots: HeldSockets::default(),
             sockets: BTreeMap::new(),
             groups: BTreeMap::new(),
             gates: BTreeMap::new(),
@@ -119,27 +119,27 @@ impl Held {
             common: BTreeMap::new(),
             served: BTreeMap::new(),
             unordered: BTreeSet::new(),
-            store: Store::of(service),
+            store: ManagerStore::of(service),
         };
-        Self(Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }))
+        Self(Arc::new(PoolShared { state: Mutex::new(state), changed: Notify::new() }))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// As the process of this start uses them.
-    pub(crate) fn of(&self, start: Start) -> Holding {
-        Holding { held: self.clone(), start }
+    pub(crate) fn of(&self, start: InstanceId) -> WorkerSockets {
+        WorkerSockets { held: self.clone(), start }
     }
 
     /// A process begins, in this one's place.
-    pub(crate) fn begin(&self, start: Start, predecessor: Option<Start>) {
+    pub(crate) fn begin(&self, start: InstanceId, predecessor: Option<InstanceId>) {
         self.state().begun.insert(start, predecessor);
     }
 
     /// It has ended. What it leaves behind waits for the next, with room for all who come meanwhile.
-    pub(crate) fn ended(&self, start: Start) {
+    pub(crate) fn ended(&self, start: InstanceId) {
         let mut state = self.state();
         state.begun.remove(&start);
         state.told.remove(&start);
@@ -155,12 +155,12 @@ impl Held {
     }
 
     /// It is told to end: nobody waits for it any more.
-    pub(crate) fn told(&self, start: Start) {
+    pub(crate) fn told(&self, start: InstanceId) {
         self.state().told.insert(start);
     }
 
     /// What this process listens on by sockets that are not held.
-    pub(crate) fn sees(&self, start: Start, addresses: BTreeSet<Address>) {
+    pub(crate) fn sees(&self, start: InstanceId, addresses: BTreeSet<Address>) {
         let mut state = self.state();
         let before = state.unheld.insert(start, addresses.clone()).unwrap_or_default();
         let new = addresses.difference(&before).map(|address| (start, address.clone()));
@@ -168,7 +168,7 @@ impl Held {
     }
 
     /// Only these get new connections.
-    pub(crate) fn steer(&self, live: BTreeSet<Start>) {
+    pub(crate) fn steer(&self, live: BTreeSet<InstanceId>) {
         let mut state = self.state();
         state.live = live;
         let addresses: Vec<Address> = state.groups.keys().cloned().collect();
@@ -217,12 +217,12 @@ impl Held {
     }
 
     /// What workers listen on since this was last asked.
-    pub(crate) fn listens(&self) -> Vec<(Start, Address)> {
+    pub(crate) fn listens(&self) -> Vec<(InstanceId, Address)> {
         std::mem::take(&mut self.state().listens)
     }
 
     /// Whether no connection waits for this process alone, nor is about to.
-    pub(crate) fn is_drained(&self, start: Start) -> bool {
+    pub(crate) fn is_drained(&self, start: InstanceId) -> bool {
         let state = self.state();
         let mut ports = BTreeSet::new();
         for (inode, address) in state.slots.of(start) {
@@ -244,7 +244,7 @@ impl Held {
     }
 
     /// What waits for this process to accept it.
-    pub(crate) fn waiting(&self, start: Start) -> u32 {
+    pub(crate) fn waiting(&self, start: InstanceId) -> u32 {
         let state = self.state();
         let waiting = |inode| Some(state.sockets.get(&inode)?.queue().ok()?.waiting);
         state.slots.of(start).filter_map(|(inode, _)| waiting(inode)).sum()
@@ -278,25 +278,25 @@ impl Held {
     }
 
     /// Marks what this process has closed as free. Gives the addresses that it does not use any more.
-    pub(crate) fn look_for_closed(&self, start: Start, pids: &[i32]) -> BTreeSet<Address> {
+    pub(crate) fn look_for_closed(&self, start: InstanceId, pids: &[i32]) -> BTreeSet<Address> {
         let before = self.addresses(start);
         self.state().look_for_closed(start, pids);
         before.difference(&self.addresses(start)).cloned().collect()
     }
 
     /// Sockets that this process uses and no other.
-    pub(crate) fn own(&self, start: Start) -> HashSet<u64> {
+    pub(crate) fn own(&self, start: InstanceId) -> HashSet<u64> {
         self.state().own(start)
     }
 
     /// Addresses that this process uses.
-    pub(crate) fn addresses(&self, start: Start) -> BTreeSet<Address> {
+    pub(crate) fn addresses(&self, start: InstanceId) -> BTreeSet<Address> {
         let state = self.state();
         let unheld = state.unheld.get(&start).into_iter().flatten();
         state.slots.of(start).map(|(_, address)| address).chain(unheld).cloned().collect()
     }
 
-    pub(crate) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<AddressStatus> {
         let state = self.state();
         let seen = |address: &Address| {
             let members = state.slots.on(address, &state.live);
@@ -304,7 +304,7 @@ impl Held {
             let (waiting, limit) = queues.fold((0, 0), |(waiting, limit), queue| {
                 (waiting + queue.waiting, limit + queue.limit)
             });
-            Seen {
+            AddressStatus {
                 address: address.clone(),
                 members: members.len(),
                 waiting,
@@ -321,42 +321,50 @@ impl Held {
                 },
             }
         };
-        let mut all: Vec<Seen> = state.slots.addresses().into_iter().map(seen).collect();
+        let mut all: Vec<AddressStatus> = state.slots.addresses().into_iter().map(seen).collect();
         let unheld: BTreeSet<&Address> = state.unheld.values().flatten().collect();
         for address in unheld {
             let members = state.unheld.values().filter(|on| on.contains(address)).count();
             let why = || Some("the sockets of this run are not held".to_owned());
             let (address, not_held, not_steered) = (address.clone(), why(), why());
             let (waiting, limit, unused) = (0, 0, false);
-            all.push(Seen { address, members, waiting, limit, not_held, not_steered, unused });
+            all.push(AddressStatus {
+                address,
+                members,
+                waiting,
+                limit,
+                not_held,
+                not_steered,
+                unused,
+            });
         }
         all
     }
 
     /// A TCP address that this process listens on.
-    pub(crate) fn own_socket(&self, start: Start) -> Option<Address> {
+    pub(crate) fn own_socket(&self, start: InstanceId) -> Option<Address> {
         self.addresses(start).into_iter().find(|address| address.protocol == Protocol::Tcp)
     }
 
     /// Until it is dropped, connections from this port to this address reach this process.
-    pub(crate) fn aim(&self, start: Start, address: &Address, from: u16) -> Aim {
+    pub(crate) fn aim(&self, start: InstanceId, address: &Address, from: u16) -> ProbeSteering {
         let mut state = self.state();
         let inode = state.slots.of(start).find(|(_, it)| *it == address).map(|(inode, _)| inode);
         if let Some(inode) = inode {
             state.aims.insert(from, (address.clone(), inode));
             state.steer(address);
         }
-        Aim { held: self.clone(), from }
+        ProbeSteering { held: self.clone(), from }
     }
 }
 
 /// A port whose connections go to one worker.
-pub(crate) struct Aim {
-    held: Held,
+pub(crate) struct ProbeSteering {
+    held: SocketPool,
     from: u16,
 }
 
-impl Drop for Aim {
+impl Drop for ProbeSteering {
     fn drop(&mut self) {
         let mut state = self.held.state();
         if let Some((address, _)) = state.aims.remove(&self.from) {

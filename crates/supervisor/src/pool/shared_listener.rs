@@ -6,20 +6,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sameport_policy::lifecycle::slots::Start;
+use sameport_policy::lifecycle::slots::InstanceId;
 use sameport_policy::model::socket::{Address, Protocol};
 use sameport_policy::systemd;
-use sameport_policy::systemd::Kept;
+use sameport_policy::systemd::StoredName;
 use sameport_sys::Errno;
 use sameport_sys::process::WorkerSocket;
 
-use super::inherited::{Given, Origin};
-use super::{Bound, Caller, Held, State};
-use crate::handover::Older;
+use super::inherited::{InheritedSocket, Origin};
+use super::{BindResult, PendingBind, PoolState, SocketPool};
+use crate::handover::SocketHistory;
 
 /// A socket that all workers share.
 #[derive(Debug, Clone)]
-pub(crate) struct Common {
+pub(crate) struct SharedListener {
     pub(crate) address: Address,
     /// Workers find it open.
     pub(crate) passed: bool,
@@ -33,17 +33,18 @@ const UNKNOWN_ORDER: &str =
 
 const ONE_FOR_ALL: &str = "all workers accept from the one socket that a socket unit has opened";
 
-impl Held {
+impl SocketPool {
     /// Takes sockets over, for so many workers.
-    pub(crate) fn adopt(&self, all: &[Given], copies: u16) -> Result<(), Errno> {
+    pub(crate) fn adopt(&self, all: &[InheritedSocket], copies: u16) -> Result<(), Errno> {
         let mut state = self.state();
-        let mut kept: BTreeMap<Address, Vec<Kept>> = BTreeMap::new();
-        for Given { socket, address, from, passed } in all {
+        let mut kept: BTreeMap<Address, Vec<StoredName>> = BTreeMap::new();
+        for InheritedSocket { socket, address, from, passed } in all {
             let inode = socket.inode();
             let one_for_all = *passed || *from == Origin::Unit;
             if one_for_all {
                 let outlives_us = *from == Origin::Unit;
-                let common = Common { address: address.clone(), passed: *passed, outlives_us };
+                let common =
+                    SharedListener { address: address.clone(), passed: *passed, outlives_us };
                 state.common.insert(inode, common);
             }
             match from {
@@ -55,7 +56,9 @@ impl Held {
                     state.store.has(*name);
                 }
                 Origin::Opened => {
-                    kept.entry(address.clone()).or_default().push(Kept { inode, index: None });
+                    kept.entry(address.clone())
+                        .or_default()
+                        .push(StoredName { inode, index: None });
                 }
             }
             if !matches!(from, Origin::Unit) && socket.is_listening() == Ok(true) {
@@ -77,7 +80,7 @@ impl Held {
     }
 
     /// What a worker is to find open. It uses them from its start.
-    pub(crate) fn pass_to(&self, start: Start) -> Result<Vec<WorkerSocket>, Errno> {
+    pub(crate) fn pass_to(&self, start: InstanceId) -> Result<Vec<WorkerSocket>, Errno> {
         let mut state = self.state();
         let passed = state.common.iter().filter(|(_, common)| common.passed);
         let passed: Vec<(u64, Address)> =
@@ -94,11 +97,11 @@ impl Held {
     }
 }
 
-impl State {
+impl PoolState {
     /// What another program in our place is to know of a socket that is older than its workers.
-    pub(crate) fn older(&self, inode: u64, address: &Address) -> Older {
+    pub(crate) fn older(&self, inode: u64, address: &Address) -> SocketHistory {
         let common = self.common.get(&inode);
-        Older {
+        SocketHistory {
             common: common.map(|common| (common.passed, common.outlives_us)),
             kept: self.store.name(inode).map(|name| name.to_string()),
             unordered: self.unordered.contains(address),
@@ -106,9 +109,9 @@ impl State {
     }
 
     /// What a program before us knew of it.
-    pub(crate) fn restore_older(&mut self, inode: u64, address: &Address, older: &Older) {
+    pub(crate) fn restore_older(&mut self, inode: u64, address: &Address, older: &SocketHistory) {
         if let Some((passed, outlives_us)) = older.common {
-            let common = Common { address: address.clone(), passed, outlives_us };
+            let common = SharedListener { address: address.clone(), passed, outlives_us };
             self.common.insert(inode, common);
             if outlives_us {
                 self.not_steered.insert(address.clone(), ONE_FOR_ALL.into());
@@ -123,7 +126,7 @@ impl State {
     }
 
     /// Members that were there before us, in the kernel's order if that is certain.
-    fn put_in_order(&mut self, address: &Address, names: &[Kept]) {
+    fn put_in_order(&mut self, address: &Address, names: &[StoredName]) {
         let members: Vec<u64> = names.iter().map(|name| name.inode).collect();
         let order = systemd::order(names);
         if order.is_none() {
@@ -178,7 +181,7 @@ impl State {
 
     /// The socket of this address that all workers share, if there is one.
     pub(crate) fn common_on(&self, address: &Address) -> Option<u64> {
-        let on = |common: &Common| common.address == *address;
+        let on = |common: &SharedListener| common.address == *address;
         self.common.iter().find(|(_, common)| on(common)).map(|(inode, _)| *inode)
     }
 
@@ -196,16 +199,16 @@ impl State {
     pub(crate) fn bind_common(
         &mut self,
         inode: u64,
-        start: Start,
-        caller: Caller<'_>,
+        start: InstanceId,
+        caller: PendingBind<'_>,
         socket: &WorkerSocket,
         address: &Address,
-    ) -> Option<Bound> {
+    ) -> Option<BindResult> {
         match self.put(inode, start, caller, socket) {
             Ok(()) => {
                 self.not_put.remove(address);
                 self.slots.uses(inode, address, start);
-                Some(Bound::Replaced)
+                Some(BindResult::Replaced)
             }
             Err(why) => {
                 self.not_put.insert(address.clone(), why);

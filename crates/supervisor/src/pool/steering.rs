@@ -3,31 +3,31 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd as _;
 
-use sameport_policy::lifecycle::slots::{Instead, Start};
+use sameport_policy::lifecycle::slots::{BindAnswer, InstanceId};
 use sameport_policy::model::socket::{Address, Protocol};
 use sameport_policy::traffic::steering;
-use sameport_policy::traffic::steering::Group;
+use sameport_policy::traffic::steering::OrderedGroup;
 use sameport_sys::inspect;
 use sameport_sys::process::WorkerSocket;
-use sameport_sys::socket::{NonBlocking, Tie, closes_on_exec};
+use sameport_sys::socket::{FdAlias, NonBlocking, closes_on_exec};
 
-use super::State;
-use super::worker_view::Caller;
+use super::PoolState;
+use super::worker_view::PendingBind;
 use crate::processes;
 
-impl State {
-    pub(crate) fn own(&self, start: Start) -> HashSet<u64> {
+impl PoolState {
+    pub(crate) fn own(&self, start: InstanceId) -> HashSet<u64> {
         let own = |inode: &u64| !self.slots.is_used_by_another(*inode, start);
         self.slots.of(start).map(|(inode, _)| inode).filter(own).collect()
     }
 
     /// What a bind is answered with where nothing is free.
-    pub(crate) fn instead(&mut self, address: &Address, start: Start) -> Instead {
+    pub(crate) fn instead(&mut self, address: &Address, start: InstanceId) -> BindAnswer {
         let Some(before) = self.begun.get(&start).copied().flatten() else {
-            return Instead::Nothing;
+            return BindAnswer::Nothing;
         };
         let apart = address.protocol == Protocol::Tcp && self.others(address).is_none();
-        if apart { Instead::Nothing } else { Instead::Of(before) }
+        if apart { BindAnswer::Nothing } else { BindAnswer::Of(before) }
     }
 
     /// Why members of this group cannot be told apart, if they cannot: the kernel counts members that
@@ -36,8 +36,8 @@ impl State {
         if let Some(why) = self.is_unordered(address) {
             return Some(why);
         }
-        let query = inspect::Query::only(Protocol::Tcp).on(address.port());
-        let ours = self.groups.get(address).map_or(&[][..], Group::members);
+        let query = inspect::SocketQuery::only(Protocol::Tcp).on(address.port());
+        let ours = self.groups.get(address).map_or(&[][..], OrderedGroup::members);
         let gate = self.gates.get(address).map(WorkerSocket::inode);
         match inspect::listed(&query) {
             Ok(sockets) => sockets
@@ -54,11 +54,11 @@ impl State {
     pub(crate) fn put(
         &mut self,
         inode: u64,
-        start: Start,
-        caller: Caller<'_>,
+        start: InstanceId,
+        caller: PendingBind<'_>,
         socket: &WorkerSocket,
     ) -> Result<(), String> {
-        let Caller { listener, id, tid, fd } = caller;
+        let PendingBind { listener, id, tid, fd } = caller;
         let shared = self.slots.is_used_by_another(inode, start);
         let held = self.sockets.get(&inode).ok_or("it is gone")?;
         if held.owner() != socket.owner() && !self.is_common(inode) {
@@ -66,10 +66,10 @@ impl State {
         }
         match socket.tie(tid, fd) {
             Ok(None) => {}
-            Ok(Some(Tie::Epoll)) => {
+            Ok(Some(FdAlias::Epoll)) => {
                 return Err("the program watches its socket (epoll) before it binds it".into());
             }
-            Ok(Some(Tie::Copy)) => {
+            Ok(Some(FdAlias::Copy)) => {
                 return Err("the program has its socket twice before it binds it".into());
             }
             Err(errno) => return Err(format!("its descriptors cannot be read: {errno}")),
@@ -83,7 +83,7 @@ impl State {
             .map_err(|errno| format!("it could not be put into the worker: {errno}"))
     }
 
-    pub(crate) fn hold(&mut self, socket: WorkerSocket, address: &Address, start: Start) {
+    pub(crate) fn hold(&mut self, socket: WorkerSocket, address: &Address, start: InstanceId) {
         let inode = socket.inode();
         self.slots.uses(inode, address, start);
         self.sockets.entry(inode).or_insert(socket);
@@ -91,7 +91,7 @@ impl State {
 
     /// Frees what this process has closed: a look among these processes, of which its first must be
     /// one. A process that comes or goes meanwhile can be missed, so one look is not believed.
-    pub(crate) fn look_for_closed(&mut self, start: Start, pids: &[i32]) {
+    pub(crate) fn look_for_closed(&mut self, start: InstanceId, pids: &[i32]) {
         let used: Vec<u64> = self.slots.of(start).map(|(inode, _)| inode).collect();
         for inode in used {
             let is_open = |socket: &WorkerSocket| socket.is_open_in(pids);
@@ -105,7 +105,7 @@ impl State {
     }
 
     /// A worker that has closed its socket and binds again gets the same. This thread is asking.
-    pub(crate) fn look_for_rebound(&mut self, start: Start, tid: i32, address: &Address) {
+    pub(crate) fn look_for_rebound(&mut self, start: InstanceId, tid: i32, address: &Address) {
         let here = |(_, at): &(u64, &Address)| *at == address;
         let used: Vec<u64> = self.slots.of(start).filter(here).map(|(inode, _)| inode).collect();
         if used.is_empty() {

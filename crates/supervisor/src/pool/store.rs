@@ -6,32 +6,32 @@ use std::sync::Arc;
 
 use sameport_policy::model::socket::{Address, Protocol};
 use sameport_policy::systemd;
-use sameport_policy::systemd::Kept;
-use sameport_sys::systemd::notify::{Barrier, Service};
+use sameport_policy::systemd::StoredName;
+use sameport_sys::systemd::notify::{NotifyBarrier, ServiceManager};
 
-use super::State;
+use super::PoolState;
 
 /// What the manager keeps, and under which names.
 #[derive(Debug, Default)]
-pub(crate) struct Store {
-    service: Option<Arc<Service>>,
-    kept: BTreeMap<u64, Kept>,
+pub(crate) struct ManagerStore {
+    service: Option<Arc<ServiceManager>>,
+    kept: BTreeMap<u64, StoredName>,
     /// Sockets that it was told to close, and may have open still.
-    leaving: BTreeMap<u64, Barrier>,
+    leaving: BTreeMap<u64, NotifyBarrier>,
 }
 
-impl Store {
-    pub(crate) fn of(service: Option<Arc<Service>>) -> Self {
+impl ManagerStore {
+    pub(crate) fn of(service: Option<Arc<ServiceManager>>) -> Self {
         Self { service, ..Self::default() }
     }
 
     /// It keeps this one already.
-    pub(crate) fn has(&mut self, name: Kept) {
+    pub(crate) fn has(&mut self, name: StoredName) {
         self.kept.insert(name.inode, name);
     }
 
     /// Under which name it keeps this one.
-    pub(crate) fn name(&self, inode: u64) -> Option<Kept> {
+    pub(crate) fn name(&self, inode: u64) -> Option<StoredName> {
         self.kept.get(&inode).copied()
     }
 
@@ -75,7 +75,7 @@ impl Store {
     }
 }
 
-impl State {
+impl PoolState {
     /// Has the manager keep what we hold on this address, each under the name that is right now.
     pub(crate) fn tell_store(&mut self, address: &Address) {
         let Some(service) = self.store.service.clone() else { return };
@@ -91,7 +91,7 @@ impl State {
             }
             let ordered = self.groups.get(address).filter(|_| !self.unordered.contains(address));
             let index = ordered.and_then(|group| group.index(&inode));
-            let name = Kept { inode, index };
+            let name = StoredName { inode, index };
             // It is on its way out, unless somebody has taken it meanwhile.
             if self.store.leaving.contains_key(&inode)
                 && self.slots.free().any(|(free, _)| free == inode)

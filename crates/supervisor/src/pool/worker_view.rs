@@ -1,17 +1,17 @@
 //! The held sockets, as one worker meets them: its binds, listens and shutdowns.
 
-use sameport_policy::lifecycle::slots::{Queue, Start};
+use sameport_policy::lifecycle::slots::{InstanceId, QueueMode};
 use sameport_policy::model::socket::{Address, Protocol};
 use sameport_sys::Errno;
 use sameport_sys::process::WorkerSocket;
-use sameport_sys::seccomp::Listener;
+use sameport_sys::seccomp::NotifyListener;
 
-use super::{Held, MOST_LEFT_ALONE, shared_listener};
+use super::{MOST_LEFT_ALONE, SocketPool, shared_listener};
 
 /// A worker's call, and where it is to be answered.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Caller<'a> {
-    pub listener: &'a Listener,
+pub(crate) struct PendingBind<'a> {
+    pub listener: &'a NotifyListener,
     pub id: u64,
     pub tid: i32,
     pub fd: i32,
@@ -19,29 +19,29 @@ pub(crate) struct Caller<'a> {
 
 /// The held sockets, as the process of one start and all that it starts uses them.
 #[derive(Debug, Clone)]
-pub(crate) struct Holding {
-    pub(crate) held: Held,
-    pub(crate) start: Start,
+pub(crate) struct WorkerSockets {
+    pub(crate) held: SocketPool,
+    pub(crate) start: InstanceId,
 }
 
 /// What became of a bind here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bound {
+pub(crate) enum BindResult {
     /// A held socket took the place of the worker's.
     Replaced,
     /// The worker's socket was bound, or could not be.
     Made(Result<(), Errno>),
 }
 
-impl Holding {
+impl WorkerSockets {
     /// A bind of a socket that can be shared. `None`: the worker's own bind is to happen.
     pub(crate) fn bind(
         &self,
-        caller: Caller<'_>,
+        caller: PendingBind<'_>,
         socket: &WorkerSocket,
         address: &Address,
         may_bind: bool,
-    ) -> Result<Option<Bound>, Errno> {
+    ) -> Result<Option<BindResult>, Errno> {
         let mut state = self.held.state();
         if let Some(inode) = state.common_on(address) {
             let bound = state.bind_common(inode, self.start, caller, socket, address);
@@ -66,7 +66,7 @@ impl Holding {
                         state.listens.push((self.start, address.clone()));
                         self.held.0.changed.notify_one();
                     }
-                    return Ok(Some(Bound::Replaced));
+                    return Ok(Some(BindResult::Replaced));
                 }
                 Err(why) => {
                     state.not_put.insert(address.clone(), why);
@@ -75,7 +75,7 @@ impl Holding {
         }
         // A datagram socket takes traffic from here on, and one that all are to share must be known
         // before the next worker asks for it.
-        let now = address.protocol == Protocol::Udp || state.queue == Queue::Shared;
+        let now = address.protocol == Protocol::Udp || state.queue == QueueMode::Shared;
         if !now || !may_bind {
             return Ok(None);
         }
@@ -88,7 +88,7 @@ impl Holding {
                 self.held.0.changed.notify_one();
             }
         }
-        Ok(Some(Bound::Made(bound)))
+        Ok(Some(BindResult::Made(bound)))
     }
 
     /// The kernel picks a port for this socket, which nobody who comes later will ask for.

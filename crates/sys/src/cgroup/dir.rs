@@ -21,7 +21,7 @@ pub struct Cgroup {
 
 /// Why there is no such cgroup to act on.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum CgroupError {
     /// cgroup v2 is not mounted where this process can see it.
     #[error("cgroup v2 is not mounted")]
     NotMounted,
@@ -54,7 +54,7 @@ pub enum OpenError {
 impl Cgroup {
     /// Opens a cgroup by its path as `/proc/PID/cgroup` writes it (`/my/app`), or by its folder
     /// (`/sys/fs/cgroup/my/app`).
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+    pub fn open(path: &Path) -> Result<Self, CgroupError> {
         let mount = mount()?;
         if mount.cgroup(path).is_none()
             && let Some(folder) = mount.folder(path)
@@ -64,18 +64,18 @@ impl Cgroup {
         }
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => Self::at(&mount, path.to_owned()),
-            Ok(_) => Err(OpenError::NotACgroup(path.into())),
+            Ok(_) => Err(CgroupError::NotACgroup(path.into())),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(OpenError::NotFound(path.into()))
+                Err(CgroupError::NotFound(path.into()))
             }
-            Err(error) => Err(OpenError::System("stat", path.into(), error)),
+            Err(error) => Err(CgroupError::System("stat", path.into(), error)),
         }
     }
 
     /// Opens the cgroup of a systemd unit that runs. `nginx` means `nginx.service`. Systemd itself
     /// is not asked: it names cgroups after their units.
-    pub fn of_unit(name: &str) -> Result<Self, OpenError> {
-        let unit = unit_name(name).ok_or_else(|| OpenError::NotAUnit(name.into()))?;
+    pub fn of_unit(name: &str) -> Result<Self, CgroupError> {
+        let unit = unit_name(name).ok_or_else(|| CgroupError::NotAUnit(name.into()))?;
         let mount = mount()?;
         let usual = mount.point.join("system.slice").join(&unit);
         let mut found = vec![usual];
@@ -85,11 +85,11 @@ impl Cgroup {
         }
         found.retain(|folder| is_populated(folder));
         match &found[..] {
-            [] => Err(OpenError::UnitNotRunning(unit)),
+            [] => Err(CgroupError::UnitNotRunning(unit)),
             [one] => Self::at(&mount, one.clone()),
             _ => {
                 let name = |folder: PathBuf| mount.cgroup(&folder).unwrap_or(folder);
-                Err(OpenError::SeveralUnits(unit, found.into_iter().map(name).collect()))
+                Err(CgroupError::SeveralUnits(unit, found.into_iter().map(name).collect()))
             }
         }
     }
@@ -98,42 +98,42 @@ impl Cgroup {
     ///
     /// # Errors
     /// [`OpenError::NotTheFirst`] where only a part of the cgroups can be seen, as in most containers.
-    pub fn first() -> Result<Self, OpenError> {
+    pub fn first() -> Result<Self, CgroupError> {
         let mount = mount()?;
         // Every cgroup but the first has this file.
         let is_first = !mount.point.join("cgroup.events").exists();
         if !is_first || mount.root != Path::new("/") {
-            return Err(OpenError::NotTheFirst(mount.point));
+            return Err(CgroupError::NotTheFirst(mount.point));
         }
         Self::at(&mount, mount.point.clone())
     }
 
     /// The cgroup of this process.
-    pub(crate) fn own() -> Result<Self, OpenError> {
+    pub(crate) fn own() -> Result<Self, CgroupError> {
         const OWN: &str = "/proc/self/cgroup";
         let mount = mount()?;
         let text = fs::read_to_string(OWN)
-            .map_err(|error| OpenError::System("read", OWN.into(), error))?;
+            .map_err(|error| CgroupError::System("read", OWN.into(), error))?;
         let own = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
         let own = Path::new(own);
-        let folder = mount.folder(own).ok_or_else(|| OpenError::NotFound(own.into()))?;
+        let folder = mount.folder(own).ok_or_else(|| CgroupError::NotFound(own.into()))?;
         Self::at(&mount, folder)
     }
 
-    fn at(mount: &Mount, folder: PathBuf) -> Result<Self, OpenError> {
+    fn at(mount: &Mount, folder: PathBuf) -> Result<Self, CgroupError> {
         // Magic numbers of statfs(2).
         const CGROUP: rustix::fs::FsWord = 0x0027_e0eb;
         const CGROUP2: rustix::fs::FsWord = 0x6367_7270;
         let system = |call| {
             let folder = folder.clone();
-            move |error: io::Error| OpenError::System(call, folder, error)
+            move |error: io::Error| CgroupError::System(call, folder, error)
         };
         let opened = File::open(&folder).map_err(system("open"))?;
         let kind = rustix::fs::fstatfs(&opened).map_err(|e| system("statfs")(e.into()))?.f_type;
         match kind {
             CGROUP2 => {}
-            CGROUP => return Err(OpenError::Version1(folder)),
-            _ => return Err(OpenError::NotACgroup(folder)),
+            CGROUP => return Err(CgroupError::Version1(folder)),
+            _ => return Err(CgroupError::NotACgroup(folder)),
         }
         let id = opened.metadata().map_err(system("stat"))?.ino();
         let path = mount.cgroup(&folder).unwrap_or_else(|| folder.clone());
@@ -162,11 +162,11 @@ impl Cgroup {
     }
 }
 
-fn mount() -> Result<Mount, OpenError> {
+fn mount() -> Result<Mount, CgroupError> {
     const MOUNTS: &str = "/proc/self/mountinfo";
     Mount::find()
-        .map_err(|error| OpenError::System("read", MOUNTS.into(), error))?
-        .ok_or(OpenError::NotMounted)
+        .map_err(|error| CgroupError::System("read", MOUNTS.into(), error))?
+        .ok_or(CgroupError::NotMounted)
 }
 
 /// The whole name of a unit, as systemctl(1) completes it. `None`: a cgroup cannot be called so.
@@ -187,8 +187,8 @@ fn is_populated(folder: &Path) -> bool {
 
 /// Every cgroup below the mount point. Those that vanish meanwhile, or may not be read, are left
 /// out.
-pub(crate) fn folders_below(top: &Path) -> Result<Vec<PathBuf>, OpenError> {
-    fs::read_dir(top).map_err(|error| OpenError::System("open", top.into(), error))?;
+pub(crate) fn folders_below(top: &Path) -> Result<Vec<PathBuf>, CgroupError> {
+    fs::read_dir(top).map_err(|error| CgroupError::System("open", top.into(), error))?;
     let mut found = Vec::new();
     let mut next = vec![top.to_owned()];
     while let Some(folder) = next.pop() {
@@ -204,7 +204,7 @@ pub(crate) fn folders_below(top: &Path) -> Result<Vec<PathBuf>, OpenError> {
 }
 
 /// Every cgroup that can be seen.
-pub(crate) fn all_folders() -> Result<Vec<PathBuf>, OpenError> {
+pub(crate) fn all_folders() -> Result<Vec<PathBuf>, CgroupError> {
     folders_below(&mount()?.point)
 }
 
@@ -236,14 +236,14 @@ mod tests {
         let open = |path: &str| Cgroup::open(Path::new(path)).unwrap_err();
         // Where version 2 is not mounted, that is the answer to everything.
         if matches!(Mount::find(), Ok(None)) {
-            assert!(matches!(open("/"), OpenError::NotMounted));
+            assert!(matches!(open("/"), CgroupError::NotMounted));
             return;
         }
-        assert!(matches!(open("/no such cgroup"), OpenError::NotFound(_)));
-        assert!(matches!(open("/proc/self/stat"), OpenError::NotACgroup(_)));
-        assert!(matches!(open("/etc"), OpenError::NotACgroup(_)));
+        assert!(matches!(open("/no such cgroup"), CgroupError::NotFound(_)));
+        assert!(matches!(open("/proc/self/stat"), CgroupError::NotACgroup(_)));
+        assert!(matches!(open("/etc"), CgroupError::NotACgroup(_)));
         let unit = Cgroup::of_unit("no-such-unit-of-sameport").unwrap_err();
-        assert!(matches!(unit, OpenError::UnitNotRunning(_)), "{unit}");
-        assert!(matches!(Cgroup::of_unit("a/b"), Err(OpenError::NotAUnit(_))));
+        assert!(matches!(unit, CgroupError::UnitNotRunning(_)), "{unit}");
+        assert!(matches!(Cgroup::of_unit("a/b"), Err(CgroupError::NotAUnit(_))));
     }
 }

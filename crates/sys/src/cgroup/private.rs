@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::dir::{Cgroup, OpenError, all_folders, folders_below};
-use crate::process::identity::Identity;
+use super::dir::{Cgroup, CgroupError, all_folders, folders_below};
+use crate::process::identity::ProcessIdentity;
 
 const PREFIX: &str = "sameport-run-";
 
@@ -16,16 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A fresh cgroup below our own, so that limits and accounts stay what they were. Removed when
 /// dropped, if nobody is left in it.
 #[derive(Debug)]
-pub struct Private(Cgroup);
+pub struct PrivateCgroup(Cgroup);
 
-impl Private {
+impl PrivateCgroup {
     /// Makes it. Its name holds our pid and when we were started, by which [`sweep`] can tell that
     /// we are gone.
-    pub fn create() -> Result<Self, OpenError> {
+    pub fn create() -> Result<Self, CgroupError> {
         // Several in one process need different names.
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let owner = Identity::ourselves().map_err(system("read", Path::new("/proc/self")))?;
+        let owner =
+            ProcessIdentity::ourselves().map_err(system("read", Path::new("/proc/self")))?;
         let folder = Cgroup::own()?.folder().join(format!("{PREFIX}{owner}-{next}"));
         fs::create_dir(&folder).map_err(system("mkdir", &folder))?;
         match Cgroup::open(&folder) {
@@ -69,7 +70,7 @@ impl Private {
     }
 }
 
-impl Drop for Private {
+impl Drop for PrivateCgroup {
     fn drop(&mut self) {
         // What is left is for the next start to sweep.
         let _ = remove_tree(self.0.folder());
@@ -78,18 +79,18 @@ impl Drop for Private {
 
 /// Removes the cgroups of runs that ended without doing so. Those in which processes live on stay:
 /// they are nobody's, and harmless. Gives how many were removed.
-pub fn sweep() -> Result<usize, OpenError> {
+pub fn sweep() -> Result<usize, CgroupError> {
     let mut removed = 0;
     for folder in all_folders()? {
         let owner = folder.file_name().and_then(|name| owner_of(name.to_str()?));
-        if owner.is_some_and(Identity::is_gone) && remove_tree(&folder).is_ok() {
+        if owner.is_some_and(ProcessIdentity::is_gone) && remove_tree(&folder).is_ok() {
             removed += 1;
         }
     }
     Ok(removed)
 }
 
-fn owner_of(name: &str) -> Option<Identity> {
+fn owner_of(name: &str) -> Option<ProcessIdentity> {
     let (owner, number) = name.strip_prefix(PREFIX)?.rsplit_once('-')?;
     number.parse::<u32>().ok()?;
     owner.parse().ok()
@@ -99,7 +100,9 @@ fn owner_of(name: &str) -> Option<Identity> {
 pub(crate) fn remove_tree(folder: &Path) -> io::Result<()> {
     let mut below = match folders_below(folder) {
         Ok(below) => below,
-        Err(OpenError::System(_, _, error)) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(CgroupError::System(_, _, error)) if error.kind() == ErrorKind::NotFound => {
+            return Ok(());
+        }
         Err(_) => vec![],
     };
     below.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
@@ -112,8 +115,8 @@ pub(crate) fn remove_tree(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn system<'a>(call: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> OpenError + 'a {
-    move |error| OpenError::System(call, path.into(), error)
+fn system<'a>(call: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> CgroupError + 'a {
+    move |error| CgroupError::System(call, path.into(), error)
 }
 
 #[cfg(test)]
@@ -122,7 +125,7 @@ mod tests {
 
     #[test]
     fn only_our_names_are_ours() {
-        let owner = Identity::ourselves().unwrap();
+        let owner = ProcessIdentity::ourselves().unwrap();
         assert_eq!(owner_of(&format!("{PREFIX}{owner}-0")), Some(owner));
         for name in [
             "",

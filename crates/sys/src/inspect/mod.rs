@@ -14,9 +14,9 @@ mod tests;
 
 pub use crate::bpf::sk_lookup::lookup_programs;
 pub use crate::netlink::connections::{connections, handshakes, is_accepted};
-pub use crate::netlink::time_wait::{Left, left};
-pub use crate::netns::enter::{NetworkError, within};
-pub use crate::proc::ancestry::{CommandLine, above, directory};
+pub use crate::netlink::time_wait::{TimeWait, left};
+pub use crate::netns::enter::{NetnsError, within};
+pub use crate::proc::ancestry::{ProcessCommand, above, directory};
 pub use crate::proc::same_program::{ancestors, program_file};
 pub use crate::proc::sysctl::machine;
 pub use crate::users::{user, user_id};
@@ -26,12 +26,12 @@ use std::io;
 
 use sameport_policy::model::socket::{Address, Member, Protocol, Socket};
 
-use crate::proc::fd_scan::{Holders, Programs};
-use owners::Holding;
+use crate::proc::fd_scan::{FdHolders, ProcessCache};
+use owners::SocketOwners;
 
 /// Which sockets to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Query {
+pub struct SocketQuery {
     /// TCP sockets.
     pub tcp: bool,
     /// UDP sockets.
@@ -39,7 +39,7 @@ pub struct Query {
     /// Only those on this port.
     pub port: Option<u16>,
     /// Only those in these states.
-    pub states: States,
+    pub states: StateFilter,
     /// Whether to look at what else is known of who has them open ([`Process::details`](sameport_policy::model::socket::Process::details)): some 30 µs a
     /// process.
     pub details: bool,
@@ -49,7 +49,7 @@ pub struct Query {
 
 /// Which states of sockets to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum States {
+pub enum StateFilter {
     /// TCP sockets that listen, UDP sockets without a peer.
     Waiting,
     /// These, and TCP sockets that are bound and neither listen nor are connected, which the kernel
@@ -60,7 +60,7 @@ pub enum States {
     Every,
 }
 
-impl Query {
+impl SocketQuery {
     /// Whoever waits, by either protocol, on every port.
     #[must_use]
     pub fn everything() -> Self {
@@ -68,7 +68,7 @@ impl Query {
             tcp: true,
             udp: true,
             port: None,
-            states: States::Waiting,
+            states: StateFilter::Waiting,
             details: false,
             cgroups: false,
         }
@@ -89,7 +89,7 @@ impl Query {
 
     /// The same, of sockets in these states.
     #[must_use]
-    pub fn in_states(self, states: States) -> Self {
+    pub fn in_states(self, states: StateFilter) -> Self {
         Self { states, ..self }
     }
 
@@ -108,7 +108,7 @@ impl Query {
 
 /// What could be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct Snapshot {
     /// Every socket asked for. Sockets are always all there; their processes and `shared` only as
     /// far as the caller may look.
     pub members: Vec<Member>,
@@ -128,7 +128,7 @@ pub struct Seen {
 /// Why the list of sockets could not be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub enum InspectError {
     /// A call of the conversation with the kernel failed.
     #[error("cannot list {protocol} sockets: {call}: {source}")]
     Ask {
@@ -177,17 +177,17 @@ pub enum Error {
 ///
 /// When the kernel's list cannot be had: see [`Error`]. What may not be seen of the processes is no
 /// error, but [`Seen::complete`] is false.
-pub fn members(query: &Query) -> Result<Seen, Error> {
+pub fn members(query: &SocketQuery) -> Result<Snapshot, InspectError> {
     let sockets = crate::netlink::sockets::sockets(query)?;
     let wanted: HashSet<u64> =
         sockets.iter().map(|socket| socket.inode).filter(|inode| *inode != 0).collect();
-    let Holding { holders, names, options, positions, iterated } =
+    let SocketOwners { holders, names, options, positions, iterated } =
         owners::holding(query, &sockets, &wanted);
-    let Holders { of, all_read } = holders;
+    let FdHolders { of, all_read } = holders;
     let complete = all_read && wanted.iter().all(|inode| of.contains_key(inode));
 
-    let mut programs = Programs::new(names, query.details);
-    let mut users = crate::users::Users::default();
+    let mut programs = ProcessCache::new(names, query.details);
+    let mut users = crate::users::UserNames::default();
     let mut members: Vec<_> = sockets
         .into_iter()
         .map(|socket| {
@@ -209,9 +209,9 @@ pub fn members(query: &Query) -> Result<Seen, Error> {
     if query.cgroups {
         name_cgroups(&mut members);
     }
-    let bound =
-        !query.tcp || (query.states != States::Waiting && crate::netlink::sockets::lists_bound());
-    Ok(Seen { members, complete, bound, iterated })
+    let bound = !query.tcp
+        || (query.states != StateFilter::Waiting && crate::netlink::sockets::lists_bound());
+    Ok(Snapshot { members, complete, bound, iterated })
 }
 
 /// Whether [`members`] finds processes by a BPF iterator here: loads and opens one.
@@ -223,7 +223,7 @@ pub fn members(query: &Query) -> Result<Seen, Error> {
 /// not as expected, on big-endian machines, and where `/proc` shows another pid namespace; EINVAL before
 /// Linux 5.11.
 pub fn iterates() -> io::Result<()> {
-    crate::bpf::socket_iter::open(crate::bpf::socket_iter::Wanted {
+    crate::bpf::socket_iter::open(crate::bpf::socket_iter::IterFilter {
         states: 0,
         port: None,
         quickly: true,
@@ -259,9 +259,9 @@ pub(crate) fn have_open(inodes: &HashSet<u64>, pids: &[i32]) -> bool {
 /// # Errors
 ///
 /// As for [`members`].
-pub fn listening(pids: &[i32]) -> Result<BTreeSet<Address>, Error> {
+pub fn listening(pids: &[i32]) -> Result<BTreeSet<Address>, InspectError> {
     let given_away = crate::proc::sysctl::ephemeral_ports();
-    let mut sockets = listed(&Query::everything())?;
+    let mut sockets = listed(&SocketQuery::everything())?;
     sockets.retain(|socket| !given_away.contains(&socket.address.port()));
     let inodes = sockets.iter().map(|socket| socket.inode).collect();
     let holders = crate::proc::fd_scan::holders_among(&inodes, pids);
@@ -284,18 +284,22 @@ pub fn holders_of(inodes: &HashSet<u64>, pids: &[i32]) -> HashSet<i32> {
 /// `ENOENT` when the kernel has no module for the protocol; otherwise the error of the call that
 /// failed.
 pub fn answers(protocol: libc::c_int) -> io::Result<()> {
-    let nothing =
-        crate::netlink::sock_diag::Request { protocol, family: libc::AF_INET, states: 0, port: 0 };
+    let nothing = crate::netlink::sock_diag::DiagRequest {
+        protocol,
+        family: libc::AF_INET,
+        states: 0,
+        port: 0,
+    };
     match nothing.dump() {
         Ok(_) => Ok(()),
-        Err(crate::netlink::sock_diag::Failure::Call(_, source)) => Err(source),
-        Err(crate::netlink::sock_diag::Failure::NoModule) => {
+        Err(crate::netlink::sock_diag::DiagError::Call(_, source)) => Err(source),
+        Err(crate::netlink::sock_diag::DiagError::NoModule) => {
             Err(io::Error::from_raw_os_error(libc::ENOENT))
         }
-        Err(crate::netlink::sock_diag::Failure::Unsettled) => {
+        Err(crate::netlink::sock_diag::DiagError::Unsettled) => {
             Err(io::Error::from_raw_os_error(libc::EINTR))
         }
-        Err(crate::netlink::sock_diag::Failure::Malformed) => {
+        Err(crate::netlink::sock_diag::DiagError::Malformed) => {
             Err(io::ErrorKind::InvalidData.into())
         }
     }
@@ -314,6 +318,6 @@ pub fn may_be_taken(address: &Address) -> bool {
 /// # Errors
 ///
 /// As for [`members`].
-pub fn listed(query: &Query) -> Result<Vec<Socket>, Error> {
+pub fn listed(query: &SocketQuery) -> Result<Vec<Socket>, InspectError> {
     crate::netlink::sockets::sockets(query)
 }

@@ -14,9 +14,9 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
-use sameport_policy::model::socket::{Options, Socket};
+use sameport_policy::model::socket::{Socket, SocketOptions};
 
-use crate::proc::fd_scan::Holder;
+use crate::proc::fd_scan::FdHolder;
 
 /// More holders of one socket than these are not asked: forked copies answer alike.
 const ATTEMPTS: usize = 4;
@@ -24,14 +24,14 @@ const ATTEMPTS: usize = 4;
 /// The options of every one of these sockets, by inode, whose first holders may be asked and still
 /// have it.
 pub(crate) fn options(
-    holders: &HashMap<u64, Vec<Holder>>,
+    holders: &HashMap<u64, Vec<FdHolder>>,
     sockets: &[Socket],
-) -> HashMap<u64, Options> {
+) -> HashMap<u64, SocketOptions> {
     let told = |socket: &Socket| Some((socket.inode, (socket.transparent?, socket.freebind?)));
     let told: HashMap<_, _> = sockets.iter().filter_map(told).collect();
     let mut known = HashMap::with_capacity(holders.len());
     for attempt in 0..ATTEMPTS {
-        let mut open: Vec<(Holder, u64)> = holders
+        let mut open: Vec<(FdHolder, u64)> = holders
             .iter()
             .filter(|(inode, _)| !known.contains_key(*inode))
             .filter_map(|(inode, holders)| Some((*holders.get(attempt)?, *inode)))
@@ -46,10 +46,14 @@ pub(crate) fn options(
 }
 
 /// Whether a socket is transparent, and whether its bind was free.
-type Told = (bool, bool);
+type OptionFacts = (bool, bool);
 
 /// Asks one process for some of its sockets.
-fn ask(asked: &[(Holder, u64)], told: &HashMap<u64, Told>, known: &mut HashMap<u64, Options>) {
+fn ask(
+    asked: &[(FdHolder, u64)],
+    told: &HashMap<u64, OptionFacts>,
+    known: &mut HashMap<u64, SocketOptions>,
+) {
     let Some(pid) = asked.first().and_then(|(holder, _)| Pid::from_raw(holder.pid)) else { return };
     let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };
     for (holder, inode) in asked {
@@ -68,9 +72,9 @@ fn ask(asked: &[(Holder, u64)], told: &HashMap<u64, Told>, known: &mut HashMap<u
 }
 
 /// What the kernel has told already is not asked for again.
-fn read(socket: &OwnedFd, told: Option<Told>) -> Result<Options, Errno> {
+fn read(socket: &OwnedFd, told: Option<OptionFacts>) -> Result<SocketOptions, Errno> {
     let (transparent, freebind) = told.map_or_else(|| ask_for_told(socket), Ok)?;
-    Ok(Options {
+    Ok(SocketOptions {
         reuse_port: sockopt::socket_reuseport(socket)?,
         reuse_address: sockopt::socket_reuseaddr(socket)?,
         transparent,
@@ -80,7 +84,7 @@ fn read(socket: &OwnedFd, told: Option<Told>) -> Result<Options, Errno> {
 }
 
 /// Of older kernels, whose list does not tell.
-fn ask_for_told(socket: &OwnedFd) -> Result<Told, Errno> {
+fn ask_for_told(socket: &OwnedFd) -> Result<OptionFacts, Errno> {
     let (level, transparent, freebind) = match sockopt::socket_domain(socket)? {
         AddressFamily::INET6 => (libc::SOL_IPV6, libc::IPV6_TRANSPARENT, libc::IPV6_FREEBIND),
         _ => (libc::SOL_IP, libc::IP_TRANSPARENT, libc::IP_FREEBIND),
@@ -136,15 +140,18 @@ mod tests {
     fn every_option_is_read_alone() {
         use socket2::{Domain, SockFilter, Socket, Type};
         type Set = fn(&Socket) -> std::io::Result<()>;
-        let none = Options::default();
-        let cases: [(Set, Options); 4] = [
+        let none = SocketOptions::default();
+        let cases: [(Set, SocketOptions); 4] = [
             (|_| Ok(()), none),
-            (|socket| socket.set_reuse_port(true), Options { reuse_port: true, ..none }),
-            (|socket| socket.set_reuse_address(true), Options { reuse_address: true, ..none }),
+            (|socket| socket.set_reuse_port(true), SocketOptions { reuse_port: true, ..none }),
+            (
+                |socket| socket.set_reuse_address(true),
+                SocketOptions { reuse_address: true, ..none },
+            ),
             (
                 // Everything may pass.
                 |socket| socket.attach_filter(&[SockFilter::new(6, 0, 0, u32::MAX)]),
-                Options { filter: true, ..none },
+                SocketOptions { filter: true, ..none },
             ),
         ];
         for domain in [Domain::IPV4, Domain::IPV6] {
@@ -163,14 +170,14 @@ mod tests {
                     Domain::IPV4 => free.set_freebind_v4(true).unwrap(),
                     _ => free.set_freebind_v6(true).unwrap(),
                 }
-                let expected = Options { freebind: true, ..none };
+                let expected = SocketOptions { freebind: true, ..none };
                 assert_eq!(read(&free.into(), None), Ok(expected), "{domain:?} {kind:?}");
             }
         }
         let transparent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         // Only root may.
         if transparent.set_ip_transparent_v4(true).is_ok() {
-            let expected = Options { transparent: true, ..none };
+            let expected = SocketOptions { transparent: true, ..none };
             assert_eq!(read(&transparent.into(), None), Ok(expected));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
-use sameport_policy::model::socket::{Member, Options, State};
+use sameport_policy::model::socket::{Member, SocketOptions, SocketState};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
@@ -14,7 +14,7 @@ fn own_pid() -> i32 {
 
 /// The one socket of this protocol at this address: other tests use the same ports elsewhere.
 fn at(protocol: Protocol, address: SocketAddr) -> Option<Member> {
-    let query = Query::only(protocol).on(address.port());
+    let query = SocketQuery::only(protocol).on(address.port());
     let mut found = members(&query).unwrap().members;
     found.retain(|member| member.socket.address.socket == address);
     assert!(found.len() <= 1, "{found:?}");
@@ -59,13 +59,13 @@ fn the_query_chooses_protocol_and_port() {
     let port = address.port();
     let other = if port == u16::MAX { port - 1 } else { port + 1 };
     let cases = [
-        (Query::everything(), true),
-        (Query::everything().on(port), true),
-        (Query::everything().on(other), false),
-        (Query::only(Protocol::Udp), true),
-        (Query::only(Protocol::Tcp), false),
-        (Query::only(Protocol::Tcp).on(port), false),
-        (Query { tcp: false, udp: false, ..Query::everything() }, false),
+        (SocketQuery::everything(), true),
+        (SocketQuery::everything().on(port), true),
+        (SocketQuery::everything().on(other), false),
+        (SocketQuery::only(Protocol::Udp), true),
+        (SocketQuery::only(Protocol::Tcp), false),
+        (SocketQuery::only(Protocol::Tcp).on(port), false),
+        (SocketQuery { tcp: false, udp: false, ..SocketQuery::everything() }, false),
     ];
     for (query, expected) in cases {
         let found = members(&query).unwrap().members;
@@ -119,7 +119,7 @@ fn a_device_is_named() {
 fn hundreds_of_sockets_are_all_there() {
     let _alone = alone();
     let sockets: Vec<_> = (0..800).map(|_| UdpSocket::bind("127.0.77.3:0").unwrap()).collect();
-    let seen = members(&Query::only(Protocol::Udp)).unwrap().members;
+    let seen = members(&SocketQuery::only(Protocol::Udp)).unwrap().members;
     for socket in &sockets {
         let address = socket.local_addr().unwrap();
         let found: Vec<_> = seen.iter().filter(|m| m.socket.address.socket == address).collect();
@@ -131,11 +131,15 @@ fn hundreds_of_sockets_are_all_there() {
 #[test]
 fn complete_means_that_everybody_is_named() {
     let _alone = alone();
-    let nothing = members(&Query { tcp: false, udp: false, ..Query::everything() }).unwrap();
-    assert_eq!(nothing, Seen { members: Vec::new(), complete: true, bound: true, iterated: false });
+    let nothing =
+        members(&SocketQuery { tcp: false, udp: false, ..SocketQuery::everything() }).unwrap();
+    assert_eq!(
+        nothing,
+        Snapshot { members: Vec::new(), complete: true, bound: true, iterated: false }
+    );
 
     let _somebody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let seen = members(&Query::only(Protocol::Tcp)).unwrap();
+    let seen = members(&SocketQuery::only(Protocol::Tcp)).unwrap();
     let unnamed = seen.members.iter().any(|member| member.processes.is_empty());
     assert!(!(seen.complete && unnamed), "{seen:?}");
 }
@@ -202,8 +206,8 @@ fn what_nobody_waits_on_is_told_in_one_step() {
 }
 
 /// Every socket at this address, in any state, by what it does.
-fn states_at(protocol: Protocol, address: SocketAddr, states: States) -> Vec<State> {
-    let query = Query::only(protocol).on(address.port()).in_states(states);
+fn states_at(protocol: Protocol, address: SocketAddr, states: StateFilter) -> Vec<SocketState> {
+    let query = SocketQuery::only(protocol).on(address.port()).in_states(states);
     let found = members(&query).unwrap().members.into_iter().map(|member| member.socket);
     let mut found: Vec<_> =
         found.filter(|it| it.address.socket == address).map(|it| it.state).collect();
@@ -220,16 +224,16 @@ fn sockets_that_wait_for_nobody_are_seen_when_asked_for() {
         bound.bind(&at_port(ip, 0).into()).unwrap();
         let address = local(&bound);
         let seen = |states| states_at(Protocol::Tcp, address, states);
-        let other = Query::everything().on(1).in_states(States::Every);
+        let other = SocketQuery::everything().on(1).in_states(StateFilter::Every);
         let others = listed(&other).unwrap();
         assert!(others.iter().all(|socket| socket.address.port() == 1), "{others:?}");
         let expected =
-            if crate::netlink::sockets::lists_bound() { vec![State::Bound] } else { vec![] };
-        assert_eq!(seen(States::Waiting), [], "{ip}");
-        assert_eq!(seen(States::Unconnected), expected, "{ip}");
-        assert_eq!(seen(States::Every), expected, "{ip}");
+            if crate::netlink::sockets::lists_bound() { vec![SocketState::Bound] } else { vec![] };
+        assert_eq!(seen(StateFilter::Waiting), [], "{ip}");
+        assert_eq!(seen(StateFilter::Unconnected), expected, "{ip}");
+        assert_eq!(seen(StateFilter::Every), expected, "{ip}");
         bound.listen(1).unwrap();
-        assert_eq!(seen(States::Unconnected), [State::Waiting], "{ip}");
+        assert_eq!(seen(StateFilter::Unconnected), [SocketState::Waiting], "{ip}");
     }
 
     // A client that has chosen its own port.
@@ -238,16 +242,16 @@ fn sockets_that_wait_for_nobody_are_seen_when_asked_for() {
     client.bind(&at_port("127.0.77.7", 0).into()).unwrap();
     client.connect(&server.local_addr().unwrap().into()).unwrap();
     let seen = |states| states_at(Protocol::Tcp, local(&client), states);
-    assert_eq!(seen(States::Unconnected), []);
-    assert_eq!(seen(States::Every), [State::Connected]);
+    assert_eq!(seen(StateFilter::Unconnected), []);
+    assert_eq!(seen(StateFilter::Every), [SocketState::Connected]);
 
     let datagrams = UdpSocket::bind("127.0.77.8:0").unwrap();
     let address = datagrams.local_addr().unwrap();
     let seen = |states| states_at(Protocol::Udp, address, states);
-    assert_eq!(seen(States::Every), [State::Waiting]);
+    assert_eq!(seen(StateFilter::Every), [SocketState::Waiting]);
     datagrams.connect("127.0.0.1:9").unwrap();
-    assert_eq!(seen(States::Unconnected), []);
-    assert_eq!(seen(States::Every), [State::Connected]);
+    assert_eq!(seen(StateFilter::Unconnected), []);
+    assert_eq!(seen(StateFilter::Every), [SocketState::Connected]);
 }
 
 fn at_port(ip: &str, port: u16) -> SocketAddr {
@@ -257,12 +261,12 @@ fn at_port(ip: &str, port: u16) -> SocketAddr {
 #[test]
 fn whether_bound_sockets_were_looked_for_is_told() {
     let _alone = alone();
-    let bound = |query: Query| members(&query.on(9)).unwrap().bound;
+    let bound = |query: SocketQuery| members(&query.on(9)).unwrap().bound;
     let lists = crate::netlink::sockets::lists_bound();
-    assert!(!bound(Query::everything()));
-    assert_eq!(bound(Query::everything().in_states(States::Unconnected)), lists);
-    assert_eq!(bound(Query::only(Protocol::Tcp).in_states(States::Every)), lists);
-    assert!(bound(Query::only(Protocol::Udp)), "there are none of UDP");
+    assert!(!bound(SocketQuery::everything()));
+    assert_eq!(bound(SocketQuery::everything().in_states(StateFilter::Unconnected)), lists);
+    assert_eq!(bound(SocketQuery::only(Protocol::Tcp).in_states(StateFilter::Every)), lists);
+    assert!(bound(SocketQuery::only(Protocol::Udp)), "there are none of UDP");
 }
 
 #[test]
@@ -302,20 +306,21 @@ fn options_and_details_are_those_of_the_socket_and_its_process() {
     socket.set_freebind_v6(true).unwrap();
     socket.bind(&at_port("::1", 0).into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
-    let member = |query: Query| {
+    let member = |query: SocketQuery| {
         let found = members(&query.on(address.port())).unwrap().members;
         found.into_iter().find(|member| member.socket.address.socket == address).unwrap()
     };
 
-    let plain = member(Query::only(Protocol::Udp));
-    let expected = Options { reuse_address: true, freebind: true, ..Options::default() };
+    let plain = member(SocketQuery::only(Protocol::Udp));
+    let expected =
+        SocketOptions { reuse_address: true, freebind: true, ..SocketOptions::default() };
     assert_eq!((plain.options, plain.shared), (Some(expected), Some(false)));
     // Old kernels do not tell everybody.
     assert!(matches!(plain.socket.freebind, Some(true) | None), "{plain:?}");
     assert!(matches!(plain.socket.transparent, Some(false) | None), "{plain:?}");
     assert_eq!((&plain.processes[0].details, &plain.cgroup), (&None, &None));
 
-    let known = member(Query::only(Protocol::Udp).with_details());
+    let known = member(SocketQuery::only(Protocol::Udp).with_details());
     let details = known.processes[0].details.as_ref().unwrap();
     assert_eq!(details.uid, Some(crate::effective_user()));
     assert_eq!(details.executable.as_deref(), std::env::current_exe().ok().as_deref());

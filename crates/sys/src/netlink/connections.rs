@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use sameport_policy::model::socket::Protocol;
 
-use super::inet_diag::Entry;
-use super::sock_diag::Request;
+use super::inet_diag::DiagSocket;
+use super::sock_diag::DiagRequest;
 use super::sockets::error;
-use crate::inspect::Error;
+use crate::inspect::InspectError;
 use crate::proc::fd_scan::holders_among;
 
 const ESTABLISHED: u32 = 1 << 1;
@@ -21,7 +21,7 @@ const CLOSE_WAIT: u32 = 1 << 8;
 /// # Errors
 ///
 /// When the kernel's list cannot be had: see [`Error`].
-pub fn handshakes(port: u16) -> Result<usize, Error> {
+pub fn handshakes(port: u16) -> Result<usize, InspectError> {
     Ok(list(SYN_RECV, port)?.len())
 }
 
@@ -31,7 +31,7 @@ pub fn handshakes(port: u16) -> Result<usize, Error> {
 /// # Errors
 ///
 /// When the kernel's list cannot be had: see [`Error`].
-pub fn is_accepted(port: u16, from: u16) -> Result<Option<bool>, Error> {
+pub fn is_accepted(port: u16, from: u16) -> Result<Option<bool>, InspectError> {
     let entries = list(ESTABLISHED | CLOSE_WAIT, port)?;
     Ok(entries.iter().find(|entry| entry.peer_port == from).map(|entry| entry.inode != 0))
 }
@@ -47,7 +47,7 @@ pub fn is_accepted(port: u16, from: u16) -> Result<Option<bool>, Error> {
 /// # Errors
 ///
 /// When the kernel's list cannot be had: see [`Error`].
-pub fn connections(ports: &[u16], groups: &[Vec<i32>]) -> Result<Vec<usize>, Error> {
+pub fn connections(ports: &[u16], groups: &[Vec<i32>]) -> Result<Vec<usize>, InspectError> {
     let asked = if let [port] = ports { *port } else { 0 };
     let open: HashSet<u64> = list(ESTABLISHED | CLOSE_WAIT, asked)?
         .iter()
@@ -71,10 +71,10 @@ pub fn connections(ports: &[u16], groups: &[Vec<i32>]) -> Result<Vec<usize>, Err
     Ok(groups.iter().map(count).collect())
 }
 
-fn list(states: u32, port: u16) -> Result<Vec<Entry>, Error> {
+fn list(states: u32, port: u16) -> Result<Vec<DiagSocket>, InspectError> {
     let mut entries = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
-        let request = Request { protocol: libc::IPPROTO_TCP, family, states, port };
+        let request = DiagRequest { protocol: libc::IPPROTO_TCP, family, states, port };
         entries.extend(request.dump().map_err(|failure| error(Protocol::Tcp, failure))?);
     }
     Ok(entries)

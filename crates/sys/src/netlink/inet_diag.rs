@@ -38,17 +38,17 @@ const INET_DIAG_CGROUP_ID: u16 = 21;
 
 /// One frame of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Frame {
+pub(crate) struct NetlinkFrame {
     /// The number of the request that it answers.
     pub(crate) sequence: u32,
     /// The table changed while the kernel walked it: ask again.
     pub(crate) interrupted: bool,
-    pub(crate) body: Body,
+    pub(crate) body: FrameBody,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Body {
-    Socket(Entry),
+pub(crate) enum FrameBody {
+    Socket(DiagSocket),
     /// The end. 0, or the errno with which the kernel gave up.
     Done(i32),
     /// The request was refused, with this errno; 0 is an acknowledgement.
@@ -61,7 +61,7 @@ pub(crate) enum Body {
 
 /// What the kernel says of one socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct DiagSocket {
     /// `TCP_LISTEN`, `TCP_CLOSE`, …, of UDP too.
     pub(crate) state: u8,
     pub(crate) ip: IpAddr,
@@ -90,19 +90,19 @@ pub(crate) struct Entry {
 
 /// The bytes are not what the kernel's headers describe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub(crate) struct MalformedReply;
 
 /// The frames in what one `recv` gave, in order. Ends after the first malformed one.
-pub(crate) fn frames(bytes: &[u8]) -> Frames<'_> {
-    Frames { rest: bytes }
+pub(crate) fn frames(bytes: &[u8]) -> NetlinkFrames<'_> {
+    NetlinkFrames { rest: bytes }
 }
 
-pub(crate) struct Frames<'a> {
+pub(crate) struct NetlinkFrames<'a> {
     rest: &'a [u8],
 }
 
-impl Iterator for Frames<'_> {
-    type Item = Result<Frame, Malformed>;
+impl Iterator for NetlinkFrames<'_> {
+    type Item = Result<NetlinkFrame, MalformedReply>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
@@ -110,7 +110,7 @@ impl Iterator for Frames<'_> {
         }
         let frame = split(self.rest, u32_at(self.rest, 0), HEADER);
         self.rest = frame.map_or(&[], |(_, rest)| rest);
-        Some(frame.and_then(|(frame, _)| read_frame(frame)).ok_or(Malformed))
+        Some(frame.and_then(|(frame, _)| read_frame(frame)).ok_or(MalformedReply))
     }
 }
 
@@ -123,21 +123,25 @@ fn split(bytes: &[u8], length: Option<u32>, header: usize) -> Option<(&[u8], &[u
     Some((record, rest))
 }
 
-fn read_frame(frame: &[u8]) -> Option<Frame> {
+fn read_frame(frame: &[u8]) -> Option<NetlinkFrame> {
     let kind = u16_at(frame, 4)?;
     let flags = u16_at(frame, 6)?;
     let payload = frame.get(HEADER..)?;
     let body = match kind {
-        NLMSG_NOOP => Body::Nothing,
-        NLMSG_ERROR => Body::Refused(errno_at_start(payload)?),
+        NLMSG_NOOP => FrameBody::Nothing,
+        NLMSG_ERROR => FrameBody::Refused(errno_at_start(payload)?),
         // Old kernels send the end without a payload.
-        NLMSG_DONE if payload.is_empty() => Body::Done(0),
-        NLMSG_DONE => Body::Done(errno_at_start(payload)?),
-        NLMSG_OVERRUN => Body::Overrun,
-        SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => Body::Socket(read_entry(payload)?),
-        _ => Body::Nothing,
+        NLMSG_DONE if payload.is_empty() => FrameBody::Done(0),
+        NLMSG_DONE => FrameBody::Done(errno_at_start(payload)?),
+        NLMSG_OVERRUN => FrameBody::Overrun,
+        SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => FrameBody::Socket(read_entry(payload)?),
+        _ => FrameBody::Nothing,
     };
-    Some(Frame { sequence: u32_at(frame, 8)?, interrupted: flags & NLM_F_DUMP_INTR != 0, body })
+    Some(NetlinkFrame {
+        sequence: u32_at(frame, 8)?,
+        interrupted: flags & NLM_F_DUMP_INTR != 0,
+        body,
+    })
 }
 
 /// The kernel writes errors negated.
@@ -146,7 +150,7 @@ fn errno_at_start(payload: &[u8]) -> Option<i32> {
     Some(i32::from_ne_bytes(*bytes).saturating_neg())
 }
 
-fn read_entry(payload: &[u8]) -> Option<Entry> {
+fn read_entry(payload: &[u8]) -> Option<DiagSocket> {
     let (fixed, attributes) = payload.split_at_checked(ENTRY)?;
     let ip = match i32::from(*fixed.first()?) {
         libc::AF_INET => Ipv4Addr::from(*fixed.get(8..)?.first_chunk::<4>()?).into(),
@@ -159,7 +163,7 @@ fn read_entry(payload: &[u8]) -> Option<Entry> {
         let bits = if cfg!(target_endian = "little") { *bits } else { bits.reverse_bits() };
         Some(bits & bit != 0)
     };
-    Some(Entry {
+    Some(DiagSocket {
         state: *fixed.get(1)?,
         ip,
         port: u16::from_be_bytes(*fixed.get(4..)?.first_chunk()?),

@@ -64,7 +64,7 @@ fn answer() -> Vec<u8> {
 #[test]
 fn reads_every_field_of_a_listener() {
     let frames: Vec<_> = frames(&answer()).map(Result::unwrap).collect();
-    let expected = Entry {
+    let expected = DiagSocket {
         state: 10,
         ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         port: 8080,
@@ -83,8 +83,8 @@ fn reads_every_field_of_a_listener() {
         freebind: Some(true),
     };
     assert_eq!(frames.len(), 2);
-    assert_eq!(frames[0].body, Body::Socket(expected));
-    assert_eq!(frames[1].body, Body::Done(0));
+    assert_eq!(frames[0].body, FrameBody::Socket(expected));
+    assert_eq!(frames[1].body, FrameBody::Done(0));
     assert!(frames.iter().all(|frame| frame.sequence == 1 && !frame.interrupted));
 }
 
@@ -92,18 +92,18 @@ fn reads_every_field_of_a_listener() {
 fn reads_ends_refusals_and_interruptions() {
     let refusal = |errno: i32| (-errno).to_ne_bytes();
     let cases = [
-        (frame(NLMSG_DONE, 0, 1, &[]), Body::Done(0)),
-        (frame(NLMSG_DONE, 0, 1, &refusal(4)), Body::Done(4)),
-        (frame(NLMSG_ERROR, 0, 1, &refusal(2)), Body::Refused(2)),
-        (frame(NLMSG_ERROR, 0, 1, &refusal(0)), Body::Refused(0)),
-        (frame(NLMSG_ERROR, 0, 1, &i32::MIN.to_ne_bytes()), Body::Refused(i32::MAX)),
-        (frame(NLMSG_OVERRUN, 0, 1, &[]), Body::Overrun),
-        (frame(NLMSG_NOOP, 0, 1, &[1, 2, 3]), Body::Nothing),
-        (frame(999, 0, 1, &[]), Body::Nothing),
+        (frame(NLMSG_DONE, 0, 1, &[]), FrameBody::Done(0)),
+        (frame(NLMSG_DONE, 0, 1, &refusal(4)), FrameBody::Done(4)),
+        (frame(NLMSG_ERROR, 0, 1, &refusal(2)), FrameBody::Refused(2)),
+        (frame(NLMSG_ERROR, 0, 1, &refusal(0)), FrameBody::Refused(0)),
+        (frame(NLMSG_ERROR, 0, 1, &i32::MIN.to_ne_bytes()), FrameBody::Refused(i32::MAX)),
+        (frame(NLMSG_OVERRUN, 0, 1, &[]), FrameBody::Overrun),
+        (frame(NLMSG_NOOP, 0, 1, &[1, 2, 3]), FrameBody::Nothing),
+        (frame(999, 0, 1, &[]), FrameBody::Nothing),
     ];
     for (bytes, body) in cases {
         let read: Vec<_> = frames(&bytes).collect();
-        assert_eq!(read, [Ok(Frame { sequence: 1, interrupted: false, body })]);
+        assert_eq!(read, [Ok(NetlinkFrame { sequence: 1, interrupted: false, body })]);
     }
     let interrupted = frame(NLMSG_DONE, NLM_F_DUMP_INTR, 1, &[]);
     assert!(frames(&interrupted).next().unwrap().unwrap().interrupted);
@@ -126,7 +126,7 @@ fn refuses_what_is_no_frame() {
         frame(NLMSG_ERROR, 0, 1, &[1]),
     ];
     for bytes in cases {
-        assert_eq!(frames(&bytes).collect::<Vec<_>>(), [Err(Malformed)], "{bytes:?}");
+        assert_eq!(frames(&bytes).collect::<Vec<_>>(), [Err(MalformedReply)], "{bytes:?}");
     }
 }
 
@@ -135,7 +135,7 @@ fn what_a_kernel_does_not_send_is_unknown() {
     let first = |payload: &[u8]| {
         let bytes = frame(SOCK_DIAG_BY_FAMILY, 0, 1, payload);
         match frames(&bytes).next().unwrap().unwrap().body {
-            Body::Socket(entry) => entry,
+            FrameBody::Socket(entry) => entry,
             other => panic!("{other:?}"),
         }
     };

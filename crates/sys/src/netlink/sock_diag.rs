@@ -16,7 +16,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::inet_diag;
-use super::inet_diag::{Body, Entry};
+use super::inet_diag::{DiagSocket, FrameBody};
 
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
@@ -34,7 +34,7 @@ const SEQUENCE: u32 = 1;
 /// What to list. The kernel keeps protocols and families apart, and itself leaves out what is in
 /// another state or on another port.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Request {
+pub(crate) struct DiagRequest {
     /// `IPPROTO_TCP` or `IPPROTO_UDP`.
     pub(crate) protocol: c_int,
     /// `AF_INET` or `AF_INET6`; of TCP also `AF_UNSPEC` for both, which takes as long as one: the
@@ -48,7 +48,7 @@ pub(crate) struct Request {
 
 /// Why there is no list.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum DiagError {
     /// This call failed.
     Call(&'static str, io::Error),
     /// No handler is registered: `inet_diag`, `tcp_diag` or `udp_diag` is not in this kernel and
@@ -60,13 +60,13 @@ pub(crate) enum Failure {
     Malformed,
 }
 
-impl Request {
+impl DiagRequest {
     /// Every socket that fits, once, in the kernel's order.
-    pub(crate) fn dump(self) -> Result<Vec<Entry>, Failure> {
-        let mut outcome = Err(Failure::Unsettled);
+    pub(crate) fn dump(self) -> Result<Vec<DiagSocket>, DiagError> {
+        let mut outcome = Err(DiagError::Unsettled);
         for _ in 0..TRIES {
             outcome = self.ask();
-            if !matches!(outcome, Err(Failure::Unsettled)) {
+            if !matches!(outcome, Err(DiagError::Unsettled)) {
                 break;
             }
         }
@@ -75,7 +75,7 @@ impl Request {
 
     /// Whether a connection, or datagram, to this IP and the request's port would find a socket, other
     /// than one that is confined to a device. One step, however many sockets there are.
-    pub(crate) fn finds(self, ip: IpAddr) -> Result<bool, Failure> {
+    pub(crate) fn finds(self, ip: IpAddr) -> Result<bool, DiagError> {
         let mut request = self.bytes();
         request[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
         // As source and as destination: UDP has them the other way round.
@@ -99,34 +99,36 @@ impl Request {
                 outcome => outcome.map_err(failed("recv"))?.0,
             };
             for frame in inet_diag::frames(&buffer[..received]) {
-                match frame.map_err(|inet_diag::Malformed| Failure::Malformed)?.body {
-                    Body::Socket(_) => return Ok(true),
-                    Body::Refused(libc::ENOENT) => return Ok(false),
-                    Body::Refused(errno) | Body::Done(errno) => return Err(refused(errno)),
-                    Body::Overrun | Body::Nothing => {}
+                match frame.map_err(|inet_diag::MalformedReply| DiagError::Malformed)?.body {
+                    FrameBody::Socket(_) => return Ok(true),
+                    FrameBody::Refused(libc::ENOENT) => return Ok(false),
+                    FrameBody::Refused(errno) | FrameBody::Done(errno) => {
+                        return Err(refused(errno));
+                    }
+                    FrameBody::Overrun | FrameBody::Nothing => {}
                 }
             }
             if received == 0 {
-                return Err(Failure::Malformed);
+                return Err(DiagError::Malformed);
             }
         }
     }
 
     /// Each attempt has a socket of its own, so that nothing of an earlier one is left in it.
-    fn ask(self) -> Result<Vec<Entry>, Failure> {
+    fn ask(self) -> Result<Vec<DiagSocket>, DiagError> {
         let kernel = open()?;
         let both = self.family == libc::AF_UNSPEC;
         let request = if both { self.older_bytes().to_vec() } else { self.bytes().to_vec() };
         rustix::net::send(&kernel, &request, SendFlags::empty()).map_err(failed("send"))?;
 
         let mut buffer = vec![0; RECEIVE];
-        let mut answer = Answer::default();
+        let mut answer = DiagReply::default();
         loop {
             let (received, whole) =
                 match rustix::net::recv(&kernel, &mut buffer[..], RecvFlags::TRUNC) {
                     Err(Errno::INTR) => continue,
                     // Its answer did not fit where it waits for us, and is not whole.
-                    Err(Errno::NOBUFS) => return Err(Failure::Unsettled),
+                    Err(Errno::NOBUFS) => return Err(DiagError::Unsettled),
                     outcome => outcome.map_err(failed("recv"))?,
                 };
             if answer.take(&buffer[..received], whole)? {
@@ -154,30 +156,32 @@ impl Request {
 
 /// What has come of an answer so far.
 #[derive(Default)]
-struct Answer {
-    entries: Vec<Entry>,
+struct DiagReply {
+    entries: Vec<DiagSocket>,
     seen: HashSet<u64>,
     interrupted: bool,
 }
 
-impl Answer {
+impl DiagReply {
     /// Takes one message, of which `whole` bytes were sent. Whether it was the last.
-    fn take(&mut self, message: &[u8], whole: usize) -> Result<bool, Failure> {
+    fn take(&mut self, message: &[u8], whole: usize) -> Result<bool, DiagError> {
         if whole > message.len() || message.is_empty() {
-            return Err(Failure::Malformed);
+            return Err(DiagError::Malformed);
         }
         for frame in inet_diag::frames(message) {
-            let frame = frame.map_err(|inet_diag::Malformed| Failure::Malformed)?;
+            let frame = frame.map_err(|inet_diag::MalformedReply| DiagError::Malformed)?;
             if frame.sequence != SEQUENCE {
                 continue;
             }
             self.interrupted |= frame.interrupted;
             match frame.body {
                 // A walk in several parts can meet a socket twice.
-                Body::Socket(entry) if self.seen.insert(entry.cookie) => self.entries.push(entry),
-                Body::Done(0) if !self.interrupted => return Ok(true),
-                Body::Done(0) | Body::Overrun => return Err(Failure::Unsettled),
-                Body::Done(errno) | Body::Refused(errno) if errno != 0 => {
+                FrameBody::Socket(entry) if self.seen.insert(entry.cookie) => {
+                    self.entries.push(entry)
+                }
+                FrameBody::Done(0) if !self.interrupted => return Ok(true),
+                FrameBody::Done(0) | FrameBody::Overrun => return Err(DiagError::Unsettled),
+                FrameBody::Done(errno) | FrameBody::Refused(errno) if errno != 0 => {
                     return Err(refused(errno));
                 }
                 _ => {}
@@ -187,7 +191,7 @@ impl Answer {
     }
 }
 
-impl Request {
+impl DiagRequest {
     /// `struct nlmsghdr` and `struct inet_diag_req`, the older question, which is of TCP and both
     /// families.
     fn older_bytes(self) -> [u8; 76] {
@@ -204,7 +208,7 @@ impl Request {
 }
 
 /// Connected to the kernel, so that nobody else's message can be taken for its answer.
-fn open() -> Result<OwnedFd, Failure> {
+fn open() -> Result<OwnedFd, DiagError> {
     let socket = rustix::net::socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
@@ -218,16 +222,16 @@ fn open() -> Result<OwnedFd, Failure> {
     Ok(socket)
 }
 
-fn failed(call: &'static str) -> impl FnOnce(Errno) -> Failure {
-    move |errno| Failure::Call(call, errno.into())
+fn failed(call: &'static str) -> impl FnOnce(Errno) -> DiagError {
+    move |errno| DiagError::Call(call, errno.into())
 }
 
-fn refused(errno: i32) -> Failure {
+fn refused(errno: i32) -> DiagError {
     match errno {
         // The last is what the older question gets without inet_diag.
-        libc::ENOENT | libc::EPROTONOSUPPORT | libc::EOPNOTSUPP => Failure::NoModule,
-        libc::EINTR | libc::EBUSY => Failure::Unsettled,
-        _ => Failure::Call("sock_diag", io::Error::from_raw_os_error(errno)),
+        libc::ENOENT | libc::EPROTONOSUPPORT | libc::EOPNOTSUPP => DiagError::NoModule,
+        libc::EINTR | libc::EBUSY => DiagError::Unsettled,
+        _ => DiagError::Call("sock_diag", io::Error::from_raw_os_error(errno)),
     }
 }
 
@@ -238,12 +242,12 @@ mod tests {
     #[test]
     fn a_protocol_without_a_module_is_told_from_an_empty_list() {
         let none =
-            Request { protocol: libc::IPPROTO_TCP, family: libc::AF_INET, states: 0, port: 0 };
+            DiagRequest { protocol: libc::IPPROTO_TCP, family: libc::AF_INET, states: 0, port: 0 };
         assert_eq!(none.dump().unwrap(), []);
         // 253 is reserved for experiments and has no sock_diag handler anywhere.
-        let stranger = Request { protocol: 253, ..none };
-        assert!(matches!(stranger.dump(), Err(Failure::NoModule)), "{:?}", stranger.dump());
-        let nowhere = Request { family: libc::AF_UNIX + 200, ..none };
+        let stranger = DiagRequest { protocol: 253, ..none };
+        assert!(matches!(stranger.dump(), Err(DiagError::NoModule)), "{:?}", stranger.dump());
+        let nowhere = DiagRequest { family: libc::AF_UNIX + 200, ..none };
         assert!(nowhere.dump().is_err());
     }
 
@@ -264,7 +268,7 @@ mod tests {
         let overrun = message(0, 4, SEQUENCE, &[]);
         let foreign = message(2, 3, SEQUENCE + 1, &[0; 4]);
         let told = |messages: &[&[u8]]| {
-            let mut answer = Answer::default();
+            let mut answer = DiagReply::default();
             for bytes in messages {
                 match answer.take(bytes, bytes.len()) {
                     Ok(true) => return format!("{} sockets", answer.entries.len()),
@@ -288,16 +292,16 @@ mod tests {
             assert_eq!(told(&[&whole[..cut], &done(0)]), "Malformed", "after {cut} bytes");
         }
         // The kernel sent more than there was room for.
-        let cut = Answer::default().take(&whole, whole.len() + 1);
-        assert!(matches!(cut, Err(Failure::Malformed)), "{cut:?}");
+        let cut = DiagReply::default().take(&whole, whole.len() + 1);
+        assert!(matches!(cut, Err(DiagError::Malformed)), "{cut:?}");
     }
 
     #[test]
     fn what_a_refusal_means() {
-        assert!(matches!(refused(libc::ENOENT), Failure::NoModule));
-        assert!(matches!(refused(libc::EINTR), Failure::Unsettled));
+        assert!(matches!(refused(libc::ENOENT), DiagError::NoModule));
+        assert!(matches!(refused(libc::EINTR), DiagError::Unsettled));
         // Not being allowed to look is never taken for nothing to see.
-        let Failure::Call("sock_diag", error) = refused(libc::EPERM) else { panic!() };
+        let DiagError::Call("sock_diag", error) = refused(libc::EPERM) else { panic!() };
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     }
 }

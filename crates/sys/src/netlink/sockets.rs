@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use sameport_policy::model::socket::{Address, Protocol, Socket, State};
+use sameport_policy::model::socket::{Address, Protocol, Socket, SocketState};
 
-use super::inet_diag::Entry;
-use super::sock_diag::{Failure, Request, TRIES};
-use crate::inspect::{Error, Query, States};
+use super::inet_diag::DiagSocket;
+use super::sock_diag::{DiagError, DiagRequest, TRIES};
+use crate::inspect::{InspectError, SocketQuery, StateFilter};
 
 const ESTABLISHED: u8 = 1;
 /// A UDP socket without a peer, for which the kernel borrows TCP's word; a TCP socket that is bound and
@@ -24,17 +24,17 @@ const BOUND_INACTIVE: u8 = 13;
 const ON_THE_WAY: [u8; 6] = [2, 4, 5, 8, 9, 11];
 
 /// Every socket that the query asks for, one entry a socket, in the kernel's order.
-pub(crate) fn sockets(query: &Query) -> Result<Vec<Socket>, Error> {
+pub(crate) fn sockets(query: &SocketQuery) -> Result<Vec<Socket>, InspectError> {
     let tcp = (Protocol::Tcp, libc::IPPROTO_TCP, &[libc::AF_UNSPEC][..]);
     let udp = (Protocol::Udp, libc::IPPROTO_UDP, &[libc::AF_INET, libc::AF_INET6][..]);
     let asked = [query.tcp.then_some(tcp), query.udp.then_some(udp)];
-    let mut devices = Devices::default();
+    let mut devices = DeviceNames::default();
     let mut sockets = Vec::new();
     for (protocol, number, families) in asked.into_iter().flatten() {
         let states = states(protocol, query.states);
         for family in families.iter().copied() {
             let port = query.port.unwrap_or(0);
-            let entries = Request { protocol: number, family, states, port }
+            let entries = DiagRequest { protocol: number, family, states, port }
                 .dump()
                 .map_err(|failure| error(protocol, failure))?;
             // Of those that are only bound, the kernel lists every port whatever was asked for.
@@ -46,27 +46,27 @@ pub(crate) fn sockets(query: &Query) -> Result<Vec<Socket>, Error> {
 }
 
 /// A bit a state.
-fn states(protocol: Protocol, wanted: States) -> u32 {
+fn states(protocol: Protocol, wanted: StateFilter) -> u32 {
     let waiting = match protocol {
         Protocol::Tcp => LISTEN,
         Protocol::Udp => CLOSE,
     };
     let (bound, connected) = match wanted {
-        States::Waiting => (&[][..], &[][..]),
-        States::Unconnected => (&[BOUND_INACTIVE][..], &[][..]),
-        States::Every => (&[BOUND_INACTIVE][..], &ON_THE_WAY[..]),
+        StateFilter::Waiting => (&[][..], &[][..]),
+        StateFilter::Unconnected => (&[BOUND_INACTIVE][..], &[][..]),
+        StateFilter::Every => (&[BOUND_INACTIVE][..], &ON_THE_WAY[..]),
     };
-    let established = (wanted == States::Every).then_some(&ESTABLISHED);
+    let established = (wanted == StateFilter::Every).then_some(&ESTABLISHED);
     // UDP knows neither bound nor on the way.
     let of_tcp = bound.iter().chain(connected).filter(|_| protocol == Protocol::Tcp);
     std::iter::once(&waiting).chain(established).chain(of_tcp).fold(0, |bits, at| bits | 1 << at)
 }
 
 /// In which states sockets of both protocols are, a bit each, that are in these for who asks.
-pub(crate) fn in_kernel(wanted: States) -> u32 {
+pub(crate) fn in_kernel(wanted: StateFilter) -> u32 {
     match wanted {
-        States::Waiting | States::Unconnected => 1 << LISTEN | 1 << CLOSE,
-        States::Every => u32::MAX,
+        StateFilter::Waiting | StateFilter::Unconnected => 1 << LISTEN | 1 << CLOSE,
+        StateFilter::Every => u32::MAX,
     }
 }
 
@@ -84,16 +84,16 @@ fn newer_than(release: &str, wanted: (u32, u32)) -> bool {
     }
 }
 
-pub(crate) fn error(protocol: Protocol, failure: Failure) -> Error {
+pub(crate) fn error(protocol: Protocol, failure: DiagError) -> InspectError {
     match failure {
-        Failure::Call(call, source) => Error::Ask { call, protocol, source },
-        Failure::NoModule => Error::Unsupported { protocol },
-        Failure::Unsettled => Error::Unsettled { protocol, tries: TRIES },
-        Failure::Malformed => Error::Malformed { protocol },
+        DiagError::Call(call, source) => InspectError::Ask { call, protocol, source },
+        DiagError::NoModule => InspectError::Unsupported { protocol },
+        DiagError::Unsettled => InspectError::Unsettled { protocol, tries: TRIES },
+        DiagError::Malformed => InspectError::Malformed { protocol },
     }
 }
 
-pub(crate) fn socket(protocol: Protocol, entry: &Entry, devices: &mut Devices) -> Socket {
+pub(crate) fn socket(protocol: Protocol, entry: &DiagSocket, devices: &mut DeviceNames) -> Socket {
     let at = match entry.ip {
         IpAddr::V6(ip) if ip.is_unicast_link_local() => {
             SocketAddrV6::new(ip, entry.port, 0, entry.interface).into()
@@ -101,9 +101,9 @@ pub(crate) fn socket(protocol: Protocol, entry: &Entry, devices: &mut Devices) -
         ip => SocketAddr::new(ip, entry.port),
     };
     let state = match (protocol, entry.state) {
-        (Protocol::Tcp, LISTEN) | (Protocol::Udp, CLOSE) => State::Waiting,
-        (Protocol::Tcp, CLOSE | BOUND_INACTIVE) => State::Bound,
-        _ => State::Connected,
+        (Protocol::Tcp, LISTEN) | (Protocol::Udp, CLOSE) => SocketState::Waiting,
+        (Protocol::Tcp, CLOSE | BOUND_INACTIVE) => SocketState::Bound,
+        _ => SocketState::Connected,
     };
     Socket {
         address: Address {
@@ -119,7 +119,7 @@ pub(crate) fn socket(protocol: Protocol, entry: &Entry, devices: &mut Devices) -
         uid: entry.uid,
         queue: entry.receive_queue,
         backlog: match (protocol, state) {
-            (Protocol::Tcp, State::Waiting) => entry.send_queue,
+            (Protocol::Tcp, SocketState::Waiting) => entry.send_queue,
             _ => 0,
         },
         drops: entry.drops,
@@ -131,11 +131,11 @@ pub(crate) fn socket(protocol: Protocol, entry: &Entry, devices: &mut Devices) -
 
 /// Names of interfaces by index, each asked for once.
 #[derive(Default)]
-pub(crate) struct Devices {
+pub(crate) struct DeviceNames {
     known: HashMap<u32, String>,
 }
 
-impl Devices {
+impl DeviceNames {
     fn name(&mut self, index: u32) -> Option<String> {
         (index != 0)
             .then(|| self.known.entry(index).or_insert_with(|| interface_name(index)).clone())
@@ -154,7 +154,7 @@ pub(crate) fn may_be_taken(address: &Address) -> bool {
         Protocol::Udp => libc::IPPROTO_UDP,
     };
     let family = if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let request = Request { protocol, family, states: 0, port: address.port() };
+    let request = DiagRequest { protocol, family, states: 0, port: address.port() };
     confined || request.finds(ip).unwrap_or(true)
 }
 

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use sameport_policy::model::socket::{Address, Protocol};
 
-use super::sock_diag::Request;
-use super::sockets::{Devices, error, socket};
-use crate::inspect::Error;
+use super::sock_diag::DiagRequest;
+use super::sockets::{DeviceNames, error, socket};
+use crate::inspect::InspectError;
 
 const FIN_WAIT2: u32 = 1 << 5;
 const TIME_WAIT: u32 = 1 << 6;
 
 /// What is left of one connection. No process has it, and it has no owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Left {
+pub struct TimeWait {
     /// Our end of the connection.
     pub address: Address,
     /// Unique among all sockets since the machine started.
@@ -29,15 +29,15 @@ pub struct Left {
 /// # Errors
 ///
 /// When the kernel's list cannot be had: see [`Error`].
-pub fn left(port: u16) -> Result<Vec<Left>, Error> {
-    let mut devices = Devices::default();
+pub fn left(port: u16) -> Result<Vec<TimeWait>, InspectError> {
+    let mut devices = DeviceNames::default();
     let mut left = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let states = FIN_WAIT2 | TIME_WAIT;
-        let request = Request { protocol: libc::IPPROTO_TCP, family, states, port };
+        let request = DiagRequest { protocol: libc::IPPROTO_TCP, family, states, port };
         let entries = request.dump().map_err(|failure| error(Protocol::Tcp, failure))?;
         // Of a connection that a process has, nothing is left over.
-        left.extend(entries.iter().filter(|entry| entry.inode == 0).map(|entry| Left {
+        left.extend(entries.iter().filter(|entry| entry.inode == 0).map(|entry| TimeWait {
             address: socket(Protocol::Tcp, entry, &mut devices).address,
             cookie: entry.cookie,
             ends_in: Duration::from_millis(entry.expires.into()),

@@ -7,23 +7,23 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::LinkNameSpaceType;
-use sameport_policy::model::netns::Network;
+use sameport_policy::model::netns::NetnsSpec;
 
 /// Why nothing can be seen from there.
 #[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
+pub enum NetnsError {
     /// No such name, file or process, or not any more.
     #[error("there is no network namespace {0}: {file} does not exist", file = .1.display())]
-    Gone(Network, PathBuf),
+    Gone(NetnsSpec, PathBuf),
     /// The file is there, and is something else.
     #[error("{file} is no network namespace", file = .1.display())]
-    SomethingElse(Network, PathBuf),
+    SomethingElse(NetnsSpec, PathBuf),
     /// To open another user's takes CAP_SYS_PTRACE, to enter any takes CAP_SYS_ADMIN, there and here.
     #[error("network namespace {0}: {1}: operation not permitted")]
-    NotPermitted(Network, &'static str),
+    NotPermitted(NetnsSpec, &'static str),
     /// The system said no.
     #[error("network namespace {0}: {1}: {2}")]
-    System(Network, &'static str, io::Error),
+    System(NetnsSpec, &'static str, io::Error),
 }
 
 /// Looks from inside another network namespace, in a thread of its own: nothing else of this process
@@ -36,16 +36,16 @@ pub enum NetworkError {
 ///
 /// [`NetworkError`], and nothing was looked at.
 pub fn within<T: Send>(
-    network: &Network,
+    network: &NetnsSpec,
     look: impl FnOnce() -> T + Send,
-) -> Result<T, NetworkError> {
+) -> Result<T, NetnsError> {
     let file = network.file();
     let failed = |call, errno| match errno {
-        Errno::NOENT | Errno::SRCH => NetworkError::Gone(network.clone(), file.clone()),
+        Errno::NOENT | Errno::SRCH => NetnsError::Gone(network.clone(), file.clone()),
         // EINVAL is of setns alone: another kind of namespace, or no namespace at all.
-        Errno::INVAL => NetworkError::SomethingElse(network.clone(), file.clone()),
-        Errno::PERM | Errno::ACCESS => NetworkError::NotPermitted(network.clone(), call),
-        errno => NetworkError::System(network.clone(), call, errno.into()),
+        Errno::INVAL => NetnsError::SomethingElse(network.clone(), file.clone()),
+        Errno::PERM | Errno::ACCESS => NetnsError::NotPermitted(network.clone(), call),
+        errno => NetnsError::System(network.clone(), call, errno.into()),
     };
     // A file that is no namespace may be anything; none is to keep us waiting.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -59,8 +59,7 @@ pub fn within<T: Send>(
     };
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("elsewhere".into()).spawn_scoped(scope, look);
-        let thread =
-            thread.map_err(|error| NetworkError::System(network.clone(), "clone", error))?;
+        let thread = thread.map_err(|error| NetnsError::System(network.clone(), "clone", error))?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
@@ -70,9 +69,9 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::inspect::{Query, members};
+    use crate::inspect::{SocketQuery, members};
 
-    fn of(text: &str) -> Network {
+    fn of(text: &str) -> NetnsSpec {
         text.parse().unwrap()
     }
 
@@ -83,15 +82,15 @@ mod tests {
         let plain = folder.path().join("plain");
         std::fs::write(&plain, "x").unwrap();
         let plain = plain.to_str().unwrap();
-        assert!(matches!(error("no such name"), NetworkError::Gone(..)));
-        assert!(matches!(error("/no/such/file"), NetworkError::Gone(..)));
-        assert!(matches!(error("pid:2147483647"), NetworkError::Gone(..)));
-        assert!(matches!(error(plain), NetworkError::SomethingElse(..)), "{}", error(plain));
+        assert!(matches!(error("no such name"), NetnsError::Gone(..)));
+        assert!(matches!(error("/no/such/file"), NetnsError::Gone(..)));
+        assert!(matches!(error("pid:2147483647"), NetnsError::Gone(..)));
+        assert!(matches!(error(plain), NetnsError::SomethingElse(..)), "{}", error(plain));
         let other_kind = error("/proc/self/ns/uts");
-        assert!(matches!(other_kind, NetworkError::SomethingElse(..)), "{other_kind}");
+        assert!(matches!(other_kind, NetnsError::SomethingElse(..)), "{other_kind}");
         assert_eq!(error(plain).to_string(), format!("{plain} is no network namespace"));
         let under_a_file = error(&format!("{plain}/x"));
-        assert!(matches!(under_a_file, NetworkError::System(_, "open", _)), "{under_a_file}");
+        assert!(matches!(under_a_file, NetnsError::System(_, "open", _)), "{under_a_file}");
     }
 
     #[test]
@@ -99,7 +98,7 @@ mod tests {
         let _turn = crate::serial::alone();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let query = Query::everything().on(address.port());
+        let query = SocketQuery::everything().on(address.port());
         let own = format!("pid:{}", std::process::id());
         match within(&of(&own), || members(&query).unwrap().members) {
             Ok(found) => {
@@ -107,7 +106,7 @@ mod tests {
             }
             // It takes CAP_SYS_ADMIN.
             Err(error) => {
-                assert!(matches!(error, NetworkError::NotPermitted(_, "setns")), "{error}");
+                assert!(matches!(error, NetnsError::NotPermitted(_, "setns")), "{error}");
             }
         }
     }

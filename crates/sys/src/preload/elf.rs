@@ -6,7 +6,7 @@ pub(super) const HEAD: usize = 64 * 1024;
 
 /// What the head says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Elf {
+pub(super) struct ElfHead {
     /// 64-bit, of this machine's byte order.
     pub(super) is_ours: bool,
     /// `e_machine`: x86-64 is 62.
@@ -21,12 +21,12 @@ pub(super) struct Elf {
 /// off.
 ///
 /// Source: `elf(5)`.
-pub(super) fn read(head: &[u8]) -> Option<Elf> {
+pub(super) fn read(head: &[u8]) -> Option<ElfHead> {
     let rest = head.strip_prefix(b"\x7fELF")?;
     let order = if cfg!(target_endian = "little") { 1 } else { 2 };
     let is_ours = rest.first()? == &2 && rest.get(1)? == &order;
     if !is_ours {
-        return Some(Elf { is_ours, machine: 0, is_dynamic: false, is_go: false });
+        return Some(ElfHead { is_ours, machine: 0, is_dynamic: false, is_go: false });
     }
     let machine = half(head, 18)?;
     let (size, count) = (usize::from(half(head, 54)?), usize::from(half(head, 56)?));
@@ -35,7 +35,7 @@ pub(super) fn read(head: &[u8]) -> Option<Elf> {
     if size < 56 {
         return None;
     }
-    let mut elf = Elf { is_ours, machine, is_dynamic: false, is_go: false };
+    let mut elf = ElfHead { is_ours, machine, is_dynamic: false, is_go: false };
     for place in 0..count {
         let entry = head.get(table.checked_add(place.checked_mul(size)?)?..)?.get(..56)?;
         match u32::from_ne_bytes(*entry.first_chunk()?) {
@@ -98,7 +98,8 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn what_the_head_says() {
-        let of = |is_dynamic, is_go| Some(Elf { is_ours: true, machine: 62, is_dynamic, is_go });
+        let of =
+            |is_dynamic, is_go| Some(ElfHead { is_ours: true, machine: 62, is_dynamic, is_go });
         let go = b"\x04\0\0\0\x08\0\0\0\x04\0\0\0Go\0\0abcdefgh";
         assert_eq!(read(&file(&[(1, 0, 0)], b"")), of(false, false));
         assert_eq!(read(&file(&[(1, 0, 0), (3, 0, 0)], b"")), of(true, false));
@@ -107,7 +108,7 @@ mod tests {
             read(&file(&[(4, 64 + 56, 24)], b"\x04\0\0\0\x08\0\0\0\x03\0\0\0GNU\0abcdefgh")),
             of(false, false)
         );
-        let other = Elf { is_ours: false, machine: 0, is_dynamic: false, is_go: false };
+        let other = ElfHead { is_ours: false, machine: 0, is_dynamic: false, is_go: false };
         assert_eq!(read(b"\x7fELF\x01\x01\x01"), Some(other), "32-bit");
         for none in [&b""[..], b"#!/bin/sh\n", b"\x7fEL", b"\x7fELF", b"\x7fELF\x02\x01\x01\0"] {
             assert_eq!(read(none), None);

@@ -6,19 +6,19 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
-use sameport_policy::bind::map::{Rule, Side};
-use sameport_policy::bind::verdict::Ports;
+use sameport_policy::bind::map::{MapRule, RuleSide};
+use sameport_policy::bind::verdict::PortSet;
 
 /// How the library's file name begins, wherever it lies: by this it knows itself in LD_PRELOAD.
 pub const NAME: &str = "libsameport_preload";
 
 /// What the library is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Orders<'a> {
+pub struct LibraryOptions<'a> {
     /// The ports to share, if any are.
-    pub share: Option<&'a Ports>,
+    pub share: Option<&'a PortSet>,
     /// Rules of `--map`, at most 1,024.
-    pub map: &'a [Rule],
+    pub map: &'a [MapRule],
     /// Where outgoing connections come from; port 0 for any.
     pub source: Option<SocketAddr>,
     /// Whether sockets may have addresses that are not this machine's.
@@ -26,19 +26,19 @@ pub struct Orders<'a> {
     /// The name of the inbox for its reports.
     pub report: &'a str,
     /// Whether programs that the program executes are reached as well.
-    pub children: Children,
+    pub children: ChildPolicy,
 }
 
 /// Programs that a program executes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Children {
+pub enum ChildPolicy {
     /// They are reached as well.
     Inherit,
     /// They get an environment without us.
     Strip,
 }
 
-impl Orders<'_> {
+impl LibraryOptions<'_> {
     /// The variables to set, and [`Orders::UNSET`] are to be removed first. `already`: LD_PRELOAD as
     /// it is; it is kept, behind ours.
     #[must_use]
@@ -51,7 +51,7 @@ impl Orders<'_> {
             vec![("LD_PRELOAD", list(library, already)), ("SAMEPORT_REPORT", self.report.into())];
         if let Some(ports) = self.share {
             set.push(("SAMEPORT_SHARE", "1".into()));
-            if let Ports::Only(ports) = ports {
+            if let PortSet::Only(ports) = ports {
                 set.push(("SAMEPORT_PORTS", joined(ports).into()));
             }
         }
@@ -60,13 +60,13 @@ impl Orders<'_> {
         }
         if let Some(source) = self.source {
             let port = Some(source.port()).filter(|port| *port != 0);
-            let side = Side { ip: Some(source.ip()), port };
+            let side = RuleSide { ip: Some(source.ip()), port };
             set.push(("SAMEPORT_SOURCE", side.to_string().into()));
         }
         if self.transparent {
             set.push(("SAMEPORT_TRANSPARENT", "1".into()));
         }
-        if self.children == Children::Strip {
+        if self.children == ChildPolicy::Strip {
             set.push(("SAMEPORT_CHILDREN", "strip".into()));
         }
         set
@@ -132,16 +132,16 @@ mod tests {
 
     #[test]
     fn orders_as_variables() {
-        let ports = Ports::Only([53, 8080].into());
+        let ports = PortSet::Only([53, 8080].into());
         let map = ["80=8080".parse().unwrap(), "[::]:443=[::1]:8443".parse().unwrap()];
         let source = "[::1]:0".parse().unwrap();
-        let orders = Orders {
+        let orders = LibraryOptions {
             share: Some(&ports),
             map: &map,
             source: Some(source),
             transparent: true,
             report: "00001",
-            children: Children::Strip,
+            children: ChildPolicy::Strip,
         };
         let variables = orders.variables(Path::new("/x.so"), None);
         let told: Vec<_> = variables.iter().map(|(n, v)| format!("{n}={}", v.display())).collect();
@@ -159,14 +159,14 @@ mod tests {
             ]
         );
         let ours = variables.iter().filter(|(name, _)| *name != "LD_PRELOAD");
-        assert!(ours.map(|(name, _)| name).all(|name| Orders::UNSET.contains(name)));
+        assert!(ours.map(|(name, _)| name).all(|name| LibraryOptions::UNSET.contains(name)));
     }
 
     #[test]
     fn the_most_and_longest_rules_fit_into_one_variable() {
         let long = "udp:[1111:2222:3333:4444:5555:6666:7777:8888]:65535=\
                     [1111:2222:3333:4444:5555:6666:7777:9999]:65535";
-        let map: Vec<Rule> = vec![long.parse().unwrap(); 1024];
+        let map: Vec<MapRule> = vec![long.parse().unwrap(); 1024];
         // MAX_ARG_STRLEN, `execve(2)`.
         assert!(joined(&map).len() + "SAMEPORT_MAP=".len() < 131_072);
     }

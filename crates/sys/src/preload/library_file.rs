@@ -15,11 +15,11 @@ use rustix::io::Errno;
 
 use super::NAME;
 use crate::private_dir;
-use crate::private_dir::{PlaceError, Refusal};
+use crate::private_dir::{DirRefusal, PrivateDirError};
 
 /// The library's file; removed when this is dropped.
 #[derive(Debug)]
-pub struct Placed {
+pub struct LibraryFile {
     path: PathBuf,
     folder: OwnedFd,
     name: String,
@@ -49,7 +49,7 @@ pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// Every folder with the reason why it would not do.
-pub fn place(bytes: &[u8], folders: &[PathBuf]) -> Result<Placed, PlaceError> {
+pub fn place(bytes: &[u8], folders: &[PathBuf]) -> Result<LibraryFile, PrivateDirError> {
     let mut tried = Vec::new();
     for (place, folder) in folders.iter().enumerate() {
         match place_in(bytes, folder) {
@@ -61,10 +61,10 @@ pub fn place(bytes: &[u8], folders: &[PathBuf]) -> Result<Placed, PlaceError> {
             Err(refusal) => tried.push((folder.clone(), refusal)),
         }
     }
-    Err(PlaceError { tried })
+    Err(PrivateDirError { tried })
 }
 
-impl Placed {
+impl LibraryFile {
     /// Its path, absolute if the folder's was.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -79,7 +79,7 @@ impl Placed {
     }
 }
 
-impl Drop for Placed {
+impl Drop for LibraryFile {
     fn drop(&mut self) {
         // Not there: somebody was faster.
         let _ = rustix::fs::unlinkat(&self.folder, self.name.as_str(), AtFlags::empty());
@@ -91,18 +91,18 @@ impl Drop for Placed {
 /// How often it is tried again when another run, at its end, removes the folder meanwhile.
 const ATTEMPTS: u32 = 256;
 
-fn place_in(bytes: &[u8], folder: &Path) -> Result<Placed, Refusal> {
+fn place_in(bytes: &[u8], folder: &Path) -> Result<LibraryFile, DirRefusal> {
     let mut last = Errno::NOENT;
     for attempt in 0..ATTEMPTS {
         let handle = match open_folder(folder, true) {
-            Err(Refusal::System(Errno::NOENT)) if attempt + 1 < ATTEMPTS => continue,
+            Err(DirRefusal::System(Errno::NOENT)) if attempt + 1 < ATTEMPTS => continue,
             other => other?,
         };
         remove_stale(&handle);
         let name = format!("{NAME}-{}-{}.so", std::process::id(), serial());
         match create(&handle, &name, bytes) {
             Ok(file) => {
-                return Ok(Placed { path: folder.join(&name), folder: handle, name, file });
+                return Ok(LibraryFile { path: folder.join(&name), folder: handle, name, file });
             }
             // The folder is gone, the name is taken by a dead run, or the file has been taken for
             // one of a dead run before it was locked.
@@ -130,17 +130,17 @@ fn clean(folder: &Path) {
 }
 
 /// Opens the folder, which others must be able to enter; makes it if `make` says so.
-fn open_folder(folder: &Path, make: bool) -> Result<OwnedFd, Refusal> {
+fn open_folder(folder: &Path, make: bool) -> Result<OwnedFd, DirRefusal> {
     let handle = private_dir::open(folder, make, may_execute)?;
     // Our umask may have closed it, or who made it.
     rustix::fs::fchmod(&handle, Mode::from_raw_mode(0o711))?;
     Ok(handle)
 }
 
-fn may_execute(folder: &OwnedFd) -> Result<(), Refusal> {
+fn may_execute(folder: &OwnedFd) -> Result<(), DirRefusal> {
     let mount = rustix::fs::fstatvfs(folder)?;
     let refused = mount.f_flag.contains(StatVfsMountFlags::NOEXEC);
-    if refused { Err(Refusal::NoExecution) } else { Ok(()) }
+    if refused { Err(DirRefusal::NoExecution) } else { Ok(()) }
 }
 
 fn create(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {

@@ -12,7 +12,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-fn refused(folder: &Path) -> Refusal {
+fn refused(folder: &Path) -> DirRefusal {
     let error = place(b"bytes", &[folder.to_owned()]).unwrap_err();
     assert_eq!(error.tried.len(), 1);
     assert!(error.to_string().starts_with(&format!("{}: ", folder.display())), "{error}");
@@ -67,24 +67,24 @@ fn folders_that_others_could_change_are_refused() {
     };
     std::fs::create_dir(&folder).unwrap();
     mode(&folder, 0o777);
-    assert_eq!(refused(&folder), Refusal::OthersCanWrite);
+    assert_eq!(refused(&folder), DirRefusal::OthersCanWrite);
     mode(&folder, 0o755);
     mode(room.path(), 0o777);
-    assert_eq!(refused(&folder), Refusal::OthersCanWrite);
+    assert_eq!(refused(&folder), DirRefusal::OthersCanWrite);
     mode(room.path(), 0o1777);
     drop(place(b"bytes", std::slice::from_ref(&folder)).unwrap());
 
     let target = room.path().join("target");
     std::fs::create_dir(&target).unwrap();
     symlink(&target, &folder).unwrap();
-    assert!(matches!(refused(&folder), Refusal::System(Errno::NOTDIR | Errno::LOOP)));
+    assert!(matches!(refused(&folder), DirRefusal::System(Errno::NOTDIR | Errno::LOOP)));
     assert!(names(&target).is_empty());
-    assert_eq!(refused(&room.path().join("no/such")), Refusal::System(Errno::NOENT));
+    assert_eq!(refused(&room.path().join("no/such")), DirRefusal::System(Errno::NOENT));
     if rustix::process::geteuid().is_root() {
         std::fs::remove_file(&folder).unwrap();
         std::fs::create_dir(&folder).unwrap();
         std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
-        assert_eq!(refused(&folder), Refusal::Belongs(65534));
+        assert_eq!(refused(&folder), DirRefusal::Belongs(65534));
     }
 }
 

@@ -7,7 +7,7 @@ mod library_file;
 mod program;
 mod report;
 
-pub use environment::{Children, NAME, Orders, list};
-pub use library_file::{Placed, folders, place};
-pub use program::{Doubt, Loadable, Obstacle, check};
-pub use report::{Inbox, Received, Report, Sharing};
+pub use environment::{ChildPolicy, LibraryOptions, NAME, list};
+pub use library_file::{LibraryFile, folders, place};
+pub use program::{LoadDoubt, Loadable, Obstacle, check};
+pub use report::{LibraryReport, ReceivedReport, ReportSocket, SharedBy};

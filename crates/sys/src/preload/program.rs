@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::elf;
-use super::elf::Elf;
-use crate::process::{Gain, gains_privilege, locate};
+use super::elf::ElfHead;
+use crate::process::{FileCapability, gains_privilege, locate};
 
 /// Whether a program will load it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Loadable {
         /// The program, or the interpreter that stands in its first line.
         file: PathBuf,
         /// Why.
-        doubt: Doubt,
+        doubt: LoadDoubt,
     },
 }
 
@@ -41,12 +41,12 @@ pub enum Obstacle {
     /// For another machine, or a 32-bit one.
     OtherMachine,
     /// It gains a privilege when executed, and the dynamic linker then ignores LD_PRELOAD.
-    GainsPrivilege(Gain),
+    GainsPrivilege(FileCapability),
 }
 
 /// Why it could not be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubt {
+pub enum LoadDoubt {
     /// The file cannot be read (a program may be executable and not readable).
     Unreadable(std::io::ErrorKind),
     /// Neither an ELF file nor a script with an interpreter: the system may know what to do with it.
@@ -69,31 +69,31 @@ pub fn check(program: &Path, search_path: Option<&OsStr>) -> Loadable {
         let head = match head_of(&file) {
             Ok(head) => head,
             Err(error) => {
-                return Loadable::CouldNotTell { file, doubt: Doubt::Unreadable(error.kind()) };
+                return Loadable::CouldNotTell { file, doubt: LoadDoubt::Unreadable(error.kind()) };
             }
         };
         if let Some(line) = head.strip_prefix(b"#!") {
             let Some(next) = interpreter(line, search_path) else {
-                return Loadable::CouldNotTell { file, doubt: Doubt::UnknownFormat };
+                return Loadable::CouldNotTell { file, doubt: LoadDoubt::UnknownFormat };
             };
             file = next;
             continue;
         }
         if !head.starts_with(b"\x7fELF") {
-            return Loadable::CouldNotTell { file, doubt: Doubt::UnknownFormat };
+            return Loadable::CouldNotTell { file, doubt: LoadDoubt::UnknownFormat };
         }
         let Some(elf) = elf::read(&head) else {
-            return Loadable::CouldNotTell { file, doubt: Doubt::UnknownFormat };
+            return Loadable::CouldNotTell { file, doubt: LoadDoubt::UnknownFormat };
         };
         return match obstacle(&file, elf) {
             Some(obstacle) => Loadable::No { file, obstacle },
             None => Loadable::Yes,
         };
     }
-    Loadable::CouldNotTell { file, doubt: Doubt::Nested }
+    Loadable::CouldNotTell { file, doubt: LoadDoubt::Nested }
 }
 
-fn obstacle(file: &Path, elf: Elf) -> Option<Obstacle> {
+fn obstacle(file: &Path, elf: ElfHead) -> Option<Obstacle> {
     // EM_X86_64, EM_AARCH64, EM_RISCV; elsewhere the library does not exist.
     let machine = match std::env::consts::ARCH {
         "x86_64" => 62,
@@ -168,7 +168,7 @@ mod tests {
             assert!(matches!(told, Loadable::CouldNotTell { .. }), "{text:?}: {told:?}");
         }
         let gone = check(Path::new("/nowhere"), None);
-        let doubt = Doubt::Unreadable(std::io::ErrorKind::NotFound);
+        let doubt = LoadDoubt::Unreadable(std::io::ErrorKind::NotFound);
         assert_eq!(gone, Loadable::CouldNotTell { file: "/nowhere".into(), doubt });
         assert!(matches!(check(Path::new("/"), None), Loadable::CouldNotTell { .. }));
     }
@@ -179,7 +179,7 @@ mod tests {
         let file = folder.path().join("itself");
         std::fs::write(&file, format!("#!{}\n", file.display())).unwrap();
         let told = check(&file, None);
-        assert_eq!(told, Loadable::CouldNotTell { file, doubt: Doubt::Nested });
+        assert_eq!(told, Loadable::CouldNotTell { file, doubt: LoadDoubt::Nested });
     }
 
     #[test]

@@ -13,7 +13,7 @@ use sameport_policy::addr::protocol::Protocol;
 
 /// What a library says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
+pub enum LibraryReport {
     /// It is there: once for each program that is executed.
     Loaded,
     /// A bind that it had something to do with, or of a fixed port.
@@ -27,7 +27,7 @@ pub enum Report {
         /// The place of the rule of `--map` that moved it.
         rule: Option<usize>,
         /// Whose doing it is that the port can be shared.
-        sharing: Sharing,
+        sharing: SharedBy,
         /// The kernel's refusal, if it refused.
         errno: Option<Errno>,
     },
@@ -44,7 +44,7 @@ pub enum Report {
 
 /// Whose doing it is that a port can be shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sharing {
+pub enum SharedBy {
     /// The library has set SO_REUSEPORT.
     Shared,
     /// The program has.
@@ -55,14 +55,14 @@ pub enum Sharing {
 
 /// A report and who sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
+pub struct ReceivedReport {
     /// The sender's process id, in our own pid namespace.
     pub pid: i32,
     /// What it says.
-    pub report: Report,
+    pub report: LibraryReport,
 }
 
-impl Report {
+impl LibraryReport {
     /// Reads a message; `None` where it is none of these.
     #[must_use]
     pub fn parse(message: &[u8]) -> Option<Self> {
@@ -81,11 +81,11 @@ impl Report {
         let asked = named("asked").map(str::parse).transpose().ok()?;
         let rule = named("rule").map(str::parse).transpose().ok()?;
         let sharing = match words.peek() {
-            Some(&"shared") => Sharing::Shared,
-            Some(&"itself") => Sharing::ByItself,
-            _ => Sharing::Alone,
+            Some(&"shared") => SharedBy::Shared,
+            Some(&"itself") => SharedBy::ByItself,
+            _ => SharedBy::Alone,
         };
-        if sharing != Sharing::Alone {
+        if sharing != SharedBy::Alone {
             words.next();
         }
         let errno = match words.next() {
@@ -101,7 +101,7 @@ impl Report {
         }
         match kind {
             "bound" => Some(Self::Bound { protocol, address, asked, rule, sharing, errno }),
-            "source" if asked.is_none() && rule.is_none() && sharing == Sharing::Alone => {
+            "source" if asked.is_none() && rule.is_none() && sharing == SharedBy::Alone => {
                 Some(Self::Source { protocol, address, errno })
             }
             _ => None,
@@ -111,7 +111,7 @@ impl Report {
 
 /// Where reports arrive.
 #[derive(Debug)]
-pub struct Inbox {
+pub struct ReportSocket {
     name: String,
     listener: OwnedFd,
     /// Readable when there is something to take.
@@ -126,7 +126,7 @@ const MOST_WAITING: usize = 256;
 /// The longest message that a library sends.
 const LONGEST: usize = 256;
 
-impl Inbox {
+impl ReportSocket {
     /// Opens one, under a name that the kernel picks. Linux 2.6.4.
     pub fn open() -> Result<Self, Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -153,7 +153,7 @@ impl Inbox {
     ///
     /// What is no report, and what comes from another user's process (unless we have started it) or from outside of
     /// our pid namespace, is dropped.
-    pub fn take(&mut self) -> Vec<Received> {
+    pub fn take(&mut self) -> Vec<ReceivedReport> {
         for _ in 0..1024 {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let Ok(connection) = rustix::net::accept_with(&self.listener, flags) else { break };
@@ -178,10 +178,12 @@ impl Inbox {
                     return true;
                 }
                 Ok((_, length)) => {
-                    let report = message.get(..length.min(LONGEST)).and_then(Report::parse);
+                    let report = message.get(..length.min(LONGEST)).and_then(LibraryReport::parse);
                     let is_whole = length <= LONGEST;
                     received.extend(
-                        report.filter(|_| is_whole).map(|report| Received { pid: *pid, report }),
+                        report
+                            .filter(|_| is_whole)
+                            .map(|report| ReceivedReport { pid: *pid, report }),
                     );
                 }
                 Err(_) => {}
@@ -192,7 +194,7 @@ impl Inbox {
     }
 }
 
-impl AsFd for Inbox {
+impl AsFd for ReportSocket {
     /// Readable (level-triggered) when [`Inbox::take`] would give something.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.ready.as_fd()

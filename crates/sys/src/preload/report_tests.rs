@@ -15,22 +15,22 @@ fn messages_are_read() {
     let bound = |asked: Option<&str>, rule, sharing, errno| {
         let protocol = Protocol::Tcp;
         let (address, asked) = (address("127.0.0.1:80"), asked.map(address));
-        Some(Report::Bound { protocol, address, asked, rule, sharing, errno })
+        Some(LibraryReport::Bound { protocol, address, asked, rule, sharing, errno })
     };
     let source = |text: &str, errno| {
-        Some(Report::Source { protocol: Protocol::Udp, address: address(text), errno })
+        Some(LibraryReport::Source { protocol: Protocol::Udp, address: address(text), errno })
     };
     let in_use = Some(Errno::ADDRINUSE);
     let cases = [
-        ("loaded", Some(Report::Loaded)),
-        ("bound tcp 127.0.0.1:80", bound(None, None, Sharing::Alone, None)),
-        ("bound tcp 127.0.0.1:80 shared", bound(None, None, Sharing::Shared, None)),
-        ("bound tcp 127.0.0.1:80 itself errno 98", bound(None, None, Sharing::ByItself, in_use)),
+        ("loaded", Some(LibraryReport::Loaded)),
+        ("bound tcp 127.0.0.1:80", bound(None, None, SharedBy::Alone, None)),
+        ("bound tcp 127.0.0.1:80 shared", bound(None, None, SharedBy::Shared, None)),
+        ("bound tcp 127.0.0.1:80 itself errno 98", bound(None, None, SharedBy::ByItself, in_use)),
         (
             "bound tcp 127.0.0.1:80 asked [::]:8 rule 3 shared errno 98",
-            bound(Some("[::]:8"), Some(3), Sharing::Shared, in_use),
+            bound(Some("[::]:8"), Some(3), SharedBy::Shared, in_use),
         ),
-        ("bound tcp 127.0.0.1:80 errno 98", bound(None, None, Sharing::Alone, in_use)),
+        ("bound tcp 127.0.0.1:80 errno 98", bound(None, None, SharedBy::Alone, in_use)),
         ("source udp [fe80::1%3]:0", source("[fe80::1%3]:0", None)),
         ("source udp 10.0.0.7:9 errno 98", source("10.0.0.7:9", in_use)),
         ("", None),
@@ -49,7 +49,7 @@ fn messages_are_read() {
         ("source udp 10.0.0.7:9 shared", None),
     ];
     for (text, expected) in cases {
-        let read = Report::parse(text.as_bytes());
+        let read = LibraryReport::parse(text.as_bytes());
         assert_eq!(read, expected, "{text}");
     }
 }
@@ -57,7 +57,7 @@ fn messages_are_read() {
 proptest! {
     #[test]
     fn no_message_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Report::parse(&bytes);
+        let _ = LibraryReport::parse(&bytes);
     }
 
     #[test]
@@ -65,11 +65,11 @@ proptest! {
         prop_oneof!["loaded|bound|source|tcp|udp|asked|rule|shared|itself|errno", "[0-9.:%\\[\\]]{0,24}"],
         0..12,
     )) {
-        let _ = Report::parse(words.join(" ").as_bytes());
+        let _ = LibraryReport::parse(words.join(" ").as_bytes());
     }
 }
 
-fn connected(inbox: &Inbox) -> OwnedFd {
+fn connected(inbox: &ReportSocket) -> OwnedFd {
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
     let name = SocketAddrUnix::new_abstract_name(inbox.name().as_bytes()).unwrap();
     rustix::net::connect(&socket, &name).unwrap();
@@ -82,7 +82,7 @@ fn send(socket: &OwnedFd, bytes: &[u8]) {
 
 #[test]
 fn reports_arrive_with_their_sender() {
-    let mut inbox = Inbox::open().unwrap();
+    let mut inbox = ReportSocket::open().unwrap();
     assert_eq!(inbox.take(), []);
     let pid = i32::try_from(std::process::id()).unwrap();
     // Closed before it is taken, as a library does.
@@ -90,14 +90,14 @@ fn reports_arrive_with_their_sender() {
     send(&connected(&inbox), b"nonsense");
     send(&connected(&inbox), &[b'x'; 4096]);
     drop(connected(&inbox));
-    assert_eq!(inbox.take(), [Received { pid, report: Report::Loaded }]);
+    assert_eq!(inbox.take(), [ReceivedReport { pid, report: LibraryReport::Loaded }]);
     assert_eq!(inbox.take(), []);
 }
 
 #[test]
 fn a_connection_that_keeps_silent_holds_nobody_up() {
     let _turn = crate::serial::beside_others();
-    let mut inbox = Inbox::open().unwrap();
+    let mut inbox = ReportSocket::open().unwrap();
     let begin = Instant::now();
     let silent: Vec<_> = (0..MOST_WAITING + 20).map(|_| connected(&inbox)).collect();
     let reference = begin.elapsed();

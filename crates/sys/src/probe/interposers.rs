@@ -3,80 +3,83 @@
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD};
-use sameport_policy::bind::verdict::Ports;
-use sameport_policy::capability::question::Answer;
+use sameport_policy::bind::verdict::PortSet;
+use sameport_policy::capability::question::ProbeAnswer;
 
 use super::{NOT_PERMITTED, usable};
 use crate::bpf::cgroup_bind;
 use crate::bpf::cgroup_bind::{
-    AttachError, Attached, OpenError, PinError, Private, Settings, attach,
+    AttachError, AttachSettings, AttachedPrograms, CgroupError, PinError, PrivateCgroup, attach,
 };
 use crate::preload;
 
 /// What can only be learnt with a cgroup at hand.
-pub(super) struct Trial {
-    pub(super) own: Answer,
-    pub(super) programs: Answer,
+pub(super) struct CgroupTrial {
+    pub(super) own: ProbeAnswer,
+    pub(super) programs: ProbeAnswer,
 }
 
 /// Makes a cgroup, attaches the programs to it, and removes both.
-pub(super) fn cgroup() -> Trial {
-    let private = match Private::create() {
+pub(super) fn cgroup() -> CgroupTrial {
+    let private = match PrivateCgroup::create() {
         Ok(private) => private,
         Err(error) => {
-            let programs = Answer::CouldNotTell(format!("no cgroup to try it on: {error}"));
-            return Trial { own: no_cgroup(error), programs };
+            let programs = ProbeAnswer::CouldNotTell(format!("no cgroup to try it on: {error}"));
+            return CgroupTrial { own: no_cgroup(error), programs };
         }
     };
-    let settings = Settings { ports: Ports::All, rules: Vec::new(), source: None, network: None };
+    let settings =
+        AttachSettings { ports: PortSet::All, rules: Vec::new(), source: None, network: None };
     let programs = attached(attach(private.cgroup(), &settings).map(drop));
-    let own = Answer::Yes("made one, and removed it".into());
+    let own = ProbeAnswer::Yes("made one, and removed it".into());
     let removed = private.remove();
     match removed {
-        Ok(()) => Trial { own, programs },
-        Err(error) => Trial { own: Answer::CouldNotTell(format!("rmdir: {error}")), programs },
+        Ok(()) => CgroupTrial { own, programs },
+        Err(error) => {
+            CgroupTrial { own: ProbeAnswer::CouldNotTell(format!("rmdir: {error}")), programs }
+        }
     }
 }
 
-fn no_cgroup(error: OpenError) -> Answer {
+fn no_cgroup(error: CgroupError) -> ProbeAnswer {
     match error {
-        OpenError::System(call, path, why) => {
+        CgroupError::System(call, path, why) => {
             usable::<()>(&format!("{call} {}", path.display()), Err(why), |()| String::new())
         }
-        other => Answer::No(other.to_string()),
+        other => ProbeAnswer::No(other.to_string()),
     }
 }
 
-fn attached(result: Result<(), AttachError>) -> Answer {
+fn attached(result: Result<(), AttachError>) -> ProbeAnswer {
     match result {
-        Ok(()) => Answer::Yes("attached to a cgroup of their own, and removed".into()),
+        Ok(()) => ProbeAnswer::Yes("attached to a cgroup of their own, and removed".into()),
         Err(error @ AttachError::NotPermitted(..)) => {
-            Answer::No(format!("{NOT_PERMITTED}: {error}"))
+            ProbeAnswer::No(format!("{NOT_PERMITTED}: {error}"))
         }
         Err(error @ (AttachError::Kernel(_) | AttachError::Exclusive)) => {
-            Answer::No(error.to_string())
+            ProbeAnswer::No(error.to_string())
         }
         Err(AttachError::System(call, why)) => usable::<()>(call, Err(why), |()| String::new()),
     }
 }
 
 /// Only there do programs act on every process.
-pub(super) fn first_cgroup() -> Answer {
+pub(super) fn first_cgroup() -> ProbeAnswer {
     match cgroup_bind::Cgroup::first() {
-        Ok(cgroup) => Answer::Yes(cgroup.folder().display().to_string()),
-        Err(error @ (OpenError::NotMounted | OpenError::NotTheFirst(_))) => {
-            Answer::No(error.to_string())
+        Ok(cgroup) => ProbeAnswer::Yes(cgroup.folder().display().to_string()),
+        Err(error @ (CgroupError::NotMounted | CgroupError::NotTheFirst(_))) => {
+            ProbeAnswer::No(error.to_string())
         }
-        Err(OpenError::System(call, path, why)) => {
+        Err(CgroupError::System(call, path, why)) => {
             usable::<()>(&format!("{call} {}", path.display()), Err(why), |()| String::new())
         }
-        Err(error) => Answer::CouldNotTell(error.to_string()),
+        Err(error) => ProbeAnswer::CouldNotTell(error.to_string()),
     }
 }
 
 /// Whether there is a BPF file system that this user can write to; where nothing is mounted,
 /// whether there is a place for one.
-pub(super) fn bpffs() -> Answer {
+pub(super) fn bpffs() -> ProbeAnswer {
     /// Of statfs(2).
     const BPF_FS: rustix::fs::FsWord = 0xcafe_4a11;
     let folder = Path::new("/sys/fs/bpf");
@@ -97,37 +100,37 @@ pub(super) fn bpffs() -> Answer {
 }
 
 /// What is attached at this moment, by earlier calls and by others.
-pub(super) fn attachments() -> Answer {
+pub(super) fn attachments() -> ProbeAnswer {
     match cgroup_bind::attached() {
         Ok(attached) => named(&attached),
         Err(error @ PinError::NotPermitted(..)) => {
-            Answer::CouldNotTell(format!("{NOT_PERMITTED}: {error}"))
+            ProbeAnswer::CouldNotTell(format!("{NOT_PERMITTED}: {error}"))
         }
-        Err(error) => Answer::CouldNotTell(error.to_string()),
+        Err(error) => ProbeAnswer::CouldNotTell(error.to_string()),
     }
 }
 
 /// The first few, and how many more.
-fn named(attached: &[Attached]) -> Answer {
+fn named(attached: &[AttachedPrograms]) -> ProbeAnswer {
     const NAMED: usize = 4;
-    let gone = |one: &Attached| if one.exists { "" } else { " (gone)" };
-    let name = |one: &Attached| format!("{}{}", one.path.display(), gone(one));
+    let gone = |one: &AttachedPrograms| if one.exists { "" } else { " (gone)" };
+    let name = |one: &AttachedPrograms| format!("{}{}", one.path.display(), gone(one));
     let names: Vec<_> = attached.iter().take(NAMED).map(name).collect();
     match attached.len().checked_sub(NAMED) {
-        _ if attached.is_empty() => Answer::No("nothing is attached to a cgroup".into()),
-        None | Some(0) => Answer::Yes(names.join(", ")),
-        Some(more) => Answer::Yes(format!("{}, and {more} more", names.join(", "))),
+        _ if attached.is_empty() => ProbeAnswer::No("nothing is attached to a cgroup".into()),
+        None | Some(0) => ProbeAnswer::Yes(names.join(", ")),
+        Some(more) => ProbeAnswer::Yes(format!("{}, and {more} more", names.join(", "))),
     }
 }
 
 /// Puts the library into the first folder that will do, and removes it.
-pub(super) fn place(library: &[u8], folders: &[PathBuf]) -> Answer {
+pub(super) fn place(library: &[u8], folders: &[PathBuf]) -> ProbeAnswer {
     match preload::place(library, folders) {
         Ok(placed) => {
             let folder = placed.path().parent().unwrap_or(placed.path());
-            Answer::Yes(folder.display().to_string())
+            ProbeAnswer::Yes(folder.display().to_string())
         }
-        Err(error) => Answer::No(error.to_string()),
+        Err(error) => ProbeAnswer::No(error.to_string()),
     }
 }
 
@@ -141,11 +144,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let inside = folder.path().join("inside");
         let found = place(b"library", std::slice::from_ref(&inside));
-        assert_eq!(found, Answer::Yes(inside.display().to_string()));
+        assert_eq!(found, ProbeAnswer::Yes(inside.display().to_string()));
         assert!(!inside.exists(), "it is removed again");
 
         let none = place(b"library", &["/proc/nowhere/inside".into(), "/proc/inside".into()]);
-        assert!(matches!(none, Answer::No(_)), "{none:?}");
+        assert!(matches!(none, ProbeAnswer::No(_)), "{none:?}");
         for folder in ["/proc/nowhere/inside: ", "/proc/inside: "] {
             assert!(none.text().contains(folder), "{none:?}");
         }
@@ -153,22 +156,30 @@ mod tests {
 
     #[test]
     fn a_few_attachments_are_named_and_the_rest_counted() {
-        let one = |number: u64, exists| Attached {
+        let one = |number: u64, exists| AttachedPrograms {
             id: number,
             path: format!("/{number}").into(),
             exists,
             since: std::time::SystemTime::UNIX_EPOCH,
-            settings: Settings { ports: Ports::All, rules: vec![], source: None, network: None },
+            settings: AttachSettings {
+                ports: PortSet::All,
+                rules: vec![],
+                source: None,
+                network: None,
+            },
             shared: 0,
             hits: vec![],
-            sourced: cgroup_bind::Sourced::default(),
+            sourced: cgroup_bind::SourceOutcome::default(),
         };
         let several =
             |count| (1..=count).map(|number| one(number, number != 2)).collect::<Vec<_>>();
-        assert!(matches!(named(&[]), Answer::No(_)));
-        assert_eq!(named(&several(1)), Answer::Yes("/1".into()));
-        assert_eq!(named(&several(4)), Answer::Yes("/1, /2 (gone), /3, /4".into()));
-        assert_eq!(named(&several(6)), Answer::Yes("/1, /2 (gone), /3, /4, and 2 more".into()));
+        assert!(matches!(named(&[]), ProbeAnswer::No(_)));
+        assert_eq!(named(&several(1)), ProbeAnswer::Yes("/1".into()));
+        assert_eq!(named(&several(4)), ProbeAnswer::Yes("/1, /2 (gone), /3, /4".into()));
+        assert_eq!(
+            named(&several(6)),
+            ProbeAnswer::Yes("/1, /2 (gone), /3, /4, and 2 more".into())
+        );
     }
 
     #[test]

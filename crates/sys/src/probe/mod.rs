@@ -15,7 +15,7 @@ mod system;
 use std::io;
 use std::path::Path;
 
-use sameport_policy::capability::question::{Answer, Fact, Subject};
+use sameport_policy::capability::question::{ProbeAnswer, ProbeFact, ProbeSubject};
 
 /// Asks everything, in the order in which it is told. Takes some milliseconds.
 ///
@@ -23,69 +23,71 @@ use sameport_policy::capability::question::{Answer, Fact, Subject};
 /// changes neither the calling process nor the system. Needs no privilege. Never fails: what could
 /// not be asked is answered [`Answer::CouldNotTell`].
 #[must_use]
-pub fn examine() -> Vec<Fact> {
+pub fn examine() -> Vec<ProbeFact> {
     let listener = seccomp::trial();
     let trace = process::trace();
     let cgroup = interposers::cgroup();
     [
-        (Subject::Kernel, system::kernel()),
-        (Subject::SeccompNotify, seccomp::notify()),
-        (Subject::SeccompListener, listener.installed),
-        (Subject::SeccompWaitKillable, seccomp::wait_killable()),
-        (Subject::SeccompAddfd, listener.addfd),
-        (Subject::SeccompAddfdSend, listener.addfd_send),
-        (Subject::NoNewPrivs, listener.no_new_privs),
-        (Subject::PidfdOpen, process::pidfd_open()),
-        (Subject::PidfdThread, process::pidfd_thread()),
-        (Subject::PidfdGetfd, process::pidfd_getfd()),
-        (Subject::ProcessVmReadv, process::vm_readv()),
-        (Subject::TraceDescendants, trace.descendants),
-        (Subject::TraceSameUser, trace.same_user),
-        (Subject::SeeOtherUsers, process::see_other_users()),
-        (Subject::ReusePort, sockets::reuse_port()),
-        (Subject::ReusePortCbpf, sockets::reuse_port_cbpf()),
-        (Subject::NetnsCookie, sockets::netns_cookie()),
-        (Subject::SockDiagTcp, sockets::diag(libc::IPPROTO_TCP)),
-        (Subject::SockDiagUdp, sockets::diag(libc::IPPROTO_UDP)),
-        (Subject::SocketIterator, sockets::iterator()),
-        (Subject::ChangeOwner, sockets::change_owner()),
-        (Subject::TcpMigrateReq, system::tcp_migrate_req()),
-        (Subject::Somaxconn, system::somaxconn()),
-        (Subject::LowPorts, system::low_ports()),
-        (Subject::IoUring, system::io_uring()),
-        (Subject::Cgroup2, system::cgroup2()),
-        (Subject::FirstCgroup, interposers::first_cgroup()),
-        (Subject::Ebpf, system::ebpf()),
-        (Subject::OwnCgroup, cgroup.own),
-        (Subject::CgroupPrograms, cgroup.programs),
-        (Subject::Bpffs, interposers::bpffs()),
-        (Subject::Attachments, interposers::attachments()),
+        (ProbeSubject::Kernel, system::kernel()),
+        (ProbeSubject::SeccompNotify, seccomp::notify()),
+        (ProbeSubject::SeccompListener, listener.installed),
+        (ProbeSubject::SeccompWaitKillable, seccomp::wait_killable()),
+        (ProbeSubject::SeccompAddfd, listener.addfd),
+        (ProbeSubject::SeccompAddfdSend, listener.addfd_send),
+        (ProbeSubject::NoNewPrivs, listener.no_new_privs),
+        (ProbeSubject::PidfdOpen, process::pidfd_open()),
+        (ProbeSubject::PidfdThread, process::pidfd_thread()),
+        (ProbeSubject::PidfdGetfd, process::pidfd_getfd()),
+        (ProbeSubject::ProcessVmReadv, process::vm_readv()),
+        (ProbeSubject::TraceDescendants, trace.descendants),
+        (ProbeSubject::TraceSameUser, trace.same_user),
+        (ProbeSubject::SeeOtherUsers, process::see_other_users()),
+        (ProbeSubject::ReusePort, sockets::reuse_port()),
+        (ProbeSubject::ReusePortCbpf, sockets::reuse_port_cbpf()),
+        (ProbeSubject::NetnsCookie, sockets::netns_cookie()),
+        (ProbeSubject::SockDiagTcp, sockets::diag(libc::IPPROTO_TCP)),
+        (ProbeSubject::SockDiagUdp, sockets::diag(libc::IPPROTO_UDP)),
+        (ProbeSubject::SocketIterator, sockets::iterator()),
+        (ProbeSubject::ChangeOwner, sockets::change_owner()),
+        (ProbeSubject::TcpMigrateReq, system::tcp_migrate_req()),
+        (ProbeSubject::Somaxconn, system::somaxconn()),
+        (ProbeSubject::LowPorts, system::low_ports()),
+        (ProbeSubject::IoUring, system::io_uring()),
+        (ProbeSubject::Cgroup2, system::cgroup2()),
+        (ProbeSubject::FirstCgroup, interposers::first_cgroup()),
+        (ProbeSubject::Ebpf, system::ebpf()),
+        (ProbeSubject::OwnCgroup, cgroup.own),
+        (ProbeSubject::CgroupPrograms, cgroup.programs),
+        (ProbeSubject::Bpffs, interposers::bpffs()),
+        (ProbeSubject::Attachments, interposers::attachments()),
     ]
-    .map(|(subject, answer)| Fact { subject, answer })
+    .map(|(subject, answer)| ProbeFact { subject, answer })
     .into()
 }
 
 /// Where the preload library can lie, found by putting it there, from where it is removed at once.
 /// `runtime`: the value of XDG_RUNTIME_DIR.
 #[must_use]
-pub fn preload_place(library: &[u8], runtime: Option<&Path>) -> Answer {
+pub fn preload_place(library: &[u8], runtime: Option<&Path>) -> ProbeAnswer {
     interposers::place(library, &crate::preload::folders(runtime))
 }
 
 /// The answer to "can this process do it": a call that is not permitted cannot be made here, which
 /// the reason keeps apart from a kernel that does not have it.
-fn usable<T>(call: &str, result: io::Result<T>, detail: impl FnOnce(T) -> String) -> Answer {
+fn usable<T>(call: &str, result: io::Result<T>, detail: impl FnOnce(T) -> String) -> ProbeAnswer {
     match result {
-        Ok(value) => Answer::Yes(detail(value)),
+        Ok(value) => ProbeAnswer::Yes(detail(value)),
         Err(error) => refused(call, &error)
-            .unwrap_or_else(|| Answer::CouldNotTell(format!("{call}: {error}"))),
+            .unwrap_or_else(|| ProbeAnswer::CouldNotTell(format!("{call}: {error}"))),
     }
 }
 
 /// The answer to "does this kernel have it": a call that is not permitted proves nothing.
-fn present<T>(call: &str, result: io::Result<T>, detail: impl FnOnce(T) -> String) -> Answer {
+fn present<T>(call: &str, result: io::Result<T>, detail: impl FnOnce(T) -> String) -> ProbeAnswer {
     match usable(call, result, detail) {
-        Answer::No(reason) if reason.starts_with(NOT_PERMITTED) => Answer::CouldNotTell(reason),
+        ProbeAnswer::No(reason) if reason.starts_with(NOT_PERMITTED) => {
+            ProbeAnswer::CouldNotTell(reason)
+        }
         answer => answer,
     }
 }
@@ -93,12 +95,14 @@ fn present<T>(call: &str, result: io::Result<T>, detail: impl FnOnce(T) -> Strin
 const NOT_PERMITTED: &str = "not permitted here";
 
 /// What an error says for certain, if it says anything for certain.
-fn refused(call: &str, error: &io::Error) -> Option<Answer> {
+fn refused(call: &str, error: &io::Error) -> Option<ProbeAnswer> {
     match error.raw_os_error()? {
         libc::ENOSYS | libc::EINVAL | libc::ENOPROTOOPT | libc::EOPNOTSUPP => {
-            Some(Answer::No(format!("this kernel does not have it: {call}: {error}")))
+            Some(ProbeAnswer::No(format!("this kernel does not have it: {call}: {error}")))
         }
-        libc::EPERM | libc::EACCES => Some(Answer::No(format!("{NOT_PERMITTED}: {call}: {error}"))),
+        libc::EPERM | libc::EACCES => {
+            Some(ProbeAnswer::No(format!("{NOT_PERMITTED}: {call}: {error}")))
+        }
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use rustix::process::{
     PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd as getfd, pidfd_open as open_process,
 };
 use rustix::thread::CapabilitySet;
-use sameport_policy::capability::question::Answer;
+use sameport_policy::capability::question::ProbeAnswer;
 
 use super::child::Sleeper;
 use super::{calls, system, usable};
@@ -19,19 +19,19 @@ fn own_pidfd() -> io::Result<OwnedFd> {
 }
 
 /// `pidfd_open` on ourselves.
-pub(super) fn pidfd_open() -> Answer {
+pub(super) fn pidfd_open() -> ProbeAnswer {
     usable("pidfd_open", own_pidfd(), |_| String::new())
 }
 
 /// `PIDFD_THREAD` on the calling thread.
-pub(super) fn pidfd_thread() -> Answer {
+pub(super) fn pidfd_thread() -> ProbeAnswer {
     let flag = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
     let opened = open_process(rustix::thread::gettid(), flag).map_err(io::Error::from);
     usable("pidfd_open(PIDFD_THREAD)", opened, |_| String::new())
 }
 
 /// `pidfd_getfd` on ourselves, which no rule about other processes forbids.
-pub(super) fn pidfd_getfd() -> Answer {
+pub(super) fn pidfd_getfd() -> ProbeAnswer {
     let copied = own_pidfd().and_then(|pidfd| {
         let flags = PidfdGetfdFlags::empty();
         Ok(getfd(pidfd.as_fd(), pidfd.as_raw_fd(), flags)?)
@@ -40,28 +40,28 @@ pub(super) fn pidfd_getfd() -> Answer {
 }
 
 /// `process_vm_readv` on ourselves.
-pub(super) fn vm_readv() -> Answer {
+pub(super) fn vm_readv() -> ProbeAnswer {
     let known = 0x5a4d_e904_7000_0001_u64;
     match calls::read_memory(getpid().as_raw_nonzero().get(), &known) {
-        Ok(read) if read != known => Answer::No("process_vm_readv read something else".into()),
+        Ok(read) if read != known => ProbeAnswer::No("process_vm_readv read something else".into()),
         read => usable("process_vm_readv", read, |_| String::new()),
     }
 }
 
 /// What the kernel permits between processes of one user.
-pub(super) struct Trace {
-    pub(super) descendants: Answer,
-    pub(super) same_user: Answer,
+pub(super) struct ProcessAccess {
+    pub(super) descendants: ProbeAnswer,
+    pub(super) same_user: ProbeAnswer,
 }
 
 /// Starts a child, and looks into it as its parent and as its sibling.
-pub(super) fn trace() -> Trace {
+pub(super) fn trace() -> ProcessAccess {
     let started = own_pidfd().and_then(|fd| Ok((fd, Sleeper::start()?)));
     let (fd, sleeper) = match started {
         Ok(started) => started,
         Err(error) => {
-            let answer = Answer::CouldNotTell(format!("no process to look into: {error}"));
-            return Trace { descendants: answer.clone(), same_user: answer };
+            let answer = ProbeAnswer::CouldNotTell(format!("no process to look into: {error}"));
+            return ProcessAccess { descendants: answer.clone(), same_user: answer };
         }
     };
     let word = 0x5a4d_e904_7000_0002_u64;
@@ -70,7 +70,7 @@ pub(super) fn trace() -> Trace {
     let as_sibling = sleeper.duplicate_from_sibling(&fd);
     let scope = scope();
     let call = |whose: &str| format!("pidfd_getfd of a {whose} ({scope})");
-    Trace {
+    ProcessAccess {
         descendants: usable(&call("child"), as_parent, |()| scope.clone()),
         same_user: usable(&call("sibling"), as_sibling, |()| scope.clone()),
     }
@@ -96,12 +96,12 @@ fn scope() -> String {
 
 /// Lists the descriptors of other users' processes until one works. Where no such process can be
 /// seen, the capability decides.
-pub(super) fn see_other_users() -> Answer {
+pub(super) fn see_other_users() -> ProbeAnswer {
     const MOST: usize = 64;
     let own = rustix::process::geteuid().as_raw();
     let processes = match fs::metadata("/proc/self/fd").and_then(|_| fs::read_dir("/proc")) {
         Ok(entries) => entries,
-        Err(error) => return Answer::CouldNotTell(format!("/proc cannot be seen: {error}")),
+        Err(error) => return ProbeAnswer::CouldNotTell(format!("/proc cannot be seen: {error}")),
     };
     let others = processes
         .flatten()
@@ -110,7 +110,7 @@ pub(super) fn see_other_users() -> Answer {
     let mut refusal = None;
     for entry in others.take(MOST) {
         match fs::read_dir(entry.path().join("fd")) {
-            Ok(_) => return Answer::Yes(format!("as uid {own}")),
+            Ok(_) => return ProbeAnswer::Yes(format!("as uid {own}")),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refusal = Some(error),
             // It has ended meanwhile.
             Err(_) => {}
@@ -118,10 +118,12 @@ pub(super) fn see_other_users() -> Answer {
     }
     let capable = system::capable(CapabilitySet::SYS_PTRACE);
     match (capable, refusal) {
-        (_, Some(error)) => Answer::No(format!("as uid {own}: /proc/PID/fd: {error}")),
-        (Ok(true), None) => Answer::Yes(format!("as uid {own}, by CAP_SYS_PTRACE")),
-        (Ok(false), None) => Answer::CouldNotTell("no process of another user can be seen".into()),
-        (Err(error), None) => Answer::CouldNotTell(format!("capget: {error}")),
+        (_, Some(error)) => ProbeAnswer::No(format!("as uid {own}: /proc/PID/fd: {error}")),
+        (Ok(true), None) => ProbeAnswer::Yes(format!("as uid {own}, by CAP_SYS_PTRACE")),
+        (Ok(false), None) => {
+            ProbeAnswer::CouldNotTell("no process of another user can be seen".into())
+        }
+        (Err(error), None) => ProbeAnswer::CouldNotTell(format!("capget: {error}")),
     }
 }
 
@@ -167,7 +169,7 @@ mod tests {
             (Some("1"), false) => (true, false),
             _ => (true, true),
         };
-        let yes = |answer: &Answer| matches!(answer, Answer::Yes(_));
+        let yes = |answer: &ProbeAnswer| matches!(answer, ProbeAnswer::Yes(_));
         assert_eq!(
             (yes(&trace.descendants), yes(&trace.same_user)),
             expected,

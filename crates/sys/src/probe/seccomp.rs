@@ -4,12 +4,12 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::thread;
 
-use sameport_policy::capability::question::Answer;
+use sameport_policy::capability::question::ProbeAnswer;
 
 use super::{calls, present, usable};
 
 /// `SECCOMP_RET_USER_NOTIF`, and the sizes of what is exchanged.
-pub(super) fn notify() -> Answer {
+pub(super) fn notify() -> ProbeAnswer {
     let known = calls::seccomp_action_available(libc::SECCOMP_RET_USER_NOTIF)
         .and_then(|()| calls::seccomp_notif_sizes());
     present("seccomp(SECCOMP_RET_USER_NOTIF)", known, |(notification, response)| {
@@ -18,7 +18,7 @@ pub(super) fn notify() -> Answer {
 }
 
 /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, also where a listener is already installed.
-pub(super) fn wait_killable() -> Answer {
+pub(super) fn wait_killable() -> ProbeAnswer {
     let flags =
         libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     let error = calls::seccomp_without_filter(flags);
@@ -31,22 +31,22 @@ fn known_by(error: io::Error, proof: i32) -> io::Result<()> {
 }
 
 /// What can only be learnt by installing a listener.
-pub(super) struct Trial {
-    pub(super) no_new_privs: Answer,
-    pub(super) installed: Answer,
-    pub(super) addfd: Answer,
-    pub(super) addfd_send: Answer,
+pub(super) struct SeccompTrial {
+    pub(super) no_new_privs: ProbeAnswer,
+    pub(super) installed: ProbeAnswer,
+    pub(super) addfd: ProbeAnswer,
+    pub(super) addfd_send: ProbeAnswer,
 }
 
 /// Installs a listener on a thread of its own. Filters and `no_new_privs` belong to the thread, and
 /// end with it.
-pub(super) fn trial() -> Trial {
+pub(super) fn trial() -> SeccompTrial {
     let ended = thread::Builder::new()
         .spawn(on_this_thread)
         .and_then(|thread| thread.join().map_err(|_| io::Error::other("the thread panicked")));
     ended.unwrap_or_else(|error| {
-        let answer = Answer::CouldNotTell(format!("no thread to try it on: {error}"));
-        Trial {
+        let answer = ProbeAnswer::CouldNotTell(format!("no thread to try it on: {error}"));
+        SeccompTrial {
             no_new_privs: answer.clone(),
             installed: answer.clone(),
             addfd: answer.clone(),
@@ -55,7 +55,7 @@ pub(super) fn trial() -> Trial {
     })
 }
 
-fn on_this_thread() -> Trial {
+fn on_this_thread() -> SeccompTrial {
     let was_set = rustix::thread::no_new_privs();
     let set = rustix::thread::set_no_new_privs(true).and(was_set).map_err(io::Error::from);
     let no_new_privs = usable("prctl(PR_SET_NO_NEW_PRIVS)", set, |was_set| {
@@ -64,7 +64,7 @@ fn on_this_thread() -> Trial {
 
     let listener = calls::seccomp_listener();
     let without = |reason: &io::Error| {
-        Answer::CouldNotTell(format!("no listener could be installed to ask: {reason}"))
+        ProbeAnswer::CouldNotTell(format!("no listener could be installed to ask: {reason}"))
     };
     let (addfd, addfd_send) = match &listener {
         Ok(listener) => {
@@ -81,11 +81,11 @@ fn on_this_thread() -> Trial {
     };
     let installed = match listener {
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-            Answer::No("another supervisor already listens to this process (EBUSY)".into())
+            ProbeAnswer::No("another supervisor already listens to this process (EBUSY)".into())
         }
         listener => usable("seccomp(NEW_LISTENER)", listener, |_| "tried on a thread".into()),
     };
-    Trial { no_new_privs, installed, addfd, addfd_send }
+    SeccompTrial { no_new_privs, installed, addfd, addfd_send }
 }
 
 #[cfg(test)]
@@ -104,11 +104,14 @@ mod tests {
         });
         match second.join().unwrap() {
             Ok((trial, wait_killable)) => {
-                assert!(matches!(&trial.installed, Answer::No(r) if r.contains("EBUSY")));
-                assert!(matches!(trial.addfd, Answer::CouldNotTell(_)));
-                assert_eq!(trial.no_new_privs, Answer::Yes("already set".into()));
+                assert!(matches!(&trial.installed, ProbeAnswer::No(r) if r.contains("EBUSY")));
+                assert!(matches!(trial.addfd, ProbeAnswer::CouldNotTell(_)));
+                assert_eq!(trial.no_new_privs, ProbeAnswer::Yes("already set".into()));
                 // Known or not, but not hidden by the listener that is in the way.
-                assert!(!matches!(wait_killable, Answer::CouldNotTell(_)), "{wait_killable:?}");
+                assert!(
+                    !matches!(wait_killable, ProbeAnswer::CouldNotTell(_)),
+                    "{wait_killable:?}"
+                );
             }
             // These tests may themselves run below a supervisor.
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EBUSY)),

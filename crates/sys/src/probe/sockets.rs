@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 
-use sameport_policy::capability::question::Answer;
+use sameport_policy::capability::question::ProbeAnswer;
 use socket2::{Domain, Socket, Type};
 
 use super::{calls, present, usable};
@@ -16,7 +16,7 @@ fn shared_socket() -> io::Result<Socket> {
 }
 
 /// Two sockets on one address of the loopback, with a port that the kernel picks.
-pub(super) fn reuse_port() -> Answer {
+pub(super) fn reuse_port() -> ProbeAnswer {
     let joined = shared_socket().and_then(|first| {
         first.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
         let second = shared_socket()?;
@@ -26,7 +26,7 @@ pub(super) fn reuse_port() -> Answer {
 }
 
 /// A program on a group of one.
-pub(super) fn reuse_port_cbpf() -> Answer {
+pub(super) fn reuse_port_cbpf() -> ProbeAnswer {
     let attached = shared_socket().and_then(|socket| {
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
         calls::attach_cbpf(socket.as_fd())
@@ -37,42 +37,42 @@ pub(super) fn reuse_port_cbpf() -> Answer {
 }
 
 /// Which network namespace a socket is of.
-pub(super) fn netns_cookie() -> Answer {
+pub(super) fn netns_cookie() -> ProbeAnswer {
     let cookie =
         Socket::new(Domain::IPV4, Type::DGRAM, None).and_then(crate::netns::cookie::cookie);
     present("getsockopt(SO_NETNS_COOKIE)", cookie, |cookie| format!("this one is {cookie}"))
 }
 
 /// A `sock_diag` dump of this protocol that selects no socket.
-pub(super) fn diag(protocol: libc::c_int) -> Answer {
+pub(super) fn diag(protocol: libc::c_int) -> ProbeAnswer {
     match crate::inspect::answers(protocol) {
         // The kernel's word for "no module answers for this protocol".
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-            Answer::No("this kernel does not have it: no module answers (ENOENT)".into())
+            ProbeAnswer::No("this kernel does not have it: no module answers (ENOENT)".into())
         }
         dump => usable("sock_diag", dump, |()| String::new()),
     }
 }
 
 /// Loads one and opens it.
-pub(super) fn iterator() -> Answer {
+pub(super) fn iterator() -> ProbeAnswer {
     let opened = crate::inspect::iterates();
     if let Err(error) = &opened
         && error.kind() == io::ErrorKind::NotFound
     {
-        return Answer::No("this kernel does not describe its types: /sys/kernel/btf".into());
+        return ProbeAnswer::No("this kernel does not describe its types: /sys/kernel/btf".into());
     }
     usable("bpf(BPF_ITER_CREATE)", opened, |()| "over the descriptors of all processes".into())
 }
 
 /// Gives a socket of its own away.
-pub(super) fn change_owner() -> Answer {
+pub(super) fn change_owner() -> ProbeAnswer {
     let owner = sameport_policy::bind::private::FIRST;
     let given = crate::socket::private_owner::try_giving(owner).map_err(io::Error::from);
     match given {
         // The kernel has had fchown for sockets ever since: it is the owner that does not exist here.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            Answer::No(format!("this user namespace has no user {owner}: fchown: {error}"))
+            ProbeAnswer::No(format!("this user namespace has no user {owner}: fchown: {error}"))
         }
         given => usable("fchown", given, |()| "gave a socket to another owner".into()),
     }
@@ -85,14 +85,14 @@ mod tests {
     #[test]
     fn a_protocol_without_a_module_is_a_definite_no() {
         // 253 is reserved for experiments and has no sock_diag handler anywhere.
-        assert!(matches!(diag(253), Answer::No(_)), "{:?}", diag(253));
-        assert!(matches!(diag(libc::IPPROTO_TCP), Answer::Yes(_)));
+        assert!(matches!(diag(253), ProbeAnswer::No(_)), "{:?}", diag(253));
+        assert!(matches!(diag(libc::IPPROTO_TCP), ProbeAnswer::Yes(_)));
     }
 
     #[test]
     fn the_cookie_is_this_namespace() {
         let first = netns_cookie();
         assert_eq!(first, netns_cookie());
-        assert!(!matches!(first, Answer::CouldNotTell(_)), "{first:?}");
+        assert!(!matches!(first, ProbeAnswer::CouldNotTell(_)), "{first:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use rustix::thread::CapabilitySet;
-use sameport_policy::capability::question::Answer;
+use sameport_policy::capability::question::ProbeAnswer;
 
 use super::{calls, present, usable};
 
@@ -26,9 +26,9 @@ pub(super) fn capable(wanted: CapabilitySet) -> io::Result<bool> {
 }
 
 /// The running kernel.
-pub(super) fn kernel() -> Answer {
+pub(super) fn kernel() -> ProbeAnswer {
     let names = rustix::system::uname();
-    Answer::Yes(format!(
+    ProbeAnswer::Yes(format!(
         "{} {}",
         names.release().to_string_lossy(),
         names.machine().to_string_lossy()
@@ -36,11 +36,11 @@ pub(super) fn kernel() -> Answer {
 }
 
 /// Whether the kernel hands queued connections of a closed listener to another member.
-pub(super) fn tcp_migrate_req() -> Answer {
+pub(super) fn tcp_migrate_req() -> ProbeAnswer {
     match sysctl("net/ipv4/tcp_migrate_req") {
-        Ok(value) if value == "0" => Answer::No("net.ipv4.tcp_migrate_req is 0".into()),
+        Ok(value) if value == "0" => ProbeAnswer::No("net.ipv4.tcp_migrate_req is 0".into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Answer::No("this kernel does not have it: net.ipv4.tcp_migrate_req".into())
+            ProbeAnswer::No("this kernel does not have it: net.ipv4.tcp_migrate_req".into())
         }
         value => present("net.ipv4.tcp_migrate_req", value, |value| {
             format!("net.ipv4.tcp_migrate_req is {value}")
@@ -49,30 +49,32 @@ pub(super) fn tcp_migrate_req() -> Answer {
 }
 
 /// The cap on every backlog in this network namespace.
-pub(super) fn somaxconn() -> Answer {
+pub(super) fn somaxconn() -> ProbeAnswer {
     present("net.core.somaxconn", sysctl("net/core/somaxconn"), |value| value)
 }
 
 /// Ports that this user may not bind without a capability.
-pub(super) fn low_ports() -> Answer {
+pub(super) fn low_ports() -> ProbeAnswer {
     let first = match sysctl("net/ipv4/ip_unprivileged_port_start") {
         Ok(value) => value,
         Err(error) => {
-            return Answer::CouldNotTell(format!("net.ipv4.ip_unprivileged_port_start: {error}"));
+            return ProbeAnswer::CouldNotTell(format!(
+                "net.ipv4.ip_unprivileged_port_start: {error}"
+            ));
         }
     };
     match capable(CapabilitySet::NET_BIND_SERVICE) {
-        Ok(true) => Answer::Yes("by CAP_NET_BIND_SERVICE".into()),
+        Ok(true) => ProbeAnswer::Yes("by CAP_NET_BIND_SERVICE".into()),
         _ if matches!(first.as_str(), "0" | "1") => {
-            Answer::Yes(format!("net.ipv4.ip_unprivileged_port_start is {first}"))
+            ProbeAnswer::Yes(format!("net.ipv4.ip_unprivileged_port_start is {first}"))
         }
-        Ok(false) => Answer::No(format!("below {first} only with CAP_NET_BIND_SERVICE")),
-        Err(error) => Answer::CouldNotTell(format!("capget: {error}")),
+        Ok(false) => ProbeAnswer::No(format!("below {first} only with CAP_NET_BIND_SERVICE")),
+        Err(error) => ProbeAnswer::CouldNotTell(format!("capget: {error}")),
     }
 }
 
 /// Whether programs of this user can make rings.
-pub(super) fn io_uring() -> Answer {
+pub(super) fn io_uring() -> ProbeAnswer {
     let setting = match sysctl("kernel/io_uring_disabled") {
         Ok(value) => format!("kernel.io_uring_disabled is {value}"),
         // Linux 6.6 brought the setting.
@@ -80,47 +82,47 @@ pub(super) fn io_uring() -> Answer {
     };
     let error = calls::io_uring_without_parameters();
     match error.raw_os_error() {
-        Some(libc::EFAULT) => Answer::Yes(setting),
+        Some(libc::EFAULT) => ProbeAnswer::Yes(setting),
         _ => usable::<()>(&format!("{setting}; io_uring_setup"), Err(error), |()| String::new()),
     }
 }
 
 /// Loads a program and lets it go.
-pub(super) fn ebpf() -> Answer {
+pub(super) fn ebpf() -> ProbeAnswer {
     let setting = || match sysctl("kernel/unprivileged_bpf_disabled") {
         Ok(value) => format!("kernel.unprivileged_bpf_disabled is {value}"),
         Err(error) => format!("kernel.unprivileged_bpf_disabled: {error}"),
     };
     match calls::load_program() {
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => Answer::No(format!(
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => ProbeAnswer::No(format!(
             "not permitted for this user: bpf(BPF_PROG_LOAD): {error}; {}",
             setting()
         )),
         // The program is valid everywhere, so EINVAL would not say that eBPF is absent.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            Answer::CouldNotTell(format!("bpf(BPF_PROG_LOAD): {error}"))
+            ProbeAnswer::CouldNotTell(format!("bpf(BPF_PROG_LOAD): {error}"))
         }
         loaded => usable("bpf(BPF_PROG_LOAD)", loaded, |_| "loaded a socket filter".into()),
     }
 }
 
 /// Where cgroup v2 is mounted, and where this process is in it.
-pub(super) fn cgroup2() -> Answer {
+pub(super) fn cgroup2() -> ProbeAnswer {
     let (mounts, own) =
         match (fs::read_to_string("/proc/self/mountinfo"), fs::read_to_string("/proc/self/cgroup"))
         {
             (Ok(mounts), Ok(own)) => (mounts, own),
             (Err(error), _) | (_, Err(error)) => {
-                return Answer::CouldNotTell(format!("/proc/self: {error}"));
+                return ProbeAnswer::CouldNotTell(format!("/proc/self: {error}"));
             }
         };
     let place = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("unknown");
     match mount_of("cgroup2", &mounts) {
         Some(path) if mount_of("cgroup", &mounts).is_some() => {
-            Answer::Yes(format!("{path}, beside version 1; own cgroup {place}"))
+            ProbeAnswer::Yes(format!("{path}, beside version 1; own cgroup {place}"))
         }
-        Some(path) => Answer::Yes(format!("{path}; own cgroup {place}")),
-        None => Answer::No("not mounted where this process can see it".into()),
+        Some(path) => ProbeAnswer::Yes(format!("{path}; own cgroup {place}")),
+        None => ProbeAnswer::No("not mounted where this process can see it".into()),
     }
 }
 
@@ -161,7 +163,7 @@ mod tests {
     #[test]
     fn settings_are_those_of_proc() {
         let read = |path| fs::read_to_string(path).unwrap().trim().to_owned();
-        assert_eq!(somaxconn(), Answer::Yes(read("/proc/sys/net/core/somaxconn")));
+        assert_eq!(somaxconn(), ProbeAnswer::Yes(read("/proc/sys/net/core/somaxconn")));
         let kernel = kernel();
         let release = read("/proc/sys/kernel/osrelease");
         assert!(kernel.text().starts_with(&release), "{kernel:?} {release}");

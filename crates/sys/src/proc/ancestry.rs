@@ -9,7 +9,7 @@ use crate::process::parent;
 
 /// What a process was executed with, as far as it may be seen. A process can write over it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandLine {
+pub struct ProcessCommand {
     /// Program and arguments (`/proc/PID/cmdline`).
     pub words: Vec<OsString>,
     /// Its working directory, as of now.
@@ -19,12 +19,12 @@ pub struct CommandLine {
 /// The processes that execute our own program, or one of the name `program`: this one, its parent, and
 /// so on up, the nearest first. Needs no privilege, except for the directory of another user's process
 /// (see [`directory`]). Processes outside our pid namespace are not seen.
-pub fn above(pid: i32, program: &str) -> impl Iterator<Item = CommandLine> {
+pub fn above(pid: i32, program: &str) -> impl Iterator<Item = ProcessCommand> {
     const DEEPEST: usize = 256;
     std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent > 0))
         .take(DEEPEST)
         .filter(move |pid| is_named(*pid, program) || is_our_program(*pid))
-        .filter_map(|pid| Some(CommandLine { words: words(pid)?, directory: directory(pid) }))
+        .filter_map(|pid| Some(ProcessCommand { words: words(pid)?, directory: directory(pid) }))
 }
 
 /// The working directory of a process; `None` if it is gone or may not be looked at (it takes the
@@ -83,7 +83,7 @@ mod tests {
         shell.kill().unwrap();
         shell.wait().unwrap();
         let words = ["sh", "-c", "echo; read x", "an argument", ""].map(OsString::from);
-        let shell = CommandLine { words: words.into(), directory: Some("/".into()) };
+        let shell = ProcessCommand { words: words.into(), directory: Some("/".into()) };
         assert_eq!(found[0], shell);
         assert_eq!(found[1].words, own_words);
         assert_eq!(alone[0].words, own_words);

@@ -7,20 +7,20 @@
 use std::time::Duration;
 
 use rustix::time::ClockId;
-use sameport_policy::model::socket::Details;
+use sameport_policy::model::socket::ProcessDetails;
 
 /// A longer command line is cut: a process may write any amount over its own.
 const LONGEST: usize = 128 * 1024;
 
 /// What turns the kernel's ticks since boot into time since 1970.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
+pub(crate) struct BootClock {
     /// When the machine was started, since 1970, as the clock has it now.
     boot: Duration,
     ticks_a_second: u64,
 }
 
-impl Clock {
+impl BootClock {
     pub(crate) fn read() -> Self {
         let now =
             |clock| Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default();
@@ -39,11 +39,11 @@ impl Clock {
 }
 
 /// Everything of this process that may be seen, as of now.
-pub(crate) fn details(pid: i32, clock: Clock) -> Details {
+pub(crate) fn details(pid: i32, clock: BootClock) -> ProcessDetails {
     let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let text = |file: &str| String::from_utf8_lossy(&read(file)).into_owned();
     let (status, stat) = (text("status"), text("stat"));
-    Details {
+    ProcessDetails {
         uid: field(&status, "Uid:", 1).and_then(|uid| uid.parse().ok()),
         parent: field(&status, "PPid:", 0).and_then(|pid| pid.parse().ok()),
         command: words(&read("cmdline")),
@@ -114,7 +114,7 @@ mod tests {
             .unwrap();
         // It has been executed once it says something.
         std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0]).unwrap();
-        let seen = details(child.id().cast_signed(), Clock::read());
+        let seen = details(child.id().cast_signed(), BootClock::read());
         child.kill().unwrap();
         child.wait().unwrap();
 
@@ -129,7 +129,7 @@ mod tests {
         let off = seen.started.unwrap().abs_diff(before);
         assert!(off < Duration::from_secs(60), "{off:?}");
 
-        let gone = details(child.id().cast_signed(), Clock::read());
-        assert_eq!(gone, Details::default());
+        let gone = details(child.id().cast_signed(), BootClock::read());
+        assert_eq!(gone, ProcessDetails::default());
     }
 }

@@ -14,7 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use sameport_policy::model::socket::Process;
 
-use super::details::{Clock, details};
+use super::details::{BootClock, details};
 
 /// Room for one `getdents64`: about a thousand entries.
 const ENTRIES: usize = 32 * 1024;
@@ -27,21 +27,21 @@ const LINK: usize = 32;
 
 /// A descriptor of a process that refers to a wanted socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Holder {
+pub(crate) struct FdHolder {
     pub(crate) pid: i32,
     pub(crate) descriptor: i32,
 }
 
 /// Who holds which socket.
 #[derive(Debug, Default)]
-pub(crate) struct Holders {
+pub(crate) struct FdHolders {
     /// By inode; each process once, by pid.
-    pub(crate) of: HashMap<u64, Vec<Holder>>,
+    pub(crate) of: HashMap<u64, Vec<FdHolder>>,
     /// Whether every process's descriptors could be read.
     pub(crate) all_read: bool,
 }
 
-impl Holders {
+impl FdHolders {
     fn add(&mut self, other: Self) {
         self.all_read &= other.all_read;
         for (inode, holders) in other.of {
@@ -61,12 +61,12 @@ impl Holders {
 /// Reads every descriptor of every process once and keeps those of the wanted inodes. A process
 /// that ends meanwhile is no gap; one that may not be looked into is. The kernel makes an entry of
 /// `/proc` for each descriptor, which takes longer than all else: so processors share the work.
-pub(crate) fn holders(wanted: &HashSet<u64>) -> Holders {
-    let mut found = Holders { of: HashMap::with_capacity(wanted.len()), all_read: true };
+pub(crate) fn holders(wanted: &HashSet<u64>) -> FdHolders {
+    let mut found = FdHolders { of: HashMap::with_capacity(wanted.len()), all_read: true };
     if wanted.is_empty() {
         return found;
     }
-    let Ok(pids) = processes() else { return Holders { all_read: false, ..found } };
+    let Ok(pids) = processes() else { return FdHolders { all_read: false, ..found } };
     // `hidepid` leaves out other users' processes without an error; pid 1 is always somebody's.
     found.all_read = directory(CWD, "/proc/1").is_ok();
     let next = AtomicUsize::new(0);
@@ -99,10 +99,10 @@ fn processes() -> Result<Vec<i32>, Errno> {
 }
 
 /// Reads every descriptor of these processes.
-fn scan<'a>(wanted: &HashSet<u64>, pids: impl Iterator<Item = &'a i32>) -> Holders {
-    let mut found = Holders { of: HashMap::new(), all_read: true };
+fn scan<'a>(wanted: &HashSet<u64>, pids: impl Iterator<Item = &'a i32>) -> FdHolders {
+    let mut found = FdHolders { of: HashMap::new(), all_read: true };
     let Ok(proc) = directory(CWD, "/proc") else {
-        return Holders { all_read: false, ..found };
+        return FdHolders { all_read: false, ..found };
     };
     let mut room = vec![MaybeUninit::uninit(); ENTRIES];
     for pid in pids {
@@ -115,8 +115,8 @@ fn scan<'a>(wanted: &HashSet<u64>, pids: impl Iterator<Item = &'a i32>) -> Holde
 }
 
 /// The same for these processes alone, with every thread of theirs.
-pub(crate) fn holders_among(wanted: &HashSet<u64>, pids: &[i32]) -> Holders {
-    let mut found = Holders { of: HashMap::new(), all_read: true };
+pub(crate) fn holders_among(wanted: &HashSet<u64>, pids: &[i32]) -> FdHolders {
+    let mut found = FdHolders { of: HashMap::new(), all_read: true };
     let mut room = vec![MaybeUninit::uninit(); ENTRIES];
     let Ok(proc) = directory(CWD, "/proc") else {
         found.all_read = false;
@@ -156,7 +156,7 @@ fn descriptors(
     pid: i32,
     room: &mut [MaybeUninit<u8>],
     wanted: &HashSet<u64>,
-    found: &mut Holders,
+    found: &mut FdHolders,
 ) -> Result<(), Errno> {
     let table = directory(proc, table)?;
     let mut link = [0; LINK];
@@ -173,7 +173,7 @@ fn descriptors(
         if let Some(inode) = socket_inode(&link[..length])
             && wanted.contains(&inode)
         {
-            found.of.entry(inode).or_default().push(Holder { pid, descriptor });
+            found.of.entry(inode).or_default().push(FdHolder { pid, descriptor });
         }
     }
     Ok(())
@@ -197,16 +197,16 @@ fn socket_inode(link: &[u8]) -> Option<u64> {
 
 /// Processes by their number, each read once.
 #[derive(Default)]
-pub(crate) struct Programs {
+pub(crate) struct ProcessCache {
     known: HashMap<i32, Option<Process>>,
     names: HashMap<i32, String>,
-    details: Option<Clock>,
+    details: Option<BootClock>,
 }
 
-impl Programs {
+impl ProcessCache {
     /// Some may be known by name already. With details, all that is known of a process is read.
     pub(crate) fn new(names: HashMap<i32, String>, details: bool) -> Self {
-        Self { names, details: details.then(Clock::read), ..Self::default() }
+        Self { names, details: details.then(BootClock::read), ..Self::default() }
     }
 
     /// The process with its name as of now; nothing if it has ended. Empty where the name may not
@@ -277,7 +277,7 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         child.wait().unwrap();
-        assert_eq!(Programs::default().process(pid), None);
+        assert_eq!(ProcessCache::default().process(pid), None);
     }
 
     #[test]

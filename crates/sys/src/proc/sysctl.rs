@@ -3,14 +3,14 @@
 use std::fs::read_to_string;
 use std::ops::RangeInclusive;
 
-use sameport_policy::audit::Machine;
+use sameport_policy::audit::KernelSettings;
 
 /// As they are now, in our network namespace. Needs no privilege; what cannot be read is as Linux has
 /// it by itself.
 #[must_use]
-pub fn machine() -> Machine {
+pub fn machine() -> KernelSettings {
     let read = |path| read_to_string(path).unwrap_or_default().trim().to_owned();
-    Machine {
+    KernelSettings {
         given_away: ephemeral_ports(),
         reserved: crate::bpf::guard::reserved_text().unwrap_or_default().trim().to_owned(),
         ptrace_scope: read("/proc/sys/kernel/yama/ptrace_scope").parse().ok(),

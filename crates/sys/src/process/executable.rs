@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// A privilege that a program file grants to whoever executes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gain {
+pub enum FileCapability {
     /// The set-user-ID bit, of another user than the caller.
     UserId,
     /// The set-group-ID bit, of another group than the caller's.
@@ -19,23 +19,23 @@ pub enum Gain {
 /// What executing this file would grant the caller, if anything. A file that cannot be looked at
 /// grants nothing that we know of; executing it will say why.
 #[must_use]
-pub fn gains_privilege(program: &Path) -> Option<Gain> {
+pub fn gains_privilege(program: &Path) -> Option<FileCapability> {
     const SET_USER_ID: u32 = 0o4000;
     // Without the group's execute bit, the set-group-ID bit means mandatory locking.
     const SET_GROUP_ID: u32 = 0o2010;
     let file = std::fs::metadata(program).ok()?;
     let is_root = rustix::process::geteuid().is_root();
     if file.mode() & SET_USER_ID != 0 && file.uid() != rustix::process::geteuid().as_raw() {
-        return Some(Gain::UserId);
+        return Some(FileCapability::UserId);
     }
     if file.mode() & SET_GROUP_ID == SET_GROUP_ID
         && file.gid() != rustix::process::getegid().as_raw()
     {
-        return Some(Gain::GroupId);
+        return Some(FileCapability::GroupId);
     }
     let mut value = [0u8; 64];
     let has_capabilities = rustix::fs::getxattr(program, "security.capability", &mut value).is_ok();
-    (has_capabilities && !is_root).then_some(Gain::Capabilities)
+    (has_capabilities && !is_root).then_some(FileCapability::Capabilities)
 }
 
 /// The file that `execvp(3)` would execute for this name: itself if it has a slash, else the first

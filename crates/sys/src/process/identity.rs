@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 /// Which process. Written `NAMESPACE-PID-START`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
+pub struct ProcessIdentity {
     /// The pid namespace, outside which a pid says nothing.
     namespace: u64,
     pid: u32,
@@ -17,7 +17,7 @@ pub struct Identity {
     started: u64,
 }
 
-impl Identity {
+impl ProcessIdentity {
     /// This process.
     ///
     /// # Errors
@@ -63,13 +63,13 @@ fn started(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok().filter(|_| !ended)
 }
 
-impl fmt::Display for Identity {
+impl fmt::Display for ProcessIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}-{}", self.namespace, self.pid, self.started)
     }
 }
 
-impl FromStr for Identity {
+impl FromStr for ProcessIdentity {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -90,12 +90,12 @@ mod tests {
 
     #[test]
     fn a_process_is_known_by_its_start() {
-        let ourselves = Identity::ourselves().unwrap();
+        let ourselves = ProcessIdentity::ourselves().unwrap();
         assert_eq!(ourselves.to_string().parse(), Ok(ourselves));
         assert!(!ourselves.is_gone() && ourselves.started > 0);
-        assert!(Identity { started: ourselves.started + 1, ..ourselves }.is_gone());
-        assert!(Identity { pid: u32::MAX, ..ourselves }.is_gone());
+        assert!(ProcessIdentity { started: ourselves.started + 1, ..ourselves }.is_gone());
+        assert!(ProcessIdentity { pid: u32::MAX, ..ourselves }.is_gone());
         // Of another namespace's processes nothing is known.
-        assert!(!Identity { pid: u32::MAX, namespace: 1, ..ourselves }.is_gone());
+        assert!(!ProcessIdentity { pid: u32::MAX, namespace: 1, ..ourselves }.is_gone());
     }
 }

@@ -18,7 +18,7 @@ use crate::seccomp::last_errno;
 /// Sockets that a worker finds open as its descriptors 3, 4, …, and LISTEN_FDS and LISTEN_PID that
 /// say so.
 #[derive(Debug, Default)]
-pub struct Passed<'a> {
+pub struct ListenFds<'a> {
     /// In the order of their numbers. They stay open on exec.
     pub sockets: Vec<BorrowedFd<'a>>,
     /// Our environment. The worker's is this with the setting's changes.
@@ -30,7 +30,7 @@ const FIRST: RawFd = 3;
 
 /// Everything that is needed after the fork, when nothing can be allocated.
 #[derive(Debug)]
-pub(super) struct Passing {
+pub(super) struct ListenFdSetup {
     /// Above all numbers that are to be given.
     sockets: Vec<OwnedFd>,
     /// Where to say that exec failed; it is closed when exec succeeds.
@@ -48,12 +48,12 @@ const LISTEN_PID: &[u8] = b"LISTEN_PID=";
 /// Of the longest process id.
 const DIGITS: usize = 10;
 
-impl Passing {
+impl ListenFdSetup {
     /// Before the fork. `report` is duplicated out of the way.
     pub(super) fn prepare(
         command: &[OsString],
         changes: &[(OsString, Option<OsString>)],
-        passed: &Passed<'_>,
+        passed: &ListenFds<'_>,
         report: &OwnedFd,
     ) -> io::Result<Self> {
         let count = RawFd::try_from(passed.sockets.len()).map_err(|_| Errno::MFILE)?;

@@ -12,15 +12,15 @@ mod thread;
 pub(crate) mod tree;
 
 pub(crate) use crate::socket::worker_socket::same_descriptors;
-pub use crate::socket::worker_socket::{Reach, WorkerSocket, try_reaching_ourselves};
-pub use crate::systemd::notify_socket::{Notice, Notices, Said};
+pub use crate::socket::worker_socket::{SocketAccess, WorkerSocket, try_reaching_ourselves};
+pub use crate::systemd::notify_socket::{Notification, NotifySocket, NotifyState};
 pub use attribution::{processes_by, processes_with, processes_without, value_in};
-pub use executable::{Gain, gains_privilege, locate, may_filter_with_privileges};
-pub use listen_fds::Passed;
+pub use executable::{FileCapability, gains_privilege, locate, may_filter_with_privileges};
+pub use listen_fds::ListenFds;
 pub use memory::read_memory;
-pub use spawn::{Setting, StartError, Worker, start};
-pub use thread::{Doing, Rights, doing, first_unprivileged_port, rights};
+pub use spawn::{SpawnOptions, SpawnedWorker, StartError, start};
+pub use thread::{ThreadRights, ThreadState, doing, first_unprivileged_port, rights};
 pub use tree::{
-    Ended, adopt_orphans, descendants, is_descendant, lineage, reap, signal, signal_group,
+    EndedChild, adopt_orphans, descendants, is_descendant, lineage, reap, signal, signal_group,
 };
 pub(crate) use tree::{has_ended, is_gone, parent, session_of};

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::{self, SfdFlags};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -34,17 +34,17 @@ const STOPPING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, 
 #[must_use]
 pub fn stop_is_pending() -> bool {
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    SignalFd::with_flags(&SigSet::from_iter(STOPPING), flags)
+    signalfd::SignalFd::with_flags(&SigSet::from_iter(STOPPING), flags)
         .is_ok_and(|stopping| readable(&stopping, Duration::ZERO))
 }
 
 /// The signals a supervisor waits for.
 #[derive(Debug)]
-pub struct Signals(SignalFd);
+pub struct SignalFd(signalfd::SignalFd);
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrived {
+pub enum ReceivedSignal {
     /// A child changed its state.
     Child,
     /// A signal for the workers.
@@ -57,7 +57,7 @@ pub enum Arrived {
     },
 }
 
-impl Signals {
+impl SignalFd {
     /// Blocks the signals and reads them instead. The mask from before is kept for the workers.
     ///
     /// Call it before any other thread starts, once; other threads inherit the blocked mask.
@@ -68,7 +68,7 @@ impl Signals {
         MASK.get_or_init(|| before);
         crate::process::startup::notice_children()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self(SignalFd::with_flags(&blocked, flags)?))
+        Ok(Self(signalfd::SignalFd::with_flags(&blocked, flags)?))
     }
 
     /// Registers them with the tokio runtime that is current, to wait for the next.
@@ -79,15 +79,15 @@ impl Signals {
     }
 
     /// The next signal that has arrived, without waiting.
-    pub fn next(&self) -> std::io::Result<Option<Arrived>> {
+    pub fn next(&self) -> std::io::Result<Option<ReceivedSignal>> {
         let Some(info) = self.0.read_signal()? else { return Ok(None) };
         let number = info.ssi_signo.cast_signed();
         if number == Signal::SIGCHLD as i32 {
-            return Ok(Some(Arrived::Child));
+            return Ok(Some(ReceivedSignal::Child));
         }
         const SI_KERNEL: i32 = 0x80;
         let from_terminal = info.ssi_code == SI_KERNEL && goes_to_the_group(number);
-        Ok(Some(Arrived::ForWorkers { number, from_terminal }))
+        Ok(Some(ReceivedSignal::ForWorkers { number, from_terminal }))
     }
 }
 
@@ -105,13 +105,13 @@ fn goes_to_the_group(number: i32) -> bool {
     }
 }
 
-impl AsFd for Signals {
+impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl AsRawFd for Signals {
+impl AsRawFd for SignalFd {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_fd().as_raw_fd()
     }

@@ -17,24 +17,24 @@ use rustix::net::{
 };
 
 use super::listen_fds;
-use super::listen_fds::{Passed, Passing};
-use crate::seccomp::{Installation, Listener, Stage, install};
+use super::listen_fds::{ListenFdSetup, ListenFds};
+use crate::seccomp::{FilterInstall, InstallStage, NotifyListener, install};
 
 /// A process that runs the command, with the listener for its binds.
 #[derive(Debug)]
-pub struct Worker {
+pub struct SpawnedWorker {
     /// Its process id. It is our child, so the number stays its own until [`super::reap`] has
     /// given its end.
     pub pid: i32,
     /// Where its binds, and those of everything it starts, are asked about, if it has a filter.
-    pub listener: Option<Listener>,
+    pub listener: Option<NotifyListener>,
 }
 
 /// What a worker is started with, beside what we were.
 #[derive(Debug, Default)]
-pub struct Setting<'a> {
+pub struct SpawnOptions<'a> {
     /// The filter to put on it.
-    pub filter: Option<&'a Installation>,
+    pub filter: Option<&'a FilterInstall>,
     /// Variables that are set in its environment, or removed from it.
     pub environment: Vec<(OsString, Option<OsString>)>,
     /// `cgroup.procs` of the cgroup to put it into, open for writing.
@@ -42,7 +42,7 @@ pub struct Setting<'a> {
     /// Whether it leads a process group of its own, by its process id, instead of being in ours.
     pub group: bool,
     /// Sockets that it is to find open.
-    pub passed: Option<Passed<'a>>,
+    pub passed: Option<ListenFds<'a>>,
     /// Whether CAP_CHOWN is ours alone: a worker that would inherit it does not.
     pub keep_chown: bool,
 }
@@ -61,7 +61,7 @@ pub enum StartError {
     Fork(std::io::Error),
     /// The filter could not be put on.
     #[error("{1}")]
-    Filter(Stage, Errno),
+    Filter(InstallStage, Errno),
     /// It could not be put into its cgroup.
     #[error("{0}")]
     Cgroup(Errno),
@@ -76,7 +76,10 @@ pub enum StartError {
 /// # Errors
 ///
 /// See [`StartError`]. `Filter(Stage::Filter, EBUSY)`: we ourselves run under a listener.
-pub fn start(command: &[OsString], setting: &Setting<'_>) -> Result<Worker, StartError> {
+pub fn start(
+    command: &[OsString],
+    setting: &SpawnOptions<'_>,
+) -> Result<SpawnedWorker, StartError> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(StartError::NotFound);
     };
@@ -107,7 +110,7 @@ pub fn start(command: &[OsString], setting: &Setting<'_>) -> Result<Worker, Star
     let prepared = setting
         .passed
         .as_ref()
-        .map(|passed| Passing::prepare(command, &setting.environment, passed, &theirs));
+        .map(|passed| ListenFdSetup::prepare(command, &setting.environment, passed, &theirs));
     let mut passing = prepared.transpose().map_err(StartError::Fork)?;
     let passes = passing.is_some();
     let prepare = move || {
@@ -138,27 +141,29 @@ pub fn start(command: &[OsString], setting: &Setting<'_>) -> Result<Worker, Star
     let spawned = child.spawn();
     drop(child);
     match (spawned, take_over(&ours)) {
-        (Ok(mut process), Ok(Handed::Ready(listener))) => {
+        (Ok(mut process), Ok(ChildMessage::Ready(listener))) => {
             if passes && let Some(errno) = listen_fds::failure(&ours) {
                 // It has ended; whoever reaps children may have been faster.
                 let _ = process.wait();
                 return Err(not_executed(errno.into()));
             }
             let pid = process.id().cast_signed();
-            Ok(Worker { pid, listener: listener.map(Listener::new) })
+            Ok(SpawnedWorker { pid, listener: listener.map(NotifyListener::new) })
         }
         (Ok(mut process), handed) => {
             // The worker runs, but nobody would ever answer its binds.
             process.kill().and_then(|()| process.wait()).map_err(StartError::Fork)?;
             Err(fork_error(handed.err().unwrap_or(Errno::PROTO)))
         }
-        (Err(error), Ok(Handed::Failure(byte))) => {
+        (Err(error), Ok(ChildMessage::Failure(byte))) => {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            let stage = [Stage::NoNewPrivs, Stage::Filter].into_iter().find(|s| *s as u8 == byte);
+            let stage = [InstallStage::NoNewPrivs, InstallStage::Filter]
+                .into_iter()
+                .find(|s| *s as u8 == byte);
             Err(stage.map_or(StartError::Cgroup(errno), |stage| StartError::Filter(stage, errno)))
         }
         // All was ready, so it was exec that failed.
-        (Err(error), Ok(Handed::Ready(_))) => Err(not_executed(error)),
+        (Err(error), Ok(ChildMessage::Ready(_))) => Err(not_executed(error)),
         (Err(error), Err(_)) => Err(StartError::Fork(error)),
     }
 }
@@ -171,7 +176,7 @@ fn not_executed(error: std::io::Error) -> StartError {
 }
 
 /// What came out of the child before its exec.
-enum Handed {
+enum ChildMessage {
     Ready(Option<OwnedFd>),
     /// A [`Stage`], or [`IN_CGROUP`].
     Failure(u8),
@@ -200,7 +205,7 @@ fn give_up(socket: &OwnedFd, step: u8, errno: Errno) -> Result<(), Errno> {
 }
 
 /// After exec, or its failure: the message is there, or never will be.
-fn take_over(socket: &OwnedFd) -> Result<Handed, Errno> {
+fn take_over(socket: &OwnedFd) -> Result<ChildMessage, Errno> {
     let mut byte = [0u8];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -211,7 +216,7 @@ fn take_over(socket: &OwnedFd) -> Result<Handed, Errno> {
         return Err(Errno::PROTO);
     }
     if byte[0] != READY {
-        return Ok(Handed::Failure(byte[0]));
+        return Ok(ChildMessage::Failure(byte[0]));
     }
     let mut listener = None;
     for message in control.drain() {
@@ -219,7 +224,7 @@ fn take_over(socket: &OwnedFd) -> Result<Handed, Errno> {
             listener = fds.next();
         }
     }
-    Ok(Handed::Ready(listener))
+    Ok(ChildMessage::Ready(listener))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ fn end_of(pid: i32) -> WaitStatus {
 }
 
 /// What the shell writes to its first argument.
-fn said(script: &str, setting: &Setting<'_>) -> String {
+fn said(script: &str, setting: &SpawnOptions<'_>) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("said");
     let command = words(&["sh", "-c", script, "sh", file.to_str().unwrap()]);
@@ -50,10 +50,10 @@ fn sockets_are_passed_by_number_and_announced() {
         let sockets: Vec<_> = [tcp.as_fd(), udp.as_fd()].into_iter().cycle().take(count).collect();
         let links = sockets.iter().map(|fd| format!("socket:[{}]\n", inode(*fd)));
         let expected = format!("<own> {count} k after unset\n{}done\n", links.collect::<String>());
-        let setting = Setting {
+        let setting = SpawnOptions {
             environment: vec![("CHANGED".into(), Some("after".into())), ("REMOVED".into(), None)],
-            passed: Some(Passed { sockets, environment: environment() }),
-            ..Setting::default()
+            passed: Some(ListenFds { sockets, environment: environment() }),
+            ..SpawnOptions::default()
         };
         let script = r#"exec >"$1"
             [ "$LISTEN_PID" = $$ ] || exit 1
@@ -80,12 +80,12 @@ fn a_program_that_cannot_be_executed_is_told_with_and_without_sockets() {
     std::fs::write(&text, "no program\n").unwrap();
     let text = text.to_str().unwrap();
     for count in [None, Some(1), Some(40)] {
-        let setting = Setting {
-            passed: count.map(|count| Passed {
+        let setting = SpawnOptions {
+            passed: count.map(|count| ListenFds {
                 sockets: vec![listener.as_fd(); count],
                 environment: environment(),
             }),
-            ..Setting::default()
+            ..SpawnOptions::default()
         };
         let missing = start(&words(&["/no/such/program"]), &setting);
         assert!(matches!(missing, Err(StartError::NotFound)), "{missing:?}");
@@ -103,8 +103,8 @@ fn a_worker_leads_a_group_if_it_is_to() {
     let _turn = crate::serial::beside_others();
     let group = |pid| crate::process::tree::group_of(pid).unwrap();
     let ours = group(std::process::id().cast_signed());
-    for (own, listener) in [(false, None), (true, None), (true, Some(Passed::default()))] {
-        let setting = Setting { group: own, passed: listener, ..Setting::default() };
+    for (own, listener) in [(false, None), (true, None), (true, Some(ListenFds::default()))] {
+        let setting = SpawnOptions { group: own, passed: listener, ..SpawnOptions::default() };
         let path = Path::new("/bin/sleep");
         let worker = start(&words(&[path.to_str().unwrap(), "60"]), &setting).unwrap();
         assert_eq!(group(worker.pid), if own { worker.pid } else { ours });

@@ -103,7 +103,7 @@ pub(crate) fn restore() -> Result<(), Errno> {
 
 /// All of that, for a program that this process executes in its own place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HandedOn {
+pub struct StartupState {
     /// Numbers of the signals that were blocked.
     pub blocked: Vec<i32>,
     /// What the record at the start says.
@@ -114,11 +114,11 @@ pub struct HandedOn {
 
 /// What this process was started with.
 #[must_use]
-pub fn handed_on() -> HandedOn {
+pub fn handed_on() -> StartupState {
     let mask = MASK.get().copied().unwrap_or_else(SigSet::empty);
     // SAFETY: sigismember(3) reads the set that the reference names, for any number.
     let is_blocked = |number: &i32| unsafe { libc::sigismember(mask.as_ref(), *number) } == 1;
-    HandedOn {
+    StartupState {
         blocked: (1..=libc::SIGRTMAX()).filter(is_blocked).collect(),
         record: RECORD.load(Ordering::Relaxed),
         descriptors: DESCRIPTORS.get().and_then(|limit| limit.current),
@@ -127,7 +127,7 @@ pub fn handed_on() -> HandedOn {
 
 /// Takes what an earlier program in this process was started with for our own. Before
 /// [`crate::process::signals::Signals::block`].
-pub fn take_over(from: &HandedOn) {
+pub fn take_over(from: &StartupState) {
     MASK.get_or_init(|| {
         // SAFETY: an all-zero set is a valid one, and the empty one on Linux.
         let mut mask: libc::sigset_t = unsafe { std::mem::zeroed() };

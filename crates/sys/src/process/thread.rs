@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 /// What a thread is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
+pub enum ThreadState {
     /// It waits in this system call.
     Waiting(u32),
     /// It runs, in the kernel or outside, or may not be looked at.
@@ -16,23 +16,23 @@ pub enum Doing {
 /// What the thread is doing, from `/proc/TID/syscall` (`proc_pid_syscall(5)`; needs the right to
 /// ptrace it).
 #[must_use]
-pub fn doing(tid: i32) -> Doing {
+pub fn doing(tid: i32) -> ThreadState {
     match std::fs::read_to_string(format!("/proc/{tid}/syscall")) {
         Ok(text) => text
             .split_ascii_whitespace()
             .next()
             .and_then(|number| number.parse().ok())
-            .map_or(Doing::Running, Doing::Waiting),
+            .map_or(ThreadState::Running, ThreadState::Waiting),
         Err(error) => match Errno::from_io_error(&error) {
-            Some(Errno::NOENT | Errno::SRCH) => Doing::Gone,
-            _ => Doing::Running,
+            Some(Errno::NOENT | Errno::SRCH) => ThreadState::Gone,
+            _ => ThreadState::Running,
         },
     }
 }
 
 /// What a thread may do beyond what everybody may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rights {
+pub struct ThreadRights {
     /// CAP_NET_BIND_SERVICE: bind ports below `net.ipv4.ip_unprivileged_port_start`.
     pub bind_low_ports: bool,
     /// CAP_NET_ADMIN or CAP_NET_RAW: take addresses that are not this machine's.
@@ -42,7 +42,7 @@ pub struct Rights {
 /// A thread's rights over *our* network namespace; `None` if it is gone. In a user namespace of its
 /// own, capabilities are worth nothing here.
 #[must_use]
-pub fn rights(tid: i32) -> Option<Rights> {
+pub fn rights(tid: i32) -> Option<ThreadRights> {
     const NET_BIND_SERVICE: u64 = 1 << 10;
     const NET_ADMIN_OR_RAW: u64 = 1 << 12 | 1 << 13;
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
@@ -50,7 +50,7 @@ pub fn rights(tid: i32) -> Option<Rights> {
     let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
     let namespace = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/user")).ok();
     let ours = namespace("self") == namespace(&tid.to_string());
-    Some(Rights {
+    Some(ThreadRights {
         bind_low_ports: ours && effective & NET_BIND_SERVICE != 0,
         be_transparent: ours && effective & NET_ADMIN_OR_RAW != 0,
     })

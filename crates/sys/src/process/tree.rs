@@ -8,7 +8,7 @@ use sameport_policy::lifecycle::exit::Exit;
 
 /// A child that has ended; its process id is free again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedChild {
     /// Its process id.
     pub pid: i32,
     /// How.
@@ -22,7 +22,7 @@ pub fn adopt_orphans() -> Result<(), Errno> {
 }
 
 /// Children that have ended, and whether any child is left.
-pub fn reap() -> Result<(Vec<Ended>, bool), Errno> {
+pub fn reap() -> Result<(Vec<EndedChild>, bool), Errno> {
     let mut ended = Vec::new();
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
@@ -33,7 +33,7 @@ pub fn reap() -> Result<(Vec<Ended>, bool), Errno> {
                     (None, Some(signal)) => Exit::Signal(number(signal)),
                     (None, None) => continue,
                 };
-                ended.push(Ended { pid: pid.as_raw_nonzero().get(), exit });
+                ended.push(EndedChild { pid: pid.as_raw_nonzero().get(), exit });
             }
             Ok(None) => return Ok((ended, true)),
             Err(Errno::CHILD) => return Ok((ended, false)),

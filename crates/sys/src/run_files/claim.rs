@@ -9,18 +9,18 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 
-use super::{Reached, lock_file, reach, record_file, socket_file, unfinished};
+use super::{SupervisorState, lock_file, reach, record_file, socket_file, unfinished};
 use crate::fd::inherit;
 use crate::private_dir;
-use crate::private_dir::{PlaceError, Refusal};
+use crate::private_dir::{DirRefusal, PrivateDirError};
 
 /// A name that no other supervisor of this user can have, until this is dropped; its files go with
 /// it.
 #[derive(Debug)]
-pub struct Claim {
-    name: Name,
+pub struct NameClaim {
+    name: RunName,
     folder: OwnedFd,
     path: PathBuf,
     lock: OwnedFd,
@@ -32,7 +32,7 @@ pub enum ClaimError {
     /// A living supervisor has it: its pid, if that could be told.
     InUse(Option<i32>),
     /// No folder would do.
-    Place(PlaceError),
+    Place(PrivateDirError),
 }
 
 impl fmt::Display for ClaimError {
@@ -49,7 +49,7 @@ impl std::error::Error for ClaimError {}
 
 /// A claim on its way through an `exec` of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Passed {
+pub struct InheritedClaim {
     /// The descriptor of the folder.
     pub folder: RawFd,
     /// The descriptor that holds the lock.
@@ -61,31 +61,33 @@ pub struct Passed {
 /// How often it is tried again when another supervisor, at its end, removes lock or folder.
 const ATTEMPTS: u32 = 256;
 
-impl Claim {
+impl NameClaim {
     /// Takes a name in the first of these folders that will do. What a supervisor that was killed
     /// has left there is taken over.
     ///
     /// # Errors
     /// See [`ClaimError`].
-    pub fn take(name: &Name, folders: &[PathBuf]) -> Result<Self, ClaimError> {
+    pub fn take(name: &RunName, folders: &[PathBuf]) -> Result<Self, ClaimError> {
         // Another environment may have sent an earlier run to another folder.
-        if let Some(Reached::Alive { pid, .. }) = reach(name, folders, Duration::from_secs(1)) {
+        if let Some(SupervisorState::Alive { pid, .. }) =
+            reach(name, folders, Duration::from_secs(1))
+        {
             return Err(ClaimError::InUse(Some(pid)));
         }
         let mut tried = Vec::new();
         for path in folders {
             match take_in(name, path) {
-                Ok(Taken::Ours(claim)) => return Ok(claim),
-                Ok(Taken::By(pid)) => return Err(ClaimError::InUse(pid)),
+                Ok(NameTaken::Ours(claim)) => return Ok(claim),
+                Ok(NameTaken::By(pid)) => return Err(ClaimError::InUse(pid)),
                 Err(refusal) => tried.push((path.clone(), refusal)),
             }
         }
-        Err(ClaimError::Place(PlaceError { tried }))
+        Err(ClaimError::Place(PrivateDirError { tried }))
     }
 
     /// The name.
     #[must_use]
-    pub fn name(&self) -> &Name {
+    pub fn name(&self) -> &RunName {
         &self.name
     }
 
@@ -151,8 +153,8 @@ impl Claim {
     ///
     /// # Errors
     /// Those of `fcntl`.
-    pub fn pass(&self) -> Result<Passed, Errno> {
-        Ok(Passed {
+    pub fn pass(&self) -> Result<InheritedClaim, Errno> {
+        Ok(InheritedClaim {
             folder: inherit::pass(&self.folder)?,
             lock: inherit::pass(&self.lock)?,
             path: self.path.clone(),
@@ -172,7 +174,7 @@ impl Claim {
     ///
     /// # Errors
     /// `EBADF`: these descriptors are not open. `ENOTDIR`: they are others.
-    pub fn passed(name: Name, passed: Passed) -> Result<Self, Errno> {
+    pub fn passed(name: RunName, passed: InheritedClaim) -> Result<Self, Errno> {
         let (folder, lock) = (inherit::take(passed.folder)?, inherit::take(passed.lock)?);
         let is_folder = FileType::from_raw_mode(rustix::fs::fstat(&folder)?.st_mode).is_dir();
         let claim = Self { name, folder, path: passed.path, lock };
@@ -185,7 +187,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for NameClaim {
     fn drop(&mut self) {
         // The lock last: until then nobody else makes files of this name.
         for file in [socket_file(&self.name), record_file(&self.name)] {
@@ -198,17 +200,17 @@ impl Drop for Claim {
     }
 }
 
-enum Taken {
-    Ours(Claim),
+enum NameTaken {
+    Ours(NameClaim),
     /// A living supervisor has it, with this pid, if it could write that.
     By(Option<i32>),
 }
 
-fn take_in(name: &Name, path: &Path) -> Result<Taken, Refusal> {
+fn take_in(name: &RunName, path: &Path) -> Result<NameTaken, DirRefusal> {
     for _ in 0..ATTEMPTS {
         let folder = match private_dir::open(path, true, |_| Ok(())) {
             // Its last user has removed it since.
-            Err(Refusal::System(Errno::NOENT)) if path.parent().is_some_and(Path::exists) => {
+            Err(DirRefusal::System(Errno::NOENT)) if path.parent().is_some_and(Path::exists) => {
                 continue;
             }
             other => other?,
@@ -222,7 +224,7 @@ fn take_in(name: &Name, path: &Path) -> Result<Taken, Refusal> {
         };
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::AGAIN) => return Ok(Taken::By(holder(&lock))),
+            Err(Errno::AGAIN) => return Ok(NameTaken::By(holder(&lock))),
             Err(errno) => return Err(errno.into()),
         }
         // Removed by the one who had it before, after we opened it: nobody else would see our lock.
@@ -234,7 +236,7 @@ fn take_in(name: &Name, path: &Path) -> Result<Taken, Refusal> {
             private_dir::write_all(&lock, std::process::id().to_string().as_bytes())
         });
         let (name, path) = (name.clone(), path.to_owned());
-        return Ok(Taken::Ours(Claim { name, folder, path, lock }));
+        return Ok(NameTaken::Ours(NameClaim { name, folder, path, lock }));
     }
     Err(Errno::STALE.into())
 }

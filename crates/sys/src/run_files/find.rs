@@ -10,11 +10,11 @@ use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 
 use super::{record_file, socket_file};
 use crate::private_dir;
-use crate::private_dir::Refusal;
+use crate::private_dir::DirRefusal;
 
 /// The longest record that is read, in bytes.
 const LONGEST_RECORD: u64 = 4 << 20;
@@ -24,7 +24,7 @@ const MOST: usize = 10_000;
 
 /// How a supervisor is found by who knocks.
 #[derive(Debug)]
-pub enum Reached {
+pub enum SupervisorState {
     /// It listens.
     Alive {
         /// Connected; reads and writes wait for the time that was given.
@@ -59,20 +59,20 @@ impl From<Errno> for ConnectError {
 /// one. Connecting, and every later read and write, take at most this long. `None`: there is no such
 /// name.
 #[must_use]
-pub fn reach(name: &Name, folders: &[PathBuf], patience: Duration) -> Option<Reached> {
+pub fn reach(name: &RunName, folders: &[PathBuf], patience: Duration) -> Option<SupervisorState> {
     let mut dead = None;
     for folder in folders.iter().filter_map(|folder| open(folder)) {
         match connect(&folder, name, patience) {
-            Ok((stream, pid)) => return Some(Reached::Alive { stream, pid }),
+            Ok((stream, pid)) => return Some(SupervisorState::Alive { stream, pid }),
             Err(ConnectError::System(Errno::NOENT)) => match record(&folder, name) {
                 None => {}
-                some => dead = dead.or(Some(Reached::Gone(some))),
+                some => dead = dead.or(Some(SupervisorState::Gone(some))),
             },
             // The file is there, and nobody listens.
             Err(ConnectError::System(Errno::CONNREFUSED)) => {
-                dead = dead.or_else(|| Some(Reached::Gone(record(&folder, name))));
+                dead = dead.or_else(|| Some(SupervisorState::Gone(record(&folder, name))));
             }
-            Err(error) => return Some(Reached::Failed(error)),
+            Err(error) => return Some(SupervisorState::Failed(error)),
         }
     }
     dead
@@ -80,8 +80,8 @@ pub fn reach(name: &Name, folders: &[PathBuf], patience: Duration) -> Option<Rea
 
 /// Every name in these folders, in order, each once. Folders that are not safe have none.
 #[must_use]
-pub fn names(folders: &[PathBuf]) -> Vec<Name> {
-    let mut names: Vec<Name> = folders
+pub fn names(folders: &[PathBuf]) -> Vec<RunName> {
+    let mut names: Vec<RunName> = folders
         .iter()
         .filter_map(|folder| Dir::read_from(open(folder)?).ok())
         .flat_map(|entries| entries.flatten().take(MOST))
@@ -96,12 +96,12 @@ pub fn names(folders: &[PathBuf]) -> Vec<Name> {
 }
 
 fn open(path: &Path) -> Option<OwnedFd> {
-    private_dir::open(path, false, |_| Ok::<(), Refusal>(())).ok()
+    private_dir::open(path, false, |_| Ok::<(), DirRefusal>(())).ok()
 }
 
 fn connect(
     folder: &OwnedFd,
-    name: &Name,
+    name: &RunName,
     patience: Duration,
 ) -> Result<(UnixStream, i32), ConnectError> {
     let flags = SocketFlags::CLOEXEC;
@@ -123,7 +123,7 @@ fn connect(
 }
 
 /// What a supervisor wrote about itself, if it could.
-fn record(folder: &OwnedFd, name: &Name) -> Option<Vec<u8>> {
+fn record(folder: &OwnedFd, name: &RunName) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = rustix::fs::openat(folder, record_file(name), flags, Mode::empty()).ok()?;
     let is_file = FileType::from_raw_mode(rustix::fs::fstat(&file).ok()?.st_mode).is_file();

@@ -10,10 +10,10 @@ mod find;
 
 use std::path::{Path, PathBuf};
 
-use sameport_policy::model::name::Name;
+use sameport_policy::model::name::RunName;
 
-pub use claim::{Claim, ClaimError, Passed};
-pub use find::{ConnectError, Reached, names, reach};
+pub use claim::{ClaimError, InheritedClaim, NameClaim};
+pub use find::{ConnectError, SupervisorState, names, reach};
 
 /// The folders of named runs, the preferred one first. `runtime`: the value of XDG_RUNTIME_DIR.
 ///
@@ -33,15 +33,15 @@ pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
     folders
 }
 
-fn lock_file(name: &Name) -> String {
+fn lock_file(name: &RunName) -> String {
     format!("{name}.lock")
 }
 
-fn socket_file(name: &Name) -> String {
+fn socket_file(name: &RunName) -> String {
     format!("{name}.sock")
 }
 
-fn record_file(name: &Name) -> String {
+fn record_file(name: &RunName) -> String {
     format!("{name}.json")
 }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::*;
-use crate::Refusal;
+use crate::DirRefusal;
 use crate::serial::alone;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn name(text: &str) -> Name {
+fn name(text: &str) -> RunName {
     text.parse().unwrap()
 }
 
@@ -24,14 +24,14 @@ fn files(folder: &Path) -> Vec<String> {
     files
 }
 
-fn refused(folder: &Path) -> Refusal {
-    match Claim::take(&name("web"), &[folder.to_owned()]).unwrap_err() {
+fn refused(folder: &Path) -> DirRefusal {
+    match NameClaim::take(&name("web"), &[folder.to_owned()]).unwrap_err() {
         ClaimError::Place(error) => error.tried[0].1,
         other => panic!("{other}"),
     }
 }
 
-fn reached(text: &str, folder: &Path) -> Option<Reached> {
+fn reached(text: &str, folder: &Path) -> Option<SupervisorState> {
     reach(&name(text), &[folder.to_owned()], PATIENCE)
 }
 
@@ -57,11 +57,11 @@ fn a_name_is_taken_once_and_leaves_nothing() {
     let folder = room.path().join("sameport");
     let folders = [folder.clone()];
     assert!(reached("web", &folder).is_none());
-    let claim = Claim::take(&name("web"), &folders).unwrap();
+    let claim = NameClaim::take(&name("web"), &folders).unwrap();
     let ours = std::process::id().cast_signed();
-    let again = Claim::take(&name("web"), &folders).unwrap_err();
+    let again = NameClaim::take(&name("web"), &folders).unwrap_err();
     assert_eq!(again, ClaimError::InUse(Some(ours)));
-    let other = Claim::take(&name("web.sock"), &folders).unwrap();
+    let other = NameClaim::take(&name("web.sock"), &folders).unwrap();
     assert_eq!((claim.folder(), claim.name()), (folder.as_path(), &name("web")));
     assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o7777, 0o700);
 
@@ -71,7 +71,7 @@ fn a_name_is_taken_once_and_leaves_nothing() {
     assert_eq!(std::fs::metadata(folder.join("web.json")).unwrap().mode() & 0o7777, 0o600);
     assert_eq!(names(&folders), [name("web")]);
     match reached("web", &folder) {
-        Some(Reached::Alive { pid, .. }) => assert_eq!(pid, ours),
+        Some(SupervisorState::Alive { pid, .. }) => assert_eq!(pid, ours),
         other => panic!("{other:?}"),
     }
     assert_eq!(files(&folder), ["web.json", "web.lock", "web.sock", "web.sock.lock"]);
@@ -79,7 +79,7 @@ fn a_name_is_taken_once_and_leaves_nothing() {
     assert_eq!(files(&folder), ["web.sock.lock"]);
     drop(other);
     assert!(!folder.exists());
-    drop(Claim::take(&name("web"), &folders).unwrap());
+    drop(NameClaim::take(&name("web"), &folders).unwrap());
 }
 
 /// The sun_path of an address has 108 bytes.
@@ -91,9 +91,9 @@ fn paths_may_be_long() {
     std::fs::create_dir(&folder).unwrap();
     let folder = folder.join("sameport");
     let text = "n".repeat(64);
-    let claim = Claim::take(&name(&text), std::slice::from_ref(&folder)).unwrap();
+    let claim = NameClaim::take(&name(&text), std::slice::from_ref(&folder)).unwrap();
     let _listener = claim.listen().unwrap();
-    assert!(matches!(reached(&text, &folder), Some(Reached::Alive { .. })));
+    assert!(matches!(reached(&text, &folder), Some(SupervisorState::Alive { .. })));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn what_a_killed_supervisor_left_is_found_and_replaced() {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
     let folders = [folder.clone()];
-    let claim = Claim::take(&name("web"), &folders).unwrap();
+    let claim = NameClaim::take(&name("web"), &folders).unwrap();
     let listener = claim.listen().unwrap();
     claim.write_record(b"before").unwrap();
     // A kill -9: the kernel closes descriptors, and the files stay.
@@ -119,13 +119,13 @@ fn what_a_killed_supervisor_left_is_found_and_replaced() {
     std::fs::write(folder.join(".web.json"), b"half").unwrap();
 
     match reached("web", &folder) {
-        Some(Reached::Gone(record)) => assert_eq!(record.as_deref(), Some(&b"before"[..])),
+        Some(SupervisorState::Gone(record)) => assert_eq!(record.as_deref(), Some(&b"before"[..])),
         other => panic!("{other:?}"),
     }
     assert_eq!(names(&folders), [name("web")]);
-    let claim = Claim::take(&name("web"), &folders).unwrap();
+    let claim = NameClaim::take(&name("web"), &folders).unwrap();
     let _listener = claim.listen().unwrap();
-    assert!(matches!(reached("web", &folder), Some(Reached::Alive { .. })));
+    assert!(matches!(reached("web", &folder), Some(SupervisorState::Alive { .. })));
     claim.write_record(b"after").unwrap();
     assert_eq!(std::fs::read(folder.join("web.json")).unwrap(), b"after");
     drop(claim);
@@ -137,15 +137,15 @@ fn a_supervisor_is_found_in_whatever_folder_it_is() {
     let _alone = alone();
     let room = tempfile::tempdir().unwrap();
     let folders = ["first", "second"].map(|name| room.path().join(name));
-    let second = Claim::take(&name("web"), &folders[1..]).unwrap();
+    let second = NameClaim::take(&name("web"), &folders[1..]).unwrap();
     let _listener = second.listen().unwrap();
     let ours = Some(std::process::id().cast_signed());
-    assert_eq!(Claim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(ours));
+    assert_eq!(NameClaim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(ours));
     // A dead one before it does not hide it.
     std::fs::create_dir(&folders[0]).unwrap();
     std::fs::write(folders[0].join("web.json"), b"dead").unwrap();
-    assert!(matches!(reach(&name("web"), &folders, PATIENCE), Some(Reached::Alive { .. })));
-    assert!(matches!(reached("web", &folders[0]), Some(Reached::Gone(Some(_)))));
+    assert!(matches!(reach(&name("web"), &folders, PATIENCE), Some(SupervisorState::Alive { .. })));
+    assert!(matches!(reached("web", &folders[0]), Some(SupervisorState::Gone(Some(_)))));
 }
 
 #[test]
@@ -158,24 +158,24 @@ fn folders_that_others_could_change_are_refused() {
     };
     std::fs::create_dir(&folder).unwrap();
     mode(0o770);
-    assert_eq!(refused(&folder), Refusal::OthersCanWrite);
+    assert_eq!(refused(&folder), DirRefusal::OthersCanWrite);
     std::fs::write(folder.join("web.json"), b"{}").unwrap();
     assert!(reached("web", &folder).is_none() && names(std::slice::from_ref(&folder)).is_empty());
     // As the preload library has it, whose folder this is too.
     mode(0o711);
-    drop(Claim::take(&name("web"), std::slice::from_ref(&folder)).unwrap());
+    drop(NameClaim::take(&name("web"), std::slice::from_ref(&folder)).unwrap());
 
     let target = room.path().join("target");
     std::fs::create_dir(&target).unwrap();
     symlink(&target, &folder).unwrap();
-    assert!(matches!(refused(&folder), Refusal::System(Errno::NOTDIR | Errno::LOOP)));
+    assert!(matches!(refused(&folder), DirRefusal::System(Errno::NOTDIR | Errno::LOOP)));
     assert!(files(&target).is_empty());
     std::fs::remove_file(&folder).unwrap();
-    assert_eq!(refused(&room.path().join("no/such")), Refusal::System(Errno::NOENT));
+    assert_eq!(refused(&room.path().join("no/such")), DirRefusal::System(Errno::NOENT));
     if rustix::process::geteuid().is_root() {
         std::fs::create_dir(&folder).unwrap();
         std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
-        assert_eq!(refused(&folder), Refusal::Belongs(65534));
+        assert_eq!(refused(&folder), DirRefusal::Belongs(65534));
         assert!(reached("web", &folder).is_none());
     }
 }
@@ -192,7 +192,7 @@ fn links_in_the_folder_lead_nowhere() {
     for file in [".web.json", ".web.sock", "web.json", "web.sock"] {
         symlink(&victim, folder.join(file)).unwrap();
     }
-    let claim = Claim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();
+    let claim = NameClaim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();
     let _listener = claim.listen().unwrap();
     claim.write_record(b"{}").unwrap();
     drop(claim);
@@ -200,7 +200,7 @@ fn links_in_the_folder_lead_nowhere() {
         std::fs::create_dir(&folder).unwrap();
         symlink(&victim, folder.join("web.lock")).unwrap();
     });
-    assert_eq!(refused(&folder), Refusal::System(Errno::LOOP));
+    assert_eq!(refused(&folder), DirRefusal::System(Errno::LOOP));
     assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
 }
 
@@ -213,7 +213,7 @@ fn many_at_once() {
     let room = tempfile::tempdir().unwrap();
     let folders = [room.path().join("sameport")];
     let held = AtomicU32::new(0);
-    let take = || match Claim::take(&name("web"), &folders) {
+    let take = || match NameClaim::take(&name("web"), &folders) {
         Ok(claim) => {
             assert_eq!(held.fetch_add(1, SeqCst), 0);
             let listener = claim.listen().unwrap();
@@ -242,7 +242,7 @@ fn a_claim_goes_through_an_exec() {
     let _alone = alone();
     let room = tempfile::tempdir().unwrap();
     let folders = [room.path().join("sameport")];
-    let claim = Claim::take(&name("web"), &folders).unwrap();
+    let claim = NameClaim::take(&name("web"), &folders).unwrap();
     let listener = claim.listen().unwrap();
     let open = |fd: i32| rustix::io::fcntl_getfd(unsafe_borrow(fd)).map(|flags| flags.is_empty());
     let passed = claim.pass().unwrap();
@@ -250,16 +250,18 @@ fn a_claim_goes_through_an_exec() {
     claim.stay().unwrap();
     assert_eq!((open(passed.lock), open(passed.folder)), (Ok(false), Ok(false)));
     // Its owner has it: nobody else takes it.
-    assert_eq!(Claim::passed(name("web"), passed).unwrap_err(), Errno::BADF);
+    assert_eq!(NameClaim::passed(name("web"), passed).unwrap_err(), Errno::BADF);
 
     // What an exec does: nothing is dropped, and the numbers are all that is left.
     let passed = claim.pass().unwrap();
     std::mem::forget(claim);
     let ours = Some(std::process::id().cast_signed());
-    assert_eq!(Claim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(ours));
-    let claim = Claim::passed(name("web"), passed).unwrap();
+    assert_eq!(NameClaim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(ours));
+    let claim = NameClaim::passed(name("web"), passed).unwrap();
     claim.write_record(b"again").unwrap();
-    let Some(Reached::Alive { mut stream, .. }) = reached("web", &folders[0]) else { panic!() };
+    let Some(SupervisorState::Alive { mut stream, .. }) = reached("web", &folders[0]) else {
+        panic!()
+    };
     // The first to connect was who found the name in use.
     drop(listener.accept().unwrap());
     listener.accept().unwrap().0.write_all(b"hello").unwrap();
@@ -281,7 +283,7 @@ fn a_record_that_cannot_be_written_leaves_the_old_one() {
     let _alone = alone();
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
-    let claim = Claim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();
+    let claim = NameClaim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();
     claim.write_record(b"old").unwrap();
     std::fs::create_dir(folder.join(".web.json")).unwrap();
     assert_eq!(claim.write_record(b"new").unwrap_err(), Errno::EXIST);
@@ -317,16 +319,16 @@ fn a_full_disk_leaves_the_name_and_the_door() {
 fn on_a_full_disk() {
     let room = PathBuf::from(std::env::var_os("ROOM").unwrap());
     let folder = room.join("sameport");
-    let claim = Claim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();
+    let claim = NameClaim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();
     claim.write_record(b"old").unwrap();
     std::fs::write(room.join("filler"), vec![0; 1 << 20]).unwrap_err();
     assert_eq!(claim.write_record(&[b'x'; 4096]).unwrap_err(), Errno::NOSPC);
     assert_eq!(files(&folder), ["web.json", "web.lock"]);
     assert_eq!(std::fs::read(folder.join("web.json")).unwrap(), b"old");
     let _listener = claim.listen().unwrap();
-    assert!(matches!(reached("web", &folder), Some(Reached::Alive { .. })));
-    let other = Claim::take(&name("other"), std::slice::from_ref(&folder)).unwrap();
-    let again = Claim::take(&name("other"), std::slice::from_ref(&folder)).unwrap_err();
+    assert!(matches!(reached("web", &folder), Some(SupervisorState::Alive { .. })));
+    let other = NameClaim::take(&name("other"), std::slice::from_ref(&folder)).unwrap();
+    let again = NameClaim::take(&name("other"), std::slice::from_ref(&folder)).unwrap_err();
     assert_eq!(again, ClaimError::InUse(None), "its pid could not be written");
     drop((claim, other));
     assert!(!folder.exists());

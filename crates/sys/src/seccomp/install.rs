@@ -9,14 +9,14 @@ use sameport_policy::classic_bpf::Instruction;
 
 /// What to put on a worker. Made before `fork`, because nothing may be allocated after it.
 #[derive(Debug, Clone)]
-pub struct Installation {
+pub struct FilterInstall {
     program: Vec<libc::sock_filter>,
     no_new_privs: bool,
 }
 
 /// Which call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum InstallStage {
     /// `prctl(PR_SET_NO_NEW_PRIVS)`.
     NoNewPrivs,
     /// `seccomp(SECCOMP_SET_MODE_FILTER)`. EBUSY: a listener is already installed, and there can
@@ -24,7 +24,7 @@ pub enum Stage {
     Filter,
 }
 
-impl Installation {
+impl FilterInstall {
     /// `no_new_privs` is needed without CAP_SYS_ADMIN, and takes from set-user-ID programs and
     /// file capabilities their effect.
     #[must_use]
@@ -46,9 +46,10 @@ impl Installation {
 /// can interrupt a bind that is being looked at. With it, still one that has not been received yet
 /// (microseconds): the call starts over, or without SA_RESTART the program sees EINTR, and the
 /// next try does what the first would have done.
-pub fn install(installation: &Installation) -> Result<OwnedFd, (Stage, Errno)> {
+pub fn install(installation: &FilterInstall) -> Result<OwnedFd, (InstallStage, Errno)> {
     if installation.no_new_privs {
-        rustix::thread::set_no_new_privs(true).map_err(|errno| (Stage::NoNewPrivs, errno))?;
+        rustix::thread::set_no_new_privs(true)
+            .map_err(|errno| (InstallStage::NoNewPrivs, errno))?;
     }
     let uninterrupted = libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     set_filter(&installation.program, uninterrupted)
@@ -56,7 +57,7 @@ pub fn install(installation: &Installation) -> Result<OwnedFd, (Stage, Errno)> {
             Errno::INVAL => set_filter(&installation.program, 0),
             other => Err(other),
         })
-        .map_err(|errno| (Stage::Filter, errno))
+        .map_err(|errno| (InstallStage::Filter, errno))
 }
 
 fn set_filter(program: &[libc::sock_filter], flags: libc::c_ulong) -> Result<OwnedFd, Errno> {

@@ -14,7 +14,7 @@ use super::install::last_errno;
 /// The one listener of a worker and all its children. The kernel answers their next bind ENOSYS
 /// once it is closed.
 #[derive(Debug)]
-pub struct Listener(OwnedFd);
+pub struct NotifyListener(OwnedFd);
 
 /// A system call that waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Notification {
 
 /// What a listener has for us without waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
+pub enum ListenerState {
     /// A notification.
     Notification,
     /// Nothing now.
@@ -42,7 +42,7 @@ pub enum Readiness {
     Over,
 }
 
-impl Listener {
+impl NotifyListener {
     /// Takes the descriptor that `install` returned.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
@@ -74,16 +74,16 @@ impl Listener {
     }
 
     /// What is there, without waiting.
-    pub fn readiness(&self) -> Result<Readiness, Errno> {
+    pub fn readiness(&self) -> Result<ListenerState, Errno> {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&rustix::event::Timespec::default()))?;
         let seen = fds[0].revents();
         Ok(if seen.contains(PollFlags::IN) {
-            Readiness::Notification
+            ListenerState::Notification
         } else if seen.intersects(PollFlags::HUP | PollFlags::ERR) {
-            Readiness::Over
+            ListenerState::Over
         } else {
-            Readiness::Nothing
+            ListenerState::Nothing
         })
     }
 
@@ -195,13 +195,13 @@ impl Listener {
     }
 }
 
-impl AsFd for Listener {
+impl AsFd for NotifyListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl std::os::fd::AsRawFd for Listener {
+impl std::os::fd::AsRawFd for NotifyListener {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }

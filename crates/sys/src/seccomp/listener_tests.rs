@@ -7,34 +7,35 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc;
 
 use rustix::io::FdFlags;
-use sameport_policy::seccomp::calls::Machine;
+use sameport_policy::seccomp::calls::Architecture;
 use sameport_policy::seccomp::filter;
-use sameport_policy::seccomp::filter::{IoUring, Stops};
+use sameport_policy::seccomp::filter::{FilterOptions, IoUring};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
-use crate::seccomp::{Installation, install};
+use crate::seccomp::{FilterInstall, install};
 
 /// A thread with the filter on it runs `work`; what it gives is to be had by joining it.
 fn under_filter<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> (Listener, std::thread::JoinHandle<T>) {
+) -> (NotifyListener, std::thread::JoinHandle<T>) {
     let (give, take) = mpsc::channel();
     let thread = std::thread::spawn(move || {
-        let machine = Machine::named(std::env::consts::ARCH).unwrap();
-        let stops = Stops { io_uring: IoUring::Allow, connections: false, shutdowns: false };
-        let installation = Installation::new(&filter::program(machine, stops), true);
+        let machine = Architecture::named(std::env::consts::ARCH).unwrap();
+        let stops =
+            FilterOptions { io_uring: IoUring::Allow, connections: false, shutdowns: false };
+        let installation = FilterInstall::new(&filter::program(machine, stops), true);
         give.send(install(&installation).unwrap()).unwrap();
         work()
     });
-    (Listener::new(take.recv().unwrap()), thread)
+    (NotifyListener::new(take.recv().unwrap()), thread)
 }
 
 fn inode(socket: impl AsFd) -> u64 {
     rustix::fs::fstat(socket).unwrap().st_ino
 }
 
-fn call(listener: &Listener) -> (u64, RawFd) {
+fn call(listener: &NotifyListener) -> (u64, RawFd) {
     let notification = listener.receive().unwrap().unwrap();
     (notification.id, notification.args[0].try_into().unwrap())
 }

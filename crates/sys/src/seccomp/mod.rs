@@ -7,5 +7,5 @@ mod install;
 mod listener;
 
 pub(crate) use install::last_errno;
-pub use install::{Installation, Stage, install};
-pub use listener::{Listener, Notification, Readiness};
+pub use install::{FilterInstall, InstallStage, install};
+pub use listener::{ListenerState, Notification, NotifyListener};

@@ -11,7 +11,7 @@ use crate::process::WorkerSocket;
 
 /// What would keep the worker on its new socket if the descriptor meant another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tie {
+pub enum FdAlias {
     /// An epoll set knows the socket already, and not the one that would be put in its place.
     Epoll,
     /// Another descriptor of the worker means the same socket.
@@ -25,7 +25,7 @@ impl WorkerSocket {
     /// # Errors
     ///
     /// The error of reading `/proc`; ENOENT or ESRCH: the thread is gone.
-    pub fn tie(&self, tid: i32, fd: i32) -> Result<Option<Tie>, Errno> {
+    pub fn tie(&self, tid: i32, fd: i32) -> Result<Option<FdAlias>, Errno> {
         let status = rustix::fs::fstat(self)?;
         let socket = format!("socket:[{}]", self.inode());
         let mut found = None;
@@ -41,12 +41,12 @@ impl WorkerSocket {
                 Err(errno) => return Err(errno),
             };
             if link.as_os_str() == socket.as_str() && number != fd {
-                found = Some(Tie::Copy);
+                found = Some(FdAlias::Copy);
             } else if link.as_os_str() == "anon_inode:[eventpoll]"
                 && let Some(info) = descriptor(tid, number)?
                 && watches(&info, &status, fd)
             {
-                return Ok(Some(Tie::Epoll));
+                return Ok(Some(FdAlias::Epoll));
             }
         }
         Ok(found)

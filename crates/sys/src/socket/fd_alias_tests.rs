@@ -20,7 +20,7 @@ fn ourselves() -> i32 {
 
 /// The tie of a thread that has a table of its own with nothing in it but what `with` does, so that
 /// our duplicate and other tests do not show.
-fn tied(with: impl FnOnce(&Socket) -> Vec<Box<dyn AsFd + Send>> + Send) -> Option<Tie> {
+fn tied(with: impl FnOnce(&Socket) -> Vec<Box<dyn AsFd + Send>> + Send) -> Option<FdAlias> {
     std::thread::scope(|scope| {
         let (give, take) = mpsc::channel();
         let (go, end) = mpsc::channel::<()>();
@@ -34,7 +34,8 @@ fn tied(with: impl FnOnce(&Socket) -> Vec<Box<dyn AsFd + Send>> + Send) -> Optio
             drop(ties);
         });
         let (tid, fd) = take.recv().unwrap();
-        let crate::process::Reach::Socket(socket) = WorkerSocket::of_thread(tid, fd).unwrap()
+        let crate::process::SocketAccess::Socket(socket) =
+            WorkerSocket::of_thread(tid, fd).unwrap()
         else {
             panic!("not reached")
         };
@@ -67,18 +68,18 @@ fn epoll_and_copies_tie_a_worker_to_its_socket() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     assert_eq!(tied(|_| Vec::new()), None);
     assert_eq!(tied(|_| vec![epoll_with(&[&other])]), None);
-    assert_eq!(tied(|socket| vec![epoll_with(&[socket])]), Some(Tie::Epoll));
-    assert_eq!(tied(|socket| vec![epoll_with(&[&other, socket])]), Some(Tie::Epoll));
+    assert_eq!(tied(|socket| vec![epoll_with(&[socket])]), Some(FdAlias::Epoll));
+    assert_eq!(tied(|socket| vec![epoll_with(&[&other, socket])]), Some(FdAlias::Epoll));
     let copied = |socket: &Socket| -> Vec<Box<dyn AsFd + Send>> {
         vec![Box::new(socket.try_clone().unwrap())]
     };
-    assert_eq!(tied(copied), Some(Tie::Copy));
+    assert_eq!(tied(copied), Some(FdAlias::Copy));
     // Added by a descriptor that is closed since.
     let by_another = |socket: &Socket| {
         let copy = socket.try_clone().unwrap();
         vec![epoll_with(&[&copy])]
     };
-    assert_eq!(tied(by_another), Some(Tie::Epoll));
+    assert_eq!(tied(by_another), Some(FdAlias::Epoll));
 }
 
 #[test]
@@ -156,7 +157,8 @@ fn a_thread_with_a_table_of_its_own_is_looked_at() {
         end.recv().unwrap();
     });
     let (tid, fd) = take.recv().unwrap();
-    let crate::process::Reach::Socket(socket) = WorkerSocket::of_thread(tid, fd).unwrap() else {
+    let crate::process::SocketAccess::Socket(socket) = WorkerSocket::of_thread(tid, fd).unwrap()
+    else {
         panic!("not reached")
     };
     let inode = HashSet::from([socket.inode()]);

@@ -14,9 +14,9 @@ mod sockopt_list;
 mod steering;
 pub(crate) mod worker_socket;
 
-pub use fd_alias::{Tie, closes_on_exec};
-pub use queue::Queue;
-pub use sockopt_copy::{CannotCarry, NonBlocking};
+pub use fd_alias::{FdAlias, closes_on_exec};
+pub use queue::AcceptQueue;
+pub use sockopt_copy::{CopyError, NonBlocking};
 
 #[cfg(test)]
 pub(crate) use own_sockets::{set_defer_accept, until};

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use super::raw_option;
-use super::raw_option::Name;
-use crate::process::{Reach, WorkerSocket};
+use super::raw_option::SockOpt;
+use crate::process::{SocketAccess, WorkerSocket};
 
 /// Longer than anything here takes, and shorter than anybody waits.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ pub(super) fn skip(test: &str, reason: &str) {
 pub(super) fn duplicate(socket: impl AsFd) -> WorkerSocket {
     let ourselves = std::process::id().cast_signed();
     match WorkerSocket::of_thread(ourselves, socket.as_fd().as_raw_fd()) {
-        Ok(Reach::Socket(socket)) => socket,
+        Ok(SocketAccess::Socket(socket)) => socket,
         other => panic!("{other:?}"),
     }
 }
@@ -52,7 +52,7 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// The first bytes of TCP_INFO.
 pub(super) fn tcp_info(socket: impl AsFd) -> [u8; 104] {
     let mut info = [0; 104];
-    let name = Name { level: libc::IPPROTO_TCP, number: libc::TCP_INFO };
+    let name = SockOpt { level: libc::IPPROTO_TCP, number: libc::TCP_INFO };
     assert_eq!(raw_option::read(socket.as_fd(), name, &mut info), Ok(104));
     info
 }
@@ -72,6 +72,6 @@ pub(super) fn connecting(to: SocketAddr) -> TcpStream {
 /// Lets the kernel keep a handshake open until the client has sent something, though the client is
 /// connected: so a handshake can be begun now and completed later.
 pub(crate) fn set_defer_accept(listener: impl AsFd) {
-    let defer = Name { level: libc::IPPROTO_TCP, number: libc::TCP_DEFER_ACCEPT };
+    let defer = SockOpt { level: libc::IPPROTO_TCP, number: libc::TCP_DEFER_ACCEPT };
     raw_option::set(listener.as_fd(), defer, &30_i32.to_ne_bytes()).unwrap();
 }

@@ -5,12 +5,12 @@ use std::os::fd::AsFd as _;
 use rustix::io::Errno;
 
 use super::raw_option;
-use super::raw_option::Name;
+use super::raw_option::SockOpt;
 use crate::process::WorkerSocket;
 
 /// How full a queue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Queue {
+pub struct AcceptQueue {
     /// Connections in it. Those whose handshake is not complete do not count.
     pub waiting: u32,
     /// The backlog: with one more than these the queue is full, and newcomers try again later.
@@ -36,7 +36,7 @@ impl WorkerSocket {
     /// # Errors
     ///
     /// EINVAL: it does not listen. EOPNOTSUPP: it is not TCP.
-    pub fn queue(&self) -> Result<Queue, Errno> {
+    pub fn queue(&self) -> Result<AcceptQueue, Errno> {
         // struct tcp_info: eight bytes, then words; a listener's queue and limit are where
         // connections have unacknowledged and selectively acknowledged packets.
         const UNACKED: usize = 24;
@@ -45,13 +45,13 @@ impl WorkerSocket {
             return Err(Errno::INVAL);
         }
         let mut info = [0; 32];
-        let name = Name { level: libc::IPPROTO_TCP, number: libc::TCP_INFO };
+        let name = SockOpt { level: libc::IPPROTO_TCP, number: libc::TCP_INFO };
         raw_option::read(self.as_fd(), name, &mut info)?;
         let word = |at: usize| {
             let bytes = info.get(at..).and_then(<[u8]>::first_chunk);
             bytes.map(|bytes| u32::from_ne_bytes(*bytes)).ok_or(Errno::INVAL)
         };
-        Ok(Queue { waiting: word(UNACKED)?, limit: word(SACKED)? })
+        Ok(AcceptQueue { waiting: word(UNACKED)?, limit: word(SACKED)? })
     }
 }
 
@@ -67,15 +67,15 @@ mod tests {
         let listener = listener("127.0.0.1:0");
         let held = duplicate(&listener);
         held.listen(5).unwrap();
-        assert_eq!(held.queue(), Ok(Queue { waiting: 0, limit: 5 }));
+        assert_eq!(held.queue(), Ok(AcceptQueue { waiting: 0, limit: 5 }));
         let to = listener.local_addr().unwrap();
         let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(to).unwrap()).collect();
-        until("all wait", || held.queue() == Ok(Queue { waiting: 3, limit: 5 }));
+        until("all wait", || held.queue() == Ok(AcceptQueue { waiting: 3, limit: 5 }));
         let _accepted = listener.accept().unwrap();
         held.raise_backlog().unwrap();
         let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
         let most: u32 = most.trim().parse().unwrap();
-        assert_eq!(held.queue(), Ok(Queue { waiting: 2, limit: most.min(4096) }));
+        assert_eq!(held.queue(), Ok(AcceptQueue { waiting: 2, limit: most.min(4096) }));
     }
 
     #[test]

@@ -13,13 +13,17 @@ use crate::seccomp::last_errno;
 
 /// An option, as getsockopt(2) names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Name {
+pub(super) struct SockOpt {
     pub(super) level: c_int,
     pub(super) number: c_int,
 }
 
 /// Reads the option into `value`; how many bytes there are.
-pub(super) fn read(socket: BorrowedFd<'_>, name: Name, value: &mut [u8]) -> Result<usize, Errno> {
+pub(super) fn read(
+    socket: BorrowedFd<'_>,
+    name: SockOpt,
+    value: &mut [u8],
+) -> Result<usize, Errno> {
     let mut length = socklen_t::try_from(value.len()).map_err(|_| Errno::INVAL)?;
     // SAFETY: the kernel writes at most `length` bytes, all of them inside the borrowed `value`.
     let done = unsafe {
@@ -32,13 +36,13 @@ pub(super) fn read(socket: BorrowedFd<'_>, name: Name, value: &mut [u8]) -> Resu
 /// How many instructions the filter on the socket has, 0 without one (`SO_GET_FILTER`, Linux 3.8).
 /// EACCES: it is not a classic one.
 pub(super) fn filter_length(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
-    let name = Name { level: libc::SOL_SOCKET, number: libc::SO_GET_FILTER };
+    let name = SockOpt { level: libc::SOL_SOCKET, number: libc::SO_GET_FILTER };
     // For no room the kernel only tells; otherwise this option alone counts it in instructions.
     read(socket, name, &mut [])
 }
 
 /// Sets the option to these bytes, which must not hold an address of memory.
-pub(super) fn set(socket: BorrowedFd<'_>, name: Name, value: &[u8]) -> Result<(), Errno> {
+pub(super) fn set(socket: BorrowedFd<'_>, name: SockOpt, value: &[u8]) -> Result<(), Errno> {
     let length = socklen_t::try_from(value.len()).map_err(|_| Errno::INVAL)?;
     // SAFETY: the kernel reads at most `length` bytes, all of them inside the borrowed `value`.
     let done = unsafe {

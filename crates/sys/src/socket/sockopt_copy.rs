@@ -6,7 +6,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::raw_option;
-use super::sockopt_list::{CARRIED, Carried, How};
+use super::sockopt_list::{CARRIED, CopiedOption, CopyMethod};
 use crate::netns::cookie;
 use crate::process::WorkerSocket;
 
@@ -22,7 +22,7 @@ pub enum NonBlocking {
 
 /// Why a held socket cannot take the place of a new one. The worker is to bind its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CannotCarry {
+pub enum CopyError {
     /// The sockets differ in what cannot be changed after a bind.
     #[error("its {0} is another one")]
     Differs(&'static str),
@@ -43,7 +43,7 @@ pub enum CannotCarry {
     Look(Errno),
 }
 
-impl From<Errno> for CannotCarry {
+impl From<Errno> for CopyError {
     fn from(errno: Errno) -> Self {
         Self::Look(errno)
     }
@@ -60,17 +60,17 @@ impl WorkerSocket {
     /// # Errors
     ///
     /// See [`CannotCarry`]. Some options may have been carried by then; the next time puts them right.
-    pub fn carry_over(&self, held: &Self, non_blocking: NonBlocking) -> Result<(), CannotCarry> {
+    pub fn carry_over(&self, held: &Self, non_blocking: NonBlocking) -> Result<(), CopyError> {
         self.comparable(held)?;
         let flags = rustix::fs::fcntl_getfl(self)?;
         if flags.contains(OFlags::from_bits_retain(libc::O_ASYNC.cast_unsigned())) {
-            return Err(CannotCarry::Signals);
+            return Err(CopyError::Signals);
         }
         if self.has_filter()? {
-            return Err(CannotCarry::Filter);
+            return Err(CopyError::Filter);
         }
         if held.has_filter()? {
-            held.drop_filter().map_err(|errno| CannotCarry::Refused("SO_DETACH_FILTER", errno))?;
+            held.drop_filter().map_err(|errno| CopyError::Refused("SO_DETACH_FILTER", errno))?;
         }
         let mut carried = Vec::with_capacity(CARRIED.len());
         for option in CARRIED {
@@ -78,12 +78,12 @@ impl WorkerSocket {
                 Ok(()) => carried.push(option),
                 // Nobody can set it on such sockets (MPTCP): it only follows from others.
                 Err(Errno::OPNOTSUPP) => {}
-                Err(errno) => return Err(CannotCarry::Refused(option.text, errno)),
+                Err(errno) => return Err(CopyError::Refused(option.text, errno)),
             }
         }
         // One option may have changed another.
         if let Some(option) = carried.iter().find(|option| option.differs(self, held)) {
-            return Err(CannotCarry::Changed(option.text));
+            return Err(CopyError::Changed(option.text));
         }
         let theirs = rustix::fs::fcntl_getfl(held)?;
         let wanted = match non_blocking {
@@ -97,7 +97,7 @@ impl WorkerSocket {
     }
 
     /// Whether the two are of one kind.
-    fn comparable(&self, held: &Self) -> Result<(), CannotCarry> {
+    fn comparable(&self, held: &Self) -> Result<(), CopyError> {
         use rustix::net::sockopt;
         let device = |socket: &Self| socket2::SockRef::from(socket).device().ok().flatten();
         let network = |socket: &Self| cookie::cookie(socket).ok();
@@ -109,7 +109,7 @@ impl WorkerSocket {
             ("device", device(self) == device(held)),
         ];
         match same.iter().find(|(_, is_same)| !is_same) {
-            Some((what, _)) => Err(CannotCarry::Differs(what)),
+            Some((what, _)) => Err(CopyError::Differs(what)),
             None => Ok(()),
         }
     }
@@ -127,17 +127,17 @@ impl WorkerSocket {
     }
 
     fn drop_filter(&self) -> Result<(), Errno> {
-        let name = raw_option::Name { level: libc::SOL_SOCKET, number: libc::SO_DETACH_FILTER };
+        let name = raw_option::SockOpt { level: libc::SOL_SOCKET, number: libc::SO_DETACH_FILTER };
         raw_option::set(self.as_fd(), name, &[0; 4])
     }
 }
 
-impl Carried {
+impl CopiedOption {
     /// What the socket has; nothing where it cannot have it.
     pub(super) fn of(&self, socket: &WorkerSocket) -> Option<Vec<u8>> {
         let room = match self.how {
-            How::Bytes | How::Timed => 256,
-            How::Number | How::Doubled { .. } | How::ZeroFor(_) => 4,
+            CopyMethod::Bytes | CopyMethod::Timed => 256,
+            CopyMethod::Number | CopyMethod::Doubled { .. } | CopyMethod::ZeroFor(_) => 4,
         };
         let mut value = vec![0; room];
         let length = raw_option::read(socket.as_fd(), self.name, &mut value).ok()?;
@@ -158,22 +158,22 @@ impl Carried {
         let number = || value.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
         let set = |name, value: &[u8]| raw_option::set(to.as_fd(), name, value);
         match self.how {
-            How::Number | How::Bytes => set(self.name, &value),
-            How::Timed => {
+            CopyMethod::Number | CopyMethod::Bytes => set(self.name, &value),
+            CopyMethod::Timed => {
                 let on = [&1_i32.to_ne_bytes(), value.get(4..).unwrap_or_default()].concat();
                 set(self.name, &on).and_then(|()| set(self.name, &value))
             }
-            How::Doubled { force } => {
+            CopyMethod::Doubled { force } => {
                 let half = (number() / 2).to_ne_bytes();
                 let done = set(self.name, &half);
                 if self.differs(from, to) {
                     // Past the limit for everybody. Without CAP_NET_ADMIN, what differs is told.
-                    let _ = set(raw_option::Name { number: force, ..self.name }, &half);
+                    let _ = set(raw_option::SockOpt { number: force, ..self.name }, &half);
                 }
                 done
             }
-            How::ZeroFor(default) if number() == default => set(self.name, &[0; 4]),
-            How::ZeroFor(_) => set(self.name, &value),
+            CopyMethod::ZeroFor(default) if number() == default => set(self.name, &[0; 4]),
+            CopyMethod::ZeroFor(_) => set(self.name, &value),
         }
     }
 }

@@ -7,10 +7,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::*;
 use crate::socket::own_sockets::{duplicate, skip, tcp_info};
-use crate::socket::raw_option::Name;
+use crate::socket::raw_option::SockOpt;
 
 /// What comes to nobody's mind, and whose default is none of these.
-fn candidates(option: &Carried) -> Vec<Vec<u8>> {
+fn candidates(option: &CopiedOption) -> Vec<Vec<u8>> {
     let numbers = [1_i32, 7, 2, 3, 0, 100, 3000].map(|n| n.to_ne_bytes().to_vec());
     match option.text {
         "TCP_CONGESTION" => vec![b"reno".to_vec(), b"cubic".to_vec()],
@@ -23,7 +23,7 @@ fn candidates(option: &Carried) -> Vec<Vec<u8>> {
 }
 
 /// Gives the socket an unusual value of this option, if it can be given one.
-fn unusual(option: &Carried, socket: &WorkerSocket) -> bool {
+fn unusual(option: &CopiedOption, socket: &WorkerSocket) -> bool {
     let before = option.of(socket);
     before.is_some()
         && candidates(option).iter().any(|value| {
@@ -147,7 +147,7 @@ fn what_a_listener_cannot_lose_is_said() {
     assert_eq!(new.carry_over(&held, NonBlocking::Same), Ok(()));
     let (plain, _) = pair(Domain::IPV4, Type::STREAM);
     let refused = plain.carry_over(&held, NonBlocking::Same);
-    assert_eq!(refused, Err(CannotCarry::Refused(ONE_WAY, Errno::INVAL)));
+    assert_eq!(refused, Err(CopyError::Refused(ONE_WAY, Errno::INVAL)));
     assert_eq!(
         refused.unwrap_err().to_string(),
         "TCP_WINDOW_CLAMP cannot be set: Invalid argument (os error 22)"
@@ -194,7 +194,7 @@ fn mptcp_sockets_are_exchanged_too() {
     assert_eq!(plain.carry_over(&held, NonBlocking::Same), Ok(()), "{set:?}");
     assert_eq!(differ(&plain), None);
     let tcp = duplicate(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
-    let other = CannotCarry::Differs("protocol");
+    let other = CopyError::Differs("protocol");
     assert_eq!(tcp.carry_over(&held, NonBlocking::Same), Err(other));
 }
 
@@ -236,7 +236,7 @@ fn sockets_of_different_kinds_are_not_exchanged() {
         (&on_lo, &stream, "device"),
     ] {
         let outcome = duplicate(new).carry_over(&duplicate(held), NonBlocking::Same);
-        assert_eq!(outcome, Err(CannotCarry::Differs(what)));
+        assert_eq!(outcome, Err(CopyError::Differs(what)));
     }
 }
 
@@ -246,14 +246,14 @@ fn a_filter_of_the_new_socket_is_not_carried_and_one_of_the_held_goes() {
     let everything = [Instruction { code: 0x06, if_true: 0, if_false: 0, k: u32::MAX }];
     let (new, held) = pair(Domain::IPV4, Type::DGRAM);
     raw_option::attach(new.as_fd(), libc::SO_ATTACH_FILTER, &everything).unwrap();
-    assert_eq!(new.carry_over(&held, NonBlocking::Same), Err(CannotCarry::Filter));
+    assert_eq!(new.carry_over(&held, NonBlocking::Same), Err(CopyError::Filter));
     assert_eq!(held.carry_over(&new, NonBlocking::Same), Ok(()));
     assert_eq!(new.has_filter(), Ok(false));
 
     raw_option::attach(new.as_fd(), libc::SO_ATTACH_FILTER, &everything).unwrap();
-    let lock = Name { level: libc::SOL_SOCKET, number: libc::SO_LOCK_FILTER };
+    let lock = SockOpt { level: libc::SOL_SOCKET, number: libc::SO_LOCK_FILTER };
     raw_option::set(new.as_fd(), lock, &1_i32.to_ne_bytes()).unwrap();
-    let refused = CannotCarry::Refused("SO_DETACH_FILTER", Errno::PERM);
+    let refused = CopyError::Refused("SO_DETACH_FILTER", Errno::PERM);
     assert_eq!(held.carry_over(&new, NonBlocking::Same), Err(refused));
 }
 
@@ -263,5 +263,5 @@ fn a_socket_that_sends_signals_is_not_exchanged() {
     let flags = rustix::fs::fcntl_getfl(&new).unwrap();
     let signals = OFlags::from_bits_retain(libc::O_ASYNC.cast_unsigned());
     rustix::fs::fcntl_setfl(&new, flags | signals).unwrap();
-    assert_eq!(new.carry_over(&held, NonBlocking::Same), Err(CannotCarry::Signals));
+    assert_eq!(new.carry_over(&held, NonBlocking::Same), Err(CopyError::Signals));
 }

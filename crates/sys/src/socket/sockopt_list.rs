@@ -1,19 +1,19 @@
 //! The options that a held socket takes over from the new one in whose place it is put.
 
-use super::raw_option::Name;
+use super::raw_option::SockOpt;
 
 /// An option and how it is copied.
 #[derive(Debug)]
-pub(super) struct Carried {
-    pub(super) name: Name,
+pub(super) struct CopiedOption {
+    pub(super) name: SockOpt,
     /// Its name in C.
     pub(super) text: &'static str,
-    pub(super) how: How,
+    pub(super) how: CopyMethod,
 }
 
 /// How an option is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
+pub(super) enum CopyMethod {
     /// Four bytes, set as they are read.
     Number,
     /// Any number of bytes, set as they are read.
@@ -36,13 +36,13 @@ macro_rules! carried {
         }
 
         /// In this order: IP_TOS changes SO_PRIORITY, and SO_RCVLOWAT the size of the buffer.
-        pub(super) const CARRIED: &[Carried] = &[$($(Carried {
-            name: Name { level: named::$level, number: named::$option },
+        pub(super) const CARRIED: &[CopiedOption] = &[$($(CopiedOption {
+            name: SockOpt { level: named::$level, number: named::$option },
             text: stringify!($option),
             how: carried!(@how $($how)?),
         },)*)*];
     };
-    (@how) => { How::Number };
+    (@how) => { CopyMethod::Number };
     (@how $how:expr) => { $how };
 }
 
@@ -65,19 +65,19 @@ carried! {
         IPV6_MULTICAST_LOOP IPV6_MULTICAST_ALL IPV6_UNICAST_IF IPV6_MTU_DISCOVER IPV6_RECVERR
         IPV6_RECVERR_RFC4884 IPV6_RECVPKTINFO IPV6_RECVHOPLIMIT IPV6_RECVHOPOPTS IPV6_RECVRTHDR
         IPV6_RECVDSTOPTS IPV6_RECVPATHMTU IPV6_RECVTCLASS IPV6_RECVORIGDSTADDR IPV6_RECVFRAGSIZE
-        IPV6_HOPOPTS(How::Bytes) IPV6_RTHDRDSTOPTS(How::Bytes) IPV6_RTHDR(How::Bytes)
-        IPV6_DSTOPTS(How::Bytes) IPV6_DONTFRAG IPV6_AUTOFLOWLABEL IPV6_ADDR_PREFERENCES
+        IPV6_HOPOPTS(CopyMethod::Bytes) IPV6_RTHDRDSTOPTS(CopyMethod::Bytes) IPV6_RTHDR(CopyMethod::Bytes)
+        IPV6_DSTOPTS(CopyMethod::Bytes) IPV6_DONTFRAG IPV6_AUTOFLOWLABEL IPV6_ADDR_PREFERENCES
         IPV6_MINHOPCOUNT IPV6_TRANSPARENT IPV6_FREEBIND;
     SOL_SOCKET: SO_KEEPALIVE SO_BROADCAST SO_DONTROUTE SO_OOBINLINE SO_NO_CHECK SO_PRIORITY SO_MARK
-        SO_RCVMARK SO_LINGER(How::Timed) SO_RCVTIMEO(How::Bytes) SO_SNDTIMEO(How::Bytes) SO_RCVLOWAT
-        SO_RCVBUF(How::Doubled { force: libc::SO_RCVBUFFORCE })
-        SO_SNDBUF(How::Doubled { force: libc::SO_SNDBUFFORCE })
-        SO_BUF_LOCK SO_INCOMING_CPU SO_TIMESTAMP SO_TIMESTAMPNS SO_TIMESTAMPING(How::Bytes)
+        SO_RCVMARK SO_LINGER(CopyMethod::Timed) SO_RCVTIMEO(CopyMethod::Bytes) SO_SNDTIMEO(CopyMethod::Bytes) SO_RCVLOWAT
+        SO_RCVBUF(CopyMethod::Doubled { force: libc::SO_RCVBUFFORCE })
+        SO_SNDBUF(CopyMethod::Doubled { force: libc::SO_SNDBUFFORCE })
+        SO_BUF_LOCK SO_INCOMING_CPU SO_TIMESTAMP SO_TIMESTAMPNS SO_TIMESTAMPING(CopyMethod::Bytes)
         SO_RXQ_OVFL SO_PEEK_OFF SO_SELECT_ERR_QUEUE SO_ZEROCOPY SO_BUSY_POLL SO_PREFER_BUSY_POLL
-        SO_BUSY_POLL_BUDGET SO_MAX_PACING_RATE(How::Bytes);
-    IPPROTO_TCP: TCP_NODELAY TCP_CORK TCP_MAXSEG(How::ZeroFor(536)) TCP_KEEPIDLE TCP_KEEPINTVL
+        SO_BUSY_POLL_BUDGET SO_MAX_PACING_RATE(CopyMethod::Bytes);
+    IPPROTO_TCP: TCP_NODELAY TCP_CORK TCP_MAXSEG(CopyMethod::ZeroFor(536)) TCP_KEEPIDLE TCP_KEEPINTVL
         TCP_KEEPCNT TCP_SYNCNT TCP_LINGER2 TCP_DEFER_ACCEPT TCP_WINDOW_CLAMP
-        TCP_CONGESTION(How::Bytes) TCP_THIN_LINEAR_TIMEOUTS TCP_USER_TIMEOUT TCP_FASTOPEN
+        TCP_CONGESTION(CopyMethod::Bytes) TCP_THIN_LINEAR_TIMEOUTS TCP_USER_TIMEOUT TCP_FASTOPEN
         TCP_FASTOPEN_NO_COOKIE TCP_NOTSENT_LOWAT TCP_SAVE_SYN TCP_INQ TCP_TX_DELAY TCP_RTO_MAX_MS
         TCP_RTO_MIN_US TCP_DELACK_MAX_US;
     IPPROTO_UDP: UDP_CORK UDP_ENCAP UDP_NO_CHECK6_TX UDP_NO_CHECK6_RX UDP_SEGMENT UDP_GRO;

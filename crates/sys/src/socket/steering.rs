@@ -10,7 +10,7 @@ use sameport_policy::classic_bpf::Instruction;
 use sameport_policy::model::socket::Protocol;
 
 use super::raw_option;
-use super::raw_option::Name;
+use super::raw_option::SockOpt;
 use crate::netns::cookie;
 use crate::process::WorkerSocket;
 
@@ -33,7 +33,7 @@ impl WorkerSocket {
     /// Leaves the choice to the kernel's hash again (`SO_DETACH_REUSEPORT_BPF`, Linux 5.3). A group
     /// without a program is no error.
     pub fn stop_steering(&self) -> Result<(), Errno> {
-        let name = Name { level: libc::SOL_SOCKET, number: SO_DETACH_REUSEPORT_BPF };
+        let name = SockOpt { level: libc::SOL_SOCKET, number: SO_DETACH_REUSEPORT_BPF };
         // The value means nothing, but the kernel wants four bytes.
         match raw_option::set(self.as_fd(), name, &[0; 4]) {
             Err(Errno::NOENT) => Ok(()),
@@ -70,7 +70,7 @@ impl WorkerSocket {
             rustix::fs::fchown(&gate, Some(Uid::from_raw(self.owner())), None)?;
         }
         let far = 255_i32.to_ne_bytes();
-        let name = |level, number| Name { level, number };
+        let name = |level, number| SockOpt { level, number };
         raw_option::set(gate.as_fd(), name(libc::IPPROTO_IP, libc::IP_MINTTL), &far)?;
         if family == AddressFamily::INET6 {
             raw_option::set(gate.as_fd(), name(libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT), &far)?;

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use sameport_policy::model::socket::Protocol as Sort;
-use sameport_policy::traffic::steering::{Group, aimed, program};
+use sameport_policy::traffic::steering::{OrderedGroup, aimed, program};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::*;
@@ -102,7 +102,7 @@ fn a_connection_from_a_port_of_ours_gets_to_the_member_it_is_aimed_at() {
 fn the_group_is_in_the_kernels_order_and_the_program_outlives_who_gave_it() {
     let _alone = alone();
     let [a, b, c, d] = group("127.0.0.1");
-    let mut order = Group::default();
+    let mut order = OrderedGroup::default();
     "abcd".chars().for_each(|id| order.joined(id));
     duplicate(&a).steer(&order.program(|id| *id != 'b').unwrap()).unwrap();
 
@@ -166,7 +166,7 @@ fn behind_a_gate_newcomers_wait_and_everybody_else_is_served() {
         let port = listener.local_addr().unwrap().port();
         let to = SocketAddr::new(from.parse().unwrap(), port);
         let held = duplicate(&listener);
-        let mut order = Group::default();
+        let mut order = OrderedGroup::default();
         order.joined("held");
 
         let connected = TcpStream::connect(to).unwrap();

@@ -15,7 +15,7 @@ use crate::netns::cookie;
 
 /// How a worker's descriptor was, or was not, reached.
 #[derive(Debug)]
-pub enum Reach {
+pub enum SocketAccess {
     /// Here it is.
     Socket(WorkerSocket),
     /// The descriptor is not a socket, or not there: the kernel will tell the worker so.
@@ -43,15 +43,15 @@ impl WorkerSocket {
     /// Needs the right to ptrace the process: same user and dumpable, or CAP_SYS_PTRACE; an
     /// ancestor under Yama's scope 1. Minimum kernel 5.6; 6.9 for threads with a descriptor table
     /// of their own. Source: `pidfd_open(2)`, `pidfd_getfd(2)`.
-    pub fn of_thread(tid: i32, fd: i32) -> Result<Reach, Errno> {
+    pub fn of_thread(tid: i32, fd: i32) -> Result<SocketAccess, Errno> {
         if fd < 0 {
             // `rustix` takes this for a mistake of ours and panics in a debug build.
-            return Ok(Reach::NotASocket);
+            return Ok(SocketAccess::NotASocket);
         }
         let pidfd = match open_thread(tid) {
             Ok(Some(pidfd)) => pidfd,
-            Ok(None) => return Ok(Reach::OwnTable),
-            Err(Errno::SRCH | Errno::NOENT) => return Ok(Reach::Gone),
+            Ok(None) => return Ok(SocketAccess::OwnTable),
+            Err(Errno::SRCH | Errno::NOENT) => return Ok(SocketAccess::Gone),
             Err(errno) => return Err(errno),
         };
         match rustix::process::pidfd_getfd(&pidfd, fd, PidfdGetfdFlags::empty()) {
@@ -59,14 +59,14 @@ impl WorkerSocket {
                 let mode = rustix::fs::fstat(&fd)?.st_mode;
                 let is_socket = rustix::fs::FileType::from_raw_mode(mode).is_socket();
                 Ok(if is_socket {
-                    Reach::Socket(Self::of_descriptor(fd)?)
+                    SocketAccess::Socket(Self::of_descriptor(fd)?)
                 } else {
-                    Reach::NotASocket
+                    SocketAccess::NotASocket
                 })
             }
-            Err(Errno::BADF) => Ok(Reach::NotASocket),
-            Err(Errno::PERM | Errno::ACCESS) => Ok(Reach::Forbidden),
-            Err(Errno::SRCH) => Ok(Reach::Gone),
+            Err(Errno::BADF) => Ok(SocketAccess::NotASocket),
+            Err(Errno::PERM | Errno::ACCESS) => Ok(SocketAccess::Forbidden),
+            Err(Errno::SRCH) => Ok(SocketAccess::Gone),
             Err(errno) => Err(errno),
         }
     }
@@ -253,7 +253,7 @@ pub fn try_reaching_ourselves() -> Result<(), (&'static str, Errno)> {
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)
         .map_err(|errno| ("socket", errno))?;
     match WorkerSocket::of_thread(ourselves, socket.as_raw_fd()) {
-        Ok(Reach::Socket(_)) => {}
+        Ok(SocketAccess::Socket(_)) => {}
         Ok(_) => return Err(("pidfd_getfd", Errno::PERM)),
         Err(errno) => return Err(("pidfd_getfd", errno)),
     }

@@ -21,18 +21,18 @@ use rustix::net::{
 
 /// The way to the service manager.
 #[derive(Debug)]
-pub struct Service {
+pub struct ServiceManager {
     socket: OwnedFd,
     address: SocketAddrUnix,
     /// What it had no room for, in order.
-    unsent: Mutex<VecDeque<Message>>,
+    unsent: Mutex<VecDeque<NotifyMessage>>,
 }
 
 /// A moment in what a manager is told (`sd_notify_barrier(3)`).
 #[derive(Debug)]
-pub struct Barrier(OwnedFd);
+pub struct NotifyBarrier(OwnedFd);
 
-impl Barrier {
+impl NotifyBarrier {
     /// Whether the manager has acted on all that it was told before, or is gone. Older ones than
     /// systemd 246 do not know barriers, and close the descriptor that comes with it as well.
     #[must_use]
@@ -45,7 +45,7 @@ impl Barrier {
 }
 
 #[derive(Debug)]
-struct Message {
+struct NotifyMessage {
     text: String,
     with: Option<OwnedFd>,
 }
@@ -53,7 +53,7 @@ struct Message {
 /// How many messages wait for a manager that does not read.
 const MOST: usize = 1024;
 
-impl Service {
+impl ServiceManager {
     /// The manager at NOTIFY_SOCKET: a path, or `@` and an abstract name. Nothing is sent.
     ///
     /// # Errors
@@ -78,7 +78,7 @@ impl Service {
         // Without descriptors to spare a socket is not kept; everything else goes on.
         let Ok(with) = with else { return };
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
-        unsent.push_back(Message { text, with });
+        unsent.push_back(NotifyMessage { text, with });
         self.send(&mut unsent);
         unsent.truncate(MOST);
     }
@@ -88,10 +88,10 @@ impl Service {
     /// # Errors
     ///
     /// EMFILE, ENFILE: too few descriptors.
-    pub fn barrier(&self) -> Result<Barrier, Errno> {
+    pub fn barrier(&self) -> Result<NotifyBarrier, Errno> {
         let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         self.tell("BARRIER=1".into(), Some(theirs.as_fd()));
-        Ok(Barrier(ours))
+        Ok(NotifyBarrier(ours))
     }
 
     /// Sends what there was no room for; `false` if there is none still.
@@ -101,7 +101,7 @@ impl Service {
         unsent.is_empty()
     }
 
-    fn send(&self, unsent: &mut VecDeque<Message>) {
+    fn send(&self, unsent: &mut VecDeque<NotifyMessage>) {
         while let Some(message) = unsent.front() {
             match self.send_one(message) {
                 Err(Errno::AGAIN) => return,
@@ -111,7 +111,7 @@ impl Service {
         }
     }
 
-    fn send_one(&self, message: &Message) -> Result<(), Errno> {
+    fn send_one(&self, message: &NotifyMessage) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let with = message.with.as_ref().map(OwnedFd::as_fd);
@@ -148,7 +148,7 @@ mod tests {
             (UnixDatagram::bind_addr(&abstract_name).unwrap(), format!("@{name}").into()),
         ];
         for (manager, notify_socket) in cases {
-            let service = Service::at(&notify_socket).unwrap();
+            let service = ServiceManager::at(&notify_socket).unwrap();
             service.tell("READY=1\n".into(), None);
             assert_eq!(received(&manager), "READY=1\n");
         }
@@ -159,7 +159,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
-        let service = Service::at(path.as_os_str()).unwrap();
+        let service = ServiceManager::at(path.as_os_str()).unwrap();
         let barrier = service.barrier().unwrap();
         assert!(!barrier.is_passed());
         // Descriptors that are not asked for are closed.
@@ -172,10 +172,10 @@ mod tests {
     #[test]
     fn other_addresses_are_none() {
         for (text, errno) in [("", Errno::AFNOSUPPORT), ("vsock:2:9", Errno::AFNOSUPPORT)] {
-            assert_eq!(Service::at(text.as_ref()).unwrap_err(), errno);
+            assert_eq!(ServiceManager::at(text.as_ref()).unwrap_err(), errno);
         }
         let long = format!("/{}", "x".repeat(200));
-        assert_eq!(Service::at(long.as_ref()).unwrap_err(), Errno::NAMETOOLONG);
+        assert_eq!(ServiceManager::at(long.as_ref()).unwrap_err(), Errno::NAMETOOLONG);
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
-        let service = Service::at(path.as_os_str()).unwrap();
+        let service = ServiceManager::at(path.as_os_str()).unwrap();
         let room = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
         let count = room.trim().parse::<usize>().unwrap() + 20;
         assert!(count < MOST, "{count}");

@@ -22,7 +22,7 @@ use crate::seccomp::last_errno;
 
 /// What a message says. What is in it beside this means nothing to us.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct NotifyState {
     /// `READY=1`: it serves, or serves again.
     pub ready: bool,
     /// `RELOADING=1`: it does not for a while.
@@ -37,17 +37,17 @@ pub struct Said {
 
 /// A message and who sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
+pub struct Notification {
     /// The sender, its parent, and so on up to the one that is our child.
     pub from: Vec<i32>,
     /// What it says.
-    pub said: Said,
+    pub said: NotifyState,
 }
 
 /// The longest message that is read, as for systemd.
 const LONGEST: usize = 4096;
 
-impl Said {
+impl NotifyState {
     /// Reads a message; nothing in it that is not known, or not text.
     #[must_use]
     pub fn read(message: &[u8]) -> Self {
@@ -73,14 +73,14 @@ impl Said {
 
 /// Where messages arrive.
 #[derive(Debug)]
-pub struct Notices {
+pub struct NotifySocket {
     socket: OwnedFd,
     name: OsString,
     /// To be removed in the end.
     file: Option<PathBuf>,
 }
 
-impl Notices {
+impl NotifySocket {
     /// Opens a socket under a name that the kernel picks, which no file system has to hold and only
     /// our network namespace has.
     pub fn open() -> Result<Self, Errno> {
@@ -128,7 +128,7 @@ impl Notices {
     ///
     /// Descriptors that come along (FDSTORE=1) are closed; so BARRIER=1 is answered once what was
     /// said before it has been taken.
-    pub fn take(&mut self) -> Vec<Notice> {
+    pub fn take(&mut self) -> Vec<Notification> {
         let mut notices = Vec::new();
         for _ in 0..256 {
             let mut message = [0; LONGEST];
@@ -140,9 +140,9 @@ impl Notices {
             // Before its descriptors are closed, which it may wait for in order to end.
             let from = received.pid.and_then(lineage);
             if let (Some(from), Some(message)) = (from, received.whole) {
-                let mut said = Said::read(&message);
+                let mut said = NotifyState::read(&message);
                 said.main_pid = said.main_pid.filter(|pid| is_descendant(*pid));
-                notices.push(Notice { from, said });
+                notices.push(Notification { from, said });
             }
             drop(received.descriptors);
         }
@@ -150,20 +150,20 @@ impl Notices {
     }
 }
 
-impl AsFd for Notices {
+impl AsFd for NotifySocket {
     /// Readable (level-triggered) when [`Notices::take`] would give something.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl AsRawFd for Notices {
+impl AsRawFd for NotifySocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 }
 
-impl Drop for Notices {
+impl Drop for NotifySocket {
     fn drop(&mut self) {
         if let Some(file) = &self.file {
             // Gone already, with its folder.
@@ -179,7 +179,7 @@ fn socket() -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
-struct Received {
+struct ReceivedBytes {
     /// The message, if all of it has been read.
     whole: Option<Vec<u8>>,
     /// The sender; `None` if it is outside of our pid namespace.
@@ -187,7 +187,7 @@ struct Received {
     descriptors: Vec<OwnedFd>,
 }
 
-fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<Received, Errno> {
+fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<ReceivedBytes, Errno> {
     let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     // Room for the credentials and more descriptors than one message can have (253).
     let mut control = [MaybeUninit::<u64>::uninit(); 192];
@@ -202,7 +202,7 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<Received, Errno> {
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let length = usize::try_from(length).map_err(|_| last_errno())?;
 
-    let mut received = Received { whole: None, pid: None, descriptors: Vec::new() };
+    let mut received = ReceivedBytes { whole: None, pid: None, descriptors: Vec::new() };
     if header.msg_flags & libc::MSG_TRUNC == 0 {
         received.whole = into.get(..length).map(<[u8]>::to_vec);
     }

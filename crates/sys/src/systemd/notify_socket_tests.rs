@@ -7,14 +7,14 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::*;
 
-fn said(text: &str) -> Said {
-    Said::read(text.as_bytes())
+fn said(text: &str) -> NotifyState {
+    NotifyState::read(text.as_bytes())
 }
 
 #[test]
 fn messages_are_read() {
-    let nothing = Said::default();
-    let ready = Said { ready: true, ..nothing.clone() };
+    let nothing = NotifyState::default();
+    let ready = NotifyState { ready: true, ..nothing.clone() };
     let status = Some("a=b c".to_owned());
     for (text, expected) in [
         ("READY=1", ready.clone()),
@@ -22,16 +22,16 @@ fn messages_are_read() {
         ("\n\nREADY=1\nWATCHDOG=1\nFDSTORE=1", ready.clone()),
         ("READY=0\nREADY\n=1", nothing.clone()),
         ("ready=1\n READY=1\nREADY=1 ", nothing.clone()),
-        ("STOPPING=1", Said { stopping: true, ..nothing.clone() }),
-        ("RELOADING=1\nMONOTONIC_USEC=7", Said { reloading: true, ..nothing.clone() }),
-        ("MAINPID=4711\nREADY=1", Said { main_pid: Some(4711), ..ready.clone() }),
+        ("STOPPING=1", NotifyState { stopping: true, ..nothing.clone() }),
+        ("RELOADING=1\nMONOTONIC_USEC=7", NotifyState { reloading: true, ..nothing.clone() }),
+        ("MAINPID=4711\nREADY=1", NotifyState { main_pid: Some(4711), ..ready.clone() }),
         ("MAINPID=-1\nMAINPID=x\nMAINPID=0", nothing.clone()),
-        ("STATUS=a=b c\nREADY=1", Said { status, ..ready }),
+        ("STATUS=a=b c\nREADY=1", NotifyState { status, ..ready }),
         ("", nothing.clone()),
     ] {
         assert_eq!(said(text), expected, "{text:?}");
     }
-    assert_eq!(Said::read(b"STATUS=\xff\xfe\nREADY=1"), said("READY=1"));
+    assert_eq!(NotifyState::read(b"STATUS=\xff\xfe\nREADY=1"), said("READY=1"));
 }
 
 /// A child that says this and waits to be let go.
@@ -55,13 +55,17 @@ fn what_children_say_is_heard_with_their_names() {
     let _turn = crate::serial::beside_others();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
-    for mut notices in [Notices::open().unwrap(), Notices::open_at(&path).unwrap()] {
+    for mut notices in [NotifySocket::open().unwrap(), NotifySocket::open_at(&path).unwrap()] {
         assert_eq!(notices.take(), []);
         let mut sender = child(notices.name(), "READY=1\nMAINPID=OWN\nSTATUS=up");
         let pid = sender.id().cast_signed();
-        let said =
-            Said { ready: true, main_pid: Some(pid), status: Some("up".into()), ..Said::default() };
-        assert_eq!(notices.take(), [Notice { from: vec![pid], said }]);
+        let said = NotifyState {
+            ready: true,
+            main_pid: Some(pid),
+            status: Some("up".into()),
+            ..NotifyState::default()
+        };
+        assert_eq!(notices.take(), [Notification { from: vec![pid], said }]);
         assert_eq!(notices.take(), []);
         sender.kill().unwrap();
 
@@ -69,8 +73,8 @@ fn what_children_say_is_heard_with_their_names() {
         let mut ended = child(notices.name(), "STOPPING=1");
         ended.kill().unwrap();
         let from = vec![ended.id().cast_signed()];
-        let said = Said { stopping: true, ..Said::default() };
-        assert_eq!(notices.take(), [Notice { from, said }]);
+        let said = NotifyState { stopping: true, ..NotifyState::default() };
+        assert_eq!(notices.take(), [Notification { from, said }]);
         let mut reaped = child(notices.name(), "READY=1");
         reaped.kill().unwrap();
         for child in [&mut sender, &mut ended, &mut reaped] {
@@ -80,7 +84,7 @@ fn what_children_say_is_heard_with_their_names() {
 
         // Process 1 is nobody that we have started.
         let mut liar = child(notices.name(), "MAINPID=1");
-        assert_eq!(notices.take()[0].said, Said::default());
+        assert_eq!(notices.take()[0].said, NotifyState::default());
         liar.kill().unwrap();
         liar.wait().unwrap();
     }
@@ -89,7 +93,7 @@ fn what_children_say_is_heard_with_their_names() {
 
 #[test]
 fn others_are_not_heard_and_what_they_send_along_is_closed() {
-    let mut notices = Notices::open().unwrap();
+    let mut notices = NotifySocket::open().unwrap();
     let name = notices.name().as_bytes().strip_prefix(b"@").unwrap().to_vec();
     let to = SocketAddrUnix::new_abstract_name(&name).unwrap();
     let us = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
@@ -112,7 +116,7 @@ fn others_are_not_heard_and_what_they_send_along_is_closed() {
 #[test]
 fn a_message_that_is_too_long_is_not_read_by_halves() {
     let _turn = crate::serial::beside_others();
-    let mut notices = Notices::open().unwrap();
+    let mut notices = NotifySocket::open().unwrap();
     let long = format!("READY=1\nSTATUS={}", "x".repeat(LONGEST));
     let mut sender = child(notices.name(), &long);
     assert_eq!(notices.take(), []);
@@ -125,8 +129,8 @@ fn a_place_that_is_taken_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     std::fs::write(&path, "mine").unwrap();
-    assert_eq!(Notices::open_at(&path).err(), Some(Errno::ADDRINUSE));
+    assert_eq!(NotifySocket::open_at(&path).err(), Some(Errno::ADDRINUSE));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
     let long = folder.path().join("x".repeat(120));
-    assert_eq!(Notices::open_at(&long).err(), Some(Errno::NAMETOOLONG));
+    assert_eq!(NotifySocket::open_at(&long).err(), Some(Errno::NAMETOOLONG));
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::servers::{Program, children};
-use crate::bench::Failure;
-use crate::bench::stage::{PATIENCE, Started, free_address, start};
+use crate::bench::BenchError;
+use crate::bench::stage::{BenchProcess, PATIENCE, free_address, start};
 
 /// Workers that serve one address together.
 pub(super) trait Fleet: Send {
@@ -24,35 +24,35 @@ pub(super) trait Fleet: Send {
     /// Replaces every worker once, one after the other; comes back when all are ready.
     ///
     /// A replacement that does not get ready is no error: its predecessor serves, or nobody does.
-    fn restart(&mut self) -> Result<(), Failure>;
+    fn restart(&mut self) -> Result<(), BenchError>;
 
     /// Ends one worker by SIGKILL, and comes back when it is replaced.
-    fn kill(&mut self) -> Result<(), Failure>;
+    fn kill(&mut self) -> Result<(), BenchError>;
 
     /// Starts what did not get ready, once it can.
-    fn mend(&mut self) -> Result<(), Failure> {
+    fn mend(&mut self) -> Result<(), BenchError> {
         Ok(())
     }
 
     /// The same, where no replacement gets ready.
-    fn restart_in_vain(&mut self) -> Result<(), Failure> {
+    fn restart_in_vain(&mut self) -> Result<(), BenchError> {
         self.restart()
     }
 
     /// Is told to replace the command by one that ends at once.
-    fn upgrade_to_broken(&mut self) -> Result<(), Failure> {
+    fn upgrade_to_broken(&mut self) -> Result<(), BenchError> {
         Err("no such verb".to_owned())
     }
 
     /// Replaces the supervisor, the workers kept.
-    fn reexec(&mut self) -> Result<(), Failure> {
+    fn reexec(&mut self) -> Result<(), BenchError> {
         Err("no such verb".to_owned())
     }
 }
 
 /// Which comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum RestartOrder {
     StopThenStart,
     StartThenStop,
 }
@@ -60,22 +60,26 @@ pub(super) enum Order {
 /// What a short script does: workers that share the port by themselves.
 pub(super) struct Script<'a> {
     program: &'a Program,
-    order: Order,
+    order: RestartOrder,
     address: SocketAddr,
-    workers: VecDeque<Worker>,
+    workers: VecDeque<BenchWorker>,
     copies: usize,
 }
 
 impl<'a> Script<'a> {
-    pub(super) fn start(program: &'a Program, order: Order, copies: u16) -> Result<Self, Failure> {
+    pub(super) fn start(
+        program: &'a Program,
+        order: RestartOrder,
+        copies: u16,
+    ) -> Result<Self, BenchError> {
         let (address, copies) = (free_address()?, usize::from(copies));
         let mut script = Self { program, order, address, workers: VecDeque::new(), copies };
         script.mend()?;
         Ok(script)
     }
 
-    fn worker(&self) -> Result<Option<Worker>, Failure> {
-        Worker::start(self.program, self.address, true)
+    fn worker(&self) -> Result<Option<BenchWorker>, BenchError> {
+        BenchWorker::start(self.program, self.address, true)
     }
 }
 
@@ -84,11 +88,13 @@ impl Fleet for Script<'_> {
         self.address
     }
 
-    fn restart(&mut self) -> Result<(), Failure> {
+    fn restart(&mut self) -> Result<(), BenchError> {
         for _ in 0..self.copies {
             let old = self.workers.pop_front();
             let old = match (self.order, old) {
-                (Order::StopThenStart, Some(old)) => old.stop(self.program).map(|()| None)?,
+                (RestartOrder::StopThenStart, Some(old)) => {
+                    old.stop(self.program).map(|()| None)?
+                }
                 (_, old) => old,
             };
             let Some(new) = self.worker()? else {
@@ -101,12 +107,12 @@ impl Fleet for Script<'_> {
         Ok(())
     }
 
-    fn kill(&mut self) -> Result<(), Failure> {
-        self.workers.pop_front().map_or(Ok(()), Worker::kill)?;
+    fn kill(&mut self) -> Result<(), BenchError> {
+        self.workers.pop_front().map_or(Ok(()), BenchWorker::kill)?;
         self.mend()
     }
 
-    fn mend(&mut self) -> Result<(), Failure> {
+    fn mend(&mut self) -> Result<(), BenchError> {
         while self.workers.len() < self.copies {
             let new = self.worker()?;
             self.workers.push_back(new.ok_or("a worker ended before it was ready")?);
@@ -116,15 +122,15 @@ impl Fleet for Script<'_> {
 }
 
 /// A worker that we started ourselves. Killed when dropped.
-pub(super) struct Worker(Started);
+pub(super) struct BenchWorker(BenchProcess);
 
-impl Worker {
+impl BenchWorker {
     /// `None` if it ended before it was ready.
     pub(super) fn start(
         program: &Program,
         address: SocketAddr,
         shared: bool,
-    ) -> Result<Option<Self>, Failure> {
+    ) -> Result<Option<Self>, BenchError> {
         let mut worker = Self(start(&program.command(address, shared)?)?);
         let pid = worker.0.pid();
         let ready = worker
@@ -138,13 +144,13 @@ impl Worker {
     }
 
     /// Lets it drain, and waits for its end.
-    pub(super) fn stop(mut self, program: &Program) -> Result<(), Failure> {
+    pub(super) fn stop(mut self, program: &Program) -> Result<(), BenchError> {
         self.0.signal(program.server.stops_on());
         self.0.ended(PATIENCE).map(drop)
     }
 
     /// All of it: what a killed master leaves behind would go on serving, and nobody would know.
-    pub(super) fn kill(mut self) -> Result<(), Failure> {
+    pub(super) fn kill(mut self) -> Result<(), BenchError> {
         self.end();
         self.0.ended(PATIENCE).map(drop)
     }
@@ -160,7 +166,7 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl Drop for BenchWorker {
     fn drop(&mut self) {
         self.end();
     }

@@ -12,26 +12,26 @@ use serde_json::Value;
 
 use super::fleet::Fleet;
 use super::servers::Program;
-use crate::bench::Failure;
-use crate::bench::stage::{PATIENCE, Started, free_address, start, under_run};
+use crate::bench::BenchError;
+use crate::bench::stage::{BenchProcess, PATIENCE, free_address, start, under_run};
 
 /// Workers of a named run.
-pub(super) struct Held<'a> {
+pub(super) struct HeldFleet<'a> {
     sameport: &'a Path,
     name: String,
     address: SocketAddr,
     copies: usize,
     killed: usize,
-    supervisor: Started,
+    supervisor: BenchProcess,
 }
 
-impl<'a> Held<'a> {
+impl<'a> HeldFleet<'a> {
     pub(super) fn start(
         sameport: &'a Path,
         options: &[&str],
         program: &Program,
         copies: u16,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, BenchError> {
         let address = free_address()?;
         let name = format!("bench-{}", address.port());
         let number = copies.to_string();
@@ -45,7 +45,7 @@ impl<'a> Held<'a> {
     }
 
     /// Waits until all workers are ready, none of them this one.
-    fn wait_for_all(&mut self, but: Option<i32>) -> Result<(), Failure> {
+    fn wait_for_all(&mut self, but: Option<i32>) -> Result<(), BenchError> {
         let (sameport, name, copies) = (self.sameport, self.name.clone(), self.copies);
         self.supervisor.wait_for("readiness of all workers", PATIENCE, |_| {
             let ready = ready(sameport, &name).unwrap_or_default();
@@ -57,17 +57,17 @@ impl<'a> Held<'a> {
         })
     }
 
-    fn verb(&self, verb: &str, rest: &[&str]) -> Result<Output, Failure> {
+    fn verb(&self, verb: &str, rest: &[&str]) -> Result<Output, BenchError> {
         asked(self.sameport, verb, &self.name, rest)
     }
 
-    fn done(&self, verb: &str, rest: &[&str]) -> Result<(), Failure> {
+    fn done(&self, verb: &str, rest: &[&str]) -> Result<(), BenchError> {
         let output = self.verb(verb, rest)?;
         if output.status.success() { Ok(()) } else { Err(said(verb, &output)) }
     }
 
     /// A verb that must say that it was not done.
-    fn in_vain(&self, verb: &str, rest: &[&str]) -> Result<(), Failure> {
+    fn in_vain(&self, verb: &str, rest: &[&str]) -> Result<(), BenchError> {
         let output = self.verb(verb, rest)?;
         if output.status.code() == Some(1) { Ok(()) } else { Err(said(verb, &output)) }
     }
@@ -78,7 +78,7 @@ fn said(verb: &str, output: &Output) -> String {
     format!("sameport {verb}: {}\n{}", output.status, text.trim_end())
 }
 
-fn asked(sameport: &Path, verb: &str, name: &str, rest: &[&str]) -> Result<Output, Failure> {
+fn asked(sameport: &Path, verb: &str, name: &str, rest: &[&str]) -> Result<Output, BenchError> {
     let words = [verb, name].into_iter().chain(rest.iter().copied()).map(OsString::from);
     let output = Command::new(sameport).args(words).stdin(Stdio::null()).output();
     output.map_err(|error| format!("{}: {error}", sameport.display()))
@@ -105,20 +105,20 @@ fn workers(value: &Value) -> Option<&Vec<Value>> {
     }
 }
 
-impl Fleet for Held<'_> {
+impl Fleet for HeldFleet<'_> {
     fn address(&self) -> SocketAddr {
         self.address
     }
 
-    fn restart(&mut self) -> Result<(), Failure> {
+    fn restart(&mut self) -> Result<(), BenchError> {
         self.done("restart", &[])
     }
 
-    fn restart_in_vain(&mut self) -> Result<(), Failure> {
+    fn restart_in_vain(&mut self) -> Result<(), BenchError> {
         self.in_vain("restart", &[])
     }
 
-    fn kill(&mut self) -> Result<(), Failure> {
+    fn kill(&mut self) -> Result<(), BenchError> {
         let ready = ready(self.sameport, &self.name).unwrap_or_default();
         let victim = ready.get(self.killed % self.copies).copied();
         self.killed += 1;
@@ -127,17 +127,17 @@ impl Fleet for Held<'_> {
         self.wait_for_all(victim)
     }
 
-    fn upgrade_to_broken(&mut self) -> Result<(), Failure> {
+    fn upgrade_to_broken(&mut self) -> Result<(), BenchError> {
         self.in_vain("upgrade", &["--", "false"])
     }
 
-    fn reexec(&mut self) -> Result<(), Failure> {
+    fn reexec(&mut self) -> Result<(), BenchError> {
         self.done("reexec", &[])?;
         self.wait_for_all(None)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for HeldFleet<'_> {
     fn drop(&mut self) {
         let _ = self.verb("stop", &[]);
         let until = Instant::now() + PATIENCE;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::servers::Server;
+use super::servers::BenchServer;
 use super::stress::{Scenario, Turn};
 use super::variants::Variant;
 use crate::bench::clients::{Loss, Seen};
@@ -10,8 +10,8 @@ use crate::bench::figures::median;
 use crate::bench::report::row;
 
 #[derive(Serialize)]
-pub(super) struct Measured {
-    server: Server,
+pub(super) struct RestartFigures {
+    server: BenchServer,
     scenario: Scenario,
     workers: u16,
     pub(super) variant: Variant,
@@ -62,8 +62,13 @@ impl Times {
     }
 }
 
-impl Measured {
-    pub(super) fn new(server: Server, scenario: Scenario, workers: u16, variant: Variant) -> Self {
+impl RestartFigures {
+    pub(super) fn new(
+        server: BenchServer,
+        scenario: Scenario,
+        workers: u16,
+        variant: Variant,
+    ) -> Self {
         let (connect, request) = <(Times, Times)>::default();
         Self {
             server,
@@ -155,7 +160,7 @@ fn ratio(lost: u64, of: u64) -> f64 {
     lost / of
 }
 
-pub(super) fn rows(measured: &[Measured]) -> Vec<Vec<String>> {
+pub(super) fn rows(measured: &[RestartFigures]) -> Vec<Vec<String>> {
     let heading = row![
         "what",
         "by",

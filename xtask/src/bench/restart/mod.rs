@@ -18,15 +18,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleet::Fleet;
-use measured::{Measured, rows};
-use servers::{Program, Server};
+use measured::{RestartFigures, rows};
+use servers::{BenchServer, Program};
 use stress::{Load, Scenario};
 use variants::{Means, Variant};
 
-use super::Failure;
+use super::BenchError;
 use super::clients::Clients;
 use super::figures::in_turns;
-use super::report::{Report, progress};
+use super::report::{FigureReport, progress};
 use super::stage::set;
 
 /// What clients lose while workers are restarted, killed and replaced; by a script, by proxies, by
@@ -41,7 +41,7 @@ pub(super) struct Args {
     variant: Vec<Variant>,
     /// What the workers are [default: threads]
     #[arg(long, value_enum, value_delimiter = ',')]
-    server: Vec<Server>,
+    server: Vec<BenchServer>,
     /// How many workers serve one address
     #[arg(long, value_delimiter = ',', default_values_t = [4, 1], value_parser = clap::value_parser!(u16).range(1..=64))]
     copies: Vec<u16>,
@@ -76,7 +76,11 @@ pub(super) struct Args {
 /// on a disk is written to by way of a fault, which a killed process does not handle.
 const FOLDER: &str = "/run/sameport-bench";
 
-pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Result<(), Failure> {
+pub(super) fn measure(
+    args: &Args,
+    sameport: &Path,
+    report: &mut FigureReport,
+) -> Result<(), BenchError> {
     // Proxies connect from one address only, and need many ports; above are their workers'.
     set("net/ipv4/ip_local_port_range", "1024 60999")?;
     let means = Means::of(sameport)?;
@@ -86,7 +90,7 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
         [] => vec![Scenario::Rolling, Scenario::Kill],
         some => some.to_vec(),
     };
-    let servers = if args.server.is_empty() { &[Server::Threads][..] } else { &args.server };
+    let servers = if args.server.is_empty() { &[BenchServer::Threads][..] } else { &args.server };
     let variants = if args.variant.is_empty() { &Variant::ALL[..] } else { &args.variant };
     let mut measured = Vec::new();
     for server in servers {
@@ -112,7 +116,7 @@ pub(super) fn measure(args: &Args, sameport: &Path, report: &mut Report) -> Resu
     }
     report.table(&rows(&measured))?;
     report.end("restart", &measured)?;
-    let failed: Vec<String> = measured.iter().filter_map(Measured::failure).collect();
+    let failed: Vec<String> = measured.iter().filter_map(RestartFigures::failure).collect();
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
 }
 
@@ -124,7 +128,7 @@ fn compare(
     scenario: Scenario,
     copies: u16,
     variants: &[Variant],
-) -> Result<Vec<Measured>, Failure> {
+) -> Result<Vec<RestartFigures>, BenchError> {
     let start_up = Duration::from_millis(args.start_up.into());
     let load = Load {
         copies,
@@ -141,7 +145,7 @@ fn compare(
             progress(&format!("{}: measured without {}: {why}", scenario.name(), variant.name()));
             continue;
         }
-        let measured = Measured::new(program.server, scenario, copies, *variant);
+        let measured = RestartFigures::new(program.server, scenario, copies, *variant);
         let fleet = variant.start(means, program, copies)?;
         answers(fleet.as_ref()).map_err(|why| format!("{}: {why}", variant.name()))?;
         arms.push((*variant, fleet, measured));
@@ -167,7 +171,7 @@ fn compare(
 }
 
 /// Makes sure that what is measured works, before anything happens to it.
-fn answers(fleet: &dyn Fleet) -> Result<(), Failure> {
+fn answers(fleet: &dyn Fleet) -> Result<(), BenchError> {
     let server = fleet.address();
     let seen = Clients::of(server, 4).drive(|begun| begun >= 100);
     let seen = seen.map_err(|error| format!("connecting to {server}: {error}"))?;

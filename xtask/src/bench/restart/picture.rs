@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::measured::Measured;
+use super::measured::RestartFigures;
 
 const WIDTH: u32 = 720;
 /// Where bars begin.
@@ -22,7 +22,7 @@ line{stroke:#d0d7de}rect{fill:#bc4c00}.o{fill:#1a7f37}\
 rect{fill:#f0883e}.o{fill:#3fb950}}";
 
 /// Bars, one for everyone who was measured, below a heading for each thing that was done.
-pub(super) fn of(measured: &[Measured]) -> String {
+pub(super) fn of(measured: &[RestartFigures]) -> String {
     let mut body = String::new();
     let mut y = TOP;
     let mut heading = String::new();
@@ -86,7 +86,7 @@ fn length(lost: f64) -> u32 {
     length.max(2)
 }
 
-fn said(it: &Measured) -> String {
+fn said(it: &RestartFigures) -> String {
     if it.lost() == 0 {
         return format!("0 of {}", grouped(it.connections));
     }

@@ -11,18 +11,18 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::fleet::{Fleet, Worker};
+use super::fleet::{BenchWorker, Fleet};
 use super::servers::{Program, children};
-use crate::bench::Failure;
-use crate::bench::stage::{PATIENCE, Started, free_address, listeners, start};
+use crate::bench::BenchError;
+use crate::bench::stage::{BenchProcess, PATIENCE, free_address, listeners, start};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ProxyKind {
     Haproxy,
     Nginx,
 }
 
-impl Kind {
+impl ProxyKind {
     fn command(self, proxy: &Path, file: &Path) -> Vec<std::ffi::OsString> {
         let mut command = vec![proxy.into()];
         match self {
@@ -75,12 +75,12 @@ impl Kind {
 
 /// Workers behind a proxy.
 pub(super) struct Proxied<'a> {
-    kind: Kind,
+    kind: ProxyKind,
     program: &'a Program,
     address: SocketAddr,
     file: PathBuf,
-    workers: VecDeque<(SocketAddr, Worker)>,
-    master: Started,
+    workers: VecDeque<(SocketAddr, BenchWorker)>,
+    master: BenchProcess,
 }
 
 /// Above the ports that connections get.
@@ -93,11 +93,11 @@ fn next_port() -> SocketAddr {
 
 impl<'a> Proxied<'a> {
     pub(super) fn start(
-        kind: Kind,
+        kind: ProxyKind,
         proxy: &Path,
         program: &'a Program,
         copies: u16,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, BenchError> {
         let address = free_address()?;
         let mut workers = VecDeque::new();
         for _ in 0..copies {
@@ -114,7 +114,7 @@ impl<'a> Proxied<'a> {
     }
 
     /// Comes back when the proxy's old processes have gone.
-    fn reload(&mut self) -> Result<(), Failure> {
+    fn reload(&mut self) -> Result<(), BenchError> {
         write(self.kind, self.program, self.address, &self.file, &self.workers)?;
         let old = children(self.master.pid());
         self.master.signal(self.kind.reloads_on());
@@ -130,19 +130,19 @@ impl<'a> Proxied<'a> {
     }
 }
 
-type Backend = (SocketAddr, Worker);
+type Backend = (SocketAddr, BenchWorker);
 
-fn started(program: &Program, address: SocketAddr) -> Result<Option<Backend>, Failure> {
-    Ok(Worker::start(program, address, false)?.map(|worker| (address, worker)))
+fn started(program: &Program, address: SocketAddr) -> Result<Option<Backend>, BenchError> {
+    Ok(BenchWorker::start(program, address, false)?.map(|worker| (address, worker)))
 }
 
 fn write(
-    kind: Kind,
+    kind: ProxyKind,
     program: &Program,
     address: SocketAddr,
     file: &Path,
     workers: &VecDeque<Backend>,
-) -> Result<(), Failure> {
+) -> Result<(), BenchError> {
     let of = workers.iter().map(|(address, _)| *address);
     let text = kind.configuration(&program.folder, address, of);
     fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
@@ -157,7 +157,7 @@ impl Fleet for Proxied<'_> {
         false
     }
 
-    fn restart(&mut self) -> Result<(), Failure> {
+    fn restart(&mut self) -> Result<(), BenchError> {
         for _ in 0..self.workers.len() {
             let Some(new) = started(self.program, next_port())? else { return Ok(()) };
             self.workers.push_back(new);
@@ -168,7 +168,7 @@ impl Fleet for Proxied<'_> {
         Ok(())
     }
 
-    fn kill(&mut self) -> Result<(), Failure> {
+    fn kill(&mut self) -> Result<(), BenchError> {
         let Some((address, worker)) = self.workers.pop_front() else { return Ok(()) };
         worker.kill()?;
         // At the same port: the proxy need not know.

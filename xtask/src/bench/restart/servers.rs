@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::bench::Failure;
+use crate::bench::BenchError;
 use crate::bench::rates::nginx_server;
 use crate::bench::stage::find_program;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Server {
+pub(super) enum BenchServer {
     /// The threaded one of the tests, in C
     Threads,
     /// Python's http.server with threads
@@ -25,7 +25,7 @@ pub(super) enum Server {
     Nginx,
 }
 
-impl Server {
+impl BenchServer {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Threads => "threads",
@@ -47,7 +47,7 @@ impl Server {
 
 /// A server as it is here, and where it writes.
 pub(super) struct Program {
-    pub(super) server: Server,
+    pub(super) server: BenchServer,
     path: PathBuf,
     pub(super) folder: PathBuf,
 }
@@ -57,13 +57,13 @@ const NODE: &str = include_str!("drains.js");
 
 impl Program {
     /// The reason why not, if it is not here.
-    pub(super) fn find(server: Server, folder: &Path) -> Result<Self, Failure> {
+    pub(super) fn find(server: BenchServer, folder: &Path) -> Result<Self, BenchError> {
         let from_path = |name| find_program(name).ok_or_else(|| format!("{name} is not here"));
         let path = match server {
-            Server::Threads => compiled(folder)?,
-            Server::Python => from_path("python3")?,
-            Server::Node => from_path("node")?,
-            Server::Nginx => from_path("nginx")?,
+            BenchServer::Threads => compiled(folder)?,
+            BenchServer::Python => from_path("python3")?,
+            BenchServer::Node => from_path("node")?,
+            BenchServer::Nginx => from_path("nginx")?,
         };
         Ok(Self { server, path, folder: folder.to_owned() })
     }
@@ -71,7 +71,7 @@ impl Program {
     /// Whether it can set `SO_REUSEPORT` itself.
     pub(super) fn shares(&self) -> bool {
         // Node has `reusePort` since 22.12; nothing else has it in its name.
-        self.server != Server::Node
+        self.server != BenchServer::Node
             || Command::new(&self.path)
                 .args(["-p", "const [a, b] = process.versions.node.split('.'); a > 22 || (a == 22 && b >= 12)"])
                 .output()
@@ -84,21 +84,21 @@ impl Program {
         &self,
         address: SocketAddr,
         shared: bool,
-    ) -> Result<Vec<OsString>, Failure> {
+    ) -> Result<Vec<OsString>, BenchError> {
         let port = address.port().to_string();
         // Each nginx has a file for its process id, which it removes at its end.
         let pid_file = match self.server {
-            Server::Nginx => format!(" -g \"pid {}/$$.pid;\"", self.folder.display()),
-            Server::Threads | Server::Python | Server::Node => String::new(),
+            BenchServer::Nginx => format!(" -g \"pid {}/$$.pid;\"", self.folder.display()),
+            BenchServer::Threads | BenchServer::Python | BenchServer::Node => String::new(),
         };
         let script = format!(". \"$0\"; exec \"$@\"{pid_file}");
         let mut command: Vec<OsString> = vec!["sh".into(), "-c".into(), script.into()];
         command.extend([self.before().into(), self.path.clone().into()]);
         match self.server {
-            Server::Threads => command.push(port.into()),
-            Server::Python => command.extend(["-c".into(), PYTHON.into(), port.into()]),
-            Server::Node => command.extend(["-e".into(), NODE.into(), port.into()]),
-            Server::Nginx => {
+            BenchServer::Threads => command.push(port.into()),
+            BenchServer::Python => command.extend(["-c".into(), PYTHON.into(), port.into()]),
+            BenchServer::Node => command.extend(["-e".into(), NODE.into(), port.into()]),
+            BenchServer::Nginx => {
                 let folder = &self.folder;
                 let file = folder.join(format!("{port}-{shared}.conf"));
                 let head = "user root;\nworker_processes 1;\n";
@@ -127,7 +127,7 @@ impl Program {
         match self.server {
             // It listens before it starts another process. (Under load `/proc/net/tcp` takes a
             // second to read.)
-            Server::Nginx => children(pid).iter().any(|child| {
+            BenchServer::Nginx => children(pid).iter().any(|child| {
                 let name = fs::read_to_string(format!("/proc/{child}/comm"));
                 name.is_ok_and(|name| name == "nginx\n")
             }),
@@ -143,7 +143,7 @@ pub(super) fn children(of: u32) -> Vec<u32> {
 }
 
 /// The program of the tests.
-fn compiled(folder: &Path) -> Result<PathBuf, Failure> {
+fn compiled(folder: &Path) -> Result<PathBuf, BenchError> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/cli/tests/programs/drains.c");
     let program = folder.join("drains");
     let output = Command::new("cc")

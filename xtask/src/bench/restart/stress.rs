@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::fleet::Fleet;
 use super::servers::Program;
-use crate::bench::Failure;
+use crate::bench::BenchError;
 use crate::bench::clients::{Clients, Loss, Seen, accepted};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
@@ -60,7 +60,12 @@ impl Scenario {
         lives / u32::from(copies)
     }
 
-    fn happen(self, fleet: &mut dyn Fleet, load: &Load, program: &Program) -> Result<(), Failure> {
+    fn happen(
+        self,
+        fleet: &mut dyn Fleet,
+        load: &Load,
+        program: &Program,
+    ) -> Result<(), BenchError> {
         match self {
             Self::Quiet => Ok(()),
             Self::Rolling => fleet.restart(),
@@ -97,7 +102,7 @@ pub(super) struct Turn {
 
 impl Load {
     /// Says what every worker does before it starts.
-    pub(super) fn prepare(&self, program: &Program) -> Result<(), Failure> {
+    pub(super) fn prepare(&self, program: &Program) -> Result<(), BenchError> {
         let (folder, seconds) = (program.accepted(), self.start_up.as_secs_f64());
         let text = format!("export ACCEPTED='{}'; sleep {seconds}\n", folder.display());
         write(&program.before(), &text)
@@ -108,7 +113,7 @@ impl Load {
         fleet: &mut dyn Fleet,
         program: &Program,
         scenario: Scenario,
-    ) -> Result<Turn, Failure> {
+    ) -> Result<Turn, BenchError> {
         let mut clients = Clients::of(fleet.address(), self.clients);
         clients.rate = self.rate;
         let (clients, over) = (&clients, &AtomicBool::new(false));
@@ -144,7 +149,7 @@ impl Load {
         program: &Program,
         scenario: Scenario,
         clients: &Clients,
-    ) -> Result<Vec<f64>, Failure> {
+    ) -> Result<Vec<f64>, BenchError> {
         let mut took = Vec::new();
         for number in 0..self.times {
             let due = self.connections * u64::from(number) / u64::from(self.times);
@@ -160,7 +165,7 @@ impl Load {
     }
 }
 
-fn write(file: &PathBuf, text: &str) -> Result<(), Failure> {
+fn write(file: &PathBuf, text: &str) -> Result<(), BenchError> {
     // At once, or a worker might read half of it.
     let new = file.with_extension("new");
     fs::write(&new, text)

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::fleet::{Fleet, Order, Script};
-use super::held::Held;
-use super::proxies::{Kind, Proxied};
+use super::fleet::{Fleet, RestartOrder, Script};
+use super::held::HeldFleet;
+use super::proxies::{Proxied, ProxyKind};
 use super::servers::Program;
 use super::set;
 use super::stress::Scenario;
-use crate::bench::Failure;
+use crate::bench::BenchError;
 use crate::bench::stage::find_program;
 
 /// Who restarts workers.
@@ -93,25 +93,25 @@ impl Variant {
         means: &'a Means,
         program: &'a Program,
         copies: u16,
-    ) -> Result<Box<dyn Fleet + 'a>, Failure> {
+    ) -> Result<Box<dyn Fleet + 'a>, BenchError> {
         let script = |order| Script::start(program, order, copies);
         let proxied = |kind| {
             let proxy = find_program(self.name()).ok_or("it is not here")?;
             Proxied::start(kind, &proxy, program, copies)
         };
-        let held = |options: &[&str]| Held::start(&means.sameport, options, program, copies);
+        let held = |options: &[&str]| HeldFleet::start(&means.sameport, options, program, copies);
         Ok(match self {
-            Self::Naive => Box::new(script(Order::StopThenStart)?),
-            Self::Overlap | Self::Migrate => Box::new(script(Order::StartThenStop)?),
-            Self::Haproxy => Box::new(proxied(Kind::Haproxy)?),
-            Self::Nginx => Box::new(proxied(Kind::Nginx)?),
+            Self::Naive => Box::new(script(RestartOrder::StopThenStart)?),
+            Self::Overlap | Self::Migrate => Box::new(script(RestartOrder::StartThenStop)?),
+            Self::Haproxy => Box::new(proxied(ProxyKind::Haproxy)?),
+            Self::Nginx => Box::new(proxied(ProxyKind::Nginx)?),
             Self::Held => Box::new(held(&[])?),
             Self::Shared => Box::new(held(&["--queue", "shared"])?),
         })
     }
 
     /// What the kernel is told before its turn.
-    pub(super) fn prepare(self) -> Result<(), Failure> {
+    pub(super) fn prepare(self) -> Result<(), BenchError> {
         let migrate = if self == Self::Migrate { "1" } else { "0" };
         set("net/ipv4/tcp_migrate_req", migrate)
     }
@@ -124,7 +124,7 @@ pub(super) struct Means {
 }
 
 impl Means {
-    pub(super) fn of(sameport: &Path) -> Result<Self, Failure> {
+    pub(super) fn of(sameport: &Path) -> Result<Self, BenchError> {
         let output = Command::new(sameport).args(["run", "--help"]).output();
         let output = output.map_err(|error| format!("{}: {error}", sameport.display()))?;
         let help = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use sameport_policy::audit::{Facts, Finding, Redirection, Trace, audit};
-use sameport_policy::membership::Run;
+use sameport_policy::audit::{AuditFacts, Finding, ProgramEvidence, Redirection, audit};
+use sameport_policy::membership::RunIdentity;
 use sameport_policy::model::socket::Member;
 use sameport_sys::Errno;
 use sameport_sys::inspect;
-use sameport_sys::inspect::{Query, Seen, States};
+use sameport_sys::inspect::{Snapshot, SocketQuery, StateFilter};
 
 use sameport_supervisor::RunLine;
 
@@ -21,7 +21,7 @@ const PASSING: Duration = Duration::from_millis(200);
 
 /// What to look at.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Request {
+pub(crate) struct AuditRequest {
     /// One port, or all.
     pub(crate) port: Option<u16>,
     /// Reads a command line; `None` if it is not that of a `run`.
@@ -30,7 +30,7 @@ pub(crate) struct Request {
 
 /// What was found, and what could not be looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Report {
+pub(crate) struct AuditReport {
     pub(crate) findings: Vec<Finding>,
     pub(crate) unseen: Vec<Unseen>,
 }
@@ -57,7 +57,7 @@ pub(crate) enum Unseen {
 /// # Errors
 ///
 /// When the sockets could not be listed: nothing is known then.
-pub(crate) fn report(request: &Request) -> Result<Report, inspect::Error> {
+pub(crate) fn report(request: &AuditRequest) -> Result<AuditReport, inspect::InspectError> {
     let (facts, mut unseen) = facts(request)?;
     let mut findings = audit(&facts);
     if !findings.is_empty() {
@@ -68,18 +68,18 @@ pub(crate) fn report(request: &Request) -> Result<Report, inspect::Error> {
         findings = audit(&facts);
         findings.retain(|finding| before.iter().any(|earlier| earlier.is_again(finding)));
     }
-    Ok(Report { findings, unseen })
+    Ok(AuditReport { findings, unseen })
 }
 
-fn facts(request: &Request) -> Result<(Facts, Vec<Unseen>), inspect::Error> {
+fn facts(request: &AuditRequest) -> Result<(AuditFacts, Vec<Unseen>), inspect::InspectError> {
     // Of all ports together, connections are too many, and mean nothing.
-    let states = if request.port.is_some() { States::Every } else { States::Unconnected };
-    let query = Query { port: request.port, ..Query::everything() };
+    let states = if request.port.is_some() { StateFilter::Every } else { StateFilter::Unconnected };
+    let query = SocketQuery { port: request.port, ..SocketQuery::everything() };
     let seen = inspect::members(&query.in_states(states).with_details())?;
     let lookups = inspect::lookup_programs();
     let unseen = unseen(&seen, lookups.as_ref().err().copied());
     let redirections = lookups.unwrap_or_default().into_iter();
-    let facts = Facts {
+    let facts = AuditFacts {
         traces: traces(&seen.members, request.read),
         members: seen.members,
         machine: inspect::machine(),
@@ -90,7 +90,10 @@ fn facts(request: &Request) -> Result<(Facts, Vec<Unseen>), inspect::Error> {
 }
 
 /// Of every process that has a socket, and of its parent.
-fn traces(members: &[Member], read: fn(&[OsString]) -> Option<RunLine>) -> BTreeMap<i32, Trace> {
+fn traces(
+    members: &[Member],
+    read: fn(&[OsString]) -> Option<RunLine>,
+) -> BTreeMap<i32, ProgramEvidence> {
     let mut traces = BTreeMap::new();
     for process in members.iter().flat_map(|member| &member.processes) {
         let parent = process.details.as_ref().and_then(|details| details.parent);
@@ -101,12 +104,12 @@ fn traces(members: &[Member], read: fn(&[OsString]) -> Option<RunLine>) -> BTree
     traces
 }
 
-fn trace(pid: i32, read: fn(&[OsString]) -> Option<RunLine>) -> Trace {
+fn trace(pid: i32, read: fn(&[OsString]) -> Option<RunLine>) -> ProgramEvidence {
     let runs = inspect::above(pid, sameport_supervisor::PROGRAM).filter_map(|line| {
         let RunLine { group, command, name: _ } = read(&line.words)?;
-        Some(Run { group, command, directory: line.directory })
+        Some(RunIdentity { group, command, directory: line.directory })
     });
-    Trace {
+    ProgramEvidence {
         file: inspect::program_file(pid),
         directory: inspect::directory(pid),
         above: inspect::ancestors(pid),
@@ -114,7 +117,7 @@ fn trace(pid: i32, read: fn(&[OsString]) -> Option<RunLine>) -> Trace {
     }
 }
 
-fn unseen(seen: &Seen, lookups: Option<Errno>) -> Vec<Unseen> {
+fn unseen(seen: &Snapshot, lookups: Option<Errno>) -> Vec<Unseen> {
     let is_root = sameport_sys::effective_user() == 0;
     // What waits to be accepted is nobody's yet.
     let nameless = |member: &&Member| member.processes.is_empty() && member.socket.inode != 0;

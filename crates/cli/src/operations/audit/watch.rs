@@ -5,12 +5,12 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use sameport_policy::audit::{Finding, Party, Succession, audit, parties};
-use sameport_policy::model::socket::{Address, Socket, State};
+use sameport_policy::audit::{Finding, Party, TakeoverTracker, audit, parties};
+use sameport_policy::model::socket::{Address, Socket, SocketState};
 use sameport_sys::inspect;
-use sameport_sys::inspect::{Query, States};
+use sameport_sys::inspect::{SocketQuery, StateFilter};
 
-use super::{Request, facts};
+use super::{AuditRequest, facts};
 
 /// How often the sockets are listed, which costs a few milliseconds for thousands.
 const LOOK: Duration = Duration::from_millis(250);
@@ -21,7 +21,7 @@ const CLOSER_LOOK: Duration = Duration::from_secs(5);
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum PortChange {
     /// Whoever is there from now on is told of.
     Began,
     /// Something is wrong that was not before.
@@ -43,14 +43,14 @@ pub(crate) enum Change {
 ///
 /// Those of `tell`, and of the first look: later ones are told and made again.
 pub(crate) fn watch(
-    request: &Request,
-    tell: &mut dyn FnMut(Option<Change>) -> ControlFlow<io::Result<()>>,
-) -> Result<io::Result<()>, inspect::Error> {
-    let mut seen = Seen::default();
+    request: &AuditRequest,
+    tell: &mut dyn FnMut(Option<PortChange>) -> ControlFlow<io::Result<()>>,
+) -> Result<io::Result<()>, inspect::InspectError> {
+    let mut seen = AuditState::default();
     seen.look(request)?;
     seen.changes.clear();
-    seen.changes.push(Change::Began);
-    seen.changes.extend(seen.findings.iter().cloned().map(Change::Found));
+    seen.changes.push(PortChange::Began);
+    seen.changes.extend(seen.findings.iter().cloned().map(PortChange::Found));
     loop {
         for change in seen.changes.drain(..).map(Some).chain([None]) {
             if let ControlFlow::Break(end) = tell(change) {
@@ -64,50 +64,50 @@ pub(crate) fn watch(
             Err(error) => Err(error),
         };
         if let Err(error) = looked {
-            seen.changes.push(Change::Blind(error.to_string()));
+            seen.changes.push(PortChange::Blind(error.to_string()));
         }
     }
 }
 
 /// What is compared from look to look.
-type Known = BTreeSet<(u64, Address, State, u32)>;
+type FindingKey = BTreeSet<(u64, Address, SocketState, u32)>;
 
 /// All sockets, without a look at any process.
-fn sockets(request: &Request) -> Result<Known, inspect::Error> {
-    let query = Query { port: request.port, ..Query::everything() };
-    let listed = inspect::listed(&query.in_states(States::Unconnected))?;
+fn sockets(request: &AuditRequest) -> Result<FindingKey, inspect::InspectError> {
+    let query = SocketQuery { port: request.port, ..SocketQuery::everything() };
+    let listed = inspect::listed(&query.in_states(StateFilter::Unconnected))?;
     Ok(listed.iter().map(known).collect())
 }
 
-fn known(socket: &Socket) -> (u64, Address, State, u32) {
+fn known(socket: &Socket) -> (u64, Address, SocketState, u32) {
     (socket.cookie, socket.address.clone(), socket.state, socket.uid)
 }
 
 /// What was seen last, and what has changed since then.
 #[derive(Default)]
-struct Seen {
-    sockets: Known,
+struct AuditState {
+    sockets: FindingKey,
     parties: BTreeMap<u64, Party>,
     findings: Vec<Finding>,
     /// Seen once, and told if seen again.
     perhaps: Vec<Finding>,
-    succession: Succession,
+    succession: TakeoverTracker,
     looked: Option<Instant>,
-    changes: Vec<Change>,
+    changes: Vec<PortChange>,
 }
 
-impl Seen {
+impl AuditState {
     /// What was found only once so far is looked at again soon.
     fn is_fresh(&self) -> bool {
         let fresh = |at: Instant| at.elapsed() < CLOSER_LOOK;
         self.perhaps.is_empty() && self.looked.is_some_and(fresh)
     }
 
-    fn look(&mut self, request: &Request) -> Result<(), inspect::Error> {
+    fn look(&mut self, request: &AuditRequest) -> Result<(), inspect::InspectError> {
         let (facts, _) = facts(request)?;
         let first = self.looked.is_none();
         self.looked = Some(Instant::now());
-        let waits = |socket: &&Socket| socket.state != State::Connected;
+        let waits = |socket: &&Socket| socket.state != SocketState::Connected;
         let sockets = facts.members.iter().map(|member| &member.socket).filter(waits);
         self.sockets = sockets.map(known).collect();
         self.compare_parties(parties(&facts));
@@ -119,15 +119,15 @@ impl Seen {
         }
         self.compare_findings(found, first);
         let taken = self.succession.step(&facts).into_iter();
-        self.changes.extend(taken.map(Change::Found));
+        self.changes.extend(taken.map(PortChange::Found));
         Ok(())
     }
 
     fn compare_parties(&mut self, now: BTreeMap<u64, Party>) {
         let came = now.iter().filter(|(cookie, _)| !self.parties.contains_key(cookie));
-        self.changes.extend(came.map(|(_, party)| Change::Joined(party.clone())));
+        self.changes.extend(came.map(|(_, party)| PortChange::Joined(party.clone())));
         let left = self.parties.iter().filter(|(cookie, _)| !now.contains_key(cookie));
-        self.changes.extend(left.map(|(_, party)| Change::Left(party.clone())));
+        self.changes.extend(left.map(|(_, party)| PortChange::Left(party.clone())));
         self.parties = now;
     }
 
@@ -136,10 +136,10 @@ impl Seen {
         let (known, new): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|finding| has(&self.findings, finding));
         let gone = self.findings.iter().filter(|finding| !has(&known, finding));
-        self.changes.extend(gone.cloned().map(Change::Gone));
+        self.changes.extend(gone.cloned().map(PortChange::Gone));
         let (sure, perhaps): (Vec<_>, Vec<_>) =
             new.into_iter().partition(|finding| at_once || has(&self.perhaps, finding));
-        self.changes.extend(sure.iter().cloned().map(Change::Found));
+        self.changes.extend(sure.iter().cloned().map(PortChange::Found));
         self.findings = known.into_iter().chain(sure).collect();
         self.perhaps = perhaps;
     }

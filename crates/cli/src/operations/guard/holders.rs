@@ -5,11 +5,11 @@ use sameport_sys::bpf::guard;
 use sameport_sys::inspect;
 
 use super::Error;
-use super::record::Entry;
+use super::record::GuardEntry;
 
 /// A process that has the port open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Holder {
+pub(crate) struct PortHolder {
     pub(crate) pid: i32,
     pub(crate) program: String,
     pub(crate) address: Address,
@@ -18,19 +18,19 @@ pub(crate) struct Holder {
 }
 
 /// Those who have the ports of these guards, in this network namespace.
-pub(super) fn of(guards: &[Entry]) -> Result<Vec<Holder>, Error> {
+pub(super) fn of(guards: &[GuardEntry]) -> Result<Vec<PortHolder>, Error> {
     let Some(port) = guards.first().map(|guard| guard.port) else { return Ok(vec![]) };
     let has = |protocol| guards.iter().any(|guard| guard.protocol() == protocol);
     let (tcp, udp) = (has(Protocol::Tcp), has(Protocol::Udp));
-    let query = inspect::Query { tcp, udp, ..inspect::Query::everything() };
-    let query = query.on(port).in_states(inspect::States::Unconnected);
+    let query = inspect::SocketQuery { tcp, udp, ..inspect::SocketQuery::everything() };
+    let query = query.on(port).in_states(inspect::StateFilter::Unconnected);
     let seen = inspect::members(&query).map_err(|error| Error::Look(error.to_string()))?;
     let mut holders = Vec::new();
     for member in seen.members {
         let address = member.socket.address;
         let guard: Vec<_> =
             guards.iter().filter(|it| it.protocol() == address.protocol).cloned().collect();
-        holders.extend(member.processes.into_iter().map(|process| Holder {
+        holders.extend(member.processes.into_iter().map(|process| PortHolder {
             allowed: u32::try_from(process.pid).is_ok_and(|pid| may(pid, &guard)),
             pid: process.pid,
             program: process.program,
@@ -43,7 +43,7 @@ pub(super) fn of(guards: &[Entry]) -> Result<Vec<Holder>, Error> {
 }
 
 /// Whether all of these guards let this process bind. One that is gone by now loses nothing.
-pub(super) fn may(pid: u32, guards: &[Entry]) -> bool {
+pub(super) fn may(pid: u32, guards: &[GuardEntry]) -> bool {
     let Ok(pid) = i32::try_from(pid) else { return false };
     match guard::binder(pid) {
         Ok(binder) => guards.iter().all(|guard| guard.rule().allows(&binder)),

@@ -11,33 +11,33 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use sameport_policy::addr::protocol::Protocol;
 use sameport_policy::guard::reserved_ports::plan;
-use sameport_policy::guard::{Binder, Port, Wish};
+use sameport_policy::guard::{AllowSpec, Binder, GuardPort};
 use sameport_sys::bpf::cgroup_bind;
-use sameport_sys::bpf::cgroup_bind::{OpenError, PinError};
+use sameport_sys::bpf::cgroup_bind::{CgroupError, PinError};
 use sameport_sys::bpf::guard;
-use sameport_sys::bpf::guard::Lock;
+use sameport_sys::bpf::guard::GuardLock;
 
-pub(crate) use holders::Holder;
-use record::{Allow, Entry, Here, Record};
+pub(crate) use holders::PortHolder;
+use record::{AllowEntry, GuardEntry, GuardOrigin, GuardRecord};
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
-    pub(crate) port: Port,
-    pub(crate) allow: Vec<Wish>,
+pub(crate) struct GuardRequest {
+    pub(crate) port: GuardPort,
+    pub(crate) allow: Vec<AllowSpec>,
     pub(crate) report_only: bool,
 }
 
 /// What a guard would do to those who use the port now.
 #[derive(Debug)]
-pub(crate) struct Effect {
+pub(crate) struct GuardEffect {
     /// Nobody at all may bind.
     pub(crate) nobody: bool,
     /// Who has the port, and whether they may bind it again.
-    pub(crate) holders: Vec<Holder>,
+    pub(crate) holders: Vec<PortHolder>,
 }
 
-impl Effect {
+impl GuardEffect {
     /// Whether somebody would miss something.
     pub(crate) fn locks_out(&self) -> bool {
         self.nobody || self.holders.iter().any(|holder| !holder.allowed)
@@ -46,10 +46,10 @@ impl Effect {
 
 /// What was done.
 #[derive(Debug)]
-pub(crate) struct Done {
-    pub(crate) set: Vec<Entry>,
-    pub(crate) replaced: Vec<Entry>,
-    pub(crate) effect: Effect,
+pub(crate) struct GuardResult {
+    pub(crate) set: Vec<GuardEntry>,
+    pub(crate) replaced: Vec<GuardEntry>,
+    pub(crate) effect: GuardEffect,
     /// Paths of cgroups that there are none of now.
     pub(crate) without_a_cgroup: Vec<String>,
     /// Whether this process itself may bind.
@@ -60,9 +60,9 @@ pub(crate) struct Done {
 
 /// All guards, and whether the kernel acts by them.
 #[derive(Debug)]
-pub(crate) struct List {
-    pub(crate) guards: Vec<Listed>,
-    pub(crate) state: State,
+pub(crate) struct GuardList {
+    pub(crate) guards: Vec<ListedGuard>,
+    pub(crate) state: GuardState,
     /// The network namespace of the caller.
     pub(crate) network: u64,
     pub(crate) now: SystemTime,
@@ -70,7 +70,7 @@ pub(crate) struct List {
 
 /// Whether the kernel does what the list says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum GuardState {
     InForce,
     /// The kernel has nothing, or something else.
     NotInForce,
@@ -82,15 +82,15 @@ pub(crate) enum State {
 
 /// A guard, and what has become of those it allows.
 #[derive(Debug)]
-pub(crate) struct Listed {
-    pub(crate) entry: Entry,
+pub(crate) struct ListedGuard {
+    pub(crate) entry: GuardEntry,
     /// In the order of `entry.allow`.
-    pub(crate) now: Vec<Now>,
+    pub(crate) now: Vec<AllowedNow>,
 }
 
 /// What has become of what a rule names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Now {
+pub(crate) enum AllowedNow {
     AsItWas,
     /// There is no such cgroup, or file, now.
     Gone,
@@ -100,7 +100,7 @@ pub(crate) enum Now {
 
 /// What `--off-all` did.
 #[derive(Debug)]
-pub(crate) struct Lifted {
+pub(crate) struct LiftedGuards {
     pub(crate) guards: usize,
     /// Ports that stay reserved, because they are so in another network namespace.
     pub(crate) still_reserved: Vec<u16>,
@@ -112,33 +112,37 @@ pub(crate) struct Lifted {
 pub(crate) enum Error {
     NotRoot,
     NoUser(String),
-    Unit(OpenError),
+    Unit(CgroupError),
     NotAPath(PathBuf, &'static str),
     NoExecutable(String, io::Error),
     /// Who uses the port was not asked, or said no.
-    LockedOut(Effect),
-    NotGuarded(Port),
+    LockedOut(GuardEffect),
+    NotGuarded(GuardPort),
     Record(String),
     /// The list is from before the machine was started, and this is not its first network namespace.
     Elsewhere,
     File(&'static str, io::Error),
     Reserve(io::Error),
     Look(String),
-    Guard(guard::Error),
+    Guard(guard::GuardError),
 }
 
 /// Sets a guard, in place of the one that is there. `sure` is asked where somebody would be locked out.
-pub(crate) fn set(request: &Request, sure: impl FnOnce(&Effect) -> bool) -> Result<Done, Error> {
+pub(crate) fn set(
+    request: &GuardRequest,
+    sure: impl FnOnce(&GuardEffect) -> bool,
+) -> Result<GuardResult, Error> {
     require_root()?;
     let here = here()?;
-    let allow: Vec<Allow> = request.allow.iter().map(wishes::found).collect::<Result<_, _>>()?;
+    let allow: Vec<AllowEntry> =
+        request.allow.iter().map(wishes::found).collect::<Result<_, _>>()?;
     let entry = |protocol| {
-        let Request { port, report_only, .. } = request;
-        Entry::new(&here, port.number, protocol, *report_only, allow.clone())
+        let GuardRequest { port, report_only, .. } = request;
+        GuardEntry::new(&here, port.number, protocol, *report_only, allow.clone())
     };
-    let set: Vec<Entry> = request.port.protocols().iter().map(|it| entry(*it)).collect();
+    let set: Vec<GuardEntry> = request.port.protocols().iter().map(|it| entry(*it)).collect();
     let holders = holders::of(&set)?;
-    let effect = Effect { nobody: allow.is_empty(), holders };
+    let effect = GuardEffect { nobody: allow.is_empty(), holders };
     if effect.locks_out() && !request.report_only && !sure(&effect) {
         return Err(Error::LockedOut(effect));
     }
@@ -147,7 +151,7 @@ pub(crate) fn set(request: &Request, sure: impl FnOnce(&Effect) -> bool) -> Resu
         replaced = set.iter().filter_map(|entry| record.put(entry.clone())).collect();
         Ok(())
     })?;
-    Ok(Done {
+    Ok(GuardResult {
         without_a_cgroup: allow.iter().filter_map(wishes::missing_cgroup).collect(),
         caller: holders::may(std::process::id(), &set),
         set,
@@ -158,7 +162,7 @@ pub(crate) fn set(request: &Request, sure: impl FnOnce(&Effect) -> bool) -> Resu
 }
 
 /// Ends the guard of a port in this network namespace.
-pub(crate) fn off(port: Port) -> Result<Vec<Entry>, Error> {
+pub(crate) fn off(port: GuardPort) -> Result<Vec<GuardEntry>, Error> {
     require_root()?;
     let here = here()?;
     let mut ended = Vec::new();
@@ -171,31 +175,31 @@ pub(crate) fn off(port: Port) -> Result<Vec<Entry>, Error> {
 }
 
 /// Ends every guard, of every network namespace, whatever state things are in.
-pub(crate) fn off_all() -> Result<Lifted, Error> {
+pub(crate) fn off_all() -> Result<LiftedGuards, Error> {
     require_root()?;
     let here = here()?;
-    let lock = Lock::take().map_err(|error| Error::File("lock", error))?;
+    let lock = GuardLock::take().map_err(|error| Error::File("lock", error))?;
     let text = lock.read().map_err(|error| Error::File("read", error))?;
-    let read = Record::read(&text, &here);
+    let read = GuardRecord::read(&text, &here);
     let unreadable = read.is_err();
-    let record = read.unwrap_or_else(|_| Record::new(&here));
+    let record = read.unwrap_or_else(|_| GuardRecord::new(&here));
     unreserve(&record, &here)?;
     guard::lift().map_err(|error| Error::Guard(error.into()))?;
     lock.write(None).map_err(|error| Error::File("remove", error))?;
     let elsewhere = record.reserved.iter().filter(|it| it.network != here.network);
     let still_reserved = elsewhere.filter(|_| record.boot == here.boot).map(|it| it.port).collect();
-    Ok(Lifted { guards: record.guards.len(), still_reserved, unreadable })
+    Ok(LiftedGuards { guards: record.guards.len(), still_reserved, unreadable })
 }
 
 /// Has the kernel do what the file says: after the machine was started, after a change by hand, after
 /// an executable was replaced, after an interruption. Gives what is in force then.
-pub(crate) fn restore() -> Result<Vec<Entry>, Error> {
+pub(crate) fn restore() -> Result<Vec<GuardEntry>, Error> {
     require_root()?;
     let here = here()?;
     let mut restored = Vec::new();
     change(&here, |record| {
         for allow in record.guards.iter_mut().flat_map(|entry| &mut entry.allow) {
-            if let Allow::Executable { path, file } = allow {
+            if let AllowEntry::Executable { path, file } = allow {
                 *file = guard::inode(Path::new(path)).ok().map(Into::into);
             }
         }
@@ -207,46 +211,48 @@ pub(crate) fn restore() -> Result<Vec<Entry>, Error> {
 
 /// A guard that refuses whoever it does not name, and whether it names this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Guarded {
-    pub(crate) entry: Entry,
+pub(crate) struct LockedOut {
+    pub(crate) entry: GuardEntry,
     pub(crate) admits: bool,
 }
 
 /// The guard of a port in this network namespace, as everybody may read it in the list. `uid`: as if this
 /// process were of that user.
-pub(crate) fn of_port(port: u16, protocol: Protocol, uid: u32) -> Option<Guarded> {
+pub(crate) fn of_port(port: u16, protocol: Protocol, uid: u32) -> Option<LockedOut> {
     let here = here().ok()?;
-    let record = Record::read(&Lock::look().ok()?, &here).ok()?.brought_to(&here)?;
+    let record = GuardRecord::read(&GuardLock::look().ok()?, &here).ok()?.brought_to(&here)?;
     let entry = record.guards.into_iter().find(|entry| {
         (entry.network, entry.port, entry.protocol()) == (here.network, port, protocol)
     })?;
     let binder = guard::binder(std::process::id().cast_signed()).ok()?;
     let admits = entry.rule().allows(&Binder { uid, ..binder });
-    (!entry.report_only).then_some(Guarded { entry, admits })
+    (!entry.report_only).then_some(LockedOut { entry, admits })
 }
 
 /// What is guarded, and whether it really is.
-pub(crate) fn list() -> Result<List, Error> {
+pub(crate) fn list() -> Result<GuardList, Error> {
     require_root()?;
     let here = here()?;
-    let text = Lock::look().map_err(|error| Error::File("read", error))?;
-    let record = Record::read(&text, &here).map_err(Error::Record)?;
+    let text = GuardLock::look().map_err(|error| Error::File("read", error))?;
+    let record = GuardRecord::read(&text, &here).map_err(Error::Record)?;
     let in_force = guard::in_force().map_err(|error| Error::Guard(error.into()))?;
     let reserved = guard::reserved().map_err(Error::Reserve)?;
     let state = match in_force {
-        None if record.guards.is_empty() => State::InForce,
+        None if record.guards.is_empty() => GuardState::InForce,
         Some(it) if it.mark == record::mark(&text) && record.boot == here.boot => {
             match (it.more, record.ports(here.network).is_subset(&reserved)) {
-                (true, _) => State::Interrupted,
-                (false, true) => State::InForce,
-                (false, false) => State::Unreserved,
+                (true, _) => GuardState::Interrupted,
+                (false, true) => GuardState::InForce,
+                (false, false) => GuardState::Unreserved,
             }
         }
-        _ => State::NotInForce,
+        _ => GuardState::NotInForce,
     };
-    let listed =
-        |entry: Entry| Listed { now: entry.allow.iter().map(wishes::now).collect(), entry };
-    Ok(List {
+    let listed = |entry: GuardEntry| ListedGuard {
+        now: entry.allow.iter().map(wishes::now).collect(),
+        entry,
+    };
+    Ok(GuardList {
         guards: record.guards.into_iter().map(listed).collect(),
         state,
         network: here.network,
@@ -255,17 +261,20 @@ pub(crate) fn list() -> Result<List, Error> {
 }
 
 /// Who was refused, or would have been.
-pub(crate) fn log() -> Result<Vec<guard::Refusal>, Error> {
+pub(crate) fn log() -> Result<Vec<guard::GuardDenial>, Error> {
     require_root()?;
     guard::refusals().map_err(|error| Error::Guard(error.into()))
 }
 
 /// Changes the list, and has the kernel do what it says then; on an error, both are as before. Whether
 /// the BPF file system had to be mounted.
-fn change(here: &Here, edit: impl FnOnce(&mut Record) -> Result<(), Error>) -> Result<bool, Error> {
-    let lock = Lock::take().map_err(|error| Error::File("lock", error))?;
+fn change(
+    here: &GuardOrigin,
+    edit: impl FnOnce(&mut GuardRecord) -> Result<(), Error>,
+) -> Result<bool, Error> {
+    let lock = GuardLock::take().map_err(|error| Error::File("lock", error))?;
     let before = lock.read().map_err(|error| Error::File("read", error))?;
-    let record = Record::read(&before, here).map_err(Error::Record)?;
+    let record = GuardRecord::read(&before, here).map_err(Error::Record)?;
     let mut record = record.brought_to(here).ok_or(Error::Elsewhere)?;
     edit(&mut record)?;
     if record.guards.is_empty() {
@@ -291,7 +300,7 @@ fn change(here: &Here, edit: impl FnOnce(&mut Record) -> Result<(), Error>) -> R
 }
 
 /// Gives back the ports of this network namespace that are reserved by us alone.
-fn unreserve(record: &Record, here: &Here) -> Result<(), Error> {
+fn unreserve(record: &GuardRecord, here: &GuardOrigin) -> Result<(), Error> {
     let ours = record.reserved(here.network);
     if ours.is_empty() || record.boot != here.boot {
         return Ok(());
@@ -304,13 +313,13 @@ fn require_root() -> Result<(), Error> {
     if sameport_sys::effective_user() == 0 { Ok(()) } else { Err(Error::NotRoot) }
 }
 
-fn here() -> Result<Here, Error> {
+fn here() -> Result<GuardOrigin, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let look = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| Error::Look(format!("{what}: {error}"))
     };
-    Ok(Here {
+    Ok(GuardOrigin {
         network: cgroup_bind::own_network().map_err(look("getsockopt(SO_NETNS_COOKIE)"))?,
         first: guard::is_first_network().map_err(look("/proc/1/net/dev"))?,
         boot: guard::start_of_the_machine().map_err(look("/proc/sys/kernel/random/boot_id"))?,

@@ -4,24 +4,24 @@ use std::collections::BTreeSet;
 
 use sameport_policy::addr::protocol::Protocol;
 use sameport_policy::guard;
-use sameport_policy::guard::{Allowed, Guard, Inode};
+use sameport_policy::guard::{AllowRule, FileId, Guard};
 use serde::{Deserialize, Serialize};
 
 /// All guards of the machine. Version 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Record {
+pub(crate) struct GuardRecord {
     version: u32,
     /// Which start of the machine the numbers of network namespaces are of.
     pub(super) boot: String,
     /// Ports that we keep the kernel from picking, and nobody else does.
-    pub(super) reserved: Vec<Reserved>,
-    pub(crate) guards: Vec<Entry>,
+    pub(super) reserved: Vec<ReservedPort>,
+    pub(crate) guards: Vec<GuardEntry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Reserved {
+pub(super) struct ReservedPort {
     pub(super) network: u64,
     pub(super) port: u16,
 }
@@ -29,7 +29,7 @@ pub(super) struct Reserved {
 /// A guard, and what is known of it beside the rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Entry {
+pub(crate) struct GuardEntry {
     /// The cookie of its network namespace.
     pub(crate) network: u64,
     /// That one is the first process's, where it is set again after the machine was.
@@ -39,7 +39,7 @@ pub(crate) struct Entry {
     pub(crate) report_only: bool,
     /// Seconds since 1970.
     pub(crate) since: u64,
-    pub(crate) allow: Vec<Allow>,
+    pub(crate) allow: Vec<AllowEntry>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,17 +52,17 @@ enum Transport {
 /// Who may bind, as it was asked for and as it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub(crate) enum Allow {
+pub(crate) enum AllowEntry {
     User { name: String, uid: u32 },
     Unit { unit: String, cgroup: String },
     Cgroup { cgroup: String },
-    Executable { path: String, file: Option<File> },
+    Executable { path: String, file: Option<FileEntry> },
 }
 
 /// A file, whatever it is called now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct File {
+pub(crate) struct FileEntry {
     device: u64,
     inode: u64,
     generation: Option<u32>,
@@ -70,21 +70,21 @@ pub(crate) struct File {
 
 /// Where, and when, a guard is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Here {
+pub(super) struct GuardOrigin {
     pub(super) network: u64,
     pub(super) first: bool,
     pub(super) boot: String,
     pub(super) now: u64,
 }
 
-impl Record {
+impl GuardRecord {
     /// No guard.
-    pub(super) fn new(here: &Here) -> Self {
+    pub(super) fn new(here: &GuardOrigin) -> Self {
         Self { version: 1, boot: here.boot.clone(), reserved: vec![], guards: vec![] }
     }
 
     /// What the file says; no guard if it is empty.
-    pub(super) fn read(text: &str, here: &Here) -> Result<Self, String> {
+    pub(super) fn read(text: &str, here: &GuardOrigin) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(Self::new(here));
         }
@@ -98,7 +98,8 @@ impl Record {
                 return wrong("a guard is for one port, 1 to 65535");
             }
             for allow in &entry.allow {
-                let (Allow::Unit { cgroup, .. } | Allow::Cgroup { cgroup }) = allow else {
+                let (AllowEntry::Unit { cgroup, .. } | AllowEntry::Cgroup { cgroup }) = allow
+                else {
                     continue;
                 };
                 match guard::cgroup_path(cgroup) {
@@ -125,7 +126,7 @@ impl Record {
 
     /// Since another start of the machine, numbers of network namespaces mean others. The first
     /// process's is known; the rest is gone. `None`: it cannot be told from here.
-    pub(super) fn brought_to(mut self, here: &Here) -> Option<Self> {
+    pub(super) fn brought_to(mut self, here: &GuardOrigin) -> Option<Self> {
         if self.boot == here.boot {
             return Some(self);
         }
@@ -142,7 +143,7 @@ impl Record {
     }
 
     /// Puts a guard in, in place of the one for the same port, which is given back.
-    pub(super) fn put(&mut self, entry: Entry) -> Option<Entry> {
+    pub(super) fn put(&mut self, entry: GuardEntry) -> Option<GuardEntry> {
         let replaced = self.take(entry.network, entry.port, entry.protocol());
         self.guards.push(entry);
         self.guards.sort_by_key(|entry| (entry.network, entry.port, entry.protocol()));
@@ -150,8 +151,13 @@ impl Record {
     }
 
     /// Takes the guard of a port out.
-    pub(super) fn take(&mut self, network: u64, port: u16, protocol: Protocol) -> Option<Entry> {
-        let is_it = |entry: &Entry| {
+    pub(super) fn take(
+        &mut self,
+        network: u64,
+        port: u16,
+        protocol: Protocol,
+    ) -> Option<GuardEntry> {
+        let is_it = |entry: &GuardEntry| {
             (entry.network, entry.port, entry.protocol()) == (network, port, protocol)
         };
         let place = self.guards.iter().position(is_it)?;
@@ -160,7 +166,7 @@ impl Record {
 
     /// As the kernel gets them.
     pub(super) fn rules(&self) -> Vec<Guard> {
-        self.guards.iter().map(Entry::rule).collect()
+        self.guards.iter().map(GuardEntry::rule).collect()
     }
 
     /// The guarded ports of a network namespace.
@@ -175,23 +181,23 @@ impl Record {
 
     pub(super) fn set_reserved(&mut self, network: u64, ports: &BTreeSet<u16>) {
         self.reserved.retain(|it| it.network != network);
-        self.reserved.extend(ports.iter().map(|port| Reserved { network, port: *port }));
+        self.reserved.extend(ports.iter().map(|port| ReservedPort { network, port: *port }));
     }
 }
 
-impl Entry {
+impl GuardEntry {
     pub(super) fn new(
-        here: &Here,
+        here: &GuardOrigin,
         port: u16,
         protocol: Protocol,
         report_only: bool,
-        allow: Vec<Allow>,
+        allow: Vec<AllowEntry>,
     ) -> Self {
         let protocol = match protocol {
             Protocol::Tcp => Transport::Tcp,
             Protocol::Udp => Transport::Udp,
         };
-        let Here { network, first, now: since, .. } = *here;
+        let GuardOrigin { network, first, now: since, .. } = *here;
         Self { network, first, port, protocol, report_only, since, allow }
     }
 
@@ -213,29 +219,31 @@ impl Entry {
             port: self.port,
             protocol: self.protocol(),
             report_only: self.report_only,
-            allow: self.allow.iter().map(Allow::rule).collect(),
+            allow: self.allow.iter().map(AllowEntry::rule).collect(),
         }
     }
 }
 
-impl Allow {
-    fn rule(&self) -> Allowed {
+impl AllowEntry {
+    fn rule(&self) -> AllowRule {
         match self {
-            Self::User { uid, .. } => Allowed::User(*uid),
-            Self::Unit { cgroup, .. } | Self::Cgroup { cgroup } => Allowed::Cgroup(cgroup.clone()),
-            Self::Executable { file, .. } => Allowed::Executable(file.map(Inode::from)),
+            Self::User { uid, .. } => AllowRule::User(*uid),
+            Self::Unit { cgroup, .. } | Self::Cgroup { cgroup } => {
+                AllowRule::Cgroup(cgroup.clone())
+            }
+            Self::Executable { file, .. } => AllowRule::Executable(file.map(FileId::from)),
         }
     }
 }
 
-impl From<Inode> for File {
-    fn from(Inode { device, number, generation }: Inode) -> Self {
+impl From<FileId> for FileEntry {
+    fn from(FileId { device, number, generation }: FileId) -> Self {
         Self { device, inode: number, generation }
     }
 }
 
-impl From<File> for Inode {
-    fn from(File { device, inode, generation }: File) -> Self {
+impl From<FileEntry> for FileId {
+    fn from(FileEntry { device, inode, generation }: FileEntry) -> Self {
         Self { device, number: inode, generation }
     }
 }

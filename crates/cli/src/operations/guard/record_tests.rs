@@ -2,32 +2,32 @@
 
 use super::*;
 
-fn here() -> Here {
-    Here { network: 7, first: true, boot: "b-1".into(), now: 1_800_000_000 }
+fn here() -> GuardOrigin {
+    GuardOrigin { network: 7, first: true, boot: "b-1".into(), now: 1_800_000_000 }
 }
 
-fn entry(port: u16, protocol: Protocol) -> Entry {
+fn entry(port: u16, protocol: Protocol) -> GuardEntry {
     let allow = vec![
-        Allow::User { name: "www".into(), uid: 33 },
-        Allow::Unit { unit: "api.service".into(), cgroup: "/system.slice/api.service".into() },
-        Allow::Executable {
+        AllowEntry::User { name: "www".into(), uid: 33 },
+        AllowEntry::Unit { unit: "api.service".into(), cgroup: "/system.slice/api.service".into() },
+        AllowEntry::Executable {
             path: "/usr/bin/api".into(),
-            file: Some(File { device: 1, inode: 2, generation: None }),
+            file: Some(FileEntry { device: 1, inode: 2, generation: None }),
         },
     ];
-    Entry::new(&here(), port, protocol, false, allow)
+    GuardEntry::new(&here(), port, protocol, false, allow)
 }
 
 #[test]
 fn what_is_written_can_be_read() {
-    let mut record = Record::new(&here());
+    let mut record = GuardRecord::new(&here());
     assert_eq!(record.put(entry(80, Protocol::Udp)), None);
     assert_eq!(record.put(entry(80, Protocol::Tcp)), None);
     assert_eq!(record.put(entry(80, Protocol::Tcp)), Some(entry(80, Protocol::Tcp)));
     record.set_reserved(7, &[80].into());
     let text = record.text();
-    assert_eq!(Record::read(&text, &here()), Ok(record.clone()));
-    assert_eq!(Record::read("", &here()), Ok(Record::new(&here())));
+    assert_eq!(GuardRecord::read(&text, &here()), Ok(record.clone()));
+    assert_eq!(GuardRecord::read("", &here()), Ok(GuardRecord::new(&here())));
     assert_eq!((record.ports(7), record.ports(8)), ([80].into(), [].into()));
     assert_eq!(record.reserved(7), [80].into());
     assert!(
@@ -38,7 +38,7 @@ fn what_is_written_can_be_read() {
 
 #[test]
 fn what_is_no_record_is_refused_and_says_why() {
-    let mut record = Record::new(&here());
+    let mut record = GuardRecord::new(&here());
     record.put(entry(80, Protocol::Tcp));
     let good = record.text();
     for (from, to, why) in [
@@ -51,30 +51,30 @@ fn what_is_no_record_is_refused_and_says_why() {
         ("{", "", "trailing"),
     ] {
         let bad = good.replacen(from, to, 1);
-        let said = Record::read(&bad, &here()).unwrap_err();
+        let said = GuardRecord::read(&bad, &here()).unwrap_err();
         assert!(from == "{" || said.contains(why), "{bad}: {said}");
     }
     for cut in 1..good.trim_end().len() {
-        assert!(Record::read(&good[..cut], &here()).is_err(), "{cut} bytes");
+        assert!(GuardRecord::read(&good[..cut], &here()).is_err(), "{cut} bytes");
     }
     record.guards.push(entry(80, Protocol::Tcp));
-    let said = Record::read(&record.text(), &here()).unwrap_err();
+    let said = GuardRecord::read(&record.text(), &here()).unwrap_err();
     assert_eq!(said, "guard 2: an earlier one is for the same port");
 }
 
 #[test]
 fn after_a_start_only_the_first_network_is_known() {
-    let mut record = Record::new(&here());
+    let mut record = GuardRecord::new(&here());
     record.put(entry(80, Protocol::Tcp));
-    record.put(Entry { network: 9, first: false, ..entry(81, Protocol::Tcp) });
+    record.put(GuardEntry { network: 9, first: false, ..entry(81, Protocol::Tcp) });
     record.set_reserved(7, &[80].into());
     assert_eq!(record.clone().brought_to(&here()), Some(record.clone()));
 
-    let later = Here { network: 1, boot: "b-2".into(), ..here() };
+    let later = GuardOrigin { network: 1, boot: "b-2".into(), ..here() };
     let then = record.clone().brought_to(&later).unwrap();
-    assert_eq!(then.guards, [Entry { network: 1, ..entry(80, Protocol::Tcp) }]);
+    assert_eq!(then.guards, [GuardEntry { network: 1, ..entry(80, Protocol::Tcp) }]);
     assert_eq!((then.boot.as_str(), then.reserved.len()), ("b-2", 0));
-    let elsewhere = Here { first: false, ..later };
+    let elsewhere = GuardOrigin { first: false, ..later };
     assert_eq!(record.clone().brought_to(&elsewhere), None);
     record.guards.retain(|entry| !entry.first);
     assert_eq!(record.brought_to(&elsewhere).unwrap().guards, []);

@@ -2,34 +2,34 @@
 
 use std::path::{Path, PathBuf};
 
-use sameport_policy::guard::{Inode, Wish, cgroup_path, is_inside_a_unit};
-use sameport_sys::bpf::cgroup_bind::{Cgroup, OpenError};
+use sameport_policy::guard::{AllowSpec, FileId, cgroup_path, is_inside_a_unit};
+use sameport_sys::bpf::cgroup_bind::{Cgroup, CgroupError};
 use sameport_sys::bpf::guard;
 use sameport_sys::inspect;
 
-use super::record::Allow;
-use super::{Error, Now};
+use super::record::AllowEntry;
+use super::{AllowedNow, Error};
 
 /// Finds who is meant.
-pub(super) fn found(wish: &Wish) -> Result<Allow, Error> {
+pub(super) fn found(wish: &AllowSpec) -> Result<AllowEntry, Error> {
     Ok(match wish {
-        Wish::User(name) => {
+        AllowSpec::User(name) => {
             let uid =
                 inspect::user_id(name).or_else(|| name.parse().ok().filter(|it| *it != u32::MAX));
             let uid = uid.ok_or_else(|| Error::NoUser(name.clone()))?;
-            Allow::User { name: inspect::user(uid).unwrap_or_else(|| uid.to_string()), uid }
+            AllowEntry::User { name: inspect::user(uid).unwrap_or_else(|| uid.to_string()), uid }
         }
-        Wish::Unit(name) => {
+        AllowSpec::Unit(name) => {
             let path = unit(name)?;
             let text = path.to_string_lossy().into_owned();
             let cgroup = cgroup_path(&text).map_err(|why| Error::NotAPath(path.clone(), why))?;
             let unit = path.file_name().map_or_else(|| name.into(), |name| name.to_string_lossy());
-            Allow::Unit { unit: unit.into_owned(), cgroup }
+            AllowEntry::Unit { unit: unit.into_owned(), cgroup }
         }
-        Wish::Cgroup(path) => Allow::Cgroup { cgroup: path.clone() },
-        Wish::Executable(path) => {
+        AllowSpec::Cgroup(path) => AllowEntry::Cgroup { cgroup: path.clone() },
+        AllowSpec::Executable(path) => {
             let found = executable(path).map_err(|why| Error::NoExecutable(path.clone(), why))?;
-            Allow::Executable { path: path.clone(), file: Some(found.into()) }
+            AllowEntry::Executable { path: path.clone(), file: Some(found.into()) }
         }
     })
 }
@@ -39,11 +39,11 @@ pub(super) fn found(wish: &Wish) -> Result<Allow, Error> {
 fn unit(name: &str) -> Result<PathBuf, Error> {
     let is_inside = |path: &PathBuf| is_inside_a_unit(&path.to_string_lossy());
     let path = match guard::unit(name) {
-        Err(OpenError::SeveralUnits(unit, mut paths)) => {
+        Err(CgroupError::SeveralUnits(unit, mut paths)) => {
             paths.retain(|path| !is_inside(path));
             match &mut paths[..] {
                 [one] => std::mem::take(one),
-                _ => return Err(Error::Unit(OpenError::SeveralUnits(unit, paths))),
+                _ => return Err(Error::Unit(CgroupError::SeveralUnits(unit, paths))),
             }
         }
         found => found.map_err(Error::Unit)?,
@@ -57,7 +57,7 @@ fn unit(name: &str) -> Result<PathBuf, Error> {
 }
 
 /// The file, if it is one that can be executed.
-fn executable(path: &str) -> std::io::Result<Inode> {
+fn executable(path: &str) -> std::io::Result<FileId> {
     use std::os::unix::fs::PermissionsExt as _;
     let file = std::fs::metadata(path)?;
     if !file.is_file() || file.permissions().mode() & 0o111 == 0 {
@@ -73,31 +73,31 @@ fn executable(path: &str) -> std::io::Result<Inode> {
 }
 
 /// The path of the rule's cgroup, if there is no such cgroup now.
-pub(super) fn missing_cgroup(allow: &Allow) -> Option<String> {
+pub(super) fn missing_cgroup(allow: &AllowEntry) -> Option<String> {
     match allow {
-        Allow::Cgroup { cgroup } if now(allow) == Now::Gone => Some(cgroup.clone()),
+        AllowEntry::Cgroup { cgroup } if now(allow) == AllowedNow::Gone => Some(cgroup.clone()),
         _ => None,
     }
 }
 
 /// What has become of what a rule names.
-pub(super) fn now(allow: &Allow) -> Now {
+pub(super) fn now(allow: &AllowEntry) -> AllowedNow {
     match allow {
-        Allow::User { name, uid } => match inspect::user_id(name) {
-            Some(now) if now != *uid => Now::Replaced,
-            _ => Now::AsItWas,
+        AllowEntry::User { name, uid } => match inspect::user_id(name) {
+            Some(now) if now != *uid => AllowedNow::Replaced,
+            _ => AllowedNow::AsItWas,
         },
-        Allow::Unit { cgroup, .. } | Allow::Cgroup { cgroup } => {
+        AllowEntry::Unit { cgroup, .. } | AllowEntry::Cgroup { cgroup } => {
             match Cgroup::open(Path::new(cgroup)) {
-                Err(OpenError::NotFound(_)) => Now::Gone,
-                _ => Now::AsItWas,
+                Err(CgroupError::NotFound(_)) => AllowedNow::Gone,
+                _ => AllowedNow::AsItWas,
             }
         }
-        Allow::Executable { path, file } => {
-            match (guard::inode(Path::new(path)), file.map(Inode::from)) {
-                (Ok(found), Some(file)) if file.is(&found) => Now::AsItWas,
-                (Ok(_), _) => Now::Replaced,
-                (Err(_), _) => Now::Gone,
+        AllowEntry::Executable { path, file } => {
+            match (guard::inode(Path::new(path)), file.map(FileId::from)) {
+                (Ok(found), Some(file)) if file.is(&found) => AllowedNow::AsItWas,
+                (Ok(_), _) => AllowedNow::Replaced,
+                (Err(_), _) => AllowedNow::Gone,
             }
         }
     }

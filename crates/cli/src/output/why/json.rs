@@ -1,16 +1,17 @@
 //! The answers as one line of JSON. Version 1: fields may be added, none changes its meaning.
 
-use sameport_policy::model::socket::{Address, State};
+use sameport_policy::model::socket::{Address, SocketState};
 use sameport_policy::predict::{
-    Conflict, Doubt, Flag, Missing, Outcome, Question, Refused, Remedy, Verdict,
+    Conflict, Missing, PredictedRefusal, PredictedResult, Remedy, ReuseFlag, TrafficOutcome,
+    Uncertainty, UnknownFact,
 };
 use serde::Serialize;
 
 use super::seconds;
-use crate::operations::why::{Answer, There};
+use crate::operations::why::{PresentSocket, WhyAnswer};
 use crate::output::{guards, json_line};
 
-pub(crate) fn json(answers: &[Answer]) -> String {
+pub(crate) fn json(answers: &[WhyAnswer]) -> String {
     let told = Told { version: 1, answers: answers.iter().map(ToldAnswer::new).collect() };
     json_line::line(&told)
 }
@@ -90,11 +91,11 @@ struct ToldRemedy {
 }
 
 impl<'a> ToldAnswer<'a> {
-    fn new(answer: &'a Answer) -> Self {
+    fn new(answer: &'a WhyAnswer) -> Self {
         let wish = &answer.wish;
         let refused = match (&answer.guard, &answer.prediction.verdict) {
             (Some(_), _) => Some(("bind", "EPERM")),
-            (None, Verdict::Refused(refused)) => Some(refused.error()),
+            (None, PredictedResult::Refused(refused)) => Some(refused.error()),
             _ => None,
         };
         Self {
@@ -121,13 +122,13 @@ impl<'a> ToldAnswer<'a> {
 
 impl<'a> ToldSocket<'a> {
     /// Nothing for a socket that has no part in the answer.
-    fn new(answer: &'a Answer, at: usize) -> Option<Self> {
+    fn new(answer: &'a WhyAnswer, at: usize) -> Option<Self> {
         let (mut conflict, mut granted_if) = (None, None);
         match &answer.prediction.verdict {
-            Verdict::Refused(Refused::InUse(conflicts)) => {
+            PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) => {
                 conflict = conflicts.iter().find(|conflict| conflict.with == at).map(lacks);
             }
-            Verdict::Depends(doubts) => {
+            PredictedResult::Depends(doubts) => {
                 granted_if = doubts.iter().find(|doubt| doubt.with == at).map(condition);
             }
             _ => {}
@@ -141,16 +142,16 @@ impl<'a> ToldSocket<'a> {
         }
         let told = |address: &'a Address| (address.socket.to_string(), address.device.as_deref());
         Some(match &answer.there[at] {
-            There::Socket(member) => {
+            PresentSocket::Socket(member) => {
                 let (address, device) = told(&member.socket.address);
                 let known = &answer.known[at];
                 Self {
                     address,
                     device,
                     state: match member.socket.state {
-                        State::Waiting => "waiting",
-                        State::Bound => "bound",
-                        State::Connected => "connected",
+                        SocketState::Waiting => "waiting",
+                        SocketState::Bound => "bound",
+                        SocketState::Connected => "connected",
                     },
                     pids: member.processes.iter().map(|process| process.pid).collect(),
                     program: member.processes.first().map(|process| &*process.program),
@@ -163,7 +164,7 @@ impl<'a> ToldSocket<'a> {
                     traffic,
                 }
             }
-            There::Left(left) => {
+            PresentSocket::Left(left) => {
                 let (address, device) = told(&left.address);
                 Self {
                     address,
@@ -196,37 +197,37 @@ fn lacks(conflict: &Conflict) -> ToldConflict {
     }
 }
 
-fn condition(doubt: &Doubt) -> Vec<&'static str> {
-    let flags = |flags: &[Flag]| {
-        let word = |flag: &Flag| match flag {
-            Flag::ReuseAddress => "reuse_address",
-            Flag::ReusePort => "reuse_port",
+fn condition(doubt: &Uncertainty) -> Vec<&'static str> {
+    let flags = |flags: &[ReuseFlag]| {
+        let word = |flag: &ReuseFlag| match flag {
+            ReuseFlag::ReuseAddress => "reuse_address",
+            ReuseFlag::ReusePort => "reuse_port",
         };
         flags.iter().map(word).collect::<Vec<_>>()
     };
     match &doubt.question {
-        Question::Set(set) => flags(set),
-        Question::V6only(set) => [flags(set), vec!["v6only"]].concat(),
-        Question::First => vec!["first"],
+        UnknownFact::Set(set) => flags(set),
+        UnknownFact::V6only(set) => [flags(set), vec!["v6only"]].concat(),
+        UnknownFact::First => vec!["first"],
     }
 }
 
-fn word(outcome: Outcome) -> &'static str {
+fn word(outcome: TrafficOutcome) -> &'static str {
     match outcome {
-        Outcome::Shared => "shared",
-        Outcome::Taken => "taken",
-        Outcome::Kept => "kept",
-        Outcome::Unclear => "unclear",
-        Outcome::Race => "race",
+        TrafficOutcome::Shared => "shared",
+        TrafficOutcome::Taken => "taken",
+        TrafficOutcome::Kept => "kept",
+        TrafficOutcome::Unclear => "unclear",
+        TrafficOutcome::Race => "race",
     }
 }
 
 impl ToldRemedy {
-    fn new(answer: &Answer, remedy: &Remedy) -> Self {
+    fn new(answer: &WhyAnswer, remedy: &Remedy) -> Self {
         let pids = |with: &[usize]| {
             let processes = with.iter().flat_map(|at| match &answer.there[*at] {
-                There::Socket(member) => &member.processes[..],
-                There::Left(_) => &[],
+                PresentSocket::Socket(member) => &member.processes[..],
+                PresentSocket::Left(_) => &[],
             });
             let mut pids: Vec<_> = processes.map(|process| process.pid).collect();
             pids.sort_unstable();

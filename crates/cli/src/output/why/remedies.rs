@@ -4,32 +4,32 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sameport_policy::bind::private;
-use sameport_policy::model::socket::{Address, Member, Process, State};
+use sameport_policy::model::socket::{Address, Member, Process, SocketState};
 use sameport_policy::model::unit;
-use sameport_policy::predict::{Doubt, Refused, Remedy, Verdict};
+use sameport_policy::predict::{PredictedRefusal, PredictedResult, Remedy, Uncertainty};
 
 use super::seconds;
-use crate::operations::guard::record::Entry;
-use crate::operations::why::{Answer, There};
+use crate::operations::guard::record::GuardEntry;
+use crate::operations::why::{PresentSocket, WhyAnswer};
 use crate::output::guards;
 use crate::output::refusal::user;
 use crate::output::shell;
 use crate::output::table::printable;
 
-pub(super) fn lines(answer: &Answer) -> Vec<String> {
+pub(super) fn lines(answer: &WhyAnswer) -> Vec<String> {
     let mut lines: Vec<String> =
         answer.guard.iter().map(|guard| unguarded(answer, guard)).collect();
     lines.extend(match &answer.prediction.verdict {
-        Verdict::Refused(refused) => of_the_machine(answer, refused),
-        Verdict::Depends(doubts) => doubtful(answer, doubts),
-        Verdict::Granted => vec![],
+        PredictedResult::Refused(refused) => of_the_machine(answer, refused),
+        PredictedResult::Depends(doubts) => doubtful(answer, doubts),
+        PredictedResult::Granted => vec![],
     });
     lines.extend(answer.remedies.iter().filter_map(|remedy| line(answer, remedy)));
     lines
 }
 
 /// Who may bind is for root to decide.
-fn unguarded(answer: &Answer, guard: &Entry) -> String {
+fn unguarded(answer: &WhyAnswer, guard: &GuardEntry) -> String {
     let user = answer.user.as_deref().map_or_else(|| answer.wish.uid.to_string(), printable);
     let allowed = guards::allowed(guard);
     let allowed: String = allowed.iter().map(|who| format!(" --allow {who}")).collect();
@@ -37,29 +37,29 @@ fn unguarded(answer: &Answer, guard: &Entry) -> String {
     format!("as root: sameport guard {port}/{protocol}{allowed} --allow uid={user}")
 }
 
-fn of_the_machine(answer: &Answer, refused: &Refused) -> Vec<String> {
+fn of_the_machine(answer: &WhyAnswer, refused: &PredictedRefusal) -> Vec<String> {
     let port = answer.wish.address.port();
     match refused {
-        Refused::NeedsPrivilege => vec![
+        PredictedRefusal::NeedsPrivilege => vec![
             "root".into(),
             "the one capability: setcap cap_net_bind_service=+ep PROGRAM".into(),
             format!("for everybody: sysctl net.ipv4.ip_unprivileged_port_start={port}"),
         ],
-        Refused::NotLocal => vec!["one of the addresses that `ip address` lists".into()],
-        Refused::NoDevice => vec!["one of the interfaces that `ip link` lists".into()],
-        Refused::MappedAndV6only => vec!["an IPv6 address, or no --v6only".into()],
-        Refused::NoScope => vec!["--device with the interface that has it".into()],
-        Refused::NotTransparent => vec!["root".into()],
-        Refused::InUse(_) => vec![],
+        PredictedRefusal::NotLocal => vec!["one of the addresses that `ip address` lists".into()],
+        PredictedRefusal::NoDevice => vec!["one of the interfaces that `ip link` lists".into()],
+        PredictedRefusal::MappedAndV6only => vec!["an IPv6 address, or no --v6only".into()],
+        PredictedRefusal::NoScope => vec!["--device with the interface that has it".into()],
+        PredictedRefusal::NotTransparent => vec!["root".into()],
+        PredictedRefusal::InUse(_) => vec![],
     }
 }
 
 /// What would make it certain.
-fn doubtful(answer: &Answer, doubts: &[Doubt]) -> Vec<String> {
+fn doubtful(answer: &WhyAnswer, doubts: &[Uncertainty]) -> Vec<String> {
     let with: Vec<usize> = doubts.iter().map(|doubt| doubt.with).collect();
     let left = with.iter().filter_map(|at| match &answer.there[*at] {
-        There::Left(left) => Some(left.ends_in),
-        There::Socket(_) => None,
+        PresentSocket::Left(left) => Some(left.ends_in),
+        PresentSocket::Socket(_) => None,
     });
     let wait = left.max().map(wait);
     let unread =
@@ -72,7 +72,7 @@ fn wait(longest: Duration) -> String {
     format!("wait {} s for what is left of connections", seconds(longest))
 }
 
-fn line(answer: &Answer, remedy: &Remedy) -> Option<String> {
+fn line(answer: &WhyAnswer, remedy: &Remedy) -> Option<String> {
     Some(match remedy {
         Remedy::ReuseAddress if only_left(answer) => {
             "SO_REUSEADDR on yours, if the program that left it had it too".into()
@@ -89,7 +89,7 @@ fn line(answer: &Answer, remedy: &Remedy) -> Option<String> {
         Remedy::AsUser { uid, .. } if private::is_owner(*uid) => return None,
         Remedy::AsUser { uid, restart } => {
             let owner = answer.there.iter().find_map(|there| match there {
-                There::Socket(member) if member.socket.uid == *uid => Some(user(member)),
+                PresentSocket::Socket(member) if member.socket.uid == *uid => Some(user(member)),
                 _ => None,
             });
             let owner = owner.unwrap_or_else(|| uid.to_string());
@@ -106,26 +106,27 @@ fn line(answer: &Answer, remedy: &Remedy) -> Option<String> {
 }
 
 /// Nothing is in the way but what connections have left.
-pub(super) fn only_left(answer: &Answer) -> bool {
-    let Verdict::Refused(Refused::InUse(conflicts)) = &answer.prediction.verdict else {
+pub(super) fn only_left(answer: &WhyAnswer) -> bool {
+    let PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) = &answer.prediction.verdict
+    else {
         return false;
     };
-    conflicts.iter().all(|conflict| matches!(answer.there[conflict.with], There::Left(_)))
+    conflicts.iter().all(|conflict| matches!(answer.there[conflict.with], PresentSocket::Left(_)))
 }
 
-fn members<'a>(answer: &'a Answer, with: &'a [usize]) -> impl Iterator<Item = &'a Member> {
+fn members<'a>(answer: &'a WhyAnswer, with: &'a [usize]) -> impl Iterator<Item = &'a Member> {
     with.iter().filter_map(|at| match &answer.there[*at] {
-        There::Socket(member) => Some(&**member),
-        There::Left(_) => None,
+        PresentSocket::Socket(member) => Some(&**member),
+        PresentSocket::Left(_) => None,
     })
 }
 
-fn first<'a>(answer: &Answer, member: &'a Member) -> Option<&'a Process> {
+fn first<'a>(answer: &WhyAnswer, member: &'a Member) -> Option<&'a Process> {
     answer.servers(member).into_iter().next()
 }
 
 /// `pid 4121 started again under `sameport run -- python3 -m http.server``.
-fn started_again(answer: &Answer, with: &[usize]) -> String {
+fn started_again(answer: &WhyAnswer, with: &[usize]) -> String {
     let pids: BTreeSet<i32> =
         members(answer, with).flat_map(|member| first(answer, member)).map(|p| p.pid).collect();
     let command = members(answer, with)
@@ -135,7 +136,7 @@ fn started_again(answer: &Answer, with: &[usize]) -> String {
     format!("{} started again under `sameport run -- {command}`", named(&pids))
 }
 
-fn without(answer: &Answer, with: &[usize]) -> String {
+fn without(answer: &WhyAnswer, with: &[usize]) -> String {
     let mut ways = Vec::new();
     let units: BTreeSet<&str> = members(answer, with)
         .filter_map(|member| member.cgroup.as_deref().and_then(unit::unit))
@@ -166,13 +167,13 @@ fn without(answer: &Answer, with: &[usize]) -> String {
         ways.push("end the program that root can see".into());
     }
     let closing =
-        |member: &Member| member.socket.inode == 0 && member.socket.state == State::Connected;
+        |member: &Member| member.socket.inode == 0 && member.socket.state == SocketState::Connected;
     if members(answer, with).any(closing) {
         ways.push("wait until the kernel has ended the connections that nobody has".into());
     }
     let left = with.iter().filter_map(|at| match &answer.there[*at] {
-        There::Left(left) => Some(left.ends_in),
-        There::Socket(_) => None,
+        PresentSocket::Left(left) => Some(left.ends_in),
+        PresentSocket::Socket(_) => None,
     });
     if let Some(longest) = left.max() {
         ways.push(wait(longest));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use sameport_policy::bind::sockaddr;
-use sameport_policy::seccomp::calls::{Call, Machine, Named};
+use sameport_policy::seccomp::calls::{AddrArgument, Architecture, WorkerCall};
 use sameport_sys::Errno;
 use sameport_sys::process;
 use sameport_sys::process::read_memory;
@@ -29,24 +29,24 @@ pub(crate) fn may_be_transparent(tid: i32) -> bool {
 
 /// The call, with the arguments of an i386 `socketcall` fetched from the worker's memory.
 pub(crate) fn read_call(
-    machine: Machine,
+    machine: Architecture,
     notification: &Notification,
-) -> Result<Option<Call>, Errno> {
+) -> Result<Option<WorkerCall>, Errno> {
     let Notification { tid, arch, number, args, .. } = *notification;
-    let read = Call::read(machine, arch, number, args);
-    let Some(Call::Socketcall { call, arguments }) = read else { return Ok(read) };
-    let Some(count) = Call::socketcall_words(call) else { return Ok(None) };
+    let read = WorkerCall::read(machine, arch, number, args);
+    let Some(WorkerCall::Socketcall { call, arguments }) = read else { return Ok(read) };
+    let Some(count) = WorkerCall::socketcall_words(call) else { return Ok(None) };
     let mut words = [0u32; 6];
     for (word, at) in words.iter_mut().take(count).zip((arguments..).step_by(size_of::<u32>())) {
         let mut bytes = [0; size_of::<u32>()];
         read_memory(tid, at, &mut bytes)?;
         *word = u32::from_ne_bytes(bytes);
     }
-    Ok(Call::from_socketcall(call, words))
+    Ok(WorkerCall::from_socketcall(call, words))
 }
 
 /// The address in the worker's memory, as far as the kernel would read it.
-pub(crate) fn read_address(tid: i32, named: Named) -> Option<SocketAddr> {
+pub(crate) fn read_address(tid: i32, named: AddrArgument) -> Option<SocketAddr> {
     // The kernel takes the length as a C int.
     let length = usize::try_from(named.length & u64::from(u32::MAX)).ok()?;
     let mut bytes = [0; sockaddr::LONGEST];

@@ -4,54 +4,54 @@
 use std::net::SocketAddr;
 
 use sameport_policy::bind::map;
-use sameport_policy::bind::map::Moved;
+use sameport_policy::bind::map::Mapping;
 use sameport_policy::bind::private as group;
 use sameport_policy::bind::source;
-use sameport_policy::bind::source::Outgoing;
+use sameport_policy::bind::source::OutgoingSocket;
 use sameport_policy::bind::verdict;
-use sameport_policy::bind::verdict::{Attempt, Reason, Verdict};
+use sameport_policy::bind::verdict::{BindAttempt, NotShared, ShareDecision};
 use sameport_policy::model::socket::{Address, Protocol};
 use sameport_policy::refusal::Refusal;
-use sameport_policy::seccomp::calls::{Call, Machine, Named};
+use sameport_policy::seccomp::calls::{AddrArgument, Architecture, WorkerCall};
 use sameport_sys::Errno;
-use sameport_sys::process::{Reach, WorkerSocket};
-use sameport_sys::seccomp::{Listener, Notification};
+use sameport_sys::process::{SocketAccess, WorkerSocket};
+use sameport_sys::seccomp::{Notification, NotifyListener};
 use tokio::sync::mpsc::Sender;
 
 use super::caller::{may_be_transparent, may_bind, read_address, read_call, seems_low};
-use super::pending::Bound;
-use crate::conflict::Caller;
-use crate::group_check::Joining;
-use crate::monitor::News;
+use super::pending::KeptSockets;
+use crate::conflict::RefusedCaller;
+use crate::group_check::GroupCheck;
+use crate::monitor::Report;
 use crate::named;
-use crate::named::Holding;
-use crate::{Event, OutOfReach, Remark, Used, Wishes, private_group};
+use crate::named::WorkerSockets;
+use crate::{BindOptions, OptionUsage, OutOfReach, Remark, RunEvent, private_group};
 
 /// A call that was answered, and whose outcome is worth knowing.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct AnsweredCall {
     pub tid: i32,
     /// The worker's descriptor, and the inode of the socket that it was.
     pub fd: i32,
     pub inode: u64,
     /// The system call's number, to tell when it is over.
     pub number: u32,
-    pub step: Step,
+    pub step: CallKind,
     pub protocol: Protocol,
     /// The address asked for, or the one it is to have instead.
     pub address: Address,
     /// Who asks, should it be refused.
-    pub caller: Caller,
+    pub caller: RefusedCaller,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum CallKind {
     Bind,
     Listen,
 }
 
 /// What the worker is told.
-enum Reply {
+enum CallReply {
     /// Its own call happens.
     GoOn,
     /// The call has been made in its place, with this result.
@@ -60,24 +60,24 @@ enum Reply {
 
 /// Answers the workers of a run.
 #[derive(Debug, Clone)]
-pub(crate) struct Answering {
-    pub machine: Machine,
-    pub wishes: Wishes,
-    pub used: Used,
-    pub joining: Joining,
+pub(crate) struct NotificationHandler {
+    pub machine: Architecture,
+    pub wishes: BindOptions,
+    pub used: OptionUsage,
+    pub joining: GroupCheck,
     /// Who owns the group's sockets, if it is private.
     pub owner: Option<u32>,
-    pub news: Sender<News>,
-    pub bound: Bound,
-    pub holding: Option<Holding>,
+    pub news: Sender<Report>,
+    pub bound: KeptSockets,
+    pub holding: Option<WorkerSockets>,
 }
 
-impl Answering {
+impl NotificationHandler {
     /// Answers one notification. Whatever fails on the way, the worker's call goes on: the kernel
     /// then tells the worker the truth about it.
     pub(crate) fn answer(
         &self,
-        listener: &Listener,
+        listener: &NotifyListener,
         notification: &Notification,
     ) -> Result<(), Errno> {
         let (reply, news) = match self.prepare(listener, notification) {
@@ -86,16 +86,16 @@ impl Answering {
                 self.out_of_reach(notification, OutOfReach::NoDescriptors)
             }
             // The worker's memory or descriptor is not what the call claims.
-            Err(_) => (Reply::GoOn, None),
+            Err(_) => (CallReply::GoOn, None),
         };
         match reply {
-            Reply::GoOn => listener.let_continue(notification.id)?,
-            Reply::Made(result) => listener.answer(notification.id, result)?,
+            CallReply::GoOn => listener.let_continue(notification.id)?,
+            CallReply::Made(result) => listener.answer(notification.id, result)?,
         };
         // A full channel loses a report, never an answer; and then nobody follows the socket.
         if let Some(news) = news
             && let Err(lost) = self.news.try_send(news)
-            && let News::Asked(asked) = lost.into_inner()
+            && let Report::Asked(asked) = lost.into_inner()
         {
             self.bound.lose(asked.inode);
         }
@@ -104,47 +104,51 @@ impl Answering {
 
     /// What cannot be reached is not shared; but an address that must not be had as it was asked for
     /// is refused rather than bound.
-    fn out_of_reach(&self, notification: &Notification, why: OutOfReach) -> (Reply, Option<News>) {
+    fn out_of_reach(
+        &self,
+        notification: &Notification,
+        why: OutOfReach,
+    ) -> (CallReply, Option<Report>) {
         let Notification { tid, arch, number, args, .. } = *notification;
         let not_as_asked = !self.wishes.rules.is_empty() || self.owner.is_some();
-        let closed = match Call::read(self.machine, arch, number, args) {
-            Some(Call::Bind(_)) => not_as_asked || self.wishes.transparent,
-            Some(Call::Towards(_)) => self.wishes.source.is_some(),
-            Some(Call::Socketcall { .. }) => not_as_asked || self.wishes.source.is_some(),
-            Some(Call::Listen { .. } | Call::Shutdown { .. }) | None => false,
+        let closed = match WorkerCall::read(self.machine, arch, number, args) {
+            Some(WorkerCall::Bind(_)) => not_as_asked || self.wishes.transparent,
+            Some(WorkerCall::Towards(_)) => self.wishes.source.is_some(),
+            Some(WorkerCall::Socketcall { .. }) => not_as_asked || self.wishes.source.is_some(),
+            Some(WorkerCall::Listen { .. } | WorkerCall::Shutdown { .. }) | None => false,
         };
-        let reply = if closed { Reply::Made(Err(Errno::ACCESS)) } else { Reply::GoOn };
-        (reply, Some(News::OutOfReach(tid, why)))
+        let reply = if closed { CallReply::Made(Err(Errno::ACCESS)) } else { CallReply::GoOn };
+        (reply, Some(Report::OutOfReach(tid, why)))
     }
 
     fn prepare(
         &self,
-        listener: &Listener,
+        listener: &NotifyListener,
         notification: &Notification,
-    ) -> Result<(Reply, Option<News>), Errno> {
-        let nothing = (Reply::GoOn, None);
+    ) -> Result<(CallReply, Option<Report>), Errno> {
+        let nothing = (CallReply::GoOn, None);
         let Notification { id, tid, number, .. } = *notification;
         let Some(call) = read_call(self.machine, notification)? else { return Ok(nothing) };
-        let (Call::Bind(Named { fd, .. })
-        | Call::Listen { fd, .. }
-        | Call::Shutdown { fd }
-        | Call::Towards(Named { fd, .. })) = call
+        let (WorkerCall::Bind(AddrArgument { fd, .. })
+        | WorkerCall::Listen { fd, .. }
+        | WorkerCall::Shutdown { fd }
+        | WorkerCall::Towards(AddrArgument { fd, .. })) = call
         else {
             return Ok(nothing);
         };
         let out_of_reach = |why| Ok(self.out_of_reach(notification, why));
         let mut socket = match WorkerSocket::of_thread(tid, fd)? {
-            Reach::Socket(socket) => socket,
-            Reach::NotASocket | Reach::Gone => return Ok(nothing),
-            Reach::Forbidden => return out_of_reach(OutOfReach::Forbidden),
-            Reach::OwnTable => return out_of_reach(OutOfReach::OwnTable),
+            SocketAccess::Socket(socket) => socket,
+            SocketAccess::NotASocket | SocketAccess::Gone => return Ok(nothing),
+            SocketAccess::Forbidden => return out_of_reach(OutOfReach::Forbidden),
+            SocketAccess::OwnTable => return out_of_reach(OutOfReach::OwnTable),
         };
         let Some(protocol) = socket.protocol()? else { return Ok(nothing) };
         let address = match call {
-            Call::Bind(named) | Call::Towards(named) => read_address(tid, named),
+            WorkerCall::Bind(named) | WorkerCall::Towards(named) => read_address(tid, named),
             _ => socket.bound(protocol)?.map(|address| address.socket),
         };
-        let attempt = Attempt {
+        let attempt = BindAttempt {
             protocol: Some(protocol),
             address,
             reuse_port: socket.reuse_port()?,
@@ -157,29 +161,39 @@ impl Answering {
             return Ok(nothing);
         }
         let follow = |step, socket: &WorkerSocket, address: SocketAddr| {
-            let caller = Caller {
+            let caller = RefusedCaller {
                 uid: socket.owner(),
                 shared: socket.reuse_port()?,
                 needs_privilege: seems_low(address.port()) && !may_bind(tid, address.port()),
             };
             let (inode, address) = (socket.inode(), socket.address(protocol, address)?);
-            Ok(Some(News::Asked(Asked { tid, fd, inode, number, step, protocol, address, caller })))
+            Ok(Some(Report::Asked(AnsweredCall {
+                tid,
+                fd,
+                inode,
+                number,
+                step,
+                protocol,
+                address,
+                caller,
+            })))
         };
-        let caller = named::Caller { listener, id, tid, fd };
+        let caller = named::PendingBind { listener, id, tid, fd };
         match (call, address) {
-            (Call::Shutdown { .. }, _) => {
-                let withstands = |holding: &Holding| holding.withstands_shutdown(socket.inode());
+            (WorkerCall::Shutdown { .. }, _) => {
+                let withstands =
+                    |holding: &WorkerSockets| holding.withstands_shutdown(socket.inode());
                 let reply = match self.holding.as_ref().is_some_and(withstands) {
-                    true => Reply::Made(Ok(())),
-                    false => Reply::GoOn,
+                    true => CallReply::Made(Ok(())),
+                    false => CallReply::GoOn,
                 };
                 Ok((reply, None))
             }
-            (Call::Towards(_), to) => Ok((self.depart(tid, &socket, to, &attempt)?, None)),
-            (Call::Bind(_), Some(asked)) => {
+            (WorkerCall::Towards(_), to) => Ok((self.depart(tid, &socket, to, &attempt)?, None)),
+            (WorkerCall::Bind(_), Some(asked)) => {
                 match self.bind(caller, &mut socket, asked, &attempt)? {
                     Some((reply, Some(address))) => {
-                        let news = follow(Step::Bind, &socket, address)?;
+                        let news = follow(CallKind::Bind, &socket, address)?;
                         let inode = socket.inode();
                         if self.bound.keep(socket) {
                             return Ok((reply, news));
@@ -193,40 +207,44 @@ impl Answering {
             }
             // A socket that reaches `listen` unshared was left alone at its bind, or got its port
             // only here: it stays as it is.
-            (Call::Listen { backlog, .. }, Some(address))
+            (WorkerCall::Listen { backlog, .. }, Some(address))
                 if self.holding.as_ref().is_some_and(|it| it.is_common(socket.inode())) =>
             {
                 let address = socket.address(protocol, address)?;
-                let listen = |it: &Holding| it.listen(socket, &address, backlog);
-                Ok((self.holding.as_ref().map_or(Reply::GoOn, |it| Reply::Made(listen(it))), None))
+                let listen = |it: &WorkerSockets| it.listen(socket, &address, backlog);
+                Ok((
+                    self.holding.as_ref().map_or(CallReply::GoOn, |it| CallReply::Made(listen(it))),
+                    None,
+                ))
             }
-            (Call::Listen { backlog, .. }, Some(address))
-                if verdict::decide(&attempt, &self.wishes.ports) == Verdict::SharedByItself =>
+            (WorkerCall::Listen { backlog, .. }, Some(address))
+                if verdict::decide(&attempt, &self.wishes.ports)
+                    == ShareDecision::SharedByItself =>
             {
                 if !socket.is_listening()? && self.must_not_join(&socket, protocol, address)? {
                     self.bound.release(socket.inode());
-                    return Ok((Reply::Made(Err(Errno::ADDRINUSE)), None));
+                    return Ok((CallReply::Made(Err(Errno::ADDRINUSE)), None));
                 }
                 // From here on it takes connections, and must end when the worker closes it.
                 self.bound.release(socket.inode());
-                let news = follow(Step::Listen, &socket, address)?;
+                let news = follow(CallKind::Listen, &socket, address)?;
                 let address = socket.address(protocol, address)?;
                 let reply = self.listen(socket, &address, backlog)?;
                 Ok((reply, news))
             }
             // The kernel binds it, to a port that it picks.
-            (Call::Listen { .. }, None) if attempt.same_network => {
+            (WorkerCall::Listen { .. }, None) if attempt.same_network => {
                 let any = SocketAddr::from(([0, 0, 0, 0], 0));
-                let verdict = Verdict::LeaveAlone(Reason::AnyPort);
+                let verdict = ShareDecision::LeaveAlone(NotShared::AnyPort);
                 let refusal = self.make_private(&mut socket, verdict, Some(protocol), any);
-                Ok((refusal.unwrap_or(Reply::GoOn), None))
+                Ok((refusal.unwrap_or(CallReply::GoOn), None))
             }
             _ => Ok(nothing),
         }
     }
 
     fn say(&self, remark: Remark) {
-        drop(self.news.try_send(News::Say(remark)));
+        drop(self.news.try_send(Report::Say(remark)));
     }
 
     /// Whether the address is another's, with whom this run is not to share; that is told.
@@ -239,7 +257,7 @@ impl Answering {
         let address = socket.address(protocol, address)?;
         let Some(stranger) = self.joining.stranger(socket, &address) else { return Ok(false) };
         let refusal = Refusal::NotOurs(stranger);
-        drop(self.news.try_send(News::Refused(Event::Refused { address, refusal })));
+        drop(self.news.try_send(Report::Refused(RunEvent::Refused { address, refusal })));
         Ok(true)
     }
 
@@ -247,37 +265,40 @@ impl Answering {
     /// of our business.
     fn bind(
         &self,
-        caller: named::Caller<'_>,
+        caller: named::PendingBind<'_>,
         socket: &mut WorkerSocket,
         asked: SocketAddr,
-        attempt: &Attempt,
-    ) -> Result<Option<(Reply, Option<SocketAddr>)>, Errno> {
+        attempt: &BindAttempt,
+    ) -> Result<Option<(CallReply, Option<SocketAddr>)>, Errno> {
         let tid = caller.tid;
         let moved = match attempt.protocol.filter(|_| attempt.same_network) {
             Some(protocol) => {
                 let v6only = socket.is_v6only()?;
-                map::decide(&self.wishes.rules, &map::Asked { protocol, address: asked, v6only })
+                map::decide(
+                    &self.wishes.rules,
+                    &map::MapRequest { protocol, address: asked, v6only },
+                )
             }
             None => None,
         };
         let target = match moved {
             None => asked,
-            Some((rule, Moved::To(target))) => {
+            Some((rule, Mapping::To(target))) => {
                 self.used.rule(rule);
                 if let Some(remark) = Remark::one_family(asked, target) {
                     self.say(remark);
                 }
                 target
             }
-            Some((rule, Moved::OtherFamily)) => {
+            Some((rule, Mapping::OtherFamily)) => {
                 self.used.rule(rule);
                 self.say(Remark::OtherFamily { asked, rule: self.wishes.rules[rule] });
-                return Ok(Some((Reply::Made(Err(Errno::AFNOSUPPORT)), None)));
+                return Ok(Some((CallReply::Made(Err(Errno::AFNOSUPPORT)), None)));
             }
         };
-        let attempt = Attempt { address: Some(target), ..attempt.clone() };
+        let attempt = BindAttempt { address: Some(target), ..attempt.clone() };
         let verdict = verdict::decide(&attempt, &self.wishes.ports);
-        let is_unshared = matches!(verdict, Verdict::LeaveAlone(_));
+        let is_unshared = matches!(verdict, ShareDecision::LeaveAlone(_));
         if let Some(refusal) = self.make_private(socket, verdict, attempt.protocol, target) {
             return Ok(Some((refusal, None)));
         }
@@ -290,13 +311,13 @@ impl Answering {
         if let Some(protocol) = attempt.protocol.filter(|_| !is_unshared)
             && self.must_not_join(socket, protocol, target)?
         {
-            return Ok(Some((Reply::Made(Err(Errno::ADDRINUSE)), None)));
+            return Ok(Some((CallReply::Made(Err(Errno::ADDRINUSE)), None)));
         }
-        if let Verdict::Share { clear_reuse_address } = verdict {
+        if let ShareDecision::Share { clear_reuse_address } = verdict {
             socket.share(clear_reuse_address)?;
         }
         if let Err(errno) = self.make_transparent(tid, socket) {
-            return Ok(Some((Reply::Made(Err(errno)), None)));
+            return Ok(Some((CallReply::Made(Err(errno)), None)));
         }
         if let Some(holding) = &self.holding
             && !is_unshared
@@ -306,21 +327,23 @@ impl Answering {
             let may_bind = may_bind(tid, target.port());
             match holding.bind(caller, socket, &address, may_bind)? {
                 None => {}
-                Some(named::Bound::Replaced) => return Ok(Some((Reply::Made(Ok(())), None))),
-                Some(named::Bound::Made(made)) => {
-                    return Ok(Some((Reply::Made(made), Some(target))));
+                Some(named::BindResult::Replaced) => {
+                    return Ok(Some((CallReply::Made(Ok(())), None)));
+                }
+                Some(named::BindResult::Made(made)) => {
+                    return Ok(Some((CallReply::Made(made), Some(target))));
                 }
             }
         }
         if is_unshared && moved.is_none() {
             // Not followed: as long as we hold it, an unshared socket that its worker has closed keeps
             // the address, and the worker's next bind would be refused.
-            return Ok(Some((Reply::GoOn, None)));
+            return Ok(Some((CallReply::GoOn, None)));
         }
         let reply = match moved {
-            None => Reply::GoOn,
-            Some(_) if !may_bind(tid, target.port()) => Reply::Made(Err(Errno::ACCESS)),
-            Some(_) => Reply::Made(socket.bind(target)),
+            None => CallReply::GoOn,
+            Some(_) if !may_bind(tid, target.port()) => CallReply::Made(Err(Errno::ACCESS)),
+            Some(_) => CallReply::Made(socket.bind(target)),
         };
         Ok(Some((reply, Some(target))))
     }
@@ -329,15 +352,16 @@ impl Answering {
     fn make_private(
         &self,
         socket: &mut WorkerSocket,
-        verdict: Verdict,
+        verdict: ShareDecision,
         protocol: Option<Protocol>,
         asked: SocketAddr,
-    ) -> Option<Reply> {
+    ) -> Option<CallReply> {
         let owner = self.owner.filter(|_| group::takes(verdict))?;
-        let address = socket.address(protocol?, asked).map_err(private_group::NotTaken::from);
+        let address =
+            socket.address(protocol?, asked).map_err(private_group::PrivateSocketError::from);
         let why = address.and_then(|address| private_group::take(socket, owner, &address)).err()?;
         self.say(Remark::NotPrivate { asked, why });
-        Some(Reply::Made(Err(Errno::ACCESS)))
+        Some(CallReply::Made(Err(Errno::ACCESS)))
     }
 
     /// A `listen` of a socket that is held, or a private group's, is made here.
@@ -346,20 +370,20 @@ impl Answering {
         socket: WorkerSocket,
         address: &Address,
         backlog: i32,
-    ) -> Result<Reply, Errno> {
+    ) -> Result<CallReply, Errno> {
         let private = self.owner.filter(|owner| *owner == socket.owner());
         let private = private.map(|_| socket.duplicate()).transpose()?;
         let holding = self.holding.as_ref().filter(|holding| holding.holds(socket.inode()));
         let listens = match (holding, &private) {
             (Some(holding), _) => holding.listen(socket, address, backlog),
             (None, Some(socket)) => socket.listen(backlog),
-            (None, None) => return Ok(Reply::GoOn),
+            (None, None) => return Ok(CallReply::GoOn),
         };
         if let (Ok(()), Some(socket)) = (listens, private) {
             // For its connections, of which none is there yet.
             socket.set_reuse_address(true)?;
         }
-        Ok(Reply::Made(listens))
+        Ok(CallReply::Made(listens))
     }
 
     /// If the user wants it, and the worker itself could do it.
@@ -377,14 +401,14 @@ impl Answering {
         tid: i32,
         socket: &WorkerSocket,
         to: Option<SocketAddr>,
-        attempt: &Attempt,
-    ) -> Result<Reply, Errno> {
+        attempt: &BindAttempt,
+    ) -> Result<CallReply, Errno> {
         let Some(from) = self.wishes.source.filter(|_| attempt.same_network) else {
-            return Ok(Reply::GoOn);
+            return Ok(CallReply::GoOn);
         };
         let outgoing =
-            Outgoing { is_v6: socket.is_v6()?, is_bound: socket.has_local_address()?, to };
-        let Some(from) = source::decide(from, &outgoing) else { return Ok(Reply::GoOn) };
+            OutgoingSocket { is_v6: socket.is_v6()?, is_bound: socket.has_local_address()?, to };
+        let Some(from) = source::decide(from, &outgoing) else { return Ok(CallReply::GoOn) };
         self.used.source();
         // The call itself is the worker's own; only a source that cannot be had ends it.
         let bound = match self.make_transparent(tid, socket) {
@@ -392,6 +416,6 @@ impl Answering {
             Ok(()) => Err(Errno::ACCESS),
             Err(errno) => Err(errno),
         };
-        Ok(bound.map_or_else(|errno| Reply::Made(Err(errno)), |()| Reply::GoOn))
+        Ok(bound.map_or_else(|errno| CallReply::Made(Err(errno)), |()| CallReply::GoOn))
     }
 }

@@ -7,92 +7,93 @@ pub(crate) mod pending;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use sameport_policy::seccomp::calls::Machine;
+use sameport_policy::seccomp::calls::Architecture;
 use sameport_policy::seccomp::filter;
-use sameport_policy::seccomp::filter::Stops;
+use sameport_policy::seccomp::filter::FilterOptions;
 use sameport_sys::process;
-use sameport_sys::process::Setting;
-use sameport_sys::seccomp::{Installation, Listener, Readiness};
+use sameport_sys::process::SpawnOptions;
+use sameport_sys::seccomp::{FilterInstall, ListenerState, NotifyListener};
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, Sender, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 
-use crate::group_check::Joining;
-use crate::monitor::News;
-use crate::named::Holding;
-use crate::{Error, Plan, Used, Wishes};
-use handler::Answering;
-use pending::Bound;
+use crate::group_check::GroupCheck;
+use crate::monitor::Report;
+use crate::named::WorkerSockets;
+use crate::{BindOptions, OptionUsage, RunError, RunPlan};
+use handler::NotificationHandler;
+use pending::KeptSockets;
 
 /// What is put on each worker, and who answers it.
 #[derive(Debug)]
-pub(crate) struct Seccomp {
-    installation: Installation,
-    machine: Machine,
-    wishes: Wishes,
-    used: Used,
-    joining: Joining,
+pub(crate) struct SeccompInterposer {
+    installation: FilterInstall,
+    machine: Architecture,
+    wishes: BindOptions,
+    used: OptionUsage,
+    joining: GroupCheck,
     owner: Option<u32>,
-    bound: Bound,
-    answering: Option<ToAnswer>,
+    bound: KeptSockets,
+    answering: Option<HandlerThread>,
 }
 
 /// The way to the thread that answers.
 #[derive(Debug)]
-struct ToAnswer {
+struct HandlerThread {
     handle: Handle,
-    news: Sender<News>,
-    workers: UnboundedSender<(AsyncFd<Listener>, Answering)>,
+    news: Sender<Report>,
+    workers: UnboundedSender<(AsyncFd<NotifyListener>, NotificationHandler)>,
     stop: Arc<Notify>,
     thread: JoinHandle<()>,
 }
 
-impl Seccomp {
-    pub(crate) fn new(plan: &Plan, used: Used) -> Result<Self, Error> {
+impl SeccompInterposer {
+    pub(crate) fn new(plan: &RunPlan, used: OptionUsage) -> Result<Self, RunError> {
         let keeps_privileges = process::may_filter_with_privileges();
         if !keeps_privileges && !plan.give_up_privileges {
             refuse_loss(plan)?;
         }
         process::try_reaching_ourselves()
-            .map_err(|(call, errno)| Error::CannotReach(call, errno))?;
-        let machine = Machine::named(std::env::consts::ARCH).ok_or(Error::UnknownMachine)?;
-        let stops = Stops {
+            .map_err(|(call, errno)| RunError::CannotReach(call, errno))?;
+        let machine =
+            Architecture::named(std::env::consts::ARCH).ok_or(RunError::UnknownMachine)?;
+        let stops = FilterOptions {
             io_uring: plan.io_uring,
             connections: plan.wishes.source.is_some(),
             shutdowns: plan.named.as_ref().is_some_and(|named| named.hold),
         };
         let program = filter::program(machine, stops);
         Ok(Self {
-            installation: Installation::new(&program, !keeps_privileges),
+            installation: FilterInstall::new(&program, !keeps_privileges),
             machine,
             wishes: plan.wishes.clone(),
             used,
-            joining: Joining::new(plan),
+            joining: GroupCheck::new(plan),
             owner: plan.owner(),
-            bound: Bound::default(),
+            bound: KeptSockets::default(),
             answering: None,
         })
     }
 
-    pub(crate) fn bound(&self) -> Bound {
+    pub(crate) fn bound(&self) -> KeptSockets {
         self.bound.clone()
     }
 
-    pub(crate) fn setting(&self) -> Setting<'_> {
-        Setting {
+    pub(crate) fn setting(&self) -> SpawnOptions<'_> {
+        SpawnOptions {
             filter: Some(&self.installation),
             // It is for us that we have it.
             keep_chown: self.owner.is_some(),
-            ..Setting::default()
+            ..SpawnOptions::default()
         }
     }
 
     /// Starts the thread that answers workers. A call that is not taken yet can be interrupted by a
     /// signal (EINTR, unless SA_RESTART), so it must not wait for our other work. It ends when no
     /// worker is left after [`Self::no_more`].
-    pub(crate) fn attend(&mut self, news: &Sender<News>) -> std::io::Result<()> {
+    pub(crate) fn attend(&mut self, news: &Sender<Report>) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let (workers, new) = mpsc::unbounded_channel();
         let handle = runtime.handle().clone();
@@ -108,13 +109,13 @@ impl Seccomp {
             });
         };
         let thread = std::thread::Builder::new().name("answering".into()).spawn(answering)?;
-        self.answering = Some(ToAnswer { handle, news: news.clone(), workers, stop, thread });
+        self.answering = Some(HandlerThread { handle, news: news.clone(), workers, stop, thread });
         Ok(())
     }
 
     /// Ends the thread. Calls that have not been taken wait for whoever takes them.
     pub(crate) fn stop(&mut self) {
-        if let Some(ToAnswer { workers, stop, thread, .. }) = self.answering.take() {
+        if let Some(HandlerThread { workers, stop, thread, .. }) = self.answering.take() {
             stop.notify_one();
             drop(workers);
             // It has nothing to say, and a panic in it is not ours.
@@ -125,11 +126,13 @@ impl Seccomp {
     /// Answers one more worker.
     pub(crate) fn answer(
         &self,
-        listener: Listener,
-        holding: Option<Holding>,
+        listener: NotifyListener,
+        holding: Option<WorkerSockets>,
     ) -> std::io::Result<()> {
-        let Some(ToAnswer { handle, news, workers, .. }) = &self.answering else { return Ok(()) };
-        let answering = Answering {
+        let Some(HandlerThread { handle, news, workers, .. }) = &self.answering else {
+            return Ok(());
+        };
+        let answering = NotificationHandler {
             machine: self.machine,
             wishes: self.wishes.clone(),
             used: self.used.clone(),
@@ -154,7 +157,7 @@ impl Seccomp {
 }
 
 /// Answers workers as they come, until none is left and no other can come.
-async fn attend_all(mut new: UnboundedReceiver<(AsyncFd<Listener>, Answering)>) {
+async fn attend_all(mut new: UnboundedReceiver<(AsyncFd<NotifyListener>, NotificationHandler)>) {
     let mut attending = JoinSet::new();
     loop {
         tokio::select! {
@@ -170,15 +173,18 @@ async fn attend_all(mut new: UnboundedReceiver<(AsyncFd<Listener>, Answering)>) 
 }
 
 /// A program that would silently lack its privileges is not started.
-fn refuse_loss(plan: &Plan) -> Result<(), Error> {
+fn refuse_loss(plan: &RunPlan) -> Result<(), RunError> {
     match plan.locate().and_then(|path| Some((process::gains_privilege(&path)?, path))) {
-        Some((gain, path)) => Err(Error::LosesPrivilege(path, gain)),
+        Some((gain, path)) => Err(RunError::LosesPrivilege(path, gain)),
         None => Ok(()),
     }
 }
 
 /// Answers one worker's calls until no process with its filter is left.
-async fn attend(listener: AsyncFd<Listener>, answering: Answering) -> std::io::Result<()> {
+async fn attend(
+    listener: AsyncFd<NotifyListener>,
+    answering: NotificationHandler,
+) -> std::io::Result<()> {
     /// How many calls in a row, before other workers have their turn.
     const TURN: u8 = 16;
     let mut taken = 0u8;
@@ -186,9 +192,9 @@ async fn attend(listener: AsyncFd<Listener>, answering: Answering) -> std::io::R
         let mut ready = listener.readable().await?;
         let listener = ready.get_inner();
         match listener.readiness()? {
-            Readiness::Nothing => ready.clear_ready(),
-            Readiness::Over => return Ok(()),
-            Readiness::Notification => {
+            ListenerState::Nothing => ready.clear_ready(),
+            ListenerState::Over => return Ok(()),
+            ListenerState::Notification => {
                 let Some(notification) = listener.receive()? else { continue };
                 answering.answer(listener, &notification)?;
                 taken = taken.wrapping_add(1);

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sameport_policy::model::socket::{Address, Protocol};
-use sameport_sys::process::{Doing, Reach, WorkerSocket, doing};
+use sameport_sys::process::{SocketAccess, ThreadState, WorkerSocket, doing};
 
-use super::handler::{Asked, Step};
+use super::handler::{AnsweredCall, CallKind};
 
 /// When to look, counted from the answer. A call that hangs longer is not followed any further.
 const LOOKS: [Duration; 7] = [
@@ -35,16 +35,16 @@ const MOST_KEPT: usize = 512;
 /// ends at once, and its socket with it. One that listens is never among them, because as long as we
 /// had a duplicate, it would go on taking connections that its program can no longer accept.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Bound(Arc<Mutex<Kept>>);
+pub(crate) struct KeptSockets(Arc<Mutex<KeptSocket>>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct KeptSocket {
     sockets: BTreeMap<u64, WorkerSocket>,
     /// Calls that nobody follows, because there were too many at once.
     lost: usize,
 }
 
-impl Bound {
+impl KeptSockets {
     /// Keeps it until its outcome is known, or it is about to listen. `false`: there is no room.
     pub(crate) fn keep(&self, socket: WorkerSocket) -> bool {
         let mut kept = self.kept();
@@ -77,45 +77,45 @@ impl Bound {
         kept.sockets.get(&inode).map(|socket| socket.bound(protocol).ok().flatten())
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, KeptSocket> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The calls whose outcome is not known yet, by the socket's inode.
 #[derive(Debug, Default)]
-pub(crate) struct Outcomes {
-    followed: BTreeMap<u64, Followed>,
-    bound: Bound,
+pub(crate) struct PendingCalls {
+    followed: BTreeMap<u64, PendingCall>,
+    bound: KeptSockets,
 }
 
 #[derive(Debug)]
-struct Followed {
-    asked: Asked,
+struct PendingCall {
+    asked: AnsweredCall,
     since: Duration,
     looks: usize,
 }
 
 /// What became of a call.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum CallOutcome {
     /// The socket now takes traffic for this address, or did a moment ago.
     Joined(Address),
     /// The kernel said no.
-    Refused(Asked),
+    Refused(AnsweredCall),
 }
 
-impl Outcomes {
+impl PendingCalls {
     /// Of calls on these sockets.
-    pub(crate) fn new(bound: Bound) -> Self {
+    pub(crate) fn new(bound: KeptSockets) -> Self {
         Self { followed: BTreeMap::new(), bound }
     }
 
     /// Follows a call that was answered at this time. A later call on the same socket replaces an
     /// earlier one: whoever listens has been allowed to bind.
-    pub(crate) fn follow(&mut self, asked: Asked, now: Duration) {
+    pub(crate) fn follow(&mut self, asked: AnsweredCall, now: Duration) {
         if self.followed.len() < MOST {
-            self.followed.insert(asked.inode, Followed { asked, since: now, looks: 0 });
+            self.followed.insert(asked.inode, PendingCall { asked, since: now, looks: 0 });
         } else {
             self.bound.lose(asked.inode);
         }
@@ -129,20 +129,20 @@ impl Outcomes {
 
     /// When to call [`Self::look`] next.
     pub(crate) fn next(&self) -> Option<Duration> {
-        self.followed.values().map(Followed::due).min()
+        self.followed.values().map(PendingCall::due).min()
     }
 
     /// Looks at every call that is due, and gives those whose outcome is now known.
-    pub(crate) fn look(&mut self, now: Duration) -> Vec<Outcome> {
+    pub(crate) fn look(&mut self, now: Duration) -> Vec<CallOutcome> {
         self.settle(|followed| followed.due() <= now)
     }
 
     /// Looks at every call of threads that have ended, whether due or not.
-    pub(crate) fn look_at_the_gone(&mut self) -> Vec<Outcome> {
-        self.settle(|followed| doing(followed.asked.tid) == Doing::Gone)
+    pub(crate) fn look_at_the_gone(&mut self) -> Vec<CallOutcome> {
+        self.settle(|followed| doing(followed.asked.tid) == ThreadState::Gone)
     }
 
-    fn settle(&mut self, which: impl Fn(&Followed) -> bool) -> Vec<Outcome> {
+    fn settle(&mut self, which: impl Fn(&PendingCall) -> bool) -> Vec<CallOutcome> {
         let mut known = Vec::new();
         let chosen: Vec<u64> = self
             .followed
@@ -154,13 +154,13 @@ impl Outcomes {
             let Some(mut followed) = self.followed.remove(&inode) else { continue };
             followed.looks += 1;
             match followed.state(&self.bound) {
-                State::Open if followed.looks < LOOKS.len() => {
+                CallState::Open if followed.looks < LOOKS.len() => {
                     self.followed.insert(inode, followed);
                     continue;
                 }
-                State::Joined(address) => known.push(Outcome::Joined(address)),
-                State::Refused => known.push(Outcome::Refused(followed.asked)),
-                State::Settled | State::Open => {}
+                CallState::Joined(address) => known.push(CallOutcome::Joined(address)),
+                CallState::Refused => known.push(CallOutcome::Refused(followed.asked)),
+                CallState::Settled | CallState::Open => {}
             }
             self.bound.release(inode);
         }
@@ -168,7 +168,7 @@ impl Outcomes {
     }
 }
 
-enum State {
+enum CallState {
     Joined(Address),
     Refused,
     /// There is nothing to tell: a TCP socket is bound, and we will be asked when it listens.
@@ -176,38 +176,38 @@ enum State {
     Open,
 }
 
-impl Followed {
+impl PendingCall {
     fn due(&self) -> Duration {
         self.since + LOOKS[self.looks]
     }
 
-    fn state(&self, bound: &Bound) -> State {
-        let Asked { tid, fd, inode, number, step, protocol, address, .. } = &self.asked;
+    fn state(&self, bound: &KeptSockets) -> CallState {
+        let AnsweredCall { tid, fd, inode, number, step, protocol, address, .. } = &self.asked;
         // First where the thread is: what the socket is afterwards is then what the call has made
         // of it.
         let is_over = match doing(*tid) {
-            Doing::Gone => true,
-            Doing::Waiting(call) => call != *number,
-            Doing::Running => false,
+            ThreadState::Gone => true,
+            ThreadState::Waiting(call) => call != *number,
+            ThreadState::Running => false,
         };
-        let refused_if_over = || if is_over { State::Refused } else { State::Open };
+        let refused_if_over = || if is_over { CallState::Refused } else { CallState::Open };
         match step {
-            Step::Bind => match (bound.is_bound(*inode, *protocol), protocol) {
+            CallKind::Bind => match (bound.is_bound(*inode, *protocol), protocol) {
                 // About to listen.
-                (None, _) | (Some(Some(_)), Protocol::Tcp) => State::Settled,
-                (Some(Some(address)), Protocol::Udp) => State::Joined(address),
+                (None, _) | (Some(Some(_)), Protocol::Tcp) => CallState::Settled,
+                (Some(Some(address)), Protocol::Udp) => CallState::Joined(address),
                 (Some(None), _) => refused_if_over(),
             },
-            Step::Listen => match WorkerSocket::of_thread(*tid, *fd) {
-                Ok(Reach::Socket(socket)) if socket.inode() == *inode => {
+            CallKind::Listen => match WorkerSocket::of_thread(*tid, *fd) {
+                Ok(SocketAccess::Socket(socket)) if socket.inode() == *inode => {
                     match socket.is_listening() {
-                        Ok(true) => State::Joined(address.clone()),
+                        Ok(true) => CallState::Joined(address.clone()),
                         Ok(false) => refused_if_over(),
-                        Err(_) => State::Settled,
+                        Err(_) => CallState::Settled,
                     }
                 }
                 // Closed, handed over, or of a thread that has ended: who is there will show.
-                _ => State::Joined(address.clone()),
+                _ => CallState::Joined(address.clone()),
             },
         }
     }

@@ -4,43 +4,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
-use sameport_policy::lifecycle::{Life, Order};
+use sameport_policy::lifecycle::{Action, Lifecycle};
 use sameport_sys::fd::inherit;
-use sameport_sys::process::Notices;
-use sameport_sys::run_files::Claim;
-use sameport_sys::seccomp::Listener;
+use sameport_sys::process::NotifySocket;
+use sameport_sys::run_files::NameClaim;
+use sameport_sys::seccomp::NotifyListener;
 use tokio::sync::mpsc;
 
-use super::{Process, ROUND, Supervisor, With};
-use crate::control::{About, Call, Door};
+use super::{FirstProcess, NamedParts, ROUND, Supervisor};
+use crate::control::{ControlSocket, PendingRequest, RunInfo};
 use crate::handover;
-use crate::handover::Letter;
-use crate::interpose::{Beside, Interposer};
-use crate::named::{Named, Ready};
+use crate::handover::HandoverState;
+use crate::interpose::{Interposer, Reporter};
+use crate::named::{NamedOptions, ReadyCheck};
 use crate::start::end_at_once;
-use crate::{Error, Plan};
+use crate::{RunError, RunPlan};
 
 impl<'a> Supervisor<'a> {
     /// Starts every worker. On failure, those before it have been ended. Within a tokio runtime.
     pub(crate) fn start(
-        plan: &'a Plan,
-        named: &'a Named,
+        plan: &'a RunPlan,
+        named: &'a NamedOptions,
         interposer: Interposer,
-        beside: Beside,
-        claim: Claim,
-        about: About,
-        with: With,
-    ) -> Result<Self, Error> {
-        let door =
-            Door::open(claim, about.clone()).map_err(|error| Error::System("listen", error))?;
-        let life = Life::new(named.settings.clone());
+        beside: Reporter,
+        claim: NameClaim,
+        about: RunInfo,
+        with: NamedParts,
+    ) -> Result<Self, RunError> {
+        let door = ControlSocket::open(claim, about.clone())
+            .map_err(|error| RunError::System("listen", error))?;
+        let life = Lifecycle::new(named.settings.clone());
         let mut supervisor = Self::new(plan, named, interposer, beside, door, (about, life, with))?;
         let orders = supervisor.life.begin(Duration::ZERO);
         for order in orders {
-            let Order::Start { start, ordinal, command, predecessor } = order else { continue };
+            let Action::Start { start, ordinal, command, predecessor } = order else { continue };
             if let Err(error) = supervisor.start_worker(start, ordinal, command, predecessor) {
                 end_at_once(supervisor.processes.values().map(|process| process.pid));
-                return Err(Error::Start(error));
+                return Err(RunError::Start(error));
             }
         }
         Ok(supervisor)
@@ -48,45 +48,47 @@ impl<'a> Supervisor<'a> {
 
     /// Goes on with the run that this process had before it executed us. Within a tokio runtime.
     pub(crate) fn resume(
-        plan: &'a Plan,
-        named: &'a Named,
+        plan: &'a RunPlan,
+        named: &'a NamedOptions,
         interposer: Interposer,
-        beside: Beside,
-        letter: Letter,
-        with: With,
-    ) -> Result<Self, Error> {
-        let failed = |error| Error::System("go on with the run", error);
-        let life = Life::restore(named.settings.clone(), letter.snapshot());
+        beside: Reporter,
+        letter: HandoverState,
+        with: NamedParts,
+    ) -> Result<Self, RunError> {
+        let failed = |error| RunError::System("go on with the run", error);
+        let life = Lifecycle::restore(named.settings.clone(), letter.snapshot());
         let about = letter.about.clone();
-        let door = Door::passed(named.name.clone(), about.clone(), letter.door).map_err(failed)?;
+        let door = ControlSocket::passed(named.name.clone(), about.clone(), letter.door)
+            .map_err(failed)?;
         let mut supervisor = Self::new(plan, named, interposer, beside, door, (about, life, with))?;
         supervisor.clock = letter.clock;
         supervisor.next_round = letter.clock + ROUND;
         supervisor.commands = letter.commands;
         supervisor.held.take(&letter.sockets, &letter.groups).map_err(failed)?;
         for worker in letter.workers {
-            let handover::Worker { start, ordinal, pid, detached, .. } = worker;
+            let handover::HandoverWorker { start, ordinal, pid, detached, .. } = worker;
             let listener = inherit::take(worker.listener).map_err(|errno| failed(errno.into()))?;
             supervisor.held.begin(start, None);
-            supervisor.attend_to(start, Listener::new(listener)).map_err(failed)?;
-            supervisor.processes.insert(start, Process { pid, ordinal, detached });
+            supervisor.attend_to(start, NotifyListener::new(listener)).map_err(failed)?;
+            supervisor.processes.insert(start, FirstProcess { pid, ordinal, detached });
         }
         supervisor.held.steer(supervisor.life.live());
         Ok(supervisor)
     }
 
     pub(crate) fn new(
-        plan: &'a Plan,
-        named: &'a Named,
+        plan: &'a RunPlan,
+        named: &'a NamedOptions,
         interposer: Interposer,
-        beside: Beside,
-        (door, calls): (Door, mpsc::Receiver<Call>),
-        (about, life, with): (About, Life, With),
-    ) -> Result<Self, Error> {
+        beside: Reporter,
+        (door, calls): (ControlSocket, mpsc::Receiver<PendingRequest>),
+        (about, life, with): (RunInfo, Lifecycle, NamedParts),
+    ) -> Result<Self, RunError> {
         let notices = match named.ready {
-            Ready::Notify => {
-                let notices = Notices::open().map_err(io::Error::from).and_then(Notices::watched);
-                Some(notices.map_err(|error| Error::System("open NOTIFY_SOCKET", error))?)
+            ReadyCheck::Notify => {
+                let notices =
+                    NotifySocket::open().map_err(io::Error::from).and_then(NotifySocket::watched);
+                Some(notices.map_err(|error| RunError::System("open NOTIFY_SOCKET", error))?)
             }
             _ => None,
         };

@@ -9,12 +9,12 @@ use std::time::Duration;
 use sameport_policy::lifecycle;
 use sameport_sys::fd::inherit;
 use sameport_sys::process::startup;
-use sameport_sys::seccomp::Listener;
+use sameport_sys::seccomp::NotifyListener;
 
 use super::Supervisor;
-use crate::Error;
+use crate::RunError;
 use crate::handover;
-use crate::handover::Letter;
+use crate::handover::HandoverState;
 
 impl Supervisor<'_> {
     /// Executes another program in our place. Comes back only to say why it could not.
@@ -71,7 +71,7 @@ impl Supervisor<'_> {
                 .ok_or_else(|| io::Error::other("a worker has no listener"))?;
             let (sockets, groups) = self.held.pass()?;
             let inherited = startup::handed_on();
-            let letter = Letter {
+            let letter = HandoverState {
                 version: handover::VERSION,
                 about: self.about.clone(),
                 door: self.door.pass()?,
@@ -103,12 +103,12 @@ impl Supervisor<'_> {
 
     pub(crate) fn attend_to_all_again(&mut self) -> io::Result<()> {
         let again = |error| match error {
-            Error::System(_, error) => error,
+            RunError::System(_, error) => error,
             _ => io::Error::other("the interposer cannot"),
         };
         self.interposer.attend(Vec::new(), Vec::new(), self.beside.clone()).map_err(again)?;
         for (start, listener) in std::mem::take(&mut self.listeners) {
-            self.attend_to(start, Listener::new(listener))?;
+            self.attend_to(start, NotifyListener::new(listener))?;
         }
         Ok(())
     }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sameport_policy::lifecycle::exit::Exit;
-use sameport_policy::lifecycle::slots::Start;
+use sameport_policy::lifecycle::slots::InstanceId;
 use sameport_policy::model::socket::Address;
 use sameport_sys::inspect;
 use sameport_sys::process;
 
-use super::{HANDSHAKES, LOOK, Process, ROUNDS_WITHOUT_ACCEPT, Supervisor, named};
-use crate::Event;
+use super::{FirstProcess, HANDSHAKES, LOOK, ROUNDS_WITHOUT_ACCEPT, Supervisor, named};
+use crate::RunEvent;
 use crate::processes;
 use crate::termination::SIGKILL;
 
@@ -33,7 +33,7 @@ impl Supervisor<'_> {
         self.named.hold && self.interposer.answers()
     }
 
-    pub(crate) fn look_who_is_drained(&mut self, now: Duration) -> Vec<Start> {
+    pub(crate) fn look_who_is_drained(&mut self, now: Duration) -> Vec<InstanceId> {
         let grace = self.named.settings.grace;
         let mut drained = Vec::new();
         for (start, draining) in &mut self.draining {
@@ -52,13 +52,13 @@ impl Supervisor<'_> {
     }
 
     /// What it closed was to be listened on.
-    pub(crate) fn tell_closed(&mut self, start: Start, closed: BTreeSet<Address>) {
-        let Some(Process { pid, ordinal, .. }) = self.processes.get(&start).copied() else {
+    pub(crate) fn tell_closed(&mut self, start: InstanceId, closed: BTreeSet<Address>) {
+        let Some(FirstProcess { pid, ordinal, .. }) = self.processes.get(&start).copied() else {
             return;
         };
         for address in closed {
             if self.life.expects(&named(&address)) {
-                self.untold.push(Event::Closed { ordinal, pid, address });
+                self.untold.push(RunEvent::Closed { ordinal, pid, address });
             }
         }
     }
@@ -95,10 +95,10 @@ impl Supervisor<'_> {
             watched.rounds = if stuck { watched.rounds + 1 } else { 0 };
             watched.waiting = waiting;
             if watched.rounds == ROUNDS_WITHOUT_ACCEPT
-                && let Some(Process { pid, ordinal, .. }) = self.processes.get(start)
+                && let Some(FirstProcess { pid, ordinal, .. }) = self.processes.get(start)
             {
                 let (pid, ordinal) = (*pid, *ordinal);
-                self.untold.push(Event::NotAccepting { ordinal, pid, waiting });
+                self.untold.push(RunEvent::NotAccepting { ordinal, pid, waiting });
             }
         }
         for (pid, _) in self.checks.iter().filter(|(_, answer)| answer.is_closed()) {

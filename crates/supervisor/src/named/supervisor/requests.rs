@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sameport_policy::lifecycle;
-use sameport_policy::lifecycle::slots::Start;
-use sameport_policy::lifecycle::{Order, Request};
+use sameport_policy::lifecycle::slots::InstanceId;
+use sameport_policy::lifecycle::{Action, RunRequest};
 
 use super::Supervisor;
-use crate::Event;
+use crate::RunEvent;
 use crate::control::protocol;
-use crate::control::protocol::Reply;
-use crate::control::{Call, client, command};
+use crate::control::protocol::ControlReply;
+use crate::control::{PendingRequest, client, command};
 use crate::named::status;
 use crate::plain::STOPPING;
 
@@ -25,20 +25,20 @@ impl Supervisor<'_> {
         }
         let orders = match self.life.is_stopping() {
             true => self.life.kill(now),
-            false => self.life.request(Request::Stop, now).unwrap_or_default(),
+            false => self.life.request(RunRequest::Stop, now).unwrap_or_default(),
         };
         self.obey(orders, now);
     }
 
-    pub(crate) fn tell(&mut self, change: lifecycle::Change) {
+    pub(crate) fn tell(&mut self, change: lifecycle::WorkerChange) {
         let pid = change.start.and_then(|start| self.processes.get(&start)).map(|it| it.pid);
         let connections = match change.state {
-            lifecycle::State::Draining => change
+            lifecycle::WorkerState::Draining => change
                 .start
                 .and_then(|start| status::connections(&self.held, start, pid.unwrap_or(0))),
             _ => None,
         };
-        let change = protocol::Change {
+        let change = protocol::WorkerUpdate {
             at: client::now(),
             worker: change.ordinal,
             pid,
@@ -49,7 +49,7 @@ impl Supervisor<'_> {
         if let Some(caller) = &self.caller {
             caller.change(&change);
         }
-        self.untold.push(Event::Worker(change));
+        self.untold.push(RunEvent::Worker(change));
         self.write_record();
     }
 
@@ -59,20 +59,21 @@ impl Supervisor<'_> {
         let _ = self.door.record(&pids);
     }
 
-    pub(crate) fn called(&mut self, call: Call, now: Duration) {
-        let Call { request, replies } = call;
+    pub(crate) fn called(&mut self, call: PendingRequest, now: Duration) {
+        let PendingRequest { request, replies } = call;
         let request = match request {
-            protocol::Request::Status => {
+            protocol::ControlRequest::Status => {
                 let status = self.status(now);
-                return replies.end(Reply::Status(Box::new(status)));
+                return replies.end(ControlReply::Status(Box::new(status)));
             }
-            protocol::Request::Restart { surge } => Request::Restart { surge },
-            protocol::Request::Scale { copies: 0 } => {
-                return replies.end(Reply::failed("no workers is no run", Some("stop it instead")));
+            protocol::ControlRequest::Restart { surge } => RunRequest::Restart { surge },
+            protocol::ControlRequest::Scale { copies: 0 } => {
+                return replies
+                    .end(ControlReply::failed("no workers is no run", Some("stop it instead")));
             }
-            protocol::Request::Scale { copies } => Request::Scale { copies },
-            protocol::Request::Stop => Request::Stop,
-            protocol::Request::Upgrade { command } => {
+            protocol::ControlRequest::Scale { copies } => RunRequest::Scale { copies },
+            protocol::ControlRequest::Stop => RunRequest::Stop,
+            protocol::ControlRequest::Upgrade { command } => {
                 let search_path = self.plan.search_path.as_deref();
                 if let Some(refusal) =
                     command::refusal(&command, search_path, &self.named.directory)
@@ -80,15 +81,15 @@ impl Supervisor<'_> {
                     return replies.end(refusal);
                 }
                 self.commands.push(command);
-                Request::Upgrade { command: self.commands.len() - 1 }
+                RunRequest::Upgrade { command: self.commands.len() - 1 }
             }
-            protocol::Request::Reexec { program } => {
+            protocol::ControlRequest::Reexec { program } => {
                 // On success there is nobody left here to answer.
                 let (error, hint) = self.reexec(program, now);
-                return replies.end(Reply::failed(error, hint));
+                return replies.end(ControlReply::failed(error, hint));
             }
         };
-        let stops = request == Request::Stop;
+        let stops = request == RunRequest::Stop;
         self.asked_to_stop |= stops;
         match self.life.request(request, now) {
             Ok(orders) => {
@@ -97,7 +98,7 @@ impl Supervisor<'_> {
                     true => {
                         let (done, rest) = orders
                             .into_iter()
-                            .partition::<Vec<_>, _>(|order| matches!(order, Order::Done(_)));
+                            .partition::<Vec<_>, _>(|order| matches!(order, Action::Done(_)));
                         self.obey(done, now);
                         rest
                     }
@@ -108,12 +109,12 @@ impl Supervisor<'_> {
             }
             Err(refusal) => {
                 let (error, hint) = status::refusal(refusal);
-                replies.end(Reply::failed(error, Some(hint)));
+                replies.end(ControlReply::failed(error, Some(hint)));
             }
         }
     }
 
-    pub(crate) fn done(&mut self, result: Result<(), lifecycle::Failed>) {
+    pub(crate) fn done(&mut self, result: Result<(), lifecycle::RequestFailure>) {
         if result.is_ok()
             && let Some(start) = self.life.live().first()
             && let Some(command) = self.life.command(*start)
@@ -124,19 +125,19 @@ impl Supervisor<'_> {
         }
         if let Some(caller) = self.caller.take() {
             caller.end(match result {
-                Ok(()) => Reply::Done,
+                Ok(()) => ControlReply::Done,
                 Err(failed) => {
                     let (error, hint) = status::failure(failed);
-                    Reply::failed(error, Some(hint))
+                    ControlReply::failed(error, Some(hint))
                 }
             });
         }
     }
 
-    pub(crate) fn status(&self, now: Duration) -> protocol::Status {
-        let pids: BTreeMap<Start, i32> =
+    pub(crate) fn status(&self, now: Duration) -> protocol::RunStatus {
+        let pids: BTreeMap<InstanceId, i32> =
             self.processes.iter().map(|(start, process)| (*start, process.pid)).collect();
-        status::Facts {
+        status::StatusFacts {
             private: self.plan.private,
             named: self.named,
             about: &self.about,

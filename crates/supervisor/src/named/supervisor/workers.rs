@@ -5,31 +5,31 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use sameport_policy::lifecycle::exit::Exit;
-use sameport_policy::lifecycle::slots::Start;
+use sameport_policy::lifecycle::slots::InstanceId;
 use sameport_sys::process;
-use sameport_sys::process::{Ended, Passed, Setting, StartError};
-use sameport_sys::seccomp::Listener;
+use sameport_sys::process::{EndedChild, ListenFds, SpawnOptions, StartError};
+use sameport_sys::seccomp::NotifyListener;
 
-use super::{Orphans, Process, Supervisor, named};
-use crate::Event;
-use crate::monitor::Watching;
-use crate::named::Ready;
+use super::{FirstProcess, OrphanedProcesses, Supervisor, named};
+use crate::RunEvent;
+use crate::monitor::Monitor;
+use crate::named::ReadyCheck;
 use crate::pool::inherited;
 use crate::readiness;
-use crate::readiness::Check;
-use crate::termination::{Leaving, SIGTERM};
+use crate::readiness::CheckCommand;
+use crate::termination::{SIGTERM, Termination};
 use crate::{handover, processes};
 
 impl Supervisor<'_> {
     pub(crate) fn start_worker(
         &mut self,
-        start: Start,
+        start: InstanceId,
         ordinal: u16,
         command: usize,
-        predecessor: Option<Start>,
+        predecessor: Option<InstanceId>,
     ) -> Result<(), StartError> {
         let command = &self.commands[command];
-        let mut setting: Setting<'_> = self.interposer.setting();
+        let mut setting: SpawnOptions<'_> = self.interposer.setting();
         setting.group = true;
         let variables = [
             (processes::NAME, self.named.name.as_str().to_owned()),
@@ -48,11 +48,11 @@ impl Supervisor<'_> {
         if !passed.is_empty() {
             let sockets = passed.iter().map(AsFd::as_fd).collect();
             let environment = self.named.environment.clone();
-            setting.passed = Some(Passed { sockets, environment });
+            setting.passed = Some(ListenFds { sockets, environment });
         }
         let worker = process::start(command, &setting)?;
         drop(setting);
-        let process = Process { pid: worker.pid, ordinal, detached: false };
+        let process = FirstProcess { pid: worker.pid, ordinal, detached: false };
         self.processes.insert(start, process);
         if let Some(listener) = worker.listener {
             self.attend_to(start, listener).map_err(StartError::Fork)?;
@@ -61,7 +61,11 @@ impl Supervisor<'_> {
     }
 
     /// Has a worker's calls answered.
-    pub(crate) fn attend_to(&mut self, start: Start, listener: Listener) -> io::Result<()> {
+    pub(crate) fn attend_to(
+        &mut self,
+        start: InstanceId,
+        listener: NotifyListener,
+    ) -> io::Result<()> {
         self.listeners.insert(start, listener.duplicate()?);
         let holding = self.named.hold.then(|| self.held.of(start));
         self.interposer.answer(listener, holding)
@@ -70,13 +74,13 @@ impl Supervisor<'_> {
     pub(crate) fn take_notices(&mut self, now: Duration) {
         let Some(notices) = &mut self.notices else { return };
         for notice in notices.get_mut().take() {
-            let from = |process: &Process| notice.from.contains(&process.pid);
+            let from = |process: &FirstProcess| notice.from.contains(&process.pid);
             let sender = self.processes.iter().find(|(_, process)| from(process));
             if let Some((start, _)) = sender.filter(|_| notice.said.ready) {
                 self.notified.insert(*start);
             }
         }
-        let ready: Vec<Start> =
+        let ready: Vec<InstanceId> =
             self.asked_to_notify.intersection(&self.notified).copied().collect();
         for start in ready {
             self.asked_to_notify.remove(&start);
@@ -86,12 +90,12 @@ impl Supervisor<'_> {
     }
 
     /// Asks a worker whether it is ready, until it is or it has ended.
-    pub(crate) fn probe(&mut self, start: Start) {
-        if self.named.ready == Ready::Notify {
+    pub(crate) fn probe(&mut self, start: InstanceId) {
+        if self.named.ready == ReadyCheck::Notify {
             self.asked_to_notify.insert(start);
             return;
         }
-        let probe = readiness::Probe {
+        let probe = readiness::ReadinessProbe {
             start,
             ready: self.named.ready.clone(),
             held: self.held.clone(),
@@ -108,10 +112,10 @@ impl Supervisor<'_> {
     }
 
     /// Runs a command that says whether a worker is ready.
-    pub(crate) fn check(&mut self, check: Check) {
-        let Check { command, pid, answer } = check;
+    pub(crate) fn check(&mut self, check: CheckCommand) {
+        let CheckCommand { command, pid, answer } = check;
         let mut setting =
-            Setting { group: true, keep_chown: self.plan.private, ..Setting::default() };
+            SpawnOptions { group: true, keep_chown: self.plan.private, ..SpawnOptions::default() };
         setting.environment.push(("SAMEPORT_PID".into(), Some(pid.to_string().into())));
         // One that cannot be started says no, by nobody answering.
         if let Ok(shell) = process::start(&["sh".into(), "-c".into(), command], &setting) {
@@ -120,7 +124,7 @@ impl Supervisor<'_> {
     }
 
     /// Every process of this start that lives.
-    pub(crate) fn processes_of(&self, start: Start) -> Vec<i32> {
+    pub(crate) fn processes_of(&self, start: InstanceId) -> Vec<i32> {
         let first = self.processes.get(&start).map_or(0, |process| process.pid);
         let mut pids = processes::of(start, first, &self.held.own(start));
         let known = self.daemons.get(&start).into_iter().flatten();
@@ -132,7 +136,7 @@ impl Supervisor<'_> {
 
     /// Daemons of which nothing tells whose they are, or tells only by now that they are this start's,
     /// which has just ended.
-    pub(crate) fn of_nobody_but(&self, start: Start) -> Vec<i32> {
+    pub(crate) fn of_nobody_but(&self, start: InstanceId) -> Vec<i32> {
         let mut pids = processes::strays();
         pids.retain(|pid| {
             let is_first = self.processes.values().any(|process| process.pid == *pid);
@@ -147,7 +151,7 @@ impl Supervisor<'_> {
     }
 
     /// To the first process; to everybody, where it has left daemons behind.
-    pub(crate) fn signal(&self, start: Start, number: i32) {
+    pub(crate) fn signal(&self, start: InstanceId, number: i32) {
         let Some(process) = self.processes.get(&start) else { return };
         let pids = match process.detached {
             true => self.processes_of(start),
@@ -159,10 +163,10 @@ impl Supervisor<'_> {
         }
     }
 
-    pub(crate) fn reap(&mut self, now: Duration, watching: &mut Watching<'_>) -> io::Result<()> {
+    pub(crate) fn reap(&mut self, now: Duration, watching: &mut Monitor<'_>) -> io::Result<()> {
         let (ended, _) = process::reap()?;
         watching.attend_to_the_gone();
-        for Ended { pid, exit } in ended {
+        for EndedChild { pid, exit } in ended {
             if let Some(answer) = self.checks.remove(&pid) {
                 // It may have taken too long for whoever asked.
                 let _ = answer.send(exit == Exit::Code(0));
@@ -179,21 +183,21 @@ impl Supervisor<'_> {
             }
             if exit == Exit::Code(0) && !told && !left.is_empty() {
                 self.daemons.insert(start, left.clone());
-                self.processes.insert(start, Process { detached: true, ..process });
-                self.untold.push(Event::Detached { ordinal: process.ordinal, pid, left });
+                self.processes.insert(start, FirstProcess { detached: true, ..process });
+                self.untold.push(RunEvent::Detached { ordinal: process.ordinal, pid, left });
                 continue;
             }
             if !left.is_empty() {
-                self.untold.push(Event::EndingLeftovers { pids: left.clone() });
-                let leaving = Leaving::new(SIGTERM, now);
-                self.orphans.insert(start, Orphans { first: pid, left, leaving });
+                self.untold.push(RunEvent::EndingLeftovers { pids: left.clone() });
+                let leaving = Termination::new(SIGTERM, now);
+                self.orphans.insert(start, OrphanedProcesses { first: pid, left, leaving });
             }
             self.gone(start, exit, now);
         }
         Ok(())
     }
 
-    pub(crate) fn gone(&mut self, start: Start, exit: Exit, now: Duration) {
+    pub(crate) fn gone(&mut self, start: InstanceId, exit: Exit, now: Duration) {
         self.draining.remove(&start);
         if let Some(asking) = self.probes.remove(&start) {
             asking.abort();

@@ -12,20 +12,20 @@ use std::time::SystemTime;
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use sameport_policy::bind::keys;
-use sameport_policy::bind::keys::{Key, Target};
-use sameport_policy::bind::verdict::Ports;
+use sameport_policy::bind::keys::{RuleKey, RuleTarget};
+use sameport_policy::bind::verdict::PortSet;
 
-use super::attachment::{Settings, Sourced};
+use super::attachment::{AttachSettings, SourceOutcome};
 use super::calls;
 use super::layout;
-use super::layout::Fixed;
+use super::layout::RawSettings;
 use super::object::counts;
-use super::pins::{LINK, Result, failed, folders, from_aya};
+use super::pins::{LINK, PinResult, failed, folders, from_aya};
 use crate::cgroup::dir::{Cgroup, folders_below};
 
 /// What is attached to a cgroup, as any process can read it that may.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attached {
+pub struct AttachedPrograms {
     /// The cgroup's number.
     pub id: u64,
     /// Its path when it was attached to.
@@ -35,13 +35,13 @@ pub struct Attached {
     /// When, to the second.
     pub since: SystemTime,
     /// What the programs do.
-    pub settings: Settings,
+    pub settings: AttachSettings,
     /// How many binds were shared.
     pub shared: u64,
     /// How often each rule was the one to follow, in their order.
     pub hits: Vec<u64>,
     /// What came of the source address.
-    pub sourced: Sourced,
+    pub sourced: SourceOutcome,
 }
 
 /// Everything that is attached, by the cgroups' paths.
@@ -49,7 +49,7 @@ pub struct Attached {
 /// # Errors
 ///
 /// [`super::PinError::NotPermitted`]: only root may read it.
-pub fn attached() -> Result<Vec<Attached>> {
+pub fn attached() -> PinResult<Vec<AttachedPrograms>> {
     let mut found = Vec::new();
     for (id, path) in folders()? {
         match read(id, &path) {
@@ -70,9 +70,11 @@ pub fn attached() -> Result<Vec<Attached>> {
 /// # Errors
 ///
 /// [`super::PinError::NotPermitted`]: only root may read it.
-pub fn reached() -> Result<BTreeMap<u64, Vec<PathBuf>>> {
+pub fn reached() -> PinResult<BTreeMap<u64, Vec<PathBuf>>> {
     let mut reached = BTreeMap::<_, Vec<_>>::new();
-    for Attached { id, path, .. } in attached()?.into_iter().filter(|attached| attached.exists) {
+    for AttachedPrograms { id, path, .. } in
+        attached()?.into_iter().filter(|attached| attached.exists)
+    {
         reached.entry(id).or_default().push(path.clone());
         // Another one may have its path by now; one without a path has nothing below it.
         let Ok(top) = Cgroup::open(&path) else { continue };
@@ -86,9 +88,9 @@ pub fn reached() -> Result<BTreeMap<u64, Vec<PathBuf>>> {
 }
 
 /// What is in the folder of a cgroup.
-pub(super) fn read(id: u64, folder: &Path) -> Result<Attached> {
+pub(super) fn read(id: u64, folder: &Path) -> PinResult<AttachedPrograms> {
     let fixed: [u8; 24] = only(folder, "settings")?;
-    let fixed = Fixed::read(&fixed);
+    let fixed = RawSettings::read(&fixed);
     let place: [u8; 4096] = only(folder, "place")?;
     let length = place.iter().position(|byte| *byte == 0).unwrap_or(place.len());
     let path = PathBuf::from(OsString::from_vec(place[..length].to_vec()));
@@ -102,25 +104,27 @@ pub(super) fn read(id: u64, folder: &Path) -> Result<Attached> {
     };
     let sourced = if source { counts(&pinned_map(folder, "given")?) } else { vec![] };
     let ports = if fixed.every_port {
-        Ports::All
+        PortSet::All
     } else {
-        Ports::Only(table::<u16, u8>(folder, "ports")?.into_iter().map(|(port, _)| port).collect())
+        PortSet::Only(
+            table::<u16, u8>(folder, "ports")?.into_iter().map(|(port, _)| port).collect(),
+        )
     };
-    let mut rules: Vec<_> = table::<Key, Target>(folder, "rules")?
+    let mut rules: Vec<_> = table::<RuleKey, RuleTarget>(folder, "rules")?
         .iter()
         .map(|(key, target)| keys::rule(key, target))
         .collect();
     rules.sort_by_key(|(_, place)| *place);
     let hit = |place: u32| numbers.get(1 + place as usize).copied().unwrap_or(0);
-    Ok(Attached {
+    Ok(AttachedPrograms {
         id,
         path,
         exists: is_at_a_cgroup(folder)?,
         since: fixed.since,
         shared: numbers.first().copied().unwrap_or(0),
         hits: rules.iter().map(|(_, place)| hit(*place)).collect(),
-        sourced: Sourced::read(&sourced),
-        settings: Settings {
+        sourced: SourceOutcome::read(&sourced),
+        settings: AttachSettings {
             ports,
             rules: rules.into_iter().map(|(rule, _)| rule).collect(),
             source: from,
@@ -130,19 +134,19 @@ pub(super) fn read(id: u64, folder: &Path) -> Result<Attached> {
 }
 
 /// Whether the links still hold on to a cgroup: the kernel lets go of one that is removed.
-fn is_at_a_cgroup(folder: &Path) -> Result<bool> {
+fn is_at_a_cgroup(folder: &Path) -> PinResult<bool> {
     holds(&folder.join(format!("{LINK}bind4")))
 }
 
 /// Whether the link that is pinned there holds on to a cgroup.
-pub(crate) fn holds(path: &Path) -> Result<bool> {
+pub(crate) fn holds(path: &Path) -> PinResult<bool> {
     let link = calls::pinned(path).map_err(failed("bpf(BPF_OBJ_GET)", path))?;
     let info = format!("/proc/self/fdinfo/{}", link.as_raw_fd());
     let text = fs::read_to_string(&info).map_err(failed("read", Path::new(&info)))?;
     Ok(!text.lines().any(|line| line.split_whitespace().eq(["cgroup_id:", "0"])))
 }
 
-pub(crate) fn pinned_map(folder: &Path, name: &str) -> Result<Map> {
+pub(crate) fn pinned_map(folder: &Path, name: &str) -> PinResult<Map> {
     let path = folder.join(name);
     MapData::from_pin(&path)
         .and_then(Map::from_map_data)
@@ -150,14 +154,14 @@ pub(crate) fn pinned_map(folder: &Path, name: &str) -> Result<Map> {
 }
 
 /// The only value of a map.
-pub(crate) fn only<V: aya::Pod>(folder: &Path, name: &str) -> Result<V> {
+pub(crate) fn only<V: aya::Pod>(folder: &Path, name: &str) -> PinResult<V> {
     let map = pinned_map(folder, name)?;
     Array::<_, V>::try_from(map)
         .and_then(|array| array.get(&0, 0))
         .map_err(|error| from_aya("bpf(BPF_MAP_LOOKUP_ELEM)", &folder.join(name), &error))
 }
 
-fn table<K: aya::Pod, V: aya::Pod>(folder: &Path, name: &str) -> Result<Vec<(K, V)>> {
+fn table<K: aya::Pod, V: aya::Pod>(folder: &Path, name: &str) -> PinResult<Vec<(K, V)>> {
     let map = pinned_map(folder, name)?;
     HashMap::<_, K, V>::try_from(map)
         .and_then(|table| table.iter().collect())

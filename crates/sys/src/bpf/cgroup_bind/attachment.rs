@@ -8,21 +8,21 @@ use std::time::SystemTime;
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::links::FdLink;
-use sameport_policy::bind::map::Rule;
-use sameport_policy::bind::verdict::Ports;
+use sameport_policy::bind::map::MapRule;
+use sameport_policy::bind::verdict::PortSet;
 
-use super::events::Events;
-use super::layout::Fixed;
+use super::events::BindEvents;
+use super::layout::RawSettings;
 use super::object;
 use crate::cgroup::dir::Cgroup;
 
 /// What the programs do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct AttachSettings {
     /// The ports that are shared, after rules have been followed.
-    pub ports: Ports,
+    pub ports: PortSet,
     /// Rules that move binds. Of two for the same address, the first is followed.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<MapRule>,
     /// The source address of connections, and of datagrams, of sockets that their program has not
     /// bound itself. Port 0: any port. A datagram sent without `connect` gets the IP address only.
     pub source: Option<SocketAddr>,
@@ -66,11 +66,11 @@ pub enum AttachError {
 /// # Errors
 ///
 /// See [`AttachError`].
-pub fn attach(cgroup: &Cgroup, settings: &Settings) -> Result<Attachment, AttachError> {
-    let fixed = Fixed {
+pub fn attach(cgroup: &Cgroup, settings: &AttachSettings) -> Result<Attachment, AttachError> {
+    let fixed = RawSettings {
         network: settings.network,
         since: SystemTime::now(),
-        every_port: settings.ports == Ports::All,
+        every_port: settings.ports == PortSet::All,
         rules: u32::try_from(settings.rules.len()).unwrap_or(u32::MAX),
     };
     let mut bind = object::bind(cgroup.path(), settings, fixed)?;
@@ -87,11 +87,11 @@ pub fn attach(cgroup: &Cgroup, settings: &Settings) -> Result<Attachment, Attach
 
 impl Attachment {
     /// The events from now on. `None` the second time.
-    pub fn events(&mut self) -> Result<Option<Events>, AttachError> {
+    pub fn events(&mut self) -> Result<Option<BindEvents>, AttachError> {
         let Some(map) = self.bind.take_map("events") else { return Ok(None) };
         let ring = RingBuf::<MapData>::try_from(map)
             .map_err(|error| AttachError::system("mmap", &error))?;
-        Ok(Some(Events::new(ring)))
+        Ok(Some(BindEvents::new(ring)))
     }
 
     /// How many binds were shared.
@@ -108,9 +108,9 @@ impl Attachment {
 
     /// What came of the source address.
     #[must_use]
-    pub fn sourced(&self) -> Sourced {
+    pub fn sourced(&self) -> SourceOutcome {
         let given = self.source.as_ref().and_then(|object| object.map("given"));
-        given.map(|map| Sourced::read(&object::counts(map))).unwrap_or_default()
+        given.map(|map| SourceOutcome::read(&object::counts(map))).unwrap_or_default()
     }
 
     fn counts(&self) -> Vec<u64> {
@@ -120,14 +120,14 @@ impl Attachment {
 
 /// What came of a source address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sourced {
+pub struct SourceOutcome {
     /// How many connections and datagrams were given it.
     pub given: u64,
     /// How many connections failed because they could not have it.
     pub refused: u64,
 }
 
-impl Sourced {
+impl SourceOutcome {
     /// From what is counted in `given`.
     pub(super) fn read(counts: &[u64]) -> Self {
         let at = |place: usize| counts.get(place).copied().unwrap_or(0);

@@ -10,7 +10,7 @@ use super::layout;
 
 /// A bind that was changed. Binds that were left alone are not told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct BindEvent {
     /// Who called, in the machine's first pid namespace.
     pub pid: u32,
     /// The calling thread's name, at most 15 bytes.
@@ -22,12 +22,12 @@ pub struct Event {
     /// The place, in the settings, of the rule that was followed.
     pub rule: Option<usize>,
     /// What was done.
-    pub happened: Happened,
+    pub happened: BindAction,
 }
 
 /// What was done to a bind. The kernel may refuse it all the same, after that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happened {
+pub enum BindAction {
     /// It went on.
     Given {
         /// With this address: the one asked for, if no rule was followed.
@@ -42,37 +42,37 @@ pub enum Happened {
 
 /// The events of one attachment, each once. Readable (`poll`, `epoll`) when there is one; those
 /// that come while 900 wait are lost.
-pub struct Events(RingBuf<MapData>);
+pub struct BindEvents(RingBuf<MapData>);
 
-impl Events {
+impl BindEvents {
     pub(super) fn new(ring: RingBuf<MapData>) -> Self {
         Self(ring)
     }
 }
 
 /// Never waits: `None` for now.
-impl Iterator for Events {
-    type Item = Event;
+impl Iterator for BindEvents {
+    type Item = BindEvent;
 
-    fn next(&mut self) -> Option<Event> {
+    fn next(&mut self) -> Option<BindEvent> {
         let item = self.0.next()?;
         layout::event(&item)
     }
 }
 
-impl AsFd for Events {
+impl AsFd for BindEvents {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl AsRawFd for Events {
+impl AsRawFd for BindEvents {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 }
 
-impl std::fmt::Debug for Events {
+impl std::fmt::Debug for BindEvents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Events").finish_non_exhaustive()
     }

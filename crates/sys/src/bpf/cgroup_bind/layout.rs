@@ -7,18 +7,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sameport_policy::addr::protocol::Protocol;
 use sameport_policy::bind::keys::{mapped, unmapped};
 
-use super::events::{Event, Happened};
+use super::events::{BindAction, BindEvent};
 
 /// `struct settings` of `bind.bpf.c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fixed {
+pub(super) struct RawSettings {
     pub(super) network: Option<u64>,
     pub(super) since: SystemTime,
     pub(super) every_port: bool,
     pub(super) rules: u32,
 }
 
-impl Fixed {
+impl RawSettings {
     pub(super) fn bytes(self) -> [u8; 24] {
         let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut bytes = [0; 24];
@@ -54,23 +54,23 @@ pub(super) fn read_source(bytes: &[u8; 32]) -> SocketAddr {
 }
 
 /// `struct event` of `bind.bpf.c`.
-pub(super) fn event(bytes: &[u8]) -> Option<Event> {
+pub(super) fn event(bytes: &[u8]) -> Option<BindEvent> {
     let bytes: &[u8; 64] = bytes.try_into().ok()?;
     let is_v4 = u16_at(bytes, 10) == 4;
     let rule = u32_at(bytes, 4);
     let program = &bytes[48..];
     let end = program.iter().position(|byte| *byte == 0).unwrap_or(program.len());
     let (shared, other_family) = (bytes[9] & 1 != 0, bytes[9] & 4 != 0);
-    Some(Event {
+    Some(BindEvent {
         pid: u32_at(bytes, 0),
         program: String::from_utf8_lossy(&program[..end]).into_owned(),
         protocol: if bytes[8] == 6 { Protocol::Tcp } else { Protocol::Udp },
         asked: address(bytes, 16, u16_at(bytes, 12), is_v4),
         rule: (rule != u32::MAX).then_some(rule as usize),
         happened: if other_family {
-            Happened::OtherFamily
+            BindAction::OtherFamily
         } else {
-            Happened::Given { address: address(bytes, 32, u16_at(bytes, 14), is_v4), shared }
+            BindAction::Given { address: address(bytes, 32, u16_at(bytes, 14), is_v4), shared }
         },
     })
 }
@@ -105,8 +105,8 @@ mod tests {
     fn what_is_written_can_be_read() {
         for (network, every_port, rules) in [(None, true, 0), (Some(7), false, 1000)] {
             let since = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-            let fixed = Fixed { network, since, every_port, rules };
-            assert_eq!(Fixed::read(&fixed.bytes()), fixed);
+            let fixed = RawSettings { network, since, every_port, rules };
+            assert_eq!(RawSettings::read(&fixed.bytes()), fixed);
         }
         for text in ["10.0.0.7:0", "127.0.0.1:49888", "[::1]:0", "[2001:db8::7]:65535"] {
             let from = text.parse().unwrap();

@@ -21,12 +21,14 @@ mod tests;
 pub(crate) use crate::cgroup::dir::MOST;
 pub(crate) use crate::cgroup::mounts::Mount;
 
-pub use crate::cgroup::dir::{Cgroup, OpenError};
-pub use crate::cgroup::private::{Private, sweep};
-pub use attached::{Attached, attached, reached};
-pub use attachment::{AttachError, Attachment, Settings, Sourced, attach};
-pub use events::{Event, Events, Happened};
-pub use pins::{Left, PinError, clear_leftovers, detach, detach_all, detach_recorded, is_attached};
+pub use crate::cgroup::dir::{Cgroup, CgroupError};
+pub use crate::cgroup::private::{PrivateCgroup, sweep};
+pub use attached::{AttachedPrograms, attached, reached};
+pub use attachment::{AttachError, AttachSettings, Attachment, SourceOutcome, attach};
+pub use events::{BindAction, BindEvent, BindEvents};
+pub use pins::{
+    PinError, RemovedPins, clear_leftovers, detach, detach_all, detach_recorded, is_attached,
+};
 
 /// The cookie of the network namespace that this thread is in, for [`Settings::network`].
 ///

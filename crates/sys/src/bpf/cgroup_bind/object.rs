@@ -9,11 +9,11 @@ use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSockAddr, Program};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use sameport_policy::bind::keys;
-use sameport_policy::bind::verdict::Ports;
+use sameport_policy::bind::verdict::PortSet;
 
-use super::attachment::{AttachError, Settings};
+use super::attachment::{AttachError, AttachSettings};
 use super::layout;
-use super::layout::Fixed;
+use super::layout::RawSettings;
 use crate::cgroup::dir::Cgroup;
 
 static BIND: &[u8] = include_bytes_aligned!("../../../../../bpf/bind.bpf.o");
@@ -23,10 +23,14 @@ static SOURCE: &[u8] = include_bytes_aligned!("../../../../../bpf/source.bpf.o")
 const PATH: usize = 4096;
 
 /// `bind.bpf.c`, for these settings. Nothing is attached yet.
-pub(super) fn bind(path: &Path, settings: &Settings, fixed: Fixed) -> Result<Ebpf, AttachError> {
+pub(super) fn bind(
+    path: &Path,
+    settings: &AttachSettings,
+    fixed: RawSettings,
+) -> Result<Ebpf, AttachError> {
     let ports = match &settings.ports {
-        Ports::All => None,
-        Ports::Only(ports) => Some(ports),
+        PortSet::All => None,
+        PortSet::Only(ports) => Some(ports),
     };
     // A map has room for one at least.
     let room = |wanted: usize| u32::try_from(wanted.max(1)).unwrap_or(u32::MAX);
@@ -39,7 +43,7 @@ pub(super) fn bind(path: &Path, settings: &Settings, fixed: Fixed) -> Result<Ebp
         .map_err(|error| AttachError::loading(&error))?;
 
     let fill = |error: aya::maps::MapError| AttachError::system("bpf(BPF_MAP_UPDATE_ELEM)", &error);
-    let mut table: HashMap<_, keys::Key, keys::Target> = map(&mut object, "rules")?;
+    let mut table: HashMap<_, keys::RuleKey, keys::RuleTarget> = map(&mut object, "rules")?;
     for (place, rule) in (0..).zip(&settings.rules) {
         let key = keys::key(rule);
         // As in the list: of two rules for the same address the first is followed.

@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 
-use super::attached::{Attached, read};
+use super::attached::{AttachedPrograms, read};
 use super::attachment::{Attachment, cause};
 use super::calls;
 use crate::cgroup::dir::Cgroup;
-use crate::process::identity::Identity;
+use crate::process::identity::ProcessIdentity;
 
 const BPFFS: &str = "/sys/fs/bpf";
 pub(crate) const OURS: &str = "/sys/fs/bpf/sameport";
@@ -31,7 +31,7 @@ pub(crate) const LINK: &str = "link_";
 
 /// What [`clear_leftovers`] removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Left {
+pub enum RemovedPins {
     /// The attachment of a cgroup that is gone.
     Cgroup(PathBuf),
     /// The unfinished work of a process that is gone.
@@ -58,7 +58,7 @@ pub enum PinError {
     System(&'static str, PathBuf, io::Error),
 }
 
-pub(crate) type Result<T> = std::result::Result<T, PinError>;
+pub(crate) type PinResult<T> = std::result::Result<T, PinError>;
 
 impl Attachment {
     /// Keeps the programs at the cgroup after this process has ended, until [`detach`]. Mounts the
@@ -67,7 +67,7 @@ impl Attachment {
     /// # Errors
     ///
     /// [`PinError::Already`], and the attachment that was there stays as it was.
-    pub fn pin(self) -> Result<bool> {
+    pub fn pin(self) -> PinResult<bool> {
         let mounted = provide_file_system()?;
         let place = folder(self.cgroup);
         if place.exists() {
@@ -89,7 +89,7 @@ impl Attachment {
         result.map(|()| mounted)
     }
 
-    fn pin_into(self, folder: &Path) -> Result<()> {
+    fn pin_into(self, folder: &Path) -> PinResult<()> {
         let Self { links, bind, source, .. } = self;
         let maps = MAPS.iter().map(|name| (bind.map(name), name));
         let of_source = SOURCE_MAPS
@@ -109,24 +109,24 @@ impl Attachment {
 }
 
 /// Whether we are attached to this cgroup.
-pub fn is_attached(cgroup: &Cgroup) -> Result<bool> {
+pub fn is_attached(cgroup: &Cgroup) -> PinResult<bool> {
     let place = folder(cgroup.id());
     place.try_exists().map_err(|error| failed("stat", &place)(error))
 }
 
 /// Takes everything of ours away from a cgroup. When it returns, the next bind there is as if we
 /// had never been; sockets that were shared stay so.
-pub fn detach(cgroup: &Cgroup) -> Result<()> {
+pub fn detach(cgroup: &Cgroup) -> PinResult<()> {
     detach_by_id(cgroup.id())
 }
 
 /// The same for one that [`super::attached`] has told of, whether its cgroup exists or not.
-pub fn detach_recorded(attached: &super::Attached) -> Result<()> {
+pub fn detach_recorded(attached: &super::AttachedPrograms) -> PinResult<()> {
     detach_by_id(attached.id)
 }
 
 /// The same for every cgroup, those that are gone included. Gives how many there were.
-pub fn detach_all() -> Result<usize> {
+pub fn detach_all() -> PinResult<usize> {
     let mut detached = 0;
     for (id, _) in folders()? {
         match detach_by_id(id) {
@@ -138,7 +138,7 @@ pub fn detach_all() -> Result<usize> {
     Ok(detached)
 }
 
-fn detach_by_id(id: u64) -> Result<()> {
+fn detach_by_id(id: u64) -> PinResult<()> {
     let place = folder(id);
     let aside = aside("old", id)?;
     match fs::rename(&place, &aside) {
@@ -154,22 +154,22 @@ fn detach_by_id(id: u64) -> Result<()> {
 
 /// Removes what is of no use any more: attachments of cgroups that are gone, and what processes
 /// left that were killed at work. Never anything of others.
-pub fn clear_leftovers() -> Result<Vec<Left>> {
+pub fn clear_leftovers() -> PinResult<Vec<RemovedPins>> {
     let mut cleared = Vec::new();
     for path in entries(Path::new(OURS))? {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         if let Ok(id) = name.parse() {
-            if let Ok(Attached { exists: false, path, .. }) = read(id, &path) {
+            if let Ok(AttachedPrograms { exists: false, path, .. }) = read(id, &path) {
                 match detach_by_id(id) {
-                    Ok(()) => cleared.push(Left::Cgroup(path)),
+                    Ok(()) => cleared.push(RemovedPins::Cgroup(path)),
                     // Another one was faster.
                     Err(PinError::NotAttached) => {}
                     Err(error) => return Err(error),
                 }
             }
-        } else if owner_of(name).is_some_and(Identity::is_gone) {
+        } else if owner_of(name).is_some_and(ProcessIdentity::is_gone) {
             take_apart(&path)?;
-            cleared.push(Left::Process);
+            cleared.push(RemovedPins::Process);
         }
     }
     let _ = fs::remove_dir(OURS);
@@ -181,12 +181,12 @@ fn folder(id: u64) -> PathBuf {
 }
 
 /// A folder that only we use. No dots: this file system refuses them.
-fn aside(what: &str, id: u64) -> Result<PathBuf> {
-    let owner = Identity::ourselves().map_err(failed("read", Path::new("/proc/self")))?;
+fn aside(what: &str, id: u64) -> PinResult<PathBuf> {
+    let owner = ProcessIdentity::ourselves().map_err(failed("read", Path::new("/proc/self")))?;
     Ok(Path::new(OURS).join(format!("{what}_{id}_{owner}")))
 }
 
-fn owner_of(name: &str) -> Option<Identity> {
+fn owner_of(name: &str) -> Option<ProcessIdentity> {
     let (what, rest) = name.split_once('_')?;
     let (id, owner) = rest.split_once('_')?;
     id.parse::<u64>().ok()?;
@@ -194,7 +194,7 @@ fn owner_of(name: &str) -> Option<Identity> {
 }
 
 /// Whether it had to be mounted.
-pub(crate) fn provide_file_system() -> Result<bool> {
+pub(crate) fn provide_file_system() -> PinResult<bool> {
     // Of statfs(2).
     const BPF_FS: rustix::fs::FsWord = 0xcafe_4a11;
     let kind = |path| rustix::fs::statfs(path).map(|found| found.f_type).map_err(io::Error::from);
@@ -212,7 +212,7 @@ pub(crate) fn provide_file_system() -> Result<bool> {
 }
 
 /// The folder, and those of ours above it, which another process may be removing just now.
-pub(crate) fn create_folder(path: &Path) -> Result<()> {
+pub(crate) fn create_folder(path: &Path) -> PinResult<()> {
     const TRIES: usize = 100;
     let above = path.parent().filter(|above| above.starts_with(OURS)).unwrap_or(Path::new(OURS));
     let mut folders = DirBuilder::new();
@@ -235,7 +235,7 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
 
 /// Removes a folder of pins. A link whose last reference is a descriptor is detached by closing
 /// that, at once; by removing its file, a moment later.
-pub(crate) fn take_apart(folder: &Path) -> Result<()> {
+pub(crate) fn take_apart(folder: &Path) -> PinResult<()> {
     for path in entries(folder)? {
         let opened = calls::pinned(&path);
         match fs::remove_file(&path) {
@@ -252,7 +252,7 @@ pub(crate) fn take_apart(folder: &Path) -> Result<()> {
 }
 
 /// The folders of cgroups, by their number.
-pub(super) fn folders() -> Result<Vec<(u64, PathBuf)>> {
+pub(super) fn folders() -> PinResult<Vec<(u64, PathBuf)>> {
     let id = |path: &Path| path.file_name()?.to_str()?.parse().ok();
     Ok(entries(Path::new(OURS))?.into_iter().filter_map(|path| Some((id(&path)?, path))).collect())
 }
@@ -260,7 +260,7 @@ pub(super) fn folders() -> Result<Vec<(u64, PathBuf)>> {
 /// That this folder, and those of ours above it, are of nobody else's making. By itself the kernel mounts
 /// this file system so that everybody may write to it, and with a link in place of a folder another user
 /// could have us remove what it leads to.
-pub(crate) fn require_ours(folder: &Path) -> Result<()> {
+pub(crate) fn require_ours(folder: &Path) -> PinResult<()> {
     let above: Vec<_> = folder.ancestors().take_while(|it| it.starts_with(OURS)).collect();
     for folder in above.into_iter().rev() {
         let found = match fs::symlink_metadata(folder) {
@@ -282,7 +282,7 @@ pub(crate) fn require_ours(folder: &Path) -> Result<()> {
 }
 
 /// What is in a folder; nothing if it is not there.
-pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn entries(folder: &Path) -> PinResult<Vec<PathBuf>> {
     require_ours(folder)?;
     match fs::read_dir(folder) {
         Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
@@ -318,7 +318,7 @@ mod tests {
         let ours = aside("new", 77).unwrap();
         let name = ours.file_name().unwrap().to_str().unwrap();
         assert!(!name.contains('.'), "{name}: this file system refuses dots");
-        assert_eq!(owner_of(name), Some(Identity::ourselves().unwrap()));
+        assert_eq!(owner_of(name), Some(ProcessIdentity::ourselves().unwrap()));
         for name in ["77", "new_77", "new_x_1-2-3", "new_77_1-2", "other_77_1-2-3", "iter_debug"] {
             assert_eq!(owner_of(name), None, "{name}");
         }

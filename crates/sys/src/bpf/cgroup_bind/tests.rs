@@ -12,18 +12,21 @@ use std::time::Duration;
 
 use sameport_policy::addr::protocol::Protocol;
 use sameport_policy::bind::map;
-use sameport_policy::bind::map::{Moved, Rule};
+use sameport_policy::bind::map::{MapRule, Mapping};
 use sameport_policy::bind::verdict;
-use sameport_policy::bind::verdict::{Attempt, Ports, Verdict};
+use sameport_policy::bind::verdict::{BindAttempt, PortSet, ShareDecision};
 use socket2::{Domain, Socket, Type};
 
-use super::{Attachment, Event, Happened, Private, Settings, Sourced, attach, own_network, sweep};
-use crate::process::identity::Identity;
+use super::{
+    AttachSettings, Attachment, BindAction, BindEvent, PrivateCgroup, SourceOutcome, attach,
+    own_network, sweep,
+};
+use crate::process::identity::ProcessIdentity;
 use crate::serial::beside_others;
 
 /// A cgroup of our own, where this user may have one.
-fn private(test: &str) -> Option<Private> {
-    match Private::create() {
+fn private(test: &str) -> Option<PrivateCgroup> {
+    match PrivateCgroup::create() {
         Ok(private) if rustix::process::geteuid().is_root() => Some(private),
         why => {
             let _ = writeln!(std::io::stderr(), "skipped: {test}: {why:?}");
@@ -33,8 +36,8 @@ fn private(test: &str) -> Option<Private> {
     }
 }
 
-fn settings() -> Settings {
-    Settings { ports: Ports::All, rules: vec![], source: None, network: None }
+fn settings() -> AttachSettings {
+    AttachSettings { ports: PortSet::All, rules: vec![], source: None, network: None }
 }
 
 const BINDS: &str = "SAMEPORT_TEST_BINDS";
@@ -64,7 +67,7 @@ fn child() {
 }
 
 /// Starts a program in the cgroup that makes these binds; gives its pid and what it said of each.
-fn binds_inside(private: &Private, binds: &str, before: &[&str]) -> (u32, Vec<String>) {
+fn binds_inside(private: &PrivateCgroup, binds: &str, before: &[&str]) -> (u32, Vec<String>) {
     let _turn = beside_others();
     let mut command = Command::new("/bin/sh");
     command
@@ -83,7 +86,7 @@ fn binds_inside(private: &Private, binds: &str, before: &[&str]) -> (u32, Vec<St
 }
 
 /// One TCP bind, which must be done.
-fn bind_inside(private: &Private, address: &str, before: &[&str]) -> (u32, SocketAddr) {
+fn bind_inside(private: &PrivateCgroup, address: &str, before: &[&str]) -> (u32, SocketAddr) {
     let (pid, said) = binds_inside(private, &format!("tcp/{address}"), before);
     let given = said[0].split(' ').nth(1).and_then(|given| given.parse().ok());
     (pid, given.unwrap_or_else(|| panic!("{said:?}")))
@@ -105,7 +108,7 @@ fn free_port() -> u16 {
     panic!("no free port");
 }
 
-fn remove(private: Private) {
+fn remove(private: PrivateCgroup) {
     let folder = private.cgroup().folder().to_owned();
     private.remove().unwrap();
     assert!(!folder.exists());
@@ -118,7 +121,7 @@ fn every_change_is_told_and_counted() {
     let rules = [format!("{other}=9"), format!("{asked}=127.0.0.1:{given}")];
     let rules = rules.iter().map(|text| text.parse().unwrap()).collect();
     let network = Some(own_network().unwrap());
-    let settings = Settings { rules, network, ..settings() };
+    let settings = AttachSettings { rules, network, ..settings() };
     let mut attachment = attach(private.cgroup(), &settings).unwrap();
     let mut events = attachment.events().unwrap().unwrap();
     assert!(attachment.events().unwrap().is_none());
@@ -138,12 +141,15 @@ fn every_change_is_told_and_counted() {
         assert_eq!(first.pid, pid);
     }
     assert_eq!(first.asked, format!("[::]:{asked}").parse().unwrap());
-    assert_eq!(first.happened, Happened::Given { address: expected, shared: true });
-    let Event { rule, happened, asked, .. } = events.next().unwrap();
-    assert_eq!((rule, asked, happened), (None, address, Happened::Given { address, shared: true }));
+    assert_eq!(first.happened, BindAction::Given { address: expected, shared: true });
+    let BindEvent { rule, happened, asked, .. } = events.next().unwrap();
+    assert_eq!(
+        (rule, asked, happened),
+        (None, address, BindAction::Given { address, shared: true })
+    );
     assert_eq!(events.next(), None);
     assert_eq!((attachment.shared(), attachment.hits()), (2, vec![0, 1]));
-    assert_eq!(attachment.sourced(), Sourced::default());
+    assert_eq!(attachment.sourced(), SourceOutcome::default());
     drop(attachment);
     remove(private);
 }
@@ -175,7 +181,7 @@ fn the_programs_decide_as_the_rules_do() {
     };
     let (mut moved, mut refused) = (0, 0);
     for _ in 0..SETS {
-        let mut rules: Vec<Rule> = vec![];
+        let mut rules: Vec<MapRule> = vec![];
         while rules.len() < 8 {
             let mut side = || match pick(3) {
                 0 => format!("{}", 5001 + pick(4)),
@@ -184,23 +190,23 @@ fn the_programs_decide_as_the_rules_do() {
             };
             let text = format!("{}={}", side(), side());
             let text = format!("{}{text}", ["", "tcp:", "udp:"][pick(3)]);
-            rules.extend(text.parse::<Rule>().ok());
+            rules.extend(text.parse::<MapRule>().ok());
         }
         let only: BTreeSet<u16> = [5001, 5003].into();
-        let ports = if pick(2) == 0 { Ports::All } else { Ports::Only(only) };
-        let settings = Settings { rules: rules.clone(), ports: ports.clone(), ..settings() };
+        let ports = if pick(2) == 0 { PortSet::All } else { PortSet::Only(only) };
+        let settings = AttachSettings { rules: rules.clone(), ports: ports.clone(), ..settings() };
         let attachment = attach(private.cgroup(), &settings).unwrap();
         let (_, said) = binds_inside(&private, &words.join(" "), &network);
         for ((kind, address), said) in binds.iter().zip(&said) {
             let v6only = kind.ends_with('6');
             let protocol = if kind.starts_with("tcp") { Protocol::Tcp } else { Protocol::Udp };
-            let asked = map::Asked { protocol, address: *address, v6only };
+            let asked = map::MapRequest { protocol, address: *address, v6only };
             let outcome = map::decide(&rules, &asked).map(|(_, outcome)| outcome);
-            moved += usize::from(matches!(outcome, Some(Moved::To(_))));
+            moved += usize::from(matches!(outcome, Some(Mapping::To(_))));
             let given = match outcome {
-                Some(Moved::To(given)) => given,
+                Some(Mapping::To(given)) => given,
                 None => *address,
-                Some(Moved::OtherFamily) => {
+                Some(Mapping::OtherFamily) => {
                     refused += 1;
                     // The kernel itself refuses IPv4 on an IPv6-only socket.
                     let errno = if address.is_ipv6() { libc::EINVAL } else { libc::EAFNOSUPPORT };
@@ -212,14 +218,14 @@ fn the_programs_decide_as_the_rules_do() {
                 assert_eq!(*said, format!("refused {}", libc::EINVAL), "{kind} {address}");
                 continue;
             }
-            let attempt = Attempt {
+            let attempt = BindAttempt {
                 protocol: Some(protocol),
                 address: Some(given),
                 reuse_port: false,
                 reuse_address: false,
                 same_network: true,
             };
-            let shared = matches!(verdict::decide(&attempt, &ports), Verdict::Share { .. });
+            let shared = matches!(verdict::decide(&attempt, &ports), ShareDecision::Share { .. });
             // Port 0 becomes some port.
             let expected = if given.port() == 0 {
                 let port = said.split([':', ' ']).rev().nth(1).unwrap();
@@ -246,7 +252,7 @@ fn another_network_is_left_alone_and_so_is_everything_after_the_end() {
         bind_inside(&private, &format!("0.0.0.0:{}", free_port()), before);
         attachment.shared() - was
     };
-    let ours = Settings { network: Some(own_network().unwrap()), ..settings() };
+    let ours = AttachSettings { network: Some(own_network().unwrap()), ..settings() };
     let ours = attach(private.cgroup(), &ours).unwrap();
     assert_eq!(count(&ours, &[]), 1);
     assert_eq!(count(&ours, &["unshare", "--net"]), 0);
@@ -289,7 +295,7 @@ fn only_cgroups_of_the_dead_are_swept() {
     let beside = |name: &str| private.cgroup().folder().join(name);
     let _turn = beside_others();
     let mut dead = Command::new("true").spawn().unwrap();
-    let ours = Identity::ourselves().unwrap().to_string();
+    let ours = ProcessIdentity::ourselves().unwrap().to_string();
     let named = |pid: u32| {
         let [namespace, _, started] = ours.split('-').collect::<Vec<_>>()[..] else { panic!() };
         format!("sameport-run-{namespace}-{pid}-{started}-0")

@@ -8,9 +8,9 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use sameport_policy::guard::{Binder, Inode};
+use sameport_policy::guard::{Binder, FileId};
 
-use crate::bpf::cgroup_bind::{Cgroup, OpenError};
+use crate::bpf::cgroup_bind::{Cgroup, CgroupError};
 
 /// Who a process is to a guard.
 ///
@@ -34,7 +34,7 @@ pub fn binder(pid: i32) -> io::Result<Binder> {
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn unit(name: &str) -> Result<PathBuf, OpenError> {
+pub fn unit(name: &str) -> Result<PathBuf, CgroupError> {
     Cgroup::of_unit(name).map(|cgroup| cgroup.path().to_owned())
 }
 
@@ -42,10 +42,10 @@ pub fn unit(name: &str) -> Result<PathBuf, OpenError> {
 ///
 /// # Errors
 /// Where it cannot be opened.
-pub fn inode(path: &Path) -> io::Result<Inode> {
+pub fn inode(path: &Path) -> io::Result<FileId> {
     let file = File::open(path)?;
     let number = file.metadata()?.ino();
-    Ok(Inode { device: device(&file)?, number, generation: generation(&file) })
+    Ok(FileId { device: device(&file)?, number, generation: generation(&file) })
 }
 
 /// The device number of the file system, by its mount: `stat` tells another one on btrfs and overlayfs.

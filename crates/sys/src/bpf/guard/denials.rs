@@ -10,15 +10,15 @@ use aya::maps::Array;
 use sameport_policy::addr::protocol::Protocol;
 
 use super::layout;
-use super::layout::Event;
+use super::layout::RawDenial;
 use super::pins::GUARD;
 use crate::bpf::cgroup_bind::attached::pinned_map;
-use crate::bpf::cgroup_bind::pins::{Result, from_aya, require_ours};
+use crate::bpf::cgroup_bind::pins::{PinResult, from_aya, require_ours};
 use crate::cgroup::dir;
 
 /// A bind that a guard has refused, or would have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct GuardDenial {
     /// Counted from 1 since the first guard was set.
     pub number: u64,
     /// When.
@@ -49,7 +49,7 @@ pub struct Refusal {
 /// # Errors
 ///
 /// [`crate::bpf::cgroup_bind::PinError::NotPermitted`]: only root may read it.
-pub fn refusals() -> Result<Vec<Refusal>> {
+pub fn refusals() -> PinResult<Vec<GuardDenial>> {
     let folder = Path::new(GUARD);
     require_ours(folder)?;
     if !folder.join("refused").exists() {
@@ -58,7 +58,7 @@ pub fn refusals() -> Result<Vec<Refusal>> {
     let wrong = |error: aya::maps::MapError| {
         from_aya("bpf(BPF_MAP_LOOKUP_ELEM)", &folder.join("refused"), &error)
     };
-    let events: Array<_, Event> = pinned_map(folder, "refused")?.try_into().map_err(wrong)?;
+    let events: Array<_, RawDenial> = pinned_map(folder, "refused")?.try_into().map_err(wrong)?;
     let mut written = Vec::new();
     for event in events.iter() {
         written.push(layout::written(&event.map_err(wrong)?));
@@ -69,7 +69,7 @@ pub fn refusals() -> Result<Vec<Refusal>> {
 
     let paths = if written.is_empty() { HashMap::new() } else { paths() };
     let (now, up) = (SystemTime::now(), since_the_start());
-    let refusals = written.into_iter().map(|event| Refusal {
+    let refusals = written.into_iter().map(|event| GuardDenial {
         number: event.number,
         at: now.checked_sub(up.saturating_sub(event.time)).unwrap_or(now),
         network: event.network,

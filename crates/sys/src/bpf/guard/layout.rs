@@ -5,25 +5,25 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sameport_policy::addr::protocol::Protocol;
-use sameport_policy::guard::{Allowed, Guard, Step};
+use sameport_policy::guard::{AllowRule, CgroupStep, Guard};
 
 /// `struct settings`.
-pub(super) type Settings = [u8; 16];
+pub(super) type RawGuardSettings = [u8; 16];
 /// `struct port`.
-pub(super) type Port = [u8; 16];
+pub(super) type RawPort = [u8; 16];
 /// `struct guard`.
-pub(super) type Value = [u8; 8];
+pub(super) type RawGuard = [u8; 8];
 /// `struct allowed`.
-pub(super) type Key = [u8; 24];
+pub(super) type RawAllowed = [u8; 24];
 /// `struct name`.
-pub(super) type Name = [u8; 160];
+pub(super) type RawName = [u8; 160];
 /// `struct event`.
-pub(super) type Event = [u8; 80];
+pub(super) type RawDenial = [u8; 80];
 
 /// A generation that is not compared.
 const ANY: u64 = u64::MAX;
 
-pub(super) fn settings(mark: u64, since: SystemTime) -> Settings {
+pub(super) fn settings(mark: u64, since: SystemTime) -> RawGuardSettings {
     let mut bytes = [0; 16];
     let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
     bytes[..8].copy_from_slice(&mark.to_le_bytes());
@@ -31,11 +31,11 @@ pub(super) fn settings(mark: u64, since: SystemTime) -> Settings {
     bytes
 }
 
-pub(super) fn read_settings(bytes: &Settings) -> (u64, SystemTime) {
+pub(super) fn read_settings(bytes: &RawGuardSettings) -> (u64, SystemTime) {
     (u64_at(bytes, 0), UNIX_EPOCH + Duration::from_secs(u64_at(bytes, 8)))
 }
 
-pub(super) fn port(guard: &Guard) -> Port {
+pub(super) fn port(guard: &Guard) -> RawPort {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&guard.network.to_le_bytes());
     bytes[8..10].copy_from_slice(&guard.port.to_le_bytes());
@@ -43,23 +43,23 @@ pub(super) fn port(guard: &Guard) -> Port {
     bytes
 }
 
-pub(super) fn value(guard: &Guard, number: u32) -> Value {
-    let has = |what: fn(&Allowed) -> bool| u8::from(guard.allow.iter().any(what));
+pub(super) fn value(guard: &Guard, number: u32) -> RawGuard {
+    let has = |what: fn(&AllowRule) -> bool| u8::from(guard.allow.iter().any(what));
     let mut bytes = [0; 8];
     bytes[..4].copy_from_slice(&number.to_le_bytes());
     bytes[4] = u8::from(guard.report_only);
-    bytes[5] = has(|allowed| matches!(allowed, Allowed::Executable(Some(_))));
-    bytes[6] = has(|allowed| matches!(allowed, Allowed::Cgroup(_)));
+    bytes[5] = has(|allowed| matches!(allowed, AllowRule::Executable(Some(_))));
+    bytes[6] = has(|allowed| matches!(allowed, AllowRule::Cgroup(_)));
     bytes
 }
 
 /// Of the guard with this number; `place` is where the path of a cgroup ends. `None` allows nobody.
-pub(super) fn allowed(number: u32, allowed: &Allowed, place: u32) -> Option<(Key, u64)> {
+pub(super) fn allowed(number: u32, allowed: &AllowRule, place: u32) -> Option<(RawAllowed, u64)> {
     let (kind, first, second, value) = match allowed {
-        Allowed::User(uid) => (1_u32, u64::from(*uid), 0, ANY),
-        Allowed::Cgroup(_) => (2, u64::from(place), 0, ANY),
-        Allowed::Executable(None) => return None,
-        Allowed::Executable(Some(file)) => {
+        AllowRule::User(uid) => (1_u32, u64::from(*uid), 0, ANY),
+        AllowRule::Cgroup(_) => (2, u64::from(place), 0, ANY),
+        AllowRule::Executable(None) => return None,
+        AllowRule::Executable(Some(file)) => {
             (3, file.device, file.number, file.generation.map_or(ANY, u64::from))
         }
     };
@@ -72,7 +72,7 @@ pub(super) fn allowed(number: u32, allowed: &Allowed, place: u32) -> Option<(Key
 }
 
 /// Names that are too long are cut, and then match nothing.
-pub(super) fn name(step: &Step) -> Name {
+pub(super) fn name(step: &CgroupStep) -> RawName {
     let mut bytes = [0; 160];
     bytes[..4].copy_from_slice(&step.from.to_le_bytes());
     let length = step.name.len().min(156);
@@ -82,7 +82,7 @@ pub(super) fn name(step: &Step) -> Name {
 
 /// What the programs wrote of one bind.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Written {
+pub(super) struct DenialBytes {
     /// From 1; 0: nothing was written.
     pub(super) number: u64,
     /// Since the machine was started.
@@ -98,10 +98,10 @@ pub(super) struct Written {
     pub(super) program: String,
 }
 
-pub(super) fn written(bytes: &Event) -> Written {
+pub(super) fn written(bytes: &RawDenial) -> DenialBytes {
     let program = &bytes[64..];
     let end = program.iter().position(|byte| *byte == 0).unwrap_or(program.len());
-    Written {
+    DenialBytes {
         number: u64_at(bytes, 0),
         time: Duration::from_nanos(u64_at(bytes, 8)),
         network: u64_at(bytes, 16),

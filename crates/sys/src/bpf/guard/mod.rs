@@ -22,20 +22,20 @@ mod reserved_ports;
 mod tests;
 
 pub use binder::{binder, inode, unit};
-pub use denials::{Refusal, refusals};
+pub use denials::{GuardDenial, refusals};
 pub use pins::{InForce, enforce, in_force, lift};
-pub use record::{Lock, PLACE, is_first_network, start_of_the_machine};
+pub use record::{GuardLock, PLACE, is_first_network, start_of_the_machine};
 pub(crate) use reserved_ports::text as reserved_text;
 pub use reserved_ports::{reserve, reserved};
 
-use crate::bpf::cgroup_bind::{AttachError, OpenError, PinError};
+use crate::bpf::cgroup_bind::{AttachError, CgroupError, PinError};
 
 /// Why there is no set of guards.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum GuardError {
     /// There is no first cgroup to attach to.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(#[from] CgroupError),
     /// The programs could not be loaded or attached.
     #[error(transparent)]
     Attach(#[from] AttachError),

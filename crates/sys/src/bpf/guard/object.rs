@@ -7,7 +7,7 @@ use aya::maps::{Array, HashMap};
 use aya::programs::links::FdLink;
 use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use sameport_policy::guard;
-use sameport_policy::guard::{Allowed, Guard};
+use sameport_policy::guard::{AllowRule, Guard};
 
 use super::layout;
 use crate::bpf::cgroup_bind::object::{attach, map};
@@ -16,7 +16,7 @@ use crate::bpf::cgroup_bind::{AttachError, Cgroup};
 static GUARD: &[u8] = include_bytes_aligned!("../../../../../bpf/guard.bpf.o");
 
 /// The programs at a cgroup, until this is dropped.
-pub(super) struct Set {
+pub(super) struct GuardPrograms {
     pub(super) object: Ebpf,
     pub(super) links: Vec<(String, FdLink)>,
 }
@@ -28,13 +28,13 @@ pub(super) fn set(
     guards: &[Guard],
     mark: u64,
     log: &Path,
-) -> Result<Set, AttachError> {
+) -> Result<GuardPrograms, AttachError> {
     let types = Btf::from_sys_fs().map_err(|error| {
         let why = "this kernel does not tell how its structures are laid out";
         AttachError::Kernel(format!("/sys/kernel/btf/vmlinux: {error}: {why}"))
     })?;
     let paths = guards.iter().flat_map(|guard| &guard.allow).filter_map(|allowed| match allowed {
-        Allowed::Cgroup(path) => Some(path.as_str()),
+        AllowRule::Cgroup(path) => Some(path.as_str()),
         _ => None,
     });
     let (steps, ends) = guard::steps(paths);
@@ -50,26 +50,26 @@ pub(super) fn set(
         .map_err(|error| AttachError::loading(&error))?;
 
     let fill = |error: aya::maps::MapError| AttachError::system("bpf(BPF_MAP_UPDATE_ELEM)", &error);
-    let mut table: HashMap<_, layout::Name, u32> = map(&mut object, "names")?;
+    let mut table: HashMap<_, layout::RawName, u32> = map(&mut object, "names")?;
     for step in &steps {
         table.insert(layout::name(step), step.to, 0).map_err(fill)?;
     }
-    let mut table: HashMap<_, layout::Key, u64> = map(&mut object, "allow")?;
+    let mut table: HashMap<_, layout::RawAllowed, u64> = map(&mut object, "allow")?;
     let mut ends = ends.into_iter();
     for (number, guard) in (0..).zip(guards) {
         for allowed in &guard.allow {
-            let place = matches!(allowed, Allowed::Cgroup(_)).then(|| ends.next()).flatten();
+            let place = matches!(allowed, AllowRule::Cgroup(_)).then(|| ends.next()).flatten();
             if let Some((key, value)) = layout::allowed(number, allowed, place.unwrap_or(0)) {
                 table.insert(key, value, 0).map_err(fill)?;
             }
         }
     }
-    let mut table: HashMap<_, layout::Port, layout::Value> = map(&mut object, "guards")?;
+    let mut table: HashMap<_, layout::RawPort, layout::RawGuard> = map(&mut object, "guards")?;
     for (number, guard) in (0..).zip(guards) {
         table.insert(layout::port(guard), layout::value(guard, number), 0).map_err(fill)?;
     }
-    let mut settings: Array<_, layout::Settings> = map(&mut object, "settings")?;
+    let mut settings: Array<_, layout::RawGuardSettings> = map(&mut object, "settings")?;
     settings.set(0, layout::settings(mark, SystemTime::now()), 0).map_err(fill)?;
     let links = attach(&mut object, cgroup)?;
-    Ok(Set { object, links })
+    Ok(GuardPrograms { object, links })
 }

@@ -11,16 +11,17 @@ use std::time::SystemTime;
 
 use sameport_policy::guard::Guard;
 
-use super::Error;
+use super::GuardError;
 use super::layout;
 use super::object;
-use super::object::Set;
+use super::object::GuardPrograms;
 use crate::bpf::cgroup_bind::attached::{holds, only};
 use crate::bpf::cgroup_bind::pins::{
-    LINK, OURS, Result, create_folder, entries, failed, from_aya, provide_file_system, take_apart,
+    LINK, OURS, PinResult, create_folder, entries, failed, from_aya, provide_file_system,
+    take_apart,
 };
 use crate::bpf::cgroup_bind::{Cgroup, PinError};
-use crate::process::identity::Identity;
+use crate::process::identity::ProcessIdentity;
 
 pub(super) const GUARD: &str = "/sys/fs/bpf/sameport/guard";
 /// The maps of a set, the one that makes it whole last.
@@ -50,7 +51,7 @@ pub struct InForce {
 /// # Errors
 ///
 /// See [`Error`].
-pub fn enforce(guards: &[Guard], mark: u64) -> std::result::Result<bool, Error> {
+pub fn enforce(guards: &[Guard], mark: u64) -> std::result::Result<bool, GuardError> {
     let cgroup = Cgroup::first()?;
     let mounted = provide_file_system()?;
     let ours = own_folder()?;
@@ -61,7 +62,7 @@ pub fn enforce(guards: &[Guard], mark: u64) -> std::result::Result<bool, Error> 
     }
     create_folder(&ours)?;
     let result = object::set(&cgroup, guards, mark, Path::new(GUARD))
-        .map_err(Error::from)
+        .map_err(GuardError::from)
         .and_then(|set| Ok(pin(set, &ours)?));
     if let Err(error) = result {
         take_apart(&ours)?;
@@ -76,8 +77,8 @@ pub fn enforce(guards: &[Guard], mark: u64) -> std::result::Result<bool, Error> 
     Ok(mounted)
 }
 
-fn pin(set: Set, folder: &Path) -> Result<()> {
-    let Set { object, links } = set;
+fn pin(set: GuardPrograms, folder: &Path) -> PinResult<()> {
+    let GuardPrograms { object, links } = set;
     for (name, link) in links {
         let path = folder.join(format!("{LINK}{name}"));
         link.pin(&path).map_err(|error| from_aya("bpf(BPF_OBJ_PIN)", &path, &error))?;
@@ -97,7 +98,7 @@ fn pin(set: Set, folder: &Path) -> Result<()> {
 /// # Errors
 ///
 /// [`PinError::NotPermitted`]: only root may.
-pub fn lift() -> Result<()> {
+pub fn lift() -> PinResult<()> {
     for set in sets()? {
         take_apart(&set)?;
     }
@@ -112,7 +113,7 @@ pub fn lift() -> Result<()> {
 /// # Errors
 ///
 /// [`PinError::NotPermitted`]: only root may read it.
-pub fn in_force() -> Result<Option<InForce>> {
+pub fn in_force() -> PinResult<Option<InForce>> {
     let all = sets()?;
     let mut whole = None;
     for set in &all {
@@ -135,7 +136,7 @@ pub fn in_force() -> Result<Option<InForce>> {
 }
 
 /// The folders of all sets, whole or not.
-fn sets() -> Result<Vec<PathBuf>> {
+fn sets() -> PinResult<Vec<PathBuf>> {
     let is_set = |path: &PathBuf| {
         path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(SET))
     };
@@ -143,7 +144,7 @@ fn sets() -> Result<Vec<PathBuf>> {
 }
 
 /// The folder of this process.
-fn own_folder() -> Result<PathBuf> {
-    let owner = Identity::ourselves().map_err(failed("read", Path::new("/proc/self")))?;
+fn own_folder() -> PinResult<PathBuf> {
+    let owner = ProcessIdentity::ourselves().map_err(failed("read", Path::new("/proc/self")))?;
     Ok(Path::new(GUARD).join(format!("{SET}{owner}")))
 }

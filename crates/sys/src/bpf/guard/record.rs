@@ -19,11 +19,11 @@ const LOCK: &str = "/etc/sameport/guards.lock";
 
 /// The right to change the list and what is enforced, which one process has at a time.
 #[derive(Debug)]
-pub struct Lock {
+pub struct GuardLock {
     _file: File,
 }
 
-impl Lock {
+impl GuardLock {
     /// Waits until nobody else has it.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Lock {
     }
 }
 
-impl Drop for Lock {
+impl Drop for GuardLock {
     /// The folder goes if nothing else is in it.
     fn drop(&mut self) {
         let _ = fs::remove_file(LOCK);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sameport_policy::addr::protocol::Protocol;
-use sameport_policy::guard::{Allowed, Guard, Inode, LONGEST_NAME, Step};
+use sameport_policy::guard::{AllowRule, CgroupStep, FileId, Guard, LONGEST_NAME};
 
 use super::{binder, inode, layout};
 
@@ -28,7 +28,8 @@ fn what_the_programs_write_is_read() {
 #[test]
 fn a_name_that_is_too_long_matches_none_that_is_read() {
     // The programs read at most 155 bytes and a zero.
-    let name = |length: usize| layout::name(&Step { from: 1, name: "x".repeat(length), to: 2 });
+    let name =
+        |length: usize| layout::name(&CgroupStep { from: 1, name: "x".repeat(length), to: 2 });
     assert_eq!(name(LONGEST_NAME)[4 + LONGEST_NAME], 0);
     assert_ne!(name(200)[159], 0);
 }
@@ -37,12 +38,15 @@ fn a_name_that_is_too_long_matches_none_that_is_read() {
 fn only_what_is_asked_for_is_looked_at() {
     let guard =
         |allow| Guard { network: 1, port: 80, protocol: Protocol::Udp, report_only: true, allow };
-    let file = Inode { device: 1, number: 2, generation: Some(3) };
-    assert_eq!(layout::value(&guard(vec![Allowed::User(7)]), 5), [5, 0, 0, 0, 1, 0, 0, 0]);
-    let both = vec![Allowed::Cgroup("/a".into()), Allowed::Executable(Some(file))];
+    let file = FileId { device: 1, number: 2, generation: Some(3) };
+    assert_eq!(layout::value(&guard(vec![AllowRule::User(7)]), 5), [5, 0, 0, 0, 1, 0, 0, 0]);
+    let both = vec![AllowRule::Cgroup("/a".into()), AllowRule::Executable(Some(file))];
     assert_eq!(layout::value(&guard(both), 5), [5, 0, 0, 0, 1, 1, 1, 0]);
-    assert_eq!(layout::value(&guard(vec![Allowed::Executable(None)]), 0), [0, 0, 0, 0, 1, 0, 0, 0]);
-    assert_eq!(layout::allowed(0, &Allowed::Executable(None), 0), None);
+    assert_eq!(
+        layout::value(&guard(vec![AllowRule::Executable(None)]), 0),
+        [0, 0, 0, 0, 1, 0, 0, 0]
+    );
+    assert_eq!(layout::allowed(0, &AllowRule::Executable(None), 0), None);
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) struct Btf<'a> {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Type<'a> {
+struct BtfType<'a> {
     kind: u32,
     /// Of a struct whose members may be bit fields.
     flag: bool,
@@ -129,7 +129,7 @@ impl<'a> Btf<'a> {
     }
 
     /// The type behind names and qualifiers.
-    fn plain(&self, mut number: u32) -> Option<Type<'a>> {
+    fn plain(&self, mut number: u32) -> Option<BtfType<'a>> {
         for _ in 0..DEPTH {
             let found = self.numbered(number)?;
             match found.kind {
@@ -141,13 +141,13 @@ impl<'a> Btf<'a> {
         None
     }
 
-    fn numbered(&self, number: u32) -> Option<Type<'a>> {
+    fn numbered(&self, number: u32) -> Option<BtfType<'a>> {
         let at = *self.starts.get(usize::try_from(number.checked_sub(1)?).ok()?)?;
         let record = self.types.get(usize::try_from(at).ok()?..)?;
         let info = u32_at(record, 4)?;
         let kind = kind_of(info);
         let members = record.get(TYPE..TYPE + size_after(kind, count_of(info))?)?;
-        Some(Type { kind, flag: info >> 31 == 1, size_or_type: u32_at(record, 8)?, members })
+        Some(BtfType { kind, flag: info >> 31 == 1, size_or_type: u32_at(record, 8)?, members })
     }
 }
 

@@ -121,12 +121,12 @@ unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<OwnedFd
 
 /// A file in memory, without a copy.
 #[derive(Debug)]
-pub(super) struct Mapped {
+pub(super) struct MappedFile {
     start: NonNull<u8>,
     length: usize,
 }
 
-impl Mapped {
+impl MappedFile {
     /// Maps a file that nobody writes to and that does not shrink, as `/sys/kernel/btf/vmlinux`
     /// (ENODEV before Linux 6.16).
     pub(super) fn new(file: &File) -> io::Result<Self> {
@@ -144,7 +144,7 @@ impl Mapped {
     }
 }
 
-impl Deref for Mapped {
+impl Deref for MappedFile {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -153,7 +153,7 @@ impl Deref for Mapped {
     }
 }
 
-impl Drop for Mapped {
+impl Drop for MappedFile {
     fn drop(&mut self) {
         // SAFETY: nobody has a reference into the mapping any more.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };

@@ -23,12 +23,12 @@ use std::os::linux::fs::MetadataExt as _;
 use std::sync::LazyLock;
 
 use rustix::thread::CapabilitySet;
-use sameport_policy::model::socket::Position;
+use sameport_policy::model::socket::GroupPosition;
 
-use crate::proc::fd_scan::{Holder, Holders};
+use crate::proc::fd_scan::{FdHolder, FdHolders};
 use btf::Btf;
-use object::Template;
-use record::{RECORD, Record};
+use object::ProgramTemplate;
+use record::{DescriptorRecord, RECORD};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../../bpf/sockets.bpf.o");
 /// The section that the program is in.
@@ -41,7 +41,7 @@ const ROOM: usize = 64 * 1024;
 
 /// What to look for, in this thread's network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct IterFilter {
     /// A bit a state, `1 << TCP_LISTEN`.
     pub(crate) states: u32,
     /// `None` for every port.
@@ -53,21 +53,21 @@ pub(crate) struct Wanted {
 
 /// What the walk found.
 #[derive(Debug, Default)]
-pub(crate) struct Iterated {
-    pub(crate) holders: Holders,
+pub(crate) struct IterResult {
+    pub(crate) holders: FdHolders,
     /// Names of processes.
     pub(crate) names: HashMap<i32, String>,
     /// By inode.
-    pub(crate) facts: HashMap<u64, Facts>,
+    pub(crate) facts: HashMap<u64, SocketFacts>,
 }
 
 /// What only the kernel's own memory tells of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct SocketFacts {
     pub(crate) reuse_port: bool,
     pub(crate) reuse_address: bool,
     pub(crate) filter: bool,
-    pub(crate) position: Option<Position>,
+    pub(crate) position: Option<GroupPosition>,
 }
 
 /// One walk over every descriptor of every process.
@@ -76,7 +76,7 @@ pub(crate) struct Facts {
 ///
 /// EPERM for who may not; ENOENT and EOPNOTSUPP where this kernel cannot; what the kernel answered
 /// otherwise.
-pub(crate) fn walk(wanted: Wanted) -> io::Result<Iterated> {
+pub(crate) fn walk(wanted: IterFilter) -> io::Result<IterResult> {
     open(wanted).and_then(read)
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn walk(wanted: Wanted) -> io::Result<Iterated> {
 /// # Errors
 ///
 /// As for [`walk`].
-pub(crate) fn open(wanted: Wanted) -> io::Result<File> {
+pub(crate) fn open(wanted: IterFilter) -> io::Result<File> {
     may_load()?;
     numbers_are_those_of_proc()?;
     let network = std::fs::metadata("/proc/thread-self/ns/net")?.st_ino();
@@ -113,8 +113,8 @@ fn cannot() -> io::Error {
     io::Error::from_raw_os_error(libc::EOPNOTSUPP)
 }
 
-fn load(wanted: Wanted, network: u64) -> io::Result<std::os::fd::OwnedFd> {
-    static TEMPLATE: LazyLock<Option<Template<'_>>> =
+fn load(wanted: IterFilter, network: u64) -> io::Result<std::os::fd::OwnedFd> {
+    static TEMPLATE: LazyLock<Option<ProgramTemplate<'_>>> =
         LazyLock::new(|| object::template(OBJECT, PROGRAM));
     if cfg!(target_endian = "big") {
         return Err(cannot());
@@ -124,7 +124,7 @@ fn load(wanted: Wanted, network: u64) -> io::Result<std::os::fd::OwnedFd> {
     let file = File::open(BTF)?;
     // Before Linux 6.16 it has to be copied, a page a call.
     let (mapped, copied);
-    let bytes = match calls::Mapped::new(&file) {
+    let bytes = match calls::MappedFile::new(&file) {
         Ok(mapping) => {
             mapped = mapping;
             &*mapped
@@ -153,10 +153,10 @@ fn struct_of(name: &str) -> &str {
 }
 
 /// Reads to the end, which makes the kernel walk.
-fn read(mut from: File) -> io::Result<Iterated> {
-    let mut found = Iterated {
-        holders: Holders { all_read: true, ..Holders::default() },
-        ..Iterated::default()
+fn read(mut from: File) -> io::Result<IterResult> {
+    let mut found = IterResult {
+        holders: FdHolders { all_read: true, ..FdHolders::default() },
+        ..IterResult::default()
     };
     let mut room = vec![0; ROOM];
     let mut filled = 0;
@@ -169,7 +169,7 @@ fn read(mut from: File) -> io::Result<Iterated> {
             Err(error) => return Err(error),
         }
         let (whole, _) = room[..filled].as_chunks::<RECORD>();
-        whole.iter().for_each(|bytes| found.add(Record::read(bytes)));
+        whole.iter().for_each(|bytes| found.add(DescriptorRecord::read(bytes)));
         let done = whole.len() * RECORD;
         room.copy_within(done..filled, 0);
         filled -= done;
@@ -178,12 +178,12 @@ fn read(mut from: File) -> io::Result<Iterated> {
     Ok(found)
 }
 
-impl Iterated {
-    fn add(&mut self, record: Record) {
-        let holder = Holder { pid: record.pid, descriptor: record.descriptor };
+impl IterResult {
+    fn add(&mut self, record: DescriptorRecord) {
+        let holder = FdHolder { pid: record.pid, descriptor: record.descriptor };
         self.holders.of.entry(record.inode).or_default().push(holder);
         self.names.entry(record.pid).or_insert_with(|| record.program());
-        self.facts.entry(record.inode).or_insert(Facts {
+        self.facts.entry(record.inode).or_insert(SocketFacts {
             reuse_port: record.reuse_port,
             reuse_address: record.reuse_address,
             filter: record.filter,

@@ -15,13 +15,13 @@ const R_BPF_64_64: u32 = 1;
 
 /// The program, as far as it is known before the kernel's structs are.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Template<'a> {
+pub(super) struct ProgramTemplate<'a> {
     pub(super) instructions: &'a [u8],
     /// Names of numbers, each with the byte at which its pair of instructions begins.
     pub(super) blanks: Vec<(usize, &'a str)>,
 }
 
-impl Template<'_> {
+impl ProgramTemplate<'_> {
     /// The instructions with every blank filled in; `None` if a name has no number.
     pub(super) fn filled(&self, number: impl Fn(&str) -> Option<u64>) -> Option<Vec<u8>> {
         let mut instructions = self.instructions.to_vec();
@@ -41,7 +41,7 @@ fn halves(number: u64) -> [[u8; 4]; 2] {
 }
 
 /// The program in the section of this name; `None` if these bytes are not such an object.
-pub(super) fn template<'a>(object: &'a [u8], program: &str) -> Option<Template<'a>> {
+pub(super) fn template<'a>(object: &'a [u8], program: &str) -> Option<ProgramTemplate<'a>> {
     let sections = sections(object)?;
     let names = sections.get(usize::from(u16_at(object, 62)?))?;
     let named = |wanted: &str| {
@@ -63,10 +63,10 @@ pub(super) fn template<'a>(object: &'a [u8], program: &str) -> Option<Template<'
         let symbol = usize::try_from(u32_at(relocation, 12)?).ok()?.checked_mul(SYMBOL)?;
         blanks.push((at, text(symbol_names, u32_at(symbols.bytes, symbol)?)?));
     }
-    (instructions.len() % INSTRUCTION == 0).then_some(Template { instructions, blanks })
+    (instructions.len() % INSTRUCTION == 0).then_some(ProgramTemplate { instructions, blanks })
 }
 
-struct Section<'a> {
+struct ElfSection<'a> {
     name: u32,
     kind: u32,
     link: usize,
@@ -74,7 +74,7 @@ struct Section<'a> {
     bytes: &'a [u8],
 }
 
-fn sections(object: &[u8]) -> Option<Vec<Section<'_>>> {
+fn sections(object: &[u8]) -> Option<Vec<ElfSection<'_>>> {
     // 64 bits, little-endian.
     if object.len() < HEADER || !object.starts_with(b"\x7fELF\x02\x01") {
         return None;
@@ -85,10 +85,10 @@ fn sections(object: &[u8]) -> Option<Vec<Section<'_>>> {
     table.chunks_exact(SECTION).take(count).map(|header| section(object, header)).collect()
 }
 
-fn section<'a>(object: &'a [u8], header: &[u8]) -> Option<Section<'a>> {
+fn section<'a>(object: &'a [u8], header: &[u8]) -> Option<ElfSection<'a>> {
     let start = usize::try_from(u64_at(header, 24)?).ok()?;
     let length = usize::try_from(u64_at(header, 32)?).ok()?;
-    Some(Section {
+    Some(ElfSection {
         name: u32_at(header, 0)?,
         kind: u32_at(header, 4)?,
         link: usize::try_from(u32_at(header, 40)?).ok()?,
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_number_lies_in_both_halves() {
         let instructions = [0x18, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let template = Template { instructions: &instructions, blanks: vec![(0, "a")] };
+        let template = ProgramTemplate { instructions: &instructions, blanks: vec![(0, "a")] };
         let filled = template.filled(|_| Some(0x1122_3344_5566_7788)).unwrap();
         assert_eq!(filled[4..8], [0x88, 0x77, 0x66, 0x55]);
         assert_eq!(filled[12..16], [0x44, 0x33, 0x22, 0x11]);

@@ -1,6 +1,6 @@
 //! What the program writes of one descriptor.
 
-use sameport_policy::model::socket::Position;
+use sameport_policy::model::socket::GroupPosition;
 
 /// `struct record` in `bpf/sockets.bpf.c`.
 pub(super) const RECORD: usize = 48;
@@ -14,7 +14,7 @@ const UNNUMBERED: u32 = u32::MAX;
 
 /// A descriptor that is a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct DescriptorRecord {
     pub(super) inode: u64,
     pub(super) pid: i32,
     pub(super) descriptor: i32,
@@ -24,17 +24,17 @@ pub(super) struct Record {
     pub(super) reuse_address: bool,
     pub(super) filter: bool,
     /// Nothing where the group is too large to be searched.
-    pub(super) position: Option<Position>,
+    pub(super) position: Option<GroupPosition>,
 }
 
-impl Record {
+impl DescriptorRecord {
     pub(super) fn read(bytes: &[u8; RECORD]) -> Self {
         let word = |at: usize| {
             u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
         let flags = word(16);
         let (index, of) = (word(20), word(24));
-        let position = Position { index, of, steered: flags & STEERED != 0 };
+        let position = GroupPosition { index, of, steered: flags & STEERED != 0 };
         let known = flags & GROUPED != 0 && index != UNNUMBERED && index < of;
         let mut inode = [0; 8];
         inode.copy_from_slice(&bytes[..8]);
@@ -75,18 +75,18 @@ mod tests {
 
     #[test]
     fn every_field_is_where_the_program_writes_it() {
-        let record = Record::read(&bytes(REUSE_PORT | GROUPED | STEERED, 2, 3));
+        let record = DescriptorRecord::read(&bytes(REUSE_PORT | GROUPED | STEERED, 2, 3));
         assert_eq!((record.inode, record.pid, record.descriptor), (77, 123, 5));
         assert_eq!(record.program(), "nginx");
         assert!(record.reuse_port && !record.reuse_address && !record.filter);
-        assert_eq!(record.position, Some(Position { index: 2, of: 3, steered: true }));
+        assert_eq!(record.position, Some(GroupPosition { index: 2, of: 3, steered: true }));
     }
 
     #[test]
     fn a_place_that_is_not_known_is_none() {
-        assert_eq!(Record::read(&bytes(REUSE_PORT, 0, 0)).position, None);
-        assert_eq!(Record::read(&bytes(GROUPED, UNNUMBERED, 5000)).position, None);
+        assert_eq!(DescriptorRecord::read(&bytes(REUSE_PORT, 0, 0)).position, None);
+        assert_eq!(DescriptorRecord::read(&bytes(GROUPED, UNNUMBERED, 5000)).position, None);
         // The group changed between the two reads.
-        assert_eq!(Record::read(&bytes(GROUPED, 3, 3)).position, None);
+        assert_eq!(DescriptorRecord::read(&bytes(GROUPED, 3, 3)).position, None);
     }
 }

@@ -9,17 +9,17 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::process::{Command, Stdio};
 
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
-use sameport_policy::model::socket::{Options, State};
-use sameport_policy::traffic::steering::Group;
+use sameport_policy::model::socket::{SocketOptions, SocketState};
+use sameport_policy::traffic::steering::OrderedGroup;
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use super::*;
-use crate::inspect::{Query, States, members, options};
+use crate::inspect::{SocketQuery, StateFilter, members, options};
 use crate::proc::fd_scan;
-use crate::process::{Reach, WorkerSocket};
+use crate::process::{SocketAccess, WorkerSocket};
 use crate::serial::{alone, beside_others};
 
-const UNCONNECTED: Wanted = Wanted { states: 1 << 10 | 1 << 7, port: None, quickly: true };
+const UNCONNECTED: IterFilter = IterFilter { states: 1 << 10 | 1 << 7, port: None, quickly: true };
 
 /// Whether the walk works here; otherwise the test is skipped, and says so.
 fn iterates(test: &str) -> bool {
@@ -98,11 +98,11 @@ fn the_walk_finds_what_proc_and_a_duplicate_show() {
     }
     for socket in &sockets {
         let inode = inode(socket);
-        let Facts { reuse_port, reuse_address, filter, position } = walked.facts[&inode];
-        let found = Options { reuse_port, reuse_address, filter, ..Options::default() };
+        let SocketFacts { reuse_port, reuse_address, filter, position } = walked.facts[&inode];
+        let found = SocketOptions { reuse_port, reuse_address, filter, ..SocketOptions::default() };
         assert_eq!(found, asked[&inode], "{socket:?}");
         // Who shares is in a group, be it alone.
-        let first = Position { index: 0, of: 1, steered: false };
+        let first = GroupPosition { index: 0, of: 1, steered: false };
         assert_eq!(position, reuse_port.then_some(first), "{socket:?}");
     }
 }
@@ -114,13 +114,14 @@ fn members_by_the_iterator_are_members_by_proc() {
     }
     let _alone = alone();
     let socket = shared("127.0.78.3:0");
-    let query = Query::everything().on(socket.local_addr().unwrap().as_socket().unwrap().port());
+    let query =
+        SocketQuery::everything().on(socket.local_addr().unwrap().as_socket().unwrap().port());
     let by_iterator = members(&query).unwrap();
     let by_proc = without_privilege(|| members(&query).unwrap());
     assert!(by_iterator.iterated && !by_proc.iterated);
     let mut expected = by_iterator.members;
     assert_eq!(expected.len(), 1, "{expected:?}");
-    assert_eq!(expected[0].position, Some(Position { index: 0, of: 1, steered: false }));
+    assert_eq!(expected[0].position, Some(GroupPosition { index: 0, of: 1, steered: false }));
     expected[0].position = None;
     assert_eq!(by_proc.members, expected);
 }
@@ -153,14 +154,14 @@ fn places_are_those_of_the_kernel() {
     let address = a.local_addr().unwrap().as_socket().unwrap().to_string();
     let [b, c, d] = [(); 3].map(|()| shared(&address));
     let place = |socket: &Socket| walk(UNCONNECTED).unwrap().facts[&inode(socket)].position;
-    let at = |index, of, steered| Some(Position { index, of, steered });
+    let at = |index, of, steered| Some(GroupPosition { index, of, steered });
     assert_eq!([&a, &b, &c, &d].map(place), [0, 1, 2, 3].map(|index| at(index, 4, false)));
     // The last one takes the place of the one that is gone.
     drop(b);
     assert_eq!([&a, &d, &c].map(place), [0, 1, 2].map(|index| at(index, 3, false)));
-    let mut order = Group::default();
+    let mut order = OrderedGroup::default();
     "adc".chars().for_each(|id| order.joined(id));
-    let Ok(Reach::Socket(one)) = WorkerSocket::of_thread(own_pid(), c.as_raw_fd()) else {
+    let Ok(SocketAccess::Socket(one)) = WorkerSocket::of_thread(own_pid(), c.as_raw_fd()) else {
         panic!()
     };
     one.steer(&order.program(|id| *id == 'a').unwrap()).unwrap();
@@ -186,7 +187,7 @@ fn states_and_port_are_chosen_in_the_kernel() {
     client.connect(&address).unwrap();
     let (server, _) = listener.accept().unwrap();
     let found = |states, port| {
-        let facts = walk(Wanted { states, port, quickly: false }).unwrap().facts;
+        let facts = walk(IterFilter { states, port, quickly: false }).unwrap().facts;
         [&listener, &client, &server].map(|socket| facts.contains_key(&inode(socket)))
     };
     assert_eq!(found(1 << 10, None), [true, false, false]);
@@ -198,7 +199,7 @@ fn states_and_port_are_chosen_in_the_kernel() {
 
 #[test]
 fn a_socket_that_lost_its_connection_and_kept_its_port_is_found_by_a_second_walk() {
-    let query = Query::everything().in_states(States::Unconnected);
+    let query = SocketQuery::everything().in_states(StateFilter::Unconnected);
     if !iterates("iterator-lost-connection") || !members(&query).unwrap().bound {
         return;
     }
@@ -218,7 +219,7 @@ fn a_socket_that_lost_its_connection_and_kept_its_port_is_found_by_a_second_walk
     let port = client.local_addr().unwrap().as_socket().unwrap().port();
     let seen = members(&query.on(port)).unwrap();
     let member = seen.members.iter().find(|member| member.socket.inode == inode).unwrap();
-    assert_eq!(member.socket.state, State::Bound);
+    assert_eq!(member.socket.state, SocketState::Bound);
     assert_eq!(member.processes.iter().map(|it| it.pid).collect::<Vec<_>>(), [own_pid()]);
     assert!(seen.iterated);
 }
