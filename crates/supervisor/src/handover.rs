@@ -25,7 +25,7 @@ use crate::control::{InheritedControlSocket, RunInfo};
 use crate::termination::SIGKILL;
 
 /// The variable with the letter's descriptor.
-pub const LETTER: &str = "SAMEPORT_LETTER";
+pub const LETTER: &str = "SAMEPORT_HANDOVER_FD";
 
 /// Both programs must speak the same.
 pub(crate) const VERSION: u32 = 1;

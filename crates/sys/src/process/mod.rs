@@ -13,7 +13,7 @@ pub(crate) mod tree;
 
 pub(crate) use crate::socket::worker_socket::same_descriptors;
 pub use crate::socket::worker_socket::{SocketAccess, WorkerSocket, try_reaching_ourselves};
-pub use crate::systemd::notify_socket::{Notification, NotifySocket, NotifyState};
+pub use crate::systemd::notify_socket::{NotifyRecord, NotifySocket, NotifyState};
 pub use attribution::{processes_by, processes_with, processes_without, value_in};
 pub use executable::{FileCapability, gains_privilege, locate, may_filter_with_privileges};
 pub use listen_fds::ListenFds;

@@ -37,7 +37,7 @@ pub struct NotifyState {
 
 /// A message and who sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notification {
+pub struct NotifyRecord {
     /// The sender, its parent, and so on up to the one that is our child.
     pub from: Vec<i32>,
     /// What it says.
@@ -128,7 +128,7 @@ impl NotifySocket {
     ///
     /// Descriptors that come along (FDSTORE=1) are closed; so BARRIER=1 is answered once what was
     /// said before it has been taken.
-    pub fn take(&mut self) -> Vec<Notification> {
+    pub fn take(&mut self) -> Vec<NotifyRecord> {
         let mut notices = Vec::new();
         for _ in 0..256 {
             let mut message = [0; LONGEST];
@@ -142,7 +142,7 @@ impl NotifySocket {
             if let (Some(from), Some(message)) = (from, received.whole) {
                 let mut said = NotifyState::read(&message);
                 said.main_pid = said.main_pid.filter(|pid| is_descendant(*pid));
-                notices.push(Notification { from, said });
+                notices.push(NotifyRecord { from, said });
             }
             drop(received.descriptors);
         }

@@ -65,7 +65,7 @@ fn what_children_say_is_heard_with_their_names() {
             status: Some("up".into()),
             ..NotifyState::default()
         };
-        assert_eq!(notices.take(), [Notification { from: vec![pid], said }]);
+        assert_eq!(notices.take(), [NotifyRecord { from: vec![pid], said }]);
         assert_eq!(notices.take(), []);
         sender.kill().unwrap();
 
@@ -74,7 +74,7 @@ fn what_children_say_is_heard_with_their_names() {
         ended.kill().unwrap();
         let from = vec![ended.id().cast_signed()];
         let said = NotifyState { stopping: true, ..NotifyState::default() };
-        assert_eq!(notices.take(), [Notification { from, said }]);
+        assert_eq!(notices.take(), [NotifyRecord { from, said }]);
         let mut reaped = child(notices.name(), "READY=1");
         reaped.kill().unwrap();
         for child in [&mut sender, &mut ended, &mut reaped] {
