@@ -6,9 +6,9 @@ use sameport_policy::join_debounce;
 use sameport_policy::model::socket::{Address, Member, Protocol};
 use sameport_sys::process;
 
-use super::RunEvent;
-use super::interpose::seccomp::handler::AnsweredCall;
 use crate::conflict::{RefusedCaller, look_at, reason};
+use crate::event::RunEvent;
+use crate::report::AnsweredCall;
 
 /// Looks once, and gives who is on each address.
 pub(crate) fn look(due: Vec<Address>) -> Vec<RunEvent> {

@@ -17,7 +17,8 @@ use sameport_sys::inspect::SocketQuery;
 use sameport_sys::process;
 use sameport_sys::process::WorkerSocket;
 
-use super::{RunPlan, named};
+use crate::plan::{PROGRAM, RunLine, RunPlan, SharingScope};
+use crate::processes;
 
 /// How many sockets are remembered as ours. One that is forgotten is looked for again.
 const MOST_OURS: usize = 4096;
@@ -29,25 +30,6 @@ const REMEMBERED: Duration = Duration::from_secs(1);
 
 /// How often is looked for the processes of a socket: it may just be on its way out.
 const LOOKS: u8 = 2;
-
-/// What the user asked for.
-#[derive(Debug, Clone)]
-pub struct SharingScope {
-    /// Whose workers share with ours, whatever the command.
-    pub group: Option<RunName>,
-    /// Whether strangers are joined, too.
-    pub join: bool,
-    /// Reads a command line; `None` if it is not that of a `run`.
-    pub read: fn(&[OsString]) -> Option<RunLine>,
-}
-
-/// What of a command line of `run` matters to others.
-#[derive(Debug)]
-pub struct RunLine {
-    pub name: Option<RunName>,
-    pub group: Option<RunName>,
-    pub command: Vec<OsString>,
-}
 
 /// Knows with whom workers may share; with everybody, if there is nothing to know.
 #[derive(Debug, Clone)]
@@ -139,12 +121,12 @@ impl KnownGroup {
     }
 
     fn holder(&self, process: &Process) -> SocketHolder {
-        let lines = inspect::above(process.pid, crate::PROGRAM);
+        let lines = inspect::above(process.pid, PROGRAM);
         let runs = lines.filter_map(|line| {
             let RunLine { group, command, name: _ } = (self.read)(&line.words)?;
             Some(RunIdentity { group, command, directory: line.directory })
         });
-        let value = || process::value_in(process.pid, named::NAME);
+        let value = || process::value_in(process.pid, processes::NAME);
         let left_behind = |name: &RunName| value().is_some_and(|it| it == name.as_str().as_bytes());
         let ours = self.name.as_ref().filter(|name| left_behind(name)).map(|_| self.run.clone());
         SocketHolder { process: process.clone(), runs: ours.into_iter().chain(runs).collect() }

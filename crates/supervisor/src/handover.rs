@@ -22,6 +22,7 @@ use sameport_sys::process::startup::StartupState;
 use serde::{Deserialize, Serialize};
 
 use crate::control::{InheritedControlSocket, RunInfo};
+use crate::plan::PROGRAM;
 use crate::termination::SIGKILL;
 
 /// The variable with the letter's descriptor.
@@ -220,7 +221,7 @@ pub(crate) fn refuse_what_is_none(program: &Path) -> Result<(), String> {
         // What is no text is not ours.
         let _ = io::Read::read_to_string(&mut stdout, &mut said);
     }
-    match said.split(" ").next() == Some(crate::PROGRAM) {
+    match said.split(" ").next() == Some(PROGRAM) {
         true => Ok(()),
         false => Err(format!("{shown} is no sameport")),
     }

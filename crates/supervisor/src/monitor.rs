@@ -8,34 +8,16 @@ use sameport_policy::join_debounce::JoinDebounce;
 use sameport_policy::model::socket::Address;
 use tokio::sync::mpsc;
 
-use super::conflict_report;
-use super::interpose::seccomp::handler::AnsweredCall;
-use super::interpose::seccomp::pending::{CallOutcome, KeptSockets, PendingCalls};
-use super::{OutOfReach, Remark, RunEvent};
+use crate::conflict_report;
+use crate::event::{OutOfReach, Remark, RunEvent};
+use crate::interpose::seccomp::pending::{CallOutcome, KeptSockets, PendingCalls};
+use crate::report::{AnsweredCall, Report};
 
 /// How many things that need saying only once are remembered as said.
 const MOST_SAID: usize = 64;
 
 /// How many refused addresses are remembered as told.
 const MOST_REFUSED: usize = 4096;
-
-/// What reaches the supervisor from the threads beside it.
-pub(crate) enum Report {
-    /// A call was answered, and its outcome is to be followed.
-    Asked(AnsweredCall),
-    /// A worker's sockets cannot be reached.
-    OutOfReach(i32, OutOfReach),
-    /// A socket has joined this address.
-    Joined(Address),
-    /// A look is done.
-    Looked(RunEvent),
-    /// A refusal, with its reason found already.
-    Refused(RunEvent),
-    /// The look under way is over.
-    LookDone,
-    /// Something to tell once.
-    Say(Remark),
-}
 
 pub(crate) struct Monitor<'a> {
     tell: &'a mut dyn FnMut(RunEvent),

@@ -12,14 +12,12 @@ use sameport_sys::process::signals::{ReceivedSignal, SignalFd};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use super::RunEvent;
-use super::interpose::Reporter;
-use super::interpose::seccomp::pending::KeptSockets;
-use super::monitor::{Monitor, Report};
-use super::termination::{SIGTERM, Termination, everybody};
-
-/// SIGINT, SIGQUIT and SIGTERM: signals that ask a program to end.
-pub(crate) const STOPPING: [i32; 3] = [2, 3, SIGTERM];
+use crate::event::RunEvent;
+use crate::interpose::seccomp::pending::KeptSockets;
+use crate::monitor::Monitor;
+use crate::report::{Report, Reporter};
+use crate::runtime::{STOPPING, far_future};
+use crate::termination::{SIGTERM, Termination, everybody};
 
 pub(crate) struct PlainSupervisor<'a> {
     watching: Monitor<'a>,
@@ -152,8 +150,4 @@ impl<'a> PlainSupervisor<'a> {
         }
         !stuck
     }
-}
-
-pub(crate) fn far_future() -> tokio::time::Instant {
-    tokio::time::Instant::now() + Duration::from_secs(3600)
 }

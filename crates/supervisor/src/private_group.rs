@@ -9,20 +9,8 @@ use sameport_sys::inspect::SocketQuery;
 use sameport_sys::process::WorkerSocket;
 use sameport_sys::socket::private_owner;
 
-use super::{RunError, RunPlan};
-
-/// Why a group cannot be private here. Nothing has been started.
-#[derive(Debug)]
-pub enum PrivateGroupError {
-    /// No CAP_CHOWN.
-    NeedsCapability,
-    /// The owner is no user id of this user namespace.
-    NotMapped(u32),
-    /// The owner is somebody already.
-    Taken(u32, String),
-    /// `fchown` failed otherwise.
-    Refused(Errno),
-}
+use crate::error::{PrivateGroupError, PrivateSocketError, RunError};
+use crate::plan::RunPlan;
 
 impl RunPlan {
     /// To whom this run belongs.
@@ -54,21 +42,6 @@ pub(crate) fn refuse_what_cannot_be(plan: &RunPlan) -> Result<(), RunError> {
     match private_owner::whose(owner) {
         None => Ok(()),
         Some(name) => Err(RunError::NotPrivate(PrivateGroupError::Taken(owner, name))),
-    }
-}
-
-/// Why a socket was not made the group's. It was not bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PrivateSocketError {
-    /// It is bound to a device: whoever binds another device, and then none, gets its traffic.
-    OnDevice,
-    /// The kernel refused it to us.
-    Refused(Errno),
-}
-
-impl From<Errno> for PrivateSocketError {
-    fn from(errno: Errno) -> Self {
-        Self::Refused(errno)
     }
 }
 

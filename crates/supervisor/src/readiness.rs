@@ -14,8 +14,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
-use super::named::ReadyCheck;
-use super::pool::SocketPool;
+use crate::plan::ReadyCheck;
+use crate::pool::SocketPool;
 
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(50);

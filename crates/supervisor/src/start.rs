@@ -1,8 +1,6 @@
 //! From nothing to workers that run and are attended to; or back to nothing.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::time::{Duration, Instant};
 
 use sameport_sys::process;
 use sameport_sys::process::signals::SignalFd;
@@ -11,13 +9,15 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::interpose::seccomp::pending::MOST;
-use super::interpose::{Interposer, Reporter};
-use super::monitor::Report;
-use super::named;
-use super::plain::PlainSupervisor;
-use super::termination::{SIGKILL, everybody};
-use super::{RunError, RunEvent, RunPlan};
+use crate::error::RunError;
+use crate::event::RunEvent;
+use crate::interpose::Interposer;
+use crate::named;
+use crate::plain::PlainSupervisor;
+use crate::plan::RunPlan;
+use crate::pool::inherited::InheritedSocket;
+use crate::report::{REPORT_QUEUE, Report, Reporter};
+use crate::runtime::{end_at_once, watch};
 
 /// Workers that run, one way or the other.
 pub(crate) enum StartedRun<'a> {
@@ -30,7 +30,7 @@ impl<'a> StartedRun<'a> {
     pub(crate) fn start(
         plan: &'a RunPlan,
         interposer: Interposer,
-        given: &mut Vec<named::InheritedSocket>,
+        given: &mut Vec<InheritedSocket>,
     ) -> Result<Self, RunError> {
         match &plan.named {
             None => start(plan, interposer).map(Box::new).map(Self::Once),
@@ -60,10 +60,6 @@ pub(crate) struct PlainRun {
     signals: AsyncFd<SignalFd>,
 }
 
-/// How many reports may wait. In a storm of binds, those that find it full are lost and counted;
-/// answers are not.
-pub(crate) const NEWS: usize = MOST;
-
 fn start(plan: &RunPlan, mut interposer: Interposer) -> Result<PlainRun, RunError> {
     let signals = SignalFd::block().map_err(|error| RunError::System("signalfd", error))?;
     process::adopt_orphans().map_err(|errno| RunError::System("prctl", errno.into()))?;
@@ -83,7 +79,7 @@ fn start(plan: &RunPlan, mut interposer: Interposer) -> Result<PlainRun, RunErro
             }
         }
     }
-    let (sender, news) = mpsc::channel(NEWS);
+    let (sender, news) = mpsc::channel(REPORT_QUEUE);
     let beside = Reporter::new(sender);
     let attended = interposer.attend(running.keys().copied().collect(), listeners, beside.clone());
     interposer.no_more();
@@ -96,35 +92,6 @@ fn start(plan: &RunPlan, mut interposer: Interposer) -> Result<PlainRun, RunErro
             end_at_once(running.into_keys());
             Err(error)
         }
-    }
-}
-
-pub(crate) fn watch(signals: SignalFd) -> io::Result<(Runtime, AsyncFd<SignalFd>)> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let context = runtime.enter();
-    let signals = signals.watched()?;
-    drop(context);
-    Ok((runtime, signals))
-}
-
-/// Ends workers that have only just been started, because not all could be, and what they started.
-pub(crate) fn end_at_once(running: impl IntoIterator<Item = i32>) {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    let until = Instant::now() + PATIENCE;
-    // The workers first: looking for others takes a descriptor, which there may not be.
-    let mut doomed: Vec<i32> = running.into_iter().collect();
-    loop {
-        for pid in doomed {
-            // They are ours and not reaped, so the number is theirs; a failure leaves nothing to be
-            // done.
-            let _ = process::signal(pid, SIGKILL);
-        }
-        if !matches!(process::reap(), Ok((_, true))) || Instant::now() > until {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-        doomed = everybody();
     }
 }
 

@@ -14,9 +14,11 @@ use sameport_sys::fd::poll::readable;
 use sameport_sys::process::SpawnOptions;
 use tokio::sync::mpsc::Sender;
 
-use super::Reporter;
-use crate::monitor::Report;
-use crate::{BindOptions, OptionUsage, Remark, RunError, RunPlan};
+use crate::bind_options::{BindOptions, OptionUsage};
+use crate::error::RunError;
+use crate::event::Remark;
+use crate::plan::RunPlan;
+use crate::report::{Report, Reporter};
 
 /// How often events are looked for when none comes: the end of the run is noticed as late.
 const STEP: Duration = Duration::from_millis(20);

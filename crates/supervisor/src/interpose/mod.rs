@@ -6,16 +6,15 @@ pub(crate) mod preload;
 pub(crate) mod seccomp;
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use sameport_sys::process::SpawnOptions;
 use sameport_sys::seccomp::NotifyListener;
-use tokio::sync::mpsc::Sender;
 
-use super::monitor::Report;
-use super::named::WorkerSockets;
-use super::{InterposerKind, OptionUsage, RunError, RunPlan};
+use crate::bind_options::OptionUsage;
+use crate::error::RunError;
+use crate::plan::{InterposerKind, RunPlan};
+use crate::pool::WorkerSockets;
+use crate::report::Reporter;
 use cgroup::CgroupInterposer;
 use preload::PreloadInterposer;
 use seccomp::SeccompInterposer;
@@ -130,37 +129,5 @@ impl Interposer {
             Self::Seccomp(_) | Self::Preload(_) => {}
             Self::Cgroup(cgroup) => cgroup.finish(),
         }
-    }
-}
-
-/// What a thread beside the supervisor has of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Reporter {
-    pub(crate) news: Sender<Report>,
-    over: Arc<AtomicBool>,
-}
-
-impl Reporter {
-    pub(crate) fn new(news: Sender<Report>) -> Self {
-        Self { news, over: Arc::default() }
-    }
-
-    /// Every process has ended.
-    pub(crate) fn end(&self) {
-        self.over.store(true, Ordering::Release);
-    }
-
-    /// Does `work` again and again on a thread of its own, and once more when all is over.
-    pub(crate) fn repeat(
-        self,
-        mut work: impl FnMut(&Sender<Report>) + Send + 'static,
-    ) -> io::Result<()> {
-        let repeating = move || {
-            while !self.over.load(Ordering::Acquire) {
-                work(&self.news);
-            }
-            work(&self.news);
-        };
-        std::thread::Builder::new().name("reports".into()).spawn(repeating).map(drop)
     }
 }

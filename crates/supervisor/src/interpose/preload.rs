@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,10 +16,12 @@ use sameport_sys::process::signals;
 use sameport_sys::process::{SpawnOptions, ThreadState, doing};
 use tokio::sync::mpsc::Sender;
 
-use super::Reporter;
+use crate::bind_options::{BindOptions, OptionUsage};
 use crate::conflict_report::{RefusedBind, why_refused_at};
-use crate::monitor::Report;
-use crate::{BindOptions, OptionUsage, OutOfReach, Remark, RunError, RunPlan};
+use crate::error::RunError;
+use crate::event::{OutOfReach, Remark};
+use crate::plan::RunPlan;
+use crate::report::{Report, Reporter};
 
 /// How many rules the library has room for.
 const MOST_RULES: usize = 1024;
@@ -187,13 +188,5 @@ impl PreloadReports {
         let remark = asked.and_then(|asked| Remark::one_family(asked, address));
         news.extend(remark.map(Report::Say));
         news
-    }
-}
-
-impl Remark {
-    /// A program that asked for both families, and got an IPv4 address.
-    pub fn one_family(asked: SocketAddr, target: SocketAddr) -> Option<Self> {
-        let both = asked.is_ipv6() && asked.ip().is_unspecified();
-        (both && target.ip().to_canonical().is_ipv4()).then_some(Self::OneFamily { asked, target })
     }
 }

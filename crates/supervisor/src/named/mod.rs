@@ -9,14 +9,8 @@ pub(crate) mod service_manager;
 pub(crate) mod status;
 pub(crate) mod supervisor;
 
-use std::ffi::OsString;
-use std::os::fd::RawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use sameport_policy::addr::addr_spec::AddrSpec;
-use sameport_policy::lifecycle::LifecycleSettings;
-use sameport_policy::lifecycle::slots::QueueMode;
-use sameport_policy::model::name::RunName;
 use sameport_sys::process;
 use sameport_sys::process::signals::SignalFd;
 use sameport_sys::process::startup;
@@ -25,53 +19,18 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::handover::HandoverState;
-use super::interpose::{Interposer, Reporter};
-use super::monitor::{Monitor, Report};
-use super::pool::SocketPool;
-pub use super::pool::inherited::InheritError;
-pub(crate) use super::pool::inherited::{InheritedSocket, gather, refuse};
-pub(crate) use super::pool::{BindResult, PendingBind, WorkerSockets};
-pub(crate) use super::processes::NAME;
-use super::{RunError, RunEvent, RunPlan, start};
 use crate::control::{RunInfo, client};
+use crate::error::RunError;
+use crate::event::RunEvent;
+use crate::handover::HandoverState;
+use crate::interpose::Interposer;
+use crate::monitor::Monitor;
+use crate::plan::{NamedOptions, RunPlan};
+use crate::pool::SocketPool;
+use crate::pool::inherited::InheritedSocket;
+use crate::report::{REPORT_QUEUE, Report, Reporter};
+use crate::runtime::watch;
 use supervisor::Supervisor;
-
-/// What makes a run a named one.
-#[derive(Debug, Clone)]
-pub struct NamedOptions {
-    /// By which it is asked for.
-    pub name: RunName,
-    pub settings: LifecycleSettings,
-    pub ready: ReadyCheck,
-    /// Whether listening sockets outlive workers.
-    pub hold: bool,
-    pub queue: QueueMode,
-    /// What workers find open when they start.
-    pub listen: Vec<AddrSpec>,
-    /// Where we are.
-    pub directory: PathBuf,
-    /// What we were started with, our own name first: the next program in our place is, too.
-    pub arguments: Vec<OsString>,
-    pub environment: Vec<(OsString, OsString)>,
-    /// What an earlier program in this process left for us.
-    pub letter: Option<RawFd>,
-}
-
-/// How a worker says that it is ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReadyCheck {
-    /// It listens on what the one before it listened on.
-    Listens,
-    /// And it accepts a connection.
-    Tcp,
-    /// And it answers a GET of this path with a status from 200 to 399.
-    Http(String),
-    /// And it has sent READY=1 to NOTIFY_SOCKET.
-    Notify,
-    /// And this command, given to `sh -c`, ends with 0.
-    Exec(OsString),
-}
 
 /// A named run whose workers have been started.
 pub(crate) struct StartedNamed<'a> {
@@ -98,11 +57,10 @@ pub(crate) fn start<'a>(
     let signals = SignalFd::block().map_err(|error| RunError::System("signalfd", error))?;
     process::adopt_orphans().map_err(|errno| RunError::System("prctl", errno.into()))?;
     startup::raise_descriptor_limit();
-    let (sender, news) = mpsc::channel(start::NEWS);
+    let (sender, news) = mpsc::channel(REPORT_QUEUE);
     let beside = Reporter::new(sender);
     interposer.attend(Vec::new(), Vec::new(), beside.clone())?;
-    let (runtime, signals) =
-        start::watch(signals).map_err(|error| RunError::System("epoll", error))?;
+    let (runtime, signals) = watch(signals).map_err(|error| RunError::System("epoll", error))?;
     let context = runtime.enter();
     let telling = service_manager::ManagerReport::new(manager.clone());
     let with = supervisor::NamedParts { held: SocketPool::new(named.queue, manager), telling };

@@ -8,7 +8,7 @@ use sameport_policy::lifecycle::Lifecycle;
 use sameport_policy::systemd::{ReportedState, ServiceFacts};
 use sameport_sys::systemd::notify::ServiceManager;
 
-use crate::RunError;
+use crate::error::RunError;
 
 /// The manager, if there is one, and what it knows.
 #[derive(Debug)]

@@ -9,9 +9,9 @@ use sameport_policy::lifecycle::{Lifecycle, RequestFailure, RequestRefusal};
 use sameport_policy::model::socket::Address;
 use sameport_sys::inspect;
 
-use super::NamedOptions;
 use crate::control::protocol::{ListenStatus, RunStatus, WorkerPhase, WorkerStatus};
 use crate::control::{RunInfo, client};
+use crate::plan::NamedOptions;
 use crate::pool::{AddressStatus, SocketPool};
 use crate::processes;
 

@@ -23,19 +23,20 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::NamedOptions;
 use super::service_manager::ManagerReport;
 use crate::control::protocol::ControlReply;
 use crate::control::{ControlSocket, PendingRequest, Responder, RunInfo};
+use crate::event::RunEvent;
+use crate::interpose::Interposer;
 use crate::interpose::seccomp::pending::KeptSockets;
-use crate::interpose::{Interposer, Reporter};
-use crate::monitor::{Monitor, Report};
-use crate::plain::far_future;
+use crate::monitor::Monitor;
+use crate::plan::{NamedOptions, RunPlan};
 use crate::pool::SocketPool;
 use crate::processes;
 use crate::readiness::{CheckCommand, CheckResult};
+use crate::report::{Report, Reporter};
+use crate::runtime::far_future;
 use crate::termination::{SIGKILL, SIGTERM, Termination};
-use crate::{RunEvent, RunPlan};
 
 /// How often is looked whether the queue of a worker that drains is empty.
 const DRAINING: Duration = Duration::from_millis(5);

@@ -3,20 +3,20 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
 use std::os::fd::{OwnedFd, RawFd};
 
 use sameport::Options;
 use sameport_policy::addr::addr_spec::{AddrSpec, Host};
 use sameport_policy::bind::private;
 use sameport_policy::model::socket::{Address, Protocol};
-use sameport_policy::systemd::{Activation, ActivationError, StoredName};
+use sameport_policy::systemd::{Activation, StoredName};
 use sameport_sys::Errno;
 use sameport_sys::fd::inherit;
 use sameport_sys::process::WorkerSocket;
 
-use crate::named::NamedOptions;
+use crate::error::InheritError;
+use crate::plan::NamedOptions;
 
 /// Where passed descriptors begin, `SD_LISTEN_FDS_START`.
 const FIRST: RawFd = 3;
@@ -40,39 +40,6 @@ pub(crate) enum Origin {
     Kept(StoredName),
     /// Opened for `--listen`.
     Opened,
-}
-
-/// Why a run cannot have the sockets that it was given.
-#[derive(Debug)]
-pub enum InheritError {
-    /// So many were passed on, to a run that has no name.
-    Unnamed(usize),
-    /// They were passed on to a run that holds none (`--no-hold`).
-    NotHeld,
-    /// A variable says what it cannot say.
-    Unreadable(ActivationError),
-    /// A descriptor that was named is not open.
-    NotOpen(RawFd, Errno),
-    /// It is no listening TCP socket and no bound UDP socket.
-    NotListening { number: RawFd, name: String },
-    /// `--listen`: it could not be opened.
-    Open(sameport::Error),
-    /// `--listen`: its name means nothing.
-    Resolve(AddrSpec, io::Error),
-    /// It was bound before we had it, so that it cannot be the private group's.
-    BoundBefore { number: RawFd, name: String },
-    /// It is not of this run's group: what the manager has kept was a private group's, or is to be.
-    OtherGroup { address: Address },
-    /// `--listen` in a private group: it could not be opened.
-    OpenPrivate(SocketAddr, Errno),
-    /// A call of ours failed.
-    System(Errno),
-}
-
-impl From<Errno> for InheritError {
-    fn from(errno: Errno) -> Self {
-        Self::System(errno)
-    }
 }
 
 /// A run without a name can do nothing with sockets.

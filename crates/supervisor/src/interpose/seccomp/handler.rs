@@ -20,35 +20,14 @@ use tokio::sync::mpsc::Sender;
 
 use super::caller::{may_be_transparent, may_bind, read_address, read_call, seems_low};
 use super::pending::KeptSockets;
+use crate::bind_options::{BindOptions, OptionUsage};
 use crate::conflict::RefusedCaller;
+use crate::error::PrivateSocketError;
+use crate::event::{OutOfReach, Remark, RunEvent};
 use crate::group_check::GroupCheck;
-use crate::monitor::Report;
-use crate::named;
-use crate::named::WorkerSockets;
-use crate::{BindOptions, OptionUsage, OutOfReach, Remark, RunEvent, private_group};
-
-/// A call that was answered, and whose outcome is worth knowing.
-#[derive(Debug)]
-pub(crate) struct AnsweredCall {
-    pub tid: i32,
-    /// The worker's descriptor, and the inode of the socket that it was.
-    pub fd: i32,
-    pub inode: u64,
-    /// The system call's number, to tell when it is over.
-    pub number: u32,
-    pub step: CallKind,
-    pub protocol: Protocol,
-    /// The address asked for, or the one it is to have instead.
-    pub address: Address,
-    /// Who asks, should it be refused.
-    pub caller: RefusedCaller,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CallKind {
-    Bind,
-    Listen,
-}
+use crate::pool::{BindResult, PendingBind, WorkerSockets};
+use crate::private_group;
+use crate::report::{AnsweredCall, CallKind, Report};
 
 /// What the worker is told.
 enum CallReply {
@@ -178,7 +157,7 @@ impl NotificationHandler {
                 caller,
             })))
         };
-        let caller = named::PendingBind { listener, id, tid, fd };
+        let caller = PendingBind { listener, id, tid, fd };
         match (call, address) {
             (WorkerCall::Shutdown { .. }, _) => {
                 let withstands =
@@ -265,7 +244,7 @@ impl NotificationHandler {
     /// of our business.
     fn bind(
         &self,
-        caller: named::PendingBind<'_>,
+        caller: PendingBind<'_>,
         socket: &mut WorkerSocket,
         asked: SocketAddr,
         attempt: &BindAttempt,
@@ -327,10 +306,10 @@ impl NotificationHandler {
             let may_bind = may_bind(tid, target.port());
             match holding.bind(caller, socket, &address, may_bind)? {
                 None => {}
-                Some(named::BindResult::Replaced) => {
+                Some(BindResult::Replaced) => {
                     return Ok(Some((CallReply::Made(Ok(())), None)));
                 }
-                Some(named::BindResult::Made(made)) => {
+                Some(BindResult::Made(made)) => {
                     return Ok(Some((CallReply::Made(made), Some(target))));
                 }
             }
@@ -357,8 +336,7 @@ impl NotificationHandler {
         asked: SocketAddr,
     ) -> Option<CallReply> {
         let owner = self.owner.filter(|_| group::takes(verdict))?;
-        let address =
-            socket.address(protocol?, asked).map_err(private_group::PrivateSocketError::from);
+        let address = socket.address(protocol?, asked).map_err(PrivateSocketError::from);
         let why = address.and_then(|address| private_group::take(socket, owner, &address)).err()?;
         self.say(Remark::NotPrivate { asked, why });
         Some(CallReply::Made(Err(Errno::ACCESS)))

@@ -19,10 +19,12 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, Sender, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 
+use crate::bind_options::{BindOptions, OptionUsage};
+use crate::error::RunError;
 use crate::group_check::GroupCheck;
-use crate::monitor::Report;
-use crate::named::WorkerSockets;
-use crate::{BindOptions, OptionUsage, RunError, RunPlan};
+use crate::plan::RunPlan;
+use crate::pool::WorkerSockets;
+use crate::report::Report;
 use handler::NotificationHandler;
 use pending::KeptSockets;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sameport_policy::model::socket::{Address, Protocol};
 use sameport_sys::process::{SocketAccess, ThreadState, WorkerSocket, doing};
 
-use super::handler::{AnsweredCall, CallKind};
+use crate::report::{AnsweredCall, CallKind, REPORT_QUEUE};
 
 /// When to look, counted from the answer. A call that hangs longer is not followed any further.
 const LOOKS: [Duration; 7] = [
@@ -26,7 +26,7 @@ const LOOKS: [Duration; 7] = [
 
 /// How many calls are followed at once. A worker that makes more gets them answered all the same,
 /// and their number is told.
-pub(crate) const MOST: usize = 1024;
+const MOST: usize = REPORT_QUEUE;
 
 /// How many duplicates are kept at once: each is a descriptor of ours.
 const MOST_KEPT: usize = 512;

@@ -13,12 +13,13 @@ use tokio::sync::mpsc;
 
 use super::{FirstProcess, NamedParts, ROUND, Supervisor};
 use crate::control::{ControlSocket, PendingRequest, RunInfo};
+use crate::error::RunError;
 use crate::handover;
 use crate::handover::HandoverState;
-use crate::interpose::{Interposer, Reporter};
-use crate::named::{NamedOptions, ReadyCheck};
-use crate::start::end_at_once;
-use crate::{RunError, RunPlan};
+use crate::interpose::Interposer;
+use crate::plan::{NamedOptions, ReadyCheck, RunPlan};
+use crate::report::Reporter;
+use crate::runtime::end_at_once;
 
 impl<'a> Supervisor<'a> {
     /// Starts every worker. On failure, those before it have been ended. Within a tokio runtime.

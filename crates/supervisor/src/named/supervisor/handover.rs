@@ -12,7 +12,7 @@ use sameport_sys::process::startup;
 use sameport_sys::seccomp::NotifyListener;
 
 use super::Supervisor;
-use crate::RunError;
+use crate::error::RunError;
 use crate::handover;
 use crate::handover::HandoverState;
 

@@ -10,7 +10,7 @@ use sameport_sys::inspect;
 use sameport_sys::process;
 
 use super::{FirstProcess, HANDSHAKES, LOOK, ROUNDS_WITHOUT_ACCEPT, Supervisor, named};
-use crate::RunEvent;
+use crate::event::RunEvent;
 use crate::processes;
 use crate::termination::SIGKILL;
 

@@ -8,12 +8,12 @@ use sameport_policy::lifecycle::slots::InstanceId;
 use sameport_policy::lifecycle::{Action, RunRequest};
 
 use super::Supervisor;
-use crate::RunEvent;
 use crate::control::protocol;
 use crate::control::protocol::ControlReply;
 use crate::control::{PendingRequest, client, command};
+use crate::event::RunEvent;
 use crate::named::status;
-use crate::plain::STOPPING;
+use crate::runtime::STOPPING;
 
 impl Supervisor<'_> {
     pub(crate) fn signalled(&mut self, number: i32, now: Duration) {

@@ -11,9 +11,9 @@ use sameport_sys::process::{EndedChild, ListenFds, SpawnOptions, StartError};
 use sameport_sys::seccomp::NotifyListener;
 
 use super::{FirstProcess, OrphanedProcesses, Supervisor, named};
-use crate::RunEvent;
+use crate::event::RunEvent;
 use crate::monitor::Monitor;
-use crate::named::ReadyCheck;
+use crate::plan::ReadyCheck;
 use crate::pool::inherited;
 use crate::readiness;
 use crate::readiness::CheckCommand;
