@@ -34,7 +34,7 @@ pub fn look_at(addresses: &[&Address]) -> Result<Vec<Member>, inspect::InspectEr
         }
         _ => inspect::SocketQuery::everything(),
     };
-    let mut members = inspect::members(&query)?.members;
+    let mut members = inspect::list_sockets(&query)?.members;
     let ourselves = std::process::id().cast_signed();
     members.retain(|member| !matches!(&member.processes[..], [only] if only.pid == ourselves));
     for member in &mut members {

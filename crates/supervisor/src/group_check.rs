@@ -74,7 +74,7 @@ impl GroupCheck {
         }
         let query = SocketQuery::only(address.protocol).on(address.port());
         // What cannot be looked at is left to the kernel.
-        let there = inspect::listed(&query).unwrap_or_default();
+        let there = inspect::list_without_owners(&query).unwrap_or_default();
         let mut sockets = known.sockets();
         let others: BTreeSet<u64> = there
             .iter()
@@ -105,7 +105,7 @@ impl KnownGroup {
     fn look(&self, query: &SocketQuery, inodes: &BTreeSet<u64>) -> Vec<(u64, Option<NotAMember>)> {
         let mut found = Vec::new();
         for _ in 0..LOOKS {
-            let Ok(seen) = inspect::members(query) else { return Vec::new() };
+            let Ok(seen) = inspect::list_sockets(query) else { return Vec::new() };
             let wanted = |member: &&Member| inodes.contains(&member.socket.inode);
             found = seen.members.iter().filter(wanted).map(|member| self.judge(member)).collect();
             if !found.iter().any(|(_, stranger)| *stranger == Some(NotAMember::Unseen)) {
@@ -121,7 +121,7 @@ impl KnownGroup {
     }
 
     fn holder(&self, process: &Process) -> SocketHolder {
-        let lines = inspect::above(process.pid, PROGRAM);
+        let lines = inspect::ancestor_commands(process.pid, PROGRAM);
         let runs = lines.filter_map(|line| {
             let RunLine { group, command, name: _ } = (self.read)(&line.words)?;
             Some(RunIdentity { group, command, directory: line.directory })

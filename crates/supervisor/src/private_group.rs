@@ -18,7 +18,7 @@ impl RunPlan {
         RunIdentity {
             group: self.together.group.clone(),
             command: self.command.clone(),
-            directory: inspect::directory(std::process::id().cast_signed()),
+            directory: inspect::working_directory(std::process::id().cast_signed()),
         }
     }
 
@@ -58,7 +58,7 @@ pub(crate) fn take(
     let listed = match (address.protocol, address.port()) {
         (Protocol::Udp, _) | (_, 0) => Vec::new(),
         // What cannot be looked at is no reason to open a gap.
-        _ => inspect::listed(&query).unwrap_or_default(),
+        _ => inspect::list_without_owners(&query).unwrap_or_default(),
     };
     let beside = listed.iter().any(|listener| group::stands_beside(owner, address, listener));
     socket.set_reuse_address(beside)?;

@@ -19,7 +19,7 @@ impl UserNames {
 
 /// The login name of this user id; `None` if the user database knows none, or could not be asked.
 #[must_use]
-pub fn user(uid: u32) -> Option<String> {
+pub fn user_name(uid: u32) -> Option<String> {
     UserNames::default().name(uid)
 }
 

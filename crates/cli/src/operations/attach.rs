@@ -110,7 +110,7 @@ pub(crate) fn detach(place: &CgroupChoice) -> Result<PathBuf, Error> {
         _ => return Err(gone),
     };
     let pin = |error| Error::Pin(wanted.clone(), error);
-    let recorded = cgroup_bind::attached().map_err(pin)?.into_iter();
+    let recorded = cgroup_bind::list_attached().map_err(pin)?.into_iter();
     let mut of_it = recorded.filter(|attached| is_of(&attached.path, &wanted));
     let Some(attached) = of_it.next() else { return Err(gone) };
     cgroup_bind::detach_recorded(&attached).map_err(pin)?;
@@ -134,7 +134,8 @@ pub(crate) fn detach_all() -> Result<usize, Error> {
 
 /// What is attached now.
 pub(crate) fn list() -> Result<AttachmentList, Error> {
-    let attached = cgroup_bind::attached().map_err(|error| Error::Pin(PathBuf::new(), error))?;
+    let attached =
+        cgroup_bind::list_attached().map_err(|error| Error::Pin(PathBuf::new(), error))?;
     Ok(AttachmentList { attached, now: SystemTime::now() })
 }
 

@@ -194,14 +194,14 @@ fn look(request: &ListRequest, connected: bool) -> Result<Inspection, Error> {
         cgroups: true,
     };
     let seen = match &request.network {
-        None => inspect::members(&query),
-        Some(network) => {
-            inspect::within(network, || inspect::members(&query)).map_err(|error| match error {
+        None => inspect::list_sockets(&query),
+        Some(network) => inspect::run_in(network, || inspect::list_sockets(&query)).map_err(
+            |error| match error {
                 NetnsError::NotPermitted(..) => Error::NotPermitted(error.to_string()),
                 NetnsError::System(..) => Error::Look(error.to_string()),
                 _ => Error::Network(error.to_string()),
-            })?
-        }
+            },
+        )?,
     };
     match seen {
         Ok(Snapshot { members, complete, bound, iterated }) => {
@@ -216,7 +216,7 @@ fn look(request: &ListRequest, connected: bool) -> Result<Inspection, Error> {
 
 #[cfg(target_os = "linux")]
 fn attached() -> Option<BTreeMap<u64, Vec<PathBuf>>> {
-    sameport_sys::bpf::cgroup_bind::reached().ok()
+    sameport_sys::bpf::cgroup_bind::cgroups_in_effect().ok()
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -122,9 +122,9 @@ pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
     }
     let query =
         SocketQuery::only(request.protocol).on(request.address.port).in_states(StateFilter::Every);
-    let seen = inspect::members(&query.with_details()).map_err(failed)?;
+    let seen = inspect::list_sockets(&query.with_details()).map_err(failed)?;
     let left = match request.protocol {
-        Protocol::Tcp => inspect::left(request.address.port).map_err(failed)?,
+        Protocol::Tcp => inspect::time_wait_sockets(request.address.port).map_err(failed)?,
         Protocol::Udp => vec![],
     };
     let gone: HashSet<u64> = left.iter().map(|left| left.cookie).collect();
@@ -198,7 +198,7 @@ fn answer(
     let remedies = match prediction.verdict {
         PredictedResult::Refused(_) => {
             let query = SocketQuery::only(request.protocol).in_states(StateFilter::Every);
-            let everywhere = inspect::listed(&query).map_err(failed)?;
+            let everywhere = inspect::list_without_owners(&query).map_err(failed)?;
             let everywhere: Vec<_> = everywhere.into_iter().map(|socket| socket.address).collect();
             remedies(&wish, &machine, others, &everywhere)
         }
@@ -209,7 +209,7 @@ fn answer(
     Ok(WhyAnswer {
         wish,
         guard,
-        user: inspect::user(uid),
+        user: inspect::user_name(uid),
         prediction,
         there: there.clone(),
         runs: runs.clone(),

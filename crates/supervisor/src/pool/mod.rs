@@ -240,7 +240,7 @@ impl SocketPool {
         }
         drop(state);
         // Nothing is known of one more than that they are few: those of others count too.
-        ports.into_iter().all(|port| inspect::handshakes(port).is_ok_and(|begun| begun == 0))
+        ports.into_iter().all(|port| inspect::count_handshakes(port).is_ok_and(|begun| begun == 0))
     }
 
     /// What waits for this process to accept it.

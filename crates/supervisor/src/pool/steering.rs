@@ -39,7 +39,7 @@ impl PoolState {
         let query = inspect::SocketQuery::only(Protocol::Tcp).on(address.port());
         let ours = self.groups.get(address).map_or(&[][..], OrderedGroup::members);
         let gate = self.gates.get(address).map(WorkerSocket::inode);
-        match inspect::listed(&query) {
+        match inspect::list_without_owners(&query) {
             Ok(sockets) => sockets
                 .iter()
                 .filter(|socket| socket.address == *address)

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 /// # Errors
 ///
 /// EPERM without CAP_NET_ADMIN (and CAP_BPF, where unprivileged bpf(2) is off).
-pub fn lookup_programs() -> Result<Vec<u32>, Errno> {
+pub fn sk_lookup_programs() -> Result<Vec<u32>, Errno> {
     /// The part of `union bpf_attr` that this command reads and writes.
     #[repr(C)]
     struct Query {
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn root_is_told_and_others_know_that_they_are_not() {
-        match lookup_programs() {
+        match sk_lookup_programs() {
             Ok(_) => {}
             Err(errno) => {
                 assert_eq!(errno, Errno::PERM);

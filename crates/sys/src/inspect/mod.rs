@@ -12,14 +12,14 @@ mod owners;
 #[cfg(test)]
 mod tests;
 
-pub use crate::bpf::sk_lookup::lookup_programs;
-pub use crate::netlink::connections::{connections, handshakes, is_accepted};
-pub use crate::netlink::time_wait::{TimeWait, left};
-pub use crate::netns::enter::{NetnsError, within};
-pub use crate::proc::ancestry::{ProcessCommand, above, directory};
-pub use crate::proc::same_program::{ancestors, program_file};
-pub use crate::proc::sysctl::machine;
-pub use crate::users::{user, user_id};
+pub use crate::bpf::sk_lookup::sk_lookup_programs;
+pub use crate::netlink::connections::{count_connections, count_handshakes, is_accepted};
+pub use crate::netlink::time_wait::{TimeWait, time_wait_sockets};
+pub use crate::netns::enter::{NetnsError, run_in};
+pub use crate::proc::ancestry::{ProcessCommand, ancestor_commands, working_directory};
+pub use crate::proc::same_program::{ancestors, executable_id};
+pub use crate::proc::sysctl::kernel_settings;
+pub use crate::users::{user_id, user_name};
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -95,7 +95,7 @@ impl SocketQuery {
 
     /// The same, with the paths of cgroups.
     #[must_use]
-    pub fn with_cgroups(self) -> Self {
+    pub fn with_cgroup_paths(self) -> Self {
         Self { cgroups: true, ..self }
     }
 
@@ -177,12 +177,12 @@ pub enum InspectError {
 ///
 /// When the kernel's list cannot be had: see [`Error`]. What may not be seen of the processes is no
 /// error, but [`Seen::complete`] is false.
-pub fn members(query: &SocketQuery) -> Result<Snapshot, InspectError> {
-    let sockets = crate::netlink::sockets::sockets(query)?;
+pub fn list_sockets(query: &SocketQuery) -> Result<Snapshot, InspectError> {
+    let sockets = crate::netlink::sockets::list(query)?;
     let wanted: HashSet<u64> =
         sockets.iter().map(|socket| socket.inode).filter(|inode| *inode != 0).collect();
     let SocketOwners { holders, names, options, positions, iterated } =
-        owners::holding(query, &sockets, &wanted);
+        owners::find_owners(query, &sockets, &wanted);
     let FdHolders { of, all_read } = holders;
     let complete = all_read && wanted.iter().all(|inode| of.contains_key(inode));
 
@@ -207,10 +207,10 @@ pub fn members(query: &SocketQuery) -> Result<Snapshot, InspectError> {
         })
         .collect();
     if query.cgroups {
-        name_cgroups(&mut members);
+        fill_cgroups(&mut members);
     }
     let bound = !query.tcp
-        || (query.states != StateFilter::Waiting && crate::netlink::sockets::lists_bound());
+        || (query.states != StateFilter::Waiting && crate::netlink::sockets::lists_bound_sockets());
     Ok(Snapshot { members, complete, bound, iterated })
 }
 
@@ -222,7 +222,7 @@ pub fn members(query: &SocketQuery) -> Result<Snapshot, InspectError> {
 /// the kernel does not describe its types (`CONFIG_DEBUG_INFO_BTF`); EOPNOTSUPP where its structs are
 /// not as expected, on big-endian machines, and where `/proc` shows another pid namespace; EINVAL before
 /// Linux 5.11.
-pub fn iterates() -> io::Result<()> {
+pub fn iterator_available() -> io::Result<()> {
     crate::bpf::socket_iter::open(crate::bpf::socket_iter::IterFilter {
         states: 0,
         port: None,
@@ -232,7 +232,7 @@ pub fn iterates() -> io::Result<()> {
 }
 
 /// Where a socket's own cgroup is gone, hidden or not told, its holder's stands for it.
-fn name_cgroups(members: &mut [Member]) {
+fn fill_cgroups(members: &mut [Member]) {
     fn of_processes(member: &Member) -> impl Iterator<Item = String> {
         let details = member.processes.iter().filter_map(|process| process.details.as_ref());
         details.filter_map(|details| details.cgroup.clone())
@@ -248,8 +248,8 @@ fn name_cgroups(members: &mut [Member]) {
 
 /// Whether one of these processes has one of these sockets open, in any of its threads. One that may
 /// not be looked at counts as having it.
-pub(crate) fn have_open(inodes: &HashSet<u64>, pids: &[i32]) -> bool {
-    let found = crate::proc::fd_scan::holders_among(inodes, pids);
+pub(crate) fn is_open_in(inodes: &HashSet<u64>, pids: &[i32]) -> bool {
+    let found = crate::proc::fd_scan::scan_processes(inodes, pids);
     !found.of.is_empty() || !found.all_read
 }
 
@@ -259,12 +259,12 @@ pub(crate) fn have_open(inodes: &HashSet<u64>, pids: &[i32]) -> bool {
 /// # Errors
 ///
 /// As for [`members`].
-pub fn listening(pids: &[i32]) -> Result<BTreeSet<Address>, InspectError> {
+pub fn listen_addresses(pids: &[i32]) -> Result<BTreeSet<Address>, InspectError> {
     let given_away = crate::proc::sysctl::ephemeral_ports();
-    let mut sockets = listed(&SocketQuery::everything())?;
+    let mut sockets = list_without_owners(&SocketQuery::everything())?;
     sockets.retain(|socket| !given_away.contains(&socket.address.port()));
     let inodes = sockets.iter().map(|socket| socket.inode).collect();
-    let holders = crate::proc::fd_scan::holders_among(&inodes, pids);
+    let holders = crate::proc::fd_scan::scan_processes(&inodes, pids);
     let theirs = sockets.into_iter().filter(|socket| holders.of.contains_key(&socket.inode));
     Ok(theirs.map(|socket| socket.address).collect())
 }
@@ -272,7 +272,7 @@ pub fn listening(pids: &[i32]) -> Result<BTreeSet<Address>, InspectError> {
 /// Those of these processes that have one of these sockets open, as far as they may be looked into.
 #[must_use]
 pub fn holders_of(inodes: &HashSet<u64>, pids: &[i32]) -> HashSet<i32> {
-    let found = crate::proc::fd_scan::holders_among(inodes, pids);
+    let found = crate::proc::fd_scan::scan_processes(inodes, pids);
     found.of.into_values().flatten().map(|holder| holder.pid).collect()
 }
 
@@ -283,7 +283,7 @@ pub fn holders_of(inodes: &HashSet<u64>, pids: &[i32]) -> HashSet<i32> {
 ///
 /// `ENOENT` when the kernel has no module for the protocol; otherwise the error of the call that
 /// failed.
-pub fn answers(protocol: libc::c_int) -> io::Result<()> {
+pub fn sock_diag_available(protocol: libc::c_int) -> io::Result<()> {
     let nothing = crate::netlink::sock_diag::DiagRequest {
         protocol,
         family: libc::AF_INET,
@@ -318,6 +318,6 @@ pub fn may_be_taken(address: &Address) -> bool {
 /// # Errors
 ///
 /// As for [`members`].
-pub fn listed(query: &SocketQuery) -> Result<Vec<Socket>, InspectError> {
-    crate::netlink::sockets::sockets(query)
+pub fn list_without_owners(query: &SocketQuery) -> Result<Vec<Socket>, InspectError> {
+    crate::netlink::sockets::list(query)
 }

@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 4;
 
 /// The options of every one of these sockets, by inode, whose first holders may be asked and still
 /// have it.
-pub(crate) fn options(
+pub(crate) fn read_options(
     holders: &HashMap<u64, Vec<FdHolder>>,
     sockets: &[Socket],
 ) -> HashMap<u64, SocketOptions> {

@@ -26,20 +26,20 @@ pub(super) struct SocketOwners {
 }
 
 /// Looks for these sockets, which the query found, by their inodes.
-pub(super) fn holding(
+pub(super) fn find_owners(
     query: &SocketQuery,
     sockets: &[Socket],
     inodes: &HashSet<u64>,
 ) -> SocketOwners {
     if inodes.is_empty() {
-        return SocketOwners { holders: fd_scan::holders(inodes), ..SocketOwners::default() };
+        return SocketOwners { holders: fd_scan::scan_all(inodes), ..SocketOwners::default() };
     }
     match walk(query, sockets) {
-        Ok(found) => known(found, sockets, inodes),
+        Ok(found) => from_iterator(found, sockets, inodes),
         // Whoever may not, and every kernel that cannot, has the other way.
         Err(_) => {
-            let holders = fd_scan::holders(inodes);
-            let options = options::options(&holders.of, sockets);
+            let holders = fd_scan::scan_all(inodes);
+            let options = options::read_options(&holders.of, sockets);
             SocketOwners { options, holders, ..SocketOwners::default() }
         }
     }
@@ -48,7 +48,8 @@ pub(super) fn holding(
 /// Quickly, and once more where that leaves somebody out.
 fn walk(query: &SocketQuery, sockets: &[Socket]) -> io::Result<IterResult> {
     let quickly = query.states != StateFilter::Every;
-    let wanted = IterFilter { states: sockets::in_kernel(query.states), port: query.port, quickly };
+    let wanted =
+        IterFilter { states: sockets::kernel_states(query.states), port: query.port, quickly };
     let found = socket_iter::walk(wanted)?;
     let is_missing = |socket: &Socket| {
         socket.state == SocketState::Bound
@@ -61,7 +62,7 @@ fn walk(query: &SocketQuery, sockets: &[Socket]) -> io::Result<IterResult> {
     Ok(found)
 }
 
-fn known(found: IterResult, sockets: &[Socket], inodes: &HashSet<u64>) -> SocketOwners {
+fn from_iterator(found: IterResult, sockets: &[Socket], inodes: &HashSet<u64>) -> SocketOwners {
     let IterResult { mut holders, names, facts } = found;
     holders.of.retain(|inode, _| inodes.contains(inode));
     let options = |socket: &Socket| {

@@ -15,7 +15,7 @@ fn own_pid() -> i32 {
 /// The one socket of this protocol at this address: other tests use the same ports elsewhere.
 fn at(protocol: Protocol, address: SocketAddr) -> Option<Member> {
     let query = SocketQuery::only(protocol).on(address.port());
-    let mut found = members(&query).unwrap().members;
+    let mut found = list_sockets(&query).unwrap().members;
     found.retain(|member| member.socket.address.socket == address);
     assert!(found.len() <= 1, "{found:?}");
     found.pop()
@@ -68,7 +68,7 @@ fn the_query_chooses_protocol_and_port() {
         (SocketQuery { tcp: false, udp: false, ..SocketQuery::everything() }, false),
     ];
     for (query, expected) in cases {
-        let found = members(&query).unwrap().members;
+        let found = list_sockets(&query).unwrap().members;
         let seen = found.iter().any(|member| member.socket.address.socket == address);
         assert_eq!(seen, expected, "{query:?}");
     }
@@ -119,7 +119,7 @@ fn a_device_is_named() {
 fn hundreds_of_sockets_are_all_there() {
     let _alone = alone();
     let sockets: Vec<_> = (0..800).map(|_| UdpSocket::bind("127.0.77.3:0").unwrap()).collect();
-    let seen = members(&SocketQuery::only(Protocol::Udp)).unwrap().members;
+    let seen = list_sockets(&SocketQuery::only(Protocol::Udp)).unwrap().members;
     for socket in &sockets {
         let address = socket.local_addr().unwrap();
         let found: Vec<_> = seen.iter().filter(|m| m.socket.address.socket == address).collect();
@@ -132,14 +132,14 @@ fn hundreds_of_sockets_are_all_there() {
 fn complete_means_that_everybody_is_named() {
     let _alone = alone();
     let nothing =
-        members(&SocketQuery { tcp: false, udp: false, ..SocketQuery::everything() }).unwrap();
+        list_sockets(&SocketQuery { tcp: false, udp: false, ..SocketQuery::everything() }).unwrap();
     assert_eq!(
         nothing,
         Snapshot { members: Vec::new(), complete: true, bound: true, iterated: false }
     );
 
     let _somebody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let seen = members(&SocketQuery::only(Protocol::Tcp)).unwrap();
+    let seen = list_sockets(&SocketQuery::only(Protocol::Tcp)).unwrap();
     let unnamed = seen.members.iter().any(|member| member.processes.is_empty());
     assert!(!(seen.complete && unnamed), "{seen:?}");
 }
@@ -152,8 +152,9 @@ fn where_a_process_listens_is_found_and_nothing_the_kernel_gave_away() {
         (10_000..30_000).find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok());
     let fixed = fixed.unwrap();
     let given = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let ports =
-        |pids: &[i32]| -> Vec<u16> { listening(pids).unwrap().iter().map(Address::port).collect() };
+    let ports = |pids: &[i32]| -> Vec<u16> {
+        listen_addresses(pids).unwrap().iter().map(Address::port).collect()
+    };
     let seen = ports(&[ourselves]);
     assert!(seen.contains(&fixed.local_addr().unwrap().port()), "{seen:?}");
     assert!(!seen.contains(&given.local_addr().unwrap().port()), "{seen:?}");
@@ -208,7 +209,7 @@ fn what_nobody_waits_on_is_told_in_one_step() {
 /// Every socket at this address, in any state, by what it does.
 fn states_at(protocol: Protocol, address: SocketAddr, states: StateFilter) -> Vec<SocketState> {
     let query = SocketQuery::only(protocol).on(address.port()).in_states(states);
-    let found = members(&query).unwrap().members.into_iter().map(|member| member.socket);
+    let found = list_sockets(&query).unwrap().members.into_iter().map(|member| member.socket);
     let mut found: Vec<_> =
         found.filter(|it| it.address.socket == address).map(|it| it.state).collect();
     found.sort_unstable();
@@ -225,10 +226,13 @@ fn sockets_that_wait_for_nobody_are_seen_when_asked_for() {
         let address = local(&bound);
         let seen = |states| states_at(Protocol::Tcp, address, states);
         let other = SocketQuery::everything().on(1).in_states(StateFilter::Every);
-        let others = listed(&other).unwrap();
+        let others = list_without_owners(&other).unwrap();
         assert!(others.iter().all(|socket| socket.address.port() == 1), "{others:?}");
-        let expected =
-            if crate::netlink::sockets::lists_bound() { vec![SocketState::Bound] } else { vec![] };
+        let expected = if crate::netlink::sockets::lists_bound_sockets() {
+            vec![SocketState::Bound]
+        } else {
+            vec![]
+        };
         assert_eq!(seen(StateFilter::Waiting), [], "{ip}");
         assert_eq!(seen(StateFilter::Unconnected), expected, "{ip}");
         assert_eq!(seen(StateFilter::Every), expected, "{ip}");
@@ -261,8 +265,8 @@ fn at_port(ip: &str, port: u16) -> SocketAddr {
 #[test]
 fn whether_bound_sockets_were_looked_for_is_told() {
     let _alone = alone();
-    let bound = |query: SocketQuery| members(&query.on(9)).unwrap().bound;
-    let lists = crate::netlink::sockets::lists_bound();
+    let bound = |query: SocketQuery| list_sockets(&query.on(9)).unwrap().bound;
+    let lists = crate::netlink::sockets::lists_bound_sockets();
     assert!(!bound(SocketQuery::everything()));
     assert_eq!(bound(SocketQuery::everything().in_states(StateFilter::Unconnected)), lists);
     assert_eq!(bound(SocketQuery::only(Protocol::Tcp).in_states(StateFilter::Every)), lists);
@@ -307,7 +311,7 @@ fn options_and_details_are_those_of_the_socket_and_its_process() {
     socket.bind(&at_port("::1", 0).into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let member = |query: SocketQuery| {
-        let found = members(&query.on(address.port())).unwrap().members;
+        let found = list_sockets(&query.on(address.port())).unwrap().members;
         found.into_iter().find(|member| member.socket.address.socket == address).unwrap()
     };
 

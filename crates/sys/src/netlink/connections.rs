@@ -8,7 +8,7 @@ use super::inet_diag::DiagSocket;
 use super::sock_diag::DiagRequest;
 use super::sockets::error;
 use crate::inspect::InspectError;
-use crate::proc::fd_scan::holders_among;
+use crate::proc::fd_scan::scan_processes;
 
 const ESTABLISHED: u32 = 1 << 1;
 const SYN_RECV: u32 = 1 << 3;
@@ -21,7 +21,7 @@ const CLOSE_WAIT: u32 = 1 << 8;
 /// # Errors
 ///
 /// When the kernel's list cannot be had: see [`Error`].
-pub fn handshakes(port: u16) -> Result<usize, InspectError> {
+pub fn count_handshakes(port: u16) -> Result<usize, InspectError> {
     Ok(list(SYN_RECV, port)?.len())
 }
 
@@ -47,7 +47,7 @@ pub fn is_accepted(port: u16, from: u16) -> Result<Option<bool>, InspectError> {
 /// # Errors
 ///
 /// When the kernel's list cannot be had: see [`Error`].
-pub fn connections(ports: &[u16], groups: &[Vec<i32>]) -> Result<Vec<usize>, InspectError> {
+pub fn count_connections(ports: &[u16], groups: &[Vec<i32>]) -> Result<Vec<usize>, InspectError> {
     let asked = if let [port] = ports { *port } else { 0 };
     let open: HashSet<u64> = list(ESTABLISHED | CLOSE_WAIT, asked)?
         .iter()
@@ -59,7 +59,7 @@ pub fn connections(ports: &[u16], groups: &[Vec<i32>]) -> Result<Vec<usize>, Ins
     }
     let pids: Vec<i32> = groups.concat();
     let mut of_process: HashMap<i32, HashSet<u64>> = HashMap::new();
-    for (inode, holders) in holders_among(&open, &pids).of {
+    for (inode, holders) in scan_processes(&open, &pids).of {
         for holder in holders {
             of_process.entry(holder.pid).or_default().insert(inode);
         }
@@ -102,7 +102,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let child_pid = child.id().cast_signed();
         let groups = [vec![ourselves(), ourselves()], vec![child_pid], vec![]];
-        let count = |ports: &[u16]| connections(ports, &groups).unwrap();
+        let count = |ports: &[u16]| count_connections(ports, &groups).unwrap();
         assert_eq!(count(&[one, two]), [0, 0, 0]);
 
         let mut clients = [to("127.0.0.1", one), to("::1", one), to("127.0.0.1", two)]
@@ -131,14 +131,14 @@ mod tests {
         {
             let listener = TcpListener::bind(at).unwrap();
             let port = listener.local_addr().unwrap().port();
-            assert_eq!(handshakes(port).unwrap(), 0);
+            assert_eq!(count_handshakes(port).unwrap(), 0);
             // The kernel keeps the handshake open until the client has sent something.
             set_defer_accept(listener.as_fd());
             let to = SocketAddr::new(from.parse().unwrap(), port);
             let mut clients = [(); 2].map(|()| TcpStream::connect(to).unwrap());
-            assert_eq!(handshakes(port).unwrap(), 2, "{at}");
+            assert_eq!(count_handshakes(port).unwrap(), 2, "{at}");
             std::io::Write::write_all(&mut clients[0], b"!").unwrap();
-            until("one is complete", || handshakes(port).unwrap() == 1);
+            until("one is complete", || count_handshakes(port).unwrap() == 1);
             let _accepted = listener.accept().unwrap();
         }
     }

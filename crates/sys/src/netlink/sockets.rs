@@ -24,7 +24,7 @@ const BOUND_INACTIVE: u8 = 13;
 const ON_THE_WAY: [u8; 6] = [2, 4, 5, 8, 9, 11];
 
 /// Every socket that the query asks for, one entry a socket, in the kernel's order.
-pub(crate) fn sockets(query: &SocketQuery) -> Result<Vec<Socket>, InspectError> {
+pub(crate) fn list(query: &SocketQuery) -> Result<Vec<Socket>, InspectError> {
     let tcp = (Protocol::Tcp, libc::IPPROTO_TCP, &[libc::AF_UNSPEC][..]);
     let udp = (Protocol::Udp, libc::IPPROTO_UDP, &[libc::AF_INET, libc::AF_INET6][..]);
     let asked = [query.tcp.then_some(tcp), query.udp.then_some(udp)];
@@ -63,7 +63,7 @@ fn states(protocol: Protocol, wanted: StateFilter) -> u32 {
 }
 
 /// In which states sockets of both protocols are, a bit each, that are in these for who asks.
-pub(crate) fn in_kernel(wanted: StateFilter) -> u32 {
+pub(crate) fn kernel_states(wanted: StateFilter) -> u32 {
     match wanted {
         StateFilter::Waiting | StateFilter::Unconnected => 1 << LISTEN | 1 << CLOSE,
         StateFilter::Every => u32::MAX,
@@ -71,12 +71,12 @@ pub(crate) fn in_kernel(wanted: StateFilter) -> u32 {
 }
 
 /// Whether this kernel lists TCP sockets that are bound and do not listen.
-pub(crate) fn lists_bound() -> bool {
-    newer_than(&rustix::system::uname().release().to_string_lossy(), (6, 8))
+pub(crate) fn lists_bound_sockets() -> bool {
+    is_at_least(&rustix::system::uname().release().to_string_lossy(), (6, 8))
 }
 
 /// `6.8.0-45-generic` is at least 6.8; what is no version is not.
-fn newer_than(release: &str, wanted: (u32, u32)) -> bool {
+fn is_at_least(release: &str, wanted: (u32, u32)) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= wanted,
@@ -183,7 +183,7 @@ mod tests {
             ("next", false),
         ];
         for (release, expected) in cases {
-            assert_eq!(newer_than(release, (6, 8)), expected, "{release}");
+            assert_eq!(is_at_least(release, (6, 8)), expected, "{release}");
         }
     }
 }

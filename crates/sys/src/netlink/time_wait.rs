@@ -29,7 +29,7 @@ pub struct TimeWait {
 /// # Errors
 ///
 /// When the kernel's list cannot be had: see [`Error`].
-pub fn left(port: u16) -> Result<Vec<TimeWait>, InspectError> {
+pub fn time_wait_sockets(port: u16) -> Result<Vec<TimeWait>, InspectError> {
     let mut devices = DeviceNames::default();
     let mut left = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
@@ -59,11 +59,13 @@ mod tests {
             let at = listener.local_addr().unwrap();
             let client = TcpStream::connect(at).unwrap();
             let (server, _) = listener.accept().unwrap();
-            assert_eq!(left(at.port()).unwrap(), []);
+            assert_eq!(time_wait_sockets(at.port()).unwrap(), []);
             drop(server);
             drop(client);
-            crate::socket::until("it is closed", || !left(at.port()).unwrap().is_empty());
-            let [only] = &left(at.port()).unwrap()[..] else { panic!("one") };
+            crate::socket::until("it is closed", || {
+                !time_wait_sockets(at.port()).unwrap().is_empty()
+            });
+            let [only] = &time_wait_sockets(at.port()).unwrap()[..] else { panic!("one") };
             assert_eq!(only.address.socket, at);
             assert!(only.ends_in <= Duration::from_secs(60) && only.cookie != 0, "{only:?}");
         }

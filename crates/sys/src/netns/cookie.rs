@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 
 /// The number of the network namespace that the socket is of, for as long as the machine runs
 /// (`SO_NETNS_COOKIE`, Linux 5.14; ENOPROTOOPT before).
-pub(crate) fn cookie(socket: impl AsFd) -> io::Result<u64> {
+pub(crate) fn socket_netns_cookie(socket: impl AsFd) -> io::Result<u64> {
     let mut cookie = 0_u64;
     let mut length: libc::socklen_t = 8;
     // SAFETY: the kernel writes at most `length` bytes, the size of `cookie`, through the pointer.

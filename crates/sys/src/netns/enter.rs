@@ -35,7 +35,7 @@ pub enum NetnsError {
 /// # Errors
 ///
 /// [`NetworkError`], and nothing was looked at.
-pub fn within<T: Send>(
+pub fn run_in<T: Send>(
     network: &NetnsSpec,
     look: impl FnOnce() -> T + Send,
 ) -> Result<T, NetnsError> {
@@ -69,7 +69,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::inspect::{SocketQuery, members};
+    use crate::inspect::{SocketQuery, list_sockets};
 
     fn of(text: &str) -> NetnsSpec {
         text.parse().unwrap()
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn what_is_no_network_namespace_is_told() {
-        let error = |text: &str| within(&of(text), || ()).unwrap_err();
+        let error = |text: &str| run_in(&of(text), || ()).unwrap_err();
         let folder = tempfile::tempdir().unwrap();
         let plain = folder.path().join("plain");
         std::fs::write(&plain, "x").unwrap();
@@ -100,7 +100,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let query = SocketQuery::everything().on(address.port());
         let own = format!("pid:{}", std::process::id());
-        match within(&of(&own), || members(&query).unwrap().members) {
+        match run_in(&of(&own), || list_sockets(&query).unwrap().members) {
             Ok(found) => {
                 assert!(found.iter().any(|member| member.socket.address.socket == address));
             }

@@ -101,7 +101,7 @@ pub(super) fn bpffs() -> ProbeAnswer {
 
 /// What is attached at this moment, by earlier calls and by others.
 pub(super) fn attachments() -> ProbeAnswer {
-    match cgroup_bind::attached() {
+    match cgroup_bind::list_attached() {
         Ok(attached) => named(&attached),
         Err(error @ PinError::NotPermitted(..)) => {
             ProbeAnswer::CouldNotTell(format!("{NOT_PERMITTED}: {error}"))

@@ -38,14 +38,14 @@ pub(super) fn reuse_port_cbpf() -> ProbeAnswer {
 
 /// Which network namespace a socket is of.
 pub(super) fn netns_cookie() -> ProbeAnswer {
-    let cookie =
-        Socket::new(Domain::IPV4, Type::DGRAM, None).and_then(crate::netns::cookie::cookie);
+    let cookie = Socket::new(Domain::IPV4, Type::DGRAM, None)
+        .and_then(crate::netns::cookie::socket_netns_cookie);
     present("getsockopt(SO_NETNS_COOKIE)", cookie, |cookie| format!("this one is {cookie}"))
 }
 
 /// A `sock_diag` dump of this protocol that selects no socket.
 pub(super) fn diag(protocol: libc::c_int) -> ProbeAnswer {
-    match crate::inspect::answers(protocol) {
+    match crate::inspect::sock_diag_available(protocol) {
         // The kernel's word for "no module answers for this protocol".
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
             ProbeAnswer::No("this kernel does not have it: no module answers (ENOENT)".into())
@@ -56,7 +56,7 @@ pub(super) fn diag(protocol: libc::c_int) -> ProbeAnswer {
 
 /// Loads one and opens it.
 pub(super) fn iterator() -> ProbeAnswer {
-    let opened = crate::inspect::iterates();
+    let opened = crate::inspect::iterator_available();
     if let Err(error) = &opened
         && error.kind() == io::ErrorKind::NotFound
     {

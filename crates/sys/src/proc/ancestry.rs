@@ -19,18 +19,20 @@ pub struct ProcessCommand {
 /// The processes that execute our own program, or one of the name `program`: this one, its parent, and
 /// so on up, the nearest first. Needs no privilege, except for the directory of another user's process
 /// (see [`directory`]). Processes outside our pid namespace are not seen.
-pub fn above(pid: i32, program: &str) -> impl Iterator<Item = ProcessCommand> {
+pub fn ancestor_commands(pid: i32, program: &str) -> impl Iterator<Item = ProcessCommand> {
     const DEEPEST: usize = 256;
     std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent > 0))
         .take(DEEPEST)
         .filter(move |pid| is_named(*pid, program) || is_our_program(*pid))
-        .filter_map(|pid| Some(ProcessCommand { words: words(pid)?, directory: directory(pid) }))
+        .filter_map(|pid| {
+            Some(ProcessCommand { words: command_line(pid)?, directory: working_directory(pid) })
+        })
 }
 
 /// The working directory of a process; `None` if it is gone or may not be looked at (it takes the
 /// right to ptrace it: own and dumpable, or CAP_SYS_PTRACE).
 #[must_use]
-pub fn directory(pid: i32) -> Option<PathBuf> {
+pub fn working_directory(pid: i32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
@@ -50,7 +52,7 @@ fn is_our_program(pid: i32) -> bool {
 }
 
 /// `None` where there is none: a process that is gone, or has ended, or the kernel's own.
-fn words(pid: i32) -> Option<Vec<OsString>> {
+fn command_line(pid: i32) -> Option<Vec<OsString>> {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words = line.strip_suffix(b"\0")?.split(|byte| *byte == 0);
     Some(words.map(|word| OsString::from_vec(word.to_vec())).collect())
@@ -77,8 +79,9 @@ mod tests {
         let name = std::fs::read_to_string(format!("/proc/{}/comm", shell.id())).unwrap();
         let own_words: Vec<_> = std::env::args_os().collect();
 
-        let found: Vec<_> = above(shell.id().cast_signed(), name.trim_end()).take(2).collect();
-        let alone: Vec<_> = above(ourselves, "no such program").collect();
+        let found: Vec<_> =
+            ancestor_commands(shell.id().cast_signed(), name.trim_end()).take(2).collect();
+        let alone: Vec<_> = ancestor_commands(ourselves, "no such program").collect();
 
         shell.kill().unwrap();
         shell.wait().unwrap();
@@ -88,6 +91,6 @@ mod tests {
         assert_eq!(found[1].words, own_words);
         assert_eq!(alone[0].words, own_words);
         assert_eq!(alone[0].directory, std::env::current_dir().ok());
-        assert_eq!(above(-1, "sh").count(), 0);
+        assert_eq!(ancestor_commands(-1, "sh").count(), 0);
     }
 }

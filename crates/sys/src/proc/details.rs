@@ -39,7 +39,7 @@ impl BootClock {
 }
 
 /// Everything of this process that may be seen, as of now.
-pub(crate) fn details(pid: i32, clock: BootClock) -> ProcessDetails {
+pub(crate) fn read_details(pid: i32, clock: BootClock) -> ProcessDetails {
     let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let text = |file: &str| String::from_utf8_lossy(&read(file)).into_owned();
     let (status, stat) = (text("status"), text("stat"));
@@ -114,7 +114,7 @@ mod tests {
             .unwrap();
         // It has been executed once it says something.
         std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0]).unwrap();
-        let seen = details(child.id().cast_signed(), BootClock::read());
+        let seen = read_details(child.id().cast_signed(), BootClock::read());
         child.kill().unwrap();
         child.wait().unwrap();
 
@@ -129,7 +129,7 @@ mod tests {
         let off = seen.started.unwrap().abs_diff(before);
         assert!(off < Duration::from_secs(60), "{off:?}");
 
-        let gone = details(child.id().cast_signed(), BootClock::read());
+        let gone = read_details(child.id().cast_signed(), BootClock::read());
         assert_eq!(gone, ProcessDetails::default());
     }
 }

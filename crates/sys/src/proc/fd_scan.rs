@@ -14,7 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use sameport_policy::model::socket::Process;
 
-use super::details::{BootClock, details};
+use super::details::{BootClock, read_details};
 
 /// Room for one `getdents64`: about a thousand entries.
 const ENTRIES: usize = 32 * 1024;
@@ -61,7 +61,7 @@ impl FdHolders {
 /// Reads every descriptor of every process once and keeps those of the wanted inodes. A process
 /// that ends meanwhile is no gap; one that may not be looked into is. The kernel makes an entry of
 /// `/proc` for each descriptor, which takes longer than all else: so processors share the work.
-pub(crate) fn holders(wanted: &HashSet<u64>) -> FdHolders {
+pub(crate) fn scan_all(wanted: &HashSet<u64>) -> FdHolders {
     let mut found = FdHolders { of: HashMap::with_capacity(wanted.len()), all_read: true };
     if wanted.is_empty() {
         return found;
@@ -70,7 +70,7 @@ pub(crate) fn holders(wanted: &HashSet<u64>) -> FdHolders {
     // `hidepid` leaves out other users' processes without an error; pid 1 is always somebody's.
     found.all_read = directory(CWD, "/proc/1").is_ok();
     let next = AtomicUsize::new(0);
-    let share = || scan(wanted, std::iter::from_fn(|| pids.get(next.fetch_add(1, Relaxed))));
+    let share = || scan_tables(wanted, std::iter::from_fn(|| pids.get(next.fetch_add(1, Relaxed))));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let others = processors.min(MOST_THREADS).min(pids.len() / WORTH_A_THREAD).saturating_sub(1);
     std::thread::scope(|scope| {
@@ -99,14 +99,14 @@ fn processes() -> Result<Vec<i32>, Errno> {
 }
 
 /// Reads every descriptor of these processes.
-fn scan<'a>(wanted: &HashSet<u64>, pids: impl Iterator<Item = &'a i32>) -> FdHolders {
+fn scan_tables<'a>(wanted: &HashSet<u64>, pids: impl Iterator<Item = &'a i32>) -> FdHolders {
     let mut found = FdHolders { of: HashMap::new(), all_read: true };
     let Ok(proc) = directory(CWD, "/proc") else {
         return FdHolders { all_read: false, ..found };
     };
     let mut room = vec![MaybeUninit::uninit(); ENTRIES];
     for pid in pids {
-        match descriptors(&proc, &format!("{pid}/fd"), *pid, &mut room, wanted, &mut found) {
+        match scan_table(&proc, &format!("{pid}/fd"), *pid, &mut room, wanted, &mut found) {
             Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
             Err(_) => found.all_read = false,
         }
@@ -115,7 +115,7 @@ fn scan<'a>(wanted: &HashSet<u64>, pids: impl Iterator<Item = &'a i32>) -> FdHol
 }
 
 /// The same for these processes alone, with every thread of theirs.
-pub(crate) fn holders_among(wanted: &HashSet<u64>, pids: &[i32]) -> FdHolders {
+pub(crate) fn scan_processes(wanted: &HashSet<u64>, pids: &[i32]) -> FdHolders {
     let mut found = FdHolders { of: HashMap::new(), all_read: true };
     let mut room = vec![MaybeUninit::uninit(); ENTRIES];
     let Ok(proc) = directory(CWD, "/proc") else {
@@ -128,7 +128,7 @@ pub(crate) fn holders_among(wanted: &HashSet<u64>, pids: &[i32]) -> FdHolders {
         found.all_read &= !threads.is_empty() || crate::process::is_gone(*pid);
         for tid in threads {
             let table = format!("{pid}/task/{tid}/fd");
-            match descriptors(&proc, &table, *pid, &mut room, wanted, &mut found) {
+            match scan_table(&proc, &table, *pid, &mut room, wanted, &mut found) {
                 Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
                 // To all but root, what has ended and was not waited for is as closed as another
                 // user's.
@@ -150,7 +150,7 @@ fn threads_with_a_table(pid: i32) -> Vec<i32> {
     threads
 }
 
-fn descriptors(
+fn scan_table(
     proc: &OwnedFd,
     table: &str,
     pid: i32,
@@ -214,7 +214,7 @@ impl ProcessCache {
     pub(crate) fn process(&mut self, pid: i32) -> Option<Process> {
         let clock = self.details;
         let read = || {
-            let details = clock.map(|clock| details(pid, clock));
+            let details = clock.map(|clock| read_details(pid, clock));
             let named = self.names.remove(&pid).map(|name| Process::new(pid, name));
             named.or_else(|| read_process(pid)).map(|process| Process { details, ..process })
         };
@@ -265,7 +265,7 @@ mod tests {
         let file = std::fs::File::from(OwnedFd::from(twin.try_clone().unwrap()));
         let inode = file.metadata().unwrap().st_ino();
 
-        let found = holders(&HashSet::from([inode]));
+        let found = scan_all(&HashSet::from([inode]));
 
         let pids: Vec<_> = found.of[&inode].iter().map(|holder| holder.pid).collect();
         assert_eq!(pids, [i32::try_from(std::process::id()).unwrap()]);
@@ -282,6 +282,6 @@ mod tests {
 
     #[test]
     fn nothing_wanted_is_nothing_missed() {
-        assert!(holders(&HashSet::new()).all_read);
+        assert!(scan_all(&HashSet::new()).all_read);
     }
 }

@@ -7,7 +7,7 @@ use crate::process::parent;
 /// Device and inode number of the file that a process executes; `None` if it is gone or may not be
 /// looked at (it takes the right to ptrace it: own and dumpable, or CAP_SYS_PTRACE).
 #[must_use]
-pub fn program_file(pid: i32) -> Option<(u64, u64)> {
+pub fn executable_id(pid: i32) -> Option<(u64, u64)> {
     let file = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
     Some((file.dev(), file.ino()))
 }
@@ -30,12 +30,12 @@ mod tests {
         let ourselves = std::process::id().cast_signed();
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id().cast_signed();
-        let (above, file) = (ancestors(pid), program_file(pid));
+        let (above, file) = (ancestors(pid), executable_id(pid));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(above.first(), Some(&ourselves));
         assert_eq!(above[1..], ancestors(ourselves));
-        assert!(file.is_some() && file != program_file(ourselves));
-        assert_eq!((ancestors(pid), program_file(pid)), (vec![], None));
+        assert!(file.is_some() && file != executable_id(ourselves));
+        assert_eq!((ancestors(pid), executable_id(pid)), (vec![], None));
     }
 }

@@ -8,7 +8,7 @@ use sameport_policy::audit::KernelSettings;
 /// As they are now, in our network namespace. Needs no privilege; what cannot be read is as Linux has
 /// it by itself.
 #[must_use]
-pub fn machine() -> KernelSettings {
+pub fn kernel_settings() -> KernelSettings {
     let read = |path| read_to_string(path).unwrap_or_default().trim().to_owned();
     KernelSettings {
         given_away: ephemeral_ports(),

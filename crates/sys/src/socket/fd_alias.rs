@@ -56,7 +56,7 @@ impl WorkerSocket {
     /// be looked at counts as having it.
     #[must_use]
     pub fn is_open_in(&self, pids: &[i32]) -> bool {
-        inspect::have_open(&HashSet::from([self.inode()]), pids)
+        inspect::is_open_in(&HashSet::from([self.inode()]), pids)
     }
 }
 

@@ -163,10 +163,10 @@ fn a_thread_with_a_table_of_its_own_is_looked_at() {
     };
     let inode = HashSet::from([socket.inode()]);
     drop(socket);
-    assert!(inspect::have_open(&inode, &[ourselves()]));
+    assert!(inspect::is_open_in(&inode, &[ourselves()]));
     go.send(()).unwrap();
     thread.join().unwrap();
-    assert!(!inspect::have_open(&inode, &[ourselves()]));
+    assert!(!inspect::is_open_in(&inode, &[ourselves()]));
 }
 
 /// A program that its user cannot read runs as a process that its user may not look at.

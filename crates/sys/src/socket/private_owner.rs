@@ -82,7 +82,7 @@ pub fn try_giving(owner: u32) -> Result<(), Errno> {
 /// (`/etc/subuid`). `None`: nobody's that is known here.
 #[must_use]
 pub fn whose(uid: u32) -> Option<String> {
-    inspect::user(uid).or_else(|| {
+    inspect::user_name(uid).or_else(|| {
         let ranges = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
         ranges.lines().find_map(|line| in_range(line, uid))
     })

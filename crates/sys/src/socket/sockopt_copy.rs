@@ -100,7 +100,7 @@ impl WorkerSocket {
     fn comparable(&self, held: &Self) -> Result<(), CopyError> {
         use rustix::net::sockopt;
         let device = |socket: &Self| socket2::SockRef::from(socket).device().ok().flatten();
-        let network = |socket: &Self| cookie::cookie(socket).ok();
+        let network = |socket: &Self| cookie::socket_netns_cookie(socket).ok();
         let same = [
             ("family", self.is_v6()? == held.is_v6()?),
             ("protocol", sockopt::socket_protocol(self)? == sockopt::socket_protocol(held)?),

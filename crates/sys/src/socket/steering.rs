@@ -61,7 +61,7 @@ impl WorkerSocket {
         let family = if self.is_v6()? { AddressFamily::INET6 } else { AddressFamily::INET };
         let (kind, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
         let gate = rustix::net::socket_with(family, kind, flags, None)?;
-        let cookie = |socket| cookie::cookie(socket).ok();
+        let cookie = |socket| cookie::socket_netns_cookie(socket).ok();
         if cookie(self.as_fd()) != cookie(gate.as_fd()) {
             return Err(Errno::XDEV);
         }

@@ -209,7 +209,7 @@ impl WorkerSocket {
     /// Compares `SO_NETNS_COOKIE` (Linux 5.14). On older kernels the thread's namespace stands for
     /// the socket's, which is wrong only for a thread that changed it after `socket(2)`.
     pub fn is_in_our_network(&self, tid: i32) -> Result<bool, Errno> {
-        match (our_network_cookie(), cookie::cookie(&self.fd)) {
+        match (our_network_cookie(), cookie::socket_netns_cookie(&self.fd)) {
             (Some(ours), Ok(theirs)) => Ok(ours == theirs),
             _ => {
                 let inode = |path: String| rustix::fs::stat(path).map(|status| status.st_ino);
@@ -305,7 +305,9 @@ pub(crate) fn same_descriptors(a: i32, b: i32) -> Result<bool, Errno> {
 /// The cookie of our own network namespace, which this process never leaves.
 fn our_network_cookie() -> Option<u64> {
     static COOKIE: OnceLock<Option<u64>> = OnceLock::new();
-    *COOKIE.get_or_init(|| cookie::cookie(std::net::UdpSocket::bind("127.0.0.1:0").ok()?).ok())
+    *COOKIE.get_or_init(|| {
+        cookie::socket_netns_cookie(std::net::UdpSocket::bind("127.0.0.1:0").ok()?).ok()
+    })
 }
 
 fn set_flag(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> Result<(), Errno> {

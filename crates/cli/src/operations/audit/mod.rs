@@ -75,14 +75,14 @@ fn facts(request: &AuditRequest) -> Result<(AuditFacts, Vec<Unseen>), inspect::I
     // Of all ports together, connections are too many, and mean nothing.
     let states = if request.port.is_some() { StateFilter::Every } else { StateFilter::Unconnected };
     let query = SocketQuery { port: request.port, ..SocketQuery::everything() };
-    let seen = inspect::members(&query.in_states(states).with_details())?;
-    let lookups = inspect::lookup_programs();
+    let seen = inspect::list_sockets(&query.in_states(states).with_details())?;
+    let lookups = inspect::sk_lookup_programs();
     let unseen = unseen(&seen, lookups.as_ref().err().copied());
     let redirections = lookups.unwrap_or_default().into_iter();
     let facts = AuditFacts {
         traces: traces(&seen.members, request.read),
         members: seen.members,
-        machine: inspect::machine(),
+        machine: inspect::kernel_settings(),
         asked: request.port,
         redirections: redirections.map(|program| Redirection { program }).collect(),
     };
@@ -105,13 +105,13 @@ fn traces(
 }
 
 fn trace(pid: i32, read: fn(&[OsString]) -> Option<RunLine>) -> ProgramEvidence {
-    let runs = inspect::above(pid, sameport_supervisor::PROGRAM).filter_map(|line| {
+    let runs = inspect::ancestor_commands(pid, sameport_supervisor::PROGRAM).filter_map(|line| {
         let RunLine { group, command, name: _ } = read(&line.words)?;
         Some(RunIdentity { group, command, directory: line.directory })
     });
     ProgramEvidence {
-        file: inspect::program_file(pid),
-        directory: inspect::directory(pid),
+        file: inspect::executable_id(pid),
+        directory: inspect::working_directory(pid),
         above: inspect::ancestors(pid),
         runs: runs.collect(),
     }

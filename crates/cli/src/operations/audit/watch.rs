@@ -75,7 +75,7 @@ type FindingKey = BTreeSet<(u64, Address, SocketState, u32)>;
 /// All sockets, without a look at any process.
 fn sockets(request: &AuditRequest) -> Result<FindingKey, inspect::InspectError> {
     let query = SocketQuery { port: request.port, ..SocketQuery::everything() };
-    let listed = inspect::listed(&query.in_states(StateFilter::Unconnected))?;
+    let listed = inspect::list_without_owners(&query.in_states(StateFilter::Unconnected))?;
     Ok(listed.iter().map(known).collect())
 }
 

@@ -24,7 +24,7 @@ pub(super) fn of(guards: &[GuardEntry]) -> Result<Vec<PortHolder>, Error> {
     let (tcp, udp) = (has(Protocol::Tcp), has(Protocol::Udp));
     let query = inspect::SocketQuery { tcp, udp, ..inspect::SocketQuery::everything() };
     let query = query.on(port).in_states(inspect::StateFilter::Unconnected);
-    let seen = inspect::members(&query).map_err(|error| Error::Look(error.to_string()))?;
+    let seen = inspect::list_sockets(&query).map_err(|error| Error::Look(error.to_string()))?;
     let mut holders = Vec::new();
     for member in seen.members {
         let address = member.socket.address;

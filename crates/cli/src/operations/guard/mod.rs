@@ -220,7 +220,8 @@ pub(crate) struct LockedOut {
 /// process were of that user.
 pub(crate) fn of_port(port: u16, protocol: Protocol, uid: u32) -> Option<LockedOut> {
     let here = here().ok()?;
-    let record = GuardRecord::read(&GuardLock::look().ok()?, &here).ok()?.brought_to(&here)?;
+    let record =
+        GuardRecord::read(&GuardLock::read_without_lock().ok()?, &here).ok()?.brought_to(&here)?;
     let entry = record.guards.into_iter().find(|entry| {
         (entry.network, entry.port, entry.protocol()) == (here.network, port, protocol)
     })?;
@@ -233,7 +234,7 @@ pub(crate) fn of_port(port: u16, protocol: Protocol, uid: u32) -> Option<LockedO
 pub(crate) fn list() -> Result<GuardList, Error> {
     require_root()?;
     let here = here()?;
-    let text = GuardLock::look().map_err(|error| Error::File("read", error))?;
+    let text = GuardLock::read_without_lock().map_err(|error| Error::File("read", error))?;
     let record = GuardRecord::read(&text, &here).map_err(Error::Record)?;
     let in_force = guard::in_force().map_err(|error| Error::Guard(error.into()))?;
     let reserved = guard::reserved().map_err(Error::Reserve)?;
@@ -263,7 +264,7 @@ pub(crate) fn list() -> Result<GuardList, Error> {
 /// Who was refused, or would have been.
 pub(crate) fn log() -> Result<Vec<guard::GuardDenial>, Error> {
     require_root()?;
-    guard::refusals().map_err(|error| Error::Guard(error.into()))
+    guard::denials().map_err(|error| Error::Guard(error.into()))
 }
 
 /// Changes the list, and has the kernel do what it says then; on an error, both are as before. Whether
@@ -321,8 +322,8 @@ fn here() -> Result<GuardOrigin, Error> {
     };
     Ok(GuardOrigin {
         network: cgroup_bind::own_network().map_err(look("getsockopt(SO_NETNS_COOKIE)"))?,
-        first: guard::is_first_network().map_err(look("/proc/1/net/dev"))?,
-        boot: guard::start_of_the_machine().map_err(look("/proc/sys/kernel/random/boot_id"))?,
+        first: guard::is_initial_netns().map_err(look("/proc/1/net/dev"))?,
+        boot: guard::boot_id().map_err(look("/proc/sys/kernel/random/boot_id"))?,
         now: now.as_secs(),
     })
 }

@@ -17,7 +17,10 @@ pub(super) fn found(wish: &AllowSpec) -> Result<AllowEntry, Error> {
             let uid =
                 inspect::user_id(name).or_else(|| name.parse().ok().filter(|it| *it != u32::MAX));
             let uid = uid.ok_or_else(|| Error::NoUser(name.clone()))?;
-            AllowEntry::User { name: inspect::user(uid).unwrap_or_else(|| uid.to_string()), uid }
+            AllowEntry::User {
+                name: inspect::user_name(uid).unwrap_or_else(|| uid.to_string()),
+                uid,
+            }
         }
         AllowSpec::Unit(name) => {
             let path = unit(name)?;

@@ -23,7 +23,7 @@ impl Supervisor<'_> {
         self.next_look = now + LOOK;
         for start in self.life.starting() {
             // What cannot be looked at now may be next time.
-            if let Ok(addresses) = inspect::listening(&self.processes_of(start)) {
+            if let Ok(addresses) = inspect::listen_addresses(&self.processes_of(start)) {
                 self.held.sees(start, addresses);
             }
         }

@@ -49,7 +49,7 @@ pub struct AttachedPrograms {
 /// # Errors
 ///
 /// [`super::PinError::NotPermitted`]: only root may read it.
-pub fn attached() -> PinResult<Vec<AttachedPrograms>> {
+pub fn list_attached() -> PinResult<Vec<AttachedPrograms>> {
     let mut found = Vec::new();
     for (id, path) in folders()? {
         match read(id, &path) {
@@ -70,10 +70,10 @@ pub fn attached() -> PinResult<Vec<AttachedPrograms>> {
 /// # Errors
 ///
 /// [`super::PinError::NotPermitted`]: only root may read it.
-pub fn reached() -> PinResult<BTreeMap<u64, Vec<PathBuf>>> {
+pub fn cgroups_in_effect() -> PinResult<BTreeMap<u64, Vec<PathBuf>>> {
     let mut reached = BTreeMap::<_, Vec<_>>::new();
     for AttachedPrograms { id, path, .. } in
-        attached()?.into_iter().filter(|attached| attached.exists)
+        list_attached()?.into_iter().filter(|attached| attached.exists)
     {
         reached.entry(id).or_default().push(path.clone());
         // Another one may have its path by now; one without a path has nothing below it.
@@ -89,15 +89,15 @@ pub fn reached() -> PinResult<BTreeMap<u64, Vec<PathBuf>>> {
 
 /// What is in the folder of a cgroup.
 pub(super) fn read(id: u64, folder: &Path) -> PinResult<AttachedPrograms> {
-    let fixed: [u8; 24] = only(folder, "settings")?;
+    let fixed: [u8; 24] = read_single(folder, "settings")?;
     let fixed = RawSettings::read(&fixed);
-    let place: [u8; 4096] = only(folder, "place")?;
+    let place: [u8; 4096] = read_single(folder, "place")?;
     let length = place.iter().position(|byte| *byte == 0).unwrap_or(place.len());
     let path = PathBuf::from(OsString::from_vec(place[..length].to_vec()));
     let numbers = counts(&pinned_map(folder, "counts")?);
     let source = folder.join("source").exists();
     let from: Option<SocketAddr> = if source {
-        let bytes: [u8; 32] = only(folder, "source")?;
+        let bytes: [u8; 32] = read_single(folder, "source")?;
         Some(layout::read_source(&bytes))
     } else {
         None
@@ -107,10 +107,10 @@ pub(super) fn read(id: u64, folder: &Path) -> PinResult<AttachedPrograms> {
         PortSet::All
     } else {
         PortSet::Only(
-            table::<u16, u8>(folder, "ports")?.into_iter().map(|(port, _)| port).collect(),
+            read_hash::<u16, u8>(folder, "ports")?.into_iter().map(|(port, _)| port).collect(),
         )
     };
-    let mut rules: Vec<_> = table::<RuleKey, RuleTarget>(folder, "rules")?
+    let mut rules: Vec<_> = read_hash::<RuleKey, RuleTarget>(folder, "rules")?
         .iter()
         .map(|(key, target)| keys::rule(key, target))
         .collect();
@@ -135,11 +135,11 @@ pub(super) fn read(id: u64, folder: &Path) -> PinResult<AttachedPrograms> {
 
 /// Whether the links still hold on to a cgroup: the kernel lets go of one that is removed.
 fn is_at_a_cgroup(folder: &Path) -> PinResult<bool> {
-    holds(&folder.join(format!("{LINK}bind4")))
+    link_has_cgroup(&folder.join(format!("{LINK}bind4")))
 }
 
 /// Whether the link that is pinned there holds on to a cgroup.
-pub(crate) fn holds(path: &Path) -> PinResult<bool> {
+pub(crate) fn link_has_cgroup(path: &Path) -> PinResult<bool> {
     let link = calls::pinned(path).map_err(failed("bpf(BPF_OBJ_GET)", path))?;
     let info = format!("/proc/self/fdinfo/{}", link.as_raw_fd());
     let text = fs::read_to_string(&info).map_err(failed("read", Path::new(&info)))?;
@@ -154,14 +154,14 @@ pub(crate) fn pinned_map(folder: &Path, name: &str) -> PinResult<Map> {
 }
 
 /// The only value of a map.
-pub(crate) fn only<V: aya::Pod>(folder: &Path, name: &str) -> PinResult<V> {
+pub(crate) fn read_single<V: aya::Pod>(folder: &Path, name: &str) -> PinResult<V> {
     let map = pinned_map(folder, name)?;
     Array::<_, V>::try_from(map)
         .and_then(|array| array.get(&0, 0))
         .map_err(|error| from_aya("bpf(BPF_MAP_LOOKUP_ELEM)", &folder.join(name), &error))
 }
 
-fn table<K: aya::Pod, V: aya::Pod>(folder: &Path, name: &str) -> PinResult<Vec<(K, V)>> {
+fn read_hash<K: aya::Pod, V: aya::Pod>(folder: &Path, name: &str) -> PinResult<Vec<(K, V)>> {
     let map = pinned_map(folder, name)?;
     HashMap::<_, K, V>::try_from(map)
         .and_then(|table| table.iter().collect())

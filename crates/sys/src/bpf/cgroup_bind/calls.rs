@@ -44,7 +44,7 @@ pub(super) fn mount_bpffs(on: &CStr) -> io::Result<()> {
 
 /// The cookie of this thread's network namespace.
 pub(super) fn own_network() -> io::Result<u64> {
-    crate::netns::cookie::cookie(socket2::Socket::new(
+    crate::netns::cookie::socket_netns_cookie(socket2::Socket::new(
         socket2::Domain::IPV4,
         socket2::Type::DGRAM,
         None,

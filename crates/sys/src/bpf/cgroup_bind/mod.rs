@@ -23,7 +23,7 @@ pub(crate) use crate::cgroup::mounts::Mount;
 
 pub use crate::cgroup::dir::{Cgroup, CgroupError};
 pub use crate::cgroup::private::{PrivateCgroup, sweep};
-pub use attached::{AttachedPrograms, attached, reached};
+pub use attached::{AttachedPrograms, cgroups_in_effect, list_attached};
 pub use attachment::{AttachError, AttachSettings, Attachment, SourceOutcome, attach};
 pub use events::{BindAction, BindEvent, BindEvents};
 pub use pins::{

@@ -49,7 +49,7 @@ pub struct GuardDenial {
 /// # Errors
 ///
 /// [`crate::bpf::cgroup_bind::PinError::NotPermitted`]: only root may read it.
-pub fn refusals() -> PinResult<Vec<GuardDenial>> {
+pub fn denials() -> PinResult<Vec<GuardDenial>> {
     let folder = Path::new(GUARD);
     require_ours(folder)?;
     if !folder.join("refused").exists() {

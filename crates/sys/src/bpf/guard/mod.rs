@@ -22,9 +22,9 @@ mod reserved_ports;
 mod tests;
 
 pub use binder::{binder, inode, unit};
-pub use denials::{GuardDenial, refusals};
+pub use denials::{GuardDenial, denials};
 pub use pins::{InForce, enforce, in_force, lift};
-pub use record::{GuardLock, PLACE, is_first_network, start_of_the_machine};
+pub use record::{GuardLock, PLACE, boot_id, is_initial_netns};
 pub(crate) use reserved_ports::text as reserved_text;
 pub use reserved_ports::{reserve, reserved};
 

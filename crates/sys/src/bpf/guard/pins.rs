@@ -15,7 +15,7 @@ use super::GuardError;
 use super::layout;
 use super::object;
 use super::object::GuardPrograms;
-use crate::bpf::cgroup_bind::attached::{holds, only};
+use crate::bpf::cgroup_bind::attached::{link_has_cgroup, read_single};
 use crate::bpf::cgroup_bind::pins::{
     LINK, OURS, PinResult, create_folder, entries, failed, from_aya, provide_file_system,
     take_apart,
@@ -120,10 +120,10 @@ pub fn in_force() -> PinResult<Option<InForce>> {
         if !set.join("settings").exists() {
             continue;
         }
-        let (mark, since) = layout::read_settings(&only(set, "settings")?);
+        let (mark, since) = layout::read_settings(&read_single(set, "settings")?);
         let mut attached = true;
         for hook in HOOKS {
-            attached &= match holds(&set.join(format!("{LINK}{hook}"))) {
+            attached &= match link_has_cgroup(&set.join(format!("{LINK}{hook}"))) {
                 Err(PinError::System(_, _, error)) if error.kind() == ErrorKind::NotFound => false,
                 holds => holds?,
             };

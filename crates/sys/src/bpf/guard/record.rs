@@ -84,7 +84,7 @@ impl GuardLock {
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub fn look() -> io::Result<String> {
+    pub fn read_without_lock() -> io::Result<String> {
         read()
     }
 }
@@ -116,7 +116,7 @@ fn write_aside(text: &str) -> io::Result<()> {
 ///
 /// # Errors
 /// Where `/proc/1` is not to be seen.
-pub fn is_first_network() -> io::Result<bool> {
+pub fn is_initial_netns() -> io::Result<bool> {
     // Each namespace has files of its own there; its link in `ns` needs rights over the process.
     let number = |of: &str| fs::metadata(format!("/proc/{of}/net/dev")).map(|file| file.ino());
     Ok(number("self")? == number("1")?)
@@ -126,6 +126,6 @@ pub fn is_first_network() -> io::Result<bool> {
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn start_of_the_machine() -> io::Result<String> {
+pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }

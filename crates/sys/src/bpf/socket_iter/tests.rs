@@ -14,7 +14,7 @@ use sameport_policy::traffic::steering::OrderedGroup;
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use super::*;
-use crate::inspect::{SocketQuery, StateFilter, members, options};
+use crate::inspect::{SocketQuery, StateFilter, list_sockets, options};
 use crate::proc::fd_scan;
 use crate::process::{SocketAccess, WorkerSocket};
 use crate::serial::{alone, beside_others};
@@ -23,7 +23,7 @@ const UNCONNECTED: IterFilter = IterFilter { states: 1 << 10 | 1 << 7, port: Non
 
 /// Whether the walk works here; otherwise the test is skipped, and says so.
 fn iterates(test: &str) -> bool {
-    let Err(why) = crate::inspect::iterates() else { return true };
+    let Err(why) = crate::inspect::iterator_available() else { return true };
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
     let root = rustix::process::geteuid().is_root();
     assert!(
@@ -80,8 +80,8 @@ fn the_walk_finds_what_proc_and_a_duplicate_show() {
     let wanted: HashSet<u64> = sockets.iter().map(inode).collect();
 
     let mut walked = walk(UNCONNECTED).unwrap();
-    let scanned = fd_scan::holders(&wanted);
-    let asked = options::options(&scanned.of, &[]);
+    let scanned = fd_scan::scan_all(&wanted);
+    let asked = options::read_options(&scanned.of, &[]);
     child.kill().unwrap();
     child.wait().unwrap();
 
@@ -116,8 +116,8 @@ fn members_by_the_iterator_are_members_by_proc() {
     let socket = shared("127.0.78.3:0");
     let query =
         SocketQuery::everything().on(socket.local_addr().unwrap().as_socket().unwrap().port());
-    let by_iterator = members(&query).unwrap();
-    let by_proc = without_privilege(|| members(&query).unwrap());
+    let by_iterator = list_sockets(&query).unwrap();
+    let by_proc = without_privilege(|| list_sockets(&query).unwrap());
     assert!(by_iterator.iterated && !by_proc.iterated);
     let mut expected = by_iterator.members;
     assert_eq!(expected.len(), 1, "{expected:?}");
@@ -200,7 +200,7 @@ fn states_and_port_are_chosen_in_the_kernel() {
 #[test]
 fn a_socket_that_lost_its_connection_and_kept_its_port_is_found_by_a_second_walk() {
     let query = SocketQuery::everything().in_states(StateFilter::Unconnected);
-    if !iterates("iterator-lost-connection") || !members(&query).unwrap().bound {
+    if !iterates("iterator-lost-connection") || !list_sockets(&query).unwrap().bound {
         return;
     }
     let _alone = alone();
@@ -217,7 +217,7 @@ fn a_socket_that_lost_its_connection_and_kept_its_port_is_found_by_a_second_walk
     assert!(!walk(UNCONNECTED).unwrap().facts.contains_key(&inode));
 
     let port = client.local_addr().unwrap().as_socket().unwrap().port();
-    let seen = members(&query.on(port)).unwrap();
+    let seen = list_sockets(&query.on(port)).unwrap();
     let member = seen.members.iter().find(|member| member.socket.inode == inode).unwrap();
     assert_eq!(member.socket.state, SocketState::Bound);
     assert_eq!(member.processes.iter().map(|it| it.pid).collect::<Vec<_>>(), [own_pid()]);
