@@ -1,66 +1,78 @@
-//! What a user writes as an address, read strictly: one spelling, one meaning, no guesses.
+//! Parses `HOST:PORT` strictly: each text has one meaning, and an unusual spelling is an error.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
-use std::time::Duration;
 
-/// The longest text that can be an address: a DNS name of 253 bytes, `:` and five digits.
+/// Bytes in the longest valid address: a DNS name of 253 bytes, `:` and five digits.
 const LONGEST: usize = 253 + 6;
 
-/// How much of a wrong argument is repeated in the error.
-const SHOWN: usize = 60;
+/// Characters of a rejected text that the error message quotes.
+const QUOTED: usize = 60;
 
-/// An address as wanted, before anything was resolved.
+/// A host and a port, before name resolution.
 ///
-/// | written | host | port |
+/// | text | host | port |
 /// |---|---|---|
-/// | `8080`, `:8080`, `*:8080` | [`Host::Every`] | 8080 |
+/// | `8080`, `:8080`, `*:8080` | [`Host::Any`] | 8080 |
 /// | `127.0.0.1:8080`, `[::1]:8080` | [`Host::Ip`] | 8080 |
 /// | `localhost:8080`, `db-1.example.org:0` | [`Host::Name`] | 8080, 0 |
 ///
 /// `Display` writes a text that parses to the same value.
+///
+/// ```
+/// use sameport_addr::{AddrSpec, Host};
+///
+/// let spec: AddrSpec = "localhost:8080".parse()?;
+/// assert_eq!(spec, AddrSpec { host: Host::Name("localhost".into()), port: 8080 });
+/// assert_eq!(spec.to_string(), "localhost:8080");
+///
+/// let error = "::1:8080".parse::<AddrSpec>().unwrap_err();
+/// assert!(error.to_string().ends_with("write an IPv6 address in brackets, such as [::1]:8080"));
+/// # Ok::<(), sameport_addr::AddrSpecError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AddrSpec {
-    /// Which of the machine's addresses.
+    /// The local or remote host.
     pub host: Host,
-    /// The port; 0 asks the system to pick one.
+    /// The port. For a socket to be bound, 0 lets the system choose.
     pub port: u16,
 }
 
-/// The part of a wanted address before the port.
+/// The part of an [`AddrSpec`] before the port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
-    /// Every address of both families: nothing, or `*`, was written before the port.
-    Every,
-    /// One address, or the wildcard of one family.
+    /// Every address of both families: the text has nothing, or `*`, before the port.
+    Any,
+    /// One IP address, or the wildcard address of one family.
     Ip(IpAddr),
-    /// A name still to be resolved: labels of letters, digits, `-` and `_`, joined by dots.
+    /// A host name: labels of letters, digits, `-` and `_`, joined by dots.
     Name(String),
 }
 
 impl FromStr for AddrSpec {
     type Err = AddrSpecError;
 
-    /// Reads an address. Never resolves a name, and takes no time worth naming on any input.
+    /// Parses an address without resolving a name.
     ///
     /// # Errors
-    /// A [`WantedError`] that names the text and says what to write instead.
+    ///
+    /// Every text that the table of [`AddrSpec`] does not list: see [`AddrSpecError`].
     fn from_str(text: &str) -> Result<Self, AddrSpecError> {
         if text.is_empty() {
             return Err(AddrSpecError::Empty);
         }
         if text.len() > LONGEST {
-            return Err(AddrSpecError::TooLong(shown(text)));
+            return Err(AddrSpecError::TooLong(quoted(text)));
         }
         if let Some(rest) = text.strip_prefix('[') {
-            return bracketed(text, rest);
+            return parse_bracketed(text, rest);
         }
         match text.split_once(':') {
-            None if could_be_port(text) => Ok(Self { host: Host::Every, port: port(text)? }),
-            None => Err(AddrSpecError::NoPort(shown(text))),
+            None if could_be_port(text) => Ok(Self { host: Host::Any, port: parse_port(text)? }),
+            None => Err(AddrSpecError::NoPort(quoted(text))),
             Some((_, after)) if after.contains(':') => Err(several_colons(text)),
-            Some(("" | "*", after)) => Ok(Self { host: Host::Every, port: port_of(text, after)? }),
+            Some(("" | "*", after)) => Ok(Self { host: Host::Any, port: port_of(text, after)? }),
             Some((before, after)) => {
                 Ok(Self { host: host(text, before)?, port: port_of(text, after)? })
             }
@@ -72,7 +84,7 @@ impl fmt::Display for AddrSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = self.port;
         match &self.host {
-            Host::Every => write!(f, ":{port}"),
+            Host::Any => write!(f, ":{port}"),
             Host::Ip(IpAddr::V4(ip)) => write!(f, "{ip}:{port}"),
             Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]:{port}"),
             Host::Name(name) => write!(f, "{name}:{port}"),
@@ -80,45 +92,60 @@ impl fmt::Display for AddrSpec {
     }
 }
 
-/// Reads a bare port, 0 to 65535: digits only, no sign, no space, no leading zero.
+/// Parses a port from 0 to 65535: digits only, without sign, space or leading zero.
 ///
 /// # Errors
-/// [`WantedError::Port`].
-pub fn port(text: &str) -> Result<u16, AddrSpecError> {
-    digits(text).ok_or_else(|| AddrSpecError::Port(shown(text)))
+///
+/// [`AddrSpecError::Port`].
+///
+/// ```
+/// assert_eq!(sameport_addr::parse_port("8080"), Ok(8080));
+/// assert!(sameport_addr::parse_port("080").is_err());
+/// ```
+pub fn parse_port(text: &str) -> Result<u16, AddrSpecError> {
+    digits(text).ok_or_else(|| AddrSpecError::Port(quoted(text)))
 }
 
-/// Reads a bare port where the system must not be left to pick one: 1 to 65535.
+/// Parses a port from 1 to 65535, for places where the system cannot choose the port.
 ///
 /// # Errors
-/// [`WantedError::FixedPort`].
-pub fn fixed_port(text: &str) -> Result<u16, AddrSpecError> {
-    digits(text).filter(|&port| port != 0).ok_or_else(|| AddrSpecError::FixedPort(shown(text)))
+///
+/// [`AddrSpecError::FixedPort`].
+///
+/// ```
+/// assert_eq!(sameport_addr::parse_fixed_port("80"), Ok(80));
+/// assert!(sameport_addr::parse_fixed_port("0").is_err());
+/// ```
+pub fn parse_fixed_port(text: &str) -> Result<u16, AddrSpecError> {
+    digits(text).filter(|&port| port != 0).ok_or_else(|| AddrSpecError::FixedPort(quoted(text)))
 }
 
-/// Why a text is not an address. `Display` is one line: the text, shortened, and what to write.
+/// The reason why a text is not an address.
+///
+/// Each variant holds the rejected text, quoted, escaped and shortened to 60 characters. `Display`
+/// is one line: the text and the expected form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddrSpecError {
-    /// Nothing was written.
+    /// The text is empty.
     Empty,
-    /// Longer than any address can be.
+    /// The text is longer than 259 bytes.
     TooLong(String),
     /// Not a port from 0 to 65535.
     Port(String),
     /// Not a port from 1 to 65535.
     FixedPort(String),
-    /// A host alone.
+    /// A host without a port.
     NoPort(String),
-    /// An IPv6 address that is not in brackets.
+    /// An IPv6 address without brackets.
     NoBrackets(String),
-    /// Brackets around something else than an IPv6 address, or not closed, or without a port.
+    /// Brackets that contain no IPv6 address, are not closed, or precede something other than a port.
     BadIpv6(String),
     /// An IPv6 scope such as `%eth0`.
     Scope(String),
-    /// Ends in a number like an IPv4 address, but is none.
+    /// A host whose last label is a number, but which is not an IPv4 address.
     BadIpv4(String),
-    /// Not a host name.
+    /// Not a valid host name.
     BadName(String),
 }
 
@@ -174,52 +201,54 @@ impl fmt::Display for AddrSpecError {
 
 impl std::error::Error for AddrSpecError {}
 
-/// `[IPV6]:PORT`, of which `rest` is what follows the opening bracket.
-fn bracketed(text: &str, rest: &str) -> Result<AddrSpec, AddrSpecError> {
-    let bad = || AddrSpecError::BadIpv6(shown(text));
+/// Parses `[IPV6]:PORT`. `rest` is `text` without the opening bracket.
+fn parse_bracketed(text: &str, rest: &str) -> Result<AddrSpec, AddrSpecError> {
+    let bad = || AddrSpecError::BadIpv6(quoted(text));
     let (inside, after) = rest.split_once(']').ok_or_else(bad)?;
     if inside.contains('%') {
-        return Err(AddrSpecError::Scope(shown(text)));
+        return Err(AddrSpecError::Scope(quoted(text)));
     }
     let ip: Ipv6Addr = inside.parse().map_err(|_| bad())?;
     let port = match after.strip_prefix(':') {
         Some(port) => port_of(text, port)?,
-        None if after.is_empty() => return Err(AddrSpecError::NoPort(shown(text))),
+        None if after.is_empty() => return Err(AddrSpecError::NoPort(quoted(text))),
         None => return Err(bad()),
     };
     Ok(AddrSpec { host: Host::Ip(ip.into()), port })
 }
 
-/// Two colons or more without a bracket: nearly always IPv6.
+/// The error for two or more colons without brackets: usually an IPv6 address.
 fn several_colons(text: &str) -> AddrSpecError {
     if text.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')) {
-        AddrSpecError::NoBrackets(shown(text))
+        AddrSpecError::NoBrackets(quoted(text))
     } else if text.contains('%') {
-        AddrSpecError::Scope(shown(text))
+        AddrSpecError::Scope(quoted(text))
     } else {
-        AddrSpecError::BadName(shown(text))
+        AddrSpecError::BadName(quoted(text))
     }
 }
 
-/// The host before the colon: an IPv4 address or a name.
+/// Parses the host before the colon: an IPv4 address or a name.
 fn host(text: &str, before: &str) -> Result<Host, AddrSpecError> {
     if let Ok(ip) = before.parse::<Ipv4Addr>() {
         return Ok(Host::Ip(ip.into()));
     }
     let name = before.strip_suffix('.').unwrap_or(before);
     if ends_in_number(name) {
-        return Err(AddrSpecError::BadIpv4(shown(text)));
+        return Err(AddrSpecError::BadIpv4(quoted(text)));
     }
-    // The dot of a fully qualified name counts neither as a label nor towards the length.
+    // The final dot of a fully qualified name is not part of a label or of the length.
     if name.len() <= 253 && name.split('.').all(is_label) {
         Ok(Host::Name(before.to_owned()))
     } else {
-        Err(AddrSpecError::BadName(shown(text)))
+        Err(AddrSpecError::BadName(quoted(text)))
     }
 }
 
-/// Resolvers read `127.1` and `0x7f.1` as IPv4 addresses that nobody expects; no top-level domain
-/// is a number, so nothing is lost by refusing them (the rule of the WHATWG URL standard).
+/// Whether the last label is a decimal or hexadecimal number.
+///
+/// Resolvers parse `127.1` and `0x7f.1` as IPv4 addresses. No top-level domain is a number, so the
+/// WHATWG URL standard rejects such names, and so does this parser.
 fn ends_in_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or(name);
     let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
@@ -234,18 +263,18 @@ fn is_label(label: &str) -> bool {
         && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
-/// Whether a text without a colon was meant as a port, so that the error speaks of ports.
+/// Whether a text without a colon looks like a port, so that the error message is about ports.
 fn could_be_port(text: &str) -> bool {
     let number = text.trim_start_matches(['+', '-', ' ']);
     !number.contains('.')
         && number.chars().next().is_none_or(|first| first.is_numeric() || first.is_whitespace())
 }
 
-/// The port of an address: the error shows the whole address.
+/// Parses the port of an address. A missing port is reported with the whole address.
 fn port_of(text: &str, port: &str) -> Result<u16, AddrSpecError> {
     match port {
-        "" => Err(AddrSpecError::NoPort(shown(text))),
-        port => digits(port).ok_or_else(|| AddrSpecError::Port(shown(port))),
+        "" => Err(AddrSpecError::NoPort(quoted(text))),
+        port => digits(port).ok_or_else(|| AddrSpecError::Port(quoted(port))),
     }
 }
 
@@ -254,40 +283,16 @@ fn digits(text: &str) -> Option<u16> {
     if plain { text.parse().ok() } else { None }
 }
 
-/// The text in quotes, safe for a terminal, shortened.
-fn shown(text: &str) -> String {
-    let mut shown = String::from("\"");
+/// The text in quotes, escaped for terminals and shortened.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
     for (at, c) in text.chars().enumerate() {
-        if at == SHOWN {
-            shown.push_str("...");
+        if at == QUOTED {
+            quoted.push_str("...");
             break;
         }
-        shown.extend(c.escape_debug());
+        quoted.extend(c.escape_debug());
     }
-    shown.push('"');
-    shown
-}
-/// A time as people write it: a whole number with `ms`, `s`, `m` or `h`, or of seconds without; at
-/// most a day.
-///
-/// # Errors
-///
-/// Says what to write.
-pub fn duration(text: &str) -> Result<Duration, &'static str> {
-    const WRITE: &str = "write a number and ms, s, m or h, such as 500ms, 30s or 2m, at most 24h";
-    const DAY: u64 = 24 * 60 * 60 * 1000;
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" | "" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(WRITE),
-    };
-    let number: u64 = number.parse().map_err(|_| WRITE)?;
-    match number.checked_mul(milliseconds) {
-        Some(total) if total <= DAY => Ok(Duration::from_millis(total)),
-        _ => Err(WRITE),
-    }
+    quoted.push('"');
+    quoted
 }

@@ -1,30 +1,39 @@
-//! Where a socket is bound.
+//! The address of a bound socket, and the overlap of two addresses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::protocol::Protocol;
 
-/// Where a socket is bound: protocol, IP, port, and the device it is confined to, if any.
+/// The address of a bound socket: protocol, IP address, port and optional network device.
 ///
-/// Two sockets with equal addresses are in one group. Sockets with different addresses can still
-/// compete for the same traffic: see [`Address::overlaps`].
+/// Sockets with equal addresses form one group. Sockets with different addresses can still compete
+/// for the same traffic: see [`Address::overlaps`].
+///
+/// ```
+/// use sameport_addr::{Address, Protocol};
+///
+/// let wildcard = Address::new(Protocol::Tcp, "0.0.0.0:80".parse()?);
+/// let loopback = Address::new(Protocol::Tcp, "127.0.0.1:80".parse()?);
+/// assert!(loopback.overlaps(&wildcard) && loopback.is_within(&wildcard));
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// IP and port. A link-local IPv6 address keeps its scope.
+    /// IP address and port. A link-local IPv6 address keeps its scope.
     pub socket: SocketAddr,
-    /// Name of the interface the socket is bound to (`SO_BINDTODEVICE`), if it is.
+    /// The network interface to which the socket is bound (`SO_BINDTODEVICE`, socket(7)).
     pub device: Option<String>,
-    /// Whether the IPv6 wildcard refuses IPv4 (`IPV6_V6ONLY`). False for every other address,
-    /// where the option has no meaning: Linux sets it by itself when a socket is bound to one
+    /// Whether the IPv6 wildcard address excludes IPv4 (`IPV6_V6ONLY`, ipv6(7)). False for all other
+    /// addresses: the option has no effect there, and Linux sets it when a socket is bound to one
     /// IPv6 address.
     pub v6only: bool,
 }
 
 impl Address {
-    /// An address that is not confined to a device, dual-stack if it is an IPv6 wildcard.
+    /// An address on every device. The IPv6 wildcard address is dual-stack.
     #[must_use]
     pub fn new(protocol: Protocol, socket: SocketAddr) -> Self {
         Self { protocol, socket, device: None, v6only: false }
@@ -36,36 +45,35 @@ impl Address {
         self.socket.port()
     }
 
-    /// The IPv6 wildcard that also takes IPv4 traffic.
+    /// Whether this is the IPv6 wildcard address that also receives IPv4 traffic.
     #[must_use]
     pub fn is_dual_stack(&self) -> bool {
         self.socket.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !self.v6only
     }
 
-    /// Whether some packet could be for both addresses, so that the kernel's conflict rules apply
-    /// between them: same protocol and port, devices that do not exclude each other, and IPs of
-    /// which one contains the other.
+    /// Whether a packet can match both addresses, so that the kernel's conflict rules apply between
+    /// them: equal protocol and port, compatible devices, and one IP address contains the other.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
-        let devices_meet = match (&self.device, &other.device) {
+        let devices_match = match (&self.device, &other.device) {
             (Some(a), Some(b)) => a == b,
             _ => true,
         };
         self.protocol == other.protocol
             && self.port() == other.port()
-            && devices_meet
+            && devices_match
             && (self.contains_ip_of(other) || other.contains_ip_of(self))
     }
 
-    /// Whether this address is a proper part of the other, so that the kernel prefers it for all
-    /// traffic the two could both take.
+    /// Whether this address is more specific than `wider`, so that the kernel prefers it for all
+    /// traffic that matches both.
     #[must_use]
     pub fn is_within(&self, wider: &Self) -> bool {
-        let as_wide = wider.contains_ip_of(self) && self.contains_ip_of(wider);
+        let same_ip = wider.contains_ip_of(self) && self.contains_ip_of(wider);
         let narrower_device = self.device.is_some() && wider.device.is_none();
         self.overlaps(wider)
             && wider.contains_ip_of(self)
-            && (!as_wide || (narrower_device && self.socket == wider.socket))
+            && (!same_ip || (narrower_device && self.socket == wider.socket))
     }
 
     fn contains_ip_of(&self, other: &Self) -> bool {
@@ -79,7 +87,8 @@ impl Address {
     }
 }
 
-/// `::ffff:127.0.0.1` and `127.0.0.1` name the same traffic.
+/// The IPv4 address of an IPv4-mapped IPv6 address: `::ffff:127.0.0.1` receives the traffic of
+/// `127.0.0.1`.
 fn unmapped(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(ip, IpAddr::V4),
@@ -87,11 +96,11 @@ fn unmapped(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// `127.0.0.1:80`, `[::1]:80`; `*:80` for the wildcard of both families; `0.0.0.0%eth0:80` on a
-/// device. The protocol is not part of it.
+/// Writes `127.0.0.1:80` or `[::1]:80`, `*:80` for the dual-stack wildcard, `0.0.0.0%eth0:80` for a
+/// socket on a device. The protocol is not written.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // An interface's name may have anything in it that is no space: it must not steer a terminal.
+        // An interface name can contain any byte except space and `/`, also terminal control codes.
         let device = self.device.as_deref().map(str::escape_debug);
         let text = match (device, self.socket) {
             (None, _) if self.is_dual_stack() => format!("*:{}", self.port()),
@@ -155,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_read_as_people_write_them() {
+    fn addresses_are_displayed_in_their_usual_form() {
         let any6 = tcp(v6(Ipv6Addr::UNSPECIFIED, 80));
         assert_eq!(any6.to_string(), "*:80");
         assert_eq!(Address { v6only: true, ..any6 }.to_string(), "[::]:80");

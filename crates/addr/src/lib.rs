@@ -1,13 +1,21 @@
-//! Addresses as users write them: protocol, host and port, parsed strictly.
+//! Socket addresses of sameport: parsing `HOST:PORT`, and comparing the addresses of bound sockets.
 //!
-//! The crate has no dependency and makes no system call, so that the published library and every
-//! other crate of the workspace can share one parser.
+//! The crate needs nothing but the standard library and makes no system call, so that the published
+//! library `sameport` and all other crates share one parser.
+//!
+//! - [`AddrSpec`]: a host and a port as a user writes them, parsed strictly, not resolved.
+//! - [`Address`]: the address of a bound socket: protocol, IP address, port, device.
+//! - [`Protocol`]: TCP or UDP.
 
 #![forbid(unsafe_code)]
 
-pub mod addr_spec;
-pub mod address;
-pub mod protocol;
+mod addr_spec;
+mod address;
+mod protocol;
 
-/// The source of [`protocol`], which uses `core` only: the preload library is compiled with it.
+pub use addr_spec::{AddrSpec, AddrSpecError, Host, parse_fixed_port, parse_port};
+pub use address::Address;
+pub use protocol::Protocol;
+
+/// The source of [`Protocol`], which uses `core` only: the preload library is compiled from it.
 pub const PROTOCOL_SOURCE: &str = include_str!("protocol.rs");

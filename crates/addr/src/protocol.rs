@@ -1,19 +1,22 @@
-//! The two transports. Only `core` is used here and in `map`: the preload library, which has
-//! nothing else, takes these two files as they are.
+//! TCP and UDP.
+//!
+//! This file uses `core` only: the preload library is compiled from it.
 
 use core::fmt;
 
-/// The two transports that ports exist in; TCP and UDP have separate port spaces.
+/// A transport protocol. TCP and UDP have separate port spaces.
+///
+/// `Display` writes [`Protocol::name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
-    /// Listeners and connections.
+    /// TCP: listeners and connections.
     Tcp,
-    /// Datagrams.
+    /// UDP: datagrams.
     Udp,
 }
 
 impl Protocol {
-    /// `tcp` or `udp`, as written in messages and JSON.
+    /// `tcp` or `udp`, as in messages and JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -5,6 +5,7 @@
 //! environment, prints, or exits.
 
 mod commands;
+mod duration;
 mod operations;
 mod output;
 

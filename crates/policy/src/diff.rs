@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::model::socket::Member;
-use sameport_addr::protocol::Protocol;
+use sameport_addr::Protocol;
 
 /// What happened to a socket between two looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use proptest::prelude::*;
-use sameport_policy::addr::protocol::Protocol::{Tcp, Udp};
+use sameport_policy::addr::Protocol::{Tcp, Udp};
 use sameport_policy::bind::keys::{
     RuleKey, RuleTarget, key, lookups, mapped, rule, target, unmapped,
 };

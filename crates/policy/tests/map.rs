@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use proptest::prelude::*;
-use sameport_policy::addr::protocol::Protocol;
-use sameport_policy::addr::protocol::Protocol::{Tcp, Udp};
+use sameport_policy::addr::Protocol;
+use sameport_policy::addr::Protocol::{Tcp, Udp};
 use sameport_policy::bind::map::{
     MapRequest, MapRule, MapRuleError, Mapping, contradiction, decide,
 };

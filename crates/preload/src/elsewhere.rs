@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 
 use libc::{sockaddr, socklen_t};
-use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::addr::Protocol;
 use sameport_policy::bind::map;
 use sameport_policy::bind::map::{Asked, Moved, Rule};
 use sameport_policy::bind::share;

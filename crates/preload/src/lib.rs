@@ -15,7 +15,9 @@ pub const WHY_NOT: &str = include_str!(concat!(env!("OUT_DIR"), "/why-not.txt"))
 // The object's own files, for their tests. `build.rs` puts the files of `sameport-policy` beside
 // them; here they come from the crate.
 #[cfg(all(test, target_os = "linux"))]
-use sameport_policy::addr::protocol;
+mod protocol {
+    pub(crate) use sameport_policy::addr::Protocol;
+}
 #[cfg(all(test, target_os = "linux"))]
 use sameport_policy::bind::{map, share, sockaddr, source};
 

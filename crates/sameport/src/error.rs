@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use sameport_addr::addr_spec::AddrSpecError;
+use sameport_addr::AddrSpecError;
 
 use crate::system::{BindRefusal, kind_of};
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
 
-use sameport_addr::addr_spec::{AddrSpec, Host};
+use sameport_addr::{AddrSpec, Host};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -46,7 +46,7 @@ impl ToAddress for String {
 impl ToAddress for AddrSpec {
     fn to_place(&self) -> Result<Endpoint> {
         Ok(Endpoint(match &self.host {
-            Host::Every => EndpointAddr::Every(self.port),
+            Host::Any => EndpointAddr::Every(self.port),
             Host::Ip(ip) => EndpointAddr::Socket(SocketAddr::new(*ip, self.port)),
             Host::Name(name) => EndpointAddr::Name(name.clone(), self.port),
         }))

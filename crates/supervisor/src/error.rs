@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use sameport_policy::addr::addr_spec::AddrSpec;
+use sameport_policy::addr::AddrSpec;
 use sameport_policy::model::socket::Address;
 use sameport_policy::systemd::ActivationError;
 use sameport_sys::bpf::cgroup_bind::{AttachError, CgroupError};

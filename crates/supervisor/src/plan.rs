@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use sameport_policy::addr::addr_spec::AddrSpec;
+use sameport_policy::addr::AddrSpec;
 use sameport_policy::lifecycle::LifecycleSettings;
 use sameport_policy::lifecycle::slots::QueueMode;
 use sameport_policy::model::name::RunName;

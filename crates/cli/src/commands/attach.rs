@@ -43,7 +43,7 @@ pub(crate) struct Args {
     json: bool,
     /// Share only this port; may be given several times [default: every fixed port]
     #[arg(long = "port", value_name = "PORT", conflicts_with = "list",
-          value_parser = sameport_policy::addr::addr_spec::fixed_port)]
+          value_parser = sameport_policy::addr::parse_fixed_port)]
     ports: Vec<u16>,
     /// Give a program that asks for FROM the address TO; may be given several times
     #[arg(long = "map", value_name = "FROM=TO", conflicts_with = "list")]

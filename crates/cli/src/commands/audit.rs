@@ -25,7 +25,7 @@ it could not be looked.";
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
     /// Only this port
-    #[arg(value_parser = sameport_policy::addr::addr_spec::fixed_port)]
+    #[arg(value_parser = sameport_policy::addr::parse_fixed_port)]
     port: Option<u16>,
     /// One line of JSON
     #[arg(long, conflicts_with = "watch")]

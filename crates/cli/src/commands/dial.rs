@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sameport_policy::addr::addr_spec;
-use sameport_policy::addr::addr_spec::{AddrSpec, AddrSpecError};
+use sameport_policy::addr;
+use sameport_policy::addr::{AddrSpec, AddrSpecError};
 use sameport_policy::model::socket::Protocol;
 
 use super::VerbResult;
@@ -44,7 +44,7 @@ pub(crate) struct Args {
 /// An address with a port that can be connected to.
 fn remote(text: &str) -> Result<AddrSpec, AddrSpecError> {
     let to: AddrSpec = text.parse()?;
-    addr_spec::fixed_port(&to.port.to_string())?;
+    addr::parse_fixed_port(&to.port.to_string())?;
     Ok(to)
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
-use sameport_policy::addr::addr_spec::AddrSpec;
+use sameport_policy::addr::AddrSpec;
 use sameport_policy::model::socket::Protocol;
 
 use super::VerbResult;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sameport_policy::addr::addr_spec::{AddrSpec, AddrSpecError, Host};
+use sameport_policy::addr::{AddrSpec, AddrSpecError, Host};
 use sameport_policy::model::netns::NetnsSpec;
 
 use super::VerbResult;
@@ -149,7 +149,7 @@ fn nobody(request: &ListRequest) -> String {
     };
     match &request.on {
         None => format!("nobody is on any {protocol}port"),
-        Some(AddrSpec { host: Host::Every, port }) => format!("nobody is on {protocol}port {port}"),
+        Some(AddrSpec { host: Host::Any, port }) => format!("nobody is on {protocol}port {port}"),
         Some(address) => format!("nobody is on {protocol}{address}"),
     }
 }

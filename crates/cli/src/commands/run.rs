@@ -4,14 +4,14 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sameport_policy::addr::addr_spec;
-use sameport_policy::addr::addr_spec::AddrSpec;
+use sameport_policy::addr::{AddrSpec, AddrSpecError};
 use sameport_policy::bind::map;
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
 use sameport_policy::model::name::RunName;
 
 use super::VerbResult;
+use crate::duration::parse_duration;
 use crate::output::failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -43,7 +43,7 @@ pub(crate) struct Args {
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     copies: u16,
     /// Share only this port; may be given several times [default: every fixed port]
-    #[arg(long = "port", value_name = "PORT", value_parser = sameport_policy::addr::addr_spec::fixed_port)]
+    #[arg(long = "port", value_name = "PORT", value_parser = sameport_policy::addr::parse_fixed_port)]
     ports: Vec<u16>,
     /// Bind TO where the program asks for FROM: each PORT, ADDR or ADDR:PORT, FROM perhaps with tcp:
     /// or udp: before it; may be given several times, the most specific wins
@@ -111,7 +111,7 @@ struct NamedArgs {
     ready: Option<ReadyArgument>,
     /// How long a worker may take to get ready, such as 500ms, 30s or 2m
     #[arg(long, value_name = "TIME", requires = "name", default_value = "30s",
-          value_parser = addr_spec::duration)]
+          value_parser = parse_duration)]
     ready_timeout: Duration,
     /// How many workers a restart replaces at once; 0: one, and the old one ends first
     #[arg(long, value_name = "N", requires = "name", default_value_t = 1,
@@ -119,7 +119,7 @@ struct NamedArgs {
     surge: u16,
     /// How long a worker may take to end after SIGTERM, before it is killed
     #[arg(long, value_name = "TIME", requires = "name", default_value = "30s",
-          value_parser = addr_spec::duration)]
+          value_parser = parse_duration)]
     grace: Duration,
     /// `own`: each worker has a queue of connections of its own; `shared`: all accept from one
     #[arg(long, value_enum, requires = "name", default_value_t = QueueArgument::Own)]
@@ -159,8 +159,7 @@ fn ready(text: &str) -> Result<ReadyArgument, &'static str> {
 
 /// An address that the next run has too.
 fn fixed(text: &str) -> Result<AddrSpec, String> {
-    let wanted: AddrSpec =
-        text.parse().map_err(|error: addr_spec::AddrSpecError| error.to_string())?;
+    let wanted: AddrSpec = text.parse().map_err(|error: AddrSpecError| error.to_string())?;
     match wanted.port {
         0 => Err(format!("{text} is no fixed port: write one from 1 to 65535")),
         _ => Ok(wanted),

@@ -1,6 +1,6 @@
 //! `sameport why`.
 
-use sameport_policy::addr::addr_spec::{AddrSpec, AddrSpecError, fixed_port};
+use sameport_policy::addr::{AddrSpec, AddrSpecError, parse_fixed_port};
 
 use super::VerbResult;
 
@@ -56,7 +56,7 @@ pub(crate) struct Args {
 
 fn fixed(text: &str) -> Result<AddrSpec, AddrSpecError> {
     let wanted: AddrSpec = text.parse()?;
-    fixed_port(&wanted.port.to_string())?;
+    parse_fixed_port(&wanted.port.to_string())?;
     Ok(wanted)
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use sameport_policy::addr::addr_spec::AddrSpec;
+use sameport_policy::addr::AddrSpec;
 use sameport_policy::model::socket::Protocol;
 
 /// What the user asked for.
@@ -25,8 +25,8 @@ pub(crate) enum DialStream {
 
 /// Connects; from any free port of ours unless told.
 pub(crate) fn connect(request: &DialRequest) -> Result<DialStream, sameport::Error> {
-    use sameport_policy::addr::addr_spec::Host;
-    let from = request.from.clone().unwrap_or(AddrSpec { host: Host::Every, port: 0 });
+    use sameport_policy::addr::Host;
+    let from = request.from.clone().unwrap_or(AddrSpec { host: Host::Any, port: 0 });
     match (request.protocol, request.timeout) {
         (Protocol::Tcp, None) => sameport::connect(&from, &request.to).map(DialStream::Tcp),
         (Protocol::Tcp, Some(timeout)) => {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use sameport_policy::addr::addr_spec::{AddrSpec, Host};
+use sameport_policy::addr::{AddrSpec, Host};
 use sameport_policy::model::group::groups;
 use sameport_policy::model::netns::NetnsSpec;
 use sameport_policy::model::socket::{Address, Group, Member, SocketState};
@@ -164,7 +164,7 @@ fn takes(theirs: &Address, address: SocketAddr) -> bool {
 /// The IPs to look at; `None` for all.
 fn ips(wanted: &AddrSpec) -> Result<Option<Vec<IpAddr>>, Error> {
     match &wanted.host {
-        Host::Every => Ok(None),
+        Host::Any => Ok(None),
         Host::Ip(ip) => Ok(Some(vec![*ip])),
         Host::Name(name) => (name.as_str(), wanted.port)
             .to_socket_addrs()

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use sameport::Options;
-use sameport_policy::addr::addr_spec::AddrSpec;
+use sameport_policy::addr::AddrSpec;
 use sameport_policy::model::socket::{Address, Protocol};
 
 /// What the user asked for.

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
-use sameport_policy::addr::addr_spec::{AddrSpec, Host};
+use sameport_policy::addr::{AddrSpec, Host};
 use sameport_policy::model::name::RunName;
 use sameport_policy::model::socket::{Address, Member, Process, Protocol};
 use sameport_policy::predict::{
@@ -222,8 +222,8 @@ fn answer(
 /// As a server that was told no more than the port: every address, of both families.
 fn ips(wanted: &AddrSpec) -> Result<Vec<IpAddr>, Error> {
     match &wanted.host {
-        Host::Every if local_addresses::speaks_ipv6() => Ok(vec![Ipv6Addr::UNSPECIFIED.into()]),
-        Host::Every => Ok(vec![Ipv4Addr::UNSPECIFIED.into()]),
+        Host::Any if local_addresses::speaks_ipv6() => Ok(vec![Ipv6Addr::UNSPECIFIED.into()]),
+        Host::Any => Ok(vec![Ipv4Addr::UNSPECIFIED.into()]),
         Host::Ip(ip) => Ok(vec![*ip]),
         Host::Name(name) => {
             let found = (name.as_str(), wanted.port).to_socket_addrs();

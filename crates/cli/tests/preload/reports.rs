@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::addr::Protocol;
 use sameport_sys::preload::{LibraryReport, ReceivedReport, ReportSocket, SharedBy};
 
 use crate::preloaded;

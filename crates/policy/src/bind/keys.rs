@@ -7,7 +7,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::bind::map::{MapRequest, MapRule, RuleSide};
-use sameport_addr::protocol::Protocol;
+use sameport_addr::Protocol;
 
 /// `struct key`: IP address (IPv4 mapped), port, whether there is an IP address, protocol.
 pub type RuleKey = [u8; 20];

@@ -8,5 +8,8 @@ pub mod sockaddr;
 pub mod source;
 pub mod verdict;
 
-// `map`, `share` and `source` name it by `super`, as they must in the preload library.
-pub(crate) use sameport_addr::protocol;
+/// In the preload library, `protocol` is a file in the folder of `map` and `share`, so these files
+/// refer to it by `super`.
+mod protocol {
+    pub(crate) use sameport_addr::Protocol;
+}

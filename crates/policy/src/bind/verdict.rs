@@ -26,7 +26,7 @@ pub fn decide(attempt: &BindAttempt, ports: &PortSet) -> ShareDecision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sameport_addr::protocol::Protocol;
+    use sameport_addr::Protocol;
 
     fn attempt(protocol: Protocol, address: &str) -> BindAttempt {
         BindAttempt {

@@ -7,8 +7,8 @@ pub mod reserved_ports;
 use std::fmt;
 use std::str::FromStr;
 
-use sameport_addr::addr_spec;
-use sameport_addr::protocol::Protocol;
+use sameport_addr::Protocol;
+use sameport_addr::parse_fixed_port;
 
 /// The longest name of a cgroup that a rule can have, in bytes.
 pub const LONGEST_NAME: usize = 154;
@@ -221,7 +221,7 @@ impl FromStr for GuardPort {
         if ["all", "any", "*", "0"].contains(&number) {
             return Err("a guard is for one port: give its number, 1 to 65535".to_owned());
         }
-        let number = addr_spec::fixed_port(number).map_err(|error| error.to_string())?;
+        let number = parse_fixed_port(number).map_err(|error| error.to_string())?;
         Ok(Self { number, protocol })
     }
 }

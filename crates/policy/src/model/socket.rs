@@ -4,8 +4,8 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use sameport_addr::address::Address;
-pub use sameport_addr::protocol::Protocol;
+pub use sameport_addr::Address;
+pub use sameport_addr::Protocol;
 
 /// What a socket does with its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,7 +9,7 @@ use std::mem::size_of;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use libc::{AF_INET, AF_INET6, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
-use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::addr::Protocol;
 
 use super::system;
 

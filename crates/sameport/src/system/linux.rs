@@ -14,8 +14,8 @@
 use std::fs;
 use std::io;
 
-use sameport_addr::address::Address;
-use sameport_addr::protocol::Protocol;
+use sameport_addr::Address;
+use sameport_addr::Protocol;
 use socket2::SockRef;
 
 use super::proc_net::{AddressHolder, holder};

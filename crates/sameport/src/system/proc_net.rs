@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use sameport_addr::address::Address;
+use sameport_addr::Address;
 
 /// Who is in the way of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
-    use sameport_addr::protocol::Protocol;
+    use sameport_addr::Protocol;
 
     use super::*;
 

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
 use std::os::fd::{OwnedFd, RawFd};
 
 use sameport::Options;
-use sameport_policy::addr::addr_spec::{AddrSpec, Host};
+use sameport_policy::addr::{AddrSpec, Host};
 use sameport_policy::bind::private;
 use sameport_policy::model::socket::{Address, Protocol};
 use sameport_policy::systemd::{Activation, StoredName};
@@ -138,7 +138,7 @@ fn is_wanted(address: &Address, wanted: &AddrSpec) -> Result<bool, InheritError>
     }
     let ip = address.socket.ip();
     Ok(match &wanted.host {
-        Host::Every => ip.is_unspecified() && !address.v6only,
+        Host::Any => ip.is_unspecified() && !address.v6only,
         Host::Ip(wanted) => ip == *wanted,
         Host::Name(name) => {
             let unresolved = |error| InheritError::Resolve(wanted.clone(), error);
@@ -192,7 +192,7 @@ fn open_private(wanted: &AddrSpec, owner: u32) -> Result<Vec<WorkerSocket>, Inhe
             // One name can be written twice in /etc/hosts.
             all.collect::<BTreeSet<_>>().into_iter().map(open).collect()
         }
-        Host::Every => match open((Ipv6Addr::UNSPECIFIED, port).into()) {
+        Host::Any => match open((Ipv6Addr::UNSPECIFIED, port).into()) {
             Err(InheritError::OpenPrivate(_, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)) => {
                 Ok(vec![open((Ipv4Addr::UNSPECIFIED, port).into())?])
             }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
-use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::addr::Protocol;
 
 /// What a library says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::addr::Protocol;
 use sameport_policy::guard::reserved_ports::plan;
 use sameport_policy::guard::{AllowSpec, Binder, GuardPort};
 use sameport_sys::bpf::cgroup_bind;

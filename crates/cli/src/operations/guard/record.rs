@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::addr::Protocol;
 use sameport_policy::guard;
 use sameport_policy::guard::{AllowRule, FileId, Guard};
 use serde::{Deserialize, Serialize};

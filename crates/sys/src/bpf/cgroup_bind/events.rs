@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use aya::maps::{MapData, RingBuf};
-use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::addr::Protocol;
 
 use super::layout;
 

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::addr::Protocol;
 use sameport_policy::bind::map;
 use sameport_policy::bind::map::{MapRule, Mapping};
 use sameport_policy::bind::verdict;

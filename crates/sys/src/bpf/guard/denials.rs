@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use aya::maps::Array;
-use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::addr::Protocol;
 
 use super::layout;
 use super::layout::RawDenial;

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::addr::Protocol;
 use sameport_policy::guard::{AllowRule, CgroupStep, Guard};
 
 /// `struct settings`.

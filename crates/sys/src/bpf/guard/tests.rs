@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sameport_policy::addr::protocol::Protocol;
+use sameport_policy::addr::Protocol;
 use sameport_policy::guard::{AllowRule, CgroupStep, FileId, Guard, LONGEST_NAME};
 
 use super::{binder, inode, layout};
