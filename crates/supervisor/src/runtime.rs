@@ -17,7 +17,7 @@ pub(crate) fn watch(signals: SignalFd) -> io::Result<(Runtime, AsyncFd<SignalFd>
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let context = runtime.enter();
-    let signals = signals.watched()?;
+    let signals = signals.into_async()?;
     drop(context);
     Ok((runtime, signals))
 }

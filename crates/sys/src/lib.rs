@@ -8,6 +8,7 @@
 
 pub mod bpf;
 pub mod cgroup;
+mod errno;
 pub mod fd;
 pub mod inspect;
 pub mod kernel_rules;

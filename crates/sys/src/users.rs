@@ -1,8 +1,10 @@
 //! Login names of user ids, each asked for once: the user database may be far away.
 
-use std::collections::HashMap;
+#![expect(unsafe_code, reason = "getpwnam_r(3) and getpwuid_r(3) have no safe wrapper")]
 
-use nix::unistd::{Uid, User};
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
 
 #[derive(Default)]
 pub(crate) struct UserNames {
@@ -12,8 +14,7 @@ pub(crate) struct UserNames {
 impl UserNames {
     /// `None` for a user that the database does not know, or when it could not be asked.
     pub(crate) fn name(&mut self, uid: u32) -> Option<String> {
-        let ask = || User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
-        self.known.entry(uid).or_insert_with(ask).clone()
+        self.known.entry(uid).or_insert_with(|| login_name(uid)).clone()
     }
 }
 
@@ -26,7 +27,44 @@ pub fn user_name(uid: u32) -> Option<String> {
 /// The user id of this login name; `None` as for [`user`].
 #[must_use]
 pub fn user_id(name: &str) -> Option<u32> {
-    User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+    let name = CString::new(name).ok()?;
+    // SAFETY: getpwnam_r(3) gets a string that ends with NUL, and the buffer with its length.
+    lookup(
+        |entry, buffer, size, found| unsafe {
+            libc::getpwnam_r(name.as_ptr(), entry, buffer, size, found)
+        },
+        |entry| entry.pw_uid,
+    )
+}
+
+fn login_name(uid: u32) -> Option<String> {
+    // SAFETY: getpwuid_r(3) gets a number, and the buffer with its length.
+    lookup(
+        |entry, buffer, size, found| unsafe { libc::getpwuid_r(uid, entry, buffer, size, found) },
+        // SAFETY: the name of an entry that was found is a string that ends with NUL.
+        |entry| unsafe { CStr::from_ptr(entry.pw_name) }.to_string_lossy().into_owned(),
+    )
+}
+
+/// Calls a function of the family `getpwnam_r(3)` with a buffer that is large enough, and reads the
+/// entry while the buffer that it points into lives. `None`: no such entry, or an error.
+fn lookup<T>(
+    call: impl Fn(*mut libc::passwd, *mut libc::c_char, usize, *mut *mut libc::passwd) -> libc::c_int,
+    read: impl FnOnce(&libc::passwd) -> T,
+) -> Option<T> {
+    const LARGEST: usize = 1 << 20;
+    let mut buffer = vec![0; 1024];
+    loop {
+        let mut entry = MaybeUninit::uninit();
+        let mut found = std::ptr::null_mut();
+        match call(entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut found) {
+            // SAFETY: the call succeeded, and a result that is not null says that it wrote `entry`.
+            0 if !found.is_null() => return Some(read(unsafe { entry.assume_init_ref() })),
+            libc::ERANGE if buffer.len() < LARGEST => buffer.resize(buffer.len() * 2, 0),
+            libc::EINTR => {}
+            _ => return None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
 /// Waits this long, or until nobody reads any more. Whether that is so.
 pub(crate) fn is_unread(within: Duration) -> bool {
     #[cfg(target_os = "linux")]
-    return sameport_sys::fd::poll::is_unread(io::stdout(), within);
+    return sameport_sys::fd::poll::wait_hangup(io::stdout(), within);
     #[cfg(not(target_os = "linux"))]
     {
         std::thread::sleep(within);

@@ -10,7 +10,7 @@ use sameport_sys::bpf::cgroup_bind::{
     AttachSettings, Attachment, BindAction, BindEvent as Seen, BindEvents, PrivateCgroup,
     SourceOutcome,
 };
-use sameport_sys::fd::poll::readable;
+use sameport_sys::fd::poll::wait_readable;
 use sameport_sys::process::SpawnOptions;
 use tokio::sync::mpsc::Sender;
 
@@ -67,7 +67,7 @@ impl CgroupInterposer {
         let wishes = self.wishes.clone();
         beside
             .repeat(move |news| {
-                readable(&events, STEP);
+                wait_readable(&events, STEP);
                 events.by_ref().for_each(|seen| pass_on(&seen, &wishes, news));
             })
             .map_err(|error| RunError::System("start listening to events", error))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sameport_policy::model::socket::Address;
 use sameport_sys::Errno;
-use sameport_sys::fd::poll::readable;
+use sameport_sys::fd::poll::wait_readable;
 use sameport_sys::preload;
 use sameport_sys::preload::{
     LibraryFile, LibraryOptions, LibraryReport, Loadable, ReceivedReport, ReportSocket, SharedBy,
@@ -94,12 +94,12 @@ impl PreloadInterposer {
         // Nobody hears us before that.
         let mut reports = Vec::new();
         let until = Instant::now() + PATIENCE;
-        while !silent.is_empty() && !signals::stop_is_pending() {
+        while !silent.is_empty() && !signals::termination_is_pending() {
             if Instant::now() > until {
                 let placed = self.placed.path().to_owned();
                 return Err(RunError::HookNotLoaded(placed, self.placed.is_there()));
             }
-            readable(&inbox, STEP);
+            wait_readable(&inbox, STEP);
             for received in inbox.take() {
                 silent.remove(&received.pid);
                 reports.push(received);
@@ -107,7 +107,7 @@ impl PreloadInterposer {
         }
         beside
             .repeat(move |news| {
-                readable(&inbox, STEP);
+                wait_readable(&inbox, STEP);
                 // All that is there, and to the last: the kernel has room for some thousands only, and
                 // after the end nobody comes back for more.
                 loop {

@@ -52,7 +52,7 @@ pub(crate) fn start<'a>(
     let letter = named.letter.map(HandoverState::read).transpose();
     let letter = letter.map_err(|error| RunError::System("go on with the run", error))?;
     if let Some(letter) = &letter {
-        startup::take_over(&letter.inherited());
+        startup::adopt_state(&letter.inherited());
     }
     let signals = SignalFd::block().map_err(|error| RunError::System("signalfd", error))?;
     process::adopt_orphans().map_err(|errno| RunError::System("prctl", errno.into()))?;

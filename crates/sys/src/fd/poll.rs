@@ -1,4 +1,4 @@
-//! Waiting for a descriptor, in threads that do nothing else.
+//! Waiting for the readiness of one descriptor, outside the event loop.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-/// Waits until there is something to read, at most this long. A failure to wait counts as nothing.
-pub fn readable(fd: impl AsFd, at_most: Duration) -> bool {
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    rustix::event::poll(&mut fds, Some(&timespec(at_most))).is_ok_and(|ready| ready > 0)
+/// Waits until the descriptor is readable, for at most `timeout`. Returns `false` on timeout and if
+/// `poll(2)` fails.
+pub fn wait_readable(fd: impl AsFd, timeout: Duration) -> bool {
+    poll(&fd, PollFlags::IN, timeout).is_ok_and(|events| !events.is_empty())
 }
 
-/// Waits this long, or until nobody can read any more what is written there: the other end of the pipe
-/// is closed, the terminal is gone. Whether that is so.
-pub fn is_unread(fd: impl AsFd, within: Duration) -> bool {
-    let begun = Instant::now();
+/// Waits until no reader is left (the other end of the pipe is closed, the terminal is gone), for at
+/// most `timeout`. Returns `false` on timeout and, after the same time, if `poll(2)` fails.
+pub fn wait_hangup(fd: impl AsFd, timeout: Duration) -> bool {
+    let start = Instant::now();
     loop {
-        let rest = within.saturating_sub(begun.elapsed());
-        let mut fds = [PollFd::new(&fd, PollFlags::empty())];
-        match rustix::event::poll(&mut fds, Some(&timespec(rest))) {
+        let rest = timeout.saturating_sub(start.elapsed());
+        // POLLHUP and POLLERR are reported without being requested.
+        match poll(&fd, PollFlags::empty(), rest) {
             Err(Errno::INTR) => {}
-            Ok(ready) => return ready > 0,
+            Ok(events) => return !events.is_empty(),
             Err(_) => {
                 std::thread::sleep(rest);
                 return false;
@@ -30,11 +30,19 @@ pub fn is_unread(fd: impl AsFd, within: Duration) -> bool {
     }
 }
 
-fn timespec(time: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(time.subsec_nanos()),
-    }
+/// Whether the descriptor is readable (POLLIN) or hung up (POLLHUP, POLLERR) now.
+pub(crate) fn poll_now(fd: impl AsFd) -> Result<PollFlags, Errno> {
+    poll(&fd, PollFlags::IN, Duration::ZERO)
+}
+
+fn poll(fd: &impl AsFd, events: PollFlags, timeout: Duration) -> Result<PollFlags, Errno> {
+    let timeout = Timespec {
+        tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    };
+    let mut fds = [PollFd::new(fd, events)];
+    rustix::event::poll(&mut fds, Some(&timeout))?;
+    Ok(fds[0].revents())
 }
 
 #[cfg(test)]
@@ -42,13 +50,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_that_leaves_is_noticed() {
+    fn a_closed_read_end_is_a_hangup() {
         let (reader, writer) = std::io::pipe().unwrap();
-        assert!(!is_unread(&writer, Duration::from_millis(1)));
+        assert!(!wait_hangup(&writer, Duration::from_millis(1)));
         drop(reader);
-        // It would be long.
-        assert!(is_unread(&writer, Duration::from_secs(3600)));
+        // Returns long before the timeout.
+        assert!(wait_hangup(&writer, Duration::from_secs(3600)));
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(!is_unread(&file, Duration::ZERO));
+        assert!(!wait_hangup(&file, Duration::ZERO));
     }
 }

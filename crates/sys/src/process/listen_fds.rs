@@ -13,7 +13,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::seccomp::last_errno;
+use crate::errno::last_errno;
 
 /// Sockets that a worker finds open as its descriptors 3, 4, …, and LISTEN_FDS and LISTEN_PID that
 /// say so.

@@ -28,6 +28,6 @@ pub fn read_memory(tid: i32, address: u64, buffer: &mut [u8]) -> Result<(), Errn
     match usize::try_from(read) {
         Ok(read) if read == wanted => Ok(()),
         Ok(_) => Err(Errno::FAULT),
-        Err(_) => Err(crate::seccomp::last_errno()),
+        Err(_) => Err(crate::errno::last_errno()),
     }
 }

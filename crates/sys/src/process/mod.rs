@@ -5,6 +5,7 @@ mod executable;
 pub(crate) mod identity;
 mod listen_fds;
 mod memory;
+mod signal_set;
 pub mod signals;
 mod spawn;
 pub mod startup;
@@ -23,4 +24,4 @@ pub use thread::{ThreadRights, ThreadState, doing, first_unprivileged_port, righ
 pub use tree::{
     EndedChild, adopt_orphans, descendants, is_descendant, lineage, reap, signal, signal_group,
 };
-pub(crate) use tree::{has_ended, is_gone, parent, session_of};
+pub(crate) use tree::{has_ended, is_gone, parent};

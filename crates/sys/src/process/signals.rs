@@ -1,105 +1,145 @@
-//! Signals as values that are read from a descriptor.
+//! Signals read from a descriptor (`signalfd(2)`, Linux 2.6.27).
 
-#![expect(unsafe_code, reason = "tokio takes on trust that a descriptor stays the same")]
+#![expect(
+    unsafe_code,
+    reason = "signalfd(2) has no safe wrapper; tokio requires a stable descriptor"
+)]
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{self, SfdFlags};
-
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::fd::poll::readable;
-use crate::process::startup::MASK;
+use super::signal_set::SignalSet;
+use super::startup;
+use super::tree::session_of;
+use crate::errno::last_errno;
+use crate::fd::poll::wait_readable;
 
-/// Signals that a supervisor passes on to its workers.
-const PASSED_ON: [Signal; 8] = [
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGTERM,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGALRM,
-    Signal::SIGWINCH,
+/// Signals that a supervisor forwards to its workers.
+const FORWARDED: [i32; 8] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGWINCH,
 ];
 
-/// Signals that ask a program to end.
-const STOPPING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+/// Signals that ask a program to terminate.
+const TERMINATING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
-/// Whether one of the blocked signals that ask a program to end waits to be taken, by
-/// [`Signals::next`]: it stays where it is. `false` where that cannot be told.
+/// Whether a blocked SIGHUP, SIGINT, SIGQUIT or SIGTERM is pending. The signal stays pending for
+/// [`SignalFd::next`]. `false` if no descriptor could be opened.
 #[must_use]
-pub fn stop_is_pending() -> bool {
-    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    signalfd::SignalFd::with_flags(&SigSet::from_iter(STOPPING), flags)
-        .is_ok_and(|stopping| readable(&stopping, Duration::ZERO))
+pub fn termination_is_pending() -> bool {
+    open(&SignalSet::new(&TERMINATING)).is_ok_and(|fd| wait_readable(&fd, Duration::ZERO))
 }
 
-/// The signals a supervisor waits for.
+/// The signals that a supervisor handles, as a descriptor.
 #[derive(Debug)]
-pub struct SignalFd(signalfd::SignalFd);
+pub struct SignalFd(OwnedFd);
 
-/// One of them.
+/// A signal that a supervisor received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceivedSignal {
-    /// A child changed its state.
+    /// SIGCHLD: a child changed its state.
     Child,
-    /// A signal for the workers.
+    /// A signal to forward to the workers.
     ForWorkers {
-        /// Its number.
+        /// The signal's number.
         number: i32,
-        /// Whether the kernel sent it to the whole foreground process group (Ctrl-C, window size, a
-        /// hang-up unless we lead the session): workers in that group have it already.
+        /// Whether the kernel sent the signal to the whole foreground process group (Ctrl-C, window
+        /// size, a hang-up unless this process leads the session). Workers in that group have
+        /// received it as well.
         from_terminal: bool,
     },
 }
 
 impl SignalFd {
-    /// Blocks the signals and reads them instead. The mask from before is kept for the workers.
+    /// Blocks the signals and opens a descriptor that reads them. Workers get the mask from before.
     ///
-    /// Call it before any other thread starts, once; other threads inherit the blocked mask.
-    pub fn block() -> std::io::Result<Self> {
-        let mut blocked = SigSet::from_iter(PASSED_ON);
-        blocked.add(Signal::SIGCHLD);
-        let before = blocked.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
-        MASK.get_or_init(|| before);
-        crate::process::startup::notice_children()?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        Ok(Self(signalfd::SignalFd::with_flags(&blocked, flags)?))
+    /// Call it once, before any other thread starts: threads inherit the blocked mask.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE, ENFILE: too many open descriptors. ENOMEM: no memory.
+    pub fn block() -> io::Result<Self> {
+        let mut signals = FORWARDED.to_vec();
+        signals.push(libc::SIGCHLD);
+        let signals = SignalSet::new(&signals);
+        startup::keep_mask(signals.block()?);
+        startup::unignore_children()?;
+        Ok(Self(open(&signals)?))
     }
 
-    /// Registers them with the tokio runtime that is current, to wait for the next.
-    pub fn watched(self) -> std::io::Result<AsyncFd<Self>> {
-        // SAFETY: `Signals` owns its descriptor and never exchanges it, so it stays open and the
-        // same for as long as the `AsyncFd` has it.
+    /// Registers the descriptor with the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `epoll_ctl(2)`.
+    pub fn into_async(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: `SignalFd` owns its descriptor and never replaces it, so the descriptor stays open
+        // and the same for as long as the `AsyncFd` has it.
         unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }.map_err(Into::into)
     }
 
     /// The next signal that has arrived, without waiting.
-    pub fn next(&self) -> std::io::Result<Option<ReceivedSignal>> {
-        let Some(info) = self.0.read_signal()? else { return Ok(None) };
-        let number = info.ssi_signo.cast_signed();
-        if number == Signal::SIGCHLD as i32 {
+    ///
+    /// # Errors
+    ///
+    /// Errors of `read(2)`.
+    pub fn next(&self) -> io::Result<Option<ReceivedSignal>> {
+        /// The kernel itself generated the signal, not `kill(2)`. See sigaction(2).
+        const SI_KERNEL: i32 = 0x80;
+        let mut record = [0; size_of::<libc::signalfd_siginfo>()];
+        loop {
+            match rustix::io::read(&self.0, &mut record) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        // Fields of `struct signalfd_siginfo`: signo at 0, code at 8.
+        let field = |at: usize| {
+            let bytes = record.get(at..).and_then(<[u8]>::first_chunk);
+            bytes.map_or(0, |bytes| i32::from_ne_bytes(*bytes))
+        };
+        let (number, code) = (field(0), field(8));
+        if number == libc::SIGCHLD {
             return Ok(Some(ReceivedSignal::Child));
         }
-        const SI_KERNEL: i32 = 0x80;
-        let from_terminal = info.ssi_code == SI_KERNEL && goes_to_the_group(number);
+        let from_terminal = code == SI_KERNEL && reaches_foreground_group(number);
         Ok(Some(ReceivedSignal::ForWorkers { number, from_terminal }))
     }
 }
 
+fn open(signals: &SignalSet) -> Result<OwnedFd, Errno> {
+    // SAFETY: -1 asks for a new descriptor; the set lives until the call returns.
+    let fd =
+        unsafe { libc::signalfd(-1, signals.as_raw(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: signalfd(2) has just opened the descriptor, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Whether the kernel sends this signal to the whole foreground process group. A hang-up goes to
-/// the session's leader alone (`tty_signal_session_leader` in `drivers/tty/tty_jobctrl.c`), and to
-/// the group only when that leader ends.
-fn goes_to_the_group(number: i32) -> bool {
-    match Signal::try_from(number) {
-        Ok(Signal::SIGINT | Signal::SIGQUIT | Signal::SIGWINCH) => true,
-        Ok(Signal::SIGHUP) => {
-            let ourselves = rustix::process::getpid().as_raw_nonzero().get();
-            crate::process::session_of(ourselves).is_some_and(|leader| leader != ourselves)
+/// the session leader alone (`tty_signal_session_leader` in `drivers/tty/tty_jobctrl.c`), and to
+/// the group only when that leader exits.
+fn reaches_foreground_group(number: i32) -> bool {
+    match number {
+        libc::SIGINT | libc::SIGQUIT | libc::SIGWINCH => true,
+        libc::SIGHUP => {
+            let pid = rustix::process::getpid().as_raw_nonzero().get();
+            session_of(pid).is_some_and(|leader| leader != pid)
         }
         _ => false,
     }
@@ -113,6 +153,6 @@ impl AsFd for SignalFd {
 
 impl AsRawFd for SignalFd {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
+        self.0.as_raw_fd()
     }
 }

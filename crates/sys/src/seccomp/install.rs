@@ -7,6 +7,8 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 use rustix::io::Errno;
 use sameport_policy::classic_bpf::Instruction;
 
+use crate::errno::last_errno;
+
 /// What to put on a worker. Made before `fork`, because nothing may be allocated after it.
 #[derive(Debug, Clone)]
 pub struct FilterInstall {
@@ -80,8 +82,4 @@ fn set_filter(program: &[libc::sock_filter], flags: libc::c_ulong) -> Result<Own
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(last_errno()),
     }
-}
-
-pub(crate) fn last_errno() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }

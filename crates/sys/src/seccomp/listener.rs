@@ -4,12 +4,13 @@
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::install::last_errno;
+use crate::errno::last_errno;
+use crate::fd::poll::poll_now;
 
 /// The one listener of a worker and all its children. The kernel answers their next bind ENOSYS
 /// once it is closed.
@@ -57,7 +58,7 @@ impl NotifyListener {
     }
 
     /// Registers it with the tokio runtime that is current, to wait for notifications.
-    pub fn watched(self) -> std::io::Result<AsyncFd<Self>> {
+    pub fn into_async(self) -> std::io::Result<AsyncFd<Self>> {
         // SAFETY: a `Listener` owns its descriptor and never exchanges it, so it stays open and the
         // same for as long as the `AsyncFd` has it.
         unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }.map_err(Into::into)
@@ -75,12 +76,10 @@ impl NotifyListener {
 
     /// What is there, without waiting.
     pub fn readiness(&self) -> Result<ListenerState, Errno> {
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        rustix::event::poll(&mut fds, Some(&rustix::event::Timespec::default()))?;
-        let seen = fds[0].revents();
-        Ok(if seen.contains(PollFlags::IN) {
+        let events = poll_now(&self.0)?;
+        Ok(if events.contains(PollFlags::IN) {
             ListenerState::Notification
-        } else if seen.intersects(PollFlags::HUP | PollFlags::ERR) {
+        } else if events.intersects(PollFlags::HUP | PollFlags::ERR) {
             ListenerState::Over
         } else {
             ListenerState::Nothing

@@ -6,6 +6,5 @@
 mod install;
 mod listener;
 
-pub(crate) use install::last_errno;
 pub use install::{FilterInstall, InstallStage, install};
 pub use listener::{ListenerState, Notification, NotifyListener};

@@ -9,7 +9,7 @@ use libc::{c_int, sock_filter, sock_fprog, socklen_t};
 use rustix::io::Errno;
 use sameport_policy::classic_bpf::Instruction;
 
-use crate::seccomp::last_errno;
+use crate::errno::last_errno;
 
 /// An option, as getsockopt(2) names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

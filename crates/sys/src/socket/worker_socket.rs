@@ -298,7 +298,7 @@ pub(crate) fn same_descriptors(a: i32, b: i32) -> Result<bool, Errno> {
     match unsafe { libc::syscall(libc::SYS_kcmp, a, b, KCMP_FILES, 0, 0) } {
         0 => Ok(true),
         1.. => Ok(false),
-        _ => Err(crate::seccomp::last_errno()),
+        _ => Err(crate::errno::last_errno()),
     }
 }
 
@@ -315,5 +315,5 @@ fn set_flag(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> Result
     // SAFETY: the kernel reads four bytes, the size of `on`, through the pointer.
     let done =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), 4) };
-    if done == 0 { Ok(()) } else { Err(crate::seccomp::last_errno()) }
+    if done == 0 { Ok(()) } else { Err(crate::errno::last_errno()) }
 }

@@ -12,12 +12,14 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType,
 };
+
+use crate::fd::poll::poll_now;
 
 /// The way to the service manager.
 #[derive(Debug)]
@@ -37,10 +39,7 @@ impl NotifyBarrier {
     /// systemd 246 do not know barriers, and close the descriptor that comes with it as well.
     #[must_use]
     pub fn is_passed(&self) -> bool {
-        let mut poll = [PollFd::new(&self.0, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let seen = rustix::event::poll(&mut poll, Some(&now));
-        seen.is_ok() && poll.iter().any(|one| one.revents().contains(PollFlags::HUP))
+        poll_now(&self.0).is_ok_and(|events| events.contains(PollFlags::HUP))
     }
 }
 

@@ -17,8 +17,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::errno::last_errno;
 use crate::process::tree::{is_descendant, lineage};
-use crate::seccomp::last_errno;
 
 /// What a message says. What is in it beside this means nothing to us.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl NotifySocket {
     }
 
     /// Registers it with the tokio runtime that is current, to wait for messages.
-    pub fn watched(self) -> std::io::Result<AsyncFd<Self>> {
+    pub fn into_async(self) -> std::io::Result<AsyncFd<Self>> {
         // SAFETY: `Notices` owns its descriptor and never exchanges it, so it stays open and the same
         // for as long as the `AsyncFd` has it.
         unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }.map_err(Into::into)

@@ -145,7 +145,7 @@ impl SeccompInterposer {
             holding,
         };
         let context = handle.enter();
-        let listener = listener.watched()?;
+        let listener = listener.into_async()?;
         drop(context);
         // The thread ends after us.
         drop(workers.send((listener, answering)));

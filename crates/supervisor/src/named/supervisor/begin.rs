@@ -87,8 +87,9 @@ impl<'a> Supervisor<'a> {
     ) -> Result<Self, RunError> {
         let notices = match named.ready {
             ReadyCheck::Notify => {
-                let notices =
-                    NotifySocket::open().map_err(io::Error::from).and_then(NotifySocket::watched);
+                let notices = NotifySocket::open()
+                    .map_err(io::Error::from)
+                    .and_then(NotifySocket::into_async);
                 Some(notices.map_err(|error| RunError::System("open NOTIFY_SOCKET", error))?)
             }
             _ => None,

@@ -70,7 +70,7 @@ impl Supervisor<'_> {
             let workers = handover::workers(&snapshot.workers, &processes, &listeners)
                 .ok_or_else(|| io::Error::other("a worker has no listener"))?;
             let (sockets, groups) = self.held.pass()?;
-            let inherited = startup::handed_on();
+            let inherited = startup::state();
             let letter = HandoverState {
                 version: handover::VERSION,
                 about: self.about.clone(),
