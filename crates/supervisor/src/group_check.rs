@@ -15,7 +15,7 @@ use sameport_policy::model::socket::{Address, Member, Process};
 use sameport_sys::inspect;
 use sameport_sys::inspect::SocketQuery;
 use sameport_sys::process;
-use sameport_sys::process::WorkerSocket;
+use sameport_sys::socket::WorkerSocket;
 
 use crate::plan::{PROGRAM, RunLine, RunPlan, SharingScope};
 use crate::processes;

@@ -6,7 +6,7 @@ use sameport_policy::model::socket::{Address, Protocol};
 use sameport_sys::Errno;
 use sameport_sys::inspect;
 use sameport_sys::inspect::SocketQuery;
-use sameport_sys::process::WorkerSocket;
+use sameport_sys::socket::WorkerSocket;
 use sameport_sys::socket::private_owner;
 
 use crate::error::{PrivateGroupError, PrivateSocketError, RunError};

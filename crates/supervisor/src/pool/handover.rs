@@ -3,7 +3,7 @@
 use std::io;
 
 use sameport_sys::fd::inherit;
-use sameport_sys::process::WorkerSocket;
+use sameport_sys::socket::WorkerSocket;
 
 use super::SocketPool;
 use crate::handover::HandoverSocket;

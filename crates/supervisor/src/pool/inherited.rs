@@ -13,7 +13,7 @@ use sameport_policy::model::socket::{Address, Protocol};
 use sameport_policy::systemd::{Activation, StoredName};
 use sameport_sys::Errno;
 use sameport_sys::fd::inherit;
-use sameport_sys::process::WorkerSocket;
+use sameport_sys::socket::WorkerSocket;
 
 use crate::error::InheritError;
 use crate::plan::NamedOptions;

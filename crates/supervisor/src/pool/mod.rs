@@ -17,7 +17,7 @@ use sameport_policy::lifecycle::slots::{HeldSockets, InstanceId, QueueMode};
 use sameport_policy::model::socket::{Address, Protocol};
 use sameport_policy::traffic::steering::OrderedGroup;
 use sameport_sys::inspect;
-use sameport_sys::process::WorkerSocket;
+use sameport_sys::socket::WorkerSocket;
 use sameport_sys::systemd::notify::ServiceManager;
 use tokio::sync::Notify;
 

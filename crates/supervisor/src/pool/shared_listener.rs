@@ -11,7 +11,7 @@ use sameport_policy::model::socket::{Address, Protocol};
 use sameport_policy::systemd;
 use sameport_policy::systemd::StoredName;
 use sameport_sys::Errno;
-use sameport_sys::process::WorkerSocket;
+use sameport_sys::socket::WorkerSocket;
 
 use super::inherited::{InheritedSocket, Origin};
 use super::{BindResult, PendingBind, PoolState, SocketPool};

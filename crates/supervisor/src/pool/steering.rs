@@ -8,7 +8,7 @@ use sameport_policy::model::socket::{Address, Protocol};
 use sameport_policy::traffic::steering;
 use sameport_policy::traffic::steering::OrderedGroup;
 use sameport_sys::inspect;
-use sameport_sys::process::WorkerSocket;
+use sameport_sys::socket::WorkerSocket;
 use sameport_sys::socket::{FdAlias, NonBlocking, closes_on_exec};
 
 use super::PoolState;

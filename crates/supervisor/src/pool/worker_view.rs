@@ -3,8 +3,8 @@
 use sameport_policy::lifecycle::slots::{InstanceId, QueueMode};
 use sameport_policy::model::socket::{Address, Protocol};
 use sameport_sys::Errno;
-use sameport_sys::process::WorkerSocket;
 use sameport_sys::seccomp::NotifyListener;
+use sameport_sys::socket::WorkerSocket;
 
 use super::{MOST_LEFT_ALONE, SocketPool, shared_listener};
 

@@ -146,7 +146,9 @@ fn threads_with_a_table(pid: i32) -> Vec<i32> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let mut threads: Vec<_> =
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    threads.retain(|tid| *tid == pid || crate::process::same_descriptors(pid, *tid) != Ok(true));
+    threads.retain(|tid| {
+        *tid == pid || crate::process::fd_table::share_fd_table(pid, *tid) != Ok(true)
+    });
     threads
 }
 

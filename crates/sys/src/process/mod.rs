@@ -2,6 +2,7 @@
 
 mod attribution;
 mod executable;
+pub(crate) mod fd_table;
 pub(crate) mod identity;
 mod listen_fds;
 mod memory;
@@ -12,9 +13,6 @@ pub mod startup;
 mod thread;
 pub(crate) mod tree;
 
-pub(crate) use crate::socket::worker_socket::same_descriptors;
-pub use crate::socket::worker_socket::{SocketAccess, WorkerSocket, try_reaching_ourselves};
-pub use crate::systemd::notify_socket::{NotifyRecord, NotifySocket, NotifyState};
 pub use attribution::{processes_by, processes_with, processes_without, value_in};
 pub use executable::{FileCapability, gains_privilege, locate, may_filter_with_privileges};
 pub use listen_fds::ListenFds;

@@ -7,7 +7,7 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use crate::inspect;
-use crate::process::WorkerSocket;
+use crate::socket::worker_socket::WorkerSocket;
 
 /// What would keep the worker on its new socket if the descriptor meant another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -34,7 +34,7 @@ fn tied(with: impl FnOnce(&Socket) -> Vec<Box<dyn AsFd + Send>> + Send) -> Optio
             drop(ties);
         });
         let (tid, fd) = take.recv().unwrap();
-        let crate::process::SocketAccess::Socket(socket) =
+        let crate::socket::worker_socket::SocketAccess::Socket(socket) =
             WorkerSocket::of_thread(tid, fd).unwrap()
         else {
             panic!("not reached")
@@ -157,7 +157,8 @@ fn a_thread_with_a_table_of_its_own_is_looked_at() {
         end.recv().unwrap();
     });
     let (tid, fd) = take.recv().unwrap();
-    let crate::process::SocketAccess::Socket(socket) = WorkerSocket::of_thread(tid, fd).unwrap()
+    let crate::socket::worker_socket::SocketAccess::Socket(socket) =
+        WorkerSocket::of_thread(tid, fd).unwrap()
     else {
         panic!("not reached")
     };

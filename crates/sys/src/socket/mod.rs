@@ -17,6 +17,7 @@ pub(crate) mod worker_socket;
 pub use fd_alias::{FdAlias, closes_on_exec};
 pub use queue::AcceptQueue;
 pub use sockopt_copy::{CopyError, NonBlocking};
+pub use worker_socket::{SocketAccess, WorkerSocket, try_reaching_ourselves};
 
 #[cfg(test)]
 pub(crate) use own_sockets::{set_defer_accept, until};

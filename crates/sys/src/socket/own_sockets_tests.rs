@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::raw_option;
 use super::raw_option::SockOpt;
-use crate::process::{SocketAccess, WorkerSocket};
+use crate::socket::worker_socket::{SocketAccess, WorkerSocket};
 
 /// Longer than anything here takes, and shorter than anybody waits.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);

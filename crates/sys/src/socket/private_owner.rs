@@ -9,7 +9,7 @@ use rustix::process::Uid;
 use rustix::thread::CapabilitySet;
 
 use crate::inspect;
-use crate::process::WorkerSocket;
+use crate::socket::worker_socket::WorkerSocket;
 
 /// As the portable library has it: the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;

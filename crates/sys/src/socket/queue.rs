@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::raw_option;
 use super::raw_option::SockOpt;
-use crate::process::WorkerSocket;
+use crate::socket::worker_socket::WorkerSocket;
 
 /// How full a queue is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

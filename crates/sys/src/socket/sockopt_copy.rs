@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::raw_option;
 use super::sockopt_list::{CARRIED, CopiedOption, CopyMethod};
 use crate::netns::cookie;
-use crate::process::WorkerSocket;
+use crate::socket::worker_socket::WorkerSocket;
 
 /// What becomes of O_NONBLOCK, which everybody who has the socket open shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use sameport_policy::model::socket::Protocol;
 use super::raw_option;
 use super::raw_option::SockOpt;
 use crate::netns::cookie;
-use crate::process::WorkerSocket;
+use crate::socket::worker_socket::WorkerSocket;
 
 // libc lacks it for some architectures that share the generic numbers.
 const SO_DETACH_REUSEPORT_BPF: libc::c_int = 68;

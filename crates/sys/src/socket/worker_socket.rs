@@ -1,6 +1,6 @@
 //! A duplicate of a worker's socket: its options read, and set, before its bind goes on.
 
-#![expect(unsafe_code, reason = "kcmp(2) and IP_TRANSPARENT have no safe wrapper")]
+#![expect(unsafe_code, reason = "setsockopt(2) of options that have no safe wrapper")]
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -8,10 +8,11 @@ use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+use rustix::process::PidfdGetfdFlags;
 use sameport_policy::model::socket::{Address, Protocol};
 
 use crate::netns::cookie;
+use crate::process::fd_table::open_thread;
 
 /// How a worker's descriptor was, or was not, reached.
 #[derive(Debug)]
@@ -261,45 +262,6 @@ pub fn try_reaching_ourselves() -> Result<(), (&'static str, Errno)> {
     let mut read = [0u8];
     crate::process::read_memory(ourselves, known.as_ptr().expose_provenance() as u64, &mut read)
         .map_err(|errno| ("process_vm_readv", errno))
-}
-
-/// A pidfd through which the thread's own descriptor table is reached; `None` where that cannot be
-/// told or done.
-fn open_thread(tid: i32) -> Result<Option<OwnedFd>, Errno> {
-    // PIDFD_THREAD, Linux 6.9; the kernel defines it as O_EXCL.
-    let thread = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
-    let Some(pid) = Pid::from_raw(tid) else { return Err(Errno::SRCH) };
-    match rustix::process::pidfd_open(pid, thread) {
-        Ok(pidfd) => return Ok(Some(pidfd)),
-        Err(Errno::INVAL) => {}
-        Err(errno) => return Err(errno),
-    }
-    let leader = thread_group(tid)?;
-    if leader != tid && !same_descriptors(leader, tid)? {
-        return Ok(None);
-    }
-    let Some(leader) = Pid::from_raw(leader) else { return Err(Errno::SRCH) };
-    rustix::process::pidfd_open(leader, PidfdFlags::empty()).map(Some)
-}
-
-/// The process that a thread belongs to.
-fn thread_group(tid: i32) -> Result<i32, Errno> {
-    std::fs::read_to_string(format!("/proc/{tid}/status"))
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))?
-        .lines()
-        .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
-        .ok_or(Errno::SRCH)
-}
-
-/// Whether two threads share one descriptor table.
-pub(crate) fn same_descriptors(a: i32, b: i32) -> Result<bool, Errno> {
-    const KCMP_FILES: libc::c_int = 2;
-    // SAFETY: kcmp(2) with KCMP_FILES takes two thread ids by value and no pointer.
-    match unsafe { libc::syscall(libc::SYS_kcmp, a, b, KCMP_FILES, 0, 0) } {
-        0 => Ok(true),
-        1.. => Ok(false),
-        _ => Err(crate::errno::last_errno()),
-    }
 }
 
 /// The cookie of our own network namespace, which this process never leaves.

@@ -1,4 +1,6 @@
 //! The protocol of service managers: `sd_notify(3)`, as a client and as a server.
 
 pub mod notify;
-pub(crate) mod notify_socket;
+mod notify_socket;
+
+pub use notify_socket::{NotifyRecord, NotifySocket, NotifyState};

@@ -14,8 +14,8 @@ use sameport_policy::model::socket::{Address, Protocol};
 use sameport_policy::refusal::Refusal;
 use sameport_policy::seccomp::calls::{AddrArgument, Architecture, WorkerCall};
 use sameport_sys::Errno;
-use sameport_sys::process::{SocketAccess, WorkerSocket};
 use sameport_sys::seccomp::{Notification, NotifyListener};
+use sameport_sys::socket::{SocketAccess, WorkerSocket};
 use tokio::sync::mpsc::Sender;
 
 use super::caller::{may_be_transparent, may_bind, read_address, read_call, seems_low};

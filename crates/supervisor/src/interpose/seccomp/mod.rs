@@ -57,7 +57,7 @@ impl SeccompInterposer {
         if !keeps_privileges && !plan.give_up_privileges {
             refuse_loss(plan)?;
         }
-        process::try_reaching_ourselves()
+        sameport_sys::socket::try_reaching_ourselves()
             .map_err(|(call, errno)| RunError::CannotReach(call, errno))?;
         let machine =
             Architecture::named(std::env::consts::ARCH).ok_or(RunError::UnknownMachine)?;

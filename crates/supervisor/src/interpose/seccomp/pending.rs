@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sameport_policy::model::socket::{Address, Protocol};
-use sameport_sys::process::{SocketAccess, ThreadState, WorkerSocket, doing};
+use sameport_sys::process::{ThreadState, doing};
+use sameport_sys::socket::{SocketAccess, WorkerSocket};
 
 use crate::report::{AnsweredCall, CallKind, REPORT_QUEUE};
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use sameport_policy::lifecycle::{Action, Lifecycle};
 use sameport_sys::fd::inherit;
-use sameport_sys::process::NotifySocket;
 use sameport_sys::run_files::NameClaim;
 use sameport_sys::seccomp::NotifyListener;
+use sameport_sys::systemd::NotifySocket;
 use tokio::sync::mpsc;
 
 use super::{FirstProcess, NamedParts, ROUND, Supervisor};

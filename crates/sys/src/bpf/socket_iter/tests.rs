@@ -16,8 +16,8 @@ use socket2::{Domain, SockFilter, Socket, Type};
 use super::*;
 use crate::inspect::{SocketQuery, StateFilter, list_sockets, options};
 use crate::proc::fd_scan;
-use crate::process::{SocketAccess, WorkerSocket};
 use crate::serial::{alone, beside_others};
+use crate::socket::worker_socket::{SocketAccess, WorkerSocket};
 
 const UNCONNECTED: IterFilter = IterFilter { states: 1 << 10 | 1 << 7, port: None, quickly: true };
 

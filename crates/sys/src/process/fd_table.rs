@@ -1,0 +1,54 @@
+//! Descriptor tables of threads: most threads share the table of their process, some have their own.
+
+#![expect(unsafe_code, reason = "kcmp(2) has no safe wrapper")]
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+
+use crate::errno::{from_io, last_errno};
+
+/// Opens a pidfd through which `pidfd_getfd(2)` reaches the thread's own descriptor table. `None`:
+/// the thread does not share the table of its process, and the kernel has no PIDFD_THREAD (< 6.9).
+///
+/// # Errors
+///
+/// ESRCH, ENOENT: the thread has ended. EMFILE, ENFILE: too many open descriptors.
+pub(crate) fn open_thread(tid: i32) -> Result<Option<OwnedFd>, Errno> {
+    // PIDFD_THREAD, Linux 6.9; the kernel defines it as O_EXCL.
+    let thread = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
+    let Some(pid) = Pid::from_raw(tid) else { return Err(Errno::SRCH) };
+    match rustix::process::pidfd_open(pid, thread) {
+        Ok(pidfd) => return Ok(Some(pidfd)),
+        Err(Errno::INVAL) => {}
+        Err(errno) => return Err(errno),
+    }
+    let leader = thread_group(tid)?;
+    if leader != tid && !share_fd_table(leader, tid)? {
+        return Ok(None);
+    }
+    let Some(leader) = Pid::from_raw(leader) else { return Err(Errno::SRCH) };
+    rustix::process::pidfd_open(leader, PidfdFlags::empty()).map(Some)
+}
+
+/// The id of the process that a thread belongs to.
+fn thread_group(tid: i32) -> Result<i32, Errno> {
+    std::fs::read_to_string(format!("/proc/{tid}/status"))
+        .map_err(|error| from_io(&error))?
+        .lines()
+        .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
+        .ok_or(Errno::SRCH)
+}
+
+/// Whether two threads share one descriptor table (`kcmp(2)`, Linux 3.5, `CONFIG_KCMP`). Needs the
+/// right to ptrace both.
+pub(crate) fn share_fd_table(a: i32, b: i32) -> Result<bool, Errno> {
+    const KCMP_FILES: libc::c_int = 2;
+    // SAFETY: kcmp(2) with KCMP_FILES takes two thread ids by value and no pointer.
+    match unsafe { libc::syscall(libc::SYS_kcmp, a, b, KCMP_FILES, 0, 0) } {
+        0 => Ok(true),
+        1.. => Ok(false),
+        _ => Err(last_errno()),
+    }
+}
