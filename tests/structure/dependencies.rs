@@ -19,9 +19,9 @@ struct Package {
 
 const PACKAGES: &[Package] = &[
     // Values that every other package shares.
-    Package { name: "sameport-addr", ours: &[], others: Some(&[]) },
+    Package { name: "sameport-addr", ours: &[], others: Some(&["serde"]) },
     // Pure functions: no system, no time.
-    Package { name: "sameport-policy", ours: &["sameport-addr"], others: Some(&[]) },
+    Package { name: "sameport-policy", ours: &["sameport-addr"], others: Some(&["serde"]) },
     // Published: std, the bindings of the system, and tokio as an option.
     Package {
         name: "sameport",
@@ -51,6 +51,10 @@ const PACKAGES: &[Package] = &[
     // The survey reads sources as the structural tests do.
     Package { name: "xtask", ours: &["sameport-tests"], others: None },
 ];
+
+/// Dependencies that must stay optional: the library is synchronous, and needs no JSON.
+const OPTIONAL: &[(&str, &str)] =
+    &[("sameport", "tokio"), ("sameport-addr", "serde"), ("sameport-policy", "serde")];
 
 /// Packages for command lines, and the packages that may depend on them.
 const COMMAND_LINE: &[&str] = &["clap", "clap_complete", "clap_mangen", "anstream", "anstyle"];
@@ -87,8 +91,8 @@ fn forbidden(metadata: &Value) -> BTreeMap<String, String> {
             if COMMAND_LINE.contains(&other) && !PARSES.contains(&name) {
                 add(other, "only the cli and xtask read a command line");
             }
-            if name == "sameport" && other == "tokio" && dependency["optional"] != true {
-                add(other, "the library is synchronous: keep tokio optional");
+            if OPTIONAL.contains(&(name, other)) && dependency["optional"] != true {
+                add(other, "keep it optional, behind a feature");
             }
         }
     }
@@ -138,6 +142,7 @@ fn a_forbidden_dependency_is_seen() {
     assert_eq!(with("sameport-supervisor", plain("sameport-cli")), 1);
     assert_eq!(with("sameport", plain("sameport-policy")), 1);
     assert_eq!(with("sameport", plain("tokio")), 1);
+    assert_eq!(with("sameport-policy", plain("serde")), 1);
     assert_eq!(with("xtask", plain("sameport")), 1);
     let mut unknown = metadata();
     unknown["packages"][0]["name"] = "newcomer".into();

@@ -12,6 +12,8 @@
 mod addr_spec;
 mod address;
 mod protocol;
+#[cfg(feature = "serde")]
+mod serialize;
 
 pub use addr_spec::{AddrSpec, AddrSpecError, Host, parse_fixed_port, parse_port};
 pub use address::Address;

@@ -20,6 +20,8 @@ pub mod model;
 pub mod predict;
 pub mod refusal;
 pub mod seccomp;
+#[cfg(feature = "serde")]
+mod serialize;
 pub mod systemd;
 pub mod traffic;
 

@@ -36,6 +36,17 @@ pub enum ReuseFlag {
     ReusePort,
 }
 
+impl ReuseFlag {
+    /// The name in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ReuseAddress => "reuse_address",
+            Self::ReusePort => "reuse_port",
+        }
+    }
+}
+
 /// Something that decides and is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uncertainty {

@@ -32,6 +32,20 @@ pub enum TrafficOutcome {
     Race,
 }
 
+impl TrafficOutcome {
+    /// The lower-case name in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Taken => "taken",
+            Self::Kept => "kept",
+            Self::Unclear => "unclear",
+            Self::Race => "race",
+        }
+    }
+}
+
 /// The effects on all that wait, or are about to. Sockets that have a peer keep what it sends, and are
 /// not named.
 pub(super) fn effects(wish: &BindRequest, others: &[ExistingSocket]) -> Vec<TrafficEffect> {

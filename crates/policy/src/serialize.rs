@@ -1,0 +1,217 @@
+//! `Serialize` with the field names of `--json`, which do not change. Null means unknown.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::ser::{SerializeSeq as _, SerializeStruct as _};
+use serde::{Serialize, Serializer};
+
+use crate::audit::{FindingKind, Party, Severity};
+use crate::model::socket::{GroupPosition, Member, Process, Protocol, SocketOptions, SocketState};
+use crate::model::unit::{Container, Engine, container, unit};
+use crate::predict::{
+    Conflict, Missing, ReuseFlag, TrafficEffect, TrafficOutcome, Uncertainty, UnknownFact,
+};
+
+/// A value that JSON has as a word.
+macro_rules! as_word {
+    ($($type:ty => $word:ident;)+) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.$word())
+            }
+        }
+    )+};
+}
+
+as_word! {
+    SocketState => name;
+    Engine => name;
+    FindingKind => id;
+    Severity => word;
+    TrafficOutcome => name;
+    ReuseFlag => name;
+}
+
+/// A value that JSON has as an object: each field with its value.
+macro_rules! as_object {
+    ($serializer:ident, $name:literal: $($field:literal => $value:expr,)+) => {{
+        let mut fields = $serializer.serialize_struct($name, [$($field),+].len())?;
+        $(fields.serialize_field($field, &$value)?;)+
+        fields.end()
+    }};
+}
+
+impl Serialize for SocketOptions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        as_object! { serializer, "SocketOptions":
+            "reuse_port" => self.reuse_port,
+            "reuse_address" => self.reuse_address,
+            "transparent" => self.transparent,
+            "freebind" => self.freebind,
+            "filter" => self.filter,
+        }
+    }
+}
+
+impl Serialize for GroupPosition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        as_object! { serializer, "GroupPosition":
+            "index" => self.index,
+            "of" => self.of,
+            "steered" => self.steered,
+        }
+    }
+}
+
+impl Serialize for Container<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        as_object! { serializer, "Container":
+            "engine" => self.engine,
+            "id" => self.id,
+        }
+    }
+}
+
+impl Serialize for Process {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let details = self.details.as_ref();
+        as_object! { serializer, "Process":
+            "pid" => self.pid,
+            "program" => name(self),
+            "uid" => details.and_then(|it| it.uid),
+            "parent" => details.and_then(|it| it.parent),
+            "command" => details.map(|it| &it.command).filter(|it| !it.is_empty()),
+            "executable" => details.and_then(|it| it.executable.as_ref()).map(lossy),
+            "cgroup" => details.and_then(|it| it.cgroup.as_ref()),
+            // Seconds since 1970.
+            "started" => details.and_then(|it| it.started).map(|it| it.as_secs()),
+        }
+    }
+}
+
+/// The socket's fields and those of the member; the address is the group's.
+impl Serialize for Member {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let socket = &self.socket;
+        let listens =
+            (socket.address.protocol, socket.state) == (Protocol::Tcp, SocketState::Waiting);
+        let cgroup = self.cgroup.as_deref();
+        as_object! { serializer, "Member":
+            "pids" => Pids(&self.processes),
+            "program" => self.processes.iter().find_map(name),
+            "user" => self.user,
+            "uid" => socket.uid,
+            "private" => socket.is_private(),
+            "inode" => socket.inode,
+            "shared" => self.shared,
+            "queue" => socket.queue,
+            "backlog" => listens.then_some(socket.backlog),
+            "state" => socket.state,
+            "cookie" => Some(socket.cookie).filter(|cookie| *cookie != 0),
+            "drops" => socket.drops,
+            "transparent" => self.options.map(|it| it.transparent).or(socket.transparent),
+            "freebind" => self.options.map(|it| it.freebind).or(socket.freebind),
+            "options" => self.options,
+            "position" => self.position,
+            "cgroup" => cgroup,
+            "unit" => cgroup.and_then(unit),
+            "container" => cgroup.and_then(container),
+            "processes" => self.processes,
+        }
+    }
+}
+
+impl Serialize for Party {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let process = self.process.as_ref();
+        let details = process.and_then(|it| it.details.as_ref());
+        as_object! { serializer, "Party":
+            "proto" => self.address.protocol,
+            "address" => self.address.socket,
+            "v6only" => self.address.v6only,
+            "device" => self.address.device,
+            "state" => self.state,
+            "inode" => self.inode,
+            "uid" => self.uid,
+            "user" => self.user,
+            "pid" => process.map(|it| it.pid),
+            "program" => process.map(|it| &it.program),
+            "process_uid" => details.and_then(|it| it.uid),
+            "command" => details.map(|it| &it.command),
+            "executable" => details.and_then(|it| it.executable.as_ref()).map(lossy),
+            "unit" => self.place.unit,
+            "container" => self.place.container,
+            // Seconds since 1970, to the millisecond.
+            "started" => details.and_then(|it| it.started).map(seconds),
+        }
+    }
+}
+
+/// What each way past the other socket lacks; `reuse_lacks` is null where reuse never helps.
+impl Serialize for Conflict {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        as_object! { serializer, "Conflict":
+            "share_lacks" => self.share,
+            "reuse_lacks" => self.reuse,
+        }
+    }
+}
+
+/// The list of what is missing.
+impl Serialize for Missing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let all = [("ours", self.ours), ("theirs", self.theirs), ("same-user", self.same_user)];
+        serializer.collect_seq(all.into_iter().filter(|(_, lacks)| *lacks).map(|(word, _)| word))
+    }
+}
+
+/// The list of facts of which one is enough for success.
+impl Serialize for Uncertainty {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (flags, more): (&[ReuseFlag], &[&str]) = match &self.question {
+            UnknownFact::Set(flags) => (flags, &[]),
+            UnknownFact::V6only(flags) => (flags, &["v6only"]),
+            UnknownFact::First => (&[], &["first"]),
+        };
+        let mut list = serializer.serialize_seq(Some(flags.len() + more.len()))?;
+        for flag in flags {
+            list.serialize_element(flag)?;
+        }
+        for word in more {
+            list.serialize_element(word)?;
+        }
+        list.end()
+    }
+}
+
+impl Serialize for TrafficEffect {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        as_object! { serializer, "TrafficEffect":
+            "on" => format_args!("{}", self.on),
+            "outcome" => self.outcome,
+        }
+    }
+}
+
+/// The process ids alone.
+struct Pids<'a>(&'a [Process]);
+
+impl Serialize for Pids<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|process| process.pid))
+    }
+}
+
+fn name(process: &Process) -> Option<&str> {
+    Some(&*process.program).filter(|name| !name.is_empty())
+}
+
+fn lossy(path: &PathBuf) -> Cow<'_, str> {
+    path.to_string_lossy()
+}
+
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
+}
