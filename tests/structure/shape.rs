@@ -13,10 +13,6 @@ const LONG: &[(&str, &str)] = &[
         "crates/policy/src/lifecycle/tests.rs",
         "one table a question about the same small run, which they share",
     ),
-    (
-        "crates/supervisor/src/interpose/seccomp/handler.rs",
-        "one bind from notification to reply, until facts, decision and action are separate",
-    ),
 ];
 
 /// Names that say nothing about the content of a module.

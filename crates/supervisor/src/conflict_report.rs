@@ -18,7 +18,7 @@ pub(crate) fn look(due: Vec<Address>) -> Vec<RunEvent> {
             let first = due.into_iter().take(1);
             let why = error.to_string();
             return first
-                .map(|address| RunEvent::CouldNotLook { address, why: why.clone() })
+                .map(|address| RunEvent::InspectFailed { address, why: why.clone() })
                 .collect();
         }
     };
@@ -91,7 +91,7 @@ fn explain(refused: Vec<(Address, RefusedCaller)>) -> Vec<RunEvent> {
             let refusal = reason(&address, caller, members);
             RunEvent::Refused { address, refusal }
         }
-        Err(why) => RunEvent::CouldNotLook { address, why: why.clone() },
+        Err(why) => RunEvent::InspectFailed { address, why: why.clone() },
     });
     explained.collect()
 }

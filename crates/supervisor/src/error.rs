@@ -21,25 +21,25 @@ use crate::plan::InterposerKind;
 #[derive(Debug)]
 pub enum RunError {
     /// This processor's system calls are not known.
-    UnknownMachine,
+    UnknownArchitecture,
     /// An address that is wanted is not one of this machine's.
     NotLocal(IpAddr),
     /// `--transparent` needs CAP_NET_ADMIN or CAP_NET_RAW.
-    NotTransparent,
+    TransparentNotPermitted,
     /// The group cannot be private here.
     NotPrivate(PrivateGroupError),
     /// The program's file grants something that the filter takes away.
     LosesPrivilege(PathBuf, FileCapability),
     /// A call by which workers are reached is refused here.
-    CannotReach(&'static str, Errno),
+    WorkerAccess(&'static str, Errno),
     /// This build has no preload library.
     NoLibrary(&'static str),
     /// This program cannot be reached by a preload library.
     NotLoadable(PathBuf, Obstacle),
     /// There is no place for the preload library.
-    Place(PrivateDirError),
+    PreloadDir(PrivateDirError),
     /// A worker runs and has not loaded the library, which is, or is not, still in its place.
-    HookNotLoaded(PathBuf, bool),
+    LibraryNotLoaded(PathBuf, bool),
     /// The preload library has room for no more rules than this.
     TooManyRules(usize),
     /// There is no cgroup to be had.
@@ -49,11 +49,11 @@ pub enum RunError {
     /// IP_TRANSPARENT cannot be set by a cgroup's programs.
     CgroupNotTransparent,
     /// No interposer can: each with its reason.
-    NoWay(Vec<(InterposerKind, RunError)>),
+    NoInterposer(Vec<(InterposerKind, RunError)>),
     /// The run cannot have the sockets that it was given.
-    Given(InheritError),
+    Inherit(InheritError),
     /// The name cannot be had.
-    Name(ClaimError),
+    ClaimName(ClaimError),
     /// A worker could not be started; those before it have been ended.
     Start(StartError),
     /// A call of ours failed.
@@ -71,12 +71,12 @@ impl RunError {
     pub(crate) fn is_obstacle(&self) -> bool {
         matches!(
             self,
-            Self::UnknownMachine
+            Self::UnknownArchitecture
                 | Self::LosesPrivilege(..)
-                | Self::CannotReach(..)
+                | Self::WorkerAccess(..)
                 | Self::NoLibrary(_)
                 | Self::NotLoadable(..)
-                | Self::Place(_)
+                | Self::PreloadDir(_)
                 | Self::TooManyRules(_)
                 | Self::Cgroup(_)
                 | Self::Attach(_)
@@ -94,7 +94,7 @@ pub enum InheritError {
     /// They were passed on to a run that holds none (`--no-hold`).
     NotHeld,
     /// A variable says what it cannot say.
-    Unreadable(ActivationError),
+    InvalidActivation(ActivationError),
     /// A descriptor that was named is not open.
     NotOpen(RawFd, Errno),
     /// It is no listening TCP socket and no bound UDP socket.
@@ -104,7 +104,7 @@ pub enum InheritError {
     /// `--listen`: its name means nothing.
     Resolve(AddrSpec, io::Error),
     /// It was bound before we had it, so that it cannot be the private group's.
-    BoundBefore { number: RawFd, name: String },
+    AlreadyBound { number: RawFd, name: String },
     /// It is not of this run's group: what the manager has kept was a private group's, or is to be.
     OtherGroup { address: Address },
     /// `--listen` in a private group: it could not be opened.
@@ -127,7 +127,7 @@ pub enum PrivateGroupError {
     /// The owner is no user id of this user namespace.
     NotMapped(u32),
     /// The owner is somebody already.
-    Taken(u32, String),
+    OwnerExists(u32, String),
     /// `fchown` failed otherwise.
     Refused(Errno),
 }

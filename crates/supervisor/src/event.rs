@@ -29,9 +29,9 @@ pub enum RunEvent {
     /// A worker's sockets cannot be reached, so its binds go on unshared.
     OutOfReach { tid: i32, why: OutOfReach },
     /// What is on the port could not be looked at.
-    CouldNotLook { address: Address, why: String },
+    InspectFailed { address: Address, why: String },
     /// So many binds came at once that what became of these is not known.
-    Unfollowed { count: usize },
+    Untracked { count: usize },
     /// A worker's first process ended while others run.
     WorkerEnded { ordinal: u16, pid: i32, exit: Exit, running: usize },
     /// Every first process ended well, and these processes live on.
@@ -41,15 +41,15 @@ pub enum RunEvent {
     /// Something about a rule that needs saying once.
     Remark(Remark),
     /// This interposer was taken, because the ones before it could not.
-    Took { via: InterposerKind, passed: Vec<(InterposerKind, RunError)> },
+    InterposerSelected { interposer: InterposerKind, skipped: Vec<(InterposerKind, RunError)> },
     /// A wish that nothing came of in the whole run.
     Unused(UnusedOption),
     /// A worker of a named run changed its state.
-    Worker(WorkerUpdate),
+    WorkerChanged(WorkerUpdate),
     /// A worker of a named run could not be started again.
     NotStarted { ordinal: u16, error: StartError },
     /// The first process of a worker of a named run ended with 0, and these live on.
-    Detached { ordinal: u16, pid: i32, left: Vec<i32> },
+    Detached { ordinal: u16, pid: i32, remaining: Vec<i32> },
     /// A worker of a named run does not accept what waits for it.
     NotAccepting { ordinal: u16, pid: i32, waiting: u32 },
     /// A worker of a named run has closed what it, and whoever comes after it, is to listen on.
@@ -73,13 +73,13 @@ pub enum Remark {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutOfReach {
     /// The ptrace rules: not dumpable, or Yama.
-    Forbidden,
+    PtraceDenied,
     /// A thread with its own descriptor table, before Linux 6.9.
-    OwnTable,
+    OwnDescriptorTable,
     /// Our own descriptors are used up.
-    NoDescriptors,
+    DescriptorLimit,
     /// It has not loaded the preload library.
-    NotLoaded,
+    LibraryNotLoaded,
 }
 
 impl Remark {

@@ -55,7 +55,7 @@ struct CheckedSockets {
 
 impl GroupCheck {
     pub(crate) fn new(plan: &RunPlan) -> Self {
-        let SharingScope { join, read, .. } = &plan.together;
+        let SharingScope { join, parse_run_line: read, .. } = &plan.scope;
         if *join {
             return Self(None);
         }

@@ -26,7 +26,7 @@ use crate::plan::PROGRAM;
 use crate::termination::SIGKILL;
 
 /// The variable with the letter's descriptor.
-pub const LETTER: &str = "SAMEPORT_HANDOVER_FD";
+pub const HANDOVER_FD: &str = "SAMEPORT_HANDOVER_FD";
 
 /// Both programs must speak the same.
 pub(crate) const VERSION: u32 = 1;

@@ -34,7 +34,7 @@ mod termination;
 pub use bind_options::{BindOptions, UnusedOption};
 pub use error::{InheritError, PrivateGroupError, PrivateSocketError, RunError};
 pub use event::{OutOfReach, Remark, RunEvent};
-pub use handover::LETTER;
+pub use handover::HANDOVER_FD;
 pub use plan::{
     ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, ReadyCheck,
     RunEnvironment, RunLine, RunPlan, SharingScope,

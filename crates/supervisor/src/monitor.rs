@@ -80,21 +80,21 @@ impl<'a> Monitor<'a> {
 
     pub(crate) fn hear(&mut self, news: Report) {
         match news {
-            Report::Asked(asked) => {
+            Report::CallAnswered(asked) => {
                 let now = self.now();
                 self.outcomes.follow(asked, now);
             }
             Report::OutOfReach(tid, why) => self.tell_out_of_reach(tid, why),
-            Report::Looked(RunEvent::Shared { address, members, shadowed }) => {
+            Report::Event(RunEvent::Shared { address, members, shadowed }) => {
                 if self.joins.is_news(&address, &members, !shadowed.is_empty()) {
                     self.tell(RunEvent::Shared { address, members, shadowed });
                 }
             }
-            Report::Looked(event) => self.tell(event),
+            Report::Event(event) => self.tell(event),
             Report::Joined(address) => self.learn(vec![CallOutcome::Joined(address)]),
-            Report::LookDone => self.looking = false,
+            Report::InspectionDone => self.looking = false,
             Report::Refused(event) => self.tell_refusal(event),
-            Report::Say(remark) => {
+            Report::Remark(remark) => {
                 // A program that binds again and again is told of once.
                 if self.said.len() < MOST_SAID && !self.said.contains(&remark) {
                     self.said.push(remark);
@@ -124,7 +124,7 @@ impl<'a> Monitor<'a> {
         let known = self.outcomes.look(now);
         self.learn(known);
         if let Some(count) = self.outcomes.lost() {
-            self.tell(RunEvent::Unfollowed { count });
+            self.tell(RunEvent::Untracked { count });
         }
         if !self.looking {
             self.look_for_members(now);
@@ -176,7 +176,7 @@ impl<'a> Monitor<'a> {
         let done = PollDone(self.sender.clone());
         tokio::task::spawn_blocking(move || {
             for event in conflict_report::look(due) {
-                drop(done.0.blocking_send(Report::Looked(event)));
+                drop(done.0.blocking_send(Report::Event(event)));
             }
         });
     }
@@ -185,7 +185,7 @@ impl<'a> Monitor<'a> {
         let sender = self.sender.clone();
         tokio::task::spawn_blocking(move || {
             for event in conflict_report::why_refused(refused) {
-                drop(sender.blocking_send(Report::Looked(event)));
+                drop(sender.blocking_send(Report::Event(event)));
             }
         });
     }
@@ -218,7 +218,7 @@ impl<'a> Monitor<'a> {
         }
         conflict_report::why_refused(refused).into_iter().for_each(|event| self.tell(event));
         if let Some(count) = self.outcomes.lost() {
-            self.tell(RunEvent::Unfollowed { count });
+            self.tell(RunEvent::Untracked { count });
         }
     }
 }
@@ -228,6 +228,6 @@ struct PollDone(mpsc::Sender<Report>);
 
 impl Drop for PollDone {
     fn drop(&mut self) {
-        drop(self.0.blocking_send(Report::LookDone));
+        drop(self.0.blocking_send(Report::InspectionDone));
     }
 }

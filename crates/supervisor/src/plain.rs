@@ -38,7 +38,7 @@ impl<'a> PlainSupervisor<'a> {
         tell: &'a mut dyn FnMut(RunEvent),
     ) -> Self {
         Self {
-            watching: Monitor::new(beside.news.clone(), bound, tell),
+            watching: Monitor::new(beside.sender.clone(), bound, tell),
             copies: running.len(),
             running,
             exits: Vec::new(),

@@ -25,9 +25,9 @@ pub struct RunPlan {
     /// How many copies.
     pub copies: u16,
     /// What is wanted of their sockets.
-    pub wishes: BindOptions,
+    pub bind_options: BindOptions,
     /// With whom they share.
-    pub together: SharingScope,
+    pub scope: SharingScope,
     /// Whether the kernel is to let nobody join but those who belong to this run, root included.
     pub private: bool,
     /// Whether workers may create io_uring rings, whose binds nobody sees.
@@ -35,9 +35,9 @@ pub struct RunPlan {
     /// Start a program even if it loses the privileges that its file grants.
     pub give_up_privileges: bool,
     /// How its binds are reached.
-    pub choice: InterposerChoice,
+    pub interposer: InterposerChoice,
     /// Whether a preload library reaches what the command executes.
-    pub children: ChildPolicy,
+    pub child_policy: ChildPolicy,
     /// Where to seek a program that is named without a slash.
     pub search_path: Option<OsString>,
     /// What of our environment matters.
@@ -50,9 +50,9 @@ pub struct RunPlan {
 #[derive(Debug, Clone, Default)]
 pub struct RunEnvironment {
     /// XDG_RUNTIME_DIR.
-    pub runtime_folder: Option<OsString>,
+    pub runtime_dir: Option<OsString>,
     /// LD_PRELOAD.
-    pub preloaded: Option<OsString>,
+    pub ld_preload: Option<OsString>,
     /// NOTIFY_SOCKET, where a service manager wants to hear of us.
     pub notify_socket: Option<OsString>,
     /// The sockets that it has passed on.
@@ -91,7 +91,7 @@ pub struct SharingScope {
     /// Whether strangers are joined, too.
     pub join: bool,
     /// Reads a command line; `None` if it is not that of a `run`.
-    pub read: fn(&[OsString]) -> Option<RunLine>,
+    pub parse_run_line: fn(&[OsString]) -> Option<RunLine>,
 }
 
 /// What of a command line of `run` matters to others.
@@ -120,7 +120,7 @@ pub struct NamedOptions {
     pub arguments: Vec<OsString>,
     pub environment: Vec<(OsString, OsString)>,
     /// What an earlier program in this process left for us.
-    pub letter: Option<RawFd>,
+    pub handover_fd: Option<RawFd>,
 }
 
 /// How a worker says that it is ready.

@@ -16,7 +16,7 @@ impl RunPlan {
     /// To whom this run belongs.
     pub(crate) fn belonging(&self) -> RunIdentity {
         RunIdentity {
-            group: self.together.group.clone(),
+            group: self.scope.group.clone(),
             command: self.command.clone(),
             directory: inspect::working_directory(std::process::id().cast_signed()),
         }
@@ -41,7 +41,7 @@ pub(crate) fn refuse_what_cannot_be(plan: &RunPlan) -> Result<(), RunError> {
     })?;
     match private_owner::whose(owner) {
         None => Ok(()),
-        Some(name) => Err(RunError::NotPrivate(PrivateGroupError::Taken(owner, name))),
+        Some(name) => Err(RunError::NotPrivate(PrivateGroupError::OwnerExists(owner, name))),
     }
 }
 

@@ -17,19 +17,19 @@ pub(crate) const REPORT_QUEUE: usize = 1024;
 /// What reaches the supervisor from the threads beside it.
 pub(crate) enum Report {
     /// A call was answered, and its outcome is to be followed.
-    Asked(AnsweredCall),
+    CallAnswered(AnsweredCall),
     /// A worker's sockets cannot be reached.
     OutOfReach(i32, OutOfReach),
     /// A socket has joined this address.
     Joined(Address),
     /// A look is done.
-    Looked(RunEvent),
+    Event(RunEvent),
     /// A refusal, with its reason found already.
     Refused(RunEvent),
     /// The look under way is over.
-    LookDone,
+    InspectionDone,
     /// Something to tell once.
-    Say(Remark),
+    Remark(Remark),
 }
 
 /// A call that was answered, and whose outcome is worth knowing.
@@ -41,7 +41,7 @@ pub(crate) struct AnsweredCall {
     pub inode: u64,
     /// The system call's number, to tell when it is over.
     pub number: u32,
-    pub step: CallKind,
+    pub kind: CallKind,
     pub protocol: Protocol,
     /// The address asked for, or the one it is to have instead.
     pub address: Address,
@@ -58,18 +58,18 @@ pub(crate) enum CallKind {
 /// What a thread beside the supervisor has of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter {
-    pub(crate) news: Sender<Report>,
-    over: Arc<AtomicBool>,
+    pub(crate) sender: Sender<Report>,
+    ended: Arc<AtomicBool>,
 }
 
 impl Reporter {
-    pub(crate) fn new(news: Sender<Report>) -> Self {
-        Self { news, over: Arc::default() }
+    pub(crate) fn new(sender: Sender<Report>) -> Self {
+        Self { sender, ended: Arc::default() }
     }
 
     /// Every process has ended.
     pub(crate) fn end(&self) {
-        self.over.store(true, Ordering::Release);
+        self.ended.store(true, Ordering::Release);
     }
 
     /// Does `work` again and again on a thread of its own, and once more when all is over.
@@ -78,10 +78,10 @@ impl Reporter {
         mut work: impl FnMut(&Sender<Report>) + Send + 'static,
     ) -> io::Result<()> {
         let repeating = move || {
-            while !self.over.load(Ordering::Acquire) {
-                work(&self.news);
+            while !self.ended.load(Ordering::Acquire) {
+                work(&self.sender);
             }
-            work(&self.news);
+            work(&self.sender);
         };
         std::thread::Builder::new().name("reports".into()).spawn(repeating).map(drop)
     }

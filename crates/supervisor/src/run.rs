@@ -12,9 +12,9 @@ use crate::{private_group, start};
 
 /// Runs the workers to their end and gives the exit code. `tell` hears of events as they happen.
 pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
-    let goes_on = plan.named.as_ref().is_some_and(|named| named.letter.is_some());
+    let goes_on = plan.named.as_ref().is_some_and(|named| named.handover_fd.is_some());
     if !goes_on {
-        refuse_what_cannot_be_had(&plan.wishes)?;
+        refuse_what_cannot_be_had(&plan.bind_options)?;
         private_group::refuse_what_cannot_be(plan)?;
     }
     let activation = &plan.environment.activation;
@@ -24,9 +24,9 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
         Some(named) => inherited::gather(named, activation, plan.owner()),
         None => inherited::refuse(activation).map(|()| Vec::new()),
     };
-    let mut given = given.map_err(RunError::Given)?;
-    let used = OptionUsage::nothing_of(&plan.wishes);
-    let code = match plan.choice {
+    let mut given = given.map_err(RunError::Inherit)?;
+    let used = OptionUsage::nothing_of(&plan.bind_options);
+    let code = match plan.interposer {
         InterposerChoice::Only(via) => {
             run_via(via, plan, &used, &mut given, Vec::new(), tell).map_err(|failed| failed.0)?
         }
@@ -37,7 +37,7 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
         }
         InterposerChoice::Auto => run_via_first(plan, &used, &mut given, tell)?,
     };
-    used.unused(&plan.wishes).into_iter().for_each(|unused| tell(RunEvent::Unused(unused)));
+    used.unused(&plan.bind_options).into_iter().for_each(|unused| tell(RunEvent::Unused(unused)));
     Ok(code)
 }
 
@@ -58,7 +58,7 @@ fn run_via_first(
             done => return done.map_err(|failed| failed.0),
         }
     }
-    Err(RunError::NoWay(passed))
+    Err(RunError::NoInterposer(passed))
 }
 
 /// Runs by this interposer, after others have been passed; gives those back if it cannot either.
@@ -78,7 +78,7 @@ fn run_via(
         Err(error) => Err((error, passed)),
         Ok(started) => {
             if !passed.is_empty() {
-                tell(RunEvent::Took { via, passed });
+                tell(RunEvent::InterposerSelected { interposer: via, skipped: passed });
             }
             started.supervise(tell).map_err(|error| (error, Vec::new()))
         }
@@ -91,7 +91,7 @@ fn refuse_what_cannot_be_had(wishes: &BindOptions) -> Result<(), RunError> {
         let rights = sameport_sys::process::rights(std::process::id().cast_signed());
         return match rights.is_some_and(|rights| rights.be_transparent) {
             true => Ok(()),
-            false => Err(RunError::NotTransparent),
+            false => Err(RunError::TransparentNotPermitted),
         };
     }
     let targets = wishes.rules.iter().filter_map(|rule| rule.to.ip);

@@ -270,7 +270,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
 
     use crate::output::{run_events, start_error};
     use sameport_supervisor;
-    use sameport_supervisor::LETTER;
+    use sameport_supervisor::HANDOVER_FD;
     use sameport_supervisor::{
         BindOptions, ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, ReadyCheck,
         RunEnvironment, RunPlan, SharingScope,
@@ -284,7 +284,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let plan = RunPlan {
         command: args.command,
         copies: args.copies,
-        wishes: BindOptions {
+        bind_options: BindOptions {
             ports: match args.ports {
                 none if none.is_empty() => PortSet::All,
                 some => PortSet::Only(some.into_iter().collect()),
@@ -293,24 +293,28 @@ pub(crate) fn run(args: Args) -> VerbResult {
             source: args.source,
             transparent: args.transparent,
         },
-        together: SharingScope { group: args.together.group, join: args.together.join, read },
+        scope: SharingScope {
+            group: args.together.group,
+            join: args.together.join,
+            parse_run_line: read,
+        },
         private: args.together.private,
         io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
         give_up_privileges: args.no_new_privs,
-        choice: match args.via {
+        interposer: match args.via {
             ViaArgument::Auto => InterposerChoice::Auto,
             ViaArgument::Seccomp => InterposerChoice::Only(InterposerKind::Seccomp),
             ViaArgument::Preload => InterposerChoice::Only(InterposerKind::Preload),
             ViaArgument::Cgroup => InterposerChoice::Only(InterposerKind::Cgroup),
         },
-        children: match args.children {
+        child_policy: match args.children {
             None | Some(ChildrenArgument::Inherit) => ChildPolicy::Inherit,
             Some(ChildrenArgument::Strip) => ChildPolicy::Strip,
         },
         search_path: std::env::var_os("PATH"),
         environment: RunEnvironment {
-            runtime_folder: std::env::var_os("XDG_RUNTIME_DIR"),
-            preloaded: std::env::var_os("LD_PRELOAD"),
+            runtime_dir: std::env::var_os("XDG_RUNTIME_DIR"),
+            ld_preload: std::env::var_os("LD_PRELOAD"),
             notify_socket: std::env::var_os("NOTIFY_SOCKET"),
             activation: Activation {
                 pid: text("LISTEN_PID"),
@@ -341,8 +345,8 @@ pub(crate) fn run(args: Args) -> VerbResult {
             listen: args.named.listen,
             directory: std::env::current_dir().unwrap_or_default(),
             arguments: std::env::args_os().collect(),
-            environment: std::env::vars_os().filter(|(name, _)| name != LETTER).collect(),
-            letter: std::env::var(LETTER).ok().and_then(|number| number.parse().ok()),
+            environment: std::env::vars_os().filter(|(name, _)| name != HANDOVER_FD).collect(),
+            handover_fd: std::env::var(HANDOVER_FD).ok().and_then(|number| number.parse().ok()),
         }),
     };
     let mut notices = run_events::StderrLines::new(args.quiet);

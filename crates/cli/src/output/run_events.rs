@@ -101,28 +101,28 @@ fn lines(event: &RunEvent) -> Vec<String> {
             vec![format!("error: {error}"), format!("hint: {hint}")]
         }
         RunEvent::OutOfReach { tid, why } => vec![match why {
-            OutOfReach::Forbidden => format!(
+            OutOfReach::PtraceDenied => format!(
                 "warning: the sockets of thread {tid} cannot be reached (it is not dumpable, or \
                  ptrace_scope forbids it); its ports are not shared, and with --map, --source, \
                  --transparent or --private its calls are refused"
             ),
-            OutOfReach::NoDescriptors => format!(
+            OutOfReach::DescriptorLimit => format!(
                 "warning: sameport has no descriptor left to reach the sockets of thread {tid}: \
                  raise the limit (`ulimit -Hn`); some ports are not shared"
             ),
-            OutOfReach::NotLoaded => format!(
+            OutOfReach::LibraryNotLoaded => format!(
                 "warning: process {tid} did not load the preload library, and has not ended as it \
                  was told to; its ports are not shared"
             ),
-            OutOfReach::OwnTable => format!(
+            OutOfReach::OwnDescriptorTable => format!(
                 "warning: thread {tid} has a descriptor table of its own, which needs Linux 6.9 \
                  to reach; its ports are not shared"
             ),
         }],
-        RunEvent::CouldNotLook { address, why } => {
+        RunEvent::InspectFailed { address, why } => {
             vec![format!("warning: could not look who is on {address}: {why}")]
         }
-        RunEvent::Unfollowed { count } => vec![format!(
+        RunEvent::Untracked { count } => vec![format!(
             "note: {count} binds and listens came faster than they could be followed: what the \
              kernel said to those is not told here"
         )],
@@ -165,7 +165,7 @@ fn lines(event: &RunEvent) -> Vec<String> {
             ),
             "hint: bind an address instead, or leave the port out of the group by --port".into(),
         ],
-        RunEvent::Took { via, passed } => {
+        RunEvent::InterposerSelected { interposer: via, skipped: passed } => {
             let reasons = passed.iter().map(|(via, error)| {
                 format!("{} cannot: {}", start_error::name(*via), start_error::reason(error))
             });
@@ -184,11 +184,11 @@ fn lines(event: &RunEvent) -> Vec<String> {
              from there",
             RuleSide { ip: Some(source.ip()), port: Some(source.port()).filter(|port| *port != 0) }
         )],
-        RunEvent::Worker(change) => changed(change),
+        RunEvent::WorkerChanged(change) => changed(change),
         RunEvent::NotStarted { ordinal, error } => {
             vec![format!("worker {ordinal} cannot be started: {error}")]
         }
-        RunEvent::Detached { ordinal, pid, left } => vec![format!(
+        RunEvent::Detached { ordinal, pid, remaining: left } => vec![format!(
             "worker {ordinal}: pid {pid} has ended well and left {} running, which serve in its place",
             processes(left)
         )],

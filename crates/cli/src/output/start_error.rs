@@ -27,7 +27,7 @@ pub(crate) fn reason(error: &RunError) -> String {
                                    listener, and the kernel allows only one"
             .into(),
         RunError::NotLocal(ip) => format!("{ip} is not an address of this machine"),
-        RunError::NotTransparent => {
+        RunError::TransparentNotPermitted => {
             "setsockopt: IP_TRANSPARENT needs CAP_NET_ADMIN or CAP_NET_RAW".into()
         }
         RunError::NotPrivate(PrivateGroupError::NeedsCapability) => {
@@ -37,11 +37,11 @@ pub(crate) fn reason(error: &RunError) -> String {
         RunError::NotPrivate(PrivateGroupError::NotMapped(uid)) => format!(
             "fchown: the owner of this private group, user id {uid}, is none of this user namespace"
         ),
-        RunError::NotPrivate(PrivateGroupError::Taken(uid, name)) => {
+        RunError::NotPrivate(PrivateGroupError::OwnerExists(uid, name)) => {
             format!("the owner of this private group, user id {uid}, is {name}'s already")
         }
         RunError::NotPrivate(PrivateGroupError::Refused(errno)) => format!("fchown: {errno}"),
-        RunError::UnknownMachine => {
+        RunError::UnknownArchitecture => {
             format!("the system calls of {} are not known", std::env::consts::ARCH)
         }
         RunError::LosesPrivilege(path, gain) => format!(
@@ -49,7 +49,7 @@ pub(crate) fn reason(error: &RunError) -> String {
             path.display(),
             gains(*gain)
         ),
-        RunError::CannotReach(call, errno) => {
+        RunError::WorkerAccess(call, errno) => {
             format!("{call}: {errno}: this kernel, or a sandbox around us, forbids it")
         }
         RunError::NoLibrary(why) => format!("this build has no preload library: {why}"),
@@ -64,17 +64,17 @@ pub(crate) fn reason(error: &RunError) -> String {
             };
             format!("{} {what}", path.display())
         }
-        RunError::Place(why) => format!("there is no place for the preload library: {why}"),
-        RunError::Given(why) => given(why).message,
-        RunError::Name(ClaimError::InUse(by)) => {
+        RunError::PreloadDir(why) => format!("there is no place for the preload library: {why}"),
+        RunError::Inherit(why) => given(why).message,
+        RunError::ClaimName(ClaimError::InUse(by)) => {
             let by = by.map(|pid| format!(" by pid {pid}")).unwrap_or_default();
             format!("this name is in use{by}")
         }
-        RunError::Name(why) => format!("there is no place for the run's files: {why}"),
-        RunError::HookNotLoaded(path, true) => {
+        RunError::ClaimName(why) => format!("there is no place for the run's files: {why}"),
+        RunError::LibraryNotLoaded(path, true) => {
             format!("the program did not load {}", path.display())
         }
-        RunError::HookNotLoaded(path, false) => {
+        RunError::LibraryNotLoaded(path, false) => {
             format!("the program did not load {}, which somebody has removed", path.display())
         }
         RunError::TooManyRules(most) => format!("the preload library has room for {most} rules"),
@@ -98,7 +98,7 @@ pub(crate) fn reason(error: &RunError) -> String {
         RunError::Start(StartError::NotFound) => "command not found".into(),
         RunError::Start(StartError::NotExecutable(why)) => format!("cannot be executed: {why}"),
         RunError::System(call, why) => format!("{call}: {why}"),
-        RunError::NoWay(passed) => {
+        RunError::NoInterposer(passed) => {
             passed.first().map(|(_, error)| reason(error)).unwrap_or_default()
         }
     }
@@ -120,7 +120,7 @@ fn given(error: &InheritError) -> Failure {
             "the service manager has passed on sockets (LISTEN_FDS), and --no-hold holds none",
         )
         .hint("leave --no-hold out"),
-        InheritError::Unreadable(unreadable) => {
+        InheritError::InvalidActivation(unreadable) => {
             let (name, value) = (unreadable.0, shortened(&unreadable.1));
             could_not(format!("{name}={value} does not say what was passed on"))
                 .hint("see sd_listen_fds(3); without LISTEN_PID nothing is taken")
@@ -137,7 +137,7 @@ fn given(error: &InheritError) -> Failure {
         .hint("leave it out of the socket unit: ListenStream= and ListenDatagram= with a port"),
         InheritError::Open(error) => plain(error),
         InheritError::Resolve(wanted, why) => could_not(format!("--listen {wanted}: {why}")),
-        InheritError::BoundBefore { number, name } => Failure::new(
+        InheritError::AlreadyBound { number, name } => Failure::new(
             ExitKind::MachineCannot,
             format!(
                 "LISTEN_FDS: descriptor {number} ({}) was bound before it was passed on, which is too \
@@ -170,7 +170,7 @@ fn gains(gain: FileCapability) -> &'static str {
 
 /// The error line, the hint, the exit code.
 pub(crate) fn failure(plan: &RunPlan, error: &RunError) -> Failure {
-    if let RunError::Given(error) = error {
+    if let RunError::Inherit(error) = error {
         return given(error);
     }
     let program = plan.command.first().map(|name| name.to_string_lossy().into_owned());
@@ -182,7 +182,7 @@ pub(crate) fn failure(plan: &RunPlan, error: &RunError) -> Failure {
         RunError::Start(StartError::NotFound) => ExitKind::NotFound,
         RunError::Start(StartError::NotExecutable(_)) => ExitKind::NotExecutable,
         RunError::Start(StartError::Fork(_) | StartError::Cgroup(_))
-        | RunError::Name(ClaimError::InUse(_))
+        | RunError::ClaimName(ClaimError::InUse(_))
         | RunError::System(..) => ExitKind::CouldNotBeDone,
         _ => ExitKind::MachineCannot,
     };
@@ -192,7 +192,7 @@ pub(crate) fn failure(plan: &RunPlan, error: &RunError) -> Failure {
         ) => {
             format!("{program}: {}", reason(error))
         }
-        RunError::Name(_) => match &plan.named {
+        RunError::ClaimName(_) => match &plan.named {
             Some(named) => format!("--name {}: {}", named.name, reason(error)),
             None => reason(error),
         },
@@ -215,34 +215,34 @@ fn hint(error: &RunError) -> Option<String> {
         RunError::NotLocal(_) => {
             "`ip address` lists the ones it has; --transparent allows others, as root"
         }
-        RunError::NotTransparent => "run it as root",
+        RunError::TransparentNotPermitted => "run it as root",
         RunError::NotPrivate(PrivateGroupError::NeedsCapability) => {
             "run it as root; or as a service with AmbientCapabilities=CAP_CHOWN; or give a copy of \
              sameport the capability, closed to others: chmod 750 COPY; setcap cap_chown+ep COPY"
         }
         RunError::NotPrivate(PrivateGroupError::NotMapped(_)) => "run it outside of the container",
-        RunError::NotPrivate(PrivateGroupError::Taken(..)) => "give it another --group",
+        RunError::NotPrivate(PrivateGroupError::OwnerExists(..)) => "give it another --group",
         RunError::NotPrivate(PrivateGroupError::Refused(_)) => {
             "`sameport doctor` says what this machine can do"
         }
-        RunError::UnknownMachine => "it knows x86_64, aarch64 and riscv64",
+        RunError::UnknownArchitecture => "it knows x86_64, aarch64 and riscv64",
         RunError::LosesPrivilege(..) => {
             "run sameport as root, give it ambient capabilities (setpriv --ambient-caps), or start \
              it without: --no-new-privs"
         }
         RunError::NotLoadable(_, Obstacle::Static | Obstacle::Go) => "use --via seccomp",
-        RunError::CannotReach(..) => {
+        RunError::WorkerAccess(..) => {
             "allow that call in the container's profile, or use --via preload"
         }
-        RunError::Name(ClaimError::InUse(_)) => {
+        RunError::ClaimName(ClaimError::InUse(_)) => {
             "take another --name, or `sameport stop` that run first"
         }
-        RunError::Name(_) => "set XDG_RUNTIME_DIR to a folder of yours",
-        RunError::Place(_) => "set XDG_RUNTIME_DIR to a folder of yours, or use --via seccomp",
+        RunError::ClaimName(_) => "set XDG_RUNTIME_DIR to a folder of yours",
+        RunError::PreloadDir(_) => "set XDG_RUNTIME_DIR to a folder of yours, or use --via seccomp",
         RunError::NotLoadable(..) | RunError::TooManyRules(_) | RunError::NoLibrary(_) => {
             "use --via seccomp, or --via cgroup as root"
         }
-        RunError::HookNotLoaded(..) => "the dynamic linker says why with LD_DEBUG=libs",
+        RunError::LibraryNotLoaded(..) => "the dynamic linker says why with LD_DEBUG=libs",
         RunError::Cgroup(_) | RunError::Attach(_) => {
             "--via seccomp needs neither root nor cgroups; `sameport doctor` says more"
         }
@@ -251,8 +251,8 @@ fn hint(error: &RunError) -> Option<String> {
         RunError::Start(StartError::Filter(..)) => {
             "`sameport doctor` says what this machine can do"
         }
-        RunError::NoWay(passed) => return Some(no_way(passed)),
-        RunError::Given(_) | RunError::Start(_) | RunError::System(..) => return None,
+        RunError::NoInterposer(passed) => return Some(no_way(passed)),
+        RunError::Inherit(_) | RunError::Start(_) | RunError::System(..) => return None,
     };
     Some(hint.into())
 }

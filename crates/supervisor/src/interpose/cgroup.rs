@@ -37,7 +37,7 @@ pub(crate) struct CgroupInterposer {
 
 impl CgroupInterposer {
     pub(crate) fn new(plan: &RunPlan, used: OptionUsage) -> Result<Self, RunError> {
-        let wishes = plan.wishes.clone();
+        let wishes = plan.bind_options.clone();
         if wishes.transparent {
             return Err(RunError::CgroupNotTransparent);
         }
@@ -100,6 +100,6 @@ fn pass_on(seen: &Seen, wishes: &BindOptions, news: &Sender<Report>) {
         }
     };
     if let Some(remark) = said {
-        drop(news.blocking_send(Report::Say(remark)));
+        drop(news.blocking_send(Report::Remark(remark)));
     }
 }

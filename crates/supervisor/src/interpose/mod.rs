@@ -62,7 +62,7 @@ impl Interposer {
         match self {
             Self::Seccomp(seccomp) => {
                 let failed = |error| RunError::System("start answering", error);
-                seccomp.attend(&beside.news).map_err(failed)?;
+                seccomp.attend(&beside.sender).map_err(failed)?;
                 let mut answer = |listener| seccomp.answer(listener, None).map_err(failed);
                 listeners.into_iter().try_for_each(&mut answer)
             }

@@ -50,7 +50,7 @@ impl PreloadInterposer {
     pub(crate) fn new(plan: &RunPlan, used: OptionUsage) -> Result<Self, RunError> {
         let library =
             sameport_preload::LIBRARY.ok_or(RunError::NoLibrary(sameport_preload::WHY_NOT))?;
-        let wishes = &plan.wishes;
+        let wishes = &plan.bind_options;
         if wishes.rules.len() > MOST_RULES {
             return Err(RunError::TooManyRules(MOST_RULES));
         }
@@ -60,9 +60,9 @@ impl PreloadInterposer {
         {
             return Err(RunError::NotLoadable(file, obstacle));
         }
-        let runtime = plan.environment.runtime_folder.as_deref().map(Path::new);
+        let runtime = plan.environment.runtime_dir.as_deref().map(Path::new);
         let placed =
-            preload::place(library, &preload::folders(runtime)).map_err(RunError::Place)?;
+            preload::place(library, &preload::folders(runtime)).map_err(RunError::PreloadDir)?;
         let inbox =
             ReportSocket::open().map_err(|errno| RunError::System("socket", errno.into()))?;
         let orders = LibraryOptions {
@@ -71,9 +71,9 @@ impl PreloadInterposer {
             source: wishes.source,
             transparent: wishes.transparent,
             report: inbox.name(),
-            children: plan.children,
+            children: plan.child_policy,
         };
-        let already = plan.environment.preloaded.as_deref();
+        let already = plan.environment.ld_preload.as_deref();
         let set = orders.variables(placed.path(), already);
         let removed = LibraryOptions::UNSET.iter().map(|name| ((*name).into(), None));
         let set = set.into_iter().map(|(name, value)| (name.into(), Some(value)));
@@ -97,7 +97,7 @@ impl PreloadInterposer {
         while !silent.is_empty() && !signals::termination_is_pending() {
             if Instant::now() > until {
                 let placed = self.placed.path().to_owned();
-                return Err(RunError::HookNotLoaded(placed, self.placed.is_there()));
+                return Err(RunError::LibraryNotLoaded(placed, self.placed.is_there()));
             }
             wait_readable(&inbox, STEP);
             for received in inbox.take() {
@@ -127,7 +127,12 @@ impl PreloadInterposer {
                     // Told to stop before they had reported, and they have done neither since.
                     let unreached = std::mem::take(&mut silent).into_iter();
                     for pid in unreached.filter(|pid| doing(*pid) != ThreadState::Gone) {
-                        drop(news.blocking_send(Report::OutOfReach(pid, OutOfReach::NotLoaded)));
+                        drop(
+                            news.blocking_send(Report::OutOfReach(
+                                pid,
+                                OutOfReach::LibraryNotLoaded,
+                            )),
+                        );
                     }
                 }
             })
@@ -177,7 +182,7 @@ impl PreloadReports {
         match (errno, rule) {
             (Some(Errno::AFNOSUPPORT), Some(rule)) => {
                 let asked = asked.unwrap_or(address);
-                news.push(Report::Say(Remark::OtherFamily { asked, rule }));
+                news.push(Report::Remark(Remark::OtherFamily { asked, rule }));
             }
             (Some(_), _) => {
                 refused.push(RefusedBind { address: told, pid: received.pid, shared });
@@ -186,7 +191,7 @@ impl PreloadReports {
             (None, _) => {}
         }
         let remark = asked.and_then(|asked| Remark::one_family(asked, address));
-        news.extend(remark.map(Report::Say));
+        news.extend(remark.map(Report::Remark));
         news
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn start<'a>(
     given: &mut Vec<InheritedSocket>,
 ) -> Result<StartedNamed<'a>, RunError> {
     let manager = service_manager::manager(plan.environment.notify_socket.as_ref())?;
-    let letter = named.letter.map(HandoverState::read).transpose();
+    let letter = named.handover_fd.map(HandoverState::read).transpose();
     let letter = letter.map_err(|error| RunError::System("go on with the run", error))?;
     if let Some(letter) = &letter {
         startup::adopt_state(&letter.inherited());
@@ -70,8 +70,9 @@ pub(crate) fn start<'a>(
             with.held
                 .adopt(given, named.settings.copies)
                 .map_err(|errno| RunError::System("fcntl", errno.into()))?;
-            let folder = plan.environment.runtime_folder.as_deref().map(Path::new);
-            let claim = NameClaim::take(&named.name, &folders(folder)).map_err(RunError::Name)?;
+            let folder = plan.environment.runtime_dir.as_deref().map(Path::new);
+            let claim =
+                NameClaim::take(&named.name, &folders(folder)).map_err(RunError::ClaimName)?;
             let about = RunInfo {
                 command: plan.command.clone(),
                 directory: named.directory.clone().into(),

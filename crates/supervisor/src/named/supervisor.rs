@@ -144,7 +144,7 @@ impl<'a> Supervisor<'a> {
 
     /// To whom the threads beside us report.
     pub(crate) fn sender(&self) -> mpsc::Sender<Report> {
-        self.beside.news.clone()
+        self.beside.sender.clone()
     }
 
     pub(crate) fn bound(&self) -> KeptSockets {

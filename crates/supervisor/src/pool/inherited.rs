@@ -51,7 +51,7 @@ pub(crate) fn refuse(activation: &Activation) -> Result<(), InheritError> {
 }
 
 fn names(activation: &Activation) -> Result<Vec<String>, InheritError> {
-    activation.of(std::process::id()).map_err(InheritError::Unreadable)
+    activation.of(std::process::id()).map_err(InheritError::InvalidActivation)
 }
 
 /// Takes what was passed on, and opens what `--listen` wants of other addresses. Once in a process,
@@ -72,7 +72,7 @@ pub(crate) fn gather(
             inherit::take(number).map_err(|errno| InheritError::NotOpen(number, errno))?;
         let one = passed_on(descriptor, number, name.clone())?;
         if one.from == Origin::Unit && owner.is_some() {
-            return Err(InheritError::BoundBefore { number, name });
+            return Err(InheritError::AlreadyBound { number, name });
         }
         if one.from != Origin::Unit && is_others(&one.socket, owner) {
             return Err(InheritError::OtherGroup { address: one.address });

@@ -62,7 +62,7 @@ impl NotificationHandler {
         let (reply, news) = match self.prepare(listener, notification) {
             Ok(prepared) => prepared,
             Err(Errno::MFILE | Errno::NFILE) => {
-                self.out_of_reach(notification, OutOfReach::NoDescriptors)
+                self.out_of_reach(notification, OutOfReach::DescriptorLimit)
             }
             // The worker's memory or descriptor is not what the call claims.
             Err(_) => (CallReply::GoOn, None),
@@ -74,7 +74,7 @@ impl NotificationHandler {
         // A full channel loses a report, never an answer; and then nobody follows the socket.
         if let Some(news) = news
             && let Err(lost) = self.news.try_send(news)
-            && let Report::Asked(asked) = lost.into_inner()
+            && let Report::CallAnswered(asked) = lost.into_inner()
         {
             self.bound.lose(asked.inode);
         }
@@ -119,8 +119,8 @@ impl NotificationHandler {
         let mut socket = match WorkerSocket::of_thread(tid, fd)? {
             SocketAccess::Socket(socket) => socket,
             SocketAccess::NotASocket | SocketAccess::Gone => return Ok(nothing),
-            SocketAccess::Forbidden => return out_of_reach(OutOfReach::Forbidden),
-            SocketAccess::OwnTable => return out_of_reach(OutOfReach::OwnTable),
+            SocketAccess::Forbidden => return out_of_reach(OutOfReach::PtraceDenied),
+            SocketAccess::OwnTable => return out_of_reach(OutOfReach::OwnDescriptorTable),
         };
         let Some(protocol) = socket.protocol()? else { return Ok(nothing) };
         let address = match call {
@@ -146,12 +146,12 @@ impl NotificationHandler {
                 needs_privilege: seems_low(address.port()) && !may_bind(tid, address.port()),
             };
             let (inode, address) = (socket.inode(), socket.address(protocol, address)?);
-            Ok(Some(Report::Asked(AnsweredCall {
+            Ok(Some(Report::CallAnswered(AnsweredCall {
                 tid,
                 fd,
                 inode,
                 number,
-                step,
+                kind: step,
                 protocol,
                 address,
                 caller,
@@ -223,7 +223,7 @@ impl NotificationHandler {
     }
 
     fn say(&self, remark: Remark) {
-        drop(self.news.try_send(Report::Say(remark)));
+        drop(self.news.try_send(Report::Remark(remark)));
     }
 
     /// Whether the address is another's, with whom this run is not to share; that is told.

@@ -58,19 +58,19 @@ impl SeccompInterposer {
             refuse_loss(plan)?;
         }
         sameport_sys::socket::try_reaching_ourselves()
-            .map_err(|(call, errno)| RunError::CannotReach(call, errno))?;
+            .map_err(|(call, errno)| RunError::WorkerAccess(call, errno))?;
         let machine =
-            Architecture::named(std::env::consts::ARCH).ok_or(RunError::UnknownMachine)?;
+            Architecture::named(std::env::consts::ARCH).ok_or(RunError::UnknownArchitecture)?;
         let stops = FilterOptions {
             io_uring: plan.io_uring,
-            connections: plan.wishes.source.is_some(),
+            connections: plan.bind_options.source.is_some(),
             shutdowns: plan.named.as_ref().is_some_and(|named| named.hold),
         };
         let program = filter::program(machine, stops);
         Ok(Self {
             installation: FilterInstall::new(&program, !keeps_privileges),
             machine,
-            wishes: plan.wishes.clone(),
+            wishes: plan.bind_options.clone(),
             used,
             joining: GroupCheck::new(plan),
             owner: plan.owner(),

@@ -183,7 +183,8 @@ impl PendingCall {
     }
 
     fn state(&self, bound: &KeptSockets) -> CallState {
-        let AnsweredCall { tid, fd, inode, number, step, protocol, address, .. } = &self.asked;
+        let AnsweredCall { tid, fd, inode, number, kind: step, protocol, address, .. } =
+            &self.asked;
         // First where the thread is: what the socket is afterwards is then what the call has made
         // of it.
         let is_over = match doing(*tid) {

@@ -97,7 +97,7 @@ impl Supervisor<'_> {
             Err(errno) => return errno.into(),
         };
         let mut environment = self.named.environment.clone();
-        environment.push((handover::LETTER.into(), number.to_string().into()));
+        environment.push((handover::HANDOVER_FD.into(), number.to_string().into()));
         inherit::execute(program, &self.named.arguments, &environment)
     }
 

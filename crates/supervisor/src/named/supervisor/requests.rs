@@ -49,7 +49,7 @@ impl Supervisor<'_> {
         if let Some(caller) = &self.caller {
             caller.change(&change);
         }
-        self.untold.push(RunEvent::Worker(change));
+        self.untold.push(RunEvent::WorkerChanged(change));
         self.write_record();
     }
 

@@ -41,7 +41,7 @@ impl Supervisor<'_> {
         // Ours is not the workers' to write to.
         let notify = self.notices.as_ref().map(|notices| notices.get_ref().name().to_owned());
         setting.environment.push(("NOTIFY_SOCKET".into(), notify));
-        setting.environment.push((handover::LETTER.into(), None));
+        setting.environment.push((handover::HANDOVER_FD.into(), None));
         self.held.begin(start, predecessor);
         let passed = self.held.pass_to(start).map_err(|errno| StartError::Fork(errno.into()))?;
         setting.environment.extend(inherited::variables(passed.len()));
@@ -184,7 +184,11 @@ impl Supervisor<'_> {
             if exit == Exit::Code(0) && !told && !left.is_empty() {
                 self.daemons.insert(start, left.clone());
                 self.processes.insert(start, FirstProcess { detached: true, ..process });
-                self.untold.push(RunEvent::Detached { ordinal: process.ordinal, pid, left });
+                self.untold.push(RunEvent::Detached {
+                    ordinal: process.ordinal,
+                    pid,
+                    remaining: left,
+                });
                 continue;
             }
             if !left.is_empty() {
