@@ -1,11 +1,12 @@
-//! The binary `sameport`: parses the command line, calls one operation, tells the result.
+//! The binary `sameport`: parses the command line, calls one operation, prints the result.
 //!
-//! `commands` has one file a verb, `operations` looks, decides and acts without printing, `tell`
+//! `commands` has one file a verb, `operations` looks, decides and acts without printing, `output`
 //! turns values into text and JSON. No other crate of the project reads arguments or the
 //! environment, prints, or exits.
 
 mod commands;
 mod duration;
+mod error;
 mod operations;
 mod output;
 
@@ -14,6 +15,6 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match commands::parse().and_then(commands::Command::run) {
         Ok(code) => code,
-        Err(failure) => output::failure::report(&failure),
+        Err(failure) => error::report(&failure),
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
 
-use super::VerbResult;
+use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -95,9 +95,9 @@ pub(crate) fn run(args: Args) -> VerbResult {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> VerbResult {
-    use crate::output::failure::{ExitKind, Failure};
+    use crate::error::{ExitKind, Failure};
 
     let Args { unit: _, cgroup: _, list: _, json: _, ports: _, maps: _, source: _ } = args;
-    Err(Failure::new(Kind::MachineCannot, "`attach` needs Linux: it works by cgroups and eBPF")
+    Err(Failure::new(ExitKind::MachineCannot, "`attach` needs Linux: it works by cgroups and eBPF")
         .hint("a program of your own can share a port by the library `sameport`"))
 }

@@ -1,6 +1,6 @@
 //! `sameport audit`.
 
-use super::VerbResult;
+use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,8 +69,8 @@ fn watch(request: &crate::operations::audit::AuditRequest) -> VerbResult {
     use std::process::ExitCode;
     use std::time::{Duration, SystemTime};
 
+    use crate::error::{ExitKind, Failure};
     use crate::operations::audit::watch;
-    use crate::output::failure::{ExitKind, Failure};
     use crate::output::{audit as tell, stdout};
 
     let outcome = watch::watch(request, &mut |change| {
@@ -97,8 +97,8 @@ fn watch(request: &crate::operations::audit::AuditRequest) -> VerbResult {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> VerbResult {
-    use crate::output::failure::{ExitKind, Failure};
+    use crate::error::{ExitKind, Failure};
 
     let Args { port: _, json: _, watch: _ } = args;
-    Err(Failure::new(Kind::MachineCannot, "`audit` needs Linux: it asks sock_diag"))
+    Err(Failure::new(ExitKind::MachineCannot, "`audit` needs Linux: it asks sock_diag"))
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap_complete::Shell;
 
-use super::VerbResult;
+use crate::error::VerbResult;
 use crate::output::stdout;
 
 /// Print a completion script for a shell
@@ -21,9 +21,9 @@ Examples:
   sameport completions fish > ~/.config/fish/completions/sameport.fish
   sameport completions zsh > ~/.zfunc/_sameport";
 
-pub(crate) fn run(args: Args) -> VerbResult {
+pub(crate) fn run(args: Args, mut definition: clap::Command) -> VerbResult {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::definition(), "sameport", &mut script);
+    clap_complete::generate(args.shell, &mut definition, "sameport", &mut script);
     stdout::write(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }

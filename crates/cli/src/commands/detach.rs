@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::VerbResult;
+use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,9 +60,9 @@ pub(crate) fn run(args: Args) -> VerbResult {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> VerbResult {
-    use crate::output::failure::{ExitKind, Failure};
+    use crate::error::{ExitKind, Failure};
 
     let Args { unit: _, cgroup: _, all: _ } = args;
-    Err(Failure::new(Kind::MachineCannot, "`detach` needs Linux: it works by cgroups and eBPF")
+    Err(Failure::new(ExitKind::MachineCannot, "`detach` needs Linux: it works by cgroups and eBPF")
         .hint("nothing can have been attached here"))
 }

@@ -8,9 +8,9 @@ use sameport_policy::addr;
 use sameport_policy::addr::{AddrSpec, AddrSpecError};
 use sameport_policy::model::socket::Protocol;
 
-use super::VerbResult;
+use crate::error::VerbResult;
+use crate::error::{ExitKind, Failure};
 use crate::operations::dial::{self, DialRequest};
-use crate::output::failure::{ExitKind, Failure};
 use crate::output::{open_error, stdout};
 
 const EXAMPLES: &str = "\

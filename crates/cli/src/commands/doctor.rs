@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::VerbResult;
+use crate::error::VerbResult;
 use crate::operations::examine::examine;
 use crate::output::{doctor, stdout};
 

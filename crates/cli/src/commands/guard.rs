@@ -2,7 +2,7 @@
 
 use sameport_policy::guard::{AllowSpec, GuardPort};
 
-use super::VerbResult;
+use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -114,10 +114,10 @@ pub(crate) fn run(args: Args) -> VerbResult {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> VerbResult {
-    use crate::output::failure::{ExitKind, Failure};
+    use crate::error::{ExitKind, Failure};
 
     let Args { port: _, allow: _, report_only: _, force: _, off: _, off_all: _, .. } = args;
     let Args { list: _, log: _, restore: _, json: _, .. } = args;
-    Err(Failure::new(Kind::MachineCannot, "`guard` needs Linux: it works by cgroups and eBPF")
+    Err(Failure::new(ExitKind::MachineCannot, "`guard` needs Linux: it works by cgroups and eBPF")
         .hint("`sameport listen --exclusive` shows what this system has instead"))
 }

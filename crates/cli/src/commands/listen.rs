@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use sameport_policy::addr::AddrSpec;
 use sameport_policy::model::socket::Protocol;
 
-use super::VerbResult;
+use crate::error::VerbResult;
+use crate::error::{ExitKind, Failure};
 use crate::operations::listen::{self, ListenRequest};
-use crate::output::failure::{ExitKind, Failure};
 use crate::output::{arrivals, open_error, stdout};
 
 const EXAMPLES: &str = "\

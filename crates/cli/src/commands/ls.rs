@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use sameport_policy::addr::{AddrSpec, AddrSpecError, Host};
 use sameport_policy::model::netns::NetnsSpec;
 
-use super::VerbResult;
+use crate::error::VerbResult;
+use crate::error::{ExitKind, Failure};
 use crate::operations::list::{self, Error, ListRequest, Listing, Nameless};
 use crate::output::diff::ChangeLines;
-use crate::output::failure::{ExitKind, Failure};
 use crate::output::{listing, listing_json, note, screen, stdout};
 
 const EXAMPLES: &str = "\

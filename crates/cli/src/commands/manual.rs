@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use clap_mangen::Man;
 
-use super::VerbResult;
-use crate::output::failure::{ExitKind, Failure};
+use crate::error::VerbResult;
+use crate::error::{ExitKind, Failure};
 use crate::output::stdout;
 
 /// Print the manual page, or write one for sameport and one for each verb
@@ -24,8 +24,8 @@ Examples:
   sameport manual | man -l -                   read it here
   sameport manual --out /usr/share/man/man1    install the pages";
 
-pub(crate) fn run(args: Args) -> VerbResult {
-    let mut whole = super::definition().disable_help_subcommand(true);
+pub(crate) fn run(args: Args, definition: clap::Command) -> VerbResult {
+    let mut whole = definition.disable_help_subcommand(true);
     whole.build();
     match &args.out {
         None => stdout::write(&page(whole))?,

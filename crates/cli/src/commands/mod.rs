@@ -2,6 +2,8 @@
 
 mod attach;
 mod audit;
+#[cfg(target_os = "linux")]
+mod change;
 mod completions;
 mod detach;
 mod dial;
@@ -21,16 +23,11 @@ mod stop;
 mod upgrade;
 mod why;
 
-use std::process::ExitCode;
-
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::output::failure::{Failure, shortened};
+use crate::error::{Failure, VerbResult, shortened};
 use crate::output::stdout;
-
-/// What every verb gives back: an exit code, or why there is none.
-pub(crate) type VerbResult = Result<ExitCode, Failure>;
 
 #[derive(Parser)]
 #[command(name = "sameport", version, about, before_help = EXAMPLES, max_term_width = 100)]
@@ -102,8 +99,8 @@ impl Command {
             Self::Preload(args) => preload::run(args),
             Self::Doctor(args) => doctor::run(args),
             Self::Selftest(args) => selftest::run(args),
-            Self::Completions(args) => completions::run(args),
-            Self::Manual(args) => manual::run(args),
+            Self::Completions(args) => completions::run(args, definition()),
+            Self::Manual(args) => manual::run(args, definition()),
         }
     }
 }
@@ -134,29 +131,6 @@ pub(crate) fn parse() -> Result<Command, Failure> {
 fn read(words: &[std::ffi::OsString]) -> Option<Command> {
     let matches = definition().try_get_matches_from(words).ok()?;
     CommandLine::from_arg_matches(&matches).ok().map(|line| line.command)
-}
-
-/// Has a named run changed, and tells of it. The verbs that change one differ in what they ask.
-#[cfg(target_os = "linux")]
-fn change(
-    name: &sameport_policy::model::name::RunName,
-    request: sameport_supervisor::control::protocol::ControlRequest,
-    json: bool,
-    done: &str,
-) -> VerbResult {
-    use crate::output::run_changes;
-    use crate::output::run_changes::RunChanges;
-    use sameport_supervisor::control::client::Client;
-
-    let mut changes = RunChanges::new(json);
-    let runs = Client::new(std::env::var_os("XDG_RUNTIME_DIR"));
-    match runs.change(name, request, &mut |change| changes.tell(change)) {
-        Ok(()) => {
-            changes.done(done);
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => Err(changes.failed(run_changes::failure(name, &error))),
-    }
 }
 
 /// clap compares a word that is no verb with every verb, letter by letter, which takes seconds for the

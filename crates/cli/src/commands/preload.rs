@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::VerbResult;
+use crate::error::VerbResult;
 use crate::operations::export;
 use crate::output::export_error;
 

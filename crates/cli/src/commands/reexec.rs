@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use sameport_policy::model::name::RunName;
 
-use super::VerbResult;
+use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,6 +37,8 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::command;
     use sameport_supervisor::control::protocol::ControlRequest;
 
+    use super::change::change;
+
     let path = std::env::var_os("PATH");
     let absolute = |program: OsString| {
         let located = command::located_from_here(&program, path.as_deref());
@@ -44,11 +46,11 @@ pub(crate) fn run(args: Args) -> VerbResult {
     };
     let program = args.program.map(absolute).transpose()?.map(Into::into);
     let done = format!("{} has a new supervisor", args.name);
-    super::change(&args.name, ControlRequest::Reexec { program }, args.json, &done)
+    change(&args.name, ControlRequest::Reexec { program }, args.json, &done)
 }
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> VerbResult {
     let Args { name: _, program: _, json: _ } = args;
-    Err(crate::output::failure::named_runs_need_linux("reexec"))
+    Err(crate::error::named_runs_need_linux("reexec"))
 }

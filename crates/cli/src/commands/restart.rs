@@ -2,7 +2,7 @@
 
 use sameport_policy::model::name::RunName;
 
-use super::VerbResult;
+use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,12 +37,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
+    use super::change::change;
+
     let done = format!("{} is restarted", args.name);
-    super::change(&args.name, ControlRequest::Restart { surge: args.surge }, args.json, &done)
+    change(&args.name, ControlRequest::Restart { surge: args.surge }, args.json, &done)
 }
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> VerbResult {
     let Args { name: _, surge: _, json: _ } = args;
-    Err(crate::output::failure::named_runs_need_linux("restart"))
+    Err(crate::error::named_runs_need_linux("restart"))
 }

@@ -10,9 +10,8 @@ use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
 use sameport_policy::model::name::RunName;
 
-use super::VerbResult;
 use crate::duration::parse_duration;
-use crate::output::failure::Failure;
+use crate::error::{Failure, VerbResult};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -368,12 +367,15 @@ pub(super) fn read(words: &[OsString]) -> Option<sameport_supervisor::RunLine> {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> VerbResult {
-    use crate::output::failure::ExitKind;
+    use crate::error::ExitKind;
 
     refuse_contradiction(&args.rules)?;
     refuse_twice(&args.named.listen)?;
     refuse_half_private(&args)?;
     refuse_what_is_not_for_it(&args)?;
-    Err(Failure::new(Kind::MachineCannot, "`run` needs Linux: it works by seccomp notification")
-        .hint("a program of your own can share a port by the library `sameport`"))
+    Err(Failure::new(
+        ExitKind::MachineCannot,
+        "`run` needs Linux: it works by seccomp notification",
+    )
+    .hint("a program of your own can share a port by the library `sameport`"))
 }

@@ -2,7 +2,7 @@
 
 use sameport_policy::model::name::RunName;
 
-use super::VerbResult;
+use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,13 +34,15 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
+    use super::change::change;
+
     let workers = if args.copies == 1 { "worker" } else { "workers" };
     let done = format!("{} has {} {workers}", args.name, args.copies);
-    super::change(&args.name, ControlRequest::Scale { copies: args.copies }, args.json, &done)
+    change(&args.name, ControlRequest::Scale { copies: args.copies }, args.json, &done)
 }
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> VerbResult {
     let Args { name: _, copies: _, json: _ } = args;
-    Err(crate::output::failure::named_runs_need_linux("scale"))
+    Err(crate::error::named_runs_need_linux("scale"))
 }

@@ -1,6 +1,6 @@
 //! `sameport selftest`: the kernel's rules for shared addresses, run as a table.
 
-use super::VerbResult;
+use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,8 +38,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
+    use crate::error::{Failure, shortened};
     use crate::operations::selftest::{choose, run};
-    use crate::output::failure::{Failure, shortened};
     use crate::output::selftest::{Rows, list};
     use crate::output::stdout;
 
@@ -66,9 +66,12 @@ pub(crate) fn run(args: Args) -> VerbResult {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> VerbResult {
-    use crate::output::failure::{ExitKind, Failure};
+    use crate::error::{ExitKind, Failure};
 
     let Args { parts: _, list: _, json: _ } = args;
-    Err(Failure::new(Kind::MachineCannot, "`selftest` needs Linux: its table is of Linux's rules")
-        .hint("sameport doctor says what sharing is on this system"))
+    Err(Failure::new(
+        ExitKind::MachineCannot,
+        "`selftest` needs Linux: its table is of Linux's rules",
+    )
+    .hint("sameport doctor says what sharing is on this system"))
 }

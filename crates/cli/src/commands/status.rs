@@ -2,7 +2,7 @@
 
 use sameport_policy::model::name::RunName;
 
-use super::VerbResult;
+use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,5 +59,5 @@ pub(crate) fn run(args: Args) -> VerbResult {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> VerbResult {
     let Args { name: _, json: _ } = args;
-    Err(crate::output::failure::named_runs_need_linux("status"))
+    Err(crate::error::named_runs_need_linux("status"))
 }

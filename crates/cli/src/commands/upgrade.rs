@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use sameport_policy::model::name::RunName;
 
-use super::VerbResult;
+use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,12 +37,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
+    use super::change::change;
+
     let done = format!("{} is upgraded", args.name);
-    super::change(&args.name, ControlRequest::Upgrade { command: args.command }, args.json, &done)
+    change(&args.name, ControlRequest::Upgrade { command: args.command }, args.json, &done)
 }
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(args: Args) -> VerbResult {
     let Args { name: _, json: _, command: _ } = args;
-    Err(crate::output::failure::named_runs_need_linux("upgrade"))
+    Err(crate::error::named_runs_need_linux("upgrade"))
 }

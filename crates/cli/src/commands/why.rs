@@ -2,7 +2,7 @@
 
 use sameport_policy::addr::{AddrSpec, AddrSpecError, parse_fixed_port};
 
-use super::VerbResult;
+use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,9 +103,9 @@ pub(crate) fn run(args: Args) -> VerbResult {
 }
 
 #[cfg(target_os = "linux")]
-fn failure(error: crate::operations::why::Error) -> crate::output::failure::Failure {
+fn failure(error: crate::operations::why::Error) -> crate::error::Failure {
+    use crate::error::{ExitKind, Failure, shortened};
     use crate::operations::why::Error;
-    use crate::output::failure::{ExitKind, Failure, shortened};
 
     let shown = |user: &str| shortened(&user.escape_debug().to_string());
     match error {
@@ -130,8 +130,8 @@ fn failure(error: crate::operations::why::Error) -> crate::output::failure::Fail
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(_: Args) -> VerbResult {
-    use crate::output::failure::{ExitKind, Failure};
+    use crate::error::{ExitKind, Failure};
 
-    Err(Failure::new(Kind::MachineCannot, "`why` needs Linux: it knows Linux's rules")
+    Err(Failure::new(ExitKind::MachineCannot, "`why` needs Linux: it knows Linux's rules")
         .hint("sameport doctor says what sharing is on this system"))
 }

@@ -13,6 +13,11 @@ pub(crate) fn ago(time: Duration) -> String {
     }
 }
 
+/// Seconds, rounded up.
+pub(crate) fn seconds_rounded_up(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,9 +11,9 @@ use sameport_sys::bpf::cgroup_bind::{
 use serde::Serialize;
 
 use super::ago::ago;
-use super::failure::{ExitKind, Failure, shortened};
 use super::json_line;
 use super::table::table;
+use crate::error::{ExitKind, Failure, shortened};
 use crate::operations::attach::{AttachResult, AttachmentList, Error};
 
 /// What `attach` did, a line each.

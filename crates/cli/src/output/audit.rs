@@ -10,10 +10,10 @@ use sameport_sys::inspect;
 use serde::Serialize;
 
 use super::ago::ago;
-use super::failure::{Failure, shortened};
 use super::json_line::line;
 use super::shell;
 use super::table::printable;
+use crate::error::{Failure, shortened};
 use crate::operations::audit::watch::PortChange;
 use crate::operations::audit::{AuditReport, Unseen};
 
@@ -223,7 +223,7 @@ pub(crate) fn unseen(unseen: &Unseen) -> String {
 
 /// Nothing is known, which must not read as if nothing was wrong.
 pub(crate) fn failure(error: &inspect::InspectError) -> Failure {
-    use super::failure::ExitKind;
+    use crate::error::ExitKind;
     Failure::new(ExitKind::MachineCannot, format!("could not look: {error}"))
         .hint("sameport doctor says what this machine can do")
 }

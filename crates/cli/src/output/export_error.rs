@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::failure::{ExitKind, Failure};
+use crate::error::{ExitKind, Failure};
 use crate::operations::export::ExportError;
 
 /// One line, and the next step.

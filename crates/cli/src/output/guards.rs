@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::ago::ago;
 use super::attachments::{PRIVILEGE, name, not_attached, not_opened, not_pinned};
-use super::failure::{ExitKind, Failure, shortened};
 use super::json_line::line;
 use super::table::{printable, table};
+use crate::error::{ExitKind, Failure, shortened};
 use crate::operations::guard::record::{AllowEntry, GuardEntry};
 use crate::operations::guard::{
     AllowedNow, Error, GuardEffect, GuardList, GuardResult, GuardState, LiftedGuards, PortHolder,

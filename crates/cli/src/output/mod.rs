@@ -10,7 +10,6 @@ pub(crate) mod audit;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod export_error;
-pub(crate) mod failure;
 #[cfg(target_os = "linux")]
 pub(crate) mod guard_log;
 #[cfg(target_os = "linux")]

@@ -2,7 +2,7 @@
 
 use sameport::{Error, ErrorKind as Why};
 
-use super::failure::{ExitKind, Failure};
+use crate::error::{ExitKind, Failure};
 use crate::operations::listen::ListenRequest;
 
 /// For `listen`: on Linux, whoever is in the way is named.

@@ -4,10 +4,10 @@ use sameport_policy::membership::{NotAMember, RunIdentity};
 use sameport_policy::model::socket::{Address, Member, Process};
 use sameport_policy::refusal::Refusal;
 
-use super::failure::shortened;
 use super::run_changes::command;
 use super::shell;
 use super::table::printable;
+use crate::error::shortened;
 
 /// What happened, and what to do.
 pub(crate) fn words(address: &Address, refusal: &Refusal) -> (String, String) {

@@ -8,9 +8,9 @@ use sameport_policy::model::name::RunName;
 use sameport_sys::run_files::ConnectError;
 use serde::Serialize;
 
-use super::failure::{ExitKind, Failure, shortened};
 use super::table::printable;
 use super::{json_line, note, shell, stdout};
+use crate::error::{ExitKind, Failure, shortened};
 use sameport_supervisor::control::client::{ClientError, DeadSupervisor};
 use sameport_supervisor::control::protocol::{FaultKind, WorkerPhase, WorkerUpdate};
 

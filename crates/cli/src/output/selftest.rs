@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use sameport_policy::kernel_rules::{Line, Verdict, telling};
 use serde_json::{Value, json};
 
-use super::failure::Failure;
 use super::stdout;
+use crate::error::Failure;
 use crate::operations::selftest::{Chosen, Counts, kernel};
 
 /// Tells of rows as they end.

@@ -7,8 +7,8 @@ use sameport_sys::process::{FileCapability, StartError};
 use sameport_sys::run_files::ClaimError;
 use sameport_sys::seccomp::InstallStage;
 
-use super::failure::{ExitKind, Failure, shortened};
 use super::open_error::plain;
+use crate::error::{ExitKind, Failure, shortened};
 use sameport_supervisor::{InheritError, InterposerKind, PrivateGroupError, RunError, RunPlan};
 
 /// An interposer's name, as `--via` has it.

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use super::failure::{ExitKind, Failure};
+use crate::error::{ExitKind, Failure};
 
 /// Writes and flushes. A reader that has gone (`| head`) has what it wanted: that is no failure.
 ///

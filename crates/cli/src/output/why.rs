@@ -4,7 +4,6 @@ mod json;
 mod remedies;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use sameport_policy::bind::private;
 use sameport_policy::model::socket::{Address, Member, Protocol, SocketState};
@@ -326,9 +325,4 @@ fn does(member: &Member) -> String {
             format!("has a connection from {address}: the port is its own end of it")
         }
     }
-}
-
-/// Whole seconds, never less than the time is.
-fn seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }

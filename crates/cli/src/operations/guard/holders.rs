@@ -1,21 +1,11 @@
 //! Who has a port that is to be guarded, and whether they may bind it again.
 
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::socket::Protocol;
 use sameport_sys::bpf::guard;
 use sameport_sys::inspect;
 
-use super::Error;
+use super::model::{Error, PortHolder};
 use super::record::GuardEntry;
-
-/// A process that has the port open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PortHolder {
-    pub(crate) pid: i32,
-    pub(crate) program: String,
-    pub(crate) address: Address,
-    /// Whether it may bind there again.
-    pub(crate) allowed: bool,
-}
 
 /// Those who have the ports of these guards, in this network namespace.
 pub(super) fn of(guards: &[GuardEntry]) -> Result<Vec<PortHolder>, Error> {

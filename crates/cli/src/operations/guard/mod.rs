@@ -1,131 +1,27 @@
 //! `guard`: who may bind a port, decided by the kernel.
 
+mod allow;
 mod holders;
+mod model;
 pub(crate) mod record;
-mod wishes;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sameport_policy::addr::Protocol;
 use sameport_policy::guard::reserved_ports::plan;
-use sameport_policy::guard::{AllowSpec, Binder, GuardPort};
+use sameport_policy::guard::{Binder, GuardPort};
 use sameport_sys::bpf::cgroup_bind;
-use sameport_sys::bpf::cgroup_bind::{CgroupError, PinError};
 use sameport_sys::bpf::guard;
 use sameport_sys::bpf::guard::GuardLock;
 
-pub(crate) use holders::PortHolder;
+pub(crate) use model::{
+    AllowedNow, Error, GuardEffect, GuardList, GuardRequest, GuardResult, GuardState, LiftedGuards,
+    ListedGuard, PortHolder,
+};
 use record::{AllowEntry, GuardEntry, GuardOrigin, GuardRecord};
-
-/// What the user asked for.
-#[derive(Debug, Clone)]
-pub(crate) struct GuardRequest {
-    pub(crate) port: GuardPort,
-    pub(crate) allow: Vec<AllowSpec>,
-    pub(crate) report_only: bool,
-}
-
-/// What a guard would do to those who use the port now.
-#[derive(Debug)]
-pub(crate) struct GuardEffect {
-    /// Nobody at all may bind.
-    pub(crate) nobody: bool,
-    /// Who has the port, and whether they may bind it again.
-    pub(crate) holders: Vec<PortHolder>,
-}
-
-impl GuardEffect {
-    /// Whether somebody would miss something.
-    pub(crate) fn locks_out(&self) -> bool {
-        self.nobody || self.holders.iter().any(|holder| !holder.allowed)
-    }
-}
-
-/// What was done.
-#[derive(Debug)]
-pub(crate) struct GuardResult {
-    pub(crate) set: Vec<GuardEntry>,
-    pub(crate) replaced: Vec<GuardEntry>,
-    pub(crate) effect: GuardEffect,
-    /// Paths of cgroups that there are none of now.
-    pub(crate) without_a_cgroup: Vec<String>,
-    /// Whether this process itself may bind.
-    pub(crate) caller: bool,
-    /// The BPF file system had to be mounted, and stays.
-    pub(crate) mounted: bool,
-}
-
-/// All guards, and whether the kernel acts by them.
-#[derive(Debug)]
-pub(crate) struct GuardList {
-    pub(crate) guards: Vec<ListedGuard>,
-    pub(crate) state: GuardState,
-    /// The network namespace of the caller.
-    pub(crate) network: u64,
-    pub(crate) now: SystemTime,
-}
-
-/// Whether the kernel does what the list says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum GuardState {
-    InForce,
-    /// The kernel has nothing, or something else.
-    NotInForce,
-    /// It does, and more: a change was interrupted.
-    Interrupted,
-    /// It may pick a guarded port by itself: somebody has taken the reservation away.
-    Unreserved,
-}
-
-/// A guard, and what has become of those it allows.
-#[derive(Debug)]
-pub(crate) struct ListedGuard {
-    pub(crate) entry: GuardEntry,
-    /// In the order of `entry.allow`.
-    pub(crate) now: Vec<AllowedNow>,
-}
-
-/// What has become of what a rule names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AllowedNow {
-    AsItWas,
-    /// There is no such cgroup, or file, now.
-    Gone,
-    /// The path is another file's now, or the name another user's.
-    Replaced,
-}
-
-/// What `--off-all` did.
-#[derive(Debug)]
-pub(crate) struct LiftedGuards {
-    pub(crate) guards: usize,
-    /// Ports that stay reserved, because they are so in another network namespace.
-    pub(crate) still_reserved: Vec<u16>,
-    /// The file could not be understood, so that nothing is known of reserved ports.
-    pub(crate) unreadable: bool,
-}
-
-#[derive(Debug)]
-pub(crate) enum Error {
-    NotRoot,
-    NoUser(String),
-    Unit(CgroupError),
-    NotAPath(PathBuf, &'static str),
-    NoExecutable(String, io::Error),
-    /// Who uses the port was not asked, or said no.
-    LockedOut(GuardEffect),
-    NotGuarded(GuardPort),
-    Record(String),
-    /// The list is from before the machine was started, and this is not its first network namespace.
-    Elsewhere,
-    File(&'static str, io::Error),
-    Reserve(io::Error),
-    Look(String),
-    Guard(guard::GuardError),
-}
 
 /// Sets a guard, in place of the one that is there. `sure` is asked where somebody would be locked out.
 pub(crate) fn set(
@@ -135,7 +31,7 @@ pub(crate) fn set(
     require_root()?;
     let here = here()?;
     let allow: Vec<AllowEntry> =
-        request.allow.iter().map(wishes::found).collect::<Result<_, _>>()?;
+        request.allow.iter().map(allow::found).collect::<Result<_, _>>()?;
     let entry = |protocol| {
         let GuardRequest { port, report_only, .. } = request;
         GuardEntry::new(&here, port.number, protocol, *report_only, allow.clone())
@@ -152,7 +48,7 @@ pub(crate) fn set(
         Ok(())
     })?;
     Ok(GuardResult {
-        without_a_cgroup: allow.iter().filter_map(wishes::missing_cgroup).collect(),
+        without_a_cgroup: allow.iter().filter_map(allow::missing_cgroup).collect(),
         caller: holders::may(std::process::id(), &set),
         set,
         replaced,
@@ -250,7 +146,7 @@ pub(crate) fn list() -> Result<GuardList, Error> {
         _ => GuardState::NotInForce,
     };
     let listed = |entry: GuardEntry| ListedGuard {
-        now: entry.allow.iter().map(wishes::now).collect(),
+        now: entry.allow.iter().map(allow::now).collect(),
         entry,
     };
     Ok(GuardList {
@@ -326,10 +222,4 @@ fn here() -> Result<GuardOrigin, Error> {
         boot: guard::boot_id().map_err(look("/proc/sys/kernel/random/boot_id"))?,
         now: now.as_secs(),
     })
-}
-
-impl From<PinError> for Error {
-    fn from(error: PinError) -> Self {
-        Self::Guard(error.into())
-    }
 }

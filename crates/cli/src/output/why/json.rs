@@ -7,8 +7,8 @@ use sameport_policy::predict::{
 };
 use serde::Serialize;
 
-use super::seconds;
 use crate::operations::why::{PresentSocket, WhyAnswer};
+use crate::output::ago::seconds_rounded_up as seconds;
 use crate::output::{guards, json_line};
 
 pub(crate) fn json(answers: &[WhyAnswer]) -> String {

@@ -8,9 +8,9 @@ use sameport_policy::model::socket::{Address, Member, Process, SocketState};
 use sameport_policy::model::unit;
 use sameport_policy::predict::{PredictedRefusal, PredictedResult, Remedy, Uncertainty};
 
-use super::seconds;
 use crate::operations::guard::record::GuardEntry;
 use crate::operations::why::{PresentSocket, WhyAnswer};
+use crate::output::ago::seconds_rounded_up as seconds;
 use crate::output::guards;
 use crate::output::refusal::user;
 use crate::output::shell;

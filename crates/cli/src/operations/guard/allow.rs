@@ -7,8 +7,8 @@ use sameport_sys::bpf::cgroup_bind::{Cgroup, CgroupError};
 use sameport_sys::bpf::guard;
 use sameport_sys::inspect;
 
+use super::model::{AllowedNow, Error};
 use super::record::AllowEntry;
-use super::{AllowedNow, Error};
 
 /// Finds who is meant.
 pub(super) fn found(wish: &AllowSpec) -> Result<AllowEntry, Error> {

@@ -4,6 +4,9 @@ use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+/// The result of a verb: its exit code, or the reason that it could not be done.
+pub(crate) type VerbResult = Result<ExitCode, Failure>;
+
 /// Why a command ended, as its exit code says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExitKind {
