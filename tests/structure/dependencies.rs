@@ -49,6 +49,7 @@ const PACKAGES: &[Package] = &[
     },
     Package { name: "sameport-tests", ours: &[], others: None },
     // The survey reads sources as the structural tests do.
+    Package { name: "sameport-benches", ours: &[], others: None },
     Package { name: "xtask", ours: &["sameport-tests"], others: None },
 ];
 
@@ -58,7 +59,7 @@ const OPTIONAL: &[(&str, &str)] =
 
 /// Packages for command lines, and the packages that may depend on them.
 const COMMAND_LINE: &[&str] = &["clap", "clap_complete", "clap_mangen", "anstream", "anstyle"];
-const PARSES: &[&str] = &["sameport-cli", "xtask"];
+const PARSES: &[&str] = &["sameport-cli", "sameport-benches", "xtask"];
 
 /// The dependencies that PACKAGES does not allow, development dependencies left out.
 fn forbidden(metadata: &Value) -> BTreeMap<String, String> {
@@ -89,7 +90,7 @@ fn forbidden(metadata: &Value) -> BTreeMap<String, String> {
                 add(other, "no dependency of the architecture: pass the value instead");
             }
             if COMMAND_LINE.contains(&other) && !PARSES.contains(&name) {
-                add(other, "only the cli and xtask read a command line");
+                add(other, "only the cli, the benchmarks and xtask read a command line");
             }
             if OPTIONAL.contains(&(name, other)) && dependency["optional"] != true {
                 add(other, "keep it optional, behind a feature");

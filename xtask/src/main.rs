@@ -1,6 +1,5 @@
 //! Chores of the project: `cargo xtask CHORE`.
 
-#[cfg(target_os = "linux")]
 mod bench;
 mod bpf;
 mod survey;
@@ -20,11 +19,7 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Chore {
-    #[cfg(target_os = "linux")]
     Bench(bench::Args),
-    #[cfg(target_os = "linux")]
-    #[command(hide = true)]
-    Subject(bench::subject::Args),
     Bpf(bpf::Args),
     Survey(survey::Args),
     Targets(targets::Args),
@@ -32,10 +27,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     match CommandLine::parse().chore {
-        #[cfg(target_os = "linux")]
         Chore::Bench(args) => bench::run(&args),
-        #[cfg(target_os = "linux")]
-        Chore::Subject(args) => bench::subject::run(&args),
         Chore::Bpf(args) => bpf::run(&args),
         Chore::Survey(args) => survey::run(&args),
         Chore::Targets(args) => targets::run(&args),

@@ -6,16 +6,16 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::BenchError;
+use crate::error::BenchError;
 
 /// A row of a table.
 macro_rules! row {
     ($($cell:expr),+ $(,)?) => { vec![$($cell.to_string()),+] };
 }
-pub(super) use row;
+pub(crate) use row;
 
 /// Where figures go.
-pub(super) struct FigureReport {
+pub(crate) struct FigureReport {
     json: Option<Box<dyn Write>>,
     tables: bool,
 }
@@ -39,7 +39,7 @@ struct Document<'a, T> {
 
 impl FigureReport {
     /// Opens the file at once: a name that cannot be written to is known before minutes of work.
-    pub(super) fn open(json: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn open(json: Option<&Path>) -> Result<Self, String> {
         Ok(match json {
             None => Self { json: None, tables: true },
             Some(path) if path == Path::new("-") => {
@@ -54,7 +54,7 @@ impl FigureReport {
 
     /// Prints a table: the first row is the heading, the first column holds names, figures are set
     /// to the right.
-    pub(super) fn table(&self, rows: &[Vec<String>]) -> Result<(), BenchError> {
+    pub(crate) fn table(&self, rows: &[Vec<String>]) -> Result<(), BenchError> {
         if !self.tables {
             return Ok(());
         }
@@ -63,7 +63,7 @@ impl FigureReport {
 
     /// Ends the report: says which machine this was, and writes the figures for programs if they
     /// were asked for.
-    pub(super) fn end(
+    pub(crate) fn end(
         &mut self,
         benchmark: &str,
         results: &impl Serialize,
@@ -113,7 +113,7 @@ fn laid_out(rows: &[Vec<String>]) -> String {
 }
 
 /// Says on stderr how far a long measurement is.
-pub(super) fn progress(text: &str) {
+pub(crate) fn progress(text: &str) {
     // Nobody may be reading; the measurement goes on all the same.
     let _ = writeln!(io::stderr(), "{text}");
 }

@@ -4,35 +4,35 @@ use serde::Serialize;
 
 /// What was measured two ways, in turns.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Pairs {
+pub(crate) struct Pairs {
     /// Each round: without sameport, with it.
-    pub(super) rounds: Vec<(f64, f64)>,
+    pub(crate) rounds: Vec<(f64, f64)>,
 }
 
 /// Ratios, with to without, one a round.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Ratio {
-    pub(super) median: f64,
-    pub(super) lowest: f64,
-    pub(super) highest: f64,
+pub(crate) struct Ratio {
+    pub(crate) median: f64,
+    pub(crate) lowest: f64,
+    pub(crate) highest: f64,
 }
 
 impl Pairs {
-    pub(super) fn push(&mut self, without: f64, with: f64) {
+    pub(crate) fn push(&mut self, without: f64, with: f64) {
         self.rounds.push((without, with));
     }
 
-    pub(super) fn without(&self) -> f64 {
+    pub(crate) fn without(&self) -> f64 {
         median(self.rounds.iter().map(|round| round.0))
     }
 
-    pub(super) fn with(&self) -> f64 {
+    pub(crate) fn with(&self) -> f64 {
         median(self.rounds.iter().map(|round| round.1))
     }
 
     /// The median of the rounds' ratios, which a machine that gets slower by the minute leaves
     /// alone, and how far they lie apart.
-    pub(super) fn ratio(&self) -> Ratio {
+    pub(crate) fn ratio(&self) -> Ratio {
         let ratios = || self.rounds.iter().map(|(without, with)| with / without);
         Ratio {
             median: median(ratios()),
@@ -50,13 +50,13 @@ impl std::fmt::Display for Ratio {
 }
 
 /// So many things, by their numbers: whoever goes first in one round goes last in the next.
-pub(super) fn in_turns(count: usize, round: u32) -> impl Iterator<Item = usize> {
+pub(crate) fn in_turns(count: usize, round: u32) -> impl Iterator<Item = usize> {
     let first = usize::try_from(round).unwrap_or(0);
     (0..count).map(move |number| (first + number) % count)
 }
 
 /// The middle one; of an even number the mean of the middle two; NaN of none.
-pub(super) fn median(of: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(of: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = of.collect();
     sorted.sort_by(f64::total_cmp);
     let half = sorted.len() / 2;

@@ -7,15 +7,15 @@ use super::fleet::{Fleet, RestartOrder, Script};
 use super::held::HeldFleet;
 use super::proxies::{Proxied, ProxyKind};
 use super::servers::Program;
-use super::set;
 use super::stress::Scenario;
-use crate::bench::BenchError;
-use crate::bench::stage::find_program;
+use crate::error::BenchError;
+use crate::harness::find_program;
+use crate::harness::set;
 
 /// Who restarts workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Variant {
+pub(crate) enum Variant {
     /// A script that stops a worker, then starts the next; `SO_REUSEPORT`
     Naive,
     /// The same, and starts the next one first
@@ -33,7 +33,7 @@ pub(super) enum Variant {
 }
 
 impl Variant {
-    pub(super) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Naive,
         Self::Overlap,
         Self::Migrate,
@@ -43,7 +43,7 @@ impl Variant {
         Self::Shared,
     ];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Naive => "naive",
             Self::Overlap => "overlap",
@@ -55,12 +55,12 @@ impl Variant {
         }
     }
 
-    pub(super) fn is_ours(self) -> bool {
+    pub(crate) fn is_ours(self) -> bool {
         matches!(self, Self::Held | Self::Shared)
     }
 
     /// Why it is not measured, if it is not.
-    pub(super) fn lacks(
+    pub(crate) fn lacks(
         self,
         means: &Means,
         program: &Program,
@@ -88,7 +88,7 @@ impl Variant {
         }
     }
 
-    pub(super) fn start<'a>(
+    pub(crate) fn start<'a>(
         self,
         means: &'a Means,
         program: &'a Program,
@@ -111,20 +111,20 @@ impl Variant {
     }
 
     /// What the kernel is told before its turn.
-    pub(super) fn prepare(self) -> Result<(), BenchError> {
+    pub(crate) fn prepare(self) -> Result<(), BenchError> {
         let migrate = if self == Self::Migrate { "1" } else { "0" };
         set("net/ipv4/tcp_migrate_req", migrate)
     }
 }
 
 /// `sameport`, and what its `run` can do.
-pub(super) struct Means {
+pub(crate) struct Means {
     sameport: PathBuf,
     help: String,
 }
 
 impl Means {
-    pub(super) fn of(sameport: &Path) -> Result<Self, BenchError> {
+    pub(crate) fn of(sameport: &Path) -> Result<Self, BenchError> {
         let output = Command::new(sameport).args(["run", "--help"]).output();
         let output = output.map_err(|error| format!("{}: {error}", sameport.display()))?;
         let help = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that one copy serves at once: a thread each.
-pub(super) const THREADS: u16 = 32;
+pub(crate) const THREADS: u16 = 32;
 
 const BACKLOG: i32 = 1024;
 
 /// What every HTTP server here answers with.
-pub(super) const BODY: &str = "the same for everybody\n";
+pub(crate) const BODY: &str = "the same for everybody\n";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -8,11 +8,11 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::servers::{Program, children};
-use crate::bench::BenchError;
-use crate::bench::stage::{BenchProcess, PATIENCE, free_address, start};
+use crate::error::BenchError;
+use crate::harness::{BenchProcess, PATIENCE, free_address, start};
 
 /// Workers that serve one address together.
-pub(super) trait Fleet: Send {
+pub(crate) trait Fleet: Send {
     /// Where clients connect to.
     fn address(&self) -> SocketAddr;
 
@@ -52,13 +52,13 @@ pub(super) trait Fleet: Send {
 
 /// Which comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RestartOrder {
+pub(crate) enum RestartOrder {
     StopThenStart,
     StartThenStop,
 }
 
 /// What a short script does: workers that share the port by themselves.
-pub(super) struct Script<'a> {
+pub(crate) struct Script<'a> {
     program: &'a Program,
     order: RestartOrder,
     address: SocketAddr,
@@ -67,7 +67,7 @@ pub(super) struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
-    pub(super) fn start(
+    pub(crate) fn start(
         program: &'a Program,
         order: RestartOrder,
         copies: u16,
@@ -122,11 +122,11 @@ impl Fleet for Script<'_> {
 }
 
 /// A worker that we started ourselves. Killed when dropped.
-pub(super) struct BenchWorker(BenchProcess);
+pub(crate) struct BenchWorker(BenchProcess);
 
 impl BenchWorker {
     /// `None` if it ended before it was ready.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: &Program,
         address: SocketAddr,
         shared: bool,
@@ -144,13 +144,13 @@ impl BenchWorker {
     }
 
     /// Lets it drain, and waits for its end.
-    pub(super) fn stop(mut self, program: &Program) -> Result<(), BenchError> {
+    pub(crate) fn stop(mut self, program: &Program) -> Result<(), BenchError> {
         self.0.signal(program.server.stops_on());
         self.0.ended(PATIENCE).map(drop)
     }
 
     /// All of it: what a killed master leaves behind would go on serving, and nobody would know.
-    pub(super) fn kill(mut self) -> Result<(), BenchError> {
+    pub(crate) fn kill(mut self) -> Result<(), BenchError> {
         self.end();
         self.0.ended(PATIENCE).map(drop)
     }

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use super::fleet::Fleet;
 use super::servers::Program;
-use crate::bench::BenchError;
-use crate::bench::clients::{Clients, Loss, Seen, accepted};
+use crate::clients::{Clients, Loss, Seen, accepted};
+use crate::error::BenchError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Scenario {
+pub(crate) enum Scenario {
     /// Nothing: what there is to compare with
     Quiet,
     /// Every worker is replaced once, one after the other
@@ -32,7 +32,7 @@ pub(super) enum Scenario {
 }
 
 impl Scenario {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Quiet => "quiet",
             Self::Rolling => "rolling",
@@ -44,12 +44,12 @@ impl Scenario {
         }
     }
 
-    pub(super) fn needs_sameport(self) -> bool {
+    pub(crate) fn needs_sameport(self) -> bool {
         matches!(self, Self::Upgrade | Self::Reexec)
     }
 
     /// How long a worker takes until it listens, where it would be so long otherwise.
-    pub(super) fn start_up(self, otherwise: Duration) -> Duration {
+    pub(crate) fn start_up(self, otherwise: Duration) -> Duration {
         if self == Self::Down { Duration::from_millis(500) } else { otherwise }
     }
 
@@ -83,32 +83,32 @@ impl Scenario {
 }
 
 /// What is put on a fleet in one turn.
-pub(super) struct Load {
-    pub(super) copies: u16,
-    pub(super) clients: u16,
-    pub(super) rate: Option<u32>,
-    pub(super) connections: u64,
-    pub(super) times: u32,
-    pub(super) start_up: Duration,
+pub(crate) struct Load {
+    pub(crate) copies: u16,
+    pub(crate) clients: u16,
+    pub(crate) rate: Option<u32>,
+    pub(crate) connections: u64,
+    pub(crate) times: u32,
+    pub(crate) start_up: Duration,
 }
 
 /// What the clients of one turn saw, and whom the workers had accepted.
-pub(super) struct Turn {
-    pub(super) seen: Seen,
-    pub(super) in_hand: Option<Vec<SocketAddrV4>>,
+pub(crate) struct Turn {
+    pub(crate) seen: Seen,
+    pub(crate) in_hand: Option<Vec<SocketAddrV4>>,
     /// Milliseconds of everything that happened.
-    pub(super) took: Vec<f64>,
+    pub(crate) took: Vec<f64>,
 }
 
 impl Load {
     /// Says what every worker does before it starts.
-    pub(super) fn prepare(&self, program: &Program) -> Result<(), BenchError> {
+    pub(crate) fn prepare(&self, program: &Program) -> Result<(), BenchError> {
         let (folder, seconds) = (program.accepted(), self.start_up.as_secs_f64());
         let text = format!("export ACCEPTED='{}'; sleep {seconds}\n", folder.display());
         write(&program.before(), &text)
     }
 
-    pub(super) fn put_on(
+    pub(crate) fn put_on(
         &self,
         fleet: &mut dyn Fleet,
         program: &Program,

@@ -23,16 +23,16 @@ use servers::{BenchServer, Program};
 use stress::{Load, Scenario};
 use variants::{Means, Variant};
 
-use super::BenchError;
-use super::clients::Clients;
-use super::figures::in_turns;
-use super::report::{FigureReport, progress};
-use super::stage::set;
+use crate::clients::Clients;
+use crate::error::BenchError;
+use crate::figures::in_turns;
+use crate::harness::set;
+use crate::report::{FigureReport, progress};
 
 /// What clients lose while workers are restarted, killed and replaced; by a script, by proxies, by
 /// sameport
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// What happens to the workers [default: rolling, kill]
     #[arg(long, value_enum, value_delimiter = ',')]
     scenario: Vec<Scenario>,
@@ -69,14 +69,14 @@ pub(super) struct Args {
     picture: Option<PathBuf>,
     /// In namespaces of its own.
     #[arg(long, hide = true)]
-    pub(super) alone: bool,
+    pub(crate) alone: bool,
 }
 
 /// For what servers write, and where they keep whom they have accepted. In memory: a page of a file
 /// on a disk is written to by way of a fault, which a killed process does not handle.
 const FOLDER: &str = "/run/sameport-bench";
 
-pub(super) fn measure(
+pub(crate) fn measure(
     args: &Args,
     sameport: &Path,
     report: &mut FigureReport,

@@ -12,11 +12,11 @@ use serde_json::Value;
 
 use super::fleet::Fleet;
 use super::servers::Program;
-use crate::bench::BenchError;
-use crate::bench::stage::{BenchProcess, PATIENCE, free_address, start, under_run};
+use crate::error::BenchError;
+use crate::harness::{BenchProcess, PATIENCE, free_address, start, under_run};
 
 /// Workers of a named run.
-pub(super) struct HeldFleet<'a> {
+pub(crate) struct HeldFleet<'a> {
     sameport: &'a Path,
     name: String,
     address: SocketAddr,
@@ -26,7 +26,7 @@ pub(super) struct HeldFleet<'a> {
 }
 
 impl<'a> HeldFleet<'a> {
-    pub(super) fn start(
+    pub(crate) fn start(
         sameport: &'a Path,
         options: &[&str],
         program: &Program,

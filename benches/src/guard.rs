@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::BenchError;
-use super::figures::{in_turns, median};
-use super::report::{FigureReport, progress, row};
-use super::stage::{start, subject};
+use crate::error::BenchError;
+use crate::figures::{in_turns, median};
+use crate::harness::{start, subject};
+use crate::report::{FigureReport, progress, row};
 
 /// Microseconds that a bind to another port takes more while one is guarded (needs root)
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// How often each pair is measured
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -26,7 +26,7 @@ pub(super) struct Args {
     count: u32,
     /// In namespaces of its own already
     #[arg(long, hide = true)]
-    pub(super) alone: bool,
+    pub(crate) alone: bool,
 }
 
 const GUARDED: &str = "40443";
@@ -44,7 +44,7 @@ struct GuardFigures {
     more: (f64, f64, f64),
 }
 
-pub(super) fn measure(
+pub(crate) fn measure(
     args: &Args,
     sameport: &Path,
     report: &mut FigureReport,
@@ -125,7 +125,7 @@ fn one(count: u32, words: &[&str]) -> Result<f64, BenchError> {
 
 /// Starts this program anew in a network namespace and with files of its own, so that no guard of the
 /// machine's own is touched. Comes back with the reason why it could not.
-pub(super) fn again_alone() -> BenchError {
+pub(crate) fn reexec_in_namespaces() -> BenchError {
     const SCRIPT: &str = "\
         ip link set lo up && mount -t bpf bpf /sys/fs/bpf && mount -t tmpfs none /mnt && \
         cp -a /etc/passwd /etc/group /etc/ld.so.cache /etc/alternatives /mnt && \

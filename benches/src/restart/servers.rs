@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::bench::BenchError;
-use crate::bench::rates::nginx_server;
-use crate::bench::stage::find_program;
+use crate::error::BenchError;
+use crate::harness::find_program;
+use crate::rates::nginx_server;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum BenchServer {
+pub(crate) enum BenchServer {
     /// The threaded one of the tests, in C
     Threads,
     /// Python's http.server with threads
@@ -26,7 +26,7 @@ pub(super) enum BenchServer {
 }
 
 impl BenchServer {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Threads => "threads",
             Self::Python => "python",
@@ -36,20 +36,20 @@ impl BenchServer {
     }
 
     /// Whether it keeps whom it has accepted.
-    pub(super) fn remembers(self) -> bool {
+    pub(crate) fn remembers(self) -> bool {
         matches!(self, Self::Threads | Self::Python)
     }
 
-    pub(super) fn stops_on(self) -> Signal {
+    pub(crate) fn stops_on(self) -> Signal {
         if self == Self::Nginx { Signal::QUIT } else { Signal::TERM }
     }
 }
 
 /// A server as it is here, and where it writes.
-pub(super) struct Program {
-    pub(super) server: BenchServer,
+pub(crate) struct Program {
+    pub(crate) server: BenchServer,
     path: PathBuf,
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 const PYTHON: &str = include_str!("drains.py");
@@ -57,7 +57,7 @@ const NODE: &str = include_str!("drains.js");
 
 impl Program {
     /// The reason why not, if it is not here.
-    pub(super) fn find(server: BenchServer, folder: &Path) -> Result<Self, BenchError> {
+    pub(crate) fn find(server: BenchServer, folder: &Path) -> Result<Self, BenchError> {
         let from_path = |name| find_program(name).ok_or_else(|| format!("{name} is not here"));
         let path = match server {
             BenchServer::Threads => compiled(folder)?,
@@ -69,7 +69,7 @@ impl Program {
     }
 
     /// Whether it can set `SO_REUSEPORT` itself.
-    pub(super) fn shares(&self) -> bool {
+    pub(crate) fn shares(&self) -> bool {
         // Node has `reusePort` since 22.12; nothing else has it in its name.
         self.server != BenchServer::Node
             || Command::new(&self.path)
@@ -80,7 +80,7 @@ impl Program {
 
     /// The command of one worker. Before it starts, it does what a file of shell says
     /// ([`Self::before`]).
-    pub(super) fn command(
+    pub(crate) fn command(
         &self,
         address: SocketAddr,
         shared: bool,
@@ -113,17 +113,17 @@ impl Program {
     }
 
     /// A file of shell that every worker reads before it starts.
-    pub(super) fn before(&self) -> PathBuf {
+    pub(crate) fn before(&self) -> PathBuf {
         self.folder.join("before.sh")
     }
 
     /// The folder of whom workers have accepted.
-    pub(super) fn accepted(&self) -> PathBuf {
+    pub(crate) fn accepted(&self) -> PathBuf {
         self.folder.join("accepted")
     }
 
     /// Whether a worker of this process id is ready that has printed these lines.
-    pub(super) fn is_ready(&self, lines: &[String], pid: u32) -> bool {
+    pub(crate) fn is_ready(&self, lines: &[String], pid: u32) -> bool {
         match self.server {
             // It listens before it starts another process. (Under load `/proc/net/tcp` takes a
             // second to read.)
@@ -137,7 +137,7 @@ impl Program {
 }
 
 /// The processes that this one has started.
-pub(super) fn children(of: u32) -> Vec<u32> {
+pub(crate) fn children(of: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
     text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }

@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::BenchError;
-use super::figures::{Pairs, Ratio, in_turns};
-use super::load::{Use, requests_per_second};
-use super::report::{FigureReport, progress, row};
-use super::stage::{
+use crate::error::BenchError;
+use crate::figures::{Pairs, Ratio, in_turns};
+use crate::harness::{
     BenchProcess, PATIENCE, find_program, folder, free_address, interposers, listeners, start,
     subject, under_run,
 };
-use super::subject::{BODY, THREADS};
+use crate::load::{Use, requests_per_second};
+use crate::report::{FigureReport, progress, row};
+use crate::subject::{BODY, THREADS};
 
 /// Requests per second of a server by itself and under `run` by each interposer, one copy and two
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// How often each pair is measured
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -89,7 +89,7 @@ fn nginx_configuration(folder: &Path, address: SocketAddr, shares: bool) -> Stri
 
 /// A server that answers by itself and writes below `folder` only; not how many processes it has,
 /// nor where it writes its process id.
-pub(super) fn nginx_server(folder: &Path, address: SocketAddr, shares: bool) -> String {
+pub(crate) fn nginx_server(folder: &Path, address: SocketAddr, shares: bool) -> String {
     let folder = folder.display();
     let reuseport = if shares { " reuseport" } else { "" };
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -144,7 +144,7 @@ impl Arms {
     }
 }
 
-pub(super) fn measure(
+pub(crate) fn measure(
     args: &Args,
     sameport: &Path,
     report: &mut FigureReport,

@@ -13,11 +13,11 @@ use rustix::process::Signal;
 
 use super::fleet::{BenchWorker, Fleet};
 use super::servers::{Program, children};
-use crate::bench::BenchError;
-use crate::bench::stage::{BenchProcess, PATIENCE, free_address, listeners, start};
+use crate::error::BenchError;
+use crate::harness::{BenchProcess, PATIENCE, free_address, listeners, start};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ProxyKind {
+pub(crate) enum ProxyKind {
     Haproxy,
     Nginx,
 }
@@ -74,7 +74,7 @@ impl ProxyKind {
 }
 
 /// Workers behind a proxy.
-pub(super) struct Proxied<'a> {
+pub(crate) struct Proxied<'a> {
     kind: ProxyKind,
     program: &'a Program,
     address: SocketAddr,
@@ -92,7 +92,7 @@ fn next_port() -> SocketAddr {
 }
 
 impl<'a> Proxied<'a> {
-    pub(super) fn start(
+    pub(crate) fn start(
         kind: ProxyKind,
         proxy: &Path,
         program: &'a Program,

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::BenchError;
-use super::load::{ConnectionOutcomes, ask_for_binds, connect_times};
-use super::report::{FigureReport, progress, row};
-use super::stage::{PATIENCE, free_address, listeners, start, subject, under_run};
-use super::subject::THREADS;
+use crate::error::BenchError;
+use crate::harness::{PATIENCE, free_address, listeners, start, subject, under_run};
+use crate::load::{ConnectionOutcomes, ask_for_binds, connect_times};
+use crate::report::{FigureReport, progress, row};
+use crate::subject::THREADS;
 
 /// Whether the supervisor's memory and descriptors stay what they are: exit code 1 if not
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Connections through `run -n 2`
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     connections: u64,
@@ -81,7 +81,7 @@ struct SoakFigures {
     passed: bool,
 }
 
-pub(super) fn measure(
+pub(crate) fn measure(
     args: &Args,
     sameport: &Path,
     report: &mut FigureReport,

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use socket2::SockRef;
 
-use super::BenchError;
-use super::clients::{Loss, bad, request};
+use crate::clients::{Loss, bad, request};
+use crate::error::BenchError;
 
 /// How long a client waits for each step of an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How connections are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Use {
+pub(crate) enum Use {
     /// A connection for every request.
     Short,
     /// A connection for every client.
@@ -27,7 +27,7 @@ pub(super) enum Use {
 
 /// Requests per second that so many clients at once get answered over this time. One request that
 /// is not answered, and there is no figure.
-pub(super) fn requests_per_second(
+pub(crate) fn requests_per_second(
     address: SocketAddr,
     how: Use,
     clients: u16,
@@ -89,20 +89,20 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 
 /// What became of connections to a server that greets.
 #[derive(Debug, Default)]
-pub(super) struct ConnectionOutcomes {
-    pub(super) answered: AtomicU64,
-    pub(super) refused: AtomicU64,
-    pub(super) reset_before_accept: AtomicU64,
-    pub(super) reset_in_hand: AtomicU64,
-    pub(super) timed_out: AtomicU64,
+pub(crate) struct ConnectionOutcomes {
+    pub(crate) answered: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) reset_before_accept: AtomicU64,
+    pub(crate) reset_in_hand: AtomicU64,
+    pub(crate) timed_out: AtomicU64,
 }
 
 impl ConnectionOutcomes {
-    pub(super) fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.answered.load(Ordering::Relaxed) + self.lost()
     }
 
-    pub(super) fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         [&self.refused, &self.reset_before_accept, &self.reset_in_hand, &self.timed_out]
             .map(|count| count.load(Ordering::Relaxed))
             .into_iter()
@@ -111,7 +111,7 @@ impl ConnectionOutcomes {
 }
 
 /// Makes connections until so many have been made by all clients together.
-pub(super) fn connect_times(
+pub(crate) fn connect_times(
     count: u64,
     address: SocketAddr,
     clients: u16,
@@ -168,7 +168,7 @@ fn greeted(address: SocketAddr, outcomes: &ConnectionOutcomes) -> io::Result<()>
 }
 
 /// Asks a server that greets to bind a port so many times, and waits until it has.
-pub(super) fn ask_for_binds(server: SocketAddr, count: u32, port: u16) -> Result<(), BenchError> {
+pub(crate) fn ask_for_binds(server: SocketAddr, count: u32, port: u16) -> Result<(), BenchError> {
     let ask = || -> io::Result<String> {
         let mut client = connect(server)?;
         let mut byte = [0];

@@ -22,7 +22,7 @@ line{stroke:#d0d7de}rect{fill:#bc4c00}.o{fill:#1a7f37}\
 rect{fill:#f0883e}.o{fill:#3fb950}}";
 
 /// Bars, one for everyone who was measured, below a heading for each thing that was done.
-pub(super) fn of(measured: &[RestartFigures]) -> String {
+pub(crate) fn of(measured: &[RestartFigures]) -> String {
     let mut body = String::new();
     let mut y = TOP;
     let mut heading = String::new();

@@ -5,24 +5,24 @@ use serde::Serialize;
 use super::servers::BenchServer;
 use super::stress::{Scenario, Turn};
 use super::variants::Variant;
-use crate::bench::clients::{Loss, Seen};
-use crate::bench::figures::median;
-use crate::bench::report::row;
+use crate::clients::{Loss, Seen};
+use crate::figures::median;
+use crate::report::row;
 
 #[derive(Serialize)]
-pub(super) struct RestartFigures {
+pub(crate) struct RestartFigures {
     server: BenchServer,
     scenario: Scenario,
     workers: u16,
-    pub(super) variant: Variant,
+    pub(crate) variant: Variant,
     /// How often it happened.
     times: u32,
-    pub(super) connections: u64,
+    pub(crate) connections: u64,
     refused: u64,
     /// Reset, and no worker had accepted it.
     reset_before_accept: u64,
     /// Reset, and a worker had accepted it.
-    pub(super) reset_in_hand: u64,
+    pub(crate) reset_in_hand: u64,
     /// Reset, where the server does not say whom it has accepted.
     reset: u64,
     timed_out: u64,
@@ -31,11 +31,11 @@ pub(super) struct RestartFigures {
     lost_per_100_000: f64,
     /// By each time that it happened: connections go on for as long as that takes, which is longer
     /// for some than for others, and thins out what is lost of so many.
-    pub(super) lost_each_time: f64,
+    pub(crate) lost_each_time: f64,
     connect: Times,
     request: Times,
     /// Why it was not measured to the end.
-    pub(super) failed: Option<String>,
+    pub(crate) failed: Option<String>,
     /// Milliseconds of everything that happened.
     took: Vec<f64>,
     #[serde(skip)]
@@ -63,7 +63,7 @@ impl Times {
 }
 
 impl RestartFigures {
-    pub(super) fn new(
+    pub(crate) fn new(
         server: BenchServer,
         scenario: Scenario,
         workers: u16,
@@ -94,7 +94,7 @@ impl RestartFigures {
     }
 
     /// Adds a turn, and says what it was.
-    pub(super) fn add(&mut self, turn: Turn, times: u32) -> String {
+    pub(crate) fn add(&mut self, turn: Turn, times: u32) -> String {
         let said = format!("{} lost of {}", turn.seen.lost.len(), turn.seen.made());
         for (how, from) in &turn.seen.lost {
             let class = match how {
@@ -115,7 +115,7 @@ impl RestartFigures {
         said
     }
 
-    pub(super) fn lost(&self) -> u64 {
+    pub(crate) fn lost(&self) -> u64 {
         self.refused
             + self.reset_before_accept
             + self.reset_in_hand
@@ -125,14 +125,14 @@ impl RestartFigures {
     }
 
     /// What was done, and to whom.
-    pub(super) fn what(&self) -> String {
+    pub(crate) fn what(&self) -> String {
         let (workers, server) = (self.workers, self.server.name());
         let s = if workers == 1 { "" } else { "s" };
         format!("{}, {workers} worker{s} ({server})", self.scenario.name())
     }
 
     /// What it was not measured for, or what sameport lost that it must not.
-    pub(super) fn failure(&self) -> Option<String> {
+    pub(crate) fn failure(&self) -> Option<String> {
         let allowed = match self.scenario {
             Scenario::Kill | Scenario::Down => self.reset_in_hand + self.reset,
             _ => 0,
@@ -143,7 +143,7 @@ impl RestartFigures {
         Some(format!("{}, {}: {why}", self.what(), self.variant.name()))
     }
 
-    pub(super) fn finished(mut self) -> Self {
+    pub(crate) fn finished(mut self) -> Self {
         let seen = std::mem::take(&mut self.seen);
         self.connections = seen.made();
         self.lost_per_100_000 = ratio(self.lost() * 100_000, self.connections);
@@ -160,7 +160,7 @@ fn ratio(lost: u64, of: u64) -> f64 {
     lost / of
 }
 
-pub(super) fn rows(measured: &[RestartFigures]) -> Vec<Vec<String>> {
+pub(crate) fn rows(measured: &[RestartFigures]) -> Vec<Vec<String>> {
     let heading = row![
         "what",
         "by",

@@ -16,31 +16,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::BenchError;
-use super::report::progress;
+use crate::error::BenchError;
+use crate::report::progress;
 
 /// The limit of every wait.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Becomes the release build of this program, with the same arguments. Comes back with the reason
-/// why it could not.
-pub(super) fn again_in_release() -> BenchError {
-    if let Err(why) = build(&["sameport-cli", "xtask"]) {
-        return why;
-    }
-    match release_folder() {
-        Ok(folder) => {
-            let program = folder.join("xtask");
-            let error = Command::new(&program).args(std::env::args_os().skip(1)).exec();
-            format!("{}: {error}", program.display())
-        }
-        Err(why) => why,
-    }
-}
-
-/// Becomes this program in a network and a process namespace of its own. Comes back with the reason
-/// why it could not.
-pub(super) fn again_alone() -> BenchError {
+/// Replaces this process by the same program in new network and process namespaces. Returns only on
+/// failure, with the reason.
+pub(crate) fn reexec_in_namespaces() -> BenchError {
     let this = match std::env::current_exe() {
         Ok(this) => this,
         Err(error) => return format!("/proc/self/exe: {error}"),
@@ -61,32 +45,24 @@ pub(super) fn again_alone() -> BenchError {
 }
 
 /// Changes a setting of this network namespace.
-pub(super) fn set(sysctl: &str, value: &str) -> Result<(), BenchError> {
+pub(crate) fn set(sysctl: &str, value: &str) -> Result<(), BenchError> {
     let file = Path::new("/proc/sys").join(sysctl);
     fs::write(&file, value).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// The release build of `sameport`, brought up to date.
-pub(super) fn sameport() -> Result<PathBuf, BenchError> {
-    build(&["sameport-cli"])?;
-    Ok(release_folder()?.join("sameport"))
-}
-
-fn build(packages: &[&str]) -> Result<(), BenchError> {
-    progress(&format!("building {} in release", packages.join(" and ")));
+/// Builds `sameport` in release, into the target folder of this program, and returns its path.
+pub(crate) fn build_sameport() -> Result<PathBuf, BenchError> {
+    progress("building sameport-cli in release");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
-    command.args(["build", "--release", "--quiet"]);
-    command.args(packages.iter().flat_map(|package| ["--package", package]));
-    // The folder that this program is in, however it was chosen.
+    command.args(["build", "--release", "--quiet", "--package", "sameport-cli"]);
     if let Some(target) = release_folder()?.parent() {
         command.arg("--target-dir").arg(target);
     }
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    // Nothing of the build goes among the figures.
     let status = command.stdout(Stdio::null()).stdin(Stdio::null()).status();
     match status {
-        Ok(status) if status.success() => Ok(()),
+        Ok(status) if status.success() => Ok(release_folder()?.join("sameport")),
         Ok(status) => Err(format!("cargo build --release: {status}")),
         Err(error) => Err(format!("{}: {error}", cargo.display())),
     }
@@ -104,14 +80,14 @@ fn this_program() -> Result<PathBuf, BenchError> {
 }
 
 /// The command line of a hidden subject of this program.
-pub(super) fn subject(arguments: &[&str]) -> Result<Vec<OsString>, BenchError> {
+pub(crate) fn subject(arguments: &[&str]) -> Result<Vec<OsString>, BenchError> {
     let mut command = vec![this_program()?.into_os_string(), "subject".into()];
     command.extend(arguments.iter().map(OsString::from));
     Ok(command)
 }
 
 /// The same under `sameport run OPTIONS --`.
-pub(super) fn under_run(sameport: &Path, options: &[&str], command: &[OsString]) -> Vec<OsString> {
+pub(crate) fn under_run(sameport: &Path, options: &[&str], command: &[OsString]) -> Vec<OsString> {
     let mut all = vec![sameport.as_os_str().to_owned(), "run".into()];
     all.extend(options.iter().map(OsString::from));
     all.push("--".into());
@@ -120,7 +96,7 @@ pub(super) fn under_run(sameport: &Path, options: &[&str], command: &[OsString])
 }
 
 /// The interposers that work here. Of any other it is said why it is not measured.
-pub(super) fn interposers(sameport: &Path) -> Result<Vec<&'static str>, BenchError> {
+pub(crate) fn interposers(sameport: &Path) -> Result<Vec<&'static str>, BenchError> {
     let mut found = Vec::new();
     for via in ["seccomp", "preload", "cgroup"] {
         let tried = Command::new(sameport).args(["run", "--via", via, "--", "true"]).output();
@@ -137,7 +113,7 @@ pub(super) fn interposers(sameport: &Path) -> Result<Vec<&'static str>, BenchErr
 }
 
 /// Something that was started, with what it prints. Ended when dropped.
-pub(super) struct BenchProcess {
+pub(crate) struct BenchProcess {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: Lines,
@@ -148,12 +124,12 @@ pub(super) struct BenchProcess {
 type Lines = Arc<Mutex<Vec<String>>>;
 
 /// Starts a command that ends when its stdin does.
-pub(super) fn start(command: &[OsString]) -> Result<BenchProcess, BenchError> {
+pub(crate) fn start(command: &[OsString]) -> Result<BenchProcess, BenchError> {
     start_as(None, command)
 }
 
 /// The same as another user.
-pub(super) fn start_as(uid: Option<u32>, command: &[OsString]) -> Result<BenchProcess, BenchError> {
+pub(crate) fn start_as(uid: Option<u32>, command: &[OsString]) -> Result<BenchProcess, BenchError> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let mut starting = Command::new(program);
     starting.args(arguments);
@@ -191,12 +167,12 @@ fn text(of: &Lines) -> Vec<String> {
 
 impl BenchProcess {
     /// The process that was started: the supervisor, where there is one.
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits for something that comes about while this runs.
-    pub(super) fn wait_for<T>(
+    pub(crate) fn wait_for<T>(
         &mut self,
         what: &str,
         patience: Duration,
@@ -225,7 +201,7 @@ impl BenchProcess {
 
 impl BenchProcess {
     /// Sends it a signal, if it has not ended yet.
-    pub(super) fn signal(&mut self, signal: Signal) {
+    pub(crate) fn signal(&mut self, signal: Signal) {
         if let Ok(None) = self.child.try_wait() {
             // Ours and not waited for: nobody else has its number.
             let _ = kill_process(Pid::from_child(&self.child), signal);
@@ -233,7 +209,7 @@ impl BenchProcess {
     }
 
     /// Waits for its end.
-    pub(super) fn ended(&mut self, patience: Duration) -> Result<ExitStatus, BenchError> {
+    pub(crate) fn ended(&mut self, patience: Duration) -> Result<ExitStatus, BenchError> {
         let until = Instant::now() + patience;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -266,14 +242,14 @@ impl Drop for BenchProcess {
 }
 
 /// A loopback address whose port nobody has at the moment.
-pub(super) fn free_address() -> Result<SocketAddr, BenchError> {
+pub(crate) fn free_address() -> Result<SocketAddr, BenchError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map_err(|error| format!("no free port on 127.0.0.1: {error}"))
 }
 
 /// How many sockets listen on this IPv4 address.
-pub(super) fn listeners(address: SocketAddr) -> usize {
+pub(crate) fn listeners(address: SocketAddr) -> usize {
     let SocketAddr::V4(v4) = address else { return 0 };
     let wanted = format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port());
     let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
@@ -283,14 +259,14 @@ pub(super) fn listeners(address: SocketAddr) -> usize {
 }
 
 /// The program of this name in PATH.
-pub(super) fn find_program(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(system).map(|it| it.join(name)).find(|file| file.is_file())
 }
 
 /// A folder for what servers insist on writing, beside the builds and the same every time.
-pub(super) fn folder() -> Result<PathBuf, BenchError> {
+pub(crate) fn folder() -> Result<PathBuf, BenchError> {
     let folder = release_folder()?.with_file_name("bench");
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     Ok(folder)

@@ -13,15 +13,15 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::BenchError;
-use super::figures::{Pairs, Ratio, in_turns};
-use super::report::{FigureReport, progress, row};
-use super::stage::{BenchProcess, PATIENCE, find_program, set, start_as, subject};
+use crate::error::BenchError;
+use crate::figures::{Pairs, Ratio, in_turns};
+use crate::harness::{BenchProcess, PATIENCE, find_program, set, start_as, subject};
+use crate::report::{FigureReport, progress, row};
 
 /// How long `sameport ls`, `ss -ltnp` and `lsof` take, each a whole process, on many listeners, as root
 /// and as another user
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// How often each is run
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -39,7 +39,7 @@ pub(super) struct Args {
     more: u32,
     /// In namespaces of its own.
     #[arg(long, hide = true)]
-    pub(super) alone: bool,
+    pub(crate) alone: bool,
 }
 
 /// Who looks, at programs of its own.
@@ -82,7 +82,7 @@ struct LookTimes {
 const OTHERS: [(&str, &[&str]); 2] =
     [("ss", &["-ltnp"]), ("lsof", &["-nP", "-iTCP", "-sTCP:LISTEN"])];
 
-pub(super) fn measure(
+pub(crate) fn measure(
     args: &Args,
     sameport: &Path,
     report: &mut FigureReport,

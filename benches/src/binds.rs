@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::BenchError;
-use super::figures::{Pairs, Ratio, in_turns};
-use super::report::{FigureReport, progress, row};
-use super::stage::{free_address, interposers, start, subject, under_run};
+use crate::error::BenchError;
+use crate::figures::{Pairs, Ratio, in_turns};
+use crate::harness::{free_address, interposers, start, subject, under_run};
+use crate::report::{FigureReport, progress, row};
 
 /// Microseconds of one socket + bind + close, by itself and under `run`, by each interposer
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// How often each pair is measured
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
@@ -44,7 +44,7 @@ struct BindFigures {
     ratio: Ratio,
 }
 
-pub(super) fn measure(
+pub(crate) fn measure(
     args: &Args,
     sameport: &Path,
     report: &mut FigureReport,

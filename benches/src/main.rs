@@ -1,0 +1,47 @@
+//! What sameport costs, measured on the machine at hand: `cargo xtask bench BENCHMARK`.
+//!
+//! Every comparison is measured side by side, in turns: the load of the machine changes every figure
+//! and leaves the ratios. `docs/benchmarks.md` says how to read them.
+
+#[cfg(target_os = "linux")]
+mod binds;
+#[cfg(target_os = "linux")]
+#[path = "../../crates/cli/tests/never_drop/clients.rs"]
+mod clients;
+#[cfg(target_os = "linux")]
+mod command_line;
+#[cfg(target_os = "linux")]
+mod error;
+#[cfg(target_os = "linux")]
+mod figures;
+#[cfg(target_os = "linux")]
+mod guard;
+#[cfg(target_os = "linux")]
+mod harness;
+#[cfg(target_os = "linux")]
+mod inspect;
+#[cfg(target_os = "linux")]
+mod load;
+#[cfg(target_os = "linux")]
+mod rates;
+#[cfg(target_os = "linux")]
+mod report;
+#[cfg(target_os = "linux")]
+mod restart;
+#[cfg(target_os = "linux")]
+mod soak;
+#[cfg(target_os = "linux")]
+mod subject;
+
+use std::process::ExitCode;
+
+#[cfg(target_os = "linux")]
+fn main() -> ExitCode {
+    command_line::run()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    eprintln!("error: the benchmarks need Linux: they measure `sameport run` and `sameport ls`");
+    ExitCode::from(3)
+}
