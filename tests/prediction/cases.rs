@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use sameport_policy::predict::{BindRequest, ExistingSocket, PortLimits};
 
 use crate::kernel::OTHER_DEVICE;

@@ -4,7 +4,7 @@ use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use sameport_policy::predict::{ExistingSocket, SocketUse};
 use socket2::{Domain, Socket, Type};
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use sameport_policy::predict::{TrafficEffect, TrafficOutcome};
 use socket2::{Domain, Socket, Type};
 

@@ -8,12 +8,10 @@ use source_tree::{Source, in_a_name};
 use super::{SOURCES, none, root};
 
 /// Files of more than 400 lines, each with the reason why it is better whole.
-const LONG: &[(&str, &str)] = &[
-    (
-        "crates/policy/src/lifecycle/tests.rs",
-        "one table a question about the same small run, which they share",
-    ),
-];
+const LONG: &[(&str, &str)] = &[(
+    "crates/policy/src/lifecycle/tests.rs",
+    "one table a question about the same small run, which they share",
+)];
 
 /// Names that say nothing about the content of a module.
 const NAMELESS: &[&str] =

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::model::socket::Member;
+use crate::model::Member;
 use sameport_addr::Protocol;
 
 /// What happened to a socket between two looks.
@@ -71,10 +71,10 @@ pub fn is_news(from: &Member, to: &Member) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::socket::{Address, Process, Socket, SocketOptions, SocketState, v4};
+    use crate::model::{Address, Process, Socket, SocketOptions, SocketState};
 
     fn member(cookie: u64) -> Member {
-        let address = Address::new(Protocol::Tcp, v4([127, 0, 0, 1], 80));
+        let address = Address::new(Protocol::Tcp, ([127, 0, 0, 1], 80).into());
         let socket = Socket { cookie, ..Socket::new(address, 7, 1000) };
         Member { processes: vec![Process::new(1, "a")], ..Member::new(socket) }
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::model::socket::{Address, Member};
+use crate::model::{Address, Member};
 
 /// How long after the last join of a burst (four copies starting at once) it is told.
 pub const SETTLE: Duration = Duration::from_millis(100);
@@ -82,7 +82,7 @@ pub fn shadowed<'a>(address: &Address, members: &'a [Member]) -> Vec<(&'a Member
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::socket::{Protocol, Socket};
+    use crate::model::{Protocol, Socket};
 
     fn tcp(text: &str) -> Address {
         Address::new(Protocol::Tcp, text.parse().unwrap())

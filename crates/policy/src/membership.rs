@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::model::name::RunName;
-use crate::model::socket::{Address, Process};
+use crate::model::{Address, Process};
 
 /// A `sameport run`, as far as it says to whom it belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub fn stranger(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::socket::Protocol;
+    use crate::model::Protocol;
 
     fn run(group: Option<&str>, command: &str, directory: Option<&str>) -> RunIdentity {
         RunIdentity {

@@ -1,7 +1,7 @@
 //! Why the kernel refused an address: from what is seen on it to a reason a person can act on.
 
 use crate::membership::NotAMember;
-use crate::model::socket::{Address, Member};
+use crate::model::{Address, Member};
 
 /// What is known after a bind or listen was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub fn explain(facts: &RefusalFacts<'_>) -> Refusal {
     }
     let in_the_way = || facts.members.iter().filter(|m| m.socket.address.overlaps(facts.address));
     if let Some(other) = in_the_way().find(|member| member.socket.uid != facts.uid) {
-        return match (other.socket.is_private(), crate::bind::private::is_owner(facts.uid)) {
+        return match (other.socket.is_private(), crate::model::is_private_uid(facts.uid)) {
             (true, _) => Refusal::Private(other.clone()),
             (false, true) => Refusal::WeArePrivate(other.clone()),
             (false, false) => Refusal::OtherUser(other.clone()),
@@ -77,7 +77,7 @@ pub fn explain(facts: &RefusalFacts<'_>) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::socket::{Protocol, Socket};
+    use crate::model::{Protocol, Socket};
 
     fn member(address: &str, uid: u32, shared: Option<bool>) -> Member {
         let address = Address::new(Protocol::Tcp, address.parse().unwrap());

@@ -8,8 +8,8 @@ use serde::ser::{SerializeSeq as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
 
 use crate::audit::{FindingKind, Party, Severity};
-use crate::model::socket::{GroupPosition, Member, Process, Protocol, SocketOptions, SocketState};
 use crate::model::unit::{Container, Engine, container, unit};
+use crate::model::{GroupPosition, Member, Process, Protocol, SocketOptions, SocketState};
 use crate::predict::{
     Conflict, Missing, ReuseFlag, TrafficEffect, TrafficOutcome, Uncertainty, UnknownFact,
 };

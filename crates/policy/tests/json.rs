@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sameport_policy::model::socket::{
+use sameport_policy::model::{
     Address, GroupPosition, Member, Process, ProcessDetails, Protocol, Socket, SocketOptions,
 };
 use sameport_policy::predict::{

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use sameport_policy::model::socket::{Address, Member};
+use sameport_policy::model::{Address, Member};
 use sameport_policy::refusal;
 use sameport_policy::refusal::{Refusal, RefusalFacts};
 use sameport_sys::inspect;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sameport_policy::join_debounce;
-use sameport_policy::model::socket::{Address, Member, Protocol};
+use sameport_policy::model::{Address, Member, Protocol};
 use sameport_sys::process;
 
 use crate::conflict::{RefusedCaller, look_at, reason};

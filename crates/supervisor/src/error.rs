@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use sameport_policy::addr::AddrSpec;
-use sameport_policy::model::socket::Address;
+use sameport_policy::model::Address;
 use sameport_policy::systemd::ActivationError;
 use sameport_sys::bpf::cgroup_bind::{AttachError, CgroupError};
 use sameport_sys::preload::Obstacle;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::lifecycle::exit::Exit;
-use sameport_policy::model::socket::{Address, Member};
+use sameport_policy::model::{Address, Member};
 use sameport_policy::refusal::Refusal;
 use sameport_sys::process::StartError;
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use sameport_policy::membership;
 use sameport_policy::membership::{NotAMember, RunIdentity, SocketHolder};
 use sameport_policy::model::name::RunName;
-use sameport_policy::model::socket::{Address, Member, Process};
+use sameport_policy::model::{Address, Member, Process};
 use sameport_sys::inspect;
 use sameport_sys::inspect::SocketQuery;
 use sameport_sys::process;

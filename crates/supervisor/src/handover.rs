@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use sameport_policy::lifecycle::slots::InstanceId;
 use sameport_policy::lifecycle::{ServingWorker, Snapshot};
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use sameport_sys::fd::inherit;
 use sameport_sys::process;
 use sameport_sys::process::startup::StartupState;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use sameport_policy::join_debounce::JoinDebounce;
-use sameport_policy::model::socket::Address;
+use sameport_policy::model::Address;
 use tokio::sync::mpsc;
 
 use crate::conflict_report;

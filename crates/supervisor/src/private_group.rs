@@ -2,7 +2,7 @@
 
 use sameport_policy::bind::private as group;
 use sameport_policy::membership::RunIdentity;
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use sameport_sys::Errno;
 use sameport_sys::inspect;
 use sameport_sys::inspect::SocketQuery;

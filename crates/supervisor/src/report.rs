@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use tokio::sync::mpsc::Sender;
 
 use crate::conflict::RefusedCaller;

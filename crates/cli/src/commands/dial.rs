@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sameport_policy::addr;
 use sameport_policy::addr::{AddrSpec, AddrSpecError};
-use sameport_policy::model::socket::Protocol;
+use sameport_policy::model::Protocol;
 
 use crate::error::VerbResult;
 use crate::error::{ExitKind, Failure};

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 use sameport_policy::addr::AddrSpec;
-use sameport_policy::model::socket::Protocol;
+use sameport_policy::model::Protocol;
 
 use crate::error::VerbResult;
 use crate::error::{ExitKind, Failure};

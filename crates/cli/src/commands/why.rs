@@ -76,7 +76,7 @@ fn device(text: &str) -> Result<String, String> {
 pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
-    use sameport_policy::model::socket::Protocol;
+    use sameport_policy::model::Protocol;
 
     use crate::operations::why::{WhyRequest, ask};
     use crate::output::{stdout, why};

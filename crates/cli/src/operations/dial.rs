@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use sameport_policy::addr::AddrSpec;
-use sameport_policy::model::socket::Protocol;
+use sameport_policy::model::Protocol;
 
 /// What the user asked for.
 #[derive(Debug, Clone)]

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use sameport_policy::addr::{AddrSpec, Host};
-use sameport_policy::model::group::groups;
+use sameport_policy::model::group_by_address;
 use sameport_policy::model::netns::NetnsSpec;
-use sameport_policy::model::socket::{Address, Group, Member, SocketState};
+use sameport_policy::model::{Address, Group, Member, SocketState};
 
 /// What to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +133,7 @@ pub(crate) fn watch(
 fn list_on(request: &ListRequest, ips: Option<&[IpAddr]>) -> Result<Listing, Error> {
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let Inspection { members, complete, bound, iterated } = look(request, request.all)?;
-    let mut groups = groups(members);
+    let mut groups = group_by_address(members);
     let port = request.on.as_ref().map(|wanted| wanted.port);
     let is_asked_for = |address: &Address| match (ips, port) {
         (Some(ips), Some(port)) => ips.iter().any(|ip| takes(address, SocketAddr::new(*ip, port))),

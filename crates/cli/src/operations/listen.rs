@@ -6,7 +6,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use sameport::Options;
 use sameport_policy::addr::AddrSpec;
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 
 /// What the user asked for.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
 use sameport_policy::addr::{AddrSpec, Host};
 use sameport_policy::model::name::RunName;
-use sameport_policy::model::socket::{Address, Member, Process, Protocol};
+use sameport_policy::model::{Address, Member, Process, Protocol};
 use sameport_policy::predict::{
     BindRequest, ExistingSocket, PortLimits, PredictedResult, Prediction, Remedy, SocketUse, known,
     predict, remedies,

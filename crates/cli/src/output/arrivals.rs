@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sameport_policy::model::socket::Address;
+use sameport_policy::model::Address;
 use serde_json::json;
 
 use crate::operations::listen::Arrival;

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sameport_policy::audit::{Finding, FindingKind, Fix, GuardAllow, Party};
-use sameport_policy::bind::private::is_owner;
-use sameport_policy::model::socket::{Process, ProcessDetails};
+use sameport_policy::model::is_private_uid;
+use sameport_policy::model::{Process, ProcessDetails};
 use sameport_sys::inspect;
 use serde::Serialize;
 
@@ -110,7 +110,7 @@ fn same_but_for_devices(finding: &Finding) -> bool {
 /// `pid 5120 (python3, user ann, /home/ann/x.py, started 3 min ago)`.
 fn who(party: &Party, now: Option<SystemTime>) -> String {
     let user = match &party.user {
-        _ if is_owner(party.uid) => "private group".to_owned(),
+        _ if is_private_uid(party.uid) => "private group".to_owned(),
         Some(name) => format!("user {name}"),
         None => format!("user {}", party.uid),
     };

@@ -1,7 +1,7 @@
 //! Who came to a port, who went, and who changed: a line each.
 
 use sameport_policy::diff::{SocketChange, comings};
-use sameport_policy::model::socket::Member;
+use sameport_policy::model::Member;
 use serde::Serialize;
 
 use super::json_line::line;
@@ -144,13 +144,13 @@ fn differences(from: &Member, to: &Member) -> Vec<String> {
 mod tests {
     use std::time::Duration;
 
-    use sameport_policy::model::group::groups;
-    use sameport_policy::model::socket::{Address, Process, Protocol, Socket, SocketState, v4};
+    use sameport_policy::model::group_by_address;
+    use sameport_policy::model::{Address, Process, Protocol, Socket, SocketState};
 
     use super::*;
 
     fn member(cookie: u64) -> Member {
-        let address = Address::new(Protocol::Tcp, v4([127, 0, 0, 1], 80));
+        let address = Address::new(Protocol::Tcp, ([127, 0, 0, 1], 80).into());
         let socket = Socket { cookie, backlog: 5, ..Socket::new(address, 7, 1000) };
         Member {
             processes: vec![Process::new(7, "web\u{1b}")],
@@ -162,7 +162,7 @@ mod tests {
 
     fn seen(members: Vec<Member>) -> Listing {
         Listing {
-            groups: groups(members),
+            groups: group_by_address(members),
             complete: true,
             bound: true,
             iterated: false,

@@ -1,7 +1,7 @@
 //! A listing of groups, as a table. What programs read is in `listing_json`.
 
-use sameport_policy::model::socket::{Group, Member, Process, Protocol, SocketState};
 use sameport_policy::model::unit::{container, unit};
+use sameport_policy::model::{Group, Member, Process, Protocol, SocketState};
 
 use super::table::{table, table_within};
 use crate::operations::list::Listing;

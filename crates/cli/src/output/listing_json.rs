@@ -4,10 +4,10 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use sameport_policy::model::socket::{
+use sameport_policy::model::unit::{container, unit};
+use sameport_policy::model::{
     Group, GroupPosition, Member, Process, Protocol, SocketOptions, SocketState,
 };
-use sameport_policy::model::unit::{container, unit};
 use serde::{Serialize, Serializer};
 
 use super::json_line;
@@ -78,7 +78,7 @@ pub(super) struct ToldAddress<'a> {
 }
 
 impl<'a> ToldAddress<'a> {
-    pub(super) fn new(address: &'a sameport_policy::model::socket::Address) -> Self {
+    pub(super) fn new(address: &'a sameport_policy::model::Address) -> Self {
         Self {
             proto: address.protocol.name(),
             address: address.socket.to_string(),

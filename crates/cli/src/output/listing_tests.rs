@@ -3,9 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use sameport_policy::model::socket::{
-    Address, GroupPosition, ProcessDetails, Socket, SocketOptions, v4, v6,
-};
+use sameport_policy::model::{Address, GroupPosition, ProcessDetails, Socket, SocketOptions};
 use serde_json::{Value, json};
 
 use super::*;
@@ -46,7 +44,7 @@ fn in_json(listing: &Listing) -> String {
 fn a_group_is_read_as_one_block() {
     let groups = vec![group(
         Protocol::Tcp,
-        v4([0, 0, 0, 0], 8080),
+        ([0, 0, 0, 0], 8080).into(),
         &[(&[4121], Some(true)), (&[4130], Some(true))],
     )];
     let expected = "\
@@ -59,7 +57,7 @@ tcp    0.0.0.0:8080  4121  python3  ann   yes     0/5
 
 #[test]
 fn what_is_unknown_is_said_to_be() {
-    let mut dual = group(Protocol::Udp, v6(Ipv6Addr::UNSPECIFIED, 53), &[(&[], None)]);
+    let mut dual = group(Protocol::Udp, (Ipv6Addr::UNSPECIFIED, 53).into(), &[(&[], None)]);
     dual.members[0].user = None;
     let expected = "\
 PROTO  ADDRESS  PID  PROGRAM  USER  SHARED   QUEUE
@@ -72,7 +70,7 @@ udp    *:53     -    -        1000  unknown  0
 fn many_processes_are_counted_and_different_programs_named() {
     let mut crowd = group(
         Protocol::Tcp,
-        v4([127, 0, 0, 1], 80),
+        ([127, 0, 0, 1], 80).into(),
         &[(&[1, 2, 3, 4, 5, 6], Some(false)), (&[7, 8, 9, 10], None)],
     );
     crowd.members[0].processes[2].program = "helper".into();
@@ -86,7 +84,7 @@ fn many_processes_are_counted_and_different_programs_named() {
 fn who_is_reached_by_attach_has_a_column_where_anybody_is() {
     let groups = || {
         let pair: &[(&[i32], _)] = &[(&[1], Some(true)), (&[2], Some(true))];
-        let mut group = group(Protocol::Tcp, v4([127, 0, 0, 1], 80), pair);
+        let mut group = group(Protocol::Tcp, ([127, 0, 0, 1], 80).into(), pair);
         group.members[0].socket.cgroup = Some(77);
         group.members[1].socket.cgroup = Some(1);
         vec![group]
@@ -126,8 +124,8 @@ fn nobody_is_no_text() {
 #[test]
 fn json_keeps_its_shape() {
     let groups = vec![
-        group(Protocol::Tcp, v4([127, 0, 0, 1], 8080), &[(&[4121], Some(true))]),
-        group(Protocol::Udp, v6(Ipv6Addr::UNSPECIFIED, 53), &[(&[], None)]),
+        group(Protocol::Tcp, ([127, 0, 0, 1], 8080).into(), &[(&[4121], Some(true))]),
+        group(Protocol::Udp, (Ipv6Addr::UNSPECIFIED, 53).into(), &[(&[], None)]),
     ];
     let expected = concat!(
         r#"{"version":1,"groups":["#,
@@ -152,7 +150,7 @@ fn json_keeps_its_shape() {
 /// Everything that can be known, of one socket in a group of two.
 fn known() -> Group {
     let pair: &[(&[i32], _)] = &[(&[7, 8], Some(true)), (&[9], Some(true))];
-    let mut group = group(Protocol::Tcp, v4([127, 0, 0, 1], 80), pair);
+    let mut group = group(Protocol::Tcp, ([127, 0, 0, 1], 80).into(), pair);
     let member = &mut group.members[0];
     member.socket = Socket {
         cookie: 77,
@@ -241,7 +239,7 @@ fn wide_tells_all_of_it() {
 #[test]
 fn long_names_fit_a_hundred_columns() {
     let crowd: &[(&[i32], _)] = &[(&[4_000_001], None)];
-    let mut group = group(Protocol::Tcp, v4([255, 255, 255, 255], 65535), crowd);
+    let mut group = group(Protocol::Tcp, ([255, 255, 255, 255], 65535).into(), crowd);
     let member = &mut group.members[0];
     member.user = Some("a-user-with-a-long-name".into());
     member.processes[0].program = "a-long-program1".into();

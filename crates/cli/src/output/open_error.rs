@@ -32,7 +32,7 @@ pub(crate) fn plain(error: &Error) -> Failure {
 
 #[cfg(target_os = "linux")]
 fn named(request: &ListenRequest, error: &Error) -> Option<Failure> {
-    use sameport_policy::model::socket::Address;
+    use sameport_policy::model::Address;
     use sameport_policy::refusal::Refusal;
 
     use crate::output::refusal::words;

@@ -1,7 +1,7 @@
 //! A refusal in words: who is in the way, and the next step.
 
 use sameport_policy::membership::{NotAMember, RunIdentity};
-use sameport_policy::model::socket::{Address, Member, Process};
+use sameport_policy::model::{Address, Member, Process};
 use sameport_policy::refusal::Refusal;
 
 use super::run_changes::command;

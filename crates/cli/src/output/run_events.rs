@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use sameport_policy::bind::map::RuleSide;
 use sameport_policy::lifecycle::exit::Exit;
-use sameport_policy::model::socket::Member;
+use sameport_policy::model::Member;
 
 use super::refusal::{program, user, words};
 use super::start_error;

@@ -5,9 +5,8 @@ mod remedies;
 
 use std::collections::BTreeMap;
 
-use sameport_policy::bind::private;
-use sameport_policy::model::socket::{Address, Member, Protocol, SocketState};
 use sameport_policy::model::unit;
+use sameport_policy::model::{Address, Member, Protocol, SocketState, is_private_uid};
 use sameport_policy::predict::{
     Conflict, Missing, PredictedRefusal, PredictedResult, ReuseFlag, TrafficEffect, TrafficOutcome,
     Uncertainty, UnknownFact,
@@ -196,7 +195,7 @@ fn lacks(answer: &WhyAnswer, conflict: &Conflict) -> String {
 
 /// Its socket belongs to a private group.
 fn is_private(member: &Member) -> bool {
-    private::is_owner(member.socket.uid)
+    is_private_uid(member.socket.uid)
 }
 
 fn doubtful(answer: &WhyAnswer, doubt: &Uncertainty) -> String {

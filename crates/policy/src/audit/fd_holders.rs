@@ -4,7 +4,7 @@ use super::fix::Fix;
 use super::identity::{EvidenceSource, are_one_program};
 use super::port_view::{PortView, party, seniority};
 use super::{AuditFacts, Finding, FindingKind, Severity};
-use crate::model::socket::{Member, Process};
+use crate::model::{Member, Process};
 
 pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
     let mut told = Vec::new();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::identity::{does_what_it_is_told, place_of};
 use super::port_view::{Participant, PortView, first, user};
-use crate::model::socket::Process;
+use crate::model::Process;
 
 /// What to do. How it is written is the teller's.
 #[derive(Debug, Clone, PartialEq, Eq)]

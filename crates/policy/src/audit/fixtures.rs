@@ -4,9 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{AuditFacts, Finding, ProgramEvidence, audit};
-use crate::model::socket::{
-    Address, Member, Process, ProcessDetails, Protocol, Socket, SocketState,
-};
+use crate::model::{Address, Member, Process, ProcessDetails, Protocol, Socket, SocketState};
 
 /// A process: pid, the file it executes, its arguments; started as many seconds in as its pid says.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::owner::{ServiceOrContainer, place};
 use super::{AuditFacts, ProgramEvidence};
-use crate::model::socket::{Process, ProcessDetails};
+use crate::model::{Process, ProcessDetails};
 
 /// Whose evidence counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use crate::membership::RunIdentity;
-use crate::model::socket::{Address, Member, Process, Protocol, SocketState};
+use crate::model::{Address, Member, Process, Protocol, SocketState};
 
 pub use fix::{Fix, GuardAllow};
 pub use owner::{ServiceOrContainer, place};

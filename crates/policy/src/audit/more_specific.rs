@@ -48,7 +48,7 @@ fn of_actor<'a>(
 #[cfg(test)]
 mod tests {
     use crate::audit::fixtures::{PortFixture, api, stranger, tcp, udp};
-    use crate::model::socket::Address;
+    use crate::model::Address;
 
     #[test]
     fn a_part_of_an_address_is_taken_whole() {

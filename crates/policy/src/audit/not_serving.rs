@@ -4,7 +4,7 @@
 use super::fix::{Fix, guard, reserve_or_end};
 use super::port_view::{Participant, PortView, first, party};
 use super::{Finding, FindingKind, Severity};
-use crate::model::socket::{Protocol, SocketState};
+use crate::model::{Protocol, SocketState};
 
 pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
     if scene.protocol != Protocol::Tcp {
@@ -97,7 +97,7 @@ fn stalled(scene: &PortView<'_>, listener: &Participant<'_>) -> Option<Finding> 
 #[cfg(test)]
 mod tests {
     use crate::audit::fixtures::{PortFixture, api, stranger, tcp};
-    use crate::model::socket::SocketState;
+    use crate::model::SocketState;
 
     #[test]
     fn bound_and_another_user_listens() {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::port_view::{Participant, PortView};
 use super::shared_by_design::is_shared_by_design;
 use super::{Finding, FindingKind};
-use crate::model::socket::Address;
+use crate::model::Address;
 
 pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
     let on = |v6: bool| move |actor: &Participant<'_>| is_for_a_name(actor.address(), v6);
@@ -41,7 +41,7 @@ fn of_pair(scene: &PortView<'_>, four: &Participant<'_>, six: &Participant<'_>) 
 #[cfg(test)]
 mod tests {
     use crate::audit::fixtures::{PortFixture, api, stranger, tcp};
-    use crate::model::socket::Address;
+    use crate::model::Address;
 
     #[test]
     fn one_name_and_two_programs() {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::fix::guard;
 use super::identity::{EvidenceSource, are_one_program, place_of};
 use super::{AuditFacts, Finding, FindingKind, Party, Severity};
-use crate::bind::private::is_owner;
-use crate::model::socket::{Address, Member, Process, Protocol, SocketState};
+use crate::model::is_private_uid;
+use crate::model::{Address, Member, Process, Protocol, SocketState};
 
 /// Of a socket that more processes have open, these many stand for all: copies of one program.
 const ASKED: usize = 8;
@@ -152,7 +152,8 @@ impl<'a> Participant<'a> {
 pub(super) fn user(member: &Member) -> u32 {
     let uid = member.socket.uid;
     let of_process = |process: &Process| process.details.as_ref()?.uid;
-    let private = is_owner(uid).then(|| first(&member.processes).and_then(of_process)).flatten();
+    let private =
+        is_private_uid(uid).then(|| first(&member.processes).and_then(of_process)).flatten();
     private.unwrap_or(uid)
 }
 

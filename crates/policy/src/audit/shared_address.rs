@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::port_view::{Participant, PortView};
 use super::shared_by_design::is_shared_by_design;
 use super::{Finding, FindingKind, Severity};
-use crate::model::socket::{Address, Protocol};
+use crate::model::{Address, Protocol};
 
 pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
     let mut groups: BTreeMap<(IpAddr, Option<&str>), Vec<Participant<'_>>> = BTreeMap::new();
@@ -84,7 +84,7 @@ fn newest_takes_all(owner: &Participant<'_>, other: &Participant<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::audit::fixtures::{PortFixture, actor, api, stranger, tcp, udp};
-    use crate::model::socket::{GroupPosition, Member, SocketOptions};
+    use crate::model::{GroupPosition, Member, SocketOptions};
 
     const AT: &str = "0.0.0.0:8443";
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::socket::{Address, Protocol};
+use crate::model::{Address, Protocol};
 
 /// Ports on which datagrams are for the whole network, and each program has its own copy: DHCP
 /// (67, 68, 546, 547), PTP (319, 320), SSDP (1900), WS-Discovery (3702), mDNS (5353), LLMNR (5355).

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::port_view::PortView;
 use super::{AuditFacts, Finding, FindingKind, ProgramEvidence};
-use crate::model::socket::{Address, Member, SocketState};
+use crate::model::{Address, Member, SocketState};
 
 /// How many addresses are remembered whose listener has gone.
 const MOST: usize = 1024;

@@ -5,13 +5,8 @@
 
 use crate::bind::verdict::{NotShared, ShareDecision};
 use crate::membership::RunIdentity;
-use crate::model::socket::{Address, Protocol, Socket, SocketState};
-
-/// The ids that owners of private groups have: no user, system service or container gets one of these
-/// (systemd's UIDS-GIDS names 0x70000000 to 0x7FFFFFFF as unused, but for a piece at its end), and each
-/// is positive as a C int.
-pub const FIRST: u32 = 0x7000_0000;
-const COUNT: u32 = 0x0f00_0000;
+use crate::model::private_uid::{COUNT, FIRST};
+use crate::model::{Address, Protocol, Socket, SocketState};
 
 /// The user id that owns the sockets of this run's group, when this user runs it. Runs that belong
 /// together have the same one; others have another one, but for a chance of 1 in 251,658,240.
@@ -32,12 +27,6 @@ pub fn owner(user: u32, run: &RunIdentity) -> u32 {
         }
     }
     FIRST + hash.below(COUNT)
-}
-
-/// Whether a socket of this owner is a private group's.
-#[must_use]
-pub fn is_owner(uid: u32) -> bool {
-    (FIRST..FIRST + COUNT).contains(&uid)
 }
 
 /// Whether the socket of a bind that was decided so is the group's. What a program has made shareable by
@@ -89,6 +78,7 @@ impl Fnv1a {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::is_private_uid;
     use std::collections::BTreeSet;
     use std::ffi::OsString;
     use std::path::PathBuf;
@@ -129,9 +119,9 @@ mod tests {
         let groups = (0..10_000).map(|n| run(Some(&format!("g{n}")), &["api"], "/"));
         let owners: BTreeSet<u32> = groups.map(|run| owner(0, &run)).collect();
         assert!(owners.len() > 9_990, "{}", owners.len());
-        assert!(owners.iter().all(|uid| is_owner(*uid) && i32::try_from(*uid).is_ok()));
+        assert!(owners.iter().all(|uid| is_private_uid(*uid) && i32::try_from(*uid).is_ok()));
         for user in [0, 1000, 60_000, 65_534, 524_288, 1_879_048_191, 0x7ffe_0000, u32::MAX] {
-            assert!(!is_owner(user), "{user}");
+            assert!(!is_private_uid(user), "{user}");
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::socket::Address;
+use crate::model::Address;
 
 /// One start of a worker: the process, and all that it starts. Never given twice in a run.
 pub type InstanceId = u32;
@@ -162,10 +162,10 @@ impl HeldSockets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::socket::{Protocol, v4};
+    use crate::model::Protocol;
 
     fn address(port: u16) -> Address {
-        Address::new(Protocol::Tcp, v4([0, 0, 0, 0], port))
+        Address::new(Protocol::Tcp, ([0, 0, 0, 0], port).into())
     }
 
     #[test]

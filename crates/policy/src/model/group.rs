@@ -1,19 +1,79 @@
-//! Who shares with whom: members put into groups, and what their being together proves.
+//! Members of one address: the kernel's reuseport group.
 
 use std::collections::HashMap;
 
-use crate::model::socket::{Address, Group, Member, Protocol, SocketState};
+use sameport_addr::{Address, Protocol};
 
-/// Puts members with equal addresses together.
+use super::process::Process;
+use super::socket::{Socket, SocketOptions, SocketState};
+
+/// The position of a member in the kernel's reuseport group. Only root can read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GroupPosition {
+    /// The index in the group, from 0.
+    pub index: u32,
+    /// The number of members.
+    pub of: u32,
+    /// Whether an attached program selects the member, instead of the kernel's hash.
+    pub steered: bool,
+}
+
+/// A socket and the processes that have it open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The socket.
+    pub socket: Socket,
+    /// The processes that have the socket open, by pid. Empty if all of them are hidden from the
+    /// observer, or if there is none.
+    pub processes: Vec<Process>,
+    /// The login name of the socket's owner, if the user database has one.
+    pub user: Option<String>,
+    /// Whether `SO_REUSEPORT` is set: read or inferred; `None` if unknown.
+    pub shared: Option<bool>,
+    /// The socket's options; `None` if they could not be read.
+    pub options: Option<SocketOptions>,
+    /// The position in the group; `None` if it could not be read.
+    pub position: Option<GroupPosition>,
+    /// The path of the cgroup (version 2) in which the socket was created, as in
+    /// `/proc/PID/cgroup`, else the path of a holder's cgroup. `None` if unknown or not requested.
+    pub cgroup: Option<String>,
+}
+
+impl Member {
+    /// A socket whose processes and options are unknown.
+    #[must_use]
+    pub fn new(socket: Socket) -> Self {
+        Self {
+            socket,
+            processes: vec![],
+            user: None,
+            shared: None,
+            options: None,
+            position: None,
+            cgroup: None,
+        }
+    }
+}
+
+/// All members of one address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The common address.
+    pub address: Address,
+    /// At least one member, ordered by the first pid.
+    pub members: Vec<Member>,
+}
+
+/// Groups members with equal addresses.
 ///
-/// Equal means what the kernel means when it forms a reuseport group: protocol, family, IP, port,
-/// device and, for the IPv6 wildcard, `IPV6_V6ONLY` (`inet_reuseport_add_sock` and
-/// `udp_reuseport_add_sock`). `0.0.0.0:80` and a dual-stack `*:80` compete, but are two groups.
+/// Equality is the kernel's (`inet_reuseport_add_sock` and `udp_reuseport_add_sock`): protocol,
+/// family, IP, port, device and, for the IPv6 wildcard, `IPV6_V6ONLY`. `0.0.0.0:80` and a
+/// dual-stack `*:80` compete for traffic, but are two groups.
 ///
-/// Groups are ordered by protocol, port and IP; members by their first pid, those without a known
-/// process last. A flag that could not be read is inferred where the group proves it.
+/// The result is ordered by protocol, port and IP. Members are ordered by their first pid; members
+/// without a known process come last. An unknown `SO_REUSEPORT` is inferred if the group proves it.
 #[must_use]
-pub fn groups(members: Vec<Member>) -> Vec<Group> {
+pub fn group_by_address(members: Vec<Member>) -> Vec<Group> {
     let mut by_address: HashMap<Address, Vec<Member>> = HashMap::new();
     for member in members {
         by_address.entry(member.socket.address.clone()).or_default().push(member);
@@ -26,17 +86,17 @@ pub fn groups(members: Vec<Member>) -> Vec<Group> {
             Group { address, members }
         })
         .collect();
-    groups.sort_by(|a, b| place(&a.address).cmp(&place(&b.address)));
+    groups.sort_by(|a, b| sort_key(&a.address).cmp(&sort_key(&b.address)));
     groups
 }
 
-/// Two TCP sockets listen on one address only if both had `SO_REUSEPORT` when they began to:
-/// `SO_REUSEADDR` admits no second listener. (`TCP_REPAIR` could, and the flag can be cleared
-/// later; both leave sockets that do share, which is what the word says.) With `SO_REUSEADDR` others
-/// may be bound there that do not listen, and of those nothing follows.
+/// Two TCP sockets listen on one address only if both had `SO_REUSEPORT` at `listen(2)`:
+/// `SO_REUSEADDR` does not allow a second listener. (Exceptions are `TCP_REPAIR`, and an option that
+/// was cleared after `listen`: those sockets do share.) Bound sockets beside the listeners may have
+/// `SO_REUSEADDR` only, so nothing follows for them.
 ///
-/// Nothing follows for UDP, where `SO_REUSEADDR` on both admits the second socket as well, without
-/// sharing: the newest takes every datagram. Nothing follows for a lone socket either.
+/// Nothing follows for UDP either: `SO_REUSEADDR` on both sockets allows the second bind without
+/// sharing, and the newest socket receives every datagram.
 fn infer_shared(protocol: Protocol, members: &mut [Member]) {
     let waits = |member: &Member| member.socket.state == SocketState::Waiting;
     if protocol == Protocol::Tcp && members.iter().filter(|member| waits(member)).count() > 1 {
@@ -51,14 +111,13 @@ fn first_pid(member: &Member) -> (bool, Option<i32>, u64) {
     (pid.is_none(), pid, member.socket.inode)
 }
 
-fn place(address: &Address) -> (Protocol, u16, &Address) {
+fn sort_key(address: &Address) -> (Protocol, u16, &Address) {
     (address.protocol, address.port(), address)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::socket::{Process, Socket, v4, v6};
     use std::net::{Ipv6Addr, SocketAddr};
 
     fn member(protocol: Protocol, socket: SocketAddr, pids: &[i32]) -> Member {
@@ -66,6 +125,14 @@ mod tests {
         let socket = Socket::new(Address::new(protocol, socket), inode, 1000);
         let processes = pids.iter().map(|pid| Process::new(*pid, "server")).collect();
         Member { processes, ..Member::new(socket) }
+    }
+
+    fn v4(ip: [u8; 4], port: u16) -> SocketAddr {
+        (ip, port).into()
+    }
+
+    fn v6(ip: Ipv6Addr, port: u16) -> SocketAddr {
+        (ip, port).into()
     }
 
     fn tcp(socket: SocketAddr, pids: &[i32]) -> Member {
@@ -76,7 +143,7 @@ mod tests {
         member(Protocol::Udp, socket, pids)
     }
 
-    fn not_waiting(mut member: Member, state: SocketState) -> Member {
+    fn in_state(mut member: Member, state: SocketState) -> Member {
         member.socket.state = state;
         member
     }
@@ -86,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn only_equal_addresses_are_one_group() {
+    fn equal_addresses_form_a_group() {
         let any4 = v4([0, 0, 0, 0], 80);
         let any6 = v6(Ipv6Addr::UNSPECIFIED, 80);
         let mut only6 = tcp(any6, &[4]);
@@ -104,9 +171,9 @@ mod tests {
             tcp(v4([0, 0, 0, 0], 81), &[7]),
             tcp(mapped, &[8]),
         ];
-        let twice: Vec<_> = different.iter().chain(&different).cloned().collect();
+        let pairs: Vec<_> = different.iter().chain(&different).cloned().collect();
 
-        let formed = groups(twice);
+        let formed = group_by_address(pairs);
 
         assert_eq!(formed.len(), different.len());
         for group in &formed {
@@ -116,8 +183,8 @@ mod tests {
     }
 
     #[test]
-    fn ordered_by_protocol_port_and_ip() {
-        let formed = groups(vec![
+    fn groups_are_ordered_by_protocol_port_and_ip() {
+        let formed = group_by_address(vec![
             udp(v4([127, 0, 0, 1], 53), &[1]),
             tcp(v6(Ipv6Addr::LOCALHOST, 80), &[2]),
             tcp(v4([127, 0, 0, 1], 8080), &[3]),
@@ -133,9 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn members_are_ordered_by_first_pid_and_the_unknown_come_last() {
+    fn members_are_ordered_by_first_pid() {
         let at = v4([127, 0, 0, 1], 80);
-        let formed = groups(vec![tcp(at, &[]), tcp(at, &[30, 2]), tcp(at, &[4, 9]), tcp(at, &[3])]);
+        let formed = group_by_address(vec![
+            tcp(at, &[]),
+            tcp(at, &[30, 2]),
+            tcp(at, &[4, 9]),
+            tcp(at, &[3]),
+        ]);
         let pids: Vec<Vec<i32>> = formed[0]
             .members
             .iter()
@@ -145,38 +217,38 @@ mod tests {
     }
 
     #[test]
-    fn what_being_together_proves() {
+    fn shared_is_inferred_from_a_second_listener() {
         let at = v4([127, 0, 0, 1], 80);
-        let elsewhere = v4([127, 0, 0, 2], 80);
+        let other = v4([127, 0, 0, 2], 80);
         let (no, yes) = (Some(false), Some(true));
         let cases = [
             ("a lone listener", vec![tcp(at, &[1])], vec![None]),
             ("two listeners", vec![tcp(at, &[1]), tcp(at, &[2])], vec![yes, yes]),
             (
-                "one read, one not",
+                "one read, one unknown",
                 vec![flagged(tcp(at, &[1]), true), tcp(at, &[2])],
                 vec![yes, yes],
             ),
             (
-                "a flag that was read stays",
+                "a read option stays",
                 vec![flagged(tcp(at, &[1]), false), tcp(at, &[2])],
                 vec![no, yes],
             ),
             (
-                "a listener, one that is only bound, and a connection",
+                "a listener, a bound socket and a connection",
                 vec![
                     tcp(at, &[1]),
-                    not_waiting(tcp(at, &[2]), SocketState::Bound),
-                    not_waiting(tcp(at, &[3]), SocketState::Connected),
+                    in_state(tcp(at, &[2]), SocketState::Bound),
+                    in_state(tcp(at, &[3]), SocketState::Connected),
                 ],
                 vec![None; 3],
             ),
             (
-                "two listeners, and one that is only bound",
-                vec![tcp(at, &[1]), tcp(at, &[2]), not_waiting(tcp(at, &[3]), SocketState::Bound)],
+                "two listeners and a bound socket",
+                vec![tcp(at, &[1]), tcp(at, &[2]), in_state(tcp(at, &[3]), SocketState::Bound)],
                 vec![yes, yes, None],
             ),
-            ("one port, two addresses", vec![tcp(at, &[1]), tcp(elsewhere, &[2])], vec![None; 2]),
+            ("one port, two addresses", vec![tcp(at, &[1]), tcp(other, &[2])], vec![None; 2]),
             ("two UDP sockets", vec![udp(at, &[1]), udp(at, &[2])], vec![None, None]),
             (
                 "two UDP sockets, one read",
@@ -185,15 +257,18 @@ mod tests {
             ),
             ("TCP and UDP", vec![tcp(at, &[1]), udp(at, &[2])], vec![None, None]),
         ];
-        for (what, members, expected) in cases {
-            let shared: Vec<_> =
-                groups(members).iter().flat_map(|g| &g.members).map(|m| m.shared).collect();
-            assert_eq!(shared, expected, "{what}");
+        for (case, members, expected) in cases {
+            let shared: Vec<_> = group_by_address(members)
+                .iter()
+                .flat_map(|g| &g.members)
+                .map(|m| m.shared)
+                .collect();
+            assert_eq!(shared, expected, "{case}");
         }
     }
 
     #[test]
-    fn nobody_makes_no_group() {
-        assert_eq!(groups(Vec::new()), []);
+    fn no_members_form_no_group() {
+        assert_eq!(group_by_address(Vec::new()), []);
     }
 }

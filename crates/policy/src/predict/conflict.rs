@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{BindRequest, ExistingSocket, PredictedRefusal, PredictedResult, SocketUse};
-use crate::model::socket::{Address, Protocol};
+use crate::model::{Address, Protocol};
 
 /// Someone in the way, and what each of the two ways past lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What is known of sockets that were seen, and what follows from their being there together.
 
 use super::{ExistingSocket, SocketUse};
-use crate::model::socket::{Member, Protocol, SocketState};
+use crate::model::{Member, Protocol, SocketState};
 
 /// The sockets of one port as far as they are known, in the same order. Options that could not be read
 /// are inferred where others prove them:
@@ -61,7 +61,7 @@ fn is_listener(other: &ExistingSocket) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::socket::{Address, Socket, SocketOptions};
+    use crate::model::{Address, Socket, SocketOptions};
 
     fn member(
         address: &str,

@@ -17,7 +17,7 @@ mod traffic;
 
 use std::net::IpAddr;
 
-use crate::model::socket::Address;
+use crate::model::Address;
 
 pub use conflict::{Conflict, Missing, ReuseFlag, Uncertainty, UnknownFact};
 pub use known::known;

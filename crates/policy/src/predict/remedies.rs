@@ -7,7 +7,7 @@ use super::{
     BindRequest, Conflict, ExistingSocket, PortLimits, PredictedRefusal, PredictedResult,
     SocketUse, TrafficEffect, TrafficOutcome, predict,
 };
-use crate::model::socket::{Address, Protocol};
+use crate::model::{Address, Protocol};
 
 /// Something that makes a refused wish work. Indices are those of the others.
 #[derive(Debug, Clone, PartialEq, Eq)]

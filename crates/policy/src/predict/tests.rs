@@ -1,7 +1,7 @@
 //! The shape of the answers. That they are true is `tests/prediction`'s to show, on a kernel.
 
 use super::*;
-use crate::model::socket::Protocol;
+use crate::model::Protocol;
 
 const ANN: u32 = 1000;
 const BOB: u32 = 1001;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{BindRequest, ExistingSocket, SocketUse};
-use crate::model::socket::{Address, Protocol};
+use crate::model::{Address, Protocol};
 
 /// What becomes of traffic that the wish and another could both take.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use sameport_policy::model::socket::Address;
+use sameport_policy::model::Address;
 use sameport_sys::bpf::cgroup_bind;
 use sameport_sys::bpf::cgroup_bind::{
     AttachSettings, Attachment, BindAction, BindEvent as Seen, BindEvents, PrivateCgroup,

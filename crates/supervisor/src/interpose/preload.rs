@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sameport_policy::model::socket::Address;
+use sameport_policy::model::Address;
 use sameport_sys::Errno;
 use sameport_sys::fd::poll::wait_readable;
 use sameport_sys::preload;

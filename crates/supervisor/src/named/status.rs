@@ -6,7 +6,7 @@ use std::time::Duration;
 use sameport_policy::lifecycle;
 use sameport_policy::lifecycle::slots::InstanceId;
 use sameport_policy::lifecycle::{Lifecycle, RequestFailure, RequestRefusal};
-use sameport_policy::model::socket::Address;
+use sameport_policy::model::Address;
 use sameport_sys::inspect;
 
 use crate::control::protocol::{ListenStatus, RunStatus, WorkerPhase, WorkerStatus};

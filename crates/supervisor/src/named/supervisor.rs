@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use sameport_policy::lifecycle::slots::InstanceId;
 use sameport_policy::lifecycle::{Action, Lifecycle, RunOutcome};
-use sameport_policy::model::socket::Address;
+use sameport_policy::model::Address;
 use sameport_sys::process;
 use sameport_sys::process::signals::{ReceivedSignal, SignalFd};
 use sameport_sys::systemd::NotifySocket;

@@ -8,8 +8,7 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use sameport::Options;
 use sameport_policy::addr::{AddrSpec, Host};
-use sameport_policy::bind::private;
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol, is_private_uid};
 use sameport_policy::systemd::{Activation, StoredName};
 use sameport_sys::Errno;
 use sameport_sys::fd::inherit;
@@ -152,7 +151,7 @@ fn is_wanted(address: &Address, wanted: &AddrSpec) -> Result<bool, InheritError>
 fn is_others(socket: &WorkerSocket, owner: Option<u32>) -> bool {
     match owner {
         Some(owner) => socket.owner() != owner,
-        None => private::is_owner(socket.owner()),
+        None => is_private_uid(socket.owner()),
     }
 }
 

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sameport_policy::lifecycle::slots::{HeldSockets, InstanceId, QueueMode};
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use sameport_policy::traffic::steering::OrderedGroup;
 use sameport_sys::inspect;
 use sameport_sys::socket::WorkerSocket;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sameport_policy::lifecycle::slots::InstanceId;
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use sameport_policy::systemd;
 use sameport_policy::systemd::StoredName;
 use sameport_sys::Errno;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::fd::AsFd as _;
 
 use sameport_policy::lifecycle::slots::{BindAnswer, InstanceId};
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use sameport_policy::traffic::steering;
 use sameport_policy::traffic::steering::OrderedGroup;
 use sameport_sys::inspect;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use sameport_policy::systemd;
 use sameport_policy::systemd::StoredName;
 use sameport_sys::systemd::notify::{NotifyBarrier, ServiceManager};

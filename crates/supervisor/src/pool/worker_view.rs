@@ -1,7 +1,7 @@
 //! The held sockets, as one worker meets them: its binds, listens and shutdowns.
 
 use sameport_policy::lifecycle::slots::{InstanceId, QueueMode};
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use sameport_sys::Errno;
 use sameport_sys::seccomp::NotifyListener;
 use sameport_sys::socket::WorkerSocket;

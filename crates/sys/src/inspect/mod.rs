@@ -24,7 +24,7 @@ pub use crate::users::{user_id, user_name};
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 
-use sameport_policy::model::socket::{Address, Member, Protocol, Socket};
+use sameport_policy::model::{Address, Member, Protocol, Socket};
 
 use crate::proc::fd_scan::{FdHolders, ProcessCache};
 use owners::SocketOwners;
@@ -40,7 +40,7 @@ pub struct SocketQuery {
     pub port: Option<u16>,
     /// Only those in these states.
     pub states: StateFilter,
-    /// Whether to look at what else is known of who has them open ([`Process::details`](sameport_policy::model::socket::Process::details)): some 30 µs a
+    /// Whether to look at what else is known of who has them open ([`Process::details`](sameport_policy::model::Process::details)): some 30 µs a
     /// process.
     pub details: bool,
     /// Whether to look for the paths of their cgroups ([`Member::cgroup`]): once over all cgroups.

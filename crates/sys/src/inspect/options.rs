@@ -14,7 +14,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
-use sameport_policy::model::socket::{Socket, SocketOptions};
+use sameport_policy::model::{Socket, SocketOptions};
 
 use crate::proc::fd_scan::FdHolder;
 

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use sameport_policy::model::socket::{GroupPosition, Socket, SocketOptions, SocketState};
+use sameport_policy::model::{GroupPosition, Socket, SocketOptions, SocketState};
 
 use super::{SocketQuery, StateFilter, options};
 use crate::bpf::socket_iter;

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
-use sameport_policy::model::socket::{Member, SocketOptions, SocketState};
+use sameport_policy::model::{Member, SocketOptions, SocketState};
 use socket2::{Domain, Socket, Type};
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sameport_policy::model::socket::Protocol;
+use sameport_policy::model::Protocol;
 
 use super::inet_diag::DiagSocket;
 use super::sock_diag::DiagRequest;

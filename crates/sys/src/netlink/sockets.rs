@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use sameport_policy::model::socket::{Address, Protocol, Socket, SocketState};
+use sameport_policy::model::{Address, Protocol, Socket, SocketState};
 
 use super::inet_diag::DiagSocket;
 use super::sock_diag::{DiagError, DiagRequest, TRIES};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 
 use super::sock_diag::DiagRequest;
 use super::sockets::{DeviceNames, error, socket};

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use rustix::time::ClockId;
-use sameport_policy::model::socket::ProcessDetails;
+use sameport_policy::model::ProcessDetails;
 
 /// A longer command line is cut: a process may write any amount over its own.
 const LONGEST: usize = 128 * 1024;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, RawDir};
 use rustix::io::Errno;
-use sameport_policy::model::socket::Process;
+use sameport_policy::model::Process;
 
 use super::details::{BootClock, read_details};
 

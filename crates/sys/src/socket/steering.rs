@@ -5,9 +5,8 @@ use std::os::fd::AsFd as _;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::Uid;
-use sameport_policy::bind::private;
 use sameport_policy::classic_bpf::Instruction;
-use sameport_policy::model::socket::Protocol;
+use sameport_policy::model::{Protocol, is_private_uid};
 
 use super::raw_option;
 use super::raw_option::SockOpt;
@@ -82,8 +81,8 @@ impl WorkerSocket {
                 .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         }
         sockopt::set_socket_reuseport(&gate, true)?;
-        // Connections of a private group are the workers': see `private::stands_beside`.
-        sockopt::set_socket_reuseaddr(&gate, private::is_owner(self.owner()))?;
+        // Connections of a private group are the workers': see `sameport_policy::bind::private::stands_beside`.
+        sockopt::set_socket_reuseaddr(&gate, is_private_uid(self.owner()))?;
         rustix::net::bind(&gate, &bound.socket)?;
         Self::of_descriptor(gate)
     }

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use sameport_policy::model::socket::Protocol as Sort;
+use sameport_policy::model::Protocol as Sort;
 use sameport_policy::traffic::steering::{OrderedGroup, aimed, program};
 use socket2::{Domain, Protocol, Socket, Type};
 

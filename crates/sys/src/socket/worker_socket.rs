@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustix::process::PidfdGetfdFlags;
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 
 use crate::netns::cookie;
 use crate::process::fd_table::open_thread;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sameport_policy::audit::{AuditFacts, Finding, ProgramEvidence, Redirection, audit};
 use sameport_policy::membership::RunIdentity;
-use sameport_policy::model::socket::Member;
+use sameport_policy::model::Member;
 use sameport_sys::Errno;
 use sameport_sys::inspect;
 use sameport_sys::inspect::{Snapshot, SocketQuery, StateFilter};

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use sameport_policy::audit::{Finding, Party, TakeoverTracker, audit, parties};
-use sameport_policy::model::socket::{Address, Socket, SocketState};
+use sameport_policy::model::{Address, Socket, SocketState};
 use sameport_sys::inspect;
 use sameport_sys::inspect::{SocketQuery, StateFilter};
 

@@ -1,6 +1,6 @@
 //! Who has a port that is to be guarded, and whether they may bind it again.
 
-use sameport_policy::model::socket::Protocol;
+use sameport_policy::model::Protocol;
 use sameport_sys::bpf::guard;
 use sameport_sys::inspect;
 

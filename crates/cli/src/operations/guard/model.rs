@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use sameport_policy::guard::{AllowSpec, GuardPort};
-use sameport_policy::model::socket::Address;
+use sameport_policy::model::Address;
 use sameport_sys::bpf::cgroup_bind::{CgroupError, PinError};
 use sameport_sys::bpf::guard;
 

@@ -1,6 +1,6 @@
 //! The answers as one line of JSON. Version 1: fields may be added, none changes its meaning.
 
-use sameport_policy::model::socket::{Address, SocketState};
+use sameport_policy::model::{Address, SocketState};
 use sameport_policy::predict::{
     Conflict, Missing, PredictedRefusal, PredictedResult, Remedy, ReuseFlag, TrafficOutcome,
     Uncertainty, UnknownFact,

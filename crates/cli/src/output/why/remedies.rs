@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sameport_policy::bind::private;
-use sameport_policy::model::socket::{Address, Member, Process, SocketState};
 use sameport_policy::model::unit;
+use sameport_policy::model::{Address, Member, Process, SocketState, is_private_uid};
 use sameport_policy::predict::{PredictedRefusal, PredictedResult, Remedy, Uncertainty};
 
 use crate::operations::guard::record::GuardEntry;
@@ -86,7 +85,7 @@ fn line(answer: &WhyAnswer, remedy: &Remedy) -> Option<String> {
             started_again(answer, with)
         ),
         // Nobody can be the user of a private group but its own run.
-        Remedy::AsUser { uid, .. } if private::is_owner(*uid) => return None,
+        Remedy::AsUser { uid, .. } if is_private_uid(*uid) => return None,
         Remedy::AsUser { uid, restart } => {
             let owner = answer.there.iter().find_map(|there| match there {
                 PresentSocket::Socket(member) if member.socket.uid == *uid => Some(user(member)),

@@ -10,7 +10,7 @@ use sameport_policy::bind::source;
 use sameport_policy::bind::source::OutgoingSocket;
 use sameport_policy::bind::verdict;
 use sameport_policy::bind::verdict::{BindAttempt, NotShared, ShareDecision};
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use sameport_policy::refusal::Refusal;
 use sameport_policy::seccomp::calls::{AddrArgument, Architecture, WorkerCall};
 use sameport_sys::Errno;

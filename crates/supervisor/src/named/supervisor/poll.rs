@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::lifecycle::slots::InstanceId;
-use sameport_policy::model::socket::Address;
+use sameport_policy::model::Address;
 use sameport_sys::inspect;
 use sameport_sys::process;
 

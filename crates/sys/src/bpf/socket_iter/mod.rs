@@ -23,7 +23,7 @@ use std::os::linux::fs::MetadataExt as _;
 use std::sync::LazyLock;
 
 use rustix::thread::CapabilitySet;
-use sameport_policy::model::socket::GroupPosition;
+use sameport_policy::model::GroupPosition;
 
 use crate::proc::fd_scan::{FdHolder, FdHolders};
 use btf::Btf;

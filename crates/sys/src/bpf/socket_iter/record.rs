@@ -1,6 +1,6 @@
 //! What the program writes of one descriptor.
 
-use sameport_policy::model::socket::GroupPosition;
+use sameport_policy::model::GroupPosition;
 
 /// `struct record` in `bpf/sockets.bpf.c`.
 pub(super) const RECORD: usize = 48;

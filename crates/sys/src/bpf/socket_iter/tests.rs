@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::process::{Command, Stdio};
 
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
-use sameport_policy::model::socket::{SocketOptions, SocketState};
+use sameport_policy::model::{SocketOptions, SocketState};
 use sameport_policy::traffic::steering::OrderedGroup;
 use socket2::{Domain, SockFilter, Socket, Type};
 
