@@ -27,7 +27,6 @@ const VERBS: &[&str] = &[
     "guard",
     "preload",
     "doctor",
-    "selftest",
     "completions",
     "manual",
 ];

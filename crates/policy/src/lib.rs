@@ -13,7 +13,6 @@ pub mod classic_bpf;
 pub mod diff;
 pub mod guard;
 pub mod join_debounce;
-pub mod kernel_rules;
 pub mod lifecycle;
 pub mod membership;
 pub mod model;

@@ -11,7 +11,6 @@ pub mod cgroup;
 mod errno;
 pub mod fd;
 pub mod inspect;
-pub mod kernel_rules;
 pub mod netlink;
 pub mod netns;
 pub mod preload;

@@ -17,7 +17,6 @@ mod reexec;
 mod restart;
 mod run;
 mod scale;
-mod selftest;
 mod status;
 mod stop;
 mod upgrade;
@@ -68,7 +67,6 @@ pub(crate) enum Command {
     Guard(guard::Args),
     Preload(preload::Args),
     Doctor(doctor::Args),
-    Selftest(selftest::Args),
     Completions(completions::Args),
     Manual(manual::Args),
 }
@@ -98,7 +96,6 @@ impl Command {
             Self::Guard(args) => guard::run(args),
             Self::Preload(args) => preload::run(args),
             Self::Doctor(args) => doctor::run(args),
-            Self::Selftest(args) => selftest::run(args),
             Self::Completions(args) => completions::run(args, definition()),
             Self::Manual(args) => manual::run(args, definition()),
         }

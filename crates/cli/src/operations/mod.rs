@@ -12,6 +12,5 @@ pub(crate) mod guard;
 pub(crate) mod list;
 pub(crate) mod listen;
 #[cfg(target_os = "linux")]
-pub(crate) mod selftest;
 #[cfg(target_os = "linux")]
 pub(crate) mod why;

@@ -27,7 +27,6 @@ pub(crate) mod run_changes;
 pub(crate) mod run_events;
 pub(crate) mod screen;
 #[cfg(target_os = "linux")]
-pub(crate) mod selftest;
 #[cfg(target_os = "linux")]
 mod shell;
 #[cfg(target_os = "linux")]

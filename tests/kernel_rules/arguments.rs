@@ -1,20 +1,19 @@
-//! As much of libtest's command line as cargo and cargo-nextest use.
+//! The options of libtest that cargo and cargo-nextest use.
 
-/// What was asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Arguments {
     pub(crate) list: bool,
-    /// In CI a skip is a failure unless it is listed.
+    /// In CI, a skip that tests/skips.txt does not list is a failure.
     pub(crate) ci: bool,
     exact: bool,
     ignored: bool,
     filters: Vec<String>,
-    without: Vec<String>,
+    excluded: Vec<String>,
     may_skip: Vec<String>,
 }
 
 impl Arguments {
-    /// Err: the argument that is not known.
+    /// Err: the unknown argument.
     pub(crate) fn parse(args: Vec<String>) -> Result<Self, String> {
         let mut parsed = Self {
             ci: std::env::var_os("CI").is_some_and(|value| value == "true"),
@@ -27,7 +26,7 @@ impl Arguments {
                 "--list" => parsed.list = true,
                 "--exact" => parsed.exact = true,
                 "--ignored" => parsed.ignored = true,
-                "--skip" => parsed.without.extend(args.next()),
+                "--skip" => parsed.excluded.extend(args.next()),
                 "--format" | "--test-threads" | "--color" => drop(args.next()),
                 "--nocapture" | "--no-capture" | "--include-ignored" | "--quiet" | "-q"
                 | "--show-output" => {}
@@ -41,14 +40,14 @@ impl Arguments {
         Ok(parsed)
     }
 
-    /// Whether the test of this name is asked for. No test of the table is ignored.
-    pub(crate) fn wants(&self, name: &str) -> bool {
-        let hit = |pattern: &String| {
+    /// Whether the test of this name is to run. No test is ignored.
+    pub(crate) fn selects(&self, name: &str) -> bool {
+        let matches = |pattern: &String| {
             if self.exact { name == pattern } else { name.contains(pattern.as_str()) }
         };
         !self.ignored
-            && (self.filters.is_empty() || self.filters.iter().any(hit))
-            && !self.without.iter().any(hit)
+            && (self.filters.is_empty() || self.filters.iter().any(matches))
+            && !self.excluded.iter().any(matches)
     }
 
     pub(crate) fn may_skip(&self, name: &str) -> bool {
@@ -56,7 +55,7 @@ impl Arguments {
     }
 }
 
-/// The names in tests/skips.txt, one a line: `test-name: reason`. No file: none.
+/// The names in tests/skips.txt, one a line: `test-name: reason`.
 fn listed_skips() -> Vec<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/skips.txt");
     let text = std::fs::read_to_string(path).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The table, by what its rows are about. Data only.
+//! The rows, one file a subject. Data only.
 
 mod addresses;
 mod changes;
@@ -10,8 +10,8 @@ mod sharing;
 
 use super::model::Row;
 
-/// Every row, in the order in which they are run and listed.
-pub const TABLE: &[&[Row]] = &[
+/// Every row, in the order in which the rows run.
+pub(crate) const TABLE: &[&[Row]] = &[
     sharing::ROWS,
     addresses::ROWS,
     changes::ROWS,

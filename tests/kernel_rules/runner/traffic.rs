@@ -1,23 +1,23 @@
-//! Connections and datagrams: who got how many, and what became of those nobody accepted.
+//! Connections and datagrams: how many each socket receives, and what happens to queued connections.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use sameport_policy::kernel_rules::Line;
-use sameport_policy::kernel_rules::model::{LO, Send, Share};
-use socket2::Socket;
+use socket2::{SockAddr, Socket};
 
-use super::sockets::new_socket;
-use super::{Run, Stop, target};
+use super::sockets::{CONNECT_TIMEOUT, new_socket, parse_ip};
+use super::{Run, Stop};
+use crate::model::{LO, Port, Send, Share};
+use crate::report::StepReport;
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
-/// Loopback delivers at once; a busy machine may need a moment.
-const SETTLE_LIMIT: Duration = Duration::from_secs(2);
+/// Loopback delivers at once, but a busy machine delays the receiver.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Sends, and counts what each socket of the row received.
-pub(super) fn send(run: &Run<'_>, send: Send, share: Share) -> Result<Line, Stop> {
-    let (ip, to) = target(run, send.ip)?;
+/// Sends, and counts what each socket of the row receives.
+pub(super) fn send(run: &Run<'_>, send: Send, share: Share) -> Result<StepReport, Stop> {
+    let (ip, to) = row_address(run, send.ip)?;
     let mut clients = Vec::new();
     for _ in 0..send.count {
         if let Some(client) = send.from {
@@ -33,19 +33,19 @@ pub(super) fn send(run: &Run<'_>, send: Send, share: Share) -> Result<Line, Stop
         clients.push(client);
     }
     let mut counts: Vec<(char, usize)> = Vec::new();
-    // Kept until the clients are gone: an end that closes after a reset leaves no TIME_WAIT behind.
+    // Dropped after the clients: the end that closes after a reset leaves no TIME_WAIT.
     let mut accepted = Vec::new();
-    let deadline = Instant::now() + SETTLE_LIMIT;
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
     let mut total = 0;
     while total < send.count && Instant::now() < deadline {
         let mut idle = true;
-        for member in run.members.iter().filter(|member| member.serving) {
-            let got = if member.proto.listens() {
+        for member in run.members.iter().filter(|member| member.serves) {
+            let received = if member.proto.listens() {
                 member.socket.accept().map(|(connection, _)| accepted.push(connection))
             } else {
                 member.socket.recv_from(&mut [std::mem::MaybeUninit::uninit(); 8]).map(|_| ())
             };
-            match got {
+            match received {
                 Ok(()) => {
                     idle = false;
                     total += 1;
@@ -65,47 +65,53 @@ pub(super) fn send(run: &Run<'_>, send: Send, share: Share) -> Result<Line, Stop
     drop(clients);
     drop(accepted);
     counts.sort_unstable();
-    Ok(Line::received(send, share, &counts))
+    Ok(StepReport::traffic(send, share, &counts))
 }
 
-/// Connects; the client end will reset, so that no TIME_WAIT stays on the row's port.
-fn connect(client: &Socket, to: &socket2::SockAddr) -> io::Result<()> {
+/// The port of the row on `ip`.
+fn row_address(run: &Run<'_>, ip: &str) -> Result<(IpAddr, SockAddr), Stop> {
+    let ip = parse_ip(ip)?;
+    Ok((ip, SocketAddr::new(ip, run.environment.port(Port::Row)).into()))
+}
+
+/// Connects a client that resets on close, so that no TIME_WAIT stays on the port of the row.
+fn connect(client: &Socket, to: &SockAddr) -> io::Result<()> {
     client.set_linger(Some(Duration::ZERO))?;
-    client.connect_timeout(to, CONNECT_LIMIT)
+    client.connect_timeout(to, CONNECT_TIMEOUT)
 }
 
-/// Opens connections that nobody accepts yet.
-pub(super) fn queue(run: &mut Run<'_>, count: usize) -> Result<Line, Stop> {
-    let (ip, to) = target(run, LO)?;
+/// Opens connections that stay in the accept queues.
+pub(super) fn queue(run: &mut Run<'_>, count: usize) -> Result<StepReport, Stop> {
+    let (ip, to) = row_address(run, LO)?;
     for _ in 0..count {
         let client = new_socket(run.proto, ip)?;
         connect(&client, &to)?;
         client.set_nonblocking(true)?;
-        run.queue.push(client);
+        run.queued.push(client);
     }
-    Ok(Line::done(format!("{count} connections queue")))
+    Ok(StepReport::done(format!("{count} connections queue")))
 }
 
 /// Counts the queued connections that were reset, and accepts all others.
-pub(super) fn resets(run: &Run<'_>, expected: bool) -> Result<Line, Stop> {
-    let deadline = Instant::now() + SETTLE_LIMIT;
-    let total = run.queue.len();
+pub(super) fn count_resets(run: &Run<'_>, expect_resets: bool) -> Result<StepReport, Stop> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let total = run.queued.len();
     let mut accepted = Vec::new();
-    let mut reset = 0;
-    while Instant::now() < deadline && reset + accepted.len() < total {
-        reset = run.queue.iter().filter(|client| is_reset(client)).count();
-        for member in run.members.iter().filter(|member| member.serving) {
+    let mut resets = 0;
+    while Instant::now() < deadline && resets + accepted.len() < total {
+        resets = run.queued.iter().filter(|client| is_reset(client)).count();
+        for member in run.members.iter().filter(|member| member.serves) {
             while let Ok((connection, _)) = member.socket.accept() {
                 accepted.push(connection);
             }
         }
         std::thread::sleep(PAUSE);
     }
-    Ok(Line::queued(total, expected, reset, accepted.len()))
+    Ok(StepReport::queue(total, expect_resets, resets, accepted.len()))
 }
 
-/// Whether the other end has reset or closed. Consumes nothing: nobody sends on these, and a reset
-/// stays visible because an error read once is followed by end of file.
+/// Whether the peer has reset or closed. The answer is repeatable: peers send nothing, and end of file
+/// follows the error of a reset.
 fn is_reset(client: &Socket) -> bool {
     match client.recv(&mut [std::mem::MaybeUninit::uninit(); 1]) {
         Ok(_) => true,
@@ -113,9 +119,9 @@ fn is_reset(client: &Socket) -> bool {
     }
 }
 
-/// Accepts one connection from a non-blocking listener, within the limit.
+/// Accepts one connection from a non-blocking listener.
 pub(super) fn accept_one(listener: &Socket) -> io::Result<Socket> {
-    let deadline = Instant::now() + SETTLE_LIMIT;
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
     loop {
         match listener.accept() {
             Ok((connection, _)) => return Ok(connection),

@@ -1,0 +1,149 @@
+//! The kernel's rules for sockets that share a port, as a table that runs against this kernel: one test
+//! a row. docs/semantics.md describes how to run and read the table.
+
+mod arguments;
+mod dsl;
+mod model;
+#[path = "../netns/mod.rs"]
+mod netns;
+mod report;
+mod runner;
+mod table;
+mod wrong_rows;
+
+use std::collections::HashSet;
+use std::process::ExitCode;
+
+use arguments::Arguments;
+use model::{Proto, Row};
+use report::{StepReport, Verdict};
+use runner::Rights;
+use table::TABLE;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse(std::env::args().skip(1).collect()) {
+        Ok(arguments) => arguments,
+        Err(unknown) => {
+            eprintln!("error: unknown argument {unknown}");
+            return ExitCode::from(2);
+        }
+    };
+    let tests: Vec<Test> = all_tests().filter(|test| arguments.selects(&test.name)).collect();
+    if arguments.list {
+        for test in tests {
+            println!("{}: test", test.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    let rights = Rights::probe();
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for Test { name, kind } in tests {
+        match kind.run(&rights) {
+            Outcome::Passed(text) => {
+                passed += 1;
+                println!("ok    {name}: {text}");
+            }
+            Outcome::Failed(text) => {
+                failed += 1;
+                println!("FAIL  {name}: {text}");
+            }
+            Outcome::Skipped(reason) => {
+                eprintln!("skipped: {name}: {reason}");
+                if arguments.ci && !arguments.may_skip(&name) {
+                    failed += 1;
+                    println!("FAIL  {name}: skipped, and not in tests/skips.txt");
+                } else {
+                    skipped += 1;
+                }
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+struct Test {
+    name: String,
+    kind: Kind,
+}
+
+enum Kind {
+    /// The kernel must behave as the row says.
+    Row(&'static Row, Proto),
+    /// The runner must report a difference in the last step of the row.
+    WrongRow(&'static Row, Proto),
+    /// A test of the runner itself, which panics on failure.
+    Check(fn()),
+}
+
+enum Outcome {
+    Passed(String),
+    Failed(String),
+    Skipped(String),
+}
+
+const CHECKS: &[(&str, fn())] = &[
+    ("only-equal-answers-agree", report::checks::only_equal_answers_agree),
+    ("shares-are-bounds", report::checks::shares_are_bounds),
+    ("every-queued-connection-is-counted", report::checks::every_queued_connection_is_counted),
+    ("row-that-needs-more-rights", runner::checks::a_row_that_needs_more_rights_is_skipped),
+    ("names-are-unique", names_are_unique),
+];
+
+fn all_tests() -> impl Iterator<Item = Test> {
+    fn with_protocols(row: &'static Row) -> impl Iterator<Item = (&'static Row, Proto)> {
+        row.protocols.iter().map(move |&proto| (row, proto))
+    }
+    let rows = TABLE.iter().copied().flatten().flat_map(with_protocols).map(|(row, proto)| Test {
+        name: format!("{}/{}", proto.name(), row.name),
+        kind: Kind::Row(row, proto),
+    });
+    let wrong = wrong_rows::ROWS.iter().flat_map(with_protocols).map(|(row, proto)| Test {
+        name: format!("wrong/{}/{}", proto.name(), row.name),
+        kind: Kind::WrongRow(row, proto),
+    });
+    let checks = CHECKS
+        .iter()
+        .map(|(name, check)| Test { name: format!("runner/{name}"), kind: Kind::Check(*check) });
+    rows.chain(wrong).chain(checks)
+}
+
+fn names_are_unique() {
+    let names: Vec<_> = all_tests().map(|test| test.name).collect();
+    assert!(names.len() > 100, "{} tests", names.len());
+    assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+}
+
+impl Kind {
+    fn run(&self, rights: &Rights) -> Outcome {
+        match *self {
+            Self::Row(row, proto) => match runner::run(rights, row, proto) {
+                Verdict::Agrees(reports) => Outcome::Passed(report::summary(&reports)),
+                Verdict::Differs(reports) => {
+                    Outcome::Failed(format!("{}\n{}", row.rule, lines(&reports)))
+                }
+                Verdict::Skipped(reason) => Outcome::Skipped(reason),
+                Verdict::Error(error) => Outcome::Failed(error),
+            },
+            Self::WrongRow(row, proto) => match runner::run(rights, row, proto) {
+                Verdict::Differs(reports) if reports.len() == row.steps.len() => {
+                    Outcome::Passed(format!("reported: {}", report::summary(&reports)))
+                }
+                Verdict::Differs(reports) | Verdict::Agrees(reports) => Outcome::Failed(format!(
+                    "no difference reported in the last step\n{}",
+                    lines(&reports)
+                )),
+                Verdict::Skipped(reason) => Outcome::Skipped(reason),
+                Verdict::Error(error) => Outcome::Failed(error),
+            },
+            Self::Check(check) => match std::panic::catch_unwind(check) {
+                Ok(()) => Outcome::Passed("passed".to_owned()),
+                Err(_) => Outcome::Failed("panicked".to_owned()),
+            },
+        }
+    }
+}
+
+fn lines(reports: &[StepReport]) -> String {
+    reports.iter().map(|report| format!("      {report}")).collect::<Vec<_>>().join("\n")
+}
