@@ -79,8 +79,6 @@ pub(crate) const DUPLICATE_TYPES: &[&str] = &[
 #[rustfmt::skip] // One a line.
 pub(crate) const DEPENDENCIES: &[&str] = &[
     "sameport-preload -> sameport-policy",
-    "sameport-supervisor -> sameport",
-    "sameport-supervisor -> sameport-preload",
 ];
 
 /// `FILE FUNCTION` for functions of more than 80 lines.

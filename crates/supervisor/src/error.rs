@@ -17,57 +17,58 @@ use sameport_sys::{Errno, PrivateDirError};
 
 use crate::plan::InterposerKind;
 
-/// Why the run could not be started, or be kept up.
+/// Why a run does not start, or ends early.
 #[derive(Debug)]
 pub enum RunError {
-    /// This processor's system calls are not known.
+    /// The system call numbers of this processor architecture are unknown.
     UnknownArchitecture,
-    /// An address that is wanted is not one of this machine's.
+    /// A requested address is not an address of this machine.
     NotLocal(IpAddr),
-    /// `--transparent` needs CAP_NET_ADMIN or CAP_NET_RAW.
+    /// `--transparent` without CAP_NET_ADMIN and CAP_NET_RAW.
     TransparentNotPermitted,
-    /// The group cannot be private here.
+    /// The group cannot be private.
     NotPrivate(PrivateGroupError),
-    /// The program's file grants something that the filter takes away.
+    /// The program's file grants a privilege that the filter takes away.
     LosesPrivilege(PathBuf, FileCapability),
-    /// A call by which workers are reached is refused here.
+    /// The kernel refuses a system call that reaches the sockets of workers.
     WorkerAccess(&'static str, Errno),
-    /// This build has no preload library.
+    /// This build has no preload library; the reason.
     NoLibrary(&'static str),
-    /// This program cannot be reached by a preload library.
+    /// The program cannot load a preload library.
     NotLoadable(PathBuf, Obstacle),
-    /// There is no place for the preload library.
+    /// No directory is fit for the preload library.
     PreloadDir(PrivateDirError),
-    /// A worker runs and has not loaded the library, which is, or is not, still in its place.
+    /// A worker runs without the preload library; whether the library's file still exists.
     LibraryNotLoaded(PathBuf, bool),
-    /// The preload library has room for no more rules than this.
+    /// More map rules than the preload library takes; its maximum.
     TooManyRules(usize),
-    /// There is no cgroup to be had.
+    /// No cgroup can be created.
     Cgroup(CgroupError),
-    /// The eBPF programs could not be attached.
+    /// The eBPF programs cannot be attached.
     Attach(AttachError),
-    /// IP_TRANSPARENT cannot be set by a cgroup's programs.
+    /// The cgroup interposer cannot set IP_TRANSPARENT.
     CgroupNotTransparent,
-    /// No interposer can: each with its reason.
+    /// No interposer works here; the reason against each.
     NoInterposer(Vec<(InterposerKind, RunError)>),
-    /// The run cannot have the sockets that it was given.
+    /// The sockets of the service manager or of `--listen` are not available.
     Inherit(InheritError),
-    /// The name cannot be had.
+    /// The name is not available.
     ClaimName(ClaimError),
-    /// A worker could not be started; those before it have been ended.
+    /// A worker did not start. The workers before it were ended.
     Start(StartError),
-    /// A call of ours failed.
+    /// A system call of the supervisor failed; what it was for.
     System(&'static str, io::Error),
 }
 
 impl RunError {
-    /// Whether the reason is a listener that this process already runs under.
+    /// Whether the reason is that this process already runs under a seccomp listener: a process can
+    /// have one only.
     pub fn is_nested(&self) -> bool {
         matches!(self, Self::Start(StartError::Filter(InstallStage::Filter, errno))
             if *errno == Errno::BUSY)
     }
 
-    /// Whether the interposer cannot, and another one may. Nothing has been started then.
+    /// Whether this interposer does not work here while another one may. No worker runs then.
     pub(crate) fn is_obstacle(&self) -> bool {
         matches!(
             self,
@@ -86,30 +87,41 @@ impl RunError {
     }
 }
 
-/// Why a run cannot have the sockets that it was given.
+/// Why the sockets of the service manager or of `--listen` are not available.
 #[derive(Debug)]
 pub enum InheritError {
-    /// So many were passed on, to a run that has no name.
+    /// Sockets were passed to a run without a name; their number.
     Unnamed(usize),
-    /// They were passed on to a run that holds none (`--no-hold`).
+    /// Sockets were passed to a run with `--no-hold`.
     NotHeld,
-    /// A variable says what it cannot say.
+    /// LISTEN_FDS or a related variable has an invalid value.
     InvalidActivation(ActivationError),
-    /// A descriptor that was named is not open.
+    /// A passed descriptor is not open.
     NotOpen(RawFd, Errno),
-    /// It is no listening TCP socket and no bound UDP socket.
-    NotListening { number: RawFd, name: String },
-    /// `--listen`: it could not be opened.
-    Open(sameport::Error),
-    /// `--listen`: its name means nothing.
+    /// A passed descriptor is neither a listening TCP socket nor a bound UDP socket.
+    NotListening {
+        /// The descriptor.
+        number: RawFd,
+        /// Its name in LISTEN_FDNAMES.
+        name: String,
+    },
+    /// The host name of `--listen` cannot be resolved.
     Resolve(AddrSpec, io::Error),
-    /// It was bound before we had it, so that it cannot be the private group's.
-    AlreadyBound { number: RawFd, name: String },
-    /// It is not of this run's group: what the manager has kept was a private group's, or is to be.
-    OtherGroup { address: Address },
-    /// `--listen` in a private group: it could not be opened.
-    OpenPrivate(SocketAddr, Errno),
-    /// A call of ours failed.
+    /// A passed socket was bound before the run could give it the owner of the private group.
+    AlreadyBound {
+        /// The descriptor.
+        number: RawFd,
+        /// Its name in LISTEN_FDNAMES.
+        name: String,
+    },
+    /// A stored socket belongs to a private group and the run does not, or the other way round.
+    OtherGroup {
+        /// The address of the socket.
+        address: Address,
+    },
+    /// An address of `--listen` cannot be opened.
+    Open(SocketAddr, Errno),
+    /// A system call on a passed socket failed.
     System(Errno),
 }
 
@@ -119,25 +131,26 @@ impl From<Errno> for InheritError {
     }
 }
 
-/// Why a group cannot be private here. Nothing has been started.
+/// Why a group cannot be private. No worker was started.
 #[derive(Debug)]
 pub enum PrivateGroupError {
-    /// No CAP_CHOWN.
+    /// The supervisor lacks CAP_CHOWN.
     NeedsCapability,
-    /// The owner is no user id of this user namespace.
+    /// The group's uid is not mapped in this user namespace.
     NotMapped(u32),
-    /// The owner is somebody already.
+    /// The group's uid is the uid of a user.
     OwnerExists(u32, String),
-    /// `fchown` failed otherwise.
+    /// `fchown` failed.
     Refused(Errno),
 }
 
-/// Why a socket was not made the group's. It was not bound.
+/// Why a socket did not get the owner of the private group. The socket was not bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrivateSocketError {
-    /// It is bound to a device: whoever binds another device, and then none, gets its traffic.
+    /// The socket is bound to a device. A socket that binds to another device, and then to none, would
+    /// get its traffic.
     OnDevice,
-    /// The kernel refused it to us.
+    /// The kernel refused `fchown`.
     Refused(Errno),
 }
 

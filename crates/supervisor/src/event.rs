@@ -13,79 +13,163 @@ use crate::control::protocol::WorkerUpdate;
 use crate::error::{PrivateSocketError, RunError};
 use crate::plan::InterposerKind;
 
-/// Something the user may want to know while the workers run.
+/// What happens to workers and their sockets.
 #[derive(Debug)]
 pub enum RunEvent {
-    /// A worker joined this address, on which these members are now: several, or one that meets
-    /// another address.
+    /// A worker's socket shares its address, or takes connections from a socket on a less specific
+    /// address.
     Shared {
+        /// The address.
         address: Address,
+        /// The sockets on the address.
         members: Vec<Member>,
-        /// `(wider, narrower)`: the second takes traffic that the first could have had.
+        /// Pairs `(wider, narrower)`: the narrower socket takes traffic that the wider one would get.
         shadowed: Vec<(Member, Member)>,
     },
-    /// The kernel refused a worker this address.
-    Refused { address: Address, refusal: Refusal },
-    /// A worker's sockets cannot be reached, so its binds go on unshared.
-    OutOfReach { tid: i32, why: OutOfReach },
-    /// What is on the port could not be looked at.
-    InspectFailed { address: Address, why: String },
-    /// So many binds came at once that what became of these is not known.
-    Untracked { count: usize },
-    /// A worker's first process ended while others run.
-    WorkerEnded { ordinal: u16, pid: i32, exit: Exit, running: usize },
-    /// Every first process ended well, and these processes live on.
-    DaemonsServe { pids: Vec<i32> },
-    /// Processes that outlived their worker are told to end.
-    EndingLeftovers { pids: Vec<i32> },
-    /// Something about a rule that needs saying once.
+    /// The kernel refused a worker's bind or listen.
+    Refused {
+        /// The address.
+        address: Address,
+        /// The reason.
+        refusal: Refusal,
+    },
+    /// The supervisor cannot reach a worker's sockets, so its binds proceed unchanged.
+    OutOfReach {
+        /// A thread of the worker.
+        tid: i32,
+        /// The reason.
+        why: OutOfReach,
+    },
+    /// The sockets on an address cannot be listed.
+    InspectFailed {
+        /// The address.
+        address: Address,
+        /// The reason.
+        why: String,
+    },
+    /// The outcome of some binds is unknown, because too many came at once.
+    Untracked {
+        /// Number of binds.
+        count: usize,
+    },
+    /// A worker's first process ended and others run.
+    WorkerEnded {
+        /// The worker.
+        ordinal: u16,
+        /// The process.
+        pid: i32,
+        /// How it ended.
+        exit: Exit,
+        /// Number of workers whose first process runs.
+        running: usize,
+    },
+    /// Every worker's first process exited with status 0; their daemons run on.
+    DaemonsServe {
+        /// The daemons.
+        pids: Vec<i32>,
+    },
+    /// Processes that outlived their worker are being ended.
+    EndingLeftovers {
+        /// The processes.
+        pids: Vec<i32>,
+    },
+    /// Advice about an option.
     Remark(Remark),
-    /// This interposer was taken, because the ones before it could not.
-    InterposerSelected { interposer: InterposerKind, skipped: Vec<(InterposerKind, RunError)> },
-    /// A wish that nothing came of in the whole run.
+    /// `Auto` selected this interposer.
+    InterposerSelected {
+        /// The interposer.
+        interposer: InterposerKind,
+        /// The interposers before it, with the reason against each.
+        skipped: Vec<(InterposerKind, RunError)>,
+    },
+    /// An option had no effect during the whole run.
     Unused(UnusedOption),
     /// A worker of a named run changed its state.
     WorkerChanged(WorkerUpdate),
     /// A worker of a named run could not be started again.
-    NotStarted { ordinal: u16, error: StartError },
-    /// The first process of a worker of a named run ended with 0, and these live on.
-    Detached { ordinal: u16, pid: i32, remaining: Vec<i32> },
-    /// A worker of a named run does not accept what waits for it.
-    NotAccepting { ordinal: u16, pid: i32, waiting: u32 },
-    /// A worker of a named run has closed what it, and whoever comes after it, is to listen on.
-    Closed { ordinal: u16, pid: i32, address: Address },
-    /// They do not even end by SIGKILL.
-    Unkillable { pids: Vec<i32> },
+    NotStarted {
+        /// The worker.
+        ordinal: u16,
+        /// The reason.
+        error: StartError,
+    },
+    /// The first process of a worker of a named run exited with status 0; its daemons run on.
+    Detached {
+        /// The worker.
+        ordinal: u16,
+        /// The first process.
+        pid: i32,
+        /// The daemons.
+        remaining: Vec<i32>,
+    },
+    /// A worker of a named run leaves connections in its accept queue.
+    NotAccepting {
+        /// The worker.
+        ordinal: u16,
+        /// Its first process.
+        pid: i32,
+        /// Number of connections in the queue.
+        waiting: u32,
+    },
+    /// A worker of a named run closed a listener that its replacement must also serve.
+    Closed {
+        /// The worker.
+        ordinal: u16,
+        /// Its first process.
+        pid: i32,
+        /// The address of the listener.
+        address: Address,
+    },
+    /// Processes survived SIGKILL.
+    Unkillable {
+        /// The processes.
+        pids: Vec<i32>,
+    },
 }
 
-/// What an option means for a program that may not expect it.
+/// An effect of an option that a program may not expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remark {
-    /// A program asked for both families, and a rule gives it an IPv4 address.
-    OneFamily { asked: SocketAddr, target: SocketAddr },
-    /// A rule names an address of a family that the program's socket cannot have.
-    OtherFamily { asked: SocketAddr, rule: MapRule },
-    /// A socket could not be made the private group's, and was not bound therefore.
-    NotPrivate { asked: SocketAddr, why: PrivateSocketError },
-}
-
-/// Why a worker's sockets cannot be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutOfReach {
-    /// The ptrace rules: not dumpable, or Yama.
-    PtraceDenied,
-    /// A thread with its own descriptor table, before Linux 6.9.
-    OwnDescriptorTable,
-    /// Our own descriptors are used up.
-    DescriptorLimit,
-    /// It has not loaded the preload library.
-    LibraryNotLoaded,
+    /// A program bound the IPv6 wildcard, which serves both families; the map rule gives it IPv4.
+    OneFamily {
+        /// The address in the call.
+        asked: SocketAddr,
+        /// The address of the rule.
+        target: SocketAddr,
+    },
+    /// The address of a map rule has a family that the program's socket cannot bind.
+    OtherFamily {
+        /// The address in the call.
+        asked: SocketAddr,
+        /// The rule.
+        rule: MapRule,
+    },
+    /// A bind failed because the socket could not get the owner of the private group.
+    NotPrivate {
+        /// The address in the call.
+        asked: SocketAddr,
+        /// The reason.
+        why: PrivateSocketError,
+    },
 }
 
 impl Remark {
-    /// A program that asked for both families, and got an IPv4 address.
+    /// [`Remark::OneFamily`], if the program asked for both families and got an IPv4 address.
     pub fn one_family(asked: SocketAddr, target: SocketAddr) -> Option<Self> {
         let both = asked.is_ipv6() && asked.ip().is_unspecified();
         (both && target.ip().to_canonical().is_ipv4()).then_some(Self::OneFamily { asked, target })
     }
+}
+
+/// Why the supervisor cannot reach a worker's sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutOfReach {
+    /// ptrace(2) permissions: the process is not dumpable, or Yama forbids it.
+    PtraceDenied,
+    /// The thread has a descriptor table of its own, which pidfds reach since Linux 6.9.
+    OwnDescriptorTable,
+    /// The supervisor is at its descriptor limit.
+    DescriptorLimit,
+    /// The worker did not load the preload library.
+    LibraryNotLoaded,
 }

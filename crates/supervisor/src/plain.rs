@@ -17,7 +17,7 @@ use crate::interpose::seccomp::pending::KeptSockets;
 use crate::monitor::Monitor;
 use crate::report::{Report, Reporter};
 use crate::runtime::{STOPPING, far_future};
-use crate::termination::{SIGTERM, Termination, everybody};
+use crate::termination::{SIGTERM, Termination, descendants};
 
 pub(crate) struct PlainSupervisor<'a> {
     watching: Monitor<'a>,
@@ -126,7 +126,7 @@ impl<'a> PlainSupervisor<'a> {
             match exit::leftovers(&self.exits, self.told_to_stop) {
                 Leftovers::End => self.end_leftovers(SIGTERM),
                 Leftovers::KeepServing => {
-                    self.watching.tell(RunEvent::DaemonsServe { pids: everybody() });
+                    self.watching.tell(RunEvent::DaemonsServe { pids: descendants() });
                 }
             }
         }
@@ -135,7 +135,7 @@ impl<'a> PlainSupervisor<'a> {
 
     fn end_leftovers(&mut self, signal: i32) {
         if self.leftovers.is_none() {
-            self.watching.tell(RunEvent::EndingLeftovers { pids: everybody() });
+            self.watching.tell(RunEvent::EndingLeftovers { pids: descendants() });
         }
         self.leftovers = Some(Termination::new(signal, self.watching.now()));
         self.sweep();
@@ -146,7 +146,7 @@ impl<'a> PlainSupervisor<'a> {
         let now = self.watching.now();
         let stuck = self.leftovers.as_mut().is_some_and(|leaving| !leaving.sweep(now));
         if stuck {
-            self.watching.tell(RunEvent::Unkillable { pids: everybody() });
+            self.watching.tell(RunEvent::Unkillable { pids: descendants() });
         }
         !stuck
     }

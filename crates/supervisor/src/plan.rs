@@ -14,126 +14,140 @@ pub use sameport_sys::preload::ChildPolicy;
 
 use crate::bind_options::BindOptions;
 
-/// Name of the executable; a supervisor recognises another one by it.
+/// Name of the executable. A supervisor recognises another supervisor by it.
 pub const PROGRAM: &str = "sameport";
 
-/// What the user asked for.
+/// Everything that a run needs to know before it starts.
 #[derive(Debug, Clone)]
 pub struct RunPlan {
     /// Program and arguments.
     pub command: Vec<OsString>,
-    /// How many copies.
+    /// Number of workers.
     pub copies: u16,
-    /// What is wanted of their sockets.
+    /// How the workers' binds are changed.
     pub bind_options: BindOptions,
-    /// With whom they share.
+    /// Which sockets the workers may share an address with.
     pub scope: SharingScope,
-    /// Whether the kernel is to let nobody join but those who belong to this run, root included.
+    /// Whether the kernel admits only this run's group to its addresses, not even root
+    /// (`--private`).
     pub private: bool,
-    /// Whether workers may create io_uring rings, whose binds nobody sees.
+    /// Whether workers may create io_uring instances, whose binds no interposer sees.
     pub io_uring: IoUring,
-    /// Start a program even if it loses the privileges that its file grants.
+    /// Starts a program even if the filter takes away the privileges that its file grants.
     pub give_up_privileges: bool,
-    /// How its binds are reached.
+    /// The interposer, or `Auto`.
     pub interposer: InterposerChoice,
-    /// Whether a preload library reaches what the command executes.
+    /// Whether the preload library stays loaded in programs that a worker executes.
     pub child_policy: ChildPolicy,
-    /// Where to seek a program that is named without a slash.
+    /// Value of PATH, for a program without a slash in its name.
     pub search_path: Option<OsString>,
-    /// What of our environment matters.
+    /// The environment variables that a run reads.
     pub environment: RunEnvironment,
-    /// What makes it a named run, if it is one.
+    /// The options of a named run; `None` for a plain run.
     pub named: Option<NamedOptions>,
+    /// The bytes of the preload library, or why this build has none.
+    pub preload_library: Result<&'static [u8], &'static str>,
 }
 
-/// Variables of ours that matter.
+/// The environment variables that a run reads.
 #[derive(Debug, Clone, Default)]
 pub struct RunEnvironment {
     /// XDG_RUNTIME_DIR.
     pub runtime_dir: Option<OsString>,
     /// LD_PRELOAD.
     pub ld_preload: Option<OsString>,
-    /// NOTIFY_SOCKET, where a service manager wants to hear of us.
+    /// NOTIFY_SOCKET, the socket of the service manager.
     pub notify_socket: Option<OsString>,
-    /// The sockets that it has passed on.
+    /// LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES: sockets that the service manager passes.
     pub activation: Activation,
 }
 
-/// An interposer.
+/// How a worker's bind is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InterposerKind {
+    /// A seccomp filter stops the call; the supervisor answers it. Linux 5.9.
     Seccomp,
+    /// A library in the worker changes the call (LD_PRELOAD).
     Preload,
+    /// eBPF programs of the worker's cgroup change the call. Root.
     Cgroup,
 }
 
-/// Which interposer to take.
+/// Which interposer a run uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InterposerChoice {
-    /// The first that can: seccomp, preload, cgroup.
+    /// The first that works here, in this order: seccomp, preload, cgroup.
     Auto,
-    /// This one.
+    /// This interposer or none.
     Only(InterposerKind),
 }
 
 impl RunPlan {
-    /// The file that will be executed, if it can be told.
+    /// The file that the command executes; `None` if PATH has no such file.
     pub(crate) fn locate(&self) -> Option<PathBuf> {
         sameport_sys::process::locate(self.command.first()?, self.search_path.as_deref())
     }
 }
 
-/// What the user asked for.
+/// Which sockets the workers may share an address with.
 #[derive(Debug, Clone)]
 pub struct SharingScope {
-    /// Whose workers share with ours, whatever the command.
+    /// The group: its runs share, whatever their commands.
     pub group: Option<RunName>,
-    /// Whether strangers are joined, too.
+    /// Also share with sockets outside the group (`--join`).
     pub join: bool,
-    /// Reads a command line; `None` if it is not that of a `run`.
+    /// Parses a command line; `None` if it is not that of a `run`.
     pub parse_run_line: fn(&[OsString]) -> Option<RunLine>,
 }
 
-/// What of a command line of `run` matters to others.
+/// The parts of a `run` command line that decide membership in a group.
 #[derive(Debug)]
 pub struct RunLine {
+    /// `--name`.
     pub name: Option<RunName>,
+    /// `--group`.
     pub group: Option<RunName>,
+    /// Program and arguments.
     pub command: Vec<OsString>,
 }
 
-/// What makes a run a named one.
+/// The options of a named run.
 #[derive(Debug, Clone)]
 pub struct NamedOptions {
-    /// By which it is asked for.
+    /// The name, by which control requests find the run.
     pub name: RunName,
+    /// Restart, timeout and drain settings.
     pub settings: LifecycleSettings,
+    /// When a worker counts as ready.
     pub ready: ReadyCheck,
-    /// Whether listening sockets outlive workers.
+    /// Whether the supervisor keeps listening sockets open, so that they outlive a worker.
     pub hold: bool,
+    /// Whether workers have accept queues of their own.
     pub queue: QueueMode,
-    /// What workers find open when they start.
+    /// Addresses that the supervisor opens and passes to every worker (`--listen`).
     pub listen: Vec<AddrSpec>,
-    /// Where we are.
+    /// The working directory.
     pub directory: PathBuf,
-    /// What we were started with, our own name first: the next program in our place is, too.
+    /// The supervisor's own command line, program name first: `reexec` executes it again.
     pub arguments: Vec<OsString>,
+    /// The supervisor's own environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// What an earlier program in this process left for us.
+    /// Descriptor of the handover state, after a `reexec` (SAMEPORT_HANDOVER_FD).
     pub handover_fd: Option<RawFd>,
 }
 
-/// How a worker says that it is ready.
+/// When a worker counts as ready. Every check requires that the worker listens on the addresses of
+/// its predecessor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadyCheck {
-    /// It listens on what the one before it listened on.
+    /// No further check.
     Listens,
-    /// And it accepts a connection.
+    /// The worker accepts a TCP connection.
     Tcp,
-    /// And it answers a GET of this path with a status from 200 to 399.
+    /// The worker answers a GET of this path with a status from 200 to 399.
     Http(String),
-    /// And it has sent READY=1 to NOTIFY_SOCKET.
+    /// The worker sends READY=1 to NOTIFY_SOCKET.
     Notify,
-    /// And this command, given to `sh -c`, ends with 0.
+    /// The command, run by `sh -c`, exits with status 0.
     Exec(OsString),
 }

@@ -14,38 +14,40 @@ use crate::event::{OutOfReach, Remark, RunEvent};
 /// binds; it never delays an answer to a worker.
 pub(crate) const REPORT_QUEUE: usize = 1024;
 
-/// What reaches the supervisor from the threads beside it.
+/// A message of an interposer's thread to the supervisor.
 pub(crate) enum Report {
-    /// A call was answered, and its outcome is to be followed.
+    /// A worker's call was answered and its outcome is unknown.
     CallAnswered(AnsweredCall),
-    /// A worker's sockets cannot be reached.
+    /// The sockets of this thread cannot be reached.
     OutOfReach(i32, OutOfReach),
-    /// A socket has joined this address.
+    /// A socket joined this address.
     Joined(Address),
-    /// A look is done.
+    /// The result of an inspection.
     Event(RunEvent),
-    /// A refusal, with its reason found already.
+    /// A refusal and its reason.
     Refused(RunEvent),
-    /// The look under way is over.
+    /// The running inspection ended.
     InspectionDone,
-    /// Something to tell once.
+    /// A remark, which is reported once.
     Remark(Remark),
 }
 
-/// A call that was answered, and whose outcome is worth knowing.
+/// A call that was answered and whose outcome the supervisor wants to know.
 #[derive(Debug)]
 pub(crate) struct AnsweredCall {
+    /// The calling thread.
     pub tid: i32,
-    /// The worker's descriptor, and the inode of the socket that it was.
+    /// The worker's descriptor.
     pub fd: i32,
+    /// The inode of its socket at the time of the call.
     pub inode: u64,
-    /// The system call's number, to tell when it is over.
+    /// The system call number: the thread is in the call as long as /proc shows this number.
     pub number: u32,
     pub kind: CallKind,
     pub protocol: Protocol,
-    /// The address asked for, or the one it is to have instead.
+    /// The address in the call, or the address of the map rule.
     pub address: Address,
-    /// Who asks, should it be refused.
+    /// Facts about the caller, to explain a refusal.
     pub caller: RefusedCaller,
 }
 
@@ -55,7 +57,7 @@ pub(crate) enum CallKind {
     Listen,
 }
 
-/// What a thread beside the supervisor has of it.
+/// Connects a thread of an interposer to the supervisor.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter {
     pub(crate) sender: Sender<Report>,
@@ -67,12 +69,12 @@ impl Reporter {
         Self { sender, ended: Arc::default() }
     }
 
-    /// Every process has ended.
+    /// Ends the threads: no worker process is left.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// Does `work` again and again on a thread of its own, and once more when all is over.
+    /// Calls `work` repeatedly on a thread of its own, and once more after [`Self::end`].
     pub(crate) fn repeat(
         self,
         mut work: impl FnMut(&Sender<Report>) + Send + 'static,

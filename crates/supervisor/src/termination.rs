@@ -34,10 +34,10 @@ impl Termination {
         self.next_sweep
     }
 
-    /// Signals everybody who has not been told yet. `false` once their time is over and they have
+    /// Signals descendants who has not been told yet. `false` once their time is over and they have
     /// not even ended by SIGKILL.
     pub(crate) fn sweep(&mut self, now: Duration) -> bool {
-        now < self.next_sweep || self.sweep_these(&everybody(), now)
+        now < self.next_sweep || self.sweep_these(&descendants(), now)
     }
 
     /// The same, of these only.
@@ -64,6 +64,6 @@ impl Termination {
 }
 
 /// Every process that workers started and that lives, or has not been reaped.
-pub(crate) fn everybody() -> Vec<i32> {
+pub(crate) fn descendants() -> Vec<i32> {
     process::descendants(std::process::id().cast_signed())
 }

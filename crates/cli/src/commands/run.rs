@@ -306,6 +306,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
             ViaArgument::Preload => InterposerChoice::Only(InterposerKind::Preload),
             ViaArgument::Cgroup => InterposerChoice::Only(InterposerKind::Cgroup),
         },
+        preload_library: sameport_preload::LIBRARY.ok_or(sameport_preload::WHY_NOT),
         child_policy: match args.children {
             None | Some(ChildrenArgument::Inherit) => ChildPolicy::Inherit,
             Some(ChildrenArgument::Strip) => ChildPolicy::Strip,

@@ -1,5 +1,9 @@
 //! Why `run` could not start its workers: in words, and with the exit code for it.
 
+use std::net::SocketAddr;
+
+use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::refusal::Refusal;
 use sameport_sys::Errno;
 use sameport_sys::bpf::cgroup_bind::AttachError;
 use sameport_sys::preload::Obstacle;
@@ -7,8 +11,9 @@ use sameport_sys::process::{FileCapability, StartError};
 use sameport_sys::run_files::ClaimError;
 use sameport_sys::seccomp::InstallStage;
 
-use super::open_error::plain;
+use super::refusal::words;
 use crate::error::{ExitKind, Failure, shortened};
+use sameport_supervisor::conflict::{self, RefusedCaller, look_at};
 use sameport_supervisor::{InheritError, InterposerKind, PrivateGroupError, RunError, RunPlan};
 
 /// An interposer's name, as `--via` has it.
@@ -65,7 +70,7 @@ pub(crate) fn reason(error: &RunError) -> String {
             format!("{} {what}", path.display())
         }
         RunError::PreloadDir(why) => format!("there is no place for the preload library: {why}"),
-        RunError::Inherit(why) => given(why).message,
+        RunError::Inherit(why) => given(why, false).message,
         RunError::ClaimName(ClaimError::InUse(by)) => {
             let by = by.map(|pid| format!(" by pid {pid}")).unwrap_or_default();
             format!("this name is in use{by}")
@@ -105,7 +110,7 @@ pub(crate) fn reason(error: &RunError) -> String {
 }
 
 /// Why a run cannot have the sockets that it was given.
-fn given(error: &InheritError) -> Failure {
+fn given(error: &InheritError, is_private: bool) -> Failure {
     let could_not = |message: String| Failure::new(ExitKind::CouldNotBeDone, message);
     match error {
         InheritError::Unnamed(count) => {
@@ -135,8 +140,10 @@ fn given(error: &InheritError) -> Failure {
             shortened(name)
         ))
         .hint("leave it out of the socket unit: ListenStream= and ListenDatagram= with a port"),
-        InheritError::Open(error) => plain(error),
-        InheritError::Resolve(wanted, why) => could_not(format!("--listen {wanted}: {why}")),
+        InheritError::Open(address, errno) => listen_failure(*address, *errno, is_private),
+        InheritError::Resolve(spec, error) => {
+            Failure::usage(format!("--listen {spec}: the name does not resolve: {error}"))
+        }
         InheritError::AlreadyBound { number, name } => Failure::new(
             ExitKind::MachineCannot,
             format!(
@@ -152,11 +159,35 @@ fn given(error: &InheritError) -> Failure {
         ))
         .hint("stop the service, which closes it, and start it again; a --group stays when a command \
                changes"),
-        InheritError::OpenPrivate(address, errno) => {
-            could_not(format!("--listen {address}: {errno}"))
-                .hint(format!("`sameport ls {}` shows who is there", address.port()))
-        }
         InheritError::System(errno) => could_not(format!("LISTEN_FDS: {errno}")),
+    }
+}
+
+/// Why an address of `--listen` could not be opened, and which socket is in the way.
+fn listen_failure(address: SocketAddr, errno: Errno, is_private: bool) -> Failure {
+    let kind = match errno {
+        Errno::ACCESS | Errno::PERM | Errno::AFNOSUPPORT => ExitKind::MachineCannot,
+        _ => ExitKind::CouldNotBeDone,
+    };
+    let caller = RefusedCaller {
+        uid: sameport_sys::effective_user(),
+        shared: true,
+        needs_privilege: errno == Errno::ACCESS,
+    };
+    let on = Address::new(Protocol::Tcp, address);
+    let refusal = match errno {
+        Errno::ADDRINUSE | Errno::ACCESS if !is_private => {
+            look_at(&[&on]).ok().map(|members| conflict::reason(&on, caller, &members))
+        }
+        _ => None,
+    };
+    match refusal.filter(|refusal| *refusal != Refusal::Unexplained) {
+        Some(refusal) => {
+            let (message, hint) = words(&on, &refusal);
+            Failure::new(kind, format!("--listen {address}: {message}")).hint(hint)
+        }
+        None => Failure::new(kind, format!("--listen {address}: {errno}"))
+            .hint(format!("`sameport ls {}` shows which sockets have the port", address.port())),
     }
 }
 
@@ -171,7 +202,7 @@ fn gains(gain: FileCapability) -> &'static str {
 /// The error line, the hint, the exit code.
 pub(crate) fn failure(plan: &RunPlan, error: &RunError) -> Failure {
     if let RunError::Inherit(error) = error {
-        return given(error);
+        return given(error, plan.private);
     }
     let program = plan.command.first().map(|name| name.to_string_lossy().into_owned());
     let program = match shortened(&program.unwrap_or_default()) {

@@ -48,8 +48,7 @@ pub(crate) struct PreloadInterposer {
 
 impl PreloadInterposer {
     pub(crate) fn new(plan: &RunPlan, used: OptionUsage) -> Result<Self, RunError> {
-        let library =
-            sameport_preload::LIBRARY.ok_or(RunError::NoLibrary(sameport_preload::WHY_NOT))?;
+        let library = plan.preload_library.map_err(RunError::NoLibrary)?;
         let wishes = &plan.bind_options;
         if wishes.rules.len() > MOST_RULES {
             return Err(RunError::TooManyRules(MOST_RULES));

@@ -1,12 +1,11 @@
-//! Sockets that a run has before its workers start: passed on by the service manager, from a socket
-//! unit or from what it has kept for us, and opened for `--listen`.
+//! Sockets that exist before the workers: passed by the service manager, from a socket unit or from
+//! its file descriptor store, and opened for `--listen`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::os::fd::{OwnedFd, RawFd};
 
-use sameport::Options;
 use sameport_policy::addr::{AddrSpec, Host};
 use sameport_policy::model::{Address, Protocol, is_private_uid};
 use sameport_policy::systemd::{Activation, StoredName};
@@ -17,31 +16,31 @@ use sameport_sys::socket::WorkerSocket;
 use crate::error::InheritError;
 use crate::plan::NamedOptions;
 
-/// Where passed descriptors begin, `SD_LISTEN_FDS_START`.
-const FIRST: RawFd = 3;
+/// Number of the first passed descriptor, `SD_LISTEN_FDS_START`.
+const FIRST_FD: RawFd = 3;
 
-/// A socket that a run has before its workers start.
+/// A socket that exists before the workers.
 #[derive(Debug)]
 pub(crate) struct InheritedSocket {
     pub socket: WorkerSocket,
     pub address: Address,
-    pub from: Origin,
-    /// Workers find it open (LISTEN_FDS).
+    pub origin: Origin,
+    /// Whether workers inherit it as an open descriptor (LISTEN_FDS).
     pub passed: bool,
 }
 
-/// Whose a socket is.
+/// Where a socket comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A socket unit's, which has it open itself.
+    /// A socket unit, which keeps it open too.
     Unit,
-    /// One of ours that the manager has kept, under this name.
-    Kept(StoredName),
-    /// Opened for `--listen`.
+    /// An earlier run, by the service manager's file descriptor store, under this name.
+    Stored(StoredName),
+    /// `--listen`.
     Opened,
 }
 
-/// A run without a name can do nothing with sockets.
+/// Fails if the service manager passed sockets: a plain run has no use for them.
 pub(crate) fn refuse(activation: &Activation) -> Result<(), InheritError> {
     match names(activation)?.len() {
         0 => Ok(()),
@@ -53,9 +52,10 @@ fn names(activation: &Activation) -> Result<Vec<String>, InheritError> {
     activation.of(std::process::id()).map_err(InheritError::InvalidActivation)
 }
 
-/// Takes what was passed on, and opens what `--listen` wants of other addresses. Once in a process,
-/// before it opens anything that its children are to have. `owner`: whose the sockets of a private group
-/// are.
+/// Takes the sockets that the service manager passed, and opens the other addresses of `--listen`.
+/// `owner`: the owner of a private group's sockets.
+///
+/// To be called once in a process, before it opens descriptors that its children inherit.
 pub(crate) fn gather(
     named: &NamedOptions,
     activation: &Activation,
@@ -65,137 +65,132 @@ pub(crate) fn gather(
     if !named.hold && !names.is_empty() {
         return Err(InheritError::NotHeld);
     }
-    let mut given: Vec<InheritedSocket> = Vec::new();
-    for (name, number) in names.into_iter().zip(FIRST..) {
-        let descriptor =
-            inherit::take(number).map_err(|errno| InheritError::NotOpen(number, errno))?;
-        let one = passed_on(descriptor, number, name.clone())?;
-        if one.from == Origin::Unit && owner.is_some() {
+    let mut inherited: Vec<InheritedSocket> = Vec::new();
+    for (name, number) in names.into_iter().zip(FIRST_FD..) {
+        let fd = inherit::take(number).map_err(|errno| InheritError::NotOpen(number, errno))?;
+        let socket = passed(fd, number, name.clone())?;
+        if socket.origin == Origin::Unit && owner.is_some() {
             return Err(InheritError::AlreadyBound { number, name });
         }
-        if one.from != Origin::Unit && is_others(&one.socket, owner) {
-            return Err(InheritError::OtherGroup { address: one.address });
+        if socket.origin != Origin::Unit && is_of_other_group(&socket.socket, owner) {
+            return Err(InheritError::OtherGroup { address: socket.address });
         }
-        // A socket unit's socket that was also kept for us.
-        match given.iter_mut().find(|other| other.socket.inode() == one.socket.inode()) {
-            None => given.push(one),
-            Some(other) if one.from == Origin::Unit => other.from = Origin::Unit,
+        // A socket unit's socket can be in the store too.
+        match inherited.iter_mut().find(|it| it.socket.inode() == socket.socket.inode()) {
+            None => inherited.push(socket),
+            Some(known) if socket.origin == Origin::Unit => known.origin = Origin::Unit,
             Some(_) => {}
         }
     }
-    for wanted in &named.listen {
-        let mut there = false;
-        for one in &mut given {
-            if is_wanted(&one.address, wanted)? {
-                one.passed = true;
-                there = true;
+    for spec in &named.listen {
+        let mut is_there = false;
+        for socket in &mut inherited {
+            if matches(&socket.address, spec)? {
+                socket.passed = true;
+                is_there = true;
             }
         }
-        if !there {
-            open(wanted, owner, &mut given)?;
+        if is_there {
+            continue;
+        }
+        for socket in open(spec, owner)? {
+            let address = socket.bound(Protocol::Tcp)?.ok_or(Errno::ADDRNOTAVAIL)?;
+            inherited.push(InheritedSocket {
+                socket,
+                address,
+                origin: Origin::Opened,
+                passed: true,
+            });
         }
     }
-    Ok(given)
+    Ok(inherited)
 }
 
-fn passed_on(
-    descriptor: OwnedFd,
-    number: RawFd,
-    name: String,
-) -> Result<InheritedSocket, InheritError> {
-    let socket = WorkerSocket::of_descriptor(descriptor)?;
-    // What is no socket at all cannot be asked.
+fn passed(fd: OwnedFd, number: RawFd, name: String) -> Result<InheritedSocket, InheritError> {
+    let socket = WorkerSocket::of_descriptor(fd)?;
     let address = match socket.protocol() {
         Ok(Some(Protocol::Tcp)) if !socket.is_listening()? => None,
         Ok(Some(protocol)) => socket.bound(protocol)?,
+        // Another protocol, or not a socket.
         Ok(None) | Err(_) => None,
     };
     let Some(address) = address else {
         return Err(InheritError::NotListening { number, name });
     };
-    let kept = name.parse::<StoredName>().ok().filter(|kept| kept.inode == socket.inode());
-    Ok(InheritedSocket {
-        socket,
-        address,
-        from: kept.map_or(Origin::Unit, Origin::Kept),
-        passed: false,
-    })
+    let stored = name.parse::<StoredName>().ok().filter(|stored| stored.inode == socket.inode());
+    let origin = stored.map_or(Origin::Unit, Origin::Stored);
+    Ok(InheritedSocket { socket, address, origin, passed: false })
 }
 
-/// What is changed in the environment of workers, of which each finds so many sockets open. What was
-/// passed to us is no worker's to take; LISTEN_PID and LISTEN_FDS come with what is.
-pub(crate) fn variables(passed: usize) -> Vec<(OsString, Option<OsString>)> {
-    let names = (passed > 0).then(|| vec!["sameport"; passed].join(":").into());
-    let ours = ["LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS"].map(|name| (name.into(), None));
-    ours.into_iter().chain([("LISTEN_FDNAMES".into(), names)]).collect()
+/// Environment changes for a worker that inherits `count` sockets. LISTEN_PID and LISTEN_FDS are set
+/// at its start; those of the supervisor are not for the worker.
+pub(crate) fn variables(count: usize) -> Vec<(OsString, Option<OsString>)> {
+    let names = (count > 0).then(|| vec!["sameport"; count].join(":").into());
+    let removed = ["LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS"].map(|name| (name.into(), None));
+    removed.into_iter().chain([("LISTEN_FDNAMES".into(), names)]).collect()
 }
 
-/// Whether `--listen` would open this address.
-fn is_wanted(address: &Address, wanted: &AddrSpec) -> Result<bool, InheritError> {
-    if address.protocol != Protocol::Tcp || address.port() != wanted.port {
+/// Whether `--listen` with this value would open this address.
+fn matches(address: &Address, spec: &AddrSpec) -> Result<bool, InheritError> {
+    if address.protocol != Protocol::Tcp || address.port() != spec.port {
         return Ok(false);
     }
     let ip = address.socket.ip();
-    Ok(match &wanted.host {
+    Ok(match &spec.host {
         Host::Any => ip.is_unspecified() && !address.v6only,
-        Host::Ip(wanted) => ip == *wanted,
-        Host::Name(name) => {
-            let unresolved = |error| InheritError::Resolve(wanted.clone(), error);
-            let mut all = (name.as_str(), wanted.port).to_socket_addrs().map_err(unresolved)?;
-            all.any(|resolved| resolved.ip() == ip)
-        }
+        Host::Ip(host) => ip == *host,
+        Host::Name(name) => resolve(name, spec)?.iter().any(|resolved| resolved.ip() == ip),
     })
 }
 
-/// Whether no socket of ours could join this one, or anybody's could.
-fn is_others(socket: &WorkerSocket, owner: Option<u32>) -> bool {
+/// Whether the kernel keeps the run's other sockets out of this socket's group, or lets every socket
+/// of the user in although the run is private.
+fn is_of_other_group(socket: &WorkerSocket, owner: Option<u32>) -> bool {
     match owner {
         Some(owner) => socket.owner() != owner,
         None => is_private_uid(socket.owner()),
     }
 }
 
-fn open(
-    wanted: &AddrSpec,
-    owner: Option<u32>,
-    given: &mut Vec<InheritedSocket>,
-) -> Result<(), InheritError> {
-    let sockets = match owner {
-        None => {
-            let listeners = Options::shared().listen_all(wanted).map_err(InheritError::Open)?;
-            let sockets = listeners.into_iter().map(|it| WorkerSocket::of_descriptor(it.into()));
-            sockets.collect::<Result<Vec<_>, _>>()?
-        }
-        Some(owner) => open_private(wanted, owner)?,
+/// Opens the listeners of one `--listen`, as the `sameport` library does: one for each address of a
+/// name, one for both families without a host.
+fn open(spec: &AddrSpec, owner: Option<u32>) -> Result<Vec<WorkerSocket>, InheritError> {
+    let open = |address| {
+        WorkerSocket::listening(address, owner).map_err(|errno| InheritError::Open(address, errno))
     };
-    for socket in sockets {
-        // It listens, so it is bound.
-        let address = socket.bound(Protocol::Tcp)?.ok_or(Errno::ADDRNOTAVAIL)?;
-        given.push(InheritedSocket { socket, address, from: Origin::Opened, passed: true });
+    match &spec.host {
+        Host::Ip(ip) => Ok(vec![open((*ip, spec.port).into())?]),
+        Host::Any => match open((Ipv6Addr::UNSPECIFIED, spec.port).into()) {
+            Err(InheritError::Open(_, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)) => {
+                Ok(vec![open((Ipv4Addr::UNSPECIFIED, spec.port).into())?])
+            }
+            dual_stack => Ok(vec![dual_stack?]),
+        },
+        Host::Name(name) => {
+            let mut sockets = Vec::new();
+            let mut no_ipv6 = None;
+            for address in resolve(name, spec)? {
+                match open(address) {
+                    Ok(socket) => sockets.push(socket),
+                    Err(error) if address.is_ipv6() && !has_ipv6() => no_ipv6 = Some(error),
+                    Err(error) => return Err(error),
+                }
+            }
+            match no_ipv6.filter(|_| sockets.is_empty()) {
+                Some(error) => Err(error),
+                None => Ok(sockets),
+            }
+        }
     }
-    Ok(())
 }
 
-/// The same for sockets that get their owner before they are bound.
-fn open_private(wanted: &AddrSpec, owner: u32) -> Result<Vec<WorkerSocket>, InheritError> {
-    let port = wanted.port;
-    let open = |address| {
-        let opened = WorkerSocket::listening(address, owner);
-        opened.map_err(|errno| InheritError::OpenPrivate(address, errno))
-    };
-    match &wanted.host {
-        Host::Ip(ip) => Ok(vec![open((*ip, port).into())?]),
-        Host::Name(name) => {
-            let unresolved = |error| InheritError::Resolve(wanted.clone(), error);
-            let all = (name.as_str(), port).to_socket_addrs().map_err(unresolved)?;
-            // One name can be written twice in /etc/hosts.
-            all.collect::<BTreeSet<_>>().into_iter().map(open).collect()
-        }
-        Host::Any => match open((Ipv6Addr::UNSPECIFIED, port).into()) {
-            Err(InheritError::OpenPrivate(_, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)) => {
-                Ok(vec![open((Ipv4Addr::UNSPECIFIED, port).into())?])
-            }
-            both => Ok(vec![both?]),
-        },
-    }
+/// The addresses of a host name, each once: /etc/hosts can name one twice.
+fn resolve(name: &str, spec: &AddrSpec) -> Result<BTreeSet<SocketAddr>, InheritError> {
+    let resolved = (name, spec.port).to_socket_addrs();
+    Ok(resolved.map_err(|error| InheritError::Resolve(spec.clone(), error))?.collect())
+}
+
+/// Whether this machine has an IPv6 loopback address.
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }

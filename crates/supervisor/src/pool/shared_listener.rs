@@ -38,7 +38,7 @@ impl SocketPool {
     pub(crate) fn adopt(&self, all: &[InheritedSocket], copies: u16) -> Result<(), Errno> {
         let mut state = self.state();
         let mut kept: BTreeMap<Address, Vec<StoredName>> = BTreeMap::new();
-        for InheritedSocket { socket, address, from, passed } in all {
+        for InheritedSocket { socket, address, origin: from, passed } in all {
             let inode = socket.inode();
             let one_for_all = *passed || *from == Origin::Unit;
             if one_for_all {
@@ -51,7 +51,7 @@ impl SocketPool {
                 Origin::Unit => {
                     state.not_steered.insert(address.clone(), ONE_FOR_ALL.into());
                 }
-                Origin::Kept(name) => {
+                Origin::Stored(name) => {
                     kept.entry(address.clone()).or_default().push(*name);
                     state.store.has(*name);
                 }

@@ -38,23 +38,30 @@ impl WorkerSocket {
         sockopt::set_socket_reuseaddr(self, on)
     }
 
-    /// Opens a TCP listener that only sockets of this owner can join, over both families if it is the
-    /// IPv6 wildcard. Its connections have `SO_REUSEADDR`.
+    /// Opens a TCP listener with `SO_REUSEPORT` and without `SO_REUSEADDR`. The IPv6 wildcard listens
+    /// on both families. With an owner, only sockets of this owner can join the address, and the
+    /// connections have `SO_REUSEADDR`.
     ///
     /// # Errors
     ///
     /// Those of [`Self::give`], and of the call that failed: EADDRINUSE, EADDRNOTAVAIL, EACCES for a low
     /// port, EAFNOSUPPORT without IPv6.
-    pub fn listening(address: SocketAddr, owner: u32) -> Result<Self, Errno> {
+    pub fn listening(address: SocketAddr, owner: Option<u32>) -> Result<Self, Errno> {
         let mut socket = Self::of_descriptor(stream(address)?)?;
-        if address.is_ipv6() && address.ip().is_unspecified() {
+        if let SocketAddr::V6(v6) = address
+            && (v6.ip().is_unspecified() || v6.ip().to_ipv4_mapped().is_some())
+        {
             sockopt::set_ipv6_v6only(&socket, false)?;
         }
-        socket.give(owner)?;
+        if let Some(owner) = owner {
+            socket.give(owner)?;
+        }
         socket.share(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)?;
-        socket.set_reuse_address(true)?;
+        if owner.is_some() {
+            socket.set_reuse_address(true)?;
+        }
         Ok(socket)
     }
 }
