@@ -1,7 +1,7 @@
-//! `bench look`: `sameport ls` beside the programs that people use today, on a busy machine.
+//! `bench look`: `sameport ls` beside `ss -ltnp` and `lsof`, on a busy machine and on a small one.
 //!
-//! All of it happens in namespaces of its own (network, processes), which this program enters by
-//! `unshare`: nothing else is listed, and nothing outlives it.
+//! The benchmark runs in new network and process namespaces, so that no other socket is listed and
+//! no process outlives it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,7 +22,7 @@ use crate::report::{FigureReport, progress, row};
 /// and as another user
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How often each is run
+    /// Runs of each program
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Listening sockets
@@ -31,28 +31,39 @@ pub(crate) struct Args {
     /// Established connections among them, each with both ends
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
     connections: u32,
-    /// Processes that have them
+    /// Processes that hold them
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=250))]
     processes: u32,
-    /// Then so many listening sockets, beside the same connections (0: none)
+    /// Listening sockets of a second measurement, with the same connections (0: skip it)
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
     more: u32,
-    /// In namespaces of its own.
+    /// Listening sockets of a measurement without connections (0: skip it)
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=20_000))]
+    small: u32,
+    /// This process is in namespaces of its own already
     #[arg(long, hide = true)]
     pub(crate) alone: bool,
 }
 
-/// Who looks, at programs of its own.
+/// The user who runs each program and holds the sockets.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct BenchUser {
     name: &'static str,
-    /// `None`: who runs the benchmark.
+    /// `None`: the user who runs the benchmark.
     uid: Option<u32>,
+}
+
+/// The sockets of one measurement.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Load {
+    listeners: u32,
+    connections: u32,
 }
 
 #[derive(Serialize)]
 struct LookFigures {
     user: &'static str,
+    load: Load,
     program: &'static str,
     /// Of `sameport ls` (second) and this one (first).
     milliseconds: Pairs,
@@ -64,11 +75,11 @@ struct LookFigures {
 #[derive(Serialize)]
 struct Size {
     user: &'static str,
-    listeners: u32,
+    load: Load,
     milliseconds: f64,
-    /// The most memory that it had (VmHWM).
+    /// Peak resident memory (VmHWM).
     peak_kib: u64,
-    /// Whether a BPF iterator has found the processes: positions are known by nothing else.
+    /// Whether a BPF iterator found the processes. No other source gives positions in a group.
     iterated: bool,
 }
 
@@ -78,7 +89,7 @@ struct LookTimes {
     sizes: Vec<Size>,
 }
 
-/// Programs that show listeners with their processes, numbers unresolved.
+/// Programs that show listeners with their processes, without name resolution.
 const OTHERS: [(&str, &[&str]); 2] =
     [("ss", &["-ltnp"]), ("lsof", &["-nP", "-iTCP", "-sTCP:LISTEN"])];
 
@@ -89,8 +100,9 @@ pub(crate) fn measure(
 ) -> Result<(), BenchError> {
     // Connections need ports beside those of listeners.
     set("net/ipv4/ip_local_port_range", "1024 60999")?;
-    let ours = [sameport.as_os_str().to_owned(), "ls".into(), "--tcp".into()];
-    let mut compared = vec![("sameport ls", ours.to_vec())];
+    let ours = vec![sameport.as_os_str().to_owned(), "ls".into(), "--tcp".into()];
+    let json = [ours.as_slice(), &["--json".into()]].concat();
+    let mut compared = vec![("sameport ls", ours), ("sameport ls --json", json)];
     for (name, arguments) in OTHERS {
         match find_program(name) {
             Some(program) => {
@@ -103,19 +115,26 @@ pub(crate) fn measure(
     }
     let mut measured = LookTimes { beside: Vec::new(), sizes: Vec::new() };
     for user in users() {
-        let (beside, size) = compare(args, args.listeners, user, &compared)?;
+        let busy = Load { listeners: args.listeners, connections: args.connections };
+        let (beside, size) = compare(args, busy, user, &compared)?;
         measured.beside.extend(beside);
         measured.sizes.push(size);
         if args.more > 0 {
-            let (_, size) = compare(args, args.more, user, &compared[..1])?;
+            let load = Load { listeners: args.more, ..busy };
+            measured.sizes.push(compare(args, load, user, &compared[..1])?.1);
+        }
+        if args.small > 0 {
+            let load = Load { listeners: args.small, connections: 0 };
+            let (beside, size) = compare(args, load, user, &compared)?;
+            measured.beside.extend(beside);
             measured.sizes.push(size);
         }
     }
-    tell(&measured, report)?;
+    print(&measured, report)?;
     report.end("look", &measured)
 }
 
-/// Within a user namespace nobody is root.
+/// A user namespace has no user with the rights of root.
 fn users() -> Vec<BenchUser> {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let words: Vec<&str> = map.split_ascii_whitespace().collect();
@@ -130,24 +149,25 @@ fn users() -> Vec<BenchUser> {
     }
 }
 
-/// The first of these programs beside each of the others, in turns; and by itself.
+/// Measures the first program beside each of the others, in turns, and alone.
 fn compare(
     args: &Args,
-    listeners: u32,
+    load: Load,
     user: BenchUser,
     programs: &[(&'static str, Vec<OsString>)],
 ) -> Result<(Vec<LookFigures>, Size), BenchError> {
-    let (started, owners) = listen(args, listeners, user)?;
+    let Load { listeners, connections } = load;
+    let (started, owners) = listen(args.processes, load, user)?;
     let (_, ours) = &programs[0];
-    let iterated = all_are_shown_rightly(ours, user, &owners)?;
+    let iterated = check_listing(ours, user, &owners)?;
     let mut times = vec![Vec::new(); programs.len()];
     let mut peak_kib = 0;
     for round in 1..=args.rounds {
         for number in in_turns(programs.len(), round) {
             let (name, command) = &programs[number];
-            let run = one(command, user, listeners)?;
+            let run = time_run(command, user, listeners)?;
             progress(&format!(
-                "{}, {listeners} listeners, round {round} of {}: {name} {:.1} ms",
+                "{}, {listeners} listeners, {connections} connections, round {round} of {}: {name} {:.1} ms",
                 user.name, args.rounds, run.milliseconds
             ));
             times[number].push(run.milliseconds);
@@ -163,29 +183,28 @@ fn compare(
     let outcome = |number: usize| {
         let milliseconds = pairs(&times[number]);
         let ratio = milliseconds.ratio();
-        LookFigures { user: user.name, program: programs[number].0, milliseconds, ratio }
+        LookFigures { user: user.name, load, program: programs[number].0, milliseconds, ratio }
     };
     let milliseconds = pairs(&times[0]).with();
-    let size = Size { user: user.name, listeners, milliseconds, peak_kib, iterated };
+    let size = Size { user: user.name, load, milliseconds, peak_kib, iterated };
     Ok(((1..programs.len()).map(outcome).collect(), size))
 }
 
-/// Which process has which port.
+/// The process that holds each port.
 type Owners = BTreeMap<u16, u32>;
 
-/// The listeners and connections, spread over the processes as evenly as it goes.
+/// Opens the sockets, spread evenly over the processes.
 fn listen(
-    args: &Args,
-    listeners: u32,
+    processes: u32,
+    Load { listeners, connections }: Load,
     user: BenchUser,
 ) -> Result<(Vec<BenchProcess>, Owners), BenchError> {
-    let processes = args.processes.min(listeners);
+    let processes = processes.min(listeners);
     let share =
         |of: u32, number: u32| (of / processes + u32::from(number < of % processes)).to_string();
     let mut started = (0..processes)
         .map(|number| {
-            let (listeners, connections) =
-                (share(listeners, number), share(args.connections, number));
+            let (listeners, connections) = (share(listeners, number), share(connections, number));
             start_as(user.uid, &subject(&["listen", &listeners, &connections])?)
         })
         .collect::<Result<Vec<_>, BenchError>>()?;
@@ -212,8 +231,12 @@ struct CommandRun {
     peak_kib: u64,
 }
 
-/// One run, from start to end. A program that does not show all of them has not done the work.
-fn one(command: &[OsString], user: BenchUser, listeners: u32) -> Result<CommandRun, BenchError> {
+/// Times one run, from start to end. Fewer lines than listeners are an error.
+fn time_run(
+    command: &[OsString],
+    user: BenchUser,
+    listeners: u32,
+) -> Result<CommandRun, BenchError> {
     let name = command[0].display();
     let failed = |error: std::io::Error| format!("{name}: {error}");
     let since = Instant::now();
@@ -221,7 +244,7 @@ fn one(command: &[OsString], user: BenchUser, listeners: u32) -> Result<CommandR
     let pid = child.id();
     let mut output = vec![0];
     let stdout = child.stdout.as_mut().ok_or("no stdout")?;
-    // Ours writes when it has found out everything, and cannot end before all of it is read.
+    // `sameport ls` writes once it knows everything, and waits until the pipe has been read.
     stdout.read_exact(&mut output).map_err(failed)?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     stdout.read_to_end(&mut output).map_err(failed)?;
@@ -245,12 +268,9 @@ fn as_user(command: &[OsString], user: BenchUser) -> Command {
     started
 }
 
-/// Whether every port is listed once, with its process and no other; and whether positions are, too.
-fn all_are_shown_rightly(
-    ours: &[OsString],
-    user: BenchUser,
-    owners: &Owners,
-) -> Result<bool, BenchError> {
+/// Checks that every port is listed once, with its process and no other. Returns whether a BPF
+/// iterator found the processes.
+fn check_listing(ours: &[OsString], user: BenchUser, owners: &Owners) -> Result<bool, BenchError> {
     let command = [ours, &["--json".into()]].concat();
     let output = as_user(&command, user).output().map_err(|error| format!("ls: {error}"))?;
     let document: serde_json::Value =
@@ -267,17 +287,22 @@ fn all_are_shown_rightly(
     }
     shown.sort_unstable();
     if !shown.iter().copied().eq(owners.iter().map(|(port, pid)| (*port, *pid))) {
-        return Err(format!("ls: {} of {} are not who they are", shown.len(), owners.len()));
+        return Err(format!(
+            "ls: {} listed members do not match {} listeners",
+            shown.len(),
+            owners.len()
+        ));
     }
     Ok(document["iterated"].as_bool().unwrap_or(false))
 }
 
-fn tell(measured: &LookTimes, report: &FigureReport) -> Result<(), BenchError> {
+fn print(measured: &LookTimes, report: &FigureReport) -> Result<(), BenchError> {
     let milli = |figure: f64| format!("{figure:.1}");
-    let mut rows = vec![row!["as", "beside", "its ms", "sameport ls ms", "ratio (rounds)"]];
+    let mut rows =
+        vec![row!["as", "listeners", "beside", "its ms", "sameport ls ms", "ratio (rounds)"]];
     rows.extend(measured.beside.iter().map(|it| {
         let (theirs, ours) = (it.milliseconds.without(), it.milliseconds.with());
-        row![it.user, it.program, milli(theirs), milli(ours), it.ratio]
+        row![it.user, it.load.listeners, it.program, milli(theirs), milli(ours), it.ratio]
     }));
     report.table(&rows)?;
     let mut rows =
@@ -291,7 +316,7 @@ fn tell(measured: &LookTimes, report: &FigureReport) -> Result<(), BenchError> {
         let times = format!("{:.2}", it.milliseconds / first);
         let peak = format!("{:.1}", f64::from(u32::try_from(it.peak_kib).unwrap_or(0)) / 1024.0);
         let by = if it.iterated { "BPF iterator" } else { "/proc" };
-        rows.push(row![it.user, it.listeners, milli(it.milliseconds), times, peak, by]);
+        rows.push(row![it.user, it.load.listeners, milli(it.milliseconds), times, peak, by]);
     }
     report.table(&rows)
 }
