@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sameport_policy::model::socket::{Address, Protocol};
+use sameport_policy::model::{Address, Protocol};
 use sameport_policy::refusal::Refusal;
 use sameport_sys::Errno;
 use sameport_sys::bpf::cgroup_bind::AttachError;
