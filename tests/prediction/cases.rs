@@ -1,4 +1,4 @@
-//! Which cases there are. Values only; nothing here touches the system.
+//! The cases. Values only; nothing here touches the system.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,15 +8,15 @@ use sameport_policy::predict::{BindRequest, ExistingSocket, PortLimits};
 use crate::kernel::OTHER_DEVICE;
 
 pub(crate) const FIRST_PORT: u16 = 2_000;
-/// As many cases have a port each in one network.
+/// The number of cases in one network namespace, where each case has its own port.
 pub(crate) const PORTS: usize = 30_000;
 const LOW_PORT: u16 = 81;
 
 const ROOT: u32 = 0;
-const ANN: u32 = 1000;
-const BOB: u32 = 1001;
+const UID_1000: u32 = 1000;
+const UID_1001: u32 = 1001;
 
-/// A socket as a case wants it.
+/// A socket of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spec {
     pub(crate) protocol: Protocol,
@@ -30,24 +30,27 @@ pub(crate) struct Spec {
     pub(crate) transparent: bool,
 }
 
-/// How one that is there came to be what it is.
+/// The state of an existing socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
+    /// Receives connections or datagrams.
     Waiting,
+    /// Bound, not listening.
     Bound,
-    /// It bound, and connected to somebody.
+    /// Bound and connected.
     Client,
-    /// It accepted a connection of a listener that is gone.
+    /// A connection accepted by a listener that is closed.
     Accepted,
-    /// So it did, and closed it.
+    /// The same connection after its close.
     TimeWait,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Case {
-    pub(crate) there: Vec<(Spec, State)>,
-    pub(crate) wish: Spec,
-    /// None: one of its own.
+    pub(crate) existing: Vec<(Spec, State)>,
+    /// The socket whose bind is predicted.
+    pub(crate) request: Spec,
+    /// None: the port of the case in its batch.
     pub(crate) port: Option<u16>,
 }
 
@@ -62,7 +65,7 @@ impl Spec {
         }
     }
 
-    pub(crate) fn wish(&self, port: u16) -> BindRequest {
+    pub(crate) fn bind_request(&self, port: u16) -> BindRequest {
         BindRequest {
             address: self.address(port),
             uid: self.uid,
@@ -73,24 +76,24 @@ impl Spec {
         }
     }
 
-    pub(crate) fn machine(&self) -> PortLimits {
+    pub(crate) fn port_limits(&self) -> PortLimits {
         let root = self.uid == ROOT;
         // Linux has 127.0.0.1 on every device, and ::1 on the loopback device only.
-        let elsewhere = self.ip.contains("192.0.2.1")
+        let nonlocal = self.ip.contains("192.0.2.1")
             || (self.ip == "::1" && self.device == Some(OTHER_DEVICE));
         PortLimits {
             may_bind_low: root,
             may_be_transparent: root,
             first_free_port: 1024,
-            is_local: !elsewhere,
+            is_local: !nonlocal,
             nonlocal_bind: false,
             has_device: self.device != Some("none"),
         }
     }
 }
 
-/// IP and `IPV6_V6ONLY`.
-const PLACES: &[(&str, bool)] = &[
+/// IP address and `IPV6_V6ONLY`.
+const ADDRESSES: &[(&str, bool)] = &[
     ("0.0.0.0", false),
     ("127.0.0.1", false),
     ("127.0.0.2", false),
@@ -105,53 +108,57 @@ const OPTIONS: &[(bool, bool)] = &[(false, false), (true, false), (false, true),
 const TCP: &[State] =
     &[State::Waiting, State::Bound, State::Client, State::Accepted, State::TimeWait];
 const UDP: &[State] = &[State::Waiting, State::Client];
-const USERS: &[(u32, u32)] = &[(ANN, ANN), (ANN, BOB), (ANN, ROOT), (ROOT, ANN)];
+const USERS: &[(u32, u32)] =
+    &[(UID_1000, UID_1000), (UID_1000, UID_1001), (UID_1000, ROOT), (ROOT, UID_1000)];
 
 const PLAIN: Spec = Spec {
     protocol: Protocol::Tcp,
     ip: "127.0.0.1",
     v6only: false,
     device: None,
-    uid: ANN,
+    uid: UID_1000,
     reuse_address: false,
     reuse_port: false,
     freebind: false,
     transparent: false,
 };
 
-/// Every case; with one user, or without a second device, where there are no others.
+/// Every case that needs no more users and devices than there are.
 pub(crate) fn all(users: bool, devices: bool) -> Vec<Case> {
-    let mut cases = before_others();
+    let mut cases = without_existing_sockets();
     cases.extend(pairs_without_devices());
-    let mut draw = Draw(0x5a3e_9047);
-    cases.extend((0..9_000).map(|_| draw.case(1)));
-    cases.extend((0..14_000).map(|_| draw.case(2)));
-    cases.extend((0..2_000).map(|_| draw.case(3)));
+    let mut random = Random(0x5a3e_9047);
+    cases.extend((0..9_000).map(|_| random.case(1)));
+    cases.extend((0..14_000).map(|_| random.case(2)));
+    cases.extend((0..2_000).map(|_| random.case(3)));
     if !devices {
-        let by_other = |spec: &Spec| spec.device == Some(OTHER_DEVICE);
-        cases.retain(|case| !by_other(&case.wish) && !case.there.iter().any(|(s, _)| by_other(s)));
+        let on_other = |spec: &Spec| spec.device == Some(OTHER_DEVICE);
+        cases.retain(|case| {
+            !on_other(&case.request) && !case.existing.iter().any(|(s, _)| on_other(s))
+        });
     }
     if !users {
         let own = rustix::process::geteuid().as_raw();
-        let of_one = |case: &Case| case.there.iter().all(|(spec, _)| spec.uid == case.wish.uid);
-        cases.retain(|case| of_one(case) && case.wish.uid == ANN);
+        let same_uid =
+            |case: &Case| case.existing.iter().all(|(spec, _)| spec.uid == case.request.uid);
+        cases.retain(|case| same_uid(case) && case.request.uid == UID_1000);
         for case in &mut cases {
-            case.wish.uid = own;
-            case.there.iter_mut().for_each(|(spec, _)| spec.uid = own);
+            case.request.uid = own;
+            case.existing.iter_mut().for_each(|(spec, _)| spec.uid = own);
         }
-        // In a user namespace of its own it may do everything.
-        cases.retain(|case| case.port.is_none() && !case.wish.transparent);
+        // Root of a user namespace has every capability in it.
+        cases.retain(|case| case.port.is_none() && !case.request.transparent);
     }
     cases
 }
 
-/// What is decided whoever is there.
-fn before_others() -> Vec<Case> {
-    let mut wishes = Vec::new();
-    for uid in [ANN, ROOT] {
+/// Cases that the request alone decides.
+fn without_existing_sockets() -> Vec<Case> {
+    let mut requests = Vec::new();
+    for uid in [UID_1000, ROOT] {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let plain = Spec { uid, protocol, ..PLAIN };
-            wishes.extend([
+            requests.extend([
                 (Spec { ip: "192.0.2.1", ..plain }, None),
                 (Spec { ip: "192.0.2.1", freebind: true, ..plain }, None),
                 (Spec { transparent: true, ..plain }, None),
@@ -168,10 +175,10 @@ fn before_others() -> Vec<Case> {
             ]);
         }
     }
-    wishes.into_iter().map(|(wish, port)| Case { there: vec![], wish, port }).collect()
+    requests.into_iter().map(|(request, port)| Case { existing: vec![], request, port }).collect()
 }
 
-/// All of two sockets on no device: options, users, addresses, states.
+/// All pairs of two sockets without a device: options, users, addresses, states.
 fn pairs_without_devices() -> Vec<Case> {
     let mut cases = Vec::new();
     for (protocol, states) in [(Protocol::Tcp, TCP), (Protocol::Udp, UDP)] {
@@ -179,10 +186,10 @@ fn pairs_without_devices() -> Vec<Case> {
             for second in sockets(protocol) {
                 for (uid, other) in USERS {
                     for state in states {
-                        let there = vec![(Spec { uid: *uid, ..first }, *state)];
+                        let existing = vec![(Spec { uid: *uid, ..first }, *state)];
                         cases.push(Case {
-                            there,
-                            wish: Spec { uid: *other, ..second },
+                            existing,
+                            request: Spec { uid: *other, ..second },
                             port: None,
                         });
                     }
@@ -194,7 +201,7 @@ fn pairs_without_devices() -> Vec<Case> {
 }
 
 fn sockets(protocol: Protocol) -> impl Iterator<Item = Spec> {
-    PLACES.iter().flat_map(move |(ip, v6only)| {
+    ADDRESSES.iter().flat_map(move |(ip, v6only)| {
         OPTIONS.iter().map(move |(reuse_address, reuse_port)| Spec {
             protocol,
             ip,
@@ -206,45 +213,45 @@ fn sockets(protocol: Protocol) -> impl Iterator<Item = Spec> {
     })
 }
 
-/// A generator of numbers (Knuth's MMIX), always the same ones.
-struct Draw(u64);
+/// A linear congruential generator with a fixed seed (Knuth's MMIX).
+struct Random(u64);
 
-impl Draw {
-    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+impl Random {
+    fn choose<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        &of[usize::try_from(self.0 >> 33).expect("31 bits") % of.len()]
+        &from[usize::try_from(self.0 >> 33).expect("31 bits") % from.len()]
     }
 
-    fn case(&mut self, there: usize) -> Case {
-        let protocol = *self.one(&[Protocol::Tcp, Protocol::Udp]);
+    fn case(&mut self, count: usize) -> Case {
+        let protocol = *self.choose(&[Protocol::Tcp, Protocol::Udp]);
         let states = if protocol == Protocol::Tcp { TCP } else { UDP };
-        // Sockets that share are rare among all: half of the cases have only such.
-        let options = if *self.one(&[false, true]) { OPTIONS } else { &OPTIONS[1..] };
-        let mut drawn = Vec::new();
-        for _ in 0..there {
+        // Few combinations of options share, so half of the cases choose among these only.
+        let options = if *self.choose(&[false, true]) { OPTIONS } else { &OPTIONS[1..] };
+        let mut existing = Vec::new();
+        for _ in 0..count {
             let spec = self.spec(protocol, options);
-            // By the other device nobody can be connected to.
+            // No connection can arrive on the other device.
             let states = if spec.device == Some(OTHER_DEVICE) { &states[..1] } else { states };
-            drawn.push((spec, *self.one(states)));
+            existing.push((spec, *self.choose(states)));
         }
-        Case { there: drawn, wish: self.spec(protocol, options), port: None }
+        Case { existing, request: self.spec(protocol, options), port: None }
     }
 
     fn spec(&mut self, protocol: Protocol, options: &[(bool, bool)]) -> Spec {
-        let (ip, v6only) = *self.one(PLACES);
-        let (reuse_address, reuse_port) = *self.one(options);
-        let device = *self.one(DEVICES);
-        let uid = *self.one(&[ANN, ANN, ANN, BOB]);
+        let (ip, v6only) = *self.choose(ADDRESSES);
+        let (reuse_address, reuse_port) = *self.choose(options);
+        let device = *self.choose(DEVICES);
+        let uid = *self.choose(&[UID_1000, UID_1000, UID_1000, UID_1001]);
         Spec { protocol, ip, v6only, device, uid, reuse_address, reuse_port, ..PLAIN }
     }
 }
 
-/// The same sockets, seen by somebody who may not read every option.
-pub(crate) fn hidden(others: &[ExistingSocket]) -> Vec<Vec<ExistingSocket>> {
-    let hide = |which: fn(&mut ExistingSocket)| {
+/// The same sockets as a user sees them that cannot read every option.
+pub(crate) fn with_unknown_options(others: &[ExistingSocket]) -> Vec<Vec<ExistingSocket>> {
+    let hide = |option: fn(&mut ExistingSocket)| {
         let mut others = others.to_vec();
-        others.iter_mut().for_each(which);
+        others.iter_mut().for_each(option);
         others
     };
     vec![

@@ -1,12 +1,14 @@
-//! What `rules::predict` says, against what this kernel does: thousands of generated cases over
-//! options, users, families, wildcards, devices and states, in networks of the test's own.
+//! Compares `policy::predict` with this kernel, in tens of thousands of generated cases over options,
+//! users, families, wildcards, devices and states.
 //!
-//! The cases are enumerated, or drawn by a generator with a fixed seed: every run has the same ones, but
-//! for one or another that a busy machine cannot set up in time. A prediction may be a doubt; it must
-//! never be wrong. docs/why.md says what is claimed.
+//! The cases are enumerated, or chosen by a generator with a fixed seed. Every run has the same cases,
+//! except for those that a busy machine cannot set up in time. A prediction may be undecided, but must
+//! not be wrong. docs/why.md lists the claims.
 
 mod cases;
 mod kernel;
+#[path = "../netns/mod.rs"]
+mod netns;
 mod sockets;
 mod traffic;
 
@@ -16,13 +18,13 @@ use sameport_policy::predict::{PredictedResult, predict};
 
 use cases::Case;
 use kernel::Rights;
-use sockets::{Answer, Stage};
+use sockets::{Answer, Network};
 
 const NAME: &str = "the-kernel-does-as-predicted";
-/// Fewer would not be the whole matrix.
-const LEAST: usize = 2_000;
-/// More disagreements than these say nothing new.
-const SHOWN: usize = 20;
+/// The smallest number of cases that covers the matrix.
+const MIN_COMPARED: usize = 2_000;
+/// How many disagreements are printed.
+const MAX_PRINTED: usize = 20;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,47 +34,47 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let unwanted = |arg: &&String| !arg.starts_with('-') && !NAME.contains(arg.as_str());
-    if args.iter().any(|arg| arg == "--ignored") || args.iter().find(unwanted).is_some() {
+    let excludes = |arg: &&String| !arg.starts_with('-') && !NAME.contains(arg.as_str());
+    if args.iter().any(|arg| arg == "--ignored") || args.iter().find(excludes).is_some() {
         return ExitCode::SUCCESS;
     }
     let rights = match Rights::probe() {
         Ok(rights) => rights,
-        Err(why) => {
-            eprintln!("skipped: {NAME}: {why}");
+        Err(reason) => {
+            eprintln!("skipped: {NAME}: {reason}");
             let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
             return if in_ci { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    let mut count = Count::default();
-    // A network for each batch: what is left of a case stays on its port for a minute.
+    let mut totals = Totals::default();
+    // A network namespace for each batch: TIME_WAIT keeps the port of a case for a minute.
     for batch in cases::all(rights.users, rights.devices).chunks(cases::PORTS) {
         let (rights, batch) = (rights.clone(), batch.to_vec());
-        let counted = std::thread::spawn(move || run(&rights, &batch)).join();
-        count.add(counted.expect("the batch ran"));
+        let added = std::thread::spawn(move || run(&rights, &batch)).join();
+        totals.add(added.expect("the batch ran"));
     }
-    println!("{count}");
-    let enough = count.compared >= LEAST
-        && [count.shares, count.taken, count.kept, count.races].iter().all(|tried| *tried > 0);
-    // With every option known, hardly anything is left open.
-    let bold = count.doubts * 25 <= count.compared;
-    if !enough || !bold {
-        println!("FAIL  {NAME}: too little was claimed and compared");
+    println!("{totals}");
+    let enough = totals.compared >= MIN_COMPARED
+        && [totals.shares, totals.taken, totals.kept, totals.races].iter().all(|count| *count > 0);
+    // With every option known, few predictions may be undecided.
+    let decided = totals.undecided * 25 <= totals.compared;
+    if !enough || !decided {
+        println!("FAIL  {NAME}: too few cases were predicted and compared");
     }
-    if count.wrong == 0 && enough && bold { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if totals.wrong == 0 && enough && decided { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[derive(Debug, Default)]
-struct Count {
-    /// Cases in which the prediction was a yes or a no.
+struct Totals {
+    /// Cases whose prediction is granted or refused.
     compared: usize,
     granted: usize,
-    /// Cases in which it was a doubt, although every option was known.
-    doubts: usize,
-    /// The same cases again, options of one side unknown: yes, no, and doubt.
-    hidden: usize,
-    hidden_doubts: usize,
-    /// Claims about traffic that were tried.
+    /// Cases whose prediction is undecided although every option is known.
+    undecided: usize,
+    /// The same cases with unknown options of existing sockets: decided and undecided.
+    unknown_options: usize,
+    unknown_options_undecided: usize,
+    /// Predicted effects on traffic that were tested.
     shares: usize,
     taken: usize,
     kept: usize,
@@ -80,13 +82,13 @@ struct Count {
     wrong: usize,
 }
 
-impl Count {
+impl Totals {
     fn add(&mut self, more: Self) {
         self.compared += more.compared;
         self.granted += more.granted;
-        self.doubts += more.doubts;
-        self.hidden += more.hidden;
-        self.hidden_doubts += more.hidden_doubts;
+        self.undecided += more.undecided;
+        self.unknown_options += more.unknown_options;
+        self.unknown_options_undecided += more.unknown_options_undecided;
         self.shares += more.shares;
         self.taken += more.taken;
         self.kept += more.kept;
@@ -95,17 +97,17 @@ impl Count {
     }
 }
 
-impl std::fmt::Display for Count {
+impl std::fmt::Display for Totals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} cases compared ({} granted), {} doubts; {} again with unknown options, {} doubts; \
+            "{} cases compared ({} granted), {} undecided; {} with unknown options, {} undecided; \
              traffic of {}: {} shared, {} taken, {} kept; {} races; {} disagreements",
             self.compared,
             self.granted,
-            self.doubts,
-            self.hidden,
-            self.hidden_doubts,
+            self.undecided,
+            self.unknown_options,
+            self.unknown_options_undecided,
             self.shares + self.taken + self.kept,
             self.shares,
             self.taken,
@@ -116,49 +118,50 @@ impl std::fmt::Display for Count {
     }
 }
 
-fn run(rights: &Rights, batch: &[Case]) -> Count {
-    let stage = Stage::new(rights).expect("a network of its own");
-    let mut count = Count::default();
+fn run(rights: &Rights, batch: &[Case]) -> Totals {
+    let network = Network::new(rights).expect("a network namespace");
+    let mut totals = Totals::default();
     for (case, port) in batch.iter().zip(cases::FIRST_PORT..) {
-        compare(&stage, case, port, &mut count);
+        compare(&network, case, port, &mut totals);
     }
-    count
+    totals
 }
 
-fn compare(stage: &Stage, case: &Case, port: u16, count: &mut Count) {
+fn compare(network: &Network, case: &Case, port: u16, totals: &mut Totals) {
     let port = case.port.unwrap_or(port);
-    // What does not come to be is no case.
-    let Some(there) = stage.open_all(&case.there, port) else { return };
-    let others: Vec<_> = there.iter().map(|open| open.other.clone()).collect();
-    let (wish, machine) = (case.wish.wish(port), case.wish.machine());
-    let predicted = predict(&wish, &machine, &others);
-    let (answer, socket) = stage.attempt(&case.wish, port);
+    let Some(existing) = network.open_all(&case.existing, port) else { return };
+    let others: Vec<_> = existing.iter().map(|open| open.existing.clone()).collect();
+    let (request, limits) = (case.request.bind_request(port), case.request.port_limits());
+    let predicted = predict(&request, &limits, &others);
+    let (answer, socket) = network.attempt(&case.request, port);
 
-    let mut wrong = |what: String| {
-        count.wrong += 1;
-        if count.wrong <= SHOWN {
+    let mut wrong = |difference: String| {
+        totals.wrong += 1;
+        if totals.wrong <= MAX_PRINTED {
             println!(
-                "FAIL  port {port}: {what}\n      there: {:?}\n      wish: {:?}",
-                case.there, case.wish
+                "FAIL  port {port}: {difference}\n      existing: {:?}\n      request: {:?}",
+                case.existing, case.request
             );
         }
     };
-    if let Some(said) = said(&predicted.verdict) {
-        count.compared += 1;
-        count.granted += usize::from(said == Answer::Ok);
-        if said != answer {
-            wrong(format!("predicted {said:?}, the kernel says {answer:?}"));
+    if let Some(claim) = claim(&predicted.verdict) {
+        totals.compared += 1;
+        totals.granted += usize::from(claim == Answer::Ok);
+        if claim != answer {
+            wrong(format!("predicted {claim:?}, the kernel answers {answer:?}"));
         }
     } else {
-        count.doubts += 1;
+        totals.undecided += 1;
     }
-    for hidden in cases::hidden(&others) {
-        match said(&predict(&wish, &machine, &hidden).verdict) {
-            None => count.hidden_doubts += 1,
-            Some(said) => {
-                count.hidden += 1;
-                if said != answer {
-                    wrong(format!("without its options {said:?}, the kernel says {answer:?}"));
+    for others in cases::with_unknown_options(&others) {
+        match claim(&predict(&request, &limits, &others).verdict) {
+            None => totals.unknown_options_undecided += 1,
+            Some(claim) => {
+                totals.unknown_options += 1;
+                if claim != answer {
+                    wrong(format!(
+                        "unknown options: predicted {claim:?}, the kernel answers {answer:?}"
+                    ));
                 }
             }
         }
@@ -167,19 +170,21 @@ fn compare(stage: &Stage, case: &Case, port: u16, count: &mut Count) {
         return;
     };
     for effect in &predicted.effects {
-        match traffic::check(effect, &socket, &there) {
-            traffic::Seen::Untried => {}
-            traffic::Seen::Differs(seen) => wrong(format!("predicted {effect:?}, seen {seen}")),
-            traffic::Seen::Shared => count.shares += 1,
-            traffic::Seen::Taken => count.taken += 1,
-            traffic::Seen::Kept => count.kept += 1,
-            traffic::Seen::Race => count.races += 1,
+        match traffic::check(effect, &socket, &existing) {
+            traffic::Observed::NotTested => {}
+            traffic::Observed::Differs(actual) => {
+                wrong(format!("predicted {effect:?}, got {actual}"))
+            }
+            traffic::Observed::Shared => totals.shares += 1,
+            traffic::Observed::Taken => totals.taken += 1,
+            traffic::Observed::Kept => totals.kept += 1,
+            traffic::Observed::Race => totals.races += 1,
         }
     }
 }
 
-/// What a prediction claims that the calls answer; nothing for a doubt.
-fn said(verdict: &PredictedResult) -> Option<Answer> {
+/// The answer of the calls that a prediction claims. None: the prediction is undecided.
+fn claim(verdict: &PredictedResult) -> Option<Answer> {
     match verdict {
         PredictedResult::Granted => Some(Answer::Ok),
         PredictedResult::Refused(refused) => {

@@ -1,4 +1,4 @@
-//! Opening what a case wants, as its users.
+//! Opens the sockets of a case as their users.
 
 use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
@@ -9,71 +9,73 @@ use sameport_policy::predict::{ExistingSocket, SocketUse};
 use socket2::{Domain, Socket, Type};
 
 use crate::cases::{Spec, State};
-use crate::kernel::{self, Rights, acting_as};
+use crate::kernel::{self, Rights};
+use crate::netns::{error_name, with_effective_uid};
 
 const BACKLOG: i32 = 64;
 const LIMIT: Duration = Duration::from_secs(2);
 /// Below every case's port.
 const TARGET_PORT: u16 = 1_500;
 
-/// What the calls answered: the one that failed, and its error by name.
+/// The answer of a server's calls: the call that failed and the name of its error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     Ok,
     Failed(String, String),
 }
 
-/// A socket of the case that is there.
+/// An existing socket of a case.
 #[derive(Debug)]
 pub(crate) struct Open {
-    pub(crate) other: ExistingSocket,
-    /// None once only the kernel has it.
+    pub(crate) existing: ExistingSocket,
+    /// None: only the kernel still has the socket.
     pub(crate) socket: Option<Socket>,
     _peers: Vec<Socket>,
 }
 
-/// A network of its own, with somebody to connect to.
+/// A network namespace with listeners to connect to.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct Network {
     targets: Vec<Socket>,
 }
 
-impl Stage {
+impl Network {
     pub(crate) fn new(rights: &Rights) -> io::Result<Self> {
-        let devices = kernel::new_network()?;
-        assert_eq!(devices, rights.devices, "as it was tried");
-        let at = |ip: std::net::IpAddr| -> io::Result<Socket> {
-            let at = SocketAddr::new(ip, TARGET_PORT);
-            let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
-            socket.bind(&at.into())?;
+        let devices = kernel::new_netns()?;
+        assert_eq!(devices, rights.devices, "the same devices as in the probe");
+        let listener = |ip: std::net::IpAddr| -> io::Result<Socket> {
+            let address = SocketAddr::new(ip, TARGET_PORT);
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            socket.bind(&address.into())?;
             socket.listen(BACKLOG)?;
             Ok(socket)
         };
-        let targets = vec![at(Ipv4Addr::LOCALHOST.into())?, at(Ipv6Addr::LOCALHOST.into())?];
+        let targets =
+            vec![listener(Ipv4Addr::LOCALHOST.into())?, listener(Ipv6Addr::LOCALHOST.into())?];
         Ok(Self { targets })
     }
 
-    /// All of them, in this order; nothing if one of them cannot be.
+    /// Opens all of them in this order. None: one of them cannot be opened.
     pub(crate) fn open_all(&self, specs: &[(Spec, State)], port: u16) -> Option<Vec<Open>> {
-        let mut there = Vec::new();
+        let mut existing = Vec::new();
         for (spec, state) in specs {
-            // Somebody with a better address would get the connection.
-            let comes_in = matches!(state, State::Accepted | State::TimeWait);
-            let met = |open: &Open| open.other.address.overlaps(&spec.address(port));
-            if comes_in && there.iter().any(met) {
+            // An overlapping socket could receive the connection.
+            let accepts = matches!(state, State::Accepted | State::TimeWait);
+            let overlaps = |open: &Open| open.existing.address.overlaps(&spec.address(port));
+            if accepts && existing.iter().any(overlaps) {
                 return None;
             }
-            there.push(self.open(spec, *state, port).ok()?);
+            existing.push(self.open(spec, *state, port).ok()?);
         }
-        Some(there)
+        Some(existing)
     }
 
     fn open(&self, spec: &Spec, state: State, port: u16) -> io::Result<Open> {
-        let socket = acting_as(spec.uid, || made(spec))?;
+        let socket = with_effective_uid(spec.uid, || with_options(spec))?;
         socket.bind(&spec.address(port).socket.into())?;
         let tcp = spec.protocol == Protocol::Tcp;
         let mut peers = Vec::new();
-        let (doing, socket) = match state {
+        let (socket_use, socket) = match state {
             State::Bound => (SocketUse::Bound, Some(socket)),
             State::Waiting => {
                 if tcp {
@@ -82,53 +84,49 @@ impl Stage {
                 (SocketUse::Waiting, Some(socket))
             }
             State::Client => {
-                let at = socket.local_addr()?.as_socket().expect("an address");
-                peers.extend(self.connect(&socket, at, tcp)?);
+                let address = socket.local_addr()?.as_socket().expect("an address");
+                peers.extend(self.connect(&socket, address, tcp)?);
                 (SocketUse::Connected, Some(socket))
             }
             State::Accepted | State::TimeWait => {
                 socket.listen(BACKLOG)?;
                 let client = connected(spec, port)?;
                 socket.set_read_timeout(Some(LIMIT))?;
-                let (accepted, _) = acting_as(spec.uid, || socket.accept())?;
+                let (accepted, _) = with_effective_uid(spec.uid, || socket.accept())?;
                 drop(socket);
                 if state == State::Accepted {
                     peers.push(client);
                     (SocketUse::Connected, Some(accepted))
                 } else {
-                    let address = self.named(spec, &accepted)?;
-                    // Who closes first has the rest of it, as soon as the other has said so too.
+                    let address = local_address(spec, &accepted)?;
+                    // The end that closes first keeps TIME_WAIT, once the peer has closed too.
                     drop(accepted);
                     client.set_read_timeout(Some(LIMIT))?;
-                    assert_eq!((&client).read(&mut [0])?, 0, "the end");
+                    assert_eq!((&client).read(&mut [0])?, 0, "end of file");
                     client.shutdown(Shutdown::Write)?;
                     let until = Instant::now() + LIMIT;
                     while client.peer_addr().is_ok() && Instant::now() < until {
                         std::thread::yield_now();
                     }
                     return Ok(Open {
-                        other: other(spec, address, SocketUse::TimeWait),
+                        existing: existing(spec, address, SocketUse::TimeWait),
                         socket: None,
                         _peers: peers,
                     });
                 }
             }
         };
-        let socket = socket.expect("one that is open");
+        let socket = socket.expect("only TIME_WAIT has no socket");
         socket.set_nonblocking(true)?;
-        let address = self.named(spec, &socket)?;
-        Ok(Open { other: other(spec, address, doing), socket: Some(socket), _peers: peers })
+        let address = local_address(spec, &socket)?;
+        Ok(Open {
+            existing: existing(spec, address, socket_use),
+            socket: Some(socket),
+            _peers: peers,
+        })
     }
 
-    /// Where a socket is by now: who connects gets one address.
-    fn named(&self, spec: &Spec, socket: &Socket) -> io::Result<Address> {
-        let at = socket.local_addr()?.as_socket().expect("an address");
-        // As `sock_diag` has it: told of wildcards only.
-        let v6only = spec.v6only && at.ip() == Ipv6Addr::UNSPECIFIED;
-        Ok(Address { socket: at, v6only, ..spec.address(at.port()) })
-    }
-
-    /// Connects to somebody of the same family, and gives the other end.
+    /// Connects to the listener of the same family, and returns the accepted end for TCP.
     fn connect(&self, socket: &Socket, from: SocketAddr, tcp: bool) -> io::Result<Option<Socket>> {
         let ip = from.ip().to_canonical();
         let target = &self.targets[usize::from(ip.is_ipv6())];
@@ -147,7 +145,7 @@ impl Stage {
         Ok(None)
     }
 
-    /// Does what a server does, and says how far it came.
+    /// Makes the calls of a server up to the first that fails.
     pub(crate) fn attempt(&self, spec: &Spec, port: u16) -> (Answer, Option<Socket>) {
         let attempt = || -> Result<Socket, (&'static str, io::Error)> {
             let socket = new(spec).map_err(|error| ("socket", error))?;
@@ -161,22 +159,22 @@ impl Stage {
             Ok(socket)
         };
         let mut outcome = None;
-        acting_as(spec.uid, || {
+        with_effective_uid(spec.uid, || {
             outcome = Some(attempt());
             Ok(())
         })
-        .expect("the user can be had");
-        match outcome.expect("it was tried") {
+        .expect("the effective uid can change");
+        match outcome.expect("the closure ran") {
             Ok(socket) => (Answer::Ok, Some(socket)),
-            Err((call, error)) => (Answer::Failed(call.to_owned(), name(&error)), None),
+            Err((call, error)) => (Answer::Failed(call.to_owned(), error_name(&error)), None),
         }
     }
 }
 
-fn other(spec: &Spec, address: Address, doing: SocketUse) -> ExistingSocket {
+fn existing(spec: &Spec, address: Address, socket_use: SocketUse) -> ExistingSocket {
     ExistingSocket {
         address,
-        doing,
+        doing: socket_use,
         uid: spec.uid,
         reuse_port: Some(spec.reuse_port),
         reuse_address: Some(spec.reuse_address),
@@ -191,7 +189,7 @@ fn new(spec: &Spec) -> io::Result<Socket> {
     Socket::new(Domain::for_address(spec.address(0).socket), kind, None)
 }
 
-fn made(spec: &Spec) -> io::Result<Socket> {
+fn with_options(spec: &Spec) -> io::Result<Socket> {
     let socket = new(spec)?;
     set(spec, &socket).map_err(|(_, error)| error)?;
     Ok(socket)
@@ -199,29 +197,29 @@ fn made(spec: &Spec) -> io::Result<Socket> {
 
 fn set(spec: &Spec, socket: &Socket) -> Result<(), (&'static str, io::Error)> {
     let v6 = spec.address(0).socket.is_ipv6();
-    let done = |call| move |error| (call, error);
+    let failed = |call| move |error| (call, error);
     if let Some(device) = spec.device {
         let bound = socket.bind_device(Some(device.as_bytes()));
-        bound.map_err(done("setsockopt(SO_BINDTODEVICE)"))?;
+        bound.map_err(failed("setsockopt(SO_BINDTODEVICE)"))?;
     }
     if spec.transparent {
-        socket.set_ip_transparent_v4(true).map_err(done("setsockopt(IP_TRANSPARENT)"))?;
+        socket.set_ip_transparent_v4(true).map_err(failed("setsockopt(IP_TRANSPARENT)"))?;
     }
     if spec.freebind {
         let set = if v6 { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) };
-        set.map_err(done("setsockopt(IP_FREEBIND)"))?;
+        set.map_err(failed("setsockopt(IP_FREEBIND)"))?;
     }
     if v6 {
-        socket.set_only_v6(spec.v6only).map_err(done("setsockopt(IPV6_V6ONLY)"))?;
+        socket.set_only_v6(spec.v6only).map_err(failed("setsockopt(IPV6_V6ONLY)"))?;
     }
-    socket.set_reuse_address(spec.reuse_address).map_err(done("setsockopt(SO_REUSEADDR)"))?;
-    socket.set_reuse_port(spec.reuse_port).map_err(done("setsockopt(SO_REUSEPORT)"))
+    socket.set_reuse_address(spec.reuse_address).map_err(failed("setsockopt(SO_REUSEADDR)"))?;
+    socket.set_reuse_port(spec.reuse_port).map_err(failed("setsockopt(SO_REUSEPORT)"))
 }
 
-/// A client of a listener made so.
+/// A client of the listener of `spec`.
 fn connected(spec: &Spec, port: u16) -> io::Result<Socket> {
     let ip = match spec.address(port).socket.ip().to_canonical() {
-        // Both families come to a dual-stack listener, IPv4 on every other port.
+        // A dual-stack listener accepts both families: IPv4 on even ports.
         ip if ip == Ipv6Addr::UNSPECIFIED && !spec.v6only && port.is_multiple_of(2) => {
             Ipv4Addr::LOCALHOST.into()
         }
@@ -235,15 +233,10 @@ fn connected(spec: &Spec, port: u16) -> io::Result<Socket> {
     Ok(client)
 }
 
-fn name(error: &io::Error) -> String {
-    let name = match error.raw_os_error() {
-        Some(libc::EADDRINUSE) => "EADDRINUSE",
-        Some(libc::EADDRNOTAVAIL) => "EADDRNOTAVAIL",
-        Some(libc::EACCES) => "EACCES",
-        Some(libc::EPERM) => "EPERM",
-        Some(libc::EINVAL) => "EINVAL",
-        Some(libc::ENODEV) => "ENODEV",
-        _ => return error.to_string(),
-    };
-    name.to_owned()
+/// The local address: a connect has replaced a wildcard.
+fn local_address(spec: &Spec, socket: &Socket) -> io::Result<Address> {
+    let address = socket.local_addr()?.as_socket().expect("an address");
+    // As in `sock_diag`, which reports the option for wildcards only.
+    let v6only = spec.v6only && address.ip() == Ipv6Addr::UNSPECIFIED;
+    Ok(Address { socket: address, v6only, ..spec.address(address.port()) })
 }

@@ -1,4 +1,4 @@
-//! Whether traffic goes where it was said to.
+//! Compares predicted effects on traffic with the kernel.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,83 +11,87 @@ use socket2::{Domain, Socket, Type};
 use crate::kernel::SPARE;
 use crate::sockets::Open;
 
-/// That a fair hash gives all to one of two: once in 8 million.
+/// A fair hash sends all of it to one of two sockets once in 8 million times.
 const MANY: usize = 24;
 const FEW: usize = 2;
-/// Loopback delivers at once; a busy machine may need a moment.
+/// Loopback delivers at once, but a busy machine delays the receiver.
 const LIMIT: Duration = Duration::from_secs(2);
 
-pub(crate) enum Seen {
-    Untried,
+pub(crate) enum Observed {
+    NotTested,
     Shared,
     Taken,
     Kept,
     Race,
+    /// The prediction is wrong: what happened instead.
     Differs(String),
 }
 
-/// Sends a little of the traffic that the effect is about.
-pub(crate) fn check(effect: &TrafficEffect, wish: &Socket, there: &[Open]) -> Seen {
-    // Nothing comes in by the other device. A third socket may take what two share.
-    let by_loopback = effect.on.device.as_deref().is_none_or(|device| device == "lo");
-    let untried = match effect.outcome {
+/// Sends some of the traffic of the effect.
+pub(crate) fn check(effect: &TrafficEffect, request: &Socket, existing: &[Open]) -> Observed {
+    // Nothing arrives on the other device. A third socket can receive what two share.
+    let on_loopback = effect.on.device.as_deref().is_none_or(|device| device == "lo");
+    let not_tested = match effect.outcome {
         TrafficOutcome::Unclear => true,
-        TrafficOutcome::Shared => there.len() > 1,
+        TrafficOutcome::Shared => existing.len() > 1,
         TrafficOutcome::Taken | TrafficOutcome::Kept => false,
-        TrafficOutcome::Race => return late(&there[effect.with]),
+        TrafficOutcome::Race => return listen_late(&existing[effect.with]),
     };
-    let Some(other) = there[effect.with].socket.as_ref().filter(|_| by_loopback && !untried) else {
-        return Seen::Untried;
+    let Some(other) = existing[effect.with].socket.as_ref().filter(|_| on_loopback && !not_tested)
+    else {
+        return Observed::NotTested;
     };
-    let (mut ours, mut theirs) = (0, 0);
+    let (mut requested, mut existing_count) = (0, 0);
     for ip in destinations(&effect.on) {
         let count = if effect.outcome == TrafficOutcome::Shared { MANY } else { FEW };
-        let sockets: Vec<_> = std::iter::once(wish)
-            .chain(there.iter().filter_map(|open| open.socket.as_ref()))
+        let sockets: Vec<_> = std::iter::once(request)
+            .chain(existing.iter().filter_map(|open| open.socket.as_ref()))
             .collect();
         match send(&effect.on, ip, count, &sockets) {
-            Ok(got) => {
-                ours += got[0];
+            Ok(received) => {
+                requested += received[0];
                 let at = sockets.iter().position(|socket| std::ptr::eq(*socket, other));
-                theirs += at.map_or(0, |at| got[at]);
-                let all: usize = got.iter().sum();
+                existing_count += at.map_or(0, |at| received[at]);
+                let all: usize = received.iter().sum();
                 if all != count {
-                    return Seen::Differs(format!("{all} of {count} arrived anywhere"));
+                    return Observed::Differs(format!("{all} of {count} arrived"));
                 }
             }
-            Err(error) => return Seen::Differs(format!("could not send to {ip}: {error}")),
+            Err(error) => return Observed::Differs(format!("could not send to {ip}: {error}")),
         }
     }
-    match (effect.outcome, ours, theirs) {
-        (TrafficOutcome::Shared, 1.., 1..) => Seen::Shared,
-        (TrafficOutcome::Taken, _, 0) => Seen::Taken,
-        (TrafficOutcome::Kept, 0, _) => Seen::Kept,
-        _ => Seen::Differs(format!("{ours} to the wish, {theirs} to the other")),
+    match (effect.outcome, requested, existing_count) {
+        (TrafficOutcome::Shared, 1.., 1..) => Observed::Shared,
+        (TrafficOutcome::Taken, _, 0) => Observed::Taken,
+        (TrafficOutcome::Kept, 0, _) => Observed::Kept,
+        _ => Observed::Differs(format!(
+            "{requested} to the new socket, {existing_count} to the existing one"
+        )),
     }
 }
 
-/// Whether it is too late for the other to listen.
-fn late(open: &Open) -> Seen {
-    let socket = open.socket.as_ref().expect("one that is bound");
+/// Whether the existing socket can no longer listen.
+fn listen_late(open: &Open) -> Observed {
+    let socket = open.socket.as_ref().expect("a bound socket is open");
     match socket.listen(1).map_err(|error| error.raw_os_error()) {
-        Err(Some(libc::EADDRINUSE)) => Seen::Race,
-        answer => Seen::Differs(format!("its listen: {answer:?}")),
+        Err(Some(libc::EADDRINUSE)) => Observed::Race,
+        answer => Observed::Differs(format!("listen of the existing socket: {answer:?}")),
     }
 }
 
-/// Addresses of the loopback device that stand for this one.
+/// Addresses of the loopback device that the socket address covers.
 fn destinations(on: &Address) -> Vec<IpAddr> {
-    let some4: IpAddr = Ipv4Addr::new(127, 0, 0, 77).into();
+    let ipv4: IpAddr = Ipv4Addr::new(127, 0, 0, 77).into();
     let both = on.is_dual_stack();
     match on.socket.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => vec![some4],
-        IpAddr::V6(ip) if ip.is_unspecified() && both => vec![some4, SPARE.into()],
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![ipv4],
+        IpAddr::V6(ip) if ip.is_unspecified() && both => vec![ipv4, SPARE.into()],
         IpAddr::V6(ip) if ip.is_unspecified() => vec![SPARE.into()],
         ip => vec![ip],
     }
 }
 
-/// So many to there, and how many each of these has received.
+/// Sends `count` connections or datagrams, and counts those that each socket receives.
 fn send(on: &Address, ip: IpAddr, count: usize, sockets: &[&Socket]) -> io::Result<Vec<usize>> {
     let to = SocketAddr::new(ip, on.port());
     let tcp = on.protocol == Protocol::Tcp;
@@ -103,21 +107,21 @@ fn send(on: &Address, ip: IpAddr, count: usize, sockets: &[&Socket]) -> io::Resu
         }
         clients.push(client);
     }
-    let mut got = vec![0; sockets.len()];
+    let mut counts = vec![0; sockets.len()];
     let mut accepted = Vec::new();
     let deadline = Instant::now() + LIMIT;
-    while got.iter().sum::<usize>() < count && Instant::now() < deadline {
-        for (socket, got) in sockets.iter().zip(&mut got) {
+    while counts.iter().sum::<usize>() < count && Instant::now() < deadline {
+        for (socket, count) in sockets.iter().zip(&mut counts) {
             let received = if tcp {
                 socket.accept().map(|(connection, _)| accepted.push(connection))
             } else {
                 socket.recv_from(&mut [std::mem::MaybeUninit::uninit(); 8]).map(|_| ())
             };
-            *got += usize::from(received.is_ok());
+            *count += usize::from(received.is_ok());
         }
     }
-    // The clients first: their reset leaves nothing behind.
+    // The clients first: their reset leaves no TIME_WAIT.
     drop(clients);
     drop(accepted);
-    Ok(got)
+    Ok(counts)
 }
