@@ -99,8 +99,10 @@ fn explain(refused: Vec<(Address, RefusedCaller)>) -> Vec<RunEvent> {
 /// A process of which only the number is known. One that is gone had the rights that its supervisor
 /// has.
 fn caller(low: bool, pid: i32, shared: bool) -> RefusedCaller {
-    let rights =
-        || process::rights(pid).or_else(|| process::rights(std::process::id().cast_signed()));
+    let rights = || {
+        process::thread_rights(pid)
+            .or_else(|| process::thread_rights(std::process::id().cast_signed()))
+    };
     RefusedCaller {
         uid: sameport_sys::effective_user(),
         shared,

@@ -126,7 +126,7 @@ impl KnownGroup {
             let RunLine { group, command, name: _ } = (self.read)(&line.words)?;
             Some(RunIdentity { group, command, directory: line.directory })
         });
-        let value = || process::value_in(process.pid, processes::NAME);
+        let value = || process::env_value(process.pid, processes::NAME);
         let left_behind = |name: &RunName| value().is_some_and(|it| it == name.as_str().as_bytes());
         let ours = self.name.as_ref().filter(|name| left_behind(name)).map(|_| self.run.clone());
         SocketHolder { process: process.clone(), runs: ours.into_iter().chain(runs).collect() }

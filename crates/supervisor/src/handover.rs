@@ -170,12 +170,12 @@ impl HandoverState {
 
     /// As a file in memory.
     pub(crate) fn write(&self) -> io::Result<OwnedFd> {
-        inherit::letter(&serde_json::to_vec(self)?)
+        inherit::memory_file(&serde_json::to_vec(self)?)
     }
 
     /// The letter that was passed to us.
     pub(crate) fn read(descriptor: RawFd) -> io::Result<Self> {
-        let bytes = inherit::open_letter(descriptor)?;
+        let bytes = inherit::read_memory_file(descriptor)?;
         let letter: Self = serde_json::from_slice(&bytes)?;
         match letter.version {
             VERSION => Ok(letter),

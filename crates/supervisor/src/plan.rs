@@ -85,7 +85,7 @@ pub enum InterposerChoice {
 impl RunPlan {
     /// The file that the command executes; `None` if PATH has no such file.
     pub(crate) fn locate(&self) -> Option<PathBuf> {
-        sameport_sys::process::locate(self.command.first()?, self.search_path.as_deref())
+        sameport_sys::process::find_in_path(self.command.first()?, self.search_path.as_deref())
     }
 }
 

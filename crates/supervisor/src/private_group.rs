@@ -32,14 +32,14 @@ impl RunPlan {
 /// A group that would not be private is none.
 pub(crate) fn refuse_what_cannot_be(plan: &RunPlan) -> Result<(), RunError> {
     let Some(owner) = plan.owner() else { return Ok(()) };
-    private_owner::try_giving(owner).map_err(|errno| {
+    private_owner::check_owner_change(owner).map_err(|errno| {
         RunError::NotPrivate(match errno {
             Errno::PERM => PrivateGroupError::NeedsCapability,
             Errno::INVAL => PrivateGroupError::NotMapped(owner),
             errno => PrivateGroupError::Refused(errno),
         })
     })?;
-    match private_owner::whose(owner) {
+    match private_owner::registered_user(owner) {
         None => Ok(()),
         Some(name) => Err(RunError::NotPrivate(PrivateGroupError::OwnerExists(owner, name))),
     }
@@ -62,5 +62,5 @@ pub(crate) fn take(
     };
     let beside = listed.iter().any(|listener| group::stands_beside(owner, address, listener));
     socket.set_reuse_address(beside)?;
-    Ok(socket.give(owner)?)
+    Ok(socket.set_owner(owner)?)
 }

@@ -16,7 +16,7 @@ pub(crate) const NAME: &str = "SAMEPORT_NAME";
 /// group the others are in; 0 if that is not known. `own`: the sockets that it and no other start
 /// uses, by which a daemon is known that has left its group and its environment behind.
 pub(crate) fn of(start: InstanceId, first: i32, own: &HashSet<u64>) -> Vec<i32> {
-    let mut found = process::processes_with(START, &start.to_string(), first);
+    let mut found = process::processes_with_env(START, &start.to_string(), first);
     if !own.is_empty() {
         let mut strays = strays();
         strays.retain(|pid| !found.contains(pid));
@@ -30,10 +30,10 @@ pub(crate) fn of(start: InstanceId, first: i32, own: &HashSet<u64>) -> Vec<i32> 
 pub(crate) fn all(firsts: &BTreeMap<InstanceId, i32>) -> BTreeMap<InstanceId, Vec<i32>> {
     let starts: Vec<(String, i32)> =
         firsts.iter().map(|(start, first)| (start.to_string(), *first)).collect();
-    firsts.keys().copied().zip(process::processes_by(START, &starts)).collect()
+    firsts.keys().copied().zip(process::instance_processes(START, &starts)).collect()
 }
 
 /// Processes of which nothing but their sockets may tell whose they are.
 pub(crate) fn strays() -> Vec<i32> {
-    process::processes_without(START)
+    process::processes_without_env(START)
 }

@@ -88,8 +88,8 @@ fn run_via(
 /// Addresses that this machine does not have would fail later, at each bind.
 fn refuse_what_cannot_be_had(wishes: &BindOptions) -> Result<(), RunError> {
     if wishes.transparent {
-        let rights = sameport_sys::process::rights(std::process::id().cast_signed());
-        return match rights.is_some_and(|rights| rights.be_transparent) {
+        let rights = sameport_sys::process::thread_rights(std::process::id().cast_signed());
+        return match rights.is_some_and(|rights| rights.bind_nonlocal) {
             true => Ok(()),
             false => Err(RunError::TransparentNotPermitted),
         };

@@ -68,7 +68,7 @@ fn start(plan: &RunPlan, mut interposer: Interposer) -> Result<PlainRun, RunErro
     let mut running = BTreeMap::new();
     let mut listeners = Vec::new();
     for ordinal in 1..=plan.copies {
-        match process::start(&plan.command, &interposer.setting()) {
+        match process::spawn(&plan.command, &interposer.setting()) {
             Ok(started) => {
                 running.insert(started.pid, ordinal);
                 listeners.extend(started.listener);

@@ -20,20 +20,20 @@ pub enum DirRefusal {
     /// The system said no.
     System(Errno),
     /// The folder, or the one that it is in, belongs to this user.
-    Belongs(u32),
+    OtherUser(u32),
     /// Others can write to it, or replace it.
     OthersCanWrite,
     /// Nothing in it may be executed (mount option `noexec`).
-    NoExecution,
+    NoExec,
 }
 
 impl fmt::Display for DirRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::System(errno) => errno.fmt(f),
-            Self::Belongs(user) => write!(f, "belongs to user {user}"),
+            Self::OtherUser(user) => write!(f, "belongs to user {user}"),
             Self::OthersCanWrite => f.write_str("others can write to it"),
-            Self::NoExecution => f.write_str("is mounted noexec"),
+            Self::NoExec => f.write_str("is mounted noexec"),
         }
     }
 }
@@ -73,7 +73,7 @@ pub(crate) fn open(
     let found = rustix::fs::fstat(&above)?;
     let us = rustix::process::geteuid().as_raw();
     if found.st_uid != us && found.st_uid != 0 {
-        return Err(DirRefusal::Belongs(found.st_uid));
+        return Err(DirRefusal::OtherUser(found.st_uid));
     }
     // Who can write to it can put another folder in place of ours, unless it is sticky.
     if found.st_mode & 0o022 != 0 && found.st_mode & 0o1000 == 0 {
@@ -89,7 +89,7 @@ pub(crate) fn open(
     let handle = rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
     let found = rustix::fs::fstat(&handle)?;
     if found.st_uid != us {
-        return Err(DirRefusal::Belongs(found.st_uid));
+        return Err(DirRefusal::OtherUser(found.st_uid));
     }
     if found.st_mode & 0o022 != 0 {
         return Err(DirRefusal::OthersCanWrite);

@@ -10,11 +10,11 @@ static TURN: RwLock<()> = RwLock::new(());
 
 /// For tests that look who has a socket of theirs, close one that must then be closed, or open
 /// hundreds.
-pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
+pub(crate) fn run_exclusive() -> RwLockWriteGuard<'static, ()> {
     TURN.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// For tests that start a process, or open hundreds of descriptors.
-pub(crate) fn beside_others() -> RwLockReadGuard<'static, ()> {
+pub(crate) fn run_shared() -> RwLockReadGuard<'static, ()> {
     TURN.read().unwrap_or_else(PoisonError::into_inner)
 }

@@ -51,7 +51,7 @@ fn library() -> ProbeAnswer {
 fn of_this_system(runtime_folder: Option<&Path>) -> Vec<ProbeFact> {
     use sameport_sys::probe;
 
-    let place = probe::preload_place(sameport_preload::LIBRARY.unwrap_or_default(), runtime_folder);
+    let place = probe::preload_dir(sameport_preload::LIBRARY.unwrap_or_default(), runtime_folder);
     let mut facts = probe::examine();
     facts.push(ProbeFact { subject: ProbeSubject::PreloadPlace, answer: place });
     facts

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +10,7 @@ use sameport_policy::addr::{AddrSpec, Host};
 use sameport_policy::model::group_by_address;
 use sameport_policy::model::netns::NetnsSpec;
 use sameport_policy::model::{Address, Group, Member, SocketState};
+use sameport_sys::socket::resolve_host;
 
 /// What to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,9 +167,8 @@ fn ips(wanted: &AddrSpec) -> Result<Option<Vec<IpAddr>>, Error> {
     match &wanted.host {
         Host::Any => Ok(None),
         Host::Ip(ip) => Ok(Some(vec![*ip])),
-        Host::Name(name) => (name.as_str(), wanted.port)
-            .to_socket_addrs()
-            .map(|addresses| Some(addresses.map(|address| address.ip()).collect()))
+        Host::Name(name) => resolve_host(name, wanted.port)
+            .map(|addresses| Some(addresses.into_iter().map(|address| address.ip()).collect()))
             .map_err(|source| Error::Name { name: name.clone(), source }),
     }
 }

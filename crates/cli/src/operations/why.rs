@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sameport_policy::addr::{AddrSpec, Host};
 use sameport_policy::model::name::RunName;
@@ -16,6 +16,7 @@ use sameport_policy::predict::{
 use sameport_sys::inspect;
 use sameport_sys::inspect::{SocketQuery, StateFilter, TimeWait};
 use sameport_sys::netns::local_addresses;
+use sameport_sys::socket::resolve_host;
 use sameport_sys::{effective_user, process};
 
 use super::guard::of_port as guarded;
@@ -222,19 +223,13 @@ fn answer(
 /// As a server that was told no more than the port: every address, of both families.
 fn ips(wanted: &AddrSpec) -> Result<Vec<IpAddr>, Error> {
     match &wanted.host {
-        Host::Any if local_addresses::speaks_ipv6() => Ok(vec![Ipv6Addr::UNSPECIFIED.into()]),
+        Host::Any if local_addresses::has_ipv6() => Ok(vec![Ipv6Addr::UNSPECIFIED.into()]),
         Host::Any => Ok(vec![Ipv4Addr::UNSPECIFIED.into()]),
         Host::Ip(ip) => Ok(vec![*ip]),
         Host::Name(name) => {
-            let found = (name.as_str(), wanted.port).to_socket_addrs();
+            let found = resolve_host(name, wanted.port);
             let found = found.map_err(|source| Error::Name { name: name.clone(), source })?;
-            let mut ips = Vec::new();
-            for ip in found.map(|address| address.ip()) {
-                if !ips.contains(&ip) {
-                    ips.push(ip);
-                }
-            }
-            Ok(ips)
+            Ok(found.into_iter().map(|address| address.ip()).collect())
         }
     }
 }
@@ -244,17 +239,19 @@ fn machine(request: &WhyRequest, uid: u32, ip: IpAddr) -> Result<PortLimits, Err
     let rights = match uid {
         // Of another user, what it may do is not known; as a rule nothing.
         uid if uid != effective_user() => None,
-        _ if local_addresses::owns_network() => process::rights(std::process::id().cast_signed()),
+        _ if local_addresses::owns_netns() => {
+            process::thread_rights(std::process::id().cast_signed())
+        }
         _ => None,
     };
     let is_local = local_addresses::is_local(ip, device);
     Ok(PortLimits {
         may_bind_low: rights.is_some_and(|rights| rights.bind_low_ports),
-        may_be_transparent: rights.is_some_and(|rights| rights.be_transparent),
+        may_be_transparent: rights.is_some_and(|rights| rights.bind_nonlocal),
         first_free_port: process::first_unprivileged_port(),
         is_local: is_local
             .map_err(|error| Error::Look(format!("cannot tell whether {ip} is local: {error}")))?,
-        nonlocal_bind: local_addresses::nonlocal_bind(ip),
+        nonlocal_bind: local_addresses::nonlocal_bind_allowed(ip),
         has_device: device.is_none_or(local_addresses::has_device),
     })
 }

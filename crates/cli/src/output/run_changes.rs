@@ -169,7 +169,7 @@ pub(crate) fn failure(name: &RunName, error: &ClientError) -> Failure {
             "{of} does not take another connection"
         ))
         .hint("too many wait already: try again in a few seconds, or see whether it is stopped"),
-        ClientError::Unreachable(ConnectError::Foreign(uid)) => {
+        ClientError::Unreachable(ConnectError::OtherUser(uid)) => {
             failed(format!("connect: user {uid} listens in the place of {of}"))
         }
         ClientError::Unreachable(ConnectError::System(errno)) => {

@@ -145,7 +145,11 @@ fn other_errors_name_the_supervisor_and_the_next_step() {
         (ClientError::Silent(33), "(pid 33) does not answer", "kill -CONT 33"),
         (ClientError::Ended(33), "(pid 33) ended before it was done", "sameport status web"),
         (ClientError::Unreachable(ConnectError::Busy), "another connection", "try again"),
-        (ClientError::Unreachable(ConnectError::Foreign(7)), "user 7 listens in the place of", ""),
+        (
+            ClientError::Unreachable(ConnectError::OtherUser(7)),
+            "user 7 listens in the place of",
+            "",
+        ),
         (failed(FaultKind::Other), "x\\n: command not found", "y"),
     ];
     for (error, message, hint) in cases {

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use sameport_sys::preload::{Loadable, Obstacle, check};
+use sameport_sys::preload::{Loadable, Obstacle, check_program};
 use sameport_sys::process::FileCapability;
 
 use crate::preloaded;
@@ -13,7 +13,7 @@ use crate::stage::{
 };
 
 fn obstacle(program: &Path) -> Option<Obstacle> {
-    match check(program, Some(OsStr::new("/usr/bin:/bin"))) {
+    match check_program(program, Some(OsStr::new("/usr/bin:/bin"))) {
         Loadable::Yes => None,
         Loadable::No { file, obstacle } => {
             assert_eq!(file, program);

@@ -41,7 +41,7 @@ fn bound(
         address: (ip.parse::<std::net::IpAddr>().unwrap(), port).into(),
         asked: asked.map(|asked| asked.parse().unwrap()),
         rule,
-        sharing: SharedBy::Shared,
+        sharing: SharedBy::Library,
         errno: errno.map(sameport_sys::Errno::from_raw_os_error),
     }
 }
@@ -82,7 +82,7 @@ fn loading_and_binding_are_reported_by_their_process() {
             address: format!("127.0.0.1:{new}").parse().unwrap(),
             asked: None,
             rule: Some(0),
-            sharing: SharedBy::Alone,
+            sharing: SharedBy::NotShared,
             errno: Some(sameport_sys::Errno::AFNOSUPPORT),
         };
         assert_eq!(

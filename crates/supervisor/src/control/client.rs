@@ -69,7 +69,7 @@ impl Client {
 
     /// Every named run of this user. That of a supervisor that ended meanwhile is left out.
     pub fn all(&self) -> Vec<RunEntry> {
-        let names = run_files::names(&self.folders);
+        let names = run_files::list_names(&self.folders);
         let mut runs = Vec::with_capacity(names.len());
         for names in names.chunks(AT_ONCE) {
             std::thread::scope(|scope| {
@@ -124,11 +124,12 @@ impl Client {
 
     /// Says what is wanted, and waits until it was heard.
     fn ask(&self, name: &RunName, request: ControlRequest) -> Result<Connection, ClientError> {
-        let (stream, pid) = match run_files::reach(name, &self.folders, self.patience) {
+        let (stream, pid) = match run_files::connect_supervisor(name, &self.folders, self.patience)
+        {
             Some(SupervisorState::Alive { stream, pid }) => (stream, pid),
             Some(SupervisorState::Gone(record)) => return Err(ClientError::Gone(gone(record))),
             Some(SupervisorState::Failed(why)) => return Err(ClientError::Unreachable(why)),
-            None => return Err(ClientError::NoSuchRun(run_files::names(&self.folders))),
+            None => return Err(ClientError::NoSuchRun(run_files::list_names(&self.folders))),
         };
         let mut asking = Connection { stream, pid };
         asking.say(&VersionedRequest { version: VERSION, request })?;

@@ -5,13 +5,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use sameport_sys::process::locate;
+use sameport_sys::process::find_in_path;
 
 use super::protocol::{ControlReply, FaultKind};
 
 /// The file that `execvp(3)` would execute here for this name.
 pub fn located(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, FaultKind> {
-    let path = locate(program, search_path).ok_or(FaultKind::NotFound)?;
+    let path = find_in_path(program, search_path).ok_or(FaultKind::NotFound)?;
     match std::fs::metadata(&path) {
         Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => Ok(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FaultKind::NotFound),

@@ -95,8 +95,8 @@ impl ControlSocket {
     /// # Errors
     /// Those of `fcntl`.
     pub fn pass(&self) -> io::Result<InheritedControlSocket> {
-        let run_files::InheritedClaim { folder, lock, path } = self.claim.pass()?;
-        let listener = inherit::pass(&self.listener)?;
+        let run_files::InheritedClaim { folder, lock, path } = self.claim.keep_on_exec()?;
+        let listener = inherit::keep_on_exec(&self.listener)?;
         Ok(InheritedControlSocket { folder, lock, path, listener })
     }
 
@@ -105,8 +105,8 @@ impl ControlSocket {
     /// # Errors
     /// Those of `fcntl`.
     pub fn stay(&self) -> io::Result<()> {
-        self.claim.stay()?;
-        Ok(inherit::stay(&self.listener)?)
+        self.claim.close_on_exec()?;
+        Ok(inherit::close_on_exec(&self.listener)?)
     }
 
     /// The door that was passed through an `exec`, within a tokio runtime. Once, before this process
@@ -120,7 +120,8 @@ impl ControlSocket {
         passed: InheritedControlSocket,
     ) -> io::Result<(Self, mpsc::Receiver<PendingRequest>)> {
         let InheritedControlSocket { folder, lock, path, listener } = passed;
-        let claim = NameClaim::passed(name, run_files::InheritedClaim { folder, lock, path })?;
+        let claim =
+            NameClaim::from_inherited(name, run_files::InheritedClaim { folder, lock, path })?;
         Self::attend(claim, about, inherit::take(listener)?.into())
     }
 }

@@ -13,7 +13,7 @@ use sameport_sys::preload::{
     LibraryFile, LibraryOptions, LibraryReport, Loadable, ReceivedReport, ReportSocket, SharedBy,
 };
 use sameport_sys::process::signals;
-use sameport_sys::process::{SpawnOptions, ThreadState, doing};
+use sameport_sys::process::{SpawnOptions, ThreadState, thread_state};
 use tokio::sync::mpsc::Sender;
 
 use crate::bind_options::{BindOptions, OptionUsage};
@@ -55,13 +55,13 @@ impl PreloadInterposer {
         }
         if let Some(program) = plan.locate()
             && let Loadable::No { file, obstacle } =
-                preload::check(&program, plan.search_path.as_deref())
+                preload::check_program(&program, plan.search_path.as_deref())
         {
             return Err(RunError::NotLoadable(file, obstacle));
         }
         let runtime = plan.environment.runtime_dir.as_deref().map(Path::new);
         let placed =
-            preload::place(library, &preload::folders(runtime)).map_err(RunError::PreloadDir)?;
+            preload::install(library, &preload::folders(runtime)).map_err(RunError::PreloadDir)?;
         let inbox =
             ReportSocket::open().map_err(|errno| RunError::System("socket", errno.into()))?;
         let orders = LibraryOptions {
@@ -96,7 +96,7 @@ impl PreloadInterposer {
         while !silent.is_empty() && !signals::termination_is_pending() {
             if Instant::now() > until {
                 let placed = self.placed.path().to_owned();
-                return Err(RunError::LibraryNotLoaded(placed, self.placed.is_there()));
+                return Err(RunError::LibraryNotLoaded(placed, self.placed.exists()));
             }
             wait_readable(&inbox, STEP);
             for received in inbox.take() {
@@ -125,7 +125,7 @@ impl PreloadInterposer {
                 if Instant::now() > until {
                     // Told to stop before they had reported, and they have done neither since.
                     let unreached = std::mem::take(&mut silent).into_iter();
-                    for pid in unreached.filter(|pid| doing(*pid) != ThreadState::Gone) {
+                    for pid in unreached.filter(|pid| thread_state(*pid) != ThreadState::Gone) {
                         drop(
                             news.blocking_send(Report::OutOfReach(
                                 pid,
@@ -176,7 +176,7 @@ impl PreloadReports {
         };
         let rule = rule.inspect(|rule| self.used.rule(*rule));
         let rule = rule.and_then(|rule| self.wishes.rules.get(rule).copied());
-        let (told, shared) = (Address::new(protocol, address), sharing != SharedBy::Alone);
+        let (told, shared) = (Address::new(protocol, address), sharing != SharedBy::NotShared);
         let mut news = Vec::new();
         match (errno, rule) {
             (Some(Errno::AFNOSUPPORT), Some(rule)) => {

@@ -37,7 +37,7 @@ impl ManagerReport {
         let (wanted, stopping) = (usize::from(life.copies()), life.is_stopping());
         let facts = ServiceFacts { ready: life.live().len(), wanted, stopping };
         if let Some(news) = self.told.news(facts) {
-            service.tell(news, None);
+            service.send(news, None);
         }
     }
 

@@ -17,14 +17,19 @@ impl SocketPool {
             let Some(address) = state.slots.address(*inode) else { continue };
             let users = state.slots.users(*inode);
             let older = state.older(*inode, address);
-            sockets.push(HandoverSocket::new(inherit::pass(socket)?, address, users, older));
+            sockets.push(HandoverSocket::new(
+                inherit::keep_on_exec(socket)?,
+                address,
+                users,
+                older,
+            ));
         }
         Ok((sockets, state.groups.values().map(|group| group.members().to_vec()).collect()))
     }
 
     /// It was not executed.
     pub(crate) fn stay(&self) -> io::Result<()> {
-        Ok(self.state().sockets.values().try_for_each(inherit::stay)?)
+        Ok(self.state().sockets.values().try_for_each(inherit::close_on_exec)?)
     }
 
     /// What was passed to us.
@@ -32,7 +37,7 @@ impl SocketPool {
         let mut state = self.state();
         for socket in sockets {
             let address = socket.address();
-            let held = WorkerSocket::passed(socket.descriptor)?;
+            let held = WorkerSocket::from_inherited(socket.descriptor)?;
             let inode = held.inode();
             state.slots.keep(inode, &address, &socket.users);
             state.restore_older(inode, &address, &socket.older);

@@ -1,9 +1,8 @@
 //! Sockets that exist before the workers: passed by the service manager, from a socket unit or from
 //! its file descriptor store, and opened for `--listen`.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{OwnedFd, RawFd};
 
 use sameport_policy::addr::{AddrSpec, Host};
@@ -11,7 +10,7 @@ use sameport_policy::model::{Address, Protocol, is_private_uid};
 use sameport_policy::systemd::{Activation, StoredName};
 use sameport_sys::Errno;
 use sameport_sys::fd::inherit;
-use sameport_sys::socket::WorkerSocket;
+use sameport_sys::socket::{WorkerSocket, open_listener, resolve_host};
 
 use crate::error::InheritError;
 use crate::plan::NamedOptions;
@@ -94,7 +93,7 @@ pub(crate) fn gather(
             continue;
         }
         for socket in open(spec, owner)? {
-            let address = socket.bound(Protocol::Tcp)?.ok_or(Errno::ADDRNOTAVAIL)?;
+            let address = socket.bound_address(Protocol::Tcp)?.ok_or(Errno::ADDRNOTAVAIL)?;
             inherited.push(InheritedSocket {
                 socket,
                 address,
@@ -107,10 +106,10 @@ pub(crate) fn gather(
 }
 
 fn passed(fd: OwnedFd, number: RawFd, name: String) -> Result<InheritedSocket, InheritError> {
-    let socket = WorkerSocket::of_descriptor(fd)?;
+    let socket = WorkerSocket::from_fd(fd)?;
     let address = match socket.protocol() {
         Ok(Some(Protocol::Tcp)) if !socket.is_listening()? => None,
-        Ok(Some(protocol)) => socket.bound(protocol)?,
+        Ok(Some(protocol)) => socket.bound_address(protocol)?,
         // Another protocol, or not a socket.
         Ok(None) | Err(_) => None,
     };
@@ -155,9 +154,8 @@ fn is_of_other_group(socket: &WorkerSocket, owner: Option<u32>) -> bool {
 /// Opens the listeners of one `--listen`, as the `sameport` library does: one for each address of a
 /// name, one for both families without a host.
 fn open(spec: &AddrSpec, owner: Option<u32>) -> Result<Vec<WorkerSocket>, InheritError> {
-    let open = |address| {
-        WorkerSocket::listening(address, owner).map_err(|errno| InheritError::Open(address, errno))
-    };
+    let open =
+        |address| open_listener(address, owner).map_err(|errno| InheritError::Open(address, errno));
     match &spec.host {
         Host::Ip(ip) => Ok(vec![open((*ip, spec.port).into())?]),
         Host::Any => match open((Ipv6Addr::UNSPECIFIED, spec.port).into()) {
@@ -184,10 +182,8 @@ fn open(spec: &AddrSpec, owner: Option<u32>) -> Result<Vec<WorkerSocket>, Inheri
     }
 }
 
-/// The addresses of a host name, each once: /etc/hosts can name one twice.
-fn resolve(name: &str, spec: &AddrSpec) -> Result<BTreeSet<SocketAddr>, InheritError> {
-    let resolved = (name, spec.port).to_socket_addrs();
-    Ok(resolved.map_err(|error| InheritError::Resolve(spec.clone(), error))?.collect())
+fn resolve(name: &str, spec: &AddrSpec) -> Result<Vec<SocketAddr>, InheritError> {
+    resolve_host(name, spec.port).map_err(|error| InheritError::Resolve(spec.clone(), error))
 }
 
 /// Whether this machine has an IPv6 loopback address.

@@ -232,7 +232,7 @@ impl SocketPool {
             {
                 continue;
             }
-            let waits = state.sockets.get(&inode).and_then(|socket| socket.queue().ok());
+            let waits = state.sockets.get(&inode).and_then(|socket| socket.accept_queue().ok());
             if waits.is_some_and(|queue| queue.waiting > 0) {
                 return false;
             }
@@ -246,7 +246,7 @@ impl SocketPool {
     /// What waits for this process to accept it.
     pub(crate) fn waiting(&self, start: InstanceId) -> u32 {
         let state = self.state();
-        let waiting = |inode| Some(state.sockets.get(&inode)?.queue().ok()?.waiting);
+        let waiting = |inode| Some(state.sockets.get(&inode)?.accept_queue().ok()?.waiting);
         state.slots.of(start).filter_map(|(inode, _)| waiting(inode)).sum()
     }
 
@@ -263,7 +263,7 @@ impl SocketPool {
             if state.is_common(inode) || is_last && is_expected(&address) {
                 continue;
             }
-            let queue = state.sockets.get(&inode).map(WorkerSocket::queue);
+            let queue = state.sockets.get(&inode).map(WorkerSocket::accept_queue);
             if matches!(queue, Some(Ok(queue)) if queue.waiting > 0) {
                 let rounds = state.stranded.entry(inode).or_default();
                 *rounds += 1;
@@ -300,7 +300,8 @@ impl SocketPool {
         let state = self.state();
         let seen = |address: &Address| {
             let members = state.slots.on(address, &state.live);
-            let queues = members.keys().filter_map(|inode| state.sockets.get(inode)?.queue().ok());
+            let queues =
+                members.keys().filter_map(|inode| state.sockets.get(inode)?.accept_queue().ok());
             let (waiting, limit) = queues.fold((0, 0), |(waiting, limit), queue| {
                 (waiting + queue.waiting, limit + queue.limit)
             });

@@ -148,7 +148,7 @@ impl PoolState {
     }
 
     fn waits(&self, inode: u64) -> bool {
-        let queue = self.sockets.get(&inode).map(WorkerSocket::queue);
+        let queue = self.sockets.get(&inode).map(WorkerSocket::accept_queue);
         matches!(queue, Some(Ok(queue)) if queue.waiting > 0)
     }
 
@@ -221,7 +221,7 @@ impl PoolState {
 /// A `listen` on the socket that all share: others rely on the room that it has.
 pub(crate) fn listen_common(socket: &WorkerSocket, backlog: i32) -> Result<(), Errno> {
     let wanted = u32::try_from(backlog).unwrap_or(u32::MAX);
-    match socket.queue() {
+    match socket.accept_queue() {
         Ok(queue) if queue.limit >= wanted => Ok(()),
         _ => socket.listen(backlog),
     }

@@ -64,21 +64,21 @@ impl PoolState {
         if held.owner() != socket.owner() && !self.is_common(inode) {
             return Err("the worker's socket is another user's".into());
         }
-        match socket.tie(tid, fd) {
+        match socket.find_alias(tid, fd) {
             Ok(None) => {}
             Ok(Some(FdAlias::Epoll)) => {
                 return Err("the program watches its socket (epoll) before it binds it".into());
             }
-            Ok(Some(FdAlias::Copy)) => {
+            Ok(Some(FdAlias::Duplicate)) => {
                 return Err("the program has its socket twice before it binds it".into());
             }
             Err(errno) => return Err(format!("its descriptors cannot be read: {errno}")),
         }
         let flag = if shared { NonBlocking::OnlySet } else { NonBlocking::Same };
-        socket.carry_over(held, flag).map_err(|error| error.to_string())?;
+        socket.copy_options_to(held, flag).map_err(|error| error.to_string())?;
         let close_on_exec = closes_on_exec(tid, fd).map_err(|errno| errno.to_string())?;
         listener
-            .put(id, held.as_fd(), fd, close_on_exec)
+            .replace_fd(id, held.as_fd(), fd, close_on_exec)
             .map(drop)
             .map_err(|errno| format!("it could not be put into the worker: {errno}"))
     }
@@ -217,7 +217,7 @@ impl PoolState {
         if let Some(others) = self.others(address) {
             return Err(others);
         }
-        let gate = self.any(address).ok_or("there is no member")?.gate();
+        let gate = self.any(address).ok_or("there is no member")?.open_gate();
         let gate = gate.map_err(|errno| errno.to_string())?;
         self.keep_newcomers_out(address);
         gate.listen(1).map_err(|errno| errno.to_string())?;

@@ -65,7 +65,7 @@ impl ManagerStore {
     pub(crate) fn forget(&mut self, inode: u64) {
         self.leaving.remove(&inode);
         if let (Some(name), Some(service)) = (self.kept.remove(&inode), &self.service) {
-            service.tell(systemd::forget(name), None);
+            service.send(systemd::forget(name), None);
         }
     }
 
@@ -102,10 +102,10 @@ impl PoolState {
             match self.store.kept.insert(inode, name) {
                 Some(before) if before == name => continue,
                 // What is there is not stored again, whatever its name.
-                Some(before) => service.tell(systemd::forget(before), None),
+                Some(before) => service.send(systemd::forget(before), None),
                 None => {}
             }
-            service.tell(systemd::keep(name), Some(socket.as_fd()));
+            service.send(systemd::keep(name), Some(socket.as_fd()));
         }
     }
 }

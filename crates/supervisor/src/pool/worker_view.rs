@@ -153,7 +153,7 @@ impl WorkerSockets {
             && state
                 .sockets
                 .get(&inode)
-                .and_then(|socket| socket.queue().ok())
+                .and_then(|socket| socket.accept_queue().ok())
                 .is_some_and(|queue| queue.waiting == 0)
             && (state.closing || !state.live.is_empty());
         if leaves {

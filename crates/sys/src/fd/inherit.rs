@@ -17,7 +17,7 @@ use rustix::io::{Errno, FdFlags};
 ///
 /// # Errors
 /// Those of `fcntl`.
-pub fn pass(descriptor: &impl AsFd) -> Result<RawFd, Errno> {
+pub fn keep_on_exec(descriptor: &impl AsFd) -> Result<RawFd, Errno> {
     rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
     Ok(descriptor.as_fd().as_raw_fd())
 }
@@ -26,7 +26,7 @@ pub fn pass(descriptor: &impl AsFd) -> Result<RawFd, Errno> {
 ///
 /// # Errors
 /// Those of `fcntl`.
-pub fn stay(descriptor: &impl AsFd) -> Result<(), Errno> {
+pub fn close_on_exec(descriptor: &impl AsFd) -> Result<(), Errno> {
     rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC)
 }
 
@@ -34,7 +34,7 @@ pub fn stay(descriptor: &impl AsFd) -> Result<(), Errno> {
 ///
 /// # Errors
 /// Those of `memfd_create` (Linux 3.17) and of writing.
-pub fn letter(bytes: &[u8]) -> io::Result<OwnedFd> {
+pub fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
     let letter = rustix::fs::memfd_create("sameport", MemfdFlags::CLOEXEC)?;
     let mut file = File::from(letter);
     file.write_all(bytes)?;
@@ -46,7 +46,7 @@ pub fn letter(bytes: &[u8]) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// Those of [`take`], and of reading.
-pub fn open_letter(number: RawFd) -> io::Result<Vec<u8>> {
+pub fn read_memory_file(number: RawFd) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::from(take(number)?).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -54,7 +54,7 @@ pub fn open_letter(number: RawFd) -> io::Result<Vec<u8>> {
 
 /// Executes a program in the place of this one: same process, same children, signals blocked and
 /// pending as they are, descriptors as far as they were passed. Comes back only if it fails.
-pub fn execute(
+pub fn exec(
     program: &Path,
     arguments: &[OsString],
     environment: &[(OsString, OsString)],

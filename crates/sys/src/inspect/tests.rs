@@ -6,7 +6,7 @@ use sameport_policy::model::{Member, SocketOptions, SocketState};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
-use crate::serial::alone;
+use crate::serial::run_exclusive;
 
 fn own_pid() -> i32 {
     std::process::id().try_into().unwrap()
@@ -23,7 +23,7 @@ fn at(protocol: Protocol, address: SocketAddr) -> Option<Member> {
 
 #[test]
 fn a_listener_is_seen_with_its_process_queue_and_flag() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_port(true).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -43,7 +43,7 @@ fn a_listener_is_seen_with_its_process_queue_and_flag() {
 
 #[test]
 fn a_closed_listener_is_gone() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let listener = TcpListener::bind("127.0.77.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     assert!(at(Protocol::Tcp, address).is_some());
@@ -53,7 +53,7 @@ fn a_closed_listener_is_gone() {
 
 #[test]
 fn the_query_chooses_protocol_and_port() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let udp = UdpSocket::bind("127.0.77.2:0").unwrap();
     let address = udp.local_addr().unwrap();
     let port = address.port();
@@ -79,7 +79,7 @@ fn the_query_chooses_protocol_and_port() {
 
 #[test]
 fn a_udp_queue_is_counted_in_bytes() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = udp.local_addr().unwrap();
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"hello", address).unwrap();
@@ -88,7 +88,7 @@ fn a_udp_queue_is_counted_in_bytes() {
 
 #[test]
 fn only_a_wildcard_is_called_v6only() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     for (ip, v6only) in [
         (Ipv6Addr::UNSPECIFIED, true),
         (Ipv6Addr::UNSPECIFIED, false),
@@ -106,7 +106,7 @@ fn only_a_wildcard_is_called_v6only() {
 
 #[test]
 fn a_device_is_named() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     socket.bind_device(Some(b"lo")).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -117,7 +117,7 @@ fn a_device_is_named() {
 
 #[test]
 fn hundreds_of_sockets_are_all_there() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let sockets: Vec<_> = (0..800).map(|_| UdpSocket::bind("127.0.77.3:0").unwrap()).collect();
     let seen = list_sockets(&SocketQuery::only(Protocol::Udp)).unwrap().members;
     for socket in &sockets {
@@ -130,7 +130,7 @@ fn hundreds_of_sockets_are_all_there() {
 
 #[test]
 fn complete_means_that_everybody_is_named() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let nothing =
         list_sockets(&SocketQuery { tcp: false, udp: false, ..SocketQuery::everything() }).unwrap();
     assert_eq!(
@@ -146,7 +146,7 @@ fn complete_means_that_everybody_is_named() {
 
 #[test]
 fn where_a_process_listens_is_found_and_nothing_the_kernel_gave_away() {
-    let _turn = crate::serial::alone();
+    let _turn = crate::serial::run_exclusive();
     let ourselves = std::process::id().cast_signed();
     let fixed =
         (10_000..30_000).find_map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).ok());
@@ -163,7 +163,7 @@ fn where_a_process_listens_is_found_and_nothing_the_kernel_gave_away() {
 
 #[test]
 fn what_nobody_waits_on_is_told_in_one_step() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let taken = |protocol, address: SocketAddr| may_be_taken(&Address::new(protocol, address));
     let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
     // Where each socket is, where it is found, and where it is not.
@@ -218,7 +218,7 @@ fn states_at(protocol: Protocol, address: SocketAddr, states: StateFilter) -> Ve
 
 #[test]
 fn sockets_that_wait_for_nobody_are_seen_when_asked_for() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let local = |socket: &Socket| socket.local_addr().unwrap().as_socket().unwrap();
     for ip in ["127.0.77.6", "::1", "0.0.0.0", "::"] {
         let bound = Socket::new(Domain::for_address(at_port(ip, 0)), Type::STREAM, None).unwrap();
@@ -264,7 +264,7 @@ fn at_port(ip: &str, port: u16) -> SocketAddr {
 
 #[test]
 fn whether_bound_sockets_were_looked_for_is_told() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let bound = |query: SocketQuery| list_sockets(&query.on(9)).unwrap().bound;
     let lists = crate::netlink::sockets::lists_bound_sockets();
     assert!(!bound(SocketQuery::everything()));
@@ -275,7 +275,7 @@ fn whether_bound_sockets_were_looked_for_is_told() {
 
 #[test]
 fn what_was_dropped_is_counted() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&at_port("127.0.77.9", 0).into()).unwrap();
     listener.listen(0).unwrap();
@@ -304,7 +304,7 @@ fn what_was_dropped_is_counted() {
 
 #[test]
 fn options_and_details_are_those_of_the_socket_and_its_process() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let socket = Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
     socket.set_freebind_v6(true).unwrap();

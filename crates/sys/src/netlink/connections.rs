@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn connections_are_counted_where_they_are_open() {
-        let _turn = crate::serial::beside_others();
+        let _turn = crate::serial::run_shared();
         let listener = TcpListener::bind("[::]:0").unwrap();
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_accepted_when_somebody_has_it() {
-        let _turn = crate::serial::beside_others();
+        let _turn = crate::serial::run_shared();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
         let client = TcpStream::connect(to).unwrap();

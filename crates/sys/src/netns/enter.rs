@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_own_one_shows_what_is_here() {
-        let _turn = crate::serial::alone();
+        let _turn = crate::serial::run_exclusive();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let query = SocketQuery::everything().on(address.port());

@@ -22,10 +22,10 @@ pub fn is_local(ip: IpAddr, device: Option<&str>) -> io::Result<bool> {
     match ip.to_canonical() {
         ip if ip.is_unspecified() => Ok(true),
         IpAddr::V4(ip) if ip.is_multicast() || ip.is_broadcast() => Ok(true),
-        IpAddr::V4(ip) => Ok(has_ipv4(&fs::read_to_string("/proc/net/fib_trie")?, ip)),
+        IpAddr::V4(ip) => Ok(lists_ipv4(&fs::read_to_string("/proc/net/fib_trie")?, ip)),
         IpAddr::V6(ip) if ip.is_multicast() => Ok(true),
         IpAddr::V6(ip) => match fs::read_to_string("/proc/net/if_inet6") {
-            Ok(table) => Ok(has_ipv6(&table, ip, device)),
+            Ok(table) => Ok(lists_ipv6(&table, ip, device)),
             // A kernel without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -44,7 +44,7 @@ pub fn has_device(name: &str) -> bool {
 
 /// Whether sockets have IPv6 here. Does not take `/proc` for it, which may be hidden.
 #[must_use]
-pub fn speaks_ipv6() -> bool {
+pub fn has_ipv6() -> bool {
     let (family, kind) = (AddressFamily::INET6, SocketType::DGRAM);
     rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None).is_ok()
 }
@@ -52,7 +52,7 @@ pub fn speaks_ipv6() -> bool {
 /// Whether everybody may bind addresses that are not this machine's: `net.ipv4.ip_nonlocal_bind`, or its
 /// IPv6 sister. False where it cannot be read.
 #[must_use]
-pub fn nonlocal_bind(ip: IpAddr) -> bool {
+pub fn nonlocal_bind_allowed(ip: IpAddr) -> bool {
     let family = if ip.to_canonical().is_ipv4() { "ipv4" } else { "ipv6" };
     is_set(&format!("/proc/sys/net/{family}/ip_nonlocal_bind"))
 }
@@ -67,7 +67,7 @@ pub fn v6only_by_default() -> bool {
 /// Whether the caller's capabilities count for the network namespace that it is in: not for one who
 /// entered a user namespace and left the network as it was. Linux 4.9; false where it cannot be told.
 #[must_use]
-pub fn owns_network() -> bool {
+pub fn owns_netns() -> bool {
     let Ok(network) = fs::File::open("/proc/self/ns/net") else { return false };
     // linux/nsfs.h: _IO(0xb7, 0x1)
     const NS_GET_USERNS: u16 = 0xb701;
@@ -88,7 +88,7 @@ fn is_set(setting: &str) -> bool {
 }
 
 /// `|-- 127.0.0.0`, and below it `/8 host LOCAL`.
-fn has_ipv4(table: &str, ip: Ipv4Addr) -> bool {
+fn lists_ipv4(table: &str, ip: Ipv4Addr) -> bool {
     let mut at: Option<Ipv4Addr> = None;
     for line in table.lines() {
         let line = line.trim_start();
@@ -110,7 +110,7 @@ fn has_ipv4(table: &str, ip: Ipv4Addr) -> bool {
 }
 
 /// Address, interface, prefix length, scope and flags, all hexadecimal, and the interface's name.
-fn has_ipv6(table: &str, ip: Ipv6Addr, device: Option<&str>) -> bool {
+fn lists_ipv6(table: &str, ip: Ipv6Addr, device: Option<&str>) -> bool {
     const HOST_OR_LINK: u32 = 0x10 | 0x20;
     /// Somebody else may have it (`IFA_F_TENTATIVE`), unless it is used all the same (`IFA_F_OPTIMISTIC`).
     const TENTATIVE: u32 = 0x40;
@@ -167,7 +167,7 @@ mod tests {
         let cases =
             [("10.1.2.3", true), ("10.1.2.4", false), ("127.1.1.1", true), ("8.8.8.8", false)];
         for (ip, expected) in cases {
-            assert_eq!(has_ipv4(table, ip.parse().unwrap()), expected, "{ip}");
+            assert_eq!(lists_ipv4(table, ip.parse().unwrap()), expected, "{ip}");
         }
         let table = "00000000000000000000000000000001 01 80 10 80       lo\n\
                      fe800000000000000000000000000001 02 40 20 80     eth0\n\
@@ -184,7 +184,7 @@ mod tests {
             ("2001:db8::3", None, false),
         ];
         for (ip, device, expected) in cases {
-            assert_eq!(has_ipv6(table, ip.parse().unwrap(), device), expected, "{ip} {device:?}");
+            assert_eq!(lists_ipv6(table, ip.parse().unwrap(), device), expected, "{ip} {device:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use sameport_policy::bind::map::{MapRule, RuleSide};
 use sameport_policy::bind::verdict::PortSet;
 
 /// How the library's file name begins, wherever it lies: by this it knows itself in LD_PRELOAD.
-pub const NAME: &str = "libsameport_preload";
+pub const LIBRARY_PREFIX: &str = "libsameport_preload";
 
 /// What the library is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +47,10 @@ impl LibraryOptions<'_> {
         library: &Path,
         already: Option<&OsStr>,
     ) -> Vec<(&'static str, OsString)> {
-        let mut set =
-            vec![("LD_PRELOAD", list(library, already)), ("SAMEPORT_REPORT", self.report.into())];
+        let mut set = vec![
+            ("LD_PRELOAD", ld_preload(library, already)),
+            ("SAMEPORT_REPORT", self.report.into()),
+        ];
         if let Some(ports) = self.share {
             set.push(("SAMEPORT_SHARE", "1".into()));
             if let PortSet::Only(ports) = ports {
@@ -97,12 +99,12 @@ fn joined<T: fmt::Display>(parts: impl IntoIterator<Item = T>) -> String {
 /// LD_PRELOAD with our library first and what was there behind it, in its order. A library of ours
 /// that an outer run has put there is left out: two of them would both move an address.
 #[must_use]
-pub fn list(library: &Path, already: Option<&OsStr>) -> OsString {
+pub fn ld_preload(library: &Path, already: Option<&OsStr>) -> OsString {
     let mut list = library.as_os_str().as_bytes().to_owned();
     let entries = already.unwrap_or_default().as_bytes().split(|byte| matches!(byte, b':' | b' '));
     for entry in entries.filter(|entry| !entry.is_empty()) {
         let name = entry.rsplit(|byte| *byte == b'/').next().unwrap_or(entry);
-        if !name.starts_with(NAME.as_bytes()) {
+        if !name.starts_with(LIBRARY_PREFIX.as_bytes()) {
             list.push(b':');
             list.extend(entry);
         }
@@ -125,7 +127,8 @@ mod tests {
             (Some("libsameport_preload.so"), "/x/libsameport_preload-1-0.so"),
         ];
         for (already, expected) in cases {
-            let got = list(Path::new("/x/libsameport_preload-1-0.so"), already.map(OsStr::new));
+            let got =
+                ld_preload(Path::new("/x/libsameport_preload-1-0.so"), already.map(OsStr::new));
             assert_eq!(got, expected, "{already:?}");
         }
     }

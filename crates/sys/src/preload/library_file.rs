@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
-use super::NAME;
+use super::LIBRARY_PREFIX;
 use crate::private_dir;
 use crate::private_dir::{DirRefusal, PrivateDirError};
 
@@ -49,7 +49,7 @@ pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// Every folder with the reason why it would not do.
-pub fn place(bytes: &[u8], folders: &[PathBuf]) -> Result<LibraryFile, PrivateDirError> {
+pub fn install(bytes: &[u8], folders: &[PathBuf]) -> Result<LibraryFile, PrivateDirError> {
     let mut tried = Vec::new();
     for (place, folder) in folders.iter().enumerate() {
         match place_in(bytes, folder) {
@@ -74,7 +74,7 @@ impl LibraryFile {
     /// Whether it is still there: somebody may clean up in the folder. A program started without it
     /// is not hooked.
     #[must_use]
-    pub fn is_there(&self) -> bool {
+    pub fn exists(&self) -> bool {
         rustix::fs::fstat(&self.file).is_ok_and(|file| file.st_nlink > 0)
     }
 }
@@ -99,7 +99,7 @@ fn place_in(bytes: &[u8], folder: &Path) -> Result<LibraryFile, DirRefusal> {
             other => other?,
         };
         remove_stale(&handle);
-        let name = format!("{NAME}-{}-{}.so", std::process::id(), serial());
+        let name = format!("{LIBRARY_PREFIX}-{}-{}.so", std::process::id(), serial());
         match create(&handle, &name, bytes) {
             Ok(file) => {
                 return Ok(LibraryFile { path: folder.join(&name), folder: handle, name, file });
@@ -140,7 +140,7 @@ fn open_folder(folder: &Path, make: bool) -> Result<OwnedFd, DirRefusal> {
 fn may_execute(folder: &OwnedFd) -> Result<(), DirRefusal> {
     let mount = rustix::fs::fstatvfs(folder)?;
     let refused = mount.f_flag.contains(StatVfsMountFlags::NOEXEC);
-    if refused { Err(DirRefusal::NoExecution) } else { Ok(()) }
+    if refused { Err(DirRefusal::NoExec) } else { Ok(()) }
 }
 
 fn create(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
@@ -169,7 +169,9 @@ fn remove_stale(folder: &OwnedFd) {
     for entry in entries.flatten().take(MOST) {
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         // What named runs have there may begin with any name, and ends otherwise.
-        if !name.as_bytes().starts_with(NAME.as_bytes()) || !name.as_bytes().ends_with(b".so") {
+        if !name.as_bytes().starts_with(LIBRARY_PREFIX.as_bytes())
+            || !name.as_bytes().ends_with(b".so")
+        {
             continue;
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;

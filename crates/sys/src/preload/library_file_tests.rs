@@ -13,7 +13,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 fn refused(folder: &Path) -> DirRefusal {
-    let error = place(b"bytes", &[folder.to_owned()]).unwrap_err();
+    let error = install(b"bytes", &[folder.to_owned()]).unwrap_err();
     assert_eq!(error.tried.len(), 1);
     assert!(error.to_string().starts_with(&format!("{}: ", folder.display())), "{error}");
     error.tried[0].1
@@ -23,12 +23,12 @@ fn refused(folder: &Path) -> DirRefusal {
 fn it_is_there_and_then_gone_with_its_folder() {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
-    let placed = place(b"bytes", std::slice::from_ref(&folder)).unwrap();
-    assert!(placed.is_there() && placed.path().starts_with(&folder));
+    let placed = install(b"bytes", std::slice::from_ref(&folder)).unwrap();
+    assert!(placed.exists() && placed.path().starts_with(&folder));
     assert_eq!(std::fs::read(placed.path()).unwrap(), b"bytes");
     assert_eq!(std::fs::metadata(placed.path()).unwrap().mode() & 0o7777, 0o755);
     assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o7777, 0o711);
-    let second = place(b"other", std::slice::from_ref(&folder)).unwrap();
+    let second = install(b"other", std::slice::from_ref(&folder)).unwrap();
     assert_eq!(names(&folder).len(), 2);
     drop(placed);
     assert_eq!(std::fs::read(second.path()).unwrap(), b"other");
@@ -39,22 +39,22 @@ fn it_is_there_and_then_gone_with_its_folder() {
 #[test]
 fn a_file_that_somebody_removed_is_noticed() {
     let room = tempfile::tempdir().unwrap();
-    let placed = place(b"bytes", &[room.path().join("sameport")]).unwrap();
+    let placed = install(b"bytes", &[room.path().join("sameport")]).unwrap();
     std::fs::remove_file(placed.path()).unwrap();
-    assert!(!placed.is_there());
+    assert!(!placed.exists());
 }
 
 #[test]
 fn what_dead_runs_left_is_removed_and_nothing_else() {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
-    let living = place(b"living", std::slice::from_ref(&folder)).unwrap();
-    std::fs::write(folder.join(format!("{NAME}-1-0.so")), b"dead").unwrap();
+    let living = install(b"living", std::slice::from_ref(&folder)).unwrap();
+    std::fs::write(folder.join(format!("{LIBRARY_PREFIX}-1-0.so")), b"dead").unwrap();
     std::fs::write(folder.join("notes.txt"), b"a stranger's").unwrap();
-    symlink("/nowhere", folder.join(format!("{NAME}-2-0.so"))).unwrap();
-    let next = place(b"next", std::slice::from_ref(&folder)).unwrap();
-    assert!(living.is_there() && next.is_there());
-    assert!(!folder.join(format!("{NAME}-1-0.so")).exists());
+    symlink("/nowhere", folder.join(format!("{LIBRARY_PREFIX}-2-0.so"))).unwrap();
+    let next = install(b"next", std::slice::from_ref(&folder)).unwrap();
+    assert!(living.exists() && next.exists());
+    assert!(!folder.join(format!("{LIBRARY_PREFIX}-1-0.so")).exists());
     assert_eq!(names(&folder).len(), 4, "{:?}", names(&folder));
 }
 
@@ -72,7 +72,7 @@ fn folders_that_others_could_change_are_refused() {
     mode(room.path(), 0o777);
     assert_eq!(refused(&folder), DirRefusal::OthersCanWrite);
     mode(room.path(), 0o1777);
-    drop(place(b"bytes", std::slice::from_ref(&folder)).unwrap());
+    drop(install(b"bytes", std::slice::from_ref(&folder)).unwrap());
 
     let target = room.path().join("target");
     std::fs::create_dir(&target).unwrap();
@@ -84,7 +84,7 @@ fn folders_that_others_could_change_are_refused() {
         std::fs::remove_file(&folder).unwrap();
         std::fs::create_dir(&folder).unwrap();
         std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
-        assert_eq!(refused(&folder), DirRefusal::Belongs(65534));
+        assert_eq!(refused(&folder), DirRefusal::OtherUser(65534));
     }
 }
 
@@ -92,7 +92,7 @@ fn folders_that_others_could_change_are_refused() {
 fn the_next_folder_is_taken_where_one_will_not_do() {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
-    let placed = place(b"bytes", &["/nowhere/at/all".into(), folder.clone()]).unwrap();
+    let placed = install(b"bytes", &["/nowhere/at/all".into(), folder.clone()]).unwrap();
     assert_eq!(placed.path().parent(), Some(&*folder));
 }
 
@@ -102,11 +102,11 @@ fn folders_behind_the_one_that_is_taken_are_cleaned() {
     let folders = ["first", "used", "empty", "absent"].map(|name| room.path().join(name));
     for folder in &folders[1..3] {
         std::fs::create_dir(folder).unwrap();
-        std::fs::write(folder.join(format!("{NAME}-1-0.so")), b"dead").unwrap();
+        std::fs::write(folder.join(format!("{LIBRARY_PREFIX}-1-0.so")), b"dead").unwrap();
     }
-    let living = place(b"living", &folders[1..2]).unwrap();
-    let placed = place(b"bytes", &folders).unwrap();
-    assert!(placed.path().starts_with(&folders[0]) && living.is_there());
+    let living = install(b"living", &folders[1..2]).unwrap();
+    let placed = install(b"bytes", &folders).unwrap();
+    assert!(placed.path().starts_with(&folders[0]) && living.exists());
     assert_eq!(names(room.path()), ["first", "used"]);
     assert_eq!(names(&folders[1]).len(), 1);
 }
@@ -120,8 +120,8 @@ fn many_at_once() {
         for _ in 0..8 {
             scope.spawn(|| {
                 for _ in 0..50 {
-                    let placed = place(b"bytes", std::slice::from_ref(&folder)).unwrap();
-                    assert!(placed.is_there());
+                    let placed = install(b"bytes", std::slice::from_ref(&folder)).unwrap();
+                    assert!(placed.exists());
                     assert_eq!(std::fs::read(placed.path()).unwrap(), b"bytes");
                 }
             });

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::elf;
 use super::elf::ElfHead;
-use crate::process::{FileCapability, gains_privilege, locate};
+use crate::process::{FileCapability, file_capability, find_in_path};
 
 /// Whether a program will load it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ const DEEPEST: usize = 5;
 ///
 /// A script is its interpreter; what that one starts is not known. Nothing is executed.
 #[must_use]
-pub fn check(program: &Path, search_path: Option<&OsStr>) -> Loadable {
+pub fn check_program(program: &Path, search_path: Option<&OsStr>) -> Loadable {
     let mut file = program.to_owned();
     for _ in 0..DEEPEST {
         let head = match head_of(&file) {
@@ -110,7 +110,7 @@ fn obstacle(file: &Path, elf: ElfHead) -> Option<Obstacle> {
     if elf.is_go {
         return Some(Obstacle::Go);
     }
-    gains_privilege(file).map(Obstacle::GainsPrivilege)
+    file_capability(file).map(Obstacle::GainsPrivilege)
 }
 
 fn head_of(file: &Path) -> std::io::Result<Vec<u8>> {
@@ -132,7 +132,7 @@ fn interpreter(line: &[u8], search_path: Option<&OsStr>) -> Option<PathBuf> {
         let word = words.next()?;
         // An option or a variable comes first: env itself is all that we know.
         if !word.starts_with(b"-") && !word.contains(&b'=') {
-            return locate(OsStr::from_bytes(word), search_path);
+            return find_in_path(OsStr::from_bytes(word), search_path);
         }
     }
     Some(first)
@@ -146,12 +146,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("program");
         std::fs::write(&file, text).unwrap();
-        check(&file, Some(OsStr::new("/usr/bin:/bin")))
+        check_program(&file, Some(OsStr::new("/usr/bin:/bin")))
     }
 
     #[test]
     fn scripts_are_their_interpreters() {
-        assert_eq!(check(Path::new("/bin/sh"), None), Loadable::Yes);
+        assert_eq!(check_program(Path::new("/bin/sh"), None), Loadable::Yes);
         for text in
             ["#!/bin/sh\n", "#! /bin/sh -e\nx", "#!/usr/bin/env sh\n", "#!/usr/bin/env -S sh\n"]
         {
@@ -167,10 +167,10 @@ mod tests {
             let told = checked(text);
             assert!(matches!(told, Loadable::CouldNotTell { .. }), "{text:?}: {told:?}");
         }
-        let gone = check(Path::new("/nowhere"), None);
+        let gone = check_program(Path::new("/nowhere"), None);
         let doubt = LoadDoubt::Unreadable(std::io::ErrorKind::NotFound);
         assert_eq!(gone, Loadable::CouldNotTell { file: "/nowhere".into(), doubt });
-        assert!(matches!(check(Path::new("/"), None), Loadable::CouldNotTell { .. }));
+        assert!(matches!(check_program(Path::new("/"), None), Loadable::CouldNotTell { .. }));
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("itself");
         std::fs::write(&file, format!("#!{}\n", file.display())).unwrap();
-        let told = check(&file, None);
+        let told = check_program(&file, None);
         assert_eq!(told, Loadable::CouldNotTell { file, doubt: LoadDoubt::Nested });
     }
 

@@ -46,11 +46,11 @@ pub enum LibraryReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SharedBy {
     /// The library has set SO_REUSEPORT.
-    Shared,
+    Library,
     /// The program has.
-    ByItself,
+    Program,
     /// Nobody's.
-    Alone,
+    NotShared,
 }
 
 /// A report and who sent it.
@@ -81,11 +81,11 @@ impl LibraryReport {
         let asked = named("asked").map(str::parse).transpose().ok()?;
         let rule = named("rule").map(str::parse).transpose().ok()?;
         let sharing = match words.peek() {
-            Some(&"shared") => SharedBy::Shared,
-            Some(&"itself") => SharedBy::ByItself,
-            _ => SharedBy::Alone,
+            Some(&"shared") => SharedBy::Library,
+            Some(&"itself") => SharedBy::Program,
+            _ => SharedBy::NotShared,
         };
-        if sharing != SharedBy::Alone {
+        if sharing != SharedBy::NotShared {
             words.next();
         }
         let errno = match words.next() {
@@ -101,7 +101,7 @@ impl LibraryReport {
         }
         match kind {
             "bound" => Some(Self::Bound { protocol, address, asked, rule, sharing, errno }),
-            "source" if asked.is_none() && rule.is_none() && sharing == SharedBy::Alone => {
+            "source" if asked.is_none() && rule.is_none() && sharing == SharedBy::NotShared => {
                 Some(Self::Source { protocol, address, errno })
             }
             _ => None,

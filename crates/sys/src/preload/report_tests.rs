@@ -23,14 +23,14 @@ fn messages_are_read() {
     let in_use = Some(Errno::ADDRINUSE);
     let cases = [
         ("loaded", Some(LibraryReport::Loaded)),
-        ("bound tcp 127.0.0.1:80", bound(None, None, SharedBy::Alone, None)),
-        ("bound tcp 127.0.0.1:80 shared", bound(None, None, SharedBy::Shared, None)),
-        ("bound tcp 127.0.0.1:80 itself errno 98", bound(None, None, SharedBy::ByItself, in_use)),
+        ("bound tcp 127.0.0.1:80", bound(None, None, SharedBy::NotShared, None)),
+        ("bound tcp 127.0.0.1:80 shared", bound(None, None, SharedBy::Library, None)),
+        ("bound tcp 127.0.0.1:80 itself errno 98", bound(None, None, SharedBy::Program, in_use)),
         (
             "bound tcp 127.0.0.1:80 asked [::]:8 rule 3 shared errno 98",
-            bound(Some("[::]:8"), Some(3), SharedBy::Shared, in_use),
+            bound(Some("[::]:8"), Some(3), SharedBy::Library, in_use),
         ),
-        ("bound tcp 127.0.0.1:80 errno 98", bound(None, None, SharedBy::Alone, in_use)),
+        ("bound tcp 127.0.0.1:80 errno 98", bound(None, None, SharedBy::NotShared, in_use)),
         ("source udp [fe80::1%3]:0", source("[fe80::1%3]:0", None)),
         ("source udp 10.0.0.7:9 errno 98", source("10.0.0.7:9", in_use)),
         ("", None),
@@ -96,7 +96,7 @@ fn reports_arrive_with_their_sender() {
 
 #[test]
 fn a_connection_that_keeps_silent_holds_nobody_up() {
-    let _turn = crate::serial::beside_others();
+    let _turn = crate::serial::run_shared();
     let mut inbox = ReportSocket::open().unwrap();
     let begin = Instant::now();
     let silent: Vec<_> = (0..MOST_WAITING + 20).map(|_| connected(&inbox)).collect();

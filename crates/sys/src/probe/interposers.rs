@@ -125,7 +125,7 @@ fn named(attached: &[AttachedPrograms]) -> ProbeAnswer {
 
 /// Puts the library into the first folder that will do, and removes it.
 pub(super) fn place(library: &[u8], folders: &[PathBuf]) -> ProbeAnswer {
-    match preload::place(library, folders) {
+    match preload::install(library, folders) {
         Ok(placed) => {
             let folder = placed.path().parent().unwrap_or(placed.path());
             ProbeAnswer::Yes(folder.display().to_string())

@@ -68,7 +68,7 @@ pub fn examine() -> Vec<ProbeFact> {
 /// Where the preload library can lie, found by putting it there, from where it is removed at once.
 /// `runtime`: the value of XDG_RUNTIME_DIR.
 #[must_use]
-pub fn preload_place(library: &[u8], runtime: Option<&Path>) -> ProbeAnswer {
+pub fn preload_dir(library: &[u8], runtime: Option<&Path>) -> ProbeAnswer {
     interposers::place(library, &crate::preload::folders(runtime))
 }
 
@@ -142,7 +142,7 @@ mod tests {
     /// In a process of its own: the tests beside this one have descriptors that come and go.
     #[test]
     fn every_subject_is_asked_once_and_nothing_stays_behind() {
-        let _turn = crate::serial::beside_others();
+        let _turn = crate::serial::run_shared();
         let examined = Command::new("/proc/self/exe")
             .args(["--exact", "probe::tests::child_examines", "--ignored", "--test-threads=1"])
             .output()

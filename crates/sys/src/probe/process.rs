@@ -130,11 +130,11 @@ pub(super) fn see_other_users() -> ProbeAnswer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serial::beside_others;
+    use crate::serial::run_shared;
 
     #[test]
     fn a_child_can_be_looked_into_and_is_reaped() {
-        let _turn = beside_others();
+        let _turn = run_shared();
         let sleeper = Sleeper::start().unwrap();
         let pid = sleeper.pid();
         assert!(fs::exists(format!("/proc/{pid}")).unwrap());
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_that_is_not_open_there_is_an_error_on_both_ways() {
-        let _turn = beside_others();
+        let _turn = run_shared();
         let sleeper = Sleeper::start().unwrap();
         // Opened after the fork: only this process has it, unless the number was in use before.
         let late = own_pidfd().unwrap();
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_answers_agree_with_proc() {
-        let _turn = beside_others();
+        let _turn = run_shared();
         let trace = trace();
         let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
         let root = system::capable(CapabilitySet::SYS_PTRACE).unwrap();

@@ -68,7 +68,7 @@ pub(super) fn iterator() -> ProbeAnswer {
 /// Gives a socket of its own away.
 pub(super) fn change_owner() -> ProbeAnswer {
     let owner = sameport_policy::model::private_uid::FIRST;
-    let given = crate::socket::private_owner::try_giving(owner).map_err(io::Error::from);
+    let given = crate::socket::private_owner::check_owner_change(owner).map_err(io::Error::from);
     match given {
         // The kernel has had fchown for sockets ever since: it is the owner that does not exist here.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn those_above_are_told_by_name_or_file_nearest_first() {
-        let _turn = crate::serial::beside_others();
+        let _turn = crate::serial::run_shared();
         let ourselves = std::process::id().cast_signed();
         let mut shell = std::process::Command::new("sh")
             .args(["-c", "echo; read x", "an argument", ""])

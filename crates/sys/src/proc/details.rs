@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_child_is_seen_whole() {
-        let _turn = crate::serial::beside_others();
+        let _turn = crate::serial::run_shared();
         let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let mut child = std::process::Command::new("sh")
             .args(["-c", "echo; read x", ""])

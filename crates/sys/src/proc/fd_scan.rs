@@ -132,7 +132,7 @@ pub(crate) fn scan_processes(wanted: &HashSet<u64>, pids: &[i32]) -> FdHolders {
                 Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
                 // To all but root, what has ended and was not waited for is as closed as another
                 // user's.
-                Err(_) if crate::process::has_ended(*pid, tid) => {}
+                Err(_) if crate::process::thread_has_ended(*pid, tid) => {}
                 Err(_) => found.all_read = false,
             }
         }
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn finds_this_process_by_its_own_socket_and_once() {
         use std::os::linux::fs::MetadataExt as _;
-        let _alone = crate::serial::alone();
+        let _alone = crate::serial::run_exclusive();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let twin = listener.try_clone().unwrap();
         let file = std::fs::File::from(OwnedFd::from(twin.try_clone().unwrap()));
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn an_ended_process_has_no_name() {
-        let _turn = crate::serial::beside_others();
+        let _turn = crate::serial::run_shared();
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         child.wait().unwrap();

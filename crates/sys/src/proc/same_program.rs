@@ -26,7 +26,7 @@ mod tests {
 
     #[test]
     fn a_child_is_below_us_and_executes_another_file() {
-        let _turn = crate::serial::beside_others();
+        let _turn = crate::serial::run_shared();
         let ourselves = std::process::id().cast_signed();
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id().cast_signed();

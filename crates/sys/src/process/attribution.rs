@@ -10,18 +10,18 @@ use super::tree::{descendants, group_of, parent};
 ///
 /// Processes that come or go meanwhile may be missed: look again until there is none.
 #[must_use]
-pub fn processes_with(variable: &str, value: &str, group: i32) -> Vec<i32> {
-    processes_by(variable, &[(value.to_owned(), group)]).pop().unwrap_or_default()
+pub fn processes_with_env(variable: &str, value: &str, group: i32) -> Vec<i32> {
+    instance_processes(variable, &[(value.to_owned(), group)]).pop().unwrap_or_default()
 }
 
 /// The same for several starts, each by its value and its process group, with one look.
 #[must_use]
-pub fn processes_by(variable: &str, starts: &[(String, i32)]) -> Vec<Vec<i32>> {
+pub fn instance_processes(variable: &str, starts: &[(String, i32)]) -> Vec<Vec<i32>> {
     let ourselves = rustix::process::getpid().as_raw_nonzero().get();
     let mut found = vec![Vec::new(); starts.len()];
     let mut whose: HashMap<i32, usize> = HashMap::new();
     for pid in descendants(ourselves) {
-        let place = match value_in(pid, variable) {
+        let place = match env_value(pid, variable) {
             Some(theirs) => starts.iter().position(|(value, _)| value.as_bytes() == theirs),
             None => group_of(pid)
                 .and_then(|group| starts.iter().position(|(_, theirs)| *theirs == group))
@@ -38,17 +38,17 @@ pub fn processes_by(variable: &str, starts: &[(String, i32)]) -> Vec<Vec<i32>> {
 /// The processes below us that have no such variable in the environment that they were executed
 /// with, or whose environment cannot be read: a daemon that has cleared it, or written over it.
 #[must_use]
-pub fn processes_without(variable: &str) -> Vec<i32> {
+pub fn processes_without_env(variable: &str) -> Vec<i32> {
     let ourselves = rustix::process::getpid().as_raw_nonzero().get();
     let mut pids = descendants(ourselves);
-    pids.retain(|pid| value_in(*pid, variable).is_none());
+    pids.retain(|pid| env_value(*pid, variable).is_none());
     pids
 }
 
 /// The value of a variable in the environment that a process was executed with, if it has it and may be
 /// looked at.
 #[must_use]
-pub fn value_in(pid: i32, variable: &str) -> Option<Vec<u8>> {
+pub fn env_value(pid: i32, variable: &str) -> Option<Vec<u8>> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     let value = environment
         .split(|byte| *byte == 0)
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn processes_are_told_by_their_environment_then_by_group_and_parent() {
-        let _turn = crate::serial::beside_others();
+        let _turn = crate::serial::run_shared();
         let own = sleep(|command| command.env(VARIABLE, "7"));
         let other = sleep(|command| command.env(VARIABLE, "8"));
         let longer = sleep(|command| command.env(VARIABLE, "77"));
@@ -105,7 +105,8 @@ mod tests {
             std::thread::sleep(Duration::from_millis(1));
         };
 
-        let found: HashSet<_> = processes_with(VARIABLE, "7", pid(&cleared)).into_iter().collect();
+        let found: HashSet<_> =
+            processes_with_env(VARIABLE, "7", pid(&cleared)).into_iter().collect();
         let children = [own, cleared, in_group, parent, other, longer, claimed, stranger];
         let expected: Vec<_> = children.iter().map(|child| found.contains(&pid(child))).collect();
         let is_grandchild_found = found.contains(&grandchild);

@@ -19,7 +19,7 @@ pub enum FileCapability {
 /// What executing this file would grant the caller, if anything. A file that cannot be looked at
 /// grants nothing that we know of; executing it will say why.
 #[must_use]
-pub fn gains_privilege(program: &Path) -> Option<FileCapability> {
+pub fn file_capability(program: &Path) -> Option<FileCapability> {
     const SET_USER_ID: u32 = 0o4000;
     // Without the group's execute bit, the set-group-ID bit means mandatory locking.
     const SET_GROUP_ID: u32 = 0o2010;
@@ -41,7 +41,7 @@ pub fn gains_privilege(program: &Path) -> Option<FileCapability> {
 /// The file that `execvp(3)` would execute for this name: itself if it has a slash, else the first
 /// executable one in the search path.
 #[must_use]
-pub fn locate(program: &OsStr, search_path: Option<&OsStr>) -> Option<PathBuf> {
+pub fn find_in_path(program: &OsStr, search_path: Option<&OsStr>) -> Option<PathBuf> {
     if program.as_bytes().contains(&b'/') {
         return Some(PathBuf::from(program));
     }
@@ -54,7 +54,7 @@ pub fn locate(program: &OsStr, search_path: Option<&OsStr>) -> Option<PathBuf> {
 
 /// Whether this process may put a filter on its children without `no_new_privs`: CAP_SYS_ADMIN.
 #[must_use]
-pub fn may_filter_with_privileges() -> bool {
+pub fn has_cap_sys_admin() -> bool {
     rustix::thread::capabilities(None)
         .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
 }

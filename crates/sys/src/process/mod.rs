@@ -13,13 +13,13 @@ pub mod startup;
 mod thread;
 pub(crate) mod tree;
 
-pub use attribution::{processes_by, processes_with, processes_without, value_in};
-pub use executable::{FileCapability, gains_privilege, locate, may_filter_with_privileges};
+pub use attribution::{env_value, instance_processes, processes_with_env, processes_without_env};
+pub use executable::{FileCapability, file_capability, find_in_path, has_cap_sys_admin};
 pub use listen_fds::ListenFds;
 pub use memory::read_memory;
-pub use spawn::{SpawnOptions, SpawnedWorker, StartError, start};
-pub use thread::{ThreadRights, ThreadState, doing, first_unprivileged_port, rights};
+pub use spawn::{SpawnOptions, SpawnedWorker, StartError, spawn};
+pub use thread::{ThreadRights, ThreadState, first_unprivileged_port, thread_rights, thread_state};
 pub use tree::{
-    EndedChild, adopt_orphans, descendants, is_descendant, lineage, reap, signal, signal_group,
+    EndedChild, adopt_orphans, ancestry, descendants, is_descendant, reap, signal, signal_group,
 };
-pub(crate) use tree::{has_ended, is_gone, parent};
+pub(crate) use tree::{is_gone, parent, thread_has_ended};

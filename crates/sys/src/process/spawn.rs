@@ -40,11 +40,11 @@ pub struct SpawnOptions<'a> {
     /// `cgroup.procs` of the cgroup to put it into, open for writing.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Whether it leads a process group of its own, by its process id, instead of being in ours.
-    pub group: bool,
+    pub own_group: bool,
     /// Sockets that it is to find open.
-    pub passed: Option<ListenFds<'a>>,
+    pub listen_fds: Option<ListenFds<'a>>,
     /// Whether CAP_CHOWN is ours alone: a worker that would inherit it does not.
-    pub keep_chown: bool,
+    pub drop_chown: bool,
 }
 
 /// Why a worker could not be started. Nothing of it is left.
@@ -76,7 +76,7 @@ pub enum StartError {
 /// # Errors
 ///
 /// See [`StartError`]. `Filter(Stage::Filter, EBUSY)`: we ourselves run under a listener.
-pub fn start(
+pub fn spawn(
     command: &[OsString],
     setting: &SpawnOptions<'_>,
 ) -> Result<SpawnedWorker, StartError> {
@@ -101,14 +101,14 @@ pub fn start(
         };
     }
     let filter = setting.filter.cloned();
-    let keep_chown = setting.keep_chown;
+    let keep_chown = setting.drop_chown;
     let cgroup = setting.cgroup.map(|procs| procs.try_clone_to_owned()).transpose();
     let cgroup = cgroup.map_err(StartError::Fork)?;
-    if setting.group {
+    if setting.own_group {
         child.process_group(0);
     }
     let prepared = setting
-        .passed
+        .listen_fds
         .as_ref()
         .map(|passed| ListenFdSetup::prepare(command, &setting.environment, passed, &theirs));
     let mut passing = prepared.transpose().map_err(StartError::Fork)?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
 
 use super::*;
-use crate::process::{lineage, signal_group};
+use crate::process::{ancestry, signal_group};
 
 fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
@@ -23,7 +23,7 @@ fn said(script: &str, setting: &SpawnOptions<'_>) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("said");
     let command = words(&["sh", "-c", script, "sh", file.to_str().unwrap()]);
-    let worker = start(&command, setting).unwrap();
+    let worker = spawn(&command, setting).unwrap();
     assert_eq!(end_of(worker.pid).exit_status(), Some(0));
     std::fs::read_to_string(&file).unwrap().replace(&format!("<{}>", worker.pid), "<own>")
 }
@@ -41,7 +41,7 @@ fn environment() -> Vec<(OsString, OsString)> {
 
 #[test]
 fn sockets_are_passed_by_number_and_announced() {
-    let _turn = crate::serial::beside_others();
+    let _turn = crate::serial::run_shared();
     let (tcp, udp) =
         (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_ino;
@@ -52,7 +52,7 @@ fn sockets_are_passed_by_number_and_announced() {
         let expected = format!("<own> {count} k after unset\n{}done\n", links.collect::<String>());
         let setting = SpawnOptions {
             environment: vec![("CHANGED".into(), Some("after".into())), ("REMOVED".into(), None)],
-            passed: Some(ListenFds { sockets, environment: environment() }),
+            listen_fds: Some(ListenFds { sockets, environment: environment() }),
             ..SpawnOptions::default()
         };
         let script = r#"exec >"$1"
@@ -73,7 +73,7 @@ fn sockets_are_passed_by_number_and_announced() {
 
 #[test]
 fn a_program_that_cannot_be_executed_is_told_with_and_without_sockets() {
-    let _turn = crate::serial::beside_others();
+    let _turn = crate::serial::run_shared();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text");
@@ -81,41 +81,42 @@ fn a_program_that_cannot_be_executed_is_told_with_and_without_sockets() {
     let text = text.to_str().unwrap();
     for count in [None, Some(1), Some(40)] {
         let setting = SpawnOptions {
-            passed: count.map(|count| ListenFds {
+            listen_fds: count.map(|count| ListenFds {
                 sockets: vec![listener.as_fd(); count],
                 environment: environment(),
             }),
             ..SpawnOptions::default()
         };
-        let missing = start(&words(&["/no/such/program"]), &setting);
+        let missing = spawn(&words(&["/no/such/program"]), &setting);
         assert!(matches!(missing, Err(StartError::NotFound)), "{missing:?}");
-        let Err(StartError::NotExecutable(error)) = start(&words(&[text]), &setting) else {
+        let Err(StartError::NotExecutable(error)) = spawn(&words(&[text]), &setting) else {
             panic!("{text} was executed")
         };
         assert_eq!(error.raw_os_error(), Some(libc::EACCES));
-        let nul = start(&words(&["sh", "a\0b"]), &setting);
+        let nul = spawn(&words(&["sh", "a\0b"]), &setting);
         assert!(matches!(nul, Err(StartError::Fork(_))), "{nul:?}");
     }
 }
 
 #[test]
 fn a_worker_leads_a_group_if_it_is_to() {
-    let _turn = crate::serial::beside_others();
+    let _turn = crate::serial::run_shared();
     let group = |pid| crate::process::tree::group_of(pid).unwrap();
     let ours = group(std::process::id().cast_signed());
     for (own, listener) in [(false, None), (true, None), (true, Some(ListenFds::default()))] {
-        let setting = SpawnOptions { group: own, passed: listener, ..SpawnOptions::default() };
+        let setting =
+            SpawnOptions { own_group: own, listen_fds: listener, ..SpawnOptions::default() };
         let path = Path::new("/bin/sleep");
-        let worker = start(&words(&[path.to_str().unwrap(), "60"]), &setting).unwrap();
+        let worker = spawn(&words(&[path.to_str().unwrap(), "60"]), &setting).unwrap();
         assert_eq!(group(worker.pid), if own { worker.pid } else { ours });
-        assert_eq!(lineage(worker.pid), Some(vec![worker.pid]));
+        assert_eq!(ancestry(worker.pid), Some(vec![worker.pid]));
         if own {
             signal_group(worker.pid, 15).unwrap();
         } else {
             crate::process::signal(worker.pid, 15).unwrap();
         }
         assert_eq!(end_of(worker.pid).terminating_signal(), Some(15));
-        assert_eq!(lineage(worker.pid), None);
+        assert_eq!(ancestry(worker.pid), None);
         assert_eq!(signal_group(worker.pid, 15), Ok(()));
     }
     // Our own group, everybody, and nobody's.

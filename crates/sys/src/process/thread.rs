@@ -16,7 +16,7 @@ pub enum ThreadState {
 /// What the thread is doing, from `/proc/TID/syscall` (`proc_pid_syscall(5)`; needs the right to
 /// ptrace it).
 #[must_use]
-pub fn doing(tid: i32) -> ThreadState {
+pub fn thread_state(tid: i32) -> ThreadState {
     match std::fs::read_to_string(format!("/proc/{tid}/syscall")) {
         Ok(text) => text
             .split_ascii_whitespace()
@@ -36,13 +36,13 @@ pub struct ThreadRights {
     /// CAP_NET_BIND_SERVICE: bind ports below `net.ipv4.ip_unprivileged_port_start`.
     pub bind_low_ports: bool,
     /// CAP_NET_ADMIN or CAP_NET_RAW: take addresses that are not this machine's.
-    pub be_transparent: bool,
+    pub bind_nonlocal: bool,
 }
 
 /// A thread's rights over *our* network namespace; `None` if it is gone. In a user namespace of its
 /// own, capabilities are worth nothing here.
 #[must_use]
-pub fn rights(tid: i32) -> Option<ThreadRights> {
+pub fn thread_rights(tid: i32) -> Option<ThreadRights> {
     const NET_BIND_SERVICE: u64 = 1 << 10;
     const NET_ADMIN_OR_RAW: u64 = 1 << 12 | 1 << 13;
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
@@ -52,7 +52,7 @@ pub fn rights(tid: i32) -> Option<ThreadRights> {
     let ours = namespace("self") == namespace(&tid.to_string());
     Some(ThreadRights {
         bind_low_ports: ours && effective & NET_BIND_SERVICE != 0,
-        be_transparent: ours && effective & NET_ADMIN_OR_RAW != 0,
+        bind_nonlocal: ours && effective & NET_ADMIN_OR_RAW != 0,
     })
 }
 

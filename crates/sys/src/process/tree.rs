@@ -67,13 +67,13 @@ pub fn descendants(of: i32) -> Vec<i32> {
 /// Whether a process is our child, or a child of one, and so on. One that is gone is not.
 #[must_use]
 pub fn is_descendant(pid: i32) -> bool {
-    lineage(pid).is_some()
+    ancestry(pid).is_some()
 }
 
 /// The process, its parent, and so on up to the one that is our child; `None` if none is, or the
 /// process is gone.
 #[must_use]
-pub fn lineage(pid: i32) -> Option<Vec<i32>> {
+pub fn ancestry(pid: i32) -> Option<Vec<i32>> {
     const DEEPEST: usize = 256;
     let ourselves = rustix::process::getpid().as_raw_nonzero().get();
     let mut line = Vec::new();
@@ -104,7 +104,7 @@ pub(crate) fn session_of(pid: i32) -> Option<i32> {
 }
 
 /// Whether a thread of a process has ended; so has one that nobody has waited for.
-pub(crate) fn has_ended(pid: i32, tid: i32) -> bool {
+pub(crate) fn thread_has_ended(pid: i32, tid: i32) -> bool {
     let stat = after_name(&format!("/proc/{pid}/task/{tid}/stat"));
     stat.is_none_or(|stat| stat.trim_start().starts_with(['Z', 'X']))
 }

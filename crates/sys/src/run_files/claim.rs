@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use sameport_policy::model::name::RunName;
 
-use super::{SupervisorState, lock_file, reach, record_file, socket_file, unfinished};
+use super::{SupervisorState, connect_supervisor, lock_file, record_file, socket_file, unfinished};
 use crate::fd::inherit;
 use crate::private_dir;
 use crate::private_dir::{DirRefusal, PrivateDirError};
@@ -32,7 +32,7 @@ pub enum ClaimError {
     /// A living supervisor has it: its pid, if that could be told.
     InUse(Option<i32>),
     /// No folder would do.
-    Place(PrivateDirError),
+    Dir(PrivateDirError),
 }
 
 impl fmt::Display for ClaimError {
@@ -40,7 +40,7 @@ impl fmt::Display for ClaimError {
         match self {
             Self::InUse(Some(pid)) => write!(f, "pid {pid} has it"),
             Self::InUse(None) => f.write_str("another supervisor has it"),
-            Self::Place(error) => error.fmt(f),
+            Self::Dir(error) => error.fmt(f),
         }
     }
 }
@@ -70,7 +70,7 @@ impl NameClaim {
     pub fn take(name: &RunName, folders: &[PathBuf]) -> Result<Self, ClaimError> {
         // Another environment may have sent an earlier run to another folder.
         if let Some(SupervisorState::Alive { pid, .. }) =
-            reach(name, folders, Duration::from_secs(1))
+            connect_supervisor(name, folders, Duration::from_secs(1))
         {
             return Err(ClaimError::InUse(Some(pid)));
         }
@@ -82,7 +82,7 @@ impl NameClaim {
                 Err(refusal) => tried.push((path.clone(), refusal)),
             }
         }
-        Err(ClaimError::Place(PrivateDirError { tried }))
+        Err(ClaimError::Dir(PrivateDirError { tried }))
     }
 
     /// The name.
@@ -153,10 +153,10 @@ impl NameClaim {
     ///
     /// # Errors
     /// Those of `fcntl`.
-    pub fn pass(&self) -> Result<InheritedClaim, Errno> {
+    pub fn keep_on_exec(&self) -> Result<InheritedClaim, Errno> {
         Ok(InheritedClaim {
-            folder: inherit::pass(&self.folder)?,
-            lock: inherit::pass(&self.lock)?,
+            folder: inherit::keep_on_exec(&self.folder)?,
+            lock: inherit::keep_on_exec(&self.lock)?,
             path: self.path.clone(),
         })
     }
@@ -165,16 +165,16 @@ impl NameClaim {
     ///
     /// # Errors
     /// Those of `fcntl`.
-    pub fn stay(&self) -> Result<(), Errno> {
-        inherit::stay(&self.folder)?;
-        inherit::stay(&self.lock)
+    pub fn close_on_exec(&self) -> Result<(), Errno> {
+        inherit::close_on_exec(&self.folder)?;
+        inherit::close_on_exec(&self.lock)
     }
 
     /// The claim that was passed through an `exec`. Once for each.
     ///
     /// # Errors
     /// `EBADF`: these descriptors are not open. `ENOTDIR`: they are others.
-    pub fn passed(name: RunName, passed: InheritedClaim) -> Result<Self, Errno> {
+    pub fn from_inherited(name: RunName, passed: InheritedClaim) -> Result<Self, Errno> {
         let (folder, lock) = (inherit::take(passed.folder)?, inherit::take(passed.lock)?);
         let is_folder = FileType::from_raw_mode(rustix::fs::fstat(&folder)?.st_mode).is_dir();
         let claim = Self { name, folder, path: passed.path, lock };

@@ -44,7 +44,7 @@ pub enum ConnectError {
     /// It listens, and takes no connection: too many wait already.
     Busy,
     /// Whoever listens belongs to this user.
-    Foreign(u32),
+    OtherUser(u32),
     /// The system said no.
     System(Errno),
 }
@@ -59,7 +59,11 @@ impl From<Errno> for ConnectError {
 /// one. Connecting, and every later read and write, take at most this long. `None`: there is no such
 /// name.
 #[must_use]
-pub fn reach(name: &RunName, folders: &[PathBuf], patience: Duration) -> Option<SupervisorState> {
+pub fn connect_supervisor(
+    name: &RunName,
+    folders: &[PathBuf],
+    patience: Duration,
+) -> Option<SupervisorState> {
     let mut dead = None;
     for folder in folders.iter().filter_map(|folder| open(folder)) {
         match connect(&folder, name, patience) {
@@ -80,7 +84,7 @@ pub fn reach(name: &RunName, folders: &[PathBuf], patience: Duration) -> Option<
 
 /// Every name in these folders, in order, each once. Folders that are not safe have none.
 #[must_use]
-pub fn names(folders: &[PathBuf]) -> Vec<RunName> {
+pub fn list_names(folders: &[PathBuf]) -> Vec<RunName> {
     let mut names: Vec<RunName> = folders
         .iter()
         .filter_map(|folder| Dir::read_from(open(folder)?).ok())
@@ -117,7 +121,7 @@ fn connect(
     // Of who called `listen`, and so of the supervisor: `exec` does not change a pid.
     let peer = socket_peercred(&socket)?;
     if peer.uid != rustix::process::geteuid() {
-        return Err(ConnectError::Foreign(peer.uid.as_raw()));
+        return Err(ConnectError::OtherUser(peer.uid.as_raw()));
     }
     Ok((UnixStream::from(socket), peer.pid.as_raw_nonzero().get()))
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use sameport_policy::model::name::RunName;
 
 pub use claim::{ClaimError, InheritedClaim, NameClaim};
-pub use find::{ConnectError, SupervisorState, names, reach};
+pub use find::{ConnectError, SupervisorState, connect_supervisor, list_names};
 
 /// The folders of named runs, the preferred one first. `runtime`: the value of XDG_RUNTIME_DIR.
 ///

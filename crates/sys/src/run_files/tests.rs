@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::DirRefusal;
-use crate::serial::alone;
+use crate::serial::run_exclusive;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,18 +26,18 @@ fn files(folder: &Path) -> Vec<String> {
 
 fn refused(folder: &Path) -> DirRefusal {
     match NameClaim::take(&name("web"), &[folder.to_owned()]).unwrap_err() {
-        ClaimError::Place(error) => error.tried[0].1,
+        ClaimError::Dir(error) => error.tried[0].1,
         other => panic!("{other}"),
     }
 }
 
 fn reached(text: &str, folder: &Path) -> Option<SupervisorState> {
-    reach(&name(text), &[folder.to_owned()], PATIENCE)
+    connect_supervisor(&name(text), &[folder.to_owned()], PATIENCE)
 }
 
 #[test]
 fn every_environment_of_a_user_is_looked_into() {
-    let _alone = alone();
+    let _turn = run_exclusive();
     let user = rustix::process::geteuid();
     let fallbacks = [format!("/run/user/{user}/sameport"), format!("/tmp/sameport-{user}")];
     let machine = user.is_root().then_some("/run/sameport".to_owned());
@@ -52,7 +52,7 @@ fn every_environment_of_a_user_is_looked_into() {
 
 #[test]
 fn a_name_is_taken_once_and_leaves_nothing() {
-    let _alone = alone();
+    let _turn = run_exclusive();
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
     let folders = [folder.clone()];
@@ -69,7 +69,7 @@ fn a_name_is_taken_once_and_leaves_nothing() {
     assert_eq!(std::fs::metadata(folder.join("web.sock")).unwrap().mode() & 0o7777, 0o600);
     claim.write_record(b"{}").unwrap();
     assert_eq!(std::fs::metadata(folder.join("web.json")).unwrap().mode() & 0o7777, 0o600);
-    assert_eq!(names(&folders), [name("web")]);
+    assert_eq!(list_names(&folders), [name("web")]);
     match reached("web", &folder) {
         Some(SupervisorState::Alive { pid, .. }) => assert_eq!(pid, ours),
         other => panic!("{other:?}"),
@@ -85,7 +85,7 @@ fn a_name_is_taken_once_and_leaves_nothing() {
 /// The sun_path of an address has 108 bytes.
 #[test]
 fn paths_may_be_long() {
-    let _alone = alone();
+    let _turn = run_exclusive();
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("x".repeat(200));
     std::fs::create_dir(&folder).unwrap();
@@ -98,7 +98,7 @@ fn paths_may_be_long() {
 
 #[test]
 fn what_a_killed_supervisor_left_is_found_and_replaced() {
-    let _alone = alone();
+    let _turn = run_exclusive();
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
     let folders = [folder.clone()];
@@ -122,7 +122,7 @@ fn what_a_killed_supervisor_left_is_found_and_replaced() {
         Some(SupervisorState::Gone(record)) => assert_eq!(record.as_deref(), Some(&b"before"[..])),
         other => panic!("{other:?}"),
     }
-    assert_eq!(names(&folders), [name("web")]);
+    assert_eq!(list_names(&folders), [name("web")]);
     let claim = NameClaim::take(&name("web"), &folders).unwrap();
     let _listener = claim.listen().unwrap();
     assert!(matches!(reached("web", &folder), Some(SupervisorState::Alive { .. })));
@@ -134,7 +134,7 @@ fn what_a_killed_supervisor_left_is_found_and_replaced() {
 
 #[test]
 fn a_supervisor_is_found_in_whatever_folder_it_is() {
-    let _alone = alone();
+    let _turn = run_exclusive();
     let room = tempfile::tempdir().unwrap();
     let folders = ["first", "second"].map(|name| room.path().join(name));
     let second = NameClaim::take(&name("web"), &folders[1..]).unwrap();
@@ -144,13 +144,16 @@ fn a_supervisor_is_found_in_whatever_folder_it_is() {
     // A dead one before it does not hide it.
     std::fs::create_dir(&folders[0]).unwrap();
     std::fs::write(folders[0].join("web.json"), b"dead").unwrap();
-    assert!(matches!(reach(&name("web"), &folders, PATIENCE), Some(SupervisorState::Alive { .. })));
+    assert!(matches!(
+        connect_supervisor(&name("web"), &folders, PATIENCE),
+        Some(SupervisorState::Alive { .. })
+    ));
     assert!(matches!(reached("web", &folders[0]), Some(SupervisorState::Gone(Some(_)))));
 }
 
 #[test]
 fn folders_that_others_could_change_are_refused() {
-    let _alone = alone();
+    let _turn = run_exclusive();
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
     let mode = |mode| {
@@ -160,7 +163,9 @@ fn folders_that_others_could_change_are_refused() {
     mode(0o770);
     assert_eq!(refused(&folder), DirRefusal::OthersCanWrite);
     std::fs::write(folder.join("web.json"), b"{}").unwrap();
-    assert!(reached("web", &folder).is_none() && names(std::slice::from_ref(&folder)).is_empty());
+    assert!(
+        reached("web", &folder).is_none() && list_names(std::slice::from_ref(&folder)).is_empty()
+    );
     // As the preload library has it, whose folder this is too.
     mode(0o711);
     drop(NameClaim::take(&name("web"), std::slice::from_ref(&folder)).unwrap());
@@ -175,7 +180,7 @@ fn folders_that_others_could_change_are_refused() {
     if rustix::process::geteuid().is_root() {
         std::fs::create_dir(&folder).unwrap();
         std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
-        assert_eq!(refused(&folder), DirRefusal::Belongs(65534));
+        assert_eq!(refused(&folder), DirRefusal::OtherUser(65534));
         assert!(reached("web", &folder).is_none());
     }
 }
@@ -183,7 +188,7 @@ fn folders_that_others_could_change_are_refused() {
 /// Links in the place of our files are not followed.
 #[test]
 fn links_in_the_folder_lead_nowhere() {
-    let _alone = alone();
+    let _turn = run_exclusive();
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
     std::fs::create_dir(&folder).unwrap();
@@ -207,7 +212,7 @@ fn links_in_the_folder_lead_nowhere() {
 /// Supervisors that begin and end at the same time: one has the name, and each gets it.
 #[test]
 fn many_at_once() {
-    let _alone = alone();
+    let _turn = run_exclusive();
     use std::sync::atomic::AtomicU32;
     use std::sync::atomic::Ordering::SeqCst;
     let room = tempfile::tempdir().unwrap();
@@ -239,25 +244,25 @@ fn many_at_once() {
 /// What goes through an `exec` stays open there, and nothing else.
 #[test]
 fn a_claim_goes_through_an_exec() {
-    let _alone = alone();
+    let _turn = run_exclusive();
     let room = tempfile::tempdir().unwrap();
     let folders = [room.path().join("sameport")];
     let claim = NameClaim::take(&name("web"), &folders).unwrap();
     let listener = claim.listen().unwrap();
     let open = |fd: i32| rustix::io::fcntl_getfd(unsafe_borrow(fd)).map(|flags| flags.is_empty());
-    let passed = claim.pass().unwrap();
+    let passed = claim.keep_on_exec().unwrap();
     assert_eq!((open(passed.lock), open(passed.folder)), (Ok(true), Ok(true)));
-    claim.stay().unwrap();
+    claim.close_on_exec().unwrap();
     assert_eq!((open(passed.lock), open(passed.folder)), (Ok(false), Ok(false)));
     // Its owner has it: nobody else takes it.
-    assert_eq!(NameClaim::passed(name("web"), passed).unwrap_err(), Errno::BADF);
+    assert_eq!(NameClaim::from_inherited(name("web"), passed).unwrap_err(), Errno::BADF);
 
     // What an exec does: nothing is dropped, and the numbers are all that is left.
-    let passed = claim.pass().unwrap();
+    let passed = claim.keep_on_exec().unwrap();
     std::mem::forget(claim);
     let ours = Some(std::process::id().cast_signed());
     assert_eq!(NameClaim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(ours));
-    let claim = NameClaim::passed(name("web"), passed).unwrap();
+    let claim = NameClaim::from_inherited(name("web"), passed).unwrap();
     claim.write_record(b"again").unwrap();
     let Some(SupervisorState::Alive { mut stream, .. }) = reached("web", &folders[0]) else {
         panic!()
@@ -280,7 +285,7 @@ fn unsafe_borrow(fd: i32) -> std::os::fd::BorrowedFd<'static> {
 
 #[test]
 fn a_record_that_cannot_be_written_leaves_the_old_one() {
-    let _alone = alone();
+    let _turn = run_exclusive();
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
     let claim = NameClaim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();

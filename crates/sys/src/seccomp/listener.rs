@@ -38,9 +38,9 @@ pub enum ListenerState {
     /// A notification.
     Notification,
     /// Nothing now.
-    Nothing,
+    Idle,
     /// Nothing ever again: no process with this filter is left.
-    Over,
+    Closed,
 }
 
 impl NotifyListener {
@@ -80,9 +80,9 @@ impl NotifyListener {
         Ok(if events.contains(PollFlags::IN) {
             ListenerState::Notification
         } else if events.intersects(PollFlags::HUP | PollFlags::ERR) {
-            ListenerState::Over
+            ListenerState::Closed
         } else {
-            ListenerState::Nothing
+            ListenerState::Idle
         })
     }
 
@@ -149,7 +149,7 @@ impl NotifyListener {
     ///
     /// EBADF: the caller may not have a descriptor with that number (RLIMIT_NOFILE). EACCES, EPERM:
     /// a security module forbids it. ENOTTY, EINVAL: an older kernel.
-    pub fn put(
+    pub fn replace_fd(
         &self,
         id: u64,
         socket: BorrowedFd<'_>,

@@ -61,10 +61,10 @@ fn a_bind_is_answered_with_a_held_socket_and_what_waits_in_it() {
             (before, listener)
         });
         let (id, at) = call(&listener);
-        assert_eq!(listener.put(id, held.as_fd(), at, close_on_exec), Ok(true));
+        assert_eq!(listener.replace_fd(id, held.as_fd(), at, close_on_exec), Ok(true));
         assert_eq!(listener.answer(id, Ok(())), Ok(true));
         // It is over: nothing can be put there any more.
-        assert_eq!(listener.put(id, held.as_fd(), at, close_on_exec), Ok(false));
+        assert_eq!(listener.replace_fd(id, held.as_fd(), at, close_on_exec), Ok(false));
         let (id, same) = call(&listener);
         assert_eq!(same, at);
         assert_eq!(listener.let_continue(id), Ok(true));
@@ -88,7 +88,7 @@ fn a_number_that_the_worker_cannot_have_is_refused_and_its_bind_goes_on() {
         socket.bind(&any.into()).map(|()| OwnedFd::from(socket))
     });
     let (id, _) = call(&listener);
-    assert_eq!(listener.put(id, held.as_fd(), RawFd::MAX, true), Err(Errno::BADF));
+    assert_eq!(listener.replace_fd(id, held.as_fd(), RawFd::MAX, true), Err(Errno::BADF));
     assert_eq!(listener.let_continue(id), Ok(true));
     let own = worker.join().unwrap().unwrap();
     assert_ne!(inode(own), inode(held));

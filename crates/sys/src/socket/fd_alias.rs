@@ -15,7 +15,7 @@ pub enum FdAlias {
     /// An epoll set knows the socket already, and not the one that would be put in its place.
     Epoll,
     /// Another descriptor of the worker means the same socket.
-    Copy,
+    Duplicate,
 }
 
 impl WorkerSocket {
@@ -25,7 +25,7 @@ impl WorkerSocket {
     /// # Errors
     ///
     /// The error of reading `/proc`; ENOENT or ESRCH: the thread is gone.
-    pub fn tie(&self, tid: i32, fd: i32) -> Result<Option<FdAlias>, Errno> {
+    pub fn find_alias(&self, tid: i32, fd: i32) -> Result<Option<FdAlias>, Errno> {
         let status = rustix::fs::fstat(self)?;
         let socket = format!("socket:[{}]", self.inode());
         let mut found = None;
@@ -41,7 +41,7 @@ impl WorkerSocket {
                 Err(errno) => return Err(errno),
             };
             if link.as_os_str() == socket.as_str() && number != fd {
-                found = Some(FdAlias::Copy);
+                found = Some(FdAlias::Duplicate);
             } else if link.as_os_str() == "anon_inode:[eventpoll]"
                 && let Some(info) = descriptor(tid, number)?
                 && watches(&info, &status, fd)

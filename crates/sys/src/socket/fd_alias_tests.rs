@@ -11,7 +11,7 @@ use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
-use crate::serial::beside_others;
+use crate::serial::run_shared;
 use crate::socket::own_sockets::{duplicate, until};
 
 fn ourselves() -> i32 {
@@ -35,11 +35,11 @@ fn tied(with: impl FnOnce(&Socket) -> Vec<Box<dyn AsFd + Send>> + Send) -> Optio
         });
         let (tid, fd) = take.recv().unwrap();
         let crate::socket::worker_socket::SocketAccess::Socket(socket) =
-            WorkerSocket::of_thread(tid, fd).unwrap()
+            WorkerSocket::from_thread(tid, fd).unwrap()
         else {
             panic!("not reached")
         };
-        let tie = socket.tie(tid, fd).unwrap();
+        let tie = socket.find_alias(tid, fd).unwrap();
         go.send(()).unwrap();
         tie
     })
@@ -64,7 +64,7 @@ fn epoll_with(sockets: &[&dyn AsFd]) -> Box<dyn AsFd + Send> {
 
 #[test]
 fn epoll_and_copies_tie_a_worker_to_its_socket() {
-    let _turn = beside_others();
+    let _turn = run_shared();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     assert_eq!(tied(|_| Vec::new()), None);
     assert_eq!(tied(|_| vec![epoll_with(&[&other])]), None);
@@ -73,7 +73,7 @@ fn epoll_and_copies_tie_a_worker_to_its_socket() {
     let copied = |socket: &Socket| -> Vec<Box<dyn AsFd + Send>> {
         vec![Box::new(socket.try_clone().unwrap())]
     };
-    assert_eq!(tied(copied), Some(FdAlias::Copy));
+    assert_eq!(tied(copied), Some(FdAlias::Duplicate));
     // Added by a descriptor that is closed since.
     let by_another = |socket: &Socket| {
         let copy = socket.try_clone().unwrap();
@@ -84,7 +84,7 @@ fn epoll_and_copies_tie_a_worker_to_its_socket() {
 
 #[test]
 fn an_epoll_set_is_told_by_the_sockets_inode_or_by_its_number() {
-    let _turn = beside_others();
+    let _turn = run_shared();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let status = rustix::fs::fstat(&socket).unwrap();
     let (inode, device) = (status.st_ino, kernel_device(&status));
@@ -109,7 +109,7 @@ fn an_epoll_set_is_told_by_the_sockets_inode_or_by_its_number() {
 
 #[test]
 fn closing_on_exec_is_seen() {
-    let _turn = beside_others();
+    let _turn = run_shared();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     for flags in [FdFlags::CLOEXEC, FdFlags::empty()] {
         fcntl_setfd(&socket, flags).unwrap();
@@ -121,7 +121,7 @@ fn closing_on_exec_is_seen() {
 
 #[test]
 fn a_socket_is_open_where_a_process_or_one_of_its_threads_has_it() {
-    let _turn = beside_others();
+    let _turn = run_shared();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let held = duplicate(&listener);
     assert!(held.is_open_in(&[ourselves()]));
@@ -138,7 +138,9 @@ fn a_socket_is_open_where_a_process_or_one_of_its_threads_has_it() {
     // What has ended has nothing open, even before it is waited for.
     with.kill().unwrap();
     without.kill().unwrap();
-    until("it has ended", || crate::process::has_ended(a, a) && crate::process::has_ended(b, b));
+    until("it has ended", || {
+        crate::process::thread_has_ended(a, a) && crate::process::thread_has_ended(b, b)
+    });
     assert!(!held.is_open_in(&[a, b]));
     with.wait().unwrap();
     without.wait().unwrap();
@@ -147,7 +149,7 @@ fn a_socket_is_open_where_a_process_or_one_of_its_threads_has_it() {
 
 #[test]
 fn a_thread_with_a_table_of_its_own_is_looked_at() {
-    let _turn = beside_others();
+    let _turn = run_shared();
     let (give, take) = mpsc::channel();
     let (go, end) = mpsc::channel::<()>();
     let thread = std::thread::spawn(move || {
@@ -158,7 +160,7 @@ fn a_thread_with_a_table_of_its_own_is_looked_at() {
     });
     let (tid, fd) = take.recv().unwrap();
     let crate::socket::worker_socket::SocketAccess::Socket(socket) =
-        WorkerSocket::of_thread(tid, fd).unwrap()
+        WorkerSocket::from_thread(tid, fd).unwrap()
     else {
         panic!("not reached")
     };
@@ -173,7 +175,7 @@ fn a_thread_with_a_table_of_its_own_is_looked_at() {
 /// A program that its user cannot read runs as a process that its user may not look at.
 #[test]
 fn who_may_not_be_looked_at_counts_as_having_it() {
-    let _turn = beside_others();
+    let _turn = run_shared();
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("sleep");
     std::fs::copy("/bin/sleep", &program).unwrap();

@@ -6,6 +6,7 @@
 //! knows what else a worker has to do with a socket, `options` moves bytes in and out of socket options.
 
 mod fd_alias;
+mod listener;
 pub mod private_owner;
 mod queue;
 mod raw_option;
@@ -15,9 +16,10 @@ mod steering;
 pub(crate) mod worker_socket;
 
 pub use fd_alias::{FdAlias, closes_on_exec};
+pub use listener::{open_listener, resolve_host};
 pub use queue::AcceptQueue;
 pub use sockopt_copy::{CopyError, NonBlocking};
-pub use worker_socket::{SocketAccess, WorkerSocket, try_reaching_ourselves};
+pub use worker_socket::{SocketAccess, WorkerSocket, check_worker_access};
 
 #[cfg(test)]
 pub(crate) use own_sockets::{set_defer_accept, until};

@@ -23,7 +23,7 @@ pub(super) fn skip(test: &str, reason: &str) {
 /// Our duplicate of a socket.
 pub(super) fn duplicate(socket: impl AsFd) -> WorkerSocket {
     let ourselves = std::process::id().cast_signed();
-    match WorkerSocket::of_thread(ourselves, socket.as_fd().as_raw_fd()) {
+    match WorkerSocket::from_thread(ourselves, socket.as_fd().as_raw_fd()) {
         Ok(SocketAccess::Socket(socket)) => socket,
         other => panic!("{other:?}"),
     }

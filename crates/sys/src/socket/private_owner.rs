@@ -1,8 +1,5 @@
 //! Sockets that belong to no user, so that the kernel lets nobody but those with the same owner join.
 
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::Uid;
@@ -10,9 +7,6 @@ use rustix::thread::CapabilitySet;
 
 use crate::inspect;
 use crate::socket::worker_socket::WorkerSocket;
-
-/// As the portable library has it: the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 
 impl WorkerSocket {
     /// Gives the socket to another owner: the one that the kernel compares when it is bound (`fchown(2)`;
@@ -25,10 +19,10 @@ impl WorkerSocket {
     ///
     /// EPERM: no CAP_CHOWN, or the socket's user is none of this user namespace. EINVAL: `owner` is none
     /// of this user namespace.
-    pub fn give(&mut self, owner: u32) -> Result<(), Errno> {
+    pub fn set_owner(&mut self, owner: u32) -> Result<(), Errno> {
         if self.owner() != owner {
             rustix::fs::fchown(&*self, Some(Uid::from_raw(owner)), None)?;
-            self.belongs_to(owner);
+            self.record_owner(owner);
         }
         Ok(())
     }
@@ -37,38 +31,6 @@ impl WorkerSocket {
     pub fn set_reuse_address(&self, on: bool) -> Result<(), Errno> {
         sockopt::set_socket_reuseaddr(self, on)
     }
-
-    /// Opens a TCP listener with `SO_REUSEPORT` and without `SO_REUSEADDR`. The IPv6 wildcard listens
-    /// on both families. With an owner, only sockets of this owner can join the address, and the
-    /// connections have `SO_REUSEADDR`.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Self::give`], and of the call that failed: EADDRINUSE, EADDRNOTAVAIL, EACCES for a low
-    /// port, EAFNOSUPPORT without IPv6.
-    pub fn listening(address: SocketAddr, owner: Option<u32>) -> Result<Self, Errno> {
-        let mut socket = Self::of_descriptor(stream(address)?)?;
-        if let SocketAddr::V6(v6) = address
-            && (v6.ip().is_unspecified() || v6.ip().to_ipv4_mapped().is_some())
-        {
-            sockopt::set_ipv6_v6only(&socket, false)?;
-        }
-        if let Some(owner) = owner {
-            socket.give(owner)?;
-        }
-        socket.share(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)?;
-        if owner.is_some() {
-            socket.set_reuse_address(true)?;
-        }
-        Ok(socket)
-    }
-}
-
-fn stream(address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
 }
 
 /// Gives a socket of ours to this owner, to see whether that can be done. See [`WorkerSocket::give`].
@@ -76,11 +38,11 @@ fn stream(address: SocketAddr) -> Result<OwnedFd, Errno> {
 /// # Errors
 ///
 /// Those of [`WorkerSocket::give`]; EIO: it was done, and the socket's owner is another one.
-pub fn try_giving(owner: u32) -> Result<(), Errno> {
+pub fn check_owner_change(owner: u32) -> Result<(), Errno> {
     let (family, kind) = (AddressFamily::INET, SocketType::DGRAM);
     let any = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-    let mut socket = WorkerSocket::of_descriptor(any)?;
-    socket.give(owner)?;
+    let mut socket = WorkerSocket::from_fd(any)?;
+    socket.set_owner(owner)?;
     let seen = rustix::fs::fstat(&socket)?.st_uid;
     if seen == owner { Ok(()) } else { Err(Errno::IO) }
 }
@@ -88,7 +50,7 @@ pub fn try_giving(owner: u32) -> Result<(), Errno> {
 /// Whose this user id is: a user's, or part of a range that somebody may use in user namespaces
 /// (`/etc/subuid`). `None`: nobody's that is known here.
 #[must_use]
-pub fn whose(uid: u32) -> Option<String> {
+pub fn registered_user(uid: u32) -> Option<String> {
     inspect::user_name(uid).or_else(|| {
         let ranges = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
         ranges.lines().find_map(|line| in_range(line, uid))
@@ -125,8 +87,8 @@ mod tests {
 
     #[test]
     fn root_is_a_user_and_the_reserved_ids_are_nobodys() {
-        assert_eq!(whose(0).as_deref(), Some("root"));
-        assert_eq!(whose(0x7000_0000), None);
+        assert_eq!(registered_user(0).as_deref(), Some("root"));
+        assert_eq!(registered_user(0x7000_0000), None);
     }
 
     #[test]
@@ -134,7 +96,7 @@ mod tests {
         let capable = rustix::thread::capabilities(None).unwrap().effective;
         let expected =
             if capable.contains(CapabilitySet::CHOWN) { Ok(()) } else { Err(Errno::PERM) };
-        assert_eq!(try_giving(0x7000_0000), expected);
-        assert_eq!(try_giving(crate::effective_user()), Ok(()));
+        assert_eq!(check_owner_change(0x7000_0000), expected);
+        assert_eq!(check_owner_change(crate::effective_user()), Ok(()));
     }
 }

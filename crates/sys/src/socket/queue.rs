@@ -36,7 +36,7 @@ impl WorkerSocket {
     /// # Errors
     ///
     /// EINVAL: it does not listen. EOPNOTSUPP: it is not TCP.
-    pub fn queue(&self) -> Result<AcceptQueue, Errno> {
+    pub fn accept_queue(&self) -> Result<AcceptQueue, Errno> {
         // struct tcp_info: eight bytes, then words; a listener's queue and limit are where
         // connections have unacknowledged and selectively acknowledged packets.
         const UNACKED: usize = 24;
@@ -67,23 +67,23 @@ mod tests {
         let listener = listener("127.0.0.1:0");
         let held = duplicate(&listener);
         held.listen(5).unwrap();
-        assert_eq!(held.queue(), Ok(AcceptQueue { waiting: 0, limit: 5 }));
+        assert_eq!(held.accept_queue(), Ok(AcceptQueue { waiting: 0, limit: 5 }));
         let to = listener.local_addr().unwrap();
         let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(to).unwrap()).collect();
-        until("all wait", || held.queue() == Ok(AcceptQueue { waiting: 3, limit: 5 }));
+        until("all wait", || held.accept_queue() == Ok(AcceptQueue { waiting: 3, limit: 5 }));
         let _accepted = listener.accept().unwrap();
         held.raise_backlog().unwrap();
         let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
         let most: u32 = most.trim().parse().unwrap();
-        assert_eq!(held.queue(), Ok(AcceptQueue { waiting: 2, limit: most.min(4096) }));
+        assert_eq!(held.accept_queue(), Ok(AcceptQueue { waiting: 2, limit: most.min(4096) }));
     }
 
     #[test]
     fn what_has_no_queue_says_so() {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert!(duplicate(&udp).queue().is_err());
+        assert!(duplicate(&udp).accept_queue().is_err());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert_eq!(duplicate(&client).queue(), Err(Errno::INVAL));
+        assert_eq!(duplicate(&client).accept_queue(), Err(Errno::INVAL));
     }
 }

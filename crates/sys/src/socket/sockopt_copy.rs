@@ -60,7 +60,7 @@ impl WorkerSocket {
     /// # Errors
     ///
     /// See [`CannotCarry`]. Some options may have been carried by then; the next time puts them right.
-    pub fn carry_over(&self, held: &Self, non_blocking: NonBlocking) -> Result<(), CopyError> {
+    pub fn copy_options_to(&self, held: &Self, non_blocking: NonBlocking) -> Result<(), CopyError> {
         self.comparable(held)?;
         let flags = rustix::fs::fcntl_getfl(self)?;
         if flags.contains(OFlags::from_bits_retain(libc::O_ASYNC.cast_unsigned())) {

@@ -66,7 +66,7 @@ fn a_new_socket_without_wishes_is_like_a_held_one() {
     for (domain, kind) in KINDS {
         let (new, held) = pair(domain, kind);
         assert_eq!(differing(&new, &held), [""; 0], "{domain:?} {kind:?}");
-        assert_eq!(new.carry_over(&held, NonBlocking::Same), Ok(()));
+        assert_eq!(new.copy_options_to(&held, NonBlocking::Same), Ok(()));
     }
 }
 
@@ -81,10 +81,10 @@ fn every_option_is_carried_alone_and_taken_back() {
             }
             let what = format!("{} of {domain:?} {kind:?}", option.text);
             assert!(differing(&new, &held).contains(&option.text), "{what}");
-            assert_eq!(new.carry_over(&held, NonBlocking::Same), Ok(()), "{what}");
+            assert_eq!(new.copy_options_to(&held, NonBlocking::Same), Ok(()), "{what}");
             assert_eq!(differing(&new, &held), [""; 0], "{what}");
             let (plain, _) = pair(domain, kind);
-            assert_eq!(plain.carry_over(&held, NonBlocking::Same), Ok(()), "{what}");
+            assert_eq!(plain.copy_options_to(&held, NonBlocking::Same), Ok(()), "{what}");
             assert_eq!(differing(&plain, &held), [""; 0], "{what}");
             carried.push(option.text);
         }
@@ -134,7 +134,7 @@ fn all_options_are_carried_together() {
         let (new, held) = pair(domain, kind);
         let set = CARRIED.iter().filter(|option| unusual(option, &new)).count();
         assert!(set > 15, "{set} of {domain:?} {kind:?}");
-        assert_eq!(new.carry_over(&held, NonBlocking::Same), Ok(()), "{domain:?} {kind:?}");
+        assert_eq!(new.copy_options_to(&held, NonBlocking::Same), Ok(()), "{domain:?} {kind:?}");
         assert_eq!(differing(&new, &held), [""; 0], "{domain:?} {kind:?}");
     }
 }
@@ -144,9 +144,9 @@ fn what_a_listener_cannot_lose_is_said() {
     let (new, held) = pair(Domain::IPV4, Type::STREAM);
     let clamp = CARRIED.iter().find(|option| option.text == ONE_WAY).unwrap();
     assert!(unusual(clamp, &new));
-    assert_eq!(new.carry_over(&held, NonBlocking::Same), Ok(()));
+    assert_eq!(new.copy_options_to(&held, NonBlocking::Same), Ok(()));
     let (plain, _) = pair(Domain::IPV4, Type::STREAM);
-    let refused = plain.carry_over(&held, NonBlocking::Same);
+    let refused = plain.copy_options_to(&held, NonBlocking::Same);
     assert_eq!(refused, Err(CopyError::Refused(ONE_WAY, Errno::INVAL)));
     assert_eq!(
         refused.unwrap_err().to_string(),
@@ -163,7 +163,7 @@ fn what_is_accepted_from_it_has_the_options() {
     new.set_tcp_nodelay(true).unwrap();
     new.set_keepalive(true).unwrap();
     new.set_recv_buffer_size(30_000).unwrap();
-    duplicate(&new).carry_over(&held, NonBlocking::Same).unwrap();
+    duplicate(&new).copy_options_to(&held, NonBlocking::Same).unwrap();
     let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (accepted, _) = listener.accept().unwrap();
     assert!(accepted.nodelay().unwrap());
@@ -187,15 +187,15 @@ fn mptcp_sockets_are_exchanged_too() {
     assert_eq!(differing(&new, &held), [""; 0]);
     let set: Vec<_> = CARRIED.iter().filter(|o| unusual(o, &new)).map(|o| o.text).collect();
     assert!(set.contains(&"SO_KEEPALIVE") && set.contains(&"TCP_NODELAY"), "{set:?}");
-    assert_eq!(new.carry_over(&held, NonBlocking::Same), Ok(()), "{set:?}");
+    assert_eq!(new.copy_options_to(&held, NonBlocking::Same), Ok(()), "{set:?}");
     // Nobody can set this one there.
     let differ = |new| differing(new, &held).into_iter().find(|name| *name != "SO_BUF_LOCK");
     assert_eq!(differ(&new), None);
-    assert_eq!(plain.carry_over(&held, NonBlocking::Same), Ok(()), "{set:?}");
+    assert_eq!(plain.copy_options_to(&held, NonBlocking::Same), Ok(()), "{set:?}");
     assert_eq!(differ(&plain), None);
     let tcp = duplicate(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
     let other = CopyError::Differs("protocol");
-    assert_eq!(tcp.carry_over(&held, NonBlocking::Same), Err(other));
+    assert_eq!(tcp.copy_options_to(&held, NonBlocking::Same), Err(other));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn o_nonblock_is_copied_or_only_set() {
             socket.set_nonblocking(set).unwrap();
             socket
         });
-        duplicate(&new).carry_over(&duplicate(&held), how).unwrap();
+        duplicate(&new).copy_options_to(&duplicate(&held), how).unwrap();
         assert_eq!(held.nonblocking().unwrap(), after, "{before} {new_has} {how:?}");
     }
 }
@@ -235,7 +235,7 @@ fn sockets_of_different_kinds_are_not_exchanged() {
         (&stream, &on_lo, "device"),
         (&on_lo, &stream, "device"),
     ] {
-        let outcome = duplicate(new).carry_over(&duplicate(held), NonBlocking::Same);
+        let outcome = duplicate(new).copy_options_to(&duplicate(held), NonBlocking::Same);
         assert_eq!(outcome, Err(CopyError::Differs(what)));
     }
 }
@@ -246,15 +246,15 @@ fn a_filter_of_the_new_socket_is_not_carried_and_one_of_the_held_goes() {
     let everything = [Instruction { code: 0x06, if_true: 0, if_false: 0, k: u32::MAX }];
     let (new, held) = pair(Domain::IPV4, Type::DGRAM);
     raw_option::attach(new.as_fd(), libc::SO_ATTACH_FILTER, &everything).unwrap();
-    assert_eq!(new.carry_over(&held, NonBlocking::Same), Err(CopyError::Filter));
-    assert_eq!(held.carry_over(&new, NonBlocking::Same), Ok(()));
+    assert_eq!(new.copy_options_to(&held, NonBlocking::Same), Err(CopyError::Filter));
+    assert_eq!(held.copy_options_to(&new, NonBlocking::Same), Ok(()));
     assert_eq!(new.has_filter(), Ok(false));
 
     raw_option::attach(new.as_fd(), libc::SO_ATTACH_FILTER, &everything).unwrap();
     let lock = SockOpt { level: libc::SOL_SOCKET, number: libc::SO_LOCK_FILTER };
     raw_option::set(new.as_fd(), lock, &1_i32.to_ne_bytes()).unwrap();
     let refused = CopyError::Refused("SO_DETACH_FILTER", Errno::PERM);
-    assert_eq!(held.carry_over(&new, NonBlocking::Same), Err(refused));
+    assert_eq!(held.copy_options_to(&new, NonBlocking::Same), Err(refused));
 }
 
 #[test]
@@ -263,5 +263,5 @@ fn a_socket_that_sends_signals_is_not_exchanged() {
     let flags = rustix::fs::fcntl_getfl(&new).unwrap();
     let signals = OFlags::from_bits_retain(libc::O_ASYNC.cast_unsigned());
     rustix::fs::fcntl_setfl(&new, flags | signals).unwrap();
-    assert_eq!(new.carry_over(&held, NonBlocking::Same), Err(CopyError::Signals));
+    assert_eq!(new.copy_options_to(&held, NonBlocking::Same), Err(CopyError::Signals));
 }

@@ -55,8 +55,8 @@ impl WorkerSocket {
     /// EADDRINUSE: the group takes no other member. EXDEV: it is in another network namespace.
     /// EPERM: the socket is another user's, and we may not make one for them. ENOTCONN: it is not
     /// bound.
-    pub fn gate(&self) -> Result<Self, Errno> {
-        let bound = self.bound(Protocol::Tcp)?.ok_or(Errno::NOTCONN)?;
+    pub fn open_gate(&self) -> Result<Self, Errno> {
+        let bound = self.bound_address(Protocol::Tcp)?.ok_or(Errno::NOTCONN)?;
         let family = if self.is_v6()? { AddressFamily::INET6 } else { AddressFamily::INET };
         let (kind, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
         let gate = rustix::net::socket_with(family, kind, flags, None)?;
@@ -84,7 +84,7 @@ impl WorkerSocket {
         // Connections of a private group are the workers': see `sameport_policy::bind::private::stands_beside`.
         sockopt::set_socket_reuseaddr(&gate, is_private_uid(self.owner()))?;
         rustix::net::bind(&gate, &bound.socket)?;
-        Self::of_descriptor(gate)
+        Self::from_fd(gate)
     }
 }
 

@@ -8,7 +8,7 @@ use sameport_policy::traffic::steering::{OrderedGroup, aimed, program};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::*;
-use crate::serial::alone;
+use crate::serial::run_exclusive;
 use crate::socket::own_sockets::{
     connecting, duplicate, listener, set_defer_accept, skip, tcp_info, until,
 };
@@ -48,7 +48,7 @@ fn group<const COUNT: usize>(ip: &str) -> [TcpListener; COUNT] {
 
 #[test]
 fn only_those_that_the_program_picks_get_connections() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     for ip in ["127.0.0.1", "[::1]", "[::]"] {
         let [a, b, c] = group(ip);
         // Any member will do, also one that gets nothing.
@@ -100,7 +100,7 @@ fn a_connection_from_a_port_of_ours_gets_to_the_member_it_is_aimed_at() {
 
 #[test]
 fn the_group_is_in_the_kernels_order_and_the_program_outlives_who_gave_it() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let [a, b, c, d] = group("127.0.0.1");
     let mut order = OrderedGroup::default();
     "abcd".chars().for_each(|id| order.joined(id));
@@ -128,7 +128,7 @@ fn the_group_is_in_the_kernels_order_and_the_program_outlives_who_gave_it() {
 /// MPTCP has no option for it (`mptcp_setsockopt`).
 #[test]
 fn what_cannot_be_steered_says_so() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let alone = TcpListener::bind("127.0.0.1:0").unwrap();
     let any = program(&[0], 1).unwrap();
     assert_eq!(duplicate(&alone).steer(&any), Err(Errno::INVAL));
@@ -158,7 +158,7 @@ fn talk(mut client: &TcpStream, mut server: &TcpStream) {
 
 #[test]
 fn behind_a_gate_newcomers_wait_and_everybody_else_is_served() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     for (at, from) in
         [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("[::]", "::1"), ("[::]", "127.0.0.1")]
     {
@@ -176,7 +176,7 @@ fn behind_a_gate_newcomers_wait_and_everybody_else_is_served() {
         let mut begun = TcpStream::connect(to).unwrap();
 
         held.steer(&order.program(|_| true).unwrap()).unwrap();
-        let gate = held.gate().unwrap();
+        let gate = held.open_gate().unwrap();
         gate.listen(0).unwrap();
         order.joined("gate");
         held.steer(&order.program(|id| *id == "gate").unwrap()).unwrap();
@@ -191,7 +191,7 @@ fn behind_a_gate_newcomers_wait_and_everybody_else_is_served() {
         let (mut completed, _) = listener.accept().unwrap();
         completed.read_exact(&mut [0]).unwrap();
         talk(&begun, &completed);
-        assert_eq!(held.queue().unwrap().waiting, 0);
+        assert_eq!(held.accept_queue().unwrap().waiting, 0);
 
         held.steer(&order.program_while_leaving(&"gate", |_| true).unwrap()).unwrap();
         drop(gate);
@@ -204,18 +204,18 @@ fn behind_a_gate_newcomers_wait_and_everybody_else_is_served() {
 
 #[test]
 fn a_gate_is_of_the_groups_own_kind() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
     socket.set_reuse_port(true).unwrap();
     socket.set_only_v6(true).unwrap();
     socket.bind_device(Some(b"lo")).unwrap();
-    assert_eq!(duplicate(&socket).gate().err(), Some(Errno::NOTCONN));
+    assert_eq!(duplicate(&socket).open_gate().err(), Some(Errno::NOTCONN));
     socket.bind(&"[::]:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     socket.listen(8).unwrap();
     let held = duplicate(&socket);
-    let gate = held.gate().unwrap();
+    let gate = held.open_gate().unwrap();
     gate.listen(0).unwrap();
-    assert_eq!(gate.bound(Sort::Tcp), held.bound(Sort::Tcp));
+    assert_eq!(gate.bound_address(Sort::Tcp), held.bound_address(Sort::Tcp));
     assert_eq!(gate.owner(), held.owner());
     // One group: what is steered to index 1 gets nowhere.
     held.steer(&program(&[1], 2).unwrap()).unwrap();
@@ -225,12 +225,12 @@ fn a_gate_is_of_the_groups_own_kind() {
     assert_eq!(tcp_info(&late)[0], SYN_SENT);
 
     let alone = TcpListener::bind("127.0.0.1:0").unwrap();
-    assert_eq!(duplicate(&alone).gate().err(), Some(Errno::ADDRINUSE));
+    assert_eq!(duplicate(&alone).open_gate().err(), Some(Errno::ADDRINUSE));
 }
 
 #[test]
 fn a_gate_for_another_users_group_takes_the_right_to_make_one() {
-    let _alone = alone();
+    let _alone = run_exclusive();
     if !rustix::process::geteuid().is_root() {
         return skip("gate-of-another-user", "needs root");
     }
@@ -240,6 +240,6 @@ fn a_gate_for_another_users_group_takes_the_right_to_make_one() {
     socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     socket.listen(8).unwrap();
     let held = duplicate(&socket);
-    let gate = held.gate().unwrap();
+    let gate = held.open_gate().unwrap();
     assert_eq!((gate.owner(), gate.listen(0)), (65534, Ok(())));
 }

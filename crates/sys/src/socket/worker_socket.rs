@@ -44,7 +44,7 @@ impl WorkerSocket {
     /// Needs the right to ptrace the process: same user and dumpable, or CAP_SYS_PTRACE; an
     /// ancestor under Yama's scope 1. Minimum kernel 5.6; 6.9 for threads with a descriptor table
     /// of their own. Source: `pidfd_open(2)`, `pidfd_getfd(2)`.
-    pub fn of_thread(tid: i32, fd: i32) -> Result<SocketAccess, Errno> {
+    pub fn from_thread(tid: i32, fd: i32) -> Result<SocketAccess, Errno> {
         if fd < 0 {
             // `rustix` takes this for a mistake of ours and panics in a debug build.
             return Ok(SocketAccess::NotASocket);
@@ -60,7 +60,7 @@ impl WorkerSocket {
                 let mode = rustix::fs::fstat(&fd)?.st_mode;
                 let is_socket = rustix::fs::FileType::from_raw_mode(mode).is_socket();
                 Ok(if is_socket {
-                    SocketAccess::Socket(Self::of_descriptor(fd)?)
+                    SocketAccess::Socket(Self::from_fd(fd)?)
                 } else {
                     SocketAccess::NotASocket
                 })
@@ -73,7 +73,7 @@ impl WorkerSocket {
     }
 
     /// Takes a socket that is open here.
-    pub fn of_descriptor(fd: OwnedFd) -> Result<Self, Errno> {
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, Errno> {
         let status = rustix::fs::fstat(&fd)?;
         Ok(Self { fd, inode: status.st_ino, owner: status.st_uid })
     }
@@ -83,11 +83,11 @@ impl WorkerSocket {
     /// # Errors
     ///
     /// Those of [`crate::fd::inherit::take`]; ENOTSOCK: it is no socket.
-    pub fn passed(number: i32) -> Result<Self, Errno> {
+    pub fn from_inherited(number: i32) -> Result<Self, Errno> {
         let fd = crate::fd::inherit::take(number)?;
         let status = rustix::fs::fstat(&fd)?;
         match rustix::fs::FileType::from_raw_mode(status.st_mode).is_socket() {
-            true => Self::of_descriptor(fd),
+            true => Self::from_fd(fd),
             false => Err(Errno::NOTSOCK),
         }
     }
@@ -111,7 +111,7 @@ impl WorkerSocket {
     }
 
     /// It has been given to this user.
-    pub(crate) fn belongs_to(&mut self, owner: u32) {
+    pub(crate) fn record_owner(&mut self, owner: u32) {
         self.owner = owner;
     }
 
@@ -209,7 +209,7 @@ impl WorkerSocket {
     ///
     /// Compares `SO_NETNS_COOKIE` (Linux 5.14). On older kernels the thread's namespace stands for
     /// the socket's, which is wrong only for a thread that changed it after `socket(2)`.
-    pub fn is_in_our_network(&self, tid: i32) -> Result<bool, Errno> {
+    pub fn is_in_own_netns(&self, tid: i32) -> Result<bool, Errno> {
         match (our_network_cookie(), cookie::socket_netns_cookie(&self.fd)) {
             (Some(ours), Ok(theirs)) => Ok(ours == theirs),
             _ => {
@@ -221,15 +221,15 @@ impl WorkerSocket {
 
     /// The address it is bound to, with protocol, device and `IPV6_V6ONLY`; `None` if it is not
     /// bound to a port.
-    pub fn bound(&self, protocol: Protocol) -> Result<Option<Address>, Errno> {
+    pub fn bound_address(&self, protocol: Protocol) -> Result<Option<Address>, Errno> {
         let Ok(socket) = SocketAddr::try_from(rustix::net::getsockname(&self.fd)?) else {
             return Ok(None);
         };
-        Ok((socket.port() != 0).then_some(self.address(protocol, socket)?))
+        Ok((socket.port() != 0).then_some(self.address_at(protocol, socket)?))
     }
 
     /// What this socket's address will be if it gets bound to `socket`.
-    pub fn address(&self, protocol: Protocol, socket: SocketAddr) -> Result<Address, Errno> {
+    pub fn address_at(&self, protocol: Protocol, socket: SocketAddr) -> Result<Address, Errno> {
         // Linux sets the option by itself on a socket that is bound to one IPv6 address.
         let v6only = socket.is_ipv6() && socket.ip().is_unspecified() && self.is_v6only()?;
         let device = socket2::SockRef::from(&self.fd)
@@ -249,11 +249,11 @@ impl AsFd for WorkerSocket {
 
 /// Tries on this process what a worker will be reached by: a container's profile may forbid it, where
 /// the ptrace rules would not. The call that is refused, and how.
-pub fn try_reaching_ourselves() -> Result<(), (&'static str, Errno)> {
+pub fn check_worker_access() -> Result<(), (&'static str, Errno)> {
     let ourselves = rustix::process::getpid().as_raw_nonzero().get();
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)
         .map_err(|errno| ("socket", errno))?;
-    match WorkerSocket::of_thread(ourselves, socket.as_raw_fd()) {
+    match WorkerSocket::from_thread(ourselves, socket.as_raw_fd()) {
         Ok(SocketAccess::Socket(_)) => {}
         Ok(_) => return Err(("pidfd_getfd", Errno::PERM)),
         Err(errno) => return Err(("pidfd_getfd", errno)),

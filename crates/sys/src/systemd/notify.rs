@@ -72,13 +72,13 @@ impl ServiceManager {
     /// Tells it this, after all that was said before; with a descriptor, of which it gets a duplicate.
     ///
     /// A manager that is gone, or does not want to hear it, is not told; there is nobody else to ask.
-    pub fn tell(&self, text: String, with: Option<BorrowedFd<'_>>) {
+    pub fn send(&self, text: String, with: Option<BorrowedFd<'_>>) {
         let with = with.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0)).transpose();
         // Without descriptors to spare a socket is not kept; everything else goes on.
         let Ok(with) = with else { return };
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
         unsent.push_back(NotifyMessage { text, with });
-        self.send(&mut unsent);
+        self.send_queued(&mut unsent);
         unsent.truncate(MOST);
     }
 
@@ -89,18 +89,18 @@ impl ServiceManager {
     /// EMFILE, ENFILE: too few descriptors.
     pub fn barrier(&self) -> Result<NotifyBarrier, Errno> {
         let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        self.tell("BARRIER=1".into(), Some(theirs.as_fd()));
+        self.send("BARRIER=1".into(), Some(theirs.as_fd()));
         Ok(NotifyBarrier(ours))
     }
 
     /// Sends what there was no room for; `false` if there is none still.
     pub fn flush(&self) -> bool {
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
-        self.send(&mut unsent);
+        self.send_queued(&mut unsent);
         unsent.is_empty()
     }
 
-    fn send(&self, unsent: &mut VecDeque<NotifyMessage>) {
+    fn send_queued(&self, unsent: &mut VecDeque<NotifyMessage>) {
         while let Some(message) = unsent.front() {
             match self.send_one(message) {
                 Err(Errno::AGAIN) => return,
@@ -148,7 +148,7 @@ mod tests {
         ];
         for (manager, notify_socket) in cases {
             let service = ServiceManager::at(&notify_socket).unwrap();
-            service.tell("READY=1\n".into(), None);
+            service.send("READY=1\n".into(), None);
             assert_eq!(received(&manager), "READY=1\n");
         }
     }
@@ -186,7 +186,7 @@ mod tests {
         let room = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
         let count = room.trim().parse::<usize>().unwrap() + 20;
         assert!(count < MOST, "{count}");
-        (0..count).for_each(|number| service.tell(number.to_string(), None));
+        (0..count).for_each(|number| service.send(number.to_string(), None));
         assert!(!service.flush());
         for number in 0..count {
             assert_eq!(received(&manager), number.to_string());
@@ -194,7 +194,7 @@ mod tests {
         }
         assert!(service.flush());
         drop(manager);
-        service.tell("nobody".into(), None);
+        service.send("nobody".into(), None);
         assert!(service.flush());
     }
 }

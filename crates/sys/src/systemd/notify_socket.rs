@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::errno::last_errno;
-use crate::process::tree::{is_descendant, lineage};
+use crate::process::tree::{ancestry, is_descendant};
 
 /// What a message says. What is in it beside this means nothing to us.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,9 +39,9 @@ pub struct NotifyState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotifyRecord {
     /// The sender, its parent, and so on up to the one that is our child.
-    pub from: Vec<i32>,
+    pub ancestry: Vec<i32>,
     /// What it says.
-    pub said: NotifyState,
+    pub state: NotifyState,
 }
 
 /// The longest message that is read, as for systemd.
@@ -50,7 +50,7 @@ const LONGEST: usize = 4096;
 impl NotifyState {
     /// Reads a message; nothing in it that is not known, or not text.
     #[must_use]
-    pub fn read(message: &[u8]) -> Self {
+    pub fn parse(message: &[u8]) -> Self {
         let mut said = Self::default();
         for line in message.split(|byte| *byte == b'\n') {
             let Some((name, value)) =
@@ -138,11 +138,11 @@ impl NotifySocket {
                 Err(_) => break,
             };
             // Before its descriptors are closed, which it may wait for in order to end.
-            let from = received.pid.and_then(lineage);
+            let from = received.pid.and_then(ancestry);
             if let (Some(from), Some(message)) = (from, received.whole) {
-                let mut said = NotifyState::read(&message);
+                let mut said = NotifyState::parse(&message);
                 said.main_pid = said.main_pid.filter(|pid| is_descendant(*pid));
-                notices.push(NotifyRecord { from, said });
+                notices.push(NotifyRecord { ancestry: from, state: said });
             }
             drop(received.descriptors);
         }

@@ -8,7 +8,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use super::*;
 
 fn said(text: &str) -> NotifyState {
-    NotifyState::read(text.as_bytes())
+    NotifyState::parse(text.as_bytes())
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn messages_are_read() {
     ] {
         assert_eq!(said(text), expected, "{text:?}");
     }
-    assert_eq!(NotifyState::read(b"STATUS=\xff\xfe\nREADY=1"), said("READY=1"));
+    assert_eq!(NotifyState::parse(b"STATUS=\xff\xfe\nREADY=1"), said("READY=1"));
 }
 
 /// A child that says this and waits to be let go.
@@ -52,7 +52,7 @@ fn child(name: &OsStr, message: &str) -> std::process::Child {
 
 #[test]
 fn what_children_say_is_heard_with_their_names() {
-    let _turn = crate::serial::beside_others();
+    let _turn = crate::serial::run_shared();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     for mut notices in [NotifySocket::open().unwrap(), NotifySocket::open_at(&path).unwrap()] {
@@ -65,7 +65,7 @@ fn what_children_say_is_heard_with_their_names() {
             status: Some("up".into()),
             ..NotifyState::default()
         };
-        assert_eq!(notices.take(), [NotifyRecord { from: vec![pid], said }]);
+        assert_eq!(notices.take(), [NotifyRecord { ancestry: vec![pid], state: said }]);
         assert_eq!(notices.take(), []);
         sender.kill().unwrap();
 
@@ -74,7 +74,7 @@ fn what_children_say_is_heard_with_their_names() {
         ended.kill().unwrap();
         let from = vec![ended.id().cast_signed()];
         let said = NotifyState { stopping: true, ..NotifyState::default() };
-        assert_eq!(notices.take(), [NotifyRecord { from, said }]);
+        assert_eq!(notices.take(), [NotifyRecord { ancestry: from, state: said }]);
         let mut reaped = child(notices.name(), "READY=1");
         reaped.kill().unwrap();
         for child in [&mut sender, &mut ended, &mut reaped] {
@@ -84,7 +84,7 @@ fn what_children_say_is_heard_with_their_names() {
 
         // Process 1 is nobody that we have started.
         let mut liar = child(notices.name(), "MAINPID=1");
-        assert_eq!(notices.take()[0].said, NotifyState::default());
+        assert_eq!(notices.take()[0].state, NotifyState::default());
         liar.kill().unwrap();
         liar.wait().unwrap();
     }
@@ -115,7 +115,7 @@ fn others_are_not_heard_and_what_they_send_along_is_closed() {
 
 #[test]
 fn a_message_that_is_too_long_is_not_read_by_halves() {
-    let _turn = crate::serial::beside_others();
+    let _turn = crate::serial::run_shared();
     let mut notices = NotifySocket::open().unwrap();
     let long = format!("READY=1\nSTATUS={}", "x".repeat(LONGEST));
     let mut sender = child(notices.name(), &long);

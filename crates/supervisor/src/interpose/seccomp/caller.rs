@@ -14,7 +14,7 @@ use sameport_sys::seccomp::Notification;
 pub(crate) fn may_bind(tid: i32, port: u16) -> bool {
     port == 0
         || port >= process::first_unprivileged_port()
-        || process::rights(tid).is_some_and(|rights| rights.bind_low_ports)
+        || process::thread_rights(tid).is_some_and(|rights| rights.bind_low_ports)
 }
 
 /// Whether a port was a low one when we started. Good enough for words, and every bind asks.
@@ -24,7 +24,7 @@ pub(crate) fn seems_low(port: u16) -> bool {
 }
 
 pub(crate) fn may_be_transparent(tid: i32) -> bool {
-    process::rights(tid).is_some_and(|rights| rights.be_transparent)
+    process::thread_rights(tid).is_some_and(|rights| rights.bind_nonlocal)
 }
 
 /// The call, with the arguments of an i386 `socketcall` fetched from the worker's memory.

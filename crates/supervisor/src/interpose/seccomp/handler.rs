@@ -18,7 +18,7 @@ use sameport_sys::seccomp::{Notification, NotifyListener};
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
 use tokio::sync::mpsc::Sender;
 
-use super::caller::{may_be_transparent, may_bind, read_address, read_call, seems_low};
+use super::caller::{may_bind, may_be_transparent, read_address, read_call, seems_low};
 use super::pending::KeptSockets;
 use crate::bind_options::{BindOptions, OptionUsage};
 use crate::conflict::RefusedCaller;
@@ -116,7 +116,7 @@ impl NotificationHandler {
             return Ok(nothing);
         };
         let out_of_reach = |why| Ok(self.out_of_reach(notification, why));
-        let mut socket = match WorkerSocket::of_thread(tid, fd)? {
+        let mut socket = match WorkerSocket::from_thread(tid, fd)? {
             SocketAccess::Socket(socket) => socket,
             SocketAccess::NotASocket | SocketAccess::Gone => return Ok(nothing),
             SocketAccess::Forbidden => return out_of_reach(OutOfReach::PtraceDenied),
@@ -125,14 +125,14 @@ impl NotificationHandler {
         let Some(protocol) = socket.protocol()? else { return Ok(nothing) };
         let address = match call {
             WorkerCall::Bind(named) | WorkerCall::Towards(named) => read_address(tid, named),
-            _ => socket.bound(protocol)?.map(|address| address.socket),
+            _ => socket.bound_address(protocol)?.map(|address| address.socket),
         };
         let attempt = BindAttempt {
             protocol: Some(protocol),
             address,
             reuse_port: socket.reuse_port()?,
             reuse_address: socket.reuse_address()?,
-            same_network: socket.is_in_our_network(tid)?,
+            same_network: socket.is_in_own_netns(tid)?,
         };
         // All of the above was read through a thread id. If the caller still waits, it was this
         // caller's all the time, and not that of a thread which got the same id since.
@@ -145,7 +145,7 @@ impl NotificationHandler {
                 shared: socket.reuse_port()?,
                 needs_privilege: seems_low(address.port()) && !may_bind(tid, address.port()),
             };
-            let (inode, address) = (socket.inode(), socket.address(protocol, address)?);
+            let (inode, address) = (socket.inode(), socket.address_at(protocol, address)?);
             Ok(Some(Report::CallAnswered(AnsweredCall {
                 tid,
                 fd,
@@ -189,7 +189,7 @@ impl NotificationHandler {
             (WorkerCall::Listen { backlog, .. }, Some(address))
                 if self.holding.as_ref().is_some_and(|it| it.is_common(socket.inode())) =>
             {
-                let address = socket.address(protocol, address)?;
+                let address = socket.address_at(protocol, address)?;
                 let listen = |it: &WorkerSockets| it.listen(socket, &address, backlog);
                 Ok((
                     self.holding.as_ref().map_or(CallReply::GoOn, |it| CallReply::Made(listen(it))),
@@ -207,7 +207,7 @@ impl NotificationHandler {
                 // From here on it takes connections, and must end when the worker closes it.
                 self.bound.release(socket.inode());
                 let news = follow(CallKind::Listen, &socket, address)?;
-                let address = socket.address(protocol, address)?;
+                let address = socket.address_at(protocol, address)?;
                 let reply = self.listen(socket, &address, backlog)?;
                 Ok((reply, news))
             }
@@ -233,7 +233,7 @@ impl NotificationHandler {
         protocol: Protocol,
         address: SocketAddr,
     ) -> Result<bool, Errno> {
-        let address = socket.address(protocol, address)?;
+        let address = socket.address_at(protocol, address)?;
         let Some(stranger) = self.joining.stranger(socket, &address) else { return Ok(false) };
         let refusal = Refusal::NotOurs(stranger);
         drop(self.news.try_send(Report::Refused(RunEvent::Refused { address, refusal })));
@@ -302,7 +302,7 @@ impl NotificationHandler {
             && !is_unshared
             && let Some(protocol) = attempt.protocol
         {
-            let address = socket.address(protocol, target)?;
+            let address = socket.address_at(protocol, target)?;
             let may_bind = may_bind(tid, target.port());
             match holding.bind(caller, socket, &address, may_bind)? {
                 None => {}
@@ -336,7 +336,7 @@ impl NotificationHandler {
         asked: SocketAddr,
     ) -> Option<CallReply> {
         let owner = self.owner.filter(|_| group::takes(verdict))?;
-        let address = socket.address(protocol?, asked).map_err(PrivateSocketError::from);
+        let address = socket.address_at(protocol?, asked).map_err(PrivateSocketError::from);
         let why = address.and_then(|address| private_group::take(socket, owner, &address)).err()?;
         self.say(Remark::NotPrivate { asked, why });
         Some(CallReply::Made(Err(Errno::ACCESS)))

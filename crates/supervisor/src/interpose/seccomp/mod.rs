@@ -53,11 +53,11 @@ struct HandlerThread {
 
 impl SeccompInterposer {
     pub(crate) fn new(plan: &RunPlan, used: OptionUsage) -> Result<Self, RunError> {
-        let keeps_privileges = process::may_filter_with_privileges();
+        let keeps_privileges = process::has_cap_sys_admin();
         if !keeps_privileges && !plan.give_up_privileges {
             refuse_loss(plan)?;
         }
-        sameport_sys::socket::try_reaching_ourselves()
+        sameport_sys::socket::check_worker_access()
             .map_err(|(call, errno)| RunError::WorkerAccess(call, errno))?;
         let machine =
             Architecture::named(std::env::consts::ARCH).ok_or(RunError::UnknownArchitecture)?;
@@ -87,7 +87,7 @@ impl SeccompInterposer {
         SpawnOptions {
             filter: Some(&self.installation),
             // It is for us that we have it.
-            keep_chown: self.owner.is_some(),
+            drop_chown: self.owner.is_some(),
             ..SpawnOptions::default()
         }
     }
@@ -176,7 +176,7 @@ async fn attend_all(mut new: UnboundedReceiver<(AsyncFd<NotifyListener>, Notific
 
 /// A program that would silently lack its privileges is not started.
 fn refuse_loss(plan: &RunPlan) -> Result<(), RunError> {
-    match plan.locate().and_then(|path| Some((process::gains_privilege(&path)?, path))) {
+    match plan.locate().and_then(|path| Some((process::file_capability(&path)?, path))) {
         Some((gain, path)) => Err(RunError::LosesPrivilege(path, gain)),
         None => Ok(()),
     }
@@ -194,8 +194,8 @@ async fn attend(
         let mut ready = listener.readable().await?;
         let listener = ready.get_inner();
         match listener.readiness()? {
-            ListenerState::Nothing => ready.clear_ready(),
-            ListenerState::Over => return Ok(()),
+            ListenerState::Idle => ready.clear_ready(),
+            ListenerState::Closed => return Ok(()),
             ListenerState::Notification => {
                 let Some(notification) = listener.receive()? else { continue };
                 answering.answer(listener, &notification)?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sameport_policy::model::{Address, Protocol};
-use sameport_sys::process::{ThreadState, doing};
+use sameport_sys::process::{ThreadState, thread_state};
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
 
 use crate::report::{AnsweredCall, CallKind, REPORT_QUEUE};
@@ -75,7 +75,7 @@ impl KeptSockets {
     /// Whether it is bound; `None` if it is not kept.
     fn is_bound(&self, inode: u64, protocol: Protocol) -> Option<Option<Address>> {
         let kept = self.kept();
-        kept.sockets.get(&inode).map(|socket| socket.bound(protocol).ok().flatten())
+        kept.sockets.get(&inode).map(|socket| socket.bound_address(protocol).ok().flatten())
     }
 
     fn kept(&self) -> MutexGuard<'_, KeptSocket> {
@@ -140,7 +140,7 @@ impl PendingCalls {
 
     /// Looks at every call of threads that have ended, whether due or not.
     pub(crate) fn look_at_the_gone(&mut self) -> Vec<CallOutcome> {
-        self.settle(|followed| doing(followed.asked.tid) == ThreadState::Gone)
+        self.settle(|followed| thread_state(followed.asked.tid) == ThreadState::Gone)
     }
 
     fn settle(&mut self, which: impl Fn(&PendingCall) -> bool) -> Vec<CallOutcome> {
@@ -187,7 +187,7 @@ impl PendingCall {
             &self.asked;
         // First where the thread is: what the socket is afterwards is then what the call has made
         // of it.
-        let is_over = match doing(*tid) {
+        let is_over = match thread_state(*tid) {
             ThreadState::Gone => true,
             ThreadState::Waiting(call) => call != *number,
             ThreadState::Running => false,
@@ -200,7 +200,7 @@ impl PendingCall {
                 (Some(Some(address)), Protocol::Udp) => CallState::Joined(address),
                 (Some(None), _) => refused_if_over(),
             },
-            CallKind::Listen => match WorkerSocket::of_thread(*tid, *fd) {
+            CallKind::Listen => match WorkerSocket::from_thread(*tid, *fd) {
                 Ok(SocketAccess::Socket(socket)) if socket.inode() == *inode => {
                     match socket.is_listening() {
                         Ok(true) => CallState::Joined(address.clone()),

@@ -46,7 +46,7 @@ impl Supervisor<'_> {
             .held
             .stay()
             .and_then(|()| self.door.stay())
-            .and_then(|()| Ok(self.listeners.values().try_for_each(inherit::stay)?))
+            .and_then(|()| Ok(self.listeners.values().try_for_each(inherit::close_on_exec)?))
             .and_then(|()| self.attend_to_all_again());
         match stayed {
             Ok(()) => (format!("{}: {error}", program.display()), None),
@@ -65,7 +65,7 @@ impl Supervisor<'_> {
                 self.processes.iter().map(|(start, it)| (*start, (it.pid, it.detached))).collect();
             let mut listeners = BTreeMap::new();
             for (start, listener) in &self.listeners {
-                listeners.insert(*start, inherit::pass(listener)?);
+                listeners.insert(*start, inherit::keep_on_exec(listener)?);
             }
             let workers = handover::workers(&snapshot.workers, &processes, &listeners)
                 .ok_or_else(|| io::Error::other("a worker has no listener"))?;
@@ -92,13 +92,13 @@ impl Supervisor<'_> {
             Ok(letter) => letter,
             Err(error) => return error,
         };
-        let number = match inherit::pass(&letter) {
+        let number = match inherit::keep_on_exec(&letter) {
             Ok(number) => number,
             Err(errno) => return errno.into(),
         };
         let mut environment = self.named.environment.clone();
         environment.push((handover::HANDOVER_FD.into(), number.to_string().into()));
-        inherit::execute(program, &self.named.arguments, &environment)
+        inherit::exec(program, &self.named.arguments, &environment)
     }
 
     pub(crate) fn attend_to_all_again(&mut self) -> io::Result<()> {

@@ -30,7 +30,7 @@ impl Supervisor<'_> {
     ) -> Result<(), StartError> {
         let command = &self.commands[command];
         let mut setting: SpawnOptions<'_> = self.interposer.setting();
-        setting.group = true;
+        setting.own_group = true;
         let variables = [
             (processes::NAME, self.named.name.as_str().to_owned()),
             ("SAMEPORT_WORKER", ordinal.to_string()),
@@ -48,9 +48,9 @@ impl Supervisor<'_> {
         if !passed.is_empty() {
             let sockets = passed.iter().map(AsFd::as_fd).collect();
             let environment = self.named.environment.clone();
-            setting.passed = Some(ListenFds { sockets, environment });
+            setting.listen_fds = Some(ListenFds { sockets, environment });
         }
-        let worker = process::start(command, &setting)?;
+        let worker = process::spawn(command, &setting)?;
         drop(setting);
         let process = FirstProcess { pid: worker.pid, ordinal, detached: false };
         self.processes.insert(start, process);
@@ -74,9 +74,9 @@ impl Supervisor<'_> {
     pub(crate) fn take_notices(&mut self, now: Duration) {
         let Some(notices) = &mut self.notices else { return };
         for notice in notices.get_mut().take() {
-            let from = |process: &FirstProcess| notice.from.contains(&process.pid);
+            let from = |process: &FirstProcess| notice.ancestry.contains(&process.pid);
             let sender = self.processes.iter().find(|(_, process)| from(process));
-            if let Some((start, _)) = sender.filter(|_| notice.said.ready) {
+            if let Some((start, _)) = sender.filter(|_| notice.state.ready) {
                 self.notified.insert(*start);
             }
         }
@@ -114,11 +114,14 @@ impl Supervisor<'_> {
     /// Runs a command that says whether a worker is ready.
     pub(crate) fn check(&mut self, check: CheckCommand) {
         let CheckCommand { command, pid, answer } = check;
-        let mut setting =
-            SpawnOptions { group: true, keep_chown: self.plan.private, ..SpawnOptions::default() };
+        let mut setting = SpawnOptions {
+            own_group: true,
+            drop_chown: self.plan.private,
+            ..SpawnOptions::default()
+        };
         setting.environment.push(("SAMEPORT_PID".into(), Some(pid.to_string().into())));
         // One that cannot be started says no, by nobody answering.
-        if let Ok(shell) = process::start(&["sh".into(), "-c".into(), command], &setting) {
+        if let Ok(shell) = process::spawn(&["sh".into(), "-c".into(), command], &setting) {
             self.checks.insert(shell.pid, answer);
         }
     }

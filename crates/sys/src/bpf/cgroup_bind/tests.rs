@@ -22,7 +22,7 @@ use super::{
     own_network, sweep,
 };
 use crate::process::identity::ProcessIdentity;
-use crate::serial::beside_others;
+use crate::serial::run_shared;
 
 /// A cgroup of our own, where this user may have one.
 fn private(test: &str) -> Option<PrivateCgroup> {
@@ -68,7 +68,7 @@ fn child() {
 
 /// Starts a program in the cgroup that makes these binds; gives its pid and what it said of each.
 fn binds_inside(private: &PrivateCgroup, binds: &str, before: &[&str]) -> (u32, Vec<String>) {
-    let _turn = beside_others();
+    let _turn = run_shared();
     let mut command = Command::new("/bin/sh");
     command
         .args(["-c", "echo $$ >&2; echo 0 >&0; exec \"$@\"", "sh"])
@@ -271,7 +271,7 @@ fn another_network_is_left_alone_and_so_is_everything_after_the_end() {
 #[test]
 fn a_cgroup_in_use_is_not_removed_and_one_with_others_in_it_is() {
     let Some(private) = private("cgroup-remove") else { return };
-    let _turn = beside_others();
+    let _turn = run_shared();
     let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
     let mut procs = private.procs().unwrap();
     procs.write_all(sleeper.id().to_string().as_bytes()).unwrap();
@@ -293,7 +293,7 @@ fn a_cgroup_in_use_is_not_removed_and_one_with_others_in_it_is() {
 fn only_cgroups_of_the_dead_are_swept() {
     let Some(private) = private("cgroup-sweep") else { return };
     let beside = |name: &str| private.cgroup().folder().join(name);
-    let _turn = beside_others();
+    let _turn = run_shared();
     let mut dead = Command::new("true").spawn().unwrap();
     let ours = ProcessIdentity::ourselves().unwrap().to_string();
     let named = |pid: u32| {

@@ -16,7 +16,7 @@ use socket2::{Domain, SockFilter, Socket, Type};
 use super::*;
 use crate::inspect::{SocketQuery, StateFilter, list_sockets, options};
 use crate::proc::fd_scan;
-use crate::serial::{alone, beside_others};
+use crate::serial::{run_exclusive, run_shared};
 use crate::socket::worker_socket::{SocketAccess, WorkerSocket};
 
 const UNCONNECTED: IterFilter = IterFilter { states: 1 << 10 | 1 << 7, port: None, quickly: true };
@@ -64,7 +64,7 @@ fn the_walk_finds_what_proc_and_a_duplicate_show() {
     if !iterates("iterator-against-proc") {
         return;
     }
-    let _alone = alone();
+    let _alone = run_exclusive();
     let everything = [SockFilter::new(6, 0, 0, u32::MAX)];
     let sockets = [
         listening(Type::STREAM, "127.0.78.1:0", |_| Ok(())),
@@ -112,7 +112,7 @@ fn members_by_the_iterator_are_members_by_proc() {
     if !iterates("iterator-members") {
         return;
     }
-    let _alone = alone();
+    let _alone = run_exclusive();
     let socket = shared("127.0.78.3:0");
     let query =
         SocketQuery::everything().on(socket.local_addr().unwrap().as_socket().unwrap().port());
@@ -139,7 +139,7 @@ fn without_privilege<T: Send>(act: impl FnOnce() -> T + Send) -> T {
 
 #[test]
 fn without_privilege_there_is_no_walk() {
-    let _beside = beside_others();
+    let _beside = run_shared();
     let error = without_privilege(|| walk(UNCONNECTED).unwrap_err());
     assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
 }
@@ -149,7 +149,7 @@ fn places_are_those_of_the_kernel() {
     if !iterates("iterator-places") {
         return;
     }
-    let _alone = alone();
+    let _alone = run_exclusive();
     let a = shared("127.0.78.4:0");
     let address = a.local_addr().unwrap().as_socket().unwrap().to_string();
     let [b, c, d] = [(); 3].map(|()| shared(&address));
@@ -161,7 +161,7 @@ fn places_are_those_of_the_kernel() {
     assert_eq!([&a, &d, &c].map(place), [0, 1, 2].map(|index| at(index, 3, false)));
     let mut order = OrderedGroup::default();
     "adc".chars().for_each(|id| order.joined(id));
-    let Ok(SocketAccess::Socket(one)) = WorkerSocket::of_thread(own_pid(), c.as_raw_fd()) else {
+    let Ok(SocketAccess::Socket(one)) = WorkerSocket::from_thread(own_pid(), c.as_raw_fd()) else {
         panic!()
     };
     one.steer(&order.program(|id| *id == 'a').unwrap()).unwrap();
@@ -179,7 +179,7 @@ fn states_and_port_are_chosen_in_the_kernel() {
     if !iterates("iterator-choice") {
         return;
     }
-    let _alone = alone();
+    let _alone = run_exclusive();
     let listener = shared("127.0.78.5:0");
     let address = listener.local_addr().unwrap();
     let port = address.as_socket().unwrap().port();
@@ -203,7 +203,7 @@ fn a_socket_that_lost_its_connection_and_kept_its_port_is_found_by_a_second_walk
     if !iterates("iterator-lost-connection") || !list_sockets(&query).unwrap().bound {
         return;
     }
-    let _alone = alone();
+    let _alone = run_exclusive();
     let listener = shared("127.0.78.8:0");
     // Only a port that was asked for is kept.
     let free = bound(Type::STREAM, "127.0.78.9:0", |_| Ok(())).local_addr().unwrap();
@@ -229,7 +229,7 @@ fn another_network_namespace_is_another_world() {
     if !iterates("iterator-network") {
         return;
     }
-    let _alone = alone();
+    let _alone = run_exclusive();
     let outside = inode(shared("127.0.0.1:0"));
     let own = shared("127.0.0.1:0");
     let (inside, seen_inside) = std::thread::scope(|scope| {
@@ -275,7 +275,7 @@ fn processes_have_their_numbers_of_our_pid_namespace() {
     if !iterates("iterator-pids") {
         return;
     }
-    let _alone = alone();
+    let _alone = run_exclusive();
     let _outside = shared("127.0.78.7:0");
     let inside = |options: &[&str]| {
         let output = Command::new("unshare")
