@@ -48,15 +48,6 @@ pub(crate) const FILES_IN_CYCLES: &[&str] = &[
     "crates/supervisor/src/pool/shared_listener.rs",
     "crates/supervisor/src/pool/store.rs",
     "crates/supervisor/src/pool/worker_view.rs",
-    "crates/sys/src/bpf/cgroup_bind/attached.rs",
-    "crates/sys/src/bpf/cgroup_bind/attachment.rs",
-    "crates/sys/src/bpf/cgroup_bind/events.rs",
-    "crates/sys/src/bpf/cgroup_bind/layout.rs",
-    "crates/sys/src/bpf/cgroup_bind/object.rs",
-    "crates/sys/src/bpf/cgroup_bind/pins.rs",
-    "crates/sys/src/inspect/mod.rs",
-    "crates/sys/src/inspect/owners.rs",
-    "crates/sys/src/netlink/sockets.rs",
     "crates/sys/src/probe/interposers.rs",
     "crates/sys/src/probe/mod.rs",
     "crates/sys/src/probe/process.rs",
@@ -72,7 +63,6 @@ pub(crate) const DUPLICATE_TYPES: &[&str] = &[
     "crates/cli ToldAddress",
     "crates/cli ToldChange",
     "crates/preload Call",
-    "crates/sys Attributes",
 ];
 
 /// `PACKAGE -> PACKAGE` for dependencies that the architecture does not have.

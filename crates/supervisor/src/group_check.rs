@@ -14,6 +14,8 @@ use sameport_policy::model::name::RunName;
 use sameport_policy::model::{Address, Member, Process};
 use sameport_sys::inspect;
 use sameport_sys::inspect::SocketQuery;
+use sameport_sys::netlink;
+use sameport_sys::proc;
 use sameport_sys::process;
 use sameport_sys::socket::WorkerSocket;
 
@@ -68,7 +70,7 @@ impl GroupCheck {
     /// of ours otherwise. Sockets of another user are the kernel's business.
     pub(crate) fn stranger(&self, socket: &WorkerSocket, address: &Address) -> Option<NotAMember> {
         let known = self.0.as_ref()?;
-        if !inspect::may_be_taken(address) {
+        if !netlink::may_be_taken(address) {
             known.sockets().are_ours([socket.inode()]);
             return None;
         }
@@ -121,7 +123,7 @@ impl KnownGroup {
     }
 
     fn holder(&self, process: &Process) -> SocketHolder {
-        let lines = inspect::ancestor_commands(process.pid, PROGRAM);
+        let lines = proc::ancestor_commands(process.pid, PROGRAM);
         let runs = lines.filter_map(|line| {
             let RunLine { group, command, name: _ } = (self.read)(&line.words)?;
             Some(RunIdentity { group, command, directory: line.directory })

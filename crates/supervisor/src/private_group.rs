@@ -6,6 +6,7 @@ use sameport_policy::model::{Address, Protocol};
 use sameport_sys::Errno;
 use sameport_sys::inspect;
 use sameport_sys::inspect::SocketQuery;
+use sameport_sys::proc;
 use sameport_sys::socket::WorkerSocket;
 use sameport_sys::socket::private_owner;
 
@@ -18,7 +19,7 @@ impl RunPlan {
         RunIdentity {
             group: self.scope.group.clone(),
             command: self.command.clone(),
-            directory: inspect::working_directory(std::process::id().cast_signed()),
+            directory: proc::working_directory(std::process::id().cast_signed()),
         }
     }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use sameport_policy::lifecycle::slots::InstanceId;
-use sameport_sys::inspect;
+use sameport_sys::netlink;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -95,7 +95,7 @@ impl ReadinessProbe {
             if stream.try_read(&mut [0]).is_ok() {
                 return true;
             }
-            if matches!(inspect::is_accepted(to.port(), from.port()), Ok(Some(true))) {
+            if matches!(netlink::is_accepted(to.port(), from.port()), Ok(Some(true))) {
                 return true;
             }
             sleep(Duration::from_millis(2)).await;

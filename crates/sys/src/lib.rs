@@ -25,7 +25,7 @@ mod serial;
 pub mod socket;
 pub mod systemd;
 pub mod terminal;
-mod users;
+pub mod users;
 
 pub use private_dir::{DirRefusal, PrivateDirError};
 pub use process::identity::ProcessIdentity;

@@ -8,9 +8,9 @@ use sameport_policy::bind::map;
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::verdict::PortSet;
 use sameport_sys::bpf::cgroup_bind;
-use sameport_sys::bpf::cgroup_bind::{
-    AttachError, AttachSettings, AttachedPrograms, Cgroup, CgroupError, PinError, RemovedPins,
-};
+use sameport_sys::bpf::cgroup_bind::{AttachSettings, AttachedPrograms, RemovedPins};
+use sameport_sys::bpf::{AttachError, PinError};
+use sameport_sys::cgroup::{Cgroup, CgroupError};
 
 use sameport_supervisor::conflict::is_local;
 

@@ -184,7 +184,9 @@ struct Inspection {
 #[cfg(target_os = "linux")]
 fn look(request: &ListRequest, connected: bool) -> Result<Inspection, Error> {
     use sameport_sys::inspect;
-    use sameport_sys::inspect::{NetnsError, Snapshot, SocketQuery, StateFilter};
+    use sameport_sys::inspect::{Snapshot, SocketQuery, StateFilter};
+    use sameport_sys::netns;
+    use sameport_sys::netns::NetnsError;
     let query = SocketQuery {
         tcp: request.tcp,
         udp: request.udp,
@@ -195,7 +197,7 @@ fn look(request: &ListRequest, connected: bool) -> Result<Inspection, Error> {
     };
     let seen = match &request.network {
         None => inspect::list_sockets(&query),
-        Some(network) => inspect::run_in(network, || inspect::list_sockets(&query)).map_err(
+        Some(network) => netns::run_in(network, || inspect::list_sockets(&query)).map_err(
             |error| match error {
                 NetnsError::NotPermitted(..) => Error::NotPermitted(error.to_string()),
                 NetnsError::System(..) => Error::Look(error.to_string()),

@@ -14,9 +14,12 @@ use sameport_policy::predict::{
     predict, remedies,
 };
 use sameport_sys::inspect;
-use sameport_sys::inspect::{SocketQuery, StateFilter, TimeWait};
+use sameport_sys::inspect::{SocketQuery, StateFilter};
+use sameport_sys::netlink;
+use sameport_sys::netlink::TimeWait;
 use sameport_sys::netns::local_addresses;
 use sameport_sys::socket::resolve_host;
+use sameport_sys::users;
 use sameport_sys::{effective_user, process};
 
 use super::guard::of_port as guarded;
@@ -125,7 +128,7 @@ pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
         SocketQuery::only(request.protocol).on(request.address.port).in_states(StateFilter::Every);
     let seen = inspect::list_sockets(&query.with_details()).map_err(failed)?;
     let left = match request.protocol {
-        Protocol::Tcp => inspect::time_wait_sockets(request.address.port).map_err(failed)?,
+        Protocol::Tcp => netlink::time_wait_sockets(request.address.port).map_err(failed)?,
         Protocol::Udp => vec![],
     };
     let gone: HashSet<u64> = left.iter().map(|left| left.cookie).collect();
@@ -142,7 +145,7 @@ pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
 }
 
 fn whose(user: &str) -> Result<u32, Error> {
-    let known = user.parse().ok().or_else(|| inspect::user_id(user));
+    let known = user.parse().ok().or_else(|| users::user_id(user));
     let uid = known.ok_or_else(|| Error::NoUser(user.to_owned()))?;
     match effective_user() {
         own if own == 0 || own == uid => Ok(uid),
@@ -210,7 +213,7 @@ fn answer(
     Ok(WhyAnswer {
         wish,
         guard,
-        user: inspect::user_name(uid),
+        user: users::user_name(uid),
         prediction,
         there: there.clone(),
         runs: runs.clone(),

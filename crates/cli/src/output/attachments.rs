@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sameport_policy::bind::verdict::PortSet;
-use sameport_sys::bpf::cgroup_bind::{
-    AttachError, AttachedPrograms, CgroupError, PinError, RemovedPins, SourceOutcome,
-};
+use sameport_sys::bpf::cgroup_bind::{AttachedPrograms, RemovedPins, SourceOutcome};
+use sameport_sys::bpf::{AttachError, PinError};
+use sameport_sys::cgroup::CgroupError;
 use serde::Serialize;
 
 use super::ago::ago;

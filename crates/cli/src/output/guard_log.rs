@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sameport_sys::bpf::guard::GuardDenial;
-use sameport_sys::inspect;
+use sameport_sys::users;
 use serde::Serialize;
 
 use super::ago::ago;
@@ -24,7 +24,7 @@ pub(crate) fn text(refusals: &[GuardDenial]) -> String {
                 if it.report_only { "noted" } else { "refused" }.to_owned(),
                 it.pid.to_string(),
                 it.program.clone(),
-                inspect::user_name(it.uid).unwrap_or_else(|| it.uid.to_string()),
+                users::user_name(it.uid).unwrap_or_else(|| it.uid.to_string()),
                 it.cgroup.as_deref().map_or_else(|| "(gone)".to_owned(), name),
             ]
         })
@@ -45,7 +45,7 @@ pub(crate) fn json(refusals: &[GuardDenial]) -> String {
             pid: it.pid,
             program: &it.program,
             uid: it.uid,
-            user: inspect::user_name(it.uid),
+            user: users::user_name(it.uid),
             cgroup: it.cgroup.as_deref().map(|path| path.to_string_lossy().into_owned()),
         })
     };

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use sameport_policy::guard::{GuardPort, is_interpreter};
-use sameport_sys::bpf::cgroup_bind::CgroupError;
 use sameport_sys::bpf::guard;
 use sameport_sys::bpf::guard::PLACE;
+use sameport_sys::cgroup::CgroupError;
 use serde::Serialize;
 
 use super::ago::ago;

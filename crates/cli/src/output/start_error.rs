@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::refusal::Refusal;
 use sameport_sys::Errno;
-use sameport_sys::bpf::cgroup_bind::AttachError;
+use sameport_sys::bpf::AttachError;
 use sameport_sys::preload::Obstacle;
 use sameport_sys::process::{FileCapability, StartError};
 use sameport_sys::run_files::ClaimError;

@@ -7,10 +7,12 @@ use std::time::Duration;
 use sameport_policy::model::Address;
 use sameport_sys::bpf::cgroup_bind;
 use sameport_sys::bpf::cgroup_bind::{
-    AttachSettings, Attachment, BindAction, BindEvent as Seen, BindEvents, PrivateCgroup,
-    SourceOutcome,
+    AttachSettings, Attachment, BindAction, BindEvent as Seen, BindEvents, SourceOutcome,
 };
+use sameport_sys::cgroup;
+use sameport_sys::cgroup::PrivateCgroup;
 use sameport_sys::fd::poll::wait_readable;
+use sameport_sys::netns;
 use sameport_sys::process::SpawnOptions;
 use tokio::sync::mpsc::Sender;
 
@@ -42,7 +44,7 @@ impl CgroupInterposer {
             return Err(RunError::CgroupNotTransparent);
         }
         // What is left of earlier runs is none of this run's trouble.
-        let _ = cgroup_bind::sweep();
+        let _ = cgroup::sweep();
         let private = PrivateCgroup::create().map_err(RunError::Cgroup)?;
         let procs =
             private.procs().map_err(|error| RunError::System("open cgroup.procs", error))?;
@@ -50,7 +52,7 @@ impl CgroupInterposer {
             ports: wishes.ports.clone(),
             rules: wishes.rules.clone(),
             source: wishes.source,
-            network: cgroup_bind::own_network().ok(),
+            network: netns::own_cookie().ok(),
         };
         let mut attachment =
             cgroup_bind::attach(private.cgroup(), &settings).map_err(RunError::Attach)?;

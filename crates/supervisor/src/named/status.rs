@@ -7,7 +7,7 @@ use sameport_policy::lifecycle;
 use sameport_policy::lifecycle::slots::InstanceId;
 use sameport_policy::lifecycle::{Lifecycle, RequestFailure, RequestRefusal};
 use sameport_policy::model::Address;
-use sameport_sys::inspect;
+use sameport_sys::netlink;
 
 use crate::control::protocol::{ListenStatus, RunStatus, WorkerPhase, WorkerStatus};
 use crate::control::{RunInfo, client};
@@ -54,7 +54,7 @@ impl StatusFacts<'_> {
         let ports: Vec<u16> = ports.into_iter().collect();
         let (starts, groups): (Vec<InstanceId>, Vec<Vec<i32>>) =
             processes::all(self.pids).into_iter().unzip();
-        let counts = inspect::count_connections(&ports, &groups).unwrap_or_default();
+        let counts = netlink::count_connections(&ports, &groups).unwrap_or_default();
         let counts = counts.into_iter().map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         starts.into_iter().zip(counts).collect()
     }
@@ -118,7 +118,7 @@ pub(crate) fn connections(held: &SocketPool, start: InstanceId, first: i32) -> O
     let ports: BTreeSet<u16> = held.addresses(start).iter().map(Address::port).collect();
     let ports: Vec<u16> = ports.into_iter().collect();
     let counts =
-        inspect::count_connections(&ports, &[processes::of(start, first, &held.own(start))])
+        netlink::count_connections(&ports, &[processes::of(start, first, &held.own(start))])
             .ok()?;
     counts.first().and_then(|count| u32::try_from(*count).ok())
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sameport_policy::lifecycle::slots::{HeldSockets, InstanceId, QueueMode};
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::traffic::steering::OrderedGroup;
-use sameport_sys::inspect;
+use sameport_sys::netlink;
 use sameport_sys::socket::WorkerSocket;
 use sameport_sys::systemd::notify::ServiceManager;
 use tokio::sync::Notify;
@@ -240,7 +240,7 @@ impl SocketPool {
         }
         drop(state);
         // Nothing is known of one more than that they are few: those of others count too.
-        ports.into_iter().all(|port| inspect::count_handshakes(port).is_ok_and(|begun| begun == 0))
+        ports.into_iter().all(|port| netlink::count_handshakes(port).is_ok_and(|begun| begun == 0))
     }
 
     /// What waits for this process to accept it.

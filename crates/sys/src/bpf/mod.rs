@@ -1,6 +1,21 @@
 //! eBPF programs and maps.
+//!
+//! Every direct call of bpf(2) is in `syscall`. Two mechanisms are kept in the kernel by pins below
+//! `/sys/fs/bpf/sameport` (`pin_dir`, `pinned`): `cgroup_bind` changes binds in a cgroup, `guard`
+//! refuses binds of reserved ports. `socket_iter` finds the owners of sockets, `sk_lookup` the programs
+//! that select a socket before the kernel does.
 
+mod attach_error;
 pub mod cgroup_bind;
 pub mod guard;
-pub(crate) mod sk_lookup;
+mod mapped_file;
+mod pin_dir;
+mod pinned;
+mod programs;
+mod sk_lookup;
 pub(crate) mod socket_iter;
+pub(crate) mod syscall;
+
+pub use attach_error::AttachError;
+pub use pin_dir::PinError;
+pub use sk_lookup::sk_lookup_programs;

@@ -9,102 +9,21 @@
 
 pub(crate) mod options;
 mod owners;
+mod query;
 #[cfg(test)]
 mod tests;
 
-pub use crate::bpf::sk_lookup::sk_lookup_programs;
-pub use crate::netlink::connections::{count_connections, count_handshakes, is_accepted};
-pub use crate::netlink::time_wait::{TimeWait, time_wait_sockets};
-pub use crate::netns::enter::{NetnsError, run_in};
-pub use crate::proc::ancestry::{ProcessCommand, ancestor_commands, working_directory};
-pub use crate::proc::same_program::{ancestors, executable_id};
-pub use crate::proc::sysctl::kernel_settings;
-pub use crate::users::{user_id, user_name};
+pub use crate::netlink::{InspectError, StateFilter};
+pub use query::SocketQuery;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 
-use sameport_policy::model::{Address, Member, Protocol, Socket};
+use sameport_policy::model::{Address, Member, Socket};
 
+use crate::netlink;
 use crate::proc::fd_scan::{FdHolders, ProcessCache};
 use owners::SocketOwners;
-
-/// Which sockets to look for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketQuery {
-    /// TCP sockets.
-    pub tcp: bool,
-    /// UDP sockets.
-    pub udp: bool,
-    /// Only those on this port.
-    pub port: Option<u16>,
-    /// Only those in these states.
-    pub states: StateFilter,
-    /// Whether to look at what else is known of who has them open ([`Process::details`](sameport_policy::model::Process::details)): some 30 µs a
-    /// process.
-    pub details: bool,
-    /// Whether to look for the paths of their cgroups ([`Member::cgroup`]): once over all cgroups.
-    pub cgroups: bool,
-}
-
-/// Which states of sockets to look for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StateFilter {
-    /// TCP sockets that listen, UDP sockets without a peer.
-    Waiting,
-    /// These, and TCP sockets that are bound and neither listen nor are connected, which the kernel
-    /// lists since Linux 6.8 ([`Seen::bound`]).
-    Unconnected,
-    /// These, and connected sockets by their local port: also what waits to be accepted, and what its
-    /// process has closed and the kernel is still ending (no inode). Not TIME_WAIT.
-    Every,
-}
-
-impl SocketQuery {
-    /// Whoever waits, by either protocol, on every port.
-    #[must_use]
-    pub fn everything() -> Self {
-        Self {
-            tcp: true,
-            udp: true,
-            port: None,
-            states: StateFilter::Waiting,
-            details: false,
-            cgroups: false,
-        }
-    }
-
-    /// Whoever waits, by one protocol, on every port.
-    #[must_use]
-    pub fn only(protocol: Protocol) -> Self {
-        let (tcp, udp) = (protocol == Protocol::Tcp, protocol == Protocol::Udp);
-        Self { tcp, udp, ..Self::everything() }
-    }
-
-    /// The same, on one port.
-    #[must_use]
-    pub fn on(self, port: u16) -> Self {
-        Self { port: Some(port), ..self }
-    }
-
-    /// The same, of sockets in these states.
-    #[must_use]
-    pub fn in_states(self, states: StateFilter) -> Self {
-        Self { states, ..self }
-    }
-
-    /// The same, with the paths of cgroups.
-    #[must_use]
-    pub fn with_cgroup_paths(self) -> Self {
-        Self { cgroups: true, ..self }
-    }
-
-    /// The same, with all that is known of the processes, and the paths of cgroups.
-    #[must_use]
-    pub fn with_details(self) -> Self {
-        Self { details: true, cgroups: true, ..self }
-    }
-}
 
 /// What could be seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,42 +44,6 @@ pub struct Snapshot {
     pub iterated: bool,
 }
 
-/// Why the list of sockets could not be had.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum InspectError {
-    /// A call of the conversation with the kernel failed.
-    #[error("cannot list {protocol} sockets: {call}: {source}")]
-    Ask {
-        /// The call that failed.
-        call: &'static str,
-        /// What was asked for.
-        protocol: Protocol,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The kernel has no `inet_diag`, `tcp_diag` or `udp_diag`.
-    #[error("cannot list {protocol} sockets: this kernel has no {protocol}_diag")]
-    Unsupported {
-        /// What was asked for.
-        protocol: Protocol,
-    },
-    /// The table changed during every attempt to read it.
-    #[error("cannot list {protocol} sockets: the list changed during {tries} attempts to read it")]
-    Unsettled {
-        /// What was asked for.
-        protocol: Protocol,
-        /// How often.
-        tries: usize,
-    },
-    /// The answer is not what the kernel's headers describe.
-    #[error("cannot list {protocol} sockets: the answer of sock_diag could not be understood")]
-    Malformed {
-        /// What was asked for.
-        protocol: Protocol,
-    },
-}
-
 /// Who is on which port, in the caller's network and pid namespaces, as of now.
 ///
 /// The list of sockets is complete without any privilege. For root their processes, options and
@@ -178,7 +61,7 @@ pub enum InspectError {
 /// When the kernel's list cannot be had: see [`Error`]. What may not be seen of the processes is no
 /// error, but [`Seen::complete`] is false.
 pub fn list_sockets(query: &SocketQuery) -> Result<Snapshot, InspectError> {
-    let sockets = crate::netlink::sockets::list(query)?;
+    let sockets = netlink::sockets::list(&query.filter())?;
     let wanted: HashSet<u64> =
         sockets.iter().map(|socket| socket.inode).filter(|inode| *inode != 0).collect();
     let SocketOwners { holders, names, options, positions, iterated } =
@@ -210,7 +93,7 @@ pub fn list_sockets(query: &SocketQuery) -> Result<Snapshot, InspectError> {
         fill_cgroups(&mut members);
     }
     let bound = !query.tcp
-        || (query.states != StateFilter::Waiting && crate::netlink::sockets::lists_bound_sockets());
+        || (query.states != StateFilter::Waiting && netlink::sockets::lists_bound_sockets());
     Ok(Snapshot { members, complete, bound, iterated })
 }
 
@@ -276,48 +159,11 @@ pub fn holders_of(inodes: &HashSet<u64>, pids: &[i32]) -> HashSet<i32> {
     found.of.into_values().flatten().map(|holder| holder.pid).collect()
 }
 
-/// Asks `sock_diag` for a list of this protocol (`IPPROTO_TCP`, …) with nothing in it: whether
-/// [`members`] can work here, at the smallest cost.
-///
-/// # Errors
-///
-/// `ENOENT` when the kernel has no module for the protocol; otherwise the error of the call that
-/// failed.
-pub fn sock_diag_available(protocol: libc::c_int) -> io::Result<()> {
-    let nothing = crate::netlink::sock_diag::DiagRequest {
-        protocol,
-        family: libc::AF_INET,
-        states: 0,
-        port: 0,
-    };
-    match nothing.dump() {
-        Ok(_) => Ok(()),
-        Err(crate::netlink::sock_diag::DiagError::Call(_, source)) => Err(source),
-        Err(crate::netlink::sock_diag::DiagError::NoModule) => {
-            Err(io::Error::from_raw_os_error(libc::ENOENT))
-        }
-        Err(crate::netlink::sock_diag::DiagError::Unsettled) => {
-            Err(io::Error::from_raw_os_error(libc::EINTR))
-        }
-        Err(crate::netlink::sock_diag::DiagError::Malformed) => {
-            Err(io::ErrorKind::InvalidData.into())
-        }
-    }
-}
-
-/// Whether anybody may wait on this address: `false` is certain, as of now, in the caller's network
-/// namespace, and costs one step however many sockets there are. `true` also where only a wider address
-/// has somebody, and where it cannot be told; then [`listed`] tells.
-#[must_use]
-pub fn may_be_taken(address: &Address) -> bool {
-    crate::netlink::sockets::may_be_taken(address)
-}
-
 /// The sockets alone, without a look at any process: complete for everybody, and cheap.
 ///
 /// # Errors
 ///
 /// As for [`members`].
 pub fn list_without_owners(query: &SocketQuery) -> Result<Vec<Socket>, InspectError> {
-    crate::netlink::sockets::list(query)
+    netlink::sockets::list(&query.filter())
 }

@@ -6,9 +6,11 @@ use std::io;
 
 use sameport_policy::model::{GroupPosition, Socket, SocketOptions, SocketState};
 
-use super::{SocketQuery, StateFilter, options};
+use super::options;
+use super::query::SocketQuery;
 use crate::bpf::socket_iter;
 use crate::bpf::socket_iter::{IterFilter, IterResult, SocketFacts};
+use crate::netlink::StateFilter;
 use crate::netlink::sockets;
 use crate::proc::fd_scan;
 use crate::proc::fd_scan::FdHolders;

@@ -2,10 +2,11 @@
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
-use sameport_policy::model::{Member, SocketOptions, SocketState};
+use sameport_policy::model::{Member, Protocol, SocketOptions, SocketState};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
+use crate::netlink::may_be_taken;
 use crate::serial::run_exclusive;
 
 fn own_pid() -> i32 {

@@ -4,10 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use sameport_policy::model::Protocol;
 
+use super::error::InspectError;
 use super::inet_diag::DiagSocket;
 use super::sock_diag::DiagRequest;
-use super::sockets::error;
-use crate::inspect::InspectError;
 use crate::proc::fd_scan::scan_processes;
 
 const ESTABLISHED: u32 = 1 << 1;
@@ -75,7 +74,8 @@ fn list(states: u32, port: u16) -> Result<Vec<DiagSocket>, InspectError> {
     let mut entries = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let request = DiagRequest { protocol: libc::IPPROTO_TCP, family, states, port };
-        entries.extend(request.dump().map_err(|failure| error(Protocol::Tcp, failure))?);
+        entries
+            .extend(request.dump().map_err(|failure| InspectError::new(Protocol::Tcp, failure))?);
     }
     Ok(entries)
 }

@@ -1,7 +1,14 @@
-//! Socket lists from `NETLINK_SOCK_DIAG`.
+//! Lists of sockets from the kernel by `NETLINK_SOCK_DIAG`.
 
-pub(crate) mod connections;
-pub(crate) mod inet_diag;
-pub(crate) mod sock_diag;
+mod connections;
+mod error;
+mod inet_diag;
+mod sock_diag;
 pub(crate) mod sockets;
-pub(crate) mod time_wait;
+mod time_wait;
+
+pub use connections::{count_connections, count_handshakes, is_accepted};
+pub use error::InspectError;
+pub use sock_diag::sock_diag_available;
+pub use sockets::{StateFilter, may_be_taken};
+pub use time_wait::{TimeWait, time_wait_sockets};

@@ -27,7 +27,7 @@ const ONE: usize = 4096;
 /// The kernel answers from within `recv`; longer silence means that it never will.
 const SILENCE: Duration = Duration::from_secs(5);
 /// A table that changes under every walk is asked for this often.
-pub(crate) const TRIES: usize = 8;
+pub(crate) const ATTEMPTS: usize = 8;
 /// One request a socket, so one number is enough.
 const SEQUENCE: u32 = 1;
 
@@ -54,7 +54,7 @@ pub(crate) enum DiagError {
     /// No handler is registered: `inet_diag`, `tcp_diag` or `udp_diag` is not in this kernel and
     /// could not be loaded.
     NoModule,
-    /// The list changed while it was read, [`TRIES`] times.
+    /// The list changed while it was read, [`ATTEMPTS`] times.
     Unsettled,
     /// The answer is not what the kernel's headers describe.
     Malformed,
@@ -64,7 +64,7 @@ impl DiagRequest {
     /// Every socket that fits, once, in the kernel's order.
     pub(crate) fn dump(self) -> Result<Vec<DiagSocket>, DiagError> {
         let mut outcome = Err(DiagError::Unsettled);
-        for _ in 0..TRIES {
+        for _ in 0..ATTEMPTS {
             outcome = self.ask();
             if !matches!(outcome, Err(DiagError::Unsettled)) {
                 break;
@@ -205,6 +205,23 @@ impl DiagRequest {
         request[68..72].copy_from_slice(&self.states.to_ne_bytes());
         request
     }
+}
+
+/// Requests an empty list of this protocol (`IPPROTO_TCP`, …): the cheapest test of whether sockets can
+/// be listed.
+///
+/// # Errors
+///
+/// `ENOENT` when the kernel has no module for the protocol; otherwise the error of the call that
+/// failed.
+pub fn sock_diag_available(protocol: libc::c_int) -> io::Result<()> {
+    let request = DiagRequest { protocol, family: libc::AF_INET, states: 0, port: 0 };
+    request.dump().map(drop).map_err(|error| match error {
+        DiagError::Call(_, source) => source,
+        DiagError::NoModule => io::Error::from_raw_os_error(libc::ENOENT),
+        DiagError::Unsettled => io::Error::from_raw_os_error(libc::EINTR),
+        DiagError::Malformed => io::ErrorKind::InvalidData.into(),
+    })
 }
 
 /// Connected to the kernel, so that nobody else's message can be taken for its answer.

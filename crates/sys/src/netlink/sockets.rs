@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use sameport_policy::model::{Address, Protocol, Socket, SocketState};
 
+use super::error::InspectError;
 use super::inet_diag::DiagSocket;
-use super::sock_diag::{DiagError, DiagRequest, TRIES};
-use crate::inspect::{InspectError, SocketQuery, StateFilter};
+use super::sock_diag::DiagRequest;
 
 const ESTABLISHED: u8 = 1;
 /// A UDP socket without a peer, for which the kernel borrows TCP's word; a TCP socket that is bound and
@@ -23,8 +23,31 @@ const BOUND_INACTIVE: u8 = 13;
 /// no sockets that anybody ever had.
 const ON_THE_WAY: [u8; 6] = [2, 4, 5, 8, 9, 11];
 
+/// Which states of sockets to look for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StateFilter {
+    /// TCP sockets that listen, UDP sockets without a peer.
+    Waiting,
+    /// These, and TCP sockets that are bound and neither listen nor are connected, which the kernel
+    /// lists since Linux 6.8 ([`Seen::bound`]).
+    Unconnected,
+    /// These, and connected sockets by their local port: also what waits to be accepted, and what its
+    /// process has closed and the kernel is still ending (no inode). Not TIME_WAIT.
+    Every,
+}
+
+/// Which sockets to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SocketFilter {
+    pub(crate) tcp: bool,
+    pub(crate) udp: bool,
+    /// `None` for every port.
+    pub(crate) port: Option<u16>,
+    pub(crate) states: StateFilter,
+}
+
 /// Every socket that the query asks for, one entry a socket, in the kernel's order.
-pub(crate) fn list(query: &SocketQuery) -> Result<Vec<Socket>, InspectError> {
+pub(crate) fn list(query: &SocketFilter) -> Result<Vec<Socket>, InspectError> {
     let tcp = (Protocol::Tcp, libc::IPPROTO_TCP, &[libc::AF_UNSPEC][..]);
     let udp = (Protocol::Udp, libc::IPPROTO_UDP, &[libc::AF_INET, libc::AF_INET6][..]);
     let asked = [query.tcp.then_some(tcp), query.udp.then_some(udp)];
@@ -36,7 +59,7 @@ pub(crate) fn list(query: &SocketQuery) -> Result<Vec<Socket>, InspectError> {
             let port = query.port.unwrap_or(0);
             let entries = DiagRequest { protocol: number, family, states, port }
                 .dump()
-                .map_err(|failure| error(protocol, failure))?;
+                .map_err(|failure| InspectError::new(protocol, failure))?;
             // Of those that are only bound, the kernel lists every port whatever was asked for.
             let on_port = entries.iter().filter(|entry| port == 0 || entry.port == port);
             sockets.extend(on_port.map(|entry| socket(protocol, entry, &mut devices)));
@@ -81,15 +104,6 @@ fn is_at_least(release: &str, wanted: (u32, u32)) -> bool {
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= wanted,
         _ => false,
-    }
-}
-
-pub(crate) fn error(protocol: Protocol, failure: DiagError) -> InspectError {
-    match failure {
-        DiagError::Call(call, source) => InspectError::Ask { call, protocol, source },
-        DiagError::NoModule => InspectError::Unsupported { protocol },
-        DiagError::Unsettled => InspectError::Unsettled { protocol, tries: TRIES },
-        DiagError::Malformed => InspectError::Malformed { protocol },
     }
 }
 
@@ -144,7 +158,8 @@ impl DeviceNames {
 
 /// Whether anybody waits on this address, or on one that it is a part of, in one step. Where that
 /// cannot be told in one step, or at all, somebody may.
-pub(crate) fn may_be_taken(address: &Address) -> bool {
+#[must_use]
+pub fn may_be_taken(address: &Address) -> bool {
     // An IPv4 address in IPv6 clothes is not looked for among IPv4 sockets by UDP.
     let ip = address.socket.ip().to_canonical();
     let confined =

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use sameport_policy::model::{Address, Protocol};
 
+use super::error::InspectError;
 use super::sock_diag::DiagRequest;
-use super::sockets::{DeviceNames, error, socket};
-use crate::inspect::InspectError;
+use super::sockets::{DeviceNames, socket};
 
 const FIN_WAIT2: u32 = 1 << 5;
 const TIME_WAIT: u32 = 1 << 6;
@@ -35,7 +35,8 @@ pub fn time_wait_sockets(port: u16) -> Result<Vec<TimeWait>, InspectError> {
     for family in [libc::AF_INET, libc::AF_INET6] {
         let states = FIN_WAIT2 | TIME_WAIT;
         let request = DiagRequest { protocol: libc::IPPROTO_TCP, family, states, port };
-        let entries = request.dump().map_err(|failure| error(Protocol::Tcp, failure))?;
+        let entries =
+            request.dump().map_err(|failure| InspectError::new(Protocol::Tcp, failure))?;
         // Of a connection that a process has, nothing is left over.
         left.extend(entries.iter().filter(|entry| entry.inode == 0).map(|entry| TimeWait {
             address: socket(Protocol::Tcp, entry, &mut devices).address,

@@ -22,3 +22,13 @@ pub(crate) fn socket_netns_cookie(socket: impl AsFd) -> io::Result<u64> {
     };
     if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
+
+/// The cookie of the calling thread's network namespace.
+///
+/// # Errors
+///
+/// ENOPROTOOPT before Linux 5.14.
+pub fn own_cookie() -> io::Result<u64> {
+    let (domain, kind) = (socket2::Domain::IPV4, socket2::Type::DGRAM);
+    socket_netns_cookie(socket2::Socket::new(domain, kind, None)?)
+}

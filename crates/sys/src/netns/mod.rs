@@ -1,5 +1,8 @@
 //! Network namespaces and their addresses.
 
 pub(crate) mod cookie;
-pub(crate) mod enter;
+mod enter;
 pub mod local_addresses;
+
+pub use cookie::own_cookie;
+pub use enter::{NetnsError, run_in};

@@ -123,42 +123,6 @@ pub(super) fn io_uring_without_parameters() -> io::Error {
     checked(result).err().unwrap_or_else(|| io::Error::other("a ring without parameters"))
 }
 
-/// The head of `union bpf_attr` for `BPF_PROG_LOAD`, as far as Linux 4.1 has it. See bpf(2).
-#[repr(C)]
-struct ProgramLoad {
-    kind: u32,
-    count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-}
-
-/// Loads a socket filter of two instructions, `r0 = 0; exit`, and attaches it to nothing; it is gone
-/// with its descriptor.
-pub(super) fn load_program() -> io::Result<OwnedFd> {
-    const BPF_PROG_LOAD: libc::c_int = 5;
-    const BPF_PROG_TYPE_SOCKET_FILTER: u32 = 1;
-    let code: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
-    let load = ProgramLoad {
-        kind: BPF_PROG_TYPE_SOCKET_FILTER,
-        count: 2,
-        instructions: code.as_ptr().addr() as u64,
-        license: c"GPL".as_ptr().addr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-    };
-    // SAFETY: the kernel reads `load` and what its two addresses name, both alive until it returns.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, ptr::from_ref(&load), size_of::<ProgramLoad>())
-    };
-    // Keeps what only an address points to alive until the kernel has read it.
-    std::hint::black_box(&code);
-    descriptor(result)
-}
-
 /// `SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5: a classic program that always chooses member 0.
 pub(super) fn attach_cbpf(socket: BorrowedFd<'_>) -> io::Result<()> {
     let mut first = libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: 0 };

@@ -8,9 +8,10 @@ use sameport_policy::capability::question::ProbeAnswer;
 
 use super::{NOT_PERMITTED, usable};
 use crate::bpf::cgroup_bind;
-use crate::bpf::cgroup_bind::{
-    AttachError, AttachSettings, AttachedPrograms, CgroupError, PinError, PrivateCgroup, attach,
-};
+use crate::bpf::cgroup_bind::{AttachSettings, AttachedPrograms, attach};
+use crate::bpf::{AttachError, PinError};
+use crate::cgroup;
+use crate::cgroup::{CgroupError, PrivateCgroup};
 use crate::preload;
 
 /// What can only be learnt with a cgroup at hand.
@@ -65,7 +66,7 @@ fn attached(result: Result<(), AttachError>) -> ProbeAnswer {
 
 /// Only there do programs act on every process.
 pub(super) fn first_cgroup() -> ProbeAnswer {
-    match cgroup_bind::Cgroup::first() {
+    match cgroup::Cgroup::first() {
         Ok(cgroup) => ProbeAnswer::Yes(cgroup.folder().display().to_string()),
         Err(error @ (CgroupError::NotMounted | CgroupError::NotTheFirst(_))) => {
             ProbeAnswer::No(error.to_string())

@@ -45,7 +45,7 @@ pub(super) fn netns_cookie() -> ProbeAnswer {
 
 /// A `sock_diag` dump of this protocol that selects no socket.
 pub(super) fn diag(protocol: libc::c_int) -> ProbeAnswer {
-    match crate::inspect::sock_diag_available(protocol) {
+    match crate::netlink::sock_diag_available(protocol) {
         // The kernel's word for "no module answers for this protocol".
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
             ProbeAnswer::No("this kernel does not have it: no module answers (ENOENT)".into())

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use rustix::thread::CapabilitySet;
 use sameport_policy::capability::question::ProbeAnswer;
 
 use super::{calls, present, usable};
+use crate::bpf::syscall::{self, ProgramSpec};
 
 /// A value below `/proc/sys`, without its line end. `NotFound` means that the kernel does not have
 /// the setting, and not that `/proc` is missing.
@@ -87,13 +89,23 @@ pub(super) fn io_uring() -> ProbeAnswer {
     }
 }
 
-/// Loads a program and lets it go.
+/// Loads a socket filter of two instructions, `r0 = 0; exit`, without attaching it.
+fn load_program() -> io::Result<OwnedFd> {
+    let instructions: [u8; 16] = [0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+    syscall::load_program(&ProgramSpec {
+        kind: syscall::BPF_PROG_TYPE_SOCKET_FILTER,
+        instructions: &instructions,
+        ..ProgramSpec::default()
+    })
+}
+
+/// Whether this user may load eBPF programs.
 pub(super) fn ebpf() -> ProbeAnswer {
     let setting = || match sysctl("kernel/unprivileged_bpf_disabled") {
         Ok(value) => format!("kernel.unprivileged_bpf_disabled is {value}"),
         Err(error) => format!("kernel.unprivileged_bpf_disabled: {error}"),
     };
-    match calls::load_program() {
+    match load_program() {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => ProbeAnswer::No(format!(
             "not permitted for this user: bpf(BPF_PROG_LOAD): {error}; {}",
             setting()

@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::bpf::cgroup_bind::{MOST, Mount};
+use crate::cgroup::dir::MOST;
+use crate::cgroup::mounts::Mount;
 
 /// The paths of those of these cgroups that still exist and can be seen, by number. `likely` are paths
 /// that are tried first, so that the whole tree is walked only for what is not among them.

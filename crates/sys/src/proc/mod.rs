@@ -1,8 +1,12 @@
-//! Facts about processes and settings, read from `/proc`.
+//! Processes and kernel settings, read from `/proc`.
 
-pub(crate) mod ancestry;
+mod ancestry;
 pub(crate) mod cgroups;
 pub(crate) mod details;
 pub(crate) mod fd_scan;
-pub(crate) mod same_program;
+mod same_program;
 pub(crate) mod sysctl;
+
+pub use ancestry::{ProcessCommand, ancestor_commands, working_directory};
+pub use same_program::{ancestors, executable_id};
+pub use sysctl::kernel_settings;

@@ -5,8 +5,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::Uid;
 use rustix::thread::CapabilitySet;
 
-use crate::inspect;
 use crate::socket::worker_socket::WorkerSocket;
+use crate::users;
 
 impl WorkerSocket {
     /// Gives the socket to another owner: the one that the kernel compares when it is bound (`fchown(2)`;
@@ -51,7 +51,7 @@ pub fn check_owner_change(owner: u32) -> Result<(), Errno> {
 /// (`/etc/subuid`). `None`: nobody's that is known here.
 #[must_use]
 pub fn registered_user(uid: u32) -> Option<String> {
-    inspect::user_name(uid).or_else(|| {
+    users::user_name(uid).or_else(|| {
         let ranges = std::fs::read_to_string("/etc/subuid").unwrap_or_default();
         ranges.lines().find_map(|line| in_range(line, uid))
     })

@@ -10,8 +10,10 @@ use sameport_policy::audit::{AuditFacts, Finding, ProgramEvidence, Redirection, 
 use sameport_policy::membership::RunIdentity;
 use sameport_policy::model::Member;
 use sameport_sys::Errno;
+use sameport_sys::bpf;
 use sameport_sys::inspect;
 use sameport_sys::inspect::{Snapshot, SocketQuery, StateFilter};
+use sameport_sys::proc;
 
 use sameport_supervisor::RunLine;
 
@@ -76,13 +78,13 @@ fn facts(request: &AuditRequest) -> Result<(AuditFacts, Vec<Unseen>), inspect::I
     let states = if request.port.is_some() { StateFilter::Every } else { StateFilter::Unconnected };
     let query = SocketQuery { port: request.port, ..SocketQuery::everything() };
     let seen = inspect::list_sockets(&query.in_states(states).with_details())?;
-    let lookups = inspect::sk_lookup_programs();
+    let lookups = bpf::sk_lookup_programs();
     let unseen = unseen(&seen, lookups.as_ref().err().copied());
     let redirections = lookups.unwrap_or_default().into_iter();
     let facts = AuditFacts {
         traces: traces(&seen.members, request.read),
         members: seen.members,
-        machine: inspect::kernel_settings(),
+        machine: proc::kernel_settings(),
         asked: request.port,
         redirections: redirections.map(|program| Redirection { program }).collect(),
     };
@@ -105,14 +107,14 @@ fn traces(
 }
 
 fn trace(pid: i32, read: fn(&[OsString]) -> Option<RunLine>) -> ProgramEvidence {
-    let runs = inspect::ancestor_commands(pid, sameport_supervisor::PROGRAM).filter_map(|line| {
+    let runs = proc::ancestor_commands(pid, sameport_supervisor::PROGRAM).filter_map(|line| {
         let RunLine { group, command, name: _ } = read(&line.words)?;
         Some(RunIdentity { group, command, directory: line.directory })
     });
     ProgramEvidence {
-        file: inspect::executable_id(pid),
-        directory: inspect::working_directory(pid),
-        above: inspect::ancestors(pid),
+        file: proc::executable_id(pid),
+        directory: proc::working_directory(pid),
+        above: proc::ancestors(pid),
         runs: runs.collect(),
     }
 }

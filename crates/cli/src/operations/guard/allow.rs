@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use sameport_policy::guard::{AllowSpec, FileId, cgroup_path, is_inside_a_unit};
-use sameport_sys::bpf::cgroup_bind::{Cgroup, CgroupError};
 use sameport_sys::bpf::guard;
-use sameport_sys::inspect;
+use sameport_sys::cgroup::{Cgroup, CgroupError};
+use sameport_sys::users;
 
 use super::model::{AllowedNow, Error};
 use super::record::AllowEntry;
@@ -15,12 +15,9 @@ pub(super) fn found(wish: &AllowSpec) -> Result<AllowEntry, Error> {
     Ok(match wish {
         AllowSpec::User(name) => {
             let uid =
-                inspect::user_id(name).or_else(|| name.parse().ok().filter(|it| *it != u32::MAX));
+                users::user_id(name).or_else(|| name.parse().ok().filter(|it| *it != u32::MAX));
             let uid = uid.ok_or_else(|| Error::NoUser(name.clone()))?;
-            AllowEntry::User {
-                name: inspect::user_name(uid).unwrap_or_else(|| uid.to_string()),
-                uid,
-            }
+            AllowEntry::User { name: users::user_name(uid).unwrap_or_else(|| uid.to_string()), uid }
         }
         AllowSpec::Unit(name) => {
             let path = unit(name)?;
@@ -86,7 +83,7 @@ pub(super) fn missing_cgroup(allow: &AllowEntry) -> Option<String> {
 /// What has become of what a rule names.
 pub(super) fn now(allow: &AllowEntry) -> AllowedNow {
     match allow {
-        AllowEntry::User { name, uid } => match inspect::user_id(name) {
+        AllowEntry::User { name, uid } => match users::user_id(name) {
             Some(now) if now != *uid => AllowedNow::Replaced,
             _ => AllowedNow::AsItWas,
         },

@@ -13,9 +13,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sameport_policy::addr::Protocol;
 use sameport_policy::guard::reserved_ports::plan;
 use sameport_policy::guard::{Binder, GuardPort};
-use sameport_sys::bpf::cgroup_bind;
 use sameport_sys::bpf::guard;
 use sameport_sys::bpf::guard::GuardLock;
+use sameport_sys::netns;
 
 pub(crate) use model::{
     AllowedNow, Error, GuardEffect, GuardList, GuardRequest, GuardResult, GuardState, LiftedGuards,
@@ -160,7 +160,7 @@ pub(crate) fn list() -> Result<GuardList, Error> {
 /// Who was refused, or would have been.
 pub(crate) fn log() -> Result<Vec<guard::GuardDenial>, Error> {
     require_root()?;
-    guard::denials().map_err(|error| Error::Guard(error.into()))
+    guard::list_denials().map_err(|error| Error::Guard(error.into()))
 }
 
 /// Changes the list, and has the kernel do what it says then; on an error, both are as before. Whether
@@ -217,7 +217,7 @@ fn here() -> Result<GuardOrigin, Error> {
         move |error: io::Error| Error::Look(format!("{what}: {error}"))
     };
     Ok(GuardOrigin {
-        network: cgroup_bind::own_network().map_err(look("getsockopt(SO_NETNS_COOKIE)"))?,
+        network: netns::own_cookie().map_err(look("getsockopt(SO_NETNS_COOKIE)"))?,
         first: guard::is_initial_netns().map_err(look("/proc/1/net/dev"))?,
         boot: guard::boot_id().map_err(look("/proc/sys/kernel/random/boot_id"))?,
         now: now.as_secs(),

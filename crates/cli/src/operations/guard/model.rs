@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use sameport_policy::guard::{AllowSpec, GuardPort};
 use sameport_policy::model::Address;
-use sameport_sys::bpf::cgroup_bind::{CgroupError, PinError};
+use sameport_sys::bpf::PinError;
 use sameport_sys::bpf::guard;
+use sameport_sys::cgroup::CgroupError;
 
 use super::record::GuardEntry;
 

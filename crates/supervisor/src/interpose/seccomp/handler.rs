@@ -18,7 +18,7 @@ use sameport_sys::seccomp::{Notification, NotifyListener};
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
 use tokio::sync::mpsc::Sender;
 
-use super::caller::{may_bind, may_be_transparent, read_address, read_call, seems_low};
+use super::caller::{may_be_transparent, may_bind, read_address, read_call, seems_low};
 use super::pending::KeptSockets;
 use crate::bind_options::{BindOptions, OptionUsage};
 use crate::conflict::RefusedCaller;

@@ -4,24 +4,22 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use aya::maps::{Array, HashMap, Map, MapData};
 use sameport_policy::bind::keys;
 use sameport_policy::bind::keys::{RuleKey, RuleTarget};
 use sameport_policy::bind::verdict::PortSet;
 
-use super::attachment::{AttachSettings, SourceOutcome};
-use super::calls;
 use super::layout;
 use super::layout::RawSettings;
-use super::object::counts;
-use super::pins::{LINK, PinResult, failed, folders, from_aya};
-use crate::cgroup::dir::{Cgroup, folders_below};
+use super::settings::{AttachSettings, SourceOutcome};
+use crate::bpf::pin_dir::{self, LINK_PREFIX, PIN_ROOT, PinResult};
+use crate::bpf::pinned::{link_has_cgroup, open_map, read_counts, read_hash, read_single};
+use crate::cgroup::Cgroup;
+use crate::cgroup::dir::folders_below;
 
 /// What is attached to a cgroup, as any process can read it that may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,10 +46,10 @@ pub struct AttachedPrograms {
 ///
 /// # Errors
 ///
-/// [`super::PinError::NotPermitted`]: only root may read it.
+/// [`crate::bpf::PinError::NotPermitted`]: only root may read it.
 pub fn list_attached() -> PinResult<Vec<AttachedPrograms>> {
     let mut found = Vec::new();
-    for (id, path) in folders()? {
+    for (id, path) in cgroup_dirs()? {
         match read(id, &path) {
             Ok(attached) => found.push(attached),
             // Detached meanwhile.
@@ -69,7 +67,7 @@ pub fn list_attached() -> PinResult<Vec<AttachedPrograms>> {
 ///
 /// # Errors
 ///
-/// [`super::PinError::NotPermitted`]: only root may read it.
+/// [`crate::bpf::PinError::NotPermitted`]: only root may read it.
 pub fn cgroups_in_effect() -> PinResult<BTreeMap<u64, Vec<PathBuf>>> {
     let mut reached = BTreeMap::<_, Vec<_>>::new();
     for AttachedPrograms { id, path, .. } in
@@ -94,7 +92,7 @@ pub(super) fn read(id: u64, folder: &Path) -> PinResult<AttachedPrograms> {
     let place: [u8; 4096] = read_single(folder, "place")?;
     let length = place.iter().position(|byte| *byte == 0).unwrap_or(place.len());
     let path = PathBuf::from(OsString::from_vec(place[..length].to_vec()));
-    let numbers = counts(&pinned_map(folder, "counts")?);
+    let numbers = read_counts(&open_map(folder, "counts")?);
     let source = folder.join("source").exists();
     let from: Option<SocketAddr> = if source {
         let bytes: [u8; 32] = read_single(folder, "source")?;
@@ -102,7 +100,7 @@ pub(super) fn read(id: u64, folder: &Path) -> PinResult<AttachedPrograms> {
     } else {
         None
     };
-    let sourced = if source { counts(&pinned_map(folder, "given")?) } else { vec![] };
+    let sourced = if source { read_counts(&open_map(folder, "given")?) } else { vec![] };
     let ports = if fixed.every_port {
         PortSet::All
     } else {
@@ -119,7 +117,7 @@ pub(super) fn read(id: u64, folder: &Path) -> PinResult<AttachedPrograms> {
     Ok(AttachedPrograms {
         id,
         path,
-        exists: is_at_a_cgroup(folder)?,
+        exists: link_has_cgroup(&folder.join(format!("{LINK_PREFIX}bind4")))?,
         since: fixed.since,
         shared: numbers.first().copied().unwrap_or(0),
         hits: rules.iter().map(|(_, place)| hit(*place)).collect(),
@@ -133,37 +131,9 @@ pub(super) fn read(id: u64, folder: &Path) -> PinResult<AttachedPrograms> {
     })
 }
 
-/// Whether the links still hold on to a cgroup: the kernel lets go of one that is removed.
-fn is_at_a_cgroup(folder: &Path) -> PinResult<bool> {
-    link_has_cgroup(&folder.join(format!("{LINK}bind4")))
-}
-
-/// Whether the link that is pinned there holds on to a cgroup.
-pub(crate) fn link_has_cgroup(path: &Path) -> PinResult<bool> {
-    let link = calls::pinned(path).map_err(failed("bpf(BPF_OBJ_GET)", path))?;
-    let info = format!("/proc/self/fdinfo/{}", link.as_raw_fd());
-    let text = fs::read_to_string(&info).map_err(failed("read", Path::new(&info)))?;
-    Ok(!text.lines().any(|line| line.split_whitespace().eq(["cgroup_id:", "0"])))
-}
-
-pub(crate) fn pinned_map(folder: &Path, name: &str) -> PinResult<Map> {
-    let path = folder.join(name);
-    MapData::from_pin(&path)
-        .and_then(Map::from_map_data)
-        .map_err(|error| from_aya("bpf(BPF_OBJ_GET)", &path, &error))
-}
-
-/// The only value of a map.
-pub(crate) fn read_single<V: aya::Pod>(folder: &Path, name: &str) -> PinResult<V> {
-    let map = pinned_map(folder, name)?;
-    Array::<_, V>::try_from(map)
-        .and_then(|array| array.get(&0, 0))
-        .map_err(|error| from_aya("bpf(BPF_MAP_LOOKUP_ELEM)", &folder.join(name), &error))
-}
-
-fn read_hash<K: aya::Pod, V: aya::Pod>(folder: &Path, name: &str) -> PinResult<Vec<(K, V)>> {
-    let map = pinned_map(folder, name)?;
-    HashMap::<_, K, V>::try_from(map)
-        .and_then(|table| table.iter().collect())
-        .map_err(|error| from_aya("bpf(BPF_MAP_LOOKUP_ELEM)", &folder.join(name), &error))
+/// The directories of cgroups, each with the number of its cgroup.
+pub(super) fn cgroup_dirs() -> PinResult<Vec<(u64, PathBuf)>> {
+    let id = |path: &Path| path.file_name()?.to_str()?.parse().ok();
+    let dirs = pin_dir::list(Path::new(PIN_ROOT))?.into_iter();
+    Ok(dirs.filter_map(|path| Some((id(&path)?, path))).collect())
 }

@@ -1,4 +1,4 @@
-//! What the programs did, bind by bind.
+//! The binds that the programs changed, as a stream of events.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -6,42 +6,65 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use aya::maps::{MapData, RingBuf};
 use sameport_policy::addr::Protocol;
 
-use super::layout;
+use super::layout::{RawEvent, address, u16_at, u32_at};
 
-/// A bind that was changed. Binds that were left alone are not told.
+/// A changed bind. Unchanged binds make no event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindEvent {
-    /// Who called, in the machine's first pid namespace.
+    /// Pid of the caller in the initial pid namespace.
     pub pid: u32,
     /// The calling thread's name, at most 15 bytes.
     pub program: String,
     /// TCP (MPTCP included) or UDP (UDP-Lite included).
     pub protocol: Protocol,
-    /// The address that it asked for.
+    /// The requested address.
     pub asked: SocketAddr,
-    /// The place, in the settings, of the rule that was followed.
+    /// The index in the settings of the rule that applied.
     pub rule: Option<usize>,
-    /// What was done.
+    /// What the programs did.
     pub happened: BindAction,
 }
 
-/// What was done to a bind. The kernel may refuse it all the same, after that.
+/// What the programs did to a bind. The kernel can still refuse it afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindAction {
-    /// It went on.
+    /// The bind continued.
     Given {
-        /// With this address: the one asked for, if no rule was followed.
+        /// The address of the bind: the requested one if no rule applied.
         address: SocketAddr,
-        /// With `SO_REUSEPORT`, set by us.
+        /// Whether the programs set `SO_REUSEPORT`.
         shared: bool,
     },
-    /// It was refused with EAFNOSUPPORT: the rule gives an address of a family that the socket
-    /// cannot have.
+    /// The bind failed with EAFNOSUPPORT: the rule's address has a family that the socket lacks.
     OtherFamily,
 }
 
-/// The events of one attachment, each once. Readable (`poll`, `epoll`) when there is one; those
-/// that come while 900 wait are lost.
+impl BindEvent {
+    /// Reads `struct event` of `bind.bpf.c`. `None` for another size.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let bytes: &RawEvent = bytes.try_into().ok()?;
+        let is_v4 = u16_at(bytes, 10) == 4;
+        let rule = u32_at(bytes, 4);
+        let program = &bytes[48..];
+        let end = program.iter().position(|byte| *byte == 0).unwrap_or(program.len());
+        let (shared, other_family) = (bytes[9] & 1 != 0, bytes[9] & 4 != 0);
+        Some(Self {
+            pid: u32_at(bytes, 0),
+            program: String::from_utf8_lossy(&program[..end]).into_owned(),
+            protocol: if bytes[8] == 6 { Protocol::Tcp } else { Protocol::Udp },
+            asked: address(bytes, 16, u16_at(bytes, 12), is_v4),
+            rule: (rule != u32::MAX).then_some(rule as usize),
+            happened: if other_family {
+                BindAction::OtherFamily
+            } else {
+                BindAction::Given { address: address(bytes, 32, u16_at(bytes, 14), is_v4), shared }
+            },
+        })
+    }
+}
+
+/// The events of one attachment, each once. The descriptor is readable (`poll`, `epoll`) while events
+/// wait. The buffer holds 900; later ones are lost until it is read.
 pub struct BindEvents(RingBuf<MapData>);
 
 impl BindEvents {
@@ -50,13 +73,13 @@ impl BindEvents {
     }
 }
 
-/// Never waits: `None` for now.
+/// Never blocks: `None` when no event waits.
 impl Iterator for BindEvents {
     type Item = BindEvent;
 
     fn next(&mut self) -> Option<BindEvent> {
         let item = self.0.next()?;
-        layout::event(&item)
+        BindEvent::read(&item)
     }
 }
 
@@ -74,6 +97,18 @@ impl AsRawFd for BindEvents {
 
 impl std::fmt::Debug for BindEvents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").finish_non_exhaustive()
+        f.debug_struct("BindEvents").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_another_size_are_ignored() {
+        assert_eq!(BindEvent::read(&[0; 63]), None);
+        assert_eq!(BindEvent::read(&[]), None);
+        assert!(BindEvent::read(&[255; 64]).is_some());
     }
 }

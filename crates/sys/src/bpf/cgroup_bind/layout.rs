@@ -1,13 +1,10 @@
-//! The bytes that the programs in `bpf/` read and write, but for rules (`sameport_policy::bind::keys`).
-//! Numbers are little-endian, as on every machine that the objects are built for.
+//! The structures that the programs `bind.bpf.c` and `source.bpf.c` read and write, as bytes. Those of
+//! rules are in `sameport_policy::bind::keys`. The objects are little-endian.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sameport_policy::addr::Protocol;
 use sameport_policy::bind::keys::{mapped, unmapped};
-
-use super::events::{BindAction, BindEvent};
 
 /// `struct settings` of `bind.bpf.c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,28 +51,10 @@ pub(super) fn read_source(bytes: &[u8; 32]) -> SocketAddr {
 }
 
 /// `struct event` of `bind.bpf.c`.
-pub(super) fn event(bytes: &[u8]) -> Option<BindEvent> {
-    let bytes: &[u8; 64] = bytes.try_into().ok()?;
-    let is_v4 = u16_at(bytes, 10) == 4;
-    let rule = u32_at(bytes, 4);
-    let program = &bytes[48..];
-    let end = program.iter().position(|byte| *byte == 0).unwrap_or(program.len());
-    let (shared, other_family) = (bytes[9] & 1 != 0, bytes[9] & 4 != 0);
-    Some(BindEvent {
-        pid: u32_at(bytes, 0),
-        program: String::from_utf8_lossy(&program[..end]).into_owned(),
-        protocol: if bytes[8] == 6 { Protocol::Tcp } else { Protocol::Udp },
-        asked: address(bytes, 16, u16_at(bytes, 12), is_v4),
-        rule: (rule != u32::MAX).then_some(rule as usize),
-        happened: if other_family {
-            BindAction::OtherFamily
-        } else {
-            BindAction::Given { address: address(bytes, 32, u16_at(bytes, 14), is_v4), shared }
-        },
-    })
-}
+pub(super) type RawEvent = [u8; 64];
 
-fn address(bytes: &[u8], at: usize, port: u16, is_v4: bool) -> SocketAddr {
+/// The address whose IP is at `at`, written as 16 bytes.
+pub(super) fn address(bytes: &[u8], at: usize, port: u16, is_v4: bool) -> SocketAddr {
     SocketAddr::new(unmapped(part(bytes, at), is_v4), port)
 }
 
@@ -83,11 +62,11 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(part(bytes, at))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(part(bytes, at))
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(part(bytes, at))
 }
 
@@ -102,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn written_structures_are_read_back() {
         for (network, every_port, rules) in [(None, true, 0), (Some(7), false, 1000)] {
             let since = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
             let fixed = RawSettings { network, since, every_port, rules };
@@ -112,12 +91,5 @@ mod tests {
             let from = text.parse().unwrap();
             assert_eq!(read_source(&source(from, Some(3))), from);
         }
-    }
-
-    #[test]
-    fn events_of_another_size_are_none() {
-        assert_eq!(event(&[0; 63]), None);
-        assert_eq!(event(&[]), None);
-        assert!(event(&[255; 64]).is_some());
     }
 }

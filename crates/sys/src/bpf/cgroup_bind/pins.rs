@@ -6,29 +6,24 @@
 //! apart, so that one with a cgroup's number is always whole. What a killed process leaves beside
 //! is cleared by the next one ([`clear_leftovers`]).
 
-use std::fs::{self, DirBuilder};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 
-use super::attached::{AttachedPrograms, read};
-use super::attachment::{Attachment, cause};
-use super::calls;
-use crate::cgroup::dir::Cgroup;
+use super::attached::{AttachedPrograms, cgroup_dirs, read};
+use super::attachment::Attachment;
+use crate::bpf::pin_dir::{
+    self, LINK_PREFIX, PIN_ROOT, PinError, PinResult, ensure_bpffs, failed, from_aya,
+};
+use crate::cgroup::Cgroup;
 use crate::process::identity::ProcessIdentity;
-
-const BPFFS: &str = "/sys/fs/bpf";
-pub(crate) const OURS: &str = "/sys/fs/bpf/sameport";
 
 /// The maps that are pinned, by the names that they have in `bpf/`.
 const MAPS: [&str; 5] = ["settings", "ports", "rules", "counts", "place"];
 /// Those that there are only with a source address.
 const SOURCE_MAPS: [&str; 2] = ["source", "given"];
-/// Before the name of the program whose link it is.
-pub(crate) const LINK: &str = "link_";
-
 /// What [`clear_leftovers`] removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemovedPins {
@@ -38,28 +33,6 @@ pub enum RemovedPins {
     Process,
 }
 
-/// Why pins could not be made, read or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum PinError {
-    /// This user may not.
-    #[error("{0} {path}: {2}", path = .1.display())]
-    NotPermitted(&'static str, PathBuf, io::Error),
-    /// The folder for the BPF file system is missing, or something else is in it.
-    #[error("no BPF file system can be mounted on {BPFFS}: {0}")]
-    NoFileSystem(io::Error),
-    /// We are attached to this cgroup already.
-    #[error("already attached")]
-    Already,
-    /// We are not attached to this cgroup.
-    #[error("not attached")]
-    NotAttached,
-    /// The system said no.
-    #[error("{0} {path}: {2}", path = .1.display())]
-    System(&'static str, PathBuf, io::Error),
-}
-
-pub(crate) type PinResult<T> = std::result::Result<T, PinError>;
-
 impl Attachment {
     /// Keeps the programs at the cgroup after this process has ended, until [`detach`]. Mounts the
     /// BPF file system if nothing is on `/sys/fs/bpf`, as bpftool(8) does, and says so by `true`.
@@ -68,13 +41,13 @@ impl Attachment {
     ///
     /// [`PinError::Already`], and the attachment that was there stays as it was.
     pub fn pin(self) -> PinResult<bool> {
-        let mounted = provide_file_system()?;
+        let mounted = ensure_bpffs()?;
         let place = folder(self.cgroup);
         if place.exists() {
             return Err(PinError::Already);
         }
         let aside = aside("new", self.cgroup)?;
-        create_folder(&aside)?;
+        pin_dir::create(&aside)?;
         let result = self.pin_into(&aside).and_then(|()| {
             rustix::fs::renameat_with(CWD, &aside, CWD, &place, RenameFlags::NOREPLACE).map_err(
                 |errno| match errno {
@@ -84,7 +57,7 @@ impl Attachment {
             )
         });
         if result.is_err() {
-            take_apart(&aside)?;
+            pin_dir::remove(&aside)?;
         }
         result.map(|()| mounted)
     }
@@ -101,7 +74,7 @@ impl Attachment {
             map.pin(&path).map_err(|error| from_aya("bpf(BPF_OBJ_PIN)", &path, &error))?;
         }
         for (name, link) in links {
-            let path = folder.join(format!("{LINK}{name}"));
+            let path = folder.join(format!("{LINK_PREFIX}{name}"));
             link.pin(&path).map_err(|error| from_aya("bpf(BPF_OBJ_PIN)", &path, &error))?;
         }
         Ok(())
@@ -121,14 +94,14 @@ pub fn detach(cgroup: &Cgroup) -> PinResult<()> {
 }
 
 /// The same for one that [`super::attached`] has told of, whether its cgroup exists or not.
-pub fn detach_recorded(attached: &super::AttachedPrograms) -> PinResult<()> {
+pub fn detach_recorded(attached: &AttachedPrograms) -> PinResult<()> {
     detach_by_id(attached.id)
 }
 
 /// The same for every cgroup, those that are gone included. Gives how many there were.
 pub fn detach_all() -> PinResult<usize> {
     let mut detached = 0;
-    for (id, _) in folders()? {
+    for (id, _) in cgroup_dirs()? {
         match detach_by_id(id) {
             Ok(()) => detached += 1,
             Err(PinError::NotAttached) => {}
@@ -146,9 +119,9 @@ fn detach_by_id(id: u64) -> PinResult<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(PinError::NotAttached),
         Err(error) => return Err(failed("rename", &place)(error)),
     }
-    take_apart(&aside)?;
+    pin_dir::remove(&aside)?;
     // The last one out. Whoever is coming in makes it again.
-    let _ = fs::remove_dir(OURS);
+    let _ = fs::remove_dir(PIN_ROOT);
     Ok(())
 }
 
@@ -156,7 +129,7 @@ fn detach_by_id(id: u64) -> PinResult<()> {
 /// left that were killed at work. Never anything of others.
 pub fn clear_leftovers() -> PinResult<Vec<RemovedPins>> {
     let mut cleared = Vec::new();
-    for path in entries(Path::new(OURS))? {
+    for path in pin_dir::list(Path::new(PIN_ROOT))? {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         if let Ok(id) = name.parse() {
             if let Ok(AttachedPrograms { exists: false, path, .. }) = read(id, &path) {
@@ -168,22 +141,22 @@ pub fn clear_leftovers() -> PinResult<Vec<RemovedPins>> {
                 }
             }
         } else if owner_of(name).is_some_and(ProcessIdentity::is_gone) {
-            take_apart(&path)?;
+            pin_dir::remove(&path)?;
             cleared.push(RemovedPins::Process);
         }
     }
-    let _ = fs::remove_dir(OURS);
+    let _ = fs::remove_dir(PIN_ROOT);
     Ok(cleared)
 }
 
 fn folder(id: u64) -> PathBuf {
-    Path::new(OURS).join(id.to_string())
+    Path::new(PIN_ROOT).join(id.to_string())
 }
 
 /// A folder that only we use. No dots: this file system refuses them.
 fn aside(what: &str, id: u64) -> PinResult<PathBuf> {
     let owner = ProcessIdentity::ourselves().map_err(failed("read", Path::new("/proc/self")))?;
-    Ok(Path::new(OURS).join(format!("{what}_{id}_{owner}")))
+    Ok(Path::new(PIN_ROOT).join(format!("{what}_{id}_{owner}")))
 }
 
 fn owner_of(name: &str) -> Option<ProcessIdentity> {
@@ -191,122 +164,6 @@ fn owner_of(name: &str) -> Option<ProcessIdentity> {
     let (id, owner) = rest.split_once('_')?;
     id.parse::<u64>().ok()?;
     if ["new", "old"].contains(&what) { owner.parse().ok() } else { None }
-}
-
-/// Whether it had to be mounted.
-pub(crate) fn provide_file_system() -> PinResult<bool> {
-    // Of statfs(2).
-    const BPF_FS: rustix::fs::FsWord = 0xcafe_4a11;
-    let kind = |path| rustix::fs::statfs(path).map(|found| found.f_type).map_err(io::Error::from);
-    if kind(BPFFS).map_err(PinError::NoFileSystem)? == BPF_FS {
-        return Ok(false);
-    }
-    if !entries(Path::new(BPFFS))?.is_empty() {
-        return Err(PinError::NoFileSystem(ErrorKind::DirectoryNotEmpty.into()));
-    }
-    calls::mount_bpffs(c"/sys/fs/bpf").map_err(|error| match error.raw_os_error() {
-        Some(libc::EPERM) => PinError::NotPermitted("mount", BPFFS.into(), error),
-        _ => PinError::NoFileSystem(error),
-    })?;
-    Ok(true)
-}
-
-/// The folder, and those of ours above it, which another process may be removing just now.
-pub(crate) fn create_folder(path: &Path) -> PinResult<()> {
-    const TRIES: usize = 100;
-    let above = path.parent().filter(|above| above.starts_with(OURS)).unwrap_or(Path::new(OURS));
-    let mut folders = DirBuilder::new();
-    folders.recursive(true).mode(0o755);
-    for _ in 1..TRIES {
-        match folders.create(above) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(failed("mkdir", above)(error));
-            }
-            _ => {}
-        }
-        require_ours(above)?;
-        match fs::create_dir(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            result => return result.map_err(failed("mkdir", path)),
-        }
-    }
-    Err(failed("mkdir", path)(ErrorKind::NotFound.into()))
-}
-
-/// Removes a folder of pins. A link whose last reference is a descriptor is detached by closing
-/// that, at once; by removing its file, a moment later.
-pub(crate) fn take_apart(folder: &Path) -> PinResult<()> {
-    for path in entries(folder)? {
-        let opened = calls::pinned(&path);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(failed("unlink", &path)(error));
-            }
-            _ => drop(opened),
-        }
-    }
-    match fs::remove_dir(folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("rmdir", folder)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// The folders of cgroups, by their number.
-pub(super) fn folders() -> PinResult<Vec<(u64, PathBuf)>> {
-    let id = |path: &Path| path.file_name()?.to_str()?.parse().ok();
-    Ok(entries(Path::new(OURS))?.into_iter().filter_map(|path| Some((id(&path)?, path))).collect())
-}
-
-/// That this folder, and those of ours above it, are of nobody else's making. By itself the kernel mounts
-/// this file system so that everybody may write to it, and with a link in place of a folder another user
-/// could have us remove what it leads to.
-pub(crate) fn require_ours(folder: &Path) -> PinResult<()> {
-    let above: Vec<_> = folder.ancestors().take_while(|it| it.starts_with(OURS)).collect();
-    for folder in above.into_iter().rev() {
-        let found = match fs::symlink_metadata(folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            found => found.map_err(failed("stat", folder))?,
-        };
-        let (owner, mode) = (found.uid(), found.mode());
-        let why = match () {
-            () if !found.is_dir() => "it is no folder, and not of our making".to_owned(),
-            () if ![0, crate::effective_user()].contains(&owner) => {
-                format!("user {owner} has made it, not root: remove it")
-            }
-            () if mode & 0o022 != 0 => format!("others may write to it (mode {:o})", mode & 0o777),
-            () => continue,
-        };
-        return Err(failed("trust", folder)(io::Error::other(why)));
-    }
-    Ok(())
-}
-
-/// What is in a folder; nothing if it is not there.
-pub(crate) fn entries(folder: &Path) -> PinResult<Vec<PathBuf>> {
-    require_ours(folder)?;
-    match fs::read_dir(folder) {
-        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).collect()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(vec![]),
-        Err(error) => Err(failed("open", folder)(error)),
-    }
-}
-
-pub(crate) fn from_aya(
-    call: &'static str,
-    path: &Path,
-    error: &(dyn std::error::Error + 'static),
-) -> PinError {
-    failed(call, path)(cause(error).unwrap_or_else(|| io::Error::other(error.to_string())))
-}
-
-pub(crate) fn failed<'a>(
-    call: &'static str,
-    path: &'a Path,
-) -> impl Fn(io::Error) -> PinError + 'a {
-    move |error| match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => PinError::NotPermitted(call, path.into(), error),
-        _ => PinError::System(call, path.into(), error),
-    }
 }
 
 #[cfg(test)]

@@ -17,10 +17,9 @@ use sameport_policy::bind::verdict;
 use sameport_policy::bind::verdict::{BindAttempt, PortSet, ShareDecision};
 use socket2::{Domain, Socket, Type};
 
-use super::{
-    AttachSettings, Attachment, BindAction, BindEvent, PrivateCgroup, SourceOutcome, attach,
-    own_network, sweep,
-};
+use super::{AttachSettings, Attachment, BindAction, BindEvent, SourceOutcome, attach};
+use crate::cgroup::{PrivateCgroup, sweep};
+use crate::netns::own_cookie;
 use crate::process::identity::ProcessIdentity;
 use crate::serial::run_shared;
 
@@ -120,7 +119,7 @@ fn every_change_is_told_and_counted() {
     let [other, asked, given, plain] = [(); 4].map(|()| free_port());
     let rules = [format!("{other}=9"), format!("{asked}=127.0.0.1:{given}")];
     let rules = rules.iter().map(|text| text.parse().unwrap()).collect();
-    let network = Some(own_network().unwrap());
+    let network = Some(own_cookie().unwrap());
     let settings = AttachSettings { rules, network, ..settings() };
     let mut attachment = attach(private.cgroup(), &settings).unwrap();
     let mut events = attachment.events().unwrap().unwrap();
@@ -252,7 +251,7 @@ fn another_network_is_left_alone_and_so_is_everything_after_the_end() {
         bind_inside(&private, &format!("0.0.0.0:{}", free_port()), before);
         attachment.shared() - was
     };
-    let ours = AttachSettings { network: Some(own_network().unwrap()), ..settings() };
+    let ours = AttachSettings { network: Some(own_cookie().unwrap()), ..settings() };
     let ours = attach(private.cgroup(), &ours).unwrap();
     assert_eq!(count(&ours, &[]), 1);
     assert_eq!(count(&ours, &["unshare", "--net"]), 0);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use sameport_policy::guard::{Binder, FileId};
 
-use crate::bpf::cgroup_bind::{Cgroup, CgroupError};
+use crate::cgroup::{Cgroup, CgroupError};
 
 /// Who a process is to a guard.
 ///

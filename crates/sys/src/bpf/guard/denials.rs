@@ -12,8 +12,8 @@ use sameport_policy::addr::Protocol;
 use super::layout;
 use super::layout::RawDenial;
 use super::pins::GUARD;
-use crate::bpf::cgroup_bind::attached::pinned_map;
-use crate::bpf::cgroup_bind::pins::{PinResult, from_aya, require_ours};
+use crate::bpf::pin_dir::{PinResult, from_aya, require_trusted};
+use crate::bpf::pinned::open_map;
 use crate::cgroup::dir;
 
 /// A bind that a guard has refused, or would have.
@@ -48,17 +48,17 @@ pub struct GuardDenial {
 ///
 /// # Errors
 ///
-/// [`crate::bpf::cgroup_bind::PinError::NotPermitted`]: only root may read it.
-pub fn denials() -> PinResult<Vec<GuardDenial>> {
+/// [`crate::bpf::PinError::NotPermitted`]: only root may read it.
+pub fn list_denials() -> PinResult<Vec<GuardDenial>> {
     let folder = Path::new(GUARD);
-    require_ours(folder)?;
+    require_trusted(folder)?;
     if !folder.join("refused").exists() {
         return Ok(vec![]);
     }
     let wrong = |error: aya::maps::MapError| {
         from_aya("bpf(BPF_MAP_LOOKUP_ELEM)", &folder.join("refused"), &error)
     };
-    let events: Array<_, RawDenial> = pinned_map(folder, "refused")?.try_into().map_err(wrong)?;
+    let events: Array<_, RawDenial> = open_map(folder, "refused")?.try_into().map_err(wrong)?;
     let mut written = Vec::new();
     for event in events.iter() {
         written.push(layout::written(&event.map_err(wrong)?));
@@ -87,7 +87,7 @@ pub fn denials() -> PinResult<Vec<GuardDenial>> {
 
 /// The paths of all cgroups, by their numbers.
 fn paths() -> HashMap<u64, PathBuf> {
-    let Ok(first) = crate::bpf::cgroup_bind::Cgroup::first() else { return HashMap::new() };
+    let Ok(first) = crate::cgroup::Cgroup::first() else { return HashMap::new() };
     let top = first.folder().to_owned();
     let below = dir::folders_below(&top).unwrap_or_default();
     let all = below.into_iter().chain([top.clone()]);

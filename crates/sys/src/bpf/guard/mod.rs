@@ -13,6 +13,7 @@
 
 mod binder;
 mod denials;
+mod error;
 mod layout;
 mod object;
 mod pins;
@@ -22,24 +23,9 @@ mod reserved_ports;
 mod tests;
 
 pub use binder::{binder, inode, unit};
-pub use denials::{GuardDenial, denials};
+pub use denials::{GuardDenial, list_denials};
+pub use error::GuardError;
 pub use pins::{InForce, enforce, in_force, lift};
 pub use record::{GuardLock, PLACE, boot_id, is_initial_netns};
 pub(crate) use reserved_ports::text as reserved_text;
 pub use reserved_ports::{reserve, reserved};
-
-use crate::bpf::cgroup_bind::{AttachError, CgroupError, PinError};
-
-/// Why there is no set of guards.
-#[derive(Debug, thiserror::Error)]
-pub enum GuardError {
-    /// There is no first cgroup to attach to.
-    #[error(transparent)]
-    Open(#[from] CgroupError),
-    /// The programs could not be loaded or attached.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    /// They could not be kept, read or removed.
-    #[error(transparent)]
-    Pin(#[from] PinError),
-}

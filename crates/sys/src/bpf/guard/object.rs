@@ -10,8 +10,9 @@ use sameport_policy::guard;
 use sameport_policy::guard::{AllowRule, Guard};
 
 use super::layout;
-use crate::bpf::cgroup_bind::object::{attach, map};
-use crate::bpf::cgroup_bind::{AttachError, Cgroup};
+use crate::bpf::attach_error::AttachError;
+use crate::bpf::programs::{attach, map_mut};
+use crate::cgroup::Cgroup;
 
 static GUARD: &[u8] = include_bytes_aligned!("../../../../../bpf/guard.bpf.o");
 
@@ -50,11 +51,11 @@ pub(super) fn set(
         .map_err(|error| AttachError::loading(&error))?;
 
     let fill = |error: aya::maps::MapError| AttachError::system("bpf(BPF_MAP_UPDATE_ELEM)", &error);
-    let mut table: HashMap<_, layout::RawName, u32> = map(&mut object, "names")?;
+    let mut table: HashMap<_, layout::RawName, u32> = map_mut(&mut object, "names")?;
     for step in &steps {
         table.insert(layout::name(step), step.to, 0).map_err(fill)?;
     }
-    let mut table: HashMap<_, layout::RawAllowed, u64> = map(&mut object, "allow")?;
+    let mut table: HashMap<_, layout::RawAllowed, u64> = map_mut(&mut object, "allow")?;
     let mut ends = ends.into_iter();
     for (number, guard) in (0..).zip(guards) {
         for allowed in &guard.allow {
@@ -64,11 +65,11 @@ pub(super) fn set(
             }
         }
     }
-    let mut table: HashMap<_, layout::RawPort, layout::RawGuard> = map(&mut object, "guards")?;
+    let mut table: HashMap<_, layout::RawPort, layout::RawGuard> = map_mut(&mut object, "guards")?;
     for (number, guard) in (0..).zip(guards) {
         table.insert(layout::port(guard), layout::value(guard, number), 0).map_err(fill)?;
     }
-    let mut settings: Array<_, layout::RawGuardSettings> = map(&mut object, "settings")?;
+    let mut settings: Array<_, layout::RawGuardSettings> = map_mut(&mut object, "settings")?;
     settings.set(0, layout::settings(mark, SystemTime::now()), 0).map_err(fill)?;
     let links = attach(&mut object, cgroup)?;
     Ok(GuardPrograms { object, links })

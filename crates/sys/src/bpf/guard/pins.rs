@@ -11,16 +11,15 @@ use std::time::SystemTime;
 
 use sameport_policy::guard::Guard;
 
-use super::GuardError;
+use super::error::GuardError;
 use super::layout;
 use super::object;
 use super::object::GuardPrograms;
-use crate::bpf::cgroup_bind::attached::{link_has_cgroup, read_single};
-use crate::bpf::cgroup_bind::pins::{
-    LINK, OURS, PinResult, create_folder, entries, failed, from_aya, provide_file_system,
-    take_apart,
+use crate::bpf::pin_dir::{
+    self, LINK_PREFIX, PIN_ROOT, PinError, PinResult, ensure_bpffs, failed, from_aya,
 };
-use crate::bpf::cgroup_bind::{Cgroup, PinError};
+use crate::bpf::pinned::{link_has_cgroup, read_single};
+use crate::cgroup::Cgroup;
 use crate::process::identity::ProcessIdentity;
 
 pub(super) const GUARD: &str = "/sys/fs/bpf/sameport/guard";
@@ -53,26 +52,26 @@ pub struct InForce {
 /// See [`Error`].
 pub fn enforce(guards: &[Guard], mark: u64) -> std::result::Result<bool, GuardError> {
     let cgroup = Cgroup::first()?;
-    let mounted = provide_file_system()?;
+    let mounted = ensure_bpffs()?;
     let ours = own_folder()?;
     let before = sets()?;
     // Who did the same before in this process.
     if ours.exists() {
-        take_apart(&ours)?;
+        pin_dir::remove(&ours)?;
     }
-    create_folder(&ours)?;
+    pin_dir::create(&ours)?;
     let result = object::set(&cgroup, guards, mark, Path::new(GUARD))
         .map_err(GuardError::from)
         .and_then(|set| Ok(pin(set, &ours)?));
     if let Err(error) = result {
-        take_apart(&ours)?;
+        pin_dir::remove(&ours)?;
         if before.is_empty() {
             lift()?;
         }
         return Err(error);
     }
     for old in before.into_iter().filter(|old| *old != ours) {
-        take_apart(&old)?;
+        pin_dir::remove(&old)?;
     }
     Ok(mounted)
 }
@@ -80,7 +79,7 @@ pub fn enforce(guards: &[Guard], mark: u64) -> std::result::Result<bool, GuardEr
 fn pin(set: GuardPrograms, folder: &Path) -> PinResult<()> {
     let GuardPrograms { object, links } = set;
     for (name, link) in links {
-        let path = folder.join(format!("{LINK}{name}"));
+        let path = folder.join(format!("{LINK_PREFIX}{name}"));
         link.pin(&path).map_err(|error| from_aya("bpf(BPF_OBJ_PIN)", &path, &error))?;
     }
     for name in MAPS {
@@ -100,11 +99,11 @@ fn pin(set: GuardPrograms, folder: &Path) -> PinResult<()> {
 /// [`PinError::NotPermitted`]: only root may.
 pub fn lift() -> PinResult<()> {
     for set in sets()? {
-        take_apart(&set)?;
+        pin_dir::remove(&set)?;
     }
-    take_apart(Path::new(GUARD))?;
+    pin_dir::remove(Path::new(GUARD))?;
     // Unless something is attached to a cgroup.
-    let _ = fs::remove_dir(OURS);
+    let _ = fs::remove_dir(PIN_ROOT);
     Ok(())
 }
 
@@ -123,7 +122,7 @@ pub fn in_force() -> PinResult<Option<InForce>> {
         let (mark, since) = layout::read_settings(&read_single(set, "settings")?);
         let mut attached = true;
         for hook in HOOKS {
-            attached &= match link_has_cgroup(&set.join(format!("{LINK}{hook}"))) {
+            attached &= match link_has_cgroup(&set.join(format!("{LINK_PREFIX}{hook}"))) {
                 Err(PinError::System(_, _, error)) if error.kind() == ErrorKind::NotFound => false,
                 holds => holds?,
             };
@@ -140,7 +139,7 @@ fn sets() -> PinResult<Vec<PathBuf>> {
     let is_set = |path: &PathBuf| {
         path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(SET))
     };
-    Ok(entries(Path::new(GUARD))?.into_iter().filter(is_set).collect())
+    Ok(pin_dir::list(Path::new(GUARD))?.into_iter().filter(is_set).collect())
 }
 
 /// The folder of this process.

@@ -10,7 +10,6 @@
 //! numbers from the other, `record` reads what it writes.
 
 mod btf;
-mod calls;
 mod object;
 mod record;
 #[cfg(test)]
@@ -25,6 +24,8 @@ use std::sync::LazyLock;
 use rustix::thread::CapabilitySet;
 use sameport_policy::model::GroupPosition;
 
+use crate::bpf::mapped_file::MappedFile;
+use crate::bpf::syscall::{self, ProgramSpec};
 use crate::proc::fd_scan::{FdHolder, FdHolders};
 use btf::Btf;
 use object::ProgramTemplate;
@@ -89,8 +90,8 @@ pub(crate) fn open(wanted: IterFilter) -> io::Result<File> {
     may_load()?;
     numbers_are_those_of_proc()?;
     let network = std::fs::metadata("/proc/thread-self/ns/net")?.st_ino();
-    let link = calls::link(load(wanted, network)?)?;
-    calls::open(&link)
+    let link = syscall::link_iterator(load(wanted, network)?)?;
+    syscall::create_iterator(&link)
 }
 
 /// Before megabytes are read for nothing.
@@ -124,7 +125,7 @@ fn load(wanted: IterFilter, network: u64) -> io::Result<std::os::fd::OwnedFd> {
     let file = File::open(BTF)?;
     // Before Linux 6.16 it has to be copied, a page a call.
     let (mapped, copied);
-    let bytes = match calls::MappedFile::new(&file) {
+    let bytes = match MappedFile::new(&file) {
         Ok(mapping) => {
             mapped = mapping;
             &*mapped
@@ -145,7 +146,12 @@ fn load(wanted: IterFilter, network: u64) -> io::Result<std::os::fd::OwnedFd> {
             name => types.bits(name),
         })
         .ok_or_else(cannot)?;
-    calls::load(&instructions, function, c"sameport_look")
+    syscall::load_program(&ProgramSpec {
+        kind: syscall::BPF_PROG_TYPE_TRACING,
+        instructions: &instructions,
+        attach_type: syscall::BPF_TRACE_ITER,
+        attach_to: function,
+    })
 }
 
 fn struct_of(name: &str) -> &str {
