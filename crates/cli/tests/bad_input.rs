@@ -2,7 +2,7 @@
 //! what is not wrong, however odd, reaches the program as it is.
 #![cfg(target_os = "linux")]
 
-mod stage;
+mod harness;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use stage::{
-    Ended, User, command_for, executable, in_folder, sameport, start, start_built, start_run,
+use harness::{
+    Exited, User, command_for, executable, in_test_dir, sameport, spawn_process, start, start_run,
 };
 
 /// A file that the command would make, had it been started.
 fn marker() -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let folder = in_folder("markers");
+    let folder = in_test_dir("markers");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o1777))
         .unwrap();
@@ -26,13 +26,13 @@ fn marker() -> PathBuf {
 
 /// One `error:` line, at most one `hint:` line, and nothing else anywhere.
 #[track_caller]
-fn is_one_line(ended: &Ended, code: i32, named: &str) {
-    assert_eq!((ended.code, ended.stdout.as_str()), (code, ""), "{ended:?}");
-    let lines: Vec<&str> = ended.stderr.lines().collect();
-    assert!(lines[0].starts_with("error: ") && lines[0].contains(named), "{named:?}: {ended:?}");
-    assert!(lines.len() == 1 || lines.len() == 2 && lines[1].starts_with("hint: "), "{ended:?}");
-    assert!(lines.iter().all(|line| line.chars().count() < 400), "{ended:?}");
-    assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+fn is_one_line(exited: &Exited, code: i32, named: &str) {
+    assert_eq!((exited.code, exited.stdout.as_str()), (code, ""), "{exited:?}");
+    let lines: Vec<&str> = exited.stderr.lines().collect();
+    assert!(lines[0].starts_with("error: ") && lines[0].contains(named), "{named:?}: {exited:?}");
+    assert!(lines.len() == 1 || lines.len() == 2 && lines[1].starts_with("hint: "), "{exited:?}");
+    assert!(lines.iter().all(|line| line.chars().count() < 400), "{exited:?}");
+    assert!(!exited.stderr.contains("panicked"), "{exited:?}");
 }
 
 #[test]
@@ -48,10 +48,10 @@ fn a_wrong_listen_starts_nothing() {
     ];
     for (options, named) in cases {
         let marker = marker();
-        let ended =
-            start_run(User::Ourselves, options, &[OsStr::new("touch"), marker.as_os_str()]).ended();
-        assert_eq!((ended.code, &*ended.stdout), (2, ""), "{options:?}: {ended:?}");
-        assert!(ended.stderr.contains(named), "{options:?}: {ended:?}");
+        let exited =
+            start_run(User::Current, options, &[OsStr::new("touch"), marker.as_os_str()]).wait();
+        assert_eq!((exited.code, &*exited.stdout), (2, ""), "{options:?}: {exited:?}");
+        assert!(exited.stderr.contains(named), "{options:?}: {exited:?}");
         assert!(!marker.exists(), "{options:?}");
     }
 }
@@ -98,9 +98,9 @@ fn a_wrong_option_of_run_starts_nothing() {
             let marker = marker();
             let is_whole = value.is_empty() && *option != "-n" && *option != "--port";
             let options: &[&str] = if is_whole { &[option] } else { &[option, value] };
-            let ended =
-                start_run(*user, options, &[OsStr::new("touch"), marker.as_os_str()]).ended();
-            is_one_line(&ended, 2, named);
+            let exited =
+                start_run(*user, options, &[OsStr::new("touch"), marker.as_os_str()]).wait();
+            is_one_line(&exited, 2, named);
             assert!(!marker.exists(), "{option} {value}: started");
         }
     }
@@ -111,23 +111,23 @@ fn a_command_that_is_not_after_the_dashes_is_not_started() {
     for words in [&["touch"][..], &["-n", "2", "touch"], &["-q", "touch"]] {
         let marker = marker();
         let all = [&["run"], words, &[marker.to_str().unwrap()]].concat();
-        let ended = start(User::Ourselves, &all).ended();
-        is_one_line(&ended, 2, "touch");
-        assert!(ended.stderr.contains("`--`"), "the next step is not named: {ended:?}");
+        let exited = start(User::Current, &all).wait();
+        is_one_line(&exited, 2, "touch");
+        assert!(exited.stderr.contains("`--`"), "the next step is not named: {exited:?}");
         assert!(!marker.exists(), "{words:?}: started");
     }
     for words in [&["run"][..], &["run", "--"], &["run", "-n", "2"], &["run", "-n", "2", "--"]] {
-        is_one_line(&start(User::Ourselves, words).ended(), 2, "COMMAND");
+        is_one_line(&start(User::Current, words).wait(), 2, "COMMAND");
     }
-    is_one_line(&start(User::Ourselves, &["no-such-verb"]).ended(), 2, "no-such-verb");
-    is_one_line(&start(User::Ourselves, &["run", "-n"]).ended(), 2, "-n");
-    is_one_line(&start(User::Ourselves, &["run", "--port"]).ended(), 2, "--port");
+    is_one_line(&start(User::Current, &["no-such-verb"]).wait(), 2, "no-such-verb");
+    is_one_line(&start(User::Current, &["run", "-n"]).wait(), 2, "-n");
+    is_one_line(&start(User::Current, &["run", "--port"]).wait(), 2, "--port");
 }
 
 #[test]
 fn a_command_that_cannot_be_executed_is_126_or_127() {
-    let folder = in_folder("").into_os_string();
-    let file = in_folder("plain-file");
+    let folder = in_test_dir("").into_os_string();
+    let file = in_test_dir("plain-file");
     std::fs::write(&file, "#!/bin/sh\necho started\n").unwrap();
     let cases: &[(&OsStr, i32)] = &[
         (OsStr::new("no-such-program"), 127),
@@ -140,8 +140,8 @@ fn a_command_that_cannot_be_executed_is_126_or_127() {
     for user in User::all() {
         for (command, code) in cases {
             for options in [&[][..], &["-n", "5"]] {
-                let ended = start_run(*user, options, &[command]).ended();
-                is_one_line(&ended, *code, &command.to_string_lossy());
+                let exited = start_run(*user, options, &[command]).wait();
+                is_one_line(&exited, *code, &command.to_string_lossy());
             }
         }
     }
@@ -152,11 +152,11 @@ fn a_command_that_cannot_be_executed_is_126_or_127() {
 fn an_endless_argument_is_named_in_short() {
     let long = "x".repeat(120_000);
     let unknown = format!("--{long}");
-    is_one_line(&start_run(User::Ourselves, &[&unknown], &["true"]).ended(), 2, "xxx");
-    is_one_line(&start_run(User::Ourselves, &["--port", &long], &["true"]).ended(), 2, "xxx");
-    is_one_line(&start_run(User::Ourselves, &["-n", &long], &["true"]).ended(), 2, "xxx");
-    is_one_line(&start_run(User::Ourselves, &[], &[&long]).ended(), 126, "xxx");
-    is_one_line(&start(User::Ourselves, &[&long]).ended(), 2, "xxx");
+    is_one_line(&start_run(User::Current, &[&unknown], &["true"]).wait(), 2, "xxx");
+    is_one_line(&start_run(User::Current, &["--port", &long], &["true"]).wait(), 2, "xxx");
+    is_one_line(&start_run(User::Current, &["-n", &long], &["true"]).wait(), 2, "xxx");
+    is_one_line(&start_run(User::Current, &[], &[&long]).wait(), 126, "xxx");
+    is_one_line(&start(User::Current, &[&long]).wait(), 2, "xxx");
 }
 
 #[test]
@@ -167,8 +167,8 @@ fn a_megabyte_of_arguments_arrives_whole() {
         .chain((0..1024).map(|_| "a".repeat(1023)))
         .collect();
     for user in User::all() {
-        let ended = start_run(*user, &[], &command).ended();
-        assert_eq!((ended.code, ended.stdout.as_str()), (0, "1024 1023\n"), "{}", ended.stderr);
+        let exited = start_run(*user, &[], &command).wait();
+        assert_eq!((exited.code, exited.stdout.as_str()), (0, "1024 1023\n"), "{}", exited.stderr);
     }
 }
 
@@ -176,7 +176,7 @@ fn a_megabyte_of_arguments_arrives_whole() {
 /// interpreter's: E2BIG.
 #[test]
 fn arguments_that_only_just_reached_us_are_126() {
-    let deep = in_folder("d".repeat(100));
+    let deep = in_test_dir("d".repeat(100));
     std::fs::create_dir(&deep).unwrap();
     std::os::unix::fs::symlink("/bin/sh", deep.join("sh")).unwrap();
     let text = format!("#!{}/sh\necho started\n", deep.display());
@@ -186,7 +186,7 @@ fn arguments_that_only_just_reached_us_are_126() {
         all.push(script.clone().into());
         all.extend((0..count).map(|_| OsString::from("a".repeat(8191))));
         all.push("a".repeat(rest).into());
-        command_for(User::Ourselves, sameport(), &all)
+        command_for(User::Current, sameport(), &all)
     };
     // The most that the kernel takes for us, to a byte.
     let fits = |size: usize| run(size / 8192, size % 8192).stdout(Stdio::null()).spawn();
@@ -201,9 +201,9 @@ fn arguments_that_only_just_reached_us_are_126() {
             Err(_) => failing = middle,
         }
     }
-    let ended = start_built(run(fitting / 8192, fitting % 8192)).ended();
-    is_one_line(&ended, 126, &script.to_string_lossy());
-    assert!(ended.stderr.contains("Argument list too long"), "{ended:?}");
+    let exited = spawn_process(run(fitting / 8192, fitting % 8192)).wait();
+    is_one_line(&exited, 126, &script.to_string_lossy());
+    assert!(exited.stderr.contains("Argument list too long"), "{exited:?}");
 }
 
 #[test]
@@ -231,8 +231,8 @@ fn bytes_that_are_no_text_reach_the_program() {
         OsStr::new("--"),
         OsStr::new("true"),
     ];
-    let ended = start(User::Ourselves, &wrong).ended();
-    is_one_line(&ended, 2, "");
+    let exited = start(User::Current, &wrong).wait();
+    is_one_line(&exited, 2, "");
 }
 
 #[test]
@@ -241,25 +241,25 @@ fn a_closed_stdout_or_stderr_is_no_reason_to_crash() {
     for arguments in
         [&["--help"][..], &["run", "--help"], &["--version"], &["run"], &["run", "--", "true"]]
     {
-        let mut command = command_for(User::Ourselves, sameport(), arguments);
+        let mut command = command_for(User::Current, sameport(), arguments);
         command.stdout(full());
-        let ended = start_built(command).ended();
-        assert!(!ended.stderr.contains("panicked"), "{arguments:?}: {ended:?}");
-        let mut command = command_for(User::Ourselves, sameport(), arguments);
+        let exited = spawn_process(command).wait();
+        assert!(!exited.stderr.contains("panicked"), "{arguments:?}: {exited:?}");
+        let mut command = command_for(User::Current, sameport(), arguments);
         command.stderr(full());
-        let ended = start_built(command).ended();
+        let exited = spawn_process(command).wait();
         // 101 is a panic's exit code.
-        assert!(ended.code < 4, "{arguments:?}: {ended:?}");
+        assert!(exited.code < 4, "{arguments:?}: {exited:?}");
     }
     let closed = "exec >&- 2>&-; exec \"$0\" run -- touch \"$1\"";
     let marker = marker();
-    let ended = stage::start_command(
-        User::Ourselves,
+    let exited = harness::start_command(
+        User::Current,
         "sh",
         &["-c", closed, path(sameport()), path(&marker)],
     )
-    .ended();
-    assert_eq!(ended.code, 0, "{ended:?}");
+    .wait();
+    assert_eq!(exited.code, 0, "{exited:?}");
     assert!(marker.exists());
 }
 
@@ -285,6 +285,6 @@ fn wrong_words_of_other_verbs() {
         (&["dial"], "REMOTE"),
     ];
     for (words, named) in cases {
-        is_one_line(&start(User::Ourselves, words).ended(), 2, named);
+        is_one_line(&start(User::Current, words).wait(), 2, named);
     }
 }

@@ -2,7 +2,7 @@
 //! people and programs read, and the exit codes.
 #![cfg(target_os = "linux")]
 
-mod stage;
+mod harness;
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -11,30 +11,30 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
-use stage::{
-    Ended, Started, User, command_for, eventually, free_port, sameport, start_built,
+use harness::{
+    Exited, Process, User, command_for, eventually, free_port, sameport, spawn_process,
     wait_until_answering,
 };
 
 /// A folder for XDG_RUNTIME_DIR, with the one of sameport in it.
-struct Room(tempfile::TempDir);
+struct RuntimeDir(tempfile::TempDir);
 
-impl Room {
+impl RuntimeDir {
     fn new() -> Self {
-        let room = tempfile::tempdir_in("/tmp").unwrap();
-        std::fs::DirBuilder::new().mode(0o700).create(room.path().join("sameport")).unwrap();
-        Self(room)
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        std::fs::DirBuilder::new().mode(0o700).create(dir.path().join("sameport")).unwrap();
+        Self(dir)
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.0.path().join("sameport").join(name)
     }
 
-    fn sameport<S: Into<OsString> + Clone>(&self, arguments: &[S]) -> Ended {
+    fn sameport<S: Into<OsString> + Clone>(&self, arguments: &[S]) -> Exited {
         let arguments: Vec<OsString> = arguments.iter().cloned().map(Into::into).collect();
-        let mut command = command_for(User::Ourselves, sameport(), &arguments);
+        let mut command = command_for(User::Current, sameport(), &arguments);
         command.env("XDG_RUNTIME_DIR", self.0.path());
-        start_built(command).ended()
+        spawn_process(command).wait()
     }
 
     /// Answers one request with these frames; gives the request.
@@ -74,21 +74,21 @@ const CHANGES: &[&str] = &[
 
 #[test]
 fn status_is_told_to_people_and_to_programs() {
-    let room = Room::new();
-    let asked = room.answer("web", &[r#""heard""#, STATUS]);
-    let ended = room.sameport(&["status", "web"]);
+    let dir = RuntimeDir::new();
+    let asked = dir.answer("web", &[r#""heard""#, STATUS]);
+    let exited = dir.sameport(&["status", "web"]);
     assert_eq!(asked.join().unwrap(), r#"{"version":1,"request":"status"}"#);
-    assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
-    assert!(ended.stdout.starts_with("web: pid 33, 1 of 2 workers ready, since "), "{ended:?}");
-    assert!(ended.stdout.contains("\ncommand: node 'a b' "), "{ended:?}");
-    assert!(ended.stdout.ends_with("\nnote: so it is\n"), "{ended:?}");
-    std::fs::remove_file(room.file("web.sock")).unwrap();
+    assert_eq!((exited.code, &*exited.stderr), (0, ""), "{exited:?}");
+    assert!(exited.stdout.starts_with("web: pid 33, 1 of 2 workers ready, since "), "{exited:?}");
+    assert!(exited.stdout.contains("\ncommand: node 'a b' "), "{exited:?}");
+    assert!(exited.stdout.ends_with("\nnote: so it is\n"), "{exited:?}");
+    std::fs::remove_file(dir.file("web.sock")).unwrap();
 
-    let asked = room.answer("web", &[r#""heard""#, STATUS]);
-    let ended = room.sameport(&["status", "--json"]);
+    let asked = dir.answer("web", &[r#""heard""#, STATUS]);
+    let exited = dir.sameport(&["status", "--json"]);
     asked.join().unwrap();
-    assert_eq!(ended.code, 0, "{ended:?}");
-    let told: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(exited.code, 0, "{exited:?}");
+    let told: serde_json::Value = serde_json::from_str(&exited.stdout).unwrap();
     let runs = told["runs"].as_array().unwrap();
     let web = runs.iter().find(|run| run["name"] == "web").unwrap();
     assert_eq!((&web["workers"][0]["pid"], &web["directory"]), (&41.into(), &"/".into()));
@@ -96,24 +96,24 @@ fn status_is_told_to_people_and_to_programs() {
 
 #[test]
 fn changes_are_told_one_by_one() {
-    let room = Room::new();
-    let asked = room.answer("web", CHANGES);
-    let ended = room.sameport(&["restart", "web", "--surge", "0"]);
+    let dir = RuntimeDir::new();
+    let asked = dir.answer("web", CHANGES);
+    let exited = dir.sameport(&["restart", "web", "--surge", "0"]);
     assert_eq!(asked.join().unwrap(), r#"{"version":1,"request":{"restart":{"surge":0}}}"#);
     // No colours and no count of every moment in a pipe.
     let expected = "worker 1: pid 41 starts\nworker 1: pid 41 is ready\n\
                     worker 1: pid 33 drains, 12 connections open\nworker 1: pid 33 has ended\n\
                     web is restarted\n";
-    assert_eq!((ended.code, &*ended.stdout, &*ended.stderr), (0, "", expected));
-    std::fs::remove_file(room.file("web.sock")).unwrap();
+    assert_eq!((exited.code, &*exited.stdout, &*exited.stderr), (0, "", expected));
+    std::fs::remove_file(dir.file("web.sock")).unwrap();
 
-    let asked = room.answer("web", CHANGES);
-    let ended = room.sameport(&["scale", "web", "8", "--json"]);
+    let asked = dir.answer("web", CHANGES);
+    let exited = dir.sameport(&["scale", "web", "8", "--json"]);
     assert_eq!(asked.join().unwrap(), r#"{"version":1,"request":{"scale":{"copies":8}}}"#);
-    assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
+    assert_eq!((exited.code, &*exited.stderr), (0, ""), "{exited:?}");
     let events: Vec<serde_json::Value> =
-        ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(events.len(), 6, "{ended:?}");
+        exited.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), 6, "{exited:?}");
     assert_eq!((&events[1]["state"], &events[5]["event"]), (&"ready".into(), &"done".into()));
 }
 
@@ -152,22 +152,22 @@ fn what_is_asked_and_how_it_ends() {
         ),
         (&["reexec", "web", program], reexec, &[r#""heard""#, r#""done""#], 0, "supervisor\n"),
     ];
-    let room = Room::new();
+    let dir = RuntimeDir::new();
     for (arguments, request, frames, code, told) in cases {
-        let asked = room.answer("web", frames);
-        let ended = room.sameport(arguments);
+        let asked = dir.answer("web", frames);
+        let exited = dir.sameport(arguments);
         let asked = asked.join().unwrap();
         assert!(asked.contains(request), "{asked}");
-        assert_eq!((ended.code, &*ended.stdout), (code, ""), "{arguments:?}: {ended:?}");
-        assert!(ended.stderr.contains(told), "{arguments:?}: {ended:?}");
-        std::fs::remove_file(room.file("web.sock")).unwrap();
+        assert_eq!((exited.code, &*exited.stdout), (code, ""), "{arguments:?}: {exited:?}");
+        assert!(exited.stderr.contains(told), "{arguments:?}: {exited:?}");
+        std::fs::remove_file(dir.file("web.sock")).unwrap();
     }
 }
 
 /// Nobody is asked for what is wrong on its face.
 #[test]
 fn a_wrong_line_asks_nobody() {
-    let room = Room::new();
+    let dir = RuntimeDir::new();
     let cases: &[(&[&str], i32, &str)] = &[
         (&["status", ""], 2, "1 to 64"),
         (&["status", "../web"], 2, "no '/'"),
@@ -188,85 +188,85 @@ fn a_wrong_line_asks_nobody() {
         (&["reexec", "web", "no-such-program"], 127, "no-such-program: command not found"),
     ];
     for (arguments, code, told) in cases {
-        let ended = room.sameport(arguments);
-        assert_eq!((ended.code, &*ended.stdout), (*code, ""), "{arguments:?}: {ended:?}");
-        let lines: Vec<_> = ended.stderr.lines().collect();
-        let [error, hint] = lines[..] else { panic!("{arguments:?}: {ended:?}") };
-        assert!(error.starts_with("error: ") && error.contains(told), "{arguments:?}: {ended:?}");
-        assert!(hint.starts_with("hint: "), "{arguments:?}: {ended:?}");
+        let exited = dir.sameport(arguments);
+        assert_eq!((exited.code, &*exited.stdout), (*code, ""), "{arguments:?}: {exited:?}");
+        let lines: Vec<_> = exited.stderr.lines().collect();
+        let [error, hint] = lines[..] else { panic!("{arguments:?}: {exited:?}") };
+        assert!(error.starts_with("error: ") && error.contains(told), "{arguments:?}: {exited:?}");
+        assert!(hint.starts_with("hint: "), "{arguments:?}: {exited:?}");
     }
 }
 
 #[test]
 fn a_name_that_is_not_there_names_those_that_are() {
-    let room = Room::new();
-    let _web = UnixListener::bind(room.file("web.sock")).unwrap();
+    let dir = RuntimeDir::new();
+    let _web = UnixListener::bind(dir.file("web.sock")).unwrap();
     for verb in [&["status", "wbe"][..], &["stop", "wbe"], &["upgrade", "wbe", "--", "true"]] {
-        let ended = room.sameport(verb);
-        assert_eq!(ended.code, 1, "{ended:?}");
-        assert!(ended.stderr.starts_with("error: there is no run named wbe\nhint: there is "));
-        assert!(ended.stderr.contains("web"), "{ended:?}");
+        let exited = dir.sameport(verb);
+        assert_eq!(exited.code, 1, "{exited:?}");
+        assert!(exited.stderr.starts_with("error: there is no run named wbe\nhint: there is "));
+        assert!(exited.stderr.contains("web"), "{exited:?}");
     }
 }
 
 /// What kill -9 leaves behind: files, and nobody who listens.
 #[test]
 fn a_dead_supervisor_is_explained() {
-    let room = Room::new();
-    drop(UnixListener::bind(room.file("web.sock")).unwrap());
+    let dir = RuntimeDir::new();
+    drop(UnixListener::bind(dir.file("web.sock")).unwrap());
     let record =
         r#"{"pid":33,"command":["node"],"directory":{"Unix":[47]},"since":0,"workers":[]}"#;
-    std::fs::write(room.file("web.json"), record).unwrap();
+    std::fs::write(dir.file("web.json"), record).unwrap();
     for verb in ["status", "restart", "stop"] {
-        let ended = room.sameport(&[verb, "web"]);
+        let exited = dir.sameport(&[verb, "web"]);
         let expected = "error: the supervisor of web (pid 33) is gone, and so are its workers\n\
                         hint: start it again: sameport run --name web … -- node\n";
-        assert_eq!((ended.code, &*ended.stdout, &*ended.stderr), (1, "", expected));
+        assert_eq!((exited.code, &*exited.stdout, &*exited.stderr), (1, "", expected));
     }
-    let ended = room.sameport(&["status"]);
-    assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.stdout.lines().any(|line| line.starts_with("web ") && line.contains(" gone ")));
+    let exited = dir.sameport(&["status"]);
+    assert_eq!(exited.code, 0, "{exited:?}");
+    assert!(exited.stdout.lines().any(|line| line.starts_with("web ") && line.contains(" gone ")));
 }
 
 /// Whoever can write to a folder could answer in a supervisor's place.
 #[test]
 fn folders_that_others_could_change_are_not_asked() {
-    let room = Room::new();
+    let dir = RuntimeDir::new();
     // One that no other folder of this machine has.
     let name = format!("folders-{}", std::process::id());
-    let _web = UnixListener::bind(room.file(&format!("{name}.sock"))).unwrap();
+    let _web = UnixListener::bind(dir.file(&format!("{name}.sock"))).unwrap();
     let not_there = || {
-        let ended = room.sameport(&["status", &name]);
-        let told = ended.stderr.contains(&format!("no run named {name}"));
-        assert!(ended.code == 1 && told, "{ended:?}");
+        let exited = dir.sameport(&["status", &name]);
+        let told = exited.stderr.contains(&format!("no run named {name}"));
+        assert!(exited.code == 1 && told, "{exited:?}");
     };
-    let folder = room.file("");
+    let folder = dir.file("");
     let mode = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     mode(&folder, 0o777);
     not_there();
     mode(&folder, 0o700);
-    mode(room.0.path(), 0o777);
+    mode(dir.0.path(), 0o777);
     not_there();
-    mode(room.0.path(), 0o700);
-    let moved = room.0.path().join("moved");
-    std::fs::rename(room.0.path().join("sameport"), &moved).unwrap();
-    symlink(&moved, room.0.path().join("sameport")).unwrap();
+    mode(dir.0.path(), 0o700);
+    let moved = dir.0.path().join("moved");
+    std::fs::rename(dir.0.path().join("sameport"), &moved).unwrap();
+    symlink(&moved, dir.0.path().join("sameport")).unwrap();
     not_there();
-    std::fs::remove_file(room.0.path().join("sameport")).unwrap();
-    std::fs::rename(&moved, room.0.path().join("sameport")).unwrap();
-    if stage::is_root() {
+    std::fs::remove_file(dir.0.path().join("sameport")).unwrap();
+    std::fs::rename(&moved, dir.0.path().join("sameport")).unwrap();
+    if harness::is_root() {
         std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
         not_there();
     }
 }
 
 /// A named run of a server on a free port, ready.
-fn named_run(room: &Room) -> (Started, u16) {
+fn named_run(dir: &RuntimeDir) -> (Process, u16) {
     let port = free_port();
     let mut run = command_for(
-        User::Ourselves,
+        User::Current,
         sameport(),
         &[
             "run",
@@ -283,18 +283,18 @@ fn named_run(room: &Room) -> (Started, u16) {
             &port.to_string(),
         ],
     );
-    run.env("XDG_RUNTIME_DIR", room.0.path());
-    let run = start_built(run);
+    run.env("XDG_RUNTIME_DIR", dir.0.path());
+    let run = spawn_process(run);
     wait_until_answering(([127, 0, 0, 1], port).into());
     run.wait_for_stderr("worker 1");
     (run, port)
 }
 
 /// The pids of the workers, as `status` has them, when all of them are ready.
-fn workers(room: &Room) -> Vec<i32> {
+fn workers(dir: &RuntimeDir) -> Vec<i32> {
     let ready = || {
-        let ended = room.sameport(&["status", "web", "--json"]);
-        let told: serde_json::Value = serde_json::from_str(&ended.stdout).ok()?;
+        let exited = dir.sameport(&["status", "web", "--json"]);
+        let told: serde_json::Value = serde_json::from_str(&exited.stdout).ok()?;
         let workers = told["workers"].as_array()?;
         let all = workers.iter().all(|worker| worker["state"] == "ready");
         let pids = workers.iter().map(|it| i32::try_from(it["pid"].as_i64()?).ok());
@@ -305,22 +305,21 @@ fn workers(room: &Room) -> Vec<i32> {
 
 #[test]
 fn a_name_is_had_once_until_its_run_ends() {
-    let room = Room::new();
-    let (run, port) = named_run(&room);
-    assert_eq!(workers(&room).len(), 2);
-    let marker = room.0.path().join("marker");
+    let dir = RuntimeDir::new();
+    let (run, port) = named_run(&dir);
+    assert_eq!(workers(&dir).len(), 2);
+    let marker = dir.0.path().join("marker");
     let again = ["run", "--name", "web", "--", "touch", marker.to_str().unwrap()];
-    let ended = room.sameport(&again);
+    let exited = dir.sameport(&again);
     let told = format!("in use by pid {}\nhint: ", run.pid());
-    assert!(ended.code == 1 && ended.stderr.contains(&told), "{ended:?}");
+    assert!(exited.code == 1 && exited.stderr.contains(&told), "{exited:?}");
     assert!(!marker.exists(), "it was started");
-    let (scaled, stopped) =
-        (room.sameport(&["scale", "web", "1"]), room.sameport(&["stop", "web"]));
+    let (scaled, stopped) = (dir.sameport(&["scale", "web", "1"]), dir.sameport(&["stop", "web"]));
     assert_eq!((scaled.code, stopped.code), (0, 0), "{scaled:?} {stopped:?}");
     assert!(scaled.stderr.ends_with("web has 1 worker\n"), "{scaled:?}");
     assert!(stopped.stderr.ends_with("web has stopped\n"), "{stopped:?}");
-    assert_eq!(run.ended().code, 0);
-    assert!(!room.0.path().join("sameport").exists(), "files are left");
+    assert_eq!(run.wait().code, 0);
+    assert!(!dir.0.path().join("sameport").exists(), "files are left");
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
 }
 
@@ -329,18 +328,18 @@ struct Orphans(Vec<i32>);
 
 impl Drop for Orphans {
     fn drop(&mut self) {
-        self.0.iter().for_each(|pid| stage::kill(*pid, libc::SIGKILL));
+        self.0.iter().for_each(|pid| harness::kill(*pid, libc::SIGKILL));
     }
 }
 
 #[test]
 fn a_supervisor_that_was_killed_is_explained_and_its_name_is_free() {
-    let room = Room::new();
-    let (mut run, port) = named_run(&room);
-    let Orphans(pids) = &Orphans(workers(&room));
+    let dir = RuntimeDir::new();
+    let (mut run, port) = named_run(&dir);
+    let Orphans(pids) = &Orphans(workers(&dir));
     run.signal(libc::SIGKILL);
     assert!(eventually(|| (!run.is_running()).then_some(())).is_some());
-    let ended = room.sameport(&["status", "web"]);
+    let exited = dir.sameport(&["status", "web"]);
     let supervisor = run.pid();
     let expected = format!(
         "error: the supervisor of web (pid {supervisor}) is gone; its workers (pids {}, {}) keep \
@@ -348,16 +347,16 @@ fn a_supervisor_that_was_killed_is_explained_and_its_name_is_free() {
          run --name web … -- python3 -m http.server --bind 127.0.0.1 {port}\n",
         pids[0], pids[1], pids[0], pids[1]
     );
-    assert_eq!((ended.code, &*ended.stderr), (1, &*expected));
+    assert_eq!((exited.code, &*exited.stderr), (1, &*expected));
     wait_until_answering(([127, 0, 0, 1], port).into());
-    pids.iter().for_each(|pid| stage::kill(*pid, libc::SIGKILL));
+    pids.iter().for_each(|pid| harness::kill(*pid, libc::SIGKILL));
     let so =
-        || room.sameport(&["status", "web"]).stderr.contains("so are its workers").then_some(());
+        || dir.sameport(&["status", "web"]).stderr.contains("so are its workers").then_some(());
     assert!(eventually(so).is_some());
 
-    let (run, _) = named_run(&room);
-    assert_eq!(workers(&room).len(), 2);
-    assert_eq!(room.sameport(&["stop", "web"]).code, 0);
-    run.ended();
-    assert!(!room.0.path().join("sameport").exists(), "files are left");
+    let (run, _) = named_run(&dir);
+    assert_eq!(workers(&dir).len(), 2);
+    assert_eq!(dir.sameport(&["stop", "web"]).code, 0);
+    run.wait();
+    assert!(!dir.0.path().join("sameport").exists(), "files are left");
 }

@@ -337,8 +337,8 @@ fn processor_time(mut command: Command) -> Duration {
     // SAFETY: an all-zero `rusage` is a valid one.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes one integer and one `rusage`, which are live locals.
-    let ended = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
-    assert!(ended == pid && libc::WIFEXITED(status), "{status:x}");
+    let exited = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+    assert!(exited == pid && libc::WIFEXITED(status), "{status:x}");
     assert!(child.wait().is_err(), "wait4 has reaped the child");
     let duration = |time: libc::timeval| {
         let microseconds = time.tv_sec * 1_000_000 + time.tv_usec;

@@ -6,8 +6,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::process::{Command, Output, Stdio};
 
-#[path = "stage/quick.rs"]
-mod quick;
+#[path = "harness/relative_time.rs"]
+mod relative_time;
 
 const VERBS: &[&str] = &[
     "run",
@@ -211,7 +211,7 @@ fn a_wrong_line_is_one_error_one_hint_and_exit_2() {
         let brief = |arg: &OsString| arg.to_string_lossy().chars().take(30).collect::<String>();
         let what = args.iter().map(brief).collect::<Vec<_>>().join(" ");
         let version = || assert!(sameport(["--version"]).status.success());
-        let is_quick = quick::is_quick_beside(version, FACTOR, || {
+        let is_quick = relative_time::is_within_factor(version, FACTOR, || {
             let output = sameport(args.iter().cloned());
             let stderr = String::from_utf8(output.stderr).expect("messages are UTF-8");
             assert_eq!(output.status.code(), Some(2), "{what}: {stderr}");

@@ -2,11 +2,11 @@
 //! peer sees them.
 #![cfg(target_os = "linux")]
 
-mod stage;
+mod harness;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use stage::{PATIENCE, User, ask, c_program, free_port, start_run};
+use harness::{TIMEOUT, User, ask, c_program, free_port, start_run};
 
 fn at(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), port)
@@ -38,7 +38,7 @@ fn tcp_binds_are_moved_and_shared() {
             let command = [who.to_str().unwrap(), "tcp", asked, &ports.0.to_string()];
 
             let first = start_run(*user, &["--map", &rule], &command);
-            stage::wait_until_answering(at(given, port));
+            harness::wait_until_answering(at(given, port));
             let second = start_run(*user, &["--map", &rule], &command);
             second.wait_for_stderr(" is now shared by 2: pid ");
             if port != ports.0 {
@@ -46,8 +46,8 @@ fn tcp_binds_are_moved_and_shared() {
                 assert!(old.is_err(), "{rule}: the asked port answers too: {old:?}");
             }
             for run in [first, second] {
-                let ended = run.terminate();
-                assert!(!ended.stderr.contains("never used"), "{rule}: {ended:?}");
+                let exited = run.terminate();
+                assert!(!exited.stderr.contains("never used"), "{rule}: {exited:?}");
             }
         }
     }
@@ -61,10 +61,10 @@ fn udp_binds_are_moved() {
         let bracketed = if given.contains(':') { format!("[{given}]") } else { given.to_owned() };
         let rule = format!("udp:{old}={bracketed}:{new}");
         let command = [who.to_str().unwrap(), "udp", asked, &old.to_string()];
-        let run = start_run(User::Ourselves, &["--map", &rule], &command);
+        let run = start_run(User::Current, &["--map", &rule], &command);
         let socket = UdpSocket::bind(at(given, 0)).unwrap();
         socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
-        let answer = stage::eventually(|| {
+        let answer = harness::eventually(|| {
             socket.send_to(b"?", at(given, new)).ok()?;
             let mut buffer = [0; 64];
             socket.recv_from(&mut buffer).ok()
@@ -80,44 +80,44 @@ fn what_a_rule_cannot_do_is_said() {
     let who = who.to_str().unwrap();
 
     let command = [who, "tcp", "0.0.0.0", &old.to_string()];
-    let ended = start_run(User::Ourselves, &["--map", &format!("{old}=[::1]:{new}")], &command);
-    let ended = ended.ended();
-    assert_eq!(ended.code, 1);
-    assert!(ended.stderr.contains("bind: Address family not supported by protocol\n"));
+    let exited = start_run(User::Current, &["--map", &format!("{old}=[::1]:{new}")], &command);
+    let exited = exited.wait();
+    assert_eq!(exited.code, 1);
+    assert!(exited.stderr.contains("bind: Address family not supported by protocol\n"));
     let said = format!("error: --map {old}=[::1]:{new}: the program's socket for 0.0.0.0:{old} ");
-    assert!(ended.stderr.contains(&said), "{ended:?}");
+    assert!(exited.stderr.contains(&said), "{exited:?}");
 
     let command = [who, "tcp", "::", &old.to_string()];
-    let run = start_run(User::Ourselves, &["--map", &format!("{old}=127.0.0.2:{new}")], &command);
+    let run = start_run(User::Current, &["--map", &format!("{old}=127.0.0.2:{new}")], &command);
     run.wait_for_stderr("note: the program asked for IPv4 and IPv6 on port ");
     drop(run);
 
-    let unused = start_run(User::Ourselves, &["--map", "5=6", "--source", "127.0.0.9"], &["true"]);
-    let ended = unused.ended();
-    assert_eq!(ended.code, 0);
-    assert!(ended.stderr.contains("warning: --map 5=6 was never used"), "{ended:?}");
-    assert!(ended.stderr.contains("warning: --source 127.0.0.9 was never used"), "{ended:?}");
+    let unused = start_run(User::Current, &["--map", "5=6", "--source", "127.0.0.9"], &["true"]);
+    let exited = unused.wait();
+    assert_eq!(exited.code, 0);
+    assert!(exited.stderr.contains("warning: --map 5=6 was never used"), "{exited:?}");
+    assert!(exited.stderr.contains("warning: --source 127.0.0.9 was never used"), "{exited:?}");
 }
 
 /// The supervisor binds in the worker's place, and must not lend it rights.
 #[test]
 fn a_low_port_is_as_closed_as_without_a_rule() {
-    if !stage::is_root() {
-        stage::skip("map-to-a-low-port", "needs root");
+    if !harness::is_root() {
+        harness::skip("map-to-a-low-port", "needs root");
         return;
     }
     let who = c_program("who", &["-static"]);
     let (old, low) = (free_port(), 999);
     let rule = format!("{old}={low}");
     let command = [who.to_str().unwrap(), "tcp", "127.0.0.1", &old.to_string()];
-    let refused = start_run(User::Another, &["--map", &rule], &command).ended();
+    let refused = start_run(User::Nobody, &["--map", &rule], &command).wait();
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("bind: Permission denied\n"), "{refused:?}");
 
     // A root supervisor, and a worker that has given up root before its bind.
     let mut lowered = vec!["setpriv", "--reuid", "65534", "--clear-groups"];
     lowered.extend(command);
-    let refused = start_run(User::Ourselves, &["--map", &rule], &lowered).ended();
+    let refused = start_run(User::Current, &["--map", &rule], &lowered).wait();
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("bind: Permission denied\n"), "{refused:?}");
 }
@@ -137,7 +137,7 @@ else:
 
 /// Where a peer sees `kind` come from, under `run --source`.
 fn seen_from(source: &str, kind: &str, to: &str, own: &str) -> SocketAddr {
-    let python = stage::find_program("python3").expect("python3 was looked for");
+    let python = harness::find_program("python3").expect("python3 was looked for");
     let ip = if to.contains("127") { "127.0.0.1" } else { "::1" };
     let command = |port: u16| {
         let port = port.to_string();
@@ -146,25 +146,25 @@ fn seen_from(source: &str, kind: &str, to: &str, own: &str) -> SocketAddr {
     if kind == "tcp" {
         let peer = TcpListener::bind(at(ip, 0)).unwrap();
         let command = command(peer.local_addr().unwrap().port());
-        let run = start_run(User::Ourselves, &["--source", source], &command);
+        let run = start_run(User::Current, &["--source", source], &command);
         let (_, from) = peer.accept().unwrap();
-        assert_eq!(run.ended().code, 0);
+        assert_eq!(run.wait().code, 0);
         from
     } else {
         let peer = UdpSocket::bind(at(ip, 0)).unwrap();
-        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer.set_read_timeout(Some(TIMEOUT)).unwrap();
         let command = command(peer.local_addr().unwrap().port());
-        let run = start_run(User::Ourselves, &["--source", source], &command);
+        let run = start_run(User::Current, &["--source", source], &command);
         let (_, from) = peer.recv_from(&mut [0; 16]).unwrap();
-        assert_eq!(run.ended().code, 0);
+        assert_eq!(run.wait().code, 0);
         from
     }
 }
 
 #[test]
 fn connections_come_from_the_source() {
-    if stage::find_program("python3").is_none() {
-        stage::skip("source", "python3 is not installed");
+    if harness::find_program("python3").is_none() {
+        harness::skip("source", "python3 is not installed");
         return;
     }
     let port = free_port();
@@ -189,17 +189,17 @@ fn connections_come_from_the_source() {
 
 #[test]
 fn transparent_takes_an_address_that_is_not_ours() {
-    if !stage::is_root() {
-        stage::skip("transparent", "needs root");
+    if !harness::is_root() {
+        harness::skip("transparent", "needs root");
         return;
     }
     let who = c_program("who", &[]);
     let port = free_port();
     let command = [who.to_str().unwrap(), "tcp", "0.0.0.0", &port.to_string()];
     let rule = format!("{port}=192.0.2.77:{port}");
-    let run = start_run(User::Ourselves, &["--transparent", "--map", &rule], &command);
-    let listed = stage::eventually(|| {
-        let seen = stage::start(User::Ourselves, &["ls", &port.to_string()]).ended();
+    let run = start_run(User::Current, &["--transparent", "--map", &rule], &command);
+    let listed = harness::eventually(|| {
+        let seen = harness::start(User::Current, &["ls", &port.to_string()]).wait();
         seen.stdout.contains(&format!("192.0.2.77:{port}")).then_some(())
     });
     assert!(listed.is_some(), "{}", run.stderr());
@@ -210,28 +210,28 @@ fn transparent_takes_an_address_that_is_not_ours() {
         let options = ["--via", via, "--transparent", "--port", "1"];
         for port in ["0", &free_port().to_string()] {
             let command = [calls.to_str().unwrap(), "bind", "udp", "192.0.2.77", port];
-            let ended = start_run(User::Ourselves, &options, &command).ended();
-            assert!(ended.stdout.starts_with("0 192.0.2.77 "), "{via}: {ended:?}");
+            let exited = start_run(User::Current, &options, &command).wait();
+            assert!(exited.stdout.starts_with("0 192.0.2.77 "), "{via}: {exited:?}");
             assert!(
-                ended.stdout.ends_with(" port=0 address=1 transparent=1\n"),
-                "{via}: {ended:?}"
+                exited.stdout.ends_with(" port=0 address=1 transparent=1\n"),
+                "{via}: {exited:?}"
             );
-            assert_eq!(ended.stderr, "", "{via}");
+            assert_eq!(exited.stderr, "", "{via}");
         }
-        let ended = start_run(User::Ourselves, &options, &["true"]).ended();
+        let exited = start_run(User::Current, &options, &["true"]).wait();
         let warning = "sameport: warning: --transparent was never used: ";
-        assert!(ended.stderr.starts_with(warning), "{via}: {ended:?}");
-        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(exited.stderr.starts_with(warning), "{via}: {exited:?}");
+        assert_eq!(exited.code, 0, "{exited:?}");
     }
 
-    let refused = start_run(User::Another, &["--transparent"], &["true"]).ended();
+    let refused = start_run(User::Nobody, &["--transparent"], &["true"]).wait();
     assert_eq!(refused.code, 3);
     assert!(refused.stderr.starts_with("error: setsockopt: IP_TRANSPARENT needs "), "{refused:?}");
 }
 
 #[test]
 fn what_is_no_wish_is_refused_before_the_start() {
-    let marker = stage::in_folder(format!("started-{}", free_port()));
+    let marker = harness::in_test_dir(format!("started-{}", free_port()));
     let marker = marker.to_str().unwrap();
     let thousand: Vec<String> =
         (1..=1000).flat_map(|port| ["--map".into(), format!("{port}={}", port + 1000)]).collect();
@@ -248,13 +248,13 @@ fn what_is_no_wish_is_refused_before_the_start() {
         (&["--source", "::1"], 2, "write ADDR or ADDR:PORT"),
     ];
     for (arguments, code, words) in refused {
-        let ended = start_run(User::Ourselves, arguments, &["touch", marker]).ended();
-        assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
-        assert!(ended.stderr.contains(words), "{arguments:?}: {ended:?}");
-        let errors = ended.stderr.lines().filter(|line| line.starts_with("error: ")).count();
-        assert_eq!(errors, 1, "{ended:?}");
+        let exited = start_run(User::Current, arguments, &["touch", marker]).wait();
+        assert_eq!(exited.code, code, "{arguments:?}: {exited:?}");
+        assert!(exited.stderr.contains(words), "{arguments:?}: {exited:?}");
+        let errors = exited.stderr.lines().filter(|line| line.starts_with("error: ")).count();
+        assert_eq!(errors, 1, "{exited:?}");
         assert!(!std::path::Path::new(marker).exists(), "{arguments:?} started the program");
     }
-    let many = start_run(User::Ourselves, &thousand, &["true"]).ended();
+    let many = start_run(User::Current, &thousand, &["true"]).wait();
     assert_eq!(many.code, 0, "{}", many.stderr);
 }

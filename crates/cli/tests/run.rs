@@ -1,12 +1,12 @@
 //! `sameport run`: the way a user sees it.
 #![cfg(target_os = "linux")]
 
-mod stage;
+mod harness;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use stage::{PATIENCE, User, ask, c_program, free_port, start_command, start_run};
+use harness::{TIMEOUT, User, ask, c_program, free_port, start_command, start_run};
 
 fn loopback(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
@@ -15,7 +15,7 @@ fn loopback(port: u16) -> SocketAddr {
 /// The pids that answer there, asked until `count` different ones have, or patience ends.
 fn pids_answering(address: SocketAddr, count: usize) -> BTreeSet<i32> {
     let mut pids = BTreeSet::new();
-    let until = std::time::Instant::now() + PATIENCE;
+    let until = std::time::Instant::now() + TIMEOUT;
     while pids.len() < count && std::time::Instant::now() < until {
         if let Ok(answer) = ask(address, b"") {
             pids.insert(String::from_utf8(answer).unwrap().trim().parse().unwrap());
@@ -32,18 +32,18 @@ fn two_runs_share_a_port_and_without_run_the_second_is_refused() {
         let command = [who.to_str().unwrap(), "tcp", "127.0.0.1", &port.to_string()];
 
         let first = start_run(*user, &[], &command);
-        stage::wait_until_answering(loopback(port));
+        harness::wait_until_answering(loopback(port));
         let second = start_run(*user, &[], &command);
         second.wait_for_stderr(&format!("127.0.0.1:{port} is now shared by 2: pid "));
         assert_eq!(pids_answering(loopback(port), 2).len(), 2);
 
-        let alone = start_command(*user, command[0], &command[1..]).ended();
+        let alone = start_command(*user, command[0], &command[1..]).wait();
         assert_eq!((alone.code, alone.stderr.as_str()), (1, "bind: Address already in use\n"));
 
         for run in [first, second] {
-            let ended = run.terminate();
-            assert_eq!(ended.code, 128 + libc::SIGTERM, "{ended:?}");
-            assert_eq!(ended.stdout, "");
+            let exited = run.terminate();
+            assert_eq!(exited.code, 128 + libc::SIGTERM, "{exited:?}");
+            assert_eq!(exited.stdout, "");
         }
     }
 }
@@ -56,10 +56,10 @@ fn two_copies_of_the_example_answer_on_one_port() {
     assert!(hello.exists(), "{} is built by `cargo test`", hello.display());
     let port = free_port();
     let command = [hello.to_str().unwrap(), &port.to_string()];
-    let run = start_run(User::Ourselves, &["-n", "2"], &command);
+    let run = start_run(User::Current, &["-n", "2"], &command);
     run.wait_for_stderr(&format!("0.0.0.0:{port} is now shared by 2: pid "));
     let mut bodies = BTreeSet::new();
-    let both = stage::eventually(|| {
+    let both = harness::eventually(|| {
         let answer = ask(loopback(port), b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").ok()?;
         let answer = String::from_utf8(answer).ok()?;
         bodies.insert(answer.lines().last()?.to_owned());

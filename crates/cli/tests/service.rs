@@ -2,7 +2,7 @@
 //! and what becomes of clients while nobody serves. The manager is a stand-in that speaks the protocol.
 #![cfg(target_os = "linux")]
 
-mod stage;
+mod harness;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,10 +10,10 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use stage::service::{Service, pass};
-use stage::{
-    Ended, PATIENCE, User, ask, c_program, command_for, eventually, free_port, in_folder, sameport,
-    script, start_built,
+use harness::service::{Service, pass};
+use harness::{
+    Exited, TIMEOUT, User, ask, c_program, command_for, eventually, free_port, in_test_dir,
+    sameport, script, spawn_process,
 };
 
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
@@ -24,8 +24,8 @@ fn loopback(port: u16) -> SocketAddr {
 
 /// A client that has connected and asked, and has not been answered.
 fn begin(to: SocketAddr) -> TcpStream {
-    let mut client = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = TcpStream::connect_timeout(&to, TIMEOUT).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     client.write_all(REQUEST).unwrap();
     client
 }
@@ -42,7 +42,7 @@ fn drains() -> String {
 #[test]
 fn the_manager_hears_of_a_run_when_every_worker_is_ready() {
     let port = free_port().to_string();
-    let go = in_folder(format!("go-{port}"));
+    let go = in_test_dir(format!("go-{port}"));
     // Each is ready when its own file is there.
     let check = format!(
         "exec:test -e {}-$(cat /proc/$SAMEPORT_PID/environ | tr '\\0' '\\n' | \
@@ -50,7 +50,7 @@ fn the_manager_hears_of_a_run_when_every_worker_is_ready() {
         go.display()
     );
     let service =
-        Service::start(User::Ourselves, &[], &["-n", "3", "--ready", &check], &[&drains(), &port]);
+        Service::start(User::Current, &[], &["-n", "3", "--ready", &check], &[&drains(), &port]);
     service.wait_until_said("told STATUS=0 of 3 workers ready", 1);
     for (worker, ready) in [(2, 1), (3, 2)] {
         std::fs::write(format!("{}-{worker}", go.display()), "").unwrap();
@@ -191,8 +191,8 @@ fn a_socket_unit_serves_a_program_that_knows_nothing_of_it() {
 
 #[test]
 fn workers_find_the_sockets_of_listen_open() {
-    let mut ways = vec![(User::Ourselves, "seccomp"), (User::Ourselves, "preload")];
-    ways.extend(User::all().contains(&User::Another).then_some((User::Another, "seccomp")));
+    let mut ways = vec![(User::Current, "seccomp"), (User::Current, "preload")];
+    ways.extend(User::all().contains(&User::Nobody).then_some((User::Nobody, "seccomp")));
     for (user, via) in ways {
         let port = free_port();
         let listen = loopback(port).to_string();
@@ -232,7 +232,7 @@ fn a_bind_of_an_address_of_listen_gets_that_socket() {
     let (number, listen) = (port.to_string(), loopback(port).to_string());
     let program = ["/usr/bin/env", "python3", "-m", "http.server", "--bind", "127.0.0.1", &number];
     let options = ["-n", "3", "--listen", &listen, "--ready", "http:/"];
-    let service = Service::start(User::Ourselves, &[], &options, &program);
+    let service = Service::start(User::Current, &[], &options, &program);
     service.wait_until_said("told READY=1", 1);
     let status = service.status();
     assert_eq!(status["addresses"].as_array().unwrap().len(), 1, "{status}");
@@ -247,7 +247,7 @@ fn a_bind_of_an_address_of_listen_gets_that_socket() {
 }
 
 /// `sameport ARGUMENTS` with these as descriptors 3, 4, … and LISTEN_FDS, and what came of it.
-fn passed(sockets: &[&dyn AsFd], variables: &str, arguments: &[&str]) -> Ended {
+fn passed(sockets: &[&dyn AsFd], variables: &str, arguments: &[&str]) -> Exited {
     // Out of the way first: one may have the number that another is to get.
     let number = |socket: &&dyn AsFd| socket.as_fd().as_raw_fd();
     let of = |text: &dyn Fn(i32, usize) -> String| -> String {
@@ -257,10 +257,10 @@ fn passed(sockets: &[&dyn AsFd], variables: &str, arguments: &[&str]) -> Ended {
     let there = of(&|_, at| format!("{}<&{} {}<&- ", at + 3, at + 200, at + 200));
     let text = format!("LISTEN_PID=$$ {variables} exec \"$@\" {away}{there}");
     let words = ["-c", &text, "sh", sameport().to_str().unwrap()];
-    let mut command = command_for(User::Ourselves, "/bin/bash", &words);
+    let mut command = command_for(User::Current, "/bin/bash", &words);
     command.args(arguments);
     pass(&mut command, sockets);
-    start_built(command).ended()
+    spawn_process(command).wait()
 }
 
 #[test]
@@ -268,9 +268,9 @@ fn what_cannot_be_taken_is_refused_and_nothing_is_started() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let unbound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let unix = UnixListener::bind(in_folder("no-port.sock")).unwrap();
+    let unix = UnixListener::bind(in_test_dir("no-port.sock")).unwrap();
     let file = std::fs::File::open("/dev/null").unwrap();
-    let marker = in_folder("was-started");
+    let marker = in_test_dir("was-started");
     let touch = ["--", "touch", marker.to_str().unwrap()];
     let one = "LISTEN_FDS=1";
     let named = &["run", "--name", "refused"][..];
@@ -288,14 +288,14 @@ fn what_cannot_be_taken_is_refused_and_nothing_is_started() {
     ];
     for (sockets, variables, arguments, code, told) in cases {
         let all: Vec<&str> = arguments.iter().copied().chain(touch).collect();
-        let ended = passed(sockets, variables, &all);
-        assert_eq!((ended.code, &*ended.stdout), (*code, ""), "{variables} {ended:?}");
-        let first = ended.stderr.lines().next().unwrap();
-        assert!(first.starts_with("error: ") && first.contains(told), "{told}: {ended:?}");
-        assert!(ended.stderr.lines().nth(1).unwrap().starts_with("hint: "), "{ended:?}");
+        let exited = passed(sockets, variables, &all);
+        assert_eq!((exited.code, &*exited.stdout), (*code, ""), "{variables} {exited:?}");
+        let first = exited.stderr.lines().next().unwrap();
+        assert!(first.starts_with("error: ") && first.contains(told), "{told}: {exited:?}");
+        assert!(exited.stderr.lines().nth(1).unwrap().starts_with("hint: "), "{exited:?}");
         assert!(!marker.exists(), "{variables} {arguments:?}");
     }
     // Another's are none of ours.
-    let ended = passed(&[&tcp], "LISTEN_PID=1 LISTEN_FDS=1", &["run", "--", "true"]);
-    assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
+    let exited = passed(&[&tcp], "LISTEN_PID=1 LISTEN_FDS=1", &["run", "--", "true"]);
+    assert_eq!((exited.code, &*exited.stderr), (0, ""), "{exited:?}");
 }

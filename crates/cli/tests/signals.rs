@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")]
 #![expect(unsafe_code, reason = "terminals have no safe wrapper among the dev-dependencies")]
 
-mod stage;
+mod harness;
 
 use std::fs::File;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use stage::{
-    Started, User, c_program, command_for, descendants, eventually, executable, free_port,
-    in_folder, kill, sameport, start_built, start_run, wait_until_answering,
+use harness::{
+    Process, User, c_program, command_for, descendants, eventually, executable, free_port,
+    in_test_dir, kill, sameport, spawn_process, start_run, wait_until_answering,
 };
 
 static SIGNALS: LazyLock<PathBuf> = LazyLock::new(|| c_program("trap_signals", &[]));
@@ -33,14 +33,14 @@ fn nothing_is_left(pids: &[i32]) {
 }
 
 /// The numbers after this word on stdout, at the beginning of a line.
-fn numbers(run: &Started, word: &str) -> Vec<i32> {
+fn numbers(run: &Process, word: &str) -> Vec<i32> {
     let text = run.stdout();
     text.lines().filter_map(|line| line.strip_prefix(word)?.trim().parse().ok()).collect()
 }
 
 /// The processes below the run, once there are so many.
 #[track_caller]
-fn processes(run: &Started, count: usize) -> Vec<i32> {
+fn processes(run: &Process, count: usize) -> Vec<i32> {
     let found = eventually(|| {
         let found = descendants(run.pid());
         (found.len() == count).then_some(found)
@@ -51,11 +51,11 @@ fn processes(run: &Started, count: usize) -> Vec<i32> {
 #[test]
 fn the_exit_code_is_the_commands() {
     let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
-    let plain_file = in_folder("not-executable");
+    let plain_file = in_test_dir("not-executable");
     std::fs::write(&plain_file, "echo started\n").unwrap();
     let plain_file = text(plain_file);
     let no_interpreter = text(executable("no-interpreter-line", "echo started $1\nexit 5\n"));
-    let folder = in_folder("").into_os_string().into_string().unwrap();
+    let folder = in_test_dir("").into_os_string().into_string().unwrap();
     let cases: &[(&[&str], i32, &str)] = &[
         (&["sh", "-c", "exit 0"], 0, ""),
         (&["sh", "-c", "exit 3"], 3, ""),
@@ -73,14 +73,14 @@ fn the_exit_code_is_the_commands() {
     ];
     for user in User::all() {
         for (command, code, stdout) in cases {
-            let ended = start_run(*user, &[], command).ended();
+            let exited = start_run(*user, &[], command).wait();
             assert_eq!(
-                (ended.code, ended.stdout.as_str()),
+                (exited.code, exited.stdout.as_str()),
                 (*code, *stdout),
-                "{command:?} {ended:?}"
+                "{command:?} {exited:?}"
             );
             let is_ours = matches!(code, 126 | 127);
-            assert_eq!(ended.stderr.starts_with("error: "), is_ours, "{command:?} {ended:?}");
+            assert_eq!(exited.stderr.starts_with("error: "), is_ours, "{command:?} {exited:?}");
         }
     }
 }
@@ -89,18 +89,18 @@ fn the_exit_code_is_the_commands() {
 fn of_several_workers_the_one_that_failed_decides() {
     for user in User::all() {
         // Each worker takes the first number that is free.
-        let folder = in_folder(format!("turns-{user:?}"));
+        let folder = in_test_dir(format!("turns-{user:?}"));
         std::fs::create_dir(&folder).unwrap();
         std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
         let script =
             "cd \"$1\"; mkdir 1 2>/dev/null && exit 0; mkdir 2 2>/dev/null && exit 7; exit 0";
         let command = ["sh", "-c", script, "sh", folder.to_str().unwrap()];
-        let ended = start_run(*user, &["-n", "3"], &command).ended();
-        assert_eq!(ended.code, 7, "{ended:?}");
+        let exited = start_run(*user, &["-n", "3"], &command).wait();
+        assert_eq!(exited.code, 7, "{exited:?}");
         assert!(folder.join("2").exists());
 
-        let ended = start_run(*user, &["-n", "4"], &["sh", "-c", "echo here"]).ended();
-        assert_eq!((ended.code, ended.stdout.as_str()), (0, "here\nhere\nhere\nhere\n"));
+        let exited = start_run(*user, &["-n", "4"], &["sh", "-c", "echo here"]).wait();
+        assert_eq!((exited.code, exited.stdout.as_str()), (0, "here\nhere\nhere\nhere\n"));
     }
 }
 
@@ -127,9 +127,9 @@ fn signals_reach_every_worker_once() {
                 let seen = || run.stdout().lines().filter(|it| *it == line).count();
                 assert!(eventually(|| (seen() == copies).then_some(())).is_some(), "{line}");
             }
-            let ended = run.ended();
-            assert_eq!(ended.code, 0, "{ended:?}");
-            assert_eq!(ended.stdout.lines().count(), copies * (1 + PASSED_ON.len()), "{ended:?}");
+            let exited = run.wait();
+            assert_eq!(exited.code, 0, "{exited:?}");
+            assert_eq!(exited.stdout.lines().count(), copies * (1 + PASSED_ON.len()), "{exited:?}");
             nothing_is_left(&workers);
         }
     }
@@ -151,7 +151,7 @@ fn terminal() -> (File, OwnedFd) {
 }
 
 /// A run with a terminal of its own, and the end where its user sits.
-fn run_at_terminal(user: User, command: &[&str]) -> (File, Started) {
+fn run_at_terminal(user: User, command: &[&str]) -> (File, Process) {
     let (ours, theirs) = terminal();
     let mut run = command_for(user, sameport(), &[&["run", "--"], command].concat());
     run.stdin(theirs);
@@ -164,7 +164,7 @@ fn run_at_terminal(user: User, command: &[&str]) -> (File, Started) {
     };
     // SAFETY: `take` neither allocates nor locks.
     unsafe { run.pre_exec(take) };
-    (ours, start_built(run))
+    (ours, spawn_process(run))
 }
 
 #[test]
@@ -188,9 +188,9 @@ fn the_keys_of_a_terminal_arrive_once() {
         run.wait_for_stdout("got HUP\n");
         // What came twice would have come by now: the supervisor passes signals on in order.
         run.signal(libc::SIGALRM);
-        let ended = run.ended();
+        let exited = run.wait();
         let expected = format!("ready {worker}\ngot INT\ngot QUIT\ngot WINCH\ngot HUP\ngot ALRM\n");
-        assert_eq!((ended.code, ended.stdout), (0, expected), "{}", ended.stderr);
+        assert_eq!((exited.code, exited.stdout), (0, expected), "{}", exited.stderr);
         nothing_is_left(&[worker]);
     }
 }
@@ -206,8 +206,8 @@ fn a_daemon_is_stayed_with_and_ended_by_sigterm() {
         wait_until_answering(([127, 0, 0, 1], port).into());
         let daemon = processes(&run, 1);
         assert!(run.is_running());
-        let ended = run.terminate();
-        assert_eq!(ended.code, 0, "the command itself ended well: {ended:?}");
+        let exited = run.terminate();
+        assert_eq!(exited.code, 0, "the command itself ended well: {exited:?}");
         nothing_is_left(&daemon);
     }
 }
@@ -216,15 +216,15 @@ fn a_daemon_is_stayed_with_and_ended_by_sigterm() {
 fn a_daemon_that_ends_by_itself_ends_the_run() {
     for user in User::all() {
         // It ends when it is told to.
-        let gate = in_folder(format!("daemon-ends-{user:?}"));
+        let gate = in_test_dir(format!("daemon-ends-{user:?}"));
         let script = "setsid sh -c 'while [ ! -e \"$0\" ]; do sleep 0.05; done; exit 9' \"$0\" & \
                       echo daemon $!";
         let run = start_run(*user, &[], &["sh", "-c", script, gate.to_str().unwrap()]);
         run.wait_for_stderr("sameport stays with them");
         let daemon = numbers(&run, "daemon ");
         std::fs::write(&gate, "").unwrap();
-        let ended = run.ended();
-        assert_eq!(ended.code, 0, "{ended:?}");
+        let exited = run.wait();
+        assert_eq!(exited.code, 0, "{exited:?}");
         nothing_is_left(&daemon);
     }
 }
@@ -238,9 +238,9 @@ fn orphans_of_a_killed_worker_are_ended() {
         wait_until_answering(([127, 0, 0, 1], port).into());
         let all = processes(&run, 3);
         kill(all[0], libc::SIGKILL);
-        let ended = run.ended();
-        assert_eq!(ended.code, 128 + libc::SIGKILL, "{ended:?}");
-        assert!(ended.stderr.contains("ending what the command left behind"), "{ended:?}");
+        let exited = run.wait();
+        assert_eq!(exited.code, 128 + libc::SIGKILL, "{exited:?}");
+        assert!(exited.stderr.contains("ending what the command left behind"), "{exited:?}");
         nothing_is_left(&all);
         std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free again");
     }
@@ -255,9 +255,9 @@ fn an_orphan_that_ignores_sigterm_is_killed_in_the_end() {
         let run = start_run(*user, &[], &["sh", "-c", script]);
         let found = eventually(|| Some(numbers(&run, "orphan ")).filter(|pids| pids.len() == 2));
         let orphans = found.expect("two orphans");
-        let ended = run.ended();
-        assert_eq!(ended.code, 128 + libc::SIGKILL, "{ended:?}");
-        assert!(began.elapsed() > Duration::from_secs(4), "no time to end well: {ended:?}");
+        let exited = run.wait();
+        assert_eq!(exited.code, 128 + libc::SIGKILL, "{exited:?}");
+        assert!(began.elapsed() > Duration::from_secs(4), "no time to end well: {exited:?}");
         nothing_is_left(&orphans);
     }
 }
@@ -274,8 +274,8 @@ fn a_worker_that_ignores_sigterm_goes_on() {
         std::thread::sleep(Duration::from_millis(300));
         assert!(run.is_running());
         kill(all[0], libc::SIGKILL);
-        let ended = run.ended();
-        assert_eq!(ended.code, 128 + libc::SIGKILL, "{ended:?}");
+        let exited = run.wait();
+        assert_eq!(exited.code, 128 + libc::SIGKILL, "{exited:?}");
         nothing_is_left(&all);
     }
 }
@@ -290,8 +290,8 @@ fn one_of_three_is_killed_and_the_others_go_on() {
         run.wait_for_stderr("ended by signal 9; 2 still running");
         assert!(run.is_running() && exists(workers[0]) && exists(workers[2]));
         run.signal(libc::SIGALRM);
-        let ended = run.ended();
-        assert_eq!(ended.code, 128 + libc::SIGKILL, "{ended:?}");
+        let exited = run.wait();
+        assert_eq!(exited.code, 128 + libc::SIGKILL, "{exited:?}");
         nothing_is_left(&workers);
     }
 }

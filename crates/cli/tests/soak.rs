@@ -2,14 +2,14 @@
 //! the same descriptors and memory after as before. `cargo xtask bench soak` is the long version.
 #![cfg(target_os = "linux")]
 
-mod stage;
+mod harness;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use stage::{PATIENCE, User, c_program, free_port, settled_size, start_run};
+use harness::{TIMEOUT, User, c_program, free_port, settled_footprint, start_run};
 
 const CONNECTIONS: u32 = 20_000;
 const BINDS: u32 = 100_000;
@@ -27,7 +27,7 @@ fn the_supervisor_keeps_nothing_of_connections_and_binds() {
     let server: SocketAddr = ([127, 0, 0, 1], port).into();
     // One supervisor for all of it: it answers the binds while it runs the server. The shell waits
     // for a line between the first binds, which warm up, and the rest.
-    let gate = stage::in_folder("soak-gate");
+    let gate = harness::in_test_dir("soak-gate");
     let script = format!(
         "{who} tcp 127.0.0.1 {port} & {churn} {WARM_UP} {churned} && echo warm && \
          while [ ! -e {gate} ]; do sleep 0.05; done && {churn} {BINDS} {churned} && echo churned; \
@@ -36,16 +36,16 @@ fn the_supervisor_keeps_nothing_of_connections_and_binds() {
         churn = churn.display(),
         gate = gate.display(),
     );
-    let mut run = start_run(User::Ourselves, &[], &["sh", "-c", &script]);
-    stage::wait_until_answering(server);
+    let mut run = start_run(User::Current, &[], &["sh", "-c", &script]);
+    harness::wait_until_answering(server);
     run.wait_for_stdout("warm\n");
     connect(server, WARM_UP);
-    let before = settled_size(&run, None);
+    let before = settled_footprint(&run, None);
 
     connect(server, CONNECTIONS);
     std::fs::write(&gate, "").unwrap();
     run.wait_for_stdout("churned\n");
-    let after = settled_size(&run, Some(before));
+    let after = settled_footprint(&run, Some(before));
 
     assert!(run.is_running(), "{}", run.stderr());
     assert_eq!(after.descriptors, before.descriptors, "{before:?}, {after:?}\n{}", run.stderr());
@@ -70,8 +70,8 @@ fn connect(server: SocketAddr, count: u32) {
 }
 
 fn greeted(server: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut stream, &mut answer)?;
     // The server has closed first: resetting its end leaves no TIME_WAIT, and no port runs out.

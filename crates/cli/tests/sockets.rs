@@ -1,23 +1,23 @@
 //! `sameport listen` and `sameport dial`: the article's program, and its other end.
 #![cfg(target_os = "linux")]
 
-mod stage;
+mod harness;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 
-use stage::{Ended, PATIENCE, User, eventually, free_port, sameport, start};
+use harness::{Exited, TIMEOUT, User, eventually, free_port, sameport, start};
 
 /// Connects until the listeners have ended, so that every one of them gets its share.
-fn connect_until_ended(address: SocketAddr, listeners: Vec<stage::Started>) -> Vec<Ended> {
+fn connect_until_ended(address: SocketAddr, listeners: Vec<harness::Process>) -> Vec<Exited> {
     let mut listeners = listeners;
-    let ended = eventually(|| {
+    let exited = eventually(|| {
         drop(TcpStream::connect(address));
         listeners.iter_mut().all(|listener| !listener.is_running()).then_some(())
     });
-    assert!(ended.is_some(), "the listeners did not get their share");
-    listeners.into_iter().map(stage::Started::ended).collect()
+    assert!(exited.is_some(), "the listeners did not get their share");
+    listeners.into_iter().map(harness::Process::wait).collect()
 }
 
 #[test]
@@ -29,10 +29,10 @@ fn two_listeners_share_and_each_says_who_connected() {
         for listener in &listeners {
             listener.wait_for_stdout(&format!("listening on {address} (shared)\n"));
         }
-        for ended in connect_until_ended(address.parse().unwrap(), listeners) {
-            assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
-            let lines: Vec<_> = ended.stdout.lines().collect();
-            assert_eq!(lines.len(), 4, "{ended:?}");
+        for exited in connect_until_ended(address.parse().unwrap(), listeners) {
+            assert_eq!((exited.code, exited.stderr.as_str()), (0, ""));
+            let lines: Vec<_> = exited.stdout.lines().collect();
+            assert_eq!(lines.len(), 4, "{exited:?}");
             assert!(lines[1..].iter().all(|line| line.starts_with("new connection 127.0.0.1:")));
         }
     }
@@ -42,31 +42,31 @@ fn two_listeners_share_and_each_says_who_connected() {
 fn an_exclusive_listener_is_alone_and_is_named() {
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
-    let first = start(User::Ourselves, &["listen", &address, "--exclusive"]);
+    let first = start(User::Current, &["listen", &address, "--exclusive"]);
     first.wait_for_stdout(&format!("listening on {address} (exclusive)\n"));
 
-    let second = start(User::Ourselves, &["listen", &address]).ended();
+    let second = start(User::Current, &["listen", &address]).wait();
     assert_eq!((second.code, second.stdout.as_str()), (1, ""));
     let named = format!("error: port {port} is held by sameport (pid {}, user ", first.pid());
     assert!(second.stderr.starts_with(&named), "{second:?}");
     assert!(second.stderr.contains(") without SO_REUSEPORT\nhint: "), "{second:?}");
 
-    if stage::is_root() {
-        let other = start(User::Another, &["listen", &address]).ended();
+    if harness::is_root() {
+        let other = start(User::Nobody, &["listen", &address]).wait();
         assert_eq!(other.code, 1);
         let words = ": only one user's sockets can share\nhint: run as that user";
         assert!(other.stderr.contains(words), "{other:?}");
     } else {
-        stage::skip("listen-as-another-user", "needs root");
+        harness::skip("listen-as-another-user", "needs root");
     }
 }
 
 #[test]
 fn an_exclusive_listener_does_not_join() {
     let address = format!("127.0.0.1:{}", free_port());
-    let shared = start(User::Ourselves, &["listen", &address]);
+    let shared = start(User::Current, &["listen", &address]);
     shared.wait_for_stdout("(shared)");
-    let alone = start(User::Ourselves, &["listen", &address, "--exclusive"]).ended();
+    let alone = start(User::Current, &["listen", &address, "--exclusive"]).wait();
     assert_eq!(alone.code, 1);
     assert!(alone.stderr.contains("hint: share it, without --exclusive"), "{alone:?}");
 }
@@ -74,30 +74,30 @@ fn an_exclusive_listener_does_not_join() {
 #[test]
 fn a_bare_port_is_both_families_and_peers_read_as_people_know_them() {
     let port = free_port();
-    let listener = start(User::Ourselves, &["listen", &port.to_string(), "--count", "2"]);
+    let listener = start(User::Current, &["listen", &port.to_string(), "--count", "2"]);
     listener.wait_for_stdout(&format!("listening on *:{port} (shared)\n"));
     let v4 = TcpStream::connect(("127.0.0.1", port)).unwrap().local_addr().unwrap();
     listener.wait_for_stdout(&format!("new connection {v4}\n"));
     let v6 = TcpStream::connect(("::1", port)).unwrap().local_addr().unwrap();
-    let ended = listener.ended();
-    assert!(ended.stdout.ends_with(&format!("new connection {v6}\n")), "{ended:?}");
+    let exited = listener.wait();
+    assert!(exited.stdout.ends_with(&format!("new connection {v6}\n")), "{exited:?}");
 }
 
 #[test]
 fn datagrams_are_counted_in_bytes() {
     let port = free_port();
     let arguments = ["listen", &format!("127.0.0.1:{port}"), "--udp", "--count", "2", "--json"];
-    let listener = start(User::Ourselves, &arguments);
+    let listener = start(User::Current, &arguments);
     listener.wait_for_stdout("\"listening\"");
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     for bytes in [&b""[..], b"hello"] {
         sender.send_to(bytes, ("127.0.0.1", port)).unwrap();
     }
-    let ended = listener.ended();
-    assert_eq!(ended.code, 0);
+    let exited = listener.wait();
+    assert_eq!(exited.code, 0);
     let from = sender.local_addr().unwrap().to_string();
     let events: Vec<serde_json::Value> =
-        ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        exited.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events[0]["address"], format!("127.0.0.1:{port}"));
     for (event, bytes) in events[1..].iter().zip([0, 5]) {
         assert_eq!(event["event"], "datagram");
@@ -126,14 +126,14 @@ fn dial(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
 fn dial_copies_both_ways_from_a_port_that_is_listened_on() {
     for host in ["127.0.0.1", "[::1]"] {
         let near = format!("{host}:{}", free_port());
-        let near_listener = start(User::Ourselves, &["listen", &near]);
+        let near_listener = start(User::Current, &["listen", &near]);
         near_listener.wait_for_stdout("(shared)");
 
         let far_listener = TcpListener::bind(format!("{host}:0")).unwrap();
         let far = far_listener.local_addr().unwrap().to_string();
         let echo = std::thread::spawn(move || {
             let (mut stream, from) = far_listener.accept().unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
             let mut copy = stream.try_clone().unwrap();
             std::io::copy(&mut copy, &mut stream).unwrap();
             from.to_string()
@@ -150,7 +150,7 @@ fn dial_copies_both_ways_from_a_port_that_is_listened_on() {
 #[test]
 fn dial_speaks_udp() {
     let far = UdpSocket::bind("127.0.0.1:0").unwrap();
-    far.set_read_timeout(Some(PATIENCE)).unwrap();
+    far.set_read_timeout(Some(TIMEOUT)).unwrap();
     let address = far.local_addr().unwrap().to_string();
     let echo = std::thread::spawn(move || {
         let mut buffer = [0; 100];
@@ -179,15 +179,15 @@ fn dial_says_who_is_not_there() {
 fn a_reader_that_leaves_ends_it_quietly() {
     let address = format!("127.0.0.1:{}", free_port());
     let script = format!("{} listen {address} | head -n 1", sameport().display());
-    let pipe = stage::start_command(User::Ourselves, "sh", &["-c", &script]);
+    let pipe = harness::start_command(User::Current, "sh", &["-c", &script]);
     pipe.wait_for_stdout("(shared)");
     let mut pipe = Some(pipe);
     // The line that finds nobody is the end.
-    let ended = eventually(|| {
+    let exited = eventually(|| {
         drop(TcpStream::connect(address.parse::<SocketAddr>().unwrap()));
         let gone = !pipe.as_mut().unwrap().is_running();
-        gone.then(|| pipe.take().unwrap().ended())
+        gone.then(|| pipe.take().unwrap().wait())
     })
     .expect("it ends when nobody reads");
-    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    assert_eq!((exited.code, exited.stderr.as_str()), (0, ""), "{exited:?}");
 }

@@ -2,17 +2,17 @@
 //! answers to a bind of the same.
 #![cfg(target_os = "linux")]
 
-#[path = "stage/mod.rs"]
-mod stage;
+#[path = "harness/mod.rs"]
+mod harness;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use serde_json::Value;
-use socket2::{Domain, Socket, Type};
-use stage::{
-    Ended, Started, User, eventually, find_program, free_port, in_folder, is_root, skip, start,
+use harness::{
+    Exited, Process, User, eventually, find_program, free_port, in_test_dir, is_root, skip, start,
     start_command, wait_until_answering,
 };
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 /// A socket of ours with these options, bound.
 fn bound(kind: Type, at: &str, reuse_address: bool, reuse_port: bool) -> std::io::Result<Socket> {
@@ -24,18 +24,18 @@ fn bound(kind: Type, at: &str, reuse_address: bool, reuse_port: bool) -> std::io
     Ok(socket)
 }
 
-fn why(user: User, arguments: &[&str]) -> Ended {
-    start(user, &[&["why"], arguments].concat()).ended()
+fn why(user: User, arguments: &[&str]) -> Exited {
+    start(user, &[&["why"], arguments].concat()).wait()
 }
 
 /// The one answer, and the exit code.
 fn answer(user: User, arguments: &[&str]) -> (i32, Value) {
-    let ended = why(user, &[arguments, &["--json"]].concat());
+    let exited = why(user, &[arguments, &["--json"]].concat());
     let told: Value =
-        serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {ended:?}"));
+        serde_json::from_str(&exited.stdout).unwrap_or_else(|e| panic!("{e}: {exited:?}"));
     assert_eq!(told["version"], 1);
-    assert_eq!(ended.stderr, "");
-    (ended.code, told["answers"][0].clone())
+    assert_eq!(exited.stderr, "");
+    (exited.code, told["answers"][0].clone())
 }
 
 /// The one socket that has a part in it.
@@ -58,9 +58,9 @@ fn own_pid() -> i32 {
     std::process::id().cast_signed()
 }
 
-fn python(user: User, port: u16) -> Option<Started> {
+fn python(user: User, port: u16) -> Option<Process> {
     let python = find_program("python3")?;
-    let (port_text, folder) = (port.to_string(), in_folder(""));
+    let (port_text, folder) = (port.to_string(), in_test_dir(""));
     let folder = folder.to_str().unwrap();
     let arguments = ["-m", "http.server", &port_text, "--bind", "127.0.0.1", "--directory", folder];
     let server = start_command(user, python, &arguments);
@@ -124,7 +124,7 @@ fn a_server_that_shares_by_itself_can_be_joined() {
         return skip("why-nginx", "nginx is not installed");
     };
     let port = free_port();
-    let folder = in_folder("why-nginx");
+    let folder = in_test_dir("why-nginx");
     std::fs::create_dir(&folder).unwrap();
     let place = folder.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -139,13 +139,13 @@ fn a_server_that_shares_by_itself_can_be_joined() {
     std::fs::write(&file, configuration).unwrap();
     let (place, file) = (folder.to_str().unwrap(), file.to_str().unwrap());
     let arguments = ["-e", "stderr", "-p", place, "-c", file];
-    let _server = start_command(User::Ourselves, nginx, &arguments);
+    let _server = start_command(User::Current, nginx, &arguments);
     let at = format!("127.0.0.1:{port}");
     wait_until_answering(at.parse().unwrap());
 
-    let (code, told) = answer(User::Ourselves, &[&at]);
+    let (code, told) = answer(User::Current, &[&at]);
     assert_eq!((code, remedies(&told)[0].as_str()), (1, "join"), "{told}");
-    let (code, told) = answer(User::Ourselves, &[&at, "--reuse-port"]);
+    let (code, told) = answer(User::Current, &[&at, "--reuse-port"]);
     assert_eq!(code, 0, "{told}");
     let sockets = told["sockets"].as_array().unwrap();
     let waiting: Vec<_> = sockets.iter().filter(|socket| socket["state"] == "waiting").collect();
@@ -161,11 +161,11 @@ fn two_under_run_can_be_joined() {
     let at = format!("127.0.0.1:{port}");
     let first = bound(Type::STREAM, &at, true, true).unwrap();
     first.listen(8).unwrap();
-    let (code, plain) = answer(User::Ourselves, &[&at]);
+    let (code, plain) = answer(User::Current, &[&at]);
     assert_eq!((code, remedies(&plain)[0].as_str()), (1, "join"), "{plain}");
     assert!(bound(Type::STREAM, &at, true, false).is_err());
 
-    let (code, joined) = answer(User::Ourselves, &[&at, "--reuse-port"]);
+    let (code, joined) = answer(User::Current, &[&at, "--reuse-port"]);
     assert_eq!(code, 0, "{joined}");
     assert_eq!(only(&joined)["traffic"][0]["outcome"], "shared");
     let second = bound(Type::STREAM, &at, true, true).unwrap();
@@ -173,11 +173,11 @@ fn two_under_run_can_be_joined() {
 
     // A narrower address takes its part, a wider one leaves it.
     let wild = format!("0.0.0.0:{port}");
-    let (_, wide) = answer(User::Ourselves, &[&wild, "--reuse-port"]);
+    let (_, wide) = answer(User::Current, &[&wild, "--reuse-port"]);
     let effects = wide["sockets"].as_array().unwrap();
     assert_eq!(effects.len(), 2, "{wide}");
     assert!(effects.iter().all(|socket| socket["traffic"][0]["outcome"] == "kept"), "{wide}");
-    let text = why(User::Ourselves, &[&wild, "--reuse-port"]).stdout;
+    let text = why(User::Current, &[&wild, "--reuse-port"]).stdout;
     assert!(text.contains(&format!("keeps     the connections to {at}")), "{text}");
     assert!(text.contains("(2 times)"), "twice the same is told once: {text}");
 }
@@ -189,12 +189,12 @@ fn a_client_can_have_the_port() {
     let at = format!("127.0.0.1:{port}");
     let client = bound(Type::STREAM, &at, false, false).unwrap();
     client.connect(&target.local_addr().unwrap().into()).unwrap();
-    let (code, told) = answer(User::Ourselves, &[&format!("0.0.0.0:{port}")]);
+    let (code, told) = answer(User::Current, &[&format!("0.0.0.0:{port}")]);
     assert_eq!(code, 1, "{told}");
     assert!(bound(Type::STREAM, &format!("0.0.0.0:{port}"), true, false).is_err());
     assert_eq!(only(&told)["state"], "connected");
     assert!(has_pid(only(&told), own_pid()));
-    let text = why(User::Ourselves, &[&at]).stdout;
+    let text = why(User::Current, &[&at]).stdout;
     assert!(text.contains(&format!("has a connection from {at}")), "{text}");
 }
 
@@ -213,7 +213,7 @@ fn what_is_left_of_a_connection_is_told_as_such() {
     drop(server);
     // A child that another test has just started may have them still.
     let left = eventually(|| {
-        let told = answer(User::Ourselves, &[&at]);
+        let told = answer(User::Current, &[&at]);
         (told.0 == 3).then_some(told.1)
     });
     let told = left.expect("a doubt");
@@ -223,9 +223,9 @@ fn what_is_left_of_a_connection_is_told_as_such() {
     assert!(left["ends_in"].as_u64().unwrap() <= 60, "{left}");
     // The server had it, so that the kernel says yes.
     assert_eq!(left["granted_if"], serde_json::json!(["reuse_address"]));
-    let (code, bare) = answer(User::Ourselves, &[&at, "--no-reuse-address"]);
+    let (code, bare) = answer(User::Current, &[&at, "--no-reuse-address"]);
     assert_eq!((code, &only(&bare)["state"]), (1, &"time-wait".into()), "{bare}");
-    let text = why(User::Ourselves, &[&at, "--no-reuse-address"]).stdout;
+    let text = why(User::Current, &[&at, "--no-reuse-address"]).stdout;
     assert!(text.contains("what is left of its connections (TIME_WAIT) still has it"), "{text}");
     assert!(text.contains("\n  wait "), "{text}");
     assert!(bound(Type::STREAM, &at, false, false).is_err());
@@ -237,17 +237,17 @@ fn what_is_bound_and_does_not_listen_is_seen() {
     let port = free_port();
     let at = format!("127.0.0.1:{port}");
     let bare = bound(Type::STREAM, &at, false, false).unwrap();
-    let (code, told) = answer(User::Ourselves, &[&at]);
+    let (code, told) = answer(User::Current, &[&at]);
     assert_eq!((code, &only(&told)["state"]), (1, &"bound".into()), "{told}");
     drop(bare);
     // A child that another test has just started may have it still.
     let open = eventually(|| bound(Type::STREAM, &at, true, false).ok());
     let _open = open.expect("the address is free");
-    let ended = eventually(|| {
-        let ended = why(User::Ourselves, &[&at]);
-        (ended.code == 0).then_some(ended)
+    let exited = eventually(|| {
+        let exited = why(User::Current, &[&at]);
+        (exited.code == 0).then_some(exited)
     });
-    let text = ended.expect("it can be bound").stdout;
+    let text = exited.expect("it can be bound").stdout;
     assert!(text.contains("whoever of the two listens first has"), "{text}");
     bound(Type::STREAM, &at, true, false).unwrap();
 }
@@ -257,16 +257,16 @@ fn datagrams_would_be_taken() {
     let port = free_port();
     let at = format!("0.0.0.0:{port}");
     let _first = bound(Type::DGRAM, &at, true, false).unwrap();
-    let (code, plain) = answer(User::Ourselves, &["--udp", &at]);
+    let (code, plain) = answer(User::Current, &["--udp", &at]);
     assert_eq!(code, 1, "{plain}");
     assert!(
         !remedies(&plain).contains(&"reuse-address".to_owned()),
         "that would take them: {plain}"
     );
-    let (code, told) = answer(User::Ourselves, &["--udp", &at, "--reuse-address"]);
+    let (code, told) = answer(User::Current, &["--udp", &at, "--reuse-address"]);
     assert_eq!((code, &only(&told)["traffic"][0]["outcome"]), (0, &"taken".into()), "{told}");
     // TCP is another port.
-    assert_eq!(answer(User::Ourselves, &[&at]).0, 0);
+    assert_eq!(answer(User::Current, &[&at]).0, 0);
 }
 
 #[test]
@@ -278,10 +278,10 @@ fn another_user_cannot_share_and_cannot_read() {
     let at = format!("127.0.0.1:{port}");
     let ours = bound(Type::STREAM, &at, true, true).unwrap();
     for arguments in [vec![&*at, "--reuse-port"], vec![&*at, "--reuse-port", "--user", "65534"]] {
-        let user = if arguments.len() > 2 { User::Ourselves } else { User::Another };
+        let user = if arguments.len() > 2 { User::Current } else { User::Nobody };
         let (code, told) = answer(user, &arguments);
         let held = only(&told);
-        if user == User::Another {
+        if user == User::Nobody {
             // Bound, and not listening: its SO_REUSEADDR decides, and is not to be read.
             assert_eq!((code, &held["reuse_address"]), (3, &Value::Null), "{told}");
             assert_eq!(held["granted_if"], serde_json::json!(["reuse_address"]));
@@ -293,7 +293,7 @@ fn another_user_cannot_share_and_cannot_read() {
     }
     ours.listen(8).unwrap();
     for arguments in [vec![&*at, "--reuse-port"], vec![&*at, "--reuse-port", "--user", "65534"]] {
-        let user = if arguments.len() > 2 { User::Ourselves } else { User::Another };
+        let user = if arguments.len() > 2 { User::Current } else { User::Nobody };
         let (code, told) = answer(user, &arguments);
         assert_eq!(code, 1, "{told}");
         assert_eq!(only(&told)["conflict"]["share_lacks"], serde_json::json!(["same-user"]));
@@ -310,7 +310,7 @@ fn another_user_cannot_share_and_cannot_read() {
     std::os::unix::fs::fchown(&private, Some(PRIVATE), None).unwrap();
     private.bind(&at.parse::<SocketAddr>().unwrap().into()).unwrap();
     private.listen(8).unwrap();
-    let text = why(User::Ourselves, &[&at, "--reuse-port"]).stdout;
+    let text = why(User::Current, &[&at, "--reuse-port"]).stdout;
     assert!(text.contains("a private group, which admits nobody else"), "{text}");
     assert!(!text.contains("as user"), "{text}");
 }
@@ -328,7 +328,7 @@ fn what_the_machine_refuses() {
         ("8080", &["--device", "nosuch"], "setsockopt(SO_BINDTODEVICE)", "ENODEV"),
     ];
     for (at, options, call, error) in cases {
-        let (code, told) = answer(User::Ourselves, &[&[at], options].concat());
+        let (code, told) = answer(User::Current, &[&[at], options].concat());
         assert_eq!((code, &told["call"], &told["error"]), (1, &call.into(), &error.into()), "{at}");
     }
     let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
@@ -357,15 +357,15 @@ fn a_wrong_command_line_is_told_at_once() {
         &["no-such-host.invalid:80"],
     ];
     for arguments in cases {
-        let ended = why(User::Ourselves, arguments);
-        assert_eq!(ended.code, 2, "{arguments:?}: {ended:?}");
-        assert_eq!(ended.stdout, "");
-        assert!(ended.stderr.starts_with("error: "), "{ended:?}");
+        let exited = why(User::Current, arguments);
+        assert_eq!(exited.code, 2, "{arguments:?}: {exited:?}");
+        assert_eq!(exited.stdout, "");
+        assert!(exited.stderr.starts_with("error: "), "{exited:?}");
     }
     if is_root() {
-        let ended = why(User::Another, &["80", "--user", "root"]);
-        assert_eq!(ended.code, 3, "{ended:?}");
-        assert!(ended.stderr.contains("only root can ask for another user"), "{ended:?}");
+        let exited = why(User::Nobody, &["80", "--user", "root"]);
+        assert_eq!(exited.code, 3, "{exited:?}");
+        assert!(exited.stderr.contains("only root can ask for another user"), "{exited:?}");
     }
 }
 
@@ -380,15 +380,14 @@ fn the_command_to_start_again_can_be_pasted() {
         "import socket, time; it = socket.create_server(('127.0.0.1', {port})); time.sleep(60)"
     );
     let arguments = ["-c", &code, "$(exit 7); `exit 8`", "it's", ""];
-    let _server = start_command(User::Ourselves, python, &arguments);
+    let _server = start_command(User::Current, python, &arguments);
     wait_until_answering(([127, 0, 0, 1], port).into());
-    let told = why(User::Ourselves, &[&format!("127.0.0.1:{port}")]).stdout;
+    let told = why(User::Current, &[&format!("127.0.0.1:{port}")]).stdout;
     let command = told.split("`sameport run -- ").nth(1).expect("it says what to start again");
     // What was told contains backquotes, if in quotes only.
     let (command, _) = command.split_once("`, and yours under ").unwrap();
     let words =
-        start_command(User::Ourselves, "/bin/sh", &["-c", &format!("printf '%s|' {command}")])
-            .ended();
+        start_command(User::Current, "/bin/sh", &["-c", &format!("printf '%s|' {command}")]).wait();
     let words: Vec<&str> = words.stdout.split('|').collect();
     assert_eq!(words[1..], [&arguments[..], &[""]].concat(), "{told}");
 }

@@ -1,19 +1,19 @@
 //! What can be told where `/proc` cannot be seen: the sockets, and that nobody else is.
 #![cfg(target_os = "linux")]
 
-mod stage;
+mod harness;
 
 use std::net::TcpListener;
 
+use harness::{Exited, User, free_port, is_root, sameport, skip, start_command};
 use socket2::{Domain, Socket, Type};
-use stage::{Ended, User, free_port, is_root, sameport, skip, start_command};
 
 /// Under an empty `/proc`.
-fn blind(verb: &str, port: u16) -> Ended {
+fn blind(verb: &str, port: u16) -> Exited {
     let line = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
     let (binary, port) = (sameport().to_str().unwrap(), port.to_string());
     let words = ["--mount", "--", "/bin/sh", "-c", line, binary, verb, &port];
-    start_command(User::Ourselves, "unshare", &words).ended()
+    start_command(User::Current, "unshare", &words).wait()
 }
 
 #[test]

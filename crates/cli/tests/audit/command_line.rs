@@ -1,7 +1,7 @@
 //! What `audit` says to people, to wrong lines, and where it cannot look.
 
+use crate::harness::{User, is_root, sameport, script, skip, start, start_command};
 use crate::network::{NOBODY, Network, has_python};
-use crate::stage::{User, is_root, sameport, script, skip, start, start_command};
 
 #[test]
 fn wrong_lines_are_refused_at_once() {
@@ -14,13 +14,13 @@ fn wrong_lines_are_refused_at_once() {
         &["--json", "--watch"],
         &["--everything"],
     ];
-    let said = start(User::Ourselves, &["audit", "http"]).ended().stderr;
+    let said = start(User::Current, &["audit", "http"]).wait().stderr;
     assert!(said.contains("is not a fixed port: write a number from 1 to 65535"), "{said}");
     for line in lines {
-        let ended = start(User::Ourselves, &[&["audit"], line].concat()).ended();
-        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{line:?}: {ended:?}");
-        assert!(ended.stderr.starts_with("error: "), "{line:?}: {ended:?}");
-        assert_eq!(ended.stderr.matches("\nhint: ").count(), 1, "{line:?}: {ended:?}");
+        let exited = start(User::Current, &[&["audit"], line].concat()).wait();
+        assert_eq!((exited.code, exited.stdout.as_str()), (2, ""), "{line:?}: {exited:?}");
+        assert!(exited.stderr.starts_with("error: "), "{line:?}: {exited:?}");
+        assert_eq!(exited.stderr.matches("\nhint: ").count(), 1, "{line:?}: {exited:?}");
     }
 }
 
@@ -78,9 +78,9 @@ fn where_it_cannot_look_it_says_so() {
     let blind = ["/usr/bin/python3", blind.to_str().unwrap(), sameport().to_str().unwrap()];
     for options in [&["audit"][..], &["audit", "--json"], &["audit", "--watch"]] {
         let words = [&blind[..], options].concat();
-        let ended = start_command(User::Ourselves, words[0], &words[1..]).ended();
-        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{ended:?}");
-        assert!(ended.stderr.starts_with("error: could not look: "), "{ended:?}");
+        let exited = start_command(User::Current, words[0], &words[1..]).wait();
+        assert_eq!((exited.code, exited.stdout.as_str()), (3, ""), "{exited:?}");
+        assert!(exited.stderr.starts_with("error: could not look: "), "{exited:?}");
     }
 }
 

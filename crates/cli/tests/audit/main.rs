@@ -2,13 +2,13 @@
 //! set-ups with which nothing is wrong.
 #![cfg(target_os = "linux")]
 
-#[path = "../stage/mod.rs"]
-mod stage;
+#[path = "../harness/mod.rs"]
+mod harness;
 
-mod clean;
+mod clean_setups;
 mod command_line;
+mod false_alarms;
+mod hijacks;
 mod network;
-mod planted;
 mod privileged;
-mod setups;
 mod watching;

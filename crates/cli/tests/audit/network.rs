@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::stage::{
-    Started, User, command_for, is_root, sameport, script, start_built, start_command,
+use crate::harness::{
+    Process, User, command_for, is_root, sameport, script, spawn_process, start_command,
 };
 
 /// Who looks without any privilege.
@@ -16,7 +16,7 @@ pub(crate) const NOBODY: u32 = 65534;
 /// A network namespace with a loopback that is up, for as long as this lives. Made by root, or else in a
 /// user namespace, where every process is the user who runs the tests.
 pub(crate) struct Network {
-    holder: Started,
+    holder: Process,
 }
 
 impl Network {
@@ -25,8 +25,8 @@ impl Network {
         let script = "ip link set lo up && echo up && exec sleep 600";
         let with_user = ["-U", "-c", "--keep-caps", "-n", "--", "sh", "-c", script];
         let words = if is_root() { &with_user[3..] } else { &with_user[..] };
-        let mut holder = start_command(User::Ourselves, "unshare", words);
-        let up = crate::stage::eventually(|| {
+        let mut holder = start_command(User::Current, "unshare", words);
+        let up = crate::harness::eventually(|| {
             (holder.stdout().contains("up") || !holder.is_running()).then_some(())
         });
         (up.is_some() && holder.stdout().contains("up")).then_some(Self { holder })
@@ -45,15 +45,15 @@ impl Network {
         }
         let outer = outer.into_iter().map(OsStr::new);
         let words: Vec<&OsStr> = outer.chain(words.iter().map(AsRef::as_ref)).collect();
-        command_for(User::Ourselves, "nsenter", &words)
+        command_for(User::Current, "nsenter", &words)
     }
 
-    pub(crate) fn start<S: AsRef<OsStr>>(&self, uid: u32, words: &[S]) -> Started {
-        start_built(self.command(uid, words))
+    pub(crate) fn start<S: AsRef<OsStr>>(&self, uid: u32, words: &[S]) -> Process {
+        spawn_process(self.command(uid, words))
     }
 
     /// The actor under this name, which is what tells it from others: the interpreter is the same.
-    pub(crate) fn actor(&self, uid: u32, name: &str, steps: &[&str]) -> Started {
+    pub(crate) fn actor(&self, uid: u32, name: &str, steps: &[&str]) -> Process {
         let words = [&[python(), named(name)], steps].concat();
         let started = self.start(uid, &words);
         started.wait_for_stdout("ready");
@@ -83,11 +83,12 @@ pub(crate) fn has_python() -> bool {
 /// A copy of the actor.
 fn named(name: &str) -> &'static str {
     let original = script("audit_actor.py");
-    let copy = crate::stage::in_folder(format!("{name}.py"));
+    let copy = crate::harness::in_test_dir(format!("{name}.py"));
     let text = std::fs::read(original).unwrap();
     if std::fs::read(&copy).ok().as_ref() != Some(&text) {
         // Whole at once, for whoever else makes the same.
-        let scratch = crate::stage::in_folder(format!("{name}.{:?}", std::thread::current().id()));
+        let scratch =
+            crate::harness::in_test_dir(format!("{name}.{:?}", std::thread::current().id()));
         std::fs::write(&scratch, text).unwrap();
         std::fs::rename(&scratch, &copy).unwrap();
     }

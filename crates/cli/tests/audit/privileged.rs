@@ -1,16 +1,20 @@
 //! Hijacks that only root can plant, or find.
 
-use std::path::PathBuf;
-
+use crate::harness::{
+    Cgroup, Process, descendants, eventually, is_root, kill, sameport, script, skip,
+};
+use crate::hijacks::the_one;
 use crate::network::{NOBODY, Network, has_python};
-use crate::planted::the_one;
-use crate::stage::{Started, descendants, eventually, is_root, kill, sameport, script, skip};
 
 /// 20: the same program, outside of the container and in it.
 #[test]
 fn a_container_is_another_program() {
     let test = "audit-container";
-    let Some(cgroup) = Cgroup::new() else { return skip(test, "no cgroup v2 to write to") };
+    let container = format!("5a3eb0a7{:056x}", std::process::id());
+    // The name that Docker gives to the cgroup of a container.
+    let Some(cgroup) = Cgroup::create(&format!("docker-{container}.scope")) else {
+        return skip(test, "no cgroup v2 to write to");
+    };
     if !has_python() {
         return skip(test, "python3 is not installed");
     }
@@ -21,12 +25,12 @@ fn a_container_is_another_program() {
     let [outside, inside] = [0, 1].map(|_| network.actor(NOBODY, "api", &steps));
     let (code, told) = network.audit(0, &[]);
     assert_eq!((code, &told["findings"]), (0, &serde_json::json!([])), "one program");
-    cgroup.take(&inside);
+    cgroup.move_into(inside.pid());
     let (code, told) = network.audit(0, &[]);
     let found = the_one(&told, "shared-with-stranger").unwrap_or_else(|| panic!("{told:#}"));
     assert_eq!((code, &found["culprit"]["pid"]), (1, &inside.pid().into()), "{told:#}");
     assert_eq!(found["victim"]["pid"], outside.pid());
-    assert_eq!(found["culprit"]["container"], Cgroup::ID[..12]);
+    assert_eq!(found["culprit"]["container"], container[..12]);
     drop((outside, inside));
 }
 
@@ -48,7 +52,7 @@ fn a_program_that_chooses_sockets_is_found() {
     });
     let said = said.unwrap();
     let Some(number) = said.trim().strip_prefix("program ") else {
-        return skip(test, &format!("it cannot be attached: {}", attached.ended().stderr));
+        return skip(test, &format!("it cannot be attached: {}", attached.wait().stderr));
     };
     let (code, told) = network.audit(0, &[]);
     let found = the_one(&told, "redirected").unwrap_or_else(|| panic!("{told:#}"));
@@ -89,32 +93,4 @@ fn a_private_groups_socket_with_a_stranger_is_found() {
     let found = the_one(&told, "held-by-stranger").unwrap_or_else(|| panic!("{told:#}"));
     assert_eq!((code, &found["culprit"]["pid"]), (1, &thief.pid().into()), "{told:#}");
     assert!(found["text"].as_str().unwrap().contains("private group"), "{told:#}");
-}
-
-/// A cgroup that is named as Docker names a container's.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    const ID: &str = "5a3eb0a75a3eb0a75a3eb0a75a3eb0a75a3eb0a75a3eb0a75a3eb0a75a3eb0a7";
-
-    fn new() -> Option<Self> {
-        let mounts = std::fs::read_to_string("/proc/mounts").ok()?;
-        let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let mount = mounts.find(|mount| mount.get(2) == Some(&"cgroup2"))?;
-        let folder = PathBuf::from(mount[1]).join(format!("docker-{}.scope", Self::ID));
-        let made = std::fs::create_dir(&folder);
-        (made.is_ok() || folder.is_dir()).then_some(Self(folder))
-    }
-
-    fn take(&self, process: &Started) {
-        std::fs::write(self.0.join("cgroup.procs"), process.pid().to_string()).unwrap();
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let left = std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
-        left.lines().filter_map(|pid| pid.parse().ok()).for_each(|pid| kill(pid, libc::SIGKILL));
-        let _ = eventually(|| std::fs::remove_dir(&self.0).ok());
-    }
 }

@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
+use crate::harness::{Process, eventually, is_root, sameport, skip};
 use crate::network::{NOBODY, Network, has_python};
-use crate::stage::{Started, eventually, is_root, sameport, skip};
 
 /// `audit --watch`, once it does.
-fn watching(network: &Network, uid: u32) -> Started {
+fn watching(network: &Network, uid: u32) -> Process {
     let watch = network.start(uid, &[sameport().to_str().unwrap(), "audit", "--watch"]);
     watch.wait_for_stdout("\"watching\"");
     watch
@@ -15,7 +15,7 @@ fn watching(network: &Network, uid: u32) -> Started {
 /// Waits for an event of this kind that the process of this pid has part in: as the member, or as the
 /// culprit of this finding.
 #[track_caller]
-fn told(watch: &Started, event: &str, id: Option<&str>, pid: i32) -> Value {
+fn told(watch: &Process, event: &str, id: Option<&str>, pid: i32) -> Value {
     let fits = |told: &Value| {
         let who = if id.is_some() { &told["finding"]["culprit"] } else { &told["member"] };
         let is = id.is_none_or(|id| told["finding"]["id"] == id);
@@ -92,12 +92,12 @@ fn it_ends_with_its_reader_and_by_a_signal() {
     let own = if is_root() { 0 } else { NOBODY };
     let line =
         format!("{{ {} audit --watch; echo ended $? >&2; }} | head -n 1", sameport().display());
-    let ended = network.start(own, &["sh", "-c", &line]).ended();
-    assert!(ended.stdout.contains("\"watching\""), "{ended:?}");
-    assert_eq!(ended.stderr, "ended 0\n");
+    let exited = network.start(own, &["sh", "-c", &line]).wait();
+    assert!(exited.stdout.contains("\"watching\""), "{exited:?}");
+    assert_eq!(exited.stderr, "ended 0\n");
     for signal in [libc::SIGINT, libc::SIGTERM] {
         let watch = watching(&network, own);
         watch.signal(signal);
-        assert_eq!(watch.ended().code, 128 + signal);
+        assert_eq!(watch.wait().code, 128 + signal);
     }
 }

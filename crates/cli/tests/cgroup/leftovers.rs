@@ -4,21 +4,21 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::room::{MACHINE, Objects, Room, objects};
-use crate::stage::{self, User, eventually, free_port, start};
+use crate::fixture::{MACHINE, Objects, TestCgroup, objects};
+use crate::harness::{self, User, eventually, free_port, start};
 
 /// More are done by hand; each is two processes.
 const ROUNDS: u32 = 50;
 
 /// A room on a machine where nothing of ours is attached, so that all of it can be counted, and
 /// `detach --all` takes nothing from anybody.
-fn empty_machine(test: &str) -> Option<Room> {
-    let room = Room::alone(test)?;
+fn empty_machine(test: &str) -> Option<TestCgroup> {
+    let cgroup = TestCgroup::create(test)?;
     if fs::exists("/sys/fs/bpf/sameport").unwrap() {
-        stage::skip(test, "something is attached on this machine already");
+        harness::skip(test, "something is attached on this machine already");
         return None;
     }
-    Some(room)
+    Some(cgroup)
 }
 
 /// Waits until every object is gone that came since, and sees that there is no file of ours. Others
@@ -37,16 +37,17 @@ fn nothing_is_left(before: &Objects, ours: &[u64]) {
 #[test]
 fn many_turns_leave_nothing() {
     let _machine = MACHINE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let Some(room) = empty_machine("cgroup-turns") else { return };
-    let ours = [room.id()];
+    let Some(cgroup) = empty_machine("cgroup-turns") else { return };
+    let ours = [cgroup.id()];
     let Some(before) = objects(&ours) else {
-        return stage::skip("cgroup-turns", "bpftool is not here");
+        return harness::skip("cgroup-turns", "bpftool is not here");
     };
     for _ in 0..ROUNDS {
-        let ended = room.attach(&["--port", "8080", "--map", "80=8080", "--source", "127.0.0.9"]);
-        assert_eq!(ended.code, 0, "{ended:?}");
-        let ended = room.detach();
-        assert_eq!(ended.code, 0, "{ended:?}");
+        let exited =
+            cgroup.attach(&["--port", "8080", "--map", "80=8080", "--source", "127.0.0.9"]);
+        assert_eq!(exited.code, 0, "{exited:?}");
+        let exited = cgroup.detach();
+        assert_eq!(exited.code, 0, "{exited:?}");
     }
     nothing_is_left(&before, &ours);
 }
@@ -54,12 +55,12 @@ fn many_turns_leave_nothing() {
 #[test]
 fn a_kill_at_any_moment_is_cleaned_up_by_the_next_start() {
     let _machine = MACHINE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let Some(room) = empty_machine("cgroup-kill") else { return };
-    let ours = [room.id()];
+    let Some(cgroup) = empty_machine("cgroup-kill") else { return };
+    let ours = [cgroup.id()];
     let Some(before) = objects(&ours) else {
-        return stage::skip("cgroup-kill", "bpftool is not here");
+        return harness::skip("cgroup-kill", "bpftool is not here");
     };
-    let path = room.path();
+    let path = cgroup.path();
     let lines: [&[&str]; 2] = [
         &["attach", "--cgroup", &path, "--map", "80=8080", "--source", "127.0.0.9"],
         &["detach", "--cgroup", &path],
@@ -69,7 +70,7 @@ fn a_kill_at_any_moment_is_cleaned_up_by_the_next_start() {
     let measured = [(); 5].map(|()| {
         lines.map(|words| {
             let since = std::time::Instant::now();
-            assert_eq!(start(User::Ourselves, words).ended().code, 0);
+            assert_eq!(start(User::Current, words).wait().code, 0);
             since.elapsed()
         })
     });
@@ -81,22 +82,22 @@ fn a_kill_at_any_moment_is_cleaned_up_by_the_next_start() {
             break;
         }
         let (words, time) = if round % 2 == 0 { (lines[0], attach) } else { (lines[1], detach) };
-        let process = start(User::Ourselves, words);
+        let process = start(User::Current, words);
         let within = f64::from(round * 7 % ROUNDS) / f64::from(ROUNDS);
         std::thread::sleep(time.mul_f64(within));
         process.signal(libc::SIGKILL);
-        if process.ended().code == 128 + libc::SIGKILL {
+        if process.wait().code == 128 + libc::SIGKILL {
             interrupted += 1;
         }
         // Whole or not at all: what a killed one left is either an attachment or invisible.
-        let list = start(User::Ourselves, &["attach", "--list", "--json"]).ended();
+        let list = start(User::Current, &["attach", "--list", "--json"]).wait();
         assert_eq!(list.code, 0, "{list:?}");
     }
     assert!(interrupted > ROUNDS / 4, "only {interrupted} were interrupted");
     // A start cleans up, whatever the state that it finds.
-    let ended = room.attach(&[]);
-    assert!(matches!(ended.code, 0 | 1), "{ended:?}");
-    assert_eq!(room.detach().code, 0);
+    let exited = cgroup.attach(&[]);
+    assert!(matches!(exited.code, 0 | 1), "{exited:?}");
+    assert_eq!(cgroup.detach().code, 0);
     nothing_is_left(&before, &ours);
 }
 
@@ -107,62 +108,62 @@ fn a_cgroup_that_is_gone_is_noticed() {
     // A cgroup that is gone has no number any more.
     let ours = [0];
     let Some(before) = objects(&ours) else {
-        return stage::skip("cgroup-gone", "bpftool is not here");
+        return harness::skip("cgroup-gone", "bpftool is not here");
     };
     let path = gone.path();
     let list = || {
-        let ended = start(User::Ourselves, &["attach", "--list"]).ended();
-        assert_eq!(ended.code, 0, "{ended:?}");
-        ended.stdout
+        let exited = start(User::Current, &["attach", "--list"]).wait();
+        assert_eq!(exited.code, 0, "{exited:?}");
+        exited.stdout
     };
     let gone_text = format!("{path} (gone)");
     // Told by the list; removed by `detach --all`, by a detach of its own, by the next attach.
     for way in ["--all", "--cgroup", "attach"] {
-        if !gone.folder.exists() {
-            fs::create_dir(&gone.folder).unwrap();
+        if !gone.folder().exists() {
+            fs::create_dir(gone.folder()).unwrap();
         }
         assert_eq!(gone.attach(&[]).code, 0);
-        fs::remove_dir(&gone.folder).unwrap();
+        fs::remove_dir(gone.folder()).unwrap();
         eventually(|| list().contains(&gone_text).then_some(())).expect(way);
         match way {
             "attach" => {
-                let other = Room::alone("cgroup-gone").unwrap();
-                let ended = other.attach(&[]);
-                assert_eq!(ended.code, 0, "{ended:?}");
+                let other = TestCgroup::create("cgroup-gone").unwrap();
+                let exited = other.attach(&[]);
+                assert_eq!(exited.code, 0, "{exited:?}");
                 let told = format!("removed the attachment of {path}, which is gone\n");
-                assert!(ended.stderr.starts_with(&told), "{ended:?}");
+                assert!(exited.stderr.starts_with(&told), "{exited:?}");
                 assert_eq!(other.detach().code, 0);
             }
             "--all" => {
-                let ended = start(User::Ourselves, &["detach", "--all"]).ended();
-                assert_eq!((ended.code, ended.stderr.as_str()), (0, "detached from 1 cgroup\n"));
+                let exited = start(User::Current, &["detach", "--all"]).wait();
+                assert_eq!((exited.code, exited.stderr.as_str()), (0, "detached from 1 cgroup\n"));
             }
             _ => {
-                let ended = gone.detach();
-                assert_eq!(ended.code, 0, "{ended:?}");
+                let exited = gone.detach();
+                assert_eq!(exited.code, 0, "{exited:?}");
             }
         }
         assert!(!list().contains(&path), "{way}");
         nothing_is_left(&before, &ours);
     }
-    fs::create_dir(&gone.folder).unwrap();
+    fs::create_dir(gone.folder()).unwrap();
     assert_eq!(gone.detach().code, 1);
 }
 
 #[test]
 fn what_is_shared_stays_shared_and_serves_after_detach() {
-    let Some(room) = Room::new("cgroup-after") else { return };
-    let room = room.attached(&[]);
+    let Some(cgroup) = TestCgroup::new("cgroup-after") else { return };
+    let cgroup = cgroup.attached(&[]);
     let port = free_port().to_string();
     let words = ["bind", "tcp", "127.0.0.1", &port, "listen"];
-    let copies = [(); 2].map(|()| room.start(crate::room::binds_program(), &words));
+    let copies = [(); 2].map(|()| cgroup.start(crate::fixture::binds_program(), &words));
     copies.iter().for_each(|copy| copy.wait_for_stdout("given"));
-    assert_eq!(room.detach().code, 0);
+    assert_eq!(cgroup.detach().code, 0);
     let address = format!("127.0.0.1:{port}").parse().unwrap();
     for _ in 0..10 {
-        assert!(stage::ask(address, b"").is_ok());
+        assert!(harness::ask(address, b"").is_ok());
         std::thread::sleep(Duration::from_millis(1));
     }
-    let refused = room.start(crate::room::binds_program(), &words).ended();
+    let refused = cgroup.start(crate::fixture::binds_program(), &words).wait();
     assert_eq!(refused.stdout, format!("refused bind {}\n", libc::EADDRINUSE));
 }

@@ -2,13 +2,13 @@
 //! in an attached cgroup.
 #![cfg(target_os = "linux")]
 
+mod coexistence;
+mod fixture;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod leftovers;
-mod manners;
-mod reach;
+mod listing;
 mod refusals;
 mod rewriting;
-mod room;
-mod running;
-mod seen;
-#[path = "../stage/mod.rs"]
-mod stage;
+mod run_via_cgroup;
+mod scope;

@@ -1,12 +1,12 @@
 //! Bad input and missing rights: one line, nothing attached.
 
-use crate::room::{Room, top};
-use crate::stage::{self, User, start};
+use crate::fixture::{TestCgroup, cgroup2_mount};
+use crate::harness::{self, User, start};
 
 #[test]
 fn what_cannot_be_is_refused_in_one_line() {
-    let Some(room) = Room::new("cgroup-refusals") else { return };
-    let path = room.path();
+    let Some(cgroup) = TestCgroup::new("cgroup-refusals") else { return };
+    let path = cgroup.path();
     let cases: &[(&[&str], i32, &str)] = &[
         (&["--cgroup", "/no-such-cgroup"], 2, "there is no cgroup /no-such-cgroup"),
         (&["--cgroup", "/etc"], 2, "/etc is not a cgroup"),
@@ -43,14 +43,14 @@ fn what_cannot_be_is_refused_in_one_line() {
     ];
     for (arguments, code, named) in cases {
         let words: Vec<&str> = ["attach"].iter().chain(*arguments).copied().collect();
-        let ended = start(User::Ourselves, &words).ended();
-        assert_eq!(ended.code, *code, "{words:?}: {ended:?}");
-        let lines: Vec<_> = ended.stderr.lines().collect();
-        assert_eq!(lines.len(), 2, "{words:?}: {ended:?}");
-        assert!(lines[0].starts_with("error: ") && lines[0].contains(named), "{ended:?}");
-        assert!(lines[1].starts_with("hint: ") && ended.stdout.is_empty(), "{ended:?}");
+        let exited = start(User::Current, &words).wait();
+        assert_eq!(exited.code, *code, "{words:?}: {exited:?}");
+        let lines: Vec<_> = exited.stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "{words:?}: {exited:?}");
+        assert!(lines[0].starts_with("error: ") && lines[0].contains(named), "{exited:?}");
+        assert!(lines[1].starts_with("hint: ") && exited.stdout.is_empty(), "{exited:?}");
     }
-    assert_eq!(room.detach().code, 1, "something was attached");
+    assert_eq!(cgroup.detach().code, 1, "something was attached");
 }
 
 #[test]
@@ -58,41 +58,41 @@ fn a_cgroup_of_version_1_is_named_as_such() {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     let version1 = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup"));
     let Some(path) = version1.and_then(|line| line.split(' ').nth(1)) else {
-        return stage::skip("cgroup-version-1", "only cgroup v2 is mounted");
+        return harness::skip("cgroup-version-1", "only cgroup v2 is mounted");
     };
-    if top().is_none() {
-        return stage::skip("cgroup-version-1", "cgroup v2 is not mounted");
+    if cgroup2_mount().is_none() {
+        return harness::skip("cgroup-version-1", "cgroup v2 is not mounted");
     }
     for verb in ["attach", "detach"] {
-        let ended = start(User::Ourselves, &[verb, "--cgroup", path]).ended();
-        assert_eq!(ended.code, 2, "{ended:?}");
+        let exited = start(User::Current, &[verb, "--cgroup", path]).wait();
+        assert_eq!(exited.code, 2, "{exited:?}");
         let expected = format!("error: {path} is a cgroup of version 1\nhint: ");
-        assert!(ended.stderr.starts_with(&expected), "{ended:?}");
+        assert!(exited.stderr.starts_with(&expected), "{exited:?}");
     }
 }
 
 #[test]
 fn without_root_it_says_what_is_needed() {
-    let Some(room) = Room::new("cgroup-no-root") else { return };
-    let path = room.path();
+    let Some(cgroup) = TestCgroup::new("cgroup-no-root") else { return };
+    let path = cgroup.path();
     for attached in [false, true] {
         if attached {
-            assert_eq!(room.attach(&[]).code, 0);
+            assert_eq!(cgroup.attach(&[]).code, 0);
         }
         let lines: [&[&str]; 2] = [&["attach", "--cgroup", &path], &["attach", "--unit", "x"]];
         for words in lines {
-            let ended = start(User::Another, words).ended();
+            let exited = start(User::Nobody, words).wait();
             let expected = if words.contains(&"--unit") { 2 } else { 3 };
-            assert_eq!(ended.code, expected, "{words:?}: {ended:?}");
+            assert_eq!(exited.code, expected, "{words:?}: {exited:?}");
         }
-        let ended = start(User::Another, &["attach", "--cgroup", &path]).ended();
-        assert_eq!(ended.stderr.lines().count(), 2, "{ended:?}");
+        let exited = start(User::Nobody, &["attach", "--cgroup", &path]).wait();
+        assert_eq!(exited.stderr.lines().count(), 2, "{exited:?}");
         let hint = "hint: this needs root, or CAP_BPF and CAP_NET_ADMIN";
-        assert!(ended.stderr.contains(hint), "{ended:?}");
+        assert!(exited.stderr.contains(hint), "{exited:?}");
     }
     for words in [&["detach", "--cgroup", &path][..], &["detach", "--all"], &["attach", "--list"]] {
-        let ended = start(User::Another, words).ended();
-        assert_eq!(ended.code, 3, "{words:?}: {ended:?}");
+        let exited = start(User::Nobody, words).wait();
+        assert_eq!(exited.code, 3, "{words:?}: {exited:?}");
     }
-    assert_eq!(room.detach().code, 0, "another user has detached it");
+    assert_eq!(cgroup.detach().code, 0, "another user has detached it");
 }

@@ -3,14 +3,14 @@
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
-use crate::room::{Room, binds_program};
-use crate::stage::{ask, free_port};
+use crate::fixture::{TestCgroup, binds_program};
+use crate::harness::{ask, free_port};
 
 #[test]
 fn a_bind_gets_what_the_rules_say() {
-    let Some(room) = Room::new("cgroup-map") else { return };
+    let Some(cgroup) = TestCgroup::new("cgroup-map") else { return };
     let (to, other) = (free_port(), free_port());
-    let room = room.attached(&[
+    let cgroup = cgroup.attached(&[
         "--map",
         &format!("80={to}"),
         "--map",
@@ -47,7 +47,7 @@ fn a_bind_gets_what_the_rules_say() {
         (&*format!("tcp 127.0.0.1 {other}"), Ok(format!("127.0.0.1 {other}"))),
     ];
     for (words, expected) in cases {
-        let said = room.binds(&format!("bind {words}"));
+        let said = cgroup.bind_result(&format!("bind {words}"));
         let expected = match expected {
             Ok(given) => format!("given {given} reuseaddr=0 reuseport=1"),
             Err(errno) => format!("refused bind {errno}"),
@@ -55,19 +55,19 @@ fn a_bind_gets_what_the_rules_say() {
         assert_eq!(said, expected, "{words}");
     }
     // Port 0 stays as free as it was.
-    let said = room.binds("bind tcp 127.0.0.3 0");
+    let said = cgroup.bind_result("bind tcp 127.0.0.3 0");
     assert!(said.starts_with("given 127.0.0.4 ") && said.ends_with("reuseport=0"), "{said}");
-    let said = room.binds("bind tcp 127.0.0.1 0");
+    let said = cgroup.bind_result("bind tcp 127.0.0.1 0");
     assert!(said.starts_with("given 127.0.0.1 ") && said.ends_with("reuseport=0"), "{said}");
 }
 
 #[test]
 fn a_peer_finds_the_program_where_the_rule_says() {
-    let Some(room) = Room::new("cgroup-map-peer") else { return };
+    let Some(cgroup) = TestCgroup::new("cgroup-map-peer") else { return };
     let (from, to) = (free_port().to_string(), free_port().to_string());
-    let room = room.attached(&["--map", &format!("{from}=127.0.0.1:{to}")]);
+    let cgroup = cgroup.attached(&["--map", &format!("{from}=127.0.0.1:{to}")]);
     let words = ["bind", "tcp", "::", &from, "listen"];
-    let copies = [(); 2].map(|()| room.start(binds_program(), &words));
+    let copies = [(); 2].map(|()| cgroup.start(binds_program(), &words));
     for copy in &copies {
         copy.wait_for_stdout(&format!("given ::ffff:127.0.0.1 {to} "));
     }
@@ -79,26 +79,27 @@ fn a_peer_finds_the_program_where_the_rule_says() {
 
 #[test]
 fn a_low_port_needs_the_privilege_for_what_is_given() {
-    let Some(room) = Room::new("cgroup-map-low") else { return };
+    let Some(cgroup) = TestCgroup::new("cgroup-map-low") else { return };
     let to = free_port();
-    let room = room.attached(&["--map", &format!("80={to}"), "--map", &format!("{}=81", to + 1)]);
+    let cgroup =
+        cgroup.attached(&["--map", &format!("80={to}"), "--map", &format!("{}=81", to + 1)]);
     let start = |port: &str| {
         let words = ["bind", "tcp", "127.0.0.1", port];
-        let user = crate::stage::User::Another;
-        let command = room.command(user, binds_program(), &words);
-        crate::stage::start_built(command).ended().stdout
+        let user = crate::harness::User::Nobody;
+        let command = cgroup.command(user, binds_program(), &words);
+        crate::harness::spawn_process(command).wait().stdout
     };
     assert!(start("80").starts_with(&format!("given 127.0.0.1 {to} ")));
     assert_eq!(start(&(to + 1).to_string()), format!("refused bind {}\n", libc::EACCES));
 }
 
 /// Where a peer sees a connection, or datagram, of this kind come from.
-fn seen_from(room: &Room, kind: &str, own: &str, bound: &str) -> (String, String) {
+fn seen_from(cgroup: &TestCgroup, kind: &str, own: &str, bound: &str) -> (String, String) {
     let wait = Some(Duration::from_secs(10));
     if kind.starts_with("tcp") {
         let listener = TcpListener::bind((own, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let said = room.binds(format!("send tcp {own} {port} {bound}").trim_end());
+        let said = cgroup.bind_result(format!("send tcp {own} {port} {bound}").trim_end());
         listener.set_nonblocking(true).unwrap();
         let peer = listener.accept().map_or("nobody".into(), |(_, peer)| peer.to_string());
         (said, peer)
@@ -106,7 +107,7 @@ fn seen_from(room: &Room, kind: &str, own: &str, bound: &str) -> (String, String
         let socket = UdpSocket::bind((own, 0)).unwrap();
         socket.set_read_timeout(wait).unwrap();
         let port = socket.local_addr().unwrap().port();
-        let said = room.binds(format!("send {kind} {own} {port} {bound}").trim_end());
+        let said = cgroup.bind_result(format!("send {kind} {own} {port} {bound}").trim_end());
         let (_, peer) = socket.recv_from(&mut [0; 8]).unwrap();
         (said, peer.to_string())
     }
@@ -114,10 +115,10 @@ fn seen_from(room: &Room, kind: &str, own: &str, bound: &str) -> (String, String
 
 #[test]
 fn what_is_sent_comes_from_the_source() {
-    let Some(room) = Room::new("cgroup-source") else { return };
-    let room = room.attached(&["--source", "127.0.0.9"]);
+    let Some(cgroup) = TestCgroup::new("cgroup-source") else { return };
+    let cgroup = cgroup.attached(&["--source", "127.0.0.9"]);
     for kind in ["tcp", "udp", "datagram"] {
-        let (said, peer) = seen_from(&room, kind, "127.0.0.1", "");
+        let (said, peer) = seen_from(&cgroup, kind, "127.0.0.1", "");
         assert!(peer.starts_with("127.0.0.9:"), "{kind}: {peer}");
         if kind != "datagram" {
             // And the program is told so.
@@ -127,58 +128,59 @@ fn what_is_sent_comes_from_the_source() {
             );
         }
         // A socket that the program has bound is its own affair, a wildcard with a port included.
-        let (_, peer) = seen_from(&room, kind, "127.0.0.1", "127.0.0.2 0");
+        let (_, peer) = seen_from(&cgroup, kind, "127.0.0.1", "127.0.0.2 0");
         assert!(peer.starts_with("127.0.0.2:"), "{kind}: {peer}");
         let port = free_port();
-        let (_, peer) = seen_from(&room, kind, "127.0.0.1", &format!("0.0.0.0 {port}"));
+        let (_, peer) = seen_from(&cgroup, kind, "127.0.0.1", &format!("0.0.0.0 {port}"));
         assert_eq!(peer, format!("127.0.0.1:{port}"), "{kind}");
         // Another family.
-        let (_, peer) = seen_from(&room, kind, "::1", "");
+        let (_, peer) = seen_from(&cgroup, kind, "::1", "");
         assert!(peer.starts_with("[::1]:"), "{kind}: {peer}");
     }
     // An IPv6 socket that speaks IPv4.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let said = room.binds(&format!("send tcp ::ffff:127.0.0.1 {port}"));
+    let said = cgroup.bind_result(&format!("send tcp ::ffff:127.0.0.1 {port}"));
     assert!(said.starts_with("given ::ffff:127.0.0.9 "), "{said}");
     assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.9");
-    drop(room.detach());
-    let (_, peer) = seen_from(&room, "tcp", "127.0.0.1", "");
+    drop(cgroup.detach());
+    let (_, peer) = seen_from(&cgroup, "tcp", "127.0.0.1", "");
     assert!(peer.starts_with("127.0.0.1:"), "{peer}");
 }
 
 #[test]
 fn a_fixed_source_port_is_shared_by_several() {
-    let Some(room) = Room::new("cgroup-source-port") else { return };
+    let Some(cgroup) = TestCgroup::new("cgroup-source-port") else { return };
     let from = free_port();
-    let room = room.attached(&["--source", &format!("[::1]:{from}")]);
+    let cgroup = cgroup.attached(&["--source", &format!("[::1]:{from}")]);
     // Each to another place; the connections stay open on our side meanwhile.
     let listeners = [(); 2].map(|()| TcpListener::bind("[::1]:0").unwrap());
     for listener in &listeners {
         let port = listener.local_addr().unwrap().port();
-        let said = room.binds(&format!("send tcp ::1 {port}"));
+        let said = cgroup.bind_result(&format!("send tcp ::1 {port}"));
         assert_eq!(said, format!("given ::1 {from} reuseaddr=0 reuseport=1"));
         assert_eq!(listener.accept().unwrap().1.to_string(), format!("[::1]:{from}"));
     }
-    let (_, peer) = seen_from(&room, "udp", "::1", "");
+    let (_, peer) = seen_from(&cgroup, "udp", "::1", "");
     assert_eq!(peer, format!("[::1]:{from}"));
 }
 
 #[test]
 fn what_was_done_is_counted() {
-    let Some(room) = Room::new("cgroup-counts") else { return };
+    let Some(cgroup) = TestCgroup::new("cgroup-counts") else { return };
     let (from, to, never) = (free_port(), free_port(), free_port());
     let map = [format!("{from}={to}"), format!("{never}={to}")];
-    let room = room.attached(&["--map", &map[0], "--map", &map[1], "--source", "127.0.0.9"]);
+    let cgroup = cgroup.attached(&["--map", &map[0], "--map", &map[1], "--source", "127.0.0.9"]);
     for _ in 0..3 {
-        room.binds(&format!("bind tcp 127.0.0.1 {from}"));
+        cgroup.bind_result(&format!("bind tcp 127.0.0.1 {from}"));
     }
-    room.binds(&format!("bind tcp 127.0.0.1 {to} rp"));
-    seen_from(&room, "tcp", "127.0.0.1", "");
-    let ended = crate::stage::start(crate::stage::User::Ourselves, &["attach", "--list", "--json"]);
-    let list: serde_json::Value = serde_json::from_str(&ended.ended().stdout).unwrap();
+    cgroup.bind_result(&format!("bind tcp 127.0.0.1 {to} rp"));
+    seen_from(&cgroup, "tcp", "127.0.0.1", "");
+    let exited =
+        crate::harness::start(crate::harness::User::Current, &["attach", "--list", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&exited.wait().stdout).unwrap();
     let attachments = list["attachments"].as_array().unwrap();
-    let ours = attachments.iter().find(|one| one["cgroup"] == room.path()).unwrap();
+    let ours = attachments.iter().find(|one| one["cgroup"] == cgroup.path()).unwrap();
     assert_eq!(ours["shared"], 3, "{ours}");
     assert_eq!(ours["sourced"], 1, "{ours}");
     let expected = serde_json::json!([
@@ -192,25 +194,25 @@ fn what_was_done_is_counted() {
 
 #[test]
 fn a_source_that_could_not_be_had_is_counted() {
-    let Some(room) = Room::new("cgroup-source-refused") else { return };
-    let room = room.attached(&["--source", "127.0.0.9:81"]);
+    let Some(cgroup) = TestCgroup::new("cgroup-source-refused") else { return };
+    let cgroup = cgroup.attached(&["--source", "127.0.0.9:81"]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let words = ["send", "tcp", "127.0.0.1", &port];
-    let command = room.command(crate::stage::User::Another, binds_program(), &words);
-    let said = crate::stage::start_built(command).ended().stdout;
+    let command = cgroup.command(crate::harness::User::Nobody, binds_program(), &words);
+    let said = crate::harness::spawn_process(command).wait().stdout;
     assert_eq!(said, format!("refused connect {}\n", libc::EACCES));
     let list = |words: &[&str]| {
-        let ended = crate::stage::start(crate::stage::User::Ourselves, words).ended();
-        assert_eq!(ended.code, 0, "{ended:?}");
-        ended.stdout
+        let exited = crate::harness::start(crate::harness::User::Current, words).wait();
+        assert_eq!(exited.code, 0, "{exited:?}");
+        exited.stdout
     };
     let told: serde_json::Value =
         serde_json::from_str(&list(&["attach", "--list", "--json"])).unwrap();
     let attachments = told["attachments"].as_array().unwrap();
-    let ours = attachments.iter().find(|one| one["cgroup"] == room.path()).unwrap();
+    let ours = attachments.iter().find(|one| one["cgroup"] == cgroup.path()).unwrap();
     assert_eq!((&ours["sourced"], &ours["source_refused"]), (&0.into(), &1.into()), "{ours}");
     let table = list(&["attach", "--list"]);
-    let row = table.lines().find(|line| line.starts_with(&room.path())).unwrap();
+    let row = table.lines().find(|line| line.starts_with(&cgroup.path())).unwrap();
     assert!(row.ends_with("  127.0.0.9:81 (0, 1 refused)"), "{row}");
 }

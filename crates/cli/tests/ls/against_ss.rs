@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde_json::Value;
 use socket2::Socket;
 
+use crate::harness::{self, is_root, skip};
 use crate::sockets::{Heir, busy, port};
-use crate::{NOBODY, alone, is_root, readable_copy, skip, text};
+use crate::{NOBODY, alone, text};
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
@@ -158,7 +159,7 @@ fn agrees_with_ss_as_another_user() {
     if !is_root() {
         return skip(test, "only root can run it as another user");
     }
-    let (_folder, copy) = readable_copy();
+    let copy = harness::sameport();
     let sockets = busy();
     let heir = Heir::of(&sockets[0], Some(NOBODY));
     let _other = Heir::of(&sockets[1], None);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use socket2::Type;
 
-use crate::quick::is_quick_beside;
+use crate::harness::relative_time::is_within_factor;
 use crate::sockets::{Options, PLAIN, bound, port};
 use crate::{alone, json, sameport, text};
 
@@ -112,7 +112,7 @@ fn a_wrong_command_line_is_one_line_at_once() {
     for argument in cases {
         let mut output = None;
         let version = || assert!(sameport(&["--version"]).status.success());
-        let is_quick = is_quick_beside(version, 50, || output = Some(sameport(&["ls", argument])));
+        let is_quick = is_within_factor(version, 50, || output = Some(sameport(&["ls", argument])));
         assert!(is_quick, "{argument:.20}: always over 50 times as long as --version");
         let output = &output.expect("the line was tried");
         let lines: Vec<_> = text(&output.stderr).lines().collect();

@@ -5,18 +5,16 @@
 
 mod against_ss;
 mod command_line;
-mod crowd;
-mod elsewhere;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod many_sockets;
 mod members;
-#[path = "../stage/quick.rs"]
-mod quick;
+mod netns;
 mod sockets;
 mod states;
 mod watching;
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -47,30 +45,8 @@ fn json(args: &[&str]) -> Value {
 
 /// What another user is told. Needs root.
 fn json_as(user: u32, args: &[&str]) -> Value {
-    let (_folder, copy) = readable_copy();
+    let copy = harness::sameport();
     let mut command = Command::new(copy);
     let output = command.env_clear().args(args).arg("--json").uid(user).gid(user).output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").unwrap().uid() == 0
-}
-
-/// Says that a test does nothing here; where CI promises everything, that is a failure.
-fn skip(test: &str, reason: &str) {
-    eprintln!("skipped: {test}: {reason}");
-    let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/skips.txt");
-    let allowed = std::fs::read_to_string(list).unwrap_or_default();
-    let expected = allowed.lines().any(|line| line.split(':').next() == Some(test));
-    assert!(expected || std::env::var("CI").as_deref() != Ok("true"), "{test}: {reason}");
-}
-
-/// The binary where other users may execute it, which the build folder and TMPDIR may not permit.
-fn readable_copy() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir_in("/tmp").unwrap();
-    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let copy = folder.path().join("sameport");
-    std::fs::copy(env!("CARGO_BIN_EXE_sameport"), &copy).unwrap();
-    (folder, copy)
 }

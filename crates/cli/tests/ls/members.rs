@@ -8,8 +8,9 @@ use std::process::Command;
 use serde_json::Value;
 use socket2::Type;
 
+use crate::harness::{self, is_root, skip};
 use crate::sockets::{Heir, Options, PLAIN, address, bound, port};
-use crate::{NOBODY, alone, is_root, json, readable_copy, sameport, skip, text};
+use crate::{NOBODY, alone, json, sameport, text};
 
 #[test]
 fn another_user_is_told_what_is_missing() {
@@ -17,7 +18,7 @@ fn another_user_is_told_what_is_missing() {
     if !is_root() {
         return skip("ls-tells-what-is-missing", "only root can run it as another user");
     }
-    let (_folder, copy) = readable_copy();
+    let copy = harness::sameport();
     let lone = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
     let output = Command::new(copy)
         .env_clear()

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::harness;
 
 pub(crate) struct Options {
     pub(crate) v6only: Option<bool>,
@@ -97,13 +98,6 @@ pub(crate) fn busy() -> Vec<Socket> {
 
 /// Tries until there is an answer.
 #[track_caller]
-pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(answer) = attempt() {
-            return answer;
-        }
-        assert!(Instant::now() < until, "never");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+pub(crate) fn eventually<T>(attempt: impl FnMut() -> Option<T>) -> T {
+    harness::eventually(attempt).expect("an answer in time")
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
+use crate::harness::{Cgroup, is_root, skip};
 use crate::sockets::{Options, PLAIN, address, bound, eventually, port};
-use crate::{NOBODY, alone, is_root, json, json_as, sameport, skip, text};
+use crate::{NOBODY, alone, json, json_as, sameport, text};
 
 /// Where the kernel does not list them, that must be said, and nothing else can be tested.
 fn lists_bound() -> bool {
@@ -90,7 +91,7 @@ impl Drop for Server {
         // One that has processes below it ends them, if it is asked and not killed.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         for _ in 0..500 {
-            if self.0.try_wait().is_ok_and(|ended| ended.is_some()) {
+            if self.0.try_wait().is_ok_and(|exited| exited.is_some()) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -212,33 +213,6 @@ fn what_a_full_queue_drops_is_told() {
     assert!(header());
 }
 
-/// A cgroup, gone when dropped.
-struct Cgroup(std::path::PathBuf);
-
-impl Cgroup {
-    /// As a child of the first one, with the name of a unit. Needs root, and cgroup v2.
-    fn create(unit: &str) -> Option<Self> {
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
-        let folder = std::path::Path::new(mount.split(' ').nth(1)?).join(unit);
-        std::fs::create_dir(&folder).ok().map(|()| Self(folder))
-    }
-
-    fn take(&self, pid: u32) {
-        std::fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // Its last process may still be on its way out.
-        eventually(|| match std::fs::remove_dir(&self.0) {
-            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => None,
-            _ => Some(()),
-        });
-    }
-}
-
 #[test]
 fn the_unit_is_that_in_which_the_socket_was_made() {
     let _alone = alone();
@@ -258,7 +232,7 @@ sys.stdin.readline()";
         return skip("ls-tells-the-unit", "python3 is not here");
     };
     let mut server = Server(child);
-    cgroup.take(server.0.id());
+    cgroup.move_into(i32::try_from(server.0.id()).unwrap());
     server.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     let mut port = String::new();
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
@@ -278,7 +252,7 @@ sys.stdin.readline()";
     assert!(text(&table.stdout).lines().next().unwrap().ends_with("  UNIT"), "{table:?}");
 
     // The process leaves; the socket stays.
-    std::fs::write(cgroup.0.join("../cgroup.procs"), server.0.id().to_string()).unwrap();
+    std::fs::write(cgroup.path().join("../cgroup.procs"), server.0.id().to_string()).unwrap();
     let moved = seen(&json(&["ls", "--tcp", port]));
     assert_eq!(moved["unit"], *unit, "{moved}");
     assert!(!moved["processes"][0]["cgroup"].as_str().unwrap().ends_with(&unit), "{moved}");

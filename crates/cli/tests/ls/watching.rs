@@ -10,11 +10,12 @@ use std::time::Duration;
 use serde_json::Value;
 use socket2::Type;
 
+use crate::alone;
+use crate::harness::skip;
 use crate::sockets::{Heir, PLAIN, address, bound, eventually, port};
-use crate::{alone, skip};
 
 /// Longer than any wait of a test that passes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// `sameport ls --watch`, ended when dropped.
 struct Watch {
@@ -35,7 +36,7 @@ impl Watch {
 
     #[track_caller]
     fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("a line")
+        self.lines.recv_timeout(TIMEOUT).expect("a line")
     }
 
     #[track_caller]
@@ -139,16 +140,16 @@ fn it_ends_when_nobody_reads_and_when_it_is_told_to() {
     let mut stdout = watch.stdout.take().unwrap();
     first_line(&mut stdout);
     drop(stdout);
-    let ended = eventually(|| watch.try_wait().unwrap());
-    assert_eq!(ended.code(), Some(0));
+    let exited = eventually(|| watch.try_wait().unwrap());
+    assert_eq!(exited.code(), Some(0));
 
     for number in [libc::SIGINT, libc::SIGTERM] {
         let mut watch = command(&["--tcp", &port(&socket)]).spawn().unwrap();
         let mut stdout = watch.stdout.take().unwrap();
         first_line(&mut stdout);
         signal(&watch, number);
-        let ended = eventually(|| watch.try_wait().unwrap());
-        assert_eq!(ended.signal(), Some(number), "{ended:?}");
+        let exited = eventually(|| watch.try_wait().unwrap());
+        assert_eq!(exited.signal(), Some(number), "{exited:?}");
     }
 }
 
@@ -158,9 +159,9 @@ fn a_full_disk_ends_it() {
     let socket = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut watch = command(&["--tcp", &port(&socket)]);
-    let ended = watch.stdout(full).stderr(Stdio::piped()).output().unwrap();
-    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-    assert!(crate::text(&ended.stderr).starts_with("error: write to stdout: "), "{ended:?}");
+    let exited = watch.stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(exited.status.code(), Some(1), "{exited:?}");
+    assert!(crate::text(&exited.stderr).starts_with("error: write to stdout: "), "{exited:?}");
 }
 
 #[test]
@@ -186,7 +187,7 @@ fn a_terminal_shows_the_list_as_it_is() {
     let mut shown = String::new();
     let mut wait_for = |what: &str, count: usize| {
         while shown.matches(what).count() < count {
-            let more = bytes.recv_timeout(PATIENCE).expect("more on the terminal");
+            let more = bytes.recv_timeout(TIMEOUT).expect("more on the terminal");
             shown.push_str(&String::from_utf8_lossy(&more));
         }
     };
@@ -195,6 +196,6 @@ fn a_terminal_shows_the_list_as_it_is() {
     wait_for(&address(&socket).to_string(), 3);
     // What is typed there is the terminal's: Ctrl-C.
     child.stdin.as_mut().unwrap().write_all(&[3]).unwrap();
-    let ended = eventually(|| child.try_wait().unwrap());
-    assert_ne!(ended.code(), Some(0), "by SIGINT");
+    let exited = eventually(|| child.try_wait().unwrap());
+    assert_ne!(exited.code(), Some(0), "by SIGINT");
 }

@@ -8,8 +8,8 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Mutex;
 
-use crate::peers::{self, C_DYNAMIC, C_STATIC, WHO, installed, who};
-use crate::stage::{self, Started, User, start_run};
+use crate::harness::{self, Process, User, start_run};
+use crate::programs::{self, C_DYNAMIC, C_STATIC, WHO, installed, who};
 use crate::two_copies::{Peer, Site, answering, command, ip_of};
 
 const VIAS: [&str; 3] = ["seccomp", "preload", "cgroup"];
@@ -29,14 +29,14 @@ struct Row {
 
 /// Programs that are no rows of the matrix.
 const OTHERS: &[Row] = &[
-    Row { peer: &DYNAMIC_MUSL, user: User::Ourselves, below_another: false },
-    Row { peer: &BY_ITS_OWN_CALL, user: User::Ourselves, below_another: false },
-    Row { peer: &STARTED_BY_A_SHELL, user: User::Ourselves, below_another: false },
-    Row { peer: &WITH_CAPABILITIES, user: User::Ourselves, below_another: false },
-    Row { peer: &WITH_CAPABILITIES_AS_ANOTHER, user: User::Another, below_another: false },
-    Row { peer: &IN_A_RUN_OF_ITS_OWN, user: User::Ourselves, below_another: false },
-    Row { peer: &BELOW_ANOTHER, user: User::Ourselves, below_another: true },
-    Row { peer: &STATIC_BELOW_ANOTHER, user: User::Ourselves, below_another: true },
+    Row { peer: &DYNAMIC_MUSL, user: User::Current, below_another: false },
+    Row { peer: &BY_ITS_OWN_CALL, user: User::Current, below_another: false },
+    Row { peer: &STARTED_BY_A_SHELL, user: User::Current, below_another: false },
+    Row { peer: &WITH_CAPABILITIES, user: User::Current, below_another: false },
+    Row { peer: &WITH_CAPABILITIES_AS_ANOTHER, user: User::Nobody, below_another: false },
+    Row { peer: &IN_A_RUN_OF_ITS_OWN, user: User::Current, below_another: false },
+    Row { peer: &BELOW_ANOTHER, user: User::Current, below_another: true },
+    Row { peer: &STATIC_BELOW_ANOTHER, user: User::Current, below_another: true },
 ];
 
 const DYNAMIC_MUSL: Peer = Peer {
@@ -75,7 +75,7 @@ const IN_A_RUN_OF_ITS_OWN: Peer = Peer {
     command: |site| {
         let program = (C_DYNAMIC.command)(site)?;
         let run = ["run", "--"].map(OsString::from);
-        Ok([stage::sameport().into()].into_iter().chain(run).chain(program).collect())
+        Ok([harness::sameport().into()].into_iter().chain(run).chain(program).collect())
     },
     ..WHO
 };
@@ -127,14 +127,14 @@ impl Outcome {
 /// Two copies by this interposer; `Err`: why they cannot be started here.
 fn outcome(row: Row, via: &str) -> Result<Outcome, String> {
     let Row { peer, user, .. } = row;
-    let port = stage::free_port();
+    let port = harness::free_port();
     let first = start(row, via, &command(peer, user, port, 1)?);
     if let Err(what) = answering(peer, port, &[&first], 1) {
-        let ended = first.ended();
-        let context = format!("{} by {via}: {what}: {ended:?}", peer.what);
-        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{context}");
+        let exited = first.wait();
+        let context = format!("{} by {via}: {what}: {exited:?}", peer.what);
+        assert_eq!((exited.code, exited.stdout.as_str()), (3, ""), "{context}");
         assert!(
-            ended.stderr.starts_with("error: ") && ended.stderr.contains("\nhint: "),
+            exited.stderr.starts_with("error: ") && exited.stderr.contains("\nhint: "),
             "{context}"
         );
         assert!(TcpStream::connect((ip_of(peer.asked[0]), port)).is_err(), "{context}");
@@ -147,11 +147,11 @@ fn outcome(row: Row, via: &str) -> Result<Outcome, String> {
             Outcome::Reached
         }
         Err(what) => {
-            let ended = second.terminate();
-            let why = ended.stderr.to_lowercase();
-            let context = format!("{} by {via}: {what}: {ended:?}", peer.what);
+            let exited = second.terminate();
+            let why = exited.stderr.to_lowercase();
+            let context = format!("{} by {via}: {what}: {exited:?}", peer.what);
             assert!(why.contains("address already in use"), "{context}");
-            assert!(![0, 3].contains(&ended.code), "{context}");
+            assert!(![0, 3].contains(&exited.code), "{context}");
             Outcome::SlipsPast
         }
     };
@@ -159,26 +159,26 @@ fn outcome(row: Row, via: &str) -> Result<Outcome, String> {
     Ok(outcome)
 }
 
-fn start(row: Row, via: &str, command: &[OsString]) -> Started {
+fn start(row: Row, via: &str, command: &[OsString]) -> Process {
     // Each copy has a command line of its own.
     let options = ["--quiet", "--via", via, "--group", "copies"];
     if !row.below_another {
         return start_run(row.user, &options, command);
     }
     let inner = ["run"].into_iter().chain(options).chain(["--"]).map(OsString::from);
-    let inner = [stage::sameport().into()].into_iter().chain(inner);
+    let inner = [harness::sameport().into()].into_iter().chain(inner);
     let inner: Vec<OsString> = inner.chain(command.iter().cloned()).collect();
     start_run(row.user, &["--quiet", "--via", "seccomp", "--port", "1"], &inner)
 }
 
 /// Why the table cannot be made here.
 fn obstacle() -> Option<String> {
-    if !stage::is_root() {
+    if !harness::is_root() {
         return Some("an interposer needs root".to_owned());
     }
     VIAS.iter().find_map(|via| {
-        let ended = start_run(User::Ourselves, &["--via", via], &["true"]).ended();
-        (ended.code == 3).then_some(ended.stderr)
+        let exited = start_run(User::Current, &["--via", via], &["true"]).wait();
+        (exited.code == 3).then_some(exited.stderr)
     })
 }
 
@@ -196,7 +196,7 @@ fn measured(rows: &[Row]) -> BTreeMap<(usize, usize), Outcome> {
                 while let Some((row, via)) = next() {
                     match outcome(rows[row], VIAS[via]) {
                         Ok(outcome) => drop(cells.lock().unwrap().insert((row, via), outcome)),
-                        Err(why) => stage::skip("interposers", &why),
+                        Err(why) => harness::skip("interposers", &why),
                     }
                 }
             });
@@ -213,10 +213,10 @@ fn program_of(line: &str) -> Option<&str> {
 #[test]
 fn the_table_of_interposers_is_true() {
     if let Some(why) = obstacle() {
-        return stage::skip("interposers", &why);
+        return harness::skip("interposers", &why);
     }
     let of_matrix = peers::ALL.iter();
-    let of_matrix = of_matrix.map(|peer| Row { peer, user: User::Ourselves, below_another: false });
+    let of_matrix = of_matrix.map(|peer| Row { peer, user: User::Current, below_another: false });
     let rows: Vec<Row> = of_matrix.chain(OTHERS.iter().copied()).collect();
     let document = std::fs::read_to_string(DOCUMENT).unwrap();
     let (before, rest) = document.split_once(BEGIN).expect(BEGIN);

@@ -2,11 +2,11 @@
 //! there is, next to the control that shows the second one refused without `run`.
 #![cfg(target_os = "linux")]
 
+#[path = "../harness/mod.rs"]
+mod harness;
 mod interposers;
+mod mixed_runs;
 mod options;
-mod peers;
+mod programs;
 mod refusals;
-#[path = "../stage/mod.rs"]
-mod stage;
-mod together;
 mod two_copies;

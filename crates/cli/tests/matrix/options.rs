@@ -1,6 +1,6 @@
 //! What `run` does to a socket's options, as the program itself reads them after its bind.
 
-use crate::stage::{self, User, c_program, free_port, start_command, start_run};
+use crate::harness::{self, User, c_program, free_port, start_command, start_run};
 
 /// `bound.c`, which prints them.
 fn bound(words: &[&str]) -> Vec<String> {
@@ -79,10 +79,10 @@ fn only_the_ports_asked_for_are_shared() {
 
             // The one in between is not: a second program gets the kernel's answer.
             let between = bound(&[protocol, "127.0.0.1", &other.to_string()]);
-            let ended = start_run(*user, &options, &between).ended();
+            let exited = start_run(*user, &options, &between).wait();
             let refused = format!("bind: port {other}: Address already in use\n");
-            assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
-            assert!(ended.stderr.starts_with(&refused), "{ended:?}");
+            assert_eq!((exited.code, exited.stdout.as_str()), (1, ""), "{exited:?}");
+            assert!(exited.stderr.starts_with(&refused), "{exited:?}");
             second.terminate();
             first.terminate();
         }
@@ -94,9 +94,9 @@ fn only_the_ports_asked_for_are_shared() {
 /// tests do, has it for an instant longer: that is seldom in the way, and a supervisor nearly always.
 #[test]
 fn a_closed_socket_is_gone_at_once() {
-    let python = match crate::peers::installed("python3") {
+    let python = match crate::programs::installed("python3") {
         Ok(python) => python,
-        Err(reason) => return stage::skip("a-closed-socket-is-gone-at-once", &reason),
+        Err(reason) => return harness::skip("a-closed-socket-is-gone-at-once", &reason),
     };
     const PROBE: &str = "
 import socket, sys
@@ -114,8 +114,8 @@ print('free' if refused <= 5 else f'{refused} of 200 refused')
         for ports in [&[][..], &["--port", "1"]] {
             let port = free_port().to_string();
             let command = [python.to_str().unwrap(), "-c", PROBE, &port];
-            let ended = start_run(*user, ports, &command).ended();
-            assert_eq!((ended.code, ended.stdout.as_str()), (0, "free\n"), "{ended:?}");
+            let exited = start_run(*user, ports, &command).wait();
+            assert_eq!((exited.code, exited.stdout.as_str()), (0, "free\n"), "{exited:?}");
         }
     }
 }

@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use crate::peers::installed;
-use crate::stage::{
-    self, Started, User, c_program, descendants, free_port, is_root, sameport, start_command,
+use crate::harness::{
+    self, Process, User, c_program, descendants, free_port, is_root, sameport, start_command,
     start_run,
 };
+use crate::programs::installed;
 
 /// `who.c` on 127.0.0.1, by this protocol.
 fn who(protocol: &str, port: u16) -> [String; 4] {
@@ -16,23 +16,23 @@ fn who(protocol: &str, port: u16) -> [String; 4] {
 }
 
 /// Starts it without `run`, and waits until it has the port.
-fn start_alone(user: User, protocol: &str, port: u16) -> Started {
+fn start_alone(user: User, protocol: &str, port: u16) -> Process {
     let command = who(protocol, port);
     let program = start_command(user, &command[0], &command[1..]);
     until_listed(&program, port);
     program
 }
 
-fn start_shared(user: User, protocol: &str, port: u16) -> Started {
+fn start_shared(user: User, protocol: &str, port: u16) -> Process {
     let run = start_run(user, &[], &who(protocol, port));
     until_listed(&run, port);
     run
 }
 
-fn until_listed(program: &Started, port: u16) {
-    let listed = stage::eventually(|| {
-        let ended = stage::start(User::Ourselves, &["ls", &port.to_string()]).ended();
-        (ended.code == 0).then_some(())
+fn until_listed(program: &Process, port: u16) {
+    let listed = harness::eventually(|| {
+        let exited = harness::start(User::Current, &["ls", &port.to_string()]).wait();
+        (exited.code == 0).then_some(())
     });
     assert!(listed.is_some(), "nobody is on {port}: {}", program.stderr());
 }
@@ -40,11 +40,11 @@ fn until_listed(program: &Started, port: u16) {
 /// The user's name, as the system knows it.
 fn name(user: User) -> String {
     let id = match user {
-        User::Ourselves => std::fs::metadata("/proc/self").map(|me| {
+        User::Current => std::fs::metadata("/proc/self").map(|me| {
             use std::os::unix::fs::MetadataExt as _;
             me.uid()
         }),
-        User::Another => Ok(65534),
+        User::Nobody => Ok(65534),
     };
     let id = id.unwrap().to_string();
     std::fs::read_to_string("/etc/passwd")
@@ -58,12 +58,12 @@ fn name(user: User) -> String {
 /// Under `run`, as this user, `who.c` ends with 1 and this on stderr.
 #[track_caller]
 fn is_refused(user: User, options: &[&str], command: &[String], stderr: &[&str]) {
-    let ended = start_run(user, options, command).ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
-    let mut lines: Vec<_> = ended.stderr.lines().collect();
+    let exited = start_run(user, options, command).wait();
+    assert_eq!((exited.code, exited.stdout.as_str()), (1, ""), "{exited:?}");
+    let mut lines: Vec<_> = exited.stderr.lines().collect();
     // The program and its supervisor write at the same time.
     lines.sort_unstable_by_key(|line| !line.starts_with("bind: "));
-    assert_eq!(lines, stderr, "{ended:?}");
+    assert_eq!(lines, stderr, "{exited:?}");
 }
 
 const IN_USE: &str = "bind: Address already in use";
@@ -92,31 +92,31 @@ fn held_without_sharing() {
 #[test]
 fn held_by_another_user() {
     if !is_root() {
-        return stage::skip("port-of-another-user", "it takes root to be two users");
+        return harness::skip("port-of-another-user", "it takes root to be two users");
     }
     let hint = "sameport: hint: run as that user, or pick another port";
     for protocol in ["tcp", "udp"] {
         for start_holder in [start_alone, start_shared] {
             // Root sees who it is; being root does not help.
             let port = free_port();
-            let holder = start_holder(User::Another, protocol, port);
+            let holder = start_holder(User::Nobody, protocol, port);
             let pid = descendants(holder.pid()).first().copied().unwrap_or(holder.pid());
             let error = format!(
                 "sameport: error: port {port} is held by who-static.bin (pid {pid}, user {}): only \
                  one user's sockets can share",
-                name(User::Another)
+                name(User::Nobody)
             );
-            is_refused(User::Ourselves, &[], &who(protocol, port), &[IN_USE, &error, hint]);
+            is_refused(User::Current, &[], &who(protocol, port), &[IN_USE, &error, hint]);
             holder.terminate();
 
             // Others see the owner only.
             let port = free_port();
-            let holder = start_holder(User::Ourselves, protocol, port);
+            let holder = start_holder(User::Current, protocol, port);
             let error = format!(
                 "sameport: error: port {port} is held by a program of user root (root can see \
                  which): only one user's sockets can share"
             );
-            is_refused(User::Another, &[], &who(protocol, port), &[IN_USE, &error, hint]);
+            is_refused(User::Nobody, &[], &who(protocol, port), &[IN_USE, &error, hint]);
             holder.terminate();
         }
     }
@@ -127,7 +127,7 @@ fn held_by_another_user() {
 fn low_port_without_privilege() {
     let tools = [installed("unshare"), installed("setpriv")];
     let ([Ok(unshare), Ok(setpriv)], true) = (tools, is_root()) else {
-        return stage::skip("low-port", "it takes root, unshare and setpriv");
+        return harness::skip("low-port", "it takes root, unshare and setpriv");
     };
     let program = c_program("who", &["-static"]);
     let command = [
@@ -144,15 +144,15 @@ fn low_port_without_privilege() {
         Path::new("0.0.0.0"),
         Path::new("81"),
     ];
-    let ended = start_command(User::Ourselves, unshare, &command).ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
+    let exited = start_command(User::Current, unshare, &command).wait();
+    assert_eq!((exited.code, exited.stdout.as_str()), (1, ""), "{exited:?}");
     for line in [
         "bind: Permission denied\n",
         "sameport: error: port 81 was refused: a port this low needs CAP_NET_BIND_SERVICE\n\
          sameport: hint: run as root, or open it to everybody: sysctl \
          net.ipv4.ip_unprivileged_port_start=81\n",
     ] {
-        assert!(ended.stderr.contains(line), "{ended:?}");
+        assert!(exited.stderr.contains(line), "{exited:?}");
     }
 }
 
@@ -189,14 +189,14 @@ fn quiet_says_nothing_of_sharing_either() {
         let loud = start_run(*user, &[], &who("tcp", port));
         loud.wait_for_stderr(&format!("127.0.0.1:{port} is now shared by 2: pid "));
         let quiet = start_run(*user, &["-q", "-n", "2"], &who("tcp", port));
-        let shared_by_four = stage::eventually(|| {
+        let shared_by_four = harness::eventually(|| {
             (crate::two_copies::list(*user, port)["groups"][0]["members"].as_array()?.len() == 4)
                 .then_some(())
         });
         assert!(shared_by_four.is_some());
         for run in [quiet, first] {
-            let ended = run.terminate();
-            assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("", ""));
+            let exited = run.terminate();
+            assert_eq!((exited.stdout.as_str(), exited.stderr.as_str()), ("", ""));
         }
         loud.terminate();
     }

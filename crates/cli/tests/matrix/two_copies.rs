@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::stage::{
-    self, PATIENCE, Started, User, ask, descendants, eventually, free_port, start_command,
-    start_run,
+use crate::harness::{
+    self, Process, TIMEOUT, User, ask, descendants, eventually, free_port, start_command, start_run,
 };
 
 /// A program, and what to expect of it.
@@ -70,7 +69,7 @@ pub(crate) const HTTP: Peer = Peer {
 pub(crate) fn two_copies_share(peer: &Peer) {
     for user in User::all() {
         if let Err(reason) = control(peer, *user).and_then(|()| under_run(peer, *user)) {
-            return stage::skip(&format!("two-copies-of-{}", peer.program), &reason);
+            return harness::skip(&format!("two-copies-of-{}", peer.program), &reason);
         }
     }
 }
@@ -87,23 +86,23 @@ fn control(peer: &Peer, user: User) -> Result<(), String> {
         until_answering(peer, port, &[&first, &second], 2);
         end_all(second);
     } else {
-        let ended = second.ended();
-        assert_ne!(ended.code, 0, "{ended:?}");
-        let why = ended.stderr.to_lowercase();
+        let exited = second.wait();
+        assert_ne!(exited.code, 0, "{exited:?}");
+        let why = exited.stderr.to_lowercase();
         // glibc's, Python's and Go's words; musl's; Node's.
         let in_use = ["address already in use", "address in use", "eaddrinuse"];
-        assert!(in_use.iter().any(|words| why.contains(words)), "{ended:?}");
+        assert!(in_use.iter().any(|words| why.contains(words)), "{exited:?}");
     }
     end_all(first);
     Ok(())
 }
 
 /// Without `run`, nobody else sees to what a program has started.
-fn end_all(program: Started) {
+fn end_all(program: Process) {
     let below = descendants(program.pid());
     program.signal(libc::SIGTERM);
-    below.iter().for_each(|pid| stage::kill(*pid, libc::SIGTERM));
-    program.ended();
+    below.iter().for_each(|pid| harness::kill(*pid, libc::SIGTERM));
+    program.wait();
     let left = || below.iter().all(|pid| !is_alive(*pid)).then_some(());
     assert!(eventually(left).is_some(), "{below:?} live on");
 }
@@ -116,7 +115,7 @@ fn under_run(peer: &Peer, user: User) -> Result<(), String> {
     until_answering(peer, port, &[&first], 1);
     let second = start_run(user, &group, &command(peer, user, port, 2)?);
     let runs = [first, second];
-    let both: Vec<&Started> = runs.iter().collect();
+    let both: Vec<&Process> = runs.iter().collect();
     until_answering(peer, port, &both, 2);
 
     let listing = settled_listing(peer, user, port, &both);
@@ -126,12 +125,12 @@ fn under_run(peer: &Peer, user: User) -> Result<(), String> {
     assert!(processes.len() >= 2, "{processes:?}");
     runs.iter().for_each(|run| run.signal(libc::SIGTERM));
     for run in runs {
-        let ended = run.ended();
-        assert_eq!(ended.code, peer.code, "{ended:?}");
+        let exited = run.wait();
+        assert_eq!(exited.code, peer.code, "{exited:?}");
     }
     let left: Vec<_> = processes.iter().filter(|pid| is_alive(**pid)).collect();
     assert!(left.is_empty(), "{left:?} live on");
-    assert_eq!(list(User::Ourselves, port)["groups"], Value::Array(vec![]));
+    assert_eq!(list(User::Current, port)["groups"], Value::Array(vec![]));
     Ok(())
 }
 
@@ -141,9 +140,9 @@ pub(crate) fn command(
     port: u16,
     copy: usize,
 ) -> Result<Vec<OsString>, String> {
-    let folder = stage::in_folder(format!("{port}-{copy}"));
+    let folder = harness::in_test_dir(format!("{port}-{copy}"));
     std::fs::create_dir_all(&folder).unwrap();
-    stage::give(&folder, user);
+    harness::chown_to(&folder, user);
     (peer.command)(&Site { port, folder, copy })
 }
 
@@ -152,7 +151,7 @@ pub(crate) fn ip_of(segments: [u16; 8]) -> IpAddr {
 }
 
 /// Waits until `count` of these copies have answered on every address.
-fn until_answering(peer: &Peer, port: u16, copies: &[&Started], count: usize) {
+fn until_answering(peer: &Peer, port: u16, copies: &[&Process], count: usize) {
     if let Err(what) = answering(peer, port, copies, count) {
         let printed: Vec<_> = copies.iter().map(|c| (c.stdout(), c.stderr())).collect();
         panic!("{what}, printed {printed:#?}");
@@ -163,18 +162,18 @@ fn until_answering(peer: &Peer, port: u16, copies: &[&Started], count: usize) {
 pub(crate) fn answering(
     peer: &Peer,
     port: u16,
-    copies: &[&Started],
+    copies: &[&Process],
     count: usize,
 ) -> Result<(), String> {
     for &ip in peer.asked {
         let address = SocketAddr::from((ip_of(ip), port));
         let mut seen = BTreeSet::new();
         let mut last = String::from("nothing");
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while seen.len() < count {
-            let ended = !copies.iter().all(|copy| is_alive(copy.pid()));
-            if ended || Instant::now() > until {
-                let why = if ended { "one has ended" } else { "it took too long" };
+            let exited = !copies.iter().all(|copy| is_alive(copy.pid()));
+            if exited || Instant::now() > until {
+                let why = if exited { "one has ended" } else { "it took too long" };
                 return Err(format!("{address}: {why}: seen {seen:?}, last {last:?}"));
             }
             match ask_peer(peer, address) {
@@ -194,13 +193,13 @@ pub(crate) fn answering(
 pub(crate) fn ask_peer(peer: &Peer, address: SocketAddr) -> std::io::Result<String> {
     let answer = match peer.protocol {
         "tcp" => ask(address, peer.request.as_bytes())?,
-        _ => stage::ask_datagram(address, b"?")?,
+        _ => harness::ask_datagram(address, b"?")?,
     };
     Ok(String::from_utf8(answer).unwrap())
 }
 
 /// Which of these copies gave this answer: by the pid in it, or by the number of the copy.
-fn copy_of(answer: &str, copies: &[&Started]) -> Option<usize> {
+fn copy_of(answer: &str, copies: &[&Process]) -> Option<usize> {
     let last = answer.trim_end().lines().last()?;
     if let Some(copy) = last.strip_prefix("copy ") {
         return copy.parse::<usize>().ok()?.checked_sub(1);
@@ -210,7 +209,7 @@ fn copy_of(answer: &str, copies: &[&Started]) -> Option<usize> {
 }
 
 /// `ls PORT --json`, once it agrees with what is so: a program may still be starting workers.
-fn settled_listing(peer: &Peer, user: User, port: u16, runs: &[&Started]) -> Value {
+fn settled_listing(peer: &Peer, user: User, port: u16, runs: &[&Process]) -> Value {
     let mut last = String::new();
     let settled = eventually(|| {
         let listing = list(user, port);
@@ -227,15 +226,15 @@ fn settled_listing(peer: &Peer, user: User, port: u16, runs: &[&Started]) -> Val
 
 /// `ls PORT --json`.
 pub(crate) fn list(user: User, port: u16) -> Value {
-    let ended = stage::start(user, &["ls", &port.to_string(), "--json"]).ended();
-    let listing: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let exited = harness::start(user, &["ls", &port.to_string(), "--json"]).wait();
+    let listing: Value = serde_json::from_str(&exited.stdout).unwrap();
     // Nobody there is code 1.
     let code = i32::from(listing["groups"].as_array().unwrap().is_empty());
-    assert_eq!(ended.code, code, "{ended:?}");
+    assert_eq!(exited.code, code, "{exited:?}");
     listing
 }
 
-fn disagreement(peer: &Peer, port: u16, runs: &[&Started], listing: &Value) -> Option<String> {
+fn disagreement(peer: &Peer, port: u16, runs: &[&Process], listing: &Value) -> Option<String> {
     let groups = listing["groups"].as_array()?;
     let differ = |what: &str| Some(what.to_owned());
     if groups.len() != peer.listens.len() {
@@ -284,7 +283,7 @@ pub(crate) fn pids(member: &Value) -> Vec<i32> {
 }
 
 /// The processes of a run that have this socket, looked up in another way than `ls` does.
-fn holders(run: &Started, inode: u64) -> BTreeSet<i32> {
+fn holders(run: &Process, inode: u64) -> BTreeSet<i32> {
     let socket = format!("socket:[{inode}]");
     let has = |pid: &i32| {
         std::fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|entries| {
@@ -297,7 +296,7 @@ fn holders(run: &Started, inode: u64) -> BTreeSet<i32> {
 }
 
 /// The second run says that the address is shared, and names both.
-fn told_of_each_other(peer: &Peer, port: u16, runs: &[&Started], listing: &Value) {
+fn told_of_each_other(peer: &Peer, port: u16, runs: &[&Process], listing: &Value) {
     let members = 2 * peer.sockets;
     for ip in peer.listens {
         let line = format!("sameport: {ip}:{port} is now shared by {members}: pid ");

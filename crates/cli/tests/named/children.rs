@@ -5,17 +5,20 @@ use std::io::Read as _;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::room::{Room, Run, asked, connect, rogue, served_by_the_next, while_served, who};
-use crate::stage::{User, descendants, eventually, find_program, skip};
+use crate::harness::named_run::{
+    NamedRun, RunSetup, connect, queue_reaches_next_worker, responder, rogue_command, send_request,
+    while_clients_served,
+};
+use crate::harness::{User, descendants, eventually, find_program, skip};
 
 /// Has many ask, which reach both workers, and waits until worker 2, the good one, answers one.
 #[track_caller]
-fn the_other_serves(run: &Run) {
-    let other = run.worker(2).to_string();
+fn the_other_serves(run: &NamedRun) {
+    let other = run.wait_for_worker(2).to_string();
     let mut clients: Vec<(TcpStream, String)> = Vec::new();
     let answered = eventually(|| {
         for _ in clients.len()..24 {
-            let client = asked(connect(run.room.address()).ok()?);
+            let client = send_request(connect(run.setup.address()).ok()?);
             client.set_read_timeout(Some(Duration::from_millis(1))).ok()?;
             clients.push((client, String::new()));
         }
@@ -24,19 +27,19 @@ fn the_other_serves(run: &Run) {
             text.ends_with(&format!("\r\n\r\n{other}\n")).then_some(())
         })
     });
-    assert!(answered.is_some(), "worker 2 does not answer\n{}", run.started.stderr());
+    assert!(answered.is_some(), "worker 2 does not answer\n{}", run.supervisor.stderr());
 }
 
 /// Worker 1 is the culprit, worker 2 serves; then both are replaced, and end.
 fn survives(how: &str, options: &[&str], told: fn(pid: i32) -> String) {
     for user in User::all() {
-        let run = Run::of_rogue(*user, options, how);
+        let run = NamedRun::start_rogue(*user, options, how);
         the_other_serves(&run);
-        run.started.wait_for_stderr(&told(run.worker(1)));
+        run.supervisor.wait_for_stderr(&told(run.wait_for_worker(1)));
         the_other_serves(&run);
-        let other = run.worker(2);
-        run.does("restart", &[]);
-        assert_ne!(run.worker(2), other, "{how}: it was replaced");
+        let other = run.wait_for_worker(2);
+        run.verb("restart", &[]);
+        assert_ne!(run.wait_for_worker(2), other, "{how}: it was replaced");
         the_other_serves(&run);
         run.stop();
     }
@@ -45,14 +48,15 @@ fn survives(how: &str, options: &[&str], told: fn(pid: i32) -> String) {
 /// Worker 1 misbehaves, and everybody is served all the same, through restarts too.
 fn is_borne(how: &str) {
     for user in User::all() {
-        let run = Run::of_rogue(*user, &[], how);
-        let before = run.ready(2);
-        let address = run.room.address();
+        let run = NamedRun::start_rogue(*user, &[], how);
+        let before = run.wait_for_ready(2);
+        let address = run.setup.address();
         for _ in 0..20 {
-            who(address).unwrap_or_else(|error| panic!("{how}: {error}\n{}", run.started.stderr()));
+            responder(address)
+                .unwrap_or_else(|error| panic!("{how}: {error}\n{}", run.supervisor.stderr()));
         }
-        while_served(&run, address, || run.does("restart", &[]));
-        assert!(run.ready(2).is_disjoint(&before), "{how}");
+        while_clients_served(&run, address, || run.verb("restart", &[]));
+        assert!(run.wait_for_ready(2).is_disjoint(&before), "{how}");
         run.stop();
     }
 }
@@ -88,12 +92,12 @@ fn one_that_moves_to_another_network_is_named() {
 #[test]
 fn one_that_ignores_sigterm_is_killed() {
     for user in User::all() {
-        let run = Run::of_rogue(*user, &["--grace", "1s"], "deaf");
-        run.ready(2);
-        let pid = run.worker(1);
-        while_served(&run, run.room.address(), || run.does("restart", &[]));
+        let run = NamedRun::start_rogue(*user, &["--grace", "1s"], "deaf");
+        run.wait_for_ready(2);
+        let pid = run.wait_for_worker(1);
+        while_clients_served(&run, run.setup.address(), || run.verb("restart", &[]));
         let told = format!("worker 1 (pid {pid}) drains: it did not end in time, and is killed");
-        run.started.wait_for_stderr(&told);
+        run.supervisor.wait_for_stderr(&told);
         run.stop();
     }
 }
@@ -103,19 +107,23 @@ fn one_that_ignores_sigterm_is_killed() {
 fn daemons_are_workers_too() {
     for how in ["forks", "setsid"] {
         for user in User::all() {
-            let run = Run::of_rogue(*user, &["--grace", "1s"], how);
-            run.started.wait_for_stderr("worker 1: pid ");
-            let stderr = run.started.stderr();
+            let run = NamedRun::start_rogue(*user, &["--grace", "1s"], how);
+            run.supervisor.wait_for_stderr("worker 1: pid ");
+            let stderr = run.supervisor.stderr();
             assert!(stderr.contains(" has ended well and left pid "), "{how}: {stderr}");
-            run.ready(2);
-            let address = run.room.address();
-            let before = descendants(run.started.pid());
-            while_served(&run, address, || run.does("restart", &[]));
+            run.wait_for_ready(2);
+            let address = run.setup.address();
+            let before = descendants(run.supervisor.pid());
+            while_clients_served(&run, address, || run.verb("restart", &[]));
             let left = eventually(|| {
-                let now = descendants(run.started.pid());
+                let now = descendants(run.supervisor.pid());
                 before.iter().all(|pid| !now.contains(pid)).then_some(())
             });
-            assert!(left.is_some(), "{how}: the daemon before is there\n{}", run.started.stderr());
+            assert!(
+                left.is_some(),
+                "{how}: the daemon before is there\n{}",
+                run.supervisor.stderr()
+            );
             run.stop();
         }
     }
@@ -150,21 +158,21 @@ fn a_held_socket_that_is_shut_down() {
 #[test]
 fn epoll_before_bind_is_not_held() {
     for user in User::all() {
-        let run = Run::of_rogue(*user, &[], "epoll");
-        run.ready(2);
-        let first = run.worker(1);
-        crate::stage::kill(first, libc::SIGKILL);
-        let next = eventually(|| (run.worker(1) != first).then_some(()));
-        assert!(next.is_some(), "{}", run.started.stderr());
-        run.ready(2);
+        let run = NamedRun::start_rogue(*user, &[], "epoll");
+        run.wait_for_ready(2);
+        let first = run.wait_for_worker(1);
+        crate::harness::kill(first, libc::SIGKILL);
+        let next = eventually(|| (run.wait_for_worker(1) != first).then_some(()));
+        assert!(next.is_some(), "{}", run.supervisor.stderr());
+        run.wait_for_ready(2);
         let status = run.status();
         let why = status["addresses"][0]["not_held"].as_str().unwrap_or_default();
         assert!(why.contains("epoll"), "{status}");
-        let told = run.does("status", &[]).stdout;
+        let told = run.verb("status", &[]).stdout;
         assert!(told.contains(" is not held: the program watches its socket (epoll)"), "{told}");
-        let (address, pid) = (run.room.address(), run.worker(1).to_string());
-        let serves = eventually(|| (who(address).ok()? == pid).then_some(()));
-        assert!(serves.is_some(), "{}", run.started.stderr());
+        let (address, pid) = (run.setup.address(), run.wait_for_worker(1).to_string());
+        let serves = eventually(|| (responder(address).ok()? == pid).then_some(()));
+        assert!(serves.is_some(), "{}", run.supervisor.stderr());
         run.stop();
     }
 }
@@ -172,12 +180,12 @@ fn epoll_before_bind_is_not_held() {
 /// Each of its two sockets is held, and each gets its own again.
 #[test]
 fn twice_alone_is_served_by_the_next() {
-    let room = Room::new(User::Ourselves);
-    let command = rogue("twice");
-    let command = room.gated(&[&command[0], "twice", "{port}"]);
-    let run = room.run(&[], &command);
-    let address = run.room.address();
-    served_by_the_next(&run, address, "twice");
+    let setup = RunSetup::new(User::Current);
+    let command = rogue_command("twice");
+    let command = setup.gated_command(&[&command[0], "twice", "{port}"]);
+    let run = setup.run(&[], &command);
+    let address = run.setup.address();
+    queue_reaches_next_worker(&run, address, "twice");
     let status = run.status();
     assert_eq!(status["addresses"][0]["members"], 2, "{status}");
     run.stop();
@@ -191,12 +199,12 @@ fn nginx_as_a_daemon() {
         let Some(nginx) = find_program("nginx") else {
             return skip("named-nginx-daemon", "no nginx");
         };
-        let room = Room::new(*user);
-        let folder = room.folder.display();
+        let setup = RunSetup::new(*user);
+        let folder = setup.folder.display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("{name}_temp_path {folder}/{name};\n"))
             .concat();
-        let file = room.folder.join("nginx.conf");
+        let file = setup.folder.join("nginx.conf");
         let configuration = format!(
             "worker_processes 2; error_log {folder}/errors; pid {folder}/pid;
              events {{}}
@@ -204,23 +212,23 @@ fn nginx_as_a_daemon() {
                  access_log off; {temporary}
                  server {{ listen 127.0.0.1:{}; location / {{ return 200 \"$pid\\n\"; }} }}
              }}\n",
-            room.port,
+            setup.port,
         );
         std::fs::write(&file, configuration).unwrap();
-        let folder = room.folder.to_str().unwrap();
+        let folder = setup.folder.to_str().unwrap();
         let words = [nginx.to_str().unwrap(), "-e", "stderr", "-p", folder, "-c"];
         let words = words.map(str::to_owned).into_iter().chain([file.display().to_string()]);
         let words: Vec<String> = words.collect();
-        let run = room.run(&["--grace", "3s"], &words);
-        run.started.wait_for_stderr(" has ended well and left pid ");
-        let address = run.room.address();
-        assert!(eventually(|| who(address).ok()).is_some(), "{}", run.started.stderr());
-        let before = descendants(run.started.pid());
-        run.does("restart", &[]);
-        let after = descendants(run.started.pid());
-        assert!(before.iter().all(|pid| !after.contains(pid)), "{}", run.started.stderr());
-        who(address).unwrap();
-        let ended = run.stop();
-        assert!(!ended.stderr.contains("crashed"), "{ended:?}");
+        let run = setup.run(&["--grace", "3s"], &words);
+        run.supervisor.wait_for_stderr(" has ended well and left pid ");
+        let address = run.setup.address();
+        assert!(eventually(|| responder(address).ok()).is_some(), "{}", run.supervisor.stderr());
+        let before = descendants(run.supervisor.pid());
+        run.verb("restart", &[]);
+        let after = descendants(run.supervisor.pid());
+        assert!(before.iter().all(|pid| !after.contains(pid)), "{}", run.supervisor.stderr());
+        responder(address).unwrap();
+        let exited = run.stop();
+        assert!(!exited.stderr.contains("crashed"), "{exited:?}");
     }
 }

@@ -3,10 +3,9 @@
 
 mod children;
 mod crashes;
-mod kinds;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod programs;
 mod ready;
-mod room;
-#[path = "../stage/mod.rs"]
-mod stage;
+mod socket_kinds;
 mod supervisor;

@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 
-use crate::room::{Room, Run, served_by_the_next, while_served};
-use crate::stage::{
+use crate::harness::named_run::{
+    NamedRun, RunSetup, queue_reaches_next_worker, while_clients_served,
+};
+use crate::harness::{
     User, c_program, descendants, eventually, find_program, go_program, kill, script, skip,
 };
 
 /// A program, as it is started on a room's port.
-type Made = fn(&Room) -> Option<Vec<String>>;
+type Made = fn(&RunSetup) -> Option<Vec<String>>;
 
 fn words(words: &[&str]) -> Option<Vec<String>> {
     Some(words.iter().map(|&word| word.to_owned()).collect())
@@ -22,39 +24,39 @@ fn built(program: std::path::PathBuf) -> String {
     program.into_os_string().into_string().unwrap()
 }
 
-fn http_server(_: &Room) -> Option<Vec<String>> {
+fn http_server(_: &RunSetup) -> Option<Vec<String>> {
     // Its own `serve` answers with files; this one answers who it is, with the same listen(5).
     words(&[&path("python3")?, "-u", &built(script("named_http_server.py")), "{port}"])
 }
 
-fn asyncio(_: &Room) -> Option<Vec<String>> {
+fn asyncio(_: &RunSetup) -> Option<Vec<String>> {
     words(&[&path("python3")?, &built(script("serve.py")), "{port}"])
 }
 
-fn node(_: &Room) -> Option<Vec<String>> {
+fn node(_: &RunSetup) -> Option<Vec<String>> {
     words(&[&path("node")?, &built(script("serve.js")), "{port}"])
 }
 
-fn go(_: &Room) -> Option<Vec<String>> {
+fn go(_: &RunSetup) -> Option<Vec<String>> {
     find_program("go")?;
     words(&[&built(go_program("serve")), "tcp", ":{port}"])
 }
 
-fn threaded(_: &Room) -> Option<Vec<String>> {
+fn threaded(_: &RunSetup) -> Option<Vec<String>> {
     words(&[&built(c_program("drains", &[])), "{port}"])
 }
 
-fn nginx(room: &Room) -> Option<Vec<String>> {
-    nginx_with(room, "")
+fn nginx(setup: &RunSetup) -> Option<Vec<String>> {
+    nginx_with(setup, "")
 }
 
-fn nginx_reuseport(room: &Room) -> Option<Vec<String>> {
-    nginx_with(room, " reuseport")
+fn nginx_reuseport(setup: &RunSetup) -> Option<Vec<String>> {
+    nginx_with(setup, " reuseport")
 }
 
 /// A master and two workers.
-fn nginx_with(room: &Room, reuseport: &str) -> Option<Vec<String>> {
-    let folder = room.folder.display();
+fn nginx_with(setup: &RunSetup, reuseport: &str) -> Option<Vec<String>> {
+    let folder = setup.folder.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {folder}/{name};\n"))
         .concat();
@@ -65,11 +67,11 @@ fn nginx_with(room: &Room, reuseport: &str) -> Option<Vec<String>> {
              access_log off; {temporary}
              server {{ listen 127.0.0.1:{}{reuseport}; location / {{ return 200 \"$pid\\n\"; }} }}
          }}\n",
-        room.port,
+        setup.port,
     );
-    let file = room.folder.join("nginx.conf");
+    let file = setup.folder.join("nginx.conf");
     std::fs::write(&file, configuration).unwrap();
-    words(&[&path("nginx")?, "-e", "stderr", "-p", room.folder.to_str()?, "-c", file.to_str()?])
+    words(&[&path("nginx")?, "-e", "stderr", "-p", setup.folder.to_str()?, "-c", file.to_str()?])
 }
 
 /// Connections that come while no worker is alive are served by the next; a restart and an upgrade
@@ -77,31 +79,31 @@ fn nginx_with(room: &Room, reuseport: &str) -> Option<Vec<String>> {
 #[track_caller]
 fn lives(name: &str, made: Made, also: Option<fn(u16) -> SocketAddr>) {
     for user in User::all() {
-        let room = Room::new(*user);
-        let Some(command) = made(&room) else { return skip(name, "it is not installed") };
+        let setup = RunSetup::new(*user);
+        let Some(command) = made(&setup) else { return skip(name, "it is not installed") };
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
-        let gated = room.gated(&command);
-        let run = room.run(&["--ready", "http:/"], &gated);
+        let gated = setup.gated_command(&command);
+        let run = setup.run(&["--ready", "http:/"], &gated);
         let context = format!("{name}, {user:?}");
-        let to = run.room.address();
-        served_by_the_next(&run, to, &context);
+        let to = run.setup.address();
+        queue_reaches_next_worker(&run, to, &context);
         let status = run.status();
         let addresses = status["addresses"].as_array().unwrap();
         let kept = |it: &serde_json::Value| it["held"] == true && it["members"].as_u64() > Some(0);
         assert!(!addresses.is_empty() && addresses.iter().all(kept), "{context}: {status}");
         if let Some(also) = also {
-            served_by_the_next(&run, also(run.room.port), &context);
+            queue_reaches_next_worker(&run, also(run.setup.port), &context);
         }
-        let before = run.ready(1);
-        while_served_where_it_drains(&run, name, || run.does("restart", &[]));
-        let restarted = run.ready(1);
+        let before = run.wait_for_ready(1);
+        while_served_where_it_drains(&run, name, || run.verb("restart", &[]));
+        let restarted = run.wait_for_ready(1);
         assert!(restarted.is_disjoint(&before), "{context}: {restarted:?}");
         let words: Vec<String> = ["--"].into_iter().map(str::to_owned).chain(gated).collect();
         let words: Vec<String> =
-            words.iter().map(|word| word.replace("{port}", &run.room.port.to_string())).collect();
+            words.iter().map(|word| word.replace("{port}", &run.setup.port.to_string())).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        while_served_where_it_drains(&run, name, || run.does("upgrade", &words));
-        assert!(run.ready(1).is_disjoint(&restarted), "{context}");
+        while_served_where_it_drains(&run, name, || run.verb("upgrade", &words));
+        assert!(run.wait_for_ready(1).is_disjoint(&restarted), "{context}");
         assert_eq!(run.status()["workers"][0]["restarts"], if also.is_some() { 2 } else { 1 });
         run.stop();
     }
@@ -109,9 +111,9 @@ fn lives(name: &str, made: Made, also: Option<fn(u16) -> SocketAddr>) {
 
 /// Those that end at once on SIGTERM take with them what they have in hand, so only the others must
 /// answer everybody.
-fn while_served_where_it_drains<T>(run: &Run, name: &str, this: impl FnOnce() -> T) -> T {
+fn while_served_where_it_drains<T>(run: &NamedRun, name: &str, this: impl FnOnce() -> T) -> T {
     match name {
-        "threaded" => while_served(run, run.room.address(), this),
+        "threaded" => while_clients_served(run, run.setup.address(), this),
         _ => this(),
     }
 }
@@ -159,10 +161,10 @@ fn nginx_that_binds_one_address_for_each_worker() {
 #[test]
 fn orphans_are_ended() {
     for user in User::all() {
-        let room = Room::new(*user);
-        let Some(command) = nginx(&room) else { return skip("nginx-orphans", "no nginx") };
-        let run = room.run(&["--ready", "http:/"], &command);
-        let master = *run.ready(1).first().unwrap();
+        let setup = RunSetup::new(*user);
+        let Some(command) = nginx(&setup) else { return skip("nginx-orphans", "no nginx") };
+        let run = setup.run(&["--ready", "http:/"], &command);
+        let master = *run.wait_for_ready(1).first().unwrap();
         let workers = eventually(|| Some(descendants(master)).filter(|pids| pids.len() == 2));
         let workers = workers.expect("nginx's workers");
         kill(master, libc::SIGKILL);
@@ -170,11 +172,11 @@ fn orphans_are_ended() {
             let alive = |pid: &&i32| std::path::Path::new(&format!("/proc/{pid}")).exists();
             workers.iter().find(alive).is_none().then_some(())
         });
-        assert!(gone.is_some(), "{user:?}: {}", run.started.stderr());
-        assert!(!run.ready(1).contains(&master));
-        let ended = run.stop();
+        assert!(gone.is_some(), "{user:?}: {}", run.supervisor.stderr());
+        assert!(!run.wait_for_ready(1).contains(&master));
+        let exited = run.stop();
         let told = format!("pid {}", workers[0]);
-        assert!(ended.stderr.contains("ending what the command left behind: "), "{ended:?}");
-        assert!(ended.stderr.contains(&told), "{ended:?}");
+        assert!(exited.stderr.contains("ending what the command left behind: "), "{exited:?}");
+        assert!(exited.stderr.contains(&told), "{exited:?}");
     }
 }

@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::clients::{Clients, Loss, Seen, accepted};
-use crate::stage::{
-    Ended, PATIENCE, Started, User, c_program, command_for, descendants, eventually, free_port,
-    give, in_folder, kill, sameport, start_built,
+use crate::harness::{
+    Exited, Process, TIMEOUT, User, c_program, chown_to, command_for, descendants, eventually,
+    free_port, in_test_dir, kill, sameport, spawn_process,
 };
 
 const CLIENTS: u16 = 32;
@@ -19,24 +19,24 @@ const CONNECTIONS: u64 = 100_000;
 const FEWER: u64 = 20_000;
 
 /// A named run of the server that keeps whom it has accepted.
-struct Run {
+struct LoadedRun {
     name: String,
     user: User,
     address: SocketAddr,
     /// Where its workers keep that, a file each.
     accepted: PathBuf,
-    started: Started,
+    started: Process,
 }
 
-impl Run {
+impl LoadedRun {
     fn start(user: User, copies: usize) -> Self {
         let port = free_port();
         let name = format!("losses-{port}");
-        let accepted = in_folder(format!("{name}-accepted"));
-        let runtime = in_folder(format!("{name}-runtime"));
+        let accepted = in_test_dir(format!("{name}-accepted"));
+        let runtime = in_test_dir(format!("{name}-runtime"));
         for folder in [&accepted, &runtime] {
             std::fs::create_dir(folder).unwrap();
-            give(folder, user);
+            chown_to(folder, user);
         }
         let server = c_program("drains", &[]).into_os_string().into_string().unwrap();
         let copies = copies.to_string();
@@ -44,7 +44,7 @@ impl Run {
         let mut command = command_for(user, sameport(), &words);
         command.arg(port.to_string()).env("ACCEPTED", &accepted);
         command.env("XDG_RUNTIME_DIR", &runtime);
-        let started = start_built(command);
+        let started = spawn_process(command);
         let address = ([127, 0, 0, 1], port).into();
         Self { name, user, address, accepted, started }
     }
@@ -57,17 +57,17 @@ impl Run {
     }
 
     /// `sameport VERB NAME MORE`.
-    fn ask(&self, verb: &str, more: &[&str]) -> Ended {
+    fn try_verb(&self, verb: &str, more: &[&str]) -> Exited {
         let words = [&[verb, &self.name], more].concat();
         let mut command = command_for(self.user, sameport(), &words);
-        command.env("XDG_RUNTIME_DIR", in_folder(format!("{}-runtime", self.name)));
+        command.env("XDG_RUNTIME_DIR", in_test_dir(format!("{}-runtime", self.name)));
         // Eight processes, one after the other, on a machine that is busy with our clients.
-        start_built(command).ended_within(6 * PATIENCE)
+        spawn_process(command).wait_within(6 * TIMEOUT)
     }
 
     fn restart(&self) {
-        let ended = self.ask("restart", &[]);
-        assert_eq!(ended.code, 0, "{}\n{}", ended.stderr, self.started.stderr());
+        let exited = self.try_verb("restart", &[]);
+        assert_eq!(exited.code, 0, "{}\n{}", exited.stderr, self.started.stderr());
     }
 
     /// Clients, while this happens so often, spread over their connections.
@@ -78,7 +78,7 @@ impl Run {
         mut happens: impl FnMut(u64) + Send,
     ) -> Seen {
         let mut clients = Clients::of(self.address, CLIENTS);
-        clients.patience = PATIENCE;
+        clients.patience = TIMEOUT;
         let (clients, over) = (&clients, &AtomicBool::new(false));
         thread::scope(|scope| {
             let happening = scope.spawn(move || {
@@ -125,7 +125,7 @@ impl Run {
 fn nothing_is_lost_in_rolling_restarts(copies: usize) {
     const RESTARTS: u64 = 10;
     for user in User::all() {
-        let run = Run::start(*user, copies);
+        let run = LoadedRun::start(*user, copies);
         run.wait_for(copies);
         let seen = run.under_load(CONNECTIONS, RESTARTS, |_| run.restart());
         assert_eq!(run.losses(&seen), (HashMap::new(), 0), "{user:?}: {}", run.started.stderr());
@@ -152,7 +152,7 @@ fn a_killed_worker_takes_only_what_it_had_in_hand() {
     /// Of `drains.c`, each of which has one connection in hand.
     const THREADS: usize = 8;
     for copies in [4, 1] {
-        let run = Run::start(User::Ourselves, copies);
+        let run = LoadedRun::start(User::Current, copies);
         run.wait_for(copies);
         let mut killed = 0;
         let seen = run.under_load(CONNECTIONS, KILLS as u64, |_| {
@@ -173,21 +173,21 @@ fn a_killed_worker_takes_only_what_it_had_in_hand() {
 fn replacements_that_fail_and_supervisors_that_change_lose_nothing() {
     let user = *User::all().last().unwrap();
     for copies in [4, 1] {
-        let run = Run::start(user, copies);
+        let run = LoadedRun::start(user, copies);
         run.wait_for(copies);
         let seen = run.under_load(FEWER, 4, |_| {
-            let broken = run.ask("upgrade", &["--", "sh", "-c", "exit 3"]);
+            let broken = run.try_verb("upgrade", &["--", "sh", "-c", "exit 3"]);
             assert_eq!(broken.code, 1, "{}", broken.stderr);
             assert!(broken.stderr.contains("ended with code 3"), "{}", broken.stderr);
-            let absent = run.ask("upgrade", &["--", "/nonexistent/program"]);
+            let absent = run.try_verb("upgrade", &["--", "/nonexistent/program"]);
             assert_eq!(absent.code, 127, "{}", absent.stderr);
-            let again = run.ask("reexec", &[]);
+            let again = run.try_verb("reexec", &[]);
             assert_eq!(again.code, 0, "{}\n{}", again.stderr, run.started.stderr());
         });
         assert_eq!(run.losses(&seen), (HashMap::new(), 0), "{}", run.started.stderr());
         assert_eq!(run.workers(), copies, "the old ones serve");
         run.restart();
-        let stopped = run.ask("stop", &[]);
+        let stopped = run.try_verb("stop", &[]);
         assert_eq!(stopped.code, 0, "{}", stopped.stderr);
     }
 }

@@ -3,6 +3,6 @@
 #![cfg(target_os = "linux")]
 
 mod clients;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod losses;
-#[path = "../stage/mod.rs"]
-mod stage;

@@ -4,12 +4,12 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
-use crate::preloaded;
-use crate::said;
-use crate::stage::{
-    PATIENCE, Started, User, ask, c_program, eventually, find_program, free_port, in_folder, skip,
+use crate::harness::{
+    Process, TIMEOUT, User, ask, c_program, eventually, find_program, free_port, in_test_dir, skip,
     start_command, wait_until_answering,
 };
+use crate::preloaded;
+use crate::said;
 
 fn calls() -> String {
     c_program("preload_calls", &[]).into_os_string().into_string().unwrap()
@@ -20,9 +20,9 @@ fn at(ip: &str, port: u16) -> SocketAddr {
 }
 
 /// `who` on a port, with bindp's variables.
-fn serving(variables: &[(&str, &str)], ip: &str, port: u16) -> Started {
+fn serving(variables: &[(&str, &str)], ip: &str, port: u16) -> Process {
     let who = c_program("who", &[]);
-    preloaded(User::Ourselves, variables, &[who.to_str().unwrap(), "tcp", ip, &port.to_string()])
+    preloaded(User::Current, variables, &[who.to_str().unwrap(), "tcp", ip, &port.to_string()])
 }
 
 /// `BIND_ADDR=127.0.0.1 BIND_PORT=… inetd`: listens there and nowhere else.
@@ -88,15 +88,15 @@ fn options_are_set_on_sockets_of_both_kinds() {
     for ip in ["127.0.0.1", "::1"] {
         for (variables, protocol, expected) in cases {
             let port = free_port().to_string();
-            let got = said(User::Ourselves, variables, &[&*calls(), "bind", protocol, ip, &port]);
+            let got = said(User::Current, variables, &[&*calls(), "bind", protocol, ip, &port]);
             assert_eq!(got, format!("0 {ip} {port} {expected} transparent=0\n"), "{variables:?}");
         }
     }
-    if crate::stage::is_root() {
+    if crate::harness::is_root() {
         let port = free_port().to_string();
         for (asked, given) in [("0.0.0.0", "192.0.2.5"), ("::", "2001:db8::5")] {
             let variables = [("IP_TRANSPARENT", "1"), ("BIND_ADDR", given)];
-            let got = said(User::Ourselves, &variables, &[&*calls(), "bind", "udp", asked, &port]);
+            let got = said(User::Current, &variables, &[&*calls(), "bind", "udp", asked, &port]);
             assert_eq!(got, format!("0 {given} {port} port=0 address=1 transparent=1\n"));
         }
     }
@@ -104,10 +104,10 @@ fn options_are_set_on_sockets_of_both_kinds() {
 
 /// Where a peer sees a client come from.
 fn seen(variables: &[(&str, &str)], how: &str, to: &str) -> SocketAddr {
-    let user = User::Ourselves;
+    let user = User::Current;
     if how == "udp" || how == "sendto" || how == "twice" {
         let peer = UdpSocket::bind(at(to, 0)).unwrap();
-        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer.set_read_timeout(Some(TIMEOUT)).unwrap();
         let port = peer.local_addr().unwrap().port().to_string();
         let client = preloaded(user, variables, &[&*calls(), "send", how, to, &port]);
         let mut bytes = [0; 16];
@@ -117,7 +117,7 @@ fn seen(variables: &[(&str, &str)], how: &str, to: &str) -> SocketAddr {
         if how == "twice" {
             assert_eq!(peer.recv_from(&mut bytes).unwrap().1, from, "another port for the second");
         }
-        assert!(client.ended().stdout.starts_with("0 "));
+        assert!(client.wait().stdout.starts_with("0 "));
         return from;
     }
     let peer = TcpListener::bind(at(to, 0)).unwrap();
@@ -169,7 +169,7 @@ fn a_source_that_is_not_ours_fails_the_call() {
     let port = free_port().to_string();
     for how in ["tcp", "udp", "sendto"] {
         let variables = [("SAMEPORT_SOURCE", "192.0.2.77")];
-        let got = said(User::Ourselves, &variables, &[&*calls(), "send", how, "127.0.0.1", &port]);
+        let got = said(User::Current, &variables, &[&*calls(), "send", how, "127.0.0.1", &port]);
         assert_eq!(got, "EADDRNOTAVAIL 0.0.0.0 0\n", "{how}");
     }
 }
@@ -185,7 +185,7 @@ fn two_connections_come_from_one_port() {
         let peers = [TcpListener::bind(at(ip, 0)).unwrap(), TcpListener::bind(at(ip, 0)).unwrap()];
         let clients = peers.each_ref().map(|peer| {
             let port = peer.local_addr().unwrap().port().to_string();
-            preloaded(User::Ourselves, &variables, &[&*calls(), "send", "tcp", ip, &port])
+            preloaded(User::Current, &variables, &[&*calls(), "send", "tcp", ip, &port])
         });
         let connections = peers.each_ref().map(|peer| peer.accept().unwrap());
         for (connection, from) in &connections {
@@ -196,7 +196,7 @@ fn two_connections_come_from_one_port() {
         }
         drop(connections);
         for client in clients {
-            assert_eq!(client.ended().code, 0);
+            assert_eq!(client.wait().code, 0);
         }
     }
 }
@@ -208,10 +208,10 @@ fn curl_and_nc_come_from_where_they_are_told() {
         |variables: &[(&str, &str)], ip: &str, command: &dyn Fn(u16) -> Vec<String>, asks| {
             let peer = TcpListener::bind(at(ip, 0)).unwrap();
             let client =
-                preloaded(User::Ourselves, variables, &command(peer.local_addr().unwrap().port()));
+                preloaded(User::Current, variables, &command(peer.local_addr().unwrap().port()));
             let (mut connection, from) = peer.accept().unwrap();
             // curl asks first; nc has nothing to send, because its stdin is empty.
-            connection.set_read_timeout(Some(PATIENCE)).unwrap();
+            connection.set_read_timeout(Some(TIMEOUT)).unwrap();
             let mut asked = Vec::new();
             while asks && !asked.ends_with(b"\r\n\r\n") {
                 let mut byte = [0];
@@ -220,8 +220,8 @@ fn curl_and_nc_come_from_where_they_are_told() {
             }
             connection.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nyes").unwrap();
             drop(connection);
-            let ended = client.ended();
-            assert!(ended.stdout.ends_with("yes"), "{ended:?}");
+            let exited = client.wait();
+            assert!(exited.stdout.ends_with("yes"), "{exited:?}");
             from
         };
     for (ip, given) in [("127.0.0.1", "127.0.0.7"), ("::1", "::1")] {
@@ -257,7 +257,7 @@ fn nginx_is_moved_and_shared() {
     let (old, new) = (free_port(), free_port());
     let text = new.to_string();
     let started = [1, 2].map(|copy| {
-        let folder = in_folder(format!("preload-nginx-{copy}"));
+        let folder = in_test_dir(format!("preload-nginx-{copy}"));
         std::fs::create_dir_all(&folder).unwrap();
         let shown = folder.display();
         let configuration = format!(
@@ -271,7 +271,7 @@ fn nginx_is_moved_and_shared() {
         let file = folder.join("nginx.conf");
         std::fs::write(&file, configuration).unwrap();
         let command = [nginx.to_str().unwrap(), "-c", file.to_str().unwrap()];
-        preloaded(User::Ourselves, &[("REUSE_PORT", "1"), ("BIND_PORT", &*text)], &command)
+        preloaded(User::Current, &[("REUSE_PORT", "1"), ("BIND_PORT", &*text)], &command)
     });
     for ip in ["127.0.0.1", "::1"] {
         for copy in ["copy 1", "copy 2"] {
@@ -293,8 +293,8 @@ fn nginx_is_moved_and_shared() {
 fn nothing_asked_nothing_changed() {
     let port = free_port().to_string();
     let command = [&*calls(), "bind", "udp", "127.0.0.1", &port];
-    let bare = start_command(User::Ourselves, command[0], &command[1..]).ended();
-    let with = said(User::Ourselves, &[], &command);
+    let bare = start_command(User::Current, command[0], &command[1..]).wait();
+    let with = said(User::Current, &[], &command);
     assert_eq!(bare.stdout, with);
     assert_eq!(with, format!("0 127.0.0.1 {port} port=0 address=1 transparent=0\n"));
 }

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::stage::{
-    User, c_program, command_for, compiled_by, find_program, free_port, in_folder, skip,
-    start_built,
+use crate::harness::{
+    User, c_program, command_for, compiled_by, find_program, free_port, in_test_dir, skip,
+    spawn_process,
 };
 use crate::{library, preloaded, said};
 
@@ -78,7 +78,7 @@ fn a_family_that_the_socket_cannot_have_refuses_the_bind() {
     let (calls, port) = (calls(), free_port());
     let map = format!("{port}=[::1]");
     let got = said(
-        User::Ourselves,
+        User::Current,
         &[("SAMEPORT_MAP", &map)],
         &[&calls, "bind", "tcp", "127.0.0.1", &port.to_string()],
     );
@@ -94,7 +94,7 @@ fn transparent_is_done_or_refused() {
             let variables = [("SAMEPORT_TRANSPARENT", "1"), ("SAMEPORT_MAP", &*map)];
             let got = said(*user, &variables, &[&*calls, "bind", "tcp", asked, &port]);
             let plain = strange.trim_matches(['[', ']']);
-            if *user == User::Ourselves && crate::stage::is_root() {
+            if *user == User::Current && crate::harness::is_root() {
                 let expected = format!("0 {plain} {port} port=0 address=0 transparent=1\n");
                 assert_eq!(got, expected);
             } else {
@@ -110,7 +110,7 @@ fn the_programs_memory_is_never_written() {
     for ip in ["127.0.0.1", "::1"] {
         let map = format!("{old}={new}");
         let variables = [SHARE, ("SAMEPORT_MAP", &*map)];
-        let got = said(User::Ourselves, &variables, &[&*calls, "read-only", ip, &old]);
+        let got = said(User::Current, &variables, &[&*calls, "read-only", ip, &old]);
         let moved = format!("0 {ip} {new} port=1 address=0 transparent=0\nunchanged\n");
         assert_eq!(got, moved);
     }
@@ -129,7 +129,7 @@ fn errno_is_the_programs() {
         vec![SHARE, ("SAMEPORT_REPORT", "nobody-listens-to-this")],
     ];
     for variables in every {
-        let got = said(User::Ourselves, &variables, &[&*calls, "errno", &port, &closed]);
+        let got = said(User::Current, &variables, &[&*calls, "errno", &port, &closed]);
         assert_eq!(got, expected, "{variables:?}");
     }
 }
@@ -140,7 +140,7 @@ fn no_descriptor_stays_open() {
     for name in ["nobody-listens-to-this", inbox.name()] {
         let variables = [SHARE, ("SAMEPORT_REPORT", name), ("SAMEPORT_SOURCE", "127.0.0.9")];
         let port = free_port().to_string();
-        let got = said(User::Ourselves, &variables, &[&*calls(), "descriptors", &port]);
+        let got = said(User::Current, &variables, &[&*calls(), "descriptors", &port]);
         assert_eq!(got, "0 more\n");
     }
 }
@@ -149,7 +149,7 @@ fn no_descriptor_stays_open() {
 fn signal_handlers_may_bind() {
     let port = free_port().to_string();
     for variables in [vec![SHARE], vec![SHARE, ("SAMEPORT_REPORT", "nobody-listens-to-this")]] {
-        let got = said(User::Ourselves, &variables, &[&*calls(), "signal", &port]);
+        let got = said(User::Current, &variables, &[&*calls(), "signal", &port]);
         assert_eq!(got, "200 signals, 0 wrong\n");
     }
 }
@@ -157,7 +157,7 @@ fn signal_handlers_may_bind() {
 #[test]
 fn what_was_asked_at_the_start_counts() {
     let port = free_port().to_string();
-    let got = said(User::Ourselves, &[SHARE], &[&*calls(), "environment", &port]);
+    let got = said(User::Current, &[SHARE], &[&*calls(), "environment", &port]);
     assert_eq!(got, "overwritten 0 yes\n");
 }
 
@@ -166,10 +166,7 @@ fn many_threads_bind_at_once() {
     let port = free_port().to_string();
     for program in of_each_libc() {
         let program = program.to_str().unwrap();
-        assert_eq!(
-            said(User::Ourselves, &[SHARE], &[program, "threads", "64", &port]),
-            "0 failed\n"
-        );
+        assert_eq!(said(User::Current, &[SHARE], &[program, "threads", "64", &port]), "0 failed\n");
     }
 }
 
@@ -177,16 +174,16 @@ fn many_threads_bind_at_once() {
 fn a_wrong_variable_is_said_and_nothing_is_bound() {
     let port = free_port().to_string();
     let command = [&*calls(), "bind", "tcp", "127.0.0.1", &port];
-    let ended = preloaded(User::Ourselves, &[("SAMEPORT_MAP", "80=81,x")], &command).ended();
+    let exited = preloaded(User::Current, &[("SAMEPORT_MAP", "80=81,x")], &command).wait();
     assert_eq!(
-        ended.stderr,
+        exited.stderr,
         "sameport preload: SAMEPORT_MAP=80=81,x: write FROM=TO, several separated by commas; until \
          then no bind succeeds\n"
     );
-    assert!(ended.stdout.starts_with("EINVAL 0.0.0.0 0 "), "{ended:?}");
+    assert!(exited.stdout.starts_with("EINVAL 0.0.0.0 0 "), "{exited:?}");
     // Of bindp's, all but ours are other people's words where ours are there.
     let variables = [SHARE, ("BIND_ADDR", "http://example.org"), ("BIND_PORT", "x")];
-    assert!(said(User::Ourselves, &variables, &command).starts_with("0 127.0.0.1 "));
+    assert!(said(User::Current, &variables, &command).starts_with("0 127.0.0.1 "));
 }
 
 #[test]
@@ -200,18 +197,18 @@ fn other_preloaded_libraries_are_called_in_their_order() {
     for (list, seen) in
         [(format!("{ours}:{theirs}"), new.to_string()), (format!("{theirs} {ours}"), old.clone())]
     {
-        let mut command = command_for(User::Ourselves, &calls, &["bind", "tcp", "127.0.0.1", &old]);
+        let mut command = command_for(User::Current, &calls, &["bind", "tcp", "127.0.0.1", &old]);
         command
             .env("LD_PRELOAD", &list)
             .env("EARLY_PORT", &early)
             .env("SAMEPORT_SHARE", "1")
             .env("SAMEPORT_MAP", format!("{old}={new}"));
-        let ended = start_built(command).ended();
+        let exited = spawn_process(command).wait();
         let bound = format!("0 127.0.0.1 {new} port=1 address=0 transparent=0\n");
-        assert_eq!(ended.stdout, bound, "{list}: {ended:?}");
-        assert!(ended.stderr.contains(&format!("neighbour {seen}\n")), "{list}: {ended:?}");
+        assert_eq!(exited.stdout, bound, "{list}: {exited:?}");
+        assert!(exited.stderr.contains(&format!("neighbour {seen}\n")), "{list}: {exited:?}");
         // Its constructor binds by its own function, before ours has run or after.
-        assert!(ended.stderr.contains("early 0 port="), "{list}: {ended:?}");
+        assert!(exited.stderr.contains("early 0 port="), "{list}: {exited:?}");
     }
 }
 
@@ -220,11 +217,11 @@ fn other_preloaded_libraries_are_called_in_their_order() {
 fn early_constructors_are_reached() {
     let neighbour = c_program("preload_neighbour", &["-shared", "-fPIC", "-DONLY_EARLY"]);
     let early = free_port().to_string();
-    let mut command = command_for(User::Ourselves, "true", &[] as &[&str]);
+    let mut command = command_for(User::Current, "true", &[] as &[&str]);
     let list = format!("{}:{}", library().display(), neighbour.display());
     command.env("LD_PRELOAD", list).env("EARLY_PORT", &early).env("SAMEPORT_SHARE", "1");
-    let ended = start_built(command).ended();
-    assert!(ended.stderr.contains("early 0 port=1\n"), "{ended:?}");
+    let exited = spawn_process(command).wait();
+    assert!(exited.stderr.contains("early 0 port=1\n"), "{exited:?}");
 }
 
 #[test]
@@ -234,12 +231,12 @@ fn children_inherit_or_do_not() {
     let both = format!("{own}:{}", other.display());
     let env = find_program("env").unwrap();
     let listed = |list: &str, children: &str| {
-        let mut command = command_for(User::Ourselves, &env, &[] as &[&str]);
+        let mut command = command_for(User::Current, &env, &[] as &[&str]);
         command.env("LD_PRELOAD", list).env("SAMEPORT_SHARE", "1").env("A", "1").env("Z", "2");
         command.env("SAMEPORT_CHILDREN", children);
-        let ended = start_built(command).ended();
-        assert_eq!((ended.code, &*ended.stderr), (0, ""));
-        let mut lines: Vec<_> = ended.stdout.lines().map(str::to_owned).collect();
+        let exited = spawn_process(command).wait();
+        assert_eq!((exited.code, &*exited.stderr), (0, ""));
+        let mut lines: Vec<_> = exited.stdout.lines().map(str::to_owned).collect();
         lines.retain(|line| !line.starts_with("PATH="));
         lines.sort();
         lines
@@ -257,18 +254,18 @@ fn children_inherit_or_do_not() {
     // A program that has lost its variables still has what it asked for itself.
     let port = free_port().to_string();
     let variables = [SHARE, ("SAMEPORT_CHILDREN", "strip")];
-    let got = said(User::Ourselves, &variables, &[&*calls(), "bind", "tcp", "127.0.0.1", &port]);
+    let got = said(User::Current, &variables, &[&*calls(), "bind", "tcp", "127.0.0.1", &port]);
     assert!(got.contains(" port=1 "), "{got}");
 }
 
 /// Byte for byte what the program writes, and not a byte more on stderr.
 #[test]
 fn streams_are_the_programs() {
-    let bytes = in_folder("all-bytes");
+    let bytes = in_test_dir("all-bytes");
     let all: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     std::fs::write(&bytes, &all).unwrap();
     let variables = [SHARE, ("SAMEPORT_REPORT", "nobody-listens-to-this")];
-    let mut command = command_for(User::Ourselves, "cat", &[&bytes]);
+    let mut command = command_for(User::Current, "cat", &[&bytes]);
     command.env("LD_PRELOAD", library()).envs(variables);
     let output = command.output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty() && output.stdout == all);

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::preloaded;
-use crate::stage::{
-    PATIENCE, Started, User, ask, compiled_by, eventually, find_program, free_port, in_folder,
+use crate::harness::{
+    Process, TIMEOUT, User, ask, compiled_by, eventually, find_program, free_port, in_test_dir,
     script, skip,
 };
+use crate::preloaded;
 
 /// Starts two copies on one port and waits until both have answered with their pids.
-fn two_share(user: User, ip: &str, command: impl Fn(u16) -> Vec<String>) -> [Started; 2] {
+fn two_share(user: User, ip: &str, command: impl Fn(u16) -> Vec<String>) -> [Process; 2] {
     let port = free_port();
     let address: SocketAddr = (ip.parse::<std::net::IpAddr>().unwrap(), port).into();
     let variables = [("SAMEPORT_SHARE", "1")];
@@ -86,7 +86,7 @@ fn java() {
     let (Some(javac), Some(java)) = (find_program("javac"), find_program("java")) else {
         return skip("preload-java", "javac is not installed");
     };
-    let folder = in_folder("java");
+    let folder = in_test_dir("java");
     let output = Command::new(javac)
         .arg("-d")
         .arg(&folder)
@@ -95,7 +95,7 @@ fn java() {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     for ip in ["127.0.0.1", "::1"] {
-        two_share(User::Ourselves, ip, |port| {
+        two_share(User::Current, ip, |port| {
             let (java, folder) = (text(java.clone()), text(folder.clone()));
             let port = port.to_string();
             [

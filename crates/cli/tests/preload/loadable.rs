@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use sameport_sys::preload::{Loadable, Obstacle, check_program};
 use sameport_sys::process::FileCapability;
 
-use crate::preloaded;
-use crate::stage::{
-    User, c_program, command_for, compiled_by, find_program, free_port, go_program, in_folder,
-    is_root, skip, start_built, start_command,
+use crate::harness::{
+    User, c_program, command_for, compiled_by, find_program, free_port, go_program, in_test_dir,
+    is_root, skip, spawn_process, start_command,
 };
+use crate::preloaded;
 
 fn obstacle(program: &Path) -> Option<Obstacle> {
     match check_program(program, Some(OsStr::new("/usr/bin:/bin"))) {
@@ -43,9 +43,9 @@ fn static_programs_are_told_and_are_not_reached() {
         assert_eq!(obstacle(&program), expected, "{}", program.display());
         let port = free_port().to_string();
         let command = [program.to_str().unwrap(), "bind", "tcp", "127.0.0.1", &port];
-        let ended = preloaded(User::Ourselves, &[("SAMEPORT_SHARE", "1")], &command).ended();
-        let is_shared = ended.stdout.contains(" port=1 ");
-        assert_eq!(is_shared, expected.is_none(), "{}: {ended:?}", program.display());
+        let exited = preloaded(User::Current, &[("SAMEPORT_SHARE", "1")], &command).wait();
+        let is_shared = exited.stdout.contains(" port=1 ");
+        assert_eq!(is_shared, expected.is_none(), "{}: {exited:?}", program.display());
     }
 }
 
@@ -64,7 +64,7 @@ fn programs_that_gain_a_privilege_are_told() {
     if !is_root() {
         return skip("preload-privileges", "making a set-user-ID program needs root");
     }
-    let copy: PathBuf = in_folder("preload-set-user-id");
+    let copy: PathBuf = in_test_dir("preload-set-user-id");
     let program = c_program("preload_calls", &[]);
     let commands: [&[&str]; 3] = [
         &["cp", program.to_str().unwrap(), copy.to_str().unwrap()],
@@ -72,14 +72,14 @@ fn programs_that_gain_a_privilege_are_told() {
         &["chmod", "4755", copy.to_str().unwrap()],
     ];
     for command in commands {
-        assert_eq!(start_command(User::Ourselves, command[0], &command[1..]).ended().code, 0);
+        assert_eq!(start_command(User::Current, command[0], &command[1..]).wait().code, 0);
     }
     assert_eq!(obstacle(&copy), Some(Obstacle::GainsPrivilege(FileCapability::UserId)));
     let port = free_port().to_string();
     let command = [copy.to_str().unwrap(), "bind", "tcp", "127.0.0.1", &port];
     for user in User::all() {
-        let ended = preloaded(*user, &[("SAMEPORT_SHARE", "1")], &command).ended();
-        assert!(ended.stdout.contains(" port=0 "), "{ended:?}");
+        let exited = preloaded(*user, &[("SAMEPORT_SHARE", "1")], &command).wait();
+        assert!(exited.stdout.contains(" port=0 "), "{exited:?}");
     }
 }
 
@@ -88,8 +88,8 @@ fn programs_that_gain_a_privilege_are_told() {
 fn a_library_that_is_gone_is_said_by_the_dynamic_linker() {
     let port = free_port().to_string();
     let calls = c_program("preload_calls", &[]);
-    let mut command = command_for(User::Ourselves, &calls, &["bind", "tcp", "127.0.0.1", &*port]);
-    command.env("LD_PRELOAD", in_folder("gone.so")).env("SAMEPORT_SHARE", "1");
-    let ended = start_built(command).ended();
-    assert!(ended.stderr.contains("gone.so") && ended.stdout.contains(" port=0 "), "{ended:?}");
+    let mut command = command_for(User::Current, &calls, &["bind", "tcp", "127.0.0.1", &*port]);
+    command.env("LD_PRELOAD", in_test_dir("gone.so")).env("SAMEPORT_SHARE", "1");
+    let exited = spawn_process(command).wait();
+    assert!(exited.stderr.contains("gone.so") && exited.stdout.contains(" port=0 "), "{exited:?}");
 }

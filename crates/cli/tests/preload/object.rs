@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
+use crate::harness::{find_program, skip};
 use crate::library;
-use crate::stage::{find_program, skip};
 
 /// All that it gives.
 const GIVEN: &[&str] = &["bind", "connect", "sendto"];

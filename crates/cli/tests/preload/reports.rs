@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use sameport_policy::addr::Protocol;
 use sameport_sys::preload::{LibraryReport, ReceivedReport, ReportSocket, SharedBy};
 
+use crate::harness::{User, c_program, compiled_by, find_program, free_port, skip, start_run};
 use crate::preloaded;
-use crate::stage::{User, c_program, compiled_by, find_program, free_port, skip, start_run};
 
 /// All that arrives while a program runs to its end.
 fn reports(variables: &[(&str, &str)], command: &[&str]) -> (i32, Vec<ReceivedReport>) {
@@ -14,10 +14,10 @@ fn reports(variables: &[(&str, &str)], command: &[&str]) -> (i32, Vec<ReceivedRe
     let name = inbox.name().to_owned();
     let variables: Vec<_> =
         variables.iter().copied().chain([("SAMEPORT_REPORT", &*name)]).collect();
-    let program = preloaded(User::Ourselves, &variables, command);
+    let program = preloaded(User::Current, &variables, command);
     let pid = program.pid();
-    let ended = program.ended();
-    assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
+    let exited = program.wait();
+    assert_eq!((exited.code, &*exited.stderr), (0, ""), "{exited:?}");
     let mut all = Vec::new();
     let until = Instant::now() + Duration::from_secs(10);
     loop {
@@ -125,16 +125,16 @@ fn every_refusal_of_a_burst_is_told() {
     let port = free_port().to_string();
     let command = [crowd.to_str().unwrap(), "refused", &COUNT.to_string(), &port];
     for user in User::all() {
-        let ended = start_run(*user, &["--via", "preload"], &command).ended();
-        assert_eq!(ended.code, 0, "{user:?}: {ended:?}");
-        let told = |what: &str| ended.stderr.lines().filter(|line| line.contains(what)).count();
-        let dropped: usize = ended
+        let exited = start_run(*user, &["--via", "preload"], &command).wait();
+        assert_eq!(exited.code, 0, "{user:?}: {exited:?}");
+        let told = |what: &str| exited.stderr.lines().filter(|line| line.contains(what)).count();
+        let dropped: usize = exited
             .stderr
             .lines()
             .filter_map(|line| line.strip_suffix(" more lines came faster than they were read"))
             .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
             .sum();
-        assert!(told(" hint: ") > 0, "{ended:?}");
+        assert!(told(" hint: ") > 0, "{exited:?}");
         assert_eq!(told(" error: ") + told(" hint: ") + dropped, 2 * COUNT, "{user:?}");
     }
 }

@@ -3,9 +3,9 @@
 //!
 //! Their binds go by the C library here (`BY_LIBC`), where the library stands.
 
+use crate::harness::traps::{addresses, differ_in_sharing_only};
+use crate::harness::{User, c_program, free_port, is_root, start_command};
 use crate::preloaded;
-use crate::stage::traps::{addresses, differ_in_sharing_only};
-use crate::stage::{User, c_program, free_port, is_root, start_command};
 
 /// Runs a trap bare and preloaded. Bare, it must say the same except that nothing is shared.
 #[track_caller]
@@ -14,9 +14,9 @@ fn spring(trap: &str, mode: &[&str], expected: &[&str]) {
     for user in User::all() {
         let port = free_port().to_string();
         let command: Vec<&str> = [&*program].iter().chain(mode).copied().chain([&*port]).collect();
-        let bare = start_command(*user, command[0], &command[1..]).ended();
-        let ended = preloaded(*user, &[("SAMEPORT_SHARE", "1")], &command).ended();
-        differ_in_sharing_only(*user, &bare, &ended, expected);
+        let bare = start_command(*user, command[0], &command[1..]).wait();
+        let exited = preloaded(*user, &[("SAMEPORT_SHARE", "1")], &command).wait();
+        differ_in_sharing_only(*user, &bare, &exited, expected);
     }
 }
 
@@ -85,12 +85,12 @@ fn signals_do_not_break_a_bind() {
 #[test]
 fn other_families_are_untouched() {
     if !is_root() {
-        return crate::stage::skip("preload-families", "raw sockets need root");
+        return crate::harness::skip("preload-families", "raw sockets need root");
     }
     let program = c_program("trap_families", &["-DBY_LIBC"]);
     let port = free_port().to_string();
     let command = [program.to_str().unwrap(), &port];
-    let ended = preloaded(User::Ourselves, &[("SAMEPORT_SHARE", "1")], &command).ended();
+    let exited = preloaded(User::Current, &[("SAMEPORT_SHARE", "1")], &command).wait();
     let expected = [
         "unix 0 no",
         "unix-in-own-directory 0 -",
@@ -105,5 +105,5 @@ fn other_families_are_untouched() {
         "mptcp 0 yes",
         "after 0 yes",
     ];
-    assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), expected, "{ended:?}");
+    assert_eq!(exited.stdout.lines().collect::<Vec<_>>(), expected, "{exited:?}");
 }

@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
-use crate::stage::{
-    Ended, PATIENCE, Started, User, ask, c_program, command_for, eventually, find_program,
-    free_port, give, in_folder, is_root, kill, sameport, skip, start_built, start_command,
-    start_run,
+use crate::harness::{
+    Exited, Process, TIMEOUT, User, ask, c_program, chown_to, command_for, eventually,
+    find_program, free_port, in_test_dir, is_root, kill, sameport, skip, spawn_process,
+    start_command, start_run,
 };
 
 fn at(ip: &str, port: u16) -> SocketAddr {
@@ -19,7 +19,7 @@ fn calls() -> String {
 }
 
 /// `sameport run --via preload OPTIONS -- COMMAND`.
-fn run(user: User, options: &[&str], command: &[&str]) -> Started {
+fn run(user: User, options: &[&str], command: &[&str]) -> Process {
     start_run(user, &[&["--via", "preload"], options].concat(), command)
 }
 
@@ -29,18 +29,18 @@ fn run_with(
     variables: &[(&str, &OsStr)],
     options: &[&str],
     command: &[&str],
-) -> Started {
+) -> Process {
     let arguments = [&["run", "--via", "preload"], options, &["--"], command].concat();
     let mut built = command_for(user, sameport(), &arguments);
     built.envs(variables.iter().copied());
-    start_built(built)
+    spawn_process(built)
 }
 
 /// Its stdout, where it ends well and says nothing itself.
 #[track_caller]
-fn quiet(ended: Ended) -> String {
-    assert_eq!((ended.code, &*ended.stderr), (0, ""), "{ended:?}");
-    ended.stdout
+fn quiet(exited: Exited) -> String {
+    assert_eq!((exited.code, &*exited.stderr), (0, ""), "{exited:?}");
+    exited.stdout
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn two_runs_share_and_are_told_of_each_other() {
             let port = free_port();
             let command = [who.to_str().unwrap(), "tcp", ip, &port.to_string()];
             let first = run(*user, &[], &command);
-            crate::stage::wait_until_answering(at(ip, port));
+            crate::harness::wait_until_answering(at(ip, port));
             let second = run(*user, &["--port", &port.to_string()], &command);
             second.wait_for_stderr(" is now shared by 2: pid ");
             let mut pids = std::collections::BTreeSet::new();
@@ -61,8 +61,8 @@ fn two_runs_share_and_are_told_of_each_other() {
             });
             assert!(both.is_some(), "{pids:?}");
             for run in [first, second] {
-                let ended = run.terminate();
-                assert_eq!((ended.code, &*ended.stdout), (128 + libc::SIGTERM, ""), "{ended:?}");
+                let exited = run.terminate();
+                assert_eq!((exited.code, &*exited.stdout), (128 + libc::SIGTERM, ""), "{exited:?}");
             }
         }
     }
@@ -85,7 +85,7 @@ fn binds_are_moved() {
                 let (old, new) = (free_port().to_string(), free_port().to_string());
                 let fill = |text: &str| text.replace("ASKED", &old).replace("GIVEN", &new);
                 let command = [&*calls(), "bind", protocol, asked, &old];
-                let said = quiet(run(*user, &["--map", &fill(rule)], &command).ended());
+                let said = quiet(run(*user, &["--map", &fill(rule)], &command).wait());
                 let expected = format!("0 {} port=1 address=0 transparent=0\n", fill(expected));
                 assert_eq!(said, expected, "{rule}");
             }
@@ -97,17 +97,17 @@ fn binds_are_moved() {
 fn what_cannot_be_or_is_not_used_is_said() {
     let (old, new) = (free_port().to_string(), free_port());
     let command = [&*calls(), "bind", "tcp", "0.0.0.0", &old];
-    let other_family = run(User::Ourselves, &["--map", &format!("{old}=[::1]:{new}")], &command);
-    let ended = other_family.ended();
-    assert!(ended.stdout.starts_with("EAFNOSUPPORT "), "{ended:?}");
+    let other_family = run(User::Current, &["--map", &format!("{old}=[::1]:{new}")], &command);
+    let exited = other_family.wait();
+    assert!(exited.stdout.starts_with("EAFNOSUPPORT "), "{exited:?}");
     let said = format!("error: --map {old}=[::1]:{new}: the program's socket for 0.0.0.0:{old} ");
-    assert!(ended.stderr.contains(&said), "{ended:?}");
+    assert!(exited.stderr.contains(&said), "{exited:?}");
 
     let options = ["--map", "5=6", "--source", "127.0.0.9"];
-    let ended = run(User::Ourselves, &options, &["true"]).ended();
-    assert_eq!(ended.code, 0, "{ended:?}");
-    assert!(ended.stderr.contains("warning: --map 5=6 was never used"), "{ended:?}");
-    assert!(ended.stderr.contains("warning: --source 127.0.0.9 was never used"), "{ended:?}");
+    let exited = run(User::Current, &options, &["true"]).wait();
+    assert_eq!(exited.code, 0, "{exited:?}");
+    assert!(exited.stderr.contains("warning: --map 5=6 was never used"), "{exited:?}");
+    assert!(exited.stderr.contains("warning: --source 127.0.0.9 was never used"), "{exited:?}");
 }
 
 #[test]
@@ -117,12 +117,10 @@ fn connections_come_from_the_source() {
             let port = free_port();
             let fixed = format!("{source}:{port}");
             let peer = UdpSocket::bind(at(to, 0)).unwrap();
-            peer.set_read_timeout(Some(PATIENCE)).unwrap();
+            peer.set_read_timeout(Some(TIMEOUT)).unwrap();
             let udp = peer.local_addr().unwrap().port().to_string();
             for how in ["udp", "sendto"] {
-                quiet(
-                    run(*user, &["--source", &fixed], &[&calls(), "send", how, to, &udp]).ended(),
-                );
+                quiet(run(*user, &["--source", &fixed], &[&calls(), "send", how, to, &udp]).wait());
                 let (_, from) = peer.recv_from(&mut [0; 16]).unwrap();
                 assert_eq!(from.to_string(), fixed);
             }
@@ -133,7 +131,7 @@ fn connections_come_from_the_source() {
             assert_eq!(from.ip().to_string(), source.trim_matches(['[', ']']));
             std::io::Read::read_exact(&mut connection, &mut [0; 5]).unwrap();
             drop(connection);
-            quiet(client.ended());
+            quiet(client.wait());
         }
     }
 }
@@ -147,7 +145,7 @@ fn transparent_takes_an_address_that_is_not_ours() {
     for (asked, strange) in [("0.0.0.0", "192.0.2.77"), ("::", "[2001:db8::77]")] {
         let options = ["--transparent", "--map", &format!("{port}={strange}")];
         let command = [&*calls(), "bind", "tcp", asked, &port];
-        let said = quiet(run(User::Ourselves, &options, &command).ended());
+        let said = quiet(run(User::Current, &options, &command).wait());
         let plain = strange.trim_matches(['[', ']']);
         assert_eq!(said, format!("0 {plain} {port} port=1 address=0 transparent=1\n"));
     }
@@ -160,22 +158,22 @@ fn static_programs_are_refused_before_they_start() {
     let port = free_port().to_string();
     let command = [program.to_str().unwrap(), "bind", "tcp", "127.0.0.1", &port];
     for user in User::all() {
-        let ended = run(*user, &[], &command).ended();
-        assert_eq!((ended.code, &*ended.stdout), (3, ""), "{ended:?}");
+        let exited = run(*user, &[], &command).wait();
+        assert_eq!((exited.code, &*exited.stdout), (3, ""), "{exited:?}");
         let said = format!(
             "error: {} is statically linked, and loads no library\nhint: use --via seccomp\n",
             command[0]
         );
-        assert_eq!(ended.stderr, said);
+        assert_eq!(exited.stderr, said);
     }
 }
 
 /// A copy that another user can execute, and not look into beforehand.
 fn unreadable(program: &Path) -> PathBuf {
-    let hidden = in_folder(format!("unreadable-{}", program.file_name().unwrap().display()));
+    let hidden = in_test_dir(format!("unreadable-{}", program.file_name().unwrap().display()));
     let (from, to) = (program.to_str().unwrap(), hidden.to_str().unwrap());
     for command in [["cp", from, to], ["chmod", "0711", to]] {
-        assert_eq!(start_command(User::Ourselves, command[0], &command[1..]).ended().code, 0);
+        assert_eq!(start_command(User::Current, command[0], &command[1..]).wait().code, 0);
     }
     hidden
 }
@@ -188,9 +186,9 @@ fn a_program_that_did_not_load_the_library_is_ended() {
     let program = c_program("preload_calls", &["-static"]);
     let hidden = unreadable(&program);
     let port = free_port().to_string();
-    let ended = run(User::Another, &[], &[hidden.to_str().unwrap(), "signal", &port]).ended();
-    assert_eq!(ended.code, 3, "{ended:?}");
-    assert!(ended.stderr.starts_with("error: the program did not load /"), "{ended:?}");
+    let exited = run(User::Nobody, &[], &[hidden.to_str().unwrap(), "signal", &port]).wait();
+    assert_eq!(exited.code, 3, "{exited:?}");
+    assert!(exited.stderr.starts_with("error: the program did not load /"), "{exited:?}");
 }
 
 /// A signal does not wait for a program that may never report; and who lives on unreached is told of.
@@ -202,14 +200,14 @@ fn a_signal_acts_while_the_library_is_waited_for() {
     let hidden = unreadable(&c_program("who", &["-static"]));
     let port = free_port();
     let command = [hidden.to_str().unwrap(), "tcp", "127.0.0.1", &port.to_string()];
-    let waited_for = run(User::Another, &[], &command);
-    crate::stage::wait_until_answering(at("127.0.0.1", port));
-    let ended = waited_for.terminate();
-    assert_eq!((ended.code, &*ended.stderr), (128 + libc::SIGTERM, ""), "{ended:?}");
+    let waited_for = run(User::Nobody, &[], &command);
+    crate::harness::wait_until_answering(at("127.0.0.1", port));
+    let exited = waited_for.terminate();
+    assert_eq!((exited.code, &*exited.stderr), (128 + libc::SIGTERM, ""), "{exited:?}");
 
     let start = [sameport().to_str().unwrap(), "run", "--via", "preload", "--"];
-    let deaf = start_command(User::Another, "nohup", &[&start[..], &command].concat());
-    crate::stage::wait_until_answering(at("127.0.0.1", port));
+    let deaf = start_command(User::Nobody, "nohup", &[&start[..], &command].concat());
+    crate::harness::wait_until_answering(at("127.0.0.1", port));
     deaf.signal(libc::SIGHUP);
     deaf.wait_for_stderr("did not load the preload library, and has not ended as it was told to");
     assert_eq!(deaf.terminate().code, 128 + libc::SIGTERM);
@@ -222,10 +220,10 @@ fn a_run_inside_a_run_falls_back() {
     let (sameport, calls) = (sameport().to_str().unwrap(), calls());
     let inner = [sameport, "run", "--", &calls, "bind", "tcp", "127.0.0.1", &port];
     for user in User::all() {
-        let ended = start_run(*user, &["--via", "seccomp"], &inner).ended();
-        assert_eq!(ended.code, 0, "{ended:?}");
-        assert_eq!(ended.stdout, format!("0 127.0.0.1 {port} port=1 address=0 transparent=0\n"));
-        assert!(ended.stderr.contains("preload"), "{ended:?}");
+        let exited = start_run(*user, &["--via", "seccomp"], &inner).wait();
+        assert_eq!(exited.code, 0, "{exited:?}");
+        assert_eq!(exited.stdout, format!("0 127.0.0.1 {port} port=1 address=0 transparent=0\n"));
+        assert!(exited.stderr.contains("preload"), "{exited:?}");
     }
     // The inner run's rules count, once: its library takes the place of the outer one's.
     let (old, middle, new) = (free_port().to_string(), free_port(), free_port());
@@ -245,9 +243,9 @@ fn a_run_inside_a_run_falls_back() {
         "127.0.0.1",
         &old,
     ];
-    let ended = run(User::Ourselves, &["--map", &second], &inner).ended();
+    let exited = run(User::Current, &["--map", &second], &inner).wait();
     let bound = format!("0 127.0.0.1 {middle} port=1 address=0 transparent=0\n");
-    assert_eq!(ended.stdout, bound, "{ended:?}");
+    assert_eq!(exited.stdout, bound, "{exited:?}");
 }
 
 #[test]
@@ -257,9 +255,9 @@ fn children_are_reached_or_not() {
     for (options, shared) in
         [(&[][..], 1), (&["--children", "inherit"][..], 1), (&["--children", "strip"][..], 0)]
     {
-        let ended = run(User::Ourselves, options, &["sh", "-c", &script]).ended();
+        let exited = run(User::Current, options, &["sh", "-c", &script]).wait();
         let bound = format!("0 127.0.0.1 {port} port={shared} address=0 transparent=0\n");
-        assert_eq!((ended.code, &*ended.stdout), (7, &*bound), "{options:?}: {ended:?}");
+        assert_eq!((exited.code, &*exited.stdout), (7, &*bound), "{options:?}: {exited:?}");
     }
 }
 
@@ -272,7 +270,7 @@ fn a_worker_may_become_another_user() {
     let (calls, port) = (calls(), free_port().to_string());
     let mut command = vec!["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     command.extend([&*calls, "bind", "tcp", "127.0.0.1", &*port]);
-    let said = quiet(run(User::Ourselves, &[], &command).ended());
+    let said = quiet(run(User::Current, &[], &command).wait());
     assert_eq!(said, format!("0 127.0.0.1 {port} port=1 address=0 transparent=0\n"));
 }
 
@@ -283,10 +281,10 @@ fn other_preloaded_libraries_stay() {
     let command = [&*calls(), "bind", "tcp", "127.0.0.1", &old];
     let variables = [("LD_PRELOAD", neighbour.as_os_str())];
     let started =
-        run_with(User::Ourselves, &variables, &["--map", &format!("{old}={new}")], &command);
-    let ended = started.ended();
-    assert_eq!((ended.code, &*ended.stderr), (0, &*format!("neighbour {new}\n")), "{ended:?}");
-    assert!(ended.stdout.starts_with(&format!("0 127.0.0.1 {new} port=1 ")), "{ended:?}");
+        run_with(User::Current, &variables, &["--map", &format!("{old}={new}")], &command);
+    let exited = started.wait();
+    assert_eq!((exited.code, &*exited.stderr), (0, &*format!("neighbour {new}\n")), "{exited:?}");
+    assert!(exited.stdout.starts_with(&format!("0 127.0.0.1 {new} port=1 ")), "{exited:?}");
 }
 
 /// bindp's variables belong to the program where `run` gives the orders.
@@ -299,7 +297,7 @@ fn variables_of_the_program_are_its_own() {
         ("BIND_PORT", OsStr::new("9")),
         ("SAMEPORT_MAP", OsStr::new("nonsense")),
     ];
-    let said = quiet(run_with(User::Ourselves, &variables, &[], &command).ended());
+    let said = quiet(run_with(User::Current, &variables, &[], &command).wait());
     assert_eq!(said, format!("0 127.0.0.1 {port} port=1 address=0 transparent=0\n"));
 }
 
@@ -314,16 +312,16 @@ fn nothing_is_left_of_a_run() {
     if !is_root() {
         return skip("preload-left-behind", "needs to be root and another user");
     }
-    let folder = in_folder("preload-runtime");
+    let folder = in_test_dir("preload-runtime");
     std::fs::create_dir_all(&folder).unwrap();
-    give(&folder, User::Another);
+    chown_to(&folder, User::Nobody);
     let variables = [("XDG_RUNTIME_DIR", folder.as_os_str())];
     let who = c_program("who", &[]);
     let serving = |port: u16| {
         let port_text = port.to_string();
         let command = [who.to_str().unwrap(), "tcp", "127.0.0.1", &port_text];
-        let started = run_with(User::Another, &variables, &[], &command);
-        crate::stage::wait_until_answering(at("127.0.0.1", port));
+        let started = run_with(User::Nobody, &variables, &[], &command);
+        crate::harness::wait_until_answering(at("127.0.0.1", port));
         started
     };
     let first = serving(free_port());
@@ -333,9 +331,9 @@ fn nothing_is_left_of_a_run() {
     first.terminate();
     assert_eq!(placed(&folder).len(), 1);
 
-    let workers = crate::stage::descendants(second.pid());
+    let workers = crate::harness::descendants(second.pid());
     kill(second.pid(), libc::SIGKILL);
-    assert_eq!(second.ended().code, 128 + libc::SIGKILL);
+    assert_eq!(second.wait().code, 128 + libc::SIGKILL);
     let left = placed(&folder);
     assert_eq!(left.len(), 1, "a killed run cannot clean up");
     let third = serving(free_port());
@@ -361,27 +359,27 @@ fn a_folder_that_is_mounted_noexec_is_passed_over() {
     let sameport = sameport().to_str().unwrap();
     let show = format!("{calls} bind tcp 127.0.0.1 {port}; echo $LD_PRELOAD");
     let command = ["-m", "sh", "-c", script, "sh", sameport, "run", "--via", "preload", "--", "sh"];
-    let ended = start_command(User::Ourselves, "unshare", &[&command[..], &["-c", &show]].concat());
-    let ended = ended.ended();
-    if ended.code == 99 || ended.stderr.starts_with("unshare: ") {
-        return skip("preload-noexec", &ended.stderr);
+    let exited = start_command(User::Current, "unshare", &[&command[..], &["-c", &show]].concat());
+    let exited = exited.wait();
+    if exited.code == 99 || exited.stderr.starts_with("unshare: ") {
+        return skip("preload-noexec", &exited.stderr);
     }
-    let mut lines = ended.stdout.lines();
+    let mut lines = exited.stdout.lines();
     let bound = format!("0 127.0.0.1 {port} port=1 address=0 transparent=0");
-    assert_eq!(lines.next(), Some(&*bound), "{ended:?}");
+    assert_eq!(lines.next(), Some(&*bound), "{exited:?}");
     let file = lines.next().unwrap_or_default();
-    assert!(file.starts_with("/tmp/sameport-0/libsameport_preload-"), "{ended:?}");
+    assert!(file.starts_with("/tmp/sameport-0/libsameport_preload-"), "{exited:?}");
     // Nothing was made in /run, and our file is gone from the other folder.
-    assert!(lines.all(|line| !line.starts_with("sameport") && !file.ends_with(line)), "{ended:?}");
+    assert!(lines.all(|line| !line.starts_with("sameport") && !file.ends_with(line)), "{exited:?}");
 }
 
 #[test]
 fn streams_and_ends_are_the_programs() {
     let script = "printf 'a\\0b'; printf 'e' >&2; exit 42";
-    let ended = run(User::Ourselves, &["--quiet"], &["sh", "-c", script]).ended();
-    assert_eq!((ended.code, &*ended.stdout, &*ended.stderr), (42, "a\0b", "e"));
-    let ended = run(User::Ourselves, &[], &["sh", "-c", "kill -9 $$"]).ended();
-    assert_eq!(ended.code, 128 + libc::SIGKILL, "{ended:?}");
-    let ended = run(User::Ourselves, &[], &["/no/such/program"]).ended();
-    assert_eq!(ended.code, 127, "{ended:?}");
+    let exited = run(User::Current, &["--quiet"], &["sh", "-c", script]).wait();
+    assert_eq!((exited.code, &*exited.stdout, &*exited.stderr), (42, "a\0b", "e"));
+    let exited = run(User::Current, &[], &["sh", "-c", "kill -9 $$"]).wait();
+    assert_eq!(exited.code, 128 + libc::SIGKILL, "{exited:?}");
+    let exited = run(User::Current, &[], &["/no/such/program"]).wait();
+    assert_eq!(exited.code, 127, "{exited:?}");
 }

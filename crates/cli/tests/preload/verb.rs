@@ -2,15 +2,15 @@
 
 use std::fs;
 
-use crate::stage::{User, command_for, sameport, start_built};
+use crate::harness::{User, command_for, sameport, spawn_process};
 
 #[test]
 fn the_library_is_written_and_never_over_another_file() {
     let folder = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
-        let mut command = command_for(User::Ourselves, sameport(), arguments);
+        let mut command = command_for(User::Current, sameport(), arguments);
         command.current_dir(folder.path());
-        start_built(command).ended()
+        spawn_process(command).wait()
     };
     let file = folder.path().join("libsameport_preload.so");
     let first = run(&["preload"]);
@@ -34,8 +34,8 @@ fn the_library_is_written_and_never_over_another_file() {
     assert_eq!(nowhere.code, 1);
     assert!(nowhere.stderr.starts_with("error: write no/such/folder/x.so: "), "{nowhere:?}");
     for bad in ["/", "..", ""] {
-        let ended = run(&["preload", "--out", bad]);
-        assert!([1, 2].contains(&ended.code), "{bad:?}: {ended:?}");
+        let exited = run(&["preload", "--out", bad]);
+        assert!([1, 2].contains(&exited.code), "{bad:?}: {exited:?}");
     }
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");

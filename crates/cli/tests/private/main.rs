@@ -1,14 +1,10 @@
 //! `sameport run --private`: nobody joins but who belongs to the group, root included; and what it needs.
 #![cfg(target_os = "linux")]
 
-#[path = "../stage/mod.rs"]
-mod stage;
-
-#[path = "../named/room.rs"]
-#[allow(dead_code, reason = "named runs use more of it")]
-mod room;
+#[path = "../harness/mod.rs"]
+mod harness;
 
 mod intruder;
-mod lasting;
+mod lifetime;
 mod refused;
 mod rights;

@@ -7,20 +7,19 @@ use std::os::unix::fs::MetadataExt as _;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::intruder::Intruder;
-use crate::stage::{
-    Ended, Started, User, ask, ask_datagram, c_program, descendants, eventually, free_port,
+use crate::harness::{
+    Exited, Process, User, ask, ask_datagram, c_program, descendants, eventually, free_port,
     is_root, script, skip, start, start_run, wait_until_answering,
 };
+use crate::intruder::Intruder;
 
 /// `who tcp|udp IP PORT [HOW]` under `run OPTIONS`.
-pub(crate) fn who(options: &[&str], kind: Type, ip: &str, port: u16, how: &str) -> Started {
+pub(crate) fn who(options: &[&str], kind: Type, ip: &str, port: u16, how: &str) -> Process {
     let program = c_program("who", &[]);
     let port = port.to_string();
     let r#type = kind;
     let kind = if kind == Type::STREAM { "tcp" } else { "udp" };
-    let run =
-        start_run(User::Ourselves, options, &[program.to_str().unwrap(), kind, ip, &port, how]);
+    let run = start_run(User::Current, options, &[program.to_str().unwrap(), kind, ip, &port, how]);
     let there = v4([127, 0, 0, 1], port.parse().unwrap());
     assert!(!answering(r#type, there, 1).is_empty());
     run
@@ -118,7 +117,7 @@ fn nobody_slips_in_between_bind_and_listen() {
         for (options, beaten) in [(&["--private"][..], false), (&["--via", "seccomp"], true)] {
             let port = free_port();
             let words = ["python3", script.to_str().unwrap(), kind, &port.to_string()];
-            let run = start_run(User::Ourselves, options, &words);
+            let run = start_run(User::Current, options, &words);
             run.wait_for_stdout("bound");
             let r#type = if kind == "tcp" { Type::STREAM } else { Type::DGRAM };
             let intruder = Intruder::user(1000).reuse_address().reuse_port();
@@ -137,7 +136,7 @@ fn a_port_that_the_kernel_picks_is_the_groups_too() {
     let script = script("bind_only.py");
     for kind in ["tcp", "udp", "listen-only"] {
         let words = ["python3", script.to_str().unwrap(), kind, "0"];
-        let run = start_run(User::Ourselves, &["--private"], &words);
+        let run = start_run(User::Current, &["--private"], &words);
         run.wait_for_stdout("bound");
         let port = run.stdout().trim().rsplit(' ').next().unwrap().parse().unwrap();
         let r#type = if kind == "udp" { Type::DGRAM } else { Type::STREAM };
@@ -162,14 +161,14 @@ fn runs_of_one_group_share_and_others_are_told_why_not() {
     let members = [&first, &second].map(|run| descendants(run.pid())).concat();
     assert_eq!(answering(Type::STREAM, v4([127, 0, 0, 1], port), 40), BTreeSet::from_iter(members));
 
-    let refused = |options: &[&str]| start_run(User::Ourselves, options, &words).ended();
-    let said = |ended: &Ended, text: &str| assert!(ended.stderr.contains(text), "{ended:?}");
+    let refused = |options: &[&str]| start_run(User::Current, options, &words).wait();
+    let said = |exited: &Exited, text: &str| assert!(exited.stderr.contains(text), "{exited:?}");
     for options in
         [&["--private", "--group", "api"][..], &["--private"], &["--group", "web"], &["--join"]]
     {
-        let ended = refused(options);
-        assert_eq!(ended.code, 1, "{options:?}: {ended:?}");
-        said(&ended, "a private group), which nobody else can join");
+        let exited = refused(options);
+        assert_eq!(exited.code, 1, "{options:?}: {exited:?}");
+        said(&exited, "a private group), which nobody else can join");
     }
 
     // The other way round.
@@ -177,9 +176,9 @@ fn runs_of_one_group_share_and_others_are_told_why_not() {
     let plain = who(&["--group", "web"], Type::STREAM, words[2], port, "once");
     let port = port.to_string();
     let words = [words[0], words[1], words[2], &port];
-    let ended = start_run(User::Ourselves, &["--private", "--group", "web"], &words).ended();
-    assert_eq!(ended.code, 1, "{ended:?}");
-    said(&ended, "which is not of this private group");
+    let exited = start_run(User::Current, &["--private", "--group", "web"], &words).wait();
+    assert_eq!(exited.code, 1, "{exited:?}");
+    said(&exited, "which is not of this private group");
     drop(plain);
 }
 
@@ -195,7 +194,7 @@ fn open_connections_keep_no_member_out() {
     let words = ["python3", program.to_str().unwrap(), &port.to_string()];
     let options = ["--private", "--group", "both"];
     let addresses = [v4([127, 0, 0, 1], port), v6(Ipv6Addr::LOCALHOST, port)];
-    let mut runs = vec![start_run(User::Ourselves, &options, &words)];
+    let mut runs = vec![start_run(User::Current, &options, &words)];
     let mut clients = Vec::new();
     for members in 2..=4 {
         for address in addresses {
@@ -205,7 +204,7 @@ fn open_connections_keep_no_member_out() {
             client.write_all(b"GET / HTTP/1.0\r\n").unwrap();
             clients.push(client);
         }
-        let run = start_run(User::Ourselves, &options, &words);
+        let run = start_run(User::Current, &options, &words);
         for wildcard in ["0.0.0.0", "[::]"] {
             run.wait_for_stderr(&format!("{wildcard}:{port} is now shared by {members}"));
         }
@@ -250,7 +249,7 @@ fn only_the_ports_that_are_asked_for_are_private() {
     let elsewhere = free_port().to_string();
     let script = script("bind_only.py");
     let words = ["python3", script.to_str().unwrap(), "udp", &other];
-    let run = start_run(User::Ourselves, &["--private", "--port", &elsewhere], &words);
+    let run = start_run(User::Current, &["--private", "--port", &elsewhere], &words);
     run.wait_for_stdout("bound");
     // As the program made it: with SO_REUSEADDR, which lets anybody in.
     let intruder = Intruder::user(1000).reuse_address();
@@ -266,10 +265,10 @@ fn a_socket_of_a_device_is_refused_because_it_cannot_be_private() {
     let (script, port) = (script("bind_part.py"), free_port().to_string());
     for kind in ["tcp", "udp"] {
         let words = ["python3", script.to_str().unwrap(), "device", kind, &port];
-        let ended = start_run(User::Ourselves, &["--private"], &words).ended();
-        assert_eq!(ended.code, 1, "{kind}: {ended:?}");
-        assert!(ended.stderr.contains("its socket is bound to a device"), "{kind}: {ended:?}");
-        assert!(ended.stderr.contains("Permission denied"), "{kind}: {ended:?}");
+        let exited = start_run(User::Current, &["--private"], &words).wait();
+        assert_eq!(exited.code, 1, "{kind}: {exited:?}");
+        assert!(exited.stderr.contains("its socket is bound to a device"), "{kind}: {exited:?}");
+        assert!(exited.stderr.contains("Permission denied"), "{kind}: {exited:?}");
     }
 }
 
@@ -283,7 +282,7 @@ fn beside_a_v6_only_socket_somebody_gets_on_the_port_and_gets_nothing() {
     let script = script("bind_part.py");
     let start = |part: &str, kind: &str, port: u16| {
         let words = ["python3", script.to_str().unwrap(), part, kind, &port.to_string()];
-        start_run(User::Ourselves, &["--private", "--group", "v6-only"], &words)
+        start_run(User::Current, &["--private", "--group", "v6-only"], &words)
     };
     for (kind, name) in [(Type::STREAM, "tcp"), (Type::DGRAM, "udp")] {
         let port = free_port();
@@ -306,7 +305,7 @@ fn beside_a_v6_only_socket_somebody_gets_on_the_port_and_gets_nothing() {
         assert_eq!(got.unwrap_err().kind(), ErrorKind::WouldBlock, "{name}");
         drop(clients);
         if kind == Type::STREAM {
-            let newcomer = start("v6only", name, port).ended();
+            let newcomer = start("v6only", name, port).wait();
             assert!(newcomer.stderr.contains("Address already in use"), "{newcomer:?}");
         }
 
@@ -333,12 +332,12 @@ fn a_listing_calls_it_private() {
     let port = free_port();
     let run = who(&["--private"], Type::STREAM, "127.0.0.1", port, "once");
     let port = port.to_string();
-    let listed = start(User::Ourselves, &["ls", "--json", &port]).ended();
+    let listed = start(User::Current, &["ls", "--json", &port]).wait();
     let told: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
     let member = &told["groups"][0]["members"][0];
     assert_eq!(member["private"], true, "{told}");
     assert_eq!(member["pids"][0], descendants(run.pid())[0], "{told}");
-    let text = start(User::Ourselves, &["ls", &port]).ended().stdout;
+    let text = start(User::Current, &["ls", &port]).wait().stdout;
     assert!(text.contains(" private "), "{text}");
     let own = std::fs::metadata("/proc/self").unwrap().uid();
     assert_ne!(member["uid"], own, "{told}");

@@ -7,12 +7,12 @@ use std::process::Command;
 
 use socket2::Type;
 
+use crate::harness::{
+    Exited, Process, User, ask, c_program, command_for, descendants, eventually, find_program,
+    free_port, in_test_dir, is_root, sameport, skip, spawn_process, start_run,
+};
 use crate::intruder::Intruder;
 use crate::refused::who;
-use crate::stage::{
-    Ended, Started, User, ask, c_program, command_for, descendants, eventually, find_program,
-    free_port, in_folder, is_root, sameport, skip, start_built, start_run,
-};
 
 /// uid 65534 with CAP_CHOWN and nothing else, which what it executes inherits; without it, too.
 fn nobody(with_capability: bool, program: &Path, words: &[&str]) -> Command {
@@ -24,31 +24,31 @@ fn nobody(with_capability: bool, program: &Path, words: &[&str]) -> Command {
     all.push(program.into());
     all.extend(words.iter().map(OsString::from));
     let setpriv = find_program("setpriv").expect("setpriv is a part of util-linux");
-    command_for(User::Ourselves, setpriv, &all)
+    command_for(User::Current, setpriv, &all)
 }
 
-fn run(with_capability: bool, words: &[&str]) -> Started {
-    start_built(nobody(with_capability, sameport(), &[&["run"], words].concat()))
+fn run(with_capability: bool, words: &[&str]) -> Process {
+    spawn_process(nobody(with_capability, sameport(), &[&["run"], words].concat()))
 }
 
-fn capabilities(ended: &Ended, set: &str) -> u64 {
-    let line = ended.stdout.lines().find_map(|line| line.strip_prefix(set)).unwrap_or_else(|| {
-        panic!("{set}: {ended:?}");
+fn capabilities(exited: &Exited, set: &str) -> u64 {
+    let line = exited.stdout.lines().find_map(|line| line.strip_prefix(set)).unwrap_or_else(|| {
+        panic!("{set}: {exited:?}");
     });
     u64::from_str_radix(line.trim(), 16).unwrap()
 }
 
 #[test]
 fn without_the_capability_nothing_is_started() {
-    let trace = in_folder("started");
+    let trace = in_test_dir("started");
     let command = ["--private", "--", "touch", trace.to_str().unwrap()];
-    let ended = match is_root() {
-        true => run(false, &command).ended(),
-        false => start_run(User::Ourselves, &["--private"], &command[2..]).ended(),
+    let exited = match is_root() {
+        true => run(false, &command).wait(),
+        false => start_run(User::Current, &["--private"], &command[2..]).wait(),
     };
-    assert_eq!(ended.code, 3, "{ended:?}");
-    assert!(ended.stderr.contains("error: fchown: --private ") && ended.stdout.is_empty());
-    assert!(ended.stderr.contains("CAP_CHOWN") && ended.stderr.contains("setcap cap_chown+ep"));
+    assert_eq!(exited.code, 3, "{exited:?}");
+    assert!(exited.stderr.contains("error: fchown: --private ") && exited.stdout.is_empty());
+    assert!(exited.stderr.contains("CAP_CHOWN") && exited.stderr.contains("setcap cap_chown+ep"));
     assert!(!trace.exists());
 }
 
@@ -57,16 +57,16 @@ fn without_the_capability_nothing_is_started() {
 fn where_the_owner_is_nobody_nothing_is_started() {
     let unshare = find_program("unshare").expect("unshare is a part of util-linux");
     let mut words = vec![OsString::from("--user"), "--map-root-user".into()];
-    let probe = command_for(User::Ourselves, &unshare, &[&words[..], &["true".into()]].concat());
-    if start_built(probe).ended().code != 0 {
+    let probe = command_for(User::Current, &unshare, &[&words[..], &["true".into()]].concat());
+    if spawn_process(probe).wait().code != 0 {
         return skip("private-user-namespace", "no user namespace can be made");
     }
     words.push(sameport().into());
     words.extend(["run", "--private", "--", "echo", "started"].map(OsString::from));
-    let ended = start_built(command_for(User::Ourselves, &unshare, &words)).ended();
-    assert_eq!(ended.code, 3, "{ended:?}");
-    assert!(ended.stderr.contains("is none of this user namespace"), "{ended:?}");
-    assert_eq!(ended.stdout, "", "{ended:?}");
+    let exited = spawn_process(command_for(User::Current, &unshare, &words)).wait();
+    assert_eq!(exited.code, 3, "{exited:?}");
+    assert!(exited.stderr.contains("is none of this user namespace"), "{exited:?}");
+    assert_eq!(exited.stdout, "", "{exited:?}");
 }
 
 /// A group that nobody else can join, by a user who may do nothing else.
@@ -102,7 +102,7 @@ fn a_copy_with_the_capability_is_enough() {
     if !is_root() {
         return skip("private-capability", "needs root");
     }
-    let copy = in_folder("sameport-chown");
+    let copy = in_test_dir("sameport-chown");
     let done = Command::new("cp").arg(sameport()).arg(&copy).status().unwrap();
     assert!(done.success());
     let setcap = find_program("setcap").expect("setcap is a part of libcap2-bin");
@@ -111,10 +111,10 @@ fn a_copy_with_the_capability_is_enough() {
         return skip("private-file-capability", &String::from_utf8_lossy(&set.stderr));
     }
     let words = ["run", "--private", "--", "cat", "/proc/self/status"];
-    let ended = start_built(nobody(false, &copy, &words)).ended();
-    assert_eq!(ended.code, 0, "{ended:?}");
-    assert_eq!(capabilities(&ended, "CapPrm:"), 0, "{ended:?}");
-    assert_eq!(capabilities(&ended, "CapAmb:"), 0, "{ended:?}");
+    let exited = spawn_process(nobody(false, &copy, &words)).wait();
+    assert_eq!(exited.code, 0, "{exited:?}");
+    assert_eq!(capabilities(&exited, "CapPrm:"), 0, "{exited:?}");
+    assert_eq!(capabilities(&exited, "CapAmb:"), 0, "{exited:?}");
 }
 
 /// Nothing of a worker is another's but its sockets of the group.
@@ -151,13 +151,13 @@ fn a_named_run_goes_on_with_the_capability() {
     }
     let port = free_port();
     let program = c_program("drains", &[]);
-    let folder = in_folder(format!("private-{port}"));
+    let folder = in_test_dir(format!("private-{port}"));
     std::fs::create_dir(&folder).unwrap();
-    crate::stage::give(&folder, User::Another);
+    crate::harness::chown_to(&folder, User::Nobody);
     let sameport = |words: &[&str]| {
         let mut command = nobody(true, sameport(), words);
         command.env("XDG_RUNTIME_DIR", &folder);
-        start_built(command)
+        spawn_process(command)
     };
     let (name, number) = (format!("private-{port}"), port.to_string());
     let _run =
@@ -165,11 +165,11 @@ fn a_named_run_goes_on_with_the_capability() {
     let address = ([127, 0, 0, 1], port).into();
     let refused = || Intruder::user(65534).reuse_port().takes(Type::STREAM, address).is_err();
     for verb in ["restart", "reexec", "restart"] {
-        let done = eventually(|| (sameport(&[verb, &name]).ended().code == 0).then_some(()));
-        assert!(done.is_some(), "{verb}: {}", sameport(&["status", &name]).ended().stderr);
+        let done = eventually(|| (sameport(&[verb, &name]).wait().code == 0).then_some(()));
+        assert!(done.is_some(), "{verb}: {}", sameport(&["status", &name]).wait().stderr);
         assert!(refused(), "{verb}");
     }
-    assert_eq!(sameport(&["stop", &name]).ended().code, 0);
+    assert_eq!(sameport(&["stop", &name]).wait().code, 0);
 }
 
 #[test]
@@ -181,8 +181,8 @@ fn options_that_would_undo_it_are_refused() {
         (&["--join"], "cannot be used with"),
     ] {
         let options = [&["--private"], options].concat();
-        let ended = start_run(User::Ourselves, &options, &["true"]).ended();
-        assert_eq!(ended.code, 2, "{ended:?}");
-        assert!(ended.stderr.contains(said), "{ended:?}");
+        let exited = start_run(User::Current, &options, &["true"]).wait();
+        assert_eq!(exited.code, 2, "{exited:?}");
+        assert!(exited.stderr.contains(said), "{exited:?}");
     }
 }

@@ -1,8 +1,8 @@
 //! Addresses, lengths, descriptors and sockets of every kind: the result is the kernel's own.
 
+use super::harness::User;
+use super::harness::traps::addresses;
 use super::spring;
-use super::stage::User;
-use super::stage::traps::addresses;
 
 #[test]
 fn whatever_is_wrong_with_the_call_the_kernel_says_it() {
@@ -17,7 +17,7 @@ fn whatever_is_wrong_with_the_call_the_kernel_says_it() {
 fn other_families_are_untouched() {
     for user in User::all() {
         let privileged = match user {
-            User::Ourselves if super::stage::is_root() => ["packet 0 no", "raw 0 no"],
+            User::Current if super::harness::is_root() => ["packet 0 no", "raw 0 no"],
             // Already socket(2) is refused.
             _ => ["packet EPERM -", "raw EPERM -"],
         };

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::stage::{
-    PATIENCE, Started, User, descendants, eventually, kill, sameport, settled_size, skip,
+use super::harness::{
+    Process, TIMEOUT, User, descendants, eventually, kill, sameport, settled_footprint, skip,
     start_command, start_run,
 };
 use super::{command, lines, spring};
 
-fn go_on(run: &Started) {
+fn go_on(run: &Process) {
     for pid in descendants(run.pid()) {
         kill(pid, libc::SIGUSR1);
     }
@@ -20,18 +20,18 @@ fn a_hundred_thousand_binds_from_64_threads_leave_nothing_behind() {
         let run =
             start_run(*user, &["-q"], &command("trap_threads", &["flood", "PORT", "64", binds]));
         run.wait_for_stdout("warm 0 -\n");
-        let before = settled_size(&run, None);
+        let before = settled_footprint(&run, None);
         go_on(&run);
         // Some 10 µs each; CI runs everything at once on two cores.
-        let until = Instant::now() + 3 * PATIENCE;
+        let until = Instant::now() + 3 * TIMEOUT;
         while !run.stdout().contains("full") && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(50));
         }
         run.wait_for_stdout("full 0 -\n");
-        let after = settled_size(&run, Some(before));
+        let after = settled_footprint(&run, Some(before));
         go_on(&run);
-        let ended = run.ended();
-        assert_eq!(lines(&ended)[2..], ["flood 0 yes", "after 0 yes"], "{user:?}: {ended:?}");
+        let exited = run.wait();
+        assert_eq!(lines(&exited)[2..], ["flood 0 yes", "after 0 yes"], "{user:?}: {exited:?}");
         assert_eq!(after.descriptors, before.descriptors, "{user:?}");
         assert!(after.kib <= before.kib + 1024, "{user:?}: {before:?} {after:?}");
     }
@@ -69,11 +69,12 @@ fn too_few_descriptors_are_told_of() {
             let mut arguments = vec![limit, sameport().to_str().unwrap().into()];
             arguments.extend(["run", "--"].map(String::from));
             arguments.extend(crowd);
-            let ended = start_command(*user, "prlimit", &arguments).ended();
-            let warnings = ended.stderr.matches("warning: sameport has no descriptor left").count();
-            assert!(warnings <= 1, "{user:?}: {ended:?}");
+            let exited = start_command(*user, "prlimit", &arguments).wait();
+            let warnings =
+                exited.stderr.matches("warning: sameport has no descriptor left").count();
+            assert!(warnings <= 1, "{user:?}: {exited:?}");
             let is_told = warnings == 1;
-            assert!(!is_told || lines(&ended)[0] == "refused 0 no", "{user:?}: {ended:?}");
+            assert!(!is_told || lines(&exited)[0] == "refused 0 no", "{user:?}: {exited:?}");
             is_told
         });
         assert!(told, "{user:?}");
@@ -84,14 +85,14 @@ fn too_few_descriptors_are_told_of() {
 fn the_most_workers_start_where_the_soft_limit_of_descriptors_is_low() {
     let sameport = sameport().to_str().unwrap();
     let run = [sameport, "run", "-q", "-n", "1024", "--", "sh", "-c", "ulimit -Sn"];
-    if start_command(User::Ourselves, "prlimit", &["--nofile=64:4096", "true"]).ended().code != 0 {
+    if start_command(User::Current, "prlimit", &["--nofile=64:4096", "true"]).wait().code != 0 {
         return skip("the-most-workers", "`ulimit -Hn` is below 4096");
     }
     for user in User::all() {
         let arguments = [&["--nofile=64:4096"], &run[..]].concat();
-        let ended = start_command(*user, "prlimit", &arguments).ended();
-        assert_eq!(ended.code, 0, "{user:?}: {ended:?}");
-        assert_eq!(ended.stdout, "64\n".repeat(1024), "{user:?}");
+        let exited = start_command(*user, "prlimit", &arguments).wait();
+        assert_eq!(exited.code, 0, "{user:?}: {exited:?}");
+        assert_eq!(exited.stdout, "64\n".repeat(1024), "{user:?}");
     }
 }
 
@@ -104,7 +105,7 @@ fn a_run_that_cannot_be_kept_up_leaves_no_worker() {
         let limit = format!("--nofile={limit}:{limit}");
         let script = ["echo $$; exec sleep 300"];
         let arguments = [&[limit.as_str()], &run[..], &script].concat();
-        let mut started = start_command(User::Ourselves, "prlimit", &arguments);
+        let mut started = start_command(User::Current, "prlimit", &arguments);
         let decided = eventually(|| {
             (!started.is_running() || started.stdout().lines().count() == 3).then_some(())
         });
@@ -112,10 +113,10 @@ fn a_run_that_cannot_be_kept_up_leaves_no_worker() {
         // Workers may have spoken before the supervisor found that it cannot go on: how it ends says
         // which it was.
         std::thread::sleep(Duration::from_millis(100));
-        let ended = if started.is_running() { started.terminate() } else { started.ended() };
-        let serves = ended.code == 128 + libc::SIGTERM;
-        assert!(serves || ended.code == 1, "{limit}: {ended:?}");
-        for pid in lines(&ended) {
+        let exited = if started.is_running() { started.terminate() } else { started.wait() };
+        let serves = exited.code == 128 + libc::SIGTERM;
+        assert!(serves || exited.code == 1, "{limit}: {exited:?}");
+        for pid in lines(&exited) {
             assert!(!std::fs::exists(format!("/proc/{pid}")).unwrap(), "{limit}: {pid} lives on");
         }
         *(if serves { &mut served } else { &mut failed }) += 1;

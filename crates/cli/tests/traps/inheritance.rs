@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::stage::{User, command_for, in_folder, is_root, sameport, start_built};
+use super::harness::{User, command_for, in_test_dir, is_root, sameport, spawn_process};
 
 /// What a parent can do to a child before it becomes the program.
 type Change = fn() -> io::Result<()>;
@@ -95,7 +95,7 @@ const CHANGES: &[(&str, Change)] = &[
 /// The program's report about itself.
 fn report(user: User, arguments: &[&str], change: Change) -> BTreeSet<String> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let folder = in_folder("reports");
+    let folder = in_test_dir("reports");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o1777))
         .unwrap();
@@ -107,10 +107,10 @@ fn report(user: User, arguments: &[&str], change: Change) -> BTreeSet<String> {
     command.env("EMPTY", "").env("LINES", "a\nb").env("sameport", "run").stdout(Stdio::null());
     // SAFETY: the changes are system calls on numbers; none allocates or locks.
     unsafe { command.pre_exec(change) };
-    let started = start_built(command);
+    let started = spawn_process(command);
     let leader = started.pid().to_string();
-    let ended = started.ended();
-    assert_eq!((ended.code, ended.stderr.as_str()), (7, ""), "{all:?}");
+    let exited = started.wait();
+    assert_eq!((exited.code, exited.stderr.as_str()), (7, ""), "{all:?}");
     let text = std::fs::read_to_string(file).unwrap();
     // What was started leads its own session, if there is one; a worker is in it all the same.
     // Whole words: the leader's number may be a part of another one.
@@ -134,7 +134,7 @@ fn a_worker_has_what_sameport_was_given() {
             let lost: Vec<&str> = bare.difference(&run).map(String::as_str).collect();
             let gained: Vec<&str> = run.difference(&bare).map(String::as_str).collect();
             // The filter itself, and without CAP_SYS_ADMIN what the kernel demands for it.
-            let (expected_loss, expected_gain) = if *user == User::Ourselves && is_root() {
+            let (expected_loss, expected_gain) = if *user == User::Current && is_root() {
                 (vec!["Seccomp:\t0"], vec!["Seccomp:\t2"])
             } else {
                 (vec!["NoNewPrivs:\t0", "Seccomp:\t0"], vec!["NoNewPrivs:\t1", "Seccomp:\t2"])

@@ -1,6 +1,6 @@
 //! Other threads, signals and deaths while a bind is being looked at.
 
-use super::stage::{User, is_root};
+use super::harness::{User, is_root};
 use super::{spring, spring_under};
 
 #[test]
@@ -56,24 +56,24 @@ fn callers_that_die_while_they_wait_are_forgotten() {
     for user in User::all() {
         let mut expected =
             vec!["killed-processes-are-gone 0 -", "killed-threads-let-exec-happen 0 -"];
-        if is_root() && *user == User::Ourselves {
+        if is_root() && *user == User::Current {
             expected.push("pid-reused 0 no");
         }
         expected.push("after 0 yes");
         let program = super::program("trap_stale");
         for (mode, is_bare) in [("bare", true), ("supervised", false)] {
             let arguments = super::with_port(&["PORT", mode]);
-            let ended = if is_bare {
-                super::start_command(*user, &program, &arguments).ended()
+            let exited = if is_bare {
+                super::start_command(*user, &program, &arguments).wait()
             } else {
-                super::start_run(*user, &[], &super::command("trap_stale", &["PORT", mode])).ended()
+                super::start_run(*user, &[], &super::command("trap_stale", &["PORT", mode])).wait()
             };
             let expected: Vec<String> = expected
                 .iter()
                 .map(|line| if is_bare { line.replace(" yes", " no") } else { (*line).into() })
                 .collect();
-            assert_eq!(super::lines(&ended), expected, "{mode}, {user:?}: {}", ended.stderr);
-            assert_eq!(ended.code, 0, "{mode}, {user:?}: {ended:?}");
+            assert_eq!(super::lines(&exited), expected, "{mode}, {user:?}: {}", exited.stderr);
+            assert_eq!(exited.code, 0, "{mode}, {user:?}: {exited:?}");
         }
     }
 }

@@ -8,20 +8,18 @@
 
 mod addresses;
 mod flood;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod inheritance;
 mod interference;
 mod privileges;
-#[path = "../stage/quick.rs"]
-mod quick;
-#[path = "../stage/mod.rs"]
-mod stage;
 mod supervisor;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use stage::{Ended, User, c_program, free_port, start_command, start_run};
+use harness::{Exited, User, c_program, free_port, start_command, start_run};
 
 /// The trap's program, compiled once however many tests want it.
 fn program(name: &str) -> PathBuf {
@@ -50,15 +48,15 @@ fn spring_under(
     arguments: &[&str],
     expected: Lines<'_>,
 ) -> String {
-    let bare = start_command(user, program(trap), &with_port(arguments)).ended();
-    let ended = start_run(user, options, &command(trap, arguments)).ended();
-    stage::traps::differ_in_sharing_only(user, &bare, &ended, expected);
-    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
-    ended.stderr
+    let bare = start_command(user, program(trap), &with_port(arguments)).wait();
+    let exited = start_run(user, options, &command(trap, arguments)).wait();
+    harness::traps::differ_in_sharing_only(user, &bare, &exited, expected);
+    assert!(!exited.stderr.contains("panicked"), "{}", exited.stderr);
+    exited.stderr
 }
 
-fn lines(ended: &Ended) -> Vec<&str> {
-    ended.stdout.lines().collect()
+fn lines(exited: &Exited) -> Vec<&str> {
+    exited.stdout.lines().collect()
 }
 
 /// The trap's program and its arguments.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::stage::{
+use super::harness::{
     User, copy_of, find_program, is_root, sameport, skip, start_command, start_run,
 };
 use super::{command, lines, spring, spring_under};
@@ -13,7 +13,7 @@ use super::{command, lines, spring, spring_under};
 #[test]
 fn a_process_that_cannot_be_traced_binds_unshared_and_is_told_of_once() {
     for user in User::all() {
-        let is_reached = *user == User::Ourselves && is_root();
+        let is_reached = *user == User::Current && is_root();
         let line = if is_reached { "not-dumpable 0 yes" } else { "not-dumpable 0 no" };
         let expected = ["dumpable 0 yes", line, line, line, "after 0 yes"];
         let said = spring(*user, "trap_fences", &["dumpable", "PORT"], &expected);
@@ -33,7 +33,7 @@ fn a_filter_of_the_program_wins() {
 #[test]
 fn sockets_of_another_network_are_untouched_and_earlier_ones_are_not() {
     for user in User::all() {
-        let bare = start_command(*user, super::program("trap_fences"), &["network", "0"]).ended();
+        let bare = start_command(*user, super::program("trap_fences"), &["network", "0"]).wait();
         if !bare.stdout.starts_with("unshare 0 -\n") {
             skip("network namespaces", &format!("{user:?} may not make one: {}", bare.stdout));
             continue;
@@ -60,7 +60,7 @@ const FOREIGN: [&str; 0] = [];
 fn no_dialect_of_system_calls_and_no_ring_binds_unseen() {
     for user in User::all() {
         let arguments = super::with_port(&["PORT"]);
-        let bare = start_command(*user, super::program("trap_dialects"), &arguments).ended();
+        let bare = start_command(*user, super::program("trap_dialects"), &arguments).wait();
         let native: Vec<String> = lines(&bare).into_iter().map(str::to_owned).collect();
         assert_eq!(bare.code, 0, "{bare:?}");
         let shared =
@@ -83,8 +83,8 @@ fn no_dialect_of_system_calls_and_no_ring_binds_unseen() {
                 other => other,
             })
             .collect();
-        let ended = start_run(*user, &[], &command("trap_dialects", &["PORT"])).ended();
-        assert_eq!(lines(&ended), refused, "{user:?}: {}", ended.stderr);
+        let exited = start_run(*user, &[], &command("trap_dialects", &["PORT"])).wait();
+        assert_eq!(lines(&exited), refused, "{user:?}: {}", exited.stderr);
     }
 }
 
@@ -95,18 +95,18 @@ fn a_run_inside_a_run_takes_another_way_or_says_why_it_cannot() {
                   kernel allows only one";
     for user in User::all() {
         let command = [inner, "run", "--", "echo", "started"];
-        let ended = start_run(*user, &[], &command).ended();
-        assert_eq!((ended.code, ended.stdout.as_str()), (0, "started\n"), "{user:?}: {ended:?}");
+        let exited = start_run(*user, &[], &command).wait();
+        assert_eq!((exited.code, exited.stdout.as_str()), (0, "started\n"), "{user:?}: {exited:?}");
         let said = format!("sameport: using preload, because seccomp cannot: {nested}\n");
-        assert_eq!(ended.stderr, said);
+        assert_eq!(exited.stderr, said);
 
         let command = [inner, "run", "--via", "seccomp", "--", "echo", "started"];
-        let ended = start_run(*user, &[], &command).ended();
-        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{user:?}: {ended:?}");
-        let mut said = ended.stderr.lines();
-        assert_eq!(said.next(), Some(&*format!("error: {nested}")), "{ended:?}");
-        assert!(said.next().unwrap().starts_with("hint: "), "{ended:?}");
-        assert_eq!(said.next(), None, "{ended:?}");
+        let exited = start_run(*user, &[], &command).wait();
+        assert_eq!((exited.code, exited.stdout.as_str()), (3, ""), "{user:?}: {exited:?}");
+        let mut said = exited.stderr.lines();
+        assert_eq!(said.next(), Some(&*format!("error: {nested}")), "{exited:?}");
+        assert!(said.next().unwrap().starts_with("hint: "), "{exited:?}");
+        assert_eq!(said.next(), None, "{exited:?}");
     }
 }
 
@@ -138,16 +138,16 @@ fn a_file_that_grants_privileges_is_refused_where_it_would_lose_them() {
         return skip("files that grant privileges", "making them takes root");
     }
     for (what, command, granted) in granting_programs() {
-        let bare = start_command(User::Another, &command[0], &command[1..]).ended();
+        let bare = start_command(User::Nobody, &command[0], &command[1..]).wait();
         assert_eq!(bare.stdout, granted, "{what}: the file grants nothing here: {bare:?}");
 
-        let refused = start_run(User::Another, &[], &command).ended();
+        let refused = start_run(User::Nobody, &[], &command).wait();
         assert_eq!((refused.code, refused.stdout.as_str()), (3, ""), "{what}: {refused:?}");
         assert!(refused.stderr.starts_with("error: "), "{refused:?}");
         assert!(refused.stderr.contains(&format!("{} {what}", command[0])), "{refused:?}");
         assert!(refused.stderr.contains("\nhint: "), "{refused:?}");
 
-        let without = start_run(User::Another, &["--no-new-privs"], &command).ended();
+        let without = start_run(User::Nobody, &["--no-new-privs"], &command).wait();
         assert_eq!(without.code, 0, "{what}: {without:?}");
         assert_ne!(without.stdout, granted, "{what}");
     }
@@ -161,6 +161,6 @@ fn root_runs_a_file_that_changes_the_user() {
     let program = copy_of("id", "id-of-nobody");
     chown(&program, Some(65534), Some(65534)).unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o4755)).unwrap();
-    let ended = start_run(User::Ourselves, &[], &[program.to_str().unwrap(), "-u"]).ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (0, "65534\n"), "{ended:?}");
+    let exited = start_run(User::Current, &[], &[program.to_str().unwrap(), "-u"]).wait();
+    assert_eq!((exited.code, exited.stdout.as_str()), (0, "65534\n"), "{exited:?}");
 }

@@ -3,15 +3,15 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::quick::is_quick_beside;
-use super::stage::{
-    Started, User, ask, command_for, descendants, eventually, in_folder, kill, sameport,
-    start_built, start_command, start_run,
+use super::harness::{
+    Process, User, ask, command_for, descendants, eventually, in_test_dir, kill, sameport,
+    spawn_process, start_command, start_run,
 };
 use super::{command, lines};
+use crate::harness::relative_time::is_within_factor;
 
 /// `trap_waits` under `run`, with its pid and port.
-fn waiting_worker(user: User) -> (Started, i32, u16) {
+fn waiting_worker(user: User) -> (Process, i32, u16) {
     let command = command("trap_waits", &["PORT"]);
     let run = start_run(user, &[], &command);
     run.wait_for_stdout("serving 0 yes\n");
@@ -60,7 +60,7 @@ fn a_killed_supervisor_leaves_the_worker_serving_and_later_binds_fail() {
         run.wait_for_stdout("bound ENOSYS no\n");
         answers(port, worker);
         kill(worker, libc::SIGKILL);
-        assert_eq!(run.ended().code, 128 + libc::SIGKILL);
+        assert_eq!(run.wait().code, 128 + libc::SIGKILL);
     }
 }
 
@@ -76,7 +76,7 @@ fn nobody_reads_stderr_and_binds_go_on() {
         let (reader, writer) = std::io::pipe().unwrap();
         fill(&writer);
         piped.stderr(writer);
-        let full = start_built(piped).ended();
+        let full = spawn_process(piped).wait();
         drop(reader);
         assert_eq!(lines(&full), ["shared 0 yes", "after 0 yes"], "full, {user:?}");
         assert_eq!(full.code, 0, "full, {user:?}");
@@ -86,13 +86,13 @@ fn nobody_reads_stderr_and_binds_go_on() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         piped.stderr(writer);
-        let broken = start_built(piped).ended();
+        let broken = spawn_process(piped).wait();
         assert_eq!(lines(&broken), ["shared 0 yes", "after 0 yes"], "broken, {user:?}");
         assert_eq!(broken.code, 0, "broken, {user:?}");
 
         let mut full_device = command_for(*user, sameport(), &all);
         full_device.stderr(Stdio::from(std::fs::File::create("/dev/full").unwrap()));
-        let device = start_built(full_device).ended();
+        let device = spawn_process(full_device).wait();
         assert_eq!((device.code, lines(&device)[0]), (0, "shared 0 yes"), "device, {user:?}");
     }
 }
@@ -113,18 +113,18 @@ fn what_a_worker_writes_on_stdout_arrives_byte_for_byte() {
     // Every byte value, no line end at the end, and binds that sameport speaks of.
     let text: String = (0..=255u8).map(|byte| format!("\\{byte:03o}")).collect();
     for user in User::all() {
-        let [heard, bytes] = ["heard", "bytes"].map(|name| in_folder(format!("{name}-{user:?}")));
+        let [heard, bytes] = ["heard", "bytes"].map(|name| in_test_dir(format!("{name}-{user:?}")));
         let crowd = ["shared", "3", "PORT", heard.to_str().unwrap()];
         let crowd = command("trap_crowd", &crowd).join(" ");
         let script = format!("printf '{text}'; {crowd} >&2; printf '{text}'");
         let all = ["run", "-n", "1", "--", "sh", "-c", &script];
         let mut run = command_for(*user, sameport(), &all);
         run.stdout(std::fs::File::create(&bytes).unwrap());
-        let run = start_built(run);
+        let run = spawn_process(run);
         run.wait_for_stderr("is now shared by 2");
         std::fs::write(&heard, "").unwrap();
-        let ended = run.ended();
-        assert_eq!(ended.code, 0, "{user:?}: {ended:?}");
+        let exited = run.wait();
+        assert_eq!(exited.code, 0, "{user:?}: {exited:?}");
         let expected: Vec<u8> = (0..=255).chain(0..=255).collect();
         assert_eq!(std::fs::read(&bytes).unwrap(), expected, "{user:?}");
     }
@@ -133,8 +133,8 @@ fn what_a_worker_writes_on_stdout_arrives_byte_for_byte() {
 #[test]
 fn a_worker_that_ends_at_once_is_not_waited_for() {
     for user in User::all() {
-        let bare = || assert_eq!(start_command(*user, "true", &[""; 0]).ended().code, 0);
-        let under_run = || assert_eq!(start_run(*user, &[], &["true"]).ended().code, 0);
-        assert!(is_quick_beside(bare, 100, under_run), "{user:?}: over 100 times as long as bare");
+        let bare = || assert_eq!(start_command(*user, "true", &[""; 0]).wait().code, 0);
+        let under_run = || assert_eq!(start_run(*user, &[], &["true"]).wait().code, 0);
+        assert!(is_within_factor(bare, 100, under_run), "{user:?}: over 100 times as long as bare");
     }
 }

@@ -1,16 +1,16 @@
 //! With whom a run shares: those who belong together do so by themselves, nobody else by accident.
 #![cfg(target_os = "linux")]
 
-mod stage;
+mod harness;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use stage::{
-    PATIENCE, Started, User, c_program, command_for, descendants, find_program, free_port, give,
-    in_folder, sameport, start_built, start_command, start_run,
+use harness::{
+    Process, TIMEOUT, User, c_program, chown_to, command_for, descendants, find_program, free_port,
+    in_test_dir, sameport, spawn_process, start_command, start_run,
 };
 
 const IN_USE: &str = "bind: Address already in use";
@@ -25,19 +25,19 @@ fn who(protocol: &str, port: u16, more: &[&str]) -> Vec<String> {
 }
 
 /// `sameport run OPTIONS -- COMMAND` in a folder of this name.
-fn start_in(folder: &str, user: User, options: &[&str], command: &[String]) -> Started {
+fn start_in(folder: &str, user: User, options: &[&str], command: &[String]) -> Process {
     let words = ["run"].into_iter().chain(options.iter().copied()).chain(["--"]);
     let words: Vec<OsString> =
         words.chain(command.iter().map(String::as_str)).map(OsString::from).collect();
     let mut run = command_for(user, sameport(), &words);
     run.current_dir(folder_named(folder, user));
-    start_built(run)
+    spawn_process(run)
 }
 
 fn folder_named(name: &str, user: User) -> PathBuf {
-    let folder = in_folder(name);
+    let folder = in_test_dir(name);
     std::fs::create_dir_all(&folder).unwrap();
-    give(&folder, user);
+    chown_to(&folder, user);
     folder
 }
 
@@ -46,12 +46,12 @@ fn folder_named(name: &str, user: User) -> PathBuf {
 fn answered_by(protocol: &str, port: u16, count: usize) -> BTreeSet<i32> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut pids = BTreeSet::new();
-    let until = std::time::Instant::now() + PATIENCE;
+    let until = std::time::Instant::now() + TIMEOUT;
     while pids.len() < count {
         assert!(std::time::Instant::now() < until, "only {pids:?} answer on {port}");
         let answer = match protocol {
-            "tcp" => stage::ask(address, b""),
-            _ => stage::ask_datagram(address, b"who"),
+            "tcp" => harness::ask(address, b""),
+            _ => harness::ask_datagram(address, b"who"),
         };
         if let Ok(answer) = answer {
             pids.insert(String::from_utf8(answer).unwrap().trim().parse().unwrap());
@@ -62,24 +62,24 @@ fn answered_by(protocol: &str, port: u16, count: usize) -> BTreeSet<i32> {
 
 /// Ends with 1, for its bind was refused, and says this beside.
 #[track_caller]
-fn is_refused(run: Started, error: &str, hint: &str) {
-    let ended = run.ended();
-    assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
+fn is_refused(run: Process, error: &str, hint: &str) {
+    let exited = run.wait();
+    assert_eq!((exited.code, exited.stdout.as_str()), (1, ""), "{exited:?}");
     // The program and its supervisor write at the same time.
     let told = [IN_USE, &format!("sameport: error: {error}"), &format!("sameport: hint: {hint}")];
     for line in told {
-        assert_eq!(ended.stderr.matches(line).count(), 1, "{line}: {ended:?}");
+        assert_eq!(exited.stderr.matches(line).count(), 1, "{line}: {exited:?}");
     }
     let length: usize = told.map(|line| line.len() + 1).iter().sum();
-    assert_eq!(ended.stderr.len(), length, "{ended:?}");
+    assert_eq!(exited.stderr.len(), length, "{exited:?}");
 }
 
 const SAME_GROUP: &str = "give both runs the same --group, or --join to share it all the same";
 
 /// Who holds the port, as it is told.
-fn held_by(port: u16, run: &Started, words: &str, folder: &str) -> String {
+fn held_by(port: u16, run: &Process, words: &str, folder: &str) -> String {
     let worker = descendants(run.pid())[0];
-    let directory = in_folder(folder);
+    let directory = in_test_dir(folder);
     format!(
         "127.0.0.1:{port} is held by another group: pid {worker} (who-static.bin), started by \
          `sameport run {words}` in {}",
@@ -98,9 +98,9 @@ fn the_same_command_in_the_same_directory_shares_and_nothing_else_does() {
         let both = answered_by(protocol, port, 2);
 
         // The first socket is the one that is named, or the second: both are of one command.
-        let elsewhere = start_in("there", user, &[], &command).ended();
-        let another = start_in("here", user, &[], &who(protocol, port, &["setrp"])).ended();
-        let grouped = start_in("here", user, &["--group", "web"], &command).ended();
+        let elsewhere = start_in("there", user, &[], &command).wait();
+        let another = start_in("here", user, &[], &who(protocol, port, &["setrp"])).wait();
+        let grouped = start_in("here", user, &["--group", "web"], &command).wait();
         for refused in [elsewhere, another, grouped] {
             assert_eq!(refused.code, 1, "{refused:?}");
             let told = "is held by another group: pid ";
@@ -187,7 +187,7 @@ fn a_program_in_no_run_is_not_joined_by_accident() {
 #[test]
 fn the_first_who_listens_has_the_port() {
     if find_program("python3").is_none() {
-        return stage::skip("bind-before-listen", "python3 is not installed");
+        return harness::skip("bind-before-listen", "python3 is not installed");
     }
     for user in User::all() {
         let port = free_port();
@@ -217,13 +217,13 @@ while True: signal.pause()
         first.signal(libc::SIGUSR1);
         first.wait_for_stdout("listens again\n");
         second.signal(libc::SIGUSR1);
-        let ended = second.ended();
-        assert_eq!((ended.code, ended.stdout.as_str()), (1, "bound\n"), "{ended:?}");
+        let exited = second.wait();
+        assert_eq!((exited.code, exited.stdout.as_str()), (1, "bound\n"), "{exited:?}");
         let in_use = format!("{}\n", libc::EADDRINUSE);
-        assert!(ended.stderr.contains(&in_use), "{ended:?}");
+        assert!(exited.stderr.contains(&in_use), "{exited:?}");
         let pid = descendants(first.pid())[0];
         let told = format!("127.0.0.1:{port} is held by another group: pid {pid} (python3), ");
-        assert!(ended.stderr.contains(&told), "{ended:?}");
+        assert!(exited.stderr.contains(&told), "{exited:?}");
         first.terminate();
     }
 }
@@ -235,19 +235,19 @@ fn starting_at_once_refuses_not_both() {
     for _ in 0..10 {
         let port = free_port();
         let runs = ["x", "y"]
-            .map(|more| start_run(User::Ourselves, &[], &who("tcp", port, &["once", more])));
+            .map(|more| start_run(User::Current, &[], &who("tcp", port, &["once", more])));
         answered_by("tcp", port, 1);
         let codes = runs
-            .map(|mut run| if run.is_running() { run.terminate().code } else { run.ended().code });
+            .map(|mut run| if run.is_running() { run.terminate().code } else { run.wait().code });
         assert!(codes.contains(&(128 + libc::SIGTERM)), "{codes:?}");
 
         // Nobody is refused by who is gone.
         let command = who("tcp", port, &["once", "y"]);
-        let runs = [(), (), ()].map(|()| start_run(User::Ourselves, &["-n", "2"], &command));
+        let runs = [(), (), ()].map(|()| start_run(User::Current, &["-n", "2"], &command));
         answered_by("tcp", port, 6);
         for run in runs {
-            let ended = run.terminate();
-            assert_eq!(ended.code, 128 + libc::SIGTERM, "{ended:?}");
+            let exited = run.terminate();
+            assert_eq!(exited.code, 128 + libc::SIGTERM, "{exited:?}");
         }
     }
 }
@@ -264,13 +264,13 @@ fn a_named_run_keeps_its_group() {
         let changed = who("tcp", port, &["once", "changed"]);
         let words = ["upgrade", &name, "--"].map(String::from);
         let words: Vec<_> = words.iter().chain(&changed).collect();
-        let upgraded = stage::start(*user, &words).ended();
+        let upgraded = harness::start(*user, &words).wait();
         assert_eq!(upgraded.code, 0, "{upgraded:?}");
         let after = answered_by("tcp", port, 1);
         assert!(before.is_disjoint(&after), "{before:?} {after:?}");
 
-        let ended = start_run(*user, &[], &changed).ended();
-        assert!(ended.stderr.contains(" is held by another group: pid "), "{ended:?}");
+        let exited = start_run(*user, &[], &changed).wait();
+        assert!(exited.stderr.contains(" is held by another group: pid "), "{exited:?}");
         let same = start_run(*user, &[], &command);
         answered_by("tcp", port, 2);
         same.terminate();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::room::{PORT, RESERVED, Room};
+use crate::fixture::{GuardFixture, PORT, RESERVED};
 
 /// What becomes of a way.
 enum Then {
@@ -81,15 +81,15 @@ const WAYS: &[(&str, Then)] = &[
 
 #[test]
 fn every_way_is_refused_or_listed_as_open() {
-    let Some(room) = Room::new("guard-ways") else { return };
-    let ways = |room: &Room| -> BTreeMap<&str, String> {
+    let Some(fixture) = GuardFixture::new("guard-ways") else { return };
+    let ways = |fixture: &GuardFixture| -> BTreeMap<&str, String> {
         let one = |way: &'static str| {
             // The range is the network namespace's: for the other ways it stays as it is.
             let set = |range| {
-                room.shell(&format!("echo {range} > /proc/sys/net/ipv4/ip_local_port_range"))
+                fixture.shell(&format!("echo {range} > /proc/sys/net/ipv4/ip_local_port_range"))
             };
             let cgroup = if way == "carried" { "in" } else { "out" };
-            let said = room.way(cgroup, way, PORT);
+            let said = fixture.bind_call(cgroup, way, PORT);
             if way.contains(" range ") {
                 set("32768 60999");
             }
@@ -98,10 +98,10 @@ fn every_way_is_refused_or_listed_as_open() {
         WAYS.iter().map(|(way, _)| one(way)).collect()
     };
     // Without a guard each way leads to the port, or this kernel does not have it.
-    let open = ways(&room);
-    let inside = room.path("in");
-    room.guarded(&format!("{PORT} --allow uid=65534 --allow cgroup={inside}"));
-    let guarded = ways(&room);
+    let open = ways(&fixture);
+    let inside = fixture.path("in");
+    fixture.guard_ok(&format!("{PORT} --allow uid=65534 --allow cgroup={inside}"));
+    let guarded = ways(&fixture);
 
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guard.md");
     let document = std::fs::read_to_string(document).unwrap();
@@ -131,31 +131,31 @@ fn every_way_is_refused_or_listed_as_open() {
 
 #[test]
 fn the_hook_after_the_bind_refuses_what_the_kernel_has_picked() {
-    let Some(room) = Room::new("guard-picked") else { return };
-    room.guarded(&format!("{PORT} --allow uid=65534"));
-    room.shell(&format!("echo > {RESERVED}"));
-    let list = room.guard("--list");
+    let Some(fixture) = GuardFixture::new("guard-picked") else { return };
+    fixture.guard_ok(&format!("{PORT} --allow uid=65534"));
+    fixture.shell(&format!("echo > {RESERVED}"));
+    let list = fixture.guard("--list");
     assert_eq!(list.code, 1, "{list:?}");
     assert!(list.stderr.contains("ip_local_reserved_ports has lost it"), "{list:?}");
     for protocol in ["tcp", "udp"] {
-        let said = room.way("out", &format!("auto {protocol} option bind"), PORT);
+        let said = fixture.bind_call("out", &format!("auto {protocol} option bind"), PORT);
         assert_eq!(said, format!("refused bind {}", libc::EPERM), "{protocol}");
     }
     // These pass no hook: what is reserved is all that keeps them away.
     for way in ["auto tcp option listen", "auto udp option connect"] {
-        assert_eq!(room.way("out", way, PORT), format!("given {PORT}"), "{way}");
+        assert_eq!(fixture.bind_call("out", way, PORT), format!("given {PORT}"), "{way}");
     }
-    room.guarded("--restore");
-    assert_ne!(room.way("out", "auto tcp option listen", PORT), format!("given {PORT}"));
-    assert_eq!(room.list()["in_force"], true);
+    fixture.guard_ok("--restore");
+    assert_ne!(fixture.bind_call("out", "auto tcp option listen", PORT), format!("given {PORT}"));
+    assert_eq!(fixture.list()["in_force"], true);
 }
 
 #[test]
 fn whoever_is_named_may() {
-    let Some(room) = Room::new("guard-allowed") else { return };
+    let Some(fixture) = GuardFixture::new("guard-allowed") else { return };
     let given = format!("given {PORT}");
     let refused = format!("refused bind {}", libc::EPERM);
-    let (inside, program) = (room.path("in"), crate::room::ways_program());
+    let (inside, program) = (fixture.path("in"), crate::fixture::ways_program());
     let program = program.to_str().unwrap();
     // Allowed, in which cgroup, by which way: whether it is let.
     let cases = [
@@ -163,7 +163,7 @@ fn whoever_is_named_may() {
         (format!("cgroup={inside}"), "in/sub", "udp/::", true),
         (format!("cgroup={inside}"), "out", "tcp/0.0.0.0", false),
         (format!("cgroup={inside}/sub"), "in", "tcp/0.0.0.0", false),
-        (format!("cgroup={}", room.path("i")), "in", "tcp/0.0.0.0", false),
+        (format!("cgroup={}", fixture.path("i")), "in", "tcp/0.0.0.0", false),
         (format!("cgroup={inside}/sub/x"), "in/sub", "tcp/0.0.0.0", false),
         ("uid=0".to_owned(), "out", "tcp/0.0.0.0", true),
         ("uid=root".to_owned(), "out", "another user", false),
@@ -178,16 +178,16 @@ fn whoever_is_named_may() {
         ("exe=/bin/sh".to_owned(), "out", "claims /bin/sh", true),
     ];
     for (allow, cgroup, way, is_let) in cases {
-        room.guarded(&format!("{PORT} --allow {allow}"));
-        let said = room.way(cgroup, way, PORT);
+        fixture.guard_ok(&format!("{PORT} --allow {allow}"));
+        let said = fixture.bind_call(cgroup, way, PORT);
         let expected = if is_let { &given } else { &refused };
         assert!(said == *expected || said.starts_with("absent"), "{allow} {cgroup} {way}: {said}");
     }
     // One protocol, one port, one network: the rest is nobody's business.
-    room.guarded(&format!("{PORT} --off"));
-    room.guarded(&format!("{PORT}/tcp --allow uid=65533"));
-    assert_eq!(room.way("out", "tcp/0.0.0.0", PORT), refused);
-    assert_eq!(room.way("out", "udp/0.0.0.0", PORT), given);
-    assert_eq!(room.way("out", "tcp/0.0.0.0", "40444"), "given 40444");
-    assert_eq!(room.way("out", "network namespace", PORT), given);
+    fixture.guard_ok(&format!("{PORT} --off"));
+    fixture.guard_ok(&format!("{PORT}/tcp --allow uid=65533"));
+    assert_eq!(fixture.bind_call("out", "tcp/0.0.0.0", PORT), refused);
+    assert_eq!(fixture.bind_call("out", "udp/0.0.0.0", PORT), given);
+    assert_eq!(fixture.bind_call("out", "tcp/0.0.0.0", "40444"), "given 40444");
+    assert_eq!(fixture.bind_call("out", "network namespace", PORT), given);
 }

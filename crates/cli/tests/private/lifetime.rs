@@ -8,17 +8,17 @@ use std::net::TcpListener;
 use serde_json::Value;
 use socket2::Type;
 
+use crate::harness::named_run::{NamedRun, RunSetup, responder, while_clients_served};
+use crate::harness::service::Service;
+use crate::harness::{User, c_program, eventually, free_port, is_root, kill, script, skip, start};
 use crate::intruder::Intruder;
-use crate::room::{Room, Run, while_served, who};
-use crate::stage::service::Service;
-use crate::stage::{User, c_program, eventually, free_port, is_root, kill, script, skip, start};
 
 fn drains() -> String {
     c_program("drains", &[]).into_os_string().into_string().unwrap()
 }
 
-fn run(options: &[&str]) -> Run {
-    Room::new(User::Ourselves).run(options, &[&*drains(), "{port}"])
+fn run(options: &[&str]) -> NamedRun {
+    RunSetup::new(User::Current).run(options, &[&*drains(), "{port}"])
 }
 
 /// Nobody joins, and every socket there has one owner, which is no user; gives it.
@@ -28,7 +28,7 @@ fn owner(address: SocketAddr) -> u64 {
         let error = intruder.takes(Type::STREAM, address).map(drop).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::AddrInUse, "{intruder:?}");
     }
-    let listed = start(User::Ourselves, &["ls", "--json", "--tcp", &address.to_string()]).ended();
+    let listed = start(User::Current, &["ls", "--json", "--tcp", &address.to_string()]).wait();
     let told: Value = serde_json::from_str(&listed.stdout).unwrap();
     let members = told["groups"][0]["members"].as_array().unwrap();
     assert!(members.iter().all(|member| member["private"] == true), "{told}");
@@ -45,22 +45,22 @@ fn held_sockets_stay_the_groups_whatever_becomes_of_workers() {
     }
     for options in [&["--private", "-n", "2"][..], &["--private", "-n", "2", "--queue", "shared"]] {
         let run = run(options);
-        let address = run.room.address();
-        let before = run.ready(2);
+        let address = run.setup.address();
+        let before = run.wait_for_ready(2);
         let first = owner(address);
         kill(*before.first().unwrap(), libc::SIGKILL);
-        let replaced = eventually(|| (run.ready(2) != before).then_some(()));
-        assert!(replaced.is_some(), "{}", run.started.stderr());
+        let replaced = eventually(|| (run.wait_for_ready(2) != before).then_some(()));
+        assert!(replaced.is_some(), "{}", run.supervisor.stderr());
         assert_eq!(owner(address), first);
-        while_served(&run, address, || run.does("restart", &[]));
+        while_clients_served(&run, address, || run.verb("restart", &[]));
         assert_eq!(owner(address), first);
-        run.does("scale", &["3"]);
-        run.ready(3);
+        run.verb("scale", &["3"]);
+        run.wait_for_ready(3);
         assert_eq!(owner(address), first);
-        while_served(&run, address, || run.does("reexec", &[]));
+        while_clients_served(&run, address, || run.verb("reexec", &[]));
         assert_eq!(owner(address), first);
-        while_served(&run, address, || run.does("restart", &[]));
-        run.ready(3);
+        while_clients_served(&run, address, || run.verb("restart", &[]));
+        run.wait_for_ready(3);
         assert_eq!(owner(address), first);
         let status = run.status();
         assert_eq!(status["addresses"][0]["held"], true, "{status}");
@@ -76,12 +76,12 @@ fn workers_with_open_connections_are_replaced() {
         return skip("private-named", "needs root");
     }
     let program = script("serve.py").into_os_string().into_string().unwrap();
-    let run = Room::new(User::Ourselves).run(
+    let run = RunSetup::new(User::Current).run(
         &["--private", "-n", "2", "--grace", "2s"],
         &["/usr/bin/env", "python3", &program, "{port}"],
     );
-    run.ready(2);
-    let port = run.room.port;
+    run.wait_for_ready(2);
+    let port = run.setup.port;
     for _ in 0..2 {
         let both =
             [SocketAddr::from(([127, 0, 0, 1], port)), ([0, 0, 0, 0, 0, 0, 0, 1u16], port).into()];
@@ -90,8 +90,8 @@ fn workers_with_open_connections_are_replaced() {
             client.write_all(b"GET / HTTP/1.0\r\n").unwrap();
             client
         });
-        run.does("restart", &[]);
-        run.ready(2);
+        run.verb("restart", &[]);
+        run.wait_for_ready(2);
         drop(clients);
         both.into_iter().for_each(owner_of_what_covers);
     }
@@ -111,21 +111,21 @@ fn nobody_takes_the_port_while_no_worker_lives() {
     if !is_root() {
         return skip("private-named", "needs root");
     }
-    let room = Room::new(User::Ourselves);
+    let setup = RunSetup::new(User::Current);
     let program = drains();
-    let command = room.gated(&[&program, "{port}"]);
-    let run = room.run(&["--private"], &command);
-    let before = run.ready(1);
-    let address = run.room.address();
+    let command = setup.gated_command(&[&program, "{port}"]);
+    let run = setup.run(&["--private"], &command);
+    let before = run.wait_for_ready(1);
+    let address = run.setup.address();
     let first = owner(address);
-    run.room.shut();
+    run.setup.close_gate();
     kill(*before.first().unwrap(), libc::SIGKILL);
-    let gone = eventually(|| (!before.contains(&run.worker(1))).then_some(()));
-    assert!(gone.is_some(), "{}", run.started.stderr());
+    let gone = eventually(|| (!before.contains(&run.wait_for_worker(1))).then_some(()));
+    assert!(gone.is_some(), "{}", run.supervisor.stderr());
     assert_eq!(owner(address), first);
-    run.room.open();
-    run.ready(1);
-    who(address).unwrap();
+    run.setup.open_gate();
+    run.wait_for_ready(1);
+    responder(address).unwrap();
     assert_eq!(owner(address), first);
     run.stop();
 }
@@ -135,28 +135,29 @@ fn a_socket_that_is_passed_is_the_groups_from_its_first_moment() {
     if !is_root() {
         return skip("private-named", "needs root");
     }
-    let room = Room::new(User::Ourselves);
-    let address = room.address();
+    let setup = RunSetup::new(User::Current);
+    let address = setup.address();
     let program = script("serve_passed.py").into_os_string().into_string().unwrap();
     let options = ["--private", "--listen", "127.0.0.1:{port}", "-n", "2"];
-    let run = room.run(&options, &["/usr/bin/env", "python3", &program]);
-    run.ready(2);
+    let run = setup.run(&options, &["/usr/bin/env", "python3", &program]);
+    run.wait_for_ready(2);
     owner(address);
     run.stop();
 
     // All that a plain run can have: a bare port, and one that is taken.
-    let room = Room::new(User::Ourselves);
-    let address = room.address();
+    let setup = RunSetup::new(User::Current);
+    let address = setup.address();
     let run =
-        room.run(&["--private", "--listen", "{port}"], &["/usr/bin/env", "python3", &program]);
-    run.ready(1);
+        setup.run(&["--private", "--listen", "{port}"], &["/usr/bin/env", "python3", &program]);
+    run.wait_for_ready(1);
     let every: SocketAddr = format!("[::]:{}", address.port()).parse().unwrap();
     owner(every);
     owner(address_of_all(address));
-    let other = Room { name: format!("{}-other", run.room.name), ..Room::new(User::Ourselves) };
+    let other =
+        RunSetup { name: format!("{}-other", run.setup.name), ..RunSetup::new(User::Current) };
     let taken = address.port().to_string();
     let options = ["--private", "--listen", &taken];
-    let refused = crate::stage::start_built(other.run_command(&options, &["true"])).ended();
+    let refused = crate::harness::spawn_process(other.run_command(&options, &["true"])).wait();
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("--listen [::]:"), "{refused:?}");
     run.stop();
@@ -175,7 +176,7 @@ fn sockets_that_the_service_manager_keeps_stay_the_groups() {
     let port = free_port();
     let (number, address) = (port.to_string(), SocketAddr::from(([127, 0, 0, 1], port)));
     let options = ["--private", "-n", "2", "--ready", "tcp"];
-    let service = Service::start(User::Ourselves, &[], &options, &[&*drains(), &number]);
+    let service = Service::start(User::Current, &[], &options, &[&*drains(), &number]);
     service.wait_until_said("told READY=1", 1);
     service.wait_until_said("stored sameport-", 2);
     let first = owner(address);
@@ -199,7 +200,7 @@ fn a_socket_unit_is_refused() {
     }
     let unit = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = unit.local_addr().unwrap().port().to_string();
-    let service = Service::start(User::Ourselves, &[&unit], &["--private"], &[&*drains(), &port]);
+    let service = Service::start(User::Current, &[&unit], &["--private"], &[&*drains(), &port]);
     service.manager.wait_for_stderr("too late for --private");
     service.order("stop");
     service.wait_until_said("ended 3", 1);

@@ -1,23 +1,28 @@
 //! Traps: programs that say, a line a case, what their binds gave and whether the socket was shared,
 //! `CASE RESULT SHARED`.
 
-use super::{Ended, User};
+use super::{Exited, User};
 
 /// Both ended well; the one said what was expected, and the other, which ran bare, the same except
 /// that nothing was shared.
 #[track_caller]
-pub(crate) fn differ_in_sharing_only(user: User, bare: &Ended, shared: &Ended, expected: &[&str]) {
+pub(crate) fn differ_in_sharing_only(
+    user: User,
+    bare: &Exited,
+    shared: &Exited,
+    expected: &[&str],
+) {
     let unshared: Vec<String> = expected.iter().map(|line| line.replace(" yes", " no")).collect();
-    for (how, ended, expected) in [
+    for (how, exited, expected) in [
         ("bare", bare, unshared.iter().map(String::as_str).collect()),
         ("shared", shared, expected.to_vec()),
     ] {
         assert_eq!(
-            ended.stdout.lines().collect::<Vec<_>>(),
+            exited.stdout.lines().collect::<Vec<_>>(),
             expected,
-            "{how}, {user:?}: {ended:?}"
+            "{how}, {user:?}: {exited:?}"
         );
-        assert_eq!(ended.code, 0, "{how}, {user:?}: {ended:?}");
+        assert_eq!(exited.code, 0, "{how}, {user:?}: {exited:?}");
     }
 }
 

@@ -5,10 +5,13 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of the stage")]
 
+mod cgroup;
+pub(crate) mod footprint;
+pub(crate) mod named_run;
 mod ports;
 mod programs;
+pub(crate) mod relative_time;
 pub(crate) mod service;
-mod size;
 pub(crate) mod traps;
 
 use std::ffi::{OsStr, OsString};
@@ -21,29 +24,30 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
+pub(crate) use cgroup::{Cgroup, cgroup2_mount, move_process, remove_cgroup};
+pub(crate) use footprint::{Footprint, settled_footprint};
 pub(crate) use ports::free_port;
 pub(crate) use programs::{
     c_program, compiled_by, copy_of, executable, find_program, go_program, sameport, script,
 };
-pub(crate) use size::{Size, settled_size};
 
 /// The limit of every wait that has no better one. Long, because CI runs everything at once on two
 /// cores; a test that passes does not use it up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Who runs a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum User {
     /// The one who runs the tests.
-    Ourselves,
+    Current,
     /// Another one, without privileges (uid 65534). Needs root.
-    Another,
+    Nobody,
 }
 
 impl User {
     /// Ourselves, and another user where we may become one.
     pub(crate) fn all() -> &'static [User] {
-        if is_root() { &[User::Ourselves, User::Another] } else { &[User::Ourselves] }
+        if is_root() { &[User::Current, User::Nobody] } else { &[User::Current] }
     }
 }
 
@@ -72,13 +76,13 @@ extern "C" fn remove_folder() {
 }
 
 /// A path in that folder.
-pub(crate) fn in_folder(name: impl AsRef<Path>) -> PathBuf {
+pub(crate) fn in_test_dir(name: impl AsRef<Path>) -> PathBuf {
     FOLDER.path().join(name)
 }
 
 /// Makes a file or folder this user's own.
-pub(crate) fn give(path: &Path, user: User) {
-    if user == User::Another {
+pub(crate) fn chown_to(path: &Path, user: User) {
+    if user == User::Nobody {
         std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
     }
 }
@@ -95,7 +99,7 @@ pub(crate) fn skip(what: &str, reason: &str) {
 }
 
 /// A program that a test has started, with all that it printed so far.
-pub(crate) struct Started {
+pub(crate) struct Process {
     child: Option<Child>,
     pid: u32,
     stdout: Arc<Mutex<Printed>>,
@@ -105,7 +109,7 @@ pub(crate) struct Started {
 
 /// How a program ended, and everything it printed.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct Exited {
     /// Its exit code; 128 + n after signal n.
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -113,7 +117,7 @@ pub(crate) struct Ended {
 }
 
 /// Starts `sameport` with these arguments as this user.
-pub(crate) fn start<S: AsRef<OsStr>>(user: User, arguments: &[S]) -> Started {
+pub(crate) fn start<S: AsRef<OsStr>>(user: User, arguments: &[S]) -> Process {
     start_command(user, sameport().as_os_str(), arguments)
 }
 
@@ -122,8 +126,8 @@ pub(crate) fn start_command<P: AsRef<OsStr>, S: AsRef<OsStr>>(
     user: User,
     program: P,
     arguments: &[S],
-) -> Started {
-    start_built(command_for(user, program, arguments))
+) -> Process {
+    spawn_process(command_for(user, program, arguments))
 }
 
 /// The command that [`start_command`] starts, for a test to change first.
@@ -141,14 +145,14 @@ pub(crate) fn command_for<P: AsRef<OsStr>, S: AsRef<OsStr>>(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    if user == User::Another {
+    if user == User::Nobody {
         command.uid(65534).gid(65534);
     }
     command
 }
 
 /// Starts a command as it is; what it does not pipe is not collected.
-pub(crate) fn start_built(mut command: Command) -> Started {
+pub(crate) fn spawn_process(mut command: Command) -> Process {
     let mut child = command.spawn().unwrap();
     let (stdout, stderr) = <(Arc<_>, Arc<_>)>::default();
     let readers = [
@@ -156,11 +160,11 @@ pub(crate) fn start_built(mut command: Command) -> Started {
         child.stderr.take().map(|pipe| collect(pipe, Arc::clone(&stderr))),
     ];
     let readers = readers.into_iter().flatten().collect();
-    Started { pid: child.id(), child: Some(child), stdout, stderr, readers }
+    Process { pid: child.id(), child: Some(child), stdout, stderr, readers }
 }
 
 /// `sameport run ARGUMENTS -- COMMAND`.
-pub(crate) fn start_run<S: AsRef<OsStr>>(user: User, arguments: &[&str], command: &[S]) -> Started {
+pub(crate) fn start_run<S: AsRef<OsStr>>(user: User, arguments: &[&str], command: &[S]) -> Process {
     let all: Vec<OsString> = ["run"]
         .into_iter()
         .chain(arguments.iter().copied())
@@ -206,7 +210,7 @@ fn whole(printed: &Mutex<Printed>) -> String {
     printed.lines.clone() + &String::from_utf8_lossy(&printed.rest)
 }
 
-impl Started {
+impl Process {
     pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.pid).unwrap()
     }
@@ -252,12 +256,12 @@ impl Started {
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn ended(self) -> Ended {
-        self.ended_within(PATIENCE)
+    pub(crate) fn wait(self) -> Exited {
+        self.wait_within(TIMEOUT)
     }
 
     /// The same, for what may take longer.
-    pub(crate) fn ended_within(mut self, patience: Duration) -> Ended {
+    pub(crate) fn wait_within(mut self, patience: Duration) -> Exited {
         let mut child = self.child.take().unwrap();
         let until = Instant::now() + patience;
         loop {
@@ -270,7 +274,7 @@ impl Started {
                     }
                 }
                 let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap();
-                return Ended { code, stdout: whole(&self.stdout), stderr: whole(&self.stderr) };
+                return Exited { code, stdout: whole(&self.stdout), stderr: whole(&self.stderr) };
             }
             if Instant::now() > until {
                 self.child = Some(child);
@@ -282,13 +286,13 @@ impl Started {
 
     /// Asks it to end (SIGTERM) and waits.
     #[track_caller]
-    pub(crate) fn terminate(self) -> Ended {
+    pub(crate) fn terminate(self) -> Exited {
         self.signal(libc::SIGTERM);
-        self.ended()
+        self.wait()
     }
 }
 
-impl Drop for Started {
+impl Drop for Process {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         // A master starts a new worker when one ends. Every process is stopped before the first is killed.
@@ -347,7 +351,7 @@ pub(crate) fn descendants(of: i32) -> Vec<i32> {
 
 /// Tries until there is an answer, or patience ends.
 pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     loop {
         if let Some(answer) = attempt() {
             return Some(answer);
@@ -362,14 +366,14 @@ pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T>
 /// Waits until something accepts a connection there.
 #[track_caller]
 pub(crate) fn wait_until_answering(address: SocketAddr) {
-    let answered = eventually(|| TcpStream::connect_timeout(&address, PATIENCE).ok());
+    let answered = eventually(|| TcpStream::connect_timeout(&address, TIMEOUT).ok());
     assert!(answered.is_some(), "nobody answers on {address}");
 }
 
 /// Connects, sends `request`, and reads to the end.
 pub(crate) fn ask(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(request)?;
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {

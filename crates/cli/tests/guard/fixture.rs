@@ -3,13 +3,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::stage::{self, Ended, Started, User, c_program, start_command};
+use crate::harness::{self, Exited, Process, User, c_program, start_command};
 
 pub(crate) const PINS: &str = "/sys/fs/bpf/sameport";
-pub(crate) const FOLDER: &str = "/etc/sameport";
+pub(crate) const CONFIG_DIR: &str = "/etc/sameport";
 pub(crate) const FILE: &str = "/etc/sameport/guards.json";
 pub(crate) const LOCK: &str = "/etc/sameport/guards.lock";
 pub(crate) const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
@@ -29,40 +29,40 @@ mount --bind \"$1\" /etc
 echo ready
 exec sleep 1000";
 
-pub(crate) struct Room {
-    keeper: Started,
+pub(crate) struct GuardFixture {
+    namespace: Process,
     /// A folder of cgroups.
     cgroups: PathBuf,
 }
 
-impl Room {
+impl GuardFixture {
     /// `None` where the test cannot be made: without root, or without cgroup v2.
     pub(crate) fn new(test: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        if !stage::is_root() {
-            stage::skip(test, "needs root");
+        if !harness::is_root() {
+            harness::skip(test, "needs root");
             return None;
         }
-        let Some(top) = top() else {
-            stage::skip(test, "cgroup v2 is not mounted");
+        let Some(root) = harness::cgroup2_mount() else {
+            harness::skip(test, "cgroup v2 is not mounted");
             return None;
         };
-        if top.join("cgroup.events").exists() {
-            stage::skip(test, "the machine's first cgroup is not to be seen");
+        if root.join("cgroup.events").exists() {
+            harness::skip(test, "the machine's first cgroup is not to be seen");
             return None;
         }
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("sameport-guard-{}-{next}", std::process::id());
-        let cgroups = top.join(&name);
+        let cgroups = root.join(&name);
         // One of this name may be another pid namespace's, where somebody has our number.
         fs::create_dir_all(cgroups.join("out")).unwrap();
         fs::create_dir_all(cgroups.join("in/sub")).unwrap();
-        let etc = stage::in_folder(&name);
+        let etc = harness::in_test_dir(&name);
         fs::create_dir_all(&etc).unwrap();
         let words = ["--mount", "--net", "sh", "-c", SETUP, "sh", etc.to_str().unwrap()];
-        let keeper = start_command(User::Ourselves, "unshare", &words);
-        keeper.wait_for_stdout("ready");
-        Some(Self { keeper, cgroups })
+        let namespace = start_command(User::Current, "unshare", &words);
+        namespace.wait_for_stdout("ready");
+        Some(Self { namespace, cgroups })
     }
 
     /// Starts a program in here, in one of the cgroups of this room.
@@ -71,68 +71,68 @@ impl Room {
         cgroup: &str,
         program: P,
         arguments: &[S],
-    ) -> Started {
+    ) -> Process {
         let enter = "echo 0 > \"$0/cgroup.procs\" && exec \"$@\"";
         let mut words: Vec<OsString> =
-            ["--target", &self.keeper.pid().to_string(), "--mount", "--net", "sh", "-c", enter]
+            ["--target", &self.namespace.pid().to_string(), "--mount", "--net", "sh", "-c", enter]
                 .map(OsString::from)
                 .into();
         words.push(self.cgroup(cgroup).into());
         words.push(program.as_ref().to_owned());
         words.extend(arguments.iter().map(|word| word.as_ref().to_owned()));
-        start_command(User::Ourselves, "nsenter", &words)
+        start_command(User::Current, "nsenter", &words)
     }
 
     /// The same, to its end, outside of what the tests allow.
     #[track_caller]
-    pub(crate) fn run<S: AsRef<OsStr>>(&self, program: &str, arguments: &[S]) -> Ended {
-        self.start_in("out", program, arguments).ended()
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, program: &str, arguments: &[S]) -> Exited {
+        self.start_in("out", program, arguments).wait()
     }
 
     /// A line for the shell, which must be done; what it says.
     #[track_caller]
     pub(crate) fn shell(&self, line: &str) -> String {
-        let ended = self.run("sh", &["-c", line]);
-        assert_eq!(ended.code, 0, "{line}: {ended:?}");
-        ended.stdout
+        let exited = self.run("sh", &["-c", line]);
+        assert_eq!(exited.code, 0, "{line}: {exited:?}");
+        exited.stdout
     }
 
     /// `sameport guard WORDS`.
     #[track_caller]
-    pub(crate) fn guard(&self, words: &str) -> Ended {
+    pub(crate) fn guard(&self, words: &str) -> Exited {
         let words: Vec<&str> = ["guard"].into_iter().chain(words.split(' ')).collect();
-        self.start_in("out", stage::sameport(), &words).ended()
+        self.start_in("out", harness::sameport(), &words).wait()
     }
 
     /// The same, and it must be done.
     #[track_caller]
-    pub(crate) fn guarded(&self, words: &str) -> Ended {
-        let ended = self.guard(words);
-        assert_eq!(ended.code, 0, "{words}: {ended:?}");
-        ended
+    pub(crate) fn guard_ok(&self, words: &str) -> Exited {
+        let exited = self.guard(words);
+        assert_eq!(exited.code, 0, "{words}: {exited:?}");
+        exited
     }
 
     /// What `guard --list --json` says.
     #[track_caller]
     pub(crate) fn list(&self) -> serde_json::Value {
-        serde_json::from_str(&self.guarded("--list --json").stdout).unwrap()
+        serde_json::from_str(&self.guard_ok("--list --json").stdout).unwrap()
     }
 
     /// What `guard --log --json` says.
     #[track_caller]
     pub(crate) fn log(&self) -> Vec<serde_json::Value> {
-        let lines = self.guarded("--log --json").stdout;
+        let lines = self.guard_ok("--log --json").stdout;
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// One way to the port, by a program in one of the cgroups: the line that it says.
     #[track_caller]
-    pub(crate) fn way(&self, cgroup: &str, way: &str, port: &str) -> String {
+    pub(crate) fn bind_call(&self, cgroup: &str, way: &str, port: &str) -> String {
         let out = self.cgroup("out");
         let words = [way, port, out.to_str().unwrap()];
-        let ended = self.start_in(cgroup, ways_program(), &words).ended();
-        assert_eq!(ended.code, 0, "{way}: {ended:?}");
-        ended.stdout.trim_end().to_owned()
+        let exited = self.start_in(cgroup, ways_program(), &words).wait();
+        assert_eq!(exited.code, 0, "{way}: {exited:?}");
+        exited.stdout.trim_end().to_owned()
     }
 
     /// The folder of a cgroup of this room.
@@ -148,16 +148,16 @@ impl Room {
     /// That neither the kernel nor the disk has anything of ours in here.
     #[track_caller]
     pub(crate) fn nothing_is_left(&self) {
-        let left = format!("ls -d {PINS} {FOLDER} 2>/dev/null; cat {RESERVED}");
+        let left = format!("ls -d {PINS} {CONFIG_DIR} 2>/dev/null; cat {RESERVED}");
         assert_eq!(self.shell(&left).trim(), "");
-        assert_eq!(self.way("out", "tcp/0.0.0.0", PORT), format!("given {PORT}"));
+        assert_eq!(self.bind_call("out", "tcp/0.0.0.0", PORT), format!("given {PORT}"));
     }
 }
 
-impl Drop for Room {
+impl Drop for GuardFixture {
     fn drop(&mut self) {
         // What is pinned goes with the last process of the namespace; cgroups do not.
-        self.keeper.signal(libc::SIGKILL);
+        self.namespace.signal(libc::SIGKILL);
         let mut folders = vec![self.cgroups.clone()];
         let mut at = 0;
         while let Some(folder) = folders.get(at).cloned() {
@@ -167,20 +167,11 @@ impl Drop for Room {
             at += 1;
         }
         for folder in folders.iter().rev() {
-            stage::eventually(|| {
-                (fs::remove_dir(folder).is_ok() || !folder.exists()).then_some(())
-            });
+            harness::remove_cgroup(folder);
         }
     }
 }
 
 pub(crate) fn ways_program() -> PathBuf {
     c_program("guard_ways", &["-static", "-no-pie"])
-}
-
-/// Where cgroup v2 is mounted, found in another way than the product does.
-pub(crate) fn top() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
-    Some(Path::new(mount.split(' ').nth(1)?).to_owned())
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::stage::{compiled_by, find_program, go_program, script};
+use crate::harness::{compiled_by, find_program, go_program, script};
 use crate::two_copies::{HTTP, Peer, Site, V4, V6, two_copies_share};
 
 /// `who.c`, which answers a connection before it is asked anything.

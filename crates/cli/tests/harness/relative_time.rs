@@ -7,7 +7,7 @@ const PAIRS: usize = 20;
 
 /// Runs the reference and the subject in turn. True if the subject of one pair took at most
 /// `factor` times as long as its reference, so that a subject which always waits is never quick.
-pub(crate) fn is_quick_beside(
+pub(crate) fn is_within_factor(
     mut reference: impl FnMut(),
     factor: u32,
     mut subject: impl FnMut(),

@@ -5,13 +5,13 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::room::{Room, take_into};
-use crate::stage::{User, c_program, free_port, start, wait_until_answering};
+use crate::fixture::{TestCgroup, move_process};
+use crate::harness::{User, c_program, free_port, start, wait_until_answering};
 
 fn told(user: User, words: &[&str]) -> Value {
-    let ended = start(user, words).ended();
-    assert_eq!(ended.code, 0, "{ended:?}");
-    serde_json::from_str(&ended.stdout).unwrap()
+    let exited = start(user, words).wait();
+    assert_eq!(exited.code, 0, "{exited:?}");
+    serde_json::from_str(&exited.stdout).unwrap()
 }
 
 /// A port's only member, by `ls --json`.
@@ -24,52 +24,52 @@ fn member(user: User, port: u16) -> Value {
 
 #[test]
 fn ls_names_the_cgroups_that_act_on_a_socket() {
-    let Some(room) = Room::new("cgroup-seen-ls") else { return };
+    let Some(cgroup) = TestCgroup::new("cgroup-seen-ls") else { return };
     let who = c_program("who", &[]);
     let serve = |port: u16| {
         let words = ["tcp", "127.0.0.1", &port.to_string()].map(str::to_owned);
-        let server = room.start(&who, &words);
+        let server = cgroup.start(&who, &words);
         wait_until_answering(([127, 0, 0, 1], port).into());
         server
     };
     let (early, late, outside) = (free_port(), free_port(), free_port());
     let before = serve(early);
-    assert_eq!(member(User::Ourselves, early)["attached"], serde_json::json!([]));
+    assert_eq!(member(User::Current, early)["attached"], serde_json::json!([]));
 
     // It was attached to above the cgroup where the programs are.
-    let inner = room.folder.join("inner");
+    let inner = cgroup.folder().join("inner");
     fs::create_dir(&inner).unwrap();
-    assert_eq!(room.attach(&[]).code, 0);
+    assert_eq!(cgroup.attach(&[]).code, 0);
     let after = serve(late);
-    take_into(&inner, before.pid());
+    move_process(&inner, before.pid());
     let words = ["tcp".into(), "127.0.0.1".into(), outside.to_string()];
-    let stranger = crate::stage::start_command(User::Ourselves, &who, &words);
+    let stranger = crate::harness::start_command(User::Current, &who, &words);
     wait_until_answering(([127, 0, 0, 1], outside).into());
 
     // A socket stays in the cgroup that it was made in, wherever its process goes.
-    let path = serde_json::json!([room.path()]);
-    let seen = member(User::Ourselves, early);
+    let path = serde_json::json!([cgroup.path()]);
+    let seen = member(User::Current, early);
     assert_eq!((&seen["shared"], &seen["attached"]), (&false.into(), &path));
-    let seen = member(User::Ourselves, late);
+    let seen = member(User::Current, late);
     assert_eq!((&seen["shared"], &seen["attached"]), (&true.into(), &path));
-    assert_eq!(member(User::Ourselves, outside)["attached"], serde_json::json!([]));
+    assert_eq!(member(User::Current, outside)["attached"], serde_json::json!([]));
     let enter = format!("echo 0 > {}/cgroup.procs && exec \"$@\"", inner.display());
     let words = ["-c", &enter, "sh", who.to_str().unwrap(), "tcp", "127.0.0.2", &early.to_string()];
-    let nested = room.start("/bin/sh", &words);
+    let nested = cgroup.start("/bin/sh", &words);
     wait_until_answering(([127, 0, 0, 2], early).into());
-    let there = told(User::Ourselves, &["ls", "--json", &format!("127.0.0.2:{early}")]);
+    let there = told(User::Current, &["ls", "--json", &format!("127.0.0.2:{early}")]);
     assert_eq!(there["groups"][0]["members"][0]["attached"], path, "{there}");
     // Only root may read the pins.
-    assert_eq!(member(User::Another, late)["attached"], Value::Null);
+    assert_eq!(member(User::Nobody, late)["attached"], Value::Null);
 
-    let table = |port: u16| start(User::Ourselves, &["ls", &port.to_string()]).ended().stdout;
+    let table = |port: u16| start(User::Current, &["ls", &port.to_string()]).wait().stdout;
     let (with, without) = (table(late), table(outside));
     assert!(with.lines().next().unwrap().ends_with("  QUEUE  ATTACHED"), "{with}");
-    assert!(with.trim_end().ends_with(&format!("  {}", room.path())), "{with}");
+    assert!(with.trim_end().ends_with(&format!("  {}", cgroup.path())), "{with}");
     assert!(without.lines().next().unwrap().ends_with("  QUEUE"), "{without}");
 
-    assert_eq!(room.detach().code, 0);
-    assert_eq!(member(User::Ourselves, late)["attached"], serde_json::json!([]));
+    assert_eq!(cgroup.detach().code, 0);
+    assert_eq!(member(User::Current, late)["attached"], serde_json::json!([]));
     assert!(table(late).lines().next().unwrap().ends_with("  QUEUE"));
     for server in [before, after, stranger, nested] {
         server.terminate();
@@ -79,7 +79,7 @@ fn ls_names_the_cgroups_that_act_on_a_socket() {
 
 #[test]
 fn doctor_names_what_is_attached() {
-    let Some(room) = Room::new("cgroup-seen-doctor") else { return };
+    let Some(cgroup) = TestCgroup::new("cgroup-seen-doctor") else { return };
     let fact = |user| {
         let told = told(user, &["doctor", "--json"]);
         let facts = told["facts"].as_array().unwrap();
@@ -91,15 +91,15 @@ fn doctor_names_what_is_attached() {
         assert_eq!(answer, "yes", "{detail}");
         detail.split(", ").map(str::to_owned).collect::<BTreeSet<_>>()
     };
-    let room = room.attached(&[]);
-    let named = names(fact(User::Ourselves));
+    let cgroup = cgroup.attached(&[]);
+    let named = names(fact(User::Current));
     // Tests beside this one attach too, and only the first few are named.
-    assert!(named.contains(&room.path()) || named.len() == 5, "{named:?}");
-    let (answer, detail) = fact(User::Another);
+    assert!(named.contains(&cgroup.path()) || named.len() == 5, "{named:?}");
+    let (answer, detail) = fact(User::Nobody);
     assert_eq!(answer, "unknown", "{detail}");
     assert!(detail.starts_with("not permitted here: "), "{detail}");
 
-    assert_eq!(room.detach().code, 0);
-    let (answer, detail) = fact(User::Ourselves);
-    assert!(!detail.split(", ").any(|name| name == room.path()), "{answer}: {detail}");
+    assert_eq!(cgroup.detach().code, 0);
+    let (answer, detail) = fact(User::Current);
+    assert!(!detail.split(", ").any(|name| name == cgroup.path()), "{answer}: {detail}");
 }

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
-    Ended, Started, User, command_for, eventually, give, in_folder, sameport, script, start_built,
+    Exited, Process, User, chown_to, command_for, eventually, in_test_dir, sameport, script,
+    spawn_process,
 };
 
 /// A service and its manager.
@@ -15,7 +16,7 @@ pub(crate) struct Service {
     pub(crate) name: String,
     user: User,
     notify: PathBuf,
-    pub(crate) manager: Started,
+    pub(crate) manager: Process,
 }
 
 impl Service {
@@ -28,17 +29,17 @@ impl Service {
     ) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("service-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let runtime = in_folder(format!("{name}-runtime"));
+        let runtime = in_test_dir(format!("{name}-runtime"));
         std::fs::create_dir(&runtime).unwrap();
-        give(&runtime, user);
-        let notify = in_folder(format!("{name}-notify"));
+        chown_to(&runtime, user);
+        let notify = in_test_dir(format!("{name}-notify"));
         let numbers: Vec<String> =
             unit.iter().map(|socket| socket.as_fd().as_raw_fd().to_string()).collect();
         let numbers = if numbers.is_empty() { "-".to_owned() } else { numbers.join(",") };
         // SAFETY: geteuid(2) takes nothing and cannot fail.
         #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
         let own = unsafe { libc::geteuid() };
-        let uid = if user == User::Another { 65534 } else { own };
+        let uid = if user == User::Nobody { 65534 } else { own };
         let words = [
             script("service_manager.py").into_os_string(),
             notify.clone().into_os_string(),
@@ -51,10 +52,10 @@ impl Service {
         ];
         let options = options.iter().copied().chain(["--"]).chain(command.iter().copied());
         let words: Vec<OsString> = words.into_iter().chain(options.map(OsString::from)).collect();
-        let mut manager = command_for(User::Ourselves, "/usr/bin/env", &["python3"]);
+        let mut manager = command_for(User::Current, "/usr/bin/env", &["python3"]);
         manager.args(words).env("XDG_RUNTIME_DIR", &runtime);
         pass(&mut manager, unit);
-        Self { name, user, notify, manager: start_built(manager) }
+        Self { name, user, notify, manager: spawn_process(manager) }
     }
 
     pub(crate) fn order(&self, what: &str) {
@@ -74,16 +75,16 @@ impl Service {
         assert!(said.is_some(), "{times} times {line}\n{out}\n{err}");
     }
 
-    pub(crate) fn sameport(&self, words: &[&str]) -> Ended {
+    pub(crate) fn sameport(&self, words: &[&str]) -> Exited {
         let mut command = command_for(self.user, sameport(), words);
-        command.env("XDG_RUNTIME_DIR", in_folder(format!("{}-runtime", self.name)));
-        start_built(command).ended()
+        command.env("XDG_RUNTIME_DIR", in_test_dir(format!("{}-runtime", self.name)));
+        spawn_process(command).wait()
     }
 
     pub(crate) fn status(&self) -> serde_json::Value {
-        let ended = self.sameport(&["status", &self.name, "--json"]);
-        assert_eq!(ended.code, 0, "{ended:?}\n{}", self.manager.stderr());
-        serde_json::from_str(&ended.stdout).unwrap()
+        let exited = self.sameport(&["status", &self.name, "--json"]);
+        assert_eq!(exited.code, 0, "{exited:?}\n{}", self.manager.stderr());
+        serde_json::from_str(&exited.stdout).unwrap()
     }
 
     pub(crate) fn stop(self) {

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-use super::in_folder;
+use super::in_test_dir;
 
 /// The binary under test, where every user may execute it.
 pub(crate) fn sameport() -> &'static Path {
     static COPY: LazyLock<PathBuf> = LazyLock::new(|| {
-        let (binary, copy) = (env!("CARGO_BIN_EXE_sameport"), in_folder("sameport"));
+        let (binary, copy) = (env!("CARGO_BIN_EXE_sameport"), in_test_dir("sameport"));
         if std::fs::hard_link(binary, &copy).is_ok() {
             return copy;
         }
@@ -39,7 +39,7 @@ pub(crate) fn compiled_by(compiler: &str, name: &str, flags: &[&str]) -> PathBuf
         _ => ("c", "-std=gnu11"),
     };
     let other = if compiler == "cc" { String::new() } else { format!("-{compiler}") };
-    let target = in_folder(format!("{name}{}{other}.bin", flags.concat()));
+    let target = in_test_dir(format!("{name}{}{other}.bin", flags.concat()));
     made(target, |target| {
         let mut command = Command::new(compiler);
         command
@@ -53,11 +53,11 @@ pub(crate) fn compiled_by(compiler: &str, name: &str, flags: &[&str]) -> PathBuf
 
 /// Builds `tests/programs/NAME.go` without cgo: a static program that calls no libc.
 pub(crate) fn go_program(name: &str) -> PathBuf {
-    made(in_folder(name), |target| {
+    made(in_test_dir(name), |target| {
         let mut command = Command::new("go");
         // It wants a folder for what it has compiled, and finds one by these.
         if ["GOCACHE", "XDG_CACHE_HOME", "HOME"].map(std::env::var_os) == [const { None }; 3] {
-            command.env("GOCACHE", in_folder("go-cache"));
+            command.env("GOCACHE", in_test_dir("go-cache"));
         }
         command
             .env("CGO_ENABLED", "0")
@@ -69,7 +69,7 @@ pub(crate) fn go_program(name: &str) -> PathBuf {
 
 /// A copy of `tests/programs/NAME` that every user may read.
 pub(crate) fn script(name: &str) -> PathBuf {
-    made(in_folder(name), |target| {
+    made(in_test_dir(name), |target| {
         let mut command = Command::new("cp");
         command.arg(source(name)).arg(target);
         command
@@ -78,7 +78,7 @@ pub(crate) fn script(name: &str) -> PathBuf {
 
 /// A script of this text that every user may execute.
 pub(crate) fn executable(name: &str, text: &str) -> PathBuf {
-    made(in_folder(name), |target| {
+    made(in_test_dir(name), |target| {
         let mut command = Command::new("/bin/sh");
         let write = "printf %s \"$1\" > \"$0\" && chmod 0755 \"$0\"";
         command.args(["-c", write]).arg(target).arg(text);
@@ -89,7 +89,7 @@ pub(crate) fn executable(name: &str, text: &str) -> PathBuf {
 /// A copy of a program of the system that every user may execute.
 pub(crate) fn copy_of(program: &str, name: &str) -> PathBuf {
     let program = find_program(program).unwrap_or_else(|| panic!("{program} is needed"));
-    made(in_folder(name), |target| {
+    made(in_test_dir(name), |target| {
         let mut command = Command::new("install");
         command.args(["-m", "0755"]).arg(program).arg(target);
         command

@@ -4,12 +4,15 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr};
 
-use crate::room::{Room, Run, has_ended, rogue, served_by_the_next, while_served, who};
-use crate::stage::{User, ask_datagram, c_program, eventually, kill};
+use crate::harness::named_run::{
+    NamedRun, RunSetup, has_exited, queue_reaches_next_worker, responder, rogue_command,
+    while_clients_served,
+};
+use crate::harness::{User, ask_datagram, c_program, eventually, kill};
 
-fn drains(room: Room, options: &[&str]) -> Run {
+fn drains(setup: RunSetup, options: &[&str]) -> NamedRun {
     let program = c_program("drains", &[]);
-    room.run(options, &[program.to_str().unwrap(), "{port}"])
+    setup.run(options, &[program.to_str().unwrap(), "{port}"])
 }
 
 /// `who PROTOCOL ADDRESS PORT`.
@@ -22,29 +25,29 @@ fn who_at(protocol: &str, address: &str) -> Vec<String> {
 #[test]
 fn udp_restarts() {
     for user in User::all() {
-        let room = Room::new(*user);
+        let setup = RunSetup::new(*user);
         let command = who_at("udp", "127.0.0.1");
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
-        let command = room.gated(&command);
-        let run = room.run(&[], &command);
-        let before = run.ready(1);
-        let address = run.room.address();
+        let command = setup.gated_command(&command);
+        let run = setup.run(&[], &command);
+        let before = run.wait_for_ready(1);
+        let address = run.setup.address();
         let first = ask_datagram(address, b"?").unwrap();
-        run.room.shut();
+        run.setup.close_gate();
         kill(*before.first().unwrap(), libc::SIGKILL);
-        let gone = eventually(|| (!before.contains(&run.worker(1))).then_some(()));
-        assert!(gone.is_some(), "{}", run.started.stderr());
+        let gone = eventually(|| (!before.contains(&run.wait_for_worker(1))).then_some(()));
+        assert!(gone.is_some(), "{}", run.supervisor.stderr());
         let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        client.set_read_timeout(Some(crate::stage::PATIENCE)).unwrap();
+        client.set_read_timeout(Some(crate::harness::TIMEOUT)).unwrap();
         client.connect(address).unwrap();
         client.send(b"?").unwrap();
-        run.room.open();
-        let mut answer = [0; 64];
-        let length = client.recv(&mut answer).unwrap();
-        assert_ne!(answer[..length], first[..], "{user:?}");
-        let restarted = run.ready(1);
-        run.does("restart", &[]);
-        assert!(run.ready(1).is_disjoint(&restarted));
+        run.setup.open_gate();
+        let mut request_over = [0; 64];
+        let length = client.recv(&mut request_over).unwrap();
+        assert_ne!(request_over[..length], first[..], "{user:?}");
+        let restarted = run.wait_for_ready(1);
+        run.verb("restart", &[]);
+        assert!(run.wait_for_ready(1).is_disjoint(&restarted));
         ask_datagram(address, b"?").unwrap();
         let status = run.status();
         assert_eq!(status["addresses"][0]["proto"], "udp", "{status}");
@@ -78,23 +81,23 @@ kinds = [(V6, '::'), (V4, '0.0.0.0')]
 for kind, host in kinds[::1 if os.getpid() % 2 else -1]:
     threading.Thread(target=kind((host, port), Handler).serve_forever).start()
 ";
-    let Some(python) = crate::stage::find_program("python3") else {
-        return crate::stage::skip("named-families", "no python3");
+    let Some(python) = crate::harness::find_program("python3") else {
+        return crate::harness::skip("named-families", "no python3");
     };
     for user in User::all() {
-        let room = Room::new(*user);
-        let command = room.gated(&[python.to_str().unwrap(), "-c", BOTH, "{port}"]);
-        let run = room.run(&["--ready", "tcp"], &command);
-        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, run.room.port));
+        let setup = RunSetup::new(*user);
+        let command = setup.gated_command(&[python.to_str().unwrap(), "-c", BOTH, "{port}"]);
+        let run = setup.run(&["--ready", "tcp"], &command);
+        let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, run.setup.port));
         for _ in 0..2 {
-            served_by_the_next(&run, run.room.address(), "four");
-            served_by_the_next(&run, v6, "six");
-            assert!(who(run.room.address()).unwrap().ends_with(" four"));
-            assert!(who(v6).unwrap().ends_with(" six"));
+            queue_reaches_next_worker(&run, run.setup.address(), "four");
+            queue_reaches_next_worker(&run, v6, "six");
+            assert!(responder(run.setup.address()).unwrap().ends_with(" four"));
+            assert!(responder(v6).unwrap().ends_with(" six"));
         }
-        run.does("restart", &[]);
-        assert!(who(run.room.address()).unwrap().ends_with(" four"));
-        assert!(who(v6).unwrap().ends_with(" six"));
+        run.verb("restart", &[]);
+        assert!(responder(run.setup.address()).unwrap().ends_with(" four"));
+        assert!(responder(v6).unwrap().ends_with(" six"));
         run.stop();
     }
 }
@@ -103,19 +106,19 @@ for kind, host in kinds[::1 if os.getpid() % 2 else -1]:
 #[test]
 fn a_moved_address_is_held() {
     for user in User::all() {
-        let room = Room::new(*user);
-        let command = rogue("good");
-        let asked = crate::stage::free_port().to_string();
-        let command = [command[0].as_str(), "good", &asked];
-        let command = room.gated(&command);
-        let map = format!("{asked}={{port}}");
-        let run = room.run(&["--map", &map], &command);
-        let to = run.room.address();
-        served_by_the_next(&run, to, "moved");
-        let before = run.ready(1);
-        run.does("restart", &[]);
-        assert!(run.ready(1).is_disjoint(&before));
-        who(to).unwrap();
+        let setup = RunSetup::new(*user);
+        let command = rogue_command("good");
+        let send_request = crate::harness::free_port().to_string();
+        let command = [command[0].as_str(), "good", &send_request];
+        let command = setup.gated_command(&command);
+        let map = format!("{send_request}={{port}}");
+        let run = setup.run(&["--map", &map], &command);
+        let to = run.setup.address();
+        queue_reaches_next_worker(&run, to, "moved");
+        let before = run.wait_for_ready(1);
+        run.verb("restart", &[]);
+        assert!(run.wait_for_ready(1).is_disjoint(&before));
+        responder(to).unwrap();
         run.stop();
     }
 }
@@ -124,13 +127,13 @@ fn a_moved_address_is_held() {
 #[test]
 fn one_queue_for_all() {
     for user in User::all() {
-        let run = drains(Room::new(*user), &["--queue", "shared", "-n", "3", "--ready", "tcp"]);
-        let before = run.ready(3);
-        let address = run.room.address();
+        let run = drains(RunSetup::new(*user), &["--queue", "shared", "-n", "3", "--ready", "tcp"]);
+        let before = run.wait_for_ready(3);
+        let address = run.setup.address();
         let status = run.status();
         assert_eq!(status["addresses"][0]["members"], 1, "{status}");
-        while_served(&run, address, || run.does("restart", &[]));
-        let restarted = run.ready(3);
+        while_clients_served(&run, address, || run.verb("restart", &[]));
+        let restarted = run.wait_for_ready(3);
         assert!(restarted.is_disjoint(&before));
         assert_eq!(run.status()["addresses"][0]["members"], 1);
         for pid in &restarted {
@@ -138,11 +141,11 @@ fn one_queue_for_all() {
         }
         // Whom a dying one accepts goes with it.
         for pid in &restarted {
-            assert!(eventually(|| has_ended(*pid).then_some(())).is_some(), "{pid}");
+            assert!(eventually(|| has_exited(*pid).then_some(())).is_some(), "{pid}");
         }
         // Nobody is refused in between.
-        who(address).unwrap();
-        assert!(run.ready(3).is_disjoint(&restarted));
+        responder(address).unwrap();
+        assert!(run.wait_for_ready(3).is_disjoint(&restarted));
         run.stop();
     }
 }
@@ -151,19 +154,19 @@ fn one_queue_for_all() {
 #[test]
 fn nothing_is_held() {
     for user in User::all() {
-        let run = drains(Room::new(*user), &["--no-hold", "-n", "2"]);
-        let before = run.ready(2);
+        let run = drains(RunSetup::new(*user), &["--no-hold", "-n", "2"]);
+        let before = run.wait_for_ready(2);
         let status = run.status();
         let remarks = status["remarks"].to_string();
         assert!(remarks.contains("sockets are not held (--no-hold)"), "{status}");
         kill(*before.first().unwrap(), libc::SIGKILL);
         let next = eventually(|| {
-            let next = run.ready(2);
+            let next = run.wait_for_ready(2);
             (next.intersection(&before).count() == 1).then_some(next)
         });
-        assert!(next.is_some(), "{}", run.started.stderr());
-        run.does("restart", &[]);
-        assert!(run.ready(2).is_disjoint(&next.unwrap()));
+        assert!(next.is_some(), "{}", run.supervisor.stderr());
+        run.verb("restart", &[]);
+        assert!(run.wait_for_ready(2).is_disjoint(&next.unwrap()));
         run.stop();
     }
 }
@@ -172,21 +175,21 @@ fn nothing_is_held() {
 #[test]
 fn scales_under_connections() {
     for user in User::all() {
-        let run = drains(Room::new(*user), &["-n", "1", "--ready", "tcp"]);
-        let before = run.ready(1);
-        let address = run.room.address();
-        while_served(&run, address, || run.does("scale", &["4"]));
-        let four = run.ready(4);
+        let run = drains(RunSetup::new(*user), &["-n", "1", "--ready", "tcp"]);
+        let before = run.wait_for_ready(1);
+        let address = run.setup.address();
+        while_clients_served(&run, address, || run.verb("scale", &["4"]));
+        let four = run.wait_for_ready(4);
         assert!(four.is_superset(&before));
         let answering =
-            || -> BTreeSet<String> { (0..200).map(|_| who(address).unwrap()).collect() };
+            || -> BTreeSet<String> { (0..200).map(|_| responder(address).unwrap()).collect() };
         assert_eq!(answering().len(), 4, "each has its share");
-        while_served(&run, address, || run.does("scale", &["2"]));
-        let two = run.ready(2);
+        while_clients_served(&run, address, || run.verb("scale", &["2"]));
+        let two = run.wait_for_ready(2);
         assert!(four.is_superset(&two));
         let serving: BTreeSet<String> = two.iter().map(ToString::to_string).collect();
         assert_eq!(answering(), serving);
-        let zero = run.ask("scale", &["0"]);
+        let zero = run.try_verb("scale", &["0"]);
         assert_ne!(zero.code, 0, "{zero:?}");
         run.stop();
     }

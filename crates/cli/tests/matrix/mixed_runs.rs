@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::peers::{WHO, http_server, installed, node, who};
-use crate::stage::{self, PATIENCE, User, descendants, free_port, start_run};
+use crate::harness::{self, TIMEOUT, User, descendants, free_port, start_run};
+use crate::programs::{WHO, http_server, installed, node, who};
 use crate::two_copies::{HTTP, Peer, V4, V6, ask_peer, command, ip_of, list, pids};
 
 /// The last lines of the answers there, until `count` different ones have come or patience ends.
 fn answers(peer: &Peer, address: SocketAddr, count: usize) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while seen.len() < count && Instant::now() < until {
         if let Ok(answer) = ask_peer(peer, address) {
             seen.insert(last_line(&answer));
@@ -41,7 +41,7 @@ fn four_copies_at_once() {
         let port = free_port();
         let command = match command(peer, user, port, 1) {
             Ok(command) => command,
-            Err(reason) => return stage::skip("four-copies-at-once", &reason),
+            Err(reason) => return harness::skip("four-copies-at-once", &reason),
         };
         let run = start_run(user, &["-n", "4"], &command);
         run.wait_for_stderr(&format!("{}:{port} is now shared by 4: pid ", peer.listens[0]));
@@ -58,16 +58,16 @@ fn four_copies_at_once() {
             assert_eq!(answers(peer, (ip_of(*ip), port).into(), 4), as_told);
         }
 
-        let ended = run.terminate();
-        assert_eq!(ended.code, peer.code, "{ended:?}");
-        assert_eq!(list(User::Ourselves, port)["groups"], Value::Array(vec![]));
+        let exited = run.terminate();
+        assert_eq!(exited.code, peer.code, "{exited:?}");
+        assert_eq!(list(User::Current, port)["groups"], Value::Array(vec![]));
     }
 }
 
 #[test]
 fn two_different_programs_share_a_port() {
     if let Err(reason) = installed("python3") {
-        return stage::skip("two-different-programs", &reason);
+        return harness::skip("two-different-programs", &reason);
     }
     for user in User::all() {
         let port = free_port();
@@ -81,7 +81,7 @@ fn two_different_programs_share_a_port() {
         });
         let told = format!("127.0.0.1:{port} is now shared by 2: pid ");
         // Whoever came later tells; when both came at once, both do.
-        let teller = stage::eventually(|| {
+        let teller = harness::eventually(|| {
             [&python, &c]
                 .into_iter()
                 .find_map(|run| run.stderr().contains(&told).then(|| run.stderr()))
@@ -124,11 +124,11 @@ fn programs_beside_a_dual_stack_one() {
             let port = free_port();
             let commands = [&node_peer, peer].map(|peer| command(peer, *user, port, 2));
             let [Ok(dual), Ok(narrow)] = commands else {
-                return stage::skip("dual-stack-beside-ipv4", "node or python3 is not installed");
+                return harness::skip("dual-stack-beside-ipv4", "node or python3 is not installed");
             };
             let dual = start_run(*user, &[], &dual);
             let [v4, v6] = [V4, V6].map(|ip| SocketAddr::from((ip_of(ip), port)));
-            stage::wait_until_answering(v4);
+            harness::wait_until_answering(v4);
             let narrow = start_run(*user, &[], &narrow);
             narrow.wait_for_stderr("sameport: note: ");
             let [wide, narrower] = [&dual, &narrow].map(|run| descendants(run.pid())[0]);

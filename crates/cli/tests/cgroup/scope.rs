@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use crate::room::{Room, binds_program};
-use crate::stage::{
-    self, Ended, Started, User, ask, c_program, compiled_by, eventually, find_program, free_port,
-    go_program, in_folder, start_built, wait_until_answering,
+use crate::fixture::{TestCgroup, binds_program};
+use crate::harness::{
+    self, Exited, Process, User, ask, c_program, compiled_by, eventually, find_program, free_port,
+    go_program, in_test_dir, spawn_process, wait_until_answering,
 };
 
 /// Asks until `count` different answers have come.
@@ -24,33 +24,33 @@ fn different_answers(address: SocketAddr, count: usize) -> BTreeSet<Vec<u8>> {
     seen
 }
 
-fn refused(ended: &Ended) -> bool {
-    let why = ended.stderr.to_lowercase();
-    ended.code != 0 && (why.contains("in use") || why.contains("98"))
+fn refused(exited: &Exited) -> bool {
+    let why = exited.stderr.to_lowercase();
+    exited.code != 0 && (why.contains("in use") || why.contains("98"))
 }
 
 /// A second copy is refused before the cgroup is attached to, and shares after.
 fn two_copies_share(test: &str, user: User, command: impl Fn(u16, usize) -> Option<Vec<OsString>>) {
-    let Some(room) = Room::new(test) else { return };
-    let start = |port, copy| -> Option<Started> {
+    let Some(cgroup) = TestCgroup::new(test) else { return };
+    let start = |port, copy| -> Option<Process> {
         let words = command(port, copy)?;
-        Some(start_built(room.command(user, &words[0], &words[1..])))
+        Some(spawn_process(cgroup.command(user, &words[0], &words[1..])))
     };
     let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
 
     let port = free_port();
     let Some(first) = start(port, 1) else {
-        return stage::skip(test, "the program is not here");
+        return harness::skip(test, "the program is not here");
     };
     wait_until_answering(address(port));
-    let second = start(port, 2).unwrap().ended();
+    let second = start(port, 2).unwrap().wait();
     assert!(refused(&second), "{second:?}");
     drop(first);
 
-    let room = room.attached(&[]);
+    let cgroup = cgroup.attached(&[]);
     let start = |port, copy| {
         let words = command(port, copy).unwrap();
-        start_built(room.command(user, &words[0], &words[1..]))
+        spawn_process(cgroup.command(user, &words[0], &words[1..]))
     };
     let port = free_port();
     let first = start(port, 1);
@@ -60,15 +60,15 @@ fn two_copies_share(test: &str, user: User, command: impl Fn(u16, usize) -> Opti
     assert_eq!(answers.len(), 2, "{answers:?}\n{}\n{}", first.stderr(), second.stderr());
     drop((first, second));
 
-    let ended = room.detach();
-    assert_eq!(ended.code, 0, "{ended:?}");
-    let _first = start_built({
+    let exited = cgroup.detach();
+    assert_eq!(exited.code, 0, "{exited:?}");
+    let _first = spawn_process({
         let words = command(port, 1).unwrap();
-        room.command(user, &words[0], &words[1..])
+        cgroup.command(user, &words[0], &words[1..])
     });
     wait_until_answering(address(port));
     let words = command(port, 2).unwrap();
-    let second = start_built(room.command(user, &words[0], &words[1..])).ended();
+    let second = spawn_process(cgroup.command(user, &words[0], &words[1..])).wait();
     assert!(refused(&second), "{second:?}");
 }
 
@@ -83,10 +83,10 @@ fn who(program: std::path::PathBuf, port: u16) -> Option<Vec<OsString>> {
 
 #[test]
 fn static_c_programs_of_two_users_share() {
-    two_copies_share("cgroup-static-c", User::Ourselves, |port, _| {
+    two_copies_share("cgroup-static-c", User::Current, |port, _| {
         who(c_program("who", &["-static"]), port)
     });
-    two_copies_share("cgroup-static-c", User::Another, |port, _| {
+    two_copies_share("cgroup-static-c", User::Nobody, |port, _| {
         who(c_program("who", &["-static"]), port)
     });
 }
@@ -94,9 +94,9 @@ fn static_c_programs_of_two_users_share() {
 #[test]
 fn musl_programs_share() {
     if find_program("musl-gcc").is_none() {
-        return stage::skip("cgroup-musl", "musl-gcc is not here");
+        return harness::skip("cgroup-musl", "musl-gcc is not here");
     }
-    two_copies_share("cgroup-musl", User::Ourselves, |port, _| {
+    two_copies_share("cgroup-musl", User::Current, |port, _| {
         who(compiled_by("musl-gcc", "who", &["-static"]), port)
     });
 }
@@ -104,16 +104,16 @@ fn musl_programs_share() {
 #[test]
 fn static_go_programs_share() {
     if find_program("go").is_none() {
-        return stage::skip("cgroup-go", "go is not here");
+        return harness::skip("cgroup-go", "go is not here");
     }
-    two_copies_share("cgroup-go", User::Ourselves, |port, _| {
+    two_copies_share("cgroup-go", User::Current, |port, _| {
         Some(vec![go_program("cgroup_who").into(), format!("127.0.0.1:{port}").into()])
     });
 }
 
 #[test]
 fn python_programs_share() {
-    two_copies_share("cgroup-python", User::Ourselves, |port, _| {
+    two_copies_share("cgroup-python", User::Current, |port, _| {
         // No SO_REUSEADDR, no SO_REUSEPORT: a server as a beginner writes it.
         let text = format!(
             "import os, socket\ns = socket.socket()\ns.bind(('127.0.0.1', {port}))\ns.listen()\n\
@@ -125,8 +125,8 @@ fn python_programs_share() {
 
 #[test]
 fn nginx_shares() {
-    two_copies_share("cgroup-nginx", User::Ourselves, |port, copy| {
-        let folder = in_folder(format!("nginx-{port}-{copy}"));
+    two_copies_share("cgroup-nginx", User::Current, |port, copy| {
+        let folder = in_test_dir(format!("nginx-{port}-{copy}"));
         std::fs::create_dir_all(&folder).unwrap();
         let text = format!(
             "daemon off; worker_processes 1; error_log stderr; pid {0}/pid;\n\
@@ -144,43 +144,43 @@ fn nginx_shares() {
 
 #[test]
 fn a_running_program_is_reached_at_its_next_bind() {
-    let Some(room) = Room::new("cgroup-running") else { return };
+    let Some(cgroup) = TestCgroup::new("cgroup-running") else { return };
     let port = free_port().to_string();
     let words = ["late", "tcp", "127.0.0.1", &port, "listen"];
-    let copies = [(); 2].map(|()| room.start(binds_program(), &words));
+    let copies = [(); 2].map(|()| cgroup.start(binds_program(), &words));
     copies.iter().for_each(|copy| copy.wait_for_stdout("ready"));
-    let room = room.attached(&[]);
+    let cgroup = cgroup.attached(&[]);
     for copy in &copies {
         copy.signal(libc::SIGUSR1);
         copy.wait_for_stdout(&format!("given 127.0.0.1 {port} reuseaddr=0 reuseport=1"));
     }
     let address = format!("127.0.0.1:{port}").parse().unwrap();
     assert_eq!(different_answers(address, 2).len(), 2);
-    drop(room);
+    drop(cgroup);
 }
 
 #[test]
 fn a_socket_belongs_to_the_cgroup_that_it_was_made_in() {
-    let Some(room) = Room::new("cgroup-birth") else { return };
-    let Some(outside) = Room::alone("cgroup-birth") else { return };
-    let room = room.attached(&[]);
+    let Some(cgroup) = TestCgroup::new("cgroup-birth") else { return };
+    let Some(outside) = TestCgroup::create("cgroup-birth") else { return };
+    let cgroup = cgroup.attached(&[]);
     for (words, shared) in [("early", 0), ("late", 1)] {
         let port = free_port().to_string();
         let program = outside.start(binds_program(), &[words, "tcp", "127.0.0.1", &port]);
         program.wait_for_stdout("ready");
-        room.take_in(program.pid());
+        cgroup.move_into(program.pid());
         program.signal(libc::SIGUSR1);
-        let ended = program.ended();
+        let exited = program.wait();
         let expected = format!("given 127.0.0.1 {port} reuseaddr=0 reuseport={shared}\n");
-        assert!(ended.stdout.ends_with(&expected), "{words}: {ended:?}");
+        assert!(exited.stdout.ends_with(&expected), "{words}: {exited:?}");
     }
 }
 
 #[test]
 fn each_kind_of_bind_is_treated_as_it_should() {
-    let Some(room) = Room::new("cgroup-kinds") else { return };
-    let Some(outside) = Room::alone("cgroup-kinds") else { return };
-    let room = room.attached(&[]);
+    let Some(cgroup) = TestCgroup::new("cgroup-kinds") else { return };
+    let Some(outside) = TestCgroup::create("cgroup-kinds") else { return };
+    let cgroup = cgroup.attached(&[]);
     let cases = [
         ("tcp 127.0.0.1", "", "reuseaddr=0 reuseport=1"),
         ("tcp 127.0.0.1", " ra", "reuseaddr=1 reuseport=1"),
@@ -198,53 +198,53 @@ fn each_kind_of_bind_is_treated_as_it_should() {
     ];
     for (what, more, expected) in cases {
         let port = free_port();
-        let said = room.binds(&format!("bind {what} {port}{more}"));
+        let said = cgroup.bind_result(&format!("bind {what} {port}{more}"));
         if said.starts_with("refused io_uring_setup")
             || said == "refused bind 22" && more == " ring"
         {
-            stage::skip("cgroup-io-uring", "this kernel has no IORING_OP_BIND");
+            harness::skip("cgroup-io-uring", "this kernel has no IORING_OP_BIND");
             continue;
         }
         if said == "refused socket 93" {
-            stage::skip("cgroup-udplite", "this kernel has no such sockets");
+            harness::skip("cgroup-udplite", "this kernel has no such sockets");
             continue;
         }
         assert!(said.ends_with(expected), "{what}{more}: {said}");
         // The control: outside, an option is what the program has made it.
         if what.starts_with("tcp") && !more.contains("ring") {
-            let said = outside.binds(&format!("bind {what} {port}{more}"));
+            let said = outside.bind_result(&format!("bind {what} {port}{more}"));
             assert!(said.ends_with("reuseport=0"), "{what}{more}: {said}");
         }
     }
-    let any = room.binds("bind tcp 127.0.0.1 0");
+    let any = cgroup.bind_result("bind tcp 127.0.0.1 0");
     assert!(any.ends_with("reuseaddr=0 reuseport=0"), "{any}");
 }
 
 #[test]
 fn mptcp_sockets_share_too() {
-    let Some(room) = Room::new("cgroup-mptcp") else { return };
-    let room = room.attached(&[]);
+    let Some(cgroup) = TestCgroup::new("cgroup-mptcp") else { return };
+    let cgroup = cgroup.attached(&[]);
     let port = free_port().to_string();
     // An MPTCP socket does not show the option, which its first subflow has.
     let words = ["bind", "mptcp", "127.0.0.1", &port, "listen"];
-    let first = room.start(binds_program(), &words);
+    let first = cgroup.start(binds_program(), &words);
     let said = eventually(|| first.stdout().lines().next().map(str::to_owned)).unwrap();
     if said.starts_with("refused socket") {
-        return stage::skip("cgroup-mptcp", "this kernel has no such sockets");
+        return harness::skip("cgroup-mptcp", "this kernel has no such sockets");
     }
     assert!(said.starts_with(&format!("given 127.0.0.1 {port} ")), "{said}");
-    let second = room.start(binds_program(), &words);
+    let second = cgroup.start(binds_program(), &words);
     second.wait_for_stdout("given 127.0.0.1");
 }
 
 #[test]
 fn only_the_ports_that_were_named_are_shared() {
-    let Some(room) = Room::new("cgroup-ports") else { return };
+    let Some(cgroup) = TestCgroup::new("cgroup-ports") else { return };
     let ports = [(); 3].map(|()| free_port().to_string());
-    let room = room.attached(&["--port", &ports[0], "--port", &ports[1]]);
+    let cgroup = cgroup.attached(&["--port", &ports[0], "--port", &ports[1]]);
     for (port, shared) in ports.iter().zip([1, 1, 0]) {
         for kind in ["tcp", "udp"] {
-            let said = room.binds(&format!("bind {kind} 127.0.0.1 {port}"));
+            let said = cgroup.bind_result(&format!("bind {kind} 127.0.0.1 {port}"));
             assert!(said.ends_with(&format!("reuseport={shared}")), "{said}");
         }
     }
@@ -252,22 +252,22 @@ fn only_the_ports_that_were_named_are_shared() {
 
 #[test]
 fn cgroups_below_are_reached_and_those_beside_are_not() {
-    let Some(room) = Room::new("cgroup-below") else { return };
-    let Some(beside) = Room::alone("cgroup-below") else { return };
-    let below = room.folder.join("below");
+    let Some(cgroup) = TestCgroup::new("cgroup-below") else { return };
+    let Some(beside) = TestCgroup::create("cgroup-below") else { return };
+    let below = cgroup.folder().join("below");
     std::fs::create_dir(&below).unwrap();
-    let room = room.attached(&[]);
+    let cgroup = cgroup.attached(&[]);
     let port = free_port();
     let words = ["bind", "tcp", "127.0.0.1", &port.to_string()].map(str::to_owned);
-    let mut command = stage::command_for(User::Ourselves, "/bin/sh", &["-c"]);
+    let mut command = harness::command_for(User::Current, "/bin/sh", &["-c"]);
     command.arg("echo 0 > \"$0\"/cgroup.procs && exec \"$@\"").arg(&below);
-    let ended = start_built({
+    let exited = spawn_process({
         command.arg(binds_program()).args(&words);
         command
     })
-    .ended();
-    assert!(ended.stdout.ends_with("reuseport=1\n"), "{ended:?}");
-    assert!(beside.binds(&words.join(" ")).ends_with("reuseport=0"));
-    stage::eventually(|| std::fs::remove_dir(&below).ok()).unwrap();
-    drop(room);
+    .wait();
+    assert!(exited.stdout.ends_with("reuseport=1\n"), "{exited:?}");
+    assert!(beside.bind_result(&words.join(" ")).ends_with("reuseport=0"));
+    harness::eventually(|| std::fs::remove_dir(&below).ok()).unwrap();
+    drop(cgroup);
 }

@@ -3,7 +3,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::{alone, sameport, skip, text};
+use crate::harness::skip;
+use crate::{alone, sameport, text};
 
 const SOCKETS: usize = 100_000;
 /// What one socket may cost, in KiB of `ls` for programs, which knows most: the list, the JSON of it,

@@ -5,8 +5,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+use crate::harness::{self, is_root, skip};
 use crate::sockets::eventually;
-use crate::{NOBODY, alone, is_root, json, json_as, readable_copy, sameport, skip, text};
+use crate::{NOBODY, alone, json, json_as, sameport, text};
 
 /// Listens on 8080 and is bound to 8081, in the namespace that it is started in, until its standard
 /// input ends.
@@ -61,7 +62,7 @@ fn sockets_of_another_namespace_are_listed_and_only_those() {
     }
     let refused = {
         use std::os::unix::process::CommandExt as _;
-        let (_folder, copy) = readable_copy();
+        let copy = harness::sameport();
         let mut command = Command::new(copy);
         command.env_clear().args(["ls", "--netns", &format!("pid:{pid}")]);
         command.uid(NOBODY).gid(NOBODY).output().unwrap()
@@ -93,10 +94,10 @@ fn a_namespace_that_vanishes_ends_the_watch() {
 
     server.0.kill().unwrap();
     server.0.wait().unwrap();
-    let ended = eventually(|| watch.try_wait().unwrap());
+    let exited = eventually(|| watch.try_wait().unwrap());
     let mut said = String::new();
     std::io::Read::read_to_string(&mut watch.stderr.take().unwrap(), &mut said).unwrap();
-    assert_eq!(ended.code(), Some(1), "{said}");
+    assert_eq!(exited.code(), Some(1), "{said}");
     let gone = format!("error: there is no network namespace {network}: ");
     assert!(said.starts_with(&gone), "{said}");
 }
@@ -161,7 +162,7 @@ fn hidden_processes_are_unknown_and_not_none() {
     let _alone = alone();
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
-    let (_folder, copy) = readable_copy();
+    let copy = harness::sameport();
     // The mount is in a namespace of its own, and of Linux 5.8 and later its options too.
     let line = format!(
         "mount -t proc -o hidepid=invisible proc /proc && exec setpriv --reuid {NOBODY} --regid \

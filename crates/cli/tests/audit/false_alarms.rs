@@ -2,19 +2,19 @@
 
 use std::path::PathBuf;
 
+use crate::clean_setups::SETUPS;
+use crate::harness::{Process, eventually, is_root, sameport, skip};
 use crate::network::{NOBODY, Network};
-use crate::setups::SETUPS;
-use crate::stage::{Started, eventually, is_root, sameport, skip};
 
 /// A network and a folder for one set-up, with everything that it has started.
-pub(crate) struct Room {
+pub(crate) struct Setup {
     pub(crate) network: Network,
     pub(crate) folder: PathBuf,
-    started: Vec<Started>,
+    started: Vec<Process>,
     _folder: tempfile::TempDir,
 }
 
-impl Room {
+impl Setup {
     fn new() -> Option<Self> {
         let folder = tempfile::Builder::new().prefix("sameport-test-").tempdir_in("/tmp").unwrap();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
@@ -54,8 +54,8 @@ impl Room {
         let seen = || {
             let words = [sameport().to_str().unwrap(), "ls", "--json", &port.to_string()];
             let output = self.network.command(0, &words).output().unwrap();
-            let told: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-            let groups = told["groups"].as_array()?;
+            let report: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+            let groups = report["groups"].as_array()?;
             let members = groups.iter().map(|group| group["members"].as_array().unwrap().len());
             Some(members.sum::<usize>())
         };
@@ -72,17 +72,17 @@ fn twenty_setups_without_a_false_alarm() {
     }
     let mut quiet = 0;
     for (name, setup) in SETUPS {
-        let Some(mut room) = Room::new() else {
+        let Some(mut setup) = Setup::new() else {
             return skip("audit-clean", "no network namespace can be made");
         };
-        if setup(&mut room).is_none() {
+        if setup(&mut setup).is_none() {
             skip(&format!("audit-clean-{name}"), "it is not installed");
             continue;
         }
         for user in [0, NOBODY] {
-            let (code, told) = room.network.audit(user, &[]);
+            let (code, report) = setup.network.audit(user, &[]);
             let nothing = serde_json::json!([]);
-            assert_eq!((code, &told["findings"]), (0, &nothing), "{name}, by {user}: {told:#}");
+            assert_eq!((code, &report["findings"]), (0, &nothing), "{name}, by {user}: {report:#}");
         }
         quiet += 1;
     }

@@ -6,17 +6,17 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use crate::room::{MACHINE, Objects, binds_program, objects, top};
-use crate::stage::{
-    self, Started, User, ask, c_program, descendants, eventually, find_program, free_port,
+use crate::fixture::{MACHINE, Objects, binds_program, cgroup2_mount, objects};
+use crate::harness::{
+    self, Process, User, ask, c_program, descendants, eventually, find_program, free_port,
     go_program, start_run,
 };
 
 /// Whether it can be tried here.
 fn possible(test: &str) -> bool {
-    match (stage::is_root(), top()) {
-        (false, _) => stage::skip(test, "needs root"),
-        (_, None) => stage::skip(test, "cgroup v2 is not mounted"),
+    match (harness::is_root(), cgroup2_mount()) {
+        (false, _) => harness::skip(test, "needs root"),
+        (_, None) => harness::skip(test, "cgroup v2 is not mounted"),
         _ => return true,
     }
     false
@@ -25,7 +25,7 @@ fn possible(test: &str) -> bool {
 /// The cgroups of runs of these supervisors.
 fn cgroups_of(supervisors: &[i32]) -> Vec<PathBuf> {
     let mut found = vec![];
-    let mut next: Vec<PathBuf> = top().into_iter().collect();
+    let mut next: Vec<PathBuf> = cgroup2_mount().into_iter().collect();
     while let Some(folder) = next.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -51,8 +51,8 @@ fn address(port: u16) -> SocketAddr {
 /// Two runs of one program answer on a port, and leave nothing.
 fn two_runs_share(command: &[&str], port: u16) {
     let runs = [(); 2].map(|()| {
-        let run = start_run(User::Ourselves, &["--via", "cgroup"], command);
-        stage::wait_until_answering(address(port));
+        let run = start_run(User::Current, &["--via", "cgroup"], command);
+        harness::wait_until_answering(address(port));
         run
     });
     let mut seen = BTreeSet::new();
@@ -68,8 +68,8 @@ fn two_runs_share(command: &[&str], port: u16) {
     let supervisors = [runs[0].pid(), runs[1].pid()];
     assert_eq!(cgroups_of(&supervisors).len(), 2);
     for run in runs {
-        let ended = run.terminate();
-        assert_eq!(ended.code, 128 + libc::SIGTERM, "{ended:?}");
+        let exited = run.terminate();
+        assert_eq!(exited.code, 128 + libc::SIGTERM, "{exited:?}");
     }
     assert_eq!(cgroups_of(&supervisors), Vec::<PathBuf>::new());
 }
@@ -83,7 +83,7 @@ fn static_programs_share() {
     let who = c_program("who", &["-static"]);
     two_runs_share(&[who.to_str().unwrap(), "tcp", "127.0.0.1", &port.to_string()], port);
     if find_program("go").is_none() {
-        return stage::skip("run-cgroup-go", "go is not here");
+        return harness::skip("run-cgroup-go", "go is not here");
     }
     let port = free_port();
     let who = go_program("cgroup_who");
@@ -101,9 +101,9 @@ fn what_is_asked_for_and_what_is_given() {
         let arguments: Vec<&str> = ["--via", "cgroup"].iter().chain(arguments).copied().collect();
         let command: Vec<&str> =
             [binds.to_str().unwrap()].into_iter().chain(words.split(' ')).collect();
-        let ended = start_run(User::Ourselves, &arguments, &command).ended();
-        assert_eq!(ended.code, 0, "{ended:?}");
-        ended
+        let exited = start_run(User::Current, &arguments, &command).wait();
+        assert_eq!(exited.code, 0, "{exited:?}");
+        exited
     };
     let map = format!("80=127.0.0.1:{to}");
     for (words, given) in [
@@ -112,26 +112,26 @@ fn what_is_asked_for_and_what_is_given() {
         // One that seccomp has to keep a program from.
         ("bind tcp 0.0.0.0 80 ring", format!("given 127.0.0.1 {to} reuseaddr=0 reuseport=1\n")),
     ] {
-        let ended = run(&["--map", &map], words);
-        if ended.stdout.starts_with("refused io_uring_setup")
-            || words.ends_with("ring") && ended.stdout == "refused bind 22\n"
+        let exited = run(&["--map", &map], words);
+        if exited.stdout.starts_with("refused io_uring_setup")
+            || words.ends_with("ring") && exited.stdout == "refused bind 22\n"
         {
-            stage::skip("cgroup-io-uring", "this kernel has no IORING_OP_BIND");
+            harness::skip("cgroup-io-uring", "this kernel has no IORING_OP_BIND");
             continue;
         }
-        assert_eq!(ended.stdout, given, "{words}: {ended:?}");
-        assert!(!ended.stderr.contains("never used"), "{ended:?}");
+        assert_eq!(exited.stdout, given, "{words}: {exited:?}");
+        assert!(!exited.stderr.contains("never used"), "{exited:?}");
     }
-    let ended = run(&["--map", &map], &format!("bind tcp 127.0.0.1 {to}"));
-    assert!(ended.stderr.contains(&format!("--map {map} was never used")), "{ended:?}");
+    let exited = run(&["--map", &map], &format!("bind tcp 127.0.0.1 {to}"));
+    assert!(exited.stderr.contains(&format!("--map {map} was never used")), "{exited:?}");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let ended = run(&["--source", "127.0.0.9"], &format!("send tcp 127.0.0.1 {port}"));
-    assert!(ended.stdout.starts_with("given 127.0.0.9 "), "{ended:?}");
+    let exited = run(&["--source", "127.0.0.9"], &format!("send tcp 127.0.0.1 {port}"));
+    assert!(exited.stdout.starts_with("given 127.0.0.9 "), "{exited:?}");
     assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.9");
-    assert!(!ended.stderr.contains("never used"), "{ended:?}");
-    let ended = run(&["--source", "127.0.0.9"], &format!("bind tcp 127.0.0.1 {to}"));
-    assert!(ended.stderr.contains("--source 127.0.0.9 was never used"), "{ended:?}");
+    assert!(!exited.stderr.contains("never used"), "{exited:?}");
+    let exited = run(&["--source", "127.0.0.9"], &format!("bind tcp 127.0.0.1 {to}"));
+    assert!(exited.stderr.contains("--source 127.0.0.9 was never used"), "{exited:?}");
 }
 
 /// Wanted, and refused: the program hears it, and nobody is told that it was never used.
@@ -147,10 +147,13 @@ fn a_source_that_cannot_be_had_was_not_unused() {
     let send = [binds.to_str().unwrap(), "send", "tcp", "127.0.0.1", &port];
     for via in ["seccomp", "cgroup"] {
         let options = ["--via", via, "--source", "127.0.0.9:81"];
-        let ended =
-            start_run(User::Ourselves, &options, &[&as_another[..], &send].concat()).ended();
-        assert_eq!(ended.stdout, format!("refused connect {}\n", libc::EACCES), "{via}: {ended:?}");
-        assert_eq!(ended.stderr, "", "{via}");
+        let exited = start_run(User::Current, &options, &[&as_another[..], &send].concat()).wait();
+        assert_eq!(
+            exited.stdout,
+            format!("refused connect {}\n", libc::EACCES),
+            "{via}: {exited:?}"
+        );
+        assert_eq!(exited.stderr, "", "{via}");
     }
 }
 
@@ -160,15 +163,15 @@ fn it_runs_inside_another_run() {
         return;
     }
     let port = free_port().to_string();
-    let sameport = stage::sameport().to_str().unwrap();
+    let sameport = harness::sameport().to_str().unwrap();
     let binds = binds_program();
     let words = ["tcp", "127.0.0.1", &port];
     for outer in ["seccomp", "cgroup"] {
         let inner = [sameport, "run", "--via", "cgroup", "--", binds.to_str().unwrap(), "bind"];
         let command: Vec<&str> = inner.into_iter().chain(words).collect();
-        let ended = start_run(User::Ourselves, &["--via", outer], &command).ended();
+        let exited = start_run(User::Current, &["--via", outer], &command).wait();
         let given = format!("given 127.0.0.1 {port} reuseaddr=0 reuseport=1\n");
-        assert_eq!((ended.code, ended.stdout.as_str()), (0, given.as_str()), "{ended:?}");
+        assert_eq!((exited.code, exited.stdout.as_str()), (0, given.as_str()), "{exited:?}");
     }
 }
 
@@ -177,19 +180,19 @@ fn who_may_not_is_told_so_and_nothing_is_started() {
     if !possible("run-cgroup-rights") {
         return;
     }
-    let mark = stage::in_folder("run-cgroup-rights");
+    let mark = harness::in_test_dir("run-cgroup-rights");
     let command = ["touch", mark.to_str().unwrap()];
     let refused = [
-        start_run(User::Another, &["--via", "cgroup"], &command),
-        start_run(User::Ourselves, &["--via", "cgroup", "--transparent"], &command),
-        start_run(User::Ourselves, &["--via", "cgroup", "--source", "192.0.2.1"], &command),
+        start_run(User::Nobody, &["--via", "cgroup"], &command),
+        start_run(User::Current, &["--via", "cgroup", "--transparent"], &command),
+        start_run(User::Current, &["--via", "cgroup", "--source", "192.0.2.1"], &command),
     ];
     for run in refused {
         let supervisor = run.pid();
-        let ended = run.ended();
-        assert_eq!(ended.code, 3, "{ended:?}");
-        assert!(ended.stderr.starts_with("error: "), "{ended:?}");
-        assert_eq!(ended.stderr.lines().count(), 2, "{ended:?}");
+        let exited = run.wait();
+        assert_eq!(exited.code, 3, "{exited:?}");
+        assert!(exited.stderr.starts_with("error: "), "{exited:?}");
+        assert_eq!(exited.stderr.lines().count(), 2, "{exited:?}");
         assert_eq!(cgroups_of(&[supervisor]), Vec::<PathBuf>::new());
     }
     assert!(!mark.exists());
@@ -200,10 +203,10 @@ fn a_command_that_is_not_there_leaves_nothing() {
     if !possible("run-cgroup-missing") {
         return;
     }
-    let run = start_run(User::Ourselves, &["--via", "cgroup"], &["/no/such/command"]);
+    let run = start_run(User::Current, &["--via", "cgroup"], &["/no/such/command"]);
     let supervisor = run.pid();
-    let ended = run.ended();
-    assert_eq!(ended.code, 127, "{ended:?}");
+    let exited = run.wait();
+    assert_eq!(exited.code, 127, "{exited:?}");
     assert_eq!(cgroups_of(&[supervisor]), Vec::<PathBuf>::new());
 }
 
@@ -216,19 +219,19 @@ fn a_kill_at_any_moment_leaves_what_the_next_start_removes() {
         return;
     }
     let Some(before) = objects(&[]) else {
-        return stage::skip("run-cgroup-kill", "bpftool is not here");
+        return harness::skip("run-cgroup-kill", "bpftool is not here");
     };
     let who = c_program("who", &["-static"]);
     let who = who.to_str().unwrap();
-    let start_one = || -> (Started, u16) {
+    let start_one = || -> (Process, u16) {
         let port = free_port();
         let command = [who, "tcp", "127.0.0.1", &port.to_string()];
-        (start_run(User::Ourselves, &["--via", "cgroup", "--source", "127.0.0.9"], &command), port)
+        (start_run(User::Current, &["--via", "cgroup", "--source", "127.0.0.9"], &command), port)
     };
     // How long a start takes, to end it somewhere within, and a little after.
     let since = std::time::Instant::now();
     let (run, port) = start_one();
-    stage::wait_until_answering(address(port));
+    harness::wait_until_answering(address(port));
     let time = since.elapsed().mul_f64(1.2);
     run.terminate();
     let mut supervisors = vec![];
@@ -240,15 +243,15 @@ fn a_kill_at_any_moment_leaves_what_the_next_start_removes() {
         supervisors.push(run.pid());
         run.signal(libc::SIGKILL);
         let inside: Vec<i32> = eventually(|| {
-            let ended = fs::read_to_string(format!("/proc/{}/stat", run.pid()));
-            let is_over = ended.map_or(true, |stat| stat.contains(") Z"));
+            let exited = fs::read_to_string(format!("/proc/{}/stat", run.pid()));
+            let is_over = exited.map_or(true, |stat| stat.contains(") Z"));
             is_over.then(|| members(run.pid()))
         })
         .unwrap();
         drop(run);
         for pid in workers.iter().chain(&inside) {
             if is_who(*pid, who) {
-                stage::kill(*pid, libc::SIGKILL);
+                harness::kill(*pid, libc::SIGKILL);
             }
         }
     }
@@ -268,8 +271,8 @@ fn a_kill_at_any_moment_leaves_what_the_next_start_removes() {
     // A cgroup cannot be removed before those who are in it have ended.
     let inside = || supervisors.iter().flat_map(|pid| members(*pid)).collect::<Vec<i32>>();
     assert!(eventually(|| inside().is_empty().then_some(())).is_some(), "{:?}", inside());
-    let ended = start_run(User::Ourselves, &["--via", "cgroup"], &["true"]).ended();
-    assert_eq!(ended.code, 0, "{ended:?}");
+    let exited = start_run(User::Current, &["--via", "cgroup"], &["true"]).wait();
+    assert_eq!(exited.code, 0, "{exited:?}");
     assert_eq!(cgroups_of(&supervisors), Vec::<PathBuf>::new());
 }
 
@@ -285,5 +288,5 @@ fn members(supervisor: i32) -> Vec<i32> {
 /// Whether this process is the test's own program, or a child on its way to become it.
 fn is_who(pid: i32, who: &str) -> bool {
     let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    program.as_os_str() == who || program == *stage::sameport()
+    program.as_os_str() == who || program == *harness::sameport()
 }

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::stage::{
-    Ended, PATIENCE, Started, User, c_program, command_for, descendants, eventually, executable,
-    free_port, give, in_folder, kill, sameport, start_built,
+use super::{
+    Exited, Process, TIMEOUT, User, c_program, chown_to, command_for, descendants, eventually,
+    executable, free_port, in_test_dir, kill, sameport, spawn_process,
 };
 
 /// Where a run lives: its name, its port, and the folder that its user keeps such things in.
-pub(crate) struct Room {
+pub(crate) struct RunSetup {
     pub(crate) user: User,
     pub(crate) name: String,
     pub(crate) port: u16,
@@ -26,17 +26,17 @@ pub(crate) struct Room {
 }
 
 /// A named run that has been started.
-pub(crate) struct Run {
-    pub(crate) room: Room,
-    pub(crate) started: Started,
+pub(crate) struct NamedRun {
+    pub(crate) setup: RunSetup,
+    pub(crate) supervisor: Process,
 }
 
-impl Room {
+impl RunSetup {
     pub(crate) fn new(user: User) -> Self {
         let port = free_port();
-        let folder = in_folder(format!("named-{port}"));
+        let folder = in_test_dir(format!("named-{port}"));
         std::fs::create_dir(&folder).unwrap();
-        give(&folder, user);
+        chown_to(&folder, user);
         Self { user, name: format!("run-{port}"), port, folder }
     }
 
@@ -62,15 +62,15 @@ impl Room {
         self.command(&words)
     }
 
-    pub(crate) fn run<S: AsRef<str>>(self, options: &[&str], command: &[S]) -> Run {
-        let started = start_built(self.run_command(options, command));
-        let run = Run { room: self, started };
-        run.is_there();
+    pub(crate) fn run<S: AsRef<str>>(self, options: &[&str], command: &[S]) -> NamedRun {
+        let supervisor = spawn_process(self.run_command(options, command));
+        let run = NamedRun { setup: self, supervisor };
+        run.wait_until_reachable();
         run
     }
 
     /// A command that waits before `command` for as long as [`Self::shut`] says.
-    pub(crate) fn gated(&self, command: &[&str]) -> Vec<String> {
+    pub(crate) fn gated_command(&self, command: &[&str]) -> Vec<String> {
         const GATE: &str = "#!/bin/sh\nflag=$1; shift\n\
                             while [ -e \"$flag\" ]; do sleep 0.02; done\nexec \"$@\"\n";
         let gate = executable("gate", GATE);
@@ -82,59 +82,59 @@ impl Room {
         self.folder.join("shut")
     }
 
-    pub(crate) fn shut(&self) {
+    pub(crate) fn close_gate(&self) {
         std::fs::write(self.flag(), "").unwrap();
     }
 
-    pub(crate) fn open(&self) {
+    pub(crate) fn open_gate(&self) {
         std::fs::remove_file(self.flag()).unwrap();
     }
 }
 
 /// `rogue HOW PORT`.
-pub(crate) fn rogue(how: &str) -> Vec<String> {
+pub(crate) fn rogue_command(how: &str) -> Vec<String> {
     let program = c_program("rogue", &[]).into_os_string().into_string().unwrap();
     vec![program, how.to_owned(), "{port}".to_owned()]
 }
 
-impl Run {
+impl NamedRun {
     /// `rogue HOW PORT` under a named run with two workers, the second of which is a good one.
-    pub(crate) fn of_rogue(user: User, options: &[&str], how: &str) -> Self {
+    pub(crate) fn start_rogue(user: User, options: &[&str], how: &str) -> Self {
         let options: Vec<&str> = ["-n", "2"].into_iter().chain(options.iter().copied()).collect();
-        Room::new(user).run(&options, &rogue(how))
+        RunSetup::new(user).run(&options, &rogue_command(how))
     }
 
     /// `VERB NAME REST`.
-    pub(crate) fn ask(&self, verb: &str, rest: &[&str]) -> Ended {
+    pub(crate) fn try_verb(&self, verb: &str, rest: &[&str]) -> Exited {
         let words: Vec<&str> =
-            [verb, &self.room.name].into_iter().chain(rest.iter().copied()).collect();
-        start_built(self.room.command(&words)).ended()
+            [verb, &self.setup.name].into_iter().chain(rest.iter().copied()).collect();
+        spawn_process(self.setup.command(&words)).wait()
     }
 
     /// The same, which must succeed.
     #[track_caller]
-    pub(crate) fn does(&self, verb: &str, rest: &[&str]) -> Ended {
-        let ended = self.ask(verb, rest);
-        assert_eq!(ended.code, 0, "{verb}: {ended:?}\n{}", self.started.stderr());
-        ended
+    pub(crate) fn verb(&self, verb: &str, rest: &[&str]) -> Exited {
+        let exited = self.try_verb(verb, rest);
+        assert_eq!(exited.code, 0, "{verb}: {exited:?}\n{}", self.supervisor.stderr());
+        exited
     }
 
     /// Waits until it can be asked. A run that has ended already is the test's affair.
-    pub(crate) fn is_there(&self) {
-        let stat = format!("/proc/{}/stat", self.started.pid());
+    pub(crate) fn wait_until_reachable(&self) {
+        let stat = format!("/proc/{}/stat", self.supervisor.pid());
         let is_over = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
-        let _ = eventually(|| (self.ask("status", &[]).code == 0 || is_over()).then_some(()));
+        let _ = eventually(|| (self.try_verb("status", &[]).code == 0 || is_over()).then_some(()));
     }
 
     #[track_caller]
     pub(crate) fn status(&self) -> Value {
-        let ended = self.does("status", &["--json"]);
-        serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"))
+        let exited = self.verb("status", &["--json"]);
+        serde_json::from_str(&exited.stdout).unwrap_or_else(|error| panic!("{error}: {exited:?}"))
     }
 
     /// Waits until so many workers are ready, and no others are there; gives their pids.
     #[track_caller]
-    pub(crate) fn ready(&self, count: usize) -> BTreeSet<i32> {
+    pub(crate) fn wait_for_ready(&self, count: usize) -> BTreeSet<i32> {
         let mut last = Value::Null;
         let ready = eventually(|| {
             last = self.status();
@@ -144,42 +144,42 @@ impl Run {
                 ready.filter_map(|worker| i32::try_from(worker["pid"].as_i64()?).ok()).collect();
             (pids.len() == count && workers.len() == count).then_some(pids)
         });
-        ready.unwrap_or_else(|| panic!("{count} ready: {last}\n{}", self.started.stderr()))
+        ready.unwrap_or_else(|| panic!("{count} ready: {last}\n{}", self.supervisor.stderr()))
     }
 
     /// The pid of a worker, whatever it is doing.
     #[track_caller]
-    pub(crate) fn worker(&self, ordinal: u16) -> i32 {
+    pub(crate) fn wait_for_worker(&self, ordinal: u16) -> i32 {
         let pid = eventually(|| {
             let status = self.status();
             let mut workers = status["workers"].as_array()?.iter();
             let worker = workers.find(|worker| worker["worker"] == ordinal)?;
             i32::try_from(worker["pid"].as_i64()?).ok()
         });
-        pid.unwrap_or_else(|| panic!("no worker {ordinal}\n{}", self.started.stderr()))
+        pid.unwrap_or_else(|| panic!("no worker {ordinal}\n{}", self.supervisor.stderr()))
     }
 
     /// Ends it by `stop`: well, in full, and with nothing left behind. Gives what it printed.
     #[track_caller]
-    pub(crate) fn stop(self) -> Ended {
-        self.does("stop", &[]);
-        self.ended(0)
+    pub(crate) fn stop(self) -> Exited {
+        self.verb("stop", &[]);
+        self.wait_for_exit(0)
     }
 
     /// Waits for its end, after which nothing is left behind.
     #[track_caller]
-    pub(crate) fn ended(self, code: i32) -> Ended {
-        let Self { room, started } = self;
-        let pid = started.pid();
+    pub(crate) fn wait_for_exit(self, code: i32) -> Exited {
+        let Self { setup, supervisor } = self;
+        let pid = supervisor.pid();
         let below = descendants(pid);
-        let ended = started.ended();
-        assert_eq!(ended.code, code, "{}", ended.stderr);
-        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
-        let left = of_run(&room.name, &below);
-        assert_eq!(left, [0; 0], "processes are left behind: {}", ended.stderr);
-        let files = files(&room);
-        assert_eq!(files, [] as [String; 0], "files are left behind: {}", ended.stderr);
-        ended
+        let exited = supervisor.wait();
+        assert_eq!(exited.code, code, "{}", exited.stderr);
+        assert!(!exited.stderr.contains("panicked"), "{}", exited.stderr);
+        let left = of_run(&setup.name, &below);
+        assert_eq!(left, [0; 0], "processes are left behind: {}", exited.stderr);
+        let files = files(&setup);
+        assert_eq!(files, [] as [String; 0], "files are left behind: {}", exited.stderr);
+        exited
     }
 }
 
@@ -197,14 +197,14 @@ fn of_run(name: &str, others: &[i32]) -> Vec<i32> {
 }
 
 /// What a run has in its user's runtime folder.
-fn files(room: &Room) -> Vec<String> {
-    let folder = std::fs::read_dir(room.folder.join("sameport"));
+fn files(setup: &RunSetup) -> Vec<String> {
+    let folder = std::fs::read_dir(setup.folder.join("sameport"));
     let files = folder.into_iter().flatten().flatten();
     files.map(|file| file.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// Whether a process serves nobody any more, reaped or not.
-pub(crate) fn has_ended(pid: i32) -> bool {
+pub(crate) fn has_exited(pid: i32) -> bool {
     // The first thread may be over, and others on their way.
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let mut lives = threads.map(|thread| {
@@ -215,18 +215,18 @@ pub(crate) fn has_ended(pid: i32) -> bool {
 }
 
 /// One request over this connection, and the body of the answer: who answered.
-pub(crate) fn answer(stream: TcpStream) -> std::io::Result<String> {
-    read(asked(stream))
+pub(crate) fn request_over(stream: TcpStream) -> std::io::Result<String> {
+    read(send_request(stream))
 }
 
 /// The connection with a request on its way. What goes wrong is seen by who reads the answer.
-pub(crate) fn asked(mut stream: TcpStream) -> TcpStream {
+pub(crate) fn send_request(mut stream: TcpStream) -> TcpStream {
     let _ = stream.write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n");
     stream
 }
 
 pub(crate) fn read(mut stream: TcpStream) -> std::io::Result<String> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     let mut all = Vec::new();
     stream.read_to_end(&mut all)?;
     let text = String::from_utf8_lossy(&all);
@@ -238,46 +238,50 @@ pub(crate) fn read(mut stream: TcpStream) -> std::io::Result<String> {
 }
 
 pub(crate) fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
-    TcpStream::connect_timeout(&to, PATIENCE)
+    TcpStream::connect_timeout(&to, TIMEOUT)
 }
 
 /// Who answers there.
-pub(crate) fn who(at: SocketAddr) -> std::io::Result<String> {
-    connect(at).and_then(answer)
+pub(crate) fn responder(at: SocketAddr) -> std::io::Result<String> {
+    connect(at).and_then(request_over)
 }
 
 /// Opens connections while no worker is alive, and has each answered by the next.
 ///
 /// The run has one worker, started by [`Room::gated`].
 #[track_caller]
-pub(crate) fn served_by_the_next(run: &Run, to: SocketAddr, context: &str) {
+pub(crate) fn queue_reaches_next_worker(run: &NamedRun, to: SocketAddr, context: &str) {
     const CLIENTS: usize = 50;
-    let before = run.ready(1);
-    run.room.shut();
+    let before = run.wait_for_ready(1);
+    run.setup.close_gate();
     for pid in &before {
         // With all that it started: what that does otherwise is another test.
         for pid in [&[*pid][..], &descendants(*pid)].concat() {
             kill(pid, libc::SIGKILL);
         }
     }
-    let gone = eventually(|| before.iter().all(|pid| run.worker(1) != *pid).then_some(()));
-    assert!(gone.is_some(), "{context}: {}", run.started.stderr());
+    let gone = eventually(|| before.iter().all(|pid| run.wait_for_worker(1) != *pid).then_some(()));
+    assert!(gone.is_some(), "{context}: {}", run.supervisor.stderr());
     let waiting: Vec<_> = (0..CLIENTS).map(|_| connect(to)).collect();
-    run.room.open();
-    let answers: Vec<_> = waiting.into_iter().map(|stream| stream.and_then(answer)).collect();
-    let served = answers.iter().filter(|answer| answer.is_ok()).count();
-    assert_eq!(served, CLIENTS, "{context}: {answers:?}\n{}", run.started.stderr());
-    assert!(run.ready(1).is_disjoint(&before), "{context}");
+    run.setup.open_gate();
+    let answers: Vec<_> = waiting.into_iter().map(|stream| stream.and_then(request_over)).collect();
+    let served = answers.iter().filter(|request_over| request_over.is_ok()).count();
+    assert_eq!(served, CLIENTS, "{context}: {answers:?}\n{}", run.supervisor.stderr());
+    assert!(run.wait_for_ready(1).is_disjoint(&before), "{context}");
 }
 
 /// Makes connections all the time while `this` is done; each must be accepted and answered.
 #[track_caller]
-pub(crate) fn while_served<T>(run: &Run, to: SocketAddr, this: impl FnOnce() -> T) -> T {
+pub(crate) fn while_clients_served<T>(
+    run: &NamedRun,
+    to: SocketAddr,
+    this: impl FnOnce() -> T,
+) -> T {
     let over = AtomicBool::new(false);
     let client = || {
         let mut failed = Vec::new();
         while !over.load(Ordering::Relaxed) {
-            failed.extend(who(to).err());
+            failed.extend(responder(to).err());
             thread::sleep(Duration::from_millis(1));
         }
         failed
@@ -290,6 +294,6 @@ pub(crate) fn while_served<T>(run: &Run, to: SocketAddr, this: impl FnOnce() -> 
         (done, failed.collect::<Vec<_>>())
     });
     let done = done.unwrap_or_else(|why| std::panic::resume_unwind(why));
-    assert!(failed.is_empty(), "{failed:?}\n{}", run.started.stderr());
+    assert!(failed.is_empty(), "{failed:?}\n{}", run.supervisor.stderr());
     done
 }

@@ -9,79 +9,78 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{RwLock, RwLockReadGuard};
 
-use crate::stage::{self, Ended, Started, User, c_program, command_for, start, start_built};
+use crate::harness::{
+    self, Cgroup, Exited, Process, User, c_program, command_for, spawn_process, start,
+};
 
 /// Tests that count every program of the machine take it for themselves.
 pub(crate) static MACHINE: RwLock<()> = RwLock::new(());
 
-pub(crate) struct Room {
-    pub(crate) folder: PathBuf,
-    turn: Option<RwLockReadGuard<'static, ()>>,
+pub(crate) struct TestCgroup {
+    cgroup: Cgroup,
+    machine_lock: Option<RwLockReadGuard<'static, ()>>,
 }
 
-impl Room {
+impl TestCgroup {
     /// `None` where the test cannot be made: without root, or without cgroup v2.
     pub(crate) fn new(test: &str) -> Option<Self> {
-        let turn = MACHINE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut room = Self::alone(test)?;
-        room.turn = Some(turn);
-        Some(room)
+        let machine_lock = MACHINE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut cgroup = Self::create(test)?;
+        cgroup.machine_lock = Some(machine_lock);
+        Some(cgroup)
     }
 
-    /// For who holds [`MACHINE`], or a room, already.
-    pub(crate) fn alone(test: &str) -> Option<Self> {
+    /// For a test that holds [`MACHINE`] or another cgroup.
+    pub(crate) fn create(test: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        if !stage::is_root() {
-            stage::skip(test, "needs root");
+        if !harness::is_root() {
+            harness::skip(test, "needs root");
             return None;
         }
-        let Some(top) = top() else {
-            stage::skip(test, "cgroup v2 is not mounted");
+        if harness::cgroup2_mount().is_none() {
+            harness::skip(test, "cgroup v2 is not mounted");
             return None;
-        };
-        // One of this name may be another pid namespace's, where somebody has our number.
-        for _ in 0..1000 {
+        }
+        // A process with the same pid in another pid namespace can have taken the name.
+        let cgroup = (0..1000).find_map(|_| {
             let next = NEXT.fetch_add(1, Ordering::Relaxed);
-            let folder = top.join(format!("sameport-test-{}-{next}", std::process::id()));
-            match fs::create_dir(&folder) {
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                made => {
-                    made.unwrap();
-                    return Some(Self { folder, turn: None });
-                }
-            }
-        }
-        panic!("no name for a cgroup is free");
+            Cgroup::create(&format!("sameport-test-{}-{next}", std::process::id()))
+        });
+        Some(Self { cgroup: cgroup.expect("a free name for a cgroup"), machine_lock: None })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.cgroup.path()
     }
 
     /// Its path as `/proc/PID/cgroup` has it.
     pub(crate) fn path(&self) -> String {
-        format!("/{}", self.folder.file_name().unwrap().to_str().unwrap())
+        format!("/{}", self.folder().file_name().unwrap().to_str().unwrap())
     }
 
     /// Its number.
     pub(crate) fn id(&self) -> u64 {
-        fs::metadata(&self.folder).unwrap().ino()
+        fs::metadata(self.folder()).unwrap().ino()
     }
 
     /// `sameport attach --cgroup ROOM ARGUMENTS`.
-    pub(crate) fn attach(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn attach(&self, arguments: &[&str]) -> Exited {
         let path = self.path();
         let words = ["attach", "--cgroup", &path].into_iter().chain(arguments.iter().copied());
-        start(User::Ourselves, &words.collect::<Vec<_>>()).ended()
+        start(User::Current, &words.collect::<Vec<_>>()).wait()
     }
 
     /// The same, and it must be done.
     #[track_caller]
     pub(crate) fn attached(self, arguments: &[&str]) -> Self {
-        let ended = self.attach(arguments);
-        assert_eq!(ended.code, 0, "{ended:?}");
-        assert_eq!(ended.stdout, "");
+        let exited = self.attach(arguments);
+        assert_eq!(exited.code, 0, "{exited:?}");
+        assert_eq!(exited.stdout, "");
         self
     }
 
-    pub(crate) fn detach(&self) -> Ended {
-        start(User::Ourselves, &["detach", "--cgroup", &self.path()]).ended()
+    pub(crate) fn detach(&self) -> Exited {
+        start(User::Current, &["detach", "--cgroup", &self.path()]).wait()
     }
 
     /// The command, in the cgroup from its start.
@@ -92,75 +91,55 @@ impl Room {
         arguments: &[S],
     ) -> Command {
         let enter = "echo 0 > \"$0\"/cgroup.procs && exec \"$@\"";
-        let mut words = vec![OsString::from("-c"), enter.into(), self.folder.clone().into()];
-        if user == User::Another {
+        let mut words = vec![OsString::from("-c"), enter.into(), self.folder().into()];
+        if user == User::Nobody {
             let become_another = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
             words.extend(become_another.map(OsString::from));
         }
         words.push(program.as_ref().to_owned());
         words.extend(arguments.iter().map(|word| word.as_ref().to_owned()));
-        command_for(User::Ourselves, "/bin/sh", &words)
+        command_for(User::Current, "/bin/sh", &words)
     }
 
     pub(crate) fn start<P: AsRef<OsStr>, S: AsRef<OsStr>>(
         &self,
         program: P,
         arguments: &[S],
-    ) -> Started {
-        start_built(self.command(User::Ourselves, program, arguments))
+    ) -> Process {
+        spawn_process(self.command(User::Current, program, arguments))
     }
 
     /// `cgroup_binds WORDS` in the cgroup: the line that it says.
     #[track_caller]
-    pub(crate) fn binds(&self, words: &str) -> String {
+    pub(crate) fn bind_result(&self, words: &str) -> String {
         let words: Vec<&str> = words.split(' ').collect();
-        let ended = self.start(binds_program(), &words).ended();
-        assert_eq!(ended.code, 0, "{words:?}: {ended:?}");
-        ended.stdout.trim_end().to_owned()
+        let exited = self.start(binds_program(), &words).wait();
+        assert_eq!(exited.code, 0, "{words:?}: {exited:?}");
+        exited.stdout.trim_end().to_owned()
     }
 
     /// Takes a process in that runs elsewhere.
-    pub(crate) fn take_in(&self, pid: i32) {
-        take_into(&self.folder, pid);
+    pub(crate) fn move_into(&self, pid: i32) {
+        self.cgroup.move_into(pid);
     }
 }
 
-impl Drop for Room {
+impl Drop for TestCgroup {
     fn drop(&mut self) {
         let _ = self.detach();
-        let procs = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
-        for pid in procs.lines().filter_map(|line| line.parse().ok()) {
-            stage::kill(pid, libc::SIGKILL);
-        }
-        stage::eventually(|| {
-            let gone = fs::remove_dir(&self.folder).is_ok() || !self.folder.exists();
-            gone.then_some(())
-        });
     }
-}
-
-/// Puts a process into a cgroup.
-pub(crate) fn take_into(folder: &Path, pid: i32) {
-    fs::write(folder.join("cgroup.procs"), pid.to_string()).unwrap();
 }
 
 pub(crate) fn binds_program() -> PathBuf {
     c_program("cgroup_binds", &["-static"])
 }
 
-/// Where cgroup v2 is mounted, found in another way than the product does.
-pub(crate) fn top() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/mounts").unwrap();
-    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
-    Some(Path::new(mount.split(' ').nth(1)?).to_owned())
-}
-
 /// The output of `bpftool -j WORDS`; `None` where it is not installed. It fails where an object ends
 /// while it is listed, so it is asked again.
 pub(crate) fn bpftool(words: &[&str]) -> Option<serde_json::Value> {
-    let program = stage::find_program("bpftool")?;
+    let program = harness::find_program("bpftool")?;
     let mut last = String::new();
-    let answer = stage::eventually(|| {
+    let answer = harness::eventually(|| {
         let output = Command::new(&program).arg("-j").args(words).output().unwrap();
         last = String::from_utf8(output.stdout).unwrap();
         output.status.success().then(|| last.trim().to_owned())

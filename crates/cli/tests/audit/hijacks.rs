@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use crate::harness::{Process, is_root, skip};
 use crate::network::{NOBODY, Network, has_python};
-use crate::stage::{Started, is_root, skip};
 
 const ANN: u32 = 60_001;
 const BOB: u32 = 60_002;
@@ -217,7 +217,7 @@ impl Plant {
     }
 
     /// The victim first.
-    fn plant(&self, network: &Network) -> [Started; 2] {
+    fn plant(&self, network: &Network) -> [Process; 2] {
         let victim = network.actor(self.victim.0, "api", self.victim.1);
         let pid = victim.pid().to_string();
         let steps: Vec<_> =
@@ -228,7 +228,7 @@ impl Plant {
 
     /// What `audit` says to this user is this and nothing else about the port.
     #[track_caller]
-    fn is_found(&self, network: &Network, [_, culprit]: &[Started; 2], by: u32) {
+    fn is_found(&self, network: &Network, [_, culprit]: &[Process; 2], by: u32) {
         let (code, told) = network.audit(by, self.arguments);
         let context = format!("{}, by {by}: {told:#}", self.what);
         let found = the_one(&told, self.found).unwrap_or_else(|| panic!("{context}"));

@@ -1,0 +1,134 @@
+//! Nobody who has the port loses it unseen.
+
+use crate::fixture::{CONFIG_DIR, FILE, GuardFixture, LOCK, PORT, ways_program};
+use crate::harness::{self, eventually, find_program, skip};
+
+#[test]
+fn who_has_the_port_is_shown_and_kept() {
+    let Some(fixture) = GuardFixture::new("guard-holders") else { return };
+    let holder = fixture.start_in("out", ways_program(), &["before", PORT]);
+    holder.wait_for_stdout("ready");
+    let refused = fixture.guard(&format!("{PORT} --allow cgroup={}", fixture.path("in")));
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let told = refused.stderr.lines().next().unwrap();
+    assert!(told.starts_with("error: this would lock out pid "), "{refused:?}");
+    assert!(
+        told.contains("(guard_ways") && told.contains(&format!("127.0.0.1:{PORT}/tcp")),
+        "{told}"
+    );
+    fixture.nothing_is_changed();
+    // UDP is another port.
+    fixture.guard_ok(&format!("{PORT}/udp --allow cgroup={}", fixture.path("in")));
+    fixture.guard_ok(&format!("{PORT} --off"));
+    // Who only looks on locks nobody out.
+    let noted = fixture.guard_ok(&format!("{PORT} --report-only --allow uid=1"));
+    assert!(noted.stderr.contains("would not be allowed to bind it again"), "{noted:?}");
+    let allowed = fixture.guard_ok(&format!("{PORT} --allow cgroup={}", fixture.path("out")));
+    assert!(allowed.stderr.contains("may bind it again"), "{allowed:?}");
+    assert!(allowed.stderr.contains("replaced the guard of"), "{allowed:?}");
+
+    let forced = fixture.guard_ok(&format!("{PORT} --force --allow cgroup={}", fixture.path("in")));
+    assert!(forced.stderr.contains("and may not bind it again"), "{forced:?}");
+    // Its socket is bound already: it may still listen.
+    holder.signal(libc::SIGUSR1);
+    assert!(eventually(|| holder.stdout().contains("given").then_some(())).is_some());
+    assert_eq!(
+        fixture.bind_call("out", "tcp/0.0.0.0", PORT),
+        format!("refused bind {}", libc::EPERM)
+    );
+}
+
+/// Whoever is refused can find out why, and not only root.
+#[test]
+fn why_names_the_guard() {
+    let Some(fixture) = GuardFixture::new("guard-why") else { return };
+    fixture.guard_ok(&format!("{PORT}/tcp --allow uid=1 --allow cgroup={}", fixture.path("in")));
+    let sameport = harness::sameport();
+    let asked = |cgroup: &str, words: &str| {
+        let line = format!("{} why {words}", sameport.display());
+        fixture.start_in(cgroup, "sh", &["-c", &line]).wait()
+    };
+    let other = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    let line = format!("{other} {} why {PORT}", sameport.display());
+    for exited in [asked("out", PORT), fixture.run("sh", &["-c", &line])] {
+        assert_eq!(exited.code, 1, "{exited:?}");
+        let first = exited.stdout.lines().next().unwrap();
+        assert!(first.contains("EPERM by bind: it is guarded for uid="), "{exited:?}");
+        assert!(exited.stdout.contains("  as root: sameport guard"), "{exited:?}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&asked("out", &format!("--json {PORT}")).stdout).unwrap();
+    assert_eq!(json["answers"][0]["granted"], false);
+    assert_eq!(json["answers"][0]["guarded_for"][1], format!("cgroup={}", fixture.path("in")));
+    // Who is allowed, another protocol, and a guard that only reports.
+    assert_eq!(asked("in", PORT).code, 0);
+    assert_eq!(asked("out", &format!("--user 1 {PORT}")).code, 0);
+    assert_eq!(asked("out", &format!("--udp {PORT}")).code, 0);
+    fixture.guard_ok(&format!("{PORT}/tcp --report-only --allow uid=1"));
+    assert_eq!(asked("out", PORT).code, 0);
+}
+
+#[test]
+fn others_cannot_keep_anybody_from_a_change() {
+    let Some(fixture) = GuardFixture::new("guard-lock") else { return };
+    // As with files of other services in it, for everybody to read. A lock may be left by a kill.
+    fixture.shell(&format!(
+        "mkdir -m 755 {CONFIG_DIR}; touch {CONFIG_DIR}/web.conf; umask 77; touch {LOCK}"
+    ));
+    let other = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    for (file, code) in [(CONFIG_DIR, 0), (LOCK, 1)] {
+        let line = format!("{other} flock {file} sh -c 'echo locked; exec sleep 1000' || exit 1");
+        let holder = fixture.start_in("out", "sh", &["-c", &line]);
+        if code == 0 {
+            holder.wait_for_stdout("locked");
+            fixture.guard_ok(&format!("{PORT} --allow uid=1"));
+        } else {
+            assert_eq!(holder.wait().code, code, "{file} can be opened");
+        }
+    }
+    fixture.guard_ok(&format!("{PORT} --off"));
+    assert_eq!(fixture.shell(&format!("ls {CONFIG_DIR}; rm -r {CONFIG_DIR}")), "web.conf\n");
+    fixture.nothing_is_left();
+}
+
+#[test]
+fn a_guard_that_allows_nobody_needs_force() {
+    let Some(fixture) = GuardFixture::new("guard-nobody") else { return };
+    let exited = fixture.guard(PORT);
+    assert_eq!(exited.code, 1, "{exited:?}");
+    assert!(exited.stderr.starts_with("error: nobody at all could bind it"), "{exited:?}");
+    fixture.nothing_is_changed();
+    fixture.guard_ok(&format!("{PORT} --report-only"));
+    fixture.guard_ok(&format!("{PORT} --force"));
+    assert!(fixture.guard_ok("--list").stdout.contains("nobody"));
+    for cgroup in ["in", "out"] {
+        let said = fixture.bind_call(cgroup, "tcp/0.0.0.0", PORT);
+        assert_eq!(said, format!("refused bind {}", libc::EPERM));
+    }
+}
+
+#[test]
+fn on_a_terminal_it_asks() {
+    let Some(fixture) = GuardFixture::new("guard-asks") else { return };
+    if find_program("script").is_none() {
+        return skip("guard-asks", "script is not here");
+    }
+    let ask = |answer: &str| {
+        let line = format!("{} guard {PORT}", crate::harness::sameport().display());
+        fixture.run("sh", &["-c", &format!("echo {answer} | script -qec '{line}' /dev/null")])
+    };
+    for (answer, code) in [("n", 1), ("", 1), ("yes", 0)] {
+        let exited = ask(answer);
+        assert!(exited.stdout.contains("go on? [y/N]"), "{exited:?}");
+        assert_eq!(exited.code, code, "{answer}: {exited:?}");
+    }
+    assert_eq!(fixture.list()["guards"].as_array().unwrap().len(), 2);
+}
+
+impl GuardFixture {
+    #[track_caller]
+    fn nothing_is_changed(&self) {
+        assert_eq!(self.list()["guards"].as_array().unwrap().len(), 0);
+        assert_ne!(self.run("ls", &[FILE]).code, 0);
+    }
+}
