@@ -25,11 +25,11 @@ pub enum SocketChange<'a> {
 /// the order of its look. A socket is the same if it has the same cookie, or inode where no cookie is
 /// told.
 #[must_use]
-pub fn comings<'a>(before: &'a [Member], after: &'a [Member]) -> Vec<SocketChange<'a>> {
+pub fn changes<'a>(before: &'a [Member], after: &'a [Member]) -> Vec<SocketChange<'a>> {
     let mut known: HashMap<_, &Member> = before.iter().map(|it| (identity(it), it)).collect();
     let now = after.iter().filter_map(|to| match known.remove(&identity(to)) {
         None => Some(SocketChange::Came(to)),
-        Some(from) if is_news(from, to) => Some(SocketChange::Changed { from, to }),
+        Some(from) if is_change(from, to) => Some(SocketChange::Changed { from, to }),
         Some(_) => None,
     });
     let now: Vec<_> = now.collect();
@@ -50,7 +50,7 @@ fn identity(member: &Member) -> (Protocol, u64, u64) {
 /// What could not be seen once and was seen another time is no news: a process that cannot be looked
 /// into for a moment would make some.
 #[must_use]
-pub fn is_news(from: &Member, to: &Member) -> bool {
+pub fn is_change(from: &Member, to: &Member) -> bool {
     fn differ<T: PartialEq>(from: Option<T>, to: Option<T>) -> bool {
         from.is_some() && to.is_some() && from != to
     }
@@ -91,19 +91,19 @@ mod tests {
         let before = [one.clone(), two.clone()];
         let after = [three.clone(), two];
         assert_eq!(
-            comings(&before, &after),
+            changes(&before, &after),
             [SocketChange::Went(&one), SocketChange::Came(&three)]
         );
-        assert_eq!(comings(&before, &before), []);
-        assert_eq!(comings(&[], &[]), []);
+        assert_eq!(changes(&before, &before), []);
+        assert_eq!(changes(&[], &[]), []);
         // The address of one that ended, and another's socket now.
         let pair = [one, three];
-        assert_eq!(comings(&pair[..1], &pair[1..]).len(), 2);
+        assert_eq!(changes(&pair[..1], &pair[1..]).len(), 2);
         // Where no cookie is told, the inode tells them apart.
         let mut later = member(0);
         later.socket.inode = 8;
-        assert_eq!(comings(&[member(0)], &[later]).len(), 2);
-        assert_eq!(comings(&[member(0)], &[member(0)]), []);
+        assert_eq!(changes(&[member(0)], &[later]).len(), 2);
+        assert_eq!(changes(&[member(0)], &[member(0)]), []);
     }
 
     #[test]
@@ -123,20 +123,20 @@ mod tests {
         ];
         for (what, change, expected) in cases {
             let (from, to) = (member(1), changed(change));
-            assert_eq!(is_news(&from, &to), expected, "{what}");
+            assert_eq!(is_change(&from, &to), expected, "{what}");
             let expected = if expected {
                 vec![SocketChange::Changed { from: &from, to: &to }]
             } else {
                 vec![]
             };
-            assert_eq!(comings(std::slice::from_ref(&from), std::slice::from_ref(&to)), expected);
+            assert_eq!(changes(std::slice::from_ref(&from), std::slice::from_ref(&to)), expected);
         }
         let with = |drops| changed(|it| it.socket.drops = Some(drops));
-        assert!(is_news(&with(1), &with(2)));
+        assert!(is_change(&with(1), &with(2)));
         let with = |shared| changed(|it| it.shared = Some(shared));
-        assert!(is_news(&with(false), &with(true)));
+        assert!(is_change(&with(false), &with(true)));
         let open = SocketOptions { reuse_address: true, ..SocketOptions::default() };
         let with = |options| changed(|it| it.options = Some(options));
-        assert!(is_news(&with(SocketOptions::default()), &with(open)));
+        assert!(is_change(&with(SocketOptions::default()), &with(open)));
     }
 }

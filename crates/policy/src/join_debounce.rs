@@ -10,28 +10,28 @@ use crate::model::{Address, Member};
 pub const SETTLE: Duration = Duration::from_millis(100);
 
 /// How many addresses are remembered; a worker that binds more is told of again at worst.
-const MOST: usize = 4096;
+const MAX_ADDRESSES: usize = 4096;
 
 /// The joins that were seen and what was told of them. Time is whatever clock the caller counts
 /// from one fixed moment.
 #[derive(Debug, Default)]
 pub struct JoinDebounce {
     waiting: BTreeMap<Address, Duration>,
-    told: BTreeMap<Address, Vec<u64>>,
+    reported: BTreeMap<Address, Vec<u64>>,
 }
 
 impl JoinDebounce {
     /// A socket joined this address at this time. A burst that never ends is told of all the same:
     /// only the first join of a burst sets the time.
-    pub fn saw(&mut self, address: Address, now: Duration) {
-        if self.waiting.len() < MOST {
+    pub fn joined(&mut self, address: Address, now: Duration) {
+        if self.waiting.len() < MAX_ADDRESSES {
             self.waiting.entry(address).or_insert(now + SETTLE);
         }
     }
 
     /// When [`due`](Self::due) has something to give next.
     #[must_use]
-    pub fn next(&self) -> Option<Duration> {
+    pub fn next_deadline(&self) -> Option<Duration> {
         self.waiting.values().min().copied()
     }
 
@@ -43,17 +43,17 @@ impl JoinDebounce {
     /// Whether these members of the address are worth a line: more than one, or `shadowed` (one
     /// that takes traffic from another address, or loses it to one), and not the ones that were
     /// told of last time.
-    pub fn is_news(&mut self, address: &Address, members: &[Member], shadowed: bool) -> bool {
+    pub fn should_report(&mut self, address: &Address, members: &[Member], shadowed: bool) -> bool {
         let mut inodes: Vec<_> = members.iter().map(|member| member.socket.inode).collect();
         inodes.sort_unstable();
-        if self.told.get(address) == Some(&inodes) {
+        if self.reported.get(address) == Some(&inodes) {
             return false;
         }
-        if self.told.len() >= MOST {
-            self.told.clear();
+        if self.reported.len() >= MAX_ADDRESSES {
+            self.reported.clear();
         }
         let news = inodes.len() > 1 || shadowed;
-        self.told.insert(address.clone(), inodes);
+        self.reported.insert(address.clone(), inodes);
         news
     }
 }
@@ -96,13 +96,13 @@ mod tests {
     fn a_burst_is_told_once() {
         let mut joins = JoinDebounce::default();
         let at = Duration::from_millis;
-        joins.saw(tcp("0.0.0.0:80"), at(0));
-        joins.saw(tcp("0.0.0.0:80"), at(50));
-        joins.saw(tcp("0.0.0.0:80"), at(99));
-        assert_eq!(joins.next(), Some(at(100)));
+        joins.joined(tcp("0.0.0.0:80"), at(0));
+        joins.joined(tcp("0.0.0.0:80"), at(50));
+        joins.joined(tcp("0.0.0.0:80"), at(99));
+        assert_eq!(joins.next_deadline(), Some(at(100)));
         assert!(joins.due(at(99)).is_empty());
         assert_eq!(joins.due(at(100)), [tcp("0.0.0.0:80")]);
-        assert_eq!(joins.next(), None);
+        assert_eq!(joins.next_deadline(), None);
     }
 
     #[test]
@@ -110,13 +110,16 @@ mod tests {
         let mut joins = JoinDebounce::default();
         let address = tcp("0.0.0.0:80");
         let (a, b) = (member("0.0.0.0:80", 1), member("0.0.0.0:80", 2));
-        assert!(!joins.is_news(&address, std::slice::from_ref(&a), false), "alone");
-        assert!(joins.is_news(&address, &[a.clone(), b.clone()], false));
-        assert!(!joins.is_news(&address, &[b.clone(), a.clone()], false), "the same again");
-        assert!(!joins.is_news(&address, std::slice::from_ref(&a), false), "one left");
-        assert!(joins.is_news(&address, &[a, b.clone()], false), "and came back");
-        assert!(joins.is_news(&address, std::slice::from_ref(&b), true), "alone, but not the port");
-        assert!(!joins.is_news(&address, &[b], true), "nothing new");
+        assert!(!joins.should_report(&address, std::slice::from_ref(&a), false), "alone");
+        assert!(joins.should_report(&address, &[a.clone(), b.clone()], false));
+        assert!(!joins.should_report(&address, &[b.clone(), a.clone()], false), "the same again");
+        assert!(!joins.should_report(&address, std::slice::from_ref(&a), false), "one left");
+        assert!(joins.should_report(&address, &[a, b.clone()], false), "and came back");
+        assert!(
+            joins.should_report(&address, std::slice::from_ref(&b), true),
+            "alone, but not the port"
+        );
+        assert!(!joins.should_report(&address, &[b], true), "nothing new");
     }
 
     #[test]
@@ -124,10 +127,10 @@ mod tests {
         let mut joins = JoinDebounce::default();
         for port in 0..=u16::MAX {
             let address = Address::new(Protocol::Tcp, ([127, 0, 0, 1], port).into());
-            joins.saw(address.clone(), Duration::ZERO);
-            joins.is_news(&address, &[], false);
+            joins.joined(address.clone(), Duration::ZERO);
+            joins.should_report(&address, &[], false);
         }
-        assert!(joins.waiting.len() <= MOST && joins.told.len() <= MOST);
+        assert!(joins.waiting.len() <= MAX_ADDRESSES && joins.reported.len() <= MAX_ADDRESSES);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub struct Activation {
 pub struct ActivationError(pub &'static str, pub String);
 
 /// More than anybody keeps for one service.
-const MOST: usize = 4096;
+const MAX_SOCKETS: usize = 4096;
 
 impl Activation {
     /// The names of the sockets that were passed to the process with this id, as its descriptors 3,
@@ -32,12 +32,12 @@ impl Activation {
     /// # Errors
     ///
     /// They are this process's, and it cannot be told how many, or which name is whose.
-    pub fn of(&self, own_pid: u32) -> Result<Vec<String>, ActivationError> {
+    pub fn socket_names(&self, own_pid: u32) -> Result<Vec<String>, ActivationError> {
         let (Some(pid), Some(count)) = (&self.pid, &self.count) else { return Ok(Vec::new()) };
         if *pid != own_pid.to_string() {
             return Ok(Vec::new());
         }
-        let number = count.parse().ok().filter(|number| *number <= MOST);
+        let number = count.parse().ok().filter(|number| *number <= MAX_SOCKETS);
         let number = number.ok_or_else(|| ActivationError("LISTEN_FDS", count.clone()))?;
         match &self.names {
             None => Ok(vec!["unknown".to_owned(); number]),
@@ -87,7 +87,7 @@ impl FromStr for StoredName {
 /// The members of a group in the kernel's order, from the names under which they were kept; `None`
 /// if it is not certain: a place is missing, or claimed twice. One that is alone is in order.
 #[must_use]
-pub fn order(kept: &[StoredName]) -> Option<Vec<u64>> {
+pub fn group_order(kept: &[StoredName]) -> Option<Vec<u64>> {
     if let [one] = kept {
         return Some(vec![one.inode]);
     }
@@ -101,13 +101,13 @@ pub fn order(kept: &[StoredName]) -> Option<Vec<u64>> {
 
 /// What to send so that a socket is kept. Without FDPOLL=0 some systems drop it when its queue ends.
 #[must_use]
-pub fn keep(kept: StoredName) -> String {
+pub fn store_message(kept: StoredName) -> String {
     format!("FDSTORE=1\nFDNAME={kept}\nFDPOLL=0\n")
 }
 
 /// What to send so that it is not kept any longer.
 #[must_use]
-pub fn forget(kept: StoredName) -> String {
+pub fn remove_message(kept: StoredName) -> String {
     format!("FDSTOREREMOVE=1\nFDNAME={kept}\n")
 }
 
@@ -133,7 +133,7 @@ pub struct ReportedState {
 impl ReportedState {
     /// What it is to be told now, if something is new: READY=1 once, when every worker was ready at
     /// the same time; STOPPING=1 once; and STATUS.
-    pub fn news(&mut self, facts: ServiceFacts) -> Option<String> {
+    pub fn update(&mut self, facts: ServiceFacts) -> Option<String> {
         let ServiceFacts { ready, wanted, stopping } = facts;
         let mut news = String::new();
         if ready >= wanted && !stopping && !std::mem::replace(&mut self.ready, true) {
@@ -188,7 +188,7 @@ mod tests {
             (activation("7", "0", Some("a")), wrong("LISTEN_FDNAMES", "a")),
         ];
         for (activation, expected) in cases {
-            assert_eq!(activation.of(7), expected, "{activation:?}");
+            assert_eq!(activation.socket_names(7), expected, "{activation:?}");
         }
     }
 
@@ -223,7 +223,7 @@ mod tests {
             (&[(9, Some(1)), (8, Some(2))], None),
         ];
         for (given, expected) in cases {
-            assert_eq!(order(&kept(given)).as_deref(), *expected, "{given:?}");
+            assert_eq!(group_order(&kept(given)).as_deref(), *expected, "{given:?}");
         }
     }
 
@@ -241,9 +241,9 @@ mod tests {
             (facts(0, 2, true), None),
         ];
         for (facts, expected) in cases {
-            assert_eq!(told.news(facts).as_deref(), expected, "{facts:?}");
+            assert_eq!(told.update(facts).as_deref(), expected, "{facts:?}");
         }
-        let ended_early = ReportedState::default().news(facts(0, 0, true));
+        let ended_early = ReportedState::default().update(facts(0, 0, true));
         assert_eq!(ended_early.as_deref(), Some("STOPPING=1\nSTATUS=stopping\n"));
     }
 }

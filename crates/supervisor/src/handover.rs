@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sameport_policy::lifecycle::slots::InstanceId;
+use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::{ServingWorker, Snapshot};
 use sameport_policy::model::{Address, Protocol};
 use sameport_sys::fd::inherit;
@@ -131,13 +131,13 @@ pub(crate) fn workers(
     listeners: &BTreeMap<InstanceId, RawFd>,
 ) -> Option<Vec<HandoverWorker>> {
     let worker = |serving: &ServingWorker| {
-        let (pid, detached) = *processes.get(&serving.start)?;
+        let (pid, detached) = *processes.get(&serving.instance)?;
         Some(HandoverWorker {
             ordinal: serving.ordinal,
-            start: serving.start,
+            start: serving.instance,
             pid,
             detached,
-            listener: *listeners.get(&serving.start)?,
+            listener: *listeners.get(&serving.instance)?,
             command: serving.command,
             since: serving.since,
             restarts: serving.restarts,
@@ -152,14 +152,14 @@ impl HandoverState {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let serving = |worker: &HandoverWorker| ServingWorker {
             ordinal: worker.ordinal,
-            start: worker.start,
+            instance: worker.start,
             command: worker.command,
             since: worker.since,
             restarts: worker.restarts,
             addresses: worker.addresses.clone(),
         };
         let workers = self.workers.iter().map(serving).collect();
-        Snapshot { copies: self.copies, last_start: self.last_start, workers }
+        Snapshot { copies: self.copies, last_instance: self.last_start, workers }
     }
 
     /// What the first program was started with.

@@ -74,7 +74,7 @@ impl<'a> Monitor<'a> {
 
     /// When to call [`Self::attend`] next.
     pub(crate) fn next(&self) -> Option<Duration> {
-        let joins = self.joins.next().filter(|_| !self.looking);
+        let joins = self.joins.next_deadline().filter(|_| !self.looking);
         [self.outcomes.next(), joins].into_iter().flatten().min()
     }
 
@@ -86,7 +86,7 @@ impl<'a> Monitor<'a> {
             }
             Report::OutOfReach(tid, why) => self.tell_out_of_reach(tid, why),
             Report::Event(RunEvent::Shared { address, members, shadowed }) => {
-                if self.joins.is_news(&address, &members, !shadowed.is_empty()) {
+                if self.joins.should_report(&address, &members, !shadowed.is_empty()) {
                     self.tell(RunEvent::Shared { address, members, shadowed });
                 }
             }
@@ -144,7 +144,7 @@ impl<'a> Monitor<'a> {
             match outcome {
                 CallOutcome::Joined(address) => {
                     self.refused.remove(&address);
-                    self.joins.saw(address, now);
+                    self.joins.joined(address, now);
                 }
                 CallOutcome::Refused(asked) if self.is_unheard(&asked.address) => {
                     refused.push(asked)

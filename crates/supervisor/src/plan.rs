@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use sameport_policy::addr::AddrSpec;
 use sameport_policy::lifecycle::LifecycleSettings;
-use sameport_policy::lifecycle::slots::QueueMode;
+use sameport_policy::lifecycle::QueueMode;
 use sameport_policy::model::name::RunName;
 use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::systemd::Activation;

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use sameport_policy::lifecycle::slots::InstanceId;
+use sameport_policy::lifecycle::InstanceId;
 use sameport_sys::netlink;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};

@@ -263,7 +263,7 @@ fn refuse_what_is_not_for_it(args: &Args) -> Result<(), Failure> {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_policy::bind::verdict::PortSet;
     use sameport_policy::lifecycle::LifecycleSettings;
-    use sameport_policy::lifecycle::slots::QueueMode;
+    use sameport_policy::lifecycle::QueueMode;
     use sameport_policy::seccomp::filter::IoUring;
     use sameport_policy::systemd::Activation;
 
@@ -327,7 +327,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
             settings: LifecycleSettings {
                 copies: args.copies,
                 surge: args.named.surge,
-                ready_within: args.named.ready_timeout,
+                ready_timeout: args.named.ready_timeout,
                 grace: args.named.grace,
             },
             ready: match args.named.ready {
@@ -339,7 +339,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
             },
             hold: !args.named.no_hold,
             queue: match args.named.queue {
-                QueueArgument::Own => QueueMode::Own,
+                QueueArgument::Own => QueueMode::PerWorker,
                 QueueArgument::Shared => QueueMode::Shared,
             },
             listen: args.named.listen,

@@ -1,6 +1,6 @@
 //! Who came to a port, who went, and who changed: a line each.
 
-use sameport_policy::diff::{SocketChange, comings};
+use sameport_policy::diff::{SocketChange, changes};
 use sameport_policy::model::Member;
 use serde::Serialize;
 
@@ -40,7 +40,7 @@ impl ChangeLines {
             }
             Some(last) => {
                 let now: Vec<Member> = listing.members().cloned().collect();
-                let happened = comings(last, &now);
+                let happened = changes(last, &now);
                 let told = happened.into_iter().map(|coming| match coming {
                     SocketChange::Came(member) => tell(ChangeEvent::Came, member, None),
                     SocketChange::Went(member) => tell(ChangeEvent::Went, member, None),

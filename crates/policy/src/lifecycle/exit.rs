@@ -12,7 +12,7 @@ pub enum Exit {
 impl Exit {
     /// The code a shell would give: the worker's own, or 128 + the signal's number.
     #[must_use]
-    pub fn code(self) -> u8 {
+    pub fn exit_code(self) -> u8 {
         match self {
             Self::Code(code) => code,
             Self::Signal(signal) => 128u8.saturating_add(signal),
@@ -24,7 +24,7 @@ impl Exit {
 /// they ended, else 0.
 #[must_use]
 pub fn code(exits: &[Exit]) -> u8 {
-    exits.iter().map(|exit| exit.code()).find(|code| *code != 0).unwrap_or(0)
+    exits.iter().map(|exit| exit.exit_code()).find(|code| *code != 0).unwrap_or(0)
 }
 
 /// What to do with processes that live on after every worker's first process has ended.
@@ -53,7 +53,7 @@ mod tests {
         assert_eq!(code(&[Code(0), Code(0)]), 0);
         assert_eq!(code(&[Code(0), Signal(15), Code(3)]), 143);
         assert_eq!(code(&[Code(3), Signal(9)]), 3);
-        assert_eq!(Signal(64).code(), 192);
+        assert_eq!(Signal(64).exit_code(), 192);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The life of workers, as random histories.
+//! Property test: random sequences of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,93 +8,102 @@ use proptest::prelude::*;
 use super::tests::{at, settings};
 use super::*;
 
-/// Something that happens to a run.
+/// An event of a run. Numbers select one of the running instances.
 #[derive(Debug, Clone)]
 enum RandomEvent {
-    Ends(usize, u8),
+    Exits(usize, u8),
     Listens(usize),
     Ready(usize),
     Drained(usize),
-    Passes(u16),
-    Asked(RunRequest),
+    TimePasses(u16),
+    Request(RunRequest),
 }
 
-fn happening() -> impl Strategy<Value = RandomEvent> {
+fn event() -> impl Strategy<Value = RandomEvent> {
     let request = prop_oneof![
         (0u16..4).prop_map(|surge| RunRequest::Restart { surge: Some(surge) }),
         (0usize..3).prop_map(|command| RunRequest::Upgrade { command }),
         (1u16..5).prop_map(|copies| RunRequest::Scale { copies }),
     ];
     prop_oneof![
-        (0usize..8, 0u8..2).prop_map(|(which, code)| RandomEvent::Ends(which, code)),
+        (0usize..8, 0u8..2).prop_map(|(nth, code)| RandomEvent::Exits(nth, code)),
         (0usize..8).prop_map(RandomEvent::Listens),
         (0usize..8).prop_map(RandomEvent::Ready),
         (0usize..8).prop_map(RandomEvent::Drained),
-        (0u16..9000).prop_map(RandomEvent::Passes),
-        request.prop_map(RandomEvent::Asked),
+        (0u16..9000).prop_map(RandomEvent::TimePasses),
+        request.prop_map(RandomEvent::Request),
     ]
 }
 
-proptest! {
-    /// Whatever happens: no process is forgotten, none is started twice in one place, every request
-    /// ends once, and asked to stop the run ends.
-    #[test]
-    fn whatever_happens_it_can_be_stopped(history in prop::collection::vec(happening(), 0..60)) {
-        let mut life = Lifecycle::new(settings(2, 1));
-        let mut now = Duration::ZERO;
-        let mut running: BTreeMap<InstanceId, u16> = BTreeMap::new();
-        let (mut asked, mut done, mut ended) = (0, 0, false);
-        let mut obey = |orders: Vec<Action>, running: &mut BTreeMap<InstanceId, u16>, ended: &mut bool| {
-            for order in orders {
-                match order {
-                    Action::Start { start, ordinal, .. } => {
-                        prop_assert!(running.insert(start, ordinal).is_none());
-                    }
-                    Action::Done(_) => done += 1,
-                    Action::End(_) => *ended = true,
-                    Action::Terminate(start) | Action::Kill(start) | Action::Drain(start) => {
-                        prop_assert!(running.contains_key(&start));
-                    }
-                    _ => {}
+/// The processes and requests that result from the actions.
+#[derive(Default)]
+struct Outcome {
+    running: BTreeMap<InstanceId, u16>,
+    requests_done: usize,
+    ended: bool,
+}
+
+impl Outcome {
+    fn perform(&mut self, actions: Vec<Action>) -> Result<(), TestCaseError> {
+        for action in actions {
+            match action {
+                Action::Start { instance, ordinal, .. } => {
+                    prop_assert!(self.running.insert(instance, ordinal).is_none());
                 }
+                Action::RequestDone(_) => self.requests_done += 1,
+                Action::EndRun(_) => self.ended = true,
+                Action::Terminate(id) | Action::Kill(id) | Action::Drain(id) => {
+                    prop_assert!(self.running.contains_key(&id));
+                }
+                _ => {}
             }
-            Ok(())
-        };
-        let orders = life.begin(now);
-        obey(orders, &mut running, &mut ended)?;
-        for happening in history {
-            if ended {
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    /// Every process is tracked, no instance number is used twice, every request ends once, and a
+    /// stop request ends the run.
+    #[test]
+    fn any_history_can_be_stopped(history in prop::collection::vec(event(), 0..60)) {
+        let mut lifecycle = Lifecycle::new(settings(2, 1));
+        let mut now = Duration::ZERO;
+        let mut outcome = Outcome::default();
+        let mut requests = 0;
+        outcome.perform(lifecycle.start_all(now))?;
+        for event in history {
+            if outcome.ended {
                 return Ok(());
             }
-            let nth = |which: usize| running.keys().nth(which % running.len().max(1)).copied();
-            let orders = match happening {
-                RandomEvent::Ends(which, code) => match nth(which) {
-                    Some(start) => {
-                        running.remove(&start);
-                        life.ended(start, Exit::Code(code), now)
-                    }
-                    None => continue,
-                },
-                RandomEvent::Listens(which) => match nth(which) {
-                    Some(start) => life.listens(start, "a".into(), now),
-                    None => continue,
-                },
-                RandomEvent::Ready(which) => match nth(which) {
-                    Some(start) => life.ready(start, now),
-                    None => continue,
-                },
-                RandomEvent::Drained(which) => match nth(which) {
-                    Some(start) => life.drained(start, now),
-                    None => continue,
-                },
-                RandomEvent::Passes(milliseconds) => {
-                    now += at(milliseconds.into());
-                    life.tick(now)
+            let running = &mut outcome.running;
+            let nth = |n: usize| running.keys().nth(n % running.len().max(1)).copied();
+            let actions = match event {
+                RandomEvent::Exits(n, code) => {
+                    let Some(id) = nth(n) else { continue };
+                    running.remove(&id);
+                    lifecycle.exited(id, Exit::Code(code), now)
                 }
-                RandomEvent::Asked(request) => match life.request(request, now) {
-                    Ok(orders) => {
-                        asked += 1;
-                        orders
+                RandomEvent::Listens(n) => {
+                    let Some(id) = nth(n) else { continue };
+                    lifecycle.listening(id, "a".into(), now)
+                }
+                RandomEvent::Ready(n) => {
+                    let Some(id) = nth(n) else { continue };
+                    lifecycle.ready(id, now)
+                }
+                RandomEvent::Drained(n) => {
+                    let Some(id) = nth(n) else { continue };
+                    lifecycle.drained(id, now)
+                }
+                RandomEvent::TimePasses(milliseconds) => {
+                    now += at(milliseconds.into());
+                    lifecycle.tick(now)
+                }
+                RandomEvent::Request(request) => match lifecycle.request(request, now) {
+                    Ok(actions) => {
+                        requests += 1;
+                        actions
                     }
                     Err(refusal) => {
                         prop_assert_eq!(refusal, RequestRefusal::Busy);
@@ -102,27 +111,24 @@ proptest! {
                     }
                 },
             };
-            obey(orders, &mut running, &mut ended)?;
-            let known: BTreeSet<InstanceId> = life.seen().iter().filter_map(|seen| seen.start).collect();
-            prop_assert_eq!(known, running.keys().copied().collect::<BTreeSet<_>>());
-            // Nobody who is wanted is forgotten.
-            let seen: BTreeSet<u16> = life.seen().iter().map(|seen| seen.ordinal).collect();
-            prop_assert!(ended || (1..=life.copies()).all(|n| seen.contains(&n)), "{:?}", life);
-            let live = life.live();
-            prop_assert!(live.len() <= usize::from(life.copies()));
+            outcome.perform(actions)?;
+            let report = lifecycle.report();
+            let tracked: BTreeSet<InstanceId> = report.iter().filter_map(|it| it.instance).collect();
+            prop_assert_eq!(tracked, outcome.running.keys().copied().collect::<BTreeSet<_>>());
+            let workers: BTreeSet<u16> = report.iter().map(|worker| worker.ordinal).collect();
+            let complete = (1..=lifecycle.copies()).all(|n| workers.contains(&n));
+            prop_assert!(outcome.ended || complete, "{:?}", lifecycle);
+            prop_assert!(lifecycle.serving().len() <= usize::from(lifecycle.copies()));
         }
-        if ended {
+        if outcome.ended {
             return Ok(());
         }
-        let orders = life.request(RunRequest::Stop, now).unwrap();
-        obey(orders, &mut running, &mut ended)?;
+        outcome.perform(lifecycle.request(RunRequest::Stop, now).unwrap())?;
         for _ in 0..100 {
-            let Some(start) = running.keys().next().copied() else { break };
-            running.remove(&start);
-            let orders = life.ended(start, Exit::Code(0), now);
-            obey(orders, &mut running, &mut ended)?;
+            let Some((id, _)) = outcome.running.pop_first() else { break };
+            outcome.perform(lifecycle.exited(id, Exit::Code(0), now))?;
         }
-        prop_assert!(ended);
-        prop_assert_eq!(asked, done);
+        prop_assert!(outcome.ended);
+        prop_assert_eq!(requests, outcome.requests_done);
     }
 }

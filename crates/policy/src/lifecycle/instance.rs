@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{InstanceId, WorkerState};
+use super::WorkerState;
 use crate::lifecycle::exit::Exit;
+
+/// The number of one start of a worker: the first process and its descendants. A run never uses a
+/// number twice.
+pub type InstanceId = u32;
 
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
@@ -13,36 +17,36 @@ pub(super) struct Instance {
     pub(super) since: Duration,
     pub(super) phase: Phase,
     /// Of the addresses of `wanted`, those that it listens on.
-    pub(super) listens: BTreeSet<String>,
+    pub(super) listening: BTreeSet<String>,
     /// What it has to listen on before it is ready; none: anything.
-    pub(super) wanted: BTreeSet<String>,
-    pub(super) silence_told: bool,
+    pub(super) required: BTreeSet<String>,
+    pub(super) silence_reported: bool,
 }
 
 impl Instance {
     /// Nothing is known of what a first process will listen on, if on anything; so there is no time
     /// by which it must have.
-    pub(super) fn must_get_ready(&self) -> bool {
-        !(self.wanted.is_empty() && self.listens.is_empty())
+    pub(super) fn has_ready_deadline(&self) -> bool {
+        !(self.required.is_empty() && self.listening.is_empty())
     }
 
     /// It listens on nothing, which has not been told.
     pub(super) fn is_silent(&self) -> bool {
-        self.listens.is_empty() && !self.silence_told
+        self.listening.is_empty() && !self.silence_reported
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Starting {
-        probed: bool,
+        checking: bool,
     },
     Ready,
     /// Its queue drains, until it is told to end.
     Draining,
     /// It was told to end, and has until then.
-    Told {
-        until: Duration,
+    Terminating {
+        deadline: Duration,
     },
     Killed,
 }
@@ -52,7 +56,7 @@ impl Phase {
         match self {
             Self::Starting { .. } => WorkerState::Starting,
             Self::Ready => WorkerState::Ready,
-            Self::Draining | Self::Told { .. } | Self::Killed => WorkerState::Draining,
+            Self::Draining | Self::Terminating { .. } | Self::Killed => WorkerState::Draining,
         }
     }
 
@@ -65,7 +69,7 @@ impl Phase {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slot {
     pub(super) serving: Option<InstanceId>,
-    pub(super) coming: Option<InstanceId>,
+    pub(super) replacement: Option<InstanceId>,
     pub(super) command: usize,
     /// In a row.
     pub(super) crashes: u32,
@@ -78,19 +82,19 @@ pub(super) struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pause {
     Until(Duration),
-    ForEver(Exit),
+    GivenUp(Exit),
 }
 
 /// The pause before the first attempt after a second crash in a row; each further one doubles it.
-pub(super) const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long to wait after this many crashes in a row.
 pub(super) fn pause(crashes: u32) -> Duration {
     match crashes.checked_sub(2) {
         None => Duration::ZERO,
-        Some(doublings) => (PAUSE * 2u32.saturating_pow(doublings)).min(LONGEST_PAUSE),
+        Some(doublings) => (FIRST_PAUSE * 2u32.saturating_pow(doublings)).min(MAX_PAUSE),
     }
 }

@@ -8,13 +8,13 @@
 //! told to go are *leaving*.
 
 pub mod exit;
+mod held_sockets;
 #[cfg(test)]
 mod histories;
 mod instance;
 mod model;
 mod report;
 mod request;
-pub mod slots;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -23,8 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::lifecycle::exit::Exit;
-pub use crate::lifecycle::slots::InstanceId;
-use instance::{Instance, PAUSE, Pause, Phase, Slot, pause};
+pub use held_sockets::{Fallback, HeldSockets, QueueMode};
+pub use instance::InstanceId;
+use instance::{FIRST_PAUSE, Instance, Pause, Phase, Slot, pause};
 pub use model::{
     Action, ChangeReason, LifecycleSettings, RequestFailure, RunOutcome, WorkerChange, WorkerState,
 };
@@ -34,28 +35,28 @@ pub use request::{RequestRefusal, RunRequest};
 pub use snapshot::{ServingWorker, Snapshot};
 
 /// How many crashes in a row are too many.
-pub const MOST_CRASHES: u32 = 6;
+pub const MAX_CRASHES: u32 = 6;
 
 /// A worker that was ready for so long starts a new row when it crashes.
-pub const STABLE: Duration = Duration::from_secs(1);
+pub const CRASH_RESET: Duration = Duration::from_secs(1);
 
 const SIGKILL: u8 = 9;
 
 /// A worker that is starting and listens on nothing for so long is told of; and one that is ready may
 /// open more addresses for so long, which its successors must have too.
-const SILENCE: Duration = Duration::from_secs(5);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All workers of a run.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
     settings: LifecycleSettings,
-    seats: BTreeMap<u16, Slot>,
-    processes: BTreeMap<InstanceId, Instance>,
-    work: Option<ActiveRequest>,
-    last_start: InstanceId,
+    slots: BTreeMap<u16, Slot>,
+    instances: BTreeMap<InstanceId, Instance>,
+    request_in_progress: Option<ActiveRequest>,
+    last_instance: InstanceId,
     stopping: bool,
     /// Its end has been ordered.
-    over: bool,
+    ended: bool,
 }
 
 impl Lifecycle {
@@ -64,20 +65,20 @@ impl Lifecycle {
     pub fn new(settings: LifecycleSettings) -> Self {
         Self {
             settings,
-            seats: BTreeMap::new(),
-            processes: BTreeMap::new(),
-            work: None,
-            last_start: 0,
+            slots: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            request_in_progress: None,
+            last_instance: 0,
             stopping: false,
-            over: false,
+            ended: false,
         }
     }
 
     /// Starts every worker.
-    pub fn begin(&mut self, now: Duration) -> Vec<Action> {
+    pub fn start_all(&mut self, now: Duration) -> Vec<Action> {
         let mut orders = Vec::new();
         for ordinal in 1..=self.settings.copies {
-            self.seats.insert(ordinal, Slot::default());
+            self.slots.insert(ordinal, Slot::default());
             self.start(ordinal, now, &mut orders);
         }
         orders
@@ -85,13 +86,13 @@ impl Lifecycle {
 
     /// Processes that may get new connections: those that serve.
     #[must_use]
-    pub fn live(&self) -> BTreeSet<InstanceId> {
-        let serving = self.seats.values().filter_map(|seat| seat.serving);
+    pub fn serving(&self) -> BTreeSet<InstanceId> {
+        let serving = self.slots.values().filter_map(|seat| seat.serving);
         serving.filter(|start| self.phase(*start) == Some(Phase::Ready)).collect()
     }
 
     fn phase(&self, start: InstanceId) -> Option<Phase> {
-        self.processes.get(&start).map(|process| process.phase)
+        self.instances.get(&start).map(|process| process.phase)
     }
 
     /// How many workers are wanted.
@@ -111,23 +112,23 @@ impl Lifecycle {
     pub fn is_settled(&self) -> bool {
         // Whoever was given up does not come by itself.
         let is_settled = |seat: &Slot| match seat.serving {
-            Some(_) => seat.coming.is_none(),
-            None => seat.coming.is_none() && matches!(seat.pause, Some(Pause::ForEver(_))),
+            Some(_) => seat.replacement.is_none(),
+            None => seat.replacement.is_none() && matches!(seat.pause, Some(Pause::GivenUp(_))),
         };
-        self.work.is_none() && self.seats.values().all(is_settled)
+        self.request_in_progress.is_none() && self.slots.values().all(is_settled)
     }
 
     /// Whether the processes of some worker are to listen on this address.
     #[must_use]
-    pub fn expects(&self, address: &str) -> bool {
-        self.seats.values().any(|seat| seat.addresses.contains(address))
+    pub fn expects_listener(&self, address: &str) -> bool {
+        self.slots.values().any(|seat| seat.addresses.contains(address))
     }
 
     /// Processes that are not ready, and were not told to end.
     #[must_use]
     pub fn starting(&self) -> Vec<InstanceId> {
         let starting = |process: &Instance| process.phase.state() == WorkerState::Starting;
-        let starting = self.processes.iter().filter(|(_, process)| starting(process));
+        let starting = self.instances.iter().filter(|(_, process)| starting(process));
         starting.map(|(start, _)| *start).collect()
     }
 
@@ -140,27 +141,29 @@ impl Lifecycle {
     /// Which command a process runs.
     #[must_use]
     pub fn command(&self, start: InstanceId) -> Option<usize> {
-        self.processes.get(&start).map(|process| process.command)
+        self.instances.get(&start).map(|process| process.command)
     }
 
     /// When to call [`Self::tick`] next.
     #[must_use]
-    pub fn next(&self) -> Option<Duration> {
-        let pauses = self.seats.values().filter_map(|seat| match seat.pause {
-            Some(Pause::Until(until)) if seat.coming.is_none() && !self.stopping => Some(until),
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let pauses = self.slots.values().filter_map(|seat| match seat.pause {
+            Some(Pause::Until(until)) if seat.replacement.is_none() && !self.stopping => {
+                Some(until)
+            }
             _ => None,
         });
-        self.processes.values().filter_map(|process| self.due(process)).chain(pauses).min()
+        self.instances.values().filter_map(|process| self.deadline(process)).chain(pauses).min()
     }
 
-    fn due(&self, process: &Instance) -> Option<Duration> {
+    fn deadline(&self, process: &Instance) -> Option<Duration> {
         match process.phase {
             Phase::Starting { .. } => {
-                let silence = process.is_silent().then_some(process.since + SILENCE);
-                let ready = process.since + self.settings.ready_within;
-                [silence, process.must_get_ready().then_some(ready)].into_iter().flatten().min()
+                let silence = process.is_silent().then_some(process.since + SILENCE_TIMEOUT);
+                let ready = process.since + self.settings.ready_timeout;
+                [silence, process.has_ready_deadline().then_some(ready)].into_iter().flatten().min()
             }
-            Phase::Told { until } => Some(until),
+            Phase::Terminating { deadline: until } => Some(until),
             Phase::Ready | Phase::Draining | Phase::Killed => None,
         }
     }
@@ -169,19 +172,19 @@ impl Lifecycle {
     pub fn tick(&mut self, now: Duration) -> Vec<Action> {
         let mut orders = Vec::new();
         let late: Vec<InstanceId> = self
-            .processes
+            .instances
             .iter()
-            .filter(|(_, process)| self.due(process).is_some_and(|due| due <= now))
+            .filter(|(_, process)| self.deadline(process).is_some_and(|due| due <= now))
             .map(|(start, _)| *start)
             .collect();
         for start in late {
-            self.overdue(start, now, &mut orders);
+            self.on_deadline(start, now, &mut orders);
         }
         let rested = |seat: &Slot| matches!(seat.pause, Some(Pause::Until(until)) if until <= now);
         let idle: Vec<u16> = self
-            .seats
+            .slots
             .iter()
-            .filter(|(_, seat)| rested(seat) && seat.coming.is_none())
+            .filter(|(_, seat)| rested(seat) && seat.replacement.is_none())
             .map(|(ordinal, _)| *ordinal)
             .collect();
         for ordinal in idle {
@@ -189,30 +192,38 @@ impl Lifecycle {
                 self.start(ordinal, now, &mut orders);
             }
         }
-        self.go_on(now, &mut orders);
+        self.advance(now, &mut orders);
         orders
     }
 
-    fn overdue(&mut self, start: InstanceId, now: Duration, orders: &mut Vec<Action>) {
-        let ready_within = self.settings.ready_within;
-        let Some(process) = self.processes.get_mut(&start) else { return };
+    fn on_deadline(&mut self, start: InstanceId, now: Duration, orders: &mut Vec<Action>) {
+        let ready_within = self.settings.ready_timeout;
+        let Some(process) = self.instances.get_mut(&start) else { return };
         let ordinal = process.ordinal;
         let tell = |state, why| {
-            Action::Tell(WorkerChange { ordinal, start: Some(start), state, why: Some(why) })
+            Action::Report(WorkerChange {
+                ordinal,
+                instance: Some(start),
+                state,
+                reason: Some(why),
+            })
         };
         match process.phase {
             Phase::Starting { .. } => {
-                if process.is_silent() && now >= process.since + SILENCE {
-                    process.silence_told = true;
+                if process.is_silent() && now >= process.since + SILENCE_TIMEOUT {
+                    process.silence_reported = true;
                     orders.push(tell(WorkerState::Starting, ChangeReason::Silent));
                 }
-                if process.must_get_ready() && now >= process.since + ready_within {
-                    let listens = process.listens.intersection(&process.wanted).count();
-                    let why = ChangeReason::NotReady { listens, wanted: process.wanted.len() };
-                    self.did_not_get_ready(start, why, now, orders);
+                if process.has_ready_deadline() && now >= process.since + ready_within {
+                    let listens = process.listening.intersection(&process.required).count();
+                    let why = ChangeReason::NotReady {
+                        listening: listens,
+                        expected: process.required.len(),
+                    };
+                    self.ready_timed_out(start, why, now, orders);
                 }
             }
-            Phase::Told { .. } => {
+            Phase::Terminating { .. } => {
                 process.phase = Phase::Killed;
                 orders.extend([
                     tell(WorkerState::Draining, ChangeReason::Killed),
@@ -225,54 +236,54 @@ impl Lifecycle {
 
     /// Starts this worker, in the place of the one that serves, if one does.
     fn start(&mut self, ordinal: u16, now: Duration, orders: &mut Vec<Action>) {
-        let Some(seat) = self.seats.get_mut(&ordinal) else { return };
-        self.last_start += 1;
-        let start = self.last_start;
-        seat.coming = Some(start);
+        let Some(seat) = self.slots.get_mut(&ordinal) else { return };
+        self.last_instance += 1;
+        let start = self.last_instance;
+        seat.replacement = Some(start);
         seat.pause = None;
         let (command, predecessor) = (seat.command, seat.serving);
         let process = Instance {
             ordinal,
             command,
             since: now,
-            phase: Phase::Starting { probed: false },
-            listens: BTreeSet::new(),
-            wanted: seat.addresses.clone(),
-            silence_told: false,
+            phase: Phase::Starting { checking: false },
+            listening: BTreeSet::new(),
+            required: seat.addresses.clone(),
+            silence_reported: false,
         };
-        self.processes.insert(start, process);
-        orders.push(Action::Start { start, ordinal, command, predecessor });
+        self.instances.insert(start, process);
+        orders.push(Action::Start { instance: start, ordinal, command, predecessor });
     }
 
     /// The command could not be started.
-    pub fn not_started(&mut self, start: InstanceId, now: Duration) -> Vec<Action> {
-        self.gone(start, ChangeReason::NotStarted, Exit::Code(127), now)
+    pub fn start_failed(&mut self, start: InstanceId, now: Duration) -> Vec<Action> {
+        self.instance_ended(start, ChangeReason::NotStarted, Exit::Code(127), now)
     }
 
     /// It was started, as this process.
     pub fn started(&self, start: InstanceId) -> Vec<Action> {
-        self.tell(start, None).into_iter().collect()
+        self.report_change(start, None).into_iter().collect()
     }
 
-    fn tell(&self, start: InstanceId, why: Option<ChangeReason>) -> Option<Action> {
-        let process = self.processes.get(&start)?;
+    fn report_change(&self, start: InstanceId, why: Option<ChangeReason>) -> Option<Action> {
+        let process = self.instances.get(&start)?;
         let (ordinal, state) = (process.ordinal, process.phase.state());
-        Some(Action::Tell(WorkerChange { ordinal, start: Some(start), state, why }))
+        Some(Action::Report(WorkerChange { ordinal, instance: Some(start), state, reason: why }))
     }
 
     /// It listens on this address.
-    pub fn listens(&mut self, start: InstanceId, address: String, now: Duration) -> Vec<Action> {
-        let Some(process) = self.processes.get_mut(&start) else { return Vec::new() };
-        process.listens.insert(address.clone());
-        let complete = process.listens.is_superset(&process.wanted);
+    pub fn listening(&mut self, start: InstanceId, address: String, now: Duration) -> Vec<Action> {
+        let Some(process) = self.instances.get_mut(&start) else { return Vec::new() };
+        process.listening.insert(address.clone());
+        let complete = process.listening.is_superset(&process.required);
         let ordinal = process.ordinal;
         match process.phase {
-            Phase::Starting { ref mut probed } if complete && !*probed => {
+            Phase::Starting { checking: ref mut probed } if complete && !*probed => {
                 *probed = true;
-                vec![Action::Probe(start)]
+                vec![Action::CheckReady(start)]
             }
-            Phase::Ready if now < process.since + SILENCE => {
-                if let Some(seat) = self.seats.get_mut(&ordinal) {
+            Phase::Ready if now < process.since + SILENCE_TIMEOUT => {
+                if let Some(seat) = self.slots.get_mut(&ordinal) {
                     seat.addresses.insert(address);
                 }
                 Vec::new()
@@ -284,25 +295,25 @@ impl Lifecycle {
     /// It answered: it is ready.
     pub fn ready(&mut self, start: InstanceId, now: Duration) -> Vec<Action> {
         let mut orders = Vec::new();
-        let Some(process) = self.processes.get_mut(&start) else { return orders };
+        let Some(process) = self.instances.get_mut(&start) else { return orders };
         if !matches!(process.phase, Phase::Starting { .. }) {
             return orders;
         }
         process.phase = Phase::Ready;
         process.since = now;
-        let (ordinal, addresses) = (process.ordinal, process.listens.clone());
-        orders.extend(self.tell(start, None));
-        orders.push(Action::Steer);
-        self.is_ready(ordinal, start, addresses, now, &mut orders);
+        let (ordinal, addresses) = (process.ordinal, process.listening.clone());
+        orders.extend(self.report_change(start, None));
+        orders.push(Action::UpdateSteering);
+        self.instance_ready(ordinal, start, addresses, now, &mut orders);
         orders
     }
 
     /// Its queue is empty.
     pub fn drained(&mut self, start: InstanceId, now: Duration) -> Vec<Action> {
         let grace = self.settings.grace;
-        match self.processes.get_mut(&start) {
+        match self.instances.get_mut(&start) {
             Some(process) if process.phase == Phase::Draining => {
-                process.phase = Phase::Told { until: now + grace };
+                process.phase = Phase::Terminating { deadline: now + grace };
                 vec![Action::Terminate(start)]
             }
             _ => Vec::new(),
@@ -310,11 +321,11 @@ impl Lifecycle {
     }
 
     /// Its first process has ended.
-    pub fn ended(&mut self, start: InstanceId, exit: Exit, now: Duration) -> Vec<Action> {
-        self.gone(start, ChangeReason::Ended(exit), exit, now)
+    pub fn exited(&mut self, start: InstanceId, exit: Exit, now: Duration) -> Vec<Action> {
+        self.instance_ended(start, ChangeReason::Ended(exit), exit, now)
     }
 
-    fn gone(
+    fn instance_ended(
         &mut self,
         start: InstanceId,
         why: ChangeReason,
@@ -322,40 +333,44 @@ impl Lifecycle {
         now: Duration,
     ) -> Vec<Action> {
         let mut orders = Vec::new();
-        let Some(process) = self.processes.remove(&start) else { return orders };
-        let change =
-            |state, start| WorkerChange { ordinal: process.ordinal, start, state, why: Some(why) };
-        orders.push(Action::Tell(change(WorkerState::Gone, Some(start))));
-        orders.push(Action::Steer);
+        let Some(process) = self.instances.remove(&start) else { return orders };
+        let change = |state, start| WorkerChange {
+            ordinal: process.ordinal,
+            instance: start,
+            state,
+            reason: Some(why),
+        };
+        orders.push(Action::Report(change(WorkerState::Gone, Some(start))));
+        orders.push(Action::UpdateSteering);
         let ordinal = process.ordinal;
-        let seat = self.seats.get_mut(&ordinal);
+        let seat = self.slots.get_mut(&ordinal);
         match seat {
             Some(seat) if seat.serving == Some(start) && !process.phase.is_leaving() => {
                 seat.serving = None;
-                if now.saturating_sub(process.since) >= STABLE {
+                if now.saturating_sub(process.since) >= CRASH_RESET {
                     seat.crashes = 0;
                 }
-                if seat.coming.is_none() {
-                    self.crashed(ordinal, why, exit, true, now, &mut orders);
+                if seat.replacement.is_none() {
+                    self.count_crash(ordinal, why, exit, true, now, &mut orders);
                 }
             }
-            Some(seat) if seat.coming == Some(start) => {
-                seat.coming = None;
+            Some(seat) if seat.replacement == Some(start) => {
+                seat.replacement = None;
                 let serves = seat.serving.is_some();
                 self.replacement_failed(ordinal, process.command, why, now, &mut orders);
                 if !serves {
-                    self.crashed(ordinal, why, exit, false, now, &mut orders);
+                    self.count_crash(ordinal, why, exit, false, now, &mut orders);
                 }
             }
             Some(seat) if seat.serving == Some(start) => seat.serving = None,
             _ => {}
         }
-        self.go_on(now, &mut orders);
+        self.advance(now, &mut orders);
         orders
     }
 
     /// Nobody serves in this worker's place.
-    fn crashed(
+    fn count_crash(
         &mut self,
         ordinal: u16,
         why: ChangeReason,
@@ -367,24 +382,24 @@ impl Lifecycle {
         if self.stopping {
             return;
         }
-        let Some(seat) = self.seats.get_mut(&ordinal) else { return };
+        let Some(seat) = self.slots.get_mut(&ordinal) else { return };
         // Who was killed did nothing wrong, as far as anybody can see.
         let killed = exit == Exit::Signal(SIGKILL);
         if !killed {
             seat.crashes += 1;
         }
-        let least = if killed && !was_ready { PAUSE } else { Duration::ZERO };
-        let (state, pause) = if seat.crashes >= MOST_CRASHES {
-            (WorkerState::GivenUp, Pause::ForEver(exit))
+        let least = if killed && !was_ready { FIRST_PAUSE } else { Duration::ZERO };
+        let (state, pause) = if seat.crashes >= MAX_CRASHES {
+            (WorkerState::GivenUp, Pause::GivenUp(exit))
         } else {
             seat.restarts += 1;
             (WorkerState::Waiting, Pause::Until(now + pause(seat.crashes).max(least)))
         };
         seat.pause = Some(pause);
-        let change = WorkerChange { ordinal, start: None, state, why: Some(why) };
+        let change = WorkerChange { ordinal, instance: None, state, reason: Some(why) };
         // The first crash is answered at once, and its end has been told.
         if seat.crashes > 1 {
-            orders.push(Action::Tell(change));
+            orders.push(Action::Report(change));
         }
     }
 }

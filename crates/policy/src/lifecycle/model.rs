@@ -14,7 +14,7 @@ pub struct LifecycleSettings {
     /// How many are replaced at once, before the old ones end; 0: one, after the old one has ended.
     pub surge: u16,
     /// How long one may take to get ready.
-    pub ready_within: Duration,
+    pub ready_timeout: Duration,
     /// How long one may take to end after SIGTERM.
     pub grace: Duration,
 }
@@ -25,7 +25,7 @@ pub enum Action {
     /// Start this worker's command; what its predecessor listens on is its to listen on.
     Start {
         /// Which start this is.
-        start: InstanceId,
+        instance: InstanceId,
         /// The worker.
         ordinal: u16,
         /// Which of the run's commands.
@@ -34,11 +34,11 @@ pub enum Action {
         predecessor: Option<InstanceId>,
     },
     /// It listens on all that it should: ask it whether it is ready.
-    Probe(InstanceId),
+    CheckReady(InstanceId),
     /// Those that may get new connections have changed: see [`super::Life::live`].
-    Steer,
+    UpdateSteering,
     /// Nobody is to get new connections any more.
-    Close,
+    StopAccepting,
     /// It gets no new connections any more: say when its queue is empty.
     Drain(InstanceId),
     /// SIGTERM to its first process.
@@ -46,11 +46,11 @@ pub enum Action {
     /// SIGKILL to all its processes.
     Kill(InstanceId),
     /// Something to tell.
-    Tell(WorkerChange),
+    Report(WorkerChange),
     /// What was asked for is done, or is not, and why.
-    Done(Result<(), RequestFailure>),
+    RequestDone(Result<(), RequestFailure>),
     /// Nothing is left to be done.
-    End(RunOutcome),
+    EndRun(RunOutcome),
 }
 
 /// How a run ended.
@@ -89,9 +89,9 @@ pub enum ChangeReason {
     /// It did not get ready in time, and listened on this many addresses of this many.
     NotReady {
         /// How many of them it listened on.
-        listens: usize,
+        listening: usize,
         /// How many the one before it listened on; 0: nothing is known.
-        wanted: usize,
+        expected: usize,
     },
     /// It did not end within the grace period and was killed.
     Killed,
@@ -105,13 +105,13 @@ impl fmt::Display for ChangeReason {
             Self::Ended(Exit::Code(code)) => write!(f, "it ended with code {code}"),
             Self::Ended(Exit::Signal(signal)) => write!(f, "it ended by signal {signal}"),
             Self::NotStarted => f.write_str("it could not be started"),
-            Self::NotReady { wanted: 0, .. } => {
+            Self::NotReady { expected: 0, .. } => {
                 f.write_str("it listens, and was not ready in time")
             }
-            Self::NotReady { listens, wanted } if listens == wanted => {
+            Self::NotReady { listening: listens, expected: wanted } if listens == wanted => {
                 f.write_str("it listens, and was not ready in time")
             }
-            Self::NotReady { listens, wanted } => {
+            Self::NotReady { listening: listens, expected: wanted } => {
                 write!(f, "it listened on {listens} of {wanted} addresses in time")
             }
             Self::Killed => f.write_str("it did not end in time, and is killed"),
@@ -126,11 +126,11 @@ pub struct WorkerChange {
     /// The worker.
     pub ordinal: u16,
     /// Its process; `None` where the worker waits or is given up.
-    pub start: Option<InstanceId>,
+    pub instance: Option<InstanceId>,
     /// What it is now.
     pub state: WorkerState,
     /// Why.
-    pub why: Option<ChangeReason>,
+    pub reason: Option<ChangeReason>,
 }
 
 /// Why a request was not carried out to its end.

@@ -11,7 +11,7 @@ pub struct WorkerReport {
     /// The worker.
     pub ordinal: u16,
     /// Its process, if one runs.
-    pub start: Option<InstanceId>,
+    pub instance: Option<InstanceId>,
     /// What it is.
     pub state: WorkerState,
     /// Since when; of a worker that waits: until when.
@@ -23,23 +23,23 @@ pub struct WorkerReport {
 impl Lifecycle {
     /// Everything that can be said, by worker.
     #[must_use]
-    pub fn seen(&self) -> Vec<WorkerReport> {
+    pub fn report(&self) -> Vec<WorkerReport> {
         let mut seen = Vec::new();
-        for (start, process) in &self.processes {
-            let restarts = self.seats.get(&process.ordinal).map_or(0, |seat| seat.restarts);
+        for (start, process) in &self.instances {
+            let restarts = self.slots.get(&process.ordinal).map_or(0, |seat| seat.restarts);
             let (ordinal, since, state) = (process.ordinal, process.since, process.phase.state());
-            seen.push(WorkerReport { ordinal, start: Some(*start), state, since, restarts });
+            seen.push(WorkerReport { ordinal, instance: Some(*start), state, since, restarts });
         }
-        for (ordinal, seat) in &self.seats {
-            let (state, since) = match (seat.serving.or(seat.coming), seat.pause) {
+        for (ordinal, seat) in &self.slots {
+            let (state, since) = match (seat.serving.or(seat.replacement), seat.pause) {
                 (None, Some(Pause::Until(until))) => (WorkerState::Waiting, until),
-                (None, Some(Pause::ForEver(_))) => (WorkerState::GivenUp, Duration::ZERO),
+                (None, Some(Pause::GivenUp(_))) => (WorkerState::GivenUp, Duration::ZERO),
                 _ => continue,
             };
             let (ordinal, restarts) = (*ordinal, seat.restarts);
-            seen.push(WorkerReport { ordinal, start: None, state, since, restarts });
+            seen.push(WorkerReport { ordinal, instance: None, state, since, restarts });
         }
-        seen.sort_by_key(|seen| (seen.ordinal, seen.start));
+        seen.sort_by_key(|seen| (seen.ordinal, seen.instance));
         seen
     }
 }

@@ -45,13 +45,13 @@ pub enum RequestRefusal {
 #[derive(Debug, Clone)]
 pub(super) enum ActiveRequest {
     /// Workers that are still to be replaced, and those that are being.
-    Restart { surge: u16, left: BTreeSet<u16>, under_way: BTreeSet<u16> },
+    Restart { surge: u16, remaining: BTreeSet<u16>, in_progress: BTreeSet<u16> },
     /// New processes are started one after another, and take over together.
-    Upgrade { command: usize, before: usize, left: BTreeSet<u16> },
+    Upgrade { command: usize, old_command: usize, remaining: BTreeSet<u16> },
     /// New workers get ready, or surplus ones go.
     Scale { waiting: BTreeSet<u16> },
     /// A replacement failed: what it left is being ended.
-    BackOut(RequestFailure),
+    RollBack(RequestFailure),
 }
 
 impl Lifecycle {
@@ -73,25 +73,29 @@ impl Lifecycle {
         if self.stopping {
             return Err(RequestRefusal::Stopping);
         }
-        if self.work.is_some() {
+        if self.request_in_progress.is_some() {
             return Err(RequestRefusal::Busy);
         }
         match request {
             RunRequest::Restart { surge } => {
                 let surge = surge.unwrap_or(self.settings.surge);
-                let left = self.seats.keys().copied().collect();
-                self.work =
-                    Some(ActiveRequest::Restart { surge, left, under_way: BTreeSet::new() });
+                let left = self.slots.keys().copied().collect();
+                self.request_in_progress = Some(ActiveRequest::Restart {
+                    surge,
+                    remaining: left,
+                    in_progress: BTreeSet::new(),
+                });
             }
             RunRequest::Upgrade { command } => {
-                let before = self.seats.values().next().map_or(0, |seat| seat.command);
-                let left = self.seats.keys().copied().collect();
-                self.work = Some(ActiveRequest::Upgrade { command, before, left });
+                let before = self.slots.values().next().map_or(0, |seat| seat.command);
+                let left = self.slots.keys().copied().collect();
+                self.request_in_progress =
+                    Some(ActiveRequest::Upgrade { command, old_command: before, remaining: left });
             }
             RunRequest::Scale { copies } => self.scale(copies, now, &mut orders),
             RunRequest::Stop => {}
         }
-        self.go_on(now, &mut orders);
+        self.advance(now, &mut orders);
         Ok(orders)
     }
 
@@ -99,7 +103,7 @@ impl Lifecycle {
     pub fn kill(&mut self, now: Duration) -> Vec<Action> {
         let mut orders = Vec::new();
         self.stop(now, &mut orders);
-        for (start, process) in &mut self.processes {
+        for (start, process) in &mut self.instances {
             process.phase = Phase::Killed;
             orders.push(Action::Kill(*start));
         }
@@ -110,87 +114,87 @@ impl Lifecycle {
         if std::mem::replace(&mut self.stopping, true) {
             return;
         }
-        if self.work.take().is_some() {
-            orders.push(Action::Done(Err(RequestFailure::Stopping)));
+        if self.request_in_progress.take().is_some() {
+            orders.push(Action::RequestDone(Err(RequestFailure::Stopping)));
         }
-        orders.push(Action::Close);
-        let all: Vec<InstanceId> = self.processes.keys().copied().collect();
+        orders.push(Action::StopAccepting);
+        let all: Vec<InstanceId> = self.instances.keys().copied().collect();
         for start in all {
-            self.leave(start, now, orders);
+            self.retire(start, now, orders);
         }
-        self.go_on(now, orders);
+        self.advance(now, orders);
     }
 
     fn scale(&mut self, copies: u16, now: Duration, orders: &mut Vec<Action>) {
         self.settings.copies = copies;
-        let command = self.seats.values().next().map_or(0, |seat| seat.command);
-        let surplus: Vec<u16> = self.seats.keys().copied().filter(|n| *n > copies).collect();
+        let command = self.slots.values().next().map_or(0, |seat| seat.command);
+        let surplus: Vec<u16> = self.slots.keys().copied().filter(|n| *n > copies).collect();
         let mut waiting = BTreeSet::new();
         for ordinal in surplus {
-            let Some(seat) = self.seats.remove(&ordinal) else { continue };
-            for start in [seat.serving, seat.coming].into_iter().flatten() {
+            let Some(seat) = self.slots.remove(&ordinal) else { continue };
+            for start in [seat.serving, seat.replacement].into_iter().flatten() {
                 waiting.insert(ordinal);
-                self.leave(start, now, orders);
+                self.retire(start, now, orders);
             }
         }
-        let new: Vec<u16> = (1..=copies).filter(|n| !self.seats.contains_key(n)).collect();
+        let new: Vec<u16> = (1..=copies).filter(|n| !self.slots.contains_key(n)).collect();
         for ordinal in new {
             waiting.insert(ordinal);
-            self.seats.insert(ordinal, Slot { command, ..Slot::default() });
+            self.slots.insert(ordinal, Slot { command, ..Slot::default() });
             self.start(ordinal, now, orders);
         }
-        self.work = Some(ActiveRequest::Scale { waiting });
+        self.request_in_progress = Some(ActiveRequest::Scale { waiting });
     }
 
     /// Takes a process out of service: it drains if it had connections to accept.
-    fn leave(&mut self, start: InstanceId, now: Duration, orders: &mut Vec<Action>) {
+    fn retire(&mut self, start: InstanceId, now: Duration, orders: &mut Vec<Action>) {
         let grace = self.settings.grace;
-        let Some(process) = self.processes.get_mut(&start) else { return };
+        let Some(process) = self.instances.get_mut(&start) else { return };
         match process.phase {
             Phase::Ready => {
                 process.phase = Phase::Draining;
                 process.since = now;
-                orders.extend([Action::Steer, Action::Drain(start)]);
+                orders.extend([Action::UpdateSteering, Action::Drain(start)]);
             }
             Phase::Starting { .. } => {
-                process.phase = Phase::Told { until: now + grace };
+                process.phase = Phase::Terminating { deadline: now + grace };
                 process.since = now;
                 orders.push(Action::Terminate(start));
             }
-            Phase::Draining | Phase::Told { .. } | Phase::Killed => return,
+            Phase::Draining | Phase::Terminating { .. } | Phase::Killed => return,
         }
-        orders.extend(self.tell(start, None));
+        orders.extend(self.report_change(start, None));
     }
 
-    pub(super) fn did_not_get_ready(
+    pub(super) fn ready_timed_out(
         &mut self,
         start: InstanceId,
         why: ChangeReason,
         now: Duration,
         orders: &mut Vec<Action>,
     ) {
-        let Some(process) = self.processes.get(&start) else { return };
+        let Some(process) = self.instances.get(&start) else { return };
         let (ordinal, command) = (process.ordinal, process.command);
         let state = WorkerState::Draining;
-        orders.push(Action::Tell(WorkerChange {
+        orders.push(Action::Report(WorkerChange {
             ordinal,
-            start: Some(start),
+            instance: Some(start),
             state,
-            why: Some(why),
+            reason: Some(why),
         }));
-        let Some(seat) = self.seats.get_mut(&ordinal) else { return };
+        let Some(seat) = self.slots.get_mut(&ordinal) else { return };
         let serves = seat.serving.is_some();
-        if seat.coming == Some(start) {
-            seat.coming = None;
+        if seat.replacement == Some(start) {
+            seat.replacement = None;
         }
-        self.leave(start, now, orders);
+        self.retire(start, now, orders);
         self.replacement_failed(ordinal, command, why, now, orders);
         if !serves {
-            self.crashed(ordinal, why, Exit::Code(1), false, now, orders);
+            self.count_crash(ordinal, why, Exit::Code(1), false, now, orders);
         }
     }
 
-    pub(super) fn is_ready(
+    pub(super) fn instance_ready(
         &mut self,
         ordinal: u16,
         start: InstanceId,
@@ -198,17 +202,17 @@ impl Lifecycle {
         now: Duration,
         orders: &mut Vec<Action>,
     ) {
-        let upgrading = matches!(self.work, Some(ActiveRequest::Upgrade { .. }));
-        let Some(seat) = self.seats.get_mut(&ordinal) else { return };
+        let upgrading = matches!(self.request_in_progress, Some(ActiveRequest::Upgrade { .. }));
+        let Some(seat) = self.slots.get_mut(&ordinal) else { return };
         // In an upgrade both stay until all are ready.
-        if seat.coming == Some(start) && !(upgrading && seat.serving.is_some()) {
-            seat.coming = None;
+        if seat.replacement == Some(start) && !(upgrading && seat.serving.is_some()) {
+            seat.replacement = None;
             seat.addresses = addresses;
             if let Some(before) = seat.serving.replace(start) {
-                self.leave(before, now, orders);
+                self.retire(before, now, orders);
             }
         }
-        self.go_on(now, orders);
+        self.advance(now, orders);
     }
 
     /// A new process has ended, or is told to, before it was ready.
@@ -221,96 +225,100 @@ impl Lifecycle {
         orders: &mut Vec<Action>,
     ) {
         let failed = RequestFailure::NotReady(ordinal, why);
-        match self.work.take() {
-            Some(ActiveRequest::Upgrade { command, before, .. }) if command == of => {
-                self.work = Some(ActiveRequest::BackOut(failed));
+        match self.request_in_progress.take() {
+            Some(ActiveRequest::Upgrade { command, old_command: before, .. }) if command == of => {
+                self.request_in_progress = Some(ActiveRequest::RollBack(failed));
                 let coming: Vec<InstanceId> = self
-                    .seats
+                    .slots
                     .values_mut()
                     .filter_map(|seat| {
                         seat.command = before;
                         if seat.serving.is_none() {
                             seat.pause = Some(Pause::Until(now));
                         }
-                        seat.coming.take()
+                        seat.replacement.take()
                     })
                     .collect();
                 for start in coming {
-                    self.leave(start, now, orders);
+                    self.retire(start, now, orders);
                 }
             }
-            Some(ActiveRequest::Restart { under_way, .. }) if under_way.contains(&ordinal) => {
-                self.work = Some(ActiveRequest::BackOut(failed));
+            Some(ActiveRequest::Restart { in_progress: under_way, .. })
+                if under_way.contains(&ordinal) =>
+            {
+                self.request_in_progress = Some(ActiveRequest::RollBack(failed));
             }
             Some(ActiveRequest::Scale { waiting }) if waiting.contains(&ordinal) => {
-                orders.push(Action::Done(Err(failed)));
+                orders.push(Action::RequestDone(Err(failed)));
             }
-            other => self.work = other,
+            other => self.request_in_progress = other,
         }
     }
 
     /// Whatever is to be done next, if what was waited for has come.
-    pub(super) fn go_on(&mut self, now: Duration, orders: &mut Vec<Action>) {
+    pub(super) fn advance(&mut self, now: Duration, orders: &mut Vec<Action>) {
         if self.stopping {
-            if self.processes.is_empty() && !std::mem::replace(&mut self.over, true) {
-                orders.push(Action::End(RunOutcome::Stopped));
+            if self.instances.is_empty() && !std::mem::replace(&mut self.ended, true) {
+                orders.push(Action::EndRun(RunOutcome::Stopped));
             }
             return;
         }
-        match self.work.take() {
+        match self.request_in_progress.take() {
             None => {}
-            Some(ActiveRequest::Restart { surge, left, under_way }) => {
-                self.go_on_restarting(surge, left, under_way, now, orders);
+            Some(ActiveRequest::Restart { surge, remaining: left, in_progress: under_way }) => {
+                self.advance_restart(surge, left, under_way, now, orders);
             }
-            Some(ActiveRequest::Upgrade { command, before, left }) => {
-                self.go_on_upgrading(command, before, left, now, orders);
+            Some(ActiveRequest::Upgrade { command, old_command: before, remaining: left }) => {
+                self.advance_upgrade(command, before, left, now, orders);
             }
             Some(ActiveRequest::Scale { mut waiting }) => {
-                waiting.retain(|ordinal| !self.is_settled_at(*ordinal));
+                waiting.retain(|ordinal| !self.slot_is_settled(*ordinal));
                 match waiting.is_empty() {
-                    true => orders.push(Action::Done(Ok(()))),
-                    false => self.work = Some(ActiveRequest::Scale { waiting }),
+                    true => orders.push(Action::RequestDone(Ok(()))),
+                    false => self.request_in_progress = Some(ActiveRequest::Scale { waiting }),
                 }
             }
-            Some(ActiveRequest::BackOut(failed)) => {
-                let leaving = self.processes.values().any(|process| process.phase.is_leaving());
+            Some(ActiveRequest::RollBack(failed)) => {
+                let leaving = self.instances.values().any(|process| process.phase.is_leaving());
                 match leaving {
-                    false => orders.push(Action::Done(Err(failed))),
-                    true => self.work = Some(ActiveRequest::BackOut(failed)),
+                    false => orders.push(Action::RequestDone(Err(failed))),
+                    true => self.request_in_progress = Some(ActiveRequest::RollBack(failed)),
                 }
             }
         }
         let given_up = |seat: &Slot| match seat.pause {
-            Some(Pause::ForEver(exit)) if seat.serving.or(seat.coming).is_none() => Some(exit),
+            Some(Pause::GivenUp(exit)) if seat.serving.or(seat.replacement).is_none() => Some(exit),
             _ => None,
         };
-        let exits: Option<Vec<Exit>> = self.seats.values().map(given_up).collect();
+        let exits: Option<Vec<Exit>> = self.slots.values().map(given_up).collect();
         if let Some(exit) = exits.and_then(|exits| exits.last().copied())
-            && self.processes.is_empty()
+            && self.instances.is_empty()
         {
-            (self.stopping, self.over) = (true, true);
-            orders.push(Action::End(RunOutcome::GivenUp(exit)));
+            (self.stopping, self.ended) = (true, true);
+            orders.push(Action::EndRun(RunOutcome::GivenUp(exit)));
         }
     }
 
     /// Whether a worker is as it is to stay: one ready process, or, if it is not wanted, none.
-    fn is_settled_at(&self, ordinal: u16) -> bool {
-        let mut processes = self.processes.values().filter(|process| process.ordinal == ordinal);
-        match self.seats.get(&ordinal) {
+    fn slot_is_settled(&self, ordinal: u16) -> bool {
+        let mut processes = self.instances.values().filter(|process| process.ordinal == ordinal);
+        match self.slots.get(&ordinal) {
             None => processes.next().is_none(),
-            Some(Slot { pause: Some(Pause::ForEver(_)), coming: None, .. }) => true,
-            Some(Slot { serving: None, coming: Some(coming), .. }) => self.never_listens(*coming),
+            Some(Slot { pause: Some(Pause::GivenUp(_)), replacement: None, .. }) => true,
+            Some(Slot { serving: None, replacement: Some(coming), .. }) => {
+                self.never_listens(*coming)
+            }
             Some(Slot { serving: None, .. }) => false,
             Some(_) => processes.all(|process| process.phase == Phase::Ready),
         }
     }
 
     fn never_listens(&self, start: InstanceId) -> bool {
-        let process = self.processes.get(&start);
-        process.is_some_and(|process| process.silence_told && !process.must_get_ready())
+        let process = self.instances.get(&start);
+        process.is_some_and(|process| process.silence_reported && !process.has_ready_deadline())
     }
 
-    fn go_on_restarting(
+    fn advance_restart(
         &mut self,
         surge: u16,
         mut left: BTreeSet<u16>,
@@ -318,27 +326,27 @@ impl Lifecycle {
         now: Duration,
         orders: &mut Vec<Action>,
     ) {
-        under_way.retain(|ordinal| !self.is_settled_at(*ordinal));
+        under_way.retain(|ordinal| !self.slot_is_settled(*ordinal));
         // With no surge, the new one's turn comes when the old one has ended.
         for ordinal in under_way.clone() {
-            let empty = self.seats.get(&ordinal).is_some_and(|seat| {
-                seat.serving.is_none() && seat.coming.is_none() && seat.pause.is_none()
+            let empty = self.slots.get(&ordinal).is_some_and(|seat| {
+                seat.serving.is_none() && seat.replacement.is_none() && seat.pause.is_none()
             });
-            let alone = surge > 0 || self.processes.values().all(|it| it.ordinal != ordinal);
+            let alone = surge > 0 || self.instances.values().all(|it| it.ordinal != ordinal);
             if empty && alone {
                 self.start(ordinal, now, orders);
             }
         }
         while under_way.len() < usize::from(surge.max(1)) {
             let Some(ordinal) = left.pop_first() else { break };
-            let Some(seat) = self.seats.get_mut(&ordinal) else { continue };
+            let Some(seat) = self.slots.get_mut(&ordinal) else { continue };
             // One that waits or was given up gets its chance now.
             seat.crashes = 0;
             // One that was coming before is not what was asked for.
-            let (serving, coming) = (seat.serving, seat.coming.take());
+            let (serving, coming) = (seat.serving, seat.replacement.take());
             let before = coming.or(serving.filter(|_| surge == 0));
             if let Some(before) = before {
-                self.leave(before, now, orders);
+                self.retire(before, now, orders);
             }
             if surge > 0 || before.is_none() {
                 self.start(ordinal, now, orders);
@@ -346,12 +354,15 @@ impl Lifecycle {
             under_way.insert(ordinal);
         }
         match under_way.is_empty() {
-            true => orders.push(Action::Done(Ok(()))),
-            false => self.work = Some(ActiveRequest::Restart { surge, left, under_way }),
+            true => orders.push(Action::RequestDone(Ok(()))),
+            false => {
+                self.request_in_progress =
+                    Some(ActiveRequest::Restart { surge, remaining: left, in_progress: under_way })
+            }
         }
     }
 
-    fn go_on_upgrading(
+    fn advance_upgrade(
         &mut self,
         command: usize,
         before: usize,
@@ -361,40 +372,42 @@ impl Lifecycle {
     ) {
         let is_new = |start: &InstanceId| self.command(*start) == Some(command);
         let under_way = self
-            .seats
+            .slots
             .values()
-            .filter_map(|seat| seat.coming)
+            .filter_map(|seat| seat.replacement)
             .any(|coming| is_new(&coming) && self.phase(coming) != Some(Phase::Ready));
         if !under_way && let Some(ordinal) = left.pop_first() {
-            if let Some(seat) = self.seats.get_mut(&ordinal) {
+            if let Some(seat) = self.slots.get_mut(&ordinal) {
                 seat.command = command;
                 seat.crashes = 0;
                 // One that was coming before is of the command that is to go.
-                if let Some(before) = seat.coming.take() {
-                    self.leave(before, now, orders);
+                if let Some(before) = seat.replacement.take() {
+                    self.retire(before, now, orders);
                 }
                 self.start(ordinal, now, orders);
             }
-            self.work = Some(ActiveRequest::Upgrade { command, before, left });
+            self.request_in_progress =
+                Some(ActiveRequest::Upgrade { command, old_command: before, remaining: left });
             return;
         }
         if under_way || !left.is_empty() {
-            self.work = Some(ActiveRequest::Upgrade { command, before, left });
+            self.request_in_progress =
+                Some(ActiveRequest::Upgrade { command, old_command: before, remaining: left });
             return;
         }
         // All are ready: the old ones go, and it is a restart whose end is waited for.
         let mut old = Vec::new();
-        for seat in self.seats.values_mut() {
-            let Some(coming) = seat.coming.take() else { continue };
-            if let Some(process) = self.processes.get(&coming) {
-                seat.addresses = process.listens.clone();
+        for seat in self.slots.values_mut() {
+            let Some(coming) = seat.replacement.take() else { continue };
+            if let Some(process) = self.instances.get(&coming) {
+                seat.addresses = process.listening.clone();
             }
             old.extend(seat.serving.replace(coming));
         }
         for start in old {
-            self.leave(start, now, orders);
+            self.retire(start, now, orders);
         }
-        let under_way = self.seats.keys().copied().collect();
-        self.go_on_restarting(1, BTreeSet::new(), under_way, now, orders);
+        let under_way = self.slots.keys().copied().collect();
+        self.advance_restart(1, BTreeSet::new(), under_way, now, orders);
     }
 }

@@ -12,7 +12,7 @@ pub struct Snapshot {
     /// How many workers are wanted.
     pub copies: u16,
     /// The last start that was given.
-    pub last_start: InstanceId,
+    pub last_instance: InstanceId,
     /// Every worker; each of them serves.
     pub workers: Vec<ServingWorker>,
 }
@@ -23,7 +23,7 @@ pub struct ServingWorker {
     /// The worker.
     pub ordinal: u16,
     /// Its process.
-    pub start: InstanceId,
+    pub instance: InstanceId,
     /// Which of the run's commands it runs.
     pub command: usize,
     /// Since when.
@@ -39,13 +39,13 @@ impl Lifecycle {
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
         let is_quiet = self.is_settled() && !self.stopping;
-        let all_serve = self.processes.len() == self.seats.len();
-        let workers = self.seats.iter().map(|(ordinal, seat)| {
+        let all_serve = self.instances.len() == self.slots.len();
+        let workers = self.slots.iter().map(|(ordinal, seat)| {
             let start = seat.serving?;
-            let process = self.processes.get(&start)?;
+            let process = self.instances.get(&start)?;
             Some(ServingWorker {
                 ordinal: *ordinal,
-                start,
+                instance: start,
                 command: seat.command,
                 since: process.since,
                 restarts: seat.restarts,
@@ -53,31 +53,33 @@ impl Lifecycle {
             })
         });
         let workers = workers.collect::<Option<_>>()?;
-        let (copies, last_start) = (self.settings.copies, self.last_start);
-        (is_quiet && all_serve).then_some(Snapshot { copies, last_start, workers })
+        let (copies, last_start) = (self.settings.copies, self.last_instance);
+        (is_quiet && all_serve).then_some(Snapshot { copies, last_instance: last_start, workers })
     }
 
     /// Goes on with a run, on the clock that it was on.
     #[must_use]
     pub fn restore(settings: LifecycleSettings, snapshot: Snapshot) -> Self {
-        let Snapshot { copies, last_start, workers } = snapshot;
+        let Snapshot { copies, last_instance: last_start, workers } = snapshot;
         let mut life = Self::new(LifecycleSettings { copies, ..settings });
-        life.last_start = last_start;
-        for ServingWorker { ordinal, start, command, since, restarts, addresses } in workers {
+        life.last_instance = last_start;
+        for ServingWorker { ordinal, instance: start, command, since, restarts, addresses } in
+            workers
+        {
             let addresses: BTreeSet<String> = addresses.into_iter().collect();
             let process = Instance {
                 ordinal,
                 command,
                 since,
                 phase: Phase::Ready,
-                listens: addresses.clone(),
-                wanted: BTreeSet::new(),
-                silence_told: false,
+                listening: addresses.clone(),
+                required: BTreeSet::new(),
+                silence_reported: false,
             };
-            life.processes.insert(start, process);
+            life.instances.insert(start, process);
             let serving = Some(start);
             let seat = Slot { serving, command, restarts, addresses, ..Slot::default() };
-            life.seats.insert(ordinal, seat);
+            life.slots.insert(ordinal, seat);
         }
         life
     }

@@ -13,7 +13,7 @@ use crate::classic_bpf::Instruction;
 /// The most members of one group that a program can be written for. With all but one left out, it
 /// has 2,051 instructions: below the kernel's limit of 4,096 and, at eight bytes each, below the
 /// smallest default of `net.core.optmem_max` (20,480).
-pub const MOST_MEMBERS: usize = 1024;
+pub const MAX_MEMBERS: usize = 1024;
 
 const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
@@ -38,7 +38,7 @@ const RANDOM: u32 = (-0x1000_i32 + 56).cast_unsigned();
 #[must_use]
 pub fn program(live: &[usize], count: usize) -> Option<Vec<Instruction>> {
     let is_sorted = live.windows(2).all(|pair| pair[0] < pair[1]);
-    if count > MOST_MEMBERS || !is_sorted || live.last().is_none_or(|last| *last >= count) {
+    if count > MAX_MEMBERS || !is_sorted || live.last().is_none_or(|last| *last >= count) {
         return None;
     }
     let number = |n: usize| u32::try_from(n).ok();
@@ -56,7 +56,7 @@ pub fn program(live: &[usize], count: usize) -> Option<Vec<Instruction>> {
 /// The same, but connections from these ports get the members with these indices. For those that we
 /// make ourselves, to ask one member something: IPv4 without options, or IPv6.
 #[must_use]
-pub fn aimed(aims: &[(u16, usize)], otherwise: Vec<Instruction>) -> Vec<Instruction> {
+pub fn with_fixed_ports(aims: &[(u16, usize)], otherwise: Vec<Instruction>) -> Vec<Instruction> {
     /// `SKF_NET_OFF`: from the IP header on.
     const NETWORK: u32 = (-0x10_0000_i32).cast_unsigned();
     const IPV6: u32 = 0x60;
@@ -102,14 +102,14 @@ impl<Id> Default for OrderedGroup<Id> {
 impl<Id: PartialEq> OrderedGroup<Id> {
     /// Its `listen` has succeeded: it is the last one now. A member that is there already stays
     /// where it is, as it does when it calls `listen` again.
-    pub fn joined(&mut self, id: Id) {
+    pub fn join(&mut self, id: Id) {
         if self.index(&id).is_none() {
             self.members.push(id);
         }
     }
 
     /// Its last descriptor was closed, or it was shut down: the last one takes its place.
-    pub fn left(&mut self, id: &Id) {
+    pub fn leave(&mut self, id: &Id) {
         if let Some(index) = self.index(id) {
             self.members.swap_remove(index);
         }

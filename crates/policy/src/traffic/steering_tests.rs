@@ -59,13 +59,13 @@ fn the_largest_group_fits_into_the_kernels_limits() {
     for live in
         [vec![0], vec![511], vec![1023], (0..1024).step_by(2).collect(), (0..1024).collect()]
     {
-        let program = program(&live, MOST_MEMBERS).unwrap();
+        let program = program(&live, MAX_MEMBERS).unwrap();
         assert!(program.len() <= 2051, "{}", program.len());
         assert!(program.len() * 8 < 20_480);
-        let times = picks(&live, MOST_MEMBERS, 1);
-        assert!((0..MOST_MEMBERS).all(|i| times[i] == u32::from(live.contains(&i))), "{live:?}");
+        let times = picks(&live, MAX_MEMBERS, 1);
+        assert!((0..MAX_MEMBERS).all(|i| times[i] == u32::from(live.contains(&i))), "{live:?}");
     }
-    assert_eq!(program(&[0], MOST_MEMBERS + 1), None);
+    assert_eq!(program(&[0], MAX_MEMBERS + 1), None);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn what_makes_no_sense_has_no_program() {
 
 fn group(members: &str) -> OrderedGroup<char> {
     let mut group = OrderedGroup::default();
-    members.chars().for_each(|id| group.joined(id));
+    members.chars().for_each(|id| group.join(id));
     group
 }
 
@@ -94,16 +94,16 @@ fn order(group: &OrderedGroup<char>) -> String {
 #[test]
 fn the_last_one_takes_the_place_of_the_one_that_left() {
     let mut group = group("ABCD");
-    group.left(&'B');
+    group.leave(&'B');
     assert_eq!(order(&group), "ADC");
-    group.joined('E');
+    group.join('E');
     assert_eq!(order(&group), "ADCE");
-    group.left(&'E');
+    group.leave(&'E');
     assert_eq!(order(&group), "ADC");
-    group.left(&'A');
+    group.leave(&'A');
     assert_eq!(order(&group), "CD");
-    group.left(&'X');
-    group.joined('C');
+    group.leave(&'X');
+    group.join('C');
     assert_eq!(order(&group), "CD");
     assert_eq!([group.index(&'D'), group.index(&'C'), group.index(&'A')], [Some(1), Some(0), None]);
 }
@@ -123,7 +123,7 @@ fn picked(program: &[Instruction], array: &OrderedGroup<char>) -> String {
 fn who_joins_gets_nothing_from_the_program_before() {
     let mut group = group("AB");
     let program = group.program(|_| true).unwrap();
-    group.joined('C');
+    group.join('C');
     assert_eq!(picked(&program, &group), "AB");
     assert_eq!(picked(&group.program(|_| true).unwrap(), &group), "ABC");
 }
@@ -144,7 +144,7 @@ fn while_a_member_leaves_nobody_is_picked_who_should_not_be() {
         let takes = |id: &char| live.contains(*id) && *id != leaving;
         let program = group.program_while_leaving(&leaving, takes).unwrap();
         assert_eq!(picked(&program, &group), meanwhile, "{members} {live} before {leaving}");
-        group.left(&leaving);
+        group.leave(&leaving);
         assert_eq!(picked(&program, &group), meanwhile, "{members} {live} after {leaving}");
         let program = group.program(takes).unwrap();
         assert!(picked(&program, &group).chars().all(|id| takes(&id)));
@@ -156,7 +156,7 @@ fn if_only_the_last_one_takes_connections_the_kernel_chooses_for_a_moment() {
     let mut group = group("ABC");
     let program = group.program_while_leaving(&'A', |id| *id == 'C').unwrap();
     assert_eq!(picked(&program, &group), "C");
-    group.left(&'A');
+    group.leave(&'A');
     assert_eq!(picked(&program, &group), "?");
     assert_eq!(picked(&group.program(|id| *id == 'C').unwrap(), &group), "C");
 }

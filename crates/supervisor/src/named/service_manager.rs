@@ -35,8 +35,8 @@ impl ManagerReport {
     pub(crate) fn attend(&mut self, life: &Lifecycle) {
         let Some(service) = &self.service else { return };
         let (wanted, stopping) = (usize::from(life.copies()), life.is_stopping());
-        let facts = ServiceFacts { ready: life.live().len(), wanted, stopping };
-        if let Some(news) = self.told.news(facts) {
+        let facts = ServiceFacts { ready: life.serving().len(), wanted, stopping };
+        if let Some(news) = self.told.update(facts) {
             service.send(news, None);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sameport_policy::lifecycle;
-use sameport_policy::lifecycle::slots::InstanceId;
+use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::{Lifecycle, RequestFailure, RequestRefusal};
 use sameport_policy::model::Address;
 use sameport_sys::netlink;
@@ -41,7 +41,12 @@ impl StatusFacts<'_> {
             directory: self.about.directory.clone(),
             via: self.via.to_owned(),
             copies: self.life.copies(),
-            workers: self.life.seen().iter().map(|seen| self.worker(seen, &connections)).collect(),
+            workers: self
+                .life
+                .report()
+                .iter()
+                .map(|seen| self.worker(seen, &connections))
+                .collect(),
             addresses: seen.iter().map(|seen| self.listening(seen)).collect(),
             remarks: self.remarks(&seen),
         }
@@ -68,14 +73,14 @@ impl StatusFacts<'_> {
         let passed = u64::try_from(self.now.saturating_sub(seen.since).as_millis());
         WorkerStatus {
             ordinal: seen.ordinal,
-            pid: seen.start.and_then(|start| self.pids.get(&start)).copied(),
+            pid: seen.instance.and_then(|start| self.pids.get(&start)).copied(),
             state: state(seen.state),
             since: since.saturating_sub(passed.unwrap_or_default()),
             restarts: seen.restarts,
             why: None,
-            connections: seen.start.and_then(|start| connections.get(&start)).copied(),
+            connections: seen.instance.and_then(|start| connections.get(&start)).copied(),
             addresses: seen
-                .start
+                .instance
                 .map(|start| self.held.addresses(start))
                 .unwrap_or_default()
                 .iter()

@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use sameport_policy::lifecycle::slots::InstanceId;
+use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::{Action, Lifecycle, RunOutcome};
 use sameport_policy::model::Address;
 use sameport_sys::process;
@@ -221,7 +221,7 @@ impl<'a> Supervisor<'a> {
         }
         door.close().await;
         Ok(match outcome {
-            Some(RunOutcome::GivenUp(exit)) => exit.code().max(1),
+            Some(RunOutcome::GivenUp(exit)) => exit.exit_code().max(1),
             Some(RunOutcome::Stopped) | None => 0,
         })
     }
@@ -233,7 +233,7 @@ impl<'a> Supervisor<'a> {
         let orphans = orphans.chain(ending).map(Termination::next_sweep).min();
         let unheard = !self.hears_of_listeners() && !self.life.starting().is_empty();
         let look = unheard.then_some(self.next_look);
-        [watching.next(), self.life.next(), draining, orphans, look, Some(self.next_round)]
+        [watching.next(), self.life.next_deadline(), draining, orphans, look, Some(self.next_round)]
             .into_iter()
             .flatten()
             .min()
@@ -243,7 +243,7 @@ impl<'a> Supervisor<'a> {
     fn attend(&mut self, now: Duration) {
         self.look_who_listens(now);
         for (start, address) in self.held.listens() {
-            let orders = self.life.listens(start, named(&address), now);
+            let orders = self.life.listening(start, named(&address), now);
             self.obey(orders, now);
         }
         if !self.asked_to_notify.is_disjoint(&self.notified) {
@@ -276,27 +276,27 @@ impl<'a> Supervisor<'a> {
         let mut next: VecDeque<Action> = orders.into();
         while let Some(order) = next.pop_front() {
             let more = match order {
-                Action::Start { start, ordinal, command, predecessor } => {
+                Action::Start { instance: start, ordinal, command, predecessor } => {
                     match self.start_worker(start, ordinal, command, predecessor) {
                         Ok(()) => self.life.started(start),
                         Err(error) => {
                             self.untold.push(RunEvent::NotStarted { ordinal, error });
                             self.held.ended(start);
-                            self.life.not_started(start, now)
+                            self.life.start_failed(start, now)
                         }
                     }
                 }
-                Action::Probe(start) => {
+                Action::CheckReady(start) => {
                     self.probe(start);
                     Vec::new()
                 }
-                Action::Steer => {
+                Action::UpdateSteering => {
                     if !self.life.is_stopping() {
-                        self.held.steer(self.life.live());
+                        self.held.steer(self.life.serving());
                     }
                     Vec::new()
                 }
-                Action::Close => {
+                Action::StopAccepting => {
                     self.held.close();
                     Vec::new()
                 }
@@ -318,15 +318,15 @@ impl<'a> Supervisor<'a> {
                     self.signal(start, SIGKILL);
                     Vec::new()
                 }
-                Action::Tell(change) => {
+                Action::Report(change) => {
                     self.tell(change);
                     Vec::new()
                 }
-                Action::Done(result) => {
+                Action::RequestDone(result) => {
                     self.done(result);
                     Vec::new()
                 }
-                Action::End(outcome) => {
+                Action::EndRun(outcome) => {
                     self.outcome = Some(outcome);
                     Vec::new()
                 }

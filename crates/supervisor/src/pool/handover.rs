@@ -39,7 +39,7 @@ impl SocketPool {
             let address = socket.address();
             let held = WorkerSocket::from_inherited(socket.descriptor)?;
             let inode = held.inode();
-            state.slots.keep(inode, &address, &socket.users);
+            state.slots.hold(inode, &address, &socket.users);
             state.restore_older(inode, &address, &socket.older);
             state.begun.extend(socket.users.iter().map(|start| (*start, None)));
             state.sockets.insert(inode, held);
@@ -51,7 +51,7 @@ impl SocketPool {
             };
             let address = address.clone();
             let group = state.groups.entry(address).or_default();
-            members.iter().for_each(|inode| group.joined(*inode));
+            members.iter().for_each(|inode| group.join(*inode));
         }
         Ok(())
     }

@@ -48,7 +48,7 @@ pub(crate) fn refuse(activation: &Activation) -> Result<(), InheritError> {
 }
 
 fn names(activation: &Activation) -> Result<Vec<String>, InheritError> {
-    activation.of(std::process::id()).map_err(InheritError::InvalidActivation)
+    activation.socket_names(std::process::id()).map_err(InheritError::InvalidActivation)
 }
 
 /// Takes the sockets that the service manager passed, and opens the other addresses of `--listen`.

@@ -13,7 +13,7 @@ pub(crate) mod worker_view;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sameport_policy::lifecycle::slots::{HeldSockets, InstanceId, QueueMode};
+use sameport_policy::lifecycle::{HeldSockets, InstanceId, QueueMode};
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::traffic::steering::OrderedGroup;
 use sameport_sys::netlink;
@@ -145,7 +145,7 @@ impl SocketPool {
         state.told.remove(&start);
         state.unheld.remove(&start);
         state.seems_closed.retain(|(_, other)| *other != start);
-        for inode in state.slots.ended(start) {
+        for inode in state.slots.remove_instance(start) {
             let Some(socket) = state.sockets.get(&inode) else { continue };
             if socket.is_listening() == Ok(true) {
                 // With as much room as it had, it still serves those who fit.
@@ -200,7 +200,7 @@ impl SocketPool {
             let inode = gate.inode();
             drop(gate);
             if let Some(group) = state.groups.get_mut(&address) {
-                group.left(&inode);
+                group.leave(&inode);
             }
             state.steer(&address);
         }
@@ -225,7 +225,7 @@ impl SocketPool {
     pub(crate) fn is_drained(&self, start: InstanceId) -> bool {
         let state = self.state();
         let mut ports = BTreeSet::new();
-        for (inode, address) in state.slots.of(start) {
+        for (inode, address) in state.slots.used_by(start) {
             if address.protocol != Protocol::Tcp
                 || state.slots.is_used_by_another(inode, start)
                 || state.outlives_us(inode)
@@ -247,7 +247,7 @@ impl SocketPool {
     pub(crate) fn waiting(&self, start: InstanceId) -> u32 {
         let state = self.state();
         let waiting = |inode| Some(state.sockets.get(&inode)?.accept_queue().ok()?.waiting);
-        state.slots.of(start).filter_map(|(inode, _)| waiting(inode)).sum()
+        state.slots.used_by(start).filter_map(|(inode, _)| waiting(inode)).sum()
     }
 
     /// Closes what nobody uses and nobody waits in: there are enough members without it. The last on
@@ -256,10 +256,10 @@ impl SocketPool {
         /// Nobody comes to whom waits there; an end of it is better than none.
         const ROUNDS: u32 = 5;
         let mut state = self.state();
-        let free: BTreeMap<u64, Address> = state.slots.free().collect();
+        let free: BTreeMap<u64, Address> = state.slots.unused().collect();
         state.stranded.retain(|inode, _| free.contains_key(inode));
         for (inode, address) in free {
-            let is_last = !state.slots.on(&address, &state.live).values().any(|live| *live);
+            let is_last = !state.slots.on_address(&address, &state.live).values().any(|live| *live);
             if state.is_common(inode) || is_last && is_expected(&address) {
                 continue;
             }
@@ -293,13 +293,13 @@ impl SocketPool {
     pub(crate) fn addresses(&self, start: InstanceId) -> BTreeSet<Address> {
         let state = self.state();
         let unheld = state.unheld.get(&start).into_iter().flatten();
-        state.slots.of(start).map(|(_, address)| address).chain(unheld).cloned().collect()
+        state.slots.used_by(start).map(|(_, address)| address).chain(unheld).cloned().collect()
     }
 
     pub(crate) fn seen(&self) -> Vec<AddressStatus> {
         let state = self.state();
         let seen = |address: &Address| {
-            let members = state.slots.on(address, &state.live);
+            let members = state.slots.on_address(address, &state.live);
             let queues =
                 members.keys().filter_map(|inode| state.sockets.get(inode)?.accept_queue().ok());
             let (waiting, limit) = queues.fold((0, 0), |(waiting, limit), queue| {
@@ -312,7 +312,7 @@ impl SocketPool {
                 limit,
                 unused: members
                     .keys()
-                    .all(|inode| state.slots.free().any(|(free, _)| free == *inode)),
+                    .all(|inode| state.slots.unused().any(|(free, _)| free == *inode)),
                 not_held: state.not_put.get(address).cloned(),
                 not_steered: match address.protocol {
                     Protocol::Tcp => state.not_steered.get(address).cloned(),
@@ -350,7 +350,8 @@ impl SocketPool {
     /// Until it is dropped, connections from this port to this address reach this process.
     pub(crate) fn aim(&self, start: InstanceId, address: &Address, from: u16) -> ProbeSteering {
         let mut state = self.state();
-        let inode = state.slots.of(start).find(|(_, it)| *it == address).map(|(inode, _)| inode);
+        let inode =
+            state.slots.used_by(start).find(|(_, it)| *it == address).map(|(inode, _)| inode);
         if let Some(inode) = inode {
             state.aims.insert(from, (address.clone(), inode));
             state.steer(address);

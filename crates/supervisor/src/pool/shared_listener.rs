@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sameport_policy::lifecycle::slots::InstanceId;
+use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::systemd;
 use sameport_policy::systemd::StoredName;
@@ -65,7 +65,7 @@ impl SocketPool {
                 // Nobody may have accepted for a while. With less room, it serves those who fit.
                 let _ = socket.raise_backlog();
             }
-            state.slots.keep(inode, address, &[]);
+            state.slots.hold(inode, address, &[]);
             state.sockets.insert(inode, socket.duplicate()?);
         }
         for (address, names) in kept {
@@ -89,7 +89,7 @@ impl SocketPool {
         for (inode, address) in passed {
             let Some(socket) = state.sockets.get(&inode) else { continue };
             sockets.push(socket.duplicate()?);
-            state.slots.uses(inode, &address, start);
+            state.slots.add_user(inode, &address, start);
             state.listens.push((start, address));
             self.0.changed.notify_one();
         }
@@ -128,19 +128,19 @@ impl PoolState {
     /// Members that were there before us, in the kernel's order if that is certain.
     fn put_in_order(&mut self, address: &Address, names: &[StoredName]) {
         let members: Vec<u64> = names.iter().map(|name| name.inode).collect();
-        let order = systemd::order(names);
+        let order = systemd::group_order(names);
         if order.is_none() {
             self.unordered.insert(address.clone());
             self.not_steered.insert(address.clone(), UNKNOWN_ORDER.into());
         }
         let group = self.groups.entry(address.clone()).or_default();
-        order.unwrap_or(members).into_iter().for_each(|inode| group.joined(inode));
+        order.unwrap_or(members).into_iter().for_each(|inode| group.join(inode));
     }
 
     /// Where there are more sockets than workers, because we ended in the middle of a restart, those
     /// who come before the first worker is ready go to the sockets that workers get first.
     fn choose_first(&mut self, address: &Address, copies: u16) {
-        let mut all: Vec<u64> = self.slots.on(address, &self.live).into_keys().collect();
+        let mut all: Vec<u64> = self.slots.on_address(address, &self.live).into_keys().collect();
         all.sort_by_key(|inode| !self.waits(*inode));
         let waited_for = all.iter().filter(|inode| self.waits(**inode)).count();
         all.truncate(waited_for.max(copies.into()));
@@ -170,7 +170,7 @@ impl PoolState {
     /// one that gets connections.
     pub(crate) fn left_behind(&self, address: &Address) -> Option<u64> {
         let served = |inode: u64| self.served.get(address).is_some_and(|it| it.contains(&inode));
-        let free = self.slots.free().filter(|(_, at)| at == address).map(|(inode, _)| inode);
+        let free = self.slots.unused().filter(|(_, at)| at == address).map(|(inode, _)| inode);
         free.min_by_key(|inode| (!self.waits(*inode), !served(*inode), *inode))
     }
 
@@ -207,7 +207,7 @@ impl PoolState {
         match self.put(inode, start, caller, socket) {
             Ok(()) => {
                 self.not_put.remove(address);
-                self.slots.uses(inode, address, start);
+                self.slots.add_user(inode, address, start);
                 Some(BindResult::Replaced)
             }
             Err(why) => {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::fd::AsFd as _;
 
-use sameport_policy::lifecycle::slots::{BindAnswer, InstanceId};
+use sameport_policy::lifecycle::{Fallback, InstanceId};
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::traffic::steering;
 use sameport_policy::traffic::steering::OrderedGroup;
@@ -18,16 +18,16 @@ use crate::processes;
 impl PoolState {
     pub(crate) fn own(&self, start: InstanceId) -> HashSet<u64> {
         let own = |inode: &u64| !self.slots.is_used_by_another(*inode, start);
-        self.slots.of(start).map(|(inode, _)| inode).filter(own).collect()
+        self.slots.used_by(start).map(|(inode, _)| inode).filter(own).collect()
     }
 
     /// What a bind is answered with where nothing is free.
-    pub(crate) fn instead(&mut self, address: &Address, start: InstanceId) -> BindAnswer {
+    pub(crate) fn instead(&mut self, address: &Address, start: InstanceId) -> Fallback {
         let Some(before) = self.begun.get(&start).copied().flatten() else {
-            return BindAnswer::Nothing;
+            return Fallback::OwnSocket;
         };
         let apart = address.protocol == Protocol::Tcp && self.others(address).is_none();
-        if apart { BindAnswer::Nothing } else { BindAnswer::Of(before) }
+        if apart { Fallback::OwnSocket } else { Fallback::SocketOf(before) }
     }
 
     /// Why members of this group cannot be told apart, if they cannot: the kernel counts members that
@@ -85,21 +85,21 @@ impl PoolState {
 
     pub(crate) fn hold(&mut self, socket: WorkerSocket, address: &Address, start: InstanceId) {
         let inode = socket.inode();
-        self.slots.uses(inode, address, start);
+        self.slots.add_user(inode, address, start);
         self.sockets.entry(inode).or_insert(socket);
     }
 
     /// Frees what this process has closed: a look among these processes, of which its first must be
     /// one. A process that comes or goes meanwhile can be missed, so one look is not believed.
     pub(crate) fn look_for_closed(&mut self, start: InstanceId, pids: &[i32]) {
-        let used: Vec<u64> = self.slots.of(start).map(|(inode, _)| inode).collect();
+        let used: Vec<u64> = self.slots.used_by(start).map(|(inode, _)| inode).collect();
         for inode in used {
             let is_open = |socket: &WorkerSocket| socket.is_open_in(pids);
             if self.sockets.get(&inode).is_none_or(is_open) {
                 self.seems_closed.remove(&(inode, start));
             } else if !self.seems_closed.insert((inode, start)) {
                 self.seems_closed.remove(&(inode, start));
-                self.slots.closed(inode, start);
+                self.slots.remove_user(inode, start);
             }
         }
     }
@@ -107,7 +107,8 @@ impl PoolState {
     /// A worker that has closed its socket and binds again gets the same. This thread is asking.
     pub(crate) fn look_for_rebound(&mut self, start: InstanceId, tid: i32, address: &Address) {
         let here = |(_, at): &(u64, &Address)| *at == address;
-        let used: Vec<u64> = self.slots.of(start).filter(here).map(|(inode, _)| inode).collect();
+        let used: Vec<u64> =
+            self.slots.used_by(start).filter(here).map(|(inode, _)| inode).collect();
         if used.is_empty() {
             return;
         }
@@ -116,7 +117,7 @@ impl PoolState {
         for inode in used {
             let is_open = |socket: &WorkerSocket| socket.is_open_in(&pids);
             if !self.sockets.get(&inode).is_none_or(is_open) {
-                self.slots.closed(inode, start);
+                self.slots.remove_user(inode, start);
             }
         }
     }
@@ -126,7 +127,7 @@ impl PoolState {
         if self.gates.contains_key(address) {
             return;
         }
-        let on = self.slots.on(address, &self.live);
+        let on = self.slots.on_address(address, &self.live);
         let takers = self.takers(address, &on);
         let Some(any) = self.any(address) else { return };
         let aimed = self.aims.values().any(|(at, _)| at == address);
@@ -159,7 +160,7 @@ impl PoolState {
         let aims: Vec<(u16, u64)> = aims.map(|(from, (_, inode))| (*from, *inode)).collect();
         let program = self.groups.get(address).and_then(|group| {
             let places = aims.iter().filter_map(|(from, inode)| Some((*from, group.index(inode)?)));
-            Some(steering::aimed(&places.collect::<Vec<_>>(), group.program(takes)?))
+            Some(steering::with_fixed_ports(&places.collect::<Vec<_>>(), group.program(takes)?))
         });
         match (program, self.any(address)) {
             (Some(program), Some(any)) => {
@@ -171,7 +172,7 @@ impl PoolState {
 
     /// Whoever joins the group next gets nothing.
     pub(crate) fn keep_newcomers_out(&mut self, address: &Address) {
-        let on = self.slots.on(address, &self.live);
+        let on = self.slots.on_address(address, &self.live);
         if self.others(address).is_none() {
             let live = |inode: &u64| on.get(inode).copied().unwrap_or(false);
             if let Err(why) = self.steer_to(address, live) {
@@ -187,7 +188,7 @@ impl PoolState {
         if let Some(address) = &address
             && !self.unordered.contains(address)
         {
-            let on = self.slots.on(address, &self.live);
+            let on = self.slots.on_address(address, &self.live);
             let live = |inode: &u64| on.get(inode).copied().unwrap_or(false);
             let program =
                 self.groups.get(address).and_then(|g| g.program_while_leaving(&inode, live));
@@ -201,7 +202,7 @@ impl PoolState {
         self.slots.release(inode);
         let Some(address) = address else { return };
         if let Some(group) = self.groups.get_mut(&address) {
-            group.left(&inode);
+            group.leave(&inode);
             match group.members() {
                 [] => drop(self.groups.remove(&address)),
                 [_] => drop(self.unordered.remove(&address)),
@@ -223,7 +224,7 @@ impl PoolState {
         gate.listen(1).map_err(|errno| errno.to_string())?;
         let inode = gate.inode();
         if let Some(group) = self.groups.get_mut(address) {
-            group.joined(inode);
+            group.join(inode);
         }
         self.gates.insert(address.clone(), gate);
         self.steer_to(address, |member| *member == inode)

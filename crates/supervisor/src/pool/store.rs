@@ -65,7 +65,7 @@ impl ManagerStore {
     pub(crate) fn forget(&mut self, inode: u64) {
         self.leaving.remove(&inode);
         if let (Some(name), Some(service)) = (self.kept.remove(&inode), &self.service) {
-            service.send(systemd::forget(name), None);
+            service.send(systemd::remove_message(name), None);
         }
     }
 
@@ -79,7 +79,7 @@ impl PoolState {
     /// Has the manager keep what we hold on this address, each under the name that is right now.
     pub(crate) fn tell_store(&mut self, address: &Address) {
         let Some(service) = self.store.service.clone() else { return };
-        for inode in self.slots.on(address, &self.live).into_keys() {
+        for inode in self.slots.on_address(address, &self.live).into_keys() {
             // A socket unit's is kept by its unit.
             if self.outlives_us(inode) {
                 continue;
@@ -94,7 +94,7 @@ impl PoolState {
             let name = StoredName { inode, index };
             // It is on its way out, unless somebody has taken it meanwhile.
             if self.store.leaving.contains_key(&inode)
-                && self.slots.free().any(|(free, _)| free == inode)
+                && self.slots.unused().any(|(free, _)| free == inode)
             {
                 continue;
             }
@@ -102,10 +102,10 @@ impl PoolState {
             match self.store.kept.insert(inode, name) {
                 Some(before) if before == name => continue,
                 // What is there is not stored again, whatever its name.
-                Some(before) => service.send(systemd::forget(before), None),
+                Some(before) => service.send(systemd::remove_message(before), None),
                 None => {}
             }
-            service.send(systemd::keep(name), Some(socket.as_fd()));
+            service.send(systemd::store_message(name), Some(socket.as_fd()));
         }
     }
 }

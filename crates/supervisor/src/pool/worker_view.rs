@@ -1,6 +1,6 @@
 //! The held sockets, as one worker meets them: its binds, listens and shutdowns.
 
-use sameport_policy::lifecycle::slots::{InstanceId, QueueMode};
+use sameport_policy::lifecycle::{InstanceId, QueueMode};
 use sameport_policy::model::{Address, Protocol};
 use sameport_sys::Errno;
 use sameport_sys::seccomp::NotifyListener;
@@ -60,7 +60,7 @@ impl WorkerSockets {
             match state.put(inode, self.start, caller, socket) {
                 Ok(()) => {
                     state.not_put.remove(address);
-                    state.slots.uses(inode, address, self.start);
+                    state.slots.add_user(inode, address, self.start);
                     if address.protocol == Protocol::Udp {
                         state.tell_store(address);
                         state.listens.push((self.start, address.clone()));
@@ -116,7 +116,7 @@ impl WorkerSockets {
         let inode = socket.inode();
         let is_common = state.is_common(inode);
         let live = state.live.contains(&self.start) || is_common;
-        if !live && state.slots.on(address, &state.live).values().any(|live| *live) {
+        if !live && state.slots.on_address(address, &state.live).values().any(|live| *live) {
             // Whoever is not ready must not be chosen, not even for a moment.
             state.keep_newcomers_out(address);
         }
@@ -124,9 +124,9 @@ impl WorkerSockets {
             shared_listener::listen_common(&socket, backlog)?;
         } else {
             socket.listen(backlog)?;
-            state.groups.entry(address.clone()).or_default().joined(inode);
+            state.groups.entry(address.clone()).or_default().join(inode);
         }
-        state.slots.uses(inode, address, self.start);
+        state.slots.add_user(inode, address, self.start);
         state.sockets.entry(inode).or_insert(socket);
         state.tell_store(address);
         state.listens.push((self.start, address.clone()));

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use sameport_policy::model::Protocol as Sort;
-use sameport_policy::traffic::steering::{OrderedGroup, aimed, program};
+use sameport_policy::traffic::steering::{OrderedGroup, program, with_fixed_ports};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::*;
@@ -86,7 +86,7 @@ fn a_connection_from_a_port_of_ours_gets_to_the_member_it_is_aimed_at() {
         let usual = program(&[0], 3).unwrap();
         let (clients, ports): (Vec<_>, Vec<_>) = (0..3).map(|_| client_of(from)).unzip();
         let aims = [(ports[0], 2), (ports[1], 1)];
-        duplicate(&listeners[1]).steer(&aimed(&aims, usual.clone())).unwrap();
+        duplicate(&listeners[1]).steer(&with_fixed_ports(&aims, usual.clone())).unwrap();
         for (client, member) in clients.iter().zip([2, 1, 0]) {
             client.connect(&to.into()).unwrap();
             let own = client.local_addr().unwrap().as_socket().unwrap().port();
@@ -94,7 +94,7 @@ fn a_connection_from_a_port_of_ours_gets_to_the_member_it_is_aimed_at() {
                 accepted(&listeners[member]).is_some_and(|(_, peer)| peer.port() == own)
             });
         }
-        assert_eq!(aimed(&[], usual.clone()), usual);
+        assert_eq!(with_fixed_ports(&[], usual.clone()), usual);
     }
 }
 
@@ -103,18 +103,18 @@ fn the_group_is_in_the_kernels_order_and_the_program_outlives_who_gave_it() {
     let _alone = run_exclusive();
     let [a, b, c, d] = group("127.0.0.1");
     let mut order = OrderedGroup::default();
-    "abcd".chars().for_each(|id| order.joined(id));
+    "abcd".chars().for_each(|id| order.join(id));
     duplicate(&a).steer(&order.program(|id| *id != 'b').unwrap()).unwrap();
 
     // Who joins gets nothing before it is asked for.
     let e = listener(&a.local_addr().unwrap().to_string());
-    order.joined('e');
+    order.join('e');
     assert_eq!(got(&[&b, &e, &a, &c, &d], 60)[..2], [0, 0]);
 
     duplicate(&c).steer(&order.program_while_leaving(&'a', |id| *id != 'b').unwrap()).unwrap();
     assert_eq!(got(&[&a, &b, &e, &c, &d], 60)[..3], [0, 0, 0]);
     drop(a);
-    order.left(&'a');
+    order.leave(&'a');
     assert_eq!(got(&[&b, &e, &c, &d], 60)[..2], [0, 0]);
 
     for only in "bcde".chars() {
@@ -167,7 +167,7 @@ fn behind_a_gate_newcomers_wait_and_everybody_else_is_served() {
         let to = SocketAddr::new(from.parse().unwrap(), port);
         let held = duplicate(&listener);
         let mut order = OrderedGroup::default();
-        order.joined("held");
+        order.join("held");
 
         let connected = TcpStream::connect(to).unwrap();
         let (accepted, _) = listener.accept().unwrap();
@@ -178,7 +178,7 @@ fn behind_a_gate_newcomers_wait_and_everybody_else_is_served() {
         held.steer(&order.program(|_| true).unwrap()).unwrap();
         let gate = held.open_gate().unwrap();
         gate.listen(0).unwrap();
-        order.joined("gate");
+        order.join("gate");
         held.steer(&order.program(|id| *id == "gate").unwrap()).unwrap();
         let late = connecting(to);
         until("the client tries again", || tcp_info(&late)[RETRANSMITS] > 0);

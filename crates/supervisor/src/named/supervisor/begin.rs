@@ -36,9 +36,11 @@ impl<'a> Supervisor<'a> {
             .map_err(|error| RunError::System("listen", error))?;
         let life = Lifecycle::new(named.settings.clone());
         let mut supervisor = Self::new(plan, named, interposer, beside, door, (about, life, with))?;
-        let orders = supervisor.life.begin(Duration::ZERO);
+        let orders = supervisor.life.start_all(Duration::ZERO);
         for order in orders {
-            let Action::Start { start, ordinal, command, predecessor } = order else { continue };
+            let Action::Start { instance: start, ordinal, command, predecessor } = order else {
+                continue;
+            };
             if let Err(error) = supervisor.start_worker(start, ordinal, command, predecessor) {
                 end_at_once(supervisor.processes.values().map(|process| process.pid));
                 return Err(RunError::Start(error));
@@ -73,7 +75,7 @@ impl<'a> Supervisor<'a> {
             supervisor.attend_to(start, NotifyListener::new(listener)).map_err(failed)?;
             supervisor.processes.insert(start, FirstProcess { pid, ordinal, detached });
         }
-        supervisor.held.steer(supervisor.life.live());
+        supervisor.held.steer(supervisor.life.serving());
         Ok(supervisor)
     }
 

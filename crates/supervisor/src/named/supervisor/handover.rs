@@ -80,7 +80,7 @@ impl Supervisor<'_> {
                 sockets,
                 groups,
                 copies: snapshot.copies,
-                last_start: snapshot.last_start,
+                last_start: snapshot.last_instance,
                 clock: now,
                 blocked: inherited.blocked,
                 record: inherited.record,

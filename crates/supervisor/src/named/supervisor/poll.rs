@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::exit::Exit;
-use sameport_policy::lifecycle::slots::InstanceId;
 use sameport_policy::model::Address;
 use sameport_sys::inspect;
 use sameport_sys::process;
@@ -57,7 +57,7 @@ impl Supervisor<'_> {
             return;
         };
         for address in closed {
-            if self.life.expects(&named(&address)) {
+            if self.life.expects_listener(&named(&address)) {
                 self.untold.push(RunEvent::Closed { ordinal, pid, address });
             }
         }
@@ -65,7 +65,7 @@ impl Supervisor<'_> {
 
     /// Looks for what nothing reports.
     pub(crate) fn round(&mut self, now: Duration) {
-        let live = self.life.live();
+        let live = self.life.serving();
         let firsts = self.processes.iter().map(|(start, process)| (*start, process.pid)).collect();
         let all = processes::all(&firsts);
         for start in &live {
@@ -105,7 +105,7 @@ impl Supervisor<'_> {
             let _ = process::signal(*pid, SIGKILL);
         }
         if self.life.is_settled() && self.draining.is_empty() {
-            self.held.release_spare(|address| self.life.expects(&named(address)));
+            self.held.release_spare(|address| self.life.expects_listener(&named(address)));
         }
         if self.life.is_stopping() && self.draining.is_empty() && !self.asked_to_stop {
             self.held.leave_open();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sameport_policy::lifecycle;
-use sameport_policy::lifecycle::slots::InstanceId;
+use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::{Action, RunRequest};
 
 use super::Supervisor;
@@ -31,10 +31,10 @@ impl Supervisor<'_> {
     }
 
     pub(crate) fn tell(&mut self, change: lifecycle::WorkerChange) {
-        let pid = change.start.and_then(|start| self.processes.get(&start)).map(|it| it.pid);
+        let pid = change.instance.and_then(|start| self.processes.get(&start)).map(|it| it.pid);
         let connections = match change.state {
             lifecycle::WorkerState::Draining => change
-                .start
+                .instance
                 .and_then(|start| status::connections(&self.held, start, pid.unwrap_or(0))),
             _ => None,
         };
@@ -43,7 +43,7 @@ impl Supervisor<'_> {
             worker: change.ordinal,
             pid,
             state: status::state(change.state),
-            why: change.why.map(|why| why.to_string()),
+            why: change.reason.map(|why| why.to_string()),
             connections,
         };
         if let Some(caller) = &self.caller {
@@ -96,9 +96,9 @@ impl Supervisor<'_> {
                 // Whoever stops a run hears of its end; who asked before hears that it was stopped.
                 let orders = match stops {
                     true => {
-                        let (done, rest) = orders
-                            .into_iter()
-                            .partition::<Vec<_>, _>(|order| matches!(order, Action::Done(_)));
+                        let (done, rest) = orders.into_iter().partition::<Vec<_>, _>(|order| {
+                            matches!(order, Action::RequestDone(_))
+                        });
                         self.obey(done, now);
                         rest
                     }
@@ -116,7 +116,7 @@ impl Supervisor<'_> {
 
     pub(crate) fn done(&mut self, result: Result<(), lifecycle::RequestFailure>) {
         if result.is_ok()
-            && let Some(start) = self.life.live().first()
+            && let Some(start) = self.life.serving().first()
             && let Some(command) = self.life.command(*start)
         {
             self.about.command.clone_from(&self.commands[command]);

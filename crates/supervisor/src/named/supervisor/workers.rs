@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::exit::Exit;
-use sameport_policy::lifecycle::slots::InstanceId;
 use sameport_sys::process;
 use sameport_sys::process::{EndedChild, ListenFds, SpawnOptions, StartError};
 use sameport_sys::seccomp::NotifyListener;
@@ -213,12 +213,12 @@ impl Supervisor<'_> {
         self.asked_to_notify.remove(&start);
         // What it did last may not have been heard yet.
         for (start, address) in self.held.listens() {
-            let orders = self.life.listens(start, named(&address), now);
+            let orders = self.life.listening(start, named(&address), now);
             self.obey(orders, now);
         }
         self.held.ended(start);
         self.daemons.remove(&start);
-        let orders = self.life.ended(start, exit, now);
+        let orders = self.life.exited(start, exit, now);
         self.obey(orders, now);
         self.processes.remove(&start);
         self.listeners.remove(&start);

@@ -160,7 +160,7 @@ fn places_are_those_of_the_kernel() {
     drop(b);
     assert_eq!([&a, &d, &c].map(place), [0, 1, 2].map(|index| at(index, 3, false)));
     let mut order = OrderedGroup::default();
-    "adc".chars().for_each(|id| order.joined(id));
+    "adc".chars().for_each(|id| order.join(id));
     let Ok(SocketAccess::Socket(one)) = WorkerSocket::from_thread(own_pid(), c.as_raw_fd()) else {
         panic!()
     };

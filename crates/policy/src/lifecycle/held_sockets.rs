@@ -6,28 +6,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::instance::InstanceId;
 use crate::model::Address;
-
-/// One start of a worker: the process, and all that it starts. Never given twice in a run.
-pub type InstanceId = u32;
 
 /// How many sockets an address has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueMode {
     /// Each worker has one of its own, with its own queue.
-    Own,
+    PerWorker,
     /// All workers accept from one.
     Shared,
 }
 
 /// What a bind is answered with, beside a socket that is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BindAnswer {
+pub enum Fallback {
     /// Nothing: the worker's own socket becomes a member.
-    Nothing,
+    OwnSocket,
     /// The socket of the worker that it is to replace: where members cannot be told apart (datagrams,
     /// members that are not ours), one that is not ready must not draw traffic to a queue of its own.
-    Of(InstanceId),
+    SocketOf(InstanceId),
 }
 
 /// A socket that we hold.
@@ -52,7 +50,7 @@ impl HeldSockets {
         address: &Address,
         start: InstanceId,
         queue: QueueMode,
-        instead: BindAnswer,
+        instead: Fallback,
     ) -> Option<u64> {
         let there = || self.0.iter().filter(|(_, slot)| slot.address == *address);
         let other = |slot: &HeldSocket| !slot.users.contains(&start);
@@ -60,22 +58,22 @@ impl HeldSockets {
             .find(|(_, slot)| slot.users.is_empty())
             .or_else(|| match (queue, instead) {
                 (QueueMode::Shared, _) => there().find(|(_, slot)| other(slot)),
-                (QueueMode::Own, BindAnswer::Of(before)) => {
+                (QueueMode::PerWorker, Fallback::SocketOf(before)) => {
                     there().find(|(_, slot)| other(slot) && slot.users.contains(&before))
                 }
-                (QueueMode::Own, BindAnswer::Nothing) => None,
+                (QueueMode::PerWorker, Fallback::OwnSocket) => None,
             })
             .map(|(inode, _)| *inode)
     }
 
     /// From now on this start uses the socket, which is held from now on if it was not.
-    pub fn uses(&mut self, inode: u64, address: &Address, start: InstanceId) {
+    pub fn add_user(&mut self, inode: u64, address: &Address, start: InstanceId) {
         let slot = || HeldSocket { address: address.clone(), users: BTreeSet::new() };
         self.0.entry(inode).or_insert_with(slot).users.insert(start);
     }
 
     /// Holds a socket, whoever uses it.
-    pub fn keep(&mut self, inode: u64, address: &Address, users: &[InstanceId]) {
+    pub fn hold(&mut self, inode: u64, address: &Address, users: &[InstanceId]) {
         let users = users.iter().copied().collect();
         self.0.insert(inode, HeldSocket { address: address.clone(), users });
     }
@@ -93,14 +91,14 @@ impl HeldSockets {
     }
 
     /// This start has closed the socket.
-    pub fn closed(&mut self, inode: u64, start: InstanceId) {
+    pub fn remove_user(&mut self, inode: u64, start: InstanceId) {
         if let Some(slot) = self.0.get_mut(&inode) {
             slot.users.remove(&start);
         }
     }
 
     /// This start has ended. Gives the sockets that nobody uses since.
-    pub fn ended(&mut self, start: InstanceId) -> Vec<u64> {
+    pub fn remove_instance(&mut self, start: InstanceId) -> Vec<u64> {
         let mut free = Vec::new();
         for (inode, slot) in &mut self.0 {
             if slot.users.remove(&start) && slot.users.is_empty() {
@@ -128,13 +126,13 @@ impl HeldSockets {
     }
 
     /// Sockets that nobody uses, with their addresses.
-    pub fn free(&self) -> impl Iterator<Item = (u64, Address)> {
+    pub fn unused(&self) -> impl Iterator<Item = (u64, Address)> {
         let free = self.0.iter().filter(|(_, slot)| slot.users.is_empty());
         free.map(|(inode, slot)| (*inode, slot.address.clone()))
     }
 
     /// Sockets that this start uses, with their addresses.
-    pub fn of(&self, start: InstanceId) -> impl Iterator<Item = (u64, &Address)> {
+    pub fn used_by(&self, start: InstanceId) -> impl Iterator<Item = (u64, &Address)> {
         let used = move |slot: &&HeldSocket| slot.users.contains(&start);
         self.0
             .iter()
@@ -144,7 +142,11 @@ impl HeldSockets {
 
     /// Sockets on this address, and whether a live worker uses each.
     #[must_use]
-    pub fn on(&self, address: &Address, live: &BTreeSet<InstanceId>) -> BTreeMap<u64, bool> {
+    pub fn on_address(
+        &self,
+        address: &Address,
+        live: &BTreeSet<InstanceId>,
+    ) -> BTreeMap<u64, bool> {
         self.0
             .iter()
             .filter(|(_, slot)| slot.address == *address)
@@ -172,64 +174,64 @@ mod tests {
     fn a_replacement_gets_what_was_left_behind() {
         let mut slots = HeldSockets::default();
         let (web, admin) = (address(80), address(81));
-        assert_eq!(slots.claim(&web, 1, QueueMode::Own, BindAnswer::Nothing), None);
-        slots.uses(10, &web, 1);
-        slots.uses(11, &admin, 1);
-        slots.uses(12, &web, 2);
-        assert_eq!(slots.claim(&web, 3, QueueMode::Own, BindAnswer::Nothing), None);
-        assert_eq!(slots.ended(1), [10, 11]);
-        assert_eq!(slots.claim(&web, 3, QueueMode::Own, BindAnswer::Nothing), Some(10));
-        slots.uses(10, &web, 3);
-        assert_eq!(slots.claim(&web, 3, QueueMode::Own, BindAnswer::Nothing), None);
-        assert_eq!(slots.free().collect::<Vec<_>>(), [(11, admin)]);
-        assert_eq!(slots.on(&web, &[3].into()), [(10, true), (12, false)].into());
+        assert_eq!(slots.claim(&web, 1, QueueMode::PerWorker, Fallback::OwnSocket), None);
+        slots.add_user(10, &web, 1);
+        slots.add_user(11, &admin, 1);
+        slots.add_user(12, &web, 2);
+        assert_eq!(slots.claim(&web, 3, QueueMode::PerWorker, Fallback::OwnSocket), None);
+        assert_eq!(slots.remove_instance(1), [10, 11]);
+        assert_eq!(slots.claim(&web, 3, QueueMode::PerWorker, Fallback::OwnSocket), Some(10));
+        slots.add_user(10, &web, 3);
+        assert_eq!(slots.claim(&web, 3, QueueMode::PerWorker, Fallback::OwnSocket), None);
+        assert_eq!(slots.unused().collect::<Vec<_>>(), [(11, admin)]);
+        assert_eq!(slots.on_address(&web, &[3].into()), [(10, true), (12, false)].into());
     }
 
     #[test]
     fn an_address_bound_twice_has_two_sockets() {
         let mut slots = HeldSockets::default();
         let web = address(80);
-        slots.uses(10, &web, 1);
-        slots.uses(11, &web, 1);
-        slots.ended(1);
-        assert_eq!(slots.claim(&web, 2, QueueMode::Own, BindAnswer::Nothing), Some(10));
-        slots.uses(10, &web, 2);
-        assert_eq!(slots.claim(&web, 2, QueueMode::Own, BindAnswer::Nothing), Some(11));
+        slots.add_user(10, &web, 1);
+        slots.add_user(11, &web, 1);
+        slots.remove_instance(1);
+        assert_eq!(slots.claim(&web, 2, QueueMode::PerWorker, Fallback::OwnSocket), Some(10));
+        slots.add_user(10, &web, 2);
+        assert_eq!(slots.claim(&web, 2, QueueMode::PerWorker, Fallback::OwnSocket), Some(11));
     }
 
     #[test]
     fn one_for_both_where_members_cannot_be_told_apart() {
         let mut slots = HeldSockets::default();
         let web = address(80);
-        slots.uses(10, &web, 1);
-        slots.uses(11, &web, 2);
-        assert_eq!(slots.claim(&web, 3, QueueMode::Own, BindAnswer::Of(2)), Some(11));
-        slots.uses(11, &web, 3);
-        assert_eq!(slots.claim(&web, 3, QueueMode::Own, BindAnswer::Of(2)), None);
-        assert_eq!(slots.ended(2), []);
-        slots.closed(11, 3);
-        assert_eq!(slots.free().collect::<Vec<_>>(), [(11, web)]);
+        slots.add_user(10, &web, 1);
+        slots.add_user(11, &web, 2);
+        assert_eq!(slots.claim(&web, 3, QueueMode::PerWorker, Fallback::SocketOf(2)), Some(11));
+        slots.add_user(11, &web, 3);
+        assert_eq!(slots.claim(&web, 3, QueueMode::PerWorker, Fallback::SocketOf(2)), None);
+        assert!(slots.remove_instance(2).is_empty());
+        slots.remove_user(11, 3);
+        assert_eq!(slots.unused().collect::<Vec<_>>(), [(11, web)]);
     }
 
     #[test]
     fn what_was_adopted_is_for_whoever_comes() {
         let mut slots = HeldSockets::default();
         let web = address(80);
-        slots.keep(10, &web, &[]);
-        assert_eq!(slots.free().map(|(inode, _)| inode).collect::<Vec<_>>(), [10]);
-        assert_eq!(slots.claim(&web, 1, QueueMode::Own, BindAnswer::Nothing), Some(10));
-        slots.uses(10, &web, 1);
-        slots.keep(10, &web, &[1]);
-        assert_eq!(slots.claim(&web, 2, QueueMode::Own, BindAnswer::Nothing), None);
+        slots.hold(10, &web, &[]);
+        assert_eq!(slots.unused().map(|(inode, _)| inode).collect::<Vec<_>>(), [10]);
+        assert_eq!(slots.claim(&web, 1, QueueMode::PerWorker, Fallback::OwnSocket), Some(10));
+        slots.add_user(10, &web, 1);
+        slots.hold(10, &web, &[1]);
+        assert_eq!(slots.claim(&web, 2, QueueMode::PerWorker, Fallback::OwnSocket), None);
     }
 
     #[test]
     fn a_shared_queue_is_one_socket() {
         let mut slots = HeldSockets::default();
         let web = address(80);
-        slots.uses(10, &web, 1);
-        assert_eq!(slots.claim(&web, 2, QueueMode::Shared, BindAnswer::Nothing), Some(10));
-        assert_eq!(slots.claim(&web, 1, QueueMode::Shared, BindAnswer::Nothing), None);
+        slots.add_user(10, &web, 1);
+        assert_eq!(slots.claim(&web, 2, QueueMode::Shared, Fallback::OwnSocket), Some(10));
+        assert_eq!(slots.claim(&web, 1, QueueMode::Shared, Fallback::OwnSocket), None);
         slots.release(10);
         assert!(!slots.holds(10));
     }
