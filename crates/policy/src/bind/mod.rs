@@ -1,7 +1,10 @@
 //! One bind of a worker: what becomes of its address, its options and its socket.
 
+pub mod facts;
 pub mod keys;
+pub mod listen;
 pub mod map;
+pub mod plan;
 pub mod private;
 pub mod share;
 pub mod sockaddr;

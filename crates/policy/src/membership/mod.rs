@@ -4,6 +4,8 @@
 //! unless both name the same group. This is a courtesy between the programs of one user, not a fence:
 //! whoever wants in needs no more than an option.
 
+pub mod run_line;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 

@@ -1,0 +1,70 @@
+//! The facts of one `bind` or `listen` of a worker, as far as a decision needs them.
+//!
+//! The facts that cost system calls beyond the socket itself are `None` at first. A decision that
+//! needs one asks for it ([`Missing`]), and is made again with the answer.
+
+use std::net::SocketAddr;
+
+use crate::bind::map::MapRule;
+use crate::bind::share::BindAttempt;
+use crate::bind::verdict::PortSet;
+use crate::membership::NotAMember;
+
+/// What a run does to the sockets of its workers.
+#[derive(Debug, Clone, Copy)]
+pub struct RunRules<'a> {
+    /// The ports to share (`--port`).
+    pub ports: &'a PortSet,
+    /// The rules that move binds (`--map`).
+    pub rules: &'a [MapRule],
+    /// Whether sockets become transparent (`--transparent`).
+    pub transparent: bool,
+    /// The user id that owns the sockets of a private group (`--private`).
+    pub owner: Option<u32>,
+    /// Whether the run holds listening sockets (`--name`).
+    pub holds: bool,
+}
+
+/// One call of a worker.
+#[derive(Debug, Clone)]
+pub struct BindFacts<'a> {
+    /// The run's rules.
+    pub run: RunRules<'a>,
+    /// The socket and its address: the address asked for by `bind`, the bound one at `listen`.
+    pub attempt: BindAttempt,
+    /// Whether the socket is an IPv6 socket that refuses IPv4 (`IPV6_V6ONLY`).
+    pub v6only: bool,
+    /// Whether the socket is bound to a device (`SO_BINDTODEVICE`).
+    pub on_device: bool,
+    /// The worker's own rights.
+    pub rights: Option<BindRights>,
+    /// The other sockets on the address.
+    pub members: Option<PortMembers>,
+}
+
+/// What a worker may do itself. A supervisor with more privileges must not lend them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BindRights {
+    /// Whether the worker may bind the port that the decision asked about.
+    pub may_bind: bool,
+    /// Whether the worker may set `IP_TRANSPARENT`.
+    pub may_be_transparent: bool,
+}
+
+/// The other sockets on an address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortMembers {
+    /// A socket there that belongs to no run of this group.
+    pub stranger: Option<NotAMember>,
+    /// Whether a listener of the same private group covers the address.
+    pub group_listens: bool,
+}
+
+/// A fact to look up before the decision can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// [`BindFacts::rights`], for this port.
+    Rights(u16),
+    /// [`BindFacts::members`], on this address.
+    Members(SocketAddr),
+}

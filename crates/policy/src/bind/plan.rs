@@ -1,0 +1,365 @@
+//! What happens to one `bind` of a worker: from its facts to the steps, all at once.
+
+use std::net::SocketAddr;
+
+use crate::bind::facts::{BindFacts, Missing};
+use crate::bind::map;
+use crate::bind::map::{MapRequest, Mapping};
+use crate::bind::private;
+use crate::bind::share::{BindAttempt, ShareDecision};
+use crate::bind::verdict;
+use crate::membership::NotAMember;
+
+/// A decision, or the fact that it lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision<P> {
+    /// Look this fact up and decide again.
+    Lookup(Missing),
+    /// The decision.
+    Plan(P),
+}
+
+/// What happens to a bind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindPlan {
+    /// The rule that moves the bind, by its place in the list.
+    pub rule: Option<usize>,
+    /// Where the socket gets bound.
+    pub target: SocketAddr,
+    /// Whether the run's `--transparent` applies to this bind.
+    pub transparent: bool,
+    /// What happens.
+    pub action: BindAction,
+}
+
+/// What happens to a bind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BindAction {
+    /// The call fails, and the socket is not touched.
+    Refuse(BindRefusal),
+    /// The socket is prepared and bound.
+    Bind(BindSteps),
+}
+
+/// Why a bind fails without being tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BindRefusal {
+    /// EAFNOSUPPORT: the rule names an address of a family that the socket cannot have.
+    OtherFamily,
+    /// EACCES: a socket on a device cannot be kept private.
+    PrivateOnDevice,
+    /// EADDRINUSE: the address belongs to another group.
+    InUse(NotAMember),
+}
+
+/// The steps of a bind, in this order. A step that fails ends the bind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BindSteps {
+    /// Give the socket to the private group.
+    pub owner: Option<NewOwner>,
+    /// Do not hold this socket: the kernel picks its port.
+    pub not_held: bool,
+    /// Set `SO_REUSEPORT`.
+    pub share: Option<Share>,
+    /// Set `IP_TRANSPARENT`, or fail with EPERM where the worker could not set it.
+    pub transparent: Option<bool>,
+    /// Bind through the held sockets, if they take the bind; the flag says whether the worker may
+    /// bind the port itself.
+    pub held: Option<bool>,
+    /// Bind the socket, unless a held socket did.
+    pub binder: Binder,
+    /// Follow the call until its outcome is known.
+    pub follow: bool,
+}
+
+/// How a socket becomes a private group's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewOwner {
+    /// The group's user id.
+    pub uid: u32,
+    /// The value of `SO_REUSEADDR`.
+    pub reuse_address: bool,
+}
+
+/// How a socket becomes shareable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Clear `SO_REUSEADDR` first.
+    pub clear_reuse_address: bool,
+}
+
+/// Who binds the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binder {
+    /// The worker: its own call continues.
+    Worker,
+    /// The supervisor, to the target, in the worker's place.
+    Supervisor,
+    /// Nobody: EACCES, because the worker could not bind the target itself.
+    Denied,
+}
+
+impl BindSteps {
+    /// The worker's own call continues, and nothing else happens.
+    pub const CONTINUE: Self = Self {
+        owner: None,
+        not_held: false,
+        share: None,
+        transparent: None,
+        held: None,
+        binder: Binder::Worker,
+        follow: false,
+    };
+}
+
+/// Decides.
+#[must_use]
+pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
+    let run = facts.run;
+    let mapping = mapping(facts, asked);
+    let (rule, target) = match mapping {
+        None => (None, asked),
+        Some((rule, Mapping::To(target))) => (Some(rule), target),
+        Some((rule, Mapping::OtherFamily)) => {
+            let action = BindAction::Refuse(BindRefusal::OtherFamily);
+            let plan = BindPlan { rule: Some(rule), target: asked, transparent: false, action };
+            return Decision::Plan(plan);
+        }
+    };
+    let attempt = BindAttempt { address: Some(target), ..facts.attempt.clone() };
+    let verdict = verdict::decide(&attempt, run.ports);
+    let is_shared = !matches!(verdict, ShareDecision::LeaveAlone(_));
+    let owner = run.owner.filter(|_| private::takes(verdict));
+    let transparent = run.transparent && attempt.same_network;
+    let held = is_shared && run.holds;
+
+    let plan = |action| Decision::Plan(BindPlan { rule, target, transparent, action });
+    if owner.is_some() && facts.on_device {
+        return plan(BindAction::Refuse(BindRefusal::PrivateOnDevice));
+    }
+    let needs_rights = transparent || held || rule.is_some();
+    let Some(rights) = facts.rights.map(Some).or((!needs_rights).then_some(None)) else {
+        return Decision::Lookup(Missing::Rights(target.port()));
+    };
+    let members = facts.members.as_ref().filter(|_| is_shared);
+    if is_shared && members.is_none() {
+        return Decision::Lookup(Missing::Members(target));
+    }
+    if let Some(stranger) = members.and_then(|it| it.stranger.clone()) {
+        return plan(BindAction::Refuse(BindRefusal::InUse(stranger)));
+    }
+    let may_bind = rights.is_none_or(|rights| rights.may_bind);
+    let share = match verdict {
+        ShareDecision::Share { clear_reuse_address } => Some(Share { clear_reuse_address }),
+        ShareDecision::SharedByItself | ShareDecision::LeaveAlone(_) => None,
+    };
+    plan(BindAction::Bind(BindSteps {
+        owner: owner
+            .map(|uid| NewOwner { uid, reuse_address: members.is_some_and(|it| it.group_listens) }),
+        not_held: run.holds && target.port() == 0,
+        share,
+        transparent: transparent.then(|| rights.is_some_and(|rights| rights.may_be_transparent)),
+        held: held.then_some(may_bind),
+        binder: match rule {
+            None => Binder::Worker,
+            Some(_) if may_bind => Binder::Supervisor,
+            Some(_) => Binder::Denied,
+        },
+        // An unshared socket is not followed: as long as the supervisor has a duplicate, a socket
+        // that its worker has closed keeps the address, and the worker's next bind is refused.
+        follow: is_shared || rule.is_some(),
+    }))
+}
+
+/// The rule for this bind, and where it moves the bind. Rules are for the supervisor's own network
+/// namespace only.
+fn mapping(facts: &BindFacts<'_>, address: SocketAddr) -> Option<(usize, Mapping)> {
+    let protocol = facts.attempt.protocol.filter(|_| facts.attempt.same_network)?;
+    map::decide(facts.run.rules, &MapRequest { protocol, address, v6only: facts.v6only })
+}
+
+/// Whether a rule takes one of two families away: the program asked for both, and gets an IPv4
+/// address.
+#[must_use]
+pub fn loses_ipv6(asked: SocketAddr, target: SocketAddr) -> bool {
+    let both = asked.is_ipv6() && asked.ip().is_unspecified();
+    both && target.ip().to_canonical().is_ipv4()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bind::facts::{BindRights, PortMembers, RunRules};
+    use crate::bind::verdict::PortSet;
+    use crate::model::socket::Protocol;
+
+    const RUN: RunRules<'static> = RunRules {
+        ports: &PortSet::All,
+        rules: &[],
+        transparent: false,
+        owner: None,
+        holds: false,
+    };
+    const ALL: BindRights = BindRights { may_bind: true, may_be_transparent: true };
+    const NONE: BindRights = BindRights { may_bind: false, may_be_transparent: false };
+
+    /// A TCP socket about to bind `ADDRESS`, about which everything is known.
+    fn facts(run: RunRules<'_>, address: &str) -> BindFacts<'_> {
+        BindFacts {
+            run,
+            attempt: BindAttempt {
+                protocol: Some(Protocol::Tcp),
+                address: address.parse().ok(),
+                reuse_port: false,
+                reuse_address: true,
+                same_network: true,
+            },
+            v6only: false,
+            on_device: false,
+            rights: Some(ALL),
+            members: Some(PortMembers::default()),
+        }
+    }
+
+    fn plan(facts: &BindFacts<'_>) -> BindPlan {
+        match decide(facts, facts.attempt.address.unwrap()) {
+            Decision::Plan(plan) => plan,
+            Decision::Lookup(missing) => panic!("{missing:?}"),
+        }
+    }
+
+    fn steps(facts: &BindFacts<'_>) -> BindSteps {
+        match plan(facts).action {
+            BindAction::Bind(steps) => steps,
+            BindAction::Refuse(refusal) => panic!("{refusal:?}"),
+        }
+    }
+
+    const SHARE: BindSteps = BindSteps {
+        share: Some(Share { clear_reuse_address: false }),
+        follow: true,
+        ..BindSteps::CONTINUE
+    };
+
+    #[test]
+    fn facts_to_steps() {
+        let only = PortSet::Only([81].into());
+        let left_alone = RunRules { ports: &only, ..RUN };
+        let transparent = RunRules { transparent: true, ..RUN };
+        let private = RunRules { owner: Some(7), ..RUN };
+        let holds = RunRules { holds: true, ..RUN };
+        let owner = |reuse_address| Some(NewOwner { uid: 7, reuse_address });
+
+        let tcp = facts(RUN, "127.0.0.1:80");
+        let mut udp = tcp.clone();
+        udp.attempt.protocol = Some(Protocol::Udp);
+        let mut by_itself = tcp.clone();
+        by_itself.attempt.reuse_port = true;
+        let mut elsewhere = facts(RunRules { transparent: true, ..private }, "127.0.0.1:80");
+        elsewhere.attempt.same_network = false;
+        let mut forbidden = facts(transparent, "127.0.0.1:80");
+        forbidden.rights = Some(NONE);
+        let mut beside = facts(private, "127.0.0.1:80");
+        beside.members = Some(PortMembers { stranger: None, group_listens: true });
+        let clear = BindSteps { share: Some(Share { clear_reuse_address: true }), ..SHARE };
+        let alone = BindSteps::CONTINUE;
+        let cases = [
+            (tcp, SHARE),
+            (udp, clear),
+            (by_itself, BindSteps { share: None, ..SHARE }),
+            (elsewhere, alone),
+            (facts(left_alone, "127.0.0.1:80"), alone),
+            (facts(RUN, "127.0.0.1:0"), alone),
+            (facts(transparent, "127.0.0.1:80"), BindSteps { transparent: Some(true), ..SHARE }),
+            (facts(transparent, "127.0.0.1:0"), BindSteps { transparent: Some(true), ..alone }),
+            (forbidden, BindSteps { transparent: Some(false), ..SHARE }),
+            (facts(private, "127.0.0.1:80"), BindSteps { owner: owner(false), ..SHARE }),
+            (facts(private, "127.0.0.1:0"), BindSteps { owner: owner(false), ..alone }),
+            (beside, BindSteps { owner: owner(true), ..SHARE }),
+            (facts(holds, "127.0.0.1:80"), BindSteps { held: Some(true), ..SHARE }),
+            (facts(holds, "127.0.0.1:0"), BindSteps { not_held: true, ..alone }),
+        ];
+        for (facts, expected) in cases {
+            assert_eq!(steps(&facts), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_moved_bind_is_the_supervisors() {
+        let rules = ["80=127.0.0.2:8080".parse().unwrap(), "82=[::1]".parse().unwrap()];
+        let only = PortSet::Only([81].into());
+        let moving = RunRules { rules: &rules, ..RUN };
+        let moved = facts(moving, "127.0.0.1:80");
+        let mut denied = moved.clone();
+        denied.rights = Some(NONE);
+        let supervisor = BindSteps { binder: Binder::Supervisor, ..SHARE };
+        let target = "127.0.0.2:8080".parse().unwrap();
+        let expected = BindPlan {
+            rule: Some(0),
+            target,
+            transparent: false,
+            action: BindAction::Bind(supervisor),
+        };
+        assert_eq!(plan(&moved), expected);
+        assert_eq!(steps(&denied), BindSteps { binder: Binder::Denied, ..SHARE });
+        let unshared = steps(&facts(RunRules { ports: &only, ..moving }, "127.0.0.1:80"));
+        assert_eq!(unshared, BindSteps { share: None, ..supervisor });
+        assert_eq!(steps(&facts(moving, "127.0.0.1:81")), SHARE);
+        let other_family = plan(&facts(moving, "127.0.0.1:82"));
+        assert_eq!(other_family.action, BindAction::Refuse(BindRefusal::OtherFamily));
+        assert_eq!(other_family.rule, Some(1));
+    }
+
+    #[test]
+    fn refusals_touch_nothing() {
+        let private = RunRules { owner: Some(7), ..RUN };
+        let mut on_device = facts(private, "127.0.0.1:80");
+        on_device.on_device = true;
+        let mut taken = facts(RUN, "127.0.0.1:80");
+        taken.members =
+            Some(PortMembers { stranger: Some(NotAMember::Unseen), group_listens: false });
+        let mut left_alone = taken.clone();
+        left_alone.attempt.address = "127.0.0.1:0".parse().ok();
+        let refused = |facts| plan(facts).action;
+        assert_eq!(refused(&on_device), BindAction::Refuse(BindRefusal::PrivateOnDevice));
+        let stranger = BindRefusal::InUse(NotAMember::Unseen);
+        assert_eq!(refused(&taken), BindAction::Refuse(stranger));
+        assert_eq!(refused(&left_alone), BindAction::Bind(BindSteps::CONTINUE));
+    }
+
+    #[test]
+    fn only_the_facts_that_matter_are_looked_up() {
+        let rules = ["80=8080".parse().unwrap()];
+        let moving = RunRules { rules: &rules, ..RUN };
+        let holds = RunRules { holds: true, ..RUN };
+        let transparent = RunRules { transparent: true, ..RUN };
+        let lookup = |run, address: &str| {
+            let facts = BindFacts { rights: None, members: None, ..facts(run, address) };
+            match decide(&facts, facts.attempt.address.unwrap()) {
+                Decision::Lookup(missing) => Some(missing),
+                Decision::Plan(_) => None,
+            }
+        };
+        let members = Some(Missing::Members("127.0.0.1:80".parse().unwrap()));
+        assert_eq!(lookup(RUN, "127.0.0.1:80"), members);
+        assert_eq!(lookup(RUN, "127.0.0.1:0"), None);
+        assert_eq!(lookup(moving, "127.0.0.1:80"), Some(Missing::Rights(8080)));
+        assert_eq!(lookup(moving, "127.0.0.1:0"), None);
+        assert_eq!(lookup(holds, "127.0.0.1:80"), Some(Missing::Rights(80)));
+        assert_eq!(lookup(transparent, "127.0.0.1:0"), Some(Missing::Rights(0)));
+    }
+
+    #[test]
+    fn one_family_of_two_is_lost() {
+        let cases = [
+            ("[::]:80", "[::ffff:127.0.0.1]:80", true),
+            ("[::]:80", "[::1]:80", false),
+            ("[::1]:80", "[::ffff:127.0.0.1]:80", false),
+            ("0.0.0.0:80", "127.0.0.1:80", false),
+        ];
+        for (asked, target, expected) in cases {
+            let lost = loses_ipv6(asked.parse().unwrap(), target.parse().unwrap());
+            assert_eq!(lost, expected, "{asked} {target}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The command line of `sameport run` as another process reads it in `/proc/PID/cmdline`.
+//!
+//! Only the run's identity is read: its name, its group and its command. The process has accepted
+//! the command line already, so the values of the other options are skipped unread. A test in
+//! `crates/cli` compares the options below with the definition that `run` parses.
+
+use std::ffi::{OsStr, OsString};
+use std::slice::Iter;
+
+use crate::model::name::RunName;
+
+/// The verb.
+const RUN: &str = "run";
+
+/// Long options of `run` that take a value, without the dashes.
+pub const OPTIONS: &[&str] = &[
+    "children",
+    "grace",
+    "group",
+    "listen",
+    "map",
+    "name",
+    "port",
+    "queue",
+    "ready",
+    "ready-timeout",
+    "source",
+    "surge",
+    "via",
+];
+
+/// Long options of `run` without a value.
+pub const SWITCHES: &[&str] =
+    &["allow-io-uring", "join", "no-hold", "no-new-privs", "private", "quiet", "transparent"];
+
+/// Short options of `run` that take a value.
+pub const SHORT_OPTIONS: &[char] = &['n'];
+
+/// Short options of `run` without a value.
+pub const SHORT_SWITCHES: &[char] = &['q'];
+
+/// The identity of a run, from its command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunLine {
+    /// `--name`.
+    pub name: Option<RunName>,
+    /// `--group`.
+    pub group: Option<RunName>,
+    /// Program and arguments, after `--`.
+    pub command: Vec<OsString>,
+}
+
+impl RunLine {
+    /// Reads a command line. `None`: it is not one of `sameport run`, or it has an option that this
+    /// version does not know.
+    #[must_use]
+    pub fn read(words: &[OsString]) -> Option<Self> {
+        let (_program, words) = words.split_first()?;
+        let (verb, words) = words.split_first()?;
+        if verb != RUN {
+            return None;
+        }
+        let mut line = Self { name: None, group: None, command: Vec::new() };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            if word == "--" {
+                line.command = words.as_slice().to_vec();
+                break;
+            }
+            match word.to_str()?.strip_prefix("--") {
+                Some(option) => line.read_long(option, &mut words)?,
+                None => skip_short(word.to_str()?.strip_prefix('-')?, &mut words)?,
+            }
+        }
+        (!line.command.is_empty()).then_some(line)
+    }
+
+    /// Reads one long option; its value is after `=`, or the next word.
+    fn read_long(&mut self, option: &str, words: &mut Iter<'_, OsString>) -> Option<()> {
+        let (option, value) = match option.split_once('=') {
+            Some((option, value)) => (option, Some(OsStr::new(value))),
+            None => (option, None),
+        };
+        if SWITCHES.contains(&option) {
+            return value.is_none().then_some(());
+        }
+        if !OPTIONS.contains(&option) {
+            return None;
+        }
+        let value = match value {
+            Some(value) => value,
+            None => words.next()?,
+        };
+        let place = match option {
+            "name" => &mut self.name,
+            "group" => &mut self.group,
+            _ => return Some(()),
+        };
+        *place = Some(value.to_str()?.parse().ok()?);
+        Some(())
+    }
+}
+
+/// Skips a word of short options: switches, then perhaps an option with its value, which is the rest
+/// of the word or the next word.
+fn skip_short(options: &str, words: &mut Iter<'_, OsString>) -> Option<()> {
+    let mut options = options.chars();
+    let mut is_empty = true;
+    while let Some(option) = options.next() {
+        is_empty = false;
+        if SHORT_OPTIONS.contains(&option) {
+            return if options.as_str().is_empty() { words.next().map(drop) } else { Some(()) };
+        }
+        if !SHORT_SWITCHES.contains(&option) {
+            return None;
+        }
+    }
+    (!is_empty).then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Option<(Option<String>, Option<String>, String)> {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let RunLine { name, group, command } = RunLine::read(&words)?;
+        let text = |name: RunName| name.as_str().to_owned();
+        let command: Vec<_> = command.iter().map(|word| word.to_str().unwrap()).collect();
+        Some((name.map(text), group.map(text), command.join(" ")))
+    }
+
+    #[test]
+    fn run_lines_are_read() {
+        let cases = [
+            ("sameport run -- api 80", (None, None, "api 80")),
+            ("/usr/bin/sameport run --name web -n4 -- api", (Some("web"), None, "api")),
+            ("sameport run --name=web --group=g -qn 4 -- api", (Some("web"), Some("g"), "api")),
+            ("sameport run --port 80 --port=81 -n=4 --group g -- a", (None, Some("g"), "a")),
+            ("sameport run --private -- api -- --name x", (None, None, "api -- --name x")),
+            ("sameport run --source 127.0.0.9 --join -- api", (None, None, "api")),
+        ];
+        for (line, (name, group, command)) in cases {
+            let expected = (name.map(str::to_owned), group.map(str::to_owned), command.to_owned());
+            assert_eq!(read(line), Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn other_lines_are_not() {
+        for line in [
+            "",
+            "sameport",
+            "sameport ls 80",
+            "sameport run",
+            "sameport run api",
+            "sameport run --",
+            "sameport run - -- api",
+            "sameport run --new-option 1 -- api",
+            "sameport run -x -- api",
+            "sameport run --quiet=yes -- api",
+            "sameport run --name",
+            "sameport run --name ../web -- api",
+            "sameport --name web run -- api",
+        ] {
+            assert_eq!(read(line), None, "{line}");
+        }
+    }
+}
