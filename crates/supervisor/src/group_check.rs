@@ -4,11 +4,11 @@
 //! Only for others is looked which processes have them, and by whom those were started.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsString;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sameport_policy::membership;
+use sameport_policy::membership::run_line::RunLine;
 use sameport_policy::membership::{NotAMember, RunIdentity, SocketHolder};
 use sameport_policy::model::name::RunName;
 use sameport_policy::model::{Address, Member, Process};
@@ -19,7 +19,7 @@ use sameport_sys::proc;
 use sameport_sys::process;
 use sameport_sys::socket::WorkerSocket;
 
-use crate::plan::{PROGRAM, RunLine, RunPlan, SharingScope};
+use crate::plan::{PROGRAM, RunPlan};
 use crate::processes;
 
 /// How many sockets are remembered as ours. One that is forgotten is looked for again.
@@ -42,7 +42,6 @@ struct KnownGroup {
     run: RunIdentity,
     /// A named run's: workers have it in their environment, which outlives their supervisor.
     name: Option<RunName>,
-    read: fn(&[OsString]) -> Option<RunLine>,
     sockets: Mutex<CheckedSockets>,
 }
 
@@ -57,13 +56,12 @@ struct CheckedSockets {
 
 impl GroupCheck {
     pub(crate) fn new(plan: &RunPlan) -> Self {
-        let SharingScope { join, parse_run_line: read, .. } = &plan.scope;
-        if *join {
+        if plan.scope.join {
             return Self(None);
         }
         let run = plan.belonging();
         let name = plan.named.as_ref().map(|named| named.name.clone());
-        Self(Some(Arc::new(KnownGroup { run, name, read: *read, sockets: Mutex::default() })))
+        Self(Some(Arc::new(KnownGroup { run, name, sockets: Mutex::default() })))
     }
 
     /// Who is on this address, if this socket of a worker is not to join them; from now on it is one
@@ -125,7 +123,7 @@ impl KnownGroup {
     fn holder(&self, process: &Process) -> SocketHolder {
         let lines = proc::ancestor_commands(process.pid, PROGRAM);
         let runs = lines.filter_map(|line| {
-            let RunLine { group, command, name: _ } = (self.read)(&line.words)?;
+            let RunLine { group, command, name: _ } = RunLine::read(&line.words)?;
             Some(RunIdentity { group, command, directory: line.directory })
         });
         let value = || process::env_value(process.pid, processes::NAME);

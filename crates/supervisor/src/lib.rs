@@ -37,6 +37,6 @@ pub use event::{OutOfReach, Remark, RunEvent};
 pub use handover::HANDOVER_FD;
 pub use plan::{
     ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, ReadyCheck,
-    RunEnvironment, RunLine, RunPlan, SharingScope,
+    RunEnvironment, RunPlan, SharingScope,
 };
 pub use run::run;

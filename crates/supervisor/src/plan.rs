@@ -96,19 +96,6 @@ pub struct SharingScope {
     pub group: Option<RunName>,
     /// Also share with sockets outside the group (`--join`).
     pub join: bool,
-    /// Parses a command line; `None` if it is not that of a `run`.
-    pub parse_run_line: fn(&[OsString]) -> Option<RunLine>,
-}
-
-/// The parts of a `run` command line that decide membership in a group.
-#[derive(Debug)]
-pub struct RunLine {
-    /// `--name`.
-    pub name: Option<RunName>,
-    /// `--group`.
-    pub group: Option<RunName>,
-    /// Program and arguments.
-    pub command: Vec<OsString>,
 }
 
 /// The options of a named run.

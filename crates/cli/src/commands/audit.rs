@@ -43,7 +43,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use crate::operations::audit::{self, AuditRequest};
     use crate::output::{audit as tell, note, stdout};
 
-    let request = AuditRequest { port: args.port, read: super::run::read };
+    let request = AuditRequest { port: args.port };
     if args.watch {
         return watch(&request);
     }

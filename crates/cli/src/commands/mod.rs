@@ -123,13 +123,6 @@ pub(crate) fn parse() -> Result<Command, Failure> {
         })
 }
 
-/// A command line that is not ours; `None` if it is none of `sameport`.
-#[cfg(target_os = "linux")]
-fn read(words: &[std::ffi::OsString]) -> Option<Command> {
-    let matches = definition().try_get_matches_from(words).ok()?;
-    CommandLine::from_arg_matches(&matches).ok().map(|line| line.command)
-}
-
 /// clap compares a word that is no verb with every verb, letter by letter, which takes seconds for the
 /// longest word that Linux passes.
 fn refuse_what_is_too_long_for_a_verb() -> Result<(), Failure> {

@@ -90,7 +90,6 @@ pub(crate) fn run(args: Args) -> VerbResult {
         v6only: args.v6only,
         device: args.device,
         user: args.user,
-        read: super::run::read,
     };
     let answers = ask(&request).map_err(failure)?;
     stdout::write(&if args.json { why::json(&answers) } else { why::text(&answers) })?;

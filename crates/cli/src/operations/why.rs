@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sameport_policy::addr::{AddrSpec, Host};
+use sameport_policy::membership::run_line::RunLine;
 use sameport_policy::model::name::RunName;
 use sameport_policy::model::{Address, Member, Process, Protocol};
 use sameport_policy::predict::{
@@ -24,7 +25,6 @@ use sameport_sys::{effective_user, process};
 
 use super::guard::of_port as guarded;
 use super::guard::record::GuardEntry;
-use sameport_supervisor::RunLine;
 
 /// What somebody would like to bind.
 #[derive(Debug, Clone)]
@@ -37,8 +37,6 @@ pub(crate) struct WhyRequest {
     pub(crate) device: Option<String>,
     /// Whose socket it would be, by name or number; `None` for the caller's.
     pub(crate) user: Option<String>,
-    /// Reads the command line of a `sameport run`.
-    pub(crate) read: fn(&[OsString]) -> Option<RunLine>,
 }
 
 /// Something that is on the port already.
@@ -139,7 +137,7 @@ pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
     let sockets = members.into_iter().map(|member| PresentSocket::Socket(Box::new(member)));
     let there: Vec<PresentSocket> =
         sockets.chain(left.into_iter().map(PresentSocket::Left)).collect();
-    let runs = named_runs(&there, request.read);
+    let runs = named_runs(&there);
     let scene = WhyFacts { there, others, runs, bound: seen.bound };
     ips.into_iter().map(|ip| answer(request, uid, ip, &scene)).collect()
 }
@@ -162,10 +160,7 @@ struct WhyFacts {
 }
 
 /// A supervisor has the listening sockets of its workers open, too.
-fn named_runs(
-    there: &[PresentSocket],
-    read: fn(&[OsString]) -> Option<RunLine>,
-) -> BTreeMap<i32, RunName> {
+fn named_runs(there: &[PresentSocket]) -> BTreeMap<i32, RunName> {
     let members = there.iter().filter_map(|there| match there {
         PresentSocket::Socket(member) => Some(member),
         PresentSocket::Left(_) => None,
@@ -175,7 +170,7 @@ fn named_runs(
         let command = &process.details.as_ref()?.command;
         let words: Vec<OsString> = command.iter().map(OsString::from).collect();
         let is_ours = process.program == sameport_supervisor::PROGRAM;
-        let name = is_ours.then(|| read(&words)).flatten()?.name?;
+        let name = is_ours.then(|| RunLine::read(&words)).flatten()?.name?;
         Some((process.pid, name))
     });
     named.collect()

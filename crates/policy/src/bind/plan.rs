@@ -204,7 +204,7 @@ mod tests {
     const NONE: BindRights = BindRights { may_bind: false, may_be_transparent: false };
 
     /// A TCP socket about to bind `ADDRESS`, about which everything is known.
-    fn facts(run: RunRules<'_>, address: &str) -> BindFacts<'_> {
+    fn facts<'a>(run: RunRules<'a>, address: &str) -> BindFacts<'a> {
         BindFacts {
             run,
             attempt: BindAttempt {

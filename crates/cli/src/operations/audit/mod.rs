@@ -3,19 +3,17 @@
 pub(crate) mod watch;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::time::Duration;
 
 use sameport_policy::audit::{AuditFacts, Finding, ProgramEvidence, Redirection, audit};
 use sameport_policy::membership::RunIdentity;
+use sameport_policy::membership::run_line::RunLine;
 use sameport_policy::model::Member;
 use sameport_sys::Errno;
 use sameport_sys::bpf;
 use sameport_sys::inspect;
 use sameport_sys::inspect::{Snapshot, SocketQuery, StateFilter};
 use sameport_sys::proc;
-
-use sameport_supervisor::RunLine;
 
 /// What is found once may be passing: a server between `bind` and `listen`, a process between `fork`
 /// and `exec`. It is told if it is still there after this.
@@ -26,8 +24,6 @@ const PASSING: Duration = Duration::from_millis(200);
 pub(crate) struct AuditRequest {
     /// One port, or all.
     pub(crate) port: Option<u16>,
-    /// Reads a command line; `None` if it is not that of a `run`.
-    pub(crate) read: fn(&[OsString]) -> Option<RunLine>,
 }
 
 /// What was found, and what could not be looked at.
@@ -82,7 +78,7 @@ fn facts(request: &AuditRequest) -> Result<(AuditFacts, Vec<Unseen>), inspect::I
     let unseen = unseen(&seen, lookups.as_ref().err().copied());
     let redirections = lookups.unwrap_or_default().into_iter();
     let facts = AuditFacts {
-        traces: traces(&seen.members, request.read),
+        traces: traces(&seen.members),
         members: seen.members,
         machine: proc::kernel_settings(),
         asked: request.port,
@@ -92,23 +88,20 @@ fn facts(request: &AuditRequest) -> Result<(AuditFacts, Vec<Unseen>), inspect::I
 }
 
 /// Of every process that has a socket, and of its parent.
-fn traces(
-    members: &[Member],
-    read: fn(&[OsString]) -> Option<RunLine>,
-) -> BTreeMap<i32, ProgramEvidence> {
+fn traces(members: &[Member]) -> BTreeMap<i32, ProgramEvidence> {
     let mut traces = BTreeMap::new();
     for process in members.iter().flat_map(|member| &member.processes) {
         let parent = process.details.as_ref().and_then(|details| details.parent);
         for pid in [Some(process.pid), parent].into_iter().flatten() {
-            traces.entry(pid).or_insert_with(|| trace(pid, read));
+            traces.entry(pid).or_insert_with(|| trace(pid));
         }
     }
     traces
 }
 
-fn trace(pid: i32, read: fn(&[OsString]) -> Option<RunLine>) -> ProgramEvidence {
+fn trace(pid: i32) -> ProgramEvidence {
     let runs = proc::ancestor_commands(pid, sameport_supervisor::PROGRAM).filter_map(|line| {
-        let RunLine { group, command, name: _ } = read(&line.words)?;
+        let RunLine { group, command, name: _ } = RunLine::read(&line.words)?;
         Some(RunIdentity { group, command, directory: line.directory })
     });
     ProgramEvidence {
