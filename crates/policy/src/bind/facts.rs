@@ -1,7 +1,7 @@
 //! The facts of one `bind` or `listen` of a worker, as far as a decision needs them.
 //!
 //! The facts that cost system calls beyond the socket itself are `None` at first. A decision that
-//! needs one asks for it ([`Missing`]), and is made again with the answer.
+//! needs one asks for it ([`MissingFact`]), and is made again with the answer.
 
 use std::net::SocketAddr;
 
@@ -62,7 +62,7 @@ pub struct PortMembers {
 
 /// A fact to look up before the decision can be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
+pub enum MissingFact {
     /// [`BindFacts::rights`], for this port.
     Rights(u16),
     /// [`BindFacts::members`], on this address.

@@ -1,6 +1,6 @@
 //! What happens to one `listen` of a worker: from its facts to the steps, all at once.
 
-use crate::bind::facts::{BindFacts, Missing};
+use crate::bind::facts::{BindFacts, MissingFact};
 use crate::bind::plan::{Decision, NewOwner};
 use crate::bind::share::ShareDecision;
 use crate::bind::verdict;
@@ -14,12 +14,12 @@ pub struct ListenFacts<'a> {
     /// Whether the socket belongs to the run's private group.
     pub is_private: bool,
     /// What the run's held sockets say of this socket.
-    pub held: HeldSocket,
+    pub held: HeldBy,
 }
 
 /// What the held sockets of a run say of one socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeldSocket {
+pub enum HeldBy {
     /// The run holds no sockets, or not this one.
     No,
     /// The socket is held for one worker.
@@ -79,20 +79,20 @@ pub fn decide(facts: &ListenFacts<'_>) -> Decision<ListenPlan> {
     let listen = |by, reuse_address, follow| {
         Decision::Plan(ListenPlan::Listen(ListenSteps { by, reuse_address, follow }))
     };
-    if *held == HeldSocket::Shared {
+    if *held == HeldBy::Shared {
         return listen(ListenCaller::HeldSockets, false, false);
     }
     if verdict::decide(&socket.attempt, socket.run.ports) != ShareDecision::SharedByItself {
         return Decision::Plan(ListenPlan::Continue);
     }
     let Some(members) = &socket.members else {
-        return Decision::Lookup(Missing::Members(address));
+        return Decision::Lookup(MissingFact::Members(address));
     };
     if let Some(stranger) = &members.stranger {
         return Decision::Plan(ListenPlan::Refuse(stranger.clone()));
     }
     let by = match (held, is_private) {
-        (HeldSocket::Own, _) => ListenCaller::HeldSockets,
+        (HeldBy::Own, _) => ListenCaller::HeldSockets,
         (_, true) => ListenCaller::Supervisor,
         (_, false) => ListenCaller::Worker,
     };
@@ -113,7 +113,7 @@ mod tests {
     use crate::bind::facts::{PortMembers, RunRules};
     use crate::bind::share::BindAttempt;
     use crate::bind::verdict::PortSet;
-    use crate::model::socket::Protocol;
+    use crate::model::Protocol;
 
     const RUN: RunRules<'static> = RunRules {
         ports: &PortSet::All,
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn facts_to_plan() {
-        use HeldSocket::{No, Own, Shared};
+        use HeldBy::{No, Own, Shared};
         use ListenCaller::{HeldSockets, Supervisor, Worker};
         let plain = socket(RUN);
         let private = socket(PRIVATE);
@@ -187,9 +187,9 @@ mod tests {
         let unknown = |reuse_port| {
             let mut socket = socket(RUN);
             (socket.members, socket.attempt.reuse_port) = (None, reuse_port);
-            decide(&ListenFacts { socket, is_private: false, held: HeldSocket::No })
+            decide(&ListenFacts { socket, is_private: false, held: HeldBy::No })
         };
-        let asked = Missing::Members("127.0.0.1:80".parse().unwrap());
+        let asked = MissingFact::Members("127.0.0.1:80".parse().unwrap());
         assert_eq!(unknown(true), Decision::Lookup(asked));
         assert_eq!(unknown(false), Decision::Plan(ListenPlan::Continue));
     }

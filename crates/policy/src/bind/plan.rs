@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::bind::facts::{BindFacts, Missing};
+use crate::bind::facts::{BindFacts, MissingFact};
 use crate::bind::map;
 use crate::bind::map::{MapRequest, Mapping};
 use crate::bind::private;
@@ -14,7 +14,7 @@ use crate::membership::NotAMember;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision<P> {
     /// Look this fact up and decide again.
-    Lookup(Missing),
+    Lookup(MissingFact),
     /// The decision.
     Plan(P),
 }
@@ -60,14 +60,14 @@ pub struct BindSteps {
     /// Do not hold this socket: the kernel picks its port.
     pub not_held: bool,
     /// Set `SO_REUSEPORT`.
-    pub share: Option<Share>,
+    pub share: Option<SetReusePort>,
     /// Set `IP_TRANSPARENT`, or fail with EPERM where the worker could not set it.
     pub transparent: Option<bool>,
     /// Bind through the held sockets, if they take the bind; the flag says whether the worker may
     /// bind the port itself.
     pub held: Option<bool>,
     /// Bind the socket, unless a held socket did.
-    pub binder: Binder,
+    pub by: BindCaller,
     /// Follow the call until its outcome is known.
     pub follow: bool,
 }
@@ -83,14 +83,14 @@ pub struct NewOwner {
 
 /// How a socket becomes shareable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
+pub struct SetReusePort {
     /// Clear `SO_REUSEADDR` first.
     pub clear_reuse_address: bool,
 }
 
 /// Who binds the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Binder {
+pub enum BindCaller {
     /// The worker: its own call continues.
     Worker,
     /// The supervisor, to the target, in the worker's place.
@@ -107,7 +107,7 @@ impl BindSteps {
         share: None,
         transparent: None,
         held: None,
-        binder: Binder::Worker,
+        by: BindCaller::Worker,
         follow: false,
     };
 }
@@ -139,18 +139,18 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
     }
     let needs_rights = transparent || held || rule.is_some();
     let Some(rights) = facts.rights.map(Some).or((!needs_rights).then_some(None)) else {
-        return Decision::Lookup(Missing::Rights(target.port()));
+        return Decision::Lookup(MissingFact::Rights(target.port()));
     };
     let members = facts.members.as_ref().filter(|_| is_shared);
     if is_shared && members.is_none() {
-        return Decision::Lookup(Missing::Members(target));
+        return Decision::Lookup(MissingFact::Members(target));
     }
     if let Some(stranger) = members.and_then(|it| it.stranger.clone()) {
         return plan(BindAction::Refuse(BindRefusal::InUse(stranger)));
     }
     let may_bind = rights.is_none_or(|rights| rights.may_bind);
     let share = match verdict {
-        ShareDecision::Share { clear_reuse_address } => Some(Share { clear_reuse_address }),
+        ShareDecision::Share { clear_reuse_address } => Some(SetReusePort { clear_reuse_address }),
         ShareDecision::SharedByItself | ShareDecision::LeaveAlone(_) => None,
     };
     plan(BindAction::Bind(BindSteps {
@@ -160,10 +160,10 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
         share,
         transparent: transparent.then(|| rights.is_some_and(|rights| rights.may_be_transparent)),
         held: held.then_some(may_bind),
-        binder: match rule {
-            None => Binder::Worker,
-            Some(_) if may_bind => Binder::Supervisor,
-            Some(_) => Binder::Denied,
+        by: match rule {
+            None => BindCaller::Worker,
+            Some(_) if may_bind => BindCaller::Supervisor,
+            Some(_) => BindCaller::Denied,
         },
         // An unshared socket is not followed: as long as the supervisor has a duplicate, a socket
         // that its worker has closed keeps the address, and the worker's next bind is refused.
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::bind::facts::{BindRights, PortMembers, RunRules};
     use crate::bind::verdict::PortSet;
-    use crate::model::socket::Protocol;
+    use crate::model::Protocol;
 
     const RUN: RunRules<'static> = RunRules {
         ports: &PortSet::All,
@@ -236,7 +236,7 @@ mod tests {
     }
 
     const SHARE: BindSteps = BindSteps {
-        share: Some(Share { clear_reuse_address: false }),
+        share: Some(SetReusePort { clear_reuse_address: false }),
         follow: true,
         ..BindSteps::CONTINUE
     };
@@ -261,7 +261,7 @@ mod tests {
         forbidden.rights = Some(NONE);
         let mut beside = facts(private, "127.0.0.1:80");
         beside.members = Some(PortMembers { stranger: None, group_listens: true });
-        let clear = BindSteps { share: Some(Share { clear_reuse_address: true }), ..SHARE };
+        let clear = BindSteps { share: Some(SetReusePort { clear_reuse_address: true }), ..SHARE };
         let alone = BindSteps::CONTINUE;
         let cases = [
             (tcp, SHARE),
@@ -292,7 +292,7 @@ mod tests {
         let moved = facts(moving, "127.0.0.1:80");
         let mut denied = moved.clone();
         denied.rights = Some(NONE);
-        let supervisor = BindSteps { binder: Binder::Supervisor, ..SHARE };
+        let supervisor = BindSteps { by: BindCaller::Supervisor, ..SHARE };
         let target = "127.0.0.2:8080".parse().unwrap();
         let expected = BindPlan {
             rule: Some(0),
@@ -301,7 +301,7 @@ mod tests {
             action: BindAction::Bind(supervisor),
         };
         assert_eq!(plan(&moved), expected);
-        assert_eq!(steps(&denied), BindSteps { binder: Binder::Denied, ..SHARE });
+        assert_eq!(steps(&denied), BindSteps { by: BindCaller::Denied, ..SHARE });
         let unshared = steps(&facts(RunRules { ports: &only, ..moving }, "127.0.0.1:80"));
         assert_eq!(unshared, BindSteps { share: None, ..supervisor });
         assert_eq!(steps(&facts(moving, "127.0.0.1:81")), SHARE);
@@ -340,13 +340,13 @@ mod tests {
                 Decision::Plan(_) => None,
             }
         };
-        let members = Some(Missing::Members("127.0.0.1:80".parse().unwrap()));
+        let members = Some(MissingFact::Members("127.0.0.1:80".parse().unwrap()));
         assert_eq!(lookup(RUN, "127.0.0.1:80"), members);
         assert_eq!(lookup(RUN, "127.0.0.1:0"), None);
-        assert_eq!(lookup(moving, "127.0.0.1:80"), Some(Missing::Rights(8080)));
+        assert_eq!(lookup(moving, "127.0.0.1:80"), Some(MissingFact::Rights(8080)));
         assert_eq!(lookup(moving, "127.0.0.1:0"), None);
-        assert_eq!(lookup(holds, "127.0.0.1:80"), Some(Missing::Rights(80)));
-        assert_eq!(lookup(transparent, "127.0.0.1:0"), Some(Missing::Rights(0)));
+        assert_eq!(lookup(holds, "127.0.0.1:80"), Some(MissingFact::Rights(80)));
+        assert_eq!(lookup(transparent, "127.0.0.1:0"), Some(MissingFact::Rights(0)));
     }
 
     #[test]
