@@ -267,7 +267,7 @@ fn is_label(label: &str) -> bool {
 fn could_be_port(text: &str) -> bool {
     let number = text.trim_start_matches(['+', '-', ' ']);
     !number.contains('.')
-        && number.chars().next().is_none_or(|first| first.is_numeric() || first.is_whitespace())
+        && number.chars().next().map_or(true, |first| first.is_numeric() || first.is_whitespace())
 }
 
 /// Parses the port of an address. A missing port is reported with the whole address.

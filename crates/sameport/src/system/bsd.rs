@@ -1,0 +1,185 @@
+//! The BSDs, macOS and its relatives: `SO_REUSEPORT`, and `SO_REUSEPORT_LB` on FreeBSD.
+//!
+//! One table of facts for each system. The facts come from the systems' sources and manual pages;
+//! the code is checked by the compiler only.
+
+use std::io;
+
+use libc::c_int;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::{raw, System};
+use crate::socket_job::{Role, SocketJob};
+use crate::support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};
+
+/// The differences between the systems of this file.
+struct Facts {
+    sharing: Sharing,
+    join_policy: JoinPolicy,
+    dual_stack: DualStack,
+    /// The option of level `SOL_SOCKET` that balances a group.
+    balance: Option<c_int>,
+    /// The option that admits addresses of other machines.
+    bind_any: Option<PerFamily>,
+    /// The option that binds a socket to the index of a network interface.
+    bound_if: Option<PerFamily>,
+}
+
+/// The level and the name of an option on an IPv4 and on an IPv6 socket.
+type PerFamily = [(c_int, c_int); 2];
+
+/// - Any user can join a shared wildcard address: `bsd/netinet/in_pcb.c` omits the check of users
+///   if both addresses are wildcards.
+/// - `IP_BOUND_IF`, `IPV6_BOUND_IF`: unprivileged.
+#[cfg(target_vendor = "apple")]
+const FACTS: Facts = Facts {
+    sharing: Sharing::NotBalanced,
+    join_policy: JoinPolicy::AnyUserOnWildcard,
+    dual_stack: DualStack::OneSocket,
+    balance: None,
+    bind_any: None,
+    bound_if: Some([
+        (libc::IPPROTO_IP, libc::IP_BOUND_IF),
+        (libc::IPPROTO_IPV6, libc::IPV6_BOUND_IF),
+    ]),
+};
+
+/// - `SO_REUSEPORT` is balanced by a hash since DragonFly 3.6.
+/// - Clearing `IPV6_V6ONLY` fails with EOPNOTSUPP: ip6(4).
+#[cfg(target_os = "dragonfly")]
+const FACTS: Facts = Facts {
+    sharing: Sharing::Balanced,
+    join_policy: JoinPolicy::SameUserOrRoot,
+    dual_stack: DualStack::TwoSockets,
+    balance: None,
+    bind_any: None,
+    bound_if: None,
+};
+
+/// From `sys/netinet/in_pcb.c` and `sys/netinet6/in6_pcb.c`:
+///
+/// - `SO_REUSEPORT_LB` is balanced by a hash, since FreeBSD 12.
+/// - Two sockets can have one address if they have either option in common, so a listener gets
+///   both. A client gets `SO_REUSEPORT` only: with `SO_REUSEPORT_LB`, `bind` would add it to the
+///   balancing group, where it would receive connections that it cannot accept.
+/// - In FreeBSD 12 to 14, any user can join a wildcard socket that has `SO_REUSEPORT_LB` but not
+///   `SO_REUSEPORT`.
+/// - A dual-stack IPv6 wildcard socket is not added to a balancing group.
+/// - `IP_BINDANY`, ip(4): needs the privilege PRIV_NETINET_BINDANY.
+#[cfg(target_os = "freebsd")]
+const FACTS: Facts = Facts {
+    sharing: Sharing::NotBalanced,
+    join_policy: JoinPolicy::SameUserOrRoot,
+    dual_stack: DualStack::OneSocketNotBalanced,
+    balance: Some(libc::SO_REUSEPORT_LB),
+    bind_any: Some([
+        (libc::IPPROTO_IP, libc::IP_BINDANY),
+        (libc::IPPROTO_IPV6, libc::IPV6_BINDANY),
+    ]),
+    bound_if: None,
+};
+
+/// - Any user can join a shared wildcard address: `sys/netinet/in_pcb.c` omits the check of users
+///   if both addresses are wildcards and the first socket has the option.
+#[cfg(target_os = "netbsd")]
+const FACTS: Facts = Facts {
+    sharing: Sharing::NotBalanced,
+    join_policy: JoinPolicy::AnyUserOnWildcard,
+    dual_stack: DualStack::OneSocket,
+    balance: None,
+    bind_any: None,
+    bound_if: None,
+};
+
+/// - IPv6 sockets always have `IPV6_V6ONLY`: ip6(4).
+/// - `SO_BINDANY`, setsockopt(2): needs root.
+#[cfg(target_os = "openbsd")]
+const FACTS: Facts = Facts {
+    sharing: Sharing::NotBalanced,
+    join_policy: JoinPolicy::SameUserOrRoot,
+    dual_stack: DualStack::TwoSockets,
+    balance: None,
+    bind_any: Some([(libc::SOL_SOCKET, libc::SO_BINDANY); 2]),
+    bound_if: None,
+};
+
+pub(crate) struct Here;
+
+impl System for Here {
+    const UNSUPPORTED: &'static [i32] = &[
+        libc::EAFNOSUPPORT,
+        libc::ENOPROTOOPT,
+        libc::ENOTSUP,
+        libc::EOPNOTSUPP,
+        libc::EPROTONOSUPPORT,
+    ];
+
+    fn support() -> Support {
+        Support {
+            sharing: FACTS.balance.map_or(FACTS.sharing, probe),
+            join_policy: FACTS.join_policy,
+            exclusive: Exclusive::PlainBindExceptSpecific,
+            dual_stack: FACTS.dual_stack,
+        }
+    }
+
+    fn set_shared(socket: &SockRef<'_>, job: &SocketJob) -> io::Result<()> {
+        socket.set_reuse_address(false)?;
+        socket.set_reuse_port(true)?;
+        if job.role == Role::Client {
+            return Ok(());
+        }
+        set_balance(socket, true)
+    }
+
+    fn set_exclusive(socket: &SockRef<'_>) -> io::Result<()> {
+        socket.set_reuse_address(false)?;
+        socket.set_reuse_port(false)?;
+        set_balance(socket, false)
+    }
+
+    fn set_device(socket: &SockRef<'_>, name: &str, ipv6: bool) -> io::Result<()> {
+        let option = FACTS.bound_if.ok_or(io::ErrorKind::Unsupported)?;
+        set_per_family(socket, option, ipv6, raw::interface_index(name)?)
+    }
+
+    fn set_transparent(socket: &SockRef<'_>, ipv6: bool) -> io::Result<()> {
+        set_per_family(socket, FACTS.bind_any.ok_or(io::ErrorKind::Unsupported)?, ipv6, 1)
+    }
+
+    /// The same option: it admits every address, present on this machine or not.
+    fn set_freebind(socket: &SockRef<'_>, ipv6: bool) -> io::Result<()> {
+        Self::set_transparent(socket, ipv6)
+    }
+}
+
+/// Sets the balancing option, if the system and its version have it. FreeBSD 11 and older share
+/// without it; a caller that needs balancing asks for `Options::require_balanced`.
+fn set_balance(socket: &SockRef<'_>, on: bool) -> io::Result<()> {
+    let Some(option) = FACTS.balance else { return Ok(()) };
+    match raw::set(socket, libc::SOL_SOCKET, option, on.into()) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        result => result,
+    }
+}
+
+/// Sets the balancing option on a new socket that is never bound.
+fn probe(option: c_int) -> Sharing {
+    let result = Socket::new(Domain::IPV4, Type::STREAM, None)
+        .and_then(|socket| raw::set(&SockRef::from(&socket), libc::SOL_SOCKET, option, 1));
+    match result {
+        Ok(()) => Sharing::Balanced,
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => FACTS.sharing,
+        Err(_) => Sharing::Unknown,
+    }
+}
+
+fn set_per_family(
+    socket: &SockRef<'_>,
+    option: PerFamily,
+    ipv6: bool,
+    value: c_int,
+) -> io::Result<()> {
+    let (level, name) = option[usize::from(ipv6)];
+    raw::set(socket, level, name, value)
+}
