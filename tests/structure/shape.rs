@@ -48,7 +48,8 @@ fn nameless(source: &Source) -> Vec<String> {
         .collect()
 }
 
-/// Unsafe code is denied. A file or an item that has it gives the reason.
+/// Unsafe code is denied. A file or an item that has it gives the reason; in a comment where the
+/// compiler of the package is older than `reason = …` (Rust 1.81).
 fn unexplained_unsafe(source: &Source) -> Option<String> {
     let has_unsafe =
         source.lines().any(|(_, line)| line.split(|c| !in_a_name(c)).any(|word| word == "unsafe"));
@@ -57,7 +58,8 @@ fn unexplained_unsafe(source: &Source) -> Option<String> {
         flat.contains(&format!("{level}(unsafe_code, reason ="))
             || flat.contains(&format!("{level}( unsafe_code, reason ="))
     });
-    (has_unsafe && !explained).then(|| {
+    let in_comment = flat.contains("// Reason: ") && flat.contains("#![allow(unsafe_code)]");
+    (has_unsafe && !explained && !in_comment).then(|| {
         format!("{}: unsafe: open the file with `#![expect(unsafe_code, reason = …)]`", source.path)
     })
 }
@@ -114,6 +116,8 @@ fn unsafe_code_says_why() {
     assert!(why("#![expect(unsafe_code)]\nunsafe fn f() {}"));
     assert!(!why("#![expect(unsafe_code, reason = \"y\")]\nunsafe fn f() {}"));
     assert!(!why("#![expect(\n    unsafe_code,\n    reason = \"y\"\n)]\nunsafe fn f() {}"));
+    assert!(why("#![allow(unsafe_code)]\nunsafe fn f() {}"));
+    assert!(!why("// Reason: y.\n#![allow(unsafe_code)]\nunsafe fn f() {}"));
     assert!(!why("// unsafe\n#![forbid(unsafe_code)]"));
 }
 

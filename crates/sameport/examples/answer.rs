@@ -1,5 +1,5 @@
-//! A server to start twice: `cargo run --example answer -- 8080`, then again in another terminal.
-//! Each answers its share of `nc 127.0.0.1 8080` with its process id.
+//! A server for several terminals: `cargo run --example answer -- 8080`. Each instance answers its
+//! share of the connections of `nc 127.0.0.1 8080` with its process id.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ fn main() -> std::io::Result<()> {
     loop {
         let (mut stream, peer) = listener.accept()?;
         println!("new connection {peer}");
-        // A client that is gone already is no reason to stop.
+        // A client can close the connection first.
         let _ = writeln!(stream, "process {}", std::process::id());
     }
 }

@@ -84,7 +84,12 @@ fn dial(from: &Endpoint, to: &Endpoint, tcp: bool, timeout: Duration) -> Result<
     }))
 }
 
-fn connect_pair(local: SocketAddr, remote: SocketAddr, tcp: bool, timeout: Duration) -> Result<Socket> {
+fn connect_pair(
+    local: SocketAddr,
+    remote: SocketAddr,
+    tcp: bool,
+    timeout: Duration,
+) -> Result<Socket> {
     // The unspecified local address is not informative.
     let both = match local.ip().is_unspecified() && local.port() == 0 {
         true => remote.to_string(),

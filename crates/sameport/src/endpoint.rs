@@ -115,8 +115,8 @@ impl Endpoint {
                 let bad = || Error::new(ErrorKind::BadAddress, "resolve", self);
                 let mut found: Vec<SocketAddr> = Vec::new();
                 let resolved = (name.as_str(), *port).to_socket_addrs();
-                for address in
-                    resolved.map_err(|os| bad().with_note("the name does not resolve").with_source(os))?
+                for address in resolved
+                    .map_err(|os| bad().with_note("the name does not resolve").with_source(os))?
                 {
                     if !found.contains(&address) {
                         found.push(address);

@@ -1,89 +1,73 @@
-//! What can go wrong, in kinds that a caller can act on.
+//! The error of this crate: call, address, kind and cause.
 
 use std::fmt;
 use std::io;
 
-use sameport_addr::AddrSpecError;
+use crate::error_kind::ErrorKind;
+use crate::socket_job::BindRefusal;
+use crate::system::{Here, System};
 
-use crate::system::{BindRefusal, kind_of};
-
-/// What a failure means for the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// Another socket has the address, and one of the two does not share it. For a connection: the
-    /// same two addresses are connected already. Where the system does not say whose socket it is,
-    /// it can be another user's that is shared: on all systems but Linux, and on Linux for a TCP
-    /// socket that is bound and not listening.
-    InUse,
-    /// A socket of another user has the address ([`Error::holder`] is that user). Told on Linux.
-    InUseByAnotherUser,
-    /// The caller lacks a privilege: a low port, or an option such as transparent.
-    NotPermitted,
-    /// No such address, or no such device, on this machine.
-    AddressNotHere,
-    /// This system, or this kernel, cannot do it.
-    Unsupported,
-    /// The text is not an address, the name does not resolve, or the options contradict the address.
-    BadAddress,
-    /// The other side refused the connection.
-    Refused,
-    /// The other side did not answer in time.
-    TimedOut,
-    /// Anything else, out of descriptors for instance: see [`Error::os_error`].
-    Other,
-}
-
-/// A call that failed: which, on what address, and why.
+/// A failed call: its name, the address and the reason.
 ///
-/// `Display` is one line in lower case, such as
-/// `bind 127.0.0.1:8080: in use by another user (uid 33)`.
+/// `Display` writes one line in lower case, such as
+/// `bind 127.0.0.1:8080: in use by another user (uid 33)`. `source` is the error of the operating
+/// system. Converts into [`io::Error`] of the corresponding kind.
+///
+/// ```
+/// let held = sameport::listen_exclusive("127.0.0.1:0")?;
+/// let address = held.local_addr()?;
+///
+/// let error = sameport::listen(address).unwrap_err();
+/// assert_eq!(error.kind(), sameport::ErrorKind::InUse);
+/// assert_eq!((error.call(), error.address()), ("bind", address.to_string().as_str()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
     call: &'static str,
     address: String,
-    holder: Option<u32>,
+    owner_uid: Option<u32>,
     note: Option<String>,
     os: Option<io::Error>,
 }
 
-/// What the fallible functions here return.
+/// The result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// What the failure means.
+    /// The kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The call that failed: `bind`, `listen`, `connect`, `socket`, `resolve`,
-    /// `setsockopt(device)` and the like; `address` if a text could not be read.
+    /// The name of the failed call: `bind`, `listen`, `connect`, `socket`, `resolve`,
+    /// `setsockopt(device)` and so on; `address` if a text is not an address.
     #[must_use]
     pub fn call(&self) -> &'static str {
         self.call
     }
 
-    /// The address that the call was for; `FROM to TO` for a connection.
+    /// The address of the call; `FROM to TO` for a connection.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The user id of the socket in the way, where the system tells: on Linux, from `/proc/net`.
+    /// The owner of the conflicting socket, a user id. Linux only, from `/proc/net`.
     #[must_use]
-    pub fn holder(&self) -> Option<u32> {
-        self.holder
+    pub fn owner_uid(&self) -> Option<u32> {
+        self.owner_uid
     }
 
-    /// What the operating system said, if it was asked at all.
+    /// The error of the operating system, if the call reached it.
     #[must_use]
     pub fn os_error(&self) -> Option<&io::Error> {
         self.os.as_ref()
     }
 
-    /// The next step for a person, if there is one.
+    /// A suggestion for the user, without a full stop.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self.kind {
@@ -97,11 +81,11 @@ impl Error {
     }
 
     pub(crate) fn new(kind: ErrorKind, call: &'static str, address: impl fmt::Display) -> Self {
-        Self { kind, call, address: address.to_string(), holder: None, note: None, os: None }
+        Self { kind, call, address: address.to_string(), owner_uid: None, note: None, os: None }
     }
 
     pub(crate) fn os(call: &'static str, address: impl fmt::Display, os: io::Error) -> Self {
-        Self { os: None, ..Self::new(kind_of(&os), call, address) }.because(os)
+        Self { os: None, ..Self::new(kind_of(&os), call, address) }.with_source(os)
     }
 
     pub(crate) fn refused(
@@ -111,29 +95,29 @@ impl Error {
         refusal: BindRefusal,
     ) -> Self {
         Self {
-            holder: refusal.uid,
+            owner_uid: refusal.uid,
             note: refusal.note.map(String::from),
             ..Self::new(refusal.kind, call, address)
         }
-        .because(os)
+        .with_source(os)
     }
 
-    pub(crate) fn text(text: &str, error: &AddrSpecError) -> Self {
+    pub(crate) fn text(text: &str, reason: &impl fmt::Display) -> Self {
         Self::new(ErrorKind::BadAddress, "address", text.chars().take(60).collect::<String>())
-            .noting(error.to_string())
+            .with_note(reason.to_string())
     }
 
-    pub(crate) fn noting(mut self, note: impl Into<String>) -> Self {
+    pub(crate) fn with_note(mut self, note: impl Into<String>) -> Self {
         self.note = Some(note.into());
         self
     }
 
-    pub(crate) fn because(mut self, os: io::Error) -> Self {
+    pub(crate) fn with_source(mut self, os: io::Error) -> Self {
         self.os = Some(os);
         self
     }
 
-    pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
         self
     }
@@ -149,7 +133,7 @@ impl fmt::Display for Error {
         if let Some(note) = &self.note {
             return f.write_str(note);
         }
-        match (self.kind, self.holder, &self.os) {
+        match (self.kind, self.owner_uid, &self.os) {
             (ErrorKind::InUse, ..) if self.call == "connect" => f.write_str("already connected"),
             (ErrorKind::InUse, Some(_), _) => {
                 f.write_str("in use by the same user, and not shared")
@@ -177,8 +161,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Keeps the meaning: the kind of the result is the one std uses for the same failure, and the
-/// [`Error`] itself is inside.
+/// The kind is the one that std uses for the same failure; the inner error is the [`Error`].
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind {
@@ -195,14 +178,30 @@ impl From<Error> for io::Error {
     }
 }
 
+/// The kind of an operating system's error.
+pub(crate) fn kind_of(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => ErrorKind::InUse,
+        io::ErrorKind::AddrNotAvailable => ErrorKind::AddressNotHere,
+        io::ErrorKind::PermissionDenied => ErrorKind::NotPermitted,
+        io::ErrorKind::ConnectionRefused => ErrorKind::Refused,
+        io::ErrorKind::TimedOut => ErrorKind::TimedOut,
+        io::ErrorKind::Unsupported => ErrorKind::Unsupported,
+        _ if error.raw_os_error().is_some_and(|os| Here::UNSUPPORTED.contains(&os)) => {
+            ErrorKind::Unsupported
+        }
+        _ => ErrorKind::Other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn errors_read_like_the_house() {
+    fn messages_name_call_address_and_reason() {
         let os = || io::Error::from(io::ErrorKind::AddrInUse);
-        let of = |kind, uid, note| {
+        let message = |kind, uid, note| {
             Error::refused("bind", "127.0.0.1:80", os(), BindRefusal { kind, uid, note })
                 .to_string()
         };
@@ -223,7 +222,7 @@ mod tests {
             ),
             (ErrorKind::NotPermitted, None, None, "bind 127.0.0.1:80: not permitted"),
         ] {
-            assert_eq!(of(kind, uid, note), expected);
+            assert_eq!(message(kind, uid, note), expected);
         }
     }
 

@@ -1,9 +1,9 @@
-//! Conversions into tokio's types. Feature `tokio`.
+//! Conversions into the types of tokio. Feature `tokio`.
 
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 
-/// Makes a socket of std non-blocking and hands it to tokio.
+/// Converts a socket of std into the corresponding type of tokio. Feature `tokio`.
 ///
 /// ```
 /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
@@ -14,14 +14,18 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub trait IntoTokio {
-    /// Tokio's type for this one.
+    /// The corresponding type of tokio.
     type Tokio;
 
-    /// Converts. Must be called in a tokio runtime with I/O enabled; panics outside of one, as
-    /// tokio's `from_std` does.
+    /// Makes the socket non-blocking and registers it with the current runtime.
     ///
     /// # Errors
-    /// What the operating system says to making it non-blocking or to registering it.
+    ///
+    /// The operating system's error, if one of the two steps fails.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with I/O enabled, as tokio's `from_std` does.
     fn into_tokio(self) -> io::Result<Self::Tokio>;
 }
 

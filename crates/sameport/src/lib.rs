@@ -1,5 +1,5 @@
-//! Several programs on one port: shared and exclusive TCP listeners and UDP sockets, and the truth
-//! about what sharing means on each system.
+//! Several programs on one port: shared and exclusive TCP listeners and UDP sockets, with the facts
+//! about sharing on each operating system.
 //!
 //! ```
 //! // Two listeners, here in one program, usually in two.
@@ -7,121 +7,94 @@
 //! let address = first.local_addr()?;
 //! let second = sameport::listen(address)?;
 //!
-//! // On an exclusive address, the second is refused.
-//! let alone = sameport::listen_exclusive("127.0.0.1:0")?;
-//! let refused = sameport::listen(alone.local_addr()?).unwrap_err();
-//! assert_eq!(refused.kind(), sameport::Kind::InUse);
+//! // An exclusive listener refuses a second one.
+//! let exclusive = sameport::listen_exclusive("127.0.0.1:0")?;
+//! let error = sameport::listen(exclusive.local_addr()?).unwrap_err();
+//! assert_eq!(error.kind(), sameport::ErrorKind::InUse);
 //! # drop(second);
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Everything is synchronous and returns the types of std. The feature `tokio` adds conversions.
-//! For more than the plain case there is [`Options`], also for sockets that the caller made.
+//! All functions are synchronous and return types of std. The feature `tokio` adds conversions.
+//! [`Options`] has further socket options, also for sockets of other crates.
+//!
+//! The minimum Rust version is 1.75.
 //!
 //! # Addresses
 //!
-//! | given | means |
+//! | address | meaning |
 //! |---|---|
-//! | `8080` (text or `u16`), `:8080`, `*:8080` | every address, IPv4 and IPv6, in one socket |
-//! | `127.0.0.1:8080`, `0.0.0.0:8080` | that address, or every IPv4 address |
-//! | `[::1]:8080` | that address |
-//! | `[::]:8080` | every address, IPv4 too, unless [`Options::v6only`] |
-//! | `localhost:8080` | the first address of that name that can be had |
+//! | `8080` (text or `u16`), `:8080`, `*:8080` | every IPv4 and IPv6 address, in one socket |
+//! | `127.0.0.1:8080`, `0.0.0.0:8080` | one address, or every IPv4 address |
+//! | `[::1]:8080` | one address |
+//! | `[::]:8080` | every IPv6 and IPv4 address; IPv6 only with [`Options::v6only`] |
+//! | `localhost:8080` | the first possible address of the name |
 //!
-//! Port 0 lets the system pick a port that nobody has, and that others can join from then on.
-//! Where one call should open all that a name, or a bare port, means: [`listen_all`], [`bind_all`].
+//! For port 0 the system chooses a free port, which other sockets can join afterwards.
+//! [`listen_all`] and [`bind_all`] open every address of a name or bare port.
 //!
-//! # What sharing means
+//! # Sharing on each system
 //!
-//! Only Linux is tested by running; the other rows come from the systems' sources and manuals, and
-//! their code is checked by the compiler alone. [`support`] gives this table's row as a value.
+//! The tests run on Linux only. The other rows come from the systems' sources and manuals, and their
+//! code is checked by the compiler only. [`support()`] returns the row of the running system.
 //!
-//! | system | by | traffic | who can join | exclusive | both families |
+//! | system | mechanism | traffic | users that can join | exclusive | both families |
 //! |---|---|---|---|---|---|
-//! | Linux, Android | `SO_REUSEPORT` | balanced by a hash | the same user, not even root | plain bind | one socket |
+//! | Linux, Android | `SO_REUSEPORT` | balanced by a hash | the same user; root is not exempt | plain bind | one socket |
 //! | FreeBSD 12 and later | `SO_REUSEPORT_LB` and `SO_REUSEPORT` | balanced by a hash, but not on a socket for both families | the same user, root | plain bind ¹ | one socket, or two to be balanced |
-//! | FreeBSD 11 and older | `SO_REUSEPORT` | one member gets all | the same user, root | plain bind ¹ | one socket |
+//! | FreeBSD 11 and older | `SO_REUSEPORT` | one socket receives all | the same user, root | plain bind ¹ | one socket |
 //! | DragonFly 3.6 and later | `SO_REUSEPORT` | balanced by a hash | the same user, root | plain bind ¹ | two sockets |
-//! | macOS | `SO_REUSEPORT` | one member gets all | the same user, root; a wildcard: **any user** | plain bind ¹ | one socket |
-//! | NetBSD | `SO_REUSEPORT` | one member gets all | the same user, root; a wildcard: **any user** | plain bind ¹ | one socket |
-//! | OpenBSD | `SO_REUSEPORT` | one member gets all | the same user, root | plain bind ¹ | two sockets |
+//! | macOS | `SO_REUSEPORT` | one socket receives all | the same user, root; **any user** on a wildcard address | plain bind ¹ | one socket |
+//! | NetBSD | `SO_REUSEPORT` | one socket receives all | the same user, root; **any user** on a wildcard address | plain bind ¹ | one socket |
+//! | OpenBSD | `SO_REUSEPORT` | one socket receives all | the same user, root | plain bind ¹ | two sockets |
 //! | Windows | `SO_REUSEADDR` | undefined | **any user** | `SO_EXCLUSIVEADDRUSE` | one socket |
 //! | illumos, Solaris | – | an error | – | `SO_EXCLBIND` | one socket |
 //! | others | – | an error | – | plain bind | two sockets |
 //!
-//! ¹ The same user, or root, can still bind a more specific address than an exclusive wildcard, by
-//! asking to share.
+//! ¹ The same user, or root, can bind a more specific address than an exclusive wildcard address with
+//! a sharing option.
 //!
-//! Who shares on macOS, NetBSD or Windows trusts the other users of the machine. Who must have
-//! balancing says [`Options::require_balanced`], and gets an error where there is none.
+//! On macOS, NetBSD and Windows, a shared socket requires trust in all users of the machine.
+//! [`Options::require_balanced`] is an error where the system does not balance.
 //!
-//! `SO_REUSEADDR` is never set, except to share on Windows: on Linux it would let any user's UDP
-//! socket in, and a TCP listener needs it only to be started again without `SO_REUSEPORT`.
+//! `SO_REUSEADDR` is never set, except to share on Windows: on Linux it would admit UDP sockets of any
+//! user, and a TCP listener with `SO_REUSEPORT` can bind over connections in TIME-WAIT without it.
 
-mod dial;
+mod connect;
+mod endpoint;
 mod error;
+mod error_kind;
 #[cfg(feature = "tokio")]
 mod into_tokio;
+mod listen;
 mod open;
 mod options;
-mod place;
+mod socket_job;
 mod support;
 mod system;
 
-use std::net::{TcpListener, UdpSocket};
-
-pub use dial::{connect, connect_timeout, connect_udp};
-pub use error::{Error, ErrorKind, Result};
+pub use connect::{connect, connect_timeout, connect_udp};
+pub use endpoint::{Endpoint, ToAddress};
+pub use error::{Error, Result};
+pub use error_kind::ErrorKind;
 #[cfg(feature = "tokio")]
 pub use into_tokio::IntoTokio;
-pub use options::{AsHandle, Options};
-pub use place::{Endpoint, ToAddress};
-pub use support::{DualStack, Exclusive, JoinPolicy, Sharing, Support, support};
+pub use listen::{AsHandle, bind, bind_all, bind_exclusive, listen, listen_all, listen_exclusive};
+pub use options::Options;
+pub use support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};
 
-/// A shared TCP listener: [`Options::shared`], [`Options::listen`].
+/// The facts about the running system.
 ///
-/// # Errors
-/// As [`Options::listen`].
-pub fn listen(address: impl ToAddress) -> Result<TcpListener> {
-    Options::shared().listen(address)
-}
+/// Constant on all systems but FreeBSD, where the function probes `SO_REUSEPORT_LB` on a socket that
+/// it never binds. Needs no privilege.
+///
+/// ```
+/// let support = sameport::support();
+/// println!("{}, open to {}", support.sharing, support.join_policy);
+/// ```
+#[must_use]
+pub fn support() -> Support {
+    use system::System;
 
-/// A TCP listener that nobody can join: [`Options::exclusive`], [`Options::listen`].
-///
-/// # Errors
-/// As [`Options::listen`].
-pub fn listen_exclusive(address: impl ToAddress) -> Result<TcpListener> {
-    Options::exclusive().listen(address)
-}
-
-/// Shared TCP listeners on all that the address means: [`Options::listen_all`].
-///
-/// # Errors
-/// As [`Options::listen`].
-pub fn listen_all(address: impl ToAddress) -> Result<Vec<TcpListener>> {
-    Options::shared().listen_all(address)
-}
-
-/// A shared UDP socket: [`Options::shared`], [`Options::bind_udp`].
-///
-/// # Errors
-/// As [`Options::listen`].
-pub fn bind(address: impl ToAddress) -> Result<UdpSocket> {
-    Options::shared().bind_udp(address)
-}
-
-/// A UDP socket that nobody can join: [`Options::exclusive`], [`Options::bind_udp`].
-///
-/// # Errors
-/// As [`Options::listen`].
-pub fn bind_exclusive(address: impl ToAddress) -> Result<UdpSocket> {
-    Options::exclusive().bind_udp(address)
-}
-
-/// Shared UDP sockets on all that the address means: [`Options::bind_udp_all`].
-///
-/// # Errors
-/// As [`Options::listen`].
-pub fn bind_all(address: impl ToAddress) -> Result<Vec<UdpSocket>> {
-    Options::shared().bind_udp_all(address)
+    system::Here::support()
 }

@@ -1,94 +1,86 @@
-//! What sharing means on a system, as values.
+//! The facts about an operating system, as values.
 
 use std::fmt;
 
-use crate::system;
-
-/// The truth about one system.
+/// The facts about one operating system: see [`support`](crate::support()).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Support {
-    /// What happens to the traffic of a shared address.
+    /// The distribution of traffic on a shared address.
     pub sharing: Sharing,
-    /// Who, besides the program that opened it, can join a shared address.
-    pub joiners: JoinPolicy,
-    /// How an exclusive socket keeps others off.
+    /// The users that can join a shared address.
+    pub join_policy: JoinPolicy,
+    /// The mechanism of exclusive sockets.
     pub exclusive: Exclusive,
-    /// Whether one socket can take IPv4 and IPv6.
+    /// Whether one socket can receive IPv4 and IPv6.
     pub dual_stack: DualStack,
 }
 
-/// What happens to the traffic of a shared address.
+/// The distribution of traffic on a shared address.
+///
+/// `Display` writes one line in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Sharing {
-    /// The system spreads new connections and senders over all members, by a hash.
+    /// The system distributes new connections and UDP senders over all sockets by a hash.
     Balanced,
-    /// Several can be there, and one of them gets everything until it goes.
+    /// Several sockets can have the address; one of them receives everything until it is closed.
     NotBalanced,
-    /// As `NotBalanced`, and any user of the machine can join and take the traffic.
+    /// As `NotBalanced`, and any user of the machine can join and receive the traffic.
     OpenToOtherUsers,
-    /// Sharing fails with [`Kind::Unsupported`](crate::Kind::Unsupported).
+    /// Sharing fails with [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
     Unsupported,
-    /// The probe itself failed, out of descriptors for instance.
-    CouldNotTell,
+    /// The probe failed, for example for lack of file descriptors. FreeBSD only.
+    Unknown,
 }
 
-/// Who can join a shared address by opening it as shared too.
+/// The users that can join a shared address by opening it as shared.
+///
+/// `Display` writes one line in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JoinPolicy {
-    /// The same user only. Root is not exempt.
+    /// The user of the first socket only; root is not exempt.
     SameUser,
-    /// The same user and root.
+    /// The user of the first socket, and root.
     SameUserOrRoot,
-    /// The same user and root; where the address is the wildcard, any user.
+    /// The user of the first socket, and root; on a wildcard address any user.
     AnyUserOnWildcard,
     /// Any user.
     AnyUser,
-    /// Nobody: nothing is shared.
-    Nobody,
+    /// No user: the system does not share addresses.
+    NoUser,
 }
 
-/// How an exclusive socket keeps others off.
+/// The mechanism of exclusive sockets.
+///
+/// `Display` writes the name of the option, or one line in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Exclusive {
-    /// Neither sharing option, listening at once: no overlapping bind succeeds.
+    /// `bind` without a sharing option: no overlapping bind succeeds.
     PlainBind,
     /// As `PlainBind`, except that the same user, or root, can bind a more specific address than
-    /// an exclusive wildcard and take its traffic.
+    /// an exclusive wildcard address and receive its traffic.
     PlainBindExceptSpecific,
-    /// `SO_EXCLUSIVEADDRUSE`.
+    /// `SO_EXCLUSIVEADDRUSE` of Windows.
     ExclusiveAddrUse,
-    /// `SO_EXCLBIND`.
+    /// `SO_EXCLBIND` of illumos and Solaris.
     ExclBind,
 }
 
-/// Whether one socket can take IPv4 and IPv6.
+/// Whether one socket can receive IPv4 and IPv6.
+///
+/// `Display` writes one line in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DualStack {
-    /// Yes: a `[::]` socket with `IPV6_V6ONLY` cleared.
+    /// Yes: a socket on `[::]` without `IPV6_V6ONLY`.
     OneSocket,
-    /// Yes, but such a socket is left out of balancing: [`crate::listen_all`] opens two.
+    /// Yes, but such a socket is not balanced: [`crate::listen_all`] opens two sockets.
     OneSocketNotBalanced,
-    /// No: [`crate::listen_all`] opens two.
+    /// No: [`crate::listen_all`] opens two sockets.
     TwoSockets,
-}
-
-/// What sharing means on the running system.
-///
-/// Constant on all systems but FreeBSD, where a socket that is never bound is asked for
-/// `SO_REUSEPORT_LB`. Needs no privilege.
-///
-/// ```
-/// let support = sameport::support();
-/// println!("{}, open to {}", support.sharing, support.joiners);
-/// ```
-#[must_use]
-pub fn support() -> Support {
-    system::support()
 }
 
 impl fmt::Display for Sharing {
@@ -98,7 +90,7 @@ impl fmt::Display for Sharing {
             Self::NotBalanced => "not balanced",
             Self::OpenToOtherUsers => "not balanced, open to other users",
             Self::Unsupported => "unsupported",
-            Self::CouldNotTell => "could not tell",
+            Self::Unknown => "unknown",
         })
     }
 }
@@ -110,7 +102,7 @@ impl fmt::Display for JoinPolicy {
             Self::SameUserOrRoot => "the same user and root",
             Self::AnyUserOnWildcard => "the same user and root, on a wildcard any user",
             Self::AnyUser => "any user",
-            Self::Nobody => "nobody",
+            Self::NoUser => "no user",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Connections from an address that is being listened on.
+//! Connections from the local address of a listener.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[test]
-fn from_a_port_that_is_listened_on() {
+fn from_the_port_of_a_listener() {
     for ip in ["127.0.0.1:0", "[::1]:0"] {
         let near = sameport::listen(ip).unwrap();
         let from = near.local_addr().unwrap();
@@ -27,14 +27,14 @@ fn from_a_port_that_is_listened_on() {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello");
-        // The listener goes on taking connections, and the same pair cannot be connected twice.
+        // The listener still accepts connections.
         std::net::TcpStream::connect_timeout(&from, PATIENCE).unwrap();
         near.accept().unwrap();
     }
 }
 
 #[test]
-fn from_a_port_that_is_listened_on_for_both_families() {
+fn from_the_port_of_a_dual_stack_listener() {
     let near = sameport::listen(0).unwrap();
     let port = near.local_addr().unwrap().port();
     for ip in ["127.0.0.1:0", "[::1]:0"] {
@@ -46,7 +46,7 @@ fn from_a_port_that_is_listened_on_for_both_families() {
 }
 
 #[test]
-fn a_pair_is_connected_once() {
+fn a_pair_of_addresses_is_connected_once() {
     let near = sameport::listen("127.0.0.1:0").unwrap();
     let from = near.local_addr().unwrap();
     let far = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -58,7 +58,7 @@ fn a_pair_is_connected_once() {
 }
 
 #[test]
-fn from_an_exclusive_port_is_refused() {
+fn an_exclusive_port_is_refused() {
     let near = sameport::listen_exclusive("127.0.0.1:0").unwrap();
     let from = near.local_addr().unwrap();
     let far = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -68,15 +68,15 @@ fn from_an_exclusive_port_is_refused() {
 
 #[test]
 fn refusals_and_timeouts_name_both_sides() {
-    // Bound, so that nobody else listens there, nor this connection comes from there.
+    // Bound but not listening: no other socket listens there, and no connection gets this port.
     let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    let nobody = silent.local_addr().unwrap().as_socket().unwrap();
-    let error = sameport::connect("127.0.0.1:0", nobody).unwrap_err();
+    let unserved = silent.local_addr().unwrap().as_socket().unwrap();
+    let error = sameport::connect("127.0.0.1:0", unserved).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
-    assert_eq!(error.to_string(), format!("connect 127.0.0.1:0 to {nobody}: refused"));
+    assert_eq!(error.to_string(), format!("connect 127.0.0.1:0 to {unserved}: refused"));
 
-    // A listener whose queue is full does not answer.
+    // A listener with a full queue does not answer.
     let full = sameport::Options::shared().backlog(0).listen("127.0.0.1:0").unwrap();
     let to = full.local_addr().unwrap();
     let _queued = std::net::TcpStream::connect_timeout(&to, PATIENCE).unwrap();
@@ -84,7 +84,7 @@ fn refusals_and_timeouts_name_both_sides() {
     let wait = Duration::from_millis(200);
     let error = sameport::connect_timeout("127.0.0.1:0", to, wait).unwrap_err();
     assert_eq!((error.kind(), error.call()), (ErrorKind::TimedOut, "connect"), "{error}");
-    // The wait is counted in whole milliseconds, cut short.
+    // The timeout is truncated to whole milliseconds.
     let waited = started.elapsed() + Duration::from_millis(2);
     assert!(waited >= wait && waited < PATIENCE, "{waited:?}");
 
@@ -104,7 +104,7 @@ fn udp_from_a_shared_address() {
         let near = sameport::bind(ip).unwrap();
         let from = near.local_addr().unwrap();
         let peer = UdpSocket::bind(ip).unwrap();
-        let stranger = UdpSocket::bind(ip).unwrap();
+        let other_peer = UdpSocket::bind(ip).unwrap();
         let to: SocketAddr = peer.local_addr().unwrap();
         let connected = sameport::connect_udp(from, to).unwrap();
         assert_eq!((connected.local_addr().unwrap(), connected.peer_addr().unwrap()), (from, to));
@@ -114,12 +114,12 @@ fn udp_from_a_shared_address() {
         connected.send(b"knock").unwrap();
         let mut buffer = [0; 16];
         assert_eq!(peer.recv_from(&mut buffer).unwrap(), (5, from));
-        // The peer's datagrams come to the connected socket, everybody else's to the other.
+        // The connected socket receives the peer's datagrams, the other socket all others.
         for _ in 0..16 {
             peer.send_to(b"peer", from).unwrap();
             assert_eq!(connected.recv(&mut buffer).unwrap(), 4);
-            stranger.send_to(b"other", from).unwrap();
-            assert_eq!(near.recv_from(&mut buffer).unwrap(), (5, stranger.local_addr().unwrap()));
+            other_peer.send_to(b"other", from).unwrap();
+            assert_eq!(near.recv_from(&mut buffer).unwrap(), (5, other_peer.local_addr().unwrap()));
         }
     }
 }

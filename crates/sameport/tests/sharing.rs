@@ -1,5 +1,4 @@
-//! Sharing and exclusive use on one machine: the cases of older port-sharing libraries, and those
-//! that they leave out. Run on Linux; on another system only what it promises is asserted.
+//! Shared and exclusive sockets on one machine. Linux only.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
 use std::collections::HashSet;
@@ -16,8 +15,8 @@ fn at(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-/// Counts how many of `connections` each listener gets, one after the other.
-fn spread(listeners: &[TcpListener], to: SocketAddr, connections: usize) -> Vec<usize> {
+/// Opens `connections`, one after the other, and counts the connections of each listener.
+fn count_accepted(listeners: &[TcpListener], to: SocketAddr, connections: usize) -> Vec<usize> {
     let mut counts = vec![0; listeners.len()];
     for listener in listeners {
         listener.set_nonblocking(true).unwrap();
@@ -25,35 +24,36 @@ fn spread(listeners: &[TcpListener], to: SocketAddr, connections: usize) -> Vec<
     for _ in 0..connections {
         let _client = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
         let deadline = Instant::now() + PATIENCE;
-        let taker = loop {
-            assert!(Instant::now() < deadline, "nobody accepted");
-            if let Some(taker) = listeners.iter().position(|listener| listener.accept().is_ok()) {
-                break taker;
+        let receiver = loop {
+            assert!(Instant::now() < deadline, "no listener accepted");
+            if let Some(receiver) = listeners.iter().position(|listener| listener.accept().is_ok())
+            {
+                break receiver;
             }
             std::thread::yield_now();
         };
-        counts[taker] += 1;
+        counts[receiver] += 1;
     }
     counts
 }
 
 #[test]
-fn six_listeners_on_one_port() {
-    // A port that is free in both families, with a specific and a wildcard listener of each.
+fn six_listeners_share_one_port() {
+    // A port that is free in both families, with specific and wildcard listeners of each.
     let mut listeners = vec![sameport::listen("[::]:0").unwrap()];
     let port = at(&listeners[0]).port();
     let texts = ["0.0.0.0", "127.0.0.1", "127.0.0.1", "[::1]", "[::1]"];
     listeners.extend(texts.map(|ip| sameport::listen(format!("{ip}:{port}")).unwrap()));
     assert_eq!(listeners.len(), 6);
-    // The specific ones take the traffic of their address.
-    for (to, takers) in [
+    // A specific listener receives the traffic of its address.
+    for (to, receivers) in [
         (SocketAddr::from((Ipv4Addr::LOCALHOST, port)), 2..4),
         (SocketAddr::from((Ipv6Addr::LOCALHOST, port)), 4..6),
         (SocketAddr::from(([127, 0, 0, 2], port)), 1..2),
     ] {
-        let counts = spread(&listeners, to, 64);
+        let counts = count_accepted(&listeners, to, 64);
         for (index, count) in counts.iter().enumerate() {
-            assert_eq!(takers.contains(&index), *count > 0, "{to}: {counts:?}");
+            assert_eq!(receivers.contains(&index), *count > 0, "{to}: {counts:?}");
         }
     }
 }
@@ -63,7 +63,7 @@ fn all_members_get_connections() {
     let first = Options::shared().require_balanced(true).listen("127.0.0.1:0").unwrap();
     let to = at(&first);
     let listeners = [first, sameport::listen(to).unwrap(), sameport::listen(to).unwrap()];
-    let counts = spread(&listeners, to, 96);
+    let counts = count_accepted(&listeners, to, 96);
     assert!(counts.iter().all(|&count| count >= 8), "{counts:?}");
 }
 
@@ -119,11 +119,11 @@ fn exclusive_and_shared_refuse_each_other() {
             let error = second.listen(at(&held)).unwrap_err();
             assert_eq!((error.kind(), error.call()), (ErrorKind::InUse, "bind"), "{ip}: {error}");
             assert_eq!(error.address(), at(&held).to_string());
-            assert_eq!(error.holder(), Some(fsuid()), "{error}");
+            assert_eq!(error.owner_uid(), Some(fsuid()), "{error}");
             let held = first.bind_udp(ip).unwrap();
             let error = second.bind_udp(held.local_addr().unwrap()).unwrap_err();
             assert_eq!(
-                (error.kind(), error.holder()),
+                (error.kind(), error.owner_uid()),
                 (ErrorKind::InUse, Some(fsuid())),
                 "{error}"
             );
@@ -157,7 +157,7 @@ fn a_bare_port_takes_both_families_whatever_the_default() {
     assert!(!socket2::SockRef::from(&listener).only_v6().unwrap());
     for ip in ["127.0.0.1", "::1"] {
         let to = SocketAddr::new(ip.parse().unwrap(), port);
-        assert_eq!(spread(&[listener.try_clone().unwrap()], to, 2), [2]);
+        assert_eq!(count_accepted(&[listener.try_clone().unwrap()], to, 2), [2]);
     }
     let socket = sameport::bind(0).unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -174,18 +174,18 @@ fn a_bare_port_takes_both_families_whatever_the_default() {
 fn an_ipv4_address_written_as_ipv6_takes_its_traffic() {
     let mapped = sameport::listen("[::ffff:127.0.0.1]:0").unwrap();
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, at(&mapped).port()));
-    assert_eq!(spread(&[mapped.try_clone().unwrap()], to, 2), [2]);
+    assert_eq!(count_accepted(&[mapped.try_clone().unwrap()], to, 2), [2]);
     let far = TcpListener::bind("[::ffff:127.0.0.1]:0").unwrap();
     let stream = sameport::connect(at(&mapped), at(&far)).unwrap();
     assert_eq!(stream.local_addr().unwrap(), at(&mapped));
 }
 
 #[test]
-fn what_linux_supports() {
+fn support_of_linux() {
     use sameport::{DualStack, Exclusive, JoinPolicy, Sharing};
     let support = sameport::support();
     assert_eq!(support.sharing, Sharing::Balanced);
-    assert_eq!(support.joiners, JoinPolicy::SameUser);
+    assert_eq!(support.join_policy, JoinPolicy::SameUser);
     assert_eq!(support.exclusive, Exclusive::PlainBind);
     assert_eq!(support.dual_stack, DualStack::OneSocket);
     assert_eq!(sameport::listen_all(0).unwrap().len(), 1);
@@ -194,7 +194,7 @@ fn what_linux_supports() {
 
 #[test]
 fn v6only_leaves_ipv4_to_others() {
-    // The port that was free in IPv6 may be somebody's in IPv4: then another one.
+    // The port that is free in IPv6 can be in use in IPv4: then another one.
     let (six, four) = (0..16)
         .find_map(|_| {
             let six = Options::exclusive().v6only(true).listen(0).unwrap();
@@ -205,7 +205,7 @@ fn v6only_leaves_ipv4_to_others() {
     let port = at(&six).port();
     assert!(socket2::SockRef::from(&six).only_v6().unwrap());
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    assert_eq!(spread(&[six, four], to, 4), [0, 4]);
+    assert_eq!(count_accepted(&[six, four], to, 4), [0, 4]);
     let error = Options::shared().v6only(true).listen("127.0.0.1:0").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BadAddress);
     assert!(error.to_string().contains("v6only is for IPv6 addresses"), "{error}");
@@ -228,7 +228,7 @@ fn udp_on_a_wildcard_and_on_its_addresses() {
 }
 
 #[test]
-fn datagrams_are_balanced_and_nothing_lets_another_user_in() {
+fn datagrams_are_balanced_without_reuse_address() {
     let first = sameport::bind("127.0.0.1:0").unwrap();
     let to = first.local_addr().unwrap();
     let members = [first, sameport::bind(to).unwrap()];
@@ -270,7 +270,7 @@ fn a_shared_listener_restarts_over_closing_connections() {
     assert_eq!(error.kind(), ErrorKind::InUse);
     assert!(error.to_string().contains("still closing"), "{error}");
     let again = sameport::listen(to).unwrap();
-    assert_eq!(spread(&[again], to, 2), [2]);
+    assert_eq!(count_accepted(&[again], to, 2), [2]);
 }
 
 #[test]
@@ -280,23 +280,23 @@ fn options_on_a_callers_socket() {
     let make = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
 
     let refused = make();
-    assert!(refused.bind(&address.into()).is_err(), "the control");
+    assert!(refused.bind(&address.into()).is_err(), "without the option, bind must fail");
     let joined = make();
     joined.set_reuse_address(true).unwrap();
     Options::shared().nonblocking(true).apply(&joined, address).unwrap();
     assert!(!joined.reuse_address().unwrap() && joined.nonblocking().unwrap());
     joined.bind(&address.into()).unwrap();
     joined.listen(16).unwrap();
-    let counts = spread(&[shared, joined.into()], address, 64);
+    let counts = count_accepted(&[shared, joined.into()], address, 64);
     assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
 
-    // What the caller set before is taken back for an exclusive socket.
+    // An exclusive socket loses the sharing option that the caller set.
     let alone = make();
     alone.set_reuse_port(true).unwrap();
     Options::exclusive().apply(&alone, "127.0.0.1:0".parse().unwrap()).unwrap();
     assert!(!alone.reuse_port().unwrap());
 
-    // Port 0 of UDP: first the port, then the option.
+    // UDP on port 0: bind first, then set the option.
     let zero: SocketAddr = "127.0.0.1:0".parse().unwrap();
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     let error = Options::shared().apply(&socket, zero).unwrap_err();
@@ -306,14 +306,14 @@ fn options_on_a_callers_socket() {
     Options::shared().apply(&socket, got).unwrap();
     sameport::bind(got).unwrap();
 
-    // A socket of std, and one for both families.
+    // A dual-stack socket of std.
     let socket = UdpSocket::bind("[::]:0").unwrap();
     Options::shared().apply(&socket, socket.local_addr().unwrap()).unwrap();
     sameport::bind(socket.local_addr().unwrap().port()).unwrap();
 }
 
 #[test]
-fn names_resolve_or_say_so() {
+fn unresolvable_names_are_bad_addresses() {
     let listener = sameport::listen("localhost:0").unwrap();
     assert!(at(&listener).ip().is_loopback());
     let all = sameport::listen_all("localhost:0").unwrap();
@@ -321,34 +321,34 @@ fn names_resolve_or_say_so() {
     assert_eq!(ports.len(), 1, "one port on {all:?}");
     assert!(all.iter().all(|listener| at(listener).ip().is_loopback()));
     for error in [
-        sameport::listen("nobody.invalid:8080").unwrap_err(),
-        sameport::bind("nobody.invalid:8080").unwrap_err(),
-        sameport::connect("127.0.0.1:0", "nobody.invalid:8080").unwrap_err(),
-        sameport::listen_all("nobody.invalid:8080").unwrap_err(),
+        sameport::listen("name.invalid:8080").unwrap_err(),
+        sameport::bind("name.invalid:8080").unwrap_err(),
+        sameport::connect("127.0.0.1:0", "name.invalid:8080").unwrap_err(),
+        sameport::listen_all("name.invalid:8080").unwrap_err(),
     ] {
         assert_eq!((error.kind(), error.call()), (ErrorKind::BadAddress, "resolve"), "{error}");
-        assert_eq!(error.address(), "nobody.invalid:8080");
+        assert_eq!(error.address(), "name.invalid:8080");
     }
 }
 
 #[test]
-fn bad_texts_are_told_as_they_are() {
-    for (text, told) in [
+fn invalid_texts_are_quoted_in_the_error() {
+    for (text, message) in [
         ("1e3", "\"1e3\" is not a port"),
         ("::1:8080", "brackets, such as [::1]:8080"),
         ("", "the address is empty"),
     ] {
         let error = sameport::listen(text).unwrap_err();
         assert_eq!((error.kind(), error.call()), (ErrorKind::BadAddress, "address"));
-        assert!(error.to_string().contains(told), "{error}");
+        assert!(error.to_string().contains(message), "{error}");
     }
     let error = sameport::listen("9".repeat(1 << 20)).unwrap_err();
     assert!(error.to_string().len() < 200 && error.address().len() < 200);
 }
 
 #[test]
-fn what_is_not_here_is_said() {
-    // 192.0.2.0/24 is for documentation: no machine has it.
+fn absent_addresses_and_devices_are_errors() {
+    // 192.0.2.0/24 is reserved for documentation: no machine has it.
     let error = sameport::listen("192.0.2.1:0").unwrap_err();
     assert_eq!((error.kind(), error.call()), (ErrorKind::AddressNotHere, "bind"), "{error}");
     Options::shared().freebind(true).listen("192.0.2.1:0").unwrap();
@@ -369,10 +369,10 @@ fn what_is_not_here_is_said() {
 }
 
 #[test]
-fn the_backlog_is_the_one_asked_for() {
+fn the_backlog_limits_the_queue() {
     let listener = Options::shared().backlog(1).listen("127.0.0.1:0").unwrap();
     let to = at(&listener);
-    // Linux takes one more than asked; the next waits, and is not refused.
+    // Linux queues one connection more; the next one waits and is not refused.
     let queued: Vec<_> =
         (0..2).map(|_| TcpStream::connect_timeout(&to, PATIENCE).unwrap()).collect();
     let late = TcpStream::connect_timeout(&to, Duration::from_millis(200)).unwrap_err();

@@ -1,5 +1,5 @@
-//! What needs a second user or a network of its own: tests that start this binary again, as
-//! another user or in a new network namespace. They need root, and say so where it is missing.
+//! Tests with a second user or a network namespace: they start this binary again as another user
+//! or in a new network namespace. They need root and are skipped without it.
 #![cfg(target_os = "linux")]
 
 use std::collections::HashSet;
@@ -14,11 +14,11 @@ use socket2::{Domain, Socket, Type};
 /// The user of the child processes: `nobody` everywhere.
 const NOBODY: u32 = 65534;
 
-/// Tells a child what to do; unset in a plain test run.
+/// The environment variable with the task of a child process; unset in the tests themselves.
 const PART: &str = "SAMEPORT_TEST_PART";
 
-/// Whether this process is root. If not, the test is passed over, which CI accepts
-/// of those on its list.
+/// Whether this process is root. If not, the test is skipped, which CI permits only for the tests
+/// in `tests/skips.txt`.
 fn is_root(test: &str) -> bool {
     let root = std::fs::read_to_string("/proc/thread-self/status")
         .unwrap()
@@ -39,10 +39,10 @@ fn part() -> String {
     std::env::var(PART).unwrap_or_default()
 }
 
-/// This binary, doing one of the ignored tests below in a process of its own.
+/// A child process: this binary, running one of the ignored tests below.
 struct Part {
     child: Child,
-    said: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
 }
 
 impl Part {
@@ -54,13 +54,13 @@ impl Part {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
-        Self { child, said }
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output }
     }
 
-    /// The next line that the child marked as its answer; the rest is the test runner's.
+    /// The next line that begins with `answer: `; the test runner writes the other lines.
     fn answer(&mut self) -> String {
-        for line in self.said.by_ref().lines().map_while(Result::ok) {
+        for line in self.output.by_ref().lines().map_while(Result::ok) {
             if let Some((_, answer)) = line.split_once("answer: ") {
                 return answer.to_owned();
             }
@@ -70,12 +70,12 @@ impl Part {
 
     fn end(mut self) {
         drop(self.child.stdin.take());
-        std::io::copy(&mut self.said, &mut std::io::sink()).unwrap();
+        std::io::copy(&mut self.output, &mut std::io::sink()).unwrap();
         assert!(self.child.wait().unwrap().success());
     }
 }
 
-/// This binary, whatever folder it is in.
+/// This binary, independent of its directory.
 fn this_binary() -> Command {
     Command::new("/proc/self/exe")
 }
@@ -84,9 +84,9 @@ fn ask_as(uid: u32, part: &str) -> String {
     let mut command = this_binary();
     command.uid(uid).gid(uid);
     let mut child = Part::start(command, "child_opens", part);
-    let said = child.answer();
+    let answer = child.answer();
     child.end();
-    said
+    answer
 }
 
 fn opened(how: &str, protocol: &str, address: SocketAddr) -> Result<SocketAddr, sameport::Error> {
@@ -106,13 +106,13 @@ fn child_opens() {
     };
     match opened(how, protocol, address.parse().unwrap()) {
         Ok(address) => println!("answer: {address}"),
-        Err(error) => println!("answer: {:?} {:?} {error}", error.kind(), error.holder()),
+        Err(error) => println!("answer: {:?} {:?} {error}", error.kind(), error.owner_uid()),
     }
 }
 
 #[test]
-fn another_user_is_refused_by_name() {
-    if !is_root("another_user_is_refused_by_name") {
+fn another_user_is_refused_with_the_owner() {
+    if !is_root("another_user_is_refused_with_the_owner") {
         return;
     }
     for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
@@ -124,22 +124,22 @@ fn another_user_is_refused_by_name() {
             let socket = options.bind_udp(address).unwrap();
             for (protocol, held) in [("tcp", listener.local_addr()), ("udp", socket.local_addr())] {
                 let held = held.unwrap();
-                let said = ask_as(NOBODY, &format!("{theirs} {protocol} {held}"));
+                let answer = ask_as(NOBODY, &format!("{theirs} {protocol} {held}"));
                 let expected = format!(
                     "InUseByAnotherUser Some(0) bind {held}: in use by another user (uid 0)"
                 );
-                assert_eq!(said, expected, "{mine}, then {theirs}, {protocol}");
-                // The same user, as the control.
-                let said = ask_as(0, &format!("shared {protocol} {held}"));
-                assert_eq!(said == held.to_string(), mine == "shared", "{said}");
+                assert_eq!(answer, expected, "{mine}, then {theirs}, {protocol}");
+                // Control: the same user.
+                let answer = ask_as(0, &format!("shared {protocol} {held}"));
+                assert_eq!(answer == held.to_string(), mine == "shared", "{answer}");
             }
         }
     }
 }
 
 #[test]
-fn root_is_refused_as_well() {
-    if !is_root("root_is_refused_as_well") {
+fn root_is_refused_too() {
+    if !is_root("root_is_refused_too") {
         return;
     }
     let mut command = this_binary();
@@ -149,7 +149,7 @@ fn root_is_refused_as_well() {
     for refused in [sameport::listen(held).unwrap_err(), sameport::listen(held.port()).unwrap_err()]
     {
         assert_eq!(refused.kind(), ErrorKind::InUseByAnotherUser, "{refused}");
-        assert_eq!(refused.holder(), Some(NOBODY));
+        assert_eq!(refused.owner_uid(), Some(NOBODY));
         assert_eq!(refused.os_error().unwrap().kind(), std::io::ErrorKind::AddrInUse);
     }
     child.end();
@@ -161,7 +161,7 @@ fn root_is_refused_as_well() {
 fn child_holds() {
     let listener = sameport::listen("127.0.0.1:0").unwrap();
     println!("answer: {}", listener.local_addr().unwrap());
-    // Until the other side closes its end.
+    // Until the parent closes the pipe.
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
 }
 
@@ -170,20 +170,20 @@ fn a_low_port_is_not_permitted() {
     if !is_root("a_low_port_is_not_permitted") {
         return;
     }
-    // Where the first port that everybody may have is the kernel's default.
+    // In a new namespace, the first unprivileged port has the kernel's default.
     in_own_network("child_asks_for_a_low_port");
 }
 
 #[test]
 #[ignore = "started by the other tests, in a process of its own"]
 fn child_asks_for_a_low_port() {
-    assert_eq!(part(), "own network", "may be permitted elsewhere");
-    let said = ask_as(NOBODY, "shared tcp 127.0.0.1:1");
-    assert_eq!(said, "NotPermitted None bind 127.0.0.1:1: not permitted");
+    assert_eq!(part(), "own network", "needs its own namespace");
+    let answer = ask_as(NOBODY, "shared tcp 127.0.0.1:1");
+    assert_eq!(answer, "NotPermitted None bind 127.0.0.1:1: not permitted");
     println!("answer: done");
 }
 
-/// Runs a child test in a network and mount namespace of its own, where nothing else opens ports.
+/// Runs a child test in a new network and mount namespace, where no other process opens ports.
 fn in_own_network(test: &str) {
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "--"]).arg(std::env::current_exe().unwrap());
@@ -193,8 +193,8 @@ fn in_own_network(test: &str) {
 }
 
 #[test]
-fn port_zero_is_never_a_port_that_others_have() {
-    if is_root("port_zero_is_never_a_port_that_others_have") {
+fn port_zero_never_joins_a_group() {
+    if is_root("port_zero_never_joins_a_group") {
         in_own_network("child_uses_up_four_ports");
     }
 }
@@ -213,19 +213,19 @@ fn child_uses_up_four_ports() {
     assert_eq!(error.kind(), ErrorKind::Other, "{error}");
     assert!(error.to_string().contains("no port is left"), "{error}");
 
-    // The control: with the option set before the bind, the kernel picks a port of a group.
+    // Control: with the option set before `bind`, the kernel chooses the port of a group.
     let careless = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     careless.set_reuse_port(true).unwrap();
     careless.bind(&SocketAddr::from(any).into()).unwrap();
     let port = careless.local_addr().unwrap().as_socket().unwrap().port();
     assert!(ports.contains(&port), "{port}");
 
-    // Each can still be joined on purpose.
+    // A bind to the explicit port still joins.
     for port in &ports {
         sameport::bind((Ipv4Addr::UNSPECIFIED, *port)).unwrap();
     }
 
-    // TCP never picks the port of a group by itself.
+    // TCP never chooses the port of a group.
     let listeners: Vec<_> = (0..4).map(|_| sameport::listen(any).unwrap()).collect();
     let ports: HashSet<u16> = listeners.iter().map(|l| l.local_addr().unwrap().port()).collect();
     assert_eq!(ports.len(), 4);
@@ -235,8 +235,8 @@ fn child_uses_up_four_ports() {
 }
 
 #[test]
-fn without_ipv6_ipv4_is_taken() {
-    if is_root("without_ipv6_ipv4_is_taken") {
+fn without_ipv6_a_bare_port_means_ipv4() {
+    if is_root("without_ipv6_a_bare_port_means_ipv4") {
         in_own_network("child_has_no_ipv6");
     }
 }
@@ -256,8 +256,8 @@ fn child_has_no_ipv6() {
 }
 
 #[test]
-fn a_bare_port_takes_both_families_against_the_default() {
-    if is_root("a_bare_port_takes_both_families_against_the_default") {
+fn a_bare_port_is_dual_stack_against_the_default() {
+    if is_root("a_bare_port_is_dual_stack_against_the_default") {
         in_own_network("child_has_v6only_by_default");
     }
 }
@@ -281,8 +281,8 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 #[test]
-fn a_name_of_several_addresses_is_taken_whole() {
-    if is_root("a_name_of_several_addresses_is_taken_whole") {
+fn a_name_with_several_addresses_is_opened_completely() {
+    if is_root("a_name_with_several_addresses_is_opened_completely") {
         in_own_network("child_has_a_name_of_three_addresses");
     }
 }
@@ -310,7 +310,7 @@ fn child_has_a_name_of_three_addresses() {
     assert_eq!(bound(&all), HashSet::from([one, two, three]));
     drop(all);
 
-    // All or none; the plain call takes the first that is to be had.
+    // `listen_all` opens all or none; `listen` opens the first possible address.
     for taken in [one, two, three] {
         let _holder = sameport::listen_exclusive(taken).unwrap();
         let error = sameport::listen_all(format!("three.test:{port}")).unwrap_err();
@@ -322,11 +322,11 @@ fn child_has_a_name_of_three_addresses() {
         assert_ne!(first.local_addr().unwrap(), taken);
     }
 
-    // An address that is not here is left out only where the whole family is.
+    // An absent IPv6 address is an error unless the machine has no IPv6.
     let error = sameport::listen_all("away.test:0").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddressNotHere, "{error}");
 
-    // Port 0: one that nobody has on any of the addresses, were it the last.
+    // Port 0: the only port that is free on all addresses.
     std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40003").unwrap();
     let second = |port| SocketAddr::from(([127, 0, 0, 2], port));
     let mut holders: Vec<TcpListener> =
@@ -345,8 +345,8 @@ fn child_has_a_name_of_three_addresses() {
 }
 
 #[test]
-fn a_device_name_is_never_cut_short() {
-    if is_root("a_device_name_is_never_cut_short") {
+fn a_device_name_is_never_truncated() {
+    if is_root("a_device_name_is_never_truncated") {
         in_own_network("child_has_a_device_with_the_longest_name");
     }
 }
@@ -365,12 +365,12 @@ fn child_has_a_device_with_the_longest_name() {
 }
 
 #[test]
-fn datagrams_cannot_be_taken_with_reuse_address() {
-    if !is_root("datagrams_cannot_be_taken_with_reuse_address") {
+fn reuse_address_does_not_admit_another_user() {
+    if !is_root("reuse_address_does_not_admit_another_user") {
         return;
     }
     let ours = sameport::bind("127.0.0.1:0").unwrap();
-    // The control: the pair of options that many programs set.
+    // Control: the pair of options that many programs set.
     let careless = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
     careless.set_reuse_address(true).unwrap();
     careless.set_reuse_port(true).unwrap();

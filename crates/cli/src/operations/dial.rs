@@ -25,14 +25,14 @@ pub(crate) enum DialStream {
 
 /// Connects; from any free port of ours unless told.
 pub(crate) fn connect(request: &DialRequest) -> Result<DialStream, sameport::Error> {
-    use sameport_policy::addr::Host;
-    let from = request.from.clone().unwrap_or(AddrSpec { host: Host::Any, port: 0 });
+    let from = request.from.as_ref().map_or_else(|| "0".to_owned(), AddrSpec::to_string);
+    let to = request.to.to_string();
     match (request.protocol, request.timeout) {
-        (Protocol::Tcp, None) => sameport::connect(&from, &request.to).map(DialStream::Tcp),
+        (Protocol::Tcp, None) => sameport::connect(&from, &to).map(DialStream::Tcp),
         (Protocol::Tcp, Some(timeout)) => {
-            sameport::connect_timeout(&from, &request.to, timeout).map(DialStream::Tcp)
+            sameport::connect_timeout(&from, &to, timeout).map(DialStream::Tcp)
         }
-        (Protocol::Udp, _) => sameport::connect_udp(&from, &request.to).map(DialStream::Udp),
+        (Protocol::Udp, _) => sameport::connect_udp(&from, &to).map(DialStream::Udp),
     }
 }
 

@@ -31,10 +31,10 @@ pub(crate) fn examine(runtime_folder: Option<&Path>) -> MachineReport {
 
 /// The library's promise, as a fact among others.
 fn sharing(support: sameport::Support) -> ProbeAnswer {
-    let text = format!("{}; {} can join", support.sharing, support.joiners);
+    let text = format!("{}; {} can join", support.sharing, support.join_policy);
     match support.sharing {
         sameport::Sharing::Unsupported => ProbeAnswer::No(support.sharing.to_string()),
-        sameport::Sharing::CouldNotTell => ProbeAnswer::CouldNotTell(support.sharing.to_string()),
+        sameport::Sharing::Unknown => ProbeAnswer::CouldNotTell(support.sharing.to_string()),
         _ => ProbeAnswer::Yes(text),
     }
 }

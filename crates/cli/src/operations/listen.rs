@@ -36,9 +36,10 @@ pub(crate) enum Arrival {
 /// Opens the address.
 pub(crate) fn open(request: &ListenRequest) -> Result<OpenListeners, sameport::Error> {
     let options = if request.exclusive { Options::exclusive() } else { Options::shared() };
+    let address = request.address.to_string();
     match request.protocol {
-        Protocol::Tcp => options.listen_all(&request.address).map(OpenListeners::Tcp),
-        Protocol::Udp => options.bind_udp_all(&request.address).map(OpenListeners::Udp),
+        Protocol::Tcp => options.listen_all(address).map(OpenListeners::Tcp),
+        Protocol::Udp => options.bind_udp_all(address).map(OpenListeners::Udp),
     }
 }
 

@@ -8,7 +8,7 @@ use std::io;
 use libc::c_int;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::{raw, System};
+use super::{System, raw};
 use crate::socket_job::{Role, SocketJob};
 use crate::support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};
 
@@ -103,9 +103,11 @@ const FACTS: Facts = Facts {
     bound_if: None,
 };
 
-pub(crate) struct Here;
+pub(crate) struct Bsd;
 
-impl System for Here {
+pub(crate) use self::Bsd as Here;
+
+impl System for Bsd {
     const UNSUPPORTED: &'static [i32] = &[
         libc::EAFNOSUPPORT,
         libc::ENOPROTOOPT,

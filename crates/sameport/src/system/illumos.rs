@@ -1,57 +1,51 @@
-//! illumos and Solaris: no sharing that is known to be safe; `SO_EXCLBIND` for exclusive use.
+//! illumos and Solaris: `SO_EXCLBIND` for exclusive sockets; sharing is an error.
 //!
-//! illumos-gate has no `SO_REUSEPORT` (issue 12455 asks for it), and its `tcp_bindi` never
-//! compares users. Solaris 11.4 has one and balances by it, but who may join was not established,
-//! and the crates that bind the system's headers do not know the option. So sharing is refused
-//! with an error on both, rather than half-promised.
+//! illumos has no `SO_REUSEPORT` (illumos issue 12455), and its `tcp_bindi` never compares users.
+//! Solaris 11.4 has `SO_REUSEPORT` and balances by it, but its rules for users are not established,
+//! and no crate with the system's headers has the option.
 
 use std::io;
 
 use socket2::SockRef;
 
-use super::{Job, Refusal, kind_of, raw, unsupported};
-use crate::support::{DualStack, Exclusive, Joiners, Sharing, Support};
+use super::{System, raw};
+use crate::socket_job::SocketJob;
+use crate::support::{DualStack, Exclusive, JoinPolicy, Sharing, Support};
 
-pub(crate) const UNSUPPORTED: &[i32] =
-    &[libc::EAFNOSUPPORT, libc::ENOPROTOOPT, libc::EOPNOTSUPP, libc::EPROTONOSUPPORT];
+pub(crate) struct Illumos;
 
-pub(crate) fn support() -> Support {
-    Support {
-        sharing: Sharing::Unsupported,
-        joiners: Joiners::Nobody,
-        exclusive: Exclusive::ExclBind,
-        dual_stack: DualStack::OneSocket,
+pub(crate) use self::Illumos as Here;
+
+impl System for Illumos {
+    const UNSUPPORTED: &'static [i32] =
+        &[libc::EAFNOSUPPORT, libc::ENOPROTOOPT, libc::EOPNOTSUPP, libc::EPROTONOSUPPORT];
+
+    fn support() -> Support {
+        Support {
+            sharing: Sharing::Unsupported,
+            join_policy: JoinPolicy::NoUser,
+            exclusive: Exclusive::ExclBind,
+            dual_stack: DualStack::OneSocket,
+        }
     }
-}
 
-pub(crate) fn share(_socket: &SockRef<'_>, _job: &Job) -> io::Result<()> {
-    Err(unsupported())
-}
+    fn set_shared(_socket: &SockRef<'_>, _job: &SocketJob) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
-pub(crate) fn waits_for_port(_job: &Job) -> bool {
-    false
-}
+    /// `SO_EXCLBIND`, socket.h(3HEAD): refuses every overlapping bind, before and after.
+    fn set_exclusive(socket: &SockRef<'_>) -> io::Result<()> {
+        socket.set_reuse_address(false)?;
+        raw::set(socket, libc::SOL_SOCKET, libc::SO_EXCLBIND, 1)
+    }
 
-/// `SO_EXCLBIND`, socket.h(3HEAD): on either side it refuses every overlap.
-pub(crate) fn exclude(socket: &SockRef<'_>) -> io::Result<()> {
-    socket.set_reuse_address(false)?;
-    raw::set(socket, libc::SOL_SOCKET, libc::SO_EXCLBIND, 1)
-}
-
-/// `IP_BOUND_IF`, `IPV6_BOUND_IF`, ip(4P).
-pub(crate) fn device(socket: &SockRef<'_>, name: &str, ipv6: bool) -> io::Result<()> {
-    let index = Some(raw::device_index(name)?);
-    if ipv6 { socket.bind_device_by_index_v6(index) } else { socket.bind_device_by_index_v4(index) }
-}
-
-pub(crate) fn transparent(_socket: &SockRef<'_>, _ipv6: bool) -> io::Result<()> {
-    Err(unsupported())
-}
-
-pub(crate) fn freebind(_socket: &SockRef<'_>, _ipv6: bool) -> io::Result<()> {
-    Err(unsupported())
-}
-
-pub(crate) fn refused(error: &io::Error, _job: &Job) -> Refusal {
-    kind_of(error).into()
+    /// `IP_BOUND_IF`, `IPV6_BOUND_IF`: ip(4P), ip6(4P).
+    fn set_device(socket: &SockRef<'_>, name: &str, ipv6: bool) -> io::Result<()> {
+        let index = raw::interface_index(name)?;
+        if ipv6 {
+            raw::set(socket, libc::IPPROTO_IPV6, libc::IPV6_BOUND_IF, index)
+        } else {
+            raw::set(socket, libc::IPPROTO_IP, libc::IP_BOUND_IF, index)
+        }
+    }
 }

@@ -1,52 +1,32 @@
-//! One file per system. This is the contract that each of them keeps; nothing outside this folder
-//! asks which system it is on, but for the name of std's trait for handles.
+//! One file for each operating system, which implements the trait [`System`]. No other module of
+//! this crate depends on the target, except for the name of std's trait for socket handles.
 //!
-//! A file provides:
-//!
-//! - `support() -> Support`: the truth about this system, found out once per call where it has to
-//!   be probed (FreeBSD), constant elsewhere.
-//! - `share(socket, job)`: make the socket of this job one that others may join, or that may join
-//!   others. Called before `bind`, as a rule. Clears what would let *more* in than sharing must
-//!   (on all but Windows: `SO_REUSEADDR`).
-//! - `waits_for_port(job)`: whether a shared socket must not have its option until it is bound,
-//!   so that a port of the system's choice is nobody else's. If so, `exclude` is called before
-//!   `bind` and `share` right after it.
-//! - `exclude(socket)`: nobody may join: the system's exclusive option where there is one, and no
-//!   sharing option left from the caller. Called before `bind`.
-//! - `device(socket, name, ipv6)`, `transparent(socket, ipv6)`, `freebind(socket, ipv6)`: that
-//!   option, or an error of kind [`io::ErrorKind::Unsupported`]. Never nothing.
-//! - `refused(error, job) -> Refusal`: why `bind` or `listen` failed, as far as it can be told.
-//! - `UNSUPPORTED`: the raw error numbers that mean "this system has no such family or option".
-//!
-//! Where sharing itself does not exist, `share` fails with [`io::ErrorKind::Unsupported`]. Each
-//! call is one option on one socket: no file here opens, binds or prints anything, except that
-//! FreeBSD probes on a socket of its own and Linux reads `/proc/net` once a bind was refused.
+//! To add a system: write its file with a type that implements [`System`], name the file below,
+//! add the system to the table of the crate's documentation and to `docs/platforms.md`, and its
+//! target to `xtask/src/targets.rs`.
 
 use std::io;
-use std::net::SocketAddr;
 
-use crate::error::ErrorKind;
+use socket2::SockRef;
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[path = "linux.rs"]
-mod here;
-#[cfg(target_os = "freebsd")]
-#[path = "freebsd.rs"]
-mod here;
-#[cfg(target_os = "dragonfly")]
-#[path = "dragonfly.rs"]
-mod here;
-#[cfg(target_vendor = "apple")]
-#[path = "macos.rs"]
-mod here;
-#[cfg(target_os = "netbsd")]
-#[path = "netbsd.rs"]
-mod here;
-#[cfg(target_os = "openbsd")]
-#[path = "openbsd.rs"]
+use crate::error_kind::ErrorKind;
+use crate::socket_job::{BindRefusal, SocketJob};
+use crate::support::Support;
+
+#[cfg(any(
+    target_vendor = "apple",
+    target_os = "dragonfly",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd",
+))]
+#[path = "bsd.rs"]
 mod here;
 #[cfg(any(target_os = "illumos", target_os = "solaris"))]
 #[path = "illumos.rs"]
+mod here;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[path = "linux.rs"]
 mod here;
 #[cfg(windows)]
 #[path = "windows.rs"]
@@ -54,101 +34,79 @@ mod here;
 #[cfg(not(any(
     windows,
     target_vendor = "apple",
-    target_os = "linux",
     target_os = "android",
-    target_os = "freebsd",
     target_os = "dragonfly",
+    target_os = "freebsd",
+    target_os = "illumos",
+    target_os = "linux",
     target_os = "netbsd",
     target_os = "openbsd",
-    target_os = "illumos",
     target_os = "solaris",
 )))]
 #[path = "other.rs"]
 mod here;
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod proc_net;
 #[cfg(any(
     windows,
     target_vendor = "apple",
+    target_os = "dragonfly",
     target_os = "freebsd",
-    target_os = "openbsd",
     target_os = "illumos",
+    target_os = "netbsd",
+    target_os = "openbsd",
     target_os = "solaris",
 ))]
 mod raw;
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod proc_net;
+pub(crate) use here::Here;
 
-pub(crate) use here::{
-    UNSUPPORTED, device, exclude, freebind, refused, share, support, transparent, waits_for_port,
-};
+/// The socket options of one operating system.
+///
+/// Each function sets options of one socket. An option that the system lacks is an error of kind
+/// [`io::ErrorKind::Unsupported`], never ignored. No function opens, binds or prints anything, with
+/// two exceptions: `support` of FreeBSD opens a socket, and `explain` of Linux reads `/proc/net`.
+pub(crate) trait System {
+    /// The raw error numbers of a missing address family, protocol or option.
+    const UNSUPPORTED: &'static [i32];
 
-/// What a socket is going to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// A TCP listener.
-    Listener,
-    /// A UDP socket that anyone may send to.
-    Datagrams,
-    /// The calling end of a TCP connection or a connected UDP socket, from an address that a
-    /// listener or another UDP socket may be on.
-    Caller,
-}
+    /// The facts about this system. Constant, except that FreeBSD probes a socket option.
+    fn support() -> Support;
 
-/// One socket to be bound.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SocketJob {
-    /// What it is for.
-    pub(crate) role: Role,
-    /// TCP rather than UDP.
-    pub(crate) tcp: bool,
-    /// Where it is to be bound.
-    pub(crate) address: SocketAddr,
-    /// Whether it takes no IPv4 (`IPV6_V6ONLY`); false for IPv4 addresses.
-    pub(crate) v6only: bool,
-}
+    /// Makes the socket one that joins others and that others can join. Called before `bind`,
+    /// unless [`System::shares_after_bind`]. Clears every option that admits more sockets than
+    /// sharing needs: `SO_REUSEADDR` on all systems but Windows.
+    fn set_shared(socket: &SockRef<'_>, job: &SocketJob) -> io::Result<()>;
 
-impl SocketJob {
-    /// The IPv6 wildcard that takes IPv4 too.
-    pub(crate) fn is_dual_stack(&self) -> bool {
-        self.address.is_ipv6() && self.address.ip().is_unspecified() && !self.v6only
+    /// Makes the socket one that no other socket can join: sets the system's exclusive option, if
+    /// any, and clears the sharing options that the caller may have set. Called before `bind`.
+    fn set_exclusive(socket: &SockRef<'_>) -> io::Result<()>;
+
+    /// Whether a shared socket gets its option right after `bind` instead of before it, because the
+    /// system could otherwise choose a port that another socket has. `set_exclusive` is then called
+    /// before `bind`.
+    fn shares_after_bind(_job: &SocketJob) -> bool {
+        false
     }
-}
 
-/// Why a bind was refused.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct BindRefusal {
-    pub(crate) kind: ErrorKind,
-    /// The owner of the socket in the way, where the system tells.
-    pub(crate) uid: Option<u32>,
-    /// What the kind alone does not say.
-    pub(crate) note: Option<&'static str>,
-}
-
-impl From<ErrorKind> for BindRefusal {
-    fn from(kind: ErrorKind) -> Self {
-        Self { kind, uid: None, note: None }
+    /// [`crate::Options::device`].
+    fn set_device(_socket: &SockRef<'_>, _name: &str, _ipv6: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
-}
 
-/// The answer of a system that lacks an option.
-#[allow(dead_code, reason = "some systems have every option")]
-fn unsupported() -> io::Error {
-    io::Error::from(io::ErrorKind::Unsupported)
-}
+    /// [`crate::Options::transparent`].
+    fn set_transparent(_socket: &SockRef<'_>, _ipv6: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
-/// The kind that an error number has everywhere.
-pub(crate) fn kind_of(error: &io::Error) -> ErrorKind {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => ErrorKind::InUse,
-        io::ErrorKind::AddrNotAvailable => ErrorKind::AddressNotHere,
-        io::ErrorKind::PermissionDenied => ErrorKind::NotPermitted,
-        io::ErrorKind::ConnectionRefused => ErrorKind::Refused,
-        io::ErrorKind::TimedOut => ErrorKind::TimedOut,
-        io::ErrorKind::Unsupported => ErrorKind::Unsupported,
-        _ if error.raw_os_error().is_some_and(|os| UNSUPPORTED.contains(&os)) => {
-            ErrorKind::Unsupported
-        }
-        _ => ErrorKind::Other,
+    /// [`crate::Options::freebind`].
+    fn set_freebind(_socket: &SockRef<'_>, _ipv6: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The reason why `bind` or `listen` failed with an error of this kind.
+    fn explain(kind: ErrorKind, _job: &SocketJob) -> BindRefusal {
+        kind.into()
     }
 }
