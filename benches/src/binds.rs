@@ -1,4 +1,4 @@
-//! `bench bind`: what one bind costs, by itself and under `run` by each interposer.
+//! `bench bind`: the cost of one bind, alone and under `run` with each interposer.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use crate::figures::{Pairs, Ratio, in_turns};
 use crate::harness::{free_address, interposers, start, subject, under_run};
 use crate::report::{FigureReport, progress, row};
 
-/// Microseconds of one socket + bind + close, by itself and under `run`, by each interposer
+/// Microseconds of one socket + bind + close, alone and under `run` with each interposer
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How often each pair is measured
+    /// Rounds of each pair
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Binds of each single measurement
+    /// Binds per measurement
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     count: u32,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Args {
 struct Case {
     name: &'static str,
     subject: &'static [&'static str],
-    /// Whether `run` is told to share another port than the one that is bound.
+    /// `run` shares another port than the one that the program binds.
     left_alone: bool,
 }
 
@@ -86,10 +86,10 @@ pub(crate) fn measure(
     report.end("bind", &outcomes)
 }
 
-/// Microseconds a bind, as the program that binds measures it; under `sameport run --via VIA`, if
-/// any.
+/// Microseconds per bind, as measured by the binding program; under `sameport run --via VIA` if
+/// `via` is given.
 fn one(count: u32, case: &Case, run: Option<(&Path, &str)>) -> Result<f64, BenchError> {
-    // A slow machine, not one that hangs.
+    // Long enough for a slow machine; bounds a hang.
     let patience = Duration::from_secs(20) + Duration::from_millis(u64::from(count));
     let port = free_address()?.port();
     let (count_word, port_word) = (count.to_string(), port.to_string());
@@ -108,7 +108,7 @@ fn one(count: u32, case: &Case, run: Option<(&Path, &str)>) -> Result<f64, Bench
     };
     let (nanoseconds, shared) =
         start(&command)?.wait_for("time", patience, |lines| read(lines.first()?))?;
-    // What was not done costs nothing.
+    // A skipped case has no cost.
     let expected = run.is_some() && !case.left_alone;
     if shared != expected {
         return Err(format!("{}: shared {shared}, expected {expected}", case.name));

@@ -1,15 +1,15 @@
-//! Medians and ratios of what was measured in turns.
+//! Medians and ratios of measurements that are made in turns.
 
 use serde::Serialize;
 
-/// What was measured two ways, in turns.
+/// One quantity measured in two ways, in turns.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Pairs {
     /// Each round: without sameport, with it.
     pub(crate) rounds: Vec<(f64, f64)>,
 }
 
-/// Ratios, with to without, one a round.
+/// Ratios, with to without, one per round.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Ratio {
     pub(crate) median: f64,
@@ -30,8 +30,8 @@ impl Pairs {
         median(self.rounds.iter().map(|round| round.1))
     }
 
-    /// The median of the rounds' ratios, which a machine that gets slower by the minute leaves
-    /// alone, and how far they lie apart.
+    /// Median, minimum and maximum of the rounds' ratios. A machine that slows down over minutes
+    /// does not change them.
     pub(crate) fn ratio(&self) -> Ratio {
         let ratios = || self.rounds.iter().map(|(without, with)| with / without);
         Ratio {
@@ -49,13 +49,13 @@ impl std::fmt::Display for Ratio {
     }
 }
 
-/// So many things, by their numbers: whoever goes first in one round goes last in the next.
+/// The numbers from 0 to `count`, in reverse order every other round.
 pub(crate) fn in_turns(count: usize, round: u32) -> impl Iterator<Item = usize> {
     let first = usize::try_from(round).unwrap_or(0);
     (0..count).map(move |number| (first + number) % count)
 }
 
-/// The middle one; of an even number the mean of the middle two; NaN of none.
+/// The median; NaN of an empty slice.
 pub(crate) fn median(of: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = of.collect();
     sorted.sort_by(f64::total_cmp);

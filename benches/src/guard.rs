@@ -1,7 +1,7 @@
-//! `bench guard`: what a guard of one port costs the binds of all others.
+//! `bench guard`: the cost of a guarded port for binds of other ports.
 //!
-//! Less than a microsecond is looked for, so time on the processor is measured, which a busy machine
-//! changes less than time on the clock.
+//! The cost is below a microsecond, so the benchmark measures processor time, on which other load has
+//! less effect than on elapsed time.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -15,16 +15,16 @@ use crate::figures::{in_turns, median};
 use crate::harness::{start, subject};
 use crate::report::{FigureReport, progress, row};
 
-/// Microseconds that a bind to another port takes more while one is guarded (needs root)
+/// Additional microseconds of a bind to another port while one port is guarded (needs root)
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How often each pair is measured
+    /// Rounds of each pair
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Binds of each single measurement
+    /// Binds per measurement
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     count: u32,
-    /// In namespaces of its own already
+    /// This process is in namespaces of its own already
     #[arg(long, hide = true)]
     pub(crate) alone: bool,
 }
@@ -38,9 +38,9 @@ const CASES: &[(&str, &[&str])] =
 #[derive(Serialize)]
 struct GuardFigures {
     case: &'static str,
-    /// Microseconds, each round: without a guard, with one.
+    /// Microseconds of each round: without a guard, with one.
     rounds: Vec<(f64, f64)>,
-    /// Microseconds more: the median of the rounds' differences, the lowest, the highest.
+    /// Additional microseconds: median, minimum and maximum of the rounds' differences.
     more: (f64, f64, f64),
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn measure(
     report.end("guard", &outcomes)
 }
 
-/// Sets a guard on another port than the one that is measured, or ends it.
+/// Sets or removes a guard on another port than the measured one.
 fn set(sameport: &Path, guarded: bool) -> Result<(), BenchError> {
     let words: &[&str] = if guarded {
         &["guard", GUARDED, "--allow", "uid=1", "--allow", "cgroup=/a/b", "--allow", "exe=/bin/sh"]
@@ -101,7 +101,7 @@ fn set(sameport: &Path, guarded: bool) -> Result<(), BenchError> {
     Err(format!("{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Microseconds a bind, as the program that binds measures it.
+/// Microseconds per bind, as measured by the binding program.
 fn one(count: u32, words: &[&str]) -> Result<f64, BenchError> {
     const TRIES: u32 = 5;
     let patience = Duration::from_secs(60) + Duration::from_millis(u64::from(count));
@@ -115,16 +115,16 @@ fn one(count: u32, words: &[&str]) -> Result<f64, BenchError> {
         });
         match time {
             Ok(nanoseconds) => return Ok(nanoseconds / 1000.0 / f64::from(count)),
-            // Who reads /proc/PID/fd keeps a socket open for a moment that was just closed, and the
-            // next bind finds the port in use.
+            // Reading /proc/PID/fd keeps a socket that was just closed open for a moment, and the next bind
+            // would find the port in use.
             Err(why) => last = why,
         }
     }
     Err(last)
 }
 
-/// Starts this program anew in a network namespace and with files of its own, so that no guard of the
-/// machine's own is touched. Comes back with the reason why it could not.
+/// Replaces this process by the same program in a new network namespace with its own files, so that no
+/// guard of the machine is changed. Returns only on failure, with the reason.
 pub(crate) fn reexec_in_namespaces() -> BenchError {
     const SCRIPT: &str = "\
         ip link set lo up && mount -t bpf bpf /sys/fs/bpf && mount -t tmpfs none /mnt && \

@@ -1,7 +1,7 @@
-//! Starting what is measured, and ending it.
+//! Starts and ends the measured programs.
 //!
-//! Every subject watches its stdin, a pipe that this process holds: it ends when the pipe closes,
-//! which happens when its handle is dropped, and also when this process is killed.
+//! Every subject reads its stdin, a pipe of this process. The pipe closes when its handle is
+//! dropped, and also when this process is killed; the subject then ends.
 
 use std::ffi::OsString;
 use std::fs;
@@ -33,7 +33,7 @@ pub(crate) fn reexec_in_namespaces() -> BenchError {
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    // The shell stays: the first process of a namespace does not heed Ctrl-C.
+    // The shell stays, because the first process of a pid namespace ignores Ctrl-C.
     let script = "ip link set lo up && mount -t tmpfs none /run && \"$0\" \"$@\"; exit $?";
     command
         .env("XDG_RUNTIME_DIR", "/run")
@@ -68,7 +68,7 @@ pub(crate) fn build_sameport() -> Result<PathBuf, BenchError> {
     }
 }
 
-/// Beside the folder that this program was built into.
+/// The release folder beside the folder of this executable.
 fn release_folder() -> Result<PathBuf, BenchError> {
     let here = this_program()?;
     let target = here.parent().and_then(Path::parent);
@@ -86,7 +86,7 @@ pub(crate) fn subject(arguments: &[&str]) -> Result<Vec<OsString>, BenchError> {
     Ok(command)
 }
 
-/// The same under `sameport run OPTIONS --`.
+/// The command under `sameport run OPTIONS --`.
 pub(crate) fn under_run(sameport: &Path, options: &[&str], command: &[OsString]) -> Vec<OsString> {
     let mut all = vec![sameport.as_os_str().to_owned(), "run".into()];
     all.extend(options.iter().map(OsString::from));
@@ -95,7 +95,7 @@ pub(crate) fn under_run(sameport: &Path, options: &[&str], command: &[OsString])
     all
 }
 
-/// The interposers that work here. Of any other it is said why it is not measured.
+/// The interposers that work here. Prints the reason for each that does not.
 pub(crate) fn interposers(sameport: &Path) -> Result<Vec<&'static str>, BenchError> {
     let mut found = Vec::new();
     for via in ["seccomp", "preload", "cgroup"] {
@@ -112,7 +112,7 @@ pub(crate) fn interposers(sameport: &Path) -> Result<Vec<&'static str>, BenchErr
     if found.is_empty() { Err("no interposer works here".to_owned()) } else { Ok(found) }
 }
 
-/// Something that was started, with what it prints. Ended when dropped.
+/// A started program and its output. Ended when dropped.
 pub(crate) struct BenchProcess {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -120,15 +120,15 @@ pub(crate) struct BenchProcess {
     stderr: Lines,
 }
 
-/// The last lines that came.
+/// The last lines of output.
 type Lines = Arc<Mutex<Vec<String>>>;
 
-/// Starts a command that ends when its stdin does.
+/// Starts a command that ends when its stdin is closed.
 pub(crate) fn start(command: &[OsString]) -> Result<BenchProcess, BenchError> {
     start_as(None, command)
 }
 
-/// The same as another user.
+/// Starts a command as another user.
 pub(crate) fn start_as(uid: Option<u32>, command: &[OsString]) -> Result<BenchProcess, BenchError> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let mut starting = Command::new(program);
@@ -166,12 +166,12 @@ fn text(of: &Lines) -> Vec<String> {
 }
 
 impl BenchProcess {
-    /// The process that was started: the supervisor, where there is one.
+    /// The started process: the supervisor under `run`.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for something that comes about while this runs.
+    /// Waits until `seen` finds its value in the output.
     pub(crate) fn wait_for<T>(
         &mut self,
         what: &str,
@@ -185,7 +185,7 @@ impl BenchProcess {
             }
             let ended = self.child.try_wait().ok().flatten();
             if ended.is_some() || Instant::now() > until {
-                // Its last words may still be on their way.
+                // The last lines may not have been read yet.
                 thread::sleep(Duration::from_millis(100));
                 if let Some(found) = seen(&text(&self.stdout)) {
                     return Ok(found);
@@ -200,15 +200,15 @@ impl BenchProcess {
 }
 
 impl BenchProcess {
-    /// Sends it a signal, if it has not ended yet.
+    /// Sends a signal, unless the process has ended.
     pub(crate) fn signal(&mut self, signal: Signal) {
         if let Ok(None) = self.child.try_wait() {
-            // Ours and not waited for: nobody else has its number.
+            // The child has not been reaped, so its pid is not reused.
             let _ = kill_process(Pid::from_child(&self.child), signal);
         }
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub(crate) fn ended(&mut self, patience: Duration) -> Result<ExitStatus, BenchError> {
         let until = Instant::now() + patience;
         loop {
@@ -235,20 +235,20 @@ impl Drop for BenchProcess {
             }
             thread::sleep(Duration::from_millis(5));
         }
-        // Workers still end by their stdin.
+        // Workers end by their stdin.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A loopback address whose port nobody has at the moment.
+/// A loopback address with a free port.
 pub(crate) fn free_address() -> Result<SocketAddr, BenchError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map_err(|error| format!("no free port on 127.0.0.1: {error}"))
 }
 
-/// How many sockets listen on this IPv4 address.
+/// Number of sockets that listen on this IPv4 address.
 pub(crate) fn listeners(address: SocketAddr) -> usize {
     let SocketAddr::V4(v4) = address else { return 0 };
     let wanted = format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port());
@@ -258,14 +258,14 @@ pub(crate) fn listeners(address: SocketAddr) -> usize {
     columns.filter(|row| row.get(1) == Some(&wanted.as_str()) && row.get(3) == Some(&"0A")).count()
 }
 
-/// The program of this name in PATH.
+/// The path of a program in PATH.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(system).map(|it| it.join(name)).find(|file| file.is_file())
 }
 
-/// A folder for what servers insist on writing, beside the builds and the same every time.
+/// A folder for files that servers write, beside the builds.
 pub(crate) fn folder() -> Result<PathBuf, BenchError> {
     let folder = release_folder()?.with_file_name("bench");
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;

@@ -1,4 +1,4 @@
-//! The load generator: blocking clients, a thread each, that count what becomes of every request.
+//! The load generator: blocking clients, one thread each, that count the result of every request.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -12,21 +12,21 @@ use socket2::SockRef;
 use crate::clients::{Loss, bad, request};
 use crate::error::BenchError;
 
-/// How long a client waits for each step of an answer.
+/// Timeout of each step of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How connections are used.
+/// Use of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Use {
-    /// A connection for every request.
+    /// One connection per request.
     Short,
-    /// A connection for every client.
+    /// One connection per client.
     KeepAlive,
 }
 
-/// Requests per second that so many clients at once get answered over this time. One request that
-/// is not answered, and there is no figure.
+/// Requests per second that this number of clients gets answered during this time. One failed
+/// request is an error.
 pub(crate) fn requests_per_second(
     address: SocketAddr,
     how: Use,
@@ -40,7 +40,7 @@ pub(crate) fn requests_per_second(
             .map(|_| {
                 scope.spawn(|| {
                     let count = request_until(&over, address, how);
-                    // One failure is enough.
+                    // One failure ends the measurement.
                     over.fetch_or(count.is_err(), Ordering::Relaxed);
                     count
                 })
@@ -77,8 +77,8 @@ fn request_until(over: &AtomicBool, address: SocketAddr, how: Use) -> io::Result
     Ok(answered)
 }
 
-/// Closing such a connection leaves nothing waiting (TIME_WAIT) at either end, so that neither
-/// ports nor memory run out. It is only ever closed after a complete answer.
+/// Makes the close a reset, which leaves no TIME_WAIT on either side, so that ports and memory do not
+/// run out. Used only after a complete answer.
 fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let client = TcpStream::connect_timeout(&address, PATIENCE)?;
     client.set_read_timeout(Some(PATIENCE))?;
@@ -87,7 +87,7 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(client)
 }
 
-/// What became of connections to a server that greets.
+/// Results of connections to a greeting server.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionOutcomes {
     pub(crate) answered: AtomicU64,
@@ -110,7 +110,7 @@ impl ConnectionOutcomes {
     }
 }
 
-/// Makes connections until so many have been made by all clients together.
+/// Makes connections until all clients together have made `count`.
 pub(crate) fn connect_times(
     count: u64,
     address: SocketAddr,
@@ -125,7 +125,7 @@ pub(crate) fn connect_times(
                 scope.spawn(|| {
                     while begun.fetch_add(1, Ordering::Relaxed) < count {
                         if let Err(error) = greeted(address, outcomes) {
-                            // The others stop, too: this is no property of the server.
+                            // The other clients stop too: this is an error of the machine, not of the server.
                             begun.store(count, Ordering::Relaxed);
                             return Err(format!("connecting to {address}: {error}"));
                         }
@@ -143,7 +143,7 @@ pub(crate) fn connect_times(
     results.into_iter().try_for_each(|it| it.map_err(|_| "a client panicked".to_owned())?)
 }
 
-/// One connection, and its class. An error is one of this machine, such as no port left.
+/// Makes one connection and returns its class. An error is one of this machine, such as no free port.
 fn greeted(address: SocketAddr, outcomes: &ConnectionOutcomes) -> io::Result<()> {
     let mut accepted = false;
     let done = connect(address).and_then(|mut client| {
@@ -167,7 +167,7 @@ fn greeted(address: SocketAddr, outcomes: &ConnectionOutcomes) -> io::Result<()>
     Ok(())
 }
 
-/// Asks a server that greets to bind a port so many times, and waits until it has.
+/// Asks a greeting server to bind a port `count` times, and waits for the answer.
 pub(crate) fn ask_for_binds(server: SocketAddr, count: u32, port: u16) -> Result<(), BenchError> {
     let ask = || -> io::Result<String> {
         let mut client = connect(server)?;

@@ -1,4 +1,4 @@
-//! What sameport costs, measured on the machine at hand: `cargo xtask bench BENCHMARK`.
+//! Benchmarks of sameport on this machine: `cargo xtask bench BENCHMARK`.
 //!
 //! Every comparison is measured side by side, in turns: the load of the machine changes every figure
 //! and leaves the ratios. `docs/benchmarks.md` says how to read them.

@@ -1,5 +1,4 @@
-//! `bench run`: requests per second of the same server without `run`, and under it by each
-//! interposer.
+//! `bench run`: requests per second of one server, alone and under `run` with each interposer.
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,13 +18,13 @@ use crate::load::{Use, requests_per_second};
 use crate::report::{FigureReport, progress, row};
 use crate::subject::{BODY, THREADS};
 
-/// Requests per second of a server by itself and under `run` by each interposer, one copy and two
+/// Requests per second of a server, alone and under `run` with each interposer, one copy and two
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How often each pair is measured
+    /// Rounds of each pair
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// Seconds of each single measurement
+    /// Seconds per measurement
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Clients at once
@@ -33,8 +32,8 @@ pub(crate) struct Args {
     clients: u16,
 }
 
-/// Each measurement is made of so many slices, in turns: a machine that is busy with something else
-/// for half a second is so for both, and long-lived connections are spread anew in each.
+/// Slices of each measurement, in turns: other load for half a second affects both sides, and
+/// long-lived connections are distributed anew in each slice.
 const SLICES: u32 = 10;
 
 #[derive(Serialize)]
@@ -48,7 +47,7 @@ struct RateFigures {
 }
 
 enum RateServer {
-    /// The small one in this program.
+    /// The server of this package.
     Ours,
     Nginx {
         program: PathBuf,
@@ -64,7 +63,7 @@ impl RateServer {
         }
     }
 
-    /// The command of one copy, which shares the port by itself or knows nothing of that.
+    /// The command of one copy, which either sets SO_REUSEPORT itself or does not.
     fn command(&self, address: SocketAddr, shares: bool) -> Result<Vec<OsString>, BenchError> {
         let Self::Nginx { program, folder } = self else {
             let port = address.port().to_string();
@@ -81,14 +80,14 @@ impl RateServer {
     }
 }
 
-/// One process, so that ending it leaves nothing behind; nothing written but below `folder`.
+/// nginx with one process, which writes below `folder` only.
 fn nginx_configuration(folder: &Path, address: SocketAddr, shares: bool) -> String {
     let server = nginx_server(folder, address, shares);
     format!("master_process off;\npid {}/{}.pid;\n{server}", folder.display(), address.port())
 }
 
-/// A server that answers by itself and writes below `folder` only; not how many processes it has,
-/// nor where it writes its process id.
+/// An nginx configuration that writes below `folder` only, without the number of processes and the
+/// pid file.
 pub(crate) fn nginx_server(folder: &Path, address: SocketAddr, shares: bool) -> String {
     let folder = folder.display();
     let reuseport = if shares { " reuseport" } else { "" };
@@ -104,7 +103,7 @@ pub(crate) fn nginx_server(folder: &Path, address: SocketAddr, shares: bool) -> 
     )
 }
 
-/// The same server several times, idle until it is driven: by itself, and under `run` by each
+/// One server several times, idle until it is measured: alone, and under `run` with each
 /// interposer.
 struct Arms {
     addresses: Vec<SocketAddr>,

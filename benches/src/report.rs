@@ -1,4 +1,4 @@
-//! Telling what came out: tables for people, JSON for programs.
+//! Output: tables for people, JSON for programs.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,13 +14,13 @@ macro_rules! row {
 }
 pub(crate) use row;
 
-/// Where figures go.
+/// The destination of figures.
 pub(crate) struct FigureReport {
     json: Option<Box<dyn Write>>,
     tables: bool,
 }
 
-/// The machine that was measured. Figures mean little without it.
+/// The measured machine.
 #[derive(Debug, Serialize)]
 struct BenchMachine {
     cpus: usize,
@@ -38,7 +38,7 @@ struct Document<'a, T> {
 }
 
 impl FigureReport {
-    /// Opens the file at once: a name that cannot be written to is known before minutes of work.
+    /// Opens the file before the measurement, so that a path that is not writable fails at once.
     pub(crate) fn open(json: Option<&Path>) -> Result<Self, String> {
         Ok(match json {
             None => Self { json: None, tables: true },
@@ -52,8 +52,8 @@ impl FigureReport {
         })
     }
 
-    /// Prints a table: the first row is the heading, the first column holds names, figures are set
-    /// to the right.
+    /// Prints a table: the first row is the heading, the first column is left-aligned, the others
+    /// right-aligned.
     pub(crate) fn table(&self, rows: &[Vec<String>]) -> Result<(), BenchError> {
         if !self.tables {
             return Ok(());
@@ -61,8 +61,7 @@ impl FigureReport {
         io::stdout().write_all(laid_out(rows).as_bytes()).map_err(|e| format!("stdout: {e}"))
     }
 
-    /// Ends the report: says which machine this was, and writes the figures for programs if they
-    /// were asked for.
+    /// Ends the report: prints the machine, and writes the JSON if it was requested.
     pub(crate) fn end(
         &mut self,
         benchmark: &str,
@@ -112,9 +111,9 @@ fn laid_out(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Says on stderr how far a long measurement is.
+/// Prints the progress of a long measurement on stderr.
 pub(crate) fn progress(text: &str) {
-    // Nobody may be reading; the measurement goes on all the same.
+    // A closed stderr does not end the measurement.
     let _ = writeln!(io::stderr(), "{text}");
 }
 

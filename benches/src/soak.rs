@@ -1,5 +1,5 @@
-//! `bench soak`: a million connections, a million binds and ten thousand restarts, and what the
-//! supervisor has kept of them.
+//! `bench soak`: a million connections, a million binds and ten thousand restarts, and the growth
+//! of the supervisor.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::load::{ConnectionOutcomes, ask_for_binds, connect_times};
 use crate::report::{FigureReport, progress, row};
 use crate::subject::THREADS;
 
-/// Whether the supervisor's memory and descriptors stay what they are: exit code 1 if not
+/// Whether the supervisor's memory and descriptors grow: exit code 1 if they do
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Connections through `run -n 2`
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Binds through the supervisor, every second one with a listen
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     binds: u32,
-    /// Restarts of a worker, one after the other, of a run that has a name
+    /// Restarts of a worker of a named run, one after the other
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     restarts: u32,
     /// Clients at once
@@ -35,26 +35,26 @@ pub(crate) struct Args {
 
 const COPIES: u16 = 2;
 
-/// Workers of the run with a name: so many restarts does one `sameport restart` make.
+/// Workers of the named run, and so the restarts of one `sameport restart`.
 const NAMED: u32 = 8;
 
-/// Done before the first sample that counts, so that what a program touches once is not taken for
+/// Work before the first sample, so that pages that a program touches once do not count as
 /// growth.
 const WARM_UP: u32 = 2_000;
 
-/// The supervisor looks at a bind's outcome for two seconds at most; then it has let go of it.
+/// The supervisor follows the result of a bind for two seconds at most.
 const SETTLING: Duration = Duration::from_secs(4);
 
-/// How many binds a server is asked for at once.
+/// Binds per request to a server.
 const BATCH: u32 = 1_000;
 
-/// Samples that are shown of each part.
+/// Samples in the table per part.
 const SAMPLES: u64 = 5;
 
-/// Growth that is none: the kernel itself counts a process's pages only so exactly.
+/// Allowed growth in KiB: the precision of the kernel's count of resident pages.
 const MEMORY_ALLOWED_KIB: u64 = 1024;
 
-/// What the supervisor has at one moment.
+/// Descriptors and memory of the supervisor at one moment.
 #[derive(Debug, Clone, Serialize)]
 struct Sample {
     when: String,
@@ -65,7 +65,7 @@ struct Sample {
 #[derive(Serialize)]
 struct SoakFigures {
     samples: Vec<Sample>,
-    /// The most of any sample, also of those that are not shown.
+    /// The maximum of all samples, including those not in the table.
     most_descriptors: usize,
     most_memory_kib: u64,
     connections: u64,
@@ -185,7 +185,7 @@ fn binds(args: &Args, server: SocketAddr, port: u16, watch: &mut Watch) -> Resul
     Ok(())
 }
 
-/// What the supervisor of a run with a name has more of, after its workers were restarted.
+/// Growth of the supervisor of a named run after restarts of its workers.
 fn restarts(
     args: &Args,
     sameport: &Path,
@@ -210,7 +210,7 @@ fn restarts(
     run.wait_for(&format!("answer from {name}"), PATIENCE, |_| {
         ask("status").is_ok_and(|output| output.status.success()).then_some(())
     })?;
-    // What is touched once is touched by the first few.
+    // The first restarts touch the pages that every restart uses.
     for _ in 0..4 {
         restart()?;
     }
@@ -256,7 +256,7 @@ fn tell(outcome: &SoakFigures, report: &mut FigureReport) -> Result<(), BenchErr
     report.end("soak", outcome)
 }
 
-/// What there is more of, beyond what is allowed.
+/// Growth beyond the limits.
 fn growth(before: &Sample, after: &Sample) -> Vec<String> {
     let mut grown = Vec::new();
     if after.descriptors > before.descriptors {
@@ -291,7 +291,7 @@ impl Watch {
         Self { pid, samples: Vec::new(), most: (0, 0) }
     }
 
-    /// A sample for the table, said at once.
+    /// Takes a sample for the table, and prints it as progress.
     fn show(&mut self, when: &str) -> Result<Sample, BenchError> {
         let sample = self.look(when.to_owned())?;
         progress(&format!("{when}: {} descriptors, {} KiB", sample.descriptors, sample.memory_kib));
@@ -310,7 +310,7 @@ impl Watch {
     }
 }
 
-/// VmRSS, which `proc_pid_status(5)` gives in KiB.
+/// VmRSS in KiB (`proc_pid_status(5)`).
 fn resident(status: &str) -> Option<u64> {
     status
         .lines()

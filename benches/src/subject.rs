@@ -1,6 +1,6 @@
-//! The programs that are measured: small, ours, and without a word about sameport in them.
+//! The measured programs. None of them knows sameport.
 //!
-//! Each ends when its stdin does, so that none outlives the benchmark.
+//! Each ends when its stdin is closed, so that none outlives the benchmark.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that one copy serves at once: a thread each.
+/// Connections that one copy serves at once, with one thread each.
 pub(crate) const THREADS: u16 = 32;
 
 const BACKLOG: i32 = 1024;
 
-/// What every HTTP server here answers with.
+/// The body of every HTTP answer.
 pub(crate) const BODY: &str = "the same for everybody\n";
 
 #[derive(clap::Args)]
@@ -33,26 +33,26 @@ enum BenchSubject {
         #[arg(long)]
         shared: bool,
     },
-    /// A server that greets whom it accepts, and binds as often as it is asked to
+    /// A server that greets each accepted connection, and binds a port on request
     Greet { port: u16 },
-    /// Opens, binds and closes sockets, and prints the nanoseconds that all of it took, and whether
+    /// Opens, binds and closes sockets, and prints the nanoseconds of all of them, and whether
     /// one more is shared
     Bind {
         count: u32,
         port: u16,
-        /// Let each listen, too
+        /// Also call `listen` on each
         #[arg(long)]
         listen: bool,
         /// UDP
         #[arg(long)]
         udp: bool,
-        /// Print the time on a processor, not that on the clock
+        /// Print processor time instead of elapsed time
         #[arg(long)]
         processor: bool,
     },
-    /// Listens on free ports, connects to itself, and prints the ports, and a line when it has
+    /// Listens on free ports, connects to itself, and prints the ports and a line when it is done
     Listen { count: u32, connections: u32 },
-    /// Runs a command that does not watch its stdin, and ends it
+    /// Runs a command that does not read its stdin, and ends it when stdin is closed
     Keep {
         #[arg(last = true, required = true)]
         command: Vec<String>,
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
 }
 
-/// Waits until nobody holds the other end of stdin any more.
+/// Waits until stdin is closed.
 fn wait_for_the_end_of_stdin() {
     let mut bytes = [0; 64];
     while !matches!(io::stdin().read(&mut bytes), Ok(0) | Err(_)) {}
@@ -105,9 +105,9 @@ fn accept_in_threads(
         thread::spawn(move || {
             loop {
                 match listener.accept() {
-                    // Whether a client saw its answer is for the client to say.
+                    // The client reports a missing answer.
                     Ok((client, _)) => drop(serve(client)),
-                    // Out of descriptors, or the client has gone: the next one may do better.
+                    // Out of descriptors, or the client closed the connection: retry with the next one.
                     Err(_) => thread::sleep(Duration::from_millis(1)),
                 }
             }
@@ -117,7 +117,7 @@ fn accept_in_threads(
     Ok(())
 }
 
-/// HTTP/1.1 as far as our own load generator speaks it: requests without a body, one at a time.
+/// The part of HTTP/1.1 that the load generator uses: requests without a body, one at a time.
 fn answer_requests(mut client: &TcpStream) -> io::Result<()> {
     let mut buffer = [0; 1024];
     let mut length = 0;
@@ -144,8 +144,8 @@ fn http_answer() -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{BODY}", BODY.len())
 }
 
-/// One byte at once, from which the client knows that it was accepted; then one line is read, and
-/// answered: `ping`, or `bind COUNT PORT`.
+/// Sends one byte, by which the client knows that the connection was accepted; then reads one line
+/// and answers it: `ping`, or `bind COUNT PORT`.
 fn greet(client: &TcpStream) -> io::Result<()> {
     let mut to = client;
     to.write_all(b"+")?;
@@ -158,7 +158,7 @@ fn greet(client: &TcpStream) -> io::Result<()> {
             let (Ok(count), Ok(port)) = (count.parse(), port.parse()) else {
                 return to.write_all(b"what?\n");
             };
-            // Every second one listens, which is a notification more and a socket to report.
+            // Every second socket listens, which costs one more notification and one more report.
             match bind(count, port, Type::STREAM, |number| number % 2 == 1) {
                 Ok(()) => to.write_all(b"done\n"),
                 Err(error) => writeln!(to, "{error}"),
@@ -180,11 +180,11 @@ fn bind(count: u32, port: u16, kind: Type, listens: impl Fn(u32) -> bool) -> io:
     Ok(())
 }
 
-/// What time is measured by.
+/// The source of times.
 enum BenchClock {
-    /// That on the wall, since then.
+    /// Elapsed time since this moment.
     Wall(Instant),
-    /// That which this thread had a processor: what others do beside it does not count.
+    /// Processor time of this thread: other processes do not count.
     Processor,
 }
 
@@ -204,7 +204,7 @@ impl BenchClock {
 
 fn time_binds(count: u32, port: u16, listen: bool, udp: bool, clock: BenchClock) -> io::Result<()> {
     let kind = if udp { Type::DGRAM } else { Type::STREAM };
-    // The first ones fault pages in.
+    // The first binds fault pages in.
     bind(count.min(100), port, kind, |_| listen)?;
     let start = clock.now()?;
     bind(count, port, kind, |_| listen)?;
@@ -220,7 +220,7 @@ fn listen_on_free_ports(count: u32, connections: u32) -> io::Result<()> {
     let mut connected = Vec::new();
     for (listener, _) in listeners.iter().cycle().zip(0..connections) {
         let client = TcpStream::connect(listener.local_addr()?)?;
-        // Both ends go at once when this process does, and leave nothing waiting.
+        // A reset on both sides leaves no TIME_WAIT when this process ends.
         socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
         connected.push((client, listener.accept()?));
     }

@@ -16,7 +16,7 @@ pub(crate) struct Args {
     targets: Vec<String>,
 }
 
-/// What is checked for a target.
+/// The packages that are checked for a target.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
     /// Everything.
@@ -146,7 +146,7 @@ fn check(target: &str, scope: Scope) -> bool {
         Scope::Workspace => ["--workspace", "--all-features"].as_slice(),
         Scope::Library => &["--package", "sameport"],
     });
-    // What is unused on one system only is seen here or nowhere.
+    // Code that is unused on one system is reported only here.
     command.args(["-Zwarnings", "--config", "build.warnings='deny'"]);
     // One folder for all of them: what runs on this machine is built once.
     command.arg("--target-dir").arg(target_folder().join("systems"));

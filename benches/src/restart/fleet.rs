@@ -1,4 +1,4 @@
-//! Workers of one address, and what is done to them. Here: a few lines of script, with
+//! Workers of one address and the events that happen to them; here by a short script with
 //! `SO_REUSEPORT`.
 
 use std::collections::VecDeque;
@@ -13,51 +13,51 @@ use crate::harness::{BenchProcess, PATIENCE, free_address, start};
 
 /// Workers that serve one address together.
 pub(crate) trait Fleet: Send {
-    /// Where clients connect to.
+    /// The address that clients connect to.
     fn address(&self) -> SocketAddr;
 
-    /// Whether clients' connections are the workers' own, and no proxy's.
+    /// Whether workers accept the connections of clients themselves, not a proxy.
     fn is_direct(&self) -> bool {
         true
     }
 
-    /// Replaces every worker once, one after the other; comes back when all are ready.
+    /// Replaces every worker once, one after the other; returns when all are ready.
     ///
-    /// A replacement that does not get ready is no error: its predecessor serves, or nobody does.
+    /// A replacement that never becomes ready is not an error: its predecessor keeps serving.
     fn restart(&mut self) -> Result<(), BenchError>;
 
-    /// Ends one worker by SIGKILL, and comes back when it is replaced.
+    /// Kills one worker by SIGKILL, and returns when it is replaced.
     fn kill(&mut self) -> Result<(), BenchError>;
 
-    /// Starts what did not get ready, once it can.
+    /// Starts the workers that did not become ready.
     fn mend(&mut self) -> Result<(), BenchError> {
         Ok(())
     }
 
-    /// The same, where no replacement gets ready.
+    /// As `rolling`, but no replacement becomes ready.
     fn restart_in_vain(&mut self) -> Result<(), BenchError> {
         self.restart()
     }
 
-    /// Is told to replace the command by one that ends at once.
+    /// Upgrades to a command that ends at once.
     fn upgrade_to_broken(&mut self) -> Result<(), BenchError> {
         Err("no such verb".to_owned())
     }
 
-    /// Replaces the supervisor, the workers kept.
+    /// Replaces the supervisor and keeps the workers.
     fn reexec(&mut self) -> Result<(), BenchError> {
         Err("no such verb".to_owned())
     }
 }
 
-/// Which comes first.
+/// The order of stop and start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RestartOrder {
     StopThenStart,
     StartThenStop,
 }
 
-/// What a short script does: workers that share the port by themselves.
+/// A short script: workers that set SO_REUSEPORT themselves.
 pub(crate) struct Script<'a> {
     program: &'a Program,
     order: RestartOrder,
@@ -121,7 +121,7 @@ impl Fleet for Script<'_> {
     }
 }
 
-/// A worker that we started ourselves. Killed when dropped.
+/// A worker that this process started. Killed when dropped.
 pub(crate) struct BenchWorker(BenchProcess);
 
 impl BenchWorker {
@@ -143,13 +143,13 @@ impl BenchWorker {
         }
     }
 
-    /// Lets it drain, and waits for its end.
+    /// Sends the stop signal, and waits for the end.
     pub(crate) fn stop(mut self, program: &Program) -> Result<(), BenchError> {
         self.0.signal(program.server.stops_on());
         self.0.ended(PATIENCE).map(drop)
     }
 
-    /// All of it: what a killed master leaves behind would go on serving, and nobody would know.
+    /// Kills the children too: a worker process of a killed master would keep serving.
     pub(crate) fn kill(mut self) -> Result<(), BenchError> {
         self.end();
         self.0.ended(PATIENCE).map(drop)
@@ -160,7 +160,7 @@ impl BenchWorker {
         self.0.signal(Signal::KILL);
         for pid in below {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-            // One that has gone meanwhile is no matter, in a process namespace of our own.
+            // In this pid namespace the pid cannot belong to another process of the machine.
             let _ = pid.map(|pid| kill_process(pid, Signal::KILL));
         }
     }

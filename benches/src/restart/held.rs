@@ -1,4 +1,4 @@
-//! `sameport run --name`, and its verbs.
+//! `sameport run --name` and its verbs.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -44,7 +44,7 @@ impl<'a> HeldFleet<'a> {
         Ok(held)
     }
 
-    /// Waits until all workers are ready, none of them this one.
+    /// Waits until all workers are ready and none of them is this process.
     fn wait_for_all(&mut self, but: Option<i32>) -> Result<(), BenchError> {
         let (sameport, name, copies) = (self.sameport, self.name.clone(), self.copies);
         self.supervisor.wait_for("readiness of all workers", PATIENCE, |_| {
@@ -66,7 +66,7 @@ impl<'a> HeldFleet<'a> {
         if output.status.success() { Ok(()) } else { Err(said(verb, &output)) }
     }
 
-    /// A verb that must say that it was not done.
+    /// Runs a verb that is expected to fail.
     fn in_vain(&self, verb: &str, rest: &[&str]) -> Result<(), BenchError> {
         let output = self.verb(verb, rest)?;
         if output.status.code() == Some(1) { Ok(()) } else { Err(said(verb, &output)) }
@@ -84,7 +84,7 @@ fn asked(sameport: &Path, verb: &str, name: &str, rest: &[&str]) -> Result<Outpu
     output.map_err(|error| format!("{}: {error}", sameport.display()))
 }
 
-/// The processes of the workers that are ready.
+/// The pids of ready workers.
 fn ready(sameport: &Path, name: &str) -> Option<Vec<i32>> {
     let output = asked(sameport, "status", name, &["--json"]).ok()?;
     let status: Value = serde_json::from_slice(&output.stdout).ok()?;
@@ -93,7 +93,7 @@ fn ready(sameport: &Path, name: &str) -> Option<Vec<i32>> {
     ready.map(|it| it["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())).collect()
 }
 
-/// Wherever they stand.
+/// Values of `pid` at any depth.
 fn workers(value: &Value) -> Option<&Vec<Value>> {
     match value {
         Value::Object(fields) => match fields.get("workers") {

@@ -1,4 +1,4 @@
-//! What was counted: losses by their class, and how long it took.
+//! Counts of losses by class, and durations.
 
 use serde::Serialize;
 
@@ -15,28 +15,28 @@ pub(crate) struct RestartFigures {
     scenario: Scenario,
     workers: u16,
     pub(crate) variant: Variant,
-    /// How often it happened.
+    /// Number of events.
     times: u32,
     pub(crate) connections: u64,
     refused: u64,
-    /// Reset, and no worker had accepted it.
+    /// Reset before a worker accepted the connection.
     reset_before_accept: u64,
-    /// Reset, and a worker had accepted it.
+    /// Reset after a worker accepted the connection.
     pub(crate) reset_in_hand: u64,
-    /// Reset, where the server does not say whom it has accepted.
+    /// Reset, if the server does not record accepted connections.
     reset: u64,
     timed_out: u64,
-    /// Something else than 200 OK.
+    /// An answer other than 200 OK.
     wrong_answer: u64,
     lost_per_100_000: f64,
-    /// By each time that it happened: connections go on for as long as that takes, which is longer
-    /// for some than for others, and thins out what is lost of so many.
+    /// Losses per event. Variants take different times per event, and connections continue meanwhile, so
+    /// losses per connection do not compare.
     pub(crate) lost_each_time: f64,
     connect: Times,
     request: Times,
-    /// Why it was not measured to the end.
+    /// The reason why the measurement ended early.
     pub(crate) failed: Option<String>,
-    /// Milliseconds of everything that happened.
+    /// Milliseconds of each event.
     took: Vec<f64>,
     #[serde(skip)]
     seen: Seen,
@@ -93,7 +93,7 @@ impl RestartFigures {
         }
     }
 
-    /// Adds a turn, and says what it was.
+    /// Adds a turn, and prints it.
     pub(crate) fn add(&mut self, turn: Turn, times: u32) -> String {
         let said = format!("{} lost of {}", turn.seen.lost.len(), turn.seen.made());
         for (how, from) in &turn.seen.lost {
@@ -124,14 +124,14 @@ impl RestartFigures {
             + self.wrong_answer
     }
 
-    /// What was done, and to whom.
+    /// The event and the servers.
     pub(crate) fn what(&self) -> String {
         let (workers, server) = (self.workers, self.server.name());
         let s = if workers == 1 { "" } else { "s" };
         format!("{}, {workers} worker{s} ({server})", self.scenario.name())
     }
 
-    /// What it was not measured for, or what sameport lost that it must not.
+    /// The reason why it was not measured, or a loss that sameport must not have.
     pub(crate) fn failure(&self) -> Option<String> {
         let allowed = match self.scenario {
             Scenario::Kill | Scenario::Down => self.reset_in_hand + self.reset,

@@ -1,8 +1,8 @@
-//! `bench restart`: workers are restarted, killed and replaced under load, and every client says
-//! what became of its connection; by a script, by proxies and by sameport, in turns.
+//! `bench restart`: workers are restarted, killed and replaced under load by a script, by proxies and by
+//! sameport, in turns. Every client reports the result of its connections.
 //!
-//! All of it happens in namespaces of its own (network, processes, `/run`), which this program enters by
-//! `unshare`: nothing meets the machine's ports and settings, and nothing outlives it.
+//! The benchmark runs in its own network, pid and mount namespaces, so that ports and settings of the
+//! machine are not used and no process outlives it.
 
 mod fleet;
 mod held;
@@ -29,51 +29,51 @@ use crate::figures::in_turns;
 use crate::harness::set;
 use crate::report::{FigureReport, progress};
 
-/// What clients lose while workers are restarted, killed and replaced; by a script, by proxies, by
-/// sameport
+/// Connections that clients lose while workers are restarted, killed and replaced by a script, by proxies
+/// and by sameport
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What happens to the workers [default: rolling, kill]
+    /// Events [default: rolling, kill]
     #[arg(long, value_enum, value_delimiter = ',')]
     scenario: Vec<Scenario>,
-    /// Who restarts them [default: everyone]
+    /// Ways to restart [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     variant: Vec<Variant>,
-    /// What the workers are [default: threads]
+    /// Servers [default: threads]
     #[arg(long, value_enum, value_delimiter = ',')]
     server: Vec<BenchServer>,
-    /// How many workers serve one address
+    /// Workers of one address
     #[arg(long, value_delimiter = ',', default_values_t = [4, 1], value_parser = clap::value_parser!(u16).range(1..=64))]
     copies: Vec<u16>,
-    /// Connections of each variant, at least
+    /// Minimum number of connections per variant
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     connections: u64,
-    /// How often it happens to each variant, spread over the connections
+    /// Events per variant, spread over the connections
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     restarts: u32,
-    /// In so many turns
+    /// Turns of each variant
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Clients at once
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     clients: u16,
-    /// Connections a second, due whether answers come or not; without it, each client makes its
-    /// next one when the last is answered
+    /// Connections per second, independent of answers; without it each client connects when its last
+    /// request is answered
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
-    /// Milliseconds from the start of a worker to its listening, beyond what the program takes
+    /// Additional milliseconds between the start of a worker and its listening
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     start_up: u32,
     /// Draw the losses into this file, as SVG
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
-    /// In namespaces of its own.
+    /// This process is in namespaces of its own already
     #[arg(long, hide = true)]
     pub(crate) alone: bool,
 }
 
-/// For what servers write, and where they keep whom they have accepted. In memory: a page of a file
-/// on a disk is written to by way of a fault, which a killed process does not handle.
+/// Folder for files of servers and records of accepted connections, in memory: a write to a mapped file
+/// on a disk needs a page fault, which a killed process does not handle.
 const FOLDER: &str = "/run/sameport-bench";
 
 pub(crate) fn measure(
@@ -81,7 +81,7 @@ pub(crate) fn measure(
     sameport: &Path,
     report: &mut FigureReport,
 ) -> Result<(), BenchError> {
-    // Proxies connect from one address only, and need many ports; above are their workers'.
+    // Proxies connect from one address and need many ports; the ports of workers are above.
     set("net/ipv4/ip_local_port_range", "1024 60999")?;
     let means = Means::of(sameport)?;
     let folder = Path::new(FOLDER);
@@ -120,7 +120,7 @@ pub(crate) fn measure(
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
 }
 
-/// One scenario, by each variant in turns.
+/// One scenario with each variant, in turns.
 fn compare(
     args: &Args,
     means: &Means,
@@ -161,7 +161,7 @@ fn compare(
             let seen = load.put_on(fleet.as_mut(), program, scenario);
             let sentence = match seen {
                 Ok(seen) => measured.add(seen, load.times),
-                // The others go on.
+                // The other variants continue.
                 Err(why) => measured.failed.insert(why).clone(),
             };
             progress(&format!("{what}, round {round} of {}: {sentence}", args.rounds));
@@ -170,7 +170,7 @@ fn compare(
     Ok(arms.into_iter().map(|(_, _, measured)| measured.finished()).collect())
 }
 
-/// Makes sure that what is measured works, before anything happens to it.
+/// Checks that the server answers before the first event.
 fn answers(fleet: &dyn Fleet) -> Result<(), BenchError> {
     let server = fleet.address();
     let seen = Clients::of(server, 4).drive(|begun| begun >= 100);

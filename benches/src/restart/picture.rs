@@ -1,15 +1,15 @@
-//! A picture of the losses, for documentation: SVG, readable on light and on dark.
+//! A chart of the losses for the documentation: SVG, readable on light and dark backgrounds.
 
 use std::fmt::Write as _;
 
 use super::measured::RestartFigures;
 
 const WIDTH: u32 = 720;
-/// Where bars begin.
+/// Left edge of the bars.
 const LEFT: u32 = 96;
-/// How long the longest one is.
+/// Length of the longest bar.
 const LENGTH: u32 = 480;
-/// From a tenth to a thousand.
+/// The axis: from a tenth to a thousand.
 const DECADES: u32 = 4;
 const ROW: u32 = 20;
 const HEADING: u32 = 36;
@@ -21,7 +21,7 @@ line{stroke:#d0d7de}rect{fill:#bc4c00}.o{fill:#1a7f37}\
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.s{fill:#8d96a0}line{stroke:#30363d}\
 rect{fill:#f0883e}.o{fill:#3fb950}}";
 
-/// Bars, one for everyone who was measured, below a heading for each thing that was done.
+/// Draws one bar per variant, below a heading per event.
 pub(crate) fn of(measured: &[RestartFigures]) -> String {
     let mut body = String::new();
     let mut y = TOP;
@@ -71,7 +71,7 @@ fn text(into: &mut String, x: u32, y: u32, class: &str, text: &str) {
     let _ = writeln!(into, "<text{class} x=\"{x}\" y=\"{y}\">{text}</text>");
 }
 
-/// A tenth is where the bars begin, and less than that a stub.
+/// Length of a bar on the logarithmic axis. A tenth has length 0; smaller values have a stub.
 fn length(lost: f64) -> u32 {
     if lost <= 0.0 {
         return 0;
@@ -97,11 +97,11 @@ fn said(it: &RestartFigures) -> String {
         reason = "no more than there were connections"
     )]
     let lost = if lost < 10.0 { format!("{lost:.1}") } else { grouped(lost.round() as u64) };
-    // The one loss that nobody outside of a worker can prevent.
+    // A supervisor cannot prevent this loss.
     if it.reset_in_hand == it.lost() { lost + ", all in hand" } else { lost }
 }
 
-/// With a comma before every three digits.
+/// The number with a comma before every three digits.
 fn grouped(number: u64) -> String {
     if number < 1000 {
         return number.to_string();

@@ -1,5 +1,5 @@
-//! haproxy or nginx in front of workers with a port each, reloaded as their manuals say whenever a
-//! worker is replaced.
+//! haproxy or nginx in front of workers with a port each, reloaded as their manuals say when a worker is
+//! replaced.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -57,8 +57,8 @@ impl ProxyKind {
                  balance roundrobin\n{servers}"
             );
         }
-        // Workers are killed more often here than its ten seconds of `fail_timeout`, after which it
-        // would know of no live one.
+        // Kills are more frequent than the `fail_timeout` of ten seconds, so that nginx would soon have no
+        // live server.
         let servers: String =
             workers.map(|it| format!("        server {it} max_fails=0;\n")).collect();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -83,7 +83,7 @@ pub(crate) struct Proxied<'a> {
     master: BenchProcess,
 }
 
-/// Above the ports that connections get.
+/// Above the ports of connections.
 fn next_port() -> SocketAddr {
     const FIRST: u16 = 61_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -113,7 +113,7 @@ impl<'a> Proxied<'a> {
         Ok(Self { kind, program, address, file, workers, master })
     }
 
-    /// Comes back when the proxy's old processes have gone.
+    /// Returns when the old processes of the proxy have ended.
     fn reload(&mut self) -> Result<(), BenchError> {
         write(self.kind, self.program, self.address, &self.file, &self.workers)?;
         let old = children(self.master.pid());
@@ -171,7 +171,7 @@ impl Fleet for Proxied<'_> {
     fn kill(&mut self) -> Result<(), BenchError> {
         let Some((address, worker)) = self.workers.pop_front() else { return Ok(()) };
         worker.kill()?;
-        // At the same port: the proxy need not know.
+        // On the same port, so that the proxy needs no reload.
         let new = started(self.program, address)?;
         self.workers.push_back(new.ok_or("a worker ended before it was ready")?);
         Ok(())

@@ -1,5 +1,4 @@
-//! The programs that are restarted: each drains on its signal to stop, and knows nothing of
-//! sameport.
+//! The restarted servers. Each drains on its stop signal, and none knows sameport.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,7 +15,7 @@ use crate::rates::nginx_server;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum BenchServer {
-    /// The threaded one of the tests, in C
+    /// The threaded server of the tests, in C
     Threads,
     /// Python's http.server with threads
     Python,
@@ -35,7 +34,7 @@ impl BenchServer {
         }
     }
 
-    /// Whether it keeps whom it has accepted.
+    /// Whether it records accepted connections.
     pub(crate) fn remembers(self) -> bool {
         matches!(self, Self::Threads | Self::Python)
     }
@@ -45,7 +44,7 @@ impl BenchServer {
     }
 }
 
-/// A server as it is here, and where it writes.
+/// A server on this machine, and its files.
 pub(crate) struct Program {
     pub(crate) server: BenchServer,
     path: PathBuf,
@@ -56,7 +55,7 @@ const PYTHON: &str = include_str!("drains.py");
 const NODE: &str = include_str!("drains.js");
 
 impl Program {
-    /// The reason why not, if it is not here.
+    /// The reason if the server is missing.
     pub(crate) fn find(server: BenchServer, folder: &Path) -> Result<Self, BenchError> {
         let from_path = |name| find_program(name).ok_or_else(|| format!("{name} is not here"));
         let path = match server {
@@ -70,7 +69,7 @@ impl Program {
 
     /// Whether it can set `SO_REUSEPORT` itself.
     pub(crate) fn shares(&self) -> bool {
-        // Node has `reusePort` since 22.12; nothing else has it in its name.
+        // Node has `reusePort` since 22.12; the other servers have no option.
         self.server != BenchServer::Node
             || Command::new(&self.path)
                 .args(["-p", "const [a, b] = process.versions.node.split('.'); a > 22 || (a == 22 && b >= 12)"])
@@ -78,15 +77,14 @@ impl Program {
                 .is_ok_and(|output| output.stdout.starts_with(b"true"))
     }
 
-    /// The command of one worker. Before it starts, it does what a file of shell says
-    /// ([`Self::before`]).
+    /// The command of one worker. It first runs the shell script of [`Self::before`].
     pub(crate) fn command(
         &self,
         address: SocketAddr,
         shared: bool,
     ) -> Result<Vec<OsString>, BenchError> {
         let port = address.port().to_string();
-        // Each nginx has a file for its process id, which it removes at its end.
+        // nginx removes its pid file when it ends, so each has its own.
         let pid_file = match self.server {
             BenchServer::Nginx => format!(" -g \"pid {}/$$.pid;\"", self.folder.display()),
             BenchServer::Threads | BenchServer::Python | BenchServer::Node => String::new(),
@@ -112,21 +110,20 @@ impl Program {
         Ok(command)
     }
 
-    /// A file of shell that every worker reads before it starts.
+    /// A shell script that every worker runs before it starts.
     pub(crate) fn before(&self) -> PathBuf {
         self.folder.join("before.sh")
     }
 
-    /// The folder of whom workers have accepted.
+    /// The folder with the records of accepted connections.
     pub(crate) fn accepted(&self) -> PathBuf {
         self.folder.join("accepted")
     }
 
-    /// Whether a worker of this process id is ready that has printed these lines.
+    /// Whether the worker with this pid and this output is ready.
     pub(crate) fn is_ready(&self, lines: &[String], pid: u32) -> bool {
         match self.server {
-            // It listens before it starts another process. (Under load `/proc/net/tcp` takes a
-            // second to read.)
+            // nginx listens before it forks. (Reading `/proc/net/tcp` takes a second under load.)
             BenchServer::Nginx => children(pid).iter().any(|child| {
                 let name = fs::read_to_string(format!("/proc/{child}/comm"));
                 name.is_ok_and(|name| name == "nginx\n")
@@ -136,13 +133,13 @@ impl Program {
     }
 }
 
-/// The processes that this one has started.
+/// The children of a process.
 pub(crate) fn children(of: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
     text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-/// The program of the tests.
+/// The compiled server of the tests.
 fn compiled(folder: &Path) -> Result<PathBuf, BenchError> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/cli/tests/programs/drains.c");
     let program = folder.join("drains");

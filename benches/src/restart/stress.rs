@@ -1,4 +1,4 @@
-//! One turn: clients, and meanwhile something happens to the workers, again and again.
+//! One turn: clients, and an event that happens to the workers again and again.
 
 use std::fs;
 use std::net::SocketAddrV4;
@@ -15,15 +15,15 @@ use crate::error::BenchError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Scenario {
-    /// Nothing: what there is to compare with
+    /// No event: the reference
     Quiet,
     /// Every worker is replaced once, one after the other
     Rolling,
-    /// A worker gets SIGKILL, and is replaced
+    /// One worker receives SIGKILL and is replaced
     Kill,
-    /// A worker is to be replaced by one that ends before it listens
+    /// Every replacement ends before it listens
     Crash,
-    /// The command is to be replaced by one that ends at once
+    /// The new command ends at once
     Upgrade,
     /// The supervisor is replaced, the workers stay
     Reexec,
@@ -48,13 +48,13 @@ impl Scenario {
         matches!(self, Self::Upgrade | Self::Reexec)
     }
 
-    /// How long a worker takes until it listens, where it would be so long otherwise.
+    /// Start-up time of a worker in this scenario, if it differs from the default.
     pub(crate) fn start_up(self, otherwise: Duration) -> Duration {
         if self == Self::Down { Duration::from_millis(500) } else { otherwise }
     }
 
-    /// The least time between the beginnings of two: a worker that does not live for a second is in a
-    /// crash loop for a supervisor, which is another thing to measure.
+    /// Minimum interval between two events: a supervisor treats a worker that lives less than a second as a
+    /// crash loop, which is not measured here.
     fn spacing(self, copies: u16) -> Duration {
         let lives = if self == Self::Kill { Duration::from_millis(1500) } else { Duration::ZERO };
         lives / u32::from(copies)
@@ -82,7 +82,7 @@ impl Scenario {
     }
 }
 
-/// What is put on a fleet in one turn.
+/// The load and the events of one turn.
 pub(crate) struct Load {
     pub(crate) copies: u16,
     pub(crate) clients: u16,
@@ -92,16 +92,16 @@ pub(crate) struct Load {
     pub(crate) start_up: Duration,
 }
 
-/// What the clients of one turn saw, and whom the workers had accepted.
+/// Results of one turn, from the clients and from the workers.
 pub(crate) struct Turn {
     pub(crate) seen: Seen,
     pub(crate) in_hand: Option<Vec<SocketAddrV4>>,
-    /// Milliseconds of everything that happened.
+    /// Milliseconds of each event.
     pub(crate) took: Vec<f64>,
 }
 
 impl Load {
-    /// Says what every worker does before it starts.
+    /// Sets the shell script that every worker runs before it starts.
     pub(crate) fn prepare(&self, program: &Program) -> Result<(), BenchError> {
         let (folder, seconds) = (program.accepted(), self.start_up.as_secs_f64());
         let text = format!("export ACCEPTED='{}'; sleep {seconds}\n", folder.display());
@@ -118,7 +118,7 @@ impl Load {
         clients.rate = self.rate;
         let (clients, over) = (&clients, &AtomicBool::new(false));
         let direct = fleet.is_direct();
-        // A worker that is down all the time is so until the end.
+        // In the scenario `down` the worker stays down until the end.
         let least = if scenario == Scenario::Down { 0 } else { self.connections };
         let (seen, took) = thread::scope(|scope| {
             let happening = scope.spawn(move || {
@@ -142,7 +142,7 @@ impl Load {
         Ok(Turn { seen, in_hand, took })
     }
 
-    /// Spreads what happens over the connections. One worker down is down all the time.
+    /// Spreads the events over the connections. In `down` one worker is always down.
     fn happen(
         &self,
         fleet: &mut dyn Fleet,
@@ -166,7 +166,7 @@ impl Load {
 }
 
 fn write(file: &PathBuf, text: &str) -> Result<(), BenchError> {
-    // At once, or a worker might read half of it.
+    // Written atomically, because a worker may read it at any time.
     let new = file.with_extension("new");
     fs::write(&new, text)
         .and_then(|()| fs::rename(&new, file))

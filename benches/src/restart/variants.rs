@@ -1,4 +1,4 @@
-//! Who restarts workers: a script, proxies, sameport.
+//! The ways to restart workers: a script, proxies, sameport.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,13 +12,13 @@ use crate::error::BenchError;
 use crate::harness::find_program;
 use crate::harness::set;
 
-/// Who restarts workers.
+/// A way to restart workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Variant {
     /// A script that stops a worker, then starts the next; `SO_REUSEPORT`
     Naive,
-    /// The same, and starts the next one first
+    /// The same, but starts the next worker first
     Overlap,
     /// The same with the kernel's `tcp_migrate_req`
     Migrate,
@@ -59,7 +59,7 @@ impl Variant {
         matches!(self, Self::Held | Self::Shared)
     }
 
-    /// Why it is not measured, if it is not.
+    /// The reason why it is not measured, if any.
     pub(crate) fn lacks(
         self,
         means: &Means,
@@ -110,14 +110,14 @@ impl Variant {
         })
     }
 
-    /// What the kernel is told before its turn.
+    /// Sets the sysctl of the variant.
     pub(crate) fn prepare(self) -> Result<(), BenchError> {
         let migrate = if self == Self::Migrate { "1" } else { "0" };
         set("net/ipv4/tcp_migrate_req", migrate)
     }
 }
 
-/// `sameport`, and what its `run` can do.
+/// `sameport` and the interposers that work.
 pub(crate) struct Means {
     sameport: PathBuf,
     help: String,

@@ -1,4 +1,4 @@
-//! What the survey measures, from sources.
+//! Measures the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 
