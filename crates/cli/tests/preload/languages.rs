@@ -25,7 +25,7 @@ fn two_share(user: User, ip: &str, command: impl Fn(u16) -> Vec<String>) -> [Pro
         });
         assert!(
             answered.is_some(),
-            "{user:?}: {pid} did not answer within {PATIENCE:?}\n{}\n{}",
+            "{user:?}: {pid} did not answer within {TIMEOUT:?}\n{}\n{}",
             copies[0].stderr(),
             copies[1].stderr()
         );
