@@ -54,10 +54,8 @@ pub(crate) const DEPENDENCIES: &[&str] = &[
 #[rustfmt::skip] // One a line.
 pub(crate) const LONG_FUNCTIONS: &[&str] = &[
     "crates/cli/src/commands/run.rs run",
-    "crates/cli/src/output/run_events.rs lines",
     "crates/supervisor/src/interpose/seccomp/handler.rs prepare",
     "crates/sys/src/process/spawn.rs start",
-    "crates/cli/src/output/start_error.rs reason",
     "crates/supervisor/src/interpose/seccomp/handler.rs bind",
 ];
 

@@ -4,6 +4,11 @@
 //! turns values into text and JSON. No other crate of the project reads arguments or the
 //! environment, prints, or exits.
 
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "other systems parse the verbs that only Linux has")
+)]
+
 mod commands;
 mod duration;
 mod error;
@@ -15,6 +20,6 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     match commands::parse().and_then(commands::Command::run) {
         Ok(code) => code,
-        Err(failure) => error::report(&failure),
+        Err(failure) => failure.report(),
     }
 }

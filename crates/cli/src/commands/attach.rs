@@ -60,19 +60,19 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_policy::bind::verdict::PortSet;
 
     use crate::operations::attach::{self, AttachRequest, CgroupChoice};
-    use crate::output::{attachments, note, stdout};
+    use crate::output::{attach as output, stderr, stdout};
 
     let place = match (args.unit, args.cgroup) {
         (Some(unit), _) => CgroupChoice::Unit(unit),
         (_, Some(path)) => CgroupChoice::Path(path),
         (None, None) => {
-            let list = attach::list().map_err(|error| attachments::failure(&error))?;
+            let list = attach::list()?;
             if args.json {
-                stdout::write(&attachments::json(&list))?;
+                stdout::write(&output::json(&list))?;
             } else if list.attached.is_empty() {
-                note::say("nothing is attached");
+                stderr::say("nothing is attached");
             } else {
-                stdout::write(&attachments::text(&list))?;
+                stdout::write(&output::text(&list))?;
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -83,21 +83,12 @@ pub(crate) fn run(args: Args) -> VerbResult {
         some => PortSet::Only(some.into_iter().collect()),
     };
     let request = AttachRequest { place, ports, rules: args.maps, source: args.source };
-    let done = attach::attach(&request).map_err(|error| attachments::failure(&error))?;
-    for line in attachments::done(&done) {
-        note::say(&line);
+    let done = attach::attach(&request)?;
+    for line in output::done(&done) {
+        stderr::say(&line);
     }
     if is_unit {
-        note::hint("systemd makes a new cgroup at each start: docs/cgroup.md has the drop-in");
+        stderr::hint("systemd makes a new cgroup at each start: docs/cgroup.md has the drop-in");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> VerbResult {
-    use crate::error::{ExitKind, Failure};
-
-    let Args { unit: _, cgroup: _, list: _, json: _, ports: _, maps: _, source: _ } = args;
-    Err(Failure::new(ExitKind::MachineCannot, "`attach` needs Linux: it works by cgroups and eBPF")
-        .hint("a program of your own can share a port by the library `sameport`"))
 }

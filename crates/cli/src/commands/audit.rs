@@ -41,22 +41,22 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use std::time::SystemTime;
 
     use crate::operations::audit::{self, AuditRequest};
-    use crate::output::{audit as tell, note, stdout};
+    use crate::output::{audit as tell, stderr, stdout};
 
     let request = AuditRequest { port: args.port };
     if args.watch {
         return watch(&request);
     }
-    let report = audit::report(&request).map_err(|error| tell::failure(&error))?;
+    let report = audit::report(&request)?;
     if args.json {
         stdout::write(&tell::json(&report))?;
     } else {
         stdout::write(&tell::text(&report.findings, SystemTime::now()))?;
         if report.findings.is_empty() {
-            note::say(&tell::nothing(request.port));
+            stderr::say(&tell::nothing(request.port));
         }
         for unseen in &report.unseen {
-            note::say(&tell::unseen(unseen));
+            stderr::say(&tell::unseen(unseen));
         }
     }
     Ok(ExitCode::from(u8::from(!report.findings.is_empty())))
@@ -69,7 +69,7 @@ fn watch(request: &crate::operations::audit::AuditRequest) -> VerbResult {
     use std::process::ExitCode;
     use std::time::{Duration, SystemTime};
 
-    use crate::error::{ExitKind, Failure};
+    use crate::error::stdout_failure;
     use crate::operations::audit::watch;
     use crate::output::{audit as tell, stdout};
 
@@ -88,17 +88,7 @@ fn watch(request: &crate::operations::audit::AuditRequest) -> VerbResult {
     });
     match outcome {
         Ok(Ok(())) => Ok(ExitCode::SUCCESS),
-        Ok(Err(error)) => {
-            Err(Failure::new(ExitKind::CouldNotBeDone, format!("write to stdout: {error}")))
-        }
-        Err(error) => Err(tell::failure(&error)),
+        Ok(Err(error)) => Err(stdout_failure(&error)),
+        Err(error) => Err(error.into()),
     }
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> VerbResult {
-    use crate::error::{ExitKind, Failure};
-
-    let Args { port: _, json: _, watch: _ } = args;
-    Err(Failure::new(ExitKind::MachineCannot, "`audit` needs Linux: it asks sock_diag"))
 }

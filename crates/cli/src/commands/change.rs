@@ -6,9 +6,8 @@ use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::client::Client;
 use sameport_supervisor::control::protocol::ControlRequest;
 
-use crate::error::VerbResult;
-use crate::output::run_changes;
-use crate::output::run_changes::RunChanges;
+use crate::error::{VerbResult, client_failure};
+use crate::output::run::changes::RunChanges;
 
 /// Sends the request to the supervisor and prints each step until the change is complete. `done` is
 /// the last line.
@@ -25,6 +24,6 @@ pub(super) fn change(
             changes.done(done);
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) => Err(changes.failed(run_changes::failure(name, &error))),
+        Err(error) => Err(changes.failed(client_failure(name, &error))),
     }
 }

@@ -38,14 +38,15 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
     use crate::operations::attach::{self, CgroupChoice};
-    use crate::output::{attachments, note};
+    use crate::output::stderr;
+    use crate::output::text::quotable;
 
     let place = match (args.unit, args.cgroup) {
         (Some(unit), _) => CgroupChoice::Unit(unit),
         (_, Some(path)) => CgroupChoice::Path(path),
         (None, None) => {
-            let count = attach::detach_all().map_err(|error| attachments::failure(&error))?;
-            note::say(&match count {
+            let count = attach::detach_all()?;
+            stderr::say(&match count {
                 0 => "nothing was attached".to_owned(),
                 1 => "detached from 1 cgroup".to_owned(),
                 count => format!("detached from {count} cgroups"),
@@ -53,16 +54,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let path = attach::detach(&place).map_err(|error| attachments::failure(&error))?;
-    note::say(&format!("detached from {}", attachments::name(&path)));
+    let path = attach::detach(&place)?;
+    stderr::say(&format!("detached from {}", quotable(&path.to_string_lossy())));
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> VerbResult {
-    use crate::error::{ExitKind, Failure};
-
-    let Args { unit: _, cgroup: _, all: _ } = args;
-    Err(Failure::new(ExitKind::MachineCannot, "`detach` needs Linux: it works by cgroups and eBPF")
-        .hint("nothing can have been attached here"))
 }

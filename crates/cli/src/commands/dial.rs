@@ -8,10 +8,9 @@ use sameport_policy::addr;
 use sameport_policy::addr::{AddrSpec, AddrSpecError};
 use sameport_policy::model::Protocol;
 
-use crate::error::VerbResult;
-use crate::error::{ExitKind, Failure};
+use crate::error::{Failure, VerbResult};
 use crate::operations::dial::{self, DialRequest};
-use crate::output::{open_error, stdout};
+use crate::output::stdout;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,13 +51,11 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
     let timeout = args.timeout.map(Duration::from_secs);
     let request = DialRequest { from: args.from, to: args.to, protocol, timeout };
-    let line = dial::connect(&request).map_err(|error| open_error::plain(&error))?;
+    let line = dial::connect(&request).map_err(|error| Failure::from(&error))?;
     match line.copy(io::stdin(), &mut stdout::raw()) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // Whoever read our stdout, or listened at the other side, has gone with what they wanted.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        Err(error) => {
-            Err(Failure::new(ExitKind::CouldNotBeDone, format!("{}: {error}", request.to)))
-        }
+        Err(error) => Err(Failure::failed(format!("{}: {error}", request.to))),
     }
 }

@@ -66,58 +66,49 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
+    use crate::error::guard_state_failure;
     use crate::operations::guard::{self, GuardRequest, GuardState};
-    use crate::output::{guard_log, guards, note, stdout};
+    use crate::output::guard as output;
+    use crate::output::{stderr, stdout};
 
-    let say = |lines: Vec<String>| lines.iter().for_each(|line| note::say(line));
-    let failed = |error: guard::Error| guards::failure(&error);
+    let say = |lines: Vec<String>| lines.iter().for_each(|line| stderr::say(line));
     match args.port {
         Some(port) if args.off => {
-            let ended = guard::off(port).map_err(failed)?;
-            say(guards::ended(&ended));
+            let ended = guard::off(port)?;
+            say(output::ended(&ended));
         }
         Some(port) => {
             let request = GuardRequest { port, allow: args.allow, report_only: args.report_only };
             let sure = |effect: &guard::GuardEffect| {
-                args.force || note::ask(&guards::question(effect, port))
+                args.force || stderr::ask(&output::question(effect, port))
             };
-            let done = guard::set(&request, sure).map_err(failed)?;
-            say(guards::done(&done));
+            let done = guard::set(&request, sure)?;
+            say(output::done(&done));
         }
-        None if args.off_all => say(guards::lifted(&guard::off_all().map_err(failed)?)),
-        None if args.restore => say(guards::restored(&guard::restore().map_err(failed)?)),
+        None if args.off_all => say(output::lifted(&guard::off_all()?)),
+        None if args.restore => say(output::restored(&guard::restore()?)),
         None if args.log => {
-            let refusals = guard::log().map_err(failed)?;
+            let refusals = guard::log()?;
             match (args.json, refusals.is_empty()) {
-                (true, _) => stdout::write(&guard_log::json(&refusals))?,
-                (false, true) => note::say("nobody was refused"),
-                (false, false) => stdout::write(&guard_log::text(&refusals))?,
+                (true, _) => stdout::write(&output::log::json(&refusals))?,
+                (false, true) => stderr::say("nobody was refused"),
+                (false, false) => stdout::write(&output::log::text(&refusals))?,
             }
         }
         None => {
-            let list = guard::list().map_err(failed)?;
+            let list = guard::list()?;
             if args.json {
-                stdout::write(&guards::json(&list))?;
+                stdout::write(&output::json(&list))?;
             } else if list.guards.is_empty() {
-                note::say("no port is guarded");
+                stderr::say("no port is guarded");
             } else {
-                stdout::write(&guards::text(&list))?;
-                note::say(guards::BY);
+                stdout::write(&output::text(&list))?;
+                stderr::say(output::BY);
             }
             if list.state != GuardState::InForce {
-                return Err(guards::not_in_force(list.state));
+                return Err(guard_state_failure(list.state));
             }
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> VerbResult {
-    use crate::error::{ExitKind, Failure};
-
-    let Args { port: _, allow: _, report_only: _, force: _, off: _, off_all: _, .. } = args;
-    let Args { list: _, log: _, restore: _, json: _, .. } = args;
-    Err(Failure::new(ExitKind::MachineCannot, "`guard` needs Linux: it works by cgroups and eBPF")
-        .hint("`sameport listen --exclusive` shows what this system has instead"))
 }

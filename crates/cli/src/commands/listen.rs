@@ -6,10 +6,9 @@ use std::process::ExitCode;
 use sameport_policy::addr::AddrSpec;
 use sameport_policy::model::Protocol;
 
-use crate::error::VerbResult;
-use crate::error::{ExitKind, Failure};
+use crate::error::{Failure, VerbResult};
 use crate::operations::listen::{self, ListenRequest};
-use crate::output::{arrivals, open_error, stdout};
+use crate::output::{listen as output, stdout};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,12 +41,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
     let request = ListenRequest { address: args.address, protocol, exclusive: args.exclusive };
-    let opened = listen::open(&request).map_err(|error| open_error::failure(&request, &error))?;
+    let opened = listen::open(&request).map_err(|error| open_failure(&request, &error))?;
     for address in opened.addresses().map_err(StopReason::from).map_err(StopReason::failure)? {
-        stdout::write(&arrivals::listening(&address, request.exclusive, args.json))?;
+        stdout::write(&output::listening(&address, request.exclusive, args.json))?;
     }
     let served = opened.serve(args.count, |arrival| {
-        match stdout::line(&arrivals::arrived(&arrival, args.json)) {
+        match stdout::line(&output::arrived(&arrival, args.json)) {
             Ok(()) => Ok(()),
             // The reader has gone, and with it the purpose.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(StopReason::NobodyReads),
@@ -75,10 +74,16 @@ impl From<io::Error> for StopReason {
 impl StopReason {
     fn failure(self) -> Failure {
         match self {
-            Self::NobodyReads => Failure::new(ExitKind::CouldNotBeDone, "nobody reads stdout"),
-            Self::Failed(call, error) => {
-                Failure::new(ExitKind::CouldNotBeDone, format!("{call}: {error}"))
-            }
+            Self::NobodyReads => Failure::failed("nobody reads stdout"),
+            Self::Failed(call, error) => Failure::failed(format!("{call}: {error}")),
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+use crate::error::listen_failure as open_failure;
+
+#[cfg(not(target_os = "linux"))]
+fn open_failure(_: &ListenRequest, error: &sameport::Error) -> Failure {
+    error.into()
 }

@@ -6,10 +6,11 @@ use sameport_policy::addr::{AddrSpec, AddrSpecError, Host};
 use sameport_policy::model::netns::NetnsSpec;
 
 use crate::error::VerbResult;
-use crate::error::{ExitKind, Failure};
-use crate::operations::list::{self, Error, ListRequest, Listing, Nameless};
-use crate::output::diff::ChangeLines;
-use crate::output::{listing, listing_json, note, screen, stdout};
+use crate::operations::list::{self, ListRequest, Listing, Nameless};
+
+use crate::output::ls::changes::ChangeLines;
+use crate::output::ls::{json as ls_json, table as ls_table};
+use crate::output::{screen, stderr, stdout};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -80,14 +81,14 @@ pub(crate) fn run(args: Args) -> VerbResult {
     if args.watch {
         return watch(&request, args.json, args.wide);
     }
-    let listing = list::list(&request).map_err(failure)?;
+    let listing = list::list(&request)?;
     match (args.json, listing.groups.is_empty()) {
-        (true, _) => stdout::outcome(listing_json::write(&listing, stdout::raw()))?,
-        (false, true) => note::say(&nobody(&request)),
+        (true, _) => stdout::outcome(ls_json::write(&listing, stdout::raw()))?,
+        (false, true) => stderr::say(&nobody(&request)),
         (false, false) => stdout::write(&text(&listing, args.wide))?,
     }
     if !args.json {
-        hints(&request, &listing).iter().for_each(|hint| note::hint(hint));
+        hints(&request, &listing).iter().for_each(|hint| stderr::hint(hint));
     }
     // As lsof has it: a script can ask whether somebody is there.
     Ok(ExitCode::from(u8::from(listing.groups.is_empty() && request.on.is_some())))
@@ -109,13 +110,13 @@ fn watch(request: &ListRequest, json: bool, wide: bool) -> VerbResult {
         }
         screen::show(&frame)
     };
-    let written = list::watch(request, tell, stdout::is_unread).map_err(failure)?;
+    let written = list::watch(request, tell, stdout::is_unread)?;
     stdout::outcome(written)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn text(listing: &Listing, wide: bool) -> String {
-    if wide { listing::wide(listing) } else { listing::text(listing) }
+    if wide { ls_table::wide(listing) } else { ls_table::text(listing) }
 }
 
 /// What could not be seen, and how it could.
@@ -161,20 +162,4 @@ fn fixed(text: &str) -> Result<AddrSpec, AddrSpecError> {
         return Err(AddrSpecError::FixedPort(text.to_owned()));
     }
     Ok(wanted)
-}
-
-fn failure(error: Error) -> Failure {
-    match error {
-        Error::Name { name, source } => {
-            Failure::usage(format!("{name} does not resolve: {source}"))
-                .hint("write its IP address instead")
-        }
-        Error::Network(why) => Failure::usage(why)
-            .hint("`ip netns` lists those that have a name; `pid:PID` is that of a process"),
-        Error::NotPermitted(why) => Failure::new(ExitKind::MachineCannot, why)
-            .hint("to look into another network namespace takes CAP_SYS_ADMIN: try as root"),
-        Error::Machine(why) => Failure::new(ExitKind::MachineCannot, why)
-            .hint("sameport doctor says what this machine can do"),
-        Error::Look(why) => Failure::new(ExitKind::CouldNotBeDone, why),
-    }
 }

@@ -6,8 +6,7 @@ use std::process::ExitCode;
 
 use clap_mangen::Man;
 
-use crate::error::VerbResult;
-use crate::error::{ExitKind, Failure};
+use crate::error::{Failure, VerbResult, manual_failure};
 use crate::output::stdout;
 
 /// Print the manual page, or write one for sameport and one for each verb
@@ -39,10 +38,7 @@ fn write_all_to(directory: &Path, whole: clap::Command) -> Result<(), Failure> {
     for command in std::iter::once(whole).chain(verbs) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
         let path = directory.join(format!("{name}.1"));
-        fs::write(&path, page(command)).map_err(|error| {
-            Failure::new(ExitKind::CouldNotBeDone, format!("write {}: {error}", path.display()))
-                .hint("--out names a directory that exists and that you may write to")
-        })?;
+        fs::write(&path, page(command)).map_err(|error| manual_failure(&path, &error))?;
     }
     Ok(())
 }

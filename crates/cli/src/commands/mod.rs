@@ -25,8 +25,9 @@ mod why;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::error::{Failure, VerbResult, shortened};
+use crate::error::{Failure, VerbResult};
 use crate::output::stdout;
+use crate::output::text::shorten;
 
 #[derive(Parser)]
 #[command(name = "sameport", version, about, before_help = EXAMPLES, max_term_width = 100)]
@@ -79,25 +80,40 @@ impl Command {
             stdout::require()?;
         }
         match self {
-            Self::Run(args) => run::run(args),
-            Self::Status(args) => status::run(args),
-            Self::Restart(args) => restart::run(args),
-            Self::Scale(args) => scale::run(args),
-            Self::Upgrade(args) => upgrade::run(args),
-            Self::Stop(args) => stop::run(args),
-            Self::Reexec(args) => reexec::run(args),
             Self::Listen(args) => listen::run(args),
             Self::Dial(args) => dial::run(args),
-            Self::Ls(args) => ls::run(args),
-            Self::Why(args) => why::run(args),
-            Self::Audit(args) => audit::run(args),
-            Self::Attach(args) => attach::run(args),
-            Self::Detach(args) => detach::run(args),
-            Self::Guard(args) => guard::run(args),
             Self::Preload(args) => preload::run(args),
             Self::Doctor(args) => doctor::run(args),
             Self::Completions(args) => completions::run(args, definition()),
             Self::Manual(args) => manual::run(args, definition()),
+            #[cfg(target_os = "linux")]
+            Self::Run(args) => run::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Status(args) => status::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Restart(args) => restart::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Scale(args) => scale::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Upgrade(args) => upgrade::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Stop(args) => stop::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Reexec(args) => reexec::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Ls(args) => ls::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Why(args) => why::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Audit(args) => audit::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Attach(args) => attach::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Detach(args) => detach::run(args),
+            #[cfg(target_os = "linux")]
+            Self::Guard(args) => guard::run(args),
+            #[cfg(not(target_os = "linux"))]
+            _ => Err(crate::error::needs_linux()),
         }
     }
 }
@@ -133,7 +149,7 @@ fn refuse_what_is_too_long_for_a_verb() -> Result<(), Failure> {
         return Ok(());
     }
     let text = format!("unrecognized subcommand '{}'", word.escape_debug());
-    Err(Failure::usage(shortened(&text)).hint("sameport --help shows examples"))
+    Err(Failure::usage(shorten(&text)).hint("sameport --help shows examples"))
 }
 
 /// clap's report without its usage block: the first paragraph on one line, its tip as the hint.
@@ -143,14 +159,14 @@ fn one_line(error: &clap::Error) -> Failure {
     let first = paragraphs.next().unwrap_or_default();
     let first = first.strip_prefix("error: ").unwrap_or(first);
     let message = first.split_whitespace().collect::<Vec<_>>().join(" ");
-    let failure = Failure::usage(shortened(&message));
+    let failure = Failure::usage(shorten(&message));
     // For an unknown option clap suggests to pass it "as a value", which helps nobody here.
     let tip = paragraphs
         .find_map(|paragraph| paragraph.trim().strip_prefix("tip: "))
         .and_then(|tips| tips.lines().next())
         .filter(|tip| !tip.starts_with("to pass "));
     match tip {
-        Some(tip) => failure.hint(shortened(tip)),
+        Some(tip) => failure.hint(shorten(tip)),
         None if text.contains("Usage: sameport upgrade ") => failure
             .hint("the new command comes after `--`; `sameport upgrade --help` shows examples"),
         None if text.contains("Usage: sameport run ") => failure.hint(

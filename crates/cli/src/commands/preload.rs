@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::error::VerbResult;
+use crate::error::{VerbResult, export_failure};
 use crate::operations::export;
-use crate::output::export_error;
 
 /// Write the preload library to a file, for use by hand
 #[derive(clap::Args)]
@@ -36,5 +35,5 @@ when this build has no library.";
 pub(crate) fn run(args: Args) -> VerbResult {
     export::export(&args.out, args.force)
         .map(|()| ExitCode::SUCCESS)
-        .map_err(|error| export_error::failure(&args.out, &error))
+        .map_err(|error| export_failure(&args.out, &error))
 }

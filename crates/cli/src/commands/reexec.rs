@@ -33,7 +33,7 @@ pub(crate) struct Args {
 
 #[cfg(target_os = "linux")]
 pub(crate) fn run(args: Args) -> VerbResult {
-    use crate::output::run_changes;
+    use crate::error::program_failure;
     use sameport_supervisor::control::command;
     use sameport_supervisor::control::protocol::ControlRequest;
 
@@ -42,15 +42,9 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let path = std::env::var_os("PATH");
     let absolute = |program: OsString| {
         let located = command::located_from_here(&program, path.as_deref());
-        located.map_err(|fault| run_changes::not_a_program(&program, fault))
+        located.map_err(|fault| program_failure(&program, fault))
     };
     let program = args.program.map(absolute).transpose()?.map(Into::into);
     let done = format!("{} has a new supervisor", args.name);
     change(&args.name, ControlRequest::Reexec { program }, args.json, &done)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> VerbResult {
-    let Args { name: _, program: _, json: _ } = args;
-    Err(crate::error::named_runs_need_linux("reexec"))
 }

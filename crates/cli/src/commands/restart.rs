@@ -42,9 +42,3 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let done = format!("{} is restarted", args.name);
     change(&args.name, ControlRequest::Restart { surge: args.surge }, args.json, &done)
 }
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> VerbResult {
-    let Args { name: _, surge: _, json: _ } = args;
-    Err(crate::error::named_runs_need_linux("restart"))
-}

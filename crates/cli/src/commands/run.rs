@@ -267,7 +267,8 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_policy::seccomp::filter::IoUring;
     use sameport_policy::systemd::Activation;
 
-    use crate::output::{run_events, start_error};
+    use crate::error::run_failure;
+    use crate::output::run::reporter::StderrLines;
     use sameport_supervisor;
     use sameport_supervisor::HANDOVER_FD;
     use sameport_supervisor::{
@@ -345,25 +346,10 @@ pub(crate) fn run(args: Args) -> VerbResult {
             handover_fd: std::env::var(HANDOVER_FD).ok().and_then(|number| number.parse().ok()),
         }),
     };
-    let mut notices = run_events::StderrLines::new(args.quiet);
-    let outcome = sameport_supervisor::run(&plan, &mut |event| notices.tell(&event));
+    let mut notices = StderrLines::new(args.quiet);
+    let outcome = sameport_supervisor::run(&plan, &mut |event| notices.report(&event));
     notices.finish();
-    outcome.map(Into::into).map_err(|error| start_error::failure(&plan, &error))
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> VerbResult {
-    use crate::error::ExitKind;
-
-    refuse_contradiction(&args.rules)?;
-    refuse_twice(&args.named.listen)?;
-    refuse_half_private(&args)?;
-    refuse_what_is_not_for_it(&args)?;
-    Err(Failure::new(
-        ExitKind::MachineCannot,
-        "`run` needs Linux: it works by seccomp notification",
-    )
-    .hint("a program of your own can share a port by the library `sameport`"))
+    outcome.map(Into::into).map_err(|error| run_failure(&plan, &error))
 }
 
 #[cfg(test)]

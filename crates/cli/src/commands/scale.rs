@@ -40,9 +40,3 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let done = format!("{} has {} {workers}", args.name, args.copies);
     change(&args.name, ControlRequest::Scale { copies: args.copies }, args.json, &done)
 }
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> VerbResult {
-    let Args { name: _, copies: _, json: _ } = args;
-    Err(crate::error::named_runs_need_linux("scale"))
-}

@@ -34,30 +34,25 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
-    use crate::output::{note, run_changes, status, stdout};
+    use crate::error::client_failure;
+    use crate::output::{status, stderr, stdout};
     use sameport_supervisor::control::client::{Client, now};
 
     let runs = Client::new(std::env::var_os("XDG_RUNTIME_DIR"));
     let text = match &args.name {
         Some(name) => {
-            let found = runs.status(name).map_err(|error| run_changes::failure(name, &error))?;
+            let found = runs.status(name).map_err(|error| client_failure(name, &error))?;
             if args.json { status::json(&found) } else { status::text(&found, now()) }
         }
         None => {
             let found = runs.all();
             if found.is_empty() && !args.json {
-                note::say("there is no named run");
-                note::hint("`sameport run --name web -- COMMAND` starts one");
+                stderr::say("there is no named run");
+                stderr::hint("`sameport run --name web -- COMMAND` starts one");
             }
             if args.json { status::list_json(&found) } else { status::list(&found, now()) }
         }
     };
     stdout::write(&text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> VerbResult {
-    let Args { name: _, json: _ } = args;
-    Err(crate::error::named_runs_need_linux("status"))
 }

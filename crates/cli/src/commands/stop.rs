@@ -36,9 +36,3 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let done = format!("{} has stopped", args.name);
     change(&args.name, ControlRequest::Stop, args.json, &done)
 }
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> VerbResult {
-    let Args { name: _, json: _ } = args;
-    Err(crate::error::named_runs_need_linux("stop"))
-}

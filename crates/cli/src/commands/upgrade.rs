@@ -42,9 +42,3 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let done = format!("{} is upgraded", args.name);
     change(&args.name, ControlRequest::Upgrade { command: args.command }, args.json, &done)
 }
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(args: Args) -> VerbResult {
-    let Args { name: _, json: _, command: _ } = args;
-    Err(crate::error::named_runs_need_linux("upgrade"))
-}

@@ -91,7 +91,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
         device: args.device,
         user: args.user,
     };
-    let answers = ask(&request).map_err(failure)?;
+    let answers = ask(&request)?;
     stdout::write(&if args.json { why::json(&answers) } else { why::text(&answers) })?;
     let any = |granted| answers.iter().any(|answer| answer.granted() == granted);
     Ok(ExitCode::from(match (any(Some(false)), any(None)) {
@@ -99,38 +99,4 @@ pub(crate) fn run(args: Args) -> VerbResult {
         (false, true) => 3,
         (false, false) => 0,
     }))
-}
-
-#[cfg(target_os = "linux")]
-fn failure(error: crate::operations::why::Error) -> crate::error::Failure {
-    use crate::error::{ExitKind, Failure, shortened};
-    use crate::operations::why::Error;
-
-    let shown = |user: &str| shortened(&user.escape_debug().to_string());
-    match error {
-        Error::NoUser(user) => Failure::usage(format!("no user is called {}", shown(&user)))
-            .hint("write a login name, or a user id"),
-        Error::OtherUser(user) => Failure::new(
-            ExitKind::MachineCannot,
-            format!("only root can ask for another user: {}", shown(&user)),
-        )
-        .hint("leave --user out, or run it as root"),
-        Error::Name { name, source } => {
-            Failure::usage(format!("{name} does not resolve: {source}"))
-                .hint("write its IP address instead")
-        }
-        Error::V6onlyOfIpv4(ip) => Failure::usage(format!("--v6only: {ip} is an IPv4 address"))
-            .hint("leave --v6only out, or write an IPv6 address"),
-        Error::Machine(why) => Failure::new(ExitKind::MachineCannot, why)
-            .hint("sameport doctor says what this machine can do"),
-        Error::Look(why) => Failure::new(ExitKind::MachineCannot, why),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn run(_: Args) -> VerbResult {
-    use crate::error::{ExitKind, Failure};
-
-    Err(Failure::new(ExitKind::MachineCannot, "`why` needs Linux: it knows Linux's rules")
-        .hint("sameport doctor says what sharing is on this system"))
 }

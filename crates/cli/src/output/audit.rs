@@ -6,14 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sameport_policy::audit::{Finding, FindingKind, Fix, GuardAllow, Party};
 use sameport_policy::model::is_private_uid;
 use sameport_policy::model::{Process, ProcessDetails};
-use sameport_sys::inspect;
 use serde::Serialize;
 
-use super::ago::ago;
-use super::json_line::line;
+use super::json::line;
 use super::shell;
-use super::table::printable;
-use crate::error::{Failure, shortened};
+use super::text::{age, printable, shorten};
 use crate::operations::audit::watch::PortChange;
 use crate::operations::audit::{AuditReport, Unseen};
 
@@ -126,7 +123,7 @@ fn who(party: &Party, now: Option<SystemTime>) -> String {
         details.and_then(|details| script(details, process)),
         details.and_then(|details| details.started).zip(now).map(|(started, now)| {
             let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-            format!("started {} ago", ago(now.saturating_sub(started)))
+            format!("started {} ago", age(now.saturating_sub(started)))
         }),
     ]
     .into_iter()
@@ -140,7 +137,7 @@ fn script(details: &ProcessDetails, process: &Process) -> Option<String> {
     let argument = details.command.iter().skip(1).find(|word| !word.starts_with('-'));
     let file = details.executable.as_ref().map(|path| path.to_string_lossy().into_owned());
     let plain = |word: &String| !word.is_empty() && *word != process.program;
-    argument.cloned().or(file).filter(plain).map(|word| shortened(&word))
+    argument.cloned().or(file).filter(plain).map(|word| shorten(&word))
 }
 
 fn fix(fix: &Fix) -> String {
@@ -219,13 +216,6 @@ pub(crate) fn unseen(unseen: &Unseen) -> String {
             )
         }
     }
-}
-
-/// Nothing is known, which must not read as if nothing was wrong.
-pub(crate) fn failure(error: &inspect::InspectError) -> Failure {
-    use crate::error::ExitKind;
-    Failure::new(ExitKind::MachineCannot, format!("could not look: {error}"))
-        .hint("sameport doctor says what this machine can do")
 }
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.

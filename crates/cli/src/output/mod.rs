@@ -1,39 +1,27 @@
-//! Telling the person: text for people on stdout or stderr, JSON for programs.
+//! Output: text on stdout and stderr, and JSON on stdout.
 
 #[cfg(target_os = "linux")]
-mod ago;
-pub(crate) mod arrivals;
-#[cfg(target_os = "linux")]
-pub(crate) mod attachments;
+pub(crate) mod attach;
 #[cfg(target_os = "linux")]
 pub(crate) mod audit;
-pub(crate) mod diff;
 pub(crate) mod doctor;
-pub(crate) mod export_error;
 #[cfg(target_os = "linux")]
-pub(crate) mod guard_log;
+pub(crate) mod guard;
+mod json;
+pub(crate) mod listen;
+pub(crate) mod ls;
 #[cfg(target_os = "linux")]
-pub(crate) mod guards;
-mod json_line;
-pub(crate) mod listing;
-pub(crate) mod listing_json;
-pub(crate) mod note;
-pub(crate) mod open_error;
-#[cfg(target_os = "linux")]
-pub(crate) mod refusal;
-#[cfg(target_os = "linux")]
-pub(crate) mod run_changes;
-#[cfg(target_os = "linux")]
-pub(crate) mod run_events;
+pub(crate) mod run;
 pub(crate) mod screen;
 #[cfg(target_os = "linux")]
+pub(crate) mod shell;
 #[cfg(target_os = "linux")]
-mod shell;
-#[cfg(target_os = "linux")]
-pub(crate) mod start_error;
+pub(crate) mod socket_owner;
 #[cfg(target_os = "linux")]
 pub(crate) mod status;
+pub(crate) mod stderr;
 pub(crate) mod stdout;
 mod table;
+pub(crate) mod text;
 #[cfg(target_os = "linux")]
 pub(crate) mod why;

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _};
 
 use super::stdout;
-use super::table::shortened;
+use super::text::truncate;
 
 /// Whether a person looks at stdout as it changes.
 pub(crate) fn is_there() -> bool {
@@ -29,7 +29,7 @@ fn frame(text: &str, (columns, rows): (usize, usize)) -> String {
     let rest = lines.len() - shown;
     let more = (rest > 0).then(|| format!("… and {rest} more lines"));
     for line in lines[..shown].iter().copied().chain(more.as_deref()) {
-        frame.push_str(&shortened(line, columns));
+        frame.push_str(&truncate(line, columns));
         frame.push_str("\u{1b}[K\r\n");
     }
     frame.push_str("\u{1b}[J");

@@ -1,16 +1,18 @@
 //! Commands that a person may paste into a shell. Their words are what others chose.
 
-use super::table::steers;
+use std::ffi::OsStr;
+
+use super::text::controls_terminal;
 
 /// A command is this long at most; what comes after is left out by whole words.
 const MOST: usize = 200;
 
-/// One word, whatever is in it: nothing in it is the shell's, and nothing steers a terminal.
+/// One word, whatever is in it: nothing in it is the shell's, and nothing controls_terminal a terminal.
 pub(crate) fn word(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./:=@,+%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
-    } else if word.chars().any(steers) {
+    } else if word.chars().any(controls_terminal) {
         format!("$'{}'", word.chars().map(escaped).collect::<String>())
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
@@ -25,7 +27,7 @@ fn escaped(c: char) -> String {
         '\\' => r"\\".to_owned(),
         // A shell that does not know `$'…'` would end the quote at `\'`, and execute what comes after.
         '\'' => r"\x27".to_owned(),
-        c if steers(c) => format!("\\u{:04x}", u32::from(c)),
+        c if controls_terminal(c) => format!("\\u{:04x}", u32::from(c)),
         c => c.to_string(),
     }
 }
@@ -44,6 +46,11 @@ pub(crate) fn command<Word: AsRef<str>>(words: impl IntoIterator<Item = Word>) -
     }
     line.truncate(line.trim_end().len());
     line
+}
+
+/// The same for words that need not be UTF-8.
+pub(crate) fn os_command<Word: AsRef<OsStr>>(words: impl IntoIterator<Item = Word>) -> String {
+    command(words.into_iter().map(|word| word.as_ref().to_string_lossy().into_owned()))
 }
 
 #[cfg(test)]

@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::ago::ago;
-use super::json_line::line;
-use super::run_changes::{command, failure, state};
-use super::table::{printable, table};
+use super::json::line;
+use super::run::changes::state;
+use super::shell::os_command;
+use super::table::table;
+use super::text::{age, cell_list, printable};
+use crate::error::client_failure;
 use sameport_supervisor::control::client::{ClientError, RunEntry};
 use sameport_supervisor::control::protocol::{ListenStatus, RunStatus, WorkerPhase, WorkerStatus};
+
+/// Addresses in one cell.
+const LISTED: usize = 4;
 
 /// Every named run, one row each; nothing for none. `now`: milliseconds since 1970.
 pub(crate) fn list(runs: &[RunEntry], now: u64) -> String {
@@ -21,9 +26,9 @@ pub(crate) fn list(runs: &[RunEntry], now: u64) -> String {
                 Ok(status) => [
                     status.pid.to_string(),
                     format!("{}/{}", ready(status), status.copies),
-                    ago(elapsed(status.since, now)),
-                    some(status.addresses.iter().map(|it| it.address.clone())),
-                    command(&status.command),
+                    age(elapsed(status.since, now)),
+                    cell_list(status.addresses.iter().map(|it| &it.address), " ", LISTED),
+                    os_command(&status.command),
                 ],
                 Err(error) => dead(error),
             };
@@ -43,7 +48,7 @@ fn dead(error: &ClientError) -> [String; 5] {
                 record.map(|record| record.pid),
                 Some(gone.running.len().to_string()),
                 "gone",
-                record.map(|record| command(&record.about.command)),
+                record.map(|record| os_command(&record.about.command)),
             )
         }
         ClientError::Silent(pid) | ClientError::Ended(pid) | ClientError::Frame(pid, _) => {
@@ -68,9 +73,9 @@ pub(crate) fn text(status: &RunStatus, now: u64) -> String {
         status.pid,
         ready(status),
         status.copies,
-        ago(elapsed(status.since, now)),
+        age(elapsed(status.since, now)),
         printable(&status.via),
-        command(&status.command),
+        os_command(&status.command),
         printable(&status.directory.to_string_lossy()),
     );
     if !status.workers.is_empty() {
@@ -99,9 +104,9 @@ fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 7] {
         worker.ordinal.to_string(),
         number(worker.pid.map(|pid| pid.to_string())),
         state(worker.state).to_owned(),
-        ago(elapsed(worker.since, now)),
+        age(elapsed(worker.since, now)),
         worker.restarts.to_string(),
-        some(worker.addresses.iter().cloned()),
+        cell_list(&worker.addresses, " ", LISTED),
         number(worker.connections.map(|count| count.to_string())),
     ]
 }
@@ -145,17 +150,6 @@ fn ready(status: &RunStatus) -> usize {
 /// The clock may have been set back.
 fn elapsed(since: u64, now: u64) -> Duration {
     Duration::from_millis(now.saturating_sub(since))
-}
-
-/// The first few, and how many more; `-` for none.
-fn some(words: impl Iterator<Item = String>) -> String {
-    const NAMED: usize = 4;
-    let words: Vec<_> = words.collect();
-    match words.len().checked_sub(NAMED) {
-        _ if words.is_empty() => "-".to_owned(),
-        None | Some(0) => words.join(" "),
-        Some(more) => format!("{} +{more}", words[..NAMED].join(" ")),
-    }
 }
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
@@ -202,7 +196,7 @@ impl<'a> ToldEither<'a> {
                     ClientError::Gone(gone) => &gone.running[..],
                     _ => &[],
                 };
-                let told = failure(name, error);
+                let told = client_failure(name, error);
                 Self::Dead { name: name.as_str(), error: told.message, hint: told.hint, running }
             }
         }

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use crate::error::{ExitKind, Failure};
+use crate::error::{Failure, stdout_failure};
 
 /// Writes and flushes. A reader that has gone (`| head`) has what it wanted: that is no failure.
 ///
@@ -21,9 +21,7 @@ pub(crate) fn write(text: &str) -> Result<(), Failure> {
 /// As for [`write`].
 pub(crate) fn outcome(written: io::Result<()>) -> Result<(), Failure> {
     match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(ExitKind::CouldNotBeDone, format!("write to stdout: {error}")))
-        }
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(stdout_failure(&error)),
         _ => Ok(()),
     }
 }

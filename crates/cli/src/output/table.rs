@@ -1,7 +1,8 @@
 //! Columns as wide as what is in them, safe for a terminal.
 
-use std::borrow::Cow;
 use std::mem;
+
+use super::text::{printable, truncate};
 
 /// Lays rows out under a header, two spaces between columns, none at the end of a line. A column with
 /// an empty header is left out. Control characters are shown, not sent: a program may call itself
@@ -45,7 +46,7 @@ pub(crate) fn table_within<const N: usize>(
         let (mut line, mut gap) = (String::new(), 0);
         for column in columns() {
             let width = widths[column];
-            let cell = shortened(&row[column], width);
+            let cell = truncate(&row[column], width);
             line.push_str(&" ".repeat(mem::take(&mut gap)));
             line.push_str(&cell);
             gap = width.saturating_sub(cell.chars().count()) + 2;
@@ -54,33 +55,6 @@ pub(crate) fn table_within<const N: usize>(
         text.push('\n');
     }
     text
-}
-
-/// At most this many characters.
-pub(crate) fn shortened(text: &str, width: usize) -> Cow<'_, str> {
-    match text.char_indices().nth(width) {
-        None => text.into(),
-        Some(_) => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
-    }
-}
-
-/// What others chose, such as a program's name, without what would steer a terminal.
-pub(crate) fn printable(cell: &str) -> String {
-    let mut text = String::with_capacity(cell.len());
-    for c in cell.chars() {
-        if steers(c) {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
-    text
-}
-
-/// A terminal obeys it; or it turns the text around it, and with that what a person reads.
-pub(super) fn steers(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

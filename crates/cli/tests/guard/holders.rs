@@ -96,7 +96,7 @@ fn a_guard_that_allows_nobody_needs_force() {
     let Some(fixture) = GuardFixture::new("guard-nobody") else { return };
     let exited = fixture.guard(PORT);
     assert_eq!(exited.code, 1, "{exited:?}");
-    assert!(exited.stderr.starts_with("error: nobody at all could bind it"), "{exited:?}");
+    assert!(exited.stderr.starts_with("error: no process could bind it"), "{exited:?}");
     fixture.nothing_is_changed();
     fixture.guard_ok(&format!("{PORT} --report-only"));
     fixture.guard_ok(&format!("{PORT} --force"));

@@ -3,7 +3,7 @@
 use crate::harness::named_run::{NamedRun, RunSetup, connect, responder, rogue_command};
 use crate::harness::{User, eventually};
 
-const GIVEN_UP: &str = "worker 1 crashed again and again and is not started any more";
+const GIVEN_UP: &str = "worker 1 crashed repeatedly and is not started again";
 
 /// One is given up, told of, and seen; the others serve, and a restart gives it another chance.
 #[test]

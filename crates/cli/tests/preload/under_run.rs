@@ -161,7 +161,7 @@ fn static_programs_are_refused_before_they_start() {
         let exited = run(*user, &[], &command).wait();
         assert_eq!((exited.code, &*exited.stdout), (3, ""), "{exited:?}");
         let said = format!(
-            "error: {} is statically linked, and loads no library\nhint: use --via seccomp\n",
+            "error: {} is statically linked and loads no library\nhint: use --via seccomp\n",
             command[0]
         );
         assert_eq!(exited.stderr, said);

@@ -23,7 +23,7 @@ fn the_library_is_written_and_never_over_another_file() {
     assert_eq!(again.code, 1);
     assert_eq!(
         again.stderr,
-        "error: libsameport_preload.so is there already\n\
+        "error: libsameport_preload.so exists\n\
          hint: --force replaces it, --out names another file\n"
     );
     assert_eq!(fs::read(&file).unwrap(), b"mine");

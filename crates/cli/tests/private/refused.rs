@@ -168,7 +168,7 @@ fn runs_of_one_group_share_and_others_are_told_why_not() {
     {
         let exited = refused(options);
         assert_eq!(exited.code, 1, "{options:?}: {exited:?}");
-        said(&exited, "a private group), which nobody else can join");
+        said(&exited, "a private group), which no other socket can join");
     }
 
     // The other way round.
@@ -178,7 +178,7 @@ fn runs_of_one_group_share_and_others_are_told_why_not() {
     let words = [words[0], words[1], words[2], &port];
     let exited = start_run(User::Current, &["--private", "--group", "web"], &words).wait();
     assert_eq!(exited.code, 1, "{exited:?}");
-    said(&exited, "which is not of this private group");
+    said(&exited, "which is not in this private group");
     drop(plain);
 }
 

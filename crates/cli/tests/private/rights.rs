@@ -65,7 +65,7 @@ fn where_the_owner_is_nobody_nothing_is_started() {
     words.extend(["run", "--private", "--", "echo", "started"].map(OsString::from));
     let exited = spawn_process(command_for(User::Current, &unshare, &words)).wait();
     assert_eq!(exited.code, 3, "{exited:?}");
-    assert!(exited.stderr.contains("is none of this user namespace"), "{exited:?}");
+    assert!(exited.stderr.contains("is not mapped in this user namespace"), "{exited:?}");
     assert_eq!(exited.stdout, "", "{exited:?}");
 }
 

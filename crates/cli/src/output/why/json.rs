@@ -8,8 +8,8 @@ use sameport_policy::predict::{
 use serde::Serialize;
 
 use crate::operations::why::{PresentSocket, WhyAnswer};
-use crate::output::ago::seconds_rounded_up as seconds;
-use crate::output::{guards, json_line};
+use crate::output::text::seconds_rounded_up as seconds;
+use crate::output::{guard, json as json_line};
 
 pub(crate) fn json(answers: &[WhyAnswer]) -> String {
     let told = Told { version: 1, answers: answers.iter().map(ToldAnswer::new).collect() };
@@ -109,7 +109,7 @@ impl<'a> ToldAnswer<'a> {
             granted: answer.granted(),
             call: refused.map(|(call, _)| call),
             error: refused.map(|(_, error)| error),
-            guarded_for: answer.guard.as_ref().map(guards::allowed),
+            guarded_for: answer.guard.as_ref().map(guard::allowed),
             sockets: (0..answer.there.len()).filter_map(|at| ToldSocket::new(answer, at)).collect(),
             remedies: answer
                 .remedies

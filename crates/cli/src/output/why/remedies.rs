@@ -9,11 +9,10 @@ use sameport_policy::predict::{PredictedRefusal, PredictedResult, Remedy, Uncert
 
 use crate::operations::guard::record::GuardEntry;
 use crate::operations::why::{PresentSocket, WhyAnswer};
-use crate::output::ago::seconds_rounded_up as seconds;
-use crate::output::guards;
-use crate::output::refusal::user;
+use crate::output::guard;
 use crate::output::shell;
-use crate::output::table::printable;
+use crate::output::socket_owner::owner as user;
+use crate::output::text::{printable, seconds_rounded_up as seconds};
 
 pub(super) fn lines(answer: &WhyAnswer) -> Vec<String> {
     let mut lines: Vec<String> =
@@ -30,7 +29,7 @@ pub(super) fn lines(answer: &WhyAnswer) -> Vec<String> {
 /// Who may bind is for root to decide.
 fn unguarded(answer: &WhyAnswer, guard: &GuardEntry) -> String {
     let user = answer.user.as_deref().map_or_else(|| answer.wish.uid.to_string(), printable);
-    let allowed = guards::allowed(guard);
+    let allowed = guard::allowed(guard);
     let allowed: String = allowed.iter().map(|who| format!(" --allow {who}")).collect();
     let (port, protocol) = (guard.port, guard.protocol());
     format!("as root: sameport guard {port}/{protocol}{allowed} --allow uid={user}")

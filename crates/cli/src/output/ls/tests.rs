@@ -7,7 +7,7 @@ use sameport_policy::model::{Address, GroupPosition, ProcessDetails, Socket, Soc
 use serde_json::{Value, json};
 
 use super::*;
-use crate::output::listing_json;
+use crate::output::ls::json as listing_json;
 
 fn member(address: &Address, pids: &[i32], shared: Option<bool>) -> Member {
     let socket = Socket { backlog: 5, ..Socket::new(address.clone(), 123, 1000) };

@@ -10,8 +10,8 @@ use sameport_policy::model::{
 };
 use serde::{Serialize, Serializer};
 
-use super::json_line;
 use crate::operations::list::Listing;
+use crate::output::json as json_line;
 
 /// Writes one line of JSON, bit by bit: it may be long.
 ///

@@ -12,11 +12,11 @@ use sameport_policy::predict::{
     Uncertainty, UnknownFact,
 };
 
-use super::guards;
-use super::refusal::{program, user};
-use super::shell;
-use super::table::printable;
 use crate::operations::why::{PresentSocket, WhyAnswer};
+use crate::output::guard;
+use crate::output::shell;
+use crate::output::socket_owner::{owner, process_label};
+use crate::output::text::printable;
 
 pub(crate) use json::json;
 
@@ -69,7 +69,7 @@ fn one(answer: &WhyAnswer) -> String {
 fn headline(answer: &WhyAnswer) -> String {
     let what = what(answer);
     if let Some(guard) = &answer.guard {
-        let only = guards::who(guard);
+        let only = guard::who(guard);
         return format!("no: {what} cannot be bound: EPERM by bind: it is guarded for {only}");
     }
     match &answer.prediction.verdict {
@@ -178,7 +178,7 @@ fn lacks(answer: &WhyAnswer, conflict: &Conflict) -> String {
                 )
             }
             PresentSocket::Socket(member) => {
-                format!("it belongs to user {}: only sockets of one user can share", user(member))
+                format!("it belongs to user {}: only sockets of one user can share", owner(member))
             }
             PresentSocket::Left(_) => String::new(),
         });
@@ -286,11 +286,11 @@ fn block(answer: &WhyAnswer, with: usize, says: &str) -> String {
 fn who(answer: &WhyAnswer, member: &Member) -> String {
     let mut words = Vec::new();
     let servers = answer.servers(member);
-    words.extend(servers.first().map(|process| program(process)));
+    words.extend(servers.first().map(|process| process_label(process)));
     words.extend(answer.run(member).map(|name| format!("run {name}")));
     words.push(match is_private(member) {
         true => "a private group".to_owned(),
-        false => format!("user {}", user(member)),
+        false => format!("user {}", owner(member)),
     });
     if let Some(cgroup) = member.cgroup.as_deref() {
         if let Some(container) = unit::container(cgroup) {

@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use super::table::steers;
+use super::text::controls_terminal;
 
 /// With the end of the line.
 pub(crate) fn line(told: &impl Serialize) -> String {
@@ -31,7 +31,7 @@ impl Formatter for EscapedJson {
         W: ?Sized + io::Write,
     {
         let mut rest = fragment;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| steers(*c)) {
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| controls_terminal(*c)) {
             to.write_all(&rest.as_bytes()[..at])?;
             // None of them is above U+FFFF.
             write!(to, "\\u{:04x}", u32::from(c))?;

@@ -3,8 +3,8 @@
 use sameport_policy::model::unit::{container, unit};
 use sameport_policy::model::{Group, Member, Process, Protocol, SocketState};
 
-use super::table::{table, table_within};
 use crate::operations::list::Listing;
+use crate::output::table::{table, table_within};
 
 /// More of a socket's processes than these are counted, not named.
 const NAMED: usize = 4;
@@ -214,5 +214,5 @@ fn command(member: &Member) -> String {
 }
 
 #[cfg(test)]
-#[path = "listing_tests.rs"]
+#[path = "tests.rs"]
 mod tests;

@@ -4,11 +4,11 @@ use sameport_policy::diff::{SocketChange, changes};
 use sameport_policy::model::Member;
 use serde::Serialize;
 
-use super::json_line::line;
-use super::listing::{belongs_to, options, pids, programs, some, user};
-use super::listing_json::{ToldAddress, ToldMember};
-use super::table::printable;
+use super::json::{ToldAddress, ToldMember};
+use super::table::{belongs_to, options, pids, programs, some, user};
 use crate::operations::list::Listing;
+use crate::output::json::line;
+use crate::output::text::printable;
 
 /// How many pids or names a line has; the rest are counted.
 const NAMED: usize = 16;

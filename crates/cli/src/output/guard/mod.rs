@@ -1,23 +1,21 @@
-//! Guards: what was done, what there is, and why not.
+//! The output of `guard`: its effect and the list of guards.
+
+pub(crate) mod log;
 
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use sameport_policy::guard::{GuardPort, is_interpreter};
-use sameport_sys::bpf::guard;
 use sameport_sys::bpf::guard::PLACE;
-use sameport_sys::cgroup::CgroupError;
 use serde::Serialize;
 
-use super::ago::ago;
-use super::attachments::{PRIVILEGE, name, not_attached, not_opened, not_pinned};
-use super::json_line::line;
-use super::table::{printable, table};
-use crate::error::{ExitKind, Failure, shortened};
 use crate::operations::guard::record::{AllowEntry, GuardEntry};
 use crate::operations::guard::{
-    AllowedNow, Error, GuardEffect, GuardList, GuardResult, GuardState, LiftedGuards, PortHolder,
+    AllowedNow, GuardEffect, GuardList, GuardResult, GuardState, LiftedGuards, PortHolder,
 };
+use crate::output::json::line;
+use crate::output::table::table;
+use crate::output::text::{age, printable, quotable};
 
 /// What `guard` did, a line each.
 pub(crate) fn done(done: &GuardResult) -> Vec<String> {
@@ -38,7 +36,7 @@ pub(crate) fn done(done: &GuardResult) -> Vec<String> {
     });
     lines.extend(done.effect.holders.iter().map(|it| holder(it, first.report_only)));
     for cgroup in &done.without_a_cgroup {
-        let cgroup = name(Path::new(cgroup));
+        let cgroup = quotable(cgroup);
         lines.push(format!("there is no cgroup {cgroup} now; one that is made there is allowed"));
     }
     for allow in &first.allow {
@@ -48,7 +46,7 @@ pub(crate) fn done(done: &GuardResult) -> Vec<String> {
             lines.push(format!(
                 "{} runs whatever it is given to read: anybody who may start it may bind; name a \
                  unit or a user instead",
-                name(Path::new(path))
+                quotable(path)
             ));
         }
     }
@@ -134,7 +132,7 @@ pub(crate) fn text(list: &GuardList) -> String {
                 port(&listed.entry),
                 allowed,
                 if listed.entry.report_only { "noted" } else { "refused" }.to_owned(),
-                ago(list.now.duration_since(since).unwrap_or_default()),
+                age(list.now.duration_since(since).unwrap_or_default()),
                 if listed.entry.network == list.network { "this" } else { "another" }.to_owned(),
             ]
         })
@@ -147,11 +145,11 @@ fn port(entry: &GuardEntry) -> String {
 }
 
 /// `unit=api.service`, `uid=www`: as `--allow` has them.
-pub(super) fn allowed(entry: &GuardEntry) -> Vec<String> {
+pub(crate) fn allowed(entry: &GuardEntry) -> Vec<String> {
     entry.allow.iter().map(|allow| one(allow, AllowedNow::AsItWas)).collect()
 }
 
-pub(super) fn who(entry: &GuardEntry) -> String {
+pub(crate) fn who(entry: &GuardEntry) -> String {
     let all = allowed(entry);
     if all.is_empty() { "nobody".to_owned() } else { all.join(" ") }
 }
@@ -159,9 +157,9 @@ pub(super) fn who(entry: &GuardEntry) -> String {
 fn one(allow: &AllowEntry, now: AllowedNow) -> String {
     let what = match allow {
         AllowEntry::User { name, .. } => format!("uid={}", printable(name)),
-        AllowEntry::Unit { unit, .. } => format!("unit={}", name(Path::new(unit))),
-        AllowEntry::Cgroup { cgroup } => format!("cgroup={}", name(Path::new(cgroup))),
-        AllowEntry::Executable { path, .. } => format!("exe={}", name(Path::new(path))),
+        AllowEntry::Unit { unit, .. } => format!("unit={}", quotable(unit)),
+        AllowEntry::Cgroup { cgroup } => format!("cgroup={}", quotable(cgroup)),
+        AllowEntry::Executable { path, .. } => format!("exe={}", quotable(path)),
     };
     match (now, allow) {
         (AllowedNow::AsItWas, _) => what,
@@ -238,117 +236,4 @@ struct ToldAllow<'a> {
     uid: Option<u32>,
     cgroup: Option<&'a String>,
     now: &'a str,
-}
-
-/// The list is no truth.
-pub(crate) fn not_in_force(state: GuardState) -> Failure {
-    let what = match state {
-        GuardState::Interrupted => {
-            "a change of guards was interrupted: the kernel may refuse more than this"
-        }
-        GuardState::Unreserved => {
-            "the kernel may pick a guarded port by itself: net.ipv4.ip_local_reserved_ports has lost it"
-        }
-        GuardState::InForce | GuardState::NotInForce => {
-            "the kernel does not do what this list says"
-        }
-    };
-    Failure::new(ExitKind::CouldNotBeDone, what).hint("sameport guard --restore")
-}
-
-/// Why `guard` could not be done.
-pub(crate) fn failure(error: &Error) -> Failure {
-    let not_done = |message: String| Failure::new(ExitKind::CouldNotBeDone, message);
-    match error {
-        Error::NotRoot => Failure::new(
-            ExitKind::MachineCannot,
-            "`guard` needs root: it loads programs into the kernel and sets a sysctl",
-        )
-        .hint("sudo sameport guard …"),
-        Error::NoUser(name) => {
-            not_done(format!("--allow uid={}: there is no such user", shown(name)))
-                .hint("a number is taken as it is: --allow uid=1000")
-        }
-        Error::Unit(error) => no_unit(error),
-        Error::NotAPath(path, why) => not_done(format!("{}: {why}", name(path)))
-            .hint("name a user, or a cgroup above it: --allow cgroup=/PATH"),
-        Error::NoExecutable(path, why) => {
-            not_done(format!("--allow exe={}: {why}", shown(path))).hint("`command -v` tells paths")
-        }
-        Error::LockedOut(effect) => locked_out(effect),
-        Error::NotGuarded(port) => {
-            not_done(format!("port {port} is not guarded in this network namespace"))
-                .hint("`sameport guard --list` shows what is")
-        }
-        Error::Record(why) => not_done(format!("{PLACE}: {}", shortened(why))).hint(
-            "repair it by hand, or end all guards by `sameport guard --off-all`; until then the \
-             kernel goes on as before",
-        ),
-        Error::Elsewhere => not_done(format!(
-            "{PLACE} is from before the machine was started, and this is not the network namespace \
-             of its first process"
-        ))
-        .hint("run `sameport guard --restore` there first"),
-        Error::File(what, why) => not_done(format!("{what} {PLACE}: {why}"))
-            .hint("it keeps the guards over a start of the machine; nothing was changed"),
-        Error::Reserve(why) => Failure::new(
-            ExitKind::MachineCannot,
-            format!("/proc/sys/net/ipv4/ip_local_reserved_ports: {why}"),
-        )
-        .hint("without it the kernel may pick the port itself; nothing was changed"),
-        Error::Look(why) => not_done(why.clone()),
-        Error::Guard(guard::GuardError::Open(error)) => not_opened(error),
-        Error::Guard(guard::GuardError::Attach(error)) => {
-            let mut failure = not_attached(Path::new("/"), error);
-            if failure.hint.as_deref() == Some(PRIVILEGE) {
-                failure =
-                    failure.hint("this needs root with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
-            }
-            failure
-        }
-        Error::Guard(guard::GuardError::Pin(error)) => not_pinned(Path::new("/"), error),
-    }
-}
-
-fn no_unit(error: &CgroupError) -> Failure {
-    let failure = not_opened(error);
-    let failure = match failure.kind {
-        ExitKind::BadCommandLine => Failure { kind: ExitKind::CouldNotBeDone, ..failure },
-        _ => failure,
-    };
-    match error {
-        CgroupError::UnitNotRunning(_) => failure.hint(
-            "start it first, or name where its processes will be: --allow \
-             cgroup=/system.slice/NAME.service",
-        ),
-        CgroupError::SeveralUnits(..) => failure.hint("choose one of them by --allow cgroup=/PATH"),
-        CgroupError::NotAUnit(_) => {
-            failure.hint("such as nginx.service; a path goes after --allow cgroup=")
-        }
-        _ => failure,
-    }
-}
-
-fn locked_out(effect: &GuardEffect) -> Failure {
-    let failure = |message: String| Failure::new(ExitKind::CouldNotBeDone, message);
-    let mut out = effect.holders.iter().filter(|holder| !holder.allowed);
-    match out.next() {
-        Some(PortHolder { pid, program, address, .. }) => {
-            let more = match out.count() {
-                0 => String::new(),
-                more => format!(" (and {more} more)"),
-            };
-            let (program, protocol) = (printable(program), address.protocol);
-            failure(format!(
-                "this would lock out pid {pid} ({program}), which has {address}/{protocol} now{more}"
-            ))
-            .hint("allow it too, or --force: its socket stays, and it may not bind again")
-        }
-        None => failure("nobody at all could bind it, without --allow".to_owned())
-            .hint("--allow unit=NAME, uid=USER, exe=/PATH or cgroup=/PATH; or --force"),
-    }
-}
-
-fn shown(text: &str) -> String {
-    name(Path::new(text))
 }

@@ -6,10 +6,9 @@ use sameport_sys::bpf::guard::GuardDenial;
 use sameport_sys::users;
 use serde::Serialize;
 
-use super::ago::ago;
-use super::attachments::name;
-use super::json_line::line;
-use super::table::table;
+use crate::output::json::line;
+use crate::output::table::table;
+use crate::output::text::{age, quotable};
 
 /// One row a refusal, the newest last.
 pub(crate) fn text(refusals: &[GuardDenial]) -> String {
@@ -19,13 +18,15 @@ pub(crate) fn text(refusals: &[GuardDenial]) -> String {
         .iter()
         .map(|it| {
             [
-                ago(now.duration_since(it.at).unwrap_or_default()),
+                age(now.duration_since(it.at).unwrap_or_default()),
                 format!("{}/{}", std::net::SocketAddr::new(it.ip, it.port), it.protocol),
                 if it.report_only { "noted" } else { "refused" }.to_owned(),
                 it.pid.to_string(),
                 it.program.clone(),
                 users::user_name(it.uid).unwrap_or_else(|| it.uid.to_string()),
-                it.cgroup.as_deref().map_or_else(|| "(gone)".to_owned(), name),
+                it.cgroup
+                    .as_deref()
+                    .map_or_else(|| "(gone)".to_owned(), |path| quotable(&path.to_string_lossy())),
             ]
         })
         .collect();

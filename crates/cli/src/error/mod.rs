@@ -1,0 +1,196 @@
+//! Errors as advice: the message, the next step and the exit code for every error of the operations,
+//! the supervisor and the library.
+//!
+//! `address` explains an address that cannot be bound, `run` a run that does not start and a supervisor
+//! that does not answer, `system` what the machine refuses to the other verbs. No other file maps an error to a message or a code.
+
+#[cfg(target_os = "linux")]
+mod address;
+#[cfg(target_os = "linux")]
+mod run;
+#[cfg(target_os = "linux")]
+mod system;
+
+use std::fmt;
+use std::io;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use sameport::{Error as SocketError, ErrorKind as SocketErrorKind};
+
+use crate::operations::export::ExportError;
+use crate::operations::list::Error as ListError;
+
+#[cfg(target_os = "linux")]
+pub(crate) use address::{listen_failure, refusal_advice};
+#[cfg(target_os = "linux")]
+pub(crate) use run::{client_failure, interposer_name, program_failure, run_failure};
+#[cfg(target_os = "linux")]
+pub(crate) use system::guard_state_failure;
+
+/// The result of a verb: its exit code, or the reason that it failed.
+pub(crate) type VerbResult = Result<ExitCode, Failure>;
+
+/// The cause of a failure, as the exit code reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExitKind {
+    /// 1: the operating system or the other side refused.
+    Failed,
+    /// 2: the command line is wrong; nothing was started.
+    Usage,
+    /// 3: this machine cannot do it: kernel, privilege or system.
+    Unsupported,
+    /// 126: the command was found and cannot be executed.
+    #[cfg(target_os = "linux")]
+    NotExecutable,
+    /// 127: the command was not found.
+    #[cfg(target_os = "linux")]
+    NotFound,
+}
+
+/// The end of a verb that failed: one `error:` line, one `hint:` line, one exit code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: ExitKind,
+    /// The call, the address and the other side; lower case, no full stop.
+    pub(crate) message: String,
+    /// The next step.
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: ExitKind, message: impl fmt::Display) -> Self {
+        Self { kind, message: message.to_string(), hint: None }
+    }
+
+    /// The system or the other side refused.
+    pub(crate) fn failed(message: impl fmt::Display) -> Self {
+        Self::new(ExitKind::Failed, message)
+    }
+
+    /// The command line is wrong.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(ExitKind::Usage, message)
+    }
+
+    /// This machine cannot do it.
+    pub(crate) fn unsupported(message: impl fmt::Display) -> Self {
+        Self::new(ExitKind::Unsupported, message)
+    }
+
+    pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// Prints the failure to stderr and returns its exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        let red = anstyle::AnsiColor::Red.on_default().bold();
+        let cyan = anstyle::AnsiColor::Cyan.on_default();
+        let mut stderr = anstream::stderr();
+        // Where stderr is closed, the exit code is the only report.
+        let _ = writeln!(stderr, "{red}error:{red:#} {}", self.message);
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(stderr, "{cyan}hint:{cyan:#} {hint}");
+        }
+        ExitCode::from(match self.kind {
+            ExitKind::Failed => 1,
+            ExitKind::Usage => 2,
+            ExitKind::Unsupported => 3,
+            #[cfg(target_os = "linux")]
+            ExitKind::NotExecutable => 126,
+            #[cfg(target_os = "linux")]
+            ExitKind::NotFound => 127,
+        })
+    }
+}
+
+/// The hint where `doctor` names the missing part of the machine.
+const DOCTOR: &str = "`sameport doctor` says what this machine can do";
+
+/// A verb that only Linux has.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn needs_linux() -> Failure {
+    Failure::unsupported(
+        "this verb needs Linux: other systems have neither seccomp notification nor sock_diag",
+    )
+    .hint("a program of your own can share a port by the library `sameport`")
+}
+
+/// A name that does not resolve.
+pub(crate) fn unresolved(name: &str, source: &io::Error) -> Failure {
+    Failure::usage(format!("{name} does not resolve: {source}"))
+        .hint("write its IP address instead")
+}
+
+/// Two `--map` options for one address.
+pub(crate) fn contradicting_maps(earlier: impl fmt::Display, later: impl fmt::Display) -> Failure {
+    Failure::usage(format!("--map {later}: contradicts --map {earlier}"))
+        .hint("keep one of the two")
+}
+
+/// A result that could not be written.
+pub(crate) fn stdout_failure(error: &io::Error) -> Failure {
+    Failure::failed(format!("write to stdout: {error}"))
+}
+
+/// A page of the manual that could not be written.
+pub(crate) fn manual_failure(page: &Path, error: &io::Error) -> Failure {
+    Failure::failed(format!("write {}: {error}", page.display()))
+        .hint("--out names a directory that exists and that you may write to")
+}
+
+/// A preload library that was not written to `file`.
+pub(crate) fn export_failure(file: &Path, error: &ExportError) -> Failure {
+    let file = file.display();
+    match error {
+        ExportError::NoLibrary(why) => no_library(why),
+        ExportError::Exists => Failure::failed(format!("{file} exists"))
+            .hint("--force replaces it, --out names another file"),
+        ExportError::System(error) => Failure::failed(format!("write {file}: {error}"))
+            .hint("--out names a file in a directory that exists and that you may write to"),
+    }
+}
+
+fn no_library(why: &str) -> Failure {
+    Failure::unsupported(format!("this build has no preload library: {why}"))
+        .hint("build sameport on the machine that it is for")
+}
+
+/// A socket that could not be opened or connected.
+impl From<&SocketError> for Failure {
+    fn from(error: &SocketError) -> Self {
+        let kind = match error.kind() {
+            SocketErrorKind::BadAddress => ExitKind::Usage,
+            SocketErrorKind::NotPermitted | SocketErrorKind::Unsupported => ExitKind::Unsupported,
+            _ => ExitKind::Failed,
+        };
+        let failure = Self::new(kind, error);
+        match (error.hint(), error.kind()) {
+            (Some(hint), _) => failure.hint(hint),
+            (None, SocketErrorKind::Refused) => {
+                failure.hint("no socket listens there; `sameport ls` lists those that do")
+            }
+            (None, _) => failure,
+        }
+    }
+}
+
+/// The sockets of `ls` could not be listed.
+impl From<ListError> for Failure {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Name { name, source } => unresolved(&name, &source),
+            ListError::Network(why) => Self::usage(why)
+                .hint("`ip netns` lists the named ones; `pid:PID` is that of a process"),
+            ListError::NotPermitted(why) => Self::unsupported(why)
+                .hint("entering another network namespace needs CAP_SYS_ADMIN: try as root"),
+            ListError::Machine(why) => Self::unsupported(why).hint(DOCTOR),
+            ListError::Look(why) => Self::failed(why),
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

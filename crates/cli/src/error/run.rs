@@ -1,0 +1,374 @@
+//! Advice for the errors of the supervisor: a run that does not start, a supervisor that does not
+//! answer.
+
+use std::ffi::OsStr;
+
+use sameport_policy::model::name::RunName;
+use sameport_supervisor::control::client::{ClientError, DeadSupervisor};
+use sameport_supervisor::control::protocol::FaultKind;
+use sameport_supervisor::{InheritError, InterposerKind, PrivateGroupError, RunError, RunPlan};
+use sameport_sys::Errno;
+use sameport_sys::bpf::AttachError;
+use sameport_sys::preload::Obstacle;
+use sameport_sys::process::{FileCapability, StartError};
+use sameport_sys::run_files::{ClaimError, ConnectError};
+use sameport_sys::seccomp::InstallStage;
+
+use super::address::open_failure;
+use super::{DOCTOR, ExitKind, Failure};
+use crate::output::shell;
+use crate::output::text::{printable, sentence_list, shorten};
+
+/// Pids or names in one message.
+const LISTED: usize = 16;
+
+/// An interposer's name, as `--via` has it.
+pub(crate) fn interposer_name(interposer: InterposerKind) -> &'static str {
+    match interposer {
+        InterposerKind::Seccomp => "seccomp",
+        InterposerKind::Preload => "preload",
+        InterposerKind::Cgroup => "cgroup",
+    }
+}
+
+/// A run that could not start or continue.
+pub(crate) fn run_failure(plan: &RunPlan, error: &RunError) -> Failure {
+    let failure = match error {
+        RunError::Inherit(error) => inherit_failure(error, plan.private),
+        error => Failure::from(error),
+    };
+    let message = match (error, &plan.named) {
+        (
+            RunError::Start(
+                StartError::NotFound | StartError::NotExecutable(_) | StartError::Fork(_),
+            ),
+            _,
+        ) => {
+            let program = plan.command.first().map(|name| name.to_string_lossy());
+            let program = match shorten(&program.unwrap_or_default()) {
+                empty if empty.is_empty() => "\"\"".to_owned(),
+                program => program,
+            };
+            format!("{program}: {}", failure.message)
+        }
+        (RunError::ClaimName(_), Some(named)) => {
+            format!("--name {}: {}", named.name, failure.message)
+        }
+        _ => failure.message,
+    };
+    Failure { message, ..failure }
+}
+
+impl From<&RunError> for Failure {
+    fn from(error: &RunError) -> Self {
+        const OTHER_INTERPOSER: &str = "use --via seccomp, or --via cgroup as root";
+        let cannot = |message: String, hint: &str| Self::unsupported(message).hint(hint);
+        match error {
+            _ if error.is_nested() => cannot(
+                "this process already runs under another supervisor's seccomp listener, and the \
+                 kernel allows only one"
+                    .into(),
+                "start it outside that `sameport run`, container or sandbox, or by --via preload",
+            ),
+            RunError::NotLocal(ip) => cannot(
+                format!("{ip} is not an address of this machine"),
+                "`ip address` lists the ones it has; --transparent allows others, as root",
+            ),
+            RunError::TransparentNotPermitted => cannot(
+                "setsockopt: IP_TRANSPARENT needs CAP_NET_ADMIN or CAP_NET_RAW".into(),
+                "run it as root",
+            ),
+            RunError::NotPrivate(error) => private_group_failure(error),
+            RunError::UnknownArchitecture => cannot(
+                format!("the system calls of {} are not known", std::env::consts::ARCH),
+                "seccomp filters exist for x86_64, aarch64 and riscv64",
+            ),
+            RunError::LosesPrivilege(path, capability) => cannot(
+                format!(
+                    "{} {}, and gets nothing from that under a filter without root",
+                    path.display(),
+                    has_capability(*capability)
+                ),
+                "run sameport as root, give it ambient capabilities (setpriv --ambient-caps), or \
+                 start it without: --no-new-privs",
+            ),
+            RunError::WorkerAccess(call, errno) => cannot(
+                format!("{call}: {errno}: this kernel, or a sandbox around sameport, forbids it"),
+                "allow that call in the container's profile, or use --via preload",
+            ),
+            RunError::NoLibrary(why) => super::no_library(why).hint(OTHER_INTERPOSER),
+            RunError::NotLoadable(path, obstacle) => {
+                let (reason, hint) = match obstacle {
+                    Obstacle::Static => {
+                        ("is statically linked and loads no library".into(), "use --via seccomp")
+                    }
+                    Obstacle::Go => (
+                        "is a Go program, which makes its system calls without libc".into(),
+                        "use --via seccomp",
+                    ),
+                    Obstacle::OtherMachine => ("is for another machine".into(), OTHER_INTERPOSER),
+                    Obstacle::GainsPrivilege(capability) => (
+                        format!("{}, so LD_PRELOAD is ignored", has_capability(*capability)),
+                        OTHER_INTERPOSER,
+                    ),
+                };
+                cannot(format!("{} {reason}", path.display()), hint)
+            }
+            RunError::PreloadDir(why) => cannot(
+                format!("no directory for the preload library: {why}"),
+                "set XDG_RUNTIME_DIR to a directory of yours, or use --via seccomp",
+            ),
+            RunError::Inherit(error) => inherit_failure(error, false),
+            RunError::ClaimName(ClaimError::InUse(owner)) => {
+                let owner = owner.map(|pid| format!(" by pid {pid}")).unwrap_or_default();
+                Self::failed(format!("this name is in use{owner}"))
+                    .hint("take another --name, or `sameport stop` that run first")
+            }
+            RunError::ClaimName(why) => cannot(
+                format!("no directory for the run's files: {why}"),
+                "set XDG_RUNTIME_DIR to a directory of yours",
+            ),
+            RunError::LibraryNotLoaded(path, exists) => {
+                let removed = if *exists { "" } else { ", which was removed" };
+                cannot(
+                    format!("the program did not load {}{removed}", path.display()),
+                    "the dynamic linker says why with LD_DEBUG=libs",
+                )
+            }
+            RunError::TooManyRules(limit) => {
+                cannot(format!("the preload library takes at most {limit} rules"), OTHER_INTERPOSER)
+            }
+            RunError::Cgroup(_) | RunError::Attach(_) => cannot(
+                cgroup_reason(error),
+                "--via seccomp needs neither root nor cgroups; `sameport doctor` says more",
+            ),
+            RunError::CgroupNotTransparent => cannot(
+                "a cgroup's programs cannot set IP_TRANSPARENT".into(),
+                "use --via seccomp or --via preload",
+            ),
+            RunError::Start(error) => start_failure(error),
+            RunError::System(call, why) => Self::failed(format!("{call}: {why}")),
+            RunError::NoInterposer(skipped) => no_interposer(skipped),
+        }
+    }
+}
+
+fn private_group_failure(error: &PrivateGroupError) -> Failure {
+    let (message, hint) = match error {
+        PrivateGroupError::NeedsCapability => (
+            "fchown: --private gives its sockets an owner of their own, which needs CAP_CHOWN"
+                .to_owned(),
+            "run it as root; or as a service with AmbientCapabilities=CAP_CHOWN; or give a copy of \
+             sameport the capability, closed to others: chmod 750 COPY; setcap cap_chown+ep COPY",
+        ),
+        PrivateGroupError::NotMapped(uid) => (
+            format!(
+                "fchown: uid {uid}, the owner of this private group, is not mapped in this user \
+                 namespace"
+            ),
+            "run it outside of the container",
+        ),
+        PrivateGroupError::OwnerExists(uid, name) => (
+            format!("uid {uid}, the owner of this private group, belongs to user {name}"),
+            "choose another --group",
+        ),
+        PrivateGroupError::Refused(errno) => (format!("fchown: {errno}"), DOCTOR),
+    };
+    Failure::unsupported(message).hint(hint)
+}
+
+fn cgroup_reason(error: &RunError) -> String {
+    match error {
+        RunError::Attach(why @ AttachError::NotPermitted(..)) => {
+            format!("{why} (needs CAP_BPF and CAP_NET_ADMIN)")
+        }
+        RunError::Attach(why) => why.to_string(),
+        RunError::Cgroup(why) => why.to_string(),
+        _ => String::new(),
+    }
+}
+
+fn start_failure(error: &StartError) -> Failure {
+    let filter = |message: String| Failure::unsupported(message).hint(DOCTOR);
+    match error {
+        StartError::Filter(InstallStage::Filter, Errno::INVAL) => filter(
+            "seccomp: this kernel has no user notification (Linux 5.0), or no filters".into(),
+        ),
+        StartError::Filter(InstallStage::Filter, errno) => {
+            filter(format!("seccomp: SECCOMP_SET_MODE_FILTER: {errno}"))
+        }
+        StartError::Filter(InstallStage::NoNewPrivs, errno) => {
+            filter(format!("prctl: PR_SET_NO_NEW_PRIVS: {errno}"))
+        }
+        StartError::Cgroup(errno) => Failure::failed(format!("write to cgroup.procs: {errno}")),
+        StartError::Fork(why) => Failure::failed(format!("fork: {why}")),
+        StartError::NotFound => Failure::new(ExitKind::NotFound, "command not found")
+            .hint("after `--` comes the program, then its arguments"),
+        StartError::NotExecutable(why) => {
+            Failure::new(ExitKind::NotExecutable, format!("cannot be executed: {why}"))
+        }
+    }
+}
+
+/// The first interposer's failure; its hint also says why the others failed.
+fn no_interposer(skipped: &[(InterposerKind, RunError)]) -> Failure {
+    let mut failures = skipped.iter().map(|(kind, error)| (*kind, Failure::from(error)));
+    let Some((_, first)) = failures.next() else { return Failure::unsupported(String::new()) };
+    let others = failures.map(|(kind, failure)| {
+        format!("{} cannot either: {}", interposer_name(kind), failure.message)
+    });
+    let hint = first.hint.into_iter().chain(others).collect::<Vec<_>>().join("; ");
+    Failure::unsupported(first.message).hint(hint)
+}
+
+fn has_capability(capability: FileCapability) -> &'static str {
+    match capability {
+        FileCapability::UserId => "is set-user-ID",
+        FileCapability::GroupId => "is set-group-ID",
+        FileCapability::Capabilities => "has file capabilities",
+    }
+}
+
+/// A run that cannot use the sockets of the service manager or of `--listen`.
+fn inherit_failure(error: &InheritError, is_private: bool) -> Failure {
+    const PROTOCOL: &str = "see sd_listen_fds(3); without LISTEN_PID no socket is taken";
+    match error {
+        InheritError::Unnamed(count) => {
+            let sockets = if *count == 1 { "a socket" } else { "sockets" };
+            Failure::usage(format!(
+                "the service manager passed {sockets} (LISTEN_FDS={count}), and only a named \
+                     run takes passed sockets"
+            ))
+            .hint("add --name NAME")
+        }
+        InheritError::NotHeld => Failure::usage(
+            "the service manager passed sockets (LISTEN_FDS), and --no-hold holds none",
+        )
+        .hint("leave --no-hold out"),
+        InheritError::InvalidActivation(invalid) => {
+            let (name, value) = (invalid.0, shorten(&invalid.1));
+            Failure::failed(format!("{name}={value} is not valid")).hint(PROTOCOL)
+        }
+        InheritError::NotOpen(number, why) => {
+            Failure::failed(format!("LISTEN_FDS: descriptor {number} is not open: {why}"))
+                .hint(PROTOCOL)
+        }
+        InheritError::NotListening { number, name } => Failure::failed(format!(
+            "LISTEN_FDS: descriptor {number} ({}) is neither a listening TCP socket nor a \
+                 bound UDP socket over IPv4 or IPv6",
+            shorten(name)
+        ))
+        .hint("leave it out of the socket unit: ListenStream= and ListenDatagram= with a port"),
+        InheritError::Open(address, errno) => open_failure(*address, *errno, is_private),
+        InheritError::Resolve(address, error) => {
+            Failure::usage(format!("--listen {address}: the name does not resolve: {error}"))
+        }
+        InheritError::AlreadyBound { number, name } => Failure::unsupported(format!(
+            "LISTEN_FDS: descriptor {number} ({}) was bound before it was passed, which is \
+                 too late for --private",
+            shorten(name)
+        ))
+        .hint("leave the socket unit out, and open it by --listen"),
+        InheritError::OtherGroup { address } => Failure::failed(format!(
+            "the socket on {address} that the service manager kept belongs to another group: \
+                 --private, --group or the command was different"
+        ))
+        .hint(
+            "stop the service, which closes it, and start it again; a --group stays when a \
+                 command changes",
+        ),
+        InheritError::System(errno) => Failure::failed(format!("LISTEN_FDS: {errno}")),
+    }
+}
+
+/// A supervisor that did not do what it was asked.
+pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
+    let supervisor = format!("the supervisor of {name}");
+    match error {
+        ClientError::NoSuchRun(others) if others.is_empty() => {
+            Failure::failed(format!("there is no run named {name}, nor any other"))
+                .hint(format!("`sameport run --name {name} -- COMMAND` starts one"))
+        }
+        ClientError::NoSuchRun(others) => Failure::failed(format!("there is no run named {name}"))
+            .hint(format!("there is {}", sentence_list(others, LISTED))),
+        ClientError::Gone(dead) => dead_supervisor(name, dead),
+        ClientError::Unreachable(ConnectError::Busy) => {
+            Failure::failed(format!("{supervisor} does not take another connection"))
+                .hint("its queue is full: try again in a few seconds, or see whether it is stopped")
+        }
+        ClientError::Unreachable(ConnectError::OtherUser(uid)) => {
+            Failure::failed(format!("connect: user {uid} listens in the place of {supervisor}"))
+        }
+        ClientError::Unreachable(ConnectError::System(errno)) => {
+            Failure::failed(format!("connect to {supervisor}: {errno}"))
+        }
+        ClientError::Silent(pid) => {
+            Failure::failed(format!("{supervisor} (pid {pid}) does not answer"))
+                .hint(format!("if a signal stopped it, `kill -CONT {pid}` continues it"))
+        }
+        ClientError::Ended(pid) => {
+            Failure::failed(format!("{supervisor} (pid {pid}) ended before it was done"))
+                .hint(format!("`sameport status {name}` says what is left"))
+        }
+        ClientError::TooLong(bytes, limit) => Failure::usage(format!(
+            "the command has {bytes} bytes, and {supervisor} takes {limit} at most"
+        ))
+        .hint("move long arguments to a file, or start the program from a script"),
+        ClientError::Frame(pid, error) => {
+            Failure::failed(format!("{supervisor} (pid {pid}): {error}"))
+        }
+        ClientError::Failed { fault, error, hint } => {
+            let kind = match fault {
+                FaultKind::Other => ExitKind::Failed,
+                FaultKind::NotFound => ExitKind::NotFound,
+                FaultKind::NotExecutable => ExitKind::NotExecutable,
+            };
+            let text = |text: &String| shorten(&printable(text));
+            Failure { kind, message: text(error), hint: hint.as_ref().map(text) }
+        }
+    }
+}
+
+/// A supervisor that was killed: its workers may still serve.
+fn dead_supervisor(name: &RunName, dead: &DeadSupervisor) -> Failure {
+    let Some(record) = &dead.record else {
+        return Failure::failed(format!(
+            "the supervisor of {name} is gone and left no record of its workers"
+        ))
+        .hint("`sameport ls` lists the sockets on its ports");
+    };
+    let supervisor = format!("the supervisor of {name} (pid {})", record.pid);
+    let again =
+        format!("sameport run --name {name} … -- {}", shell::os_command(&record.about.command));
+    match &dead.running[..] {
+        [] => Failure::failed(format!("{supervisor} is gone, and so are its workers"))
+            .hint(format!("start it again: {again}")),
+        [pid] => Failure::failed(format!(
+            "{supervisor} is gone; its worker (pid {pid}) keeps serving, and can bind nothing new"
+        ))
+        .hint(format!("end it and start it again: kill {pid}; {again}")),
+        pids => {
+            let all = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(" ");
+            Failure::failed(format!(
+                "{supervisor} is gone; its workers (pids {}) keep serving, and can bind nothing \
+                 new",
+                sentence_list(pids, LISTED)
+            ))
+            .hint(format!("end them and start it again: kill {all}; {again}"))
+        }
+    }
+}
+
+/// A program for `reexec` that cannot be executed.
+pub(crate) fn program_failure(program: &OsStr, fault: FaultKind) -> Failure {
+    let program = shell::os_command([program]);
+    match fault {
+        FaultKind::NotFound => {
+            Failure::new(ExitKind::NotFound, format!("{program}: command not found"))
+        }
+        FaultKind::NotExecutable | FaultKind::Other => {
+            Failure::new(ExitKind::NotExecutable, format!("{program}: cannot be executed"))
+        }
+    }
+    .hint("name a `sameport` that is installed")
+}

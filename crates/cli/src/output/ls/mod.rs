@@ -1,0 +1,5 @@
+//! The output of `ls`.
+
+pub(crate) mod changes;
+pub(crate) mod json;
+pub(crate) mod table;

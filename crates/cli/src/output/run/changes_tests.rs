@@ -1,0 +1,78 @@
+//! The lines and the JSON of changes.
+
+use super::*;
+
+fn change(state: WorkerPhase) -> WorkerUpdate {
+    WorkerUpdate { at: 7, worker: 2, pid: Some(41), state, why: None, connections: None }
+}
+
+fn plain(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
+}
+
+#[test]
+fn each_change_is_a_sentence() {
+    let cases = [
+        (change(WorkerPhase::Starting), "worker 2: pid 41 starts"),
+        (change(WorkerPhase::Ready), "worker 2: pid 41 is ready"),
+        (
+            WorkerUpdate { connections: Some(12), ..change(WorkerPhase::Draining) },
+            "worker 2: pid 41 drains, 12 connections open",
+        ),
+        (
+            WorkerUpdate { connections: Some(1), ..change(WorkerPhase::Draining) },
+            "worker 2: pid 41 drains, 1 connection open",
+        ),
+        (change(WorkerPhase::Draining), "worker 2: pid 41 drains"),
+        (
+            WorkerUpdate { why: Some("exit code 1".into()), ..change(WorkerPhase::Gone) },
+            "worker 2: pid 41 has ended: exit code 1",
+        ),
+        (
+            WorkerUpdate {
+                pid: None,
+                why: Some("signal 9".into()),
+                ..change(WorkerPhase::Waiting)
+            },
+            "worker 2: it crashed, and is started again after a while: signal 9",
+        ),
+        (
+            WorkerUpdate { pid: None, ..change(WorkerPhase::GivenUp) },
+            "worker 2: it crashed too often, and is not started again",
+        ),
+        (
+            WorkerUpdate { why: Some("a\u{1b}[2Jb\n".into()), ..change(WorkerPhase::Gone) },
+            "worker 2: pid 41 has ended: a\\u{1b}[2Jb\\n",
+        ),
+    ];
+    for (change, told) in cases {
+        assert_eq!(plain(&line(&change)), told);
+    }
+    assert!(line(&change(WorkerPhase::Ready)).contains("\u{1b}[32mis ready\u{1b}[0m"));
+}
+
+#[test]
+fn only_a_new_count_of_a_draining_worker_is_no_news() {
+    let draining =
+        |at, count| WorkerUpdate { at, connections: Some(count), ..change(WorkerPhase::Draining) };
+    assert!(differ_in_connections(&draining(1, 5), &draining(2, 4)));
+    assert!(!differ_in_connections(&draining(1, 5), &WorkerUpdate { worker: 3, ..draining(1, 5) }));
+    assert!(!differ_in_connections(&draining(1, 5), &WorkerUpdate { pid: None, ..draining(1, 5) }));
+    assert!(!differ_in_connections(&draining(1, 5), &change(WorkerPhase::Gone)));
+    assert!(!differ_in_connections(&change(WorkerPhase::Ready), &change(WorkerPhase::Ready)));
+}
+
+#[test]
+fn events_keep_their_shape() {
+    let ready = change(WorkerPhase::Ready);
+    let told = json(&RunChangeEvent::Change(ToldChange::new(&ready)));
+    let expected = concat!(
+        r#"{"event":"change","at_ms":7,"worker":2,"pid":41,"state":"ready","why":null,"#,
+        r#""connections":null}"#,
+        "\n"
+    );
+    assert_eq!(told, expected);
+    assert_eq!(json(&RunChangeEvent::Done), "{\"event\":\"done\"}\n");
+    let failed = RunChangeEvent::Failed { error: "no", hint: None };
+    assert_eq!(json(&failed), "{\"event\":\"failed\",\"error\":\"no\",\"hint\":null}\n");
+}

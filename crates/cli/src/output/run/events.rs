@@ -1,0 +1,218 @@
+//! The events of `run` as lines of text.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use sameport_policy::bind::map::RuleSide;
+use sameport_policy::lifecycle::exit::Exit;
+use sameport_policy::model::{Address, Member};
+use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
+use sameport_supervisor::{
+    InterposerKind, OutOfReach, PrivateSocketError, Remark, RunError, RunEvent, UnusedOption,
+};
+
+use crate::error::{Failure, interposer_name, refusal_advice};
+use crate::output::socket_owner::{owner, process_label};
+use crate::output::text::sentence_list;
+
+/// Members or pids in one line.
+const LISTED: usize = 8;
+
+/// The lines of one event; none for an event that later events imply.
+pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
+    match event {
+        RunEvent::Shared { address, members, shadowed } => shared(address, members, shadowed),
+        RunEvent::Refused { address, refusal } => {
+            let (error, hint) = refusal_advice(address, refusal);
+            vec![format!("error: {error}"), format!("hint: {hint}")]
+        }
+        RunEvent::OutOfReach { tid, why } => vec![out_of_reach(*tid, *why)],
+        RunEvent::InspectFailed { address, why } => {
+            vec![format!("warning: cannot list the sockets on {address}: {why}")]
+        }
+        RunEvent::Untracked { count } => vec![format!(
+            "note: {count} binds and listens came faster than they could be followed: their \
+             results are not reported"
+        )],
+        RunEvent::WorkerEnded { ordinal, pid, exit, running } => {
+            let how = match exit {
+                Exit::Code(code) => format!("with code {code}"),
+                Exit::Signal(signal) => format!("by signal {signal}"),
+            };
+            vec![format!("worker {ordinal} (pid {pid}) ended {how}; {running} still running")]
+        }
+        RunEvent::DaemonsServe { pids } => vec![format!(
+            "the command has ended and left {} running; sameport stays until they end",
+            processes(pids)
+        )],
+        RunEvent::EndingLeftovers { pids } => {
+            vec![format!("ending what the command left behind: {}", processes(pids))]
+        }
+        RunEvent::Remark(remark) => remark_lines(remark),
+        RunEvent::InterposerSelected { interposer, skipped } => {
+            vec![interposer_selected(*interposer, skipped)]
+        }
+        RunEvent::Unused(option) => unused(option),
+        RunEvent::WorkerChanged(change) => worker_changed(change).into_iter().collect(),
+        RunEvent::NotStarted { ordinal, error } => {
+            vec![format!("worker {ordinal} cannot be started: {error}")]
+        }
+        RunEvent::Detached { ordinal, pid, remaining } => vec![format!(
+            "worker {ordinal}: pid {pid} exited with code 0 and left {} running, which serve in \
+             its place",
+            processes(remaining)
+        )],
+        RunEvent::NotAccepting { ordinal, pid, waiting } => vec![format!(
+            "warning: worker {ordinal} (pid {pid}) does not accept connections; {waiting} wait"
+        )],
+        RunEvent::Closed { ordinal, pid, address } => vec![
+            format!(
+                "warning: worker {ordinal} (pid {pid}) has closed {address} and runs on; \
+                 connections that wait there are not served until it ends"
+            ),
+            "hint: `sameport restart` replaces it".into(),
+        ],
+        RunEvent::Unkillable { pids } => {
+            vec![format!("error: {} did not end by SIGKILL", processes(pids))]
+        }
+    }
+}
+
+fn shared(address: &Address, members: &[Member], shadowed: &[(Member, Member)]) -> Vec<String> {
+    let mut lines = Vec::new();
+    if members.len() > 1 {
+        let list = sentence_list(members.iter().map(member_label), LISTED);
+        lines.push(format!("{address} is now shared by {}: {list}", members.len()));
+    }
+    lines.extend(shadowed.iter().map(|(wider, narrower)| shadow(wider, narrower)));
+    lines
+}
+
+/// The narrower socket takes connections that the wider one would get.
+fn shadow(wider: &Member, narrower: &Member) -> String {
+    let (wide, narrow) = (&wider.socket.address, &narrower.socket.address);
+    let any_ipv4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let connections = if wide.is_dual_stack() && narrow.socket.ip() == any_ipv4 {
+        "IPv4 connections"
+    } else {
+        "connections to it"
+    };
+    format!(
+        "note: {narrow} ({}) takes all {connections}, {wide} ({}) gets none of those",
+        member_label(narrower),
+        member_label(wider)
+    )
+}
+
+fn out_of_reach(tid: i32, why: OutOfReach) -> String {
+    match why {
+        OutOfReach::PtraceDenied => format!(
+            "warning: the sockets of thread {tid} cannot be reached (it is not dumpable, or \
+             ptrace_scope forbids it); its ports are not shared, and with --map, --source, \
+             --transparent or --private its calls are refused"
+        ),
+        OutOfReach::DescriptorLimit => format!(
+            "warning: sameport has no descriptor left to reach the sockets of thread {tid}: raise \
+             the limit (`ulimit -Hn`); some ports are not shared"
+        ),
+        OutOfReach::LibraryNotLoaded => format!(
+            "warning: process {tid} did not load the preload library and did not end when asked; \
+             its ports are not shared"
+        ),
+        OutOfReach::OwnDescriptorTable => format!(
+            "warning: thread {tid} has a descriptor table of its own, which needs Linux 6.9 to \
+             reach; its ports are not shared"
+        ),
+    }
+}
+
+fn remark_lines(remark: &Remark) -> Vec<String> {
+    match remark {
+        Remark::OneFamily { asked, target } => vec![format!(
+            "note: the program asked for IPv4 and IPv6 on port {}, and --map gives it {}, which is \
+             IPv4 only",
+            asked.port(),
+            SocketAddr::new(target.ip().to_canonical(), target.port())
+        )],
+        Remark::OtherFamily { asked, rule } => vec![
+            format!(
+                "error: --map {rule}: the program's socket for {asked} cannot have that address"
+            ),
+            "hint: a socket has one family; give a rule for each".into(),
+        ],
+        Remark::NotPrivate { asked, why: PrivateSocketError::Refused(errno) } => vec![format!(
+            "error: {asked} was refused: its socket cannot join the private group: fchown: {errno}"
+        )],
+        Remark::NotPrivate { asked, why: PrivateSocketError::OnDevice } => vec![
+            format!(
+                "error: {asked} was refused: its socket is bound to a device and cannot be \
+                 private: sockets on other devices can take its traffic"
+            ),
+            "hint: bind an address instead, or leave the port out of the group by --port".into(),
+        ],
+    }
+}
+
+fn interposer_selected(
+    interposer: InterposerKind,
+    skipped: &[(InterposerKind, RunError)],
+) -> String {
+    let reasons = skipped.iter().map(|(skipped, error)| {
+        format!("{} cannot: {}", interposer_name(*skipped), Failure::from(error).message)
+    });
+    let reasons = reasons.collect::<Vec<_>>().join("; ");
+    format!("using {}, because {reasons}", interposer_name(interposer))
+}
+
+fn unused(option: &UnusedOption) -> Vec<String> {
+    match option {
+        UnusedOption::Rule(rule) => vec![
+            format!("warning: --map {rule} was never used: no bind that sameport saw matches it"),
+            "hint: `sameport ls` lists what a program binds".into(),
+        ],
+        UnusedOption::Source(source) => vec![format!(
+            "warning: --source {} was never used: the program made no connection that could come \
+             from there",
+            RuleSide { ip: Some(source.ip()), port: Some(source.port()).filter(|port| *port != 0) }
+        )],
+        UnusedOption::Transparent => vec![
+            "warning: --transparent was never used: the program bound no socket that sameport saw"
+                .into(),
+        ],
+    }
+}
+
+/// A change of a worker's phase; none for a plain start, which the ready line implies.
+fn worker_changed(change: &WorkerUpdate) -> Option<String> {
+    let WorkerUpdate { worker, pid, state, why, connections, .. } = change;
+    let worker = match pid {
+        Some(pid) => format!("worker {worker} (pid {pid})"),
+        None => format!("worker {worker}"),
+    };
+    let why = why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    Some(match state {
+        WorkerPhase::Starting if why.is_empty() => return None,
+        WorkerPhase::Starting => format!("{worker} is starting{why}"),
+        WorkerPhase::Ready => format!("{worker} is ready"),
+        WorkerPhase::Draining => match connections {
+            Some(open) if *open > 0 => format!("{worker} drains{why}, {open} connections open"),
+            _ => format!("{worker} drains{why}"),
+        },
+        WorkerPhase::Gone => format!("{worker} has ended{why}"),
+        WorkerPhase::Waiting => format!("{worker} is started again in a moment{why}"),
+        WorkerPhase::GivenUp => {
+            format!("error: {worker} crashed repeatedly and is not started again{why}")
+        }
+    })
+}
+
+/// `pid 4121 (python3)`, or the owner where no process is visible.
+fn member_label(member: &Member) -> String {
+    match member.processes.first() {
+        Some(process) => format!("pid {} ({})", process.pid, process_label(process)),
+        None => format!("a program of user {}", owner(member)),
+    }
+}
+
+fn processes(pids: &[i32]) -> String {
+    sentence_list(pids.iter().map(|pid| format!("pid {pid}")), LISTED)
+}

@@ -1,0 +1,73 @@
+//! Writes the lines of `run` to stderr, each with the prefix `sameport: `, because the workers write
+//! there too.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use sameport_supervisor::RunEvent;
+
+use super::events::event_lines;
+
+/// Writes from a thread of its own: a stderr whose reader has stopped must not delay the binds of the
+/// workers. Lines that find the queue full are dropped and counted.
+///
+/// The thread starts with the first line. By then the supervisor has blocked the signals that it waits
+/// for; a thread with another mask would receive them.
+pub(crate) struct StderrLines {
+    quiet: bool,
+    dropped: Arc<AtomicUsize>,
+    writer: Option<(SyncSender<String>, JoinHandle<()>)>,
+}
+
+impl StderrLines {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { quiet, dropped: Arc::default(), writer: None }
+    }
+
+    pub(crate) fn report(&mut self, event: &RunEvent) {
+        const QUEUE: usize = 1024;
+        if self.quiet {
+            return;
+        }
+        let (sender, _) = self.writer.get_or_insert_with(|| {
+            let (sender, lines) = sync_channel(QUEUE);
+            let dropped = self.dropped.clone();
+            (sender, std::thread::spawn(move || write_all(&lines, &dropped)))
+        });
+        for line in event_lines(event) {
+            if sender.try_send(line).is_err() {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Waits until the queue is written, at most a second.
+    pub(crate) fn finish(self) {
+        const TIMEOUT: Duration = Duration::from_secs(1);
+        let Some((sender, writer)) = self.writer else { return };
+        drop(sender);
+        let deadline = Instant::now() + TIMEOUT;
+        while !writer.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn write_all(lines: &Receiver<String>, dropped: &AtomicUsize) {
+    // One write a line, because the workers write there too. A closed stderr is no error.
+    let write = |line: &str| {
+        drop(anstream::stderr().write_all(format!("sameport: {line}\n").as_bytes()));
+    };
+    while let Ok(line) = lines.recv() {
+        write(&line);
+        lines.try_iter().for_each(|line| write(&line));
+        match dropped.swap(0, Ordering::Relaxed) {
+            0 => {}
+            count => write(&format!("note: {count} more lines came faster than they were read")),
+        }
+    }
+}
