@@ -27,12 +27,6 @@ pub(crate) const FILES_IN_CYCLES: &[&str] = &[
     "crates/supervisor/src/pool/shared_listener.rs",
     "crates/supervisor/src/pool/store.rs",
     "crates/supervisor/src/pool/worker_view.rs",
-    "crates/sys/src/probe/interposers.rs",
-    "crates/sys/src/probe/mod.rs",
-    "crates/sys/src/probe/process.rs",
-    "crates/sys/src/probe/seccomp.rs",
-    "crates/sys/src/probe/sockets.rs",
-    "crates/sys/src/probe/system.rs",
 ];
 
 /// `PACKAGE TYPE` for each name that two types of a package share.

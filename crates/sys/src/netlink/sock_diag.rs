@@ -177,7 +177,7 @@ impl DiagReply {
             match frame.body {
                 // A walk in several parts can meet a socket twice.
                 FrameBody::Socket(entry) if self.seen.insert(entry.cookie) => {
-                    self.entries.push(entry)
+                    self.entries.push(entry);
                 }
                 FrameBody::Done(0) if !self.interrupted => return Ok(true),
                 FrameBody::Done(0) | FrameBody::Overrun => return Err(DiagError::Unsettled),

@@ -1,13 +1,14 @@
-//! Processes that exist to be looked into, and to look: the only way to learn what the kernel
-//! permits between processes.
-#![expect(unsafe_code, reason = "fork, and what is safe between it and the end of the child")]
+//! Child processes that probes access, and that access each other: only a call shows which access
+//! the kernel permits between processes.
+
+#![expect(unsafe_code, reason = "fork(2), and the async-signal-safe calls of the child")]
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
 
-/// A child that sleeps until it is dropped; killed and reaped then, also if this thread dies first.
+/// A child process that sleeps. It is killed and reaped on drop, and dies with this thread.
 pub(super) struct Sleeper {
     pid: Pid,
     pidfd: OwnedFd,
@@ -20,7 +21,7 @@ impl Sleeper {
         match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => Ok(Self { pid, pidfd }),
             Err(error) => {
-                // Its pid cannot have been given to another: it is our child and not reaped.
+                // The pid is not reused while this child is not reaped.
                 let _ = rustix::process::kill_process(pid, Signal::KILL);
                 reap(pid)?;
                 Err(error.into())
@@ -32,18 +33,18 @@ impl Sleeper {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// `pidfd_getfd` by its parent, of a descriptor that the caller had before it started this.
+    /// `pidfd_getfd` from the parent, of a descriptor that was open before the child started.
     pub(super) fn duplicate(&self, fd: &OwnedFd) -> io::Result<()> {
         let flags = rustix::process::PidfdGetfdFlags::empty();
         rustix::process::pidfd_getfd(self.pidfd.as_fd(), fd.as_raw_fd(), flags)?;
         Ok(())
     }
 
-    /// The same from a second child, which is not an ancestor of this one but of the same user.
+    /// `pidfd_getfd` from a second child: a process of the same user that is not an ancestor.
     pub(super) fn duplicate_from_sibling(&self, fd: &OwnedFd) -> io::Result<()> {
         let (pidfd, number) = (self.pidfd.as_raw_fd(), fd.as_raw_fd());
         let sibling = fork(|| {
-            // SAFETY: one system call on numbers.
+            // SAFETY: pidfd_getfd(2) takes numbers and no pointer.
             let result = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd, number, 0) };
             if result >= 0 {
                 return 0;
@@ -53,7 +54,7 @@ impl Sleeper {
         match reap(sibling)? {
             Some(0) => Ok(()),
             Some(errno) => Err(io::Error::from_raw_os_error(errno)),
-            None => Err(io::Error::other("the asking process was killed")),
+            None => Err(io::Error::other("the second child was killed")),
         }
     }
 }
@@ -65,47 +66,46 @@ impl Drop for Sleeper {
     }
 }
 
-/// Waits for the end of a child: its exit code, if it was not killed.
+/// Waits for a child; returns its exit code unless a signal killed it.
 fn reap(pid: Pid) -> io::Result<Option<i32>> {
     loop {
         match rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
             Ok(Some((_, status))) => return Ok(status.exit_status()),
             Ok(None) | Err(rustix::io::Errno::INTR) => {}
             Err(rustix::io::Errno::CHILD) => {
-                return Err(io::Error::other("SIGCHLD is ignored, so that its answer was lost"));
+                return Err(io::Error::other("SIGCHLD is ignored, so the exit code was lost"));
             }
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Forks a child that runs `work`, exits with what it returns, and never returns from here. `work`
-/// makes system calls and nothing else: another thread may have held any lock at the fork, the
-/// allocator's among them.
+/// Forks a child that runs `work` and exits with its result. `work` may only make async-signal-safe
+/// calls: another thread may have held any lock at the fork, such as the allocator's.
 fn fork(work: impl FnOnce() -> i32) -> io::Result<Pid> {
-    // SAFETY: the child runs `work`, whose two callers in this file keep the promise above, and
-    // ends by `_exit`, so that no code of the parent's runs twice.
+    // SAFETY: the child runs `work`, which both callers in this file keep async-signal-safe, and
+    // ends by `_exit`, so that no destructor of the parent runs twice.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             let code = work();
-            // SAFETY: ends the process; runs no handlers.
+            // SAFETY: _exit(2) ends the process and runs no handlers.
             unsafe { libc::_exit(code) }
         }
         pid => Pid::from_raw(pid).ok_or_else(|| io::Error::other("fork gave no pid")),
     }
 }
 
-/// Sleeps until killed; dies with the thread that forked it.
+/// Sleeps until a signal kills it; dies with the thread that forked it.
 fn sleep_below(parent: Pid) -> i32 {
-    // SAFETY: takes a signal number.
+    // SAFETY: PR_SET_PDEATHSIG takes a signal number and no pointer.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     loop {
-        // SAFETY: takes nothing. A parent that died before the line above sends no signal.
+        // SAFETY: getppid(2) takes no argument. A parent that died before the prctl sends no signal.
         if unsafe { libc::getppid() } != parent.as_raw_nonzero().get() {
             return 0;
         }
-        // SAFETY: waits for a signal; one with an inherited handler runs that and comes back.
+        // SAFETY: pause(2) takes no argument; it returns after an inherited signal handler.
         unsafe { libc::pause() };
     }
 }

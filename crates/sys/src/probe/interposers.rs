@@ -1,4 +1,4 @@
-//! What the preload and the cgroup interposer stand on, tried as a run would.
+//! Probes for the preload and the cgroup interposer.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use rustix::fs::{Access, AtFlags, CWD};
 use sameport_policy::bind::verdict::PortSet;
 use sameport_policy::capability::question::ProbeAnswer;
 
-use super::{NOT_PERMITTED, usable};
+use super::answer::{NOT_PERMITTED, usable};
 use crate::bpf::cgroup_bind;
 use crate::bpf::cgroup_bind::{AttachSettings, AttachedPrograms, attach};
 use crate::bpf::{AttachError, PinError};
@@ -14,13 +14,13 @@ use crate::cgroup;
 use crate::cgroup::{CgroupError, PrivateCgroup};
 use crate::preload;
 
-/// What can only be learnt with a cgroup at hand.
+/// The answers that need a cgroup.
 pub(super) struct CgroupTrial {
     pub(super) own: ProbeAnswer,
     pub(super) programs: ProbeAnswer,
 }
 
-/// Makes a cgroup, attaches the programs to it, and removes both.
+/// Creates a cgroup, attaches the programs to it, and removes both.
 pub(super) fn cgroup() -> CgroupTrial {
     let private = match PrivateCgroup::create() {
         Ok(private) => private,
@@ -64,7 +64,7 @@ fn attached(result: Result<(), AttachError>) -> ProbeAnswer {
     }
 }
 
-/// Only there do programs act on every process.
+/// The root cgroup: programs that are attached there act on every process.
 pub(super) fn first_cgroup() -> ProbeAnswer {
     match cgroup::Cgroup::first() {
         Ok(cgroup) => ProbeAnswer::Yes(cgroup.folder().display().to_string()),
@@ -78,10 +78,9 @@ pub(super) fn first_cgroup() -> ProbeAnswer {
     }
 }
 
-/// Whether there is a BPF file system that this user can write to; where nothing is mounted,
-/// whether there is a place for one.
+/// Whether this user can write to the BPF file system; where none is mounted, to its mount point.
 pub(super) fn bpffs() -> ProbeAnswer {
-    /// Of statfs(2).
+    /// BPF_FS_MAGIC, see statfs(2).
     const BPF_FS: rustix::fs::FsWord = 0xcafe_4a11;
     let folder = Path::new("/sys/fs/bpf");
     let shown = folder.display();
@@ -100,10 +99,10 @@ pub(super) fn bpffs() -> ProbeAnswer {
     usable(&format!("write to {shown}"), may_write.map_err(Into::into), |()| detail)
 }
 
-/// What is attached at this moment, by earlier calls and by others.
+/// The cgroups to which programs are attached now, by any process.
 pub(super) fn attachments() -> ProbeAnswer {
     match cgroup_bind::list_attached() {
-        Ok(attached) => named(&attached),
+        Ok(attached) => listed(&attached),
         Err(error @ PinError::NotPermitted(..)) => {
             ProbeAnswer::CouldNotTell(format!("{NOT_PERMITTED}: {error}"))
         }
@@ -111,21 +110,21 @@ pub(super) fn attachments() -> ProbeAnswer {
     }
 }
 
-/// The first few, and how many more.
-fn named(attached: &[AttachedPrograms]) -> ProbeAnswer {
-    const NAMED: usize = 4;
+/// Lists the first attachments, with the number of the others.
+fn listed(attached: &[AttachedPrograms]) -> ProbeAnswer {
+    const LISTED: usize = 4;
     let gone = |one: &AttachedPrograms| if one.exists { "" } else { " (gone)" };
     let name = |one: &AttachedPrograms| format!("{}{}", one.path.display(), gone(one));
-    let names: Vec<_> = attached.iter().take(NAMED).map(name).collect();
-    match attached.len().checked_sub(NAMED) {
+    let names: Vec<_> = attached.iter().take(LISTED).map(name).collect();
+    match attached.len().checked_sub(LISTED) {
         _ if attached.is_empty() => ProbeAnswer::No("nothing is attached to a cgroup".into()),
         None | Some(0) => ProbeAnswer::Yes(names.join(", ")),
         Some(more) => ProbeAnswer::Yes(format!("{}, and {more} more", names.join(", "))),
     }
 }
 
-/// Puts the library into the first folder that will do, and removes it.
-pub(super) fn place(library: &[u8], folders: &[PathBuf]) -> ProbeAnswer {
+/// Installs the library in the first suitable directory, and removes it.
+pub(super) fn preload_dir(library: &[u8], folders: &[PathBuf]) -> ProbeAnswer {
     match preload::install(library, folders) {
         Ok(placed) => {
             let folder = placed.path().parent().unwrap_or(placed.path());
@@ -141,14 +140,14 @@ mod tests {
     use std::io;
 
     #[test]
-    fn a_place_is_found_or_every_refusal_is_named() {
+    fn a_directory_is_found_or_every_refusal_is_listed() {
         let folder = tempfile::tempdir().unwrap();
         let inside = folder.path().join("inside");
-        let found = place(b"library", std::slice::from_ref(&inside));
+        let found = preload_dir(b"library", std::slice::from_ref(&inside));
         assert_eq!(found, ProbeAnswer::Yes(inside.display().to_string()));
         assert!(!inside.exists(), "it is removed again");
 
-        let none = place(b"library", &["/proc/nowhere/inside".into(), "/proc/inside".into()]);
+        let none = preload_dir(b"library", &["/proc/nowhere/inside".into(), "/proc/inside".into()]);
         assert!(matches!(none, ProbeAnswer::No(_)), "{none:?}");
         for folder in ["/proc/nowhere/inside: ", "/proc/inside: "] {
             assert!(none.text().contains(folder), "{none:?}");
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_attachments_are_named_and_the_rest_counted() {
+    fn a_few_attachments_are_listed_and_the_rest_counted() {
         let one = |number: u64, exists| AttachedPrograms {
             id: number,
             path: format!("/{number}").into(),
@@ -174,17 +173,17 @@ mod tests {
         };
         let several =
             |count| (1..=count).map(|number| one(number, number != 2)).collect::<Vec<_>>();
-        assert!(matches!(named(&[]), ProbeAnswer::No(_)));
-        assert_eq!(named(&several(1)), ProbeAnswer::Yes("/1".into()));
-        assert_eq!(named(&several(4)), ProbeAnswer::Yes("/1, /2 (gone), /3, /4".into()));
+        assert!(matches!(listed(&[]), ProbeAnswer::No(_)));
+        assert_eq!(listed(&several(1)), ProbeAnswer::Yes("/1".into()));
+        assert_eq!(listed(&several(4)), ProbeAnswer::Yes("/1, /2 (gone), /3, /4".into()));
         assert_eq!(
-            named(&several(6)),
+            listed(&several(6)),
             ProbeAnswer::Yes("/1, /2 (gone), /3, /4, and 2 more".into())
         );
     }
 
     #[test]
-    fn what_attaching_says_is_told_apart() {
+    fn errors_of_attaching_have_answers() {
         let error = io::Error::from_raw_os_error;
         let cases = [
             (Ok(()), "yes"),
@@ -195,9 +194,9 @@ mod tests {
             (Err(AttachError::System("bpf", error(libc::ENOMEM))), "could not tell"),
         ];
         for (result, expected) in cases {
-            let said = format!("{result:?}");
+            let text = format!("{result:?}");
             let answer = attached(result);
-            assert_eq!(answer.to_string(), expected, "{said}: {answer:?}");
+            assert_eq!(answer.to_string(), expected, "{text}: {answer:?}");
         }
     }
 }

