@@ -70,7 +70,7 @@ impl ReadinessProbe {
 
     /// A connection that reaches this worker and nobody else, and the address it went to.
     async fn connect(&self) -> Option<(TcpStream, SocketAddr)> {
-        let address = self.held.own_socket(self.start)?;
+        let address = self.held.tcp_address(self.start)?;
         let to = reachable(address.socket);
         let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.ok()?;
         let from: IpAddr =
@@ -81,7 +81,7 @@ impl ReadinessProbe {
             socket.bind(SocketAddr::new(to.ip(), 0)).ok()?;
         }
         let port = socket.local_addr().ok()?.port();
-        let _aim = self.held.aim(self.start, &address, port);
+        let _aim = self.held.steer_probe(self.start, &address, port);
         let stream = socket.connect(to).await.ok()?;
         Some((stream, to))
     }

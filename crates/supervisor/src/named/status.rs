@@ -30,7 +30,7 @@ pub(crate) struct StatusFacts<'a> {
 
 impl StatusFacts<'_> {
     pub(crate) fn status(&self) -> RunStatus {
-        let seen = self.held.seen();
+        let seen = self.held.status();
         let connections = self.connections();
         RunStatus {
             name: self.named.name.as_str().to_owned(),

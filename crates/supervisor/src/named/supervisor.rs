@@ -210,7 +210,7 @@ impl<'a> Supervisor<'a> {
         let Self { interposer, beside, door, outcome, held, caller, .. } = self;
         beside.end();
         if self.asked_to_stop {
-            held.forget_all();
+            held.clear_store();
         }
         self.telling.flush();
         drop((beside, held));
@@ -242,7 +242,7 @@ impl<'a> Supervisor<'a> {
     /// Whatever time or the thread beside us has brought.
     fn attend(&mut self, now: Duration) {
         self.look_who_listens(now);
-        for (start, address) in self.held.listens() {
+        for (start, address) in self.held.take_listens() {
             let orders = self.life.listening(start, named(&address), now);
             self.obey(orders, now);
         }
@@ -306,7 +306,7 @@ impl<'a> Supervisor<'a> {
                     Vec::new()
                 }
                 Action::Terminate(start) => {
-                    self.held.told(start);
+                    self.held.terminating(start);
                     self.signal(start, SIGTERM);
                     Vec::new()
                 }

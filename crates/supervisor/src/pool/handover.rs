@@ -1,56 +1,73 @@
-//! Held sockets for the program that is executed in our place.
+//! The pool before and after a `reexec`.
 
 use std::io;
 
 use sameport_sys::fd::inherit;
 use sameport_sys::socket::WorkerSocket;
 
-use super::SocketPool;
-use crate::handover::HandoverSocket;
+use super::slots::SharedListener;
+use super::{PoolState, SocketPool, WorkerRecord};
+use crate::handover::{HandoverSocket, SocketHistory};
 
 impl SocketPool {
-    /// Everything, for the program that is executed in our place; the sockets are passed to it.
+    /// Makes the sockets survive `exec`, and describes them and the order of the groups.
     pub(crate) fn pass(&self) -> io::Result<(Vec<HandoverSocket>, Vec<Vec<u64>>)> {
-        let state = self.state();
+        let PoolState { slots, steering, store, .. } = &*self.state();
         let mut sockets = Vec::new();
-        for (inode, socket) in &state.sockets {
-            let Some(address) = state.slots.address(*inode) else { continue };
-            let users = state.slots.users(*inode);
-            let older = state.older(*inode, address);
+        for (inode, socket) in &slots.sockets {
+            let Some(address) = slots.held.address(*inode) else { continue };
+            let shared = slots.shared.get(inode);
+            let history = SocketHistory {
+                common: shared.map(|shared| (shared.passed, shared.outlives_run)),
+                kept: store.name(*inode).map(|name| name.to_string()),
+                unordered: steering.unordered.contains(address),
+            };
+            let users = slots.held.users(*inode);
             sockets.push(HandoverSocket::new(
                 inherit::keep_on_exec(socket)?,
                 address,
                 users,
-                older,
+                history,
             ));
         }
-        Ok((sockets, state.groups.values().map(|group| group.members().to_vec()).collect()))
+        Ok((sockets, steering.groups.values().map(|group| group.members().to_vec()).collect()))
     }
 
-    /// It was not executed.
+    /// Undoes [`Self::pass`] after a failed `exec`.
     pub(crate) fn stay(&self) -> io::Result<()> {
-        Ok(self.state().sockets.values().try_for_each(inherit::close_on_exec)?)
+        Ok(self.state().slots.sockets.values().try_for_each(inherit::close_on_exec)?)
     }
 
-    /// What was passed to us.
+    /// Takes the sockets that the previous program passed.
     pub(crate) fn take(&self, sockets: &[HandoverSocket], groups: &[Vec<u64>]) -> io::Result<()> {
         let mut state = self.state();
-        for socket in sockets {
-            let address = socket.address();
-            let held = WorkerSocket::from_inherited(socket.descriptor)?;
-            let inode = held.inode();
-            state.slots.hold(inode, &address, &socket.users);
-            state.restore_older(inode, &address, &socket.older);
-            state.begun.extend(socket.users.iter().map(|start| (*start, None)));
-            state.sockets.insert(inode, held);
+        let PoolState { slots, steering, store, workers, .. } = &mut *state;
+        for passed in sockets {
+            let address = passed.address();
+            let socket = WorkerSocket::from_inherited(passed.descriptor)?;
+            let inode = socket.inode();
+            slots.held.hold(inode, &address, &passed.users);
+            slots.sockets.insert(inode, socket);
+            workers.extend(passed.users.iter().map(|start| (*start, WorkerRecord::default())));
+            let SocketHistory { common, kept, unordered } = &passed.older;
+            if let Some((passed, outlives_run)) = *common {
+                let address = address.clone();
+                if outlives_run {
+                    steering.has_one_for_all(&address);
+                }
+                slots.shared.insert(inode, SharedListener { address, passed, outlives_run });
+            }
+            if let Some(name) = kept.as_ref().and_then(|name| name.parse().ok()) {
+                store.add(name);
+            }
+            if *unordered {
+                steering.unordered.insert(address);
+            }
         }
         for members in groups {
-            let Some(address) = members.first().and_then(|inode| state.slots.address(*inode))
-            else {
-                continue;
-            };
-            let address = address.clone();
-            let group = state.groups.entry(address).or_default();
+            let first = members.first().and_then(|inode| slots.held.address(*inode));
+            let Some(address) = first else { continue };
+            let group = steering.groups.entry(address.clone()).or_default();
             members.iter().for_each(|inode| group.join(*inode));
         }
         Ok(())

@@ -24,7 +24,7 @@ impl Supervisor<'_> {
         for start in self.life.starting() {
             // What cannot be looked at now may be next time.
             if let Ok(addresses) = inspect::listen_addresses(&self.processes_of(start)) {
-                self.held.sees(start, addresses);
+                self.held.set_not_held(start, addresses);
             }
         }
     }
@@ -76,7 +76,7 @@ impl Supervisor<'_> {
             };
             // Without the first there is no telling what else was missed.
             if first.detached || pids.contains(&first.pid) {
-                let closed = self.held.look_for_closed(*start, &pids);
+                let closed = self.held.find_closed(*start, &pids);
                 self.tell_closed(*start, closed);
             }
         }
@@ -108,7 +108,7 @@ impl Supervisor<'_> {
             self.held.release_spare(|address| self.life.expects_listener(&named(address)));
         }
         if self.life.is_stopping() && self.draining.is_empty() && !self.asked_to_stop {
-            self.held.leave_open();
+            self.held.reopen_for_next_run();
         }
         self.held.steer(live);
         self.telling.flush();

@@ -14,7 +14,7 @@ use super::{FirstProcess, OrphanedProcesses, Supervisor, named};
 use crate::event::RunEvent;
 use crate::monitor::Monitor;
 use crate::plan::ReadyCheck;
-use crate::pool::inherited;
+use crate::pool::{WorkerSockets, inherited};
 use crate::readiness;
 use crate::readiness::CheckCommand;
 use crate::termination::{SIGTERM, Termination};
@@ -67,7 +67,7 @@ impl Supervisor<'_> {
         listener: NotifyListener,
     ) -> io::Result<()> {
         self.listeners.insert(start, listener.duplicate()?);
-        let holding = self.named.hold.then(|| self.held.of(start));
+        let holding = self.named.hold.then(|| WorkerSockets::new(self.held.clone(), start));
         self.interposer.answer(listener, holding)
     }
 
@@ -212,7 +212,7 @@ impl Supervisor<'_> {
         self.notified.remove(&start);
         self.asked_to_notify.remove(&start);
         // What it did last may not have been heard yet.
-        for (start, address) in self.held.listens() {
+        for (start, address) in self.held.take_listens() {
             let orders = self.life.listening(start, named(&address), now);
             self.obey(orders, now);
         }
