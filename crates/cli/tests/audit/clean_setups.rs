@@ -3,16 +3,16 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use crate::false_alarms::Setup;
+use crate::false_alarms::CleanSetup;
 use crate::harness::{eventually, find_program, go_program, kill, sameport, script};
 use crate::network::{NOBODY, has_python};
 
 /// Where everybody listens; names for those who need text.
 const PORT: u16 = 8443;
 
-type Setup = fn(&mut Setup) -> Option<()>;
+type Start = fn(&mut CleanSetup) -> Option<()>;
 
-pub(crate) const SETUPS: &[(&str, Setup)] = &[
+pub(crate) const SETUPS: &[(&str, Start)] = &[
     ("nginx", |setup| nginx(setup, "", 1).map(drop)),
     ("nginx-reuseport", |setup| nginx(setup, " reuseport", 3).map(drop)),
     ("nginx-reloaded", nginx_reloaded),
@@ -51,7 +51,7 @@ fn path(program: &str) -> Option<String> {
     find_program(program)?.into_os_string().into_string().ok()
 }
 
-fn nginx(setup: &mut Setup, reuseport: &str, sockets: usize) -> Option<i32> {
+fn nginx(setup: &mut CleanSetup, reuseport: &str, sockets: usize) -> Option<i32> {
     let program = path("nginx")?;
     let folder = setup.folder.display().to_string();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -68,7 +68,7 @@ fn nginx(setup: &mut Setup, reuseport: &str, sockets: usize) -> Option<i32> {
 }
 
 /// New workers, and an old one that stays for its connection.
-fn nginx_reloaded(setup: &mut Setup) -> Option<()> {
+fn nginx_reloaded(setup: &mut CleanSetup) -> Option<()> {
     let pid = nginx(setup, " reuseport", 3)?;
     if has_python() {
         setup.actor(NOBODY, "client", &["tcp", "connect=127.0.0.1:8443"]);
@@ -87,7 +87,7 @@ fn renewed(pid: i32, signal: i32) {
     came.expect("no second generation");
 }
 
-fn haproxy(setup: &mut Setup) -> Option<i32> {
+fn haproxy(setup: &mut CleanSetup) -> Option<i32> {
     let program = path("haproxy")?;
     let text = format!(
         "global\n nbthread 2\n hard-stop-after 60s\ndefaults\n mode tcp\n timeout client 60s\n \
@@ -101,7 +101,7 @@ fn haproxy(setup: &mut Setup) -> Option<i32> {
 }
 
 /// The old worker stays for its connection.
-fn haproxy_reloaded(setup: &mut Setup) -> Option<()> {
+fn haproxy_reloaded(setup: &mut CleanSetup) -> Option<()> {
     if !has_python() {
         return None;
     }
@@ -113,7 +113,7 @@ fn haproxy_reloaded(setup: &mut Setup) -> Option<()> {
     Some(())
 }
 
-fn unbound(setup: &mut Setup) -> Option<()> {
+fn unbound(setup: &mut CleanSetup) -> Option<()> {
     let program = path("unbound")?;
     let text = format!(
         "server:\n interface: 127.0.0.1\n interface: ::1\n port: {PORT}\n num-threads: 4\n \
@@ -128,7 +128,7 @@ fn unbound(setup: &mut Setup) -> Option<()> {
     Some(())
 }
 
-fn named(setup: &mut Setup) -> Option<()> {
+fn named(setup: &mut CleanSetup) -> Option<()> {
     let program = path("named")?;
     let text = format!(
         "options {{ directory \"{folder}\"; pid-file \"{folder}/pid\"; listen-on port {PORT} {{ any; }};\n\
@@ -142,7 +142,7 @@ fn named(setup: &mut Setup) -> Option<()> {
     Some(())
 }
 
-fn dnsmasq(setup: &mut Setup) -> Option<()> {
+fn dnsmasq(setup: &mut CleanSetup) -> Option<()> {
     let (program, port) = (path("dnsmasq")?, format!("--port={PORT}"));
     let words = ["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--bind-dynamic"];
     setup.start(&[&[program.as_str(), &port, "--pid-file=", "--user=nobody"], &words[..]].concat());
@@ -151,7 +151,7 @@ fn dnsmasq(setup: &mut Setup) -> Option<()> {
 }
 
 /// Two mDNS programs of two users have 5353 to themselves, together.
-fn avahi(setup: &mut Setup) -> Option<()> {
+fn avahi(setup: &mut CleanSetup) -> Option<()> {
     let program = path("avahi-daemon").filter(|_| has_python())?;
     let text = "[server]\nuse-iff-running=no\nenable-dbus=no\nallow-point-to-point=yes\n\
                 [publish]\n[reflector]\n[rlimits]\n";
@@ -162,7 +162,7 @@ fn avahi(setup: &mut Setup) -> Option<()> {
     Some(())
 }
 
-fn gunicorn(setup: &mut Setup, options: &[&str]) -> Option<()> {
+fn gunicorn(setup: &mut CleanSetup, options: &[&str]) -> Option<()> {
     let program = path("gunicorn")?;
     setup.file("app.py", "def app(environ, start):\n    start('200 OK', [])\n    return [b'']\n");
     let (folder, at) = (setup.folder.to_str()?.to_owned(), format!("0.0.0.0:{PORT}"));
@@ -173,7 +173,7 @@ fn gunicorn(setup: &mut Setup, options: &[&str]) -> Option<()> {
     Some(())
 }
 
-fn node(setup: &mut Setup, scheduling: &str) -> Option<()> {
+fn node(setup: &mut CleanSetup, scheduling: &str) -> Option<()> {
     let (program, server) = (path("node")?, script("serve.js"));
     setup.start(&[&program, server.to_str()?, &PORT.to_string(), "3", scheduling]);
     setup.until(PORT, 1);
@@ -202,14 +202,14 @@ if __name__ == '__main__':
     time.sleep(600)
 ";
 
-fn python(setup: &mut Setup, text: &str, sockets: usize) -> Option<()> {
+fn python(setup: &mut CleanSetup, text: &str, sockets: usize) -> Option<()> {
     let (program, file) = (path("python3")?, setup.file("server.py", text));
     setup.start(&[&program, &file, &PORT.to_string()]);
     setup.until(PORT, sockets);
     Some(())
 }
 
-fn redis(setup: &mut Setup) -> Option<()> {
+fn redis(setup: &mut CleanSetup) -> Option<()> {
     let (program, port) = (path("redis-server")?, PORT.to_string());
     let folder = setup.folder.to_str()?.to_owned();
     setup.start_as(NOBODY, &[&program, "--port", &port, "--dir", &folder, "--save", ""]);
@@ -217,14 +217,14 @@ fn redis(setup: &mut Setup) -> Option<()> {
     Some(())
 }
 
-fn memcached(setup: &mut Setup) -> Option<()> {
+fn memcached(setup: &mut CleanSetup) -> Option<()> {
     let (program, port) = (path("memcached")?, PORT.to_string());
     setup.start(&[&program, "-u", "nobody", "-t", "4", "-p", &port, "-U", &port, "-l", "0.0.0.0"]);
     setup.until(PORT, 2);
     Some(())
 }
 
-fn lighttpd(setup: &mut Setup) -> Option<()> {
+fn lighttpd(setup: &mut CleanSetup) -> Option<()> {
     let program = path("lighttpd")?;
     let text = format!(
         "server.document-root = \"{}\"\nserver.port = {PORT}\nserver.max-worker = 3\n\
@@ -238,7 +238,7 @@ fn lighttpd(setup: &mut Setup) -> Option<()> {
 }
 
 /// With a client that it has forked for.
-fn sshd(setup: &mut Setup) -> Option<()> {
+fn sshd(setup: &mut CleanSetup) -> Option<()> {
     let (program, keygen) = (path("sshd")?, path("ssh-keygen")?);
     let (key, folder) = (setup.folder.join("key"), setup.folder.clone());
     let mut make = std::process::Command::new(keygen);
@@ -259,7 +259,7 @@ fn sshd(setup: &mut Setup) -> Option<()> {
     Some(())
 }
 
-fn php(setup: &mut Setup) -> Option<()> {
+fn php(setup: &mut CleanSetup) -> Option<()> {
     let (env, program) = (path("env")?, path("php")?);
     let (at, folder) = (format!("0.0.0.0:{PORT}"), setup.folder.to_str()?.to_owned());
     setup.start(&[&env, "PHP_CLI_SERVER_WORKERS=3", &program, "-S", &at, "-t", &folder]);
@@ -267,7 +267,7 @@ fn php(setup: &mut Setup) -> Option<()> {
     Some(())
 }
 
-fn ruby(setup: &mut Setup) -> Option<()> {
+fn ruby(setup: &mut CleanSetup) -> Option<()> {
     let program = path("ruby")?;
     let text = "require 'socket'\nserver = TCPServer.new(ARGV[0].to_i)\n\
                 3.times { fork { loop { server.accept.close } } }\nsleep 600\n";
@@ -278,7 +278,7 @@ fn ruby(setup: &mut Setup) -> Option<()> {
 }
 
 /// One program, started twice by hand.
-fn go(setup: &mut Setup) -> Option<()> {
+fn go(setup: &mut CleanSetup) -> Option<()> {
     find_program("go").filter(|_| has_python())?;
     let program = go_program("serve").to_str()?.to_owned();
     let run = sameport().to_str()?.to_owned();
@@ -290,7 +290,7 @@ fn go(setup: &mut Setup) -> Option<()> {
 }
 
 /// One script, from two shells.
-fn started_twice(setup: &mut Setup) -> Option<()> {
+fn started_twice(setup: &mut CleanSetup) -> Option<()> {
     let (shell, program) = (path("sh")?, path("python3")?);
     let file = setup.file("server.py", &SPAWNS.replace("range(3)", "range(1)"));
     for _ in 0..2 {
@@ -302,7 +302,7 @@ fn started_twice(setup: &mut Setup) -> Option<()> {
 }
 
 /// Process 1 of a system that hands out sockets: it keeps what the service has.
-fn service_manager(setup: &mut Setup) -> Option<()> {
+fn service_manager(setup: &mut CleanSetup) -> Option<()> {
     let program = path("python3")?;
     let text = "import os, socket, sys\nit = socket.socket()\nit.bind(('', int(sys.argv[1])))\n\
                 it.listen()\nos.set_inheritable(it.fileno(), True)\n\
@@ -315,14 +315,14 @@ fn service_manager(setup: &mut Setup) -> Option<()> {
 }
 
 /// A folder that no other user can write to: no other one is taken for the files of a named run.
-fn runtime(setup: &Setup) -> String {
+fn runtime(setup: &CleanSetup) -> String {
     let folder = setup.folder.join("runtime");
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     assert!(made.is_ok(), "{}: {made:?}", folder.display());
     format!("XDG_RUNTIME_DIR={}", folder.display())
 }
 
-fn run(setup: &mut Setup, options: &[&str]) -> Option<()> {
+fn run(setup: &mut CleanSetup, options: &[&str]) -> Option<()> {
     let (program, server) = (path("python3")?, script("serve.py"));
     let (port, binary) = (PORT.to_string(), sameport().to_str()?.to_owned());
     let (env, runtime) = (path("env")?, runtime(setup));
@@ -334,14 +334,14 @@ fn run(setup: &mut Setup, options: &[&str]) -> Option<()> {
 }
 
 /// In the middle of it: some workers are old, some new, and there may be a gate.
-fn restarting(setup: &mut Setup) -> Option<()> {
+fn restarting(setup: &mut CleanSetup) -> Option<()> {
     run(setup, &["--name", "web", "-n", "4"])?;
     let (env, runtime) = (path("env")?, runtime(setup));
     setup.start(&[&env, &runtime, sameport().to_str()?, "restart", "web"]);
     Some(())
 }
 
-fn mdns(setup: &mut Setup) -> Option<()> {
+fn mdns(setup: &mut CleanSetup) -> Option<()> {
     has_python().then_some(())?;
     for (uid, name) in [(60_001, "browser"), (60_002, "player"), (0, "responder")] {
         setup.actor(uid, name, &["udp", "ra", "bind=0.0.0.0:5353"]);
@@ -350,7 +350,7 @@ fn mdns(setup: &mut Setup) -> Option<()> {
     Some(())
 }
 
-fn dhcp(setup: &mut Setup) -> Option<()> {
+fn dhcp(setup: &mut CleanSetup) -> Option<()> {
     has_python().then_some(())?;
     setup.actor(0, "client", &["udp", "ra", "bind=0.0.0.0:68"]);
     setup.actor(0, "other-client", &["udp", "ra", "device=lo", "bind=0.0.0.0:68"]);
@@ -358,7 +358,7 @@ fn dhcp(setup: &mut Setup) -> Option<()> {
 }
 
 /// As systemd-resolved beside a name server.
-fn resolvers(setup: &mut Setup) -> Option<()> {
+fn resolvers(setup: &mut CleanSetup) -> Option<()> {
     has_python().then_some(())?;
     for kind in ["tcp", "udp"] {
         let listen: &[&str] = if kind == "tcp" { &["listen=8"] } else { &[] };
@@ -368,7 +368,7 @@ fn resolvers(setup: &mut Setup) -> Option<()> {
     Some(())
 }
 
-fn protocols(setup: &mut Setup) -> Option<()> {
+fn protocols(setup: &mut CleanSetup) -> Option<()> {
     has_python().then_some(())?;
     setup.actor(60_001, "web", &["tcp", "bind=0.0.0.0:8443", "listen=8"]);
     setup.actor(60_002, "game", &["udp", "bind=0.0.0.0:8443"]);

@@ -7,14 +7,14 @@ use crate::harness::{Process, eventually, is_root, sameport, skip};
 use crate::network::{NOBODY, Network};
 
 /// A network and a folder for one set-up, with everything that it has started.
-pub(crate) struct Setup {
+pub(crate) struct CleanSetup {
     pub(crate) network: Network,
     pub(crate) folder: PathBuf,
     started: Vec<Process>,
     _folder: tempfile::TempDir,
 }
 
-impl Setup {
+impl CleanSetup {
     fn new() -> Option<Self> {
         let folder = tempfile::Builder::new().prefix("sameport-test-").tempdir_in("/tmp").unwrap();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
@@ -71,11 +71,11 @@ fn twenty_setups_without_a_false_alarm() {
         return skip("audit-clean", "needs root: servers change their user");
     }
     let mut quiet = 0;
-    for (name, setup) in SETUPS {
-        let Some(mut setup) = Setup::new() else {
+    for (name, start) in SETUPS {
+        let Some(mut setup) = CleanSetup::new() else {
             return skip("audit-clean", "no network namespace can be made");
         };
-        if setup(&mut setup).is_none() {
+        if start(&mut setup).is_none() {
             skip(&format!("audit-clean-{name}"), "it is not installed");
             continue;
         }

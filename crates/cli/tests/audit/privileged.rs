@@ -1,8 +1,6 @@
 //! Hijacks that only root can plant, or find.
 
-use crate::harness::{
-    Cgroup, Process, descendants, eventually, is_root, kill, sameport, script, skip,
-};
+use crate::harness::{Cgroup, descendants, eventually, is_root, sameport, script, skip};
 use crate::hijacks::the_one;
 use crate::network::{NOBODY, Network, has_python};
 

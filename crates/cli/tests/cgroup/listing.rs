@@ -5,8 +5,8 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::fixture::{TestCgroup, move_process};
-use crate::harness::{User, c_program, free_port, start, wait_until_answering};
+use crate::fixture::TestCgroup;
+use crate::harness::{User, c_program, free_port, move_process, start, wait_until_answering};
 
 fn told(user: User, words: &[&str]) -> Value {
     let exited = start(user, words).wait();

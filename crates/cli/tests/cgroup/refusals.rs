@@ -1,7 +1,7 @@
 //! Bad input and missing rights: one line, nothing attached.
 
-use crate::fixture::{TestCgroup, cgroup2_mount};
-use crate::harness::{self, User, start};
+use crate::fixture::TestCgroup;
+use crate::harness::{self, User, cgroup2_mount, start};
 
 #[test]
 fn what_cannot_be_is_refused_in_one_line() {

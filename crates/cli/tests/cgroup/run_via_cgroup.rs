@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use crate::fixture::{MACHINE, Objects, binds_program, cgroup2_mount, objects};
+use crate::fixture::{MACHINE, Objects, binds_program, objects};
 use crate::harness::{
-    self, Process, User, ask, c_program, descendants, eventually, find_program, free_port,
-    go_program, start_run,
+    self, Process, User, ask, c_program, cgroup2_mount, descendants, eventually, find_program,
+    free_port, go_program, start_run,
 };
 
 /// Whether it can be tried here.

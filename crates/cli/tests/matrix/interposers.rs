@@ -215,7 +215,7 @@ fn the_table_of_interposers_is_true() {
     if let Some(why) = obstacle() {
         return harness::skip("interposers", &why);
     }
-    let of_matrix = peers::ALL.iter();
+    let of_matrix = programs::ALL.iter();
     let of_matrix = of_matrix.map(|peer| Row { peer, user: User::Current, below_another: false });
     let rows: Vec<Row> = of_matrix.chain(OTHERS.iter().copied()).collect();
     let document = std::fs::read_to_string(DOCUMENT).unwrap();
