@@ -84,10 +84,10 @@ impl Spec {
         PortLimits {
             may_bind_low: root,
             may_be_transparent: root,
-            first_free_port: 1024,
+            unprivileged_port_start: 1024,
             is_local: !nonlocal,
             nonlocal_bind: false,
-            has_device: self.device != Some("none"),
+            device_exists: self.device != Some("none"),
         }
     }
 }

@@ -144,7 +144,7 @@ fn compare(network: &Network, case: &Case, port: u16, totals: &mut Totals) {
             );
         }
     };
-    if let Some(claim) = claim(&predicted.verdict) {
+    if let Some(claim) = claim(&predicted.result) {
         totals.compared += 1;
         totals.granted += usize::from(claim == Answer::Ok);
         if claim != answer {
@@ -154,7 +154,7 @@ fn compare(network: &Network, case: &Case, port: u16, totals: &mut Totals) {
         totals.undecided += 1;
     }
     for others in cases::with_unknown_options(&others) {
-        match claim(&predict(&request, &limits, &others).verdict) {
+        match claim(&predict(&request, &limits, &others).result) {
             None => totals.unknown_options_undecided += 1,
             Some(claim) => {
                 totals.unknown_options += 1;
@@ -166,7 +166,7 @@ fn compare(network: &Network, case: &Case, port: u16, totals: &mut Totals) {
             }
         }
     }
-    let Some(socket) = socket.filter(|_| predicted.verdict == PredictedResult::Granted) else {
+    let Some(socket) = socket.filter(|_| predicted.result == PredictedResult::Granted) else {
         return;
     };
     for effect in &predicted.effects {
@@ -191,6 +191,6 @@ fn claim(verdict: &PredictedResult) -> Option<Answer> {
             let (call, errno) = refused.error();
             Some(Answer::Failed(call.to_owned(), errno.to_owned()))
         }
-        PredictedResult::Depends(_) => None,
+        PredictedResult::Uncertain(_) => None,
     }
 }

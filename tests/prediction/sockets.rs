@@ -174,7 +174,7 @@ impl Network {
 fn existing(spec: &Spec, address: Address, socket_use: SocketUse) -> ExistingSocket {
     ExistingSocket {
         address,
-        doing: socket_use,
+        usage: socket_use,
         uid: spec.uid,
         reuse_port: Some(spec.reuse_port),
         reuse_address: Some(spec.reuse_address),

@@ -30,24 +30,24 @@ pub(crate) enum Observed {
 /// Sends some of the traffic of the effect.
 pub(crate) fn check(effect: &TrafficEffect, request: &Socket, existing: &[Open]) -> Observed {
     // Nothing arrives on the other device. A third socket can receive what two share.
-    let on_loopback = effect.on.device.as_deref().is_none_or(|device| device == "lo");
+    let on_loopback = effect.address.device.as_deref().is_none_or(|device| device == "lo");
     let not_tested = match effect.outcome {
         TrafficOutcome::Unclear => true,
         TrafficOutcome::Shared => existing.len() > 1,
         TrafficOutcome::Taken | TrafficOutcome::Kept => false,
-        TrafficOutcome::Race => return listen_late(&existing[effect.with]),
+        TrafficOutcome::Race => return listen_late(&existing[effect.index]),
     };
-    let Some(other) = existing[effect.with].socket.as_ref().filter(|_| on_loopback && !not_tested)
+    let Some(other) = existing[effect.index].socket.as_ref().filter(|_| on_loopback && !not_tested)
     else {
         return Observed::NotTested;
     };
     let (mut requested, mut existing_count) = (0, 0);
-    for ip in destinations(&effect.on) {
+    for ip in destinations(&effect.address) {
         let count = if effect.outcome == TrafficOutcome::Shared { MANY } else { FEW };
         let sockets: Vec<_> = std::iter::once(request)
             .chain(existing.iter().filter_map(|open| open.socket.as_ref()))
             .collect();
-        match send(&effect.on, ip, count, &sockets) {
+        match send(&effect.address, ip, count, &sockets) {
             Ok(received) => {
                 requested += received[0];
                 let at = sockets.iter().position(|socket| std::ptr::eq(*socket, other));

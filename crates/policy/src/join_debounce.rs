@@ -62,7 +62,10 @@ impl JoinDebounce {
 /// wider address gets none of it. `(wider, narrower)` for every such pair among these members and
 /// one address, each pair once.
 #[must_use]
-pub fn shadowed<'a>(address: &Address, members: &'a [Member]) -> Vec<(&'a Member, &'a Member)> {
+pub fn shadowed_pairs<'a>(
+    address: &Address,
+    members: &'a [Member],
+) -> Vec<(&'a Member, &'a Member)> {
     // One member stands for all of its address: groups can be large, addresses on a port are few.
     let mut groups: BTreeMap<&Address, &Member> = BTreeMap::new();
     for member in members {
@@ -139,9 +142,9 @@ mod tests {
         let any4 = member("0.0.0.0:80", 2);
         let loop4 = member("127.0.0.1:80", 3);
         let members = [both.clone(), any4.clone(), loop4.clone()];
-        let pairs = shadowed(&tcp("0.0.0.0:80"), &members);
+        let pairs = shadowed_pairs(&tcp("0.0.0.0:80"), &members);
         assert_eq!(pairs, [(&any4, &loop4), (&both, &any4)]);
-        assert!(shadowed(&tcp("127.0.0.2:80"), &members).is_empty());
-        assert!(shadowed(&tcp("0.0.0.0:80"), &[any4.clone(), any4]).is_empty());
+        assert!(shadowed_pairs(&tcp("127.0.0.2:80"), &members).is_empty());
+        assert!(shadowed_pairs(&tcp("0.0.0.0:80"), &[any4.clone(), any4]).is_empty());
     }
 }

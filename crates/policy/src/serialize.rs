@@ -29,7 +29,7 @@ as_word! {
     SocketState => name;
     Engine => name;
     FindingKind => id;
-    Severity => word;
+    Severity => name;
     TrafficOutcome => name;
     ReuseFlag => name;
 }
@@ -141,8 +141,8 @@ impl Serialize for Party {
             "process_uid" => details.and_then(|it| it.uid),
             "command" => details.map(|it| &it.command),
             "executable" => details.and_then(|it| it.executable.as_ref()).map(lossy),
-            "unit" => self.place.unit,
-            "container" => self.place.container,
+            "unit" => self.service.unit,
+            "container" => self.service.container,
             // Seconds since 1970, to the millisecond.
             "started" => details.and_then(|it| it.started).map(seconds),
         }
@@ -153,8 +153,8 @@ impl Serialize for Party {
 impl Serialize for Conflict {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         as_object! { serializer, "Conflict":
-            "share_lacks" => self.share,
-            "reuse_lacks" => self.reuse,
+            "share_lacks" => self.share_lacks,
+            "reuse_lacks" => self.reuse_lacks,
         }
     }
 }
@@ -170,10 +170,10 @@ impl Serialize for Missing {
 /// The list of facts of which one is enough for success.
 impl Serialize for Uncertainty {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (flags, more): (&[ReuseFlag], &[&str]) = match &self.question {
-            UnknownFact::Set(flags) => (flags, &[]),
-            UnknownFact::V6only(flags) => (flags, &["v6only"]),
-            UnknownFact::First => (&[], &["first"]),
+        let (flags, more): (&[ReuseFlag], &[&str]) = match &self.unknown {
+            UnknownFact::AnySet(flags) => (flags, &[]),
+            UnknownFact::V6onlyOrAnySet(flags) => (flags, &["v6only"]),
+            UnknownFact::LookupOrder => (&[], &["first"]),
         };
         let mut list = serializer.serialize_seq(Some(flags.len() + more.len()))?;
         for flag in flags {
@@ -189,7 +189,7 @@ impl Serialize for Uncertainty {
 impl Serialize for TrafficEffect {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         as_object! { serializer, "TrafficEffect":
-            "on" => format_args!("{}", self.on),
+            "on" => format_args!("{}", self.address),
             "outcome" => self.outcome,
         }
     }

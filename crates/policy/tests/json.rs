@@ -67,16 +67,16 @@ fn an_address_is_four_fields() {
 
 #[test]
 fn a_prediction_is_lists_of_words() {
-    let share = Missing { ours: true, theirs: false, same_user: true };
+    let share_lacks = Missing { ours: true, theirs: false, same_user: true };
     assert_eq!(
-        to_value(Conflict { with: 0, share, reuse: None }).unwrap(),
+        to_value(Conflict { index: 0, share_lacks, reuse_lacks: None }).unwrap(),
         json!({ "share_lacks": ["ours", "same-user"], "reuse_lacks": null })
     );
-    let question = UnknownFact::V6only(vec![ReuseFlag::ReuseAddress]);
+    let unknown = UnknownFact::V6onlyOrAnySet(vec![ReuseFlag::ReuseAddress]);
     assert_eq!(
-        to_value(Uncertainty { with: 0, question }).unwrap(),
+        to_value(Uncertainty { index: 0, unknown }).unwrap(),
         json!(["reuse_address", "v6only"])
     );
-    let effect = TrafficEffect { with: 0, on: address(), outcome: TrafficOutcome::Taken };
+    let effect = TrafficEffect { index: 0, address: address(), outcome: TrafficOutcome::Taken };
     assert_eq!(to_value(&effect).unwrap(), json!({ "on": "[::1]:80", "outcome": "taken" }));
 }

@@ -38,7 +38,7 @@ pub(crate) fn look(due: Vec<Address>) -> Vec<RunEvent> {
 /// Who is on an address that a socket has joined.
 fn who_is_there(address: Address, members: &[Member]) -> RunEvent {
     let address = as_listed(address, members);
-    let shadowed = join_debounce::shadowed(&address, members)
+    let shadowed = join_debounce::shadowed_pairs(&address, members)
         .into_iter()
         .map(|(wider, narrower)| (wider.clone(), narrower.clone()))
         .collect();

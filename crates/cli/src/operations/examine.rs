@@ -15,7 +15,7 @@ pub(crate) struct MachineReport {
 impl MachineReport {
     /// Whether `sameport run` is known not to work here.
     pub(crate) fn run_is_impossible(&self) -> bool {
-        capability::cannot(&self.abilities, "run")
+        capability::is_unavailable(&self.abilities, "run")
     }
 }
 
@@ -25,7 +25,7 @@ pub(crate) fn examine(runtime_folder: Option<&Path>) -> MachineReport {
         vec![ProbeFact { subject: ProbeSubject::Sharing, answer: sharing(sameport::support()) }];
     facts.extend(of_this_system(runtime_folder));
     facts.push(ProbeFact { subject: ProbeSubject::PreloadLibrary, answer: library() });
-    let abilities = capability::abilities(&facts);
+    let abilities = capability::capabilities(&facts);
     MachineReport { facts, abilities }
 }
 
@@ -34,7 +34,7 @@ fn sharing(support: sameport::Support) -> ProbeAnswer {
     let text = format!("{}; {} can join", support.sharing, support.join_policy);
     match support.sharing {
         sameport::Sharing::Unsupported => ProbeAnswer::No(support.sharing.to_string()),
-        sameport::Sharing::Unknown => ProbeAnswer::CouldNotTell(support.sharing.to_string()),
+        sameport::Sharing::Unknown => ProbeAnswer::Unknown(support.sharing.to_string()),
         _ => ProbeAnswer::Yes(text),
     }
 }

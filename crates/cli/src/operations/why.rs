@@ -11,8 +11,8 @@ use sameport_policy::membership::run_line::RunLine;
 use sameport_policy::model::name::RunName;
 use sameport_policy::model::{Address, Member, Process, Protocol};
 use sameport_policy::predict::{
-    BindRequest, ExistingSocket, PortLimits, PredictedResult, Prediction, Remedy, SocketUse, known,
-    predict, remedies,
+    BindRequest, ExistingSocket, PortLimits, PredictedResult, Prediction, Remedy, SocketUse,
+    existing_sockets, predict, remedies,
 };
 use sameport_sys::inspect;
 use sameport_sys::inspect::{SocketQuery, StateFilter};
@@ -71,11 +71,11 @@ pub(crate) struct WhyAnswer {
 impl WhyAnswer {
     /// Whether it can be bound; `None` where that depends on what cannot be seen.
     pub(crate) fn granted(&self) -> Option<bool> {
-        match self.prediction.verdict {
+        match self.prediction.result {
             _ if self.guard.is_some() => Some(false),
             PredictedResult::Granted => Some(true),
             PredictedResult::Refused(_) => Some(false),
-            PredictedResult::Depends(_) => None,
+            PredictedResult::Uncertain(_) => None,
         }
     }
 }
@@ -133,7 +133,7 @@ pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
     let mut members = seen.members;
     // What is left of a connection is in both lists until the other end has closed.
     members.retain(|member| member.socket.inode != 0 || !gone.contains(&member.socket.cookie));
-    let others = [known(&members), left.iter().map(other).collect()].concat();
+    let others = [existing_sockets(&members), left.iter().map(other).collect()].concat();
     let sockets = members.into_iter().map(|member| PresentSocket::Socket(Box::new(member)));
     let there: Vec<PresentSocket> =
         sockets.chain(left.into_iter().map(PresentSocket::Left)).collect();
@@ -194,14 +194,14 @@ fn answer(
     let wish = BindRequest { reuse_port, reuse_address, ..BindRequest::plain(address, uid) };
     let machine = machine(request, uid, ip)?;
     let prediction = predict(&wish, &machine, others);
-    let remedies = match prediction.verdict {
+    let remedies = match prediction.result {
         PredictedResult::Refused(_) => {
             let query = SocketQuery::only(request.protocol).in_states(StateFilter::Every);
             let everywhere = inspect::list_without_owners(&query).map_err(failed)?;
             let everywhere: Vec<_> = everywhere.into_iter().map(|socket| socket.address).collect();
             remedies(&wish, &machine, others, &everywhere)
         }
-        PredictedResult::Granted | PredictedResult::Depends(_) => vec![],
+        PredictedResult::Granted | PredictedResult::Uncertain(_) => vec![],
     };
     let guard = guarded(request.address.port, request.protocol, uid);
     let guard = guard.filter(|guard| !guard.admits).map(|guard| guard.entry);
@@ -246,11 +246,11 @@ fn machine(request: &WhyRequest, uid: u32, ip: IpAddr) -> Result<PortLimits, Err
     Ok(PortLimits {
         may_bind_low: rights.is_some_and(|rights| rights.bind_low_ports),
         may_be_transparent: rights.is_some_and(|rights| rights.bind_nonlocal),
-        first_free_port: process::first_unprivileged_port(),
+        unprivileged_port_start: process::first_unprivileged_port(),
         is_local: is_local
             .map_err(|error| Error::Look(format!("cannot tell whether {ip} is local: {error}")))?,
         nonlocal_bind: local_addresses::nonlocal_bind_allowed(ip),
-        has_device: device.is_none_or(local_addresses::has_device),
+        device_exists: device.is_none_or(local_addresses::has_device),
     })
 }
 
@@ -258,7 +258,7 @@ fn machine(request: &WhyRequest, uid: u32, ip: IpAddr) -> Result<PortLimits, Err
 fn other(left: &TimeWait) -> ExistingSocket {
     ExistingSocket {
         address: left.address.clone(),
-        doing: SocketUse::TimeWait,
+        usage: SocketUse::TimeWait,
         uid: 0,
         reuse_port: None,
         reuse_address: None,

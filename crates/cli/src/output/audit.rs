@@ -21,7 +21,7 @@ pub(crate) fn text(findings: &[Finding], now: SystemTime) -> String {
         format!(
             "{:width$}  {:7}  {}\n{:width$}  {:7}  {}\n",
             place(finding),
-            finding.severity.word(),
+            finding.severity.name(),
             sentence(finding, Some(now)),
             "",
             "fix",
@@ -33,7 +33,7 @@ pub(crate) fn text(findings: &[Finding], now: SystemTime) -> String {
 
 /// `8443/tcp`; `machine` for what is about all of it.
 fn place(finding: &Finding) -> String {
-    match finding.at {
+    match finding.port {
         Some((protocol, port)) => format!("{port}/{}", protocol.name()),
         None => "machine".to_owned(),
     }
@@ -45,63 +45,69 @@ fn sentence(finding: &Finding, now: Option<SystemTime>) -> String {
     let address = |party: &Option<Party>| {
         party.as_ref().map(|party| party.address.to_string()).unwrap_or_default()
     };
-    let (culprit, victim) = (party(&finding.culprit), party(&finding.victim));
-    let (theirs, own) = (address(&finding.culprit), address(&finding.victim));
-    let users = match (&finding.culprit, &finding.victim) {
+    let (culprit, victim) = (party(&finding.intruder), party(&finding.owner));
+    let (theirs, own) = (address(&finding.intruder), address(&finding.owner));
+    let users = match (&finding.intruder, &finding.owner) {
         (Some(one), Some(other)) if one.uid != other.uid => "different users",
         _ => "same user, different program",
     };
     match finding.kind {
-        FindingKind::Shared => format!("{culprit} shares {theirs} with {victim}: {users}"),
-        FindingKind::SharedUnseen => format!("{culprit} shares {theirs} with {victim}: same user"),
-        FindingKind::Steered => format!(
+        FindingKind::SharedWithStranger => {
+            format!("{culprit} shares {theirs} with {victim}: {users}")
+        }
+        FindingKind::SharedWithUnseen => {
+            format!("{culprit} shares {theirs} with {victim}: same user")
+        }
+        FindingKind::SteeredByStranger => format!(
             "{culprit} shares {theirs} with {victim}, and a program attached to the group chooses \
              who gets what: {users}"
         ),
-        FindingKind::Duplicate => format!(
+        FindingKind::DuplicateListener => format!(
             "{culprit} listens at {theirs} beside {victim}: by itself the kernel lets no two users do that"
         ),
-        FindingKind::Newest => format!(
+        FindingKind::NewestTakesAll => format!(
             "{culprit} takes 100 % of the datagrams for {theirs} from {victim}, or loses them to it: \
              the newest socket gets all"
         ),
-        FindingKind::Narrower if same_but_for_devices(finding) => format!(
+        FindingKind::NarrowerAddress if same_but_for_devices(finding) => format!(
             "{culprit} at {theirs} takes traffic from {victim} at {own}, or loses it: {users}"
         ),
-        FindingKind::Narrower => {
+        FindingKind::NarrowerAddress => {
             format!("{culprit} at {theirs} takes its part of {own} from {victim}: {users}")
         }
-        FindingKind::Sibling => {
+        FindingKind::SiblingAddress => {
             format!("{culprit} is at {theirs}, beside {victim} at {own}, under one name: {users}")
         }
-        FindingKind::Overtaken => format!(
+        FindingKind::OvertakenBeforeListen => format!(
             "{culprit} listens at {theirs}, where {victim} is bound and cannot listen: different users"
         ),
-        FindingKind::Bound => {
+        FindingKind::BoundNotListening => {
             format!("{culprit} is bound to {theirs} and does not listen: nobody else can")
         }
-        FindingKind::Connection => {
+        FindingKind::TakenByConnection => {
             format!("{culprit} has a connection from {theirs}, and nobody listens there")
         }
-        FindingKind::Stalled => {
+        FindingKind::QueueClosed => {
             format!(
                 "connections to {victim} at {own} are not accepted: its queue is closed (backlog 0)"
             )
         }
-        FindingKind::Succeeded => {
+        FindingKind::TakenInTheGap => {
             format!("{culprit} has {theirs}, which {victim} has left: {users}")
         }
-        FindingKind::Held => format!("{culprit} has the socket at {own} of {victim} open as well"),
+        FindingKind::HeldByStranger => {
+            format!("{culprit} has the socket at {own} of {victim} open as well")
+        }
         FindingKind::Redirected => format!(
             "the eBPF program {} (sk_lookup) can give any connection to any socket",
-            finding.program.unwrap_or_default()
+            finding.bpf_program.unwrap_or_default()
         ),
     }
 }
 
 fn same_but_for_devices(finding: &Finding) -> bool {
     let place = |party: &Option<Party>| party.as_ref().map(|party| party.address.socket);
-    place(&finding.culprit) == place(&finding.victim)
+    place(&finding.intruder) == place(&finding.owner)
 }
 
 /// `pid 5120 (python3, user ann, /home/ann/x.py, started 3 min ago)`.
@@ -117,8 +123,8 @@ fn who(party: &Party, now: Option<SystemTime>) -> String {
     let details = process.details.as_ref();
     let told: Vec<String> = [
         Some(process.program.clone()).filter(|name| !name.is_empty()),
-        party.place.unit.as_ref().map(|unit| format!("unit {unit}")),
-        party.place.container.as_ref().map(|container| format!("container {container}")),
+        party.service.unit.as_ref().map(|unit| format!("unit {unit}")),
+        party.service.container.as_ref().map(|container| format!("container {container}")),
         Some(user),
         details.and_then(|details| script(details, process)),
         details.and_then(|details| details.started).zip(now).map(|(started, now)| {
@@ -147,17 +153,17 @@ fn fix(fix: &Fix) -> String {
             format!("{}sameport run --private -- {}", as_user(*uid), shell::command(command))
         }
         Fix::Private { .. } => "sameport run --private -- COMMAND".to_owned(),
-        Fix::End { pid, and_forbid_ptrace: false } => format!("kill {pid}"),
-        Fix::End { pid, and_forbid_ptrace: true } => {
+        Fix::Kill { pid, restrict_ptrace: false } => format!("kill {pid}"),
+        Fix::Kill { pid, restrict_ptrace: true } => {
             format!("sysctl -w kernel.yama.ptrace_scope=1; kill {pid}")
         }
-        Fix::Reserve { port, also } => {
+        Fix::Reserve { port, already_reserved: also } => {
             let ports = if also.is_empty() { port.to_string() } else { format!("{also},{port}") };
             format!("sysctl -w net.ipv4.ip_local_reserved_ports={ports}")
         }
         Fix::Restart { unit } => format!("systemctl restart {}", shell::word(unit)),
-        Fix::ShowProgram(program) => format!("bpftool prog show id {program}"),
-        Fix::LookAsRoot => "sudo sameport audit".to_owned(),
+        Fix::ShowBpfProgram(program) => format!("bpftool prog show id {program}"),
+        Fix::AuditAsRoot => "sudo sameport audit".to_owned(),
     }
 }
 
@@ -297,13 +303,13 @@ impl<'a> ToldFinding<'a> {
     fn new(finding: &'a Finding) -> Self {
         Self {
             id: finding.kind.id(),
-            severity: finding.severity.word(),
-            proto: finding.at.map(|(protocol, _)| protocol.name()),
-            port: finding.at.map(|(_, port)| port),
+            severity: finding.severity.name(),
+            proto: finding.port.map(|(protocol, _)| protocol.name()),
+            port: finding.port.map(|(_, port)| port),
             text: sentence(finding, None),
-            culprit: finding.culprit.as_ref().map(ToldParty::new),
-            victim: finding.victim.as_ref().map(ToldParty::new),
-            program: finding.program,
+            culprit: finding.intruder.as_ref().map(ToldParty::new),
+            victim: finding.owner.as_ref().map(ToldParty::new),
+            program: finding.bpf_program,
             fix: fix(&finding.fix),
         }
     }
@@ -353,8 +359,8 @@ impl<'a> ToldParty<'a> {
             process_uid: details.and_then(|details| details.uid),
             command: details.map(|details| details.command.as_slice()),
             executable: executable.map(|path| path.to_string_lossy()),
-            unit: party.place.unit.as_deref(),
-            container: party.place.container.as_deref(),
+            unit: party.service.unit.as_deref(),
+            container: party.service.container.as_deref(),
             started: details.and_then(|details| details.started).map(seconds),
         }
     }

@@ -26,7 +26,7 @@ fn qualifications(ability: &Capability) -> impl Iterator<Item = String> {
     let text = ability.answer.text();
     let reason = (!text.is_empty()).then(|| match ability.answer {
         ProbeAnswer::Yes(_) => format!("but {text}"),
-        ProbeAnswer::No(_) | ProbeAnswer::CouldNotTell(_) => format!("because {text}"),
+        ProbeAnswer::No(_) | ProbeAnswer::Unknown(_) => format!("because {text}"),
     });
     reason.into_iter().chain(ability.next.map(|next| format!("hint: {next}")))
 }
@@ -54,14 +54,14 @@ fn word(answer: &ProbeAnswer) -> &'static str {
     match answer {
         ProbeAnswer::Yes(_) => "yes",
         ProbeAnswer::No(_) => "no",
-        ProbeAnswer::CouldNotTell(_) => "unknown",
+        ProbeAnswer::Unknown(_) => "unknown",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sameport_policy::capability::abilities;
+    use sameport_policy::capability::capabilities;
     use sameport_policy::capability::question::ProbeSubject;
 
     fn facts() -> Vec<ProbeFact> {
@@ -76,7 +76,7 @@ mod tests {
             },
             ProbeFact {
                 subject: ProbeSubject::SeeOtherUsers,
-                answer: ProbeAnswer::CouldNotTell("?".into()),
+                answer: ProbeAnswer::Unknown("?".into()),
             },
         ]
     }
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn the_tables_line_up_and_name_the_next_step() {
         let facts = facts();
-        let told = text(&facts, &abilities(&facts));
+        let told = text(&facts, &capabilities(&facts));
         let (facts, abilities) = told.split_once("\n\n").unwrap();
         assert_eq!(
             facts,
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn json_keeps_its_shape() {
         let facts = facts();
-        let value = json(&facts, &abilities(&facts));
+        let value = json(&facts, &capabilities(&facts));
         assert_eq!(value["version"], 1);
         assert_eq!(value["facts"][0]["detail"], "two \"joined\"");
         let answers: Vec<_> =

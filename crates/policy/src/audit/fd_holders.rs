@@ -56,18 +56,18 @@ fn of_stranger(
 ) -> Finding {
     let user = |process: &Process| process.details.as_ref().and_then(|details| details.uid);
     Finding {
-        kind: FindingKind::Held,
+        kind: FindingKind::HeldByStranger,
         severity: match user(owner) == user(stranger) {
             true => Severity::Warning,
             false => Severity::Danger,
         },
-        at: Some((scene.protocol, scene.port)),
-        culprit: Some(party(member, Some(stranger))),
-        victim: Some(party(member, Some(owner))),
-        program: None,
-        fix: Fix::End {
+        port: Some((scene.protocol, scene.port)),
+        intruder: Some(party(member, Some(stranger))),
+        owner: Some(party(member, Some(owner))),
+        bpf_program: None,
+        fix: Fix::Kill {
             pid: stranger.pid,
-            and_forbid_ptrace: scene.facts.machine.ptrace_scope == Some(0),
+            restrict_ptrace: scene.facts.kernel.ptrace_scope == Some(0),
         },
     }
 }
@@ -110,10 +110,10 @@ mod tests {
     fn the_service_manager_has_the_sockets_of_its_services_only() {
         let init = actor(1, "/usr/lib/systemd/systemd", &[]).below(&[]);
         let mut stage = PortFixture::default().with(tcp(AT), &[&init, &api()]);
-        stage.facts.machine.init_serves = true;
+        stage.facts.kernel.init_passes_sockets = true;
         stage.finds(&[]);
         let mut stage = PortFixture::default().with(tcp(AT), &[&init, &api(), &stranger()]);
-        stage.facts.machine.init_serves = true;
+        stage.facts.kernel.init_passes_sockets = true;
         stage.finds(&[("held-by-stranger", "warning", 1, 200, 1)]);
         // The first process of a container is a program like any other.
         PortFixture::default().with(tcp(AT), &[&init, &stranger()]).finds(&[]);

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::identity::{does_what_it_is_told, place_of};
-use super::port_view::{Participant, PortView, first, user};
+use super::identity::{runs_arguments, service_of};
+use super::port_view::{Participant, PortView, oldest, socket_user};
 use crate::model::Process;
 
 /// What to do. How it is written is the teller's.
@@ -26,18 +26,18 @@ pub enum Fix {
         uid: Option<u32>,
     },
     /// `kill PID`.
-    End {
+    Kill {
         /// Whom.
         pid: i32,
         /// Set `kernel.yama.ptrace_scope` as well, so that no program takes what another has open.
-        and_forbid_ptrace: bool,
+        restrict_ptrace: bool,
     },
     /// The kernel is to give the port to nobody by chance (`net.ipv4.ip_local_reserved_ports`).
     Reserve {
         /// Which.
         port: u16,
         /// What is excepted already, as it is written there.
-        also: String,
+        already_reserved: String,
     },
     /// The service is to be started again.
     Restart {
@@ -45,9 +45,9 @@ pub enum Fix {
         unit: String,
     },
     /// `bpftool prog show id N` tells whose it is.
-    ShowProgram(u32),
+    ShowBpfProgram(u32),
     /// Only root sees who it is.
-    LookAsRoot,
+    AuditAsRoot,
 }
 
 /// Who may bind, as `sameport guard --allow` takes it.
@@ -66,9 +66,9 @@ pub enum GuardAllow {
 impl Fix {
     /// Starts it again, or ends it, that it be started again.
     pub(super) fn restart(process: &Process) -> Self {
-        match place_of(process).unit {
+        match service_of(process).unit {
             Some(unit) => Self::Restart { unit },
-            None => Self::End { pid: process.pid, and_forbid_ptrace: false },
+            None => Self::Kill { pid: process.pid, restrict_ptrace: false },
         }
     }
 }
@@ -78,22 +78,22 @@ impl Fix {
 pub(super) fn guard(scene: &PortView<'_>, owner: &Participant<'_>, other: &Participant<'_>) -> Fix {
     let port = scene.port;
     let allow = |allow| Fix::Guard { port, allow };
-    let process = first(&owner.member.processes);
-    if let Some(unit) = process.and_then(|process| place_of(process).unit) {
+    let process = oldest(&owner.member.processes);
+    if let Some(unit) = process.and_then(|process| service_of(process).unit) {
         return allow(GuardAllow::Unit(unit));
     }
     let details = process.and_then(|process| process.details.as_ref());
-    let theirs = first(&other.member.processes).and_then(|process| process.details.as_ref());
+    let theirs = oldest(&other.member.processes).and_then(|process| process.details.as_ref());
     let executable = details.and_then(|details| details.executable.as_ref());
     let is_theirs = theirs.is_some_and(|theirs| theirs.executable.as_ref() == executable);
     match executable {
-        Some(path) if !is_theirs && !does_what_it_is_told(path) => {
+        Some(path) if !is_theirs && !runs_arguments(path) => {
             return allow(GuardAllow::Executable(path.clone()));
         }
         _ => {}
     }
-    if owner.is_of_another_user_than(other) {
-        return allow(GuardAllow::User(user(owner.member)));
+    if owner.has_other_user_than(other) {
+        return allow(GuardAllow::User(socket_user(owner.member)));
     }
     let cgroup = details.and_then(|details| details.cgroup.as_ref());
     let apart = theirs.is_some_and(|theirs| theirs.cgroup.as_ref() != cgroup);
@@ -108,13 +108,13 @@ pub(super) fn guard(scene: &PortView<'_>, owner: &Participant<'_>, other: &Parti
 
 /// A port that the kernel gave away is to be given away no more; whoever took it on purpose has to go.
 pub(super) fn reserve_or_end(scene: &PortView<'_>, process: Option<&Process>) -> Fix {
-    let machine = &scene.facts.machine;
-    if machine.given_away.contains(&scene.port) {
-        return Fix::Reserve { port: scene.port, also: machine.reserved.clone() };
+    let machine = &scene.facts.kernel;
+    if machine.ephemeral_ports.contains(&scene.port) {
+        return Fix::Reserve { port: scene.port, already_reserved: machine.reserved_ports.clone() };
     }
     match process {
-        Some(process) => Fix::End { pid: process.pid, and_forbid_ptrace: false },
-        None => Fix::LookAsRoot,
+        Some(process) => Fix::Kill { pid: process.pid, restrict_ptrace: false },
+        None => Fix::AuditAsRoot,
     }
 }
 

@@ -26,9 +26,9 @@ pub(super) fn actor(pid: i32, executable: &str, arguments: &[&str]) -> ProcessFi
     };
     let file = executable.bytes().fold(0_u64, |sum, byte| sum * 31 % 1_000_003 + u64::from(byte));
     let trace = ProgramEvidence {
-        file: Some((1, file)),
+        executable: Some((1, file)),
         directory: Some(PathBuf::from("/home/ann")),
-        above: vec![1],
+        ancestors: vec![1],
         runs: vec![],
     };
     ProcessFixture {
@@ -50,7 +50,7 @@ impl ProcessFixture {
     /// Started by these, the nearest first.
     pub(super) fn below(mut self, above: &[i32]) -> Self {
         self.details().parent = above.first().copied();
-        self.trace.above = above.to_vec();
+        self.trace.ancestors = above.to_vec();
         self
     }
 
@@ -124,13 +124,13 @@ impl PortFixture {
         change(&mut member);
         self.facts.members.push(member);
         for actor in actors {
-            self.facts.traces.insert(actor.process.pid, actor.trace.clone());
+            self.facts.evidence.insert(actor.process.pid, actor.trace.clone());
         }
         self
     }
 
     pub(super) fn asked(mut self, port: u16) -> Self {
-        self.facts.asked = Some(port);
+        self.facts.port = Some(port);
         self
     }
 
@@ -140,12 +140,12 @@ impl PortFixture {
             let inode =
                 |party: &Option<super::Party>| party.as_ref().map_or(0, |party| party.inode);
             let pid = finding
-                .culprit
+                .intruder
                 .as_ref()
                 .and_then(|party| party.process.as_ref())
                 .map_or(0, |process| process.pid);
-            let (culprit, victim) = (inode(&finding.culprit), inode(&finding.victim));
-            (finding.kind.id(), finding.severity.word(), culprit, pid, victim)
+            let (culprit, victim) = (inode(&finding.intruder), inode(&finding.owner));
+            (finding.kind.id(), finding.severity.name(), culprit, pid, victim)
         };
         audit(&self.facts).into_iter().map(tell).collect()
     }

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::owner::{ServiceOrContainer, place};
+use super::owner::{ServiceOrContainer, service_or_container};
 use super::{AuditFacts, ProgramEvidence};
 use crate::model::{Process, ProcessDetails};
 
@@ -29,17 +29,17 @@ pub(super) fn are_one_program(
     if one.pid == other.pid {
         return true;
     }
-    let (place_of_one, place_of_other) = (place_of(one), place_of(other));
-    if let Some(verdict) = place_of_one.tells(&place_of_other) {
+    let (place_of_one, place_of_other) = (service_of(one), service_of(other));
+    if let Some(verdict) = place_of_one.is_one_program(&place_of_other) {
         return verdict;
     }
     let nothing = ProgramEvidence::default();
-    let trace = |process: &Process| facts.traces.get(&process.pid).unwrap_or(&nothing);
+    let trace = |process: &Process| facts.evidence.get(&process.pid).unwrap_or(&nothing);
     let (trace_of_one, trace_of_other) = (trace(one), trace(other));
     let below = is_below(one, other, facts) || is_below(other, one, facts);
     if between == EvidenceSource::Users {
         let of_the_machine = one.pid == 1 || other.pid == 1;
-        return below && (of_the_machine || is_a_worker(one, trace_of_one, other, trace_of_other));
+        return below && (of_the_machine || is_worker(one, trace_of_one, other, trace_of_other));
     }
     if below {
         return true;
@@ -50,44 +50,45 @@ pub(super) fn are_one_program(
         .any(|run| trace_of_other.runs.iter().any(|other| run.belongs_with(other)));
     in_one_run
         || (place_of_one.unit.is_none() || place_of_other.unit.is_none())
-            && execute_the_same(one, trace_of_one, other, trace_of_other, facts)
+            && execute_same_program(one, trace_of_one, other, trace_of_other, facts)
 }
 
 /// Nowhere, where that cannot be seen.
-pub(super) fn place_of(process: &Process) -> ServiceOrContainer {
+pub(super) fn service_of(process: &Process) -> ServiceOrContainer {
     let cgroup = process.details.as_ref().and_then(|details| details.cgroup.as_deref());
-    cgroup.map(place).unwrap_or_default()
+    cgroup.map(service_or_container).unwrap_or_default()
 }
 
 /// Whether the one was started, at however many removes, by the other. Below process 1 is everybody:
 /// where it is one that serves sockets to services, only services are its own.
 fn is_below(one: &Process, other: &Process, facts: &AuditFacts) -> bool {
-    let above = facts.traces.get(&one.pid).map_or(&[][..], |trace| &trace.above);
+    let above = facts.evidence.get(&one.pid).map_or(&[][..], |trace| &trace.ancestors);
     let parent = one.details.as_ref().and_then(|details| details.parent);
     let started = above.contains(&other.pid) || parent == Some(other.pid);
-    let counts = other.pid != 1 || !facts.machine.init_serves || place_of(one).unit.is_some();
+    let counts =
+        other.pid != 1 || !facts.kernel.init_passes_sockets || service_of(one).unit.is_some();
     started && counts
 }
 
 /// Whoever logs in is below sshd, and was started by it as another user, to do as he likes: only a
 /// process that still executes the master's own file is its worker.
-fn is_a_worker(
+fn is_worker(
     one: &Process,
     trace_of_one: &ProgramEvidence,
     other: &Process,
     trace_of_other: &ProgramEvidence,
 ) -> bool {
     let executable = |process: &Process| process.details.as_ref()?.executable.clone();
-    trace_of_one.file.is_some()
-        && trace_of_one.file == trace_of_other.file
+    trace_of_one.executable.is_some()
+        && trace_of_one.executable == trace_of_other.executable
         && [one, other]
             .iter()
-            .all(|process| executable(process).is_some_and(|it| !does_what_it_is_told(&it)))
+            .all(|process| executable(process).is_some_and(|it| !runs_arguments(&it)))
 }
 
 /// The same file, which for a program that does as it is told means little: what it was told must be
 /// the same then, too, or its parent must be such a program itself, that has started both.
-fn execute_the_same(
+fn execute_same_program(
     one: &Process,
     trace_of_one: &ProgramEvidence,
     other: &Process,
@@ -95,22 +96,23 @@ fn execute_the_same(
     facts: &AuditFacts,
 ) -> bool {
     let (Some(details), Some(others)) = (&one.details, &other.details) else { return false };
-    if trace_of_one.file.is_none() || trace_of_one.file != trace_of_other.file {
+    if trace_of_one.executable.is_none() || trace_of_one.executable != trace_of_other.executable {
         return false;
     }
     let does_as_told =
-        |details: &ProcessDetails| details.executable.as_deref().is_none_or(does_what_it_is_told);
+        |details: &ProcessDetails| details.executable.as_deref().is_none_or(runs_arguments);
     if !does_as_told(details) && !does_as_told(others) {
         return true;
     }
     let started_by_their_own_kind = details.parent.is_some_and(|parent| {
-        let trace = facts.traces.get(&parent);
+        let trace = facts.evidence.get(&parent);
         details.parent == others.parent
-            && trace.is_some_and(|parent| parent.file == trace_of_one.file)
+            && trace.is_some_and(|parent| parent.executable == trace_of_one.executable)
     }) && !run_different_scripts(details, others);
     started_by_their_own_kind
-        || (told(details, trace_of_one).is_some()
-            && told(details, trace_of_one) == told(others, trace_of_other))
+        || (script_and_directory(details, trace_of_one).is_some()
+            && script_and_directory(details, trace_of_one)
+                == script_and_directory(others, trace_of_other))
 }
 
 /// A manager of processes in one of these languages starts other people's scripts, by their names.
@@ -123,7 +125,7 @@ fn run_different_scripts(one: &ProcessDetails, other: &ProcessDetails) -> bool {
 
 /// What an interpreter was told to do, and where: `None` if that cannot be known. The script, if that is
 /// the first argument or a module; else every argument.
-fn told<'a>(
+fn script_and_directory<'a>(
     details: &'a ProcessDetails,
     trace: &'a ProgramEvidence,
 ) -> Option<(&'a [String], Option<&'a PathBuf>)> {
@@ -142,7 +144,7 @@ fn told<'a>(
 }
 
 /// Programs that do whatever their arguments say. Of these the file proves nothing.
-pub(super) fn does_what_it_is_told(executable: &Path) -> bool {
+pub(super) fn runs_arguments(executable: &Path) -> bool {
     const TOOLS: [&str; 14] = [
         "socat",
         "nc",

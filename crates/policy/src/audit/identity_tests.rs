@@ -15,7 +15,7 @@ fn verdict(
 ) -> bool {
     let mut facts = facts.clone();
     for actor in [one, other] {
-        facts.traces.insert(actor.process.pid, actor.trace.clone());
+        facts.evidence.insert(actor.process.pid, actor.trace.clone());
     }
     let verdict = are_one_program(&one.process, &other.process, between, &facts);
     let turned = are_one_program(&other.process, &one.process, between, &facts);
@@ -36,10 +36,10 @@ fn a_file_of_ones_own_is_a_program() {
     are_one(&nginx(10, &[]), &actor(20, "/usr/sbin/haproxy", &[]), false);
     // The path is the same, and the file is not.
     let mut fake = nginx(20, &[]);
-    fake.trace.file = Some((1, 2));
+    fake.trace.executable = Some((1, 2));
     are_one(&nginx(10, &[]), &fake, false);
     // What cannot be seen is no evidence.
-    fake.trace.file = None;
+    fake.trace.executable = None;
     are_one(&nginx(10, &[]), &fake, false);
     are_one(
         &fake.clone(),
@@ -97,10 +97,10 @@ fn whoever_was_started_by_the_other() {
     let scripts = [20, 30]
         .map(|pid| actor(pid, PYTHON, &[&format!("/srv/{pid}.py")]).below(&[shell.process.pid, 1]));
     let mut facts = AuditFacts::default();
-    facts.traces.insert(5, shell.trace.clone());
+    facts.evidence.insert(5, shell.trace.clone());
     assert!(!verdict(&scripts[0], &scripts[1], EvidenceSource::OneUser, &facts));
     // A master in the same language, whose workers have a title instead of arguments.
-    facts.traces.insert(5, actor(5, PYTHON, &["/srv/master.py"]).trace);
+    facts.evidence.insert(5, actor(5, PYTHON, &["/srv/master.py"]).trace);
     assert!(
         !verdict(&scripts[0], &scripts[1], EvidenceSource::OneUser, &facts),
         "as supervisord does"
@@ -115,7 +115,7 @@ fn process_1_is_above_everybody() {
     let someone = actor(20, "/usr/bin/someone", &[]);
     are_one(&first, &someone, true);
     let mut facts = AuditFacts::default();
-    facts.machine.init_serves = true;
+    facts.kernel.init_passes_sockets = true;
     assert!(!verdict(&first, &someone, EvidenceSource::OneUser, &facts));
     let service = someone.in_cgroup("/system.slice/someone.service");
     assert!(verdict(&first, &service, EvidenceSource::OneUser, &facts));

@@ -27,7 +27,7 @@ use crate::membership::RunIdentity;
 use crate::model::{Address, Member, Process, Protocol, SocketState};
 
 pub use fix::{Fix, GuardAllow};
-pub use owner::{ServiceOrContainer, place};
+pub use owner::{ServiceOrContainer, service_or_container};
 pub use takeover::TakeoverTracker;
 
 use port_view::PortView;
@@ -38,12 +38,12 @@ pub struct AuditFacts {
     /// Sockets in every state, with what is known of who has them open.
     pub members: Vec<Member>,
     /// More of the processes among them, by pid.
-    pub traces: BTreeMap<i32, ProgramEvidence>,
+    pub evidence: BTreeMap<i32, ProgramEvidence>,
     /// The machine's settings.
-    pub machine: KernelSettings,
+    pub kernel: KernelSettings,
     /// The port that was asked about; `None` for all. What stands in the way there is then told even
     /// where it is nothing unusual, such as a connection.
-    pub asked: Option<u16>,
+    pub port: Option<u16>,
     /// What chooses a socket before the kernel's own lookup does.
     pub redirections: Vec<Redirection>,
 }
@@ -53,11 +53,11 @@ pub struct AuditFacts {
 pub struct ProgramEvidence {
     /// Device and inode number of the file that it executes: a path can be anything in another mount
     /// namespace.
-    pub file: Option<(u64, u64)>,
+    pub executable: Option<(u64, u64)>,
     /// Its working directory.
     pub directory: Option<PathBuf>,
     /// The processes above it, the nearest first.
-    pub above: Vec<i32>,
+    pub ancestors: Vec<i32>,
     /// The `sameport run`s that it is in, the nearest first.
     pub runs: Vec<RunIdentity>,
 }
@@ -66,22 +66,27 @@ pub struct ProgramEvidence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelSettings {
     /// `net.ipv4.ip_local_port_range`: the ports that the kernel gives to who asks for none.
-    pub given_away: RangeInclusive<u16>,
+    pub ephemeral_ports: RangeInclusive<u16>,
     /// `net.ipv4.ip_local_reserved_ports`, as it is written there: the exceptions from that.
-    pub reserved: String,
+    pub reserved_ports: String,
     /// `kernel.yama.ptrace_scope`; `None` without Yama, which is like 0: a program may take what
     /// another of the same user has open.
     pub ptrace_scope: Option<u8>,
     /// Whether process 1 hands sockets to services, as systemd does: who is below it is then not
     /// known to be one of its own.
-    pub init_serves: bool,
+    pub init_passes_sockets: bool,
 }
 
 impl Default for KernelSettings {
     /// Linux's own.
     fn default() -> Self {
         let (reserved, ptrace_scope) = (String::new(), None);
-        Self { given_away: 32_768..=60_999, reserved, ptrace_scope, init_serves: false }
+        Self {
+            ephemeral_ports: 32_768..=60_999,
+            reserved_ports: reserved,
+            ptrace_scope,
+            init_passes_sockets: false,
+        }
     }
 }
 
@@ -105,7 +110,7 @@ pub enum Severity {
 impl Severity {
     /// `warning`, `danger`.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Warning => "warning",
             Self::Danger => "danger",
@@ -117,32 +122,32 @@ impl Severity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FindingKind {
     /// Two programs of one user are members of one address.
-    Shared,
+    SharedWithStranger,
     /// The same, and one of the sockets has no process that could be seen.
-    SharedUnseen,
+    SharedWithUnseen,
     /// The same, and a program attached to the group chooses who gets what.
-    Steered,
+    SteeredByStranger,
     /// Two TCP sockets listen on one address that the kernel would not let listen there.
-    Duplicate,
+    DuplicateListener,
     /// Of two UDP sockets on one address, the newest takes every datagram.
-    Newest,
+    NewestTakesAll,
     /// Another program takes a part of an address whole.
-    Narrower,
+    NarrowerAddress,
     /// Another program has the same port of the other IP version, by which the name of the machine
     /// can mean either.
-    Sibling,
+    SiblingAddress,
     /// Somebody listens where another user is bound and can no more listen.
-    Overtaken,
+    OvertakenBeforeListen,
     /// Somebody is bound where nobody listens.
-    Bound,
+    BoundNotListening,
     /// A connection has the port where nobody listens.
-    Connection,
+    TakenByConnection,
     /// Connections wait at a listener that takes none.
-    Stalled,
+    QueueClosed,
     /// A stranger has an address that another has left. Only who watches sees that.
-    Succeeded,
+    TakenInTheGap,
     /// Two programs have one socket open.
-    Held,
+    HeldByStranger,
     /// An eBPF program chooses sockets in this network namespace.
     Redirected,
 }
@@ -150,19 +155,19 @@ pub enum FindingKind {
 impl FindingKind {
     /// Every kind, in the order of the documentation.
     pub const ALL: [Self; 14] = [
-        Self::Shared,
-        Self::SharedUnseen,
-        Self::Steered,
-        Self::Duplicate,
-        Self::Newest,
-        Self::Narrower,
-        Self::Sibling,
-        Self::Overtaken,
-        Self::Bound,
-        Self::Connection,
-        Self::Stalled,
-        Self::Succeeded,
-        Self::Held,
+        Self::SharedWithStranger,
+        Self::SharedWithUnseen,
+        Self::SteeredByStranger,
+        Self::DuplicateListener,
+        Self::NewestTakesAll,
+        Self::NarrowerAddress,
+        Self::SiblingAddress,
+        Self::OvertakenBeforeListen,
+        Self::BoundNotListening,
+        Self::TakenByConnection,
+        Self::QueueClosed,
+        Self::TakenInTheGap,
+        Self::HeldByStranger,
         Self::Redirected,
     ];
 
@@ -170,19 +175,19 @@ impl FindingKind {
     #[must_use]
     pub fn id(self) -> &'static str {
         match self {
-            Self::Shared => "shared-with-stranger",
-            Self::SharedUnseen => "shared-with-unseen",
-            Self::Steered => "steered-by-stranger",
-            Self::Duplicate => "duplicate-listener",
-            Self::Newest => "newest-takes-all",
-            Self::Narrower => "narrower-address",
-            Self::Sibling => "sibling-address",
-            Self::Overtaken => "overtaken-before-listen",
-            Self::Bound => "bound-not-listening",
-            Self::Connection => "taken-by-connection",
-            Self::Stalled => "queue-closed",
-            Self::Succeeded => "taken-in-the-gap",
-            Self::Held => "held-by-stranger",
+            Self::SharedWithStranger => "shared-with-stranger",
+            Self::SharedWithUnseen => "shared-with-unseen",
+            Self::SteeredByStranger => "steered-by-stranger",
+            Self::DuplicateListener => "duplicate-listener",
+            Self::NewestTakesAll => "newest-takes-all",
+            Self::NarrowerAddress => "narrower-address",
+            Self::SiblingAddress => "sibling-address",
+            Self::OvertakenBeforeListen => "overtaken-before-listen",
+            Self::BoundNotListening => "bound-not-listening",
+            Self::TakenByConnection => "taken-by-connection",
+            Self::QueueClosed => "queue-closed",
+            Self::TakenInTheGap => "taken-in-the-gap",
+            Self::HeldByStranger => "held-by-stranger",
             Self::Redirected => "redirected",
         }
     }
@@ -210,7 +215,7 @@ pub struct Party {
     /// The process that stands for it: the one of its processes that was started first.
     pub process: Option<Process>,
     /// Where that belongs.
-    pub place: ServiceOrContainer,
+    pub service: ServiceOrContainer,
 }
 
 /// Something that is wrong.
@@ -221,13 +226,13 @@ pub struct Finding {
     /// How bad.
     pub severity: Severity,
     /// Where: protocol and port; `None` for all of the machine.
-    pub at: Option<(Protocol, u16)>,
+    pub port: Option<(Protocol, u16)>,
     /// Who takes, as far as it can be told: the one that was started later and is not a service.
-    pub culprit: Option<Party>,
+    pub intruder: Option<Party>,
     /// From whom.
-    pub victim: Option<Party>,
+    pub owner: Option<Party>,
     /// The eBPF program of a [`Kind::Redirected`].
-    pub program: Option<u32>,
+    pub bpf_program: Option<u32>,
     /// What ends it, or keeps it from happening again.
     pub fix: Fix,
 }
@@ -235,16 +240,16 @@ pub struct Finding {
 impl Finding {
     /// Whether it is about the same sockets and processes: as if it was seen again.
     #[must_use]
-    pub fn is_again(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self) -> bool {
         let pid = |party: &Option<Party>| {
             let party = party.as_ref()?;
             Some((party.inode, party.process.as_ref().map(|process| process.pid)))
         };
         self.kind == other.kind
-            && self.at == other.at
-            && self.program == other.program
-            && pid(&self.culprit) == pid(&other.culprit)
-            && pid(&self.victim) == pid(&other.victim)
+            && self.port == other.port
+            && self.bpf_program == other.bpf_program
+            && pid(&self.intruder) == pid(&other.intruder)
+            && pid(&self.owner) == pid(&other.owner)
     }
 }
 
@@ -259,7 +264,8 @@ pub fn audit(facts: &AuditFacts) -> Vec<Finding> {
         findings.extend(not_serving::findings(&scene));
         findings.extend(fd_holders::findings(&scene));
     }
-    findings.sort_by_key(|finding| (finding.at, std::cmp::Reverse(finding.severity), finding.kind));
+    findings
+        .sort_by_key(|finding| (finding.port, std::cmp::Reverse(finding.severity), finding.kind));
     findings
 }
 
@@ -267,7 +273,7 @@ pub fn audit(facts: &AuditFacts) -> Vec<Finding> {
 #[must_use]
 pub fn parties(facts: &AuditFacts) -> BTreeMap<u64, Party> {
     let waits = |member: &&Member| member.socket.state != SocketState::Connected;
-    let party = |member: &Member| port_view::party(member, port_view::first(&member.processes));
+    let party = |member: &Member| port_view::party(member, port_view::oldest(&member.processes));
     let members = facts.members.iter().filter(waits);
     members.map(|member| (member.socket.cookie, party(member))).collect()
 }

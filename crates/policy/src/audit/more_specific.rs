@@ -42,7 +42,7 @@ fn of_actor<'a>(
         true if precedence(narrow.member) < precedence(victim.member) => (narrow, victim),
         _ => (victim, narrow),
     };
-    Some(scene.finding(FindingKind::Narrower, narrow.severity(victim), owner, other))
+    Some(scene.finding(FindingKind::NarrowerAddress, narrow.severity(victim), owner, other))
 }
 
 #[cfg(test)]

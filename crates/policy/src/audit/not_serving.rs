@@ -2,7 +2,7 @@
 //! connection where a listener was to be, a listener whose queue is closed.
 
 use super::fix::{Fix, guard, reserve_or_end};
-use super::port_view::{Participant, PortView, first, party};
+use super::port_view::{Participant, PortView, oldest, party};
 use super::{Finding, FindingKind, Severity};
 use crate::model::{Protocol, SocketState};
 
@@ -10,7 +10,8 @@ pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
     if scene.protocol != Protocol::Tcp {
         return Vec::new();
     }
-    let bound = scene.actors.iter().filter(|actor| actor.member.socket.state == SocketState::Bound);
+    let bound =
+        scene.participants.iter().filter(|actor| actor.member.socket.state == SocketState::Bound);
     let mut findings: Vec<_> = bound
         .filter_map(|actor| overtaken(scene, actor).or_else(|| in_the_way(scene, actor)))
         .collect();
@@ -23,52 +24,52 @@ pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
 /// it. That both came in shows that neither listened then.
 fn overtaken(scene: &PortView<'_>, bound: &Participant<'_>) -> Option<Finding> {
     let listener = scene.waiting().find(|listener| {
-        listener.is_of_another_user_than(bound)
+        listener.has_other_user_than(bound)
             && listener.is_stranger_to(bound)
             && listener.address().overlaps(bound.address())
     })?;
     Some(Finding {
-        kind: FindingKind::Overtaken,
+        kind: FindingKind::OvertakenBeforeListen,
         severity: Severity::Danger,
-        at: Some((scene.protocol, scene.port)),
+        port: Some((scene.protocol, scene.port)),
         fix: guard(scene, bound, &listener),
-        culprit: Some(listener.party()),
-        victim: Some(bound.party()),
-        program: None,
+        intruder: Some(listener.party()),
+        owner: Some(bound.party()),
+        bpf_program: None,
     })
 }
 
 /// Ports that the kernel gives away are somebody's by chance, and told only to who asks for them.
 fn in_the_way(scene: &PortView<'_>, bound: &Participant<'_>) -> Option<Finding> {
     let anybody = scene.waiting().any(|listener| listener.address().overlaps(bound.address()));
-    let by_chance = scene.facts.machine.given_away.contains(&scene.port);
-    if anybody || (by_chance && scene.facts.asked.is_none()) {
+    let by_chance = scene.facts.kernel.ephemeral_ports.contains(&scene.port);
+    if anybody || (by_chance && scene.facts.port.is_none()) {
         return None;
     }
     Some(Finding {
-        kind: FindingKind::Bound,
+        kind: FindingKind::BoundNotListening,
         severity: Severity::Warning,
-        at: Some((scene.protocol, scene.port)),
-        fix: reserve_or_end(scene, first(&bound.member.processes)),
-        culprit: Some(bound.party()),
-        victim: None,
-        program: None,
+        port: Some((scene.protocol, scene.port)),
+        fix: reserve_or_end(scene, oldest(&bound.member.processes)),
+        intruder: Some(bound.party()),
+        owner: None,
+        bpf_program: None,
     })
 }
 
 /// A connection is nothing unusual, unless somebody asks why nobody listens there.
 fn connection(scene: &PortView<'_>) -> Option<Finding> {
-    scene.facts.asked?;
-    let member = scene.connections.first().filter(|_| scene.actors.is_empty())?;
-    let process = first(&member.processes);
+    scene.facts.port?;
+    let member = scene.connections.first().filter(|_| scene.participants.is_empty())?;
+    let process = oldest(&member.processes);
     Some(Finding {
-        kind: FindingKind::Connection,
+        kind: FindingKind::TakenByConnection,
         severity: Severity::Warning,
-        at: Some((scene.protocol, scene.port)),
+        port: Some((scene.protocol, scene.port)),
         fix: reserve_or_end(scene, process),
-        culprit: Some(party(member, process)),
-        victim: None,
-        program: None,
+        intruder: Some(party(member, process)),
+        owner: None,
+        bpf_program: None,
     })
 }
 
@@ -77,20 +78,20 @@ fn stalled(scene: &PortView<'_>, listener: &Participant<'_>) -> Option<Finding> 
     let socket = &listener.member.socket;
     let processes = &listener.member.processes;
     let in_a_run = processes.iter().any(|process| {
-        scene.facts.traces.get(&process.pid).is_some_and(|trace| !trace.runs.is_empty())
+        scene.facts.evidence.get(&process.pid).is_some_and(|trace| !trace.runs.is_empty())
     });
     if socket.backlog > 0 || socket.queue == 0 || in_a_run {
         return None;
     }
-    let process = first(processes);
+    let process = oldest(processes);
     Some(Finding {
-        kind: FindingKind::Stalled,
+        kind: FindingKind::QueueClosed,
         severity: Severity::Warning,
-        at: Some((scene.protocol, scene.port)),
-        fix: process.map_or(Fix::LookAsRoot, Fix::restart),
-        culprit: None,
-        victim: Some(listener.party()),
-        program: None,
+        port: Some((scene.protocol, scene.port)),
+        fix: process.map_or(Fix::AuditAsRoot, Fix::restart),
+        intruder: None,
+        owner: Some(listener.party()),
+        bpf_program: None,
     })
 }
 

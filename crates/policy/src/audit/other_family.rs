@@ -35,7 +35,7 @@ fn of_pair(scene: &PortView<'_>, four: &Participant<'_>, six: &Participant<'_>) 
     let precedence = |actor: &Participant<'_>| super::port_view::precedence(actor.member);
     let (owner, other) =
         if precedence(four) <= precedence(six) { (four, six) } else { (six, four) };
-    scene.finding(FindingKind::Sibling, owner.severity(other), owner, other)
+    scene.finding(FindingKind::SiblingAddress, owner.severity(other), owner, other)
 }
 
 #[cfg(test)]

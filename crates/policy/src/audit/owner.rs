@@ -11,12 +11,12 @@ pub struct ServiceOrContainer {
     /// The short id of a container, or its name.
     pub container: Option<String>,
     /// Whether that is a whole machine (LXC), in which many programs run.
-    pub is_machine: bool,
+    pub is_system_container: bool,
 }
 
 /// What a cgroup's path tells, as `/proc/PID/cgroup` writes it.
 #[must_use]
-pub fn place(cgroup: &str) -> ServiceOrContainer {
+pub fn service_or_container(cgroup: &str) -> ServiceOrContainer {
     let service = |unit: &&str| {
         let name = unit.strip_suffix(".service").unwrap_or_default();
         // A user's own manager, which everything of that user's is below.
@@ -26,20 +26,20 @@ pub fn place(cgroup: &str) -> ServiceOrContainer {
     ServiceOrContainer {
         unit: unit(cgroup).filter(service).map(str::to_owned),
         container: container.map(|container| container.short_id().to_owned()),
-        is_machine: container.is_some_and(|container| container.engine == Engine::Lxc),
+        is_system_container: container.is_some_and(|container| container.engine == Engine::Lxc),
     }
 }
 
 impl ServiceOrContainer {
     /// Whether this is evidence that two processes are one program (`Some(true)`) or two
     /// (`Some(false)`).
-    pub(super) fn tells(&self, other: &Self) -> Option<bool> {
+    pub(super) fn is_one_program(&self, other: &Self) -> Option<bool> {
         if self.container != other.container {
             return Some(false);
         }
         match (&self.unit, &other.unit) {
             (Some(one), Some(other)) => are_one_unit(one, other).then_some(true),
-            _ => (self.container.is_some() && !self.is_machine).then_some(true),
+            _ => (self.container.is_some() && !self.is_system_container).then_some(true),
         }
     }
 }
@@ -73,7 +73,7 @@ mod tests {
             (format!("/docker/{id}/system.slice/api.service"), Some("api.service"), short),
         ];
         for (cgroup, unit, container) in cases {
-            let seen = place(&cgroup);
+            let seen = service_or_container(&cgroup);
             assert_eq!((seen.unit.as_deref(), seen.container.as_deref()), (unit, container));
         }
     }
@@ -102,8 +102,16 @@ mod tests {
             ),
         ];
         for (one, other, expected) in cases {
-            assert_eq!(place(&one).tells(&place(&other)), expected, "{one} {other}");
-            assert_eq!(place(&other).tells(&place(&one)), expected, "{other} {one}");
+            assert_eq!(
+                service_or_container(&one).is_one_program(&service_or_container(&other)),
+                expected,
+                "{one} {other}"
+            );
+            assert_eq!(
+                service_or_container(&other).is_one_program(&service_or_container(&one)),
+                expected,
+                "{other} {one}"
+            );
         }
     }
 }

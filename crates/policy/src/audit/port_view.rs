@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::fix::guard;
-use super::identity::{EvidenceSource, are_one_program, place_of};
+use super::identity::{EvidenceSource, are_one_program, service_of};
 use super::{AuditFacts, Finding, FindingKind, Party, Severity};
 use crate::model::is_private_uid;
 use crate::model::{Address, Member, Process, Protocol, SocketState};
 
 /// Of a socket that more processes have open, these many stand for all: copies of one program.
-const ASKED: usize = 8;
+const COMPARED_PROCESSES: usize = 8;
 
 /// All that is bound to one port by one protocol.
 pub(super) struct PortView<'a> {
@@ -18,7 +18,7 @@ pub(super) struct PortView<'a> {
     pub(super) port: u16,
     /// Whoever waits, or is bound. Of a program that has many sockets on one address, which differ in
     /// nothing that matters here, one: the others are like it.
-    pub(super) actors: Vec<Participant<'a>>,
+    pub(super) participants: Vec<Participant<'a>>,
     /// Every socket that waits or is bound.
     pub(super) members: Vec<&'a Member>,
     /// The connections.
@@ -51,15 +51,15 @@ impl<'a> PortView<'a> {
         members.sort_by_key(|member| precedence(member));
         let mut programs = ProgramSets::default();
         let mut seen = std::collections::HashSet::new();
-        let mut actors = Vec::new();
+        let mut participants = Vec::new();
         for &member in &members {
             let program = programs.of(member, facts);
-            actors.push(Participant { member, program });
+            participants.push(Participant { member, program });
         }
-        for actor in &mut actors {
+        for actor in &mut participants {
             actor.program = actor.program.map(|program| programs.joined(program));
         }
-        actors.retain(|Participant { member, program }| {
+        participants.retain(|Participant { member, program }| {
             let socket = &member.socket;
             let unseen = program.is_none().then_some(socket.cgroup);
             seen.insert((
@@ -68,10 +68,10 @@ impl<'a> PortView<'a> {
                 &socket.address,
                 socket.state,
                 socket.uid,
-                traits(member),
+                compared_options(member),
             ))
         });
-        Self { facts, protocol, port, actors, members, connections }
+        Self { facts, protocol, port, participants, members, connections }
     }
 
     /// That `other` is on a port of `owner`'s.
@@ -85,23 +85,23 @@ impl<'a> PortView<'a> {
         Finding {
             kind,
             severity,
-            at: Some((self.protocol, self.port)),
+            port: Some((self.protocol, self.port)),
             fix: guard(self, owner, other),
-            culprit: Some(other.party()),
-            victim: Some(owner.party()),
-            program: None,
+            intruder: Some(other.party()),
+            owner: Some(owner.party()),
+            bpf_program: None,
         }
     }
 
     /// Those that wait: they get traffic.
     pub(super) fn waiting(&self) -> impl Iterator<Item = Participant<'a>> {
         let waits = |actor: &&Participant<'_>| actor.member.socket.state == SocketState::Waiting;
-        self.actors.iter().filter(waits).copied()
+        self.participants.iter().filter(waits).copied()
     }
 }
 
 /// What else of a member decides about findings.
-fn traits(member: &Member) -> (Option<bool>, Option<bool>, bool) {
+fn compared_options(member: &Member) -> (Option<bool>, Option<bool>, bool) {
     let options = member.options;
     (
         options.map(|options| options.reuse_port),
@@ -120,45 +120,45 @@ impl<'a> Participant<'a> {
     pub(super) fn is_stranger_to(&self, other: &Self) -> bool {
         match (self.program, other.program) {
             (Some(one), Some(other)) => one != other,
-            _ => self.is_of_another_user_than(other) && !self.was_made_beside(other),
+            _ => self.has_other_user_than(other) && !self.shares_cgroup_with(other),
         }
     }
 
-    pub(super) fn is_of_another_user_than(&self, other: &Self) -> bool {
-        user(self.member) != user(other.member)
+    pub(super) fn has_other_user_than(&self, other: &Self) -> bool {
+        socket_user(self.member) != socket_user(other.member)
     }
 
     /// How bad it is that the other stands in the way.
     pub(super) fn severity(&self, other: &Self) -> Severity {
-        match self.is_of_another_user_than(other) {
+        match self.has_other_user_than(other) {
             true => Severity::Danger,
             false => Severity::Warning,
         }
     }
 
     /// Whether both sockets were made in one cgroup that is not everybody's: in one service, most likely.
-    pub(super) fn was_made_beside(&self, other: &Self) -> bool {
+    pub(super) fn shares_cgroup_with(&self, other: &Self) -> bool {
         const ROOT: u64 = 1;
         let cgroup = self.member.socket.cgroup;
         cgroup.is_some_and(|number| number != ROOT) && cgroup == other.member.socket.cgroup
     }
 
     pub(super) fn party(&self) -> Party {
-        party(self.member, first(&self.member.processes))
+        party(self.member, oldest(&self.member.processes))
     }
 }
 
 /// The user that a socket is of: a private group's socket is owned by nobody, and its process tells.
-pub(super) fn user(member: &Member) -> u32 {
+pub(super) fn socket_user(member: &Member) -> u32 {
     let uid = member.socket.uid;
     let of_process = |process: &Process| process.details.as_ref()?.uid;
     let private =
-        is_private_uid(uid).then(|| first(&member.processes).and_then(of_process)).flatten();
+        is_private_uid(uid).then(|| oldest(&member.processes).and_then(of_process)).flatten();
     private.unwrap_or(uid)
 }
 
 /// The process that was started first.
-pub(super) fn first(processes: &[Process]) -> Option<&Process> {
+pub(super) fn oldest(processes: &[Process]) -> Option<&Process> {
     processes.iter().min_by_key(|process| started(process))
 }
 
@@ -170,14 +170,14 @@ pub(super) fn party(member: &Member, process: Option<&Process>) -> Party {
         uid: member.socket.uid,
         user: member.user.clone(),
         process: process.cloned(),
-        place: process.map(place_of).unwrap_or_default(),
+        service: process.map(service_of).unwrap_or_default(),
     }
 }
 
 /// Who was here first, and by right: services before what somebody started, then by age. The kernel
 /// does not tell when a socket was made; its process cannot be younger.
 pub(super) fn precedence(member: &Member) -> (bool, std::time::Duration, i32, u64) {
-    let process = first(&member.processes);
+    let process = oldest(&member.processes);
     let (no_service, started, pid) =
         process.map_or((true, std::time::Duration::MAX, i32::MAX), seniority);
     (no_service, started, pid, member.socket.inode)
@@ -186,7 +186,7 @@ pub(super) fn precedence(member: &Member) -> (bool, std::time::Duration, i32, u6
 /// The same of a process.
 pub(super) fn seniority(process: &Process) -> (bool, std::time::Duration, i32) {
     let (started, pid) = started(process);
-    (place_of(process).unit.is_none(), started, pid)
+    (service_of(process).unit.is_none(), started, pid)
 }
 
 fn started(process: &Process) -> (std::time::Duration, i32) {
@@ -209,7 +209,7 @@ impl<'a> ProgramSets<'a> {
         /// Of a program with more sockets, these many stand for all.
         const COMPARED: usize = 4;
         member.processes.first()?;
-        let uid = user(member);
+        let uid = socket_user(member);
         let known = member.processes.iter().filter_map(|it| self.processes.get(&(it.pid, uid)));
         let known: Vec<_> = known.copied().collect();
         let mut mine = None;
@@ -260,13 +260,16 @@ impl<'a> ProgramSets<'a> {
 }
 
 fn share_a_program(one: &Member, other: &Member, facts: &AuditFacts) -> bool {
-    let between =
-        if user(one) == user(other) { EvidenceSource::OneUser } else { EvidenceSource::Users };
+    let between = if socket_user(one) == socket_user(other) {
+        EvidenceSource::OneUser
+    } else {
+        EvidenceSource::Users
+    };
     let pids = |member: &Member| member.processes.iter().map(|it| it.pid).collect::<Vec<_>>();
     let others = pids(other);
     pids(one).iter().any(|pid| others.contains(pid))
-        || one.processes.iter().take(ASKED).any(|process| {
-            let mut theirs = other.processes.iter().take(ASKED);
+        || one.processes.iter().take(COMPARED_PROCESSES).any(|process| {
+            let mut theirs = other.processes.iter().take(COMPARED_PROCESSES);
             theirs.any(|other| are_one_program(process, other, between, facts))
         })
 }

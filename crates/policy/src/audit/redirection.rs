@@ -10,11 +10,11 @@ pub(super) fn findings(facts: &AuditFacts) -> Vec<Finding> {
         .map(|redirection| Finding {
             kind: FindingKind::Redirected,
             severity: Severity::Warning,
-            at: None,
-            culprit: None,
-            victim: None,
-            program: Some(redirection.program),
-            fix: Fix::ShowProgram(redirection.program),
+            port: None,
+            intruder: None,
+            owner: None,
+            bpf_program: Some(redirection.program),
+            fix: Fix::ShowBpfProgram(redirection.program),
         })
         .collect()
 }
@@ -27,7 +27,7 @@ mod tests {
     fn each_is_told() {
         let redirections = vec![Redirection { program: 7 }, Redirection { program: 9 }];
         let found = audit(&AuditFacts { redirections, ..AuditFacts::default() });
-        let programs: Vec<_> = found.iter().map(|finding| finding.program).collect();
+        let programs: Vec<_> = found.iter().map(|finding| finding.bpf_program).collect();
         assert_eq!(programs, [Some(7), Some(9)]);
     }
 }

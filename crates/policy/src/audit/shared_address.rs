@@ -51,26 +51,26 @@ fn verdict(
     let steered =
         [owner, other].iter().any(|actor| actor.member.position.is_some_and(|it| it.steered));
     if owner.is_stranger_to(other) {
-        if owner.is_of_another_user_than(other) {
+        if owner.has_other_user_than(other) {
             return match protocol {
-                Protocol::Tcp => Some((FindingKind::Duplicate, Severity::Danger)),
-                Protocol::Udp => Some((FindingKind::Newest, Severity::Danger)),
+                Protocol::Tcp => Some((FindingKind::DuplicateListener, Severity::Danger)),
+                Protocol::Udp => Some((FindingKind::NewestTakesAll, Severity::Danger)),
             };
         }
         return Some(match protocol {
-            _ if steered => (FindingKind::Steered, Severity::Danger),
+            _ if steered => (FindingKind::SteeredByStranger, Severity::Danger),
             Protocol::Udp if newest_takes_all(owner, other) => {
-                (FindingKind::Newest, Severity::Danger)
+                (FindingKind::NewestTakesAll, Severity::Danger)
             }
-            _ => (FindingKind::Shared, Severity::Warning),
+            _ => (FindingKind::SharedWithStranger, Severity::Warning),
         });
     }
     let one_is_unseen = owner.program.is_some() != other.program.is_some();
     let unseen =
-        one_is_unseen && !owner.is_of_another_user_than(other) && !owner.was_made_beside(other);
+        one_is_unseen && !owner.has_other_user_than(other) && !owner.shares_cgroup_with(other);
     unseen.then_some(match steered {
-        true => (FindingKind::Steered, Severity::Danger),
-        false => (FindingKind::SharedUnseen, Severity::Warning),
+        true => (FindingKind::SteeredByStranger, Severity::Danger),
+        false => (FindingKind::SharedWithUnseen, Severity::Warning),
     })
 }
 

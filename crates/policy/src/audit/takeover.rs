@@ -13,38 +13,38 @@ const MOST: usize = 1024;
 #[derive(Debug, Clone, Default)]
 pub struct TakeoverTracker {
     /// Whoever waits, by address.
-    present: BTreeMap<Address, TrackedListener>,
+    listeners: BTreeMap<Address, TrackedListener>,
     /// Whoever was the last there.
-    left: BTreeMap<Address, TrackedListener>,
+    gone: BTreeMap<Address, TrackedListener>,
 }
 
 /// One socket of an address stands for all.
 #[derive(Debug, Clone)]
 struct TrackedListener {
     member: Member,
-    trace: ProgramEvidence,
+    evidence: ProgramEvidence,
     cookies: BTreeSet<u64>,
 }
 
 impl TakeoverTracker {
     /// What has changed hands since the last step. A program that comes back is no stranger, and an
     /// address of a port that the kernel gives away is anybody's.
-    pub fn step(&mut self, facts: &AuditFacts) -> Vec<Finding> {
+    pub fn update(&mut self, facts: &AuditFacts) -> Vec<Finding> {
         let now = waiting(facts);
-        let mut before = std::mem::take(&mut self.present);
+        let mut before = std::mem::take(&mut self.listeners);
         before.retain(|address, waiting| {
             let stays =
                 now.get(address).is_some_and(|now| !now.cookies.is_disjoint(&waiting.cookies));
-            if !stays && self.left.len() < MOST {
-                self.left.insert(address.clone(), waiting.clone());
+            if !stays && self.gone.len() < MOST {
+                self.gone.insert(address.clone(), waiting.clone());
             }
             stays
         });
         let came = now.iter().filter(|(address, _)| !before.contains_key(*address));
         let findings = came
-            .filter_map(|(address, now)| changed_hands(&self.left.remove(address)?, now, facts))
+            .filter_map(|(address, now)| changed_hands(&self.gone.remove(address)?, now, facts))
             .collect();
-        self.present = now;
+        self.listeners = now;
         findings
     }
 }
@@ -53,14 +53,17 @@ fn waiting(facts: &AuditFacts) -> BTreeMap<Address, TrackedListener> {
     let mut now: BTreeMap<Address, TrackedListener> = BTreeMap::new();
     for member in &facts.members {
         let address = &member.socket.address;
-        let by_chance = facts.machine.given_away.contains(&address.port());
-        if member.socket.state != SocketState::Waiting || (by_chance && facts.asked.is_none()) {
+        let by_chance = facts.kernel.ephemeral_ports.contains(&address.port());
+        if member.socket.state != SocketState::Waiting || (by_chance && facts.port.is_none()) {
             continue;
         }
         let pid = member.processes.first().map(|process| process.pid);
-        let trace = || pid.and_then(|pid| facts.traces.get(&pid)).cloned().unwrap_or_default();
-        let first =
-            || TrackedListener { member: member.clone(), trace: trace(), cookies: BTreeSet::new() };
+        let trace = || pid.and_then(|pid| facts.evidence.get(&pid)).cloned().unwrap_or_default();
+        let first = || TrackedListener {
+            member: member.clone(),
+            evidence: trace(),
+            cookies: BTreeSet::new(),
+        };
         let waiting = now.entry(address.clone()).or_insert_with(first);
         waiting.cookies.insert(member.socket.cookie);
     }
@@ -72,20 +75,20 @@ fn changed_hands(
     now: &TrackedListener,
     facts: &AuditFacts,
 ) -> Option<Finding> {
-    let mut both = AuditFacts { machine: facts.machine.clone(), ..AuditFacts::default() };
-    for TrackedListener { member, trace, .. } in [before, now] {
+    let mut both = AuditFacts { kernel: facts.kernel.clone(), ..AuditFacts::default() };
+    for TrackedListener { member, evidence: trace, .. } in [before, now] {
         let traces = member.processes.iter().map(|process| (process.pid, trace.clone()));
-        both.traces.extend(traces);
+        both.evidence.extend(traces);
         both.members.push(member.clone());
     }
     let scenes = PortView::of(&both);
     let scene = scenes.first()?;
-    let of = |cookie| scene.actors.iter().find(|actor| actor.member.socket.cookie == cookie);
+    let of = |cookie| scene.participants.iter().find(|actor| actor.member.socket.cookie == cookie);
     let (owner, other) = (of(before.member.socket.cookie)?, of(now.member.socket.cookie)?);
     let severity = owner.severity(other);
     other
         .is_stranger_to(owner)
-        .then(|| scene.finding(FindingKind::Succeeded, severity, owner, other))
+        .then(|| scene.finding(FindingKind::TakenInTheGap, severity, owner, other))
 }
 
 #[cfg(test)]
@@ -115,10 +118,10 @@ mod tests {
         ];
         for (steps, expected) in cases {
             let mut succession = TakeoverTracker::default();
-            let found: Vec<_> = steps.iter().flat_map(|facts| succession.step(facts)).collect();
+            let found: Vec<_> = steps.iter().flat_map(|facts| succession.update(facts)).collect();
             let severities: Vec<_> = found.iter().map(|finding| finding.severity).collect();
             assert_eq!(severities, expected);
-            assert!(found.iter().all(|finding| finding.kind == FindingKind::Succeeded));
+            assert!(found.iter().all(|finding| finding.kind == FindingKind::TakenInTheGap));
         }
     }
 }

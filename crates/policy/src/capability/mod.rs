@@ -37,7 +37,7 @@ struct CapabilityRow {
     name: &'static str,
     purpose: &'static str,
     needs: &'static [Requirement],
-    wishes: &'static [Optional],
+    improvements: &'static [Optional],
 }
 
 const OLD_KERNEL: &str = "needs Linux 5.9 or newer, 5.19 or newer is best";
@@ -51,7 +51,7 @@ const DIAG: &str = "needs Linux with the kernel modules tcp_diag, udp_diag and i
 
 /// What `sameport` does, and what each part stands on; but for `run` itself, which [`first_way`]
 /// tells.
-const PLANS: &[CapabilityRow] = &[
+const CAPABILITIES: &[CapabilityRow] = &[
     CapabilityRow {
         name: SECCOMP,
         purpose: "run --via seccomp: any program, static ones too, without privilege",
@@ -68,7 +68,7 @@ const PLANS: &[CapabilityRow] = &[
             Requirement { subject: ProbeSubject::ProcessVmReadv, next: SANDBOX },
             Requirement { subject: ProbeSubject::TraceDescendants, next: PTRACE_SCOPE },
         ],
-        wishes: &[
+        improvements: &[
             Optional {
                 subject: ProbeSubject::SeccompWaitKillable,
                 lost: "a signal can interrupt a program's bind",
@@ -93,7 +93,7 @@ const PLANS: &[CapabilityRow] = &[
                 next: "make one of these folders usable; without root, XDG_RUNTIME_DIR names another",
             },
         ],
-        wishes: &[],
+        improvements: &[],
     },
     CapabilityRow {
         name: CGROUP,
@@ -108,7 +108,7 @@ const PLANS: &[CapabilityRow] = &[
                 next: "needs Linux 5.18 or newer, and root",
             },
         ],
-        wishes: &[],
+        improvements: &[],
     },
     CapabilityRow {
         name: "attach",
@@ -126,7 +126,7 @@ const PLANS: &[CapabilityRow] = &[
                 next: "mount it: mount -t bpf bpf /sys/fs/bpf",
             },
         ],
-        wishes: &[],
+        improvements: &[],
     },
     CapabilityRow {
         name: "guard",
@@ -146,7 +146,7 @@ const PLANS: &[CapabilityRow] = &[
                 next: "mount it: mount -t bpf bpf /sys/fs/bpf",
             },
         ],
-        wishes: &[],
+        improvements: &[],
     },
     CapabilityRow {
         name: "private",
@@ -156,7 +156,7 @@ const PLANS: &[CapabilityRow] = &[
             Requirement { subject: ProbeSubject::PidfdGetfd, next: GETFD },
             Requirement { subject: ProbeSubject::ChangeOwner, next: "needs root, or CAP_CHOWN" },
         ],
-        wishes: &[],
+        improvements: &[],
     },
     CapabilityRow {
         name: "listen",
@@ -165,7 +165,7 @@ const PLANS: &[CapabilityRow] = &[
             subject: ProbeSubject::Sharing,
             next: "listen --exclusive works everywhere",
         }],
-        wishes: &[],
+        improvements: &[],
     },
     CapabilityRow {
         name: "ls",
@@ -174,7 +174,7 @@ const PLANS: &[CapabilityRow] = &[
             Requirement { subject: ProbeSubject::SockDiagTcp, next: DIAG },
             Requirement { subject: ProbeSubject::SockDiagUdp, next: DIAG },
         ],
-        wishes: &[],
+        improvements: &[],
     },
     CapabilityRow {
         name: "ls-shared",
@@ -188,7 +188,7 @@ const PLANS: &[CapabilityRow] = &[
                 next: "run ls as root; without that it infers what it can and leaves the rest open",
             },
         ],
-        wishes: &[],
+        improvements: &[],
     },
     CapabilityRow {
         name: "ls-others",
@@ -197,13 +197,13 @@ const PLANS: &[CapabilityRow] = &[
             Requirement { subject: ProbeSubject::SockDiagTcp, next: DIAG },
             Requirement { subject: ProbeSubject::SeeOtherUsers, next: "run ls as root" },
         ],
-        wishes: &[],
+        improvements: &[],
     },
     CapabilityRow {
         name: "ls-groups",
         purpose: "tell a member's place in its group, and whether a program chooses in it",
         needs: &[Requirement { subject: ProbeSubject::SocketIterator, next: "run ls as root" }],
-        wishes: &[],
+        improvements: &[],
     },
     CapabilityRow {
         name: "why",
@@ -212,7 +212,7 @@ const PLANS: &[CapabilityRow] = &[
             Requirement { subject: ProbeSubject::SockDiagTcp, next: DIAG },
             Requirement { subject: ProbeSubject::SockDiagUdp, next: DIAG },
         ],
-        wishes: &[Optional {
+        improvements: &[Optional {
             subject: ProbeSubject::SeeOtherUsers,
             lost: "options of other users' sockets are not known, and it may say `unsure`",
         }],
@@ -224,7 +224,7 @@ const PLANS: &[CapabilityRow] = &[
             Requirement { subject: ProbeSubject::SockDiagTcp, next: DIAG },
             Requirement { subject: ProbeSubject::SockDiagUdp, next: DIAG },
         ],
-        wishes: &[
+        improvements: &[
             Optional {
                 subject: ProbeSubject::SeeOtherUsers,
                 lost: "programs of other users are not named",
@@ -240,9 +240,9 @@ const PLANS: &[CapabilityRow] = &[
 /// What `sameport` can do where these facts hold. A subject that was not asked counts as one that
 /// could not be told.
 #[must_use]
-pub fn abilities(facts: &[ProbeFact]) -> Vec<Capability> {
-    let mut abilities: Vec<_> = PLANS.iter().map(|plan| weigh(plan, facts)).collect();
-    let run = first_way(&abilities, facts);
+pub fn capabilities(facts: &[ProbeFact]) -> Vec<Capability> {
+    let mut abilities: Vec<_> = CAPABILITIES.iter().map(|plan| evaluate(plan, facts)).collect();
+    let run = run_capability(&abilities, facts);
     abilities.insert(0, run);
     abilities
 }
@@ -266,7 +266,7 @@ const NAME_PRELOAD: &str = "--via preload reaches dynamically linked programs he
 const NAME_CGROUP: &str = "--via cgroup reaches any program here";
 
 /// `run` takes the first interposer that can.
-fn first_way(abilities: &[Capability], facts: &[ProbeFact]) -> Capability {
+fn run_capability(abilities: &[Capability], facts: &[ProbeFact]) -> Capability {
     let of = |name| abilities.iter().find(|ability| ability.name == name);
     let run = |answer, next| Capability {
         name: "run",
@@ -275,7 +275,7 @@ fn first_way(abilities: &[Capability], facts: &[ProbeFact]) -> Capability {
         next,
     };
     let Some(seccomp) = of(SECCOMP) else {
-        return run(ProbeAnswer::CouldNotTell("not asked".into()), Some(TRY));
+        return run(ProbeAnswer::Unknown("not asked".into()), Some(TRY));
     };
     let ProbeAnswer::No(why) = &seccomp.answer else {
         return run(seccomp.answer.clone(), seccomp.next);
@@ -297,8 +297,8 @@ fn first_way(abilities: &[Capability], facts: &[ProbeFact]) -> Capability {
         return run(ProbeAnswer::Yes(format!("by {via}; seccomp cannot: {why}")), None);
     }
     for (via, answer, _) in others {
-        if let ProbeAnswer::CouldNotTell(reason) = answer {
-            return run(ProbeAnswer::CouldNotTell(format!("{via}: {reason}")), Some(TRY));
+        if let ProbeAnswer::Unknown(reason) = answer {
+            return run(ProbeAnswer::Unknown(format!("{via}: {reason}")), Some(TRY));
         }
     }
     run(seccomp.answer.clone(), seccomp.next)
@@ -306,13 +306,13 @@ fn first_way(abilities: &[Capability], facts: &[ProbeFact]) -> Capability {
 
 /// Whether the ability of this name is a definite no.
 #[must_use]
-pub fn cannot(abilities: &[Capability], name: &str) -> bool {
+pub fn is_unavailable(abilities: &[Capability], name: &str) -> bool {
     abilities.iter().any(|a| a.name == name && matches!(a.answer, ProbeAnswer::No(_)))
 }
 
 /// The first no among the needs decides; then the first that could not be told; what is wished for
 /// and absent only qualifies a yes.
-fn weigh(plan: &CapabilityRow, facts: &[ProbeFact]) -> Capability {
+fn evaluate(plan: &CapabilityRow, facts: &[ProbeFact]) -> Capability {
     let answer_to = |subject| facts.iter().find(|f| f.subject == subject).map(|f| &f.answer);
     let because = |subject: ProbeSubject, text: &str| format!("{}: {text}", subject.name());
     let ability =
@@ -325,14 +325,14 @@ fn weigh(plan: &CapabilityRow, facts: &[ProbeFact]) -> Capability {
     }
     for Requirement { subject, .. } in plan.needs {
         let reason = match answer_to(*subject) {
-            Some(ProbeAnswer::CouldNotTell(reason)) => reason.as_str(),
+            Some(ProbeAnswer::Unknown(reason)) => reason.as_str(),
             None => "not asked",
             Some(_) => continue,
         };
-        return ability(ProbeAnswer::CouldNotTell(because(*subject, reason)), Some(TRY));
+        return ability(ProbeAnswer::Unknown(because(*subject, reason)), Some(TRY));
     }
     let lost: Vec<_> = plan
-        .wishes
+        .improvements
         .iter()
         .filter(|wish| !matches!(answer_to(wish.subject), Some(ProbeAnswer::Yes(_))))
         .map(|wish| because(wish.subject, wish.lost))

@@ -14,7 +14,7 @@ pub enum ProbeAnswer {
     /// It is not there, or it is forbidden here; the reason says which.
     No(String),
     /// The question could not be asked, or its answer proves nothing.
-    CouldNotTell(String),
+    Unknown(String),
 }
 
 impl ProbeAnswer {
@@ -22,7 +22,7 @@ impl ProbeAnswer {
     #[must_use]
     pub fn text(&self) -> &str {
         match self {
-            Self::Yes(text) | Self::No(text) | Self::CouldNotTell(text) => text,
+            Self::Yes(text) | Self::No(text) | Self::Unknown(text) => text,
         }
     }
 }
@@ -33,7 +33,7 @@ impl fmt::Display for ProbeAnswer {
         f.pad(match self {
             Self::Yes(_) => "yes",
             Self::No(_) => "no",
-            Self::CouldNotTell(_) => "could not tell",
+            Self::Unknown(_) => "could not tell",
         })
     }
 }

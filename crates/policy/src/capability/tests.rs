@@ -9,8 +9,9 @@ fn yes() -> ProbeAnswer {
 /// A machine where everything answers yes, but for these.
 fn machine(but: &[(ProbeSubject, ProbeAnswer)]) -> Vec<ProbeFact> {
     let answer = |s| but.iter().find(|(b, _)| *b == s).map_or_else(yes, |(_, a)| a.clone());
-    let needs = PLANS.iter().flat_map(|plan| plan.needs.iter().map(|need| need.subject));
-    let wishes = PLANS.iter().flat_map(|plan| plan.wishes.iter().map(|wish| wish.subject));
+    let needs = CAPABILITIES.iter().flat_map(|plan| plan.needs.iter().map(|need| need.subject));
+    let wishes =
+        CAPABILITIES.iter().flat_map(|plan| plan.improvements.iter().map(|wish| wish.subject));
     needs.chain(wishes).map(|subject| ProbeFact { subject, answer: answer(subject) }).collect()
 }
 
@@ -19,7 +20,7 @@ fn no(text: &str) -> ProbeAnswer {
 }
 
 fn unknown(text: &str) -> ProbeAnswer {
-    ProbeAnswer::CouldNotTell(text.into())
+    ProbeAnswer::Unknown(text.into())
 }
 
 #[test]
@@ -91,12 +92,12 @@ fn abilities_follow_the_weakest_need() {
         ),
     ];
     for (but, name, expected) in cases {
-        let abilities = abilities(&machine(but));
+        let abilities = capabilities(&machine(but));
         let found = abilities.iter().find(|a| a.name == *name).expect(name);
         assert_eq!(&found.answer, expected, "{name} with {but:?}");
         let full = matches!(expected, ProbeAnswer::Yes(_));
         assert_eq!(found.next.is_none(), full, "a next step exactly where one is needed");
-        assert_eq!(cannot(&abilities, name), matches!(expected, ProbeAnswer::No(_)));
+        assert_eq!(is_unavailable(&abilities, name), matches!(expected, ProbeAnswer::No(_)));
     }
 }
 
@@ -111,7 +112,7 @@ fn the_hint_names_an_interposer_that_works() {
     ];
     for (absent, expected) in cases {
         let absent: Vec<_> = absent.iter().map(|subject| (*subject, no("x"))).collect();
-        let abilities = abilities(&machine(&absent));
+        let abilities = capabilities(&machine(&absent));
         assert_eq!(abilities[0].answer, no("trace-descendants: x"), "{absent:?}");
         assert_eq!((abilities[0].name, abilities[0].next), ("run", Some(expected)));
     }
@@ -119,8 +120,8 @@ fn the_hint_names_an_interposer_that_works() {
 
 #[test]
 fn nothing_asked_is_nothing_known() {
-    for ability in abilities(&[]) {
-        assert!(matches!(ability.answer, ProbeAnswer::CouldNotTell(_)), "{ability:?}");
-        assert!(!cannot(std::slice::from_ref(&ability), ability.name));
+    for ability in capabilities(&[]) {
+        assert!(matches!(ability.answer, ProbeAnswer::Unknown(_)), "{ability:?}");
+        assert!(!is_unavailable(std::slice::from_ref(&ability), ability.name));
     }
 }

@@ -11,15 +11,15 @@ use sameport_addr::Protocol;
 use sameport_addr::parse_fixed_port;
 
 /// The longest name of a cgroup that a rule can have, in bytes.
-pub const LONGEST_NAME: usize = 154;
+pub const MAX_CGROUP_NAME: usize = 154;
 /// How deep below the first cgroup a rule's cgroup can be, and how deep the kernel's side looks.
-pub const DEEPEST: usize = 16;
+pub const MAX_CGROUP_DEPTH: usize = 16;
 
 /// The rule for one port of one protocol, for every address, in one network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
     /// The cookie of the network namespace.
-    pub network: u64,
+    pub netns_cookie: u64,
     /// The port.
     pub port: u16,
     /// Its protocol.
@@ -48,7 +48,7 @@ pub struct FileId {
     /// The file system's device number as the kernel has it: major shifted left by 20, and minor.
     pub device: u64,
     /// Its number there.
-    pub number: u64,
+    pub inode: u64,
     /// Tells it from an earlier file with its number, where the file system has such a thing.
     pub generation: Option<u32>,
 }
@@ -86,7 +86,7 @@ pub fn decide(
     protocol: Protocol,
     by: &Binder,
 ) -> GuardVerdict {
-    let is_it = |guard: &&Guard| guard.is_on(network, port, protocol);
+    let is_it = |guard: &&Guard| guard.is_for(network, port, protocol);
     match guards.iter().find(is_it) {
         None => GuardVerdict::Unguarded,
         Some(guard) if guard.allows(by) => GuardVerdict::Allowed,
@@ -98,8 +98,8 @@ pub fn decide(
 impl Guard {
     /// Whether it is the guard of this port.
     #[must_use]
-    pub fn is_on(&self, network: u64, port: u16, protocol: Protocol) -> bool {
-        (self.network, self.port, self.protocol) == (network, port, protocol)
+    pub fn is_for(&self, network: u64, port: u16, protocol: Protocol) -> bool {
+        (self.netns_cookie, self.port, self.protocol) == (network, port, protocol)
     }
 
     /// Whether it lets this one bind.
@@ -109,7 +109,7 @@ impl Guard {
             AllowRule::User(uid) => *uid == by.uid,
             AllowRule::Cgroup(path) => by.cgroup.as_ref().is_some_and(|own| is_within(own, path)),
             AllowRule::Executable(wanted) => match (wanted, by.executable) {
-                (Some(wanted), Some(own)) => wanted.is(&own),
+                (Some(wanted), Some(own)) => wanted.matches(&own),
                 _ => false,
             },
         })
@@ -119,22 +119,22 @@ impl Guard {
 impl FileId {
     /// Whether the rule for this file is for that one. Without a generation, every one is.
     #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
+    pub fn matches(&self, other: &Self) -> bool {
         let same = self.generation.is_none() || self.generation == other.generation;
-        (self.device, self.number) == (other.device, other.number) && same
+        (self.device, self.inode) == (other.device, other.inode) && same
     }
 }
 
 /// Whether a cgroup is that of the rule or below it.
 fn is_within(own: &str, path: &str) -> bool {
-    let deep = own.split('/').filter(|name| !name.is_empty()).count() > DEEPEST;
+    let deep = own.split('/').filter(|name| !name.is_empty()).count() > MAX_CGROUP_DEPTH;
     !deep && own.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether a cgroup is below that of a service or a scope. systemd puts the machine's units below slices
 /// alone; what is inside of a unit is named by whoever runs that: a user's own manager, a container.
 #[must_use]
-pub fn is_inside_a_unit(path: &str) -> bool {
+pub fn is_below_unit(path: &str) -> bool {
     let above = path.rsplit_once('/').map_or("", |(above, _)| above);
     above.split('/').any(|name| name.ends_with(".service") || name.ends_with(".scope"))
 }
@@ -153,7 +153,7 @@ pub struct CgroupStep {
 
 /// The steps to all of these paths, and the place where each path ends.
 #[must_use]
-pub fn steps<'a>(paths: impl Iterator<Item = &'a str>) -> (Vec<CgroupStep>, Vec<u32>) {
+pub fn cgroup_steps<'a>(paths: impl Iterator<Item = &'a str>) -> (Vec<CgroupStep>, Vec<u32>) {
     let mut steps: Vec<CgroupStep> = Vec::new();
     let mut ends = Vec::new();
     for path in paths {
@@ -283,12 +283,12 @@ pub fn cgroup_path(text: &str) -> Result<String, &'static str> {
     if names.iter().any(|name| [".", ".."].contains(name)) {
         return Err("the path of a cgroup has no . and no ..");
     }
-    if names.len() > DEEPEST {
+    if names.len() > MAX_CGROUP_DEPTH {
         return Err(
             "a cgroup that is more than 16 levels deep cannot be told by the kernel's side",
         );
     }
-    if names.iter().any(|name| name.len() > LONGEST_NAME) {
+    if names.iter().any(|name| name.len() > MAX_CGROUP_NAME) {
         return Err("a cgroup's name of more than 154 bytes cannot be told by the kernel's side");
     }
     Ok(format!("/{}", names.join("/")))

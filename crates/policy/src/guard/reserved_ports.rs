@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 /// The ports of a text such as `8080,9000-9010`. `None`: it is something else.
 #[must_use]
-pub fn read(text: &str) -> Option<BTreeSet<u16>> {
+pub fn parse(text: &str) -> Option<BTreeSet<u16>> {
     let mut ports = BTreeSet::new();
     for part in text.trim().split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -15,7 +15,7 @@ pub fn read(text: &str) -> Option<BTreeSet<u16>> {
 
 /// The text for these ports, runs of them as the kernel writes them.
 #[must_use]
-pub fn write(ports: &BTreeSet<u16>) -> String {
+pub fn format(ports: &BTreeSet<u16>) -> String {
     let mut runs: Vec<(u16, u16)> = Vec::new();
     for port in ports {
         match runs.last_mut() {
@@ -66,11 +66,11 @@ mod tests {
             ("80,90-92,65534-65535", &[80, 90, 91, 92, 65534, 65535]),
         ];
         for (text, ports) in cases {
-            assert_eq!(read(&format!("{text}\n")), Some(set(ports)));
-            assert_eq!(write(&set(ports)), text);
+            assert_eq!(parse(&format!("{text}\n")), Some(set(ports)));
+            assert_eq!(format(&set(ports)), text);
         }
         for wrong in ["x", "1-", "65536", "1-70000", "-"] {
-            assert_eq!(read(wrong), None, "{wrong}");
+            assert_eq!(parse(wrong), None, "{wrong}");
         }
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 fn inode(number: u64) -> FileId {
-    FileId { device: 8 << 20 | 1, number, generation: Some(7) }
+    FileId { device: 8 << 20 | 1, inode: number, generation: Some(7) }
 }
 
 fn by(uid: u32, cgroup: &str, executable: FileId) -> Binder {
@@ -14,7 +14,7 @@ fn by(uid: u32, cgroup: &str, executable: FileId) -> Binder {
 fn one_rule_that_names_the_binder_is_enough() {
     let unit = "/system.slice/api.service";
     let guard = Guard {
-        network: 1,
+        netns_cookie: 1,
         port: 8443,
         protocol: Protocol::Tcp,
         report_only: false,
@@ -25,7 +25,7 @@ fn one_rule_that_names_the_binder_is_enough() {
             AllowRule::Executable(None),
         ],
     };
-    let deep = format!("{unit}{}", "/x".repeat(DEEPEST - 2));
+    let deep = format!("{unit}{}", "/x".repeat(MAX_CGROUP_DEPTH - 2));
     let too_deep = format!("{deep}/x");
     let stranger = inode(1);
     let cases = [
@@ -61,14 +61,14 @@ fn one_rule_that_names_the_binder_is_enough() {
 #[test]
 fn a_file_without_a_generation_is_any_of_its_number() {
     let any = FileId { generation: None, ..inode(5) };
-    assert!(any.is(&inode(5)) && any.is(&any));
-    assert!(!inode(5).is(&any), "a rule that has one wants it");
+    assert!(any.matches(&inode(5)) && any.matches(&any));
+    assert!(!inode(5).matches(&any), "a rule that has one wants it");
 }
 
 #[test]
 fn paths_share_their_steps() {
     let paths = ["/a/b", "/a", "/b", "/a/b/c", "/a/b"];
-    let (steps, ends) = steps(paths.into_iter());
+    let (steps, ends) = cgroup_steps(paths.into_iter());
     let told: Vec<_> = steps.iter().map(|s| (s.from, s.name.as_str(), s.to)).collect();
     assert_eq!(told, [(0, "a", 1), (1, "b", 2), (0, "b", 3), (2, "c", 4)]);
     assert_eq!(ends, [2, 1, 3, 4, 2]);
@@ -95,8 +95,8 @@ fn wishes_are_read_strictly() {
     assert_eq!(read("unit=api"), Ok(AllowSpec::Unit("api".into())));
     assert_eq!(read("exe=/usr/bin/a=b"), Ok(AllowSpec::Executable("/usr/bin/a=b".into())));
     assert_eq!(read("cgroup=//my/app/"), Ok(AllowSpec::Cgroup("/my/app".into())));
-    let long = format!("cgroup=/{}", "x".repeat(LONGEST_NAME + 1));
-    let deep = format!("cgroup={}", "/x".repeat(DEEPEST + 1));
+    let long = format!("cgroup=/{}", "x".repeat(MAX_CGROUP_NAME + 1));
+    let deep = format!("cgroup={}", "/x".repeat(MAX_CGROUP_DEPTH + 1));
     for wrong in
         ["", "uid", "uid=", "user=x", "exe=bin/x", "cgroup=/", "cgroup=x", "cgroup=/a/../b"]
             .into_iter()

@@ -14,21 +14,21 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetnsSpec {
     /// By the name that `ip netns add` gave it.
-    Named(String),
+    Name(String),
     /// By a file; its path has a `/`.
-    At(PathBuf),
+    Path(PathBuf),
     /// By a process that is in it.
-    OfProcess(i32),
+    Pid(i32),
 }
 
 impl NetnsSpec {
     /// The file that stands for it.
     #[must_use]
-    pub fn file(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         match self {
-            Self::Named(name) => PathBuf::from("/run/netns").join(name),
-            Self::At(path) => path.clone(),
-            Self::OfProcess(pid) => format!("/proc/{pid}/ns/net").into(),
+            Self::Name(name) => PathBuf::from("/run/netns").join(name),
+            Self::Path(path) => path.clone(),
+            Self::Pid(pid) => format!("/proc/{pid}/ns/net").into(),
         }
     }
 }
@@ -36,9 +36,9 @@ impl NetnsSpec {
 impl fmt::Display for NetnsSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Named(name) => f.write_str(name),
-            Self::At(path) => path.display().fmt(f),
-            Self::OfProcess(pid) => write!(f, "pid:{pid}"),
+            Self::Name(name) => f.write_str(name),
+            Self::Path(path) => path.display().fmt(f),
+            Self::Pid(pid) => write!(f, "pid:{pid}"),
         }
     }
 }
@@ -62,15 +62,15 @@ impl FromStr for NetnsSpec {
         if let Some(pid) = text.strip_prefix("pid:") {
             let digits = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
             let pid = if digits { pid.parse().ok() } else { None };
-            return pid.filter(|pid| *pid > 0).map(Self::OfProcess).ok_or(NetnsSpecError);
+            return pid.filter(|pid| *pid > 0).map(Self::Pid).ok_or(NetnsSpecError);
         }
         // No file has a longer path, or a longer name.
         let (longest, is_path) = if text.contains('/') { (4095, true) } else { (255, false) };
         match text {
             "" | "." | ".." => Err(NetnsSpecError),
             _ if text.len() > longest || text.contains('\0') => Err(NetnsSpecError),
-            _ if is_path => Ok(Self::At(text.into())),
-            _ => Ok(Self::Named(text.to_owned())),
+            _ if is_path => Ok(Self::Path(text.into())),
+            _ => Ok(Self::Name(text.to_owned())),
         }
     }
 }
@@ -83,13 +83,13 @@ mod tests {
     fn names_paths_and_processes_are_told_apart() {
         let long = "x".repeat(256);
         let cases = [
-            ("blue", Some(NetnsSpec::Named("blue".into()))),
-            ("a b", Some(NetnsSpec::Named("a b".into()))),
-            ("pid", Some(NetnsSpec::Named("pid".into()))),
-            ("/run/netns/blue", Some(NetnsSpec::At("/run/netns/blue".into()))),
-            ("./blue", Some(NetnsSpec::At("./blue".into()))),
-            ("pid:1", Some(NetnsSpec::OfProcess(1))),
-            ("pid:2147483647", Some(NetnsSpec::OfProcess(i32::MAX))),
+            ("blue", Some(NetnsSpec::Name("blue".into()))),
+            ("a b", Some(NetnsSpec::Name("a b".into()))),
+            ("pid", Some(NetnsSpec::Name("pid".into()))),
+            ("/run/netns/blue", Some(NetnsSpec::Path("/run/netns/blue".into()))),
+            ("./blue", Some(NetnsSpec::Path("./blue".into()))),
+            ("pid:1", Some(NetnsSpec::Pid(1))),
+            ("pid:2147483647", Some(NetnsSpec::Pid(i32::MAX))),
             ("pid:2147483648", None),
             ("pid:0", None),
             ("pid:-1", None),
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn each_has_a_file() {
-        let file = |text: &str| text.parse::<NetnsSpec>().unwrap().file();
+        let file = |text: &str| text.parse::<NetnsSpec>().unwrap().path();
         assert_eq!(file("blue"), PathBuf::from("/run/netns/blue"));
         assert_eq!(file("./x"), PathBuf::from("./x"));
         assert_eq!(file("pid:7"), PathBuf::from("/proc/7/ns/net"));

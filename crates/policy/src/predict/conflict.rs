@@ -9,11 +9,11 @@ use crate::model::{Address, Protocol};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conflict {
     /// Which of the others.
-    pub with: usize,
+    pub index: usize,
     /// What sharing by `SO_REUSEPORT` lacks. Something is missing.
-    pub share: Missing,
+    pub share_lacks: Missing,
     /// What reuse by `SO_REUSEADDR` lacks; `None` where it never helps: against a TCP listener.
-    pub reuse: Option<Missing>,
+    pub reuse_lacks: Option<Missing>,
 }
 
 /// What is missing for a way past.
@@ -51,22 +51,22 @@ impl ReuseFlag {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uncertainty {
     /// Which of the others it is about.
-    pub with: usize,
+    pub index: usize,
     /// What is not known of it.
-    pub question: UnknownFact,
+    pub unknown: UnknownFact,
 }
 
 /// What is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnknownFact {
     /// It goes well if one of these is set on the other.
-    Set(Vec<ReuseFlag>),
+    AnySet(Vec<ReuseFlag>),
     /// It goes well if the socket that the other stems from refused IPv4 (`IPV6_V6ONLY`), or if one
     /// of these is set on it.
-    V6only(Vec<ReuseFlag>),
+    V6onlyOrAnySet(Vec<ReuseFlag>),
     /// It goes well if the kernel comes to this one before those that are in the way. TCP: if this one was
     /// bound, or began to listen, last. UDP: if it was bound last, but IPv6 with `SO_REUSEPORT` is last.
-    First,
+    LookupOrder,
 }
 
 /// Whether an address that another has may be had too.
@@ -88,14 +88,16 @@ pub(super) fn verdict(wish: &BindRequest, others: &[ExistingSocket]) -> Predicte
             AddressOverlap::Nothing => {}
             AddressOverlap::Shared => shared.push(with),
             AddressOverlap::Conflict(conflict) => conflicts.push(conflict),
-            AddressOverlap::Doubt(question) => doubts.push(Uncertainty { with, question }),
+            AddressOverlap::Doubt(question) => {
+                doubts.push(Uncertainty { index: with, unknown: question })
+            }
         }
     }
     if conflicts.is_empty() {
         return if doubts.is_empty() {
             PredictedResult::Granted
         } else {
-            PredictedResult::Depends(doubts)
+            PredictedResult::Uncertain(doubts)
         };
     }
     let past = match wish.address.protocol {
@@ -105,10 +107,11 @@ pub(super) fn verdict(wish: &BindRequest, others: &[ExistingSocket]) -> Predicte
     match past {
         None => PredictedResult::Refused(PredictedRefusal::InUse(conflicts)),
         Some(Coexistence::Surely) if doubts.is_empty() => PredictedResult::Granted,
-        Some(Coexistence::Surely) => PredictedResult::Depends(doubts),
-        Some(Coexistence::Perhaps(with)) => {
-            PredictedResult::Depends(vec![Uncertainty { with, question: UnknownFact::First }])
-        }
+        Some(Coexistence::Surely) => PredictedResult::Uncertain(doubts),
+        Some(Coexistence::Perhaps(with)) => PredictedResult::Uncertain(vec![Uncertainty {
+            index: with,
+            unknown: UnknownFact::LookupOrder,
+        }]),
     }
 }
 
@@ -127,21 +130,21 @@ fn past_of_udp(
     shared: &[usize],
     doubts: &[Uncertainty],
 ) -> Option<Coexistence> {
-    let may_share = |doubt: &&Uncertainty| match &doubt.question {
-        UnknownFact::Set(flags) | UnknownFact::V6only(flags) => {
+    let may_share = |doubt: &&Uncertainty| match &doubt.unknown {
+        UnknownFact::AnySet(flags) | UnknownFact::V6onlyOrAnySet(flags) => {
             flags.contains(&ReuseFlag::ReusePort)
         }
-        UnknownFact::First => false,
+        UnknownFact::LookupOrder => false,
     };
     if let Some(doubt) = doubts.iter().find(may_share) {
-        return Some(Coexistence::Perhaps(doubt.with));
+        return Some(Coexistence::Perhaps(doubt.index));
     }
     let is_last = |other: &ExistingSocket| match other.address.socket.is_ipv6() {
         true => other.reuse_port,
         false => Some(false),
     };
     let sharing = shared.iter().copied().find(|at| is_last(&others[*at]) == Some(false));
-    let in_the_way: Vec<_> = conflicts.iter().map(|found| is_last(&others[found.with])).collect();
+    let in_the_way: Vec<_> = conflicts.iter().map(|found| is_last(&others[found.index])).collect();
     match sharing {
         Some(_) if in_the_way.iter().all(|last| *last == Some(true)) => Some(Coexistence::Surely),
         Some(with) => Some(Coexistence::Perhaps(with)),
@@ -156,8 +159,8 @@ fn between(wish: &BindRequest, other: &ExistingSocket, with: usize) -> AddressOv
         return AddressOverlap::Nothing;
     }
     let tcp = wish.address.protocol == Protocol::Tcp;
-    let listens = tcp && other.doing == SocketUse::Waiting;
-    let same_user = other.doing == SocketUse::TimeWait || other.uid == wish.uid;
+    let listens = tcp && other.usage == SocketUse::Waiting;
+    let same_user = other.usage == SocketUse::TimeWait || other.uid == wish.uid;
     let reuse = Missing {
         ours: !wish.reuse_address,
         theirs: other.reuse_address == Some(false),
@@ -191,9 +194,13 @@ fn between(wish: &BindRequest, other: &ExistingSocket, with: usize) -> AddressOv
     }
     match (certain, open.is_empty()) {
         (false, _) if can_share && other.reuse_port == Some(true) => AddressOverlap::Nothing,
-        (false, _) => AddressOverlap::Doubt(UnknownFact::V6only(open)),
-        (true, true) => AddressOverlap::Conflict(Conflict { with, share, reuse }),
-        (true, false) => AddressOverlap::Doubt(UnknownFact::Set(open)),
+        (false, _) => AddressOverlap::Doubt(UnknownFact::V6onlyOrAnySet(open)),
+        (true, true) => AddressOverlap::Conflict(Conflict {
+            index: with,
+            share_lacks: share,
+            reuse_lacks: reuse,
+        }),
+        (true, false) => AddressOverlap::Doubt(UnknownFact::AnySet(open)),
     }
 }
 
@@ -213,7 +220,7 @@ fn may_overlap_unseen(wish: &BindRequest, other: &ExistingSocket) -> bool {
         Protocol::Tcp => ours == IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         Protocol::Udp => ours.is_ipv4(),
     };
-    matches!(other.doing, SocketUse::Connected | SocketUse::TimeWait)
+    matches!(other.usage, SocketUse::Connected | SocketUse::TimeWait)
         && theirs_is_ipv6
         && compared
         && wish.address.overlaps(&as_ipv4)
@@ -232,16 +239,16 @@ fn shortcut(
     conflicts: &[Conflict],
 ) -> Option<usize> {
     let remembered = |other: &ExistingSocket| {
-        let stems = matches!(other.doing, SocketUse::Connected | SocketUse::TimeWait);
+        let stems = matches!(other.usage, SocketUse::Connected | SocketUse::TimeWait);
         let anywhere = |address: &Address| Address { device: None, ..address.clone() };
         let ip = |address: &Address| address.socket.ip().to_canonical();
         let (ours, theirs) = (anywhere(&wish.address), anywhere(&other.address));
         let both_wild = is_wild(&ours) && is_wild(&theirs);
         same_port(&ours, &theirs)
-            && (other.uid == wish.uid || other.doing == SocketUse::TimeWait)
+            && (other.uid == wish.uid || other.usage == SocketUse::TimeWait)
             && other.reuse_port != Some(false)
             && (stems || ip(&ours) == ip(&theirs) || both_wild || ours.is_within(&theirs))
-            && conflicts.iter().all(|conflict| lived_beside(other, &others[conflict.with]))
+            && conflicts.iter().all(|conflict| lived_beside(other, &others[conflict.index]))
     };
     if !wish.reuse_port {
         return None;
@@ -252,7 +259,7 @@ fn shortcut(
 /// Whether the two, or what the first stems from and the second, could be bound at one time.
 fn lived_beside(one: &ExistingSocket, other: &ExistingSocket) -> bool {
     let is_ipv4 = |of: &ExistingSocket| of.address.socket.ip().to_canonical().is_ipv4();
-    let both_reuse = other.doing != SocketUse::Waiting
+    let both_reuse = other.usage != SocketUse::Waiting
         && one.reuse_address != Some(false)
         && other.reuse_address != Some(false);
     let families = is_ipv4(one) != is_ipv4(other);
@@ -261,7 +268,7 @@ fn lived_beside(one: &ExistingSocket, other: &ExistingSocket) -> bool {
         && one.address.device != other.address.device;
     both_reuse
         || devices
-        || match one.doing {
+        || match one.usage {
             SocketUse::Waiting | SocketUse::Bound => !one.address.overlaps(&other.address),
             SocketUse::Connected | SocketUse::TimeWait => families,
         }

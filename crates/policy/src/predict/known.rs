@@ -10,7 +10,7 @@ use crate::model::{Member, Protocol, SocketState};
 /// - a connection that no process has (one that waits to be accepted, or is being ended) has the options
 ///   of the listener that it came by, if all that it can have come by agree.
 #[must_use]
-pub fn known(members: &[Member]) -> Vec<ExistingSocket> {
+pub fn existing_sockets(members: &[Member]) -> Vec<ExistingSocket> {
     let mut others: Vec<ExistingSocket> = members.iter().map(plain).collect();
     for at in 0..others.len() {
         if others[at].reuse_port.is_none() && is_listener(&others[at]) {
@@ -22,7 +22,7 @@ pub fn known(members: &[Member]) -> Vec<ExistingSocket> {
     }
     for at in 0..others.len() {
         let other = &others[at];
-        if members[at].socket.inode != 0 || other.doing != SocketUse::Connected {
+        if members[at].socket.inode != 0 || other.usage != SocketUse::Connected {
             continue;
         }
         let by = |listener: &&ExistingSocket| {
@@ -43,7 +43,7 @@ pub fn known(members: &[Member]) -> Vec<ExistingSocket> {
 fn plain(member: &Member) -> ExistingSocket {
     ExistingSocket {
         address: member.socket.address.clone(),
-        doing: match member.socket.state {
+        usage: match member.socket.state {
             SocketState::Waiting => SocketUse::Waiting,
             SocketState::Bound => SocketUse::Bound,
             SocketState::Connected => SocketUse::Connected,
@@ -55,7 +55,7 @@ fn plain(member: &Member) -> ExistingSocket {
 }
 
 fn is_listener(other: &ExistingSocket) -> bool {
-    other.doing == SocketUse::Waiting && other.address.protocol == Protocol::Tcp
+    other.usage == SocketUse::Waiting && other.address.protocol == Protocol::Tcp
 }
 
 #[cfg(test)]
@@ -78,7 +78,7 @@ mod tests {
     fn what_others_prove() {
         let reuse = Some(SocketOptions { reuse_address: true, ..SocketOptions::default() });
         let of = |members: &[Member]| -> Vec<_> {
-            known(members).iter().map(|o| (o.reuse_address, o.reuse_port)).collect()
+            existing_sockets(members).iter().map(|o| (o.reuse_address, o.reuse_port)).collect()
         };
         let listener = |inode, options| member("0.0.0.0:80", SocketState::Waiting, inode, options);
         let waits = member("127.0.0.1:80", SocketState::Connected, 0, None);

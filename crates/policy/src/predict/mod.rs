@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use crate::model::Address;
 
 pub use conflict::{Conflict, Missing, ReuseFlag, Uncertainty, UnknownFact};
-pub use known::known;
+pub use known::existing_sockets;
 pub use remedies::{Remedy, remedies};
 pub use traffic::{TrafficEffect, TrafficOutcome};
 
@@ -64,14 +64,14 @@ pub struct PortLimits {
     /// Whether it may set `IP_TRANSPARENT`: CAP_NET_ADMIN or CAP_NET_RAW.
     pub may_be_transparent: bool,
     /// The first port that needs no privilege: `net.ipv4.ip_unprivileged_port_start`.
-    pub first_free_port: u16,
+    pub unprivileged_port_start: u16,
     /// Whether the IP can be bound here, on the wish's device if it has one: a wildcard, or an
     /// address that an interface has.
     pub is_local: bool,
     /// `net.ipv4.ip_nonlocal_bind`, or `net.ipv6.ip_nonlocal_bind` for an IPv6 address.
     pub nonlocal_bind: bool,
     /// Whether the wish's device exists; true where it names none.
-    pub has_device: bool,
+    pub device_exists: bool,
 }
 
 /// What a socket that is there already does.
@@ -94,7 +94,7 @@ pub struct ExistingSocket {
     /// Where it is bound.
     pub address: Address,
     /// What it does there.
-    pub doing: SocketUse,
+    pub usage: SocketUse,
     /// The owner; of no meaning in [`Doing::TimeWait`].
     pub uid: u32,
     /// `SO_REUSEPORT`, if that is known.
@@ -107,7 +107,7 @@ pub struct ExistingSocket {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prediction {
     /// What the calls answer.
-    pub verdict: PredictedResult,
+    pub result: PredictedResult,
     /// What becomes of the traffic that the wish and another socket could both take, should the wish be
     /// granted. Empty where it is refused. Sockets that are not named are not touched.
     pub effects: Vec<TrafficEffect>,
@@ -121,7 +121,7 @@ pub enum PredictedResult {
     /// One of them does not.
     Refused(PredictedRefusal),
     /// It is granted if every one of these turns out well, and else refused: EADDRINUSE by `bind`.
-    Depends(Vec<Uncertainty>),
+    Uncertain(Vec<Uncertainty>),
 }
 
 /// Why not, in the order in which the kernel finds it.
@@ -167,15 +167,16 @@ pub fn predict(wish: &BindRequest, machine: &PortLimits, others: &[ExistingSocke
     };
     let effects = match verdict {
         PredictedResult::Refused(_) => vec![],
-        PredictedResult::Granted | PredictedResult::Depends(_) => traffic::effects(wish, others),
+        PredictedResult::Granted | PredictedResult::Uncertain(_) => traffic::effects(wish, others),
     };
-    Prediction { verdict, effects }
+    Prediction { result: verdict, effects }
 }
 
 /// What is refused whoever else is there. The order of the two families differs.
 fn before_others(wish: &BindRequest, machine: &PortLimits) -> Option<PredictedRefusal> {
     let ip = wish.address.socket.ip();
-    let needs_privilege = wish.address.port() < machine.first_free_port && !machine.may_bind_low;
+    let needs_privilege =
+        wish.address.port() < machine.unprivileged_port_start && !machine.may_bind_low;
     let elsewhere =
         !machine.is_local && !machine.nonlocal_bind && !wish.freebind && !wish.transparent;
     let v6 = match ip {
@@ -187,7 +188,7 @@ fn before_others(wish: &BindRequest, machine: &PortLimits) -> Option<PredictedRe
         || matches!(wish.address.socket, std::net::SocketAddr::V6(at) if at.scope_id() != 0);
     let link_local = v6.is_some_and(|ip| ip.is_unicast_link_local());
     let checks = [
-        (!machine.has_device, PredictedRefusal::NoDevice),
+        (!machine.device_exists, PredictedRefusal::NoDevice),
         (wish.transparent && !machine.may_be_transparent, PredictedRefusal::NotTransparent),
         (v6.is_some() && needs_privilege, PredictedRefusal::NeedsPrivilege),
         (mapped && wish.address.v6only, PredictedRefusal::MappedAndV6only),

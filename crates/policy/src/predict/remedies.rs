@@ -26,11 +26,11 @@ pub enum Remedy {
         restart: Vec<usize>,
     },
     /// That these are gone: processes to end, connections to end, or a minute to wait for.
-    Without(Vec<usize>),
+    Remove(Vec<usize>),
     /// This address, which serves a part of what was wished for.
-    Part(Address),
+    OneFamily(Address),
     /// This port, which nobody has.
-    Port(u16),
+    OtherPort(u16),
 }
 
 /// The ways that work, the gentlest first. `everywhere`: all sockets of the protocol, on every port.
@@ -41,17 +41,17 @@ pub fn remedies(
     others: &[ExistingSocket],
     everywhere: &[Address],
 ) -> Vec<Remedy> {
-    let refused = match predict(wish, machine, others).verdict {
+    let refused = match predict(wish, machine, others).result {
         PredictedResult::Refused(refused) => refused,
-        PredictedResult::Granted | PredictedResult::Depends(_) => return vec![],
+        PredictedResult::Granted | PredictedResult::Uncertain(_) => return vec![],
     };
     let works = |wish: &BindRequest, others: &[ExistingSocket]| match predict(wish, machine, others)
-        .verdict
+        .result
     {
         PredictedResult::Granted => true,
         // What connections leave behind goes by itself.
-        PredictedResult::Depends(doubts) => doubts.iter().all(|doubt| {
-            matches!(others[doubt.with].doing, SocketUse::Connected | SocketUse::TimeWait)
+        PredictedResult::Uncertain(doubts) => doubts.iter().all(|doubt| {
+            matches!(others[doubt.index].usage, SocketUse::Connected | SocketUse::TimeWait)
         }),
         PredictedResult::Refused(_) => false,
     };
@@ -61,7 +61,7 @@ pub fn remedies(
     }
     // An address that is not here, or a device, does not come by another port.
     if matches!(refused, PredictedRefusal::InUse(_) | PredictedRefusal::NeedsPrivilege) {
-        found.extend(next_port(wish, machine, everywhere).map(Remedy::Port));
+        found.extend(next_port(wish, machine, everywhere).map(Remedy::OtherPort));
     }
     found
 }
@@ -73,7 +73,7 @@ fn in_use(
     works: &impl Fn(&BindRequest, &[ExistingSocket]) -> bool,
     found: &mut Vec<Remedy>,
 ) {
-    let in_the_way: Vec<usize> = conflicts.iter().map(|conflict| conflict.with).collect();
+    let in_the_way: Vec<usize> = conflicts.iter().map(|conflict| conflict.index).collect();
     let reusing = BindRequest { reuse_address: true, ..wish.clone() };
     // On UDP it gets past others by taking what is theirs.
     let takes = |effect: &TrafficEffect| effect.outcome == TrafficOutcome::Taken;
@@ -92,7 +92,7 @@ fn in_use(
         others
     };
     // What has a peer is not started again with another option: it ends.
-    let waits = |at: &usize| matches!(others[*at].doing, SocketUse::Waiting | SocketUse::Bound);
+    let waits = |at: &usize| matches!(others[*at].usage, SocketUse::Waiting | SocketUse::Bound);
     let owner = in_the_way.first().map(|at| others[*at].uid).filter(|uid| *uid != wish.uid);
     // Nobody who may be ready is said to be: what is left of a connection is no other side.
     let ready = |at: &usize| others[*at].reuse_port == Some(true);
@@ -113,11 +113,11 @@ fn in_use(
         .map(|(_, other)| other.clone())
         .collect();
     if works(wish, &left) {
-        found.push(Remedy::Without(in_the_way));
+        found.push(Remedy::Remove(in_the_way));
     }
     found.extend(parts(&wish.address).into_iter().find_map(|part| {
         let wish = BindRequest { address: part.clone(), ..wish.clone() };
-        works(&wish, others).then_some(Remedy::Part(part))
+        works(&wish, others).then_some(Remedy::OneFamily(part))
     }));
 }
 
@@ -137,7 +137,7 @@ fn parts(address: &Address) -> Vec<Address> {
 fn next_port(wish: &BindRequest, machine: &PortLimits, everywhere: &[Address]) -> Option<u16> {
     let first = match machine.may_bind_low {
         true => 1,
-        false => machine.first_free_port.max(1),
+        false => machine.unprivileged_port_start.max(1),
     };
     let mut taken: Vec<u16> = everywhere
         .iter()
@@ -149,8 +149,8 @@ fn next_port(wish: &BindRequest, machine: &PortLimits, everywhere: &[Address]) -
     // A low port's usual double: 80 and 8080.
     let usual = [(80, 8080), (443, 8443), (53, 5353)];
     let double = usual.iter().find(|(low, _)| *low == wish.address.port()).map(|(_, high)| *high);
-    let low =
-        wish.address.port() < machine.first_free_port && wish.address.protocol == Protocol::Tcp;
+    let low = wish.address.port() < machine.unprivileged_port_start
+        && wish.address.protocol == Protocol::Tcp;
     let start = double.filter(|_| low && !machine.may_bind_low).unwrap_or(wish.address.port());
     (start.max(first)..=u16::MAX).filter(|port| *port != wish.address.port()).find(free)
 }

@@ -9,10 +9,10 @@ const BOB: u32 = 1001;
 const MACHINE: PortLimits = PortLimits {
     may_bind_low: false,
     may_be_transparent: false,
-    first_free_port: 1024,
+    unprivileged_port_start: 1024,
     is_local: true,
     nonlocal_bind: false,
-    has_device: true,
+    device_exists: true,
 };
 
 fn at(protocol: Protocol, text: &str) -> Address {
@@ -35,7 +35,7 @@ fn on(device: &str, address: Address) -> Address {
 fn there(address: Address, reuse_address: bool, reuse_port: bool) -> ExistingSocket {
     ExistingSocket {
         address,
-        doing: SocketUse::Waiting,
+        usage: SocketUse::Waiting,
         uid: ANN,
         reuse_port: Some(reuse_port),
         reuse_address: Some(reuse_address),
@@ -47,7 +47,7 @@ fn wish(address: Address, reuse_address: bool, reuse_port: bool) -> BindRequest 
 }
 
 fn verdict(wish: &BindRequest, others: &[ExistingSocket]) -> PredictedResult {
-    predict(wish, &MACHINE, others).verdict
+    predict(wish, &MACHINE, others).result
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn what_is_refused_whoever_is_there() {
     let away = PortLimits { is_local: false, ..MACHINE };
     let high = BindRequest::plain(tcp("192.0.2.1:8080"), ANN);
     let transparent = BindRequest { transparent: true, ..high.clone() };
-    let device = PortLimits { has_device: false, ..MACHINE };
+    let device = PortLimits { device_exists: false, ..MACHINE };
     let able = PortLimits { may_bind_low: true, may_be_transparent: true, ..away };
     let nonlocal = PortLimits { nonlocal_bind: true, ..away };
     let cases = [
@@ -80,7 +80,7 @@ fn what_is_refused_whoever_is_there() {
     ];
     for (wish, machine, expected) in cases {
         let expected = expected.map_or(PredictedResult::Granted, PredictedResult::Refused);
-        assert_eq!(predict(wish, &machine, &[]).verdict, expected, "{wish:?} {machine:?}");
+        assert_eq!(predict(wish, &machine, &[]).result, expected, "{wish:?} {machine:?}");
     }
 }
 
@@ -98,8 +98,8 @@ fn a_refusal_names_all_that_are_in_the_way_and_what_they_lack() {
     assert_eq!(refused.error(), ("bind", "EADDRINUSE"));
     let missing = |theirs, same_user| Missing { ours: true, theirs, same_user };
     let expected = vec![
-        Conflict { with: 1, share: missing(true, false), reuse: None },
-        Conflict { with: 2, share: missing(false, true), reuse: None },
+        Conflict { index: 1, share_lacks: missing(true, false), reuse_lacks: None },
+        Conflict { index: 2, share_lacks: missing(false, true), reuse_lacks: None },
     ];
     assert_eq!(refused, PredictedRefusal::InUse(expected));
 }
@@ -111,13 +111,13 @@ fn what_is_not_known_is_a_doubt_and_not_a_guess() {
         reuse_address: None,
         ..there(tcp("0.0.0.0:8080"), true, true)
     };
-    let bound = ExistingSocket { doing: SocketUse::Bound, ..unknown.clone() };
+    let bound = ExistingSocket { usage: SocketUse::Bound, ..unknown.clone() };
     let bobs = ExistingSocket { uid: BOB, ..unknown.clone() };
     let (reuse, share) = (ReuseFlag::ReuseAddress, ReuseFlag::ReusePort);
     let depends = |flags: &[ReuseFlag]| {
-        PredictedResult::Depends(vec![Uncertainty {
-            with: 0,
-            question: UnknownFact::Set(flags.to_vec()),
+        PredictedResult::Uncertain(vec![Uncertainty {
+            index: 0,
+            unknown: UnknownFact::AnySet(flags.to_vec()),
         }])
     };
     let any = || tcp("0.0.0.0:8080");
@@ -144,7 +144,7 @@ fn what_is_not_known_is_a_doubt_and_not_a_guess() {
 #[test]
 fn what_is_left_of_a_connection_has_no_owner() {
     let left = ExistingSocket {
-        doing: SocketUse::TimeWait,
+        usage: SocketUse::TimeWait,
         uid: BOB,
         ..there(tcp("127.0.0.1:8080"), false, true)
     };
@@ -162,23 +162,23 @@ fn the_order_of_others_may_decide() {
     let closed = there(udp("127.0.0.1:53"), false, false);
     let able = PortLimits { may_bind_low: true, ..MACHINE };
     let wish = wish(udp("0.0.0.0:53"), false, true);
-    let doubt = Uncertainty { with: 1, question: UnknownFact::First };
+    let doubt = Uncertainty { index: 1, unknown: UnknownFact::LookupOrder };
     assert_eq!(
-        predict(&wish, &able, &[closed.clone(), open]).verdict,
-        PredictedResult::Depends(vec![doubt])
+        predict(&wish, &able, &[closed.clone(), open]).result,
+        PredictedResult::Uncertain(vec![doubt])
     );
     assert!(matches!(
-        predict(&wish, &able, std::slice::from_ref(&closed)).verdict,
+        predict(&wish, &able, std::slice::from_ref(&closed)).result,
         PredictedResult::Refused(_)
     ));
     // IPv6 with the option is behind all others.
     let both = BindRequest { address: udp("[::]:53"), ..wish };
     let six = there(udp("[::1]:53"), false, true);
-    let refused = predict(&both, &able, &[closed, six.clone()]).verdict;
+    let refused = predict(&both, &able, &[closed, six.clone()]).result;
     assert!(matches!(refused, PredictedResult::Refused(_)), "{refused:?}");
     let bobs = ExistingSocket { uid: BOB, ..six };
     let open = there(udp("127.0.0.2:53"), false, true);
-    assert_eq!(predict(&both, &able, &[open, bobs]).verdict, PredictedResult::Granted);
+    assert_eq!(predict(&both, &able, &[open, bobs]).result, PredictedResult::Granted);
 }
 
 #[test]
@@ -187,10 +187,10 @@ fn the_shortcut_of_tcp_is_seen() {
     let held = there(Address { v6only: true, ..tcp("[::]:8080") }, false, false);
     let beside = ExistingSocket { uid: BOB, ..there(tcp("0.0.0.0:8080"), false, true) };
     let above = |uid| BindRequest { uid, ..wish(on("lo", tcp("[::]:8080")), false, true) };
-    let doubt = Uncertainty { with: 1, question: UnknownFact::First };
+    let doubt = Uncertainty { index: 1, unknown: UnknownFact::LookupOrder };
     assert_eq!(
         verdict(&above(BOB), &[held.clone(), beside]),
-        PredictedResult::Depends(vec![doubt])
+        PredictedResult::Uncertain(vec![doubt])
     );
     assert!(matches!(verdict(&above(BOB), &[held]), PredictedResult::Refused(_)));
 }
@@ -229,16 +229,16 @@ fn who_gets_the_traffic() {
     let able = PortLimits { may_bind_low: true, ..MACHINE };
     for (address, other, region, outcome) in cases {
         let prediction = predict(&wish(address, true, true), &able, std::slice::from_ref(&other));
-        assert_eq!(prediction.verdict, PredictedResult::Granted, "{other:?}");
+        assert_eq!(prediction.result, PredictedResult::Granted, "{other:?}");
         let [effect] = &prediction.effects[..] else { panic!("{:?}", prediction.effects) };
         assert_eq!(
-            (effect.on.to_string().as_str(), effect.outcome),
+            (effect.address.to_string().as_str(), effect.outcome),
             (region, outcome),
             "{other:?}"
         );
     }
     // Bound before: it shares, or one of the two comes too late.
-    let bound = |other: ExistingSocket| ExistingSocket { doing: SocketUse::Bound, ..other };
+    let bound = |other: ExistingSocket| ExistingSocket { usage: SocketUse::Bound, ..other };
     for (uid, reuse_port, expected) in [
         (ANN, true, None),
         (ANN, false, Some(TrafficOutcome::Race)),
@@ -246,7 +246,7 @@ fn who_gets_the_traffic() {
     ] {
         let wish = BindRequest { uid, ..wish(tcp("0.0.0.0:80"), true, reuse_port) };
         let prediction = predict(&wish, &able, &[bound(open(tcp("127.0.0.1:80")))]);
-        assert_eq!(prediction.verdict, PredictedResult::Granted);
+        assert_eq!(prediction.result, PredictedResult::Granted);
         assert_eq!(prediction.effects.first().map(|effect| effect.outcome), expected);
     }
     // Refused, or apart: nothing happens to anybody.
@@ -263,11 +263,11 @@ fn what_would_work() {
     let held = || there(any(), true, false);
     let open = || there(any(), true, true);
     let bobs = |other: ExistingSocket| ExistingSocket { uid: BOB, ..other };
-    let doing = |doing, other: ExistingSocket| ExistingSocket { doing, ..other };
+    let doing = |doing, other: ExistingSocket| ExistingSocket { usage: doing, ..other };
     let left = || doing(SocketUse::TimeWait, there(tcp("127.0.0.1:8080"), false, false));
     let client = || doing(SocketUse::Connected, there(tcp("127.0.0.1:8080"), false, false));
-    let without = || Remedy::Without(vec![0]);
-    let next = || Remedy::Port(8082);
+    let without = || Remedy::Remove(vec![0]);
+    let next = || Remedy::OtherPort(8082);
     let both = || wish(tcp("[::]:8080"), true, false);
     let six = Address { v6only: true, ..tcp("[::]:8080") };
     let cases: [(BindRequest, ExistingSocket, Vec<Remedy>); 9] = [
@@ -290,7 +290,7 @@ fn what_would_work() {
             ExistingSocket { reuse_address: Some(true), ..left() },
             vec![Remedy::ReuseAddress, without(), next()],
         ),
-        (both(), held(), vec![Remedy::Share(vec![0]), without(), Remedy::Part(six), next()]),
+        (both(), held(), vec![Remedy::Share(vec![0]), without(), Remedy::OneFamily(six), next()]),
         (server(), there(tcp("127.0.0.1:8081"), false, false), vec![]),
     ];
     let everywhere = [any(), tcp("127.0.0.1:8081"), udp("0.0.0.0:8082")];
@@ -315,7 +315,7 @@ fn what_would_work() {
     let found = remedies(&wish(any(), false, false), &MACHINE, &[rest], &everywhere);
     assert_eq!(found, [Remedy::ReuseAddress, without(), next()]);
     let low = BindRequest::plain(tcp("0.0.0.0:80"), ANN);
-    assert_eq!(remedies(&low, &MACHINE, &[], &[tcp("127.0.0.1:8080")]), [Remedy::Port(8081)]);
+    assert_eq!(remedies(&low, &MACHINE, &[], &[tcp("127.0.0.1:8080")]), [Remedy::OtherPort(8081)]);
     let away = PortLimits { is_local: false, ..MACHINE };
     assert_eq!(remedies(&server(), &away, &[], &everywhere), []);
 }

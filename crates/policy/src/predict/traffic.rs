@@ -9,9 +9,9 @@ use crate::model::{Address, Protocol};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrafficEffect {
     /// Which of the others.
-    pub with: usize,
+    pub index: usize,
     /// The traffic: what both addresses contain.
-    pub on: Address,
+    pub address: Address,
     /// Who gets it.
     pub outcome: TrafficOutcome,
 }
@@ -52,7 +52,7 @@ pub(super) fn effects(wish: &BindRequest, others: &[ExistingSocket]) -> Vec<Traf
     let mut effects = Vec::new();
     for (with, other) in others.iter().enumerate() {
         let Some(on) = common(&wish.address, &other.address) else { continue };
-        match other.doing {
+        match other.usage {
             SocketUse::Waiting => {}
             SocketUse::Bound => {
                 let can_share = wish.reuse_port && wish.uid == other.uid;
@@ -61,14 +61,14 @@ pub(super) fn effects(wish: &BindRequest, others: &[ExistingSocket]) -> Vec<Traf
                     None if can_share => TrafficOutcome::Unclear,
                     _ => TrafficOutcome::Race,
                 };
-                effects.push(TrafficEffect { with, on, outcome });
+                effects.push(TrafficEffect { index: with, address: on, outcome });
                 continue;
             }
             SocketUse::Connected | SocketUse::TimeWait => continue,
         }
         for on in families(on) {
             let outcome = outcome(wish, other, others, &on);
-            effects.push(TrafficEffect { with, on, outcome });
+            effects.push(TrafficEffect { index: with, address: on, outcome });
         }
     }
     merged(effects)
@@ -110,11 +110,11 @@ fn merged(effects: Vec<TrafficEffect>) -> Vec<TrafficEffect> {
         let wild = |on: &Address| on.socket.ip().is_unspecified();
         match merged.last_mut() {
             Some(last)
-                if (last.with, last.outcome) == (effect.with, effect.outcome)
-                    && wild(&last.on)
-                    && wild(&effect.on) =>
+                if (last.index, last.outcome) == (effect.index, effect.outcome)
+                    && wild(&last.address)
+                    && wild(&effect.address) =>
             {
-                last.on = Address { v6only: false, ..effect.on };
+                last.address = Address { v6only: false, ..effect.address };
             }
             _ => merged.push(effect),
         }
@@ -142,7 +142,7 @@ fn outcome(
     // A member that has a peer makes the kernel go through its group one by one.
     let mixed = udp
         && others.iter().any(|third| {
-            third.doing == SocketUse::Connected
+            third.usage == SocketUse::Connected
                 && third.reuse_port != Some(false)
                 && third.address.port() == wish.address.port()
         });

@@ -39,7 +39,7 @@ pub fn run_in<T: Send>(
     network: &NetnsSpec,
     look: impl FnOnce() -> T + Send,
 ) -> Result<T, NetnsError> {
-    let file = network.file();
+    let file = network.path();
     let failed = |call, errno| match errno {
         Errno::NOENT | Errno::SRCH => NetnsError::Gone(network.clone(), file.clone()),
         // EINVAL is of setns alone: another kind of namespace, or no namespace at all.

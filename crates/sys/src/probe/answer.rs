@@ -14,7 +14,7 @@ pub(super) fn usable<T>(
     match result {
         Ok(value) => ProbeAnswer::Yes(detail(value)),
         Err(error) => refused(call, &error)
-            .unwrap_or_else(|| ProbeAnswer::CouldNotTell(format!("{call}: {error}"))),
+            .unwrap_or_else(|| ProbeAnswer::Unknown(format!("{call}: {error}"))),
     }
 }
 
@@ -26,7 +26,7 @@ pub(super) fn present<T>(
 ) -> ProbeAnswer {
     match usable(call, result, detail) {
         ProbeAnswer::No(reason) if reason.starts_with(NOT_PERMITTED) => {
-            ProbeAnswer::CouldNotTell(reason)
+            ProbeAnswer::Unknown(reason)
         }
         answer => answer,
     }

@@ -25,7 +25,7 @@ pub(super) fn cgroup() -> CgroupTrial {
     let private = match PrivateCgroup::create() {
         Ok(private) => private,
         Err(error) => {
-            let programs = ProbeAnswer::CouldNotTell(format!("no cgroup to try it on: {error}"));
+            let programs = ProbeAnswer::Unknown(format!("no cgroup to try it on: {error}"));
             return CgroupTrial { own: no_cgroup(error), programs };
         }
     };
@@ -37,7 +37,7 @@ pub(super) fn cgroup() -> CgroupTrial {
     match removed {
         Ok(()) => CgroupTrial { own, programs },
         Err(error) => {
-            CgroupTrial { own: ProbeAnswer::CouldNotTell(format!("rmdir: {error}")), programs }
+            CgroupTrial { own: ProbeAnswer::Unknown(format!("rmdir: {error}")), programs }
         }
     }
 }
@@ -74,7 +74,7 @@ pub(super) fn first_cgroup() -> ProbeAnswer {
         Err(CgroupError::System(call, path, why)) => {
             usable::<()>(&format!("{call} {}", path.display()), Err(why), |()| String::new())
         }
-        Err(error) => ProbeAnswer::CouldNotTell(error.to_string()),
+        Err(error) => ProbeAnswer::Unknown(error.to_string()),
     }
 }
 
@@ -104,9 +104,9 @@ pub(super) fn attachments() -> ProbeAnswer {
     match cgroup_bind::list_attached() {
         Ok(attached) => listed(&attached),
         Err(error @ PinError::NotPermitted(..)) => {
-            ProbeAnswer::CouldNotTell(format!("{NOT_PERMITTED}: {error}"))
+            ProbeAnswer::Unknown(format!("{NOT_PERMITTED}: {error}"))
         }
-        Err(error) => ProbeAnswer::CouldNotTell(error.to_string()),
+        Err(error) => ProbeAnswer::Unknown(error.to_string()),
     }
 }
 

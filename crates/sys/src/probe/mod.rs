@@ -20,7 +20,7 @@ use sameport_policy::capability::question::{ProbeAnswer, ProbeFact, ProbeSubject
 ///
 /// Starts two processes and one thread and creates a cgroup, and removes them before it returns.
 /// Changes neither the calling process nor the system. Needs no privilege. A probe that fails
-/// answers [`ProbeAnswer::CouldNotTell`].
+/// answers [`ProbeAnswer::Unknown`].
 #[must_use]
 pub fn examine() -> Vec<ProbeFact> {
     let listener = seccomp::trial();

@@ -71,7 +71,7 @@ pub(super) fn trace() -> ProcessAccess {
     let (fd, sleeper) = match started {
         Ok(started) => started,
         Err(error) => {
-            let answer = ProbeAnswer::CouldNotTell(format!("no process to look into: {error}"));
+            let answer = ProbeAnswer::Unknown(format!("no process to look into: {error}"));
             return ProcessAccess { descendants: answer.clone(), same_user: answer };
         }
     };
@@ -112,7 +112,7 @@ pub(super) fn see_other_users() -> ProbeAnswer {
     let own = rustix::process::geteuid().as_raw();
     let processes = match fs::metadata("/proc/self/fd").and_then(|_| fs::read_dir("/proc")) {
         Ok(entries) => entries,
-        Err(error) => return ProbeAnswer::CouldNotTell(format!("/proc cannot be seen: {error}")),
+        Err(error) => return ProbeAnswer::Unknown(format!("/proc cannot be seen: {error}")),
     };
     let others = processes
         .flatten()
@@ -131,10 +131,8 @@ pub(super) fn see_other_users() -> ProbeAnswer {
     match (capable, refusal) {
         (_, Some(error)) => ProbeAnswer::No(format!("as uid {own}: /proc/PID/fd: {error}")),
         (Ok(true), None) => ProbeAnswer::Yes(format!("as uid {own}, by CAP_SYS_PTRACE")),
-        (Ok(false), None) => {
-            ProbeAnswer::CouldNotTell("no process of another user can be seen".into())
-        }
-        (Err(error), None) => ProbeAnswer::CouldNotTell(format!("capget: {error}")),
+        (Ok(false), None) => ProbeAnswer::Unknown("no process of another user can be seen".into()),
+        (Err(error), None) => ProbeAnswer::Unknown(format!("capget: {error}")),
     }
 }
 

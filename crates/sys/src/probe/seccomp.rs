@@ -48,7 +48,7 @@ pub(super) fn trial() -> SeccompTrial {
         .spawn(on_this_thread)
         .and_then(|thread| thread.join().map_err(|_| io::Error::other("the thread panicked")));
     ended.unwrap_or_else(|error| {
-        let answer = ProbeAnswer::CouldNotTell(format!("no thread to try it on: {error}"));
+        let answer = ProbeAnswer::Unknown(format!("no thread to try it on: {error}"));
         SeccompTrial {
             no_new_privs: answer.clone(),
             installed: answer.clone(),
@@ -87,7 +87,7 @@ fn on_this_thread() -> SeccompTrial {
 
     let listener = install_listener();
     let without = |reason: &io::Error| {
-        ProbeAnswer::CouldNotTell(format!("no listener could be installed to ask: {reason}"))
+        ProbeAnswer::Unknown(format!("no listener could be installed to ask: {reason}"))
     };
     let (addfd, addfd_send) = match &listener {
         Ok(listener) => {
@@ -128,13 +128,10 @@ mod tests {
         match second.join().unwrap() {
             Ok((trial, wait_killable)) => {
                 assert!(matches!(&trial.installed, ProbeAnswer::No(r) if r.contains("EBUSY")));
-                assert!(matches!(trial.addfd, ProbeAnswer::CouldNotTell(_)));
+                assert!(matches!(trial.addfd, ProbeAnswer::Unknown(_)));
                 assert_eq!(trial.no_new_privs, ProbeAnswer::Yes("already set".into()));
                 // The first listener does not hide whether the kernel knows the flag.
-                assert!(
-                    !matches!(wait_killable, ProbeAnswer::CouldNotTell(_)),
-                    "{wait_killable:?}"
-                );
+                assert!(!matches!(wait_killable, ProbeAnswer::Unknown(_)), "{wait_killable:?}");
             }
             // The tests themselves may run below a supervisor.
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EBUSY)),

@@ -98,6 +98,6 @@ mod tests {
     fn the_cookie_is_this_namespace() {
         let first = netns_cookie();
         assert_eq!(first, netns_cookie());
-        assert!(!matches!(first, ProbeAnswer::CouldNotTell(_)), "{first:?}");
+        assert!(!matches!(first, ProbeAnswer::Unknown(_)), "{first:?}");
     }
 }

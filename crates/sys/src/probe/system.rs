@@ -61,9 +61,7 @@ pub(super) fn low_ports() -> ProbeAnswer {
     let first = match sysctl("net/ipv4/ip_unprivileged_port_start") {
         Ok(value) => value,
         Err(error) => {
-            return ProbeAnswer::CouldNotTell(format!(
-                "net.ipv4.ip_unprivileged_port_start: {error}"
-            ));
+            return ProbeAnswer::Unknown(format!("net.ipv4.ip_unprivileged_port_start: {error}"));
         }
     };
     match capable(CapabilitySet::NET_BIND_SERVICE) {
@@ -72,7 +70,7 @@ pub(super) fn low_ports() -> ProbeAnswer {
             ProbeAnswer::Yes(format!("net.ipv4.ip_unprivileged_port_start is {first}"))
         }
         Ok(false) => ProbeAnswer::No(format!("below {first} only with CAP_NET_BIND_SERVICE")),
-        Err(error) => ProbeAnswer::CouldNotTell(format!("capget: {error}")),
+        Err(error) => ProbeAnswer::Unknown(format!("capget: {error}")),
     }
 }
 
@@ -113,7 +111,7 @@ pub(super) fn ebpf() -> ProbeAnswer {
         )),
         // The program is valid on every kernel, so EINVAL does not mean that eBPF is absent.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            ProbeAnswer::CouldNotTell(format!("bpf(BPF_PROG_LOAD): {error}"))
+            ProbeAnswer::Unknown(format!("bpf(BPF_PROG_LOAD): {error}"))
         }
         loaded => usable("bpf(BPF_PROG_LOAD)", loaded, |_| "loaded a socket filter".into()),
     }
@@ -126,7 +124,7 @@ pub(super) fn cgroup2() -> ProbeAnswer {
         {
             (Ok(mounts), Ok(own)) => (mounts, own),
             (Err(error), _) | (_, Err(error)) => {
-                return ProbeAnswer::CouldNotTell(format!("/proc/self: {error}"));
+                return ProbeAnswer::Unknown(format!("/proc/self: {error}"));
             }
         };
     let place = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("unknown");

@@ -11,10 +11,10 @@ use sameport_policy::audit::KernelSettings;
 pub fn kernel_settings() -> KernelSettings {
     let read = |path| read_to_string(path).unwrap_or_default().trim().to_owned();
     KernelSettings {
-        given_away: ephemeral_ports(),
-        reserved: crate::bpf::guard::reserved_text().unwrap_or_default().trim().to_owned(),
+        ephemeral_ports: ephemeral_ports(),
+        reserved_ports: crate::bpf::guard::reserved_text().unwrap_or_default().trim().to_owned(),
         ptrace_scope: read("/proc/sys/kernel/yama/ptrace_scope").parse().ok(),
-        init_serves: read("/proc/1/comm") == "systemd",
+        init_passes_sockets: read("/proc/1/comm") == "systemd",
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn report(request: &AuditRequest) -> Result<AuditReport, inspect::Ins
         unseen = seen_now;
         let before = std::mem::take(&mut findings);
         findings = audit(&facts);
-        findings.retain(|finding| before.iter().any(|earlier| earlier.is_again(finding)));
+        findings.retain(|finding| before.iter().any(|earlier| earlier.is_same(finding)));
     }
     Ok(AuditReport { findings, unseen })
 }
@@ -78,10 +78,10 @@ fn facts(request: &AuditRequest) -> Result<(AuditFacts, Vec<Unseen>), inspect::I
     let unseen = unseen(&seen, lookups.as_ref().err().copied());
     let redirections = lookups.unwrap_or_default().into_iter();
     let facts = AuditFacts {
-        traces: traces(&seen.members),
+        evidence: traces(&seen.members),
         members: seen.members,
-        machine: proc::kernel_settings(),
-        asked: request.port,
+        kernel: proc::kernel_settings(),
+        port: request.port,
         redirections: redirections.map(|program| Redirection { program }).collect(),
     };
     Ok((facts, unseen))
@@ -105,9 +105,9 @@ fn trace(pid: i32) -> ProgramEvidence {
         Some(RunIdentity { group, command, directory: line.directory })
     });
     ProgramEvidence {
-        file: proc::executable_id(pid),
+        executable: proc::executable_id(pid),
         directory: proc::working_directory(pid),
-        above: proc::ancestors(pid),
+        ancestors: proc::ancestors(pid),
         runs: runs.collect(),
     }
 }

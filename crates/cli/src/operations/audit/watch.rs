@@ -115,10 +115,10 @@ impl AuditState {
         if first {
             std::thread::sleep(super::PASSING);
             let again = audit(&super::facts(request)?.0);
-            found.retain(|finding| again.iter().any(|other| other.is_again(finding)));
+            found.retain(|finding| again.iter().any(|other| other.is_same(finding)));
         }
         self.compare_findings(found, first);
-        let taken = self.succession.step(&facts).into_iter();
+        let taken = self.succession.update(&facts).into_iter();
         self.changes.extend(taken.map(PortChange::Found));
         Ok(())
     }
@@ -132,7 +132,7 @@ impl AuditState {
     }
 
     fn compare_findings(&mut self, found: Vec<Finding>, at_once: bool) {
-        let has = |list: &[Finding], finding: &Finding| list.iter().any(|it| it.is_again(finding));
+        let has = |list: &[Finding], finding: &Finding| list.iter().any(|it| it.is_same(finding));
         let (known, new): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|finding| has(&self.findings, finding));
         let gone = self.findings.iter().filter(|finding| !has(&known, finding));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sameport_policy::guard::{AllowSpec, FileId, cgroup_path, is_inside_a_unit};
+use sameport_policy::guard::{AllowSpec, FileId, cgroup_path, is_below_unit};
 use sameport_sys::bpf::guard;
 use sameport_sys::cgroup::{Cgroup, CgroupError};
 use sameport_sys::users;
@@ -37,7 +37,7 @@ pub(super) fn found(wish: &AllowSpec) -> Result<AllowEntry, Error> {
 /// The cgroup of a unit of the machine. One that a user, or a container, has given the unit's name is not
 /// meant, whether or not the machine's own runs now.
 fn unit(name: &str) -> Result<PathBuf, Error> {
-    let is_inside = |path: &PathBuf| is_inside_a_unit(&path.to_string_lossy());
+    let is_inside = |path: &PathBuf| is_below_unit(&path.to_string_lossy());
     let path = match guard::unit(name) {
         Err(CgroupError::SeveralUnits(unit, mut paths)) => {
             paths.retain(|path| !is_inside(path));
@@ -95,7 +95,7 @@ pub(super) fn now(allow: &AllowEntry) -> AllowedNow {
         }
         AllowEntry::Executable { path, file } => {
             match (guard::inode(Path::new(path)), file.map(FileId::from)) {
-                (Ok(found), Some(file)) if file.is(&found) => AllowedNow::AsItWas,
+                (Ok(found), Some(file)) if file.matches(&found) => AllowedNow::AsItWas,
                 (Ok(_), _) => AllowedNow::Replaced,
                 (Err(_), _) => AllowedNow::Gone,
             }

@@ -209,13 +209,13 @@ impl GuardEntry {
     }
 
     fn is_for_the_same_as(&self, other: &Self) -> bool {
-        self.rule().is_on(other.network, other.port, other.protocol())
+        self.rule().is_for(other.network, other.port, other.protocol())
     }
 
     /// As rules decide by it.
     pub(super) fn rule(&self) -> Guard {
         Guard {
-            network: self.network,
+            netns_cookie: self.network,
             port: self.port,
             protocol: self.protocol(),
             report_only: self.report_only,
@@ -237,14 +237,14 @@ impl AllowEntry {
 }
 
 impl From<FileId> for FileEntry {
-    fn from(FileId { device, number, generation }: FileId) -> Self {
+    fn from(FileId { device, inode: number, generation }: FileId) -> Self {
         Self { device, inode: number, generation }
     }
 }
 
 impl From<FileEntry> for FileId {
     fn from(FileEntry { device, inode, generation }: FileEntry) -> Self {
-        Self { device, number: inode, generation }
+        Self { device, inode, generation }
     }
 }
 

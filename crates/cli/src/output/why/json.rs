@@ -93,7 +93,7 @@ struct ToldRemedy {
 impl<'a> ToldAnswer<'a> {
     fn new(answer: &'a WhyAnswer) -> Self {
         let wish = &answer.wish;
-        let refused = match (&answer.guard, &answer.prediction.verdict) {
+        let refused = match (&answer.guard, &answer.prediction.result) {
             (Some(_), _) => Some(("bind", "EPERM")),
             (None, PredictedResult::Refused(refused)) => Some(refused.error()),
             _ => None,
@@ -124,18 +124,21 @@ impl<'a> ToldSocket<'a> {
     /// Nothing for a socket that has no part in the answer.
     fn new(answer: &'a WhyAnswer, at: usize) -> Option<Self> {
         let (mut conflict, mut granted_if) = (None, None);
-        match &answer.prediction.verdict {
+        match &answer.prediction.result {
             PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) => {
-                conflict = conflicts.iter().find(|conflict| conflict.with == at).map(lacks);
+                conflict = conflicts.iter().find(|conflict| conflict.index == at).map(lacks);
             }
-            PredictedResult::Depends(doubts) => {
-                granted_if = doubts.iter().find(|doubt| doubt.with == at).map(condition);
+            PredictedResult::Uncertain(doubts) => {
+                granted_if = doubts.iter().find(|doubt| doubt.index == at).map(condition);
             }
             _ => {}
         }
-        let effects = answer.prediction.effects.iter().filter(|effect| effect.with == at);
+        let effects = answer.prediction.effects.iter().filter(|effect| effect.index == at);
         let traffic: Vec<_> = effects
-            .map(|effect| ToldEffect { on: effect.on.to_string(), outcome: word(effect.outcome) })
+            .map(|effect| ToldEffect {
+                on: effect.address.to_string(),
+                outcome: word(effect.outcome),
+            })
             .collect();
         if conflict.is_none() && granted_if.is_none() && traffic.is_empty() {
             return None;
@@ -192,8 +195,8 @@ fn lacks(conflict: &Conflict) -> ToldConflict {
         all.into_iter().filter_map(|(word, lacks)| lacks.then_some(word)).collect()
     };
     ToldConflict {
-        share_lacks: words(&conflict.share),
-        reuse_lacks: conflict.reuse.as_ref().map(words),
+        share_lacks: words(&conflict.share_lacks),
+        reuse_lacks: conflict.reuse_lacks.as_ref().map(words),
     }
 }
 
@@ -205,10 +208,10 @@ fn condition(doubt: &Uncertainty) -> Vec<&'static str> {
         };
         flags.iter().map(word).collect::<Vec<_>>()
     };
-    match &doubt.question {
-        UnknownFact::Set(set) => flags(set),
-        UnknownFact::V6only(set) => [flags(set), vec!["v6only"]].concat(),
-        UnknownFact::First => vec!["first"],
+    match &doubt.unknown {
+        UnknownFact::AnySet(set) => flags(set),
+        UnknownFact::V6onlyOrAnySet(set) => [flags(set), vec!["v6only"]].concat(),
+        UnknownFact::LookupOrder => vec!["first"],
     }
 }
 
@@ -242,9 +245,11 @@ impl ToldRemedy {
             Remedy::AsUser { uid, restart } => {
                 Self { uid: Some(*uid), pids: pids(restart), ..plain("as-user") }
             }
-            Remedy::Without(with) => Self { pids: pids(with), ..plain("without") },
-            Remedy::Part(address) => Self { address: Some(address.to_string()), ..plain("part") },
-            Remedy::Port(port) => Self { port: Some(*port), ..plain("port") },
+            Remedy::Remove(with) => Self { pids: pids(with), ..plain("without") },
+            Remedy::OneFamily(address) => {
+                Self { address: Some(address.to_string()), ..plain("part") }
+            }
+            Remedy::OtherPort(port) => Self { port: Some(*port), ..plain("port") },
         }
     }
 }

@@ -72,9 +72,9 @@ fn headline(answer: &WhyAnswer) -> String {
         let only = guard::who(guard);
         return format!("no: {what} cannot be bound: EPERM by bind: it is guarded for {only}");
     }
-    match &answer.prediction.verdict {
+    match &answer.prediction.result {
         PredictedResult::Granted => format!("yes: {what} can be bound{}", beside(answer)),
-        PredictedResult::Depends(_) => {
+        PredictedResult::Uncertain(_) => {
             format!("unsure: whether {what} can be bound depends on what cannot be seen from here")
         }
         PredictedResult::Refused(refused) => {
@@ -143,25 +143,25 @@ fn reason(answer: &WhyAnswer, refused: &PredictedRefusal) -> String {
 
 /// What is to be said of whom.
 fn remarks(answer: &WhyAnswer) -> Vec<(usize, String)> {
-    match &answer.prediction.verdict {
+    match &answer.prediction.result {
         PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) => {
-            let say = |conflict: &Conflict| (conflict.with, lacks(answer, conflict));
+            let say = |conflict: &Conflict| (conflict.index, lacks(answer, conflict));
             conflicts.iter().map(say).collect()
         }
         PredictedResult::Refused(_) => vec![],
-        PredictedResult::Depends(doubts) => {
-            doubts.iter().map(|doubt| (doubt.with, doubtful(answer, doubt))).collect()
+        PredictedResult::Uncertain(doubts) => {
+            doubts.iter().map(|doubt| (doubt.index, doubtful(answer, doubt))).collect()
         }
         PredictedResult::Granted => {
             let effects = answer.prediction.effects.iter();
-            effects.map(|effect| (effect.with, outcome(answer, effect))).collect()
+            effects.map(|effect| (effect.index, outcome(answer, effect))).collect()
         }
     }
 }
 
 /// `SO_REUSEPORT is missing on both sides; SO_REUSEADDR does not help against a listener`.
 fn lacks(answer: &WhyAnswer, conflict: &Conflict) -> String {
-    let Missing { ours, theirs, same_user } = conflict.share;
+    let Missing { ours, theirs, same_user } = conflict.share_lacks;
     let sides = |ours, theirs| match (ours, theirs) {
         (true, true) => Some("is missing on both sides"),
         (true, false) => Some("is missing on yours"),
@@ -170,7 +170,7 @@ fn lacks(answer: &WhyAnswer, conflict: &Conflict) -> String {
     };
     let mut reasons = Vec::new();
     if same_user {
-        reasons.push(match &answer.there[conflict.with] {
+        reasons.push(match &answer.there[conflict.index] {
             PresentSocket::Socket(member) if is_private(member) => {
                 format!(
                     "sockets of user id {}: a private group, which admits nobody else",
@@ -184,7 +184,7 @@ fn lacks(answer: &WhyAnswer, conflict: &Conflict) -> String {
         });
     }
     reasons.extend(sides(ours, theirs).map(|sides| format!("SO_REUSEPORT {sides}")));
-    match conflict.reuse {
+    match conflict.reuse_lacks {
         None => reasons.push("SO_REUSEADDR does not help against a listener".into()),
         Some(Missing { ours, theirs, .. }) => {
             reasons.extend(sides(ours, theirs).map(|sides| format!("SO_REUSEADDR {sides}")));
@@ -199,7 +199,7 @@ fn is_private(member: &Member) -> bool {
 }
 
 fn doubtful(answer: &WhyAnswer, doubt: &Uncertainty) -> String {
-    let left = matches!(answer.there[doubt.with], PresentSocket::Left(_));
+    let left = matches!(answer.there[doubt.index], PresentSocket::Left(_));
     let names = |flags: &[ReuseFlag]| {
         let name = |flag: &ReuseFlag| match flag {
             ReuseFlag::ReuseAddress => "SO_REUSEADDR",
@@ -207,23 +207,23 @@ fn doubtful(answer: &WhyAnswer, doubt: &Uncertainty) -> String {
         };
         flags.iter().map(name).collect::<Vec<_>>().join(" or ")
     };
-    match &doubt.question {
-        UnknownFact::Set(flags) if left => format!(
+    match &doubt.unknown {
+        UnknownFact::AnySet(flags) if left => format!(
             "if        the program that left it had {}, it can be bound, and else not yet; most \
              servers have SO_REUSEADDR",
             names(flags)
         ),
-        UnknownFact::Set(flags) => {
+        UnknownFact::AnySet(flags) => {
             format!("if        this one has {}, it can be bound, and else not", names(flags))
         }
-        UnknownFact::V6only(flags) if flags.is_empty() => {
+        UnknownFact::V6onlyOrAnySet(flags) if flags.is_empty() => {
             "if        it comes from a socket that serves IPv4 too, it cannot be bound".into()
         }
-        UnknownFact::V6only(flags) => format!(
+        UnknownFact::V6onlyOrAnySet(flags) => format!(
             "if        it comes from a socket that serves IPv4 too, and lacks {}, it cannot be bound",
             names(flags)
         ),
-        UnknownFact::First => {
+        UnknownFact::LookupOrder => {
             "if        the kernel comes to this one first (it was bound last), it can be \
                             bound, although others are in the way that do not share"
                 .into()
@@ -232,7 +232,7 @@ fn doubtful(answer: &WhyAnswer, doubt: &Uncertainty) -> String {
 }
 
 fn outcome(answer: &WhyAnswer, effect: &TrafficEffect) -> String {
-    let on = &effect.on;
+    let on = &effect.address;
     let udp = on.protocol == Protocol::Udp;
     let unit = if udp { "datagrams" } else { "connections" };
     match effect.outcome {
@@ -243,7 +243,7 @@ fn outcome(answer: &WhyAnswer, effect: &TrafficEffect) -> String {
             format!("who       gets the {unit} to {on} cannot be told from here")
         }
         TrafficOutcome::Taken => {
-            let other_user = match &answer.there[effect.with] {
+            let other_user = match &answer.there[effect.index] {
                 PresentSocket::Socket(member) => member.socket.uid != answer.wish.uid,
                 PresentSocket::Left(_) => false,
             };

@@ -17,9 +17,9 @@ use crate::output::text::{printable, seconds_rounded_up as seconds};
 pub(super) fn lines(answer: &WhyAnswer) -> Vec<String> {
     let mut lines: Vec<String> =
         answer.guard.iter().map(|guard| unguarded(answer, guard)).collect();
-    lines.extend(match &answer.prediction.verdict {
+    lines.extend(match &answer.prediction.result {
         PredictedResult::Refused(refused) => of_the_machine(answer, refused),
-        PredictedResult::Depends(doubts) => doubtful(answer, doubts),
+        PredictedResult::Uncertain(doubts) => doubtful(answer, doubts),
         PredictedResult::Granted => vec![],
     });
     lines.extend(answer.remedies.iter().filter_map(|remedy| line(answer, remedy)));
@@ -54,7 +54,7 @@ fn of_the_machine(answer: &WhyAnswer, refused: &PredictedRefusal) -> Vec<String>
 
 /// What would make it certain.
 fn doubtful(answer: &WhyAnswer, doubts: &[Uncertainty]) -> Vec<String> {
-    let with: Vec<usize> = doubts.iter().map(|doubt| doubt.with).collect();
+    let with: Vec<usize> = doubts.iter().map(|doubt| doubt.index).collect();
     let left = with.iter().filter_map(|at| match &answer.there[*at] {
         PresentSocket::Left(left) => Some(left.ends_in),
         PresentSocket::Socket(_) => None,
@@ -97,19 +97,19 @@ fn line(answer: &WhyAnswer, remedy: &Remedy) -> Option<String> {
                 with => format!("{run}, after {}", started_again(answer, with)),
             }
         }
-        Remedy::Without(with) => without(answer, with),
-        Remedy::Part(address) => format!("{address}: {} only", family(address)),
-        Remedy::Port(port) => format!("port {port}, which nobody has"),
+        Remedy::Remove(with) => without(answer, with),
+        Remedy::OneFamily(address) => format!("{address}: {} only", family(address)),
+        Remedy::OtherPort(port) => format!("port {port}, which nobody has"),
     })
 }
 
 /// Nothing is in the way but what connections have left.
 pub(super) fn only_left(answer: &WhyAnswer) -> bool {
-    let PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) = &answer.prediction.verdict
+    let PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) = &answer.prediction.result
     else {
         return false;
     };
-    conflicts.iter().all(|conflict| matches!(answer.there[conflict.with], PresentSocket::Left(_)))
+    conflicts.iter().all(|conflict| matches!(answer.there[conflict.index], PresentSocket::Left(_)))
 }
 
 fn members<'a>(answer: &'a WhyAnswer, with: &'a [usize]) -> impl Iterator<Item = &'a Member> {

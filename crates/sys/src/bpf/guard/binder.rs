@@ -45,7 +45,7 @@ pub fn unit(name: &str) -> Result<PathBuf, CgroupError> {
 pub fn inode(path: &Path) -> io::Result<FileId> {
     let file = File::open(path)?;
     let number = file.metadata()?.ino();
-    Ok(FileId { device: device(&file)?, number, generation: generation(&file) })
+    Ok(FileId { device: device(&file)?, inode: number, generation: generation(&file) })
 }
 
 /// The device number of the file system, by its mount: `stat` tells another one on btrfs and overlayfs.

@@ -37,7 +37,7 @@ pub(super) fn read_settings(bytes: &RawGuardSettings) -> (u64, SystemTime) {
 
 pub(super) fn port(guard: &Guard) -> RawPort {
     let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&guard.network.to_le_bytes());
+    bytes[..8].copy_from_slice(&guard.netns_cookie.to_le_bytes());
     bytes[8..10].copy_from_slice(&guard.port.to_le_bytes());
     bytes[10] = number(guard.protocol);
     bytes
@@ -60,7 +60,7 @@ pub(super) fn allowed(number: u32, allowed: &AllowRule, place: u32) -> Option<(R
         AllowRule::Cgroup(_) => (2, u64::from(place), 0, ANY),
         AllowRule::Executable(None) => return None,
         AllowRule::Executable(Some(file)) => {
-            (3, file.device, file.number, file.generation.map_or(ANY, u64::from))
+            (3, file.device, file.inode, file.generation.map_or(ANY, u64::from))
         }
     };
     let mut bytes = [0; 24];

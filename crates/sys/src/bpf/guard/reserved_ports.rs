@@ -16,7 +16,7 @@ const FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// # Errors
 /// Where the file cannot be read.
 pub fn reserved() -> io::Result<BTreeSet<u16>> {
-    reserved_ports::read(&text()?).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    reserved_ports::parse(&text()?).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The file, read at once: the kernel cuts it off where the first read ends, without a word
@@ -38,5 +38,5 @@ pub fn reserve(ports: &BTreeSet<u16>) -> io::Result<()> {
     if reserved()? == *ports {
         return Ok(());
     }
-    std::fs::write(FILE, format!("{}\n", reserved_ports::write(ports)))
+    std::fs::write(FILE, format!("{}\n", reserved_ports::format(ports)))
 }

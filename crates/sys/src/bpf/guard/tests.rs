@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sameport_policy::addr::Protocol;
-use sameport_policy::guard::{AllowRule, CgroupStep, FileId, Guard, LONGEST_NAME};
+use sameport_policy::guard::{AllowRule, CgroupStep, FileId, Guard, MAX_CGROUP_NAME};
 
 use super::{binder, inode, layout};
 
@@ -30,15 +30,20 @@ fn a_name_that_is_too_long_matches_none_that_is_read() {
     // The programs read at most 155 bytes and a zero.
     let name =
         |length: usize| layout::name(&CgroupStep { from: 1, name: "x".repeat(length), to: 2 });
-    assert_eq!(name(LONGEST_NAME)[4 + LONGEST_NAME], 0);
+    assert_eq!(name(MAX_CGROUP_NAME)[4 + MAX_CGROUP_NAME], 0);
     assert_ne!(name(200)[159], 0);
 }
 
 #[test]
 fn only_what_is_asked_for_is_looked_at() {
-    let guard =
-        |allow| Guard { network: 1, port: 80, protocol: Protocol::Udp, report_only: true, allow };
-    let file = FileId { device: 1, number: 2, generation: Some(3) };
+    let guard = |allow| Guard {
+        netns_cookie: 1,
+        port: 80,
+        protocol: Protocol::Udp,
+        report_only: true,
+        allow,
+    };
+    let file = FileId { device: 1, inode: 2, generation: Some(3) };
     assert_eq!(layout::value(&guard(vec![AllowRule::User(7)]), 5), [5, 0, 0, 0, 1, 0, 0, 0]);
     let both = vec![AllowRule::Cgroup("/a".into()), AllowRule::Executable(Some(file))];
     assert_eq!(layout::value(&guard(both), 5), [5, 0, 0, 0, 1, 1, 1, 0]);
