@@ -1,9 +1,9 @@
-//! Compiles the shared object with the compiler that cargo uses, and no more than a C linker.
+//! Compiles the shared object with cargo's compiler and a C linker.
 //!
-//! It cannot be a target of cargo's own: without `std` it needs `panic=abort`, which the rest of a
-//! workspace does not have. A build for another machine may lack that machine's `core` or linker
-//! (a mere `cargo check` needs neither); then there is no library, and `sameport` says so when asked
-//! for it. For this machine, it is there or the build fails.
+//! The object cannot be a cargo target: without `std` it needs `panic=abort`, unlike the rest of the
+//! workspace. A build for a foreign target can lack that target's `core` or linker; then there is no
+//! library, and `sameport` reports the reason when it is needed. For the host, the build fails
+//! without it.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The files of the object, all in `src`.
+/// The object's files in `src`.
 const FILES: &[&str] = &[
     "environment.rs",
     "hooks.rs",
@@ -23,8 +23,8 @@ const FILES: &[&str] = &[
     "sockets.rs",
 ];
 
-/// Machines that `machine.rs` is written for.
-const MACHINES: &[&str] = &["x86_64", "aarch64", "riscv64"];
+/// The architectures of `machine.rs`.
+const ARCHITECTURES: &[&str] = &["x86_64", "aarch64", "riscv64"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -36,7 +36,7 @@ fn main() {
     let (target, host) = (variable("TARGET"), variable("HOST"));
     let why_not = match build(&out, &object, &target, &host) {
         Ok(()) => String::new(),
-        Err(why) if target == host && is_written_for_target() => {
+        Err(why) if target == host && supports_target() => {
             panic!("the preload library cannot be built: {why}")
         }
         Err(why) => why,
@@ -50,18 +50,18 @@ fn main() {
     write(&out.join("why-not.txt"), &why_not);
 }
 
-fn is_written_for_target() -> bool {
+fn supports_target() -> bool {
     variable("CARGO_CFG_TARGET_OS") == "linux"
         && ["gnu", "musl"].contains(&variable("CARGO_CFG_TARGET_ENV").as_str())
-        && MACHINES.contains(&variable("CARGO_CFG_TARGET_ARCH").as_str())
+        && ARCHITECTURES.contains(&variable("CARGO_CFG_TARGET_ARCH").as_str())
         && variable("CARGO_CFG_TARGET_POINTER_WIDTH") == "64"
 }
 
 fn build(out: &Path, object: &Path, target: &str, host: &str) -> Result<(), String> {
-    if !is_written_for_target() {
-        return Err(format!("it is not written for {target}"));
+    if !supports_target() {
+        return Err(format!("{target} is not supported"));
     }
-    // Its files side by side, so that `mod map;` means the one of `sameport-policy`.
+    // All files in one folder, so that `mod map;` means the file of `sameport-policy`.
     let folder = out.join("object");
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     for file in FILES {
@@ -73,13 +73,13 @@ fn build(out: &Path, object: &Path, target: &str, host: &str) -> Result<(), Stri
         write(&folder.join(file), text);
     }
     let first = compile(&folder, object, target);
-    // The object has no libc in it: one made for glibc is as good for a musl of the same machine.
+    // The object contains no libc: a build for glibc works with musl on the same machine.
     let same_machine = target.split('-').next() == host.split('-').next();
     match first {
         Err(_) if target != host && same_machine && host.contains("linux") => {
             compile(&folder, object, host)
         }
-        done => done,
+        result => result,
     }
 }
 
@@ -96,24 +96,25 @@ fn compile(folder: &Path, object: &Path, target: &str) -> Result<(), String> {
     if target.ends_with("-musl") {
         command.args(["-C", "target-feature=-crt-static"]);
     }
-    // What cargo was told to link for this target with.
+    // The linker that cargo is configured to use for this target.
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         command.arg("-C").arg(joined("linker=", &linker));
     }
     let remap = joined("", folder.as_os_str());
     command.arg("--remap-path-prefix").arg(joined_with(remap, "=preload"));
     command.arg("-o").arg(object).arg(folder.join("object.rs"));
-    // Coverage and the like are for std programs.
+    // Flags for coverage and the like need std.
     command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     let output = command.output().map_err(|error| format!("{}: {error}", variable("RUSTC")))?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let messages = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
-        println!("{said}");
+        println!("{messages}");
         return Ok(());
     }
-    let first = said.lines().find(|line| line.starts_with("error")).unwrap_or("error: none told");
-    // The whole of it, for who looks into cargo's output folder.
-    println!("{command:?}\n{said}");
+    let first =
+        messages.lines().find(|line| line.starts_with("error")).unwrap_or("error: no message");
+    // Cargo keeps the complete output in the folder of the build script.
+    println!("{command:?}\n{messages}");
     Err(format!("the compiler has no {target} to build it with ({first})"))
 }
 
@@ -129,8 +130,8 @@ fn joined_with(mut first: OsString, second: &str) -> OsString {
 }
 
 fn write(path: &Path, text: &str) {
-    // Left alone if it is the same, so that nothing is built again for it.
-    if fs::read_to_string(path).is_ok_and(|there| there == text) {
+    // An unchanged file keeps its time, so that nothing is built again.
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
         return;
     }
     if let Err(error) = fs::write(path, text) {

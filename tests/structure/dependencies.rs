@@ -34,8 +34,8 @@ const PACKAGES: &[Package] = &[
         ours: &["sameport-sys", "sameport-policy"],
         others: None,
     },
-    // Runs inside other programs: `core` and files of policy and addr, which build.rs includes.
-    Package { name: "sameport-preload", ours: &[], others: Some(&["libc"]) },
+    // Runs inside other programs, from files that use `core` only: build.rs takes those of policy.
+    Package { name: "sameport-preload", ours: &["sameport-policy"], others: Some(&[]) },
     Package {
         name: "sameport-cli",
         ours: &[

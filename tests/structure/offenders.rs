@@ -20,9 +20,6 @@ pub(crate) const FILES_IN_CYCLES: &[&str] = &[
     "crates/policy/src/predict/mod.rs",
     "crates/policy/src/predict/remedies.rs",
     "crates/policy/src/predict/traffic.rs",
-    "crates/preload/src/elsewhere.rs",
-    "crates/preload/src/elsewhere/freebsd.rs",
-    "crates/preload/src/elsewhere/sockets.rs",
     "crates/supervisor/src/pool/mod.rs",
     "crates/supervisor/src/pool/shared_listener.rs",
     "crates/supervisor/src/pool/store.rs",
@@ -35,13 +32,11 @@ pub(crate) const DUPLICATE_TYPES: &[&str] = &[
     "crates/cli Told",
     "crates/cli ToldAddress",
     "crates/cli ToldChange",
-    "crates/preload Call",
 ];
 
 /// `PACKAGE -> PACKAGE` for dependencies that the architecture does not have.
 #[rustfmt::skip] // One a line.
 pub(crate) const DEPENDENCIES: &[&str] = &[
-    "sameport-preload -> sameport-policy",
 ];
 
 /// `FILE FUNCTION` for functions of more than 80 lines.

@@ -1,9 +1,9 @@
-//! What happens in `bind`, `connect` and `sendto` of the program.
+//! The replacements of `bind`, `connect` and `sendto`.
 //!
-//! The program's own memory is never written, its `errno` only where a call of its own fails, and
-//! what cannot be done as asked is an error of its call, never left out.
+//! They never write the program's memory, and set `errno` only if the program's call fails. If a
+//! setting cannot be applied, the program's call fails.
 
-#![expect(unsafe_code, reason = "stands in for functions that take pointers")]
+#![expect(unsafe_code, reason = "replaces functions that take pointers")]
 
 use core::ffi::{c_char, c_int};
 use core::fmt;
@@ -13,104 +13,113 @@ use crate::machine::RawErrno;
 use crate::map::{self, MapRequest, MapRule, Mapping};
 use crate::protocol::Protocol;
 use crate::report;
-use crate::settings::{AtomicFlag, HookSettings};
+use crate::settings::{Flag, Settings};
 use crate::share::{self, BindAttempt, ShareDecision};
 use crate::sockets::{
-    ADDRESS_WITHOUT_PORT, Family, HookedSocket, REUSE_ADDRESS, REUSE_PORT, RawSockAddr, handed_over,
+    ADDRESS_WITHOUT_PORT, Family, ProgramSocket, REUSE_ADDRESS, REUSE_PORT, RawSockAddr,
+    copy_address,
 };
 use crate::source::{self, OutgoingSocket};
 use crate::{environment, next};
 
-static SETTINGS: HookSettings = HookSettings::new();
+static SETTINGS: Settings = Settings::new();
 
-/// Before `main`, with the environment that the program is started with, if the caller knows it.
+/// The constructor: reads the settings from the environment of the program's start, if known.
 pub(crate) fn at_load(environment: *mut *mut c_char) {
     let array = environment::array(environment);
     environment::read(&SETTINGS, array);
-    next::find();
-    if SETTINGS.has(AtomicFlag::Read) {
+    next::look_up_all();
+    if SETTINGS.has(Flag::Read) {
         report::loaded(&SETTINGS);
     }
-    if SETTINGS.has(AtomicFlag::Strip) {
+    if SETTINGS.has(Flag::Strip) {
         environment::strip(array);
     }
 }
 
-fn settings() -> &'static HookSettings {
-    if !SETTINGS.has(AtomicFlag::Read) {
+fn settings() -> &'static Settings {
+    if !SETTINGS.has(Flag::Read) {
         environment::read(&SETTINGS, environment::array(core::ptr::null_mut()));
-        if SETTINGS.has(AtomicFlag::Read) {
+        if SETTINGS.has(Flag::Read) {
             report::loaded(&SETTINGS);
         }
     }
     &SETTINGS
 }
 
-/// What is to be bound instead, and what to say about it.
-struct HookPlan {
-    socket: HookedSocket,
-    asked: SocketAddr,
+/// The address to bind, and the facts for the report.
+struct BindPlan {
+    socket: ProgramSocket,
+    requested: SocketAddr,
     address: SocketAddr,
-    /// The place of the rule that moved it.
+    /// The index of the rule that changed the address.
     rule: Option<usize>,
-    sharing: HookSharing,
+    sharing: SharingState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum HookSharing {
-    /// We have made it shareable.
+enum SharingState {
+    /// The library set SO_REUSEPORT.
     Shared,
-    /// The program has.
-    ByItself,
-    Alone,
+    /// The program set SO_REUSEPORT.
+    ByProgram,
+    NotShared,
 }
 
 /// # Safety
-/// As `bind(2)`: `address` may be bad.
+///
+/// The requirements of bind(2). `address` can be invalid.
 pub(crate) unsafe fn bind(fd: c_int, address: *const u8, length: u32) -> c_int {
     let settings = settings();
-    // SAFETY: the program's promise.
+    // SAFETY: the caller meets the same requirements.
     let plan = match unsafe { plan(settings, fd, address, length) } {
         Ok(Some(plan)) => plan,
-        // SAFETY: the program's call, as it is.
+        // SAFETY: the program's call, unchanged.
         Ok(None) => return unsafe { next::bind(fd, address, length) },
         Err(errno) => return fail(errno),
     };
-    let wire = RawSockAddr::new(plan.address);
-    let (to, to_length) = if plan.address == plan.asked { (address, length) } else { wire.parts() };
-    // SAFETY: the program's address, or ours, which lives until the end of this function.
-    let done = unsafe { next::bind(fd, to, to_length) };
-    if plan.rule.is_some() || plan.address.port() != 0 || settings.has(AtomicFlag::Transparent) {
-        let errno = (done != 0).then(next::errno);
+    let raw = RawSockAddr::new(plan.address);
+    let (to, to_length) =
+        if plan.address == plan.requested { (address, length) } else { raw.parts() };
+    // SAFETY: the program's address, or a local that lives until the end of this function.
+    let result = unsafe { next::bind(fd, to, to_length) };
+    if plan.rule.is_some() || plan.address.port() != 0 || settings.has(Flag::Transparent) {
+        let errno = (result != 0).then(next::errno);
         report::send(settings, format_args!("{}", BindReport { plan: &plan, errno }));
     }
-    done
+    result
 }
 
 /// # Safety
-/// As `bind(2)`: `address` may be bad.
+///
+/// The requirements of bind(2). `address` can be invalid.
 unsafe fn plan(
-    settings: &HookSettings,
+    settings: &Settings,
     fd: c_int,
     address: *const u8,
     length: u32,
-) -> Result<Option<HookPlan>, RawErrno> {
-    if !settings.ask_for_binds() && !settings.has(AtomicFlag::Broken) {
+) -> Result<Option<BindPlan>, RawErrno> {
+    if !settings.affects_bind() && !settings.has(Flag::Invalid) {
         return Ok(None);
     }
-    let Some(socket) = HookedSocket::of(fd) else { return Ok(None) };
-    // SAFETY: the program's promise.
-    let Some(handed) = (unsafe { handed_over(address, length) }) else { return Ok(None) };
-    let asked = handed.address;
-    if asked.is_ipv6() != (socket.family == Family::V6) {
-        // The kernel says EAFNOSUPPORT.
+    let Some(socket) = ProgramSocket::of(fd) else { return Ok(None) };
+    // SAFETY: the caller meets the same requirements.
+    let Some(copied) = (unsafe { copy_address(address, length) }) else { return Ok(None) };
+    let requested = copied.address;
+    if requested.is_ipv6() != (socket.family == Family::V6) {
+        // The kernel fails the call with EAFNOSUPPORT.
         return Ok(None);
     }
-    if settings.has(AtomicFlag::Broken) {
+    if settings.has(Flag::Invalid) {
         return Err(RawErrno::INVALID);
     }
-    let mut plan =
-        HookPlan { socket, asked, address: asked, rule: None, sharing: HookSharing::Alone };
+    let mut plan = BindPlan {
+        socket,
+        requested,
+        address: requested,
+        rule: None,
+        sharing: SharingState::NotShared,
+    };
     let prepared = prepare(settings, &mut plan);
     if let Err(errno) = prepared {
         report::send(settings, format_args!("{}", BindReport { plan: &plan, errno: Some(errno) }));
@@ -118,82 +127,84 @@ unsafe fn plan(
     prepared.map(|()| Some(plan))
 }
 
-/// Finds out where the bind goes, and sets what is to be set on the socket.
-fn prepare(settings: &HookSettings, plan: &mut HookPlan) -> Result<(), RawErrno> {
-    move_address(settings, plan)?;
+/// Determines the address of the bind, and sets the options of the socket.
+fn prepare(settings: &Settings, plan: &mut BindPlan) -> Result<(), RawErrno> {
+    change_address(settings, plan)?;
     let socket = &plan.socket;
-    if settings.has(AtomicFlag::Transparent) {
-        socket.be_transparent()?;
+    if settings.has(Flag::Transparent) {
+        socket.set_transparent()?;
     }
-    if settings.has(AtomicFlag::ReuseAddress)
-        && (socket.protocol == Protocol::Tcp || !settings.has(AtomicFlag::Share))
+    if settings.has(Flag::ReuseAddress)
+        && (socket.protocol == Protocol::Tcp || !settings.has(Flag::Share))
     {
         socket.set(REUSE_ADDRESS, true)?;
     }
-    if settings.has(AtomicFlag::Share) {
+    if settings.has(Flag::Share) {
         plan.sharing = share(settings, socket, plan.address)?;
     }
     Ok(())
 }
 
-/// Where a bind goes, and by which rule.
-fn move_address(settings: &HookSettings, plan: &mut HookPlan) -> Result<(), RawErrno> {
+/// Determines the address of a bind, and the rule that changes it.
+fn change_address(settings: &Settings, plan: &mut BindPlan) -> Result<(), RawErrno> {
     let v6only = plan.socket.is_v6only();
-    let asked = MapRequest { protocol: plan.socket.protocol, address: plan.asked, v6only };
-    if let Some((place, moved)) = by_rules(settings.rules(), &asked) {
-        plan.rule = Some(place);
-        return match moved {
+    let request = MapRequest { protocol: plan.socket.protocol, address: plan.requested, v6only };
+    if let Some((index, mapping)) = decide_by_rules(settings.rules(), &request) {
+        plan.rule = Some(index);
+        return match mapping {
             Mapping::To(address) => {
                 plan.address = address;
                 Ok(())
             }
-            Mapping::OtherFamily => Err(RawErrno::OTHER_FAMILY),
+            Mapping::OtherFamily => Err(RawErrno::AF_NOT_SUPPORTED),
         };
     }
-    if plan.asked.ip().to_canonical().is_multicast() {
+    if plan.requested.ip().to_canonical().is_multicast() {
         return Ok(());
     }
-    match settings.moved_by_bindp(plan.asked, v6only) {
+    match settings.bindp_address(plan.requested, v6only) {
         Some(Ok(address)) => {
             plan.address = address;
             Ok(())
         }
-        Some(Err(())) => Err(RawErrno::OTHER_FAMILY),
+        Some(Err(())) => Err(RawErrno::AF_NOT_SUPPORTED),
         None => Ok(()),
     }
 }
 
-/// `map::decide`, over rules that are not in one piece: the best so far against the next one.
-fn by_rules(rules: impl Iterator<Item = MapRule>, asked: &MapRequest) -> Option<(usize, Mapping)> {
+/// [`map::decide`] for rules that are not in one slice: compares the best rule with each next one.
+fn decide_by_rules(
+    rules: impl Iterator<Item = MapRule>,
+    request: &MapRequest,
+) -> Option<(usize, Mapping)> {
     let mut best: Option<(usize, MapRule)> = None;
-    for (place, rule) in rules.enumerate() {
+    for (index, rule) in rules.enumerate() {
         let is_better = match best {
-            None => map::decide(&[rule], asked).is_some(),
-            Some((_, so_far)) => {
-                map::decide(&[so_far, rule], asked).is_some_and(|(winner, _)| winner == 1)
+            None => map::decide(&[rule], request).is_some(),
+            Some((_, current)) => {
+                map::decide(&[current, rule], request).is_some_and(|(winner, _)| winner == 1)
             }
         };
         if is_better {
-            best = Some((place, rule));
+            best = Some((index, rule));
         }
     }
-    let (place, rule) = best?;
-    map::decide(&[rule], asked).map(|(_, moved)| (place, moved))
+    let (index, rule) = best?;
+    map::decide(&[rule], request).map(|(_, mapping)| (index, mapping))
 }
 
-/// Makes a socket shareable, if it is to be.
+/// Makes a socket shared, if the settings and the program permit it.
 fn share(
-    settings: &HookSettings,
-    socket: &HookedSocket,
+    settings: &Settings,
+    socket: &ProgramSocket,
     address: SocketAddr,
-) -> Result<HookSharing, RawErrno> {
+) -> Result<SharingState, RawErrno> {
     let attempt = BindAttempt {
         protocol: Some(socket.protocol),
         address: Some(address),
         reuse_port: socket.has(REUSE_PORT),
         reuse_address: socket.has(REUSE_ADDRESS),
-        // The program's sockets are of its own namespace, but for one that it brought along; and
-        // then nobody has asked to leave that one out.
+        // A socket of another namespace is possible, but no setting excludes it.
         same_network: true,
     };
     match share::decide(&attempt, settings.shares_port(address.port())) {
@@ -202,26 +213,28 @@ fn share(
                 socket.set(REUSE_ADDRESS, false)?;
             }
             socket.set(REUSE_PORT, true)?;
-            Ok(HookSharing::Shared)
+            Ok(SharingState::Shared)
         }
-        ShareDecision::SharedByItself => Ok(HookSharing::ByItself),
-        ShareDecision::LeaveAlone(_) => Ok(HookSharing::Alone),
+        ShareDecision::SharedByItself => Ok(SharingState::ByProgram),
+        ShareDecision::LeaveAlone(_) => Ok(SharingState::NotShared),
     }
 }
 
 /// # Safety
-/// As `connect(2)`: `address` may be bad.
+///
+/// The requirements of connect(2). `address` can be invalid.
 pub(crate) unsafe fn connect(fd: c_int, address: *const u8, length: u32) -> c_int {
-    // SAFETY: the program's promise.
+    // SAFETY: the caller meets the same requirements.
     if let Err(errno) = unsafe { bind_to_source(fd, address, length) } {
         return fail(errno);
     }
-    // SAFETY: the program's call, as it is.
+    // SAFETY: the program's call, unchanged.
     unsafe { next::connect(fd, address, length) }
 }
 
 /// # Safety
-/// As `sendto(2)`: both pointers may be bad.
+///
+/// The requirements of sendto(2). Both pointers can be invalid.
 pub(crate) unsafe fn sendto(
     fd: c_int,
     bytes: *const u8,
@@ -231,41 +244,42 @@ pub(crate) unsafe fn sendto(
     length: u32,
 ) -> isize {
     if !address.is_null() {
-        // SAFETY: the program's promise.
+        // SAFETY: the caller meets the same requirements.
         if let Err(errno) = unsafe { bind_to_source(fd, address, length) } {
             return fail(errno) as isize;
         }
     }
-    // SAFETY: the program's call, as it is.
+    // SAFETY: the program's call, unchanged.
     unsafe { next::sendto(fd, bytes, size, flags, address, length) }
 }
 
-/// Binds a socket that the program has not bound to the address that connections are to come from.
+/// Binds an unbound socket to the source address of the settings.
 ///
 /// # Safety
-/// `target` is what the program hands over as an address of `length` bytes. It may be bad.
+///
+/// The requirements of connect(2). `target` can be invalid.
 unsafe fn bind_to_source(fd: c_int, target: *const u8, length: u32) -> Result<(), RawErrno> {
     let settings = settings();
-    let broken = settings.has(AtomicFlag::Broken);
-    if !settings.ask_for_sources() && !broken {
+    let is_invalid = settings.has(Flag::Invalid);
+    if !settings.affects_connect() && !is_invalid {
         return Ok(());
     }
-    let Some(socket) = HookedSocket::of(fd) else { return Ok(()) };
-    // SAFETY: the program's promise.
-    let Some(handed) = (unsafe { handed_over(target, length) }) else { return Ok(()) };
-    if broken && handed.names_its_family {
+    let Some(socket) = ProgramSocket::of(fd) else { return Ok(()) };
+    // SAFETY: the caller meets the same requirements.
+    let Some(copied) = (unsafe { copy_address(target, length) }) else { return Ok(()) };
+    if is_invalid && copied.has_family {
         return Err(RawErrno::INVALID);
     }
     let outgoing = OutgoingSocket {
         is_v6: socket.family == Family::V6,
         is_bound: !socket.is_unbound(),
-        to: Some(handed.address).filter(|_| handed.names_its_family),
+        to: Some(copied.address).filter(|_| copied.has_family),
     };
     let mut sources = settings.sources();
     let Some(source) = sources.find_map(|source| source::decide(source, &outgoing)) else {
         return Ok(());
     };
-    let bound = bind_source(settings, &socket, fd, source);
+    let bound = bind_to(settings, &socket, fd, source);
     let protocol = socket.protocol;
     match bound {
         Ok(()) => report::send(settings, format_args!("source {protocol} {source}")),
@@ -276,17 +290,17 @@ unsafe fn bind_to_source(fd: c_int, target: *const u8, length: u32) -> Result<()
     bound
 }
 
-fn bind_source(
-    settings: &HookSettings,
-    socket: &HookedSocket,
+fn bind_to(
+    settings: &Settings,
+    socket: &ProgramSocket,
     fd: c_int,
     source: SocketAddr,
 ) -> Result<(), RawErrno> {
-    if settings.has(AtomicFlag::Transparent) {
-        socket.be_transparent()?;
+    if settings.has(Flag::Transparent) {
+        socket.set_transparent()?;
     }
     if source.port() != 0 {
-        // So that several connections, and several programs, can come from this port.
+        // Several connections, and several programs, can have this source port.
         if !socket.has(REUSE_PORT) {
             if socket.protocol == Protocol::Udp && socket.has(REUSE_ADDRESS) {
                 socket.set(REUSE_ADDRESS, false)?;
@@ -294,18 +308,18 @@ fn bind_source(
             socket.set(REUSE_PORT, true)?;
         }
     } else if socket.protocol == Protocol::Tcp {
-        // The port is then picked when the other end is known, and need only differ for that one.
-        // Linux 4.2; without it there are fewer connections to be had, and nothing else changes.
+        // `connect` then chooses the port, which must be unique for its peer only. Linux 4.2;
+        // without the option, fewer connections are possible.
         let _ = socket.set(ADDRESS_WITHOUT_PORT, true);
     }
-    let wire = RawSockAddr::new(source);
-    let (address, length) = wire.parts();
+    let raw = RawSockAddr::new(source);
+    let (address, length) = raw.parts();
     let before = next::errno();
     // SAFETY: the address is a live local of this length.
-    let done = unsafe { next::bind(fd, address, length) };
+    let result = unsafe { next::bind(fd, address, length) };
     let errno = next::errno();
     next::set_errno(before);
-    if done == 0 { Ok(()) } else { Err(errno) }
+    if result == 0 { Ok(()) } else { Err(errno) }
 }
 
 fn fail(errno: RawErrno) -> c_int {
@@ -313,26 +327,26 @@ fn fail(errno: RawErrno) -> c_int {
     -1
 }
 
-/// A bind, as it is reported.
+/// The report of a bind.
 struct BindReport<'a> {
-    plan: &'a HookPlan,
+    plan: &'a BindPlan,
     errno: Option<RawErrno>,
 }
 
 impl fmt::Display for BindReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let HookPlan { socket, asked, address, rule, sharing } = self.plan;
+        let BindPlan { socket, requested, address, rule, sharing } = self.plan;
         write!(f, "bound {} {address}", socket.protocol)?;
-        if asked != address {
-            write!(f, " asked {asked}")?;
+        if requested != address {
+            write!(f, " asked {requested}")?;
         }
-        if let Some(place) = rule {
-            write!(f, " rule {place}")?;
+        if let Some(index) = rule {
+            write!(f, " rule {index}")?;
         }
         f.write_str(match sharing {
-            HookSharing::Shared => " shared",
-            HookSharing::ByItself => " itself",
-            HookSharing::Alone => "",
+            SharingState::Shared => " shared",
+            SharingState::ByProgram => " itself",
+            SharingState::NotShared => "",
         })?;
         if let Some(RawErrno(errno)) = self.errno {
             write!(f, " errno {errno}")?;
@@ -345,9 +359,9 @@ impl fmt::Display for BindReport<'_> {
 mod tests {
     use super::*;
 
-    /// The tournament gives what the whole list gives.
+    /// Comparing pairs of rules has the same result as the whole list.
     #[test]
-    fn rules_in_pieces_decide_as_a_list_does() {
+    fn pairwise_decisions_equal_the_decision_of_the_list() {
         let rules: Vec<MapRule> = [
             "80=8080",
             "127.0.0.1=127.0.0.2",
@@ -359,23 +373,23 @@ mod tests {
         ]
         .map(|text| text.parse().unwrap())
         .into();
-        let asked =
+        let addresses =
             ["127.0.0.1:80", "127.0.0.1:81", "127.0.0.1:0", "0.0.0.0:80", "[::]:80", "[::]:82"];
-        for (address, protocol, v6only) in asked.iter().flat_map(|address| {
+        for (address, protocol, v6only) in addresses.iter().flat_map(|address| {
             [Protocol::Tcp, Protocol::Udp]
                 .into_iter()
                 .flat_map(move |protocol| [(address, protocol, false), (address, protocol, true)])
         }) {
-            let asked = MapRequest { protocol, address: address.parse().unwrap(), v6only };
+            let request = MapRequest { protocol, address: address.parse().unwrap(), v6only };
             assert_eq!(
-                by_rules(rules.iter().copied(), &asked),
-                map::decide(&rules, &asked),
-                "{asked:?}"
+                decide_by_rules(rules.iter().copied(), &request),
+                map::decide(&rules, &request),
+                "{request:?}"
             );
             let backwards: Vec<MapRule> = rules.iter().rev().copied().collect();
             assert_eq!(
-                by_rules(backwards.iter().copied(), &asked),
-                map::decide(&backwards, &asked)
+                decide_by_rules(backwards.iter().copied(), &request),
+                map::decide(&backwards, &request)
             );
         }
     }

@@ -1,19 +1,20 @@
-//! The preload library: the shared object that runs inside other people's programs, as bytes.
+//! The preload library for Linux: a shared object, as bytes.
 //!
-//! `build.rs` compiles `object.rs` and its modules into a shared object that needs nothing: no
-//! libc, no allocator, no unwinder. The same file therefore works in glibc and in musl programs.
-//! What it does is told in `docs/preload.md`. On macOS and FreeBSD, this crate itself can be compiled
-//! into such a library: see `elsewhere.rs`.
+//! `build.rs` compiles `object.rs` and its modules into a shared object without dependencies: no
+//! libc, no allocator, no unwinder. One file therefore works in glibc and in musl programs.
+//! `docs/preload.md` describes its behaviour.
 
-/// The shared object, or `None` in a build for a system where there is none: not Linux, a machine
-/// it is not written for, or a build for another machine without that machine's compiler.
+/// The shared object.
+///
+/// `None` if the target is not Linux on x86-64, AArch64 or RISC-V (64 bits), or if the build had no
+/// compiler for a foreign target.
 pub const LIBRARY: Option<&[u8]> = include!(concat!(env!("OUT_DIR"), "/library.rs"));
 
-/// Why there is none; empty if there is one.
+/// The reason why [`LIBRARY`] is `None`; empty otherwise.
 pub const WHY_NOT: &str = include_str!(concat!(env!("OUT_DIR"), "/why-not.txt"));
 
-// The object's own files, for their tests. `build.rs` puts the files of `sameport-policy` beside
-// them; here they come from the crate.
+// The modules of the shared object, for their unit tests. In the object, the files of
+// `sameport-policy` lie in the same folder; here they come from the crate.
 #[cfg(all(test, target_os = "linux"))]
 mod protocol {
     pub(crate) use sameport_policy::addr::Protocol;
@@ -24,7 +25,7 @@ use sameport_policy::bind::{map, share, sockaddr, source};
 #[cfg(all(test, target_os = "linux"))]
 mod environment;
 #[cfg(all(test, target_os = "linux"))]
-#[expect(dead_code, reason = "the exported functions, which would stand before the test's own")]
+#[expect(dead_code, reason = "object.rs calls it, which would replace the test's own `bind`")]
 mod hooks;
 #[cfg(all(test, target_os = "linux"))]
 mod machine;
@@ -36,13 +37,3 @@ mod report;
 mod settings;
 #[cfg(all(test, target_os = "linux"))]
 mod sockets;
-
-#[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
-mod elsewhere;
-#[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
-use sameport_policy::addr::protocol;
-#[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
-use sameport_policy::bind::{map, source};
-#[cfg(all(feature = "hooks", any(target_os = "macos", target_os = "freebsd")))]
-#[expect(dead_code, reason = "there is nobody to report to")]
-mod settings;

@@ -1,6 +1,6 @@
-//! The machine below: system calls without a libc, and the addresses of symbols that may be absent.
+//! System calls without a libc, and the addresses of optional symbols.
 //!
-//! `errno` is never touched here: a failed call gives its number back.
+//! A failed call returns its error number; `errno` is not changed.
 
 #![expect(unsafe_code, reason = "system calls are made by inline assembly")]
 
@@ -37,30 +37,30 @@ pub(crate) mod number {
     pub(crate) const GETSOCKOPT: usize = 209;
 }
 
-/// What the kernel says no with (`errno(3)`).
+/// An error number: errno(3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RawErrno(pub(crate) i32);
 
 impl RawErrno {
     pub(crate) const INVALID: Self = Self(22);
-    pub(crate) const OTHER_FAMILY: Self = Self(97);
+    pub(crate) const AF_NOT_SUPPORTED: Self = Self(97);
 }
 
 /// Makes a system call.
 ///
 /// # Safety
-/// The arguments are what this call takes: pointers among them are valid for what it does with
-/// them, or it is one that answers EFAULT.
+///
+/// Each pointer among the arguments is valid for the call's accesses, or the call fails with EFAULT.
 pub(crate) unsafe fn call(number: usize, arguments: [usize; 6]) -> Result<usize, RawErrno> {
     let [a, b, c, d, e, f] = arguments;
-    let answer: isize;
+    let result: isize;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the kernel's convention for x86-64: `syscall` takes these registers and destroys rcx
-    // and r11; what it does to memory is the caller's promise.
+    // and r11; the caller answers for memory accesses.
     unsafe {
         asm!(
             "syscall",
-            inlateout("rax") number => answer,
+            inlateout("rax") number => result,
             in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
             lateout("rcx") _, lateout("r11") _,
             options(nostack)
@@ -68,35 +68,35 @@ pub(crate) unsafe fn call(number: usize, arguments: [usize; 6]) -> Result<usize,
     }
     #[cfg(target_arch = "aarch64")]
     // SAFETY: the kernel's convention for AArch64: `svc 0` takes these registers and keeps all but
-    // x0; what it does to memory is the caller's promise.
+    // x0; the caller answers for memory accesses.
     unsafe {
         asm!(
             "svc 0",
-            in("x8") number, inlateout("x0") a => answer,
+            in("x8") number, inlateout("x0") a => result,
             in("x1") b, in("x2") c, in("x3") d, in("x4") e, in("x5") f,
             options(nostack)
         );
     }
     #[cfg(target_arch = "riscv64")]
     // SAFETY: the kernel's convention for RISC-V: `ecall` takes these registers and keeps all but
-    // a0; what it does to memory is the caller's promise.
+    // a0; the caller answers for memory accesses.
     unsafe {
         asm!(
             "ecall",
-            in("a7") number, inlateout("a0") a => answer,
+            in("a7") number, inlateout("a0") a => result,
             in("a1") b, in("a2") c, in("a3") d, in("a4") e, in("a5") f,
             options(nostack)
         );
     }
-    match usize::try_from(answer) {
+    match usize::try_from(result) {
         Ok(value) => Ok(value),
-        // Errors are -4095 to -1.
-        Err(_) => Err(RawErrno(i32::try_from(-answer).unwrap_or(RawErrno::INVALID.0))),
+        // Errors are the values -4095 to -1.
+        Err(_) => Err(RawErrno(i32::try_from(-result).unwrap_or(RawErrno::INVALID.0))),
     }
 }
 
-/// The address of a symbol of the program or its libraries, or null where there is none: the
-/// reference is weak.
+/// The address of a symbol of the program or its libraries, by a weak reference: null if it does not
+/// exist.
 macro_rules! symbol {
     ($name:literal) => {{
         let address: *mut core::ffi::c_void;
@@ -136,11 +136,11 @@ macro_rules! symbol {
 }
 pub(crate) use symbol;
 
-/// Whether `length` bytes can be read there. A program may hand any pointer to `bind`, and gets
-/// EFAULT for a bad one; it must not get SIGSEGV because we looked first.
+/// Whether `length` bytes are readable at `pointer`. A program that passes a bad pointer to `bind`
+/// must get EFAULT, not SIGSEGV.
 ///
-/// `rt_sigprocmask` copies eight bytes from the pointer before it finds that there is no operation
-/// -1, so it says EFAULT or EINVAL and changes nothing.
+/// rt_sigprocmask(2) copies eight bytes from the pointer before it rejects the operation -1, so it
+/// fails with EFAULT or EINVAL and changes nothing.
 pub(crate) fn is_readable(pointer: *const u8, length: usize) -> bool {
     let first = pointer.addr() & !7;
     let Some(last) = pointer.addr().checked_add(length.saturating_sub(1)).map(|last| last & !7)
@@ -148,33 +148,33 @@ pub(crate) fn is_readable(pointer: *const u8, length: usize) -> bool {
         return false;
     };
     let readable = |word: usize| {
-        // SAFETY: the call reads through the pointer or answers EFAULT, and writes nothing.
-        let answer = unsafe { call(number::RT_SIGPROCMASK, [usize::MAX, word, 0, 8, 0, 0]) };
-        answer == Err(RawErrno::INVALID)
+        // SAFETY: the call reads through the pointer or fails with EFAULT, and writes nothing.
+        let result = unsafe { call(number::RT_SIGPROCMASK, [usize::MAX, word, 0, 8, 0, 0]) };
+        result == Err(RawErrno::INVALID)
     };
-    // No address is longer than a page, so that it lies in two of them at most.
+    // A socket address is shorter than a page, so it lies in at most two pages.
     readable(first) && (first == last || readable(last))
 }
 
-/// Writes to a descriptor, once; what cannot be written is lost.
+/// Calls write(2) once and ignores its result.
 pub(crate) fn write(fd: usize, bytes: &[u8]) {
     // SAFETY: the pointer and the length are those of a live slice, which is only read.
     let _ = unsafe { call(number::WRITE, [fd, bytes.as_ptr().addr(), bytes.len(), 0, 0, 0]) };
 }
 
-/// Ends the process at once, as by SIGABRT.
+/// Ends the process at once with the exit code of SIGABRT.
 #[cfg_attr(
     test,
     expect(dead_code, reason = "only the panic handler of the shared object calls it")
 )]
-pub(crate) fn end() -> ! {
+pub(crate) fn abort() -> ! {
     loop {
         // SAFETY: takes a number and does not return.
         let _ = unsafe { call(number::EXIT_GROUP, [134, 0, 0, 0, 0, 0]) };
     }
 }
 
-/// The address of the `errno` of the calling thread, in glibc and in musl.
+/// The address of the calling thread's `errno`, in glibc and in musl.
 pub(crate) fn errno() -> Option<*mut i32> {
     let function: *mut c_void = symbol!("__errno_location");
     if function.is_null() {
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_read_is_told_without_reading_it() {
+    fn readable_memory_is_recognized() {
         let bytes = [0u8; 28];
         for length in 1..=28 {
             assert!(is_readable(bytes.as_ptr(), length), "{length}");
@@ -201,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn calls_give_values_and_errors() {
-        // SAFETY: writes nothing: the descriptor is none.
+    fn calls_return_values_and_errors() {
+        // SAFETY: the descriptor does not exist, so nothing is written.
         let bad = unsafe { call(number::WRITE, [usize::MAX, bad_pointer(), 1, 0, 0, 0]) };
         assert_eq!(bad, Err(RawErrno(9)));
         // SAFETY: takes three numbers.
         let socket = unsafe { call(number::SOCKET, [1, 1 | 0o2_000_000, 0, 0, 0, 0]) }.unwrap();
-        // SAFETY: closes the socket of the line before.
+        // SAFETY: closes the socket of the previous line.
         assert_eq!(unsafe { call(number::CLOSE, [socket, 0, 0, 0, 0, 0]) }, Ok(0));
     }
 
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn symbols_are_there_or_null() {
+    fn absent_symbols_are_null() {
         assert!(!symbol!("__errno_location").is_null());
         assert!(symbol!("sameport_no_such_symbol").is_null());
         assert!(errno().is_some());

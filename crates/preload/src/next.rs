@@ -1,5 +1,5 @@
-//! The functions that ours stand in front of: those of the next library that has them, be it libc or
-//! another preloaded one, or the system calls themselves.
+//! The replaced functions: those of the next library that defines them, libc or another preloaded
+//! one, or else the system calls.
 
 #![expect(unsafe_code, reason = "calls functions that the dynamic linker finds")]
 
@@ -8,12 +8,12 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::machine::{self, RawErrno, call, number, symbol};
-use crate::sockets::as_argument;
+use crate::sockets::fd_argument;
 
 type WithAddress = unsafe extern "C" fn(c_int, *const u8, u32) -> c_int;
 type SendTo = unsafe extern "C" fn(c_int, *const u8, usize, c_int, *const u8, u32) -> isize;
 
-/// A function that is looked up once. Whoever looks it up meanwhile finds the same one.
+/// A function that is looked up once. A concurrent lookup finds the same address.
 struct NextFunction {
     name: &'static CStr,
     found: AtomicPtr<c_void>,
@@ -37,12 +37,12 @@ impl NextFunction {
         if dlsym.is_null() {
             return null_mut();
         }
-        // SAFETY: this symbol is a function of this type in every libc that has it.
+        // SAFETY: the symbol has this type in every libc that defines it.
         let dlsym: extern "C" fn(*mut c_void, *const c_char) -> *mut c_void =
             unsafe { core::mem::transmute(dlsym) };
         let before = errno();
-        // RTLD_NEXT. It looks at its return address to know after whom, so it must not be the last
-        // thing that this function does.
+        // RTLD_NEXT. `dlsym` finds the calling library by its return address, so a tail call would
+        // give the wrong one.
         let found = dlsym(core::ptr::without_provenance_mut(usize::MAX), self.name.as_ptr());
         set_errno(before);
         self.found.store(found, Ordering::Relaxed);
@@ -50,30 +50,33 @@ impl NextFunction {
     }
 }
 
-/// Finds all three, so that a call in a signal handler need not.
-pub(crate) fn find() {
+/// Looks up all functions, so that a later call in a signal handler does not.
+pub(crate) fn look_up_all() {
     for next in [&BIND, &CONNECT, &SENDTO] {
         next.get();
     }
 }
 
 /// # Safety
-/// As `bind(2)`.
+///
+/// The requirements of bind(2).
 pub(crate) unsafe fn bind(fd: c_int, address: *const u8, length: u32) -> c_int {
-    // SAFETY: the caller's promise, handed on.
-    unsafe { with_address(&BIND, number::BIND, fd, address, length) }
+    // SAFETY: the caller meets the same requirements.
+    unsafe { call_with_address(&BIND, number::BIND, fd, address, length) }
 }
 
 /// # Safety
-/// As `connect(2)`.
+///
+/// The requirements of connect(2).
 pub(crate) unsafe fn connect(fd: c_int, address: *const u8, length: u32) -> c_int {
-    // SAFETY: the caller's promise, handed on.
-    unsafe { with_address(&CONNECT, number::CONNECT, fd, address, length) }
+    // SAFETY: the caller meets the same requirements.
+    unsafe { call_with_address(&CONNECT, number::CONNECT, fd, address, length) }
 }
 
 /// # Safety
-/// As the call.
-unsafe fn with_address(
+///
+/// The requirements of the called function.
+unsafe fn call_with_address(
     next: &NextFunction,
     number: usize,
     fd: c_int,
@@ -82,18 +85,19 @@ unsafe fn with_address(
 ) -> c_int {
     let function = next.get();
     if function.is_null() {
-        let arguments = [as_argument(fd), address.expose_provenance(), length as usize, 0, 0, 0];
-        // SAFETY: the kernel checks the address itself.
-        return c_int::try_from(answer(unsafe { call(number, arguments) })).unwrap_or(-1);
+        let arguments = [fd_argument(fd), address.expose_provenance(), length as usize, 0, 0, 0];
+        // SAFETY: the kernel checks the pointer.
+        return c_int::try_from(libc_result(unsafe { call(number, arguments) })).unwrap_or(-1);
     }
-    // SAFETY: `bind` and `connect` are functions of this type in every library that has them.
+    // SAFETY: `bind` and `connect` are functions of this type in every library that defines them.
     let function: WithAddress = unsafe { core::mem::transmute(function) };
-    // SAFETY: the caller's promise, handed on.
+    // SAFETY: the caller meets the same requirements.
     unsafe { function(fd, address, length) }
 }
 
 /// # Safety
-/// As `sendto(2)`.
+///
+/// The requirements of sendto(2).
 pub(crate) unsafe fn sendto(
     fd: c_int,
     bytes: *const u8,
@@ -106,19 +110,19 @@ pub(crate) unsafe fn sendto(
     if function.is_null() {
         let (bytes, address) = (bytes.expose_provenance(), address.expose_provenance());
         let arguments =
-            [as_argument(fd), bytes, size, as_argument(flags), address, length as usize];
-        // SAFETY: the kernel checks both pointers itself.
-        return answer(unsafe { call(number::SENDTO, arguments) });
+            [fd_argument(fd), bytes, size, fd_argument(flags), address, length as usize];
+        // SAFETY: the kernel checks both pointers.
+        return libc_result(unsafe { call(number::SENDTO, arguments) });
     }
-    // SAFETY: `sendto` is a function of this type in every library that has it.
+    // SAFETY: `sendto` is a function of this type in every library that defines it.
     let function: SendTo = unsafe { core::mem::transmute(function) };
-    // SAFETY: the caller's promise, handed on.
+    // SAFETY: the caller meets the same requirements.
     unsafe { function(fd, bytes, size, flags, address, length) }
 }
 
-/// What a libc makes of a system call's answer.
-fn answer(answer: Result<usize, RawErrno>) -> isize {
-    match answer {
+/// Converts a system call's result as a libc does: -1 and `errno` for an error.
+fn libc_result(result: Result<usize, RawErrno>) -> isize {
+    match result {
         Ok(value) => isize::try_from(value).unwrap_or(isize::MAX),
         Err(errno) => {
             set_errno(errno);
@@ -129,14 +133,14 @@ fn answer(answer: Result<usize, RawErrno>) -> isize {
 
 /// The calling thread's `errno`.
 pub(crate) fn errno() -> RawErrno {
-    // SAFETY: the address is the calling thread's own.
+    // SAFETY: the address belongs to the calling thread.
     RawErrno(machine::errno().map_or(0, |address| unsafe { address.read() }))
 }
 
-/// Sets it.
+/// Sets the calling thread's `errno`.
 pub(crate) fn set_errno(errno: RawErrno) {
     if let Some(address) = machine::errno() {
-        // SAFETY: the address is the calling thread's own.
+        // SAFETY: the address belongs to the calling thread.
         unsafe { address.write(errno.0) };
     }
 }

@@ -1,11 +1,10 @@
-//! The root of the shared object: what it exports, what runs when it is loaded, and nothing else.
+//! The root of the shared object: the exported functions and the constructor.
 //!
-//! Not a part of the `sameport-preload` crate, which only carries the object's bytes: `build.rs`
-//! compiles this file by itself, with the files of `sameport-policy` that use nothing but `core`
-//! beside it.
+//! This file is not a module of the crate `sameport-preload`, which contains only the object's bytes.
+//! `build.rs` compiles it, together with the files of `sameport-policy` that use `core` only.
 
 #![no_std]
-#![expect(unsafe_code, reason = "functions of libc's names and types, and a constructor")]
+#![expect(unsafe_code, reason = "functions with the names and types of libc, and a constructor")]
 
 mod environment;
 mod hooks;
@@ -22,30 +21,33 @@ mod source;
 
 use core::ffi::{c_char, c_int};
 
-/// `bind(2)`.
+/// bind(2).
 ///
 /// # Safety
-/// As the manual page says.
+///
+/// The requirements of the manual page.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bind(fd: c_int, address: *const u8, length: u32) -> c_int {
-    // SAFETY: the program's promise, handed on.
+    // SAFETY: the caller meets the same requirements.
     unsafe { hooks::bind(fd, address, length) }
 }
 
-/// `connect(2)`.
+/// connect(2).
 ///
 /// # Safety
-/// As the manual page says.
+///
+/// The requirements of the manual page.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn connect(fd: c_int, address: *const u8, length: u32) -> c_int {
-    // SAFETY: the program's promise, handed on.
+    // SAFETY: the caller meets the same requirements.
     unsafe { hooks::connect(fd, address, length) }
 }
 
-/// `sendto(2)`.
+/// sendto(2).
 ///
 /// # Safety
-/// As the manual page says.
+///
+/// The requirements of the manual page.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendto(
     fd: c_int,
@@ -55,23 +57,23 @@ pub unsafe extern "C" fn sendto(
     address: *const u8,
     length: u32,
 ) -> isize {
-    // SAFETY: the program's promise, handed on.
+    // SAFETY: the caller meets the same requirements.
     unsafe { hooks::sendto(fd, bytes, size, flags, address, length) }
 }
 
-// SAFETY: the dynamic linker calls every function whose address lies in `.init_array`, before
-// `main`. glibc passes the arguments of `main`; musl passes none, and they are not looked at there.
+// SAFETY: the dynamic linker calls each function of `.init_array` before `main`. glibc passes the
+// arguments of `main`; musl passes none, so they are not read there.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn(c_int, *mut *mut c_char, *mut *mut c_char) = at_load;
 
 extern "C" fn at_load(_: c_int, _: *mut *mut c_char, environment: *mut *mut c_char) {
-    // glibc may call us before it has set `environ`, and only glibc tells us here what it will be.
+    // glibc can call constructors before it sets `environ`, and passes its later value here.
     let is_glibc = !machine::symbol!("gnu_get_libc_version").is_null();
     hooks::at_load(if is_glibc { environment } else { core::ptr::null_mut() });
 }
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    machine::end()
+    machine::abort()
 }

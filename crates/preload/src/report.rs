@@ -1,18 +1,18 @@
-//! Reports to the supervisor: that the library is loaded, and what it did.
+//! Reports to the supervisor: the library is loaded, and the result of each bind.
 //!
-//! One message a report, over a connection of its own that is opened and closed within the call, so
-//! that the program never has a descriptor of ours. A report never waits and never fails the
-//! program: where it cannot be sent, it is lost. Connections rather than datagrams, because a
-//! datagram socket takes ten of them by default (`net.unix.max_dgram_qlen`) and loses the rest.
+//! Each report is one message over a new connection that the call opens and closes, so that the
+//! program never has a descriptor of the library. Sending never waits and never fails the program's
+//! call; a report that cannot be sent is lost. A datagram socket would queue only ten messages by
+//! default (`net.unix.max_dgram_qlen`).
 
 #![expect(unsafe_code, reason = "raw system calls")]
 
 use core::fmt;
 
 use crate::machine::{call, number};
-use crate::settings::{AtomicFlag, HookSettings};
+use crate::settings::{Flag, Settings};
 
-/// One line, cut where it is full.
+/// One line, truncated to 256 bytes.
 pub(crate) struct ReportLine {
     bytes: [u8; 256],
     length: usize,
@@ -38,15 +38,15 @@ impl fmt::Write for ReportLine {
     }
 }
 
-/// Says, once a process image, that the library is there.
-pub(crate) fn loaded(settings: &HookSettings) {
-    if !settings.set(AtomicFlag::Told) {
+/// Reports, once for each process image, that the library is loaded.
+pub(crate) fn loaded(settings: &Settings) {
+    if !settings.set(Flag::LoadReported) {
         send(settings, format_args!("loaded"));
     }
 }
 
-/// Sends a report, if somebody wants reports.
-pub(crate) fn send(settings: &HookSettings, text: fmt::Arguments<'_>) {
+/// Sends a report, if the supervisor asked for reports.
+pub(crate) fn send(settings: &Settings, text: fmt::Arguments<'_>) {
     const UNIX: u16 = 1;
     const SEQPACKET: usize = 5;
     const CLOSE_ON_EXEC: usize = 0o2_000_000;
@@ -57,10 +57,10 @@ pub(crate) fn send(settings: &HookSettings, text: fmt::Arguments<'_>) {
         return;
     }
     let mut line = ReportLine::new();
-    // A line that is full is cut.
+    // Fails if the line is full: then it is truncated.
     let _ = fmt::Write::write_fmt(&mut line, text);
 
-    // An abstract name is a zero byte and what follows.
+    // An abstract name begins with a zero byte: unix(7).
     let mut address = [0u8; 110];
     for (to, from) in address.iter_mut().zip(UNIX.to_ne_bytes()) {
         *to = from;
@@ -68,19 +68,21 @@ pub(crate) fn send(settings: &HookSettings, text: fmt::Arguments<'_>) {
     for (to, from) in address.iter_mut().skip(3).zip(name.iter().take(length)) {
         *to = *from;
     }
-    let how = SEQPACKET | CLOSE_ON_EXEC | NON_BLOCKING;
+    let socket_type = SEQPACKET | CLOSE_ON_EXEC | NON_BLOCKING;
     // SAFETY: takes three numbers.
-    let Ok(socket) = (unsafe { call(number::SOCKET, [usize::from(UNIX), how, 0, 0, 0, 0]) }) else {
+    let Ok(socket) =
+        (unsafe { call(number::SOCKET, [usize::from(UNIX), socket_type, 0, 0, 0, 0]) })
+    else {
         return;
     };
     let to = [socket, address.as_ptr().expose_provenance(), 3 + length, 0, 0, 0];
     // SAFETY: the address is a live local of at least this length, and only read.
     if unsafe { call(number::CONNECT, to) }.is_ok() {
         let bytes = line.bytes();
-        let what = [socket, bytes.as_ptr().expose_provenance(), bytes.len(), NO_SIGNAL, 0, 0];
+        let arguments = [socket, bytes.as_ptr().expose_provenance(), bytes.len(), NO_SIGNAL, 0, 0];
         // SAFETY: the pointer and the length are those of a live slice, which is only read.
-        let _ = unsafe { call(number::SENDTO, what) };
+        let _ = unsafe { call(number::SENDTO, arguments) };
     }
-    // SAFETY: closes the socket opened above, which nobody else knows.
+    // SAFETY: closes the socket opened above, whose number no other code has.
     let _ = unsafe { call(number::CLOSE, [socket, 0, 0, 0, 0, 0]) };
 }

@@ -1,10 +1,10 @@
-//! What the variables ask for, kept for as long as the program lives.
+//! The settings from the environment, kept in static memory.
 //!
-//! Read once, before `main` as a rule, or by the first call that needs it: a constructor of another
-//! library may bind before ours has run. Everything is an atomic, whoever reads stores the same
-//! values, and nothing is ever taken back: so several threads, a signal handler or a `vfork`ed
-//! child may read at the same time without waiting for each other, and a program that overwrites
-//! its environment later (to change its title) changes nothing.
+//! They are read once: by the constructor, or by the first call that needs them, because a
+//! constructor of another library can call `bind` earlier. All values are atomics, concurrent
+//! readers store the same values, and no value is reset. Several threads, a signal handler or a
+//! `vfork`ed child can therefore read them at the same time without locks, and a program that later
+//! overwrites its environment (to change its title) has no effect.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,23 +15,23 @@ use crate::map::{MapRule, RuleSide};
 use crate::protocol::Protocol;
 use crate::source;
 
-/// The most rules that SAMEPORT_MAP may have.
-pub(crate) const MOST_RULES: usize = 1024;
+/// Maximum number of rules in SAMEPORT_MAP.
+pub(crate) const MAX_RULES: usize = 1024;
 
-/// The longest abstract name of a Unix socket.
-pub(crate) const LONGEST_NAME: usize = 107;
+/// Bytes of the longest abstract name of a Unix socket: unix(7).
+pub(crate) const MAX_NAME: usize = 107;
 
-/// What is on or off.
+/// A bit of [`Settings::flags`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub(crate) enum AtomicFlag {
+pub(crate) enum Flag {
     /// The variables have been read.
     Read = 1,
-    /// A variable is wrong: nothing may be bound, rather than something that was not meant.
-    Broken = 1 << 1,
+    /// A variable is invalid: every bind fails.
+    Invalid = 1 << 1,
     /// SAMEPORT_SHARE, REUSE_PORT.
     Share = 1 << 2,
-    /// SAMEPORT_PORTS is there: only those are shared.
+    /// SAMEPORT_PORTS is set: only its ports are shared.
     SomePorts = 1 << 3,
     /// REUSE_ADDR.
     ReuseAddress = 1 << 4,
@@ -40,12 +40,12 @@ pub(crate) enum AtomicFlag {
     /// SAMEPORT_CHILDREN=strip.
     Strip = 1 << 6,
     /// The report that the library is loaded has been sent.
-    Told = 1 << 7,
+    LoadReported = 1 << 7,
 }
 
-/// A protocol, an IP and a port, each of which may be missing.
+/// An optional protocol, an optional IP address and an optional port.
 struct AtomicAddr {
-    /// 0, 4 or 6; plus 8 for TCP only, 16 for UDP only; plus the port, shifted.
+    /// The IP version (0 for none), plus 8 for TCP only or 16 for UDP only, plus the port << 16.
     head: AtomicU64,
     ip: [AtomicU64; 2],
 }
@@ -55,7 +55,7 @@ impl AtomicAddr {
         Self { head: AtomicU64::new(0), ip: [const { AtomicU64::new(0) }; 2] }
     }
 
-    fn put(&self, protocol: Option<Protocol>, side: &RuleSide) {
+    fn store(&self, protocol: Option<Protocol>, side: &RuleSide) {
         let (family, bits) = match side.ip {
             None => (0, 0),
             Some(IpAddr::V4(ip)) => (4, u128::from(ip.to_bits())),
@@ -72,7 +72,7 @@ impl AtomicAddr {
         self.head.store(port << 16 | family | protocol, Relaxed);
     }
 
-    fn get(&self) -> (Option<Protocol>, RuleSide) {
+    fn load(&self) -> (Option<Protocol>, RuleSide) {
         let head = self.head.load(Relaxed);
         let bits =
             u128::from(self.ip[0].load(Relaxed)) << 64 | u128::from(self.ip[1].load(Relaxed));
@@ -91,24 +91,24 @@ impl AtomicAddr {
     }
 }
 
-/// All of it.
-pub(crate) struct HookSettings {
+/// All settings of the library.
+pub(crate) struct Settings {
     flags: AtomicU32,
-    /// A bit a port.
+    /// One bit for each port.
     ports: [AtomicU64; 1024],
-    rules: [(AtomicAddr, AtomicAddr); MOST_RULES],
+    rules: [(AtomicAddr, AtomicAddr); MAX_RULES],
     rule_count: AtomicUsize,
     /// SAMEPORT_SOURCE.
     source: AtomicAddr,
-    /// BIND_ADDR, one for each family.
-    every_ip: [AtomicAddr; 2],
-    /// BIND_PORT, or 0.
-    every_port: AtomicU16,
+    /// BIND_ADDR, one address for each family.
+    bindp_ips: [AtomicAddr; 2],
+    /// BIND_PORT; 0 if unset.
+    bindp_port: AtomicU16,
     name: [AtomicU64; 14],
     name_length: AtomicUsize,
 }
 
-/// Why a variable is wrong.
+/// The reason why a variable is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SettingError {
     NotASwitch,
@@ -118,7 +118,7 @@ pub(crate) enum SettingError {
     NotAnAddress,
     TwoOfOneFamily,
     NotAName,
-    NotAWord,
+    NotAChoice,
 }
 
 impl fmt::Display for SettingError {
@@ -131,13 +131,13 @@ impl fmt::Display for SettingError {
             Self::NotAnAddress => "write an IP address",
             Self::TwoOfOneFamily => "one IPv4 and one IPv6 address are the most",
             Self::NotAName => "write the name of an abstract socket, 1 to 107 bytes",
-            Self::NotAWord => "write inherit or strip",
+            Self::NotAChoice => "write inherit or strip",
         })
     }
 }
 
-/// Our variables.
-pub(crate) const OWN: &[&str] = &[
+/// The variables of sameport.
+pub(crate) const SAMEPORT_VARIABLES: &[&str] = &[
     "SAMEPORT_SHARE",
     "SAMEPORT_PORTS",
     "SAMEPORT_MAP",
@@ -147,69 +147,68 @@ pub(crate) const OWN: &[&str] = &[
     "SAMEPORT_CHILDREN",
 ];
 
-/// bindp's, read only where none of ours is there: their names are taken by many programs.
-pub(crate) const OF_BINDP: &[&str] =
+/// The variables of bindp, read only if no variable of sameport is set, because other programs use
+/// these names too.
+pub(crate) const BINDP_VARIABLES: &[&str] =
     &["BIND_ADDR", "BIND_PORT", "REUSE_ADDR", "REUSE_PORT", "IP_TRANSPARENT"];
 
-impl HookSettings {
+impl Settings {
     pub(crate) const fn new() -> Self {
         Self {
             flags: AtomicU32::new(0),
             ports: [const { AtomicU64::new(0) }; 1024],
-            rules: [const { (AtomicAddr::new(), AtomicAddr::new()) }; MOST_RULES],
+            rules: [const { (AtomicAddr::new(), AtomicAddr::new()) }; MAX_RULES],
             rule_count: AtomicUsize::new(0),
             source: AtomicAddr::new(),
-            every_ip: [const { AtomicAddr::new() }; 2],
-            every_port: AtomicU16::new(0),
+            bindp_ips: [const { AtomicAddr::new() }; 2],
+            bindp_port: AtomicU16::new(0),
             name: [const { AtomicU64::new(0) }; 14],
             name_length: AtomicUsize::new(0),
         }
     }
 
-    pub(crate) fn has(&self, flag: AtomicFlag) -> bool {
+    pub(crate) fn has(&self, flag: Flag) -> bool {
         self.flags.load(core::sync::atomic::Ordering::Acquire) & flag as u32 != 0
     }
 
-    /// Sets a flag; whether it was set before.
-    pub(crate) fn set(&self, flag: AtomicFlag) -> bool {
+    /// Sets a flag and returns whether it was set before.
+    pub(crate) fn set(&self, flag: Flag) -> bool {
         self.flags.fetch_or(flag as u32, core::sync::atomic::Ordering::AcqRel) & flag as u32 != 0
     }
 
-    /// Takes one variable.
-    pub(crate) fn take(&self, name: &str, value: &str) -> Result<(), SettingError> {
+    /// Applies one variable.
+    pub(crate) fn set_variable(&self, name: &str, value: &str) -> Result<(), SettingError> {
         match name {
-            "SAMEPORT_SHARE" | "REUSE_PORT" => self.switch(AtomicFlag::Share, value),
-            "SAMEPORT_TRANSPARENT" | "IP_TRANSPARENT" => {
-                self.switch(AtomicFlag::Transparent, value)
-            }
-            "REUSE_ADDR" => self.switch(AtomicFlag::ReuseAddress, value),
-            "SAMEPORT_PORTS" => self.take_ports(value),
-            "SAMEPORT_MAP" => self.take_rules(value),
+            "SAMEPORT_SHARE" | "REUSE_PORT" => self.set_switch(Flag::Share, value),
+            "SAMEPORT_TRANSPARENT" | "IP_TRANSPARENT" => self.set_switch(Flag::Transparent, value),
+            "REUSE_ADDR" => self.set_switch(Flag::ReuseAddress, value),
+            "SAMEPORT_PORTS" => self.set_ports(value),
+            "SAMEPORT_MAP" => self.set_rules(value),
             "SAMEPORT_SOURCE" => {
                 let from = source::read(value).map_err(|_| SettingError::NotAnAddress)?;
                 let port = Some(from.port()).filter(|port| *port != 0);
-                self.source.put(None, &RuleSide { ip: Some(from.ip()), port });
+                self.source.store(None, &RuleSide { ip: Some(from.ip()), port });
                 Ok(())
             }
-            "BIND_ADDR" => self.take_every_ip(value),
+            "BIND_ADDR" => self.set_bindp_ips(value),
             "BIND_PORT" => {
-                self.every_port.store(port(value)?, Relaxed);
+                self.bindp_port.store(port(value)?, Relaxed);
                 Ok(())
             }
-            "SAMEPORT_REPORT" => self.take_name(value.as_bytes()),
+            "SAMEPORT_REPORT" => self.set_report_name(value.as_bytes()),
             "SAMEPORT_CHILDREN" => match value {
                 "inherit" => Ok(()),
                 "strip" => {
-                    self.set(AtomicFlag::Strip);
+                    self.set(Flag::Strip);
                     Ok(())
                 }
-                _ => Err(SettingError::NotAWord),
+                _ => Err(SettingError::NotAChoice),
             },
             _ => Ok(()),
         }
     }
 
-    fn switch(&self, flag: AtomicFlag, value: &str) -> Result<(), SettingError> {
+    fn set_switch(&self, flag: Flag, value: &str) -> Result<(), SettingError> {
         match value {
             "1" => {
                 self.set(flag);
@@ -220,47 +219,47 @@ impl HookSettings {
         }
     }
 
-    fn take_ports(&self, list: &str) -> Result<(), SettingError> {
+    fn set_ports(&self, list: &str) -> Result<(), SettingError> {
         for text in list.split(',') {
             let port = port(text)?;
             self.ports[usize::from(port / 64)].fetch_or(1 << (port % 64), Relaxed);
         }
-        self.set(AtomicFlag::SomePorts);
+        self.set(Flag::SomePorts);
         Ok(())
     }
 
-    fn take_rules(&self, list: &str) -> Result<(), SettingError> {
+    fn set_rules(&self, list: &str) -> Result<(), SettingError> {
         let mut count = 0;
         for text in list.split(',') {
             let rule = MapRule::from_str(text).map_err(|_| SettingError::NotARule)?;
             let (from, to) = self.rules.get(count).ok_or(SettingError::TooManyRules)?;
-            from.put(rule.protocol, &rule.from);
-            to.put(None, &rule.to);
+            from.store(rule.protocol, &rule.from);
+            to.store(None, &rule.to);
             count += 1;
         }
         self.rule_count.fetch_max(count, Relaxed);
         Ok(())
     }
 
-    /// BIND_ADDR: one address, or one of each family, separated by a comma.
-    fn take_every_ip(&self, list: &str) -> Result<(), SettingError> {
-        let mut given = [None; 2];
+    /// BIND_ADDR: one address, or one address of each family, separated by a comma.
+    fn set_bindp_ips(&self, list: &str) -> Result<(), SettingError> {
+        let mut ips = [None; 2];
         for text in list.split(',') {
             let text = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
             let ip = IpAddr::from_str(text).map_err(|_| SettingError::NotAnAddress)?;
-            let place = usize::from(ip.is_ipv6());
-            if given[place].replace(ip).is_some() {
+            let index = usize::from(ip.is_ipv6());
+            if ips[index].replace(ip).is_some() {
                 return Err(SettingError::TwoOfOneFamily);
             }
         }
-        for (cell, ip) in self.every_ip.iter().zip(given) {
-            cell.put(None, &RuleSide { ip, port: None });
+        for (cell, ip) in self.bindp_ips.iter().zip(ips) {
+            cell.store(None, &RuleSide { ip, port: None });
         }
         Ok(())
     }
 
-    fn take_name(&self, name: &[u8]) -> Result<(), SettingError> {
-        if name.is_empty() || name.len() > LONGEST_NAME {
+    fn set_report_name(&self, name: &[u8]) -> Result<(), SettingError> {
+        if name.is_empty() || name.len() > MAX_NAME {
             return Err(SettingError::NotAName);
         }
         for (word, bytes) in self.name.iter().zip(name.chunks(8)) {
@@ -274,88 +273,90 @@ impl HookSettings {
         Ok(())
     }
 
-    /// Whether there is anything to do in `bind`.
-    pub(crate) fn ask_for_binds(&self) -> bool {
-        self.has(AtomicFlag::Share)
-            || self.has(AtomicFlag::ReuseAddress)
-            || self.has(AtomicFlag::Transparent)
+    /// Whether a setting changes `bind`.
+    pub(crate) fn affects_bind(&self) -> bool {
+        self.has(Flag::Share)
+            || self.has(Flag::ReuseAddress)
+            || self.has(Flag::Transparent)
             || self.rule_count.load(Relaxed) > 0
-            || self.every_port.load(Relaxed) != 0
-            || self.every_ip.iter().any(|cell| cell.get().1.ip.is_some())
+            || self.bindp_port.load(Relaxed) != 0
+            || self.bindp_ips.iter().any(|cell| cell.load().1.ip.is_some())
     }
 
-    /// Whether there is anything to do in `connect` and `sendto`.
-    pub(crate) fn ask_for_sources(&self) -> bool {
-        self.source.get().1.ip.is_some() || self.every_ip.iter().any(|it| it.get().1.ip.is_some())
+    /// Whether a setting changes `connect` and `sendto`.
+    pub(crate) fn affects_connect(&self) -> bool {
+        self.source.load().1.ip.is_some()
+            || self.bindp_ips.iter().any(|it| it.load().1.ip.is_some())
     }
 
+    /// Whether SAMEPORT_PORTS includes the port.
     pub(crate) fn shares_port(&self, port: u16) -> bool {
         let word = self.ports[usize::from(port / 64)].load(Relaxed);
-        !self.has(AtomicFlag::SomePorts) || word & 1 << (port % 64) != 0
+        !self.has(Flag::SomePorts) || word & 1 << (port % 64) != 0
     }
 
     /// The rules of SAMEPORT_MAP, in their order.
     pub(crate) fn rules(&self) -> impl Iterator<Item = MapRule> {
-        let count = self.rule_count.load(Relaxed).min(MOST_RULES);
+        let count = self.rule_count.load(Relaxed).min(MAX_RULES);
         self.rules.iter().take(count).map(|(from, to)| {
-            let ((protocol, from), (_, to)) = (from.get(), to.get());
+            let ((protocol, from), (_, to)) = (from.load(), to.load());
             MapRule { protocol, from, to }
         })
     }
 
-    /// What BIND_ADDR and BIND_PORT make of an address; `None` where they ask for nothing, and an
-    /// error where the only address they name is of a family that this socket cannot have.
-    pub(crate) fn moved_by_bindp(
+    /// The address of a bind by BIND_ADDR and BIND_PORT; `None` if they do not change it, and an error
+    /// if the socket cannot have the family of the only address.
+    pub(crate) fn bindp_address(
         &self,
-        asked: SocketAddr,
+        requested: SocketAddr,
         v6only: bool,
     ) -> Option<Result<SocketAddr, ()>> {
-        let [four, six] = [0, 1].map(|place: usize| self.every_ip[place].get().1.ip);
-        // Port 0 asks for any free port.
-        let port = match self.every_port.load(Relaxed) {
-            port if port != 0 && asked.port() != 0 => port,
-            _ => asked.port(),
+        let [four, six] = [0, 1].map(|index: usize| self.bindp_ips[index].load().1.ip);
+        // Port 0 requests any free port.
+        let port = match self.bindp_port.load(Relaxed) {
+            port if port != 0 && requested.port() != 0 => port,
+            _ => requested.port(),
         };
-        let ip = match (asked, four, six) {
-            (_, None, None) => asked.ip(),
+        let ip = match (requested, four, six) {
+            (_, None, None) => requested.ip(),
             (SocketAddr::V4(_), Some(ip), _) | (SocketAddr::V6(_), _, Some(ip)) => ip,
             (SocketAddr::V6(_), Some(ip), None) if !v6only => mapped(ip),
             _ => return Some(Err(())),
         };
-        let mut moved = asked;
-        if ip != asked.ip() {
-            moved = SocketAddr::new(ip, port);
+        let mut address = requested;
+        if ip != requested.ip() {
+            address = SocketAddr::new(ip, port);
         }
-        moved.set_port(port);
-        (moved != asked).then_some(Ok(moved))
+        address.set_port(port);
+        (address != requested).then_some(Ok(address))
     }
 
-    /// Where connections are to come from: SAMEPORT_SOURCE, or else BIND_ADDR, which can have one
-    /// address for each family. Port 0: any.
+    /// The source addresses of connections: SAMEPORT_SOURCE, or else BIND_ADDR, at most one address
+    /// of each family. Port 0: any.
     pub(crate) fn sources(&self) -> impl Iterator<Item = SocketAddr> {
-        let (_, own) = self.source.get();
-        let port = self.every_port.load(Relaxed);
-        let [four, six] = [0, 1].map(|place: usize| self.every_ip[place].get().1.ip);
-        let given = match own.ip {
+        let (_, own) = self.source.load();
+        let port = self.bindp_port.load(Relaxed);
+        let [four, six] = [0, 1].map(|index: usize| self.bindp_ips[index].load().1.ip);
+        let sources = match own.ip {
             Some(ip) => [Some(SocketAddr::new(ip, own.port.unwrap_or(0))), None],
             None => [four, six].map(|ip| ip.map(|ip| SocketAddr::new(ip, port))),
         };
-        given.into_iter().flatten()
+        sources.into_iter().flatten()
     }
 
-    /// The name of the socket that reports go to, and its length; 0 if there is none.
-    pub(crate) fn report_name(&self) -> ([u8; LONGEST_NAME + 5], usize) {
-        let mut bytes = [0; LONGEST_NAME + 5];
+    /// The abstract name of the report socket, and its length in bytes; 0 if unset.
+    pub(crate) fn report_name(&self) -> ([u8; MAX_NAME + 5], usize) {
+        let mut bytes = [0; MAX_NAME + 5];
         for (to, word) in bytes.chunks_mut(8).zip(&self.name) {
             for (to, from) in to.iter_mut().zip(word.load(Relaxed).to_ne_bytes()) {
                 *to = from;
             }
         }
-        (bytes, self.name_length.load(Relaxed).min(LONGEST_NAME))
+        (bytes, self.name_length.load(Relaxed).min(MAX_NAME))
     }
 }
 
-/// IPv4 as an IPv6 socket writes it.
+/// The IPv4-mapped IPv6 address of an IPv4 address.
 fn mapped(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().into(),

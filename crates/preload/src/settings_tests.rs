@@ -1,19 +1,21 @@
-//! What each variable makes of the settings.
+//! The effect of each variable on the settings.
 
 use super::*;
 
 type Variables<'a> = &'a [(&'a str, &'a str)];
 
-type Move<'a> = Option<Result<&'a str, ()>>;
+type Change<'a> = Option<Result<&'a str, ()>>;
 
-fn settings() -> Box<HookSettings> {
-    Box::new(HookSettings::new())
+fn settings() -> Box<Settings> {
+    Box::new(Settings::new())
 }
 
-fn taken(variables: Variables<'_>) -> Box<HookSettings> {
+fn with_variables(variables: Variables<'_>) -> Box<Settings> {
     let settings = settings();
     for (name, value) in variables {
-        settings.take(name, value).unwrap_or_else(|mistake| panic!("{name}={value}: {mistake}"));
+        settings
+            .set_variable(name, value)
+            .unwrap_or_else(|error| panic!("{name}={value}: {error}"));
     }
     settings
 }
@@ -23,20 +25,20 @@ fn address(text: &str) -> SocketAddr {
 }
 
 #[test]
-fn nothing_given_asks_for_nothing() {
+fn no_variable_changes_no_call() {
     let settings = settings();
-    assert!(!settings.ask_for_binds() && !settings.ask_for_sources());
+    assert!(!settings.affects_bind() && !settings.affects_connect());
     assert_eq!(settings.rules().count(), 0);
     assert_eq!(settings.report_name().1, 0);
-    assert_eq!(settings.moved_by_bindp(address("127.0.0.1:80"), false), None);
+    assert_eq!(settings.bindp_address(address("127.0.0.1:80"), false), None);
     assert_eq!(settings.sources().next(), None);
 }
 
 #[test]
-fn wrong_values_are_mistakes() {
+fn invalid_values_are_errors() {
     use SettingError::*;
-    let many = vec!["80=81"; MOST_RULES + 1].join(",");
-    let long = "x".repeat(LONGEST_NAME + 1);
+    let many = vec!["80=81"; MAX_RULES + 1].join(",");
+    let long = "x".repeat(MAX_NAME + 1);
     let cases = [
         ("SAMEPORT_SHARE", "yes", NotASwitch),
         ("REUSE_PORT", "2", NotASwitch),
@@ -57,25 +59,25 @@ fn wrong_values_are_mistakes() {
         ("BIND_ADDR", "127.0.0.1,127.0.0.2", TwoOfOneFamily),
         ("SAMEPORT_REPORT", "", NotAName),
         ("SAMEPORT_REPORT", &long, NotAName),
-        ("SAMEPORT_CHILDREN", "none", NotAWord),
+        ("SAMEPORT_CHILDREN", "none", NotAChoice),
     ];
     for (name, value, expected) in cases {
-        assert_eq!(settings().take(name, value), Err(expected), "{name}={value}");
+        assert_eq!(settings().set_variable(name, value), Err(expected), "{name}={value}");
     }
 }
 
 #[test]
-fn ports_are_all_or_those_given() {
-    let settings = taken(&[("SAMEPORT_SHARE", "1")]);
+fn ports_limit_sharing() {
+    let settings = with_variables(&[("SAMEPORT_SHARE", "1")]);
     assert!(settings.shares_port(1) && settings.shares_port(65535));
-    let settings = taken(&[("SAMEPORT_SHARE", "1"), ("SAMEPORT_PORTS", "1,8080,65535")]);
+    let settings = with_variables(&[("SAMEPORT_SHARE", "1"), ("SAMEPORT_PORTS", "1,8080,65535")]);
     for port in 0..=u16::MAX {
         assert_eq!(settings.shares_port(port), [1, 8080, 65535].contains(&port), "{port}");
     }
 }
 
 #[test]
-fn rules_come_back_as_they_were_given() {
+fn rules_are_loaded_as_stored() {
     let texts = [
         "80=8080",
         "tcp:127.0.0.1:80=127.0.0.2",
@@ -83,30 +85,30 @@ fn rules_come_back_as_they_were_given() {
         "[::]=0.0.0.0:1",
         "255.255.255.255=65535",
     ];
-    let settings = taken(&[("SAMEPORT_MAP", &texts.join(","))]);
+    let settings = with_variables(&[("SAMEPORT_MAP", &texts.join(","))]);
     let back: Vec<String> = settings.rules().map(|rule| rule.to_string()).collect();
     assert_eq!(back, texts);
-    let most: Vec<_> = (1..=MOST_RULES).map(|port| format!("{port}=60000")).collect();
-    assert_eq!(taken(&[("SAMEPORT_MAP", &most.join(","))]).rules().count(), MOST_RULES);
+    let most: Vec<_> = (1..=MAX_RULES).map(|port| format!("{port}=60000")).collect();
+    assert_eq!(with_variables(&[("SAMEPORT_MAP", &most.join(","))]).rules().count(), MAX_RULES);
 }
 
 #[test]
 fn reading_twice_changes_nothing() {
     let variables = [("SAMEPORT_MAP", "80=81,82=83"), ("SAMEPORT_SOURCE", "[::1]:9")];
-    let settings = taken(&variables);
+    let settings = with_variables(&variables);
     for (name, value) in variables {
-        settings.take(name, value).unwrap();
+        settings.set_variable(name, value).unwrap();
     }
     assert_eq!(settings.rules().count(), 2);
     assert_eq!(settings.sources().collect::<Vec<_>>(), [address("[::1]:9")]);
 }
 
 #[test]
-fn bindp_moves_every_bind() {
+fn bindp_variables_change_every_bind() {
     let four = [("BIND_ADDR", "127.0.0.1")];
     let both = [("BIND_PORT", "88"), ("BIND_ADDR", "127.0.0.1,[::1]")];
     let port = [("BIND_PORT", "88")];
-    let cases: [(Variables<'_>, &str, bool, Move<'_>); 11] = [
+    let cases: [(Variables<'_>, &str, bool, Change<'_>); 11] = [
         (&four, "0.0.0.0:80", false, Some(Ok("127.0.0.1:80"))),
         (&four, "0.0.0.0:0", false, Some(Ok("127.0.0.1:0"))),
         (&four, "127.0.0.1:80", false, None),
@@ -119,15 +121,15 @@ fn bindp_moves_every_bind() {
         (&port, "0.0.0.0:0", false, None),
         (&[("BIND_ADDR", "::1")], "0.0.0.0:80", false, Some(Err(()))),
     ];
-    for (variables, asked, v6only, expected) in cases {
-        let expected = expected.map(|moved| moved.map(address));
-        let moved = taken(variables).moved_by_bindp(address(asked), v6only);
-        assert_eq!(moved, expected, "{variables:?} {asked} {v6only}");
+    for (variables, requested, v6only, expected) in cases {
+        let expected = expected.map(|change| change.map(address));
+        let changed = with_variables(variables).bindp_address(address(requested), v6only);
+        assert_eq!(changed, expected, "{variables:?} {requested} {v6only}");
     }
 }
 
 #[test]
-fn sources_are_ours_or_else_bindps() {
+fn sources_of_sameport_precede_those_of_bindp() {
     let cases: &[(Variables<'_>, &[&str])] = &[
         (&[("SAMEPORT_SOURCE", "127.0.0.7")], &["127.0.0.7:0"]),
         (&[("SAMEPORT_SOURCE", "[::1]:9"), ("BIND_ADDR", "127.0.0.7")], &["[::1]:9"]),
@@ -136,17 +138,17 @@ fn sources_are_ours_or_else_bindps() {
         (&[("BIND_PORT", "9")], &[]),
     ];
     for (variables, expected) in cases {
-        let settings = taken(variables);
+        let settings = with_variables(variables);
         let expected: Vec<_> = expected.iter().map(|text| address(text)).collect();
         assert_eq!(settings.sources().collect::<Vec<_>>(), expected, "{variables:?}");
-        assert_eq!(settings.ask_for_sources(), !expected.is_empty());
+        assert_eq!(settings.affects_connect(), !expected.is_empty());
     }
 }
 
 #[test]
-fn a_name_comes_back_as_it_was_given() {
-    for name in ["a", "sameport-1234", &"x".repeat(LONGEST_NAME)] {
-        let (bytes, length) = taken(&[("SAMEPORT_REPORT", name)]).report_name();
+fn a_report_name_is_loaded_as_stored() {
+    for name in ["a", "sameport-1234", &"x".repeat(MAX_NAME)] {
+        let (bytes, length) = with_variables(&[("SAMEPORT_REPORT", name)]).report_name();
         assert_eq!(&bytes[..length], name.as_bytes());
     }
 }
