@@ -55,7 +55,7 @@ struct BenchUser {
 
 /// The sockets of one measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
-struct Load {
+struct SocketLoad {
     listeners: u32,
     connections: u32,
 }
@@ -63,7 +63,7 @@ struct Load {
 #[derive(Serialize)]
 struct LookFigures {
     user: &'static str,
-    load: Load,
+    load: SocketLoad,
     program: &'static str,
     /// Of `sameport ls` (second) and this one (first).
     milliseconds: Pairs,
@@ -75,7 +75,7 @@ struct LookFigures {
 #[derive(Serialize)]
 struct Size {
     user: &'static str,
-    load: Load,
+    load: SocketLoad,
     milliseconds: f64,
     /// Peak resident memory (VmHWM).
     peak_kib: u64,
@@ -115,16 +115,16 @@ pub(crate) fn measure(
     }
     let mut measured = LookTimes { beside: Vec::new(), sizes: Vec::new() };
     for user in users() {
-        let busy = Load { listeners: args.listeners, connections: args.connections };
+        let busy = SocketLoad { listeners: args.listeners, connections: args.connections };
         let (beside, size) = compare(args, busy, user, &compared)?;
         measured.beside.extend(beside);
         measured.sizes.push(size);
         if args.more > 0 {
-            let load = Load { listeners: args.more, ..busy };
+            let load = SocketLoad { listeners: args.more, ..busy };
             measured.sizes.push(compare(args, load, user, &compared[..1])?.1);
         }
         if args.small > 0 {
-            let load = Load { listeners: args.small, connections: 0 };
+            let load = SocketLoad { listeners: args.small, connections: 0 };
             let (beside, size) = compare(args, load, user, &compared)?;
             measured.beside.extend(beside);
             measured.sizes.push(size);
@@ -152,11 +152,11 @@ fn users() -> Vec<BenchUser> {
 /// Measures the first program beside each of the others, in turns, and alone.
 fn compare(
     args: &Args,
-    load: Load,
+    load: SocketLoad,
     user: BenchUser,
     programs: &[(&'static str, Vec<OsString>)],
 ) -> Result<(Vec<LookFigures>, Size), BenchError> {
-    let Load { listeners, connections } = load;
+    let SocketLoad { listeners, connections } = load;
     let (started, owners) = listen(args.processes, load, user)?;
     let (_, ours) = &programs[0];
     let iterated = check_listing(ours, user, &owners)?;
@@ -196,7 +196,7 @@ type Owners = BTreeMap<u16, u32>;
 /// Opens the sockets, spread evenly over the processes.
 fn listen(
     processes: u32,
-    Load { listeners, connections }: Load,
+    SocketLoad { listeners, connections }: SocketLoad,
     user: BenchUser,
 ) -> Result<(Vec<BenchProcess>, Owners), BenchError> {
     let processes = processes.min(listeners);
