@@ -1,15 +1,14 @@
-//! `cargo xtask targets`: type-checks the workspace for every system it is written for.
+//! `cargo xtask targets`: type-checks the workspace for every supported system.
 //!
-//! Debian's own Rust has the standard library's source, from which cargo builds a standard library
-//! for a system whose binaries are not here. No linker for that system is needed, because nothing
-//! is linked.
+//! Debian's package `rust-web-src` has the source of the standard library, from which cargo builds
+//! the standard library of each target. Type checks need no linker.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-/// Type-check the workspace for every system that it is written for
+/// Type-check the workspace for every supported system
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only these targets, such as x86_64-unknown-freebsd
@@ -19,14 +18,14 @@ pub(crate) struct Args {
 /// The packages that are checked for a target.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
-    /// Everything.
+    /// The whole workspace.
     Workspace,
-    /// The library alone: on a system that it has no file for, it compiles and says so.
+    /// The library only: a system without a file of its own, where sharing is unsupported.
     Library,
 }
 
-/// One of each file below `crates/sameport/src/system`, and two machines and C libraries that
-/// Linux code can be wrong on.
+/// At least one target for each file and table of `crates/sameport/src/system`, and Linux with another
+/// architecture and another C library.
 const TARGETS: &[(&str, Scope)] = &[
     ("x86_64-pc-windows-msvc", Scope::Workspace),
     ("x86_64-apple-darwin", Scope::Workspace),
@@ -41,7 +40,7 @@ const TARGETS: &[(&str, Scope)] = &[
     ("x86_64-unknown-haiku", Scope::Library),
 ];
 
-/// Where Debian's packages put them. Not found by PATH: another Rust may come first there.
+/// The paths of Debian's packages. PATH can have another Rust first.
 const CARGO: &str = "/usr/bin/cargo";
 const RUSTC: &str = "/usr/bin/rustc";
 const PACKAGES: &str = "apt-get install rustc-web cargo-web rust-web-src";
@@ -50,7 +49,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let chosen = match chosen(&args.targets) {
         Ok(chosen) => chosen,
         Err(unknown) => {
-            eprintln!("error: {unknown} is no target of this project");
+            eprintln!("error: {unknown} is not a target of this project");
             let known: Vec<_> = TARGETS.iter().map(|(target, _)| *target).collect();
             eprintln!("hint: one of {}", known.join(", "));
             return ExitCode::from(2);
@@ -89,7 +88,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The named targets, or all of them; or the first name that is none.
+/// The named targets, or all targets without names. The error is the first unknown name.
 fn chosen(names: &[String]) -> Result<Vec<(&'static str, Scope)>, &str> {
     if names.is_empty() {
         return Ok(TARGETS.to_vec());
@@ -98,32 +97,32 @@ fn chosen(names: &[String]) -> Result<Vec<(&'static str, Scope)>, &str> {
     names.iter().map(|name| find(name).ok_or(name.as_str())).collect()
 }
 
-/// Whether Debian's Rust is here, new enough, and has the standard library's source.
+/// Checks that Debian's Rust is installed and new enough, with the source of the standard library.
 fn toolchain() -> Result<(), String> {
-    let ask = |what: &[&str]| {
-        let output = Command::new(RUSTC).args(what).env_remove("RUSTUP_TOOLCHAIN").output();
+    let query = |arguments: &[&str]| {
+        let output = Command::new(RUSTC).args(arguments).env_remove("RUSTUP_TOOLCHAIN").output();
         output
             .ok()
             .filter(|output| output.status.success())
             .and_then(|output| String::from_utf8(output.stdout).ok())
-            .ok_or_else(|| format!("{RUSTC} is not here or does not run"))
+            .ok_or_else(|| format!("{RUSTC} is not installed or does not run"))
     };
     if !Path::new(CARGO).exists() {
-        return Err(format!("{CARGO} is not here"));
+        return Err(format!("{CARGO} is not installed"));
     }
-    let version = ask(&["--version"])?;
+    let version = query(&["--version"])?;
     if minor(&version).is_none_or(|minor| minor < minor_of_this_project()) {
         return Err(format!("{RUSTC} is too old: {}", version.trim()));
     }
     let source =
-        Path::new(ask(&["--print", "sysroot"])?.trim()).join("lib/rustlib/src/rust/library");
+        Path::new(query(&["--print", "sysroot"])?.trim()).join("lib/rustlib/src/rust/library");
     if !source.join("std/src/lib.rs").exists() {
-        return Err(format!("the standard library's source is not in {}", source.display()));
+        return Err(format!("no source of the standard library in {}", source.display()));
     }
     Ok(())
 }
 
-/// 96 of `rustc 1.96.0 (…)`, and of `1.96`.
+/// The minor version: 96 for `rustc 1.96.0 (…)` and for `1.96`.
 fn minor(version: &str) -> Option<u32> {
     version
         .trim_start_matches("rustc ")
@@ -148,10 +147,10 @@ fn check(target: &str, scope: Scope) -> bool {
     });
     // Code that is unused on one system is reported only here.
     command.args(["-Zwarnings", "--config", "build.warnings='deny'"]);
-    // One folder for all of them: what runs on this machine is built once.
+    // One folder for all targets, so that build scripts are built once.
     command.arg("--target-dir").arg(target_folder().join("systems"));
-    // Set by the cargo that runs this chore, and wrong for another one.
-    let ours = |name: &str| {
+    // Variables of the cargo that runs this command, which are wrong for another cargo.
+    let is_of_cargo = |name: &str| {
         let fixed = ["RUSTUP_TOOLCHAIN", "RUSTC", "RUSTDOC", "RUSTFLAGS", "RUSTC_WRAPPER", "CARGO"];
         fixed.contains(&name)
             || name == "CARGO_ENCODED_RUSTFLAGS"
@@ -159,11 +158,11 @@ fn check(target: &str, scope: Scope) -> bool {
             || name.starts_with("CARGO_MANIFEST")
     };
     for (name, _) in env::vars_os() {
-        if name.to_str().is_some_and(ours) {
+        if name.to_str().is_some_and(is_of_cargo) {
             command.env_remove(name);
         }
     }
-    // -Zbuild-std and -Zwarnings are not for stable compilers otherwise.
+    // Permits -Zbuild-std and -Zwarnings on a stable compiler.
     command.env("RUSTC", RUSTC).env("RUSTC_BOOTSTRAP", "1").current_dir(root());
     match command.status() {
         Ok(status) => status.success(),
@@ -187,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read() {
+    fn versions_are_parsed() {
         let cases = [
             ("rustc 1.96.0 (ac68faa20 2026-05-25) (built from a source tarball)\n", Some(96)),
             ("rustc 1.63.0\n", Some(63)),
