@@ -15,7 +15,7 @@ use super::answer::usable;
 use super::child::Sleeper;
 use super::system;
 use crate::process::fd_table::PIDFD_THREAD;
-use crate::process::read_memory;
+use crate::process::{capability, read_memory};
 
 fn own_pidfd() -> io::Result<OwnedFd> {
     Ok(open_process(getpid(), PidfdFlags::empty())?)
@@ -127,7 +127,7 @@ pub(super) fn see_other_users() -> ProbeAnswer {
             Err(_) => {}
         }
     }
-    let capable = system::capable(CapabilitySet::SYS_PTRACE);
+    let capable = capability::has(CapabilitySet::SYS_PTRACE);
     match (capable, refusal) {
         (_, Some(error)) => ProbeAnswer::No(format!("as uid {own}: /proc/PID/fd: {error}")),
         (Ok(true), None) => ProbeAnswer::Yes(format!("as uid {own}, by CAP_SYS_PTRACE")),
@@ -169,7 +169,7 @@ mod tests {
         let _turn = run_shared();
         let trace = trace();
         let yama = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
-        let root = system::capable(CapabilitySet::SYS_PTRACE).unwrap();
+        let root = capability::has(CapabilitySet::SYS_PTRACE).unwrap();
         let scope = yama.as_deref().map(str::trim);
         let expected = match (scope, root) {
             (Some("3"), _) => (false, false),

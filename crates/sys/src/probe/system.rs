@@ -10,6 +10,7 @@ use sameport_policy::capability::question::ProbeAnswer;
 use super::answer::{present, usable};
 use super::calls;
 use crate::bpf::syscall::{self, ProgramSpec};
+use crate::process::capability;
 
 /// Reads a value below `/proc/sys`, without its newline. `NotFound` means that the kernel lacks the
 /// setting; a missing `/proc` is another error.
@@ -21,11 +22,6 @@ pub(super) fn sysctl(path: &str) -> io::Result<String> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// Whether the calling thread has these effective capabilities, in its own user namespace.
-pub(super) fn capable(wanted: CapabilitySet) -> io::Result<bool> {
-    Ok(rustix::thread::capabilities(None)?.effective.contains(wanted))
 }
 
 /// The release and the machine of the running kernel.
@@ -64,7 +60,7 @@ pub(super) fn low_ports() -> ProbeAnswer {
             return ProbeAnswer::Unknown(format!("net.ipv4.ip_unprivileged_port_start: {error}"));
         }
     };
-    match capable(CapabilitySet::NET_BIND_SERVICE) {
+    match capability::has(CapabilitySet::NET_BIND_SERVICE) {
         Ok(true) => ProbeAnswer::Yes("by CAP_NET_BIND_SERVICE".into()),
         _ if matches!(first.as_str(), "0" | "1") => {
             ProbeAnswer::Yes(format!("net.ipv4.ip_unprivileged_port_start is {first}"))

@@ -1,7 +1,7 @@
-//! Giving a worker open sockets, in the way of systemd's socket activation (`sd_listen_fds(3)`).
+//! Passing open sockets to a worker by systemd's protocol for socket activation (`sd_listen_fds(3)`).
 //!
-//! The program must find its own process id in its environment, so that this is written and the
-//! program executed here, between fork and exec; `std` could do neither.
+//! LISTEN_PID must hold the worker's own process id, which is known only after the fork. `std` cannot
+//! change the environment there, so this module writes the variable and executes the program.
 
 #![expect(unsafe_code, reason = "dup2 to given numbers and execvpe(3), between fork and exec")]
 
@@ -15,52 +15,51 @@ use rustix::net::{RecvFlags, SendFlags};
 
 use crate::errno::last_errno;
 
-/// Sockets that a worker finds open as its descriptors 3, 4, …, and LISTEN_FDS and LISTEN_PID that
-/// say so.
+/// Sockets for a worker: its descriptors 3, 4, …, announced by LISTEN_FDS and LISTEN_PID.
 #[derive(Debug, Default)]
 pub struct ListenFds<'a> {
-    /// In the order of their numbers. They stay open on exec.
+    /// The sockets, in the order of their numbers in the worker.
     pub sockets: Vec<BorrowedFd<'a>>,
-    /// Our environment. The worker's is this with the setting's changes.
+    /// The environment of this process, to which [`super::SpawnOptions::environment`] is applied.
     pub environment: Vec<(OsString, OsString)>,
 }
 
-/// The first number, `SD_LISTEN_FDS_START`.
+/// Number of the first socket, `SD_LISTEN_FDS_START`.
 const FIRST: RawFd = 3;
 
-/// Everything that is needed after the fork, when nothing can be allocated.
+/// All values for the steps after the fork, which cannot allocate.
 #[derive(Debug)]
 pub(super) struct ListenFdSetup {
-    /// Above all numbers that are to be given.
+    /// Duplicates with numbers above all numbers of sockets in the worker.
     sockets: Vec<OwnedFd>,
-    /// Where to say that exec failed; it is closed when exec succeeds.
+    /// Reports a failed exec to the parent. Closed when exec succeeds.
     report: OwnedFd,
     program: CString,
-    /// Addresses of the strings below, and 0.
+    /// Addresses of the strings in `_strings`, then 0.
     arguments: Vec<usize>,
     environment: Vec<usize>,
-    /// `LISTEN_PID=` with room for the number.
+    /// `LISTEN_PID=` followed by space for the number.
     listen_pid: Box<[u8; LISTEN_PID.len() + DIGITS + 1]>,
     _strings: Vec<CString>,
 }
 
 const LISTEN_PID: &[u8] = b"LISTEN_PID=";
-/// Of the longest process id.
+/// Digits of the largest `u32`.
 const DIGITS: usize = 10;
 
 impl ListenFdSetup {
-    /// Before the fork. `report` is duplicated out of the way.
-    pub(super) fn prepare(
+    /// Prepares the exec before the fork. Duplicates `report` above the numbers of the sockets.
+    pub(super) fn new(
         command: &[OsString],
         changes: &[(OsString, Option<OsString>)],
-        passed: &ListenFds<'_>,
+        listen_fds: &ListenFds<'_>,
         report: &OwnedFd,
     ) -> io::Result<Self> {
-        let count = RawFd::try_from(passed.sockets.len()).map_err(|_| Errno::MFILE)?;
+        let count = RawFd::try_from(listen_fds.sockets.len()).map_err(|_| Errno::MFILE)?;
         let above = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, FIRST + count);
-        let sockets = passed.sockets.iter().map(|fd| above(*fd)).collect::<Result<_, _>>()?;
+        let sockets = listen_fds.sockets.iter().map(|fd| above(*fd)).collect::<Result<_, _>>()?;
 
-        let kept = passed.environment.iter().filter(|(name, _)| {
+        let kept = listen_fds.environment.iter().filter(|(name, _)| {
             let is_ours = [&b"LISTEN_PID"[..], b"LISTEN_FDS"].contains(&name.as_bytes());
             !is_ours && changes.iter().all(|(changed, _)| changed != name)
         });
@@ -77,7 +76,7 @@ impl ListenFdSetup {
         let mut list = |texts: Vec<OsString>| -> io::Result<Vec<usize>> {
             let texts = texts.into_iter().map(|text| CString::new(text.into_vec()));
             let texts = texts.collect::<Result<Vec<_>, _>>()?;
-            // A CString's bytes stay where they are when it is moved.
+            // Moving a CString does not move its bytes.
             let addresses = texts.iter().map(|text| text.as_ptr().expose_provenance()).collect();
             strings.extend(texts);
             Ok(addresses)
@@ -101,8 +100,8 @@ impl ListenFdSetup {
         })
     }
 
-    /// Between fork and exec: becomes the program. If that fails, says so and ends the process, as
-    /// what `std` would say it with may have been closed.
+    /// Executes the program; between fork and exec, async-signal-safe. On failure, reports the error
+    /// and exits: the descriptor that `std` would report by may have been replaced.
     pub(super) fn exec(&mut self) -> io::Result<()> {
         let errno = self.try_exec();
         let _ = rustix::net::send(
@@ -110,24 +109,24 @@ impl ListenFdSetup {
             &errno.raw_os_error().to_ne_bytes(),
             SendFlags::NOSIGNAL,
         );
-        // SAFETY: _exit(2) ends the process at once and runs nothing of ours.
+        // SAFETY: _exit(2) ends the process at once and runs no destructor.
         unsafe { libc::_exit(127) }
     }
 
-    /// Comes back only if it fails.
+    /// Returns only on failure.
     fn try_exec(&mut self) -> Errno {
         for (socket, number) in self.sockets.iter().zip(FIRST..) {
-            // SAFETY: what has this number in the forked child, which ends or becomes another
-            // program now, is not used any more: all that is, is above the given numbers.
+            // SAFETY: the forked child uses no descriptor with this number any more: all that it
+            // uses are above the numbers of the sockets.
             if unsafe { libc::dup2(socket.as_raw_fd(), number) } < 0 {
                 return last_errno();
             }
         }
         let own = rustix::process::getpid().as_raw_nonzero().get();
         write_number(own.cast_unsigned(), &mut self.listen_pid[LISTEN_PID.len()..]);
-        // SAFETY: both lists are of addresses of strings that end with NUL and that `self` owns,
-        // and end with a null; execvpe(3) changes none of them, and here, in glibc and in musl,
-        // neither allocates nor locks.
+        // SAFETY: both lists hold addresses of strings that end with NUL and that `self` owns, and
+        // end with a null. execvpe(3) changes none of them, and neither glibc's nor musl's
+        // allocates or locks.
         unsafe {
             libc::execvpe(
                 self.program.as_ptr(),
@@ -139,8 +138,8 @@ impl ListenFdSetup {
     }
 }
 
-/// Decimal, from the start of `to`, and a NUL after it: `sd_listen_fds` reads leading zeros as
-/// octal.
+/// Writes the number in decimal, without leading zeros, and a NUL: `sd_listen_fds` reads leading
+/// zeros as octal.
 fn write_number(number: u32, to: &mut [u8]) {
     let mut digits = [0; DIGITS];
     let mut rest = number;
@@ -155,14 +154,14 @@ fn write_number(number: u32, to: &mut [u8]) {
     }
 }
 
-/// After the fork, in the parent: waits until the worker has become the program, or why not.
-pub(super) fn failure(ours: &OwnedFd) -> Option<Errno> {
+/// Waits in the parent until the child has executed the program; returns the error if exec failed.
+pub(super) fn exec_error(channel: &OwnedFd) -> Option<Errno> {
     let mut errno = [0; 4];
     loop {
-        match rustix::net::recv(ours, &mut errno, RecvFlags::empty()) {
+        match rustix::net::recv(channel, &mut errno, RecvFlags::empty()) {
             Ok((4, _)) => return Some(Errno::from_raw_os_error(i32::from_ne_bytes(errno))),
             Err(Errno::INTR) => {}
-            // Nobody has the other end any more: it was closed on exec.
+            // Exec has closed the other end.
             _ => return None,
         }
     }

@@ -1,6 +1,7 @@
-//! A worker, seen and handled from outside: starting it, its sockets and memory, its processes.
+//! Starting workers, and access to their threads, memory and processes.
 
 mod attribution;
+pub(crate) mod capability;
 mod executable;
 pub(crate) mod fd_table;
 pub(crate) mod identity;
@@ -14,7 +15,8 @@ mod thread;
 pub(crate) mod tree;
 
 pub use attribution::{env_value, instance_processes, processes_with_env, processes_without_env};
-pub use executable::{FileCapability, file_capability, find_in_path, has_cap_sys_admin};
+pub use capability::has_cap_sys_admin;
+pub use executable::{FileCapability, file_capability, find_in_path};
 pub use listen_fds::ListenFds;
 pub use memory::read_memory;
 pub use spawn::{SpawnOptions, SpawnedWorker, StartError, spawn};

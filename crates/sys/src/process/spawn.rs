@@ -1,14 +1,14 @@
-//! Starting a worker: fork, give it back what we were given, put the filter on, hand the listener
-//! over, exec.
+//! Starting a worker: fork, restore the state that this process was started in, install the filter,
+//! send its listener to the parent, exec.
 
 #![expect(unsafe_code, reason = "code between fork and exec")]
 
 use std::ffi::OsString;
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -18,36 +18,38 @@ use rustix::net::{
 
 use super::listen_fds;
 use super::listen_fds::{ListenFdSetup, ListenFds};
+use super::{capability, startup};
+use crate::errno::from_io;
 use crate::seccomp::{FilterInstall, InstallStage, NotifyListener, install};
 
-/// A process that runs the command, with the listener for its binds.
+/// A started worker.
 #[derive(Debug)]
 pub struct SpawnedWorker {
-    /// Its process id. It is our child, so the number stays its own until [`super::reap`] has
-    /// given its end.
+    /// The worker's process id. The worker is a child of this process, so the id stays valid until
+    /// [`super::reap`] returns it.
     pub pid: i32,
-    /// Where its binds, and those of everything it starts, are asked about, if it has a filter.
+    /// Receives the filtered calls of the worker and its descendants, if a filter was installed.
     pub listener: Option<NotifyListener>,
 }
 
-/// What a worker is started with, beside what we were.
+/// Options of [`spawn`].
 #[derive(Debug, Default)]
 pub struct SpawnOptions<'a> {
-    /// The filter to put on it.
+    /// The seccomp filter to install.
     pub filter: Option<&'a FilterInstall>,
-    /// Variables that are set in its environment, or removed from it.
+    /// Environment variables to set or, with `None`, to remove.
     pub environment: Vec<(OsString, Option<OsString>)>,
-    /// `cgroup.procs` of the cgroup to put it into, open for writing.
+    /// The worker's cgroup: its `cgroup.procs`, open for writing.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// Whether it leads a process group of its own, by its process id, instead of being in ours.
+    /// Whether the worker leads its own process group instead of joining the one of this process.
     pub own_group: bool,
-    /// Sockets that it is to find open.
+    /// Sockets to pass to the worker.
     pub listen_fds: Option<ListenFds<'a>>,
-    /// Whether CAP_CHOWN is ours alone: a worker that would inherit it does not.
+    /// Whether CAP_CHOWN is removed from the capabilities that the worker inherits.
     pub drop_chown: bool,
 }
 
-/// Why a worker could not be started. Nothing of it is left.
+/// Why a worker did not start. No process is left.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The program does not exist.
@@ -55,139 +57,158 @@ pub enum StartError {
     NotFound,
     /// The program exists, and the kernel does not execute it.
     #[error("{0}")]
-    NotExecutable(std::io::Error),
-    /// `fork` failed, or what precedes it.
+    NotExecutable(io::Error),
+    /// `fork` or a call before it failed.
     #[error("{0}")]
-    Fork(std::io::Error),
-    /// The filter could not be put on.
+    Fork(io::Error),
+    /// The filter could not be installed.
     #[error("{1}")]
     Filter(InstallStage, Errno),
-    /// It could not be put into its cgroup.
+    /// The worker could not join its cgroup.
     #[error("{0}")]
     Cgroup(Errno),
 }
 
-/// Starts `command` (program first, sought in PATH as `execvp(3)` does) in this setting.
+/// Starts `command`: the program, searched in PATH as `execvp(3)` does, and its arguments.
 ///
-/// The worker has our standard streams, environment, directory, process group and terminal, the
-/// signal mask and SIGPIPE disposition that we were started with, and no descriptor of ours, but for
-/// what the setting says. The listener exists once: in the returned [`Worker`].
+/// The worker inherits the standard streams, environment, directory, process group and terminal of
+/// this process, and the signal mask, ignored signals and descriptor limit that this process was
+/// started with. It inherits no other descriptor. `options` change this.
 ///
 /// # Errors
 ///
-/// See [`StartError`]. `Filter(Stage::Filter, EBUSY)`: we ourselves run under a listener.
+/// See [`StartError`]. `Filter(InstallStage::Filter, EBUSY)`: this process itself runs under a
+/// filter with a listener, and the kernel allows one for a process and its descendants.
 pub fn spawn(
     command: &[OsString],
-    setting: &SpawnOptions<'_>,
+    options: &SpawnOptions<'_>,
 ) -> Result<SpawnedWorker, StartError> {
-    let Some((program, arguments)) = command.split_first() else {
-        return Err(StartError::NotFound);
-    };
-    let fork_error = |errno: Errno| StartError::Fork(errno.into());
-    let (ours, theirs) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(fork_error)?;
+    let (program, arguments) = command.split_first().ok_or(StartError::NotFound)?;
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    let (channel, child_channel) =
+        rustix::net::socketpair(family, kind, SocketFlags::CLOEXEC, None)
+            .map_err(|errno| StartError::Fork(errno.into()))?;
 
     let mut child = Command::new(program);
     child.args(arguments);
-    for (name, value) in &setting.environment {
+    for (name, value) in &options.environment {
         match value {
             Some(value) => child.env(name, value),
             None => child.env_remove(name),
         };
     }
-    let filter = setting.filter.cloned();
-    let keep_chown = setting.drop_chown;
-    let cgroup = setting.cgroup.map(|procs| procs.try_clone_to_owned()).transpose();
-    let cgroup = cgroup.map_err(StartError::Fork)?;
-    if setting.own_group {
+    if options.own_group {
         child.process_group(0);
     }
-    let prepared = setting
-        .listen_fds
-        .as_ref()
-        .map(|passed| ListenFdSetup::prepare(command, &setting.environment, passed, &theirs));
-    let mut passing = prepared.transpose().map_err(StartError::Fork)?;
-    let passes = passing.is_some();
-    let prepare = move || {
-        crate::process::startup::restore()?;
-        if let Some(procs) = &cgroup {
-            // "0" is whoever writes it.
-            let joined = rustix::io::write(procs, b"0").map(drop);
-            joined.or_else(|errno| give_up(&theirs, IN_CGROUP, errno))?;
-        }
-        if keep_chown {
-            crate::socket::private_owner::keep_capability()?;
-        }
-        match filter.as_ref().map(install) {
-            None => hand_over(&theirs, None)?,
-            Some(Ok(listener)) => hand_over(&theirs, Some(listener.as_fd()))?,
-            Some(Err((stage, errno))) => give_up(&theirs, stage as u8, errno)?,
-        }
-        crate::process::startup::restore_descriptor_limit()?;
-        match &mut passing {
-            None => Ok(()),
-            Some(passing) => passing.exec(),
-        }
-    };
-    // SAFETY: `prepare` runs in the forked child of what may be a process with threads; it makes
-    // system calls on values that were made before the fork and neither allocates nor locks.
-    unsafe { child.pre_exec(prepare) };
-
+    let mut setup = ChildSetup::new(command, options, child_channel).map_err(StartError::Fork)?;
+    // SAFETY: `run` is async-signal-safe: it makes system calls on values from before the fork, and
+    // neither allocates nor locks.
+    unsafe { child.pre_exec(move || setup.run()) };
     let spawned = child.spawn();
+    // Closes the parent's copy of the child's end, so that a missing message is an error at once.
     drop(child);
-    match (spawned, take_over(&ours)) {
-        (Ok(mut process), Ok(ChildMessage::Ready(listener))) => {
-            if passes && let Some(errno) = listen_fds::failure(&ours) {
-                // It has ended; whoever reaps children may have been faster.
+    let passes_sockets = options.listen_fds.is_some();
+    finish(spawned, &channel, passes_sockets)
+}
+
+/// The steps of the child between fork and exec, with everything that they need.
+struct ChildSetup {
+    channel: OwnedFd,
+    cgroup: Option<OwnedFd>,
+    drop_chown: bool,
+    filter: Option<FilterInstall>,
+    listen_fds: Option<ListenFdSetup>,
+}
+
+impl ChildSetup {
+    fn new(command: &[OsString], options: &SpawnOptions<'_>, channel: OwnedFd) -> io::Result<Self> {
+        let cgroup = options.cgroup.map(|procs| procs.try_clone_to_owned()).transpose()?;
+        let listen_fds = options.listen_fds.as_ref();
+        let listen_fds = listen_fds
+            .map(|fds| ListenFdSetup::new(command, &options.environment, fds, &channel))
+            .transpose()?;
+        let (filter, drop_chown) = (options.filter.cloned(), options.drop_chown);
+        Ok(Self { channel, cgroup, drop_chown, filter, listen_fds })
+    }
+
+    /// Runs in the child. Returns if `std` shall execute the program, and on an error.
+    fn run(&mut self) -> io::Result<()> {
+        startup::restore()?;
+        if let Some(procs) = &self.cgroup {
+            // The kernel takes "0" for the writing process.
+            let joined = rustix::io::write(procs, b"0").map(drop);
+            joined.or_else(|errno| report_failure(&self.channel, CGROUP_STEP, errno))?;
+        }
+        if self.drop_chown {
+            capability::drop_ambient_chown()?;
+        }
+        match self.filter.as_ref().map(install) {
+            None => report_ready(&self.channel, None)?,
+            Some(Ok(listener)) => report_ready(&self.channel, Some(listener.as_fd()))?,
+            Some(Err((stage, errno))) => report_failure(&self.channel, stage as u8, errno)?,
+        }
+        startup::restore_descriptor_limit()?;
+        match &mut self.listen_fds {
+            None => Ok(()),
+            Some(setup) => setup.exec(),
+        }
+    }
+}
+
+/// Runs in the parent, after the child's exec or its failure.
+fn finish(
+    spawned: io::Result<Child>,
+    channel: &OwnedFd,
+    passes_sockets: bool,
+) -> Result<SpawnedWorker, StartError> {
+    match (spawned, receive_report(channel)) {
+        (Ok(mut process), Ok(ChildReport::Ready(listener))) => {
+            if passes_sockets && let Some(errno) = listen_fds::exec_error(channel) {
+                // The child has exited. Another thread may have reaped it.
                 let _ = process.wait();
                 return Err(not_executed(errno.into()));
             }
             let pid = process.id().cast_signed();
             Ok(SpawnedWorker { pid, listener: listener.map(NotifyListener::new) })
         }
-        (Ok(mut process), handed) => {
-            // The worker runs, but nobody would ever answer its binds.
+        (Ok(mut process), report) => {
+            // Without the listener, the kernel answers no bind of the worker.
             process.kill().and_then(|()| process.wait()).map_err(StartError::Fork)?;
-            Err(fork_error(handed.err().unwrap_or(Errno::PROTO)))
+            Err(StartError::Fork(report.err().unwrap_or(Errno::PROTO).into()))
         }
-        (Err(error), Ok(ChildMessage::Failure(byte))) => {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        (Err(error), Ok(ChildReport::Failure(step))) => {
+            let errno = from_io(&error);
             let stage = [InstallStage::NoNewPrivs, InstallStage::Filter]
                 .into_iter()
-                .find(|s| *s as u8 == byte);
+                .find(|stage| *stage as u8 == step);
             Err(stage.map_or(StartError::Cgroup(errno), |stage| StartError::Filter(stage, errno)))
         }
-        // All was ready, so it was exec that failed.
-        (Err(error), Ok(ChildMessage::Ready(_))) => Err(not_executed(error)),
+        // All steps before exec succeeded, so exec failed.
+        (Err(error), Ok(ChildReport::Ready(_))) => Err(not_executed(error)),
         (Err(error), Err(_)) => Err(StartError::Fork(error)),
     }
 }
 
-fn not_executed(error: std::io::Error) -> StartError {
+fn not_executed(error: io::Error) -> StartError {
     match error.kind() {
-        std::io::ErrorKind::NotFound => StartError::NotFound,
+        io::ErrorKind::NotFound => StartError::NotFound,
         _ => StartError::NotExecutable(error),
     }
 }
 
-/// What came out of the child before its exec.
-enum ChildMessage {
+/// The message of the child before its exec.
+enum ChildReport {
     Ready(Option<OwnedFd>),
-    /// A [`Stage`], or [`IN_CGROUP`].
+    /// The step that failed: an [`InstallStage`] or [`CGROUP_STEP`].
     Failure(u8),
 }
 
-/// The bytes that stand for what came out, beside those of [`Stage`].
+/// Bytes of the message, besides those of [`InstallStage`].
 const READY: u8 = u8::MAX;
-const IN_CGROUP: u8 = u8::MAX - 1;
+const CGROUP_STEP: u8 = u8::MAX - 1;
 
-/// Between fork and exec: no allocation.
-fn hand_over(socket: &OwnedFd, listener: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+/// Sends the listener to the parent. Async-signal-safe.
+fn report_ready(socket: &OwnedFd, listener: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = listener.as_slice();
@@ -198,14 +219,14 @@ fn hand_over(socket: &OwnedFd, listener: Option<BorrowedFd<'_>>) -> Result<(), E
     Ok(())
 }
 
-/// Between fork and exec: says which step failed, and fails.
-fn give_up(socket: &OwnedFd, step: u8, errno: Errno) -> Result<(), Errno> {
+/// Sends the failed step to the parent and returns the error. Async-signal-safe.
+fn report_failure(socket: &OwnedFd, step: u8, errno: Errno) -> Result<(), Errno> {
     rustix::net::send(socket, &[step], SendFlags::NOSIGNAL)?;
     Err(errno)
 }
 
-/// After exec, or its failure: the message is there, or never will be.
-fn take_over(socket: &OwnedFd) -> Result<ChildMessage, Errno> {
+/// Receives the child's message, which has arrived before exec or its failure.
+fn receive_report(socket: &OwnedFd) -> Result<ChildReport, Errno> {
     let mut byte = [0u8];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -216,7 +237,7 @@ fn take_over(socket: &OwnedFd) -> Result<ChildMessage, Errno> {
         return Err(Errno::PROTO);
     }
     if byte[0] != READY {
-        return Ok(ChildMessage::Failure(byte[0]));
+        return Ok(ChildReport::Failure(byte[0]));
     }
     let mut listener = None;
     for message in control.drain() {
@@ -224,7 +245,7 @@ fn take_over(socket: &OwnedFd) -> Result<ChildMessage, Errno> {
             listener = fds.next();
         }
     }
-    Ok(ChildMessage::Ready(listener))
+    Ok(ChildReport::Ready(listener))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a worker finds when it starts, said by a shell that was started as one.
+//! The state in which a worker starts, written by a shell that runs as the worker.
 
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd as _;
@@ -13,18 +13,18 @@ fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
 }
 
-fn end_of(pid: i32) -> WaitStatus {
+fn wait_for(pid: i32) -> WaitStatus {
     let pid = Pid::from_raw(pid).unwrap();
     waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap().1
 }
 
-/// What the shell writes to its first argument.
-fn said(script: &str, setting: &SpawnOptions<'_>) -> String {
+/// The text that the script writes to its first argument.
+fn output_of(script: &str, options: &SpawnOptions<'_>) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("said");
+    let file = folder.path().join("output");
     let command = words(&["sh", "-c", script, "sh", file.to_str().unwrap()]);
-    let worker = spawn(&command, setting).unwrap();
-    assert_eq!(end_of(worker.pid).exit_status(), Some(0));
+    let worker = spawn(&command, options).unwrap();
+    assert_eq!(wait_for(worker.pid).exit_status(), Some(0));
     std::fs::read_to_string(&file).unwrap().replace(&format!("<{}>", worker.pid), "<own>")
 }
 
@@ -45,12 +45,12 @@ fn sockets_are_passed_by_number_and_announced() {
     let (tcp, udp) =
         (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_ino;
-    // Few, and so many that their numbers are taken by what starting a worker needs.
+    // Up to a count at which the numbers collide with descriptors that `spawn` itself uses.
     for count in [0, 1, 2, 40] {
         let sockets: Vec<_> = [tcp.as_fd(), udp.as_fd()].into_iter().cycle().take(count).collect();
         let links = sockets.iter().map(|fd| format!("socket:[{}]\n", inode(*fd)));
         let expected = format!("<own> {count} k after unset\n{}done\n", links.collect::<String>());
-        let setting = SpawnOptions {
+        let options = SpawnOptions {
             environment: vec![("CHANGED".into(), Some("after".into())), ("REMOVED".into(), None)],
             listen_fds: Some(ListenFds { sockets, environment: environment() }),
             ..SpawnOptions::default()
@@ -61,18 +61,18 @@ fn sockets_are_passed_by_number_and_announced() {
             n=3; while [ $n -lt $((3 + LISTEN_FDS)) ]; do
                 readlink /proc/$$/fd/$n; n=$((n + 1))
             done
-            # Nothing above but what the shell itself needs, from 10 on.
+            # Nothing above, except for the descriptors from 10 on that the shell itself opens.
             while [ $n -lt 10 ]; do [ -e /proc/$$/fd/$n ] && exit 2; n=$((n + 1)); done
             echo done"#;
-        assert_eq!(said(script, &setting), expected, "{count}");
+        assert_eq!(output_of(script, &options), expected, "{count}");
     }
-    // Ours are as they were.
+    // The descriptors of this process are unchanged.
     let flags = rustix::io::fcntl_getfd(&tcp).unwrap();
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
 }
 
 #[test]
-fn a_program_that_cannot_be_executed_is_told_with_and_without_sockets() {
+fn a_failed_exec_is_reported_with_and_without_sockets() {
     let _turn = crate::serial::run_shared();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -80,46 +80,45 @@ fn a_program_that_cannot_be_executed_is_told_with_and_without_sockets() {
     std::fs::write(&text, "no program\n").unwrap();
     let text = text.to_str().unwrap();
     for count in [None, Some(1), Some(40)] {
-        let setting = SpawnOptions {
+        let options = SpawnOptions {
             listen_fds: count.map(|count| ListenFds {
                 sockets: vec![listener.as_fd(); count],
                 environment: environment(),
             }),
             ..SpawnOptions::default()
         };
-        let missing = spawn(&words(&["/no/such/program"]), &setting);
+        let missing = spawn(&words(&["/no/such/program"]), &options);
         assert!(matches!(missing, Err(StartError::NotFound)), "{missing:?}");
-        let Err(StartError::NotExecutable(error)) = spawn(&words(&[text]), &setting) else {
+        let Err(StartError::NotExecutable(error)) = spawn(&words(&[text]), &options) else {
             panic!("{text} was executed")
         };
         assert_eq!(error.raw_os_error(), Some(libc::EACCES));
-        let nul = spawn(&words(&["sh", "a\0b"]), &setting);
+        let nul = spawn(&words(&["sh", "a\0b"]), &options);
         assert!(matches!(nul, Err(StartError::Fork(_))), "{nul:?}");
     }
 }
 
 #[test]
-fn a_worker_leads_a_group_if_it_is_to() {
+fn own_group_makes_the_worker_a_group_leader() {
     let _turn = crate::serial::run_shared();
     let group = |pid| crate::process::tree::group_of(pid).unwrap();
-    let ours = group(std::process::id().cast_signed());
-    for (own, listener) in [(false, None), (true, None), (true, Some(ListenFds::default()))] {
-        let setting =
-            SpawnOptions { own_group: own, listen_fds: listener, ..SpawnOptions::default() };
+    let own = group(std::process::id().cast_signed());
+    for (own_group, listener) in [(false, None), (true, None), (true, Some(ListenFds::default()))] {
+        let options = SpawnOptions { own_group, listen_fds: listener, ..SpawnOptions::default() };
         let path = Path::new("/bin/sleep");
-        let worker = spawn(&words(&[path.to_str().unwrap(), "60"]), &setting).unwrap();
-        assert_eq!(group(worker.pid), if own { worker.pid } else { ours });
+        let worker = spawn(&words(&[path.to_str().unwrap(), "60"]), &options).unwrap();
+        assert_eq!(group(worker.pid), if own_group { worker.pid } else { own });
         assert_eq!(ancestry(worker.pid), Some(vec![worker.pid]));
-        if own {
+        if own_group {
             signal_group(worker.pid, 15).unwrap();
         } else {
             crate::process::signal(worker.pid, 15).unwrap();
         }
-        assert_eq!(end_of(worker.pid).terminating_signal(), Some(15));
+        assert_eq!(wait_for(worker.pid).terminating_signal(), Some(15));
         assert_eq!(ancestry(worker.pid), None);
         assert_eq!(signal_group(worker.pid, 15), Ok(()));
     }
-    // Our own group, everybody, and nobody's.
+    // The own group, every process, and an invalid id.
     for group in [0, 1, -5] {
         assert_eq!(signal_group(group, 15), Err(Errno::INVAL));
     }

@@ -3,7 +3,6 @@
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::Uid;
-use rustix::thread::CapabilitySet;
 
 use crate::socket::worker_socket::WorkerSocket;
 use crate::users;
@@ -65,14 +64,10 @@ fn in_range(line: &str, uid: u32) -> Option<String> {
     (first..first.saturating_add(count)).contains(&uid.into()).then(|| name.to_owned())
 }
 
-/// Keeps CAP_CHOWN from what is executed next, where it would be passed on (capabilities(7), ambient).
-/// Between fork and exec: no allocation.
-pub(crate) fn keep_capability() -> Result<(), Errno> {
-    rustix::thread::configure_capability_in_ambient_set(CapabilitySet::CHOWN, false)
-}
-
 #[cfg(test)]
 mod tests {
+    use rustix::thread::CapabilitySet;
+
     use super::*;
 
     #[test]
