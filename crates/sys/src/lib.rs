@@ -1,8 +1,7 @@
-//! Looking and acting for sameport on Linux.
+//! Linux system calls for sameport: seccomp, netlink, `/proc`, eBPF, cgroups, processes, sockets.
 //!
-//! Every Linux system call beyond plain sockets is made here. This crate decides nothing (that is
-//! `sameport-policy`) and prints nothing (that is the `sameport` binary). On other systems it is
-//! empty.
+//! One folder for each kernel mechanism. The crate makes no decisions (`sameport-policy` does) and
+//! prints nothing (the `sameport` binary does). On other systems it is empty.
 
 #![cfg(target_os = "linux")]
 
@@ -31,13 +30,13 @@ pub use private_dir::{DirRefusal, PrivateDirError};
 pub use process::identity::ProcessIdentity;
 pub use rustix::io::Errno;
 
-/// The kernel's release, such as `6.18.2`.
+/// The release of the running kernel, such as `6.18.2` (`uname(2)`).
 #[must_use]
 pub fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-/// The user whose sockets the caller opens: its effective user id.
+/// The effective user id, which owns the sockets that this process opens (`geteuid(2)`).
 #[must_use]
 pub fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()

@@ -1,4 +1,4 @@
-//! A folder of our own below one that others may write to, such as `/tmp` or `$XDG_RUNTIME_DIR`.
+//! A private directory below one that other users may write to, such as `/tmp` or `$XDG_RUNTIME_DIR`.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-/// Why no folder would do.
+/// No candidate is suitable as private directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrivateDirError {
-    /// Every folder that was tried, with its reason.
+    /// The candidates, each with the reason against it.
     pub tried: Vec<(PathBuf, DirRefusal)>,
 }
 
-/// Why a folder would not do.
+/// Why a directory is not suitable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DirRefusal {
-    /// The system said no.
+    /// A system call failed.
     System(Errno),
-    /// The folder, or the one that it is in, belongs to this user.
+    /// The directory or its parent belongs to this user id.
     OtherUser(u32),
-    /// Others can write to it, or replace it.
+    /// Other users can write to the directory or replace it.
     OthersCanWrite,
-    /// Nothing in it may be executed (mount option `noexec`).
+    /// Files in it cannot be executed (mount option `noexec`).
     NoExec,
 }
 
@@ -56,52 +56,54 @@ impl From<Errno> for DirRefusal {
     }
 }
 
-/// Opens a folder that is ours, and nobody else's to change; makes it, for us alone, if it is not
-/// there and `make` says so. `fits` looks at the folder above it, and then at it.
+/// Opens a directory that this user owns and no other user can change. With `create`, creates it
+/// with mode 0700 if it does not exist. `check` examines the parent, and then the directory.
 ///
 /// # Errors
-/// Why it will not do. A symbolic link in its place: `ENOTDIR` or `ELOOP`.
+///
+/// See [`DirRefusal`]. `System(ENOTDIR)` or `System(ELOOP)`: a symbolic link has the name.
 pub(crate) fn open(
     folder: &Path,
-    make: bool,
-    fits: fn(&OwnedFd) -> Result<(), DirRefusal>,
+    create: bool,
+    check: fn(&OwnedFd) -> Result<(), DirRefusal>,
 ) -> Result<OwnedFd, DirRefusal> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
-    let above = folder.parent().ok_or(Errno::INVAL)?;
+    let parent = folder.parent().ok_or(Errno::INVAL)?;
     let name = folder.file_name().ok_or(Errno::INVAL)?;
-    let above = rustix::fs::open(above, flags, Mode::empty())?;
-    let found = rustix::fs::fstat(&above)?;
-    let us = rustix::process::geteuid().as_raw();
-    if found.st_uid != us && found.st_uid != 0 {
-        return Err(DirRefusal::OtherUser(found.st_uid));
+    let parent = rustix::fs::open(parent, flags, Mode::empty())?;
+    let status = rustix::fs::fstat(&parent)?;
+    let own_uid = rustix::process::geteuid().as_raw();
+    if status.st_uid != own_uid && status.st_uid != 0 {
+        return Err(DirRefusal::OtherUser(status.st_uid));
     }
-    // Who can write to it can put another folder in place of ours, unless it is sticky.
-    if found.st_mode & 0o022 != 0 && found.st_mode & 0o1000 == 0 {
+    // A user with write access to the parent can replace the directory, unless the parent is sticky.
+    if status.st_mode & 0o022 != 0 && status.st_mode & 0o1000 == 0 {
         return Err(DirRefusal::OthersCanWrite);
     }
-    fits(&above)?;
-    if make {
-        match rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o700)) {
+    check(&parent)?;
+    if create {
+        match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
-    let handle = rustix::fs::openat(&above, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
-    let found = rustix::fs::fstat(&handle)?;
-    if found.st_uid != us {
-        return Err(DirRefusal::OtherUser(found.st_uid));
+    let handle = rustix::fs::openat(&parent, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    let status = rustix::fs::fstat(&handle)?;
+    if status.st_uid != own_uid {
+        return Err(DirRefusal::OtherUser(status.st_uid));
     }
-    if found.st_mode & 0o022 != 0 {
+    if status.st_mode & 0o022 != 0 {
         return Err(DirRefusal::OthersCanWrite);
     }
-    fits(&handle)?;
+    check(&handle)?;
     Ok(handle)
 }
 
-/// Writes all of it.
+/// Writes all bytes.
 ///
 /// # Errors
-/// Those of `write`; `ENOSPC` too where it writes nothing.
+///
+/// Errors of `write(2)`; ENOSPC if `write` writes nothing.
 pub(crate) fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::write(file, bytes) {

@@ -25,8 +25,7 @@ impl PrivateCgroup {
         // Several in one process need different names.
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let owner =
-            ProcessIdentity::ourselves().map_err(system("read", Path::new("/proc/self")))?;
+        let owner = ProcessIdentity::current().map_err(system("read", Path::new("/proc/self")))?;
         let folder = Cgroup::own()?.folder().join(format!("{PREFIX}{owner}-{next}"));
         fs::create_dir(&folder).map_err(system("mkdir", &folder))?;
         match Cgroup::open(&folder) {
@@ -125,7 +124,7 @@ mod tests {
 
     #[test]
     fn only_our_names_are_ours() {
-        let owner = ProcessIdentity::ourselves().unwrap();
+        let owner = ProcessIdentity::current().unwrap();
         assert_eq!(owner_of(&format!("{PREFIX}{owner}-0")), Some(owner));
         for name in [
             "",

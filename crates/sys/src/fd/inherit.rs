@@ -1,6 +1,6 @@
-//! Descriptors that outlive an `exec` of this process.
+//! Descriptors that stay open across an `exec` of this process.
 
-#![expect(unsafe_code, reason = "a descriptor that we were started with is only a number")]
+#![expect(unsafe_code, reason = "an inherited descriptor is a bare number")]
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -12,48 +12,53 @@ use std::path::Path;
 use rustix::fs::MemfdFlags;
 use rustix::io::{Errno, FdFlags};
 
-/// Leaves it open in the program that is executed next, under this number. Everything that is
-/// started meanwhile gets it too.
+/// Clears FD_CLOEXEC, so that the next program inherits the descriptor under the returned number.
+/// Every process that is started meanwhile inherits it too.
 ///
 /// # Errors
-/// Those of `fcntl`.
+///
+/// Errors of `fcntl(2)`.
 pub fn keep_on_exec(descriptor: &impl AsFd) -> Result<RawFd, Errno> {
     rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
     Ok(descriptor.as_fd().as_raw_fd())
 }
 
-/// Closes it again in what is executed or started from now on.
+/// Sets FD_CLOEXEC, so that programs executed later do not inherit the descriptor.
 ///
 /// # Errors
-/// Those of `fcntl`.
+///
+/// Errors of `fcntl(2)`.
 pub fn close_on_exec(descriptor: &impl AsFd) -> Result<(), Errno> {
     rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC)
 }
 
-/// A file in memory with these bytes, to be passed on. It is read from its beginning.
+/// Creates a file in memory with these bytes, positioned at its start, for [`keep_on_exec`]
+/// (`memfd_create(2)`, Linux 3.17).
 ///
 /// # Errors
-/// Those of `memfd_create` (Linux 3.17) and of writing.
+///
+/// Errors of `memfd_create(2)` and `write(2)`.
 pub fn memory_file(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let letter = rustix::fs::memfd_create("sameport", MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(letter);
+    let mut file = File::from(rustix::fs::memfd_create("sameport", MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file.into())
 }
 
-/// What is in a letter that was passed to us.
+/// Takes an inherited [`memory_file`] and reads it.
 ///
 /// # Errors
-/// Those of [`take`], and of reading.
+///
+/// Errors of [`take`] and `read(2)`.
 pub fn read_memory_file(number: RawFd) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::from(take(number)?).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Executes a program in the place of this one: same process, same children, signals blocked and
-/// pending as they are, descriptors as far as they were passed. Comes back only if it fails.
+/// Replaces the program of this process (`execve(2)`). Children, blocked and pending signals, and
+/// descriptors without FD_CLOEXEC stay. Returns only on failure; `InvalidInput` for a string with a
+/// NUL byte.
 pub fn exec(
     program: &Path,
     arguments: &[OsString],
@@ -70,32 +75,35 @@ pub fn exec(
     let (Ok(program), Ok(arguments), Ok(environment)) = (program, arguments, environment) else {
         return io::ErrorKind::InvalidInput.into();
     };
-    let ended = |strings: &[CString]| -> Vec<*const libc::c_char> {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
         strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
     };
-    let (arguments, environment) = (ended(&arguments), ended(&environment));
-    // SAFETY: both arrays end with a null pointer, and their strings live until the call is over.
+    let (arguments, environment) = (pointers(&arguments), pointers(&environment));
+    // SAFETY: both arrays end with a null pointer, and their strings outlive the call.
     unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
     io::Error::last_os_error()
 }
 
-/// Takes a descriptor that was passed to us. Each once, and before this process opens others:
-/// whoever has the number owns it.
+/// Takes ownership of an inherited descriptor and sets FD_CLOEXEC.
+///
+/// Call it once for each number, before this process opens descriptors without FD_CLOEXEC.
 ///
 /// # Errors
-/// `EBADF`: it is not open, one of the standard ones, or was not passed.
+///
+/// EBADF: the descriptor is not open, is 0, 1 or 2, or has FD_CLOEXEC and was therefore not
+/// inherited.
 pub fn take(number: RawFd) -> Result<OwnedFd, Errno> {
     if number <= 2 {
         return Err(Errno::BADF);
     }
-    // SAFETY: the number is borrowed only to ask, and asking about a closed one is an error.
-    let asked = unsafe { BorrowedFd::borrow_raw(number) };
-    // What we open ourselves has CLOEXEC, so this one belongs to nobody here.
-    if rustix::io::fcntl_getfd(asked)?.contains(FdFlags::CLOEXEC) {
+    // SAFETY: the borrow is used for fcntl(2) only, which fails with EBADF if the number is not open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    // This process opens descriptors with FD_CLOEXEC, so one that has it has an owner here.
+    if rustix::io::fcntl_getfd(borrowed)?.contains(FdFlags::CLOEXEC) {
         return Err(Errno::BADF);
     }
-    rustix::io::fcntl_setfd(asked, FdFlags::CLOEXEC)?;
-    // SAFETY: it is open, and had no owner in this process; from now on it has CLOEXEC, so that it
-    // is not taken twice.
+    rustix::io::fcntl_setfd(borrowed, FdFlags::CLOEXEC)?;
+    // SAFETY: the descriptor is open and has no owner in this process; FD_CLOEXEC, now set, makes a
+    // second call fail.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

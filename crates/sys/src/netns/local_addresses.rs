@@ -1,4 +1,5 @@
-//! Which addresses are this machine's, as `bind` sees it: without binding anything.
+//! Local addresses and settings of this network namespace, as `bind(2)` uses them. Binds nothing.
+
 #![expect(unsafe_code, reason = "NS_GET_USERNS has no safe wrapper")]
 
 use std::fs;
@@ -8,16 +9,16 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-/// Whether `bind` takes this IP for one of this machine's: a wildcard, an address that the routing table
-/// has as local, broadcast or multicast (IPv4), or one that an interface has (IPv6). With a device, an
-/// IPv6 address of less than global scope must be that device's.
+/// Whether `bind(2)` accepts this IP address as local: a wildcard or multicast address, an IPv4
+/// address that the routing table lists as local or broadcast, or an IPv6 address of an interface.
+/// With a device, an IPv6 address of less than global scope must be an address of the device.
 ///
-/// Reads `/proc/net/fib_trie` and `/proc/net/if_inet6`; no privilege, nothing is bound. Routing rules
-/// that replace the table `local`, and VRFs, are not followed.
+/// Reads `/proc/net/fib_trie` and `/proc/net/if_inet6`. Needs no privilege. Does not follow routing
+/// rules that replace the table `local`, nor VRFs.
 ///
 /// # Errors
 ///
-/// Where these files cannot be read.
+/// Errors of reading these files.
 pub fn is_local(ip: IpAddr, device: Option<&str>) -> io::Result<bool> {
     match ip.to_canonical() {
         ip if ip.is_unspecified() => Ok(true),
@@ -33,53 +34,54 @@ pub fn is_local(ip: IpAddr, device: Option<&str>) -> io::Result<bool> {
     }
 }
 
-/// Whether there is an interface of this name in the caller's network namespace.
+/// Whether this network namespace has an interface of this name (`SIOCGIFINDEX`, `netdevice(7)`).
 #[must_use]
 pub fn has_device(name: &str) -> bool {
     let (family, kind) = (AddressFamily::UNIX, SocketType::DGRAM);
     rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)
-        .and_then(|any| rustix::net::netdevice::name_to_index(any, name))
+        .and_then(|socket| rustix::net::netdevice::name_to_index(socket, name))
         .is_ok()
 }
 
-/// Whether sockets have IPv6 here. Does not take `/proc` for it, which may be hidden.
+/// Whether IPv6 sockets can be opened. Opens one, because `/proc` may be hidden.
 #[must_use]
 pub fn has_ipv6() -> bool {
     let (family, kind) = (AddressFamily::INET6, SocketType::DGRAM);
     rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None).is_ok()
 }
 
-/// Whether everybody may bind addresses that are not this machine's: `net.ipv4.ip_nonlocal_bind`, or its
-/// IPv6 sister. False where it cannot be read.
+/// Whether every process may bind addresses that are not local: `net.ipv4.ip_nonlocal_bind` or
+/// `net.ipv6.ip_nonlocal_bind`. `false` if the setting cannot be read.
 #[must_use]
 pub fn nonlocal_bind_allowed(ip: IpAddr) -> bool {
     let family = if ip.to_canonical().is_ipv4() { "ipv4" } else { "ipv6" };
     is_set(&format!("/proc/sys/net/{family}/ip_nonlocal_bind"))
 }
 
-/// Whether a new IPv6 socket refuses IPv4 unless told otherwise: `net.ipv6.bindv6only`. False where it
-/// cannot be read.
+/// The default of IPV6_V6ONLY for new sockets: `net.ipv6.bindv6only`. `false` if the setting cannot
+/// be read.
 #[must_use]
 pub fn v6only_by_default() -> bool {
     is_set("/proc/sys/net/ipv6/bindv6only")
 }
 
-/// Whether the caller's capabilities count for the network namespace that it is in: not for one who
-/// entered a user namespace and left the network as it was. Linux 4.9; false where it cannot be told.
+/// Whether the capabilities of this process apply to its network namespace (`NS_GET_USERNS`,
+/// `ioctl_ns(2)`, Linux 4.9). `false` after a process entered a user namespace and kept its network
+/// namespace, and on an error.
 #[must_use]
 pub fn owns_netns() -> bool {
     let Ok(network) = fs::File::open("/proc/self/ns/net") else { return false };
     // linux/nsfs.h: _IO(0xb7, 0x1)
     const NS_GET_USERNS: u16 = 0xb701;
-    // SAFETY: NS_GET_USERNS takes no argument, and gives a new descriptor or an error.
+    // SAFETY: NS_GET_USERNS takes no argument and returns a new descriptor or an error.
     let owner = unsafe { libc::ioctl(network.as_raw_fd(), NS_GET_USERNS.into()) };
     if owner < 0 {
-        // EPERM: it belongs to a user namespace outside of ours.
+        // EPERM: the owner is a user namespace outside the one of this process.
         return false;
     }
-    // SAFETY: the kernel has just made it for us, and nobody else has it.
+    // SAFETY: the kernel has just opened this descriptor, and nothing else owns it.
     drop(unsafe { OwnedFd::from_raw_fd(owner) });
-    // Ours, or one below it: of no other the kernel would have told.
+    // The kernel returns only the user namespace of this process or a descendant of it.
     true
 }
 
@@ -87,21 +89,23 @@ fn is_set(setting: &str) -> bool {
     fs::read_to_string(setting).is_ok_and(|value| value.trim() == "1")
 }
 
-/// `|-- 127.0.0.0`, and below it `/8 host LOCAL`.
+/// Whether `/proc/net/fib_trie` lists the address: a line `|-- 127.0.0.0`, then `/8 host LOCAL`.
 fn lists_ipv4(table: &str, ip: Ipv4Addr) -> bool {
-    let mut at: Option<Ipv4Addr> = None;
+    let mut prefix: Option<Ipv4Addr> = None;
     for line in table.lines() {
         let line = line.trim_start();
         if let Some(address) = line.strip_prefix("|-- ") {
-            at = address.trim().parse().ok();
+            prefix = address.trim().parse().ok();
             continue;
         }
         let mut words = line.split_ascii_whitespace();
         let length = words.next().and_then(|word| word.strip_prefix('/')?.parse::<u32>().ok());
         let kind = words.next_back();
-        if let (Some(at), Some(length @ 0..=32), Some("LOCAL" | "BROADCAST")) = (at, length, kind) {
+        if let (Some(prefix), Some(length @ 0..=32), Some("LOCAL" | "BROADCAST")) =
+            (prefix, length, kind)
+        {
             let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-            if u32::from(at) & mask == u32::from(ip) & mask {
+            if u32::from(prefix) & mask == u32::from(ip) & mask {
                 return true;
             }
         }
@@ -109,10 +113,12 @@ fn lists_ipv4(table: &str, ip: Ipv4Addr) -> bool {
     false
 }
 
-/// Address, interface, prefix length, scope and flags, all hexadecimal, and the interface's name.
+/// Whether `/proc/net/if_inet6` lists the address. Fields: address, interface index, prefix length,
+/// scope and flags, all hexadecimal, and the name of the interface.
 fn lists_ipv6(table: &str, ip: Ipv6Addr, device: Option<&str>) -> bool {
     const HOST_OR_LINK: u32 = 0x10 | 0x20;
-    /// Somebody else may have it (`IFA_F_TENTATIVE`), unless it is used all the same (`IFA_F_OPTIMISTIC`).
+    /// `IFA_F_TENTATIVE`: duplicate address detection runs. `bind` accepts such an address with
+    /// `IFA_F_OPTIMISTIC` only.
     const TENTATIVE: u32 = 0x40;
     const OPTIMISTIC: u32 = 0x04;
     let hexadecimal = |text: &str| u32::from_str_radix(text, 16).ok();
@@ -160,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn only_lines_that_say_so_count() {
+    fn only_local_lines_count() {
         let table = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     \
                      |-- 10.1.2.0\n        /24 link UNICAST\n           |-- 10.1.2.3\n              \
                      /32 host LOCAL\nLocal:\n     |-- 127.0.0.0\n        /8 host LOCAL\n";

@@ -1,52 +1,55 @@
-//! Whose a process is, among workers that have come and gone.
+//! Attribution of descendant processes to instances of workers.
 
 use std::collections::HashMap;
 
 use super::tree::{descendants, group_of, parent};
 
-/// The processes below us that belong to one start of a worker, parents first: they have
-/// `variable=value` in the environment that they were executed with. Where that cannot be read, or
-/// has been cleared or written over, those in this process group, and children of the former.
+/// The descendants of this process that belong to one instance of a worker, parents first: those
+/// with `variable=value` in the environment that they were executed with. Where the variable is
+/// missing or unreadable, the process group or else the parent decides.
 ///
-/// Processes that come or go meanwhile may be missed: look again until there is none.
+/// Processes that start or end meanwhile may be missing, so repeat the call until it returns none.
 #[must_use]
 pub fn processes_with_env(variable: &str, value: &str, group: i32) -> Vec<i32> {
     instance_processes(variable, &[(value.to_owned(), group)]).pop().unwrap_or_default()
 }
 
-/// The same for several starts, each by its value and its process group, with one look.
+/// [`processes_with_env`] for several instances, each with its value and its process group, by one
+/// pass over `/proc`.
 #[must_use]
-pub fn instance_processes(variable: &str, starts: &[(String, i32)]) -> Vec<Vec<i32>> {
-    let ourselves = rustix::process::getpid().as_raw_nonzero().get();
-    let mut found = vec![Vec::new(); starts.len()];
-    let mut whose: HashMap<i32, usize> = HashMap::new();
-    for pid in descendants(ourselves) {
-        let place = match env_value(pid, variable) {
-            Some(theirs) => starts.iter().position(|(value, _)| value.as_bytes() == theirs),
+pub fn instance_processes(variable: &str, instances: &[(String, i32)]) -> Vec<Vec<i32>> {
+    let own_pid = rustix::process::getpid().as_raw_nonzero().get();
+    let mut found = vec![Vec::new(); instances.len()];
+    let mut instance_of: HashMap<i32, usize> = HashMap::new();
+    for pid in descendants(own_pid) {
+        let instance = match env_value(pid, variable) {
+            Some(found) => instances.iter().position(|(value, _)| value.as_bytes() == found),
             None => group_of(pid)
-                .and_then(|group| starts.iter().position(|(_, theirs)| *theirs == group))
-                .or_else(|| whose.get(&parent(pid)?).copied()),
+                .and_then(|group| {
+                    instances.iter().position(|(_, instance_group)| *instance_group == group)
+                })
+                .or_else(|| instance_of.get(&parent(pid)?).copied()),
         };
-        if let Some(place) = place {
-            found[place].push(pid);
-            whose.insert(pid, place);
+        if let Some(instance) = instance {
+            found[instance].push(pid);
+            instance_of.insert(pid, instance);
         }
     }
     found
 }
 
-/// The processes below us that have no such variable in the environment that they were executed
-/// with, or whose environment cannot be read: a daemon that has cleared it, or written over it.
+/// The descendants of this process without the variable in the environment that they were executed
+/// with, or whose environment cannot be read.
 #[must_use]
 pub fn processes_without_env(variable: &str) -> Vec<i32> {
-    let ourselves = rustix::process::getpid().as_raw_nonzero().get();
-    let mut pids = descendants(ourselves);
+    let own_pid = rustix::process::getpid().as_raw_nonzero().get();
+    let mut pids = descendants(own_pid);
     pids.retain(|pid| env_value(*pid, variable).is_none());
     pids
 }
 
-/// The value of a variable in the environment that a process was executed with, if it has it and may be
-/// looked at.
+/// The value of a variable in the environment that a process was executed with
+/// (`/proc/PID/environ`). `None` if the variable is missing or the file unreadable.
 #[must_use]
 pub fn env_value(pid: i32, variable: &str) -> Option<Vec<u8>> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
@@ -77,17 +80,18 @@ mod tests {
     }
 
     #[test]
-    fn processes_are_told_by_their_environment_then_by_group_and_parent() {
+    fn environment_then_group_and_parent_attribute_a_process() {
         let _turn = crate::serial::run_shared();
         let own = sleep(|command| command.env(VARIABLE, "7"));
         let other = sleep(|command| command.env(VARIABLE, "8"));
         let longer = sleep(|command| command.env(VARIABLE, "77"));
         let cleared = sleep(Command::env_clear);
         let in_group = sleep(|command| command.process_group(pid(&cleared)));
-        // Another start's, though in this one's group.
-        let claimed = sleep(|command| command.env(VARIABLE, "8").process_group(pid(&cleared)));
-        let stranger = sleep(|command| command);
-        // A child that has cleared its environment and left the group.
+        // In the group of the first instance, with the variable of the other.
+        let other_in_group =
+            sleep(|command| command.env(VARIABLE, "8").process_group(pid(&cleared)));
+        let unrelated = sleep(|command| command);
+        // A grandchild without the variable, in a process group of its own.
         let mut parent = Command::new("sh");
         parent.args(["-c", "setsid env -i /bin/sleep 61 & wait"]).env(VARIABLE, "7");
         let parent = parent.process_group(0).spawn().unwrap();
@@ -107,7 +111,7 @@ mod tests {
 
         let found: HashSet<_> =
             processes_with_env(VARIABLE, "7", pid(&cleared)).into_iter().collect();
-        let children = [own, cleared, in_group, parent, other, longer, claimed, stranger];
+        let children = [own, cleared, in_group, parent, other, longer, other_in_group, unrelated];
         let expected: Vec<_> = children.iter().map(|child| found.contains(&pid(child))).collect();
         let is_grandchild_found = found.contains(&grandchild);
         crate::process::signal(grandchild, 9).unwrap();

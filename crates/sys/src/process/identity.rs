@@ -1,5 +1,5 @@
-//! A process, named so that another one with the same pid is not taken for it: how files and
-//! cgroups that outlive their maker are told from those of a living one.
+//! Process identities that survive the reuse of pids. Names of files and cgroups contain them, so
+//! that leftovers of dead processes can be found.
 
 use std::fmt;
 use std::fs;
@@ -7,41 +7,42 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
 
-/// Which process. Written `NAMESPACE-PID-START`.
+/// A process among all processes since the machine was booted. Displayed as
+/// `NAMESPACE-PID-START`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessIdentity {
-    /// The pid namespace, outside which a pid says nothing.
+    /// The inode of the pid namespace in which `pid` is valid.
     namespace: u64,
     pid: u32,
-    /// When it was started, in clock ticks since the machine was.
+    /// When the process started, in clock ticks after the boot.
     started: u64,
 }
 
 impl ProcessIdentity {
-    /// This process.
+    /// The identity of this process.
     ///
     /// # Errors
-    /// Where `/proc` cannot be read.
-    pub fn ourselves() -> io::Result<Self> {
+    /// Errors of reading `/proc`.
+    pub fn current() -> io::Result<Self> {
         Self::of(std::process::id())
     }
 
     /// The process that has this pid now.
     ///
     /// # Errors
-    /// `NotFound`: there is none. Others where `/proc` cannot be read.
+    /// `NotFound`: no process has the pid. Errors of reading `/proc`.
     pub fn of(pid: u32) -> io::Result<Self> {
         let started = started(pid).ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { namespace: namespace()?, pid, started })
     }
 
-    /// Its number, in its own pid namespace.
+    /// The process id, in the pid namespace of the process.
     #[must_use]
     pub fn pid(self) -> u32 {
         self.pid
     }
 
-    /// Whether it has ended for certain.
+    /// Whether the process has certainly ended. `false` for a process of another pid namespace.
     #[must_use]
     pub fn is_gone(self) -> bool {
         namespace().is_ok_and(|here| here == self.namespace)
@@ -54,8 +55,8 @@ fn namespace() -> io::Result<u64> {
     fs::metadata("/proc/self/ns/pid").map(|namespace| namespace.ino())
 }
 
-/// `None`: there is no such process, or it has ended and nobody has waited for it, as where the first
-/// process of a pid namespace does not.
+/// The start time of a process. `None`: no such process, or a zombie, which stays forever where the
+/// init process of a pid namespace does not reap.
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
@@ -90,12 +91,12 @@ mod tests {
 
     #[test]
     fn a_process_is_known_by_its_start() {
-        let ourselves = ProcessIdentity::ourselves().unwrap();
-        assert_eq!(ourselves.to_string().parse(), Ok(ourselves));
-        assert!(!ourselves.is_gone() && ourselves.started > 0);
-        assert!(ProcessIdentity { started: ourselves.started + 1, ..ourselves }.is_gone());
-        assert!(ProcessIdentity { pid: u32::MAX, ..ourselves }.is_gone());
-        // Of another namespace's processes nothing is known.
-        assert!(!ProcessIdentity { pid: u32::MAX, namespace: 1, ..ourselves }.is_gone());
+        let current = ProcessIdentity::current().unwrap();
+        assert_eq!(current.to_string().parse(), Ok(current));
+        assert!(!current.is_gone() && current.started > 0);
+        assert!(ProcessIdentity { started: current.started + 1, ..current }.is_gone());
+        assert!(ProcessIdentity { pid: u32::MAX, ..current }.is_gone());
+        // A process of another namespace may be alive.
+        assert!(!ProcessIdentity { pid: u32::MAX, namespace: 1, ..current }.is_gone());
     }
 }

@@ -59,7 +59,7 @@ impl SignalSet {
     }
 }
 
-/// What the kernel does with a signal that has no handler.
+/// The disposition of a signal that has no handler.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Disposition {
     Default,

@@ -1,20 +1,20 @@
-//! What one thread of a worker is doing, and may do.
+//! State and rights of a thread of a worker.
 
 use rustix::io::Errno;
 
-/// What a thread is doing.
+/// The state of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThreadState {
-    /// It waits in this system call.
+    /// The thread is blocked in the system call with this number.
     Waiting(u32),
-    /// It runs, in the kernel or outside, or may not be looked at.
+    /// The thread is running, or its state cannot be read.
     Running,
-    /// It has ended.
+    /// The thread has ended.
     Gone,
 }
 
-/// What the thread is doing, from `/proc/TID/syscall` (`proc_pid_syscall(5)`; needs the right to
-/// ptrace it).
+/// The state of a thread, from `/proc/TID/syscall` (`proc_pid_syscall(5)`, Linux 2.6.27). Needs the
+/// right to ptrace the thread.
 #[must_use]
 pub fn thread_state(tid: i32) -> ThreadState {
     match std::fs::read_to_string(format!("/proc/{tid}/syscall")) {
@@ -30,17 +30,17 @@ pub fn thread_state(tid: i32) -> ThreadState {
     }
 }
 
-/// What a thread may do beyond what everybody may.
+/// Rights of a thread that need capabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ThreadRights {
     /// CAP_NET_BIND_SERVICE: bind ports below `net.ipv4.ip_unprivileged_port_start`.
     pub bind_low_ports: bool,
-    /// CAP_NET_ADMIN or CAP_NET_RAW: take addresses that are not this machine's.
+    /// CAP_NET_ADMIN or CAP_NET_RAW: bind addresses that are not local, with IP_TRANSPARENT.
     pub bind_nonlocal: bool,
 }
 
-/// A thread's rights over *our* network namespace; `None` if it is gone. In a user namespace of its
-/// own, capabilities are worth nothing here.
+/// The rights of a thread in the network namespace of this process, from `/proc/TID/status`. `None`
+/// if the thread has ended. A thread in another user namespace has none of them here.
 #[must_use]
 pub fn thread_rights(tid: i32) -> Option<ThreadRights> {
     const NET_BIND_SERVICE: u64 = 1 << 10;
@@ -48,16 +48,16 @@ pub fn thread_rights(tid: i32) -> Option<ThreadRights> {
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
-    let namespace = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/user")).ok();
-    let ours = namespace("self") == namespace(&tid.to_string());
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/user")).ok();
+    let is_same = namespace("self") == namespace(&tid.to_string());
     Some(ThreadRights {
-        bind_low_ports: ours && effective & NET_BIND_SERVICE != 0,
-        bind_nonlocal: ours && effective & NET_ADMIN_OR_RAW != 0,
+        bind_low_ports: is_same && effective & NET_BIND_SERVICE != 0,
+        bind_nonlocal: is_same && effective & NET_ADMIN_OR_RAW != 0,
     })
 }
 
-/// The first port that needs no privilege, `net.ipv4.ip_unprivileged_port_start` (Linux 4.11; 1024
-/// where it cannot be read).
+/// The first port that needs no privilege: `net.ipv4.ip_unprivileged_port_start` (Linux 4.11), or
+/// 1024 if it cannot be read.
 #[must_use]
 pub fn first_unprivileged_port() -> u16 {
     std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")

@@ -1,4 +1,4 @@
-//! The processes of workers: their ends, their orphans, signals to them.
+//! The process tree below this process: reaping, orphans, ancestry, signals.
 
 use std::collections::BTreeMap;
 
@@ -6,22 +6,30 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
 use sameport_policy::lifecycle::exit::Exit;
 
-/// A child that has ended; its process id is free again.
+/// A reaped child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndedChild {
-    /// Its process id.
+    /// Its former process id, which the kernel may reuse.
     pub pid: i32,
-    /// How.
+    /// Its exit code or terminating signal.
     pub exit: Exit,
 }
 
-/// Makes processes whose parent dies our children (`PR_SET_CHILD_SUBREAPER`, Linux 3.4), so that
-/// their end is seen too.
+/// Makes orphaned descendants children of this process, which can then reap them
+/// (`PR_SET_CHILD_SUBREAPER`, Linux 3.4).
+///
+/// # Errors
+///
+/// EINVAL: a kernel before Linux 3.4.
 pub fn adopt_orphans() -> Result<(), Errno> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
 }
 
-/// Children that have ended, and whether any child is left.
+/// Reaps every child that has ended (`waitpid(2)`). Returns them, and whether a child is left.
+///
+/// # Errors
+///
+/// Errors of `waitpid(2)` other than ECHILD and EINTR.
 pub fn reap() -> Result<(Vec<EndedChild>, bool), Errno> {
     let mut ended = Vec::new();
     loop {
@@ -43,10 +51,10 @@ pub fn reap() -> Result<(Vec<EndedChild>, bool), Errno> {
     }
 }
 
-/// Every process below this one: children, their children, and so on. A process that comes or goes
-/// while we look may be missed: look again until there is none.
+/// The descendants of a process, parents first. Reads `/proc` once: a process that starts or ends
+/// meanwhile may be missing, so repeat the call until it returns none.
 #[must_use]
-pub fn descendants(of: i32) -> Vec<i32> {
+pub fn descendants(root: i32) -> Vec<i32> {
     let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
@@ -55,73 +63,77 @@ pub fn descendants(of: i32) -> Vec<i32> {
         }
     }
     let mut found = Vec::new();
-    let mut next = vec![of];
+    let mut next = vec![root];
     while let Some(pid) = next.pop() {
-        let below = children.remove(&pid).unwrap_or_default();
-        found.extend(&below);
-        next.extend(below);
+        let children = children.remove(&pid).unwrap_or_default();
+        found.extend(&children);
+        next.extend(children);
     }
     found
 }
 
-/// Whether a process is our child, or a child of one, and so on. One that is gone is not.
+/// Whether a living process is a descendant of this process.
 #[must_use]
 pub fn is_descendant(pid: i32) -> bool {
     ancestry(pid).is_some()
 }
 
-/// The process, its parent, and so on up to the one that is our child; `None` if none is, or the
-/// process is gone.
+/// A descendant of this process with its ancestors: the process, its parent, and so on up to a child
+/// of this process. `None` if it is no descendant or has ended.
 #[must_use]
 pub fn ancestry(pid: i32) -> Option<Vec<i32>> {
     const DEEPEST: usize = 256;
-    let ourselves = rustix::process::getpid().as_raw_nonzero().get();
-    let mut line = Vec::new();
+    let own_pid = rustix::process::getpid().as_raw_nonzero().get();
+    let mut chain = Vec::new();
     let mut next = pid;
-    while line.len() < DEEPEST {
-        line.push(next);
+    while chain.len() < DEEPEST {
+        chain.push(next);
         next = parent(next)?;
-        if next == ourselves {
-            return Some(line);
+        if next == own_pid {
+            return Some(chain);
         }
     }
     None
 }
 
-/// Field 4 of `/proc/PID/stat`.
+/// The parent: field 4 of `/proc/PID/stat`.
 pub(crate) fn parent(pid: i32) -> Option<i32> {
     after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// Its process group: field 5. 0 for one that is outside of our pid namespace.
+/// The process group: field 5. 0 if its leader is outside this pid namespace.
 pub(crate) fn group_of(pid: i32) -> Option<i32> {
     after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(2)?.parse().ok()
 }
 
-/// The leader of its session: field 6. 0 for one that is outside of our pid namespace.
+/// The session leader: field 6. 0 if it is outside this pid namespace.
 pub(crate) fn session_of(pid: i32) -> Option<i32> {
     after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(3)?.parse().ok()
 }
 
-/// Whether a thread of a process has ended; so has one that nobody has waited for.
+/// Whether a thread of a process has ended. A zombie has.
 pub(crate) fn thread_has_ended(pid: i32, tid: i32) -> bool {
     let stat = after_name(&format!("/proc/{pid}/task/{tid}/stat"));
     stat.is_none_or(|stat| stat.trim_start().starts_with(['Z', 'X']))
 }
 
-/// Whether no process has this number.
+/// Whether no process has this id.
 pub(crate) fn is_gone(pid: i32) -> bool {
     let pid = if pid > 0 { Pid::from_raw(pid) } else { None };
     pid.is_none_or(|pid| matches!(rustix::process::test_kill_process(pid), Err(Errno::SRCH)))
 }
 
-/// What follows the name, which is in brackets and may hold anything.
+/// The fields after the name, which is in parentheses and may contain any byte.
 fn after_name(stat: &str) -> Option<String> {
     let stat = std::fs::read_to_string(stat).ok()?;
     stat.rsplit_once(')').map(|(_, after_name)| after_name.to_owned())
 }
 
-/// Sends a signal, by number. A process that is gone is no error.
+/// Sends a signal to a process (`kill(2)`). Succeeds if the process has ended.
+///
+/// # Errors
+///
+/// EINVAL: not a process id, or not a signal. EPERM: a process of another user.
 pub fn signal(pid: i32, number: i32) -> Result<(), Errno> {
     let (Some(pid), Some(signal)) = (Pid::from_raw(pid), Signal::from_named_raw(number)) else {
         return Err(Errno::INVAL);
@@ -132,9 +144,13 @@ pub fn signal(pid: i32, number: i32) -> Result<(), Errno> {
     }
 }
 
-/// Sends a signal, by number, to every process of a group. A group that is gone is no error.
+/// Sends a signal to every process of a group (`killpg(3)`). Succeeds if the group is empty.
+///
+/// # Errors
+///
+/// EINVAL: the group is 1 or less, or not a signal. EPERM: all processes are of other users.
 pub fn signal_group(group: i32, number: i32) -> Result<(), Errno> {
-    // 0 and 1 would be our own group, and everybody.
+    // 0 is the group of this process, and for 1 the kernel signals every process.
     let group = if group > 1 { Pid::from_raw(group) } else { None };
     let (Some(group), Some(signal)) = (group, Signal::from_named_raw(number)) else {
         return Err(Errno::INVAL);

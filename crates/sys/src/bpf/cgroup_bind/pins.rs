@@ -155,7 +155,7 @@ fn folder(id: u64) -> PathBuf {
 
 /// A folder that only we use. No dots: this file system refuses them.
 fn aside(what: &str, id: u64) -> PinResult<PathBuf> {
-    let owner = ProcessIdentity::ourselves().map_err(failed("read", Path::new("/proc/self")))?;
+    let owner = ProcessIdentity::current().map_err(failed("read", Path::new("/proc/self")))?;
     Ok(Path::new(PIN_ROOT).join(format!("{what}_{id}_{owner}")))
 }
 
@@ -175,7 +175,7 @@ mod tests {
         let ours = aside("new", 77).unwrap();
         let name = ours.file_name().unwrap().to_str().unwrap();
         assert!(!name.contains('.'), "{name}: this file system refuses dots");
-        assert_eq!(owner_of(name), Some(ProcessIdentity::ourselves().unwrap()));
+        assert_eq!(owner_of(name), Some(ProcessIdentity::current().unwrap()));
         for name in ["77", "new_77", "new_x_1-2-3", "new_77_1-2", "other_77_1-2-3", "iter_debug"] {
             assert_eq!(owner_of(name), None, "{name}");
         }

@@ -294,7 +294,7 @@ fn only_cgroups_of_the_dead_are_swept() {
     let beside = |name: &str| private.cgroup().folder().join(name);
     let _turn = run_shared();
     let mut dead = Command::new("true").spawn().unwrap();
-    let ours = ProcessIdentity::ourselves().unwrap().to_string();
+    let ours = ProcessIdentity::current().unwrap().to_string();
     let named = |pid: u32| {
         let [namespace, _, started] = ours.split('-').collect::<Vec<_>>()[..] else { panic!() };
         format!("sameport-run-{namespace}-{pid}-{started}-0")

@@ -144,6 +144,6 @@ fn sets() -> PinResult<Vec<PathBuf>> {
 
 /// The folder of this process.
 fn own_folder() -> PinResult<PathBuf> {
-    let owner = ProcessIdentity::ourselves().map_err(failed("read", Path::new("/proc/self")))?;
+    let owner = ProcessIdentity::current().map_err(failed("read", Path::new("/proc/self")))?;
     Ok(Path::new(GUARD).join(format!("{SET}{owner}")))
 }
