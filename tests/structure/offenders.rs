@@ -3,16 +3,6 @@
 /// Files that are in an import cycle.
 #[rustfmt::skip] // One a line.
 pub(crate) const FILES_IN_CYCLES: &[&str] = &[
-    "crates/policy/src/audit/fd_holders.rs",
-    "crates/policy/src/audit/fix.rs",
-    "crates/policy/src/audit/identity.rs",
-    "crates/policy/src/audit/mod.rs",
-    "crates/policy/src/audit/more_specific.rs",
-    "crates/policy/src/audit/not_serving.rs",
-    "crates/policy/src/audit/other_family.rs",
-    "crates/policy/src/audit/port_view.rs",
-    "crates/policy/src/audit/redirection.rs",
-    "crates/policy/src/audit/shared_address.rs",
     "crates/policy/src/lifecycle/mod.rs",
     "crates/policy/src/lifecycle/request.rs",
     "crates/policy/src/predict/conflict.rs",

@@ -1,80 +1,72 @@
-//! One socket that two programs have open: whoever has it accepts from its queue.
+//! One socket that two programs have open. Each of them can accept from its queue.
 
-use super::fix::Fix;
+use super::facts::AuditFacts;
+use super::finding::{Finding, FindingKind, Fix, Severity};
 use super::identity::{EvidenceSource, are_one_program};
-use super::port_view::{PortView, party, seniority};
-use super::{AuditFacts, Finding, FindingKind, Severity};
+use super::port_view::{PortView, party};
+use super::precedence::process_precedence;
 use crate::model::{Member, Process};
 
-pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
-    let mut told = Vec::new();
+/// One finding for each process of another program, for all of its sockets.
+pub(super) fn findings(view: &PortView<'_>) -> Vec<Finding> {
+    let mut reported = Vec::new();
     let mut findings = Vec::new();
-    for member in &scene.members {
-        for (owner, stranger) in strangers(member, scene.facts) {
-            // A program that has all of the owner's sockets is told of once.
-            if !told.contains(&stranger.pid) {
-                told.push(stranger.pid);
-                findings.push(of_stranger(scene, member, owner, stranger));
+    for member in &view.members {
+        for (owner, stranger) in strangers(member, view.facts) {
+            if !reported.contains(&stranger.pid) {
+                reported.push(stranger.pid);
+                findings.push(finding(view, member, owner, stranger));
             }
         }
     }
     findings
 }
 
-/// The first process that has the socket, and one of each program that is not it.
+/// The owner of the socket, paired with the first process of each other program that has it open.
 fn strangers<'a>(member: &'a Member, facts: &AuditFacts) -> Vec<(&'a Process, &'a Process)> {
     if member.processes.len() < 2 {
         return Vec::new();
     }
     let mut processes: Vec<_> = member.processes.iter().collect();
-    processes.sort_by_key(|process| seniority(process));
+    processes.sort_by_key(|process| process_precedence(process));
     let mut programs: Vec<Vec<&Process>> = Vec::new();
     for process in processes {
-        let is_of = |program: &Vec<&Process>| {
+        let matches = |program: &Vec<&Process>| {
             program
                 .iter()
                 .any(|other| are_one_program(process, other, EvidenceSource::OneUser, facts))
         };
-        // Where it is of several, these are one.
-        let (mut its, others): (Vec<_>, Vec<_>) = programs.into_iter().partition(is_of);
+        // A process that matches several programs makes them one.
+        let (matching, others): (Vec<_>, Vec<_>) = programs.into_iter().partition(matches);
         programs = others;
-        let mut together: Vec<&Process> = its.drain(..).flatten().collect();
-        together.push(process);
-        together.sort_by_key(|process| seniority(process));
-        programs.push(together);
+        let mut merged: Vec<&Process> = matching.into_iter().flatten().collect();
+        merged.push(process);
+        merged.sort_by_key(|process| process_precedence(process));
+        programs.push(merged);
     }
-    programs.sort_by_key(|program| seniority(program[0]));
+    programs.sort_by_key(|program| process_precedence(program[0]));
     let owner = programs[0][0];
     programs[1..].iter().map(|program| (owner, program[0])).collect()
 }
 
-fn of_stranger(
-    scene: &PortView<'_>,
-    member: &Member,
-    owner: &Process,
-    stranger: &Process,
-) -> Finding {
+fn finding(view: &PortView<'_>, member: &Member, owner: &Process, stranger: &Process) -> Finding {
     let user = |process: &Process| process.details.as_ref().and_then(|details| details.uid);
+    let severity = match user(owner) == user(stranger) {
+        true => Severity::Warning,
+        false => Severity::Danger,
+    };
+    let restrict_ptrace = view.facts.kernel.ptrace_scope == Some(0);
+    let fix = Fix::Kill { pid: stranger.pid, restrict_ptrace };
     Finding {
-        kind: FindingKind::HeldByStranger,
-        severity: match user(owner) == user(stranger) {
-            true => Severity::Warning,
-            false => Severity::Danger,
-        },
-        port: Some((scene.protocol, scene.port)),
         intruder: Some(party(member, Some(stranger))),
         owner: Some(party(member, Some(owner))),
-        bpf_program: None,
-        fix: Fix::Kill {
-            pid: stranger.pid,
-            restrict_ptrace: scene.facts.kernel.ptrace_scope == Some(0),
-        },
+        ..view.port_finding(FindingKind::HeldByStranger, severity, fix)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::audit::fixtures::{PortFixture, ProcessFixture, actor, api, stranger, tcp};
+    use crate::audit::fixtures::{PortFixture, ProcessFixture, api, process, stranger, tcp};
 
     const AT: &str = "0.0.0.0:80";
 
@@ -82,40 +74,40 @@ mod tests {
     fn a_socket_of_two_programs() {
         let held = ("held-by-stranger", "warning", 1, 200, 1);
         PortFixture::default().with(tcp(AT), &[&stranger(), &api()]).finds(&[held]);
-        // Of however many sockets, and copies of it.
-        let copy = actor(201, "/usr/bin/python3.11", &["/home/ann/x.py"]);
+        // More sockets and copies of the process are no more findings.
+        let copy = process(201, "/usr/bin/python3.11", &["/home/user/x.py"]);
         PortFixture::default()
             .with(tcp(AT), &[&api(), &stranger(), &copy])
             .with(tcp(AT), &[&api(), &stranger(), &copy])
             .finds(&[held]);
-        let bob = stranger().of_user(1001);
+        let other_user = stranger().of_user(1001);
         let danger = ("held-by-stranger", "danger", 1, 200, 1);
-        PortFixture::default().with(tcp(AT), &[&api(), &bob]).finds(&[danger]);
+        PortFixture::default().with(tcp(AT), &[&api(), &other_user]).finds(&[danger]);
     }
 
     #[test]
-    fn whoever_was_given_it_at_birth() {
-        let master = actor(300, "/usr/bin/master", &[]);
-        let worker = |pid| actor(pid, "/usr/bin/worker", &[]).below(&[300, 1]);
-        let helper = actor(303, "/usr/bin/helper", &[]).below(&[302, 300, 1]);
+    fn inherited_sockets_are_no_finding() {
+        let master = process(300, "/usr/bin/master", &[]);
+        let worker = |pid| process(pid, "/usr/bin/worker", &[]).below(&[300, 1]);
+        let helper = process(303, "/usr/bin/helper", &[]).below(&[302, 300, 1]);
         let all: [&ProcessFixture; 4] = [&worker(301), &helper, &worker(302), &master];
         PortFixture::default().with(tcp(AT), &all).finds(&[]);
-        // Two kinds of workers of a master that has closed it.
-        let left = [&worker(301), &actor(304, "/usr/bin/other", &[]).below(&[300, 1])];
+        // Different workers, and the master has closed the socket.
+        let left = [&worker(301), &process(304, "/usr/bin/other", &[]).below(&[300, 1])];
         let held = ("held-by-stranger", "warning", 1, 304, 1);
         PortFixture::default().with(tcp(AT), &left).finds(&[held]);
     }
 
     #[test]
-    fn the_service_manager_has_the_sockets_of_its_services_only() {
-        let init = actor(1, "/usr/lib/systemd/systemd", &[]).below(&[]);
-        let mut stage = PortFixture::default().with(tcp(AT), &[&init, &api()]);
-        stage.facts.kernel.init_passes_sockets = true;
-        stage.finds(&[]);
-        let mut stage = PortFixture::default().with(tcp(AT), &[&init, &api(), &stranger()]);
-        stage.facts.kernel.init_passes_sockets = true;
-        stage.finds(&[("held-by-stranger", "warning", 1, 200, 1)]);
-        // The first process of a container is a program like any other.
+    fn process_1_may_hold_sockets_of_services_only() {
+        let init = process(1, "/usr/lib/systemd/systemd", &[]).below(&[]);
+        let mut port = PortFixture::default().with(tcp(AT), &[&init, &api()]);
+        port.facts.kernel.init_passes_sockets = true;
+        port.finds(&[]);
+        let mut port = PortFixture::default().with(tcp(AT), &[&init, &api(), &stranger()]);
+        port.facts.kernel.init_passes_sockets = true;
+        port.finds(&[("held-by-stranger", "warning", 1, 200, 1)]);
+        // Process 1 of a container may be any program.
         PortFixture::default().with(tcp(AT), &[&init, &stranger()]).finds(&[]);
     }
 }

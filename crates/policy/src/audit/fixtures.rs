@@ -1,19 +1,21 @@
-//! Sockets and processes for the tests, in few words.
+//! Builders of sockets and processes for the tests.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{AuditFacts, Finding, ProgramEvidence, audit};
+use super::audit;
+use super::facts::{AuditFacts, ProgramEvidence};
+use super::finding::Finding;
 use crate::model::{Address, Member, Process, ProcessDetails, Protocol, Socket, SocketState};
 
-/// A process: pid, the file it executes, its arguments; started as many seconds in as its pid says.
+/// A process of user 1000. It starts `pid` seconds after 1970.
 #[derive(Debug, Clone)]
 pub(super) struct ProcessFixture {
     pub(super) process: Process,
-    pub(super) trace: ProgramEvidence,
+    pub(super) evidence: ProgramEvidence,
 }
 
-pub(super) fn actor(pid: i32, executable: &str, arguments: &[&str]) -> ProcessFixture {
+pub(super) fn process(pid: i32, executable: &str, arguments: &[&str]) -> ProcessFixture {
     let program = executable.rsplit('/').next().unwrap_or_default();
     let command = [executable].iter().chain(arguments).map(|&word| word.to_owned()).collect();
     let details = ProcessDetails {
@@ -25,15 +27,15 @@ pub(super) fn actor(pid: i32, executable: &str, arguments: &[&str]) -> ProcessFi
         started: Some(Duration::from_secs(u64::from(pid.unsigned_abs()))),
     };
     let file = executable.bytes().fold(0_u64, |sum, byte| sum * 31 % 1_000_003 + u64::from(byte));
-    let trace = ProgramEvidence {
+    let evidence = ProgramEvidence {
         executable: Some((1, file)),
-        directory: Some(PathBuf::from("/home/ann")),
+        directory: Some(PathBuf::from("/home/user")),
         ancestors: vec![1],
         runs: vec![],
     };
     ProcessFixture {
         process: Process { details: Some(details), ..Process::new(pid, program) },
-        trace,
+        evidence,
     }
 }
 
@@ -47,10 +49,10 @@ impl ProcessFixture {
         self
     }
 
-    /// Started by these, the nearest first.
+    /// With these ancestors, parent first.
     pub(super) fn below(mut self, above: &[i32]) -> Self {
         self.details().parent = above.first().copied();
-        self.trace.ancestors = above.to_vec();
+        self.evidence.ancestors = above.to_vec();
         self
     }
 
@@ -60,18 +62,18 @@ impl ProcessFixture {
     }
 
     pub(super) fn at(mut self, directory: Option<&str>) -> Self {
-        self.trace.directory = directory.map(PathBuf::from);
+        self.evidence.directory = directory.map(PathBuf::from);
         self
     }
 }
 
-/// Two programs that have nothing to do with each other.
+/// A service, and below a script: two unrelated programs.
 pub(super) fn api() -> ProcessFixture {
-    actor(100, "/usr/bin/api", &[]).in_cgroup("/system.slice/api.service")
+    process(100, "/usr/bin/api", &[]).in_cgroup("/system.slice/api.service")
 }
 
 pub(super) fn stranger() -> ProcessFixture {
-    actor(200, "/usr/bin/python3.11", &["/home/ann/x.py"])
+    process(200, "/usr/bin/python3.11", &["/home/user/x.py"])
 }
 
 pub(super) fn tcp(text: &str) -> Address {
@@ -82,36 +84,36 @@ pub(super) fn udp(text: &str) -> Address {
     Address::new(Protocol::Udp, text.parse().unwrap())
 }
 
-/// A stage on which sockets appear; inodes count up.
+/// The sockets of a port. The first socket has inode 1, the next 2.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PortFixture {
     pub(super) facts: AuditFacts,
 }
 
 impl PortFixture {
-    /// A socket of user 1000 that waits, which these have open.
-    pub(super) fn with(self, address: Address, actors: &[&ProcessFixture]) -> Self {
-        self.with_but(address, actors, |_| ())
+    /// Adds a waiting socket of user 1000 that these processes have open.
+    pub(super) fn with(self, address: Address, processes: &[&ProcessFixture]) -> Self {
+        self.with_changed(address, processes, |_| ())
     }
 
-    /// The same, of this user.
-    pub(super) fn of(self, uid: u32, address: Address, actors: &[&ProcessFixture]) -> Self {
-        self.with_but(address, actors, |member| member.socket.uid = uid)
+    /// Adds a waiting socket of this user.
+    pub(super) fn of(self, uid: u32, address: Address, processes: &[&ProcessFixture]) -> Self {
+        self.with_changed(address, processes, |member| member.socket.uid = uid)
     }
 
     pub(super) fn in_state(
         self,
         state: SocketState,
         address: Address,
-        actors: &[&ProcessFixture],
+        processes: &[&ProcessFixture],
     ) -> Self {
-        self.with_but(address, actors, |member| member.socket.state = state)
+        self.with_changed(address, processes, |member| member.socket.state = state)
     }
 
-    pub(super) fn with_but(
+    pub(super) fn with_changed(
         mut self,
         address: Address,
-        actors: &[&ProcessFixture],
+        processes: &[&ProcessFixture],
         change: impl FnOnce(&mut Member),
     ) -> Self {
         let inode = self.facts.members.len() as u64 + 1;
@@ -120,34 +122,35 @@ impl PortFixture {
             cookie: inode,
             ..Socket::new(address, inode, 1000)
         });
-        member.processes = actors.iter().map(|actor| actor.process.clone()).collect();
+        member.processes = processes.iter().map(|process| process.process.clone()).collect();
         change(&mut member);
         self.facts.members.push(member);
-        for actor in actors {
-            self.facts.evidence.insert(actor.process.pid, actor.trace.clone());
+        for process in processes {
+            self.facts.evidence.insert(process.process.pid, process.evidence.clone());
         }
         self
     }
 
-    pub(super) fn asked(mut self, port: u16) -> Self {
+    pub(super) fn port(mut self, port: u16) -> Self {
         self.facts.port = Some(port);
         self
     }
 
-    /// Kind, severity, the inode and pid of the culprit, the inode of the victim.
+    /// Of each finding: id, severity, inode and pid of the intruder, inode of the owner.
     pub(super) fn found(&self) -> Vec<(&'static str, &'static str, u64, i32, u64)> {
-        let tell = |finding: Finding| {
-            let inode =
-                |party: &Option<super::Party>| party.as_ref().map_or(0, |party| party.inode);
+        let columns = |finding: Finding| {
+            let inode = |party: &Option<super::finding::Party>| {
+                party.as_ref().map_or(0, |party| party.inode)
+            };
             let pid = finding
                 .intruder
                 .as_ref()
                 .and_then(|party| party.process.as_ref())
                 .map_or(0, |process| process.pid);
-            let (culprit, victim) = (inode(&finding.intruder), inode(&finding.owner));
-            (finding.kind.id(), finding.severity.name(), culprit, pid, victim)
+            let (intruder, owner) = (inode(&finding.intruder), inode(&finding.owner));
+            (finding.kind.id(), finding.severity.name(), intruder, pid, owner)
         };
-        audit(&self.facts).into_iter().map(tell).collect()
+        audit(&self.facts).into_iter().map(columns).collect()
     }
 
     #[track_caller]

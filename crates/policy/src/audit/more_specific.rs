@@ -1,48 +1,53 @@
-//! Strangers on a part of an address, which the kernel prefers for all that could be for both.
+//! Different programs on a more specific address, which the kernel prefers for common traffic.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::port_view::{Participant, PortView, precedence};
+use super::finding::{Finding, FindingKind};
+use super::fix;
+use super::port_view::{Participant, PortView};
+use super::precedence::precedence;
 use super::shared_by_design::is_shared_by_design;
-use super::{Finding, FindingKind};
 
-pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
-    let actors: Vec<_> = scene.waiting().collect();
-    // A wildcard has parts, and an address the part that is one device's.
-    let (mut wildcards, mut addresses) = (Vec::new(), BTreeMap::<IpAddr, Vec<_>>::new());
-    for actor in &actors {
-        match actor.address().socket.ip().to_canonical() {
-            ip if ip.is_unspecified() => wildcards.push(actor),
-            ip => addresses.entry(ip).or_default().push(actor),
+pub(super) fn findings(view: &PortView<'_>) -> Vec<Finding> {
+    let participants: Vec<_> = view.waiting().collect();
+    // A wildcard contains every address, an address only itself on one device.
+    let (mut wildcards, mut by_ip) = (Vec::new(), BTreeMap::<IpAddr, Vec<_>>::new());
+    for participant in &participants {
+        match participant.address().socket.ip().to_canonical() {
+            ip if ip.is_unspecified() => wildcards.push(participant),
+            ip => by_ip.entry(ip).or_default().push(participant),
         }
     }
-    let nobody = Vec::new();
-    let finding = |narrow: &Participant<'_>| {
+    let none = Vec::new();
+    let finding_about = |narrow: &Participant<'_>| {
         let ip = narrow.address().socket.ip().to_canonical();
-        let same = narrow.address().device.as_ref().and_then(|_| addresses.get(&ip));
-        of_actor(scene, narrow, wildcards.iter().chain(same.unwrap_or(&nobody)).copied())
+        let same_ip = narrow.address().device.as_ref().and_then(|_| by_ip.get(&ip));
+        finding(view, narrow, wildcards.iter().chain(same_ip.unwrap_or(&none)).copied())
     };
-    actors.iter().filter_map(finding).collect()
+    participants.iter().filter_map(finding_about).collect()
 }
 
-/// The first that it takes from.
-fn of_actor<'a>(
-    scene: &PortView<'_>,
+/// A finding about the first program that loses traffic to `narrow`.
+fn finding<'a>(
+    view: &PortView<'_>,
     narrow: &Participant<'_>,
-    mut wide: impl Iterator<Item = &'a Participant<'a>>,
+    mut wider: impl Iterator<Item = &'a Participant<'a>>,
 ) -> Option<Finding> {
-    let at = narrow.address();
-    if is_shared_by_design(at) {
+    let address = narrow.address();
+    if is_shared_by_design(address) {
         return None;
     }
-    let victim = wide.find(|wide| at.is_within(wide.address()) && wide.is_stranger_to(narrow))?;
-    // Of a device and all devices, it is not always the device that gets the traffic.
-    let (owner, other) = match at.socket == victim.address().socket {
-        true if precedence(narrow.member) < precedence(victim.member) => (narrow, victim),
-        _ => (victim, narrow),
+    let wide =
+        wider.find(|wide| address.is_within(wide.address()) && wide.is_stranger_to(narrow))?;
+    // Between one device and all devices, the socket on the device does not always win.
+    let (owner, intruder) = match address.socket == wide.address().socket {
+        true if precedence(narrow.member) < precedence(wide.member) => (narrow, wide),
+        _ => (wide, narrow),
     };
-    Some(scene.finding(FindingKind::NarrowerAddress, narrow.severity(victim), owner, other))
+    let severity = narrow.severity(wide);
+    let fix = fix::guard(view, owner, intruder);
+    Some(view.finding(FindingKind::NarrowerAddress, severity, owner, intruder, fix))
 }
 
 #[cfg(test)]
@@ -51,7 +56,7 @@ mod tests {
     use crate::model::Address;
 
     #[test]
-    fn a_part_of_an_address_is_taken_whole() {
+    fn the_more_specific_address_takes_its_traffic() {
         let on_lo = |address: Address| Address { device: Some("lo".into()), ..address };
         let only6 = Address { v6only: true, ..tcp("[::]:80") };
         let cases = [
@@ -76,17 +81,17 @@ mod tests {
             let danger = ("narrower-address", "danger", 2, 200, 1);
             let [warning, danger] =
                 [warning, danger].map(|it| if expected { vec![it] } else { vec![] });
-            let stage = PortFixture::default().with(wide.clone(), &[&api()]);
-            stage.clone().with(narrow.clone(), &[&stranger()]).finds(&warning);
-            stage.clone().of(1001, narrow.clone(), &[&stranger()]).finds(&danger);
+            let port = PortFixture::default().with(wide.clone(), &[&api()]);
+            port.clone().with(narrow.clone(), &[&stranger()]).finds(&warning);
+            port.clone().of(1001, narrow.clone(), &[&stranger()]).finds(&danger);
             if expected && narrow.device.is_some() {
-                // The other way round.
-                let stage = PortFixture::default().with(wide.clone(), &[&stranger()]);
+                // On a device, the older program is the owner.
+                let port = PortFixture::default().with(wide.clone(), &[&stranger()]);
                 let warning = [("narrower-address", "warning", 1, 200, 2)];
-                stage.with(narrow.clone(), &[&api()]).finds(&warning);
+                port.with(narrow.clone(), &[&api()]).finds(&warning);
             }
-            // Its own.
-            stage.with(narrow.clone(), &[&api()]).finds(&[]);
+            // The same program.
+            port.with(narrow.clone(), &[&api()]).finds(&[]);
             let unseen = PortFixture::default().of(1000, wide, &[]).of(1001, narrow, &[]);
             assert_eq!(unseen.found().len(), usize::from(expected));
         }

@@ -1,97 +1,81 @@
-//! TCP ports on which nobody is served: who is bound and cannot listen, who is bound and does not, a
-//! connection where a listener was to be, a listener whose queue is closed.
+//! TCP ports without service: a bound socket that cannot or does not listen, a connection in place
+//! of a listener, a listener whose queue is closed.
 
-use super::fix::{Fix, guard, reserve_or_end};
-use super::port_view::{Participant, PortView, oldest, party};
-use super::{Finding, FindingKind, Severity};
+use super::finding::{Finding, FindingKind, Fix, Severity};
+use super::fix;
+use super::port_view::{Participant, PortView, party};
+use super::precedence::oldest;
 use crate::model::{Protocol, SocketState};
 
-pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
-    if scene.protocol != Protocol::Tcp {
+pub(super) fn findings(view: &PortView<'_>) -> Vec<Finding> {
+    if view.protocol != Protocol::Tcp {
         return Vec::new();
     }
-    let bound =
-        scene.participants.iter().filter(|actor| actor.member.socket.state == SocketState::Bound);
-    let mut findings: Vec<_> = bound
-        .filter_map(|actor| overtaken(scene, actor).or_else(|| in_the_way(scene, actor)))
-        .collect();
-    findings.extend(scene.waiting().filter_map(|actor| stalled(scene, &actor)));
-    findings.extend(connection(scene));
+    let is_bound = |it: &&Participant<'_>| it.member.socket.state == SocketState::Bound;
+    let bound = view.participants.iter().filter(is_bound);
+    let mut findings: Vec<_> =
+        bound.filter_map(|it| overtaken(view, it).or_else(|| not_listening(view, it))).collect();
+    findings.extend(view.waiting().filter_map(|listener| queue_closed(view, &listener)));
+    findings.extend(connection(view));
     findings
 }
 
-/// `SO_REUSEADDR` lets another user bind as well while nobody listens, and whoever listens first has
-/// it. That both came in shows that neither listened then.
-fn overtaken(scene: &PortView<'_>, bound: &Participant<'_>) -> Option<Finding> {
-    let listener = scene.waiting().find(|listener| {
+/// While no socket listens, `SO_REUSEADDR` lets another user bind as well, and the first `listen`
+/// wins. Both could bind, so neither listened at that time.
+fn overtaken(view: &PortView<'_>, bound: &Participant<'_>) -> Option<Finding> {
+    let listener = view.waiting().find(|listener| {
         listener.has_other_user_than(bound)
             && listener.is_stranger_to(bound)
             && listener.address().overlaps(bound.address())
     })?;
-    Some(Finding {
-        kind: FindingKind::OvertakenBeforeListen,
-        severity: Severity::Danger,
-        port: Some((scene.protocol, scene.port)),
-        fix: guard(scene, bound, &listener),
-        intruder: Some(listener.party()),
-        owner: Some(bound.party()),
-        bpf_program: None,
-    })
+    let fix = fix::guard(view, bound, &listener);
+    let kind = FindingKind::OvertakenBeforeListen;
+    Some(view.finding(kind, Severity::Danger, bound, &listener, fix))
 }
 
-/// Ports that the kernel gives away are somebody's by chance, and told only to who asks for them.
-fn in_the_way(scene: &PortView<'_>, bound: &Participant<'_>) -> Option<Finding> {
-    let anybody = scene.waiting().any(|listener| listener.address().overlaps(bound.address()));
-    let by_chance = scene.facts.kernel.ephemeral_ports.contains(&scene.port);
-    if anybody || (by_chance && scene.facts.port.is_none()) {
+/// A bound socket on a port that the kernel assigns is normal, and reported only if the port was
+/// named.
+fn not_listening(view: &PortView<'_>, bound: &Participant<'_>) -> Option<Finding> {
+    let is_served = view.waiting().any(|listener| listener.address().overlaps(bound.address()));
+    let is_ephemeral = view.facts.kernel.ephemeral_ports.contains(&view.port);
+    if is_served || (is_ephemeral && view.facts.port.is_none()) {
         return None;
     }
+    let fix = fix::reserve_or_kill(view, oldest(&bound.member.processes));
     Some(Finding {
-        kind: FindingKind::BoundNotListening,
-        severity: Severity::Warning,
-        port: Some((scene.protocol, scene.port)),
-        fix: reserve_or_end(scene, oldest(&bound.member.processes)),
         intruder: Some(bound.party()),
-        owner: None,
-        bpf_program: None,
+        ..view.port_finding(FindingKind::BoundNotListening, Severity::Warning, fix)
     })
 }
 
-/// A connection is nothing unusual, unless somebody asks why nobody listens there.
-fn connection(scene: &PortView<'_>) -> Option<Finding> {
-    scene.facts.port?;
-    let member = scene.connections.first().filter(|_| scene.participants.is_empty())?;
+/// A connection is normal, and reported only if the port was named.
+fn connection(view: &PortView<'_>) -> Option<Finding> {
+    view.facts.port?;
+    let member = view.connections.first().filter(|_| view.participants.is_empty())?;
     let process = oldest(&member.processes);
+    let fix = fix::reserve_or_kill(view, process);
     Some(Finding {
-        kind: FindingKind::TakenByConnection,
-        severity: Severity::Warning,
-        port: Some((scene.protocol, scene.port)),
-        fix: reserve_or_end(scene, process),
         intruder: Some(party(member, process)),
-        owner: None,
-        bpf_program: None,
+        ..view.port_finding(FindingKind::TakenByConnection, Severity::Warning, fix)
     })
 }
 
-/// `listen(fd, 0)` by anybody who has the socket open. A gate of `sameport run` is meant to be so.
-fn stalled(scene: &PortView<'_>, listener: &Participant<'_>) -> Option<Finding> {
+/// Any program that has the socket open can call `listen(fd, 0)`. `sameport run` does it on purpose
+/// for its gates.
+fn queue_closed(view: &PortView<'_>, listener: &Participant<'_>) -> Option<Finding> {
     let socket = &listener.member.socket;
     let processes = &listener.member.processes;
-    let in_a_run = processes.iter().any(|process| {
-        scene.facts.evidence.get(&process.pid).is_some_and(|trace| !trace.runs.is_empty())
-    });
+    let evidence = |pid| view.facts.evidence.get(pid);
+    let in_a_run = processes
+        .iter()
+        .any(|process| evidence(&process.pid).is_some_and(|evidence| !evidence.runs.is_empty()));
     if socket.backlog > 0 || socket.queue == 0 || in_a_run {
         return None;
     }
-    let process = oldest(processes);
+    let fix = oldest(processes).map_or(Fix::AuditAsRoot, fix::restart);
     Some(Finding {
-        kind: FindingKind::QueueClosed,
-        severity: Severity::Warning,
-        port: Some((scene.protocol, scene.port)),
-        fix: process.map_or(Fix::AuditAsRoot, Fix::restart),
-        intruder: None,
         owner: Some(listener.party()),
-        bpf_program: None,
+        ..view.port_finding(FindingKind::QueueClosed, Severity::Warning, fix)
     })
 }
 
@@ -101,7 +85,7 @@ mod tests {
     use crate::model::SocketState;
 
     #[test]
-    fn bound_and_another_user_listens() {
+    fn another_user_listens_on_a_bound_address() {
         let danger = [("overtaken-before-listen", "danger", 2, 200, 1)];
         for at in ["0.0.0.0:80", "127.0.0.1:80"] {
             PortFixture::default()
@@ -114,7 +98,7 @@ mod tests {
             .in_state(SocketState::Bound, tcp("0.0.0.0:80"), &[])
             .of(1001, tcp("0.0.0.0:80"), &[])
             .finds(&unseen);
-        // A socket beside the listener's own, as of who is about to be replaced.
+        // The same program has a bound and a listening socket, as during a replacement.
         PortFixture::default()
             .in_state(SocketState::Bound, tcp("0.0.0.0:80"), &[&api()])
             .with(tcp("0.0.0.0:80"), &[&api()])
@@ -122,42 +106,41 @@ mod tests {
     }
 
     #[test]
-    fn bound_and_nobody_listens() {
+    fn a_bound_port_without_a_listener() {
         let alone = |at: &str| {
-            let stage =
-                PortFixture::default().in_state(SocketState::Bound, tcp(at), &[&stranger()]);
-            stage.with(tcp("127.0.0.1:9"), &[&api()])
+            let port = PortFixture::default().in_state(SocketState::Bound, tcp(at), &[&stranger()]);
+            port.with(tcp("127.0.0.1:9"), &[&api()])
         };
         let found = [("bound-not-listening", "warning", 1, 200, 0)];
         alone("0.0.0.0:80").finds(&found);
-        // The kernel may have given it.
+        // The kernel may have assigned the port.
         alone("0.0.0.0:40000").finds(&[]);
-        alone("0.0.0.0:40000").asked(40000).finds(&found);
+        alone("0.0.0.0:40000").port(40000).finds(&found);
         alone("127.0.0.1:80").with(tcp("127.0.0.2:80"), &[&api()]).finds(&found);
     }
 
     #[test]
-    fn a_connection_where_somebody_wanted_to_listen() {
+    fn a_connection_on_the_named_port() {
         let connected = |at: &str| {
             PortFixture::default().in_state(SocketState::Connected, tcp(at), &[&stranger()])
         };
         connected("127.0.0.1:8443").finds(&[]);
         let found = [("taken-by-connection", "warning", 1, 200, 0)];
-        connected("127.0.0.1:8443").asked(8443).finds(&found);
-        // One that was accepted.
-        connected("127.0.0.1:80").with(tcp("0.0.0.0:80"), &[&api()]).asked(80).finds(&[]);
+        connected("127.0.0.1:8443").port(8443).finds(&found);
+        // An accepted connection.
+        connected("127.0.0.1:80").with(tcp("0.0.0.0:80"), &[&api()]).port(80).finds(&[]);
     }
 
     #[test]
-    fn a_queue_that_takes_nobody() {
-        let stage = |backlog, queue| {
-            PortFixture::default().with_but(tcp("0.0.0.0:80"), &[&api()], |member| {
+    fn a_listener_with_a_closed_queue() {
+        let port = |backlog, queue| {
+            PortFixture::default().with_changed(tcp("0.0.0.0:80"), &[&api()], |member| {
                 (member.socket.backlog, member.socket.queue) = (backlog, queue);
             })
         };
-        stage(0, 1).finds(&[("queue-closed", "warning", 0, 0, 1)]);
-        stage(0, 0).finds(&[]);
-        // Busy.
-        stage(1, 2).finds(&[]);
+        port(0, 1).finds(&[("queue-closed", "warning", 0, 0, 1)]);
+        port(0, 0).finds(&[]);
+        // A full queue.
+        port(1, 2).finds(&[]);
     }
 }

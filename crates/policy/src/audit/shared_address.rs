@@ -1,44 +1,44 @@
-//! Strangers on one address.
+//! Different programs on one address.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::finding::{Finding, FindingKind, Severity};
+use super::fix;
 use super::port_view::{Participant, PortView};
 use super::shared_by_design::is_shared_by_design;
-use super::{Finding, FindingKind, Severity};
 use crate::model::{Address, Protocol};
 
-pub(super) fn findings(scene: &PortView<'_>) -> Vec<Finding> {
+pub(super) fn findings(view: &PortView<'_>) -> Vec<Finding> {
     let mut groups: BTreeMap<(IpAddr, Option<&str>), Vec<Participant<'_>>> = BTreeMap::new();
-    for actor in scene.waiting() {
-        groups.entry(traffic(actor.address())).or_default().push(actor);
+    for participant in view.waiting() {
+        groups.entry(traffic(participant.address())).or_default().push(participant);
     }
-    groups.values().flat_map(|group| of_group(scene, group)).collect()
+    groups.values().flat_map(|group| group_findings(view, group)).collect()
 }
 
-/// What two sockets have in common that the kernel chooses between. Both kinds of the IPv6 wildcard
-/// take IPv6, and `::ffff:127.0.0.1` is 127.0.0.1.
+/// The kernel chooses between two sockets if this is equal. Both kinds of the IPv6 wildcard receive
+/// IPv6, and `::ffff:127.0.0.1` is 127.0.0.1.
 fn traffic(address: &Address) -> (IpAddr, Option<&str>) {
     (address.socket.ip().to_canonical(), address.device.as_deref())
 }
 
-/// Everybody is compared with the one who was there first.
-fn of_group(scene: &PortView<'_>, group: &[Participant<'_>]) -> Vec<Finding> {
-    let by_design = group.iter().all(|actor| is_shared_by_design(actor.address()));
+/// Compares each member with the owner: one finding for each other program, user and kind.
+fn group_findings(view: &PortView<'_>, group: &[Participant<'_>]) -> Vec<Finding> {
+    let by_design = group.iter().all(|participant| is_shared_by_design(participant.address()));
     let Some((owner, others)) = group.split_first().filter(|_| !by_design) else {
         return Vec::new();
     };
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let mut findings = Vec::new();
     for other in others {
-        let Some((kind, severity)) = verdict(scene.protocol, owner, other) else { continue };
-        // One finding a program is enough.
-        let who = (other.program, other.member.socket.uid, kind);
-        if told.contains(&who) {
-            continue;
+        let Some((kind, severity)) = verdict(view.protocol, owner, other) else { continue };
+        let key = (other.program, other.member.socket.uid, kind);
+        if !reported.contains(&key) {
+            reported.push(key);
+            let fix = fix::guard(view, owner, other);
+            findings.push(view.finding(kind, severity, owner, other, fix));
         }
-        told.push(who);
-        findings.push(scene.finding(kind, severity, owner, other));
     }
     findings
 }
@@ -48,16 +48,13 @@ fn verdict(
     owner: &Participant<'_>,
     other: &Participant<'_>,
 ) -> Option<(FindingKind, Severity)> {
-    let steered =
-        [owner, other].iter().any(|actor| actor.member.position.is_some_and(|it| it.steered));
+    let is_steered = |it: &Participant<'_>| it.member.position.is_some_and(|it| it.steered);
+    let steered = is_steered(owner) || is_steered(other);
+    let other_user = owner.has_other_user_than(other);
     if owner.is_stranger_to(other) {
-        if owner.has_other_user_than(other) {
-            return match protocol {
-                Protocol::Tcp => Some((FindingKind::DuplicateListener, Severity::Danger)),
-                Protocol::Udp => Some((FindingKind::NewestTakesAll, Severity::Danger)),
-            };
-        }
         return Some(match protocol {
+            Protocol::Tcp if other_user => (FindingKind::DuplicateListener, Severity::Danger),
+            Protocol::Udp if other_user => (FindingKind::NewestTakesAll, Severity::Danger),
             _ if steered => (FindingKind::SteeredByStranger, Severity::Danger),
             Protocol::Udp if newest_takes_all(owner, other) => {
                 (FindingKind::NewestTakesAll, Severity::Danger)
@@ -65,25 +62,24 @@ fn verdict(
             _ => (FindingKind::SharedWithStranger, Severity::Warning),
         });
     }
-    let one_is_unseen = owner.program.is_some() != other.program.is_some();
-    let unseen =
-        one_is_unseen && !owner.has_other_user_than(other) && !owner.shares_cgroup_with(other);
-    unseen.then_some(match steered {
+    let one_is_hidden = owner.program.is_some() != other.program.is_some();
+    let unexplained = one_is_hidden && !other_user && !owner.shares_cgroup_with(other);
+    unexplained.then_some(match steered {
         true => (FindingKind::SteeredByStranger, Severity::Danger),
         false => (FindingKind::SharedWithUnseen, Severity::Warning),
     })
 }
 
-/// `SO_REUSEADDR` on both lets a UDP socket in, and only `SO_REUSEPORT` on both makes them share.
+/// `SO_REUSEADDR` on both UDP sockets allows the second bind; only `SO_REUSEPORT` on both makes them
+/// share.
 fn newest_takes_all(owner: &Participant<'_>, other: &Participant<'_>) -> bool {
-    let both = [owner.member.options, other.member.options];
-    let known = both.iter().all(Option::is_some);
-    known && !both.iter().flatten().all(|options| options.reuse_port)
+    let options = owner.member.options.zip(other.member.options);
+    options.is_some_and(|(one, other)| !(one.reuse_port && other.reuse_port))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::audit::fixtures::{PortFixture, actor, api, stranger, tcp, udp};
+    use crate::audit::fixtures::{PortFixture, api, process, stranger, tcp, udp};
     use crate::model::{GroupPosition, Member, SocketOptions};
 
     const AT: &str = "0.0.0.0:8443";
@@ -106,11 +102,11 @@ mod tests {
                 .with(at, &[&stranger])
                 .finds(&[shared]);
         }
-        // Many sockets of each are one finding.
+        // More sockets of the same programs are no more findings.
         let many = PortFixture::default().with(tcp(AT), &[&api]).with(tcp(AT), &[&stranger]);
         many.with(tcp(AT), &[&api]).with(tcp(AT), &[&stranger]).finds(&[shared]);
-        // A service is at home, however late it came.
-        let late = actor(900, "/usr/bin/api", &[]).in_cgroup("/system.slice/api.service");
+        // A service is the owner, even if it started later.
+        let late = process(900, "/usr/bin/api", &[]).in_cgroup("/system.slice/api.service");
         PortFixture::default().with(tcp(AT), &[&stranger]).with(tcp(AT), &[&late]).finds(&[(
             "shared-with-stranger",
             "warning",
@@ -118,7 +114,7 @@ mod tests {
             200,
             2,
         )]);
-        // However it is written.
+        // The same address in IPv4-mapped form.
         PortFixture::default()
             .with(tcp("127.0.0.1:8443"), &[&api])
             .with(tcp("[::ffff:127.0.0.1]:8443"), &[&stranger])
@@ -126,50 +122,50 @@ mod tests {
     }
 
     #[test]
-    fn whoever_steers_gets_all() {
+    fn a_program_on_the_group_is_dangerous() {
         let steered = |member: &mut Member| {
             member.position = Some(GroupPosition { index: 1, of: 2, steered: true });
         };
         let danger = [("steered-by-stranger", "danger", 2, 200, 1)];
         PortFixture::default()
-            .with_but(tcp(AT), &[&api()], steered)
-            .with_but(tcp(AT), &[&stranger()], steered)
+            .with_changed(tcp(AT), &[&api()], steered)
+            .with_changed(tcp(AT), &[&stranger()], steered)
             .finds(&danger);
-        let worker = actor(101, "/usr/bin/api", &[]).in_cgroup("/system.slice/api.service");
+        let worker = process(101, "/usr/bin/api", &[]).in_cgroup("/system.slice/api.service");
         PortFixture::default()
-            .with_but(tcp(AT), &[&api()], steered)
-            .with_but(tcp(AT), &[&worker], steered)
+            .with_changed(tcp(AT), &[&api()], steered)
+            .with_changed(tcp(AT), &[&worker], steered)
             .finds(&[]);
     }
 
     #[test]
-    fn users_on_one_udp_address() {
-        let bob = stranger().of_user(1001);
+    fn two_users_on_one_address() {
+        let other_user = stranger().of_user(1001);
         let danger = [("newest-takes-all", "danger", 2, 200, 1)];
         PortFixture::default()
             .of(1000, udp(AT), &[&api()])
-            .of(1001, udp(AT), &[&bob])
+            .of(1001, udp(AT), &[&other_user])
             .finds(&danger);
-        // Nobody's processes can be seen, and that is enough to know.
+        // Hidden processes: the users are evidence enough.
         let unseen = [("newest-takes-all", "danger", 2, 0, 1)];
         PortFixture::default().of(1000, udp(AT), &[]).of(1001, udp(AT), &[]).finds(&unseen);
         let listeners = [("duplicate-listener", "danger", 2, 200, 1)];
         PortFixture::default()
             .of(1000, tcp(AT), &[&api()])
-            .of(1001, tcp(AT), &[&bob])
+            .of(1001, tcp(AT), &[&other_user])
             .finds(&listeners);
-        // A service that gives up root has sockets of both.
+        // A service that drops root privileges has sockets of both users.
         let as_root = api().of_user(0);
         PortFixture::default().of(0, udp(AT), &[&as_root]).of(1000, udp(AT), &[&api()]).finds(&[]);
-        let beside = |uid| {
+        let in_cgroup = |uid| {
             move |member: &mut Member| {
                 member.socket.uid = uid;
                 member.socket.cgroup = Some(77);
             }
         };
         PortFixture::default()
-            .with_but(udp(AT), &[], beside(0))
-            .with_but(udp(AT), &[], beside(1000))
+            .with_changed(udp(AT), &[], in_cgroup(0))
+            .with_changed(udp(AT), &[], in_cgroup(1000))
             .finds(&[]);
     }
 
@@ -178,12 +174,12 @@ mod tests {
         let danger = [("newest-takes-all", "danger", 2, 200, 1)];
         let warning = [("shared-with-stranger", "warning", 2, 200, 1)];
         PortFixture::default()
-            .with_but(udp(AT), &[&api()], reuse_address)
-            .with_but(udp(AT), &[&stranger()], reuse_address)
+            .with_changed(udp(AT), &[&api()], reuse_address)
+            .with_changed(udp(AT), &[&stranger()], reuse_address)
             .finds(&danger);
         PortFixture::default()
-            .with_but(udp(AT), &[&api()], reuse_port)
-            .with_but(udp(AT), &[&stranger()], reuse_port)
+            .with_changed(udp(AT), &[&api()], reuse_port)
+            .with_changed(udp(AT), &[&stranger()], reuse_port)
             .finds(&warning);
         for multicast in ["0.0.0.0:5353", "224.0.0.251:5353", "239.0.0.1:9999"] {
             PortFixture::default()
@@ -198,21 +194,21 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_nobody_is_seen_to_have() {
+    fn a_member_with_hidden_processes() {
         let unseen = [("shared-with-unseen", "warning", 2, 0, 1)];
         PortFixture::default().with(tcp(AT), &[&api()]).with(tcp(AT), &[]).finds(&unseen);
-        let nobody = PortFixture::default().with(tcp(AT), &[]).with(tcp(AT), &[]);
-        nobody.finds(&[]);
-        let made_beside = |member: &mut Member| member.socket.cgroup = Some(77);
+        let hidden = PortFixture::default().with(tcp(AT), &[]).with(tcp(AT), &[]);
+        hidden.finds(&[]);
+        let in_cgroup = |member: &mut Member| member.socket.cgroup = Some(77);
         PortFixture::default()
-            .with_but(tcp(AT), &[&api()], made_beside)
-            .with_but(tcp(AT), &[], made_beside)
+            .with_changed(tcp(AT), &[&api()], in_cgroup)
+            .with_changed(tcp(AT), &[], in_cgroup)
             .finds(&[]);
     }
 
     #[test]
-    fn one_program_may_be_there_as_often_as_it_likes() {
-        let worker = |pid| actor(pid, "/usr/bin/server", &[]);
+    fn one_program_with_several_members() {
+        let worker = |pid| process(pid, "/usr/bin/server", &[]);
         let (one, two, three) = (worker(1000), worker(1001), worker(1002));
         PortFixture::default()
             .with(tcp(AT), &[&one, &two])

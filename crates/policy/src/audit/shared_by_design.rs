@@ -1,27 +1,26 @@
-//! UDP addresses that every program on them shares by design.
+//! UDP addresses that unrelated programs share by design.
 
 use std::net::IpAddr;
 
 use crate::model::{Address, Protocol};
 
-/// Ports on which datagrams are for the whole network, and each program has its own copy: DHCP
-/// (67, 68, 546, 547), PTP (319, 320), SSDP (1900), WS-Discovery (3702), mDNS (5353), LLMNR (5355).
-const FOR_ALL: [u16; 10] = [67, 68, 319, 320, 546, 547, 1900, 3702, 5353, 5355];
+/// Multicast and broadcast services; each program receives a copy: DHCP (67, 68, 546, 547),
+/// PTP (319, 320), SSDP (1900), WS-Discovery (3702), mDNS (5353), LLMNR (5355).
+const MULTICAST_PORTS: [u16; 10] = [67, 68, 319, 320, 546, 547, 1900, 3702, 5353, 5355];
 
-/// DHCP clients and servers have a socket an interface, on whatever address that has.
-const EVERY_ADDRESS: [u16; 4] = [67, 68, 546, 547];
+/// DHCP programs have a socket for each interface, bound to the address of the interface.
+const DHCP_PORTS: [u16; 4] = [67, 68, 546, 547];
 
-/// Whether it is normal that strangers are here: a multicast or broadcast address, or the wildcard of a
-/// port that exists for multicast. One address of this machine on such a port is nobody's but its
-/// owner's.
+/// Whether different programs on this address are normal: a multicast or broadcast address, or the
+/// wildcard on a port of a multicast service. On a unicast address of such a port they are not.
 pub(super) fn is_shared_by_design(address: &Address) -> bool {
     let (ip, port) = (address.socket.ip().to_canonical(), address.port());
-    let for_many = match ip {
+    let is_multicast = match ip {
         IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_multicast(),
     };
-    let known = FOR_ALL.contains(&port) && ip.is_unspecified();
-    address.protocol == Protocol::Udp && (for_many || known || EVERY_ADDRESS.contains(&port))
+    let is_service = MULTICAST_PORTS.contains(&port) && ip.is_unspecified();
+    address.protocol == Protocol::Udp && (is_multicast || is_service || DHCP_PORTS.contains(&port))
 }
 
 #[cfg(test)]
@@ -29,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shared_by_design() {
+    fn multicast_services_are_shared_by_design() {
         let cases = [
             (Protocol::Udp, "0.0.0.0:5353", true),
             (Protocol::Udp, "[::]:5353", true),

@@ -341,5 +341,4 @@ fn evaluate(plan: &CapabilityRow, facts: &[ProbeFact]) -> Capability {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -295,5 +295,4 @@ pub fn cgroup_path(text: &str) -> Result<String, &'static str> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

@@ -157,5 +157,4 @@ impl<Id: PartialEq> OrderedGroup<Id> {
 }
 
 #[cfg(test)]
-#[path = "steering_tests.rs"]
 mod tests;

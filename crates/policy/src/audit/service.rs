@@ -1,38 +1,45 @@
-//! Where a process belongs: the service that an administrator started, the container.
+//! The systemd service or container of a process, from its cgroup.
 
+use crate::model::Process;
 use crate::model::unit::{Engine, container, unit};
 
-/// Where a process belongs, as far as its cgroup's path says so.
+/// The service or container of a process, as far as the path of its cgroup names them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServiceOrContainer {
-    /// A service of systemd, of the system or of a user. Sessions, and the scopes that desktops make,
-    /// are none: anything is started there.
+    /// A systemd service of the system or of a user. Sessions and scopes are left out: any program
+    /// can be started in them.
     pub unit: Option<String>,
     /// The short id of a container, or its name.
     pub container: Option<String>,
-    /// Whether that is a whole machine (LXC), in which many programs run.
+    /// Whether the container runs a whole system with many programs (LXC).
     pub is_system_container: bool,
 }
 
-/// What a cgroup's path tells, as `/proc/PID/cgroup` writes it.
+/// Reads the path of a cgroup, as in `/proc/PID/cgroup`.
 #[must_use]
 pub fn service_or_container(cgroup: &str) -> ServiceOrContainer {
-    let service = |unit: &&str| {
+    let is_service = |unit: &&str| {
         let name = unit.strip_suffix(".service").unwrap_or_default();
-        // A user's own manager, which everything of that user's is below.
+        // `user@UID.service`, the user's service manager, contains all programs of the user.
         !name.is_empty() && !name.starts_with("user@")
     };
     let container = container(cgroup);
     ServiceOrContainer {
-        unit: unit(cgroup).filter(service).map(str::to_owned),
+        unit: unit(cgroup).filter(is_service).map(str::to_owned),
         container: container.map(|container| container.short_id().to_owned()),
         is_system_container: container.is_some_and(|container| container.engine == Engine::Lxc),
     }
 }
 
+/// The service or container of a process; empty if its cgroup is unknown.
+pub(super) fn service_of(process: &Process) -> ServiceOrContainer {
+    let cgroup = process.details.as_ref().and_then(|details| details.cgroup.as_deref());
+    cgroup.map(service_or_container).unwrap_or_default()
+}
+
 impl ServiceOrContainer {
-    /// Whether this is evidence that two processes are one program (`Some(true)`) or two
-    /// (`Some(false)`).
+    /// Whether processes of the two are one program (`Some(true)`) or two (`Some(false)`); `None` if
+    /// this is no evidence.
     pub(super) fn is_one_program(&self, other: &Self) -> Option<bool> {
         if self.container != other.container {
             return Some(false);
@@ -44,7 +51,7 @@ impl ServiceOrContainer {
     }
 }
 
-/// Whether these are one service: the same, or two of one template (`api@1.service`).
+/// Whether the units are equal, or instances of one template (`api@1.service`).
 fn are_one_unit(one: &str, other: &str) -> bool {
     let template = |unit: &str| unit.split_once('@').map(|(name, _)| name.to_owned());
     one == other || (template(one).is_some() && template(one) == template(other))
@@ -55,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_a_cgroup_belongs() {
+    fn unit_and_container_of_a_cgroup() {
         let id = "3f".repeat(32);
         let short = Some(&id[..12]);
         let cases = [
@@ -73,13 +80,13 @@ mod tests {
             (format!("/docker/{id}/system.slice/api.service"), Some("api.service"), short),
         ];
         for (cgroup, unit, container) in cases {
-            let seen = service_or_container(&cgroup);
-            assert_eq!((seen.unit.as_deref(), seen.container.as_deref()), (unit, container));
+            let found = service_or_container(&cgroup);
+            assert_eq!((found.unit.as_deref(), found.container.as_deref()), (unit, container));
         }
     }
 
     #[test]
-    fn what_two_places_tell() {
+    fn evidence_of_two_cgroups() {
         let (id, another) = ("3f".repeat(32), "4a".repeat(32));
         let docker = |id: &str| format!("/docker/{id}");
         let service = |name: &str| format!("/system.slice/{name}");

@@ -1,8 +1,7 @@
-//! Who is one program, and who is not: a table for each kind of evidence.
+//! A table for each kind of evidence.
 
 use super::*;
-use crate::audit::AuditFacts;
-use crate::audit::fixtures::{ProcessFixture, actor};
+use crate::audit::fixtures::{ProcessFixture, process};
 use crate::membership::RunIdentity;
 
 const PYTHON: &str = "/usr/bin/python3.11";
@@ -14,32 +13,32 @@ fn verdict(
     facts: &AuditFacts,
 ) -> bool {
     let mut facts = facts.clone();
-    for actor in [one, other] {
-        facts.evidence.insert(actor.process.pid, actor.trace.clone());
+    for process in [one, other] {
+        facts.evidence.insert(process.process.pid, process.evidence.clone());
     }
     let verdict = are_one_program(&one.process, &other.process, between, &facts);
-    let turned = are_one_program(&other.process, &one.process, between, &facts);
-    assert_eq!(verdict, turned, "{one:?} {other:?}");
+    let reversed = are_one_program(&other.process, &one.process, between, &facts);
+    assert_eq!(verdict, reversed, "{one:?} {other:?}");
     verdict
 }
 
 #[track_caller]
 fn are_one(one: &ProcessFixture, other: &ProcessFixture, expected: bool) {
-    let seen = verdict(one, other, EvidenceSource::OneUser, &AuditFacts::default());
-    assert_eq!(seen, expected, "{one:?} {other:?}");
+    let found = verdict(one, other, EvidenceSource::OneUser, &AuditFacts::default());
+    assert_eq!(found, expected, "{one:?} {other:?}");
 }
 
 #[test]
-fn a_file_of_ones_own_is_a_program() {
-    let nginx = |pid, arguments: &[&str]| actor(pid, "/usr/sbin/nginx", arguments);
+fn a_native_executable_identifies_the_program() {
+    let nginx = |pid, arguments: &[&str]| process(pid, "/usr/sbin/nginx", arguments);
     are_one(&nginx(10, &[]), &nginx(20, &["-c", "other.conf"]), true);
-    are_one(&nginx(10, &[]), &actor(20, "/usr/sbin/haproxy", &[]), false);
-    // The path is the same, and the file is not.
+    are_one(&nginx(10, &[]), &process(20, "/usr/sbin/haproxy", &[]), false);
+    // The same path, another file.
     let mut fake = nginx(20, &[]);
-    fake.trace.executable = Some((1, 2));
+    fake.evidence.executable = Some((1, 2));
     are_one(&nginx(10, &[]), &fake, false);
-    // What cannot be seen is no evidence.
-    fake.trace.executable = None;
+    // An unknown file is no evidence.
+    fake.evidence.executable = None;
     are_one(&nginx(10, &[]), &fake, false);
     are_one(
         &fake.clone(),
@@ -49,8 +48,8 @@ fn a_file_of_ones_own_is_a_program() {
 }
 
 #[test]
-fn an_interpreter_is_what_it_runs() {
-    let python = |pid, arguments: &[&str]| actor(pid, PYTHON, arguments);
+fn a_script_identifies_the_program() {
+    let python = |pid, arguments: &[&str]| process(pid, PYTHON, arguments);
     let cases: [(&[&str], &[&str], bool); 12] = [
         (&["/srv/api.py"], &["/srv/api.py"], true),
         (&["/srv/api.py", "1"], &["/srv/api.py", "2"], true),
@@ -68,14 +67,14 @@ fn an_interpreter_is_what_it_runs() {
     for (one, other, expected) in cases {
         are_one(&python(10, one), &python(20, other), expected);
     }
-    // One name in two folders is two scripts.
-    let there = |pid, name| actor(pid, PYTHON, &[name]).at(Some("/tmp"));
+    // A relative name in two directories is two scripts.
+    let there = |pid, name| process(pid, PYTHON, &[name]).at(Some("/tmp"));
     are_one(&python(10, &["api.py"]), &there(20, "api.py"), false);
     are_one(&python(10, &["/srv/api.py"]), &there(20, "/srv/api.py"), true);
-    let nowhere = |pid| actor(pid, PYTHON, &["api.py"]).at(None);
+    let nowhere = |pid| process(pid, PYTHON, &["api.py"]).at(None);
     are_one(&nowhere(10), &nowhere(20), false);
     for tool in ["/usr/bin/socat", "/bin/nc.openbsd", "/lib64/ld-linux-x86-64.so.2"] {
-        let told = |pid, arguments: &[&str]| actor(pid, tool, arguments);
+        let told = |pid, arguments: &[&str]| process(pid, tool, arguments);
         are_one(
             &told(10, &["TCP-LISTEN:80", "EXEC:a"]),
             &told(20, &["TCP-LISTEN:80", "EXEC:b"]),
@@ -86,33 +85,34 @@ fn an_interpreter_is_what_it_runs() {
 }
 
 #[test]
-fn whoever_was_started_by_the_other() {
-    let master = actor(10, "/usr/bin/master", &[]);
-    let worker = actor(20, "/usr/bin/worker", &[]).below(&[10, 1]);
-    let helper = actor(30, "/usr/bin/helper", &[]).below(&[20, 10, 1]);
+fn ancestors_are_evidence() {
+    let master = process(10, "/usr/bin/master", &[]);
+    let worker = process(20, "/usr/bin/worker", &[]).below(&[10, 1]);
+    let helper = process(30, "/usr/bin/helper", &[]).below(&[20, 10, 1]);
     are_one(&master, &worker, true);
     are_one(&master, &helper, true);
-    // One shell started both.
-    let shell = actor(5, "/bin/bash", &[]);
-    let scripts = [20, 30]
-        .map(|pid| actor(pid, PYTHON, &[&format!("/srv/{pid}.py")]).below(&[shell.process.pid, 1]));
+    // A shell started both scripts.
+    let shell = process(5, "/bin/bash", &[]);
+    let scripts = [20, 30].map(|pid| {
+        process(pid, PYTHON, &[&format!("/srv/{pid}.py")]).below(&[shell.process.pid, 1])
+    });
     let mut facts = AuditFacts::default();
-    facts.evidence.insert(5, shell.trace.clone());
+    facts.evidence.insert(5, shell.evidence.clone());
     assert!(!verdict(&scripts[0], &scripts[1], EvidenceSource::OneUser, &facts));
-    // A master in the same language, whose workers have a title instead of arguments.
-    facts.evidence.insert(5, actor(5, PYTHON, &["/srv/master.py"]).trace);
+    // A master in the same language; its workers overwrite their arguments with a title.
+    facts.evidence.insert(5, process(5, PYTHON, &["/srv/master.py"]).evidence);
     assert!(
         !verdict(&scripts[0], &scripts[1], EvidenceSource::OneUser, &facts),
         "as supervisord does"
     );
-    let workers = [20, 30].map(|pid| actor(pid, PYTHON, &[]).below(&[5, 1]));
+    let workers = [20, 30].map(|pid| process(pid, PYTHON, &[]).below(&[5, 1]));
     assert!(verdict(&workers[0], &workers[1], EvidenceSource::OneUser, &facts));
 }
 
 #[test]
-fn process_1_is_above_everybody() {
-    let first = actor(1, "/usr/lib/systemd/systemd", &[]).below(&[]);
-    let someone = actor(20, "/usr/bin/someone", &[]);
+fn process_1_is_an_ancestor_of_every_process() {
+    let first = process(1, "/usr/lib/systemd/systemd", &[]).below(&[]);
+    let someone = process(20, "/usr/bin/someone", &[]);
     are_one(&first, &someone, true);
     let mut facts = AuditFacts::default();
     facts.kernel.init_passes_sockets = true;
@@ -127,17 +127,17 @@ fn a_unit_and_a_container_are_stronger_than_the_file() {
     let container = format!("/system.slice/docker-{number}.scope");
     let other_container = format!("/system.slice/docker-{}.scope", "4a".repeat(32));
     let unit = |pid, file: &str, unit: &str| {
-        actor(pid, file, &[]).in_cgroup(&format!("/system.slice/{unit}"))
+        process(pid, file, &[]).in_cgroup(&format!("/system.slice/{unit}"))
     };
-    let server = |pid| actor(pid, "/usr/bin/server", &[]);
+    let server = |pid| process(pid, "/usr/bin/server", &[]);
     let cases = [
         (unit(10, "/a", "x.service"), unit(20, "/b", "x.service"), true),
         (unit(10, "/a", "x@1.service"), unit(20, "/b", "x@2.service"), true),
         (unit(10, "/a", "x.service"), unit(20, "/a", "y.service"), false),
-        (unit(10, "/a", "x.service"), actor(20, "/a", &[]), true),
+        (unit(10, "/a", "x.service"), process(20, "/a", &[]), true),
         (server(10).in_cgroup(&container), server(20), false),
         (server(10).in_cgroup(&container), server(20).in_cgroup(&other_container), false),
-        (server(10).in_cgroup(&container), actor(20, "/b", &[]).in_cgroup(&container), true),
+        (server(10).in_cgroup(&container), process(20, "/b", &[]).in_cgroup(&container), true),
         (server(10).in_cgroup(&container), unit(20, "/usr/bin/server", "x.service"), false),
     ];
     for (one, other, expected) in cases {
@@ -146,31 +146,31 @@ fn a_unit_and_a_container_are_stronger_than_the_file() {
 }
 
 #[test]
-fn runs_of_one_group() {
+fn runs_of_one_group_are_one_program() {
     let run = |group: &str| RunIdentity {
         group: Some(group.parse().unwrap()),
         command: vec!["server".into()],
         directory: None,
     };
     let in_run = |pid, file: &str, group| {
-        let mut actor = actor(pid, file, &[]);
-        actor.trace.runs = vec![run(group)];
-        actor
+        let mut process = process(pid, file, &[]);
+        process.evidence.runs = vec![run(group)];
+        process
     };
     are_one(&in_run(10, "/a", "web"), &in_run(20, "/b", "web"), true);
     are_one(&in_run(10, "/a", "web"), &in_run(20, "/b", "api"), false);
 }
 
 #[test]
-fn between_users_only_what_the_kernel_keeps_counts() {
-    let script = |pid| actor(pid, PYTHON, &["/srv/api.py"]);
+fn command_lines_are_no_evidence_between_users() {
+    let script = |pid| process(pid, PYTHON, &["/srv/api.py"]);
     let facts = AuditFacts::default();
     assert!(!verdict(&script(10), &script(20), EvidenceSource::Users, &facts));
-    let native = |pid| actor(pid, "/usr/bin/server", &[]);
+    let native = |pid| process(pid, "/usr/bin/server", &[]);
     assert!(!verdict(&native(10), &native(20), EvidenceSource::Users, &facts));
     assert!(verdict(&native(10), &native(20).below(&[10]), EvidenceSource::Users, &facts));
-    // Somebody who has logged in by it has started what he likes.
-    let sshd = actor(10, "/usr/sbin/sshd", &[]);
+    // A login session of sshd runs any program.
+    let sshd = process(10, "/usr/sbin/sshd", &[]);
     assert!(!verdict(&sshd, &native(20).below(&[15, 10]), EvidenceSource::Users, &facts));
     assert!(verdict(&sshd, &native(20).below(&[15, 10]), EvidenceSource::OneUser, &facts));
     assert!(!verdict(&script(10), &script(20).below(&[10]), EvidenceSource::Users, &facts));
