@@ -209,7 +209,7 @@ fn a_signal_acts_while_the_library_is_waited_for() {
     let deaf = start_command(User::Nobody, "nohup", &[&start[..], &command].concat());
     crate::harness::wait_until_answering(at("127.0.0.1", port));
     deaf.signal(libc::SIGHUP);
-    deaf.wait_for_stderr("did not load the preload library, and has not ended as it was told to");
+    deaf.wait_for_stderr("did not load the preload library and did not end when asked");
     assert_eq!(deaf.terminate().code, 128 + libc::SIGTERM);
 }
 
