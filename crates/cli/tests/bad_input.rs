@@ -17,11 +17,10 @@ use harness::{
 /// A file that the command would make, had it been started.
 fn marker() -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let folder = in_test_dir("markers");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o1777))
-        .unwrap();
-    folder.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string())
+    let dir = in_test_dir("markers");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    dir.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string())
 }
 
 /// One `error:` line, at most one `hint:` line, and nothing else anywhere.
@@ -126,14 +125,14 @@ fn a_command_that_is_not_after_the_dashes_is_not_started() {
 
 #[test]
 fn a_command_that_cannot_be_executed_is_126_or_127() {
-    let folder = in_test_dir("").into_os_string();
+    let dir = in_test_dir("").into_os_string();
     let file = in_test_dir("plain-file");
     std::fs::write(&file, "#!/bin/sh\necho started\n").unwrap();
     let cases: &[(&OsStr, i32)] = &[
         (OsStr::new("no-such-program"), 127),
         (OsStr::new("/no/such/folder/program"), 127),
         (OsStr::from_bytes(b"no-such-\xff\xfe"), 127),
-        (&folder, 126),
+        (&dir, 126),
         (file.as_os_str(), 126),
         (OsStr::new("/etc/hostname/below-a-file"), 126),
     ];

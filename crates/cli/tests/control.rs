@@ -240,13 +240,13 @@ fn folders_that_others_could_change_are_not_asked() {
         let told = exited.stderr.contains(&format!("no run named {name}"));
         assert!(exited.code == 1 && told, "{exited:?}");
     };
-    let folder = dir.file("");
+    let run_dir = dir.file("");
     let mode = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    mode(&folder, 0o777);
+    mode(&run_dir, 0o777);
     not_there();
-    mode(&folder, 0o700);
+    mode(&run_dir, 0o700);
     mode(dir.0.path(), 0o777);
     not_there();
     mode(dir.0.path(), 0o700);
@@ -257,7 +257,7 @@ fn folders_that_others_could_change_are_not_asked() {
     std::fs::remove_file(dir.0.path().join("sameport")).unwrap();
     std::fs::rename(&moved, dir.0.path().join("sameport")).unwrap();
     if harness::is_root() {
-        std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
+        std::os::unix::fs::chown(&run_dir, Some(65534), None).unwrap();
         not_there();
     }
 }

@@ -18,21 +18,21 @@ const NOBODY: u32 = 65534;
 
 /// The binary where every user can execute it, and nothing else.
 struct Place {
-    _folder: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     binary: PathBuf,
 }
 
 impl Place {
     fn new() -> Self {
         // Not in TMPDIR, which may be closed to other users.
-        let folder = tempfile::tempdir_in("/tmp").unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let binary = folder.path().join("sameport");
+        let dir = tempfile::tempdir_in("/tmp").unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let binary = dir.path().join("sameport");
         // Not by this process: a child that another test forks meanwhile would hold the copy open
         // for writing, and what is open for writing cannot be executed (ETXTBSY).
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_sameport")).arg(&binary).status();
         assert!(copied.unwrap().success());
-        Self { _folder: folder, binary }
+        Self { _dir: dir, binary }
     }
 
     fn doctor(&self, args: &[&str]) -> Command {
@@ -238,14 +238,14 @@ fn nothing_stays_behind() {
     let child = command.spawn().unwrap();
     let pid = child.id();
     let output = child.wait_with_output().unwrap();
-    let (answer, folder) = &read(&output, "facts")["preload-place"];
-    assert_eq!(answer, "yes", "{folder}");
-    let left = |folder: &str, sign: &str| {
-        let found = Command::new("find").args([folder, "-name", sign]).output().unwrap();
+    let (answer, dir) = &read(&output, "facts")["preload-place"];
+    assert_eq!(answer, "yes", "{dir}");
+    let left = |dir: &str, sign: &str| {
+        let found = Command::new("find").args([dir, "-name", sign]).output().unwrap();
         String::from_utf8(found.stdout).unwrap()
     };
     // Numbers before and after the pid may be anybody's.
-    assert_eq!(left(folder, &format!("libsameport_preload-{pid}-*")), "");
+    assert_eq!(left(dir, &format!("libsameport_preload-{pid}-*")), "");
     assert_eq!(left("/sys/fs/cgroup", &format!("sameport-run-*-{pid}-*-*")), "");
 }
 

@@ -25,20 +25,20 @@ fn who(protocol: &str, port: u16, more: &[&str]) -> Vec<String> {
 }
 
 /// `sameport run OPTIONS -- COMMAND` in a folder of this name.
-fn start_in(folder: &str, user: User, options: &[&str], command: &[String]) -> Process {
+fn start_in(dir: &str, user: User, options: &[&str], command: &[String]) -> Process {
     let words = ["run"].into_iter().chain(options.iter().copied()).chain(["--"]);
     let words: Vec<OsString> =
         words.chain(command.iter().map(String::as_str)).map(OsString::from).collect();
     let mut run = command_for(user, sameport(), &words);
-    run.current_dir(folder_named(folder, user));
+    run.current_dir(dir_named(dir, user));
     spawn_process(run)
 }
 
-fn folder_named(name: &str, user: User) -> PathBuf {
-    let folder = in_test_dir(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    chown_to(&folder, user);
-    folder
+fn dir_named(name: &str, user: User) -> PathBuf {
+    let dir = in_test_dir(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    chown_to(&dir, user);
+    dir
 }
 
 /// Asks until this many different processes have answered.
@@ -77,9 +77,9 @@ fn is_refused(run: Process, error: &str, hint: &str) {
 const SAME_GROUP: &str = "give both runs the same --group, or --join to share it all the same";
 
 /// Who holds the port, as it is told.
-fn held_by(port: u16, run: &Process, words: &str, folder: &str) -> String {
+fn held_by(port: u16, run: &Process, words: &str, dir: &str) -> String {
     let worker = descendants(run.pid())[0];
-    let directory = in_test_dir(folder);
+    let directory = in_test_dir(dir);
     format!(
         "127.0.0.1:{port} is held by another group: pid {worker} (who-static.bin), started by \
          `sameport run {words}` in {}",

@@ -54,8 +54,8 @@ fn skip(check: &str, reason: &str) {
 
 /// The output of a program when fed this; nothing where the program is not installed.
 fn fed(check: &str, program: &str, args: &[&str], input: &str) -> Option<Output> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("input");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("input");
     fs::write(&file, input).unwrap();
     let input = fs::File::open(file).unwrap();
     match Command::new(program).args(args).stdin(input).output() {
@@ -128,13 +128,13 @@ fn bash_completes_a_verb() {
 
 #[test]
 fn manual_pages_are_there_for_all_and_render() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().to_str().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_str().unwrap();
     assert_eq!(said(&["manual", "--out", out]), "");
     let names = VERBS.iter().map(|verb| format!("sameport-{verb}.1"));
     let mut expected: Vec<_> = names.chain(["sameport.1".to_owned()]).collect();
     expected.sort();
-    let mut written: Vec<_> = fs::read_dir(folder.path())
+    let mut written: Vec<_> = fs::read_dir(dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -142,7 +142,7 @@ fn manual_pages_are_there_for_all_and_render() {
     assert_eq!(written, expected);
 
     for name in &written {
-        let page = fs::read_to_string(folder.path().join(name)).unwrap();
+        let page = fs::read_to_string(dir.path().join(name)).unwrap();
         assert!(page.contains("\n.TH sameport"), "{name}:\n{page}");
         assert!(page.contains("\n.SH EXAMPLES\n"), "{name}:\n{page}");
         if let Some(output) = fed("manual-groff", "groff", &["-man", "-Tutf8", "-ww"], &page) {
@@ -156,8 +156,8 @@ fn manual_pages_are_there_for_all_and_render() {
 
 #[test]
 fn a_manual_that_cannot_be_written_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let missing = folder.path().join("missing");
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing");
     let output = sameport(["manual".into(), "--out".into(), OsString::from(&missing)]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");

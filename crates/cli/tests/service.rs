@@ -51,22 +51,22 @@ fn the_manager_hears_of_a_run_when_every_worker_is_ready() {
     );
     let service =
         Service::start(User::Current, &[], &["-n", "3", "--ready", &check], &[&drains(), &port]);
-    service.wait_until_said("told STATUS=0 of 3 workers ready", 1);
+    service.wait_for_lines("told STATUS=0 of 3 workers ready", 1);
     for (worker, ready) in [(2, 1), (3, 2)] {
         std::fs::write(format!("{}-{worker}", go.display()), "").unwrap();
-        service.wait_until_said(&format!("told STATUS={ready} of 3 workers ready"), 1);
-        assert_eq!(service.said("told READY=1"), 0, "{}", service.manager.stdout());
+        service.wait_for_lines(&format!("told STATUS={ready} of 3 workers ready"), 1);
+        assert_eq!(service.count_lines("told READY=1"), 0, "{}", service.manager.stdout());
     }
     std::fs::write(format!("{}-1", go.display()), "").unwrap();
-    service.wait_until_said("told STATUS=3 of 3 workers ready", 1);
-    assert_eq!(service.said("told READY=1"), 1, "{}", service.manager.stdout());
-    assert_eq!(service.said("told STOPPING=1"), 0);
-    service.order("stop");
-    service.wait_until_said("ended 0", 1);
-    assert_eq!(service.said("told STOPPING=1"), 1, "{}", service.manager.stdout());
-    assert_eq!(service.said("told READY=1"), 1);
+    service.wait_for_lines("told STATUS=3 of 3 workers ready", 1);
+    assert_eq!(service.count_lines("told READY=1"), 1, "{}", service.manager.stdout());
+    assert_eq!(service.count_lines("told STOPPING=1"), 0);
+    service.tell_manager("stop");
+    service.wait_for_lines("ended 0", 1);
+    assert_eq!(service.count_lines("told STOPPING=1"), 1, "{}", service.manager.stdout());
+    assert_eq!(service.count_lines("told READY=1"), 1);
     // Workers have no business with our manager.
-    assert_eq!(service.said("ignored"), 0, "{}", service.manager.stdout());
+    assert_eq!(service.count_lines("ignored"), 0, "{}", service.manager.stdout());
 }
 
 #[test]
@@ -77,17 +77,17 @@ fn whoever_connects_while_nobody_runs_is_served_by_the_next() {
         let (number, address) = (port.to_string(), loopback(port));
         let command = [&*drains(), &number];
         let service = Service::start(*user, &[], &["-n", "2", "--ready", "tcp"], &command);
-        service.wait_until_said("told READY=1", 1);
-        service.wait_until_said("stored sameport-", 2);
+        service.wait_for_lines("told READY=1", 1);
+        service.wait_for_lines("stored sameport-", 2);
         for round in 1..=2 {
-            service.order("kill");
-            service.wait_until_said("ended -9", round);
+            service.tell_manager("kill");
+            service.wait_for_lines("ended -9", round);
             let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| begin(address)).collect();
-            service.order("start");
+            service.tell_manager("start");
             let answered =
                 clients.into_iter().filter_map(|it| is_answered(it).then_some(())).count();
             assert_eq!(answered, CLIENTS, "{user:?} {round}: {}", service.manager.stderr());
-            service.wait_until_said("told READY=1", round + 1);
+            service.wait_for_lines("told READY=1", round + 1);
             // The spare one of a restart is let go a moment later.
             let settled = eventually(|| {
                 let status = service.status();
@@ -102,7 +102,9 @@ fn whoever_connects_while_nobody_runs_is_served_by_the_next() {
         }
         let stopped = service.sameport(&["stop", &service.name]);
         assert_eq!(stopped.code, 0, "{stopped:?}");
-        let kept = eventually(|| (service.said("removed") == service.said("stored")).then_some(()));
+        let kept = eventually(|| {
+            (service.count_lines("removed") == service.count_lines("stored")).then_some(())
+        });
         assert!(kept.is_some(), "on purpose, nothing is kept:\n{}", service.manager.stdout());
         assert!(TcpStream::connect(address).is_err(), "{user:?}: nobody is left");
     }
@@ -115,7 +117,7 @@ fn no_client_is_lost_while_the_service_is_restarted() {
         let (number, address) = (port.to_string(), loopback(port));
         let command = [&*drains(), &number];
         let service = Service::start(*user, &[], &["-n", "2", "--ready", "tcp"], &command);
-        service.wait_until_said("told READY=1", 1);
+        service.wait_for_lines("told READY=1", 1);
         let (over, lost, served) =
             (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
@@ -136,10 +138,10 @@ fn no_client_is_lost_while_the_service_is_restarted() {
                     let enough = served.load(Ordering::Relaxed) + 200;
                     let load = || (served.load(Ordering::Relaxed) >= enough).then_some(());
                     assert!(eventually(load).is_some(), "{user:?}: nobody is served");
-                    service.order("stop");
-                    service.wait_until_said("ended 0", round);
-                    service.order("start");
-                    service.wait_until_said("told READY=1", round + 1);
+                    service.tell_manager("stop");
+                    service.wait_for_lines("ended 0", round);
+                    service.tell_manager("start");
+                    service.wait_for_lines("told READY=1", round + 1);
                 }
             }));
             over.store(true, Ordering::Relaxed);
@@ -162,7 +164,7 @@ fn a_socket_unit_serves_a_program_that_knows_nothing_of_it() {
         // Before anybody serves.
         let early = begin(address);
         let service = Service::start(*user, &[&unit], &["-n", "2"], &program);
-        service.wait_until_said("told READY=1", 1);
+        service.wait_for_lines("told READY=1", 1);
         let answers = |mut client: TcpStream| {
             let mut answer = Vec::new();
             client.read_to_end(&mut answer).is_ok() && answer.starts_with(b"HTTP/1.0 200")
@@ -178,13 +180,13 @@ fn a_socket_unit_serves_a_program_that_knows_nothing_of_it() {
         assert_eq!(restarted.code, 0, "{restarted:?}");
         assert!(answers(begin(address)), "{user:?}");
         // It is its unit's to keep.
-        assert_eq!(service.said("stored"), 0, "{}", service.manager.stdout());
-        service.order("kill");
-        service.wait_until_said("ended -9", 1);
+        assert_eq!(service.count_lines("stored"), 0, "{}", service.manager.stdout());
+        service.tell_manager("kill");
+        service.wait_for_lines("ended -9", 1);
         let early = begin(address);
-        service.order("start");
+        service.tell_manager("start");
         assert!(answers(early), "{user:?}: {}", service.manager.stderr());
-        service.wait_until_said("told READY=1", 2);
+        service.wait_for_lines("told READY=1", 2);
         service.stop();
     }
 }
@@ -203,8 +205,8 @@ fn workers_find_the_sockets_of_listen_open() {
             &["-n", "2", "--listen", &listen, "--via", via],
             &["/usr/bin/env", "python3", &program],
         );
-        service.wait_until_said("told READY=1", 1);
-        service.wait_until_said("stored sameport-", 1);
+        service.wait_for_lines("told READY=1", 1);
+        service.wait_for_lines("stored sameport-", 1);
         let serves =
             || ask(loopback(port), REQUEST).is_ok_and(|answer| answer.starts_with(b"HTTP/1.0 200"));
         assert!(serves(), "{via}: {}", service.manager.stderr());
@@ -212,15 +214,15 @@ fn workers_find_the_sockets_of_listen_open() {
         assert_eq!(status["addresses"][0]["members"], 1, "{via}: {status}");
         assert_eq!(status["addresses"][0]["address"], *listen, "{via}: {status}");
         // The next one has the same socket, and passes it on.
-        service.order("kill");
-        service.wait_until_said("ended -9", 1);
+        service.tell_manager("kill");
+        service.wait_for_lines("ended -9", 1);
         let mut early = begin(loopback(port));
-        service.order("start");
-        service.wait_until_said("told READY=1", 2);
+        service.tell_manager("start");
+        service.wait_for_lines("told READY=1", 2);
         let mut answer = Vec::new();
         early.read_to_end(&mut answer).unwrap();
         assert!(answer.starts_with(b"HTTP/1.0 200"), "{via}: {}", service.manager.stderr());
-        assert_eq!(service.said("stored"), 1, "{via}: {}", service.manager.stdout());
+        assert_eq!(service.count_lines("stored"), 1, "{via}: {}", service.manager.stdout());
         service.stop();
     }
 }
@@ -233,7 +235,7 @@ fn a_bind_of_an_address_of_listen_gets_that_socket() {
     let program = ["/usr/bin/env", "python3", "-m", "http.server", "--bind", "127.0.0.1", &number];
     let options = ["-n", "3", "--listen", &listen, "--ready", "http:/"];
     let service = Service::start(User::Current, &[], &options, &program);
-    service.wait_until_said("told READY=1", 1);
+    service.wait_for_lines("told READY=1", 1);
     let status = service.status();
     assert_eq!(status["addresses"].as_array().unwrap().len(), 1, "{status}");
     assert_eq!(status["addresses"][0]["members"], 1, "{status}");

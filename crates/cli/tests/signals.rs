@@ -55,7 +55,7 @@ fn the_exit_code_is_the_commands() {
     std::fs::write(&plain_file, "echo started\n").unwrap();
     let plain_file = text(plain_file);
     let no_interpreter = text(executable("no-interpreter-line", "echo started $1\nexit 5\n"));
-    let folder = in_test_dir("").into_os_string().into_string().unwrap();
+    let dir = in_test_dir("").into_os_string().into_string().unwrap();
     let cases: &[(&[&str], i32, &str)] = &[
         (&["sh", "-c", "exit 0"], 0, ""),
         (&["sh", "-c", "exit 3"], 3, ""),
@@ -67,7 +67,7 @@ fn the_exit_code_is_the_commands() {
         (&["./no-such-program"], 127, ""),
         (&[""], 127, ""),
         (&[&plain_file], 126, ""),
-        (&[&folder], 126, ""),
+        (&[&dir], 126, ""),
         // execvp(3) gives it to a shell.
         (&[&no_interpreter, "with"], 5, "started with\n"),
     ];
@@ -89,15 +89,15 @@ fn the_exit_code_is_the_commands() {
 fn of_several_workers_the_one_that_failed_decides() {
     for user in User::all() {
         // Each worker takes the first number that is free.
-        let folder = in_test_dir(format!("turns-{user:?}"));
-        std::fs::create_dir(&folder).unwrap();
-        std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();
+        let dir = in_test_dir(format!("turns-{user:?}"));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o777)).unwrap();
         let script =
             "cd \"$1\"; mkdir 1 2>/dev/null && exit 0; mkdir 2 2>/dev/null && exit 7; exit 0";
-        let command = ["sh", "-c", script, "sh", folder.to_str().unwrap()];
+        let command = ["sh", "-c", script, "sh", dir.to_str().unwrap()];
         let exited = start_run(*user, &["-n", "3"], &command).wait();
         assert_eq!(exited.code, 7, "{exited:?}");
-        assert!(folder.join("2").exists());
+        assert!(dir.join("2").exists());
 
         let exited = start_run(*user, &["-n", "4"], &["sh", "-c", "echo here"]).wait();
         assert_eq!((exited.code, exited.stdout.as_str()), (0, "here\nhere\nhere\nhere\n"));

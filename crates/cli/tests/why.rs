@@ -60,9 +60,9 @@ fn own_pid() -> i32 {
 
 fn python(user: User, port: u16) -> Option<Process> {
     let python = find_program("python3")?;
-    let (port_text, folder) = (port.to_string(), in_test_dir(""));
-    let folder = folder.to_str().unwrap();
-    let arguments = ["-m", "http.server", &port_text, "--bind", "127.0.0.1", "--directory", folder];
+    let (port_text, dir) = (port.to_string(), in_test_dir(""));
+    let dir = dir.to_str().unwrap();
+    let arguments = ["-m", "http.server", &port_text, "--bind", "127.0.0.1", "--directory", dir];
     let server = start_command(user, python, &arguments);
     wait_until_answering(([127, 0, 0, 1], port).into());
     Some(server)
@@ -124,9 +124,9 @@ fn a_server_that_shares_by_itself_can_be_joined() {
         return skip("why-nginx", "nginx is not installed");
     };
     let port = free_port();
-    let folder = in_test_dir("why-nginx");
-    std::fs::create_dir(&folder).unwrap();
-    let place = folder.display();
+    let dir = in_test_dir("why-nginx");
+    std::fs::create_dir(&dir).unwrap();
+    let place = dir.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {place}/{name};\n"))
         .concat();
@@ -135,9 +135,9 @@ fn a_server_that_shares_by_itself_can_be_joined() {
          events {{}}
          http {{ access_log off; {temporary} server {{ listen 127.0.0.1:{port} reuseport; }} }}\n"
     );
-    let file = folder.join("nginx.conf");
+    let file = dir.join("nginx.conf");
     std::fs::write(&file, configuration).unwrap();
-    let (place, file) = (folder.to_str().unwrap(), file.to_str().unwrap());
+    let (place, file) = (dir.to_str().unwrap(), file.to_str().unwrap());
     let arguments = ["-e", "stderr", "-p", place, "-c", file];
     let _server = start_command(User::Current, nginx, &arguments);
     let at = format!("127.0.0.1:{port}");

@@ -53,16 +53,16 @@ fn path(program: &str) -> Option<String> {
 
 fn nginx(setup: &mut CleanSetup, reuseport: &str, sockets: usize) -> Option<i32> {
     let program = path("nginx")?;
-    let folder = setup.folder.display().to_string();
+    let dir = setup.dir.display().to_string();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|name| format!("{name}_temp_path {folder}/{name};\n"))
+        .map(|name| format!("{name}_temp_path {dir}/{name};\n"))
         .concat();
     let text = format!(
-        "daemon off; worker_processes 3; error_log stderr; pid {folder}/pid;\n events {{}}\n\
+        "daemon off; worker_processes 3; error_log stderr; pid {dir}/pid;\n events {{}}\n\
          http {{ access_log off; {temporary} server {{ listen {PORT}{reuseport}; }} }}\n"
     );
     let file = setup.file("nginx.conf", &text);
-    let pid = setup.start(&[&program, "-e", "stderr", "-p", &folder, "-c", &file]);
+    let pid = setup.start(&[&program, "-e", "stderr", "-p", &dir, "-c", &file]);
     setup.until(PORT, sockets);
     Some(pid)
 }
@@ -117,10 +117,10 @@ fn unbound(setup: &mut CleanSetup) -> Option<()> {
     let program = path("unbound")?;
     let text = format!(
         "server:\n interface: 127.0.0.1\n interface: ::1\n port: {PORT}\n num-threads: 4\n \
-         so-reuseport: yes\n chroot: \"\"\n username: \"nobody\"\n directory: \"{folder}\"\n \
-         pidfile: \"{folder}/pid\"\n use-syslog: no\n do-daemonize: no\n module-config: iterator\n\
+         so-reuseport: yes\n chroot: \"\"\n username: \"nobody\"\n directory: \"{dir}\"\n \
+         pidfile: \"{dir}/pid\"\n use-syslog: no\n do-daemonize: no\n module-config: iterator\n\
          remote-control:\n control-enable: no\n",
-        folder = setup.folder.display(),
+        dir = setup.dir.display(),
     );
     let file = setup.file("unbound.conf", &text);
     setup.start(&[&program, "-d", "-c", &file]);
@@ -131,10 +131,10 @@ fn unbound(setup: &mut CleanSetup) -> Option<()> {
 fn named(setup: &mut CleanSetup) -> Option<()> {
     let program = path("named")?;
     let text = format!(
-        "options {{ directory \"{folder}\"; pid-file \"{folder}/pid\"; listen-on port {PORT} {{ any; }};\n\
-         listen-on-v6 port {PORT} {{ any; }}; session-keyfile \"{folder}/key\";\n\
-         managed-keys-directory \"{folder}\"; dnssec-validation no; }};\ncontrols {{ }};\n",
-        folder = setup.folder.display(),
+        "options {{ directory \"{dir}\"; pid-file \"{dir}/pid\"; listen-on port {PORT} {{ any; }};\n\
+         listen-on-v6 port {PORT} {{ any; }}; session-keyfile \"{dir}/key\";\n\
+         managed-keys-directory \"{dir}\"; dnssec-validation no; }};\ncontrols {{ }};\n",
+        dir = setup.dir.display(),
     );
     let file = setup.file("named.conf", &text);
     setup.start(&[&program, "-f", "-n", "2", "-u", "nobody", "-c", &file]);
@@ -165,8 +165,8 @@ fn avahi(setup: &mut CleanSetup) -> Option<()> {
 fn gunicorn(setup: &mut CleanSetup, options: &[&str]) -> Option<()> {
     let program = path("gunicorn")?;
     setup.file("app.py", "def app(environ, start):\n    start('200 OK', [])\n    return [b'']\n");
-    let (folder, at) = (setup.folder.to_str()?.to_owned(), format!("0.0.0.0:{PORT}"));
-    let words = [&program, "--chdir", &folder, "-w", "3", "-b", &at, "app:app"];
+    let (dir, at) = (setup.dir.to_str()?.to_owned(), format!("0.0.0.0:{PORT}"));
+    let words = [&program, "--chdir", &dir, "-w", "3", "-b", &at, "app:app"];
     let pid = setup.start(&[&words[..], options].concat());
     setup.until(PORT, 1);
     eventually(|| (crate::harness::descendants(pid).len() == 3).then_some(())).expect("no workers");
@@ -211,8 +211,8 @@ fn python(setup: &mut CleanSetup, text: &str, sockets: usize) -> Option<()> {
 
 fn redis(setup: &mut CleanSetup) -> Option<()> {
     let (program, port) = (path("redis-server")?, PORT.to_string());
-    let folder = setup.folder.to_str()?.to_owned();
-    setup.start_as(NOBODY, &[&program, "--port", &port, "--dir", &folder, "--save", ""]);
+    let dir = setup.dir.to_str()?.to_owned();
+    setup.start_as(NOBODY, &[&program, "--port", &port, "--dir", &dir, "--save", ""]);
     setup.until(PORT, 2);
     Some(())
 }
@@ -229,7 +229,7 @@ fn lighttpd(setup: &mut CleanSetup) -> Option<()> {
     let text = format!(
         "server.document-root = \"{}\"\nserver.port = {PORT}\nserver.max-worker = 3\n\
          server.username = \"nobody\"\n",
-        setup.folder.display()
+        setup.dir.display()
     );
     let file = setup.file("lighttpd.conf", &text);
     setup.start(&[&program, "-D", "-f", &file]);
@@ -240,7 +240,7 @@ fn lighttpd(setup: &mut CleanSetup) -> Option<()> {
 /// With a client that it has forked for.
 fn sshd(setup: &mut CleanSetup) -> Option<()> {
     let (program, keygen) = (path("sshd")?, path("ssh-keygen")?);
-    let (key, folder) = (setup.folder.join("key"), setup.folder.clone());
+    let (key, dir) = (setup.dir.join("key"), setup.dir.clone());
     let mut make = std::process::Command::new(keygen);
     make.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
     assert!(make.status().unwrap().success());
@@ -248,7 +248,7 @@ fn sshd(setup: &mut CleanSetup) -> Option<()> {
         // Where it puts those who have not said who they are.
         std::fs::create_dir("/run/sshd").ok()?;
     }
-    let pid = folder.join("pid");
+    let pid = dir.join("pid");
     let text = format!("Port {PORT}\nHostKey {}\nPidFile {}\n", key.display(), pid.display());
     let file = setup.file("sshd_config", &text);
     setup.start(&[&program, "-D", "-e", "-f", &file]);
@@ -261,8 +261,8 @@ fn sshd(setup: &mut CleanSetup) -> Option<()> {
 
 fn php(setup: &mut CleanSetup) -> Option<()> {
     let (env, program) = (path("env")?, path("php")?);
-    let (at, folder) = (format!("0.0.0.0:{PORT}"), setup.folder.to_str()?.to_owned());
-    setup.start(&[&env, "PHP_CLI_SERVER_WORKERS=3", &program, "-S", &at, "-t", &folder]);
+    let (at, dir) = (format!("0.0.0.0:{PORT}"), setup.dir.to_str()?.to_owned());
+    setup.start(&[&env, "PHP_CLI_SERVER_WORKERS=3", &program, "-S", &at, "-t", &dir]);
     setup.until(PORT, 1);
     Some(())
 }
@@ -316,10 +316,10 @@ fn service_manager(setup: &mut CleanSetup) -> Option<()> {
 
 /// A folder that no other user can write to: no other one is taken for the files of a named run.
 fn runtime(setup: &CleanSetup) -> String {
-    let folder = setup.folder.join("runtime");
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    assert!(made.is_ok(), "{}: {made:?}", folder.display());
-    format!("XDG_RUNTIME_DIR={}", folder.display())
+    let dir = setup.dir.join("runtime");
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+    assert!(made.is_ok(), "{}: {made:?}", dir.display());
+    format!("XDG_RUNTIME_DIR={}", dir.display())
 }
 
 fn run(setup: &mut CleanSetup, options: &[&str]) -> Option<()> {

@@ -49,12 +49,12 @@ fn a_finding_reads_as_a_sentence_and_a_command() {
     let x = network.actor(NOBODY, "x", &steps);
     let (code, stdout, stderr) = audit(&[]);
     let [first, second] = stdout.lines().collect::<Vec<_>>()[..] else { panic!("{stdout}") };
-    let folder = script("audit_actor.py").parent().unwrap().display().to_string();
+    let dir = script("audit_actor.py").parent().unwrap().display().to_string();
     let parts = [
         format!("8443/tcp  warning  pid {} (python3, user ", x.pid()),
-        format!(", {folder}/x.py, started "),
+        format!(", {dir}/x.py, started "),
         format!(" ago) shares 0.0.0.0:8443 with pid {} (python3, user ", api.pid()),
-        format!(", {folder}/api.py, started "),
+        format!(", {dir}/api.py, started "),
         " ago): same user, different program".to_owned(),
     ];
     assert!(first.starts_with(&parts[0]) && first.ends_with(&parts[4]), "{stdout}");

@@ -9,18 +9,18 @@ use crate::network::{NOBODY, Network};
 /// A network and a folder for one set-up, with everything that it has started.
 pub(crate) struct CleanSetup {
     pub(crate) network: Network,
-    pub(crate) folder: PathBuf,
+    pub(crate) dir: PathBuf,
     started: Vec<Process>,
-    _folder: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl CleanSetup {
     fn new() -> Option<Self> {
-        let folder = tempfile::Builder::new().prefix("sameport-test-").tempdir_in("/tmp").unwrap();
+        let dir = tempfile::Builder::new().prefix("sameport-test-").tempdir_in("/tmp").unwrap();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(folder.path(), open).unwrap();
-        let (network, path) = (Network::new()?, folder.path().to_owned());
-        Some(Self { network, folder: path, started: vec![], _folder: folder })
+        std::fs::set_permissions(dir.path(), open).unwrap();
+        let (network, path) = (Network::new()?, dir.path().to_owned());
+        Some(Self { network, dir: path, started: vec![], _dir: dir })
     }
 
     /// Starts this as root.
@@ -43,7 +43,7 @@ impl CleanSetup {
 
     /// A file of this text.
     pub(crate) fn file(&self, name: &str, text: &str) -> String {
-        let path = self.folder.join(name);
+        let path = self.dir.join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }

@@ -1,5 +1,4 @@
-//! Living with others: a second attach, programs of somebody else at the same cgroup, a thousand
-//! rules.
+//! Coexistence: a second attach, programs of others at the same cgroup, a thousand rules.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,48 +6,48 @@ use std::path::PathBuf;
 use crate::fixture::{TestCgroup, bpftool, programs_at};
 use crate::harness::{self, User, free_port, start};
 
-/// A program of somebody else, pinned; gone with the value.
-struct Foreign(PathBuf);
+/// A pinned program that is not sameport's, removed on drop.
+struct ForeignProgram(PathBuf);
 
-impl Foreign {
+impl ForeignProgram {
     /// `None` without bpftool.
     fn load(test: &str) -> Option<Self> {
         let object = concat!(env!("CARGO_MANIFEST_DIR"), "/../../bpf/source.bpf.o");
-        let folder = PathBuf::from(format!("/sys/fs/bpf/{test}-{}", std::process::id()));
-        // bpftool mounts the file system if it must.
-        if bpftool(&["prog", "loadall", object, folder.to_str().unwrap()]).is_none() {
+        let dir = PathBuf::from(format!("/sys/fs/bpf/{test}-{}", std::process::id()));
+        // bpftool mounts the BPF file system if necessary.
+        if bpftool(&["prog", "loadall", object, dir.to_str().unwrap()]).is_none() {
             harness::skip(test, "bpftool is not here");
             return None;
         }
-        Some(Self(folder))
+        Some(Self(dir))
     }
 
     fn attach(&self, cgroup: &TestCgroup, how: &[&str]) -> u64 {
         let program = self.0.join("note4");
-        let (folder, program) = (cgroup.folder().to_str().unwrap(), program.to_str().unwrap());
-        let words = ["cgroup", "attach", folder, "bind4", "pinned", program];
+        let (dir, program) = (cgroup.dir().to_str().unwrap(), program.to_str().unwrap());
+        let words = ["cgroup", "attach", dir, "bind4", "pinned", program];
         bpftool(&words.into_iter().chain(how.iter().copied()).collect::<Vec<_>>()).unwrap();
         bpftool(&["prog", "show", "pinned", program]).unwrap()["id"].as_u64().unwrap()
     }
 }
 
-impl Drop for Foreign {
+impl Drop for ForeignProgram {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
 #[test]
-fn a_second_attach_says_so_and_changes_nothing() {
+fn second_attach_fails_and_changes_nothing() {
     let Some(cgroup) = TestCgroup::new("cgroup-twice") else { return };
     let port = free_port();
     let cgroup = cgroup.attached(&["--port", &port.to_string()]);
-    let before = programs_at(cgroup.folder());
+    let before = programs_at(cgroup.dir());
     let exited = cgroup.attach(&[]);
     assert_eq!(exited.code, 1, "{exited:?}");
     let expected = format!("error: sameport is attached to {} already\nhint: ", cgroup.path());
     assert!(exited.stderr.starts_with(&expected), "{exited:?}");
-    assert_eq!(programs_at(cgroup.folder()), before);
+    assert_eq!(programs_at(cgroup.dir()), before);
     assert!(
         cgroup.bind_result(&format!("bind tcp 127.0.0.1 {}", free_port())).ends_with("reuseport=0")
     );
@@ -66,21 +65,21 @@ fn a_second_attach_says_so_and_changes_nothing() {
 #[test]
 fn a_cgroup_can_be_named_by_its_directory() {
     let Some(cgroup) = TestCgroup::new("cgroup-directory") else { return };
-    let folder = cgroup.folder().to_str().unwrap();
-    let exited = start(User::Current, &["attach", "--cgroup", folder]).wait();
+    let dir = cgroup.dir().to_str().unwrap();
+    let exited = start(User::Current, &["attach", "--cgroup", dir]).wait();
     assert_eq!(exited.code, 0, "{exited:?}");
     assert!(exited.stderr.contains(&format!("attached to {}, ", cgroup.path())), "{exited:?}");
-    let exited = start(User::Current, &["detach", "--cgroup", folder]).wait();
+    let exited = start(User::Current, &["detach", "--cgroup", dir]).wait();
     assert_eq!(exited.code, 0, "{exited:?}");
 }
 
 #[test]
-fn a_unit_is_found_wherever_its_slice_is() {
+fn unit_is_found_in_any_slice() {
     let Some(cgroup) = TestCgroup::new("cgroup-unit") else { return };
-    // Cgroups below the test's, laid out as systemd does for a user's services.
+    // Cgroups below the test's, in the layout of a user's services.
     let unit = format!("sameport-test-{}.service", free_port());
-    let folder = cgroup.folder().join("user.slice/app.slice").join(&unit);
-    fs::create_dir_all(&folder).unwrap();
+    let dir = cgroup.dir().join("user.slice/app.slice").join(&unit);
+    fs::create_dir_all(&dir).unwrap();
     let attach = || start(User::Current, &["attach", "--unit", &unit]).wait();
     let exited = attach();
     assert_eq!(exited.code, 2, "nobody is in it: {exited:?}");
@@ -90,7 +89,7 @@ fn a_unit_is_found_wherever_its_slice_is() {
     );
 
     let mut sleeper = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-    fs::write(folder.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+    fs::write(dir.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
     let exited = attach();
     assert_eq!(exited.code, 0, "{exited:?}");
     let name = unit.strip_suffix(".service").unwrap();
@@ -98,35 +97,35 @@ fn a_unit_is_found_wherever_its_slice_is() {
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
     assert_eq!(exited.code, 0, "{exited:?}");
-    for folder in folder.ancestors().take(3) {
-        harness::eventually(|| fs::remove_dir(folder).ok()).unwrap();
+    for dir in dir.ancestors().take(3) {
+        harness::eventually(|| fs::remove_dir(dir).ok()).unwrap();
     }
 }
 
 #[test]
-fn programs_of_others_stay() {
+fn programs_of_others_stay_attached() {
     let Some(cgroup) = TestCgroup::new("cgroup-foreign") else { return };
-    let Some(foreign) = Foreign::load("cgroup-foreign") else { return };
+    let Some(foreign) = ForeignProgram::load("cgroup-foreign") else { return };
     let id = foreign.attach(&cgroup, &["multi"]);
-    assert_eq!(programs_at(cgroup.folder()).unwrap(), [id]);
+    assert_eq!(programs_at(cgroup.dir()).unwrap(), [id]);
     let cgroup = cgroup.attached(&[]);
-    let with_ours = programs_at(cgroup.folder()).unwrap();
+    let with_ours = programs_at(cgroup.dir()).unwrap();
     assert!(with_ours.contains(&id) && with_ours.len() == 3, "{with_ours:?}");
     let port = free_port();
     assert!(cgroup.bind_result(&format!("bind tcp 127.0.0.1 {port}")).ends_with("reuseport=1"));
     assert_eq!(cgroup.detach().code, 0);
-    assert_eq!(programs_at(cgroup.folder()).unwrap(), [id]);
-    // And one that comes after us.
+    assert_eq!(programs_at(cgroup.dir()).unwrap(), [id]);
+    // A program of others attached after ours.
     let cgroup = cgroup.attached(&[]);
-    assert_eq!(programs_at(cgroup.folder()).unwrap().len(), 3);
+    assert_eq!(programs_at(cgroup.dir()).unwrap().len(), 3);
     assert_eq!(start(User::Current, &["detach", "--cgroup", &cgroup.path()]).wait().code, 0);
-    assert_eq!(programs_at(cgroup.folder()).unwrap(), [id]);
+    assert_eq!(programs_at(cgroup.dir()).unwrap(), [id]);
 }
 
 #[test]
-fn who_wants_to_be_alone_is_left_alone() {
+fn exclusive_program_refuses_attach() {
     let Some(cgroup) = TestCgroup::new("cgroup-exclusive") else { return };
-    let Some(foreign) = Foreign::load("cgroup-exclusive") else { return };
+    let Some(foreign) = ForeignProgram::load("cgroup-exclusive") else { return };
     let id = foreign.attach(&cgroup, &[]);
     let exited = cgroup.attach(&[]);
     assert_eq!(exited.code, 1, "{exited:?}");
@@ -135,12 +134,12 @@ fn who_wants_to_be_alone_is_left_alone() {
         cgroup.path()
     );
     assert!(exited.stderr.starts_with(&expected), "{exited:?}");
-    assert_eq!(programs_at(cgroup.folder()).unwrap(), [id]);
+    assert_eq!(programs_at(cgroup.dir()).unwrap(), [id]);
     assert_eq!(cgroup.detach().code, 1);
 }
 
 #[test]
-fn a_thousand_rules_are_followed() {
+fn a_thousand_rules_apply() {
     let Some(cgroup) = TestCgroup::new("cgroup-thousand") else { return };
     let to = free_port();
     let words: Vec<String> = (1..=1000)

@@ -1,4 +1,4 @@
-//! A cgroup for a test, gone at its end with all that was started in it.
+//! The cgroup of a test. Dropping it detaches, kills its processes and removes it.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -13,7 +13,7 @@ use crate::harness::{
     self, Cgroup, Exited, Process, User, c_program, command_for, spawn_process, start,
 };
 
-/// Tests that count every program of the machine take it for themselves.
+/// Tests that count all BPF objects of the machine hold this lock for writing.
 pub(crate) static MACHINE: RwLock<()> = RwLock::new(());
 
 pub(crate) struct TestCgroup {
@@ -22,7 +22,7 @@ pub(crate) struct TestCgroup {
 }
 
 impl TestCgroup {
-    /// `None` where the test cannot be made: without root, or without cgroup v2.
+    /// Skips the test without root or without cgroup v2.
     pub(crate) fn new(test: &str) -> Option<Self> {
         let machine_lock = MACHINE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut cgroup = Self::create(test)?;
@@ -49,28 +49,28 @@ impl TestCgroup {
         Some(Self { cgroup: cgroup.expect("a free name for a cgroup"), machine_lock: None })
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.cgroup.path()
     }
 
-    /// Its path as `/proc/PID/cgroup` has it.
+    /// The path in `/proc/PID/cgroup`.
     pub(crate) fn path(&self) -> String {
-        format!("/{}", self.folder().file_name().unwrap().to_str().unwrap())
+        format!("/{}", self.dir().file_name().unwrap().to_str().unwrap())
     }
 
-    /// Its number.
+    /// The inode number.
     pub(crate) fn id(&self) -> u64 {
-        fs::metadata(self.folder()).unwrap().ino()
+        fs::metadata(self.dir()).unwrap().ino()
     }
 
-    /// `sameport attach --cgroup ROOM ARGUMENTS`.
+    /// `sameport attach --cgroup PATH ARGUMENTS`.
     pub(crate) fn attach(&self, arguments: &[&str]) -> Exited {
         let path = self.path();
         let words = ["attach", "--cgroup", &path].into_iter().chain(arguments.iter().copied());
         start(User::Current, &words.collect::<Vec<_>>()).wait()
     }
 
-    /// The same, and it must be done.
+    /// Attaches, which must succeed.
     #[track_caller]
     pub(crate) fn attached(self, arguments: &[&str]) -> Self {
         let exited = self.attach(arguments);
@@ -83,7 +83,7 @@ impl TestCgroup {
         start(User::Current, &["detach", "--cgroup", &self.path()]).wait()
     }
 
-    /// The command, in the cgroup from its start.
+    /// A command that starts in the cgroup.
     pub(crate) fn command<P: AsRef<OsStr>, S: AsRef<OsStr>>(
         &self,
         user: User,
@@ -91,7 +91,7 @@ impl TestCgroup {
         arguments: &[S],
     ) -> Command {
         let enter = "echo 0 > \"$0\"/cgroup.procs && exec \"$@\"";
-        let mut words = vec![OsString::from("-c"), enter.into(), self.folder().into()];
+        let mut words = vec![OsString::from("-c"), enter.into(), self.dir().into()];
         if user == User::Nobody {
             let become_another = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
             words.extend(become_another.map(OsString::from));
@@ -109,7 +109,7 @@ impl TestCgroup {
         spawn_process(self.command(User::Current, program, arguments))
     }
 
-    /// `cgroup_binds WORDS` in the cgroup: the line that it says.
+    /// The output of `cgroup_binds WORDS`, run in the cgroup.
     #[track_caller]
     pub(crate) fn bind_result(&self, words: &str) -> String {
         let words: Vec<&str> = words.split(' ').collect();
@@ -118,7 +118,7 @@ impl TestCgroup {
         exited.stdout.trim_end().to_owned()
     }
 
-    /// Takes a process in that runs elsewhere.
+    /// Moves a process into the cgroup.
     pub(crate) fn move_into(&self, pid: i32) {
         self.cgroup.move_into(pid);
     }
@@ -134,8 +134,8 @@ pub(crate) fn binds_program() -> PathBuf {
     c_program("cgroup_binds", &["-static"])
 }
 
-/// The output of `bpftool -j WORDS`; `None` where it is not installed. It fails where an object ends
-/// while it is listed, so it is asked again.
+/// The output of `bpftool -j WORDS`; `None` if it is not installed. bpftool fails if an object
+/// vanishes while it lists, so it runs again.
 pub(crate) fn bpftool(words: &[&str]) -> Option<serde_json::Value> {
     let program = harness::find_program("bpftool")?;
     let mut last = String::new();
@@ -152,18 +152,18 @@ pub(crate) fn bpftool(words: &[&str]) -> Option<serde_json::Value> {
     })
 }
 
-/// The ids of programs at a cgroup.
-pub(crate) fn programs_at(folder: &Path) -> Option<Vec<u64>> {
-    let shown = bpftool(&["cgroup", "show", folder.to_str().unwrap()])?;
+/// The ids of the programs attached to a cgroup.
+pub(crate) fn programs_at(dir: &Path) -> Option<Vec<u64>> {
+    let shown = bpftool(&["cgroup", "show", dir.to_str().unwrap()])?;
     let shown = shown.as_array().cloned().unwrap_or_default();
     Some(shown.iter().filter_map(|program| program["id"].as_u64()).collect())
 }
 
-/// Kinds and ids.
+/// The kind and the id of each BPF object.
 pub(crate) type Objects = BTreeSet<(&'static str, u64)>;
 
-/// The links, programs and maps of this machine, but for those that are in use at cgroups that are
-/// not ours.
+/// The links, programs and maps of this machine, except those attached to cgroups other than
+/// `ours`.
 pub(crate) fn objects(ours: &[u64]) -> Option<Objects> {
     let list = |kind| {
         let list = bpftool(&[kind, "list"])?;
@@ -171,28 +171,28 @@ pub(crate) fn objects(ours: &[u64]) -> Option<Objects> {
     };
     let (links, programs, maps) = (list("link")?, list("prog")?, list("map")?);
     let number = |object: &serde_json::Value, key: &str| object[key].as_u64();
-    let foreign: BTreeSet<_> = links
+    let programs_of_others: BTreeSet<_> = links
         .iter()
         .filter(|link| number(link, "cgroup_id").is_some_and(|cgroup| !ours.contains(&cgroup)))
         .filter_map(|link| number(link, "prog_id"))
         .collect();
-    let is_foreign = |program: &&serde_json::Value| {
-        number(program, "id").is_some_and(|id| foreign.contains(&id))
+    let is_of_others = |program: &&serde_json::Value| {
+        number(program, "id").is_some_and(|id| programs_of_others.contains(&id))
     };
-    let mut of_others = Objects::new();
-    for program in programs.iter().filter(is_foreign) {
+    let mut objects_of_others = Objects::new();
+    for program in programs.iter().filter(is_of_others) {
         let ids = program["map_ids"].as_array().into_iter().flatten();
-        of_others.extend(ids.filter_map(|id| Some(("map", id.as_u64()?))));
-        of_others.extend(number(program, "id").map(|id| ("prog", id)));
+        objects_of_others.extend(ids.filter_map(|id| Some(("map", id.as_u64()?))));
+        objects_of_others.extend(number(program, "id").map(|id| ("prog", id)));
     }
     for link in &links {
-        if number(link, "prog_id").is_some_and(|id| foreign.contains(&id)) {
-            of_others.extend(number(link, "id").map(|id| ("link", id)));
+        if number(link, "prog_id").is_some_and(|id| programs_of_others.contains(&id)) {
+            objects_of_others.extend(number(link, "id").map(|id| ("link", id)));
         }
     }
     let all = [("link", links), ("prog", programs), ("map", maps)];
     let all = all.iter().flat_map(|(kind, list)| {
         list.iter().filter_map(|object| Some((*kind, object["id"].as_u64()?)))
     });
-    Some(all.filter(|object| !of_others.contains(object)).collect())
+    Some(all.filter(|object| !objects_of_others.contains(object)).collect())
 }

@@ -1,5 +1,5 @@
-//! Nothing of ours is left behind: after many turns, after a kill at any moment, after the cgroup
-//! itself has gone.
+//! No BPF object, pin or cgroup is left: after many rounds, after a kill at any moment, after the
+//! removal of the cgroup.
 
 use std::fs;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::fixture::{MACHINE, Objects, TestCgroup, objects};
 use crate::harness::{self, User, eventually, free_port, start};
 
-/// More are done by hand; each is two processes.
+/// Two processes each, so few rounds here; longer runs are done by hand.
 const ROUNDS: u32 = 50;
 
-/// A room on a machine where nothing of ours is attached, so that all of it can be counted, and
-/// `detach --all` takes nothing from anybody.
+/// A cgroup on a machine without attachments, where the test can count all objects and `detach
+/// --all` affects no one else.
 fn empty_machine(test: &str) -> Option<TestCgroup> {
     let cgroup = TestCgroup::create(test)?;
     if fs::exists("/sys/fs/bpf/sameport").unwrap() {
@@ -21,10 +21,10 @@ fn empty_machine(test: &str) -> Option<TestCgroup> {
     Some(cgroup)
 }
 
-/// Waits until every object is gone that came since, and sees that there is no file of ours. Others
-/// on this machine may make objects meanwhile; what stays is ours.
+/// Waits until every object that is not in `before` is gone, and checks that no pin is left. Other
+/// programs create objects meanwhile, but remove them again.
 #[track_caller]
-fn nothing_is_left(before: &Objects, ours: &[u64]) {
+fn assert_nothing_left(before: &Objects, ours: &[u64]) {
     let mut left: Objects = objects(ours).unwrap().difference(before).copied().collect();
     let clean = eventually(|| {
         left = left.intersection(&objects(ours).unwrap()).copied().collect();
@@ -35,7 +35,7 @@ fn nothing_is_left(before: &Objects, ours: &[u64]) {
 }
 
 #[test]
-fn many_turns_leave_nothing() {
+fn many_rounds_leave_nothing() {
     let _machine = MACHINE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let Some(cgroup) = empty_machine("cgroup-turns") else { return };
     let ours = [cgroup.id()];
@@ -49,11 +49,11 @@ fn many_turns_leave_nothing() {
         let exited = cgroup.detach();
         assert_eq!(exited.code, 0, "{exited:?}");
     }
-    nothing_is_left(&before, &ours);
+    assert_nothing_left(&before, &ours);
 }
 
 #[test]
-fn a_kill_at_any_moment_is_cleaned_up_by_the_next_start() {
+fn next_start_cleans_up_after_a_kill() {
     let _machine = MACHINE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let Some(cgroup) = empty_machine("cgroup-kill") else { return };
     let ours = [cgroup.id()];
@@ -65,8 +65,8 @@ fn a_kill_at_any_moment_is_cleaned_up_by_the_next_start() {
         &["attach", "--cgroup", &path, "--map", "80=8080", "--source", "127.0.0.9"],
         &["detach", "--cgroup", &path],
     ];
-    // How long each takes here, to end it somewhere within: the quickest of some, because the first
-    // is slow, and so is one that waits for a processor.
+    // The time of each step here: the minimum of several, because the first is slow and a busy
+    // machine delays others.
     let measured = [(); 5].map(|()| {
         lines.map(|words| {
             let since = std::time::Instant::now();
@@ -89,23 +89,23 @@ fn a_kill_at_any_moment_is_cleaned_up_by_the_next_start() {
         if process.wait().code == 128 + libc::SIGKILL {
             interrupted += 1;
         }
-        // Whole or not at all: what a killed one left is either an attachment or invisible.
+        // A killed attach leaves a complete attachment or none.
         let list = start(User::Current, &["attach", "--list", "--json"]).wait();
         assert_eq!(list.code, 0, "{list:?}");
     }
     assert!(interrupted > ROUNDS / 4, "only {interrupted} were interrupted");
-    // A start cleans up, whatever the state that it finds.
+    // A start cleans up any leftover state.
     let exited = cgroup.attach(&[]);
     assert!(matches!(exited.code, 0 | 1), "{exited:?}");
     assert_eq!(cgroup.detach().code, 0);
-    nothing_is_left(&before, &ours);
+    assert_nothing_left(&before, &ours);
 }
 
 #[test]
-fn a_cgroup_that_is_gone_is_noticed() {
+fn removed_cgroup_is_noticed() {
     let _machine = MACHINE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
     let Some(gone) = empty_machine("cgroup-gone") else { return };
-    // A cgroup that is gone has no number any more.
+    // The inode number of a removed cgroup is gone too.
     let ours = [0];
     let Some(before) = objects(&ours) else {
         return harness::skip("cgroup-gone", "bpftool is not here");
@@ -117,13 +117,13 @@ fn a_cgroup_that_is_gone_is_noticed() {
         exited.stdout
     };
     let gone_text = format!("{path} (gone)");
-    // Told by the list; removed by `detach --all`, by a detach of its own, by the next attach.
+    // The list shows it; `detach --all`, `detach` and the next attach each remove it.
     for way in ["--all", "--cgroup", "attach"] {
-        if !gone.folder().exists() {
-            fs::create_dir(gone.folder()).unwrap();
+        if !gone.dir().exists() {
+            fs::create_dir(gone.dir()).unwrap();
         }
         assert_eq!(gone.attach(&[]).code, 0);
-        fs::remove_dir(gone.folder()).unwrap();
+        fs::remove_dir(gone.dir()).unwrap();
         eventually(|| list().contains(&gone_text).then_some(())).expect(way);
         match way {
             "attach" => {
@@ -144,14 +144,14 @@ fn a_cgroup_that_is_gone_is_noticed() {
             }
         }
         assert!(!list().contains(&path), "{way}");
-        nothing_is_left(&before, &ours);
+        assert_nothing_left(&before, &ours);
     }
-    fs::create_dir(gone.folder()).unwrap();
+    fs::create_dir(gone.dir()).unwrap();
     assert_eq!(gone.detach().code, 1);
 }
 
 #[test]
-fn what_is_shared_stays_shared_and_serves_after_detach() {
+fn shared_sockets_serve_after_detach() {
     let Some(cgroup) = TestCgroup::new("cgroup-after") else { return };
     let cgroup = cgroup.attached(&[]);
     let port = free_port().to_string();

@@ -1,4 +1,4 @@
-//! `ls` and `doctor` see, from another process, what `attach` did.
+//! `ls` and `doctor` show attachments that another process made.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,22 +8,22 @@ use serde_json::Value;
 use crate::fixture::TestCgroup;
 use crate::harness::{User, c_program, free_port, move_process, start, wait_until_answering};
 
-fn told(user: User, words: &[&str]) -> Value {
+fn json(user: User, words: &[&str]) -> Value {
     let exited = start(user, words).wait();
     assert_eq!(exited.code, 0, "{exited:?}");
     serde_json::from_str(&exited.stdout).unwrap()
 }
 
-/// A port's only member, by `ls --json`.
+/// The only member of a port in `ls --json`.
 fn member(user: User, port: u16) -> Value {
-    let told = told(user, &["ls", "--json", &port.to_string()]);
-    assert_eq!(told["groups"].as_array().map(Vec::len), Some(1), "{told}");
-    assert_eq!(told["groups"][0]["members"].as_array().map(Vec::len), Some(1), "{told}");
-    told["groups"][0]["members"][0].clone()
+    let json = json(user, &["ls", "--json", &port.to_string()]);
+    assert_eq!(json["groups"].as_array().map(Vec::len), Some(1), "{json}");
+    assert_eq!(json["groups"][0]["members"].as_array().map(Vec::len), Some(1), "{json}");
+    json["groups"][0]["members"][0].clone()
 }
 
 #[test]
-fn ls_names_the_cgroups_that_act_on_a_socket() {
+fn ls_lists_attachments_of_a_socket() {
     let Some(cgroup) = TestCgroup::new("cgroup-seen-ls") else { return };
     let who = c_program("who", &[]);
     let serve = |port: u16| {
@@ -36,8 +36,8 @@ fn ls_names_the_cgroups_that_act_on_a_socket() {
     let before = serve(early);
     assert_eq!(member(User::Current, early)["attached"], serde_json::json!([]));
 
-    // It was attached to above the cgroup where the programs are.
-    let inner = cgroup.folder().join("inner");
+    // The attachment is at a parent of the programs' cgroup.
+    let inner = cgroup.dir().join("inner");
     fs::create_dir(&inner).unwrap();
     assert_eq!(cgroup.attach(&[]).code, 0);
     let after = serve(late);
@@ -46,7 +46,7 @@ fn ls_names_the_cgroups_that_act_on_a_socket() {
     let stranger = crate::harness::start_command(User::Current, &who, &words);
     wait_until_answering(([127, 0, 0, 1], outside).into());
 
-    // A socket stays in the cgroup that it was made in, wherever its process goes.
+    // A socket keeps the cgroup in which it was created when its process moves.
     let path = serde_json::json!([cgroup.path()]);
     let seen = member(User::Current, early);
     assert_eq!((&seen["shared"], &seen["attached"]), (&false.into(), &path));
@@ -57,9 +57,9 @@ fn ls_names_the_cgroups_that_act_on_a_socket() {
     let words = ["-c", &enter, "sh", who.to_str().unwrap(), "tcp", "127.0.0.2", &early.to_string()];
     let nested = cgroup.start("/bin/sh", &words);
     wait_until_answering(([127, 0, 0, 2], early).into());
-    let there = told(User::Current, &["ls", "--json", &format!("127.0.0.2:{early}")]);
+    let there = json(User::Current, &["ls", "--json", &format!("127.0.0.2:{early}")]);
     assert_eq!(there["groups"][0]["members"][0]["attached"], path, "{there}");
-    // Only root may read the pins.
+    // Only root can read the pins.
     assert_eq!(member(User::Nobody, late)["attached"], Value::Null);
 
     let table = |port: u16| start(User::Current, &["ls", &port.to_string()]).wait().stdout;
@@ -78,11 +78,11 @@ fn ls_names_the_cgroups_that_act_on_a_socket() {
 }
 
 #[test]
-fn doctor_names_what_is_attached() {
+fn doctor_lists_attachments() {
     let Some(cgroup) = TestCgroup::new("cgroup-seen-doctor") else { return };
     let fact = |user| {
-        let told = told(user, &["doctor", "--json"]);
-        let facts = told["facts"].as_array().unwrap();
+        let json = json(user, &["doctor", "--json"]);
+        let facts = json["facts"].as_array().unwrap();
         let fact = facts.iter().find(|fact| fact["name"] == "attachments").unwrap();
         let text = |key: &str| fact[key].as_str().unwrap().to_owned();
         (text("answer"), text("detail"))
@@ -93,7 +93,7 @@ fn doctor_names_what_is_attached() {
     };
     let cgroup = cgroup.attached(&[]);
     let named = names(fact(User::Current));
-    // Tests beside this one attach too, and only the first few are named.
+    // Parallel tests attach too, and `doctor` names only the first few.
     assert!(named.contains(&cgroup.path()) || named.len() == 5, "{named:?}");
     let (answer, detail) = fact(User::Nobody);
     assert_eq!(answer, "unknown", "{detail}");

@@ -1,5 +1,5 @@
-//! The cgroup interposer from outside: `sameport attach` and `detach`, and the programs that live
-//! in an attached cgroup.
+//! End-to-end tests of the cgroup interposer: `sameport attach` and `detach`, and programs in an
+//! attached cgroup.
 #![cfg(target_os = "linux")]
 
 mod coexistence;

@@ -1,10 +1,10 @@
-//! Bad input and missing rights: one line, nothing attached.
+//! Wrong command lines and missing rights: one line, nothing attached.
 
 use crate::fixture::TestCgroup;
 use crate::harness::{self, User, cgroup2_mount, start};
 
 #[test]
-fn what_cannot_be_is_refused_in_one_line() {
+fn wrong_targets_are_refused_in_one_line() {
     let Some(cgroup) = TestCgroup::new("cgroup-refusals") else { return };
     let path = cgroup.path();
     let cases: &[(&[&str], i32, &str)] = &[
@@ -54,7 +54,7 @@ fn what_cannot_be_is_refused_in_one_line() {
 }
 
 #[test]
-fn a_cgroup_of_version_1_is_named_as_such() {
+fn cgroup_v1_is_named_in_the_refusal() {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     let version1 = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup"));
     let Some(path) = version1.and_then(|line| line.split(' ').nth(1)) else {
@@ -72,7 +72,7 @@ fn a_cgroup_of_version_1_is_named_as_such() {
 }
 
 #[test]
-fn without_root_it_says_what_is_needed() {
+fn without_root_the_refusal_names_the_capabilities() {
     let Some(cgroup) = TestCgroup::new("cgroup-no-root") else { return };
     let path = cgroup.path();
     for attached in [false, true] {

@@ -1,4 +1,4 @@
-//! `--map` and `--source`, as the program sees it (`getsockname`) and as its peer does.
+//! `--map` and `--source`, observed by getsockname(2) and by the peer.
 
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::fixture::{TestCgroup, binds_program};
 use crate::harness::{ask, free_port};
 
 #[test]
-fn a_bind_gets_what_the_rules_say() {
+fn binds_follow_the_map() {
     let Some(cgroup) = TestCgroup::new("cgroup-map") else { return };
     let (to, other) = (free_port(), free_port());
     let cgroup = cgroup.attached(&[
@@ -27,7 +27,7 @@ fn a_bind_gets_what_the_rules_say() {
         &format!("445=[::1]:{to}"),
     ]);
     let cases = [
-        // What is asked, what is given, or the errno.
+        // Per case: the requested address, then the bound address or the errno.
         ("tcp 127.0.0.1 80", Ok(format!("127.0.0.1 {to}"))),
         ("tcp :: 80", Ok(format!(":: {to}"))),
         ("udp 127.0.0.1 80", Ok(format!("127.0.0.2 {to}"))),
@@ -40,7 +40,7 @@ fn a_bind_gets_what_the_rules_say() {
         ("udp :: 443 v6only", Ok(format!("::1 {to}"))),
         ("tcp 127.0.0.1 444", Ok(format!("127.0.0.1 {to}"))),
         ("tcp :: 444", Ok(format!("::ffff:127.0.0.1 {to}"))),
-        // The kernel's own answer to an IPv4 address on an IPv6-only socket.
+        // The kernel's answer to an IPv4 address on an IPv6-only socket.
         ("tcp :: 444 v6only", Err(libc::EINVAL)),
         ("tcp 127.0.0.1 445", Err(libc::EAFNOSUPPORT)),
         ("tcp ::1 445", Ok(format!("::1 {to}"))),
@@ -54,7 +54,7 @@ fn a_bind_gets_what_the_rules_say() {
         };
         assert_eq!(said, expected, "{words}");
     }
-    // Port 0 stays as free as it was.
+    // Port 0 is not mapped.
     let said = cgroup.bind_result("bind tcp 127.0.0.3 0");
     assert!(said.starts_with("given 127.0.0.4 ") && said.ends_with("reuseport=0"), "{said}");
     let said = cgroup.bind_result("bind tcp 127.0.0.1 0");
@@ -62,7 +62,7 @@ fn a_bind_gets_what_the_rules_say() {
 }
 
 #[test]
-fn a_peer_finds_the_program_where_the_rule_says() {
+fn peers_reach_the_mapped_address() {
     let Some(cgroup) = TestCgroup::new("cgroup-map-peer") else { return };
     let (from, to) = (free_port().to_string(), free_port().to_string());
     let cgroup = cgroup.attached(&["--map", &format!("{from}=127.0.0.1:{to}")]);
@@ -78,7 +78,7 @@ fn a_peer_finds_the_program_where_the_rule_says() {
 }
 
 #[test]
-fn a_low_port_needs_the_privilege_for_what_is_given() {
+fn mapped_low_port_needs_privilege() {
     let Some(cgroup) = TestCgroup::new("cgroup-map-low") else { return };
     let to = free_port();
     let cgroup =
@@ -93,8 +93,13 @@ fn a_low_port_needs_the_privilege_for_what_is_given() {
     assert_eq!(start(&(to + 1).to_string()), format!("refused bind {}\n", libc::EACCES));
 }
 
-/// Where a peer sees a connection, or datagram, of this kind come from.
-fn seen_from(cgroup: &TestCgroup, kind: &str, own: &str, bound: &str) -> (String, String) {
+/// The source address of a connection or datagram of this kind, as the peer sees it.
+fn source_seen_by_peer(
+    cgroup: &TestCgroup,
+    kind: &str,
+    own: &str,
+    bound: &str,
+) -> (String, String) {
     let wait = Some(Duration::from_secs(10));
     if kind.starts_with("tcp") {
         let listener = TcpListener::bind((own, 0)).unwrap();
@@ -114,46 +119,47 @@ fn seen_from(cgroup: &TestCgroup, kind: &str, own: &str, bound: &str) -> (String
 }
 
 #[test]
-fn what_is_sent_comes_from_the_source() {
+fn connections_and_datagrams_use_the_source() {
     let Some(cgroup) = TestCgroup::new("cgroup-source") else { return };
     let cgroup = cgroup.attached(&["--source", "127.0.0.9"]);
     for kind in ["tcp", "udp", "datagram"] {
-        let (said, peer) = seen_from(&cgroup, kind, "127.0.0.1", "");
+        let (said, peer) = source_seen_by_peer(&cgroup, kind, "127.0.0.1", "");
         assert!(peer.starts_with("127.0.0.9:"), "{kind}: {peer}");
         if kind != "datagram" {
-            // And the program is told so.
+            // getsockname(2) shows the source too.
             assert!(
                 said.starts_with(&format!("given {} ", peer.replace(':', " "))),
                 "{said} {peer}"
             );
         }
-        // A socket that the program has bound is its own affair, a wildcard with a port included.
-        let (_, peer) = seen_from(&cgroup, kind, "127.0.0.1", "127.0.0.2 0");
+        // A source does not apply to a socket that the program has bound, even to a wildcard with a
+        // port.
+        let (_, peer) = source_seen_by_peer(&cgroup, kind, "127.0.0.1", "127.0.0.2 0");
         assert!(peer.starts_with("127.0.0.2:"), "{kind}: {peer}");
         let port = free_port();
-        let (_, peer) = seen_from(&cgroup, kind, "127.0.0.1", &format!("0.0.0.0 {port}"));
+        let (_, peer) = source_seen_by_peer(&cgroup, kind, "127.0.0.1", &format!("0.0.0.0 {port}"));
         assert_eq!(peer, format!("127.0.0.1:{port}"), "{kind}");
-        // Another family.
-        let (_, peer) = seen_from(&cgroup, kind, "::1", "");
+        // The source has another family.
+        let (_, peer) = source_seen_by_peer(&cgroup, kind, "::1", "");
         assert!(peer.starts_with("[::1]:"), "{kind}: {peer}");
     }
-    // An IPv6 socket that speaks IPv4.
+    // An IPv6 socket with an IPv4 peer.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let said = cgroup.bind_result(&format!("send tcp ::ffff:127.0.0.1 {port}"));
     assert!(said.starts_with("given ::ffff:127.0.0.9 "), "{said}");
     assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.9");
     drop(cgroup.detach());
-    let (_, peer) = seen_from(&cgroup, "tcp", "127.0.0.1", "");
+    let (_, peer) = source_seen_by_peer(&cgroup, "tcp", "127.0.0.1", "");
     assert!(peer.starts_with("127.0.0.1:"), "{peer}");
 }
 
 #[test]
-fn a_fixed_source_port_is_shared_by_several() {
+fn fixed_source_port_serves_several_destinations() {
     let Some(cgroup) = TestCgroup::new("cgroup-source-port") else { return };
     let from = free_port();
     let cgroup = cgroup.attached(&["--source", &format!("[::1]:{from}")]);
-    // Each to another place; the connections stay open on our side meanwhile.
+    // Connections to different destinations, open at the same time.
     let listeners = [(); 2].map(|()| TcpListener::bind("[::1]:0").unwrap());
     for listener in &listeners {
         let port = listener.local_addr().unwrap().port();
@@ -161,12 +167,12 @@ fn a_fixed_source_port_is_shared_by_several() {
         assert_eq!(said, format!("given ::1 {from} reuseaddr=0 reuseport=1"));
         assert_eq!(listener.accept().unwrap().1.to_string(), format!("[::1]:{from}"));
     }
-    let (_, peer) = seen_from(&cgroup, "udp", "::1", "");
+    let (_, peer) = source_seen_by_peer(&cgroup, "udp", "::1", "");
     assert_eq!(peer, format!("[::1]:{from}"));
 }
 
 #[test]
-fn what_was_done_is_counted() {
+fn applied_rules_are_counted() {
     let Some(cgroup) = TestCgroup::new("cgroup-counts") else { return };
     let (from, to, never) = (free_port(), free_port(), free_port());
     let map = [format!("{from}={to}"), format!("{never}={to}")];
@@ -175,7 +181,7 @@ fn what_was_done_is_counted() {
         cgroup.bind_result(&format!("bind tcp 127.0.0.1 {from}"));
     }
     cgroup.bind_result(&format!("bind tcp 127.0.0.1 {to} rp"));
-    seen_from(&cgroup, "tcp", "127.0.0.1", "");
+    source_seen_by_peer(&cgroup, "tcp", "127.0.0.1", "");
     let exited =
         crate::harness::start(crate::harness::User::Current, &["attach", "--list", "--json"]);
     let list: serde_json::Value = serde_json::from_str(&exited.wait().stdout).unwrap();
@@ -193,7 +199,7 @@ fn what_was_done_is_counted() {
 }
 
 #[test]
-fn a_source_that_could_not_be_had_is_counted() {
+fn failed_sources_are_counted() {
     let Some(cgroup) = TestCgroup::new("cgroup-source-refused") else { return };
     let cgroup = cgroup.attached(&["--source", "127.0.0.9:81"]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! `sameport run --via cgroup`: a cgroup of its own, gone at the end whatever the end was.
+//! `sameport run --via cgroup`: the run has its own cgroup and removes it, however it ends.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,8 +12,8 @@ use crate::harness::{
     free_port, go_program, start_run,
 };
 
-/// Whether it can be tried here.
-fn possible(test: &str) -> bool {
+/// Whether this machine allows the test.
+fn can_run(test: &str) -> bool {
     match (harness::is_root(), cgroup2_mount()) {
         (false, _) => harness::skip(test, "needs root"),
         (_, None) => harness::skip(test, "cgroup v2 is not mounted"),
@@ -22,12 +22,12 @@ fn possible(test: &str) -> bool {
     false
 }
 
-/// The cgroups of runs of these supervisors.
+/// The cgroups of the runs of these supervisors.
 fn cgroups_of(supervisors: &[i32]) -> Vec<PathBuf> {
     let mut found = vec![];
     let mut next: Vec<PathBuf> = cgroup2_mount().into_iter().collect();
-    while let Some(folder) = next.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    while let Some(dir) = next.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
@@ -48,7 +48,7 @@ fn address(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// Two runs of one program answer on a port, and leave nothing.
+/// Two runs of one program share a port and leave nothing.
 fn two_runs_share(command: &[&str], port: u16) {
     let runs = [(); 2].map(|()| {
         let run = start_run(User::Current, &["--via", "cgroup"], command);
@@ -76,7 +76,7 @@ fn two_runs_share(command: &[&str], port: u16) {
 
 #[test]
 fn static_programs_share() {
-    if !possible("run-cgroup-static") {
+    if !can_run("run-cgroup-static") {
         return;
     }
     let port = free_port();
@@ -91,8 +91,8 @@ fn static_programs_share() {
 }
 
 #[test]
-fn what_is_asked_for_and_what_is_given() {
-    if !possible("run-cgroup-map") {
+fn rules_apply() {
+    if !can_run("run-cgroup-map") {
         return;
     }
     let to = free_port();
@@ -109,7 +109,7 @@ fn what_is_asked_for_and_what_is_given() {
     for (words, given) in [
         ("bind tcp 0.0.0.0 80", format!("given 127.0.0.1 {to} reuseaddr=0 reuseport=1\n")),
         ("bind udp :: 80", format!("given ::ffff:127.0.0.1 {to} reuseaddr=0 reuseport=1\n")),
-        // One that seccomp has to keep a program from.
+        // A source that seccomp must enforce.
         ("bind tcp 0.0.0.0 80 ring", format!("given 127.0.0.1 {to} reuseaddr=0 reuseport=1\n")),
     ] {
         let exited = run(&["--map", &map], words);
@@ -134,10 +134,11 @@ fn what_is_asked_for_and_what_is_given() {
     assert!(exited.stderr.contains("--source 127.0.0.9 was never used"), "{exited:?}");
 }
 
-/// Wanted, and refused: the program hears it, and nobody is told that it was never used.
+/// The kernel refuses the source: the program gets the error, and no warning calls the source
+/// unused.
 #[test]
-fn a_source_that_cannot_be_had_was_not_unused() {
-    if !possible("run-cgroup-source-refused") {
+fn refused_source_is_not_called_unused() {
+    if !can_run("run-cgroup-source-refused") {
         return;
     }
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -158,8 +159,8 @@ fn a_source_that_cannot_be_had_was_not_unused() {
 }
 
 #[test]
-fn it_runs_inside_another_run() {
-    if !possible("run-cgroup-nested") {
+fn runs_inside_another_run() {
+    if !can_run("run-cgroup-nested") {
         return;
     }
     let port = free_port().to_string();
@@ -176,8 +177,8 @@ fn it_runs_inside_another_run() {
 }
 
 #[test]
-fn who_may_not_is_told_so_and_nothing_is_started() {
-    if !possible("run-cgroup-rights") {
+fn missing_rights_start_nothing() {
+    if !can_run("run-cgroup-rights") {
         return;
     }
     let mark = harness::in_test_dir("run-cgroup-rights");
@@ -199,8 +200,8 @@ fn who_may_not_is_told_so_and_nothing_is_started() {
 }
 
 #[test]
-fn a_command_that_is_not_there_leaves_nothing() {
-    if !possible("run-cgroup-missing") {
+fn missing_command_leaves_nothing() {
+    if !can_run("run-cgroup-missing") {
         return;
     }
     let run = start_run(User::Current, &["--via", "cgroup"], &["/no/such/command"]);
@@ -211,11 +212,11 @@ fn a_command_that_is_not_there_leaves_nothing() {
 }
 
 #[test]
-fn a_kill_at_any_moment_leaves_what_the_next_start_removes() {
-    /// More are done by hand.
+fn next_start_cleans_up_after_a_kill() {
+    /// Longer runs are done by hand.
     const ROUNDS: u32 = 20;
     let _machine = MACHINE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if !possible("run-cgroup-kill") {
+    if !can_run("run-cgroup-kill") {
         return;
     }
     let Some(before) = objects(&[]) else {
@@ -228,7 +229,7 @@ fn a_kill_at_any_moment_leaves_what_the_next_start_removes() {
         let command = [who, "tcp", "127.0.0.1", &port.to_string()];
         (start_run(User::Current, &["--via", "cgroup", "--source", "127.0.0.9"], &command), port)
     };
-    // How long a start takes, to end it somewhere within, and a little after.
+    // The delay of a kill is up to a little more than a whole start takes.
     let since = std::time::Instant::now();
     let (run, port) = start_one();
     harness::wait_until_answering(address(port));
@@ -238,7 +239,7 @@ fn a_kill_at_any_moment_leaves_what_the_next_start_removes() {
     for round in 0..ROUNDS {
         let (run, _) = start_one();
         std::thread::sleep(time.mul_f64(f64::from(round * 7 % ROUNDS) / f64::from(ROUNDS)));
-        // The worker is the test's to end: nobody else is left to.
+        // The test kills the worker, because its supervisor is gone.
         let workers = descendants(run.pid());
         supervisors.push(run.pid());
         run.signal(libc::SIGKILL);
@@ -255,12 +256,12 @@ fn a_kill_at_any_moment_leaves_what_the_next_start_removes() {
             }
         }
     }
-    // Programs go with their process, in an instant; cgroups, with the next start.
-    // Others on this machine may load some meanwhile; what stays is ours.
+    // BPF programs vanish with their process; cgroups with the next start. Other programs load
+    // objects meanwhile, but remove them again.
     let ours: Vec<u64> = cgroups_of(&supervisors)
         .iter()
-        .filter_map(|folder| fs::metadata(folder).ok())
-        .map(|folder| folder.ino())
+        .filter_map(|dir| fs::metadata(dir).ok())
+        .map(|dir| dir.ino())
         .collect();
     let mut left: Objects = objects(&ours).unwrap().difference(&before).copied().collect();
     let gone = eventually(|| {
@@ -268,7 +269,7 @@ fn a_kill_at_any_moment_leaves_what_the_next_start_removes() {
         left.is_empty().then_some(())
     });
     assert!(gone.is_some(), "{left:?}");
-    // A cgroup cannot be removed before those who are in it have ended.
+    // A cgroup with processes cannot be removed.
     let inside = || supervisors.iter().flat_map(|pid| members(*pid)).collect::<Vec<i32>>();
     assert!(eventually(|| inside().is_empty().then_some(())).is_some(), "{:?}", inside());
     let exited = start_run(User::Current, &["--via", "cgroup"], &["true"]).wait();
@@ -276,16 +277,16 @@ fn a_kill_at_any_moment_leaves_what_the_next_start_removes() {
     assert_eq!(cgroups_of(&supervisors), Vec::<PathBuf>::new());
 }
 
-/// The processes in the cgroups of this supervisor's run.
+/// The processes in the cgroups of the run of this supervisor.
 fn members(supervisor: i32) -> Vec<i32> {
     cgroups_of(&[supervisor])
         .iter()
-        .filter_map(|folder| fs::read_to_string(folder.join("cgroup.procs")).ok())
+        .filter_map(|dir| fs::read_to_string(dir.join("cgroup.procs")).ok())
         .flat_map(|procs| procs.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
         .collect()
 }
 
-/// Whether this process is the test's own program, or a child on its way to become it.
+/// Whether this process is the test's program, or the child that executes it.
 fn is_who(pid: i32, who: &str) -> bool {
     let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     program.as_os_str() == who || program == *harness::sameport()

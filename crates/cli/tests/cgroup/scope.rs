@@ -1,4 +1,4 @@
-//! Who is reached, from the next bind on, and who is not.
+//! Which programs and sockets an attachment applies to, from their next bind.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -10,12 +10,12 @@ use crate::harness::{
     go_program, in_test_dir, spawn_process, wait_until_answering,
 };
 
-/// Asks until `count` different answers have come.
-fn different_answers(address: SocketAddr, count: usize) -> BTreeSet<Vec<u8>> {
+/// Requests until `count` different responses have come.
+fn distinct_responses(address: SocketAddr, count: usize) -> BTreeSet<Vec<u8>> {
     let mut seen = BTreeSet::new();
     eventually(|| {
         if let Ok(answer) = ask(address, b"GET / HTTP/1.0\r\n\r\n") {
-            // HTTP servers say the time: the last line is what tells them apart.
+            // The last line identifies the server; HTTP headers contain the time.
             let last = answer.trim_ascii_end().rsplit(|byte| *byte == b'\n').next();
             seen.extend(last.map(<[u8]>::to_vec));
         }
@@ -29,7 +29,7 @@ fn refused(exited: &Exited) -> bool {
     exited.code != 0 && (why.contains("in use") || why.contains("98"))
 }
 
-/// A second copy is refused before the cgroup is attached to, and shares after.
+/// A second copy is refused before the attach and shares after it.
 fn two_copies_share(test: &str, user: User, command: impl Fn(u16, usize) -> Option<Vec<OsString>>) {
     let Some(cgroup) = TestCgroup::new(test) else { return };
     let start = |port, copy| -> Option<Process> {
@@ -56,7 +56,7 @@ fn two_copies_share(test: &str, user: User, command: impl Fn(u16, usize) -> Opti
     let first = start(port, 1);
     wait_until_answering(address(port));
     let second = start(port, 2);
-    let answers = different_answers(address(port), 2);
+    let answers = distinct_responses(address(port), 2);
     assert_eq!(answers.len(), 2, "{answers:?}\n{}\n{}", first.stderr(), second.stderr());
     drop((first, second));
 
@@ -114,7 +114,7 @@ fn static_go_programs_share() {
 #[test]
 fn python_programs_share() {
     two_copies_share("cgroup-python", User::Current, |port, _| {
-        // No SO_REUSEADDR, no SO_REUSEPORT: a server as a beginner writes it.
+        // A server without SO_REUSEADDR and SO_REUSEPORT.
         let text = format!(
             "import os, socket\ns = socket.socket()\ns.bind(('127.0.0.1', {port}))\ns.listen()\n\
              while True:\n  c, _ = s.accept()\n  c.send(b'%d\\n' % os.getpid())\n  c.close()\n"
@@ -126,24 +126,24 @@ fn python_programs_share() {
 #[test]
 fn nginx_shares() {
     two_copies_share("cgroup-nginx", User::Current, |port, copy| {
-        let folder = in_test_dir(format!("nginx-{port}-{copy}"));
-        std::fs::create_dir_all(&folder).unwrap();
+        let dir = in_test_dir(format!("nginx-{port}-{copy}"));
+        std::fs::create_dir_all(&dir).unwrap();
         let text = format!(
             "daemon off; worker_processes 1; error_log stderr; pid {0}/pid;\n\
              events {{}}\nhttp {{ access_log off; client_body_temp_path {0}/a; proxy_temp_path {0}/b;\n\
              fastcgi_temp_path {0}/c; uwsgi_temp_path {0}/d; scgi_temp_path {0}/e;\n\
              server {{ listen 127.0.0.1:{port}; location / {{ return 200 \"copy {copy}\\n\"; }} }} }}",
-            folder.display()
+            dir.display()
         );
-        let file = folder.join("conf");
+        let file = dir.join("conf");
         std::fs::write(&file, text).unwrap();
         let nginx = find_program("nginx")?;
-        Some(vec![nginx.into(), "-p".into(), folder.into(), "-c".into(), file.into()])
+        Some(vec![nginx.into(), "-p".into(), dir.into(), "-c".into(), file.into()])
     });
 }
 
 #[test]
-fn a_running_program_is_reached_at_its_next_bind() {
+fn running_program_shares_its_next_bind() {
     let Some(cgroup) = TestCgroup::new("cgroup-running") else { return };
     let port = free_port().to_string();
     let words = ["late", "tcp", "127.0.0.1", &port, "listen"];
@@ -155,12 +155,12 @@ fn a_running_program_is_reached_at_its_next_bind() {
         copy.wait_for_stdout(&format!("given 127.0.0.1 {port} reuseaddr=0 reuseport=1"));
     }
     let address = format!("127.0.0.1:{port}").parse().unwrap();
-    assert_eq!(different_answers(address, 2).len(), 2);
+    assert_eq!(distinct_responses(address, 2).len(), 2);
     drop(cgroup);
 }
 
 #[test]
-fn a_socket_belongs_to_the_cgroup_that_it_was_made_in() {
+fn socket_belongs_to_the_cgroup_of_its_creation() {
     let Some(cgroup) = TestCgroup::new("cgroup-birth") else { return };
     let Some(outside) = TestCgroup::create("cgroup-birth") else { return };
     let cgroup = cgroup.attached(&[]);
@@ -177,7 +177,7 @@ fn a_socket_belongs_to_the_cgroup_that_it_was_made_in() {
 }
 
 #[test]
-fn each_kind_of_bind_is_treated_as_it_should() {
+fn each_kind_of_bind_is_handled() {
     let Some(cgroup) = TestCgroup::new("cgroup-kinds") else { return };
     let Some(outside) = TestCgroup::create("cgroup-kinds") else { return };
     let cgroup = cgroup.attached(&[]);
@@ -210,7 +210,7 @@ fn each_kind_of_bind_is_treated_as_it_should() {
             continue;
         }
         assert!(said.ends_with(expected), "{what}{more}: {said}");
-        // The control: outside, an option is what the program has made it.
+        // Outside of the cgroup, the socket has only the options that the program set.
         if what.starts_with("tcp") && !more.contains("ring") {
             let said = outside.bind_result(&format!("bind {what} {port}{more}"));
             assert!(said.ends_with("reuseport=0"), "{what}{more}: {said}");
@@ -221,7 +221,7 @@ fn each_kind_of_bind_is_treated_as_it_should() {
 }
 
 #[test]
-fn mptcp_sockets_share_too() {
+fn mptcp_sockets_share() {
     let Some(cgroup) = TestCgroup::new("cgroup-mptcp") else { return };
     let cgroup = cgroup.attached(&[]);
     let port = free_port().to_string();
@@ -238,7 +238,7 @@ fn mptcp_sockets_share_too() {
 }
 
 #[test]
-fn only_the_ports_that_were_named_are_shared() {
+fn only_named_ports_are_shared() {
     let Some(cgroup) = TestCgroup::new("cgroup-ports") else { return };
     let ports = [(); 3].map(|()| free_port().to_string());
     let cgroup = cgroup.attached(&["--port", &ports[0], "--port", &ports[1]]);
@@ -251,10 +251,10 @@ fn only_the_ports_that_were_named_are_shared() {
 }
 
 #[test]
-fn cgroups_below_are_reached_and_those_beside_are_not() {
+fn applies_to_child_cgroups_only() {
     let Some(cgroup) = TestCgroup::new("cgroup-below") else { return };
     let Some(beside) = TestCgroup::create("cgroup-below") else { return };
-    let below = cgroup.folder().join("below");
+    let below = cgroup.dir().join("below");
     std::fs::create_dir(&below).unwrap();
     let cgroup = cgroup.attached(&[]);
     let port = free_port();

@@ -1,21 +1,21 @@
-//! Every way to a guarded port that is known: refused, or said to be open in `docs/guard.md`.
+//! Every known call that binds a guarded port: refused, or documented as open in `docs/guard.md`.
 
 use std::collections::BTreeMap;
 
 use crate::fixture::{GuardFixture, PORT, RESERVED};
 
-/// What becomes of a way.
-enum Then {
-    /// The bind is refused by the hooks.
+/// The expected result of a call.
+enum Expected {
+    /// The hooks refuse the bind.
     Refused,
-    /// The kernel is asked for any port, and cannot pick this one.
+    /// The kernel picks a port, and cannot pick the guarded one.
     NotPicked,
-    /// It is open, as the document says.
+    /// The call succeeds, as documented.
     Open,
 }
-use Then::{NotPicked, Open, Refused};
+use Expected::{NotPicked, Open, Refused};
 
-const WAYS: &[(&str, Then)] = &[
+const WAYS: &[(&str, Expected)] = &[
     ("tcp/0.0.0.0", Refused),
     ("tcp/127.0.0.1", Refused),
     ("tcp/127.0.0.2", Refused),
@@ -80,45 +80,46 @@ const WAYS: &[(&str, Then)] = &[
 ];
 
 #[test]
-fn every_way_is_refused_or_listed_as_open() {
+fn every_call_is_refused_or_documented_as_open() {
     let Some(fixture) = GuardFixture::new("guard-ways") else { return };
-    let ways = |fixture: &GuardFixture| -> BTreeMap<&str, String> {
-        let one = |way: &'static str| {
-            // The range is the network namespace's: for the other ways it stays as it is.
+    let calls = |fixture: &GuardFixture| -> BTreeMap<&str, String> {
+        let one = |call: &'static str| {
+            // The ephemeral range belongs to the network namespace; other calls need the original
+            // one.
             let set = |range| {
                 fixture.shell(&format!("echo {range} > /proc/sys/net/ipv4/ip_local_port_range"))
             };
-            let cgroup = if way == "carried" { "in" } else { "out" };
-            let said = fixture.bind_call(cgroup, way, PORT);
-            if way.contains(" range ") {
+            let cgroup = if call == "carried" { "in" } else { "out" };
+            let said = fixture.bind_call(cgroup, call, PORT);
+            if call.contains(" range ") {
                 set("32768 60999");
             }
-            (way, said)
+            (call, said)
         };
-        WAYS.iter().map(|(way, _)| one(way)).collect()
+        WAYS.iter().map(|(call, _)| one(call)).collect()
     };
-    // Without a guard each way leads to the port, or this kernel does not have it.
-    let open = ways(&fixture);
+    // Without a guard each call binds the port, or this kernel lacks the call.
+    let open = calls(&fixture);
     let inside = fixture.path("in");
     fixture.guard_ok(&format!("{PORT} --allow uid=65534 --allow cgroup={inside}"));
-    let guarded = ways(&fixture);
+    let guarded = calls(&fixture);
 
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guard.md");
     let document = std::fs::read_to_string(document).unwrap();
     let (mut closed, mut absent) = (0, vec![]);
-    for (way, then) in WAYS {
-        assert!(document.contains(&format!("`{way}`")), "docs/guard.md does not tell of `{way}`");
-        let (before, after) = (&open[way], &guarded[way]);
+    for (call, then) in WAYS {
+        assert!(document.contains(&format!("`{call}`")), "docs/guard.md does not tell of `{call}`");
+        let (before, after) = (&open[call], &guarded[call]);
         if before.starts_with("absent") {
-            absent.push(*way);
+            absent.push(*call);
             continue;
         }
-        let raw = *way == "raw";
-        assert!(raw || *before == format!("given {PORT}"), "{way} without a guard: {before}");
+        let raw = *call == "raw";
+        assert!(raw || *before == format!("given {PORT}"), "{call} without a guard: {before}");
         match then {
-            Refused => assert_eq!(*after, format!("refused bind {}", libc::EPERM), "{way}"),
-            NotPicked => assert_ne!(*after, format!("given {PORT}"), "{way}"),
-            Open => assert_eq!(after, before, "{way}"),
+            Refused => assert_eq!(*after, format!("refused bind {}", libc::EPERM), "{call}"),
+            NotPicked => assert_ne!(*after, format!("given {PORT}"), "{call}"),
+            Open => assert_eq!(after, before, "{call}"),
         }
         closed += u32::from(!matches!(then, Open));
     }
@@ -130,7 +131,7 @@ fn every_way_is_refused_or_listed_as_open() {
 }
 
 #[test]
-fn the_hook_after_the_bind_refuses_what_the_kernel_has_picked() {
+fn post_bind_hook_refuses_a_picked_port() {
     let Some(fixture) = GuardFixture::new("guard-picked") else { return };
     fixture.guard_ok(&format!("{PORT} --allow uid=65534"));
     fixture.shell(&format!("echo > {RESERVED}"));
@@ -141,9 +142,9 @@ fn the_hook_after_the_bind_refuses_what_the_kernel_has_picked() {
         let said = fixture.bind_call("out", &format!("auto {protocol} option bind"), PORT);
         assert_eq!(said, format!("refused bind {}", libc::EPERM), "{protocol}");
     }
-    // These pass no hook: what is reserved is all that keeps them away.
-    for way in ["auto tcp option listen", "auto udp option connect"] {
-        assert_eq!(fixture.bind_call("out", way, PORT), format!("given {PORT}"), "{way}");
+    // These calls pass no hook: only the reserved port stops them.
+    for call in ["auto tcp option listen", "auto udp option connect"] {
+        assert_eq!(fixture.bind_call("out", call, PORT), format!("given {PORT}"), "{call}");
     }
     fixture.guard_ok("--restore");
     assert_ne!(fixture.bind_call("out", "auto tcp option listen", PORT), format!("given {PORT}"));
@@ -151,13 +152,13 @@ fn the_hook_after_the_bind_refuses_what_the_kernel_has_picked() {
 }
 
 #[test]
-fn whoever_is_named_may() {
+fn named_subjects_can_bind() {
     let Some(fixture) = GuardFixture::new("guard-allowed") else { return };
     let given = format!("given {PORT}");
     let refused = format!("refused bind {}", libc::EPERM);
-    let (inside, program) = (fixture.path("in"), crate::fixture::ways_program());
+    let (inside, program) = (fixture.path("in"), crate::fixture::bind_calls_program());
     let program = program.to_str().unwrap();
-    // Allowed, in which cgroup, by which way: whether it is let.
+    // Per case: the allowed subject, the cgroup, the call, and whether it succeeds.
     let cases = [
         (format!("cgroup={inside}"), "in", "tcp/0.0.0.0", true),
         (format!("cgroup={inside}"), "in/sub", "udp/::", true),
@@ -174,16 +175,16 @@ fn whoever_is_named_may() {
         (format!("exe={program}"), "out", "ring thread", true),
         (format!("exe={program}"), "out", "thread", true),
         ("exe=/bin/sh".to_owned(), "out", "tcp/0.0.0.0", false),
-        // Not covered, and said: any user can say so of itself.
+        // Not covered, and documented: any user can claim this about itself.
         ("exe=/bin/sh".to_owned(), "out", "claims /bin/sh", true),
     ];
-    for (allow, cgroup, way, is_let) in cases {
+    for (allow, cgroup, call, is_let) in cases {
         fixture.guard_ok(&format!("{PORT} --allow {allow}"));
-        let said = fixture.bind_call(cgroup, way, PORT);
+        let said = fixture.bind_call(cgroup, call, PORT);
         let expected = if is_let { &given } else { &refused };
-        assert!(said == *expected || said.starts_with("absent"), "{allow} {cgroup} {way}: {said}");
+        assert!(said == *expected || said.starts_with("absent"), "{allow} {cgroup} {call}: {said}");
     }
-    // One protocol, one port, one network: the rest is nobody's business.
+    // A guard covers one protocol, one port and one network namespace.
     fixture.guard_ok(&format!("{PORT} --off"));
     fixture.guard_ok(&format!("{PORT}/tcp --allow uid=65533"));
     assert_eq!(fixture.bind_call("out", "tcp/0.0.0.0", PORT), refused);

@@ -1,4 +1,4 @@
-//! What cannot be done is said, and changes nothing.
+//! Failures are reported and change nothing.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::fixture::{CONFIG_DIR, FILE, GuardFixture, PINS, PORT, RESERVED};
 use crate::harness::{self, User, start};
 
 #[test]
-fn a_wrong_line_is_refused_in_an_instant() {
+fn wrong_command_line_fails_fast() {
     for (line, said) in [
         ("guard", "required arguments were not provided"),
         ("guard 0 --allow uid=0", "a guard is for one port"),
@@ -32,7 +32,7 @@ fn a_wrong_line_is_refused_in_an_instant() {
 }
 
 #[test]
-fn without_root_it_is_said_what_is_missing() {
+fn without_root_the_refusal_names_the_rights() {
     let user = if harness::is_root() { User::Nobody } else { User::Current };
     for line in [
         "guard 8443 --allow uid=0",
@@ -49,19 +49,19 @@ fn without_root_it_is_said_what_is_missing() {
 }
 
 #[test]
-fn root_without_the_rights_is_told_which() {
+fn root_without_capabilities_learns_which() {
     let Some(fixture) = GuardFixture::new("guard-rights") else { return };
     for missing in ["-bpf,-sys_admin", "-perfmon,-sys_admin"] {
         let sameport = harness::sameport().to_str().unwrap();
         let line = ["--bounding-set", missing, sameport, "guard", PORT, "--allow", "uid=0"];
         let exited = fixture.run("setpriv", &line);
         assert_eq!(exited.code, 3, "{missing}: {exited:?}");
-        fixture.nothing_is_left();
+        fixture.assert_nothing_left();
     }
 }
 
 #[test]
-fn whom_nobody_knows_is_no_guard() {
+fn unknown_subjects_are_refused() {
     let Some(fixture) = GuardFixture::new("guard-unknown") else { return };
     fixture.shell("printf '#!/bin/sh\n' > /etc/script; chmod +x /etc/script");
     for (allow, said) in [
@@ -77,9 +77,9 @@ fn whom_nobody_knows_is_no_guard() {
         let exited = fixture.guard(&format!("{PORT} --allow uid=0 --allow {allow}"));
         assert_eq!(exited.code, 1, "{allow}: {exited:?}");
         assert!(exited.stderr.contains(said), "{allow}: {exited:?}");
-        fixture.nothing_is_left();
+        fixture.assert_nothing_left();
     }
-    // A cgroup that is not there yet may come.
+    // A missing cgroup can be created later.
     let exited = fixture.guard_ok(&format!("{PORT} --allow cgroup=/no/such"));
     assert!(exited.stderr.contains("there is no cgroup /no/such now"), "{exited:?}");
     let exited = fixture.guard_ok(&format!("{PORT} --allow exe=/bin/sh"));
@@ -87,7 +87,7 @@ fn whom_nobody_knows_is_no_guard() {
 }
 
 #[test]
-fn a_file_that_is_damaged_changes_nothing() {
+fn damaged_file_changes_nothing() {
     let Some(fixture) = GuardFixture::new("guard-damaged") else { return };
     let refused = format!("refused bind {}", libc::EPERM);
     fixture.guard_ok(&format!("{PORT} --allow uid=65533"));
@@ -111,11 +111,11 @@ fn a_file_that_is_damaged_changes_nothing() {
     let exited = fixture.guard_ok("--off-all");
     assert!(exited.stderr.contains("could not be understood"), "{exited:?}");
     fixture.shell(&format!("echo > {RESERVED}"));
-    fixture.nothing_is_left();
+    fixture.assert_nothing_left();
 }
 
 #[test]
-fn a_full_disk_changes_nothing() {
+fn full_disk_changes_nothing() {
     let Some(fixture) = GuardFixture::new("guard-full") else { return };
     fixture.shell(&format!("mkdir {CONFIG_DIR}; mount -t tmpfs -o size=16k none {CONFIG_DIR}"));
     fixture.guard_ok(&format!("{PORT} --allow uid=65533"));
@@ -133,14 +133,14 @@ fn a_full_disk_changes_nothing() {
 }
 
 #[test]
-fn pins_that_cannot_be_made_change_nothing() {
+fn failed_pins_change_nothing() {
     let Some(fixture) = GuardFixture::new("guard-read-only") else { return };
     fixture.shell("mount -o remount,ro /sys/fs/bpf");
     let exited = fixture.guard(&format!("{PORT} --allow uid=65533"));
     assert_eq!(exited.code, 1, "{exited:?}");
     assert!(exited.stderr.contains(PINS) && exited.stderr.contains("Read-only"), "{exited:?}");
-    fixture.nothing_is_left();
-    // The same with a guard that is there.
+    fixture.assert_nothing_left();
+    // The same with an existing guard.
     fixture.shell("mount -o remount,rw /sys/fs/bpf");
     fixture.guard_ok(&format!("{PORT} --allow uid=65533"));
     fixture.shell("mount -o remount,ro /sys/fs/bpf");
@@ -155,9 +155,9 @@ fn pins_that_cannot_be_made_change_nothing() {
 }
 
 #[test]
-fn pins_of_another_user_are_not_touched() {
+fn pins_of_another_user_are_kept() {
     let Some(fixture) = GuardFixture::new("guard-foreign-pins") else { return };
-    // By itself the kernel mounts it for everybody to write to.
+    // A default mount is writable for every user.
     let links = [("guard/set_1-2-3", "user 65534 has made it"), ("", "it is no folder")];
     for (link, said) in links {
         let setup = format!(
@@ -175,11 +175,11 @@ fn pins_of_another_user_are_not_touched() {
         fixture.shell("ls /etc/kept/file");
     }
     fixture.shell(&format!("rm {PINS}"));
-    fixture.nothing_is_left();
+    fixture.assert_nothing_left();
 }
 
 #[test]
-fn a_bpf_file_system_is_mounted_where_there_is_none() {
+fn bpf_file_system_is_mounted_if_missing() {
     let Some(fixture) = GuardFixture::new("guard-mounts") else { return };
     fixture.shell("umount /sys/fs/bpf");
     let exited = fixture.guard_ok(&format!("{PORT} --allow uid=65533"));
@@ -191,7 +191,7 @@ fn a_bpf_file_system_is_mounted_where_there_is_none() {
 }
 
 #[test]
-fn a_part_of_the_cgroups_is_not_enough() {
+fn partial_cgroup_view_is_refused() {
     let Some(fixture) = GuardFixture::new("guard-part") else { return };
     let root = crate::harness::cgroup2_mount().unwrap();
     let line = format!(
@@ -202,11 +202,11 @@ fn a_part_of_the_cgroups_is_not_enough() {
     let exited = fixture.run("unshare", &["--cgroup", "--mount", "sh", "-c", &line]);
     assert_eq!(exited.code, 3, "{exited:?}");
     assert!(exited.stderr.contains("is not the first cgroup of this machine"), "{exited:?}");
-    fixture.nothing_is_left();
+    fixture.assert_nothing_left();
 }
 
 #[test]
-fn the_service_restores_what_the_file_says() {
+fn service_restores_guards_of_the_file() {
     let unit =
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/systemd/sameport-guard.service");
     let unit = fs::read_to_string(unit).unwrap();

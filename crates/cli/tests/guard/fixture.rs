@@ -1,5 +1,5 @@
-//! A network namespace for a test, with files, pins and cgroups of its own: its guards are nobody
-//! else's, though all sit at the machine's first cgroup.
+//! A network namespace with its own files, pins and cgroups. Guards of other tests do not apply,
+//! although all are attached to the root cgroup.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -14,10 +14,10 @@ pub(crate) const FILE: &str = "/etc/sameport/guards.json";
 pub(crate) const LOCK: &str = "/etc/sameport/guards.lock";
 pub(crate) const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
-/// A port that the kernel would pick, too.
+/// A port in the ephemeral range.
 pub(crate) const PORT: &str = "40443";
 
-/// The machine's own BPF file system is out of sight, and /etc has what names users.
+/// A private BPF file system, and an /etc with the user database.
 const SETUP: &str = "\
 set -e
 ip link set lo up
@@ -31,12 +31,12 @@ exec sleep 1000";
 
 pub(crate) struct GuardFixture {
     namespace: Process,
-    /// A folder of cgroups.
+    /// The parent of the fixture's cgroups.
     cgroups: PathBuf,
 }
 
 impl GuardFixture {
-    /// `None` where the test cannot be made: without root, or without cgroup v2.
+    /// Skips the test without root or without cgroup v2.
     pub(crate) fn new(test: &str) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if !harness::is_root() {
@@ -54,7 +54,7 @@ impl GuardFixture {
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("sameport-guard-{}-{next}", std::process::id());
         let cgroups = root.join(&name);
-        // One of this name may be another pid namespace's, where somebody has our number.
+        // A process with the same pid in another pid namespace can have created the cgroups.
         fs::create_dir_all(cgroups.join("out")).unwrap();
         fs::create_dir_all(cgroups.join("in/sub")).unwrap();
         let etc = harness::in_test_dir(&name);
@@ -65,7 +65,7 @@ impl GuardFixture {
         Some(Self { namespace, cgroups })
     }
 
-    /// Starts a program in here, in one of the cgroups of this room.
+    /// Starts a program in the namespaces and in one of the cgroups.
     pub(crate) fn start_in<P: AsRef<OsStr>, S: AsRef<OsStr>>(
         &self,
         cgroup: &str,
@@ -83,13 +83,13 @@ impl GuardFixture {
         start_command(User::Current, "nsenter", &words)
     }
 
-    /// The same, to its end, outside of what the tests allow.
+    /// Runs a program to its exit, in a cgroup that the tests do not allow.
     #[track_caller]
     pub(crate) fn run<S: AsRef<OsStr>>(&self, program: &str, arguments: &[S]) -> Exited {
         self.start_in("out", program, arguments).wait()
     }
 
-    /// A line for the shell, which must be done; what it says.
+    /// The output of a shell command, which must succeed.
     #[track_caller]
     pub(crate) fn shell(&self, line: &str) -> String {
         let exited = self.run("sh", &["-c", line]);
@@ -104,7 +104,7 @@ impl GuardFixture {
         self.start_in("out", harness::sameport(), &words).wait()
     }
 
-    /// The same, and it must be done.
+    /// `sameport guard WORDS`, which must succeed.
     #[track_caller]
     pub(crate) fn guard_ok(&self, words: &str) -> Exited {
         let exited = self.guard(words);
@@ -112,42 +112,42 @@ impl GuardFixture {
         exited
     }
 
-    /// What `guard --list --json` says.
+    /// The output of `guard --list --json`.
     #[track_caller]
     pub(crate) fn list(&self) -> serde_json::Value {
         serde_json::from_str(&self.guard_ok("--list --json").stdout).unwrap()
     }
 
-    /// What `guard --log --json` says.
+    /// The output of `guard --log --json`.
     #[track_caller]
     pub(crate) fn log(&self) -> Vec<serde_json::Value> {
         let lines = self.guard_ok("--log --json").stdout;
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// One way to the port, by a program in one of the cgroups: the line that it says.
+    /// The output of one call of `guard_ways`, run in a cgroup.
     #[track_caller]
     pub(crate) fn bind_call(&self, cgroup: &str, way: &str, port: &str) -> String {
         let out = self.cgroup("out");
         let words = [way, port, out.to_str().unwrap()];
-        let exited = self.start_in(cgroup, ways_program(), &words).wait();
+        let exited = self.start_in(cgroup, bind_calls_program(), &words).wait();
         assert_eq!(exited.code, 0, "{way}: {exited:?}");
         exited.stdout.trim_end().to_owned()
     }
 
-    /// The folder of a cgroup of this room.
+    /// The directory of a cgroup.
     pub(crate) fn cgroup(&self, name: &str) -> PathBuf {
         self.cgroups.join(name)
     }
 
-    /// The path of a cgroup of this room as rules have it.
+    /// The path of a cgroup, as in rules.
     pub(crate) fn path(&self, name: &str) -> String {
         format!("/{}/{name}", self.cgroups.file_name().unwrap().to_str().unwrap())
     }
 
-    /// That neither the kernel nor the disk has anything of ours in here.
+    /// Asserts that neither the kernel nor the disk has a guard.
     #[track_caller]
-    pub(crate) fn nothing_is_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         let left = format!("ls -d {PINS} {CONFIG_DIR} 2>/dev/null; cat {RESERVED}");
         assert_eq!(self.shell(&left).trim(), "");
         assert_eq!(self.bind_call("out", "tcp/0.0.0.0", PORT), format!("given {PORT}"));
@@ -156,22 +156,22 @@ impl GuardFixture {
 
 impl Drop for GuardFixture {
     fn drop(&mut self) {
-        // What is pinned goes with the last process of the namespace; cgroups do not.
+        // The last process of the namespace takes the pins with it, but not the cgroups.
         self.namespace.signal(libc::SIGKILL);
         let mut folders = vec![self.cgroups.clone()];
         let mut at = 0;
-        while let Some(folder) = folders.get(at).cloned() {
-            let below = fs::read_dir(folder).into_iter().flatten().flatten();
+        while let Some(dir) = folders.get(at).cloned() {
+            let below = fs::read_dir(dir).into_iter().flatten().flatten();
             let below = below.filter(|entry| entry.path().is_dir());
             folders.extend(below.map(|entry| entry.path()));
             at += 1;
         }
-        for folder in folders.iter().rev() {
-            harness::remove_cgroup(folder);
+        for dir in folders.iter().rev() {
+            harness::remove_cgroup(dir);
         }
     }
 }
 
-pub(crate) fn ways_program() -> PathBuf {
+pub(crate) fn bind_calls_program() -> PathBuf {
     c_program("guard_ways", &["-static", "-no-pie"])
 }

@@ -1,12 +1,12 @@
-//! Nobody who has the port loses it unseen.
+//! A guard shows the programs that hold the port, and does not lock them out.
 
-use crate::fixture::{CONFIG_DIR, FILE, GuardFixture, LOCK, PORT, ways_program};
+use crate::fixture::{CONFIG_DIR, FILE, GuardFixture, LOCK, PORT, bind_calls_program};
 use crate::harness::{self, eventually, find_program, skip};
 
 #[test]
-fn who_has_the_port_is_shown_and_kept() {
+fn holders_are_shown_and_kept() {
     let Some(fixture) = GuardFixture::new("guard-holders") else { return };
-    let holder = fixture.start_in("out", ways_program(), &["before", PORT]);
+    let holder = fixture.start_in("out", bind_calls_program(), &["before", PORT]);
     holder.wait_for_stdout("ready");
     let refused = fixture.guard(&format!("{PORT} --allow cgroup={}", fixture.path("in")));
     assert_eq!(refused.code, 1, "{refused:?}");
@@ -16,11 +16,11 @@ fn who_has_the_port_is_shown_and_kept() {
         told.contains("(guard_ways") && told.contains(&format!("127.0.0.1:{PORT}/tcp")),
         "{told}"
     );
-    fixture.nothing_is_changed();
-    // UDP is another port.
+    fixture.assert_unchanged();
+    // UDP ports are separate.
     fixture.guard_ok(&format!("{PORT}/udp --allow cgroup={}", fixture.path("in")));
     fixture.guard_ok(&format!("{PORT} --off"));
-    // Who only looks on locks nobody out.
+    // A guard that only reports locks no program out.
     let noted = fixture.guard_ok(&format!("{PORT} --report-only --allow uid=1"));
     assert!(noted.stderr.contains("would not be allowed to bind it again"), "{noted:?}");
     let allowed = fixture.guard_ok(&format!("{PORT} --allow cgroup={}", fixture.path("out")));
@@ -29,7 +29,7 @@ fn who_has_the_port_is_shown_and_kept() {
 
     let forced = fixture.guard_ok(&format!("{PORT} --force --allow cgroup={}", fixture.path("in")));
     assert!(forced.stderr.contains("and may not bind it again"), "{forced:?}");
-    // Its socket is bound already: it may still listen.
+    // The socket is bound, so listen(2) still succeeds.
     holder.signal(libc::SIGUSR1);
     assert!(eventually(|| holder.stdout().contains("given").then_some(())).is_some());
     assert_eq!(
@@ -38,9 +38,9 @@ fn who_has_the_port_is_shown_and_kept() {
     );
 }
 
-/// Whoever is refused can find out why, and not only root.
+/// Every refused user can learn the reason, not only root.
 #[test]
-fn why_names_the_guard() {
+fn why_shows_the_guard() {
     let Some(fixture) = GuardFixture::new("guard-why") else { return };
     fixture.guard_ok(&format!("{PORT}/tcp --allow uid=1 --allow cgroup={}", fixture.path("in")));
     let sameport = harness::sameport();
@@ -60,7 +60,7 @@ fn why_names_the_guard() {
         serde_json::from_str(&asked("out", &format!("--json {PORT}")).stdout).unwrap();
     assert_eq!(json["answers"][0]["granted"], false);
     assert_eq!(json["answers"][0]["guarded_for"][1], format!("cgroup={}", fixture.path("in")));
-    // Who is allowed, another protocol, and a guard that only reports.
+    // Allowed programs, another protocol, and a guard that only reports are no obstacle.
     assert_eq!(asked("in", PORT).code, 0);
     assert_eq!(asked("out", &format!("--user 1 {PORT}")).code, 0);
     assert_eq!(asked("out", &format!("--udp {PORT}")).code, 0);
@@ -69,9 +69,10 @@ fn why_names_the_guard() {
 }
 
 #[test]
-fn others_cannot_keep_anybody_from_a_change() {
+fn leftover_locks_do_not_block_changes() {
     let Some(fixture) = GuardFixture::new("guard-lock") else { return };
-    // As with files of other services in it, for everybody to read. A lock may be left by a kill.
+    // The directory also has files of other services and is world-readable. A kill can leave the
+    // lock.
     fixture.shell(&format!(
         "mkdir -m 755 {CONFIG_DIR}; touch {CONFIG_DIR}/web.conf; umask 77; touch {LOCK}"
     ));
@@ -88,16 +89,16 @@ fn others_cannot_keep_anybody_from_a_change() {
     }
     fixture.guard_ok(&format!("{PORT} --off"));
     assert_eq!(fixture.shell(&format!("ls {CONFIG_DIR}; rm -r {CONFIG_DIR}")), "web.conf\n");
-    fixture.nothing_is_left();
+    fixture.assert_nothing_left();
 }
 
 #[test]
-fn a_guard_that_allows_nobody_needs_force() {
+fn guard_without_subjects_needs_force() {
     let Some(fixture) = GuardFixture::new("guard-nobody") else { return };
     let exited = fixture.guard(PORT);
     assert_eq!(exited.code, 1, "{exited:?}");
     assert!(exited.stderr.starts_with("error: no process could bind it"), "{exited:?}");
-    fixture.nothing_is_changed();
+    fixture.assert_unchanged();
     fixture.guard_ok(&format!("{PORT} --report-only"));
     fixture.guard_ok(&format!("{PORT} --force"));
     assert!(fixture.guard_ok("--list").stdout.contains("nobody"));
@@ -108,7 +109,7 @@ fn a_guard_that_allows_nobody_needs_force() {
 }
 
 #[test]
-fn on_a_terminal_it_asks() {
+fn asks_for_confirmation_on_a_terminal() {
     let Some(fixture) = GuardFixture::new("guard-asks") else { return };
     if find_program("script").is_none() {
         return skip("guard-asks", "script is not here");
@@ -127,7 +128,7 @@ fn on_a_terminal_it_asks() {
 
 impl GuardFixture {
     #[track_caller]
-    fn nothing_is_changed(&self) {
+    fn assert_unchanged(&self) {
         assert_eq!(self.list()["guards"].as_array().unwrap().len(), 0);
         assert_ne!(self.run("ls", &[FILE]).code, 0);
     }

@@ -1,4 +1,4 @@
-//! `sameport guard` from outside: who is let, who is refused, and what stays of it.
+//! End-to-end tests of `sameport guard`: which binds it allows and refuses, and what it leaves.
 #![cfg(target_os = "linux")]
 
 mod bind_calls;

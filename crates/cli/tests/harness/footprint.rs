@@ -1,30 +1,29 @@
-//! What a supervisor holds: descriptors and memory.
+//! The descriptors and the memory of a supervisor.
 
 use std::time::Duration;
 
 use super::{Process, eventually};
 
-/// What a process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Footprint {
     pub(crate) descriptors: usize,
-    /// Resident memory. The kernel counts it no more exactly than some hundred KiB.
+    /// Resident memory in KiB. The kernel's counter is off by up to some hundred KiB.
     pub(crate) kib: u64,
 }
 
-/// The size once the supervisor has let go of the last bind: when the descriptors have stopped
-/// changing for longer than it follows one (two seconds), or are as many as expected for that long.
-/// Where they never get there, it is what they were in the end.
+/// The footprint of an idle supervisor. The supervisor follows a bind for up to two seconds, so the
+/// number of descriptors must be stable for longer than that, and equal to `expected` if that is
+/// given. After the timeout: the last footprint.
 pub(crate) fn settled_footprint(run: &Process, expected: Option<Footprint>) -> Footprint {
-    const QUIET: u32 = 25;
-    let (mut last, mut quiet) = (descriptors(run), 0);
+    const STABLE_POLLS: u32 = 25;
+    let (mut last, mut stable) = (descriptors(run), 0);
     eventually(|| {
         std::thread::sleep(Duration::from_millis(90));
         let now = descriptors(run);
-        quiet = if now == last { quiet + 1 } else { 0 };
+        stable = if now == last { stable + 1 } else { 0 };
         last = now;
         let is_expected = expected.is_none_or(|expected| expected.descriptors == now);
-        (quiet >= QUIET && is_expected).then_some(())
+        (stable >= STABLE_POLLS && is_expected).then_some(())
     });
     Footprint { descriptors: last, kib: memory(run) }
 }

@@ -1,7 +1,7 @@
-//! The stage for end-to-end tests: the real binary, real programs, real sockets.
+//! The harness of the end-to-end tests: the real binary, real programs, real sockets.
 //!
-//! Everything a test starts is ended when its handle is dropped, by pid, descendants included.
-//! Every wait has a limit. What a failing test saw is printed whole.
+//! Dropping a handle kills its process and all descendants, by pid. Every wait has a timeout. A
+//! failed wait prints the whole output of the process.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of the stage")]
 
@@ -31,21 +31,20 @@ pub(crate) use programs::{
     c_program, compiled_by, copy_of, executable, find_program, go_program, sameport, script,
 };
 
-/// The limit of every wait that has no better one. Long, because CI runs everything at once on two
-/// cores; a test that passes does not use it up.
+/// The default timeout of a wait. It is long because CI runs all tests at once on two cores.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Who runs a program.
+/// The user that runs a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum User {
-    /// The one who runs the tests.
+    /// The user that runs the tests.
     Current,
-    /// Another one, without privileges (uid 65534). Needs root.
+    /// uid 65534, without capabilities. Needs root.
     Nobody,
 }
 
 impl User {
-    /// Ourselves, and another user where we may become one.
+    /// Every user that the test process can become.
     pub(crate) fn all() -> &'static [User] {
         if is_root() { &[User::Current, User::Nobody] } else { &[User::Current] }
     }
@@ -58,70 +57,69 @@ pub(crate) fn is_root() -> bool {
     uid == 0
 }
 
-/// A folder that every user may enter, gone at the end of the test process.
-static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
-    let folder = tempfile::Builder::new().prefix("sameport-test-").tempdir_in("/tmp").unwrap();
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    // Nothing drops a static.
-    // SAFETY: atexit(3) takes a function that lives for ever; this one needs no thread of ours.
+/// A directory that every user can enter. The test process removes it at exit.
+static TEST_DIR: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let dir = tempfile::Builder::new().prefix("sameport-test-").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Rust does not drop statics.
     #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
     unsafe {
-        libc::atexit(remove_folder)
+        libc::atexit(remove_test_dir)
     };
-    folder
+    dir
 });
 
-extern "C" fn remove_folder() {
-    let _ = std::fs::remove_dir_all(FOLDER.path());
+extern "C" fn remove_test_dir() {
+    let _ = std::fs::remove_dir_all(TEST_DIR.path());
 }
 
-/// A path in that folder.
+/// A path in the test directory.
 pub(crate) fn in_test_dir(name: impl AsRef<Path>) -> PathBuf {
-    FOLDER.path().join(name)
+    TEST_DIR.path().join(name)
 }
 
-/// Makes a file or folder this user's own.
+/// Changes the owner of a file or directory.
 pub(crate) fn chown_to(path: &Path, user: User) {
     if user == User::Nobody {
         std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
     }
 }
 
-/// Says why a test, or a part of it, is not run. In CI that is a failure, unless `tests/skips.txt`
-/// expects it: everything is installed there.
-pub(crate) fn skip(what: &str, reason: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {what}: {reason}");
+/// Prints why a test, or a part of it, does not run. In CI a skip fails unless `tests/skips.txt`
+/// lists it, because CI installs everything.
+pub(crate) fn skip(test: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
     let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/skips.txt");
     let list = std::fs::read_to_string(list).unwrap_or_default();
-    let expected = list.lines().any(|line| line.split(':').next() == Some(what));
+    let expected = list.lines().any(|line| line.split(':').next() == Some(test));
     let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
-    assert!(expected || !ci, "{what} is skipped in CI: {reason}");
+    assert!(expected || !ci, "{test} is skipped in CI: {reason}");
 }
 
-/// A program that a test has started, with all that it printed so far.
+/// A process that a test started, and its output so far.
 pub(crate) struct Process {
     child: Option<Child>,
     pid: u32,
-    stdout: Arc<Mutex<Printed>>,
-    stderr: Arc<Mutex<Printed>>,
+    stdout: Arc<Mutex<Captured>>,
+    stderr: Arc<Mutex<Captured>>,
     readers: Vec<std::thread::JoinHandle<()>>,
 }
 
-/// How a program ended, and everything it printed.
+/// The exit code and the whole output of a process.
 #[derive(Debug)]
 pub(crate) struct Exited {
-    /// Its exit code; 128 + n after signal n.
+    /// 128 + n after signal n.
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-/// Starts `sameport` with these arguments as this user.
+/// Starts `sameport` as this user.
 pub(crate) fn start<S: AsRef<OsStr>>(user: User, arguments: &[S]) -> Process {
     start_command(user, sameport().as_os_str(), arguments)
 }
 
-/// Starts any program as this user, with an environment that holds nothing but PATH.
+/// Starts a program as this user. The environment has only PATH.
 pub(crate) fn start_command<P: AsRef<OsStr>, S: AsRef<OsStr>>(
     user: User,
     program: P,
@@ -130,7 +128,7 @@ pub(crate) fn start_command<P: AsRef<OsStr>, S: AsRef<OsStr>>(
     spawn_process(command_for(user, program, arguments))
 }
 
-/// The command that [`start_command`] starts, for a test to change first.
+/// The command of [`start_command`], which a test can change.
 pub(crate) fn command_for<P: AsRef<OsStr>, S: AsRef<OsStr>>(
     user: User,
     program: P,
@@ -141,7 +139,7 @@ pub(crate) fn command_for<P: AsRef<OsStr>, S: AsRef<OsStr>>(
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
-        .current_dir(FOLDER.path())
+        .current_dir(TEST_DIR.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -151,7 +149,7 @@ pub(crate) fn command_for<P: AsRef<OsStr>, S: AsRef<OsStr>>(
     command
 }
 
-/// Starts a command as it is; what it does not pipe is not collected.
+/// Starts a command. Collects only the streams that the command pipes.
 pub(crate) fn spawn_process(mut command: Command) -> Process {
     let mut child = command.spawn().unwrap();
     let (stdout, stderr) = <(Arc<_>, Arc<_>)>::default();
@@ -175,17 +173,17 @@ pub(crate) fn start_run<S: AsRef<OsStr>>(user: User, arguments: &[&str], command
     start(user, &all)
 }
 
-/// What came on a stream.
+/// The collected output of a stream.
 #[derive(Default)]
-struct Printed {
+struct Captured {
     lines: String,
-    /// After the last line, which a test that waits for a line does not see.
+    /// The incomplete last line, which no wait for a line sees.
     rest: Vec<u8>,
 }
 
 fn collect(
     mut from: impl std::io::Read + Send + 'static,
-    into: Arc<Mutex<Printed>>,
+    into: Arc<Mutex<Captured>>,
 ) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let mut bytes = [0; 4096];
@@ -195,19 +193,20 @@ fn collect(
                 Ok(0) | Err(_) => return,
                 Ok(length) => length,
             };
-            let mut printed = into.lock().unwrap();
-            printed.rest.extend(&bytes[..length]);
-            let whole = printed.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            let lines: Vec<u8> = printed.rest.drain(..whole).collect();
-            printed.lines.push_str(&String::from_utf8_lossy(&lines));
+            let mut captured = into.lock().unwrap();
+            captured.rest.extend(&bytes[..length]);
+            let full_text =
+                captured.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let lines: Vec<u8> = captured.rest.drain(..full_text).collect();
+            captured.lines.push_str(&String::from_utf8_lossy(&lines));
         }
     })
 }
 
-/// All of it, once nothing more is waited for.
-fn whole(printed: &Mutex<Printed>) -> String {
-    let printed = printed.lock().unwrap();
-    printed.lines.clone() + &String::from_utf8_lossy(&printed.rest)
+/// All output, for a stream that no test waits for.
+fn full_text(captured: &Mutex<Captured>) -> String {
+    let captured = captured.lock().unwrap();
+    captured.lines.clone() + &String::from_utf8_lossy(&captured.rest)
 }
 
 impl Process {
@@ -227,13 +226,13 @@ impl Process {
         self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
-    /// Waits for this text on stdout.
+    /// Waits until stdout contains `text`.
     #[track_caller]
     pub(crate) fn wait_for_stdout(&self, text: &str) {
         self.wait_for(text, Self::stdout);
     }
 
-    /// Waits for this text on stderr.
+    /// Waits until stderr contains `text`.
     #[track_caller]
     pub(crate) fn wait_for_stderr(&self, text: &str) {
         self.wait_for(text, Self::stderr);
@@ -244,7 +243,7 @@ impl Process {
         let found = eventually(|| stream(self).contains(text).then_some(()));
         assert!(
             found.is_some(),
-            "{text:?} did not come\nstdout:\n{}\nstderr:\n{}",
+            "no {text:?}\nstdout:\n{}\nstderr:\n{}",
             self.stdout(),
             self.stderr()
         );
@@ -254,27 +253,31 @@ impl Process {
         kill(self.pid(), signal);
     }
 
-    /// Waits for its end.
+    /// Waits for the exit.
     #[track_caller]
     pub(crate) fn wait(self) -> Exited {
         self.wait_within(TIMEOUT)
     }
 
-    /// The same, for what may take longer.
-    pub(crate) fn wait_within(mut self, patience: Duration) -> Exited {
+    /// Waits for the exit at most this long.
+    pub(crate) fn wait_within(mut self, timeout: Duration) -> Exited {
         let mut child = self.child.take().unwrap();
-        let until = Instant::now() + patience;
+        let until = Instant::now() + timeout;
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 for reader in self.readers.drain(..) {
-                    // A process that outlives it may keep the pipe open; then the test decides.
+                    // Another process can keep the pipe open after the exit.
                     let until = Instant::now() + Duration::from_secs(2);
                     while !reader.is_finished() && Instant::now() < until {
                         std::thread::sleep(Duration::from_millis(2));
                     }
                 }
                 let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap();
-                return Exited { code, stdout: whole(&self.stdout), stderr: whole(&self.stderr) };
+                return Exited {
+                    code,
+                    stdout: full_text(&self.stdout),
+                    stderr: full_text(&self.stderr),
+                };
             }
             if Instant::now() > until {
                 self.child = Some(child);
@@ -284,7 +287,7 @@ impl Process {
         }
     }
 
-    /// Asks it to end (SIGTERM) and waits.
+    /// Sends SIGTERM and waits for the exit.
     #[track_caller]
     pub(crate) fn terminate(self) -> Exited {
         self.signal(libc::SIGTERM);
@@ -295,21 +298,22 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        // A master starts a new worker when one ends. Every process is stopped before the first is killed.
+        // A master starts a new worker when one exits, so all processes stop before the first is
+        // killed.
         if matches!(child.try_wait(), Ok(None)) {
             kill(self.pid(), libc::SIGSTOP);
         }
-        let mut below = vec![];
+        let mut stopped = vec![];
         for _ in 0..100 {
             let found = descendants(self.pid()).into_iter();
-            let new: Vec<_> = found.filter(|pid| !below.contains(pid)).collect();
+            let new: Vec<_> = found.filter(|pid| !stopped.contains(pid)).collect();
             if new.is_empty() {
                 break;
             }
             new.iter().for_each(|pid| kill(*pid, libc::SIGSTOP));
-            below.extend(new);
+            stopped.extend(new);
         }
-        below.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
+        stopped.iter().for_each(|pid| kill(*pid, libc::SIGKILL));
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -318,14 +322,14 @@ impl Drop for Process {
 /// Sends a signal to a process that this test has started.
 pub(crate) fn kill(pid: i32, signal: i32) {
     assert!(pid > 1);
-    // SAFETY: kill(2) takes two numbers; a pid that is gone is an error that does not matter here.
+    // SAFETY: kill(2) takes two numbers. ESRCH of an exited process does not matter.
     #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
     unsafe {
         libc::kill(pid, signal)
     };
 }
 
-/// The processes below this one.
+/// All descendants of a process.
 pub(crate) fn descendants(of: i32) -> Vec<i32> {
     let mut found = vec![];
     let mut next = vec![of];
@@ -349,7 +353,7 @@ pub(crate) fn descendants(of: i32) -> Vec<i32> {
     found
 }
 
-/// Tries until there is an answer, or patience ends.
+/// Calls `attempt` until it returns a value. `None` after [`TIMEOUT`].
 pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let until = Instant::now() + TIMEOUT;
     loop {
@@ -363,11 +367,11 @@ pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T>
     }
 }
 
-/// Waits until something accepts a connection there.
+/// Waits until a server accepts connections at `address`.
 #[track_caller]
 pub(crate) fn wait_until_answering(address: SocketAddr) {
     let answered = eventually(|| TcpStream::connect_timeout(&address, TIMEOUT).ok());
-    assert!(answered.is_some(), "nobody answers on {address}");
+    assert!(answered.is_some(), "no server accepts connections at {address}");
 }
 
 /// Connects, sends `request`, and reads to the end.
@@ -377,15 +381,15 @@ pub(crate) fn ask(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8
     stream.write_all(request)?;
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
-        // Who answers without reading the request ends the connection like this.
+        // A server that does not read the request resets the connection.
         Err(error) if error.kind() == ErrorKind::ConnectionReset && !answer.is_empty() => {}
         done => drop(done?),
     }
     Ok(answer)
 }
 
-/// Sends one datagram from a port of its own, and waits a moment for the answer: datagrams may be
-/// lost.
+/// Sends one datagram from an ephemeral port and waits up to 1 s for the response, because
+/// datagrams can be lost.
 pub(crate) fn ask_datagram(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
     let ours: SocketAddr = if address.is_ipv4() {
         ([127, 0, 0, 1], 0).into()

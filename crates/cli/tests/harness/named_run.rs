@@ -1,4 +1,4 @@
-//! A named run with a folder and a port of its own, and clients of it.
+//! A named run with its own directory and port, and its clients.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -17,15 +17,15 @@ use super::{
     executable, free_port, in_test_dir, kill, sameport, spawn_process,
 };
 
-/// Where a run lives: its name, its port, and the folder that its user keeps such things in.
+/// The name, port and runtime directory of a run.
 pub(crate) struct RunSetup {
     pub(crate) user: User,
     pub(crate) name: String,
     pub(crate) port: u16,
-    pub(crate) folder: PathBuf,
+    pub(crate) dir: PathBuf,
 }
 
-/// A named run that has been started.
+/// A named run and its supervisor.
 pub(crate) struct NamedRun {
     pub(crate) setup: RunSetup,
     pub(crate) supervisor: Process,
@@ -34,21 +34,21 @@ pub(crate) struct NamedRun {
 impl RunSetup {
     pub(crate) fn new(user: User) -> Self {
         let port = free_port();
-        let folder = in_test_dir(format!("named-{port}"));
-        std::fs::create_dir(&folder).unwrap();
-        chown_to(&folder, user);
-        Self { user, name: format!("run-{port}"), port, folder }
+        let dir = in_test_dir(format!("named-{port}"));
+        std::fs::create_dir(&dir).unwrap();
+        chown_to(&dir, user);
+        Self { user, name: format!("run-{port}"), port, dir }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// `sameport` with these arguments, as the user of this room.
+    /// `sameport` with these arguments, as the user of the run.
     pub(crate) fn command<S: Into<OsString> + Clone>(&self, arguments: &[S]) -> Command {
         let arguments: Vec<OsString> = arguments.iter().cloned().map(Into::into).collect();
         let mut command = command_for(self.user, sameport(), &arguments);
-        command.env("XDG_RUNTIME_DIR", &self.folder);
+        command.env("XDG_RUNTIME_DIR", &self.dir);
         command
     }
 
@@ -69,36 +69,36 @@ impl RunSetup {
         run
     }
 
-    /// A command that waits before `command` for as long as [`Self::shut`] says.
+    /// Waits before `command` while the gate is closed.
     pub(crate) fn gated_command(&self, command: &[&str]) -> Vec<String> {
         const GATE: &str = "#!/bin/sh\nflag=$1; shift\n\
                             while [ -e \"$flag\" ]; do sleep 0.02; done\nexec \"$@\"\n";
         let gate = executable("gate", GATE);
-        let words = [gate.to_str().unwrap(), self.flag().to_str().unwrap()].map(str::to_owned);
+        let words = [gate.to_str().unwrap(), self.gate().to_str().unwrap()].map(str::to_owned);
         words.into_iter().chain(command.iter().map(|&word| word.to_owned())).collect()
     }
 
-    fn flag(&self) -> PathBuf {
-        self.folder.join("shut")
+    fn gate(&self) -> PathBuf {
+        self.dir.join("shut")
     }
 
     pub(crate) fn close_gate(&self) {
-        std::fs::write(self.flag(), "").unwrap();
+        std::fs::write(self.gate(), "").unwrap();
     }
 
     pub(crate) fn open_gate(&self) {
-        std::fs::remove_file(self.flag()).unwrap();
+        std::fs::remove_file(self.gate()).unwrap();
     }
 }
 
-/// `rogue HOW PORT`.
+/// The command line of `rogue HOW PORT`.
 pub(crate) fn rogue_command(how: &str) -> Vec<String> {
     let program = c_program("rogue", &[]).into_os_string().into_string().unwrap();
     vec![program, how.to_owned(), "{port}".to_owned()]
 }
 
 impl NamedRun {
-    /// `rogue HOW PORT` under a named run with two workers, the second of which is a good one.
+    /// Starts two workers of `rogue HOW PORT`. The second worker behaves well.
     pub(crate) fn start_rogue(user: User, options: &[&str], how: &str) -> Self {
         let options: Vec<&str> = ["-n", "2"].into_iter().chain(options.iter().copied()).collect();
         RunSetup::new(user).run(&options, &rogue_command(how))
@@ -111,7 +111,7 @@ impl NamedRun {
         spawn_process(self.setup.command(&words)).wait()
     }
 
-    /// The same, which must succeed.
+    /// Runs a verb, which must succeed.
     #[track_caller]
     pub(crate) fn verb(&self, verb: &str, rest: &[&str]) -> Exited {
         let exited = self.try_verb(verb, rest);
@@ -119,7 +119,7 @@ impl NamedRun {
         exited
     }
 
-    /// Waits until it can be asked. A run that has ended already is the test's affair.
+    /// Waits until the supervisor answers `status`, or has exited.
     pub(crate) fn wait_until_reachable(&self) {
         let stat = format!("/proc/{}/stat", self.supervisor.pid());
         let is_over = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
@@ -132,7 +132,7 @@ impl NamedRun {
         serde_json::from_str(&exited.stdout).unwrap_or_else(|error| panic!("{error}: {exited:?}"))
     }
 
-    /// Waits until so many workers are ready, and no others are there; gives their pids.
+    /// Waits until exactly `count` workers exist and all are ready. Returns their pids.
     #[track_caller]
     pub(crate) fn wait_for_ready(&self, count: usize) -> BTreeSet<i32> {
         let mut last = Value::Null;
@@ -147,7 +147,7 @@ impl NamedRun {
         ready.unwrap_or_else(|| panic!("{count} ready: {last}\n{}", self.supervisor.stderr()))
     }
 
-    /// The pid of a worker, whatever it is doing.
+    /// The pid of a worker in any state.
     #[track_caller]
     pub(crate) fn wait_for_worker(&self, ordinal: u16) -> i32 {
         let pid = eventually(|| {
@@ -159,14 +159,14 @@ impl NamedRun {
         pid.unwrap_or_else(|| panic!("no worker {ordinal}\n{}", self.supervisor.stderr()))
     }
 
-    /// Ends it by `stop`: well, in full, and with nothing left behind. Gives what it printed.
+    /// Stops the run, which must exit with 0 and leave nothing behind.
     #[track_caller]
     pub(crate) fn stop(self) -> Exited {
         self.verb("stop", &[]);
         self.wait_for_exit(0)
     }
 
-    /// Waits for its end, after which nothing is left behind.
+    /// Waits for the exit of the supervisor, which must leave no process and no file behind.
     #[track_caller]
     pub(crate) fn wait_for_exit(self, code: i32) -> Exited {
         let Self { setup, supervisor } = self;
@@ -183,7 +183,7 @@ impl NamedRun {
     }
 }
 
-/// Processes of a run, and those of `others` that live.
+/// The processes of the run `name`, and those of `others` that still exist.
 fn of_run(name: &str, others: &[i32]) -> Vec<i32> {
     let wanted = format!("SAMEPORT_NAME={name}");
     let all = std::fs::read_dir("/proc").unwrap().flatten();
@@ -196,16 +196,16 @@ fn of_run(name: &str, others: &[i32]) -> Vec<i32> {
         .collect()
 }
 
-/// What a run has in its user's runtime folder.
+/// The files of a run in the runtime directory of its user.
 fn files(setup: &RunSetup) -> Vec<String> {
-    let folder = std::fs::read_dir(setup.folder.join("sameport"));
-    let files = folder.into_iter().flatten().flatten();
+    let dir = std::fs::read_dir(setup.dir.join("sameport"));
+    let files = dir.into_iter().flatten().flatten();
     files.map(|file| file.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Whether a process serves nobody any more, reaped or not.
+/// Whether every thread of a process has exited. The process can still be a zombie.
 pub(crate) fn has_exited(pid: i32) -> bool {
-    // The first thread may be over, and others on their way.
+    // The main thread can exit before other threads.
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let mut lives = threads.map(|thread| {
         let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
@@ -214,12 +214,12 @@ pub(crate) fn has_exited(pid: i32) -> bool {
     !lives.any(|lives| lives)
 }
 
-/// One request over this connection, and the body of the answer: who answered.
+/// Sends one request, and returns the body of the response.
 pub(crate) fn request_over(stream: TcpStream) -> std::io::Result<String> {
     read(send_request(stream))
 }
 
-/// The connection with a request on its way. What goes wrong is seen by who reads the answer.
+/// Sends a request. A failure shows in [`read`].
 pub(crate) fn send_request(mut stream: TcpStream) -> TcpStream {
     let _ = stream.write_all(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n");
     stream
@@ -241,21 +241,21 @@ pub(crate) fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
     TcpStream::connect_timeout(&to, TIMEOUT)
 }
 
-/// Who answers there.
+/// The body of the response from `at`, which names the worker.
 pub(crate) fn responder(at: SocketAddr) -> std::io::Result<String> {
     connect(at).and_then(request_over)
 }
 
-/// Opens connections while no worker is alive, and has each answered by the next.
+/// Opens connections while no worker is alive. The next worker must answer all of them.
 ///
-/// The run has one worker, started by [`Room::gated`].
+/// The run has one worker, started by [`RunSetup::gated_command`].
 #[track_caller]
 pub(crate) fn queue_reaches_next_worker(run: &NamedRun, to: SocketAddr, context: &str) {
     const CLIENTS: usize = 50;
     let before = run.wait_for_ready(1);
     run.setup.close_gate();
     for pid in &before {
-        // With all that it started: what that does otherwise is another test.
+        // Descendants too: other tests cover workers that leave some.
         for pid in [&[*pid][..], &descendants(*pid)].concat() {
             kill(pid, libc::SIGKILL);
         }
@@ -270,12 +270,12 @@ pub(crate) fn queue_reaches_next_worker(run: &NamedRun, to: SocketAddr, context:
     assert!(run.wait_for_ready(1).is_disjoint(&before), "{context}");
 }
 
-/// Makes connections all the time while `this` is done; each must be accepted and answered.
+/// Opens connections while `action` runs. Every one must be accepted and answered.
 #[track_caller]
 pub(crate) fn while_clients_served<T>(
     run: &NamedRun,
     to: SocketAddr,
-    this: impl FnOnce() -> T,
+    action: impl FnOnce() -> T,
 ) -> T {
     let over = AtomicBool::new(false);
     let client = || {
@@ -288,7 +288,7 @@ pub(crate) fn while_clients_served<T>(
     };
     let (done, failed) = thread::scope(|scope| {
         let clients = [(); 4].map(|()| scope.spawn(client));
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(this));
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(action));
         over.store(true, Ordering::Relaxed);
         let failed = clients.into_iter().flat_map(|client| client.join().unwrap());
         (done, failed.collect::<Vec<_>>())

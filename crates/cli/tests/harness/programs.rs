@@ -1,8 +1,8 @@
-//! Programs for the stage: found on this machine, or built from `tests/programs`.
+//! Programs for tests: found on this machine, or built from `tests/programs`.
 //!
-//! Files that get executed are written by processes of their own (`cp`, `cc`, `go`), never by the
-//! test: while it has one open for writing, a child that another test is about to start has it open
-//! too, and executing it fails with ETXTBSY.
+//! Other processes (`cp`, `cc`, `go`) write the executables. If the test process wrote one, a child
+//! that another test forks would inherit the open descriptor, and execve(2) would fail with
+//! ETXTBSY.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use super::in_test_dir;
 
-/// The binary under test, where every user may execute it.
+/// A path to the binary under test that every user can execute.
 pub(crate) fn sameport() -> &'static Path {
     static COPY: LazyLock<PathBuf> = LazyLock::new(|| {
         let (binary, copy) = (env!("CARGO_BIN_EXE_sameport"), in_test_dir("sameport"));
         if std::fs::hard_link(binary, &copy).is_ok() {
             return copy;
         }
-        made(copy, |copy| {
+        create_once(copy, |copy| {
             let mut command = Command::new("cp");
             command.arg(binary).arg(copy);
             command
@@ -32,7 +32,7 @@ pub(crate) fn c_program(name: &str, flags: &[&str]) -> PathBuf {
     compiled_by("cc", name, flags)
 }
 
-/// Compiles `tests/programs/NAME.c` with `cc`, or another one (`musl-gcc`); with `g++`, `NAME.cpp`.
+/// Compiles `tests/programs/NAME.c` with `cc` or `musl-gcc`, or `NAME.cpp` with `g++`.
 pub(crate) fn compiled_by(compiler: &str, name: &str, flags: &[&str]) -> PathBuf {
     let (ending, standard) = match compiler {
         "g++" => ("cpp", "-std=gnu++17"),
@@ -40,7 +40,7 @@ pub(crate) fn compiled_by(compiler: &str, name: &str, flags: &[&str]) -> PathBuf
     };
     let other = if compiler == "cc" { String::new() } else { format!("-{compiler}") };
     let target = in_test_dir(format!("{name}{}{other}.bin", flags.concat()));
-    made(target, |target| {
+    create_once(target, |target| {
         let mut command = Command::new(compiler);
         command
             .args([standard, "-O1", "-Wall", "-Werror", "-pthread", "-o"])
@@ -51,11 +51,11 @@ pub(crate) fn compiled_by(compiler: &str, name: &str, flags: &[&str]) -> PathBuf
     })
 }
 
-/// Builds `tests/programs/NAME.go` without cgo: a static program that calls no libc.
+/// Builds `tests/programs/NAME.go` without cgo: a static program without libc.
 pub(crate) fn go_program(name: &str) -> PathBuf {
-    made(in_test_dir(name), |target| {
+    create_once(in_test_dir(name), |target| {
         let mut command = Command::new("go");
-        // It wants a folder for what it has compiled, and finds one by these.
+        // Go finds the directory of its build cache by these variables.
         if ["GOCACHE", "XDG_CACHE_HOME", "HOME"].map(std::env::var_os) == [const { None }; 3] {
             command.env("GOCACHE", in_test_dir("go-cache"));
         }
@@ -67,18 +67,18 @@ pub(crate) fn go_program(name: &str) -> PathBuf {
     })
 }
 
-/// A copy of `tests/programs/NAME` that every user may read.
+/// A copy of `tests/programs/NAME` that every user can read.
 pub(crate) fn script(name: &str) -> PathBuf {
-    made(in_test_dir(name), |target| {
+    create_once(in_test_dir(name), |target| {
         let mut command = Command::new("cp");
         command.arg(source(name)).arg(target);
         command
     })
 }
 
-/// A script of this text that every user may execute.
+/// A script that every user can execute.
 pub(crate) fn executable(name: &str, text: &str) -> PathBuf {
-    made(in_test_dir(name), |target| {
+    create_once(in_test_dir(name), |target| {
         let mut command = Command::new("/bin/sh");
         let write = "printf %s \"$1\" > \"$0\" && chmod 0755 \"$0\"";
         command.args(["-c", write]).arg(target).arg(text);
@@ -86,10 +86,10 @@ pub(crate) fn executable(name: &str, text: &str) -> PathBuf {
     })
 }
 
-/// A copy of a program of the system that every user may execute.
+/// A copy of a system program that every user can execute.
 pub(crate) fn copy_of(program: &str, name: &str) -> PathBuf {
     let program = find_program(program).unwrap_or_else(|| panic!("{program} is needed"));
-    made(in_test_dir(name), |target| {
+    create_once(in_test_dir(name), |target| {
         let mut command = Command::new("install");
         command.args(["-m", "0755"]).arg(program).arg(target);
         command
@@ -100,12 +100,12 @@ fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name)
 }
 
-/// Has a command make this file, once.
-fn made(target: PathBuf, by: impl FnOnce(&Path) -> Command) -> PathBuf {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+/// Creates a file by a command, once.
+fn create_once(target: PathBuf, command: impl FnOnce(&Path) -> Command) -> PathBuf {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _lock = LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     if !target.exists() {
-        let mut command = by(&target);
+        let mut command = command(&target);
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{command:?}: {stderr}");
@@ -113,14 +113,14 @@ fn made(target: PathBuf, by: impl FnOnce(&Path) -> Command) -> PathBuf {
     target
 }
 
-/// The program of this name in the system's own folders (a home directory's are closed to other
-/// users), or else in PATH.
+/// Looks in the system directories first, because other users cannot enter a home directory, then
+/// in PATH.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
         .map(PathBuf::from)
         .into_iter()
         .chain(std::env::split_paths(&path))
-        .map(|folder| folder.join(name))
+        .map(|dir| dir.join(name))
         .find(|file| file.is_file())
 }

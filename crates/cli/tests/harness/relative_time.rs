@@ -1,12 +1,12 @@
-//! Speed beside a reference, because no absolute time holds on every machine.
+//! Durations relative to a reference, because absolute durations differ between machines.
 
 use std::time::Instant;
 
-/// Other processes can take the processor during any one pair, but not during all of them.
+/// Other processes disturb some pairs, but not all.
 const PAIRS: usize = 20;
 
-/// Runs the reference and the subject in turn. True if the subject of one pair took at most
-/// `factor` times as long as its reference, so that a subject which always waits is never quick.
+/// Runs pairs of reference and subject. True if the subject of one pair took at most `factor` times
+/// as long as the reference. A subject that always waits is never within the factor.
 pub(crate) fn is_within_factor(
     mut reference: impl FnMut(),
     factor: u32,

@@ -1,4 +1,4 @@
-//! A named run as a service. The manager is a stand-in that speaks the protocol.
+//! A named run as a service of a fake systemd that speaks sd_notify(3).
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -11,7 +11,6 @@ use super::{
     spawn_process,
 };
 
-/// A service and its manager.
 pub(crate) struct Service {
     pub(crate) name: String,
     user: User,
@@ -20,7 +19,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// `sameport run --name … OPTIONS -- COMMAND`, with these sockets of a unit.
+    /// Starts `sameport run --name … OPTIONS -- COMMAND` with the sockets of `unit`.
     pub(crate) fn start(
         user: User,
         unit: &[&dyn AsFd],
@@ -58,21 +57,21 @@ impl Service {
         Self { name, user, notify, manager: spawn_process(manager) }
     }
 
-    pub(crate) fn order(&self, what: &str) {
-        let order = format!("DO={what}");
-        UnixDatagram::unbound().unwrap().send_to(order.as_bytes(), &self.notify).unwrap();
+    pub(crate) fn tell_manager(&self, what: &str) {
+        let tell_manager = format!("DO={what}");
+        UnixDatagram::unbound().unwrap().send_to(tell_manager.as_bytes(), &self.notify).unwrap();
     }
 
-    /// How often the manager has said this.
-    pub(crate) fn said(&self, line: &str) -> usize {
+    /// How many lines of the manager start with `line`.
+    pub(crate) fn count_lines(&self, line: &str) -> usize {
         self.manager.stdout().lines().filter(|there| there.starts_with(line)).count()
     }
 
     #[track_caller]
-    pub(crate) fn wait_until_said(&self, line: &str, times: usize) {
-        let said = eventually(|| (self.said(line) >= times).then_some(()));
+    pub(crate) fn wait_for_lines(&self, line: &str, times: usize) {
+        let count_lines = eventually(|| (self.count_lines(line) >= times).then_some(()));
         let (out, err) = (self.manager.stdout(), self.manager.stderr());
-        assert!(said.is_some(), "{times} times {line}\n{out}\n{err}");
+        assert!(count_lines.is_some(), "{times} times {line}\n{out}\n{err}");
     }
 
     pub(crate) fn sameport(&self, words: &[&str]) -> Exited {
@@ -88,18 +87,18 @@ impl Service {
     }
 
     pub(crate) fn stop(self) {
-        self.order("stop");
-        self.wait_until_said("ended 0", 1);
+        self.tell_manager("stop");
+        self.wait_for_lines("ended 0", 1);
     }
 }
 
-/// Leaves them open in what is executed.
+/// Keeps the sockets open across execve(2).
 pub(crate) fn pass(command: &mut std::process::Command, sockets: &[&dyn AsFd]) {
     use std::os::unix::process::CommandExt as _;
     let numbers: Vec<i32> = sockets.iter().map(|socket| socket.as_fd().as_raw_fd()).collect();
     let keep = move || {
         for number in &numbers {
-            // SAFETY: F_SETFD takes two numbers, of a descriptor that was open at the fork.
+            // SAFETY: F_SETFD takes two numbers: a descriptor that was open at the fork, and 0.
             #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
             if unsafe { libc::fcntl(*number, libc::F_SETFD, 0) } < 0 {
                 return Err(std::io::Error::last_os_error());
@@ -107,7 +106,7 @@ pub(crate) fn pass(command: &mut std::process::Command, sockets: &[&dyn AsFd]) {
         }
         Ok(())
     };
-    // SAFETY: it makes one system call a number and neither allocates nor locks.
+    // SAFETY: the closure makes one system call a descriptor, and neither allocates nor locks.
     #[allow(unsafe_code, reason = "between fork and exec")]
     unsafe {
         command.pre_exec(keep)

@@ -1,10 +1,9 @@
-//! Traps: programs that say, a line a case, what their binds gave and whether the socket was shared,
-//! `CASE RESULT SHARED`.
+//! Output of the trap programs: a line a case, `CASE RESULT SHARED`.
 
 use super::{Exited, User};
 
-/// Both ended well; the one said what was expected, and the other, which ran bare, the same except
-/// that nothing was shared.
+/// Both processes exit with 0. The output of `shared` is `expected`; that of `bare` is the same
+/// with every socket unshared.
 #[track_caller]
 pub(crate) fn differ_in_sharing_only(
     user: User,
@@ -26,7 +25,7 @@ pub(crate) fn differ_in_sharing_only(
     }
 }
 
-/// What `trap_address` says, but for the case in which the interposers differ.
+/// The output of `trap_address`, except for the one case that differs between interposers.
 pub(crate) fn addresses(v6_on_v4: &str) -> Vec<&str> {
     vec![
         "good 0 yes",

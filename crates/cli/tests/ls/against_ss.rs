@@ -1,4 +1,4 @@
-//! What `ss` lists and what `sameport ls` lists is the same.
+//! `sameport ls` lists the same sockets as `ss`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,8 +11,8 @@ use serde_json::Value;
 use socket2::Socket;
 
 use crate::harness::{self, is_root, skip};
-use crate::sockets::{Heir, busy, port};
-use crate::{NOBODY, alone, text};
+use crate::sockets::{SocketHolder, all_kinds, port};
+use crate::{NOBODY, serialize, text};
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
@@ -21,7 +21,7 @@ struct Row {
     inode: u64,
     uid: u64,
     queue: u64,
-    /// Of TCP listeners.
+    /// For TCP listeners.
     backlog: Option<u64>,
     pids: BTreeSet<u64>,
 }
@@ -49,7 +49,7 @@ fn read_ss(line: &str) -> Row {
     }
 }
 
-/// As ss writes an address: `*` for the dual-stack wildcard, `%` before a device.
+/// The address in the format of ss: `*` for the dual-stack wildcard, `%` before a device.
 fn local(group: &Value) -> String {
     let at: SocketAddr = group["address"].as_str().unwrap().parse().unwrap();
     let device = group["device"].as_str().map_or(String::new(), |name| format!("%{name}"));
@@ -65,10 +65,10 @@ fn local(group: &Value) -> String {
 }
 
 fn read_json(bytes: &[u8]) -> BTreeSet<Row> {
-    let told: Value = serde_json::from_slice(bytes).unwrap();
+    let listing: Value = serde_json::from_slice(bytes).unwrap();
     let mut rows = BTreeSet::new();
-    for group in told["groups"].as_array().unwrap() {
-        // Those that are only bound are in no list of an older ss.
+    for group in listing["groups"].as_array().unwrap() {
+        // An older ss does not list bound sockets.
         let waiting = |member: &&Value| member["state"] == "waiting";
         for member in group["members"].as_array().unwrap().iter().filter(waiting) {
             rows.insert(Row {
@@ -108,13 +108,13 @@ fn run_as(user: Option<u32>, program: &Path, args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Asks ss, sameport, ss, and compares what did not change in between. Other programs come and go
-/// on the machine, so a difference counts only if it is there every time.
+/// Runs ss, sameport, ss, and compares the rows that both runs of ss have. Other programs change
+/// sockets meanwhile, so a difference must persist over all attempts.
 fn agree(user: Option<u32>, sameport: &Path, own: &[Socket]) {
     let ss = ss().unwrap();
     let look = || -> BTreeSet<Row> {
-        let told = run_as(user, &ss, &["-H", "-O", "-lntupe"]);
-        text(&told).lines().map(read_ss).collect()
+        let listing = run_as(user, &ss, &["-H", "-O", "-lntupe"]);
+        text(&listing).lines().map(read_ss).collect()
     };
     let mut difference = String::new();
     for _ in 0..20 {
@@ -140,18 +140,18 @@ fn agree(user: Option<u32>, sameport: &Path, own: &[Socket]) {
 
 #[test]
 fn agrees_with_ss() {
-    let _alone = alone();
+    let _lock = serialize();
     if ss().is_none() {
         return skip("ls-agrees-with-ss", "ss (iproute2) is not installed");
     }
-    let sockets = busy();
-    let _heir = Heir::of(&sockets[0], None);
+    let sockets = all_kinds();
+    let _heir = SocketHolder::of(&sockets[0], None);
     agree(None, Path::new(env!("CARGO_BIN_EXE_sameport")), &sockets);
 }
 
 #[test]
 fn agrees_with_ss_as_another_user() {
-    let _alone = alone();
+    let _lock = serialize();
     let test = "ls-agrees-with-ss-as-another-user";
     if ss().is_none() {
         return skip(test, "ss (iproute2) is not installed");
@@ -160,16 +160,16 @@ fn agrees_with_ss_as_another_user() {
         return skip(test, "only root can run it as another user");
     }
     let copy = harness::sameport();
-    let sockets = busy();
-    let heir = Heir::of(&sockets[0], Some(NOBODY));
-    let _other = Heir::of(&sockets[1], None);
+    let sockets = all_kinds();
+    let heir = SocketHolder::of(&sockets[0], Some(NOBODY));
+    let _other = SocketHolder::of(&sockets[1], None);
 
     agree(Some(NOBODY), &copy, &sockets);
 
-    let told = run_as(Some(NOBODY), &copy, &["ls", "--tcp", "--json", &port(&sockets[0])]);
-    let told: Value = serde_json::from_slice(&told).unwrap();
-    let member = &told["groups"][0]["members"][0];
-    assert_eq!(told["complete"], false, "{told}");
-    assert_eq!(member["pids"], serde_json::json!([heir.0.id()]), "{told}");
+    let listing = run_as(Some(NOBODY), &copy, &["ls", "--tcp", "--json", &port(&sockets[0])]);
+    let listing: Value = serde_json::from_slice(&listing).unwrap();
+    let member = &listing["groups"][0]["members"][0];
+    assert_eq!(listing["complete"], false, "{listing}");
+    assert_eq!(member["pids"], serde_json::json!([heir.0.id()]), "{listing}");
     assert_eq!((&member["user"], &member["uid"]), (&"root".into(), &0.into()));
 }

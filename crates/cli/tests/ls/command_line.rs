@@ -1,4 +1,4 @@
-//! Filters, refusals, exit codes, and what becomes of stdout.
+//! Filters, wrong command lines, exit codes, and failures of stdout.
 
 use std::collections::BTreeSet;
 use std::net::{TcpListener, UdpSocket};
@@ -8,14 +8,14 @@ use socket2::Type;
 
 use crate::harness::relative_time::is_within_factor;
 use crate::sockets::{Options, PLAIN, bound, port};
-use crate::{alone, json, sameport, text};
+use crate::{json, sameport, serialize, text};
 
 #[test]
-fn filters_choose_what_overlaps() {
-    let _alone = alone();
+fn filters_match_overlapping_addresses() {
+    let _lock = serialize();
     let any4 = bound(Type::STREAM, "0.0.0.0:0", &PLAIN);
     let port = port(&any4);
-    // An IPv6 socket of the same port: in nobody's way, and not on 127.0.0.1.
+    // An IPv6 socket on the same port, which does not conflict and is not on 127.0.0.1.
     let only6 = Options { v6only: Some(true), ..PLAIN };
     let _any6 = bound(Type::STREAM, &format!("[::]:{port}"), &only6);
     let both = ["0.0.0.0", "[::]"];
@@ -29,8 +29,8 @@ fn filters_choose_what_overlaps() {
         ("localhost:", &both[..1]),
     ];
     for (host, expected) in cases {
-        let told = json(&["ls", "--tcp", &format!("{host}{port}")]);
-        let found: Vec<_> = told["groups"]
+        let listing = json(&["ls", "--tcp", &format!("{host}{port}")]);
+        let found: Vec<_> = listing["groups"]
             .as_array()
             .unwrap()
             .iter()
@@ -48,10 +48,10 @@ fn filters_choose_what_overlaps() {
     assert!(!listed(&["ls", "--tcp"]) && !listed(&["ls", "--tcp", &at]));
 }
 
-/// A low port that no test and, by ss or by luck, nobody else uses.
+/// A port below 1024 that neither a test nor, as far as ss shows, another program uses.
 fn unused_port() -> String {
-    let told = json(&["ls"]);
-    let used: BTreeSet<String> = told["groups"]
+    let listing = json(&["ls"]);
+    let used: BTreeSet<String> = listing["groups"]
         .as_array()
         .unwrap()
         .iter()
@@ -61,35 +61,37 @@ fn unused_port() -> String {
 }
 
 #[test]
-fn nobody_is_an_answer_and_exit_code_1() {
-    let _alone = alone();
+fn empty_list_exits_with_1() {
+    let _lock = serialize();
     let port = unused_port();
-    for (args, told) in [
+    for (args, listing) in [
         (vec!["ls", &port], format!("nobody is on port {port}\n")),
         (vec!["ls", "--udp", &port], format!("nobody is on udp port {port}\n")),
         (vec!["ls", &format!("[::1]:{port}")], format!("nobody is on [::1]:{port}\n")),
     ] {
         let output = sameport(&args);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        // Before Linux 6.8 a hint follows: not everything could be looked at.
+        // Before Linux 6.8 a hint says that bound sockets are missing.
         let said = text(&output.stderr);
-        assert_eq!((text(&output.stdout), said.starts_with(&told)), ("", true), "{output:?}");
+        assert_eq!((text(&output.stdout), said.starts_with(&listing)), ("", true), "{output:?}");
         assert!(
-            said[told.len()..].lines().all(|line| line.starts_with("hint: sockets that are bound"))
+            said[listing.len()..]
+                .lines()
+                .all(|line| line.starts_with("hint: sockets that are bound"))
         );
     }
     let output = sameport(&["ls", &port, "--json"]);
     assert_eq!(output.status.code(), Some(1));
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let listing: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
-        (&told["version"], &told["groups"], &told["complete"]),
+        (&listing["version"], &listing["groups"], &listing["complete"]),
         (&1.into(), &serde_json::json!([]), &true.into())
     );
 }
 
 #[test]
-fn a_wrong_command_line_is_one_line_at_once() {
-    let _alone = alone();
+fn wrong_command_line_fails_fast_with_one_line() {
+    let _lock = serialize();
     let long = "9".repeat(100_000);
     let cases = [
         "0",
@@ -137,14 +139,14 @@ fn a_wrong_command_line_is_one_line_at_once() {
 
 #[test]
 fn help_begins_with_examples() {
-    let _alone = alone();
+    let _lock = serialize();
     let output = sameport(&["ls", "--help"]);
     assert!(output.status.success() && text(&output.stdout).starts_with("Examples:"), "{output:?}");
 }
 
 #[test]
-fn a_reader_that_left_is_no_failure_and_a_full_disk_is_one() {
-    let _alone = alone();
+fn closed_pipe_succeeds_and_full_disk_fails() {
+    let _lock = serialize();
     let _somebody = TcpListener::bind("127.0.0.1:0").unwrap();
     for args in [&["ls"][..], &["ls", "--json"]] {
         let (reader, writer) = std::io::pipe().unwrap();

@@ -1,6 +1,5 @@
-//! `sameport ls`, the real binary: against `ss` on a busy machine, in what it tells of sockets made
-//! for it, here, in other network namespaces and in a crowd, while they change, and in how it takes its
-//! command line.
+//! End-to-end tests of `sameport ls`: compared with `ss`, on sockets of the test, in other network
+//! namespaces, with many sockets, with `--watch`, and its command line.
 #![cfg(target_os = "linux")]
 
 mod against_ss;
@@ -22,14 +21,14 @@ use serde_json::Value;
 
 const NOBODY: u32 = 65534;
 
-/// One test at a time: a child that another test is about to start has, until its `exec`, every
-/// socket of this process, and is rightly listed.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+/// Serializes the tests. A child of another test holds every socket of this process between fork
+/// and exec, and `ls` would list it.
+fn serialize() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The binary, for the user who runs the tests.
+/// Runs the binary as the user of the tests.
 fn sameport(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sameport")).env_clear().args(args).output().unwrap()
 }
@@ -43,7 +42,7 @@ fn json(args: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-/// What another user is told. Needs root.
+/// The listing for another user. Needs root.
 fn json_as(user: u32, args: &[&str]) -> Value {
     let copy = harness::sameport();
     let mut command = Command::new(copy);

@@ -1,20 +1,20 @@
-//! `ls` where there are very many sockets: all of them, in memory that is bounded.
+//! `ls` lists 100,000 sockets in bounded memory.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use crate::harness::skip;
-use crate::{alone, sameport, text};
+use crate::{sameport, serialize, text};
 
 const SOCKETS: usize = 100_000;
-/// What one socket may cost, in KiB of `ls` for programs, which knows most: the list, the JSON of it,
-/// and what is thrown away on the way.
+/// The memory limit of one socket in `ls --json`, in KiB: the list, the JSON value, and temporary
+/// values.
 const KIB_A_SOCKET: usize = 3;
-/// And what `ls` needs for none.
+/// The memory of `ls` without sockets, in KiB.
 const KIB: usize = 30_000;
 
-/// Binds so many ports of one address of 127.64.0.0/16, or as many as it may have open, tells how many,
-/// and waits for the end of its input.
+/// Binds ports of one address in 127.64.0.0/16 up to the descriptor limit, prints their number, and
+/// waits for the end of its input.
 const HOLDER: &str = "\
 import resource, socket, sys
 number, wanted = int(sys.argv[1]), int(sys.argv[2])
@@ -34,7 +34,7 @@ print(len(held), flush=True)
 sys.stdin.read()
 ";
 
-/// A process with very many sockets, ended when dropped.
+/// A process with many sockets, killed on drop.
 struct Holder {
     child: Child,
     sockets: usize,
@@ -61,8 +61,8 @@ impl Drop for Holder {
 }
 
 #[test]
-fn a_hundred_thousand_sockets_are_all_listed() {
-    let _alone = alone();
+fn lists_a_hundred_thousand_sockets() {
+    let _lock = serialize();
     let mut holders: Vec<Holder> = Vec::new();
     let mut missing = SOCKETS;
     while missing > 0 {
@@ -76,12 +76,12 @@ fn a_hundred_thousand_sockets_are_all_listed() {
     }
 
     let output = sameport(&["ls", "--udp", "--json"]);
-    let used = most_used_by_a_child();
-    // 80 MB, which are not worth a parser.
-    let told = text(&output.stdout);
+    let used = max_rss_of_children();
+    // The output has 80 MB, so this scans the text and does not parse it.
+    let listing = text(&output.stdout);
     for Holder { child, sockets } in &holders {
         let theirs = format!("\"pids\":[{}],", child.id());
-        assert_eq!(told.matches(&theirs).count(), *sockets);
+        assert_eq!(listing.matches(&theirs).count(), *sockets);
     }
     assert!(used < KIB + KIB_A_SOCKET * SOCKETS, "{used} KiB");
 
@@ -89,14 +89,14 @@ fn a_hundred_thousand_sockets_are_all_listed() {
     assert!(text(&output.stdout).lines().count() > SOCKETS);
 }
 
-/// In KiB, by any child that was waited for.
-fn most_used_by_a_child() -> usize {
+/// The largest resident set of any waited-for child, in KiB.
+fn max_rss_of_children() -> usize {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the kernel writes one `rusage` through the pointer.
     #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
     let read = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
     assert_eq!(read, 0);
-    // SAFETY: all zeros are an `rusage`, and the kernel has filled it.
+    // SAFETY: all zeros are a valid `rusage`, and the kernel has written it.
     #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
     let usage = unsafe { usage.assume_init() };
     usize::try_from(usage.ru_maxrss).unwrap()

@@ -1,4 +1,4 @@
-//! What is told of a socket: its processes, owner, flag and queue.
+//! The fields of a listed socket: processes, owner, flag, queue.
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
@@ -9,12 +9,12 @@ use serde_json::Value;
 use socket2::Type;
 
 use crate::harness::{self, is_root, skip};
-use crate::sockets::{Heir, Options, PLAIN, address, bound, port};
-use crate::{NOBODY, alone, json, sameport, text};
+use crate::sockets::{Options, PLAIN, SocketHolder, address, bound, port};
+use crate::{NOBODY, json, sameport, serialize, text};
 
 #[test]
-fn another_user_is_told_what_is_missing() {
-    let _alone = alone();
+fn another_user_learns_what_is_missing() {
+    let _lock = serialize();
     if !is_root() {
         return skip("ls-tells-what-is-missing", "only root can run it as another user");
     }
@@ -34,18 +34,18 @@ fn another_user_is_told_what_is_missing() {
 }
 
 #[test]
-fn every_process_of_a_socket_is_named_once() {
-    let _alone = alone();
+fn each_process_of_a_socket_is_listed_once() {
+    let _lock = serialize();
     let socket = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
     let _twin = socket.try_clone().unwrap();
-    let heirs: Vec<_> = (0..5).map(|_| Heir::of(&socket, None)).collect();
+    let heirs: Vec<_> = (0..5).map(|_| SocketHolder::of(&socket, None)).collect();
     let mut pids: Vec<u32> = heirs.iter().map(|heir| heir.0.id()).collect();
     pids.push(std::process::id());
     pids.sort_unstable();
 
-    let told = json(&["ls", "--tcp", &port(&socket)]);
-    assert_eq!(told["groups"][0]["members"].as_array().unwrap().len(), 1, "{told}");
-    assert_eq!(told["groups"][0]["members"][0]["pids"], serde_json::json!(pids));
+    let listing = json(&["ls", "--tcp", &port(&socket)]);
+    assert_eq!(listing["groups"][0]["members"].as_array().unwrap().len(), 1, "{listing}");
+    assert_eq!(listing["groups"][0]["members"][0]["pids"], serde_json::json!(pids));
 
     let output = sameport(&["ls", "--tcp", &port(&socket)]);
     let [a, b, c, d, ..] = pids[..] else { unreachable!() };
@@ -54,8 +54,8 @@ fn every_process_of_a_socket_is_named_once() {
 }
 
 #[test]
-fn shared_is_read_from_the_socket_or_inferred() {
-    let _alone = alone();
+fn shared_flag_is_read_or_inferred() {
+    let _lock = serialize();
     let shared = Options { shared: true, ..PLAIN };
     let lone = bound(Type::STREAM, "127.0.0.1:0", &shared);
     let closed = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
@@ -69,46 +69,46 @@ fn shared_is_read_from_the_socket_or_inferred() {
         (&first, "--tcp", true, Some(true)),
         (&second, "--tcp", true, Some(true)),
     ] {
-        let told = json(&["ls", kind, &address(socket).to_string()]);
-        for member in told["groups"][0]["members"].as_array().unwrap() {
-            // Only root may read the flag of every process; for others it depends on Yama.
+        let listing = json(&["ls", kind, &address(socket).to_string()]);
+        for member in listing["groups"][0]["members"].as_array().unwrap() {
+            // Only root can read the flag of every process. For other users Yama decides.
             let fits = member["shared"] == readable
                 || (!is_root() && member["shared"] == Value::from(inferred));
-            assert!(fits, "{told}");
+            assert!(fits, "{listing}");
         }
     }
 }
 
 #[test]
 fn queues_are_counted() {
-    let _alone = alone();
+    let _lock = serialize();
     let tcp = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
     let _waiting = [(); 2].map(|()| std::net::TcpStream::connect(address(&tcp)).unwrap());
-    let told = json(&["ls", "--tcp", &address(&tcp).to_string()]);
-    let member = &told["groups"][0]["members"][0];
-    assert_eq!((&member["queue"], &member["backlog"]), (&2.into(), &7.into()), "{told}");
+    let listing = json(&["ls", "--tcp", &address(&tcp).to_string()]);
+    let member = &listing["groups"][0]["members"][0];
+    assert_eq!((&member["queue"], &member["backlog"]), (&2.into(), &7.into()), "{listing}");
 
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let at = udp.local_addr().unwrap();
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"hello", at).unwrap();
-    let told = json(&["ls", "--udp", &at.to_string()]);
-    let member = &told["groups"][0]["members"][0];
-    assert!(member["queue"].as_u64().unwrap() >= 5 && member["backlog"].is_null(), "{told}");
+    let listing = json(&["ls", "--udp", &at.to_string()]);
+    let member = &listing["groups"][0]["members"][0];
+    assert!(member["queue"].as_u64().unwrap() >= 5 && member["backlog"].is_null(), "{listing}");
 }
 
 #[test]
-fn json_has_the_promised_fields() {
-    let _alone = alone();
+fn json_has_the_documented_fields() {
+    let _lock = serialize();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
-    let told = json(&["ls", "--tcp", &at.to_string()]);
+    let listing = json(&["ls", "--tcp", &at.to_string()]);
     let keys = |value: &Value| -> Vec<String> {
         let map: BTreeMap<String, Value> = serde_json::from_value(value.clone()).unwrap();
         map.into_keys().collect()
     };
-    assert_eq!(keys(&told), ["bound_complete", "complete", "groups", "iterated", "version"]);
-    assert_eq!(told["version"], 1);
-    let group = &told["groups"][0];
+    assert_eq!(keys(&listing), ["bound_complete", "complete", "groups", "iterated", "version"]);
+    assert_eq!(listing["version"], 1);
+    let group = &listing["groups"][0];
     assert_eq!(keys(group), ["address", "device", "members", "proto", "v6only"]);
     assert_eq!((&group["proto"], &group["address"]), (&"tcp".into(), &at.to_string().into()));
     let member = &group["members"][0];

@@ -1,4 +1,4 @@
-//! `ls --netns`: sockets of other network namespaces, and what is none.
+//! `ls --netns`: sockets of other network namespaces, and wrong names of namespaces.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -7,10 +7,9 @@ use serde_json::Value;
 
 use crate::harness::{self, is_root, skip};
 use crate::sockets::eventually;
-use crate::{NOBODY, alone, json, json_as, sameport, text};
+use crate::{NOBODY, json, json_as, sameport, serialize, text};
 
-/// Listens on 8080 and is bound to 8081, in the namespace that it is started in, until its standard
-/// input ends.
+/// Listens on TCP 8080 and binds UDP 8081 until its standard input ends.
 const SERVER: &str = "\
 import socket, sys
 a = socket.socket(); a.bind(('0.0.0.0', 8080)); a.listen(9)
@@ -19,30 +18,30 @@ print('ready', flush=True)
 sys.stdin.read()
 ";
 
-/// A server in a namespace that lasts as long as it does, ended when dropped.
-struct Elsewhere(Child);
+/// A server in its own namespace, killed on drop.
+struct NetnsServer(Child);
 
-impl Drop for Elsewhere {
+impl Drop for NetnsServer {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Started by a command that ends with the program to execute.
-fn server(into: &[&str]) -> Option<Elsewhere> {
+/// Starts the server by a command that executes its last arguments.
+fn server(into: &[&str]) -> Option<NetnsServer> {
     let mut command = Command::new(into[0]);
     command.args(&into[1..]).args(["python3", "-c", SERVER]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut server = Elsewhere(command.spawn().ok()?);
+    let mut server = NetnsServer(command.spawn().ok()?);
     let mut line = String::new();
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     (line == "ready\n").then_some(server)
 }
 
 #[test]
-fn sockets_of_another_namespace_are_listed_and_only_those() {
-    let _alone = alone();
+fn lists_only_sockets_of_the_namespace() {
+    let _lock = serialize();
     if !is_root() {
         return skip("ls-netns", "it takes root to enter a network namespace");
     }
@@ -51,12 +50,12 @@ fn sockets_of_another_namespace_are_listed_and_only_those() {
     };
     let pid = server.0.id();
     for network in [format!("pid:{pid}"), format!("/proc/{pid}/ns/net")] {
-        let told = json(&["ls", "--netns", &network]);
-        let groups = told["groups"].as_array().unwrap();
+        let listing = json(&["ls", "--netns", &network]);
+        let groups = listing["groups"].as_array().unwrap();
         let at: Vec<_> = groups.iter().map(|group| &group["address"]).collect();
-        assert_eq!(at, ["0.0.0.0:8080", "0.0.0.0:8081"], "{told}");
+        assert_eq!(at, ["0.0.0.0:8080", "0.0.0.0:8081"], "{listing}");
         let member = &groups[0]["members"][0];
-        assert_eq!(member["pids"], serde_json::json!([pid]), "{told}");
+        assert_eq!(member["pids"], serde_json::json!([pid]), "{listing}");
         assert_eq!(member["backlog"], 9);
         assert_eq!(sameport(&["ls", "--netns", &network, "--tcp", "8081"]).status.code(), Some(1));
     }
@@ -74,8 +73,8 @@ fn sockets_of_another_namespace_are_listed_and_only_those() {
 }
 
 #[test]
-fn a_namespace_that_vanishes_ends_the_watch() {
-    let _alone = alone();
+fn removed_namespace_ends_the_watch() {
+    let _lock = serialize();
     let Some(mut server) = server(&["unshare", "--net"]).filter(|_| is_root()) else {
         return skip("ls-netns-vanishes", "it takes root, unshare and python3");
     };
@@ -102,27 +101,27 @@ fn a_namespace_that_vanishes_ends_the_watch() {
     assert!(said.starts_with(&gone), "{said}");
 }
 
-/// A namespace with a name, until dropped.
-struct Named(String);
+/// A named namespace, removed on drop.
+struct NamedNetns(String);
 
-impl Drop for Named {
+impl Drop for NamedNetns {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "delete", &self.0]).status();
     }
 }
 
 #[test]
-fn a_namespace_has_the_name_that_ip_gave_it() {
-    let _alone = alone();
+fn accepts_names_of_ip_netns() {
+    let _lock = serialize();
     let name = format!("sameport-test-{}", std::process::id());
     let added = Command::new("ip").args(["netns", "add", &name]).stderr(Stdio::null()).status();
     if !added.is_ok_and(|status| status.success()) {
         return skip("ls-netns-named", "`ip netns add` takes root and CAP_SYS_ADMIN");
     }
-    let named = Named(name.clone());
+    let named = NamedNetns(name.clone());
     let _server = server(&["ip", "netns", "exec", &name]).expect("a server");
-    let told = json(&["ls", "--netns", &name, "8080"]);
-    assert_eq!(told["groups"][0]["address"], "0.0.0.0:8080", "{told}");
+    let listing = json(&["ls", "--netns", &name, "8080"]);
+    assert_eq!(listing["groups"][0]["address"], "0.0.0.0:8080", "{listing}");
     drop(named);
     let output = sameport(&["ls", "--netns", &name]);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -131,12 +130,12 @@ fn a_namespace_has_the_name_that_ip_gave_it() {
 }
 
 #[test]
-fn what_is_no_network_namespace_is_refused() {
-    let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
-    let plain = folder.path().join("plain");
+fn refuses_other_files_than_network_namespaces() {
+    let _lock = serialize();
+    let dir = tempfile::tempdir().unwrap();
+    let plain = dir.path().join("plain");
     std::fs::write(&plain, "").unwrap();
-    let pipe = folder.path().join("pipe");
+    let pipe = dir.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let [plain, pipe] = [plain, pipe].map(|path| path.to_str().unwrap().to_owned());
     let cases = [
@@ -156,14 +155,15 @@ fn what_is_no_network_namespace_is_refused() {
     }
 }
 
-/// Runs `ls` as another user where `/proc` shows nobody else's processes.
+/// Runs `ls` as another user with hidepid, which hides the processes of other users in `/proc`.
 #[test]
-fn hidden_processes_are_unknown_and_not_none() {
-    let _alone = alone();
+fn hidden_processes_are_unknown() {
+    let _lock = serialize();
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
     let copy = harness::sameport();
-    // The mount is in a namespace of its own, and of Linux 5.8 and later its options too.
+    // A private mount namespace keeps the options of the mount off the machine. Linux 5.8 and later
+    // also keep hidepid a mount.
     let line = format!(
         "mount -t proc -o hidepid=invisible proc /proc && exec setpriv --reuid {NOBODY} --regid \
          {NOBODY} --clear-groups {} ls --json --tcp {port}",
@@ -173,12 +173,12 @@ fn hidden_processes_are_unknown_and_not_none() {
     let Some(output) = output.ok().filter(|output| output.status.success()) else {
         return skip("ls-hidepid", "it takes root, CAP_SYS_ADMIN, setpriv and Linux 5.8");
     };
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let member = &told["groups"][0]["members"][0];
-    assert_eq!(told["complete"], false, "{told}");
+    let listing: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let member = &listing["groups"][0]["members"][0];
+    assert_eq!(listing["complete"], false, "{listing}");
     assert_eq!((&member["pids"], &member["shared"]), (&serde_json::json!([]), &Value::Null));
     assert_eq!((&member["user"], &member["state"]), (&"root".into(), &"waiting".into()));
-    // Without hidepid the same user is told as little of this process, and knows it too.
+    // Without hidepid the user sees no more of this process, and `ls` says so.
     let open = json_as(NOBODY, &["ls", "--tcp", &port.to_string()]);
-    assert_eq!((&open["complete"], &open["groups"]), (&told["complete"], &told["groups"]));
+    assert_eq!((&open["complete"], &open["groups"]), (&listing["complete"], &listing["groups"]));
 }

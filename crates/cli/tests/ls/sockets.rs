@@ -1,4 +1,4 @@
-//! Sockets to look for, and processes that hold them.
+//! Sockets of the tests, and processes that hold them.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -43,10 +43,10 @@ pub(crate) fn port(socket: &Socket) -> String {
     address(socket).port().to_string()
 }
 
-/// A process that has the socket open as its standard input, until dropped.
-pub(crate) struct Heir(pub(crate) Child);
+/// A process with the socket as its standard input, killed on drop.
+pub(crate) struct SocketHolder(pub(crate) Child);
 
-impl Heir {
+impl SocketHolder {
     pub(crate) fn of(socket: &Socket, user: Option<u32>) -> Self {
         let mut command = Command::new("sleep");
         command.arg("60").stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
@@ -57,15 +57,15 @@ impl Heir {
     }
 }
 
-impl Drop for Heir {
+impl Drop for SocketHolder {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Every kind of socket that can be on a port.
-pub(crate) fn busy() -> Vec<Socket> {
+/// Sockets with every combination of protocol, address, device and sharing.
+pub(crate) fn all_kinds() -> Vec<Socket> {
     let dual = || Options { v6only: Some(false), ..PLAIN };
     let only = || Options { v6only: Some(true), ..PLAIN };
     let on_lo = || Options { device: true, ..PLAIN };
@@ -96,7 +96,7 @@ pub(crate) fn busy() -> Vec<Socket> {
     sockets
 }
 
-/// Tries until there is an answer.
+/// Calls `attempt` until it returns a value. Panics after the timeout.
 #[track_caller]
 pub(crate) fn eventually<T>(attempt: impl FnMut() -> Option<T>) -> T {
     harness::eventually(attempt).expect("an answer in time")

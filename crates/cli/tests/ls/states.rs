@@ -1,4 +1,4 @@
-//! What is told of sockets that do not wait for anybody, and of their processes, options and losses.
+//! Listed sockets that do not listen, and their processes, options and drops.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,12 +10,12 @@ use socket2::{Domain, Socket, Type};
 
 use crate::harness::{Cgroup, is_root, skip};
 use crate::sockets::{Options, PLAIN, address, bound, eventually, port};
-use crate::{NOBODY, alone, json, json_as, sameport, text};
+use crate::{NOBODY, json, json_as, sameport, serialize, text};
 
-/// Where the kernel does not list them, that must be said, and nothing else can be tested.
+/// Whether this kernel lists bound sockets. If it does not, `ls` must say so.
 fn lists_bound() -> bool {
-    let told = json(&["ls", "--tcp"]);
-    let lists = told["bound_complete"].as_bool().unwrap();
+    let listing = json(&["ls", "--tcp"]);
+    let lists = listing["bound_complete"].as_bool().unwrap();
     let hint = "sockets that are bound and do not listen may be missing";
     let output = sameport(&["ls", "--tcp"]);
     assert_eq!(text(&output.stderr).contains(hint), !lists, "{output:?}");
@@ -33,16 +33,16 @@ fn unconnected(at: &str) -> Socket {
 }
 
 #[test]
-fn a_socket_that_keeps_its_port_and_does_not_listen_is_listed() {
-    let _alone = alone();
+fn lists_bound_sockets() {
+    let _lock = serialize();
     if !lists_bound() {
         return;
     }
     for at in ["127.0.0.1:0", "[::1]:0", "[::]:0", "0.0.0.0:0"] {
         let socket = unconnected(at);
-        let told = json(&["ls", "--tcp", &port(&socket)]);
-        let member = &told["groups"][0]["members"][0];
-        assert_eq!(told["groups"][0]["address"], address(&socket).to_string());
+        let listing = json(&["ls", "--tcp", &port(&socket)]);
+        let member = &listing["groups"][0]["members"][0];
+        assert_eq!(listing["groups"][0]["address"], address(&socket).to_string());
         assert_eq!((&member["state"], &member["backlog"]), (&"bound".into(), &Value::Null));
         assert_eq!(member["pids"], json!([std::process::id()]));
 
@@ -53,14 +53,14 @@ fn a_socket_that_keeps_its_port_and_does_not_listen_is_listed() {
         assert!(lines[1].split_whitespace().any(|word| word == "bound"), "{output:?}");
 
         socket.listen(1).unwrap();
-        let told = json(&["ls", "--tcp", &port(&socket)]);
-        assert_eq!(told["groups"][0]["members"][0]["state"], "waiting");
+        let listing = json(&["ls", "--tcp", &port(&socket)]);
+        assert_eq!(listing["groups"][0]["members"][0]["state"], "waiting");
     }
 }
 
 #[test]
-fn connections_are_listed_when_asked_for() {
-    let _alone = alone();
+fn lists_connections_with_all() {
+    let _lock = serialize();
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = unconnected("127.0.81.1:0");
     client.connect(&server.local_addr().unwrap().into()).unwrap();
@@ -70,8 +70,8 @@ fn connections_are_listed_when_asked_for() {
     assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
     let hint = "hint: somebody is connected from there, which --all shows\n";
     assert!(text(&nobody.stderr).ends_with(hint), "{nobody:?}");
-    let told = json(&["ls", "--tcp", "--all", &at]);
-    let member = &told["groups"][0]["members"][0];
+    let listing = json(&["ls", "--tcp", "--all", &at]);
+    let member = &listing["groups"][0]["members"][0];
     assert_eq!((&member["state"], &member["backlog"]), (&"connected".into(), &Value::Null));
     assert_eq!(member["pids"], json!([std::process::id()]));
 
@@ -79,16 +79,16 @@ fn connections_are_listed_when_asked_for() {
     udp.connect("127.0.0.1:9").unwrap();
     let at = udp.local_addr().unwrap().to_string();
     assert_eq!(json(&["ls", "--udp", &at])["groups"], json!([]));
-    let told = json(&["ls", "--udp", "-a", &at]);
-    assert_eq!(told["groups"][0]["members"][0]["state"], "connected");
+    let listing = json(&["ls", "--udp", "-a", &at]);
+    assert_eq!(listing["groups"][0]["members"][0]["state"], "connected");
 }
 
-/// A program that other people wrote, ended when dropped.
+/// A system program, killed on drop.
 struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // One that has processes below it ends them, if it is asked and not killed.
+        // SIGTERM lets a master end its workers.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         for _ in 0..500 {
             if self.0.try_wait().is_ok_and(|exited| exited.is_some()) {
@@ -101,7 +101,7 @@ impl Drop for Server {
     }
 }
 
-/// A server on a port of its own choice, once it is there.
+/// Starts a server on an ephemeral port, and waits until `ls` lists it.
 fn server(program: &str, args: &[&str]) -> Option<(Server, Value)> {
     let silent = || Stdio::null();
     let mut command = Command::new(program);
@@ -115,8 +115,8 @@ fn server(program: &str, args: &[&str]) -> Option<(Server, Value)> {
     };
     let pid = child.0.id();
     let member = eventually(|| {
-        let told = json(&["ls"]);
-        let members = told["groups"]
+        let listing = json(&["ls"]);
+        let members = listing["groups"]
             .as_array()
             .unwrap()
             .iter()
@@ -130,9 +130,9 @@ fn server(program: &str, args: &[&str]) -> Option<(Server, Value)> {
 }
 
 #[test]
-fn programs_are_told_with_all_that_is_known_of_them() {
-    let _alone = alone();
-    // Any port that is free at this moment.
+fn lists_details_of_programs() {
+    let _lock = serialize();
+    // Any free port.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let python = ["-m", "http.server", "--bind", "127.0.0.1", &free];
     for (program, args) in [("python3", &python[..]), ("nc", &["-l", "127.0.0.1", &free])] {
@@ -157,28 +157,28 @@ fn programs_are_told_with_all_that_is_known_of_them() {
     }
 }
 
-/// Who runs the tests.
+/// The uid that runs the tests.
 fn own_uid() -> u32 {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata("/proc/self").unwrap().uid()
 }
 
 #[test]
-fn another_users_process_is_unknown_and_the_socket_is_not() {
-    let _alone = alone();
+fn lists_sockets_of_other_users_without_processes() {
+    let _lock = serialize();
     if !is_root() {
         return skip("ls-tells-what-another-user-sees", "only root can run it as another user");
     }
     let socket = unconnected("127.0.0.1:0");
     socket.set_reuse_address(true).unwrap();
     socket.listen(3).unwrap();
-    let told = json_as(NOBODY, &["ls", "--tcp", &port(&socket)]);
-    let member = &told["groups"][0]["members"][0];
+    let listing = json_as(NOBODY, &["ls", "--tcp", &port(&socket)]);
+    let member = &listing["groups"][0]["members"][0];
     for unknown in ["options", "shared", "position", "program"] {
-        assert_eq!(member[unknown], Value::Null, "{unknown}: {told}");
+        assert_eq!(member[unknown], Value::Null, "{unknown}: {listing}");
     }
-    assert_eq!(member["processes"], json!([]), "{told}");
-    // Everybody is told these, and as root they are the same.
+    assert_eq!(member["processes"], json!([]), "{listing}");
+    // These fields are the same for root and other users.
     let own = json(&["ls", "--tcp", &port(&socket)]);
     let own = &own["groups"][0]["members"][0];
     for known in ["state", "cookie", "drops", "transparent", "freebind", "cgroup", "backlog"] {
@@ -189,8 +189,8 @@ fn another_users_process_is_unknown_and_the_socket_is_not() {
 }
 
 #[test]
-fn what_a_full_queue_drops_is_told() {
-    let _alone = alone();
+fn lists_drops_of_a_full_queue() {
+    let _lock = serialize();
     let listener = unconnected("127.0.0.1:0");
     listener.listen(0).unwrap();
     let drops =
@@ -214,8 +214,8 @@ fn what_a_full_queue_drops_is_told() {
 }
 
 #[test]
-fn the_unit_is_that_in_which_the_socket_was_made() {
-    let _alone = alone();
+fn lists_the_unit_that_created_the_socket() {
+    let _lock = serialize();
     let unit = format!("sameport-test-{}.service", std::process::id());
     let Some(cgroup) = Cgroup::create(&unit) else {
         return skip("ls-tells-the-unit", "it takes root and cgroup v2");
@@ -238,20 +238,20 @@ sys.stdin.readline()";
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
     let port = port.trim();
 
-    let seen = |told: &Value| told["groups"][0]["members"][0].clone();
+    let seen = |listing: &Value| listing["groups"][0]["members"][0].clone();
     let as_ourselves = seen(&json(&["ls", "--tcp", port]));
     if as_ourselves["cgroup"].is_null() {
         return skip("ls-tells-the-unit", "this kernel does not tell a socket's cgroup");
     }
     assert_eq!(as_ourselves["unit"], *unit, "{as_ourselves}");
     assert!(as_ourselves["processes"][0]["cgroup"].as_str().unwrap().ends_with(&unit));
-    // Others see no process, and the unit all the same.
+    // Other users do not see the process, but see the unit.
     let as_another = seen(&json_as(NOBODY, &["ls", "--tcp", port]));
     assert_eq!((&as_another["unit"], &as_another["processes"]), (&(*unit).into(), &json!([])));
     let table = sameport(&["ls", "--tcp", port]);
     assert!(text(&table.stdout).lines().next().unwrap().ends_with("  UNIT"), "{table:?}");
 
-    // The process leaves; the socket stays.
+    // The process changes its cgroup, the socket keeps its own.
     std::fs::write(cgroup.path().join("../cgroup.procs"), server.0.id().to_string()).unwrap();
     let moved = seen(&json(&["ls", "--tcp", port]));
     assert_eq!(moved["unit"], *unit, "{moved}");
@@ -259,26 +259,26 @@ sys.stdin.readline()";
 }
 
 #[test]
-fn members_of_a_group_have_their_places_where_these_are_told() {
-    let _alone = alone();
+fn lists_positions_in_a_group() {
+    let _lock = serialize();
     let shared = Options { shared: true, ..PLAIN };
     let first = bound(Type::STREAM, "127.0.0.1:0", &shared);
     let _second = bound(Type::STREAM, &address(&first).to_string(), &shared);
-    let told = json(&["ls", "--tcp", &address(&first).to_string()]);
-    let members = told["groups"][0]["members"].as_array().unwrap();
+    let listing = json(&["ls", "--tcp", &address(&first).to_string()]);
+    let members = listing["groups"][0]["members"].as_array().unwrap();
     let mut places: Vec<_> = members.iter().map(|member| member["position"].clone()).collect();
     places.sort_by_key(|place| place["index"].as_u64());
     let place = |index| json!({"index": index, "of": 2, "steered": false});
     let nothing = vec![Value::Null; 2];
-    assert!(places == [place(0), place(1)] || places == nothing, "{told}");
+    assert!(places == [place(0), place(1)] || places == nothing, "{listing}");
     let wide = sameport(&["ls", "-l", "--tcp", &address(&first).to_string()]);
     assert_eq!(text(&wide.stdout).contains("  1 of 2  "), places != nothing, "{wide:?}");
 }
 
 #[test]
-fn every_process_of_nginx_is_told_of_every_socket_that_it_inherited() {
-    let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+fn lists_every_nginx_process_for_each_inherited_socket() {
+    let _lock = serialize();
+    let dir = tempfile::tempdir().unwrap();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let settings = format!(
         "daemon off; worker_processes 2; pid pid; error_log log;\n\
@@ -287,8 +287,8 @@ fn every_process_of_nginx_is_told_of_every_socket_that_it_inherited() {
          uwsgi_temp_path d; scgi_temp_path e;\n\
          server {{ listen 127.0.0.1:{free} reuseport backlog=33; }} }}\n"
     );
-    std::fs::write(folder.path().join("conf"), settings).unwrap();
-    let place = format!("{}/", folder.path().display());
+    std::fs::write(dir.path().join("conf"), settings).unwrap();
+    let place = format!("{}/", dir.path().display());
     let mut command = Command::new("nginx");
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command.args(["-p", &place, "-c", "conf", "-e", "log"]);
@@ -297,10 +297,10 @@ fn every_process_of_nginx_is_told_of_every_socket_that_it_inherited() {
         return skip("ls-tells-of-nginx", "nginx is not here");
     };
     let server = Server(child);
-    // The master and two workers have both sockets open.
+    // The master and two workers hold both sockets.
     let members = eventually(|| {
-        let told = json(&["ls", "--tcp", &free]);
-        let members = told["groups"][0]["members"].as_array().cloned().unwrap_or_default();
+        let listing = json(&["ls", "--tcp", &free]);
+        let members = listing["groups"][0]["members"].as_array().cloned().unwrap_or_default();
         let whole = |member: &Value| member["pids"].as_array().unwrap().len() == 3;
         (members.len() == 2 && members.iter().all(whole)).then_some(members)
     });
@@ -309,7 +309,7 @@ fn every_process_of_nginx_is_told_of_every_socket_that_it_inherited() {
         assert_eq!(member["shared"], true, "{member}");
         let pids = member["pids"].as_array().unwrap();
         assert!(pids.contains(&server.0.id().into()), "{member}");
-        // The workers' titles are their own.
+        // Workers change their titles.
         let commands = member["processes"].as_array().unwrap().iter();
         let commands: Vec<_> = commands.map(|it| it["command"][0].as_str().unwrap()).collect();
         assert!(commands.iter().any(|title| title.contains("worker process")), "{commands:?}");

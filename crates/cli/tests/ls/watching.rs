@@ -1,4 +1,4 @@
-//! `ls --watch`: what a pipe and a terminal get, and how it ends.
+//! `ls --watch`: the output for a pipe and for a terminal, and the exit.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -10,14 +10,14 @@ use std::time::Duration;
 use serde_json::Value;
 use socket2::Type;
 
-use crate::alone;
 use crate::harness::skip;
-use crate::sockets::{Heir, PLAIN, address, bound, eventually, port};
+use crate::serialize;
+use crate::sockets::{PLAIN, SocketHolder, address, bound, eventually, port};
 
-/// Longer than any wait of a test that passes.
+/// Longer than any wait of a passing test.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// `sameport ls --watch`, ended when dropped.
+/// `sameport ls --watch`, killed on drop.
 struct Watch {
     child: Child,
     lines: Receiver<String>,
@@ -61,22 +61,22 @@ fn command(args: &[&str]) -> Command {
 
 fn signal(child: &Child, signal: i32) {
     let pid = i32::try_from(child.id()).unwrap();
-    // SAFETY: kill(2) takes two numbers; the child is ours and has not been waited for.
+    // SAFETY: kill(2) takes two numbers. The child is ours, and no wait has reaped it.
     #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
     let result = unsafe { libc::kill(pid, signal) };
     assert_eq!(result, 0);
 }
 
 #[test]
-fn a_pipe_gets_a_line_for_each_change() {
-    let _alone = alone();
+fn pipe_gets_a_line_for_each_change() {
+    let _lock = serialize();
     let socket = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
     let at = address(&socket);
     let watch = Watch::start(&["--tcp", &at.to_string()]);
     let there = watch.line();
     assert!(there.starts_with(&format!("there    tcp {at} waiting, pid ")), "{there}");
 
-    let heir = Heir::of(&socket, None);
+    let heir = SocketHolder::of(&socket, None);
     let changed = watch.line();
     let added = format!(",{}", heir.0.id());
     assert!(changed.starts_with(&format!("changed  tcp {at} waiting, pid ")), "{changed}");
@@ -94,8 +94,8 @@ fn a_pipe_gets_a_line_for_each_change() {
 }
 
 #[test]
-fn programs_get_a_line_of_json_for_each_change() {
-    let _alone = alone();
+fn json_has_a_line_for_each_change() {
+    let _lock = serialize();
     let socket = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
     let watch = Watch::start(&["--json", "--tcp", &address(&socket).to_string()]);
     let there = watch.json();
@@ -104,7 +104,7 @@ fn programs_get_a_line_of_json_for_each_change() {
     assert_eq!(there["member"]["pids"], serde_json::json!([std::process::id()]));
     assert!(there["at"].as_u64().unwrap() > 1_600_000_000, "{there}");
 
-    // listen(2) again changes the limit.
+    // A second listen(2) changes the backlog.
     socket.listen(3).unwrap();
     let changed = watch.json();
     assert_eq!(changed["event"], "changed", "{changed}");
@@ -116,26 +116,26 @@ fn programs_get_a_line_of_json_for_each_change() {
 }
 
 #[test]
-fn what_stays_as_it_is_makes_no_line() {
-    let _alone = alone();
+fn unchanged_sockets_print_nothing() {
+    let _lock = serialize();
     let socket = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
     let watch = Watch::start(&["--tcp", &address(&socket).to_string()]);
     assert!(watch.line().starts_with("there "));
-    // A queue that grows and shrinks is no change; two looks are between these.
+    // A queue that grows and shrinks is not a change. `ls` polls twice in between.
     let _waiting = std::net::TcpStream::connect(address(&socket)).unwrap();
     let silence = watch.lines.recv_timeout(Duration::from_millis(2500));
     assert_eq!(silence, Err(RecvTimeoutError::Timeout));
 }
 
 #[test]
-fn it_ends_when_nobody_reads_and_when_it_is_told_to() {
-    let _alone = alone();
+fn exits_on_closed_pipe_and_on_signals() {
+    let _lock = serialize();
     let socket = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
     let first_line = |stdout: &mut ChildStdout| {
         let mut byte = [0];
         stdout.read_exact(&mut byte).unwrap();
     };
-    // Nothing happens on the port, so it never writes again.
+    // The list does not change, so `ls` never writes again.
     let mut watch = command(&["--tcp", &port(&socket)]).spawn().unwrap();
     let mut stdout = watch.stdout.take().unwrap();
     first_line(&mut stdout);
@@ -154,8 +154,8 @@ fn it_ends_when_nobody_reads_and_when_it_is_told_to() {
 }
 
 #[test]
-fn a_full_disk_ends_it() {
-    let _alone = alone();
+fn full_disk_ends_the_watch() {
+    let _lock = serialize();
     let socket = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut watch = command(&["--tcp", &port(&socket)]);
@@ -165,8 +165,8 @@ fn a_full_disk_ends_it() {
 }
 
 #[test]
-fn a_terminal_shows_the_list_as_it_is() {
-    let _alone = alone();
+fn terminal_shows_the_current_list() {
+    let _lock = serialize();
     let socket = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);
     let line = format!("{} ls --watch --tcp {}", env!("CARGO_BIN_EXE_sameport"), port(&socket));
     let mut script = Command::new("script");
@@ -191,10 +191,10 @@ fn a_terminal_shows_the_list_as_it_is() {
             shown.push_str(&String::from_utf8_lossy(&more));
         }
     };
-    // Three times from the top of the screen, with the header and the socket.
+    // The screen is drawn three times, with the header and the socket.
     wait_for("\u{1b}[HPROTO", 3);
     wait_for(&address(&socket).to_string(), 3);
-    // What is typed there is the terminal's: Ctrl-C.
+    // The terminal interprets the typed character as Ctrl-C.
     child.stdin.as_mut().unwrap().write_all(&[3]).unwrap();
     let exited = eventually(|| child.try_wait().unwrap());
     assert_ne!(exited.code(), Some(0), "by SIGINT");

@@ -1,6 +1,6 @@
-//! Who is reached by which interposer, and who slips past: two copies of every program of the matrix,
-//! and of those that an interposer may miss, by each. What comes out is the table in
-//! docs/interposers.md; `SAMEPORT_WRITE_TABLE=1` writes it there.
+//! Which programs each interposer handles: two copies of every program of the matrix, and of
+//! programs that an interposer may miss. The result is the table in docs/interposers.md;
+//! `SAMEPORT_WRITE_TABLE=1` writes it there.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,11 +23,11 @@ const END: &str = "<!-- table: end -->\n";
 struct Row {
     peer: &'static Peer,
     user: User,
-    /// Whether it all happens below a `run` that shares another port.
+    /// Whether the copies run below a `run` that shares another port.
     below_another: bool,
 }
 
-/// Programs that are no rows of the matrix.
+/// Programs outside of the matrix.
 const OTHERS: &[Row] = &[
     Row { peer: &DYNAMIC_MUSL, user: User::Current, below_another: false },
     Row { peer: &BY_ITS_OWN_CALL, user: User::Current, below_another: false },
@@ -86,11 +86,11 @@ const BELOW_ANOTHER: Peer =
 const STATIC_BELOW_ANOTHER: Peer =
     Peer { what: "C, static, all below another `sameport run`", ..C_STATIC };
 
-/// A copy of `who.c` whose file grants a capability.
+/// A copy of `who.c` with a file capability.
 fn with_capabilities(site: &Site) -> Result<Vec<OsString>, String> {
     let setcap = installed("setcap")?;
     let mut command = who("cc", &[], "tcp", site, "once")?;
-    let copy = site.folder.join("who-with-capabilities");
+    let copy = site.dir.join("who-with-capabilities");
     let done = |mut command: Command| command.status().is_ok_and(|status| status.success());
     let mut copied = Command::new("cp");
     copied.arg(&command[0]).arg(&copy);
@@ -103,14 +103,14 @@ fn with_capabilities(site: &Site) -> Result<Vec<OsString>, String> {
     Ok(command)
 }
 
-/// What came of two copies.
+/// The result of two copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// Both answer.
+    /// Both copies answer.
     Reached,
-    /// `run` said no, and started nothing.
+    /// `run` refused to start them.
     Refused,
-    /// The second was refused the port by the kernel.
+    /// The kernel refused the port to the second copy.
     SlipsPast,
 }
 
@@ -124,7 +124,7 @@ impl Outcome {
     }
 }
 
-/// Two copies by this interposer; `Err`: why they cannot be started here.
+/// Starts two copies by this interposer. `Err`: why they cannot start here.
 fn outcome(row: Row, via: &str) -> Result<Outcome, String> {
     let Row { peer, user, .. } = row;
     let port = harness::free_port();
@@ -160,7 +160,7 @@ fn outcome(row: Row, via: &str) -> Result<Outcome, String> {
 }
 
 fn start(row: Row, via: &str, command: &[OsString]) -> Process {
-    // Each copy has a command line of its own.
+    // Each copy has its own command line.
     let options = ["--quiet", "--via", via, "--group", "copies"];
     if !row.below_another {
         return start_run(row.user, &options, command);
@@ -171,7 +171,7 @@ fn start(row: Row, via: &str, command: &[OsString]) -> Process {
     start_run(row.user, &["--quiet", "--via", "seccomp", "--port", "1"], &inner)
 }
 
-/// Why the table cannot be made here.
+/// Why this machine cannot produce the table.
 fn obstacle() -> Option<String> {
     if !harness::is_root() {
         return Some("an interposer needs root".to_owned());
@@ -182,9 +182,9 @@ fn obstacle() -> Option<String> {
     })
 }
 
-/// What every row's cells are; those that cannot be made here are missing, with the reason said.
+/// The cells of every row, without those that cannot be measured here.
 fn measured(rows: &[Row]) -> BTreeMap<(usize, usize), Outcome> {
-    /// Most of the time a program waits for its language to start.
+    /// A program mostly waits for the start of its runtime.
     const AT_ONCE: usize = 4;
     let jobs = (0..rows.len()).flat_map(|row| (0..VIAS.len()).map(move |via| (row, via)));
     let jobs: Mutex<Vec<_>> = Mutex::new(jobs.rev().collect());
@@ -205,13 +205,13 @@ fn measured(rows: &[Row]) -> BTreeMap<(usize, usize), Outcome> {
     cells.into_inner().unwrap()
 }
 
-/// The first column of a row that is written already.
+/// The program of an existing row.
 fn program_of(line: &str) -> Option<&str> {
     line.strip_prefix("| ")?.split(" | ").next()
 }
 
 #[test]
-fn the_table_of_interposers_is_true() {
+fn table_of_interposers_is_current() {
     if let Some(why) = obstacle() {
         return harness::skip("interposers", &why);
     }
@@ -231,7 +231,7 @@ fn the_table_of_interposers_is_true() {
                 let [seccomp, preload, cgroup] = [seccomp, preload, cgroup].map(|it| it.cell());
                 format!("| {} | {seccomp} | {preload} | {cgroup} |", row.peer.what)
             }
-            // What is not installed here stays as it is written.
+            // Rows of programs that are not installed stay.
             _ => {
                 let mut lines = written.lines();
                 let line = lines.find(|line| program_of(line) == Some(row.peer.what));

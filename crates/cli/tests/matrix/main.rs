@@ -1,5 +1,5 @@
-//! The programs of real life under `sameport run`: two copies of each on one port, by every user
-//! there is, next to the control that shows the second one refused without `run`.
+//! Real programs under `sameport run`: two copies of each on one port, for every user, and the
+//! control without `run`, where the second copy is refused.
 #![cfg(target_os = "linux")]
 
 #[path = "../harness/mod.rs"]

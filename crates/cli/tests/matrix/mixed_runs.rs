@@ -1,4 +1,4 @@
-//! More than two copies, and programs that know nothing of each other.
+//! More than two copies, and different programs on one port.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::harness::{self, TIMEOUT, User, descendants, free_port, start_run};
 use crate::programs::{WHO, http_server, installed, node, who};
 use crate::two_copies::{HTTP, Peer, V4, V6, ask_peer, command, ip_of, list, pids};
 
-/// The last lines of the answers there, until `count` different ones have come or patience ends.
+/// The last lines of the responses, until `count` different ones have come.
 fn answers(peer: &Peer, address: SocketAddr, count: usize) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     let until = Instant::now() + TIMEOUT;
@@ -80,7 +80,7 @@ fn two_different_programs_share_a_port() {
             start_run(*user, &["--group", "different"], &command)
         });
         let told = format!("127.0.0.1:{port} is now shared by 2: pid ");
-        // Whoever came later tells; when both came at once, both do.
+        // The later run reports the other; if both start at once, both do.
         let teller = harness::eventually(|| {
             [&python, &c]
                 .into_iter()
@@ -103,7 +103,7 @@ fn two_different_programs_share_a_port() {
     }
 }
 
-/// The narrower address takes its traffic whole, and the one who starts it is told.
+/// The more specific address receives all of its traffic, and the run that binds it is warned.
 #[test]
 fn programs_beside_a_dual_stack_one() {
     let node_peer = Peer { command: |site| node(site, &[]), ..HTTP };
@@ -145,7 +145,7 @@ fn programs_beside_a_dual_stack_one() {
                 assert_eq!(last_line(&ask_peer(&HTTP, v6).unwrap()), wide);
             }
             narrow.terminate();
-            // And gives it back.
+            // The traffic returns when it exits.
             assert_eq!(last_line(&ask_peer(&HTTP, v4).unwrap()), wide);
             dual.terminate();
         }

@@ -1,16 +1,16 @@
-//! What `run` does to a socket's options, as the program itself reads them after its bind.
+//! The options that a program reads after its bind under `run`.
 
 use crate::harness::{self, User, c_program, free_port, start_command, start_run};
 
-/// `bound.c`, which prints them.
+/// The command line of `bound.c`, which prints the options.
 fn bound(words: &[&str]) -> Vec<String> {
     let program = c_program("bound", &[]);
     let program = program.to_str().unwrap();
     [program].iter().chain(words).map(|word| (*word).to_owned()).collect()
 }
 
-/// Protocol; what the program sets; SO_REUSEADDR and SO_REUSEPORT as it then reads them, without
-/// `run` and under it.
+/// Per case: protocol, options that the program sets, SO_REUSEADDR and SO_REUSEPORT after the bind,
+/// without and under `run`.
 type Row = (&'static str, &'static [&'static str], (u8, u8), (u8, u8));
 
 #[test]
@@ -19,9 +19,9 @@ fn reuseport_is_set_and_reuseaddr_is_cleared_on_udp_only() {
         ("tcp", &[], (0, 0), (0, 1)),
         ("tcp", &["ra"], (1, 0), (1, 1)),
         ("udp", &[], (0, 0), (0, 1)),
-        // Both together would open the address to every user's datagram sockets.
+        // Both options together would let every user's datagram sockets join.
         ("udp", &["ra"], (1, 0), (0, 1)),
-        // A program that shares by itself knows what it does.
+        // A program that sets SO_REUSEPORT keeps its options.
         ("tcp", &["rp"], (0, 1), (0, 1)),
         ("tcp", &["ra", "rp"], (1, 1), (1, 1)),
         ("udp", &["rp"], (0, 1), (0, 1)),
@@ -46,7 +46,7 @@ fn reuseport_is_set_and_reuseaddr_is_cleared_on_udp_only() {
 }
 
 #[test]
-fn sockets_without_a_fixed_port_are_left_alone() {
+fn ephemeral_ports_are_not_shared() {
     for user in User::all() {
         for protocol in ["tcp", "udp"] {
             for sets in [&[][..], &["ra"]] {
@@ -60,7 +60,7 @@ fn sockets_without_a_fixed_port_are_left_alone() {
 }
 
 #[test]
-fn only_the_ports_asked_for_are_shared() {
+fn only_requested_ports_are_shared() {
     for user in User::all() {
         for protocol in ["tcp", "udp"] {
             let [shared, other, also_shared] = [(); 3].map(|()| free_port());
@@ -77,7 +77,7 @@ fn only_the_ports_asked_for_are_shared() {
             second.wait_for_stdout(&format!("{shared} reuseaddr=0 reuseport=1\n"));
             second.wait_for_stderr(&format!("127.0.0.1:{shared} is now shared by 2: pid "));
 
-            // The one in between is not: a second program gets the kernel's answer.
+            // The port in between is not shared: the kernel refuses a second program.
             let between = bound(&[protocol, "127.0.0.1", &other.to_string()]);
             let exited = start_run(*user, &options, &between).wait();
             let refused = format!("bind: port {other}: Address already in use\n");
@@ -89,11 +89,11 @@ fn only_the_ports_asked_for_are_shared() {
     }
 }
 
-/// A port that is not to be shared must be free again the moment that the program closes it: the
-/// supervisor may not have the socket any longer than the program. Who reads /proc/PID/fd, as other
-/// tests do, has it for an instant longer: that is seldom in the way, and a supervisor nearly always.
+/// A port that is not shared must be free once the program closes it, so the supervisor must not
+/// keep the socket longer. Readers of /proc/PID/fd, such as other tests, delay the close a little,
+/// rarely; a supervisor would delay it nearly always.
 #[test]
-fn a_closed_socket_is_gone_at_once() {
+fn closed_socket_frees_its_port_at_once() {
     let python = match crate::programs::installed("python3") {
         Ok(python) => python,
         Err(reason) => return harness::skip("a-closed-socket-is-gone-at-once", &reason),

@@ -5,20 +5,20 @@ use std::ffi::{OsStr, OsString};
 use crate::harness::{compiled_by, find_program, go_program, script};
 use crate::two_copies::{HTTP, Peer, Site, V4, V6, two_copies_share};
 
-/// `who.c`, which answers a connection before it is asked anything.
+/// `who.c`, which answers a connection without a request.
 pub(crate) const WHO: Peer = Peer { program: "who-static.bin", request: "", ..HTTP };
 
-/// A command line out of words of any kind.
+/// A command line.
 fn words(all: &[&dyn AsRef<OsStr>]) -> Result<Vec<OsString>, String> {
     Ok(all.iter().map(|word| word.as_ref().to_owned()).collect())
 }
 
-/// The path of a program of the system, or why there is none.
+/// The path of a system program, or why there is none.
 pub(crate) fn installed(name: &str) -> Result<OsString, String> {
     find_program(name).map(Into::into).ok_or_else(|| format!("{name} is not installed"))
 }
 
-/// `who.c` with these arguments.
+/// The command line of `who.c` with these arguments.
 pub(crate) fn who(
     compiler: &str,
     flags: &[&str],
@@ -31,22 +31,23 @@ pub(crate) fn who(
     words(&[&program, &protocol, &"127.0.0.1", &site.port.to_string(), &mode])
 }
 
-/// `python3 -m http.server`, which serves its own folder: what is in it names the copy.
+/// The command line of `python3 -m http.server`, which serves its directory; a file there names the
+/// copy.
 pub(crate) fn http_server(site: &Site, bind: Option<&str>) -> Result<Vec<OsString>, String> {
-    std::fs::write(site.folder.join("index.html"), format!("copy {}\n", site.copy)).unwrap();
+    std::fs::write(site.dir.join("index.html"), format!("copy {}\n", site.copy)).unwrap();
     let mut command: Vec<OsString> = words(&[
         &installed("python3")?,
         &"-m",
         &"http.server",
         &site.port.to_string(),
         &"--directory",
-        &site.folder,
+        &site.dir,
     ])?;
     command.extend(bind.into_iter().flat_map(|ip| ["--bind", ip]).map(OsString::from));
     Ok(command)
 }
 
-/// `serve.js`.
+/// The command line of `serve.js`.
 pub(crate) fn node(site: &Site, more: &[&str]) -> Result<Vec<OsString>, String> {
     let mut command: Vec<OsString> =
         words(&[&installed("node")?, &script("serve.js"), &site.port.to_string()])?;
@@ -54,15 +55,15 @@ pub(crate) fn node(site: &Site, more: &[&str]) -> Result<Vec<OsString>, String> 
     Ok(command)
 }
 
-/// nginx with a master and two workers, all its files in the copy's folder.
+/// nginx with a master and two workers. All its files are in the directory of the copy.
 fn nginx(site: &Site, reuseport: &str) -> Result<Vec<OsString>, String> {
     let program = installed("nginx")?;
-    let folder = site.folder.display();
+    let dir = site.dir.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|name| format!("{name}_temp_path {folder}/{name};\n"))
+        .map(|name| format!("{name}_temp_path {dir}/{name};\n"))
         .concat();
     let configuration = format!(
-        "daemon off; worker_processes 2; pid {folder}/pid; error_log stderr;
+        "daemon off; worker_processes 2; pid {dir}/pid; error_log stderr;
          events {{}}
          http {{
              access_log off; {temporary}
@@ -73,9 +74,9 @@ fn nginx(site: &Site, reuseport: &str) -> Result<Vec<OsString>, String> {
          }}\n",
         port = site.port,
     );
-    let file = site.folder.join("nginx.conf");
+    let file = site.dir.join("nginx.conf");
     std::fs::write(&file, configuration).unwrap();
-    words(&[&program, &"-e", &"stderr", &"-p", &site.folder, &"-c", &file])
+    words(&[&program, &"-e", &"stderr", &"-p", &site.dir, &"-c", &file])
 }
 
 fn go(site: &Site, protocol: &str) -> Result<Vec<OsString>, String> {
@@ -178,7 +179,7 @@ pub(crate) const NODE_CLUSTER_WHOSE_FIRST_PROCESS_ACCEPTS: Peer = Peer {
 };
 
 #[test]
-fn node_cluster_whose_first_process_accepts() {
+fn node_cluster_primary_accepts() {
     two_copies_share(&NODE_CLUSTER_WHOSE_FIRST_PROCESS_ACCEPTS);
 }
 
@@ -189,7 +190,7 @@ pub(crate) const NODE_CLUSTER_WHOSE_WORKERS_ACCEPT: Peer = Peer {
 };
 
 #[test]
-fn node_cluster_whose_workers_accept() {
+fn node_cluster_workers_accept() {
     two_copies_share(&NODE_CLUSTER_WHOSE_WORKERS_ACCEPT);
 }
 
@@ -301,7 +302,7 @@ pub(crate) const C_THAT_SHARES_BY_ITSELF: Peer = Peer {
 };
 
 #[test]
-fn c_that_shares_by_itself() {
+fn c_with_reuseport() {
     two_copies_share(&C_THAT_SHARES_BY_ITSELF);
 }
 

@@ -1,5 +1,5 @@
-//! A bind that the kernel refuses under `run`: the program gets its own error, and the user the
-//! reason and the next step.
+//! A bind that the kernel refuses under `run`: the program gets the error, and the user the reason
+//! and a hint.
 
 use std::path::Path;
 
@@ -9,13 +9,13 @@ use crate::harness::{
 };
 use crate::programs::installed;
 
-/// `who.c` on 127.0.0.1, by this protocol.
+/// The command line of `who.c` on 127.0.0.1.
 fn who(protocol: &str, port: u16) -> [String; 4] {
     let program = c_program("who", &["-static"]).to_str().unwrap().to_owned();
     [program, protocol.to_owned(), "127.0.0.1".to_owned(), port.to_string()]
 }
 
-/// Starts it without `run`, and waits until it has the port.
+/// Starts `who.c` without `run`, and waits until it has bound the port.
 fn start_alone(user: User, protocol: &str, port: u16) -> Process {
     let command = who(protocol, port);
     let program = start_command(user, &command[0], &command[1..]);
@@ -37,7 +37,7 @@ fn until_listed(program: &Process, port: u16) {
     assert!(listed.is_some(), "nobody is on {port}: {}", program.stderr());
 }
 
-/// The user's name, as the system knows it.
+/// The name of the user in the user database.
 fn name(user: User) -> String {
     let id = match user {
         User::Current => std::fs::metadata("/proc/self").map(|me| {
@@ -55,13 +55,13 @@ fn name(user: User) -> String {
         .map_or(id.clone(), |entry| entry[0].to_owned())
 }
 
-/// Under `run`, as this user, `who.c` ends with 1 and this on stderr.
+/// Asserts that under `run` the program exits with 1 and prints this on stderr.
 #[track_caller]
-fn is_refused(user: User, options: &[&str], command: &[String], stderr: &[&str]) {
+fn assert_refused(user: User, options: &[&str], command: &[String], stderr: &[&str]) {
     let exited = start_run(user, options, command).wait();
     assert_eq!((exited.code, exited.stdout.as_str()), (1, ""), "{exited:?}");
     let mut lines: Vec<_> = exited.stderr.lines().collect();
-    // The program and its supervisor write at the same time.
+    // The program and its supervisor write concurrently.
     lines.sort_unstable_by_key(|line| !line.starts_with("bind: "));
     assert_eq!(lines, stderr, "{exited:?}");
 }
@@ -69,7 +69,7 @@ fn is_refused(user: User, options: &[&str], command: &[String], stderr: &[&str])
 const IN_USE: &str = "bind: Address already in use";
 
 #[test]
-fn held_without_sharing() {
+fn port_held_without_sharing() {
     for user in User::all() {
         for protocol in ["tcp", "udp"] {
             let port = free_port();
@@ -82,22 +82,22 @@ fn held_without_sharing() {
             );
             let hint = "sameport: hint: restart it under `sameport run -- who-static.bin …`, or \
                         pick another port";
-            is_refused(*user, &[], &who(protocol, port), &[IN_USE, &error, hint]);
-            is_refused(*user, &["-n", "1", "-q"], &who(protocol, port), &[IN_USE]);
+            assert_refused(*user, &[], &who(protocol, port), &[IN_USE, &error, hint]);
+            assert_refused(*user, &["-n", "1", "-q"], &who(protocol, port), &[IN_USE]);
             holder.terminate();
         }
     }
 }
 
 #[test]
-fn held_by_another_user() {
+fn port_held_by_another_user() {
     if !is_root() {
         return harness::skip("port-of-another-user", "it takes root to be two users");
     }
     let hint = "sameport: hint: run as that user, or pick another port";
     for protocol in ["tcp", "udp"] {
         for start_holder in [start_alone, start_shared] {
-            // Root sees who it is; being root does not help.
+            // Root sees the process, but cannot share either.
             let port = free_port();
             let holder = start_holder(User::Nobody, protocol, port);
             let pid = descendants(holder.pid()).first().copied().unwrap_or(holder.pid());
@@ -106,23 +106,23 @@ fn held_by_another_user() {
                  one user's sockets can share",
                 name(User::Nobody)
             );
-            is_refused(User::Current, &[], &who(protocol, port), &[IN_USE, &error, hint]);
+            assert_refused(User::Current, &[], &who(protocol, port), &[IN_USE, &error, hint]);
             holder.terminate();
 
-            // Others see the owner only.
+            // Other users see only the owner.
             let port = free_port();
             let holder = start_holder(User::Current, protocol, port);
             let error = format!(
                 "sameport: error: port {port} is held by a program of user root (root can see \
                  which): only one user's sockets can share"
             );
-            is_refused(User::Nobody, &[], &who(protocol, port), &[IN_USE, &error, hint]);
+            assert_refused(User::Nobody, &[], &who(protocol, port), &[IN_USE, &error, hint]);
             holder.terminate();
         }
     }
 }
 
-/// In a network namespace of its own, where the system's settings are the kernel's defaults.
+/// A network namespace has the kernel's default settings.
 #[test]
 fn low_port_without_privilege() {
     let tools = [installed("unshare"), installed("setpriv")];
@@ -162,7 +162,7 @@ fn address_of_no_interface() {
         for protocol in ["tcp", "udp"] {
             let port = free_port();
             let mut command = who(protocol, port);
-            // Set aside for documentation: nobody has it.
+            // An address reserved for documentation (RFC 5737).
             command[2] = "192.0.2.1".to_owned();
             let error = format!(
                 "sameport: error: 192.0.2.1:{port} was refused: no interface of this machine has \
@@ -170,18 +170,18 @@ fn address_of_no_interface() {
             );
             let hint = "sameport: hint: `ip address` lists the ones it has";
             let not_here = "bind: Cannot assign requested address";
-            // Often, because the program ends the moment that it is refused, and the reason must not
-            // come too late.
+            // Several times: the program exits on the refusal, and the reason must not come too
+            // late.
             for _ in 0..20 {
-                is_refused(*user, &[], &command, &[not_here, &error, hint]);
+                assert_refused(*user, &[], &command, &[not_here, &error, hint]);
             }
-            is_refused(*user, &["--quiet"], &command, &[not_here]);
+            assert_refused(*user, &["--quiet"], &command, &[not_here]);
         }
     }
 }
 
 #[test]
-fn quiet_says_nothing_of_sharing_either() {
+fn quiet_prints_nothing_about_sharing() {
     for user in User::all() {
         let port = free_port();
         let first = start_run(*user, &["-q"], &who("tcp", port));

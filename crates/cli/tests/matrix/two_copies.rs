@@ -1,5 +1,5 @@
-//! What must hold for two copies of any program: refused without `run`; under `run` both answer,
-//! both are listed, both are told of, and nothing is left of them at the end.
+//! Two copies of a program: the second is refused without `run`. Under `run` both answer, both are
+//! listed and reported, and nothing is left of them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -13,35 +13,35 @@ use crate::harness::{
     self, Process, TIMEOUT, User, ask, descendants, eventually, free_port, start_command, start_run,
 };
 
-/// A program, and what to expect of it.
+/// A program and its expected behaviour.
 pub(crate) struct Peer {
-    /// What it is, in docs/interposers.md.
+    /// Its name in docs/interposers.md.
     pub(crate) what: &'static str,
     /// Its name in `ls` and in messages.
     pub(crate) program: &'static str,
     /// `tcp` or `udp`.
     pub(crate) protocol: &'static str,
-    /// The IPs it listens on, as messages write them: `*` is dual-stack.
+    /// The addresses it listens on, as messages print them: `*` is dual-stack.
     pub(crate) listens: &'static [&'static str],
-    /// Where it is asked.
+    /// The addresses to send requests to.
     pub(crate) asked: &'static [[u16; 8]],
-    /// What makes it answer. The answer ends with its pid, or with `copy N`.
+    /// The request. The response ends with the pid, or with `copy N`.
     pub(crate) request: &'static str,
-    /// How many sockets a copy has on each IP.
+    /// The number of sockets of a copy on each address.
     pub(crate) sockets: usize,
-    /// Whether it sets SO_REUSEPORT itself, so that a second copy is welcome without `run`.
+    /// Whether the program sets SO_REUSEPORT, so that a second copy starts without `run`.
     pub(crate) shares_itself: bool,
-    /// What `run` ends with after SIGTERM.
+    /// The exit code of `run` after SIGTERM.
     pub(crate) code: i32,
-    /// The command line, or why there is none here.
+    /// The command line, or why the program cannot run here.
     pub(crate) command: fn(&Site) -> Result<Vec<OsString>, String>,
 }
 
-/// What one copy of a program gets.
+/// The environment of one copy.
 pub(crate) struct Site {
     pub(crate) port: u16,
-    /// Its own folder, writable by the user who runs it.
-    pub(crate) folder: PathBuf,
+    /// A directory that the user can write to.
+    pub(crate) dir: PathBuf,
     /// 1 or 2.
     pub(crate) copy: usize,
 }
@@ -51,7 +51,7 @@ pub(crate) const V6: [u16; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
 
 pub(crate) const TERMINATED: i32 = 128 + libc::SIGTERM;
 
-/// Most programs: HTTP on 127.0.0.1 by one socket, ended by SIGTERM.
+/// The default: HTTP on 127.0.0.1 by one socket, stopped by SIGTERM.
 pub(crate) const HTTP: Peer = Peer {
     what: "",
     program: "",
@@ -65,7 +65,7 @@ pub(crate) const HTTP: Peer = Peer {
     command: |_| Err("this row has no command".to_owned()),
 };
 
-/// Runs the whole of it, for every user.
+/// Runs the whole test for every user.
 pub(crate) fn two_copies_share(peer: &Peer) {
     for user in User::all() {
         if let Err(reason) = control(peer, *user).and_then(|()| under_run(peer, *user)) {
@@ -74,7 +74,7 @@ pub(crate) fn two_copies_share(peer: &Peer) {
     }
 }
 
-/// Without `run`, the second copy is refused, unless the program shares by itself.
+/// Without `run` the second copy is refused, unless the program sets SO_REUSEPORT.
 fn control(peer: &Peer, user: User) -> Result<(), String> {
     let port = free_port();
     let [first, second] = [1, 2].map(|copy| command(peer, user, port, copy));
@@ -89,7 +89,7 @@ fn control(peer: &Peer, user: User) -> Result<(), String> {
         let exited = second.wait();
         assert_ne!(exited.code, 0, "{exited:?}");
         let why = exited.stderr.to_lowercase();
-        // glibc's, Python's and Go's words; musl's; Node's.
+        // The messages of glibc, Python and Go; musl; Node.
         let in_use = ["address already in use", "address in use", "eaddrinuse"];
         assert!(in_use.iter().any(|words| why.contains(words)), "{exited:?}");
     }
@@ -97,7 +97,7 @@ fn control(peer: &Peer, user: User) -> Result<(), String> {
     Ok(())
 }
 
-/// Without `run`, nobody else sees to what a program has started.
+/// Without `run`, no supervisor stops the children of the program.
 fn end_all(program: Process) {
     let below = descendants(program.pid());
     program.signal(libc::SIGTERM);
@@ -109,7 +109,7 @@ fn end_all(program: Process) {
 
 fn under_run(peer: &Peer, user: User) -> Result<(), String> {
     let port = free_port();
-    // Each copy serves a folder of its own, so its command is another.
+    // Each copy serves its own directory, so the command lines differ.
     let group = ["--group", "copies"];
     let first = start_run(user, &group, &command(peer, user, port, 1)?);
     until_answering(peer, port, &[&first], 1);
@@ -119,7 +119,7 @@ fn under_run(peer: &Peer, user: User) -> Result<(), String> {
     until_answering(peer, port, &both, 2);
 
     let listing = settled_listing(peer, user, port, &both);
-    told_of_each_other(peer, port, &both, &listing);
+    assert_runs_report_each_other(peer, port, &both, &listing);
 
     let processes: Vec<i32> = runs.iter().flat_map(|run| descendants(run.pid())).collect();
     assert!(processes.len() >= 2, "{processes:?}");
@@ -140,10 +140,10 @@ pub(crate) fn command(
     port: u16,
     copy: usize,
 ) -> Result<Vec<OsString>, String> {
-    let folder = harness::in_test_dir(format!("{port}-{copy}"));
-    std::fs::create_dir_all(&folder).unwrap();
-    harness::chown_to(&folder, user);
-    (peer.command)(&Site { port, folder, copy })
+    let dir = harness::in_test_dir(format!("{port}-{copy}"));
+    std::fs::create_dir_all(&dir).unwrap();
+    harness::chown_to(&dir, user);
+    (peer.command)(&Site { port, dir, copy })
 }
 
 pub(crate) fn ip_of(segments: [u16; 8]) -> IpAddr {
@@ -158,7 +158,8 @@ fn until_answering(peer: &Peer, port: u16, copies: &[&Process], count: usize) {
     }
 }
 
-/// Asks, on every address, until `count` of these copies have answered there, or one has ended.
+/// Sends requests to every address until `count` of these copies have answered there, or one has
+/// exited.
 pub(crate) fn answering(
     peer: &Peer,
     port: u16,
@@ -178,10 +179,10 @@ pub(crate) fn answering(
             }
             match ask_peer(peer, address) {
                 Ok(answer) => {
-                    seen.extend(copy_of(&answer, copies));
+                    seen.extend(copy_that_answered(&answer, copies));
                     last = answer;
                 }
-                // Not there yet.
+                // No listener yet.
                 Err(_) => std::thread::sleep(Duration::from_millis(10)),
             }
         }
@@ -189,7 +190,7 @@ pub(crate) fn answering(
     Ok(())
 }
 
-/// One answer.
+/// The response to one request.
 pub(crate) fn ask_peer(peer: &Peer, address: SocketAddr) -> std::io::Result<String> {
     let answer = match peer.protocol {
         "tcp" => ask(address, peer.request.as_bytes())?,
@@ -198,8 +199,8 @@ pub(crate) fn ask_peer(peer: &Peer, address: SocketAddr) -> std::io::Result<Stri
     Ok(String::from_utf8(answer).unwrap())
 }
 
-/// Which of these copies gave this answer: by the pid in it, or by the number of the copy.
-fn copy_of(answer: &str, copies: &[&Process]) -> Option<usize> {
+/// The copy that sent this response, by the pid or the number of the copy in it.
+fn copy_that_answered(answer: &str, copies: &[&Process]) -> Option<usize> {
     let last = answer.trim_end().lines().last()?;
     if let Some(copy) = last.strip_prefix("copy ") {
         return copy.parse::<usize>().ok()?.checked_sub(1);
@@ -208,7 +209,8 @@ fn copy_of(answer: &str, copies: &[&Process]) -> Option<usize> {
     copies.iter().position(|copy| copy.pid() == pid || descendants(copy.pid()).contains(&pid))
 }
 
-/// `ls PORT --json`, once it agrees with what is so: a program may still be starting workers.
+/// The output of `ls PORT --json` once it shows the expected state: a program can still be starting
+/// workers.
 fn settled_listing(peer: &Peer, user: User, port: u16, runs: &[&Process]) -> Value {
     let mut last = String::new();
     let settled = eventually(|| {
@@ -224,11 +226,11 @@ fn settled_listing(peer: &Peer, user: User, port: u16, runs: &[&Process]) -> Val
     settled.unwrap_or_else(|| panic!("{last}"))
 }
 
-/// `ls PORT --json`.
+/// The output of `ls PORT --json`.
 pub(crate) fn list(user: User, port: u16) -> Value {
     let exited = harness::start(user, &["ls", &port.to_string(), "--json"]).wait();
     let listing: Value = serde_json::from_str(&exited.stdout).unwrap();
-    // Nobody there is code 1.
+    // An empty listing exits with 1.
     let code = i32::from(listing["groups"].as_array().unwrap().is_empty());
     assert_eq!(exited.code, code, "{exited:?}");
     listing
@@ -267,7 +269,7 @@ fn disagreement(peer: &Peer, port: u16, runs: &[&Process], listing: &Value) -> O
     None
 }
 
-/// What a listing says of one of a program's addresses.
+/// The group of one of the program's addresses in a listing.
 fn group<'a>(listing: &'a Value, peer: &Peer, ip: &str, port: u16) -> Option<&'a Value> {
     let address = format!("{}:{port}", if ip == "*" { "[::]" } else { ip });
     listing["groups"].as_array()?.iter().find(|group| {
@@ -282,7 +284,7 @@ pub(crate) fn pids(member: &Value) -> Vec<i32> {
     serde_json::from_value(member["pids"].clone()).unwrap()
 }
 
-/// The processes of a run that have this socket, looked up in another way than `ls` does.
+/// The processes of a run that hold this socket, found without the code under test.
 fn holders(run: &Process, inode: u64) -> BTreeSet<i32> {
     let socket = format!("socket:[{inode}]");
     let has = |pid: &i32| {
@@ -295,8 +297,8 @@ fn holders(run: &Process, inode: u64) -> BTreeSet<i32> {
     descendants(run.pid()).into_iter().filter(has).collect()
 }
 
-/// The second run says that the address is shared, and names both.
-fn told_of_each_other(peer: &Peer, port: u16, runs: &[&Process], listing: &Value) {
+/// The second run reports that the address is shared, and names both.
+fn assert_runs_report_each_other(peer: &Peer, port: u16, runs: &[&Process], listing: &Value) {
     let members = 2 * peer.sockets;
     for ip in peer.listens {
         let line = format!("sameport: {ip}:{port} is now shared by {members}: pid ");
@@ -312,7 +314,7 @@ fn told_of_each_other(peer: &Peer, port: u16, runs: &[&Process], listing: &Value
     }
 }
 
-/// Whether a process is there and not merely unreaped.
+/// Whether a process exists and is not a zombie.
 fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))

@@ -1,5 +1,5 @@
-//! Children that misbehave: the supervisor survives each, other workers serve, and a message names
-//! the culprit.
+//! Workers that misbehave: the supervisor survives each, other workers serve, and a message names
+//! the worker.
 
 use std::io::Read as _;
 use std::net::TcpStream;
@@ -11,9 +11,9 @@ use crate::harness::named_run::{
 };
 use crate::harness::{User, descendants, eventually, find_program, skip};
 
-/// Has many ask, which reach both workers, and waits until worker 2, the good one, answers one.
+/// Sends requests to both workers until worker 2 answers one.
 #[track_caller]
-fn the_other_serves(run: &NamedRun) {
+fn assert_other_worker_serves(run: &NamedRun) {
     let other = run.wait_for_worker(2).to_string();
     let mut clients: Vec<(TcpStream, String)> = Vec::new();
     let answered = eventually(|| {
@@ -30,23 +30,23 @@ fn the_other_serves(run: &NamedRun) {
     assert!(answered.is_some(), "worker 2 does not answer\n{}", run.supervisor.stderr());
 }
 
-/// Worker 1 is the culprit, worker 2 serves; then both are replaced, and end.
-fn survives(how: &str, options: &[&str], told: fn(pid: i32) -> String) {
+/// Worker 1 misbehaves, worker 2 serves. Then both are replaced, and the run stops.
+fn survives(how: &str, options: &[&str], message: fn(pid: i32) -> String) {
     for user in User::all() {
         let run = NamedRun::start_rogue(*user, options, how);
-        the_other_serves(&run);
-        run.supervisor.wait_for_stderr(&told(run.wait_for_worker(1)));
-        the_other_serves(&run);
+        assert_other_worker_serves(&run);
+        run.supervisor.wait_for_stderr(&message(run.wait_for_worker(1)));
+        assert_other_worker_serves(&run);
         let other = run.wait_for_worker(2);
         run.verb("restart", &[]);
         assert_ne!(run.wait_for_worker(2), other, "{how}: it was replaced");
-        the_other_serves(&run);
+        assert_other_worker_serves(&run);
         run.stop();
     }
 }
 
-/// Worker 1 misbehaves, and everybody is served all the same, through restarts too.
-fn is_borne(how: &str) {
+/// Worker 1 misbehaves without harm: every request is answered, during restarts too.
+fn is_harmless(how: &str) {
     for user in User::all() {
         let run = NamedRun::start_rogue(*user, &[], how);
         let before = run.wait_for_ready(2);
@@ -62,49 +62,49 @@ fn is_borne(how: &str) {
 }
 
 #[test]
-fn one_that_never_listens_is_named() {
+fn worker_that_never_listens_is_named() {
     survives("silent", &["--grace", "1s"], |pid| {
         format!("worker 1 (pid {pid}) is starting: it has listened on nothing so far")
     });
 }
 
 #[test]
-fn one_that_never_accepts_is_named() {
+fn worker_that_never_accepts_is_named() {
     survives("stuck", &["--grace", "500ms"], |pid| {
         format!("warning: worker 1 (pid {pid}) does not accept connections")
     });
 }
 
 #[test]
-fn one_that_closes_everything_is_named() {
+fn worker_that_closes_every_descriptor_is_named() {
     survives("closes", &["--grace", "1s"], |pid| {
         format!("warning: worker 1 (pid {pid}) has closed 127.0.0.1:")
     });
 }
 
 #[test]
-fn one_that_moves_to_another_network_is_named() {
+fn worker_that_changes_its_network_namespace_is_named() {
     survives("unshares", &["--grace", "1s"], |pid| {
         format!("worker 1 (pid {pid}) is starting: it has listened on nothing so far")
     });
 }
 
 #[test]
-fn one_that_ignores_sigterm_is_killed() {
+fn worker_that_ignores_sigterm_is_killed() {
     for user in User::all() {
         let run = NamedRun::start_rogue(*user, &["--grace", "1s"], "deaf");
         run.wait_for_ready(2);
         let pid = run.wait_for_worker(1);
         while_clients_served(&run, run.setup.address(), || run.verb("restart", &[]));
-        let told = format!("worker 1 (pid {pid}) drains: it did not end in time, and is killed");
-        run.supervisor.wait_for_stderr(&told);
+        let message = format!("worker 1 (pid {pid}) drains: it did not end in time, and is killed");
+        run.supervisor.wait_for_stderr(&message);
         run.stop();
     }
 }
 
-/// A worker that forks and exits is followed where it went.
+/// A worker that forks and exits is followed to its child.
 #[test]
-fn daemons_are_workers_too() {
+fn daemons_are_workers() {
     for how in ["forks", "setsid"] {
         for user in User::all() {
             let run = NamedRun::start_rogue(*user, &["--grace", "1s"], how);
@@ -131,30 +131,30 @@ fn daemons_are_workers_too() {
 
 #[test]
 fn one_address_bound_twice() {
-    is_borne("twice");
+    is_harmless("twice");
 }
 
 #[test]
-fn a_flood_of_binds() {
-    is_borne("flood");
+fn flood_of_binds() {
+    is_harmless("flood");
 }
 
 #[test]
-fn calls_that_change_while_we_look() {
-    is_borne("swaps");
+fn arguments_that_change_during_the_call() {
+    is_harmless("swaps");
 }
 
 #[test]
-fn a_held_socket_that_is_fiddled_with() {
-    is_borne("toggles");
+fn options_of_a_held_socket_changed() {
+    is_harmless("toggles");
 }
 
 #[test]
-fn a_held_socket_that_is_shut_down() {
-    is_borne("shuts");
+fn held_socket_shut_down() {
+    is_harmless("shuts");
 }
 
-/// Its own socket cannot be replaced, and `status` says so, and why.
+/// Its socket cannot be replaced, and `status` gives the reason.
 #[test]
 fn epoll_before_bind_is_not_held() {
     for user in User::all() {
@@ -168,8 +168,11 @@ fn epoll_before_bind_is_not_held() {
         let status = run.status();
         let why = status["addresses"][0]["not_held"].as_str().unwrap_or_default();
         assert!(why.contains("epoll"), "{status}");
-        let told = run.verb("status", &[]).stdout;
-        assert!(told.contains(" is not held: the program watches its socket (epoll)"), "{told}");
+        let message = run.verb("status", &[]).stdout;
+        assert!(
+            message.contains(" is not held: the program watches its socket (epoll)"),
+            "{message}"
+        );
         let (address, pid) = (run.setup.address(), run.wait_for_worker(1).to_string());
         let serves = eventually(|| (responder(address).ok()? == pid).then_some(()));
         assert!(serves.is_some(), "{}", run.supervisor.stderr());
@@ -177,9 +180,9 @@ fn epoll_before_bind_is_not_held() {
     }
 }
 
-/// Each of its two sockets is held, and each gets its own again.
+/// Both sockets are held, and the next worker gets each of them.
 #[test]
-fn twice_alone_is_served_by_the_next() {
+fn single_worker_with_two_sockets() {
     let setup = RunSetup::new(User::Current);
     let command = rogue_command("twice");
     let command = setup.gated_command(&[&command[0], "twice", "{port}"]);
@@ -191,8 +194,7 @@ fn twice_alone_is_served_by_the_next() {
     run.stop();
 }
 
-/// nginx as it comes, with `daemon on`: its master leaves the first process, its session and its
-/// environment behind.
+/// nginx with `daemon on`, whose master leaves the first process, its session and its environment.
 #[test]
 fn nginx_as_a_daemon() {
     for user in User::all() {
@@ -200,13 +202,13 @@ fn nginx_as_a_daemon() {
             return skip("named-nginx-daemon", "no nginx");
         };
         let setup = RunSetup::new(*user);
-        let folder = setup.folder.display();
+        let dir = setup.dir.display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|name| format!("{name}_temp_path {folder}/{name};\n"))
+            .map(|name| format!("{name}_temp_path {dir}/{name};\n"))
             .concat();
-        let file = setup.folder.join("nginx.conf");
+        let file = setup.dir.join("nginx.conf");
         let configuration = format!(
-            "worker_processes 2; error_log {folder}/errors; pid {folder}/pid;
+            "worker_processes 2; error_log {dir}/errors; pid {dir}/pid;
              events {{}}
              http {{
                  access_log off; {temporary}
@@ -215,8 +217,8 @@ fn nginx_as_a_daemon() {
             setup.port,
         );
         std::fs::write(&file, configuration).unwrap();
-        let folder = setup.folder.to_str().unwrap();
-        let words = [nginx.to_str().unwrap(), "-e", "stderr", "-p", folder, "-c"];
+        let dir = setup.dir.to_str().unwrap();
+        let words = [nginx.to_str().unwrap(), "-e", "stderr", "-p", dir, "-c"];
         let words = words.map(str::to_owned).into_iter().chain([file.display().to_string()]);
         let words: Vec<String> = words.collect();
         let run = setup.run(&["--grace", "3s"], &words);

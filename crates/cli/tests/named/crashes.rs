@@ -5,9 +5,9 @@ use crate::harness::{User, eventually};
 
 const GIVEN_UP: &str = "worker 1 crashed repeatedly and is not started again";
 
-/// One is given up, told of, and seen; the others serve, and a restart gives it another chance.
+/// A crashing worker is given up and reported. The others serve, and a restart tries it again.
 #[test]
-fn a_crash_loop_is_given_up_and_the_others_serve() {
+fn crash_loop_is_given_up_and_others_serve() {
     for user in User::all() {
         for (how, why) in [("fails", "it ended with code 4"), ("crashes", "it ended with code 3")] {
             let run = NamedRun::start_rogue(*user, &[], how);
@@ -23,7 +23,7 @@ fn a_crash_loop_is_given_up_and_the_others_serve() {
                 assert_eq!(responder(address).unwrap(), other, "{how}");
             }
             let exited = run.try_verb("restart", &[]);
-            // One that listens before it crashes has been ready.
+            // A worker that listens before it crashes counts as ready.
             if how == "fails" {
                 assert_eq!(exited.code, 1, "{exited:?}");
                 assert!(exited.stderr.contains("worker 1 did not get ready"), "{exited:?}");
@@ -34,9 +34,9 @@ fn a_crash_loop_is_given_up_and_the_others_serve() {
     }
 }
 
-/// Nobody is left: the run ends, with the code of the last.
+/// No worker is left: the run exits with the code of the last one.
 #[test]
-fn when_all_are_given_up_the_run_ends_with_their_code() {
+fn run_exits_with_the_code_of_the_last_worker() {
     for user in User::all() {
         for (how, code) in [("fails", 4), ("crashes", 3)] {
             let run = RunSetup::new(*user).run(&[], &rogue_command(how));
@@ -46,18 +46,18 @@ fn when_all_are_given_up_the_run_ends_with_their_code() {
     }
 }
 
-/// A worker that ends well though nobody asked it to is started again, and not without end.
+/// A worker that exits with 0 unasked is started again, but not forever.
 #[test]
-fn ending_well_again_and_again_is_a_crash_loop_too() {
+fn repeated_exit_0_is_a_crash_loop() {
     let run = RunSetup::new(User::Current).run(&[], &["true"]);
     let exited = run.wait_for_exit(1);
     assert!(exited.stderr.contains(GIVEN_UP), "{exited:?}");
     assert!(exited.stderr.contains("it ended with code 0"), "{exited:?}");
 }
 
-/// While a crash loop pauses, nobody is refused: who comes waits for the next process.
+/// During the pause of a crash loop, connections wait for the next process.
 #[test]
-fn nobody_is_refused_while_it_pauses() {
+fn no_connection_is_refused_during_the_pause() {
     for user in User::all() {
         let setup = RunSetup::new(*user);
         let command = rogue_command("crashes");

@@ -1,4 +1,5 @@
-//! Named runs end to end: real programs, children that misbehave, and what becomes of clients.
+//! End-to-end tests of named runs: real programs, workers that misbehave, and the connections of
+//! clients.
 #![cfg(target_os = "linux")]
 
 mod children;

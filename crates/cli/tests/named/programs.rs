@@ -1,4 +1,4 @@
-//! The programs of real life: restarted, killed and upgraded.
+//! Real programs: restarted, killed and upgraded.
 
 use std::net::SocketAddr;
 
@@ -9,8 +9,8 @@ use crate::harness::{
     User, c_program, descendants, eventually, find_program, go_program, kill, script, skip,
 };
 
-/// A program, as it is started on a room's port.
-type Made = fn(&RunSetup) -> Option<Vec<String>>;
+/// The command line of a program on the port of a run.
+type CommandLine = fn(&RunSetup) -> Option<Vec<String>>;
 
 fn words(words: &[&str]) -> Option<Vec<String>> {
     Some(words.iter().map(|&word| word.to_owned()).collect())
@@ -25,7 +25,7 @@ fn built(program: std::path::PathBuf) -> String {
 }
 
 fn http_server(_: &RunSetup) -> Option<Vec<String>> {
-    // Its own `serve` answers with files; this one answers who it is, with the same listen(5).
+    // asyncio's own server answers with its pid, with the same listen(5).
     words(&[&path("python3")?, "-u", &built(script("named_http_server.py")), "{port}"])
 }
 
@@ -56,12 +56,12 @@ fn nginx_reuseport(setup: &RunSetup) -> Option<Vec<String>> {
 
 /// A master and two workers.
 fn nginx_with(setup: &RunSetup, reuseport: &str) -> Option<Vec<String>> {
-    let folder = setup.folder.display();
+    let dir = setup.dir.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|name| format!("{name}_temp_path {folder}/{name};\n"))
+        .map(|name| format!("{name}_temp_path {dir}/{name};\n"))
         .concat();
     let configuration = format!(
-        "daemon off; worker_processes 2; error_log stderr; pid {folder}/pid;
+        "daemon off; worker_processes 2; error_log stderr; pid {dir}/pid;
          events {{}}
          http {{
              access_log off; {temporary}
@@ -69,18 +69,22 @@ fn nginx_with(setup: &RunSetup, reuseport: &str) -> Option<Vec<String>> {
          }}\n",
         setup.port,
     );
-    let file = setup.folder.join("nginx.conf");
+    let file = setup.dir.join("nginx.conf");
     std::fs::write(&file, configuration).unwrap();
-    words(&[&path("nginx")?, "-e", "stderr", "-p", setup.folder.to_str()?, "-c", file.to_str()?])
+    words(&[&path("nginx")?, "-e", "stderr", "-p", setup.dir.to_str()?, "-c", file.to_str()?])
 }
 
-/// Connections that come while no worker is alive are served by the next; a restart and an upgrade
-/// refuse nobody.
+/// The next worker serves connections that arrive while no worker is alive. A restart and an
+/// upgrade refuse none.
 #[track_caller]
-fn lives(name: &str, made: Made, also: Option<fn(u16) -> SocketAddr>) {
+fn survives_restarts(
+    name: &str,
+    command_line: CommandLine,
+    second_address: Option<fn(u16) -> SocketAddr>,
+) {
     for user in User::all() {
         let setup = RunSetup::new(*user);
-        let Some(command) = made(&setup) else { return skip(name, "it is not installed") };
+        let Some(command) = command_line(&setup) else { return skip(name, "it is not installed") };
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         let gated = setup.gated_command(&command);
         let run = setup.run(&["--ready", "http:/"], &gated);
@@ -91,30 +95,37 @@ fn lives(name: &str, made: Made, also: Option<fn(u16) -> SocketAddr>) {
         let addresses = status["addresses"].as_array().unwrap();
         let kept = |it: &serde_json::Value| it["held"] == true && it["members"].as_u64() > Some(0);
         assert!(!addresses.is_empty() && addresses.iter().all(kept), "{context}: {status}");
-        if let Some(also) = also {
-            queue_reaches_next_worker(&run, also(run.setup.port), &context);
+        if let Some(second_address) = second_address {
+            queue_reaches_next_worker(&run, second_address(run.setup.port), &context);
         }
         let before = run.wait_for_ready(1);
-        while_served_where_it_drains(&run, name, || run.verb("restart", &[]));
+        while_clients_served_if_it_drains(&run, name, || run.verb("restart", &[]));
         let restarted = run.wait_for_ready(1);
         assert!(restarted.is_disjoint(&before), "{context}: {restarted:?}");
         let words: Vec<String> = ["--"].into_iter().map(str::to_owned).chain(gated).collect();
         let words: Vec<String> =
             words.iter().map(|word| word.replace("{port}", &run.setup.port.to_string())).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        while_served_where_it_drains(&run, name, || run.verb("upgrade", &words));
+        while_clients_served_if_it_drains(&run, name, || run.verb("upgrade", &words));
         assert!(run.wait_for_ready(1).is_disjoint(&restarted), "{context}");
-        assert_eq!(run.status()["workers"][0]["restarts"], if also.is_some() { 2 } else { 1 });
+        assert_eq!(
+            run.status()["workers"][0]["restarts"],
+            if second_address.is_some() { 2 } else { 1 }
+        );
         run.stop();
     }
 }
 
-/// Those that end at once on SIGTERM take with them what they have in hand, so only the others must
-/// answer everybody.
-fn while_served_where_it_drains<T>(run: &NamedRun, name: &str, this: impl FnOnce() -> T) -> T {
+/// Programs that exit at once on SIGTERM drop their open connections, so only the others must
+/// answer every request.
+fn while_clients_served_if_it_drains<T>(
+    run: &NamedRun,
+    name: &str,
+    action: impl FnOnce() -> T,
+) -> T {
     match name {
-        "threaded" => while_clients_served(run, run.setup.address(), this),
-        _ => this(),
+        "threaded" => while_clients_served(run, run.setup.address(), action),
+        _ => action(),
     }
 }
 
@@ -124,42 +135,42 @@ fn v6(port: u16) -> SocketAddr {
 
 #[test]
 fn python_http_server() {
-    lives("python-http-server", http_server, None);
+    survives_restarts("python-http-server", http_server, None);
 }
 
 #[test]
 fn python_asyncio_on_two_sockets() {
-    lives("python-asyncio", asyncio, Some(v6));
+    survives_restarts("python-asyncio", asyncio, Some(v6));
 }
 
 #[test]
 fn node_dual_stack() {
-    lives("node", node, Some(v6));
+    survives_restarts("node", node, Some(v6));
 }
 
 #[test]
 fn go_static_and_its_probes() {
-    lives("go", go, Some(v6));
+    survives_restarts("go", go, Some(v6));
 }
 
 #[test]
 fn a_threaded_server() {
-    lives("threaded", threaded, None);
+    survives_restarts("threaded", threaded, None);
 }
 
 #[test]
 fn nginx_master_and_workers() {
-    lives("nginx", nginx, None);
+    survives_restarts("nginx", nginx, None);
 }
 
 #[test]
 fn nginx_that_binds_one_address_for_each_worker() {
-    lives("nginx-reuseport", nginx_reuseport, None);
+    survives_restarts("nginx-reuseport", nginx_reuseport, None);
 }
 
-/// A kill -9 of its master leaves nginx's workers, which are ended, and replaced with it.
+/// After SIGKILL of the nginx master, its workers are stopped and replaced.
 #[test]
-fn orphans_are_ended() {
+fn orphans_are_stopped() {
     for user in User::all() {
         let setup = RunSetup::new(*user);
         let Some(command) = nginx(&setup) else { return skip("nginx-orphans", "no nginx") };

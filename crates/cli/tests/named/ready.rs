@@ -1,30 +1,30 @@
-//! When a worker counts as ready, and what becomes of a replacement that does not get there.
+//! When a worker is ready, and the fate of a replacement that never is.
 
 use crate::harness::named_run::{
     NamedRun, RunSetup, responder, rogue_command, while_clients_served,
 };
 use crate::harness::{User, c_program, eventually, in_test_dir, kill, spawn_process};
 
-/// A named run of a server that says what a folder tells it to.
-fn told(user: User, options: &[&str]) -> NamedRun {
+/// A named run of a server that the files of a directory control.
+fn controlled_run(user: User, options: &[&str]) -> NamedRun {
     let setup = RunSetup::new(user);
     let program = c_program("named_ready", &[]);
-    let command = [program.to_str(), Some("{port}"), setup.folder.to_str()];
+    let command = [program.to_str(), Some("{port}"), setup.dir.to_str()];
     let command: Vec<String> = command.into_iter().flatten().map(str::to_owned).collect();
     setup.run(options, &command)
 }
 
-fn say(run: &NamedRun, what: &str, text: &str) {
-    std::fs::write(run.setup.folder.join(what), text).unwrap();
+fn write_control(run: &NamedRun, what: &str, text: &str) {
+    std::fs::write(run.setup.dir.join(what), text).unwrap();
 }
 
-fn unsay(run: &NamedRun, what: &str) {
-    std::fs::remove_file(run.setup.folder.join(what)).unwrap();
+fn remove_control(run: &NamedRun, what: &str) {
+    std::fs::remove_file(run.setup.dir.join(what)).unwrap();
 }
 
-/// A restart that fails: the old worker stays and serves, and the reason is told on both sides.
+/// A failed restart keeps the old worker, and both sides report the reason.
 #[track_caller]
-fn keeps_the_old_one(run: &NamedRun, verb: &str, rest: &[&str], why: &str) {
+fn failed_restart_keeps_the_old_worker(run: &NamedRun, verb: &str, rest: &[&str], why: &str) {
     let before = run.wait_for_ready(1);
     let exited = while_clients_served(run, run.setup.address(), || run.try_verb(verb, rest));
     assert_eq!(exited.code, 1, "{exited:?}");
@@ -40,16 +40,21 @@ fn keeps_the_old_one(run: &NamedRun, verb: &str, rest: &[&str], why: &str) {
 const SHORT: &str = "2s";
 
 #[test]
-fn by_http() {
+fn ready_by_http() {
     for user in User::all() {
         let options = ["--ready", "http:/healthz", "--ready-timeout", SHORT, "--grace", "1s"];
-        let run = told(*user, &options);
+        let run = controlled_run(*user, &options);
         run.wait_for_ready(1);
         for status in ["404", "500", "wrong", "never"] {
-            say(&run, "status", status);
-            keeps_the_old_one(&run, "restart", &[], "it listens, and was not ready in time");
+            write_control(&run, "status", status);
+            failed_restart_keeps_the_old_worker(
+                &run,
+                "restart",
+                &[],
+                "it listens, and was not ready in time",
+            );
         }
-        say(&run, "status", "302");
+        write_control(&run, "status", "302");
         let before = run.wait_for_ready(1);
         run.verb("restart", &[]);
         assert!(run.wait_for_ready(1).is_disjoint(&before));
@@ -58,13 +63,21 @@ fn by_http() {
 }
 
 #[test]
-fn by_notification() {
+fn ready_by_notification() {
     for user in User::all() {
-        let run = told(*user, &["--ready", "notify", "--ready-timeout", SHORT, "--grace", "1s"]);
+        let run = controlled_run(
+            *user,
+            &["--ready", "notify", "--ready-timeout", SHORT, "--grace", "1s"],
+        );
         run.wait_for_ready(1);
-        say(&run, "quiet", "");
-        keeps_the_old_one(&run, "restart", &[], "it listens, and was not ready in time");
-        unsay(&run, "quiet");
+        write_control(&run, "quiet", "");
+        failed_restart_keeps_the_old_worker(
+            &run,
+            "restart",
+            &[],
+            "it listens, and was not ready in time",
+        );
+        remove_control(&run, "quiet");
         let before = run.wait_for_ready(1);
         run.verb("restart", &[]);
         assert!(run.wait_for_ready(1).is_disjoint(&before));
@@ -73,15 +86,20 @@ fn by_notification() {
 }
 
 #[test]
-fn by_a_command() {
+fn ready_by_command() {
     for user in User::all() {
         let send_request = in_test_dir(format!("asked-{}-{user:?}", std::process::id()));
         let check = format!("exec:test ! -e {} && kill -0 $SAMEPORT_PID", send_request.display());
         let options = ["--ready", &check, "--ready-timeout", SHORT, "--grace", "1s"];
-        let run = told(*user, &options);
+        let run = controlled_run(*user, &options);
         run.wait_for_ready(1);
         std::fs::write(&send_request, "").unwrap();
-        keeps_the_old_one(&run, "restart", &[], "it listens, and was not ready in time");
+        failed_restart_keeps_the_old_worker(
+            &run,
+            "restart",
+            &[],
+            "it listens, and was not ready in time",
+        );
         std::fs::remove_file(&send_request).unwrap();
         let before = run.wait_for_ready(1);
         run.verb("restart", &[]);
@@ -90,18 +108,18 @@ fn by_a_command() {
     }
 }
 
-/// A command that never ends is ended with the run, and none of its kind piles up.
+/// A readiness command that hangs is killed with the run, and at most one exists.
 #[test]
-fn a_command_that_never_ends_is_no_yes() {
+fn hanging_command_is_not_ready() {
     let options = ["--ready", "exec:sleep 600", "--ready-timeout", "1s", "--grace", "1s"];
-    let run = told(User::Current, &options);
+    let run = controlled_run(User::Current, &options);
     run.supervisor.wait_for_stderr("was not ready in time");
     run.supervisor.signal(libc::SIGTERM);
     run.wait_for_exit(0);
 }
 
 #[test]
-fn by_accepting() {
+fn ready_by_accepting() {
     for user in User::all() {
         let options = ["--ready", "tcp", "--ready-timeout", SHORT, "--grace", "1s"];
         let run = RunSetup::new(*user).run(&options, &rogue_command("good"));
@@ -112,24 +130,40 @@ fn by_accepting() {
         ] {
             let words = rogue_command(how);
             let port = run.setup.port.to_string();
-            keeps_the_old_one(&run, "upgrade", &["--", &words[0], how, &port], why);
+            failed_restart_keeps_the_old_worker(
+                &run,
+                "upgrade",
+                &["--", &words[0], how, &port],
+                why,
+            );
         }
-        keeps_the_old_one(&run, "upgrade", &["--", "false"], "it ended with code 1");
+        failed_restart_keeps_the_old_worker(
+            &run,
+            "upgrade",
+            &["--", "false"],
+            "it ended with code 1",
+        );
         run.stop();
     }
 }
 
 #[test]
-fn whoever_listens_on_less_is_not_ready() {
+fn worker_with_fewer_addresses_is_not_ready() {
     for user in User::all() {
-        let run = told(*user, &["--ready", "tcp", "--ready-timeout", SHORT, "--grace", "1s"]);
+        let run =
+            controlled_run(*user, &["--ready", "tcp", "--ready-timeout", SHORT, "--grace", "1s"]);
         run.wait_for_ready(1);
-        // It has opened the second address only now, perhaps.
+        // The second address may have appeared only now.
         let both = || run.status()["addresses"].as_array().map(Vec::len) == Some(2);
         assert!(eventually(|| both().then_some(())).is_some(), "{}", run.status());
-        say(&run, "less", "");
-        keeps_the_old_one(&run, "restart", &[], "it listened on 1 of 2 addresses in time");
-        unsay(&run, "less");
+        write_control(&run, "less", "");
+        failed_restart_keeps_the_old_worker(
+            &run,
+            "restart",
+            &[],
+            "it listened on 1 of 2 addresses in time",
+        );
+        remove_control(&run, "less");
         let before = run.wait_for_ready(1);
         run.verb("restart", &[]);
         assert!(run.wait_for_ready(1).is_disjoint(&before));
@@ -137,49 +171,53 @@ fn whoever_listens_on_less_is_not_ready() {
     }
 }
 
-/// Whoever ignores SIGTERM is killed after the grace period, and that is told.
+/// A worker that ignores SIGTERM is killed after the grace period, and a message says so.
 #[test]
-fn grace_ends() {
+fn grace_period_ends_with_sigkill() {
     for user in User::all() {
         let run = RunSetup::new(*user).run(&["--grace", "300ms"], &rogue_command("deaf"));
         let before = run.wait_for_ready(1);
-        let told = run.verb("restart", &[]).stderr;
-        assert!(told.contains("it did not end in time, and is killed"), "{told}");
-        assert!(told.contains("it ended by signal 9"), "{told}");
+        let controlled_run = run.verb("restart", &[]).stderr;
+        assert!(
+            controlled_run.contains("it did not end in time, and is killed"),
+            "{controlled_run}"
+        );
+        assert!(controlled_run.contains("it ended by signal 9"), "{controlled_run}");
         assert!(run.wait_for_ready(1).is_disjoint(&before));
         run.stop();
     }
 }
 
-/// With no surge the old one ends first, and what comes in between waits in the held socket.
+/// Without surge the old worker stops first, and connections wait in the held socket.
 #[test]
-fn surge() {
-    for (surge, copies) in [("0", 1), ("2", 3)] {
+fn restart_without_surge() {
+    for (restart_without_surge, copies) in [("0", 1), ("2", 3)] {
         for user in User::all() {
             let setup = RunSetup::new(*user);
             let program = c_program("drains", &[]);
             let command = [program.to_str().unwrap(), "{port}"];
-            let options = ["--ready", "tcp", "--surge", surge, "-n", &copies.to_string()];
+            let options =
+                ["--ready", "tcp", "--surge", restart_without_surge, "-n", &copies.to_string()];
             let run = setup.run(&options, &command);
             let before = run.wait_for_ready(copies);
             while_clients_served(&run, run.setup.address(), || run.verb("restart", &[]));
-            assert!(run.wait_for_ready(copies).is_disjoint(&before), "{surge}");
+            assert!(run.wait_for_ready(copies).is_disjoint(&before), "{restart_without_surge}");
             let before = run.wait_for_ready(copies);
             while_clients_served(&run, run.setup.address(), || {
                 run.verb("restart", &["--surge", "0"])
             });
-            assert!(run.wait_for_ready(copies).is_disjoint(&before), "{surge}");
+            assert!(run.wait_for_ready(copies).is_disjoint(&before), "{restart_without_surge}");
             run.stop();
         }
     }
 }
 
-/// The worker that serves dies while its replacement is under way.
+/// The serving worker dies while its replacement starts.
 #[test]
-fn the_old_one_dies_meanwhile() {
-    let run = told(User::Current, &["--ready", "notify", "--grace", "1s"]);
+fn old_worker_dies_during_the_restart() {
+    let run = controlled_run(User::Current, &["--ready", "notify", "--grace", "1s"]);
     let before = run.wait_for_ready(1);
-    say(&run, "quiet", "");
+    write_control(&run, "quiet", "");
     let name = run.setup.name.clone();
     let mut restart = spawn_process(run.setup.command(&["restart", &name]));
     let coming = eventually(|| {
@@ -190,7 +228,7 @@ fn the_old_one_dies_meanwhile() {
     kill(*before.first().unwrap(), libc::SIGKILL);
     run.supervisor.wait_for_stderr("it ended by signal 9");
     assert!(restart.is_running(), "the new one is not ready");
-    unsay(&run, "quiet");
+    remove_control(&run, "quiet");
     let exited = restart.wait();
     assert_eq!(exited.code, 0, "{exited:?}");
     assert!(run.wait_for_ready(1).is_disjoint(&before));

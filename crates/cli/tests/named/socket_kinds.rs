@@ -1,5 +1,5 @@
-//! Kinds of sockets and of runs: UDP, IPv6, both families, moved addresses, one queue for all, none
-//! held, more and fewer workers.
+//! Kinds of sockets and runs: UDP, IPv6, both families, mapped addresses, a shared queue, no held
+//! sockets, scaling.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -15,13 +15,13 @@ fn drains(setup: RunSetup, options: &[&str]) -> NamedRun {
     setup.run(options, &[program.to_str().unwrap(), "{port}"])
 }
 
-/// `who PROTOCOL ADDRESS PORT`.
+/// The command line of `who PROTOCOL ADDRESS PORT`.
 fn who_at(protocol: &str, address: &str) -> Vec<String> {
     let program = c_program("who", &[]).into_os_string().into_string().unwrap();
     vec![program, protocol.to_owned(), address.to_owned(), "{port}".to_owned()]
 }
 
-/// Datagrams that come while no worker is alive wait for the next in the held socket.
+/// Datagrams that arrive while no worker is alive wait in the held socket.
 #[test]
 fn udp_restarts() {
     for user in User::all() {
@@ -57,9 +57,9 @@ fn udp_restarts() {
     }
 }
 
-/// An address of IPv6 alone next to the same of IPv4: two held sockets that are not mistaken.
+/// A v6-only wildcard and the IPv4 wildcard are two separate held sockets.
 #[test]
-fn families_are_told_apart() {
+fn families_are_held_separately() {
     const BOTH: &str = "
 import http.server, os, socket, sys, threading
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -102,9 +102,9 @@ for kind, host in kinds[::1 if os.getpid() % 2 else -1]:
     }
 }
 
-/// `--map` and `--name`: the address that is held is the one that it was moved to.
+/// With `--map` the mapped address is held.
 #[test]
-fn a_moved_address_is_held() {
+fn mapped_address_is_held() {
     for user in User::all() {
         let setup = RunSetup::new(*user);
         let command = rogue_command("good");
@@ -139,20 +139,20 @@ fn one_queue_for_all() {
         for pid in &restarted {
             kill(*pid, libc::SIGKILL);
         }
-        // Whom a dying one accepts goes with it.
+        // A connection that a dying worker accepts is lost with it.
         for pid in &restarted {
             assert!(eventually(|| has_exited(*pid).then_some(())).is_some(), "{pid}");
         }
-        // Nobody is refused in between.
+        // No connection is refused in between.
         responder(address).unwrap();
         assert!(run.wait_for_ready(3).is_disjoint(&restarted));
         run.stop();
     }
 }
 
-/// `--no-hold`: workers are restarted all the same, and `status` says what is not.
+/// With `--no-hold` workers still restart, and `status` names what is not held.
 #[test]
-fn nothing_is_held() {
+fn no_hold() {
     for user in User::all() {
         let run = drains(RunSetup::new(*user), &["--no-hold", "-n", "2"]);
         let before = run.wait_for_ready(2);
@@ -171,7 +171,7 @@ fn nothing_is_held() {
     }
 }
 
-/// More workers and fewer, while connections come.
+/// Scaling up and down under load.
 #[test]
 fn scales_under_connections() {
     for user in User::all() {

@@ -1,4 +1,4 @@
-//! The supervisor itself: stopped, killed, without descriptors, told to end; and what it holds.
+//! The supervisor: stopped, killed, without descriptors, interrupted; and its footprint.
 
 use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
@@ -16,9 +16,9 @@ fn drains(setup: RunSetup, options: &[&str]) -> NamedRun {
     setup.run(options, &[program.to_str().unwrap(), "{port}"])
 }
 
-/// Its workers do not need it to serve; whoever wants something of it waits.
+/// Workers serve while the supervisor is stopped; verbs wait.
 #[test]
-fn a_stopped_supervisor_goes_on_where_it_was() {
+fn stopped_supervisor_continues() {
     for user in User::all() {
         let run = drains(RunSetup::new(*user), &["-n", "2"]);
         let before = run.wait_for_ready(2);
@@ -30,7 +30,7 @@ fn a_stopped_supervisor_goes_on_where_it_was() {
         let killed = *before.first().unwrap();
         kill(killed, libc::SIGKILL);
         assert!(eventually(|| has_exited(killed).then_some(())).is_some());
-        // Whoever comes to the killed one waits in its queue.
+        // Connections to the killed worker wait in its queue.
         let clients: Vec<_> = (0..20).map(|_| send_request(connect(address).unwrap())).collect();
         let name = run.setup.name.clone();
         let restart = spawn_process(run.setup.command(&["restart", &name]));
@@ -48,10 +48,10 @@ fn a_stopped_supervisor_goes_on_where_it_was() {
     }
 }
 
-/// After its kill -9 the workers serve on, `status` says what happened and who they are, and a new
-/// run takes the name.
+/// After SIGKILL of the supervisor the workers serve, `status` names them, and a new run takes the
+/// name.
 #[test]
-fn a_killed_supervisor_leaves_workers_that_serve() {
+fn workers_of_a_killed_supervisor_serve() {
     for user in User::all() {
         let run = drains(RunSetup::new(*user), &["-n", "2"]);
         let workers = run.wait_for_ready(2);
@@ -81,7 +81,7 @@ fn a_killed_supervisor_leaves_workers_that_serve() {
             kill(*worker, libc::SIGTERM);
         }
         let gone = eventually(|| {
-            // Nobody may have waited for one that has ended.
+            // The process can be a zombie.
             let lives = |pid: &&i32| {
                 let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
                 stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
@@ -94,13 +94,13 @@ fn a_killed_supervisor_leaves_workers_that_serve() {
     }
 }
 
-/// Ctrl-C once drains, twice ends.
+/// One Ctrl-C drains, a second one stops at once.
 #[test]
-fn interrupts() {
+fn ctrl_c_drains_then_stops() {
     for user in User::all() {
         let run = drains(RunSetup::new(*user), &["-n", "2"]);
         run.wait_for_ready(2);
-        // In hand when it comes, and answered all the same.
+        // The open connection is answered despite the signal.
         let client = connect(run.setup.address()).unwrap();
         std::thread::sleep(Duration::from_millis(100));
         run.supervisor.signal(libc::SIGINT);
@@ -113,14 +113,14 @@ fn interrupts() {
         run.supervisor.signal(libc::SIGINT);
         run.supervisor.wait_for_stderr(" drains");
         run.supervisor.signal(libc::SIGINT);
-        // Long before the grace period of 30 seconds is over.
+        // Well before the end of the grace period of 30 s.
         run.wait_for_exit(0);
     }
 }
 
-/// The terminal sends Ctrl-C to all that are in the foreground; workers are not.
+/// The terminal sends Ctrl-C to the foreground process group, which has no worker.
 #[test]
-fn workers_have_a_process_group_of_their_own() {
+fn workers_have_their_own_process_group() {
     let run = drains(RunSetup::new(User::Current), &["-n", "1"]);
     let worker = *run.wait_for_ready(1).first().unwrap();
     let group = |pid: i32| {
@@ -132,12 +132,12 @@ fn workers_have_a_process_group_of_their_own() {
     run.stop();
 }
 
-/// With hardly a descriptor: it says so, workers serve, and it ends as it should.
+/// With few descriptors a message says so, workers serve, and the run stops normally.
 #[test]
-fn no_descriptors() {
+fn few_descriptors() {
     for user in User::all() {
-        // With too few it does not even start.
-        let run = (20..64).find_map(|limit| started_with(*user, limit)).expect("a start");
+        // With too few descriptors the run does not start.
+        let run = (20..64).find_map(|limit| start_with_limit(*user, limit)).expect("a start");
         let address = run.setup.address();
         let served = eventually(|| responder(address).ok());
         assert!(served.is_some(), "{}", run.supervisor.stderr());
@@ -150,8 +150,8 @@ fn no_descriptors() {
     }
 }
 
-/// A run with so many descriptors, if it can be started.
-fn started_with(user: User, descriptors: libc::rlim_t) -> Option<NamedRun> {
+/// A run with this limit of descriptors, if it starts.
+fn start_with_limit(user: User, descriptors: libc::rlim_t) -> Option<NamedRun> {
     let setup = RunSetup::new(user);
     let mut command = setup.run_command(&["-n", "4"], &rogue_command("good"));
     let limit = libc::rlimit { rlim_cur: descriptors, rlim_max: descriptors };
@@ -180,7 +180,7 @@ fn started_with(user: User, descriptors: libc::rlim_t) -> Option<NamedRun> {
     runs.then_some(run)
 }
 
-/// What it holds does not grow with what it has done.
+/// The footprint does not grow with the number of restarts.
 #[test]
 fn descriptors_and_memory_are_flat_after_a_thousand_restarts() {
     const COPIES: usize = 8;
@@ -199,7 +199,7 @@ fn descriptors_and_memory_are_flat_after_a_thousand_restarts() {
     run.stop();
 }
 
-/// Whoever ended its workers would find others in their place.
+/// The advice is to stop the run, which would restart killed workers.
 #[test]
 fn why_names_the_run_that_has_a_port() {
     for user in User::all() {
@@ -217,9 +217,9 @@ fn why_names_the_run_that_has_a_port() {
     }
 }
 
-/// The name is taken as long as the run is there, and free afterwards.
+/// A name is in use while its run exists, and free afterwards.
 #[test]
-fn a_name_is_one_runs() {
+fn name_belongs_to_one_run() {
     for user in User::all() {
         let run = drains(RunSetup::new(*user), &[]);
         run.wait_for_ready(1);
@@ -231,9 +231,9 @@ fn a_name_is_one_runs() {
         assert!(exited.stderr.contains(&run.setup.name), "{exited:?}");
         assert!(exited.stderr.contains(&run.supervisor.pid().to_string()), "{exited:?}");
         let setup = RunSetup { name: run.setup.name.clone(), user: *user, ..RunSetup::new(*user) };
-        let folder = run.setup.folder.clone();
+        let dir = run.setup.dir.clone();
         run.stop();
-        let run = drains(RunSetup { folder, ..setup }, &[]);
+        let run = drains(RunSetup { dir, ..setup }, &[]);
         run.wait_for_ready(1);
         run.stop();
     }

@@ -1,8 +1,8 @@
-//! Clients that count what becomes of every connection they make, each with a connection for every
-//! request. Here for the tests and for `cargo xtask bench restart`, which include this file both.
+//! HTTP clients that classify every lost connection. Each request has its own connection. The tests
+//! and `cargo xtask bench restart` include this file.
 //!
-//! Every connection comes from a loopback address and port of its own, never used again, so ports
-//! cannot run out, and whom a server has accepted can be told by its address alone.
+//! Each connection has a loopback address and port that no other one uses. So ports cannot run out,
+//! and the address identifies a connection that a server has accepted.
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -14,21 +14,21 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// How a connection was lost, as its client sees it.
+/// The kind of a loss, as the client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Loss {
-    /// Nobody listened.
+    /// No listener.
     Refused,
-    /// Reset or closed before the answer was whole.
+    /// Reset or closed before the complete response.
     Reset,
-    /// No step for as long as the clients are patient.
+    /// A step took longer than the timeout.
     TimedOut,
-    /// Something else than 200 OK, which is what proxies say when their server has gone.
+    /// A response other than 200 OK, as from a proxy without a server.
     WrongAnswer,
 }
 
 impl Loss {
-    /// `None` if this is no property of the other side, but of this machine: no descriptors left.
+    /// `None` for an error of this machine, such as no descriptors.
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
         Some(match error.kind() {
             ErrorKind::ConnectionRefused => Self::Refused,
@@ -44,30 +44,31 @@ impl Loss {
     }
 }
 
-/// Clients of one server.
+/// The clients of one server.
 #[derive(Debug)]
 pub(crate) struct Clients {
     pub(crate) server: SocketAddr,
-    /// So many at once.
+    /// The number of parallel connections.
     pub(crate) count: u16,
-    /// Connections a second, whether answers come or not; `None`: each client makes its next one
-    /// when the last is answered.
+    /// Connections a second, independent of the responses. `None`: a client opens its next
+    /// connection after the response.
     pub(crate) rate: Option<u32>,
-    /// How long a client waits for each step.
+    /// The timeout of each step.
     pub(crate) patience: Duration,
-    /// Connections that were begun so far.
+    /// The number of connections so far.
     pub(crate) begun: AtomicU64,
 }
 
-/// What the clients saw.
+/// The results of the clients.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) answered: u64,
-    /// Each lost connection, with where it came from.
+    /// Each lost connection and its source address.
     pub(crate) lost: Vec<(Loss, SocketAddrV4)>,
-    /// Microseconds of each `connect` that succeeded.
+    /// The duration of each successful `connect`, in microseconds.
     pub(crate) connects: Vec<u32>,
-    /// Microseconds of each answered request, from before `connect`, or from when it was due.
+    /// The duration of each answered request, in microseconds, from before `connect` or from its
+    /// due time.
     pub(crate) requests: Vec<u32>,
 }
 
@@ -84,7 +85,7 @@ impl Seen {
     }
 }
 
-/// A client that lost a connection does not hammer: it would count one outage many times.
+/// A client pauses after a loss, so that one outage does not count many times.
 const AFTER_A_LOSS: Duration = Duration::from_millis(10);
 
 impl Clients {
@@ -93,12 +94,12 @@ impl Clients {
         Self { server, count, rate: None, patience, begun }
     }
 
-    /// Makes connections until they are enough, which is asked before each with how many there
-    /// were.
+    /// Opens connections until `enough` returns true. Its argument is the number of connections so
+    /// far.
     ///
     /// # Errors
     ///
-    /// What is wrong with this machine, such as no descriptors left; nothing that a server does.
+    /// Errors of this machine, such as no descriptors. Losses are not errors.
     pub(crate) fn drive(&self, enough: impl Fn(u64) -> bool + Sync) -> io::Result<Seen> {
         let broken = AtomicBool::new(false);
         let start = Instant::now();
@@ -134,7 +135,7 @@ impl Clients {
             seen.connects.push(microseconds(begin));
             socket.set_read_timeout(Some(self.patience))?;
             socket.set_write_timeout(Some(self.patience))?;
-            // Closing it leaves nothing waiting (TIME_WAIT) at either end.
+            // The close resets, so that neither end keeps TIME_WAIT.
             socket.set_linger(Some(Duration::ZERO))?;
             request(&TcpStream::from(socket), true)
         });
@@ -156,10 +157,10 @@ fn microseconds(since: Instant) -> u32 {
     u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX)
 }
 
-/// A socket that is bound to the next free one of 65,000 addresses times 28,000 ports.
+/// A socket bound to the next of 65,000 addresses with 28,000 ports each.
 fn bound_socket() -> io::Result<(Socket, SocketAddrV4)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    // Where the kernel picks ports for connections, too: who listens keeps away from there.
+    // The ephemeral range, which servers avoid.
     const PORTS: std::ops::Range<u16> = 32_768..61_000;
     let ours = u8::try_from(1 + std::process::id() % 250).unwrap_or(1);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
@@ -176,11 +177,11 @@ fn bound_socket() -> io::Result<(Socket, SocketAddrV4)> {
     }
 }
 
-/// One request, and its answer, whole.
+/// One request and its complete response.
 ///
 /// # Errors
 ///
-/// `InvalidData` if the answer is another than 200 OK with a length.
+/// `InvalidData` for a response other than 200 OK with a length.
 pub(crate) fn request(mut client: &TcpStream, close: bool) -> io::Result<()> {
     let connection = if close { "close" } else { "keep-alive" };
     let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n");
@@ -206,7 +207,7 @@ pub(crate) fn request(mut client: &TcpStream, close: bool) -> io::Result<()> {
     }
 }
 
-/// How long the answer is that begins like this, once its head is complete.
+/// The length of the whole response, once its header is complete.
 pub(crate) fn answer_length(begin: &[u8]) -> io::Result<Option<usize>> {
     let Some(end) = begin.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&begin[..end]).map_err(|_| bad("a head that is no text"))?;
@@ -224,11 +225,11 @@ pub(crate) fn bad(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, what)
 }
 
-/// Whom servers have accepted, as those that keep it (`drains.c`) left it in a folder.
-pub(crate) fn accepted(folder: &Path) -> io::Result<HashSet<SocketAddrV4>> {
+/// The connections that the servers (`drains.c`) have recorded in a directory.
+pub(crate) fn accepted(dir: &Path) -> io::Result<HashSet<SocketAddrV4>> {
     let mut all = HashSet::new();
-    for file in std::fs::read_dir(folder)? {
-        // Sixteen bytes each: family, port and address in network order, zeros.
+    for file in std::fs::read_dir(dir)? {
+        // 16 bytes each: family, port and address in network order, zeros.
         for address in std::fs::read(file?.path())?.as_chunks::<16>().0 {
             let [_, _, high, low, a, b, c, d, ..] = *address;
             all.insert(SocketAddrV4::new([a, b, c, d].into(), u16::from_be_bytes([high, low])));
@@ -242,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_length_of_an_answer_is_read_from_its_head() {
+    fn response_length_comes_from_the_header() {
         let cases: [(&str, Option<usize>); 4] = [
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", Some(43)),
             ("HTTP/1.1 200 OK\r\nx: y\r\ncontent-length:0\r\n\r\n", Some(43)),
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn each_loss_is_told_apart_and_comes_from_an_address_of_its_own() {
+    fn losses_are_classified_by_source_address() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let server = listener.local_addr().expect("its address");
         let answers =
@@ -270,7 +271,7 @@ mod tests {
                 client.write_all(answer.as_bytes()).expect("written");
                 peer
             });
-            // Connected by the kernel, and accepted by nobody.
+            // The kernel completes the connection, and no server accepts it.
             thread::sleep(Duration::from_millis(300));
             peers
         });

@@ -1,4 +1,4 @@
-//! Restarts and kills under load, and what every client says.
+//! Restarts and kills under load, and the losses of the clients.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,15 +15,15 @@ use crate::harness::{
 
 const CLIENTS: u16 = 32;
 const CONNECTIONS: u64 = 100_000;
-/// For what is the same each time.
+/// For repetitions.
 const FEWER: u64 = 20_000;
 
-/// A named run of the server that keeps whom it has accepted.
+/// A named run of `drains`, which records the connections that it accepts.
 struct LoadedRun {
     name: String,
     user: User,
     address: SocketAddr,
-    /// Where its workers keep that, a file each.
+    /// The directory of the records, a file a worker.
     accepted: PathBuf,
     started: Process,
 }
@@ -34,9 +34,9 @@ impl LoadedRun {
         let name = format!("losses-{port}");
         let accepted = in_test_dir(format!("{name}-accepted"));
         let runtime = in_test_dir(format!("{name}-runtime"));
-        for folder in [&accepted, &runtime] {
-            std::fs::create_dir(folder).unwrap();
-            chown_to(folder, user);
+        for dir in [&accepted, &runtime] {
+            std::fs::create_dir(dir).unwrap();
+            chown_to(dir, user);
         }
         let server = c_program("drains", &[]).into_os_string().into_string().unwrap();
         let copies = copies.to_string();
@@ -49,19 +49,20 @@ impl LoadedRun {
         Self { name, user, address, accepted, started }
     }
 
-    /// Waits until so many workers have been ready since the start, as the supervisor has it.
+    /// Waits until the supervisor has reported this many ready workers since the start.
     fn wait_for(&self, workers: usize) {
         let ready = || self.started.stderr().matches(" is ready").count();
         let all = eventually(|| (ready() >= workers).then_some(()));
         assert!(all.is_some(), "{} of {workers} ready\n{}", ready(), self.started.stderr());
     }
 
-    /// `sameport VERB NAME MORE`.
+    /// Runs `sameport VERB NAME MORE`.
     fn try_verb(&self, verb: &str, more: &[&str]) -> Exited {
         let words = [&[verb, &self.name], more].concat();
         let mut command = command_for(self.user, sameport(), &words);
         command.env("XDG_RUNTIME_DIR", in_test_dir(format!("{}-runtime", self.name)));
-        // Eight processes, one after the other, on a machine that is busy with our clients.
+        // A restart starts eight processes one after the other, on a machine that is busy with the
+        // clients.
         spawn_process(command).wait_within(6 * TIMEOUT)
     }
 
@@ -70,7 +71,7 @@ impl LoadedRun {
         assert_eq!(exited.code, 0, "{}\n{}", exited.stderr, self.started.stderr());
     }
 
-    /// Clients, while this happens so often, spread over their connections.
+    /// Runs the clients, and `action` this many times, spread over their connections.
     fn under_load(
         &self,
         connections: u64,
@@ -101,7 +102,7 @@ impl LoadedRun {
         })
     }
 
-    /// How many connections were lost in each way; those that a worker had in hand apart.
+    /// The losses of each kind, and the losses that a worker had accepted.
     fn losses(&self, seen: &Seen) -> (HashMap<Loss, usize>, usize) {
         let accepted = accepted(&self.accepted).unwrap();
         let mut ways = HashMap::new();
@@ -116,13 +117,13 @@ impl LoadedRun {
         (ways, in_hand)
     }
 
-    /// How many workers there have been.
+    /// The number of workers so far.
     fn workers(&self) -> usize {
         std::fs::read_dir(&self.accepted).unwrap().count()
     }
 }
 
-fn nothing_is_lost_in_rolling_restarts(copies: usize) {
+fn assert_rolling_restarts_lose_nothing(copies: usize) {
     const RESTARTS: u64 = 10;
     for user in User::all() {
         let run = LoadedRun::start(*user, copies);
@@ -137,19 +138,19 @@ fn nothing_is_lost_in_rolling_restarts(copies: usize) {
 
 #[test]
 fn rolling_restarts_of_four_workers_lose_nothing() {
-    nothing_is_lost_in_rolling_restarts(4);
+    assert_rolling_restarts_lose_nothing(4);
 }
 
 #[test]
 fn rolling_restarts_of_the_only_worker_lose_nothing() {
-    nothing_is_lost_in_rolling_restarts(1);
+    assert_rolling_restarts_lose_nothing(1);
 }
 
-/// What a worker has in hand goes with it, and nothing else.
+/// A killed worker loses its accepted connections, and no others.
 #[test]
-fn a_killed_worker_takes_only_what_it_had_in_hand() {
+fn killed_worker_loses_only_accepted_connections() {
     const KILLS: usize = 10;
-    /// Of `drains.c`, each of which has one connection in hand.
+    /// Workers of `drains.c`, each of which serves one connection.
     const THREADS: usize = 8;
     for copies in [4, 1] {
         let run = LoadedRun::start(User::Current, copies);
@@ -170,7 +171,7 @@ fn a_killed_worker_takes_only_what_it_had_in_hand() {
 }
 
 #[test]
-fn replacements_that_fail_and_supervisors_that_change_lose_nothing() {
+fn failed_replacements_and_reexec_lose_nothing() {
     let user = *User::all().last().unwrap();
     for copies in [4, 1] {
         let run = LoadedRun::start(user, copies);

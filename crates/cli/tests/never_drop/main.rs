@@ -1,5 +1,5 @@
-//! Whether clients lose a connection while the workers of a named run are restarted and killed.
-//! `cargo xtask bench restart` is the long version, with others to compare with.
+//! No client loses a connection while workers of a named run restart. `cargo xtask bench restart`
+//! is the long version, with other programs to compare.
 #![cfg(target_os = "linux")]
 
 mod clients;

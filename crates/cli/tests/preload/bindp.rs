@@ -257,9 +257,9 @@ fn nginx_is_moved_and_shared() {
     let (old, new) = (free_port(), free_port());
     let text = new.to_string();
     let started = [1, 2].map(|copy| {
-        let folder = in_test_dir(format!("preload-nginx-{copy}"));
-        std::fs::create_dir_all(&folder).unwrap();
-        let shown = folder.display();
+        let dir = in_test_dir(format!("preload-nginx-{copy}"));
+        std::fs::create_dir_all(&dir).unwrap();
+        let shown = dir.display();
         let configuration = format!(
             "daemon off; master_process on; worker_processes 2; error_log stderr; pid {shown}/pid;\n\
              events {{ worker_connections 64; }}\n\
@@ -268,7 +268,7 @@ fn nginx_is_moved_and_shared() {
              server {{ listen 127.0.0.1:{old}; listen [::1]:{old};\n\
              location / {{ return 200 'copy {copy}'; }} }} }}\n"
         );
-        let file = folder.join("nginx.conf");
+        let file = dir.join("nginx.conf");
         std::fs::write(&file, configuration).unwrap();
         let command = [nginx.to_str().unwrap(), "-c", file.to_str().unwrap()];
         preloaded(User::Current, &[("REUSE_PORT", "1"), ("BIND_PORT", &*text)], &command)

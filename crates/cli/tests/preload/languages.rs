@@ -86,29 +86,17 @@ fn java() {
     let (Some(javac), Some(java)) = (find_program("javac"), find_program("java")) else {
         return skip("preload-java", "javac is not installed");
     };
-    let folder = in_test_dir("java");
-    let output = Command::new(javac)
-        .arg("-d")
-        .arg(&folder)
-        .arg(script("PreloadServe.java"))
-        .output()
-        .unwrap();
+    let dir = in_test_dir("java");
+    let output =
+        Command::new(javac).arg("-d").arg(&dir).arg(script("PreloadServe.java")).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     for ip in ["127.0.0.1", "::1"] {
         two_share(User::Current, ip, |port| {
-            let (java, folder) = (text(java.clone()), text(folder.clone()));
+            let (java, dir) = (text(java.clone()), text(dir.clone()));
             let port = port.to_string();
-            [
-                &*java,
-                "-Xshare:auto",
-                "-XX:TieredStopAtLevel=1",
-                "-cp",
-                &folder,
-                "PreloadServe",
-                &port,
-            ]
-            .map(str::to_owned)
-            .to_vec()
+            [&*java, "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", &dir, "PreloadServe", &port]
+                .map(str::to_owned)
+                .to_vec()
         });
     }
 }

@@ -301,8 +301,8 @@ fn variables_of_the_program_are_its_own() {
     assert_eq!(said, format!("0 127.0.0.1 {port} port=1 address=0 transparent=0\n"));
 }
 
-fn placed(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder.join("sameport")).into_iter().flatten();
+fn placed(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir.join("sameport")).into_iter().flatten();
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
@@ -312,10 +312,10 @@ fn nothing_is_left_of_a_run() {
     if !is_root() {
         return skip("preload-left-behind", "needs to be root and another user");
     }
-    let folder = in_test_dir("preload-runtime");
-    std::fs::create_dir_all(&folder).unwrap();
-    chown_to(&folder, User::Nobody);
-    let variables = [("XDG_RUNTIME_DIR", folder.as_os_str())];
+    let dir = in_test_dir("preload-runtime");
+    std::fs::create_dir_all(&dir).unwrap();
+    chown_to(&dir, User::Nobody);
+    let variables = [("XDG_RUNTIME_DIR", dir.as_os_str())];
     let who = c_program("who", &[]);
     let serving = |port: u16| {
         let port_text = port.to_string();
@@ -325,23 +325,23 @@ fn nothing_is_left_of_a_run() {
         started
     };
     let first = serving(free_port());
-    assert_eq!(placed(&folder).len(), 1);
+    assert_eq!(placed(&dir).len(), 1);
     let second = serving(free_port());
-    assert_eq!(placed(&folder).len(), 2);
+    assert_eq!(placed(&dir).len(), 2);
     first.terminate();
-    assert_eq!(placed(&folder).len(), 1);
+    assert_eq!(placed(&dir).len(), 1);
 
     let workers = crate::harness::descendants(second.pid());
     kill(second.pid(), libc::SIGKILL);
     assert_eq!(second.wait().code, 128 + libc::SIGKILL);
-    let left = placed(&folder);
+    let left = placed(&dir);
     assert_eq!(left.len(), 1, "a killed run cannot clean up");
     let third = serving(free_port());
-    let now = placed(&folder);
+    let now = placed(&dir);
     assert!(now.len() == 1 && now != left, "{left:?} {now:?}");
     third.terminate();
-    assert_eq!(placed(&folder), [] as [PathBuf; 0]);
-    assert!(!folder.join("sameport").exists());
+    assert_eq!(placed(&dir), [] as [PathBuf; 0]);
+    assert!(!dir.join("sameport").exists());
     for worker in workers {
         kill(worker, libc::SIGKILL);
     }

@@ -6,13 +6,13 @@ use crate::harness::{User, command_for, sameport, spawn_process};
 
 #[test]
 fn the_library_is_written_and_never_over_another_file() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         let mut command = command_for(User::Current, sameport(), arguments);
-        command.current_dir(folder.path());
+        command.current_dir(dir.path());
         spawn_process(command).wait()
     };
-    let file = folder.path().join("libsameport_preload.so");
+    let file = dir.path().join("libsameport_preload.so");
     let first = run(&["preload"]);
     assert_eq!((first.code, &*first.stdout, &*first.stderr), (0, "", ""));
     let library = fs::read(&file).unwrap();
@@ -37,6 +37,6 @@ fn the_library_is_written_and_never_over_another_file() {
         let exited = run(&["preload", "--out", bad]);
         assert!([1, 2].contains(&exited.code), "{bad:?}: {exited:?}");
     }
-    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
 }

@@ -1,22 +1,22 @@
-//! Somebody who wants onto the port, with every option that could get them there.
+//! A process outside of the group that tries every option to bind its port.
 
 use std::io;
 use std::net::SocketAddr;
 
 use socket2::{Domain, Socket, Type};
 
-/// A user and the options of their socket.
+/// A user and the options of its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Intruder {
     pub(crate) uid: u32,
     pub(crate) reuse_port: bool,
     pub(crate) reuse_address: bool,
-    /// Whether it is confined to the loopback device.
+    /// Whether the socket is bound to the loopback device.
     pub(crate) on_device: bool,
 }
 
 impl Intruder {
-    /// This user, without any option.
+    /// This user, without options.
     pub(crate) fn user(uid: u32) -> Self {
         Self { uid, reuse_port: false, reuse_address: false, on_device: false }
     }
@@ -29,7 +29,7 @@ impl Intruder {
         Self { reuse_address: true, ..self }
     }
 
-    /// Root, the workers' other user and a third one, with every set of options.
+    /// Root, uid 65534 and a third user, with every combination of options.
     pub(crate) fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for uid in [0, 65534, 1000] {
@@ -41,12 +41,12 @@ impl Intruder {
         all
     }
 
-    /// Tries to get the address, and keeps it if it does. TCP listens.
-    pub(crate) fn takes(self, kind: Type, address: SocketAddr) -> io::Result<Socket> {
-        // In a thread of its own: the user is the thread's.
+    /// Binds the address, and listens for TCP.
+    pub(crate) fn bind(self, kind: Type, address: SocketAddr) -> io::Result<Socket> {
+        // A thread of its own, because the effective user is a property of the thread.
         std::thread::spawn(move || {
             let domain = Domain::for_address(address);
-            // Whoever makes a socket is its user; to confine it is root's, on older kernels.
+            // The creator owns the socket. Older kernels need root for the device.
             become_user(self.uid)?;
             let socket = Socket::new(domain, kind, None)?;
             become_user(0)?;
@@ -69,7 +69,8 @@ impl Intruder {
     }
 }
 
-/// Changes the calling thread's effective user, as the system call does it: glibc's would change all.
+/// Changes the effective user of the calling thread. The function of glibc would change that of all
+/// threads.
 fn become_user(uid: u32) -> io::Result<()> {
     // SAFETY: setresuid(2) takes three numbers.
     #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]

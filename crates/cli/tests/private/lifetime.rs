@@ -1,4 +1,4 @@
-//! Named runs: held sockets, and those that outlive the supervisor, stay the group's.
+//! Named runs: held sockets and sockets that outlive the supervisor stay private.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write as _};
@@ -21,25 +21,26 @@ fn run(options: &[&str]) -> NamedRun {
     RunSetup::new(User::Current).run(options, &[&*drains(), "{port}"])
 }
 
-/// Nobody joins, and every socket there has one owner, which is no user; gives it.
+/// Asserts that no intruder can join and that all sockets have one owner without an account.
+/// Returns the owner.
 #[track_caller]
 fn owner(address: SocketAddr) -> u64 {
     for intruder in Intruder::all() {
-        let error = intruder.takes(Type::STREAM, address).map(drop).expect_err("refused");
+        let error = intruder.bind(Type::STREAM, address).map(drop).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::AddrInUse, "{intruder:?}");
     }
     let listed = start(User::Current, &["ls", "--json", "--tcp", &address.to_string()]).wait();
-    let told: Value = serde_json::from_str(&listed.stdout).unwrap();
-    let members = told["groups"][0]["members"].as_array().unwrap();
-    assert!(members.iter().all(|member| member["private"] == true), "{told}");
+    let report: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let members = report["groups"][0]["members"].as_array().unwrap();
+    assert!(members.iter().all(|member| member["private"] == true), "{report}");
     let owners: BTreeSet<u64> =
         members.iter().map(|member| member["uid"].as_u64().unwrap()).collect();
-    assert_eq!(owners.len(), 1, "{told}");
+    assert_eq!(owners.len(), 1, "{report}");
     *owners.first().unwrap()
 }
 
 #[test]
-fn held_sockets_stay_the_groups_whatever_becomes_of_workers() {
+fn held_sockets_stay_private() {
     if !is_root() {
         return skip("private-named", "needs root");
     }
@@ -69,7 +70,7 @@ fn held_sockets_stay_the_groups_whatever_becomes_of_workers() {
     }
 }
 
-/// Both wildcards, and a connection open to each: the replacement's sockets join all the same.
+/// Both wildcards with an open connection each: the sockets of the replacement join.
 #[test]
 fn workers_with_open_connections_are_replaced() {
     if !is_root() {
@@ -93,21 +94,21 @@ fn workers_with_open_connections_are_replaced() {
         run.verb("restart", &[]);
         run.wait_for_ready(2);
         drop(clients);
-        both.into_iter().for_each(owner_of_what_covers);
+        both.into_iter().for_each(owner_of_wildcard);
     }
     run.stop();
 }
 
-/// As [`owner`], where the listing has the wildcard.
-fn owner_of_what_covers(address: SocketAddr) {
+/// [`owner`] for an address that a listed wildcard covers.
+fn owner_of_wildcard(address: SocketAddr) {
     for intruder in Intruder::all() {
-        assert!(intruder.takes(Type::STREAM, address).is_err(), "{intruder:?}");
+        assert!(intruder.bind(Type::STREAM, address).is_err(), "{intruder:?}");
     }
 }
 
-/// While no worker lives, the held socket keeps everybody out.
+/// While no worker is alive, the held socket refuses every intruder.
 #[test]
-fn nobody_takes_the_port_while_no_worker_lives() {
+fn no_intruder_binds_while_no_worker_is_alive() {
     if !is_root() {
         return skip("private-named", "needs root");
     }
@@ -131,7 +132,7 @@ fn nobody_takes_the_port_while_no_worker_lives() {
 }
 
 #[test]
-fn a_socket_that_is_passed_is_the_groups_from_its_first_moment() {
+fn passed_socket_is_private_from_its_creation() {
     if !is_root() {
         return skip("private-named", "needs root");
     }
@@ -144,7 +145,7 @@ fn a_socket_that_is_passed_is_the_groups_from_its_first_moment() {
     owner(address);
     run.stop();
 
-    // All that a plain run can have: a bare port, and one that is taken.
+    // A bare port, and a port that is in use.
     let setup = RunSetup::new(User::Current);
     let address = setup.address();
     let run =
@@ -152,7 +153,7 @@ fn a_socket_that_is_passed_is_the_groups_from_its_first_moment() {
     run.wait_for_ready(1);
     let every: SocketAddr = format!("[::]:{}", address.port()).parse().unwrap();
     owner(every);
-    owner(address_of_all(address));
+    owner(wildcard_address(address));
     let other =
         RunSetup { name: format!("{}-other", run.setup.name), ..RunSetup::new(User::Current) };
     let taken = address.port().to_string();
@@ -163,13 +164,13 @@ fn a_socket_that_is_passed_is_the_groups_from_its_first_moment() {
     run.stop();
 }
 
-/// The listing has a dual-stack wildcard under the address that it is bound to.
-fn address_of_all(address: SocketAddr) -> SocketAddr {
+/// The dual-stack wildcard that the listing has in place of the IPv4 one.
+fn wildcard_address(address: SocketAddr) -> SocketAddr {
     format!("[::]:{}", address.port()).parse().unwrap()
 }
 
 #[test]
-fn sockets_that_the_service_manager_keeps_stay_the_groups() {
+fn sockets_in_the_fd_store_stay_private() {
     if !is_root() {
         return skip("private-named", "needs root");
     }
@@ -177,24 +178,25 @@ fn sockets_that_the_service_manager_keeps_stay_the_groups() {
     let (number, address) = (port.to_string(), SocketAddr::from(([127, 0, 0, 1], port)));
     let options = ["--private", "-n", "2", "--ready", "tcp"];
     let service = Service::start(User::Current, &[], &options, &[&*drains(), &number]);
-    service.wait_until_said("told READY=1", 1);
-    service.wait_until_said("stored sameport-", 2);
+    service.wait_for_lines("told READY=1", 1);
+    service.wait_for_lines("stored sameport-", 2);
     let first = owner(address);
-    service.order("kill");
-    service.wait_until_said("ended -9", 1);
+    service.tell_manager("kill");
+    service.wait_for_lines("ended -9", 1);
     for intruder in Intruder::all() {
-        assert!(intruder.takes(Type::STREAM, address).is_err(), "{intruder:?}");
+        assert!(intruder.bind(Type::STREAM, address).is_err(), "{intruder:?}");
     }
-    service.order("start");
-    service.wait_until_said("told READY=1", 2);
+    service.tell_manager("start");
+    service.wait_for_lines("told READY=1", 2);
     assert_eq!(owner(address), first);
     assert_eq!(service.status()["addresses"][0]["held"], true);
     service.stop();
 }
 
-/// It was bound before we had it: whoever has its user could have joined already.
+/// A socket bound by the service manager is refused, because a process of its user could have
+/// joined it before.
 #[test]
-fn a_socket_unit_is_refused() {
+fn socket_unit_is_refused() {
     if !is_root() {
         return skip("private-named", "needs root");
     }
@@ -202,6 +204,6 @@ fn a_socket_unit_is_refused() {
     let port = unit.local_addr().unwrap().port().to_string();
     let service = Service::start(User::Current, &[&unit], &["--private"], &[&*drains(), &port]);
     service.manager.wait_for_stderr("too late for --private");
-    service.order("stop");
-    service.wait_until_said("ended 3", 1);
+    service.tell_manager("stop");
+    service.wait_for_lines("ended 3", 1);
 }

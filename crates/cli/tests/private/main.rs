@@ -1,4 +1,5 @@
-//! `sameport run --private`: nobody joins but who belongs to the group, root included; and what it needs.
+//! End-to-end tests of `sameport run --private`: only members of the group share the port, root
+//! included.
 #![cfg(target_os = "linux")]
 
 #[path = "../harness/mod.rs"]

@@ -1,4 +1,4 @@
-//! Who is refused: everybody, with whatever options, on whatever address that overlaps.
+//! Every user is refused, with any options, on any overlapping address.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -13,7 +13,7 @@ use crate::harness::{
 };
 use crate::intruder::Intruder;
 
-/// `who tcp|udp IP PORT [HOW]` under `run OPTIONS`.
+/// Starts `who tcp|udp IP PORT [HOW]` under `run OPTIONS`.
 pub(crate) fn who(options: &[&str], kind: Type, ip: &str, port: u16, how: &str) -> Process {
     let program = c_program("who", &[]);
     let port = port.to_string();
@@ -25,7 +25,7 @@ pub(crate) fn who(options: &[&str], kind: Type, ip: &str, port: u16, how: &str) 
     run
 }
 
-/// Who answers this address, of so many that ask.
+/// The pids that answer `times` requests to this address.
 fn answering(kind: Type, address: SocketAddr, times: usize) -> BTreeSet<i32> {
     let one = |_| {
         let answer = eventually(|| match kind {
@@ -45,7 +45,7 @@ fn v6(ip: Ipv6Addr, port: u16) -> SocketAddr {
     (ip, port).into()
 }
 
-/// Who has connected, or sent a byte.
+/// A socket that has connected, or sent a byte.
 fn client(kind: Type, to: SocketAddr) -> Socket {
     let client = Socket::new(Domain::for_address(to), kind, None).unwrap();
     client.connect(&to.into()).unwrap();
@@ -54,13 +54,13 @@ fn client(kind: Type, to: SocketAddr) -> Socket {
 }
 
 #[test]
-fn nobody_gets_the_address_or_a_part_of_it_and_members_get_all() {
+fn every_intruder_is_refused_and_members_get_all_traffic() {
     if !is_root() {
         return skip("private-refusals", "needs root");
     }
     for kind in [Type::STREAM, Type::DGRAM] {
         for ip in ["127.0.0.1", "0.0.0.0", "::"] {
-            // The programs set SO_REUSEPORT themselves, or leave it to us.
+            // The programs set SO_REUSEPORT themselves, or sameport does.
             for how in ["once", "setrp"] {
                 let port = free_port();
                 let run = who(&["--private", "-n", "2"], kind, ip, port, how);
@@ -76,7 +76,7 @@ fn nobody_gets_the_address_or_a_part_of_it_and_members_get_all() {
                 }
                 for address in held {
                     for intruder in Intruder::all() {
-                        let taken = intruder.takes(kind, address).map(drop);
+                        let taken = intruder.bind(kind, address).map(drop);
                         let error = taken.expect_err(&format!("{intruder:?} on {address}"));
                         assert_eq!(error.kind(), ErrorKind::AddrInUse, "{intruder:?}, {address}");
                     }
@@ -90,25 +90,25 @@ fn nobody_gets_the_address_or_a_part_of_it_and_members_get_all() {
     }
 }
 
-/// What the test above would look like without `--private`.
+/// The control of the test above, without `--private`.
 #[test]
-fn without_it_the_same_user_joins() {
+fn without_private_the_same_user_joins() {
     if !is_root() {
         return skip("private-refusals", "needs root");
     }
     for kind in [Type::STREAM, Type::DGRAM] {
         let port = free_port();
         let _run = who(&[], kind, "127.0.0.1", port, "once");
-        let joins = |intruder: Intruder| intruder.takes(kind, v4([127, 0, 0, 1], port)).is_ok();
+        let joins = |intruder: Intruder| intruder.bind(kind, v4([127, 0, 0, 1], port)).is_ok();
         assert!(joins(Intruder::user(0).reuse_port()));
         assert!(!joins(Intruder::user(1000).reuse_port()));
     }
 }
 
-/// On TCP a socket with SO_REUSEADDR that is bound and does not listen yet can be beaten by anybody; on
-/// UDP one that is bound can.
+/// A TCP socket with SO_REUSEADDR can lose its address between bind and listen; a UDP socket after
+/// bind.
 #[test]
-fn nobody_slips_in_between_bind_and_listen() {
+fn no_intruder_binds_between_bind_and_listen() {
     if !is_root() {
         return skip("private-refusals", "needs root");
     }
@@ -121,15 +121,15 @@ fn nobody_slips_in_between_bind_and_listen() {
             run.wait_for_stdout("bound");
             let r#type = if kind == "tcp" { Type::STREAM } else { Type::DGRAM };
             let intruder = Intruder::user(1000).reuse_address().reuse_port();
-            let taken = intruder.takes(r#type, v4([127, 0, 0, 1], port));
-            // Plain `run` clears SO_REUSEADDR on UDP, too.
+            let taken = intruder.bind(r#type, v4([127, 0, 0, 1], port));
+            // Without `--private`, `run` clears SO_REUSEADDR on UDP too.
             assert_eq!(taken.is_ok(), beaten && kind == "tcp", "{kind} {options:?}: {taken:?}");
         }
     }
 }
 
 #[test]
-fn a_port_that_the_kernel_picks_is_the_groups_too() {
+fn ephemeral_port_is_private() {
     if !is_root() {
         return skip("private-refusals", "needs root");
     }
@@ -141,14 +141,14 @@ fn a_port_that_the_kernel_picks_is_the_groups_too() {
         let port = run.stdout().trim().rsplit(' ').next().unwrap().parse().unwrap();
         let r#type = if kind == "udp" { Type::DGRAM } else { Type::STREAM };
         for intruder in Intruder::all() {
-            let taken = intruder.takes(r#type, v4([127, 0, 0, 1], port));
+            let taken = intruder.bind(r#type, v4([127, 0, 0, 1], port));
             assert!(taken.is_err(), "{kind} {intruder:?}");
         }
     }
 }
 
 #[test]
-fn runs_of_one_group_share_and_others_are_told_why_not() {
+fn runs_of_one_group_share_and_others_are_refused() {
     if !is_root() {
         return skip("private-refusals", "needs root");
     }
@@ -171,7 +171,7 @@ fn runs_of_one_group_share_and_others_are_told_why_not() {
         said(&exited, "a private group), which no other socket can join");
     }
 
-    // The other way round.
+    // The same with the roles swapped.
     let port = free_port();
     let plain = who(&["--group", "web"], Type::STREAM, words[2], port, "once");
     let port = port.to_string();
@@ -182,10 +182,10 @@ fn runs_of_one_group_share_and_others_are_told_why_not() {
     drop(plain);
 }
 
-/// A program on two addresses of a port: connections are their acceptor's, and without care one of them
-/// would keep the next member of the group out.
+/// A program on two addresses of a port. Connections belong to the user that accepts them, so a
+/// connection could refuse the next member of the group.
 #[test]
-fn open_connections_keep_no_member_out() {
+fn open_connections_refuse_no_member() {
     if !is_root() {
         return skip("private-refusals", "needs root");
     }
@@ -199,7 +199,7 @@ fn open_connections_keep_no_member_out() {
     for members in 2..=4 {
         for address in addresses {
             wait_until_answering(address);
-            // The server waits for the rest of a request.
+            // The server waits for the rest of the request, so the connection stays open.
             let mut client = TcpStream::connect(address).unwrap();
             client.write_all(b"GET / HTTP/1.0\r\n").unwrap();
             clients.push(client);
@@ -211,7 +211,7 @@ fn open_connections_keep_no_member_out() {
         runs.push(run);
         for intruder in Intruder::all() {
             for address in addresses {
-                let taken = intruder.takes(Type::STREAM, address).map(drop);
+                let taken = intruder.bind(Type::STREAM, address).map(drop);
                 assert!(taken.is_err(), "{intruder:?} on {address}");
             }
         }
@@ -224,15 +224,15 @@ fn open_connections_keep_no_member_out() {
     }
 }
 
-/// Connections that are closing keep out no more of them than open ones do.
+/// Closing connections refuse no member either.
 #[test]
-fn a_run_starts_again_over_closing_connections() {
+fn run_restarts_despite_closing_connections() {
     if !is_root() {
         return skip("private-refusals", "needs root");
     }
     let port = free_port();
     for _ in 0..3 {
-        // The server closes first, so that TIME_WAIT is its own.
+        // The server closes first, so it keeps the TIME_WAIT.
         let run = who(&["--private"], Type::STREAM, "127.0.0.1", port, "once");
         answering(Type::STREAM, v4([127, 0, 0, 1], port), 8);
         run.terminate();
@@ -240,7 +240,7 @@ fn a_run_starts_again_over_closing_connections() {
 }
 
 #[test]
-fn only_the_ports_that_are_asked_for_are_private() {
+fn only_named_ports_are_private() {
     if !is_root() {
         return skip("private-refusals", "needs root");
     }
@@ -251,14 +251,15 @@ fn only_the_ports_that_are_asked_for_are_private() {
     let words = ["python3", script.to_str().unwrap(), "udp", &other];
     let run = start_run(User::Current, &["--private", "--port", &elsewhere], &words);
     run.wait_for_stdout("bound");
-    // As the program made it: with SO_REUSEADDR, which lets anybody in.
+    // The socket keeps SO_REUSEADDR as the program set it, so any user joins.
     let intruder = Intruder::user(1000).reuse_address();
-    assert!(intruder.takes(Type::DGRAM, v4([127, 0, 0, 1], port)).is_ok());
+    assert!(intruder.bind(Type::DGRAM, v4([127, 0, 0, 1], port)).is_ok());
 }
 
-/// Beside a socket of a device there is room on another device, and whoever is there gets past it.
+/// A program on another device of the port comes before a device-bound socket, so such a socket
+/// cannot be private.
 #[test]
-fn a_socket_of_a_device_is_refused_because_it_cannot_be_private() {
+fn device_bound_socket_is_refused() {
     if !is_root() {
         return skip("private-refusals", "needs root");
     }
@@ -272,10 +273,11 @@ fn a_socket_of_a_device_is_refused_because_it_cannot_be_private() {
     }
 }
 
-/// Beside `[::]` for IPv6 alone there is room on 0.0.0.0. Who takes that gets above it, gets nothing, and
-/// keeps newcomers out of TCP. Where the group has 0.0.0.0, too, there is no room.
+/// A v6-only `[::]` leaves 0.0.0.0 to others. A socket there lets its user bind an address that
+/// overlaps the group's, where it receives nothing but refuses new TCP members. A group with both
+/// wildcards leaves no address.
 #[test]
-fn beside_a_v6_only_socket_somebody_gets_on_the_port_and_gets_nothing() {
+fn intruder_next_to_a_v6_only_socket_receives_nothing() {
     if !is_root() {
         return skip("private-refusals", "needs root");
     }
@@ -290,10 +292,9 @@ fn beside_a_v6_only_socket_somebody_gets_on_the_port_and_gets_nothing() {
         member.wait_for_stdout("bound");
         let any = v6(Ipv6Addr::UNSPECIFIED, port);
         let above = Intruder { on_device: true, ..Intruder::user(1000).reuse_port() };
-        assert!(above.takes(kind, any).is_err(), "{name}");
-        let _beside =
-            Intruder::user(1000).reuse_port().takes(kind, v4([0, 0, 0, 0], port)).unwrap();
-        let above = above.takes(kind, any).unwrap();
+        assert!(above.bind(kind, any).is_err(), "{name}");
+        let _beside = Intruder::user(1000).reuse_port().bind(kind, v4([0, 0, 0, 0], port)).unwrap();
+        let above = above.bind(kind, any).unwrap();
         let clients: Vec<_> =
             (0..20).map(|_| client(kind, v6(Ipv6Addr::LOCALHOST, port))).collect();
         above.set_nonblocking(true).unwrap();
@@ -314,18 +315,18 @@ fn beside_a_v6_only_socket_somebody_gets_on_the_port_and_gets_nothing() {
         both.wait_for_stdout("bound");
         v4_too.wait_for_stdout("bound");
         for intruder in Intruder::all() {
-            assert!(intruder.takes(kind, v4([0, 0, 0, 0], port)).is_err(), "{name} {intruder:?}");
+            assert!(intruder.bind(kind, v4([0, 0, 0, 0], port)).is_err(), "{name} {intruder:?}");
             assert!(
-                intruder.takes(kind, v6(Ipv6Addr::UNSPECIFIED, port)).is_err(),
+                intruder.bind(kind, v6(Ipv6Addr::UNSPECIFIED, port)).is_err(),
                 "{name} {intruder:?}"
             );
         }
     }
 }
 
-/// `ls` must see through it: the owner is no user.
+/// The owner is not a user, so `ls` shows the user of the workers.
 #[test]
-fn a_listing_calls_it_private() {
+fn ls_shows_private_groups() {
     if !is_root() {
         return skip("private-refusals", "needs root");
     }
@@ -333,12 +334,12 @@ fn a_listing_calls_it_private() {
     let run = who(&["--private"], Type::STREAM, "127.0.0.1", port, "once");
     let port = port.to_string();
     let listed = start(User::Current, &["ls", "--json", &port]).wait();
-    let told: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
-    let member = &told["groups"][0]["members"][0];
-    assert_eq!(member["private"], true, "{told}");
-    assert_eq!(member["pids"][0], descendants(run.pid())[0], "{told}");
+    let report: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    let member = &report["groups"][0]["members"][0];
+    assert_eq!(member["private"], true, "{report}");
+    assert_eq!(member["pids"][0], descendants(run.pid())[0], "{report}");
     let text = start(User::Current, &["ls", &port]).wait().stdout;
     assert!(text.contains(" private "), "{text}");
     let own = std::fs::metadata("/proc/self").unwrap().uid();
-    assert_ne!(member["uid"], own, "{told}");
+    assert_ne!(member["uid"], own, "{report}");
 }

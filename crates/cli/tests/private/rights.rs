@@ -1,4 +1,4 @@
-//! What `--private` needs, and what workers get of it: nothing.
+//! The capability that `--private` needs and that workers do not get.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,7 +14,7 @@ use crate::harness::{
 use crate::intruder::Intruder;
 use crate::refused::who;
 
-/// uid 65534 with CAP_CHOWN and nothing else, which what it executes inherits; without it, too.
+/// A command of uid 65534 with the inheritable capability CAP_CHOWN, or without any.
 fn nobody(with_capability: bool, program: &Path, words: &[&str]) -> Command {
     let mut all: Vec<OsString> =
         ["--reuid", "65534", "--regid", "65534", "--clear-groups"].map(OsString::from).into();
@@ -39,7 +39,7 @@ fn capabilities(exited: &Exited, set: &str) -> u64 {
 }
 
 #[test]
-fn without_the_capability_nothing_is_started() {
+fn without_the_capability_nothing_starts() {
     let trace = in_test_dir("started");
     let command = ["--private", "--", "touch", trace.to_str().unwrap()];
     let exited = match is_root() {
@@ -52,9 +52,9 @@ fn without_the_capability_nothing_is_started() {
     assert!(!trace.exists());
 }
 
-/// Whoever is root there may give sockets only to who is mapped.
+/// Root of a user namespace can chown only to mapped users.
 #[test]
-fn where_the_owner_is_nobody_nothing_is_started() {
+fn unmapped_owner_starts_nothing() {
     let unshare = find_program("unshare").expect("unshare is a part of util-linux");
     let mut words = vec![OsString::from("--user"), "--map-root-user".into()];
     let probe = command_for(User::Current, &unshare, &[&words[..], &["true".into()]].concat());
@@ -69,9 +69,9 @@ fn where_the_owner_is_nobody_nothing_is_started() {
     assert_eq!(exited.stdout, "", "{exited:?}");
 }
 
-/// A group that nobody else can join, by a user who may do nothing else.
+/// A private group of a user with no other capability.
 #[test]
-fn the_one_capability_is_enough_and_workers_do_not_have_it() {
+fn cap_chown_suffices_and_workers_lack_it() {
     if !is_root() {
         return skip("private-capability", "needs root");
     }
@@ -82,7 +82,7 @@ fn the_one_capability_is_enough_and_workers_do_not_have_it() {
     run.wait_for_stderr("now shared by 2");
     let address = ([127, 0, 0, 1], port).into();
     for intruder in Intruder::all() {
-        assert!(intruder.takes(Type::STREAM, address).is_err(), "{intruder:?}");
+        assert!(intruder.bind(Type::STREAM, address).is_err(), "{intruder:?}");
     }
     let answer = String::from_utf8(ask(address, b"").unwrap()).unwrap();
     let workers = descendants(run.pid());
@@ -96,9 +96,9 @@ fn the_one_capability_is_enough_and_workers_do_not_have_it() {
     }
 }
 
-/// The capability of a file: what it executes does not inherit that.
+/// A file capability, which workers do not inherit.
 #[test]
-fn a_copy_with_the_capability_is_enough() {
+fn file_capability_suffices() {
     if !is_root() {
         return skip("private-capability", "needs root");
     }
@@ -117,9 +117,9 @@ fn a_copy_with_the_capability_is_enough() {
     assert_eq!(capabilities(&exited, "CapAmb:"), 0, "{exited:?}");
 }
 
-/// Nothing of a worker is another's but its sockets of the group.
+/// Only the sockets of the group change their owner; nothing else of a worker does.
 #[test]
-fn nothing_but_the_socket_changes_its_owner() {
+fn only_sockets_change_their_owner() {
     if !is_root() {
         return skip("private-capability", "needs root");
     }
@@ -143,27 +143,28 @@ fn nothing_but_the_socket_changes_its_owner() {
     assert!(status.contains("\nUid:\t0\t0\t0\t0\n"), "{status}");
 }
 
-/// Two runs of the capable user's share; after `reexec` the next program still has the capability.
+/// Two runs of the user with the capability share. After `reexec` the new program still has the
+/// capability.
 #[test]
-fn a_named_run_goes_on_with_the_capability() {
+fn named_run_keeps_the_capability_over_reexec() {
     if !is_root() {
         return skip("private-capability", "needs root");
     }
     let port = free_port();
     let program = c_program("drains", &[]);
-    let folder = in_test_dir(format!("private-{port}"));
-    std::fs::create_dir(&folder).unwrap();
-    crate::harness::chown_to(&folder, User::Nobody);
+    let dir = in_test_dir(format!("private-{port}"));
+    std::fs::create_dir(&dir).unwrap();
+    crate::harness::chown_to(&dir, User::Nobody);
     let sameport = |words: &[&str]| {
         let mut command = nobody(true, sameport(), words);
-        command.env("XDG_RUNTIME_DIR", &folder);
+        command.env("XDG_RUNTIME_DIR", &dir);
         spawn_process(command)
     };
     let (name, number) = (format!("private-{port}"), port.to_string());
     let _run =
         sameport(&["run", "--private", "--name", &name, "--", program.to_str().unwrap(), &number]);
     let address = ([127, 0, 0, 1], port).into();
-    let refused = || Intruder::user(65534).reuse_port().takes(Type::STREAM, address).is_err();
+    let refused = || Intruder::user(65534).reuse_port().bind(Type::STREAM, address).is_err();
     for verb in ["restart", "reexec", "restart"] {
         let done = eventually(|| (sameport(&[verb, &name]).wait().code == 0).then_some(()));
         assert!(done.is_some(), "{verb}: {}", sameport(&["status", &name]).wait().stderr);
@@ -173,7 +174,7 @@ fn a_named_run_goes_on_with_the_capability() {
 }
 
 #[test]
-fn options_that_would_undo_it_are_refused() {
+fn conflicting_options_are_refused() {
     for (options, said) in [
         (&["--via", "preload"][..], "has the program's rights"),
         (&["--via", "cgroup"], "eBPF cannot give"),

@@ -95,11 +95,10 @@ const CHANGES: &[(&str, Change)] = &[
 /// The program's report about itself.
 fn report(user: User, arguments: &[&str], change: Change) -> BTreeSet<String> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let folder = in_test_dir("reports");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o1777))
-        .unwrap();
-    let file = folder.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+    let dir = in_test_dir("reports");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    let file = dir.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
     let program = super::program("trap_state");
     let (program, file) = (program.to_str().unwrap(), file.to_str().unwrap());
     let all = [arguments, &[program, file, "--port", "a b", "", "--"]].concat();
