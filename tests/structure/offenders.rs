@@ -34,7 +34,6 @@ pub(crate) const DEPENDENCIES: &[&str] = &[
 pub(crate) const LONG_FUNCTIONS: &[&str] = &[
     "crates/cli/src/commands/run.rs run",
     "crates/supervisor/src/interpose/seccomp/handler.rs prepare",
-    "crates/sys/src/process/spawn.rs start",
     "crates/supervisor/src/interpose/seccomp/handler.rs bind",
 ];
 

@@ -1,23 +1,26 @@
-//! The supervisor's side: a name that is ours until we end.
+//! The supervisor's side: claiming a name, listening, writing the record.
 
 use std::fmt;
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use sameport_policy::model::name::RunName;
 
-use super::{SupervisorState, connect_supervisor, lock_file, record_file, socket_file, unfinished};
+use super::{
+    SupervisorState, connect_supervisor, lock_file, record_file, socket_address, socket_file,
+    unfinished,
+};
 use crate::fd::inherit;
 use crate::private_dir;
 use crate::private_dir::{DirRefusal, PrivateDirError};
 
-/// A name that no other supervisor of this user can have, until this is dropped; its files go with
-/// it.
+/// A claimed name. No other supervisor of this user can claim it until this is dropped, which removes
+/// its files.
 #[derive(Debug)]
 pub struct NameClaim {
     name: RunName,
@@ -26,12 +29,12 @@ pub struct NameClaim {
     lock: OwnedFd,
 }
 
-/// Why a name could not be had.
+/// Why a name could not be claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimError {
-    /// A living supervisor has it: its pid, if that could be told.
+    /// A living supervisor has the name: its pid, if known.
     InUse(Option<i32>),
-    /// No folder would do.
+    /// No directory is suitable.
     Dir(PrivateDirError),
 }
 
@@ -47,28 +50,28 @@ impl fmt::Display for ClaimError {
 
 impl std::error::Error for ClaimError {}
 
-/// A claim on its way through an `exec` of this process.
+/// A claim as it passes through an `exec` of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InheritedClaim {
-    /// The descriptor of the folder.
+    /// The descriptor of the directory.
     pub folder: RawFd,
     /// The descriptor that holds the lock.
     pub lock: RawFd,
-    /// Where the folder is.
+    /// The path of the directory.
     pub path: PathBuf,
 }
 
-/// How often it is tried again when another supervisor, at its end, removes lock or folder.
+/// Attempts if other supervisors remove the lock or the directory at their exit meanwhile.
 const ATTEMPTS: u32 = 256;
 
 impl NameClaim {
-    /// Takes a name in the first of these folders that will do. What a supervisor that was killed
-    /// has left there is taken over.
+    /// Claims a name in the first suitable directory. Replaces the files of a killed supervisor.
     ///
     /// # Errors
+    ///
     /// See [`ClaimError`].
     pub fn take(name: &RunName, folders: &[PathBuf]) -> Result<Self, ClaimError> {
-        // Another environment may have sent an earlier run to another folder.
+        // A run that started in another environment may use another directory.
         if let Some(SupervisorState::Alive { pid, .. }) =
             connect_supervisor(name, folders, Duration::from_secs(1))
         {
@@ -76,32 +79,33 @@ impl NameClaim {
         }
         let mut tried = Vec::new();
         for path in folders {
-            match take_in(name, path) {
-                Ok(NameTaken::Ours(claim)) => return Ok(claim),
-                Ok(NameTaken::By(pid)) => return Err(ClaimError::InUse(pid)),
+            match claim_in(name, path) {
+                Ok(LockResult::Claimed(claim)) => return Ok(claim),
+                Ok(LockResult::HeldBy(pid)) => return Err(ClaimError::InUse(pid)),
                 Err(refusal) => tried.push((path.clone(), refusal)),
             }
         }
         Err(ClaimError::Dir(PrivateDirError { tried }))
     }
 
-    /// The name.
+    /// The claimed name.
     #[must_use]
     pub fn name(&self) -> &RunName {
         &self.name
     }
 
-    /// The folder that its files are in.
+    /// The directory of its files.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.path
     }
 
-    /// Listens on the name's socket, nonblocking. Only this user (and root) can connect; there is no
-    /// moment at which the file is there and nobody listens, or others could connect.
+    /// Opens the control socket, nonblocking. Only this user and root can connect. The file appears
+    /// under its name by a rename, when the socket has its mode and listens.
     ///
     /// # Errors
-    /// Those of `socket`, `bind`, `listen` and `rename`, a full disk among them.
+    ///
+    /// Errors of `bind(2)`, `listen(2)` and `rename(2)`, such as ENOSPC.
     pub fn listen(&self) -> Result<UnixListener, Errno> {
         const BACKLOG: i32 = 128;
         let (file, unfinished) = (socket_file(&self.name), unfinished(&socket_file(&self.name)));
@@ -112,10 +116,8 @@ impl NameClaim {
             None,
         )?;
         self.remove(&unfinished);
-        // An address has 108 bytes; the folder's path may be longer.
-        let path = format!("/proc/self/fd/{}/{unfinished}", self.folder.as_raw_fd());
-        rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-        let made = (|| {
+        rustix::net::bind(&socket, &socket_address(&self.folder, &unfinished)?)?;
+        let published = (|| {
             rustix::fs::chmodat(
                 &self.folder,
                 &unfinished,
@@ -125,34 +127,36 @@ impl NameClaim {
             rustix::net::listen(&socket, BACKLOG)?;
             rustix::fs::renameat(&self.folder, &unfinished, &self.folder, &file)
         })();
-        if let Err(errno) = made {
+        if let Err(errno) = published {
             self.remove(&unfinished);
             return Err(errno);
         }
         Ok(UnixListener::from(socket))
     }
 
-    /// Replaces the name's record: readers see the old one or the new one.
+    /// Replaces the record atomically.
     ///
     /// # Errors
-    /// Those of writing a file, a full disk among them. The old one is still there then.
+    ///
+    /// Errors of writing a file, such as ENOSPC. The old record remains.
     pub fn write_record(&self, bytes: &[u8]) -> Result<(), Errno> {
         let (file, unfinished) = (record_file(&self.name), unfinished(&record_file(&self.name)));
         self.remove(&unfinished);
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mode = Mode::from_raw_mode(0o600);
-        let made = rustix::fs::openat(&self.folder, &unfinished, flags, mode)?;
-        let written = private_dir::write_all(&made, bytes)
+        let file_fd = rustix::fs::openat(&self.folder, &unfinished, flags, mode)?;
+        let written = private_dir::write_all(&file_fd, bytes)
             .and_then(|()| rustix::fs::renameat(&self.folder, &unfinished, &self.folder, &file));
         written.inspect_err(|_| self.remove(&unfinished))
     }
 
-    /// Lets the claim outlive an `exec` of this process, by which nothing is dropped. Nothing may be
-    /// started in between. If `exec` fails, [`Claim::stay`].
+    /// Prepares the claim for an `exec` of this process, which drops nothing. Start no process before
+    /// the `exec`, and call [`NameClaim::close_on_exec`] if it fails.
     ///
     /// # Errors
-    /// Those of `fcntl`.
+    ///
+    /// Errors of `fcntl(2)`.
     pub fn keep_on_exec(&self) -> Result<InheritedClaim, Errno> {
         Ok(InheritedClaim {
             folder: inherit::keep_on_exec(&self.folder)?,
@@ -161,27 +165,29 @@ impl NameClaim {
         })
     }
 
-    /// There was no `exec` after [`Claim::pass`].
+    /// Undoes [`NameClaim::keep_on_exec`].
     ///
     /// # Errors
-    /// Those of `fcntl`.
+    ///
+    /// Errors of `fcntl(2)`.
     pub fn close_on_exec(&self) -> Result<(), Errno> {
         inherit::close_on_exec(&self.folder)?;
         inherit::close_on_exec(&self.lock)
     }
 
-    /// The claim that was passed through an `exec`. Once for each.
+    /// Takes over the claim of the program that this process ran before `exec`. Call it once.
     ///
     /// # Errors
-    /// `EBADF`: these descriptors are not open. `ENOTDIR`: they are others.
-    pub fn from_inherited(name: RunName, passed: InheritedClaim) -> Result<Self, Errno> {
-        let (folder, lock) = (inherit::take(passed.folder)?, inherit::take(passed.lock)?);
+    ///
+    /// EBADF: the descriptors are not inherited. ENOTDIR: `folder` is not a directory.
+    pub fn from_inherited(name: RunName, inherited: InheritedClaim) -> Result<Self, Errno> {
+        let (folder, lock) = (inherit::take(inherited.folder)?, inherit::take(inherited.lock)?);
         let is_folder = FileType::from_raw_mode(rustix::fs::fstat(&folder)?.st_mode).is_dir();
-        let claim = Self { name, folder, path: passed.path, lock };
+        let claim = Self { name, folder, path: inherited.path, lock };
         if is_folder { Ok(claim) } else { Err(Errno::NOTDIR) }
     }
 
-    /// Not there is as good as removed.
+    /// Removes a file. A missing file is no error.
     fn remove(&self, file: &str) {
         let _ = rustix::fs::unlinkat(&self.folder, file, AtFlags::empty());
     }
@@ -189,27 +195,27 @@ impl NameClaim {
 
 impl Drop for NameClaim {
     fn drop(&mut self) {
-        // The lock last: until then nobody else makes files of this name.
+        // The lock last: without it, no other supervisor creates files of this name.
         for file in [socket_file(&self.name), record_file(&self.name)] {
             self.remove(&unfinished(&file));
             self.remove(&file);
         }
         self.remove(&lock_file(&self.name));
-        // Not empty: others have names there.
+        // Fails with ENOTEMPTY while other names have files there.
         let _ = std::fs::remove_dir(&self.path);
     }
 }
 
-enum NameTaken {
-    Ours(NameClaim),
-    /// A living supervisor has it, with this pid, if it could write that.
-    By(Option<i32>),
+enum LockResult {
+    Claimed(NameClaim),
+    /// Another supervisor holds the lock: its pid, if the file contains it.
+    HeldBy(Option<i32>),
 }
 
-fn take_in(name: &RunName, path: &Path) -> Result<NameTaken, DirRefusal> {
+fn claim_in(name: &RunName, path: &Path) -> Result<LockResult, DirRefusal> {
     for _ in 0..ATTEMPTS {
         let folder = match private_dir::open(path, true, |_| Ok(())) {
-            // Its last user has removed it since.
+            // Its last user has removed the directory meanwhile.
             Err(DirRefusal::System(Errno::NOENT)) if path.parent().is_some_and(Path::exists) => {
                 continue;
             }
@@ -224,24 +230,24 @@ fn take_in(name: &RunName, path: &Path) -> Result<NameTaken, DirRefusal> {
         };
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::AGAIN) => return Ok(NameTaken::By(holder(&lock))),
+            Err(Errno::AGAIN) => return Ok(LockResult::HeldBy(holder(&lock))),
             Err(errno) => return Err(errno.into()),
         }
-        // Removed by the one who had it before, after we opened it: nobody else would see our lock.
+        // The previous holder has removed the file after the open, so others lock another file.
         if rustix::fs::fstat(&lock)?.st_nlink == 0 {
             continue;
         }
-        // For the message that others get. On a full disk it says less.
+        // The pid is for the message of other supervisors. On a full disk it is missing.
         let _ = rustix::fs::ftruncate(&lock, 0).and_then(|()| {
             private_dir::write_all(&lock, std::process::id().to_string().as_bytes())
         });
         let (name, path) = (name.clone(), path.to_owned());
-        return Ok(NameTaken::Ours(NameClaim { name, folder, path, lock }));
+        return Ok(LockResult::Claimed(NameClaim { name, folder, path, lock }));
     }
     Err(Errno::STALE.into())
 }
 
-/// The pid that the lock's holder has written into it.
+/// The pid that the holder has written to the lock file.
 fn holder(lock: &OwnedFd) -> Option<i32> {
     let mut digits = [0; 16];
     let length = rustix::io::pread(lock, &mut digits, 0).ok()?;

@@ -1,7 +1,7 @@
-//! The other side: which names there are, whether their supervisors live, and a way to them.
+//! The client's side: listing names, and connecting to their supervisors.
 
 use std::io::Read as _;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,43 +9,43 @@ use std::time::Duration;
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use sameport_policy::model::name::RunName;
 
-use super::{record_file, socket_file};
+use super::{record_file, socket_address, socket_file};
 use crate::private_dir;
 use crate::private_dir::DirRefusal;
 
 /// The longest record that is read, in bytes.
 const LONGEST_RECORD: u64 = 4 << 20;
 
-/// How many entries of a folder are looked at.
-const MOST: usize = 10_000;
+/// The most entries of a directory that are read.
+const ENTRY_LIMIT: usize = 10_000;
 
-/// How a supervisor is found by who knocks.
+/// The result of connecting to a supervisor.
 #[derive(Debug)]
 pub enum SupervisorState {
-    /// It listens.
+    /// The supervisor listens.
     Alive {
-        /// Connected; reads and writes wait for the time that was given.
+        /// The connection, with the timeout for reads and writes.
         stream: UnixStream,
-        /// Who listens.
+        /// The supervisor's process id.
         pid: i32,
     },
-    /// It is not there any more: what it wrote about itself, if it could.
+    /// The supervisor has ended without removing its files: its record, if it is readable.
     Gone(Option<Vec<u8>>),
-    /// It could not be reached.
+    /// The supervisor lives, but the connection failed.
     Failed(ConnectError),
 }
 
-/// Why a supervisor that lives could not be reached.
+/// Why a connection to a living supervisor failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectError {
-    /// It listens, and takes no connection: too many wait already.
+    /// The accept queue of the supervisor is full.
     Busy,
-    /// Whoever listens belongs to this user.
+    /// The listening process belongs to this user id.
     OtherUser(u32),
-    /// The system said no.
+    /// A system call failed.
     System(Errno),
 }
 
@@ -55,24 +55,23 @@ impl From<Errno> for ConnectError {
     }
 }
 
-/// Connects to the supervisor of this name, in the first of these folders in which there is a living
-/// one. Connecting, and every later read and write, take at most this long. `None`: there is no such
-/// name.
+/// Connects to the supervisor of a name, in the first directory that has a living one. `timeout`
+/// limits the connect and each later read and write. `None`: no directory has the name.
 #[must_use]
 pub fn connect_supervisor(
     name: &RunName,
     folders: &[PathBuf],
-    patience: Duration,
+    timeout: Duration,
 ) -> Option<SupervisorState> {
     let mut dead = None;
     for folder in folders.iter().filter_map(|folder| open(folder)) {
-        match connect(&folder, name, patience) {
+        match connect(&folder, name, timeout) {
             Ok((stream, pid)) => return Some(SupervisorState::Alive { stream, pid }),
             Err(ConnectError::System(Errno::NOENT)) => match record(&folder, name) {
                 None => {}
                 some => dead = dead.or(Some(SupervisorState::Gone(some))),
             },
-            // The file is there, and nobody listens.
+            // The file exists, and no process listens.
             Err(ConnectError::System(Errno::CONNREFUSED)) => {
                 dead = dead.or_else(|| Some(SupervisorState::Gone(record(&folder, name))));
             }
@@ -82,13 +81,13 @@ pub fn connect_supervisor(
     dead
 }
 
-/// Every name in these folders, in order, each once. Folders that are not safe have none.
+/// The names in these directories, sorted, each once. Skips directories that other users can change.
 #[must_use]
 pub fn list_names(folders: &[PathBuf]) -> Vec<RunName> {
     let mut names: Vec<RunName> = folders
         .iter()
         .filter_map(|folder| Dir::read_from(open(folder)?).ok())
-        .flat_map(|entries| entries.flatten().take(MOST))
+        .flat_map(|entries| entries.flatten().take(ENTRY_LIMIT))
         .filter_map(|entry| {
             let file = entry.file_name().to_str().ok()?;
             file.strip_suffix(".sock").or_else(|| file.strip_suffix(".json"))?.parse().ok()
@@ -106,19 +105,18 @@ fn open(path: &Path) -> Option<OwnedFd> {
 fn connect(
     folder: &OwnedFd,
     name: &RunName,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(UnixStream, i32), ConnectError> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    for way in [Timeout::Send, Timeout::Recv] {
-        set_socket_timeout(&socket, way, Some(patience))?;
+    for direction in [Timeout::Send, Timeout::Recv] {
+        set_socket_timeout(&socket, direction, Some(timeout))?;
     }
-    let path = format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), socket_file(name));
-    match rustix::net::connect(&socket, &SocketAddrUnix::new(path)?) {
+    match rustix::net::connect(&socket, &socket_address(folder, &socket_file(name))?) {
         Err(Errno::AGAIN) => return Err(ConnectError::Busy),
         other => other?,
     }
-    // Of who called `listen`, and so of the supervisor: `exec` does not change a pid.
+    // SO_PEERCRED describes the process that called `listen`; an `exec` does not change its pid.
     let peer = socket_peercred(&socket)?;
     if peer.uid != rustix::process::geteuid() {
         return Err(ConnectError::OtherUser(peer.uid.as_raw()));
@@ -126,7 +124,7 @@ fn connect(
     Ok((UnixStream::from(socket), peer.pid.as_raw_nonzero().get()))
 }
 
-/// What a supervisor wrote about itself, if it could.
+/// The record of a supervisor.
 fn record(folder: &OwnedFd, name: &RunName) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = rustix::fs::openat(folder, record_file(name), flags, Mode::empty()).ok()?;

@@ -1,24 +1,27 @@
-//! Named runs, as files: where the supervisor of each can be asked, and by which sign others know
-//! that it lives.
+//! Files of named runs.
 //!
-//! Three files a name, in a folder that only this user can write to: `NAME.lock`, locked (flock)
-//! for as long as the supervisor lives, across its `exec` too; `NAME.sock`, on which it listens;
-//! `NAME.json`, what it wrote about itself for the time after its death.
+//! A run has three files in a directory that only its user can write to: `NAME.lock`, locked
+//! (`flock(2)`) while the supervisor lives, also across its `exec`; `NAME.sock`, its control socket;
+//! `NAME.json`, a record of the supervisor that remains readable after a crash.
 
 mod claim;
 mod find;
 
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::net::SocketAddrUnix;
 use sameport_policy::model::name::RunName;
 
 pub use claim::{ClaimError, InheritedClaim, NameClaim};
 pub use find::{ConnectError, SupervisorState, connect_supervisor, list_names};
 
-/// The folders of named runs, the preferred one first. `runtime`: the value of XDG_RUNTIME_DIR.
+/// The directories of named runs, the preferred one first. `runtime` is the value of
+/// XDG_RUNTIME_DIR.
 ///
-/// A service and a login shell of one user have different environments, so whoever looks for a run
-/// looks into all of them.
+/// A service and a login shell of one user have different environments, so a search for a run must
+/// try all directories.
 #[must_use]
 pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
     let user = rustix::process::geteuid();
@@ -45,9 +48,16 @@ fn record_file(name: &RunName) -> String {
     format!("{name}.json")
 }
 
-/// A file while it is being made. No name begins with a dot, and only who has the lock makes it.
+/// The temporary name of a file that is being written. Names of runs never begin with a dot, and only
+/// the holder of the lock writes.
 fn unfinished(file: &str) -> String {
     format!(".{file}")
+}
+
+/// The address of a socket file, through the descriptor of its directory: an address has 108 bytes,
+/// and the path of the directory may be longer.
+fn socket_address(folder: &OwnedFd, file: &str) -> Result<SocketAddrUnix, Errno> {
+    SocketAddrUnix::new(format!("/proc/self/fd/{}/{file}", folder.as_raw_fd()))
 }
 
 #[cfg(test)]

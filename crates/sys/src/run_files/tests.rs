@@ -1,4 +1,4 @@
-//! One name, one supervisor; folders that will do and folders that will not; what is left behind.
+//! Exclusive names, unsuitable directories, files of killed supervisors.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -10,7 +10,7 @@ use super::*;
 use crate::DirRefusal;
 use crate::serial::run_exclusive;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn name(text: &str) -> RunName {
     text.parse().unwrap()
@@ -31,12 +31,12 @@ fn refused(folder: &Path) -> DirRefusal {
     }
 }
 
-fn reached(text: &str, folder: &Path) -> Option<SupervisorState> {
-    connect_supervisor(&name(text), &[folder.to_owned()], PATIENCE)
+fn connected(text: &str, folder: &Path) -> Option<SupervisorState> {
+    connect_supervisor(&name(text), &[folder.to_owned()], TIMEOUT)
 }
 
 #[test]
-fn every_environment_of_a_user_is_looked_into() {
+fn the_directories_of_every_environment_are_listed() {
     let _turn = run_exclusive();
     let user = rustix::process::geteuid();
     let fallbacks = [format!("/run/user/{user}/sameport"), format!("/tmp/sameport-{user}")];
@@ -51,12 +51,12 @@ fn every_environment_of_a_user_is_looked_into() {
 }
 
 #[test]
-fn a_name_is_taken_once_and_leaves_nothing() {
+fn a_name_is_claimed_once_and_its_files_are_removed() {
     let _turn = run_exclusive();
-    let room = tempfile::tempdir().unwrap();
-    let folder = room.path().join("sameport");
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("sameport");
     let folders = [folder.clone()];
-    assert!(reached("web", &folder).is_none());
+    assert!(connected("web", &folder).is_none());
     let claim = NameClaim::take(&name("web"), &folders).unwrap();
     let ours = std::process::id().cast_signed();
     let again = NameClaim::take(&name("web"), &folders).unwrap_err();
@@ -70,7 +70,7 @@ fn a_name_is_taken_once_and_leaves_nothing() {
     claim.write_record(b"{}").unwrap();
     assert_eq!(std::fs::metadata(folder.join("web.json")).unwrap().mode() & 0o7777, 0o600);
     assert_eq!(list_names(&folders), [name("web")]);
-    match reached("web", &folder) {
+    match connected("web", &folder) {
         Some(SupervisorState::Alive { pid, .. }) => assert_eq!(pid, ours),
         other => panic!("{other:?}"),
     }
@@ -86,46 +86,46 @@ fn a_name_is_taken_once_and_leaves_nothing() {
 #[test]
 fn paths_may_be_long() {
     let _turn = run_exclusive();
-    let room = tempfile::tempdir().unwrap();
-    let folder = room.path().join("x".repeat(200));
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("x".repeat(200));
     std::fs::create_dir(&folder).unwrap();
     let folder = folder.join("sameport");
     let text = "n".repeat(64);
     let claim = NameClaim::take(&name(&text), std::slice::from_ref(&folder)).unwrap();
     let _listener = claim.listen().unwrap();
-    assert!(matches!(reached(&text, &folder), Some(SupervisorState::Alive { .. })));
+    assert!(matches!(connected(&text, &folder), Some(SupervisorState::Alive { .. })));
 }
 
 #[test]
-fn what_a_killed_supervisor_left_is_found_and_replaced() {
+fn files_of_a_killed_supervisor_are_found_and_replaced() {
     let _turn = run_exclusive();
-    let room = tempfile::tempdir().unwrap();
-    let folder = room.path().join("sameport");
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("sameport");
     let folders = [folder.clone()];
     let claim = NameClaim::take(&name("web"), &folders).unwrap();
     let listener = claim.listen().unwrap();
     claim.write_record(b"before").unwrap();
-    // A kill -9: the kernel closes descriptors, and the files stay.
+    // After SIGKILL the kernel closes the descriptors, and the files stay.
     let saved: Vec<_> = ["web.json", "web.lock"]
         .map(|file| (folder.join(file), std::fs::read(folder.join(file)).unwrap()))
         .into();
-    std::fs::rename(folder.join("web.sock"), room.path().join("sock")).unwrap();
+    std::fs::rename(folder.join("web.sock"), base.path().join("sock")).unwrap();
     drop((claim, listener));
     std::fs::create_dir(&folder).unwrap();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
     saved.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
-    std::fs::rename(room.path().join("sock"), folder.join("web.sock")).unwrap();
+    std::fs::rename(base.path().join("sock"), folder.join("web.sock")).unwrap();
     std::fs::write(folder.join(".web.sock"), b"").unwrap();
     std::fs::write(folder.join(".web.json"), b"half").unwrap();
 
-    match reached("web", &folder) {
+    match connected("web", &folder) {
         Some(SupervisorState::Gone(record)) => assert_eq!(record.as_deref(), Some(&b"before"[..])),
         other => panic!("{other:?}"),
     }
     assert_eq!(list_names(&folders), [name("web")]);
     let claim = NameClaim::take(&name("web"), &folders).unwrap();
     let _listener = claim.listen().unwrap();
-    assert!(matches!(reached("web", &folder), Some(SupervisorState::Alive { .. })));
+    assert!(matches!(connected("web", &folder), Some(SupervisorState::Alive { .. })));
     claim.write_record(b"after").unwrap();
     assert_eq!(std::fs::read(folder.join("web.json")).unwrap(), b"after");
     drop(claim);
@@ -133,29 +133,29 @@ fn what_a_killed_supervisor_left_is_found_and_replaced() {
 }
 
 #[test]
-fn a_supervisor_is_found_in_whatever_folder_it_is() {
+fn a_supervisor_is_found_in_every_directory() {
     let _turn = run_exclusive();
-    let room = tempfile::tempdir().unwrap();
-    let folders = ["first", "second"].map(|name| room.path().join(name));
+    let base = tempfile::tempdir().unwrap();
+    let folders = ["first", "second"].map(|name| base.path().join(name));
     let second = NameClaim::take(&name("web"), &folders[1..]).unwrap();
     let _listener = second.listen().unwrap();
     let ours = Some(std::process::id().cast_signed());
     assert_eq!(NameClaim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(ours));
-    // A dead one before it does not hide it.
+    // A dead supervisor in an earlier directory does not hide it.
     std::fs::create_dir(&folders[0]).unwrap();
     std::fs::write(folders[0].join("web.json"), b"dead").unwrap();
     assert!(matches!(
-        connect_supervisor(&name("web"), &folders, PATIENCE),
+        connect_supervisor(&name("web"), &folders, TIMEOUT),
         Some(SupervisorState::Alive { .. })
     ));
-    assert!(matches!(reached("web", &folders[0]), Some(SupervisorState::Gone(Some(_)))));
+    assert!(matches!(connected("web", &folders[0]), Some(SupervisorState::Gone(Some(_)))));
 }
 
 #[test]
-fn folders_that_others_could_change_are_refused() {
+fn directories_that_other_users_can_change_are_refused() {
     let _turn = run_exclusive();
-    let room = tempfile::tempdir().unwrap();
-    let folder = room.path().join("sameport");
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("sameport");
     let mode = |mode| {
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
     };
@@ -164,66 +164,66 @@ fn folders_that_others_could_change_are_refused() {
     assert_eq!(refused(&folder), DirRefusal::OthersCanWrite);
     std::fs::write(folder.join("web.json"), b"{}").unwrap();
     assert!(
-        reached("web", &folder).is_none() && list_names(std::slice::from_ref(&folder)).is_empty()
+        connected("web", &folder).is_none() && list_names(std::slice::from_ref(&folder)).is_empty()
     );
-    // As the preload library has it, whose folder this is too.
+    // The mode that the preload library sets on the same directory.
     mode(0o711);
     drop(NameClaim::take(&name("web"), std::slice::from_ref(&folder)).unwrap());
 
-    let target = room.path().join("target");
+    let target = base.path().join("target");
     std::fs::create_dir(&target).unwrap();
     symlink(&target, &folder).unwrap();
     assert!(matches!(refused(&folder), DirRefusal::System(Errno::NOTDIR | Errno::LOOP)));
     assert!(files(&target).is_empty());
     std::fs::remove_file(&folder).unwrap();
-    assert_eq!(refused(&room.path().join("no/such")), DirRefusal::System(Errno::NOENT));
+    assert_eq!(refused(&base.path().join("no/such")), DirRefusal::System(Errno::NOENT));
     if rustix::process::geteuid().is_root() {
         std::fs::create_dir(&folder).unwrap();
         std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
         assert_eq!(refused(&folder), DirRefusal::OtherUser(65534));
-        assert!(reached("web", &folder).is_none());
+        assert!(connected("web", &folder).is_none());
     }
 }
 
-/// Links in the place of our files are not followed.
+/// Symbolic links with the names of the files are not followed.
 #[test]
-fn links_in_the_folder_lead_nowhere() {
+fn symbolic_links_are_not_followed() {
     let _turn = run_exclusive();
-    let room = tempfile::tempdir().unwrap();
-    let folder = room.path().join("sameport");
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("sameport");
     std::fs::create_dir(&folder).unwrap();
-    let victim = room.path().join("victim");
-    std::fs::write(&victim, b"precious").unwrap();
+    let target = base.path().join("target");
+    std::fs::write(&target, b"precious").unwrap();
     for file in [".web.json", ".web.sock", "web.json", "web.sock"] {
-        symlink(&victim, folder.join(file)).unwrap();
+        symlink(&target, folder.join(file)).unwrap();
     }
     let claim = NameClaim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();
     let _listener = claim.listen().unwrap();
     claim.write_record(b"{}").unwrap();
     drop(claim);
-    symlink(&victim, folder.join("web.lock")).unwrap_or_else(|_| {
+    symlink(&target, folder.join("web.lock")).unwrap_or_else(|_| {
         std::fs::create_dir(&folder).unwrap();
-        symlink(&victim, folder.join("web.lock")).unwrap();
+        symlink(&target, folder.join("web.lock")).unwrap();
     });
     assert_eq!(refused(&folder), DirRefusal::System(Errno::LOOP));
-    assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+    assert_eq!(std::fs::read(&target).unwrap(), b"precious");
 }
 
-/// Supervisors that begin and end at the same time: one has the name, and each gets it.
+/// Of supervisors that start and exit concurrently, one has the name at a time, and each gets it.
 #[test]
-fn many_at_once() {
+fn concurrent_claims() {
     let _turn = run_exclusive();
     use std::sync::atomic::AtomicU32;
     use std::sync::atomic::Ordering::SeqCst;
-    let room = tempfile::tempdir().unwrap();
-    let folders = [room.path().join("sameport")];
-    let held = AtomicU32::new(0);
+    let base = tempfile::tempdir().unwrap();
+    let folders = [base.path().join("sameport")];
+    let holders = AtomicU32::new(0);
     let take = || match NameClaim::take(&name("web"), &folders) {
         Ok(claim) => {
-            assert_eq!(held.fetch_add(1, SeqCst), 0);
+            assert_eq!(holders.fetch_add(1, SeqCst), 0);
             let listener = claim.listen().unwrap();
             claim.write_record(b"{}").unwrap();
-            held.fetch_sub(1, SeqCst);
+            holders.fetch_sub(1, SeqCst);
             drop((listener, claim));
             true
         }
@@ -241,53 +241,53 @@ fn many_at_once() {
     assert!(!folders[0].exists());
 }
 
-/// What goes through an `exec` stays open there, and nothing else.
+/// `keep_on_exec` clears FD_CLOEXEC of the claim's descriptors only.
 #[test]
 fn a_claim_goes_through_an_exec() {
     let _turn = run_exclusive();
-    let room = tempfile::tempdir().unwrap();
-    let folders = [room.path().join("sameport")];
+    let base = tempfile::tempdir().unwrap();
+    let folders = [base.path().join("sameport")];
     let claim = NameClaim::take(&name("web"), &folders).unwrap();
     let listener = claim.listen().unwrap();
     let open = |fd: i32| rustix::io::fcntl_getfd(unsafe_borrow(fd)).map(|flags| flags.is_empty());
-    let passed = claim.keep_on_exec().unwrap();
-    assert_eq!((open(passed.lock), open(passed.folder)), (Ok(true), Ok(true)));
+    let inherited = claim.keep_on_exec().unwrap();
+    assert_eq!((open(inherited.lock), open(inherited.folder)), (Ok(true), Ok(true)));
     claim.close_on_exec().unwrap();
-    assert_eq!((open(passed.lock), open(passed.folder)), (Ok(false), Ok(false)));
-    // Its owner has it: nobody else takes it.
-    assert_eq!(NameClaim::from_inherited(name("web"), passed).unwrap_err(), Errno::BADF);
+    assert_eq!((open(inherited.lock), open(inherited.folder)), (Ok(false), Ok(false)));
+    // With FD_CLOEXEC, the descriptors are not taken for inherited ones.
+    assert_eq!(NameClaim::from_inherited(name("web"), inherited).unwrap_err(), Errno::BADF);
 
-    // What an exec does: nothing is dropped, and the numbers are all that is left.
-    let passed = claim.keep_on_exec().unwrap();
+    // An exec drops nothing, and leaves only the numbers.
+    let inherited = claim.keep_on_exec().unwrap();
     std::mem::forget(claim);
     let ours = Some(std::process::id().cast_signed());
     assert_eq!(NameClaim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(ours));
-    let claim = NameClaim::from_inherited(name("web"), passed).unwrap();
+    let claim = NameClaim::from_inherited(name("web"), inherited).unwrap();
     claim.write_record(b"again").unwrap();
-    let Some(SupervisorState::Alive { mut stream, .. }) = reached("web", &folders[0]) else {
+    let Some(SupervisorState::Alive { mut stream, .. }) = connected("web", &folders[0]) else {
         panic!()
     };
-    // The first to connect was who found the name in use.
+    // The first connection came from the failed claim.
     drop(listener.accept().unwrap());
     listener.accept().unwrap().0.write_all(b"hello").unwrap();
-    let mut heard = [0; 5];
-    stream.read_exact(&mut heard).unwrap();
-    assert_eq!(&heard, b"hello");
+    let mut received = [0; 5];
+    stream.read_exact(&mut received).unwrap();
+    assert_eq!(&received, b"hello");
     drop(claim);
     assert!(!folders[0].exists());
 }
 
-#[expect(unsafe_code, reason = "a number of a descriptor that this test keeps open")]
+#[expect(unsafe_code, reason = "the number of a descriptor that this test keeps open")]
 fn unsafe_borrow(fd: i32) -> std::os::fd::BorrowedFd<'static> {
-    // SAFETY: only asked about, while its owner lives.
+    // SAFETY: the caller only queries flags, while the owner of the descriptor lives.
     unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }
 }
 
 #[test]
 fn a_record_that_cannot_be_written_leaves_the_old_one() {
     let _turn = run_exclusive();
-    let room = tempfile::tempdir().unwrap();
-    let folder = room.path().join("sameport");
+    let base = tempfile::tempdir().unwrap();
+    let folder = base.path().join("sameport");
     let claim = NameClaim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();
     claim.write_record(b"old").unwrap();
     std::fs::create_dir(folder.join(".web.json")).unwrap();
@@ -298,43 +298,43 @@ fn a_record_that_cannot_be_written_leaves_the_old_one() {
     assert_eq!(std::fs::read(folder.join("web.json")).unwrap(), b"new");
 }
 
-/// In a mount namespace of its own, which root can make.
+/// Needs root, for a small file system in a new mount namespace.
 #[test]
-fn a_full_disk_leaves_the_name_and_the_door() {
+fn a_full_disk_keeps_the_name_and_the_socket() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let room = tempfile::tempdir().unwrap();
+    let base = tempfile::tempdir().unwrap();
     let test = "run_files::tests::on_a_full_disk";
     let output = std::process::Command::new("unshare")
         .args(["-m", "sh", "-c"])
-        .arg("mount -t tmpfs -o size=64k,mode=700 tmpfs \"$ROOM\" && exec \"$@\"")
+        .arg("mount -t tmpfs -o size=64k,mode=700 tmpfs \"$BASE\" && exec \"$@\"")
         .arg("sh")
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
-        .env("ROOM", room.path())
+        .env("BASE", base.path())
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && told.contains(" 1 passed"), "{output:?}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.contains(" 1 passed"), "{output:?}");
 }
 
 #[test]
-#[ignore = "`a_full_disk_leaves_the_name_and_the_door` starts it on a small disk"]
+#[ignore = "`a_full_disk_keeps_the_name_and_the_socket` starts it on a small disk"]
 fn on_a_full_disk() {
-    let room = PathBuf::from(std::env::var_os("ROOM").unwrap());
-    let folder = room.join("sameport");
+    let base = PathBuf::from(std::env::var_os("BASE").unwrap());
+    let folder = base.join("sameport");
     let claim = NameClaim::take(&name("web"), std::slice::from_ref(&folder)).unwrap();
     claim.write_record(b"old").unwrap();
-    std::fs::write(room.join("filler"), vec![0; 1 << 20]).unwrap_err();
+    std::fs::write(base.join("filler"), vec![0; 1 << 20]).unwrap_err();
     assert_eq!(claim.write_record(&[b'x'; 4096]).unwrap_err(), Errno::NOSPC);
     assert_eq!(files(&folder), ["web.json", "web.lock"]);
     assert_eq!(std::fs::read(folder.join("web.json")).unwrap(), b"old");
     let _listener = claim.listen().unwrap();
-    assert!(matches!(reached("web", &folder), Some(SupervisorState::Alive { .. })));
+    assert!(matches!(connected("web", &folder), Some(SupervisorState::Alive { .. })));
     let other = NameClaim::take(&name("other"), std::slice::from_ref(&folder)).unwrap();
     let again = NameClaim::take(&name("other"), std::slice::from_ref(&folder)).unwrap_err();
-    assert_eq!(again, ClaimError::InUse(None), "its pid could not be written");
+    assert_eq!(again, ClaimError::InUse(None), "the pid could not be written");
     drop((claim, other));
     assert!(!folder.exists());
 }

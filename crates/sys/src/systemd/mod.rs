@@ -1,4 +1,4 @@
-//! The protocol of service managers: `sd_notify(3)`, as a client and as a server.
+//! The notification protocol of service managers (`sd_notify(3)`), as client and as server.
 
 pub mod notify;
 mod notify_socket;

@@ -1,8 +1,7 @@
-//! The service manager that started us: telling it things, and giving it sockets to keep
-//! (`sd_notify(3)`).
+//! Notifications to the service manager that started this process, with sockets for its file
+//! descriptor store (`sd_notify(3)`).
 //!
-//! It listens on a datagram socket, and sees by its kernel who writes. A manager that is busy or gone
-//! never makes us wait: what it has no room for yet is sent later.
+//! Sending never blocks: messages that the manager's datagram socket cannot take yet are queued.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -21,22 +20,22 @@ use rustix::net::{
 
 use crate::fd::poll::poll_now;
 
-/// The way to the service manager.
+/// A connection to the service manager.
 #[derive(Debug)]
 pub struct ServiceManager {
     socket: OwnedFd,
     address: SocketAddrUnix,
-    /// What it had no room for, in order.
+    /// Messages that the manager could not take yet, in order.
     unsent: Mutex<VecDeque<NotifyMessage>>,
 }
 
-/// A moment in what a manager is told (`sd_notify_barrier(3)`).
+/// A position in the sequence of messages (`sd_notify_barrier(3)`).
 #[derive(Debug)]
 pub struct NotifyBarrier(OwnedFd);
 
 impl NotifyBarrier {
-    /// Whether the manager has acted on all that it was told before, or is gone. Older ones than
-    /// systemd 246 do not know barriers, and close the descriptor that comes with it as well.
+    /// Whether the manager has processed all earlier messages or has exited. It signals this by closing
+    /// the descriptor of the barrier; systemd before 246 closes the descriptor without processing.
     #[must_use]
     pub fn is_passed(&self) -> bool {
         poll_now(&self.0).is_ok_and(|events| events.contains(PollFlags::HUP))
@@ -46,18 +45,18 @@ impl NotifyBarrier {
 #[derive(Debug)]
 struct NotifyMessage {
     text: String,
-    with: Option<OwnedFd>,
+    fd: Option<OwnedFd>,
 }
 
-/// How many messages wait for a manager that does not read.
-const MOST: usize = 1024;
+/// Messages that are queued for a manager that does not read.
+const QUEUE_LIMIT: usize = 1024;
 
 impl ServiceManager {
-    /// The manager at NOTIFY_SOCKET: a path, or `@` and an abstract name. Nothing is sent.
+    /// The manager at NOTIFY_SOCKET: a path, or `@` followed by an abstract name. Sends nothing.
     ///
     /// # Errors
     ///
-    /// EAFNOSUPPORT: another kind of address (`vsock:`). ENAMETOOLONG: longer than 107 bytes.
+    /// EAFNOSUPPORT: another address family (`vsock:`). ENAMETOOLONG: longer than 107 bytes.
     pub fn at(notify_socket: &OsStr) -> Result<Self, Errno> {
         let address = match notify_socket.as_bytes() {
             [b'@', name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
@@ -69,31 +68,31 @@ impl ServiceManager {
         Ok(Self { socket, address, unsent: Mutex::default() })
     }
 
-    /// Tells it this, after all that was said before; with a descriptor, of which it gets a duplicate.
+    /// Sends a message after all earlier ones, with a duplicate of `fd`.
     ///
-    /// A manager that is gone, or does not want to hear it, is not told; there is nobody else to ask.
-    pub fn send(&self, text: String, with: Option<BorrowedFd<'_>>) {
-        let with = with.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0)).transpose();
-        // Without descriptors to spare a socket is not kept; everything else goes on.
-        let Ok(with) = with else { return };
+    /// Errors are ignored: a manager that has exited, or refuses the message, cannot be replaced.
+    pub fn send(&self, text: String, fd: Option<BorrowedFd<'_>>) {
+        let fd = fd.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0)).transpose();
+        // At the descriptor limit the manager does not keep the socket; the run continues.
+        let Ok(fd) = fd else { return };
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
-        unsent.push_back(NotifyMessage { text, with });
+        unsent.push_back(NotifyMessage { text, fd });
         self.send_queued(&mut unsent);
-        unsent.truncate(MOST);
+        unsent.truncate(QUEUE_LIMIT);
     }
 
-    /// Marks what was said so far.
+    /// Sends a barrier after the messages so far.
     ///
     /// # Errors
     ///
-    /// EMFILE, ENFILE: too few descriptors.
+    /// EMFILE, ENFILE: too many open descriptors.
     pub fn barrier(&self) -> Result<NotifyBarrier, Errno> {
-        let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        self.send("BARRIER=1".into(), Some(theirs.as_fd()));
-        Ok(NotifyBarrier(ours))
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        self.send("BARRIER=1".into(), Some(writer.as_fd()));
+        Ok(NotifyBarrier(reader))
     }
 
-    /// Sends what there was no room for; `false` if there is none still.
+    /// Sends the queued messages. Returns `false` if some are still queued.
     pub fn flush(&self) -> bool {
         let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
         self.send_queued(&mut unsent);
@@ -113,9 +112,9 @@ impl ServiceManager {
     fn send_one(&self, message: &NotifyMessage) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let with = message.with.as_ref().map(OwnedFd::as_fd);
-        if with.is_some() {
-            control.push(SendAncillaryMessage::ScmRights(with.as_slice()));
+        let fd = message.fd.as_ref().map(OwnedFd::as_fd);
+        if fd.is_some() {
+            control.push(SendAncillaryMessage::ScmRights(fd.as_slice()));
         }
         let text = [IoSlice::new(message.text.as_bytes())];
         let (to, flags) = (&self.address, SendFlags::NOSIGNAL);
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_by_path_and_by_abstract_name() {
+    fn paths_and_abstract_names_are_addresses() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let name = format!("sameport-test-{}", std::process::id());
@@ -161,7 +160,7 @@ mod tests {
         let service = ServiceManager::at(path.as_os_str()).unwrap();
         let barrier = service.barrier().unwrap();
         assert!(!barrier.is_passed());
-        // Descriptors that are not asked for are closed.
+        // `recv` without space for control messages closes the descriptor.
         assert_eq!(received(&manager), "BARRIER=1");
         assert!(barrier.is_passed());
         drop(manager);
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_are_none() {
+    fn other_addresses_are_refused() {
         for (text, errno) in [("", Errno::AFNOSUPPORT), ("vsock:2:9", Errno::AFNOSUPPORT)] {
             assert_eq!(ServiceManager::at(text.as_ref()).unwrap_err(), errno);
         }
@@ -178,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn what_it_has_no_room_for_comes_later_and_in_order() {
+    fn queued_messages_are_sent_later_and_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
         let service = ServiceManager::at(path.as_os_str()).unwrap();
-        let room = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
-        let count = room.trim().parse::<usize>().unwrap() + 20;
-        assert!(count < MOST, "{count}");
+        let queue = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
+        let count = queue.trim().parse::<usize>().unwrap() + 20;
+        assert!(count < QUEUE_LIMIT, "{count}");
         (0..count).for_each(|number| service.send(number.to_string(), None));
         assert!(!service.flush());
         for number in 0..count {
@@ -194,7 +193,7 @@ mod tests {
         }
         assert!(service.flush());
         drop(manager);
-        service.send("nobody".into(), None);
+        service.send("dropped".into(), None);
         assert!(service.flush());
     }
 }

@@ -1,9 +1,9 @@
-//! What workers say of themselves over NOTIFY_SOCKET (`sd_notify(3)`).
+//! Notifications from workers, which they send to NOTIFY_SOCKET (`sd_notify(3)`).
 //!
-//! Anybody may write to the socket. Who it was is what the kernel says (SCM_CREDENTIALS), and only
-//! those that we have started are heard.
+//! Every process may write to the socket. The kernel states the sender (SCM_CREDENTIALS), and
+//! messages from processes other than descendants are dropped.
 
-#![expect(unsafe_code, reason = "a pid of 0, which rustix does not expect, comes with recvmsg(2)")]
+#![expect(unsafe_code, reason = "recvmsg(2) can report pid 0, which rustix does not expect")]
 
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
@@ -20,38 +20,38 @@ use tokio::io::unix::AsyncFd;
 use crate::errno::last_errno;
 use crate::process::tree::{ancestry, is_descendant};
 
-/// What a message says. What is in it beside this means nothing to us.
+/// The assignments of a message that sameport uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NotifyState {
-    /// `READY=1`: it serves, or serves again.
+    /// `READY=1`: the worker serves, or serves again after a reload.
     pub ready: bool,
-    /// `RELOADING=1`: it does not for a while.
+    /// `RELOADING=1`: the worker reloads its configuration.
     pub reloading: bool,
-    /// `STOPPING=1`: it ends.
+    /// `STOPPING=1`: the worker shuts down.
     pub stopping: bool,
-    /// `MAINPID=`: the process that serves, one that we have started.
+    /// `MAINPID=`: the main process, a descendant of this process.
     pub main_pid: Option<i32>,
-    /// `STATUS=`: a word for the reader, as the worker wrote it.
+    /// `STATUS=`: text for the administrator.
     pub status: Option<String>,
 }
 
-/// A message and who sent it.
+/// A message and its sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotifyRecord {
-    /// The sender, its parent, and so on up to the one that is our child.
+    /// The sender, its parent, and so on up to a child of this process.
     pub ancestry: Vec<i32>,
-    /// What it says.
+    /// The message.
     pub state: NotifyState,
 }
 
-/// The longest message that is read, as for systemd.
+/// The longest message that is read, in bytes, as in systemd.
 const LONGEST: usize = 4096;
 
 impl NotifyState {
-    /// Reads a message; nothing in it that is not known, or not text.
+    /// Parses a message. Skips unknown lines and lines that are not UTF-8.
     #[must_use]
     pub fn parse(message: &[u8]) -> Self {
-        let mut said = Self::default();
+        let mut state = Self::default();
         for line in message.split(|byte| *byte == b'\n') {
             let Some((name, value)) =
                 std::str::from_utf8(line).ok().and_then(|l| l.split_once('='))
@@ -59,30 +59,34 @@ impl NotifyState {
                 continue;
             };
             match (name, value) {
-                ("READY", "1") => said.ready = true,
-                ("RELOADING", "1") => said.reloading = true,
-                ("STOPPING", "1") => said.stopping = true,
-                ("MAINPID", pid) => said.main_pid = pid.parse().ok().filter(|pid| *pid > 0),
-                ("STATUS", status) => said.status = Some(status.to_owned()),
+                ("READY", "1") => state.ready = true,
+                ("RELOADING", "1") => state.reloading = true,
+                ("STOPPING", "1") => state.stopping = true,
+                ("MAINPID", pid) => state.main_pid = pid.parse().ok().filter(|pid| *pid > 0),
+                ("STATUS", status) => state.status = Some(status.to_owned()),
                 _ => {}
             }
         }
-        said
+        state
     }
 }
 
-/// Where messages arrive.
+/// The socket that receives messages.
 #[derive(Debug)]
 pub struct NotifySocket {
     socket: OwnedFd,
     name: OsString,
-    /// To be removed in the end.
+    /// The socket's file, removed on drop.
     file: Option<PathBuf>,
 }
 
 impl NotifySocket {
-    /// Opens a socket under a name that the kernel picks, which no file system has to hold and only
-    /// our network namespace has.
+    /// Opens a socket with an abstract name that the kernel picks (`unix(7)`, autobind). Reachable
+    /// from this network namespace only, without a file.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE, ENFILE: too many open descriptors.
     pub fn open() -> Result<Self, Errno> {
         let socket = socket()?;
         rustix::net::bind(&socket, &SocketAddrUnix::new_unnamed())?;
@@ -92,44 +96,48 @@ impl NotifySocket {
         Ok(Self { socket, name, file: None })
     }
 
-    /// Opens a socket at this path, which a worker in another network namespace reaches too. All who
-    /// get into the folder may write to it. The file is removed in the end.
+    /// Opens a socket at this path, which workers in other network namespaces reach too. Every user
+    /// with access to the directory may write to it. The file is removed on drop.
     ///
     /// # Errors
     ///
-    /// EADDRINUSE: something is there. ENAMETOOLONG: more than 107 bytes.
+    /// EADDRINUSE: the path exists. ENAMETOOLONG: the path is longer than 107 bytes.
     pub fn open_at(path: &Path) -> Result<Self, Errno> {
         let socket = socket()?;
         rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-        let notices = Self { socket, name: path.into(), file: Some(path.into()) };
-        let for_all = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
-        rustix::fs::chmod(path, for_all)?;
-        Ok(notices)
+        let opened = Self { socket, name: path.into(), file: Some(path.into()) };
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
+        rustix::fs::chmod(path, mode)?;
+        Ok(opened)
     }
 
-    /// Registers it with the tokio runtime that is current, to wait for messages.
+    /// Registers the socket with the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `epoll_ctl(2)`.
     pub fn into_async(self) -> std::io::Result<AsyncFd<Self>> {
-        // SAFETY: `Notices` owns its descriptor and never exchanges it, so it stays open and the same
-        // for as long as the `AsyncFd` has it.
+        // SAFETY: `NotifySocket` owns its descriptor and never replaces it, so the descriptor stays
+        // open and the same for as long as the `AsyncFd` has it.
         unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }.map_err(Into::into)
     }
 
-    /// What to set NOTIFY_SOCKET to.
+    /// The value of NOTIFY_SOCKET for workers.
     #[must_use]
     pub fn name(&self) -> &OsStr {
         &self.name
     }
 
-    /// What has come from processes that we have started. Never waits; at most 256 messages at once,
-    /// then this is readable still.
+    /// The received messages of descendants, without waiting: at most 256. The socket stays readable
+    /// if there are more.
     ///
-    /// A sender that has been reaped since is nobody's, and not heard: so is a `systemd-notify` that
-    /// does not wait (`--no-block`, or before systemd 246).
+    /// The message of a sender that has been reaped is dropped, because its ancestry is unknown. That
+    /// concerns a `systemd-notify` that does not wait (`--no-block`, or before systemd 246).
     ///
-    /// Descriptors that come along (FDSTORE=1) are closed; so BARRIER=1 is answered once what was
-    /// said before it has been taken.
+    /// Received descriptors (FDSTORE=1) are closed. This answers BARRIER=1 after the messages before
+    /// it.
     pub fn take(&mut self) -> Vec<NotifyRecord> {
-        let mut notices = Vec::new();
+        let mut records = Vec::new();
         for _ in 0..256 {
             let mut message = [0; LONGEST];
             let received = match receive(self.socket.as_fd(), &mut message) {
@@ -137,21 +145,21 @@ impl NotifySocket {
                 Err(Errno::INTR) => continue,
                 Err(_) => break,
             };
-            // Before its descriptors are closed, which it may wait for in order to end.
-            let from = received.pid.and_then(ancestry);
-            if let (Some(from), Some(message)) = (from, received.whole) {
-                let mut said = NotifyState::parse(&message);
-                said.main_pid = said.main_pid.filter(|pid| is_descendant(*pid));
-                notices.push(NotifyRecord { ancestry: from, state: said });
+            // Before the descriptors are closed: the sender may exit as soon as they are.
+            let ancestry = received.pid.and_then(ancestry);
+            if let (Some(ancestry), Some(message)) = (ancestry, received.message) {
+                let mut state = NotifyState::parse(&message);
+                state.main_pid = state.main_pid.filter(|pid| is_descendant(*pid));
+                records.push(NotifyRecord { ancestry, state });
             }
             drop(received.descriptors);
         }
-        notices
+        records
     }
 }
 
 impl AsFd for NotifySocket {
-    /// Readable (level-triggered) when [`Notices::take`] would give something.
+    /// Readable (level-triggered) when [`NotifySocket::take`] has a message to read.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -166,7 +174,7 @@ impl AsRawFd for NotifySocket {
 impl Drop for NotifySocket {
     fn drop(&mut self) {
         if let Some(file) = &self.file {
-            // Gone already, with its folder.
+            // The directory may have been removed already.
             let _ = std::fs::remove_file(file);
         }
     }
@@ -180,16 +188,16 @@ fn socket() -> Result<OwnedFd, Errno> {
 }
 
 struct ReceivedBytes {
-    /// The message, if all of it has been read.
-    whole: Option<Vec<u8>>,
-    /// The sender; `None` if it is outside of our pid namespace.
+    /// The message, unless it was longer than the buffer.
+    message: Option<Vec<u8>>,
+    /// The sender; `None` if it is outside this pid namespace.
     pid: Option<i32>,
     descriptors: Vec<OwnedFd>,
 }
 
-fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<ReceivedBytes, Errno> {
-    let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
-    // Room for the credentials and more descriptors than one message can have (253).
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<ReceivedBytes, Errno> {
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // Space for the credentials and for 253 descriptors, the most that one message can carry.
     let mut control = [MaybeUninit::<u64>::uninit(); 192];
     // SAFETY: an all-zero `msghdr` is valid.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -198,45 +206,45 @@ fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<ReceivedBytes, Err
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = size_of_val(&control) as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the header describes `into` and `control`, both borrowed for the call.
+    // SAFETY: the header describes `buffer` and `control`, both borrowed for the call.
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
     let length = usize::try_from(length).map_err(|_| last_errno())?;
 
-    let mut received = ReceivedBytes { whole: None, pid: None, descriptors: Vec::new() };
+    let mut received = ReceivedBytes { message: None, pid: None, descriptors: Vec::new() };
     if header.msg_flags & libc::MSG_TRUNC == 0 {
-        received.whole = into.get(..length).map(<[u8]>::to_vec);
+        received.message = buffer.get(..length).map(<[u8]>::to_vec);
     }
-    // SAFETY: the kernel has made `msg_control` a list of complete messages, which is walked as
-    // cmsg(3) says; none is changed meanwhile.
+    // SAFETY: the kernel has written a list of complete control messages to `msg_control`, which
+    // nothing changes during the walk by cmsg(3).
     let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
     while !next.is_null() {
-        // SAFETY: not null, so it is one of the list, aligned and complete.
+        // SAFETY: the pointer is not null, so it is to an aligned and complete message of the list.
         let message = unsafe { *next };
-        // SAFETY: as above; its data follow it.
+        // SAFETY: as above; the data follow the header.
         let data = unsafe { libc::CMSG_DATA(next) };
-        // SAFETY: takes a length by value.
-        let head = unsafe { libc::CMSG_LEN(0) } as usize;
-        #[allow(clippy::unnecessary_cast, reason = "musl has another type for it")]
-        let length = (message.cmsg_len as usize).saturating_sub(head);
+        // SAFETY: CMSG_LEN takes a length by value.
+        let header_length = unsafe { libc::CMSG_LEN(0) } as usize;
+        #[allow(clippy::unnecessary_cast, reason = "the type differs in musl")]
+        let length = (message.cmsg_len as usize).saturating_sub(header_length);
         match (message.cmsg_level, message.cmsg_type) {
             (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if length >= size_of::<libc::ucred>() => {
-                // SAFETY: so many bytes are there, of which any make a `ucred`.
-                let who: libc::ucred = unsafe { data.cast::<libc::ucred>().read_unaligned() };
-                received.pid = Some(who.pid).filter(|pid| *pid > 0);
+                // SAFETY: the data have the size of a `ucred`, for which all bit patterns are valid.
+                let sender: libc::ucred = unsafe { data.cast::<libc::ucred>().read_unaligned() };
+                received.pid = Some(sender.pid).filter(|pid| *pid > 0);
             }
             (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
                 for index in 0..length / size_of::<i32>() {
-                    // SAFETY: within the message's data.
-                    let place = unsafe { data.cast::<i32>().add(index) };
-                    // SAFETY: the kernel has put a number there.
-                    let number = unsafe { place.read_unaligned() };
-                    // SAFETY: it is a descriptor that the kernel has just opened for us.
+                    // SAFETY: the index is within the data of the message.
+                    let number = unsafe { data.cast::<i32>().add(index) };
+                    // SAFETY: the kernel has written a descriptor number there.
+                    let number = unsafe { number.read_unaligned() };
+                    // SAFETY: the kernel has just opened this descriptor, and nothing else owns it.
                     received.descriptors.push(unsafe { OwnedFd::from_raw_fd(number) });
                 }
             }
             _ => {}
         }
-        // SAFETY: `next` is one of the list that the header describes.
+        // SAFETY: `next` is a message of the list that the header describes.
         next = unsafe { libc::CMSG_NXTHDR(&raw const header, next) };
     }
     Ok(received)

@@ -1,4 +1,4 @@
-//! Messages from children, from ourselves, and what is no message.
+//! Messages from children, from this process, and invalid ones.
 
 use std::io::{IoSlice, Read as _};
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use super::*;
 
-fn said(text: &str) -> NotifyState {
+fn parsed(text: &str) -> NotifyState {
     NotifyState::parse(text.as_bytes())
 }
 
@@ -29,16 +29,16 @@ fn messages_are_read() {
         ("STATUS=a=b c\nREADY=1", NotifyState { status, ..ready }),
         ("", nothing.clone()),
     ] {
-        assert_eq!(said(text), expected, "{text:?}");
+        assert_eq!(parsed(text), expected, "{text:?}");
     }
-    assert_eq!(NotifyState::parse(b"STATUS=\xff\xfe\nREADY=1"), said("READY=1"));
+    assert_eq!(NotifyState::parse(b"STATUS=\xff\xfe\nREADY=1"), parsed("READY=1"));
 }
 
-/// A child that says this and waits to be let go.
+/// A child that sends the message and waits for the end of its standard input.
 fn child(name: &OsStr, message: &str) -> std::process::Child {
-    let script = r#"use Socket; my ($to, $said) = @ARGV; $to =~ s/^@/\0/;
-        socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die; $said =~ s/OWN/$$/;
-        send($s, $said, 0, pack_sockaddr_un($to)) or die "send: $!"; print "sent\n"; <STDIN>"#;
+    let script = r#"use Socket; my ($to, $text) = @ARGV; $to =~ s/^@/\0/;
+        socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die; $text =~ s/OWN/$$/;
+        send($s, $text, 0, pack_sockaddr_un($to)) or die "send: $!"; print "sent\n"; <STDIN>"#;
     let mut child = Command::new("perl")
         .args(["-e", "$| = 1;", "-e", script])
         .args([name, OsStr::new(message)])
@@ -51,52 +51,52 @@ fn child(name: &OsStr, message: &str) -> std::process::Child {
 }
 
 #[test]
-fn what_children_say_is_heard_with_their_names() {
+fn messages_of_children_are_attributed() {
     let _turn = crate::serial::run_shared();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
-    for mut notices in [NotifySocket::open().unwrap(), NotifySocket::open_at(&path).unwrap()] {
-        assert_eq!(notices.take(), []);
-        let mut sender = child(notices.name(), "READY=1\nMAINPID=OWN\nSTATUS=up");
+    for mut socket in [NotifySocket::open().unwrap(), NotifySocket::open_at(&path).unwrap()] {
+        assert_eq!(socket.take(), []);
+        let mut sender = child(socket.name(), "READY=1\nMAINPID=OWN\nSTATUS=up");
         let pid = sender.id().cast_signed();
-        let said = NotifyState {
+        let state = NotifyState {
             ready: true,
             main_pid: Some(pid),
             status: Some("up".into()),
             ..NotifyState::default()
         };
-        assert_eq!(notices.take(), [NotifyRecord { ancestry: vec![pid], state: said }]);
-        assert_eq!(notices.take(), []);
+        assert_eq!(socket.take(), [NotifyRecord { ancestry: vec![pid], state }]);
+        assert_eq!(socket.take(), []);
         sender.kill().unwrap();
 
-        // Not waited for yet, so that it has its name still; then not any more.
-        let mut ended = child(notices.name(), "STOPPING=1");
+        // The ancestry of a zombie is known, that of a reaped process is not.
+        let mut ended = child(socket.name(), "STOPPING=1");
         ended.kill().unwrap();
-        let from = vec![ended.id().cast_signed()];
-        let said = NotifyState { stopping: true, ..NotifyState::default() };
-        assert_eq!(notices.take(), [NotifyRecord { ancestry: from, state: said }]);
-        let mut reaped = child(notices.name(), "READY=1");
+        let ancestry = vec![ended.id().cast_signed()];
+        let state = NotifyState { stopping: true, ..NotifyState::default() };
+        assert_eq!(socket.take(), [NotifyRecord { ancestry, state }]);
+        let mut reaped = child(socket.name(), "READY=1");
         reaped.kill().unwrap();
         for child in [&mut sender, &mut ended, &mut reaped] {
             child.wait().unwrap();
         }
-        assert_eq!(notices.take(), []);
+        assert_eq!(socket.take(), []);
 
-        // Process 1 is nobody that we have started.
-        let mut liar = child(notices.name(), "MAINPID=1");
-        assert_eq!(notices.take()[0].state, NotifyState::default());
-        liar.kill().unwrap();
-        liar.wait().unwrap();
+        // Process 1 is no descendant.
+        let mut sender = child(socket.name(), "MAINPID=1");
+        assert_eq!(socket.take()[0].state, NotifyState::default());
+        sender.kill().unwrap();
+        sender.wait().unwrap();
     }
     assert!(!path.exists());
 }
 
 #[test]
-fn others_are_not_heard_and_what_they_send_along_is_closed() {
-    let mut notices = NotifySocket::open().unwrap();
-    let name = notices.name().as_bytes().strip_prefix(b"@").unwrap().to_vec();
+fn messages_of_others_are_dropped_and_their_descriptors_closed() {
+    let mut socket = NotifySocket::open().unwrap();
+    let name = socket.name().as_bytes().strip_prefix(b"@").unwrap().to_vec();
     let to = SocketAddrUnix::new_abstract_name(&name).unwrap();
-    let us = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
+    let sender = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
     let (mut end, sent) = std::io::pipe().unwrap();
     let sent = [sent];
     let fds: Vec<_> = std::iter::repeat_n(sent[0].as_fd(), 200).collect();
@@ -104,28 +104,28 @@ fn others_are_not_heard_and_what_they_send_along_is_closed() {
     let mut control = SendAncillaryBuffer::new(&mut space);
     assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
     let parts = [IoSlice::new(b"READY=1\nBARRIER=1")];
-    rustix::net::sendmsg_addr(&us, &to, &parts, &mut control, SendFlags::empty()).unwrap();
+    rustix::net::sendmsg_addr(&sender, &to, &parts, &mut control, SendFlags::empty()).unwrap();
     drop(sent);
-    assert_eq!(notices.take(), []);
+    assert_eq!(socket.take(), []);
     assert_eq!(end.read(&mut [0]).unwrap(), 0);
 
-    rustix::net::sendto(&us, &[b'x'; LONGEST + 1], SendFlags::empty(), &to).unwrap();
-    assert_eq!(notices.take(), []);
+    rustix::net::sendto(&sender, &[b'x'; LONGEST + 1], SendFlags::empty(), &to).unwrap();
+    assert_eq!(socket.take(), []);
 }
 
 #[test]
-fn a_message_that_is_too_long_is_not_read_by_halves() {
+fn a_message_that_is_too_long_is_dropped() {
     let _turn = crate::serial::run_shared();
-    let mut notices = NotifySocket::open().unwrap();
+    let mut socket = NotifySocket::open().unwrap();
     let long = format!("READY=1\nSTATUS={}", "x".repeat(LONGEST));
-    let mut sender = child(notices.name(), &long);
-    assert_eq!(notices.take(), []);
+    let mut sender = child(socket.name(), &long);
+    assert_eq!(socket.take(), []);
     sender.kill().unwrap();
     sender.wait().unwrap();
 }
 
 #[test]
-fn a_place_that_is_taken_is_left_alone() {
+fn an_existing_file_is_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     std::fs::write(&path, "mine").unwrap();
