@@ -1,12 +1,15 @@
-//! Whether a worker may join who is on its address already: looked up before it does.
+//! Whether a worker may join the sockets on its address: checked before the worker binds.
 //!
-//! Most often nobody is, or only this run's own sockets, which a question or two to the kernel tell.
-//! Only for others is looked which processes have them, and by whom those were started.
+//! Most often the address is free, or has only the run's own sockets, which one or two requests to the
+//! kernel tell. Only for other sockets the check inspects which processes hold them, and which runs
+//! started those.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sameport_policy::bind::facts::PortMembers;
+use sameport_policy::bind::private;
 use sameport_policy::membership;
 use sameport_policy::membership::run_line::RunLine;
 use sameport_policy::membership::{NotAMember, RunIdentity, SocketHolder};
@@ -17,39 +20,39 @@ use sameport_sys::inspect::SocketQuery;
 use sameport_sys::netlink;
 use sameport_sys::proc;
 use sameport_sys::process;
-use sameport_sys::socket::WorkerSocket;
 
 use crate::plan::{PROGRAM, RunPlan};
 use crate::processes;
 
-/// How many sockets are remembered as ours. One that is forgotten is looked for again.
-const MOST_OURS: usize = 4096;
+/// The limit of remembered sockets of the run. A forgotten one is inspected again.
+const MOST_OWN: usize = 4096;
 
-/// How many sockets are remembered as strangers', and for how long: a program that tries again and
-/// again is to be answered without a look at every process.
+/// The limit of remembered strangers, and how long each is remembered: a program that tries again and
+/// again is answered without an inspection of every process.
 const MOST_STRANGERS: usize = 256;
 const REMEMBERED: Duration = Duration::from_secs(1);
 
-/// How often is looked for the processes of a socket: it may just be on its way out.
-const LOOKS: u8 = 2;
+/// How often the holders of a socket are looked up: the socket may just be closing.
+const INSPECTIONS: u8 = 2;
 
-/// Knows with whom workers may share; with everybody, if there is nothing to know.
+/// The check; `None` where workers may share with every socket (`--join`).
 #[derive(Debug, Clone)]
 pub(crate) struct GroupCheck(Option<Arc<KnownGroup>>);
 
 #[derive(Debug)]
 struct KnownGroup {
     run: RunIdentity,
-    /// A named run's: workers have it in their environment, which outlives their supervisor.
+    /// The name of a named run: its workers have the name in their environment, which outlives their
+    /// supervisor.
     name: Option<RunName>,
     sockets: Mutex<CheckedSockets>,
 }
 
-/// Sockets that have been looked up, by inode.
+/// Sockets that have been checked, by inode.
 #[derive(Debug, Default)]
 struct CheckedSockets {
-    ours: BTreeSet<u64>,
-    /// The same, the oldest first.
+    own: BTreeSet<u64>,
+    /// The same inodes, the oldest first.
     oldest: VecDeque<u64>,
     strangers: BTreeMap<u64, (Instant, NotAMember)>,
 }
@@ -64,35 +67,39 @@ impl GroupCheck {
         Self(Some(Arc::new(KnownGroup { run, name, sockets: Mutex::default() })))
     }
 
-    /// Who is on this address, if this socket of a worker is not to join them; from now on it is one
-    /// of ours otherwise. Sockets of another user are the kernel's business.
-    pub(crate) fn stranger(&self, socket: &WorkerSocket, address: &Address) -> Option<NotAMember> {
-        let known = self.0.as_ref()?;
+    /// The other sockets on an address that a worker's socket is about to take, once it has this
+    /// owner. Without a stranger among them, the socket is from now on one of the run's own. The
+    /// kernel itself refuses to share with another user's sockets.
+    pub(crate) fn members(&self, inode: u64, owner: u32, address: &Address) -> PortMembers {
+        let Some(group) = &self.0 else { return PortMembers::default() };
         if !netlink::may_be_taken(address) {
-            known.sockets().are_ours([socket.inode()]);
-            return None;
+            group.sockets().add_own([inode]);
+            return PortMembers::default();
         }
         let query = SocketQuery::only(address.protocol).on(address.port());
-        // What cannot be looked at is left to the kernel.
-        let there = inspect::list_without_owners(&query).unwrap_or_default();
-        let mut sockets = known.sockets();
-        let others: BTreeSet<u64> = there
+        // What cannot be listed is left to the kernel.
+        let listed = inspect::list_without_owners(&query).unwrap_or_default();
+        let group_listens =
+            listed.iter().any(|listener| private::stands_beside(owner, address, listener));
+        let mut sockets = group.sockets();
+        let unknown: BTreeSet<u64> = listed
             .iter()
-            .filter(|other| other.uid == socket.owner() && other.inode != socket.inode())
+            .filter(|other| other.uid == owner && other.inode != inode)
             .filter(|other| membership::joins(address, &other.address))
             .map(|other| other.inode)
-            .filter(|inode| !sockets.ours.contains(inode))
+            .filter(|inode| !sockets.own.contains(inode))
             .collect();
-        if others.is_empty() {
-            sockets.are_ours([socket.inode()]);
-            return None;
-        }
-        if let Some(stranger) = others.iter().find_map(|inode| sockets.stranger(*inode)) {
-            return Some(stranger);
-        }
-        drop(sockets);
-        let found = known.look(&query, &others);
-        known.sockets().learn(found, socket.inode())
+        let stranger = if unknown.is_empty() {
+            sockets.add_own([inode]);
+            None
+        } else if let Some(stranger) = unknown.iter().find_map(|inode| sockets.stranger(*inode)) {
+            Some(stranger)
+        } else {
+            drop(sockets);
+            let found = group.inspect(&query, &unknown);
+            group.sockets().learn(found, inode)
+        };
+        PortMembers { stranger: stranger.map(Box::new), group_listens }
     }
 }
 
@@ -101,13 +108,18 @@ impl KnownGroup {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those of these sockets that are still there, and who has each, if it is no one of ours.
-    fn look(&self, query: &SocketQuery, inodes: &BTreeSet<u64>) -> Vec<(u64, Option<NotAMember>)> {
+    /// Those of these sockets that still exist, each with the stranger that holds it, if any.
+    fn inspect(
+        &self,
+        query: &SocketQuery,
+        inodes: &BTreeSet<u64>,
+    ) -> Vec<(u64, Option<NotAMember>)> {
         let mut found = Vec::new();
-        for _ in 0..LOOKS {
-            let Ok(seen) = inspect::list_sockets(query) else { return Vec::new() };
+        for _ in 0..INSPECTIONS {
+            let Ok(snapshot) = inspect::list_sockets(query) else { return Vec::new() };
             let wanted = |member: &&Member| inodes.contains(&member.socket.inode);
-            found = seen.members.iter().filter(wanted).map(|member| self.judge(member)).collect();
+            found =
+                snapshot.members.iter().filter(wanted).map(|member| self.judge(member)).collect();
             if !found.iter().any(|(_, stranger)| *stranger == Some(NotAMember::Unseen)) {
                 break;
             }
@@ -134,32 +146,33 @@ impl KnownGroup {
 }
 
 impl CheckedSockets {
-    fn are_ours(&mut self, inodes: impl IntoIterator<Item = u64>) {
+    fn add_own(&mut self, inodes: impl IntoIterator<Item = u64>) {
         for inode in inodes {
             self.strangers.remove(&inode);
-            if self.ours.insert(inode) {
+            if self.own.insert(inode) {
                 self.oldest.push_back(inode);
             }
         }
-        while self.oldest.len() > MOST_OURS {
+        while self.oldest.len() > MOST_OWN {
             if let Some(oldest) = self.oldest.pop_front() {
-                self.ours.remove(&oldest);
+                self.own.remove(&oldest);
             }
         }
     }
 
-    /// One that was found to be a stranger's a moment ago.
+    /// The stranger that held this socket a moment ago.
     fn stranger(&self, inode: u64) -> Option<NotAMember> {
         let (found, stranger) = self.strangers.get(&inode)?;
         (found.elapsed() < REMEMBERED).then(|| stranger.clone())
     }
 
-    /// Remembers what was found. The first stranger, or this socket is ours.
+    /// Remembers the result of an inspection, and returns the first stranger. Without one, `socket` is
+    /// the run's own.
     fn learn(&mut self, found: Vec<(u64, Option<NotAMember>)>, socket: u64) -> Option<NotAMember> {
         let mut first = None;
         for (inode, stranger) in found {
             match stranger {
-                None => self.are_ours([inode]),
+                None => self.add_own([inode]),
                 Some(stranger) => {
                     if self.strangers.len() >= MOST_STRANGERS {
                         self.strangers.clear();
@@ -170,7 +183,7 @@ impl CheckedSockets {
             }
         }
         if first.is_none() {
-            self.are_ours([socket]);
+            self.add_own([socket]);
         }
         first
     }

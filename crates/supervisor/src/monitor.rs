@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use crate::conflict_report;
 use crate::event::{OutOfReach, Remark, RunEvent};
-use crate::interpose::seccomp::pending::{CallOutcome, KeptSockets, PendingCalls};
+use crate::interpose::kept::KeptSockets;
+use crate::interpose::pending::{CallOutcome, PendingCalls};
 use crate::report::{AnsweredCall, Report};
 
 /// How many things that need saying only once are remembered as said.
@@ -121,7 +122,7 @@ impl<'a> Monitor<'a> {
     /// Follows up what is due.
     pub(crate) fn attend(&mut self) {
         let now = self.now();
-        let known = self.outcomes.look(now);
+        let known = self.outcomes.inspect_due(now);
         self.learn(known);
         if let Some(count) = self.outcomes.lost() {
             self.tell(RunEvent::Untracked { count });
@@ -133,7 +134,7 @@ impl<'a> Monitor<'a> {
 
     /// Follows up the calls of threads that have ended.
     pub(crate) fn attend_to_the_gone(&mut self) {
-        let known = self.outcomes.look_at_the_gone();
+        let known = self.outcomes.inspect_ended();
         self.learn(known);
     }
 
@@ -209,7 +210,7 @@ impl<'a> Monitor<'a> {
     /// Nobody waits for us any more, so looks may be taken here.
     fn tell_the_last(&mut self) {
         let mut refused = Vec::new();
-        for outcome in self.outcomes.look_at_the_gone() {
+        for outcome in self.outcomes.inspect_ended() {
             if let CallOutcome::Refused(asked) = outcome
                 && self.is_unheard(&asked.address)
             {

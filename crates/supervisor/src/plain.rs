@@ -13,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use crate::event::RunEvent;
-use crate::interpose::seccomp::pending::KeptSockets;
+use crate::interpose::kept::KeptSockets;
 use crate::monitor::Monitor;
 use crate::report::{Report, Reporter};
 use crate::runtime::{STOPPING, far_future};

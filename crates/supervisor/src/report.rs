@@ -15,6 +15,7 @@ use crate::event::{OutOfReach, Remark, RunEvent};
 pub(crate) const REPORT_QUEUE: usize = 1024;
 
 /// A message of an interposer's thread to the supervisor.
+#[derive(Debug)]
 pub(crate) enum Report {
     /// A worker's call was answered and its outcome is unknown.
     CallAnswered(AnsweredCall),

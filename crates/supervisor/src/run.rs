@@ -4,7 +4,7 @@ use crate::bind_options::{BindOptions, OptionUsage};
 use crate::conflict::is_local;
 use crate::error::RunError;
 use crate::event::RunEvent;
-use crate::interpose::Interposer;
+use crate::interpose;
 use crate::plan::{InterposerChoice, InterposerKind, RunPlan};
 use crate::pool::inherited;
 use crate::pool::inherited::InheritedSocket;
@@ -15,7 +15,7 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
     let goes_on = plan.named.as_ref().is_some_and(|named| named.handover_fd.is_some());
     if !goes_on {
         refuse_what_cannot_be_had(&plan.bind_options)?;
-        private_group::refuse_what_cannot_be(plan)?;
+        private_group::check(plan)?;
     }
     let activation = &plan.environment.activation;
     let given = match &plan.named {
@@ -70,7 +70,7 @@ fn run_via(
     passed: Vec<(InterposerKind, RunError)>,
     tell: &mut dyn FnMut(RunEvent),
 ) -> Result<u8, (RunError, Vec<(InterposerKind, RunError)>)> {
-    let interposer = match Interposer::new(via, plan, used.clone()) {
+    let interposer = match interpose::create(via, plan, used.clone()) {
         Ok(interposer) => interposer,
         Err(error) => return Err((error, passed)),
     };

@@ -29,7 +29,7 @@ impl<'a> StartedRun<'a> {
     /// Starts the workers. On failure, those before it have been ended.
     pub(crate) fn start(
         plan: &'a RunPlan,
-        interposer: Interposer,
+        interposer: Box<dyn Interposer>,
         given: &mut Vec<InheritedSocket>,
     ) -> Result<Self, RunError> {
         match &plan.named {
@@ -51,7 +51,7 @@ impl<'a> StartedRun<'a> {
 
 /// Workers that run once.
 pub(crate) struct PlainRun {
-    interposer: Interposer,
+    interposer: Box<dyn Interposer>,
     /// First processes, with the worker's ordinal.
     running: BTreeMap<i32, u16>,
     beside: Reporter,
@@ -60,7 +60,7 @@ pub(crate) struct PlainRun {
     signals: AsyncFd<SignalFd>,
 }
 
-fn start(plan: &RunPlan, mut interposer: Interposer) -> Result<PlainRun, RunError> {
+fn start(plan: &RunPlan, mut interposer: Box<dyn Interposer>) -> Result<PlainRun, RunError> {
     let signals = SignalFd::block().map_err(|error| RunError::System("signalfd", error))?;
     process::adopt_orphans().map_err(|errno| RunError::System("prctl", errno.into()))?;
     startup::raise_descriptor_limit();
@@ -68,7 +68,7 @@ fn start(plan: &RunPlan, mut interposer: Interposer) -> Result<PlainRun, RunErro
     let mut running = BTreeMap::new();
     let mut listeners = Vec::new();
     for ordinal in 1..=plan.copies {
-        match process::spawn(&plan.command, &interposer.setting()) {
+        match process::spawn(&plan.command, &interposer.spawn_options()) {
             Ok(started) => {
                 running.insert(started.pid, ordinal);
                 listeners.extend(started.listener);
@@ -81,8 +81,9 @@ fn start(plan: &RunPlan, mut interposer: Interposer) -> Result<PlainRun, RunErro
     }
     let (sender, news) = mpsc::channel(REPORT_QUEUE);
     let beside = Reporter::new(sender);
-    let attended = interposer.attend(running.keys().copied().collect(), listeners, beside.clone());
-    interposer.no_more();
+    let pids: Vec<i32> = running.keys().copied().collect();
+    let attended = interposer.start(&pids, listeners, beside.clone());
+    interposer.no_more_workers();
     match attended.and_then(|()| watch(signals).map_err(|error| RunError::System("epoll", error))) {
         Ok((runtime, signals)) => {
             Ok(PlainRun { interposer, running, beside, news, runtime, signals })
@@ -99,7 +100,7 @@ impl PlainRun {
     /// Stays with the workers until every process has ended, and gives the exit code.
     fn supervise(self, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
         let Self { interposer, running, beside, news, runtime, signals } = self;
-        let supervisor = PlainSupervisor::new(running, beside, interposer.bound(), tell);
+        let supervisor = PlainSupervisor::new(running, beside, interposer.kept_sockets(), tell);
         let code = runtime.block_on(supervisor.serve(&signals, news));
         // A look that is still under way is of no use any more.
         drop(signals);

@@ -55,7 +55,7 @@ pub struct BindRights {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortMembers {
     /// A socket there that belongs to no run of this group.
-    pub stranger: Option<NotAMember>,
+    pub stranger: Option<Box<NotAMember>>,
     /// Whether a listener of the same private group covers the address.
     pub group_listens: bool,
 }

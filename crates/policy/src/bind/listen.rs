@@ -34,7 +34,7 @@ pub enum ListenPlan {
     /// The worker's own call continues, and nothing else happens.
     Continue,
     /// EADDRINUSE: the address belongs to another group.
-    Refuse(NotAMember),
+    Refuse(Box<NotAMember>),
     /// EACCES: a socket on a device cannot be kept private.
     PrivateOnDevice,
     /// The kernel binds the socket to a port of its choice: give it to the private group first.
@@ -156,8 +156,10 @@ mod tests {
         let on_device = with(&unbound(&private), &|it| it.on_device = true);
         let elsewhere = with(&unbound(&private), &|it| it.attempt.same_network = false);
         let taken = with(&plain, &|it| {
-            it.members =
-                Some(PortMembers { stranger: Some(NotAMember::Unseen), group_listens: true });
+            it.members = Some(PortMembers {
+                stranger: Some(Box::new(NotAMember::Unseen)),
+                group_listens: true,
+            });
         });
         let owner = NewOwner { uid: 7, reuse_address: false };
         let cases = [
@@ -169,7 +171,7 @@ mod tests {
             (&private, false, No, listens(Worker, false, true)),
             (&unshared, false, No, ListenPlan::Continue),
             (&unshared, false, Shared, listens(HeldSockets, false, false)),
-            (&taken, false, No, ListenPlan::Refuse(NotAMember::Unseen)),
+            (&taken, false, No, ListenPlan::Refuse(Box::new(NotAMember::Unseen))),
             (&taken, false, Shared, listens(HeldSockets, false, false)),
             (&unbound(&plain), false, No, ListenPlan::Continue),
             (&unbound(&private), false, No, ListenPlan::MakePrivate(owner)),

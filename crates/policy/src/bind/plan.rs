@@ -26,8 +26,6 @@ pub struct BindPlan {
     pub rule: Option<usize>,
     /// Where the socket gets bound.
     pub target: SocketAddr,
-    /// Whether the run's `--transparent` applies to this bind.
-    pub transparent: bool,
     /// What happens.
     pub action: BindAction,
 }
@@ -49,7 +47,7 @@ pub enum BindRefusal {
     /// EACCES: a socket on a device cannot be kept private.
     PrivateOnDevice,
     /// EADDRINUSE: the address belongs to another group.
-    InUse(NotAMember),
+    InUse(Box<NotAMember>),
 }
 
 /// The steps of a bind, in this order. A step that fails ends the bind.
@@ -122,7 +120,7 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
         Some((rule, Mapping::To(target))) => (Some(rule), target),
         Some((rule, Mapping::OtherFamily)) => {
             let action = BindAction::Refuse(BindRefusal::OtherFamily);
-            let plan = BindPlan { rule: Some(rule), target: asked, transparent: false, action };
+            let plan = BindPlan { rule: Some(rule), target: asked, action };
             return Decision::Plan(plan);
         }
     };
@@ -133,7 +131,7 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
     let transparent = run.transparent && attempt.same_network;
     let held = is_shared && run.holds;
 
-    let plan = |action| Decision::Plan(BindPlan { rule, target, transparent, action });
+    let plan = |action| Decision::Plan(BindPlan { rule, target, action });
     if owner.is_some() && facts.on_device {
         return plan(BindAction::Refuse(BindRefusal::PrivateOnDevice));
     }
@@ -176,14 +174,6 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
 fn mapping(facts: &BindFacts<'_>, address: SocketAddr) -> Option<(usize, Mapping)> {
     let protocol = facts.attempt.protocol.filter(|_| facts.attempt.same_network)?;
     map::decide(facts.run.rules, &MapRequest { protocol, address, v6only: facts.v6only })
-}
-
-/// Whether a rule takes one of two families away: the program asked for both, and gets an IPv4
-/// address.
-#[must_use]
-pub fn loses_ipv6(asked: SocketAddr, target: SocketAddr) -> bool {
-    let both = asked.is_ipv6() && asked.ip().is_unspecified();
-    both && target.ip().to_canonical().is_ipv4()
 }
 
 #[cfg(test)]
@@ -294,12 +284,7 @@ mod tests {
         denied.rights = Some(NONE);
         let supervisor = BindSteps { by: BindCaller::Supervisor, ..SHARE };
         let target = "127.0.0.2:8080".parse().unwrap();
-        let expected = BindPlan {
-            rule: Some(0),
-            target,
-            transparent: false,
-            action: BindAction::Bind(supervisor),
-        };
+        let expected = BindPlan { rule: Some(0), target, action: BindAction::Bind(supervisor) };
         assert_eq!(plan(&moved), expected);
         assert_eq!(steps(&denied), BindSteps { by: BindCaller::Denied, ..SHARE });
         let unshared = steps(&facts(RunRules { ports: &only, ..moving }, "127.0.0.1:80"));
@@ -316,13 +301,15 @@ mod tests {
         let mut on_device = facts(private, "127.0.0.1:80");
         on_device.on_device = true;
         let mut taken = facts(RUN, "127.0.0.1:80");
-        taken.members =
-            Some(PortMembers { stranger: Some(NotAMember::Unseen), group_listens: false });
+        taken.members = Some(PortMembers {
+            stranger: Some(Box::new(NotAMember::Unseen)),
+            group_listens: false,
+        });
         let mut left_alone = taken.clone();
         left_alone.attempt.address = "127.0.0.1:0".parse().ok();
         let refused = |facts| plan(facts).action;
         assert_eq!(refused(&on_device), BindAction::Refuse(BindRefusal::PrivateOnDevice));
-        let stranger = BindRefusal::InUse(NotAMember::Unseen);
+        let stranger = BindRefusal::InUse(Box::new(NotAMember::Unseen));
         assert_eq!(refused(&taken), BindAction::Refuse(stranger));
         assert_eq!(refused(&left_alone), BindAction::Bind(BindSteps::CONTINUE));
     }
@@ -347,19 +334,5 @@ mod tests {
         assert_eq!(lookup(moving, "127.0.0.1:0"), None);
         assert_eq!(lookup(holds, "127.0.0.1:80"), Some(MissingFact::Rights(80)));
         assert_eq!(lookup(transparent, "127.0.0.1:0"), Some(MissingFact::Rights(0)));
-    }
-
-    #[test]
-    fn one_family_of_two_is_lost() {
-        let cases = [
-            ("[::]:80", "[::ffff:127.0.0.1]:80", true),
-            ("[::]:80", "[::1]:80", false),
-            ("[::1]:80", "[::ffff:127.0.0.1]:80", false),
-            ("0.0.0.0:80", "127.0.0.1:80", false),
-        ];
-        for (asked, target, expected) in cases {
-            let lost = loses_ipv6(asked.parse().unwrap(), target.parse().unwrap());
-            assert_eq!(lost, expected, "{asked} {target}");
-        }
     }
 }

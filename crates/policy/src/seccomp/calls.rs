@@ -180,6 +180,18 @@ impl WorkerCall {
         }
     }
 
+    /// The worker's descriptor; `None` while it is in the worker's memory.
+    #[must_use]
+    pub fn fd(self) -> Option<i32> {
+        match self {
+            Self::Bind(AddrArgument { fd, .. })
+            | Self::Listen { fd, .. }
+            | Self::Shutdown { fd }
+            | Self::Towards(AddrArgument { fd, .. }) => Some(fd),
+            Self::Socketcall { .. } => None,
+        }
+    }
+
     /// How many argument words a `socketcall` of this kind has; `None` if `run` does not look at it.
     #[must_use]
     pub fn socketcall_words(call: u32) -> Option<usize> {

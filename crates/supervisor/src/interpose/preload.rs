@@ -1,4 +1,4 @@
-//! The preload interposer: workers that load our library, and its reports.
+//! The preload interposer: workers load the library, which sends reports.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -14,8 +14,10 @@ use sameport_sys::preload::{
 };
 use sameport_sys::process::signals;
 use sameport_sys::process::{SpawnOptions, ThreadState, thread_state};
+use sameport_sys::seccomp::NotifyListener;
 use tokio::sync::mpsc::Sender;
 
+use super::interposer::Interposer;
 use crate::bind_options::{BindOptions, OptionUsage};
 use crate::conflict_report::{RefusedBind, why_refused_at};
 use crate::error::RunError;
@@ -23,34 +25,34 @@ use crate::event::{OutOfReach, Remark};
 use crate::plan::RunPlan;
 use crate::report::{Report, Reporter};
 
-/// How many rules the library has room for.
+/// The limit of rules in the library.
 const MOST_RULES: usize = 1024;
 
 /// How long a worker may take to report that the library is loaded: the dynamic linker does it
 /// before the program's first instruction.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How often the reports are looked for when none comes: the end of the run is noticed as late.
+/// The longest wait for a report; the end of the run is noticed that late.
 const STEP: Duration = Duration::from_millis(20);
 
-/// How many reports are passed on together, with one look at who is in the way of all.
+/// The limit of reports that one inspection explains together.
 const AT_ONCE: usize = 4096;
 
-/// The library in its place, and where its reports arrive.
+/// The library's file and the socket of its reports.
 #[derive(Debug)]
 pub(crate) struct PreloadInterposer {
     placed: LibraryFile,
     inbox: Option<ReportSocket>,
     environment: Vec<(OsString, Option<OsString>)>,
-    wishes: BindOptions,
-    used: OptionUsage,
+    options: BindOptions,
+    usage: OptionUsage,
 }
 
 impl PreloadInterposer {
-    pub(crate) fn new(plan: &RunPlan, used: OptionUsage) -> Result<Self, RunError> {
+    pub(super) fn new(plan: &RunPlan, usage: OptionUsage) -> Result<Self, RunError> {
         let library = plan.preload_library.map_err(RunError::NoLibrary)?;
-        let wishes = &plan.bind_options;
-        if wishes.rules.len() > MOST_RULES {
+        let options = &plan.bind_options;
+        if options.rules.len() > MOST_RULES {
             return Err(RunError::TooManyRules(MOST_RULES));
         }
         if let Some(program) = plan.locate()
@@ -65,10 +67,10 @@ impl PreloadInterposer {
         let inbox =
             ReportSocket::open().map_err(|errno| RunError::System("socket", errno.into()))?;
         let orders = LibraryOptions {
-            share: Some(&wishes.ports),
-            map: &wishes.rules,
-            source: wishes.source,
-            transparent: wishes.transparent,
+            share: Some(&options.ports),
+            map: &options.rules,
+            source: options.source,
+            transparent: options.transparent,
             report: inbox.name(),
             children: plan.child_policy,
         };
@@ -77,20 +79,30 @@ impl PreloadInterposer {
         let removed = LibraryOptions::UNSET.iter().map(|name| ((*name).into(), None));
         let set = set.into_iter().map(|(name, value)| (name.into(), Some(value)));
         let environment = removed.chain(set).collect();
-        Ok(Self { placed, inbox: Some(inbox), environment, wishes: wishes.clone(), used })
+        Ok(Self { placed, inbox: Some(inbox), environment, options: options.clone(), usage })
+    }
+}
+
+impl Interposer for PreloadInterposer {
+    fn name(&self) -> &'static str {
+        "preload"
     }
 
-    pub(crate) fn setting(&self) -> SpawnOptions<'_> {
+    fn spawn_options(&self) -> SpawnOptions<'_> {
         SpawnOptions { environment: self.environment.clone(), ..SpawnOptions::default() }
     }
 
-    /// Waits until every worker has reported that the library is loaded, or all are to stop, then
-    /// passes on what they report.
-    pub(crate) fn attend(&mut self, pids: &[i32], beside: Reporter) -> Result<(), RunError> {
+    /// Waits until every worker has reported that the library is loaded, or the run ends, then passes
+    /// reports on.
+    fn start(
+        &mut self,
+        pids: &[i32],
+        _listeners: Vec<NotifyListener>,
+        reporter: Reporter,
+    ) -> Result<(), RunError> {
         let Some(mut inbox) = self.inbox.take() else { return Ok(()) };
-        let reporting = PreloadReports { wishes: self.wishes.clone(), used: self.used.clone() };
+        let reporting = PreloadReports { options: self.options.clone(), usage: self.usage.clone() };
         let mut silent: BTreeSet<i32> = pids.iter().copied().collect();
-        // Nobody hears us before that.
         let mut reports = Vec::new();
         let until = Instant::now() + PATIENCE;
         while !silent.is_empty() && !signals::termination_is_pending() {
@@ -104,17 +116,17 @@ impl PreloadInterposer {
                 reports.push(received);
             }
         }
-        beside
-            .repeat(move |news| {
+        reporter
+            .repeat(move |sender| {
                 wait_readable(&inbox, STEP);
-                // All that is there, and to the last: the kernel has room for some thousands only, and
-                // after the end nobody comes back for more.
+                // Every waiting report: the kernel queues some thousands only, and the last call
+                // must leave none.
                 loop {
                     let some = inbox.take();
                     let is_last = some.is_empty();
                     reports.extend(some);
                     if is_last || reports.len() >= AT_ONCE {
-                        reporting.pass_on(&reports, news);
+                        reporting.pass_on(&reports, sender);
                         silent.retain(|pid| reports.iter().all(|report| report.pid != *pid));
                         reports.clear();
                     }
@@ -123,15 +135,11 @@ impl PreloadInterposer {
                     }
                 }
                 if Instant::now() > until {
-                    // Told to stop before they had reported, and they have done neither since.
+                    // Stopped before their report, and neither ended nor reported since.
                     let unreached = std::mem::take(&mut silent).into_iter();
                     for pid in unreached.filter(|pid| thread_state(*pid) != ThreadState::Gone) {
-                        drop(
-                            news.blocking_send(Report::OutOfReach(
-                                pid,
-                                OutOfReach::LibraryNotLoaded,
-                            )),
-                        );
+                        let report = Report::OutOfReach(pid, OutOfReach::LibraryNotLoaded);
+                        drop(sender.blocking_send(report));
                     }
                 }
             })
@@ -139,58 +147,56 @@ impl PreloadInterposer {
     }
 }
 
-/// What becomes of reports.
+/// Turns reports of the library into reports to the supervisor.
 struct PreloadReports {
-    wishes: BindOptions,
-    used: OptionUsage,
+    options: BindOptions,
+    usage: OptionUsage,
 }
 
 impl PreloadReports {
-    fn pass_on(&self, received: &[ReceivedReport], news: &Sender<Report>) {
+    fn pass_on(&self, received: &[ReceivedReport], sender: &Sender<Report>) {
         let mut refused = Vec::new();
         for received in received {
-            for item in self.understand(received, &mut refused) {
-                drop(news.blocking_send(item));
+            for item in self.read(received, &mut refused) {
+                drop(sender.blocking_send(item));
             }
         }
         for event in why_refused_at(refused) {
-            drop(news.blocking_send(Report::Refused(event)));
+            drop(sender.blocking_send(Report::Refused(event)));
         }
     }
 
-    /// What a report means; a refusal is put aside, to be explained together with others.
-    fn understand(&self, received: &ReceivedReport, refused: &mut Vec<RefusedBind>) -> Vec<Report> {
+    /// Reads one report. A refusal is put aside, to be explained together with others.
+    fn read(&self, received: &ReceivedReport, refused: &mut Vec<RefusedBind>) -> Vec<Report> {
         if received.report != LibraryReport::Loaded {
-            // It is set before anything else is done to a socket.
-            self.used.transparent();
+            // The library sets IP_TRANSPARENT before any other option.
+            self.usage.transparent();
         }
-        let (protocol, address, asked, rule, sharing, errno) = match &received.report {
+        let (protocol, bound, asked, rule, sharing, errno) = match &received.report {
             LibraryReport::Loaded => return Vec::new(),
             LibraryReport::Source { .. } => {
-                self.used.source();
+                self.usage.source();
                 return Vec::new();
             }
             LibraryReport::Bound { protocol, address, asked, rule, sharing, errno } => {
                 (*protocol, *address, *asked, *rule, *sharing, *errno)
             }
         };
-        let rule = rule.inspect(|rule| self.used.rule(*rule));
-        let rule = rule.and_then(|rule| self.wishes.rules.get(rule).copied());
-        let (told, shared) = (Address::new(protocol, address), sharing != SharedBy::NotShared);
-        let mut news = Vec::new();
+        let rule = rule.inspect(|rule| self.usage.rule(*rule));
+        let rule = rule.and_then(|rule| self.options.rules.get(rule).copied());
+        let (address, shared) = (Address::new(protocol, bound), sharing != SharedBy::NotShared);
+        let mut reports = Vec::new();
         match (errno, rule) {
             (Some(Errno::AFNOSUPPORT), Some(rule)) => {
-                let asked = asked.unwrap_or(address);
-                news.push(Report::Remark(Remark::OtherFamily { asked, rule }));
+                let asked = asked.unwrap_or(bound);
+                reports.push(Report::Remark(Remark::OtherFamily { asked, rule }));
             }
-            (Some(_), _) => {
-                refused.push(RefusedBind { address: told, pid: received.pid, shared });
-            }
-            (None, _) if shared => news.push(Report::Joined(told)),
+            (Some(_), _) => refused.push(RefusedBind { address, pid: received.pid, shared }),
+            (None, _) if shared => reports.push(Report::Joined(address)),
             (None, _) => {}
         }
-        let remark = asked.and_then(|asked| Remark::one_family(asked, address));
-        news.extend(remark.map(Report::Remark));
-        news
+        let remark = asked.and_then(|asked| Remark::one_family(asked, bound));
+        reports.extend(remark.map(Report::Remark));
+        reports
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct StartedNamed<'a> {
 pub(crate) fn start<'a>(
     plan: &'a RunPlan,
     named: &'a NamedOptions,
-    mut interposer: Interposer,
+    mut interposer: Box<dyn Interposer>,
     given: &mut Vec<InheritedSocket>,
 ) -> Result<StartedNamed<'a>, RunError> {
     let manager = service_manager::manager(plan.environment.notify_socket.as_ref())?;
@@ -59,7 +59,7 @@ pub(crate) fn start<'a>(
     startup::raise_descriptor_limit();
     let (sender, news) = mpsc::channel(REPORT_QUEUE);
     let beside = Reporter::new(sender);
-    interposer.attend(Vec::new(), Vec::new(), beside.clone())?;
+    interposer.start(&[], Vec::new(), beside.clone())?;
     let (runtime, signals) = watch(signals).map_err(|error| RunError::System("epoll", error))?;
     let context = runtime.enter();
     let telling = service_manager::ManagerReport::new(manager.clone());

@@ -28,7 +28,7 @@ use crate::control::protocol::ControlReply;
 use crate::control::{ControlSocket, PendingRequest, Responder, RunInfo};
 use crate::event::RunEvent;
 use crate::interpose::Interposer;
-use crate::interpose::seccomp::pending::KeptSockets;
+use crate::interpose::kept::KeptSockets;
 use crate::monitor::Monitor;
 use crate::plan::{NamedOptions, RunPlan};
 use crate::pool::SocketPool;
@@ -56,7 +56,7 @@ const ROUNDS_WITHOUT_ACCEPT: u32 = 4;
 pub(crate) struct Supervisor<'a> {
     plan: &'a RunPlan,
     named: &'a NamedOptions,
-    interposer: Interposer,
+    interposer: Box<dyn Interposer>,
     beside: Reporter,
     door: ControlSocket,
     calls: mpsc::Receiver<PendingRequest>,
@@ -148,7 +148,7 @@ impl<'a> Supervisor<'a> {
     }
 
     pub(crate) fn bound(&self) -> KeptSockets {
-        self.interposer.bound()
+        self.interposer.kept_sockets()
     }
 
     /// Stays until the run has ended, and gives its exit code.

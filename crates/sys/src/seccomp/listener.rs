@@ -4,13 +4,9 @@
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
-use rustix::event::PollFlags;
 use rustix::io::Errno;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::errno::last_errno;
-use crate::fd::poll::poll_now;
 
 /// The one listener of a worker and all its children. The kernel answers their next bind ENOSYS
 /// once it is closed.
@@ -37,8 +33,6 @@ pub struct Notification {
 pub enum ListenerState {
     /// A notification.
     Notification,
-    /// Nothing now.
-    Idle,
     /// Nothing ever again: no process with this filter is left.
     Closed,
 }
@@ -57,13 +51,6 @@ impl NotifyListener {
         rustix::io::fcntl_dupfd_cloexec(&self.0, 0)
     }
 
-    /// Registers it with the tokio runtime that is current, to wait for notifications.
-    pub fn into_async(self) -> std::io::Result<AsyncFd<Self>> {
-        // SAFETY: a `Listener` owns its descriptor and never exchanges it, so it stays open and the
-        // same for as long as the `AsyncFd` has it.
-        unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }.map_err(Into::into)
-    }
-
     /// Linux 6.6 can hand the processor straight over between worker and supervisor
     /// (`SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`): a faster bind, and nothing lost where it is unknown.
     fn wake_synchronously(&self) {
@@ -74,19 +61,7 @@ impl NotifyListener {
         };
     }
 
-    /// What is there, without waiting.
-    pub fn readiness(&self) -> Result<ListenerState, Errno> {
-        let events = poll_now(&self.0)?;
-        Ok(if events.contains(PollFlags::IN) {
-            ListenerState::Notification
-        } else if events.intersects(PollFlags::HUP | PollFlags::ERR) {
-            ListenerState::Closed
-        } else {
-            ListenerState::Idle
-        })
-    }
-
-    /// Takes the next notification. Waits for one if there is none: ask [`Self::readiness`] first.
+    /// Takes the next notification. Waits for one if there is none: ask [`super::ListenerSet`] first.
     /// `None`: the caller died before we got to it.
     pub fn receive(&self) -> Result<Option<Notification>, Errno> {
         // SAFETY: an all-zero `seccomp_notif` is valid, and what the kernel demands as input.

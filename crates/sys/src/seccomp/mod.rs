@@ -5,7 +5,9 @@
 
 mod install;
 mod listener;
+mod listener_set;
 
 pub use install::{FilterInstall, InstallStage, install};
 pub(crate) use listener::add_fd;
 pub use listener::{ListenerState, Notification, NotifyListener};
+pub use listener_set::ListenerSet;

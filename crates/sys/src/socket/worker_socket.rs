@@ -57,12 +57,12 @@ impl WorkerSocket {
         };
         match rustix::process::pidfd_getfd(&pidfd, fd, PidfdGetfdFlags::empty()) {
             Ok(fd) => {
-                let mode = rustix::fs::fstat(&fd)?.st_mode;
-                let is_socket = rustix::fs::FileType::from_raw_mode(mode).is_socket();
-                Ok(if is_socket {
-                    SocketAccess::Socket(Self::from_fd(fd)?)
-                } else {
-                    SocketAccess::NotASocket
+                let status = rustix::fs::fstat(&fd)?;
+                let is_socket = rustix::fs::FileType::from_raw_mode(status.st_mode).is_socket();
+                let (inode, owner) = (status.st_ino, status.st_uid);
+                Ok(match is_socket {
+                    true => SocketAccess::Socket(Self { fd, inode, owner }),
+                    false => SocketAccess::NotASocket,
                 })
             }
             Err(Errno::BADF) => Ok(SocketAccess::NotASocket),
@@ -115,22 +115,29 @@ impl WorkerSocket {
         self.owner = owner;
     }
 
-    /// TCP for stream sockets of TCP and MPTCP, UDP for datagram sockets of UDP and UDP-Lite, over
-    /// IPv4 or IPv6; `None` for everything else (AF_UNIX, raw, ping, SCTP, …).
-    pub fn protocol(&self) -> Result<Option<Protocol>, Errno> {
+    /// TCP for stream sockets of TCP and MPTCP, UDP for datagram sockets of UDP and UDP-Lite, and
+    /// whether the socket is an IPv6 one; `None` for everything else (AF_UNIX, raw, ping, SCTP, …).
+    pub fn protocol_and_family(&self) -> Result<Option<(Protocol, bool)>, Errno> {
         const MPTCP: u32 = 262;
         const UDP_LITE: u32 = 136;
         const TCP: u32 = 6;
         const UDP: u32 = 17;
-        if !matches!(self.family()?, AddressFamily::INET | AddressFamily::INET6) {
-            return Ok(None);
-        }
+        let is_v6 = match self.family()? {
+            AddressFamily::INET => false,
+            AddressFamily::INET6 => true,
+            _ => return Ok(None),
+        };
         let number = sockopt::socket_protocol(&self.fd)?.map_or(0, |p| p.as_raw().get());
         Ok(match (sockopt::socket_type(&self.fd)?, number) {
-            (SocketType::STREAM, TCP | MPTCP) => Some(Protocol::Tcp),
-            (SocketType::DGRAM, UDP | UDP_LITE) => Some(Protocol::Udp),
+            (SocketType::STREAM, TCP | MPTCP) => Some((Protocol::Tcp, is_v6)),
+            (SocketType::DGRAM, UDP | UDP_LITE) => Some((Protocol::Udp, is_v6)),
             _ => None,
         })
+    }
+
+    /// The protocol alone.
+    pub fn protocol(&self) -> Result<Option<Protocol>, Errno> {
+        Ok(self.protocol_and_family()?.map(|(protocol, _)| protocol))
     }
 
     fn family(&self) -> Result<AddressFamily, Errno> {
@@ -222,22 +229,27 @@ impl WorkerSocket {
     /// The address it is bound to, with protocol, device and `IPV6_V6ONLY`; `None` if it is not
     /// bound to a port.
     pub fn bound_address(&self, protocol: Protocol) -> Result<Option<Address>, Errno> {
-        let Ok(socket) = SocketAddr::try_from(rustix::net::getsockname(&self.fd)?) else {
-            return Ok(None);
-        };
-        Ok((socket.port() != 0).then_some(self.address_at(protocol, socket)?))
+        let bound = self.local_address()?.filter(|socket| socket.port() != 0);
+        bound.map(|socket| self.address_at(protocol, socket)).transpose()
+    }
+
+    /// The local IP address and port, 0 where it is not bound to one; `None` if it has no IP address.
+    pub fn local_address(&self) -> Result<Option<SocketAddr>, Errno> {
+        Ok(SocketAddr::try_from(rustix::net::getsockname(&self.fd)?).ok())
+    }
+
+    /// The device that it is bound to (`SO_BINDTODEVICE`).
+    #[must_use]
+    pub fn device(&self) -> Option<String> {
+        let name = socket2::SockRef::from(&self.fd).device().ok().flatten()?;
+        Some(String::from_utf8_lossy(&name).into_owned())
     }
 
     /// What this socket's address will be if it gets bound to `socket`.
     pub fn address_at(&self, protocol: Protocol, socket: SocketAddr) -> Result<Address, Errno> {
         // Linux sets the option by itself on a socket that is bound to one IPv6 address.
         let v6only = socket.is_ipv6() && socket.ip().is_unspecified() && self.is_v6only()?;
-        let device = socket2::SockRef::from(&self.fd)
-            .device()
-            .ok()
-            .flatten()
-            .map(|name| String::from_utf8_lossy(&name).into_owned());
-        Ok(Address { protocol, socket, device, v6only })
+        Ok(Address { protocol, socket, device: self.device(), v6only })
     }
 }
 

@@ -1,399 +1,201 @@
-//! Answering a worker's call: look at the socket, decide, act on it, and let the worker's own call go
-//! on. Only where its address is to be another one is the bind made here, in the worker's place.
+//! Answers the calls of one worker: collects the facts, decides, and applies the decision.
+//!
+//! `bind_call` and `listen_call` have the two calls with a decision of their own.
 
-use std::net::SocketAddr;
-
-use sameport_policy::bind::map;
-use sameport_policy::bind::map::Mapping;
-use sameport_policy::bind::private as group;
+use sameport_policy::bind::facts::RunRules;
 use sameport_policy::bind::source;
 use sameport_policy::bind::source::OutgoingSocket;
-use sameport_policy::bind::verdict;
-use sameport_policy::bind::verdict::{BindAttempt, NotShared, ShareDecision};
-use sameport_policy::model::{Address, Protocol};
-use sameport_policy::refusal::Refusal;
 use sameport_policy::seccomp::calls::{AddrArgument, Architecture, WorkerCall};
 use sameport_sys::Errno;
 use sameport_sys::seccomp::{Notification, NotifyListener};
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
 use tokio::sync::mpsc::Sender;
 
-use super::caller::{may_be_transparent, may_bind, read_address, read_call, seems_low};
-use super::pending::KeptSockets;
+use super::call::{SocketCall, may_be_transparent, may_bind, read_address, read_call};
 use crate::bind_options::{BindOptions, OptionUsage};
-use crate::conflict::RefusedCaller;
-use crate::error::PrivateSocketError;
-use crate::event::{OutOfReach, Remark, RunEvent};
+use crate::event::{OutOfReach, Remark};
 use crate::group_check::GroupCheck;
-use crate::pool::{BindResult, PendingBind, WorkerSockets};
-use crate::private_group;
-use crate::report::{AnsweredCall, CallKind, Report};
+use crate::interpose::kept::KeptSockets;
+use crate::pool::WorkerSockets;
+use crate::report::Report;
 
-/// What the worker is told.
-enum CallReply {
-    /// Its own call happens.
-    GoOn,
-    /// The call has been made in its place, with this result.
-    Made(Result<(), Errno>),
+/// What the kernel does with the worker's call.
+#[derive(Debug)]
+pub(super) enum CallReply {
+    /// The call happens.
+    Continue,
+    /// The call does not happen, and returns this result.
+    Result(Result<(), Errno>),
 }
 
-/// Answers the workers of a run.
+/// The answer to a call, and a report of it.
+#[derive(Debug)]
+pub(super) struct Handled {
+    pub(super) reply: CallReply,
+    pub(super) report: Option<Report>,
+}
+
+impl Handled {
+    pub(super) const CONTINUE: Self = Self { reply: CallReply::Continue, report: None };
+
+    pub(super) fn result(result: Result<(), Errno>) -> Self {
+        Self { reply: CallReply::Result(result), report: None }
+    }
+
+    pub(super) fn error(errno: Errno) -> Self {
+        Self::result(Err(errno))
+    }
+}
+
+/// Answers the calls of one worker and its children.
 #[derive(Debug, Clone)]
-pub(crate) struct NotificationHandler {
-    pub machine: Architecture,
-    pub wishes: BindOptions,
-    pub used: OptionUsage,
-    pub joining: GroupCheck,
-    /// Who owns the group's sockets, if it is private.
-    pub owner: Option<u32>,
-    pub news: Sender<Report>,
-    pub bound: KeptSockets,
-    pub holding: Option<WorkerSockets>,
+pub(super) struct NotificationHandler {
+    pub(super) machine: Architecture,
+    pub(super) options: BindOptions,
+    pub(super) usage: OptionUsage,
+    pub(super) group_check: GroupCheck,
+    /// The owner of the group's sockets, if the group is private.
+    pub(super) owner: Option<u32>,
+    pub(super) reports: Sender<Report>,
+    pub(super) kept: KeptSockets,
+    pub(super) held: Option<WorkerSockets>,
 }
 
 impl NotificationHandler {
-    /// Answers one notification. Whatever fails on the way, the worker's call goes on: the kernel
-    /// then tells the worker the truth about it.
-    pub(crate) fn answer(
+    /// Answers one notification. If anything fails on the way, the worker's call continues: the
+    /// kernel then returns the true error.
+    pub(super) fn answer(
         &self,
         listener: &NotifyListener,
         notification: &Notification,
     ) -> Result<(), Errno> {
-        let (reply, news) = match self.prepare(listener, notification) {
-            Ok(prepared) => prepared,
+        let handled = match self.handle(listener, notification) {
+            Ok(handled) => handled,
             Err(Errno::MFILE | Errno::NFILE) => {
                 self.out_of_reach(notification, OutOfReach::DescriptorLimit)
             }
             // The worker's memory or descriptor is not what the call claims.
-            Err(_) => (CallReply::GoOn, None),
+            Err(_) => Handled::CONTINUE,
         };
-        match reply {
-            CallReply::GoOn => listener.let_continue(notification.id)?,
-            CallReply::Made(result) => listener.answer(notification.id, result)?,
+        match handled.reply {
+            CallReply::Continue => listener.let_continue(notification.id)?,
+            CallReply::Result(result) => listener.answer(notification.id, result)?,
         };
-        // A full channel loses a report, never an answer; and then nobody follows the socket.
-        if let Some(news) = news
-            && let Err(lost) = self.news.try_send(news)
-            && let Report::CallAnswered(asked) = lost.into_inner()
+        // A full channel loses a report, never an answer; the socket is not followed then.
+        if let Some(report) = handled.report
+            && let Err(lost) = self.reports.try_send(report)
+            && let Report::CallAnswered(call) = lost.into_inner()
         {
-            self.bound.lose(asked.inode);
+            self.kept.lose(call.inode);
         }
         Ok(())
     }
 
-    /// What cannot be reached is not shared; but an address that must not be had as it was asked for
-    /// is refused rather than bound.
-    fn out_of_reach(
-        &self,
-        notification: &Notification,
-        why: OutOfReach,
-    ) -> (CallReply, Option<Report>) {
+    /// A socket that cannot be reached is not shared. A bind that must not happen as the program
+    /// asked for it is refused.
+    fn out_of_reach(&self, notification: &Notification, why: OutOfReach) -> Handled {
         let Notification { tid, arch, number, args, .. } = *notification;
-        let not_as_asked = !self.wishes.rules.is_empty() || self.owner.is_some();
-        let closed = match WorkerCall::read(self.machine, arch, number, args) {
-            Some(WorkerCall::Bind(_)) => not_as_asked || self.wishes.transparent,
-            Some(WorkerCall::Towards(_)) => self.wishes.source.is_some(),
-            Some(WorkerCall::Socketcall { .. }) => not_as_asked || self.wishes.source.is_some(),
+        let not_as_asked = !self.options.rules.is_empty() || self.owner.is_some();
+        let is_refused = match WorkerCall::read(self.machine, arch, number, args) {
+            Some(WorkerCall::Bind(_)) => not_as_asked || self.options.transparent,
+            Some(WorkerCall::Towards(_)) => self.options.source.is_some(),
+            Some(WorkerCall::Socketcall { .. }) => not_as_asked || self.options.source.is_some(),
             Some(WorkerCall::Listen { .. } | WorkerCall::Shutdown { .. }) | None => false,
         };
-        let reply = if closed { CallReply::Made(Err(Errno::ACCESS)) } else { CallReply::GoOn };
-        (reply, Some(Report::OutOfReach(tid, why)))
+        let handled = if is_refused { Handled::error(Errno::ACCESS) } else { Handled::CONTINUE };
+        Handled { report: Some(Report::OutOfReach(tid, why)), ..handled }
     }
 
-    fn prepare(
+    fn handle(
         &self,
         listener: &NotifyListener,
         notification: &Notification,
-    ) -> Result<(CallReply, Option<Report>), Errno> {
-        let nothing = (CallReply::GoOn, None);
-        let Notification { id, tid, number, .. } = *notification;
-        let Some(call) = read_call(self.machine, notification)? else { return Ok(nothing) };
-        let (WorkerCall::Bind(AddrArgument { fd, .. })
-        | WorkerCall::Listen { fd, .. }
-        | WorkerCall::Shutdown { fd }
-        | WorkerCall::Towards(AddrArgument { fd, .. })) = call
-        else {
-            return Ok(nothing);
+    ) -> Result<Handled, Errno> {
+        let Some(call) = read_call(self.machine, notification)? else {
+            return Ok(Handled::CONTINUE);
         };
-        let out_of_reach = |why| Ok(self.out_of_reach(notification, why));
-        let mut socket = match WorkerSocket::from_thread(tid, fd)? {
+        let Some(fd) = call.fd() else { return Ok(Handled::CONTINUE) };
+        let socket = match WorkerSocket::from_thread(notification.tid, fd)? {
             SocketAccess::Socket(socket) => socket,
-            SocketAccess::NotASocket | SocketAccess::Gone => return Ok(nothing),
-            SocketAccess::Forbidden => return out_of_reach(OutOfReach::PtraceDenied),
-            SocketAccess::OwnTable => return out_of_reach(OutOfReach::OwnDescriptorTable),
+            SocketAccess::NotASocket | SocketAccess::Gone => return Ok(Handled::CONTINUE),
+            SocketAccess::Forbidden => {
+                return Ok(self.out_of_reach(notification, OutOfReach::PtraceDenied));
+            }
+            SocketAccess::OwnTable => {
+                return Ok(self.out_of_reach(notification, OutOfReach::OwnDescriptorTable));
+            }
         };
-        let Some(protocol) = socket.protocol()? else { return Ok(nothing) };
-        let address = match call {
-            WorkerCall::Bind(named) | WorkerCall::Towards(named) => read_address(tid, named),
-            _ => socket.bound_address(protocol)?.map(|address| address.socket),
+        let Some((protocol, is_v6)) = socket.protocol_and_family()? else {
+            return Ok(Handled::CONTINUE);
         };
-        let attempt = BindAttempt {
-            protocol: Some(protocol),
-            address,
-            reuse_port: socket.reuse_port()?,
-            reuse_address: socket.reuse_address()?,
-            same_network: socket.is_in_own_netns(tid)?,
-        };
-        // All of the above was read through a thread id. If the caller still waits, it was this
-        // caller's all the time, and not that of a thread which got the same id since.
-        if !listener.is_waiting(id) {
-            return Ok(nothing);
-        }
-        let follow = |step, socket: &WorkerSocket, address: SocketAddr| {
-            let caller = RefusedCaller {
-                uid: socket.owner(),
-                shared: socket.reuse_port()?,
-                needs_privilege: seems_low(address.port()) && !may_bind(tid, address.port()),
-            };
-            let (inode, address) = (socket.inode(), socket.address_at(protocol, address)?);
-            Ok(Some(Report::CallAnswered(AnsweredCall {
-                tid,
-                fd,
-                inode,
-                number,
-                kind: step,
-                protocol,
-                address,
-                caller,
-            })))
-        };
-        let caller = PendingBind { listener, id, tid, fd };
-        match (call, address) {
-            (WorkerCall::Shutdown { .. }, _) => {
-                let withstands =
-                    |holding: &WorkerSockets| holding.withstands_shutdown(socket.inode());
-                let reply = match self.holding.as_ref().is_some_and(withstands) {
-                    true => CallReply::Made(Ok(())),
-                    false => CallReply::GoOn,
-                };
-                Ok((reply, None))
-            }
-            (WorkerCall::Towards(_), to) => Ok((self.depart(tid, &socket, to, &attempt)?, None)),
-            (WorkerCall::Bind(_), Some(asked)) => {
-                match self.bind(caller, &mut socket, asked, &attempt)? {
-                    Some((reply, Some(address))) => {
-                        let news = follow(CallKind::Bind, &socket, address)?;
-                        let inode = socket.inode();
-                        if self.bound.keep(socket) {
-                            return Ok((reply, news));
-                        }
-                        self.bound.lose(inode);
-                        Ok((reply, None))
-                    }
-                    Some((reply, None)) => Ok((reply, None)),
-                    None => Ok(nothing),
-                }
-            }
-            // A socket that reaches `listen` unshared was left alone at its bind, or got its port
-            // only here: it stays as it is.
-            (WorkerCall::Listen { backlog, .. }, Some(address))
-                if self.holding.as_ref().is_some_and(|it| it.is_common(socket.inode())) =>
-            {
-                let address = socket.address_at(protocol, address)?;
-                let listen = |it: &WorkerSockets| it.listen(socket, &address, backlog);
-                Ok((
-                    self.holding.as_ref().map_or(CallReply::GoOn, |it| CallReply::Made(listen(it))),
-                    None,
-                ))
-            }
-            (WorkerCall::Listen { backlog, .. }, Some(address))
-                if verdict::decide(&attempt, &self.wishes.ports)
-                    == ShareDecision::SharedByItself =>
-            {
-                if !socket.is_listening()? && self.must_not_join(&socket, protocol, address)? {
-                    self.bound.release(socket.inode());
-                    return Ok((CallReply::Made(Err(Errno::ADDRINUSE)), None));
-                }
-                // From here on it takes connections, and must end when the worker closes it.
-                self.bound.release(socket.inode());
-                let news = follow(CallKind::Listen, &socket, address)?;
-                let address = socket.address_at(protocol, address)?;
-                let reply = self.listen(socket, &address, backlog)?;
-                Ok((reply, news))
-            }
-            // The kernel binds it, to a port that it picks.
-            (WorkerCall::Listen { .. }, None) if attempt.same_network => {
-                let any = SocketAddr::from(([0, 0, 0, 0], 0));
-                let verdict = ShareDecision::LeaveAlone(NotShared::AnyPort);
-                let refusal = self.make_private(&mut socket, verdict, Some(protocol), any);
-                Ok((refusal.unwrap_or(CallReply::GoOn), None))
-            }
-            _ => Ok(nothing),
+        let call_on =
+            SocketCall { listener, notification: *notification, fd, socket, protocol, is_v6 };
+        match call {
+            WorkerCall::Bind(argument) => self.bind(call_on, argument),
+            WorkerCall::Listen { backlog, .. } => self.listen(call_on, backlog),
+            WorkerCall::Shutdown { .. } => Ok(self.shutdown(&call_on)),
+            WorkerCall::Towards(argument) => self.connect(&call_on, argument),
+            WorkerCall::Socketcall { .. } => Ok(Handled::CONTINUE),
         }
     }
 
-    fn say(&self, remark: Remark) {
-        drop(self.news.try_send(Report::Remark(remark)));
+    /// The run's rules, as decisions read them.
+    pub(super) fn rules(&self) -> RunRules<'_> {
+        RunRules {
+            ports: &self.options.ports,
+            rules: &self.options.rules,
+            transparent: self.options.transparent,
+            owner: self.owner,
+            holds: self.held.is_some(),
+        }
     }
 
-    /// Whether the address is another's, with whom this run is not to share; that is told.
-    fn must_not_join(
+    pub(super) fn remark(&self, remark: Remark) {
+        drop(self.reports.try_send(Report::Remark(remark)));
+    }
+
+    /// A `shutdown` of a held socket does not happen: it would end the socket for the next worker.
+    fn shutdown(&self, call: &SocketCall<'_>) -> Handled {
+        let Some(held) = &self.held else { return Handled::CONTINUE };
+        match call.is_waiting() && held.withstands_shutdown(call.socket.inode()) {
+            true => Handled::result(Ok(())),
+            false => Handled::CONTINUE,
+        }
+    }
+
+    /// Sets `IP_TRANSPARENT`, if the worker itself could.
+    pub(super) fn make_transparent(
         &self,
         socket: &WorkerSocket,
-        protocol: Protocol,
-        address: SocketAddr,
-    ) -> Result<bool, Errno> {
-        let address = socket.address_at(protocol, address)?;
-        let Some(stranger) = self.joining.stranger(socket, &address) else { return Ok(false) };
-        let refusal = Refusal::NotOurs(stranger);
-        drop(self.news.try_send(Report::Refused(RunEvent::Refused { address, refusal })));
-        Ok(true)
+        is_allowed: bool,
+    ) -> Result<(), Errno> {
+        self.usage.transparent();
+        if is_allowed { socket.set_transparent() } else { Err(Errno::PERM) }
     }
 
-    /// What becomes of a bind, and at which address if that is worth following; `None` if it is none
-    /// of our business.
-    fn bind(
-        &self,
-        caller: PendingBind<'_>,
-        socket: &mut WorkerSocket,
-        asked: SocketAddr,
-        attempt: &BindAttempt,
-    ) -> Result<Option<(CallReply, Option<SocketAddr>)>, Errno> {
-        let tid = caller.tid;
-        let moved = match attempt.protocol.filter(|_| attempt.same_network) {
-            Some(protocol) => {
-                let v6only = socket.is_v6only()?;
-                map::decide(
-                    &self.wishes.rules,
-                    &map::MapRequest { protocol, address: asked, v6only },
-                )
-            }
-            None => None,
+    /// Gives a socket that is about to connect, or to send, the run's source address. The call
+    /// itself is the worker's own; it fails only if the source cannot be had.
+    fn connect(&self, call: &SocketCall<'_>, argument: AddrArgument) -> Result<Handled, Errno> {
+        let (tid, socket) = (call.tid(), &call.socket);
+        let Some(source) = self.options.source else { return Ok(Handled::CONTINUE) };
+        if !socket.is_in_own_netns(tid)? {
+            return Ok(Handled::CONTINUE);
+        }
+        let (is_v6, is_bound) = (call.is_v6, socket.has_local_address()?);
+        let outgoing = OutgoingSocket { is_v6, is_bound, to: read_address(tid, argument) };
+        let Some(source) = source::decide(source, &outgoing) else { return Ok(Handled::CONTINUE) };
+        if !call.is_waiting() {
+            return Ok(Handled::CONTINUE);
+        }
+        self.usage.source();
+        let transparent = match self.options.transparent {
+            true => self.make_transparent(socket, may_be_transparent(tid)),
+            false => Ok(()),
         };
-        let target = match moved {
-            None => asked,
-            Some((rule, Mapping::To(target))) => {
-                self.used.rule(rule);
-                if let Some(remark) = Remark::one_family(asked, target) {
-                    self.say(remark);
-                }
-                target
-            }
-            Some((rule, Mapping::OtherFamily)) => {
-                self.used.rule(rule);
-                self.say(Remark::OtherFamily { asked, rule: self.wishes.rules[rule] });
-                return Ok(Some((CallReply::Made(Err(Errno::AFNOSUPPORT)), None)));
-            }
-        };
-        let attempt = BindAttempt { address: Some(target), ..attempt.clone() };
-        let verdict = verdict::decide(&attempt, &self.wishes.ports);
-        let is_unshared = matches!(verdict, ShareDecision::LeaveAlone(_));
-        if let Some(refusal) = self.make_private(socket, verdict, attempt.protocol, target) {
-            return Ok(Some((refusal, None)));
-        }
-        if let Some(holding) = self.holding.as_ref().filter(|_| target.port() == 0) {
-            holding.leave_alone(socket.inode());
-        }
-        if is_unshared && moved.is_none() && !(self.wishes.transparent && attempt.same_network) {
-            return Ok(None);
-        }
-        if let Some(protocol) = attempt.protocol.filter(|_| !is_unshared)
-            && self.must_not_join(socket, protocol, target)?
-        {
-            return Ok(Some((CallReply::Made(Err(Errno::ADDRINUSE)), None)));
-        }
-        if let ShareDecision::Share { clear_reuse_address } = verdict {
-            socket.share(clear_reuse_address)?;
-        }
-        if let Err(errno) = self.make_transparent(tid, socket) {
-            return Ok(Some((CallReply::Made(Err(errno)), None)));
-        }
-        if let Some(holding) = &self.holding
-            && !is_unshared
-            && let Some(protocol) = attempt.protocol
-        {
-            let address = socket.address_at(protocol, target)?;
-            let may_bind = may_bind(tid, target.port());
-            match holding.bind(caller, socket, &address, may_bind)? {
-                None => {}
-                Some(BindResult::Replaced) => {
-                    return Ok(Some((CallReply::Made(Ok(())), None)));
-                }
-                Some(BindResult::Made(made)) => {
-                    return Ok(Some((CallReply::Made(made), Some(target))));
-                }
-            }
-        }
-        if is_unshared && moved.is_none() {
-            // Not followed: as long as we hold it, an unshared socket that its worker has closed keeps
-            // the address, and the worker's next bind would be refused.
-            return Ok(Some((CallReply::GoOn, None)));
-        }
-        let reply = match moved {
-            None => CallReply::GoOn,
-            Some(_) if !may_bind(tid, target.port()) => CallReply::Made(Err(Errno::ACCESS)),
-            Some(_) => CallReply::Made(socket.bind(target)),
-        };
-        Ok(Some((reply, Some(target))))
-    }
-
-    /// A socket that cannot be made the private group's is not bound.
-    fn make_private(
-        &self,
-        socket: &mut WorkerSocket,
-        verdict: ShareDecision,
-        protocol: Option<Protocol>,
-        asked: SocketAddr,
-    ) -> Option<CallReply> {
-        let owner = self.owner.filter(|_| group::takes(verdict))?;
-        let address = socket.address_at(protocol?, asked).map_err(PrivateSocketError::from);
-        let why = address.and_then(|address| private_group::take(socket, owner, &address)).err()?;
-        self.say(Remark::NotPrivate { asked, why });
-        Some(CallReply::Made(Err(Errno::ACCESS)))
-    }
-
-    /// A `listen` of a socket that is held, or a private group's, is made here.
-    fn listen(
-        &self,
-        socket: WorkerSocket,
-        address: &Address,
-        backlog: i32,
-    ) -> Result<CallReply, Errno> {
-        let private = self.owner.filter(|owner| *owner == socket.owner());
-        let private = private.map(|_| socket.duplicate()).transpose()?;
-        let holding = self.holding.as_ref().filter(|holding| holding.holds(socket.inode()));
-        let listens = match (holding, &private) {
-            (Some(holding), _) => holding.listen(socket, address, backlog),
-            (None, Some(socket)) => socket.listen(backlog),
-            (None, None) => return Ok(CallReply::GoOn),
-        };
-        if let (Ok(()), Some(socket)) = (listens, private) {
-            // For its connections, of which none is there yet.
-            socket.set_reuse_address(true)?;
-        }
-        Ok(CallReply::Made(listens))
-    }
-
-    /// If the user wants it, and the worker itself could do it.
-    fn make_transparent(&self, tid: i32, socket: &WorkerSocket) -> Result<(), Errno> {
-        if !self.wishes.transparent {
-            return Ok(());
-        }
-        self.used.transparent();
-        if may_be_transparent(tid) { socket.set_transparent() } else { Err(Errno::PERM) }
-    }
-
-    /// Gives a socket that is about to connect, or to send, the source that the user wants.
-    fn depart(
-        &self,
-        tid: i32,
-        socket: &WorkerSocket,
-        to: Option<SocketAddr>,
-        attempt: &BindAttempt,
-    ) -> Result<CallReply, Errno> {
-        let Some(from) = self.wishes.source.filter(|_| attempt.same_network) else {
-            return Ok(CallReply::GoOn);
-        };
-        let outgoing =
-            OutgoingSocket { is_v6: socket.is_v6()?, is_bound: socket.has_local_address()?, to };
-        let Some(from) = source::decide(from, &outgoing) else { return Ok(CallReply::GoOn) };
-        self.used.source();
-        // The call itself is the worker's own; only a source that cannot be had ends it.
-        let bound = match self.make_transparent(tid, socket) {
-            Ok(()) if may_bind(tid, from.port()) => socket.bind_source(from),
-            Ok(()) => Err(Errno::ACCESS),
-            Err(errno) => Err(errno),
-        };
-        Ok(bound.map_or_else(|errno| CallReply::Made(Err(errno)), |()| CallReply::GoOn))
+        let bound = transparent.and_then(|()| match may_bind(tid, source.port()) {
+            true => socket.bind_source(source),
+            false => Err(Errno::ACCESS),
+        });
+        Ok(bound.map_or_else(Handled::error, |()| Handled::CONTINUE))
     }
 }

@@ -26,7 +26,7 @@ impl<'a> Supervisor<'a> {
     pub(crate) fn start(
         plan: &'a RunPlan,
         named: &'a NamedOptions,
-        interposer: Interposer,
+        interposer: Box<dyn Interposer>,
         beside: Reporter,
         claim: NameClaim,
         about: RunInfo,
@@ -53,7 +53,7 @@ impl<'a> Supervisor<'a> {
     pub(crate) fn resume(
         plan: &'a RunPlan,
         named: &'a NamedOptions,
-        interposer: Interposer,
+        interposer: Box<dyn Interposer>,
         beside: Reporter,
         letter: HandoverState,
         with: NamedParts,
@@ -82,7 +82,7 @@ impl<'a> Supervisor<'a> {
     pub(crate) fn new(
         plan: &'a RunPlan,
         named: &'a NamedOptions,
-        interposer: Interposer,
+        interposer: Box<dyn Interposer>,
         beside: Reporter,
         (door, calls): (ControlSocket, mpsc::Receiver<PendingRequest>),
         (about, life, with): (RunInfo, Lifecycle, NamedParts),

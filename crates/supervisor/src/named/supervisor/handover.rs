@@ -106,7 +106,7 @@ impl Supervisor<'_> {
             RunError::System(_, error) => error,
             _ => io::Error::other("the interposer cannot"),
         };
-        self.interposer.attend(Vec::new(), Vec::new(), self.beside.clone()).map_err(again)?;
+        self.interposer.start(&[], Vec::new(), self.beside.clone()).map_err(again)?;
         for (start, listener) in std::mem::take(&mut self.listeners) {
             self.attend_to(start, NotifyListener::new(listener))?;
         }

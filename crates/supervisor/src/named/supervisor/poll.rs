@@ -30,7 +30,7 @@ impl Supervisor<'_> {
     }
 
     pub(crate) fn hears_of_listeners(&self) -> bool {
-        self.named.hold && self.interposer.answers()
+        self.named.hold && self.interposer.sees_every_bind()
     }
 
     pub(crate) fn look_who_is_drained(&mut self, now: Duration) -> Vec<InstanceId> {

@@ -29,7 +29,7 @@ impl Supervisor<'_> {
         predecessor: Option<InstanceId>,
     ) -> Result<(), StartError> {
         let command = &self.commands[command];
-        let mut setting: SpawnOptions<'_> = self.interposer.setting();
+        let mut setting: SpawnOptions<'_> = self.interposer.spawn_options();
         setting.own_group = true;
         let variables = [
             (processes::NAME, self.named.name.as_str().to_owned()),
@@ -67,8 +67,8 @@ impl Supervisor<'_> {
         listener: NotifyListener,
     ) -> io::Result<()> {
         self.listeners.insert(start, listener.duplicate()?);
-        let holding = self.named.hold.then(|| WorkerSockets::new(self.held.clone(), start));
-        self.interposer.answer(listener, holding)
+        let held = self.named.hold.then(|| WorkerSockets::new(self.held.clone(), start));
+        self.interposer.answer_worker(listener, held)
     }
 
     pub(crate) fn take_notices(&mut self, now: Duration) {

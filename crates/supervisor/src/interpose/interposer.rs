@@ -1,0 +1,64 @@
+//! What every interposer does: options for the start of a worker, work beside the workers, and the
+//! end.
+
+use std::fmt::Debug;
+use std::io;
+
+use sameport_sys::process::SpawnOptions;
+use sameport_sys::seccomp::NotifyListener;
+
+use super::kept::KeptSockets;
+use crate::error::RunError;
+use crate::pool::WorkerSockets;
+use crate::report::Reporter;
+
+/// A way to change the binds of unmodified programs.
+pub(crate) trait Interposer: Debug {
+    /// The name, as in `--via`.
+    fn name(&self) -> &'static str;
+
+    /// The options that a worker is started with.
+    fn spawn_options(&self) -> SpawnOptions<'_>;
+
+    /// Starts the interposer's work on a thread of its own. `pids` are the workers that run already,
+    /// `listeners` theirs.
+    fn start(
+        &mut self,
+        pids: &[i32],
+        listeners: Vec<NotifyListener>,
+        reporter: Reporter,
+    ) -> Result<(), RunError>;
+
+    /// Answers the calls of one more worker, with these held sockets.
+    fn answer_worker(
+        &self,
+        _listener: NotifyListener,
+        _held: Option<WorkerSockets>,
+    ) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether workers wait for an answer at each bind, so that the supervisor knows all their
+    /// sockets.
+    fn sees_every_bind(&self) -> bool {
+        false
+    }
+
+    /// Stops answering, and leaves the workers' calls to the program that takes over. `false`: this
+    /// interposer cannot be handed over.
+    fn stop(&mut self) -> bool {
+        false
+    }
+
+    /// Declares that no other worker will start.
+    fn no_more_workers(&mut self) {}
+
+    /// Duplicates of sockets whose bind is followed.
+    fn kept_sockets(&self) -> KeptSockets {
+        KeptSockets::default()
+    }
+
+    /// Records which options were used and removes what the interposer left behind. No worker
+    /// process is left.
+    fn finish(self: Box<Self>) {}
+}

@@ -1,0 +1,198 @@
+//! `bind`: the worker's own call continues wherever it can. Only where the run moves its address, or
+//! a held socket takes its place, the supervisor acts for the worker.
+
+use std::net::SocketAddr;
+
+use sameport_policy::bind::facts::{BindFacts, BindRights, MissingFact};
+use sameport_policy::bind::plan;
+use sameport_policy::bind::plan::{
+    BindAction, BindCaller, BindPlan, BindRefusal, BindSteps, Decision,
+};
+use sameport_policy::bind::share::BindAttempt;
+use sameport_policy::model::Protocol;
+use sameport_policy::refusal::Refusal;
+use sameport_policy::seccomp::calls::AddrArgument;
+use sameport_sys::Errno;
+
+use super::call::{AddressOptions, SocketCall, may_be_transparent, may_bind, read_address};
+use super::handler::{CallReply, Handled, NotificationHandler};
+use crate::error::PrivateSocketError;
+use crate::event::{Remark, RunEvent};
+use crate::pool::BindResult;
+use crate::private_group;
+use crate::report::{CallKind, Report};
+
+impl NotificationHandler {
+    pub(super) fn bind(
+        &self,
+        call: SocketCall<'_>,
+        argument: AddrArgument,
+    ) -> Result<Handled, Errno> {
+        let Some(asked) = read_address(call.tid(), argument) else { return Ok(Handled::CONTINUE) };
+        let options = call.address_options()?;
+        let mut facts = self.facts(&call, &options, Some(asked))?;
+        let plan = loop {
+            match plan::decide(&facts, asked) {
+                Decision::Plan(plan) => break plan,
+                Decision::Lookup(missing) => self.look_up(&call, &options, missing, &mut facts),
+            }
+        };
+        let is_shared = facts.attempt.reuse_port;
+        if !call.is_waiting() {
+            return Ok(Handled::CONTINUE);
+        }
+        self.apply(call, &options, asked, plan, is_shared)
+    }
+
+    /// The facts that the socket itself tells.
+    pub(super) fn facts(
+        &self,
+        call: &SocketCall<'_>,
+        options: &AddressOptions,
+        address: Option<SocketAddr>,
+    ) -> Result<BindFacts<'_>, Errno> {
+        let attempt = BindAttempt {
+            protocol: Some(call.protocol),
+            address,
+            reuse_port: call.socket.reuse_port()?,
+            // Only a decision about UDP reads it.
+            reuse_address: call.protocol == Protocol::Udp && call.socket.reuse_address()?,
+            same_network: call.socket.is_in_own_netns(call.tid())?,
+        };
+        let AddressOptions { v6only, device } = options;
+        let (v6only, on_device) = (*v6only, device.is_some());
+        Ok(BindFacts { run: self.rules(), attempt, v6only, on_device, rights: None, members: None })
+    }
+
+    fn look_up(
+        &self,
+        call: &SocketCall<'_>,
+        options: &AddressOptions,
+        missing: MissingFact,
+        facts: &mut BindFacts<'_>,
+    ) {
+        match missing {
+            MissingFact::Rights(port) => {
+                let tid = call.tid();
+                facts.rights = Some(BindRights {
+                    may_bind: may_bind(tid, port),
+                    may_be_transparent: self.options.transparent && may_be_transparent(tid),
+                });
+            }
+            MissingFact::Members(at) => {
+                // A private group's socket gets its owner before it is bound.
+                let owner = self.owner.unwrap_or(call.socket.owner());
+                let address = call.address_at(options, at);
+                let inode = call.socket.inode();
+                facts.members = Some(self.group_check.members(inode, owner, &address));
+            }
+        }
+    }
+
+    fn apply(
+        &self,
+        mut call: SocketCall<'_>,
+        options: &AddressOptions,
+        asked: SocketAddr,
+        plan: BindPlan,
+        is_shared: bool,
+    ) -> Result<Handled, Errno> {
+        let BindPlan { rule, target, action } = plan;
+        if let Some(rule) = rule {
+            self.usage.rule(rule);
+        }
+        let steps = match action {
+            BindAction::Refuse(refusal) => {
+                return Ok(self.refuse(&call, options, asked, rule, (target, refusal)));
+            }
+            BindAction::Bind(steps) => steps,
+        };
+        if let Some(remark) = rule.and_then(|_| Remark::one_family(asked, target)) {
+            self.remark(remark);
+        }
+        if let Some(refused) = self.prepare(&mut call, steps, target)? {
+            return Ok(refused);
+        }
+        let address = call.address_at(options, target);
+        let held = match (&self.held, steps.held) {
+            (Some(held), Some(may_bind)) => {
+                held.bind(call.pending_bind(), &call.socket, &address, may_bind)?
+            }
+            _ => None,
+        };
+        let reply = match (held, steps.by) {
+            (Some(BindResult::Replaced), _) => return Ok(Handled::result(Ok(()))),
+            (Some(BindResult::Made(result)), _) => CallReply::Result(result),
+            (None, BindCaller::Worker) => CallReply::Continue,
+            (None, BindCaller::Supervisor) => CallReply::Result(call.socket.bind(target)),
+            (None, BindCaller::Denied) => CallReply::Result(Err(Errno::ACCESS)),
+        };
+        if !steps.follow {
+            return Ok(Handled { reply, report: None });
+        }
+        let is_shared = is_shared || steps.share.is_some();
+        let answered = call.answered(CallKind::Bind, address, is_shared);
+        let inode = call.socket.inode();
+        if self.kept.keep(call.socket) {
+            return Ok(Handled { reply, report: Some(Report::CallAnswered(answered)) });
+        }
+        self.kept.lose(inode);
+        Ok(Handled { reply, report: None })
+    }
+
+    /// Sets the socket's owner and options. `Some`: the bind fails.
+    fn prepare(
+        &self,
+        call: &mut SocketCall<'_>,
+        steps: BindSteps,
+        target: SocketAddr,
+    ) -> Result<Option<Handled>, Errno> {
+        if let Some(owner) = steps.owner
+            && let Err(errno) = private_group::take_over(&mut call.socket, owner)
+        {
+            return Ok(Some(self.not_private(target, PrivateSocketError::Refused(errno))));
+        }
+        if let Some(held) = self.held.as_ref().filter(|_| steps.not_held) {
+            held.leave_alone(call.socket.inode());
+        }
+        if let Some(share) = steps.share {
+            call.socket.share(share.clear_reuse_address)?;
+        }
+        let transparent = match steps.transparent {
+            Some(is_allowed) => self.make_transparent(&call.socket, is_allowed),
+            None => Ok(()),
+        };
+        Ok(transparent.err().map(Handled::error))
+    }
+
+    fn refuse(
+        &self,
+        call: &SocketCall<'_>,
+        options: &AddressOptions,
+        asked: SocketAddr,
+        rule: Option<usize>,
+        (target, refusal): (SocketAddr, BindRefusal),
+    ) -> Handled {
+        match refusal {
+            BindRefusal::OtherFamily => {
+                if let Some(rule) = rule.and_then(|rule| self.options.rules.get(rule)) {
+                    self.remark(Remark::OtherFamily { asked, rule: *rule });
+                }
+                Handled::error(Errno::AFNOSUPPORT)
+            }
+            BindRefusal::PrivateOnDevice => self.not_private(target, PrivateSocketError::OnDevice),
+            BindRefusal::InUse(stranger) => {
+                let (address, refusal) =
+                    (call.address_at(options, target), Refusal::NotOurs(*stranger));
+                let report = Some(Report::Refused(RunEvent::Refused { address, refusal }));
+                Handled { report, ..Handled::error(Errno::ADDRINUSE) }
+            }
+        }
+    }
+
+    /// A socket that cannot be made the private group's is not bound.
+    pub(super) fn not_private(&self, asked: SocketAddr, why: PrivateSocketError) -> Handled {
+        self.remark(Remark::NotPrivate { asked, why });
+        Handled::error(Errno::ACCESS)
+    }
+}

@@ -1,0 +1,130 @@
+//! `listen`: a socket that is held, or a private group's, listens by a call of the supervisor.
+
+use std::net::SocketAddr;
+
+use sameport_policy::bind::facts::PortMembers;
+use sameport_policy::bind::listen;
+use sameport_policy::bind::listen::{HeldBy, ListenCaller, ListenFacts, ListenPlan, ListenSteps};
+use sameport_policy::bind::plan::Decision;
+use sameport_policy::model::Address;
+use sameport_policy::refusal::Refusal;
+use sameport_sys::Errno;
+
+use super::call::SocketCall;
+use super::handler::{CallReply, Handled, NotificationHandler};
+use crate::error::PrivateSocketError;
+use crate::event::RunEvent;
+use crate::private_group;
+use crate::report::{CallKind, Report};
+
+/// The address of a socket that the kernel will bind.
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+impl NotificationHandler {
+    pub(super) fn listen(&self, call: SocketCall<'_>, backlog: i32) -> Result<Handled, Errno> {
+        let options = call.address_options()?;
+        let bound = call.socket.local_address()?.filter(|address| address.port() != 0);
+        let owner = call.socket.owner();
+        let mut facts = ListenFacts {
+            socket: self.facts(&call, &options, bound)?,
+            is_private: self.owner == Some(owner),
+            held: self.held_by(call.socket.inode()),
+        };
+        let address = call.address_at(&options, bound.unwrap_or(ANY));
+        let plan = loop {
+            match listen::decide(&facts) {
+                Decision::Plan(plan) => break plan,
+                // The address is known: only the sockets there are missing.
+                Decision::Lookup(_) => {
+                    facts.socket.members = Some(self.members_at_listen(&call, &address)?);
+                }
+            }
+        };
+        if !call.is_waiting() {
+            return Ok(Handled::CONTINUE);
+        }
+        let is_shared = facts.socket.attempt.reuse_port;
+        self.apply_listen(call, address, backlog, is_shared, plan)
+    }
+
+    fn held_by(&self, inode: u64) -> HeldBy {
+        match &self.held {
+            Some(held) if held.is_common(inode) => HeldBy::Shared,
+            Some(held) if held.holds(inode) => HeldBy::Own,
+            _ => HeldBy::No,
+        }
+    }
+
+    /// A socket that listens already has joined.
+    fn members_at_listen(
+        &self,
+        call: &SocketCall<'_>,
+        address: &Address,
+    ) -> Result<PortMembers, Errno> {
+        let socket = &call.socket;
+        if socket.is_listening()? {
+            return Ok(PortMembers::default());
+        }
+        Ok(self.group_check.members(socket.inode(), socket.owner(), address))
+    }
+
+    fn apply_listen(
+        &self,
+        mut call: SocketCall<'_>,
+        address: Address,
+        backlog: i32,
+        is_shared: bool,
+        plan: ListenPlan,
+    ) -> Result<Handled, Errno> {
+        match plan {
+            ListenPlan::Continue => Ok(Handled::CONTINUE),
+            ListenPlan::PrivateOnDevice => Ok(self.not_private(ANY, PrivateSocketError::OnDevice)),
+            ListenPlan::MakePrivate(owner) => {
+                let taken = private_group::take_over(&mut call.socket, owner);
+                Ok(taken.map_or_else(
+                    |errno| self.not_private(ANY, PrivateSocketError::Refused(errno)),
+                    |()| Handled::CONTINUE,
+                ))
+            }
+            ListenPlan::Refuse(stranger) => {
+                self.kept.release(call.socket.inode());
+                let refusal = Refusal::NotOurs(*stranger);
+                let report = Some(Report::Refused(RunEvent::Refused { address, refusal }));
+                Ok(Handled { report, ..Handled::error(Errno::ADDRINUSE) })
+            }
+            ListenPlan::Listen(steps) => {
+                let report = steps.follow.then(|| {
+                    // From here on the socket takes connections: it must end when the worker closes
+                    // it.
+                    self.kept.release(call.socket.inode());
+                    let answered = call.answered(CallKind::Listen, address.clone(), is_shared);
+                    Report::CallAnswered(answered)
+                });
+                let reply = self.make_listen(call, &address, backlog, steps)?;
+                Ok(Handled { reply, report })
+            }
+        }
+    }
+
+    fn make_listen(
+        &self,
+        call: SocketCall<'_>,
+        address: &Address,
+        backlog: i32,
+        steps: ListenSteps,
+    ) -> Result<CallReply, Errno> {
+        let socket = call.socket;
+        let afterwards = steps.reuse_address.then(|| socket.duplicate()).transpose()?;
+        let result = match (steps.by, &self.held) {
+            (ListenCaller::HeldSockets, Some(held)) => held.listen(socket, address, backlog),
+            (ListenCaller::Supervisor, _) => socket.listen(backlog),
+            (ListenCaller::Worker | ListenCaller::HeldSockets, _) => {
+                return Ok(CallReply::Continue);
+            }
+        };
+        if let (Ok(()), Some(socket)) = (result, afterwards) {
+            socket.set_reuse_address(true)?;
+        }
+        Ok(CallReply::Result(result))
+    }
+}
