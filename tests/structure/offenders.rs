@@ -5,11 +5,6 @@
 pub(crate) const FILES_IN_CYCLES: &[&str] = &[
     "crates/policy/src/lifecycle/mod.rs",
     "crates/policy/src/lifecycle/request.rs",
-    "crates/policy/src/predict/conflict.rs",
-    "crates/policy/src/predict/known.rs",
-    "crates/policy/src/predict/mod.rs",
-    "crates/policy/src/predict/remedies.rs",
-    "crates/policy/src/predict/traffic.rs",
     "crates/supervisor/src/pool/mod.rs",
     "crates/supervisor/src/pool/shared_listener.rs",
     "crates/supervisor/src/pool/store.rs",

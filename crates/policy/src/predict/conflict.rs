@@ -2,282 +2,199 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::{BindRequest, ExistingSocket, PredictedRefusal, PredictedResult, SocketUse};
+use super::model::{
+    BindRequest, Conflict, ExistingSocket, Missing, PredictedRefusal, PredictedResult, ReuseFlag,
+    SocketUse, Uncertainty, UnknownFact,
+};
 use crate::model::{Address, Protocol};
 
-/// Someone in the way, and what each of the two ways past lacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Conflict {
-    /// Which of the others.
-    pub index: usize,
-    /// What sharing by `SO_REUSEPORT` lacks. Something is missing.
-    pub share_lacks: Missing,
-    /// What reuse by `SO_REUSEADDR` lacks; `None` where it never helps: against a TCP listener.
-    pub reuse_lacks: Option<Missing>,
-}
-
-/// What is missing for a way past.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Missing {
-    /// The option on the wish.
-    pub ours: bool,
-    /// The option on the other. False also where it is not known.
-    pub theirs: bool,
-    /// That both belong to one user.
-    pub same_user: bool,
-}
-
-/// An option by which two sockets can have overlapping addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ReuseFlag {
-    /// `SO_REUSEADDR`
-    ReuseAddress,
-    /// `SO_REUSEPORT`
-    ReusePort,
-}
-
-impl ReuseFlag {
-    /// The name in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ReuseAddress => "reuse_address",
-            Self::ReusePort => "reuse_port",
-        }
-    }
-}
-
-/// Something that decides and is not known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Uncertainty {
-    /// Which of the others it is about.
-    pub index: usize,
-    /// What is not known of it.
-    pub unknown: UnknownFact,
-}
-
-/// What is not known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UnknownFact {
-    /// It goes well if one of these is set on the other.
-    AnySet(Vec<ReuseFlag>),
-    /// It goes well if the socket that the other stems from refused IPv4 (`IPV6_V6ONLY`), or if one
-    /// of these is set on it.
-    V6onlyOrAnySet(Vec<ReuseFlag>),
-    /// It goes well if the kernel comes to this one before those that are in the way. TCP: if this one was
-    /// bound, or began to listen, last. UDP: if it was bound last, but IPv6 with `SO_REUSEPORT` is last.
-    LookupOrder,
-}
-
-/// Whether an address that another has may be had too.
+/// How the new socket and an existing one coexist.
 enum AddressOverlap {
-    /// They have nothing to do with each other, or both said that they do not mind.
-    Nothing,
+    /// The addresses do not overlap, or both sockets allow the overlap.
+    None,
     /// Both have `SO_REUSEPORT` and one owner.
     Shared,
     Conflict(Conflict),
-    Doubt(UnknownFact),
+    Unknown(UnknownFact),
 }
 
-pub(super) fn verdict(wish: &BindRequest, others: &[ExistingSocket]) -> PredictedResult {
-    let mut conflicts = Vec::new();
-    let mut doubts = Vec::new();
-    let mut shared = Vec::new();
-    for (with, other) in others.iter().enumerate() {
-        match between(wish, other, with) {
-            AddressOverlap::Nothing => {}
-            AddressOverlap::Shared => shared.push(with),
+/// The result of a bind, given the existing sockets.
+pub(super) fn verdict(request: &BindRequest, sockets: &[ExistingSocket]) -> PredictedResult {
+    let (mut conflicts, mut unknown, mut shared) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, socket) in sockets.iter().enumerate() {
+        match overlap(request, socket, index) {
+            AddressOverlap::None => {}
+            AddressOverlap::Shared => shared.push(index),
             AddressOverlap::Conflict(conflict) => conflicts.push(conflict),
-            AddressOverlap::Doubt(question) => {
-                doubts.push(Uncertainty { index: with, unknown: question })
-            }
+            AddressOverlap::Unknown(fact) => unknown.push(Uncertainty { index, unknown: fact }),
         }
     }
     if conflicts.is_empty() {
-        return if doubts.is_empty() {
-            PredictedResult::Granted
-        } else {
-            PredictedResult::Uncertain(doubts)
-        };
+        return granted_unless(unknown);
     }
-    let past = match wish.address.protocol {
-        Protocol::Tcp => shortcut(wish, others, &conflicts).map(Coexistence::Perhaps),
-        Protocol::Udp => past_of_udp(others, &conflicts, &shared, &doubts),
+    let exception = match request.address.protocol {
+        Protocol::Tcp => remembered_bind(request, sockets, &conflicts).map(Exception::Possible),
+        Protocol::Udp => first_in_list(sockets, &conflicts, &shared, &unknown),
     };
-    match past {
+    match exception {
         None => PredictedResult::Refused(PredictedRefusal::InUse(conflicts)),
-        Some(Coexistence::Surely) if doubts.is_empty() => PredictedResult::Granted,
-        Some(Coexistence::Surely) => PredictedResult::Uncertain(doubts),
-        Some(Coexistence::Perhaps(with)) => PredictedResult::Uncertain(vec![Uncertainty {
-            index: with,
+        Some(Exception::Certain) => granted_unless(unknown),
+        Some(Exception::Possible(index)) => PredictedResult::Uncertain(vec![Uncertainty {
+            index,
             unknown: UnknownFact::LookupOrder,
         }]),
     }
 }
 
-/// Whether a conflict may be passed over.
-enum Coexistence {
-    Surely,
-    /// By this one.
-    Perhaps(usize),
+fn granted_unless(unknown: Vec<Uncertainty>) -> PredictedResult {
+    match unknown.is_empty() {
+        true => PredictedResult::Granted,
+        false => PredictedResult::Uncertain(unknown),
+    }
 }
 
-/// Of all UDP sockets that overlap, Linux asks only the first in its list: the newest, but IPv6 sockets
-/// with `SO_REUSEPORT` come after all others. If that one shares, nobody else is asked.
-fn past_of_udp(
-    others: &[ExistingSocket],
+/// The kernel ignores the conflicts.
+enum Exception {
+    Certain,
+    /// If its lookup finds the socket with this index first.
+    Possible(usize),
+}
+
+/// Linux checks only the first of the overlapping UDP sockets in its list: the newest, except that
+/// IPv6 sockets with `SO_REUSEPORT` come last. If that one shares, the others are not checked.
+fn first_in_list(
+    sockets: &[ExistingSocket],
     conflicts: &[Conflict],
     shared: &[usize],
-    doubts: &[Uncertainty],
-) -> Option<Coexistence> {
-    let may_share = |doubt: &&Uncertainty| match &doubt.unknown {
+    unknown: &[Uncertainty],
+) -> Option<Exception> {
+    let may_share = |it: &&Uncertainty| match &it.unknown {
         UnknownFact::AnySet(flags) | UnknownFact::V6onlyOrAnySet(flags) => {
             flags.contains(&ReuseFlag::ReusePort)
         }
         UnknownFact::LookupOrder => false,
     };
-    if let Some(doubt) = doubts.iter().find(may_share) {
-        return Some(Coexistence::Perhaps(doubt.index));
+    if let Some(uncertainty) = unknown.iter().find(may_share) {
+        return Some(Exception::Possible(uncertainty.index));
     }
-    let is_last = |other: &ExistingSocket| match other.address.socket.is_ipv6() {
-        true => other.reuse_port,
+    let is_last = |index: usize| match sockets[index].address.socket.is_ipv6() {
+        true => sockets[index].reuse_port,
         false => Some(false),
     };
-    let sharing = shared.iter().copied().find(|at| is_last(&others[*at]) == Some(false));
-    let in_the_way: Vec<_> = conflicts.iter().map(|found| is_last(&others[found.index])).collect();
+    let sharing = shared.iter().copied().find(|index| is_last(*index) == Some(false));
+    let conflicting: Vec<_> = conflicts.iter().map(|conflict| is_last(conflict.index)).collect();
     match sharing {
-        Some(_) if in_the_way.iter().all(|last| *last == Some(true)) => Some(Coexistence::Surely),
-        Some(with) => Some(Coexistence::Perhaps(with)),
-        None if in_the_way.contains(&Some(false)) => None,
-        None => shared.first().copied().map(Coexistence::Perhaps),
+        Some(_) if conflicting.iter().all(|last| *last == Some(true)) => Some(Exception::Certain),
+        Some(index) => Some(Exception::Possible(index)),
+        None if conflicting.contains(&Some(false)) => None,
+        None => shared.first().copied().map(Exception::Possible),
     }
 }
 
-fn between(wish: &BindRequest, other: &ExistingSocket, with: usize) -> AddressOverlap {
-    let certain = wish.address.overlaps(&other.address);
-    if !certain && !may_overlap_unseen(wish, other) {
-        return AddressOverlap::Nothing;
+fn overlap(request: &BindRequest, socket: &ExistingSocket, index: usize) -> AddressOverlap {
+    let overlaps = request.address.overlaps(&socket.address);
+    if !overlaps && !may_overlap_by_ipv4(request, socket) {
+        return AddressOverlap::None;
     }
-    let tcp = wish.address.protocol == Protocol::Tcp;
-    let listens = tcp && other.usage == SocketUse::Waiting;
-    let same_user = other.usage == SocketUse::TimeWait || other.uid == wish.uid;
-    let reuse = Missing {
-        ours: !wish.reuse_address,
-        theirs: other.reuse_address == Some(false),
-        same_user: false,
-    };
-    let share = Missing {
-        ours: !wish.reuse_port,
-        theirs: other.reuse_port == Some(false),
+    let is_tcp = request.address.protocol == Protocol::Tcp;
+    let is_listener = is_tcp && socket.usage == SocketUse::Waiting;
+    let same_user = socket.usage == SocketUse::TimeWait || socket.uid == request.uid;
+    let share_lacks = Missing {
+        ours: !request.reuse_port,
+        theirs: socket.reuse_port == Some(false),
         same_user: !same_user,
     };
-    let reuse = (!listens).then_some(reuse);
-    let can_reuse = reuse == Some(Missing::default());
-    let can_share = share == Missing::default();
-    if can_reuse && other.reuse_address == Some(true) {
-        return AddressOverlap::Nothing;
+    let reuse_lacks = (!is_listener).then_some(Missing {
+        ours: !request.reuse_address,
+        theirs: socket.reuse_address == Some(false),
+        same_user: false,
+    });
+    let can_reuse = reuse_lacks == Some(Missing::default());
+    let can_share = share_lacks == Missing::default();
+    if can_reuse && socket.reuse_address == Some(true) {
+        return AddressOverlap::None;
     }
-    let mut open = Vec::new();
-    if can_reuse {
-        open.push(ReuseFlag::ReuseAddress);
+    if can_share && socket.reuse_port == Some(true) {
+        // With `SO_REUSEADDR` on both, the kernel does not check a UDP socket at all.
+        return match overlaps && (is_tcp || !can_reuse) {
+            true => AddressOverlap::Shared,
+            false => AddressOverlap::None,
+        };
     }
-    if can_share {
-        if other.reuse_port == Some(true) && certain {
-            // UDP: with the other option as well it would not even be asked.
-            return if open.is_empty() || tcp {
-                AddressOverlap::Shared
-            } else {
-                AddressOverlap::Nothing
-            };
-        }
-        open.push(ReuseFlag::ReusePort);
-    }
-    match (certain, open.is_empty()) {
-        (false, _) if can_share && other.reuse_port == Some(true) => AddressOverlap::Nothing,
-        (false, _) => AddressOverlap::Doubt(UnknownFact::V6onlyOrAnySet(open)),
-        (true, true) => AddressOverlap::Conflict(Conflict {
-            index: with,
-            share_lacks: share,
-            reuse_lacks: reuse,
-        }),
-        (true, false) => AddressOverlap::Doubt(UnknownFact::AnySet(open)),
+    let flags = [(can_reuse, ReuseFlag::ReuseAddress), (can_share, ReuseFlag::ReusePort)];
+    let flags: Vec<_> = flags.into_iter().filter(|(can, _)| *can).map(|(_, flag)| flag).collect();
+    match (overlaps, flags.is_empty()) {
+        (false, _) => AddressOverlap::Unknown(UnknownFact::V6onlyOrAnySet(flags)),
+        (true, true) => AddressOverlap::Conflict(Conflict { index, share_lacks, reuse_lacks }),
+        (true, false) => AddressOverlap::Unknown(UnknownFact::AnySet(flags)),
     }
 }
 
-/// An IPv6 socket that got its one address by connecting, and does not refuse IPv4, has an IPv4
-/// address too as far as this check goes: 127.0.0.6 (`LOOPBACK4_IPV6`). The IPv4 wildcard overlaps
-/// it. Of a socket with a peer, nothing tells whether it refuses IPv4.
-fn may_overlap_unseen(wish: &BindRequest, other: &ExistingSocket) -> bool {
-    let stands_for = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
-    let ours = wish.address.socket.ip();
+/// In this check, an IPv6 socket that obtained its address by `connect(2)` and accepts IPv4 also has
+/// the IPv4 address 127.0.0.6 (`LOOPBACK4_IPV6`), which the IPv4 wildcard overlaps. `IPV6_V6ONLY` of a
+/// connected socket is unknown.
+fn may_overlap_by_ipv4(request: &BindRequest, socket: &ExistingSocket) -> bool {
+    let loopback4 = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
     let as_ipv4 = Address {
-        socket: SocketAddr::new(stands_for, other.address.port()),
-        ..other.address.clone()
+        socket: SocketAddr::new(loopback4, socket.address.port()),
+        ..socket.address.clone()
     };
-    let theirs_is_ipv6 =
-        matches!(other.address.socket.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_none());
-    let compared = match wish.address.protocol {
-        Protocol::Tcp => ours == IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        Protocol::Udp => ours.is_ipv4(),
+    let is_ipv6 =
+        matches!(socket.address.socket.ip(), IpAddr::V6(ip) if ip.to_ipv4_mapped().is_none());
+    let ip = request.address.socket.ip();
+    let is_checked = match request.address.protocol {
+        Protocol::Tcp => ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Protocol::Udp => ip.is_ipv4(),
     };
-    matches!(other.usage, SocketUse::Connected | SocketUse::TimeWait)
-        && theirs_is_ipv6
-        && compared
-        && wish.address.overlaps(&as_ipv4)
+    is_connection(socket) && is_ipv6 && is_checked && request.address.overlaps(&as_ipv4)
 }
 
-/// One by whom the wish may slip past all these conflicts.
+/// An existing socket that may make the kernel skip the check of all conflicting sockets.
 ///
-/// Linux remembers owner and address of the last TCP socket with `SO_REUSEPORT` that was bound to a
-/// port beside others, as long as the port is in use, and lets the same owner bind there again without
-/// a look at the others. It remembers neither the device nor `SO_REUSEADDR`, takes one `[::]` for
-/// another whether or not it refuses IPv4, and 0.0.0.0 for `[::]`. A connection may stem from a listener
-/// that is gone and was that socket.
-fn shortcut(
-    wish: &BindRequest,
-    others: &[ExistingSocket],
+/// While a port is in use, Linux remembers owner and address of the last TCP socket with
+/// `SO_REUSEPORT` that was bound to it, and lets the same owner bind that address again without a
+/// check. It remembers neither the device nor `SO_REUSEADDR`, ignores `IPV6_V6ONLY` of `[::]`, and
+/// treats 0.0.0.0 like `[::]`. A connection may come from a listener that is closed and was that
+/// socket.
+fn remembered_bind(
+    request: &BindRequest,
+    sockets: &[ExistingSocket],
     conflicts: &[Conflict],
 ) -> Option<usize> {
-    let remembered = |other: &ExistingSocket| {
-        let stems = matches!(other.usage, SocketUse::Connected | SocketUse::TimeWait);
-        let anywhere = |address: &Address| Address { device: None, ..address.clone() };
-        let ip = |address: &Address| address.socket.ip().to_canonical();
-        let (ours, theirs) = (anywhere(&wish.address), anywhere(&other.address));
-        let both_wild = is_wild(&ours) && is_wild(&theirs);
-        same_port(&ours, &theirs)
-            && (other.uid == wish.uid || other.usage == SocketUse::TimeWait)
-            && other.reuse_port != Some(false)
-            && (stems || ip(&ours) == ip(&theirs) || both_wild || ours.is_within(&theirs))
-            && conflicts.iter().all(|conflict| lived_beside(other, &others[conflict.index]))
+    let without_device = |address: &Address| Address { device: None, ..address.clone() };
+    let ip = |address: &Address| address.socket.ip().to_canonical();
+    let ours = without_device(&request.address);
+    let may_be_remembered = |socket: &ExistingSocket| {
+        let theirs = without_device(&socket.address);
+        let both_wildcards = ip(&ours).is_unspecified() && ip(&theirs).is_unspecified();
+        let same_port = (ours.protocol, ours.port()) == (theirs.protocol, theirs.port());
+        same_port
+            && (socket.uid == request.uid || socket.usage == SocketUse::TimeWait)
+            && socket.reuse_port != Some(false)
+            && (is_connection(socket)
+                || ip(&ours) == ip(&theirs)
+                || both_wildcards
+                || ours.is_within(&theirs))
+            && conflicts.iter().all(|conflict| could_coexist(socket, &sockets[conflict.index]))
     };
-    if !wish.reuse_port {
-        return None;
-    }
-    others.iter().position(remembered)
+    request.reuse_port.then(|| sockets.iter().position(may_be_remembered)).flatten()
 }
 
-/// Whether the two, or what the first stems from and the second, could be bound at one time.
-fn lived_beside(one: &ExistingSocket, other: &ExistingSocket) -> bool {
-    let is_ipv4 = |of: &ExistingSocket| of.address.socket.ip().to_canonical().is_ipv4();
+/// Whether `one`, or the listener that accepted it, could be bound at the same time as `other`.
+fn could_coexist(one: &ExistingSocket, other: &ExistingSocket) -> bool {
+    let is_ipv4 = |it: &ExistingSocket| it.address.socket.ip().to_canonical().is_ipv4();
     let both_reuse = other.usage != SocketUse::Waiting
         && one.reuse_address != Some(false)
         && other.reuse_address != Some(false);
-    let families = is_ipv4(one) != is_ipv4(other);
-    let devices = one.address.device.is_some()
-        && other.address.device.is_some()
-        && one.address.device != other.address.device;
+    let devices = one.address.device.as_ref().zip(other.address.device.as_ref());
     both_reuse
-        || devices
-        || match one.usage {
-            SocketUse::Waiting | SocketUse::Bound => !one.address.overlaps(&other.address),
-            SocketUse::Connected | SocketUse::TimeWait => families,
+        || devices.is_some_and(|(one, other)| one != other)
+        || match is_connection(one) {
+            false => !one.address.overlaps(&other.address),
+            true => is_ipv4(one) != is_ipv4(other),
         }
 }
 
-fn same_port(one: &Address, other: &Address) -> bool {
-    (one.protocol, one.port()) == (other.protocol, other.port())
-}
-
-fn is_wild(address: &Address) -> bool {
-    address.socket.ip().to_canonical().is_unspecified()
+fn is_connection(socket: &ExistingSocket) -> bool {
+    matches!(socket.usage, SocketUse::Connected | SocketUse::TimeWait)
 }

@@ -1,156 +1,156 @@
-//! What would work instead: every one is a prediction too.
+//! Changes that make a refused bind succeed. Each is verified by a prediction.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::traffic::effects;
-use super::{
+use super::model::{
     BindRequest, Conflict, ExistingSocket, PortLimits, PredictedRefusal, PredictedResult,
-    SocketUse, TrafficEffect, TrafficOutcome, predict,
+    SocketUse, TrafficOutcome,
 };
+use super::predict;
+use super::traffic::effects;
 use crate::model::{Address, Protocol};
 
-/// Something that makes a refused wish work. Indices are those of the others.
+/// A change that makes a refused bind succeed. Numbers are indices of existing sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remedy {
-    /// `SO_REUSEADDR` on the wish; nothing else is needed.
+    /// Set `SO_REUSEADDR` on the new socket.
     ReuseAddress,
-    /// `SO_REUSEPORT` on the wish; the others have it, and one owner with it.
+    /// Set `SO_REUSEPORT` on the new socket; these have it, and the same owner.
     Join(Vec<usize>),
-    /// `SO_REUSEPORT` on both sides: these are to be started again with it.
+    /// Set `SO_REUSEPORT` on the new socket, and restart these with it.
     Share(Vec<usize>),
-    /// To be this user, with `SO_REUSEPORT` on the wish, and on these, which lack it.
+    /// Become this user, and set `SO_REUSEPORT` on the new socket.
     AsUser {
-        /// The owner of all that are in the way.
+        /// The owner of the conflicting sockets.
         uid: u32,
-        /// Those to be started again.
+        /// The sockets that must be restarted with `SO_REUSEPORT`.
         restart: Vec<usize>,
     },
-    /// That these are gone: processes to end, connections to end, or a minute to wait for.
+    /// Remove these: end the processes or connections, or wait for the end of TIME_WAIT.
     Remove(Vec<usize>),
-    /// This address, which serves a part of what was wished for.
+    /// Bind this address: one family of the requested dual-stack wildcard.
     OneFamily(Address),
-    /// This port, which nobody has.
+    /// Bind this unused port.
     OtherPort(u16),
 }
 
-/// The ways that work, the gentlest first. `everywhere`: all sockets of the protocol, on every port.
+/// The remedies that work, least invasive first. `all` are the addresses of all sockets of the
+/// protocol, on every port.
 #[must_use]
 pub fn remedies(
-    wish: &BindRequest,
-    machine: &PortLimits,
-    others: &[ExistingSocket],
-    everywhere: &[Address],
+    request: &BindRequest,
+    limits: &PortLimits,
+    sockets: &[ExistingSocket],
+    all: &[Address],
 ) -> Vec<Remedy> {
-    let refused = match predict(wish, machine, others).result {
-        PredictedResult::Refused(refused) => refused,
-        PredictedResult::Granted | PredictedResult::Uncertain(_) => return vec![],
+    let PredictedResult::Refused(refusal) = predict(request, limits, sockets).result else {
+        return vec![];
     };
-    let works = |wish: &BindRequest, others: &[ExistingSocket]| match predict(wish, machine, others)
-        .result
-    {
-        PredictedResult::Granted => true,
-        // What connections leave behind goes by itself.
-        PredictedResult::Uncertain(doubts) => doubts.iter().all(|doubt| {
-            matches!(others[doubt.index].usage, SocketUse::Connected | SocketUse::TimeWait)
-        }),
-        PredictedResult::Refused(_) => false,
+    let mut remedies = match &refusal {
+        PredictedRefusal::InUse(conflicts) => {
+            without_conflicts(request, limits, sockets, conflicts)
+        }
+        _ => vec![],
     };
-    let mut found = Vec::new();
-    if let PredictedRefusal::InUse(conflicts) = &refused {
-        in_use(wish, others, conflicts, &works, &mut found);
+    // A missing device or IP is missing on every port.
+    if matches!(refusal, PredictedRefusal::InUse(_) | PredictedRefusal::NeedsPrivilege) {
+        remedies.extend(unused_port(request, limits, all).map(Remedy::OtherPort));
     }
-    // An address that is not here, or a device, does not come by another port.
-    if matches!(refused, PredictedRefusal::InUse(_) | PredictedRefusal::NeedsPrivilege) {
-        found.extend(next_port(wish, machine, everywhere).map(Remedy::OtherPort));
-    }
-    found
+    remedies
 }
 
-fn in_use(
-    wish: &BindRequest,
-    others: &[ExistingSocket],
+fn without_conflicts(
+    request: &BindRequest,
+    limits: &PortLimits,
+    sockets: &[ExistingSocket],
     conflicts: &[Conflict],
-    works: &impl Fn(&BindRequest, &[ExistingSocket]) -> bool,
-    found: &mut Vec<Remedy>,
-) {
-    let in_the_way: Vec<usize> = conflicts.iter().map(|conflict| conflict.index).collect();
-    let reusing = BindRequest { reuse_address: true, ..wish.clone() };
-    // On UDP it gets past others by taking what is theirs.
-    let takes = |effect: &TrafficEffect| effect.outcome == TrafficOutcome::Taken;
-    let harmless = || !effects(&reusing, others).iter().any(takes);
-    if works(&reusing, others) && harmless() {
-        found.push(Remedy::ReuseAddress);
-    }
-    let sharing = BindRequest { reuse_port: true, ..wish.clone() };
-    let lacking: Vec<usize> =
-        in_the_way.iter().copied().filter(|at| others[*at].reuse_port != Some(true)).collect();
-    let restarted = |others: &[ExistingSocket]| {
-        let mut others = others.to_vec();
-        for at in &lacking {
-            (others[*at].reuse_port, others[*at].reuse_address) = (Some(true), Some(false));
+) -> Vec<Remedy> {
+    let mut remedies = Vec::new();
+    let works = |request: &BindRequest, sockets: &[ExistingSocket]| {
+        match predict(request, limits, sockets).result {
+            PredictedResult::Granted => true,
+            // Connections end by themselves.
+            PredictedResult::Uncertain(unknown) => {
+                unknown.iter().all(|it| is_connection(&sockets[it.index]))
+            }
+            PredictedResult::Refused(_) => false,
         }
-        others
     };
-    // What has a peer is not started again with another option: it ends.
-    let waits = |at: &usize| matches!(others[*at].usage, SocketUse::Waiting | SocketUse::Bound);
-    let owner = in_the_way.first().map(|at| others[*at].uid).filter(|uid| *uid != wish.uid);
-    // Nobody who may be ready is said to be: what is left of a connection is no other side.
-    let ready = |at: &usize| others[*at].reuse_port == Some(true);
-    if in_the_way.iter().any(ready) && works(&sharing, others) {
-        found.push(Remedy::Join(in_the_way.clone()));
-    } else if lacking.iter().all(waits) && works(&sharing, &restarted(others)) {
-        found.push(Remedy::Share(lacking.clone()));
-    } else if let Some(uid) = owner {
-        let as_owner = BindRequest { uid, ..sharing };
-        if lacking.iter().all(waits) && works(&as_owner, &restarted(others)) {
-            found.push(Remedy::AsUser { uid, restart: lacking.clone() });
-        }
+    let conflicting: Vec<usize> = conflicts.iter().map(|conflict| conflict.index).collect();
+    let reusing = BindRequest { reuse_address: true, ..request.clone() };
+    // On UDP, `SO_REUSEADDR` can take the traffic of another socket.
+    let takes_traffic =
+        || effects(&reusing, sockets).iter().any(|it| it.outcome == TrafficOutcome::Taken);
+    if works(&reusing, sockets) && !takes_traffic() {
+        remedies.push(Remedy::ReuseAddress);
     }
-    let left: Vec<ExistingSocket> = others
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| !in_the_way.contains(at))
-        .map(|(_, other)| other.clone())
-        .collect();
-    if works(wish, &left) {
-        found.push(Remedy::Remove(in_the_way));
+    let sharing = BindRequest { reuse_port: true, ..request.clone() };
+    let is_shared = |index: &usize| sockets[*index].reuse_port == Some(true);
+    let restart: Vec<usize> =
+        conflicting.iter().copied().filter(|index| !is_shared(index)).collect();
+    let mut restarted = sockets.to_vec();
+    for index in &restart {
+        let socket = &mut restarted[*index];
+        (socket.reuse_port, socket.reuse_address) = (Some(true), Some(false));
     }
-    found.extend(parts(&wish.address).into_iter().find_map(|part| {
-        let wish = BindRequest { address: part.clone(), ..wish.clone() };
-        works(&wish, others).then_some(Remedy::OneFamily(part))
-    }));
+    // A connection cannot be restarted with another option.
+    let can_restart = restart.iter().all(|index| !is_connection(&sockets[*index]));
+    let owner = conflicting.first().map(|index| sockets[*index].uid);
+    if conflicting.iter().any(is_shared) && works(&sharing, sockets) {
+        remedies.push(Remedy::Join(conflicting.clone()));
+    } else if can_restart && works(&sharing, &restarted) {
+        remedies.push(Remedy::Share(restart));
+    } else if let Some(uid) = owner.filter(|uid| *uid != request.uid)
+        && can_restart
+        && works(&BindRequest { uid, ..sharing }, &restarted)
+    {
+        remedies.push(Remedy::AsUser { uid, restart });
+    }
+    let is_other = |(index, _): &(usize, _)| !conflicting.contains(index);
+    let others = sockets.iter().enumerate().filter(is_other);
+    let others: Vec<_> = others.map(|(_, socket)| socket.clone()).collect();
+    if works(request, &others) {
+        remedies.push(Remedy::Remove(conflicting));
+    }
+    let one_family = |address: &Address| {
+        works(&BindRequest { address: address.clone(), ..request.clone() }, sockets)
+    };
+    remedies.extend(families(&request.address).into_iter().find(one_family).map(Remedy::OneFamily));
+    remedies
 }
 
-/// The two families of a dual-stack address.
-fn parts(address: &Address) -> Vec<Address> {
+fn is_connection(socket: &ExistingSocket) -> bool {
+    matches!(socket.usage, SocketUse::Connected | SocketUse::TimeWait)
+}
+
+/// The two families of a dual-stack wildcard.
+fn families(address: &Address) -> Vec<Address> {
     if !address.is_dual_stack() {
         return vec![];
     }
-    let at = |ip: IpAddr| SocketAddr::new(ip, address.port());
+    let wildcard = |ip: IpAddr| SocketAddr::new(ip, address.port());
     vec![
-        Address { socket: at(Ipv4Addr::UNSPECIFIED.into()), ..address.clone() },
-        Address { socket: at(Ipv6Addr::UNSPECIFIED.into()), v6only: true, ..address.clone() },
+        Address { socket: wildcard(Ipv4Addr::UNSPECIFIED.into()), ..address.clone() },
+        Address { socket: wildcard(Ipv6Addr::UNSPECIFIED.into()), v6only: true, ..address.clone() },
     ]
 }
 
-/// The first port above that nobody has, on any address, and that needs no privilege that lacks.
-fn next_port(wish: &BindRequest, machine: &PortLimits, everywhere: &[Address]) -> Option<u16> {
-    let first = match machine.may_bind_low {
+/// The next port that no socket uses and that the user may bind. A low port has a conventional
+/// alternative, such as 8080 for 80.
+fn unused_port(request: &BindRequest, limits: &PortLimits, all: &[Address]) -> Option<u16> {
+    const ALTERNATIVES: [(u16, u16); 3] = [(80, 8080), (443, 8443), (53, 5353)];
+    let requested = request.address.port();
+    let protocol = request.address.protocol;
+    let first = match limits.may_bind_low {
         true => 1,
-        false => machine.unprivileged_port_start.max(1),
+        false => limits.unprivileged_port_start.max(1),
     };
-    let mut taken: Vec<u16> = everywhere
-        .iter()
-        .filter(|address| address.protocol == wish.address.protocol)
-        .map(Address::port)
-        .collect();
-    taken.sort_unstable();
-    let free = |port: &u16| taken.binary_search(port).is_err();
-    // A low port's usual double: 80 and 8080.
-    let usual = [(80, 8080), (443, 8443), (53, 5353)];
-    let double = usual.iter().find(|(low, _)| *low == wish.address.port()).map(|(_, high)| *high);
-    let low = wish.address.port() < machine.unprivileged_port_start
-        && wish.address.protocol == Protocol::Tcp;
-    let start = double.filter(|_| low && !machine.may_bind_low).unwrap_or(wish.address.port());
-    (start.max(first)..=u16::MAX).filter(|port| *port != wish.address.port()).find(free)
+    let mut used: Vec<u16> =
+        all.iter().filter(|it| it.protocol == protocol).map(Address::port).collect();
+    used.sort_unstable();
+    let is_low = requested < limits.unprivileged_port_start && protocol == Protocol::Tcp;
+    let alternative = ALTERNATIVES.iter().find(|(low, _)| *low == requested).map(|(_, high)| *high);
+    let start = alternative.filter(|_| is_low && !limits.may_bind_low).unwrap_or(requested);
+    let is_unused = |port: &u16| *port != requested && used.binary_search(port).is_err();
+    (start.max(first)..=u16::MAX).find(is_unused)
 }
