@@ -8,8 +8,8 @@ use serde::ser::{SerializeSeq as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
 
 use crate::audit::{FindingKind, Party, Severity};
-use crate::model::unit::{Container, Engine, container, unit};
-use crate::model::{GroupPosition, Member, Process, Protocol, SocketOptions, SocketState};
+use crate::model::unit::{Container, Engine};
+use crate::model::{GroupPosition, Process, SocketOptions, SocketState};
 use crate::predict::{
     Conflict, Missing, ReuseFlag, TrafficEffect, TrafficOutcome, Uncertainty, UnknownFact,
 };
@@ -91,38 +91,6 @@ impl Serialize for Process {
     }
 }
 
-/// The socket's fields and those of the member; the address is the group's.
-impl Serialize for Member {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let socket = &self.socket;
-        let listens =
-            (socket.address.protocol, socket.state) == (Protocol::Tcp, SocketState::Waiting);
-        let cgroup = self.cgroup.as_deref();
-        as_object! { serializer, "Member":
-            "pids" => Pids(&self.processes),
-            "program" => self.processes.iter().find_map(name),
-            "user" => self.user,
-            "uid" => socket.uid,
-            "private" => socket.is_private(),
-            "inode" => socket.inode,
-            "shared" => self.shared,
-            "queue" => socket.queue,
-            "backlog" => listens.then_some(socket.backlog),
-            "state" => socket.state,
-            "cookie" => Some(socket.cookie).filter(|cookie| *cookie != 0),
-            "drops" => socket.drops,
-            "transparent" => self.options.map(|it| it.transparent).or(socket.transparent),
-            "freebind" => self.options.map(|it| it.freebind).or(socket.freebind),
-            "options" => self.options,
-            "position" => self.position,
-            "cgroup" => cgroup,
-            "unit" => cgroup.and_then(unit),
-            "container" => cgroup.and_then(container),
-            "processes" => self.processes,
-        }
-    }
-}
-
 impl Serialize for Party {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let process = self.process.as_ref();
@@ -192,15 +160,6 @@ impl Serialize for TrafficEffect {
             "on" => format_args!("{}", self.address),
             "outcome" => self.outcome,
         }
-    }
-}
-
-/// The process ids alone.
-struct Pids<'a>(&'a [Process]);
-
-impl Serialize for Pids<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|process| process.pid))
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use sameport_policy::model::{
-    Address, GroupPosition, Member, Process, ProcessDetails, Protocol, Socket, SocketOptions,
-};
+use sameport_policy::model::unit::container;
+use sameport_policy::model::{Address, GroupPosition, Process, ProcessDetails, Protocol};
 use sameport_policy::predict::{
     Conflict, Missing, ReuseFlag, TrafficEffect, TrafficOutcome, Uncertainty, UnknownFact,
 };
@@ -15,17 +14,7 @@ fn address() -> Address {
 }
 
 #[test]
-fn a_member_has_all_fields_and_null_for_the_unknown() {
-    let unknown = Member::new(Socket::new(address(), 7, 1000));
-    assert_eq!(
-        to_value(&unknown).unwrap(),
-        json!({
-            "pids": [], "program": null, "user": null, "uid": 1000, "private": false, "inode": 7,
-            "shared": null, "queue": 0, "backlog": 0, "state": "waiting", "cookie": null,
-            "drops": null, "transparent": null, "freebind": null, "options": null,
-            "position": null, "cgroup": null, "unit": null, "container": null, "processes": [],
-        })
-    );
+fn a_process_has_all_fields_and_null_for_the_unknown() {
     let details = ProcessDetails {
         uid: Some(33),
         parent: Some(1),
@@ -34,26 +23,30 @@ fn a_member_has_all_fields_and_null_for_the_unknown() {
         cgroup: Some("/system.slice/nginx.service".to_owned()),
         started: Some(Duration::from_millis(1_500)),
     };
-    let id = "0123456789abcdef".repeat(4);
-    let known = Member {
-        processes: vec![Process { details: Some(details), ..Process::new(4121, "nginx") }],
-        options: Some(SocketOptions { freebind: true, ..SocketOptions::default() }),
-        position: Some(GroupPosition { index: 1, of: 2, steered: true }),
-        cgroup: Some(format!("/system.slice/docker-{id}.scope")),
-        ..unknown
-    };
-    let json = to_value(&known).unwrap();
-    assert_eq!(json["pids"], json!([4121]));
-    assert_eq!((&json["transparent"], &json["freebind"]), (&json!(false), &json!(true)));
-    assert_eq!(json["position"], json!({ "index": 1, "of": 2, "steered": true }));
-    assert_eq!(json["container"], json!({ "engine": "docker", "id": id }));
     assert_eq!(
-        json["processes"],
-        json!([{
+        to_value(Process { details: Some(details), ..Process::new(4121, "nginx") }).unwrap(),
+        json!({
             "pid": 4121, "program": "nginx", "uid": 33, "parent": 1, "command": ["nginx"],
             "executable": "/usr/sbin/nginx", "cgroup": "/system.slice/nginx.service", "started": 1,
-        }])
+        })
     );
+    assert_eq!(
+        to_value(Process::new(7, "")).unwrap(),
+        json!({
+            "pid": 7, "program": null, "uid": null, "parent": null, "command": null,
+            "executable": null, "cgroup": null, "started": null,
+        })
+    );
+}
+
+#[test]
+fn the_position_and_the_container_are_objects() {
+    let position = GroupPosition { index: 1, of: 2, steered: true };
+    assert_eq!(to_value(position).unwrap(), json!({ "index": 1, "of": 2, "steered": true }));
+    let id = "0123456789abcdef".repeat(4);
+    let cgroup = format!("/system.slice/docker-{id}.scope");
+    let container = container(&cgroup).unwrap();
+    assert_eq!(to_value(container).unwrap(), json!({ "engine": "docker", "id": id }));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) fn change(
 ) -> VerbResult {
     let mut changes = RunChanges::new(json);
     let client = Client::new(std::env::var_os("XDG_RUNTIME_DIR"));
-    match client.change(name, request, &mut |change| changes.tell(change)) {
+    match client.change(name, request, &mut |change| changes.report(change)) {
         Ok(()) => {
             changes.done(done);
             Ok(ExitCode::SUCCESS)

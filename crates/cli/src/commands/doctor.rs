@@ -30,7 +30,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let runtime_folder = std::env::var_os("XDG_RUNTIME_DIR");
     let found = examine(runtime_folder.as_deref().map(Path::new));
     let text = if args.json {
-        format!("{}\n", doctor::json(&found.facts, &found.abilities))
+        doctor::json(&found.facts, &found.abilities)
     } else {
         doctor::text(&found.facts, &found.abilities)
     };

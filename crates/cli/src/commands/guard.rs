@@ -103,7 +103,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
                 stderr::say("no port is guarded");
             } else {
                 stdout::write(&output::text(&list))?;
-                stderr::say(output::BY);
+                stderr::say(output::MECHANISM);
             }
             if list.state != GuardState::InForce {
                 return Err(guard_state_failure(list.state));

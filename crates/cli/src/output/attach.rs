@@ -1,13 +1,12 @@
-//! Attachments to cgroups: what was done, what there is, and why not.
+//! The output of `attach`: the effect and the list of attachments.
 
-use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use sameport_policy::bind::verdict::PortSet;
 use sameport_sys::bpf::cgroup_bind::{AttachedPrograms, RemovedPins, SourceOutcome};
 use serde::Serialize;
 
-use super::json;
+use super::json::{line, object};
 use super::table::table;
 use super::text::{age, cell_list, quotable};
 use crate::operations::attach::{AttachResult, AttachmentList};
@@ -15,7 +14,7 @@ use crate::operations::attach::{AttachResult, AttachmentList};
 /// Ports or rules in one cell.
 const LISTED: usize = 4;
 
-/// What `attach` did, a line each.
+/// The effect of `attach`, in lines.
 pub(crate) fn done(done: &AttachResult) -> Vec<String> {
     let mut lines: Vec<_> = done.cleared.iter().map(cleared).collect();
     if done.mounted {
@@ -36,13 +35,11 @@ fn cleared(left: &RemovedPins) -> String {
                 quotable(&path.to_string_lossy())
             )
         }
-        RemovedPins::Process => {
-            "removed what an interrupted attach or detach left behind".to_owned()
-        }
+        RemovedPins::Process => "removed the remains of an interrupted attach or detach".to_owned(),
     }
 }
 
-/// One row an attachment; nothing for none.
+/// One row an attachment; empty without attachments.
 pub(crate) fn text(list: &AttachmentList) -> String {
     let header = ["CGROUP", "SINCE", "PORTS", "SHARED", "MAPS", "SOURCE"];
     let rows: Vec<_> = list
@@ -83,65 +80,29 @@ fn source(one: &AttachedPrograms) -> Option<String> {
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
 pub(crate) fn json(list: &AttachmentList) -> String {
-    let told =
-        Told { version: 1, attachments: list.attached.iter().map(ToldAttachment::new).collect() };
-    json::line(&told)
+    let attachments: Vec<_> = list.attached.iter().map(attachment_view).collect();
+    line(&object! { version: 1, attachments: attachments })
 }
 
-#[derive(Serialize)]
-struct Told {
-    version: u32,
-    attachments: Vec<ToldAttachment>,
-}
-
-#[derive(Serialize)]
-struct ToldAttachment {
-    cgroup: String,
-    id: u64,
-    /// False: the cgroup has been removed since.
-    exists: bool,
-    /// Seconds since 1970.
-    since: u64,
-    /// Null: every port.
-    ports: Option<Vec<u16>>,
-    /// Binds that were shared.
-    shared: u64,
-    maps: Vec<ToldMap>,
-    /// Port 0: any.
-    source: Option<SocketAddr>,
-    /// Connections and datagrams that were given the source address.
-    sourced: u64,
-    /// Connections that failed because they could not have it.
-    source_refused: u64,
-}
-
-#[derive(Serialize)]
-struct ToldMap {
-    map: String,
-    /// Binds that it was followed for.
-    matched: u64,
-}
-
-impl ToldAttachment {
-    fn new(one: &AttachedPrograms) -> Self {
-        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let maps = one.settings.rules.iter().zip(&one.hits);
-        Self {
-            cgroup: one.path.to_string_lossy().into_owned(),
-            id: one.id,
-            exists: one.exists,
-            since: seconds(one.since).as_secs(),
-            ports: match &one.settings.ports {
-                PortSet::All => None,
-                PortSet::Only(ports) => Some(ports.iter().copied().collect()),
-            },
-            shared: one.shared,
-            maps: maps
-                .map(|(rule, hits)| ToldMap { map: rule.to_string(), matched: *hits })
-                .collect(),
-            source: one.settings.source,
-            sourced: one.sourced.given,
-            source_refused: one.sourced.refused,
-        }
+/// `exists` is false after the cgroup was removed; `since` is in seconds since 1970; `ports` is null for
+/// every port; `sourced` and `source_refused` count connections and datagrams.
+fn attachment_view(one: &AttachedPrograms) -> impl Serialize + '_ {
+    let maps = one.settings.rules.iter().zip(&one.hits);
+    let maps: Vec<_> =
+        maps.map(|(rule, hits)| object! { map: rule.to_string(), matched: hits }).collect();
+    object! {
+        cgroup: one.path.to_string_lossy(),
+        id: one.id,
+        exists: one.exists,
+        since: one.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        ports: match &one.settings.ports {
+            PortSet::All => None,
+            PortSet::Only(ports) => Some(ports),
+        },
+        shared: one.shared,
+        maps: maps,
+        source: one.settings.source,
+        sourced: one.sourced.given,
+        source_refused: one.sourced.refused,
     }
 }

@@ -1,27 +1,27 @@
-//! What `doctor` found, as two tables or as JSON.
+//! The output of `doctor`: facts and capabilities, as two tables or as JSON.
 
 use sameport_policy::capability::Capability;
 use sameport_policy::capability::question::{ProbeAnswer, ProbeFact};
-use serde_json::{Value, json};
 
+use super::json::{line, object};
 use super::table::table;
 
-/// The two tables, for a person.
+/// The two tables.
 pub(crate) fn text(facts: &[ProbeFact], abilities: &[Capability]) -> String {
     let facts = facts.iter().map(|ProbeFact { subject, answer }| {
         [subject.name().into(), answer.to_string(), answer.text().into()]
     });
     let abilities = abilities.iter().flat_map(|ability| {
         let verdict = [ability.name.into(), ability.answer.to_string(), ability.purpose.into()];
-        let beside = |text| [String::new(), String::new(), text];
-        std::iter::once(verdict).chain(qualifications(ability).map(beside))
+        let continuation = |text| [String::new(), String::new(), text];
+        std::iter::once(verdict).chain(qualifications(ability).map(continuation))
     });
     let facts = table(["FACT", "ANSWER", "DETAIL"], &facts.collect::<Vec<_>>());
     let abilities = table(["ABILITY", "ANSWER", "WHAT IT IS"], &abilities.collect::<Vec<_>>());
     format!("{facts}\n{abilities}")
 }
 
-/// Why it is not a full yes, and what to do.
+/// The reason for anything but a full yes, and the next step.
 fn qualifications(ability: &Capability) -> impl Iterator<Item = String> {
     let text = ability.answer.text();
     let reason = (!text.is_empty()).then(|| match ability.answer {
@@ -31,23 +31,27 @@ fn qualifications(ability: &Capability) -> impl Iterator<Item = String> {
     reason.into_iter().chain(ability.next.map(|next| format!("hint: {next}")))
 }
 
-/// Version 1 of the JSON: `{"version":1,"facts":[…],"abilities":[…]}`, on one line.
-pub(crate) fn json(facts: &[ProbeFact], abilities: &[Capability]) -> Value {
-    json!({
-        "version": 1,
-        "facts": facts.iter().map(|ProbeFact { subject, answer }| json!({
-            "name": subject.name(),
-            "answer": word(answer),
-            "detail": answer.text(),
-        })).collect::<Vec<_>>(),
-        "abilities": abilities.iter().map(|ability| json!({
-            "name": ability.name,
-            "purpose": ability.purpose,
-            "answer": word(&ability.answer),
-            "detail": ability.answer.text(),
-            "next": ability.next,
-        })).collect::<Vec<_>>(),
-    })
+/// One line of JSON. Version 1: fields may be added, none changes its meaning.
+pub(crate) fn json(facts: &[ProbeFact], capabilities: &[Capability]) -> String {
+    let capabilities: Vec<_> = capabilities
+        .iter()
+        .map(|it| {
+            object! {
+                answer: word(&it.answer),
+                detail: it.answer.text(),
+                name: it.name,
+                next: it.next,
+                purpose: it.purpose,
+            }
+        })
+        .collect();
+    let facts: Vec<_> = facts
+        .iter()
+        .map(|ProbeFact { subject, answer }| {
+            object! { answer: word(answer), detail: answer.text(), name: subject.name() }
+        })
+        .collect();
+    line(&object! { abilities: capabilities, facts: facts, version: 1 })
 }
 
 fn word(answer: &ProbeAnswer) -> &'static str {
@@ -84,8 +88,8 @@ mod tests {
     #[test]
     fn the_tables_line_up_and_name_the_next_step() {
         let facts = facts();
-        let told = text(&facts, &capabilities(&facts));
-        let (facts, abilities) = told.split_once("\n\n").unwrap();
+        let tables = text(&facts, &capabilities(&facts));
+        let (facts, abilities) = tables.split_once("\n\n").unwrap();
         assert_eq!(
             facts,
             "FACT             ANSWER          DETAIL\n\
@@ -105,7 +109,8 @@ mod tests {
     #[test]
     fn json_keeps_its_shape() {
         let facts = facts();
-        let value = json(&facts, &capabilities(&facts));
+        let json = json(&facts, &capabilities(&facts));
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["version"], 1);
         assert_eq!(value["facts"][0]["detail"], "two \"joined\"");
         let answers: Vec<_> =

@@ -1,56 +1,450 @@
-//! One line of JSON, as safe for a terminal as text is.
+//! JSON on one line, safe for a terminal: control characters inside strings are escaped.
+//!
+//! `serde_json` looks at every byte of every key and writes each token by itself, which costs more
+//! than to find the sockets that `ls` lists. Here the keys of structs are copied unread, and strings of
+//! printable ASCII at once.
 
+use std::fmt::{self, Write as _};
 use std::io;
 
-use serde::Serialize;
-use serde_json::ser::{Formatter, Serializer};
+use serde::ser::{self, Impossible, Serialize, Serializer};
 
-use super::text::controls_terminal;
+use super::text::{controls_terminal, push_decimal};
 
-/// With the end of the line.
-pub(crate) fn line(told: &impl Serialize) -> String {
-    let mut line = Vec::new();
-    to(&mut line, told).unwrap_or_else(|error| {
-        unreachable!("plain structs with text keys are always JSON: {error}")
-    });
-    String::from_utf8(line).unwrap_or_else(|error| unreachable!("JSON is UTF-8: {error}"))
+/// A value that is written as an object with these fields, in this order.
+macro_rules! object {
+    ($($field:ident: $value:expr),+ $(,)?) => {
+        $crate::output::json::Object($crate::output::json::fields!($($field: $value),+))
+    };
+}
+pub(crate) use object;
+
+/// The fields as a list: the first name, the first value, the other fields.
+macro_rules! fields {
+    () => { () };
+    ($field:ident: $value:expr $(, $other:ident: $others:expr)*) => {
+        (stringify!($field), $value, $crate::output::json::fields!($($other: $others),*))
+    };
+}
+pub(crate) use fields;
+
+/// The fields of an object.
+pub(crate) struct Object<Fields>(pub(crate) Fields);
+
+pub(crate) trait ObjectFields {
+    const COUNT: usize;
+
+    fn write<S: ser::SerializeStruct>(&self, to: &mut S) -> Result<(), S::Error>;
 }
 
-/// The same, as it comes to be: there may be much.
-pub(crate) fn to(mut to: impl io::Write, told: &impl Serialize) -> io::Result<()> {
-    told.serialize(&mut Serializer::with_formatter(&mut to, EscapedJson))?;
-    to.write_all(b"\n")
+impl ObjectFields for () {
+    const COUNT: usize = 0;
+
+    fn write<S: ser::SerializeStruct>(&self, _: &mut S) -> Result<(), S::Error> {
+        Ok(())
+    }
 }
 
-/// What JSON leaves as it is may steer a terminal all the same: U+009B is the start of a command.
-struct EscapedJson;
+impl<T: Serialize, Rest: ObjectFields> ObjectFields for (&'static str, T, Rest) {
+    const COUNT: usize = Rest::COUNT + 1;
 
-impl Formatter for EscapedJson {
-    fn write_string_fragment<W>(&mut self, to: &mut W, fragment: &str) -> io::Result<()>
-    where
-        W: ?Sized + io::Write,
-    {
-        let mut rest = fragment;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| controls_terminal(*c)) {
-            to.write_all(&rest.as_bytes()[..at])?;
-            // None of them is above U+FFFF.
-            write!(to, "\\u{:04x}", u32::from(c))?;
-            rest = &rest[at + c.len_utf8()..];
+    fn write<S: ser::SerializeStruct>(&self, to: &mut S) -> Result<(), S::Error> {
+        to.serialize_field(self.0, &self.1)?;
+        self.2.write(to)
+    }
+}
+
+impl<Fields: ObjectFields> Serialize for Object<Fields> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Object", Fields::COUNT)?;
+        self.0.write(&mut fields)?;
+        ser::SerializeStruct::end(fields)
+    }
+}
+
+/// The JSON of a value and the end of the line.
+pub(crate) fn line(value: &impl Serialize) -> String {
+    let mut writer = JsonWriter { to: io::sink(), text: String::new(), flush_at: usize::MAX };
+    value
+        .serialize(&mut writer)
+        .unwrap_or_else(|error| unreachable!("structs with text keys are always JSON: {error}"));
+    writer.text.push('\n');
+    writer.text
+}
+
+/// Writes the JSON of a value and the end of the line, in blocks of 64 KiB.
+pub(crate) fn write_line(to: impl io::Write, value: &impl Serialize) -> io::Result<()> {
+    const BLOCK: usize = 64 * 1024;
+    let mut writer = JsonWriter { to, text: String::with_capacity(2 * BLOCK), flush_at: BLOCK };
+    value.serialize(&mut writer).map_err(|JsonError(error)| error)?;
+    writer.text.push('\n');
+    writer.to.write_all(writer.text.as_bytes())?;
+    writer.to.flush()
+}
+
+struct JsonWriter<W> {
+    to: W,
+    text: String,
+    flush_at: usize,
+}
+
+#[derive(Debug)]
+struct JsonError(io::Error);
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+impl ser::Error for JsonError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self(io::Error::other(message.to_string()))
+    }
+}
+
+/// Appends to the inside of a string.
+struct Escaped<'a>(&'a mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
+            self.0.push_str(text);
+            return Ok(());
         }
-        to.write_all(rest.as_bytes())
+        for c in text.chars() {
+            match c {
+                '"' => self.0.push_str("\\\""),
+                '\\' => self.0.push_str("\\\\"),
+                '\n' => self.0.push_str("\\n"),
+                '\r' => self.0.push_str("\\r"),
+                '\t' => self.0.push_str("\\t"),
+                '\u{8}' => self.0.push_str("\\b"),
+                '\u{c}' => self.0.push_str("\\f"),
+                // None of these is above U+FFFF.
+                c if controls_terminal(c) => write!(self.0, "\\u{:04x}", u32::from(c))?,
+                c => self.0.push(c),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The items of an array, or the fields of an object.
+struct Items<'a, W> {
+    writer: &'a mut JsonWriter<W>,
+    is_first: bool,
+    end: char,
+}
+
+impl<W: io::Write> Items<'_, W> {
+    fn separate(&mut self) {
+        if !std::mem::take(&mut self.is_first) {
+            self.writer.text.push(',');
+        }
+    }
+
+    fn finish(self) -> Result<(), JsonError> {
+        self.writer.text.push(self.end);
+        Ok(())
+    }
+}
+
+impl<W: io::Write> ser::SerializeSeq for Items<'_, W> {
+    type Ok = ();
+    type Error = JsonError;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), JsonError> {
+        self.separate();
+        value.serialize(&mut *self.writer)?;
+        if self.writer.text.len() >= self.writer.flush_at {
+            self.writer.to.write_all(self.writer.text.as_bytes()).map_err(JsonError)?;
+            self.writer.text.clear();
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<(), JsonError> {
+        self.finish()
+    }
+}
+
+impl<W: io::Write> ser::SerializeTuple for Items<'_, W> {
+    type Ok = ();
+    type Error = JsonError;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), JsonError> {
+        ser::SerializeSeq::serialize_element(self, value)
+    }
+
+    fn end(self) -> Result<(), JsonError> {
+        self.finish()
+    }
+}
+
+impl<W: io::Write> ser::SerializeMap for Items<'_, W> {
+    type Ok = ();
+    type Error = JsonError;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), JsonError> {
+        self.separate();
+        key.serialize(&mut *self.writer)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), JsonError> {
+        self.writer.text.push(':');
+        value.serialize(&mut *self.writer)
+    }
+
+    fn end(self) -> Result<(), JsonError> {
+        self.finish()
+    }
+}
+
+impl<W: io::Write> ser::SerializeStruct for Items<'_, W> {
+    type Ok = ();
+    type Error = JsonError;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), JsonError> {
+        self.separate();
+        let text = &mut self.writer.text;
+        text.push('"');
+        text.push_str(key);
+        text.push_str("\":");
+        value.serialize(&mut *self.writer)
+    }
+
+    fn end(self) -> Result<(), JsonError> {
+        self.finish()
+    }
+}
+
+impl<'a, W: io::Write> JsonWriter<W> {
+    fn items(&'a mut self, start: char, end: char) -> Result<Items<'a, W>, JsonError> {
+        self.text.push(start);
+        Ok(Items { writer: self, is_first: true, end })
+    }
+
+    fn unsigned(&mut self, number: u64) -> Result<(), JsonError> {
+        push_decimal(&mut self.text, number);
+        Ok(())
+    }
+
+    fn signed(&mut self, number: i64) -> Result<(), JsonError> {
+        if number < 0 {
+            self.text.push('-');
+        }
+        self.unsigned(number.unsigned_abs())
+    }
+}
+
+impl<'a, W: io::Write> Serializer for &'a mut JsonWriter<W> {
+    type Ok = ();
+    type Error = JsonError;
+    type SerializeSeq = Items<'a, W>;
+    type SerializeTuple = Items<'a, W>;
+    type SerializeTupleStruct = Impossible<(), JsonError>;
+    type SerializeTupleVariant = Impossible<(), JsonError>;
+    type SerializeMap = Items<'a, W>;
+    type SerializeStruct = Items<'a, W>;
+    type SerializeStructVariant = Impossible<(), JsonError>;
+
+    fn serialize_bool(self, value: bool) -> Result<(), JsonError> {
+        self.text.push_str(if value { "true" } else { "false" });
+        Ok(())
+    }
+
+    fn serialize_i8(self, value: i8) -> Result<(), JsonError> {
+        self.signed(value.into())
+    }
+
+    fn serialize_i16(self, value: i16) -> Result<(), JsonError> {
+        self.signed(value.into())
+    }
+
+    fn serialize_i32(self, value: i32) -> Result<(), JsonError> {
+        self.signed(value.into())
+    }
+
+    fn serialize_i64(self, value: i64) -> Result<(), JsonError> {
+        self.signed(value)
+    }
+
+    fn serialize_u8(self, value: u8) -> Result<(), JsonError> {
+        self.unsigned(value.into())
+    }
+
+    fn serialize_u16(self, value: u16) -> Result<(), JsonError> {
+        self.unsigned(value.into())
+    }
+
+    fn serialize_u32(self, value: u32) -> Result<(), JsonError> {
+        self.unsigned(value.into())
+    }
+
+    fn serialize_u64(self, value: u64) -> Result<(), JsonError> {
+        self.unsigned(value)
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<(), JsonError> {
+        self.serialize_f64(value.into())
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<(), JsonError> {
+        if !value.is_finite() {
+            return self.serialize_unit();
+        }
+        write!(self.text, "{value:?}").map_err(ser::Error::custom)
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), JsonError> {
+        self.collect_str(&value)
+    }
+
+    fn serialize_str(self, value: &str) -> Result<(), JsonError> {
+        self.text.push('"');
+        Escaped(&mut self.text).write_str(value).map_err(ser::Error::custom)?;
+        self.text.push('"');
+        Ok(())
+    }
+
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), JsonError> {
+        self.text.push('"');
+        write!(Escaped(&mut self.text), "{value}").map_err(ser::Error::custom)?;
+        self.text.push('"');
+        Ok(())
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), JsonError> {
+        self.collect_seq(value)
+    }
+
+    fn serialize_none(self) -> Result<(), JsonError> {
+        self.serialize_unit()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), JsonError> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), JsonError> {
+        self.text.push_str("null");
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), JsonError> {
+        self.serialize_unit()
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<(), JsonError> {
+        self.serialize_str(variant)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), JsonError> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<(), JsonError> {
+        let mut object = self.items('{', '}')?;
+        ser::SerializeStruct::serialize_field(&mut object, variant, value)?;
+        object.finish()
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a, W>, JsonError> {
+        self.items('[', ']')
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Items<'a, W>, JsonError> {
+        self.items('[', ']')
+    }
+
+    fn serialize_tuple_struct(
+        self,
+        name: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleStruct, JsonError> {
+        Err(ser::Error::custom(name))
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleVariant, JsonError> {
+        Err(ser::Error::custom(name))
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Items<'a, W>, JsonError> {
+        self.items('{', '}')
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Items<'a, W>, JsonError> {
+        self.items('{', '}')
+    }
+
+    fn serialize_struct_variant(
+        self,
+        name: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeStructVariant, JsonError> {
+        Err(ser::Error::custom(name))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_is_told_and_not_sent() {
-        let odd = "\u{1b}[2J \u{7f} \u{9b}31m \u{202e}é\n";
-        let told = line(&[odd]);
-        assert_eq!(told, "[\"\\u001b[2J \\u007f \\u009b31m \\u202eé\\n\"]\n");
-        let read: Vec<String> = serde_json::from_str(&told).expect("it is JSON");
-        assert_eq!(read, [odd]);
+    fn control_characters_are_escaped() {
+        let text = "\u{1b}[2J \u{7f} \u{9b}31m \u{202e}é\n\"\\\r\t\u{8}\u{c}";
+        let written = line(&[text]);
+        let expected = "[\"\\u001b[2J \\u007f \\u009b31m \\u202eé\\n\\\"\\\\\\r\\t\\b\\f\"]\n";
+        assert_eq!(written, expected);
+        let read: Vec<String> = serde_json::from_str(&written).expect("it is JSON");
+        assert_eq!(read, [text]);
+    }
+
+    #[test]
+    fn values_are_as_serde_json_writes_them() {
+        let values = [
+            json!({"a": 1, "b": [true, null, -5, 1.5, 1_764_480_000.25, 0.0, "x"], "c": {}}),
+            json!([]),
+            json!([u64::MAX, i64::MIN, 10, 99, 100, 1_234_567]),
+        ];
+        for value in values {
+            assert_eq!(line(&value), format!("{value}\n"));
+            let mut blocks = Vec::new();
+            write_line(&mut blocks, &value).expect("memory does not fail");
+            let read: Value = serde_json::from_slice(&blocks).expect("it is JSON");
+            assert_eq!(read, value);
+        }
     }
 }

@@ -1,21 +1,18 @@
-//! The lines of `listen`.
+//! The output of `listen`.
 
 use std::net::SocketAddr;
 
 use sameport_policy::model::Address;
-use serde_json::json;
 
+use super::json::{line, object};
 use crate::operations::listen::Arrival;
 
 /// `listening on 127.0.0.1:8080 (shared)`.
 pub(crate) fn listening(address: &Address, exclusive: bool, as_json: bool) -> String {
     let mode = if exclusive { "exclusive" } else { "shared" };
     if as_json {
-        let (socket, proto) = (address.socket.to_string(), address.protocol.name());
-        format!(
-            "{}\n",
-            json!({"event": "listening", "proto": proto, "address": socket, "mode": mode})
-        )
+        let (socket, proto) = (address.socket, address.protocol);
+        line(&object! { address: socket, event: "listening", mode: mode, proto: proto })
     } else {
         format!("listening on {address} ({mode})\n")
     }
@@ -25,10 +22,10 @@ pub(crate) fn listening(address: &Address, exclusive: bool, as_json: bool) -> St
 pub(crate) fn arrived(arrival: &Arrival, as_json: bool) -> String {
     match arrival {
         Arrival::Connection { from } if as_json => {
-            format!("{}\n", json!({"event": "connection", "from": peer(from)}))
+            line(&object! { event: "connection", from: peer(from) })
         }
         Arrival::Datagram { from, bytes } if as_json => {
-            format!("{}\n", json!({"event": "datagram", "from": peer(from), "bytes": bytes}))
+            line(&object! { bytes: bytes, event: "datagram", from: peer(from) })
         }
         Arrival::Connection { from } => format!("new connection {}\n", peer(from)),
         Arrival::Datagram { from, bytes: 1 } => format!("new datagram {}, 1 byte\n", peer(from)),
@@ -38,7 +35,7 @@ pub(crate) fn arrived(arrival: &Arrival, as_json: bool) -> String {
     }
 }
 
-/// A dual-stack socket sees IPv4 peers as `::ffff:127.0.0.1`; people know them as `127.0.0.1`.
-fn peer(address: &SocketAddr) -> String {
-    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
+/// A dual-stack socket reports IPv4 peers as `::ffff:127.0.0.1`.
+fn peer(address: &SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

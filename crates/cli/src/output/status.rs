@@ -1,22 +1,22 @@
-//! How named runs are, as tables and as JSON.
+//! The output of `status`: named runs as tables and as JSON.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::json::line;
-use super::run::changes::state;
+use super::json::{Object, ObjectFields, line, object};
+use super::run::changes::phase_name;
 use super::shell::os_command;
 use super::table::table;
 use super::text::{age, cell_list, printable};
-use crate::error::client_failure;
+use crate::error::{Failure, client_failure};
 use sameport_supervisor::control::client::{ClientError, RunEntry};
 use sameport_supervisor::control::protocol::{ListenStatus, RunStatus, WorkerPhase, WorkerStatus};
 
 /// Addresses in one cell.
 const LISTED: usize = 4;
 
-/// Every named run, one row each; nothing for none. `now`: milliseconds since 1970.
+/// One row a named run; empty without runs. `now`: milliseconds since 1970.
 pub(crate) fn list(runs: &[RunEntry], now: u64) -> String {
     let header = ["NAME", "PID", "WORKERS", "SINCE", "ADDRESS", "COMMAND"];
     let rows: Vec<_> = runs
@@ -38,7 +38,7 @@ pub(crate) fn list(runs: &[RunEntry], now: u64) -> String {
     if rows.is_empty() { String::new() } else { table(header, &rows) }
 }
 
-/// The row of a supervisor that does not say how it is.
+/// The row of a supervisor that does not answer.
 fn dead(error: &ClientError) -> [String; 5] {
     let none = || "-".to_owned();
     let (pid, workers, what, words) = match error {
@@ -65,7 +65,7 @@ fn dead(error: &ClientError) -> [String; 5] {
     ]
 }
 
-/// One run, with all there is to say. `now`: milliseconds since 1970.
+/// One run in full. `now`: milliseconds since 1970.
 pub(crate) fn text(status: &RunStatus, now: u64) -> String {
     let mut text = format!(
         "{}: pid {}, {} of {} workers ready, since {}, by {}\ncommand: {}\ndirectory: {}\n",
@@ -99,15 +99,15 @@ pub(crate) fn text(status: &RunStatus, now: u64) -> String {
 }
 
 fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 7] {
-    let number = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
+    let optional = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
     [
         worker.ordinal.to_string(),
-        number(worker.pid.map(|pid| pid.to_string())),
-        state(worker.state).to_owned(),
+        optional(worker.pid.map(|pid| pid.to_string())),
+        phase_name(worker.state).to_owned(),
         age(elapsed(worker.since, now)),
         worker.restarts.to_string(),
         cell_list(&worker.addresses, " ", LISTED),
-        number(worker.connections.map(|count| count.to_string())),
+        optional(worker.connections.map(|count| count.to_string())),
     ]
 }
 
@@ -127,7 +127,7 @@ fn address_row(address: &ListenStatus) -> [String; 6] {
     ]
 }
 
-/// What is not as one may expect: of workers, of addresses, of the run.
+/// The reasons behind unusual states of workers and addresses, and the remarks of the supervisor.
 fn notes(status: &RunStatus) -> Vec<String> {
     let workers = status.workers.iter().filter_map(|worker| {
         let why = worker.why.as_ref()?;
@@ -147,157 +147,93 @@ fn ready(status: &RunStatus) -> usize {
     status.workers.iter().filter(|worker| worker.state == WorkerPhase::Ready).count()
 }
 
-/// The clock may have been set back.
+/// Zero if the clock was set back.
 fn elapsed(since: u64, now: u64) -> Duration {
     Duration::from_millis(now.saturating_sub(since))
 }
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
 pub(crate) fn json(status: &RunStatus) -> String {
-    #[derive(Serialize)]
-    struct Told<'a> {
-        version: u32,
-        #[serde(flatten)]
-        run: ToldRun<'a>,
-    }
-    line(&Told { version: 1, run: ToldRun::new(status) })
+    line(&Object(("version", 1, run_view(status).0)))
 }
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
 pub(crate) fn list_json(runs: &[RunEntry]) -> String {
-    #[derive(Serialize)]
-    struct Told<'a> {
-        version: u32,
-        runs: Vec<ToldEither<'a>>,
-    }
-    line(&Told { version: 1, runs: runs.iter().map(ToldEither::new).collect() })
+    let runs: Vec<_> = runs.iter().map(entry_view).collect();
+    line(&object! { version: 1, runs: runs })
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum ToldEither<'a> {
-    Living(ToldRun<'a>),
-    /// Its supervisor does not say how it is.
-    Dead {
-        name: &'a str,
-        error: String,
-        hint: Option<String>,
-        /// Workers that serve without it.
-        running: &'a [i32],
-    },
+enum Either<A, B> {
+    Alive(A),
+    Dead(B),
 }
 
-impl<'a> ToldEither<'a> {
-    fn new((name, answer): &'a RunEntry) -> Self {
-        match answer {
-            Ok(status) => Self::Living(ToldRun::new(status)),
-            Err(error) => {
-                let running = match error {
-                    ClientError::Gone(gone) => &gone.running[..],
-                    _ => &[],
-                };
-                let told = client_failure(name, error);
-                Self::Dead { name: name.as_str(), error: told.message, hint: told.hint, running }
-            }
+/// A run whose supervisor does not answer has an error in place of its status; `running` lists the
+/// workers that serve without it.
+fn entry_view((name, answer): &RunEntry) -> impl Serialize + '_ {
+    match answer {
+        Ok(status) => Either::Alive(run_view(status)),
+        Err(error) => {
+            let running = match error {
+                ClientError::Gone(gone) => &gone.running[..],
+                _ => &[],
+            };
+            let Failure { message, hint, .. } = client_failure(name, error);
+            Either::Dead(object! {
+                name: name.as_str(), error: message, hint: hint, running: running,
+            })
         }
     }
 }
 
-#[derive(Serialize)]
-struct ToldRun<'a> {
-    name: &'a str,
-    pid: i32,
-    /// The supervisor's version.
-    sameport: &'a str,
-    /// Seconds since 1970.
-    since: u64,
-    /// What is not UTF-8 is replaced.
-    command: Vec<String>,
-    directory: String,
-    via: &'a str,
-    /// How many workers are wanted.
-    copies: u16,
-    workers: Vec<ToldWorker<'a>>,
-    addresses: Vec<ToldAddress<'a>>,
-    remarks: &'a [String],
-}
-
-impl<'a> ToldRun<'a> {
-    fn new(status: &'a RunStatus) -> Self {
-        Self {
-            name: &status.name,
-            pid: status.pid,
-            sameport: &status.version,
-            since: status.since / 1000,
-            command: status.command.iter().map(|it| it.to_string_lossy().into_owned()).collect(),
-            directory: status.directory.to_string_lossy().into_owned(),
-            via: &status.via,
-            copies: status.copies,
-            workers: status.workers.iter().map(ToldWorker::new).collect(),
-            addresses: status.addresses.iter().map(ToldAddress::new).collect(),
-            remarks: &status.remarks,
-        }
+/// Times are in seconds since 1970; `copies` is the wanted number of workers.
+fn run_view(status: &RunStatus) -> Object<impl ObjectFields + '_> {
+    let command: Vec<_> = status.command.iter().map(|word| word.to_string_lossy()).collect();
+    let workers: Vec<_> = status.workers.iter().map(worker_view).collect();
+    let addresses: Vec<_> = status.addresses.iter().map(address_view).collect();
+    object! {
+        name: &status.name,
+        pid: status.pid,
+        sameport: &status.version,
+        since: status.since / 1000,
+        command: command,
+        directory: status.directory.to_string_lossy(),
+        via: &status.via,
+        copies: status.copies,
+        workers: workers,
+        addresses: addresses,
+        remarks: &status.remarks,
     }
 }
 
-#[derive(Serialize)]
-struct ToldWorker<'a> {
-    worker: u16,
-    /// Null: none runs.
-    pid: Option<i32>,
-    state: &'static str,
-    /// Seconds since 1970.
-    since: u64,
-    restarts: u32,
-    why: Option<&'a str>,
-    /// Null: they could not be counted.
-    connections: Option<u32>,
-    addresses: &'a [String],
-}
-
-impl<'a> ToldWorker<'a> {
-    fn new(worker: &'a WorkerStatus) -> Self {
-        Self {
-            worker: worker.ordinal,
-            pid: worker.pid,
-            state: state(worker.state),
-            since: worker.since / 1000,
-            restarts: worker.restarts,
-            why: worker.why.as_deref(),
-            connections: worker.connections,
-            addresses: &worker.addresses,
-        }
+/// `pid` is null without a process, `connections` where they could not be counted.
+fn worker_view(worker: &WorkerStatus) -> impl Serialize + '_ {
+    object! {
+        worker: worker.ordinal,
+        pid: worker.pid,
+        state: phase_name(worker.state),
+        since: worker.since / 1000,
+        restarts: worker.restarts,
+        why: &worker.why,
+        connections: worker.connections,
+        addresses: &worker.addresses,
     }
 }
 
-#[derive(Serialize)]
-struct ToldAddress<'a> {
-    proto: &'a str,
-    address: &'a str,
-    members: u32,
-    queue: u32,
-    backlog: u32,
-    held: bool,
-    /// Why not, if not.
-    not_held: Option<&'a str>,
-    steered: bool,
-    /// Why not, if not.
-    not_steered: Option<&'a str>,
-}
-
-impl<'a> ToldAddress<'a> {
-    fn new(address: &'a ListenStatus) -> Self {
-        Self {
-            proto: &address.protocol,
-            address: &address.address,
-            members: address.members,
-            queue: address.queue,
-            backlog: address.backlog,
-            held: address.held.is_ok(),
-            not_held: address.held.as_ref().err().map(String::as_str),
-            steered: address.steered.is_ok(),
-            not_steered: address.steered.as_ref().err().map(String::as_str),
-        }
+/// `not_held` and `not_steered` are the reasons.
+fn address_view(address: &ListenStatus) -> impl Serialize + '_ {
+    object! {
+        proto: &address.protocol,
+        address: &address.address,
+        members: address.members,
+        queue: address.queue,
+        backlog: address.backlog,
+        held: address.held.is_ok(),
+        not_held: address.held.as_ref().err(),
+        steered: address.steered.is_ok(),
+        not_steered: address.steered.as_ref().err(),
     }
 }
 

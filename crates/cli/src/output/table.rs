@@ -1,60 +1,118 @@
-//! Columns as wide as what is in them, safe for a terminal.
+//! Tables with columns as wide as their content, safe for a terminal.
 
-use std::mem;
+use super::text::{push_decimal, push_printable, truncate};
 
-use super::text::{printable, truncate};
-
-/// Lays rows out under a header, two spaces between columns, none at the end of a line. A column with
-/// an empty header is left out. Control characters are shown, not sent: a program may call itself
-/// anything.
-pub(crate) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
-    table_within(usize::MAX, &[], header, rows)
+/// Rows of cells under a header. All cells are in one buffer: a table may have thousands of rows.
+pub(crate) struct Table<const N: usize> {
+    text: String,
+    /// For each cell its end in `text` and its width in characters.
+    cells: Vec<(usize, usize)>,
+    widths: [usize; N],
+    is_shown: [bool; N],
 }
 
-/// The same, at most this wide as far as that can be had by cutting these columns, each down to its
-/// least width, the first of them first. What was cut ends with `…`.
-pub(crate) fn table_within<const N: usize>(
-    at_most: usize,
-    cut: &[(usize, usize)],
-    header: [&str; N],
-    rows: &[[String; N]],
-) -> String {
-    let shown: [bool; N] = header.map(|name| !name.is_empty());
-    let header = header.map(str::to_owned);
-    // A row at a time, twice: there may be many.
-    let printed = || {
-        let rows = std::iter::once(&header).chain(rows);
-        rows.map(|row| row.each_ref().map(|cell| printable(cell)))
-    };
-    let mut widths = [0; N];
-    for row in printed() {
-        for (width, cell) in widths.iter_mut().zip(&row) {
-            *width = cell.chars().count().max(*width);
+impl<const N: usize> Table<N> {
+    /// A column with an empty header is left out.
+    pub(crate) fn new(header: [&str; N]) -> Self {
+        let mut table = Self {
+            text: String::new(),
+            cells: Vec::new(),
+            widths: [0; N],
+            is_shown: header.map(|name| !name.is_empty()),
+        };
+        header.iter().for_each(|name| table.cell(name));
+        table
+    }
+
+    /// Appends to the current cell. Control characters are escaped: programs choose their own names.
+    pub(crate) fn push(&mut self, text: &str) {
+        push_printable(&mut self.text, text);
+    }
+
+    /// Appends printable text to the current cell.
+    pub(crate) fn push_with(&mut self, write: impl FnOnce(&mut String)) {
+        write(&mut self.text);
+    }
+
+    /// Appends a number to the current cell.
+    pub(crate) fn push_number(&mut self, number: u64) {
+        push_decimal(&mut self.text, number);
+    }
+
+    /// Ends the current cell.
+    pub(crate) fn end_cell(&mut self) {
+        let start = self.cells.last().map_or(0, |(end, _)| *end);
+        let cell = &self.text[start..];
+        let width = if cell.is_ascii() { cell.len() } else { cell.chars().count() };
+        let column = self.cells.len() % N;
+        self.widths[column] = self.widths[column].max(width);
+        self.cells.push((self.text.len(), width));
+    }
+
+    pub(crate) fn cell(&mut self, text: &str) {
+        self.push(text);
+        self.end_cell();
+    }
+
+    /// The text, with two spaces between columns and none at the end of a line. Where it would be wider
+    /// than `limit`, the columns in `cut` are truncated in turn, each down to its least width.
+    pub(crate) fn render(&self, limit: usize, cut: &[(usize, usize)]) -> String {
+        let columns = || (0..N).filter(|column| self.is_shown[*column]);
+        let mut widths = self.widths;
+        let total = columns().map(|column| widths[column] + 2).sum::<usize>();
+        let mut excess = total.saturating_sub(2).saturating_sub(limit);
+        for (column, least) in cut.iter().filter(|(column, _)| self.is_shown[*column]) {
+            let less = excess.min(widths[*column].saturating_sub(*least));
+            widths[*column] -= less;
+            excess -= less;
         }
-    }
-    let columns = || (0..N).filter(|column| shown[*column]);
-    let wide = columns().map(|column| widths[column]).sum::<usize>() + 2 * columns().count();
-    let mut excess = wide.saturating_sub(2).saturating_sub(at_most);
-    for (column, least) in cut.iter().filter(|(column, _)| shown[*column]) {
-        let less = excess.min(widths[*column].saturating_sub(*least));
-        widths[*column] -= less;
-        excess -= less;
-    }
-    let mut text = String::new();
-    for row in printed() {
-        // The last column is not filled up: it may be very wide, and is told to its end.
-        let (mut line, mut gap) = (String::new(), 0);
-        for column in columns() {
-            let width = widths[column];
-            let cell = truncate(&row[column], width);
-            line.push_str(&" ".repeat(mem::take(&mut gap)));
-            line.push_str(&cell);
-            gap = width.saturating_sub(cell.chars().count()) + 2;
+        let mut text = String::with_capacity(self.text.len() * 2);
+        let mut start = 0;
+        for row in self.cells.chunks_exact(N) {
+            // The last column is not padded: one long command must not widen every line.
+            let (line, mut gap) = (text.len(), 0);
+            for (column, (end, width)) in row.iter().enumerate() {
+                let cell = &self.text[start..*end];
+                start = *end;
+                if !self.is_shown[column] {
+                    continue;
+                }
+                let column_width = widths[column];
+                if *width == 0 {
+                    gap += column_width + 2;
+                    continue;
+                }
+                push_spaces(&mut text, gap);
+                if *width <= column_width {
+                    text.push_str(cell);
+                    gap = column_width - width + 2;
+                } else {
+                    text.push_str(&truncate(cell, column_width));
+                    gap = 2;
+                }
+            }
+            let end = line + text[line..].trim_end().len();
+            text.truncate(end);
+            text.push('\n');
         }
-        text.push_str(line.trim_end());
-        text.push('\n');
+        text
     }
-    text
+}
+
+fn push_spaces(text: &mut String, mut count: usize) {
+    const SPACES: &str = "                                                                ";
+    while count > SPACES.len() {
+        text.push_str(SPACES);
+        count -= SPACES.len();
+    }
+    text.push_str(&SPACES[..count]);
+}
+
+/// A table of strings.
+pub(crate) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    let mut table = Table::new(header);
+    rows.iter().flatten().for_each(|cell| table.cell(cell));
+    table.render(usize::MAX, &[])
 }
 
 #[cfg(test)]
@@ -74,18 +132,20 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_cut_where_it_may_be() {
-        let rows = [row(["tcp", "a long address", "a long name"])];
-        let within = |at_most| table_within(at_most, &[(2, 4), (1, 12)], ["A", "B", "C"], &rows);
+        let mut table = Table::new(["A", "B", "C"]);
+        ["tcp", "a long address", "a long name"].into_iter().for_each(|cell| table.cell(cell));
+        let within = |limit| table.render(limit, &[(2, 4), (1, 12)]);
         assert_eq!(within(32), "A    B               C\ntcp  a long address  a long name\n");
         assert_eq!(within(28), "A    B               C\ntcp  a long address  a long…\n");
         assert_eq!(within(24), "A    B              C\ntcp  a long addre…  a l…\n");
         assert_eq!(within(0), "A    B             C\ntcp  a long addr…  a l…\n");
-        let without = table(["A", "", "C"], &rows);
-        assert_eq!(without, "A    C\ntcp  a long name\n");
+        let mut without = Table::new(["A", "", "C"]);
+        ["tcp", "a long address", "a long name"].into_iter().for_each(|cell| without.cell(cell));
+        assert_eq!(without.render(usize::MAX, &[]), "A    C\ntcp  a long name\n");
     }
 
     #[test]
-    fn a_command_of_any_length_is_told() {
+    fn a_command_of_any_length_is_printed() {
         let long = "x".repeat(100_000);
         let rows = [row(["a", &long, &long]), row(["b", "c", "d"])];
         let wide = table(["A", "B", "C"], &rows);
@@ -94,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_steer_the_terminal() {
+    fn a_name_cannot_control_the_terminal() {
         let rows = [row(["\u{1b}[2Ja", "b\nc", "\u{202e}d é"])];
         let expected = "A           B     C\n\\u{1b}[2Ja  b\\nc  \\u{202e}d é\n";
         assert_eq!(table(["A", "B", "C"], &rows), expected);

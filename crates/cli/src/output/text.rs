@@ -1,7 +1,8 @@
 //! Text that a terminal can show, and the short forms of lists and times.
 
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Replaces the characters that would control a terminal by their escapes. Programs choose their own
@@ -32,6 +33,39 @@ pub(crate) fn push_printable(to: &mut String, text: &str) {
 pub(super) fn controls_terminal(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Appends a number in decimal.
+pub(crate) fn push_decimal(to: &mut String, mut number: u64) {
+    // As many digits as u64::MAX has.
+    let mut digits = [b'0'; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    to.extend(digits[start..].iter().map(|digit| char::from(*digit)));
+}
+
+/// Appends a socket address. IPv4, which nearly all are, without the formatting machinery.
+pub(crate) fn push_socket(to: &mut String, socket: SocketAddr) {
+    let SocketAddr::V4(v4) = socket else {
+        // Writing to a string does not fail.
+        let _ = write!(to, "{socket}");
+        return;
+    };
+    for (at, byte) in v4.ip().octets().into_iter().enumerate() {
+        if at > 0 {
+            to.push('.');
+        }
+        push_decimal(to, byte.into());
+    }
+    to.push(':');
+    push_decimal(to, v4.port().into());
 }
 
 /// The text in at most `width` characters; `…` ends a text that was cut.
@@ -119,6 +153,20 @@ mod tests {
         ];
         for (seconds, expected) in cases {
             assert_eq!(age(Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn numbers_and_addresses_are_as_std_writes_them() {
+        for number in [0, 7, 10, 99, 65_535, u64::MAX] {
+            let mut text = String::new();
+            push_decimal(&mut text, number);
+            assert_eq!(text, number.to_string());
+        }
+        for address in ["0.0.0.0:0", "127.0.0.1:8080", "255.255.255.255:65535", "[fe80::1%2]:80"] {
+            let mut text = String::new();
+            push_socket(&mut text, address.parse().expect("an address"));
+            assert_eq!(text, address);
         }
     }
 

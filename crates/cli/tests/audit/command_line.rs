@@ -109,5 +109,5 @@ fn with_hidden_processes_it_says_what_it_does_not_see() {
     };
     assert_eq!(output.status.code(), Some(1), "{stdout}{stderr}");
     assert!(found.starts_with("8443/udp  danger   a program of user 6000"), "{stdout}");
-    assert!(stderr.contains("not seen: who has 2 sockets of other users open"), "{stderr}");
+    assert!(stderr.contains("not seen: the processes of 2 sockets of other users"), "{stderr}");
 }

@@ -11,13 +11,14 @@ use serde::Serialize;
 
 use crate::operations::guard::record::{AllowEntry, GuardEntry};
 use crate::operations::guard::{
-    AllowedNow, GuardEffect, GuardList, GuardResult, GuardState, LiftedGuards, PortHolder,
+    AllowedNow, GuardEffect, GuardList, GuardResult, GuardState, LiftedGuards, ListedGuard,
+    PortHolder,
 };
-use crate::output::json::line;
+use crate::output::json::{line, object};
 use crate::output::table::table;
 use crate::output::text::{age, printable, quotable};
 
-/// What `guard` did, a line each.
+/// The effect of `guard`, in lines.
 pub(crate) fn done(done: &GuardResult) -> Vec<String> {
     let mut lines = Vec::new();
     if done.mounted {
@@ -25,14 +26,18 @@ pub(crate) fn done(done: &GuardResult) -> Vec<String> {
     }
     let Some(first) = done.set.first() else { return lines };
     for entry in &done.replaced {
-        lines.push(format!("replaced the guard of {}, which allowed {}", port(entry), who(entry)));
+        lines.push(format!(
+            "replaced the guard of {}, which allowed {}",
+            port(entry),
+            allowed_list(entry)
+        ));
     }
     let ports: Vec<_> = done.set.iter().map(port).collect();
     let ports = ports.join(" and ");
     lines.push(if first.report_only {
-        format!("{ports}: nobody is refused; `sameport guard --log` shows who would be")
+        format!("{ports}: no bind is refused; `sameport guard --log` lists those that would be")
     } else {
-        format!("{ports}: from the next bind on, only {}", who(first))
+        format!("{ports}: from the next bind on, only {}", allowed_list(first))
     });
     lines.extend(done.effect.holders.iter().map(|it| holder(it, first.report_only)));
     for cgroup in &done.without_a_cgroup {
@@ -44,14 +49,14 @@ pub(crate) fn done(done: &GuardResult) -> Vec<String> {
         let file = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
         if is_interpreter(&file) {
             lines.push(format!(
-                "{} runs whatever it is given to read: anybody who may start it may bind; name a \
-                 unit or a user instead",
+                "{} executes scripts: any user who may start it may bind; name a unit or a user \
+                 instead",
                 quotable(path)
             ));
         }
     }
     if !done.caller && !first.report_only {
-        lines.push("you yourself, as this user and from here, may not bind it either".to_owned());
+        lines.push("this shell, as this user and from here, may not bind it either".to_owned());
     }
     lines
 }
@@ -66,11 +71,11 @@ fn holder(holder: &PortHolder, report_only: bool) -> String {
     format!("pid {pid} ({}) keeps {address}/{}, and {then}", printable(program), address.protocol)
 }
 
-/// What somebody is asked who would lock others out.
+/// The question before a guard that locks out processes which have the port.
 pub(crate) fn question(effect: &GuardEffect, port: GuardPort) -> Vec<String> {
     let mut lines = Vec::new();
     if effect.nobody {
-        lines.push(format!("nobody at all may bind {port}, without --allow"));
+        lines.push(format!("no process may bind {port}, without --allow"));
     }
     let out = effect.holders.iter().filter(|holder| !holder.allowed);
     lines.extend(out.map(|it| holder(it, false)));
@@ -78,16 +83,16 @@ pub(crate) fn question(effect: &GuardEffect, port: GuardPort) -> Vec<String> {
     lines
 }
 
-/// What `guard --off` did.
+/// The effect of `guard --off`.
 pub(crate) fn ended(ended: &[GuardEntry]) -> Vec<String> {
     ended.iter().map(|entry| format!("{}: not guarded any more", port(entry))).collect()
 }
 
-/// What `guard --off-all` did.
+/// The effect of `guard --off-all`.
 pub(crate) fn lifted(lifted: &LiftedGuards) -> Vec<String> {
     let mut lines = vec![match lifted.guards {
         1 => "1 guard ended".to_owned(),
-        some => format!("{some} guards ended"),
+        count => format!("{count} guards ended"),
     }];
     if !lifted.still_reserved.is_empty() {
         let ports: Vec<_> = lifted.still_reserved.iter().map(u16::to_string).collect();
@@ -98,21 +103,21 @@ pub(crate) fn lifted(lifted: &LiftedGuards) -> Vec<String> {
     }
     if lifted.unreadable {
         lines.push(format!(
-            "{PLACE} could not be understood: what it had put into \
-             net.ipv4.ip_local_reserved_ports is still there"
+            "{PLACE} is not valid: ports that it added to \
+             net.ipv4.ip_local_reserved_ports are still there"
         ));
     }
     lines
 }
 
-/// What `guard --restore` did.
+/// The effect of `guard --restore`.
 pub(crate) fn restored(entries: &[GuardEntry]) -> Vec<String> {
     if entries.is_empty() {
         return vec!["no port is guarded".to_owned()];
     }
     let line = |entry: &GuardEntry| {
         let what = if entry.report_only { "noted: all but" } else { "guarded: only" };
-        format!("{}: {what} {}", port(entry), who(entry))
+        format!("{}: {what} {}", port(entry), allowed_list(entry))
     };
     entries.iter().map(line).collect()
 }
@@ -125,7 +130,7 @@ pub(crate) fn text(list: &GuardList) -> String {
         .iter()
         .map(|listed| {
             let allowed = listed.entry.allow.iter().zip(&listed.now);
-            let allowed: Vec<_> = allowed.map(|(allow, now)| one(allow, *now)).collect();
+            let allowed: Vec<_> = allowed.map(|(allow, now)| allow_label(allow, *now)).collect();
             let allowed = if allowed.is_empty() { "nobody".into() } else { allowed.join(" ") };
             let since = UNIX_EPOCH + Duration::from_secs(listed.entry.since);
             [
@@ -146,15 +151,15 @@ fn port(entry: &GuardEntry) -> String {
 
 /// `unit=api.service`, `uid=www`: as `--allow` has them.
 pub(crate) fn allowed(entry: &GuardEntry) -> Vec<String> {
-    entry.allow.iter().map(|allow| one(allow, AllowedNow::AsItWas)).collect()
+    entry.allow.iter().map(|allow| allow_label(allow, AllowedNow::AsItWas)).collect()
 }
 
-pub(crate) fn who(entry: &GuardEntry) -> String {
+pub(crate) fn allowed_list(entry: &GuardEntry) -> String {
     let all = allowed(entry);
     if all.is_empty() { "nobody".to_owned() } else { all.join(" ") }
 }
 
-fn one(allow: &AllowEntry, now: AllowedNow) -> String {
+fn allow_label(allow: &AllowEntry, now: AllowedNow) -> String {
     let what = match allow {
         AllowEntry::User { name, .. } => format!("uid={}", printable(name)),
         AllowEntry::Unit { unit, .. } => format!("unit={}", quotable(unit)),
@@ -171,69 +176,45 @@ fn one(allow: &AllowEntry, now: AllowedNow) -> String {
 
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
 pub(crate) fn json(list: &GuardList) -> String {
-    let guards = list.guards.iter().map(|listed| ToldGuard {
-        port: listed.entry.port,
-        protocol: listed.entry.protocol().name(),
-        report_only: listed.entry.report_only,
-        since: listed.entry.since,
-        network: listed.entry.network,
-        here: listed.entry.network == list.network,
-        allow: listed.entry.allow.iter().zip(&listed.now).map(told).collect(),
-    });
+    let guards: Vec<_> = list.guards.iter().map(|it| guard_view(it, list.network)).collect();
     let in_force = list.state == GuardState::InForce;
-    line(&Told { version: 1, in_force, means: MEANS, guards: guards.collect() })
+    line(&object! { version: 1, in_force: in_force, means: MEANS, guards: guards })
 }
 
-/// By what a guard acts.
+/// The mechanisms of a guard.
 const MEANS: &[&str] = &["cgroup", "ip_local_reserved_ports"];
 
-/// The same in words.
-pub(crate) const BY: &str =
+/// The mechanisms in words.
+pub(crate) const MECHANISM: &str =
     "by eBPF at the binds of the first cgroup, and reserved ports; BPF LSM is not used";
 
-fn told<'a>((allow, now): (&'a AllowEntry, &AllowedNow)) -> ToldAllow<'a> {
-    let now = match now {
-        AllowedNow::AsItWas => "same",
-        AllowedNow::Gone => "gone",
-        AllowedNow::Replaced => "replaced",
-    };
+/// `since` is in seconds since 1970; `here`: the guard is for the caller's network namespace.
+fn guard_view(guard: &ListedGuard, network: u64) -> impl Serialize + '_ {
+    let entry = &guard.entry;
+    let allow: Vec<_> =
+        entry.allow.iter().zip(&guard.now).map(|(allow, now)| allow_view(allow, *now)).collect();
+    object! {
+        port: entry.port,
+        protocol: entry.protocol(),
+        report_only: entry.report_only,
+        since: entry.since,
+        network: entry.network,
+        here: entry.network == network,
+        allow: allow,
+    }
+}
+
+fn allow_view(allow: &AllowEntry, now: AllowedNow) -> impl Serialize + '_ {
     let (kind, name, uid, cgroup) = match allow {
         AllowEntry::User { name, uid } => ("uid", name, Some(*uid), None),
         AllowEntry::Unit { unit, cgroup } => ("unit", unit, None, Some(cgroup)),
         AllowEntry::Cgroup { cgroup } => ("cgroup", cgroup, None, Some(cgroup)),
         AllowEntry::Executable { path, .. } => ("exe", path, None, None),
     };
-    ToldAllow { kind, name, uid, cgroup, now }
-}
-
-#[derive(Serialize)]
-struct Told<'a> {
-    version: u32,
-    /// False: the kernel does something else than this list says.
-    in_force: bool,
-    means: &'a [&'a str],
-    guards: Vec<ToldGuard<'a>>,
-}
-
-#[derive(Serialize)]
-struct ToldGuard<'a> {
-    port: u16,
-    protocol: &'a str,
-    report_only: bool,
-    /// Seconds since 1970.
-    since: u64,
-    /// The cookie of the network namespace.
-    network: u64,
-    /// Whether that is the caller's.
-    here: bool,
-    allow: Vec<ToldAllow<'a>>,
-}
-
-#[derive(Serialize)]
-struct ToldAllow<'a> {
-    kind: &'a str,
-    name: &'a str,
-    uid: Option<u32>,
-    cgroup: Option<&'a String>,
-    now: &'a str,
+    let now = match now {
+        AllowedNow::AsItWas => "same",
+        AllowedNow::Gone => "gone",
+        AllowedNow::Replaced => "replaced",
+    };
+    object! { kind: kind, name: name, uid: uid, cgroup: cgroup, now: now }
 }

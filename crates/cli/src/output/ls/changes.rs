@@ -1,54 +1,47 @@
-//! Who came to a port, who went, and who changed: a line each.
+//! The changes that `ls --watch` prints: one line a socket.
 
 use sameport_policy::diff::{SocketChange, changes};
 use sameport_policy::model::Member;
-use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
-use super::json::{ToldAddress, ToldMember};
-use super::table::{belongs_to, options, pids, programs, some, user};
+use super::json::{MemberView, address_fields};
+use super::table::{options, pids, programs, unit_label};
 use crate::operations::list::Listing;
 use crate::output::json::line;
-use crate::output::text::printable;
+use crate::output::socket_owner::owner;
+use crate::output::text::{cell_list, printable};
 
-/// How many pids or names a line has; the rest are counted.
-const NAMED: usize = 16;
+/// Pids or names in one line.
+const LISTED: usize = 16;
 
-/// What was told last; then what has changed since.
+/// Compares each listing with the one before it.
 #[derive(Default)]
 pub(crate) struct ChangeLines {
     last: Option<Vec<Member>>,
 }
 
 impl ChangeLines {
-    /// A line for everybody who is there, the first time; then one for everything that happened
-    /// between the last look and this one. Nothing for nothing.
+    /// A line for every socket of the first listing, then one for every change since the last listing.
     pub(crate) fn lines(&mut self, listing: Listing, json: bool) -> String {
-        let tell = |event: ChangeEvent, member: &Member, from: Option<&Member>| match json {
-            true => line(&Told {
-                version: 1,
-                at: listing.at.as_secs(),
-                event: event.name(),
-                on: ToldAddress::new(&member.socket.address),
-                member: ToldMember::new(member, &listing),
-                was: from.map(|from| ToldMember::new(from, &listing)),
-            }),
-            false => words(event, member, from),
+        let print = |event: ChangeEvent, member: &Member, from: Option<&Member>| match json {
+            true => line(&ChangeView { event, member, from, listing: &listing }),
+            false => sentence(event, member, from),
         };
         let text = match &self.last {
             None => {
-                listing.members().map(|member| tell(ChangeEvent::There, member, None)).collect()
+                listing.members().map(|member| print(ChangeEvent::There, member, None)).collect()
             }
             Some(last) => {
                 let now: Vec<Member> = listing.members().cloned().collect();
-                let happened = changes(last, &now);
-                let told = happened.into_iter().map(|coming| match coming {
-                    SocketChange::Came(member) => tell(ChangeEvent::Came, member, None),
-                    SocketChange::Went(member) => tell(ChangeEvent::Went, member, None),
+                let lines = changes(last, &now).into_iter().map(|change| match change {
+                    SocketChange::Came(member) => print(ChangeEvent::Came, member, None),
+                    SocketChange::Went(member) => print(ChangeEvent::Went, member, None),
                     SocketChange::Changed { from, to } => {
-                        tell(ChangeEvent::Changed, to, Some(from))
+                        print(ChangeEvent::Changed, to, Some(from))
                     }
                 });
-                told.collect()
+                lines.collect()
             }
         };
         self.last = Some(listing.groups.into_iter().flat_map(|group| group.members).collect());
@@ -75,21 +68,30 @@ impl ChangeEvent {
     }
 }
 
-#[derive(Serialize)]
-struct Told<'a> {
-    version: u32,
-    /// Seconds since 1970: when it was seen, at most a second or one look after it happened.
-    at: u64,
-    event: &'static str,
-    #[serde(flatten)]
-    on: ToldAddress<'a>,
-    member: ToldMember<'a>,
-    /// Of what changed, how it was.
-    was: Option<ToldMember<'a>>,
+struct ChangeView<'a> {
+    event: ChangeEvent,
+    member: &'a Member,
+    from: Option<&'a Member>,
+    listing: &'a Listing,
+}
+
+impl Serialize for ChangeView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { event, member, from, listing } = *self;
+        let mut fields = serializer.serialize_struct("Change", 9)?;
+        fields.serialize_field("version", &1)?;
+        // Seconds since 1970, at most one look after the change.
+        fields.serialize_field("at", &listing.at.as_secs())?;
+        fields.serialize_field("event", event.name())?;
+        address_fields(&mut fields, &member.socket.address)?;
+        fields.serialize_field("member", &MemberView { member, listing })?;
+        fields.serialize_field("was", &from.map(|member| MemberView { member, listing }))?;
+        fields.end()
+    }
 }
 
 /// `changed  tcp 127.0.0.1:80 waiting, pid 7 (nginx), user ann, api.service: limit 5 -> 128`.
-fn words(event: ChangeEvent, member: &Member, from: Option<&Member>) -> String {
+fn sentence(event: ChangeEvent, member: &Member, from: Option<&Member>) -> String {
     let socket = &member.socket;
     let mut text = format!(
         "{:7}  {} {} {}, {}, user {}",
@@ -98,9 +100,9 @@ fn words(event: ChangeEvent, member: &Member, from: Option<&Member>) -> String {
         socket.address,
         socket.state.name(),
         processes(member),
-        user(member),
+        owner(member),
     );
-    if let Some(unit) = belongs_to(member) {
+    if let Some(unit) = unit_label(member) {
         text.push_str(&format!(", {unit}"));
     }
     if let Some(from) = from {
@@ -113,8 +115,8 @@ fn processes(member: &Member) -> String {
     match member.processes.len() {
         0 => "pid unknown".to_owned(),
         _ => {
-            let names = some(programs(&member.processes), NAMED);
-            format!("pid {} ({names})", some(pids(member), NAMED))
+            let names = cell_list(programs(&member.processes), ",", LISTED);
+            format!("pid {} ({names})", cell_list(pids(member), ",", LISTED))
         }
     }
 }
@@ -129,12 +131,12 @@ fn differences(from: &Member, to: &Member) -> Vec<String> {
     let facts: [(&str, [String; 2]); 8] = [
         ("address", [from, to].map(|it| it.socket.address.to_string())),
         ("state", [from, to].map(|it| it.socket.state.name().to_owned())),
-        ("owner", [from, to].map(user)),
+        ("owner", [from, to].map(owner)),
         ("limit", [from, to].map(|it| it.socket.backlog.to_string())),
         ("drops", [from, to].map(|it| number(it.socket.drops))),
         ("sharing", [from, to].map(shared)),
         ("options", [from, to].map(options)),
-        ("pids", [from, to].map(|it| some(pids(it), NAMED))),
+        ("pids", [from, to].map(|it| cell_list(pids(it), ",", LISTED))),
     ];
     let different = facts.into_iter().filter(|(_, [from, to])| from != to);
     different.map(|(name, [from, to])| format!("{name} {from} -> {to}")).collect()
@@ -160,7 +162,7 @@ mod tests {
         }
     }
 
-    fn seen(members: Vec<Member>) -> Listing {
+    fn listing(members: Vec<Member>) -> Listing {
         Listing {
             groups: group_by_address(members),
             complete: true,
@@ -174,39 +176,39 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_and_then_what_happens() {
-        let mut comings = ChangeLines::default();
-        let mut say = |members| comings.lines(seen(members), false);
-        let who = "tcp 127.0.0.1:80 waiting, pid 7 (web\\u{1b}), user ann, api.service";
-        assert_eq!(say(vec![member(1)]), format!("there    {who}\n"));
-        assert_eq!(say(vec![member(1)]), "");
+    fn the_first_listing_then_its_changes() {
+        let mut lines = ChangeLines::default();
+        let mut print = |members| lines.lines(listing(members), false);
+        let socket = "tcp 127.0.0.1:80 waiting, pid 7 (web\\u{1b}), user ann, api.service";
+        assert_eq!(print(vec![member(1)]), format!("there    {socket}\n"));
+        assert_eq!(print(vec![member(1)]), "");
         let mut other = member(1);
         other.socket.state = SocketState::Bound;
         other.socket.backlog = 0;
         other.processes.push(Process::new(8, "web"));
-        let changed = "changed  tcp 127.0.0.1:80 bound, pid 7,8 (web\\u{1b},web), user ann, \
+        let expected = "changed  tcp 127.0.0.1:80 bound, pid 7,8 (web\\u{1b},web), user ann, \
                        api.service: state waiting -> bound, limit 5 -> 0, pids 7 -> 7,8\n";
-        assert_eq!(say(vec![other.clone()]), changed);
+        assert_eq!(print(vec![other.clone()]), expected);
         let mut unseen = member(2);
         unseen.processes.clear();
         unseen.cgroup = None;
         assert_eq!(
-            say(vec![other, unseen.clone()]),
+            print(vec![other, unseen.clone()]),
             "came     tcp 127.0.0.1:80 waiting, pid unknown, user ann\n"
         );
-        assert!(say(vec![unseen]).starts_with("went     tcp 127.0.0.1:80 bound, "));
-        assert!(say(vec![]).starts_with("went     "));
-        assert_eq!(say(vec![]), "");
+        assert!(print(vec![unseen]).starts_with("went     tcp 127.0.0.1:80 bound, "));
+        assert!(print(vec![]).starts_with("went     "));
+        assert_eq!(print(vec![]), "");
     }
 
     #[test]
-    fn programs_get_a_line_of_json_each() {
-        let mut comings = ChangeLines::default();
-        let mut say = |members| -> Vec<serde_json::Value> {
-            let text = comings.lines(seen(members), true);
+    fn each_change_is_a_line_of_json() {
+        let mut lines = ChangeLines::default();
+        let mut print = |members| -> Vec<serde_json::Value> {
+            let text = lines.lines(listing(members), true);
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
         };
-        let there = say(vec![member(1), member(2)]);
+        let there = print(vec![member(1), member(2)]);
         assert_eq!(there.len(), 2);
         assert_eq!(there[0]["version"], 1);
         assert_eq!((&there[0]["event"], &there[0]["at"]), (&"there".into(), &5.into()));
@@ -217,10 +219,10 @@ mod tests {
         assert_eq!((&there[0]["member"]["cookie"], &there[0]["was"]), (&1.into(), &().into()));
         let mut grown = member(2);
         grown.socket.backlog = 9;
-        let happened = say(vec![grown]);
-        let events: Vec<_> = happened.iter().map(|told| told["event"].as_str().unwrap()).collect();
+        let changed = print(vec![grown]);
+        let events: Vec<_> = changed.iter().map(|event| event["event"].as_str().unwrap()).collect();
         assert_eq!(events, ["went", "changed"]);
-        assert_eq!(happened[1]["was"]["backlog"], 5);
-        assert_eq!(happened[1]["member"]["backlog"], 9);
+        assert_eq!(changed[1]["was"]["backlog"], 5);
+        assert_eq!(changed[1]["member"]["backlog"], 9);
     }
 }

@@ -1,25 +1,33 @@
-//! A listing of groups, as a table. What programs read is in `listing_json`.
+//! The sockets of `ls` as a table.
 
 use sameport_policy::model::unit::{container, unit};
-use sameport_policy::model::{Group, Member, Process, Protocol, SocketState};
+use sameport_policy::model::{Address, Group, Member, Process, Protocol, SocketState};
 
 use crate::operations::list::Listing;
-use crate::output::table::{table, table_within};
+use crate::output::table::Table;
+use crate::output::text::{cell_list, push_socket};
 
-/// More of a socket's processes than these are counted, not named.
-const NAMED: usize = 4;
+/// Pids, programs or cgroups in one cell.
+const LISTED: usize = 4;
 
-/// What a person reads without turning their head, or their terminal's lines.
-const WIDE: usize = 100;
+/// The width that a terminal shows without wrapping lines.
+const LINE_WIDTH: usize = 100;
 
-/// What stands for a fact that could not be had; never the same as the fact that there is none.
+/// A fact that is not known, as distinct from one that is absent.
 const UNKNOWN: &str = "unknown";
 
-/// One row a socket; what a group has in common stands in its first row only. Nothing for nobody.
-/// What is the same of everybody, and goes without saying, has no column.
+/// One row a socket, of at most 100 columns. The first row of a group has its address. A column in
+/// which all sockets would have the usual value is left out. Empty without sockets.
 pub(crate) fn text(listing: &Listing) -> String {
-    let any = |is: fn(&Member) -> bool, name| if listing.members().any(is) { name } else { "" };
-    let header = [
+    if listing.groups.is_empty() {
+        return String::new();
+    }
+    let any = |is: &dyn Fn(&Member) -> bool, name| {
+        if listing.members().any(is) { name } else { "" }
+    };
+    let mut units = UnitCache::default();
+    let has_unit = listing.members().any(|member| !matches!(units.get(member), None | Some("-")));
+    let mut table = Table::new([
         "PROTO",
         "ADDRESS",
         "PID",
@@ -27,37 +35,34 @@ pub(crate) fn text(listing: &Listing) -> String {
         "USER",
         "SHARED",
         "QUEUE",
-        any(|it| it.socket.state != SocketState::Waiting, "STATE"),
-        any(|it| it.socket.drops > Some(0), "DROPS"),
-        any(|it| belongs_to(it).is_some(), "UNIT"),
+        any(&|member| member.socket.state != SocketState::Waiting, "STATE"),
+        any(&|member| member.socket.drops > Some(0), "DROPS"),
+        if has_unit { "UNIT" } else { "" },
         attached_header(listing),
-    ];
-    let rows: Vec<_> = heads(&listing.groups)
-        .map(|([protocol, address], member)| {
-            [
-                protocol,
-                address,
-                some(pids(member), NAMED),
-                some(programs(&member.processes), NAMED),
-                user(member),
-                known(member.shared.map(yes)),
-                queue(member),
-                member.socket.state.name().to_owned(),
-                known(member.socket.drops),
-                belonging(member),
-                some(attached(listing, member), NAMED),
-            ]
-        })
-        .collect();
-    // Unit, attachments, program and user, in this order, down to what can still be told apart.
-    let cut = [(9, 12), (10, 12), (3, 8), (4, 8)];
-    if rows.is_empty() { String::new() } else { table_within(WIDE, &cut, header, &rows) }
+    ]);
+    for (head, member) in with_heads(&listing.groups) {
+        head_cells(&mut table, head);
+        pids_cell(&mut table, member, LISTED);
+        programs_cell(&mut table, member, LISTED);
+        user_cell(&mut table, member);
+        table.cell(yes_or_no(member.shared));
+        queue_cell(&mut table, member);
+        table.cell(member.socket.state.name());
+        number_cell(&mut table, member.socket.drops);
+        table.cell(if has_unit { units.get(member).unwrap_or(UNKNOWN) } else { "" });
+        table.cell(&cell_list(attached(listing, member), ",", LISTED));
+    }
+    // Unit, cgroups, program and user are truncated in this order, down to distinguishable lengths.
+    table.render(LINE_WIDTH, &[(9, 12), (10, 12), (3, 8), (4, 8)])
 }
 
-/// The same with all that is known, however wide.
+/// All columns, untruncated.
 pub(crate) fn wide(listing: &Listing) -> String {
+    if listing.groups.is_empty() {
+        return String::new();
+    }
     let any_position = listing.members().any(|member| member.position.is_some());
-    let header = [
+    let mut table = Table::new([
         "PROTO",
         "ADDRESS",
         "STATE",
@@ -72,92 +77,147 @@ pub(crate) fn wide(listing: &Listing) -> String {
         "UNIT",
         attached_header(listing),
         "COMMAND",
-    ];
-    let rows: Vec<_> = heads(&listing.groups)
-        .map(|([protocol, address], member)| {
-            [
-                protocol,
-                address,
-                member.socket.state.name().to_owned(),
-                some(pids(member), usize::MAX),
-                some(programs(&member.processes), usize::MAX),
-                user(member),
-                known(member.shared.map(yes)),
-                options(member),
-                position(member),
-                queue(member),
-                known(member.socket.drops),
-                belonging(member),
-                some(attached(listing, member), usize::MAX),
-                command(member),
-            ]
-        })
-        .collect();
-    if rows.is_empty() { String::new() } else { table(header, &rows) }
+    ]);
+    let mut units = UnitCache::default();
+    for (head, member) in with_heads(&listing.groups) {
+        head_cells(&mut table, head);
+        table.cell(member.socket.state.name());
+        pids_cell(&mut table, member, usize::MAX);
+        programs_cell(&mut table, member, usize::MAX);
+        user_cell(&mut table, member);
+        table.cell(yes_or_no(member.shared));
+        table.cell(&options(member));
+        table.cell(&position(member));
+        queue_cell(&mut table, member);
+        number_cell(&mut table, member.socket.drops);
+        table.cell(units.get(member).unwrap_or(UNKNOWN));
+        table.cell(&cell_list(attached(listing, member), ",", usize::MAX));
+        table.cell(&command(member));
+    }
+    table.render(usize::MAX, &[])
 }
 
-/// Protocol and address in the first row of a group.
-fn heads(groups: &[Group]) -> impl Iterator<Item = ([String; 2], &Member)> {
+/// Each member, the first of a group with the group's address.
+fn with_heads(groups: &[Group]) -> impl Iterator<Item = (Option<&Address>, &Member)> {
     groups.iter().flat_map(|group| {
-        let first = [group.address.protocol.to_string(), group.address.to_string()];
-        std::iter::once(first)
-            .chain(std::iter::repeat(<[String; 2]>::default()))
-            .zip(&group.members)
+        std::iter::once(Some(&group.address)).chain(std::iter::repeat(None)).zip(&group.members)
     })
 }
 
-pub(super) fn pids(member: &Member) -> Vec<String> {
-    member.processes.iter().map(|process| process.pid.to_string()).collect()
+fn head_cells<const N: usize>(table: &mut Table<N>, head: Option<&Address>) {
+    let Some(address) = head else {
+        table.end_cell();
+        table.end_cell();
+        return;
+    };
+    table.cell(address.protocol.name());
+    if address.device.is_none() && !address.is_dual_stack() {
+        table.push_with(|text| push_socket(text, address.socket));
+    } else {
+        table.push(&address.to_string());
+    }
+    table.end_cell();
 }
 
-/// The different names among the processes, in their order.
-pub(super) fn programs(processes: &[Process]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
+fn pids_cell<const N: usize>(table: &mut Table<N>, member: &Member, limit: usize) {
+    for (at, process) in member.processes.iter().take(limit).enumerate() {
+        if at > 0 {
+            table.push(",");
+        }
+        table.push_number(u64::from(process.pid.unsigned_abs()));
+    }
+    end_of_list(table, member.processes.len(), limit);
+}
+
+fn programs_cell<const N: usize>(table: &mut Table<N>, member: &Member, limit: usize) {
+    if let [process] = &member.processes[..]
+        && !process.program.is_empty()
+    {
+        table.cell(&process.program);
+        return;
+    }
+    let names = programs(&member.processes);
+    for (at, name) in names.iter().take(limit).enumerate() {
+        if at > 0 {
+            table.push(",");
+        }
+        table.push(name);
+    }
+    end_of_list(table, names.len(), limit);
+}
+
+/// The number of items that are not listed; `-` for an empty list.
+fn end_of_list<const N: usize>(table: &mut Table<N>, length: usize, limit: usize) {
+    if length == 0 {
+        table.push("-");
+    } else if length > limit {
+        table.push(",+");
+        table.push_number((length - limit) as u64);
+    }
+    table.end_cell();
+}
+
+fn user_cell<const N: usize>(table: &mut Table<N>, member: &Member) {
+    match &member.user {
+        _ if member.socket.is_private() => table.push("private"),
+        Some(name) => table.push(name),
+        None => table.push_number(member.socket.uid.into()),
+    }
+    table.end_cell();
+}
+
+fn queue_cell<const N: usize>(table: &mut Table<N>, member: &Member) {
+    let socket = &member.socket;
+    match (socket.address.protocol, socket.state) {
+        (Protocol::Tcp, SocketState::Waiting) => {
+            table.push_number(socket.queue.into());
+            table.push("/");
+            table.push_number(socket.backlog.into());
+        }
+        (_, SocketState::Bound) => table.push("-"),
+        _ => table.push_number(socket.queue.into()),
+    }
+    table.end_cell();
+}
+
+fn number_cell<const N: usize>(table: &mut Table<N>, number: Option<u32>) {
+    match number {
+        Some(number) => table.push_number(number.into()),
+        None => table.push(UNKNOWN),
+    }
+    table.end_cell();
+}
+
+pub(super) fn pids(member: &Member) -> impl Iterator<Item = i32> {
+    member.processes.iter().map(|process| process.pid)
+}
+
+/// The distinct names of the processes, in their order.
+pub(super) fn programs(processes: &[Process]) -> Vec<&str> {
+    let mut names: Vec<&str> = Vec::new();
     for process in processes {
-        if !process.program.is_empty() && !names.contains(&process.program) {
-            names.push(process.program.clone());
+        let name = process.program.as_str();
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
         }
     }
     names
-}
-
-/// The first few, and how many more; `-` for none.
-pub(super) fn some(words: Vec<String>, named: usize) -> String {
-    let rest = words.len().saturating_sub(named);
-    match (words.is_empty(), rest) {
-        (true, _) => "-".to_owned(),
-        (false, 0) => words.join(","),
-        (false, rest) => format!("{},+{rest}", words[..named].join(",")),
-    }
 }
 
 fn known(fact: Option<impl ToString>) -> String {
     fact.map_or_else(|| UNKNOWN.to_owned(), |fact| fact.to_string())
 }
 
-fn yes(is: bool) -> &'static str {
-    if is { "yes" } else { "no" }
-}
-
-pub(super) fn user(member: &Member) -> String {
-    if member.socket.is_private() {
-        return "private".to_owned();
-    }
-    member.user.clone().unwrap_or_else(|| member.socket.uid.to_string())
-}
-
-fn queue(member: &Member) -> String {
-    match (member.socket.address.protocol, member.socket.state) {
-        (Protocol::Tcp, SocketState::Waiting) => {
-            format!("{}/{}", member.socket.queue, member.socket.backlog)
-        }
-        (_, SocketState::Bound) => "-".to_owned(),
-        _ => member.socket.queue.to_string(),
+fn yes_or_no(fact: Option<bool>) -> &'static str {
+    match fact {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => UNKNOWN,
     }
 }
 
-/// The container or the unit that the socket was made in.
-pub(super) fn belongs_to(member: &Member) -> Option<String> {
+/// The container or the unit that the socket was created in.
+pub(super) fn unit_label(member: &Member) -> Option<String> {
     let cgroup = member.cgroup.as_deref()?;
     match container(cgroup) {
         Some(found) => Some(format!("{}:{}", found.engine.name(), found.short_id())),
@@ -165,11 +225,26 @@ pub(super) fn belongs_to(member: &Member) -> Option<String> {
     }
 }
 
-fn belonging(member: &Member) -> String {
-    known(member.cgroup.as_ref().map(|_| belongs_to(member).unwrap_or_else(|| "-".to_owned())))
+/// The label of the last cgroup: neighbouring rows mostly have the same one.
+#[derive(Default)]
+struct UnitCache<'a> {
+    cgroup: Option<&'a str>,
+    label: String,
 }
 
-/// Of a socket that may not be asked, everybody is told two options by newer kernels.
+impl<'a> UnitCache<'a> {
+    /// The unit or container, `-` without one; `None` where the cgroup is not known.
+    fn get(&mut self, member: &'a Member) -> Option<&str> {
+        let cgroup = member.cgroup.as_deref()?;
+        if self.cgroup != Some(cgroup) {
+            self.label = unit_label(member).unwrap_or_else(|| "-".to_owned());
+            self.cgroup = Some(cgroup);
+        }
+        Some(&self.label)
+    }
+}
+
+/// The options that are set. Newer kernels report two of them for sockets that cannot be read.
 pub(super) fn options(member: &Member) -> String {
     let (socket, read) = (&member.socket, member.options);
     let known = [
@@ -180,7 +255,7 @@ pub(super) fn options(member: &Member) -> String {
     ];
     let set = known.iter().filter(|(_, is)| *is == Some(true)).map(|(name, _)| *name);
     let unknown = known.iter().any(|(_, is)| is.is_none()).then_some(UNKNOWN);
-    some(set.chain(unknown).map(str::to_owned).collect(), usize::MAX)
+    cell_list(set.chain(unknown), ",", usize::MAX)
 }
 
 fn position(member: &Member) -> String {
@@ -191,16 +266,19 @@ fn position(member: &Member) -> String {
 }
 
 fn attached_header(listing: &Listing) -> &'static str {
-    let any = listing.members().any(|member| !attached(listing, member).is_empty());
+    let any = listing.members().any(|member| attached(listing, member).next().is_some());
     if any { "ATTACHED" } else { "" }
 }
 
-fn attached(listing: &Listing, member: &Member) -> Vec<String> {
-    let paths = listing.attached_to(member).unwrap_or_default().iter();
-    paths.map(|path| path.display().to_string()).collect()
+/// The cgroups with `sameport attach` that apply to the socket.
+fn attached<'a>(
+    listing: &'a Listing,
+    member: &Member,
+) -> impl Iterator<Item = std::path::Display<'a>> {
+    listing.attached_to(member).unwrap_or_default().iter().map(|path| path.display())
 }
 
-/// What the first of the processes was executed with, and how many others there are.
+/// The command line of the first process, and the number of the others.
 fn command(member: &Member) -> String {
     let first = member.processes.first().and_then(|process| process.details.as_ref());
     let Some(details) = first.filter(|details| !details.command.is_empty()) else {

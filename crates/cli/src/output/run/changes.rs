@@ -4,81 +4,83 @@ use std::io::IsTerminal as _;
 
 use anstyle::AnsiColor;
 use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
-use serde::Serialize;
 
 use crate::error::Failure;
+use crate::output::json::{line as json_line, object};
 use crate::output::text::printable;
-use crate::output::{json, stderr, stdout};
+use crate::output::{stderr, stdout};
 
-/// Tells of changes as they come: a line each, on stderr for people, on stdout as JSON for programs.
+/// Prints each change: a sentence on stderr, or a line of JSON on stdout.
 pub(crate) struct RunChanges {
     json: bool,
-    terminal: bool,
-    /// The change that was told last.
+    is_terminal: bool,
+    /// The change on the last line.
     last: Option<WorkerUpdate>,
 }
 
 impl RunChanges {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, terminal: std::io::stderr().is_terminal(), last: None }
+        Self { json, is_terminal: std::io::stderr().is_terminal(), last: None }
     }
 
-    pub(crate) fn tell(&mut self, change: &WorkerUpdate) {
+    pub(crate) fn report(&mut self, change: &WorkerUpdate) {
         if self.json {
-            event(&RunChangeEvent::Change(ToldChange::new(change)));
+            print_json(&change_json(change));
             return;
         }
-        let again = self.last.as_ref().is_some_and(|last| differ_in_connections(last, change));
+        let is_recount = self.last.as_ref().is_some_and(|last| differ_in_connections(last, change));
         self.last = Some(change.clone());
-        match (again, self.terminal) {
-            (false, _) => stderr::say(&line(change)),
-            // In the place of the line before.
-            (true, true) => stderr::say(&format!("\u{1b}[1A\u{1b}[2K{}", line(change))),
-            // A log needs no count of every moment.
+        match (is_recount, self.is_terminal) {
+            (false, _) => stderr::say(&sentence(change)),
+            // Replaces the line before.
+            (true, true) => stderr::say(&format!("\u{1b}[1A\u{1b}[2K{}", sentence(change))),
+            // A log does not need every count.
             (true, false) => {}
         }
     }
 
-    /// All of it is done.
+    /// The change is complete.
     pub(crate) fn done(&self, text: &str) {
         if self.json {
-            event(&RunChangeEvent::Done);
+            print_json(&done_json());
         } else {
             stderr::say(text);
         }
     }
 
-    /// It was not done, which is told on stderr in any case.
+    /// The change failed. The caller prints the failure to stderr in any case.
     pub(crate) fn failed(&self, failure: Failure) -> Failure {
         if self.json {
-            event(&RunChangeEvent::Failed {
-                error: &failure.message,
-                hint: failure.hint.as_deref(),
-            });
+            print_json(&failed_json(&failure));
         }
         failure
     }
 }
 
-/// Whether the second only says how many connections are left by now.
+/// A closed stdout does not end the change.
+fn print_json(line: &str) {
+    let _ = stdout::line(line);
+}
+
+/// Whether only the number of connections of a draining worker differs.
 fn differ_in_connections(one: &WorkerUpdate, other: &WorkerUpdate) -> bool {
     let same = WorkerUpdate { at: one.at, connections: one.connections, ..other.clone() };
     one.state == WorkerPhase::Draining && *one == same
 }
 
-/// A change in words: `worker 2: pid 33 drains, 12 connections open`.
-fn line(change: &WorkerUpdate) -> String {
-    let who = change.pid.map_or_else(|| "it".to_owned(), |pid| format!("pid {pid}"));
-    let (color, what) = match change.state {
+/// `worker 2: pid 33 drains, 12 connections open`.
+fn sentence(change: &WorkerUpdate) -> String {
+    let process = change.pid.map_or_else(|| "it".to_owned(), |pid| format!("pid {pid}"));
+    let (color, action) = match change.state {
         WorkerPhase::Starting => (None, "starts"),
         WorkerPhase::Ready => (Some(AnsiColor::Green), "is ready"),
         WorkerPhase::Draining => (Some(AnsiColor::Yellow), "drains"),
         WorkerPhase::Gone => (None, "has ended"),
         WorkerPhase::Waiting => {
-            (Some(AnsiColor::Yellow), "crashed, and is started again after a while")
+            (Some(AnsiColor::Yellow), "crashed and is started again after a delay")
         }
         WorkerPhase::GivenUp => {
-            (Some(AnsiColor::Red), "crashed too often, and is not started again")
+            (Some(AnsiColor::Red), "crashed too often and is not started again")
         }
     };
     let style = color.map(AnsiColor::on_default).unwrap_or_default();
@@ -89,12 +91,12 @@ fn line(change: &WorkerUpdate) -> String {
     };
     let why = change.why.as_ref().map(|why| format!(": {}", printable(why)));
     let why = why.unwrap_or_default();
-    format!("worker {}: {who} {style}{what}{style:#}{open}{why}", change.worker)
+    format!("worker {}: {process} {style}{action}{style:#}{open}{why}", change.worker)
 }
 
-/// A state in a word, as the table and JSON have it.
-pub(crate) fn state(state: WorkerPhase) -> &'static str {
-    match state {
+/// The word for a phase in tables and JSON.
+pub(crate) fn phase_name(phase: WorkerPhase) -> &'static str {
+    match phase {
         WorkerPhase::Starting => "starting",
         WorkerPhase::Ready => "ready",
         WorkerPhase::Draining => "draining",
@@ -104,46 +106,25 @@ pub(crate) fn state(state: WorkerPhase) -> &'static str {
     }
 }
 
-#[derive(Serialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-enum RunChangeEvent<'a> {
-    Change(ToldChange<'a>),
-    Done,
-    Failed { error: &'a str, hint: Option<&'a str> },
+/// `at_ms` is in milliseconds since 1970.
+fn change_json(change: &WorkerUpdate) -> String {
+    json_line(&object! {
+        event: "change",
+        at_ms: change.at,
+        worker: change.worker,
+        pid: change.pid,
+        state: phase_name(change.state),
+        why: &change.why,
+        connections: change.connections,
+    })
 }
 
-#[derive(Serialize)]
-struct ToldChange<'a> {
-    /// Milliseconds since 1970.
-    at_ms: u64,
-    worker: u16,
-    pid: Option<i32>,
-    state: &'static str,
-    why: Option<&'a str>,
-    connections: Option<u32>,
+fn done_json() -> String {
+    json_line(&object! { event: "done" })
 }
 
-impl<'a> ToldChange<'a> {
-    fn new(change: &'a WorkerUpdate) -> Self {
-        Self {
-            at_ms: change.at,
-            worker: change.worker,
-            pid: change.pid,
-            state: state(change.state),
-            why: change.why.as_deref(),
-            connections: change.connections,
-        }
-    }
-}
-
-/// A reader who has gone hears no more; what was asked for goes on.
-fn event(event: &RunChangeEvent<'_>) {
-    let _ = stdout::line(&json(event));
-}
-
-/// One line of JSON. Fields and events may be added, none changes its meaning.
-fn json(event: &RunChangeEvent<'_>) -> String {
-    json::line(event)
+fn failed_json(failure: &Failure) -> String {
+    json_line(&object! { event: "failed", error: &failure.message, hint: &failure.hint })
 }
 
 #[cfg(test)]

@@ -34,25 +34,25 @@ fn each_change_is_a_sentence() {
                 why: Some("signal 9".into()),
                 ..change(WorkerPhase::Waiting)
             },
-            "worker 2: it crashed, and is started again after a while: signal 9",
+            "worker 2: it crashed and is started again after a delay: signal 9",
         ),
         (
             WorkerUpdate { pid: None, ..change(WorkerPhase::GivenUp) },
-            "worker 2: it crashed too often, and is not started again",
+            "worker 2: it crashed too often and is not started again",
         ),
         (
             WorkerUpdate { why: Some("a\u{1b}[2Jb\n".into()), ..change(WorkerPhase::Gone) },
             "worker 2: pid 41 has ended: a\\u{1b}[2Jb\\n",
         ),
     ];
-    for (change, told) in cases {
-        assert_eq!(plain(&line(&change)), told);
+    for (change, expected) in cases {
+        assert_eq!(plain(&sentence(&change)), expected);
     }
-    assert!(line(&change(WorkerPhase::Ready)).contains("\u{1b}[32mis ready\u{1b}[0m"));
+    assert!(sentence(&change(WorkerPhase::Ready)).contains("\u{1b}[32mis ready\u{1b}[0m"));
 }
 
 #[test]
-fn only_a_new_count_of_a_draining_worker_is_no_news() {
+fn only_the_count_of_a_draining_worker_is_a_recount() {
     let draining =
         |at, count| WorkerUpdate { at, connections: Some(count), ..change(WorkerPhase::Draining) };
     assert!(differ_in_connections(&draining(1, 5), &draining(2, 4)));
@@ -65,14 +65,14 @@ fn only_a_new_count_of_a_draining_worker_is_no_news() {
 #[test]
 fn events_keep_their_shape() {
     let ready = change(WorkerPhase::Ready);
-    let told = json(&RunChangeEvent::Change(ToldChange::new(&ready)));
+    let change = change_json(&ready);
     let expected = concat!(
         r#"{"event":"change","at_ms":7,"worker":2,"pid":41,"state":"ready","why":null,"#,
         r#""connections":null}"#,
         "\n"
     );
-    assert_eq!(told, expected);
-    assert_eq!(json(&RunChangeEvent::Done), "{\"event\":\"done\"}\n");
-    let failed = RunChangeEvent::Failed { error: "no", hint: None };
-    assert_eq!(json(&failed), "{\"event\":\"failed\",\"error\":\"no\",\"hint\":null}\n");
+    assert_eq!(change, expected);
+    assert_eq!(done_json(), "{\"event\":\"done\"}\n");
+    let failed = failed_json(&Failure::failed("no"));
+    assert_eq!(failed, "{\"event\":\"failed\",\"error\":\"no\",\"hint\":null}\n");
 }

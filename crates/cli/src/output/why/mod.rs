@@ -69,7 +69,7 @@ fn one(answer: &WhyAnswer) -> String {
 fn headline(answer: &WhyAnswer) -> String {
     let what = what(answer);
     if let Some(guard) = &answer.guard {
-        let only = guard::who(guard);
+        let only = guard::allowed_list(guard);
         return format!("no: {what} cannot be bound: EPERM by bind: it is guarded for {only}");
     }
     match &answer.prediction.result {

@@ -1,0 +1,194 @@
+//! The options of `sameport run`.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sameport_policy::addr::{AddrSpec, AddrSpecError};
+use sameport_policy::bind::map::MapRule;
+use sameport_policy::bind::source;
+use sameport_policy::model::name::RunName;
+
+use crate::duration::parse_duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  sameport run -- python3 -m http.server 8080      from two terminals: both answer on 8080
+  sameport run --group web -- ./another-server     and different programs, each with the group
+  sameport run -n 4 -- ./server --port 8080        four copies at once
+  sameport run --port 53 -- unbound -d             share port 53, leave its other ports alone
+  sameport run --map 80=127.0.0.1:8080 -- nginx -g 'daemon off;'    it asks for 80, it gets 8080
+  sameport run --name web -n 4 -- node server.js   workers that `sameport restart web` replaces
+  sameport run --private -- ./api                  no other program can join its ports, not even root's
+  sameport run --source 127.0.0.9 -- curl http://127.0.0.1:8080/    connects from this address";
+
+const AFTER: &str = "\
+The program is not changed: where it binds a fixed port, the socket gets SO_REUSEPORT first, and the \
+kernel gives each new connection to one of the members. Only sockets of one user can share: those of \
+runs of the same command in the same directory, or of the same --group, or with --join all of them.
+
+Exits with the program's own code (with -n, the first that is not 0), 128+n after signal n, 126 or 127 \
+when the command cannot be executed or found. With --name: 0 after `sameport stop`; after the last worker \
+was given up its code, or 1.";
+
+/// Run a program, unmodified, on shared ports
+#[derive(clap::Args)]
+#[command(before_help = EXAMPLES, after_help = AFTER)]
+pub(crate) struct Args {
+    /// Number of copies to start, 1 to 1024
+    #[arg(short = 'n', value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) copies: u16,
+    /// Share only this port; can be repeated [default: every fixed port]
+    #[arg(long = "port", value_name = "PORT", value_parser = sameport_policy::addr::parse_fixed_port)]
+    pub(super) ports: Vec<u16>,
+    /// Bind TO where the program asks for FROM: each PORT, ADDR or ADDR:PORT, FROM with an optional
+    /// prefix tcp: or udp:; can be repeated, the most specific rule applies
+    #[arg(long = "map", value_name = "FROM=TO")]
+    pub(super) rules: Vec<MapRule>,
+    /// Make the program's connections come from this address, and from this port if given
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = source::read)]
+    pub(super) source: Option<SocketAddr>,
+    /// Allow binds to addresses that are not this machine's (IP_TRANSPARENT; needs CAP_NET_ADMIN)
+    #[arg(long)]
+    pub(super) transparent: bool,
+    /// The interposer that changes the program's binds
+    #[arg(long, value_enum, default_value_t = ViaArgument::Auto)]
+    pub(super) via: ViaArgument,
+    /// With --via preload: whether programs that the command executes load the library too
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub(super) children: Option<ChildrenArgument>,
+    #[command(flatten)]
+    pub(super) named: NamedArgs,
+    #[command(flatten)]
+    pub(super) together: TogetherArgs,
+    /// Do not report members of the group or refused addresses
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Allow io_uring, whose binds sameport does not see
+    #[arg(long)]
+    pub(super) allow_io_uring: bool,
+    /// Start a set-user-ID program or one with file capabilities even though, without root, it
+    /// does not get what its file grants
+    #[arg(long)]
+    pub(super) no_new_privs: bool,
+    /// The program and its arguments, after `--`
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(super) command: Vec<OsString>,
+}
+
+/// The runs that share with this one.
+#[derive(clap::Args)]
+pub(super) struct TogetherArgs {
+    /// Share with every run of this group [default: with the same command in the same directory]
+    #[arg(long, value_name = "NAME")]
+    pub(super) group: Option<RunName>,
+    /// Share with every socket on the port, of this run or not
+    #[arg(long)]
+    pub(super) join: bool,
+    /// Let the kernel refuse every socket outside the group, also root's: the group's sockets get an
+    /// owner of their own (needs root or CAP_CHOWN; by seccomp only)
+    #[arg(long, conflicts_with = "join")]
+    pub(super) private: bool,
+}
+
+/// The options of a named run.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Named runs")]
+pub(super) struct NamedArgs {
+    /// Keep the workers running: restart them after a crash, hold their listening sockets meanwhile,
+    /// and let `sameport status|restart|scale|upgrade|stop NAME` control them
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<RunName>,
+    /// Readiness check, in addition to listening on the previous worker's addresses: `tcp` (accepts a
+    /// connection), `http:PATH` (answers 2xx or 3xx), `notify` (sends READY=1), `exec:CMD` (exits
+    /// with 0)
+    #[arg(long, value_name = "CHECK", requires = "name", value_parser = ready)]
+    pub(super) ready: Option<ReadyArgument>,
+    /// Time limit for a worker to become ready, such as 500ms, 30s or 2m
+    #[arg(long, value_name = "TIME", requires = "name", default_value = "30s",
+          value_parser = parse_duration)]
+    pub(super) ready_timeout: Duration,
+    /// Number of workers that a restart replaces at once; 0: one, and the old one ends first
+    #[arg(long, value_name = "N", requires = "name", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub(super) surge: u16,
+    /// Time limit for a worker to end after SIGTERM, before SIGKILL
+    #[arg(long, value_name = "TIME", requires = "name", default_value = "30s",
+          value_parser = parse_duration)]
+    pub(super) grace: Duration,
+    /// `own`: each worker has its own queue of connections; `shared`: all accept from one
+    #[arg(long, value_enum, requires = "name", default_value_t = QueueArgument::Own)]
+    pub(super) queue: QueueArgument,
+    /// Listen here from the start and pass the socket to every worker, as systemd does (LISTEN_FDS):
+    /// 8080, 127.0.0.1:8080, [::1]:8080, localhost:8080; can be repeated
+    #[arg(long, value_name = "ADDR", requires = "name", conflicts_with = "no_hold",
+          value_parser = fixed)]
+    pub(super) listen: Vec<AddrSpec>,
+    /// Close listening sockets with their worker
+    #[arg(long, requires = "name")]
+    pub(super) no_hold: bool,
+}
+
+/// The values of `--ready`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ReadyArgument {
+    Tcp,
+    Http(String),
+    Notify,
+    Exec(OsString),
+}
+
+fn ready(text: &str) -> Result<ReadyArgument, &'static str> {
+    match text.split_once(':') {
+        None if text == "tcp" => Ok(ReadyArgument::Tcp),
+        None if text == "notify" => Ok(ReadyArgument::Notify),
+        Some(("http", path)) if path.starts_with('/') && !path.contains([' ', '\r', '\n']) => {
+            Ok(ReadyArgument::Http(path.to_owned()))
+        }
+        Some(("exec", command)) if !command.trim().is_empty() => {
+            Ok(ReadyArgument::Exec(command.into()))
+        }
+        _ => Err("write tcp, http:/PATH, notify or exec:COMMAND"),
+    }
+}
+
+/// An address that the next run can open again.
+fn fixed(text: &str) -> Result<AddrSpec, String> {
+    let spec: AddrSpec = text.parse().map_err(|error: AddrSpecError| error.to_string())?;
+    match spec.port {
+        0 => Err(format!("{text} has no fixed port: write one from 1 to 65535")),
+        _ => Ok(spec),
+    }
+}
+
+/// The values of `--queue`.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum QueueArgument {
+    /// A queue for each worker
+    Own,
+    /// One queue for all
+    Shared,
+}
+
+/// The values of `--via`.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ViaArgument {
+    /// The first of these that works
+    Auto,
+    /// Any program, static ones too; no privilege
+    Seccomp,
+    /// Dynamically linked programs, by LD_PRELOAD
+    Preload,
+    /// Any program, by eBPF; needs root
+    Cgroup,
+}
+
+/// The values of `--children`.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ChildrenArgument {
+    /// Keep LD_PRELOAD
+    Inherit,
+    /// Remove it
+    Strip,
+}

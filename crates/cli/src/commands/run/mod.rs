@@ -1,0 +1,95 @@
+//! `sameport run`.
+
+mod args;
+#[cfg(target_os = "linux")]
+mod plan;
+
+use sameport_policy::addr::AddrSpec;
+use sameport_policy::bind::map;
+use sameport_policy::bind::map::MapRule;
+
+use crate::error::{Failure, VerbResult, contradicting_maps};
+
+pub(crate) use args::Args;
+use args::{NamedArgs, QueueArgument, TogetherArgs, ViaArgument};
+
+#[cfg(target_os = "linux")]
+pub(crate) fn run(args: Args) -> VerbResult {
+    use crate::error::run_failure;
+    use crate::output::run::reporter::StderrLines;
+
+    refuse_contradiction(&args.rules)?;
+    refuse_twice(&args.named.listen)?;
+    refuse_half_private(&args)?;
+    refuse_ineffective(&args)?;
+    let mut reporter = StderrLines::new(args.quiet);
+    let plan = plan::run_plan(args);
+    let outcome = sameport_supervisor::run(&plan, &mut |event| reporter.report(&event));
+    reporter.finish();
+    outcome.map(Into::into).map_err(|error| run_failure(&plan, &error))
+}
+
+/// Two rules for one address: which one applies would depend on their order.
+fn refuse_contradiction(rules: &[MapRule]) -> Result<(), Failure> {
+    match map::contradiction(rules) {
+        None => Ok(()),
+        Some((earlier, later)) => {
+            let (earlier, later) = (rules[earlier], rules[later]);
+            Err(contradicting_maps(earlier, later))
+        }
+    }
+}
+
+/// An address after --listen that is repeated is a mistake.
+fn refuse_twice(listen: &[AddrSpec]) -> Result<(), Failure> {
+    let twice = listen.iter().enumerate().find(|(index, spec)| listen[..*index].contains(spec));
+    match twice {
+        None => Ok(()),
+        Some((_, spec)) => Err(Failure::usage(format!("--listen {spec} is given twice"))
+            .hint("each worker gets one socket for it: leave one out")),
+    }
+}
+
+/// Privacy that the program itself or io_uring could break.
+fn refuse_half_private(args: &Args) -> Result<(), Failure> {
+    let why = match args {
+        Args { together: TogetherArgs { private: false, .. }, .. } => return Ok(()),
+        Args { via: ViaArgument::Preload, .. } => {
+            "--via preload: a library inside the program has the program's rights, and cannot give its \
+             sockets another owner"
+        }
+        Args { via: ViaArgument::Cgroup, .. } => {
+            "--via cgroup: eBPF cannot give sockets another owner"
+        }
+        Args { allow_io_uring: true, .. } => {
+            "--allow-io-uring: what a ring binds is not seen, and would not be private"
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(format!("--private cannot be with {why}")).hint("leave one of the two out"))
+}
+
+/// An option that the chosen interposer would ignore.
+fn refuse_ineffective(args: &Args) -> Result<(), Failure> {
+    let other = matches!(args.via, ViaArgument::Preload | ViaArgument::Cgroup);
+    let refused = match args {
+        Args { children: Some(_), .. } if args.via != ViaArgument::Preload => {
+            Some(("--children", "preload"))
+        }
+        Args { named: NamedArgs { queue: QueueArgument::Shared, .. }, .. } if other => {
+            Some(("--queue shared", "seccomp"))
+        }
+        Args { allow_io_uring: true, .. } if other => Some(("--allow-io-uring", "seccomp")),
+        Args { no_new_privs: true, .. } if other => Some(("--no-new-privs", "seccomp")),
+        _ => None,
+    };
+    match refused {
+        None => Ok(()),
+        Some((option, via)) => {
+            Err(Failure::usage(format!("{option} is for --via {via} only")).hint("leave it out"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! The plan of a run: the command line and the environment in the terms of the supervisor.
+
+use std::env;
+
+use sameport_policy::bind::verdict::PortSet;
+use sameport_policy::lifecycle::{LifecycleSettings, QueueMode};
+use sameport_policy::seccomp::filter::IoUring;
+use sameport_policy::systemd::Activation;
+use sameport_supervisor::{
+    BindOptions, ChildPolicy, HANDOVER_FD, InterposerChoice, InterposerKind, NamedOptions,
+    ReadyCheck, RunEnvironment, RunPlan, SharingScope,
+};
+
+use super::args::{Args, ChildrenArgument, NamedArgs, QueueArgument, ReadyArgument, ViaArgument};
+
+pub(super) fn run_plan(args: Args) -> RunPlan {
+    RunPlan {
+        command: args.command,
+        copies: args.copies,
+        bind_options: BindOptions {
+            ports: match args.ports {
+                all if all.is_empty() => PortSet::All,
+                ports => PortSet::Only(ports.into_iter().collect()),
+            },
+            rules: args.rules,
+            source: args.source,
+            transparent: args.transparent,
+        },
+        scope: SharingScope { group: args.together.group, join: args.together.join },
+        private: args.together.private,
+        io_uring: if args.allow_io_uring { IoUring::Allow } else { IoUring::Refuse },
+        give_up_privileges: args.no_new_privs,
+        interposer: match args.via {
+            ViaArgument::Auto => InterposerChoice::Auto,
+            ViaArgument::Seccomp => InterposerChoice::Only(InterposerKind::Seccomp),
+            ViaArgument::Preload => InterposerChoice::Only(InterposerKind::Preload),
+            ViaArgument::Cgroup => InterposerChoice::Only(InterposerKind::Cgroup),
+        },
+        preload_library: sameport_preload::LIBRARY.ok_or(sameport_preload::WHY_NOT),
+        child_policy: match args.children {
+            None | Some(ChildrenArgument::Inherit) => ChildPolicy::Inherit,
+            Some(ChildrenArgument::Strip) => ChildPolicy::Strip,
+        },
+        search_path: env::var_os("PATH"),
+        environment: environment(),
+        named: named_options(args.copies, args.named),
+    }
+}
+
+fn environment() -> RunEnvironment {
+    let text = |name| env::var_os(name).map(|value| value.into_string().unwrap_or_default());
+    RunEnvironment {
+        runtime_dir: env::var_os("XDG_RUNTIME_DIR"),
+        ld_preload: env::var_os("LD_PRELOAD"),
+        notify_socket: env::var_os("NOTIFY_SOCKET"),
+        activation: Activation {
+            pid: text("LISTEN_PID"),
+            count: text("LISTEN_FDS"),
+            names: text("LISTEN_FDNAMES"),
+        },
+    }
+}
+
+fn named_options(copies: u16, args: NamedArgs) -> Option<NamedOptions> {
+    Some(NamedOptions {
+        name: args.name?,
+        settings: LifecycleSettings {
+            copies,
+            surge: args.surge,
+            ready_timeout: args.ready_timeout,
+            grace: args.grace,
+        },
+        ready: match args.ready {
+            None => ReadyCheck::Listens,
+            Some(ReadyArgument::Tcp) => ReadyCheck::Tcp,
+            Some(ReadyArgument::Http(path)) => ReadyCheck::Http(path),
+            Some(ReadyArgument::Notify) => ReadyCheck::Notify,
+            Some(ReadyArgument::Exec(command)) => ReadyCheck::Exec(command),
+        },
+        hold: !args.no_hold,
+        queue: match args.queue {
+            QueueArgument::Own => QueueMode::PerWorker,
+            QueueArgument::Shared => QueueMode::Shared,
+        },
+        listen: args.listen,
+        directory: env::current_dir().unwrap_or_default(),
+        arguments: env::args_os().collect(),
+        environment: env::vars_os().filter(|(name, _)| name != HANDOVER_FD).collect(),
+        handover_fd: env::var(HANDOVER_FD).ok().and_then(|number| number.parse().ok()),
+    })
+}
