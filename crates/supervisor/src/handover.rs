@@ -1,11 +1,12 @@
-//! Another program in the supervisor's place: what it is told, and what it goes on with.
+//! The state that a supervisor passes to the program that it executes in its place.
 //!
-//! The process stays, and with it its children. Descriptors that it is to have lose CLOEXEC for the
-//! moment of the exec; the rest of what we know is in a letter, a file in memory.
+//! The process stays, and so do its children. Descriptors lose CLOEXEC for the `exec`; everything else
+//! goes as JSON into a memory file (memfd_create(2)).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
@@ -25,32 +26,45 @@ use crate::control::{InheritedControlSocket, RunInfo};
 use crate::plan::PROGRAM;
 use crate::termination::SIGKILL;
 
-/// The variable with the letter's descriptor.
+/// The environment variable with the number of the memory file's descriptor.
 pub const HANDOVER_FD: &str = "SAMEPORT_HANDOVER_FD";
 
-/// Both programs must speak the same.
+/// Version of the state. Both programs must have the same.
 pub(crate) const VERSION: u32 = 1;
 
-/// How long a program may take to say its version.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for a program to print its version.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the next program must know.
+/// Everything that the next program needs. The names in the JSON are fixed: programs of different
+/// releases exchange it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct HandoverState {
     pub version: u32,
-    pub about: RunInfo,
-    pub door: InheritedControlSocket,
+    #[serde(rename = "about")]
+    pub info: RunInfo,
+    #[serde(rename = "door")]
+    pub control: InheritedControlSocket,
     pub commands: Vec<Vec<OsString>>,
     pub workers: Vec<HandoverWorker>,
     pub sockets: Vec<HandoverSocket>,
-    /// Of each TCP group, the inodes in the kernel's order.
+    /// The inodes of each TCP group, in the kernel's order.
     pub groups: Vec<Vec<u64>>,
     pub copies: u16,
     pub last_start: InstanceId,
-    /// The clock that all times are on.
+    /// Time since the begin of the run.
     pub clock: Duration,
+    #[serde(flatten)]
+    pub startup: StartupRecord,
+}
+
+/// The process attributes that the first program was started with: workers get them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct StartupRecord {
+    /// Blocked signals.
     pub blocked: Vec<i32>,
+    /// Bits of [`StartupState`].
     pub record: u8,
+    /// The descriptor limit.
     pub descriptors: Option<u64>,
 }
 
@@ -61,7 +75,7 @@ pub(crate) struct HandoverWorker {
     pub start: InstanceId,
     pub pid: i32,
     pub detached: bool,
-    /// Where its binds are asked about.
+    /// The descriptor of its seccomp listener.
     pub listener: RawFd,
     command: usize,
     since: Duration,
@@ -78,18 +92,21 @@ pub(crate) struct HandoverSocket {
     device: Option<String>,
     v6only: bool,
     pub users: Vec<InstanceId>,
-    #[serde(default)]
-    pub older: SocketHistory,
+    #[serde(default, rename = "older")]
+    pub history: SocketHistory,
 }
 
-/// What is to be known of a socket that is, or may become, older than its workers.
+/// Properties of a socket that is older than its workers.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct SocketHistory {
-    /// All workers share it: whether they find it open, and whether a socket unit has it too.
-    pub common: Option<(bool, bool)>,
-    /// Under which name the service manager keeps it.
-    pub kept: Option<String>,
-    /// The order of its group is not known.
+    /// For a socket that all workers share: whether workers inherit it, and whether a socket unit has it
+    /// too.
+    #[serde(rename = "common")]
+    pub shared: Option<(bool, bool)>,
+    /// Its name in the service manager's store.
+    #[serde(rename = "kept")]
+    pub stored: Option<String>,
+    /// Whether the order of its group is unknown.
     pub unordered: bool,
 }
 
@@ -98,7 +115,7 @@ impl HandoverSocket {
         descriptor: RawFd,
         address: &Address,
         users: Vec<InstanceId>,
-        older: SocketHistory,
+        history: SocketHistory,
     ) -> Self {
         Self {
             descriptor,
@@ -107,7 +124,7 @@ impl HandoverSocket {
             device: address.device.clone(),
             v6only: address.v6only,
             users,
-            older,
+            history,
         }
     }
 
@@ -121,10 +138,11 @@ impl HandoverSocket {
     }
 }
 
-/// First processes, as the supervisor knows them: pid, and whether they have left daemons.
+/// The pid of each first process, and whether it has ended and left daemons.
 pub(crate) type FirstProcesses = BTreeMap<InstanceId, (i32, bool)>;
 
-/// The workers, for a letter; `None` if one of them is not known by all.
+/// Joins what the lifecycle and the supervisor know of the workers; `None` if a worker lacks a process
+/// or a listener.
 pub(crate) fn workers(
     serving: &[ServingWorker],
     processes: &FirstProcesses,
@@ -148,7 +166,7 @@ pub(crate) fn workers(
 }
 
 impl HandoverState {
-    /// What the workers' life was.
+    /// The lifecycle's part.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let serving = |worker: &HandoverWorker| ServingWorker {
             ordinal: worker.ordinal,
@@ -162,42 +180,41 @@ impl HandoverState {
         Snapshot { copies: self.copies, last_instance: self.last_start, workers }
     }
 
-    /// What the first program was started with.
-    pub(crate) fn inherited(&self) -> StartupState {
-        let (record, descriptors) = (self.record, self.descriptors);
-        StartupState { blocked: self.blocked.clone(), record, descriptors }
+    pub(crate) fn startup_state(&self) -> StartupState {
+        let StartupRecord { blocked, record, descriptors } = self.startup.clone();
+        StartupState { blocked, record, descriptors }
     }
 
-    /// As a file in memory.
+    /// Writes the state to a memory file.
     pub(crate) fn write(&self) -> io::Result<OwnedFd> {
         inherit::memory_file(&serde_json::to_vec(self)?)
     }
 
-    /// The letter that was passed to us.
-    pub(crate) fn read(descriptor: RawFd) -> io::Result<Self> {
-        let bytes = inherit::read_memory_file(descriptor)?;
-        let letter: Self = serde_json::from_slice(&bytes)?;
-        match letter.version {
-            VERSION => Ok(letter),
+    /// Reads the state from the descriptor that the previous program passed.
+    pub(crate) fn read(fd: RawFd) -> io::Result<Self> {
+        let state: Self = serde_json::from_slice(&inherit::read_memory_file(fd)?)?;
+        match state.version {
+            VERSION => Ok(state),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "it is of another version")),
         }
     }
 }
 
-/// The file that is to be executed: this one, or what was installed in our place since we started.
-pub(crate) fn program(asked: Option<OsString>) -> PathBuf {
-    asked.map_or_else(
+/// The file to execute: the requested one, or the current path of this program, where an upgrade may
+/// have installed another file.
+pub(crate) fn program(requested: Option<OsString>) -> PathBuf {
+    requested.map_or_else(
         || {
-            let ours = std::env::current_exe().unwrap_or_default().into_os_string();
-            let ours = ours.to_string_lossy();
-            PathBuf::from(ours.strip_suffix(" (deleted)").unwrap_or(&ours))
+            let own = std::env::current_exe().unwrap_or_default().into_os_string();
+            let own = own.to_string_lossy();
+            PathBuf::from(own.strip_suffix(" (deleted)").unwrap_or(&own))
         },
         PathBuf::from,
     )
 }
 
-/// Whether it is a sameport that starts at all: it could not tell us afterwards.
-pub(crate) fn refuse_what_is_none(program: &Path) -> Result<(), String> {
+/// Runs `PROGRAM --version`: after `exec` it is too late to find out that the file is not sameport.
+pub(crate) fn check_program(program: &Path) -> Result<(), String> {
     let shown = program.display();
     let mut child = Command::new(program)
         .arg("--version")
@@ -207,22 +224,24 @@ pub(crate) fn refuse_what_is_none(program: &Path) -> Result<(), String> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("{shown}: {error}"))?;
-    let until = Instant::now() + PATIENCE;
+    let pid = child.id().cast_signed();
+    let until = Instant::now() + VERSION_TIMEOUT;
     while child.try_wait().map_err(|error| error.to_string())?.is_none() {
-        if Instant::now() > until {
-            // Ours, and waited for with all others; so is what it has started.
-            let _ = process::signal_group(child.id().cast_signed(), SIGKILL);
-            return Err(format!("{shown} does not say its version"));
+        let rest = until.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            // The event loop reaps the program and its children.
+            let _ = process::signal_group(pid, SIGKILL);
+            return Err(format!("{shown} does not print its version"));
         }
-        std::thread::sleep(Duration::from_millis(1));
+        process::wait_exit(pid, rest).map_err(|errno| format!("{shown}: {errno}"))?;
     }
-    let mut said = String::new();
+    let mut version = String::new();
     if let Some(mut stdout) = child.stdout.take() {
-        // What is no text is not ours.
-        let _ = io::Read::read_to_string(&mut stdout, &mut said);
+        // Output that is not UTF-8 fails the comparison.
+        let _ = stdout.read_to_string(&mut version);
     }
-    match said.split(" ").next() == Some(PROGRAM) {
+    match version.split(' ').next() == Some(PROGRAM) {
         true => Ok(()),
-        false => Err(format!("{shown} is no sameport")),
+        false => Err(format!("{shown} is not a sameport binary")),
     }
 }

@@ -1,6 +1,7 @@
-//! From nothing to workers that run and are attended to; or back to nothing.
+//! Starts the workers, and supervises them to their end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sameport_sys::process;
 use sameport_sys::process::signals::SignalFd;
@@ -11,60 +12,85 @@ use tokio::sync::mpsc;
 
 use crate::error::RunError;
 use crate::event::RunEvent;
+use crate::event_loop;
+use crate::handover::HandoverState;
 use crate::interpose::Interposer;
-use crate::named;
-use crate::plain::PlainSupervisor;
-use crate::plan::RunPlan;
+use crate::interpose::kept::KeptSockets;
+use crate::monitor::Monitor;
+use crate::named::NamedRun;
+use crate::plain::PlainRun;
+use crate::plan::{NamedOptions, RunPlan};
 use crate::pool::inherited::InheritedSocket;
 use crate::report::{REPORT_QUEUE, Report, Reporter};
 use crate::runtime::{end_at_once, watch};
+use crate::service_manager;
 
-/// Workers that run, one way or the other.
-pub(crate) enum StartedRun<'a> {
-    Once(Box<PlainRun>),
-    Named(Box<named::StartedNamed<'a>>),
-}
-
-impl<'a> StartedRun<'a> {
-    /// Starts the workers. On failure, those before it have been ended.
-    pub(crate) fn start(
-        plan: &'a RunPlan,
-        interposer: Box<dyn Interposer>,
-        given: &mut Vec<InheritedSocket>,
-    ) -> Result<Self, RunError> {
-        match &plan.named {
-            None => start(plan, interposer).map(Box::new).map(Self::Once),
-            Some(named) => {
-                named::start(plan, named, interposer, given).map(Box::new).map(Self::Named)
-            }
-        }
-    }
-
-    /// Stays with the workers until all is over, and gives the exit code.
-    pub(crate) fn supervise(self, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
-        match self {
-            Self::Once(once) => once.supervise(tell),
-            Self::Named(named) => named.supervise(tell),
-        }
-    }
-}
-
-/// Workers that run once.
-pub(crate) struct PlainRun {
-    interposer: Box<dyn Interposer>,
-    /// First processes, with the worker's ordinal.
-    running: BTreeMap<i32, u16>,
-    beside: Reporter,
-    news: mpsc::Receiver<Report>,
+/// Workers that run, and what the event loop needs.
+pub(crate) struct StartedRun<'a> {
+    run: Run<'a>,
+    kept: KeptSockets,
+    /// The clock at the start of this program; not zero after a `reexec`.
+    clock: Duration,
+    sender: mpsc::Sender<Report>,
+    reports: mpsc::Receiver<Report>,
     runtime: Runtime,
     signals: AsyncFd<SignalFd>,
 }
 
-fn start(plan: &RunPlan, mut interposer: Box<dyn Interposer>) -> Result<PlainRun, RunError> {
+enum Run<'a> {
+    Plain(PlainRun),
+    Named(Box<NamedRun<'a>>),
+}
+
+impl<'a> StartedRun<'a> {
+    /// Starts the workers, or continues with those of the previous program. On failure, the workers
+    /// that were started have been ended. Takes `inherited` on success.
+    pub(crate) fn start(
+        plan: &'a RunPlan,
+        interposer: Box<dyn Interposer>,
+        inherited: &mut Vec<InheritedSocket>,
+    ) -> Result<Self, RunError> {
+        match &plan.named {
+            None => start_plain(plan, interposer),
+            Some(options) => {
+                let started = start_named(plan, options, interposer, inherited)?;
+                inherited.clear();
+                Ok(started)
+            }
+        }
+    }
+
+    /// Supervises the run to its end, and gives the exit code.
+    pub(crate) fn supervise(self, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
+        let Self { run, kept, clock, sender, reports, runtime, signals } = self;
+        let monitor = Monitor::new(sender, kept, tell).since(clock);
+        let code = match run {
+            Run::Plain(run) => runtime.block_on(event_loop::serve(run, monitor, &signals, reports)),
+            Run::Named(run) => {
+                run.write_record();
+                runtime.block_on(event_loop::serve(*run, monitor, &signals, reports))
+            }
+        };
+        drop(signals);
+        // Does not wait for a running inspection.
+        runtime.shutdown_background();
+        code.map_err(|error| RunError::System("supervise", error))
+    }
+}
+
+/// Blocks the signals that the supervisor handles, and makes orphaned descendants its children.
+fn prepare() -> Result<SignalFd, RunError> {
     let signals = SignalFd::block().map_err(|error| RunError::System("signalfd", error))?;
     process::adopt_orphans().map_err(|errno| RunError::System("prctl", errno.into()))?;
     startup::raise_descriptor_limit();
+    Ok(signals)
+}
 
+fn start_plain<'a>(
+    plan: &RunPlan,
+    mut interposer: Box<dyn Interposer>,
+) -> Result<StartedRun<'a>, RunError> {
+    let signals = prepare()?;
     let mut running = BTreeMap::new();
     let mut listeners = Vec::new();
     for ordinal in 1..=plan.copies {
@@ -79,33 +105,50 @@ fn start(plan: &RunPlan, mut interposer: Box<dyn Interposer>) -> Result<PlainRun
             }
         }
     }
-    let (sender, news) = mpsc::channel(REPORT_QUEUE);
-    let beside = Reporter::new(sender);
+    let (sender, reports) = mpsc::channel(REPORT_QUEUE);
+    let reporter = Reporter::new(sender.clone());
     let pids: Vec<i32> = running.keys().copied().collect();
-    let attended = interposer.start(&pids, listeners, beside.clone());
+    let attended = interposer.start(&pids, listeners, reporter.clone());
     interposer.no_more_workers();
     match attended.and_then(|()| watch(signals).map_err(|error| RunError::System("epoll", error))) {
         Ok((runtime, signals)) => {
-            Ok(PlainRun { interposer, running, beside, news, runtime, signals })
+            let kept = interposer.kept_sockets();
+            let run = Run::Plain(PlainRun::new(interposer, reporter, running));
+            Ok(StartedRun { run, kept, clock: Duration::ZERO, sender, reports, runtime, signals })
         }
         Err(error) => {
-            beside.end();
+            reporter.end();
             end_at_once(running.into_keys());
             Err(error)
         }
     }
 }
 
-impl PlainRun {
-    /// Stays with the workers until every process has ended, and gives the exit code.
-    fn supervise(self, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
-        let Self { interposer, running, beside, news, runtime, signals } = self;
-        let supervisor = PlainSupervisor::new(running, beside, interposer.kept_sockets(), tell);
-        let code = runtime.block_on(supervisor.serve(&signals, news));
-        // A look that is still under way is of no use any more.
-        drop(signals);
-        runtime.shutdown_background();
-        interposer.finish();
-        code.map_err(|error| RunError::System("supervise", error))
+fn start_named<'a>(
+    plan: &'a RunPlan,
+    options: &'a NamedOptions,
+    mut interposer: Box<dyn Interposer>,
+    inherited: &[InheritedSocket],
+) -> Result<StartedRun<'a>, RunError> {
+    let manager = service_manager::connect(plan.environment.notify_socket.as_ref())?;
+    let handover = options.handover_fd.map(HandoverState::read).transpose();
+    let handover = handover.map_err(|error| RunError::System("go on with the run", error))?;
+    if let Some(handover) = &handover {
+        startup::adopt_state(&handover.startup_state());
     }
+    let signals = prepare()?;
+    let (sender, reports) = mpsc::channel(REPORT_QUEUE);
+    let reporter = Reporter::new(sender.clone());
+    interposer.start(&[], Vec::new(), reporter.clone())?;
+    let (runtime, signals) = watch(signals).map_err(|error| RunError::System("epoll", error))?;
+    let context = runtime.enter();
+    let kept = interposer.kept_sockets();
+    let clock = handover.as_ref().map_or(Duration::ZERO, |handover| handover.clock);
+    let run = match handover {
+        Some(handover) => NamedRun::resume(plan, options, interposer, reporter, manager, handover)?,
+        None => NamedRun::start(plan, options, interposer, reporter, manager, inherited)?,
+    };
+    drop(context);
+    let run = Run::Named(Box::new(run));
+    Ok(StartedRun { run, kept, clock, sender, reports, runtime, signals })
 }

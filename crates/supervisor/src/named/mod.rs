@@ -1,100 +1,263 @@
-//! A named run: workers with a life of their own. They are started again when they crash, replaced
-//! when asked, and their listening sockets outlive them.
+//! A named run: restarts workers that crash, replaces them on request, and keeps their listening
+//! sockets.
 //!
-//! `supervisor` carries out what `rules::life` orders; `held` has the sockets, of which `given` knows
-//! those that were there before; `ready` asks workers whether they are; `status` says how things are,
-//! and `service` tells the service manager.
+//! The lifecycle (`sameport_policy::lifecycle`) decides; this module reports to it what happens and
+//! executes its actions.
 
-pub(crate) mod service_manager;
-pub(crate) mod status;
-pub(crate) mod supervisor;
+mod actions;
+mod begin;
+mod control_endpoint;
+mod reexec;
+mod requests;
+mod rounds;
 
-use std::path::Path;
+use std::io;
+use std::time::Duration;
 
+use sameport_policy::lifecycle::exit::Exit;
+use sameport_policy::lifecycle::{InstanceId, Lifecycle, RunOutcome, RunRequest};
+use sameport_policy::model::Address;
 use sameport_sys::process;
-use sameport_sys::process::signals::SignalFd;
-use sameport_sys::process::startup;
-use sameport_sys::run_files::{NameClaim, folders};
-use tokio::io::unix::AsyncFd;
-use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use sameport_sys::process::EndedChild;
+use tokio::sync::mpsc::Receiver;
 
-use crate::control::{RunInfo, client};
-use crate::error::RunError;
+use crate::control::PendingRequest;
+use crate::control::protocol::ControlReply;
+use crate::drain::Drains;
 use crate::event::RunEvent;
-use crate::handover::HandoverState;
+use crate::event_loop::{Progress, Supervise};
 use crate::interpose::Interposer;
 use crate::monitor::Monitor;
 use crate::plan::{NamedOptions, RunPlan};
 use crate::pool::SocketPool;
-use crate::pool::inherited::InheritedSocket;
-use crate::report::{REPORT_QUEUE, Report, Reporter};
-use crate::runtime::watch;
-use supervisor::Supervisor;
+use crate::processes;
+use crate::readiness::{Readiness, ReadinessEvent};
+use crate::report::{Report, Reporter};
+use crate::runtime::STOPPING;
+use crate::termination::{SIGTERM, Termination};
+use crate::workers::Workers;
+use control_endpoint::ControlEndpoint;
 
-/// A named run whose workers have been started.
-pub(crate) struct StartedNamed<'a> {
-    supervisor: Supervisor<'a>,
-    runtime: Runtime,
-    signals: AsyncFd<SignalFd>,
-    news: mpsc::Receiver<Report>,
-}
-
-/// Starts the workers of a named run, or goes on with those that this process has already. What the
-/// run was given is taken if that succeeds.
-pub(crate) fn start<'a>(
+pub(crate) struct NamedRun<'a> {
     plan: &'a RunPlan,
-    named: &'a NamedOptions,
-    mut interposer: Box<dyn Interposer>,
-    given: &mut Vec<InheritedSocket>,
-) -> Result<StartedNamed<'a>, RunError> {
-    let manager = service_manager::manager(plan.environment.notify_socket.as_ref())?;
-    let letter = named.handover_fd.map(HandoverState::read).transpose();
-    let letter = letter.map_err(|error| RunError::System("go on with the run", error))?;
-    if let Some(letter) = &letter {
-        startup::adopt_state(&letter.inherited());
-    }
-    let signals = SignalFd::block().map_err(|error| RunError::System("signalfd", error))?;
-    process::adopt_orphans().map_err(|errno| RunError::System("prctl", errno.into()))?;
-    startup::raise_descriptor_limit();
-    let (sender, news) = mpsc::channel(REPORT_QUEUE);
-    let beside = Reporter::new(sender);
-    interposer.start(&[], Vec::new(), beside.clone())?;
-    let (runtime, signals) = watch(signals).map_err(|error| RunError::System("epoll", error))?;
-    let context = runtime.enter();
-    let telling = service_manager::ManagerReport::new(manager.clone());
-    let with = supervisor::NamedParts { held: SocketPool::new(named.queue, manager), telling };
-    let supervisor = match letter {
-        Some(letter) => Supervisor::resume(plan, named, interposer, beside, letter, with)?,
-        None => {
-            with.held
-                .adopt(given, named.settings.copies)
-                .map_err(|errno| RunError::System("fcntl", errno.into()))?;
-            let folder = plan.environment.runtime_dir.as_deref().map(Path::new);
-            let claim =
-                NameClaim::take(&named.name, &folders(folder)).map_err(RunError::ClaimName)?;
-            let about = RunInfo {
-                command: plan.command.clone(),
-                directory: named.directory.clone().into(),
-                since: client::now(),
-            };
-            Supervisor::start(plan, named, interposer, beside, claim, about, with)?
-        }
-    };
-    drop(context);
-    given.clear();
-    Ok(StartedNamed { supervisor, runtime, signals, news })
+    options: &'a NamedOptions,
+    interposer: Box<dyn Interposer>,
+    reporter: Reporter,
+    lifecycle: Lifecycle,
+    pool: SocketPool,
+    workers: Workers,
+    readiness: Readiness,
+    drains: Drains,
+    control: ControlEndpoint,
+    schedule: Schedule,
+    /// Events that the monitor does not have yet.
+    events: Vec<RunEvent>,
 }
 
-impl StartedNamed<'_> {
-    /// Stays until the run has ended, and gives its exit code.
-    pub(crate) fn supervise(self, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
-        let Self { supervisor, runtime, signals, news } = self;
-        let watching = Monitor::new(supervisor.sender(), supervisor.bound(), tell);
-        let watching = watching.since(supervisor.clock());
-        let code = runtime.block_on(supervisor.serve(watching, &signals, news));
-        drop(signals);
-        runtime.shutdown_background();
-        code.map_err(|error| RunError::System("supervise", error))
+/// What is due when, and the end of the run.
+#[derive(Debug, Default)]
+struct Schedule {
+    next_round: Duration,
+    next_inspection: Duration,
+    outcome: Option<RunOutcome>,
+    /// Ends the processes that outlived the run's workers.
+    termination: Option<Termination>,
+}
+
+/// An event of a named run.
+pub(crate) enum NamedInput {
+    /// A worker listens on another address.
+    Listens,
+    Readiness(ReadinessEvent),
+    Request(PendingRequest),
+}
+
+impl Supervise for NamedRun<'_> {
+    type Input = NamedInput;
+
+    async fn input(&mut self) -> NamedInput {
+        tokio::select! {
+            biased;
+            () = self.pool.changed() => NamedInput::Listens,
+            event = self.readiness.next() => NamedInput::Readiness(event),
+            Some(request) = self.control.requests.recv() => NamedInput::Request(request),
+        }
     }
+
+    fn handle(&mut self, input: NamedInput, monitor: &mut Monitor<'_>) {
+        let now = monitor.now();
+        match input {
+            // `attend` takes the addresses from the pool.
+            NamedInput::Listens => {}
+            NamedInput::Readiness(ReadinessEvent::Ready(start)) => self.ready(start, now),
+            NamedInput::Readiness(ReadinessEvent::Command(command)) => {
+                self.readiness.run_command(command, self.plan.private);
+            }
+            NamedInput::Readiness(ReadinessEvent::Notification) => self.take_notified(now),
+            NamedInput::Request(request) => self.requested(request, now),
+        }
+    }
+
+    /// Workers lead process groups of their own, so signals of the terminal do not reach them.
+    fn signalled(&mut self, number: i32, _from_terminal: bool, monitor: &mut Monitor<'_>) {
+        let now = monitor.now();
+        if !STOPPING.contains(&number) {
+            for start in self.workers.first.keys() {
+                self.workers.signal(*start, number, &self.pool);
+            }
+            return;
+        }
+        let actions = match self.lifecycle.is_stopping() {
+            true => self.lifecycle.kill(now),
+            false => self.lifecycle.request(RunRequest::Stop, now).unwrap_or_default(),
+        };
+        self.execute(actions, now);
+    }
+
+    fn reap(&mut self, monitor: &mut Monitor<'_>) -> io::Result<Progress> {
+        let now = monitor.now();
+        let (ended, _) = process::reap()?;
+        monitor.attend_to_the_gone();
+        for EndedChild { pid, exit } in ended {
+            if !self.readiness.command_ended(pid, exit)
+                && let Some((start, _)) = self.workers.by_pid(pid)
+            {
+                self.first_process_ended(start, exit, now);
+            }
+        }
+        Ok(Progress::Continues)
+    }
+
+    fn next_wake(&self, now: Duration) -> Option<Duration> {
+        let termination = self.schedule.termination.as_ref().map(Termination::next_sweep);
+        let inspects = !self.learns_of_listeners() && !self.lifecycle.starting().is_empty();
+        let times = [
+            self.lifecycle.next_deadline(),
+            self.drains.next_wake(now),
+            self.workers.next_sweep(),
+            termination,
+            inspects.then_some(self.schedule.next_inspection),
+            Some(self.schedule.next_round),
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    fn attend(&mut self, monitor: &mut Monitor<'_>) -> Progress {
+        let now = monitor.now();
+        self.attend_workers(now);
+        self.events.drain(..).for_each(|event| monitor.tell(event));
+        if self.schedule.outcome.is_none() {
+            return Progress::Continues;
+        }
+        let termination = &mut self.schedule.termination;
+        let termination = termination.get_or_insert_with(|| Termination::new(SIGTERM, now));
+        let all_ended = process::reap().map_or(true, |(_, any_left)| !any_left);
+        match all_ended || !termination.sweep(now) {
+            true => Progress::Ended,
+            false => Progress::Continues,
+        }
+    }
+
+    async fn finish(self, monitor: Monitor<'_>, reports: Receiver<Report>) -> u8 {
+        let Self { interposer, reporter, control, schedule, pool, .. } = self;
+        reporter.end();
+        if control.stop_requested {
+            pool.clear_store();
+        }
+        control.manager.flush();
+        drop((reporter, pool));
+        // Ends the thread that answers workers, which `monitor` waits for.
+        interposer.finish();
+        monitor.finish(reports).await;
+        if let Some(responder) = control.responder {
+            responder.end(ControlReply::Done);
+        }
+        control.socket.close().await;
+        match schedule.outcome {
+            Some(RunOutcome::GivenUp(exit)) => exit.exit_code().max(1),
+            Some(RunOutcome::Stopped) | None => 0,
+        }
+    }
+}
+
+impl NamedRun<'_> {
+    fn ready(&mut self, start: InstanceId, now: Duration) {
+        let actions = self.lifecycle.ready(start, now);
+        self.execute(actions, now);
+    }
+
+    fn take_notified(&mut self, now: Duration) {
+        for start in self.readiness.take_notified(&self.workers) {
+            self.ready(start, now);
+        }
+    }
+
+    /// Reports to the lifecycle the addresses that workers listen on.
+    fn take_listens(&mut self, now: Duration) {
+        for (start, address) in self.pool.take_listens() {
+            let actions = self.lifecycle.listening(start, address_key(&address), now);
+            self.execute(actions, now);
+        }
+    }
+
+    fn attend_workers(&mut self, now: Duration) {
+        self.inspect_listeners(now);
+        self.take_listens(now);
+        if self.readiness.has_notified() {
+            self.take_notified(now);
+        }
+        let grace = self.options.settings.grace;
+        for start in self.drains.take_drained(&self.pool, grace, now) {
+            let actions = self.lifecycle.drained(start, now);
+            self.execute(actions, now);
+        }
+        let actions = self.lifecycle.tick(now);
+        self.execute(actions, now);
+        self.workers.sweep_orphans(now);
+        if now >= self.schedule.next_round {
+            self.schedule.next_round = now + rounds::INTERVAL;
+            self.round(now);
+        }
+        self.control.manager.update(&self.lifecycle);
+    }
+
+    fn first_process_ended(&mut self, start: InstanceId, exit: Exit, now: Duration) {
+        let Some(first) = self.workers.get(start) else { return };
+        let (pid, ordinal) = (first.pid, first.ordinal);
+        let mut remaining = processes::of(start, pid, &self.pool.own(start));
+        let was_told = self.drains.contains(start) || self.lifecycle.is_leaving(start);
+        let may_detach = exit == Exit::Code(0) && !was_told;
+        if may_detach && remaining.is_empty() {
+            let is_check = |pid| self.readiness.is_command(pid);
+            remaining = self.workers.unclaimed(start, &self.pool, is_check);
+        }
+        if may_detach && !remaining.is_empty() {
+            self.workers.detach(start, remaining.clone());
+            self.events.push(RunEvent::Detached { ordinal, pid, remaining });
+            return;
+        }
+        if !remaining.is_empty() {
+            self.events.push(RunEvent::EndingLeftovers { pids: remaining.clone() });
+            self.workers.end_orphans(start, pid, remaining, now);
+        }
+        self.worker_ended(start, exit, now);
+    }
+
+    fn worker_ended(&mut self, start: InstanceId, exit: Exit, now: Duration) {
+        self.drains.remove(start);
+        self.readiness.remove(start);
+        // The worker's last `listen` comes before its end.
+        self.take_listens(now);
+        self.pool.ended(start);
+        self.workers.forget_daemons(start);
+        let actions = self.lifecycle.exited(start, exit, now);
+        self.execute(actions, now);
+        self.workers.remove(start);
+        self.write_record();
+    }
+}
+
+/// An address as the lifecycle knows it.
+fn address_key(address: &Address) -> String {
+    format!("{} {address}", address.protocol)
 }

@@ -18,8 +18,8 @@ impl SocketPool {
             let Some(address) = slots.held.address(*inode) else { continue };
             let shared = slots.shared.get(inode);
             let history = SocketHistory {
-                common: shared.map(|shared| (shared.passed, shared.outlives_run)),
-                kept: store.name(*inode).map(|name| name.to_string()),
+                shared: shared.map(|shared| (shared.passed, shared.outlives_run)),
+                stored: store.name(*inode).map(|name| name.to_string()),
                 unordered: steering.unordered.contains(address),
             };
             let users = slots.held.users(*inode);
@@ -49,15 +49,15 @@ impl SocketPool {
             slots.held.hold(inode, &address, &passed.users);
             slots.sockets.insert(inode, socket);
             workers.extend(passed.users.iter().map(|start| (*start, WorkerRecord::default())));
-            let SocketHistory { common, kept, unordered } = &passed.older;
-            if let Some((passed, outlives_run)) = *common {
+            let SocketHistory { shared, stored, unordered } = &passed.history;
+            if let Some((passed, outlives_run)) = *shared {
                 let address = address.clone();
                 if outlives_run {
                     steering.has_one_for_all(&address);
                 }
                 slots.shared.insert(inode, SharedListener { address, passed, outlives_run });
             }
-            if let Some(name) = kept.as_ref().and_then(|name| name.parse().ok()) {
+            if let Some(name) = stored.as_ref().and_then(|name| name.parse().ok()) {
                 store.add(name);
             }
             if *unordered {

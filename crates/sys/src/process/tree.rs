@@ -1,10 +1,13 @@
 //! The process tree below this process: reaping, orphans, ancestry, signals.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use sameport_policy::lifecycle::exit::Exit;
+
+use crate::fd::poll::wait_readable;
 
 /// A reaped child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +130,18 @@ pub(crate) fn is_gone(pid: i32) -> bool {
 fn after_name(stat: &str) -> Option<String> {
     let stat = std::fs::read_to_string(stat).ok()?;
     stat.rsplit_once(')').map(|(_, after_name)| after_name.to_owned())
+}
+
+/// Waits until a process has ended, for at most `timeout`. Returns `false` on timeout. The process stays
+/// unreaped. Linux 5.3.
+///
+/// # Errors
+///
+/// Those of `pidfd_open(2)`: ESRCH if the process is reaped, EMFILE.
+pub fn wait_exit(pid: i32, timeout: Duration) -> Result<bool, Errno> {
+    let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    Ok(wait_readable(pidfd, timeout))
 }
 
 /// Sends a signal to a process (`kill(2)`). Succeeds if the process has ended.

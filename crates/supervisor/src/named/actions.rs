@@ -1,0 +1,105 @@
+//! The actions that the lifecycle orders.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use sameport_policy::lifecycle::{Action, InstanceId};
+use sameport_sys::process;
+use sameport_sys::process::{ListenFds, SpawnOptions, StartError};
+use sameport_sys::seccomp::NotifyListener;
+
+use super::NamedRun;
+use crate::event::RunEvent;
+use crate::pool::{WorkerSockets, inherited};
+use crate::termination::SIGTERM;
+use crate::workers::FirstProcess;
+use crate::{handover, processes};
+
+impl NamedRun<'_> {
+    /// Executes actions, and those that follow from them.
+    pub(super) fn execute(&mut self, actions: Vec<Action>, now: Duration) {
+        let mut pending: VecDeque<Action> = actions.into();
+        while let Some(action) = pending.pop_front() {
+            match action {
+                Action::Start { instance, ordinal, command, predecessor } => {
+                    pending.extend(
+                        match self.start_worker(instance, ordinal, command, predecessor) {
+                            Ok(()) => self.lifecycle.started(instance),
+                            Err(error) => {
+                                self.events.push(RunEvent::NotStarted { ordinal, error });
+                                self.pool.ended(instance);
+                                self.lifecycle.start_failed(instance, now)
+                            }
+                        },
+                    );
+                }
+                Action::CheckReady(start) => {
+                    let pid = self.workers.get(start).map_or(0, |first| first.pid);
+                    self.readiness.start(start, pid, &self.pool);
+                }
+                Action::UpdateSteering => {
+                    if !self.lifecycle.is_stopping() {
+                        self.pool.steer(self.lifecycle.serving());
+                    }
+                }
+                Action::StopAccepting => self.pool.close(),
+                Action::Drain(start) => self.drains.begin(start, now),
+                Action::Terminate(start) => {
+                    self.pool.terminating(start);
+                    self.workers.signal(start, SIGTERM, &self.pool);
+                }
+                Action::Kill(start) => self.workers.kill(start, &self.pool),
+                Action::Report(change) => self.report(change),
+                Action::RequestDone(result) => self.request_done(result),
+                Action::EndRun(outcome) => self.schedule.outcome = Some(outcome),
+            }
+        }
+    }
+
+    pub(super) fn start_worker(
+        &mut self,
+        start: InstanceId,
+        ordinal: u16,
+        command: usize,
+        predecessor: Option<InstanceId>,
+    ) -> Result<(), StartError> {
+        let command = &self.workers.commands[command];
+        let mut options: SpawnOptions<'_> = self.interposer.spawn_options();
+        options.own_group = true;
+        let variables = [
+            (processes::NAME, self.options.name.as_str().to_owned()),
+            ("SAMEPORT_WORKER", ordinal.to_string()),
+            (processes::START, start.to_string()),
+        ];
+        let variables = variables.map(|(name, value)| (name.into(), Some(value.into())));
+        options.environment.extend(variables);
+        let notify_socket = self.readiness.notify_socket().map(Into::into);
+        options.environment.push(("NOTIFY_SOCKET".into(), notify_socket));
+        options.environment.push((handover::HANDOVER_FD.into(), None));
+        self.pool.begin(start, predecessor);
+        let passed = self.pool.pass_to(start).map_err(|errno| StartError::Fork(errno.into()))?;
+        options.environment.extend(inherited::variables(passed.len()));
+        if !passed.is_empty() {
+            let sockets = passed.iter().map(AsFd::as_fd).collect();
+            let environment = self.options.environment.clone();
+            options.listen_fds = Some(ListenFds { sockets, environment });
+        }
+        let worker = process::spawn(command, &options)?;
+        drop(options);
+        let first = FirstProcess { pid: worker.pid, ordinal, detached: false };
+        self.workers.first.insert(start, first);
+        if let Some(listener) = worker.listener {
+            self.answer(start, listener).map_err(StartError::Fork)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the interposer answer a worker's calls.
+    pub(super) fn answer(&mut self, start: InstanceId, listener: NotifyListener) -> io::Result<()> {
+        self.workers.listeners.insert(start, listener.duplicate()?);
+        let sockets = self.options.hold.then(|| WorkerSockets::new(self.pool.clone(), start));
+        self.interposer.answer_worker(listener, sockets)
+    }
+}

@@ -1,0 +1,122 @@
+//! The begin of a named run, and its continuation after a `reexec`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sameport_policy::lifecycle::{Action, Lifecycle};
+use sameport_sys::fd::inherit;
+use sameport_sys::run_files::{NameClaim, folders};
+use sameport_sys::seccomp::NotifyListener;
+use sameport_sys::systemd::notify::ServiceManager;
+
+use super::control_endpoint::ControlEndpoint;
+use super::{NamedRun, Schedule, rounds};
+use crate::control::{ControlSocket, RunInfo, client};
+use crate::drain::Drains;
+use crate::error::RunError;
+use crate::handover::{HandoverState, HandoverWorker};
+use crate::interpose::Interposer;
+use crate::plan::{NamedOptions, RunPlan};
+use crate::pool::SocketPool;
+use crate::pool::inherited::InheritedSocket;
+use crate::readiness::Readiness;
+use crate::report::Reporter;
+use crate::runtime::end_at_once;
+use crate::workers::{FirstProcess, Workers};
+
+impl<'a> NamedRun<'a> {
+    /// Starts every worker. On failure, the workers that were started have been ended. To be called
+    /// within a tokio runtime.
+    pub(crate) fn start(
+        plan: &'a RunPlan,
+        options: &'a NamedOptions,
+        interposer: Box<dyn Interposer>,
+        reporter: Reporter,
+        manager: Option<Arc<ServiceManager>>,
+        inherited: &[InheritedSocket],
+    ) -> Result<Self, RunError> {
+        let pool = SocketPool::new(options.queue, manager.clone());
+        pool.adopt(inherited, options.settings.copies)
+            .map_err(|errno| RunError::System("fcntl", errno.into()))?;
+        let runtime_dir = plan.environment.runtime_dir.as_deref().map(Path::new);
+        let claim =
+            NameClaim::take(&options.name, &folders(runtime_dir)).map_err(RunError::ClaimName)?;
+        let info = RunInfo {
+            command: plan.command.clone(),
+            directory: options.directory.clone().into(),
+            since: client::now(),
+        };
+        let socket = ControlSocket::open(claim, info.clone())
+            .map_err(|error| RunError::System("listen", error))?;
+        let control = ControlEndpoint::new(socket, info, manager);
+        let lifecycle = Lifecycle::new(options.settings.clone());
+        let mut run = Self {
+            plan,
+            options,
+            interposer,
+            reporter,
+            lifecycle,
+            pool,
+            workers: Workers::new(plan.command.clone()),
+            readiness: Readiness::new(options.ready.clone())?,
+            drains: Drains::default(),
+            control,
+            schedule: Schedule { next_round: rounds::INTERVAL, ..Schedule::default() },
+            events: Vec::new(),
+        };
+        for action in run.lifecycle.start_all(Duration::ZERO) {
+            let Action::Start { instance, ordinal, command, predecessor } = action else {
+                continue;
+            };
+            if let Err(error) = run.start_worker(instance, ordinal, command, predecessor) {
+                end_at_once(run.workers.pids().into_values());
+                return Err(RunError::Start(error));
+            }
+        }
+        Ok(run)
+    }
+
+    /// Continues the run of the program that executed this one. To be called within a tokio runtime.
+    pub(crate) fn resume(
+        plan: &'a RunPlan,
+        options: &'a NamedOptions,
+        interposer: Box<dyn Interposer>,
+        reporter: Reporter,
+        manager: Option<Arc<ServiceManager>>,
+        state: HandoverState,
+    ) -> Result<Self, RunError> {
+        let failed = |error| RunError::System("go on with the run", error);
+        let lifecycle = Lifecycle::restore(options.settings.clone(), state.snapshot());
+        let socket = ControlSocket::passed(options.name.clone(), state.info.clone(), state.control)
+            .map_err(failed)?;
+        let mut run = Self {
+            plan,
+            options,
+            interposer,
+            reporter,
+            lifecycle,
+            pool: SocketPool::new(options.queue, manager.clone()),
+            workers: Workers::new(plan.command.clone()),
+            readiness: Readiness::new(options.ready.clone())?,
+            drains: Drains::default(),
+            control: ControlEndpoint::new(socket, state.info, manager),
+            schedule: Schedule {
+                next_round: state.clock + rounds::INTERVAL,
+                ..Schedule::default()
+            },
+            events: Vec::new(),
+        };
+        run.workers.commands = state.commands;
+        run.pool.take(&state.sockets, &state.groups).map_err(failed)?;
+        for worker in state.workers {
+            let HandoverWorker { start, ordinal, pid, detached, listener, .. } = worker;
+            let listener = inherit::take(listener).map_err(|errno| failed(errno.into()))?;
+            run.pool.begin(start, None);
+            run.answer(start, NotifyListener::new(listener)).map_err(failed)?;
+            run.workers.first.insert(start, FirstProcess { pid, ordinal, detached });
+        }
+        run.pool.steer(run.lifecycle.serving());
+        Ok(run)
+    }
+}

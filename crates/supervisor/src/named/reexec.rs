@@ -1,0 +1,112 @@
+//! `reexec`: replaces the supervisor's program by `exec`; the process and the workers stay.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use sameport_policy::lifecycle::Snapshot;
+use sameport_sys::fd::inherit;
+use sameport_sys::process::startup;
+use sameport_sys::seccomp::NotifyListener;
+
+use super::NamedRun;
+use crate::error::RunError;
+use crate::handover;
+use crate::handover::{HandoverState, StartupRecord};
+
+impl NamedRun<'_> {
+    /// Executes another program in this process. Returns only on failure, with the error and a hint.
+    pub(super) fn reexec(
+        &mut self,
+        program: Option<OsString>,
+        now: Duration,
+    ) -> (String, Option<&'static str>) {
+        let program = handover::program(program);
+        if let Err(error) = handover::check_program(&program) {
+            return (error, Some("name the new one: sameport reexec NAME PROGRAM"));
+        }
+        let is_quiet =
+            self.drains.is_empty() && !self.workers.has_orphans() && !self.readiness.has_commands();
+        let Some(snapshot) = self.lifecycle.snapshot().filter(|_| is_quiet) else {
+            let error = "not every worker is ready, or something is under way";
+            return (
+                error.into(),
+                Some("try again when `sameport status` says that all are ready"),
+            );
+        };
+        if !self.interposer.stop() {
+            let error =
+                format!("workers reached by {} cannot be passed on", self.interposer.name());
+            return (error, Some("use --via seccomp, or start the run anew"));
+        }
+        let error = self.exec(&program, snapshot, now);
+        let program = program.display();
+        match self.continue_here() {
+            Ok(()) => (format!("{program}: {error}"), None),
+            Err(second) => (format!("{program}: {error}; then: {second}"), None),
+        }
+    }
+
+    fn exec(&self, program: &Path, snapshot: Snapshot, now: Duration) -> io::Error {
+        let fd = self
+            .handover(snapshot, now)
+            .and_then(|state| state.write())
+            .and_then(|file| Ok((inherit::keep_on_exec(&file)?, file)));
+        let (number, _file) = match fd {
+            Ok(passed) => passed,
+            Err(error) => return error,
+        };
+        let mut environment = self.options.environment.clone();
+        environment.push((handover::HANDOVER_FD.into(), number.to_string().into()));
+        inherit::exec(program, &self.options.arguments, &environment)
+    }
+
+    /// The state for the next program. The descriptors in it survive `exec`.
+    fn handover(&self, snapshot: Snapshot, now: Duration) -> io::Result<HandoverState> {
+        let mut listeners = BTreeMap::new();
+        for (start, listener) in &self.workers.listeners {
+            listeners.insert(*start, inherit::keep_on_exec(listener)?);
+        }
+        let first = self.workers.first.iter();
+        let first = first.map(|(start, first)| (*start, (first.pid, first.detached))).collect();
+        let workers = handover::workers(&snapshot.workers, &first, &listeners)
+            .ok_or_else(|| io::Error::other("a worker has no listener"))?;
+        let (sockets, groups) = self.pool.pass()?;
+        let startup = startup::state();
+        Ok(HandoverState {
+            version: handover::VERSION,
+            info: self.control.info.clone(),
+            control: self.control.socket.pass()?,
+            commands: self.workers.commands.clone(),
+            workers,
+            sockets,
+            groups,
+            copies: snapshot.copies,
+            last_start: snapshot.last_instance,
+            clock: now,
+            startup: StartupRecord {
+                blocked: startup.blocked,
+                record: startup.record,
+                descriptors: startup.descriptors,
+            },
+        })
+    }
+
+    /// Continues after a failed `exec`.
+    fn continue_here(&mut self) -> io::Result<()> {
+        self.pool.stay()?;
+        self.control.socket.stay()?;
+        self.workers.listeners.values().try_for_each(inherit::close_on_exec)?;
+        let failed = |error| match error {
+            RunError::System(_, error) => error,
+            _ => io::Error::other("the interposer cannot"),
+        };
+        self.interposer.start(&[], Vec::new(), self.reporter.clone()).map_err(failed)?;
+        for (start, listener) in std::mem::take(&mut self.workers.listeners) {
+            self.answer(start, NotifyListener::new(listener))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Changes that nothing reports: closed sockets, ended daemons, queues that do not move, listeners of
+//! workers whose calls the supervisor does not see.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sameport_policy::lifecycle::InstanceId;
+use sameport_policy::lifecycle::exit::Exit;
+use sameport_sys::inspect;
+
+use super::{NamedRun, address_key};
+use crate::event::RunEvent;
+use crate::processes;
+
+/// Interval of the rounds.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Interval at which the listeners of starting workers are listed.
+const INSPECTION: Duration = Duration::from_millis(50);
+
+impl NamedRun<'_> {
+    /// Whether the pool reports each `listen`.
+    pub(super) fn learns_of_listeners(&self) -> bool {
+        self.options.hold && self.interposer.sees_every_bind()
+    }
+
+    /// Lists the listeners of starting workers, if nothing reports them.
+    pub(super) fn inspect_listeners(&mut self, now: Duration) {
+        if self.learns_of_listeners() || now < self.schedule.next_inspection {
+            return;
+        }
+        self.schedule.next_inspection = now + INSPECTION;
+        for start in self.lifecycle.starting() {
+            // A failure is retried at the next inspection.
+            let pids = self.workers.processes_of(start, &self.pool);
+            if let Ok(addresses) = inspect::listen_addresses(&pids) {
+                self.pool.set_not_held(start, addresses);
+            }
+        }
+    }
+
+    pub(super) fn round(&mut self, now: Duration) {
+        let live = self.lifecycle.serving();
+        self.find_closed(&live);
+        self.find_ended_daemons(now);
+        for (start, waiting) in self.drains.stalled(&live, &self.pool) {
+            if let Some(first) = self.workers.get(start) {
+                let (pid, ordinal) = (first.pid, first.ordinal);
+                self.events.push(RunEvent::NotAccepting { ordinal, pid, waiting });
+            }
+        }
+        self.readiness.kill_abandoned();
+        let drains = !self.drains.is_empty();
+        if self.lifecycle.is_settled() && !drains {
+            let lifecycle = &self.lifecycle;
+            self.pool.release_spare(|address| lifecycle.expects_listener(&address_key(address)));
+        }
+        if self.lifecycle.is_stopping() && !drains && !self.control.stop_requested {
+            self.pool.reopen_for_next_run();
+        }
+        self.pool.steer(live);
+        self.control.manager.flush();
+    }
+
+    /// Finds sockets that live workers closed.
+    fn find_closed(&mut self, live: &BTreeSet<InstanceId>) {
+        let by_worker: BTreeMap<InstanceId, Vec<i32>> = processes::all(&self.workers.pids());
+        for start in live {
+            let Some(first) = self.workers.get(*start) else { continue };
+            let pids = match first.detached {
+                true => self.workers.processes_of(*start, &self.pool),
+                false => by_worker.get(start).cloned().unwrap_or_default(),
+            };
+            // A list without the first process is incomplete.
+            if !first.detached && !pids.contains(&first.pid) {
+                continue;
+            }
+            for address in self.pool.find_closed(*start, &pids) {
+                if self.lifecycle.expects_listener(&address_key(&address)) {
+                    let (pid, ordinal) = (first.pid, first.ordinal);
+                    self.events.push(RunEvent::Closed { ordinal, pid, address });
+                }
+            }
+        }
+    }
+
+    fn find_ended_daemons(&mut self, now: Duration) {
+        for (start, first) in self.workers.first.clone() {
+            // A list can miss a process, so two must agree.
+            let is_gone = || self.workers.processes_of(start, &self.pool).is_empty();
+            if first.detached && is_gone() && is_gone() {
+                self.worker_ended(start, Exit::Code(0), now);
+            }
+        }
+    }
+}

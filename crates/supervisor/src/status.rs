@@ -1,0 +1,158 @@
+//! The status of a named run, and the words for refused and failed requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sameport_policy::lifecycle::{
+    InstanceId, Lifecycle, RequestFailure, RequestRefusal, WorkerReport, WorkerState,
+};
+use sameport_policy::model::Address;
+use sameport_sys::netlink;
+
+use crate::control::protocol::{ListenStatus, RunStatus, WorkerPhase, WorkerStatus};
+use crate::control::{RunInfo, client};
+use crate::plan::NamedOptions;
+use crate::pool::{AddressStatus, SocketPool};
+use crate::processes;
+
+/// What the status is made of.
+pub(crate) struct StatusFacts<'a> {
+    pub(crate) options: &'a NamedOptions,
+    pub(crate) info: &'a RunInfo,
+    pub(crate) interposer: &'static str,
+    pub(crate) private: bool,
+    pub(crate) lifecycle: &'a Lifecycle,
+    pub(crate) pool: &'a SocketPool,
+    /// First processes.
+    pub(crate) pids: &'a BTreeMap<InstanceId, i32>,
+    /// Time on the clock of the lifecycle.
+    pub(crate) now: Duration,
+}
+
+impl StatusFacts<'_> {
+    pub(crate) fn status(&self) -> RunStatus {
+        let addresses = self.pool.status();
+        let connections = self.connections();
+        let workers = self.lifecycle.report();
+        RunStatus {
+            name: self.options.name.as_str().to_owned(),
+            pid: std::process::id().cast_signed(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            since: self.info.since,
+            command: self.info.command.clone(),
+            directory: self.info.directory.clone(),
+            via: self.interposer.to_owned(),
+            copies: self.lifecycle.copies(),
+            workers: workers.iter().map(|worker| self.worker(worker, &connections)).collect(),
+            addresses: addresses.iter().map(address_status).collect(),
+            remarks: self.remarks(&addresses),
+        }
+    }
+
+    /// Number of open connections of each worker.
+    fn connections(&self) -> BTreeMap<InstanceId, u32> {
+        let addresses = self.pids.keys().flat_map(|start| self.pool.addresses(*start));
+        let ports: BTreeSet<u16> = addresses.map(|address| address.port()).collect();
+        let ports: Vec<u16> = ports.into_iter().collect();
+        let (starts, groups): (Vec<InstanceId>, Vec<Vec<i32>>) =
+            processes::all(self.pids).into_iter().unzip();
+        let counts = netlink::count_connections(&ports, &groups).unwrap_or_default();
+        let counts = counts.into_iter().map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        starts.into_iter().zip(counts).collect()
+    }
+
+    fn worker(
+        &self,
+        worker: &WorkerReport,
+        connections: &BTreeMap<InstanceId, u32>,
+    ) -> WorkerStatus {
+        let start = worker.instance;
+        let elapsed = u64::try_from(self.now.saturating_sub(worker.since).as_millis());
+        let addresses = start.map(|start| self.pool.addresses(start)).unwrap_or_default();
+        WorkerStatus {
+            ordinal: worker.ordinal,
+            pid: start.and_then(|start| self.pids.get(&start)).copied(),
+            state: phase(worker.state),
+            since: client::now().saturating_sub(elapsed.unwrap_or_default()),
+            restarts: worker.restarts,
+            why: None,
+            connections: start.and_then(|start| connections.get(&start)).copied(),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn remarks(&self, addresses: &[AddressStatus]) -> Vec<String> {
+        let unused = addresses.iter().filter(|status| status.unused);
+        let mut remarks: Vec<String> = unused
+            .map(|status| format!("no worker uses {}, which is held", status.address))
+            .collect();
+        if self.private {
+            remarks.push("nobody else can join its ports, root included (--private)".to_owned());
+        }
+        if !self.options.hold {
+            remarks.push("sockets are not held (--no-hold)".to_owned());
+        } else if self.interposer != "seccomp" {
+            remarks.push(format!(
+                "sockets cannot be held by {}: see --via, --listen",
+                self.interposer
+            ));
+        }
+        remarks
+    }
+}
+
+fn address_status(status: &AddressStatus) -> ListenStatus {
+    let result = |why_not: &Option<String>| why_not.clone().map_or(Ok(()), Err);
+    ListenStatus {
+        protocol: status.address.protocol.to_string(),
+        address: status.address.to_string(),
+        members: u32::try_from(status.members).unwrap_or(u32::MAX),
+        queue: status.waiting,
+        backlog: status.limit,
+        held: result(&status.not_held),
+        steered: result(&status.not_steered),
+    }
+}
+
+/// Number of open connections of one worker.
+pub(crate) fn connections(pool: &SocketPool, start: InstanceId, first: i32) -> Option<u32> {
+    let ports: BTreeSet<u16> = pool.addresses(start).iter().map(Address::port).collect();
+    let ports: Vec<u16> = ports.into_iter().collect();
+    let pids = processes::of(start, first, &pool.own(start));
+    let counts = netlink::count_connections(&ports, &[pids]).ok()?;
+    counts.first().and_then(|count| u32::try_from(*count).ok())
+}
+
+/// The state in the control protocol.
+pub(crate) fn phase(state: WorkerState) -> WorkerPhase {
+    match state {
+        WorkerState::Starting => WorkerPhase::Starting,
+        WorkerState::Ready => WorkerPhase::Ready,
+        WorkerState::Draining => WorkerPhase::Draining,
+        WorkerState::Gone => WorkerPhase::Gone,
+        WorkerState::Waiting => WorkerPhase::Waiting,
+        WorkerState::GivenUp => WorkerPhase::GivenUp,
+    }
+}
+
+/// Why a request is refused, and a hint.
+pub(crate) fn refusal(refusal: RequestRefusal) -> (&'static str, &'static str) {
+    match refusal {
+        RequestRefusal::Busy => (
+            "another request is under way",
+            "`sameport status` shows it; try again when it is done",
+        ),
+        RequestRefusal::Stopping => ("the run is stopping", "start it again when it has stopped"),
+    }
+}
+
+/// Why a request failed, and a hint.
+pub(crate) fn failure(failure: RequestFailure) -> (String, &'static str) {
+    match failure {
+        RequestFailure::NotReady(ordinal, why) => (
+            format!("the new worker {ordinal} did not get ready: {why}; the old ones serve on"),
+            "its own output says more; --ready-timeout gives it longer",
+        ),
+        RequestFailure::Stopping => ("the run was stopped meanwhile".into(), "start it again"),
+    }
+}

@@ -1,0 +1,174 @@
+//! The processes of a named run's workers.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use sameport_policy::lifecycle::InstanceId;
+use sameport_sys::process;
+
+use crate::pool::SocketPool;
+use crate::processes;
+use crate::termination::{SIGKILL, SIGTERM, Termination};
+
+/// The first process of a worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FirstProcess {
+    pub(crate) pid: i32,
+    pub(crate) ordinal: u16,
+    /// Whether it exited with status 0 and left daemons.
+    pub(crate) detached: bool,
+}
+
+/// Processes that outlived their worker.
+#[derive(Debug)]
+struct OrphanedProcesses {
+    first: i32,
+    /// The processes at the end of the first one. They may have started more.
+    pids: Vec<i32>,
+    termination: Termination,
+}
+
+#[derive(Debug)]
+pub(crate) struct Workers {
+    /// The command of the run, and those of upgrades.
+    pub(crate) commands: Vec<Vec<OsString>>,
+    pub(crate) first: BTreeMap<InstanceId, FirstProcess>,
+    /// Duplicates of the seccomp listeners, which a `reexec` passes on.
+    pub(crate) listeners: BTreeMap<InstanceId, OwnedFd>,
+    /// Daemons of workers whose first process has ended.
+    daemons: BTreeMap<InstanceId, Vec<i32>>,
+    orphans: BTreeMap<InstanceId, OrphanedProcesses>,
+}
+
+impl Workers {
+    pub(crate) fn new(command: Vec<OsString>) -> Self {
+        Self {
+            commands: vec![command],
+            first: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            daemons: BTreeMap::new(),
+            orphans: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn get(&self, start: InstanceId) -> Option<FirstProcess> {
+        self.first.get(&start).copied()
+    }
+
+    /// The worker with this first process.
+    pub(crate) fn by_pid(&self, pid: i32) -> Option<(InstanceId, FirstProcess)> {
+        let mut workers = self.first.iter();
+        workers.find(|(_, first)| first.pid == pid).map(|(start, first)| (*start, *first))
+    }
+
+    /// The pids of the first processes.
+    pub(crate) fn pids(&self) -> BTreeMap<InstanceId, i32> {
+        self.first.iter().map(|(start, first)| (*start, first.pid)).collect()
+    }
+
+    /// All living processes of a worker.
+    pub(crate) fn processes_of(&self, start: InstanceId, pool: &SocketPool) -> Vec<i32> {
+        let first = self.get(start).map_or(0, |first| first.pid);
+        let mut pids = processes::of(start, first, &pool.own(start));
+        for pid in self.daemons.get(&start).into_iter().flatten() {
+            if !pids.contains(pid) && process::is_descendant(*pid) {
+                pids.push(*pid);
+            }
+        }
+        pids
+    }
+
+    /// Daemons that can only be this worker's: its first process has just ended, and they belong to no
+    /// other worker. `is_check`: whether a pid is a readiness command.
+    pub(crate) fn unclaimed(
+        &self,
+        start: InstanceId,
+        pool: &SocketPool,
+        is_check: impl Fn(i32) -> bool,
+    ) -> Vec<i32> {
+        let mut pids = processes::unattributed();
+        pids.retain(|pid| {
+            let is_first = self.first.values().any(|first| first.pid == *pid);
+            let is_daemon = self.daemons.values().any(|daemons| daemons.contains(pid));
+            !is_first && !is_daemon && !is_check(*pid)
+        });
+        for other in self.first.keys().filter(|other| **other != start) {
+            let of_other = self.processes_of(*other, pool);
+            pids.retain(|pid| !of_other.contains(pid));
+        }
+        pids
+    }
+
+    /// Signals the first process, or the daemons if it has ended.
+    pub(crate) fn signal(&self, start: InstanceId, number: i32, pool: &SocketPool) {
+        let Some(first) = self.get(start) else { return };
+        let pids = match first.detached {
+            true => self.processes_of(start, pool),
+            false => vec![first.pid],
+        };
+        for pid in pids {
+            // A process that ended and is not reaped ignores it.
+            let _ = process::signal(pid, number);
+        }
+    }
+
+    /// Sends SIGKILL to all processes of a worker.
+    pub(crate) fn kill(&self, start: InstanceId, pool: &SocketPool) {
+        for pid in self.processes_of(start, pool) {
+            // The process may have ended.
+            let _ = process::signal(pid, SIGKILL);
+        }
+        self.signal(start, SIGKILL, pool);
+    }
+
+    /// Marks a worker whose first process ended while its daemons serve on.
+    pub(crate) fn detach(&mut self, start: InstanceId, daemons: Vec<i32>) {
+        self.daemons.insert(start, daemons);
+        if let Some(first) = self.first.get_mut(&start) {
+            first.detached = true;
+        }
+    }
+
+    /// Ends processes that outlived their worker.
+    pub(crate) fn end_orphans(
+        &mut self,
+        start: InstanceId,
+        first: i32,
+        pids: Vec<i32>,
+        now: Duration,
+    ) {
+        let termination = Termination::new(SIGTERM, now);
+        self.orphans.insert(start, OrphanedProcesses { first, pids, termination });
+    }
+
+    pub(crate) fn sweep_orphans(&mut self, now: Duration) {
+        self.orphans.retain(|start, OrphanedProcesses { first, pids, termination }| {
+            if now < termination.next_sweep() {
+                return true;
+            }
+            let mut alive = processes::of(*start, *first, &HashSet::new());
+            alive.extend(pids.iter().filter(|pid| process::is_descendant(**pid)));
+            !alive.is_empty() && termination.sweep_these(&alive, now)
+        });
+    }
+
+    pub(crate) fn next_sweep(&self) -> Option<Duration> {
+        self.orphans.values().map(|orphans| orphans.termination.next_sweep()).min()
+    }
+
+    pub(crate) fn has_orphans(&self) -> bool {
+        !self.orphans.is_empty()
+    }
+
+    /// Removes a worker that ended.
+    pub(crate) fn remove(&mut self, start: InstanceId) {
+        self.first.remove(&start);
+        self.listeners.remove(&start);
+    }
+
+    pub(crate) fn forget_daemons(&mut self, start: InstanceId) {
+        self.daemons.remove(&start);
+    }
+}
