@@ -10,6 +10,7 @@ pub mod cgroup;
 mod errno;
 pub mod fd;
 pub mod inspect;
+mod int_hash;
 pub mod netlink;
 pub mod netns;
 pub mod preload;

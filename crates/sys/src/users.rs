@@ -2,13 +2,14 @@
 
 #![expect(unsafe_code, reason = "getpwnam_r(3) and getpwuid_r(3) have no safe wrapper")]
 
-use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 
+use crate::int_hash::IntMap;
+
 #[derive(Default)]
 pub(crate) struct UserNames {
-    known: HashMap<u32, Option<String>>,
+    known: IntMap<u32, Option<String>>,
 }
 
 impl UserNames {

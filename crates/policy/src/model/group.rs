@@ -1,7 +1,5 @@
 //! Members of one address: the kernel's reuseport group.
 
-use std::collections::HashMap;
-
 use sameport_addr::{Address, Protocol};
 
 use super::process::Process;
@@ -73,20 +71,24 @@ pub struct Group {
 /// The result is ordered by protocol, port and IP. Members are ordered by their first pid; members
 /// without a known process come last. An unknown `SO_REUSEPORT` is inferred if the group proves it.
 #[must_use]
-pub fn group_by_address(members: Vec<Member>) -> Vec<Group> {
-    let mut by_address: HashMap<Address, Vec<Member>> = HashMap::new();
+pub fn group_by_address(mut members: Vec<Member>) -> Vec<Group> {
+    members.sort_by(|a, b| {
+        let (key, other) = (sort_key(&a.socket.address), sort_key(&b.socket.address));
+        key.cmp(&other).then_with(|| first_pid(a).cmp(&first_pid(b)))
+    });
+    let mut groups: Vec<Group> = Vec::new();
     for member in members {
-        by_address.entry(member.socket.address.clone()).or_default().push(member);
+        match groups.last_mut() {
+            Some(group) if group.address == member.socket.address => group.members.push(member),
+            _ => {
+                let address = member.socket.address.clone();
+                groups.push(Group { address, members: vec![member] });
+            }
+        }
     }
-    let mut groups: Vec<Group> = by_address
-        .into_iter()
-        .map(|(address, mut members)| {
-            members.sort_by_key(first_pid);
-            infer_shared(address.protocol, &mut members);
-            Group { address, members }
-        })
-        .collect();
-    groups.sort_by(|a, b| sort_key(&a.address).cmp(&sort_key(&b.address)));
+    for group in &mut groups {
+        infer_shared(group.address.protocol, &mut group.members);
+    }
     groups
 }
 

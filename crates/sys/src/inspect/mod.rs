@@ -21,6 +21,7 @@ use std::io;
 
 use sameport_policy::model::{Address, Member, Socket};
 
+use crate::int_hash::IntSet;
 use crate::netlink;
 use crate::proc::fd_scan::{FdHolders, ProcessCache};
 use owners::SocketOwners;
@@ -62,7 +63,7 @@ pub struct Snapshot {
 /// error, but [`Seen::complete`] is false.
 pub fn list_sockets(query: &SocketQuery) -> Result<Snapshot, InspectError> {
     let sockets = netlink::sockets::list(&query.filter())?;
-    let wanted: HashSet<u64> =
+    let wanted: IntSet<u64> =
         sockets.iter().map(|socket| socket.inode).filter(|inode| *inode != 0).collect();
     let SocketOwners { holders, names, options, positions, iterated } =
         owners::find_owners(query, &sockets, &wanted);
@@ -146,7 +147,7 @@ pub fn listen_addresses(pids: &[i32]) -> Result<BTreeSet<Address>, InspectError>
     let given_away = crate::proc::sysctl::ephemeral_ports();
     let mut sockets = list_without_owners(&SocketQuery::everything())?;
     sockets.retain(|socket| !given_away.contains(&socket.address.port()));
-    let inodes = sockets.iter().map(|socket| socket.inode).collect();
+    let inodes: IntSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
     let holders = crate::proc::fd_scan::scan_processes(&inodes, pids);
     let theirs = sockets.into_iter().filter(|socket| holders.of.contains_key(&socket.inode));
     Ok(theirs.map(|socket| socket.address).collect())

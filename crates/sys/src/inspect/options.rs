@@ -7,7 +7,6 @@
 
 #![expect(unsafe_code, reason = "IP_TRANSPARENT and SO_GET_FILTER have no safe wrapper")]
 
-use std::collections::HashMap;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use rustix::fs::FileType;
@@ -16,6 +15,7 @@ use rustix::net::{AddressFamily, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 use sameport_policy::model::{Socket, SocketOptions};
 
+use crate::int_hash::IntMap;
 use crate::proc::fd_scan::FdHolder;
 
 /// More holders of one socket than these are not asked: forked copies answer alike.
@@ -24,12 +24,12 @@ const ATTEMPTS: usize = 4;
 /// The options of every one of these sockets, by inode, whose first holders may be asked and still
 /// have it.
 pub(crate) fn read_options(
-    holders: &HashMap<u64, Vec<FdHolder>>,
+    holders: &IntMap<u64, Vec<FdHolder>>,
     sockets: &[Socket],
-) -> HashMap<u64, SocketOptions> {
+) -> IntMap<u64, SocketOptions> {
     let told = |socket: &Socket| Some((socket.inode, (socket.transparent?, socket.freebind?)));
-    let told: HashMap<_, _> = sockets.iter().filter_map(told).collect();
-    let mut known = HashMap::with_capacity(holders.len());
+    let told: IntMap<_, _> = sockets.iter().filter_map(told).collect();
+    let mut known = IntMap::default();
     for attempt in 0..ATTEMPTS {
         let mut open: Vec<(FdHolder, u64)> = holders
             .iter()
@@ -51,8 +51,8 @@ type OptionFacts = (bool, bool);
 /// Asks one process for some of its sockets.
 fn ask(
     asked: &[(FdHolder, u64)],
-    told: &HashMap<u64, OptionFacts>,
-    known: &mut HashMap<u64, SocketOptions>,
+    told: &IntMap<u64, OptionFacts>,
+    known: &mut IntMap<u64, SocketOptions>,
 ) {
     let Some(pid) = asked.first().and_then(|(holder, _)| Pid::from_raw(holder.pid)) else { return };
     let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };

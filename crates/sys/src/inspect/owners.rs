@@ -1,7 +1,6 @@
 //! Who has sockets open, and what is known of them by that: for root by a BPF iterator, else by a scan
 //! of `/proc` and by duplicates.
 
-use std::collections::{HashMap, HashSet};
 use std::io;
 
 use sameport_policy::model::{GroupPosition, Socket, SocketOptions, SocketState};
@@ -10,6 +9,7 @@ use super::options;
 use super::query::SocketQuery;
 use crate::bpf::socket_iter;
 use crate::bpf::socket_iter::{IterFilter, IterResult, SocketFacts};
+use crate::int_hash::{IntMap, IntSet};
 use crate::netlink::StateFilter;
 use crate::netlink::sockets;
 use crate::proc::fd_scan;
@@ -20,9 +20,9 @@ use crate::proc::fd_scan::FdHolders;
 pub(super) struct SocketOwners {
     pub(super) holders: FdHolders,
     /// Of processes, as far as they came along.
-    pub(super) names: HashMap<i32, String>,
-    pub(super) options: HashMap<u64, SocketOptions>,
-    pub(super) positions: HashMap<u64, GroupPosition>,
+    pub(super) names: IntMap<i32, String>,
+    pub(super) options: IntMap<u64, SocketOptions>,
+    pub(super) positions: IntMap<u64, GroupPosition>,
     /// By a BPF iterator.
     pub(super) iterated: bool,
 }
@@ -31,7 +31,7 @@ pub(super) struct SocketOwners {
 pub(super) fn find_owners(
     query: &SocketQuery,
     sockets: &[Socket],
-    inodes: &HashSet<u64>,
+    inodes: &IntSet<u64>,
 ) -> SocketOwners {
     if inodes.is_empty() {
         return SocketOwners { holders: fd_scan::scan_all(inodes), ..SocketOwners::default() };
@@ -64,7 +64,7 @@ fn walk(query: &SocketQuery, sockets: &[Socket]) -> io::Result<IterResult> {
     Ok(found)
 }
 
-fn from_iterator(found: IterResult, sockets: &[Socket], inodes: &HashSet<u64>) -> SocketOwners {
+fn from_iterator(found: IterResult, sockets: &[Socket], inodes: &IntSet<u64>) -> SocketOwners {
     let IterResult { mut holders, names, facts } = found;
     holders.of.retain(|inode, _| inodes.contains(inode));
     let options = |socket: &Socket| {

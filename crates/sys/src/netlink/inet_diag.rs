@@ -157,12 +157,8 @@ fn read_entry(payload: &[u8]) -> Option<DiagSocket> {
         libc::AF_INET6 => Ipv6Addr::from(*fixed.get(8..)?.first_chunk::<16>()?).into(),
         _ => return None,
     };
-    let option = |bit: u8| {
-        let bits = attribute(attributes, INET_DIAG_SOCKOPT)?.first()?;
-        // C fills bit fields from the lowest bit where bytes are little-endian, else from the highest.
-        let bits = if cfg!(target_endian = "little") { *bits } else { bits.reverse_bits() };
-        Some(bits & bit != 0)
-    };
+    let Attributes { v6only, cgroup, drops, options } = read_attributes(attributes);
+    let option = |bit: u8| options.map(|options| options & bit != 0);
     Some(DiagSocket {
         state: *fixed.get(1)?,
         ip,
@@ -175,30 +171,54 @@ fn read_entry(payload: &[u8]) -> Option<DiagSocket> {
         send_queue: u32_at(fixed, 60)?,
         uid: u32_at(fixed, 64)?,
         inode: u32_at(fixed, 68)?,
-        v6only: attribute(attributes, INET_DIAG_SKV6ONLY)
-            .and_then(<[u8]>::first)
-            .is_some_and(|value| *value != 0),
-        cgroup: attribute(attributes, INET_DIAG_CGROUP_ID)
-            .and_then(<[u8]>::first_chunk)
-            .map(|value| u64::from_ne_bytes(*value)),
-        drops: attribute(attributes, INET_DIAG_SKMEMINFO)
-            .and_then(|counts| u32_at(counts, 4 * SK_MEMINFO_DROPS)),
+        v6only,
+        cgroup,
+        drops,
         transparent: option(TRANSPARENT),
         freebind: option(FREEBIND),
     })
 }
 
-/// The value of the first attribute of this type, if it is there.
-fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    while !attributes.is_empty() {
-        let length = u16_at(attributes, 0).map(u32::from);
-        let (record, rest) = split(attributes, length, ATTRIBUTE)?;
-        if u16_at(record, 2)? == wanted {
-            return record.get(ATTRIBUTE..);
+/// The attributes of a socket that are used.
+#[derive(Default)]
+struct Attributes {
+    v6only: bool,
+    cgroup: Option<u64>,
+    drops: Option<u32>,
+    /// The first byte of `struct inet_diag_sockopt`.
+    options: Option<u8>,
+}
+
+/// Reads up to the first malformed attribute. The first attribute of a type counts.
+fn read_attributes(mut attributes: &[u8]) -> Attributes {
+    let mut read = Attributes::default();
+    let mut has_v6only = false;
+    while let Some((record, rest)) =
+        split(attributes, u16_at(attributes, 0).map(u32::from), ATTRIBUTE)
+    {
+        let value = &record[ATTRIBUTE..];
+        match u16_at(record, 2) {
+            Some(INET_DIAG_SKV6ONLY) if !has_v6only => {
+                has_v6only = true;
+                read.v6only = value.first().is_some_and(|value| *value != 0);
+            }
+            Some(INET_DIAG_CGROUP_ID) if read.cgroup.is_none() => {
+                read.cgroup = value.first_chunk().map(|value| u64::from_ne_bytes(*value));
+            }
+            Some(INET_DIAG_SKMEMINFO) if read.drops.is_none() => {
+                read.drops = u32_at(value, 4 * SK_MEMINFO_DROPS);
+            }
+            Some(INET_DIAG_SOCKOPT) if read.options.is_none() => {
+                // C fills bit fields from the lowest bit on little-endian machines, else from the
+                // highest.
+                let little = cfg!(target_endian = "little");
+                read.options = value.first().map(|it| if little { *it } else { it.reverse_bits() });
+            }
+            _ => {}
         }
         attributes = rest;
     }
-    None
+    read
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

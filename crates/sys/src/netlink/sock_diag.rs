@@ -3,7 +3,6 @@
 //! `NETLINK_SOCK_DIAG` (Linux ≥ 3.3) needs no privilege and shows every socket of the caller's
 //! network namespace, whoever owns it. Source: sock_diag(7), `net/ipv4/inet_diag.c`.
 
-use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -14,6 +13,8 @@ use rustix::io::Errno;
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+use crate::int_hash::IntSet;
 
 use super::inet_diag;
 use super::inet_diag::{DiagSocket, FrameBody};
@@ -158,7 +159,7 @@ impl DiagRequest {
 #[derive(Default)]
 struct DiagReply {
     entries: Vec<DiagSocket>,
-    seen: HashSet<u64>,
+    seen: IntSet<u64>,
     interrupted: bool,
 }
 

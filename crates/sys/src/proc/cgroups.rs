@@ -4,20 +4,20 @@
 //! Folders can be listed by everybody, so this needs no privilege. Source: `sock_diag_put_cgroup_id`
 //! in net/ipv4/inet_diag.c; cgroup_id in include/linux/cgroup.h.
 
-use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::dir::MOST;
 use crate::cgroup::mounts::Mount;
+use crate::int_hash::{IntMap, IntSet};
 
 /// The paths of those of these cgroups that still exist and can be seen, by number. `likely` are paths
 /// that are tried first, so that the whole tree is walked only for what is not among them.
 pub(crate) fn paths(
-    mut wanted: HashSet<u64>,
+    mut wanted: IntSet<u64>,
     likely: impl IntoIterator<Item = String>,
-) -> HashMap<u64, String> {
-    let mut found = HashMap::with_capacity(wanted.len());
+) -> IntMap<u64, String> {
+    let mut found = IntMap::default();
     let Some(mount) = Mount::find().ok().flatten().filter(|_| !wanted.is_empty()) else {
         return found;
     };
@@ -69,10 +69,10 @@ mod tests {
         let Some(mount) = Mount::find().unwrap() else { return };
         let top = number(&mount.point).unwrap();
         let root = mount.root.to_string_lossy().into_owned();
-        let expected = HashMap::from([(top, root.clone())]);
+        let expected = IntMap::from_iter([(top, root.clone())]);
         for likely in [vec![], vec![root], vec!["/no such cgroup".into(), "/../..".into()]] {
-            assert_eq!(paths(HashSet::from([top, u64::MAX]), likely), expected);
+            assert_eq!(paths(IntSet::from_iter([top, u64::MAX]), likely), expected);
         }
-        assert_eq!(paths(HashSet::new(), []), HashMap::new());
+        assert_eq!(paths(IntSet::default(), []), IntMap::default());
     }
 }

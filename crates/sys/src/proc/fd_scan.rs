@@ -4,8 +4,9 @@
 //! own (`unshare(CLONE_FILES)`), and the threads of a process whose main thread has ended, are not
 //! seen. Of a few processes, every table is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::CStr;
+use std::hash::{BuildHasher, BuildHasherDefault};
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use sameport_policy::model::Process;
 
 use super::details::{BootClock, read_details};
+use crate::int_hash::{IntMap, IntSet};
 
 /// Room for one `getdents64`: about a thousand entries.
 const ENTRIES: usize = 32 * 1024;
@@ -36,7 +38,7 @@ pub(crate) struct FdHolder {
 #[derive(Debug, Default)]
 pub(crate) struct FdHolders {
     /// By inode; each process once, by pid.
-    pub(crate) of: HashMap<u64, Vec<FdHolder>>,
+    pub(crate) of: IntMap<u64, Vec<FdHolder>>,
     /// Whether every process's descriptors could be read.
     pub(crate) all_read: bool,
 }
@@ -61,8 +63,11 @@ impl FdHolders {
 /// Reads every descriptor of every process once and keeps those of the wanted inodes. A process
 /// that ends meanwhile is no gap; one that may not be looked into is. The kernel makes an entry of
 /// `/proc` for each descriptor, which takes longer than all else: so processors share the work.
-pub(crate) fn scan_all(wanted: &HashSet<u64>) -> FdHolders {
-    let mut found = FdHolders { of: HashMap::with_capacity(wanted.len()), all_read: true };
+pub(crate) fn scan_all(wanted: &IntSet<u64>) -> FdHolders {
+    let mut found = FdHolders {
+        of: IntMap::with_capacity_and_hasher(wanted.len(), BuildHasherDefault::default()),
+        all_read: true,
+    };
     if wanted.is_empty() {
         return found;
     }
@@ -99,8 +104,8 @@ fn processes() -> Result<Vec<i32>, Errno> {
 }
 
 /// Reads every descriptor of these processes.
-fn scan_tables<'a>(wanted: &HashSet<u64>, pids: impl Iterator<Item = &'a i32>) -> FdHolders {
-    let mut found = FdHolders { of: HashMap::new(), all_read: true };
+fn scan_tables<'a>(wanted: &IntSet<u64>, pids: impl Iterator<Item = &'a i32>) -> FdHolders {
+    let mut found = FdHolders { of: IntMap::default(), all_read: true };
     let Ok(proc) = directory(CWD, "/proc") else {
         return FdHolders { all_read: false, ..found };
     };
@@ -115,8 +120,8 @@ fn scan_tables<'a>(wanted: &HashSet<u64>, pids: impl Iterator<Item = &'a i32>) -
 }
 
 /// The same for these processes alone, with every thread of theirs.
-pub(crate) fn scan_processes(wanted: &HashSet<u64>, pids: &[i32]) -> FdHolders {
-    let mut found = FdHolders { of: HashMap::new(), all_read: true };
+pub(crate) fn scan_processes<S: BuildHasher>(wanted: &HashSet<u64, S>, pids: &[i32]) -> FdHolders {
+    let mut found = FdHolders { of: IntMap::default(), all_read: true };
     let mut room = vec![MaybeUninit::uninit(); ENTRIES];
     let Ok(proc) = directory(CWD, "/proc") else {
         found.all_read = false;
@@ -152,12 +157,12 @@ fn threads_with_a_table(pid: i32) -> Vec<i32> {
     threads
 }
 
-fn scan_table(
+fn scan_table<S: BuildHasher>(
     proc: &OwnedFd,
     table: &str,
     pid: i32,
     room: &mut [MaybeUninit<u8>],
-    wanted: &HashSet<u64>,
+    wanted: &HashSet<u64, S>,
     found: &mut FdHolders,
 ) -> Result<(), Errno> {
     let table = directory(proc, table)?;
@@ -200,14 +205,14 @@ fn socket_inode(link: &[u8]) -> Option<u64> {
 /// Processes by their number, each read once.
 #[derive(Default)]
 pub(crate) struct ProcessCache {
-    known: HashMap<i32, Option<Process>>,
-    names: HashMap<i32, String>,
+    known: IntMap<i32, Option<Process>>,
+    names: IntMap<i32, String>,
     details: Option<BootClock>,
 }
 
 impl ProcessCache {
     /// Some may be known by name already. With details, all that is known of a process is read.
-    pub(crate) fn new(names: HashMap<i32, String>, details: bool) -> Self {
+    pub(crate) fn new(names: IntMap<i32, String>, details: bool) -> Self {
         Self { names, details: details.then(BootClock::read), ..Self::default() }
     }
 
@@ -267,7 +272,7 @@ mod tests {
         let file = std::fs::File::from(OwnedFd::from(twin.try_clone().unwrap()));
         let inode = file.metadata().unwrap().st_ino();
 
-        let found = scan_all(&HashSet::from([inode]));
+        let found = scan_all(&IntSet::from_iter([inode]));
 
         let pids: Vec<_> = found.of[&inode].iter().map(|holder| holder.pid).collect();
         assert_eq!(pids, [i32::try_from(std::process::id()).unwrap()]);
@@ -284,6 +289,6 @@ mod tests {
 
     #[test]
     fn nothing_wanted_is_nothing_missed() {
-        assert!(scan_all(&HashSet::new()).all_read);
+        assert!(scan_all(&IntSet::default()).all_read);
     }
 }

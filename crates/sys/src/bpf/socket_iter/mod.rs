@@ -15,7 +15,6 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::linux::fs::MetadataExt as _;
@@ -26,6 +25,7 @@ use sameport_policy::model::GroupPosition;
 
 use crate::bpf::mapped_file::MappedFile;
 use crate::bpf::syscall::{self, ProgramSpec};
+use crate::int_hash::IntMap;
 use crate::proc::fd_scan::{FdHolder, FdHolders};
 use btf::Btf;
 use object::ProgramTemplate;
@@ -57,9 +57,9 @@ pub(crate) struct IterFilter {
 pub(crate) struct IterResult {
     pub(crate) holders: FdHolders,
     /// Names of processes.
-    pub(crate) names: HashMap<i32, String>,
+    pub(crate) names: IntMap<i32, String>,
     /// By inode.
-    pub(crate) facts: HashMap<u64, SocketFacts>,
+    pub(crate) facts: IntMap<u64, SocketFacts>,
 }
 
 /// What only the kernel's own memory tells of a socket.
@@ -121,7 +121,9 @@ fn load(wanted: IterFilter, network: u64) -> io::Result<std::os::fd::OwnedFd> {
         return Err(cannot());
     }
     let template = TEMPLATE.as_ref().ok_or_else(cannot)?;
-    let structs: Vec<_> = template.blanks.iter().map(|(_, name)| struct_of(name)).collect();
+    // A name that begins with `=` is a number of the caller's, not of the kernel's types.
+    let names = template.blanks.iter().map(|(_, name)| *name).filter(|name| !name.starts_with('='));
+    let structs: Vec<_> = names.map(struct_of).collect();
     let file = File::open(BTF)?;
     // Before Linux 6.16 it has to be copied, a page a call.
     let (mapped, copied);

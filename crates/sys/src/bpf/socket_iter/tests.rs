@@ -2,7 +2,6 @@
 
 #![expect(unsafe_code, reason = "unshare has no safe form")]
 
-use std::collections::HashSet;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -15,6 +14,7 @@ use socket2::{Domain, SockFilter, Socket, Type};
 
 use super::*;
 use crate::inspect::{SocketQuery, StateFilter, list_sockets, options};
+use crate::int_hash::IntSet;
 use crate::proc::fd_scan;
 use crate::serial::{run_exclusive, run_shared};
 use crate::socket::worker_socket::{SocketAccess, WorkerSocket};
@@ -77,7 +77,7 @@ fn the_walk_finds_what_proc_and_a_duplicate_show() {
     ];
     let passed_on = Stdio::from(std::os::fd::OwnedFd::from(sockets[1].try_clone().unwrap()));
     let mut child = Command::new("sleep").arg("60").stdin(passed_on).spawn().unwrap();
-    let wanted: HashSet<u64> = sockets.iter().map(inode).collect();
+    let wanted: IntSet<u64> = sockets.iter().map(inode).collect();
 
     let mut walked = walk(UNCONNECTED).unwrap();
     let scanned = fd_scan::scan_all(&wanted);
