@@ -1,49 +1,45 @@
-//! The head of an ELF file: enough to tell whether a dynamic linker will be there to load us.
+//! The head of an ELF file, which shows whether a dynamic linker runs (`elf(5)`).
 
-/// How much of a file is read. Program headers follow the ELF header in every file that a linker
-/// writes.
+/// Bytes that are read of a file. Linkers write the program headers right after the ELF header.
 pub(super) const HEAD: usize = 64 * 1024;
 
-/// What the head says.
+/// Facts from the head of an ELF file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ElfHead {
-    /// 64-bit, of this machine's byte order.
-    pub(super) is_ours: bool,
+    /// The file is 64-bit, in the byte order of this machine.
+    pub(super) is_native: bool,
     /// `e_machine`: x86-64 is 62.
     pub(super) machine: u16,
-    /// It names a dynamic linker (`PT_INTERP`).
+    /// The file names a dynamic linker (`PT_INTERP`).
     pub(super) is_dynamic: bool,
-    /// The Go toolchain has made it: it calls the kernel without libc.
+    /// The Go toolchain wrote the file, whose program calls the kernel without libc.
     pub(super) is_go: bool,
 }
 
-/// Reads the head of a file. `None`: no ELF file, or one whose program headers are elsewhere or cut
-/// off.
-///
-/// Source: `elf(5)`.
+/// Parses the head of a file. `None`: not an ELF file, or one with program headers outside the head.
 pub(super) fn read(head: &[u8]) -> Option<ElfHead> {
     let rest = head.strip_prefix(b"\x7fELF")?;
     let order = if cfg!(target_endian = "little") { 1 } else { 2 };
-    let is_ours = rest.first()? == &2 && rest.get(1)? == &order;
-    if !is_ours {
-        return Some(ElfHead { is_ours, machine: 0, is_dynamic: false, is_go: false });
+    let is_native = rest.first()? == &2 && rest.get(1)? == &order;
+    if !is_native {
+        return Some(ElfHead { is_native, machine: 0, is_dynamic: false, is_go: false });
     }
     let machine = half(head, 18)?;
     let (size, count) = (usize::from(half(head, 54)?), usize::from(half(head, 56)?));
     let table = usize::try_from(word(head, 32)?).ok()?;
-    // 56 bytes an entry; more than that is for the future.
+    // An entry has 56 bytes; a larger size is reserved for extensions.
     if size < 56 {
         return None;
     }
-    let mut elf = ElfHead { is_ours, machine, is_dynamic: false, is_go: false };
-    for place in 0..count {
-        let entry = head.get(table.checked_add(place.checked_mul(size)?)?..)?.get(..56)?;
+    let mut elf = ElfHead { is_native, machine, is_dynamic: false, is_go: false };
+    for index in 0..count {
+        let entry = head.get(table.checked_add(index.checked_mul(size)?)?..)?.get(..56)?;
         match u32::from_ne_bytes(*entry.first_chunk()?) {
             INTERPRETER => elf.is_dynamic = true,
             NOTE => {
                 let at = usize::try_from(word(entry, 8)?).ok()?;
                 let length = usize::try_from(word(entry, 32)?).ok()?;
-                // A note that lies elsewhere is not of the Go linker, which puts its own in front.
+                // The Go linker writes its note at the front, so notes outside the head are not its.
                 let notes = at.checked_add(length).and_then(|end| head.get(at..end));
                 elf.is_go |= notes.is_some_and(|notes| notes.windows(12).any(is_go_build_id));
             }
@@ -56,7 +52,8 @@ pub(super) fn read(head: &[u8]) -> Option<ElfHead> {
 const INTERPRETER: u32 = 3;
 const NOTE: u32 = 4;
 
-/// A note of type 4 named `Go`: name size 4, some size, the type, the name.
+/// Whether the bytes are the end of the header of a note of type 4 and its name `Go`: the size of the
+/// description, the type, the name.
 fn is_go_build_id(window: &[u8]) -> bool {
     let kind = 4u32.to_ne_bytes();
     window.get(4..8) == Some(&kind) && window.get(8..12) == Some(b"Go\0\0")
@@ -97,9 +94,9 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn what_the_head_says() {
+    fn heads_of_several_files() {
         let of =
-            |is_dynamic, is_go| Some(ElfHead { is_ours: true, machine: 62, is_dynamic, is_go });
+            |is_dynamic, is_go| Some(ElfHead { is_native: true, machine: 62, is_dynamic, is_go });
         let go = b"\x04\0\0\0\x08\0\0\0\x04\0\0\0Go\0\0abcdefgh";
         assert_eq!(read(&file(&[(1, 0, 0)], b"")), of(false, false));
         assert_eq!(read(&file(&[(1, 0, 0), (3, 0, 0)], b"")), of(true, false));
@@ -108,7 +105,7 @@ mod tests {
             read(&file(&[(4, 64 + 56, 24)], b"\x04\0\0\0\x08\0\0\0\x03\0\0\0GNU\0abcdefgh")),
             of(false, false)
         );
-        let other = ElfHead { is_ours: false, machine: 0, is_dynamic: false, is_go: false };
+        let other = ElfHead { is_native: false, machine: 0, is_dynamic: false, is_go: false };
         assert_eq!(read(b"\x7fELF\x01\x01\x01"), Some(other), "32-bit");
         for none in [&b""[..], b"#!/bin/sh\n", b"\x7fEL", b"\x7fELF", b"\x7fELF\x02\x01\x01\0"] {
             assert_eq!(read(none), None);
@@ -121,7 +118,7 @@ mod tests {
     fn real_files() {
         let head = std::fs::read("/proc/self/exe").unwrap();
         let ourselves = read(&head[..HEAD.min(head.len())]).unwrap();
-        assert!(ourselves.is_ours && ourselves.is_dynamic && !ourselves.is_go);
+        assert!(ourselves.is_native && ourselves.is_dynamic && !ourselves.is_go);
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! What the library is told: environment variables for the programs that load it.
+//! Environment variables that configure the library in the programs that load it.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
@@ -9,46 +9,46 @@ use std::path::Path;
 use sameport_policy::bind::map::{MapRule, RuleSide};
 use sameport_policy::bind::verdict::PortSet;
 
-/// How the library's file name begins, wherever it lies: by this it knows itself in LD_PRELOAD.
+/// The prefix of the library's file name, by which it recognises its own entry of LD_PRELOAD.
 pub const LIBRARY_PREFIX: &str = "libsameport_preload";
 
-/// What the library is to do.
+/// The configuration of the library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LibraryOptions<'a> {
-    /// The ports to share, if any are.
+    /// The ports to share.
     pub share: Option<&'a PortSet>,
-    /// Rules of `--map`, at most 1,024.
+    /// The rules of `--map`, at most 1,024.
     pub map: &'a [MapRule],
-    /// Where outgoing connections come from; port 0 for any.
+    /// The source address of outgoing connections; port 0 for any port.
     pub source: Option<SocketAddr>,
-    /// Whether sockets may have addresses that are not this machine's.
+    /// Whether sockets get IP_TRANSPARENT, which permits addresses that are not local.
     pub transparent: bool,
-    /// The name of the inbox for its reports.
+    /// The abstract name of the socket for reports.
     pub report: &'a str,
-    /// Whether programs that the program executes are reached as well.
+    /// Whether the library is loaded into programs that the worker executes.
     pub children: ChildPolicy,
 }
 
-/// Programs that a program executes.
+/// The policy for programs that a worker executes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChildPolicy {
-    /// They are reached as well.
+    /// They load the library.
     Inherit,
-    /// They get an environment without us.
+    /// They run without the library, with its variables removed.
     Strip,
 }
 
 impl LibraryOptions<'_> {
-    /// The variables to set, and [`Orders::UNSET`] are to be removed first. `already`: LD_PRELOAD as
-    /// it is; it is kept, behind ours.
+    /// The variables to set, after removing [`LibraryOptions::UNSET`]. `preloaded` is the present value
+    /// of LD_PRELOAD, whose entries are kept behind the library.
     #[must_use]
     pub fn variables(
         &self,
         library: &Path,
-        already: Option<&OsStr>,
+        preloaded: Option<&OsStr>,
     ) -> Vec<(&'static str, OsString)> {
         let mut set = vec![
-            ("LD_PRELOAD", ld_preload(library, already)),
+            ("LD_PRELOAD", ld_preload(library, preloaded)),
             ("SAMEPORT_REPORT", self.report.into()),
         ];
         if let Some(ports) = self.share {
@@ -74,7 +74,7 @@ impl LibraryOptions<'_> {
         set
     }
 
-    /// Every variable of ours: a run inside a run must not inherit what it does not set.
+    /// All variables of the library: a nested run must not inherit those that it does not set.
     pub const UNSET: &'static [&'static str] = &[
         "SAMEPORT_SHARE",
         "SAMEPORT_PORTS",
@@ -88,20 +88,21 @@ impl LibraryOptions<'_> {
 
 fn joined<T: fmt::Display>(parts: impl IntoIterator<Item = T>) -> String {
     let mut text = String::new();
-    for (place, part) in parts.into_iter().enumerate() {
-        let comma = if place > 0 { "," } else { "" };
-        // Writing to memory does not fail.
+    for (index, part) in parts.into_iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        // Writing to a String never fails.
         let _ = write!(text, "{comma}{part}");
     }
     text
 }
 
-/// LD_PRELOAD with our library first and what was there behind it, in its order. A library of ours
-/// that an outer run has put there is left out: two of them would both move an address.
+/// The value of LD_PRELOAD: the library, then the previous entries in their order. Leaves out the
+/// library of an outer run, because both would apply their rules.
 #[must_use]
-pub fn ld_preload(library: &Path, already: Option<&OsStr>) -> OsString {
+pub fn ld_preload(library: &Path, preloaded: Option<&OsStr>) -> OsString {
     let mut list = library.as_os_str().as_bytes().to_owned();
-    let entries = already.unwrap_or_default().as_bytes().split(|byte| matches!(byte, b':' | b' '));
+    let entries =
+        preloaded.unwrap_or_default().as_bytes().split(|byte| matches!(byte, b':' | b' '));
     for entry in entries.filter(|entry| !entry.is_empty()) {
         let name = entry.rsplit(|byte| *byte == b'/').next().unwrap_or(entry);
         if !name.starts_with(LIBRARY_PREFIX.as_bytes()) {
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_preloaded_stays_in_its_order_and_we_are_there_once() {
+    fn previous_entries_keep_their_order_and_the_library_is_first() {
         let cases = [
             (None, "/x/libsameport_preload-1-0.so"),
             (Some(""), "/x/libsameport_preload-1-0.so"),
@@ -126,19 +127,19 @@ mod tests {
             (Some("/y/libsameport_preload-9-0.so:/a.so"), "/x/libsameport_preload-1-0.so:/a.so"),
             (Some("libsameport_preload.so"), "/x/libsameport_preload-1-0.so"),
         ];
-        for (already, expected) in cases {
+        for (preloaded, expected) in cases {
             let got =
-                ld_preload(Path::new("/x/libsameport_preload-1-0.so"), already.map(OsStr::new));
-            assert_eq!(got, expected, "{already:?}");
+                ld_preload(Path::new("/x/libsameport_preload-1-0.so"), preloaded.map(OsStr::new));
+            assert_eq!(got, expected, "{preloaded:?}");
         }
     }
 
     #[test]
-    fn orders_as_variables() {
+    fn options_as_variables() {
         let ports = PortSet::Only([53, 8080].into());
         let map = ["80=8080".parse().unwrap(), "[::]:443=[::1]:8443".parse().unwrap()];
         let source = "[::1]:0".parse().unwrap();
-        let orders = LibraryOptions {
+        let options = LibraryOptions {
             share: Some(&ports),
             map: &map,
             source: Some(source),
@@ -146,10 +147,11 @@ mod tests {
             report: "00001",
             children: ChildPolicy::Strip,
         };
-        let variables = orders.variables(Path::new("/x.so"), None);
-        let told: Vec<_> = variables.iter().map(|(n, v)| format!("{n}={}", v.display())).collect();
+        let variables = options.variables(Path::new("/x.so"), None);
+        let assignments: Vec<_> =
+            variables.iter().map(|(n, v)| format!("{n}={}", v.display())).collect();
         assert_eq!(
-            told,
+            assignments,
             [
                 "LD_PRELOAD=/x.so",
                 "SAMEPORT_REPORT=00001",
@@ -161,12 +163,12 @@ mod tests {
                 "SAMEPORT_CHILDREN=strip",
             ]
         );
-        let ours = variables.iter().filter(|(name, _)| *name != "LD_PRELOAD");
-        assert!(ours.map(|(name, _)| name).all(|name| LibraryOptions::UNSET.contains(name)));
+        let own = variables.iter().filter(|(name, _)| *name != "LD_PRELOAD");
+        assert!(own.map(|(name, _)| name).all(|name| LibraryOptions::UNSET.contains(name)));
     }
 
     #[test]
-    fn the_most_and_longest_rules_fit_into_one_variable() {
+    fn the_longest_list_of_rules_fits_into_one_variable() {
         let long = "udp:[1111:2222:3333:4444:5555:6666:7777:8888]:65535=\
                     [1111:2222:3333:4444:5555:6666:7777:9999]:65535";
         let map: Vec<MapRule> = vec![long.parse().unwrap(); 1024];

@@ -1,9 +1,9 @@
-//! Where the library's file lies while a run lasts.
+//! The file of the library during a run.
 //!
-//! A dynamic linker opens a file by its name, so there has to be one: in a folder that only this
-//! user can write to, readable by every user (a worker may change its user and then start a
-//! program), locked while it is in use, and gone afterwards. What a run that was killed has left is
-//! removed by the next one.
+//! A dynamic linker opens the library by a path. The file is in a directory that only this user can
+//! write to, and readable by every user, because a worker may change its user and then execute a
+//! program. The file is locked while in use and removed at the end; the next run removes files of
+//! killed runs.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -17,18 +17,18 @@ use super::LIBRARY_PREFIX;
 use crate::private_dir;
 use crate::private_dir::{DirRefusal, PrivateDirError};
 
-/// The library's file; removed when this is dropped.
+/// The installed library, removed on drop.
 #[derive(Debug)]
 pub struct LibraryFile {
     path: PathBuf,
     folder: OwnedFd,
     name: String,
-    /// Locked: the sign for others that it is in use.
+    /// The open file, whose lock tells other runs that it is in use.
     file: OwnedFd,
 }
 
-/// Where to try, in this order. `runtime`: the value of XDG_RUNTIME_DIR; not for root, whose workers
-/// may become another user, who could not enter it.
+/// The candidate directories, in order of preference. `runtime` is the value of XDG_RUNTIME_DIR,
+/// unused for root: root's workers may change to a user who cannot enter it.
 #[must_use]
 pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
     let user = rustix::process::geteuid();
@@ -36,7 +36,7 @@ pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
         Some(PathBuf::from("/run/sameport"))
     } else {
         runtime
-            // LD_PRELOAD is a list with these between its entries.
+            // The separators of LD_PRELOAD.
             .filter(|folder| !folder.as_os_str().as_bytes().iter().any(|b| b": \t\n".contains(b)))
             .filter(|folder| folder.is_absolute())
             .map(|folder| folder.join("sameport"))
@@ -44,19 +44,20 @@ pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
     first.into_iter().chain([PathBuf::from(format!("/tmp/sameport-{}", user.as_raw()))]).collect()
 }
 
-/// Writes the library into the first of these folders that will do, and removes from it what dead
-/// runs have left. A folder that is not there is made; the one above it must be there.
+/// Writes the library into the first suitable directory, which is created if its parent exists, and
+/// removes files of dead runs.
 ///
 /// # Errors
-/// Every folder with the reason why it would not do.
+///
+/// Every directory with the reason against it.
 pub fn install(bytes: &[u8], folders: &[PathBuf]) -> Result<LibraryFile, PrivateDirError> {
     let mut tried = Vec::new();
-    for (place, folder) in folders.iter().enumerate() {
-        match place_in(bytes, folder) {
-            Ok(placed) => {
-                // An earlier run may have had to take one of the others.
-                folders[place + 1..].iter().for_each(|folder| clean(folder));
-                return Ok(placed);
+    for (index, folder) in folders.iter().enumerate() {
+        match install_in(bytes, folder) {
+            Ok(installed) => {
+                // An earlier run may have used one of the others.
+                folders[index + 1..].iter().for_each(|folder| clean(folder));
+                return Ok(installed);
             }
             Err(refusal) => tried.push((folder.clone(), refusal)),
         }
@@ -65,14 +66,14 @@ pub fn install(bytes: &[u8], folders: &[PathBuf]) -> Result<LibraryFile, Private
 }
 
 impl LibraryFile {
-    /// Its path, absolute if the folder's was.
+    /// The path of the file, absolute if the directory's path is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is still there: somebody may clean up in the folder. A program started without it
-    /// is not hooked.
+    /// Whether the file still exists: a cleanup of the directory may have removed it. Programs started
+    /// after that do not load the library.
     #[must_use]
     pub fn exists(&self) -> bool {
         rustix::fs::fstat(&self.file).is_ok_and(|file| file.st_nlink > 0)
@@ -81,17 +82,17 @@ impl LibraryFile {
 
 impl Drop for LibraryFile {
     fn drop(&mut self) {
-        // Not there: somebody was faster.
+        // The file may have been removed already.
         let _ = rustix::fs::unlinkat(&self.folder, self.name.as_str(), AtFlags::empty());
-        // Not empty: another run is using it.
+        // Fails with ENOTEMPTY while another run uses the directory.
         let _ = self.path.parent().map(std::fs::remove_dir);
     }
 }
 
-/// How often it is tried again when another run, at its end, removes the folder meanwhile.
+/// Attempts if other runs remove the directory at their end meanwhile.
 const ATTEMPTS: u32 = 256;
 
-fn place_in(bytes: &[u8], folder: &Path) -> Result<LibraryFile, DirRefusal> {
+fn install_in(bytes: &[u8], folder: &Path) -> Result<LibraryFile, DirRefusal> {
     let mut last = Errno::NOENT;
     for attempt in 0..ATTEMPTS {
         let handle = match open_folder(folder, true) {
@@ -104,8 +105,8 @@ fn place_in(bytes: &[u8], folder: &Path) -> Result<LibraryFile, DirRefusal> {
             Ok(file) => {
                 return Ok(LibraryFile { path: folder.join(&name), folder: handle, name, file });
             }
-            // The folder is gone, the name is taken by a dead run, or the file has been taken for
-            // one of a dead run before it was locked.
+            // The directory was removed, a dead run left a file of this name, or another run removed
+            // the file before it was locked.
             Err(errno @ (Errno::NOENT | Errno::EXIST | Errno::STALE)) => last = errno,
             Err(errno) => return Err(errno.into()),
         }
@@ -113,34 +114,35 @@ fn place_in(bytes: &[u8], folder: &Path) -> Result<LibraryFile, DirRefusal> {
     Err(last.into())
 }
 
-/// A number that no other call in this process gets.
+/// A number that is unique in this process.
 fn serial() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Removes what dead runs have left in a folder, and the folder if nothing else is in it.
+/// Removes files of dead runs, and the directory if it is empty then.
 fn clean(folder: &Path) {
     if let Ok(handle) = open_folder(folder, false) {
         remove_stale(&handle);
-        // Not empty: another run is using it.
+        // Fails with ENOTEMPTY while another run uses the directory.
         let _ = std::fs::remove_dir(folder);
     }
 }
 
-/// Opens the folder, which others must be able to enter; makes it if `make` says so.
-fn open_folder(folder: &Path, make: bool) -> Result<OwnedFd, DirRefusal> {
-    let handle = private_dir::open(folder, make, may_execute)?;
-    // Our umask may have closed it, or who made it.
+/// Opens the directory with mode 0711, so that every user can open the library by its path.
+fn open_folder(folder: &Path, create: bool) -> Result<OwnedFd, DirRefusal> {
+    let handle = private_dir::open(folder, create, check_exec)?;
+    // `mkdir` applies the umask, and named runs create the directory with mode 0700.
     rustix::fs::fchmod(&handle, Mode::from_raw_mode(0o711))?;
     Ok(handle)
 }
 
-fn may_execute(folder: &OwnedFd) -> Result<(), DirRefusal> {
+/// Refuses a file system that is mounted `noexec`: the linker cannot map the library from it.
+fn check_exec(folder: &OwnedFd) -> Result<(), DirRefusal> {
     let mount = rustix::fs::fstatvfs(folder)?;
-    let refused = mount.f_flag.contains(StatVfsMountFlags::NOEXEC);
-    if refused { Err(DirRefusal::NoExec) } else { Ok(()) }
+    let is_noexec = mount.f_flag.contains(StatVfsMountFlags::NOEXEC);
+    if is_noexec { Err(DirRefusal::NoExec) } else { Ok(()) }
 }
 
 fn create(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
@@ -162,13 +164,13 @@ fn create(folder: &OwnedFd, name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> 
     }
 }
 
-/// Removes our files that nobody has locked. What cannot be looked at is left alone.
+/// Removes files of the library that are not locked. Skips files that cannot be opened.
 fn remove_stale(folder: &OwnedFd) {
-    const MOST: usize = 10_000;
+    const ENTRY_LIMIT: usize = 10_000;
     let Ok(entries) = Dir::read_from(folder) else { return };
-    for entry in entries.flatten().take(MOST) {
+    for entry in entries.flatten().take(ENTRY_LIMIT) {
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        // What named runs have there may begin with any name, and ends otherwise.
+        // Named runs have files here whose names may have the same prefix, but not the suffix.
         if !name.as_bytes().starts_with(LIBRARY_PREFIX.as_bytes())
             || !name.as_bytes().ends_with(b".so")
         {

@@ -1,4 +1,4 @@
-//! Folders that will do and folders that will not; what is left behind, and what is not.
+//! Suitable and unsuitable directories; files of dead runs.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
@@ -20,7 +20,7 @@ fn refused(folder: &Path) -> DirRefusal {
 }
 
 #[test]
-fn it_is_there_and_then_gone_with_its_folder() {
+fn the_file_and_its_directory_are_removed_on_drop() {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
     let placed = install(b"bytes", std::slice::from_ref(&folder)).unwrap();
@@ -37,7 +37,7 @@ fn it_is_there_and_then_gone_with_its_folder() {
 }
 
 #[test]
-fn a_file_that_somebody_removed_is_noticed() {
+fn a_removed_file_is_noticed() {
     let room = tempfile::tempdir().unwrap();
     let placed = install(b"bytes", &[room.path().join("sameport")]).unwrap();
     std::fs::remove_file(placed.path()).unwrap();
@@ -45,7 +45,7 @@ fn a_file_that_somebody_removed_is_noticed() {
 }
 
 #[test]
-fn what_dead_runs_left_is_removed_and_nothing_else() {
+fn files_of_dead_runs_are_removed() {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
     let living = install(b"living", std::slice::from_ref(&folder)).unwrap();
@@ -59,7 +59,7 @@ fn what_dead_runs_left_is_removed_and_nothing_else() {
 }
 
 #[test]
-fn folders_that_others_could_change_are_refused() {
+fn directories_that_other_users_can_change_are_refused() {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
     let mode = |path: &Path, mode| {
@@ -89,7 +89,7 @@ fn folders_that_others_could_change_are_refused() {
 }
 
 #[test]
-fn the_next_folder_is_taken_where_one_will_not_do() {
+fn the_next_directory_is_used_if_one_is_unsuitable() {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
     let placed = install(b"bytes", &["/nowhere/at/all".into(), folder.clone()]).unwrap();
@@ -97,7 +97,7 @@ fn the_next_folder_is_taken_where_one_will_not_do() {
 }
 
 #[test]
-fn folders_behind_the_one_that_is_taken_are_cleaned() {
+fn directories_after_the_used_one_are_cleaned() {
     let room = tempfile::tempdir().unwrap();
     let folders = ["first", "used", "empty", "absent"].map(|name| room.path().join(name));
     for folder in &folders[1..3] {
@@ -111,9 +111,9 @@ fn folders_behind_the_one_that_is_taken_are_cleaned() {
     assert_eq!(names(&folders[1]).len(), 1);
 }
 
-/// Runs that begin and end at the same time take nothing from each other.
+/// Concurrent runs do not remove files of each other.
 #[test]
-fn many_at_once() {
+fn concurrent_runs() {
     let room = tempfile::tempdir().unwrap();
     let folder = room.path().join("sameport");
     std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! The preload library, from outside: whether a program can load it, where its file lies, what it is
-//! told by environment variables, and what it reports.
+//! The host side of the preload library: its file, its environment variables, its reports, and
+//! whether a program can load it.
 
 mod elf;
 mod environment;

@@ -1,4 +1,4 @@
-//! Whether a program can load the preload library, told before it is started.
+//! Whether a program can load the preload library, found out before it starts.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -10,58 +10,59 @@ use super::elf;
 use super::elf::ElfHead;
 use crate::process::{FileCapability, file_capability, find_in_path};
 
-/// Whether a program will load it.
+/// Whether a program loads the library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Loadable {
-    /// It is a dynamic program of this machine; or a script, and its interpreter is.
+    /// The program, or the interpreter of the script, is a dynamic program for this machine.
     Yes,
-    /// It will not, or will not be reached by it.
+    /// The program does not load the library, or bypasses it.
     No {
-        /// The program, or the interpreter that stands in its first line.
+        /// The program, or the interpreter that its first line names.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         obstacle: Obstacle,
     },
-    /// Only starting it will show.
+    /// Unknown until the program starts.
     CouldNotTell {
-        /// The program, or the interpreter that stands in its first line.
+        /// The program, or the interpreter that its first line names.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         doubt: LoadDoubt,
     },
 }
 
-/// Why a program cannot be reached by LD_PRELOAD.
+/// Why LD_PRELOAD has no effect on a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
-    /// Statically linked: no dynamic linker runs, so nothing is loaded.
+    /// The program is statically linked: no dynamic linker runs.
     Static,
-    /// A Go program: even a dynamic one calls the kernel itself.
+    /// A Go program, which calls the kernel without libc even if it is dynamic.
     Go,
-    /// For another machine, or a 32-bit one.
+    /// A program for another machine, or a 32-bit program.
     OtherMachine,
-    /// It gains a privilege when executed, and the dynamic linker then ignores LD_PRELOAD.
+    /// Executing the file grants a privilege, so the dynamic linker ignores LD_PRELOAD.
     GainsPrivilege(FileCapability),
 }
 
-/// Why it could not be told.
+/// Why the answer is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadDoubt {
-    /// The file cannot be read (a program may be executable and not readable).
+    /// The file cannot be read; it may be executable all the same.
     Unreadable(std::io::ErrorKind),
-    /// Neither an ELF file nor a script with an interpreter: the system may know what to do with it.
+    /// Neither an ELF file nor a script with an interpreter. The kernel may have a handler
+    /// (`binfmt_misc`).
     UnknownFormat,
-    /// Interpreters that are scripts themselves, deeper than the kernel follows them.
+    /// Interpreters that are scripts, nested deeper than the kernel allows.
     Nested,
 }
 
-/// How many interpreters the kernel follows (`exec_binprm` in `fs/exec.c`).
+/// The most nested interpreters that the kernel allows (`exec_binprm` in `fs/exec.c`).
 const DEEPEST: usize = 5;
 
-/// Looks whether a program will load the library. `search_path`: where `#!/usr/bin/env NAME` finds
-/// its program.
+/// Checks whether a program loads the library, without executing it. `search_path` is the PATH in
+/// which `#!/usr/bin/env NAME` searches.
 ///
-/// A script is its interpreter; what that one starts is not known. Nothing is executed.
+/// For a script, checks its interpreter. Programs that the script executes are unknown.
 #[must_use]
 pub fn check_program(program: &Path, search_path: Option<&OsStr>) -> Loadable {
     let mut file = program.to_owned();
@@ -94,14 +95,14 @@ pub fn check_program(program: &Path, search_path: Option<&OsStr>) -> Loadable {
 }
 
 fn obstacle(file: &Path, elf: ElfHead) -> Option<Obstacle> {
-    // EM_X86_64, EM_AARCH64, EM_RISCV; elsewhere the library does not exist.
+    // EM_X86_64, EM_AARCH64, EM_RISCV. The library does not exist for other machines.
     let machine = match std::env::consts::ARCH {
         "x86_64" => 62,
         "aarch64" => 183,
         "riscv64" => 243,
         _ => 0,
     };
-    if !elf.is_ours || elf.machine != machine {
+    if !elf.is_native || elf.machine != machine {
         return Some(Obstacle::OtherMachine);
     }
     if !elf.is_dynamic {
@@ -114,7 +115,7 @@ fn obstacle(file: &Path, elf: ElfHead) -> Option<Obstacle> {
 }
 
 fn head_of(file: &Path) -> std::io::Result<Vec<u8>> {
-    // Opening a FIFO would wait for a writer.
+    // Opening a FIFO blocks until a writer opens it.
     if !std::fs::metadata(file)?.is_file() {
         return Err(std::io::ErrorKind::InvalidInput.into());
     }
@@ -123,14 +124,14 @@ fn head_of(file: &Path) -> std::io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// The program that the rest of a `#!` line names: its first word; behind `env`, the second.
+/// The program that a `#!` line names: its first word, or after `env` its second.
 fn interpreter(line: &[u8], search_path: Option<&OsStr>) -> Option<PathBuf> {
     let line = line.split(|byte| *byte == b'\n').next()?;
     let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
     let first = PathBuf::from(OsStr::from_bytes(words.next()?));
     if first.file_name() == Some(OsStr::new("env")) {
         let word = words.next()?;
-        // An option or a variable comes first: env itself is all that we know.
+        // With options or assignments, only env itself is known.
         if !word.starts_with(b"-") && !word.contains(&b'=') {
             return find_in_path(OsStr::from_bytes(word), search_path);
         }
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_are_their_interpreters() {
+    fn a_script_is_checked_by_its_interpreter() {
         assert_eq!(check_program(Path::new("/bin/sh"), None), Loadable::Yes);
         for text in
             ["#!/bin/sh\n", "#! /bin/sh -e\nx", "#!/usr/bin/env sh\n", "#!/usr/bin/env -S sh\n"]
@@ -160,12 +161,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_said_to_be_so() {
+    fn unreadable_and_unknown_files_are_doubts() {
         for text in
             [&b""[..], b"plain text", b"#!\n", b"#!/usr/bin/env", b"\x7fELF", b"\x7fELF\x02\x01"]
         {
-            let told = checked(text);
-            assert!(matches!(told, Loadable::CouldNotTell { .. }), "{text:?}: {told:?}");
+            let result = checked(text);
+            assert!(matches!(result, Loadable::CouldNotTell { .. }), "{text:?}: {result:?}");
         }
         let gone = check_program(Path::new("/nowhere"), None);
         let doubt = LoadDoubt::Unreadable(std::io::ErrorKind::NotFound);
@@ -174,17 +175,20 @@ mod tests {
     }
 
     #[test]
-    fn scripts_that_name_each_other_end() {
+    fn a_cycle_of_scripts_is_nested() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("itself");
         std::fs::write(&file, format!("#!{}\n", file.display())).unwrap();
-        let told = check_program(&file, None);
-        assert_eq!(told, Loadable::CouldNotTell { file, doubt: LoadDoubt::Nested });
+        let result = check_program(&file, None);
+        assert_eq!(result, Loadable::CouldNotTell { file, doubt: LoadDoubt::Nested });
     }
 
     #[test]
     fn other_machines_are_refused() {
-        let told = checked(b"\x7fELF\x01\x01\x01");
-        assert!(matches!(told, Loadable::No { obstacle: Obstacle::OtherMachine, .. }), "{told:?}");
+        let result = checked(b"\x7fELF\x01\x01\x01");
+        assert!(
+            matches!(result, Loadable::No { obstacle: Obstacle::OtherMachine, .. }),
+            "{result:?}"
+        );
     }
 }

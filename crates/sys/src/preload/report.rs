@@ -1,69 +1,71 @@
-//! The reports of preload libraries: that one is loaded, and what it did.
+//! Reports of preload libraries: loaded, bound, connected from a source address.
 //!
-//! Each is one message over a connection of its own to a socket with an abstract name. Who sends it
-//! is what the kernel says (`SO_PEERCRED`), not what the message says.
+//! A report is one message over its own connection to a socket with an abstract name. The kernel
+//! states the sender (`SO_PEERCRED`).
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 use sameport_policy::addr::Protocol;
 
-/// What a library says.
+use crate::socket::unix::autobind;
+
+/// A report of a library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LibraryReport {
-    /// It is there: once for each program that is executed.
+    /// The library is loaded: once for each executed program.
     Loaded,
-    /// A bind that it had something to do with, or of a fixed port.
+    /// A bind that the library changed, or of a fixed port.
     Bound {
         /// TCP or UDP.
         protocol: Protocol,
-        /// What was bound, or was to be.
+        /// The address of the bind.
         address: SocketAddr,
-        /// What the program asked for, if that was something else.
+        /// The address that the program passed, if it differs.
         asked: Option<SocketAddr>,
-        /// The place of the rule of `--map` that moved it.
+        /// The index of the `--map` rule that changed the address.
         rule: Option<usize>,
-        /// Whose doing it is that the port can be shared.
+        /// Which side enabled sharing of the port.
         sharing: SharedBy,
-        /// The kernel's refusal, if it refused.
+        /// The error of the kernel, if the bind failed.
         errno: Option<Errno>,
     },
-    /// An outgoing socket was bound to the address of `--source`.
+    /// A bind of an outgoing socket to the address of `--source`.
     Source {
         /// TCP or UDP.
         protocol: Protocol,
-        /// The address, with port 0 if any will do.
+        /// The source address; port 0 for any port.
         address: SocketAddr,
-        /// The kernel's refusal, if it refused; the program's call has then failed with it.
+        /// The error of the kernel, if the bind failed. The program's call failed with it.
         errno: Option<Errno>,
     },
 }
 
-/// Whose doing it is that a port can be shared.
+/// Which side enabled sharing of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SharedBy {
-    /// The library has set SO_REUSEPORT.
+    /// The library set SO_REUSEPORT.
     Library,
-    /// The program has.
+    /// The program set SO_REUSEPORT.
     Program,
-    /// Nobody's.
+    /// The port is not shared.
     NotShared,
 }
 
-/// A report and who sent it.
+/// A report and its sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceivedReport {
-    /// The sender's process id, in our own pid namespace.
+    /// The sender's process id, in this pid namespace.
     pub pid: i32,
-    /// What it says.
+    /// The report.
     pub report: LibraryReport,
 }
 
 impl LibraryReport {
-    /// Reads a message; `None` where it is none of these.
+    /// Parses a message. `None`: not a report.
     #[must_use]
     pub fn parse(message: &[u8]) -> Option<Self> {
         let mut words = std::str::from_utf8(message).ok()?.split(' ').peekable();
@@ -109,55 +111,57 @@ impl LibraryReport {
     }
 }
 
-/// Where reports arrive.
+/// The socket that receives reports.
 #[derive(Debug)]
 pub struct ReportSocket {
     name: String,
     listener: OwnedFd,
-    /// Readable when there is something to take.
+    /// An epoll set over the listener and the waiting connections.
     ready: OwnedFd,
-    /// Connections whose message has not come yet.
+    /// Connections without a message so far, each with its sender.
     waiting: Vec<(OwnedFd, i32)>,
 }
 
-/// Connections that may wait for their message; a library sends it at once.
+/// The most connections that wait for their message. A library sends it at once.
 const MOST_WAITING: usize = 256;
 
-/// The longest message that a library sends.
+/// The longest message of a library, in bytes.
 const LONGEST: usize = 256;
 
 impl ReportSocket {
-    /// Opens one, under a name that the kernel picks. Linux 2.6.4.
+    /// Opens a socket with an abstract name that the kernel picks.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE, ENFILE: too many open descriptors.
     pub fn open() -> Result<Self, Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let listener =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        rustix::net::bind(&listener, &SocketAddrUnix::new_unnamed())?;
+        let name = String::from_utf8(autobind(&listener)?).map_err(|_| Errno::ILSEQ)?;
         rustix::net::listen(&listener, 4096)?;
-        let address = SocketAddrUnix::try_from(rustix::net::getsockname(&listener)?)?;
-        let name = address.abstract_name().ok_or(Errno::ADDRNOTAVAIL)?;
-        let name = String::from_utf8(name.to_vec()).map_err(|_| Errno::ILSEQ)?;
         let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let any = epoll::EventData::new_u64(0);
-        epoll::add(&ready, &listener, any, epoll::EventFlags::IN)?;
+        let data = epoll::EventData::new_u64(0);
+        epoll::add(&ready, &listener, data, epoll::EventFlags::IN)?;
         Ok(Self { name, listener, ready, waiting: Vec::new() })
     }
 
-    /// Its abstract name, for SAMEPORT_REPORT.
+    /// The abstract name, as the value of SAMEPORT_REPORT.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What has come. Never waits; at most 1,024 reports at once, then this is readable still.
+    /// The received reports, without waiting: at most 1,024. The socket stays readable if there are
+    /// more.
     ///
-    /// What is no report, and what comes from another user's process (unless we have started it) or from outside of
-    /// our pid namespace, is dropped.
+    /// Drops messages that are not reports, and messages from other users' processes that are not
+    /// descendants or from outside this pid namespace.
     pub fn take(&mut self) -> Vec<ReceivedReport> {
         for _ in 0..1024 {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let Ok(connection) = rustix::net::accept_with(&self.listener, flags) else { break };
-            let Some(pid) = plausible_sender(&connection) else { continue };
+            let Some(pid) = accepted_sender(&connection) else { continue };
             if self.waiting.len() >= MOST_WAITING {
                 self.waiting.remove(0);
             }
@@ -172,9 +176,9 @@ impl ReportSocket {
             let mut message = [0u8; LONGEST + 1];
             match rustix::net::recv(connection, &mut message, RecvFlags::DONTWAIT) {
                 Err(Errno::AGAIN) => {
-                    let any = epoll::EventData::new_u64(1);
-                    // There already: it has waited before.
-                    let _ = epoll::add(ready, connection, any, epoll::EventFlags::IN);
+                    let data = epoll::EventData::new_u64(1);
+                    // EEXIST for a connection that has waited before.
+                    let _ = epoll::add(ready, connection, data, epoll::EventFlags::IN);
                     return true;
                 }
                 Ok((_, length)) => {
@@ -195,13 +199,14 @@ impl ReportSocket {
 }
 
 impl AsFd for ReportSocket {
-    /// Readable (level-triggered) when [`Inbox::take`] would give something.
+    /// Readable (level-triggered) when [`ReportSocket::take`] has a report to read.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.ready.as_fd()
     }
 }
 
-fn plausible_sender(connection: &OwnedFd) -> Option<i32> {
+/// The process id of the sender, if the report counts.
+fn accepted_sender(connection: &OwnedFd) -> Option<i32> {
     let peer = sockopt::socket_peercred(connection).ok()?;
     let pid = peer.pid.as_raw_nonzero().get();
     let is_ours = peer.uid == rustix::process::geteuid() || crate::process::is_descendant(pid);

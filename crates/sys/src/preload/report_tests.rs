@@ -1,8 +1,9 @@
-//! Messages that are reports and messages that are not; connections that keep silent.
+//! Valid and invalid messages; connections without a message.
 
 use std::time::Instant;
 
 use proptest::prelude::*;
+use rustix::net::SocketAddrUnix;
 
 use super::*;
 
@@ -61,7 +62,7 @@ proptest! {
     }
 
     #[test]
-    fn nor_one_of_its_own_words(words in proptest::collection::vec(
+    fn no_sequence_of_keywords_makes_it_panic(words in proptest::collection::vec(
         prop_oneof!["loaded|bound|source|tcp|udp|asked|rule|shared|itself|errno", "[0-9.:%\\[\\]]{0,24}"],
         0..12,
     )) {
@@ -69,9 +70,9 @@ proptest! {
     }
 }
 
-fn connected(inbox: &ReportSocket) -> OwnedFd {
+fn connected(reports: &ReportSocket) -> OwnedFd {
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
-    let name = SocketAddrUnix::new_abstract_name(inbox.name().as_bytes()).unwrap();
+    let name = SocketAddrUnix::new_abstract_name(reports.name().as_bytes()).unwrap();
     rustix::net::connect(&socket, &name).unwrap();
     socket
 }
@@ -82,40 +83,40 @@ fn send(socket: &OwnedFd, bytes: &[u8]) {
 
 #[test]
 fn reports_arrive_with_their_sender() {
-    let mut inbox = ReportSocket::open().unwrap();
-    assert_eq!(inbox.take(), []);
+    let mut socket = ReportSocket::open().unwrap();
+    assert_eq!(socket.take(), []);
     let pid = i32::try_from(std::process::id()).unwrap();
-    // Closed before it is taken, as a library does.
-    send(&connected(&inbox), b"loaded");
-    send(&connected(&inbox), b"nonsense");
-    send(&connected(&inbox), &[b'x'; 4096]);
-    drop(connected(&inbox));
-    assert_eq!(inbox.take(), [ReceivedReport { pid, report: LibraryReport::Loaded }]);
-    assert_eq!(inbox.take(), []);
+    // A library closes the connection at once.
+    send(&connected(&socket), b"loaded");
+    send(&connected(&socket), b"nonsense");
+    send(&connected(&socket), &[b'x'; 4096]);
+    drop(connected(&socket));
+    assert_eq!(socket.take(), [ReceivedReport { pid, report: LibraryReport::Loaded }]);
+    assert_eq!(socket.take(), []);
 }
 
 #[test]
-fn a_connection_that_keeps_silent_holds_nobody_up() {
+fn silent_connections_do_not_block_others() {
     let _turn = crate::serial::run_shared();
-    let mut inbox = ReportSocket::open().unwrap();
+    let mut socket = ReportSocket::open().unwrap();
     let begin = Instant::now();
-    let silent: Vec<_> = (0..MOST_WAITING + 20).map(|_| connected(&inbox)).collect();
+    let silent: Vec<_> = (0..MOST_WAITING + 20).map(|_| connected(&socket)).collect();
     let reference = begin.elapsed();
     let begin = Instant::now();
-    assert_eq!(inbox.take(), []);
-    send(&connected(&inbox), b"loaded");
-    // A full inbox accepts one connection a call: the 20 that the first call left, then the last.
-    let received: usize = (0..=20).map(|_| inbox.take().len()).sum();
+    assert_eq!(socket.take(), []);
+    send(&connected(&socket), b"loaded");
+    // With all places taken, each call accepts one connection: the 20 left over, then the last.
+    let received: usize = (0..=20).map(|_| socket.take().len()).sum();
     assert_eq!(received, 1);
     let took = begin.elapsed();
     assert!(took < 1000 * reference, "took {took:?}, and opening the connections {reference:?}");
-    assert!(inbox.waiting.len() <= MOST_WAITING);
+    assert!(socket.waiting.len() <= MOST_WAITING);
 
-    // The one that speaks at last is heard, and wakes who waits for it.
+    // A late message is received, and makes the socket readable.
     send(silent.last().unwrap(), b"loaded");
     let mut events =
         [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }];
     let timeout = rustix::fs::Timespec { tv_sec: 5, tv_nsec: 0 };
-    assert_eq!(epoll::wait(&inbox, &mut events, Some(&timeout)).unwrap(), 1);
-    assert_eq!(inbox.take().len(), 1);
+    assert_eq!(epoll::wait(&socket, &mut events, Some(&timeout)).unwrap(), 1);
+    assert_eq!(socket.take().len(), 1);
 }

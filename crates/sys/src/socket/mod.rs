@@ -13,6 +13,7 @@ mod raw_option;
 mod sockopt_copy;
 mod sockopt_list;
 mod steering;
+pub(crate) mod unix;
 pub(crate) mod worker_socket;
 
 pub use fd_alias::{FdAlias, closes_on_exec};

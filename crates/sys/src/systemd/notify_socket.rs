@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::errno::last_errno;
 use crate::process::tree::{ancestry, is_descendant};
+use crate::socket::unix::autobind;
 
 /// The assignments of a message that sameport uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,10 +90,8 @@ impl NotifySocket {
     /// EMFILE, ENFILE: too many open descriptors.
     pub fn open() -> Result<Self, Errno> {
         let socket = socket()?;
-        rustix::net::bind(&socket, &SocketAddrUnix::new_unnamed())?;
-        let address = SocketAddrUnix::try_from(rustix::net::getsockname(&socket)?)?;
-        let picked = address.abstract_name().ok_or(Errno::ADDRNOTAVAIL)?;
-        let name = OsStr::from_bytes(&[b"@", picked].concat()).to_owned();
+        let name = [&b"@"[..], &autobind(&socket)?].concat();
+        let name = OsStr::from_bytes(&name).to_owned();
         Ok(Self { socket, name, file: None })
     }
 
