@@ -1,5 +1,5 @@
-//! What is wrong on the command line: one line that names it, exit code 2, nothing started; and
-//! what is not wrong, however odd, reaches the program as it is.
+//! Wrong command lines: one line that names the mistake, exit code 2, nothing started. Unusual but
+//! valid arguments reach the program unchanged.
 #![cfg(target_os = "linux")]
 
 mod harness;
@@ -14,8 +14,8 @@ use harness::{
     Exited, User, command_for, executable, in_test_dir, sameport, spawn_process, start, start_run,
 };
 
-/// A file that the command would make, had it been started.
-fn marker() -> PathBuf {
+/// A file that the command would create.
+fn marker_file() -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let dir = in_test_dir("markers");
     std::fs::create_dir_all(&dir).unwrap();
@@ -23,9 +23,9 @@ fn marker() -> PathBuf {
     dir.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string())
 }
 
-/// One `error:` line, at most one `hint:` line, and nothing else anywhere.
+/// Asserts one `error:` line, at most one `hint:` line, and no other output.
 #[track_caller]
-fn is_one_line(exited: &Exited, code: i32, named: &str) {
+fn assert_one_line(exited: &Exited, code: i32, named: &str) {
     assert_eq!((exited.code, exited.stdout.as_str()), (code, ""), "{exited:?}");
     let lines: Vec<&str> = exited.stderr.lines().collect();
     assert!(lines[0].starts_with("error: ") && lines[0].contains(named), "{named:?}: {exited:?}");
@@ -35,7 +35,7 @@ fn is_one_line(exited: &Exited, code: i32, named: &str) {
 }
 
 #[test]
-fn a_wrong_listen_starts_nothing() {
+fn wrong_listen_starts_nothing() {
     let cases: &[(&[&str], &str)] = &[
         (&["--listen", "8080"], "--name"),
         (&["--name", "web", "--listen", ":0"], "no fixed port"),
@@ -46,18 +46,19 @@ fn a_wrong_listen_starts_nothing() {
         (&["--name", "web", "--listen", "8080", "--listen", "*:8080"], "given twice"),
     ];
     for (options, named) in cases {
-        let marker = marker();
+        let marker_file = marker_file();
         let exited =
-            start_run(User::Current, options, &[OsStr::new("touch"), marker.as_os_str()]).wait();
+            start_run(User::Current, options, &[OsStr::new("touch"), marker_file.as_os_str()])
+                .wait();
         assert_eq!((exited.code, &*exited.stdout), (2, ""), "{options:?}: {exited:?}");
         assert!(exited.stderr.contains(named), "{options:?}: {exited:?}");
-        assert!(!marker.exists(), "{options:?}");
+        assert!(!marker_file.exists(), "{options:?}");
     }
 }
 
 #[test]
-fn a_wrong_option_of_run_starts_nothing() {
-    // The option, its value, and what the message names.
+fn wrong_run_option_starts_nothing() {
+    // Per case: the option, its value, and the text that the message contains.
     let cases: &[(&str, &str, &str)] = &[
         ("-n", "0", "0"),
         ("-n", "1025", "1025"),
@@ -94,37 +95,37 @@ fn a_wrong_option_of_run_starts_nothing() {
     ];
     for user in User::all() {
         for (option, value, named) in cases {
-            let marker = marker();
+            let marker_file = marker_file();
             let is_whole = value.is_empty() && *option != "-n" && *option != "--port";
             let options: &[&str] = if is_whole { &[option] } else { &[option, value] };
             let exited =
-                start_run(*user, options, &[OsStr::new("touch"), marker.as_os_str()]).wait();
-            is_one_line(&exited, 2, named);
-            assert!(!marker.exists(), "{option} {value}: started");
+                start_run(*user, options, &[OsStr::new("touch"), marker_file.as_os_str()]).wait();
+            assert_one_line(&exited, 2, named);
+            assert!(!marker_file.exists(), "{option} {value}: started");
         }
     }
 }
 
 #[test]
-fn a_command_that_is_not_after_the_dashes_is_not_started() {
+fn command_without_dashes_is_not_started() {
     for words in [&["touch"][..], &["-n", "2", "touch"], &["-q", "touch"]] {
-        let marker = marker();
-        let all = [&["run"], words, &[marker.to_str().unwrap()]].concat();
+        let marker_file = marker_file();
+        let all = [&["run"], words, &[marker_file.to_str().unwrap()]].concat();
         let exited = start(User::Current, &all).wait();
-        is_one_line(&exited, 2, "touch");
+        assert_one_line(&exited, 2, "touch");
         assert!(exited.stderr.contains("`--`"), "the next step is not named: {exited:?}");
-        assert!(!marker.exists(), "{words:?}: started");
+        assert!(!marker_file.exists(), "{words:?}: started");
     }
     for words in [&["run"][..], &["run", "--"], &["run", "-n", "2"], &["run", "-n", "2", "--"]] {
-        is_one_line(&start(User::Current, words).wait(), 2, "COMMAND");
+        assert_one_line(&start(User::Current, words).wait(), 2, "COMMAND");
     }
-    is_one_line(&start(User::Current, &["no-such-verb"]).wait(), 2, "no-such-verb");
-    is_one_line(&start(User::Current, &["run", "-n"]).wait(), 2, "-n");
-    is_one_line(&start(User::Current, &["run", "--port"]).wait(), 2, "--port");
+    assert_one_line(&start(User::Current, &["no-such-verb"]).wait(), 2, "no-such-verb");
+    assert_one_line(&start(User::Current, &["run", "-n"]).wait(), 2, "-n");
+    assert_one_line(&start(User::Current, &["run", "--port"]).wait(), 2, "--port");
 }
 
 #[test]
-fn a_command_that_cannot_be_executed_is_126_or_127() {
+fn failed_exec_exits_with_126_or_127() {
     let dir = in_test_dir("").into_os_string();
     let file = in_test_dir("plain-file");
     std::fs::write(&file, "#!/bin/sh\necho started\n").unwrap();
@@ -140,26 +141,26 @@ fn a_command_that_cannot_be_executed_is_126_or_127() {
         for (command, code) in cases {
             for options in [&[][..], &["-n", "5"]] {
                 let exited = start_run(*user, options, &[command]).wait();
-                is_one_line(&exited, *code, &command.to_string_lossy());
+                assert_one_line(&exited, *code, &command.to_string_lossy());
             }
         }
     }
 }
 
-/// A single argument can have 128 KiB; a message does not.
+/// A single argument has up to 128 KiB; a message does not.
 #[test]
-fn an_endless_argument_is_named_in_short() {
+fn long_argument_is_shortened_in_the_message() {
     let long = "x".repeat(120_000);
     let unknown = format!("--{long}");
-    is_one_line(&start_run(User::Current, &[&unknown], &["true"]).wait(), 2, "xxx");
-    is_one_line(&start_run(User::Current, &["--port", &long], &["true"]).wait(), 2, "xxx");
-    is_one_line(&start_run(User::Current, &["-n", &long], &["true"]).wait(), 2, "xxx");
-    is_one_line(&start_run(User::Current, &[], &[&long]).wait(), 126, "xxx");
-    is_one_line(&start(User::Current, &[&long]).wait(), 2, "xxx");
+    assert_one_line(&start_run(User::Current, &[&unknown], &["true"]).wait(), 2, "xxx");
+    assert_one_line(&start_run(User::Current, &["--port", &long], &["true"]).wait(), 2, "xxx");
+    assert_one_line(&start_run(User::Current, &["-n", &long], &["true"]).wait(), 2, "xxx");
+    assert_one_line(&start_run(User::Current, &[], &[&long]).wait(), 126, "xxx");
+    assert_one_line(&start(User::Current, &[&long]).wait(), 2, "xxx");
 }
 
 #[test]
-fn a_megabyte_of_arguments_arrives_whole() {
+fn megabyte_of_arguments_arrives() {
     let command: Vec<String> = ["sh", "-c", "echo $# ${#1}", "sh"]
         .map(String::from)
         .into_iter()
@@ -171,10 +172,10 @@ fn a_megabyte_of_arguments_arrives_whole() {
     }
 }
 
-/// The kernel takes our own arguments, but not those of the script, which are longer by its
-/// interpreter's: E2BIG.
+/// The kernel accepts the arguments of `sameport`, but not those of the script, whose interpreter
+/// makes them longer: E2BIG.
 #[test]
-fn arguments_that_only_just_reached_us_are_126() {
+fn arguments_too_long_for_the_command_exit_with_126() {
     let deep = in_test_dir("d".repeat(100));
     std::fs::create_dir(&deep).unwrap();
     std::os::unix::fs::symlink("/bin/sh", deep.join("sh")).unwrap();
@@ -187,7 +188,7 @@ fn arguments_that_only_just_reached_us_are_126() {
         all.push("a".repeat(rest).into());
         command_for(User::Current, sameport(), &all)
     };
-    // The most that the kernel takes for us, to a byte.
+    // The exact maximum that the kernel accepts for `sameport`.
     let fits = |size: usize| run(size / 8192, size % 8192).stdout(Stdio::null()).spawn();
     let (mut fitting, mut failing) = (0, 16 << 20);
     for _ in 0..24 {
@@ -201,12 +202,12 @@ fn arguments_that_only_just_reached_us_are_126() {
         }
     }
     let exited = spawn_process(run(fitting / 8192, fitting % 8192)).wait();
-    is_one_line(&exited, 126, &script.to_string_lossy());
+    assert_one_line(&exited, 126, &script.to_string_lossy());
     assert!(exited.stderr.contains("Argument list too long"), "{exited:?}");
 }
 
 #[test]
-fn bytes_that_are_no_text_reach_the_program() {
+fn non_utf8_arguments_reach_the_program() {
     let odd: Vec<OsString> =
         [&b"\xff\xfe"[..], b"", b"--", b"-n", b"a b\n\t", b"\xe2\x82", "ü".as_bytes()]
             .map(|bytes| OsString::from_vec(bytes.to_vec()))
@@ -223,7 +224,7 @@ fn bytes_that_are_no_text_reach_the_program() {
         assert_eq!(output.stdout, expected, "{user:?}: {output:?}");
         assert_eq!(output.status.code(), Some(0));
     }
-    // Where they are no argument of the program, they are an error like any other.
+    // As other arguments they are an error.
     let wrong = [
         OsStr::new("run"),
         OsStr::from_bytes(b"--port=\xff"),
@@ -231,11 +232,11 @@ fn bytes_that_are_no_text_reach_the_program() {
         OsStr::new("true"),
     ];
     let exited = start(User::Current, &wrong).wait();
-    is_one_line(&exited, 2, "");
+    assert_one_line(&exited, 2, "");
 }
 
 #[test]
-fn a_closed_stdout_or_stderr_is_no_reason_to_crash() {
+fn closed_stdout_or_stderr_is_no_panic() {
     let full = || Stdio::from(std::fs::File::create("/dev/full").unwrap());
     for arguments in
         [&["--help"][..], &["run", "--help"], &["--version"], &["run"], &["run", "--", "true"]]
@@ -251,24 +252,24 @@ fn a_closed_stdout_or_stderr_is_no_reason_to_crash() {
         assert!(exited.code < 4, "{arguments:?}: {exited:?}");
     }
     let closed = "exec >&- 2>&-; exec \"$0\" run -- touch \"$1\"";
-    let marker = marker();
+    let marker_file = marker_file();
     let exited = harness::start_command(
         User::Current,
         "sh",
-        &["-c", closed, path(sameport()), path(&marker)],
+        &["-c", closed, path(sameport()), path(&marker_file)],
     )
     .wait();
     assert_eq!(exited.code, 0, "{exited:?}");
-    assert!(marker.exists());
+    assert!(marker_file.exists());
 }
 
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// The same words are wrong for the other verbs as well.
+/// The same values are wrong for other verbs.
 #[test]
-fn wrong_words_of_other_verbs() {
+fn wrong_arguments_of_other_verbs() {
     let cases: &[(&[&str], &str)] = &[
         (&["ls", "65536"], "65536"),
         (&["ls", "-1"], "-1"),
@@ -284,6 +285,6 @@ fn wrong_words_of_other_verbs() {
         (&["dial"], "REMOTE"),
     ];
     for (words, named) in cases {
-        is_one_line(&start(User::Current, words).wait(), 2, named);
+        assert_one_line(&start(User::Current, words).wait(), 2, named);
     }
 }

@@ -1,5 +1,4 @@
-//! The verbs of a named run, the real binary, against somebody who says what a supervisor would: what
-//! people and programs read, and the exit codes.
+//! The verbs of a named run against a fake supervisor: output, JSON and exit codes.
 #![cfg(target_os = "linux")]
 
 mod harness;
@@ -16,7 +15,7 @@ use harness::{
     wait_until_answering,
 };
 
-/// A folder for XDG_RUNTIME_DIR, with the one of sameport in it.
+/// An XDG_RUNTIME_DIR with the directory of sameport in it.
 struct RuntimeDir(tempfile::TempDir);
 
 impl RuntimeDir {
@@ -37,7 +36,7 @@ impl RuntimeDir {
         spawn_process(command).wait()
     }
 
-    /// Answers one request with these frames; gives the request.
+    /// Answers one request with these frames. Returns the request.
     fn answer(&self, name: &str, frames: &'static [&'static str]) -> JoinHandle<String> {
         let listener = UnixListener::bind(self.file(&format!("{name}.sock"))).unwrap();
         std::thread::spawn(move || {
@@ -73,7 +72,7 @@ const CHANGES: &[&str] = &[
 ];
 
 #[test]
-fn status_is_told_to_people_and_to_programs() {
+fn status_prints_text_and_json() {
     let dir = RuntimeDir::new();
     let asked = dir.answer("web", &[r#""heard""#, STATUS]);
     let exited = dir.sameport(&["status", "web"]);
@@ -95,12 +94,12 @@ fn status_is_told_to_people_and_to_programs() {
 }
 
 #[test]
-fn changes_are_told_one_by_one() {
+fn changes_are_printed_one_by_one() {
     let dir = RuntimeDir::new();
     let asked = dir.answer("web", CHANGES);
     let exited = dir.sameport(&["restart", "web", "--surge", "0"]);
     assert_eq!(asked.join().unwrap(), r#"{"version":1,"request":{"restart":{"surge":0}}}"#);
-    // No colours and no count of every moment in a pipe.
+    // A pipe gets no colours, and no line for every count of connections.
     let expected = "worker 1: pid 41 starts\nworker 1: pid 41 is ready\n\
                     worker 1: pid 33 drains, 12 connections open\nworker 1: pid 33 has ended\n\
                     web is restarted\n";
@@ -117,11 +116,11 @@ fn changes_are_told_one_by_one() {
     assert_eq!((&events[1]["state"], &events[5]["event"]), (&"ready".into(), &"done".into()));
 }
 
-/// Arguments, a part of the request, the answer; the exit code, and a part of what is said.
+/// Per case: arguments, part of the request, response, exit code, part of the output.
 type Case<'a> = (&'a [&'a str], &'a str, &'static [&'static str], i32, &'a str);
 
 #[test]
-fn what_is_asked_and_how_it_ends() {
+fn requests_and_exit_codes() {
     let program = sameport().to_str().unwrap();
     let reexec = r#"{"version":1,"request":{"reexec":{"program":{"Unix":"#;
     let cases: [Case<'_>; 8] = [
@@ -164,9 +163,9 @@ fn what_is_asked_and_how_it_ends() {
     }
 }
 
-/// Nobody is asked for what is wrong on its face.
+/// No request is sent for a wrong command line.
 #[test]
-fn a_wrong_line_asks_nobody() {
+fn wrong_command_line_sends_no_request() {
     let dir = RuntimeDir::new();
     let cases: &[(&[&str], i32, &str)] = &[
         (&["status", ""], 2, "1 to 64"),
@@ -198,7 +197,7 @@ fn a_wrong_line_asks_nobody() {
 }
 
 #[test]
-fn a_name_that_is_not_there_names_those_that_are() {
+fn unknown_name_lists_known_names() {
     let dir = RuntimeDir::new();
     let _web = UnixListener::bind(dir.file("web.sock")).unwrap();
     for verb in [&["status", "wbe"][..], &["stop", "wbe"], &["upgrade", "wbe", "--", "true"]] {
@@ -209,9 +208,9 @@ fn a_name_that_is_not_there_names_those_that_are() {
     }
 }
 
-/// What kill -9 leaves behind: files, and nobody who listens.
+/// The state after SIGKILL: files without a listener.
 #[test]
-fn a_dead_supervisor_is_explained() {
+fn dead_supervisor_is_reported() {
     let dir = RuntimeDir::new();
     drop(UnixListener::bind(dir.file("web.sock")).unwrap());
     let record =
@@ -228,11 +227,11 @@ fn a_dead_supervisor_is_explained() {
     assert!(exited.stdout.lines().any(|line| line.starts_with("web ") && line.contains(" gone ")));
 }
 
-/// Whoever can write to a folder could answer in a supervisor's place.
+/// A user with write access to the directory could answer in place of the supervisor.
 #[test]
-fn folders_that_others_could_change_are_not_asked() {
+fn directories_writable_by_others_are_ignored() {
     let dir = RuntimeDir::new();
-    // One that no other folder of this machine has.
+    // A name that no other directory of this machine has.
     let name = format!("folders-{}", std::process::id());
     let _web = UnixListener::bind(dir.file(&format!("{name}.sock"))).unwrap();
     let not_there = || {
@@ -262,7 +261,7 @@ fn folders_that_others_could_change_are_not_asked() {
     }
 }
 
-/// A named run of a server on a free port, ready.
+/// Starts a named run on a free port and waits until it is ready.
 fn named_run(dir: &RuntimeDir) -> (Process, u16) {
     let port = free_port();
     let mut run = command_for(
@@ -290,7 +289,7 @@ fn named_run(dir: &RuntimeDir) -> (Process, u16) {
     (run, port)
 }
 
-/// The pids of the workers, as `status` has them, when all of them are ready.
+/// The pids of the workers in `status`, once all are ready.
 fn workers(dir: &RuntimeDir) -> Vec<i32> {
     let ready = || {
         let exited = dir.sameport(&["status", "web", "--json"]);
@@ -304,7 +303,7 @@ fn workers(dir: &RuntimeDir) -> Vec<i32> {
 }
 
 #[test]
-fn a_name_is_had_once_until_its_run_ends() {
+fn name_is_in_use_until_its_run_ends() {
     let dir = RuntimeDir::new();
     let (run, port) = named_run(&dir);
     assert_eq!(workers(&dir).len(), 2);
@@ -323,7 +322,7 @@ fn a_name_is_had_once_until_its_run_ends() {
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
 }
 
-/// Workers that outlive their supervisor, and not the test.
+/// Workers that outlive their supervisor; killed on drop.
 struct Orphans(Vec<i32>);
 
 impl Drop for Orphans {
@@ -333,7 +332,7 @@ impl Drop for Orphans {
 }
 
 #[test]
-fn a_supervisor_that_was_killed_is_explained_and_its_name_is_free() {
+fn name_of_a_killed_supervisor_is_free() {
     let dir = RuntimeDir::new();
     let (mut run, port) = named_run(&dir);
     let Orphans(pids) = &Orphans(workers(&dir));

@@ -1,5 +1,5 @@
-//! `sameport doctor`, the real binary: as root and as another user, below another supervisor, and
-//! against what `/proc` says.
+//! End-to-end tests of `sameport doctor`: as root and as another user, below another supervisor,
+//! and compared with `/proc`.
 #![cfg(target_os = "linux")]
 #![expect(unsafe_code, reason = "what a child does to itself between fork and exec, and used")]
 
@@ -16,20 +16,20 @@ use serde_json::Value;
 
 const NOBODY: u32 = 65534;
 
-/// The binary where every user can execute it, and nothing else.
-struct Place {
+/// A directory with the binary, which every user can execute.
+struct BinaryDir {
     _dir: tempfile::TempDir,
     binary: PathBuf,
 }
 
-impl Place {
+impl BinaryDir {
     fn new() -> Self {
-        // Not in TMPDIR, which may be closed to other users.
+        // Not in TMPDIR, which other users may not enter.
         let dir = tempfile::tempdir_in("/tmp").unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let binary = dir.path().join("sameport");
-        // Not by this process: a child that another test forks meanwhile would hold the copy open
-        // for writing, and what is open for writing cannot be executed (ETXTBSY).
+        // Another process copies: a child that another test forks would hold the copy open for
+        // writing, and execve(2) would fail with ETXTBSY.
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_sameport")).arg(&binary).status();
         assert!(copied.unwrap().success());
         Self { _dir: dir, binary }
@@ -43,19 +43,19 @@ impl Place {
 }
 
 fn is_root() -> bool {
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: geteuid(2) takes nothing and cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
 
 fn without_new_privileges() -> io::Result<()> {
-    // SAFETY: takes numbers.
+    // SAFETY: prctl(2) takes numbers.
     match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Installs a filter on the calling process; gives what the kernel returned.
+/// Installs a filter on the calling process. Returns the result of the kernel.
 fn filtered(flags: libc::c_ulong, code: &mut [libc::sock_filter]) -> io::Result<libc::c_long> {
     without_new_privileges()?;
     let len = u16::try_from(code.len()).unwrap_or(0);
@@ -72,18 +72,18 @@ fn returns(action: u32) -> libc::sock_filter {
     libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: action }
 }
 
-/// Puts a listener on the calling process that stays open across `exec`.
+/// Installs a seccomp listener on the calling process that stays open across exec.
 fn below_a_supervisor() -> io::Result<()> {
     let mut allow = [returns(libc::SECCOMP_RET_ALLOW)];
     let listener = filtered(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER, &mut allow)?;
-    // SAFETY: takes numbers; an invalid descriptor is an error.
+    // SAFETY: fcntl(2) takes numbers; an invalid descriptor is an error.
     match unsafe { libc::fcntl(i32::try_from(listener).unwrap_or(-1), libc::F_SETFD, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// What a container's profile does to calls that it does not list.
+/// The profile of a container returns this errno for calls that it does not list.
 fn refused_with(errno: i32) -> io::Result<()> {
     let is = |call: libc::c_long, skip: u8| libc::sock_filter {
         code: 0x15,
@@ -103,13 +103,13 @@ fn refused_with(errno: i32) -> io::Result<()> {
     filtered(0, &mut code).map(drop)
 }
 
-fn with(mut command: Command, before: fn() -> io::Result<()>) -> Command {
-    // SAFETY: both functions that are given make system calls and allocate nothing.
+fn with_pre_exec(mut command: Command, before: fn() -> io::Result<()>) -> Command {
+    // SAFETY: both functions make system calls and allocate nothing.
     unsafe { command.pre_exec(before) };
     command
 }
 
-/// Name → (answer, detail), after the shape of the JSON is checked.
+/// Checks the shape of the JSON. Returns name → (answer, detail).
 fn read(output: &Output, list: &str) -> BTreeMap<String, (String, String)> {
     let text = std::str::from_utf8(&output.stdout).unwrap();
     assert!(output.stderr.is_empty() && text.ends_with("}\n"), "{output:?}");
@@ -124,17 +124,20 @@ fn read(output: &Output, list: &str) -> BTreeMap<String, (String, String)> {
     entries.collect()
 }
 
-/// Ways to be that must all work, each with its name.
-fn everybody(place: &Place) -> Vec<(&'static str, Command)> {
+/// The environments in which `doctor` must work, by name.
+fn environments(binary_dir: &BinaryDir) -> Vec<(&'static str, Command)> {
     let mut all = vec![
-        ("as it is", place.doctor(&["--json"])),
-        ("without new privileges", with(place.doctor(&["--json"]), without_new_privileges)),
+        ("as it is", binary_dir.doctor(&["--json"])),
+        (
+            "without new privileges",
+            with_pre_exec(binary_dir.doctor(&["--json"]), without_new_privileges),
+        ),
     ];
     if is_root() {
-        let mut nobody = place.doctor(&["--json"]);
+        let mut nobody = binary_dir.doctor(&["--json"]);
         nobody.uid(NOBODY).gid(NOBODY);
         all.push(("as nobody", nobody));
-        let mut confined = with(place.doctor(&["--json"]), without_new_privileges);
+        let mut confined = with_pre_exec(binary_dir.doctor(&["--json"]), without_new_privileges);
         confined.uid(NOBODY).gid(NOBODY);
         all.push(("as nobody without new privileges", confined));
     }
@@ -146,9 +149,9 @@ fn proc_sys(path: &str) -> Option<String> {
 }
 
 #[test]
-fn facts_agree_with_proc_for_everybody() {
-    let place = Place::new();
-    for (who, mut command) in everybody(&place) {
+fn facts_agree_with_proc_in_every_environment() {
+    let binary_dir = BinaryDir::new();
+    for (who, mut command) in environments(&binary_dir) {
         let output = command.output().unwrap();
         let facts = read(&output, "facts");
         let answer = |name: &str| facts[name].0.as_str();
@@ -190,9 +193,9 @@ fn facts_agree_with_proc_for_everybody() {
 }
 
 #[test]
-fn the_exit_code_is_whether_run_works() {
-    let place = Place::new();
-    for (who, mut command) in everybody(&place) {
+fn exit_code_says_whether_run_works() {
+    let binary_dir = BinaryDir::new();
+    for (who, mut command) in environments(&binary_dir) {
         let output = command.output().unwrap();
         let abilities = read(&output, "abilities");
         let expected = if abilities["run"].0 == "no" { 3 } else { 0 };
@@ -200,20 +203,24 @@ fn the_exit_code_is_whether_run_works() {
     }
 }
 
-/// What it says of each interposer is what `run --via` then does.
+/// The answer for each interposer matches the result of `run --via`.
 #[test]
-fn the_interposers_work_where_it_says_so() {
-    let place = Place::new();
-    for (who, mut command) in everybody(&place) {
+fn interposers_work_as_reported() {
+    let binary_dir = BinaryDir::new();
+    for (who, mut command) in environments(&binary_dir) {
         let abilities = read(&command.output().unwrap(), "abilities");
         for via in ["seccomp", "preload", "cgroup"] {
             let (answer, detail) = &abilities[&format!("run-{via}")];
-            let mut run = Command::new(&place.binary);
+            let mut run = Command::new(&binary_dir.binary);
             run.args(["run", "--via", via, "--", "/bin/true"]).env_clear().stdin(Stdio::null());
             if who.contains("nobody") {
                 run.uid(NOBODY).gid(NOBODY);
             }
-            let run = if who.contains("without") { with(run, without_new_privileges) } else { run };
+            let run = if who.contains("without") {
+                with_pre_exec(run, without_new_privileges)
+            } else {
+                run
+            };
             let output = { run }.output().unwrap();
             let expected = if answer == "yes" { 0 } else { 3 };
             assert_ne!(answer, "unknown", "{who}, {via}: {detail}");
@@ -228,12 +235,12 @@ fn the_interposers_work_where_it_says_so() {
     }
 }
 
-/// Whatever it tried with: no cgroup, no file of the library.
+/// No cgroup and no file of the library is left.
 #[test]
-fn nothing_stays_behind() {
-    let place = Place::new();
+fn leaves_nothing_behind() {
+    let binary_dir = BinaryDir::new();
     let runtime = tempfile::tempdir().unwrap();
-    let mut command = place.doctor(&["--json"]);
+    let mut command = binary_dir.doctor(&["--json"]);
     let command = command.env("XDG_RUNTIME_DIR", runtime.path()).stdout(Stdio::piped());
     let child = command.spawn().unwrap();
     let pid = child.id();
@@ -244,19 +251,20 @@ fn nothing_stays_behind() {
         let found = Command::new("find").args([dir, "-name", sign]).output().unwrap();
         String::from_utf8(found.stdout).unwrap()
     };
-    // Numbers before and after the pid may be anybody's.
+    // The pids before and after the supervisor's can belong to any process.
     assert_eq!(left(dir, &format!("libsameport_preload-{pid}-*")), "");
     assert_eq!(left("/sys/fs/cgroup", &format!("sameport-run-*-{pid}-*-*")), "");
 }
 
 #[test]
-fn below_another_supervisor_it_says_so_and_names_the_other_way() {
-    let place = Place::new();
-    let output = with(place.doctor(&["--json"]), below_a_supervisor).output().unwrap();
+fn below_another_supervisor_it_names_another_interposer() {
+    let binary_dir = BinaryDir::new();
+    let output =
+        with_pre_exec(binary_dir.doctor(&["--json"]), below_a_supervisor).output().unwrap();
     let (answer, detail) = &read(&output, "facts")["seccomp-listener"];
     assert_eq!(answer, "no");
     assert!(detail.contains("EBUSY"), "{detail}");
-    // What does not need a listener of its own is still told.
+    // Answers that need no listener stay.
     assert_eq!(read(&output, "facts")["seccomp-notify"].0, "yes");
     assert_ne!(read(&output, "facts")["seccomp-wait-killable"].0, "unknown");
     assert_eq!(read(&output, "facts")["seccomp-addfd"].0, "unknown");
@@ -266,13 +274,13 @@ fn below_another_supervisor_it_says_so_and_names_the_other_way() {
         (abilities["listen"].0.as_str(), abilities["run-preload"].0.as_str()),
         ("yes", "yes")
     );
-    // It takes another way by itself.
+    // `run` chooses another interposer.
     let (answer, detail) = &abilities["run"];
     assert_eq!(answer, "yes");
     assert!(detail.starts_with("by preload; seccomp cannot: seccomp-listener: "), "{detail}");
     assert_eq!(output.status.code(), Some(0));
 
-    let output = with(place.doctor(&[]), below_a_supervisor).output().unwrap();
+    let output = with_pre_exec(binary_dir.doctor(&[]), below_a_supervisor).output().unwrap();
     let table = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(table.contains("because seccomp-listener: another supervisor"), "{table}");
@@ -280,15 +288,15 @@ fn below_another_supervisor_it_says_so_and_names_the_other_way() {
 }
 
 #[test]
-fn what_a_sandbox_forbids_is_not_called_missing() {
-    let place = Place::new();
+fn calls_that_a_sandbox_forbids_are_not_called_missing() {
+    let binary_dir = BinaryDir::new();
     type Sandbox = fn() -> io::Result<()>;
     let cases: [(Sandbox, &str, &str); 2] = [
         (|| refused_with(libc::EPERM), "not permitted", "does not have it"),
         (|| refused_with(libc::ENOSYS), "this kernel does not have it", "not permitted"),
     ];
     for (sandbox, expected, wrong) in cases {
-        let output = with(place.doctor(&["--json"]), sandbox).output().unwrap();
+        let output = with_pre_exec(binary_dir.doctor(&["--json"]), sandbox).output().unwrap();
         let facts = read(&output, "facts");
         for name in ["pidfd-getfd", "io-uring", "ebpf"] {
             let (answer, detail) = &facts[name];
@@ -298,15 +306,15 @@ fn what_a_sandbox_forbids_is_not_called_missing() {
         assert_eq!(facts["pidfd-open"].0, "yes");
         let abilities = read(&output, "abilities");
         assert_eq!(abilities["run-seccomp"].0, "no");
-        // Tried before anything is started, so `run` takes another way.
+        // `run` tries before it starts anything, so it chooses another interposer.
         let (answer, detail) = &abilities["run"];
         assert_eq!(answer, "yes", "{detail}");
         assert!(detail.starts_with("by preload; seccomp cannot: pidfd-getfd: "), "{detail}");
         assert_eq!(output.status.code(), Some(0));
 
-        let mut run = Command::new(&place.binary);
+        let mut run = Command::new(&binary_dir.binary);
         run.args(["run", "--", "/bin/true"]).env_clear().stdin(Stdio::null());
-        let output = with(run, sandbox).output().unwrap();
+        let output = with_pre_exec(run, sandbox).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let said = String::from_utf8(output.stderr).unwrap();
         let words = "sameport: using preload, because seccomp cannot: pidfd_getfd: ";
@@ -315,11 +323,11 @@ fn what_a_sandbox_forbids_is_not_called_missing() {
 }
 
 #[test]
-fn the_table_tells_the_same_as_the_json() {
-    let place = Place::new();
-    let table = place.doctor(&[]).output().unwrap();
+fn table_and_json_agree() {
+    let binary_dir = BinaryDir::new();
+    let table = binary_dir.doctor(&[]).output().unwrap();
     let table = String::from_utf8(table.stdout).unwrap();
-    let json = place.doctor(&["--json"]).output().unwrap();
+    let json = binary_dir.doctor(&["--json"]).output().unwrap();
     assert!(table.starts_with("FACT "), "{table}");
     for (name, (answer, _)) in read(&json, "facts").into_iter().chain(read(&json, "abilities")) {
         let answer = if answer == "unknown" { "could not tell".to_owned() } else { answer };
@@ -330,13 +338,13 @@ fn the_table_tells_the_same_as_the_json() {
     }
 }
 
-/// The processor time of a process and its children, which does not depend on other processes.
+/// The processor time of a process and its children, independent of other processes.
 fn processor_time(mut command: Command) -> Duration {
     let mut child = command.stdout(Stdio::null()).spawn().unwrap();
     let (pid, mut status) = (i32::try_from(child.id()).unwrap(), 0);
     // SAFETY: an all-zero `rusage` is a valid one.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel writes one integer and one `rusage`, which are live locals.
+    // SAFETY: the kernel writes one integer and one `rusage`, which are live local variables.
     let exited = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
     assert!(exited == pid && libc::WIFEXITED(status), "{status:x}");
     assert!(child.wait().is_err(), "wait4 has reaped the child");
@@ -347,17 +355,17 @@ fn processor_time(mut command: Command) -> Duration {
     duration(usage.ru_utime) + duration(usage.ru_stime)
 }
 
-/// The reference is the start of the same binary, which a slower machine slows down alike.
+/// The reference is the start of the same binary, which is slower on a slower machine too.
 #[test]
-fn it_is_quick() {
+fn is_fast() {
     const FACTOR: u32 = 200;
-    let place = Place::new();
-    let least = |command: fn(&Place) -> Command| {
-        (0..5).map(|_| processor_time(command(&place))).min().unwrap()
+    let binary_dir = BinaryDir::new();
+    let least = |command: fn(&BinaryDir) -> Command| {
+        (0..5).map(|_| processor_time(command(&binary_dir))).min().unwrap()
     };
-    let doctor = least(|place| place.doctor(&[]));
-    let version = least(|place| {
-        let mut command = Command::new(&place.binary);
+    let doctor = least(|binary_dir| binary_dir.doctor(&[]));
+    let version = least(|binary_dir| {
+        let mut command = Command::new(&binary_dir.binary);
         command.arg("--version").env_clear().stdin(Stdio::null());
         command
     });
@@ -365,16 +373,16 @@ fn it_is_quick() {
 }
 
 #[test]
-fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is_one() {
-    let place = Place::new();
+fn closed_pipe_succeeds_and_full_disk_fails() {
+    let binary_dir = BinaryDir::new();
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
-    let output = place.doctor(&[]).stdout(writer).output().unwrap();
+    let output = binary_dir.doctor(&[]).stdout(writer).output().unwrap();
     assert!(output.stderr.is_empty(), "{output:?}");
     assert!(matches!(output.status.code(), Some(0 | 3)), "{output:?}");
 
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = place.doctor(&[]).stdout(full).output().unwrap();
+    let output = binary_dir.doctor(&[]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(output.stderr.starts_with(b"error: write to stdout: "), "{output:?}");
 }

@@ -1,4 +1,4 @@
-//! With whom a run shares: those who belong together do so by themselves, nobody else by accident.
+//! Which runs share a port: members of one group do, and no others.
 #![cfg(target_os = "linux")]
 
 mod harness;
@@ -15,8 +15,8 @@ use harness::{
 
 const IN_USE: &str = "bind: Address already in use";
 
-/// A program that answers with its pid, with words after the mode that it does not read: they make
-/// another command line of it.
+/// The command line of a program that answers with its pid. `more` are arguments that it ignores,
+/// to make the command lines differ.
 fn who(protocol: &str, port: u16, more: &[&str]) -> Vec<String> {
     let program = c_program("who", &["-static"]).to_str().unwrap().to_owned();
     let words = [protocol, "127.0.0.1", &port.to_string()].map(String::from);
@@ -24,7 +24,7 @@ fn who(protocol: &str, port: u16, more: &[&str]) -> Vec<String> {
     [program].into_iter().chain(words).chain(more).collect()
 }
 
-/// `sameport run OPTIONS -- COMMAND` in a folder of this name.
+/// Starts `sameport run OPTIONS -- COMMAND` in a directory of this name.
 fn start_in(dir: &str, user: User, options: &[&str], command: &[String]) -> Process {
     let words = ["run"].into_iter().chain(options.iter().copied()).chain(["--"]);
     let words: Vec<OsString> =
@@ -41,7 +41,7 @@ fn dir_named(name: &str, user: User) -> PathBuf {
     dir
 }
 
-/// Asks until this many different processes have answered.
+/// Sends requests until this many different processes have answered.
 #[track_caller]
 fn answered_by(protocol: &str, port: u16, count: usize) -> BTreeSet<i32> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -60,12 +60,12 @@ fn answered_by(protocol: &str, port: u16, count: usize) -> BTreeSet<i32> {
     pids
 }
 
-/// Ends with 1, for its bind was refused, and says this beside.
+/// Asserts that the bind was refused: exit code 1 and this on stderr.
 #[track_caller]
-fn is_refused(run: Process, error: &str, hint: &str) {
+fn assert_refused(run: Process, error: &str, hint: &str) {
     let exited = run.wait();
     assert_eq!((exited.code, exited.stdout.as_str()), (1, ""), "{exited:?}");
-    // The program and its supervisor write at the same time.
+    // The program and its supervisor write concurrently.
     let told = [IN_USE, &format!("sameport: error: {error}"), &format!("sameport: hint: {hint}")];
     for line in told {
         assert_eq!(exited.stderr.matches(line).count(), 1, "{line}: {exited:?}");
@@ -76,7 +76,7 @@ fn is_refused(run: Process, error: &str, hint: &str) {
 
 const SAME_GROUP: &str = "give both runs the same --group, or --join to share it all the same";
 
-/// Who holds the port, as it is told.
+/// The message that names the holder of the port.
 fn held_by(port: u16, run: &Process, words: &str, dir: &str) -> String {
     let worker = descendants(run.pid())[0];
     let directory = in_test_dir(dir);
@@ -88,7 +88,7 @@ fn held_by(port: u16, run: &Process, words: &str, dir: &str) -> String {
 }
 
 #[test]
-fn the_same_command_in_the_same_directory_shares_and_nothing_else_does() {
+fn same_command_in_the_same_directory_shares() {
     for (user, protocol) in User::all().iter().flat_map(|user| [(*user, "tcp"), (*user, "udp")]) {
         let port = free_port();
         let command = who(protocol, port, &[]);
@@ -97,7 +97,7 @@ fn the_same_command_in_the_same_directory_shares_and_nothing_else_does() {
         let second = start_in("here", user, &["-q"], &command);
         let both = answered_by(protocol, port, 2);
 
-        // The first socket is the one that is named, or the second: both are of one command.
+        // The message names the first or the second socket; both have one command.
         let elsewhere = start_in("there", user, &[], &command).wait();
         let another = start_in("here", user, &[], &who(protocol, port, &["setrp"])).wait();
         let grouped = start_in("here", user, &["--group", "web"], &command).wait();
@@ -115,7 +115,7 @@ fn the_same_command_in_the_same_directory_shares_and_nothing_else_does() {
 }
 
 #[test]
-fn a_stranger_is_told_who_holds_the_port_and_how_to_share_it() {
+fn refusal_names_the_holder_and_the_remedy() {
     for user in User::all() {
         let port = free_port();
         let command = who("tcp", port, &[]);
@@ -123,7 +123,7 @@ fn a_stranger_is_told_who_holds_the_port_and_how_to_share_it() {
         let before = answered_by("tcp", port, 1);
         let words = format!("-- {}", command.join(" "));
         let error = held_by(port, &holder, &words, "here");
-        is_refused(start_in("there", *user, &[], &command), &error, SAME_GROUP);
+        assert_refused(start_in("there", *user, &[], &command), &error, SAME_GROUP);
         assert_eq!(answered_by("tcp", port, 1), before);
 
         let joined = start_in("there", *user, &["--join"], &command);
@@ -135,7 +135,7 @@ fn a_stranger_is_told_who_holds_the_port_and_how_to_share_it() {
 }
 
 #[test]
-fn a_group_is_whoever_names_it() {
+fn runs_that_name_a_group_share() {
     for user in User::all() {
         let port = free_port();
         let command = who("tcp", port, &[]);
@@ -143,14 +143,14 @@ fn a_group_is_whoever_names_it() {
         answered_by("tcp", port, 1);
         let words = format!("--group web -- {}", command.join(" "));
         let error = held_by(port, &holder, &words, "here");
-        is_refused(start_in("here", *user, &[], &command), &error, SAME_GROUP);
+        assert_refused(start_in("here", *user, &[], &command), &error, SAME_GROUP);
         let other = start_in("here", *user, &["--group", "Web"], &command);
-        is_refused(other, &error, SAME_GROUP);
+        assert_refused(other, &error, SAME_GROUP);
 
         let setrp = who("tcp", port, &["setrp"]);
         let member = start_in("there", *user, &["--group", "web"], &setrp);
         answered_by("tcp", port, 2);
-        // Its own workers are among the members by now, whichever is asked first.
+        // The workers of this run may be the named members by now.
         let third =
             start_in("there", *user, &["--group", "web", "-n", "2"], &who("tcp", port, &["x"]));
         answered_by("tcp", port, 4);
@@ -161,7 +161,7 @@ fn a_group_is_whoever_names_it() {
 }
 
 #[test]
-fn a_program_in_no_run_is_not_joined_by_accident() {
+fn program_without_run_is_not_joined() {
     for (user, protocol) in User::all().iter().flat_map(|user| [(*user, "tcp"), (*user, "udp")]) {
         let port = free_port();
         let plain = who(protocol, port, &["setrp"]);
@@ -172,9 +172,9 @@ fn a_program_in_no_run_is_not_joined_by_accident() {
             holder.pid()
         );
         let hint = "--join shares it all the same";
-        // One that is made shareable, and one that shares by itself.
+        // A program made shareable by `run`, and one that sets SO_REUSEPORT.
         for more in [&[][..], &["setrp"]] {
-            is_refused(start_run(user, &[], &who(protocol, port, more)), &error, hint);
+            assert_refused(start_run(user, &[], &who(protocol, port, more)), &error, hint);
         }
         let joined = start_run(user, &["--join"], &plain);
         answered_by(protocol, port, 2);
@@ -183,9 +183,10 @@ fn a_program_in_no_run_is_not_joined_by_accident() {
     }
 }
 
-/// Between a bind and its `listen` nobody sees who has the port: the first who listens has it.
+/// The kernel reports a socket between bind and listen as free, so the first to listen has the
+/// port.
 #[test]
-fn the_first_who_listens_has_the_port() {
+fn first_to_listen_has_the_port() {
     if find_program("python3").is_none() {
         return harness::skip("bind-before-listen", "python3 is not installed");
     }
@@ -228,10 +229,10 @@ while True: signal.pause()
     }
 }
 
-/// Whoever comes at the same time may be refused, but one of them has the port, and who belongs
-/// together always has it together.
+/// Runs that start at the same time can be refused, but one gets the port, and members of one group
+/// always share it.
 #[test]
-fn starting_at_once_refuses_not_both() {
+fn concurrent_starts_refuse_at_most_one() {
     for _ in 0..10 {
         let port = free_port();
         let runs = ["x", "y"]
@@ -241,7 +242,7 @@ fn starting_at_once_refuses_not_both() {
             .map(|mut run| if run.is_running() { run.terminate().code } else { run.wait().code });
         assert!(codes.contains(&(128 + libc::SIGTERM)), "{codes:?}");
 
-        // Nobody is refused by who is gone.
+        // A run is not refused because of one that has exited.
         let command = who("tcp", port, &["once", "y"]);
         let runs = [(), (), ()].map(|()| start_run(User::Current, &["-n", "2"], &command));
         answered_by("tcp", port, 6);
@@ -252,9 +253,9 @@ fn starting_at_once_refuses_not_both() {
     }
 }
 
-/// What a program is upgraded to belongs where it did.
+/// An upgraded program stays in its group.
 #[test]
-fn a_named_run_keeps_its_group() {
+fn named_run_keeps_its_group() {
     for user in User::all() {
         let name = format!("belonging-{}-{user:?}", std::process::id());
         let port = free_port();

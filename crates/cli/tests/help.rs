@@ -1,5 +1,4 @@
-//! What the command line says about itself: help, completions, manual pages, and its answer to
-//! every line that is wrong.
+//! Help, completions, manual pages, and the errors of wrong command lines.
 
 use std::ffi::OsString;
 use std::fs;
@@ -37,13 +36,13 @@ fn sameport<I: IntoIterator<Item = S>, S: Into<OsString>>(args: I) -> Output {
     command.args(args).env_clear().stdin(Stdio::null()).output().unwrap()
 }
 
-fn said(args: &[&str]) -> String {
+fn stdout_of(args: &[&str]) -> String {
     let output = sameport(args.iter().copied());
     assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Says that a check does nothing here; where CI promises everything, that is a failure.
+/// Prints why a check does not run. In CI a skip fails unless tests/skips.txt lists it.
 fn skip(check: &str, reason: &str) {
     eprintln!("skipped: {check}: {reason}");
     let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/skips.txt");
@@ -52,15 +51,15 @@ fn skip(check: &str, reason: &str) {
     assert!(expected || std::env::var("CI").as_deref() != Ok("true"), "{check}: {reason}");
 }
 
-/// The output of a program when fed this; nothing where the program is not installed.
-fn fed(check: &str, program: &str, args: &[&str], input: &str) -> Option<Output> {
+/// The output of a program for this input. `None` if the program is not installed.
+fn run_with_input(check: &str, program: &str, args: &[&str], input: &str) -> Option<Output> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("input");
     fs::write(&file, input).unwrap();
     let input = fs::File::open(file).unwrap();
     match Command::new(program).args(args).stdin(input).output() {
         Ok(output) => Some(output),
-        // A folder in PATH that may not be entered hides what is in it.
+        // A directory in PATH that the user cannot enter hides its programs.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
             skip(check, &format!("{program} is not here"));
             None
@@ -71,10 +70,10 @@ fn fed(check: &str, program: &str, args: &[&str], input: &str) -> Option<Output>
 
 #[test]
 fn every_help_begins_with_examples() {
-    assert!(said(&["--help"]).starts_with("Examples:\n  sameport "));
+    assert!(stdout_of(&["--help"]).starts_with("Examples:\n  sameport "));
     for verb in VERBS {
         for flag in ["--help", "-h"] {
-            let help = said(&[verb, flag]);
+            let help = stdout_of(&[verb, flag]);
             let example = help.strip_prefix("Examples:\n").and_then(|rest| rest.lines().next());
             let example = example.unwrap_or_else(|| panic!("{verb} {flag}:\n{help}"));
             assert!(example.contains(&format!("sameport {verb}")), "{verb} {flag}:\n{help}");
@@ -84,8 +83,8 @@ fn every_help_begins_with_examples() {
 }
 
 #[test]
-fn the_list_of_verbs_is_whole_and_each_says_what_it_does() {
-    let help = said(&["--help"]);
+fn help_lists_and_describes_every_verb() {
+    let help = stdout_of(&["--help"]);
     let commands = help.split("\nCommands:\n").nth(1).and_then(|rest| rest.split("\n\n").next());
     let listed = commands.expect("a list of commands").lines().filter_map(|line| {
         let mut words = line.split_whitespace();
@@ -101,13 +100,14 @@ fn the_list_of_verbs_is_whole_and_each_says_what_it_does() {
 #[test]
 fn completions_are_valid_and_know_every_verb() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = said(&["completions", shell]);
+        let script = stdout_of(&["completions", shell]);
         for verb in VERBS {
             assert!(script.contains(verb), "{shell}: {verb}");
         }
-        // Reads the script without running it; the other two have no such option.
+        // -n reads the script without running it; the other two shells have no such option.
         if let "bash" | "zsh" | "fish" = shell
-            && let Some(output) = fed(&format!("completions-{shell}"), shell, &["-n"], &script)
+            && let Some(output) =
+                run_with_input(&format!("completions-{shell}"), shell, &["-n"], &script)
         {
             assert!(output.status.success() && output.stderr.is_empty(), "{shell}: {output:?}");
         }
@@ -116,21 +116,21 @@ fn completions_are_valid_and_know_every_verb() {
 
 #[test]
 fn bash_completes_a_verb() {
-    let script = said(&["completions", "bash"]);
+    let script = stdout_of(&["completions", "bash"]);
     let ask = "COMP_WORDS=(sameport do); COMP_CWORD=1; _sameport sameport do sameport; \
                echo \"${COMPREPLY[@]}\"\n";
     if let Some(output) =
-        fed("completions-bash", "bash", &["--norc", "-s"], &format!("{script}\n{ask}"))
+        run_with_input("completions-bash", "bash", &["--norc", "-s"], &format!("{script}\n{ask}"))
     {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "doctor\n", "{output:?}");
     }
 }
 
 #[test]
-fn manual_pages_are_there_for_all_and_render() {
+fn manual_has_a_page_for_every_verb_and_renders() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().to_str().unwrap();
-    assert_eq!(said(&["manual", "--out", out]), "");
+    assert_eq!(stdout_of(&["manual", "--out", out]), "");
     let names = VERBS.iter().map(|verb| format!("sameport-{verb}.1"));
     let mut expected: Vec<_> = names.chain(["sameport.1".to_owned()]).collect();
     expected.sort();
@@ -145,17 +145,19 @@ fn manual_pages_are_there_for_all_and_render() {
         let page = fs::read_to_string(dir.path().join(name)).unwrap();
         assert!(page.contains("\n.TH sameport"), "{name}:\n{page}");
         assert!(page.contains("\n.SH EXAMPLES\n"), "{name}:\n{page}");
-        if let Some(output) = fed("manual-groff", "groff", &["-man", "-Tutf8", "-ww"], &page) {
+        if let Some(output) =
+            run_with_input("manual-groff", "groff", &["-man", "-Tutf8", "-ww"], &page)
+        {
             let text = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success() && output.stderr.is_empty(), "{name}: {output:?}");
             assert!(text.contains(name.trim_end_matches(".1")), "{name}:\n{text}");
         }
     }
-    assert!(said(&["manual"]).contains("\n.TH sameport 1"));
+    assert!(stdout_of(&["manual"]).contains("\n.TH sameport 1"));
 }
 
 #[test]
-fn a_manual_that_cannot_be_written_is_named() {
+fn unwritable_manual_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("missing");
     let output = sameport(["manual".into(), "--out".into(), OsString::from(&missing)]);
@@ -168,10 +170,11 @@ fn a_manual_that_cannot_be_written_is_named() {
     assert!(!missing.exists());
 }
 
-/// Lines that are wrong, each with what the message has to name.
+/// Wrong command lines, each with the text that the message contains.
 fn wrong_lines() -> Vec<(Vec<OsString>, &'static str)> {
     let line = |args: &[&str]| args.iter().map(OsString::from).collect::<Vec<_>>();
-    // The longest single argument that Linux takes is 128 KiB with its end; more make a MiB.
+    // The longest single argument of Linux has 128 KiB with its terminator. Nine of them exceed 1
+    // MiB.
     let long = "x".repeat(131_071);
     let mut lines = vec![
         (line(&["--frobnicate"]), "--frobnicate"),
@@ -204,8 +207,8 @@ fn wrong_lines() -> Vec<(Vec<OsString>, &'static str)> {
 }
 
 #[test]
-fn a_wrong_line_is_one_error_one_hint_and_exit_2() {
-    // A build without optimisation compares long words with the verbs slowly.
+fn wrong_command_line_is_one_error_one_hint_and_exit_2() {
+    // Builds without optimization are slow in comparing long words with the verbs.
     const FACTOR: u32 = 200;
     for (args, named) in wrong_lines() {
         let brief = |arg: &OsString| arg.to_string_lossy().chars().take(30).collect::<String>();
@@ -227,7 +230,7 @@ fn a_wrong_line_is_one_error_one_hint_and_exit_2() {
 }
 
 #[test]
-fn no_verb_at_all_shows_the_help_and_exits_2() {
+fn no_verb_shows_the_help_and_exits_2() {
     let output = sameport::<[&str; 0], &str>([]);
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty() && output.stderr.starts_with(b"Examples:\n"), "{output:?}");

@@ -1,5 +1,4 @@
-//! `run --map`, `--source`, `--transparent`: other addresses than the program asks for, as the
-//! peer sees them.
+//! `run --map`, `--source`, `--transparent`, observed at the peer.
 #![cfg(target_os = "linux")]
 
 mod harness;
@@ -8,12 +7,12 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use harness::{TIMEOUT, User, ask, c_program, free_port, start_run};
 
-fn at(ip: &str, port: u16) -> SocketAddr {
+fn address(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), port)
 }
 
-/// What a program asks for, the rule, and where it then answers, with `ASKED` and `GIVEN` for the
-/// ports.
+/// Per case: the requested address, the rule, and the address that answers, with `ASKED` and
+/// `GIVEN` for the ports.
 const MOVES: [(&str, &str, &str); 8] = [
     ("0.0.0.0", "ASKED=GIVEN", "127.0.0.1"),
     ("0.0.0.0", "ASKED=127.0.0.2:GIVEN", "127.0.0.2"),
@@ -26,7 +25,7 @@ const MOVES: [(&str, &str, &str); 8] = [
 ];
 
 #[test]
-fn tcp_binds_are_moved_and_shared() {
+fn tcp_binds_are_mapped_and_shared() {
     let who = c_program("who", &["-static"]);
     for user in User::all() {
         for (asked, rule, given) in MOVES {
@@ -38,11 +37,11 @@ fn tcp_binds_are_moved_and_shared() {
             let command = [who.to_str().unwrap(), "tcp", asked, &ports.0.to_string()];
 
             let first = start_run(*user, &["--map", &rule], &command);
-            harness::wait_until_answering(at(given, port));
+            harness::wait_until_answering(address(given, port));
             let second = start_run(*user, &["--map", &rule], &command);
             second.wait_for_stderr(" is now shared by 2: pid ");
             if port != ports.0 {
-                let old = ask(at(given, ports.0), b"");
+                let old = ask(address(given, ports.0), b"");
                 assert!(old.is_err(), "{rule}: the asked port answers too: {old:?}");
             }
             for run in [first, second] {
@@ -54,7 +53,7 @@ fn tcp_binds_are_moved_and_shared() {
 }
 
 #[test]
-fn udp_binds_are_moved() {
+fn udp_binds_are_mapped() {
     let who = c_program("who", &[]);
     for (asked, given) in [("0.0.0.0", "127.0.0.2"), ("::1", "::1")] {
         let (old, new) = (free_port(), free_port());
@@ -62,19 +61,19 @@ fn udp_binds_are_moved() {
         let rule = format!("udp:{old}={bracketed}:{new}");
         let command = [who.to_str().unwrap(), "udp", asked, &old.to_string()];
         let run = start_run(User::Current, &["--map", &rule], &command);
-        let socket = UdpSocket::bind(at(given, 0)).unwrap();
+        let socket = UdpSocket::bind(address(given, 0)).unwrap();
         socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
         let answer = harness::eventually(|| {
-            socket.send_to(b"?", at(given, new)).ok()?;
+            socket.send_to(b"?", address(given, new)).ok()?;
             let mut buffer = [0; 64];
             socket.recv_from(&mut buffer).ok()
         });
-        assert_eq!(answer.map(|(_, from)| from), Some(at(given, new)), "{}", run.stderr());
+        assert_eq!(answer.map(|(_, from)| from), Some(address(given, new)), "{}", run.stderr());
     }
 }
 
 #[test]
-fn what_a_rule_cannot_do_is_said() {
+fn failed_rules_are_reported() {
     let who = c_program("who", &[]);
     let (old, new) = (free_port(), free_port());
     let who = who.to_str().unwrap();
@@ -99,9 +98,9 @@ fn what_a_rule_cannot_do_is_said() {
     assert!(exited.stderr.contains("warning: --source 127.0.0.9 was never used"), "{exited:?}");
 }
 
-/// The supervisor binds in the worker's place, and must not lend it rights.
+/// The supervisor binds for the worker, and must not lend it its capabilities.
 #[test]
-fn a_low_port_is_as_closed_as_without_a_rule() {
+fn mapped_low_port_needs_privilege() {
     if !harness::is_root() {
         harness::skip("map-to-a-low-port", "needs root");
         return;
@@ -114,7 +113,7 @@ fn a_low_port_is_as_closed_as_without_a_rule() {
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.stderr.contains("bind: Permission denied\n"), "{refused:?}");
 
-    // A root supervisor, and a worker that has given up root before its bind.
+    // A root supervisor, and a worker that has dropped root before its bind.
     let mut lowered = vec!["setpriv", "--reuid", "65534", "--clear-groups"];
     lowered.extend(command);
     let refused = start_run(User::Current, &["--map", &rule], &lowered).wait();
@@ -135,8 +134,8 @@ else:
     s.send(b'hello')
 ";
 
-/// Where a peer sees `kind` come from, under `run --source`.
-fn seen_from(source: &str, kind: &str, to: &str, own: &str) -> SocketAddr {
+/// The source address of `kind` under `run --source`, as the peer sees it.
+fn source_seen_by_peer(source: &str, kind: &str, to: &str, own: &str) -> SocketAddr {
     let python = harness::find_program("python3").expect("python3 was looked for");
     let ip = if to.contains("127") { "127.0.0.1" } else { "::1" };
     let command = |port: u16| {
@@ -144,14 +143,14 @@ fn seen_from(source: &str, kind: &str, to: &str, own: &str) -> SocketAddr {
         [python.to_str().unwrap(), "-c", CONNECT, kind, to, &port, own].map(String::from)
     };
     if kind == "tcp" {
-        let peer = TcpListener::bind(at(ip, 0)).unwrap();
+        let peer = TcpListener::bind(address(ip, 0)).unwrap();
         let command = command(peer.local_addr().unwrap().port());
         let run = start_run(User::Current, &["--source", source], &command);
         let (_, from) = peer.accept().unwrap();
         assert_eq!(run.wait().code, 0);
         from
     } else {
-        let peer = UdpSocket::bind(at(ip, 0)).unwrap();
+        let peer = UdpSocket::bind(address(ip, 0)).unwrap();
         peer.set_read_timeout(Some(TIMEOUT)).unwrap();
         let command = command(peer.local_addr().unwrap().port());
         let run = start_run(User::Current, &["--source", source], &command);
@@ -162,33 +161,40 @@ fn seen_from(source: &str, kind: &str, to: &str, own: &str) -> SocketAddr {
 }
 
 #[test]
-fn connections_come_from_the_source() {
+fn connections_use_the_source() {
     if harness::find_program("python3").is_none() {
         harness::skip("source", "python3 is not installed");
         return;
     }
     let port = free_port();
     for kind in ["tcp", "udp", "sendto"] {
-        assert_eq!(seen_from("127.0.0.9", kind, "127.0.0.1", "-").ip().to_string(), "127.0.0.9");
-        let fixed = format!("127.0.0.8:{port}");
-        assert_eq!(seen_from(&fixed, kind, "127.0.0.1", "-").to_string(), fixed, "{kind}");
-        // An IPv6 socket that speaks IPv4.
         assert_eq!(
-            seen_from("127.0.0.9", kind, "::ffff:127.0.0.1", "-").ip().to_string(),
+            source_seen_by_peer("127.0.0.9", kind, "127.0.0.1", "-").ip().to_string(),
             "127.0.0.9"
         );
-        // What the program has bound itself, and the other family, are left alone.
+        let fixed = format!("127.0.0.8:{port}");
         assert_eq!(
-            seen_from("127.0.0.9", kind, "127.0.0.1", "127.0.0.7").ip().to_string(),
+            source_seen_by_peer(&fixed, kind, "127.0.0.1", "-").to_string(),
+            fixed,
+            "{kind}"
+        );
+        // An IPv6 socket with an IPv4 peer.
+        assert_eq!(
+            source_seen_by_peer("127.0.0.9", kind, "::ffff:127.0.0.1", "-").ip().to_string(),
+            "127.0.0.9"
+        );
+        // The source does not apply to another family or to a socket that the program has bound.
+        assert_eq!(
+            source_seen_by_peer("127.0.0.9", kind, "127.0.0.1", "127.0.0.7").ip().to_string(),
             "127.0.0.7"
         );
-        assert_eq!(seen_from("127.0.0.9", kind, "::1", "-").ip().to_string(), "::1");
+        assert_eq!(source_seen_by_peer("127.0.0.9", kind, "::1", "-").ip().to_string(), "::1");
     }
-    assert_eq!(seen_from(&format!("[::1]:{port}"), "tcp", "::1", "-").port(), port);
+    assert_eq!(source_seen_by_peer(&format!("[::1]:{port}"), "tcp", "::1", "-").port(), port);
 }
 
 #[test]
-fn transparent_takes_an_address_that_is_not_ours() {
+fn transparent_binds_a_foreign_address() {
     if !harness::is_root() {
         harness::skip("transparent", "needs root");
         return;
@@ -204,7 +210,7 @@ fn transparent_takes_an_address_that_is_not_ours() {
     });
     assert!(listed.is_some(), "{}", run.stderr());
 
-    // Any socket, not only those that are shared; and it is told if there was none.
+    // Transparent applies to every socket, not only shared ones, and an unused option is reported.
     let calls = c_program("preload_calls", &[]);
     for via in ["seccomp", "preload"] {
         let options = ["--via", via, "--transparent", "--port", "1"];
@@ -230,7 +236,7 @@ fn transparent_takes_an_address_that_is_not_ours() {
 }
 
 #[test]
-fn what_is_no_wish_is_refused_before_the_start() {
+fn invalid_rules_are_refused_before_the_start() {
     let marker = harness::in_test_dir(format!("started-{}", free_port()));
     let marker = marker.to_str().unwrap();
     let thousand: Vec<String> =

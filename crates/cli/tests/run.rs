@@ -1,4 +1,4 @@
-//! `sameport run`: the way a user sees it.
+//! `sameport run` as in the README.
 #![cfg(target_os = "linux")]
 
 mod harness;
@@ -12,7 +12,7 @@ fn loopback(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// The pids that answer there, asked until `count` different ones have, or patience ends.
+/// The pids that answer, until `count` different ones have come.
 fn pids_answering(address: SocketAddr, count: usize) -> BTreeSet<i32> {
     let mut pids = BTreeSet::new();
     let until = std::time::Instant::now() + TIMEOUT;
@@ -25,7 +25,7 @@ fn pids_answering(address: SocketAddr, count: usize) -> BTreeSet<i32> {
 }
 
 #[test]
-fn two_runs_share_a_port_and_without_run_the_second_is_refused() {
+fn two_runs_share_a_port() {
     let who = c_program("who", &["-static"]);
     for user in User::all() {
         let port = free_port();
@@ -48,9 +48,9 @@ fn two_runs_share_a_port_and_without_run_the_second_is_refused() {
     }
 }
 
-/// The README's first command, with the example that cargo builds beside this test.
+/// The first command of the README, with the example that cargo builds.
 #[test]
-fn two_copies_of_the_example_answer_on_one_port() {
+fn two_copies_of_the_example_share_a_port() {
     let bin = std::path::Path::new(env!("CARGO_BIN_EXE_sameport"));
     let hello = bin.with_file_name("examples").join("hello");
     assert!(hello.exists(), "{} is built by `cargo test`", hello.display());

@@ -1,5 +1,5 @@
-//! A named run as a service: what the service manager is told, which sockets it keeps and passes on,
-//! and what becomes of clients while nobody serves. The manager is a stand-in that speaks the protocol.
+//! A named run as a service: notifications, stored and passed sockets, and clients during a restart
+//! of the service. The manager is a fake systemd.
 #![cfg(target_os = "linux")]
 
 mod harness;
@@ -22,7 +22,7 @@ fn loopback(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-/// A client that has connected and asked, and has not been answered.
+/// A client that has sent a request and has no response yet.
 fn begin(to: SocketAddr) -> TcpStream {
     let mut client = TcpStream::connect_timeout(&to, TIMEOUT).unwrap();
     client.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -40,10 +40,10 @@ fn drains() -> String {
 }
 
 #[test]
-fn the_manager_hears_of_a_run_when_every_worker_is_ready() {
+fn manager_is_notified_when_every_worker_is_ready() {
     let port = free_port().to_string();
     let go = in_test_dir(format!("go-{port}"));
-    // Each is ready when its own file is there.
+    // Each worker is ready when its file exists.
     let check = format!(
         "exec:test -e {}-$(cat /proc/$SAMEPORT_PID/environ | tr '\\0' '\\n' | \
                          sed -n s/SAMEPORT_WORKER=//p)",
@@ -65,12 +65,12 @@ fn the_manager_hears_of_a_run_when_every_worker_is_ready() {
     service.wait_for_lines("ended 0", 1);
     assert_eq!(service.count_lines("told STOPPING=1"), 1, "{}", service.manager.stdout());
     assert_eq!(service.count_lines("told READY=1"), 1);
-    // Workers have no business with our manager.
+    // Workers do not get NOTIFY_SOCKET.
     assert_eq!(service.count_lines("ignored"), 0, "{}", service.manager.stdout());
 }
 
 #[test]
-fn whoever_connects_while_nobody_runs_is_served_by_the_next() {
+fn clients_of_a_stopped_service_are_served_by_the_next() {
     const CLIENTS: usize = 40;
     for user in User::all() {
         let port = free_port();
@@ -88,7 +88,7 @@ fn whoever_connects_while_nobody_runs_is_served_by_the_next() {
                 clients.into_iter().filter_map(|it| is_answered(it).then_some(())).count();
             assert_eq!(answered, CLIENTS, "{user:?} {round}: {}", service.manager.stderr());
             service.wait_for_lines("told READY=1", round + 1);
-            // The spare one of a restart is let go a moment later.
+            // The spare socket of a restart is closed a moment later.
             let settled = eventually(|| {
                 let status = service.status();
                 let on = &status["addresses"][0];
@@ -111,7 +111,7 @@ fn whoever_connects_while_nobody_runs_is_served_by_the_next() {
 }
 
 #[test]
-fn no_client_is_lost_while_the_service_is_restarted() {
+fn service_restart_loses_no_client() {
     for user in User::all() {
         let port = free_port();
         let (number, address) = (port.to_string(), loopback(port));
@@ -152,16 +152,16 @@ fn no_client_is_lost_while_the_service_is_restarted() {
     }
 }
 
-/// Under systemd PID 1 opens the socket: another user's, and without SO_REUSEPORT.
+/// Under systemd, PID 1 opens the socket, which belongs to root and lacks SO_REUSEPORT.
 #[test]
-fn a_socket_unit_serves_a_program_that_knows_nothing_of_it() {
+fn socket_unit_serves_a_program_that_binds() {
     for user in User::all() {
         let unit = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = unit.local_addr().unwrap();
         let port = address.port().to_string();
         let program =
             ["/usr/bin/env", "python3", "-m", "http.server", "--bind", "127.0.0.1", &port];
-        // Before anybody serves.
+        // Before any worker serves.
         let early = begin(address);
         let service = Service::start(*user, &[&unit], &["-n", "2"], &program);
         service.wait_for_lines("told READY=1", 1);
@@ -179,7 +179,7 @@ fn a_socket_unit_serves_a_program_that_knows_nothing_of_it() {
         let restarted = service.sameport(&["restart", &service.name]);
         assert_eq!(restarted.code, 0, "{restarted:?}");
         assert!(answers(begin(address)), "{user:?}");
-        // It is its unit's to keep.
+        // The socket stays with its unit.
         assert_eq!(service.count_lines("stored"), 0, "{}", service.manager.stdout());
         service.tell_manager("kill");
         service.wait_for_lines("ended -9", 1);
@@ -192,7 +192,7 @@ fn a_socket_unit_serves_a_program_that_knows_nothing_of_it() {
 }
 
 #[test]
-fn workers_find_the_sockets_of_listen_open() {
+fn workers_inherit_the_sockets_of_listen() {
     let mut ways = vec![(User::Current, "seccomp"), (User::Current, "preload")];
     ways.extend(User::all().contains(&User::Nobody).then_some((User::Nobody, "seccomp")));
     for (user, via) in ways {
@@ -213,7 +213,7 @@ fn workers_find_the_sockets_of_listen_open() {
         let status = service.status();
         assert_eq!(status["addresses"][0]["members"], 1, "{via}: {status}");
         assert_eq!(status["addresses"][0]["address"], *listen, "{via}: {status}");
-        // The next one has the same socket, and passes it on.
+        // The next supervisor gets the same socket, and passes it on.
         service.tell_manager("kill");
         service.wait_for_lines("ended -9", 1);
         let mut early = begin(loopback(port));
@@ -227,9 +227,9 @@ fn workers_find_the_sockets_of_listen_open() {
     }
 }
 
-/// A program that is passed a socket and knows nothing of it gets it by its bind.
+/// A program that ignores a passed socket gets it by its bind.
 #[test]
-fn a_bind_of_an_address_of_listen_gets_that_socket() {
+fn bind_of_a_listen_address_gets_that_socket() {
     let port = free_port();
     let (number, listen) = (port.to_string(), loopback(port).to_string());
     let program = ["/usr/bin/env", "python3", "-m", "http.server", "--bind", "127.0.0.1", &number];
@@ -248,9 +248,9 @@ fn a_bind_of_an_address_of_listen_gets_that_socket() {
     service.stop();
 }
 
-/// `sameport ARGUMENTS` with these as descriptors 3, 4, … and LISTEN_FDS, and what came of it.
+/// The output of `sameport ARGUMENTS` with these sockets as descriptors 3, 4, … and LISTEN_FDS.
 fn passed(sockets: &[&dyn AsFd], variables: &str, arguments: &[&str]) -> Exited {
-    // Out of the way first: one may have the number that another is to get.
+    // Moved up first, because one can have the number of another's target.
     let number = |socket: &&dyn AsFd| socket.as_fd().as_raw_fd();
     let of = |text: &dyn Fn(i32, usize) -> String| -> String {
         sockets.iter().map(number).zip(0..).map(|(number, at)| text(number, at)).collect()
@@ -266,7 +266,7 @@ fn passed(sockets: &[&dyn AsFd], variables: &str, arguments: &[&str]) -> Exited 
 }
 
 #[test]
-fn what_cannot_be_taken_is_refused_and_nothing_is_started() {
+fn unusable_sockets_are_refused_before_the_start() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let unbound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -297,7 +297,7 @@ fn what_cannot_be_taken_is_refused_and_nothing_is_started() {
         assert!(exited.stderr.lines().nth(1).unwrap().starts_with("hint: "), "{exited:?}");
         assert!(!marker.exists(), "{variables} {arguments:?}");
     }
-    // Another's are none of ours.
+    // Sockets for another pid are ignored.
     let exited = passed(&[&tcp], "LISTEN_PID=1 LISTEN_FDS=1", &["run", "--", "true"]);
     assert_eq!((exited.code, &*exited.stderr), (0, ""), "{exited:?}");
 }

@@ -1,4 +1,4 @@
-//! How `sameport run` ends, what it passes on, and that it leaves no process behind.
+//! Exit codes and signals of `sameport run`, and that it leaves no process.
 #![cfg(target_os = "linux")]
 #![expect(unsafe_code, reason = "terminals have no safe wrapper among the dev-dependencies")]
 
@@ -20,25 +20,25 @@ use harness::{
 static SIGNALS: LazyLock<PathBuf> = LazyLock::new(|| c_program("trap_signals", &[]));
 static WHO: LazyLock<PathBuf> = LazyLock::new(|| c_program("who", &["-static"]));
 
-/// Whether the process exists, if only as a zombie.
+/// Whether the process exists, possibly as a zombie.
 fn exists(pid: i32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()
 }
 
 #[track_caller]
-fn nothing_is_left(pids: &[i32]) {
+fn assert_gone(pids: &[i32]) {
     assert!(!pids.is_empty());
     let left: Vec<i32> = pids.iter().copied().filter(|pid| exists(*pid)).collect();
     assert!(left.is_empty(), "{left:?} live on");
 }
 
-/// The numbers after this word on stdout, at the beginning of a line.
+/// The numbers after `word` at the beginning of a line of stdout.
 fn numbers(run: &Process, word: &str) -> Vec<i32> {
     let text = run.stdout();
     text.lines().filter_map(|line| line.strip_prefix(word)?.trim().parse().ok()).collect()
 }
 
-/// The processes below the run, once there are so many.
+/// The descendants of the run, once there are `count`.
 #[track_caller]
 fn processes(run: &Process, count: usize) -> Vec<i32> {
     let found = eventually(|| {
@@ -49,7 +49,7 @@ fn processes(run: &Process, count: usize) -> Vec<i32> {
 }
 
 #[test]
-fn the_exit_code_is_the_commands() {
+fn exit_code_is_that_of_the_command() {
     let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
     let plain_file = in_test_dir("not-executable");
     std::fs::write(&plain_file, "echo started\n").unwrap();
@@ -68,7 +68,7 @@ fn the_exit_code_is_the_commands() {
         (&[""], 127, ""),
         (&[&plain_file], 126, ""),
         (&[&dir], 126, ""),
-        // execvp(3) gives it to a shell.
+        // execvp(3) runs it by a shell.
         (&[&no_interpreter, "with"], 5, "started with\n"),
     ];
     for user in User::all() {
@@ -86,9 +86,9 @@ fn the_exit_code_is_the_commands() {
 }
 
 #[test]
-fn of_several_workers_the_one_that_failed_decides() {
+fn failed_worker_decides_the_exit_code() {
     for user in User::all() {
-        // Each worker takes the first number that is free.
+        // Each worker takes the first free number.
         let dir = in_test_dir(format!("turns-{user:?}"));
         std::fs::create_dir(&dir).unwrap();
         std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o777)).unwrap();
@@ -130,12 +130,12 @@ fn signals_reach_every_worker_once() {
             let exited = run.wait();
             assert_eq!(exited.code, 0, "{exited:?}");
             assert_eq!(exited.stdout.lines().count(), copies * (1 + PASSED_ON.len()), "{exited:?}");
-            nothing_is_left(&workers);
+            assert_gone(&workers);
         }
     }
 }
 
-/// A terminal's two ends, which no child of another test inherits.
+/// The two ends of a terminal, close-on-exec.
 fn terminal() -> (File, OwnedFd) {
     let ours = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
     let locked = 0;
@@ -146,11 +146,11 @@ fn terminal() -> (File, OwnedFd) {
     // SAFETY: this ioctl takes its flags by value.
     let theirs = unsafe { libc::ioctl(ours.as_raw_fd(), libc::TIOCGPTPEER, flags) };
     assert!(theirs >= 0);
-    // SAFETY: the kernel has just opened it, and nobody else owns it.
+    // SAFETY: the kernel has just opened the descriptor, and no value owns it.
     (ours, unsafe { OwnedFd::from_raw_fd(theirs) })
 }
 
-/// A run with a terminal of its own, and the end where its user sits.
+/// A run with its own controlling terminal, and the master end.
 fn run_at_terminal(user: User, command: &[&str]) -> (File, Process) {
     let (ours, theirs) = terminal();
     let mut run = command_for(user, sameport(), &[&["run", "--"], command].concat());
@@ -168,7 +168,7 @@ fn run_at_terminal(user: User, command: &[&str]) -> (File, Process) {
 }
 
 #[test]
-fn the_keys_of_a_terminal_arrive_once() {
+fn terminal_signals_arrive_once() {
     use std::io::Write as _;
     for user in User::all() {
         let (mut terminal, run) = run_at_terminal(*user, &[SIGNALS.to_str().unwrap()]);
@@ -186,17 +186,17 @@ fn the_keys_of_a_terminal_arrive_once() {
         // Hang up.
         drop(terminal);
         run.wait_for_stdout("got HUP\n");
-        // What came twice would have come by now: the supervisor passes signals on in order.
+        // A second signal would have arrived by now: the supervisor forwards signals in order.
         run.signal(libc::SIGALRM);
         let exited = run.wait();
         let expected = format!("ready {worker}\ngot INT\ngot QUIT\ngot WINCH\ngot HUP\ngot ALRM\n");
         assert_eq!((exited.code, exited.stdout), (0, expected), "{}", exited.stderr);
-        nothing_is_left(&[worker]);
+        assert_gone(&[worker]);
     }
 }
 
 #[test]
-fn a_daemon_is_stayed_with_and_ended_by_sigterm() {
+fn daemon_is_followed_and_stopped() {
     for user in User::all() {
         let port = free_port();
         let who = WHO.to_str().unwrap();
@@ -208,14 +208,14 @@ fn a_daemon_is_stayed_with_and_ended_by_sigterm() {
         assert!(run.is_running());
         let exited = run.terminate();
         assert_eq!(exited.code, 0, "the command itself ended well: {exited:?}");
-        nothing_is_left(&daemon);
+        assert_gone(&daemon);
     }
 }
 
 #[test]
-fn a_daemon_that_ends_by_itself_ends_the_run() {
+fn exit_of_a_daemon_ends_the_run() {
     for user in User::all() {
-        // It ends when it is told to.
+        // SIGTERM ends it.
         let gate = in_test_dir(format!("daemon-ends-{user:?}"));
         let script = "setsid sh -c 'while [ ! -e \"$0\" ]; do sleep 0.05; done; exit 9' \"$0\" & \
                       echo daemon $!";
@@ -225,12 +225,12 @@ fn a_daemon_that_ends_by_itself_ends_the_run() {
         std::fs::write(&gate, "").unwrap();
         let exited = run.wait();
         assert_eq!(exited.code, 0, "{exited:?}");
-        nothing_is_left(&daemon);
+        assert_gone(&daemon);
     }
 }
 
 #[test]
-fn orphans_of_a_killed_worker_are_ended() {
+fn orphans_of_a_killed_worker_are_stopped() {
     for user in User::all() {
         let port = free_port();
         let who = WHO.to_str().unwrap();
@@ -241,13 +241,13 @@ fn orphans_of_a_killed_worker_are_ended() {
         let exited = run.wait();
         assert_eq!(exited.code, 128 + libc::SIGKILL, "{exited:?}");
         assert!(exited.stderr.contains("ending what the command left behind"), "{exited:?}");
-        nothing_is_left(&all);
+        assert_gone(&all);
         std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port is free again");
     }
 }
 
 #[test]
-fn an_orphan_that_ignores_sigterm_is_killed_in_the_end() {
+fn orphan_that_ignores_sigterm_is_killed() {
     for user in User::all() {
         let script = "(trap '' TERM; sleep 300) & echo orphan $!; trap '' TERM; sleep 300 & \
                       echo orphan $!; kill -KILL $$";
@@ -258,13 +258,13 @@ fn an_orphan_that_ignores_sigterm_is_killed_in_the_end() {
         let exited = run.wait();
         assert_eq!(exited.code, 128 + libc::SIGKILL, "{exited:?}");
         assert!(began.elapsed() > Duration::from_secs(4), "no time to end well: {exited:?}");
-        nothing_is_left(&orphans);
+        assert_gone(&orphans);
     }
 }
 
-/// As without `run`: what a worker does about SIGTERM is its own affair.
+/// A worker may ignore SIGTERM, as without `run`.
 #[test]
-fn a_worker_that_ignores_sigterm_goes_on() {
+fn worker_can_ignore_sigterm() {
     for user in User::all() {
         let script = "trap '' TERM; echo worker $$; sleep 300";
         let mut run = start_run(*user, &[], &["sh", "-c", script]);
@@ -276,12 +276,12 @@ fn a_worker_that_ignores_sigterm_goes_on() {
         kill(all[0], libc::SIGKILL);
         let exited = run.wait();
         assert_eq!(exited.code, 128 + libc::SIGKILL, "{exited:?}");
-        nothing_is_left(&all);
+        assert_gone(&all);
     }
 }
 
 #[test]
-fn one_of_three_is_killed_and_the_others_go_on() {
+fn killed_worker_leaves_the_others() {
     for user in User::all() {
         let mut run = start_run(*user, &["-n", "3"], &[&*SIGNALS]);
         let ready = eventually(|| Some(numbers(&run, "ready ")).filter(|pids| pids.len() == 3));
@@ -292,13 +292,13 @@ fn one_of_three_is_killed_and_the_others_go_on() {
         run.signal(libc::SIGALRM);
         let exited = run.wait();
         assert_eq!(exited.code, 128 + libc::SIGKILL, "{exited:?}");
-        nothing_is_left(&workers);
+        assert_gone(&workers);
     }
 }
 
-/// Orphans come to us, and their ends with them.
+/// The supervisor reaps orphans.
 #[test]
-fn no_zombie_stays() {
+fn no_zombie_remains() {
     for user in User::all() {
         let script = "for i in 1 2 3 4 5 6 7 8; do (sh -c 'echo orphan $$' &); done; sleep 300";
         let run = start_run(*user, &[], &["sh", "-c", script]);
@@ -308,6 +308,6 @@ fn no_zombie_stays() {
         assert!(reaped.is_some(), "zombies: {:?}", descendants(run.pid()));
         let all = processes(&run, 2);
         run.terminate();
-        nothing_is_left(&all);
+        assert_gone(&all);
     }
 }

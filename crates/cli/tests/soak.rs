@@ -1,5 +1,5 @@
-//! Whether the supervisor keeps anything of the work it has done: many connections, many binds, and
-//! the same descriptors and memory after as before. `cargo xtask bench soak` is the long version.
+//! The footprint of the supervisor is the same before and after many connections and binds. `cargo
+//! xtask bench soak` is the long version.
 #![cfg(target_os = "linux")]
 
 mod harness;
@@ -13,20 +13,20 @@ use harness::{TIMEOUT, User, c_program, free_port, settled_footprint, start_run}
 
 const CONNECTIONS: u32 = 20_000;
 const BINDS: u32 = 100_000;
-/// What a program touches once is no growth.
+/// The warm-up: memory that a program touches once is not growth.
 const WARM_UP: u32 = 1_000;
 const CLIENTS: u32 = 4;
-/// More than the kernel's count may be wrong by.
+/// More than the error of the kernel's counter.
 const MEMORY_ALLOWED_KIB: u64 = 1024;
 
 #[test]
-fn the_supervisor_keeps_nothing_of_connections_and_binds() {
+fn footprint_does_not_grow() {
     let who = c_program("who", &["-static"]);
     let churn = c_program("churn", &["-static"]);
     let (port, churned) = (free_port(), free_port());
     let server: SocketAddr = ([127, 0, 0, 1], port).into();
-    // One supervisor for all of it: it answers the binds while it runs the server. The shell waits
-    // for a line between the first binds, which warm up, and the rest.
+    // One supervisor answers the binds while it runs the server. The shell waits for a line between
+    // the warm-up binds and the rest.
     let gate = harness::in_test_dir("soak-gate");
     let script = format!(
         "{who} tcp 127.0.0.1 {port} & {churn} {WARM_UP} {churned} && echo warm && \
@@ -53,7 +53,7 @@ fn the_supervisor_keeps_nothing_of_connections_and_binds() {
     assert!(grown <= MEMORY_ALLOWED_KIB, "{before:?}, {after:?}\n{}", run.stderr());
 }
 
-/// Makes so many connections, each of which must be answered with a pid.
+/// Opens `count` connections, each of which must be answered with a pid.
 fn connect(server: SocketAddr, count: u32) {
     let begun = AtomicU32::new(0);
     let ask = || {
@@ -74,7 +74,7 @@ fn greeted(server: SocketAddr) -> std::io::Result<String> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut stream, &mut answer)?;
-    // The server has closed first: resetting its end leaves no TIME_WAIT, and no port runs out.
+    // The server has closed first: a reset of its end leaves no TIME_WAIT, so no port runs out.
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     Ok(answer)
 }

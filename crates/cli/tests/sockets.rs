@@ -1,4 +1,4 @@
-//! `sameport listen` and `sameport dial`: the article's program, and its other end.
+//! `sameport listen` and `sameport dial`.
 #![cfg(target_os = "linux")]
 
 mod harness;
@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use harness::{Exited, TIMEOUT, User, eventually, free_port, sameport, start};
 
-/// Connects until the listeners have ended, so that every one of them gets its share.
-fn connect_until_ended(address: SocketAddr, listeners: Vec<harness::Process>) -> Vec<Exited> {
+/// Connects until all listeners have exited, so that each receives a share.
+fn connect_until_exited(address: SocketAddr, listeners: Vec<harness::Process>) -> Vec<Exited> {
     let mut listeners = listeners;
     let exited = eventually(|| {
         drop(TcpStream::connect(address));
@@ -21,7 +21,7 @@ fn connect_until_ended(address: SocketAddr, listeners: Vec<harness::Process>) ->
 }
 
 #[test]
-fn two_listeners_share_and_each_says_who_connected() {
+fn two_listeners_share_and_print_their_peers() {
     for user in User::all() {
         let address = format!("127.0.0.1:{}", free_port());
         let arguments = ["listen", &address, "--count", "3"];
@@ -29,7 +29,7 @@ fn two_listeners_share_and_each_says_who_connected() {
         for listener in &listeners {
             listener.wait_for_stdout(&format!("listening on {address} (shared)\n"));
         }
-        for exited in connect_until_ended(address.parse().unwrap(), listeners) {
+        for exited in connect_until_exited(address.parse().unwrap(), listeners) {
             assert_eq!((exited.code, exited.stderr.as_str()), (0, ""));
             let lines: Vec<_> = exited.stdout.lines().collect();
             assert_eq!(lines.len(), 4, "{exited:?}");
@@ -39,7 +39,7 @@ fn two_listeners_share_and_each_says_who_connected() {
 }
 
 #[test]
-fn an_exclusive_listener_is_alone_and_is_named() {
+fn exclusive_listener_refuses_others() {
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
     let first = start(User::Current, &["listen", &address, "--exclusive"]);
@@ -62,7 +62,7 @@ fn an_exclusive_listener_is_alone_and_is_named() {
 }
 
 #[test]
-fn an_exclusive_listener_does_not_join() {
+fn exclusive_listener_does_not_join() {
     let address = format!("127.0.0.1:{}", free_port());
     let shared = start(User::Current, &["listen", &address]);
     shared.wait_for_stdout("(shared)");
@@ -72,7 +72,7 @@ fn an_exclusive_listener_does_not_join() {
 }
 
 #[test]
-fn a_bare_port_is_both_families_and_peers_read_as_people_know_them() {
+fn bare_port_serves_both_families() {
     let port = free_port();
     let listener = start(User::Current, &["listen", &port.to_string(), "--count", "2"]);
     listener.wait_for_stdout(&format!("listening on *:{port} (shared)\n"));
@@ -105,7 +105,7 @@ fn datagrams_are_counted_in_bytes() {
     }
 }
 
-/// `sameport dial` with this input; what it printed and its exit code.
+/// The exit code and the output of `sameport dial` with this input.
 fn dial(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
     let mut child = Command::new(sameport())
         .arg("dial")
@@ -115,7 +115,7 @@ fn dial(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It may have ended, on a bad argument, before it read.
+    // `dial` exits before it reads if an argument is wrong.
     let _ = child.stdin.take().unwrap().write_all(input);
     let output = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -123,7 +123,7 @@ fn dial(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
 }
 
 #[test]
-fn dial_copies_both_ways_from_a_port_that_is_listened_on() {
+fn dial_copies_both_ways_from_a_listening_port() {
     for host in ["127.0.0.1", "[::1]"] {
         let near = format!("{host}:{}", free_port());
         let near_listener = start(User::Current, &["listen", &near]);
@@ -162,7 +162,7 @@ fn dial_speaks_udp() {
 }
 
 #[test]
-fn dial_says_who_is_not_there() {
+fn dial_reports_a_missing_server() {
     let nobody = format!("127.0.0.1:{}", free_port());
     let (code, stdout, stderr) = dial(&[&nobody], b"");
     assert_eq!((code, stdout.as_str()), (1, ""));
@@ -176,13 +176,13 @@ fn dial_says_who_is_not_there() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_it_quietly() {
+fn closed_stdout_ends_it_quietly() {
     let address = format!("127.0.0.1:{}", free_port());
     let script = format!("{} listen {address} | head -n 1", sameport().display());
     let pipe = harness::start_command(User::Current, "sh", &["-c", &script]);
     pipe.wait_for_stdout("(shared)");
     let mut pipe = Some(pipe);
-    // The line that finds nobody is the end.
+    // The write of the line to the closed pipe ends it.
     let exited = eventually(|| {
         drop(TcpStream::connect(address.parse::<SocketAddr>().unwrap()));
         let gone = !pipe.as_mut().unwrap().is_running();

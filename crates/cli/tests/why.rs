@@ -1,5 +1,4 @@
-//! `sameport why`, the real binary: what it says of sockets that are there, beside what the kernel
-//! answers to a bind of the same.
+//! End-to-end tests of `sameport why`, compared with the kernel's answer to the same bind.
 #![cfg(target_os = "linux")]
 
 #[path = "harness/mod.rs"]
@@ -14,7 +13,7 @@ use harness::{
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-/// A socket of ours with these options, bound.
+/// A socket with these options, bound.
 fn bound(kind: Type, at: &str, reuse_address: bool, reuse_port: bool) -> std::io::Result<Socket> {
     let at: SocketAddr = at.parse().unwrap();
     let socket = Socket::new(Domain::for_address(at), kind, None)?;
@@ -28,7 +27,7 @@ fn why(user: User, arguments: &[&str]) -> Exited {
     start(user, &[&["why"], arguments].concat()).wait()
 }
 
-/// The one answer, and the exit code.
+/// The only answer, and the exit code.
 fn answer(user: User, arguments: &[&str]) -> (i32, Value) {
     let exited = why(user, &[arguments, &["--json"]].concat());
     let told: Value =
@@ -38,7 +37,7 @@ fn answer(user: User, arguments: &[&str]) -> (i32, Value) {
     (exited.code, told["answers"][0].clone())
 }
 
-/// The one socket that has a part in it.
+/// The only socket in the answer.
 fn only(answer: &Value) -> &Value {
     let sockets = answer["sockets"].as_array().unwrap();
     assert_eq!(sockets.len(), 1, "{answer}");
@@ -69,7 +68,7 @@ fn python(user: User, port: u16) -> Option<Process> {
 }
 
 #[test]
-fn a_plain_server_is_in_the_way_and_what_would_work_works() {
+fn exclusive_server_conflicts_and_the_remedies_work() {
     for user in User::all() {
         let port = free_port();
         let Some(server) = python(*user, port) else {
@@ -102,24 +101,24 @@ fn a_plain_server_is_in_the_way_and_what_would_work_works() {
         for part in ["cannot be bound: EADDRINUSE by bind", "-m http.server", "what would work"] {
             assert!(text.stdout.contains(part), "{part}: {}", text.stdout);
         }
-        // Beside it there is room, and of the wildcard the other family.
+        // Other addresses of the port are free, and so is the other family of the wildcard.
         assert_eq!(answer(*user, &[&format!("127.0.0.2:{port}")]).0, 0);
         let (code, wide) = answer(*user, &[&port.to_string()]);
         assert_eq!((code, &wide["address"]), (1, &format!("[::]:{port}").into()));
         assert_eq!(remedies(&wide), ["share", "without", "part", "port"], "{wide}");
 
-        // The first remedy: both under `run`.
+        // The first remedy: both programs under `run`.
         let pid = server.pid();
         drop(server);
         let (code, free) = answer(*user, &[&at]);
-        // Something may be left of the connection that was to show that it answers.
+        // The connection that tested the server can be in TIME_WAIT.
         assert!(code == 0 || code == 3, "{free}");
         assert!(free["sockets"].as_array().unwrap().iter().all(|socket| !has_pid(socket, pid)));
     }
 }
 
 #[test]
-fn a_server_that_shares_by_itself_can_be_joined() {
+fn server_with_reuseport_can_be_joined() {
     let Some(nginx) = find_program("nginx") else {
         return skip("why-nginx", "nginx is not installed");
     };
@@ -156,7 +155,7 @@ fn a_server_that_shares_by_itself_can_be_joined() {
 }
 
 #[test]
-fn two_under_run_can_be_joined() {
+fn runs_can_be_joined() {
     let port = free_port();
     let at = format!("127.0.0.1:{port}");
     let first = bound(Type::STREAM, &at, true, true).unwrap();
@@ -171,7 +170,7 @@ fn two_under_run_can_be_joined() {
     let second = bound(Type::STREAM, &at, true, true).unwrap();
     second.listen(8).unwrap();
 
-    // A narrower address takes its part, a wider one leaves it.
+    // A more specific address receives its traffic; a wildcard leaves it.
     let wild = format!("0.0.0.0:{port}");
     let (_, wide) = answer(User::Current, &[&wild, "--reuse-port"]);
     let effects = wide["sockets"].as_array().unwrap();
@@ -183,7 +182,7 @@ fn two_under_run_can_be_joined() {
 }
 
 #[test]
-fn a_client_can_have_the_port() {
+fn client_can_hold_the_port() {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free_port();
     let at = format!("127.0.0.1:{port}");
@@ -199,19 +198,19 @@ fn a_client_can_have_the_port() {
 }
 
 #[test]
-fn what_is_left_of_a_connection_is_told_as_such() {
+fn time_wait_is_reported() {
     let port = free_port();
     let at = format!("127.0.0.1:{port}");
     let server = bound(Type::STREAM, &at, true, false).unwrap();
     server.listen(8).unwrap();
     let client = TcpStream::connect(&at).unwrap();
     let (accepted, _) = server.accept().unwrap();
-    // Who closes first has the rest of it.
+    // The end that closes first keeps TIME_WAIT.
     accepted.shutdown(std::net::Shutdown::Both).unwrap();
     drop(accepted);
     drop(client);
     drop(server);
-    // A child that another test has just started may have them still.
+    // A child that another test has just forked can hold them.
     let left = eventually(|| {
         let told = answer(User::Current, &[&at]);
         (told.0 == 3).then_some(told.1)
@@ -221,7 +220,7 @@ fn what_is_left_of_a_connection_is_told_as_such() {
     let left = only(&told);
     assert_eq!((&left["state"], &left["uid"]), (&"time-wait".into(), &Value::Null));
     assert!(left["ends_in"].as_u64().unwrap() <= 60, "{left}");
-    // The server had it, so that the kernel says yes.
+    // The server had this option, so the kernel allows the bind.
     assert_eq!(left["granted_if"], serde_json::json!(["reuse_address"]));
     let (code, bare) = answer(User::Current, &[&at, "--no-reuse-address"]);
     assert_eq!((code, &only(&bare)["state"]), (1, &"time-wait".into()), "{bare}");
@@ -233,14 +232,14 @@ fn what_is_left_of_a_connection_is_told_as_such() {
 }
 
 #[test]
-fn what_is_bound_and_does_not_listen_is_seen() {
+fn bound_sockets_are_reported() {
     let port = free_port();
     let at = format!("127.0.0.1:{port}");
     let bare = bound(Type::STREAM, &at, false, false).unwrap();
     let (code, told) = answer(User::Current, &[&at]);
     assert_eq!((code, &only(&told)["state"]), (1, &"bound".into()), "{told}");
     drop(bare);
-    // A child that another test has just started may have it still.
+    // A child that another test has just forked can hold it.
     let open = eventually(|| bound(Type::STREAM, &at, true, false).ok());
     let _open = open.expect("the address is free");
     let exited = eventually(|| {
@@ -253,7 +252,7 @@ fn what_is_bound_and_does_not_listen_is_seen() {
 }
 
 #[test]
-fn datagrams_would_be_taken() {
+fn newest_udp_socket_would_receive_all() {
     let port = free_port();
     let at = format!("0.0.0.0:{port}");
     let _first = bound(Type::DGRAM, &at, true, false).unwrap();
@@ -265,12 +264,12 @@ fn datagrams_would_be_taken() {
     );
     let (code, told) = answer(User::Current, &["--udp", &at, "--reuse-address"]);
     assert_eq!((code, &only(&told)["traffic"][0]["outcome"]), (0, &"taken".into()), "{told}");
-    // TCP is another port.
+    // TCP ports are separate.
     assert_eq!(answer(User::Current, &[&at]).0, 0);
 }
 
 #[test]
-fn another_user_cannot_share_and_cannot_read() {
+fn another_user_cannot_share() {
     if !is_root() {
         return skip("why-another-user", "needs another user");
     }
@@ -282,7 +281,7 @@ fn another_user_cannot_share_and_cannot_read() {
         let (code, told) = answer(user, &arguments);
         let held = only(&told);
         if user == User::Nobody {
-            // Bound, and not listening: its SO_REUSEADDR decides, and is not to be read.
+            // A bound socket: its SO_REUSEADDR decides, and cannot be read.
             assert_eq!((code, &held["reuse_address"]), (3, &Value::Null), "{told}");
             assert_eq!(held["granted_if"], serde_json::json!(["reuse_address"]));
             let text = why(user, &arguments).stdout;
@@ -301,7 +300,7 @@ fn another_user_cannot_share_and_cannot_read() {
         let text = why(user, &arguments).stdout;
         assert!(text.contains("only sockets of one user can share"), "{text}");
     }
-    // Of a private group nobody is the user.
+    // The owner of a private group is not a user.
     let private = bound(Type::STREAM, "127.0.0.1:0", false, true).unwrap();
     let at = private.local_addr().unwrap().as_socket().unwrap().to_string();
     drop(private);
@@ -315,11 +314,11 @@ fn another_user_cannot_share_and_cannot_read() {
     assert!(!text.contains("as user"), "{text}");
 }
 
-/// Of the ids that private groups have.
+/// A uid in the range of private groups.
 const PRIVATE: u32 = 0x7000_0001;
 
 #[test]
-fn what_the_machine_refuses() {
+fn limits_of_the_machine_are_reported() {
     let cases = [
         ("192.0.2.1:8080", &[][..], "bind", "EADDRNOTAVAIL"),
         ("[2001:db8::1]:8080", &[], "bind", "EADDRNOTAVAIL"),
@@ -343,7 +342,7 @@ fn what_the_machine_refuses() {
 }
 
 #[test]
-fn a_wrong_command_line_is_told_at_once() {
+fn wrong_command_line_fails_fast() {
     let cases: [&[&str]; 10] = [
         &[],
         &["0"],
@@ -369,9 +368,9 @@ fn a_wrong_command_line_is_told_at_once() {
     }
 }
 
-/// Whoever pastes it starts what there was, and nothing that somebody wrote into an argument.
+/// The command is quoted: pasting it executes nothing from an argument.
 #[test]
-fn the_command_to_start_again_can_be_pasted() {
+fn suggested_command_can_be_pasted() {
     let Some(python) = find_program("python3") else {
         return skip("why-python", "python3 is not installed");
     };
@@ -384,7 +383,7 @@ fn the_command_to_start_again_can_be_pasted() {
     wait_until_answering(([127, 0, 0, 1], port).into());
     let told = why(User::Current, &[&format!("127.0.0.1:{port}")]).stdout;
     let command = told.split("`sameport run -- ").nth(1).expect("it says what to start again");
-    // What was told contains backquotes, if in quotes only.
+    // The text contains backquotes, inside single quotes.
     let (command, _) = command.split_once("`, and yours under ").unwrap();
     let words =
         start_command(User::Current, "/bin/sh", &["-c", &format!("printf '%s|' {command}")]).wait();

@@ -1,4 +1,4 @@
-//! Real servers, as they are really run. Each listens on [`PORT`]; nothing where it is not installed.
+//! Real servers in their usual setups. Each listens on [`PORT`]; `None` if it is not installed.
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use crate::false_alarms::CleanSetup;
 use crate::harness::{eventually, find_program, go_program, kill, sameport, script};
 use crate::network::{NOBODY, has_python};
 
-/// Where everybody listens; names for those who need text.
+/// The port of every server, as a number and as text.
 const PORT: u16 = 8443;
 
 type Start = fn(&mut CleanSetup) -> Option<()>;
@@ -63,23 +63,23 @@ fn nginx(setup: &mut CleanSetup, reuseport: &str, sockets: usize) -> Option<i32>
     );
     let file = setup.file("nginx.conf", &text);
     let pid = setup.start(&[&program, "-e", "stderr", "-p", &dir, "-c", &file]);
-    setup.until(PORT, sockets);
+    setup.wait_for_sockets(PORT, sockets);
     Some(pid)
 }
 
-/// New workers, and an old one that stays for its connection.
+/// After a reload: new workers, and an old one that still serves its connection.
 fn nginx_reloaded(setup: &mut CleanSetup) -> Option<()> {
     let pid = nginx(setup, " reuseport", 3)?;
     if has_python() {
         setup.actor(NOBODY, "client", &["tcp", "connect=127.0.0.1:8443"]);
     }
-    renewed(pid, libc::SIGHUP);
+    signal_and_wait_for_new_process(pid, libc::SIGHUP);
     Some(())
 }
 
-/// Sends this, and waits for a process that was not there.
+/// Sends a signal, and waits for a new process.
 #[track_caller]
-fn renewed(pid: i32, signal: i32) {
+fn signal_and_wait_for_new_process(pid: i32, signal: i32) {
     let before = crate::harness::descendants(pid);
     kill(pid, signal);
     let is_new = |pid: &i32| !before.contains(pid);
@@ -96,11 +96,11 @@ fn haproxy(setup: &mut CleanSetup) -> Option<i32> {
     );
     let file = setup.file("haproxy.cfg", &text);
     let pid = setup.start(&[&program, "-W", "-db", "-f", &file]);
-    setup.until(PORT, 1);
+    setup.wait_for_sockets(PORT, 1);
     Some(pid)
 }
 
-/// The old worker stays for its connection.
+/// The old worker still serves its connection.
 fn haproxy_reloaded(setup: &mut CleanSetup) -> Option<()> {
     if !has_python() {
         return None;
@@ -108,8 +108,8 @@ fn haproxy_reloaded(setup: &mut CleanSetup) -> Option<()> {
     setup.actor(NOBODY, "backend", &["tcp", "bind=127.0.0.1:9000", "listen=8"]);
     let pid = haproxy(setup)?;
     setup.actor(NOBODY, "client", &["tcp", "connect=127.0.0.1:8443"]);
-    renewed(pid, libc::SIGUSR2);
-    setup.until(PORT, 1);
+    signal_and_wait_for_new_process(pid, libc::SIGUSR2);
+    setup.wait_for_sockets(PORT, 1);
     Some(())
 }
 
@@ -124,7 +124,7 @@ fn unbound(setup: &mut CleanSetup) -> Option<()> {
     );
     let file = setup.file("unbound.conf", &text);
     setup.start(&[&program, "-d", "-c", &file]);
-    setup.until(PORT, 8);
+    setup.wait_for_sockets(PORT, 8);
     Some(())
 }
 
@@ -138,7 +138,7 @@ fn named(setup: &mut CleanSetup) -> Option<()> {
     );
     let file = setup.file("named.conf", &text);
     setup.start(&[&program, "-f", "-n", "2", "-u", "nobody", "-c", &file]);
-    setup.until(PORT, 6);
+    setup.wait_for_sockets(PORT, 6);
     Some(())
 }
 
@@ -146,11 +146,11 @@ fn dnsmasq(setup: &mut CleanSetup) -> Option<()> {
     let (program, port) = (path("dnsmasq")?, format!("--port={PORT}"));
     let words = ["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--bind-dynamic"];
     setup.start(&[&[program.as_str(), &port, "--pid-file=", "--user=nobody"], &words[..]].concat());
-    setup.until(PORT, 2);
+    setup.wait_for_sockets(PORT, 2);
     Some(())
 }
 
-/// Two mDNS programs of two users have 5353 to themselves, together.
+/// Two mDNS programs of two users share 5353.
 fn avahi(setup: &mut CleanSetup) -> Option<()> {
     let program = path("avahi-daemon").filter(|_| has_python())?;
     let text = "[server]\nuse-iff-running=no\nenable-dbus=no\nallow-point-to-point=yes\n\
@@ -158,7 +158,7 @@ fn avahi(setup: &mut CleanSetup) -> Option<()> {
     let file = setup.file("avahi.conf", text);
     setup.actor(60_001, "browser", &["udp", "ra", "rp", "bind=0.0.0.0:5353"]);
     setup.start(&[&program, "--no-drop-root", "--no-rlimits", "--no-chroot", "-f", &file]);
-    setup.until(5353, 2);
+    setup.wait_for_sockets(5353, 2);
     Some(())
 }
 
@@ -168,7 +168,7 @@ fn gunicorn(setup: &mut CleanSetup, options: &[&str]) -> Option<()> {
     let (dir, at) = (setup.dir.to_str()?.to_owned(), format!("0.0.0.0:{PORT}"));
     let words = [&program, "--chdir", &dir, "-w", "3", "-b", &at, "app:app"];
     let pid = setup.start(&[&words[..], options].concat());
-    setup.until(PORT, 1);
+    setup.wait_for_sockets(PORT, 1);
     eventually(|| (crate::harness::descendants(pid).len() == 3).then_some(())).expect("no workers");
     Some(())
 }
@@ -176,7 +176,7 @@ fn gunicorn(setup: &mut CleanSetup, options: &[&str]) -> Option<()> {
 fn node(setup: &mut CleanSetup, scheduling: &str) -> Option<()> {
     let (program, server) = (path("node")?, script("serve.js"));
     setup.start(&[&program, server.to_str()?, &PORT.to_string(), "3", scheduling]);
-    setup.until(PORT, 1);
+    setup.wait_for_sockets(PORT, 1);
     Some(())
 }
 
@@ -205,7 +205,7 @@ if __name__ == '__main__':
 fn python(setup: &mut CleanSetup, text: &str, sockets: usize) -> Option<()> {
     let (program, file) = (path("python3")?, setup.file("server.py", text));
     setup.start(&[&program, &file, &PORT.to_string()]);
-    setup.until(PORT, sockets);
+    setup.wait_for_sockets(PORT, sockets);
     Some(())
 }
 
@@ -213,14 +213,14 @@ fn redis(setup: &mut CleanSetup) -> Option<()> {
     let (program, port) = (path("redis-server")?, PORT.to_string());
     let dir = setup.dir.to_str()?.to_owned();
     setup.start_as(NOBODY, &[&program, "--port", &port, "--dir", &dir, "--save", ""]);
-    setup.until(PORT, 2);
+    setup.wait_for_sockets(PORT, 2);
     Some(())
 }
 
 fn memcached(setup: &mut CleanSetup) -> Option<()> {
     let (program, port) = (path("memcached")?, PORT.to_string());
     setup.start(&[&program, "-u", "nobody", "-t", "4", "-p", &port, "-U", &port, "-l", "0.0.0.0"]);
-    setup.until(PORT, 2);
+    setup.wait_for_sockets(PORT, 2);
     Some(())
 }
 
@@ -233,11 +233,11 @@ fn lighttpd(setup: &mut CleanSetup) -> Option<()> {
     );
     let file = setup.file("lighttpd.conf", &text);
     setup.start(&[&program, "-D", "-f", &file]);
-    setup.until(PORT, 1);
+    setup.wait_for_sockets(PORT, 1);
     Some(())
 }
 
-/// With a client that it has forked for.
+/// With a connected client, for which it has forked.
 fn sshd(setup: &mut CleanSetup) -> Option<()> {
     let (program, keygen) = (path("sshd")?, path("ssh-keygen")?);
     let (key, dir) = (setup.dir.join("key"), setup.dir.clone());
@@ -245,14 +245,14 @@ fn sshd(setup: &mut CleanSetup) -> Option<()> {
     make.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
     assert!(make.status().unwrap().success());
     if !Path::new("/run/sshd").exists() {
-        // Where it puts those who have not said who they are.
+        // The directory for the chroot before the login.
         std::fs::create_dir("/run/sshd").ok()?;
     }
     let pid = dir.join("pid");
     let text = format!("Port {PORT}\nHostKey {}\nPidFile {}\n", key.display(), pid.display());
     let file = setup.file("sshd_config", &text);
     setup.start(&[&program, "-D", "-e", "-f", &file]);
-    setup.until(PORT, 2);
+    setup.wait_for_sockets(PORT, 2);
     if has_python() {
         setup.actor(NOBODY, "client", &["tcp", "connect=127.0.0.1:8443"]);
     }
@@ -263,7 +263,7 @@ fn php(setup: &mut CleanSetup) -> Option<()> {
     let (env, program) = (path("env")?, path("php")?);
     let (at, dir) = (format!("0.0.0.0:{PORT}"), setup.dir.to_str()?.to_owned());
     setup.start(&[&env, "PHP_CLI_SERVER_WORKERS=3", &program, "-S", &at, "-t", &dir]);
-    setup.until(PORT, 1);
+    setup.wait_for_sockets(PORT, 1);
     Some(())
 }
 
@@ -273,11 +273,11 @@ fn ruby(setup: &mut CleanSetup) -> Option<()> {
                 3.times { fork { loop { server.accept.close } } }\nsleep 600\n";
     let file = setup.file("server.rb", text);
     setup.start(&[&program, &file, &PORT.to_string()]);
-    setup.until(PORT, 1);
+    setup.wait_for_sockets(PORT, 1);
     Some(())
 }
 
-/// One program, started twice by hand.
+/// One program, started twice.
 fn go(setup: &mut CleanSetup) -> Option<()> {
     find_program("go").filter(|_| has_python())?;
     let program = go_program("serve").to_str()?.to_owned();
@@ -285,11 +285,11 @@ fn go(setup: &mut CleanSetup) -> Option<()> {
     for _ in 0..2 {
         setup.start(&[&run, "run", "--", &program, "tcp", &format!(":{PORT}")]);
     }
-    setup.until(PORT, 2);
+    setup.wait_for_sockets(PORT, 2);
     Some(())
 }
 
-/// One script, from two shells.
+/// One script, started from two shells.
 fn started_twice(setup: &mut CleanSetup) -> Option<()> {
     let (shell, program) = (path("sh")?, path("python3")?);
     let file = setup.file("server.py", &SPAWNS.replace("range(3)", "range(1)"));
@@ -297,11 +297,11 @@ fn started_twice(setup: &mut CleanSetup) -> Option<()> {
         let line = format!("{program} {file} {PORT}; true");
         setup.start(&[&shell, "-c", &line]);
     }
-    setup.until(PORT, 2);
+    setup.wait_for_sockets(PORT, 2);
     Some(())
 }
 
-/// Process 1 of a system that hands out sockets: it keeps what the service has.
+/// A PID 1 that passes sockets keeps the socket of the service.
 fn service_manager(setup: &mut CleanSetup) -> Option<()> {
     let program = path("python3")?;
     let text = "import os, socket, sys\nit = socket.socket()\nit.bind(('', int(sys.argv[1])))\n\
@@ -310,11 +310,11 @@ fn service_manager(setup: &mut CleanSetup) -> Option<()> {
                 os.execvp('sleep', ['sleep', '600'])\nimport time\ntime.sleep(600)\n";
     let file = setup.file("manager.py", text);
     setup.start(&[&program, &file, &PORT.to_string()]);
-    setup.until(PORT, 1);
+    setup.wait_for_sockets(PORT, 1);
     Some(())
 }
 
-/// A folder that no other user can write to: no other one is taken for the files of a named run.
+/// A directory that no other user can write to, as for the files of a named run.
 fn runtime(setup: &CleanSetup) -> String {
     let dir = setup.dir.join("runtime");
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
@@ -329,11 +329,11 @@ fn run(setup: &mut CleanSetup, options: &[&str]) -> Option<()> {
     let command = ["--", &program, server.to_str()?, &port];
     let words = [&[env.as_str(), &runtime, &binary, "run"], options, &command].concat();
     setup.start(&words);
-    setup.until(PORT, 4);
+    setup.wait_for_sockets(PORT, 4);
     Some(())
 }
 
-/// In the middle of it: some workers are old, some new, and there may be a gate.
+/// During a restart: some workers are old, some new, and there can be a gate socket.
 fn restarting(setup: &mut CleanSetup) -> Option<()> {
     run(setup, &["--name", "web", "-n", "4"])?;
     let (env, runtime) = (path("env")?, runtime(setup));
@@ -357,7 +357,7 @@ fn dhcp(setup: &mut CleanSetup) -> Option<()> {
     Some(())
 }
 
-/// As systemd-resolved beside a name server.
+/// As systemd-resolved next to a name server.
 fn resolvers(setup: &mut CleanSetup) -> Option<()> {
     has_python().then_some(())?;
     for kind in ["tcp", "udp"] {

@@ -1,10 +1,10 @@
-//! What `audit` says to people, to wrong lines, and where it cannot look.
+//! The text of `audit`, wrong command lines, and findings without access.
 
 use crate::harness::{User, is_root, sameport, script, skip, start, start_command};
 use crate::network::{NOBODY, Network, has_python};
 
 #[test]
-fn wrong_lines_are_refused_at_once() {
+fn wrong_command_lines_fail_fast() {
     let lines: [&[&str]; 7] = [
         &["0"],
         &["65536"],
@@ -24,9 +24,9 @@ fn wrong_lines_are_refused_at_once() {
     }
 }
 
-/// Two lines: what it is, and a command.
+/// Two lines: the finding, and a command.
 #[test]
-fn a_finding_reads_as_a_sentence_and_a_command() {
+fn finding_is_a_sentence_and_a_command() {
     if !has_python() {
         return skip("audit-text", "python3 is not installed");
     }
@@ -59,7 +59,7 @@ fn a_finding_reads_as_a_sentence_and_a_command() {
     ];
     assert!(first.starts_with(&parts[0]) && first.ends_with(&parts[4]), "{stdout}");
     assert!(parts.iter().all(|part| first.contains(part)), "{stdout}");
-    // Never as root what another user has written into a command.
+    // The suggested command never makes root execute text of another user.
     let fix = "          fix      setpriv --reuid=65534 --regid=$(id -g 65534) --init-groups ";
     assert!(second.starts_with(fix), "{stdout}");
     assert!(second.contains(" sameport run --private -- /usr/bin/python3 "), "{stdout}");
@@ -68,9 +68,9 @@ fn a_finding_reads_as_a_sentence_and_a_command() {
     assert_eq!(audit(&["9"]).0, 0, "another port");
 }
 
-/// To be blind is not to see nothing.
+/// Missing access is reported, not an empty list.
 #[test]
-fn where_it_cannot_look_it_says_so() {
+fn missing_access_is_reported() {
     if !has_python() {
         return skip("audit-blind", "python3 is not installed");
     }
@@ -84,9 +84,9 @@ fn where_it_cannot_look_it_says_so() {
     }
 }
 
-/// `hidepid` leaves the sockets and their users.
+/// `hidepid` leaves the sockets and their users visible.
 #[test]
-fn with_hidden_processes_it_says_what_it_does_not_see() {
+fn hidden_processes_are_reported() {
     let test = "audit-hidepid";
     if !is_root() || !has_python() {
         return skip(test, "needs root and python3");

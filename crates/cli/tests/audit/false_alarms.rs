@@ -1,4 +1,4 @@
-//! Set-ups with which nothing is wrong, and nothing is found: real servers as they are really run.
+//! Real servers without a hijack: `audit` finds nothing.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::clean_setups::SETUPS;
 use crate::harness::{Process, eventually, is_root, sameport, skip};
 use crate::network::{NOBODY, Network};
 
-/// A network and a folder for one set-up, with everything that it has started.
+/// A network namespace and a directory for one setup, and its processes.
 pub(crate) struct CleanSetup {
     pub(crate) network: Network,
     pub(crate) dir: PathBuf,
@@ -23,7 +23,7 @@ impl CleanSetup {
         Some(Self { network, dir: path, started: vec![], _dir: dir })
     }
 
-    /// Starts this as root.
+    /// Starts a program as root.
     pub(crate) fn start(&mut self, words: &[&str]) -> i32 {
         self.start_as(0, words)
     }
@@ -35,22 +35,22 @@ impl CleanSetup {
         pid
     }
 
-    /// An actor: see `audit_actor.py`.
+    /// Starts an actor: see `audit_actor.py`.
     pub(crate) fn actor(&mut self, uid: u32, name: &str, steps: &[&str]) {
         let actor = self.network.actor(uid, name, steps);
         self.started.push(actor);
     }
 
-    /// A file of this text.
+    /// Writes a file.
     pub(crate) fn file(&self, name: &str, text: &str) -> String {
         let path = self.dir.join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    /// Waits until so many sockets wait on the port.
+    /// Waits until this many sockets listen on the port.
     #[track_caller]
-    pub(crate) fn until(&self, port: u16, sockets: usize) {
+    pub(crate) fn wait_for_sockets(&self, port: u16, sockets: usize) {
         let seen = || {
             let words = [sameport().to_str().unwrap(), "ls", "--json", &port.to_string()];
             let output = self.network.command(0, &words).output().unwrap();

@@ -1,4 +1,4 @@
-//! Hijacks, planted and found: each with the process that did it.
+//! Hijacks: each is found, with its process.
 
 use serde_json::Value;
 
@@ -9,22 +9,22 @@ const ANN: u32 = 60_001;
 const BOB: u32 = 60_002;
 const PORT: &str = "8443";
 
-/// One hijack. `{victim}` is the victim's pid.
-struct Plant {
+/// One hijack. `{victim}` becomes the pid of the victim.
+struct Hijack {
     what: &'static str,
     victim: (u32, &'static [&'static str]),
     culprit: (u32, &'static [&'static str]),
     found: &'static str,
     severity: &'static str,
-    /// Whether who has no privilege finds it: among its own programs with the process, of others the
-    /// users.
+    /// Whether a user without privileges finds it: the process among its own programs, the user of
+    /// others.
     by_nobody: bool,
     arguments: &'static [&'static str],
 }
 
-/// By their number in `docs/audit.md`, from 1.
-const PLANTS: [Plant; 19] = [
-    Plant {
+/// In the order of their numbers in `docs/audit.md`, from 1.
+const PLANTS: [Hijack; 19] = [
+    Hijack {
         what: "SO_REUSEPORT, TCP",
         victim: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"]),
         culprit: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"]),
@@ -33,7 +33,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "SO_REUSEPORT, UDP",
         victim: (NOBODY, &["udp", "rp", "bind=0.0.0.0:8443"]),
         culprit: (NOBODY, &["udp", "rp", "bind=0.0.0.0:8443"]),
@@ -42,7 +42,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "a joiner that steers",
         victim: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"]),
         culprit: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8", "steer=1"]),
@@ -51,7 +51,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: false,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "SO_REUSEADDR, UDP, another user",
         victim: (ANN, &["udp", "ra", "bind=0.0.0.0:8443"]),
         culprit: (BOB, &["udp", "ra", "bind=0.0.0.0:8443"]),
@@ -60,7 +60,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "SO_REUSEADDR and SO_REUSEPORT, UDP, another user",
         victim: (ANN, &["udp", "ra", "rp", "bind=127.0.0.1:8443"]),
         culprit: (BOB, &["udp", "ra", "rp", "bind=127.0.0.1:8443"]),
@@ -69,7 +69,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "SO_REUSEADDR, UDP, one user",
         victim: (NOBODY, &["udp", "ra", "bind=127.0.0.1:8443"]),
         culprit: (NOBODY, &["udp", "ra", "bind=127.0.0.1:8443"]),
@@ -78,7 +78,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "SO_REUSEADDR between bind and listen, another user",
         victim: (ANN, &["tcp", "ra", "bind=0.0.0.0:8443"]),
         culprit: (BOB, &["tcp", "ra", "bind=0.0.0.0:8443", "listen=8"]),
@@ -87,7 +87,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "one address under the wildcard, TCP",
         victim: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"]),
         culprit: (NOBODY, &["tcp", "rp", "bind=127.0.0.1:8443", "listen=8"]),
@@ -96,7 +96,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "IPv4 under a dual-stack listener",
         victim: (NOBODY, &["tcp6", "rp", "bind=[::]:8443", "listen=8"]),
         culprit: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"]),
@@ -105,7 +105,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "IPv4 in IPv6 clothes under a dual-stack listener",
         victim: (NOBODY, &["tcp6", "rp", "bind=[::]:8443", "listen=8"]),
         culprit: (NOBODY, &["tcp6", "rp", "bind=[::ffff:127.0.0.1]:8443", "listen=8"]),
@@ -114,7 +114,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "bound to a device",
         victim: (NOBODY, &["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"]),
         culprit: (NOBODY, &["tcp", "rp", "device=lo", "bind=0.0.0.0:8443", "listen=8"]),
@@ -123,7 +123,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "one address under the wildcard, UDP, another user",
         victim: (ANN, &["udp", "ra", "bind=0.0.0.0:8443"]),
         culprit: (BOB, &["udp", "ra", "bind=127.0.0.1:8443"]),
@@ -132,7 +132,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "[::1] beside 127.0.0.1, another user",
         victim: (ANN, &["tcp", "bind=127.0.0.1:8443", "listen=8"]),
         culprit: (BOB, &["tcp6", "bind=[::1]:8443", "listen=8"]),
@@ -141,7 +141,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "a connection from the port",
         victim: (ANN, &["tcp", "bind=127.0.0.1:9000", "listen=8"]),
         culprit: (BOB, &["tcp", "bind=127.0.0.1:8443", "connect=127.0.0.1:9000"]),
@@ -150,7 +150,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[PORT],
     },
-    Plant {
+    Hijack {
         what: "bound, and never listens",
         victim: (ANN, &["tcp", "bind=127.0.0.1:9000", "listen=8"]),
         culprit: (BOB, &["tcp", "bind=0.0.0.0:8443"]),
@@ -159,7 +159,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "a socket taken by pidfd_getfd",
         victim: (NOBODY, &["tcp", "bind=0.0.0.0:8443", "listen=8"]),
         culprit: (NOBODY, &["steal={victim}"]),
@@ -168,7 +168,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "a taken socket that is shut down",
         victim: (NOBODY, &["tcp", "bind=0.0.0.0:8443", "listen=8"]),
         culprit: (NOBODY, &["steal={victim}", "shutdown"]),
@@ -177,7 +177,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "TCP_REPAIR",
         victim: (ANN, &["tcp", "bind=0.0.0.0:8443", "listen=8"]),
         culprit: (0, &["tcp", "repair", "bind=0.0.0.0:8443", "listen=8"]),
@@ -186,7 +186,7 @@ const PLANTS: [Plant; 19] = [
         by_nobody: true,
         arguments: &[],
     },
-    Plant {
+    Hijack {
         what: "beside a v6-only listener, and then above it, another user",
         victim: (ANN, &["tcp6", "v6only", "bind=[::]:8443", "listen=8"]),
         culprit: (
@@ -210,14 +210,14 @@ const PLANTS: [Plant; 19] = [
     },
 ];
 
-impl Plant {
-    /// Whether the user who runs the tests can plant it.
+impl Hijack {
+    /// Whether the user of the tests can cause it.
     fn is_possible(&self) -> bool {
         is_root() || (self.victim.0 == NOBODY && self.culprit.0 == NOBODY)
     }
 
-    /// The victim first.
-    fn plant(&self, network: &Network) -> [Process; 2] {
+    /// Starts the victim, then the culprit.
+    fn start(&self, network: &Network) -> [Process; 2] {
         let victim = network.actor(self.victim.0, "api", self.victim.1);
         let pid = victim.pid().to_string();
         let steps: Vec<_> =
@@ -226,19 +226,19 @@ impl Plant {
         [victim, network.actor(self.culprit.0, "x", &steps)]
     }
 
-    /// What `audit` says to this user is this and nothing else about the port.
+    /// Asserts that this is the only finding of `audit` on the port for this user.
     #[track_caller]
     fn is_found(&self, network: &Network, [_, culprit]: &[Process; 2], by: u32) {
-        let (code, told) = network.audit(by, self.arguments);
-        let context = format!("{}, by {by}: {told:#}", self.what);
-        let found = the_one(&told, self.found).unwrap_or_else(|| panic!("{context}"));
+        let (code, report) = network.audit(by, self.arguments);
+        let context = format!("{}, by {by}: {report:#}", self.what);
+        let found = find_finding(&report, self.found).unwrap_or_else(|| panic!("{context}"));
         assert_eq!(found["severity"], self.severity, "{context}");
         assert_eq!(found["port"].to_string(), PORT, "{context}");
         if by == 0 || by == self.culprit.0 {
             assert_eq!(found["culprit"]["uid"], self.socket_user(), "{context}");
             assert_eq!(found["culprit"]["pid"], culprit.pid(), "{context}");
         } else {
-            // Whose process cannot be seen is not known to be the later one.
+            // Without the process, the later one is unknown.
             let users = [&found["culprit"]["uid"], &found["victim"]["uid"]];
             assert!(users.contains(&&self.socket_user().into()), "{context}");
         }
@@ -246,61 +246,61 @@ impl Plant {
         assert_eq!(code, 1, "{context}");
     }
 
-    /// A taken socket is still of who made it.
+    /// A stolen socket still belongs to its creator.
     fn socket_user(&self) -> u32 {
         if self.culprit.1[0].starts_with("steal") { self.victim.0 } else { self.culprit.0 }
     }
 }
 
-/// The finding of this kind, if there is one.
-pub(crate) fn the_one<'a>(told: &'a Value, id: &str) -> Option<&'a Value> {
-    told["findings"].as_array()?.iter().find(|finding| finding["id"] == id)
+/// The finding of this kind.
+pub(crate) fn find_finding<'a>(report: &'a Value, id: &str) -> Option<&'a Value> {
+    report["findings"].as_array()?.iter().find(|finding| finding["id"] == id)
 }
 
 #[test]
-fn nineteen_hijacks_are_found_with_who_did_them() {
+fn nineteen_hijacks_are_found() {
     if !has_python() {
         return skip("audit-planted", "python3 is not installed");
     }
     let own = if is_root() { 0 } else { NOBODY };
-    for plant in PLANTS.iter().filter(|plant| plant.is_possible()) {
-        if own != 0 && !plant.by_nobody {
+    for start in PLANTS.iter().filter(|start| start.is_possible()) {
+        if own != 0 && !start.by_nobody {
             continue;
         }
         let Some(network) = Network::new() else {
             return skip("audit-planted", "no network namespace can be made");
         };
-        let planted = plant.plant(&network);
-        plant.is_found(&network, &planted, own);
-        if own == 0 && plant.by_nobody {
-            plant.is_found(&network, &planted, NOBODY);
+        let planted = start.start(&network);
+        start.is_found(&network, &planted, own);
+        if own == 0 && start.by_nobody {
+            start.is_found(&network, &planted, NOBODY);
         }
     }
 }
 
 #[test]
-fn nothing_is_found_before_the_stranger_comes() {
+fn nothing_is_found_before_the_hijack() {
     if !has_python() {
         return skip("audit-before", "python3 is not installed");
     }
     let own = if is_root() { 0 } else { NOBODY };
-    for plant in PLANTS.iter().filter(|plant| plant.is_possible()) {
-        if plant.victim.1.last().is_some_and(|step| step.starts_with("bind=0")) {
-            // It is bound and does not listen.
+    for start in PLANTS.iter().filter(|start| start.is_possible()) {
+        if start.victim.1.last().is_some_and(|step| step.starts_with("bind=0")) {
+            // The socket is bound and does not listen.
             continue;
         }
         let Some(network) = Network::new() else {
             return skip("audit-before", "no network namespace can be made");
         };
-        let _victim = network.actor(plant.victim.0, "api", plant.victim.1);
-        let (code, told) = network.audit(own, plant.arguments);
-        assert_eq!((code, &told["findings"]), (0, &serde_json::json!([])), "{}", plant.what);
+        let _victim = network.actor(start.victim.0, "api", start.victim.1);
+        let (code, report) = network.audit(own, start.arguments);
+        assert_eq!((code, &report["findings"]), (0, &serde_json::json!([])), "{}", start.what);
     }
 }
 
-/// 21: a taken socket whose queue is closed.
+/// 21: a stolen socket whose queue is closed.
 #[test]
-fn a_closed_queue_is_found_with_who_has_the_socket() {
+fn closed_queue_is_found() {
     let test = "audit-closed-queue";
     if !has_python() {
         return skip(test, "python3 is not installed");
@@ -313,9 +313,9 @@ fn a_closed_queue_is_found_with_who_has_the_socket() {
     let steal = format!("steal={}", victim.pid());
     let culprit = network.actor(NOBODY, "x", &[&steal, "listen=0"]);
     let _client = network.actor(NOBODY, "client", &["tcp", "connect=127.0.0.1:8443"]);
-    let (code, told) = network.audit(own, &[]);
-    let held = the_one(&told, "held-by-stranger").unwrap_or_else(|| panic!("{told:#}"));
-    let closed = the_one(&told, "queue-closed").unwrap_or_else(|| panic!("{told:#}"));
-    assert_eq!((code, &held["culprit"]["pid"]), (1, &culprit.pid().into()), "{told:#}");
-    assert_eq!(closed["victim"]["pid"], victim.pid(), "{told:#}");
+    let (code, report) = network.audit(own, &[]);
+    let held = find_finding(&report, "held-by-stranger").unwrap_or_else(|| panic!("{report:#}"));
+    let closed = find_finding(&report, "queue-closed").unwrap_or_else(|| panic!("{report:#}"));
+    assert_eq!((code, &held["culprit"]["pid"]), (1, &culprit.pid().into()), "{report:#}");
+    assert_eq!(closed["victim"]["pid"], victim.pid(), "{report:#}");
 }

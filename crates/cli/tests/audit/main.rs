@@ -1,5 +1,5 @@
-//! `sameport audit`, the real binary: hijacks that are planted, by their number in `docs/audit.md`, and
-//! set-ups with which nothing is wrong.
+//! End-to-end tests of `sameport audit`: hijacks, by their number in `docs/audit.md`, and setups
+//! without one.
 #![cfg(target_os = "linux")]
 
 #[path = "../harness/mod.rs"]

@@ -1,4 +1,4 @@
-//! A network namespace, and programs in it: nobody else is on its ports.
+//! A network namespace with its own ports, and programs in it.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -10,17 +10,17 @@ use crate::harness::{
     Process, User, command_for, is_root, sameport, script, spawn_process, start_command,
 };
 
-/// Who looks without any privilege.
+/// A user without privileges.
 pub(crate) const NOBODY: u32 = 65534;
 
-/// A network namespace with a loopback that is up, for as long as this lives. Made by root, or else in a
-/// user namespace, where every process is the user who runs the tests.
+/// A network namespace with an active loopback device. Without root it is in a user namespace,
+/// where every process has the uid of the tests.
 pub(crate) struct Network {
     holder: Process,
 }
 
 impl Network {
-    /// `None` where this user may not make one.
+    /// `None` if this user cannot create one.
     pub(crate) fn new() -> Option<Self> {
         let script = "ip link set lo up && echo up && exec sleep 600";
         let with_user = ["-U", "-c", "--keep-caps", "-n", "--", "sh", "-c", script];
@@ -32,7 +32,7 @@ impl Network {
         (up.is_some() && holder.stdout().contains("up")).then_some(Self { holder })
     }
 
-    /// A command inside, as this user; only root chooses.
+    /// A command in the namespace. Only root chooses the uid.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, uid: u32, words: &[S]) -> Command {
         let holder = self.holder.pid().to_string();
         let user = uid.to_string();
@@ -52,7 +52,8 @@ impl Network {
         spawn_process(self.command(uid, words))
     }
 
-    /// The actor under this name, which is what tells it from others: the interpreter is the same.
+    /// Starts an actor. Its file name distinguishes it from other actors, which have the same
+    /// interpreter.
     pub(crate) fn actor(&self, uid: u32, name: &str, steps: &[&str]) -> Process {
         let words = [&[python(), named(name)], steps].concat();
         let started = self.start(uid, &words);
@@ -60,18 +61,18 @@ impl Network {
         started
     }
 
-    /// What `audit --json` says to this user, and its exit code.
+    /// The exit code and the output of `audit --json` for this user.
     pub(crate) fn audit(&self, uid: u32, arguments: &[&str]) -> (i32, Value) {
         let binary = sameport().to_str().unwrap();
         let words = [&[binary, "audit", "--json"], arguments].concat();
         let output = self.command(uid, &words).stdin(Stdio::null()).output().unwrap();
-        let told = serde_json::from_slice(&output.stdout)
+        let report = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {output:?}"));
-        (output.status.code().unwrap(), told)
+        (output.status.code().unwrap(), report)
     }
 }
 
-/// The system's own: one in a home folder is closed to other users.
+/// The system's interpreter: other users cannot enter a home directory.
 fn python() -> &'static str {
     "/usr/bin/python3"
 }
@@ -86,7 +87,7 @@ fn named(name: &str) -> &'static str {
     let copy = crate::harness::in_test_dir(format!("{name}.py"));
     let text = std::fs::read(original).unwrap();
     if std::fs::read(&copy).ok().as_ref() != Some(&text) {
-        // Whole at once, for whoever else makes the same.
+        // Renamed in one step, because other threads create the same file.
         let scratch =
             crate::harness::in_test_dir(format!("{name}.{:?}", std::thread::current().id()));
         std::fs::write(&scratch, text).unwrap();

@@ -1,10 +1,10 @@
-//! Hijacks that only root can plant, or find.
+//! Hijacks that only root can cause or find.
 
 use crate::harness::{Cgroup, descendants, eventually, is_root, sameport, script, skip};
-use crate::hijacks::the_one;
+use crate::hijacks::find_finding;
 use crate::network::{NOBODY, Network, has_python};
 
-/// 20: the same program, outside of the container and in it.
+/// 20: one program, outside of a container and inside.
 #[test]
 fn a_container_is_another_program() {
     let test = "audit-container";
@@ -21,18 +21,19 @@ fn a_container_is_another_program() {
     };
     let steps = ["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"];
     let [outside, inside] = [0, 1].map(|_| network.actor(NOBODY, "api", &steps));
-    let (code, told) = network.audit(0, &[]);
-    assert_eq!((code, &told["findings"]), (0, &serde_json::json!([])), "one program");
+    let (code, report) = network.audit(0, &[]);
+    assert_eq!((code, &report["findings"]), (0, &serde_json::json!([])), "one program");
     cgroup.move_into(inside.pid());
-    let (code, told) = network.audit(0, &[]);
-    let found = the_one(&told, "shared-with-stranger").unwrap_or_else(|| panic!("{told:#}"));
-    assert_eq!((code, &found["culprit"]["pid"]), (1, &inside.pid().into()), "{told:#}");
+    let (code, report) = network.audit(0, &[]);
+    let found =
+        find_finding(&report, "shared-with-stranger").unwrap_or_else(|| panic!("{report:#}"));
+    assert_eq!((code, &found["culprit"]["pid"]), (1, &inside.pid().into()), "{report:#}");
     assert_eq!(found["victim"]["pid"], outside.pid());
     assert_eq!(found["culprit"]["container"], container[..12]);
     drop((outside, inside));
 }
 
-/// 22: whoever has the privilege can give any connection to any socket.
+/// 22: a privileged program can give any connection to any socket.
 #[test]
 fn a_program_that_chooses_sockets_is_found() {
     let test = "audit-sk-lookup";
@@ -52,16 +53,16 @@ fn a_program_that_chooses_sockets_is_found() {
     let Some(number) = said.trim().strip_prefix("program ") else {
         return skip(test, &format!("it cannot be attached: {}", attached.wait().stderr));
     };
-    let (code, told) = network.audit(0, &[]);
-    let found = the_one(&told, "redirected").unwrap_or_else(|| panic!("{told:#}"));
-    assert_eq!((code, found["program"].to_string().as_str()), (1, number), "{told:#}");
-    // Who may not see it says so.
-    let (_, told) = network.audit(NOBODY, &[]);
-    let unseen = told["unseen"].to_string();
-    assert!(unseen.contains("sk_lookup"), "{told:#}");
+    let (code, report) = network.audit(0, &[]);
+    let found = find_finding(&report, "redirected").unwrap_or_else(|| panic!("{report:#}"));
+    assert_eq!((code, found["program"].to_string().as_str()), (1, number), "{report:#}");
+    // Without the privilege, `audit` says that it cannot see it.
+    let (_, report) = network.audit(NOBODY, &[]);
+    let unseen = report["unseen"].to_string();
+    assert!(unseen.contains("sk_lookup"), "{report:#}");
 }
 
-/// 23: nobody can join a private group, and somebody has a member's socket.
+/// 23: no process can join a private group, but one can steal a member's socket.
 #[test]
 fn a_private_groups_socket_with_a_stranger_is_found() {
     let test = "audit-private";
@@ -77,8 +78,8 @@ fn a_private_groups_socket_with_a_stranger_is_found() {
     let run = [sameport().to_str().unwrap(), "run", "--private"];
     let run = network.start(0, &[&run[..], &command, &steps].concat());
     run.wait_for_stdout("ready");
-    let (code, told) = network.audit(0, &[]);
-    assert_eq!((code, &told["findings"]), (0, &serde_json::json!([])), "{told:#}");
+    let (code, report) = network.audit(0, &[]);
+    assert_eq!((code, &report["findings"]), (0, &serde_json::json!([])), "{report:#}");
 
     let workers = descendants(run.pid());
     let is_actor = |pid: &&i32| {
@@ -87,8 +88,8 @@ fn a_private_groups_socket_with_a_stranger_is_found() {
     };
     let worker = workers.iter().find(is_actor).unwrap();
     let thief = network.actor(0, "x", &[&format!("steal={worker}")]);
-    let (code, told) = network.audit(0, &[]);
-    let found = the_one(&told, "held-by-stranger").unwrap_or_else(|| panic!("{told:#}"));
-    assert_eq!((code, &found["culprit"]["pid"]), (1, &thief.pid().into()), "{told:#}");
-    assert!(found["text"].as_str().unwrap().contains("private group"), "{told:#}");
+    let (code, report) = network.audit(0, &[]);
+    let found = find_finding(&report, "held-by-stranger").unwrap_or_else(|| panic!("{report:#}"));
+    assert_eq!((code, &found["culprit"]["pid"]), (1, &thief.pid().into()), "{report:#}");
+    assert!(found["text"].as_str().unwrap().contains("private group"), "{report:#}");
 }

@@ -1,25 +1,24 @@
-//! What changes, as it does: one line of JSON each.
+//! `audit --watch`: a line of JSON for each change.
 
 use serde_json::Value;
 
 use crate::harness::{Process, eventually, is_root, sameport, skip};
 use crate::network::{NOBODY, Network, has_python};
 
-/// `audit --watch`, once it does.
+/// Starts `audit --watch`, and waits for its first output.
 fn watching(network: &Network, uid: u32) -> Process {
     let watch = network.start(uid, &[sameport().to_str().unwrap(), "audit", "--watch"]);
     watch.wait_for_stdout("\"watching\"");
     watch
 }
 
-/// Waits for an event of this kind that the process of this pid has part in: as the member, or as the
-/// culprit of this finding.
+/// Waits for an event of the process `pid`: as the member, or as the culprit of the finding `id`.
 #[track_caller]
-fn told(watch: &Process, event: &str, id: Option<&str>, pid: i32) -> Value {
-    let fits = |told: &Value| {
-        let who = if id.is_some() { &told["finding"]["culprit"] } else { &told["member"] };
-        let is = id.is_none_or(|id| told["finding"]["id"] == id);
-        told["event"] == event && who["pid"] == pid && is
+fn wait_for_event(watch: &Process, event: &str, id: Option<&str>, pid: i32) -> Value {
+    let fits = |report: &Value| {
+        let who = if id.is_some() { &report["finding"]["culprit"] } else { &report["member"] };
+        let is = id.is_none_or(|id| report["finding"]["id"] == id);
+        report["event"] == event && who["pid"] == pid && is
     };
     let found = eventually(|| {
         let said = watch.stdout();
@@ -29,7 +28,7 @@ fn told(watch: &Process, event: &str, id: Option<&str>, pid: i32) -> Value {
 }
 
 #[test]
-fn members_and_findings_come_and_go() {
+fn members_and_findings_appear_and_disappear() {
     if !has_python() {
         return skip("audit-watch", "python3 is not installed");
     }
@@ -40,25 +39,25 @@ fn members_and_findings_come_and_go() {
     let watch = watching(&network, own);
     let steps = ["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"];
     let api = network.actor(NOBODY, "api", &steps);
-    told(&watch, "joined", None, api.pid());
+    wait_for_event(&watch, "joined", None, api.pid());
     let x = network.actor(NOBODY, "x", &steps);
     let pid = x.pid();
-    told(&watch, "joined", None, pid);
-    let finding = told(&watch, "finding", Some("shared-with-stranger"), pid);
+    wait_for_event(&watch, "joined", None, pid);
+    let finding = wait_for_event(&watch, "finding", Some("shared-with-stranger"), pid);
     assert_eq!(finding["version"], 1);
     assert!(finding["time"].as_f64().unwrap() > 1_600_000_000.0, "{finding}");
     drop(x);
-    told(&watch, "left", None, pid);
-    told(&watch, "gone", Some("shared-with-stranger"), pid);
-    // A socket that changes no list: only its holders do.
+    wait_for_event(&watch, "left", None, pid);
+    wait_for_event(&watch, "gone", Some("shared-with-stranger"), pid);
+    // A socket whose list entry stays; only its holders change.
     let steal = format!("steal={}", api.pid());
     let thief = network.actor(NOBODY, "thief", &[&steal]);
-    told(&watch, "finding", Some("held-by-stranger"), thief.pid());
+    wait_for_event(&watch, "finding", Some("held-by-stranger"), thief.pid());
     assert_eq!(watch.terminate().code, 128 + libc::SIGTERM);
 }
 
 #[test]
-fn a_stranger_in_the_gap_of_a_restart() {
+fn stranger_during_a_restart() {
     if !is_root() || !has_python() {
         return skip("audit-watch-gap", "needs root and python3");
     }
@@ -68,24 +67,24 @@ fn a_stranger_in_the_gap_of_a_restart() {
     let watch = watching(&network, 0);
     let steps = ["tcp", "ra", "bind=0.0.0.0:8443", "listen=8"];
     let api = network.actor(60_001, "api", &steps);
-    told(&watch, "joined", None, api.pid());
+    wait_for_event(&watch, "joined", None, api.pid());
     let first = api.pid();
     drop(api);
-    told(&watch, "left", None, first);
+    wait_for_event(&watch, "left", None, first);
     let again = network.actor(60_001, "api", &steps);
-    told(&watch, "joined", None, again.pid());
+    wait_for_event(&watch, "joined", None, again.pid());
     let second = again.pid();
     drop(again);
-    told(&watch, "left", None, second);
+    wait_for_event(&watch, "left", None, second);
     let x = network.actor(60_002, "x", &steps);
-    let finding = told(&watch, "finding", Some("taken-in-the-gap"), x.pid());
+    let finding = wait_for_event(&watch, "finding", Some("taken-in-the-gap"), x.pid());
     assert_eq!(finding["finding"]["severity"], "danger");
     assert_eq!(finding["finding"]["victim"]["pid"], second);
     assert_eq!(watch.stdout().matches("taken-in-the-gap").count(), 1, "{}", watch.stdout());
 }
 
 #[test]
-fn it_ends_with_its_reader_and_by_a_signal() {
+fn exits_on_closed_pipe_and_on_signals() {
     let Some(network) = Network::new() else {
         return skip("audit-watch-end", "no network namespace can be made");
     };

@@ -158,7 +158,7 @@ fn failed_pins_change_nothing() {
 fn pins_of_another_user_are_kept() {
     let Some(fixture) = GuardFixture::new("guard-foreign-pins") else { return };
     // A default mount is writable for every user.
-    let links = [("guard/set_1-2-3", "user 65534 has made it"), ("", "it is no folder")];
+    let links = [("guard/set_1-2-3", "owned by uid 65534, not by root"), ("", "not a directory")];
     for (link, said) in links {
         let setup = format!(
             "chmod 1777 /sys/fs/bpf; rm -rf {PINS}; mkdir -p /etc/kept; touch /etc/kept/file; \

@@ -1,5 +1,5 @@
-//! Everything that bindp's README shows, with bindp's own variables, over IPv4 and IPv6, TCP and
-//! UDP; what is checked is what the peer sees.
+//! Every example of bindp's README, with bindp's variables, over IPv4 and IPv6, TCP and UDP,
+//! checked at the peer.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -9,29 +9,29 @@ use crate::harness::{
     start_command, wait_until_answering,
 };
 use crate::preloaded;
-use crate::said;
+use crate::stdout_of;
 
 fn calls() -> String {
     c_program("preload_calls", &[]).into_os_string().into_string().unwrap()
 }
 
-fn at(ip: &str, port: u16) -> SocketAddr {
+fn address(ip: &str, port: u16) -> SocketAddr {
     (ip.parse::<IpAddr>().unwrap(), port).into()
 }
 
-/// `who` on a port, with bindp's variables.
+/// Starts `who` on a port, with bindp's variables.
 fn serving(variables: &[(&str, &str)], ip: &str, port: u16) -> Process {
     let who = c_program("who", &[]);
     preloaded(User::Current, variables, &[who.to_str().unwrap(), "tcp", ip, &port.to_string()])
 }
 
-/// `BIND_ADDR=127.0.0.1 BIND_PORT=… inetd`: listens there and nowhere else.
+/// `BIND_ADDR=127.0.0.1 BIND_PORT=… inetd`: the server listens only there.
 #[test]
-fn a_server_listens_where_it_is_told() {
+fn server_listens_on_bind_addr() {
     let cases = [
         ("0.0.0.0", "127.0.0.1", "127.0.0.1", "127.0.0.2"),
         ("127.0.0.3", "127.0.0.4", "127.0.0.4", "127.0.0.3"),
-        // Over dual-stack it is reached by IPv4 only.
+        // A dual-stack server moved to IPv4 serves IPv4 only.
         ("::", "127.0.0.1", "127.0.0.1", "::1"),
         ("::", "::1", "::1", "127.0.0.1"),
         ("::", "127.0.0.1,::1", "::1", "127.0.0.1"),
@@ -41,15 +41,15 @@ fn a_server_listens_where_it_is_told() {
         let (old, new) = (free_port(), free_port());
         let variables = [("BIND_ADDR", given), ("BIND_PORT", &new.to_string())];
         let server = serving(&variables, asked, old);
-        wait_until_answering(at(reached, new));
-        for nobody in [at(reached, old), at(closed, new)] {
+        wait_until_answering(address(reached, new));
+        for nobody in [address(reached, old), address(closed, new)] {
             assert!(ask(nobody, b"").is_err(), "{asked} {given}: {nobody} answers");
         }
         drop(server);
     }
 }
 
-/// `REUSE_ADDR=1 REUSE_PORT=1 server` twice; with `BIND_PORT=9999` both are moved there.
+/// `REUSE_ADDR=1 REUSE_PORT=1 server`, twice. With `BIND_PORT=9999` both servers move there.
 #[test]
 fn two_servers_share_a_port() {
     for ip in ["127.0.0.1", "::1"] {
@@ -65,7 +65,7 @@ fn two_servers_share_a_port() {
             for server in &both {
                 let pid = format!("{}\n", server.pid());
                 let answered = eventually(|| {
-                    ask(at(ip, given), b"").ok().filter(|answer| *answer == pid.as_bytes())
+                    ask(address(ip, given), b"").ok().filter(|answer| *answer == pid.as_bytes())
                 });
                 assert!(answered.is_some(), "{ip} {move_to:?}: {}", server.stderr());
             }
@@ -73,9 +73,9 @@ fn two_servers_share_a_port() {
     }
 }
 
-/// The options, as the socket then has them. On UDP only the safe one of the two is set.
+/// The options after the bind. UDP sockets get only SO_REUSEPORT.
 #[test]
-fn options_are_set_on_sockets_of_both_kinds() {
+fn options_are_set_on_tcp_and_udp() {
     let both: &[_] = &[("REUSE_ADDR", "1"), ("REUSE_PORT", "1")];
     let cases = [
         (both, "tcp", "port=1 address=1"),
@@ -88,7 +88,8 @@ fn options_are_set_on_sockets_of_both_kinds() {
     for ip in ["127.0.0.1", "::1"] {
         for (variables, protocol, expected) in cases {
             let port = free_port().to_string();
-            let got = said(User::Current, variables, &[&*calls(), "bind", protocol, ip, &port]);
+            let got =
+                stdout_of(User::Current, variables, &[&*calls(), "bind", protocol, ip, &port]);
             assert_eq!(got, format!("0 {ip} {port} {expected} transparent=0\n"), "{variables:?}");
         }
     }
@@ -96,17 +97,18 @@ fn options_are_set_on_sockets_of_both_kinds() {
         let port = free_port().to_string();
         for (asked, given) in [("0.0.0.0", "192.0.2.5"), ("::", "2001:db8::5")] {
             let variables = [("IP_TRANSPARENT", "1"), ("BIND_ADDR", given)];
-            let got = said(User::Current, &variables, &[&*calls(), "bind", "udp", asked, &port]);
+            let got =
+                stdout_of(User::Current, &variables, &[&*calls(), "bind", "udp", asked, &port]);
             assert_eq!(got, format!("0 {given} {port} port=0 address=1 transparent=1\n"));
         }
     }
 }
 
-/// Where a peer sees a client come from.
-fn seen(variables: &[(&str, &str)], how: &str, to: &str) -> SocketAddr {
+/// The source address of a client, as the peer sees it.
+fn source_seen_by_peer(variables: &[(&str, &str)], how: &str, to: &str) -> SocketAddr {
     let user = User::Current;
     if how == "udp" || how == "sendto" || how == "twice" {
-        let peer = UdpSocket::bind(at(to, 0)).unwrap();
+        let peer = UdpSocket::bind(address(to, 0)).unwrap();
         peer.set_read_timeout(Some(TIMEOUT)).unwrap();
         let port = peer.local_addr().unwrap().port().to_string();
         let client = preloaded(user, variables, &[&*calls(), "send", how, to, &port]);
@@ -120,7 +122,7 @@ fn seen(variables: &[(&str, &str)], how: &str, to: &str) -> SocketAddr {
         assert!(client.wait().stdout.starts_with("0 "));
         return from;
     }
-    let peer = TcpListener::bind(at(to, 0)).unwrap();
+    let peer = TcpListener::bind(address(to, 0)).unwrap();
     let port = peer.local_addr().unwrap().port().to_string();
     let client = preloaded(user, variables, &[&*calls(), "send", how, to, &port]);
     client.wait_for_stdout("\n");
@@ -133,64 +135,84 @@ fn seen(variables: &[(&str, &str)], how: &str, to: &str) -> SocketAddr {
     from
 }
 
-/// `BIND_ADDR=… BIND_PORT=49888 curl`, `BIND_ADDR=… curl`, and `ircII` with a virtual address; the
-/// same by SAMEPORT_SOURCE.
+/// `BIND_ADDR=… BIND_PORT=49888 curl`, `BIND_ADDR=… curl`, `ircII` with a virtual address, and the
+/// same with SAMEPORT_SOURCE.
 #[test]
-fn clients_come_from_where_they_are_told() {
+fn clients_use_the_source() {
     for (to, given) in [("127.0.0.1", "127.0.0.7"), ("::1", "::1")] {
         for how in ["tcp", "udp", "sendto", "twice"] {
-            let from = seen(&[("BIND_ADDR", given)], how, to);
-            assert_eq!(from.ip(), at(given, 0).ip(), "{how} {to}");
+            let from = source_seen_by_peer(&[("BIND_ADDR", given)], how, to);
+            assert_eq!(from.ip(), address(given, 0).ip(), "{how} {to}");
             let source = given.parse::<IpAddr>().unwrap().to_string();
             let source = if given.contains(':') { format!("[{source}]") } else { source };
-            assert_eq!(seen(&[("SAMEPORT_SOURCE", &source)], how, to).ip(), from.ip());
+            assert_eq!(
+                source_seen_by_peer(&[("SAMEPORT_SOURCE", &source)], how, to).ip(),
+                from.ip()
+            );
 
             let port = free_port();
             let variables = [("BIND_ADDR", given), ("BIND_PORT", &port.to_string())];
-            assert_eq!(seen(&variables, how, to), at(given, port), "{how} {to}");
-            let source = at(given, port).to_string();
-            assert_eq!(seen(&[("SAMEPORT_SOURCE", &source)], how, to), at(given, port));
+            assert_eq!(
+                source_seen_by_peer(&variables, how, to),
+                address(given, port),
+                "{how} {to}"
+            );
+            let source = address(given, port).to_string();
+            assert_eq!(
+                source_seen_by_peer(&[("SAMEPORT_SOURCE", &source)], how, to),
+                address(given, port)
+            );
         }
     }
-    // The other family, and a socket that the program has bound itself, are left alone.
-    assert_eq!(seen(&[("BIND_ADDR", "::1")], "tcp", "127.0.0.1").ip(), at("127.0.0.1", 0).ip());
-    assert_eq!(seen(&[("SAMEPORT_SOURCE", "127.0.0.7")], "udp", "::1").ip(), at("::1", 0).ip());
+    // The source does not apply to another family or to a socket that the program has bound.
     assert_eq!(
-        seen(&[("SAMEPORT_SOURCE", "127.0.0.7")], "own", "127.0.0.1").ip(),
-        at("127.0.0.99", 0).ip()
+        source_seen_by_peer(&[("BIND_ADDR", "::1")], "tcp", "127.0.0.1").ip(),
+        address("127.0.0.1", 0).ip()
     );
-    // Without an address there is no source, so that a moved server's own connections go on.
-    let from = seen(&[("BIND_PORT", "9")], "tcp", "127.0.0.1");
+    assert_eq!(
+        source_seen_by_peer(&[("SAMEPORT_SOURCE", "127.0.0.7")], "udp", "::1").ip(),
+        address("::1", 0).ip()
+    );
+    assert_eq!(
+        source_seen_by_peer(&[("SAMEPORT_SOURCE", "127.0.0.7")], "own", "127.0.0.1").ip(),
+        address("127.0.0.99", 0).ip()
+    );
+    // BIND_PORT without BIND_ADDR is not a source, so a moved server can still connect.
+    let from = source_seen_by_peer(&[("BIND_PORT", "9")], "tcp", "127.0.0.1");
     assert_ne!(from.port(), 9);
 }
 
 #[test]
-fn a_source_that_is_not_ours_fails_the_call() {
+fn foreign_source_fails_the_call() {
     let port = free_port().to_string();
     for how in ["tcp", "udp", "sendto"] {
         let variables = [("SAMEPORT_SOURCE", "192.0.2.77")];
-        let got = said(User::Current, &variables, &[&*calls(), "send", how, "127.0.0.1", &port]);
+        let got =
+            stdout_of(User::Current, &variables, &[&*calls(), "send", how, "127.0.0.1", &port]);
         assert_eq!(got, "EADDRNOTAVAIL 0.0.0.0 0\n", "{how}");
     }
 }
 
-/// `REUSE_PORT=1 BIND_ADDR=… BIND_PORT=49999 nc A 10001`, and at the same time `nc A 10011`: two
+/// `REUSE_PORT=1 BIND_ADDR=… BIND_PORT=49999 nc A 10001` and `nc A 10011` at the same time: two
 /// connections from one port.
 #[test]
-fn two_connections_come_from_one_port() {
+fn two_connections_share_a_source_port() {
     for ip in ["127.0.0.1", "::1"] {
         let source = free_port();
         let text = source.to_string();
         let variables = [("REUSE_PORT", "1"), ("BIND_ADDR", ip), ("BIND_PORT", &*text)];
-        let peers = [TcpListener::bind(at(ip, 0)).unwrap(), TcpListener::bind(at(ip, 0)).unwrap()];
+        let peers = [
+            TcpListener::bind(address(ip, 0)).unwrap(),
+            TcpListener::bind(address(ip, 0)).unwrap(),
+        ];
         let clients = peers.each_ref().map(|peer| {
             let port = peer.local_addr().unwrap().port().to_string();
             preloaded(User::Current, &variables, &[&*calls(), "send", "tcp", ip, &port])
         });
         let connections = peers.each_ref().map(|peer| peer.accept().unwrap());
         for (connection, from) in &connections {
-            assert_eq!(*from, at(ip, source));
-            // Closed with something unread, the connection would be reset.
+            assert_eq!(*from, address(ip, source));
+            // Unread data would make the close a reset.
             let mut connection = connection;
             connection.read_exact(&mut [0; 5]).unwrap();
         }
@@ -201,16 +223,16 @@ fn two_connections_come_from_one_port() {
     }
 }
 
-/// The programs of the examples themselves.
+/// The programs of the examples.
 #[test]
-fn curl_and_nc_come_from_where_they_are_told() {
+fn curl_and_nc_use_the_source() {
     let one_request =
         |variables: &[(&str, &str)], ip: &str, command: &dyn Fn(u16) -> Vec<String>, asks| {
-            let peer = TcpListener::bind(at(ip, 0)).unwrap();
+            let peer = TcpListener::bind(address(ip, 0)).unwrap();
             let client =
                 preloaded(User::Current, variables, &command(peer.local_addr().unwrap().port()));
             let (mut connection, from) = peer.accept().unwrap();
-            // curl asks first; nc has nothing to send, because its stdin is empty.
+            // curl sends a request; nc sends nothing, because its stdin is empty.
             connection.set_read_timeout(Some(TIMEOUT)).unwrap();
             let mut asked = Vec::new();
             while asks && !asked.ends_with(b"\r\n\r\n") {
@@ -234,21 +256,24 @@ fn curl_and_nc_come_from_where_they_are_told() {
                 let url = format!("http://{host}:{to}/");
                 vec![curl.to_str().unwrap().to_owned(), "-s".into(), url]
             };
-            assert_eq!(one_request(&variables, ip, &command, true), at(given, port));
+            assert_eq!(one_request(&variables, ip, &command, true), address(given, port));
         } else {
             skip("preload-curl", "curl is not installed");
         }
         if let Some(nc) = find_program("nc") {
             let command =
                 |to: u16| [nc.to_str().unwrap(), ip, &to.to_string()].map(str::to_owned).to_vec();
-            assert_eq!(one_request(&variables[..1], ip, &command, false).ip(), at(given, 0).ip());
+            assert_eq!(
+                one_request(&variables[..1], ip, &command, false).ip(),
+                address(given, 0).ip()
+            );
         } else {
             skip("preload-nc", "nc is not installed");
         }
     }
 }
 
-/// `BIND_PORT=8888 nginx`: a forking server whose configuration says something else, and two of it.
+/// `BIND_PORT=8888 nginx`: a forking server with another port in its configuration, twice.
 #[test]
 fn nginx_is_moved_and_shared() {
     let Some(nginx) = find_program("nginx") else {
@@ -276,25 +301,25 @@ fn nginx_is_moved_and_shared() {
     for ip in ["127.0.0.1", "::1"] {
         for copy in ["copy 1", "copy 2"] {
             let found = eventually(|| {
-                let answer = ask(at(ip, new), b"GET / HTTP/1.0\r\n\r\n").ok()?;
+                let answer = ask(address(ip, new), b"GET / HTTP/1.0\r\n\r\n").ok()?;
                 String::from_utf8_lossy(&answer).ends_with(copy).then_some(())
             });
             assert!(found.is_some(), "{ip} {copy}: {}", started[0].stderr());
         }
-        assert!(ask(at(ip, old), b"").is_err());
+        assert!(ask(address(ip, old), b"").is_err());
     }
     for nginx in started {
         assert_eq!(nginx.terminate().code, 0);
     }
 }
 
-/// The control: without the library's variables nothing changes, and without the library neither.
+/// The control: without the variables, and without the library, nothing changes.
 #[test]
-fn nothing_asked_nothing_changed() {
+fn without_variables_nothing_changes() {
     let port = free_port().to_string();
     let command = [&*calls(), "bind", "udp", "127.0.0.1", &port];
     let bare = start_command(User::Current, command[0], &command[1..]).wait();
-    let with = said(User::Current, &[], &command);
+    let with = stdout_of(User::Current, &[], &command);
     assert_eq!(bare.stdout, with);
     assert_eq!(with, format!("0 127.0.0.1 {port} port=0 address=1 transparent=0\n"));
 }

@@ -1,4 +1,4 @@
-//! The program's own calls: what it gets, and what it must not notice.
+//! The calls of the program: what they return, and what stays unchanged.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::harness::{
     User, c_program, command_for, compiled_by, find_program, free_port, in_test_dir, skip,
     spawn_process,
 };
-use crate::{library, preloaded, said};
+use crate::{library, preloaded, stdout_of};
 
 fn calls() -> String {
     c_program("preload_calls", &[]).into_os_string().into_string().unwrap()
@@ -14,8 +14,8 @@ fn calls() -> String {
 
 const SHARE: (&str, &str) = ("SAMEPORT_SHARE", "1");
 
-/// Every libc here: the program, compiled for it.
-fn of_each_libc() -> Vec<PathBuf> {
+/// `preload_calls`, compiled for each libc of this machine.
+fn for_each_libc() -> Vec<PathBuf> {
     let mut programs = vec![c_program("preload_calls", &[])];
 
     match find_program("musl-gcc") {
@@ -30,13 +30,13 @@ fn of_each_libc() -> Vec<PathBuf> {
 
 #[test]
 fn binds_of_both_libcs_are_shared_and_moved() {
-    for program in of_each_libc() {
+    for program in for_each_libc() {
         let program = program.to_str().unwrap();
         for user in User::all() {
             let (old, new) = (free_port(), free_port());
             let rules = format!("{old}={new},tcp:127.0.0.1:{old}=127.0.0.2");
             let map = ("SAMEPORT_MAP", &*rules);
-            // On UDP the program sets SO_REUSEADDR.
+            // The program sets SO_REUSEADDR on UDP.
             let cases = [
                 (vec![], "tcp", "127.0.0.1", format!("0 127.0.0.1 {old} port=0 address=0")),
                 (vec![SHARE], "tcp", "127.0.0.1", format!("0 127.0.0.1 {old} port=1 address=0")),
@@ -63,21 +63,24 @@ fn binds_of_both_libcs_are_shared_and_moved() {
                 ),
             ];
             for (variables, protocol, ip, expected) in cases {
-                let got =
-                    said(*user, &variables, &[program, "bind", protocol, ip, &old.to_string()]);
+                let got = stdout_of(
+                    *user,
+                    &variables,
+                    &[program, "bind", protocol, ip, &old.to_string()],
+                );
                 assert_eq!(got, format!("{expected} transparent=0\n"), "{variables:?} {program}");
             }
-            let any = said(*user, &[SHARE], &[program, "bind", "tcp", "127.0.0.1", "0"]);
+            let any = stdout_of(*user, &[SHARE], &[program, "bind", "tcp", "127.0.0.1", "0"]);
             assert!(any.ends_with("port=0 address=0 transparent=0\n"), "{any}");
         }
     }
 }
 
 #[test]
-fn a_family_that_the_socket_cannot_have_refuses_the_bind() {
+fn wrong_family_refuses_the_bind() {
     let (calls, port) = (calls(), free_port());
     let map = format!("{port}=[::1]");
-    let got = said(
+    let got = stdout_of(
         User::Current,
         &[("SAMEPORT_MAP", &map)],
         &[&calls, "bind", "tcp", "127.0.0.1", &port.to_string()],
@@ -86,13 +89,13 @@ fn a_family_that_the_socket_cannot_have_refuses_the_bind() {
 }
 
 #[test]
-fn transparent_is_done_or_refused() {
+fn transparent_applies_or_fails() {
     let (calls, port) = (calls(), free_port().to_string());
     for user in User::all() {
         for (asked, strange) in [("0.0.0.0", "192.0.2.77"), ("::", "[2001:db8::77]")] {
             let map = format!("{port}={strange}");
             let variables = [("SAMEPORT_TRANSPARENT", "1"), ("SAMEPORT_MAP", &*map)];
-            let got = said(*user, &variables, &[&*calls, "bind", "tcp", asked, &port]);
+            let got = stdout_of(*user, &variables, &[&*calls, "bind", "tcp", asked, &port]);
             let plain = strange.trim_matches(['[', ']']);
             if *user == User::Current && crate::harness::is_root() {
                 let expected = format!("0 {plain} {port} port=0 address=0 transparent=1\n");
@@ -105,19 +108,19 @@ fn transparent_is_done_or_refused() {
 }
 
 #[test]
-fn the_programs_memory_is_never_written() {
+fn program_memory_is_unchanged() {
     let (calls, old, new) = (calls(), free_port().to_string(), free_port());
     for ip in ["127.0.0.1", "::1"] {
         let map = format!("{old}={new}");
         let variables = [SHARE, ("SAMEPORT_MAP", &*map)];
-        let got = said(User::Current, &variables, &[&*calls, "read-only", ip, &old]);
+        let got = stdout_of(User::Current, &variables, &[&*calls, "read-only", ip, &old]);
         let moved = format!("0 {ip} {new} port=1 address=0 transparent=0\nunchanged\n");
         assert_eq!(got, moved);
     }
 }
 
 #[test]
-fn errno_is_the_programs() {
+fn errno_is_preserved() {
     let (calls, port, closed) = (calls(), free_port().to_string(), free_port().to_string());
     let expected =
         "bind 0 1234\nconnect -1 ECONNREFUSED\nstrange -1 EADDRNOTAVAIL\nsendto 1 1234\n";
@@ -129,49 +132,52 @@ fn errno_is_the_programs() {
         vec![SHARE, ("SAMEPORT_REPORT", "nobody-listens-to-this")],
     ];
     for variables in every {
-        let got = said(User::Current, &variables, &[&*calls, "errno", &port, &closed]);
+        let got = stdout_of(User::Current, &variables, &[&*calls, "errno", &port, &closed]);
         assert_eq!(got, expected, "{variables:?}");
     }
 }
 
 #[test]
-fn no_descriptor_stays_open() {
+fn no_descriptor_leaks() {
     let inbox = sameport_sys::preload::ReportSocket::open().unwrap();
     for name in ["nobody-listens-to-this", inbox.name()] {
         let variables = [SHARE, ("SAMEPORT_REPORT", name), ("SAMEPORT_SOURCE", "127.0.0.9")];
         let port = free_port().to_string();
-        let got = said(User::Current, &variables, &[&*calls(), "descriptors", &port]);
+        let got = stdout_of(User::Current, &variables, &[&*calls(), "descriptors", &port]);
         assert_eq!(got, "0 more\n");
     }
 }
 
 #[test]
-fn signal_handlers_may_bind() {
+fn signal_handlers_can_bind() {
     let port = free_port().to_string();
     for variables in [vec![SHARE], vec![SHARE, ("SAMEPORT_REPORT", "nobody-listens-to-this")]] {
-        let got = said(User::Current, &variables, &[&*calls(), "signal", &port]);
+        let got = stdout_of(User::Current, &variables, &[&*calls(), "signal", &port]);
         assert_eq!(got, "200 signals, 0 wrong\n");
     }
 }
 
 #[test]
-fn what_was_asked_at_the_start_counts() {
+fn variables_at_the_start_count() {
     let port = free_port().to_string();
-    let got = said(User::Current, &[SHARE], &[&*calls(), "environment", &port]);
+    let got = stdout_of(User::Current, &[SHARE], &[&*calls(), "environment", &port]);
     assert_eq!(got, "overwritten 0 yes\n");
 }
 
 #[test]
 fn many_threads_bind_at_once() {
     let port = free_port().to_string();
-    for program in of_each_libc() {
+    for program in for_each_libc() {
         let program = program.to_str().unwrap();
-        assert_eq!(said(User::Current, &[SHARE], &[program, "threads", "64", &port]), "0 failed\n");
+        assert_eq!(
+            stdout_of(User::Current, &[SHARE], &[program, "threads", "64", &port]),
+            "0 failed\n"
+        );
     }
 }
 
 #[test]
-fn a_wrong_variable_is_said_and_nothing_is_bound() {
+fn invalid_variable_fails_every_bind() {
     let port = free_port().to_string();
     let command = [&*calls(), "bind", "tcp", "127.0.0.1", &port];
     let exited = preloaded(User::Current, &[("SAMEPORT_MAP", "80=81,x")], &command).wait();
@@ -181,19 +187,19 @@ fn a_wrong_variable_is_said_and_nothing_is_bound() {
          then no bind succeeds\n"
     );
     assert!(exited.stdout.starts_with("EINVAL 0.0.0.0 0 "), "{exited:?}");
-    // Of bindp's, all but ours are other people's words where ours are there.
+    // Invalid values of bindp's variables are errors only if no SAMEPORT variable is set.
     let variables = [SHARE, ("BIND_ADDR", "http://example.org"), ("BIND_PORT", "x")];
-    assert!(said(User::Current, &variables, &command).starts_with("0 127.0.0.1 "));
+    assert!(stdout_of(User::Current, &variables, &command).starts_with("0 127.0.0.1 "));
 }
 
 #[test]
-fn other_preloaded_libraries_are_called_in_their_order() {
+fn other_preloaded_libraries_keep_their_order() {
     let flags = ["-shared", "-fPIC"];
     let neighbour = c_program("preload_neighbour", &flags);
     let (calls, old, new, early) =
         (calls(), free_port().to_string(), free_port(), free_port().to_string());
     let (ours, theirs) = (library().display(), neighbour.display());
-    // Behind us it sees what we make of it, before us what the program asks for.
+    // After ours, the other library sees the changed address; before ours, the program's.
     for (list, seen) in
         [(format!("{ours}:{theirs}"), new.to_string()), (format!("{theirs} {ours}"), old.clone())]
     {
@@ -207,12 +213,12 @@ fn other_preloaded_libraries_are_called_in_their_order() {
         let bound = format!("0 127.0.0.1 {new} port=1 address=0 transparent=0\n");
         assert_eq!(exited.stdout, bound, "{list}: {exited:?}");
         assert!(exited.stderr.contains(&format!("neighbour {seen}\n")), "{list}: {exited:?}");
-        // Its constructor binds by its own function, before ours has run or after.
+        // The constructor of the other library binds before and after ours has run.
         assert!(exited.stderr.contains("early 0 port="), "{list}: {exited:?}");
     }
 }
 
-/// A constructor that calls the library before the library's own has run.
+/// A constructor that calls our library before our constructor has run.
 #[test]
 fn early_constructors_are_reached() {
     let neighbour = c_program("preload_neighbour", &["-shared", "-fPIC", "-DONLY_EARLY"]);
@@ -225,7 +231,7 @@ fn early_constructors_are_reached() {
 }
 
 #[test]
-fn children_inherit_or_do_not() {
+fn children_inherit_the_variables() {
     let own = library().to_str().unwrap().to_owned();
     let other = c_program("preload_neighbour", &["-shared", "-fPIC"]);
     let both = format!("{own}:{}", other.display());
@@ -251,16 +257,16 @@ fn children_inherit_or_do_not() {
     assert_eq!(listed(&both, "strip"), ["A=1", &theirs, "Z=2"]);
     let reversed = format!("{}:{own}", other.display());
     assert_eq!(listed(&reversed, "strip"), ["A=1", &theirs, "Z=2"]);
-    // A program that has lost its variables still has what it asked for itself.
+    // A child without the variables keeps the options that the program sets.
     let port = free_port().to_string();
     let variables = [SHARE, ("SAMEPORT_CHILDREN", "strip")];
-    let got = said(User::Current, &variables, &[&*calls(), "bind", "tcp", "127.0.0.1", &port]);
+    let got = stdout_of(User::Current, &variables, &[&*calls(), "bind", "tcp", "127.0.0.1", &port]);
     assert!(got.contains(" port=1 "), "{got}");
 }
 
-/// Byte for byte what the program writes, and not a byte more on stderr.
+/// stdout has exactly the program's bytes, and stderr nothing.
 #[test]
-fn streams_are_the_programs() {
+fn streams_are_unchanged() {
     let bytes = in_test_dir("all-bytes");
     let all: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     std::fs::write(&bytes, &all).unwrap();

@@ -1,4 +1,4 @@
-//! Programs of other languages, two copies of each on one port by hand-preloading.
+//! Programs of other languages: two copies of each share a port by LD_PRELOAD.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn two_share(user: User, ip: &str, command: impl Fn(u16) -> Vec<String>) -> [Pro
         let pid = copy.pid().to_string();
         let answered = eventually(|| {
             let answer = ask(address, b"GET / HTTP/1.0\r\n\r\n").ok()?;
-            // The whole line: one number may be the end of another.
+            // Whole lines, because one pid can be the end of another.
             (String::from_utf8_lossy(&answer).lines().last() == Some(&*pid)).then_some(())
         });
         assert!(
@@ -37,7 +37,7 @@ fn text(path: PathBuf) -> String {
     path.into_os_string().into_string().unwrap()
 }
 
-/// A program's own interpreter, a script of the tests, and the port.
+/// Two copies of a script of the tests under its interpreter.
 fn by_interpreter(name: &str, file: &str, ips: &[&str]) {
     let Some(program) = find_program(name) else {
         return skip(&format!("preload-{name}"), &format!("{name} is not installed"));
@@ -110,7 +110,7 @@ fn musl() {
     by_both_families(|ip, port| vec![who.clone(), "tcp".into(), ip, port]);
 }
 
-/// It binds before `main`, in the constructor of a static object.
+/// Binds before `main`, in the constructor of a static object.
 #[test]
 fn c_plus_plus() {
     if find_program("g++").is_none() {
@@ -120,7 +120,7 @@ fn c_plus_plus() {
     by_both_families(|ip, port| vec![serve.clone(), ip, port]);
 }
 
-/// A program that is told where to listen.
+/// A program that takes its address as an argument.
 fn by_both_families(command: impl Fn(String, String) -> Vec<String>) {
     for user in User::all() {
         for ip in ["127.0.0.1", "::1"] {

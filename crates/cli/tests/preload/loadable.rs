@@ -1,4 +1,4 @@
-//! Which programs can load the library, told before they are started, and proved by starting them.
+//! Predicts which programs can load the library, and compares by starting them.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn obstacle(program: &Path) -> Option<Obstacle> {
 }
 
 #[test]
-fn static_programs_are_told_and_are_not_reached() {
+fn static_programs_are_detected() {
     let mut programs = vec![
         (c_program("preload_calls", &[]), None),
         (c_program("preload_calls", &["-no-pie"]), None),
@@ -50,17 +50,17 @@ fn static_programs_are_told_and_are_not_reached() {
 }
 
 #[test]
-fn go_programs_are_told() {
+fn go_programs_are_detected() {
     if find_program("go").is_none() {
         return skip("preload-go", "go is not installed");
     }
-    // Static; and the Go tools themselves, which are dynamic on some systems.
+    // Static programs, and the Go tools, which are dynamic on some systems.
     let obstacle = obstacle(&go_program("serve"));
     assert!(matches!(obstacle, Some(Obstacle::Static | Obstacle::Go)), "{obstacle:?}");
 }
 
 #[test]
-fn programs_that_gain_a_privilege_are_told() {
+fn privileged_programs_are_detected() {
     if !is_root() {
         return skip("preload-privileges", "making a set-user-ID program needs root");
     }
@@ -83,9 +83,9 @@ fn programs_that_gain_a_privilege_are_told() {
     }
 }
 
-/// Without `run` nobody but the dynamic linker says that the file is gone; the program goes on.
+/// Without `run`, only the dynamic linker reports the missing file, and the program runs.
 #[test]
-fn a_library_that_is_gone_is_said_by_the_dynamic_linker() {
+fn dynamic_linker_reports_a_missing_library() {
     let port = free_port().to_string();
     let calls = c_program("preload_calls", &[]);
     let mut command = command_for(User::Current, &calls, &["bind", "tcp", "127.0.0.1", &*port]);

@@ -1,4 +1,4 @@
-//! The preload library: what it does when a user preloads it by hand, and what it must not disturb.
+//! The preload library, preloaded by hand: what it does, and what it leaves unchanged.
 #![cfg(target_os = "linux")]
 
 mod bindp;
@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 
 use harness::{Process, User, command_for, in_test_dir, spawn_process, start};
 
-/// The library as a user gets it, where every user may read it.
+/// The library as `sameport preload` writes it, readable for every user.
 fn library() -> &'static Path {
     static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
         let file = in_test_dir("libsameport_preload.so");
@@ -38,10 +38,10 @@ fn preloaded<S: AsRef<OsStr>>(user: User, variables: &[(&str, &str)], command: &
     spawn_process(built)
 }
 
-/// What a program of ours says with the library and these variables: it ends with 0, and stderr is
-/// empty.
+/// The stdout of a program with the library and these variables. The program must exit with 0 and
+/// an empty stderr.
 #[track_caller]
-fn said<S: AsRef<OsStr>>(user: User, variables: &[(&str, &str)], command: &[S]) -> String {
+fn stdout_of<S: AsRef<OsStr>>(user: User, variables: &[(&str, &str)], command: &[S]) -> String {
     let exited = preloaded(user, variables, command).wait();
     assert_eq!((exited.code, &*exited.stderr), (0, ""), "{variables:?}: {exited:?}");
     exited.stdout

@@ -1,14 +1,14 @@
-//! The shared object as a dynamic linker sees it: what it gives, what it wants.
+//! The symbols of the shared object.
 
 use std::process::Command;
 
 use crate::harness::{find_program, skip};
 use crate::library;
 
-/// All that it gives.
+/// All exported symbols.
 const GIVEN: &[&str] = &["bind", "connect", "sendto"];
 
-/// All that it may want: each is there in glibc and in musl, or may be missing (weak).
+/// All symbols that it may import: in glibc and in musl, or weak.
 const WANTED: &[(&str, bool)] = &[
     ("__errno_location", true),
     ("bcmp", false),
@@ -34,7 +34,7 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn it_gives_and_wants_what_is_on_the_lists() {
+fn exports_and_imports_are_as_listed() {
     let Some(defined) = output("nm", &["-D", "--defined-only", "--format=posix"]) else { return };
     let mut names: Vec<_> = defined.lines().filter_map(|line| line.split(' ').next()).collect();
     names.sort_unstable();
@@ -52,11 +52,11 @@ fn it_gives_and_wants_what_is_on_the_lists() {
 }
 
 #[test]
-fn it_needs_no_library_and_is_bound_at_once() {
+fn needs_no_library_and_binds_eagerly() {
     let Some(dynamic) = output("readelf", &["-dW"]) else { return };
     assert!(!dynamic.contains("NEEDED") && !dynamic.contains("TEXTREL"), "{dynamic}");
     assert!(dynamic.contains("BIND_NOW") && dynamic.contains("INIT_ARRAY"), "{dynamic}");
-    // A version would be one libc's.
+    // A symbol version would tie the library to one libc.
     let versions = output("readelf", &["-VW"]).unwrap();
     assert!(versions.contains("No version information found"), "{versions}");
     let segments = output("readelf", &["-lW"]).unwrap();

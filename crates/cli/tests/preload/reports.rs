@@ -1,4 +1,4 @@
-//! What the library reports to a supervisor, as the supervisor receives it.
+//! The reports of the library to a supervisor.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use sameport_sys::preload::{LibraryReport, ReceivedReport, ReportSocket, SharedB
 use crate::harness::{User, c_program, compiled_by, find_program, free_port, skip, start_run};
 use crate::preloaded;
 
-/// All that arrives while a program runs to its end.
+/// All reports of a program.
 fn reports(variables: &[(&str, &str)], command: &[&str]) -> (i32, Vec<ReceivedReport>) {
     let mut inbox = ReportSocket::open().unwrap();
     let name = inbox.name().to_owned();
@@ -73,7 +73,7 @@ fn loading_and_binding_are_reported_by_their_process() {
             [LibraryReport::Loaded, refused].map(|report| ReceivedReport { pid, report })
         );
 
-        // What is refused before the kernel is asked.
+        // Requests that the library refuses before the system call.
         let map = format!("{new}=[::1]");
         let command = [program, "bind", "tcp", "127.0.0.1", &new.to_string()];
         let (pid, all) = reports(&[("SAMEPORT_MAP", &*map)], &command);
@@ -93,7 +93,7 @@ fn loading_and_binding_are_reported_by_their_process() {
 }
 
 #[test]
-fn a_source_is_reported() {
+fn sources_are_reported() {
     let calls = c_program("preload_calls", &[]);
     let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = receiver.local_addr().unwrap().port().to_string();
@@ -105,7 +105,7 @@ fn a_source_is_reported() {
     assert_eq!(all, [LibraryReport::Loaded, source].map(|report| ReceivedReport { pid, report }));
 }
 
-/// A burst: nothing is lost, although nobody takes a report before the last one was sent.
+/// A burst of reports loses none, although no report is read before the last one.
 #[test]
 fn no_report_of_many_threads_is_lost() {
     let calls = c_program("preload_calls", &[]);
@@ -116,10 +116,10 @@ fn no_report_of_many_threads_is_lost() {
     assert_eq!((binds.count(), all.len()), (128, 129));
 }
 
-/// Nor under `run`, which looks who is in the way of each that was refused. Twice as many binds, each
-/// a report, are fewer than the kernel lets wait (net.core.somaxconn).
+/// The same under `run`, which looks for the conflict of each refusal. Twice the number of binds, a
+/// report each, stays below the listen backlog (net.core.somaxconn).
 #[test]
-fn every_refusal_of_a_burst_is_told() {
+fn every_refusal_of_a_burst_is_reported() {
     const COUNT: usize = 1500;
     let crowd = c_program("trap_crowd", &["-DBY_LIBC"]);
     let port = free_port().to_string();
@@ -140,11 +140,11 @@ fn every_refusal_of_a_burst_is_told() {
 }
 
 #[test]
-fn every_program_that_is_executed_is_reported() {
+fn every_executed_program_is_reported() {
     let (pid, all) =
         reports(&[("SAMEPORT_SHARE", "1")], &["sh", "-c", "true; /bin/true; exec env true"]);
     assert!(all.iter().all(|it| it.report == LibraryReport::Loaded), "{all:?}");
-    // The shell, a child, and env and true in the shell's place.
+    // The shell, a child, and env and true, which replace the shell.
     assert_eq!(all.len(), 4, "{all:?}");
     assert_eq!(all.iter().filter(|it| it.pid == pid).count(), 3, "{all:?}");
 }

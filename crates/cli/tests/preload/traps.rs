@@ -1,15 +1,15 @@
-//! The traps that `run` is tested with, sprung on the preload library: every case must give what the
-//! kernel gives without it, with the right sockets shared.
+//! The trap programs with the preload library: every case must return the same as without it, with
+//! the right sockets shared.
 //!
-//! Their binds go by the C library here (`BY_LIBC`), where the library stands.
+//! Compiled to bind by the C library (`BY_LIBC`), where the preload library intercepts.
 
 use crate::harness::traps::{addresses, differ_in_sharing_only};
 use crate::harness::{User, c_program, free_port, is_root, start_command};
 use crate::preloaded;
 
-/// Runs a trap bare and preloaded. Bare, it must say the same except that nothing is shared.
+/// Runs a trap without and with the library. Without it, no socket is shared.
 #[track_caller]
-fn spring(trap: &str, mode: &[&str], expected: &[&str]) {
+fn run_trap(trap: &str, mode: &[&str], expected: &[&str]) {
     let program = c_program(trap, &["-DBY_LIBC"]).into_os_string().into_string().unwrap();
     for user in User::all() {
         let port = free_port().to_string();
@@ -21,21 +21,21 @@ fn spring(trap: &str, mode: &[&str], expected: &[&str]) {
 }
 
 #[test]
-fn whatever_is_wrong_with_the_call_the_kernel_says_it() {
-    // The kernel will refuse it, so nothing is changed on the socket.
+fn wrong_calls_return_the_kernels_error() {
+    // The kernel refuses these binds, so the library changes no option.
     let expected = addresses("v6-on-v4 EAFNOSUPPORT no");
-    spring("trap_address", &[], &expected);
+    run_trap("trap_address", &[], &expected);
 }
 
 #[test]
-fn closed_descriptors_take_nothing_of_ours_with_them() {
+fn closed_descriptors_are_handled() {
     let expected = ["close_range 0 yes", "closefrom 0 yes", "close-each 0 yes", "after 0 yes"];
-    spring("trap_fences", &["closed"], &expected);
+    run_trap("trap_fences", &["closed"], &expected);
 }
 
 #[test]
-fn a_program_with_its_own_filter_or_not_dumpable_is_reached() {
-    spring("trap_fences", &["filter"], &["before-filter 0 yes", "own-filter EACCES yes"]);
+fn program_with_a_filter_or_not_dumpable_shares() {
+    run_trap("trap_fences", &["filter"], &["before-filter 0 yes", "own-filter EACCES yes"]);
     let not_dumpable = [
         "dumpable 0 yes",
         "not-dumpable 0 yes",
@@ -43,7 +43,7 @@ fn a_program_with_its_own_filter_or_not_dumpable_is_reached() {
         "not-dumpable 0 yes",
         "after 0 yes",
     ];
-    spring("trap_fences", &["dumpable"], &not_dumpable);
+    run_trap("trap_fences", &["dumpable"], &not_dumpable);
 }
 
 #[test]
@@ -58,15 +58,15 @@ fn everything_a_program_starts_is_shared() {
         "before-exec 0 yes",
         "after 0 yes",
     ];
-    spring("trap_children", &[], &expected);
+    run_trap("trap_children", &[], &expected);
 }
 
 #[test]
-fn threads_that_interfere_do_no_harm() {
+fn interfering_threads_are_harmless() {
     let own = ["own-table 0 yes", "same-number-elsewhere 0 no", "after 0 yes"];
-    spring("trap_threads", &["table"], &own);
-    spring("trap_threads", &["flip"], &["flip 0 -", "after 0 yes"]);
-    spring("trap_threads", &["swap"], &["swap 0 -", "after 0 yes"]);
+    run_trap("trap_threads", &["table"], &own);
+    run_trap("trap_threads", &["flip"], &["flip 0 -", "after 0 yes"]);
+    run_trap("trap_threads", &["swap"], &["swap 0 -", "after 0 yes"]);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn signals_do_not_break_a_bind() {
         "no-restart-200-us 0 yes",
         "after 0 yes",
     ];
-    spring("trap_interrupted", &[], &expected);
+    run_trap("trap_interrupted", &[], &expected);
 }
 
 #[test]

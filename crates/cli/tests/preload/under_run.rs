@@ -1,4 +1,4 @@
-//! `sameport run --via preload`, end to end.
+//! End-to-end tests of `sameport run --via preload`.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -10,7 +10,7 @@ use crate::harness::{
     start_command, start_run,
 };
 
-fn at(ip: &str, port: u16) -> SocketAddr {
+fn address(ip: &str, port: u16) -> SocketAddr {
     (ip.parse::<IpAddr>().unwrap(), port).into()
 }
 
@@ -23,7 +23,7 @@ fn run(user: User, options: &[&str], command: &[&str]) -> Process {
     start_run(user, &[&["--via", "preload"], options].concat(), command)
 }
 
-/// The same with variables of the caller's.
+/// `run` with additional variables.
 fn run_with(
     user: User,
     variables: &[(&str, &OsStr)],
@@ -36,27 +36,27 @@ fn run_with(
     spawn_process(built)
 }
 
-/// Its stdout, where it ends well and says nothing itself.
+/// The stdout of a run that must exit with 0 and an empty stderr.
 #[track_caller]
-fn quiet(exited: Exited) -> String {
+fn quiet_stdout(exited: Exited) -> String {
     assert_eq!((exited.code, &*exited.stderr), (0, ""), "{exited:?}");
     exited.stdout
 }
 
 #[test]
-fn two_runs_share_and_are_told_of_each_other() {
+fn two_runs_share_and_report_each_other() {
     let who = c_program("who", &[]);
     for user in User::all() {
         for ip in ["127.0.0.1", "::1"] {
             let port = free_port();
             let command = [who.to_str().unwrap(), "tcp", ip, &port.to_string()];
             let first = run(*user, &[], &command);
-            crate::harness::wait_until_answering(at(ip, port));
+            crate::harness::wait_until_answering(address(ip, port));
             let second = run(*user, &["--port", &port.to_string()], &command);
             second.wait_for_stderr(" is now shared by 2: pid ");
             let mut pids = std::collections::BTreeSet::new();
             let both = eventually(|| {
-                pids.insert(ask(at(ip, port), b"").ok()?);
+                pids.insert(ask(address(ip, port), b"").ok()?);
                 (pids.len() == 2).then_some(())
             });
             assert!(both.is_some(), "{pids:?}");
@@ -69,8 +69,8 @@ fn two_runs_share_and_are_told_of_each_other() {
 }
 
 #[test]
-fn binds_are_moved() {
-    // What is asked for, the rule, and what it then is.
+fn binds_are_mapped() {
+    // Per case: the requested address, the rule, the resulting address.
     let cases = [
         ("0.0.0.0", "ASKED=GIVEN", "0.0.0.0 GIVEN"),
         ("0.0.0.0", "ASKED=127.0.0.2:GIVEN", "127.0.0.2 GIVEN"),
@@ -85,7 +85,7 @@ fn binds_are_moved() {
                 let (old, new) = (free_port().to_string(), free_port().to_string());
                 let fill = |text: &str| text.replace("ASKED", &old).replace("GIVEN", &new);
                 let command = [&*calls(), "bind", protocol, asked, &old];
-                let said = quiet(run(*user, &["--map", &fill(rule)], &command).wait());
+                let said = quiet_stdout(run(*user, &["--map", &fill(rule)], &command).wait());
                 let expected = format!("0 {} port=1 address=0 transparent=0\n", fill(expected));
                 assert_eq!(said, expected, "{rule}");
             }
@@ -94,7 +94,7 @@ fn binds_are_moved() {
 }
 
 #[test]
-fn what_cannot_be_or_is_not_used_is_said() {
+fn failed_and_unused_rules_are_reported() {
     let (old, new) = (free_port().to_string(), free_port());
     let command = [&*calls(), "bind", "tcp", "0.0.0.0", &old];
     let other_family = run(User::Current, &["--map", &format!("{old}=[::1]:{new}")], &command);
@@ -116,28 +116,30 @@ fn connections_come_from_the_source() {
         for (to, source) in [("127.0.0.1", "127.0.0.9"), ("::1", "[::1]")] {
             let port = free_port();
             let fixed = format!("{source}:{port}");
-            let peer = UdpSocket::bind(at(to, 0)).unwrap();
+            let peer = UdpSocket::bind(address(to, 0)).unwrap();
             peer.set_read_timeout(Some(TIMEOUT)).unwrap();
             let udp = peer.local_addr().unwrap().port().to_string();
             for how in ["udp", "sendto"] {
-                quiet(run(*user, &["--source", &fixed], &[&calls(), "send", how, to, &udp]).wait());
+                quiet_stdout(
+                    run(*user, &["--source", &fixed], &[&calls(), "send", how, to, &udp]).wait(),
+                );
                 let (_, from) = peer.recv_from(&mut [0; 16]).unwrap();
                 assert_eq!(from.to_string(), fixed);
             }
-            let peer = TcpListener::bind(at(to, 0)).unwrap();
+            let peer = TcpListener::bind(address(to, 0)).unwrap();
             let tcp = peer.local_addr().unwrap().port().to_string();
             let client = run(*user, &["--source", source], &[&calls(), "send", "tcp", to, &tcp]);
             let (mut connection, from) = peer.accept().unwrap();
             assert_eq!(from.ip().to_string(), source.trim_matches(['[', ']']));
             std::io::Read::read_exact(&mut connection, &mut [0; 5]).unwrap();
             drop(connection);
-            quiet(client.wait());
+            quiet_stdout(client.wait());
         }
     }
 }
 
 #[test]
-fn transparent_takes_an_address_that_is_not_ours() {
+fn transparent_binds_a_foreign_address() {
     if !is_root() {
         return skip("preload-transparent", "needs root");
     }
@@ -145,15 +147,15 @@ fn transparent_takes_an_address_that_is_not_ours() {
     for (asked, strange) in [("0.0.0.0", "192.0.2.77"), ("::", "[2001:db8::77]")] {
         let options = ["--transparent", "--map", &format!("{port}={strange}")];
         let command = [&*calls(), "bind", "tcp", asked, &port];
-        let said = quiet(run(User::Current, &options, &command).wait());
+        let said = quiet_stdout(run(User::Current, &options, &command).wait());
         let plain = strange.trim_matches(['[', ']']);
         assert_eq!(said, format!("0 {plain} {port} port=1 address=0 transparent=1\n"));
     }
 }
 
-/// Refused before anything runs: the program would leave a file.
+/// Refused before the program runs, which would create a file.
 #[test]
-fn static_programs_are_refused_before_they_start() {
+fn static_programs_are_refused() {
     let program = c_program("preload_calls", &["-static"]);
     let port = free_port().to_string();
     let command = [program.to_str().unwrap(), "bind", "tcp", "127.0.0.1", &port];
@@ -168,7 +170,7 @@ fn static_programs_are_refused_before_they_start() {
     }
 }
 
-/// A copy that another user can execute, and not look into beforehand.
+/// A copy that another user can execute and cannot read.
 fn unreadable(program: &Path) -> PathBuf {
     let hidden = in_test_dir(format!("unreadable-{}", program.file_name().unwrap().display()));
     let (from, to) = (program.to_str().unwrap(), hidden.to_str().unwrap());
@@ -179,7 +181,7 @@ fn unreadable(program: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_program_that_did_not_load_the_library_is_ended() {
+fn program_without_the_library_is_stopped() {
     if !is_root() {
         return skip("preload-not-loaded", "an unreadable file is readable by its owner");
     }
@@ -191,9 +193,10 @@ fn a_program_that_did_not_load_the_library_is_ended() {
     assert!(exited.stderr.starts_with("error: the program did not load /"), "{exited:?}");
 }
 
-/// A signal does not wait for a program that may never report; and who lives on unreached is told of.
+/// A signal does not wait for a report of the program. A program that lives on without the library
+/// is reported.
 #[test]
-fn a_signal_acts_while_the_library_is_waited_for() {
+fn signal_acts_while_the_report_is_awaited() {
     if !is_root() {
         return skip("preload-not-loaded", "an unreadable file is readable by its owner");
     }
@@ -201,21 +204,21 @@ fn a_signal_acts_while_the_library_is_waited_for() {
     let port = free_port();
     let command = [hidden.to_str().unwrap(), "tcp", "127.0.0.1", &port.to_string()];
     let waited_for = run(User::Nobody, &[], &command);
-    crate::harness::wait_until_answering(at("127.0.0.1", port));
+    crate::harness::wait_until_answering(address("127.0.0.1", port));
     let exited = waited_for.terminate();
     assert_eq!((exited.code, &*exited.stderr), (128 + libc::SIGTERM, ""), "{exited:?}");
 
     let start = [sameport().to_str().unwrap(), "run", "--via", "preload", "--"];
     let deaf = start_command(User::Nobody, "nohup", &[&start[..], &command].concat());
-    crate::harness::wait_until_answering(at("127.0.0.1", port));
+    crate::harness::wait_until_answering(address("127.0.0.1", port));
     deaf.signal(libc::SIGHUP);
     deaf.wait_for_stderr("did not load the preload library and did not end when asked");
     assert_eq!(deaf.terminate().code, 128 + libc::SIGTERM);
 }
 
-/// Inside a run that has the one listener the kernel allows, the library is the way that is left.
+/// Inside a run that has the only seccomp listener, the library is the fallback.
 #[test]
-fn a_run_inside_a_run_falls_back() {
+fn run_inside_a_run_falls_back() {
     let port = free_port().to_string();
     let (sameport, calls) = (sameport().to_str().unwrap(), calls());
     let inner = [sameport, "run", "--", &calls, "bind", "tcp", "127.0.0.1", &port];
@@ -225,7 +228,7 @@ fn a_run_inside_a_run_falls_back() {
         assert_eq!(exited.stdout, format!("0 127.0.0.1 {port} port=1 address=0 transparent=0\n"));
         assert!(exited.stderr.contains("preload"), "{exited:?}");
     }
-    // The inner run's rules count, once: its library takes the place of the outer one's.
+    // The rules of the inner run apply, once: its library replaces the outer one's.
     let (old, middle, new) = (free_port().to_string(), free_port(), free_port());
     let first = format!("{old}={middle}");
     let second = format!("{middle}={new}");
@@ -249,7 +252,7 @@ fn a_run_inside_a_run_falls_back() {
 }
 
 #[test]
-fn children_are_reached_or_not() {
+fn children_share_unless_told_otherwise() {
     let (calls, port) = (calls(), free_port().to_string());
     let script = format!("{calls} bind tcp 127.0.0.1 {port}; exit 7");
     for (options, shared) in
@@ -261,16 +264,16 @@ fn children_are_reached_or_not() {
     }
 }
 
-/// A worker that becomes another user and then executes a program can still load the file.
+/// A worker that changes its user and then executes a program can still load the library.
 #[test]
-fn a_worker_may_become_another_user() {
+fn worker_can_change_its_user() {
     let (true, Some(_)) = (is_root(), find_program("setpriv")) else {
         return skip("preload-other-user", "needs root and setpriv");
     };
     let (calls, port) = (calls(), free_port().to_string());
     let mut command = vec!["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     command.extend([&*calls, "bind", "tcp", "127.0.0.1", &*port]);
-    let said = quiet(run(User::Current, &[], &command).wait());
+    let said = quiet_stdout(run(User::Current, &[], &command).wait());
     assert_eq!(said, format!("0 127.0.0.1 {port} port=1 address=0 transparent=0\n"));
 }
 
@@ -287,9 +290,9 @@ fn other_preloaded_libraries_stay() {
     assert!(exited.stdout.starts_with(&format!("0 127.0.0.1 {new} port=1 ")), "{exited:?}");
 }
 
-/// bindp's variables belong to the program where `run` gives the orders.
+/// Under `run`, bindp's variables have no effect and stay in the environment.
 #[test]
-fn variables_of_the_program_are_its_own() {
+fn bindp_variables_have_no_effect() {
     let port = free_port().to_string();
     let command = [&*calls(), "bind", "tcp", "127.0.0.1", &port];
     let variables = [
@@ -297,18 +300,19 @@ fn variables_of_the_program_are_its_own() {
         ("BIND_PORT", OsStr::new("9")),
         ("SAMEPORT_MAP", OsStr::new("nonsense")),
     ];
-    let said = quiet(run_with(User::Current, &variables, &[], &command).wait());
+    let said = quiet_stdout(run_with(User::Current, &variables, &[], &command).wait());
     assert_eq!(said, format!("0 127.0.0.1 {port} port=1 address=0 transparent=0\n"));
 }
 
-fn placed(dir: &Path) -> Vec<PathBuf> {
+fn library_files(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir.join("sameport")).into_iter().flatten();
     entries.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// One file while it runs and none afterwards; what a killed run leaves, the next one removes.
+/// One file exists while a run exists, and none afterwards. The next run removes the file of a
+/// killed run.
 #[test]
-fn nothing_is_left_of_a_run() {
+fn run_leaves_no_file() {
     if !is_root() {
         return skip("preload-left-behind", "needs to be root and another user");
     }
@@ -321,35 +325,35 @@ fn nothing_is_left_of_a_run() {
         let port_text = port.to_string();
         let command = [who.to_str().unwrap(), "tcp", "127.0.0.1", &port_text];
         let started = run_with(User::Nobody, &variables, &[], &command);
-        crate::harness::wait_until_answering(at("127.0.0.1", port));
+        crate::harness::wait_until_answering(address("127.0.0.1", port));
         started
     };
     let first = serving(free_port());
-    assert_eq!(placed(&dir).len(), 1);
+    assert_eq!(library_files(&dir).len(), 1);
     let second = serving(free_port());
-    assert_eq!(placed(&dir).len(), 2);
+    assert_eq!(library_files(&dir).len(), 2);
     first.terminate();
-    assert_eq!(placed(&dir).len(), 1);
+    assert_eq!(library_files(&dir).len(), 1);
 
     let workers = crate::harness::descendants(second.pid());
     kill(second.pid(), libc::SIGKILL);
     assert_eq!(second.wait().code, 128 + libc::SIGKILL);
-    let left = placed(&dir);
+    let left = library_files(&dir);
     assert_eq!(left.len(), 1, "a killed run cannot clean up");
     let third = serving(free_port());
-    let now = placed(&dir);
+    let now = library_files(&dir);
     assert!(now.len() == 1 && now != left, "{left:?} {now:?}");
     third.terminate();
-    assert_eq!(placed(&dir), [] as [PathBuf; 0]);
+    assert_eq!(library_files(&dir), [] as [PathBuf; 0]);
     assert!(!dir.join("sameport").exists());
     for worker in workers {
         kill(worker, libc::SIGKILL);
     }
 }
 
-/// Many systems mount /run so that nothing in it can be executed: the file then lies elsewhere.
+/// Many systems mount /run with noexec, so the file is elsewhere.
 #[test]
-fn a_folder_that_is_mounted_noexec_is_passed_over() {
+fn noexec_directory_is_skipped() {
     let (true, Some(_)) = (is_root(), find_program("unshare")) else {
         return skip("preload-noexec", "needs root and unshare");
     };
@@ -369,12 +373,12 @@ fn a_folder_that_is_mounted_noexec_is_passed_over() {
     assert_eq!(lines.next(), Some(&*bound), "{exited:?}");
     let file = lines.next().unwrap_or_default();
     assert!(file.starts_with("/tmp/sameport-0/libsameport_preload-"), "{exited:?}");
-    // Nothing was made in /run, and our file is gone from the other folder.
+    // No file remains in /run or in the other directory.
     assert!(lines.all(|line| !line.starts_with("sameport") && !file.ends_with(line)), "{exited:?}");
 }
 
 #[test]
-fn streams_and_ends_are_the_programs() {
+fn streams_and_exit_codes_are_unchanged() {
     let script = "printf 'a\\0b'; printf 'e' >&2; exit 42";
     let exited = run(User::Current, &["--quiet"], &["sh", "-c", script]).wait();
     assert_eq!((exited.code, &*exited.stdout, &*exited.stderr), (42, "a\0b", "e"));

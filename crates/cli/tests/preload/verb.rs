@@ -1,11 +1,11 @@
-//! `sameport preload`: writing the file.
+//! `sameport preload` writes the library file.
 
 use std::fs;
 
 use crate::harness::{User, command_for, sameport, spawn_process};
 
 #[test]
-fn the_library_is_written_and_never_over_another_file() {
+fn library_is_written_without_overwriting() {
     let dir = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         let mut command = command_for(User::Current, sameport(), arguments);

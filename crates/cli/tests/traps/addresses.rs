@@ -1,15 +1,15 @@
-//! Addresses, lengths, descriptors and sockets of every kind: the result is the kernel's own.
+//! Wrong addresses, lengths, descriptors and sockets: the result is the kernel's.
 
 use super::harness::User;
 use super::harness::traps::addresses;
-use super::spring;
+use super::run_trap;
 
 #[test]
-fn whatever_is_wrong_with_the_call_the_kernel_says_it() {
-    // Asked for in earnest, so shared before the kernel refused.
+fn wrong_calls_return_the_kernels_error() {
+    // The call names a shared port, so the option is set before the kernel refuses the address.
     let expected = addresses("v6-on-v4 EAFNOSUPPORT yes");
     for user in User::all() {
-        spring(*user, "trap_address", &["PORT"], &expected);
+        run_trap(*user, "trap_address", &["PORT"], &expected);
     }
 }
 
@@ -18,7 +18,7 @@ fn other_families_are_untouched() {
     for user in User::all() {
         let privileged = match user {
             User::Current if super::harness::is_root() => ["packet 0 no", "raw 0 no"],
-            // Already socket(2) is refused.
+            // socket(2) already fails.
             _ => ["packet EPERM -", "raw EPERM -"],
         };
         let expected = [
@@ -35,15 +35,15 @@ fn other_families_are_untouched() {
             "mptcp 0 yes",
             "after 0 yes",
         ];
-        spring(*user, "trap_families", &["PORT"], &expected);
+        run_trap(*user, "trap_families", &["PORT"], &expected);
     }
 }
 
 #[test]
-fn closed_descriptors_take_nothing_of_ours_with_them() {
+fn closed_descriptors_are_handled() {
     let expected = ["close_range 0 yes", "closefrom 0 yes", "close-each 0 yes", "after 0 yes"];
     for user in User::all() {
-        spring(*user, "trap_fences", &["closed", "PORT"], &expected);
+        run_trap(*user, "trap_fences", &["closed", "PORT"], &expected);
     }
 }
 
@@ -60,6 +60,6 @@ fn everything_a_program_starts_is_shared() {
         "after 0 yes",
     ];
     for user in User::all() {
-        spring(*user, "trap_children", &["PORT"], &expected);
+        run_trap(*user, "trap_children", &["PORT"], &expected);
     }
 }

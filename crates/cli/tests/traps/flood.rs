@@ -1,4 +1,4 @@
-//! Many binds at once: each is right, and the supervisor stays as small as it was.
+//! Many concurrent binds: each result is right, and the footprint of the supervisor stays.
 
 use std::time::{Duration, Instant};
 
@@ -6,30 +6,30 @@ use super::harness::{
     Process, TIMEOUT, User, descendants, eventually, kill, sameport, settled_footprint, skip,
     start_command, start_run,
 };
-use super::{command, lines, spring};
+use super::{command, lines, run_trap};
 
-fn go_on(run: &Process) {
+fn continue_trap(run: &Process) {
     for pid in descendants(run.pid()) {
         kill(pid, libc::SIGUSR1);
     }
 }
 
 #[test]
-fn a_hundred_thousand_binds_from_64_threads_leave_nothing_behind() {
+fn hundred_thousand_binds_leave_no_footprint() {
     for (user, binds) in User::all().iter().zip(["100000", "20000"]) {
         let run =
             start_run(*user, &["-q"], &command("trap_threads", &["flood", "PORT", "64", binds]));
         run.wait_for_stdout("warm 0 -\n");
         let before = settled_footprint(&run, None);
-        go_on(&run);
-        // Some 10 µs each; CI runs everything at once on two cores.
+        continue_trap(&run);
+        // Some 10 µs each. CI runs all tests at once on two cores.
         let until = Instant::now() + 3 * TIMEOUT;
         while !run.stdout().contains("full") && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(50));
         }
         run.wait_for_stdout("full 0 -\n");
         let after = settled_footprint(&run, Some(before));
-        go_on(&run);
+        continue_trap(&run);
         let exited = run.wait();
         assert_eq!(lines(&exited)[2..], ["flood 0 yes", "after 0 yes"], "{user:?}: {exited:?}");
         assert_eq!(after.descriptors, before.descriptors, "{user:?}");
@@ -37,14 +37,14 @@ fn a_hundred_thousand_binds_from_64_threads_leave_nothing_behind() {
     }
 }
 
-/// Every refusal is worth a look at the whole machine; the looks must not pile up. And each is told,
-/// or counted among those that are not.
+/// Every refusal causes an inspection of the machine. Inspections must not pile up, and every
+/// refusal is reported or counted.
 #[test]
-fn refusals_do_not_pile_up_and_none_is_lost_without_a_word() {
+fn refusals_are_reported_or_counted() {
     const COUNT: usize = 4000;
     let crowd = ["refused", &COUNT.to_string(), "PORT"];
     for user in User::all() {
-        let said = spring(*user, "trap_crowd", &crowd, &["refused 0 yes", "after 0 yes"]);
+        let said = run_trap(*user, "trap_crowd", &crowd, &["refused 0 yes", "after 0 yes"]);
         let told = said.matches("no interface of this machine has that address").count();
         let counted = |words: &str| -> usize {
             let counts = said.lines().filter(|line| line.contains(words));
@@ -58,10 +58,10 @@ fn refusals_do_not_pile_up_and_none_is_lost_without_a_word() {
     }
 }
 
-/// Where `ulimit -Hn` leaves no descriptor to reach a socket by, the bind goes on all the same, and
-/// the user is told. How many the supervisor has for itself is not for a test to know.
+/// If `ulimit -Hn` leaves no descriptor for the socket, the bind continues unshared with a warning.
+/// The test does not depend on how many descriptors the supervisor itself needs.
 #[test]
-fn too_few_descriptors_are_told_of() {
+fn too_few_descriptors_are_reported() {
     for user in User::all() {
         let told = (8..40).any(|limit| {
             let crowd = command("trap_crowd", &["refused", "5", "PORT"]);
@@ -82,7 +82,7 @@ fn too_few_descriptors_are_told_of() {
 }
 
 #[test]
-fn the_most_workers_start_where_the_soft_limit_of_descriptors_is_low() {
+fn most_workers_start_despite_a_low_soft_limit() {
     let sameport = sameport().to_str().unwrap();
     let run = [sameport, "run", "-q", "-n", "1024", "--", "sh", "-c", "ulimit -Sn"];
     if start_command(User::Current, "prlimit", &["--nofile=64:4096", "true"]).wait().code != 0 {
@@ -96,9 +96,9 @@ fn the_most_workers_start_where_the_soft_limit_of_descriptors_is_low() {
     }
 }
 
-/// Wherever the descriptors run out: what was started before is ended again.
+/// Wherever the descriptors run out, the workers started before are stopped.
 #[test]
-fn a_run_that_cannot_be_kept_up_leaves_no_worker() {
+fn failed_run_leaves_no_worker() {
     let run = [sameport().to_str().unwrap(), "run", "-q", "-n", "3", "--", "sh", "-c"];
     let (mut failed, mut served) = (0, 0);
     for limit in 6..30 {
@@ -110,8 +110,8 @@ fn a_run_that_cannot_be_kept_up_leaves_no_worker() {
             (!started.is_running() || started.stdout().lines().count() == 3).then_some(())
         });
         assert!(decided.is_some(), "{limit}: {}", started.stderr());
-        // Workers may have spoken before the supervisor found that it cannot go on: how it ends says
-        // which it was.
+        // Workers can print before the supervisor gives up, so the test takes either output and
+        // checks the exit.
         std::thread::sleep(Duration::from_millis(100));
         let exited = if started.is_running() { started.terminate() } else { started.wait() };
         let serves = exited.code == 128 + libc::SIGTERM;

@@ -1,4 +1,4 @@
-//! What a worker has from those who started `sameport`: everything, and nothing more.
+//! A worker inherits everything from the caller of `sameport`, and nothing else.
 
 #![expect(unsafe_code, reason = "a child's signals, limits and descriptors are set before exec")]
 
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::harness::{User, command_for, in_test_dir, is_root, sameport, spawn_process};
 
-/// What a parent can do to a child before it becomes the program.
+/// A change that a parent makes in the child between fork and exec.
 type Change = fn() -> io::Result<()>;
 
 fn check(done: i32) -> io::Result<()> {
@@ -19,7 +19,7 @@ fn check(done: i32) -> io::Result<()> {
 
 fn ignore(signals: &[i32]) -> io::Result<()> {
     for signal in signals {
-        // SAFETY: SIG_IGN is no handler, so no code runs by it.
+        // SAFETY: SIG_IGN installs no handler.
         if unsafe { libc::signal(*signal, libc::SIG_IGN) } == libc::SIG_ERR {
             return Err(io::Error::last_os_error());
         }
@@ -28,13 +28,13 @@ fn ignore(signals: &[i32]) -> io::Result<()> {
 }
 
 fn block(signals: &[i32]) -> io::Result<()> {
-    // SAFETY: an all-zero signal set is a valid one, and the empty one on Linux.
+    // SAFETY: an all-zero signal set is valid, and empty on Linux.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     for signal in signals {
-        // SAFETY: the set is a live local.
+        // SAFETY: the set is a live local variable.
         check(unsafe { libc::sigaddset(&raw mut set, *signal) })?;
     }
-    // SAFETY: the set is a live local, and a null old set is not written.
+    // SAFETY: the set is a live local variable; a null old set is not written.
     check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) })
 }
 
@@ -46,20 +46,21 @@ fn limit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> io::Resul
 
 fn close(fds: &[i32]) -> io::Result<()> {
     for fd in fds {
-        // SAFETY: between fork and exec, nobody in this child owns a standard descriptor.
+        // SAFETY: the child owns its standard descriptors, and nothing uses them between fork and
+        // exec.
         check(unsafe { libc::close(*fd) })?;
     }
     Ok(())
 }
 
-/// A descriptor that is not ours to close.
+/// A descriptor that `sameport` must not close.
 fn extra_descriptor() -> io::Result<()> {
     // SAFETY: the path is a C string literal.
     let fd = unsafe { libc::open(c"/dev/zero".as_ptr(), libc::O_RDONLY) };
     check(fd)?;
     // SAFETY: dup2 takes two numbers; tests have fewer descriptors than 900.
     check(unsafe { libc::dup2(fd, 900) })?;
-    // SAFETY: it was opened above. Its number depends on what other tests have open meanwhile.
+    // SAFETY: the descriptor was opened above. Its number depends on other tests.
     check(unsafe { libc::close(fd) })
 }
 
@@ -92,7 +93,7 @@ const CHANGES: &[(&str, Change)] = &[
     ("all closed", || close(&[0, 1, 2])),
 ];
 
-/// The program's report about itself.
+/// The program's report about its environment.
 fn report(user: User, arguments: &[&str], change: Change) -> BTreeSet<String> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let dir = in_test_dir("reports");
@@ -104,15 +105,15 @@ fn report(user: User, arguments: &[&str], change: Change) -> BTreeSet<String> {
     let all = [arguments, &[program, file, "--port", "a b", "", "--"]].concat();
     let mut command: Command = command_for(user, all[0], &all[1..]);
     command.env("EMPTY", "").env("LINES", "a\nb").env("sameport", "run").stdout(Stdio::null());
-    // SAFETY: the changes are system calls on numbers; none allocates or locks.
+    // SAFETY: the changes are system calls on numbers and neither allocate nor lock.
     unsafe { command.pre_exec(change) };
     let started = spawn_process(command);
     let leader = started.pid().to_string();
     let exited = started.wait();
     assert_eq!((exited.code, exited.stderr.as_str()), (7, ""), "{all:?}");
     let text = std::fs::read_to_string(file).unwrap();
-    // What was started leads its own session, if there is one; a worker is in it all the same.
-    // Whole words: the leader's number may be a part of another one.
+    // `sameport` leads a session if the caller made one, and the worker is in it. Whole words are
+    // compared, because one number can be part of another.
     let word = |word: &str| match word.trim_end_matches(',') == leader {
         true => "LEADER".to_owned(),
         false => word.trim_end_matches(',').to_owned(),
@@ -125,14 +126,14 @@ fn report(user: User, arguments: &[&str], change: Change) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_worker_has_what_sameport_was_given() {
+fn worker_inherits_the_callers_environment() {
     for user in User::all() {
         for (what, change) in CHANGES {
             let bare = report(*user, &[], *change);
             let run = report(*user, &[sameport().to_str().unwrap(), "run", "--"], *change);
             let lost: Vec<&str> = bare.difference(&run).map(String::as_str).collect();
             let gained: Vec<&str> = run.difference(&bare).map(String::as_str).collect();
-            // The filter itself, and without CAP_SYS_ADMIN what the kernel demands for it.
+            // The filter, and what the kernel requires for it without CAP_SYS_ADMIN.
             let (expected_loss, expected_gain) = if *user == User::Current && is_root() {
                 (vec!["Seccomp:\t0"], vec!["Seccomp:\t2"])
             } else {

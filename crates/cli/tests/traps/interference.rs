@@ -1,27 +1,27 @@
-//! Other threads, signals and deaths while a bind is being looked at.
+//! Threads, signals and exits during a bind.
 
 use super::harness::{User, is_root};
-use super::{spring, spring_under};
+use super::{run_trap, run_trap_with_options};
 
 #[test]
-fn a_thread_with_its_own_descriptors_gets_its_own_socket_shared() {
+fn thread_with_its_own_descriptors_shares() {
     let expected = ["own-table 0 yes", "same-number-elsewhere 0 no", "after 0 yes"];
     for user in User::all() {
-        spring(*user, "trap_threads", &["table", "PORT"], &expected);
+        run_trap(*user, "trap_threads", &["table", "PORT"], &expected);
     }
 }
 
 #[test]
-fn an_address_that_changes_while_we_read_it_does_no_harm() {
+fn changing_address_is_harmless() {
     for user in User::all() {
-        spring(*user, "trap_threads", &["flip", "PORT"], &["flip 0 -", "after 0 yes"]);
+        run_trap(*user, "trap_threads", &["flip", "PORT"], &["flip 0 -", "after 0 yes"]);
     }
 }
 
 #[test]
-fn a_descriptor_that_changes_while_we_look_does_no_harm() {
+fn changing_descriptor_is_harmless() {
     for user in User::all() {
-        spring(*user, "trap_threads", &["swap", "PORT"], &["swap 0 -", "after 0 yes"]);
+        run_trap(*user, "trap_threads", &["swap", "PORT"], &["swap 0 -", "after 0 yes"]);
     }
 }
 
@@ -36,23 +36,23 @@ fn signals_do_not_break_a_bind() {
         "after 0 yes",
     ];
     for user in User::all() {
-        spring(*user, "trap_interrupted", &["PORT"], &expected);
+        run_trap(*user, "trap_interrupted", &["PORT"], &expected);
     }
 }
 
-/// What we hold to see its outcome must not be in the way of the worker's next bind.
+/// The supervisor's duplicate of the socket must not block the next bind of the worker.
 #[test]
-fn an_address_that_was_closed_can_be_bound_again_at_once() {
+fn closed_address_can_be_bound_again() {
     for user in User::all() {
         let shared = ["tcp-again 0 yes", "udp-again 0 yes"];
-        spring(*user, "trap_again", &["PORT"], &shared);
+        run_trap(*user, "trap_again", &["PORT"], &shared);
         let left_alone = ["tcp-again 0 no", "udp-again 0 no"];
-        spring_under(*user, &["--port", "1"], "trap_again", &["PORT"], &left_alone);
+        run_trap_with_options(*user, &["--port", "1"], "trap_again", &["PORT"], &left_alone);
     }
 }
 
 #[test]
-fn callers_that_die_while_they_wait_are_forgotten() {
+fn dead_callers_are_forgotten() {
     for user in User::all() {
         let mut expected =
             vec!["killed-processes-are-gone 0 -", "killed-threads-let-exec-happen 0 -"];

@@ -1,9 +1,9 @@
-//! The traps of changing a program's bind from outside, each with a small hostile C program.
+//! The traps of changing a bind from outside, each a small hostile C program.
 //!
-//! A trap says, a line a case, what its binds gave and whether the socket was shared. Bare, every
-//! result is the kernel's own and nothing is shared; under `sameport run` the results must be the
-//! same, the right sockets shared, and the supervisor in good health afterwards: nearly every trap
-//! ends with a plain bind that has to be shared (`after`).
+//! A trap prints a line a case: the result of its bind, and whether the socket is shared. Without
+//! `run` no socket is shared. Under `run` the results must be the same, the right sockets shared,
+//! and the supervisor intact: nearly every trap ends with a plain bind that must be shared
+//! (`after`).
 #![cfg(target_os = "linux")]
 
 mod addresses;
@@ -21,27 +21,26 @@ use std::sync::{Mutex, PoisonError};
 
 use harness::{Exited, User, c_program, free_port, start_command, start_run};
 
-/// The trap's program, compiled once however many tests want it.
+/// The program of a trap, compiled once.
 fn program(name: &str) -> PathBuf {
     static MADE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     made.entry(name.to_owned()).or_insert_with(|| c_program(name, &[])).clone()
 }
 
-/// What a trap saw: a line a case, `CASE RESULT SHARED`.
+/// The output of a trap: a line a case, `CASE RESULT SHARED`.
 type Lines<'a> = &'a [&'a str];
 
-/// Runs the trap bare, then under `run`, with `PORT` among its arguments replaced by a free port.
+/// Runs the trap without and under `run`. `PORT` in its arguments becomes a free port.
 ///
-/// `expected` is what it must say under `run`. Bare, it must say the same except that nothing is
-/// shared. Gives what `run` said on stderr.
+/// `expected` is the output under `run`. Returns the stderr of `run`.
 #[track_caller]
-fn spring(user: User, trap: &str, arguments: &[&str], expected: Lines<'_>) -> String {
-    spring_under(user, &[], trap, arguments, expected)
+fn run_trap(user: User, trap: &str, arguments: &[&str], expected: Lines<'_>) -> String {
+    run_trap_with_options(user, &[], trap, arguments, expected)
 }
 
 #[track_caller]
-fn spring_under(
+fn run_trap_with_options(
     user: User,
     options: &[&str],
     trap: &str,
@@ -59,7 +58,7 @@ fn lines(exited: &Exited) -> Vec<&str> {
     exited.stdout.lines().collect()
 }
 
-/// The trap's program and its arguments.
+/// The program of the trap and its arguments.
 fn command(trap: &str, arguments: &[&str]) -> Vec<String> {
     let program = program(trap).into_os_string().into_string().unwrap();
     [program].into_iter().chain(with_port(arguments)).collect()

@@ -1,5 +1,5 @@
-//! What a program may and may not do: fences of its own, namespaces, privileges of its file, and
-//! ways into the kernel that a filter could miss.
+//! Privileges: filters of the program, namespaces, file capabilities, and system calls that a
+//! filter could miss.
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
@@ -8,30 +8,30 @@ use std::process::Command;
 use super::harness::{
     User, copy_of, find_program, is_root, sameport, skip, start_command, start_run,
 };
-use super::{command, lines, spring, spring_under};
+use super::{command, lines, run_trap, run_trap_with_options};
 
 #[test]
-fn a_process_that_cannot_be_traced_binds_unshared_and_is_told_of_once() {
+fn untraceable_process_binds_unshared_with_one_warning() {
     for user in User::all() {
         let is_reached = *user == User::Current && is_root();
         let line = if is_reached { "not-dumpable 0 yes" } else { "not-dumpable 0 no" };
         let expected = ["dumpable 0 yes", line, line, line, "after 0 yes"];
-        let said = spring(*user, "trap_fences", &["dumpable", "PORT"], &expected);
+        let said = run_trap(*user, "trap_fences", &["dumpable", "PORT"], &expected);
         let warnings = said.lines().filter(|line| line.contains("cannot be reached")).count();
         assert_eq!(warnings, usize::from(!is_reached), "{user:?}: {said}");
     }
 }
 
 #[test]
-fn a_filter_of_the_program_wins() {
+fn filter_of_the_program_wins() {
     for user in User::all() {
         let expected = ["before-filter 0 yes", "own-filter EACCES no"];
-        spring(*user, "trap_fences", &["filter", "PORT"], &expected);
+        run_trap(*user, "trap_fences", &["filter", "PORT"], &expected);
     }
 }
 
 #[test]
-fn sockets_of_another_network_are_untouched_and_earlier_ones_are_not() {
+fn sockets_of_another_netns_are_unshared() {
     for user in User::all() {
         let bare = start_command(*user, super::program("trap_fences"), &["network", "0"]).wait();
         if !bare.stdout.starts_with("unshare 0 -\n") {
@@ -39,7 +39,7 @@ fn sockets_of_another_network_are_untouched_and_earlier_ones_are_not() {
             continue;
         }
         let expected = ["unshare 0 -", "other-network 0 no", "socket-from-before 0 yes"];
-        spring(*user, "trap_fences", &["network", "PORT"], &expected);
+        run_trap(*user, "trap_fences", &["network", "PORT"], &expected);
     }
 }
 
@@ -54,10 +54,9 @@ const FOREIGN: [&str; 5] = [
 #[cfg(not(target_arch = "x86_64"))]
 const FOREIGN: [&str; 0] = [];
 
-/// Kernels are built with and without i386 and x32, and with io_uring switched off: what there is
-/// without us, there has to be under `run`.
+/// Kernels differ in i386, x32 and io_uring: what exists without `run` must exist under it.
 #[test]
-fn no_dialect_of_system_calls_and_no_ring_binds_unseen() {
+fn other_system_call_tables_and_io_uring_are_covered() {
     for user in User::all() {
         let arguments = super::with_port(&["PORT"]);
         let bare = start_command(*user, super::program("trap_dialects"), &arguments).wait();
@@ -72,9 +71,9 @@ fn no_dialect_of_system_calls_and_no_ring_binds_unseen() {
             };
         let allowed: Vec<String> = native.iter().map(shared).collect();
         let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
-        spring_under(*user, &["--allow-io-uring"], "trap_dialects", &["PORT"], &allowed);
+        run_trap_with_options(*user, &["--allow-io-uring"], "trap_dialects", &["PORT"], &allowed);
 
-        // Refused, the ring is not there; nothing else differs.
+        // A refused io_uring does not exist; nothing else differs.
         let refused: Vec<&str> = allowed
             .iter()
             .filter(|line| !line.starts_with("io_uring-bind"))
@@ -89,7 +88,7 @@ fn no_dialect_of_system_calls_and_no_ring_binds_unseen() {
 }
 
 #[test]
-fn a_run_inside_a_run_takes_another_way_or_says_why_it_cannot() {
+fn run_inside_a_run_takes_another_interposer() {
     let inner = sameport().to_str().unwrap();
     let nested = "this process already runs under another supervisor's seccomp listener, and the \
                   kernel allows only one";
@@ -110,8 +109,8 @@ fn a_run_inside_a_run_takes_another_way_or_says_why_it_cannot() {
     }
 }
 
-/// Three ways a file grants something; each program says on stdout what it was given.
-fn granting_programs() -> Vec<(&'static str, Vec<String>, &'static str)> {
+/// Three kinds of privileged files. Each program prints what it got.
+fn privileged_programs() -> Vec<(&'static str, Vec<String>, &'static str)> {
     let user_id = copy_of("id", "id-of-root");
     std::fs::set_permissions(&user_id, PermissionsExt::from_mode(0o4755)).unwrap();
     let group_id = copy_of("id", "id-of-group-root");
@@ -133,11 +132,11 @@ fn granting_programs() -> Vec<(&'static str, Vec<String>, &'static str)> {
 }
 
 #[test]
-fn a_file_that_grants_privileges_is_refused_where_it_would_lose_them() {
+fn privileged_file_is_refused_if_it_would_lose_them() {
     if !is_root() {
         return skip("files that grant privileges", "making them takes root");
     }
-    for (what, command, granted) in granting_programs() {
+    for (what, command, granted) in privileged_programs() {
         let bare = start_command(User::Nobody, &command[0], &command[1..]).wait();
         assert_eq!(bare.stdout, granted, "{what}: the file grants nothing here: {bare:?}");
 
@@ -154,7 +153,7 @@ fn a_file_that_grants_privileges_is_refused_where_it_would_lose_them() {
 }
 
 #[test]
-fn root_runs_a_file_that_changes_the_user() {
+fn root_runs_set_user_id_files() {
     if !is_root() {
         return skip("set-user-ID under root", "it takes root");
     }

@@ -1,4 +1,4 @@
-//! The supervisor stopped, killed, or with nobody who reads what it says.
+//! The supervisor stopped, killed, or with a blocked stderr.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn answers(port: u16, pid: i32) {
 }
 
 #[test]
-fn a_stopped_supervisor_delays_a_bind_and_loses_nothing() {
+fn stopped_supervisor_only_delays_binds() {
     for user in User::all() {
         let (run, worker, port) = waiting_worker(*user);
         run.signal(libc::SIGSTOP);
@@ -46,7 +46,7 @@ fn a_stopped_supervisor_delays_a_bind_and_loses_nothing() {
 }
 
 #[test]
-fn a_killed_supervisor_leaves_the_worker_serving_and_later_binds_fail() {
+fn worker_of_a_killed_supervisor_serves_and_cannot_bind() {
     for user in User::all() {
         let (run, worker, port) = waiting_worker(*user);
         run.signal(libc::SIGKILL);
@@ -65,13 +65,13 @@ fn a_killed_supervisor_leaves_the_worker_serving_and_later_binds_fail() {
 }
 
 #[test]
-fn nobody_reads_stderr_and_binds_go_on() {
+fn binds_succeed_with_a_blocked_stderr() {
     for user in User::all() {
         let crowd = command("trap_crowd", &["shared", "400", "PORT"]);
         let all: Vec<&str> =
             ["run", "--"].into_iter().chain(crowd.iter().map(String::as_str)).collect();
 
-        // A pipe that is full: 400 addresses, each with a line that names its members.
+        // A full pipe: 400 addresses print a line each, which names the members.
         let mut piped = command_for(*user, sameport(), &all);
         let (reader, writer) = std::io::pipe().unwrap();
         fill(&writer);
@@ -81,7 +81,7 @@ fn nobody_reads_stderr_and_binds_go_on() {
         assert_eq!(lines(&full), ["shared 0 yes", "after 0 yes"], "full, {user:?}");
         assert_eq!(full.code, 0, "full, {user:?}");
 
-        // A pipe whose reader has gone. The worker's own stderr is that pipe as well.
+        // A pipe without a reader, which is the worker's stderr too.
         let mut piped = command_for(*user, sameport(), &all);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -97,7 +97,7 @@ fn nobody_reads_stderr_and_binds_go_on() {
     }
 }
 
-/// Fills a pipe to its last byte, so that the next write waits.
+/// Fills a pipe, so that the next write blocks.
 fn fill(pipe: &std::io::PipeWriter) {
     use std::io::Write as _;
     let socket = socket2::SockRef::from(pipe);
@@ -109,8 +109,8 @@ fn fill(pipe: &std::io::PipeWriter) {
 }
 
 #[test]
-fn what_a_worker_writes_on_stdout_arrives_byte_for_byte() {
-    // Every byte value, no line end at the end, and binds that sameport speaks of.
+fn stdout_of_a_worker_is_unchanged() {
+    // Every byte value, no newline at the end, and binds that `sameport` reports.
     let text: String = (0..=255u8).map(|byte| format!("\\{byte:03o}")).collect();
     for user in User::all() {
         let [heard, bytes] = ["heard", "bytes"].map(|name| in_test_dir(format!("{name}-{user:?}")));
@@ -131,7 +131,7 @@ fn what_a_worker_writes_on_stdout_arrives_byte_for_byte() {
 }
 
 #[test]
-fn a_worker_that_ends_at_once_is_not_waited_for() {
+fn worker_that_exits_at_once_ends_the_run() {
     for user in User::all() {
         let bare = || assert_eq!(start_command(*user, "true", &[""; 0]).wait().code, 0);
         let under_run = || assert_eq!(start_run(*user, &[], &["true"]).wait().code, 0);
