@@ -3,8 +3,6 @@
 /// Files that are in an import cycle.
 #[rustfmt::skip] // One a line.
 pub(crate) const FILES_IN_CYCLES: &[&str] = &[
-    "crates/policy/src/lifecycle/mod.rs",
-    "crates/policy/src/lifecycle/request.rs",
     "crates/supervisor/src/pool/mod.rs",
     "crates/supervisor/src/pool/shared_listener.rs",
     "crates/supervisor/src/pool/store.rs",

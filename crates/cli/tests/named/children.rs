@@ -64,7 +64,7 @@ fn is_harmless(how: &str) {
 #[test]
 fn worker_that_never_listens_is_named() {
     survives("silent", &["--grace", "1s"], |pid| {
-        format!("worker 1 (pid {pid}) is starting: it has listened on nothing so far")
+        format!("worker 1 (pid {pid}) is starting: listens on no address yet")
     });
 }
 
@@ -85,7 +85,7 @@ fn worker_that_closes_every_descriptor_is_named() {
 #[test]
 fn worker_that_changes_its_network_namespace_is_named() {
     survives("unshares", &["--grace", "1s"], |pid| {
-        format!("worker 1 (pid {pid}) is starting: it has listened on nothing so far")
+        format!("worker 1 (pid {pid}) is starting: listens on no address yet")
     });
 }
 
@@ -96,7 +96,7 @@ fn worker_that_ignores_sigterm_is_killed() {
         run.wait_for_ready(2);
         let pid = run.wait_for_worker(1);
         while_clients_served(&run, run.setup.address(), || run.verb("restart", &[]));
-        let message = format!("worker 1 (pid {pid}) drains: it did not end in time, and is killed");
+        let message = format!("worker 1 (pid {pid}) drains: did not exit in time and is killed");
         run.supervisor.wait_for_stderr(&message);
         run.stop();
     }

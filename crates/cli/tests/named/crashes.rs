@@ -9,7 +9,7 @@ const GIVEN_UP: &str = "worker 1 crashed repeatedly and is not started again";
 #[test]
 fn crash_loop_is_given_up_and_others_serve() {
     for user in User::all() {
-        for (how, why) in [("fails", "it ended with code 4"), ("crashes", "it ended with code 3")] {
+        for (how, why) in [("fails", "exited with code 4"), ("crashes", "exited with code 3")] {
             let run = NamedRun::start_rogue(*user, &[], how);
             let address = run.setup.address();
             let told = eventually(|| run.supervisor.stderr().contains(GIVEN_UP).then_some(()));
@@ -52,7 +52,7 @@ fn repeated_exit_0_is_a_crash_loop() {
     let run = RunSetup::new(User::Current).run(&[], &["true"]);
     let exited = run.wait_for_exit(1);
     assert!(exited.stderr.contains(GIVEN_UP), "{exited:?}");
-    assert!(exited.stderr.contains("it ended with code 0"), "{exited:?}");
+    assert!(exited.stderr.contains("exited with code 0"), "{exited:?}");
 }
 
 /// During the pause of a crash loop, connections wait for the next process.

@@ -51,7 +51,7 @@ fn ready_by_http() {
                 &run,
                 "restart",
                 &[],
-                "it listens, and was not ready in time",
+                "listens, but was not ready in time",
             );
         }
         write_control(&run, "status", "302");
@@ -75,7 +75,7 @@ fn ready_by_notification() {
             &run,
             "restart",
             &[],
-            "it listens, and was not ready in time",
+            "listens, but was not ready in time",
         );
         remove_control(&run, "quiet");
         let before = run.wait_for_ready(1);
@@ -98,7 +98,7 @@ fn ready_by_command() {
             &run,
             "restart",
             &[],
-            "it listens, and was not ready in time",
+            "listens, but was not ready in time",
         );
         std::fs::remove_file(&send_request).unwrap();
         let before = run.wait_for_ready(1);
@@ -125,8 +125,8 @@ fn ready_by_accepting() {
         let run = RunSetup::new(*user).run(&options, &rogue_command("good"));
         run.wait_for_ready(1);
         for (how, why) in [
-            ("stuck", "it listens, and was not ready in time"),
-            ("silent", "it listened on 0 of 1 addresses in time"),
+            ("stuck", "listens, but was not ready in time"),
+            ("silent", "listened on 0 of 1 addresses in time"),
         ] {
             let words = rogue_command(how);
             let port = run.setup.port.to_string();
@@ -141,7 +141,7 @@ fn ready_by_accepting() {
             &run,
             "upgrade",
             &["--", "false"],
-            "it ended with code 1",
+            "exited with code 1",
         );
         run.stop();
     }
@@ -161,7 +161,7 @@ fn worker_with_fewer_addresses_is_not_ready() {
             &run,
             "restart",
             &[],
-            "it listened on 1 of 2 addresses in time",
+            "listened on 1 of 2 addresses in time",
         );
         remove_control(&run, "less");
         let before = run.wait_for_ready(1);
@@ -178,11 +178,8 @@ fn grace_period_ends_with_sigkill() {
         let run = RunSetup::new(*user).run(&["--grace", "300ms"], &rogue_command("deaf"));
         let before = run.wait_for_ready(1);
         let controlled_run = run.verb("restart", &[]).stderr;
-        assert!(
-            controlled_run.contains("it did not end in time, and is killed"),
-            "{controlled_run}"
-        );
-        assert!(controlled_run.contains("it ended by signal 9"), "{controlled_run}");
+        assert!(controlled_run.contains("did not exit in time and is killed"), "{controlled_run}");
+        assert!(controlled_run.contains("exited on SIGKILL"), "{controlled_run}");
         assert!(run.wait_for_ready(1).is_disjoint(&before));
         run.stop();
     }
@@ -226,7 +223,7 @@ fn old_worker_dies_during_the_restart() {
     });
     assert!(coming.is_some(), "{}", run.status());
     kill(*before.first().unwrap(), libc::SIGKILL);
-    run.supervisor.wait_for_stderr("it ended by signal 9");
+    run.supervisor.wait_for_stderr("exited on SIGKILL");
     assert!(restart.is_running(), "the new one is not ready");
     remove_control(&run, "quiet");
     let exited = restart.wait();

@@ -1,18 +1,20 @@
-//! How a run ends: the exit code of several workers, and what becomes of the processes they leave.
+//! How processes and runs end.
 
-/// How a worker's first process ended.
+use std::fmt;
+
+/// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// By itself, with this code.
+    /// By `exit(2)` with this code.
     Code(u8),
-    /// By a signal, with this number.
+    /// By this signal.
     Signal(u8),
 }
 
 impl Exit {
-    /// The code a shell would give: the worker's own, or 128 + the signal's number.
+    /// The code that a shell reports: the process's own, or 128 plus the number of the signal.
     #[must_use]
-    pub fn exit_code(self) -> u8 {
+    pub fn code(self) -> u8 {
         match self {
             Self::Code(code) => code,
             Self::Signal(signal) => 128u8.saturating_add(signal),
@@ -20,45 +22,83 @@ impl Exit {
     }
 }
 
-/// The exit code of a run: that of the first worker that did not end with 0, in the order in which
-/// they ended, else 0.
-#[must_use]
-pub fn code(exits: &[Exit]) -> u8 {
-    exits.iter().map(|exit| exit.exit_code()).find(|code| *code != 0).unwrap_or(0)
+/// `exited with code 1`, `exited on SIGTERM`.
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Code(code) => write!(f, "exited with code {code}"),
+            Self::Signal(signal) => match SIGNALS.get(usize::from(signal)) {
+                Some(name) if !name.is_empty() => write!(f, "exited on SIG{name}"),
+                _ => write!(f, "exited on signal {signal}"),
+            },
+        }
+    }
 }
 
-/// What to do with processes that live on after every worker's first process has ended.
+/// The signals of Linux on x86 and Arm, by number: `signal(7)`.
+const SIGNALS: [&str; 32] = [
+    "", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+
+/// The exit code of a run: the first code of a worker that is not 0, in the order in which the
+/// workers ended.
+#[must_use]
+pub fn exit_code(exits: &[Exit]) -> u8 {
+    exits.iter().map(|exit| exit.code()).find(|code| *code != 0).unwrap_or(0)
+}
+
+/// The fate of descendants that outlive the first process of every worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leftovers {
-    /// They are the service: a daemon lets its first process end with 0 and works on.
+    /// They continue: a daemon's first process exits with 0 and leaves the service to a child.
     KeepServing,
-    /// They are orphans of a worker that failed, was killed or was told to stop: end them.
+    /// They are ended: their worker failed, was killed or was stopped.
     End,
 }
 
-/// Decides, once all first processes have ended.
+/// Decides about descendants, after all first processes have ended.
 #[must_use]
-pub fn leftovers(exits: &[Exit], told_to_stop: bool) -> Leftovers {
-    if told_to_stop || code(exits) != 0 { Leftovers::End } else { Leftovers::KeepServing }
+pub fn leftovers(exits: &[Exit], stop_requested: bool) -> Leftovers {
+    match stop_requested || exit_code(exits) != 0 {
+        true => Leftovers::End,
+        false => Leftovers::KeepServing,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Exit::{Code, Signal};
 
     #[test]
-    fn the_first_failure_is_the_code() {
-        use Exit::{Code, Signal};
-        assert_eq!(code(&[]), 0);
-        assert_eq!(code(&[Code(0), Code(0)]), 0);
-        assert_eq!(code(&[Code(0), Signal(15), Code(3)]), 143);
-        assert_eq!(code(&[Code(3), Signal(9)]), 3);
-        assert_eq!(Signal(64).exit_code(), 192);
+    fn the_first_failure_is_the_exit_code() {
+        assert_eq!(exit_code(&[]), 0);
+        assert_eq!(exit_code(&[Code(0), Code(0)]), 0);
+        assert_eq!(exit_code(&[Code(0), Signal(15), Code(3)]), 143);
+        assert_eq!(exit_code(&[Code(3), Signal(9)]), 3);
+        assert_eq!(Signal(64).code(), 192);
     }
 
     #[test]
-    fn daemons_stay_and_orphans_go() {
-        use Exit::{Code, Signal};
+    fn signals_have_names() {
+        let texts = [Code(3), Signal(15), Signal(9), Signal(31), Signal(40), Signal(0)];
+        assert_eq!(
+            texts.map(|exit| exit.to_string()),
+            [
+                "exited with code 3",
+                "exited on SIGTERM",
+                "exited on SIGKILL",
+                "exited on SIGSYS",
+                "exited on signal 40",
+                "exited on signal 0",
+            ]
+        );
+    }
+
+    #[test]
+    fn descendants_of_a_successful_daemon_continue() {
         assert_eq!(leftovers(&[Code(0)], false), Leftovers::KeepServing);
         assert_eq!(leftovers(&[Code(0)], true), Leftovers::End);
         assert_eq!(leftovers(&[Signal(9)], false), Leftovers::End);

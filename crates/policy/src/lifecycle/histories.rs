@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::exit::Exit;
 use super::tests::{at, settings};
 use super::*;
 

@@ -1,14 +1,10 @@
-//! One process of a worker, and a worker's place.
+//! The state of one instance, and of one worker.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::WorkerState;
-use crate::lifecycle::exit::Exit;
-
-/// The number of one start of a worker: the first process and its descendants. A run never uses a
-/// number twice.
-pub type InstanceId = u32;
+use super::exit::Exit;
+use super::model::{InstanceId, WorkerState};
 
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
@@ -16,21 +12,20 @@ pub(super) struct Instance {
     pub(super) command: usize,
     pub(super) since: Duration,
     pub(super) phase: Phase,
-    /// Of the addresses of `wanted`, those that it listens on.
     pub(super) listening: BTreeSet<String>,
-    /// What it has to listen on before it is ready; none: anything.
+    /// The addresses it must listen on before it is ready; empty: any.
     pub(super) required: BTreeSet<String>,
     pub(super) silence_reported: bool,
 }
 
 impl Instance {
-    /// Nothing is known of what a first process will listen on, if on anything; so there is no time
-    /// by which it must have.
+    /// A worker's first instance may listen on nothing at all, so it has no deadline until it
+    /// listens.
     pub(super) fn has_ready_deadline(&self) -> bool {
         !(self.required.is_empty() && self.listening.is_empty())
     }
 
-    /// It listens on nothing, which has not been told.
+    /// Whether it listens on no address, and this was not reported.
     pub(super) fn is_silent(&self) -> bool {
         self.listening.is_empty() && !self.silence_reported
     }
@@ -39,12 +34,13 @@ impl Instance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Starting {
+        /// Whether the readiness check runs.
         checking: bool,
     },
     Ready,
-    /// Its queue drains, until it is told to end.
+    /// Until its accept queue is empty.
     Draining,
-    /// It was told to end, and has until then.
+    /// After SIGTERM.
     Terminating {
         deadline: Duration,
     },
@@ -65,16 +61,16 @@ impl Phase {
     }
 }
 
-/// A worker, by its ordinal.
+/// A worker.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Slot {
     pub(super) serving: Option<InstanceId>,
     pub(super) replacement: Option<InstanceId>,
     pub(super) command: usize,
-    /// In a row.
+    /// Consecutive crashes.
     pub(super) crashes: u32,
     pub(super) restarts: u32,
-    /// What its processes listened on when one was last ready.
+    /// The addresses of the last ready instance. A replacement must listen on all of them.
     pub(super) addresses: BTreeSet<String>,
     pub(super) pause: Option<Pause>,
 }
@@ -85,13 +81,12 @@ pub(super) enum Pause {
     GivenUp(Exit),
 }
 
-/// The pause before the first attempt after a second crash in a row; each further one doubles it.
+/// The pause after the second consecutive crash. Each further crash doubles it.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long to wait after this many crashes in a row.
+/// The pause after this many consecutive crashes.
 pub(super) fn pause(crashes: u32) -> Duration {
     match crashes.checked_sub(2) {
         None => Duration::ZERO,

@@ -1,143 +1,175 @@
-//! The words between a run's life and those who see to it.
+//! The input and output of the lifecycle.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::InstanceId;
-use crate::lifecycle::exit::Exit;
+use super::exit::Exit;
 
-/// What the user chose.
+/// The number of one start of a worker: the first process and its descendants. A run never uses a
+/// number twice.
+pub type InstanceId = u32;
+
+/// Settings of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LifecycleSettings {
-    /// How many workers.
+    /// The number of workers.
     pub copies: u16,
-    /// How many are replaced at once, before the old ones end; 0: one, after the old one has ended.
+    /// The number of workers replaced at a time, each before its predecessor ends; 0: one, after its
+    /// predecessor has ended.
     pub surge: u16,
-    /// How long one may take to get ready.
+    /// The time limit for a new worker to become ready.
     pub ready_timeout: Duration,
-    /// How long one may take to end after SIGTERM.
+    /// The time between SIGTERM and SIGKILL.
     pub grace: Duration,
 }
 
-/// What is to be done.
+/// Something for the supervisor to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Start this worker's command; what its predecessor listens on is its to listen on.
+    /// Start a worker. Its binds are answered with the sockets of its predecessor.
     Start {
-        /// Which start this is.
+        /// The number of this start.
         instance: InstanceId,
         /// The worker.
         ordinal: u16,
-        /// Which of the run's commands.
+        /// The index of the run's command.
         command: usize,
-        /// The process that serves meanwhile.
+        /// The instance that serves until this one is ready.
         predecessor: Option<InstanceId>,
     },
-    /// It listens on all that it should: ask it whether it is ready.
+    /// Run the readiness check: the instance listens on all required addresses.
     CheckReady(InstanceId),
-    /// Those that may get new connections have changed: see [`super::Life::live`].
+    /// Steer new connections to the instances of [`serving`](super::Lifecycle::serving), which
+    /// changed.
     UpdateSteering,
-    /// Nobody is to get new connections any more.
+    /// Steer new connections to no instance.
     StopAccepting,
-    /// It gets no new connections any more: say when its queue is empty.
+    /// Steer no new connections to the instance, and report when its accept queue is empty.
     Drain(InstanceId),
-    /// SIGTERM to its first process.
+    /// Send SIGTERM to the first process.
     Terminate(InstanceId),
-    /// SIGKILL to all its processes.
+    /// Send SIGKILL to all processes of the instance.
     Kill(InstanceId),
-    /// Something to tell.
+    /// Report a change to the user.
     Report(WorkerChange),
-    /// What was asked for is done, or is not, and why.
+    /// Report the end of a request.
     RequestDone(Result<(), RequestFailure>),
-    /// Nothing is left to be done.
+    /// End the run.
     EndRun(RunOutcome),
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunOutcome {
-    /// As it was asked to.
+    /// On request.
     Stopped,
-    /// Every worker was given up; the last one ended so.
+    /// All workers crashed too often; the last one like this.
     GivenUp(Exit),
 }
 
-/// Where in its life a worker is.
+/// The state of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerState {
     /// It runs and is not ready.
     Starting,
     /// It serves.
     Ready,
-    /// It gets no new connections, and is to end.
+    /// It receives no new connections and will end.
     Draining,
     /// It has ended.
     Gone,
-    /// It crashed, and is started again after a pause.
+    /// It crashed and will restart after a pause.
     Waiting,
-    /// It crashed too often and is not started again.
+    /// It crashed too often and will not restart.
     GivenUp,
 }
 
-/// Why something is as it is.
+/// The reason of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeReason {
-    /// Its first process ended so.
+    /// The first process ended.
     Ended(Exit),
-    /// It could not be started.
+    /// The command could not be executed.
     NotStarted,
-    /// It did not get ready in time, and listened on this many addresses of this many.
+    /// The worker was not ready in time.
     NotReady {
-        /// How many of them it listened on.
+        /// The number of required addresses that it listened on.
         listening: usize,
-        /// How many the one before it listened on; 0: nothing is known.
+        /// The number of required addresses: those of its predecessor; 0 if unknown.
         expected: usize,
     },
-    /// It did not end within the grace period and was killed.
+    /// The worker did not exit within the grace period and was killed.
     Killed,
-    /// It has listened on nothing so far.
+    /// The worker listens on no address yet.
     Silent,
 }
 
 impl fmt::Display for ChangeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ended(Exit::Code(code)) => write!(f, "it ended with code {code}"),
-            Self::Ended(Exit::Signal(signal)) => write!(f, "it ended by signal {signal}"),
-            Self::NotStarted => f.write_str("it could not be started"),
-            Self::NotReady { expected: 0, .. } => {
-                f.write_str("it listens, and was not ready in time")
+            Self::Ended(exit) => exit.fmt(f),
+            Self::NotStarted => f.write_str("could not be started"),
+            Self::NotReady { listening, expected } if *expected == 0 || listening == expected => {
+                f.write_str("listens, but was not ready in time")
             }
-            Self::NotReady { listening: listens, expected: wanted } if listens == wanted => {
-                f.write_str("it listens, and was not ready in time")
+            Self::NotReady { listening, expected } => {
+                write!(f, "listened on {listening} of {expected} addresses in time")
             }
-            Self::NotReady { listening: listens, expected: wanted } => {
-                write!(f, "it listened on {listens} of {wanted} addresses in time")
-            }
-            Self::Killed => f.write_str("it did not end in time, and is killed"),
-            Self::Silent => f.write_str("it has listened on nothing so far"),
+            Self::Killed => f.write_str("did not exit in time and is killed"),
+            Self::Silent => f.write_str("listens on no address yet"),
         }
     }
 }
 
-/// A worker changed its state.
+/// A change of a worker's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerChange {
     /// The worker.
     pub ordinal: u16,
-    /// Its process; `None` where the worker waits or is given up.
+    /// The instance; `None` if the worker waits or is given up.
     pub instance: Option<InstanceId>,
-    /// What it is now.
+    /// The new state.
     pub state: WorkerState,
-    /// Why.
+    /// The reason.
     pub reason: Option<ChangeReason>,
 }
 
-/// Why a request was not carried out to its end.
+/// A request of the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunRequest {
+    /// Replace every worker.
+    Restart {
+        /// The number of workers replaced at a time; `None`: as in the settings.
+        surge: Option<u16>,
+    },
+    /// Replace all workers by workers of another command, or none.
+    Upgrade {
+        /// The index of the run's command.
+        command: usize,
+    },
+    /// Change the number of workers.
+    Scale {
+        /// 1 or more.
+        copies: u16,
+    },
+    /// End all workers.
+    Stop,
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestRefusal {
+    /// Another request is in progress.
+    Busy,
+    /// The run is ending.
+    Stopping,
+}
+
+/// Why a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestFailure {
-    /// This worker's new process did not get ready; the old one serves on.
+    /// The new instance of this worker was not ready; the old one keeps serving.
     NotReady(u16, ChangeReason),
-    /// The run was told to stop meanwhile.
+    /// A stop request came in between.
     Stopping,
 }

@@ -1,45 +1,48 @@
-//! How workers are, for those who ask.
+//! The state of each worker, for status output.
 
 use std::time::Duration;
 
 use super::instance::Pause;
-use super::{InstanceId, Lifecycle, WorkerState};
+use super::model::{InstanceId, WorkerState};
+use super::state::Lifecycle;
 
-/// What can be said of one worker.
+/// The state of one instance, or of a worker without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerReport {
     /// The worker.
     pub ordinal: u16,
-    /// Its process, if one runs.
+    /// The instance, if one runs.
     pub instance: Option<InstanceId>,
-    /// What it is.
+    /// The state.
     pub state: WorkerState,
-    /// Since when; of a worker that waits: until when.
+    /// The time of the last change; for a waiting worker, the time of the restart.
     pub since: Duration,
-    /// How often it was started again after a crash.
+    /// The number of restarts after crashes.
     pub restarts: u32,
 }
 
 impl Lifecycle {
-    /// Everything that can be said, by worker.
+    /// All instances and all workers without one, ordered by worker.
     #[must_use]
     pub fn report(&self) -> Vec<WorkerReport> {
-        let mut seen = Vec::new();
-        for (start, process) in &self.instances {
-            let restarts = self.slots.get(&process.ordinal).map_or(0, |seat| seat.restarts);
-            let (ordinal, since, state) = (process.ordinal, process.since, process.phase.state());
-            seen.push(WorkerReport { ordinal, instance: Some(*start), state, since, restarts });
-        }
-        for (ordinal, seat) in &self.slots {
-            let (state, since) = match (seat.serving.or(seat.replacement), seat.pause) {
-                (None, Some(Pause::Until(until))) => (WorkerState::Waiting, until),
-                (None, Some(Pause::GivenUp(_))) => (WorkerState::GivenUp, Duration::ZERO),
-                _ => continue,
+        let instances = self.instances.iter().map(|(id, instance)| WorkerReport {
+            ordinal: instance.ordinal,
+            instance: Some(*id),
+            state: instance.phase.state(),
+            since: instance.since,
+            restarts: self.slots.get(&instance.ordinal).map_or(0, |slot| slot.restarts),
+        });
+        let empty_slots = self.slots.iter().filter_map(|(ordinal, slot)| {
+            let (state, since) = match (slot.serving.or(slot.replacement), slot.pause?) {
+                (Some(_), _) => return None,
+                (None, Pause::Until(end)) => (WorkerState::Waiting, end),
+                (None, Pause::GivenUp(_)) => (WorkerState::GivenUp, Duration::ZERO),
             };
-            let (ordinal, restarts) = (*ordinal, seat.restarts);
-            seen.push(WorkerReport { ordinal, instance: None, state, since, restarts });
-        }
-        seen.sort_by_key(|seen| (seen.ordinal, seen.instance));
-        seen
+            let (ordinal, restarts) = (*ordinal, slot.restarts);
+            Some(WorkerReport { ordinal, instance: None, state, since, restarts })
+        });
+        let mut report: Vec<_> = instances.chain(empty_slots).collect();
+        report.sort_by_key(|worker| (worker.ordinal, worker.instance));
+        report
     }
 }

@@ -1,293 +1,253 @@
-//! What a run is asked for while it runs: restart, upgrade, scale, stop.
+//! Requests: restart, upgrade, scale, stop.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::exit::Exit;
 use super::instance::{Pause, Phase, Slot};
-use super::{
-    Action, ChangeReason, InstanceId, Lifecycle, RequestFailure, RunOutcome, WorkerChange,
-    WorkerState,
+use super::model::{
+    Action, ChangeReason, InstanceId, RequestFailure, RequestRefusal, RunOutcome, RunRequest,
+    WorkerChange, WorkerState,
 };
-use crate::lifecycle::exit::Exit;
-
-/// What a run can be asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RunRequest {
-    /// Replace every worker, this many at once; `None`: as the settings say.
-    Restart {
-        /// How many are replaced at once; 0: one, after it has ended.
-        surge: Option<u16>,
-    },
-    /// Replace every worker by one of this command, all or none.
-    Upgrade {
-        /// Which of the run's commands.
-        command: usize,
-    },
-    /// Have this many workers.
-    Scale {
-        /// 1 or more.
-        copies: u16,
-    },
-    /// Let all end.
-    Stop,
-}
-
-/// Why a request is not even begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestRefusal {
-    /// Another one is under way.
-    Busy,
-    /// The run is ending.
-    Stopping,
-}
-
-/// A request that is being carried out.
-#[derive(Debug, Clone)]
-pub(super) enum ActiveRequest {
-    /// Workers that are still to be replaced, and those that are being.
-    Restart { surge: u16, remaining: BTreeSet<u16>, in_progress: BTreeSet<u16> },
-    /// New processes are started one after another, and take over together.
-    Upgrade { command: usize, old_command: usize, remaining: BTreeSet<u16> },
-    /// New workers get ready, or surplus ones go.
-    Scale { waiting: BTreeSet<u16> },
-    /// A replacement failed: what it left is being ended.
-    RollBack(RequestFailure),
-}
+use super::state::{ActiveRequest, Lifecycle};
 
 impl Lifecycle {
-    /// Begins to carry out a request. [`Order::Done`] tells of its end.
+    /// Starts a request. [`Action::RequestDone`] reports its end.
     ///
     /// # Errors
     ///
-    /// See [`Refusal`]. Stopping is never refused: it puts an end to whatever is under way.
+    /// If another request is in progress, or the run is ending. [`RunRequest::Stop`] always succeeds
+    /// and aborts the request in progress.
     pub fn request(
         &mut self,
         request: RunRequest,
         now: Duration,
     ) -> Result<Vec<Action>, RequestRefusal> {
-        let mut orders = Vec::new();
+        let mut actions = Vec::new();
         if request == RunRequest::Stop {
-            self.stop(now, &mut orders);
-            return Ok(orders);
+            self.stop(now, &mut actions);
+            return Ok(actions);
         }
         if self.stopping {
             return Err(RequestRefusal::Stopping);
         }
-        if self.request_in_progress.is_some() {
+        if self.active_request.is_some() {
             return Err(RequestRefusal::Busy);
         }
         match request {
             RunRequest::Restart { surge } => {
                 let surge = surge.unwrap_or(self.settings.surge);
-                let left = self.slots.keys().copied().collect();
-                self.request_in_progress = Some(ActiveRequest::Restart {
-                    surge,
-                    remaining: left,
-                    in_progress: BTreeSet::new(),
-                });
+                let remaining = self.slots.keys().copied().collect();
+                self.active_request =
+                    Some(ActiveRequest::Restart { surge, remaining, in_progress: BTreeSet::new() });
             }
             RunRequest::Upgrade { command } => {
-                let before = self.slots.values().next().map_or(0, |seat| seat.command);
-                let left = self.slots.keys().copied().collect();
-                self.request_in_progress =
-                    Some(ActiveRequest::Upgrade { command, old_command: before, remaining: left });
+                let old_command = self.first_command();
+                let remaining = self.slots.keys().copied().collect();
+                self.active_request =
+                    Some(ActiveRequest::Upgrade { command, old_command, remaining });
             }
-            RunRequest::Scale { copies } => self.scale(copies, now, &mut orders),
+            RunRequest::Scale { copies } => self.scale(copies, now, &mut actions),
             RunRequest::Stop => {}
         }
-        self.advance(now, &mut orders);
-        Ok(orders)
+        self.advance(now, &mut actions);
+        Ok(actions)
     }
 
-    /// Everything ends at once, without grace.
+    /// Kills all instances.
     pub fn kill(&mut self, now: Duration) -> Vec<Action> {
-        let mut orders = Vec::new();
-        self.stop(now, &mut orders);
-        for (start, process) in &mut self.instances {
-            process.phase = Phase::Killed;
-            orders.push(Action::Kill(*start));
+        let mut actions = Vec::new();
+        self.stop(now, &mut actions);
+        for (id, instance) in &mut self.instances {
+            instance.phase = Phase::Killed;
+            actions.push(Action::Kill(*id));
         }
-        orders
+        actions
     }
 
-    fn stop(&mut self, now: Duration, orders: &mut Vec<Action>) {
+    fn stop(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if std::mem::replace(&mut self.stopping, true) {
             return;
         }
-        if self.request_in_progress.take().is_some() {
-            orders.push(Action::RequestDone(Err(RequestFailure::Stopping)));
+        if self.active_request.take().is_some() {
+            actions.push(Action::RequestDone(Err(RequestFailure::Stopping)));
         }
-        orders.push(Action::StopAccepting);
+        actions.push(Action::StopAccepting);
         let all: Vec<InstanceId> = self.instances.keys().copied().collect();
-        for start in all {
-            self.retire(start, now, orders);
+        for id in all {
+            self.retire(id, now, actions);
         }
-        self.advance(now, orders);
+        self.advance(now, actions);
     }
 
-    fn scale(&mut self, copies: u16, now: Duration, orders: &mut Vec<Action>) {
+    /// The command of the first worker; all have the same, except during an upgrade.
+    fn first_command(&self) -> usize {
+        self.slots.values().next().map_or(0, |slot| slot.command)
+    }
+
+    fn scale(&mut self, copies: u16, now: Duration, actions: &mut Vec<Action>) {
         self.settings.copies = copies;
-        let command = self.slots.values().next().map_or(0, |seat| seat.command);
+        let command = self.first_command();
         let surplus: Vec<u16> = self.slots.keys().copied().filter(|n| *n > copies).collect();
         let mut waiting = BTreeSet::new();
         for ordinal in surplus {
-            let Some(seat) = self.slots.remove(&ordinal) else { continue };
-            for start in [seat.serving, seat.replacement].into_iter().flatten() {
+            let Some(slot) = self.slots.remove(&ordinal) else { continue };
+            for id in [slot.serving, slot.replacement].into_iter().flatten() {
                 waiting.insert(ordinal);
-                self.retire(start, now, orders);
+                self.retire(id, now, actions);
             }
         }
         let new: Vec<u16> = (1..=copies).filter(|n| !self.slots.contains_key(n)).collect();
         for ordinal in new {
             waiting.insert(ordinal);
             self.slots.insert(ordinal, Slot { command, ..Slot::default() });
-            self.start(ordinal, now, orders);
+            self.start(ordinal, now, actions);
         }
-        self.request_in_progress = Some(ActiveRequest::Scale { waiting });
+        self.active_request = Some(ActiveRequest::Scale { waiting });
     }
 
-    /// Takes a process out of service: it drains if it had connections to accept.
-    fn retire(&mut self, start: InstanceId, now: Duration, orders: &mut Vec<Action>) {
+    /// Takes an instance out of service: a ready one drains first.
+    fn retire(&mut self, id: InstanceId, now: Duration, actions: &mut Vec<Action>) {
         let grace = self.settings.grace;
-        let Some(process) = self.instances.get_mut(&start) else { return };
-        match process.phase {
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        match instance.phase {
             Phase::Ready => {
-                process.phase = Phase::Draining;
-                process.since = now;
-                orders.extend([Action::UpdateSteering, Action::Drain(start)]);
+                instance.phase = Phase::Draining;
+                instance.since = now;
+                actions.extend([Action::UpdateSteering, Action::Drain(id)]);
             }
             Phase::Starting { .. } => {
-                process.phase = Phase::Terminating { deadline: now + grace };
-                process.since = now;
-                orders.push(Action::Terminate(start));
+                instance.phase = Phase::Terminating { deadline: now + grace };
+                instance.since = now;
+                actions.push(Action::Terminate(id));
             }
             Phase::Draining | Phase::Terminating { .. } | Phase::Killed => return,
         }
-        orders.extend(self.report_change(start, None));
+        actions.extend(self.report_change(id, None));
     }
 
     pub(super) fn ready_timed_out(
         &mut self,
-        start: InstanceId,
-        why: ChangeReason,
+        id: InstanceId,
+        reason: ChangeReason,
         now: Duration,
-        orders: &mut Vec<Action>,
+        actions: &mut Vec<Action>,
     ) {
-        let Some(process) = self.instances.get(&start) else { return };
-        let (ordinal, command) = (process.ordinal, process.command);
+        let Some(instance) = self.instances.get(&id) else { return };
+        let (ordinal, command) = (instance.ordinal, instance.command);
         let state = WorkerState::Draining;
-        orders.push(Action::Report(WorkerChange {
+        actions.push(Action::Report(WorkerChange {
             ordinal,
-            instance: Some(start),
+            instance: Some(id),
             state,
-            reason: Some(why),
+            reason: Some(reason),
         }));
-        let Some(seat) = self.slots.get_mut(&ordinal) else { return };
-        let serves = seat.serving.is_some();
-        if seat.replacement == Some(start) {
-            seat.replacement = None;
+        let Some(slot) = self.slots.get_mut(&ordinal) else { return };
+        let serves = slot.serving.is_some();
+        if slot.replacement == Some(id) {
+            slot.replacement = None;
         }
-        self.retire(start, now, orders);
-        self.replacement_failed(ordinal, command, why, now, orders);
+        self.retire(id, now, actions);
+        self.replacement_failed(ordinal, command, reason, now, actions);
         if !serves {
-            self.count_crash(ordinal, why, Exit::Code(1), false, now, orders);
+            self.count_crash(ordinal, reason, Exit::Code(1), false, now, actions);
         }
     }
 
     pub(super) fn instance_ready(
         &mut self,
         ordinal: u16,
-        start: InstanceId,
+        id: InstanceId,
         addresses: BTreeSet<String>,
         now: Duration,
-        orders: &mut Vec<Action>,
+        actions: &mut Vec<Action>,
     ) {
-        let upgrading = matches!(self.request_in_progress, Some(ActiveRequest::Upgrade { .. }));
-        let Some(seat) = self.slots.get_mut(&ordinal) else { return };
-        // In an upgrade both stay until all are ready.
-        if seat.replacement == Some(start) && !(upgrading && seat.serving.is_some()) {
-            seat.replacement = None;
-            seat.addresses = addresses;
-            if let Some(before) = seat.serving.replace(start) {
-                self.retire(before, now, orders);
+        let upgrading = matches!(self.active_request, Some(ActiveRequest::Upgrade { .. }));
+        let Some(slot) = self.slots.get_mut(&ordinal) else { return };
+        // During an upgrade, both instances stay until all new ones are ready.
+        if slot.replacement == Some(id) && !(upgrading && slot.serving.is_some()) {
+            slot.replacement = None;
+            slot.addresses = addresses;
+            if let Some(old) = slot.serving.replace(id) {
+                self.retire(old, now, actions);
             }
         }
-        self.advance(now, orders);
+        self.advance(now, actions);
     }
 
-    /// A new process has ended, or is told to, before it was ready.
+    /// An instance ended, or is terminated, before it was ready.
     pub(super) fn replacement_failed(
         &mut self,
         ordinal: u16,
-        of: usize,
-        why: ChangeReason,
+        failed_command: usize,
+        reason: ChangeReason,
         now: Duration,
-        orders: &mut Vec<Action>,
+        actions: &mut Vec<Action>,
     ) {
-        let failed = RequestFailure::NotReady(ordinal, why);
-        match self.request_in_progress.take() {
-            Some(ActiveRequest::Upgrade { command, old_command: before, .. }) if command == of => {
-                self.request_in_progress = Some(ActiveRequest::RollBack(failed));
-                let coming: Vec<InstanceId> = self
+        let failure = RequestFailure::NotReady(ordinal, reason);
+        match self.active_request.take() {
+            Some(ActiveRequest::Upgrade { command, old_command, .. })
+                if command == failed_command =>
+            {
+                self.active_request = Some(ActiveRequest::RollBack(failure));
+                let replacements: Vec<InstanceId> = self
                     .slots
                     .values_mut()
-                    .filter_map(|seat| {
-                        seat.command = before;
-                        if seat.serving.is_none() {
-                            seat.pause = Some(Pause::Until(now));
+                    .filter_map(|slot| {
+                        slot.command = old_command;
+                        if slot.serving.is_none() {
+                            slot.pause = Some(Pause::Until(now));
                         }
-                        seat.replacement.take()
+                        slot.replacement.take()
                     })
                     .collect();
-                for start in coming {
-                    self.retire(start, now, orders);
+                for id in replacements {
+                    self.retire(id, now, actions);
                 }
             }
-            Some(ActiveRequest::Restart { in_progress: under_way, .. })
-                if under_way.contains(&ordinal) =>
-            {
-                self.request_in_progress = Some(ActiveRequest::RollBack(failed));
+            Some(ActiveRequest::Restart { in_progress, .. }) if in_progress.contains(&ordinal) => {
+                self.active_request = Some(ActiveRequest::RollBack(failure));
             }
             Some(ActiveRequest::Scale { waiting }) if waiting.contains(&ordinal) => {
-                orders.push(Action::RequestDone(Err(failed)));
+                actions.push(Action::RequestDone(Err(failure)));
             }
-            other => self.request_in_progress = other,
+            other => self.active_request = other,
         }
     }
 
-    /// Whatever is to be done next, if what was waited for has come.
-    pub(super) fn advance(&mut self, now: Duration, orders: &mut Vec<Action>) {
+    /// Continues the request in progress, and ends the run if nothing is remaining.
+    pub(super) fn advance(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if self.stopping {
             if self.instances.is_empty() && !std::mem::replace(&mut self.ended, true) {
-                orders.push(Action::EndRun(RunOutcome::Stopped));
+                actions.push(Action::EndRun(RunOutcome::Stopped));
             }
             return;
         }
-        match self.request_in_progress.take() {
+        match self.active_request.take() {
             None => {}
-            Some(ActiveRequest::Restart { surge, remaining: left, in_progress: under_way }) => {
-                self.advance_restart(surge, left, under_way, now, orders);
+            Some(ActiveRequest::Restart { surge, remaining, in_progress }) => {
+                self.advance_restart(surge, remaining, in_progress, now, actions);
             }
-            Some(ActiveRequest::Upgrade { command, old_command: before, remaining: left }) => {
-                self.advance_upgrade(command, before, left, now, orders);
+            Some(ActiveRequest::Upgrade { command, old_command, remaining }) => {
+                self.advance_upgrade(command, old_command, remaining, now, actions);
             }
             Some(ActiveRequest::Scale { mut waiting }) => {
                 waiting.retain(|ordinal| !self.slot_is_settled(*ordinal));
                 match waiting.is_empty() {
-                    true => orders.push(Action::RequestDone(Ok(()))),
-                    false => self.request_in_progress = Some(ActiveRequest::Scale { waiting }),
+                    true => actions.push(Action::RequestDone(Ok(()))),
+                    false => self.active_request = Some(ActiveRequest::Scale { waiting }),
                 }
             }
-            Some(ActiveRequest::RollBack(failed)) => {
-                let leaving = self.instances.values().any(|process| process.phase.is_leaving());
+            Some(ActiveRequest::RollBack(failure)) => {
+                let leaving = self.instances.values().any(|instance| instance.phase.is_leaving());
                 match leaving {
-                    false => orders.push(Action::RequestDone(Err(failed))),
-                    true => self.request_in_progress = Some(ActiveRequest::RollBack(failed)),
+                    false => actions.push(Action::RequestDone(Err(failure))),
+                    true => self.active_request = Some(ActiveRequest::RollBack(failure)),
                 }
             }
         }
-        let given_up = |seat: &Slot| match seat.pause {
-            Some(Pause::GivenUp(exit)) if seat.serving.or(seat.replacement).is_none() => Some(exit),
+        let given_up = |slot: &Slot| match slot.pause {
+            Some(Pause::GivenUp(exit)) if slot.serving.or(slot.replacement).is_none() => Some(exit),
             _ => None,
         };
         let exits: Option<Vec<Exit>> = self.slots.values().map(given_up).collect();
@@ -295,69 +255,67 @@ impl Lifecycle {
             && self.instances.is_empty()
         {
             (self.stopping, self.ended) = (true, true);
-            orders.push(Action::EndRun(RunOutcome::GivenUp(exit)));
+            actions.push(Action::EndRun(RunOutcome::GivenUp(exit)));
         }
     }
 
-    /// Whether a worker is as it is to stay: one ready process, or, if it is not wanted, none.
+    /// Whether a worker has reached its final state: one ready instance, or none if it is surplus.
     fn slot_is_settled(&self, ordinal: u16) -> bool {
-        let mut processes = self.instances.values().filter(|process| process.ordinal == ordinal);
+        let mut instances = self.instances.values().filter(|instance| instance.ordinal == ordinal);
         match self.slots.get(&ordinal) {
-            None => processes.next().is_none(),
+            None => instances.next().is_none(),
             Some(Slot { pause: Some(Pause::GivenUp(_)), replacement: None, .. }) => true,
-            Some(Slot { serving: None, replacement: Some(coming), .. }) => {
-                self.never_listens(*coming)
-            }
+            Some(Slot { serving: None, replacement: Some(id), .. }) => self.never_listens(*id),
             Some(Slot { serving: None, .. }) => false,
-            Some(_) => processes.all(|process| process.phase == Phase::Ready),
+            Some(_) => instances.all(|instance| instance.phase == Phase::Ready),
         }
     }
 
-    fn never_listens(&self, start: InstanceId) -> bool {
-        let process = self.instances.get(&start);
-        process.is_some_and(|process| process.silence_reported && !process.has_ready_deadline())
+    fn never_listens(&self, id: InstanceId) -> bool {
+        let instance = self.instances.get(&id);
+        instance.is_some_and(|instance| instance.silence_reported && !instance.has_ready_deadline())
     }
 
     fn advance_restart(
         &mut self,
         surge: u16,
-        mut left: BTreeSet<u16>,
-        mut under_way: BTreeSet<u16>,
+        mut remaining: BTreeSet<u16>,
+        mut in_progress: BTreeSet<u16>,
         now: Duration,
-        orders: &mut Vec<Action>,
+        actions: &mut Vec<Action>,
     ) {
-        under_way.retain(|ordinal| !self.slot_is_settled(*ordinal));
-        // With no surge, the new one's turn comes when the old one has ended.
-        for ordinal in under_way.clone() {
-            let empty = self.slots.get(&ordinal).is_some_and(|seat| {
-                seat.serving.is_none() && seat.replacement.is_none() && seat.pause.is_none()
+        in_progress.retain(|ordinal| !self.slot_is_settled(*ordinal));
+        // Without surge, the new instance starts after the old one has ended.
+        for ordinal in in_progress.clone() {
+            let is_empty = self.slots.get(&ordinal).is_some_and(|slot| {
+                slot.serving.is_none() && slot.replacement.is_none() && slot.pause.is_none()
             });
-            let alone = surge > 0 || self.instances.values().all(|it| it.ordinal != ordinal);
-            if empty && alone {
-                self.start(ordinal, now, orders);
+            let has_ended = surge > 0 || self.instances.values().all(|it| it.ordinal != ordinal);
+            if is_empty && has_ended {
+                self.start(ordinal, now, actions);
             }
         }
-        while under_way.len() < usize::from(surge.max(1)) {
-            let Some(ordinal) = left.pop_first() else { break };
-            let Some(seat) = self.slots.get_mut(&ordinal) else { continue };
-            // One that waits or was given up gets its chance now.
-            seat.crashes = 0;
-            // One that was coming before is not what was asked for.
-            let (serving, coming) = (seat.serving, seat.replacement.take());
-            let before = coming.or(serving.filter(|_| surge == 0));
-            if let Some(before) = before {
-                self.retire(before, now, orders);
+        while in_progress.len() < usize::from(surge.max(1)) {
+            let Some(ordinal) = remaining.pop_first() else { break };
+            let Some(slot) = self.slots.get_mut(&ordinal) else { continue };
+            // A worker that waits or is given up restarts now.
+            slot.crashes = 0;
+            // An instance that was starting before the request does not fulfil it.
+            let (serving, starting) = (slot.serving, slot.replacement.take());
+            let old = starting.or(serving.filter(|_| surge == 0));
+            if let Some(old) = old {
+                self.retire(old, now, actions);
             }
-            if surge > 0 || before.is_none() {
-                self.start(ordinal, now, orders);
+            if surge > 0 || old.is_none() {
+                self.start(ordinal, now, actions);
             }
-            under_way.insert(ordinal);
+            in_progress.insert(ordinal);
         }
-        match under_way.is_empty() {
-            true => orders.push(Action::RequestDone(Ok(()))),
+        match in_progress.is_empty() {
+            true => actions.push(Action::RequestDone(Ok(()))),
             false => {
-                self.request_in_progress =
-                    Some(ActiveRequest::Restart { surge, remaining: left, in_progress: under_way })
+                self.active_request =
+                    Some(ActiveRequest::Restart { surge, remaining, in_progress });
             }
         }
     }
@@ -365,49 +323,47 @@ impl Lifecycle {
     fn advance_upgrade(
         &mut self,
         command: usize,
-        before: usize,
-        mut left: BTreeSet<u16>,
+        old_command: usize,
+        mut remaining: BTreeSet<u16>,
         now: Duration,
-        orders: &mut Vec<Action>,
+        actions: &mut Vec<Action>,
     ) {
-        let is_new = |start: &InstanceId| self.command(*start) == Some(command);
-        let under_way = self
+        let is_new = |id: &InstanceId| self.command(*id) == Some(command);
+        let in_progress = self
             .slots
             .values()
-            .filter_map(|seat| seat.replacement)
-            .any(|coming| is_new(&coming) && self.phase(coming) != Some(Phase::Ready));
-        if !under_way && let Some(ordinal) = left.pop_first() {
-            if let Some(seat) = self.slots.get_mut(&ordinal) {
-                seat.command = command;
-                seat.crashes = 0;
-                // One that was coming before is of the command that is to go.
-                if let Some(before) = seat.replacement.take() {
-                    self.retire(before, now, orders);
+            .filter_map(|slot| slot.replacement)
+            .any(|id| is_new(&id) && self.phase(id) != Some(Phase::Ready));
+        if !in_progress && let Some(ordinal) = remaining.pop_first() {
+            if let Some(slot) = self.slots.get_mut(&ordinal) {
+                slot.command = command;
+                slot.crashes = 0;
+                // An instance that was starting before has the old command.
+                if let Some(old) = slot.replacement.take() {
+                    self.retire(old, now, actions);
                 }
-                self.start(ordinal, now, orders);
+                self.start(ordinal, now, actions);
             }
-            self.request_in_progress =
-                Some(ActiveRequest::Upgrade { command, old_command: before, remaining: left });
+            self.active_request = Some(ActiveRequest::Upgrade { command, old_command, remaining });
             return;
         }
-        if under_way || !left.is_empty() {
-            self.request_in_progress =
-                Some(ActiveRequest::Upgrade { command, old_command: before, remaining: left });
+        if in_progress || !remaining.is_empty() {
+            self.active_request = Some(ActiveRequest::Upgrade { command, old_command, remaining });
             return;
         }
-        // All are ready: the old ones go, and it is a restart whose end is waited for.
+        // All new instances are ready: what remains is a restart whose old instances end.
         let mut old = Vec::new();
-        for seat in self.slots.values_mut() {
-            let Some(coming) = seat.replacement.take() else { continue };
-            if let Some(process) = self.instances.get(&coming) {
-                seat.addresses = process.listening.clone();
+        for slot in self.slots.values_mut() {
+            let Some(new) = slot.replacement.take() else { continue };
+            if let Some(instance) = self.instances.get(&new) {
+                slot.addresses = instance.listening.clone();
             }
-            old.extend(seat.serving.replace(coming));
+            old.extend(slot.serving.replace(new));
         }
-        for start in old {
-            self.retire(start, now, orders);
+        for id in old {
+            self.retire(id, now, actions);
         }
-        let under_way = self.slots.keys().copied().collect();
-        self.advance_restart(1, BTreeSet::new(), under_way, now, orders);
+        let in_progress = self.slots.keys().copied().collect();
+        self.advance_restart(1, BTreeSet::new(), in_progress, now, actions);
     }
 }

@@ -1,19 +1,20 @@
-//! A run's life, written down for somebody who goes on with it.
+//! The state of a run for another supervisor process, which continues the run.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::instance::{Instance, Phase, Slot};
-use super::{InstanceId, Lifecycle, LifecycleSettings};
+use super::model::{InstanceId, LifecycleSettings};
+use super::state::Lifecycle;
 
-/// A run of which nothing is under way, for somebody who goes on with it.
+/// The state of a run in which every worker serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// How many workers are wanted.
+    /// The number of workers.
     pub copies: u16,
-    /// The last start that was given.
+    /// The last instance number that was used.
     pub last_instance: InstanceId,
-    /// Every worker; each of them serves.
+    /// The workers.
     pub workers: Vec<ServingWorker>,
 }
 
@@ -22,52 +23,53 @@ pub struct Snapshot {
 pub struct ServingWorker {
     /// The worker.
     pub ordinal: u16,
-    /// Its process.
+    /// The serving instance.
     pub instance: InstanceId,
-    /// Which of the run's commands it runs.
+    /// The index of the run's command.
     pub command: usize,
-    /// Since when.
+    /// The time since which the instance is ready.
     pub since: Duration,
-    /// How often it was started again after a crash.
+    /// The number of restarts after crashes.
     pub restarts: u32,
-    /// What its successor has to listen on.
+    /// The addresses that a replacement must listen on.
     pub addresses: Vec<String>,
 }
 
 impl Lifecycle {
-    /// What is needed to go on with it; `None` while anything is under way.
+    /// The state of the run; `None` during a request, a restart or the end of an instance.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
-        let is_quiet = self.is_settled() && !self.stopping;
-        let all_serve = self.instances.len() == self.slots.len();
-        let workers = self.slots.iter().map(|(ordinal, seat)| {
-            let start = seat.serving?;
-            let process = self.instances.get(&start)?;
+        let workers = self.slots.iter().map(|(ordinal, slot)| {
+            let instance = slot.serving?;
             Some(ServingWorker {
                 ordinal: *ordinal,
-                instance: start,
-                command: seat.command,
-                since: process.since,
-                restarts: seat.restarts,
-                addresses: seat.addresses.iter().cloned().collect(),
+                instance,
+                command: slot.command,
+                since: self.instances.get(&instance)?.since,
+                restarts: slot.restarts,
+                addresses: slot.addresses.iter().cloned().collect(),
             })
         });
         let workers = workers.collect::<Option<_>>()?;
-        let (copies, last_start) = (self.settings.copies, self.last_instance);
-        (is_quiet && all_serve).then_some(Snapshot { copies, last_instance: last_start, workers })
+        let all_serve = self.instances.len() == self.slots.len();
+        let (copies, last_instance) = (self.settings.copies, self.last_instance);
+        (self.is_settled() && !self.stopping && all_serve).then_some(Snapshot {
+            copies,
+            last_instance,
+            workers,
+        })
     }
 
-    /// Goes on with a run, on the clock that it was on.
+    /// Continues a run. Times are on the clock of the snapshot.
     #[must_use]
     pub fn restore(settings: LifecycleSettings, snapshot: Snapshot) -> Self {
-        let Snapshot { copies, last_instance: last_start, workers } = snapshot;
-        let mut life = Self::new(LifecycleSettings { copies, ..settings });
-        life.last_instance = last_start;
-        for ServingWorker { ordinal, instance: start, command, since, restarts, addresses } in
-            workers
+        let Snapshot { copies, last_instance, workers } = snapshot;
+        let mut lifecycle = Self::new(LifecycleSettings { copies, ..settings });
+        lifecycle.last_instance = last_instance;
+        for ServingWorker { ordinal, instance: id, command, since, restarts, addresses } in workers
         {
             let addresses: BTreeSet<String> = addresses.into_iter().collect();
-            let process = Instance {
+            let instance = Instance {
                 ordinal,
                 command,
                 since,
@@ -76,11 +78,11 @@ impl Lifecycle {
                 required: BTreeSet::new(),
                 silence_reported: false,
             };
-            life.instances.insert(start, process);
-            let serving = Some(start);
-            let seat = Slot { serving, command, restarts, addresses, ..Slot::default() };
-            life.slots.insert(ordinal, seat);
+            lifecycle.instances.insert(id, instance);
+            let serving = Some(id);
+            let slot = Slot { serving, command, restarts, addresses, ..Slot::default() };
+            lifecycle.slots.insert(ordinal, slot);
         }
-        life
+        lifecycle
     }
 }

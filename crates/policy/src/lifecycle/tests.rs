@@ -1,8 +1,10 @@
-//! The life of workers, as tables.
+//! Scenarios, as tables.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::exit::Exit;
+use super::state::SILENCE_TIMEOUT;
 use super::*;
 
 const GRACE: Duration = Duration::from_secs(30);
@@ -16,71 +18,70 @@ pub(super) fn at(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// A run of which every process does at once what is expected of it, unless a test says otherwise.
+/// A run whose instances listen, become ready and drain at once, unless a test says otherwise.
 struct Run {
-    life: Lifecycle,
+    lifecycle: Lifecycle,
     now: Duration,
     running: BTreeSet<InstanceId>,
-    /// Starts of which the command fails at once.
+    /// Commands that fail at once.
     broken: BTreeSet<usize>,
-    told: Vec<WorkerChange>,
+    reported: Vec<WorkerChange>,
     done: Vec<Result<(), RequestFailure>>,
     end: Option<RunOutcome>,
-    /// The most processes at once, and the fewest that served since the first did.
+    /// The largest number of instances, and the smallest number of serving ones after the start.
     most: usize,
-    fewest_live: usize,
+    fewest_serving: usize,
 }
 
 impl Run {
     fn new(settings: LifecycleSettings) -> Self {
-        let fewest_live = usize::MAX;
+        let fewest_serving = usize::MAX;
         let mut run = Self {
-            life: Lifecycle::new(settings),
+            lifecycle: Lifecycle::new(settings),
             now: Duration::ZERO,
             running: BTreeSet::new(),
             broken: BTreeSet::new(),
-            told: Vec::new(),
+            reported: Vec::new(),
             done: Vec::new(),
             end: None,
             most: 0,
-            fewest_live,
+            fewest_serving,
         };
-        let orders = run.life.start_all(run.now);
-        run.obey(orders);
+        let actions = run.lifecycle.start_all(run.now);
+        run.perform(actions);
         run
     }
 
-    fn obey(&mut self, orders: Vec<Action>) {
-        let mut next: std::collections::VecDeque<Action> = orders.into();
+    fn perform(&mut self, actions: Vec<Action>) {
+        let mut next: std::collections::VecDeque<Action> = actions.into();
         for _ in 0..10_000 {
-            let Some(order) = next.pop_front() else { return };
+            let Some(action) = next.pop_front() else { return };
             self.most = self.most.max(self.running.len());
-            let more = match order {
-                Action::Start { instance: start, command, .. }
-                    if self.broken.contains(&command) =>
-                {
-                    self.life.exited(start, Exit::Code(1), self.now)
+            let more = match action {
+                Action::Start { instance: id, command, .. } if self.broken.contains(&command) => {
+                    self.lifecycle.exited(id, Exit::Code(1), self.now)
                 }
-                Action::Start { instance: start, .. } => {
-                    self.running.insert(start);
-                    let mut orders = self.life.started(start);
-                    orders.extend(self.life.listening(start, "tcp *:80".into(), self.now));
-                    orders
+                Action::Start { instance: id, .. } => {
+                    self.running.insert(id);
+                    let mut actions = self.lifecycle.started(id);
+                    actions.extend(self.lifecycle.listening(id, "tcp *:80".into(), self.now));
+                    actions
                 }
-                Action::CheckReady(start) => {
-                    let orders = self.life.ready(start, self.now);
-                    if self.life.serving().len() == usize::from(self.life.copies()) {
-                        self.fewest_live = self.fewest_live.min(self.life.serving().len());
+                Action::CheckReady(id) => {
+                    let actions = self.lifecycle.ready(id, self.now);
+                    if self.lifecycle.serving().len() == usize::from(self.lifecycle.copies()) {
+                        self.fewest_serving =
+                            self.fewest_serving.min(self.lifecycle.serving().len());
                     }
-                    orders
+                    actions
                 }
-                Action::Drain(start) => self.life.drained(start, self.now),
-                Action::Terminate(start) | Action::Kill(start) => {
-                    self.running.remove(&start);
-                    self.life.exited(start, Exit::Signal(15), self.now)
+                Action::Drain(id) => self.lifecycle.drained(id, self.now),
+                Action::Terminate(id) | Action::Kill(id) => {
+                    self.running.remove(&id);
+                    self.lifecycle.exited(id, Exit::Signal(15), self.now)
                 }
                 Action::Report(change) => {
-                    self.told.push(change);
+                    self.reported.push(change);
                     Vec::new()
                 }
                 Action::RequestDone(result) => {
@@ -92,59 +93,60 @@ impl Run {
                     Vec::new()
                 }
                 Action::UpdateSteering | Action::StopAccepting => {
-                    if self.fewest_live < usize::MAX {
-                        self.fewest_live = self.fewest_live.min(self.life.serving().len());
+                    if self.fewest_serving < usize::MAX {
+                        self.fewest_serving =
+                            self.fewest_serving.min(self.lifecycle.serving().len());
                     }
                     Vec::new()
                 }
             };
             next.extend(more);
         }
-        panic!("orders without end");
+        panic!("endless actions");
     }
 
     fn request(&mut self, request: RunRequest) {
-        let orders = self.life.request(request, self.now).unwrap();
-        self.obey(orders);
+        let actions = self.lifecycle.request(request, self.now).unwrap();
+        self.perform(actions);
     }
 
-    fn crash(&mut self, start: InstanceId) {
-        self.ends(start, Exit::Signal(11));
+    fn crash(&mut self, id: InstanceId) {
+        self.ends(id, Exit::Signal(11));
     }
 
-    fn ends(&mut self, start: InstanceId, exit: Exit) {
-        self.running.remove(&start);
-        let orders = self.life.exited(start, exit, self.now);
-        self.obey(orders);
+    fn ends(&mut self, id: InstanceId, exit: Exit) {
+        self.running.remove(&id);
+        let actions = self.lifecycle.exited(id, exit, self.now);
+        self.perform(actions);
     }
 
-    /// Lets time pass to the next thing that is due.
+    /// Advances the time to the next deadline.
     fn wait(&mut self) {
-        let due = self.life.next_deadline().expect("nothing is due");
+        let due = self.lifecycle.next_deadline().expect("nothing is due");
         self.now = self.now.max(due);
-        let orders = self.life.tick(self.now);
-        self.obey(orders);
+        let actions = self.lifecycle.tick(self.now);
+        self.perform(actions);
     }
 
     fn states(&self) -> Vec<(u16, WorkerState)> {
-        self.life.report().iter().map(|seen| (seen.ordinal, seen.state)).collect()
+        self.lifecycle.report().iter().map(|worker| (worker.ordinal, worker.state)).collect()
     }
 }
 
 #[test]
-fn a_run_starts_all_of_its_workers() {
+fn a_run_starts_all_workers() {
     let run = Run::new(settings(3, 1));
     assert_eq!(
         run.states(),
         [(1, WorkerState::Ready), (2, WorkerState::Ready), (3, WorkerState::Ready)]
     );
-    assert_eq!(run.life.serving().len(), 3);
-    assert_eq!(run.life.next_deadline(), None);
-    assert!(run.life.is_settled());
+    assert_eq!(run.lifecycle.serving().len(), 3);
+    assert_eq!(run.lifecycle.next_deadline(), None);
+    assert!(run.lifecycle.is_settled());
 }
 
 #[test]
-fn a_restart_replaces_one_after_the_other() {
+fn a_restart_replaces_workers_one_by_one() {
     for (copies, surge, most, fewest) in
         [(4, 1, 5, 4), (1, 1, 2, 1), (4, 0, 4, 3), (1, 0, 1, 0), (4, 2, 6, 4), (4, 9, 8, 4)]
     {
@@ -154,25 +156,25 @@ fn a_restart_replaces_one_after_the_other() {
         assert_eq!(run.done, [Ok(())], "{copies} {surge}");
         assert!(run.running.is_disjoint(&before), "{copies} {surge}");
         assert_eq!(run.running.len(), usize::from(copies));
-        assert_eq!((run.most, run.fewest_live), (most, fewest), "{copies} {surge}");
+        assert_eq!((run.most, run.fewest_serving), (most, fewest), "{copies} {surge}");
     }
 }
 
 #[test]
-fn a_surge_can_be_asked_for() {
+fn a_request_can_set_the_surge() {
     let mut run = Run::new(settings(2, 1));
     run.request(RunRequest::Restart { surge: Some(0) });
-    assert_eq!((run.most, run.fewest_live), (2, 1));
+    assert_eq!((run.most, run.fewest_serving), (2, 1));
 }
 
 #[test]
-fn a_replacement_that_fails_leaves_the_old_ones() {
+fn a_failed_replacement_keeps_the_old_instances() {
     let mut run = Run::new(settings(3, 1));
     let before = run.running.clone();
     run.broken.insert(0);
     run.request(RunRequest::Restart { surge: None });
-    let why = ChangeReason::Ended(Exit::Code(1));
-    assert_eq!(run.done, [Err(RequestFailure::NotReady(1, why))]);
+    let reason = ChangeReason::Ended(Exit::Code(1));
+    assert_eq!(run.done, [Err(RequestFailure::NotReady(1, reason))]);
     assert_eq!(run.running, before);
     run.request(RunRequest::Upgrade { command: 0 });
     assert_eq!(run.running, before);
@@ -182,100 +184,105 @@ fn a_replacement_that_fails_leaves_the_old_ones() {
 }
 
 #[test]
-fn a_replacement_that_does_not_get_ready_in_time_goes() {
-    let mut life = Lifecycle::new(settings(1, 1));
-    life.start_all(at(0));
-    assert_eq!(life.listening(1, "a".into(), at(1)), [Action::CheckReady(1)]);
-    life.ready(1, at(1));
-    life.listening(1, "b".into(), at(2));
-    let orders = life.request(RunRequest::Restart { surge: None }, at(10)).unwrap();
-    assert!(matches!(orders[..], [Action::Start { instance: 2, predecessor: Some(1), .. }]));
-    assert_eq!(life.listening(2, "a".into(), at(11)), []);
-    let orders = life.tick(at(10) + READY_WITHIN);
-    let why = ChangeReason::NotReady { listening: 1, expected: 2 };
-    assert!(orders.contains(&Action::Terminate(2)), "{orders:?}");
-    assert_eq!(life.serving(), [1].into());
-    let orders = life.tick(at(10) + READY_WITHIN + GRACE);
-    assert!(orders.contains(&Action::Kill(2)), "{orders:?}");
-    let orders = life.exited(2, Exit::Signal(9), at(60_000));
+fn a_replacement_must_be_ready_in_time() {
+    let mut lifecycle = Lifecycle::new(settings(1, 1));
+    lifecycle.start_all(at(0));
+    assert_eq!(lifecycle.listening(1, "a".into(), at(1)), [Action::CheckReady(1)]);
+    lifecycle.ready(1, at(1));
+    lifecycle.listening(1, "b".into(), at(2));
+    let actions = lifecycle.request(RunRequest::Restart { surge: None }, at(10)).unwrap();
+    assert!(matches!(actions[..], [Action::Start { instance: 2, predecessor: Some(1), .. }]));
+    assert_eq!(lifecycle.listening(2, "a".into(), at(11)), []);
+    let actions = lifecycle.tick(at(10) + READY_WITHIN);
+    let reason = ChangeReason::NotReady { listening: 1, expected: 2 };
+    assert!(actions.contains(&Action::Terminate(2)), "{actions:?}");
+    assert_eq!(lifecycle.serving(), [1].into());
+    let actions = lifecycle.tick(at(10) + READY_WITHIN + GRACE);
+    assert!(actions.contains(&Action::Kill(2)), "{actions:?}");
+    let actions = lifecycle.exited(2, Exit::Signal(9), at(60_000));
     assert!(
-        orders.contains(&Action::RequestDone(Err(RequestFailure::NotReady(1, why)))),
-        "{orders:?}"
+        actions.contains(&Action::RequestDone(Err(RequestFailure::NotReady(1, reason)))),
+        "{actions:?}"
     );
-    assert!(life.is_settled());
+    assert!(lifecycle.is_settled());
 }
 
 #[test]
-fn it_is_ready_when_it_listens_on_what_the_one_before_it_did() {
-    let mut life = Lifecycle::new(settings(1, 1));
-    life.start_all(at(0));
-    life.listening(1, "a".into(), at(1));
-    life.ready(1, at(1));
-    life.listening(1, "b".into(), at(2));
-    // Long after it got ready: its own affair.
-    life.listening(1, "c".into(), at(9_000));
-    life.request(RunRequest::Restart { surge: None }, at(9_100)).unwrap();
-    assert_eq!(life.listening(2, "a".into(), at(9_200)), []);
-    assert_eq!(life.listening(2, "d".into(), at(9_200)), []);
-    assert_eq!(life.listening(2, "b".into(), at(9_200)), [Action::CheckReady(2)]);
-    assert_eq!(life.listening(2, "e".into(), at(9_200)), []);
-    assert_eq!(life.serving(), [1].into());
-    life.ready(2, at(9_300));
-    assert_eq!(life.serving(), [2].into());
-    assert_eq!(life.drained(1, at(9_400)), [Action::Terminate(1)]);
-    assert_eq!(life.drained(1, at(9_400)), []);
+fn a_replacement_must_listen_on_the_addresses_of_its_predecessor() {
+    let mut lifecycle = Lifecycle::new(settings(1, 1));
+    lifecycle.start_all(at(0));
+    lifecycle.listening(1, "a".into(), at(1));
+    lifecycle.ready(1, at(1));
+    lifecycle.listening(1, "b".into(), at(2));
+    // Opened long after it was ready: not required.
+    lifecycle.listening(1, "c".into(), at(9_000));
+    lifecycle.request(RunRequest::Restart { surge: None }, at(9_100)).unwrap();
+    assert_eq!(lifecycle.listening(2, "a".into(), at(9_200)), []);
+    assert_eq!(lifecycle.listening(2, "d".into(), at(9_200)), []);
+    assert_eq!(lifecycle.listening(2, "b".into(), at(9_200)), [Action::CheckReady(2)]);
+    assert_eq!(lifecycle.listening(2, "e".into(), at(9_200)), []);
+    assert_eq!(lifecycle.serving(), [1].into());
+    lifecycle.ready(2, at(9_300));
+    assert_eq!(lifecycle.serving(), [2].into());
+    assert_eq!(lifecycle.drained(1, at(9_400)), [Action::Terminate(1)]);
+    assert_eq!(lifecycle.drained(1, at(9_400)), []);
 }
 
 #[test]
-fn one_that_never_listens_is_told_of_and_left_alone() {
-    let mut life = Lifecycle::new(settings(1, 1));
-    life.start_all(at(0));
-    assert_eq!(life.next_deadline(), Some(SILENCE_TIMEOUT));
+fn a_worker_that_never_listens_is_reported_and_kept() {
+    let mut lifecycle = Lifecycle::new(settings(1, 1));
+    lifecycle.start_all(at(0));
+    assert_eq!(lifecycle.next_deadline(), Some(SILENCE_TIMEOUT));
     let change = WorkerChange {
         ordinal: 1,
         instance: Some(1),
         state: WorkerState::Starting,
         reason: Some(ChangeReason::Silent),
     };
-    assert_eq!(life.tick(SILENCE_TIMEOUT), [Action::Report(change)]);
-    assert_eq!(life.next_deadline(), None);
-    // A restart gives it another start, and waits no longer than it takes to see that this one does
-    // not listen either.
-    let orders = life.request(RunRequest::Restart { surge: None }, at(6_000)).unwrap();
-    assert!(orders.contains(&Action::Terminate(1)), "{orders:?}");
-    assert!(orders.iter().any(|order| matches!(order, Action::Start { instance: 2, .. })));
-    life.exited(1, Exit::Signal(15), at(6_001));
-    let orders = life.tick(at(6_000) + SILENCE_TIMEOUT);
-    assert!(orders.contains(&Action::RequestDone(Ok(()))), "{orders:?}");
+    assert_eq!(lifecycle.tick(SILENCE_TIMEOUT), [Action::Report(change)]);
+    assert_eq!(lifecycle.next_deadline(), None);
+    // A restart is done when the new instance is known to be silent, too.
+    let actions = lifecycle.request(RunRequest::Restart { surge: None }, at(6_000)).unwrap();
+    assert!(actions.contains(&Action::Terminate(1)), "{actions:?}");
+    assert!(actions.iter().any(|action| matches!(action, Action::Start { instance: 2, .. })));
+    lifecycle.exited(1, Exit::Signal(15), at(6_001));
+    let actions = lifecycle.tick(at(6_000) + SILENCE_TIMEOUT);
+    assert!(actions.contains(&Action::RequestDone(Ok(()))), "{actions:?}");
 }
 
 #[test]
-fn crashes_are_answered_with_pauses_and_then_not_at_all() {
+fn pauses_between_crashes_grow_until_the_worker_is_given_up() {
     let mut run = Run::new(settings(2, 1));
     let mut pauses = Vec::new();
     for _ in 0..MAX_CRASHES - 1 {
         let first = *run.running.first().unwrap();
-        let first =
-            run.life.report().iter().find(|s| s.ordinal == 1).unwrap().instance.unwrap_or(first);
+        let first = run
+            .lifecycle
+            .report()
+            .iter()
+            .find(|s| s.ordinal == 1)
+            .unwrap()
+            .instance
+            .unwrap_or(first);
         run.crash(first);
         let since = run.now;
         run.wait();
         pauses.push((run.now - since).as_millis());
     }
     assert_eq!(pauses, [0, 100, 200, 400, 800]);
-    let last = run.life.report()[0].instance.unwrap();
+    let last = run.lifecycle.report()[0].instance.unwrap();
     run.crash(last);
     assert_eq!(run.states(), [(1, WorkerState::GivenUp), (2, WorkerState::Ready)]);
-    assert_eq!(run.life.next_deadline(), None);
-    // Nobody comes for what it left behind.
-    assert!(run.life.is_settled());
-    // It gets its chance when asked for.
+    assert_eq!(run.lifecycle.next_deadline(), None);
+    // Nothing will use its sockets.
+    assert!(run.lifecycle.is_settled());
+    // A request restarts it.
     run.request(RunRequest::Restart { surge: None });
     assert_eq!(run.states(), [(1, WorkerState::Ready), (2, WorkerState::Ready)]);
 }
 
 #[test]
-fn whoever_was_stable_starts_a_new_row() {
+fn staying_ready_resets_the_crash_counter() {
     let mut run = Run::new(settings(1, 1));
     for _ in 0..3 * MAX_CRASHES {
         run.now += CRASH_RESET;
@@ -286,11 +293,11 @@ fn whoever_was_stable_starts_a_new_row() {
         assert_eq!(run.now, since);
     }
     assert_eq!(run.states(), [(1, WorkerState::Ready)]);
-    assert_eq!(run.life.report()[0].restarts, 3 * MAX_CRASHES);
+    assert_eq!(run.lifecycle.report()[0].restarts, 3 * MAX_CRASHES);
 }
 
 #[test]
-fn whoever_is_killed_is_started_again_at_once_and_always() {
+fn a_killed_worker_always_restarts_at_once() {
     let mut run = Run::new(settings(1, 1));
     for _ in 0..3 * MAX_CRASHES {
         let only = *run.running.first().unwrap();
@@ -303,7 +310,7 @@ fn whoever_is_killed_is_started_again_at_once_and_always() {
 }
 
 #[test]
-fn a_run_of_which_everything_crashes_ends() {
+fn a_run_ends_when_all_workers_are_given_up() {
     let mut run = Run::new(settings(1, 1));
     run.broken.insert(0);
     let only = *run.running.first().unwrap();
@@ -314,35 +321,35 @@ fn a_run_of_which_everything_crashes_ends() {
         }
     }
     assert_eq!(run.end, Some(RunOutcome::GivenUp(Exit::Code(1))));
-    // Once and for all.
+    // Only once.
     let now = run.now;
-    assert_eq!(run.life.tick(now), []);
+    assert_eq!(run.lifecycle.tick(now), []);
 }
 
 #[test]
 fn a_command_that_cannot_be_started_counts_as_a_crash() {
-    let mut life = Lifecycle::new(settings(1, 1));
-    life.start_all(at(0));
-    let mut orders = Vec::new();
-    for start in 1..=MAX_CRASHES {
-        orders = life.start_failed(start, at(0));
-        if let Some(due) = life.next_deadline() {
-            life.tick(due);
+    let mut lifecycle = Lifecycle::new(settings(1, 1));
+    lifecycle.start_all(at(0));
+    let mut actions = Vec::new();
+    for id in 1..=MAX_CRASHES {
+        actions = lifecycle.start_failed(id, at(0));
+        if let Some(due) = lifecycle.next_deadline() {
+            lifecycle.tick(due);
         }
     }
     let end = Action::EndRun(RunOutcome::GivenUp(Exit::Code(127)));
-    assert!(orders.contains(&end), "{orders:?}");
+    assert!(actions.contains(&end), "{actions:?}");
 }
 
 #[test]
-fn an_upgrade_is_all_or_nothing() {
+fn an_upgrade_replaces_all_or_none() {
     let mut run = Run::new(settings(3, 1));
     let before = run.running.clone();
     run.request(RunRequest::Upgrade { command: 1 });
     assert_eq!(run.done, [Ok(())]);
     assert!(run.running.is_disjoint(&before));
-    assert_eq!((run.most, run.fewest_live), (6, 3));
-    assert!(run.running.iter().all(|start| run.life.command(*start) == Some(1)));
+    assert_eq!((run.most, run.fewest_serving), (6, 3));
+    assert!(run.running.iter().all(|id| run.lifecycle.command(*id) == Some(1)));
 
     let before = run.running.clone();
     run.broken.insert(2);
@@ -352,44 +359,44 @@ fn an_upgrade_is_all_or_nothing() {
         Some(&Err(RequestFailure::NotReady(1, ChangeReason::Ended(Exit::Code(1)))))
     );
     assert_eq!(run.running, before);
-    // What crashes later is started as it was.
+    // A later crash restarts the old command.
     let one = *run.running.first().unwrap();
     run.now += CRASH_RESET;
     run.crash(one);
     run.wait();
-    assert!(run.running.iter().all(|start| run.life.command(*start) == Some(1)));
+    assert!(run.running.iter().all(|id| run.lifecycle.command(*id) == Some(1)));
 }
 
 #[test]
-fn the_last_of_an_upgrade_may_fail_too() {
-    let mut life = Lifecycle::new(settings(2, 1));
-    life.start_all(at(0));
-    for start in [1, 2] {
-        life.listening(start, "a".into(), at(1));
-        life.ready(start, at(1));
+fn the_last_replacement_of_an_upgrade_may_fail() {
+    let mut lifecycle = Lifecycle::new(settings(2, 1));
+    lifecycle.start_all(at(0));
+    for id in [1, 2] {
+        lifecycle.listening(id, "a".into(), at(1));
+        lifecycle.ready(id, at(1));
     }
-    life.request(RunRequest::Upgrade { command: 1 }, at(10)).unwrap();
-    life.listening(3, "a".into(), at(11));
-    let orders = life.ready(3, at(12));
-    assert!(orders.iter().any(|o| matches!(o, Action::Start { instance: 4, ordinal: 2, .. })));
-    // Ready, and not in service before the others are.
-    assert_eq!(life.serving(), [1, 2].into());
-    let orders = life.exited(4, Exit::Code(3), at(13));
-    assert!(orders.contains(&Action::Drain(3)), "{orders:?}");
-    assert!(!orders.iter().any(|order| matches!(order, Action::RequestDone(_))));
-    life.drained(3, at(14));
-    let orders = life.exited(3, Exit::Code(0), at(15));
+    lifecycle.request(RunRequest::Upgrade { command: 1 }, at(10)).unwrap();
+    lifecycle.listening(3, "a".into(), at(11));
+    let actions = lifecycle.ready(3, at(12));
+    assert!(actions.iter().any(|o| matches!(o, Action::Start { instance: 4, ordinal: 2, .. })));
+    // Ready, but serving only after the others are ready.
+    assert_eq!(lifecycle.serving(), [1, 2].into());
+    let actions = lifecycle.exited(4, Exit::Code(3), at(13));
+    assert!(actions.contains(&Action::Drain(3)), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::RequestDone(_))));
+    lifecycle.drained(3, at(14));
+    let actions = lifecycle.exited(3, Exit::Code(0), at(15));
     let failed = RequestFailure::NotReady(2, ChangeReason::Ended(Exit::Code(3)));
-    assert!(orders.contains(&Action::RequestDone(Err(failed))), "{orders:?}");
-    assert_eq!(life.serving(), [1, 2].into());
-    assert!(life.is_settled());
+    assert!(actions.contains(&Action::RequestDone(Err(failed))), "{actions:?}");
+    assert_eq!(lifecycle.serving(), [1, 2].into());
+    assert!(lifecycle.is_settled());
 }
 
 #[test]
-fn scaling_adds_and_takes_away() {
+fn scaling_adds_and_removes_workers() {
     let mut run = Run::new(settings(2, 1));
     run.request(RunRequest::Scale { copies: 5 });
-    assert_eq!(run.life.serving().len(), 5);
+    assert_eq!(run.lifecycle.serving().len(), 5);
     run.request(RunRequest::Scale { copies: 1 });
     assert_eq!(run.states(), [(1, WorkerState::Ready)]);
     assert_eq!(run.running.len(), 1);
@@ -397,85 +404,88 @@ fn scaling_adds_and_takes_away() {
 }
 
 #[test]
-fn one_request_at_a_time_and_stop_beats_all() {
-    let mut life = Lifecycle::new(settings(1, 1));
-    life.start_all(at(0));
-    life.listening(1, "a".into(), at(0));
-    life.ready(1, at(0));
-    life.request(RunRequest::Restart { surge: None }, at(1)).unwrap();
+fn one_request_at_a_time_except_stop() {
+    let mut lifecycle = Lifecycle::new(settings(1, 1));
+    lifecycle.start_all(at(0));
+    lifecycle.listening(1, "a".into(), at(0));
+    lifecycle.ready(1, at(0));
+    lifecycle.request(RunRequest::Restart { surge: None }, at(1)).unwrap();
     let scale = RunRequest::Scale { copies: 2 };
-    assert_eq!(life.request(scale.clone(), at(1)), Err(RequestRefusal::Busy));
-    let orders = life.request(RunRequest::Stop, at(2)).unwrap();
-    assert!(orders.contains(&Action::RequestDone(Err(RequestFailure::Stopping))), "{orders:?}");
-    assert!(orders.contains(&Action::StopAccepting) && orders.contains(&Action::Drain(1)));
-    assert!(orders.contains(&Action::Terminate(2)));
-    assert_eq!(life.request(scale, at(3)), Err(RequestRefusal::Stopping));
-    life.exited(2, Exit::Signal(15), at(4));
-    life.drained(1, at(5));
-    let orders = life.exited(1, Exit::Code(0), at(6));
-    assert!(orders.contains(&Action::EndRun(RunOutcome::Stopped)), "{orders:?}");
+    assert_eq!(lifecycle.request(scale.clone(), at(1)), Err(RequestRefusal::Busy));
+    let actions = lifecycle.request(RunRequest::Stop, at(2)).unwrap();
+    assert!(actions.contains(&Action::RequestDone(Err(RequestFailure::Stopping))), "{actions:?}");
+    assert!(actions.contains(&Action::StopAccepting) && actions.contains(&Action::Drain(1)));
+    assert!(actions.contains(&Action::Terminate(2)));
+    assert_eq!(lifecycle.request(scale, at(3)), Err(RequestRefusal::Stopping));
+    lifecycle.exited(2, Exit::Signal(15), at(4));
+    lifecycle.drained(1, at(5));
+    let actions = lifecycle.exited(1, Exit::Code(0), at(6));
+    assert!(actions.contains(&Action::EndRun(RunOutcome::Stopped)), "{actions:?}");
 }
 
 #[test]
-fn somebody_else_can_go_on_with_it() {
+fn a_snapshot_can_be_restored() {
     let mut run = Run::new(settings(2, 1));
     run.request(RunRequest::Scale { copies: 3 });
     run.request(RunRequest::Restart { surge: None });
-    let snapshot = run.life.snapshot().unwrap();
-    run.life = Lifecycle::restore(settings(2, 1), snapshot.clone());
-    assert_eq!(run.life.snapshot(), Some(snapshot));
-    assert_eq!(run.life.serving(), run.running);
+    let snapshot = run.lifecycle.snapshot().unwrap();
+    run.lifecycle = Lifecycle::restore(settings(2, 1), snapshot.clone());
+    assert_eq!(run.lifecycle.snapshot(), Some(snapshot));
+    assert_eq!(run.lifecycle.serving(), run.running);
     let before = run.running.clone();
     run.request(RunRequest::Restart { surge: None });
     assert!(run.running.is_disjoint(&before) && run.running.len() == 3);
-    // Not while anything is under way.
-    let mut life = Lifecycle::new(settings(1, 1));
-    life.start_all(at(0));
-    assert_eq!(life.snapshot(), None);
-    life.listening(1, "a".into(), at(0));
-    life.ready(1, at(0));
-    assert!(life.snapshot().is_some());
-    life.request(RunRequest::Restart { surge: None }, at(1)).unwrap();
-    assert_eq!(life.snapshot(), None);
-    life.request(RunRequest::Stop, at(2)).unwrap();
-    assert_eq!(life.snapshot(), None);
+    // Not during a change.
+    let mut lifecycle = Lifecycle::new(settings(1, 1));
+    lifecycle.start_all(at(0));
+    assert_eq!(lifecycle.snapshot(), None);
+    lifecycle.listening(1, "a".into(), at(0));
+    lifecycle.ready(1, at(0));
+    assert!(lifecycle.snapshot().is_some());
+    lifecycle.request(RunRequest::Restart { surge: None }, at(1)).unwrap();
+    assert_eq!(lifecycle.snapshot(), None);
+    lifecycle.request(RunRequest::Stop, at(2)).unwrap();
+    assert_eq!(lifecycle.snapshot(), None);
 }
 
 #[test]
-fn asked_twice_it_kills() {
-    let mut life = Lifecycle::new(settings(2, 1));
-    life.start_all(at(0));
-    let orders = life.kill(at(1));
-    assert!(orders.contains(&Action::Kill(1)) && orders.contains(&Action::Kill(2)), "{orders:?}");
+fn kill_ends_all_instances() {
+    let mut lifecycle = Lifecycle::new(settings(2, 1));
+    lifecycle.start_all(at(0));
+    let actions = lifecycle.kill(at(1));
+    assert!(
+        actions.contains(&Action::Kill(1)) && actions.contains(&Action::Kill(2)),
+        "{actions:?}"
+    );
 }
 
 #[test]
-fn whoever_was_coming_before_a_restart_is_replaced_too() {
+fn a_restart_replaces_instances_that_are_still_starting() {
     for (surge, first) in [(1, true), (0, false)] {
-        let mut life = Lifecycle::new(settings(1, surge));
-        life.start_all(at(0));
-        life.listening(1, "a".into(), at(1));
-        let orders = life.request(RunRequest::Restart { surge: None }, at(2)).unwrap();
-        assert!(orders.contains(&Action::Terminate(1)), "{orders:?}");
-        let starts = |orders: &[Action]| {
-            orders.iter().any(|order| matches!(order, Action::Start { instance: 2, .. }))
+        let mut lifecycle = Lifecycle::new(settings(1, surge));
+        lifecycle.start_all(at(0));
+        lifecycle.listening(1, "a".into(), at(1));
+        let actions = lifecycle.request(RunRequest::Restart { surge: None }, at(2)).unwrap();
+        assert!(actions.contains(&Action::Terminate(1)), "{actions:?}");
+        let starts = |actions: &[Action]| {
+            actions.iter().any(|action| matches!(action, Action::Start { instance: 2, .. }))
         };
-        assert_eq!(starts(&orders), first, "{orders:?}");
-        assert_eq!(life.ready(1, at(2)), []);
-        let orders = life.exited(1, Exit::Signal(15), at(3));
-        assert_eq!(starts(&orders), !first, "{orders:?}");
-        life.listening(2, "a".into(), at(4));
-        let orders = life.ready(2, at(5));
-        assert!(orders.contains(&Action::RequestDone(Ok(()))), "{orders:?}");
+        assert_eq!(starts(&actions), first, "{actions:?}");
+        assert_eq!(lifecycle.ready(1, at(2)), []);
+        let actions = lifecycle.exited(1, Exit::Signal(15), at(3));
+        assert_eq!(starts(&actions), !first, "{actions:?}");
+        lifecycle.listening(2, "a".into(), at(4));
+        let actions = lifecycle.ready(2, at(5));
+        assert!(actions.contains(&Action::RequestDone(Ok(()))), "{actions:?}");
     }
 }
 
 #[test]
-fn an_upgrade_puts_an_end_to_crashes() {
+fn an_upgrade_replaces_a_crashing_command() {
     let mut run = Run::new(settings(2, 1));
     run.broken.insert(0);
-    for start in run.running.clone() {
-        run.crash(start);
+    for id in run.running.clone() {
+        run.crash(id);
     }
     for _ in 0..3 {
         run.wait();
@@ -483,15 +493,15 @@ fn an_upgrade_puts_an_end_to_crashes() {
     run.request(RunRequest::Upgrade { command: 1 });
     assert_eq!(run.done, [Ok(())]);
     assert_eq!(run.states(), [(1, WorkerState::Ready), (2, WorkerState::Ready)]);
-    // And so it does while one is starting.
-    let mut life = Lifecycle::new(settings(1, 1));
-    life.start_all(at(0));
-    let orders = life.request(RunRequest::Upgrade { command: 1 }, at(1)).unwrap();
-    assert!(orders.contains(&Action::Terminate(1)), "{orders:?}");
-    let orders = life.exited(1, Exit::Code(1), at(2));
-    assert!(!orders.iter().any(|order| matches!(order, Action::RequestDone(_))), "{orders:?}");
-    life.listening(2, "a".into(), at(3));
-    let orders = life.ready(2, at(4));
-    assert!(orders.contains(&Action::RequestDone(Ok(()))), "{orders:?}");
-    assert_eq!(life.command(2), Some(1));
+    // Also while an instance is starting.
+    let mut lifecycle = Lifecycle::new(settings(1, 1));
+    lifecycle.start_all(at(0));
+    let actions = lifecycle.request(RunRequest::Upgrade { command: 1 }, at(1)).unwrap();
+    assert!(actions.contains(&Action::Terminate(1)), "{actions:?}");
+    let actions = lifecycle.exited(1, Exit::Code(1), at(2));
+    assert!(!actions.iter().any(|action| matches!(action, Action::RequestDone(_))), "{actions:?}");
+    lifecycle.listening(2, "a".into(), at(3));
+    let actions = lifecycle.ready(2, at(4));
+    assert!(actions.contains(&Action::RequestDone(Ok(()))), "{actions:?}");
+    assert_eq!(lifecycle.command(2), Some(1));
 }

@@ -1,0 +1,265 @@
+//! Events of instances, and the passage of time.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::exit::Exit;
+use super::instance::{FIRST_PAUSE, Instance, Pause, Phase, Slot, pause};
+use super::model::{Action, ChangeReason, InstanceId, WorkerChange, WorkerState};
+use super::state::{Lifecycle, SILENCE_TIMEOUT};
+
+/// A worker that crashes this many times in a row is given up.
+pub const MAX_CRASHES: u32 = 6;
+
+/// Staying ready this long resets the crash counter.
+pub const CRASH_RESET: Duration = Duration::from_secs(1);
+
+const SIGKILL: u8 = 9;
+
+impl Lifecycle {
+    /// Starts every worker.
+    pub fn start_all(&mut self, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for ordinal in 1..=self.settings.copies {
+            self.slots.insert(ordinal, Slot::default());
+            self.start(ordinal, now, &mut actions);
+        }
+        actions
+    }
+
+    /// Handles everything that is due.
+    pub fn tick(&mut self, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let due: Vec<InstanceId> = self
+            .instances
+            .iter()
+            .filter(|(_, instance)| self.deadline(instance).is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.on_deadline(id, now, &mut actions);
+        }
+        let can_start = |slot: &Slot| {
+            let pause_is_over = matches!(slot.pause, Some(Pause::Until(end)) if end <= now);
+            pause_is_over && slot.replacement.is_none() && !self.stopping
+        };
+        let startable: Vec<u16> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| can_start(slot))
+            .map(|(ordinal, _)| *ordinal)
+            .collect();
+        for ordinal in startable {
+            self.start(ordinal, now, &mut actions);
+        }
+        self.advance(now, &mut actions);
+        actions
+    }
+
+    fn on_deadline(&mut self, id: InstanceId, now: Duration, actions: &mut Vec<Action>) {
+        let ready_timeout = self.settings.ready_timeout;
+        let Some(instance) = self.instances.get_mut(&id) else { return };
+        let ordinal = instance.ordinal;
+        let report = |state, reason| {
+            Action::Report(WorkerChange {
+                ordinal,
+                instance: Some(id),
+                state,
+                reason: Some(reason),
+            })
+        };
+        match instance.phase {
+            Phase::Starting { .. } => {
+                if instance.is_silent() && now >= instance.since + SILENCE_TIMEOUT {
+                    instance.silence_reported = true;
+                    actions.push(report(WorkerState::Starting, ChangeReason::Silent));
+                }
+                if instance.has_ready_deadline() && now >= instance.since + ready_timeout {
+                    let listening = instance.listening.intersection(&instance.required).count();
+                    let reason =
+                        ChangeReason::NotReady { listening, expected: instance.required.len() };
+                    self.ready_timed_out(id, reason, now, actions);
+                }
+            }
+            Phase::Terminating { .. } => {
+                instance.phase = Phase::Killed;
+                actions.extend([
+                    report(WorkerState::Draining, ChangeReason::Killed),
+                    Action::Kill(id),
+                ]);
+            }
+            Phase::Ready | Phase::Draining | Phase::Killed => {}
+        }
+    }
+
+    /// Starts an instance of a worker, as the replacement of the serving one, if any.
+    pub(super) fn start(&mut self, ordinal: u16, now: Duration, actions: &mut Vec<Action>) {
+        let Some(slot) = self.slots.get_mut(&ordinal) else { return };
+        self.last_instance += 1;
+        let id = self.last_instance;
+        slot.replacement = Some(id);
+        slot.pause = None;
+        let (command, predecessor) = (slot.command, slot.serving);
+        let instance = Instance {
+            ordinal,
+            command,
+            since: now,
+            phase: Phase::Starting { checking: false },
+            listening: BTreeSet::new(),
+            required: slot.addresses.clone(),
+            silence_reported: false,
+        };
+        self.instances.insert(id, instance);
+        actions.push(Action::Start { instance: id, ordinal, command, predecessor });
+    }
+
+    /// The command could not be executed.
+    pub fn start_failed(&mut self, id: InstanceId, now: Duration) -> Vec<Action> {
+        self.instance_ended(id, ChangeReason::NotStarted, Exit::Code(127), now)
+    }
+
+    /// The first process runs.
+    pub fn started(&self, id: InstanceId) -> Vec<Action> {
+        self.report_change(id, None).into_iter().collect()
+    }
+
+    pub(super) fn report_change(
+        &self,
+        id: InstanceId,
+        reason: Option<ChangeReason>,
+    ) -> Option<Action> {
+        let instance = self.instances.get(&id)?;
+        let (ordinal, state) = (instance.ordinal, instance.phase.state());
+        Some(Action::Report(WorkerChange { ordinal, instance: Some(id), state, reason }))
+    }
+
+    /// The instance listens on this address.
+    pub fn listening(&mut self, id: InstanceId, address: String, now: Duration) -> Vec<Action> {
+        let Some(instance) = self.instances.get_mut(&id) else { return Vec::new() };
+        instance.listening.insert(address.clone());
+        let complete = instance.listening.is_superset(&instance.required);
+        let ordinal = instance.ordinal;
+        match instance.phase {
+            Phase::Starting { ref mut checking } if complete && !*checking => {
+                *checking = true;
+                vec![Action::CheckReady(id)]
+            }
+            Phase::Ready if now < instance.since + SILENCE_TIMEOUT => {
+                if let Some(slot) = self.slots.get_mut(&ordinal) {
+                    slot.addresses.insert(address);
+                }
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The readiness check succeeded.
+    pub fn ready(&mut self, id: InstanceId, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(instance) = self.instances.get_mut(&id) else { return actions };
+        if !matches!(instance.phase, Phase::Starting { .. }) {
+            return actions;
+        }
+        instance.phase = Phase::Ready;
+        instance.since = now;
+        let (ordinal, addresses) = (instance.ordinal, instance.listening.clone());
+        actions.extend(self.report_change(id, None));
+        actions.push(Action::UpdateSteering);
+        self.instance_ready(ordinal, id, addresses, now, &mut actions);
+        actions
+    }
+
+    /// The accept queue of a draining instance is empty.
+    pub fn drained(&mut self, id: InstanceId, now: Duration) -> Vec<Action> {
+        let grace = self.settings.grace;
+        match self.instances.get_mut(&id) {
+            Some(instance) if instance.phase == Phase::Draining => {
+                instance.phase = Phase::Terminating { deadline: now + grace };
+                vec![Action::Terminate(id)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The first process ended.
+    pub fn exited(&mut self, id: InstanceId, exit: Exit, now: Duration) -> Vec<Action> {
+        self.instance_ended(id, ChangeReason::Ended(exit), exit, now)
+    }
+
+    fn instance_ended(
+        &mut self,
+        id: InstanceId,
+        reason: ChangeReason,
+        exit: Exit,
+        now: Duration,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let Some(instance) = self.instances.remove(&id) else { return actions };
+        let ordinal = instance.ordinal;
+        let change = WorkerChange {
+            ordinal,
+            instance: Some(id),
+            state: WorkerState::Gone,
+            reason: Some(reason),
+        };
+        actions.extend([Action::Report(change), Action::UpdateSteering]);
+        match self.slots.get_mut(&ordinal) {
+            Some(slot) if slot.serving == Some(id) && !instance.phase.is_leaving() => {
+                slot.serving = None;
+                if now.saturating_sub(instance.since) >= CRASH_RESET {
+                    slot.crashes = 0;
+                }
+                if slot.replacement.is_none() {
+                    self.count_crash(ordinal, reason, exit, true, now, &mut actions);
+                }
+            }
+            Some(slot) if slot.replacement == Some(id) => {
+                slot.replacement = None;
+                let serves = slot.serving.is_some();
+                self.replacement_failed(ordinal, instance.command, reason, now, &mut actions);
+                if !serves {
+                    self.count_crash(ordinal, reason, exit, false, now, &mut actions);
+                }
+            }
+            Some(slot) if slot.serving == Some(id) => slot.serving = None,
+            _ => {}
+        }
+        self.advance(now, &mut actions);
+        actions
+    }
+
+    /// Plans the restart of a worker without instances.
+    pub(super) fn count_crash(
+        &mut self,
+        ordinal: u16,
+        reason: ChangeReason,
+        exit: Exit,
+        was_ready: bool,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.stopping {
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(&ordinal) else { return };
+        // SIGKILL comes from outside: it is no fault of the worker.
+        let killed = exit == Exit::Signal(SIGKILL);
+        if !killed {
+            slot.crashes += 1;
+        }
+        let minimum = if killed && !was_ready { FIRST_PAUSE } else { Duration::ZERO };
+        let (state, pause) = if slot.crashes >= MAX_CRASHES {
+            (WorkerState::GivenUp, Pause::GivenUp(exit))
+        } else {
+            slot.restarts += 1;
+            (WorkerState::Waiting, Pause::Until(now + pause(slot.crashes).max(minimum)))
+        };
+        slot.pause = Some(pause);
+        let change = WorkerChange { ordinal, instance: None, state, reason: Some(reason) };
+        // The first restart follows at once, and the end of the instance was reported.
+        if slot.crashes > 1 {
+            actions.push(Action::Report(change));
+        }
+    }
+}

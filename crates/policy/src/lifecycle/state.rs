@@ -1,0 +1,145 @@
+//! The state of a run, and questions about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::instance::{Instance, Pause, Phase, Slot};
+use super::model::{InstanceId, LifecycleSettings, RequestFailure, WorkerState};
+
+/// A worker that listens on no address for this long is reported. A ready worker may open more
+/// addresses for this long; its replacements must open them, too.
+pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// All workers of a run.
+#[derive(Debug, Clone)]
+pub struct Lifecycle {
+    pub(super) settings: LifecycleSettings,
+    /// The workers, by ordinal.
+    pub(super) slots: BTreeMap<u16, Slot>,
+    pub(super) instances: BTreeMap<InstanceId, Instance>,
+    pub(super) active_request: Option<ActiveRequest>,
+    pub(super) last_instance: InstanceId,
+    pub(super) stopping: bool,
+    /// Whether [`Action::EndRun`](super::Action::EndRun) was returned.
+    pub(super) ended: bool,
+}
+
+/// A request in progress.
+#[derive(Debug, Clone)]
+pub(super) enum ActiveRequest {
+    Restart {
+        surge: u16,
+        remaining: BTreeSet<u16>,
+        in_progress: BTreeSet<u16>,
+    },
+    /// New instances start one after another and replace the old ones together.
+    Upgrade {
+        command: usize,
+        old_command: usize,
+        remaining: BTreeSet<u16>,
+    },
+    /// New workers become ready, or surplus ones end.
+    Scale {
+        waiting: BTreeSet<u16>,
+    },
+    /// A replacement failed, and the instances of the request end.
+    RollBack(RequestFailure),
+}
+
+impl Lifecycle {
+    /// A run without instances.
+    #[must_use]
+    pub fn new(settings: LifecycleSettings) -> Self {
+        Self {
+            settings,
+            slots: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            active_request: None,
+            last_instance: 0,
+            stopping: false,
+            ended: false,
+        }
+    }
+
+    /// The instances that receive new connections.
+    #[must_use]
+    pub fn serving(&self) -> BTreeSet<InstanceId> {
+        let serving = self.slots.values().filter_map(|slot| slot.serving);
+        serving.filter(|id| self.phase(*id) == Some(Phase::Ready)).collect()
+    }
+
+    pub(super) fn phase(&self, id: InstanceId) -> Option<Phase> {
+        self.instances.get(&id).map(|instance| instance.phase)
+    }
+
+    /// The number of workers in the settings.
+    #[must_use]
+    pub fn copies(&self) -> u16 {
+        self.settings.copies
+    }
+
+    /// Whether the run is ending.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Whether no instance is starting or will restart, so that unused sockets stay unused.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let is_settled = |slot: &Slot| {
+            let will_not_start = matches!(slot.pause, Some(Pause::GivenUp(_)));
+            slot.replacement.is_none() && (slot.serving.is_some() || will_not_start)
+        };
+        self.active_request.is_none() && self.slots.values().all(is_settled)
+    }
+
+    /// Whether a worker must listen on this address.
+    #[must_use]
+    pub fn expects_listener(&self, address: &str) -> bool {
+        self.slots.values().any(|slot| slot.addresses.contains(address))
+    }
+
+    /// The instances that are not ready yet.
+    #[must_use]
+    pub fn starting(&self) -> Vec<InstanceId> {
+        let is_starting = |instance: &Instance| instance.phase.state() == WorkerState::Starting;
+        let starting = self.instances.iter().filter(|(_, instance)| is_starting(instance));
+        starting.map(|(id, _)| *id).collect()
+    }
+
+    /// Whether the instance drains or terminates.
+    #[must_use]
+    pub fn is_leaving(&self, id: InstanceId) -> bool {
+        self.phase(id).is_some_and(Phase::is_leaving)
+    }
+
+    /// The index of the instance's command.
+    #[must_use]
+    pub fn command(&self, id: InstanceId) -> Option<usize> {
+        self.instances.get(&id).map(|instance| instance.command)
+    }
+
+    /// When to call [`Self::tick`] next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let pauses = self.slots.values().filter_map(|slot| match slot.pause {
+            Some(Pause::Until(end)) if slot.replacement.is_none() && !self.stopping => Some(end),
+            _ => None,
+        });
+        self.instances.values().filter_map(|instance| self.deadline(instance)).chain(pauses).min()
+    }
+
+    pub(super) fn deadline(&self, instance: &Instance) -> Option<Duration> {
+        match instance.phase {
+            Phase::Starting { .. } => {
+                let silence = instance.is_silent().then_some(instance.since + SILENCE_TIMEOUT);
+                let ready = instance.since + self.settings.ready_timeout;
+                let ready = instance.has_ready_deadline().then_some(ready);
+                silence.into_iter().chain(ready).min()
+            }
+            Phase::Terminating { deadline } => Some(deadline),
+            Phase::Ready | Phase::Draining | Phase::Killed => None,
+        }
+    }
+}
