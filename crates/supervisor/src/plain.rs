@@ -135,6 +135,6 @@ impl Supervise for PlainRun {
         drop(reporter);
         monitor.finish(reports).await;
         interposer.finish();
-        exit::code(&exits)
+        exit::exit_code(&exits)
     }
 }

@@ -174,7 +174,7 @@ impl Supervise for NamedRun<'_> {
         }
         control.socket.close().await;
         match schedule.outcome {
-            Some(RunOutcome::GivenUp(exit)) => exit.exit_code().max(1),
+            Some(RunOutcome::GivenUp(exit)) => exit.code().max(1),
             Some(RunOutcome::Stopped) | None => 0,
         }
     }
