@@ -1,16 +1,17 @@
 //! The binary `sameport`: parses the command line, calls one operation, prints the result.
 //!
-//! `commands` has one file a verb, `operations` looks, decides and acts without printing, `output`
-//! turns values into text and JSON. No other crate of the project reads arguments or the
-//! environment, prints, or exits.
+//! `args` has what the command lines of several verbs share, `commands` one file a verb. `operations`
+//! inspect, decide and act without printing; `output` writes text and JSON; `error` turns every error into
+//! a message, a hint and an exit code. No other crate of the project reads arguments or the environment,
+//! prints, or exits.
 
 #![cfg_attr(
     not(target_os = "linux"),
     allow(dead_code, reason = "other systems parse the verbs that only Linux has")
 )]
 
+mod args;
 mod commands;
-mod duration;
 mod error;
 mod operations;
 mod output;

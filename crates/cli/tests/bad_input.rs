@@ -38,7 +38,7 @@ fn assert_one_line(exited: &Exited, code: i32, named: &str) {
 fn wrong_listen_starts_nothing() {
     let cases: &[(&[&str], &str)] = &[
         (&["--listen", "8080"], "--name"),
-        (&["--name", "web", "--listen", ":0"], "no fixed port"),
+        (&["--name", "web", "--listen", ":0"], "fixed port"),
         (&["--name", "web", "--listen", "localhost"], "localhost"),
         (&["--name", "web", "--listen", "::1:80"], "::1:80"),
         (&["--name", "web", "--listen", ""], "--listen"),

@@ -10,19 +10,18 @@ use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
-  sameport attach --unit nginx.service                every bind of a running service can be shared
-  sameport attach --cgroup /my/app --port 8080        only port 8080, of all that runs in a cgroup
+  sameport attach --unit nginx.service                share every fixed port of a running service
+  sameport attach --cgroup /my/app --port 8080        share only port 8080 of the programs in a cgroup
   sameport attach --cgroup /my/app --map 80=127.0.0.1:8080
-  sameport attach --list                              what is attached, and how often it acted";
+  sameport attach --list                              attachments, and how many binds each changed";
 
 const AFTER: &str = "\
-Programs in the kernel change each bind of the cgroup's processes and of those below it; no process \
-of sameport stays. What is bound already stays as it is. It lasts until `sameport detach`, until the \
-cgroup is removed (systemd does so whenever it stops the unit) or the machine stops. Needs root, or \
+eBPF programs in the kernel change each later bind of the processes in the cgroup and below it; no \
+sameport process keeps running. Bound sockets stay as they are. The attachment lasts until `sameport \
+detach`, the removal of the cgroup (systemd removes it when the unit stops) or a reboot. Needs root, or \
 CAP_BPF and CAP_NET_ADMIN.
 
-Exit code: 0 when attached, 1 when it could not be (attached already, for one), 2 when the command \
-line is wrong, 3 when this machine cannot.";
+Exits with 1 when the cgroup has an attachment already.";
 
 /// Share the ports of a running service or cgroup, from its next bind on
 #[derive(clap::Args)]
@@ -35,20 +34,20 @@ pub(crate) struct Args {
     /// This cgroup: its path as in /proc/PID/cgroup, or its directory
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
-    /// Show what is attached
+    /// List the attachments
     #[arg(long)]
     list: bool,
-    /// With --list: one line of JSON
+    /// With --list: print one line of JSON
     #[arg(long, conflicts_with_all = ["unit", "cgroup"])]
     json: bool,
-    /// Share only this port; may be given several times [default: every fixed port]
+    /// Share only this port; can be repeated [default: every fixed port]
     #[arg(long = "port", value_name = "PORT", conflicts_with = "list",
           value_parser = sameport_policy::addr::parse_fixed_port)]
     ports: Vec<u16>,
-    /// Give a program that asks for FROM the address TO; may be given several times
+    /// Bind TO where a program asks for FROM; can be repeated
     #[arg(long = "map", value_name = "FROM=TO", conflicts_with = "list")]
     maps: Vec<MapRule>,
-    /// Send from this address what programs send from sockets that they have not bound
+    /// Make connections and datagrams from unbound sockets come from this address
     #[arg(long, value_name = "ADDR[:PORT]", conflicts_with = "list", value_parser = source::read)]
     source: Option<SocketAddr>,
 }
@@ -79,8 +78,8 @@ pub(crate) fn run(args: Args) -> VerbResult {
     };
     let is_unit = matches!(place, CgroupChoice::Unit(_));
     let ports = match args.ports {
-        none if none.is_empty() => PortSet::All,
-        some => PortSet::Only(some.into_iter().collect()),
+        all if all.is_empty() => PortSet::All,
+        ports => PortSet::Only(ports.into_iter().collect()),
     };
     let request = AttachRequest { place, ports, rules: args.maps, source: args.source };
     let done = attach::attach(&request)?;

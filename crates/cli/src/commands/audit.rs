@@ -5,32 +5,31 @@ use crate::error::VerbResult;
 const EXAMPLES: &str = "\
 Examples:
   sameport audit              every port of this machine
-  sameport audit 8443         one port, and who is in the way there
+  sameport audit 8443         one port
   sameport audit --json       for programs
-  sameport audit --watch      what changes, as it does: one line of JSON each";
+  sameport audit --watch      each change as a line of JSON";
 
 const AFTER: &str = "\
-A warning: two programs of one user share a port, or stand in each other's way. Danger: another user \
-is involved, or all traffic goes to the stranger. One program's own workers, services with their \
-socket units, and mDNS are neither. `docs/audit.md` explains every finding.
+Warning: two programs of one user share a port or conflict on it. Danger: another user is involved, or \
+all traffic goes to another program. Workers of one program, services with their socket units, and mDNS \
+are not reported. `docs/audit.md` explains every finding.
 
-Root sees everything. Others see every socket and its user, and of the programs only their own; what \
-was not seen is said. nftables, tc and XDP are not looked at.
+Root sees every process. Other users see every socket and its user, but only their own processes; the \
+report lists what was not visible. nftables, tc and XDP are not inspected.
 
-Exit code: 0 when nothing was found, 1 when something was, 2 when the command line is wrong, 3 when \
-it could not be looked.";
+Exits with 1 when there is a finding.";
 
-/// Find who has taken a port, or a part of it, from another
+/// Find programs that took a port, or a part of it, from another program
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
     /// Only this port
     #[arg(value_parser = sameport_policy::addr::parse_fixed_port)]
     port: Option<u16>,
-    /// One line of JSON
+    /// Print one line of JSON
     #[arg(long, conflicts_with = "watch")]
     json: bool,
-    /// Go on, and tell of every change, one line of JSON each
+    /// Keep running and print each change as a line of JSON
     #[arg(long)]
     watch: bool,
 }
@@ -41,7 +40,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use std::time::SystemTime;
 
     use crate::operations::audit::{self, AuditRequest};
-    use crate::output::{audit as tell, stderr, stdout};
+    use crate::output::{audit as output, stderr, stdout};
 
     let request = AuditRequest { port: args.port };
     if args.watch {
@@ -49,14 +48,14 @@ pub(crate) fn run(args: Args) -> VerbResult {
     }
     let report = audit::report(&request)?;
     if args.json {
-        stdout::write(&tell::json(&report))?;
+        stdout::write(&output::json(&report))?;
     } else {
-        stdout::write(&tell::text(&report.findings, SystemTime::now()))?;
+        stdout::write(&output::text(&report.findings, SystemTime::now()))?;
         if report.findings.is_empty() {
-            stderr::say(&tell::nothing(request.port));
+            stderr::say(&output::nothing(request.port));
         }
         for unseen in &report.unseen {
-            stderr::say(&tell::unseen(unseen));
+            stderr::say(&output::unseen(unseen));
         }
     }
     Ok(ExitCode::from(u8::from(!report.findings.is_empty())))
@@ -71,17 +70,17 @@ fn watch(request: &crate::operations::audit::AuditRequest) -> VerbResult {
 
     use crate::error::stdout_failure;
     use crate::operations::audit::watch;
-    use crate::output::{audit as tell, stdout};
+    use crate::output::{audit as output, stdout};
 
     let outcome = watch::watch(request, &mut |change| {
-        let told = match change {
-            Some(change) => stdout::line(&tell::change(&change, SystemTime::now())),
+        let written = match change {
+            Some(change) => stdout::line(&output::change(&change, SystemTime::now())),
             None if stdout::is_unread(Duration::ZERO) => Err(ErrorKind::BrokenPipe.into()),
             None => Ok(()),
         };
-        match told {
+        match written {
             Ok(()) => ControlFlow::Continue(()),
-            // The reader has gone, and with it the purpose.
+            // The reader has gone.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => ControlFlow::Break(Ok(())),
             Err(error) => ControlFlow::Break(Err(error)),
         }

@@ -1,4 +1,4 @@
-//! `sameport completions`: the command line, taught to a shell.
+//! `sameport completions`: completion scripts for shells.
 
 use std::process::ExitCode;
 

@@ -8,16 +8,15 @@ const EXAMPLES: &str = "\
 Examples:
   sameport detach --unit nginx.service
   sameport detach --cgroup /my/app
-  sameport detach --all                 every attachment, also of cgroups that are gone";
+  sameport detach --all                 every attachment, also of removed cgroups";
 
 const AFTER: &str = "\
-The next bind is as it was before `sameport attach`; sockets that are shared stay so. Nothing of \
-sameport is left there, and nothing of others is touched.
+Later binds are no longer changed; shared sockets stay shared. Programs of others on the cgroup are not \
+touched.
 
-Exit code: 0 when nothing is attached any more, 1 when nothing was (without --all), 2 when the \
-command line is wrong, 3 when this machine cannot.";
+Exits with 1 when there was no attachment (without --all).";
 
-/// Undo `attach`: the next bind is as it was before
+/// Undo `attach`
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 #[command(group(clap::ArgGroup::new("where").args(["unit", "cgroup", "all"]).required(true)))]
@@ -28,7 +27,7 @@ pub(crate) struct Args {
     /// This cgroup: its path as in /proc/PID/cgroup, or its directory
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
-    /// Everything
+    /// Every attachment
     #[arg(long)]
     all: bool,
 }

@@ -1,4 +1,4 @@
-//! `sameport doctor`: what this machine can do, and what it makes possible.
+//! `sameport doctor`: the abilities of this machine.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use crate::error::VerbResult;
 use crate::operations::examine::examine;
 use crate::output::{doctor, stdout};
 
-/// Say what this machine can do: yes, no or could not tell, and why
+/// List what this machine can do: yes, no or could not tell, and why
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
@@ -23,8 +23,9 @@ Examples:
   sameport doctor --json     for programs";
 
 const AFTER: &str = "\
-Exit code: 0 if `sameport run` works here or that could not be told, 3 if it cannot.
-Every fact is found by trying; nothing is changed and nothing stays behind.";
+Every fact is found by trying; nothing is changed or left behind.
+
+Exits with 3 when `sameport run` does not work here.";
 
 pub(crate) fn run(args: Args) -> VerbResult {
     let runtime_folder = std::env::var_os("XDG_RUNTIME_DIR");

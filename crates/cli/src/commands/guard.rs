@@ -6,25 +6,23 @@ use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
-  sameport guard 8443 --allow unit=api.service            nobody but the service may bind port 8443
+  sameport guard 8443 --allow unit=api.service            only the service may bind port 8443
   sameport guard 53/udp --allow uid=bind --allow exe=/usr/sbin/named
-  sameport guard 8443 --report-only --allow uid=www       refuse nobody; note who would be refused
-  sameport guard --log                                    who was refused, or would have been
-  sameport guard --list                                   what is guarded, and whether it really is
-  sameport guard 8443 --off                               end it";
+  sameport guard 8443 --report-only --allow uid=www       refuse no bind; log those that would be refused
+  sameport guard --log                                    the binds that were refused or noted
+  sameport guard --list                                   the guarded ports, and whether the guards act
+  sameport guard 8443 --off                               end a guard";
 
 const AFTER: &str = "\
-The kernel refuses the bind (EPERM) of everybody else, root included, on every address of the port, \
-TCP and UDP unless one is named, in this network namespace. Whoever is named by one --allow may; a \
-second `guard` for the port replaces the first. Sockets that are bound already stay as they are, and are \
-shown. It needs no process of sameport, is kept in /etc/sameport/guards.json, and comes back after a \
-start of the machine by `guard --restore`, which sameport-guard.service does. Needs root. docs/guard.md \
-says what is not covered.
+The kernel refuses every other bind (EPERM), also root's, on every address of the port, TCP and UDP \
+unless one is named, in this network namespace. A second `guard` for the port replaces the first. Bound \
+sockets stay as they are and are listed. No sameport process keeps running; the guards are kept in \
+/etc/sameport/guards.json, and sameport-guard.service restores them after a reboot (`guard --restore`). \
+Needs root. docs/guard.md lists what is not covered.
 
-Exit code: 0 when done, 1 when it could not be or --list finds that the kernel does not do what the list \
-says, 2 when the command line is wrong, 3 when this machine cannot.";
+Exits with 1 also when --list finds that the kernel does not match the list.";
 
-/// Let only these bind a port: users, services, cgroups or executables
+/// Restrict who may bind a port: users, services, cgroups or executables
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 #[command(group(clap::ArgGroup::new("what")
@@ -33,31 +31,31 @@ pub(crate) struct Args {
     /// The port: 8443, 8443/tcp or 8443/udp
     #[arg(value_name = "PORT")]
     port: Option<GuardPort>,
-    /// Who may bind it: unit=NAME, uid=USER, exe=/PATH or cgroup=/PATH; may be given several times
-    #[arg(long, value_name = "WHO", conflicts_with_all = ["list", "log", "restore", "off_all"])]
+    /// Allow unit=NAME, uid=USER, exe=/PATH or cgroup=/PATH to bind it; can be repeated
+    #[arg(long, value_name = "RULE", conflicts_with_all = ["list", "log", "restore", "off_all"])]
     allow: Vec<AllowSpec>,
-    /// Refuse nobody; note who would be refused, for --log
+    /// Refuse no bind; log those that would be refused, for --log
     #[arg(long, conflicts_with_all = ["list", "log", "restore", "off_all"])]
     report_only: bool,
-    /// Even if it locks out those who have the port now, or everybody
+    /// Set the guard even if it locks out the programs on the port, or all
     #[arg(long, conflicts_with_all = ["list", "log", "restore", "off_all"])]
     force: bool,
-    /// End the guard of this port
+    /// End the guard of the port
     #[arg(long, requires = "port", conflicts_with_all = ["allow", "report_only", "force"])]
     off: bool,
     /// End every guard, of every network namespace
     #[arg(long)]
     off_all: bool,
-    /// Show what is guarded
+    /// List the guards
     #[arg(long)]
     list: bool,
-    /// Show the last 1,024 binds that were refused, or would have been
+    /// List the last 1,024 binds that were refused or noted
     #[arg(long)]
     log: bool,
-    /// Have the kernel do what /etc/sameport/guards.json says
+    /// Set the guards of /etc/sameport/guards.json in the kernel
     #[arg(long)]
     restore: bool,
-    /// With --list: one line of JSON; with --log: a line for each
+    /// With --list: print one line of JSON; with --log: a line a bind
     #[arg(long, conflicts_with_all = ["port", "restore", "off_all"])]
     json: bool,
 }
@@ -91,7 +89,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
             let refusals = guard::log()?;
             match (args.json, refusals.is_empty()) {
                 (true, _) => stdout::write(&output::log::json(&refusals))?,
-                (false, true) => stderr::say("nobody was refused"),
+                (false, true) => stderr::say("no bind was refused"),
                 (false, false) => stdout::write(&output::log::text(&refusals))?,
             }
         }

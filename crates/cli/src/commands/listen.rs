@@ -17,23 +17,23 @@ Examples:
   sameport listen :5353 --udp --count 10  end after ten datagrams
   sameport listen localhost:0 --json      on a free port, for programs";
 
-/// Listen on an address and print who connects
+/// Listen on an address and print each connection
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Where: 8080, :8080, 127.0.0.1:8080, [::1]:8080, localhost:8080; port 0 picks a free one
+    /// The address: 8080, :8080, 127.0.0.1:8080, [::1]:8080, localhost:8080; port 0 picks a free one
     #[arg(value_name = "ADDR")]
     address: AddrSpec,
     /// Receive datagrams instead of connections
     #[arg(long)]
     udp: bool,
-    /// Let nobody share the address, root neither (docs/security.md says what that does not stop)
+    /// Let no other socket share the address, not even root's (limits: docs/security.md)
     #[arg(long)]
     exclusive: bool,
     /// End after this many connections or datagrams
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// One line of JSON an event
+    /// Print each event as a line of JSON
     #[arg(long)]
     json: bool,
 }
@@ -48,20 +48,20 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let served = opened.serve(args.count, |arrival| {
         match stdout::line(&output::arrived(&arrival, args.json)) {
             Ok(()) => Ok(()),
-            // The reader has gone, and with it the purpose.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(StopReason::NobodyReads),
+            // The reader has gone.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(StopReason::Unread),
             Err(error) => Err(StopReason::Failed("write to stdout", error)),
         }
     });
     match served {
-        Ok(()) | Err(StopReason::NobodyReads) => Ok(ExitCode::SUCCESS),
+        Ok(()) | Err(StopReason::Unread) => Ok(ExitCode::SUCCESS),
         Err(stop) => Err(stop.failure()),
     }
 }
 
-/// Why no more arrivals are told.
+/// The reason to stop.
 enum StopReason {
-    NobodyReads,
+    Unread,
     Failed(&'static str, io::Error),
 }
 
@@ -74,7 +74,7 @@ impl From<io::Error> for StopReason {
 impl StopReason {
     fn failure(self) -> Failure {
         match self {
-            Self::NobodyReads => Failure::failed("nobody reads stdout"),
+            Self::Unread => Failure::failed("stdout has no reader"),
             Self::Failed(call, error) => Failure::failed(format!("{call}: {error}")),
         }
     }

@@ -1,4 +1,4 @@
-//! `sameport manual`: the manual pages, from the same definitions as `--help`.
+//! `sameport manual`: the manual pages, from the definitions of `--help`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ fn write_all_to(directory: &Path, whole: clap::Command) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One page, with the examples that stand before the help as a section of their own.
+/// One page, with the examples as a section of their own.
 fn page(command: clap::Command) -> String {
     let examples = command.get_before_help().map(ToString::to_string);
     let version = concat!("sameport ", env!("CARGO_PKG_VERSION"));

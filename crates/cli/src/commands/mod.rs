@@ -1,4 +1,4 @@
-//! One file a verb: its arguments, one call of an operation, the telling of its result.
+//! One file a verb: its arguments, one call of an operation, the output of its result.
 
 mod attach;
 mod audit;
@@ -25,6 +25,7 @@ mod why;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::args::{ENVIRONMENT, EXIT_CODES};
 use crate::error::{Failure, VerbResult};
 use crate::output::stdout;
 use crate::output::text::shorten;
@@ -40,12 +41,12 @@ const EXAMPLES: &str = "\
 Examples:
   sameport run -- python3 -m http.server 8080     share port 8080, from many terminals
   sameport run -n 4 -- ./server                   four copies at once
-  sameport run --name web -n 4 -- ./server        four that outlive crashes and restarts
+  sameport run --name web -n 4 -- ./server        four copies that are restarted after a crash
   sameport restart web                            one after the other, no connection lost
-  sameport ls 8080                                who is on the port
+  sameport ls 8080                                the sockets on the port and their processes
   sameport why 8080                               why it cannot be bound, and what would work
-  sameport audit                                  who has taken a port from another
-  sameport guard 8443 --allow unit=api.service    who may bind it; for root
+  sameport audit                                  programs that took a port from another
+  sameport guard 8443 --allow unit=api.service    restrict who may bind it; for root
   sameport listen 127.0.0.1:8080                  listen there yourself, shared
   sameport doctor                                 what this machine can do";
 
@@ -73,10 +74,10 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// All that `sameport` does, at one glance.
+    /// Runs the verb.
     pub(crate) fn run(self) -> VerbResult {
         if !matches!(self, Self::Run(_)) {
-            // The stdout of `run` is its workers', open or closed.
+            // The stdout of `run` belongs to its workers, open or closed.
             stdout::require()?;
         }
         match self {
@@ -118,15 +119,21 @@ impl Command {
     }
 }
 
-/// The whole command line, as the help, the completions and the manual tell it.
+/// The command line for help, completions and manual: every verb's help ends with the exit codes.
 fn definition() -> clap::Command {
+    let with_exit_codes = |verb: clap::Command| {
+        let help = verb.get_after_help().map(|help| format!("{help}\n\n")).unwrap_or_default();
+        verb.after_help(format!("{help}{EXIT_CODES}"))
+    };
     CommandLine::command()
+        .after_help(format!("{ENVIRONMENT}\n\n{EXIT_CODES}"))
+        .mut_subcommands(with_exit_codes)
 }
 
-/// Reads the command line. `--help` and `--version` print and exit here; every mistake becomes one
-/// line that names the argument.
+/// Parses the command line. `--help` and `--version` print and exit; every error is one line that names
+/// the argument.
 pub(crate) fn parse() -> Result<Command, Failure> {
-    refuse_what_is_too_long_for_a_verb()?;
+    refuse_long_verb()?;
     definition()
         .try_get_matches()
         .and_then(|matches| CommandLine::from_arg_matches(&matches))
@@ -139,9 +146,9 @@ pub(crate) fn parse() -> Result<Command, Failure> {
         })
 }
 
-/// clap compares a word that is no verb with every verb, letter by letter, which takes seconds for the
-/// longest word that Linux passes.
-fn refuse_what_is_too_long_for_a_verb() -> Result<(), Failure> {
+/// clap compares an unknown verb with every verb, character by character, which takes seconds for the
+/// longest argument that Linux passes.
+fn refuse_long_verb() -> Result<(), Failure> {
     const LONGEST: usize = 64;
     let word = std::env::args_os().nth(1).unwrap_or_default();
     let word = word.to_string_lossy();
@@ -160,7 +167,7 @@ fn one_line(error: &clap::Error) -> Failure {
     let first = first.strip_prefix("error: ").unwrap_or(first);
     let message = first.split_whitespace().collect::<Vec<_>>().join(" ");
     let failure = Failure::usage(shorten(&message));
-    // For an unknown option clap suggests to pass it "as a value", which helps nobody here.
+    // For an unknown option clap suggests to pass it "as a value", which is never right here.
     let tip = paragraphs
         .find_map(|paragraph| paragraph.trim().strip_prefix("tip: "))
         .and_then(|tips| tips.lines().next())

@@ -8,25 +8,24 @@ use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
-  sameport reexec web                             after a new sameport was installed in its place
+  sameport reexec web                             after the installation of a new sameport
   sameport reexec web /opt/sameport-2/sameport    another file";
 
 const AFTER: &str = "\
-The supervisor executes the program in its own place: its pid, its workers and their sockets stay, \
+The supervisor executes the new program in its own process: its pid, its workers and their sockets stay, \
 and no connection is lost.
 
-Exit code: 0 when the new one goes on, 1 when the old one does, 126 or 127 when the program cannot be \
-executed or found, 2 when the command line is wrong, 3 when this machine cannot.";
+Exits with 1 when the old supervisor goes on, 126 or 127 when the program cannot be executed or found.";
 
 /// Replace the supervisor of a named run by a newly installed sameport
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
-    /// The run
+    /// The name of the run
     name: RunName,
     /// The program [default: the file that the supervisor was started from]
     program: Option<OsString>,
-    /// Lines of JSON on stdout
+    /// Print each step as a line of JSON
     #[arg(long)]
     json: bool,
 }

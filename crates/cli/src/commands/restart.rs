@@ -8,27 +8,26 @@ const EXAMPLES: &str = "\
 Examples:
   sameport restart web               one worker after the other
   sameport restart web --surge 2     two at once
-  sameport restart web --surge 0     each ends before its successor starts
-  sameport restart web --json        every step as a line of JSON";
+  sameport restart web --surge 0     each worker ends before its replacement starts
+  sameport restart web --json        each step as a line of JSON";
 
 const AFTER: &str = "\
-A worker gets no new connections from the moment its successor is ready, finishes those it has, and \
-is asked to end. A successor that does not get ready ends the restart: the worker before it stays. \
-Ctrl-C ends this telling, not the restart.
+A worker gets no new connections from the moment its replacement is ready, finishes those it has and \
+receives SIGTERM. A replacement that does not become ready ends the restart, and the old worker stays. \
+Ctrl-C ends this output, not the restart.
 
-Exit code: 0 when every worker is a new one, 1 when not, 2 when the command line is wrong, 3 when \
-this machine cannot.";
+Exits with 1 when a worker was not replaced.";
 
 /// Replace every worker of a named run, without losing a connection
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
-    /// The run
+    /// The name of the run
     name: RunName,
-    /// How many successors start at once, 0 to 1024 [default: as `run` was told]
+    /// Number of replacements that start at once, 0 to 1024 [default: that of `run`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
     surge: Option<u16>,
-    /// Lines of JSON on stdout
+    /// Print each step as a line of JSON
     #[arg(long)]
     json: bool,
 }

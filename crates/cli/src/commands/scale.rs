@@ -6,26 +6,25 @@ use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
-  sameport scale web 8            eight workers from now on
-  sameport scale web 8 --json     every step as a line of JSON";
+  sameport scale web 8            eight workers
+  sameport scale web 8 --json     each step as a line of JSON";
 
 const AFTER: &str = "\
-Workers that are too many get no new connections, finish those they have, and are asked to end. \
-Ctrl-C ends this telling, not the change.
+Surplus workers get no new connections, finish those they have and receive SIGTERM. Ctrl-C ends this \
+output, not the change.
 
-Exit code: 0 when there are as many, and all are ready, 1 when not, 2 when the command line is \
-wrong, 3 when this machine cannot.";
+Exits with 1 when a worker did not become ready.";
 
-/// Change how many workers a named run has
+/// Change the number of workers of a named run
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
-    /// The run
+    /// The name of the run
     name: RunName,
-    /// How many workers, 1 to 1024
+    /// Number of workers, 1 to 1024
     #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     copies: u16,
-    /// Lines of JSON on stdout
+    /// Print each step as a line of JSON
     #[arg(long)]
     json: bool,
 }

@@ -6,26 +6,25 @@ use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
-  sameport status                every named run of yours
-  sameport status web            its workers and addresses
+  sameport status                your named runs
+  sameport status web            the workers and addresses of one
   sameport status web --json     for programs";
 
 const AFTER: &str = "\
-A run has a name by `sameport run --name`. STATE is starting, ready, draining (no new connections), \
-waiting (crashed, and started again after a while) or given-up. QUEUE is waiting connections and \
-their limit. HELD: the sockets outlive their workers. STEERED: workers that are dead, starting or \
-draining get no new connections. CONNS is open connections, `-` where they cannot be counted.
+`sameport run --name` starts a named run. STATE: starting, ready, draining (no new connections), waiting \
+(crashed, restarts after a delay) or given-up. QUEUE: waiting connections and their limit. HELD: the \
+sockets outlive their workers. STEERED: dead, starting and draining workers get no new connections. CONNS: \
+open connections, `-` where they cannot be counted.
 
-Exit code: 0 when it is told, 1 when there is no such run, its supervisor is gone or does not \
-answer, 2 when the command line is wrong, 3 when this machine cannot.";
+Exits with 1 when the run does not exist or its supervisor does not answer.";
 
-/// Show how named runs are: workers, addresses, queues
+/// Show named runs: workers, addresses, queues
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
-    /// Only this run, with all there is to say about it
+    /// Only this run, in full
     name: Option<RunName>,
-    /// One line of JSON
+    /// Print one line of JSON
     #[arg(long)]
     json: bool,
 }

@@ -7,22 +7,19 @@ use crate::error::VerbResult;
 const EXAMPLES: &str = "\
 Examples:
   sameport stop web            drain, then end
-  sameport stop web --json     every step as a line of JSON";
+  sameport stop web --json     each step as a line of JSON";
 
 const AFTER: &str = "\
-Workers get no new connections, finish those they have, and are asked to end; then the supervisor \
-ends, and its `sameport run` with it. Ctrl-C ends this telling, not the stopping.
-
-Exit code: 0 when it has stopped, 1 when not, 2 when the command line is wrong, 3 when this machine \
-cannot.";
+Workers get no new connections, finish those they have and receive SIGTERM; then the supervisor and its \
+`sameport run` end. Ctrl-C ends this output, not the stop.";
 
 /// End a named run: its workers drain, then end
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
-    /// The run
+    /// The name of the run
     name: RunName,
-    /// Lines of JSON on stdout
+    /// Print each step as a line of JSON
     #[arg(long)]
     json: bool,
 }

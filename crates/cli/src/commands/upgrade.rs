@@ -12,20 +12,19 @@ Examples:
   sameport upgrade web --json -- /srv/web/v2/server --port 8080";
 
 const AFTER: &str = "\
-The command is started where the run was: in the supervisor's directory, with its environment. The \
-old workers drain and end, each after its successor is ready; a successor that does not get ready \
-ends the upgrade, and the old command goes on. Ctrl-C ends this telling, not the upgrade.
+The command starts in the directory and with the environment of the supervisor. Each old worker drains and \
+ends after its replacement is ready; a replacement that does not become ready ends the upgrade, and the old \
+command stays. Ctrl-C ends this output, not the upgrade.
 
-Exit code: 0 when every worker is a new one, 1 when the old command goes on, 126 or 127 when the new \
-one cannot be executed or found, 2 when the command line is wrong, 3 when this machine cannot.";
+Exits with 1 when the old command stays, 126 or 127 when the new one cannot be executed or found.";
 
-/// Replace every worker of a named run by one of another command
+/// Replace the workers of a named run by those of another command
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
-    /// The run
+    /// The name of the run
     name: RunName,
-    /// Lines of JSON on stdout
+    /// Print each step as a line of JSON
     #[arg(long)]
     json: bool,
     /// The new program and its arguments, after `--`

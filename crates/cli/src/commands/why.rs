@@ -1,72 +1,66 @@
 //! `sameport why`.
 
-use sameport_policy::addr::{AddrSpec, AddrSpecError, parse_fixed_port};
+use sameport_policy::addr::AddrSpec;
 
+use crate::args::parse_fixed_address;
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
-  sameport why 8080                     could a server bind port 8080, and if not, why not
+  sameport why 8080                     whether a server could bind port 8080, and if not, why not
   sameport why 127.0.0.1:8080           on this address
   sameport why --udp 5353 --reuse-port  a UDP socket with SO_REUSEPORT
-  sudo sameport why 80 --user www-data  for somebody else";
+  sudo sameport why 80 --user www-data  for another user";
 
 const AFTER: &str = "\
-Without options it answers for what nearly every server does: SO_REUSEADDR on TCP, nothing on UDP; a \
-bare port is every address of both families. It looks and reckons by the kernel's rules; it binds \
-nothing and changes nothing. What a guard or a security module forbids on top of these rules is not \
-seen. Options of another user's sockets can be read by root only: where they decide, the answer says \
-so.
+Without options the answer is for the usual server: SO_REUSEADDR on TCP, no option on UDP; a port alone is \
+every address of both families. The answer follows from the sockets on the port and the rules of the \
+kernel; nothing is bound or changed. Guards of other tools and security modules are not inspected. Only \
+root can read the options of another user's sockets: where they matter, the answer says so.
 
-Exit code: 0 when the address can be bound, 1 when it cannot, 2 when the command line is wrong, 3 when \
-it cannot be told.";
+Exits with 0 when the address can be bound, 1 when it cannot, 3 when that is uncertain.";
 
-/// Say why an address cannot be bound, who holds it, and what would work
+/// Explain why an address cannot be bound, who holds it, and what would work
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
-    /// Where: 8080, 127.0.0.1:8080, [::1]:8080, localhost:8080
-    #[arg(value_name = "ADDR", value_parser = fixed)]
+    /// The address: 8080, 127.0.0.1:8080, [::1]:8080, localhost:8080
+    #[arg(value_name = "ADDR", value_parser = parse_fixed_address)]
     address: AddrSpec,
-    /// A UDP socket
+    /// For a UDP socket
     #[arg(long)]
     udp: bool,
-    /// A socket with SO_REUSEPORT
+    /// For a socket with SO_REUSEPORT
     #[arg(long)]
     reuse_port: bool,
-    /// A UDP socket with SO_REUSEADDR, which a TCP one has without this
+    /// For a UDP socket with SO_REUSEADDR; TCP sockets have it by default
     #[arg(long)]
     reuse_address: bool,
-    /// A TCP socket without SO_REUSEADDR
+    /// For a TCP socket without SO_REUSEADDR
     #[arg(long, conflicts_with_all = ["reuse_address", "udp"])]
     no_reuse_address: bool,
-    /// An IPv6 socket that leaves IPv4 alone (IPV6_V6ONLY)
+    /// For an IPv6 socket without IPv4 (IPV6_V6ONLY)
     #[arg(long)]
     v6only: bool,
-    /// A socket that is bound to this interface (SO_BINDTODEVICE)
+    /// For a socket on this interface (SO_BINDTODEVICE)
     #[arg(long, value_name = "DEVICE", value_parser = device)]
     device: Option<String>,
-    /// A socket of this user's, by name or number (root only)
+    /// For a socket of this user, by name or number (root only)
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// One line of JSON
+    /// Print one line of JSON
     #[arg(long)]
     json: bool,
 }
 
-fn fixed(text: &str) -> Result<AddrSpec, AddrSpecError> {
-    let wanted: AddrSpec = text.parse()?;
-    parse_fixed_port(&wanted.port.to_string())?;
-    Ok(wanted)
-}
-
-/// A name that an interface can have.
+/// Parses the name of an interface.
 fn device(text: &str) -> Result<String, String> {
-    const LONGEST: usize = 15;
-    let odd = |c: char| c == '/' || c == ':' || c.is_whitespace();
-    if text.is_empty() || text.len() > LONGEST || text.contains(odd) {
+    /// IFNAMSIZ - 1.
+    const LIMIT: usize = 15;
+    let is_forbidden = |c: char| c == '/' || c == ':' || c.is_whitespace();
+    if text.is_empty() || text.len() > LIMIT || text.contains(is_forbidden) {
         return Err(format!(
-            "an interface's name has 1 to {LONGEST} bytes, without `/`, `:` and space"
+            "an interface's name has 1 to {LIMIT} bytes, without `/`, `:` and space"
         ));
     }
     Ok(text.to_owned())

@@ -14,16 +14,16 @@ use sameport_sys::cgroup::{Cgroup, CgroupError};
 
 use sameport_supervisor::conflict::is_local;
 
-/// Which cgroup.
+/// A cgroup on the command line.
 #[derive(Debug, Clone)]
 pub(crate) enum CgroupChoice {
-    /// That of a systemd unit.
+    /// The cgroup of a systemd unit.
     Unit(String),
-    /// The one with this path.
+    /// The cgroup with this path.
     Path(PathBuf),
 }
 
-/// What the user asked for.
+/// The options of `attach`.
 #[derive(Debug, Clone)]
 pub(crate) struct AttachRequest {
     pub(crate) place: CgroupChoice,
@@ -32,18 +32,18 @@ pub(crate) struct AttachRequest {
     pub(crate) source: Option<SocketAddr>,
 }
 
-/// What was done.
+/// The effect of `attach`.
 #[derive(Debug)]
 pub(crate) struct AttachResult {
     /// The cgroup, as `/proc/PID/cgroup` writes it.
     pub(crate) path: PathBuf,
-    /// The BPF file system had to be mounted, and stays.
+    /// Whether this call mounted the BPF file system, which stays mounted.
     pub(crate) mounted: bool,
-    /// What was found to be of no use any more.
+    /// Pins without a use, which were removed.
     pub(crate) cleared: Vec<RemovedPins>,
 }
 
-/// What is attached, and the time it is.
+/// The attachments at a point in time.
 #[derive(Debug)]
 pub(crate) struct AttachmentList {
     pub(crate) attached: Vec<AttachedPrograms>,
@@ -52,7 +52,7 @@ pub(crate) struct AttachmentList {
 
 #[derive(Debug)]
 pub(crate) enum Error {
-    /// These two rules are for one address, the second given later.
+    /// Two rules for one address, in the order of the command line.
     Contradiction(MapRule, MapRule),
     /// No interface has this address.
     NotLocal(IpAddr),
@@ -66,9 +66,9 @@ pub(crate) fn attach(request: &AttachRequest) -> Result<AttachResult, Error> {
     if let Some((one, other)) = map::contradiction(&request.rules) {
         return Err(Error::Contradiction(request.rules[one], request.rules[other]));
     }
-    let given = request.rules.iter().filter_map(|rule| rule.to.ip);
+    let targets = request.rules.iter().filter_map(|rule| rule.to.ip);
     let source = request.source.map(|source| source.ip());
-    if let Some(ip) = given.chain(source).find(|ip| !is_local(*ip)) {
+    if let Some(ip) = targets.chain(source).find(|ip| !is_local(*ip)) {
         return Err(Error::NotLocal(ip));
     }
     let cgroup = open(&request.place)?;
@@ -82,7 +82,7 @@ pub(crate) fn attach(request: &AttachRequest) -> Result<AttachResult, Error> {
         ports: request.ports.clone(),
         rules: request.rules.clone(),
         source: request.source,
-        // A service may have a network of its own; the cgroup was named for all that is in it.
+        // A service may have its own network namespace; the attachment is for the whole cgroup.
         network: None,
     };
     let mounted = cgroup_bind::attach(&cgroup, &settings)
@@ -92,7 +92,7 @@ pub(crate) fn attach(request: &AttachRequest) -> Result<AttachResult, Error> {
     Ok(AttachResult { path, mounted, cleared })
 }
 
-/// Takes away what `attach` made. The cgroup may be gone meanwhile.
+/// Removes an attachment, also one of a removed cgroup.
 pub(crate) fn detach(place: &CgroupChoice) -> Result<PathBuf, Error> {
     let gone = match open(place) {
         Ok(cgroup) => {
@@ -124,7 +124,7 @@ fn is_of(path: &Path, wanted: &Path) -> bool {
     path.ends_with(&wanted) || wanted.ends_with(&path)
 }
 
-/// Takes away everything that `attach` ever made. Gives how many attachments there were.
+/// Removes every attachment and returns their number.
 pub(crate) fn detach_all() -> Result<usize, Error> {
     let pin = |error| Error::Pin(PathBuf::new(), error);
     let cleared = cgroup_bind::clear_leftovers().map_err(pin)?;
@@ -132,7 +132,7 @@ pub(crate) fn detach_all() -> Result<usize, Error> {
     Ok(of_cgroups + cgroup_bind::detach_all().map_err(pin)?)
 }
 
-/// What is attached now.
+/// The current attachments.
 pub(crate) fn list() -> Result<AttachmentList, Error> {
     let attached =
         cgroup_bind::list_attached().map_err(|error| Error::Pin(PathBuf::new(), error))?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sameport_policy::addr::AddrSpec;
 use sameport_policy::model::Protocol;
 
-/// What the user asked for.
+/// The options of `dial`.
 #[derive(Debug, Clone)]
 pub(crate) struct DialRequest {
     pub(crate) from: Option<AddrSpec>,
@@ -16,14 +16,14 @@ pub(crate) struct DialRequest {
     pub(crate) timeout: Option<Duration>,
 }
 
-/// A way to the other side.
+/// A connected socket.
 #[derive(Debug)]
 pub(crate) enum DialStream {
     Tcp(TcpStream),
     Udp(UdpSocket),
 }
 
-/// Connects; from any free port of ours unless told.
+/// Connects, from any free local port unless one is requested.
 pub(crate) fn connect(request: &DialRequest) -> Result<DialStream, sameport::Error> {
     let from = request.from.as_ref().map_or_else(|| "0".to_owned(), AddrSpec::to_string);
     let to = request.to.to_string();
@@ -62,14 +62,14 @@ fn copy_stream(
     let mut ours = stream.try_clone()?;
     let sending = std::thread::spawn(move || -> io::Result<()> {
         let copied = io::copy(&mut input, &mut ours).map(drop);
-        // Closed by the other side already is closed.
+        // The other side may have closed first.
         let _ = ours.shutdown(Shutdown::Write);
         copied
     });
     let mut buffer = [0; 16 * 1024];
     loop {
         match stream.read(&mut buffer) {
-            // What the other side still wants to hear is sent to the end, as nc does.
+            // The input is still sent to its end, as nc does.
             Ok(0) => return sending.join().unwrap_or(Ok(())),
             Ok(n) => {
                 output.write_all(&buffer[..n])?;

@@ -1,4 +1,4 @@
-//! Finding out what this machine can do: the probes' facts, and what follows from them.
+//! `doctor`: the facts of the probes, and the capabilities that follow.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use sameport_policy::capability;
 use sameport_policy::capability::Capability;
 use sameport_policy::capability::question::{ProbeAnswer, ProbeFact, ProbeSubject};
 
-/// What was found, and what it makes possible.
+/// The facts of the machine and the capabilities that follow.
 pub(crate) struct MachineReport {
     pub(crate) facts: Vec<ProbeFact>,
     pub(crate) abilities: Vec<Capability>,
@@ -19,7 +19,7 @@ impl MachineReport {
     }
 }
 
-/// Asks the system. Changes nothing and leaves nothing behind. `runtime_folder`: XDG_RUNTIME_DIR.
+/// Probes the system. Changes nothing and leaves nothing behind. `runtime_folder`: XDG_RUNTIME_DIR.
 pub(crate) fn examine(runtime_folder: Option<&Path>) -> MachineReport {
     let mut facts =
         vec![ProbeFact { subject: ProbeSubject::Sharing, answer: sharing(sameport::support()) }];
@@ -29,7 +29,7 @@ pub(crate) fn examine(runtime_folder: Option<&Path>) -> MachineReport {
     MachineReport { facts, abilities }
 }
 
-/// The library's promise, as a fact among others.
+/// The support of the library as a fact.
 fn sharing(support: sameport::Support) -> ProbeAnswer {
     let text = format!("{}; {} can join", support.sharing, support.join_policy);
     match support.sharing {
@@ -39,7 +39,7 @@ fn sharing(support: sameport::Support) -> ProbeAnswer {
     }
 }
 
-/// Whether this build has it.
+/// Whether this build has the preload library.
 fn library() -> ProbeAnswer {
     match sameport_preload::LIBRARY {
         Some(library) => ProbeAnswer::Yes(format!("{} KiB, in this program", library.len() / 1024)),
@@ -57,7 +57,7 @@ fn of_this_system(runtime_folder: Option<&Path>) -> Vec<ProbeFact> {
     facts
 }
 
-/// `run` and `ls` stand on what only Linux has.
+/// The facts that only Linux has.
 #[cfg(not(target_os = "linux"))]
 fn of_this_system(_: Option<&Path>) -> Vec<ProbeFact> {
     [

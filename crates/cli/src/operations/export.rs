@@ -1,15 +1,15 @@
-//! Writing the preload library to a file that the user names.
+//! `preload`: writes the preload library to a file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Why it was not written.
+/// The reason why the library was not written.
 #[derive(Debug)]
 pub(crate) enum ExportError {
-    /// This build has none, for this reason.
+    /// This build has no library, for this reason.
     NoLibrary(&'static str),
-    /// The file is there already.
+    /// The file exists.
     Exists,
     /// The system's error.
     System(io::Error),
@@ -21,7 +21,7 @@ pub(crate) fn export(to: &Path, force: bool) -> Result<(), ExportError> {
     let library =
         sameport_preload::LIBRARY.ok_or(ExportError::NoLibrary(sameport_preload::WHY_NOT))?;
     let aside = aside(to).ok_or_else(|| {
-        ExportError::System(io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))
+        ExportError::System(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a file"))
     })?;
     let written = write_new(&aside, library).and_then(|()| {
         if force {
@@ -32,7 +32,7 @@ pub(crate) fn export(to: &Path, force: bool) -> Result<(), ExportError> {
         }
     });
     if !force || written.is_err() {
-        // It was never there, or its second name is no longer wanted.
+        // The link under its own name remains, or writing failed.
         let _ = std::fs::remove_file(&aside);
     }
     written.map_err(|error| match error.kind() {
@@ -41,7 +41,7 @@ pub(crate) fn export(to: &Path, force: bool) -> Result<(), ExportError> {
     })
 }
 
-/// A name beside the file that nobody else uses.
+/// A temporary name in the directory of the file.
 fn aside(file: &Path) -> Option<PathBuf> {
     let mut name = std::ffi::OsString::from(".");
     name.push(file.file_name()?);

@@ -1,4 +1,4 @@
-//! Who is on which port.
+//! `ls`: the sockets on ports and their processes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,44 +12,44 @@ use sameport_policy::model::netns::NetnsSpec;
 use sameport_policy::model::{Address, Group, Member, SocketState};
 use sameport_sys::socket::resolve_host;
 
-/// What to list.
+/// The options of `ls`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ListRequest {
     pub(crate) tcp: bool,
     pub(crate) udp: bool,
-    /// Only what is on this port, or takes traffic for this address.
+    /// Only the sockets on this port, or those that take traffic for this address.
     pub(crate) on: Option<AddrSpec>,
     /// Connected sockets too.
     pub(crate) all: bool,
-    /// With all that is known of the processes.
+    /// With the details of the processes.
     pub(crate) details: bool,
-    /// Where to look; the caller's own network namespace if nothing else is said.
+    /// The network namespace; the caller's own if `None`.
     pub(crate) network: Option<NetnsSpec>,
 }
 
-/// Who was there.
+/// The sockets at a point in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listing {
     pub(crate) groups: Vec<Group>,
-    /// Whether everybody is named: no process was hidden from the caller.
+    /// Whether no process was hidden from the caller.
     pub(crate) complete: bool,
-    /// Whether sockets that are bound and do not listen are all there.
+    /// Whether the kernel lists bound sockets that do not listen.
     pub(crate) bound: bool,
-    /// Whether a BPF iterator has found the processes, and not a scan of /proc.
+    /// Whether a BPF iterator found the processes, not a scan of /proc.
     pub(crate) iterated: bool,
-    /// Whether a socket is listed of which no process could be seen.
+    /// The reason why a listed socket has no visible process, if there is one.
     pub(crate) nameless: Option<Nameless>,
-    /// Where nobody is listed on the port asked for: whether somebody is connected from it.
+    /// Whether an unlisted connection uses the requested port as its local port.
     pub(crate) connected: bool,
-    /// The cgroups in which `attach` acts, by their number, with the paths of those it was done
-    /// for; `None` where it could not be told.
+    /// For each cgroup id, the paths of the attachments that apply there; `None` where they cannot
+    /// be read.
     pub(crate) attached: Option<BTreeMap<u64, Vec<PathBuf>>>,
-    /// When it was looked, since 1970.
+    /// The time of the listing, since 1970.
     pub(crate) at: Duration,
 }
 
 impl Listing {
-    /// The cgroups that `attach` was done for and that this socket is in.
+    /// The cgroups with an attachment that contain this socket.
     pub(crate) fn attached_to(&self, member: &Member) -> Option<&[PathBuf]> {
         let attached = self.attached.as_ref()?;
         if attached.is_empty() {
@@ -64,65 +64,66 @@ impl Listing {
     }
 }
 
-/// Why a socket is listed without a process.
+/// The reason why a socket is listed without a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nameless {
     /// Its processes belong to another user.
     OtherUser,
-    /// Root does not see them either: they are in another pid namespace, or there are none.
+    /// The processes are in another pid namespace, or the socket has no process.
     EvenForRoot,
 }
 
-/// Why there is no listing.
+/// The reason why the sockets could not be listed.
 #[derive(Debug)]
 pub(crate) enum Error {
     /// The name has no address.
     Name { name: String, source: io::Error },
-    /// There is no such network namespace, or not any more.
+    /// The network namespace does not exist.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing to enter there"))]
     Network(String),
     /// The network namespace may not be entered.
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing to enter there"))]
     NotPermitted(String),
-    /// This system does not tell.
+    /// This system cannot list sockets.
     Machine(String),
-    /// It could tell, and did not.
+    /// The system could list them, and failed.
     Look(String),
 }
 
-/// Looks, and groups what it saw.
+/// Lists the sockets and groups them by address.
 ///
 /// # Errors
 ///
-/// When a name does not resolve, or the system does not tell.
+/// When a name does not resolve, or the sockets cannot be listed.
 pub(crate) fn list(request: &ListRequest) -> Result<Listing, Error> {
     let ips = request.on.as_ref().map_or(Ok(None), ips)?;
     list_on(request, ips.as_deref())
 }
 
-/// Looks again and again, at most once a second and at most half of the time, and tells what was seen,
-/// until that fails or `is_unread`: that waits this long, or until nobody reads any more.
+/// Lists the sockets at most once a second and at most half of the time, and passes each listing to
+/// `print`, until that fails or the reader has gone. `is_unread` waits this long, or until the reader has
+/// gone.
 ///
 /// # Errors
 ///
-/// Those of [`list`]: a network namespace may vanish meanwhile. Within it, that of `tell`.
+/// Those of [`list`]: a network namespace may vanish meanwhile. Inside, those of `print`.
 pub(crate) fn watch(
     request: &ListRequest,
-    mut tell: impl FnMut(Listing) -> io::Result<()>,
+    mut print: impl FnMut(Listing) -> io::Result<()>,
     is_unread: impl Fn(Duration) -> bool,
 ) -> Result<io::Result<()>, Error> {
     const LEAST: Duration = Duration::from_secs(1);
     let ips = request.on.as_ref().map_or(Ok(None), ips)?;
-    let mut has_been_seen = false;
+    let mut was_listed = false;
     loop {
         let begun = std::time::Instant::now();
         let listing = list_on(request, ips.as_deref()).map_err(|error| match error {
-            Error::Network(why) if has_been_seen => Error::Look(why),
+            Error::Network(why) if was_listed => Error::Look(why),
             error => error,
         })?;
-        has_been_seen = true;
+        was_listed = true;
         let pause = LEAST.max(begun.elapsed());
-        if let Err(error) = tell(listing) {
+        if let Err(error) = print(listing) {
             return Ok(Err(error));
         }
         if is_unread(pause) {
@@ -147,7 +148,7 @@ fn list_on(request: &ListRequest, ips: Option<&[IpAddr]>) -> Result<Listing, Err
         && look(request, true)?.members.iter().any(|it| {
             it.socket.state == SocketState::Connected && is_asked_for(&it.socket.address)
         });
-    // The kernel itself finishes connections, which are nobody's by then.
+    // Inode 0: the kernel finishes a connection without a process.
     let nameless = groups
         .iter()
         .flat_map(|group| &group.members)
@@ -157,12 +158,12 @@ fn list_on(request: &ListRequest, ips: Option<&[IpAddr]>) -> Result<Listing, Err
     Ok(Listing { groups, complete, bound, iterated, nameless, connected, attached: attached(), at })
 }
 
-/// Whether some packet to this address could be for the other.
+/// Whether a packet to this address can be for the other.
 fn takes(theirs: &Address, address: SocketAddr) -> bool {
     theirs.overlaps(&Address::new(theirs.protocol, address))
 }
 
-/// The IPs to look at; `None` for all.
+/// The IP addresses to compare; `None` for all.
 fn ips(wanted: &AddrSpec) -> Result<Option<Vec<IpAddr>>, Error> {
     match &wanted.host {
         Host::Any => Ok(None),
@@ -173,7 +174,7 @@ fn ips(wanted: &AddrSpec) -> Result<Option<Vec<IpAddr>>, Error> {
     }
 }
 
-/// What the system told.
+/// The sockets as the system lists them.
 struct Inspection {
     members: Vec<Member>,
     complete: bool,

@@ -1,4 +1,4 @@
-//! `listen`: open an address, shared or exclusive, and give every arrival.
+//! `listen`: opens an address, shared or exclusive, and passes on every arrival.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -8,7 +8,7 @@ use sameport::Options;
 use sameport_policy::addr::AddrSpec;
 use sameport_policy::model::{Address, Protocol};
 
-/// What the user asked for.
+/// The options of `listen`.
 #[derive(Debug, Clone)]
 pub(crate) struct ListenRequest {
     pub(crate) address: AddrSpec,
@@ -16,15 +16,15 @@ pub(crate) struct ListenRequest {
     pub(crate) exclusive: bool,
 }
 
-/// The sockets that the address means: one, but for names with several addresses, and for
-/// wildcards where no socket can take both families.
+/// The sockets on the address: several for a name with several addresses, and for wildcards where no
+/// socket takes both families.
 #[derive(Debug)]
 pub(crate) enum OpenListeners {
     Tcp(Vec<TcpListener>),
     Udp(Vec<UdpSocket>),
 }
 
-/// Something arrived.
+/// A connection or a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
     /// A connection, closed again at once.
@@ -44,7 +44,7 @@ pub(crate) fn open(request: &ListenRequest) -> Result<OpenListeners, sameport::E
 }
 
 impl OpenListeners {
-    /// Where they are bound.
+    /// Their addresses.
     pub(crate) fn addresses(&self) -> io::Result<Vec<Address>> {
         let (protocol, sockets): (_, io::Result<Vec<_>>) = match self {
             Self::Tcp(all) => (Protocol::Tcp, all.iter().map(TcpListener::local_addr).collect()),
@@ -62,12 +62,12 @@ impl OpenListeners {
             .collect())
     }
 
-    /// Gives arrivals to `tell` until there have been `count`, `tell` says no, or a socket fails.
+    /// Passes arrivals to `report` until there were `count`, `report` fails, or a socket fails.
     /// The sockets stay open until the process ends.
     pub(crate) fn serve<E: From<io::Error>>(
         self,
         count: Option<u64>,
-        mut tell: impl FnMut(Arrival) -> Result<(), E>,
+        mut report: impl FnMut(Arrival) -> Result<(), E>,
     ) -> Result<(), E> {
         const QUEUE: usize = 64;
         let (sender, arrivals) = sync_channel(QUEUE);
@@ -77,11 +77,11 @@ impl OpenListeners {
         }
         drop(sender);
         let most = count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
-        arrivals.into_iter().take(most).try_for_each(|arrival| tell(arrival?))
+        arrivals.into_iter().take(most).try_for_each(|arrival| report(arrival?))
     }
 }
 
-/// Asks for arrivals in a thread of its own until one fails or nobody listens any more.
+/// Waits for arrivals in a thread of its own until one fails or the receiver has gone.
 fn spawn(
     to: &SyncSender<io::Result<Arrival>>,
     mut next: impl FnMut() -> io::Result<Arrival> + Send + 'static,
@@ -102,7 +102,7 @@ fn accept(listener: TcpListener) -> impl FnMut() -> io::Result<Arrival> {
     move || loop {
         match listener.accept() {
             Ok((_, from)) => return Ok(Arrival::Connection { from }),
-            // It was reset while it waited in the queue.
+            // The peer reset the connection while it waited in the queue.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => return Err(error),
         }

@@ -1,4 +1,4 @@
-//! Looking, deciding and acting: one file an operation. Nothing here prints or exits.
+//! The operations of the verbs, one file each. Nothing here prints or exits.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod attach;

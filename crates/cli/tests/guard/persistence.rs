@@ -289,7 +289,7 @@ fn executable_rule_works_on_overlayfs() {
 #[test]
 fn report_only_allows_and_reports_all() {
     let Some(fixture) = GuardFixture::new("guard-report") else { return };
-    assert_eq!(fixture.guard_ok("--log").stderr, "nobody was refused\n");
+    assert_eq!(fixture.guard_ok("--log").stderr, "no bind was refused\n");
     let inside = fixture.path("in");
     fixture.guard_ok(&format!("{PORT}/tcp --report-only --allow cgroup={inside}"));
     assert_eq!(fixture.bind_call("in", "tcp/127.0.0.1", PORT), bound_answer());

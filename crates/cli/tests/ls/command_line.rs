@@ -65,9 +65,9 @@ fn empty_list_exits_with_1() {
     let _lock = serialize();
     let port = unused_port();
     for (args, listing) in [
-        (vec!["ls", &port], format!("nobody is on port {port}\n")),
-        (vec!["ls", "--udp", &port], format!("nobody is on udp port {port}\n")),
-        (vec!["ls", &format!("[::1]:{port}")], format!("nobody is on [::1]:{port}\n")),
+        (vec!["ls", &port], format!("no socket is on port {port}\n")),
+        (vec!["ls", "--udp", &port], format!("no socket is on udp port {port}\n")),
+        (vec!["ls", &format!("[::1]:{port}")], format!("no socket is on [::1]:{port}\n")),
     ] {
         let output = sameport(&args);
         assert_eq!(output.status.code(), Some(1), "{output:?}");

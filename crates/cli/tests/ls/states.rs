@@ -68,7 +68,7 @@ fn lists_connections_with_all() {
 
     let nobody = sameport(&["ls", "--tcp", &at]);
     assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
-    let hint = "hint: somebody is connected from there, which --all shows\n";
+    let hint = "hint: a connection comes from there, which --all lists\n";
     assert!(text(&nobody.stderr).ends_with(hint), "{nobody:?}");
     let listing = json(&["ls", "--tcp", "--all", &at]);
     let member = &listing["groups"][0]["members"][0];

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sameport_policy::addr::{AddrSpec, AddrSpecError};
+use sameport_policy::addr::AddrSpec;
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
 use sameport_policy::model::name::RunName;
 
-use crate::duration::parse_duration;
+use crate::args::{parse_duration, parse_fixed_address};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -123,7 +123,7 @@ pub(super) struct NamedArgs {
     /// Listen here from the start and pass the socket to every worker, as systemd does (LISTEN_FDS):
     /// 8080, 127.0.0.1:8080, [::1]:8080, localhost:8080; can be repeated
     #[arg(long, value_name = "ADDR", requires = "name", conflicts_with = "no_hold",
-          value_parser = fixed)]
+          value_parser = parse_fixed_address)]
     pub(super) listen: Vec<AddrSpec>,
     /// Close listening sockets with their worker
     #[arg(long, requires = "name")]
@@ -150,15 +150,6 @@ fn ready(text: &str) -> Result<ReadyArgument, &'static str> {
             Ok(ReadyArgument::Exec(command.into()))
         }
         _ => Err("write tcp, http:/PATH, notify or exec:COMMAND"),
-    }
-}
-
-/// An address that the next run can open again.
-fn fixed(text: &str) -> Result<AddrSpec, String> {
-    let spec: AddrSpec = text.parse().map_err(|error: AddrSpecError| error.to_string())?;
-    match spec.port {
-        0 => Err(format!("{text} has no fixed port: write one from 1 to 65535")),
-        _ => Ok(spec),
     }
 }
 

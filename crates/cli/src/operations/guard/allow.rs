@@ -1,4 +1,4 @@
-//! Whom the words after `--allow` mean on this machine, and what has become of them.
+//! The values of `--allow` on this machine, and their current state.
 
 use std::path::{Path, PathBuf};
 
@@ -10,9 +10,9 @@ use sameport_sys::users;
 use super::model::{AllowedNow, Error};
 use super::record::AllowEntry;
 
-/// Finds who is meant.
-pub(super) fn found(wish: &AllowSpec) -> Result<AllowEntry, Error> {
-    Ok(match wish {
+/// Resolves a value of `--allow`.
+pub(super) fn resolve(spec: &AllowSpec) -> Result<AllowEntry, Error> {
+    Ok(match spec {
         AllowSpec::User(name) => {
             let uid =
                 users::user_id(name).or_else(|| name.parse().ok().filter(|it| *it != u32::MAX));
@@ -34,8 +34,8 @@ pub(super) fn found(wish: &AllowSpec) -> Result<AllowEntry, Error> {
     })
 }
 
-/// The cgroup of a unit of the machine. One that a user, or a container, has given the unit's name is not
-/// meant, whether or not the machine's own runs now.
+/// The cgroup of a unit of the machine. A cgroup of the same name inside another unit, which a user or a
+/// container created, does not count, whether the machine's unit runs or not.
 fn unit(name: &str) -> Result<PathBuf, Error> {
     let is_inside = |path: &PathBuf| is_below_unit(&path.to_string_lossy());
     let path = match guard::unit(name) {
@@ -49,8 +49,7 @@ fn unit(name: &str) -> Result<PathBuf, Error> {
         found => found.map_err(Error::Unit)?,
     };
     if is_inside(&path) {
-        let why =
-            "it is inside another unit, and whoever runs that one may give its cgroups any name";
+        let why = "it is inside another unit, whose user may give cgroups any name";
         return Err(Error::NotAPath(path, why));
     }
     Ok(path)
@@ -61,18 +60,18 @@ fn executable(path: &str) -> std::io::Result<FileId> {
     use std::os::unix::fs::PermissionsExt as _;
     let file = std::fs::metadata(path)?;
     if !file.is_file() || file.permissions().mode() & 0o111 == 0 {
-        return Err(std::io::Error::other("it cannot be executed"));
+        return Err(std::io::Error::other("not executable"));
     }
     let mut start = [0; 2];
     let read = std::io::Read::read(&mut std::fs::File::open(path)?, &mut start)?;
     if start[..read] == *b"#!" {
-        let why = "it is a script, and what executes is its interpreter: name a unit or a user";
+        let why = "a script, which its interpreter executes: name a unit or a user";
         return Err(std::io::Error::other(why));
     }
     guard::inode(Path::new(path))
 }
 
-/// The path of the rule's cgroup, if there is no such cgroup now.
+/// The path of the rule's cgroup, if it does not exist.
 pub(super) fn missing_cgroup(allow: &AllowEntry) -> Option<String> {
     match allow {
         AllowEntry::Cgroup { cgroup } if now(allow) == AllowedNow::Gone => Some(cgroup.clone()),
@@ -80,7 +79,7 @@ pub(super) fn missing_cgroup(allow: &AllowEntry) -> Option<String> {
     }
 }
 
-/// What has become of what a rule names.
+/// The state of the object of a rule.
 pub(super) fn now(allow: &AllowEntry) -> AllowedNow {
     match allow {
         AllowEntry::User { name, uid } => match users::user_id(name) {

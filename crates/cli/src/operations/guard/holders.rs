@@ -1,4 +1,4 @@
-//! Who has a port that is to be guarded, and whether they may bind it again.
+//! The processes that have a port open, and whether a guard lets them bind it again.
 
 use sameport_policy::model::Protocol;
 use sameport_sys::bpf::guard;
@@ -7,7 +7,7 @@ use sameport_sys::inspect;
 use super::model::{Error, PortHolder};
 use super::record::GuardEntry;
 
-/// Those who have the ports of these guards, in this network namespace.
+/// The processes that have the ports of these guards open, in this network namespace.
 pub(super) fn of(guards: &[GuardEntry]) -> Result<Vec<PortHolder>, Error> {
     let Some(port) = guards.first().map(|guard| guard.port) else { return Ok(vec![]) };
     let has = |protocol| guards.iter().any(|guard| guard.protocol() == protocol);
@@ -32,7 +32,7 @@ pub(super) fn of(guards: &[GuardEntry]) -> Result<Vec<PortHolder>, Error> {
     Ok(holders)
 }
 
-/// Whether all of these guards let this process bind. One that is gone by now loses nothing.
+/// Whether all of these guards let this process bind. An exited process counts as allowed.
 pub(super) fn may(pid: u32, guards: &[GuardEntry]) -> bool {
     let Ok(pid) = i32::try_from(pid) else { return false };
     match guard::binder(pid) {

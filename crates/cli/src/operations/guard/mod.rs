@@ -1,4 +1,4 @@
-//! `guard`: who may bind a port, decided by the kernel.
+//! `guard`: rules for binds to a port, enforced by the kernel.
 
 mod allow;
 mod holders;
@@ -23,15 +23,15 @@ pub(crate) use model::{
 };
 use record::{AllowEntry, GuardEntry, GuardOrigin, GuardRecord};
 
-/// Sets a guard, in place of the one that is there. `sure` is asked where somebody would be locked out.
+/// Sets a guard in place of the current one. `confirm` is called where it would lock out processes.
 pub(crate) fn set(
     request: &GuardRequest,
-    sure: impl FnOnce(&GuardEffect) -> bool,
+    confirm: impl FnOnce(&GuardEffect) -> bool,
 ) -> Result<GuardResult, Error> {
     require_root()?;
     let here = here()?;
     let allow: Vec<AllowEntry> =
-        request.allow.iter().map(allow::found).collect::<Result<_, _>>()?;
+        request.allow.iter().map(allow::resolve).collect::<Result<_, _>>()?;
     let entry = |protocol| {
         let GuardRequest { port, report_only, .. } = request;
         GuardEntry::new(&here, port.number, protocol, *report_only, allow.clone())
@@ -39,7 +39,7 @@ pub(crate) fn set(
     let set: Vec<GuardEntry> = request.port.protocols().iter().map(|it| entry(*it)).collect();
     let holders = holders::of(&set)?;
     let effect = GuardEffect { nobody: allow.is_empty(), holders };
-    if effect.locks_out() && !request.report_only && !sure(&effect) {
+    if effect.locks_out() && !request.report_only && !confirm(&effect) {
         return Err(Error::LockedOut(effect));
     }
     let mut replaced = Vec::new();
@@ -70,7 +70,7 @@ pub(crate) fn off(port: GuardPort) -> Result<Vec<GuardEntry>, Error> {
     Ok(ended)
 }
 
-/// Ends every guard, of every network namespace, whatever state things are in.
+/// Ends every guard, of every network namespace, in any state.
 pub(crate) fn off_all() -> Result<LiftedGuards, Error> {
     require_root()?;
     let here = here()?;
@@ -87,8 +87,8 @@ pub(crate) fn off_all() -> Result<LiftedGuards, Error> {
     Ok(LiftedGuards { guards: record.guards.len(), still_reserved, unreadable })
 }
 
-/// Has the kernel do what the file says: after the machine was started, after a change by hand, after
-/// an executable was replaced, after an interruption. Gives what is in force then.
+/// Enforces the guards of the file: after a boot, a change by hand, the replacement of an executable or an
+/// interruption. Returns them.
 pub(crate) fn restore() -> Result<Vec<GuardEntry>, Error> {
     require_root()?;
     let here = here()?;
@@ -105,15 +105,15 @@ pub(crate) fn restore() -> Result<Vec<GuardEntry>, Error> {
     Ok(restored)
 }
 
-/// A guard that refuses whoever it does not name, and whether it names this process.
+/// A guard that refuses binds, and whether it allows this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LockedOut {
     pub(crate) entry: GuardEntry,
     pub(crate) admits: bool,
 }
 
-/// The guard of a port in this network namespace, as everybody may read it in the list. `uid`: as if this
-/// process were of that user.
+/// The guard of a port in this network namespace, from the list, which every user can read. `uid` replaces
+/// that of this process.
 pub(crate) fn of_port(port: u16, protocol: Protocol, uid: u32) -> Option<LockedOut> {
     let here = here().ok()?;
     let record =
@@ -126,7 +126,7 @@ pub(crate) fn of_port(port: u16, protocol: Protocol, uid: u32) -> Option<LockedO
     (!entry.report_only).then_some(LockedOut { entry, admits })
 }
 
-/// What is guarded, and whether it really is.
+/// The guards, and whether the kernel enforces them.
 pub(crate) fn list() -> Result<GuardList, Error> {
     require_root()?;
     let here = here()?;
@@ -157,14 +157,14 @@ pub(crate) fn list() -> Result<GuardList, Error> {
     })
 }
 
-/// Who was refused, or would have been.
+/// The binds that were refused or noted.
 pub(crate) fn log() -> Result<Vec<guard::GuardDenial>, Error> {
     require_root()?;
     guard::list_denials().map_err(|error| Error::Guard(error.into()))
 }
 
-/// Changes the list, and has the kernel do what it says then; on an error, both are as before. Whether
-/// the BPF file system had to be mounted.
+/// Changes the list and enforces it; after an error both are as before. Returns whether the BPF file system
+/// was mounted.
 fn change(
     here: &GuardOrigin,
     edit: impl FnOnce(&mut GuardRecord) -> Result<(), Error>,
@@ -189,14 +189,14 @@ fn change(
         .map_err(Error::Reserve)
         .and_then(|()| guard::enforce(&record.rules(), record::mark(&text)).map_err(Error::Guard));
     if done.is_err() {
-        // What can be put back is; the reason is what is told.
+        // Undone as far as possible; the first error is returned.
         let _ = guard::reserve(&reserved);
         let _ = lock.write(Some(before.as_str()).filter(|text| !text.is_empty()));
     }
     done
 }
 
-/// Gives back the ports of this network namespace that are reserved by us alone.
+/// Removes the reservations of this network namespace that sameport added.
 fn unreserve(record: &GuardRecord, here: &GuardOrigin) -> Result<(), Error> {
     let ours = record.reserved(here.network);
     if ours.is_empty() || record.boot != here.boot {
@@ -212,9 +212,9 @@ fn require_root() -> Result<(), Error> {
 
 fn here() -> Result<GuardOrigin, Error> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let look = |what: &str| {
-        let what = what.to_owned();
-        move |error: io::Error| Error::Look(format!("{what}: {error}"))
+    let look = |source: &str| {
+        let source = source.to_owned();
+        move |error: io::Error| Error::Look(format!("{source}: {error}"))
     };
     Ok(GuardOrigin {
         network: netns::own_cookie().map_err(look("getsockopt(SO_NETNS_COOKIE)"))?,

@@ -22,7 +22,7 @@ pub(crate) struct PortHolder {
     pub(crate) allowed: bool,
 }
 
-/// What the user asked for.
+/// The options of `guard`.
 #[derive(Debug, Clone)]
 pub(crate) struct GuardRequest {
     pub(crate) port: GuardPort,
@@ -30,37 +30,37 @@ pub(crate) struct GuardRequest {
     pub(crate) report_only: bool,
 }
 
-/// What a guard would do to those who use the port now.
+/// The effect of a guard on the processes that use the port.
 #[derive(Debug)]
 pub(crate) struct GuardEffect {
-    /// Nobody at all may bind.
+    /// No process may bind.
     pub(crate) nobody: bool,
-    /// Who has the port, and whether they may bind it again.
+    /// The processes on the port, and whether they may bind it again.
     pub(crate) holders: Vec<PortHolder>,
 }
 
 impl GuardEffect {
-    /// Whether somebody would miss something.
+    /// Whether the guard locks out a process.
     pub(crate) fn locks_out(&self) -> bool {
         self.nobody || self.holders.iter().any(|holder| !holder.allowed)
     }
 }
 
-/// What was done.
+/// The result of setting a guard.
 #[derive(Debug)]
 pub(crate) struct GuardResult {
     pub(crate) set: Vec<GuardEntry>,
     pub(crate) replaced: Vec<GuardEntry>,
     pub(crate) effect: GuardEffect,
-    /// Paths of cgroups that there are none of now.
+    /// Paths of allowed cgroups that do not exist.
     pub(crate) without_a_cgroup: Vec<String>,
-    /// Whether this process itself may bind.
+    /// Whether this process may bind.
     pub(crate) caller: bool,
-    /// The BPF file system had to be mounted, and stays.
+    /// Whether this call mounted the BPF file system, which stays mounted.
     pub(crate) mounted: bool,
 }
 
-/// All guards, and whether the kernel acts by them.
+/// All guards, and whether the kernel enforces them.
 #[derive(Debug)]
 pub(crate) struct GuardList {
     pub(crate) guards: Vec<ListedGuard>,
@@ -70,19 +70,19 @@ pub(crate) struct GuardList {
     pub(crate) now: SystemTime,
 }
 
-/// Whether the kernel does what the list says.
+/// Whether the kernel matches the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GuardState {
     InForce,
-    /// The kernel has nothing, or something else.
+    /// The kernel has no guards, or others.
     NotInForce,
-    /// It does, and more: a change was interrupted.
+    /// The kernel has more guards: a change was interrupted.
     Interrupted,
-    /// It may pick a guarded port by itself: somebody has taken the reservation away.
+    /// The reservation of a guarded port was removed, so that the kernel may pick it.
     Unreserved,
 }
 
-/// A guard, and what has become of those it allows.
+/// A guard and the state of what it allows.
 #[derive(Debug)]
 pub(crate) struct ListedGuard {
     pub(crate) entry: GuardEntry,
@@ -90,23 +90,23 @@ pub(crate) struct ListedGuard {
     pub(crate) now: Vec<AllowedNow>,
 }
 
-/// What has become of what a rule names.
+/// The state of the object of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AllowedNow {
     AsItWas,
-    /// There is no such cgroup, or file, now.
+    /// The cgroup or file does not exist.
     Gone,
-    /// The path is another file's now, or the name another user's.
+    /// The path is another file, or the name belongs to another user.
     Replaced,
 }
 
-/// What `--off-all` did.
+/// The effect of `--off-all`.
 #[derive(Debug)]
 pub(crate) struct LiftedGuards {
     pub(crate) guards: usize,
-    /// Ports that stay reserved, because they are so in another network namespace.
+    /// Ports that stay reserved in another network namespace.
     pub(crate) still_reserved: Vec<u16>,
-    /// The file could not be understood, so that nothing is known of reserved ports.
+    /// The file is not valid, so that the reserved ports are unknown.
     pub(crate) unreadable: bool,
 }
 
@@ -117,11 +117,11 @@ pub(crate) enum Error {
     Unit(CgroupError),
     NotAPath(PathBuf, &'static str),
     NoExecutable(String, io::Error),
-    /// Who uses the port was not asked, or said no.
+    /// The guard would lock out processes, and was not confirmed.
     LockedOut(GuardEffect),
     NotGuarded(GuardPort),
     Record(String),
-    /// The list is from before the machine was started, and this is not its first network namespace.
+    /// The list is from before the boot, and this is not the first network namespace.
     Elsewhere,
     File(&'static str, io::Error),
     Reserve(io::Error),

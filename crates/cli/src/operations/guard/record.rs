@@ -1,4 +1,4 @@
-//! The list of guards as text: `/etc/sameport/guards.json`.
+//! The file of guards: `/etc/sameport/guards.json`.
 
 use std::collections::BTreeSet;
 
@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub(crate) struct GuardRecord {
     version: u32,
-    /// Which start of the machine the numbers of network namespaces are of.
+    /// The boot id: cookies of network namespaces are valid during one boot.
     pub(super) boot: String,
-    /// Ports that we keep the kernel from picking, and nobody else does.
+    /// Ports that sameport reserved, and that were not reserved before.
     pub(super) reserved: Vec<ReservedPort>,
     pub(crate) guards: Vec<GuardEntry>,
 }
@@ -26,13 +26,13 @@ pub(super) struct ReservedPort {
     pub(super) port: u16,
 }
 
-/// A guard, and what is known of it beside the rule.
+/// A guard with its origin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GuardEntry {
     /// The cookie of its network namespace.
     pub(crate) network: u64,
-    /// That one is the first process's, where it is set again after the machine was.
+    /// Whether that is the network namespace of the first process: it is restored after a boot.
     pub(super) first: bool,
     pub(crate) port: u16,
     protocol: Transport,
@@ -49,7 +49,7 @@ enum Transport {
     Udp,
 }
 
-/// Who may bind, as it was asked for and as it was found.
+/// A rule as it was written and as it was resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum AllowEntry {
@@ -59,7 +59,7 @@ pub(crate) enum AllowEntry {
     Executable { path: String, file: Option<FileEntry> },
 }
 
-/// A file, whatever it is called now.
+/// The identity of a file, independent of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileEntry {
@@ -68,7 +68,7 @@ pub(crate) struct FileEntry {
     generation: Option<u32>,
 }
 
-/// Where, and when, a guard is set.
+/// The place and time of a new guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GuardOrigin {
     pub(super) network: u64,
@@ -78,12 +78,12 @@ pub(super) struct GuardOrigin {
 }
 
 impl GuardRecord {
-    /// No guard.
+    /// A record without guards.
     pub(super) fn new(here: &GuardOrigin) -> Self {
         Self { version: 1, boot: here.boot.clone(), reserved: vec![], guards: vec![] }
     }
 
-    /// What the file says; no guard if it is empty.
+    /// Parses the file; an empty file has no guards.
     pub(super) fn read(text: &str, here: &GuardOrigin) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(Self::new(here));
@@ -124,8 +124,8 @@ impl GuardRecord {
         text
     }
 
-    /// Since another start of the machine, numbers of network namespaces mean others. The first
-    /// process's is known; the rest is gone. `None`: it cannot be told from here.
+    /// Adapts a record of an earlier boot, whose cookies are no longer valid: only the guards of the first
+    /// network namespace remain. `None` if this process is in another one and cannot know its cookie.
     pub(super) fn brought_to(mut self, here: &GuardOrigin) -> Option<Self> {
         if self.boot == here.boot {
             return Some(self);
@@ -142,7 +142,7 @@ impl GuardRecord {
         Some(self)
     }
 
-    /// Puts a guard in, in place of the one for the same port, which is given back.
+    /// Adds a guard and returns the guard of the same port, which it replaces.
     pub(super) fn put(&mut self, entry: GuardEntry) -> Option<GuardEntry> {
         let replaced = self.take(entry.network, entry.port, entry.protocol());
         self.guards.push(entry);
@@ -150,7 +150,7 @@ impl GuardRecord {
         replaced
     }
 
-    /// Takes the guard of a port out.
+    /// Removes the guard of a port.
     pub(super) fn take(
         &mut self,
         network: u64,
@@ -164,7 +164,7 @@ impl GuardRecord {
         Some(self.guards.remove(place))
     }
 
-    /// As the kernel gets them.
+    /// The rules for the kernel.
     pub(super) fn rules(&self) -> Vec<Guard> {
         self.guards.iter().map(GuardEntry::rule).collect()
     }
@@ -174,7 +174,7 @@ impl GuardRecord {
         self.guards.iter().filter(|it| it.network == network).map(|it| it.port).collect()
     }
 
-    /// The ports that we have reserved there.
+    /// The ports that sameport reserved there.
     pub(super) fn reserved(&self, network: u64) -> BTreeSet<u16> {
         self.reserved.iter().filter(|it| it.network == network).map(|it| it.port).collect()
     }
@@ -212,7 +212,7 @@ impl GuardEntry {
         self.rule().is_for(other.network, other.port, other.protocol())
     }
 
-    /// As rules decide by it.
+    /// The rule of the guard.
     pub(super) fn rule(&self) -> Guard {
         Guard {
             netns_cookie: self.network,
@@ -248,7 +248,7 @@ impl From<FileEntry> for FileId {
     }
 }
 
-/// What a set of guards carries to say of which file it was made (FNV-1a).
+/// The hash of the file that the kernel keeps with the guards (FNV-1a).
 pub(super) fn mark(text: &str) -> u64 {
     let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     text.bytes().fold(0xcbf2_9ce4_8422_2325, step)

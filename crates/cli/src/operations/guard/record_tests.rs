@@ -1,4 +1,4 @@
-//! What is written can be read; what was not written by us is told; a start of the machine.
+//! The file can be read back, invalid files are refused, and a boot keeps the first network namespace.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn entry(port: u16, protocol: Protocol) -> GuardEntry {
 }
 
 #[test]
-fn what_is_written_can_be_read() {
+fn a_written_record_can_be_read() {
     let mut record = GuardRecord::new(&here());
     assert_eq!(record.put(entry(80, Protocol::Udp)), None);
     assert_eq!(record.put(entry(80, Protocol::Tcp)), None);
@@ -37,7 +37,7 @@ fn what_is_written_can_be_read() {
 }
 
 #[test]
-fn what_is_no_record_is_refused_and_says_why() {
+fn an_invalid_record_is_refused_with_the_reason() {
     let mut record = GuardRecord::new(&here());
     record.put(entry(80, Protocol::Tcp));
     let good = record.text();
@@ -51,19 +51,19 @@ fn what_is_no_record_is_refused_and_says_why() {
         ("{", "", "trailing"),
     ] {
         let bad = good.replacen(from, to, 1);
-        let said = GuardRecord::read(&bad, &here()).unwrap_err();
-        assert!(from == "{" || said.contains(why), "{bad}: {said}");
+        let error = GuardRecord::read(&bad, &here()).unwrap_err();
+        assert!(from == "{" || error.contains(why), "{bad}: {error}");
     }
     for cut in 1..good.trim_end().len() {
         assert!(GuardRecord::read(&good[..cut], &here()).is_err(), "{cut} bytes");
     }
     record.guards.push(entry(80, Protocol::Tcp));
-    let said = GuardRecord::read(&record.text(), &here()).unwrap_err();
-    assert_eq!(said, "guard 2: an earlier one is for the same port");
+    let error = GuardRecord::read(&record.text(), &here()).unwrap_err();
+    assert_eq!(error, "guard 2: an earlier one is for the same port");
 }
 
 #[test]
-fn after_a_start_only_the_first_network_is_known() {
+fn after_a_boot_only_the_first_network_remains() {
     let mut record = GuardRecord::new(&here());
     record.put(entry(80, Protocol::Tcp));
     record.put(GuardEntry { network: 9, first: false, ..entry(81, Protocol::Tcp) });

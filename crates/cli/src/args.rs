@@ -1,0 +1,106 @@
+//! What several verbs have in common: parsers of arguments, and the lists of exit codes and of
+//! environment variables in help and manual.
+
+use std::time::Duration;
+
+use sameport_policy::addr::{AddrSpec, AddrSpecError};
+
+/// The exit codes of every verb, at the end of its help.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 not done; 2 wrong command line; 3 not possible on this machine (`sameport doctor` \
+lists what is).";
+
+/// The environment variables that sameport reads.
+pub(crate) const ENVIRONMENT: &str = "\
+Environment:
+  XDG_RUNTIME_DIR  directory for the files of named runs and for the preload library
+  PATH             directories of programs that are named without a slash
+  LD_PRELOAD       libraries that `run --via preload` keeps
+  NOTIFY_SOCKET    socket on which a service manager is notified of readiness
+  LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES
+                   sockets of a service manager, for named runs
+  NO_COLOR         no colors in messages";
+
+/// The option of each variable of the preload library.
+pub(crate) const PRELOAD_ENVIRONMENT: &str = "\
+Environment of a program with the library:
+  SAMEPORT_SHARE=1              share every fixed port
+  SAMEPORT_PORTS=80,443         share only these
+  SAMEPORT_MAP=FROM=TO,FROM=TO  bind TO in place of FROM
+  SAMEPORT_SOURCE=ADDR[:PORT]   connect from this address
+  SAMEPORT_TRANSPARENT=1        set IP_TRANSPARENT
+  SAMEPORT_CHILDREN=inherit|strip
+                                whether executed programs load the library
+  Without any of these, the variables of bindp: BIND_ADDR, BIND_PORT, REUSE_ADDR=1, REUSE_PORT=1,
+  IP_TRANSPARENT=1";
+
+/// Parses an address with a port other than 0.
+pub(crate) fn parse_fixed_address(text: &str) -> Result<AddrSpec, AddrSpecError> {
+    let spec: AddrSpec = text.parse()?;
+    match spec.port {
+        0 => Err(AddrSpecError::FixedPort(text.to_owned())),
+        _ => Ok(spec),
+    }
+}
+
+/// Parses a whole number with the unit `ms`, `s`, `m` or `h`; seconds without a unit. At most 24 h.
+///
+/// # Errors
+///
+/// A message with the expected form.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    const EXPECTED: &str =
+        "write a number and ms, s, m or h, such as 500ms, 30s or 2m, at most 24h";
+    const DAY: u64 = 24 * 60 * 60 * 1000;
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(EXPECTED),
+    };
+    let number: u64 = number.parse().map_err(|_| EXPECTED)?;
+    match number.checked_mul(milliseconds) {
+        Some(total) if total <= DAY => Ok(Duration::from_millis(total)),
+        _ => Err(EXPECTED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_0_is_not_fixed() {
+        assert!(parse_fixed_address("127.0.0.1:80").is_ok_and(|spec| spec.port == 80));
+        for text in ["0", ":0", "[::1]:0", "localhost"] {
+            assert!(parse_fixed_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_parsed() {
+        let milliseconds = |text| parse_duration(text).map(|it| it.as_millis()).ok();
+        for (text, expected) in [
+            ("500ms", Some(500)),
+            ("30s", Some(30_000)),
+            ("30", Some(30_000)),
+            ("2m", Some(120_000)),
+            ("24h", Some(86_400_000)),
+            ("0s", Some(0)),
+            ("25h", None),
+            ("", None),
+            ("s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("1 s", None),
+            ("1d", None),
+            ("99999999999999999999h", None),
+            ("18446744073709551615h", None),
+        ] {
+            assert_eq!(milliseconds(text), expected, "{text}");
+        }
+    }
+}
