@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
-/* Every descriptor of every process that is a socket which waits for others, or is bound: whose it
- * is, which socket, and what no list of the kernel's tells of it. One record each; the sockets
- * themselves are told by sock_diag.
+/* BPF iterator over every file descriptor of every process. Writes a record for each descriptor of a
+ * socket in a requested state: the process, the inode, and the facts that sock_diag does not report.
+ * sock_diag lists the sockets themselves.
  *
- * A BPF iterator (task_file, Linux 5.8; bpf_sock_from_file, 5.11). It walks the processes of the pid
- * namespace of the one who opens it, and of each process every table of descriptors once.
+ * Iterator type task_file (Linux 5.8) with bpf_sock_from_file (5.11). It visits the processes of the
+ * pid namespace in which it was created, and each descriptor table of a process once.
  *
- * The kernel's structs differ from build to build. What is read of them is named by external symbols,
- * `struct:path.to.member`; the loader puts in how many bits in that member lies, from the kernel's own
- * BTF. So the object needs no header of the kernel and no relocation but these.
+ * The layout of kernel structs differs between builds. Each member that is read has an external symbol
+ * `struct:path.to.member`; the loader sets it to the offset of that member in bits, from the kernel's
+ * BTF. So the object needs no kernel header and no other relocation.
  */
 #include "kernel.h"
 
-/* Weak: only of such a symbol the compiler believes that it may be 0. */
+/* Weak: the compiler assumes that the address of any other symbol is not 0. */
 #define MEMBER(symbol, path) extern const char symbol[] __asm__(path) __attribute__((weak))
 
 MEMBER(task_leader, "task_struct:group_leader");
@@ -38,19 +38,22 @@ MEMBER(sk_group, "sock:sk_reuseport_cb");
 MEMBER(group_length, "sock_reuseport:num_socks");
 MEMBER(group_program, "sock_reuseport:prog");
 MEMBER(group_members, "sock_reuseport:socks");
-/* What is looked for: a network namespace, by its number; states, a bit each; a port, 0 for all. */
+/* The query: inode number of a network namespace; states, a bit each; a port, 0 for all. */
 MEMBER(wanted_network, "=network");
 MEMBER(wanted_states, "=states");
 MEMBER(wanted_port, "=port");
-/* 1: without what has once been connected. */
+/* 1: skip sockets that have been connected. */
 MEMBER(wanted_quickly, "=quickly");
+/* Members of a group that are searched for the socket. The verifier walks over each round of the search,
+ * so a small number shortens loading. */
+MEMBER(wanted_search, "=search");
 
 enum { SS_CONNECTED = 3 };
 
 enum { REUSE_PORT = 1, REUSE_ADDRESS = 2, FILTER = 4, STEERED = 8, GROUPED = 16 };
 
-/* Of a larger group, members are counted but not numbered. */
-enum { CHUNK = 32, LARGEST = 512, UNNUMBERED = 0xffffffff };
+/* UNNUMBERED: the socket is not among the first `=search` members of its group. */
+enum { CHUNK = 32, UNNUMBERED = 0xffffffff };
 
 struct seq_file;
 struct task_struct;
@@ -70,7 +73,7 @@ struct bpf_iter__task_file {
 	struct file *file __attribute__((aligned(8)));
 };
 
-/* As crates/sys/src/bpf/socket_iter/record.rs reads it. */
+/* Read by crates/sys/src/bpf/socket_iter/record.rs. */
 struct record {
 	__u64 inode;
 	__u32 pid;
@@ -87,7 +90,7 @@ static long (*bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (
 static long (*bpf_seq_write)(struct seq_file *to, const void *data, __u32 size) = (void *)127;
 static struct socket *(*bpf_sock_from_file)(struct file *file) = (void *)162;
 
-/* The verifier knows the value of every symbol, and folds what is made of it. */
+/* The loader puts in constants, so the verifier removes branches that they rule out. */
 #define BITS(member) ((__u64)(member))
 
 #define AT(of, member) ((const void *)(of) + (BITS(member) >> 3))
@@ -99,11 +102,11 @@ static struct socket *(*bpf_sock_from_file)(struct file *file) = (void *)162;
 		read;                                                             \
 	})
 
-/* So many bits of a bit field that does not cross a byte. */
-#define READ_BITS(of, member, many)                                               \
-	((READ(__u8, of, member) >> (BITS(member) & 7)) & ((1 << (many)) - 1))
+/* Reads `count` bits of a bit field that does not cross a byte boundary. */
+#define READ_BITS(of, member, count)                                              \
+	((READ(__u8, of, member) >> (BITS(member) & 7)) & ((1 << (count)) - 1))
 
-/* The number of a process in the namespace of the one who reads. */
+/* The pid of a process in the pid namespace of the reader; 0 if it has none there. */
 INLINE __u32 number_of(const void *leader)
 {
 	const void *pid = READ(const void *, leader, task_pid);
@@ -119,13 +122,14 @@ INLINE __u32 number_of(const void *leader)
 	return number;
 }
 
-/* Which of the members it is, by their order in the group. */
+/* The index of the socket in its group. */
 INLINE __u32 index_in(const void *group, __u32 members, const void *sk)
 {
 	const void *chunk[CHUNK];
 
-	for (__u32 done = 0; done < LARGEST && done < members; done += CHUNK) {
-		/* The kernel makes room for 128 members, and for twice as many when it is full. */
+	for (__u32 done = 0; done < BITS(wanted_search) && done < members; done += CHUNK) {
+		/* The kernel allocates space for 128 members and doubles it, so a chunk is never past
+		 * the end. */
 		if (bpf_probe_read_kernel(chunk, sizeof(chunk),
 					  AT(group, group_members) + done * sizeof(void *)))
 			return UNNUMBERED;
@@ -152,7 +156,7 @@ int sockets(struct bpf_iter__task_file *ctx)
 	socket = bpf_sock_from_file(file);
 	if (!socket)
 		return 0;
-	/* Most are connected. Not to look at what is behind them halves the time of the whole walk. */
+	/* Most sockets are connected. Skipping them without reading the sock halves the time. */
 	if (BITS(wanted_quickly) && READ(__u32, socket, socket_state) == SS_CONNECTED)
 		return 0;
 	sk = READ(const void *, socket, socket_sk);
@@ -195,5 +199,5 @@ int sockets(struct bpf_iter__task_file *ctx)
 	return 0;
 }
 
-/* bpf_probe_read_kernel and bpf_seq_write are for GPL-compatible programs. */
+/* bpf_probe_read_kernel and bpf_seq_write require a GPL-compatible license. */
 char _license[] SEC("license") = "Dual MIT/GPL";

@@ -65,7 +65,7 @@ fn walk(query: &SocketQuery, sockets: &[Socket]) -> io::Result<IterResult> {
 }
 
 fn from_iterator(found: IterResult, sockets: &[Socket], inodes: &IntSet<u64>) -> SocketOwners {
-    let IterResult { mut holders, names, facts } = found;
+    let IterResult { mut holders, names, facts, .. } = found;
     holders.of.retain(|inode, _| inodes.contains(inode));
     let options = |socket: &Socket| {
         let SocketFacts { reuse_port, reuse_address, filter, .. } = *facts.get(&socket.inode)?;

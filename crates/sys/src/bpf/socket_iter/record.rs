@@ -1,5 +1,6 @@
-//! What the program writes of one descriptor.
+//! The record that the program writes for a descriptor.
 
+use super::SEARCH;
 use sameport_policy::model::GroupPosition;
 
 /// `struct record` in `bpf/sockets.bpf.c`.
@@ -12,19 +13,21 @@ const STEERED: u32 = 8;
 const GROUPED: u32 = 16;
 const UNNUMBERED: u32 = u32::MAX;
 
-/// A descriptor that is a socket.
+/// A descriptor of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DescriptorRecord {
     pub(super) inode: u64,
     pub(super) pid: i32,
     pub(super) descriptor: i32,
-    /// The name of the process, then zeros.
+    /// The name of the process, padded with zeros.
     pub(super) comm: [u8; 16],
     pub(super) reuse_port: bool,
     pub(super) reuse_address: bool,
     pub(super) filter: bool,
-    /// Nothing where the group is too large to be searched.
+    /// `None` without a group, and in a group too large for the search.
     pub(super) position: Option<GroupPosition>,
+    /// The search ended before it found the socket in its group.
+    pub(super) unnumbered: bool,
 }
 
 impl DescriptorRecord {
@@ -49,10 +52,11 @@ impl DescriptorRecord {
             reuse_address: flags & REUSE_ADDRESS != 0,
             filter: flags & FILTER != 0,
             position: known.then_some(position),
+            unnumbered: flags & GROUPED != 0 && index == UNNUMBERED && of > SEARCH,
         }
     }
 
-    /// The name of the process. Bytes that are not UTF-8 are replaced.
+    /// The name of the process, with bytes that are not UTF-8 replaced.
     pub(super) fn program(&self) -> String {
         let end = self.comm.iter().position(|byte| *byte == 0).unwrap_or(self.comm.len());
         String::from_utf8_lossy(&self.comm[..end]).into_owned()
@@ -83,10 +87,12 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_not_known_is_none() {
+    fn an_unknown_position_is_none() {
         assert_eq!(DescriptorRecord::read(&bytes(REUSE_PORT, 0, 0)).position, None);
-        assert_eq!(DescriptorRecord::read(&bytes(GROUPED, UNNUMBERED, 5000)).position, None);
-        // The group changed between the two reads.
+        let beyond = DescriptorRecord::read(&bytes(GROUPED, UNNUMBERED, 5000));
+        assert!(beyond.position.is_none() && beyond.unnumbered);
+        assert!(!DescriptorRecord::read(&bytes(GROUPED, UNNUMBERED, SEARCH)).unnumbered);
+        // The group changed between two reads of the program.
         assert_eq!(DescriptorRecord::read(&bytes(GROUPED, 3, 3)).position, None);
     }
 }

@@ -175,6 +175,22 @@ fn places_are_those_of_the_kernel() {
 }
 
 #[test]
+fn every_member_of_a_group_beyond_the_short_search_has_a_position() {
+    if !iterates("iterator-long-group") {
+        return;
+    }
+    let _alone = run_exclusive();
+    let first = shared("127.0.78.11:0");
+    let address = first.local_addr().unwrap().as_socket().unwrap().to_string();
+    let others = (0..SEARCH + 8).map(|_| shared(&address));
+    let sockets: Vec<_> = [first].into_iter().chain(others.collect::<Vec<_>>()).collect();
+    let facts = walk(UNCONNECTED).unwrap().facts;
+    let indexes: Vec<_> =
+        sockets.iter().map(|socket| facts[&inode(socket)].position.unwrap().index).collect();
+    assert_eq!(indexes, (0..SEARCH + 9).collect::<Vec<_>>());
+}
+
+#[test]
 fn states_and_port_are_chosen_in_the_kernel() {
     if !iterates("iterator-choice") {
         return;
