@@ -1,50 +1,53 @@
-//! What a worker has to do with a socket, from its descriptors: /proc/TID/fd and fdinfo.
+//! References of a worker to a socket, from `/proc/TID/fd` and `/proc/TID/fdinfo`.
 
 use std::collections::HashSet;
-use std::io;
 
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
+use crate::errno::from_io;
 use crate::inspect;
 use crate::socket::worker_socket::WorkerSocket;
 
-/// What would keep the worker on its new socket if the descriptor meant another one.
+/// A reference that would keep the worker on its socket after one descriptor is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FdAlias {
-    /// An epoll set knows the socket already, and not the one that would be put in its place.
+    /// An epoll set contains the socket. It would not contain the replacement.
     Epoll,
-    /// Another descriptor of the worker means the same socket.
+    /// Another descriptor of the worker refers to the same socket.
     Duplicate,
 }
 
 impl WorkerSocket {
-    /// What ties the thread `tid` to this socket beside its descriptor `fd`. One pass over its
-    /// descriptors, which needs the right to ptrace it; not seen are other processes with a copy.
+    /// Finds a reference of the thread `tid` to this socket besides its descriptor `fd`. Reads the
+    /// thread's descriptors once, which needs the right to ptrace it. Does not find copies in other
+    /// processes.
     ///
     /// # Errors
     ///
-    /// The error of reading `/proc`; ENOENT or ESRCH: the thread is gone.
+    /// Errors of reading `/proc`. ENOENT, ESRCH: the thread has ended.
     pub fn find_alias(&self, tid: i32, fd: i32) -> Result<Option<FdAlias>, Errno> {
         let status = rustix::fs::fstat(self)?;
         let socket = format!("socket:[{}]", self.inode());
         let mut found = None;
-        for entry in std::fs::read_dir(format!("/proc/{tid}/fd")).map_err(errno)? {
-            let entry = entry.map_err(errno)?;
+        for entry in
+            std::fs::read_dir(format!("/proc/{tid}/fd")).map_err(|error| from_io(&error))?
+        {
+            let entry = entry.map_err(|error| from_io(&error))?;
             let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            let link = match std::fs::read_link(entry.path()).map_err(errno) {
+            let link = match std::fs::read_link(entry.path()).map_err(|error| from_io(&error)) {
                 Ok(link) => link,
-                // Closed meanwhile: no tie.
+                // The descriptor has been closed meanwhile.
                 Err(Errno::NOENT) => continue,
                 Err(errno) => return Err(errno),
             };
             if link.as_os_str() == socket.as_str() && number != fd {
                 found = Some(FdAlias::Duplicate);
             } else if link.as_os_str() == "anon_inode:[eventpoll]"
-                && let Some(info) = descriptor(tid, number)?
-                && watches(&info, &status, fd)
+                && let Some(info) = fdinfo(tid, number)?
+                && epoll_contains(&info, &status, fd)
             {
                 return Ok(Some(FdAlias::Epoll));
             }
@@ -52,61 +55,59 @@ impl WorkerSocket {
         Ok(found)
     }
 
-    /// Whether one of these processes has the socket open, in any of its threads. One that may not
-    /// be looked at counts as having it.
+    /// Whether a thread of one of these processes has the socket open. A process whose descriptors
+    /// cannot be read counts as having it open.
     #[must_use]
     pub fn is_open_in(&self, pids: &[i32]) -> bool {
         inspect::is_open_in(&HashSet::from([self.inode()]), pids)
     }
 }
 
-/// Whether the thread's descriptor closes on exec.
+/// Whether the thread's descriptor has FD_CLOEXEC, from `/proc/TID/fdinfo/FD`.
 ///
 /// # Errors
 ///
-/// EBADF: it is not open, or the thread is gone. Otherwise the error of reading `/proc`.
+/// EBADF: the descriptor is not open, or the thread has ended. Other errors of reading `/proc`.
 pub fn closes_on_exec(tid: i32, fd: i32) -> Result<bool, Errno> {
-    let info = descriptor(tid, fd)?.ok_or(Errno::BADF)?;
+    let info = fdinfo(tid, fd)?.ok_or(Errno::BADF)?;
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
     let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
     flags.map(|flags| flags & libc::O_CLOEXEC != 0).ok_or(Errno::PROTO)
 }
 
-/// What the kernel tells of a descriptor (`proc_pid_fdinfo(5)`), if it is there.
-fn descriptor(tid: i32, fd: i32) -> Result<Option<String>, Errno> {
-    match std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).map_err(errno) {
+/// The `proc_pid_fdinfo(5)` file of a descriptor. `None`: the descriptor is not open.
+fn fdinfo(tid: i32, fd: i32) -> Result<Option<String>, Errno> {
+    match std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}"))
+        .map_err(|error| from_io(&error))
+    {
         Ok(info) => Ok(Some(info)),
         Err(Errno::NOENT | Errno::SRCH) => Ok(None),
         Err(errno) => Err(errno),
     }
 }
 
-/// Whether the epoll set that this tells of has the socket, whose descriptor is `fd`:
-/// `tfd: 5 events: 19 data: 5 pos:0 ino:1f sdev:8`, all but the first number in hexadecimal.
-/// Before Linux 4.13 there is nothing but the descriptor's number to go by.
-fn watches(info: &str, socket: &Stat, fd: i32) -> bool {
-    info.lines().filter_map(|line| line.strip_prefix("tfd:")).any(|watched| {
+/// Whether the epoll set with this fdinfo contains the socket. A line of fdinfo is
+/// `tfd: 5 events: 19 data: 5 pos:0 ino:1f sdev:8`; all numbers but the first are hexadecimal. Before
+/// Linux 4.13, without `ino` and `sdev`, the descriptor number decides.
+fn epoll_contains(info: &str, socket: &Stat, fd: i32) -> bool {
+    info.lines().filter_map(|line| line.strip_prefix("tfd:")).any(|entry| {
         let field = |name: &str| {
-            let (_, after) = watched.split_once(name)?;
+            let (_, after) = entry.split_once(name)?;
             u64::from_str_radix(after.split_ascii_whitespace().next()?, 16).ok()
         };
         match (field("ino:"), field("sdev:")) {
             (Some(inode), Some(device)) => {
                 inode == socket.st_ino && device == kernel_device(socket)
             }
-            _ => watched.split_ascii_whitespace().next() == Some(&fd.to_string()),
+            _ => entry.split_ascii_whitespace().next() == Some(&fd.to_string()),
         }
     })
 }
 
-/// The device as the kernel itself writes it: twelve bits and twenty.
+/// The device number in the format of fdinfo: 12 bits for the major and 20 bits for the minor number.
 fn kernel_device(status: &Stat) -> u64 {
     let (major, minor) = (rustix::fs::major(status.st_dev), rustix::fs::minor(status.st_dev));
     u64::from(major) << 20 | u64::from(minor)
-}
-
-fn errno(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 #[cfg(test)]

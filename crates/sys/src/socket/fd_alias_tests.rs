@@ -1,4 +1,4 @@
-//! This process's own descriptors, those of its threads, and those of children.
+//! Descriptors of this process, of threads with their own table, and of children.
 
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -18,20 +18,20 @@ fn ourselves() -> i32 {
     std::process::id().cast_signed()
 }
 
-/// The tie of a thread that has a table of its own with nothing in it but what `with` does, so that
-/// our duplicate and other tests do not show.
-fn tied(with: impl FnOnce(&Socket) -> Vec<Box<dyn AsFd + Send>> + Send) -> Option<FdAlias> {
+/// The alias found in a thread with its own descriptor table, which has no descriptors of other tests
+/// besides those from before.
+fn alias_after(with: impl FnOnce(&Socket) -> Vec<Box<dyn AsFd + Send>> + Send) -> Option<FdAlias> {
     std::thread::scope(|scope| {
         let (give, take) = mpsc::channel();
         let (go, end) = mpsc::channel::<()>();
         scope.spawn(move || {
             own_table();
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            let ties = with(&socket);
+            let aliases = with(&socket);
             give.send((rustix::thread::gettid().as_raw_nonzero().get(), socket.as_raw_fd()))
                 .unwrap();
             end.recv().unwrap();
-            drop(ties);
+            drop(aliases);
         });
         let (tid, fd) = take.recv().unwrap();
         let crate::socket::worker_socket::SocketAccess::Socket(socket) =
@@ -39,17 +39,17 @@ fn tied(with: impl FnOnce(&Socket) -> Vec<Box<dyn AsFd + Send>> + Send) -> Optio
         else {
             panic!("not reached")
         };
-        let tie = socket.find_alias(tid, fd).unwrap();
+        let alias = socket.find_alias(tid, fd).unwrap();
         go.send(()).unwrap();
-        tie
+        alias
     })
 }
 
-/// Gives this thread a copy of the process's descriptor table.
-#[expect(unsafe_code, reason = "a table of its own, for a thread that gives nothing back")]
+/// Gives this thread its own copy of the descriptor table.
+#[expect(unsafe_code, reason = "the thread returns no descriptor")]
 fn own_table() {
-    // SAFETY: what the thread opens from here on is used and closed by it alone, and what it has
-    // copies of it does not touch.
+    // SAFETY: this thread alone uses and closes the descriptors that it opens from here on, and does
+    // not touch the copied ones.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }.unwrap();
 }
 
@@ -63,27 +63,27 @@ fn epoll_with(sockets: &[&dyn AsFd]) -> Box<dyn AsFd + Send> {
 }
 
 #[test]
-fn epoll_and_copies_tie_a_worker_to_its_socket() {
+fn epoll_sets_and_duplicates_are_aliases() {
     let _turn = run_shared();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
-    assert_eq!(tied(|_| Vec::new()), None);
-    assert_eq!(tied(|_| vec![epoll_with(&[&other])]), None);
-    assert_eq!(tied(|socket| vec![epoll_with(&[socket])]), Some(FdAlias::Epoll));
-    assert_eq!(tied(|socket| vec![epoll_with(&[&other, socket])]), Some(FdAlias::Epoll));
+    assert_eq!(alias_after(|_| Vec::new()), None);
+    assert_eq!(alias_after(|_| vec![epoll_with(&[&other])]), None);
+    assert_eq!(alias_after(|socket| vec![epoll_with(&[socket])]), Some(FdAlias::Epoll));
+    assert_eq!(alias_after(|socket| vec![epoll_with(&[&other, socket])]), Some(FdAlias::Epoll));
     let copied = |socket: &Socket| -> Vec<Box<dyn AsFd + Send>> {
         vec![Box::new(socket.try_clone().unwrap())]
     };
-    assert_eq!(tied(copied), Some(FdAlias::Duplicate));
-    // Added by a descriptor that is closed since.
+    assert_eq!(alias_after(copied), Some(FdAlias::Duplicate));
+    // Added through a descriptor that has been closed since.
     let by_another = |socket: &Socket| {
         let copy = socket.try_clone().unwrap();
         vec![epoll_with(&[&copy])]
     };
-    assert_eq!(tied(by_another), Some(FdAlias::Epoll));
+    assert_eq!(alias_after(by_another), Some(FdAlias::Epoll));
 }
 
 #[test]
-fn an_epoll_set_is_told_by_the_sockets_inode_or_by_its_number() {
+fn an_epoll_entry_is_matched_by_inode_or_by_descriptor_number() {
     let _turn = run_shared();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let status = rustix::fs::fstat(&socket).unwrap();
@@ -103,12 +103,12 @@ fn an_epoll_set_is_told_by_the_sockets_inode_or_by_its_number() {
         ("tfd:        7 events:       19 data:                5\n".to_owned(), 7, true),
         ("tfd:       17 events:       19 data:                5\n".to_owned(), 7, false),
     ] {
-        assert_eq!(watches(&info, &status, fd), expected, "{info}");
+        assert_eq!(epoll_contains(&info, &status, fd), expected, "{info}");
     }
 }
 
 #[test]
-fn closing_on_exec_is_seen() {
+fn close_on_exec_is_read() {
     let _turn = run_shared();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     for flags in [FdFlags::CLOEXEC, FdFlags::empty()] {
@@ -127,15 +127,15 @@ fn a_socket_is_open_where_a_process_or_one_of_its_threads_has_it() {
     assert!(held.is_open_in(&[ourselves()]));
     assert!(!held.is_open_in(&[]));
 
-    // A child that has it as its standard input, and one that has not.
-    let given = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
-    let mut with = Command::new("sleep").arg("60").stdin(given).spawn().unwrap();
+    // A child with the socket as standard input, and one without.
+    let stdin = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
+    let mut with = Command::new("sleep").arg("60").stdin(stdin).spawn().unwrap();
     let mut without = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
     let [a, b] = [&with, &without].map(|child| child.id().cast_signed());
     assert!(held.is_open_in(&[a]) && held.is_open_in(&[b, a]));
     assert!(!held.is_open_in(&[b]));
 
-    // What has ended has nothing open, even before it is waited for.
+    // A zombie has no descriptors.
     with.kill().unwrap();
     without.kill().unwrap();
     until("it has ended", || {
@@ -148,7 +148,7 @@ fn a_socket_is_open_where_a_process_or_one_of_its_threads_has_it() {
 }
 
 #[test]
-fn a_thread_with_a_table_of_its_own_is_looked_at() {
+fn a_thread_with_its_own_table_is_scanned() {
     let _turn = run_shared();
     let (give, take) = mpsc::channel();
     let (go, end) = mpsc::channel::<()>();
@@ -172,16 +172,16 @@ fn a_thread_with_a_table_of_its_own_is_looked_at() {
     assert!(!inspect::is_open_in(&inode, &[ourselves()]));
 }
 
-/// A program that its user cannot read runs as a process that its user may not look at.
+/// A process whose program its user cannot read is not dumpable, so that its descriptors are unreadable.
 #[test]
-fn who_may_not_be_looked_at_counts_as_having_it() {
+fn a_process_that_cannot_be_read_counts_as_a_holder() {
     let _turn = run_shared();
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("sleep");
     std::fs::copy("/bin/sleep", &program).unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o111)).unwrap();
     let mut child = None;
-    // A process that another test starts may have the new file open for writing, until its exec.
+    // ETXTBSY: a child of another test has the file open for writing until its exec.
     until("the program starts", || {
         child = Command::new(&program).arg("60").stdin(Stdio::null()).spawn().ok();
         child.is_some()

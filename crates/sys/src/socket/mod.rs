@@ -1,9 +1,9 @@
-//! Held sockets: what is done to a worker's socket through our duplicate of it, so that it outlives
-//! the worker and no client notices.
+//! Sockets of workers, accessed through a duplicate of their descriptor.
 //!
-//! `steering` says who gets new connections, `queue` keeps those that nobody accepts yet, `carrying`
-//! makes the held socket like the new one in whose place it is put (`carried` lists in what), `ties`
-//! knows what else a worker has to do with a socket, `options` moves bytes in and out of socket options.
+//! `worker_socket` duplicates and examines a socket, `listener` opens one, `private_owner` changes its
+//! owner, `steering` selects the member of a group that gets new connections, `queue` is its accept
+//! queue. Before a held socket replaces a new one, `sockopt_copy` gives it the same options
+//! (`sockopt_list`), and `fd_alias` finds other references of the worker to the new one.
 
 mod fd_alias;
 mod listener;

@@ -1,4 +1,4 @@
-//! What the tests of this room work with: sockets of this process, taken for a worker's.
+//! Fixtures of the socket tests: sockets of this process, treated as a worker's.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,16 +11,16 @@ use super::raw_option;
 use super::raw_option::SockOpt;
 use crate::socket::worker_socket::{SocketAccess, WorkerSocket};
 
-/// Longer than anything here takes, and shorter than anybody waits.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// The time limit of every wait.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Says why a test is not run. In CI that is a failure.
+/// Reports a skipped test with its reason. Fails in CI.
 pub(super) fn skip(test: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} is skipped in CI: {reason}");
 }
 
-/// Our duplicate of a socket.
+/// A duplicate of a socket.
 pub(super) fn duplicate(socket: impl AsFd) -> WorkerSocket {
     let ourselves = std::process::id().cast_signed();
     match WorkerSocket::from_thread(ourselves, socket.as_fd().as_raw_fd()) {
@@ -29,7 +29,7 @@ pub(super) fn duplicate(socket: impl AsFd) -> WorkerSocket {
     }
 }
 
-/// A listener that shares its address; port 0 is any.
+/// A listener with SO_REUSEPORT.
 pub(super) fn listener(address: &str) -> TcpListener {
     let address: SocketAddr = address.parse().unwrap();
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
@@ -39,12 +39,12 @@ pub(super) fn listener(address: &str) -> TcpListener {
     socket.into()
 }
 
-/// Waits for something to become true, which it must.
+/// Waits until the condition is true; panics after [`TIMEOUT`].
 #[track_caller]
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "never: {what}");
+        assert!(begun.elapsed() < TIMEOUT, "never: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -57,7 +57,7 @@ pub(super) fn tcp_info(socket: impl AsFd) -> [u8; 104] {
     info
 }
 
-/// A connection that is on its way: `connect` was called and not waited for.
+/// A nonblocking socket on which `connect` was called.
 pub(super) fn connecting(to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
     socket.set_nonblocking(true).unwrap();
@@ -69,8 +69,8 @@ pub(super) fn connecting(to: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-/// Lets the kernel keep a handshake open until the client has sent something, though the client is
-/// connected: so a handshake can be begun now and completed later.
+/// Sets TCP_DEFER_ACCEPT, with which a handshake stays incomplete on the listener's side until the
+/// client sends data.
 pub(crate) fn set_defer_accept(listener: impl AsFd) {
     let defer = SockOpt { level: libc::IPPROTO_TCP, number: libc::TCP_DEFER_ACCEPT };
     raw_option::set(listener.as_fd(), defer, &30_i32.to_ne_bytes()).unwrap();

@@ -1,4 +1,5 @@
-//! Sockets that belong to no user, so that the kernel lets nobody but those with the same owner join.
+//! Changing the owner of sockets. A group of sockets whose owner is no real user is private: the
+//! kernel lets only sockets of the same owner join.
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -8,16 +9,16 @@ use crate::socket::worker_socket::WorkerSocket;
 use crate::users;
 
 impl WorkerSocket {
-    /// Gives the socket to another owner: the one that the kernel compares when it is bound (`fchown(2)`;
-    /// sock_diag shows it). Nobody becomes that user, and no other descriptor changes; but for the right
-    /// to `fchown` and `fchmod` the socket, nothing hangs on it. After a TCP socket's `bind` it is too late.
+    /// Changes the owner of the socket (`fchown(2)`), which the kernel compares with the owners of the
+    /// group at `bind(2)` and which sock_diag reports. A TCP socket must not be bound yet. Apart from
+    /// `fchown` and `fchmod` of the socket, the owner has no other effect.
     ///
     /// Needs CAP_CHOWN in the current user namespace.
     ///
     /// # Errors
     ///
-    /// EPERM: no CAP_CHOWN, or the socket's user is none of this user namespace. EINVAL: `owner` is none
-    /// of this user namespace.
+    /// EPERM: no CAP_CHOWN, or the present owner is not mapped in this user namespace. EINVAL: `owner`
+    /// is not mapped in this user namespace.
     pub fn set_owner(&mut self, owner: u32) -> Result<(), Errno> {
         if self.owner() != owner {
             rustix::fs::fchown(&*self, Some(Uid::from_raw(owner)), None)?;
@@ -27,27 +28,30 @@ impl WorkerSocket {
     }
 
     /// Sets or clears `SO_REUSEADDR`.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `setsockopt(2)`.
     pub fn set_reuse_address(&self, on: bool) -> Result<(), Errno> {
         sockopt::set_socket_reuseaddr(self, on)
     }
 }
 
-/// Gives a socket of ours to this owner, to see whether that can be done. See [`WorkerSocket::give`].
+/// Checks whether this process can change the owner of a socket, on a socket of its own.
 ///
 /// # Errors
 ///
-/// Those of [`WorkerSocket::give`]; EIO: it was done, and the socket's owner is another one.
+/// Errors of [`WorkerSocket::set_owner`]. EIO: the call succeeded without effect.
 pub fn check_owner_change(owner: u32) -> Result<(), Errno> {
     let (family, kind) = (AddressFamily::INET, SocketType::DGRAM);
-    let any = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-    let mut socket = WorkerSocket::from_fd(any)?;
+    let fd = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    let mut socket = WorkerSocket::from_fd(fd)?;
     socket.set_owner(owner)?;
-    let seen = rustix::fs::fstat(&socket)?.st_uid;
-    if seen == owner { Ok(()) } else { Err(Errno::IO) }
+    let actual = rustix::fs::fstat(&socket)?.st_uid;
+    if actual == owner { Ok(()) } else { Err(Errno::IO) }
 }
 
-/// Whose this user id is: a user's, or part of a range that somebody may use in user namespaces
-/// (`/etc/subuid`). `None`: nobody's that is known here.
+/// The user who has this user id, or a range in `/etc/subuid` that contains it. `None`: no known user.
 #[must_use]
 pub fn registered_user(uid: u32) -> Option<String> {
     users::user_name(uid).or_else(|| {
@@ -56,7 +60,7 @@ pub fn registered_user(uid: u32) -> Option<String> {
     })
 }
 
-/// `name:first:count`, subuid(5).
+/// The name in a line `name:first:count` of `subuid(5)` whose range contains `uid`.
 fn in_range(line: &str, uid: u32) -> Option<String> {
     let (name, range) = line.split_once(':')?;
     let (first, count) = range.split_once(':')?;
@@ -71,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_has_its_ends() {
+    fn ranges_have_bounds() {
         let of = |uid| in_range("ann:100000:65536", uid);
         assert_eq!((of(99_999), of(165_536)), (None, None));
         assert_eq!((of(100_000), of(165_535)), (Some("ann".into()), Some("ann".into())));
@@ -81,13 +85,13 @@ mod tests {
     }
 
     #[test]
-    fn root_is_a_user_and_the_reserved_ids_are_nobodys() {
+    fn root_is_a_user_and_private_ids_are_not() {
         assert_eq!(registered_user(0).as_deref(), Some("root"));
         assert_eq!(registered_user(0x7000_0000), None);
     }
 
     #[test]
-    fn only_the_capability_gives_sockets_away() {
+    fn changing_the_owner_needs_cap_chown() {
         let capable = rustix::thread::capabilities(None).unwrap().effective;
         let expected =
             if capable.contains(CapabilitySet::CHOWN) { Ok(()) } else { Err(Errno::PERM) };

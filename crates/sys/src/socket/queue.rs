@@ -1,4 +1,4 @@
-//! The queue of connections that wait to be accepted.
+//! The accept queue of a listener.
 
 use std::os::fd::AsFd as _;
 
@@ -8,37 +8,45 @@ use super::raw_option;
 use super::raw_option::SockOpt;
 use crate::socket::worker_socket::WorkerSocket;
 
-/// How full a queue is.
+/// The length and the limit of an accept queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AcceptQueue {
-    /// Connections in it. Those whose handshake is not complete do not count.
+    /// Connections in the queue, without incomplete handshakes.
     pub waiting: u32,
-    /// The backlog: with one more than these the queue is full, and newcomers try again later.
+    /// The backlog. The queue is full with one connection more; later clients retransmit their SYN.
     pub limit: u32,
 }
 
 impl WorkerSocket {
-    /// Calls listen(2), also on a socket that listens already: then only the backlog changes. The
-    /// kernel lowers it to `net.core.somaxconn`; negative is as much as it will give.
+    /// Calls `listen(2)`. On a listening socket only the backlog changes. The kernel lowers the backlog
+    /// to `net.core.somaxconn`; a negative one means that value.
+    ///
+    /// # Errors
+    ///
+    /// EADDRINUSE: another socket listens on the address. EOPNOTSUPP: not a stream socket.
     pub fn listen(&self, backlog: i32) -> Result<(), Errno> {
         rustix::net::listen(self.as_fd(), backlog)
     }
 
-    /// Gives the queue all the room it can have, for a time in which nobody accepts: 4,096
-    /// connections, or `net.core.somaxconn` if that is less.
-    pub fn raise_backlog(&self) -> Result<(), Errno> {
-        const ROOM: i32 = 4096;
-        self.listen(ROOM)
-    }
-
-    /// How full the queue of this listening TCP socket is (`TCP_INFO`, Linux 2.6.12).
+    /// Raises the backlog to 4,096 connections, or to `net.core.somaxconn` if that is less, for a time
+    /// in which no worker accepts.
     ///
     /// # Errors
     ///
-    /// EINVAL: it does not listen. EOPNOTSUPP: it is not TCP.
+    /// Errors of [`Self::listen`].
+    pub fn raise_backlog(&self) -> Result<(), Errno> {
+        const BACKLOG: i32 = 4096;
+        self.listen(BACKLOG)
+    }
+
+    /// The accept queue of this TCP listener (`TCP_INFO`, `tcp(7)`, Linux 2.6.12).
+    ///
+    /// # Errors
+    ///
+    /// EINVAL: the socket does not listen. EOPNOTSUPP: not a TCP socket.
     pub fn accept_queue(&self) -> Result<AcceptQueue, Errno> {
-        // struct tcp_info: eight bytes, then words; a listener's queue and limit are where
-        // connections have unacknowledged and selectively acknowledged packets.
+        // `struct tcp_info`: eight bytes, then words. For a listener, `tcpi_unacked` is the length of
+        // the queue and `tcpi_sacked` its limit.
         const UNACKED: usize = 24;
         const SACKED: usize = 28;
         if !self.is_listening()? {
@@ -63,14 +71,16 @@ mod tests {
     use crate::socket::own_sockets::{duplicate, listener, until};
 
     #[test]
-    fn the_queue_counts_who_waits_and_its_limit_can_be_raised() {
+    fn the_queue_counts_connections_and_its_limit_can_be_raised() {
         let listener = listener("127.0.0.1:0");
         let held = duplicate(&listener);
         held.listen(5).unwrap();
         assert_eq!(held.accept_queue(), Ok(AcceptQueue { waiting: 0, limit: 5 }));
         let to = listener.local_addr().unwrap();
         let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(to).unwrap()).collect();
-        until("all wait", || held.accept_queue() == Ok(AcceptQueue { waiting: 3, limit: 5 }));
+        until("all connections are queued", || {
+            held.accept_queue() == Ok(AcceptQueue { waiting: 3, limit: 5 })
+        });
         let _accepted = listener.accept().unwrap();
         held.raise_backlog().unwrap();
         let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
@@ -79,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_queue_says_so() {
+    fn sockets_without_a_queue_are_errors() {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         assert!(duplicate(&udp).accept_queue().is_err());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

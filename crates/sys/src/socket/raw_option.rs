@@ -1,4 +1,4 @@
-//! Socket options as bytes.
+//! Socket options as bytes (`getsockopt(2)`).
 
 #![expect(unsafe_code, reason = "getsockopt(2) and setsockopt(2) of any option")]
 
@@ -11,21 +11,21 @@ use sameport_policy::classic_bpf::Instruction;
 
 use crate::errno::last_errno;
 
-/// An option, as getsockopt(2) names it.
+/// The level and the number of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SockOpt {
     pub(super) level: c_int,
     pub(super) number: c_int,
 }
 
-/// Reads the option into `value`; how many bytes there are.
+/// Reads the option into `value`; returns its length in bytes.
 pub(super) fn read(
     socket: BorrowedFd<'_>,
     name: SockOpt,
     value: &mut [u8],
 ) -> Result<usize, Errno> {
     let mut length = socklen_t::try_from(value.len()).map_err(|_| Errno::INVAL)?;
-    // SAFETY: the kernel writes at most `length` bytes, all of them inside the borrowed `value`.
+    // SAFETY: the kernel writes at most `length` bytes, all within the borrowed `value`.
     let done = unsafe {
         let (to, length) = (value.as_mut_ptr().cast(), &raw mut length);
         libc::getsockopt(socket.as_raw_fd(), name.level, name.number, to, length)
@@ -33,18 +33,18 @@ pub(super) fn read(
     if done == 0 { usize::try_from(length).map_err(|_| Errno::INVAL) } else { Err(last_errno()) }
 }
 
-/// How many instructions the filter on the socket has, 0 without one (`SO_GET_FILTER`, Linux 3.8).
-/// EACCES: it is not a classic one.
+/// The number of instructions of the socket's filter, 0 without a filter (`SO_GET_FILTER`, Linux
+/// 3.8). EACCES: the filter is not a classic BPF program.
 pub(super) fn filter_length(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
     let name = SockOpt { level: libc::SOL_SOCKET, number: libc::SO_GET_FILTER };
-    // For no room the kernel only tells; otherwise this option alone counts it in instructions.
+    // Without a buffer the kernel returns the length, which this option counts in instructions.
     read(socket, name, &mut [])
 }
 
-/// Sets the option to these bytes, which must not hold an address of memory.
+/// Sets the option to these bytes. The option must not take an address of memory.
 pub(super) fn set(socket: BorrowedFd<'_>, name: SockOpt, value: &[u8]) -> Result<(), Errno> {
     let length = socklen_t::try_from(value.len()).map_err(|_| Errno::INVAL)?;
-    // SAFETY: the kernel reads at most `length` bytes, all of them inside the borrowed `value`.
+    // SAFETY: the kernel reads at most `length` bytes, all within the borrowed `value`.
     let done = unsafe {
         let from = value.as_ptr().cast();
         libc::setsockopt(socket.as_raw_fd(), name.level, name.number, from, length)
@@ -52,7 +52,7 @@ pub(super) fn set(socket: BorrowedFd<'_>, name: SockOpt, value: &[u8]) -> Result
     if done == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// Attaches a program by this option of SOL_SOCKET.
+/// Attaches a classic BPF program by this option of SOL_SOCKET.
 pub(super) fn attach(
     socket: BorrowedFd<'_>,
     number: c_int,
@@ -65,8 +65,8 @@ pub(super) fn attach(
     let len = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
     let described = sock_fprog { len, filter: program.as_mut_ptr() };
     let length = socklen_t::try_from(size_of::<sock_fprog>()).map_err(|_| Errno::INVAL)?;
-    // SAFETY: the kernel reads one `sock_fprog` and the `len` instructions of the live `program`
-    // that it describes, and copies them before it returns.
+    // SAFETY: the kernel reads one `sock_fprog` and copies the `len` instructions of the live
+    // `program` before it returns.
     let done = unsafe {
         let from = ptr::from_ref(&described).cast();
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, number, from, length)

@@ -1,4 +1,4 @@
-//! Carrying a new socket's options over to the held one that takes its place.
+//! Copying the options of a new socket to the held one that replaces it.
 
 use std::os::fd::AsFd as _;
 
@@ -6,39 +6,39 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::raw_option;
-use super::sockopt_list::{CARRIED, CopiedOption, CopyMethod};
+use super::sockopt_list::{COPIED_OPTIONS, CopiedOption, CopyMethod};
 use crate::netns::cookie;
 use crate::socket::worker_socket::WorkerSocket;
 
-/// What becomes of O_NONBLOCK, which everybody who has the socket open shares.
+/// How O_NONBLOCK is copied, which all processes with the socket open share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NonBlocking {
-    /// As the new socket has it.
+    /// The held socket gets the flag of the new one.
     Same,
-    /// Set if the new socket has it, and not cleared: somebody else uses the socket still, and would
-    /// be blocked.
+    /// The flag is set if the new socket has it, but not cleared: another worker still uses the held
+    /// socket, and would block.
     OnlySet,
 }
 
-/// Why a held socket cannot take the place of a new one. The worker is to bind its own.
+/// Why a held socket cannot replace a new one. The worker then binds the new socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CopyError {
-    /// The sockets differ in what cannot be changed after a bind.
-    #[error("its {0} is another one")]
+    /// The sockets differ in a property that cannot change after a bind.
+    #[error("its {0} differs")]
     Differs(&'static str),
-    /// A filter is on the new socket, and cannot be read by all who may have set it.
-    #[error("a filter is on it")]
+    /// The new socket has a filter, which cannot always be read back.
+    #[error("it has a filter")]
     Filter,
-    /// It signals its owner when there is something to do (O_ASYNC).
+    /// The new socket signals its owner on events (O_ASYNC).
     #[error("it sends signals (O_ASYNC)")]
     Signals,
-    /// The kernel does not give the held socket this option's value.
+    /// The kernel refuses the option's value for the held socket.
     #[error("{0} cannot be set: {1}")]
     Refused(&'static str, Errno),
-    /// It has not the value that was set: the kernel's limits, or another option, forbid it.
-    #[error("{0} is not what was set")]
+    /// The held socket has another value after the copy: a limit or another option changes it.
+    #[error("{0} does not keep its value")]
     Changed(&'static str),
-    /// One of the sockets could not be asked.
+    /// An option of one of the sockets could not be read.
     #[error("{0}")]
     Look(Errno),
 }
@@ -50,18 +50,18 @@ impl From<Errno> for CopyError {
 }
 
 impl WorkerSocket {
-    /// Gives the held socket the options that this new one has, and takes from it those that this
-    /// one has not. Options that can only be read before the bind, and those of a connection, are
-    /// left out; so is SO_REUSEADDR, with which another user's socket could take datagrams.
+    /// Gives the held socket the options of this new socket, and resets those that this one does not
+    /// set. Leaves out options that are read-only after the bind, options of connections, and
+    /// SO_REUSEADDR, with which another user's socket could take datagrams.
     ///
-    /// Neither carried nor told: IP_OPTIONS, and what cannot be read before a bind: TCP_MD5SIG keys,
-    /// memberships of multicast groups, IP_MULTICAST_IF by index.
+    /// Cannot copy, nor report, IP_OPTIONS, and options that cannot be read before a bind: TCP_MD5SIG
+    /// keys, multicast memberships, IP_MULTICAST_IF by index.
     ///
     /// # Errors
     ///
-    /// See [`CannotCarry`]. Some options may have been carried by then; the next time puts them right.
+    /// See [`CopyError`]. Some options may have been copied; the next call corrects them.
     pub fn copy_options_to(&self, held: &Self, non_blocking: NonBlocking) -> Result<(), CopyError> {
-        self.comparable(held)?;
+        self.check_same_kind(held)?;
         let flags = rustix::fs::fcntl_getfl(self)?;
         if flags.contains(OFlags::from_bits_retain(libc::O_ASYNC.cast_unsigned())) {
             return Err(CopyError::Signals);
@@ -72,32 +72,32 @@ impl WorkerSocket {
         if held.has_filter()? {
             held.drop_filter().map_err(|errno| CopyError::Refused("SO_DETACH_FILTER", errno))?;
         }
-        let mut carried = Vec::with_capacity(CARRIED.len());
-        for option in CARRIED {
-            match option.carry(self, held) {
-                Ok(()) => carried.push(option),
-                // Nobody can set it on such sockets (MPTCP): it only follows from others.
+        let mut copied = Vec::with_capacity(COPIED_OPTIONS.len());
+        for option in COPIED_OPTIONS {
+            match option.copy(self, held) {
+                Ok(()) => copied.push(option),
+                // MPTCP sockets derive this option from others, and it cannot be set.
                 Err(Errno::OPNOTSUPP) => {}
                 Err(errno) => return Err(CopyError::Refused(option.text, errno)),
             }
         }
-        // One option may have changed another.
-        if let Some(option) = carried.iter().find(|option| option.differs(self, held)) {
+        // A later option may have changed an earlier one.
+        if let Some(option) = copied.iter().find(|option| option.differs(self, held)) {
             return Err(CopyError::Changed(option.text));
         }
-        let theirs = rustix::fs::fcntl_getfl(held)?;
+        let held_flags = rustix::fs::fcntl_getfl(held)?;
         let wanted = match non_blocking {
-            NonBlocking::Same => (theirs - OFlags::NONBLOCK) | flags & OFlags::NONBLOCK,
-            NonBlocking::OnlySet => theirs | flags & OFlags::NONBLOCK,
+            NonBlocking::Same => (held_flags - OFlags::NONBLOCK) | flags & OFlags::NONBLOCK,
+            NonBlocking::OnlySet => held_flags | flags & OFlags::NONBLOCK,
         };
-        if wanted != theirs {
+        if wanted != held_flags {
             rustix::fs::fcntl_setfl(held, wanted)?;
         }
         Ok(())
     }
 
-    /// Whether the two are of one kind.
-    fn comparable(&self, held: &Self) -> Result<(), CopyError> {
+    /// Compares the properties that cannot change after a bind.
+    fn check_same_kind(&self, held: &Self) -> Result<(), CopyError> {
         use rustix::net::sockopt;
         let device = |socket: &Self| socket2::SockRef::from(socket).device().ok().flatten();
         let network = |socket: &Self| cookie::socket_netns_cookie(socket).ok();
@@ -109,7 +109,7 @@ impl WorkerSocket {
             ("device", device(self) == device(held)),
         ];
         match same.iter().find(|(_, is_same)| !is_same) {
-            Some((what, _)) => Err(CopyError::Differs(what)),
+            Some((property, _)) => Err(CopyError::Differs(property)),
             None => Ok(()),
         }
     }
@@ -118,9 +118,9 @@ impl WorkerSocket {
     fn has_filter(&self) -> Result<bool, Errno> {
         match raw_option::filter_length(self.as_fd()) {
             Ok(length) => Ok(length > 0),
-            // One in eBPF is there and cannot be read.
+            // An eBPF filter, which cannot be read.
             Err(Errno::ACCESS) => Ok(true),
-            // MPTCP, which cannot have one.
+            // An MPTCP socket, which cannot have a filter.
             Err(Errno::OPNOTSUPP) => Ok(false),
             Err(errno) => Err(errno),
         }
@@ -133,31 +133,31 @@ impl WorkerSocket {
 }
 
 impl CopiedOption {
-    /// What the socket has; nothing where it cannot have it.
-    pub(super) fn of(&self, socket: &WorkerSocket) -> Option<Vec<u8>> {
-        let room = match self.how {
+    /// The value of the option. `None`: sockets of this kind do not have it.
+    pub(super) fn read(&self, socket: &WorkerSocket) -> Option<Vec<u8>> {
+        let size = match self.method {
             CopyMethod::Bytes | CopyMethod::Timed => 256,
             CopyMethod::Number | CopyMethod::Doubled { .. } | CopyMethod::ZeroFor(_) => 4,
         };
-        let mut value = vec![0; room];
+        let mut value = vec![0; size];
         let length = raw_option::read(socket.as_fd(), self.name, &mut value).ok()?;
         value.truncate(length);
         Some(value)
     }
 
     fn differs(&self, a: &WorkerSocket, b: &WorkerSocket) -> bool {
-        let (a, b) = (self.of(a), self.of(b));
+        let (a, b) = (self.read(a), self.read(b));
         a.is_some() && b.is_some() && a != b
     }
 
-    fn carry(&self, from: &WorkerSocket, to: &WorkerSocket) -> Result<(), Errno> {
+    fn copy(&self, from: &WorkerSocket, to: &WorkerSocket) -> Result<(), Errno> {
         if !self.differs(from, to) {
             return Ok(());
         }
-        let Some(value) = self.of(from) else { return Ok(()) };
+        let Some(value) = self.read(from) else { return Ok(()) };
         let number = || value.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
         let set = |name, value: &[u8]| raw_option::set(to.as_fd(), name, value);
-        match self.how {
+        match self.method {
             CopyMethod::Number | CopyMethod::Bytes => set(self.name, &value),
             CopyMethod::Timed => {
                 let on = [&1_i32.to_ne_bytes(), value.get(4..).unwrap_or_default()].concat();
@@ -165,12 +165,12 @@ impl CopiedOption {
             }
             CopyMethod::Doubled { force } => {
                 let half = (number() / 2).to_ne_bytes();
-                let done = set(self.name, &half);
+                let result = set(self.name, &half);
                 if self.differs(from, to) {
-                    // Past the limit for everybody. Without CAP_NET_ADMIN, what differs is told.
+                    // Beyond the limit. Without CAP_NET_ADMIN, the final comparison reports it.
                     let _ = set(raw_option::SockOpt { number: force, ..self.name }, &half);
                 }
-                done
+                result
             }
             CopyMethod::ZeroFor(default) if number() == default => set(self.name, &[0; 4]),
             CopyMethod::ZeroFor(_) => set(self.name, &value),

@@ -1,4 +1,4 @@
-//! Every option that the kernel lets us set, from a new socket to a held one and back to defaults.
+//! Every settable option, copied from a new socket to a held one and back to the default.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -9,7 +9,7 @@ use super::*;
 use crate::socket::own_sockets::{duplicate, skip, tcp_info};
 use crate::socket::raw_option::SockOpt;
 
-/// What comes to nobody's mind, and whose default is none of these.
+/// Values of which at least one is valid for the option and not its default.
 fn candidates(option: &CopiedOption) -> Vec<Vec<u8>> {
     let numbers = [1_i32, 7, 2, 3, 0, 100, 3000].map(|n| n.to_ne_bytes().to_vec());
     match option.text {
@@ -22,21 +22,21 @@ fn candidates(option: &CopiedOption) -> Vec<Vec<u8>> {
     }
 }
 
-/// Gives the socket an unusual value of this option, if it can be given one.
+/// Sets a value that is not the default. `false` if the socket refuses all of them.
 fn unusual(option: &CopiedOption, socket: &WorkerSocket) -> bool {
-    let before = option.of(socket);
+    let before = option.read(socket);
     before.is_some()
         && candidates(option).iter().any(|value| {
             raw_option::set(socket.as_fd(), option.name, value).is_ok()
-                && option.of(socket) != before
+                && option.read(socket) != before
         })
 }
 
-/// A new socket, and one that has been bound, and listens if it can.
+/// A new socket and a bound one, which listens if it is TCP.
 fn pair(domain: Domain, kind: Type) -> (WorkerSocket, WorkerSocket) {
     let [new, held] = [(); 2].map(|()| Socket::new(domain, kind, None).unwrap());
     let any = if domain == Domain::IPV4 { "127.0.0.1:0" } else { "[::1]:0" };
-    // The kernel sets IPV6_V6ONLY by itself for such an address.
+    // The kernel sets IPV6_V6ONLY at a bind to such an address.
     if domain == Domain::IPV6 {
         new.set_only_v6(true).unwrap();
     }
@@ -54,15 +54,19 @@ const KINDS: [(Domain, Type); 4] = [
     (Domain::IPV6, Type::DGRAM),
 ];
 
-/// Can be set for listeners, and not be taken away again.
+/// Options that a listener cannot reset.
 const ONE_WAY: &str = "TCP_WINDOW_CLAMP";
 
 fn differing(new: &WorkerSocket, held: &WorkerSocket) -> Vec<&'static str> {
-    CARRIED.iter().filter(|option| option.differs(new, held)).map(|option| option.text).collect()
+    COPIED_OPTIONS
+        .iter()
+        .filter(|option| option.differs(new, held))
+        .map(|option| option.text)
+        .collect()
 }
 
 #[test]
-fn a_new_socket_without_wishes_is_like_a_held_one() {
+fn new_and_held_sockets_have_the_same_defaults() {
     for (domain, kind) in KINDS {
         let (new, held) = pair(domain, kind);
         assert_eq!(differing(&new, &held), [""; 0], "{domain:?} {kind:?}");
@@ -71,10 +75,10 @@ fn a_new_socket_without_wishes_is_like_a_held_one() {
 }
 
 #[test]
-fn every_option_is_carried_alone_and_taken_back() {
+fn every_option_is_copied_alone_and_reset() {
     let mut carried = Vec::new();
     for (domain, kind) in KINDS {
-        for option in CARRIED.iter().filter(|option| option.text != ONE_WAY) {
+        for option in COPIED_OPTIONS.iter().filter(|option| option.text != ONE_WAY) {
             let (new, held) = pair(domain, kind);
             if !unusual(option, &new) {
                 continue;
@@ -89,7 +93,7 @@ fn every_option_is_carried_alone_and_taken_back() {
             carried.push(option.text);
         }
     }
-    // What every kernel that we run on lets everybody set.
+    // Options that every supported kernel lets unprivileged processes set.
     for name in [
         "IP_TOS",
         "IP_TTL",
@@ -129,10 +133,10 @@ fn every_option_is_carried_alone_and_taken_back() {
 }
 
 #[test]
-fn all_options_are_carried_together() {
+fn all_options_are_copied_together() {
     for (domain, kind) in KINDS {
         let (new, held) = pair(domain, kind);
-        let set = CARRIED.iter().filter(|option| unusual(option, &new)).count();
+        let set = COPIED_OPTIONS.iter().filter(|option| unusual(option, &new)).count();
         assert!(set > 15, "{set} of {domain:?} {kind:?}");
         assert_eq!(new.copy_options_to(&held, NonBlocking::Same), Ok(()), "{domain:?} {kind:?}");
         assert_eq!(differing(&new, &held), [""; 0], "{domain:?} {kind:?}");
@@ -140,9 +144,9 @@ fn all_options_are_carried_together() {
 }
 
 #[test]
-fn what_a_listener_cannot_lose_is_said() {
+fn options_that_a_listener_keeps_are_errors() {
     let (new, held) = pair(Domain::IPV4, Type::STREAM);
-    let clamp = CARRIED.iter().find(|option| option.text == ONE_WAY).unwrap();
+    let clamp = COPIED_OPTIONS.iter().find(|option| option.text == ONE_WAY).unwrap();
     assert!(unusual(clamp, &new));
     assert_eq!(new.copy_options_to(&held, NonBlocking::Same), Ok(()));
     let (plain, _) = pair(Domain::IPV4, Type::STREAM);
@@ -154,9 +158,9 @@ fn what_a_listener_cannot_lose_is_said() {
     );
 }
 
-/// A connection to the held socket has what the new one asked for.
+/// A connection that the held socket accepts inherits the copied options.
 #[test]
-fn what_is_accepted_from_it_has_the_options() {
+fn accepted_connections_have_the_options() {
     let listener = crate::socket::own_sockets::listener("127.0.0.1:0");
     let held = duplicate(&listener);
     let new = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -176,7 +180,7 @@ fn what_is_accepted_from_it_has_the_options() {
 }
 
 #[test]
-fn mptcp_sockets_are_exchanged_too() {
+fn options_of_mptcp_sockets_are_copied() {
     let mptcp = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP));
     let (Ok(new), Ok(held), Ok(plain)) = (mptcp(), mptcp(), mptcp()) else {
         return skip("carrying-mptcp", "this kernel has no such sockets");
@@ -185,10 +189,10 @@ fn mptcp_sockets_are_exchanged_too() {
     held.listen(5).unwrap();
     let (new, held, plain) = (duplicate(&new), duplicate(&held), duplicate(&plain));
     assert_eq!(differing(&new, &held), [""; 0]);
-    let set: Vec<_> = CARRIED.iter().filter(|o| unusual(o, &new)).map(|o| o.text).collect();
+    let set: Vec<_> = COPIED_OPTIONS.iter().filter(|o| unusual(o, &new)).map(|o| o.text).collect();
     assert!(set.contains(&"SO_KEEPALIVE") && set.contains(&"TCP_NODELAY"), "{set:?}");
     assert_eq!(new.copy_options_to(&held, NonBlocking::Same), Ok(()), "{set:?}");
-    // Nobody can set this one there.
+    // This option cannot be set on MPTCP sockets.
     let differ = |new| differing(new, &held).into_iter().find(|name| *name != "SO_BUF_LOCK");
     assert_eq!(differ(&new), None);
     assert_eq!(plain.copy_options_to(&held, NonBlocking::Same), Ok(()), "{set:?}");
@@ -219,7 +223,7 @@ fn o_nonblock_is_copied_or_only_set() {
 }
 
 #[test]
-fn sockets_of_different_kinds_are_not_exchanged() {
+fn sockets_of_different_kinds_are_refused() {
     let of = |domain, kind| Socket::new(domain, kind, None).unwrap();
     let (stream, v6) = (of(Domain::IPV4, Type::STREAM), of(Domain::IPV6, Type::STREAM));
     let only = of(Domain::IPV6, Type::STREAM);
@@ -240,9 +244,9 @@ fn sockets_of_different_kinds_are_not_exchanged() {
     }
 }
 
-/// Datagram sockets: for TCP a filter takes CAP_NET_ADMIN.
+/// With datagram sockets: a filter on TCP needs CAP_NET_ADMIN.
 #[test]
-fn a_filter_of_the_new_socket_is_not_carried_and_one_of_the_held_goes() {
+fn a_new_sockets_filter_is_refused_and_a_held_ones_removed() {
     let everything = [Instruction { code: 0x06, if_true: 0, if_false: 0, k: u32::MAX }];
     let (new, held) = pair(Domain::IPV4, Type::DGRAM);
     raw_option::attach(new.as_fd(), libc::SO_ATTACH_FILTER, &everything).unwrap();
@@ -258,7 +262,7 @@ fn a_filter_of_the_new_socket_is_not_carried_and_one_of_the_held_goes() {
 }
 
 #[test]
-fn a_socket_that_sends_signals_is_not_exchanged() {
+fn a_socket_that_sends_signals_is_refused() {
     let (new, held) = pair(Domain::IPV4, Type::DGRAM);
     let flags = rustix::fs::fcntl_getfl(&new).unwrap();
     let signals = OFlags::from_bits_retain(libc::O_ASYNC.cast_unsigned());

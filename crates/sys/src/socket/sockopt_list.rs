@@ -1,53 +1,54 @@
-//! The options that a held socket takes over from the new one in whose place it is put.
+//! The options that are copied from a new socket to the held one that replaces it.
 
 use super::raw_option::SockOpt;
 
-/// An option and how it is copied.
+/// An option and the method that copies it.
 #[derive(Debug)]
 pub(super) struct CopiedOption {
     pub(super) name: SockOpt,
-    /// Its name in C.
+    /// The name in C.
     pub(super) text: &'static str,
-    pub(super) how: CopyMethod,
+    pub(super) method: CopyMethod,
 }
 
-/// How an option is copied.
+/// The method that copies an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CopyMethod {
-    /// Four bytes, set as they are read.
+    /// Sets the four bytes that were read.
     Number,
-    /// Any number of bytes, set as they are read.
+    /// Sets the bytes that were read, of any length.
     Bytes,
-    /// `struct linger`, of which the kernel takes the time only while it is on.
+    /// For `struct linger`: the kernel stores the time only while `l_onoff` is set.
     Timed,
-    /// A number that the kernel doubles when it is set, with the option that goes past the limit.
+    /// For a number that the kernel doubles when it is set. `force` is the option that ignores the
+    /// limit.
     Doubled { force: libc::c_int },
-    /// A number that is read as this where nothing was set, and set to 0 for that.
+    /// For a number that reads as this default when it was never set, and is set to 0 for that.
     ZeroFor(i32),
 }
 
-macro_rules! carried {
-    ($($level:ident: $($option:ident $(($how:expr))?)*;)*) => {
-        // Some options are younger than the libc crate.
-        #[allow(unused_imports, reason = "what this file defines itself hides libc's")]
+macro_rules! copied_options {
+    ($($level:ident: $($option:ident $(($method:expr))?)*;)*) => {
+        // The libc crate lacks the newest options.
+        #[allow(unused_imports, reason = "constants of `newest` hide those of libc")]
         mod named {
             pub(super) use libc::*;
-            pub(super) use super::younger::*;
+            pub(super) use super::newest::*;
         }
 
-        /// In this order: IP_TOS changes SO_PRIORITY, and SO_RCVLOWAT the size of the buffer.
-        pub(super) const CARRIED: &[CopiedOption] = &[$($(CopiedOption {
+        /// The order matters: IP_TOS changes SO_PRIORITY, and SO_RCVLOWAT changes SO_RCVBUF.
+        pub(super) const COPIED_OPTIONS: &[CopiedOption] = &[$($(CopiedOption {
             name: SockOpt { level: named::$level, number: named::$option },
             text: stringify!($option),
-            how: carried!(@how $($how)?),
+            method: copied_options!(@method $($method)?),
         },)*)*];
     };
-    (@how) => { CopyMethod::Number };
-    (@how $how:expr) => { $how };
+    (@method) => { CopyMethod::Number };
+    (@method $method:expr) => { $method };
 }
 
-/// From include/uapi/linux; the same on every architecture that we know.
-mod younger {
+/// From include/uapi/linux. The numbers are the same on every supported architecture.
+mod newest {
     pub(super) const IP_RECVERR_RFC4884: i32 = 26;
     pub(super) const IPV6_RECVERR_RFC4884: i32 = 31;
     pub(super) const TCP_TX_DELAY: i32 = 37;
@@ -56,7 +57,7 @@ mod younger {
     pub(super) const TCP_DELACK_MAX_US: i32 = 46;
 }
 
-carried! {
+copied_options! {
     IPPROTO_IP: IP_TOS IP_TTL IP_RECVOPTS IP_RETOPTS IP_PKTINFO
         IP_MTU_DISCOVER IP_RECVERR IP_RECVTTL IP_RECVTOS IP_FREEBIND IP_TRANSPARENT
         IP_RECVORIGDSTADDR IP_MINTTL IP_CHECKSUM IP_RECVFRAGSIZE IP_RECVERR_RFC4884

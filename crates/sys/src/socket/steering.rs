@@ -1,4 +1,4 @@
-//! Who gets new connections: of a group, and of one socket.
+//! Selecting the member of a group that gets new connections, and gates that hold them back.
 
 use std::os::fd::AsFd as _;
 
@@ -17,44 +17,47 @@ use crate::socket::worker_socket::WorkerSocket;
 const SO_DETACH_REUSEPORT_BPF: libc::c_int = 68;
 
 impl WorkerSocket {
-    /// Gives the group of this socket a program that chooses among its members, instead of the one
-    /// it has (`SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5, no privilege; any member will do). It stays
-    /// with the group, whoever of it goes, until the last member has gone.
+    /// Attaches a program that selects a member of this socket's group, in place of the previous one
+    /// (`SO_ATTACH_REUSEPORT_CBPF`, `socket(7)`, Linux 4.5, no privilege). The program stays until the
+    /// last member leaves the group.
     ///
     /// # Errors
     ///
-    /// EINVAL: the socket is bound and has no group: no SO_REUSEPORT, or TCP and not listening.
-    /// EOPNOTSUPP: MPTCP. ENOMEM: the program is larger than `net.core.optmem_max`.
+    /// EINVAL: a bound socket without a group, because it lacks SO_REUSEPORT or is TCP and does not
+    /// listen. EOPNOTSUPP: an MPTCP socket. ENOMEM: the program exceeds `net.core.optmem_max`.
     pub fn steer(&self, program: &[Instruction]) -> Result<(), Errno> {
         raw_option::attach(self.as_fd(), libc::SO_ATTACH_REUSEPORT_CBPF, program)
     }
 
-    /// Leaves the choice to the kernel's hash again (`SO_DETACH_REUSEPORT_BPF`, Linux 5.3). A group
-    /// without a program is no error.
+    /// Detaches the program, after which the kernel selects by its hash (`SO_DETACH_REUSEPORT_BPF`,
+    /// Linux 5.3). Succeeds for a group without a program.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `setsockopt(2)`, other than ENOENT.
     pub fn stop_steering(&self) -> Result<(), Errno> {
         let name = SockOpt { level: libc::SOL_SOCKET, number: SO_DETACH_REUSEPORT_BPF };
-        // The value means nothing, but the kernel wants four bytes.
+        // The kernel requires four bytes and ignores their value.
         match raw_option::set(self.as_fd(), name, &[0; 4]) {
             Err(Errno::NOENT) => Ok(()),
             other => other,
         }
     }
 
-    /// A member for this TCP socket's group to which nobody gets through, bound and ours: whoever
-    /// is steered to it is neither refused nor reset, but tries again, after 1 s first. It joins the
-    /// group with [`Self::listen`], and leaves when dropped. Meanwhile handshakes that have begun
-    /// with others complete, and what is connected or queued is as before.
+    /// Opens a gate: a bound member of this TCP socket's group that receives no connection. The kernel
+    /// drops the SYN of a client that is steered to the gate, and the client retransmits it, first
+    /// after 1 s. The gate joins the group with [`Self::listen`] and leaves it when dropped.
+    /// Handshakes in progress with other members, and established or queued connections, continue.
     ///
-    /// It drops packets that have come less far than none (`IP_MINTTL`, `IPV6_MINHOPCOUNT`; 255).
-    /// Only of a client next door that sends with 255, as hardly any does, one connection gets into
-    /// its queue. A filter would be tight, but on TCP needs CAP_NET_ADMIN in newer kernels (6.18.44
-    /// refuses it).
+    /// The gate drops packets whose TTL or hop limit is below 255 (`IP_MINTTL`, `IPV6_MINHOPCOUNT`). A
+    /// client on the same link that sends with 255, which is rare, can queue one connection. A filter
+    /// would drop every packet, but on TCP it needs CAP_NET_ADMIN in newer kernels (6.18.44).
     ///
     /// # Errors
     ///
-    /// EADDRINUSE: the group takes no other member. EXDEV: it is in another network namespace.
-    /// EPERM: the socket is another user's, and we may not make one for them. ENOTCONN: it is not
-    /// bound.
+    /// EADDRINUSE: the group accepts no other member. EXDEV: the socket is in another network
+    /// namespace. EPERM: the socket belongs to another user, and this process lacks CAP_CHOWN.
+    /// ENOTCONN: the socket is not bound.
     pub fn open_gate(&self) -> Result<Self, Errno> {
         let bound = self.bound_address(Protocol::Tcp)?.ok_or(Errno::NOTCONN)?;
         let family = if self.is_v6()? { AddressFamily::INET6 } else { AddressFamily::INET };
@@ -64,15 +67,15 @@ impl WorkerSocket {
         if cookie(self.as_fd()) != cookie(gate.as_fd()) {
             return Err(Errno::XDEV);
         }
-        // The group takes sockets of one user only, and looks at the sockets' owner.
+        // The group accepts sockets of one owner only.
         if self.owner() != crate::effective_user() {
             rustix::fs::fchown(&gate, Some(Uid::from_raw(self.owner())), None)?;
         }
-        let far = 255_i32.to_ne_bytes();
+        let ttl = 255_i32.to_ne_bytes();
         let name = |level, number| SockOpt { level, number };
-        raw_option::set(gate.as_fd(), name(libc::IPPROTO_IP, libc::IP_MINTTL), &far)?;
+        raw_option::set(gate.as_fd(), name(libc::IPPROTO_IP, libc::IP_MINTTL), &ttl)?;
         if family == AddressFamily::INET6 {
-            raw_option::set(gate.as_fd(), name(libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT), &far)?;
+            raw_option::set(gate.as_fd(), name(libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT), &ttl)?;
             sockopt::set_ipv6_v6only(&gate, self.is_v6only()?)?;
         }
         if let Some(device) = &bound.device {
@@ -81,7 +84,7 @@ impl WorkerSocket {
                 .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         }
         sockopt::set_socket_reuseport(&gate, true)?;
-        // Connections of a private group are the workers': see `sameport_policy::bind::private::stands_beside`.
+        // SO_REUSEADDR of a private group's connections: see `stands_beside` in the policy.
         sockopt::set_socket_reuseaddr(&gate, is_private_uid(self.owner()))?;
         rustix::net::bind(&gate, &bound.socket)?;
         Self::from_fd(gate)

@@ -1,4 +1,4 @@
-//! Whom the kernel really gives connections to.
+//! Connections as the kernel distributes them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,12 +13,12 @@ use crate::socket::own_sockets::{
     connecting, duplicate, listener, set_defer_accept, skip, tcp_info, until,
 };
 
-/// How many of these connections each listener got; closes them.
-fn got(listeners: &[&TcpListener], connections: usize) -> Vec<usize> {
+/// The number of connections that each listener got. Closes the connections.
+fn counts(listeners: &[&TcpListener], connections: usize) -> Vec<usize> {
     let to = listeners[0].local_addr().unwrap();
     let clients: Vec<_> = (0..connections).map(|_| TcpStream::connect(to).unwrap()).collect();
     let mut counts = vec![0; listeners.len()];
-    // The last step of a handshake may be under way still.
+    // The last packet of a handshake may not have arrived yet.
     until("all are accepted", || {
         for (listener, count) in listeners.iter().zip(&mut counts) {
             *count += std::iter::from_fn(|| accepted(listener)).count();
@@ -28,7 +28,7 @@ fn got(listeners: &[&TcpListener], connections: usize) -> Vec<usize> {
     counts
 }
 
-/// A connection that waits in this queue.
+/// Accepts a queued connection.
 fn accepted(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     listener.set_nonblocking(true).unwrap();
     match listener.accept() {
@@ -38,7 +38,7 @@ fn accepted(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     }
 }
 
-/// Listeners on one address, the first at any port.
+/// Listeners on one address, with a port that the kernel picks for the first.
 fn group<const COUNT: usize>(ip: &str) -> [TcpListener; COUNT] {
     let first = listener(&format!("{ip}:0"));
     let at = first.local_addr().unwrap().to_string();
@@ -47,25 +47,25 @@ fn group<const COUNT: usize>(ip: &str) -> [TcpListener; COUNT] {
 }
 
 #[test]
-fn only_those_that_the_program_picks_get_connections() {
+fn only_selected_members_get_connections() {
     let _alone = run_exclusive();
     for ip in ["127.0.0.1", "[::1]", "[::]"] {
         let [a, b, c] = group(ip);
-        // Any member will do, also one that gets nothing.
+        // Any member can attach the program, also one that it never selects.
         let one = duplicate(&b);
         for live in [vec![0, 2], vec![1], vec![0, 1, 2], vec![2]] {
             one.steer(&program(&live, 3).unwrap()).unwrap();
-            let counts = got(&[&a, &b, &c], 90);
+            let counts = counts(&[&a, &b, &c], 90);
             let some: Vec<_> = (0..3).filter(|index| counts[*index] > 0).collect();
             assert_eq!(some, live, "{counts:?} at {ip}");
         }
         one.stop_steering().unwrap();
         one.stop_steering().unwrap();
-        assert!(got(&[&a, &b, &c], 90).iter().all(|count| *count > 0));
+        assert!(counts(&[&a, &b, &c], 90).iter().all(|count| *count > 0));
     }
 }
 
-/// A client's socket with a port of its own, which has not called `connect` yet.
+/// A bound client socket before `connect`, with its port.
 fn client_of(ip: &str) -> (Socket, u16) {
     let at: SocketAddr = format!("{ip}:0").parse().unwrap();
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
@@ -75,14 +75,14 @@ fn client_of(ip: &str) -> (Socket, u16) {
 }
 
 #[test]
-fn a_connection_from_a_port_of_ours_gets_to_the_member_it_is_aimed_at() {
+fn the_source_port_selects_the_member() {
     for (at, from) in
         [("127.0.0.1", "127.0.0.1"), ("[::1]", "[::1]"), ("[::]", "[::1]"), ("[::]", "127.0.0.1")]
     {
         let listeners: [TcpListener; 3] = group(at);
         let port = listeners[0].local_addr().unwrap().port();
         let to: SocketAddr = format!("{from}:{port}").parse().unwrap();
-        // Everybody else gets to the first one.
+        // All other connections reach the first member.
         let usual = program(&[0], 3).unwrap();
         let (clients, ports): (Vec<_>, Vec<_>) = (0..3).map(|_| client_of(from)).unzip();
         let aims = [(ports[0], 2), (ports[1], 1)];
@@ -99,35 +99,35 @@ fn a_connection_from_a_port_of_ours_gets_to_the_member_it_is_aimed_at() {
 }
 
 #[test]
-fn the_group_is_in_the_kernels_order_and_the_program_outlives_who_gave_it() {
+fn members_have_the_kernels_order_and_the_program_outlives_its_socket() {
     let _alone = run_exclusive();
     let [a, b, c, d] = group("127.0.0.1");
     let mut order = OrderedGroup::default();
     "abcd".chars().for_each(|id| order.join(id));
     duplicate(&a).steer(&order.program(|id| *id != 'b').unwrap()).unwrap();
 
-    // Who joins gets nothing before it is asked for.
+    // A new member gets nothing until the program selects it.
     let e = listener(&a.local_addr().unwrap().to_string());
     order.join('e');
-    assert_eq!(got(&[&b, &e, &a, &c, &d], 60)[..2], [0, 0]);
+    assert_eq!(counts(&[&b, &e, &a, &c, &d], 60)[..2], [0, 0]);
 
     duplicate(&c).steer(&order.program_while_leaving(&'a', |id| *id != 'b').unwrap()).unwrap();
-    assert_eq!(got(&[&a, &b, &e, &c, &d], 60)[..3], [0, 0, 0]);
+    assert_eq!(counts(&[&a, &b, &e, &c, &d], 60)[..3], [0, 0, 0]);
     drop(a);
     order.leave(&'a');
-    assert_eq!(got(&[&b, &e, &c, &d], 60)[..2], [0, 0]);
+    assert_eq!(counts(&[&b, &e, &c, &d], 60)[..2], [0, 0]);
 
     for only in "bcde".chars() {
         duplicate(&d).steer(&order.program(|id| *id == only).unwrap()).unwrap();
-        let counts = got(&[&b, &c, &d, &e], 20);
+        let counts = counts(&[&b, &c, &d, &e], 20);
         let index = "bcde".find(only).unwrap();
         assert_eq!(counts[index], 20, "{only}: {counts:?}");
     }
 }
 
-/// MPTCP has no option for it (`mptcp_setsockopt`).
+/// MPTCP sockets lack the option (`mptcp_setsockopt`).
 #[test]
-fn what_cannot_be_steered_says_so() {
+fn sockets_that_cannot_be_steered_are_errors() {
     let _alone = run_exclusive();
     let alone = TcpListener::bind("127.0.0.1:0").unwrap();
     let any = program(&[0], 1).unwrap();
@@ -146,7 +146,7 @@ fn what_cannot_be_steered_says_so() {
 const SYN_SENT: u8 = 2;
 const RETRANSMITS: usize = 2;
 
-/// Sends a line through, from the client's side to the server's and back.
+/// Sends a line from the client to the server and back.
 fn talk(mut client: &TcpStream, mut server: &TcpStream) {
     let mut heard = [0; 3];
     client.write_all(b"hey").unwrap();
@@ -157,7 +157,7 @@ fn talk(mut client: &TcpStream, mut server: &TcpStream) {
 }
 
 #[test]
-fn behind_a_gate_newcomers_wait_and_everybody_else_is_served() {
+fn a_gate_delays_new_connections_only() {
     let _alone = run_exclusive();
     for (at, from) in
         [("127.0.0.1", "127.0.0.1"), ("[::1]", "::1"), ("[::]", "::1"), ("[::]", "127.0.0.1")]
@@ -203,7 +203,7 @@ fn behind_a_gate_newcomers_wait_and_everybody_else_is_served() {
 }
 
 #[test]
-fn a_gate_is_of_the_groups_own_kind() {
+fn a_gate_has_the_properties_of_its_group() {
     let _alone = run_exclusive();
     let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
     socket.set_reuse_port(true).unwrap();
@@ -217,7 +217,7 @@ fn a_gate_is_of_the_groups_own_kind() {
     gate.listen(0).unwrap();
     assert_eq!(gate.bound_address(Sort::Tcp), held.bound_address(Sort::Tcp));
     assert_eq!(gate.owner(), held.owner());
-    // One group: what is steered to index 1 gets nowhere.
+    // In one group, connections that are steered to index 1 do not complete.
     held.steer(&program(&[1], 2).unwrap()).unwrap();
     let port = socket.local_addr().unwrap().as_socket().unwrap().port();
     let late = connecting((std::net::Ipv6Addr::LOCALHOST, port).into());
@@ -229,7 +229,7 @@ fn a_gate_is_of_the_groups_own_kind() {
 }
 
 #[test]
-fn a_gate_for_another_users_group_takes_the_right_to_make_one() {
+fn a_gate_in_another_users_group_needs_cap_chown() {
     let _alone = run_exclusive();
     if !rustix::process::geteuid().is_root() {
         return skip("gate-of-another-user", "needs root");

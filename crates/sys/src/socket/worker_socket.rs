@@ -1,4 +1,5 @@
-//! A duplicate of a worker's socket: its options read, and set, before its bind goes on.
+//! A duplicate of a worker's socket, through which options are read and set before the worker's
+//! `bind` continues.
 
 #![expect(unsafe_code, reason = "setsockopt(2) of options that have no safe wrapper")]
 
@@ -14,23 +15,24 @@ use sameport_policy::model::{Address, Protocol};
 use crate::netns::cookie;
 use crate::process::fd_table::open_thread;
 
-/// How a worker's descriptor was, or was not, reached.
+/// The result of duplicating a worker's descriptor.
 #[derive(Debug)]
 pub enum SocketAccess {
-    /// Here it is.
+    /// The duplicate.
     Socket(WorkerSocket),
-    /// The descriptor is not a socket, or not there: the kernel will tell the worker so.
+    /// The descriptor is not open or not a socket: the worker's own call fails in the kernel.
     NotASocket,
-    /// The ptrace rules forbid it: the process is not dumpable, or Yama's `ptrace_scope` is 2 or 3.
+    /// The ptrace rules forbid the access: the process is not dumpable, or Yama's `ptrace_scope` is 2
+    /// or 3.
     Forbidden,
-    /// The thread has a descriptor table of its own, which this kernel (< 6.9) cannot reach.
+    /// The thread has its own descriptor table, which needs Linux 6.9.
     OwnTable,
-    /// The thread is gone.
+    /// The thread has ended.
     Gone,
 }
 
-/// A duplicate of a worker's socket, closed when dropped. Options set on it are set on the
-/// worker's socket: they are one.
+/// A duplicate of a worker's socket, closed on drop. Both descriptors refer to one socket, so options
+/// that are set here apply to the worker.
 #[derive(Debug)]
 pub struct WorkerSocket {
     fd: OwnedFd,
@@ -39,14 +41,18 @@ pub struct WorkerSocket {
 }
 
 impl WorkerSocket {
-    /// Duplicates descriptor `fd` of the thread `tid`.
+    /// Duplicates descriptor `fd` of the thread `tid` (`pidfd_open(2)`, `pidfd_getfd(2)`, Linux 5.6;
+    /// 6.9 for threads with their own descriptor table).
     ///
-    /// Needs the right to ptrace the process: same user and dumpable, or CAP_SYS_PTRACE; an
-    /// ancestor under Yama's scope 1. Minimum kernel 5.6; 6.9 for threads with a descriptor table
-    /// of their own. Source: `pidfd_open(2)`, `pidfd_getfd(2)`.
+    /// Needs the right to ptrace the process: same user and dumpable, or CAP_SYS_PTRACE; with Yama's
+    /// scope 1, this process must be an ancestor.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE, ENFILE: too many open descriptors. Refusals are values of [`SocketAccess`].
     pub fn from_thread(tid: i32, fd: i32) -> Result<SocketAccess, Errno> {
         if fd < 0 {
-            // `rustix` takes this for a mistake of ours and panics in a debug build.
+            // rustix panics for a negative descriptor in debug builds.
             return Ok(SocketAccess::NotASocket);
         }
         let pidfd = match open_thread(tid) {
@@ -72,17 +78,21 @@ impl WorkerSocket {
         }
     }
 
-    /// Takes a socket that is open here.
+    /// Takes a socket of this process.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `fstat(2)`.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Errno> {
         let status = rustix::fs::fstat(&fd)?;
         Ok(Self { fd, inode: status.st_ino, owner: status.st_uid })
     }
 
-    /// One that was passed to this process, by its number. Each once.
+    /// Takes a socket that this process inherited. Call it once for each number.
     ///
     /// # Errors
     ///
-    /// Those of [`crate::fd::inherit::take`]; ENOTSOCK: it is no socket.
+    /// Errors of [`crate::fd::inherit::take`]. ENOTSOCK: not a socket.
     pub fn from_inherited(number: i32) -> Result<Self, Errno> {
         let fd = crate::fd::inherit::take(number)?;
         let status = rustix::fs::fstat(&fd)?;
@@ -92,25 +102,30 @@ impl WorkerSocket {
         }
     }
 
-    /// Another descriptor of the same socket.
+    /// Duplicates the descriptor.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE: too many open descriptors.
     pub fn duplicate(&self) -> Result<Self, Errno> {
         let fd = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0)?;
         Ok(Self { fd, inode: self.inode, owner: self.owner })
     }
 
-    /// The socket's inode, which names it among all sockets of the machine.
+    /// The inode, which identifies the socket on this machine.
     #[must_use]
     pub fn inode(&self) -> u64 {
         self.inode
     }
 
-    /// The user who created it, or whom it was given to: the one that counts when another wants to share.
+    /// The owner: the user who created the socket, or the one set by `fchown(2)`. The kernel compares
+    /// the owners of sockets that share an address.
     #[must_use]
     pub fn owner(&self) -> u32 {
         self.owner
     }
 
-    /// It has been given to this user.
+    /// Stores the owner that `fchown(2)` has set.
     pub(crate) fn record_owner(&mut self, owner: u32) {
         self.owner = owner;
     }
@@ -145,16 +160,28 @@ impl WorkerSocket {
     }
 
     /// `SO_REUSEPORT`.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `getsockopt(2)`.
     pub fn reuse_port(&self) -> Result<bool, Errno> {
         sockopt::socket_reuseport(&self.fd)
     }
 
     /// `SO_REUSEADDR`.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `getsockopt(2)`.
     pub fn reuse_address(&self) -> Result<bool, Errno> {
         sockopt::socket_reuseaddr(&self.fd)
     }
 
-    /// Sets `SO_REUSEPORT`, and clears `SO_REUSEADDR` if asked.
+    /// Sets `SO_REUSEPORT`; with `clear_reuse_address`, clears `SO_REUSEADDR`.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `setsockopt(2)`.
     pub fn share(&self, clear_reuse_address: bool) -> Result<(), Errno> {
         if clear_reuse_address {
             sockopt::set_socket_reuseaddr(&self.fd, false)?;
@@ -162,33 +189,50 @@ impl WorkerSocket {
         sockopt::set_socket_reuseport(&self.fd, true)
     }
 
-    /// Binds it, with *our* rights: only to what the worker itself could have bound.
+    /// Binds the socket with the rights of this process. The caller must have checked that the worker
+    /// may bind the address.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `bind(2)`.
     pub fn bind(&self, address: SocketAddr) -> Result<(), Errno> {
         rustix::net::bind(&self.fd, &address)
     }
 
-    /// Gives it a local address for a connection to come. With port 0 the kernel picks the port at
-    /// `connect`, when it knows both ends (`IP_BIND_ADDRESS_NO_PORT`, Linux 4.2).
+    /// Binds the socket to the source address of a later `connect`. With port 0 the kernel picks the
+    /// port at `connect`, when it knows both addresses (`IP_BIND_ADDRESS_NO_PORT`, `ip(7)`, Linux 4.2).
+    ///
+    /// # Errors
+    ///
+    /// Errors of `bind(2)` and `setsockopt(2)`.
     pub fn bind_source(&self, address: SocketAddr) -> Result<(), Errno> {
         if address.port() == 0 {
-            // Without it the bind takes a port at once, which works but uses ports up sooner.
+            // An older kernel assigns the port at the bind, which exhausts the ports sooner.
             let _ = set_flag(&self.fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
         } else {
-            // Both options together would let another user's datagram socket in.
+            // With both options, another user's datagram socket could join.
             let datagrams = sockopt::socket_type(&self.fd)? == SocketType::DGRAM;
             self.share(datagrams)?;
         }
         self.bind(address)
     }
 
-    /// Whether it has a local address or port.
+    /// Whether the socket has a local address or port.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `getsockname(2)`.
     pub fn has_local_address(&self) -> Result<bool, Errno> {
         let local = SocketAddr::try_from(rustix::net::getsockname(&self.fd)?)?;
         Ok(local.port() != 0 || !local.ip().is_unspecified())
     }
 
-    /// `IP_TRANSPARENT` or `IPV6_TRANSPARENT`: the address need not be one of this machine's. Needs
-    /// CAP_NET_ADMIN or CAP_NET_RAW, ours.
+    /// Sets `IP_TRANSPARENT` or `IPV6_TRANSPARENT` (`ip(7)`, Linux 2.6.24 and 2.6.37), which permits
+    /// addresses that are not local. This process needs CAP_NET_ADMIN or CAP_NET_RAW.
+    ///
+    /// # Errors
+    ///
+    /// EPERM: the capability is missing.
     pub fn set_transparent(&self) -> Result<(), Errno> {
         if self.is_v6()? {
             set_flag(&self.fd, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT)
@@ -197,28 +241,44 @@ impl WorkerSocket {
         }
     }
 
-    /// Whether it is an IPv6 socket.
+    /// Whether the socket is an IPv6 socket.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `getsockopt(2)`.
     pub fn is_v6(&self) -> Result<bool, Errno> {
         Ok(self.family()? == AddressFamily::INET6)
     }
 
-    /// Whether it is an IPv6 socket that refuses IPv4.
+    /// Whether the socket is an IPv6 socket with `IPV6_V6ONLY`.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `getsockopt(2)`.
     pub fn is_v6only(&self) -> Result<bool, Errno> {
         Ok(self.is_v6()? && sockopt::ipv6_v6only(&self.fd)?)
     }
 
-    /// Whether it is a TCP socket on which `listen` has succeeded.
+    /// Whether the socket listens (`SO_ACCEPTCONN`).
+    ///
+    /// # Errors
+    ///
+    /// Errors of `getsockopt(2)`.
     pub fn is_listening(&self) -> Result<bool, Errno> {
         sockopt::socket_acceptconn(&self.fd)
     }
 
-    /// Whether the socket lives in the caller's own network namespace.
+    /// Whether the socket is in the network namespace of this process.
     ///
-    /// Compares `SO_NETNS_COOKIE` (Linux 5.14). On older kernels the thread's namespace stands for
-    /// the socket's, which is wrong only for a thread that changed it after `socket(2)`.
+    /// Compares `SO_NETNS_COOKIE` (Linux 5.14). On older kernels, compares the namespace of the thread
+    /// instead, which is wrong for a thread that changed it after `socket(2)`.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `stat(2)` for `/proc/TID/ns/net`, on older kernels.
     pub fn is_in_own_netns(&self, tid: i32) -> Result<bool, Errno> {
-        match (our_network_cookie(), cookie::socket_netns_cookie(&self.fd)) {
-            (Some(ours), Ok(theirs)) => Ok(ours == theirs),
+        match (own_netns_cookie(), cookie::socket_netns_cookie(&self.fd)) {
+            (Some(own), Ok(cookie)) => Ok(own == cookie),
             _ => {
                 let inode = |path: String| rustix::fs::stat(path).map(|status| status.st_ino);
                 Ok(inode(format!("/proc/{tid}/ns/net"))? == inode("/proc/self/ns/net".into())?)
@@ -226,8 +286,12 @@ impl WorkerSocket {
         }
     }
 
-    /// The address it is bound to, with protocol, device and `IPV6_V6ONLY`; `None` if it is not
-    /// bound to a port.
+    /// The address to which the socket is bound, with protocol, device and `IPV6_V6ONLY`. `None` if it
+    /// is not bound to a port.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `getsockname(2)` and `getsockopt(2)`.
     pub fn bound_address(&self, protocol: Protocol) -> Result<Option<Address>, Errno> {
         let bound = self.local_address()?.filter(|socket| socket.port() != 0);
         bound.map(|socket| self.address_at(protocol, socket)).transpose()
@@ -245,9 +309,13 @@ impl WorkerSocket {
         Some(String::from_utf8_lossy(&name).into_owned())
     }
 
-    /// What this socket's address will be if it gets bound to `socket`.
+    /// The address of this socket after a bind to `socket`.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `getsockopt(2)`.
     pub fn address_at(&self, protocol: Protocol, socket: SocketAddr) -> Result<Address, Errno> {
-        // Linux sets the option by itself on a socket that is bound to one IPv6 address.
+        // The bind to one IPv6 address sets the option anyway.
         let v6only = socket.is_ipv6() && socket.ip().is_unspecified() && self.is_v6only()?;
         Ok(Address { protocol, socket, device: self.device(), v6only })
     }
@@ -259,25 +327,29 @@ impl AsFd for WorkerSocket {
     }
 }
 
-/// Tries on this process what a worker will be reached by: a container's profile may forbid it, where
-/// the ptrace rules would not. The call that is refused, and how.
+/// Checks, on this process itself, the calls that access a worker. The seccomp profile of a container
+/// may forbid them although the ptrace rules permit the access.
+///
+/// # Errors
+///
+/// The call that failed, with its error.
 pub fn check_worker_access() -> Result<(), (&'static str, Errno)> {
-    let ourselves = rustix::process::getpid().as_raw_nonzero().get();
+    let own_pid = rustix::process::getpid().as_raw_nonzero().get();
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)
         .map_err(|errno| ("socket", errno))?;
-    match WorkerSocket::from_thread(ourselves, socket.as_raw_fd()) {
+    match WorkerSocket::from_thread(own_pid, socket.as_raw_fd()) {
         Ok(SocketAccess::Socket(_)) => {}
         Ok(_) => return Err(("pidfd_getfd", Errno::PERM)),
         Err(errno) => return Err(("pidfd_getfd", errno)),
     }
-    let known = [1u8];
-    let mut read = [0u8];
-    crate::process::read_memory(ourselves, known.as_ptr().expose_provenance() as u64, &mut read)
+    let byte = [1u8];
+    let mut copy = [0u8];
+    crate::process::read_memory(own_pid, byte.as_ptr().expose_provenance() as u64, &mut copy)
         .map_err(|errno| ("process_vm_readv", errno))
 }
 
-/// The cookie of our own network namespace, which this process never leaves.
-fn our_network_cookie() -> Option<u64> {
+/// The cookie of this process's network namespace, which it never leaves.
+fn own_netns_cookie() -> Option<u64> {
     static COOKIE: OnceLock<Option<u64>> = OnceLock::new();
     *COOKIE.get_or_init(|| {
         cookie::socket_netns_cookie(std::net::UdpSocket::bind("127.0.0.1:0").ok()?).ok()
