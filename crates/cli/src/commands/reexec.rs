@@ -40,7 +40,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
 
     let path = std::env::var_os("PATH");
     let absolute = |program: OsString| {
-        let located = command::located_from_here(&program, path.as_deref());
+        let located = command::find_absolute(&program, path.as_deref());
         located.map_err(|fault| program_failure(&program, fault))
     };
     let program = args.program.map(absolute).transpose()?.map(Into::into);

@@ -44,7 +44,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
             if args.json { status::json(&found) } else { status::text(&found, now()) }
         }
         None => {
-            let found = runs.all();
+            let found = runs.list();
             if found.is_empty() && !args.json {
                 stderr::say("there is no named run");
                 stderr::hint("`sameport run --name web -- COMMAND` starts one");

@@ -291,7 +291,7 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
         }
         ClientError::NoSuchRun(others) => Failure::failed(format!("there is no run named {name}"))
             .hint(format!("there is {}", sentence_list(others, LISTED))),
-        ClientError::Gone(dead) => dead_supervisor(name, dead),
+        ClientError::SupervisorDead(dead) => dead_supervisor(name, dead),
         ClientError::Unreachable(ConnectError::Busy) => {
             Failure::failed(format!("{supervisor} does not take another connection"))
                 .hint("its queue is full: try again in a few seconds, or see whether it is stopped")
@@ -302,11 +302,11 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
         ClientError::Unreachable(ConnectError::System(errno)) => {
             Failure::failed(format!("connect to {supervisor}: {errno}"))
         }
-        ClientError::Silent(pid) => {
+        ClientError::NoAnswer(pid) => {
             Failure::failed(format!("{supervisor} (pid {pid}) does not answer"))
                 .hint(format!("if a signal stopped it, `kill -CONT {pid}` continues it"))
         }
-        ClientError::Ended(pid) => {
+        ClientError::SupervisorEnded(pid) => {
             Failure::failed(format!("{supervisor} (pid {pid}) ended before it was done"))
                 .hint(format!("`sameport status {name}` says what is left"))
         }
@@ -339,8 +339,8 @@ fn dead_supervisor(name: &RunName, dead: &DeadSupervisor) -> Failure {
     };
     let supervisor = format!("the supervisor of {name} (pid {})", record.pid);
     let again =
-        format!("sameport run --name {name} … -- {}", shell::os_command(&record.about.command));
-    match &dead.running[..] {
+        format!("sameport run --name {name} … -- {}", shell::os_command(&record.info.command));
+    match &dead.running_workers[..] {
         [] => Failure::failed(format!("{supervisor} is gone, and so are its workers"))
             .hint(format!("start it again: {again}")),
         [pid] => Failure::failed(format!(

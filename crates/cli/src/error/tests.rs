@@ -133,9 +133,12 @@ fn gone(running: &[i32]) -> ClientError {
         directory: "/".into(),
         since: 0,
     };
-    let mut record = RunRecord::of_ourselves(&about, &[]);
+    let mut record = RunRecord::new(&about, &[]);
     record.pid = 33;
-    ClientError::Gone(DeadSupervisor { record: Some(record), running: running.to_vec() })
+    ClientError::SupervisorDead(DeadSupervisor {
+        record: Some(record),
+        running_workers: running.to_vec(),
+    })
 }
 
 #[test]
@@ -160,7 +163,10 @@ fn a_dead_supervisor_is_explained_with_the_next_step() {
             format!("start it again: {again}"),
         ),
         (
-            ClientError::Gone(DeadSupervisor { record: None, running: Vec::new() }),
+            ClientError::SupervisorDead(DeadSupervisor {
+                record: None,
+                running_workers: Vec::new(),
+            }),
             "the supervisor of web is gone and left no record of its workers",
             "`sameport ls` lists the sockets on its ports".to_owned(),
         ),
@@ -184,8 +190,12 @@ fn other_errors_name_the_supervisor_and_the_next_step() {
     let cases = [
         (ClientError::NoSuchRun(names(&[])), "no run named web, nor any other", "run --name web"),
         (ClientError::NoSuchRun(names(&["a", "b"])), "there is no run named web", "there is a, b"),
-        (ClientError::Silent(33), "(pid 33) does not answer", "kill -CONT 33"),
-        (ClientError::Ended(33), "(pid 33) ended before it was done", "sameport status web"),
+        (ClientError::NoAnswer(33), "(pid 33) does not answer", "kill -CONT 33"),
+        (
+            ClientError::SupervisorEnded(33),
+            "(pid 33) ended before it was done",
+            "sameport status web",
+        ),
         (ClientError::Unreachable(ConnectError::Busy), "another connection", "try again"),
         (
             ClientError::Unreachable(ConnectError::OtherUser(7)),

@@ -42,18 +42,18 @@ pub(crate) fn list(runs: &[RunEntry], now: u64) -> String {
 fn dead(error: &ClientError) -> [String; 5] {
     let none = || "-".to_owned();
     let (pid, workers, what, words) = match error {
-        ClientError::Gone(gone) => {
+        ClientError::SupervisorDead(gone) => {
             let record = gone.record.as_ref();
             (
                 record.map(|record| record.pid),
-                Some(gone.running.len().to_string()),
+                Some(gone.running_workers.len().to_string()),
                 "gone",
-                record.map(|record| os_command(&record.about.command)),
+                record.map(|record| os_command(&record.info.command)),
             )
         }
-        ClientError::Silent(pid) | ClientError::Ended(pid) | ClientError::Frame(pid, _) => {
-            (Some(*pid), None, "silent", None)
-        }
+        ClientError::NoAnswer(pid)
+        | ClientError::SupervisorEnded(pid)
+        | ClientError::Frame(pid, _) => (Some(*pid), None, "silent", None),
         _ => (None, None, "silent", None),
     };
     [
@@ -177,7 +177,7 @@ fn entry_view((name, answer): &RunEntry) -> impl Serialize + '_ {
         Ok(status) => Either::Alive(run_view(status)),
         Err(error) => {
             let running = match error {
-                ClientError::Gone(gone) => &gone.running[..],
+                ClientError::SupervisorDead(gone) => &gone.running_workers[..],
                 _ => &[],
             };
             let Failure { message, hint, .. } = client_failure(name, error);

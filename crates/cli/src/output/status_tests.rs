@@ -116,12 +116,12 @@ fn what_others_chose_does_not_steer_the_terminal() {
 fn runs() -> Vec<RunEntry> {
     let about =
         RunInfo { command: vec!["db".into(), "-x y".into()], directory: "/".into(), since: 0 };
-    let mut record = RunRecord::of_ourselves(&about, &[]);
+    let mut record = RunRecord::new(&about, &[]);
     record.pid = 7;
-    let gone = DeadSupervisor { record: Some(record), running: vec![8, 9] };
+    let gone = DeadSupervisor { record: Some(record), running_workers: vec![8, 9] };
     vec![
-        ("db".parse().unwrap(), Err(ClientError::Gone(gone))),
-        ("mail".parse().unwrap(), Err(ClientError::Silent(5))),
+        ("db".parse().unwrap(), Err(ClientError::SupervisorDead(gone))),
+        ("mail".parse().unwrap(), Err(ClientError::NoAnswer(5))),
         ("web".parse().unwrap(), Ok(Box::new(status()))),
     ]
 }

@@ -17,10 +17,10 @@ use super::protocol::{
 use super::record::RunRecord;
 
 /// How long a supervisor may take to hear of a request, and to say how things are.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many supervisors are asked at once.
-const AT_ONCE: usize = 16;
+const MAX_THREADS: usize = 16;
 
 /// Why something was not done.
 #[derive(Debug)]
@@ -28,13 +28,13 @@ pub enum ClientError {
     /// There is no run of this name; there are these.
     NoSuchRun(Vec<RunName>),
     /// Its supervisor was killed.
-    Gone(DeadSupervisor),
+    SupervisorDead(DeadSupervisor),
     /// It could not be reached.
     Unreachable(ConnectError),
     /// It does not answer: its pid.
-    Silent(i32),
+    NoAnswer(i32),
     /// It ended while we waited: its pid.
-    Ended(i32),
+    SupervisorEnded(i32),
     /// What it is asked has more bytes than it takes: so many, of at most so many.
     TooLong(usize, usize),
     /// It, or something in its place, says what is no message.
@@ -49,7 +49,7 @@ pub struct DeadSupervisor {
     /// What it wrote down, if it could.
     pub record: Option<RunRecord>,
     /// Its workers that still run.
-    pub running: Vec<i32>,
+    pub running_workers: Vec<i32>,
 }
 
 /// The run of this name, and how things are with it.
@@ -58,20 +58,20 @@ pub type RunEntry = (RunName, Result<Box<RunStatus>, ClientError>);
 /// Where runs are looked for. `runtime`: the value of XDG_RUNTIME_DIR.
 pub struct Client {
     folders: Vec<PathBuf>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Client {
     pub fn new(runtime: Option<OsString>) -> Self {
         let folders = run_files::folders(runtime.as_deref().map(Path::new));
-        Self { folders, patience: PATIENCE }
+        Self { folders, timeout: TIMEOUT }
     }
 
     /// Every named run of this user. That of a supervisor that ended meanwhile is left out.
-    pub fn all(&self) -> Vec<RunEntry> {
+    pub fn list(&self) -> Vec<RunEntry> {
         let names = run_files::list_names(&self.folders);
         let mut runs = Vec::with_capacity(names.len());
-        for names in names.chunks(AT_ONCE) {
+        for names in names.chunks(MAX_THREADS) {
             std::thread::scope(|scope| {
                 let ask = |name: &RunName| self.status(name);
                 let asked: Vec<_> =
@@ -89,10 +89,10 @@ impl Client {
 
     /// How things are with this run.
     pub fn status(&self, name: &RunName) -> Result<Box<RunStatus>, ClientError> {
-        let mut asking = self.ask(name, ControlRequest::Status)?;
+        let mut asking = self.send(name, ControlRequest::Status)?;
         match asking.next()? {
             ControlReply::Status(status) => Ok(status),
-            other => Err(asking.nonsense(&other)),
+            other => Err(asking.unexpected(&other)),
         }
     }
 
@@ -105,16 +105,16 @@ impl Client {
         hear: &mut dyn FnMut(&WorkerUpdate),
     ) -> Result<(), ClientError> {
         let replaces_itself = matches!(request, ControlRequest::Reexec { .. });
-        let mut asking = self.ask(name, request)?;
+        let mut asking = self.send(name, request)?;
         // A worker may take as long as it likes to drain.
-        asking.wait_for_ever()?;
+        asking.disable_timeout()?;
         loop {
             match asking.next() {
-                Ok(ControlReply::Change(change)) => hear(&change),
+                Ok(ControlReply::Update(change)) => hear(&change),
                 Ok(ControlReply::Done) => return Ok(()),
-                Ok(other) => return Err(asking.nonsense(&other)),
+                Ok(other) => return Err(asking.unexpected(&other)),
                 // Our connection ended with the program; the next one answers at the same door.
-                Err(ClientError::Ended(_)) if replaces_itself => {
+                Err(ClientError::SupervisorEnded(_)) if replaces_itself => {
                     return self.status(name).map(drop);
                 }
                 Err(error) => return Err(error),
@@ -123,19 +123,20 @@ impl Client {
     }
 
     /// Says what is wanted, and waits until it was heard.
-    fn ask(&self, name: &RunName, request: ControlRequest) -> Result<Connection, ClientError> {
-        let (stream, pid) = match run_files::connect_supervisor(name, &self.folders, self.patience)
-        {
+    fn send(&self, name: &RunName, request: ControlRequest) -> Result<Connection, ClientError> {
+        let (stream, pid) = match run_files::connect_supervisor(name, &self.folders, self.timeout) {
             Some(SupervisorState::Alive { stream, pid }) => (stream, pid),
-            Some(SupervisorState::Gone(record)) => return Err(ClientError::Gone(gone(record))),
+            Some(SupervisorState::Gone(record)) => {
+                return Err(ClientError::SupervisorDead(dead_supervisor(record)));
+            }
             Some(SupervisorState::Failed(why)) => return Err(ClientError::Unreachable(why)),
             None => return Err(ClientError::NoSuchRun(run_files::list_names(&self.folders))),
         };
         let mut asking = Connection { stream, pid };
-        asking.say(&VersionedRequest { version: VERSION, request })?;
+        asking.send_request(&VersionedRequest { version: VERSION, request })?;
         match asking.next()? {
-            ControlReply::Heard => Ok(asking),
-            other => Err(asking.nonsense(&other)),
+            ControlReply::Accepted => Ok(asking),
+            other => Err(asking.unexpected(&other)),
         }
     }
 }
@@ -146,10 +147,10 @@ pub fn now() -> u64 {
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
-fn gone(record: Option<Vec<u8>>) -> DeadSupervisor {
+fn dead_supervisor(record: Option<Vec<u8>>) -> DeadSupervisor {
     let record: Option<RunRecord> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let running = record.as_ref().map(RunRecord::running).unwrap_or_default();
-    DeadSupervisor { record, running }
+    let running = record.as_ref().map(RunRecord::running_workers).unwrap_or_default();
+    DeadSupervisor { record, running_workers: running }
 }
 
 /// A connection to a supervisor.
@@ -159,48 +160,48 @@ struct Connection {
 }
 
 impl Connection {
-    fn say(&mut self, asked: &VersionedRequest) -> Result<(), ClientError> {
-        let bytes = codec::framed(asked, codec::LONGEST_REQUEST).map_err(|error| match error {
-            FrameError::TooLong(bytes) => ClientError::TooLong(bytes, codec::LONGEST_REQUEST),
+    fn send_request(&mut self, asked: &VersionedRequest) -> Result<(), ClientError> {
+        let bytes = codec::encode(asked, codec::MAX_REQUEST).map_err(|error| match error {
+            FrameError::TooLong(bytes) => ClientError::TooLong(bytes, codec::MAX_REQUEST),
             error => ClientError::Frame(self.pid, error),
         })?;
         match self.stream.write_all(&bytes) {
             // It has said why before it closed.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.map_err(|error| self.broken(error.into())),
+            other => other.map_err(|error| self.connection_error(error.into())),
         }
     }
 
-    fn wait_for_ever(&self) -> Result<(), ClientError> {
-        self.stream.set_read_timeout(None).map_err(|error| self.broken(error.into()))
+    fn disable_timeout(&self) -> Result<(), ClientError> {
+        self.stream.set_read_timeout(None).map_err(|error| self.connection_error(error.into()))
     }
 
     /// The next reply; an error if it is one.
     fn next(&mut self) -> Result<ControlReply, ClientError> {
-        match codec::read(&mut self.stream, codec::LONGEST_REPLY) {
+        match codec::read(&mut self.stream, codec::MAX_REPLY) {
             Ok(Some(ControlReply::Failed { fault, error, hint })) => {
                 Err(ClientError::Failed { fault, error, hint })
             }
             Ok(Some(reply)) => Ok(reply),
-            Ok(None) => Err(ClientError::Ended(self.pid)),
-            Err(error) => Err(self.broken(error)),
+            Ok(None) => Err(ClientError::SupervisorEnded(self.pid)),
+            Err(error) => Err(self.connection_error(error)),
         }
     }
 
-    fn broken(&self, error: FrameError) -> ClientError {
+    fn connection_error(&self, error: FrameError) -> ClientError {
         match error {
             FrameError::Read(error)
                 if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
             {
-                ClientError::Silent(self.pid)
+                ClientError::NoAnswer(self.pid)
             }
-            FrameError::Cut => ClientError::Ended(self.pid),
+            FrameError::Incomplete => ClientError::SupervisorEnded(self.pid),
             error => ClientError::Frame(self.pid, error),
         }
     }
 
-    fn nonsense(&self, reply: &ControlReply) -> ClientError {
-        ClientError::Frame(self.pid, FrameError::Garbage(format!("{reply:?} out of turn")))
+    fn unexpected(&self, reply: &ControlReply) -> ClientError {
+        ClientError::Frame(self.pid, FrameError::Invalid(format!("{reply:?} out of turn")))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::control::protocol::WorkerPhase;
 use crate::control::record::RunInfo;
 
 fn runs(folder: &Path) -> Client {
-    Client { folders: vec![folder.to_owned()], patience: Duration::from_secs(10) }
+    Client { folders: vec![folder.to_owned()], timeout: Duration::from_secs(10) }
 }
 
 fn web() -> RunName {
@@ -38,12 +38,12 @@ fn a_supervisor_answers() {
         }
         other => panic!("{other:?}"),
     }
-    let all = runs.all();
+    let all = runs.list();
     assert!(matches!(&all[..], [(name, Ok(_))] if *name == web()), "{all:?}");
     // The last reply arrives, although the supervisor ends at once.
     runs.change(&web(), ControlRequest::Stop, &mut no_changes).unwrap();
     stage.ended();
-    assert!(runs.all().is_empty());
+    assert!(runs.list().is_empty());
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn who_is_not_there_is_told_from_who_is() {
 fn a_supervisor_that_ends_on_the_way_is_no_success() {
     let stage = ControlFixture::new(|door, mut calls| async move {
         let call = calls.recv().await.unwrap();
-        call.replies.change(&change(1));
+        call.responder.send_update(&change(1));
         drop((call, calls));
         door.close().await;
     });
@@ -99,12 +99,12 @@ fn a_supervisor_that_does_not_answer_is_named() {
     let folder = room.path().join("sameport");
     let claim = NameClaim::take(&web(), std::slice::from_ref(&folder)).unwrap();
     let listener = claim.listen().unwrap();
-    let hasty = Client { patience: Duration::from_millis(50), ..runs(&folder) };
+    let hasty = Client { timeout: Duration::from_millis(50), ..runs(&folder) };
     let ours = std::process::id().cast_signed();
-    assert!(matches!(hasty.status(&web()), Err(ClientError::Silent(pid)) if pid == ours));
+    assert!(matches!(hasty.status(&web()), Err(ClientError::NoAnswer(pid)) if pid == ours));
     // Until no more connections fit.
     let full = (0..1000).map(|_| hasty.status(&web())).find_map(|answer| match answer {
-        Err(ClientError::Silent(_)) => None,
+        Err(ClientError::NoAnswer(_)) => None,
         Err(other) => Some(other),
         Ok(status) => panic!("{status:?}"),
     });
@@ -146,17 +146,20 @@ fn of_a_dead_supervisor_its_record_and_its_workers_are_left() {
     });
     let pids = sleepers.each_ref().map(|child| child.id().cast_signed());
     let about = RunInfo { since: 5, ..about() };
-    let record = RunRecord::of_ourselves(&about, &[pids[0], pids[1], i32::MAX, -1]);
+    let record = RunRecord::new(&about, &[pids[0], pids[1], i32::MAX, -1]);
     drop(claim.listen().unwrap());
     let dead = |running: &[i32]| match runs(&folder).status(&web()) {
-        Err(ClientError::Gone(DeadSupervisor { record: Some(found), running: found_running })) => {
+        Err(ClientError::SupervisorDead(DeadSupervisor {
+            record: Some(found),
+            running_workers: found_running,
+        })) => {
             assert_eq!((&found, &found_running[..]), (&record, running));
         }
         other => panic!("{other:?}"),
     };
     assert!(matches!(
         runs(&folder).status(&web()),
-        Err(ClientError::Gone(DeadSupervisor { record: None, .. }))
+        Err(ClientError::SupervisorDead(DeadSupervisor { record: None, .. }))
     ));
     claim.write_record(&serde_json::to_vec(&record).unwrap()).unwrap();
     dead(&pids);
@@ -168,23 +171,22 @@ fn of_a_dead_supervisor_its_record_and_its_workers_are_left() {
     claim.write_record(b"{\"pid\":").unwrap();
     assert!(matches!(
         runs(&folder).status(&web()),
-        Err(ClientError::Gone(DeadSupervisor { record: None, .. }))
+        Err(ClientError::SupervisorDead(DeadSupervisor { record: None, .. }))
     ));
-    let all = runs(&folder).all();
-    assert!(matches!(&all[..], [(_, Err(ClientError::Gone(_)))]), "{all:?}");
+    let all = runs(&folder).list();
+    assert!(matches!(&all[..], [(_, Err(ClientError::SupervisorDead(_)))]), "{all:?}");
 }
 
 #[test]
 fn every_message_is_read_as_it_was_written() {
     let there_and_back = |reply: ControlReply| {
-        let bytes = codec::framed(&reply, codec::LONGEST_REPLY).unwrap();
-        let read: Option<ControlReply> =
-            codec::read(&mut &bytes[..], codec::LONGEST_REPLY).unwrap();
+        let bytes = codec::encode(&reply, codec::MAX_REPLY).unwrap();
+        let read: Option<ControlReply> = codec::read(&mut &bytes[..], codec::MAX_REPLY).unwrap();
         assert_eq!(read, Some(reply));
     };
-    there_and_back(ControlReply::Heard);
+    there_and_back(ControlReply::Accepted);
     there_and_back(ControlReply::Done);
-    there_and_back(ControlReply::Change(WorkerUpdate {
+    there_and_back(ControlReply::Update(WorkerUpdate {
         state: WorkerPhase::GivenUp,
         pid: None,
         ..change(3)
@@ -194,7 +196,7 @@ fn every_message_is_read_as_it_was_written() {
         command: vec!["x".into()],
         ..status
     })));
-    let most = codec::LONGEST_REPLY;
+    let most = codec::MAX_REPLY;
     assert!(codec::read::<ControlReply>(&mut &b"\xff\xff\xff\xff"[..], most).is_err());
     assert!(codec::read::<ControlReply>(&mut &b""[..], most).unwrap().is_none());
 }

@@ -10,7 +10,7 @@ use sameport_sys::process::find_in_path;
 use super::protocol::{ControlReply, FaultKind};
 
 /// The file that `execvp(3)` would execute here for this name.
-pub fn located(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, FaultKind> {
+pub fn find_executable(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, FaultKind> {
     let path = find_in_path(program, search_path).ok_or(FaultKind::NotFound)?;
     match std::fs::metadata(&path) {
         Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => Ok(path),
@@ -20,11 +20,8 @@ pub fn located(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, 
 }
 
 /// The same with its whole path, for somebody in another directory.
-pub fn located_from_here(
-    program: &OsStr,
-    search_path: Option<&OsStr>,
-) -> Result<PathBuf, FaultKind> {
-    let path = located(program, search_path)?;
+pub fn find_absolute(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, FaultKind> {
+    let path = find_executable(program, search_path)?;
     std::path::absolute(path).map_err(|_| FaultKind::NotFound)
 }
 
@@ -35,7 +32,7 @@ pub fn refusal(
     directory: &Path,
 ) -> Option<ControlReply> {
     let program = command.first().map_or(OsStr::new(""), OsString::as_os_str);
-    let fault = located(program, search_path).err()?;
+    let fault = find_executable(program, search_path).err()?;
     let what = match fault {
         FaultKind::NotFound => "command not found",
         FaultKind::NotExecutable | FaultKind::Other => "cannot be executed",

@@ -63,20 +63,20 @@ impl ControlFixture {
 }
 
 pub(crate) async fn willing(door: ControlSocket, mut calls: mpsc::Receiver<PendingRequest>) {
-    while let Some(PendingRequest { request, replies }) = calls.recv().await {
+    while let Some(PendingRequest { request, responder: replies }) = calls.recv().await {
         match request {
-            ControlRequest::Status => replies.end(ControlReply::Status(Box::new(status()))),
+            ControlRequest::Status => replies.finish(ControlReply::Status(Box::new(status()))),
             ControlRequest::Restart { surge } => {
                 for worker in 1..=surge.unwrap_or(1) {
-                    replies.change(&change(worker));
+                    replies.send_update(&change(worker));
                 }
-                replies.end(ControlReply::Done);
+                replies.finish(ControlReply::Done);
             }
             ControlRequest::Stop => {
-                replies.end(ControlReply::Done);
+                replies.finish(ControlReply::Done);
                 break;
             }
-            other => replies.end(ControlReply::failed(format!("{other:?}"), Some("next"))),
+            other => replies.finish(ControlReply::failed(format!("{other:?}"), Some("next"))),
         }
     }
     door.close().await;

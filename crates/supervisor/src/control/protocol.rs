@@ -44,11 +44,13 @@ pub enum ControlRequest {
 #[serde(rename_all = "kebab-case")]
 pub enum ControlReply {
     /// The supervisor has the request, and carries it out whether or not the caller stays.
-    Heard,
+    #[serde(rename = "heard")]
+    Accepted,
     /// How things are, and all there is to say.
     Status(Box<RunStatus>),
     /// Something happened on the way.
-    Change(WorkerUpdate),
+    #[serde(rename = "change")]
+    Update(WorkerUpdate),
     /// It is done.
     Done,
     /// It was not done, and why; the next step.
@@ -70,7 +72,7 @@ pub enum FaultKind {
 impl ControlReply {
     /// Whether no other follows.
     pub fn is_last(&self) -> bool {
-        !matches!(self, Self::Heard | Self::Change(_))
+        !matches!(self, Self::Accepted | Self::Update(_))
     }
 
     /// It was not done.

@@ -21,24 +21,24 @@ pub struct RunInfo {
 pub struct RunRecord {
     pub pid: i32,
     #[serde(flatten)]
-    pub about: RunInfo,
+    pub info: RunInfo,
     /// The first processes of its workers, by [`Identity`]: a pid may be another's by now.
     workers: Vec<String>,
 }
 
 impl RunRecord {
     /// Of this process and these children of it.
-    pub fn of_ourselves(about: &RunInfo, workers: &[i32]) -> Self {
+    pub fn new(about: &RunInfo, workers: &[i32]) -> Self {
         let identity = |pid: &i32| ProcessIdentity::of(u32::try_from(*pid).ok()?).ok();
         Self {
             pid: std::process::id().cast_signed(),
-            about: about.clone(),
+            info: about.clone(),
             workers: workers.iter().filter_map(identity).map(|it| it.to_string()).collect(),
         }
     }
 
     /// Workers that have not ended.
-    pub fn running(&self) -> Vec<i32> {
+    pub fn running_workers(&self) -> Vec<i32> {
         let workers = self.workers.iter().filter_map(|text| text.parse::<ProcessIdentity>().ok());
         workers.filter(|it| !it.is_gone()).map(|it| it.pid().cast_signed()).collect()
     }

@@ -18,25 +18,25 @@ use super::codec::FrameError;
 use super::protocol::{ControlReply, ControlRequest, VERSION, VersionedRequest, WorkerUpdate};
 
 /// How many clients are attended to at once.
-pub(crate) const MOST_CLIENTS: usize = 64;
+pub(crate) const MAX_CLIENTS: usize = 64;
 
 /// How long a client may take to say what it wants, and to read a reply.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many changes may wait for a client to read them.
-const MOST_CHANGES: usize = 256;
+const MAX_UPDATES: usize = 256;
 
 /// A pause when no connection can be accepted, for want of descriptors or memory.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the last replies may take, once the door is closed.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const FINAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Something that is asked of the supervisor.
 #[derive(Debug)]
 pub struct PendingRequest {
     pub request: ControlRequest,
-    pub replies: Responder,
+    pub responder: Responder,
 }
 
 /// The way back to who asked, who may have gone: then what is said is lost, and what was asked for
@@ -50,12 +50,12 @@ pub struct Responder {
 
 impl Responder {
     /// Something happened on the way. A client that is far behind does not hear of it.
-    pub fn change(&self, change: &WorkerUpdate) {
-        drop(self.changes.try_send(ControlReply::Change(change.clone())));
+    pub fn send_update(&self, change: &WorkerUpdate) {
+        drop(self.changes.try_send(ControlReply::Update(change.clone())));
     }
 
     /// The last reply. A caller that never gets one is told that the supervisor has ended.
-    pub fn end(self, reply: ControlReply) {
+    pub fn finish(self, reply: ControlReply) {
         self.last.send(reply);
     }
 }
@@ -71,10 +71,10 @@ pub(crate) async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if !may_ask(&stream, owner) => drop(stream),
-                Ok((stream, _)) if clients.len() >= MOST_CLIENTS => refuse(&stream),
-                Ok((stream, _)) => drop(clients.spawn(attend(stream, calls.clone()))),
-                Err(_) => sleep(PAUSE).await,
+                Ok((stream, _)) if !is_permitted(&stream, owner) => drop(stream),
+                Ok((stream, _)) if clients.len() >= MAX_CLIENTS => refuse(&stream),
+                Ok((stream, _)) => drop(clients.spawn(serve_client(stream, calls.clone()))),
+                Err(_) => sleep(ACCEPT_PAUSE).await,
             },
             Some(_) = clients.join_next(), if !clients.is_empty() => {}
             _ = &mut closed => break,
@@ -83,59 +83,59 @@ pub(crate) async fn serve(
     drop((listener, calls));
     let everybody = async { while clients.join_next().await.is_some() {} };
     // Who does not read now never hears it.
-    let _ = timeout(LAST_WORDS, everybody).await;
+    let _ = timeout(FINAL_TIMEOUT, everybody).await;
 }
 
 /// Our own user, and root. The kernel remembers who connected; not a byte is read before.
-fn may_ask(stream: &UnixStream, owner: u32) -> bool {
+fn is_permitted(stream: &UnixStream, owner: u32) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == owner || peer.uid() == 0)
 }
 
 /// One too many: told so in a moment, or not at all.
 fn refuse(stream: &UnixStream) {
-    let error = format!("{MOST_CLIENTS} others ask this supervisor already");
+    let error = format!("{MAX_CLIENTS} others ask this supervisor already");
     let reply = ControlReply::failed(error, Some("try again in a few seconds"));
-    if let Ok(bytes) = codec::framed(&reply, codec::LONGEST_REPLY) {
+    if let Ok(bytes) = codec::encode(&reply, codec::MAX_REPLY) {
         // Nothing else is in its buffer.
         let _ = stream.try_write(&bytes);
     }
 }
 
-async fn attend(mut stream: UnixStream, calls: mpsc::Sender<PendingRequest>) {
-    let request = match timeout(PATIENCE, read(&mut stream)).await {
+async fn serve_client(mut stream: UnixStream, calls: mpsc::Sender<PendingRequest>) {
+    let request = match timeout(CLIENT_TIMEOUT, read_request(&mut stream)).await {
         Ok(Ok(request)) => request,
-        Ok(Err(reply)) => return drop(say(&mut stream, &reply).await),
+        Ok(Err(reply)) => return drop(send(&mut stream, &reply).await),
         // It never said what it wanted.
         Err(_) => return,
     };
-    let (changes, mut replies) = mpsc::channel(MOST_CHANGES + 1);
+    let (changes, mut replies) = mpsc::channel(MAX_UPDATES + 1);
     let Ok(last) = changes.clone().try_reserve_owned() else { return };
-    let call = PendingRequest { request, replies: Responder { changes, last } };
+    let call = PendingRequest { request, responder: Responder { changes, last } };
     if calls.send(call).await.is_err() {
-        return drop(say(&mut stream, &ended()).await);
+        return drop(send(&mut stream, &supervisor_ended()).await);
     }
-    if say(&mut stream, &ControlReply::Heard).await.is_err() {
+    if send(&mut stream, &ControlReply::Accepted).await.is_err() {
         return;
     }
     loop {
         let reply = tokio::select! {
-            reply = replies.recv() => reply.unwrap_or_else(ended),
+            reply = replies.recv() => reply.unwrap_or_else(supervisor_ended),
             // A client has no more to say: it is gone, or knows no manners.
             _ = stream.read_u8() => return,
         };
         let over = reply.is_last();
-        if say(&mut stream, &reply).await.is_err() || over {
+        if send(&mut stream, &reply).await.is_err() || over {
             return;
         }
     }
 }
 
-fn ended() -> ControlReply {
+fn supervisor_ended() -> ControlReply {
     ControlReply::failed("the supervisor ended before it was done", None)
 }
 
 /// The request, or what to answer to what is none.
-async fn read(stream: &mut UnixStream) -> Result<ControlRequest, ControlReply> {
+async fn read_request(stream: &mut UnixStream) -> Result<ControlRequest, ControlReply> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -144,11 +144,11 @@ async fn read(stream: &mut UnixStream) -> Result<ControlRequest, ControlReply> {
     let broken = |error: std::io::Error| complaint(error.into());
     let mut header = [0; codec::HEADER];
     stream.read_exact(&mut header).await.map_err(broken)?;
-    let length = codec::length(header, codec::LONGEST_REQUEST).map_err(complaint)?;
+    let length = codec::frame_length(header, codec::MAX_REQUEST).map_err(complaint)?;
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).await.map_err(broken)?;
     // Another version may mean anything by the rest.
-    let Version { version } = codec::message(&bytes).map_err(complaint)?;
+    let Version { version } = codec::decode(&bytes).map_err(complaint)?;
     if version != VERSION {
         let error = format!(
             "the supervisor is sameport {}, which is asked by version {VERSION}, not {version}, of \
@@ -160,15 +160,15 @@ async fn read(stream: &mut UnixStream) -> Result<ControlRequest, ControlReply> {
             Some("ask it with the sameport that it was started by"),
         ));
     }
-    let asked: VersionedRequest = codec::message(&bytes).map_err(complaint)?;
+    let asked: VersionedRequest = codec::decode(&bytes).map_err(complaint)?;
     Ok(asked.request)
 }
 
-async fn say(stream: &mut UnixStream, reply: &ControlReply) -> Result<(), FrameError> {
-    let bytes = codec::framed(reply, codec::LONGEST_REPLY)?;
-    match timeout(PATIENCE, stream.write_all(&bytes)).await {
+async fn send(stream: &mut UnixStream, reply: &ControlReply) -> Result<(), FrameError> {
+    let bytes = codec::encode(reply, codec::MAX_REPLY)?;
+    match timeout(CLIENT_TIMEOUT, stream.write_all(&bytes)).await {
         Ok(written) => Ok(written?),
-        Err(_) => Err(FrameError::Cut),
+        Err(_) => Err(FrameError::Incomplete),
     }
 }
 

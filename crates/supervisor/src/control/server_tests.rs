@@ -26,12 +26,12 @@ fn client(stage: &ControlFixture) -> UnixStream {
 }
 
 fn asked(version: u32, request: ControlRequest) -> Vec<u8> {
-    codec::framed(&VersionedRequest { version, request }, usize::MAX).unwrap()
+    codec::encode(&VersionedRequest { version, request }, usize::MAX).unwrap()
 }
 
 /// The replies, to the end of the connection.
 fn replies(mut client: &UnixStream) -> Vec<ControlReply> {
-    let next = || codec::read(&mut client, codec::LONGEST_REPLY).unwrap();
+    let next = || codec::read(&mut client, codec::MAX_REPLY).unwrap();
     std::iter::from_fn(next).collect()
 }
 
@@ -81,7 +81,7 @@ fn garbage_is_answered_with_what_is_wrong() {
         }
     }
     let answers = answer_to(&stage, &asked(VERSION, ControlRequest::Status));
-    assert_eq!(answers, [ControlReply::Heard, ControlReply::Status(Box::new(status()))]);
+    assert_eq!(answers, [ControlReply::Accepted, ControlReply::Status(Box::new(status()))]);
 }
 
 /// Whatever a client does, the next one is answered.
@@ -110,7 +110,7 @@ fn a_request_in_pieces_is_a_request() {
     }
     assert_eq!(
         replies(&client),
-        [ControlReply::Heard, ControlReply::Change(change(1)), ControlReply::Done]
+        [ControlReply::Accepted, ControlReply::Update(change(1)), ControlReply::Done]
     );
 }
 
@@ -119,20 +119,20 @@ fn what_was_asked_for_is_done_although_the_client_has_gone() {
     let (done, is_done) = std_mpsc::channel();
     let (left, has_left) = tokio::sync::oneshot::channel();
     let stage = ControlFixture::new(|door, mut calls: mpsc::Receiver<PendingRequest>| async move {
-        let PendingRequest { request, replies } = calls.recv().await.unwrap();
+        let PendingRequest { request, responder: replies } = calls.recv().await.unwrap();
         has_left.await.unwrap();
         for worker in 0..10_000 {
-            replies.change(&change(worker));
+            replies.send_update(&change(worker));
             tokio::task::yield_now().await;
         }
-        replies.end(ControlReply::Done);
+        replies.finish(ControlReply::Done);
         done.send(request).unwrap();
         willing(door, calls).await;
     });
     let mut client = client(&stage);
     client.write_all(&asked(VERSION, ControlRequest::Stop)).unwrap();
-    let heard: Option<ControlReply> = codec::read(&mut client, codec::LONGEST_REPLY).unwrap();
-    assert_eq!(heard, Some(ControlReply::Heard));
+    let heard: Option<ControlReply> = codec::read(&mut client, codec::MAX_REPLY).unwrap();
+    assert_eq!(heard, Some(ControlReply::Accepted));
     drop(client);
     left.send(()).unwrap();
     assert_eq!(is_done.recv_timeout(LIMIT), Ok(ControlRequest::Stop));
@@ -144,15 +144,15 @@ fn what_was_asked_for_is_done_although_the_client_has_gone() {
 fn a_slow_client_keeps_nobody_waiting() {
     let (done, is_done) = std_mpsc::channel();
     let stage = ControlFixture::new(|door, mut calls: mpsc::Receiver<PendingRequest>| async move {
-        let PendingRequest { replies, .. } = calls.recv().await.unwrap();
+        let PendingRequest { responder: replies, .. } = calls.recv().await.unwrap();
         let why = Some("x".repeat(1000));
         let long =
             crate::control::protocol::WorkerUpdate { why, state: WorkerPhase::Gone, ..change(1) };
         for _ in 0..10_000 {
-            replies.change(&long);
+            replies.send_update(&long);
             tokio::task::yield_now().await;
         }
-        replies.end(ControlReply::Done);
+        replies.finish(ControlReply::Done);
         done.send(()).unwrap();
         willing(door, calls).await;
     });
@@ -178,7 +178,7 @@ fn a_thousand_half_open_clients_end_and_the_next_is_answered() {
             }
         });
         while let Some(call) = calls.recv().await {
-            call.replies.end(ControlReply::Status(Box::new(status())));
+            call.responder.finish(ControlReply::Status(Box::new(status())));
         }
         heart.abort();
         door.close().await;
@@ -203,7 +203,7 @@ fn a_thousand_half_open_clients_end_and_the_next_is_answered() {
         [ControlReply::Failed { error, .. }] => error.contains("64 others"),
         other => panic!("{other:?}"),
     });
-    assert!(told.count() >= 1000 - 2 * MOST_CLIENTS);
+    assert!(told.count() >= 1000 - 2 * MAX_CLIENTS);
     status_of(&stage).unwrap();
     drop(clients);
 }
@@ -273,7 +273,7 @@ fn root_may_ask_everybodys_supervisor() {
     is_open.recv_timeout(LIMIT).unwrap();
     let mut client = UnixStream::connect(socket).unwrap();
     client.write_all(&asked(VERSION, ControlRequest::Stop)).unwrap();
-    assert_eq!(replies(&client), [ControlReply::Heard, ControlReply::Done]);
+    assert_eq!(replies(&client), [ControlReply::Accepted, ControlReply::Done]);
     supervisor.join().unwrap();
 }
 

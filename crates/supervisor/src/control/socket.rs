@@ -19,11 +19,11 @@ use super::server::{PendingRequest, serve};
 /// Open for as long as it lives. Its files go with it.
 pub struct ControlSocket {
     claim: NameClaim,
-    about: RunInfo,
+    info: RunInfo,
     /// A duplicate, for [`Door::pass`].
     listener: std::os::unix::net::UnixListener,
-    closed: oneshot::Sender<()>,
-    serving: JoinHandle<()>,
+    close: oneshot::Sender<()>,
+    server: JoinHandle<()>,
 }
 
 /// A door on its way through an `exec` of this process: descriptors by their numbers.
@@ -46,10 +46,10 @@ impl ControlSocket {
         about: RunInfo,
     ) -> io::Result<(Self, mpsc::Receiver<PendingRequest>)> {
         let listener = claim.listen()?;
-        Self::attend(claim, about, listener)
+        Self::start(claim, about, listener)
     }
 
-    fn attend(
+    fn start(
         claim: NameClaim,
         about: RunInfo,
         listener: std::os::unix::net::UnixListener,
@@ -60,7 +60,7 @@ impl ControlSocket {
         let (sender, calls) = mpsc::channel(QUEUE);
         let (closed, is_closed) = oneshot::channel();
         let serving = tokio::spawn(serve(attended, sender, is_closed));
-        Ok((Self { claim, about, listener, closed, serving }, calls))
+        Ok((Self { claim, info: about, listener, close: closed, server: serving }, calls))
     }
 
     /// Writes the record anew: these are the first processes of the workers now. Without it, as on a
@@ -68,22 +68,22 @@ impl ControlSocket {
     ///
     /// # Errors
     /// Those of writing a file.
-    pub fn record(&self, workers: &[i32]) -> io::Result<()> {
-        let record = RunRecord::of_ourselves(&self.about, workers);
+    pub fn write_record(&self, workers: &[i32]) -> io::Result<()> {
+        let record = RunRecord::new(&self.info, workers);
         let mut bytes = serde_json::to_vec(&record)?;
         bytes.push(b'\n');
         Ok(self.claim.write_record(&bytes)?)
     }
 
     /// The command is another one from now on, in the next record too.
-    pub fn upgraded(&mut self, command: Vec<std::ffi::OsString>) {
-        self.about.command = command;
+    pub fn set_command(&mut self, command: Vec<std::ffi::OsString>) {
+        self.info.command = command;
     }
 
     /// Takes no more clients, removes the files, and gives clients a second to read their last
     /// reply. Every [`super::Replies`] has to be ended or dropped before.
     pub async fn close(self) {
-        let Self { claim, listener, closed, serving, .. } = self;
+        let Self { claim, listener, close: closed, server: serving, .. } = self;
         drop((claim, listener, closed));
         // It has its own time limit; a panic in it is not ours.
         let _ = serving.await;
@@ -94,7 +94,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// Those of `fcntl`.
-    pub fn pass(&self) -> io::Result<InheritedControlSocket> {
+    pub fn keep_on_exec(&self) -> io::Result<InheritedControlSocket> {
         let run_files::InheritedClaim { folder, lock, path } = self.claim.keep_on_exec()?;
         let listener = inherit::keep_on_exec(&self.listener)?;
         Ok(InheritedControlSocket { folder, lock, path, listener })
@@ -104,7 +104,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// Those of `fcntl`.
-    pub fn stay(&self) -> io::Result<()> {
+    pub fn close_on_exec(&self) -> io::Result<()> {
         self.claim.close_on_exec()?;
         Ok(inherit::close_on_exec(&self.listener)?)
     }
@@ -114,7 +114,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// `EBADF`, `ENOTDIR`: the numbers are not those of a door.
-    pub fn passed(
+    pub fn from_inherited(
         name: RunName,
         about: RunInfo,
         passed: InheritedControlSocket,
@@ -122,6 +122,6 @@ impl ControlSocket {
         let InheritedControlSocket { folder, lock, path, listener } = passed;
         let claim =
             NameClaim::from_inherited(name, run_files::InheritedClaim { folder, lock, path })?;
-        Self::attend(claim, about, inherit::take(listener)?.into())
+        Self::start(claim, about, inherit::take(listener)?.into())
     }
 }

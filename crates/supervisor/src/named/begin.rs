@@ -88,8 +88,9 @@ impl<'a> NamedRun<'a> {
     ) -> Result<Self, RunError> {
         let failed = |error| RunError::System("go on with the run", error);
         let lifecycle = Lifecycle::restore(options.settings.clone(), state.snapshot());
-        let socket = ControlSocket::passed(options.name.clone(), state.info.clone(), state.control)
-            .map_err(failed)?;
+        let socket =
+            ControlSocket::from_inherited(options.name.clone(), state.info.clone(), state.control)
+                .map_err(failed)?;
         let mut run = Self {
             plan,
             options,
@@ -108,7 +109,7 @@ impl<'a> NamedRun<'a> {
             events: Vec::new(),
         };
         run.workers.commands = state.commands;
-        run.pool.take(&state.sockets, &state.groups).map_err(failed)?;
+        run.pool.restore(&state.sockets, &state.groups).map_err(failed)?;
         for worker in state.workers {
             let HandoverWorker { start, ordinal, pid, detached, listener, .. } = worker;
             let listener = inherit::take(listener).map_err(|errno| failed(errno.into()))?;

@@ -170,7 +170,7 @@ impl Supervise for NamedRun<'_> {
         interposer.finish();
         monitor.finish(reports).await;
         if let Some(responder) = control.responder {
-            responder.end(ControlReply::Done);
+            responder.finish(ControlReply::Done);
         }
         control.socket.close().await;
         match schedule.outcome {

@@ -73,12 +73,12 @@ impl NamedRun<'_> {
         let first = first.map(|(start, first)| (*start, (first.pid, first.detached))).collect();
         let workers = handover::workers(&snapshot.workers, &first, &listeners)
             .ok_or_else(|| io::Error::other("a worker has no listener"))?;
-        let (sockets, groups) = self.pool.pass()?;
+        let (sockets, groups) = self.pool.keep_on_exec()?;
         let startup = startup::state();
         Ok(HandoverState {
             version: handover::VERSION,
             info: self.control.info.clone(),
-            control: self.control.socket.pass()?,
+            control: self.control.socket.keep_on_exec()?,
             commands: self.workers.commands.clone(),
             workers,
             sockets,
@@ -96,8 +96,8 @@ impl NamedRun<'_> {
 
     /// Continues after a failed `exec`.
     fn continue_here(&mut self) -> io::Result<()> {
-        self.pool.stay()?;
-        self.control.socket.stay()?;
+        self.pool.close_on_exec()?;
+        self.control.socket.close_on_exec()?;
         self.workers.listeners.values().try_for_each(inherit::close_on_exec)?;
         let failed = |error| match error {
             RunError::System(_, error) => error,

@@ -12,16 +12,16 @@ use crate::status;
 
 impl NamedRun<'_> {
     pub(super) fn requested(&mut self, request: PendingRequest, now: Duration) {
-        let PendingRequest { request, replies } = request;
+        let PendingRequest { request, responder: replies } = request;
         let request = match request {
             ControlRequest::Status => {
                 let status = self.status(now);
-                return replies.end(ControlReply::Status(Box::new(status)));
+                return replies.finish(ControlReply::Status(Box::new(status)));
             }
             ControlRequest::Restart { surge } => RunRequest::Restart { surge },
             ControlRequest::Scale { copies: 0 } => {
                 return replies
-                    .end(ControlReply::failed("no workers is no run", Some("stop it instead")));
+                    .finish(ControlReply::failed("no workers is no run", Some("stop it instead")));
             }
             ControlRequest::Scale { copies } => RunRequest::Scale { copies },
             ControlRequest::Stop => RunRequest::Stop,
@@ -29,7 +29,7 @@ impl NamedRun<'_> {
                 let search_path = self.plan.search_path.as_deref();
                 let directory = &self.options.directory;
                 if let Some(refusal) = command::refusal(&command, search_path, directory) {
-                    return replies.end(refusal);
+                    return replies.finish(refusal);
                 }
                 self.workers.commands.push(command);
                 RunRequest::Upgrade { command: self.workers.commands.len() - 1 }
@@ -37,7 +37,7 @@ impl NamedRun<'_> {
             ControlRequest::Reexec { program } => {
                 // On success the next program answers.
                 let (error, hint) = self.reexec(program, now);
-                return replies.end(ControlReply::failed(error, hint));
+                return replies.finish(ControlReply::failed(error, hint));
             }
         };
         let stops = request == RunRequest::Stop;
@@ -56,7 +56,7 @@ impl NamedRun<'_> {
             }
             Err(refusal) => {
                 let (error, hint) = status::refusal(refusal);
-                replies.end(ControlReply::failed(error, Some(hint)));
+                replies.finish(ControlReply::failed(error, Some(hint)));
             }
         }
     }
@@ -69,11 +69,11 @@ impl NamedRun<'_> {
         {
             let command = &self.workers.commands[command];
             self.control.info.command.clone_from(command);
-            self.control.socket.upgraded(command.clone());
+            self.control.socket.set_command(command.clone());
             self.write_record();
         }
         if let Some(responder) = self.control.responder.take() {
-            responder.end(match result {
+            responder.finish(match result {
                 Ok(()) => ControlReply::Done,
                 Err(failure) => {
                     let (error, hint) = status::failure(failure);
@@ -101,7 +101,7 @@ impl NamedRun<'_> {
             connections,
         };
         if let Some(responder) = &self.control.responder {
-            responder.change(&update);
+            responder.send_update(&update);
         }
         self.events.push(RunEvent::WorkerChanged(update));
         self.write_record();
@@ -111,7 +111,7 @@ impl NamedRun<'_> {
     pub(crate) fn write_record(&self) {
         let pids: Vec<i32> = self.workers.pids().into_values().collect();
         // With a full disk the run goes on, and those clients learn less.
-        let _ = self.control.socket.record(&pids);
+        let _ = self.control.socket.write_record(&pids);
     }
 
     fn status(&self, now: Duration) -> RunStatus {

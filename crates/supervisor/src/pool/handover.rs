@@ -11,7 +11,7 @@ use crate::handover::{HandoverSocket, SocketHistory};
 
 impl SocketPool {
     /// Makes the sockets survive `exec`, and describes them and the order of the groups.
-    pub(crate) fn pass(&self) -> io::Result<(Vec<HandoverSocket>, Vec<Vec<u64>>)> {
+    pub(crate) fn keep_on_exec(&self) -> io::Result<(Vec<HandoverSocket>, Vec<Vec<u64>>)> {
         let PoolState { slots, steering, store, .. } = &*self.state();
         let mut sockets = Vec::new();
         for (inode, socket) in &slots.sockets {
@@ -34,12 +34,16 @@ impl SocketPool {
     }
 
     /// Undoes [`Self::pass`] after a failed `exec`.
-    pub(crate) fn stay(&self) -> io::Result<()> {
+    pub(crate) fn close_on_exec(&self) -> io::Result<()> {
         Ok(self.state().slots.sockets.values().try_for_each(inherit::close_on_exec)?)
     }
 
     /// Takes the sockets that the previous program passed.
-    pub(crate) fn take(&self, sockets: &[HandoverSocket], groups: &[Vec<u64>]) -> io::Result<()> {
+    pub(crate) fn restore(
+        &self,
+        sockets: &[HandoverSocket],
+        groups: &[Vec<u64>],
+    ) -> io::Result<()> {
         let mut state = self.state();
         let PoolState { slots, steering, store, workers, .. } = &mut *state;
         for passed in sockets {

@@ -93,7 +93,7 @@ impl WorkerSockets {
     }
 
     /// Excludes a socket from the pool: the kernel selects its port, so no other worker binds it.
-    pub(crate) fn leave_alone(&self, inode: u64) {
+    pub(crate) fn ignore(&self, inode: u64) {
         let mut state = self.pool.state();
         if state.ephemeral.len() >= MAX_EPHEMERAL {
             state.ephemeral.clear();
@@ -135,13 +135,13 @@ impl WorkerSockets {
     }
 
     /// Whether all workers share this socket.
-    pub(crate) fn is_common(&self, inode: u64) -> bool {
+    pub(crate) fn is_shared(&self, inode: u64) -> bool {
         self.pool.state().slots.is_shared(inode)
     }
 
     /// Whether to suppress a `shutdown` of this socket, which would end the listener for the next
     /// worker too.
-    pub(crate) fn withstands_shutdown(&self, inode: u64) -> bool {
+    pub(crate) fn suppresses_shutdown(&self, inode: u64) -> bool {
         let mut state = self.pool.state();
         if !state.slots.held.holds(inode) {
             return false;

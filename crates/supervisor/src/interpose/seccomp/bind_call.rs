@@ -153,7 +153,7 @@ impl NotificationHandler {
             return Ok(Some(self.not_private(target, PrivateSocketError::Refused(errno))));
         }
         if let Some(held) = self.held.as_ref().filter(|_| steps.not_held) {
-            held.leave_alone(call.socket.inode());
+            held.ignore(call.socket.inode());
         }
         if let Some(share) = steps.share {
             call.socket.share(share.clear_reuse_address)?;

@@ -157,7 +157,7 @@ impl NotificationHandler {
     /// A `shutdown` of a held socket does not happen: it would end the socket for the next worker.
     fn shutdown(&self, call: &SocketCall<'_>) -> Handled {
         let Some(held) = &self.held else { return Handled::CONTINUE };
-        match call.is_waiting() && held.withstands_shutdown(call.socket.inode()) {
+        match call.is_waiting() && held.suppresses_shutdown(call.socket.inode()) {
             true => Handled::result(Ok(())),
             false => Handled::CONTINUE,
         }

@@ -49,7 +49,7 @@ impl NotificationHandler {
 
     fn held_by(&self, inode: u64) -> HeldBy {
         match &self.held {
-            Some(held) if held.is_common(inode) => HeldBy::Shared,
+            Some(held) if held.is_shared(inode) => HeldBy::Shared,
             Some(held) if held.holds(inode) => HeldBy::Own,
             _ => HeldBy::No,
         }
