@@ -1,4 +1,4 @@
-//! What a run reports to its caller while it runs.
+//! Events of a run, for its caller.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use crate::control::protocol::WorkerUpdate;
 use crate::error::{PrivateSocketError, RunError};
 use crate::plan::InterposerKind;
 
-/// What happens to workers and their sockets.
+/// An event of workers and their sockets.
 #[derive(Debug)]
 pub enum RunEvent {
     /// A worker's socket shares its address, or takes connections from a socket on a less specific

@@ -66,7 +66,7 @@ pub(crate) async fn serve<R: Supervise>(
                         run.signalled(number, from_terminal, &mut monitor);
                     }
                     Some(ReceivedSignal::Child) => {
-                        // What a worker reported before its end comes first.
+                        // A worker's last reports come before its end.
                         while let Ok(report) = reports.try_recv() {
                             monitor.hear(report);
                         }

@@ -6,7 +6,6 @@
 //! reads no arguments: events go to the caller's function.
 
 #![cfg(target_os = "linux")]
-#![allow(missing_docs, reason = "fields whose names say all")]
 
 mod bind_options;
 pub mod conflict;

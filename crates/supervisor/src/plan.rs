@@ -1,4 +1,4 @@
-//! What a run is started with: the command, its interposer and its socket options.
+//! The input of a run: the command, its interposer and its socket options.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;

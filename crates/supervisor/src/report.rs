@@ -1,4 +1,4 @@
-//! What the interposers' threads send to the supervisor.
+//! Messages of the interposers' threads to the supervisor.
 
 use std::io;
 use std::sync::Arc;

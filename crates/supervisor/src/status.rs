@@ -15,7 +15,7 @@ use crate::plan::NamedOptions;
 use crate::pool::{AddressStatus, SocketPool};
 use crate::processes;
 
-/// What the status is made of.
+/// The sources of the status.
 pub(crate) struct StatusFacts<'a> {
     pub(crate) options: &'a NamedOptions,
     pub(crate) info: &'a RunInfo,

@@ -1,4 +1,4 @@
-//! Asking supervisors: what the verbs of a named run do.
+//! The client of control sockets, for the verbs of named runs.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -16,67 +16,75 @@ use super::protocol::{
 };
 use super::record::RunRecord;
 
-/// How long a supervisor may take to hear of a request, and to say how things are.
+/// Time limit for a supervisor to accept a request and to send its status.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many supervisors are asked at once.
+/// Maximum number of supervisors that are asked in parallel.
 const MAX_THREADS: usize = 16;
 
-/// Why something was not done.
+/// Why a request failed.
 #[derive(Debug)]
 pub enum ClientError {
-    /// There is no run of this name; there are these.
+    /// No run has this name; the names that exist.
     NoSuchRun(Vec<RunName>),
     /// Its supervisor was killed.
     SupervisorDead(DeadSupervisor),
-    /// It could not be reached.
+    /// The control socket cannot be connected.
     Unreachable(ConnectError),
-    /// It does not answer: its pid.
+    /// The supervisor with this pid does not answer.
     NoAnswer(i32),
-    /// It ended while we waited: its pid.
+    /// The supervisor with this pid ended before its last reply.
     SupervisorEnded(i32),
-    /// What it is asked has more bytes than it takes: so many, of at most so many.
+    /// The request exceeds the maximum: its size and the maximum, in bytes.
     TooLong(usize, usize),
-    /// It, or something in its place, says what is no message.
+    /// The process with this pid sent an invalid message.
     Frame(i32, FrameError),
-    /// It cannot, or will not.
-    Failed { fault: FaultKind, error: String, hint: Option<String> },
+    /// The supervisor refused or could not execute the request.
+    Failed {
+        /// The kind, for the exit code.
+        fault: FaultKind,
+        /// The message.
+        error: String,
+        /// The next step.
+        hint: Option<String>,
+    },
 }
 
-/// What there is to say of a supervisor that was killed.
+/// A supervisor that was killed.
 #[derive(Debug)]
 pub struct DeadSupervisor {
-    /// What it wrote down, if it could.
+    /// Its record, if there is one.
     pub record: Option<RunRecord>,
-    /// Its workers that still run.
+    /// First processes of its workers that still run.
     pub running_workers: Vec<i32>,
 }
 
-/// The run of this name, and how things are with it.
+/// The name of a run, and its status.
 pub type RunEntry = (RunName, Result<Box<RunStatus>, ClientError>);
 
-/// Where runs are looked for. `runtime`: the value of XDG_RUNTIME_DIR.
+/// Sends requests to named runs of this user.
 pub struct Client {
     folders: Vec<PathBuf>,
     timeout: Duration,
 }
 
 impl Client {
+    /// `runtime`: the value of XDG_RUNTIME_DIR.
     pub fn new(runtime: Option<OsString>) -> Self {
         let folders = run_files::folders(runtime.as_deref().map(Path::new));
         Self { folders, timeout: TIMEOUT }
     }
 
-    /// Every named run of this user. That of a supervisor that ended meanwhile is left out.
+    /// All named runs of this user. Leaves out a run that ended meanwhile.
     pub fn list(&self) -> Vec<RunEntry> {
         let names = run_files::list_names(&self.folders);
         let mut runs = Vec::with_capacity(names.len());
         for names in names.chunks(MAX_THREADS) {
             std::thread::scope(|scope| {
                 let ask = |name: &RunName| self.status(name);
-                let asked: Vec<_> =
+                let threads: Vec<_> =
                     names.iter().map(|name| (name, scope.spawn(move || ask(name)))).collect();
-                for (name, thread) in asked {
+                for (name, thread) in threads {
                     if let Ok(answer) = thread.join() {
                         runs.push((name.clone(), answer));
                     }
@@ -87,17 +95,25 @@ impl Client {
         runs
     }
 
-    /// How things are with this run.
+    /// The status of a run.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
     pub fn status(&self, name: &RunName) -> Result<Box<RunStatus>, ClientError> {
-        let mut asking = self.send(name, ControlRequest::Status)?;
-        match asking.next()? {
+        let mut connection = self.send(name, ControlRequest::Status)?;
+        match connection.next()? {
             ControlReply::Status(status) => Ok(status),
-            other => Err(asking.unexpected(&other)),
+            other => Err(connection.unexpected(&other)),
         }
     }
 
-    /// Has this run changed, and hears of each change until it is done. If we end before, it is done
-    /// all the same.
+    /// Sends a request and waits until it is executed. `hear` gets the updates. The supervisor executes
+    /// the request even if this process ends.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
     pub fn change(
         &self,
         name: &RunName,
@@ -105,15 +121,15 @@ impl Client {
         hear: &mut dyn FnMut(&WorkerUpdate),
     ) -> Result<(), ClientError> {
         let replaces_itself = matches!(request, ControlRequest::Reexec { .. });
-        let mut asking = self.send(name, request)?;
-        // A worker may take as long as it likes to drain.
-        asking.disable_timeout()?;
+        let mut connection = self.send(name, request)?;
+        // A drain has no time limit here.
+        connection.disable_timeout()?;
         loop {
-            match asking.next() {
+            match connection.next() {
                 Ok(ControlReply::Update(change)) => hear(&change),
                 Ok(ControlReply::Done) => return Ok(()),
-                Ok(other) => return Err(asking.unexpected(&other)),
-                // Our connection ended with the program; the next one answers at the same door.
+                Ok(other) => return Err(connection.unexpected(&other)),
+                // `exec` closed the connection; the next program listens on the same socket.
                 Err(ClientError::SupervisorEnded(_)) if replaces_itself => {
                     return self.status(name).map(drop);
                 }
@@ -122,7 +138,7 @@ impl Client {
         }
     }
 
-    /// Says what is wanted, and waits until it was heard.
+    /// Sends a request, and waits until the supervisor has accepted it.
     fn send(&self, name: &RunName, request: ControlRequest) -> Result<Connection, ClientError> {
         let (stream, pid) = match run_files::connect_supervisor(name, &self.folders, self.timeout) {
             Some(SupervisorState::Alive { stream, pid }) => (stream, pid),
@@ -132,16 +148,16 @@ impl Client {
             Some(SupervisorState::Failed(why)) => return Err(ClientError::Unreachable(why)),
             None => return Err(ClientError::NoSuchRun(run_files::list_names(&self.folders))),
         };
-        let mut asking = Connection { stream, pid };
-        asking.send_request(&VersionedRequest { version: VERSION, request })?;
-        match asking.next()? {
-            ControlReply::Accepted => Ok(asking),
-            other => Err(asking.unexpected(&other)),
+        let mut connection = Connection { stream, pid };
+        connection.send_request(&VersionedRequest { version: VERSION, request })?;
+        match connection.next()? {
+            ControlReply::Accepted => Ok(connection),
+            other => Err(connection.unexpected(&other)),
         }
     }
 }
 
-/// Milliseconds since 1970.
+/// The time, in milliseconds since 1970.
 pub fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
@@ -166,7 +182,7 @@ impl Connection {
             error => ClientError::Frame(self.pid, error),
         })?;
         match self.stream.write_all(&bytes) {
-            // It has said why before it closed.
+            // The supervisor closed after it sent its reply.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other.map_err(|error| self.connection_error(error.into())),
         }
@@ -176,7 +192,7 @@ impl Connection {
         self.stream.set_read_timeout(None).map_err(|error| self.connection_error(error.into()))
     }
 
-    /// The next reply; an error if it is one.
+    /// Reads the next reply. [`ControlReply::Failed`] becomes an error.
     fn next(&mut self) -> Result<ControlReply, ClientError> {
         match codec::read(&mut self.stream, codec::MAX_REPLY) {
             Ok(Some(ControlReply::Failed { fault, error, hint })) => {

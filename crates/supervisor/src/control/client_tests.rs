@@ -1,4 +1,4 @@
-//! What a verb hears of a supervisor that answers, of one that does not, and of a dead one.
+//! Clients of a supervisor that answers, of one that hangs, and of a dead one.
 
 use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
@@ -92,7 +92,7 @@ fn a_supervisor_that_ends_on_the_way_is_no_success() {
     stage.ended();
 }
 
-/// Stopped by a signal, for example: the kernel takes the connection, and nobody reads.
+/// A stopped process, for example: the kernel completes the connection, and no code reads it.
 #[test]
 fn a_supervisor_that_does_not_answer_is_named() {
     let room = tempfile::tempdir().unwrap();
@@ -167,7 +167,7 @@ fn of_a_dead_supervisor_its_record_and_its_workers_are_left() {
     dead(&pids[1..]);
     sleepers[1].kill().and_then(|()| sleepers[1].wait()).unwrap();
     dead(&[]);
-    // A record that says nothing, such as one of another version.
+    // An unreadable record, such as one of another version.
     claim.write_record(b"{\"pid\":").unwrap();
     assert!(matches!(
         runs(&folder).status(&web()),

@@ -1,4 +1,4 @@
-//! Frames: a length, and as many bytes of JSON.
+//! Frames: the length of the JSON in four bytes, big-endian, and the JSON.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -6,25 +6,25 @@ use std::io::{self, Read};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The longest request, in bytes: a command line has to fit, and nobody else much memory.
+/// Maximum size of a request, in bytes: enough for a command line, little for a hostile client.
 pub(crate) const MAX_REQUEST: usize = 64 << 10;
 
-/// The longest reply: the status of 1024 workers.
+/// Maximum size of a reply, in bytes: the status of 1024 workers.
 pub(crate) const MAX_REPLY: usize = 16 << 20;
 
-/// Bytes of the length before each frame.
+/// Size of the length field, in bytes.
 pub(crate) const HEADER: usize = 4;
 
-/// Why bytes are no frame of ours.
+/// Why a frame cannot be written or read.
 #[derive(Debug)]
 pub enum FrameError {
-    /// It would have this many bytes.
+    /// The frame exceeds the maximum; its size in bytes.
     TooLong(usize),
-    /// It is not what was expected.
+    /// The JSON is invalid or unexpected.
     Invalid(String),
-    /// The other side ended in the middle.
+    /// The connection ended within a frame.
     Incomplete,
-    /// It could not be read.
+    /// `read` failed.
     Read(io::Error),
 }
 
@@ -48,7 +48,7 @@ impl From<io::Error> for FrameError {
     }
 }
 
-/// The frame of a message.
+/// Encodes a message as a frame of at most `most` bytes of JSON.
 pub(crate) fn encode<T: Serialize>(message: &T, most: usize) -> Result<Vec<u8>, FrameError> {
     let mut bytes = vec![0; HEADER];
     serde_json::to_writer(&mut bytes, message)
@@ -60,18 +60,18 @@ pub(crate) fn encode<T: Serialize>(message: &T, most: usize) -> Result<Vec<u8>, 
     Ok(bytes)
 }
 
-/// How many bytes follow this header. Nothing is set aside for more than are allowed.
+/// The size of the JSON after this header. Fails before memory is allocated for too long a frame.
 pub(crate) fn frame_length(header: [u8; HEADER], most: usize) -> Result<usize, FrameError> {
     let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
     if length <= most { Ok(length) } else { Err(FrameError::TooLong(length)) }
 }
 
-/// The message in these bytes.
+/// Decodes the JSON of a frame.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FrameError> {
     serde_json::from_slice(bytes).map_err(|error| FrameError::Invalid(error.to_string()))
 }
 
-/// Reads the next message; nothing if the other side has ended before it.
+/// Reads the next message; `None` at the end of the connection.
 pub(crate) fn read<T: DeserializeOwned>(
     from: &mut impl Read,
     most: usize,
@@ -79,7 +79,7 @@ pub(crate) fn read<T: DeserializeOwned>(
     let mut header = [0; HEADER];
     match from.read_exact(&mut header[..1]) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        // It ended, and had not read all that we sent.
+        // The other side closed with unread data.
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
         other => other?,
     }

@@ -1,4 +1,4 @@
-//! Whether a command is there, before anything is done for its sake.
+//! Looks up the command of an upgrade before a worker ends for it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -9,7 +9,11 @@ use sameport_sys::process::find_in_path;
 
 use super::protocol::{ControlReply, FaultKind};
 
-/// The file that `execvp(3)` would execute here for this name.
+/// The file that `execvp(3)` executes for this name.
+///
+/// # Errors
+///
+/// `NotFound`: no such file in the search path. `NotExecutable`: not a file, or no execute permission.
 pub fn find_executable(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, FaultKind> {
     let path = find_in_path(program, search_path).ok_or(FaultKind::NotFound)?;
     match std::fs::metadata(&path) {
@@ -19,13 +23,17 @@ pub fn find_executable(program: &OsStr, search_path: Option<&OsStr>) -> Result<P
     }
 }
 
-/// The same with its whole path, for somebody in another directory.
+/// [`find_executable`] with an absolute path, for a supervisor in another directory.
+///
+/// # Errors
+///
+/// Those of [`find_executable`].
 pub fn find_absolute(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, FaultKind> {
     let path = find_executable(program, search_path)?;
     std::path::absolute(path).map_err(|_| FaultKind::NotFound)
 }
 
-/// What a supervisor answers to a command that it could never start: nothing is to be ended for it.
+/// The reply to a request with a command that cannot start; `None` if it can.
 pub fn refusal(
     command: &[OsString],
     search_path: Option<&OsStr>,
@@ -44,7 +52,7 @@ pub fn refusal(
             name => format!("{name}: {what}"),
         },
         hint: Some(format!(
-            "the supervisor seeks it from {}, and in the PATH that it was started with",
+            "the supervisor searches from {}, and in the PATH that it was started with",
             directory.display()
         )),
     })
@@ -56,8 +64,8 @@ mod tests {
 
     #[test]
     fn a_command_that_is_not_there_is_refused() {
-        let room = tempfile::tempdir().unwrap();
-        let file = room.path().join("file");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
         std::fs::write(&file, b"#!/bin/sh\n").unwrap();
         let fault = |program: &OsStr, search_path: Option<&OsStr>| match refusal(
             &[program.to_owned()],
@@ -72,7 +80,7 @@ mod tests {
             None => None,
             other => panic!("{other:?}"),
         };
-        let folder = Some(room.path().as_os_str());
+        let folder = Some(dir.path().as_os_str());
         assert_eq!(fault("sh".as_ref(), None), None);
         assert_eq!(fault("sh".as_ref(), folder), Some(FaultKind::NotFound));
         assert_eq!(fault("".as_ref(), None), Some(FaultKind::NotFound));

@@ -1,4 +1,4 @@
-//! The stage for tests: a door with somebody behind it, in a thread of its own.
+//! A supervisor for tests: a control socket in a thread of its own.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -12,21 +12,21 @@ use super::{ControlSocket, PendingRequest, RunInfo};
 
 pub(crate) const NAME: &str = "web";
 
-/// A supervisor without workers, which goes on until it is asked to stop.
+/// A supervisor without workers. It ends on a stop request.
 pub(crate) struct ControlFixture {
-    pub(crate) room: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
     thread: Option<JoinHandle<()>>,
 }
 
 impl ControlFixture {
-    /// Opens a door, and has these calls attended to.
+    /// Opens the control socket and calls `attend` with its requests.
     pub(crate) fn new<F, A>(attend: F) -> Self
     where
         F: FnOnce(ControlSocket, mpsc::Receiver<PendingRequest>) -> A + Send + 'static,
         A: Future<Output = ()>,
     {
-        let room = tempfile::tempdir().unwrap();
-        let folder = room.path().join("sameport");
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("sameport");
         let (opened, is_open) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let claim = NameClaim::take(&NAME.parse().unwrap(), &[folder]).unwrap();
@@ -38,27 +38,27 @@ impl ControlFixture {
             });
         });
         is_open.recv().unwrap();
-        Self { room, thread: Some(thread) }
+        Self { dir, thread: Some(thread) }
     }
 
-    /// A supervisor that does at once what it is asked, until it is asked to stop.
+    /// A supervisor that executes each request at once.
     pub(crate) fn willing() -> Self {
         Self::new(willing)
     }
 
     pub(crate) fn folder(&self) -> PathBuf {
-        self.room.path().join("sameport")
+        self.dir.path().join("sameport")
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder().join(format!("{NAME}.sock"))
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the thread.
     pub(crate) fn ended(mut self) -> tempfile::TempDir {
         self.thread.take().unwrap().join().unwrap();
         assert!(!self.folder().exists(), "something is left");
-        self.room
+        self.dir
     }
 }
 

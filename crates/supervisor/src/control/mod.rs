@@ -1,8 +1,8 @@
-//! A named run, from outside: asking its supervisor, and being asked.
+//! The control socket of a named run.
 //!
-//! `messages` says what; `frame` makes bytes of it. The supervisor has a `door`, at which `serving`
-//! attends to each client and hands on what it asks for; the verbs go by `asking`. What a supervisor
-//! that was killed leaves for them is its `record`.
+//! `protocol` defines requests and replies, `codec` frames them as JSON. `socket` is the supervisor's
+//! end, `server` serves its clients; `client` is the other end, for the verbs. `record` is the file that
+//! tells clients about a supervisor that was killed.
 
 pub mod client;
 pub mod codec;

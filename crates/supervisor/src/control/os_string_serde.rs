@@ -1,4 +1,4 @@
-//! Words of a command line in JSON: as text where they are text, else as bytes.
+//! Arguments of a command in JSON: a string if they are UTF-8, else an array of bytes.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

@@ -1,156 +1,185 @@
-//! What a supervisor is asked over its control socket, and what it answers.
+//! Requests and replies of the control socket.
 //!
-//! One frame asks; frames answer until one says that it is over. A frame is a length (four bytes,
-//! big-endian) and as many bytes of JSON.
+//! A client sends one request and gets replies, of which [`ControlReply::is_last`] is the last. Each is a
+//! frame: its length (four bytes, big-endian), then JSON.
 
 use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
 
-/// Both ends must speak the same.
+/// Version of the protocol. Both ends must have the same.
 pub const VERSION: u32 = 1;
 
-/// A request with the version of its sender.
+/// A request, with the protocol version of its client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionedRequest {
+    /// The client's [`VERSION`].
     pub version: u32,
+    /// The request.
     pub request: ControlRequest,
 }
 
-/// What a supervisor is asked for.
+/// A request to a supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ControlRequest {
-    /// How things are.
+    /// The status of the run.
     Status,
-    /// Every worker is replaced, this many at once (0: the old one ends first); `None`: as `run` was
-    /// told.
-    Restart { surge: Option<u16> },
-    /// This many workers from now on.
-    Scale { copies: u16 },
-    /// Workers drain and end, and the supervisor with them.
+    /// Replaces every worker.
+    Restart {
+        /// Workers to replace at once; 0 ends the old worker first; `None`: the `--surge` of the run.
+        surge: Option<u16>,
+    },
+    /// Changes the number of workers.
+    Scale {
+        /// The number of workers.
+        copies: u16,
+    },
+    /// Drains and ends the workers, then the supervisor.
     Stop,
-    /// Every worker is replaced by one of this command.
+    /// Replaces every worker by one with another command.
     Upgrade {
+        /// Program and arguments.
         #[serde(with = "super::os_string_serde")]
         command: Vec<OsString>,
     },
-    /// The supervisor executes this program in its own place, and goes on.
-    Reexec { program: Option<OsString> },
+    /// Executes another program in the supervisor's process, which continues the run.
+    Reexec {
+        /// The program; `None`: the file that the supervisor was started from.
+        program: Option<OsString>,
+    },
 }
 
-/// What a supervisor answers.
+/// A reply of a supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ControlReply {
-    /// The supervisor has the request, and carries it out whether or not the caller stays.
+    /// The supervisor executes the request, even if the client leaves.
     #[serde(rename = "heard")]
     Accepted,
-    /// How things are, and all there is to say.
+    /// The status. The last reply.
     Status(Box<RunStatus>),
-    /// Something happened on the way.
+    /// A worker changed its state.
     #[serde(rename = "change")]
     Update(WorkerUpdate),
-    /// It is done.
+    /// The request was executed. The last reply.
     Done,
-    /// It was not done, and why; the next step.
-    Failed { fault: FaultKind, error: String, hint: Option<String> },
+    /// The request failed. The last reply.
+    Failed {
+        /// The kind, for the exit code.
+        fault: FaultKind,
+        /// The message.
+        error: String,
+        /// The next step.
+        hint: Option<String>,
+    },
 }
 
-/// Whose fault it is that something was not done, as the exit code says it.
+/// The kind of a failure, for the client's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
-    /// Nothing but what the message says.
+    /// Any other.
     Other,
-    /// There is no such command.
+    /// The command was not found.
     NotFound,
-    /// The command is there and cannot be executed.
+    /// The command cannot be executed.
     NotExecutable,
 }
 
 impl ControlReply {
-    /// Whether no other follows.
+    /// Whether no other reply follows.
     pub fn is_last(&self) -> bool {
         !matches!(self, Self::Accepted | Self::Update(_))
     }
 
-    /// It was not done.
+    /// A failure of kind [`FaultKind::Other`].
     pub fn failed(error: impl Into<String>, hint: Option<&str>) -> Self {
         Self::Failed { fault: FaultKind::Other, error: error.into(), hint: hint.map(str::to_owned) }
     }
 }
 
-/// What became of one worker.
+/// A change of one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerUpdate {
-    /// Milliseconds since 1970.
+    /// Time of the change, in milliseconds since 1970.
     pub at: u64,
+    /// The worker's ordinal, from 1.
     pub worker: u16,
     /// Its first process; `None` if none runs.
     pub pid: Option<i32>,
+    /// The new state.
     pub state: WorkerPhase,
-    /// What there is to say about it: how it ended, what is waited for.
+    /// The reason, such as how the process ended.
     pub why: Option<String>,
-    /// How many connections it still has open, if that is known.
+    /// Number of open connections, if known.
     pub connections: Option<u32>,
 }
 
-/// Where in its life a worker is.
+/// The state of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerPhase {
-    /// It runs and is not ready.
+    /// Runs and is not ready.
     Starting,
-    /// It serves.
+    /// Serves.
     Ready,
-    /// It gets no new connections, and is to end.
+    /// Gets no new connections and ends once it has served the others.
     Draining,
-    /// It has ended.
+    /// Has ended.
     Gone,
-    /// It crashed, and is started again after a while.
+    /// Crashed; starts again after a pause.
     Waiting,
-    /// It crashed too often, and is not started again.
+    /// Crashed too often; does not start again.
     GivenUp,
 }
 
-/// How a named run is.
+/// The status of a named run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunStatus {
+    /// Its name.
     pub name: String,
-    /// The supervisor.
+    /// The pid of the supervisor.
     pub pid: i32,
-    /// The supervisor's version of sameport.
+    /// The sameport version of the supervisor.
     pub version: String,
-    /// Since when it runs, milliseconds since 1970.
+    /// Start of the run, in milliseconds since 1970.
     pub since: u64,
+    /// Program and arguments of the workers.
     #[serde(with = "super::os_string_serde")]
     pub command: Vec<OsString>,
+    /// The working directory.
     pub directory: OsString,
-    /// `seccomp`, `preload` or `cgroup`.
+    /// The interposer: `seccomp`, `preload` or `cgroup`.
     pub via: String,
-    /// How many workers are wanted.
+    /// Configured number of workers.
     pub copies: u16,
+    /// The workers.
     pub workers: Vec<WorkerStatus>,
+    /// The addresses that they listen on.
     pub addresses: Vec<ListenStatus>,
-    /// What is not as one may expect, and why.
+    /// Restrictions of this run, with their reasons.
     pub remarks: Vec<String>,
 }
 
-/// One worker's process. A worker that is being replaced has two.
+/// The process of a worker. A worker that is being replaced has two.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerStatus {
+    /// The worker's ordinal, from 1.
     pub ordinal: u16,
+    /// Its first process; `None` if none runs.
     pub pid: Option<i32>,
+    /// The state.
     pub state: WorkerPhase,
-    /// Since when it is in this state, milliseconds since 1970.
+    /// Start of this state, in milliseconds since 1970.
     pub since: u64,
-    /// How often it was started again after a crash.
+    /// Number of restarts after a crash.
     pub restarts: u32,
+    /// The reason of the state.
     pub why: Option<String>,
-    /// Open connections of its process tree, if they could be counted.
+    /// Open connections of its process tree, if known.
     pub connections: Option<u32>,
-    /// What it listens on.
+    /// The addresses that it listens on.
     pub addresses: Vec<String>,
 }
 
@@ -159,15 +188,16 @@ pub struct WorkerStatus {
 pub struct ListenStatus {
     /// `tcp` or `udp`.
     pub protocol: String,
+    /// IP address and port.
     pub address: String,
-    /// Sockets on it that are the run's.
+    /// Number of sockets of the run.
     pub members: u32,
-    /// Connections waiting to be accepted, over all of them.
+    /// Connections in their accept queues.
     pub queue: u32,
-    /// How many may wait, over all of them.
+    /// Sum of their backlogs.
     pub backlog: u32,
-    /// Whether they outlive their workers; if not, why not.
+    /// Whether they outlive their workers; the reason if not.
     pub held: Result<(), String>,
-    /// Whether workers that are dead, starting or draining get no new connections; if not, why not.
+    /// Whether new connections go to ready workers only; the reason if not.
     pub steered: Result<(), String>,
 }

@@ -1,33 +1,36 @@
-//! What a supervisor writes down about itself, for those who ask after it when it was killed.
+//! The file that describes a supervisor to clients after it was killed.
 
 use std::ffi::OsString;
 
 use sameport_sys::ProcessIdentity;
 use serde::{Deserialize, Serialize};
 
-/// What a supervisor is, from its start to its end.
+/// A run, as its supervisor describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunInfo {
-    /// What its workers are started with.
+    /// Program and arguments of the workers.
     #[serde(with = "super::os_string_serde")]
     pub command: Vec<OsString>,
+    /// The working directory.
     pub directory: OsString,
-    /// Since when it runs, milliseconds since 1970.
+    /// Start of the run, in milliseconds since 1970.
     pub since: u64,
 }
 
-/// The record, as it is in the file.
+/// The content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunRecord {
+    /// The pid of the supervisor.
     pub pid: i32,
+    /// The run.
     #[serde(flatten)]
     pub info: RunInfo,
-    /// The first processes of its workers, by [`Identity`]: a pid may be another's by now.
+    /// Identities of the workers' first processes: the kernel reuses pids.
     workers: Vec<String>,
 }
 
 impl RunRecord {
-    /// Of this process and these children of it.
+    /// The record of this supervisor, with these first processes of workers.
     pub fn new(about: &RunInfo, workers: &[i32]) -> Self {
         let identity = |pid: &i32| ProcessIdentity::of(u32::try_from(*pid).ok()?).ok();
         Self {
@@ -37,7 +40,7 @@ impl RunRecord {
         }
     }
 
-    /// Workers that have not ended.
+    /// First processes that have not ended.
     pub fn running_workers(&self) -> Vec<i32> {
         let workers = self.workers.iter().filter_map(|text| text.parse::<ProcessIdentity>().ok());
         workers.filter(|it| !it.is_gone()).map(|it| it.pid().cast_signed()).collect()

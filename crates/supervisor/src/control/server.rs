@@ -1,7 +1,7 @@
-//! At the door: who may ask, what is understood, and what becomes of it.
+//! Serves the clients of the control socket.
 //!
-//! Clients belong to this user, and may still be broken, slow, many, or gone. None of them keeps the
-//! supervisor waiting: it gets whole requests over a channel, and its replies go into another one.
+//! Clients run as this user, but can be broken, slow or many. None of them delays the supervisor: it
+//! gets complete requests from a channel and sends its replies into another.
 
 use std::time::Duration;
 
@@ -17,50 +17,51 @@ use super::codec;
 use super::codec::FrameError;
 use super::protocol::{ControlReply, ControlRequest, VERSION, VersionedRequest, WorkerUpdate};
 
-/// How many clients are attended to at once.
+/// Maximum number of connected clients.
 pub(crate) const MAX_CLIENTS: usize = 64;
 
-/// How long a client may take to say what it wants, and to read a reply.
+/// Time limit for a client to send its request, and to read a reply.
 pub(crate) const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many changes may wait for a client to read them.
+/// Maximum number of updates in a client's queue.
 const MAX_UPDATES: usize = 256;
 
-/// A pause when no connection can be accepted, for want of descriptors or memory.
+/// Pause after a failed `accept`, for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the last replies may take, once the door is closed.
+/// Time limit for the last replies, after the socket is closed.
 const FINAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Something that is asked of the supervisor.
+/// A request that waits for the supervisor.
 #[derive(Debug)]
 pub struct PendingRequest {
+    /// The request.
     pub request: ControlRequest,
+    /// Where its replies go.
     pub responder: Responder,
 }
 
-/// The way back to who asked, who may have gone: then what is said is lost, and what was asked for
-/// is done all the same. Nothing here waits.
+/// Sends replies to a client, without waiting. The replies to a client that has left are dropped.
 #[derive(Debug)]
 pub struct Responder {
     changes: mpsc::Sender<ControlReply>,
-    /// Room for the last reply, however far behind the client is.
+    /// A reserved place for the last reply: a full queue does not lose it.
     last: mpsc::OwnedPermit<ControlReply>,
 }
 
 impl Responder {
-    /// Something happened on the way. A client that is far behind does not hear of it.
+    /// Sends an update; drops it if the client's queue is full.
     pub fn send_update(&self, change: &WorkerUpdate) {
         drop(self.changes.try_send(ControlReply::Update(change.clone())));
     }
 
-    /// The last reply. A caller that never gets one is told that the supervisor has ended.
+    /// Sends the last reply. Without one, the client gets an error when the responder is dropped.
     pub fn finish(self, reply: ControlReply) {
         self.last.send(reply);
     }
 }
 
-/// Attends to clients until the door is closed, and then to those who still wait for a reply.
+/// Serves clients until `closed`, then those that still wait for a reply.
 pub(crate) async fn serve(
     listener: UnixListener,
     calls: mpsc::Sender<PendingRequest>,
@@ -81,22 +82,22 @@ pub(crate) async fn serve(
         }
     }
     drop((listener, calls));
-    let everybody = async { while clients.join_next().await.is_some() {} };
-    // Who does not read now never hears it.
-    let _ = timeout(FINAL_TIMEOUT, everybody).await;
+    let remaining = async { while clients.join_next().await.is_some() {} };
+    // A client that does not read in time misses its last reply.
+    let _ = timeout(FINAL_TIMEOUT, remaining).await;
 }
 
-/// Our own user, and root. The kernel remembers who connected; not a byte is read before.
+/// Whether the client runs as this user or root, by SO_PEERCRED.
 fn is_permitted(stream: &UnixStream, owner: u32) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == owner || peer.uid() == 0)
 }
 
-/// One too many: told so in a moment, or not at all.
+/// Sends an error to a client above the maximum, without waiting.
 fn refuse(stream: &UnixStream) {
-    let error = format!("{MAX_CLIENTS} others ask this supervisor already");
+    let error = format!("{MAX_CLIENTS} other clients are connected to this supervisor");
     let reply = ControlReply::failed(error, Some("try again in a few seconds"));
     if let Ok(bytes) = codec::encode(&reply, codec::MAX_REPLY) {
-        // Nothing else is in its buffer.
+        // The send buffer is empty, so the write fits.
         let _ = stream.try_write(&bytes);
     }
 }
@@ -105,7 +106,7 @@ async fn serve_client(mut stream: UnixStream, calls: mpsc::Sender<PendingRequest
     let request = match timeout(CLIENT_TIMEOUT, read_request(&mut stream)).await {
         Ok(Ok(request)) => request,
         Ok(Err(reply)) => return drop(send(&mut stream, &reply).await),
-        // It never said what it wanted.
+        // No request in time.
         Err(_) => return,
     };
     let (changes, mut replies) = mpsc::channel(MAX_UPDATES + 1);
@@ -120,7 +121,7 @@ async fn serve_client(mut stream: UnixStream, calls: mpsc::Sender<PendingRequest
     loop {
         let reply = tokio::select! {
             reply = replies.recv() => reply.unwrap_or_else(supervisor_ended),
-            // A client has no more to say: it is gone, or knows no manners.
+            // The client closed the connection, or broke the protocol by sending more.
             _ = stream.read_u8() => return,
         };
         let over = reply.is_last();
@@ -134,7 +135,7 @@ fn supervisor_ended() -> ControlReply {
     ControlReply::failed("the supervisor ended before it was done", None)
 }
 
-/// The request, or what to answer to what is none.
+/// Reads the request; the error is the reply to an invalid one.
 async fn read_request(stream: &mut UnixStream) -> Result<ControlRequest, ControlReply> {
     #[derive(Deserialize)]
     struct Version {
@@ -147,7 +148,7 @@ async fn read_request(stream: &mut UnixStream) -> Result<ControlRequest, Control
     let length = codec::frame_length(header, codec::MAX_REQUEST).map_err(complaint)?;
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).await.map_err(broken)?;
-    // Another version may mean anything by the rest.
+    // The meaning of the other fields depends on the version.
     let Version { version } = codec::decode(&bytes).map_err(complaint)?;
     if version != VERSION {
         let error = format!(

@@ -1,4 +1,4 @@
-//! Clients that are broken, slow, many, gone, or somebody else: the supervisor goes on.
+//! Clients that are broken, slow, many, gone, or of another user do not stop the supervisor.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +15,7 @@ use crate::control::fixtures::{ControlFixture, NAME, about, change, status, will
 use crate::control::protocol::WorkerPhase;
 use crate::control::{ControlSocket, client};
 
-/// More than anything here takes, on a busy machine.
+/// A time limit for every step, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn client(stage: &ControlFixture) -> UnixStream {
@@ -38,7 +38,7 @@ fn replies(mut client: &UnixStream) -> Vec<ControlReply> {
 fn status_of(
     stage: &ControlFixture,
 ) -> Result<Box<crate::control::protocol::RunStatus>, client::ClientError> {
-    Client::new(Some(stage.room.path().into())).status(&NAME.parse().unwrap())
+    Client::new(Some(stage.dir.path().into())).status(&NAME.parse().unwrap())
 }
 
 /// The answer to these bytes, and nothing after them.
@@ -92,7 +92,7 @@ fn clients_that_go_away_leave_nothing_behind() {
     for sent in (0..request.len()).chain([request.len(); 200]) {
         client(&stage).write_all(&request[..sent]).unwrap();
     }
-    // Those who have gone may not have been noticed yet, and there may be as many as there can be.
+    // The server may not have noticed yet that clients left, and may be at its maximum.
     let answered = (0..2000).any(|_| {
         std::thread::sleep(Duration::from_millis(5));
         status_of(&stage).is_ok()
@@ -139,7 +139,7 @@ fn what_was_asked_for_is_done_although_the_client_has_gone() {
     status_of(&stage).unwrap();
 }
 
-/// One that never reads misses changes, and keeps nobody waiting, not even its last reply.
+/// A client that never reads misses updates, and delays neither others nor its last reply.
 #[test]
 fn a_slow_client_keeps_nobody_waiting() {
     let (done, is_done) = std_mpsc::channel();
@@ -188,7 +188,7 @@ fn a_thousand_half_open_clients_end_and_the_next_is_answered() {
     let clients: Vec<_> = (0..1000)
         .map(|_| {
             let mut client = client(&stage);
-            // The door may have been shut in its face already.
+            // The server may have closed the connection already.
             match client.write_all(half) {
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
                 other => other.unwrap(),
@@ -197,7 +197,7 @@ fn a_thousand_half_open_clients_end_and_the_next_is_answered() {
         })
         .collect();
     assert!(beats.load(Ordering::Relaxed) > before, "the supervisor has stood still");
-    // While they stay open: each is told to come later, or its time is over.
+    // Each gets an error, or its time limit passes, while the connections stay open.
     let told = clients.iter().filter(|client| match &replies(client)[..] {
         [] => false,
         [ControlReply::Failed { error, .. }] => error.contains("64 others"),
@@ -208,11 +208,11 @@ fn a_thousand_half_open_clients_end_and_the_next_is_answered() {
     drop(clients);
 }
 
-/// What a thread of another user gets: the folder keeps it out, and behind an open folder the door.
+/// A thread of another user: the directory refuses it, and with an open directory the server does.
 #[test]
 fn another_user_gets_nothing() {
     if effective_user() != 0 {
-        // Nobody may become another user.
+        // Without privilege the thread cannot change its uid.
         return;
     }
     let stage = ControlFixture::willing();
@@ -241,7 +241,7 @@ fn another_user_gets_nothing() {
     let open = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    open(stage.room.path(), 0o755);
+    open(stage.dir.path(), 0o755);
     open(&stage.folder(), 0o755);
     assert_eq!(as_nobody(connect), Err(ErrorKind::PermissionDenied), "the socket is ours");
     open(&stage.socket(), 0o777);

@@ -1,4 +1,4 @@
-//! A supervisor's door: its name, where it can be asked, and its record.
+//! The supervisor's end of the control socket, with the claim of the name and the record.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -16,17 +16,17 @@ use tokio::task::JoinHandle;
 use super::record::{RunInfo, RunRecord};
 use super::server::{PendingRequest, serve};
 
-/// Open for as long as it lives. Its files go with it.
+/// A listening control socket. Its files are removed when it is dropped.
 pub struct ControlSocket {
     claim: NameClaim,
     info: RunInfo,
-    /// A duplicate, for [`Door::pass`].
+    /// A duplicate, for [`Self::keep_on_exec`].
     listener: std::os::unix::net::UnixListener,
     close: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
 
-/// A door on its way through an `exec` of this process: descriptors by their numbers.
+/// A control socket that survives `exec`: numbers of its descriptors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InheritedControlSocket {
     folder: RawFd,
@@ -36,10 +36,11 @@ pub struct InheritedControlSocket {
 }
 
 impl ControlSocket {
-    /// Opens the door of a name that was claimed, within a tokio runtime. Whole requests of this
-    /// user, and root, come over the channel.
+    /// Listens on the control socket of a claimed name. The receiver gets complete requests of this user
+    /// and of root. To be called within a tokio runtime.
     ///
     /// # Errors
+    ///
     /// Those of `bind` and `listen`.
     pub fn open(
         claim: NameClaim,
@@ -54,7 +55,7 @@ impl ControlSocket {
         about: RunInfo,
         listener: std::os::unix::net::UnixListener,
     ) -> io::Result<(Self, mpsc::Receiver<PendingRequest>)> {
-        // More than one client has one request under way, so this never is full for long.
+        // The event loop takes requests at once, so a full queue delays clients for a moment only.
         const QUEUE: usize = 16;
         let attended = UnixListener::from_std(listener.try_clone()?)?;
         let (sender, calls) = mpsc::channel(QUEUE);
@@ -63,10 +64,10 @@ impl ControlSocket {
         Ok((Self { claim, info: about, listener, close: closed, server: serving }, calls))
     }
 
-    /// Writes the record anew: these are the first processes of the workers now. Without it, as on a
-    /// full disk, only those who ask after a supervisor that was killed miss something.
+    /// Replaces the record, with these first processes of workers.
     ///
     /// # Errors
+    ///
     /// Those of writing a file.
     pub fn write_record(&self, workers: &[i32]) -> io::Result<()> {
         let record = RunRecord::new(&self.info, workers);
@@ -75,24 +76,25 @@ impl ControlSocket {
         Ok(self.claim.write_record(&bytes)?)
     }
 
-    /// The command is another one from now on, in the next record too.
+    /// Changes the command in the next records.
     pub fn set_command(&mut self, command: Vec<std::ffi::OsString>) {
         self.info.command = command;
     }
 
-    /// Takes no more clients, removes the files, and gives clients a second to read their last
-    /// reply. Every [`super::Replies`] has to be ended or dropped before.
+    /// Stops accepting clients, removes the files, and waits up to 1 s until clients have read their last
+    /// reply. Every [`super::Responder`] must be finished or dropped before.
     pub async fn close(self) {
         let Self { claim, listener, close: closed, server: serving, .. } = self;
         drop((claim, listener, closed));
-        // It has its own time limit; a panic in it is not ours.
+        // The task has a time limit of its own. Its panic changes nothing here.
         let _ = serving.await;
     }
 
-    /// Lets the door outlive an `exec` of this process: the name stays ours, and clients wait. Nothing
-    /// may be started in between. If `exec` fails, [`Door::stay`].
+    /// Makes the socket and the claim survive `exec`; clients wait meanwhile. No process may be started
+    /// before `exec`. After a failed `exec`, call [`Self::close_on_exec`].
     ///
     /// # Errors
+    ///
     /// Those of `fcntl`.
     pub fn keep_on_exec(&self) -> io::Result<InheritedControlSocket> {
         let run_files::InheritedClaim { folder, lock, path } = self.claim.keep_on_exec()?;
@@ -100,20 +102,22 @@ impl ControlSocket {
         Ok(InheritedControlSocket { folder, lock, path, listener })
     }
 
-    /// There was no `exec` after [`Door::pass`].
+    /// Undoes [`Self::keep_on_exec`].
     ///
     /// # Errors
+    ///
     /// Those of `fcntl`.
     pub fn close_on_exec(&self) -> io::Result<()> {
         self.claim.close_on_exec()?;
         Ok(inherit::close_on_exec(&self.listener)?)
     }
 
-    /// The door that was passed through an `exec`, within a tokio runtime. Once, before this process
-    /// opens descriptors of its own.
+    /// Takes the socket that survived `exec`. To be called once, within a tokio runtime, before this
+    /// program opens other descriptors.
     ///
     /// # Errors
-    /// `EBADF`, `ENOTDIR`: the numbers are not those of a door.
+    ///
+    /// EBADF, ENOTDIR: the descriptors are not those of a control socket.
     pub fn from_inherited(
         name: RunName,
         about: RunInfo,

@@ -54,7 +54,7 @@ pub(crate) struct NamedRun<'a> {
     events: Vec<RunEvent>,
 }
 
-/// What is due when, and the end of the run.
+/// The times of periodic work, and the end of the run.
 #[derive(Debug, Default)]
 struct Schedule {
     next_round: Duration,

@@ -57,7 +57,7 @@ struct PoolState {
     closing: bool,
 }
 
-/// What the pool knows of a worker that runs.
+/// A worker that runs.
 #[derive(Debug, Default)]
 struct WorkerRecord {
     /// The worker that it replaces.

@@ -31,7 +31,7 @@ pub(crate) struct WorkerSockets {
     start: InstanceId,
 }
 
-/// What the pool did with a `bind`.
+/// How the pool answered a `bind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BindResult {
     /// A held socket replaced the worker's socket.
