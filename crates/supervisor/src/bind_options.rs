@@ -23,8 +23,11 @@ pub struct BindOptions {
 /// A wish that nothing ever came of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnusedOption {
+    /// A map rule matched no bind.
     Rule(MapRule),
+    /// No connection got the source address.
     Source(SocketAddr),
+    /// No socket was bound or connected, so that none became transparent.
     Transparent,
 }
 
