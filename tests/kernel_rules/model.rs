@@ -76,7 +76,7 @@ pub(crate) enum Port {
     Low,
 }
 
-/// What a call must return.
+/// The required result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Ok,

@@ -15,7 +15,7 @@ pub(crate) const OTHER_DEVICE: &str = "other";
 /// An address of the loopback device that no socket of a case binds.
 pub(crate) const SPARE: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 7);
 
-/// What this process can do.
+/// The rights of this process.
 #[derive(Debug, Clone)]
 pub(crate) struct Rights {
     /// Whether the process can open sockets of other users.

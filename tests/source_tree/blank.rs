@@ -2,7 +2,7 @@
 
 use crate::token::{Token, in_a_name, tokens};
 
-/// Where a comment stands in a text.
+/// The position of a comment in a text.
 pub(crate) type Span = std::ops::Range<usize>;
 
 /// Replaces comments and quoted literals by spaces. Every byte keeps its offset and its line.

@@ -1,4 +1,4 @@
-//! Import cycles: sets of files of which each leads to each.
+//! Import cycles: sets of files that all reach each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Which file a `mod` declaration means.
+//! The file of a `mod` declaration.
 
 use crate::item::Item;
 
@@ -18,7 +18,7 @@ pub(crate) fn declared_file(path: &str, text: &str, declaration: &Item) -> Vec<S
         let base = below(if has_stem { std::slice::from_ref(&stem) } else { &[] });
         return vec![normal(&format!("{}/{given}", base.join("/")))];
     }
-    // A crate root of any other name has its modules beside itself.
+    // A crate root of another name has its modules in its own directory.
     let bases = if is_mod_file { vec![below(&[])] } else { vec![below(&[stem]), below(&[])] };
     let name = &declaration.name;
     let files = bases

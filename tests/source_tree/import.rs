@@ -1,8 +1,8 @@
-//! Which file imports from which, by `use` declarations and by paths within the code.
+//! The imports between files, by `use` declarations and by paths in the code.
 //!
-//! A path means the file that defines the item, through re-exports, where the text tells it; else
-//! the file of the last module that it names. A `mod x;` is no import, nor is a re-export of a name
-//! that the file itself does not use.
+//! A path leads to the file that defines the item, through re-exports, if the text shows it, or
+//! else to the file of the last module in the path. A `mod x;` is not an import, nor is a re-export
+//! of a name that the file itself does not use.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ struct Import {
     is_public: bool,
 }
 
-/// What a module's code says about others.
+/// The names that the code of a module uses.
 #[derive(Default)]
 struct Uses {
     imports: Vec<Import>,
@@ -30,7 +30,7 @@ struct Uses {
     words: BTreeSet<String>,
 }
 
-/// What a path means.
+/// The target of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Target {
     Module(usize),
@@ -39,10 +39,10 @@ enum Target {
     Generated,
 }
 
-/// More re-exports than any chain has: ends chains that lead to themselves.
+/// The limit of a chain of re-exports, which ends cyclic chains.
 const LONGEST_CHAIN: usize = 16;
 
-/// For each file of a package, the files of ours from which it imports.
+/// For each file of a package, the files of the project from which it imports.
 pub fn imports(sources: &[Source], package: &str) -> BTreeMap<String, BTreeSet<String>> {
     let modules = modules(sources, package);
     let mut uses: Vec<Uses> = modules.iter().map(|_| Uses::default()).collect();
@@ -63,7 +63,7 @@ pub fn imports(sources: &[Source], package: &str) -> BTreeMap<String, BTreeSet<S
     found
 }
 
-/// Reads a file into the modules that stand in it.
+/// Records the modules of a file.
 fn read(source: &Source, root: usize, modules: &[Module], uses: &mut [Uses]) {
     let tokens = tokens(&source.code);
     let items = items(&tokens);
@@ -185,7 +185,7 @@ impl Tree<'_> {
                 found.extend(targets.into_iter().flat_map(|it| self.globbed(it, &uses.words)));
                 continue;
             }
-            // The paths that begin with the name of a module say more than the name.
+            // A path that begins with the name of a module is more precise than the name.
             let is_module = targets.iter().all(|it| matches!(it, Target::Module(_)));
             let leads_on = is_module && uses.paths.iter().any(|path| path[0] == import.name);
             let is_used = !import.is_public || uses.words.contains(&import.name);
@@ -214,7 +214,7 @@ impl Tree<'_> {
         named.filter_map(|it| self.file(it)).collect()
     }
 
-    /// Nothing for a path of another crate.
+    /// Empty for a path of another crate.
     fn resolve(&self, module: usize, path: &[String], depth: usize) -> BTreeSet<Target> {
         let Some((first, rest)) = path.split_first() else { return BTreeSet::new() };
         let parent = |module: usize| self.modules[module].parent;
@@ -235,7 +235,8 @@ impl Tree<'_> {
         }
     }
 
-    /// Goes on from a module of ours, whose file is the answer if its text does not have the name.
+    /// Continues from a module of the project. The answer is its file if its text does not have the
+    /// name.
     fn walk(&self, module: usize, path: &[String], depth: usize) -> BTreeSet<Target> {
         let Some((name, rest)) = path.split_first() else {
             return BTreeSet::from([Target::Module(module)]);
@@ -244,7 +245,7 @@ impl Tree<'_> {
         if found.is_empty() { BTreeSet::from([Target::Module(module)]) } else { found }
     }
 
-    /// What a name means in a module.
+    /// The targets of a name in a module.
     fn lookup(&self, module: usize, name: &str, rest: &[String], depth: usize) -> BTreeSet<Target> {
         let it = &self.modules[module];
         if depth > LONGEST_CHAIN {

@@ -1,9 +1,9 @@
-//! Finds the items of a file: functions, types, modules and the rest that has a name.
+//! Finds the items of a file: functions, types, modules and others with a name.
 
 use crate::blank::{closing, is_test_attribute};
 use crate::token::Token;
 
-/// What an item is, as far as a check asks.
+/// The kind of an item, as far as a check needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A function with a body.
@@ -21,9 +21,9 @@ pub enum Kind {
 /// One item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// What it is.
+    /// The kind of the item.
     pub kind: Kind,
-    /// Its name.
+    /// The name of the item.
     pub name: String,
     /// The line on which it begins, after its attributes.
     pub line: usize,
@@ -81,7 +81,7 @@ impl Open {
     }
 }
 
-/// What begins an item.
+/// The beginning of an item.
 struct Header<'a> {
     keyword: &'a str,
     name: &'a str,

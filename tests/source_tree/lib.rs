@@ -20,5 +20,5 @@ pub use item::{Item, Kind};
 pub use source::{Source, sources};
 pub use token::in_a_name;
 
-/// Names of types that say enough together with their module, so that several types may have them.
+/// Type names that several modules may have, because the module completes their meaning.
 pub const SHARED_TYPE_NAMES: &[&str] = &["Args", "Error", "Options"];

@@ -1,4 +1,4 @@
-//! The module trees of a package, as its `mod` declarations say.
+//! The module trees of a package, from its `mod` declarations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ pub(crate) struct Module {
     pub(crate) children: BTreeMap<String, Vec<usize>>,
     /// Names that the module itself defines.
     pub(crate) items: BTreeSet<String>,
-    /// Names of modules whose file is made by the build.
+    /// Names of modules whose files a build script generates.
     pub(crate) generated: BTreeSet<String>,
 }
 

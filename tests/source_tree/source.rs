@@ -1,4 +1,4 @@
-//! Loads the Rust files of a project, and tells shipped code from tests.
+//! Loads the Rust files of a project, and separates shipped code from tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::declaration::declared_file;
 use crate::item::{Item, Kind, items};
 use crate::token::tokens;
 
-/// Folders of the project that hold Rust sources.
+/// Directories of the project with Rust sources.
 const FOLDERS: &[&str] = &["crates", "xtask", "tests", "benches"];
 
 /// One Rust file.
@@ -83,7 +83,7 @@ impl Source {
         &self.comments
     }
 
-    /// The package that a file belongs to, as a folder from the root.
+    /// The package of the file, as a path from the root.
     pub fn package(&self) -> &str {
         let mut ends = self.path.match_indices('/').map(|(at, _)| at);
         let end = if self.path.starts_with("crates/") { ends.nth(1) } else { ends.next() };
@@ -112,7 +112,7 @@ fn is_named_after_tests(path: &str) -> bool {
     name == "tests.rs" || name.ends_with("_tests.rs")
 }
 
-/// True for integration tests. The library below `tests` is no test.
+/// True for integration tests. The library below `tests` is not a test.
 fn is_in_test_folder(path: &str) -> bool {
     path.contains("/tests/") || path.starts_with("tests/") && !path.starts_with("tests/source_tree")
 }
@@ -147,7 +147,7 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<Source>) {
     }
 }
 
-/// Takes the code from files that only test modules declare.
+/// Removes the code of files that only test modules declare.
 fn mark_test_modules(sources: &mut [Source]) {
     loop {
         let shipped: BTreeSet<String> =

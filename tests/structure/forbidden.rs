@@ -6,10 +6,10 @@ use super::{SOURCES, none};
 
 /// Words that must not occur below some paths.
 struct Forbidden {
-    /// Paths begin with one of these.
+    /// The prefixes of the paths.
     paths: &'static [&'static str],
     words: &'static [&'static str],
-    /// What to do instead.
+    /// The alternative that the complaint suggests.
     instead: &'static str,
 }
 

@@ -1,7 +1,7 @@
-//! The structural rules of the project, which ARCHITECTURE.md gives.
+//! The structural rules of the project, as in ARCHITECTURE.md.
 //!
-//! Every check is a function from sources or manifests to complaints. Each is also fed a broken
-//! example, so that a check which sees nothing any more fails as well.
+//! Every check is a function from sources or manifests to complaints. A test feeds each check a
+//! broken example, so that a check without effect fails too.
 
 mod dependencies;
 mod forbidden;
@@ -28,16 +28,16 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the root").to_owned()
 }
 
-/// Fails with one line a complaint, each of which says what to do.
+/// Fails with one line a complaint. A complaint says how to fix it.
 #[track_caller]
 fn none(complaints: impl IntoIterator<Item = String>) {
     let complaints: Vec<_> = complaints.into_iter().collect();
     assert!(complaints.is_empty(), "\n\n{}\n", complaints.join("\n"));
 }
 
-/// Compares what offends a rule, each with its explanation, with a list of known offenders.
+/// Compares the offenders of a rule, each with its explanation, with a list of known offenders.
 ///
-/// The lists may only shrink: an entry that offends no longer is a complaint too.
+/// The lists may only shrink: an entry that no longer offends is a complaint too.
 fn beyond(name: &str, list: &[&str], rule: &str, found: &BTreeMap<String, String>) -> Vec<String> {
     let file = "tests/structure/offenders.rs";
     let known: BTreeSet<&str> = list.iter().copied().collect();

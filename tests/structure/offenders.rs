@@ -1,4 +1,4 @@
-//! What offends a structural rule today. Every list may only shrink, and ends empty.
+//! Known offenders of the structural rules. Every list may only shrink, and ends empty.
 
 /// Files that are in an import cycle.
 #[rustfmt::skip] // One a line.

@@ -53,7 +53,7 @@ fn footprint_does_not_grow() {
     assert!(grown <= MEMORY_ALLOWED_KIB, "{before:?}, {after:?}\n{}", run.stderr());
 }
 
-/// Opens `count` connections, each of which must be answered with a pid.
+/// Opens `count` connections. Every response must have a pid.
 fn connect(server: SocketAddr, count: u32) {
     let begun = AtomicU32::new(0);
     let ask = || {

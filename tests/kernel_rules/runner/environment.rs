@@ -14,7 +14,7 @@ use crate::netns::{self, error_name, with_effective_uid};
 const PORT_IN_OWN_NETNS: u16 = 7070;
 const LOW_PORT: u16 = 81;
 
-/// What this process can do.
+/// The rights of this process.
 #[derive(Clone, Debug)]
 pub(crate) struct Rights {
     /// Err: why the process cannot open sockets of other users.

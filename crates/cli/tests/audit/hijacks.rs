@@ -9,7 +9,7 @@ const ANN: u32 = 60_001;
 const BOB: u32 = 60_002;
 const PORT: &str = "8443";
 
-/// One hijack. `{victim}` becomes the pid of the victim.
+/// One hijack. `{victim}` becomes the pid of the first program.
 struct Hijack {
     what: &'static str,
     victim: (u32, &'static [&'static str]),
@@ -216,7 +216,7 @@ impl Hijack {
         is_root() || (self.victim.0 == NOBODY && self.culprit.0 == NOBODY)
     }
 
-    /// Starts the victim, then the culprit.
+    /// Starts the program, then its hijacker.
     fn start(&self, network: &Network) -> [Process; 2] {
         let victim = network.actor(self.victim.0, "api", self.victim.1);
         let pid = victim.pid().to_string();

@@ -125,7 +125,7 @@ impl GuardFixture {
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The output of one call of `guard_ways`, run in a cgroup.
+    /// The output of one call of `guard_binds`, run in a cgroup.
     #[track_caller]
     pub(crate) fn bind_call(&self, cgroup: &str, way: &str, port: &str) -> String {
         let out = self.cgroup("out");
@@ -173,5 +173,5 @@ impl Drop for GuardFixture {
 }
 
 pub(crate) fn bind_calls_program() -> PathBuf {
-    c_program("guard_ways", &["-static", "-no-pie"])
+    c_program("guard_binds", &["-static", "-no-pie"])
 }

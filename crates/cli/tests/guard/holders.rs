@@ -13,7 +13,7 @@ fn holders_are_shown_and_kept() {
     let told = refused.stderr.lines().next().unwrap();
     assert!(told.starts_with("error: this would lock out pid "), "{refused:?}");
     assert!(
-        told.contains("(guard_ways") && told.contains(&format!("127.0.0.1:{PORT}/tcp")),
+        told.contains("(guard_binds") && told.contains(&format!("127.0.0.1:{PORT}/tcp")),
         "{told}"
     );
     fixture.assert_unchanged();

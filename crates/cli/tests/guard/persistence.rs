@@ -301,7 +301,7 @@ fn report_only_allows_and_reports_all() {
     assert_eq!(first["address"], format!("127.0.0.1:{PORT}"));
     assert_eq!((&first["refused"], &first["uid"]), (&false.into(), &0.into()));
     assert_eq!(first["cgroup"], fixture.path("out"));
-    assert!(first["program"].as_str().unwrap().starts_with("guard_ways"), "{first}");
+    assert!(first["program"].as_str().unwrap().starts_with("guard_binds"), "{first}");
     assert_eq!(second["uid"], 65533);
     // Enforcing: the list continues over every change.
     fixture.guard_ok(&format!("{PORT}/tcp --allow cgroup={inside}"));

@@ -150,7 +150,7 @@ fn rolling_restarts_of_the_only_worker_lose_nothing() {
 #[test]
 fn killed_worker_loses_only_accepted_connections() {
     const KILLS: usize = 10;
-    /// Workers of `drains.c`, each of which serves one connection.
+    /// Workers of `drains.c`, with one connection each.
     const THREADS: usize = 8;
     for copies in [4, 1] {
         let run = LoadedRun::start(User::Current, copies);

@@ -121,7 +121,7 @@ fn no_report_of_many_threads_is_lost() {
 #[test]
 fn every_refusal_of_a_burst_is_reported() {
     const COUNT: usize = 1500;
-    let crowd = c_program("trap_crowd", &["-DBY_LIBC"]);
+    let crowd = c_program("trap_many_addresses", &["-DBY_LIBC"]);
     let port = free_port().to_string();
     let command = [crowd.to_str().unwrap(), "refused", &COUNT.to_string(), &port];
     for user in User::all() {

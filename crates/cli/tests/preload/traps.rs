@@ -30,12 +30,12 @@ fn wrong_calls_return_the_kernels_error() {
 #[test]
 fn closed_descriptors_are_handled() {
     let expected = ["close_range 0 yes", "closefrom 0 yes", "close-each 0 yes", "after 0 yes"];
-    run_trap("trap_fences", &["closed"], &expected);
+    run_trap("trap_restricted", &["closed"], &expected);
 }
 
 #[test]
 fn program_with_a_filter_or_not_dumpable_shares() {
-    run_trap("trap_fences", &["filter"], &["before-filter 0 yes", "own-filter EACCES yes"]);
+    run_trap("trap_restricted", &["filter"], &["before-filter 0 yes", "own-filter EACCES yes"]);
     let not_dumpable = [
         "dumpable 0 yes",
         "not-dumpable 0 yes",
@@ -43,7 +43,7 @@ fn program_with_a_filter_or_not_dumpable_shares() {
         "not-dumpable 0 yes",
         "after 0 yes",
     ];
-    run_trap("trap_fences", &["dumpable"], &not_dumpable);
+    run_trap("trap_restricted", &["dumpable"], &not_dumpable);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-"""A program with sockets, as its arguments say, for the tests of `audit`. Says `ready`, and waits."""
+"""A program whose arguments open sockets, for the tests of `audit`. Prints `ready`, and waits."""
 import ctypes, os, signal, socket, struct, sys
 
 SO_REUSEPORT, SO_BINDTODEVICE, SO_ATTACH_REUSEPORT_CBPF, TCP_REPAIR = 15, 25, 51, 19
@@ -51,7 +51,7 @@ for word in sys.argv[1:]:
     elif name == "shutdown":
         last.shutdown(socket.SHUT_RDWR)
     elif name == "steer":
-        # BPF_RET | BPF_K: always this member.
+        # BPF_RET | BPF_K: always this index.
         program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, int(value)))
         last.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF,
                         struct.pack("HxxxxxxP", 1, ctypes.addressof(program)))

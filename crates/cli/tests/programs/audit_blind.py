@@ -1,4 +1,4 @@
-"""Executes its arguments where the kernel tells nothing of sockets: socket(AF_NETLINK) is EACCES."""
+"""Executes its arguments with a filter under which socket(AF_NETLINK) fails with EACCES."""
 import ctypes, os, struct, sys
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -11,8 +11,8 @@ filter = b"".join(struct.pack("<HBBI", *line) for line in [
     (0x06, 0, 0, 0x00050000 | 13),
     (0x06, 0, 0, 0x7FFF0000),
 ])
-room = ctypes.create_string_buffer(filter)
-program = struct.pack("HxxxxxxP", 6, ctypes.addressof(room))
+buffer = ctypes.create_string_buffer(filter)
+program = struct.pack("HxxxxxxP", 6, ctypes.addressof(buffer))
 assert libc.prctl(38, 1, 0, 0, 0) == 0
 assert libc.prctl(22, 2, ctypes.create_string_buffer(program), 0, 0) == 0
 os.execv(sys.argv[1], sys.argv[1:])

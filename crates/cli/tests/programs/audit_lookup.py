@@ -1,4 +1,4 @@
-"""Attaches an eBPF program that lets everything pass to its network namespace's sk_lookup."""
+"""Attaches an eBPF program that returns SK_PASS to sk_lookup of its network namespace."""
 import ctypes, os, signal, struct
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -8,8 +8,8 @@ if os.uname().machine == "aarch64":
 
 
 def bpf(command, attributes):
-    room = ctypes.create_string_buffer(attributes, 128)
-    fd = libc.syscall(SYS_BPF, command, room, 128)
+    buffer = ctypes.create_string_buffer(attributes, 128)
+    fd = libc.syscall(SYS_BPF, command, buffer, 128)
     if fd < 0:
         raise OSError(ctypes.get_errno(), f"bpf({command})")
     return fd

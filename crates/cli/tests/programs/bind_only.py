@@ -1,4 +1,4 @@
-"""Binds 127.0.0.1 with SO_REUSEADDR and SO_REUSEPORT as asked, says `bound KIND PORT`, and waits.
+"""Binds 127.0.0.1 with SO_REUSEADDR, and SO_REUSEPORT for port 0; prints `bound KIND PORT`, and waits.
 
 bind_only.py tcp|udp|listen-only PORT: TCP does not listen; listen-only listens without a bind.
 """

@@ -1,4 +1,4 @@
-"""Binds 0.0.0.0 (`any`), on the device lo (`device`), or [::] for IPv6 alone (`v6only`), says so, and waits.
+"""Binds 0.0.0.0 (`any`), 0.0.0.0 on lo (`device`), or v6-only [::]; prints the result, and waits.
 
 bind_part.py any|device|v6only tcp|udp PORT
 """

@@ -1,8 +1,8 @@
-/* Binds (and listens), then prints what has become of the socket's options, a line a port:
+/* Binds (and listens), then prints the socket options after the bind, a line a port:
  *
  *   8080 reuseaddr=1 reuseport=0
  *
- * with the port that was asked for, not the one that was given, and waits to be ended.
+ * with the requested port, and waits for a signal.
  *
  * bound tcp|udp IP PORT[,PORT...] [ra] [rp]
  *   ra   sets SO_REUSEADDR before bind

@@ -1,15 +1,15 @@
-/* One bind, or one connection, and what came of it, as a line:
+/* Makes one bind or one connection, and prints the result as a line:
  *
  *   given IP PORT reuseaddr=N reuseport=N       getsockname and getsockopt
- *   refused CALL ERRNO                          with its number
+ *   refused CALL ERRNO                          the number of the errno
  *
  * cgroup_binds bind KIND IP PORT [v6only] [ra] [rp] [ring] [listen]
  *   KIND    tcp, udp, udplite, mptcp or raw
  *   ra, rp  sets SO_REUSEADDR, SO_REUSEPORT first
  *   ring    binds by IORING_OP_BIND
- *   listen  listens, and answers every connection with its pid until it is ended
- * cgroup_binds late KIND IP PORT [...]     the same when SIGUSR1 comes, with a socket made then
- * cgroup_binds early KIND IP PORT [...]    the same with a socket made at the start
+ *   listen  listens, and answers every connection with its pid until a signal
+ * cgroup_binds late KIND IP PORT [...]     the same on SIGUSR1, with a socket created then
+ * cgroup_binds early KIND IP PORT [...]    the same on SIGUSR1, with a socket created at the start
  * cgroup_binds send KIND IP PORT [IP PORT] connects and sends a byte; bound first to the second pair
  *   KIND    also `datagram`: UDP without connect
  */
@@ -26,7 +26,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Newer than some headers. */
+/* Missing from older headers. */
 enum { OP_BIND = 56, PROTO_MPTCP = 262, PROTO_UDPLITE = 136 };
 
 static void refused(const char *call, int why) {
@@ -81,7 +81,7 @@ static void given(int fd) {
     fflush(stdout);
 }
 
-/* One request through a ring made by hand. */
+/* Makes one request through io_uring, without liburing. */
 static int ring_bind(int fd, void *address, socklen_t length) {
     struct io_uring_params params = {0};
     int ring = syscall(SYS_io_uring_setup, 4, &params);

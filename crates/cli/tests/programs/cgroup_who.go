@@ -1,4 +1,4 @@
-// Answers every connection to ADDRESS with its pid. Static: no libc is called.
+// Answers every connection to ADDRESS with its pid. Static, without libc.
 package main
 
 import (

@@ -1,8 +1,8 @@
-/* Binds one port again and again, and closes it: TCP, every second time with a listen.
+/* Binds a TCP port and closes it, COUNT times; listens every second time.
  *
  * churn COUNT PORT
  *
- * Prints "done" in the end; ends with 1 and the reason at the first call that fails.
+ * Prints "done" at the end. Exits with 1 and the error of the first call that fails.
  */
 #include <arpa/inet.h>
 #include <errno.h>

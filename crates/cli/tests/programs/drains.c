@@ -1,12 +1,12 @@
 /* A threaded HTTP server that answers every request, one a connection, with its pid. On SIGTERM it
- * stops accepting, finishes what it has in hand, and ends.
+ * stops accepting, answers its open connections, and exits.
  *
  * drains PORT [shared]
  *   shared  sets SO_REUSEPORT itself, and SO_REUSEADDR otherwise, as most servers do
  *
- * In the folder $ACCEPTED, if there is one, it keeps whom it has accepted, as sockaddr_in: in a
- * shared mapping, into which the kernel itself writes the client's address as a part of accept4(2).
- * So it is there even if the process is killed on the way out of the call.
+ * Records the address of each accepted client in the directory $ACCEPTED, as sockaddr_in. accept4(2)
+ * itself writes the address into a shared mapping, so the record exists even if a signal kills the
+ * process before the call returns.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -23,7 +23,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Connections in hand are always among the last so many. */
+/* Open connections are always among the last of this many. */
 enum { THREADS = 8, REMEMBERED = 16384 };
 
 static int listener;
@@ -50,7 +50,7 @@ static void answer(int client) {
     int n = snprintf(text, sizeof text,
                      "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", size,
                      body);
-    /* A client that has gone is no affair of ours. */
+    /* A closed connection is not an error. */
     if (send(client, text, n, MSG_NOSIGNAL) != n) perror("send");
 }
 
@@ -79,7 +79,7 @@ static void remember(const char *folder) {
         file = mkstemp(path);
         if (file < 0 || ftruncate(file, size)) fail(path);
     }
-    /* Present from the start: a killed process handles no faults. */
+    /* Populated now: a killed process handles no page faults. */
     accepted = mmap(NULL, size, PROT_READ | PROT_WRITE,
                     MAP_POPULATE | (folder ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS), file, 0);
     if (accepted == MAP_FAILED) fail("mmap");
@@ -94,7 +94,7 @@ int main(int count, char **words) {
     sigemptyset(&term);
     sigaddset(&term, SIGTERM);
     sigprocmask(SIG_BLOCK, &term, NULL);
-    /* Without SA_RESTART: it interrupts accept4. */
+    /* Without SA_RESTART, so that it interrupts accept4. */
     sigaction(SIGUSR1, &(struct sigaction){.sa_handler = nothing}, NULL);
 
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(words[1])),
@@ -117,7 +117,7 @@ int main(int count, char **words) {
     sigwait(&term, &signal);
     stopping = true;
     for (long i = 0; i < THREADS; i++) {
-        /* Again and again: the first may come just before accept4. */
+        /* Repeated: a signal can arrive just before accept4. */
         while (!ended[i]) {
             pthread_kill(threads[i], SIGUSR1);
             usleep(1000);

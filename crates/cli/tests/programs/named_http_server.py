@@ -1,4 +1,4 @@
-"""Python's own http.server, with its listen(5), that answers with its pid: named_http_server.py PORT."""
+"""Python's http.server, with its listen(5), which answers with its pid: named_http_server.py PORT."""
 
 import os
 import sys

@@ -1,8 +1,8 @@
-/* An HTTP server whose readiness is somebody else's decision: named_ready PORT FOLDER.
+/* An HTTP server whose readiness the files of a directory control: named_ready PORT DIRECTORY.
  *
- * In FOLDER: `status` is what /healthz answers (200 if there is none; `never` and `wrong` are what
- * they say); while `quiet` is there READY=1 is not sent; if `less` is there PORT+1 is not listened
- * on. Every other request is answered with the pid.
+ * The file `status` has the status of /healthz (200 without it, no response for `never`, an invalid one
+ * for `wrong`). The file `quiet` delays READY=1. The file `less` leaves out PORT+1. Every other request
+ * is answered with the pid.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -18,12 +18,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static char *folder;
+static char *directory;
 
-/* What the file of this name says; -1: there is none. */
-static int said(const char *what, char *text, size_t size) {
+/* The length of the file of this name, or -1 if it does not exist. */
+static int read_file(const char *what, char *text, size_t size) {
     char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, what);
+    snprintf(path, sizeof path, "%s/%s", directory, what);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return -1;
     ssize_t n = read(fd, text, size - 1);
@@ -36,7 +36,7 @@ static void *answer(void *socket) {
     int client = (int)(size_t)socket;
     char request[2048] = "", status[32] = "200", text[256];
     if (read(client, request, sizeof request - 1) > 0) {
-        if (strstr(request, "/healthz")) said("status", status, sizeof status);
+        if (strstr(request, "/healthz")) read_file("status", status, sizeof status);
         if (!strcmp(status, "never")) sleep(60);
         int n = !strcmp(status, "wrong")
                     ? snprintf(text, sizeof text, "SSH-2.0-none\r\n\r\n")
@@ -66,13 +66,13 @@ static void *serve(void *port) {
 
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
-    folder = argv[2];
+    directory = argv[2];
     char text[32];
     size_t port = atoi(argv[1]);
     pthread_t id;
     pthread_create(&id, NULL, serve, (void *)port);
-    if (said("less", text, sizeof text)) pthread_create(&id, NULL, serve, (void *)(port + 1));
-    while (!said("quiet", text, sizeof text)) usleep(10000);
+    if (read_file("less", text, sizeof text)) pthread_create(&id, NULL, serve, (void *)(port + 1));
+    while (!read_file("quiet", text, sizeof text)) usleep(10000);
     char *name = getenv("NOTIFY_SOCKET");
     if (name) {
         struct sockaddr_un to = {.sun_family = AF_UNIX};

@@ -1,11 +1,11 @@
-/* What a preloaded library must not disturb, a case a mode; each says what it saw on stdout.
+/* The state that a preloaded library must not change. Each mode prints the state on stdout.
  *
- * bind tcp|udp IP PORT     one bind, and the socket as it then is
- * read-only IP PORT        the same with the address in memory that cannot be written
- * send tcp|udp|sendto|twice|own IP PORT   sends `hello` there and says from where
- * errno PORT CLOSED        errno before and after calls that succeed and that fail
+ * bind tcp|udp IP PORT     one bind, and the state of the socket
+ * read-only IP PORT        the same with the address in read-only memory
+ * send tcp|udp|sendto|twice|own IP PORT   sends `hello` and prints its source address
+ * errno PORT CLOSED        errno before and after calls that succeed and fail
  * descriptors PORT         the open descriptors, before and after
- * signal PORT              binds in a signal handler on a small stack, while the program binds too
+ * signal PORT              binds in a signal handler on a small stack during another bind
  * environment PORT         binds after the environment was overwritten
  * threads N PORT           N threads bind one port
  */
@@ -143,7 +143,7 @@ static void descriptors(int port) {
         sendto(udp, "x", 1, 0, (void *)&at, sizeof at);
         close(fd);
         close(udp);
-        /* The lowest free number is what it would be without us. */
+        /* The lowest free number is the same as without the library. */
         fd = tcp();
         if (fd != 3) printf("number %d\n", fd);
         close(fd);

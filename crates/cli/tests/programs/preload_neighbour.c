@@ -1,5 +1,5 @@
-/* Another preloaded library: binds in its constructor, and (but for ONLY_EARLY) stands before `bind`
- * itself. Says what it sees on stderr. */
+/* Another preloaded library, which binds in its constructor, and unless ONLY_EARLY intercepts `bind`.
+ * Prints the binds that it intercepts on stderr. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dlfcn.h>

@@ -1,5 +1,5 @@
-// A server that answers every connection with its pid, and binds before main: the constructor of a
-// static object does it, as C++ libraries may.
+// A server that answers every connection with its pid, and binds before main, in the constructor
+// of a static object, as C++ libraries can.
 //
 // preload_serve IP PORT
 #include <arpa/inet.h>
@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include <vector>
 
-// A constructor has no arguments of its own.
+// A constructor has no access to argv.
 static std::vector<std::string> arguments() {
     std::ifstream file("/proc/self/cmdline", std::ios::binary);
     const std::string text{std::istreambuf_iterator<char>(file), {}};

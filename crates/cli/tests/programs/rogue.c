@@ -1,6 +1,6 @@
-/* A server that answers every connection with its pid, over HTTP, and misbehaves as told: rogue HOW
- * PORT. On SIGTERM it answers whom it has accepted, and ends. Under `sameport run --name` only worker 1 does; the others are good, so that who suffers
- * from it can be seen.
+/* An HTTP server that answers every connection with its pid, and misbehaves: rogue HOW PORT. On
+ * SIGTERM it answers its open connections, and exits. Under `sameport run --name` only worker 1
+ * misbehaves, so that the effect on other workers shows.
  *
  *   good     serves
  *   silent   never listens
@@ -8,16 +8,16 @@
  *   deaf     ignores SIGTERM
  *   closes   serves for a while, then closes every descriptor and stays
  *   twice    binds one address twice, and serves on both
- *   flood    64 threads bind and close other addresses for ever
- *   swaps    threads change descriptor and address of binds while these are looked at
- *   toggles  a thread toggles O_NONBLOCK and calls listen(fd, 0) for ever
+ *   flood    64 threads bind and close other addresses in a loop
+ *   swaps    threads change descriptor and address of binds during the calls
+ *   toggles  a thread toggles O_NONBLOCK and calls listen(fd, 0) in a loop
  *   shuts    calls shutdown(SHUT_RDWR) before every accept
- *   epoll    watches its socket by epoll before it binds it
- *   unshares serves in a network namespace of its own
- *   forks    a child serves, and the first process ends with 0
- *   setsid   so, in a session of its own, with a clean environment
- *   crashes  ends with 3 once it listens
- *   fails    ends with 4 before
+ *   epoll    adds its socket to an epoll before the bind
+ *   unshares serves in its own network namespace
+ *   forks    a child serves, and the first process exits with 0
+ *   setsid   the same in a new session, with an empty environment
+ *   crashes  exits with 3 once it listens
+ *   fails    exits with 4 before it listens
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -56,7 +56,7 @@ static int tcp(void) {
 
 static void answer(int client) {
     char request[2048], text[256], body[32];
-    /* A client that says nothing is not waited for. */
+    /* Does not wait for a client without a request. */
     struct pollfd said = {.fd = client, .events = POLLIN};
     if (poll(&said, 1, 2000) > 0 && read(client, request, sizeof request) > 0) {
         int size = snprintf(body, sizeof body, "%d\n", (int)getpid());
@@ -78,7 +78,7 @@ static void *serve(void *socket) {
         }
         if (is("shuts")) shutdown(fd, SHUT_RDWR);
         struct pollfd waiting = {.fd = fd, .events = POLLIN};
-        /* Who is woken by nothing looks whether it is to stop. */
+        /* A timeout only checks for the stop flag. */
         if (poll(&waiting, 1, 50) != 1) continue;
         int client = accept(fd, NULL, NULL);
         if (client >= 0) {
@@ -129,7 +129,7 @@ static void *swap(void *ignored) {
     return ignored;
 }
 
-/* Each at a number of its own: what is swapped late must not be the descriptor of a client. */
+/* Each thread has its own descriptor numbers: a late swap must not hit the descriptor of a client. */
 static void *binds(void *number) {
     int mine = 200 + (int)(size_t)number;
     for (;;) {

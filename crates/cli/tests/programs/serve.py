@@ -1,6 +1,6 @@
-"""A server on both wildcards, by two sockets, that answers every request with its pid.
+"""A server on both wildcards, with two sockets, which answers every request with its pid.
 
-serve.py PORT: asyncio, whose host None means 0.0.0.0 and [::] each on its own.
+serve.py PORT: asyncio, where the host None means a socket each on 0.0.0.0 and [::].
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A server for sockets that it was passed (sd_listen_fds(3)); answers every request with its pid."""
+"""A server on a passed socket (sd_listen_fds(3)), which answers every request with its pid."""
 
 import os
 import socket

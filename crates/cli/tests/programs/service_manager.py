@@ -1,11 +1,10 @@
-"""A stand-in for a service manager: starts a service, hears what it says, and keeps its sockets.
+"""A fake systemd: starts a service, receives its notifications, and stores its sockets.
 
 service_manager.py NOTIFY_SOCKET UID SOCKETS COMMAND...
-  SOCKETS  descriptors of its own, comma-separated, which it passes on as those of web.socket; or -
+  SOCKETS  inherited descriptors, comma-separated, which it passes as those of web.socket; or -
 
-It obeys datagrams too: DO=start, DO=kill (SIGKILL to the main process) and DO=stop (SIGTERM, then
-waits for its end); after both it kills what the service leaves behind, as systemd does. What happens
-is printed: `told LINE`, `stored NAME`, `removed NAME`, `ended CODE`.
+Datagrams control it: DO=start, DO=kill (SIGKILL to the main process) and DO=stop (SIGTERM, then a wait
+for the exit). After both it kills the remaining processes of the service, as systemd does. It prints: `told LINE`, `stored NAME`, `removed NAME`, `ended CODE`.
 """
 
 import array

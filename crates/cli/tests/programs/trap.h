@@ -1,9 +1,9 @@
-/* What every trap_*.c uses. Each says on stdout, a line a case, what it saw:
+/* Shared by every trap_*.c. Each prints a line a case on stdout:
  *
  *     CASE RESULT SHARED
  *
  * RESULT is 0 or the errno's name, SHARED whether the socket has SO_REUSEPORT (`-`: no socket).
- * The test compares the lines of a bare run and of one under `sameport run`.
+ * The test compares the output without `sameport run` and under it.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* 127.1.N/256.N: every thread or process of a trap can have an address of its own. */
+/* 127.1.N/256.N: an address for each thread or process of a trap. */
 __attribute__((unused)) static struct sockaddr_in numbered(unsigned n, int port) {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port)};
     at.sin_addr.s_addr = htonl((127u << 24) + (1u << 16) + n);
@@ -31,8 +31,8 @@ __attribute__((unused)) static struct sockaddr_in loopback(int port) {
     return at;
 }
 
-/* bind(2) by its registers, without the C library's types in between: 0 or an errno. With BY_LIBC,
- * by the library's function, where a preloaded one stands in front of it. */
+/* bind(2) as a raw system call with any arguments: 0 or an errno. With BY_LIBC, the function of the C
+ * library, which a preloaded library can intercept. */
 __attribute__((unused)) static int bind_raw(unsigned long fd, const void *at, unsigned long size) {
 #ifdef BY_LIBC
     return bind(fd, (const struct sockaddr *)at, size) ? errno : 0;
@@ -59,7 +59,7 @@ __attribute__((unused)) static void tell(const char *what, int result, const cha
     fflush(stdout);
 }
 
-/* A bind of a fresh socket, told. */
+/* Binds a new socket, and prints the case. */
 __attribute__((unused)) static void plain(const char *what, struct sockaddr_in at) {
     int fd = tcp();
     int result = bind_to(fd, at);

@@ -1,4 +1,4 @@
-/* trap_address PORT: every kind of sockaddr, length and descriptor that a bind can get wrong. */
+/* trap_address PORT: every kind of wrong sockaddr, length and descriptor. */
 #include "trap.h"
 #include <fcntl.h>
 #include <sys/mman.h>

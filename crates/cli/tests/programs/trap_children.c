@@ -1,4 +1,4 @@
-/* trap_children PORT: binds by everything a program can start.
+/* trap_children PORT: binds in every kind of child.
  * trap_children leaf WHAT PORT: one bind.
  */
 #include "trap.h"
@@ -37,7 +37,7 @@ int main(int argc, char **argv) {
     }
     wait_for(child);
 
-    /* Between vfork and exec the child runs in its parent's memory. */
+    /* Between vfork and exec the child shares its parent's memory. */
     int fd = tcp();
     volatile int result = 0;
     if ((child = vfork()) == 0) {

@@ -1,4 +1,4 @@
-/* trap_families PORT: sockets that are not TCP or UDP, and those that are by another name. */
+/* trap_families PORT: sockets other than TCP and UDP, and other ways to create these. */
 #include "trap.h"
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
@@ -23,7 +23,7 @@ int main(int argc, char **argv) {
     int port = atoi(argv[1]);
     struct sockaddr_in v4 = loopback(port);
 
-    /* A name of its own, relative: it must appear in this process's directory. */
+    /* A relative path, which must appear in the directory of this process. */
     char folder[] = "/tmp/sameport-trap-XXXXXX";
     if (!mkdtemp(folder) || chdir(folder)) return 3;
     struct sockaddr_un un = {.sun_family = AF_UNIX, .sun_path = "here"};
@@ -34,7 +34,7 @@ int main(int argc, char **argv) {
     with("unix-datagram", AF_UNIX, SOCK_DGRAM, 0, &un, sizeof un);
     unlink("here");
     if (chdir("/") || rmdir(folder)) return 3;
-    /* Abstract, and with bytes that would be a port and an address. */
+    /* Abstract, with the bytes of a port and an address. */
     struct sockaddr_un hidden = {.sun_family = AF_UNIX};
     snprintf(hidden.sun_path + 1, 60, "sameport-trap-%d", getpid());
     with("unix-abstract", AF_UNIX, SOCK_STREAM, 0, &hidden, 60);

@@ -1,7 +1,7 @@
 /* trap_interrupted PORT: binds while a timer interrupts them, with SA_RESTART and without.
  *
- * Without it, EINTR is possible until the supervisor has taken the call: then the next try has to
- * do what the first would have done.
+ * Without it, a call can fail with EINTR until the supervisor receives it. The next call must then have
+ * the same result.
  */
 #include "trap.h"
 #include <sys/time.h>
@@ -21,10 +21,10 @@ static void under_timer(const char *what, int flags, int microseconds, int port)
     setitimer(ITIMER_REAL, &every, NULL);
     int wrong = 0, interrupted = 0, binds = 0;
     const char *worst = "yes";
-    /* Until enough signals have come in between, at least 1,000 times, at most 100,000. */
+    /* Until enough signals have arrived: at least 1,000 binds, at most 100,000. */
     for (; binds < 1000 || (rang < 50 && binds < 100000); binds++) {
         int fd = tcp(), tries = 0, result;
-        /* By turns: who reads /proc/PID/fd, as other tests do, has a socket for an instant longer. */
+        /* Alternating addresses: readers of /proc/PID/fd, such as other tests, hold a socket a little longer. */
         struct sockaddr_in at = numbered(binds % 64, port);
         while ((result = bind_to(fd, at)) == EINTR && tries++ < 1000) interrupted++;
         if (result) wrong = result;
@@ -32,7 +32,7 @@ static void under_timer(const char *what, int flags, int microseconds, int port)
         close(fd);
     }
     setitimer(ITIMER_REAL, &never, NULL);
-    /* What SA_RESTART promises, there is no try of ours in. */
+    /* With SA_RESTART no call may fail with EINTR. */
     if (flags & SA_RESTART && interrupted) wrong = EINTR;
     fprintf(stderr, "%s: %d binds, %d signals, %d EINTR\n", what, binds, (int)rang, interrupted);
     tell(what, rang < 50 ? ETIME : wrong, worst);

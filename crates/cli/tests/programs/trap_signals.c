@@ -1,4 +1,4 @@
-/* trap_signals: says each signal that arrives, a line each; SIGALRM ends it. */
+/* trap_signals: prints each signal as a line; exits on SIGALRM. */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
-/* trap_stale PORT supervised|bare: callers that die while their bind waits for an answer.
+/* trap_stale PORT supervised|bare: callers that die during their bind.
  *
- * `supervised`: the parent process is the supervisor, and is stopped meanwhile.
+ * `supervised`: the parent process is the supervisor, which the test stops.
  */
 #include "trap.h"
 #include <linux/sched.h>
@@ -14,7 +14,7 @@ static void pause_for(long microseconds) {
     nanosleep(&time, NULL);
 }
 
-/* Stops the supervisor, and waits until it has stopped: without that, it may still answer. */
+/* Stops the supervisor and waits for the stop, before which it could answer. */
 static void supervisor(int number) {
     if (!supervised) return;
     kill(getppid(), number);
@@ -51,7 +51,7 @@ static void *binding(void *unused) {
     return NULL;
 }
 
-/* exec ends every other thread, also one that waits in bind. */
+/* exec ends every other thread, even one in bind. */
 static void threads_killed(void) {
     supervisor(SIGSTOP);
     pid_t child = fork();
@@ -68,8 +68,8 @@ static void threads_killed(void) {
     tell("killed-threads-let-exec-happen", status ? EPROTO : 0, "-");
 }
 
-/* A child dies in its bind; another process gets its number, with another socket under the same
- * descriptor. That socket must stay as it is. */
+/* A child dies in its bind. Another process gets its pid, with another socket under the same
+ * descriptor, which must stay unchanged. */
 static void pid_reused(void) {
     int touched = 0, reused = 0;
     for (int i = 0; i < 300; i++) {
@@ -80,7 +80,7 @@ static void pid_reused(void) {
             bind_to(fd, loopback(port));
             _exit(0);
         }
-        /* From before the call to after the answer. */
+        /* From before the call until after its answer. */
         pause_for(i * 3 % 400);
         kill(child, SIGKILL);
         waitpid(child, &number, 0);
@@ -99,7 +99,7 @@ static void pid_reused(void) {
         }
         close(fd);
     }
-    /* Choosing a process id takes CAP_CHECKPOINT_RESTORE. */
+    /* set_tid needs CAP_CHECKPOINT_RESTORE. */
     if (geteuid() == 0) tell("pid-reused", reused < 200 ? ETIME : 0, touched ? "yes" : "no");
 }
 

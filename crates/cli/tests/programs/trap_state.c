@@ -1,4 +1,4 @@
-/* trap_state FILE [ARGUMENT]...: writes to FILE everything a process has from those who started it. */
+/* trap_state FILE [ARGUMENT]...: writes to FILE all that a process inherits. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -14,7 +14,7 @@
 
 extern char **environ;
 
-/* Descriptors first: everything later may open some. Inode numbers are left out. */
+/* Descriptors first, because the rest can open some. Without inode numbers. */
 static void descriptors(FILE *out) {
     DIR *folder = opendir("/proc/self/fd");
     struct dirent *entry;

@@ -1,9 +1,9 @@
 /* trap_threads table|flip|swap|flood PORT [THREADS BINDS]: binds while other threads interfere.
  *
- * table  a thread with its own descriptor table, in which the same number is another socket
- * flip   a thread changes the port in the address all the time
- * swap   a thread puts another socket under the descriptor all the time
- * flood  THREADS threads make BINDS binds in all; before and after, wait for SIGUSR1
+ * table  a thread with its own descriptor table, where the number is another socket
+ * flip   a thread changes the port of the address in a loop
+ * swap   a thread replaces the descriptor by another socket in a loop
+ * flood  THREADS threads make BINDS binds in total; waits for SIGUSR1 before and after
  */
 #include "trap.h"
 #include <pthread.h>
@@ -21,7 +21,7 @@ static void *with_own_table(void *number) {
     close(own);
     int result = bind_to(same, loopback(port));
     tell("own-table", result, shared(same));
-    /* The table itself goes some time after the thread has been joined. */
+    /* The kernel frees the table some time after the join. */
     close(same);
     return NULL;
 }
@@ -54,7 +54,7 @@ static void flip(void) {
     int worst = 0;
     for (int i = 0; i < 2000; i++) {
         int fd = tcp();
-        /* Unshared where the thread showed port 0 at the wrong moment: no two on one address. */
+        /* The socket is unshared if the kernel read port 0, so each bind has its own address. */
         at.sin_addr = numbered(i, port).sin_addr;
         int result = bind_raw(fd, &at, sizeof at);
         if (result) worst = result;
@@ -76,8 +76,7 @@ static void *swapping(void *unused) {
     return NULL;
 }
 
-/* One of the two is a TCP socket, the other a pipe's end: whatever is looked at, the bind gives
- * what the kernel would. */
+/* The descriptor is a TCP socket or a pipe: for either, the bind returns the kernel's result. */
 static void swap(void) {
     int ends[2];
     if (pipe(ends)) exit(3);
@@ -126,7 +125,7 @@ static void wait_for_turn(const char *what) {
 static void flood(int threads, int binds) {
     pthread_t thread[64];
     if (threads > 64) exit(2);
-    /* The first round brings the supervisor to its working size. */
+    /* The first round is the warm-up of the supervisor. */
     for (int round = 0; round < 2; round++) {
         binds_each = (round ? binds : binds / 10) / threads;
         for (int i = 0; i < threads; i++)

@@ -1,5 +1,5 @@
-/* trap_waits PORT: answers every connection on PORT with its pid, and binds another socket, to an
- * address of its own, at each SIGUSR1.
+/* trap_waits PORT: answers every connection on PORT with its pid, and binds a new socket to a new
+ * address on each SIGUSR1.
  */
 #include "trap.h"
 #include <pthread.h>

@@ -2,10 +2,10 @@
  *
  * who tcp|udp IP PORT [once|fork|thread|daemon|setrp|raw]
  *   fork    two forked children accept on the inherited socket
- *   thread  bind, listen and accept happen in a second thread
- *   daemon  forks before binding, and the first process ends with 0
+ *   thread  a second thread calls bind, listen and accept
+ *   daemon  forks before bind, and the first process exits with 0
  *   setrp   sets SO_REUSEPORT itself
- *   raw     binds by syscall(2), and not by bind(3)
+ *   raw     binds by syscall(2) instead of bind(3)
  */
 #include <arpa/inet.h>
 #include <errno.h>

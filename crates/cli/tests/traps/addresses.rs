@@ -43,7 +43,7 @@ fn other_families_are_untouched() {
 fn closed_descriptors_are_handled() {
     let expected = ["close_range 0 yes", "closefrom 0 yes", "close-each 0 yes", "after 0 yes"];
     for user in User::all() {
-        run_trap(*user, "trap_fences", &["closed", "PORT"], &expected);
+        run_trap(*user, "trap_restricted", &["closed", "PORT"], &expected);
     }
 }
 

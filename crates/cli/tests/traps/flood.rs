@@ -44,7 +44,8 @@ fn refusals_are_reported_or_counted() {
     const COUNT: usize = 4000;
     let crowd = ["refused", &COUNT.to_string(), "PORT"];
     for user in User::all() {
-        let said = run_trap(*user, "trap_crowd", &crowd, &["refused 0 yes", "after 0 yes"]);
+        let said =
+            run_trap(*user, "trap_many_addresses", &crowd, &["refused 0 yes", "after 0 yes"]);
         let told = said.matches("no interface of this machine has that address").count();
         let counted = |words: &str| -> usize {
             let counts = said.lines().filter(|line| line.contains(words));
@@ -64,7 +65,7 @@ fn refusals_are_reported_or_counted() {
 fn too_few_descriptors_are_reported() {
     for user in User::all() {
         let told = (8..40).any(|limit| {
-            let crowd = command("trap_crowd", &["refused", "5", "PORT"]);
+            let crowd = command("trap_many_addresses", &["refused", "5", "PORT"]);
             let limit = format!("--nofile={limit}:{limit}");
             let mut arguments = vec![limit, sameport().to_str().unwrap().into()];
             arguments.extend(["run", "--"].map(String::from));

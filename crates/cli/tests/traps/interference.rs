@@ -45,9 +45,9 @@ fn signals_do_not_break_a_bind() {
 fn closed_address_can_be_bound_again() {
     for user in User::all() {
         let shared = ["tcp-again 0 yes", "udp-again 0 yes"];
-        run_trap(*user, "trap_again", &["PORT"], &shared);
+        run_trap(*user, "trap_rebind", &["PORT"], &shared);
         let left_alone = ["tcp-again 0 no", "udp-again 0 no"];
-        run_trap_with_options(*user, &["--port", "1"], "trap_again", &["PORT"], &left_alone);
+        run_trap_with_options(*user, &["--port", "1"], "trap_rebind", &["PORT"], &left_alone);
     }
 }
 

@@ -16,7 +16,7 @@ fn untraceable_process_binds_unshared_with_one_warning() {
         let is_reached = *user == User::Current && is_root();
         let line = if is_reached { "not-dumpable 0 yes" } else { "not-dumpable 0 no" };
         let expected = ["dumpable 0 yes", line, line, line, "after 0 yes"];
-        let said = run_trap(*user, "trap_fences", &["dumpable", "PORT"], &expected);
+        let said = run_trap(*user, "trap_restricted", &["dumpable", "PORT"], &expected);
         let warnings = said.lines().filter(|line| line.contains("cannot be reached")).count();
         assert_eq!(warnings, usize::from(!is_reached), "{user:?}: {said}");
     }
@@ -26,20 +26,21 @@ fn untraceable_process_binds_unshared_with_one_warning() {
 fn filter_of_the_program_wins() {
     for user in User::all() {
         let expected = ["before-filter 0 yes", "own-filter EACCES no"];
-        run_trap(*user, "trap_fences", &["filter", "PORT"], &expected);
+        run_trap(*user, "trap_restricted", &["filter", "PORT"], &expected);
     }
 }
 
 #[test]
 fn sockets_of_another_netns_are_unshared() {
     for user in User::all() {
-        let bare = start_command(*user, super::program("trap_fences"), &["network", "0"]).wait();
+        let bare =
+            start_command(*user, super::program("trap_restricted"), &["network", "0"]).wait();
         if !bare.stdout.starts_with("unshare 0 -\n") {
             skip("network namespaces", &format!("{user:?} may not make one: {}", bare.stdout));
             continue;
         }
         let expected = ["unshare 0 -", "other-network 0 no", "socket-from-before 0 yes"];
-        run_trap(*user, "trap_fences", &["network", "PORT"], &expected);
+        run_trap(*user, "trap_restricted", &["network", "PORT"], &expected);
     }
 }
 
@@ -59,7 +60,7 @@ const FOREIGN: [&str; 0] = [];
 fn other_system_call_tables_and_io_uring_are_covered() {
     for user in User::all() {
         let arguments = super::with_port(&["PORT"]);
-        let bare = start_command(*user, super::program("trap_dialects"), &arguments).wait();
+        let bare = start_command(*user, super::program("trap_syscalls"), &arguments).wait();
         let native: Vec<String> = lines(&bare).into_iter().map(str::to_owned).collect();
         assert_eq!(bare.code, 0, "{bare:?}");
         let shared =
@@ -71,7 +72,7 @@ fn other_system_call_tables_and_io_uring_are_covered() {
             };
         let allowed: Vec<String> = native.iter().map(shared).collect();
         let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
-        run_trap_with_options(*user, &["--allow-io-uring"], "trap_dialects", &["PORT"], &allowed);
+        run_trap_with_options(*user, &["--allow-io-uring"], "trap_syscalls", &["PORT"], &allowed);
 
         // A refused io_uring does not exist; nothing else differs.
         let refused: Vec<&str> = allowed
@@ -82,7 +83,7 @@ fn other_system_call_tables_and_io_uring_are_covered() {
                 other => other,
             })
             .collect();
-        let exited = start_run(*user, &[], &command("trap_dialects", &["PORT"])).wait();
+        let exited = start_run(*user, &[], &command("trap_syscalls", &["PORT"])).wait();
         assert_eq!(lines(&exited), refused, "{user:?}: {}", exited.stderr);
     }
 }

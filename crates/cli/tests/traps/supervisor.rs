@@ -67,7 +67,7 @@ fn worker_of_a_killed_supervisor_serves_and_cannot_bind() {
 #[test]
 fn binds_succeed_with_a_blocked_stderr() {
     for user in User::all() {
-        let crowd = command("trap_crowd", &["shared", "400", "PORT"]);
+        let crowd = command("trap_many_addresses", &["shared", "400", "PORT"]);
         let all: Vec<&str> =
             ["run", "--"].into_iter().chain(crowd.iter().map(String::as_str)).collect();
 
@@ -115,7 +115,7 @@ fn stdout_of_a_worker_is_unchanged() {
     for user in User::all() {
         let [heard, bytes] = ["heard", "bytes"].map(|name| in_test_dir(format!("{name}-{user:?}")));
         let crowd = ["shared", "3", "PORT", heard.to_str().unwrap()];
-        let crowd = command("trap_crowd", &crowd).join(" ");
+        let crowd = command("trap_many_addresses", &crowd).join(" ");
         let script = format!("printf '{text}'; {crowd} >&2; printf '{text}'");
         let all = ["run", "-n", "1", "--", "sh", "-c", &script];
         let mut run = command_for(*user, sameport(), &all);

@@ -1,11 +1,11 @@
-/* One way to a port, and what came of it, as a line:
+/* Binds a port by one call, and prints the result as a line:
  *
- *   given PORT            what getsockname says in the end
- *   refused CALL ERRNO    with its number
- *   absent WHAT ERRNO     this kernel has no such thing
+ *   given PORT            the port that getsockname returns
+ *   refused CALL ERRNO    the number of the errno
+ *   absent WHAT ERRNO     this kernel lacks it
  *
- * guard_ways WAY PORT [DIRECTORY]    where the ways are the names at the end of this file; the
- *                                    directory is that of another cgroup
+ * guard_binds CALL PORT [DIRECTORY]   the calls are the names at the end of this file; DIRECTORY
+ *                                    is another cgroup
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -28,12 +28,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Newer than some headers. */
+/* Missing from older headers. */
 enum { OP_BIND = 56, PROTO_MPTCP = 262, PROTO_UDPLITE = 136, NO_PORT = 24, PORT_RANGE = 51 };
 
 static int port;
 static const char *directory;
-/* Static: the 32-bit call takes an address of four bytes. */
+/* Static, because the 32-bit call takes an address below 4 GiB. */
 static struct sockaddr_storage address;
 static unsigned words[3];
 
@@ -85,7 +85,7 @@ static void given(int fd) {
     exit(0);
 }
 
-/* The plain way, to any address. */
+/* The usual calls, with any address. */
 static void plain(int fd, const char *ip) {
     socklen_t length = at(ip, port);
     need(!bind(fd, (void *)&address, length), "bind");
@@ -100,7 +100,7 @@ static void udp(const char *ip) {
     plain(made(strchr(ip, ':') ? AF_INET6 : AF_INET, SOCK_DGRAM, 0), ip);
 }
 
-/* A bind through a ring made by hand. */
+/* A bind through io_uring, without liburing. */
 static void ring(int type, unsigned flags) {
     struct io_uring_params params = {.flags = flags, .sq_thread_idle = 1000};
     int fd = made(AF_INET, type, 0), ring = syscall(SYS_io_uring_setup, 4, &params);
@@ -131,7 +131,7 @@ static void no_such_call(int number) {
     _exit(0);
 }
 
-/* Through the gate for 32-bit programs, as any 64-bit program can. */
+/* A 32-bit system call, which any 64-bit program can make. */
 static void old_gate(int call, int fd, socklen_t length) {
 #ifdef __x86_64__
     int result;
@@ -160,7 +160,7 @@ static void old_gate(int call, int fd, socklen_t length) {
 #endif
 }
 
-/* Leaves the kernel no other port to pick, for this socket. */
+/* Leaves the kernel no other port to pick for this socket. */
 static void narrow(int fd) {
     unsigned range = (unsigned)port << 16 | (unsigned)port;
     have(!setsockopt(fd, IPPROTO_IP, PORT_RANGE, &range, sizeof range), "IP_LOCAL_PORT_RANGE");
@@ -218,7 +218,7 @@ static void late_port(void) {
     given(fd);
 }
 
-/* A socket that a process of another user has made. */
+/* A socket created by a process of another user. */
 static void passed(void) {
     int pair[2], fd = -1;
     char room[CMSG_SPACE(sizeof fd)] = {0}, byte = 0;
@@ -243,7 +243,7 @@ static void passed(void) {
     plain(fd, "0.0.0.0");
 }
 
-/* A socket made here, bound in the other cgroup. */
+/* A socket created here, bound in the other cgroup. */
 static void carried(void) {
     char path[4096];
     int fd = made(AF_INET, SOCK_STREAM, 0);
@@ -296,8 +296,8 @@ static void in_a_user_namespace(void) {
     tcp("0.0.0.0");
 }
 
-/* As any user: says of itself that it executes another file, which asks only that nothing is mapped of its
- * own one any more. */
+/* Changes its own exe link by PR_SET_MM_MAP, which needs no privilege, only that no page of the old file
+ * is mapped. */
 static void claims(const char *path) {
     struct prctl_mm_map map = { .exe_fd = open(path, O_RDONLY) };
     struct { char *from; size_t size; int allowed; } part[16];
@@ -324,7 +324,7 @@ static void claims(const char *path) {
         mprotect(copy, size, part[i].allowed);
         mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, part[i].from);
     }
-    /* The rest only has to be in order. */
+    /* The other fields must be valid. */
     map.start_code = map.start_data = map.arg_start = map.env_start = (unsigned long)&port & ~4095ul;
     map.end_code = map.end_data = map.arg_end = map.env_end = map.start_code + 1;
     map.start_brk = map.brk = (unsigned long)sbrk(0);
@@ -343,7 +343,7 @@ static void another_user(void) {
     tcp("0.0.0.0");
 }
 
-/* Tells "ready" with the port already bound, and listens when SIGUSR1 comes. */
+/* Prints "ready" with the port bound, and listens on SIGUSR1. */
 static void before(void) {
     int number, fd = made(AF_INET, SOCK_STREAM, 0);
     socklen_t length = at("127.0.0.1", port);
@@ -359,7 +359,7 @@ static void before(void) {
     given(fd);
 }
 
-/* Binds as often as it can until SIGTERM comes; then tells how often it was let, and refused. */
+/* Binds in a loop until SIGTERM, then prints how often the bind succeeded and failed. */
 static volatile sig_atomic_t over;
 static void end(int number) {
     (void)number;

@@ -1,8 +1,8 @@
-/* trap_fences CASE PORT: what a process does to itself before it binds.
+/* trap_restricted CASE PORT: binds of a process that restricts itself first.
  *
  * dumpable   PR_SET_DUMPABLE 0
- * filter     a seccomp filter of its own that answers bind with EACCES
- * network    a network namespace of its own, with a socket from before and one from after
+ * filter     its own seccomp filter, which fails bind with EACCES
+ * network    its own network namespace, with a socket created before and one after
  * closed     every descriptor closed, by close_range and by closefrom
  */
 #include "trap.h"
@@ -29,7 +29,7 @@ int main(int argc, char **argv) {
     int port = atoi(argv[2]);
     struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
     if (!strcmp(argv[1], "dumpable")) {
-        /* Addresses of their own: a shared one and an unshared one would be in each other's way. */
+        /* Separate addresses, because a shared and an unshared socket conflict. */
         plain("dumpable", numbered(0, port));
         prctl(PR_SET_DUMPABLE, 0);
         for (int i = 1; i < 4; i++) plain("not-dumpable", numbered(i, port));

@@ -1,8 +1,8 @@
-/* trap_again PORT: looks whether a port is free by binding it, closes it and binds it again, as
- * many programs do before they serve.
+/* trap_rebind PORT: tests whether a port is free by binding and closing it, and binds it again, as
+ * many servers do.
  *
- * Who reads /proc/PID/fd, as other tests do, has a socket for an instant longer than the program, so
- * a few of the 200 may be refused. What is kept until somebody looks at it is in the way of most.
+ * Readers of /proc/PID/fd, such as other tests, hold a socket a little longer than the program, so a few
+ * of the 200 binds can fail. A supervisor that keeps the socket makes most of them fail.
  */
 #include "trap.h"
 

@@ -1,8 +1,8 @@
-/* trap_crowd shared|refused COUNT PORT [FILE]: COUNT addresses, each worth a line of the supervisor.
- * With FILE, ends once there is one.
+/* trap_many_addresses shared|refused COUNT PORT [FILE]: binds COUNT addresses, each of which makes
+ * the supervisor print a line. With FILE, exits once it exists.
  *
- * shared   two UDP sockets on each
- * refused  an address that no machine has (198.18.0.0/15 is for benchmarks)
+ * shared   two UDP sockets on each address
+ * refused  a foreign address (198.18.0.0/15 is for benchmarks, RFC 2544)
  */
 #include "trap.h"
 
@@ -21,7 +21,7 @@ int main(int argc, char **argv) {
             if (is_refused) close(fd);
         }
     }
-    /* Time to look at those who share. */
+    /* Time for the supervisor to report the shared addresses. */
     if (!is_refused && argc == 4) usleep(500000);
     for (int i = 0; argc > 4 && access(argv[4], F_OK) && i < 20000; i++) usleep(1000);
     tell(argv[1], surprises ? EPROTO : 0, unshared ? "no" : "yes");

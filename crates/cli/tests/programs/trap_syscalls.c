@@ -1,4 +1,4 @@
-/* trap_dialects PORT: binds that are not made by the usual system call: i386, x32, io_uring. */
+/* trap_syscalls PORT: binds by other system calls: i386, x32, io_uring. */
 #include "trap.h"
 #include <linux/io_uring.h>
 #include <stdint.h>
@@ -17,7 +17,7 @@ static long i386(uint32_t number, uint32_t a, uint32_t b, uint32_t c) {
 }
 
 static void foreign(int port) {
-    /* Pointers that fit into 32 bits. */
+    /* Pointers below 4 GiB. */
     char *low = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     struct sockaddr_in at = loopback(port);
@@ -50,7 +50,7 @@ static void foreign(int port) {
 }
 #endif
 
-/* One request through a ring made by hand: the result, or the errno of io_uring_setup. */
+/* One request through io_uring: its result, or the errno of io_uring_setup. */
 static int ring_bind(int fd, const struct sockaddr_in *at, int *setup) {
     struct io_uring_params params = {0};
     int ring = syscall(SYS_io_uring_setup, 4, &params);
@@ -78,7 +78,7 @@ int main(int argc, char **argv) {
     foreign(port);
 #endif
     int fd = tcp(), setup;
-    /* Unshared, so not where a shared one was a moment ago. */
+    /* Unshared, so on another address than the shared socket before. */
     struct sockaddr_in at = numbered(0, port);
     int result = ring_bind(fd, &at, &setup);
     tell("io_uring_setup", setup, "-");
