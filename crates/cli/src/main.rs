@@ -7,7 +7,11 @@
 
 #![cfg_attr(
     not(target_os = "linux"),
-    allow(dead_code, reason = "other systems parse the verbs that only Linux has")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "other systems only parse the arguments of most commands"
+    )
 )]
 
 mod args;

@@ -10,6 +10,7 @@ use sameport_policy::addr::{AddrSpec, Host};
 use sameport_policy::model::group_by_address;
 use sameport_policy::model::netns::NetnsSpec;
 use sameport_policy::model::{Address, Group, Member, SocketState};
+#[cfg(target_os = "linux")]
 use sameport_sys::socket::resolve_host;
 
 /// The options of `ls`.
@@ -79,10 +80,8 @@ pub(crate) enum Error {
     /// The name has no address.
     Name { name: String, source: io::Error },
     /// The network namespace does not exist.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing to enter there"))]
     Network(String),
     /// The network namespace may not be entered.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing to enter there"))]
     NotPermitted(String),
     /// This system cannot list sockets.
     Machine(String),
@@ -235,6 +234,11 @@ fn is_root() -> bool {
 #[cfg(not(target_os = "linux"))]
 fn is_root() -> bool {
     false
+}
+
+#[cfg(not(target_os = "linux"))]
+fn resolve_host(_name: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(not(target_os = "linux"))]

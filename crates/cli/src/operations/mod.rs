@@ -12,5 +12,4 @@ pub(crate) mod guard;
 pub(crate) mod list;
 pub(crate) mod listen;
 #[cfg(target_os = "linux")]
-#[cfg(target_os = "linux")]
 pub(crate) mod why;
