@@ -69,7 +69,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
             if args.json {
                 stdout::write(&output::json(&list))?;
             } else if list.attached.is_empty() {
-                stderr::say("nothing is attached");
+                stderr::print("nothing is attached");
             } else {
                 stdout::write(&output::text(&list))?;
             }
@@ -84,7 +84,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let request = AttachRequest { place, ports, rules: args.maps, source: args.source };
     let done = attach::attach(&request)?;
     for line in output::done(&done) {
-        stderr::say(&line);
+        stderr::print(&line);
     }
     if is_unit {
         stderr::hint("systemd makes a new cgroup at each start: docs/cgroup.md has the drop-in");

@@ -52,10 +52,10 @@ pub(crate) fn run(args: Args) -> VerbResult {
     } else {
         stdout::write(&output::text(&report.findings, SystemTime::now()))?;
         if report.findings.is_empty() {
-            stderr::say(&output::nothing(request.port));
+            stderr::print(&output::nothing(request.port));
         }
         for unseen in &report.unseen {
-            stderr::say(&output::unseen(unseen));
+            stderr::print(&output::unseen(unseen));
         }
     }
     Ok(ExitCode::from(u8::from(!report.findings.is_empty())))

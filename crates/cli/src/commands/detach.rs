@@ -45,7 +45,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
         (_, Some(path)) => CgroupChoice::Path(path),
         (None, None) => {
             let count = attach::detach_all()?;
-            stderr::say(&match count {
+            stderr::print(&match count {
                 0 => "nothing was attached".to_owned(),
                 1 => "detached from 1 cgroup".to_owned(),
                 count => format!("detached from {count} cgroups"),
@@ -54,6 +54,6 @@ pub(crate) fn run(args: Args) -> VerbResult {
         }
     };
     let path = attach::detach(&place)?;
-    stderr::say(&format!("detached from {}", quotable(&path.to_string_lossy())));
+    stderr::print(&format!("detached from {}", quotable(&path.to_string_lossy())));
     Ok(ExitCode::SUCCESS)
 }

@@ -69,7 +69,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use crate::output::guard as output;
     use crate::output::{stderr, stdout};
 
-    let say = |lines: Vec<String>| lines.iter().for_each(|line| stderr::say(line));
+    let say = |lines: Vec<String>| lines.iter().for_each(|line| stderr::print(line));
     match args.port {
         Some(port) if args.off => {
             let ended = guard::off(port)?;
@@ -89,7 +89,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
             let refusals = guard::log()?;
             match (args.json, refusals.is_empty()) {
                 (true, _) => stdout::write(&output::log::json(&refusals))?,
-                (false, true) => stderr::say("no bind was refused"),
+                (false, true) => stderr::print("no bind was refused"),
                 (false, false) => stdout::write(&output::log::text(&refusals))?,
             }
         }
@@ -98,10 +98,10 @@ pub(crate) fn run(args: Args) -> VerbResult {
             if args.json {
                 stdout::write(&output::json(&list))?;
             } else if list.guards.is_empty() {
-                stderr::say("no port is guarded");
+                stderr::print("no port is guarded");
             } else {
                 stdout::write(&output::text(&list))?;
-                stderr::say(output::MECHANISM);
+                stderr::print(output::MECHANISM);
             }
             if list.state != GuardState::InForce {
                 return Err(guard_state_failure(list.state));

@@ -84,7 +84,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let listing = list::list(&request)?;
     match (args.json, listing.groups.is_empty()) {
         (true, _) => stdout::outcome(ls_json::write(&listing, stdout::raw()))?,
-        (false, true) => stderr::say(&no_sockets(&request)),
+        (false, true) => stderr::print(&no_sockets(&request)),
         (false, false) => stdout::write(&text(&listing, args.wide))?,
     }
     if !args.json {
@@ -96,7 +96,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
 
 fn watch(request: &ListRequest, json: bool, wide: bool) -> VerbResult {
     let mut changes = ChangeLines::default();
-    let on_screen = !json && screen::is_there();
+    let on_screen = !json && screen::is_terminal();
     let print = |listing: Listing| {
         if !on_screen {
             return stdout::line(&changes.lines(listing, json));

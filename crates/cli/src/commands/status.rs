@@ -46,7 +46,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
         None => {
             let found = runs.list();
             if found.is_empty() && !args.json {
-                stderr::say("there is no named run");
+                stderr::print("there is no named run");
                 stderr::hint("`sameport run --name web -- COMMAND` starts one");
             }
             if args.json { status::list_json(&found) } else { status::list(&found, now()) }

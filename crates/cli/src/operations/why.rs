@@ -1,5 +1,4 @@
-//! Whether an address could be bound, by whom it is held, and what would work. Looks and decides;
-//! binds nothing.
+//! `why`: whether an address can be bound, the sockets in the way, and the remedies. Binds nothing.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -26,7 +25,7 @@ use sameport_sys::{effective_user, process};
 use super::guard::of_port as guarded;
 use super::guard::record::GuardEntry;
 
-/// What somebody would like to bind.
+/// The options of `why`.
 #[derive(Debug, Clone)]
 pub(crate) struct WhyRequest {
     pub(crate) address: AddrSpec,
@@ -35,41 +34,41 @@ pub(crate) struct WhyRequest {
     pub(crate) reuse_address: bool,
     pub(crate) v6only: bool,
     pub(crate) device: Option<String>,
-    /// Whose socket it would be, by name or number; `None` for the caller's.
+    /// The owner of the socket, by name or number; `None` for the caller.
     pub(crate) user: Option<String>,
 }
 
-/// Something that is on the port already.
+/// A socket or connection that uses the port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PresentSocket {
     Socket(Box<Member>),
-    /// What is left of a connection.
+    /// A closed connection in TIME_WAIT.
     Left(TimeWait),
 }
 
-/// What was found out about one address.
+/// The answer for one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WhyAnswer {
     pub(crate) wish: BindRequest,
-    /// The login name of the user who wishes, if there is one.
+    /// The login name of the owner, if there is one.
     pub(crate) user: Option<String>,
     pub(crate) prediction: Prediction,
-    /// What is on the port, in the order of the prediction's indices.
+    /// The sockets on the port, in the order of the prediction's indices.
     pub(crate) there: Vec<PresentSocket>,
-    /// The named runs that have some of it, by the pid of their supervisor.
+    /// The named runs with sockets on the port, by the pid of their supervisor.
     pub(crate) runs: BTreeMap<i32, RunName>,
-    /// What is known of it, read or inferred, in the same order.
+    /// The facts about these sockets, read or inferred, in the same order.
     pub(crate) known: Vec<ExistingSocket>,
-    /// The guard that would refuse it before the kernel looked at anything else.
+    /// The guard that refuses the bind.
     pub(crate) guard: Option<GuardEntry>,
-    /// What would work, where it cannot be bound as it was wished.
+    /// The remedies, where the address cannot be bound.
     pub(crate) remedies: Vec<Remedy>,
-    /// Whether sockets that are bound and do nothing else could be seen: not before Linux 6.8.
+    /// Whether the kernel lists bound sockets that do not listen (Linux 6.8).
     pub(crate) bound_seen: bool,
 }
 
 impl WhyAnswer {
-    /// Whether it can be bound; `None` where that depends on what cannot be seen.
+    /// Whether the address can be bound; `None` where that depends on hidden facts.
     pub(crate) fn granted(&self) -> Option<bool> {
         match self.prediction.result {
             _ if self.guard.is_some() => Some(false),
@@ -81,43 +80,43 @@ impl WhyAnswer {
 }
 
 impl WhyAnswer {
-    /// The processes that serve a socket: not the supervisor of a named run, which only keeps it.
+    /// The processes that serve a socket, without the supervisor of a named run, which only holds it.
     pub(crate) fn servers<'a>(&self, member: &'a Member) -> Vec<&'a Process> {
         let is_supervisor = |process: &&Process| self.runs.contains_key(&process.pid);
         let servers: Vec<_> = member.processes.iter().filter(|it| !is_supervisor(it)).collect();
         if servers.is_empty() { member.processes.iter().collect() } else { servers }
     }
 
-    /// The named run that has this socket.
+    /// The named run of this socket.
     pub(crate) fn run(&self, member: &Member) -> Option<&RunName> {
         member.processes.iter().find_map(|process| self.runs.get(&process.pid))
     }
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
 pub(crate) enum Error {
     /// The name has no address.
     Name { name: String, source: io::Error },
-    /// The user database does not know this one.
+    /// The user database has no such user.
     NoUser(String),
-    /// Only root can ask for this one.
+    /// Only root can ask for another user.
     OtherUser(String),
-    /// `IPV6_V6ONLY` and an address that is IPv4.
+    /// `IPV6_V6ONLY` with an IPv4 address.
     V6onlyOfIpv4(IpAddr),
-    /// This kernel does not tell.
+    /// This kernel cannot list sockets.
     Machine(String),
-    /// It could tell, and did not.
+    /// The kernel could list them, and failed.
     Look(String),
 }
 
-/// One answer an address: a name can have several.
+/// One answer for each address of the name.
 ///
 /// # Errors
 ///
 /// [`Error`].
 pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
-    let uid = request.user.as_deref().map_or(Ok(effective_user()), whose)?;
+    let uid = request.user.as_deref().map_or(Ok(effective_user()), user_id)?;
     let ips = ips(&request.address)?;
     if let Some(ip) = ips.iter().find(|ip| request.v6only && ip.is_ipv4()) {
         return Err(Error::V6onlyOfIpv4(*ip));
@@ -131,18 +130,18 @@ pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
     };
     let gone: HashSet<u64> = left.iter().map(|left| left.cookie).collect();
     let mut members = seen.members;
-    // What is left of a connection is in both lists until the other end has closed.
+    // A closing connection is in both lists until the other end has closed.
     members.retain(|member| member.socket.inode != 0 || !gone.contains(&member.socket.cookie));
     let others = [existing_sockets(&members), left.iter().map(other).collect()].concat();
     let sockets = members.into_iter().map(|member| PresentSocket::Socket(Box::new(member)));
     let there: Vec<PresentSocket> =
         sockets.chain(left.into_iter().map(PresentSocket::Left)).collect();
     let runs = named_runs(&there);
-    let scene = WhyFacts { there, others, runs, bound: seen.bound };
-    ips.into_iter().map(|ip| answer(request, uid, ip, &scene)).collect()
+    let facts = WhyFacts { there, others, runs, bound: seen.bound };
+    ips.into_iter().map(|ip| answer(request, uid, ip, &facts)).collect()
 }
 
-fn whose(user: &str) -> Result<u32, Error> {
+fn user_id(user: &str) -> Result<u32, Error> {
     let known = user.parse().ok().or_else(|| users::user_id(user));
     let uid = known.ok_or_else(|| Error::NoUser(user.to_owned()))?;
     match effective_user() {
@@ -151,7 +150,7 @@ fn whose(user: &str) -> Result<u32, Error> {
     }
 }
 
-/// What was seen, and what is known of it, index by index.
+/// The sockets on the port and the facts about them, index by index.
 struct WhyFacts {
     there: Vec<PresentSocket>,
     others: Vec<ExistingSocket>,
@@ -159,7 +158,7 @@ struct WhyFacts {
     bound: bool,
 }
 
-/// A supervisor has the listening sockets of its workers open, too.
+/// The named runs whose supervisor has a socket on the port open.
 fn named_runs(there: &[PresentSocket]) -> BTreeMap<i32, RunName> {
     let members = there.iter().filter_map(|there| match there {
         PresentSocket::Socket(member) => Some(member),
@@ -180,9 +179,9 @@ fn answer(
     request: &WhyRequest,
     uid: u32,
     ip: IpAddr,
-    scene: &WhyFacts,
+    facts: &WhyFacts,
 ) -> Result<WhyAnswer, Error> {
-    let WhyFacts { there, others, runs, bound } = scene;
+    let WhyFacts { there, others, runs, bound } = facts;
     let wild = ip == Ipv6Addr::UNSPECIFIED;
     let address = Address {
         protocol: request.protocol,
@@ -218,7 +217,7 @@ fn answer(
     })
 }
 
-/// As a server that was told no more than the port: every address, of both families.
+/// A port alone is every address of both families, as for most servers.
 fn ips(wanted: &AddrSpec) -> Result<Vec<IpAddr>, Error> {
     match &wanted.host {
         Host::Any if local_addresses::has_ipv6() => Ok(vec![Ipv6Addr::UNSPECIFIED.into()]),
@@ -235,7 +234,7 @@ fn ips(wanted: &AddrSpec) -> Result<Vec<IpAddr>, Error> {
 fn machine(request: &WhyRequest, uid: u32, ip: IpAddr) -> Result<PortLimits, Error> {
     let device = request.device.as_deref();
     let rights = match uid {
-        // Of another user, what it may do is not known; as a rule nothing.
+        // The capabilities of another user are not known; usually none.
         uid if uid != effective_user() => None,
         _ if local_addresses::owns_netns() => {
             process::thread_rights(std::process::id().cast_signed())
@@ -254,7 +253,7 @@ fn machine(request: &WhyRequest, uid: u32, ip: IpAddr) -> Result<PortLimits, Err
     })
 }
 
-/// The kernel keeps its options, and tells them to nobody.
+/// The kernel does not report the options of TIME_WAIT.
 fn other(left: &TimeWait) -> ExistingSocket {
     ExistingSocket {
         address: left.address.clone(),

@@ -1,30 +1,30 @@
-//! A terminal on which one text takes the place of the last.
+//! A text that replaces the one before on the terminal.
 
 use std::io::{self, IsTerminal as _};
 
 use super::stdout;
 use super::text::truncate;
 
-/// Whether a person looks at stdout as it changes.
-pub(crate) fn is_there() -> bool {
+/// Whether stdout is a terminal.
+pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Shows this text alone, as much of it as there is room for.
+/// Shows the part of the text that fits the terminal.
 ///
 /// # Errors
 ///
-/// Those of the system, a terminal that is gone included.
+/// Those of write(2), also for a closed terminal.
 pub(crate) fn show(text: &str) -> io::Result<()> {
     stdout::line(&frame(text, size()))
 }
 
-/// Each line replaces what stood there, so that nothing flickers.
+/// Each line replaces the one before, which avoids flicker.
 fn frame(text: &str, (columns, rows): (usize, usize)) -> String {
     let lines: Vec<&str> = text.lines().collect();
     // The cursor is on the row after the last.
-    let room = rows.saturating_sub(1).max(1);
-    let shown = if lines.len() > room { room - 1 } else { lines.len() };
+    let height = rows.saturating_sub(1).max(1);
+    let shown = if lines.len() > height { height - 1 } else { lines.len() };
     let mut frame = "\u{1b}[H".to_owned();
     let rest = lines.len() - shown;
     let more = (rest > 0).then(|| format!("… and {rest} more lines"));

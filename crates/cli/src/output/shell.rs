@@ -1,16 +1,16 @@
-//! Commands that a person may paste into a shell. Their words are what others chose.
+//! Commands for a shell. Other programs chose their words, so every word is quoted.
 
 use std::ffi::OsStr;
 
 use super::text::controls_terminal;
 
-/// A command is this long at most; what comes after is left out by whole words.
-const MOST: usize = 200;
+/// The longest command in characters; it is cut between words.
+const LIMIT: usize = 200;
 
-/// One word, whatever is in it: nothing in it is the shell's, and nothing controls_terminal a terminal.
+/// Quotes one word for the shell and escapes control characters.
 pub(crate) fn word(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./:=@,+%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=@,+%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()
     } else if word.chars().any(controls_terminal) {
         format!("$'{}'", word.chars().map(escaped).collect::<String>())
@@ -25,19 +25,19 @@ fn escaped(c: char) -> String {
         '\n' => r"\n".to_owned(),
         '\t' => r"\t".to_owned(),
         '\\' => r"\\".to_owned(),
-        // A shell that does not know `$'…'` would end the quote at `\'`, and execute what comes after.
+        // A shell without `$'…'` would end the quote at `\'` and execute the rest.
         '\'' => r"\x27".to_owned(),
         c if controls_terminal(c) => format!("\\u{:04x}", u32::from(c)),
         c => c.to_string(),
     }
 }
 
-/// A whole command. Where it is too long, it ends with `…` between two words.
+/// A command line. A long one ends with `…` between two words.
 pub(crate) fn command<Word: AsRef<str>>(words: impl IntoIterator<Item = Word>) -> String {
     let mut line = String::new();
     for next in words {
         let next = word(next.as_ref());
-        if line.chars().count() + next.chars().count() > MOST {
+        if line.chars().count() + next.chars().count() > LIMIT {
             line.push('…');
             return line;
         }
@@ -48,7 +48,7 @@ pub(crate) fn command<Word: AsRef<str>>(words: impl IntoIterator<Item = Word>) -
     line
 }
 
-/// The same for words that need not be UTF-8.
+/// The command line of words that need not be UTF-8.
 pub(crate) fn os_command<Word: AsRef<OsStr>>(words: impl IntoIterator<Item = Word>) -> String {
     command(words.into_iter().map(|word| word.as_ref().to_string_lossy().into_owned()))
 }
@@ -69,6 +69,6 @@ mod tests {
         let long = "x y".repeat(100);
         assert_eq!(command(["python3", "-c", &long, "b"]), "python3 -c …");
         assert_eq!(command([&long]), "…");
-        assert_eq!(command(["a"; 200]).chars().count(), 2 * MOST / 2 + 1);
+        assert_eq!(command(["a"; 200]).chars().count(), 2 * LIMIT / 2 + 1);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Failure, stdout_failure};
 
-/// Writes and flushes. A reader that has gone (`| head`) has what it wanted: that is no failure.
+/// Writes and flushes. A closed pipe is no failure: its reader (`| head`) has read enough.
 ///
 /// # Errors
 ///
@@ -14,7 +14,7 @@ pub(crate) fn write(text: &str) -> Result<(), Failure> {
     outcome(line(text))
 }
 
-/// What becomes of the command when its result was written like this, or was not.
+/// The result of a verb after its output was written, or was not.
 ///
 /// # Errors
 ///
@@ -26,18 +26,18 @@ pub(crate) fn outcome(written: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// Writes and flushes, for callers that go on only while somebody reads.
+/// Writes and flushes, for callers that stop when the reader has gone.
 ///
 /// # Errors
 ///
-/// Those of the system, a closed pipe included.
+/// Those of write(2), also for a closed pipe.
 pub(crate) fn line(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
 }
 
-/// Waits this long, or until nobody reads any more. Whether that is so.
+/// Waits this long or until the reader has gone, and returns whether it has.
 pub(crate) fn is_unread(within: Duration) -> bool {
     #[cfg(target_os = "linux")]
     return sameport_sys::fd::poll::wait_hangup(io::stdout(), within);
@@ -48,13 +48,13 @@ pub(crate) fn is_unread(within: Duration) -> bool {
     }
 }
 
-/// For bytes that are written as they come; see [`outcome`].
+/// For callers that write bytes; see [`outcome`].
 pub(crate) fn raw() -> impl io::Write {
     io::stdout()
 }
 
-/// Refuses to start a command whose result nobody could ever see. (Rust's runtime opens
-/// `/dev/null` on a closed stdout, so that writing to it seems to work.)
+/// Refuses to start with a closed stdout. (Rust's runtime opens `/dev/null` in its place, so that writing
+/// would succeed.)
 pub(crate) fn require() -> Result<(), Failure> {
     #[cfg(target_os = "linux")]
     if sameport_sys::process::startup::was_closed(1) {

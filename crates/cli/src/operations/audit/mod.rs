@@ -1,4 +1,4 @@
-//! What is wrong with who is on a port.
+//! `audit`: conflicts between the programs on a port.
 
 pub(crate) mod watch;
 
@@ -15,53 +15,53 @@ use sameport_sys::inspect;
 use sameport_sys::inspect::{Snapshot, SocketQuery, StateFilter};
 use sameport_sys::proc;
 
-/// What is found once may be passing: a server between `bind` and `listen`, a process between `fork`
-/// and `exec`. It is told if it is still there after this.
-const PASSING: Duration = Duration::from_millis(200);
+/// A finding can be transient: a server between `bind` and `listen`, a process between `fork` and `exec`.
+/// It is reported if it is still there after this time.
+const TRANSIENT: Duration = Duration::from_millis(200);
 
-/// What to look at.
+/// The options of `audit`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AuditRequest {
     /// One port, or all.
     pub(crate) port: Option<u16>,
 }
 
-/// What was found, and what could not be looked at.
+/// The findings, and the parts of the machine that could not be inspected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AuditReport {
     pub(crate) findings: Vec<Finding>,
     pub(crate) unseen: Vec<Unseen>,
 }
 
-/// What was not seen.
+/// A part of the machine that could not be inspected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Unseen {
-    /// Of so many sockets, who has them open; they are another user's.
+    /// The processes of this number of sockets, which belong to another user.
     Processes(usize),
-    /// The same, and not even root sees them: they are in another pid namespace, or are the kernel's.
+    /// The same, but invisible for root too: in another pid namespace, or in the kernel.
     EvenForRoot(usize),
-    /// Some process, and with it what sockets it has open as well.
+    /// The open sockets of a hidden process.
     Holders,
-    /// Who is bound and does not listen: this kernel has no list of them.
+    /// Bound sockets that do not listen: this kernel does not list them.
     Bound,
-    /// Whether a program chooses within a group.
+    /// Whether a program steers a group.
     Steering,
-    /// Whether a program chooses among all sockets.
+    /// Whether a program redirects connections between all sockets.
     Redirections(Errno),
 }
 
-/// Looks, and once more if there was something.
+/// Inspects the machine, and a second time if there are findings.
 ///
 /// # Errors
 ///
-/// When the sockets could not be listed: nothing is known then.
+/// When the sockets could not be listed.
 pub(crate) fn report(request: &AuditRequest) -> Result<AuditReport, inspect::InspectError> {
     let (facts, mut unseen) = facts(request)?;
     let mut findings = audit(&facts);
     if !findings.is_empty() {
-        std::thread::sleep(PASSING);
-        let (facts, seen_now) = self::facts(request)?;
-        unseen = seen_now;
+        std::thread::sleep(TRANSIENT);
+        let (facts, now_unseen) = self::facts(request)?;
+        unseen = now_unseen;
         let before = std::mem::take(&mut findings);
         findings = audit(&facts);
         findings.retain(|finding| before.iter().any(|earlier| earlier.is_same(finding)));
@@ -70,7 +70,7 @@ pub(crate) fn report(request: &AuditRequest) -> Result<AuditReport, inspect::Ins
 }
 
 fn facts(request: &AuditRequest) -> Result<(AuditFacts, Vec<Unseen>), inspect::InspectError> {
-    // Of all ports together, connections are too many, and mean nothing.
+    // On all ports together, connections are many and no evidence.
     let states = if request.port.is_some() { StateFilter::Every } else { StateFilter::Unconnected };
     let query = SocketQuery { port: request.port, ..SocketQuery::everything() };
     let seen = inspect::list_sockets(&query.in_states(states).with_details())?;
@@ -87,7 +87,7 @@ fn facts(request: &AuditRequest) -> Result<(AuditFacts, Vec<Unseen>), inspect::I
     Ok((facts, unseen))
 }
 
-/// Of every process that has a socket, and of its parent.
+/// Evidence about every process with a socket, and about its parent.
 fn traces(members: &[Member]) -> BTreeMap<i32, ProgramEvidence> {
     let mut traces = BTreeMap::new();
     for process in members.iter().flat_map(|member| &member.processes) {
@@ -114,7 +114,7 @@ fn trace(pid: i32) -> ProgramEvidence {
 
 fn unseen(seen: &Snapshot, lookups: Option<Errno>) -> Vec<Unseen> {
     let is_root = sameport_sys::effective_user() == 0;
-    // What waits to be accepted is nobody's yet.
+    // Inode 0: a connection in an accept queue has no process yet.
     let nameless = |member: &&Member| member.processes.is_empty() && member.socket.inode != 0;
     let nameless = seen.members.iter().filter(nameless).count();
     let processes = match (nameless, is_root) {
@@ -122,7 +122,7 @@ fn unseen(seen: &Snapshot, lookups: Option<Errno>) -> Vec<Unseen> {
         (sockets, true) => Some(Unseen::EvenForRoot(sockets)),
         (sockets, false) => Some(Unseen::Processes(sockets)),
     };
-    // One alone is not chosen among.
+    // A program cannot choose where there is one socket.
     let steering = !seen.iterated && seen.members.len() > 1;
     let bound = (!seen.bound).then_some(Unseen::Bound);
     let steering = steering.then_some(Unseen::Steering);

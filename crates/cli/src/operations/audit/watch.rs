@@ -1,4 +1,4 @@
-//! What changes on ports, as it does.
+//! `audit --watch`: changes on ports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,113 +12,113 @@ use sameport_sys::inspect::{SocketQuery, StateFilter};
 
 use super::{AuditRequest, facts};
 
-/// How often the sockets are listed, which costs a few milliseconds for thousands.
-const LOOK: Duration = Duration::from_millis(250);
+/// The interval of listing the sockets, which takes a few milliseconds for thousands.
+const SOCKETS_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often the processes are looked at, too, though the sockets are the same: one may have got
-/// another's.
-const CLOSER_LOOK: Duration = Duration::from_secs(5);
+/// The interval of inspecting the processes while the sockets stay the same: a socket can pass to another
+/// process.
+const PROCESSES_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What happened.
+/// An event of the watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PortChange {
-    /// Whoever is there from now on is told of.
+    /// The watch began: later events are complete.
     Began,
-    /// Something is wrong that was not before.
+    /// A new finding.
     Found(Finding),
-    /// It is no more.
+    /// A finding has gone.
     Gone(Finding),
-    /// A socket waits, or is bound, that was not.
+    /// A socket listens or is bound.
     Joined(Party),
-    /// It does no more.
+    /// A socket was closed.
     Left(Party),
-    /// For once it could not be looked.
+    /// An inspection failed.
     Blind(String),
 }
 
-/// Tells of changes until `tell` ends it; it is called with nothing at every look, too. What lives
-/// shorter than the time between two looks is not seen.
+/// Passes changes to `report` until it breaks; after each inspection it is called with `None`. A socket
+/// that lives shorter than the interval may be missed.
 ///
 /// # Errors
 ///
-/// Those of `tell`, and of the first look: later ones are told and made again.
+/// Those of `report` and of the first inspection; later ones are events.
 pub(crate) fn watch(
     request: &AuditRequest,
-    tell: &mut dyn FnMut(Option<PortChange>) -> ControlFlow<io::Result<()>>,
+    report: &mut dyn FnMut(Option<PortChange>) -> ControlFlow<io::Result<()>>,
 ) -> Result<io::Result<()>, inspect::InspectError> {
-    let mut seen = AuditState::default();
-    seen.look(request)?;
-    seen.changes.clear();
-    seen.changes.push(PortChange::Began);
-    seen.changes.extend(seen.findings.iter().cloned().map(PortChange::Found));
+    let mut state = AuditState::default();
+    state.inspect(request)?;
+    state.changes.clear();
+    state.changes.push(PortChange::Began);
+    state.changes.extend(state.findings.iter().cloned().map(PortChange::Found));
     loop {
-        for change in seen.changes.drain(..).map(Some).chain([None]) {
-            if let ControlFlow::Break(end) = tell(change) {
+        for change in state.changes.drain(..).map(Some).chain([None]) {
+            if let ControlFlow::Break(end) = report(change) {
                 return Ok(end);
             }
         }
-        std::thread::sleep(LOOK);
-        let looked = match sockets(request) {
-            Ok(sockets) if sockets == seen.sockets && seen.is_fresh() => Ok(()),
-            Ok(_) => seen.look(request),
+        std::thread::sleep(SOCKETS_INTERVAL);
+        let inspected = match sockets(request) {
+            Ok(sockets) if sockets == state.sockets && state.is_fresh() => Ok(()),
+            Ok(_) => state.inspect(request),
             Err(error) => Err(error),
         };
-        if let Err(error) = looked {
-            seen.changes.push(PortChange::Blind(error.to_string()));
+        if let Err(error) = inspected {
+            state.changes.push(PortChange::Blind(error.to_string()));
         }
     }
 }
 
-/// What is compared from look to look.
-type FindingKey = BTreeSet<(u64, Address, SocketState, u32)>;
+/// The sockets, as they are compared between inspections.
+type SocketKeys = BTreeSet<(u64, Address, SocketState, u32)>;
 
-/// All sockets, without a look at any process.
-fn sockets(request: &AuditRequest) -> Result<FindingKey, inspect::InspectError> {
+/// All sockets, without their processes.
+fn sockets(request: &AuditRequest) -> Result<SocketKeys, inspect::InspectError> {
     let query = SocketQuery { port: request.port, ..SocketQuery::everything() };
     let listed = inspect::list_without_owners(&query.in_states(StateFilter::Unconnected))?;
-    Ok(listed.iter().map(known).collect())
+    Ok(listed.iter().map(socket_key).collect())
 }
 
-fn known(socket: &Socket) -> (u64, Address, SocketState, u32) {
+fn socket_key(socket: &Socket) -> (u64, Address, SocketState, u32) {
     (socket.cookie, socket.address.clone(), socket.state, socket.uid)
 }
 
-/// What was seen last, and what has changed since then.
+/// The result of the last inspection and the changes since the one before.
 #[derive(Default)]
 struct AuditState {
-    sockets: FindingKey,
+    sockets: SocketKeys,
     parties: BTreeMap<u64, Party>,
     findings: Vec<Finding>,
-    /// Seen once, and told if seen again.
-    perhaps: Vec<Finding>,
-    succession: TakeoverTracker,
-    looked: Option<Instant>,
+    /// Found once, and reported if found again.
+    unconfirmed: Vec<Finding>,
+    takeovers: TakeoverTracker,
+    inspected: Option<Instant>,
     changes: Vec<PortChange>,
 }
 
 impl AuditState {
-    /// What was found only once so far is looked at again soon.
+    /// False while a finding needs confirmation.
     fn is_fresh(&self) -> bool {
-        let fresh = |at: Instant| at.elapsed() < CLOSER_LOOK;
-        self.perhaps.is_empty() && self.looked.is_some_and(fresh)
+        let fresh = |at: Instant| at.elapsed() < PROCESSES_INTERVAL;
+        self.unconfirmed.is_empty() && self.inspected.is_some_and(fresh)
     }
 
-    fn look(&mut self, request: &AuditRequest) -> Result<(), inspect::InspectError> {
+    fn inspect(&mut self, request: &AuditRequest) -> Result<(), inspect::InspectError> {
         let (facts, _) = facts(request)?;
-        let first = self.looked.is_none();
-        self.looked = Some(Instant::now());
+        let first = self.inspected.is_none();
+        self.inspected = Some(Instant::now());
         let waits = |socket: &&Socket| socket.state != SocketState::Connected;
         let sockets = facts.members.iter().map(|member| &member.socket).filter(waits);
-        self.sockets = sockets.map(known).collect();
+        self.sockets = sockets.map(socket_key).collect();
         self.compare_parties(parties(&facts));
         let mut found = audit(&facts);
         if first {
-            std::thread::sleep(super::PASSING);
+            std::thread::sleep(super::TRANSIENT);
             let again = audit(&super::facts(request)?.0);
             found.retain(|finding| again.iter().any(|other| other.is_same(finding)));
         }
         self.compare_findings(found, first);
-        let taken = self.succession.update(&facts).into_iter();
+        let taken = self.takeovers.update(&facts).into_iter();
         self.changes.extend(taken.map(PortChange::Found));
         Ok(())
     }
@@ -137,10 +137,10 @@ impl AuditState {
             found.into_iter().partition(|finding| has(&self.findings, finding));
         let gone = self.findings.iter().filter(|finding| !has(&known, finding));
         self.changes.extend(gone.cloned().map(PortChange::Gone));
-        let (sure, perhaps): (Vec<_>, Vec<_>) =
-            new.into_iter().partition(|finding| at_once || has(&self.perhaps, finding));
+        let (sure, unconfirmed): (Vec<_>, Vec<_>) =
+            new.into_iter().partition(|finding| at_once || has(&self.unconfirmed, finding));
         self.changes.extend(sure.iter().cloned().map(PortChange::Found));
         self.findings = known.into_iter().chain(sure).collect();
-        self.perhaps = perhaps;
+        self.unconfirmed = unconfirmed;
     }
 }

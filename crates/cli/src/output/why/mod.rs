@@ -1,9 +1,7 @@
-//! Why an address can be bound or not, in words and as JSON.
+//! The output of `why`: the answers as text and as JSON.
 
 mod json;
 mod remedies;
-
-use std::collections::BTreeMap;
 
 use sameport_policy::model::unit;
 use sameport_policy::model::{Address, Member, Protocol, SocketState, is_private_uid};
@@ -20,35 +18,33 @@ use crate::output::text::printable;
 
 pub(crate) use json::json;
 
-/// Who is on the port is named up to so many.
-const NAMED: usize = 8;
+/// Sockets in one answer; the others are counted.
+const LISTED: usize = 8;
 
-/// The answer first, then who is in it, then what would work.
+/// For each address the answer, then the sockets that it depends on, then the remedies.
 pub(crate) fn text(answers: &[WhyAnswer]) -> String {
-    let texts: Vec<String> = answers.iter().map(one).collect();
+    let texts: Vec<String> = answers.iter().map(answer_text).collect();
     texts.join("\n")
 }
 
-fn one(answer: &WhyAnswer) -> String {
+fn answer_text(answer: &WhyAnswer) -> String {
     let mut text = format!("{}\n", headline(answer));
-    let mut told: BTreeMap<String, (String, usize)> = BTreeMap::new();
-    let mut order = Vec::new();
-    for (with, says) in remarks(answer) {
-        let block = block(answer, with, &says);
-        let known = told.entry(block.clone()).or_insert_with(|| {
-            order.push(block.clone());
-            (block, 0)
-        });
-        known.1 += 1;
+    // Many sockets of one program differ in nothing that is printed.
+    let mut blocks: Vec<(String, usize)> = Vec::new();
+    for (index, remark) in remarks(answer) {
+        let block = block(answer, index, &remark);
+        match blocks.iter_mut().find(|(known, _)| *known == block) {
+            Some((_, times)) => *times += 1,
+            None => blocks.push((block, 1)),
+        }
     }
-    for block in order.iter().take(NAMED) {
-        let (block, times) = &told[block];
+    for (block, times) in blocks.iter().take(LISTED) {
         let (first, rest) = block.split_once('\n').unwrap_or((block, ""));
         let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
         text.push_str(&format!("  {first}{times}\n{rest}"));
     }
-    if order.len() > NAMED {
-        text.push_str(&format!("  and {} more\n", order.len() - NAMED));
+    if blocks.len() > LISTED {
+        text.push_str(&format!("  and {} more\n", blocks.len() - LISTED));
     }
     let remedies = remedies::lines(answer);
     if !remedies.is_empty() {
@@ -67,25 +63,29 @@ fn one(answer: &WhyAnswer) -> String {
 
 /// `no: 0.0.0.0:80/tcp (user ann, SO_REUSEADDR) cannot be bound: EACCES by bind: …`.
 fn headline(answer: &WhyAnswer) -> String {
-    let what = what(answer);
+    let request = request_label(answer);
     if let Some(guard) = &answer.guard {
         let only = guard::allowed_list(guard);
-        return format!("no: {what} cannot be bound: EPERM by bind: it is guarded for {only}");
+        return format!("no: {request} cannot be bound: EPERM by bind: it is guarded for {only}");
     }
     match &answer.prediction.result {
-        PredictedResult::Granted => format!("yes: {what} can be bound{}", beside(answer)),
+        PredictedResult::Granted => {
+            format!("yes: {request} can be bound{}", traffic_suffix(answer))
+        }
         PredictedResult::Uncertain(_) => {
-            format!("unsure: whether {what} can be bound depends on what cannot be seen from here")
+            format!(
+                "unsure: whether {request} can be bound depends on what cannot be seen from here"
+            )
         }
         PredictedResult::Refused(refused) => {
             let (call, errno) = refused.error();
-            format!("no: {what} cannot be bound: {errno} by {call}: {}", reason(answer, refused))
+            format!("no: {request} cannot be bound: {errno} by {call}: {}", reason(answer, refused))
         }
     }
 }
 
 /// `0.0.0.0:80/tcp (user ann, SO_REUSEADDR)`.
-fn what(answer: &WhyAnswer) -> String {
+fn request_label(answer: &WhyAnswer) -> String {
     let WhyAnswer { wish, user, .. } = answer;
     let Address { protocol, .. } = wish.address;
     let options = options(wish.reuse_address, wish.reuse_port);
@@ -102,7 +102,7 @@ fn options(reuse_address: bool, reuse_port: bool) -> &'static str {
     }
 }
 
-fn beside(answer: &WhyAnswer) -> &'static str {
+fn traffic_suffix(answer: &WhyAnswer) -> &'static str {
     let any = |outcome| answer.prediction.effects.iter().any(|effect| effect.outcome == outcome);
     if any(TrafficOutcome::Taken) {
         ", and would take traffic from others"
@@ -141,12 +141,12 @@ fn reason(answer: &WhyAnswer, refused: &PredictedRefusal) -> String {
     }
 }
 
-/// What is to be said of whom.
+/// The remark about each socket that the answer depends on, by index.
 fn remarks(answer: &WhyAnswer) -> Vec<(usize, String)> {
     match &answer.prediction.result {
         PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) => {
-            let say = |conflict: &Conflict| (conflict.index, lacks(answer, conflict));
-            conflicts.iter().map(say).collect()
+            let remark = |conflict: &Conflict| (conflict.index, lacks(answer, conflict));
+            conflicts.iter().map(remark).collect()
         }
         PredictedResult::Refused(_) => vec![],
         PredictedResult::Uncertain(doubts) => {
@@ -193,7 +193,7 @@ fn lacks(answer: &WhyAnswer, conflict: &Conflict) -> String {
     format!("because   {}", reasons.join("; "))
 }
 
-/// Its socket belongs to a private group.
+/// Whether the socket belongs to a private group.
 fn is_private(member: &Member) -> bool {
     is_private_uid(member.socket.uid)
 }
@@ -253,16 +253,16 @@ fn outcome(answer: &WhyAnswer, effect: &TrafficEffect) -> String {
     }
 }
 
-/// Who it is, and what is to be said.
-fn block(answer: &WhyAnswer, with: usize, says: &str) -> String {
+/// A socket: its program, command and options, and the remark.
+fn block(answer: &WhyAnswer, with: usize, remark: &str) -> String {
     let mut lines = Vec::new();
     match &answer.there[with] {
         PresentSocket::Left(left) => {
-            // The seconds of each differ, and are told with what would work.
+            // The seconds of each differ; the remedies have the longest.
             lines.push(format!("what is left of a connection has {} (TIME_WAIT)", left.address));
         }
         PresentSocket::Socket(member) => {
-            lines.push(format!("{} {}", who(answer, member), does(member)));
+            lines.push(format!("{} {}", program_label(answer, member), activity(member)));
             let servers = answer.servers(member);
             let details = servers.first().and_then(|process| process.details.as_ref());
             if let Some(command) = details.map(|details| &details.command).filter(|c| !c.is_empty())
@@ -278,12 +278,12 @@ fn block(answer: &WhyAnswer, with: usize, says: &str) -> String {
             lines.push(format!("    options   {options}"));
         }
     }
-    lines.push(format!("    {says}"));
+    lines.push(format!("    {remark}"));
     lines.join("\n") + "\n"
 }
 
-/// `pid 4121 (python3, user ann, unit api.service)`, or what is known of it.
-fn who(answer: &WhyAnswer, member: &Member) -> String {
+/// `pid 4121 (python3, user ann, unit api.service)`, or the known part of it.
+fn program_label(answer: &WhyAnswer, member: &Member) -> String {
     let mut words = Vec::new();
     let servers = answer.servers(member);
     words.extend(servers.first().map(|process| process_label(process)));
@@ -312,7 +312,7 @@ fn who(answer: &WhyAnswer, member: &Member) -> String {
     }
 }
 
-fn does(member: &Member) -> String {
+fn activity(member: &Member) -> String {
     let address = &member.socket.address;
     match (member.socket.state, address.protocol) {
         (SocketState::Waiting, Protocol::Tcp) => format!("listens on {address}"),

@@ -1,4 +1,4 @@
-//! What would work, a line each.
+//! The remedies of `why`, a line each.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::operations::guard::record::GuardEntry;
 use crate::operations::why::{PresentSocket, WhyAnswer};
 use crate::output::guard;
 use crate::output::shell;
-use crate::output::socket_owner::owner as user;
-use crate::output::text::{printable, seconds_rounded_up as seconds};
+use crate::output::socket_owner::owner;
+use crate::output::text::{printable, seconds_rounded_up};
 
 pub(super) fn lines(answer: &WhyAnswer) -> Vec<String> {
     let mut lines: Vec<String> =
-        answer.guard.iter().map(|guard| unguarded(answer, guard)).collect();
+        answer.guard.iter().map(|guard| guard_remedy(answer, guard)).collect();
     lines.extend(match &answer.prediction.result {
-        PredictedResult::Refused(refused) => of_the_machine(answer, refused),
+        PredictedResult::Refused(refused) => machine_remedies(answer, refused),
         PredictedResult::Uncertain(doubts) => doubtful(answer, doubts),
         PredictedResult::Granted => vec![],
     });
@@ -26,16 +26,16 @@ pub(super) fn lines(answer: &WhyAnswer) -> Vec<String> {
     lines
 }
 
-/// Who may bind is for root to decide.
-fn unguarded(answer: &WhyAnswer, guard: &GuardEntry) -> String {
+/// A guard is changed by root.
+fn guard_remedy(answer: &WhyAnswer, guard: &GuardEntry) -> String {
     let user = answer.user.as_deref().map_or_else(|| answer.wish.uid.to_string(), printable);
     let allowed = guard::allowed(guard);
-    let allowed: String = allowed.iter().map(|who| format!(" --allow {who}")).collect();
+    let allowed: String = allowed.iter().map(|rule| format!(" --allow {rule}")).collect();
     let (port, protocol) = (guard.port, guard.protocol());
     format!("as root: sameport guard {port}/{protocol}{allowed} --allow uid={user}")
 }
 
-fn of_the_machine(answer: &WhyAnswer, refused: &PredictedRefusal) -> Vec<String> {
+fn machine_remedies(answer: &WhyAnswer, refused: &PredictedRefusal) -> Vec<String> {
     let port = answer.wish.address.port();
     match refused {
         PredictedRefusal::NeedsPrivilege => vec![
@@ -52,7 +52,7 @@ fn of_the_machine(answer: &WhyAnswer, refused: &PredictedRefusal) -> Vec<String>
     }
 }
 
-/// What would make it certain.
+/// The ways to a certain answer.
 fn doubtful(answer: &WhyAnswer, doubts: &[Uncertainty]) -> Vec<String> {
     let with: Vec<usize> = doubts.iter().map(|doubt| doubt.index).collect();
     let left = with.iter().filter_map(|at| match &answer.there[*at] {
@@ -62,12 +62,12 @@ fn doubtful(answer: &WhyAnswer, doubts: &[Uncertainty]) -> Vec<String> {
     let wait = left.max().map(wait);
     let unread =
         members(answer, &with).any(|member| member.options.is_none() && member.socket.inode != 0);
-    let ask = unread.then(|| "ask as root, who may read every option".to_owned());
+    let ask = unread.then(|| "ask as root, which can read every option".to_owned());
     wait.into_iter().chain(ask).collect()
 }
 
 fn wait(longest: Duration) -> String {
-    format!("wait {} s for what is left of connections", seconds(longest))
+    format!("wait {} s for what is left of connections", seconds_rounded_up(longest))
 }
 
 fn line(answer: &WhyAnswer, remedy: &Remedy) -> Option<String> {
@@ -83,11 +83,11 @@ fn line(answer: &WhyAnswer, remedy: &Remedy) -> Option<String> {
             "share it: {}, and yours under `sameport run --join -- COMMAND`",
             started_again(answer, with)
         ),
-        // Nobody can be the user of a private group but its own run.
+        // The owner of a private group is no user.
         Remedy::AsUser { uid, .. } if is_private_uid(*uid) => return None,
         Remedy::AsUser { uid, restart } => {
             let owner = answer.there.iter().find_map(|there| match there {
-                PresentSocket::Socket(member) if member.socket.uid == *uid => Some(user(member)),
+                PresentSocket::Socket(member) if member.socket.uid == *uid => Some(owner(member)),
                 _ => None,
             });
             let owner = owner.unwrap_or_else(|| uid.to_string());
@@ -99,11 +99,11 @@ fn line(answer: &WhyAnswer, remedy: &Remedy) -> Option<String> {
         }
         Remedy::Remove(with) => without(answer, with),
         Remedy::OneFamily(address) => format!("{address}: {} only", family(address)),
-        Remedy::OtherPort(port) => format!("port {port}, which nobody has"),
+        Remedy::OtherPort(port) => format!("port {port}, which is free"),
     })
 }
 
-/// Nothing is in the way but what connections have left.
+/// Whether only connections in TIME_WAIT are in the way.
 pub(super) fn only_left(answer: &WhyAnswer) -> bool {
     let PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) = &answer.prediction.result
     else {
@@ -145,7 +145,7 @@ fn without(answer: &WhyAnswer, with: &[usize]) -> String {
     for member in members(answer, with) {
         let in_unit =
             member.cgroup.as_deref().and_then(unit::unit).is_some_and(|u| units.contains(u));
-        // A supervisor would start again whom we end.
+        // The supervisor of a named run would restart the process.
         let run = answer.run(member);
         runs.extend(run.filter(|_| !in_unit));
         let others = member.processes.iter().filter(|_| !in_unit && run.is_none());
@@ -167,7 +167,7 @@ fn without(answer: &WhyAnswer, with: &[usize]) -> String {
     let closing =
         |member: &Member| member.socket.inode == 0 && member.socket.state == SocketState::Connected;
     if members(answer, with).any(closing) {
-        ways.push("wait until the kernel has ended the connections that nobody has".into());
+        ways.push("wait until the kernel has ended the connections without a process".into());
     }
     let left = with.iter().filter_map(|at| match &answer.there[*at] {
         PresentSocket::Left(left) => Some(left.ends_in),
