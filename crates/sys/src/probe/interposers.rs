@@ -78,7 +78,7 @@ pub(super) fn first_cgroup() -> ProbeAnswer {
     }
 }
 
-/// Whether this user can write to the BPF file system; where none is mounted, to its mount point.
+/// Whether this user can write to the BPF file system or, if it is not mounted, to its mount point.
 pub(super) fn bpffs() -> ProbeAnswer {
     /// BPF_FS_MAGIC, see statfs(2).
     const BPF_FS: rustix::fs::FsWord = 0xcafe_4a11;

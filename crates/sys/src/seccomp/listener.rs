@@ -1,4 +1,4 @@
-//! The supervisor's end: receive a notification, answer it.
+//! The supervisor's side: receiving notifications and answering them.
 
 #![expect(unsafe_code, reason = "the notification ioctls have no safe wrapper")]
 
@@ -8,37 +8,37 @@ use rustix::io::Errno;
 
 use crate::errno::last_errno;
 
-/// The one listener of a worker and all its children. The kernel answers their next bind ENOSYS
-/// once it is closed.
+/// The listener of a worker and its descendants. After it is closed, their filtered calls fail with
+/// ENOSYS.
 #[derive(Debug)]
 pub struct NotifyListener(OwnedFd);
 
-/// A system call that waits for an answer.
+/// A blocked system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notification {
-    /// Names it in the answer. Not reused while the listener lives.
+    /// The id for the answer. Unique for the listener.
     pub id: u64,
-    /// The thread that made the call, in our pid namespace. Threads of one process differ here.
+    /// The id of the calling thread, in this pid namespace.
     pub tid: i32,
-    /// `AUDIT_ARCH_*` of the dialect that the call was made in.
+    /// The `AUDIT_ARCH_*` number of the system call interface.
     pub arch: u32,
-    /// The system call's number in that dialect.
+    /// The number of the system call in that interface.
     pub number: u32,
-    /// Its arguments, as the registers held them.
+    /// The arguments, as the registers held them.
     pub args: [u64; 6],
 }
 
-/// What a listener has for us without waiting.
+/// The state of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerState {
-    /// A notification.
+    /// A notification can be received.
     Notification,
-    /// Nothing ever again: no process with this filter is left.
+    /// No process with this filter is left.
     Closed,
 }
 
 impl NotifyListener {
-    /// Takes the descriptor that `install` returned.
+    /// Takes the descriptor that [`super::install`] returned.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
         let listener = Self(fd);
@@ -46,28 +46,38 @@ impl NotifyListener {
         listener
     }
 
-    /// Another descriptor of it, by which it outlives the first. Only one of them may receive.
+    /// Duplicates the descriptor. The duplicate keeps the listener open, but only one of them may
+    /// receive.
+    ///
+    /// # Errors
+    ///
+    /// EMFILE: too many open descriptors.
     pub fn duplicate(&self) -> Result<OwnedFd, Errno> {
         rustix::io::fcntl_dupfd_cloexec(&self.0, 0)
     }
 
-    /// Linux 6.6 can hand the processor straight over between worker and supervisor
-    /// (`SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`): a faster bind, and nothing lost where it is unknown.
+    /// Lets worker and supervisor wake each other on the same processor, which makes a bind faster
+    /// (`SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`, Linux 6.6). Older kernels refuse the request, without
+    /// other effect.
     fn wake_synchronously(&self) {
         const SYNC_WAKE_UP: libc::c_ulong = 1;
-        // SAFETY: this ioctl takes its flags by value and touches no memory of ours.
+        // SAFETY: this ioctl takes its flags by value and no pointer.
         unsafe {
             libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP)
         };
     }
 
-    /// Takes the next notification. Waits for one if there is none: ask [`super::ListenerSet`] first.
-    /// `None`: the caller died before we got to it.
+    /// Receives the next notification. Blocks if there is none; [`super::ListenerSet`] reports when
+    /// there is one. `None`: the calling thread died meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `SECCOMP_IOCTL_NOTIF_RECV`, other than ENOENT and EINTR.
     pub fn receive(&self) -> Result<Option<Notification>, Errno> {
-        // SAFETY: an all-zero `seccomp_notif` is valid, and what the kernel demands as input.
+        // SAFETY: an all-zero `seccomp_notif` is valid, and the input that the kernel requires.
         let mut raw: libc::seccomp_notif = unsafe { std::mem::zeroed() };
-        // SAFETY: the kernel writes at most one `seccomp_notif` through the pointer, whose size is
-        // part of the request number.
+        // SAFETY: the kernel writes one `seccomp_notif`, whose size is part of the request number,
+        // through the pointer.
         let done = unsafe {
             libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut raw)
         };
@@ -82,14 +92,14 @@ impl NotifyListener {
             id: raw.id,
             tid,
             arch: raw.data.arch,
-            // The number is a C int that carries an unsigned one (x32 sets bit 30).
+            // `nr` is a C int for an unsigned number (x32 sets bit 30).
             number: raw.data.nr.cast_unsigned(),
             args: raw.data.args,
         }))
     }
 
-    /// Whether the caller still waits for the answer. Everything learned about its thread before a
-    /// `true` was about this thread, and not about a later one with the same id.
+    /// Whether the call is still blocked. If so, facts read about its thread before are about this
+    /// thread, and not about a later one with the same id.
     #[must_use]
     pub fn is_waiting(&self, id: u64) -> bool {
         // SAFETY: the kernel reads one `u64` through the pointer.
@@ -99,31 +109,37 @@ impl NotifyListener {
         done == 0
     }
 
-    /// Lets the call happen, with the worker's own rights, on what its memory holds by then.
-    /// `false`: the caller does not wait any more, which is nobody's fault.
+    /// Lets the kernel execute the call with the worker's rights, on the present contents of the
+    /// worker's memory. `false`: the call is not blocked any more.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `SECCOMP_IOCTL_NOTIF_SEND`, other than ENOENT.
     pub fn let_continue(&self, id: u64) -> Result<bool, Errno> {
         #[expect(clippy::cast_possible_truncation, reason = "the flag is 1")]
         let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
         self.send(libc::seccomp_notif_resp { id, val: 0, error: 0, flags })
     }
 
-    /// Answers in the kernel's place: the call returns 0, or fails with this error, and does not
-    /// happen. `false` as in [`Self::let_continue`].
+    /// Makes the call return 0 or fail with this error, without executing it. `false`: the call is not
+    /// blocked any more.
+    ///
+    /// # Errors
+    ///
+    /// Errors of `SECCOMP_IOCTL_NOTIF_SEND`, other than ENOENT.
     pub fn answer(&self, id: u64, result: Result<(), Errno>) -> Result<bool, Errno> {
         let error = result.map_or_else(|errno| -errno.raw_os_error(), |()| 0);
         self.send(libc::seccomp_notif_resp { id, val: 0, error, flags: 0 })
     }
 
-    /// Puts a socket of ours where the caller has its descriptor `at`, as `dup2` would: what was
-    /// there is closed, and both of us hold the socket. The call still waits for its answer.
-    /// `false` as in [`Self::let_continue`].
-    ///
-    /// Minimum kernel 5.9 (`SECCOMP_IOCTL_NOTIF_ADDFD`).
+    /// Replaces the caller's descriptor `at` by a duplicate of `socket`, as `dup2` would
+    /// (`SECCOMP_IOCTL_NOTIF_ADDFD`, Linux 5.9). The call stays blocked. `false`: the call is not
+    /// blocked any more.
     ///
     /// # Errors
     ///
-    /// EBADF: the caller may not have a descriptor with that number (RLIMIT_NOFILE). EACCES, EPERM:
-    /// a security module forbids it. ENOTTY, EINVAL: an older kernel.
+    /// EBADF: the number exceeds the caller's RLIMIT_NOFILE. EACCES, EPERM: a security module forbids
+    /// the transfer. ENOTTY, EINVAL: an older kernel.
     pub fn replace_fd(
         &self,
         id: u64,
@@ -141,7 +157,7 @@ impl NotifyListener {
         };
         match add_fd(self.as_fd(), &request) {
             Ok(()) => Ok(true),
-            // The caller died; or it was interrupted, and makes its call again.
+            // The caller died, or a signal interrupted the call, which will be repeated.
             Err(Errno::NOENT | Errno::INPROGRESS) => Ok(false),
             Err(errno) => Err(errno),
         }

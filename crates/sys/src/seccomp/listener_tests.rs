@@ -1,5 +1,4 @@
-//! A socket of ours in the place of a worker's. The worker is a thread of this process, with the
-//! filter on it alone.
+//! Replacing a worker's socket. The worker is a thread of this process that alone has the filter.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use super::*;
 use crate::seccomp::{FilterInstall, install};
 
-/// A thread with the filter on it runs `work`; what it gives is to be had by joining it.
+/// Runs `work` on a thread with the filter. Joining the thread returns the result.
 fn under_filter<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> (NotifyListener, std::thread::JoinHandle<T>) {
@@ -41,7 +40,7 @@ fn call(listener: &NotifyListener) -> (u64, RawFd) {
 }
 
 #[test]
-fn a_bind_is_answered_with_a_held_socket_and_what_waits_in_it() {
+fn a_held_socket_replaces_a_new_one_with_its_queue() {
     for close_on_exec in [true, false] {
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = held.local_addr().unwrap();
@@ -55,15 +54,15 @@ fn a_bind_is_answered_with_a_held_socket_and_what_waits_in_it() {
             socket.listen(5).unwrap();
             let listener = TcpListener::from(socket);
             let (mut client, _) = listener.accept().unwrap();
-            let mut said = [0; 3];
-            client.read_exact(&mut said).unwrap();
-            client.write_all(&said).unwrap();
+            let mut received = [0; 3];
+            client.read_exact(&mut received).unwrap();
+            client.write_all(&received).unwrap();
             (before, listener)
         });
         let (id, at) = call(&listener);
         assert_eq!(listener.replace_fd(id, held.as_fd(), at, close_on_exec), Ok(true));
         assert_eq!(listener.answer(id, Ok(())), Ok(true));
-        // It is over: nothing can be put there any more.
+        // The call has returned, so its descriptor cannot be replaced any more.
         assert_eq!(listener.replace_fd(id, held.as_fd(), at, close_on_exec), Ok(false));
         let (id, same) = call(&listener);
         assert_eq!(same, at);
@@ -80,7 +79,7 @@ fn a_bind_is_answered_with_a_held_socket_and_what_waits_in_it() {
 }
 
 #[test]
-fn a_number_that_the_worker_cannot_have_is_refused_and_its_bind_goes_on() {
+fn a_descriptor_above_the_limit_is_refused_and_the_bind_continues() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let (listener, worker) = under_filter(|| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

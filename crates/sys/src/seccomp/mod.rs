@@ -1,7 +1,8 @@
-//! Seccomp user notification: a worker's `bind` and `listen` stop in the kernel and ask us.
+//! Seccomp user notification: a worker's `bind` or `listen` blocks in the kernel until the supervisor
+//! answers it.
 //!
-//! [`install`] runs in the worker before it becomes the program, [`Listener`] in the supervisor.
-//! Source: `seccomp(2)`, `seccomp_unotify(2)`, `kernel/seccomp.c`.
+//! [`install`] runs in the worker before its exec, [`NotifyListener`] is the supervisor's side. See
+//! `seccomp(2)`, `seccomp_unotify(2)` and `kernel/seccomp.c`.
 
 mod install;
 mod listener;

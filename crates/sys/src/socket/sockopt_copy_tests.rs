@@ -9,7 +9,7 @@ use super::*;
 use crate::socket::own_sockets::{duplicate, skip, tcp_info};
 use crate::socket::raw_option::SockOpt;
 
-/// Values of which at least one is valid for the option and not its default.
+/// Values to try: at least one is valid for the option and is not its default.
 fn candidates(option: &CopiedOption) -> Vec<Vec<u8>> {
     let numbers = [1_i32, 7, 2, 3, 0, 100, 3000].map(|n| n.to_ne_bytes().to_vec());
     match option.text {

@@ -217,7 +217,7 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<ReceivedBytes, E
     // nothing changes during the walk by cmsg(3).
     let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
     while !next.is_null() {
-        // SAFETY: the pointer is not null, so it is to an aligned and complete message of the list.
+        // SAFETY: the pointer is not null, so it points to a complete message of the list, aligned.
         let message = unsafe { *next };
         // SAFETY: as above; the data follow the header.
         let data = unsafe { libc::CMSG_DATA(next) };
