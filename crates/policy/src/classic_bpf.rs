@@ -1,14 +1,14 @@
-//! One instruction of classic BPF, in which filters and the steering of a group are written.
+//! One instruction of classic BPF, for seccomp filters and for the steering of groups.
 
-/// Laid out as `struct sock_filter`.
+/// The fields of `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instruction {
-    /// Operation.
+    /// The operation.
     pub code: u16,
-    /// How many instructions to skip if the comparison holds.
+    /// The number of instructions to skip if the comparison is true.
     pub if_true: u8,
-    /// How many to skip if it does not.
+    /// The number of instructions to skip if it is false.
     pub if_false: u8,
-    /// Operand.
+    /// The operand.
     pub k: u32,
 }

@@ -1,29 +1,28 @@
-//! Who came to a port, who went, and who changed, between two looks.
+//! The differences between two snapshots of sockets.
 
 use std::collections::HashMap;
 
 use crate::model::Member;
 use sameport_addr::Protocol;
 
-/// What happened to a socket between two looks.
+/// A difference between two snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketChange<'a> {
-    /// It was not there before.
+    /// The socket is new.
     Came(&'a Member),
-    /// It is not there any more; as it was seen last.
+    /// The socket is gone; its last state.
     Went(&'a Member),
-    /// It is the same socket, and something that [`is_news`] knows is different.
+    /// The same socket with a [change](is_change).
     Changed {
-        /// As it was.
+        /// The state before.
         from: &'a Member,
-        /// As it is.
+        /// The state after.
         to: &'a Member,
     },
 }
 
-/// What happened between two looks, first those that went, then those that came or changed, each in
-/// the order of its look. A socket is the same if it has the same cookie, or inode where no cookie is
-/// told.
+/// The differences: first the sockets that are gone, then new and changed ones, in the order of their
+/// snapshots. The same cookie, or without cookies the same inode, means the same socket.
 #[must_use]
 pub fn changes<'a>(before: &'a [Member], after: &'a [Member]) -> Vec<SocketChange<'a>> {
     let mut known: HashMap<_, &Member> = before.iter().map(|it| (identity(it), it)).collect();
@@ -43,12 +42,11 @@ fn identity(member: &Member) -> (Protocol, u64, u64) {
     (socket.address.protocol, socket.cookie, inode)
 }
 
-/// Whether the two differ in more than what differs all the time, such as the queue: in where the
-/// socket is, what it does there, whose it is, who has it open, its options, how many may wait, or how
-/// much was dropped.
+/// Whether a socket changed its address, state, owner, processes, options, backlog or drops. The queue
+/// changes all the time and does not count.
 ///
-/// What could not be seen once and was seen another time is no news: a process that cannot be looked
-/// into for a moment would make some.
+/// A fact that is unknown in one snapshot does not count either: a process can be unreadable for a
+/// moment.
 #[must_use]
 pub fn is_change(from: &Member, to: &Member) -> bool {
     fn differ<T: PartialEq>(from: Option<T>, to: Option<T>) -> bool {
@@ -86,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_come_go_and_stay() {
+    fn sockets_appear_disappear_and_stay() {
         let (one, two, three) = (member(1), member(2), member(3));
         let before = [one.clone(), two.clone()];
         let after = [three.clone(), two];
@@ -96,10 +94,10 @@ mod tests {
         );
         assert_eq!(changes(&before, &before), []);
         assert_eq!(changes(&[], &[]), []);
-        // The address of one that ended, and another's socket now.
+        // Two sockets that use one address in turn.
         let pair = [one, three];
         assert_eq!(changes(&pair[..1], &pair[1..]).len(), 2);
-        // Where no cookie is told, the inode tells them apart.
+        // Without a cookie, the inode identifies the socket.
         let mut later = member(0);
         later.socket.inode = 8;
         assert_eq!(changes(&[member(0)], &[later]).len(), 2);
@@ -107,23 +105,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_news() {
+    fn changes_of_a_socket() {
         type Change = fn(&mut Member);
         let cases: [(&str, Change, bool); 10] = [
             ("nothing", |_| {}, false),
-            ("it listens no more", |it| it.socket.state = SocketState::Bound, true),
-            ("more may wait", |it| it.socket.backlog = 9, true),
-            ("more wait", |it| it.socket.queue = 9, false),
+            ("no longer listening", |it| it.socket.state = SocketState::Bound, true),
+            ("a larger backlog", |it| it.socket.backlog = 9, true),
+            ("a longer queue", |it| it.socket.queue = 9, false),
             ("another owner", |it| it.socket.uid = 9, true),
-            ("another has it too", |it| it.processes.push(Process::new(2, "b")), true),
-            ("another instead", |it| it.processes = vec![Process::new(2, "b")], true),
-            ("nobody can be seen", |it| it.processes.clear(), false),
-            ("it can be read now", |it| it.options = Some(SocketOptions::default()), false),
-            ("drops are told now", |it| it.socket.drops = Some(1), false),
+            ("one more process", |it| it.processes.push(Process::new(2, "b")), true),
+            ("another process", |it| it.processes = vec![Process::new(2, "b")], true),
+            ("hidden processes", |it| it.processes.clear(), false),
+            ("options known now", |it| it.options = Some(SocketOptions::default()), false),
+            ("drops known now", |it| it.socket.drops = Some(1), false),
         ];
-        for (what, change, expected) in cases {
+        for (case, change, expected) in cases {
             let (from, to) = (member(1), changed(change));
-            assert_eq!(is_change(&from, &to), expected, "{what}");
+            assert_eq!(is_change(&from, &to), expected, "{case}");
             let expected = if expected {
                 vec![SocketChange::Changed { from: &from, to: &to }]
             } else {

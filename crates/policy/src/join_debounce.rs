@@ -1,19 +1,17 @@
-//! When to say that an address is now shared: once a burst of joins is over, and only if something
-//! changed.
+//! Decides when to report that an address is shared: after a burst of joins, if the members changed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{Address, Member};
 
-/// How long after the last join of a burst (four copies starting at once) it is told.
+/// The delay between the first join of a burst, such as the start of four copies, and the report.
 pub const SETTLE: Duration = Duration::from_millis(100);
 
-/// How many addresses are remembered; a worker that binds more is told of again at worst.
+/// The limit of remembered addresses. Beyond it, an address can be reported again.
 const MAX_ADDRESSES: usize = 4096;
 
-/// The joins that were seen and what was told of them. Time is whatever clock the caller counts
-/// from one fixed moment.
+/// The joins that wait for a report, and the reported members. Times count from any fixed moment.
 #[derive(Debug, Default)]
 pub struct JoinDebounce {
     waiting: BTreeMap<Address, Duration>,
@@ -21,28 +19,27 @@ pub struct JoinDebounce {
 }
 
 impl JoinDebounce {
-    /// A socket joined this address at this time. A burst that never ends is told of all the same:
-    /// only the first join of a burst sets the time.
+    /// Records a join. The first join of a burst determines the time of the report, so that an endless
+    /// burst is reported, too.
     pub fn joined(&mut self, address: Address, now: Duration) {
         if self.waiting.len() < MAX_ADDRESSES {
             self.waiting.entry(address).or_insert(now + SETTLE);
         }
     }
 
-    /// When [`due`](Self::due) has something to give next.
+    /// When to call [`due`](Self::due) next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
         self.waiting.values().min().copied()
     }
 
-    /// The addresses whose burst is over: look at who is on them now.
+    /// Removes and returns the addresses whose burst is over.
     pub fn due(&mut self, now: Duration) -> Vec<Address> {
         self.waiting.extract_if(.., |_, at| *at <= now).map(|(address, _)| address).collect()
     }
 
-    /// Whether these members of the address are worth a line: more than one, or `shadowed` (one
-    /// that takes traffic from another address, or loses it to one), and not the ones that were
-    /// told of last time.
+    /// Whether to report the members of an address: if they changed since the last report, and there is
+    /// more than one, or one takes traffic from another address or loses it (`shadowed`).
     pub fn should_report(&mut self, address: &Address, members: &[Member], shadowed: bool) -> bool {
         let mut inodes: Vec<_> = members.iter().map(|member| member.socket.inode).collect();
         inodes.sort_unstable();
@@ -52,21 +49,20 @@ impl JoinDebounce {
         if self.reported.len() >= MAX_ADDRESSES {
             self.reported.clear();
         }
-        let news = inodes.len() > 1 || shadowed;
+        let is_shared = inodes.len() > 1 || shadowed;
         self.reported.insert(address.clone(), inodes);
-        news
+        is_shared
     }
 }
 
-/// A specific address, or IPv4 under a dual-stack one, takes its traffic whole: the group on the
-/// wider address gets none of it. `(wider, narrower)` for every such pair among these members and
-/// one address, each pair once.
+/// Pairs `(wider, narrower)` of members, one of them on this address. The kernel prefers the
+/// narrower address, such as 127.0.0.1 to 0.0.0.0, for all of its traffic.
 #[must_use]
 pub fn shadowed_pairs<'a>(
     address: &Address,
     members: &'a [Member],
 ) -> Vec<(&'a Member, &'a Member)> {
-    // One member stands for all of its address: groups can be large, addresses on a port are few.
+    // One member of each address suffices: groups can be large, a port has few addresses.
     let mut groups: BTreeMap<&Address, &Member> = BTreeMap::new();
     for member in members {
         groups.entry(&member.socket.address).or_insert(member);
@@ -96,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_told_once() {
+    fn a_burst_is_reported_once() {
         let mut joins = JoinDebounce::default();
         let at = Duration::from_millis;
         joins.joined(tcp("0.0.0.0:80"), at(0));
@@ -109,20 +105,23 @@ mod tests {
     }
 
     #[test]
-    fn only_a_change_is_news() {
+    fn only_changes_are_reported() {
         let mut joins = JoinDebounce::default();
         let address = tcp("0.0.0.0:80");
         let (a, b) = (member("0.0.0.0:80", 1), member("0.0.0.0:80", 2));
         assert!(!joins.should_report(&address, std::slice::from_ref(&a), false), "alone");
         assert!(joins.should_report(&address, &[a.clone(), b.clone()], false));
-        assert!(!joins.should_report(&address, &[b.clone(), a.clone()], false), "the same again");
-        assert!(!joins.should_report(&address, std::slice::from_ref(&a), false), "one left");
-        assert!(joins.should_report(&address, &[a, b.clone()], false), "and came back");
+        assert!(!joins.should_report(&address, &[b.clone(), a.clone()], false), "the same members");
+        assert!(
+            !joins.should_report(&address, std::slice::from_ref(&a), false),
+            "one member is gone"
+        );
+        assert!(joins.should_report(&address, &[a, b.clone()], false), "and is back");
         assert!(
             joins.should_report(&address, std::slice::from_ref(&b), true),
-            "alone, but not the port"
+            "alone on the address, not on the port"
         );
-        assert!(!joins.should_report(&address, &[b], true), "nothing new");
+        assert!(!joins.should_report(&address, &[b], true), "no change");
     }
 
     #[test]

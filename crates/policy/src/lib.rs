@@ -1,8 +1,8 @@
-//! The decisions of sameport, and nothing else.
+//! The decisions of sameport: pure functions from facts to verdicts.
 //!
-//! Facts come in as plain values, verdicts go out as plain values. This crate never reads a file,
-//! a clock, the environment or a socket, and has no `unsafe`; `tests/structure` keeps it so. Every
-//! rule can therefore be tested as a table, on any system.
+//! Facts and verdicts are plain values. The crate reads no file, clock, environment variable or
+//! socket, and has no `unsafe`; `tests/structure` checks it. Every rule is therefore tested as a
+//! table, on any system.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod capability;
 pub mod classic_bpf;
 pub mod diff;
 pub mod guard;
+pub mod interpreter;
 pub mod join_debounce;
 pub mod lifecycle;
 pub mod membership;
@@ -26,9 +27,8 @@ pub mod traffic;
 
 pub use sameport_addr as addr;
 
-/// The files that use nothing but `core`, by name: `build.rs` of the preload library compiles them
-/// as they are, for programs that may have no `std`. Side by side there, so each refers to another
-/// by `super`.
+/// The source files that use `core` only, by name. The preload library is compiled from them, for
+/// programs that may have no `std`. There they are siblings, so each refers to another by `super`.
 pub const CORE_ONLY: &[(&str, &str)] = &[
     ("map.rs", include_str!("bind/map.rs")),
     ("protocol.rs", sameport_addr::PROTOCOL_SOURCE),

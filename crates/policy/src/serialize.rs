@@ -117,7 +117,7 @@ impl Serialize for Party {
     }
 }
 
-/// What each way past the other socket lacks; `reuse_lacks` is null where reuse never helps.
+/// `reuse_lacks` is null if reuse is impossible.
 impl Serialize for Conflict {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         as_object! { serializer, "Conflict":
@@ -127,7 +127,7 @@ impl Serialize for Conflict {
     }
 }
 
-/// The list of what is missing.
+/// The list of missing conditions.
 impl Serialize for Missing {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let all = [("ours", self.ours), ("theirs", self.theirs), ("same-user", self.same_user)];
@@ -135,7 +135,7 @@ impl Serialize for Missing {
     }
 }
 
-/// The list of facts of which one is enough for success.
+/// The list of favourable facts. One of them suffices.
 impl Serialize for Uncertainty {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (flags, more): (&[ReuseFlag], &[&str]) = match &self.unknown {

@@ -1,5 +1,5 @@
-//! The words between a run and its service manager (systemd, or one that speaks its protocol): what
-//! sockets it passes on, under which names it keeps ours, and what it is told.
+//! The protocol between a run and its service manager (systemd or a compatible one): passed sockets,
+//! stored sockets and notifications.
 //!
 //! Sources: `sd_listen_fds(3)`, `sd_notify(3)`, `sd_pid_notify_with_fds(3)`.
 
@@ -7,31 +7,31 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES of our environment; what is not text is empty.
+/// The environment variables of socket activation. A value that is not UTF-8 is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Activation {
-    /// Whose sockets they are.
+    /// LISTEN_PID: the process that receives the sockets.
     pub pid: Option<String>,
-    /// How many there are.
+    /// LISTEN_FDS: the number of sockets.
     pub count: Option<String>,
-    /// Their names, with `:` between them.
+    /// LISTEN_FDNAMES: the names, separated by `:`.
     pub names: Option<String>,
 }
 
-/// What cannot be read of it: the variable, and its value.
+/// A malformed variable and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActivationError(pub &'static str, pub String);
 
-/// More than anybody keeps for one service.
+/// The limit of passed sockets.
 const MAX_SOCKETS: usize = 4096;
 
 impl Activation {
-    /// The names of the sockets that were passed to the process with this id, as its descriptors 3,
-    /// 4, …; none if there are none, or if they are another's.
+    /// The names of the sockets passed to this process as descriptors 3, 4, …; empty if there is no
+    /// socket, or if the variables are meant for another process.
     ///
     /// # Errors
     ///
-    /// They are this process's, and it cannot be told how many, or which name is whose.
+    /// If the number of sockets, or the number of names, is malformed.
     pub fn socket_names(&self, own_pid: u32) -> Result<Vec<String>, ActivationError> {
         let (Some(pid), Some(count)) = (&self.pid, &self.count) else { return Ok(Vec::new()) };
         if *pid != own_pid.to_string() {
@@ -51,14 +51,14 @@ impl Activation {
     }
 }
 
-/// The name under which a socket of ours is kept. It says all that cannot be seen from the socket.
+/// The name of a stored socket (FDNAME). It contains the facts that the socket itself does not show.
 ///
-/// A name of its own each, as what is kept is removed by name; the same one after every restart.
+/// Names are unique, because sockets are removed by name, and do not change over restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredName {
-    /// The socket.
+    /// The inode of the socket.
     pub inode: u64,
-    /// Its place in the kernel's array of the group, for a TCP socket whose place is known.
+    /// The index in the kernel's reuseport group, for a TCP socket whose index is known.
     pub index: Option<usize>,
 }
 
@@ -84,45 +84,46 @@ impl FromStr for StoredName {
     }
 }
 
-/// The members of a group in the kernel's order, from the names under which they were kept; `None`
-/// if it is not certain: a place is missing, or claimed twice. One that is alone is in order.
+/// The members of a group in the kernel's order, from the names of the stored sockets; `None` if an
+/// index is missing or occurs twice. The index of a single member does not matter.
 #[must_use]
-pub fn group_order(kept: &[StoredName]) -> Option<Vec<u64>> {
-    if let [one] = kept {
+pub fn group_order(stored: &[StoredName]) -> Option<Vec<u64>> {
+    if let [one] = stored {
         return Some(vec![one.inode]);
     }
     let mut places = BTreeMap::new();
-    for one in kept {
+    for one in stored {
         places.insert(one.index?, one.inode);
     }
-    let complete = places.len() == kept.len() && places.keys().copied().eq(0..kept.len());
+    let complete = places.len() == stored.len() && places.keys().copied().eq(0..stored.len());
     complete.then(|| places.into_values().collect())
 }
 
-/// What to send so that a socket is kept. Without FDPOLL=0 some systems drop it when its queue ends.
+/// The notification that stores a socket. Without FDPOLL=0, systemd removes a socket that polls as
+/// hung up.
 #[must_use]
-pub fn store_message(kept: StoredName) -> String {
-    format!("FDSTORE=1\nFDNAME={kept}\nFDPOLL=0\n")
+pub fn store_message(stored: StoredName) -> String {
+    format!("FDSTORE=1\nFDNAME={stored}\nFDPOLL=0\n")
 }
 
-/// What to send so that it is not kept any longer.
+/// The notification that removes a stored socket.
 #[must_use]
-pub fn remove_message(kept: StoredName) -> String {
-    format!("FDSTOREREMOVE=1\nFDNAME={kept}\n")
+pub fn remove_message(stored: StoredName) -> String {
+    format!("FDSTOREREMOVE=1\nFDNAME={stored}\n")
 }
 
-/// How a run is.
+/// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceFacts {
-    /// Workers that serve.
+    /// The number of workers that serve.
     pub ready: usize,
-    /// Workers that are wanted.
+    /// The number of workers in the settings.
     pub wanted: usize,
-    /// It is on its way to its end.
+    /// Whether the run is ending.
     pub stopping: bool,
 }
 
-/// What a manager was told of a run.
+/// The state that the service manager knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReportedState {
     ready: bool,
@@ -131,26 +132,26 @@ pub struct ReportedState {
 }
 
 impl ReportedState {
-    /// What it is to be told now, if something is new: READY=1 once, when every worker was ready at
-    /// the same time; STOPPING=1 once; and STATUS.
+    /// The notification about changes, if any: READY=1 once, when all workers are ready at the same
+    /// time; STOPPING=1 once; STATUS.
     pub fn update(&mut self, facts: ServiceFacts) -> Option<String> {
         let ServiceFacts { ready, wanted, stopping } = facts;
-        let mut news = String::new();
+        let mut message = String::new();
         if ready >= wanted && !stopping && !std::mem::replace(&mut self.ready, true) {
-            news.push_str("READY=1\n");
+            message.push_str("READY=1\n");
         }
         if stopping && !std::mem::replace(&mut self.stopping, true) {
-            news.push_str("STOPPING=1\n");
+            message.push_str("STOPPING=1\n");
         }
         let status = match stopping {
             true => "stopping".to_owned(),
             false => format!("{ready} of {wanted} workers ready"),
         };
         if status != self.status {
-            news.push_str(&format!("STATUS={status}\n"));
+            message.push_str(&format!("STATUS={status}\n"));
             self.status = status;
         }
-        (!news.is_empty()).then_some(news)
+        (!message.is_empty()).then_some(message)
     }
 }
 
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_are_ours_by_our_pid_alone() {
+    fn sockets_belong_to_the_process_of_listen_pid() {
         let names = |names: &[&str]| Ok(names.iter().copied().map(str::to_owned).collect());
         let wrong = |variable, value: &str| Err(ActivationError(variable, value.to_owned()));
         let cases = [
@@ -193,11 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn a_name_says_which_socket_and_where() {
-        for kept in
+    fn names_contain_inode_and_index() {
+        for stored in
             [StoredName { inode: 41, index: None }, StoredName { inode: 41, index: Some(3) }]
         {
-            assert_eq!(kept.to_string().parse(), Ok(kept));
+            assert_eq!(stored.to_string().parse(), Ok(stored));
         }
         for name in
             ["", "web.socket", "sameport", "sameport-", "sameport-a", "sameport-1-", "stored"]
@@ -207,9 +208,9 @@ mod tests {
     }
 
     #[test]
-    fn an_order_is_known_or_not() {
+    fn an_order_needs_all_indices() {
         type Name = (u64, Option<usize>);
-        let kept = |all: &[Name]| -> Vec<StoredName> {
+        let stored = |all: &[Name]| -> Vec<StoredName> {
             all.iter().map(|(inode, index)| StoredName { inode: *inode, index: *index }).collect()
         };
         let cases: &[(&[Name], Option<&[u64]>)] = &[
@@ -222,15 +223,15 @@ mod tests {
             (&[(9, Some(0)), (8, Some(0))], None),
             (&[(9, Some(1)), (8, Some(2))], None),
         ];
-        for (given, expected) in cases {
-            assert_eq!(group_order(&kept(given)).as_deref(), *expected, "{given:?}");
+        for (names, expected) in cases {
+            assert_eq!(group_order(&stored(names)).as_deref(), *expected, "{names:?}");
         }
     }
 
     #[test]
-    fn everything_is_told_once() {
+    fn each_change_is_notified_once() {
         let facts = |ready, wanted, stopping| ServiceFacts { ready, wanted, stopping };
-        let mut told = ReportedState::default();
+        let mut reported = ReportedState::default();
         let cases = [
             (facts(0, 2, false), Some("STATUS=0 of 2 workers ready\n")),
             (facts(0, 2, false), None),
@@ -241,7 +242,7 @@ mod tests {
             (facts(0, 2, true), None),
         ];
         for (facts, expected) in cases {
-            assert_eq!(told.update(facts).as_deref(), expected, "{facts:?}");
+            assert_eq!(reported.update(facts).as_deref(), expected, "{facts:?}");
         }
         let ended_early = ReportedState::default().update(facts(0, 0, true));
         assert_eq!(ended_early.as_deref(), Some("STOPPING=1\nSTATUS=stopping\n"));

@@ -1,4 +1,4 @@
-//! The lookups of the eBPF programs find the rule that the list would give.
+//! The lookups of the eBPF programs find the first matching rule of the list.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +10,7 @@ use sameport_policy::bind::keys::{
 };
 use sameport_policy::bind::map::{MapRequest, MapRule, RuleSide, decide};
 
-/// What the kernel's table holds: of two rules under one key the first stays.
+/// The kernel's table: the first rule with a key stays.
 fn table(rules: &[MapRule]) -> HashMap<RuleKey, RuleTarget> {
     let mut table = HashMap::new();
     for (place, rule) in rules.iter().enumerate() {
@@ -19,13 +19,13 @@ fn table(rules: &[MapRule]) -> HashMap<RuleKey, RuleTarget> {
     table
 }
 
-fn found(rules: &[MapRule], asked: &MapRequest) -> Option<usize> {
+fn find(rules: &[MapRule], request: &MapRequest) -> Option<usize> {
     let table = table(rules);
-    let target = lookups(asked).find_map(|key| table.get(&key).copied())?;
+    let target = lookups(request).find_map(|key| table.get(&key).copied())?;
     Some(rule(&[0; 20], &target).1 as usize)
 }
 
-/// Few addresses and ports, so that rules meet binds.
+/// Few addresses and ports, so that rules match binds.
 fn ip() -> impl Strategy<Value = IpAddr> {
     prop::sample::select(vec!["0.0.0.0", "127.0.0.1", "::", "::1", "::ffff:127.0.0.1"])
         .prop_map(|text| text.parse().unwrap())
@@ -38,7 +38,7 @@ fn side() -> impl Strategy<Value = RuleSide> {
 fn any_rule() -> impl Strategy<Value = MapRule> {
     let protocol = prop::option::of(prop::sample::select(vec![Tcp, Udp]));
     let from = side()
-        .prop_filter("a rule is for something", |from| *from != RuleSide { ip: None, port: None });
+        .prop_filter("a rule has a condition", |from| *from != RuleSide { ip: None, port: None });
     (protocol, from, side()).prop_map(|(protocol, from, to)| MapRule { protocol, from, to })
 }
 
@@ -51,28 +51,28 @@ proptest! {
         port in 0..4u16,
         v6only: bool,
     ) {
-        let asked = MapRequest { protocol, address: SocketAddr::new(ip, port), v6only };
-        prop_assert_eq!(found(&rules, &asked), decide(&rules, &asked).map(|(place, _)| place));
+        let request = MapRequest { protocol, address: SocketAddr::new(ip, port), v6only };
+        prop_assert_eq!(find(&rules, &request), decide(&rules, &request).map(|(place, _)| place));
     }
 
     #[test]
-    fn what_was_written_can_be_read(written in any_rule(), place: u32) {
-        let (read, its_place) = rule(&key(&written), &target(&written, place));
-        prop_assert_eq!(its_place, place);
-        prop_assert_eq!(read.protocol, written.protocol);
-        prop_assert_eq!(read.from.port, written.from.port);
-        prop_assert_eq!(read.from.ip, written.from.ip.map(|ip| ip.to_canonical()));
-        prop_assert_eq!(read.to, written.to);
+    fn keys_and_targets_round_trip(original in any_rule(), place: u32) {
+        let (read, read_place) = rule(&key(&original), &target(&original, place));
+        prop_assert_eq!(read_place, place);
+        prop_assert_eq!(read.protocol, original.protocol);
+        prop_assert_eq!(read.from.port, original.from.port);
+        prop_assert_eq!(read.from.ip, original.from.ip.map(|ip| ip.to_canonical()));
+        prop_assert_eq!(read.to, original.to);
     }
 
     #[test]
-    fn an_address_survives_the_round(ip: IpAddr) {
+    fn addresses_round_trip(ip: IpAddr) {
         prop_assert_eq!(unmapped(mapped(ip), ip.is_ipv4()), ip);
     }
 }
 
 #[test]
-fn no_bytes_make_it_panic() {
+fn arbitrary_bytes_do_not_panic() {
     for byte in [0, 1, 6, 17, 255] {
         let _ = rule(&[byte; 20], &[byte; 24]);
     }

@@ -1,10 +1,10 @@
-//! Names of runs: the good, the bad, and what the bad are told.
+//! Valid and invalid names of runs, and the errors.
 
 use proptest::prelude::*;
 use sameport_policy::model::name::RunName;
 
 #[test]
-fn good_names_stay_as_they_are() {
+fn valid_names_are_unchanged() {
     let long = "x".repeat(64);
     for text in ["web", "a", "0", "_", "web-2", "web.v2", "A_b.C-d..", &long] {
         assert_eq!(text.parse::<RunName>().unwrap().to_string(), text);
@@ -12,7 +12,7 @@ fn good_names_stay_as_they_are() {
 }
 
 #[test]
-fn bad_names_say_what_to_write() {
+fn errors_name_the_rule() {
     let long = "x".repeat(65);
     let cases = [
         ("", "1 to 64"),
@@ -32,14 +32,14 @@ fn bad_names_say_what_to_write() {
         ("８", "no '８'"),
         ("a:b", "no ':'"),
     ];
-    for (text, told) in cases {
+    for (text, expected) in cases {
         let error = text.parse::<RunName>().unwrap_err().to_string();
-        assert!(error.contains(told), "{text:?}: {error}");
+        assert!(error.contains(expected), "{text:?}: {error}");
     }
 }
 
 proptest! {
-    /// Whatever is accepted is one component of a path, and no option.
+    /// A valid name is one component of a path, and not an option.
     #[test]
     fn a_name_is_a_file_name(text in "\\PC{0,70}") {
         if let Ok(name) = text.parse::<RunName>() {

@@ -1,10 +1,10 @@
 //! Chooses the fix of a finding.
 
 use super::finding::{Fix, GuardAllow};
-use super::identity::runs_arguments;
 use super::port_view::{Participant, PortView};
 use super::precedence::{oldest, socket_user};
 use super::service::service_of;
+use crate::interpreter::runs_arguments;
 use crate::model::Process;
 
 /// Restarts the service, or ends a process that no service manager would restart.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::facts::{AuditFacts, ProgramEvidence};
 use super::service::service_of;
+use crate::interpreter::{runs_arguments, runs_scripts};
 use crate::model::{Process, ProcessDetails};
 
 /// Which evidence counts.
@@ -139,50 +140,6 @@ fn run_different_scripts(one: &ProcessDetails, other: &ProcessDetails) -> bool {
         details.command.get(1).filter(|it| !it.starts_with('-')).cloned()
     };
     matches!((script(one), script(other)), (Some(one), Some(other)) if one != other)
-}
-
-/// Whether the program does what its arguments say, so that the executed file proves nothing.
-pub(super) fn runs_arguments(executable: &Path) -> bool {
-    const TOOLS: [&str; 14] = [
-        "socat",
-        "nc",
-        "ncat",
-        "netcat",
-        "ssh",
-        "openssl",
-        "busybox",
-        "toybox",
-        "gdb",
-        "env",
-        "xinetd",
-        "inetd",
-        "systemd-socket-activate",
-        "tcpserver",
-    ];
-    const PREFIXES: [&str; 6] = ["nc.", "ld-", "ld.so", "qemu-", "wine", "memfd:"];
-    let name = name(executable);
-    runs_scripts(executable)
-        || TOOLS.contains(&name.as_str())
-        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// Whether the program is an interpreter: its first argument is the script.
-fn runs_scripts(executable: &Path) -> bool {
-    const INTERPRETERS: [&str; 33] = [
-        "python", "pypy", "node", "nodejs", "deno", "bun", "ruby", "perl", "php", "java", "beam",
-        "beam.smp", "erlexec", "lua", "luajit", "sh", "bash", "dash", "zsh", "ksh", "mksh", "fish",
-        "ash", "tclsh", "wish", "R", "Rscript", "guile", "dotnet", "mono", "julia", "escript",
-        "gawk",
-    ];
-    let name = name(executable);
-    let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
-    INTERPRETERS.contains(&name.as_str()) || INTERPRETERS.contains(&bare)
-}
-
-/// The file name. The kernel appends " (deleted)" to the name of a replaced file.
-fn name(executable: &Path) -> String {
-    let name = executable.file_name().unwrap_or_default().to_string_lossy();
-    name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned()
 }
 
 #[cfg(test)]

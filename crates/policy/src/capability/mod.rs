@@ -1,38 +1,40 @@
-//! From what probes found on a machine to what `sameport` can do there.
+//! The capabilities of `sameport` on a machine, from the answers of probes.
 //!
-//! An ability follows the weakest of the answers it needs.
+//! A capability is as good as the weakest answer it needs.
 
 pub mod question;
+#[cfg(test)]
+mod tests;
 
 use crate::capability::question::{ProbeAnswer, ProbeFact, ProbeSubject};
 
-/// Something that `sameport` does, and whether it does it on this machine.
+/// A capability of `sameport`, and whether this machine has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capability {
-    /// Short, as in the table and in JSON: `run`, `ls`.
+    /// A short name for the table and JSON: `run`, `ls`.
     pub name: &'static str,
-    /// What it is, for a person.
+    /// A description for the table.
     pub purpose: &'static str,
-    /// Whether it works here, and if not in full, why.
+    /// Whether it works, and the reason if not, or not completely.
     pub answer: ProbeAnswer,
-    /// What the user can do about anything but a full yes.
+    /// A hint, unless it works completely.
     pub next: Option<&'static str>,
 }
 
-/// One thing that an ability stands on.
+/// A requirement of a capability.
 struct Requirement {
     subject: ProbeSubject,
-    /// What to do when it is not there.
+    /// A hint if it is missing.
     next: &'static str,
 }
 
-/// One thing that an ability is better with: what is lost without it.
+/// An improvement of a capability, and the loss without it.
 struct Optional {
     subject: ProbeSubject,
     lost: &'static str,
 }
 
-/// An ability as a table row: what it needs, what it is better with.
+/// A capability and the probes it depends on.
 struct CapabilityRow {
     name: &'static str,
     purpose: &'static str,
@@ -43,14 +45,13 @@ struct CapabilityRow {
 const OLD_KERNEL: &str = "needs Linux 5.9 or newer, 5.19 or newer is best";
 const GETFD: &str = "needs Linux 5.6 or newer, and a container profile that allows it (many do with CAP_SYS_PTRACE)";
 const SANDBOX: &str = "start sameport outside the sandbox or container profile that forbids it";
-const TRY: &str = "nothing is known against it: try it";
+const TRY: &str = "no obstacle is known: try it";
 const ROOT: &str = "needs root, or CAP_BPF with CAP_NET_ADMIN";
 const PTRACE_SCOPE: &str = "set kernel.yama.ptrace_scope to 0 or 1, or grant CAP_SYS_PTRACE";
 const MOUNT_CGROUP2: &str = "mount it: mount -t cgroup2 none /sys/fs/cgroup";
 const DIAG: &str = "needs Linux with the kernel modules tcp_diag, udp_diag and inet_diag";
 
-/// What `sameport` does, and what each part stands on; but for `run` itself, which [`first_way`]
-/// tells.
+/// All capabilities, except `run`, which [`run_capability`] derives from its interposers.
 const CAPABILITIES: &[CapabilityRow] = &[
     CapabilityRow {
         name: SECCOMP,
@@ -237,23 +238,22 @@ const CAPABILITIES: &[CapabilityRow] = &[
     },
 ];
 
-/// What `sameport` can do where these facts hold. A subject that was not asked counts as one that
-/// could not be told.
+/// The capabilities, given these facts. A missing fact counts as unknown.
 #[must_use]
 pub fn capabilities(facts: &[ProbeFact]) -> Vec<Capability> {
-    let mut abilities: Vec<_> = CAPABILITIES.iter().map(|plan| evaluate(plan, facts)).collect();
-    let run = run_capability(&abilities, facts);
-    abilities.insert(0, run);
-    abilities
+    let mut capabilities: Vec<_> = CAPABILITIES.iter().map(|row| evaluate(row, facts)).collect();
+    let run = run_capability(&capabilities, facts);
+    capabilities.insert(0, run);
+    capabilities
 }
 
 const SECCOMP: &str = "run-seccomp";
 const PRELOAD: &str = "run-preload";
 const CGROUP: &str = "run-cgroup";
 
-/// What is asked of the kernel before a program is started. Only where one of these is refused does
-/// `run` take another interposer by itself.
-const BEFORE_THE_START: [ProbeSubject; 6] = [
+/// Facts that `run` checks before it starts a program. Only if one of these is a no, `run` selects
+/// another interposer.
+const CHECKED_BEFORE_START: [ProbeSubject; 6] = [
     ProbeSubject::SeccompNotify,
     ProbeSubject::NoNewPrivs,
     ProbeSubject::SeccompListener,
@@ -265,9 +265,9 @@ const BEFORE_THE_START: [ProbeSubject; 6] = [
 const NAME_PRELOAD: &str = "--via preload reaches dynamically linked programs here";
 const NAME_CGROUP: &str = "--via cgroup reaches any program here";
 
-/// `run` takes the first interposer that can.
-fn run_capability(abilities: &[Capability], facts: &[ProbeFact]) -> Capability {
-    let of = |name| abilities.iter().find(|ability| ability.name == name);
+/// `run` uses the first interposer that works.
+fn run_capability(capabilities: &[Capability], facts: &[ProbeFact]) -> Capability {
+    let of = |name| capabilities.iter().find(|capability| capability.name == name);
     let run = |answer, next| Capability {
         name: "run",
         purpose: "share the port of an unmodified program",
@@ -281,15 +281,15 @@ fn run_capability(abilities: &[Capability], facts: &[ProbeFact]) -> Capability {
         return run(seccomp.answer.clone(), seccomp.next);
     };
     let others = [("preload", of(PRELOAD), NAME_PRELOAD), ("cgroup", of(CGROUP), NAME_CGROUP)];
-    let others = others.iter().filter_map(|(via, ability, hint)| {
-        let answer = &ability.as_ref()?.answer;
+    let others = others.iter().filter_map(|(via, capability, hint)| {
+        let answer = &capability.as_ref()?.answer;
         Some((via, answer, *hint))
     });
     let works = others.clone().find(|(_, answer, _)| matches!(answer, ProbeAnswer::Yes(_)));
-    let passed_by = facts.iter().any(|fact| {
-        BEFORE_THE_START.contains(&fact.subject) && matches!(fact.answer, ProbeAnswer::No(_))
+    let falls_back = facts.iter().any(|fact| {
+        CHECKED_BEFORE_START.contains(&fact.subject) && matches!(fact.answer, ProbeAnswer::No(_))
     });
-    if !passed_by {
+    if !falls_back {
         let next = works.map(|(_, _, hint)| hint).or(seccomp.next);
         return run(seccomp.answer.clone(), next);
     }
@@ -304,41 +304,38 @@ fn run_capability(abilities: &[Capability], facts: &[ProbeFact]) -> Capability {
     run(seccomp.answer.clone(), seccomp.next)
 }
 
-/// Whether the ability of this name is a definite no.
+/// Whether the capability of this name is a definite no.
 #[must_use]
-pub fn is_unavailable(abilities: &[Capability], name: &str) -> bool {
-    abilities.iter().any(|a| a.name == name && matches!(a.answer, ProbeAnswer::No(_)))
+pub fn is_unavailable(capabilities: &[Capability], name: &str) -> bool {
+    capabilities.iter().any(|a| a.name == name && matches!(a.answer, ProbeAnswer::No(_)))
 }
 
-/// The first no among the needs decides; then the first that could not be told; what is wished for
-/// and absent only qualifies a yes.
-fn evaluate(plan: &CapabilityRow, facts: &[ProbeFact]) -> Capability {
+/// The first no among the requirements decides, then the first unknown. Missing improvements only
+/// qualify a yes.
+fn evaluate(row: &CapabilityRow, facts: &[ProbeFact]) -> Capability {
     let answer_to = |subject| facts.iter().find(|f| f.subject == subject).map(|f| &f.answer);
     let because = |subject: ProbeSubject, text: &str| format!("{}: {text}", subject.name());
-    let ability =
-        |answer, next| Capability { name: plan.name, purpose: plan.purpose, answer, next };
+    let capability =
+        |answer, next| Capability { name: row.name, purpose: row.purpose, answer, next };
 
-    for Requirement { subject, next } in plan.needs {
+    for Requirement { subject, next } in row.needs {
         if let Some(ProbeAnswer::No(reason)) = answer_to(*subject) {
-            return ability(ProbeAnswer::No(because(*subject, reason)), Some(*next));
+            return capability(ProbeAnswer::No(because(*subject, reason)), Some(*next));
         }
     }
-    for Requirement { subject, .. } in plan.needs {
+    for Requirement { subject, .. } in row.needs {
         let reason = match answer_to(*subject) {
             Some(ProbeAnswer::Unknown(reason)) => reason.as_str(),
             None => "not asked",
             Some(_) => continue,
         };
-        return ability(ProbeAnswer::Unknown(because(*subject, reason)), Some(TRY));
+        return capability(ProbeAnswer::Unknown(because(*subject, reason)), Some(TRY));
     }
-    let lost: Vec<_> = plan
+    let lost: Vec<_> = row
         .improvements
         .iter()
-        .filter(|wish| !matches!(answer_to(wish.subject), Some(ProbeAnswer::Yes(_))))
-        .map(|wish| because(wish.subject, wish.lost))
+        .filter(|improvement| !matches!(answer_to(improvement.subject), Some(ProbeAnswer::Yes(_))))
+        .map(|improvement| because(improvement.subject, improvement.lost))
         .collect();
-    ability(ProbeAnswer::Yes(lost.join("; ")), None)
+    capability(ProbeAnswer::Yes(lost.join("; ")), None)
 }
-
-#[cfg(test)]
-mod tests;

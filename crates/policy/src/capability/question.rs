@@ -1,19 +1,17 @@
-//! What can be asked about a machine, and what a probe answers. What follows is decided in
-//! [`crate::capability`].
+//! The questions of probes, and their answers.
 //!
-//! A probe answers yes, no or could not tell. Being refused the question is never taken for a no.
+//! An answer is yes, no or unknown. A question that was refused is unknown, never a no.
 
 use std::fmt;
 
-/// What a probe, or a rule about probes, says. The text is for a person: for a yes the detail, for
-/// the other two the reason.
+/// The answer of a probe, or of a rule about probes. The text is a detail for a yes, else the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeAnswer {
-    /// It is there and works here.
+    /// It works on this machine.
     Yes(String),
-    /// It is not there, or it is forbidden here; the reason says which.
+    /// It is missing or forbidden; the reason says which.
     No(String),
-    /// The question could not be asked, or its answer proves nothing.
+    /// The question was refused, or the answer proves nothing.
     Unknown(String),
 }
 
@@ -38,22 +36,22 @@ impl fmt::Display for ProbeAnswer {
     }
 }
 
-/// What can be asked about a machine.
+/// A question about a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProbeSubject {
-    /// What sharing a port means on this system: the library's promise.
+    /// Port sharing on this system, as the library promises it.
     Sharing,
-    /// The running kernel's release.
+    /// The release of the running kernel.
     Kernel,
-    /// `SECCOMP_RET_USER_NOTIF` (Linux 5.0): system calls can be held for a supervisor.
+    /// `SECCOMP_RET_USER_NOTIF` (Linux 5.0): a supervisor can handle system calls.
     SeccompNotify,
-    /// A filter with a listener can be installed by this very process.
+    /// Whether this process can install a filter with a listener.
     SeccompListener,
-    /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (Linux 5.19): signals do not interrupt a held call.
+    /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (Linux 5.19): signals do not interrupt a call that waits.
     SeccompWaitKillable,
-    /// `SECCOMP_IOCTL_NOTIF_ADDFD` (Linux 5.9): a descriptor can be put into the held process.
+    /// `SECCOMP_IOCTL_NOTIF_ADDFD` (Linux 5.9): a descriptor can be installed in the waiting process.
     SeccompAddfd,
-    /// `SECCOMP_ADDFD_FLAG_SEND` (Linux 5.14): put and answer in one step.
+    /// `SECCOMP_ADDFD_FLAG_SEND` (Linux 5.14): install and answer in one step.
     SeccompAddfdSend,
     /// `PR_SET_NO_NEW_PRIVS`, without which an unprivileged filter is refused.
     NoNewPrivs,
@@ -65,9 +63,9 @@ pub enum ProbeSubject {
     PidfdGetfd,
     /// `process_vm_readv` (Linux 3.2): another process's memory.
     ProcessVmReadv,
-    /// Whether a parent may look into the processes it started (Yama's `ptrace_scope`, `CAP_SYS_PTRACE`).
+    /// Whether a parent may inspect its descendants (Yama's `ptrace_scope`, `CAP_SYS_PTRACE`).
     TraceDescendants,
-    /// Whether a process may look into others of the same user that it did not start.
+    /// Whether a process may inspect other processes of its user.
     TraceSameUser,
     /// Whether the descriptors of other users' processes can be listed.
     SeeOtherUsers,
@@ -75,47 +73,47 @@ pub enum ProbeSubject {
     ReusePort,
     /// `SO_ATTACH_REUSEPORT_CBPF` (Linux 4.5).
     ReusePortCbpf,
-    /// `SO_NETNS_COOKIE` (Linux 5.14): which network namespace a socket is of.
+    /// `SO_NETNS_COOKIE` (Linux 5.14): the network namespace of a socket.
     NetnsCookie,
     /// `sock_diag` for TCP.
     SockDiagTcp,
     /// `sock_diag` for UDP.
     SockDiagUdp,
-    /// A BPF iterator over descriptors (Linux 5.11): in one pass who has which socket, and what only
-    /// the kernel knows of groups.
+    /// A BPF iterator over descriptors (Linux 5.11): the holders of all sockets and their positions in
+    /// groups, in one pass.
     SocketIterator,
-    /// Whether a socket can be given to another owner (CAP_CHOWN).
+    /// Whether the owner of a socket can be changed (CAP_CHOWN).
     ChangeOwner,
     /// `net.ipv4.tcp_migrate_req` (Linux 5.14).
     TcpMigrateReq,
-    /// `net.core.somaxconn`, the most that a backlog can be.
+    /// `net.core.somaxconn`, the limit of backlogs.
     Somaxconn,
     /// Whether this user may bind ports below 1024.
     LowPorts,
-    /// Whether programs can use io_uring, whose binds no seccomp filter sees.
+    /// Whether programs can use io_uring. Seccomp filters do not see its binds.
     IoUring,
     /// A cgroup v2 hierarchy.
     Cgroup2,
-    /// The first cgroup, which all processes of the machine are in or below, can be seen.
+    /// Whether the root cgroup of the machine is visible.
     FirstCgroup,
-    /// An eBPF program can be loaded by this user.
+    /// Whether this user can load eBPF programs.
     Ebpf,
-    /// The preload library is in this build.
+    /// Whether this build contains the preload library.
     PreloadLibrary,
-    /// A folder that the preload library can lie in while a run lasts.
+    /// A directory for the preload library.
     PreloadPlace,
-    /// A cgroup can be made below this process's own.
+    /// Whether a cgroup can be created below this process's own.
     OwnCgroup,
-    /// The programs of the cgroup interposer can be attached to a cgroup (Linux 5.18).
+    /// Whether the programs of the cgroup interposer can be attached (Linux 5.18).
     CgroupPrograms,
-    /// A BPF file system, in which attachments outlive who made them.
+    /// A BPF file system, where attachments outlive their process.
     Bpffs,
-    /// What `attach` acts on now.
+    /// The current attachments of `attach`.
     Attachments,
 }
 
 impl ProbeSubject {
-    /// Its name in the table and in JSON; never changes within one JSON version.
+    /// The name in the table and JSON. It does not change within a JSON version.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -158,11 +156,11 @@ impl ProbeSubject {
     }
 }
 
-/// One subject and its answer.
+/// A question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeFact {
-    /// What was asked.
+    /// The question.
     pub subject: ProbeSubject,
-    /// What came back.
+    /// The answer.
     pub answer: ProbeAnswer,
 }

@@ -1,4 +1,4 @@
-//! What can be done, as tables of facts.
+//! Tables of facts and capabilities.
 
 use super::*;
 
@@ -6,13 +6,17 @@ fn yes() -> ProbeAnswer {
     ProbeAnswer::Yes(String::new())
 }
 
-/// A machine where everything answers yes, but for these.
+/// Facts that are all yes, except these.
 fn machine(but: &[(ProbeSubject, ProbeAnswer)]) -> Vec<ProbeFact> {
     let answer = |s| but.iter().find(|(b, _)| *b == s).map_or_else(yes, |(_, a)| a.clone());
-    let needs = CAPABILITIES.iter().flat_map(|plan| plan.needs.iter().map(|need| need.subject));
-    let wishes =
-        CAPABILITIES.iter().flat_map(|plan| plan.improvements.iter().map(|wish| wish.subject));
-    needs.chain(wishes).map(|subject| ProbeFact { subject, answer: answer(subject) }).collect()
+    let needs = CAPABILITIES.iter().flat_map(|row| row.needs.iter().map(|need| need.subject));
+    let improvements = CAPABILITIES
+        .iter()
+        .flat_map(|row| row.improvements.iter().map(|improvement| improvement.subject));
+    needs
+        .chain(improvements)
+        .map(|subject| ProbeFact { subject, answer: answer(subject) })
+        .collect()
 }
 
 fn no(text: &str) -> ProbeAnswer {
@@ -24,14 +28,14 @@ fn unknown(text: &str) -> ProbeAnswer {
 }
 
 #[test]
-fn abilities_follow_the_weakest_need() {
+fn the_weakest_requirement_decides() {
     use ProbeSubject::*;
     type Row<'a> = (&'a [(ProbeSubject, ProbeAnswer)], &'a str, ProbeAnswer);
     let cases: &[Row<'_>] = &[
         (&[], "run", yes()),
         (&[(SeccompListener, no("EBUSY"))], "run-seccomp", no("seccomp-listener: EBUSY")),
         (&[(SeccompListener, no("EBUSY"))], "ls", yes()),
-        // `run` takes another way, where it learns in time that it has to.
+        // `run` selects another interposer if it fails before the start.
         (
             &[(SeccompListener, no("EBUSY"))],
             "run",
@@ -60,14 +64,14 @@ fn abilities_follow_the_weakest_need() {
         (&[(Bpffs, no("x"))], "attach", no("bpffs: x")),
         (&[(CgroupPrograms, no("old"))], "attach", no("cgroup-programs: old")),
         (&[(PidfdGetfd, unknown("EPERM"))], "run", unknown("pidfd-getfd: EPERM")),
-        // A definite no outweighs an earlier doubt.
+        // A no outweighs an earlier unknown.
         (&[(ReusePort, unknown("?")), (PidfdGetfd, no("x"))], "run-seccomp", no("pidfd-getfd: x")),
         (
             &[(PidfdGetfd, no("x"))],
             "run",
             ProbeAnswer::Yes("by preload; seccomp cannot: pidfd-getfd: x".into()),
         ),
-        // What it does not use takes nothing away.
+        // Unrelated facts have no effect.
         (&[(Ebpf, no("x")), (Cgroup2, no("x")), (IoUring, no("x"))], "run", yes()),
         (&[(TraceSameUser, no("scope 1"))], "ls-shared", no("trace-same-user: scope 1")),
         (&[(TraceSameUser, no("scope 1"))], "run", yes()),
@@ -92,16 +96,16 @@ fn abilities_follow_the_weakest_need() {
         ),
     ];
     for (but, name, expected) in cases {
-        let abilities = capabilities(&machine(but));
-        let found = abilities.iter().find(|a| a.name == *name).expect(name);
+        let capabilities = capabilities(&machine(but));
+        let found = capabilities.iter().find(|a| a.name == *name).expect(name);
         assert_eq!(&found.answer, expected, "{name} with {but:?}");
         let full = matches!(expected, ProbeAnswer::Yes(_));
-        assert_eq!(found.next.is_none(), full, "a next step exactly where one is needed");
-        assert_eq!(is_unavailable(&abilities, name), matches!(expected, ProbeAnswer::No(_)));
+        assert_eq!(found.next.is_none(), full, "a hint if it does not work completely");
+        assert_eq!(is_unavailable(&capabilities, name), matches!(expected, ProbeAnswer::No(_)));
     }
 }
 
-/// What `run` learns too late to take another way, the user can.
+/// After the start, `run` cannot select another interposer, but the user can.
 #[test]
 fn the_hint_names_an_interposer_that_works() {
     use ProbeSubject::*;
@@ -112,16 +116,16 @@ fn the_hint_names_an_interposer_that_works() {
     ];
     for (absent, expected) in cases {
         let absent: Vec<_> = absent.iter().map(|subject| (*subject, no("x"))).collect();
-        let abilities = capabilities(&machine(&absent));
-        assert_eq!(abilities[0].answer, no("trace-descendants: x"), "{absent:?}");
-        assert_eq!((abilities[0].name, abilities[0].next), ("run", Some(expected)));
+        let capabilities = capabilities(&machine(&absent));
+        assert_eq!(capabilities[0].answer, no("trace-descendants: x"), "{absent:?}");
+        assert_eq!((capabilities[0].name, capabilities[0].next), ("run", Some(expected)));
     }
 }
 
 #[test]
-fn nothing_asked_is_nothing_known() {
-    for ability in capabilities(&[]) {
-        assert!(matches!(ability.answer, ProbeAnswer::Unknown(_)), "{ability:?}");
-        assert!(!is_unavailable(std::slice::from_ref(&ability), ability.name));
+fn without_facts_everything_is_unknown() {
+    for capability in capabilities(&[]) {
+        assert!(matches!(capability.answer, ProbeAnswer::Unknown(_)), "{capability:?}");
+        assert!(!is_unavailable(std::slice::from_ref(&capability), capability.name));
     }
 }

@@ -1,8 +1,8 @@
-//! Ports that the kernel does not pick by itself: the text of `net.ipv4.ip_local_reserved_ports`.
+//! `net.ipv4.ip_local_reserved_ports`: ports that the kernel does not assign.
 
 use std::collections::BTreeSet;
 
-/// The ports of a text such as `8080,9000-9010`. `None`: it is something else.
+/// Parses a list such as `8080,9000-9010`; `None` if it is malformed.
 #[must_use]
 pub fn parse(text: &str) -> Option<BTreeSet<u16>> {
     let mut ports = BTreeSet::new();
@@ -13,39 +13,39 @@ pub fn parse(text: &str) -> Option<BTreeSet<u16>> {
     Some(ports)
 }
 
-/// The text for these ports, runs of them as the kernel writes them.
+/// Formats a list as the kernel does, with ranges.
 #[must_use]
 pub fn format(ports: &BTreeSet<u16>) -> String {
-    let mut runs: Vec<(u16, u16)> = Vec::new();
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
     for port in ports {
-        match runs.last_mut() {
+        match ranges.last_mut() {
             Some((_, last)) if last.checked_add(1) == Some(*port) => *last = *port,
-            _ => runs.push((*port, *port)),
+            _ => ranges.push((*port, *port)),
         }
     }
     let one = |(first, last): &(u16, u16)| {
         if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
-    runs.iter().map(one).collect::<Vec<_>>().join(",")
+    ranges.iter().map(one).collect::<Vec<_>>().join(",")
 }
 
-/// What is to be reserved, and which of it is ours to take away later.
+/// The ports to reserve, and the part that a guard may remove later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReservationPlan {
-    /// All that is to be reserved.
+    /// All reserved ports.
     pub reserved: BTreeSet<u16>,
-    /// Those of them that nobody but us has reserved.
+    /// The reserved ports that guards added.
     pub ours: BTreeSet<u16>,
 }
 
-/// Of what is reserved now, and what we have added to it, to what must be reserved. What others have
-/// reserved stays.
+/// Plans the change from the reserved ports (`now`), the part that guards added (`ours`) and the
+/// guarded ports (`wanted`). Ports reserved by others stay.
 #[must_use]
 pub fn plan(now: &BTreeSet<u16>, ours: &BTreeSet<u16>, wanted: &BTreeSet<u16>) -> ReservationPlan {
-    let theirs = || now.difference(ours).copied();
+    let others = || now.difference(ours).copied();
     let ours = wanted.iter().copied().filter(|port| ours.contains(port) || !now.contains(port));
     ReservationPlan {
-        reserved: theirs().chain(wanted.iter().copied()).collect(),
+        reserved: others().chain(wanted.iter().copied()).collect(),
         ours: ours.collect(),
     }
 }
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn text_and_ports_say_the_same() {
+    fn lists_are_parsed_and_formatted() {
         let cases = [
             ("", &[][..]),
             ("80", &[80]),
@@ -75,14 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn what_others_reserved_stays() {
+    fn ports_reserved_by_others_stay() {
         // now, ours, wanted: reserved, ours
         let cases: [[&[u16]; 5]; 6] = [
             [&[], &[], &[80], &[80], &[80]],
             [&[80, 90], &[], &[80], &[80, 90], &[]],
             [&[80, 90], &[80], &[], &[90], &[]],
             [&[80, 90], &[80], &[80, 81], &[80, 81, 90], &[80, 81]],
-            // Taken away by another: put there again.
+            // Removed by another program: added again.
             [&[90], &[80], &[80], &[80, 90], &[80]],
             [&[], &[], &[], &[], &[]],
         ];

@@ -1,4 +1,4 @@
-//! Tables of who may bind what, and of what is written.
+//! Tables of binds and of arguments.
 
 use super::*;
 
@@ -6,12 +6,12 @@ fn inode(number: u64) -> FileId {
     FileId { device: 8 << 20 | 1, inode: number, generation: Some(7) }
 }
 
-fn by(uid: u32, cgroup: &str, executable: FileId) -> Binder {
+fn binder(uid: u32, cgroup: &str, executable: FileId) -> Binder {
     Binder { uid, cgroup: Some(cgroup.to_owned()), executable: Some(executable) }
 }
 
 #[test]
-fn one_rule_that_names_the_binder_is_enough() {
+fn one_matching_rule_is_enough() {
     let unit = "/system.slice/api.service";
     let guard = Guard {
         netns_cookie: 1,
@@ -29,53 +29,53 @@ fn one_rule_that_names_the_binder_is_enough() {
     let too_deep = format!("{deep}/x");
     let stranger = inode(1);
     let cases = [
-        (by(0, "/", stranger), false),
-        (by(33, "/", stranger), true),
-        (by(0, unit, stranger), true),
-        (by(0, "/system.slice/api.service/worker", stranger), true),
-        (by(0, &deep, stranger), true),
-        (by(0, &too_deep, stranger), false),
-        (by(0, "/system.slice/api.service2", stranger), false),
-        (by(0, "/system.slice", stranger), false),
-        (by(0, "/user.slice/system.slice/api.service", stranger), false),
-        (by(0, "/", inode(77)), true),
-        (by(0, "/", FileId { generation: Some(8), ..inode(77) }), false),
-        (by(0, "/", FileId { device: 9, ..inode(77) }), false),
+        (binder(0, "/", stranger), false),
+        (binder(33, "/", stranger), true),
+        (binder(0, unit, stranger), true),
+        (binder(0, "/system.slice/api.service/worker", stranger), true),
+        (binder(0, &deep, stranger), true),
+        (binder(0, &too_deep, stranger), false),
+        (binder(0, "/system.slice/api.service2", stranger), false),
+        (binder(0, "/system.slice", stranger), false),
+        (binder(0, "/user.slice/system.slice/api.service", stranger), false),
+        (binder(0, "/", inode(77)), true),
+        (binder(0, "/", FileId { generation: Some(8), ..inode(77) }), false),
+        (binder(0, "/", FileId { device: 9, ..inode(77) }), false),
         (Binder { uid: 0, cgroup: None, executable: None }, false),
     ];
-    for (by, allowed) in cases {
+    for (binder, allowed) in cases {
         let guards = [guard.clone()];
         let verdict = if allowed { GuardVerdict::Allowed } else { GuardVerdict::Refused };
-        assert_eq!(decide(&guards, 1, 8443, Protocol::Tcp, &by), verdict, "{by:?}");
+        assert_eq!(decide(&guards, 1, 8443, Protocol::Tcp, &binder), verdict, "{binder:?}");
         let guards = [Guard { report_only: true, ..guard.clone() }];
         let verdict = if allowed { GuardVerdict::Allowed } else { GuardVerdict::Reported };
-        assert_eq!(decide(&guards, 1, 8443, Protocol::Tcp, &by), verdict, "{by:?}");
+        assert_eq!(decide(&guards, 1, 8443, Protocol::Tcp, &binder), verdict, "{binder:?}");
         for (network, port, protocol) in
             [(2, 8443, Protocol::Tcp), (1, 8444, Protocol::Tcp), (1, 8443, Protocol::Udp)]
         {
-            assert_eq!(decide(&guards, network, port, protocol, &by), GuardVerdict::Unguarded);
+            assert_eq!(decide(&guards, network, port, protocol, &binder), GuardVerdict::Unguarded);
         }
     }
 }
 
 #[test]
-fn a_file_without_a_generation_is_any_of_its_number() {
+fn a_rule_without_a_generation_matches_any() {
     let any = FileId { generation: None, ..inode(5) };
     assert!(any.matches(&inode(5)) && any.matches(&any));
-    assert!(!inode(5).matches(&any), "a rule that has one wants it");
+    assert!(!inode(5).matches(&any), "the generation differs");
 }
 
 #[test]
-fn paths_share_their_steps() {
+fn paths_share_nodes() {
     let paths = ["/a/b", "/a", "/b", "/a/b/c", "/a/b"];
     let (steps, ends) = cgroup_steps(paths.into_iter());
-    let told: Vec<_> = steps.iter().map(|s| (s.from, s.name.as_str(), s.to)).collect();
-    assert_eq!(told, [(0, "a", 1), (1, "b", 2), (0, "b", 3), (2, "c", 4)]);
+    let edges: Vec<_> = steps.iter().map(|s| (s.from, s.name.as_str(), s.to)).collect();
+    assert_eq!(edges, [(0, "a", 1), (1, "b", 2), (0, "b", 3), (2, "c", 4)]);
     assert_eq!(ends, [2, 1, 3, 4, 2]);
 }
 
 #[test]
-fn ports_are_read_strictly() {
+fn ports_are_parsed_strictly() {
     let read = |text: &str| text.parse::<GuardPort>();
     assert_eq!(read("8443"), Ok(GuardPort { number: 8443, protocol: None }));
     assert_eq!(read("53/udp"), Ok(GuardPort { number: 53, protocol: Some(Protocol::Udp) }));
@@ -89,7 +89,7 @@ fn ports_are_read_strictly() {
 }
 
 #[test]
-fn wishes_are_read_strictly() {
+fn allow_arguments_are_parsed_strictly() {
     let read = |text: &str| text.parse::<AllowSpec>();
     assert_eq!(read("uid=www"), Ok(AllowSpec::User("www".into())));
     assert_eq!(read("unit=api"), Ok(AllowSpec::Unit("api".into())));
@@ -103,17 +103,5 @@ fn wishes_are_read_strictly() {
             .chain([long.as_str(), deep.as_str()])
     {
         assert!(read(wrong).is_err(), "{wrong}");
-    }
-}
-
-#[test]
-fn interpreters_are_known_by_their_names() {
-    for name in
-        ["python3.11", "python", "node", "bash", "perl5.36", "qemu-aarch64-static", "php8.2"]
-    {
-        assert!(is_interpreter(name), "{name}");
-    }
-    for name in ["nginx", "api", "nodexporter", "postgres", "sshd", "3"] {
-        assert!(!is_interpreter(name), "{name}");
     }
 }

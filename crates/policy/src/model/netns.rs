@@ -1,28 +1,28 @@
-//! What a user writes to name a network namespace.
+//! The name of a network namespace as an argument.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// A network namespace, by whatever names it.
+/// A network namespace, by name, file or process.
 ///
-/// | written | it is |
+/// | argument | namespace |
 /// |---|---|
-/// | `blue` | what `ip netns` calls blue |
-/// | `/run/docker/netns/1a2b`, `./here` | the namespace that is mounted on this file |
-/// | `pid:4121` | the one that this process is in |
+/// | `blue` | created by `ip netns add blue` |
+/// | `/run/docker/netns/1a2b`, `./here` | mounted on this file |
+/// | `pid:4121` | of this process |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetnsSpec {
-    /// By the name that `ip netns add` gave it.
+    /// The name given to `ip netns add`.
     Name(String),
-    /// By a file; its path has a `/`.
+    /// A file; the path contains a `/`.
     Path(PathBuf),
-    /// By a process that is in it.
+    /// A process in the namespace.
     Pid(i32),
 }
 
 impl NetnsSpec {
-    /// The file that stands for it.
+    /// The file of the namespace.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match self {
@@ -43,7 +43,7 @@ impl fmt::Display for NetnsSpec {
     }
 }
 
-/// The text names no network namespace.
+/// The text is not a network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetnsSpecError;
 
@@ -64,11 +64,11 @@ impl FromStr for NetnsSpec {
             let pid = if digits { pid.parse().ok() } else { None };
             return pid.filter(|pid| *pid > 0).map(Self::Pid).ok_or(NetnsSpecError);
         }
-        // No file has a longer path, or a longer name.
-        let (longest, is_path) = if text.contains('/') { (4095, true) } else { (255, false) };
+        // PATH_MAX and NAME_MAX of Linux.
+        let (max_bytes, is_path) = if text.contains('/') { (4095, true) } else { (255, false) };
         match text {
             "" | "." | ".." => Err(NetnsSpecError),
-            _ if text.len() > longest || text.contains('\0') => Err(NetnsSpecError),
+            _ if text.len() > max_bytes || text.contains('\0') => Err(NetnsSpecError),
             _ if is_path => Ok(Self::Path(text.into())),
             _ => Ok(Self::Name(text.to_owned())),
         }
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_paths_and_processes_are_told_apart() {
+    fn names_paths_and_processes_are_distinguished() {
         let long = "x".repeat(256);
         let cases = [
             ("blue", Some(NetnsSpec::Name("blue".into()))),
@@ -103,14 +103,14 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(text.parse().ok(), expected, "{text}");
-            if let Some(network) = expected {
-                assert_eq!(network.to_string(), text);
+            if let Some(netns) = expected {
+                assert_eq!(netns.to_string(), text);
             }
         }
     }
 
     #[test]
-    fn each_has_a_file() {
+    fn files_of_namespaces() {
         let file = |text: &str| text.parse::<NetnsSpec>().unwrap().path();
         assert_eq!(file("blue"), PathBuf::from("/run/netns/blue"));
         assert_eq!(file("./x"), PathBuf::from("./x"));

@@ -1,44 +1,44 @@
-//! What a cgroup path says of the service or container that it belongs to.
+//! The systemd unit and the container of a cgroup, from its path.
 //!
-//! The path is a convention of those who make cgroups, not a fact of the kernel's: root, and whoever
-//! was given a part of the tree, may name a cgroup anything.
+//! The names are a convention of systemd and container engines, not a fact from the kernel: root, and
+//! the owner of a delegated subtree, can choose any name.
 
-/// A container, as its cgroup's name has it.
+/// A container, from the name of its cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Container<'a> {
-    /// Who made it.
+    /// The container engine.
     pub engine: Engine,
-    /// Its id, or of LXC its name.
+    /// The id; for LXC the name.
     pub id: &'a str,
 }
 
 impl Container<'_> {
-    /// As the engines' own lists have it: of an id the first twelve digits.
+    /// The first twelve digits of an id, as in the lists of the engines; a name is unchanged.
     #[must_use]
     pub fn short_id(&self) -> &str {
         if is_id(self.id) { self.id.get(..12).unwrap_or(self.id) } else { self.id }
     }
 }
 
-/// Who makes containers.
+/// A container engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Engine {
-    /// Docker, by its own word or in its own folder.
+    /// Docker.
     Docker,
-    /// Podman, and what else uses libpod.
+    /// Podman and other programs with libpod.
     Podman,
-    /// containerd, under Kubernetes or alone.
+    /// containerd, with or without Kubernetes.
     Containerd,
     /// CRI-O.
     CriO,
     /// LXC, LXD and Incus.
     Lxc,
-    /// Somebody in a pod of Kubernetes who does not say.
+    /// An unknown engine in a pod of Kubernetes.
     Kubernetes,
 }
 
 impl Engine {
-    /// Its name, in lower case.
+    /// The name in lower case.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -52,9 +52,9 @@ impl Engine {
     }
 }
 
-/// The systemd unit that a cgroup belongs to: the innermost service or scope of its path, a user's own
-/// ones included; or else the innermost of the other kinds that have processes (socket, mount, swap).
-/// `None` for the root, for slices, which only hold units, and outside of systemd.
+/// The systemd unit of a cgroup: the innermost service or scope of the path, including units of a
+/// user's manager; else the innermost socket, mount or swap unit. `None` for the root cgroup, for
+/// slices, and without systemd.
 #[must_use]
 pub fn unit(path: &str) -> Option<&str> {
     let parts = || path.split('/').rev();
@@ -64,19 +64,19 @@ pub fn unit(path: &str) -> Option<&str> {
     of(&[".service", ".scope"]).or_else(|| of(&[".socket", ".mount", ".swap"]))
 }
 
-/// The container that a cgroup belongs to: the innermost of its path.
+/// The container of a cgroup: the innermost of the path.
 #[must_use]
 pub fn container(path: &str) -> Option<Container<'_>> {
     let parts: Vec<&str> = path.split('/').collect();
     let in_pod = parts.iter().any(|part| part.starts_with("kubepods"));
     (0..parts.len()).rev().find_map(|at| {
         let above = at.checked_sub(1).map_or("", |above| parts[above]);
-        named(parts[at]).or_else(|| placed(parts[at], above, in_pod))
+        by_name(parts[at]).or_else(|| by_directory(parts[at], above, in_pod))
     })
 }
 
-/// By a name that says who made it: `docker-ID.scope` and the like.
-fn named(part: &str) -> Option<Container<'_>> {
+/// A container whose name contains the engine, such as `docker-ID.scope`.
+fn by_name(part: &str) -> Option<Container<'_>> {
     const SCOPES: [(&str, Engine); 5] = [
         ("docker-", Engine::Docker),
         ("libpod-", Engine::Podman),
@@ -99,8 +99,8 @@ fn named(part: &str) -> Option<Container<'_>> {
     })
 }
 
-/// By the folder that it is in: `/docker/ID`, `/libpod_parent/ID`, `/kubepods/burstable/podUID/ID`.
-fn placed<'a>(part: &'a str, above: &str, in_pod: bool) -> Option<Container<'a>> {
+/// A container whose directory names the engine: `/docker/ID`, `/libpod_parent/ID`, `/kubepods/burstable/podUID/ID`.
+fn by_directory<'a>(part: &'a str, above: &str, in_pod: bool) -> Option<Container<'a>> {
     let engine = match above {
         "docker" => Engine::Docker,
         "libpod_parent" => Engine::Podman,
@@ -116,7 +116,7 @@ fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// `x.service` is one, `.service` is none.
+/// Whether the part is a unit of this kind; `.service` alone is not.
 fn is_unit(part: &str, kind: &str) -> bool {
     part.strip_suffix(kind).is_some_and(|name| !name.is_empty())
 }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn containers_are_told_by_name_or_place() {
+    fn containers_have_a_name_or_a_directory() {
         use Engine::{Containerd, CriO, Docker, Kubernetes, Lxc, Podman};
         let id = &"0123456789abcdef".repeat(4);
         let pod = "kubepods-burstable-pod1a2b.slice";

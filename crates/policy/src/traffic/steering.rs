@@ -1,18 +1,17 @@
 //! Steering: which members of a group get new connections.
 //!
-//! Classic BPF as data, for `SO_ATTACH_REUSEPORT_CBPF`: the program answers with the index of a
-//! member in the kernel's array of the group. It needs no privilege, but knows members only by
-//! their place in that array, so [`Group`] keeps the array as the kernel does
-//! (`net/core/sock_reuseport.c`): who calls `listen` is put at the end, and when a member goes, the
-//! last one is moved into the hole.
+//! Classic BPF for `SO_ATTACH_REUSEPORT_CBPF`: the program returns the index of a member in the
+//! kernel's array of the group. It needs no privilege, but knows members only by index, so
+//! [`OrderedGroup`] repeats the kernel's changes of the array (`net/core/sock_reuseport.c`):
+//! `listen(2)` appends a member, and a member that leaves is replaced by the last one.
 //!
-//! An index that is not in the array makes the kernel choose by its own hash, among all members.
+//! For an index beyond the array, the kernel selects by its own hash among all members.
 
 use crate::classic_bpf::Instruction;
 
-/// The most members of one group that a program can be written for. With all but one left out, it
-/// has 2,051 instructions: below the kernel's limit of 4,096 and, at eight bytes each, below the
-/// smallest default of `net.core.optmem_max` (20,480).
+/// The largest group that a program supports. The longest program has 2,051 instructions: below the
+/// kernel's limit of 4,096 and, at eight bytes each, below the smallest default of
+/// `net.core.optmem_max` (20,480).
 pub const MAX_MEMBERS: usize = 1024;
 
 const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
@@ -30,11 +29,11 @@ const RETURN_RESULT: u16 = 0x16; // BPF_RET | BPF_A
 /// `SKF_AD_OFF + SKF_AD_RANDOM`: 32 random bits.
 const RANDOM: u32 = (-0x1000_i32 + 56).cast_unsigned();
 
-/// A program that picks one of `live` at random, each as often as any other; `None` if there is
-/// nobody to pick, or the group is larger than [`MOST_MEMBERS`].
+/// A program that selects one of the `live` members at random, with equal probability; `None` if
+/// `live` is empty, or the group is larger than [`MAX_MEMBERS`].
 ///
-/// `live` are indices below `count`, the number of members, sorted and each once. Who joins the
-/// group later gets nothing as long as this program is the group's.
+/// `live` are sorted, unique indices below `count`, the number of members. A member that joins later
+/// receives nothing from this program.
 #[must_use]
 pub fn program(live: &[usize], count: usize) -> Option<Vec<Instruction>> {
     let is_sorted = live.windows(2).all(|pair| pair[0] < pair[1]);
@@ -43,18 +42,17 @@ pub fn program(live: &[usize], count: usize) -> Option<Vec<Instruction>> {
     }
     let number = |n: usize| u32::try_from(n).ok();
     let mut program = vec![step(LOAD_WORD, RANDOM), step(REMAINDER, number(live.len())?)];
-    // The number of a live member among the live ones becomes its index: one more for each member
-    // before it that is left out.
-    for left_out in (0..count).filter(|index| live.binary_search(index).is_err()) {
-        let unless = Instruction { if_false: 1, ..step(JUMP_IF_NOT_LESS, number(left_out)?) };
+    // The rank of a live member becomes its index: one more for each excluded member before it.
+    for excluded in (0..count).filter(|index| live.binary_search(index).is_err()) {
+        let unless = Instruction { if_false: 1, ..step(JUMP_IF_NOT_LESS, number(excluded)?) };
         program.extend([unless, step(ADD, 1)]);
     }
     program.push(step(RETURN_RESULT, 0));
     Some(program)
 }
 
-/// The same, but connections from these ports get the members with these indices. For those that we
-/// make ourselves, to ask one member something: IPv4 without options, or IPv6.
+/// Extends a program: connections from these source ports go to the members with these indices. For
+/// the readiness check, which connects to one member: IPv4 without IP options, or IPv6.
 #[must_use]
 pub fn with_fixed_ports(aims: &[(u16, usize)], otherwise: Vec<Instruction>) -> Vec<Instruction> {
     /// `SKF_NET_OFF`: from the IP header on.
@@ -87,7 +85,7 @@ fn step(code: u16, k: u32) -> Instruction {
 
 /// The members of one group, in the kernel's order.
 ///
-/// True only as long as it is told of every member: one that joined unseen shifts those after it.
+/// The order is correct only if every change is recorded: an unrecorded member shifts later ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderedGroup<Id> {
     members: Vec<Id>,
@@ -100,22 +98,21 @@ impl<Id> Default for OrderedGroup<Id> {
 }
 
 impl<Id: PartialEq> OrderedGroup<Id> {
-    /// Its `listen` has succeeded: it is the last one now. A member that is there already stays
-    /// where it is, as it does when it calls `listen` again.
+    /// Records a successful `listen(2)`: the member is appended. A second `listen` changes nothing.
     pub fn join(&mut self, id: Id) {
         if self.index(&id).is_none() {
             self.members.push(id);
         }
     }
 
-    /// Its last descriptor was closed, or it was shut down: the last one takes its place.
+    /// Records the close of the last descriptor, or a `shutdown(2)`: the last member takes the index.
     pub fn leave(&mut self, id: &Id) {
         if let Some(index) = self.index(id) {
             self.members.swap_remove(index);
         }
     }
 
-    /// Its place in the kernel's array.
+    /// The index of a member in the kernel's array.
     #[must_use]
     pub fn index(&self, id: &Id) -> Option<usize> {
         self.members.iter().position(|member| member == id)
@@ -127,28 +124,27 @@ impl<Id: PartialEq> OrderedGroup<Id> {
         &self.members
     }
 
-    /// The program by which only members that `takes` accepts get connections; `None` as for
-    /// [`program`]: then the kernel's own choice is as good as any.
+    /// The program that selects among the members accepted by `is_live`; `None` as for [`program`].
     #[must_use]
-    pub fn program(&self, takes: impl Fn(&Id) -> bool) -> Option<Vec<Instruction>> {
+    pub fn program(&self, is_live: impl Fn(&Id) -> bool) -> Option<Vec<Instruction>> {
         let live: Vec<_> =
-            (0..self.members.len()).filter(|index| takes(&self.members[*index])).collect();
+            (0..self.members.len()).filter(|index| is_live(&self.members[*index])).collect();
         program(&live, self.members.len())
     }
 
-    /// The program to have while a member leaves, from before it does until [`Self::left`] and a
-    /// new [`Self::program`].
+    /// The program to attach before a member leaves, until [`Self::leave`] and a new
+    /// [`Self::program`].
     ///
-    /// Between the two, the last member is at the leaving one's index, and its own index is none:
-    /// so neither is picked, as long as somebody else takes connections. If only the last one does,
-    /// the kernel chooses for a moment.
+    /// When the member leaves, the last member takes its index, and the last index is empty. So the
+    /// program selects neither, unless the last member is the only live one: then the kernel selects
+    /// for a moment.
     #[must_use]
     pub fn program_while_leaving(
         &self,
         leaving: &Id,
-        takes: impl Fn(&Id) -> bool,
+        is_live: impl Fn(&Id) -> bool,
     ) -> Option<Vec<Instruction>> {
-        let stays = |id: &Id| id != leaving && takes(id);
+        let stays = |id: &Id| id != leaving && is_live(id);
         let last = self.members.last();
         self.index(leaving)
             .and_then(|_| self.program(|id| stays(id) && Some(id) != last))

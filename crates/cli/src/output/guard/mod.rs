@@ -5,7 +5,8 @@ pub(crate) mod log;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use sameport_policy::guard::{GuardPort, is_interpreter};
+use sameport_policy::guard::GuardPort;
+use sameport_policy::interpreter::runs_arguments;
 use sameport_sys::bpf::guard::PLACE;
 use serde::Serialize;
 
@@ -46,8 +47,7 @@ pub(crate) fn done(done: &GuardResult) -> Vec<String> {
     }
     for allow in &first.allow {
         let AllowEntry::Executable { path, .. } = allow else { continue };
-        let file = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
-        if is_interpreter(&file) {
+        if runs_arguments(Path::new(path)) {
             lines.push(format!(
                 "{} executes scripts: any user who may start it may bind; name a unit or a user \
                  instead",
