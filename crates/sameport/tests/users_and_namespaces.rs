@@ -214,10 +214,10 @@ fn child_uses_up_four_ports() {
     assert!(error.to_string().contains("no port is left"), "{error}");
 
     // Control: with the option set before `bind`, the kernel chooses the port of a group.
-    let careless = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-    careless.set_reuse_port(true).unwrap();
-    careless.bind(&SocketAddr::from(any).into()).unwrap();
-    let port = careless.local_addr().unwrap().as_socket().unwrap().port();
+    let early = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    early.set_reuse_port(true).unwrap();
+    early.bind(&SocketAddr::from(any).into()).unwrap();
+    let port = early.local_addr().unwrap().as_socket().unwrap().port();
     assert!(ports.contains(&port), "{port}");
 
     // A bind to the explicit port still joins.
@@ -311,15 +311,18 @@ fn child_has_a_name_of_three_addresses() {
     drop(all);
 
     // `listen_all` opens all or none; `listen` opens the first possible address.
-    for taken in [one, two, three] {
-        let _holder = sameport::listen_exclusive(taken).unwrap();
+    for in_use in [one, two, three] {
+        let _holder = sameport::listen_exclusive(in_use).unwrap();
         let error = sameport::listen_all(format!("three.test:{port}")).unwrap_err();
-        assert_eq!((error.kind(), error.address()), (ErrorKind::InUse, taken.to_string().as_str()));
+        assert_eq!(
+            (error.kind(), error.address()),
+            (ErrorKind::InUse, in_use.to_string().as_str())
+        );
         for free in [one, two, three] {
-            assert_eq!(sameport::listen_exclusive(free).is_ok(), free != taken);
+            assert_eq!(sameport::listen_exclusive(free).is_ok(), free != in_use);
         }
         let first = sameport::listen(format!("three.test:{port}")).unwrap();
-        assert_ne!(first.local_addr().unwrap(), taken);
+        assert_ne!(first.local_addr().unwrap(), in_use);
     }
 
     // An absent IPv6 address is an error unless the machine has no IPv6.
@@ -369,14 +372,14 @@ fn reuse_address_does_not_admit_another_user() {
     if !is_root("reuse_address_does_not_admit_another_user") {
         return;
     }
-    let ours = sameport::bind("127.0.0.1:0").unwrap();
+    let shared = sameport::bind("127.0.0.1:0").unwrap();
     // Control: the pair of options that many programs set.
-    let careless = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-    careless.set_reuse_address(true).unwrap();
-    careless.set_reuse_port(true).unwrap();
-    careless.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-    let careless = UdpSocket::from(careless);
-    for (held, expected) in [(ours, "refused"), (careless, "taken")] {
+    let with_both = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    with_both.set_reuse_address(true).unwrap();
+    with_both.set_reuse_port(true).unwrap();
+    with_both.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    let with_both = UdpSocket::from(with_both);
+    for (held, expected) in [(shared, "refused"), (with_both, "bound")] {
         let mut command = this_binary();
         command.uid(NOBODY).gid(NOBODY);
         let address = held.local_addr().unwrap().to_string();
@@ -394,5 +397,5 @@ fn child_takes_with_reuse_address() {
     socket.set_reuse_address(true).unwrap();
     socket.set_reuse_port(true).unwrap();
     let refused = socket.bind(&address.into()).is_err();
-    println!("answer: {}", if refused { "refused" } else { "taken" });
+    println!("answer: {}", if refused { "refused" } else { "bound" });
 }
