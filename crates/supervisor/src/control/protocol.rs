@@ -1,6 +1,6 @@
 //! Requests and replies of the control socket.
 //!
-//! A client sends one request and gets replies, of which [`ControlReply::is_last`] is the last. Each is a
+//! A client sends one request and reads replies up to [`ControlReply::is_last`]. Each message is a
 //! frame: its length (four bytes, big-endian), then JSON.
 
 use std::ffi::OsString;
