@@ -40,7 +40,7 @@ pub use error::{InheritError, PrivateGroupError, PrivateSocketError, RunError};
 pub use event::{OutOfReach, Remark, RunEvent};
 pub use handover::HANDOVER_FD;
 pub use plan::{
-    ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, ReadyCheck,
-    RunEnvironment, RunPlan, SharingScope,
+    ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PreloadOptions,
+    ReadyCheck, RunEnvironment, RunPlan, SharingScope,
 };
 pub use run::run;

@@ -37,16 +37,23 @@ pub struct RunPlan {
     pub give_up_privileges: bool,
     /// The interposer, or `Auto`.
     pub interposer: InterposerChoice,
-    /// Whether the preload library stays loaded in programs that a worker executes.
-    pub child_policy: ChildPolicy,
+    /// The input of the preload interposer.
+    pub preload: PreloadOptions,
     /// Value of PATH, for a program without a slash in its name.
     pub search_path: Option<OsString>,
     /// The environment variables that a run reads.
     pub environment: RunEnvironment,
     /// The options of a named run; `None` for a plain run.
     pub named: Option<NamedOptions>,
-    /// The bytes of the preload library, or why this build has none.
-    pub preload_library: Result<&'static [u8], &'static str>,
+}
+
+/// The input of the preload interposer.
+#[derive(Debug, Clone)]
+pub struct PreloadOptions {
+    /// The bytes of the library, or why this build has none.
+    pub library: Result<&'static [u8], &'static str>,
+    /// Whether the library stays loaded in programs that a worker executes.
+    pub child_policy: ChildPolicy,
 }
 
 /// The environment variables that a run reads.

@@ -50,7 +50,7 @@ pub(crate) struct PreloadInterposer {
 
 impl PreloadInterposer {
     pub(super) fn new(plan: &RunPlan, usage: OptionUsage) -> Result<Self, RunError> {
-        let library = plan.preload_library.map_err(RunError::NoLibrary)?;
+        let library = plan.preload.library.map_err(RunError::NoLibrary)?;
         let options = &plan.bind_options;
         if options.rules.len() > MOST_RULES {
             return Err(RunError::TooManyRules(MOST_RULES));
@@ -72,7 +72,7 @@ impl PreloadInterposer {
             source: options.source,
             transparent: options.transparent,
             report: inbox.name(),
-            children: plan.child_policy,
+            children: plan.preload.child_policy,
         };
         let already = plan.environment.ld_preload.as_deref();
         let set = orders.variables(placed.path(), already);

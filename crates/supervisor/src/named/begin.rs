@@ -11,7 +11,7 @@ use sameport_sys::seccomp::NotifyListener;
 use sameport_sys::systemd::notify::ServiceManager;
 
 use super::control_endpoint::ControlEndpoint;
-use super::{NamedRun, Schedule, rounds};
+use super::{NamedRun, ROUND, Schedule};
 use crate::control::{ControlSocket, RunInfo, client};
 use crate::drain::Drains;
 use crate::error::RunError;
@@ -62,7 +62,7 @@ impl<'a> NamedRun<'a> {
             readiness: Readiness::new(options.ready.clone())?,
             drains: Drains::default(),
             control,
-            schedule: Schedule { next_round: rounds::INTERVAL, ..Schedule::default() },
+            schedule: Schedule { next_round: ROUND, ..Schedule::default() },
             events: Vec::new(),
         };
         for action in run.lifecycle.start_all(Duration::ZERO) {
@@ -102,10 +102,7 @@ impl<'a> NamedRun<'a> {
             readiness: Readiness::new(options.ready.clone())?,
             drains: Drains::default(),
             control: ControlEndpoint::new(socket, state.info, manager),
-            schedule: Schedule {
-                next_round: state.clock + rounds::INTERVAL,
-                ..Schedule::default()
-            },
+            schedule: Schedule { next_round: state.clock + ROUND, ..Schedule::default() },
             events: Vec::new(),
         };
         run.workers.commands = state.commands;

@@ -38,6 +38,9 @@ use crate::termination::{SIGTERM, Termination};
 use crate::workers::Workers;
 use control_endpoint::ControlEndpoint;
 
+/// Interval of the search for changes that nothing reports.
+const ROUND: Duration = Duration::from_secs(1);
+
 pub(crate) struct NamedRun<'a> {
     plan: &'a RunPlan,
     options: &'a NamedOptions,
@@ -215,7 +218,7 @@ impl NamedRun<'_> {
         self.execute(actions, now);
         self.workers.sweep_orphans(now);
         if now >= self.schedule.next_round {
-            self.schedule.next_round = now + rounds::INTERVAL;
+            self.schedule.next_round = now + ROUND;
             self.round(now);
         }
         self.control.manager.update(&self.lifecycle);

@@ -12,9 +12,6 @@ use super::{NamedRun, address_key};
 use crate::event::RunEvent;
 use crate::processes;
 
-/// Interval of the rounds.
-pub(super) const INTERVAL: Duration = Duration::from_secs(1);
-
 /// Interval at which the listeners of starting workers are listed.
 const INSPECTION: Duration = Duration::from_millis(50);
 

@@ -8,7 +8,7 @@ use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::systemd::Activation;
 use sameport_supervisor::{
     BindOptions, ChildPolicy, HANDOVER_FD, InterposerChoice, InterposerKind, NamedOptions,
-    ReadyCheck, RunEnvironment, RunPlan, SharingScope,
+    PreloadOptions, ReadyCheck, RunEnvironment, RunPlan, SharingScope,
 };
 
 use super::args::{Args, ChildrenArgument, NamedArgs, QueueArgument, ReadyArgument, ViaArgument};
@@ -36,10 +36,12 @@ pub(super) fn run_plan(args: Args) -> RunPlan {
             ViaArgument::Preload => InterposerChoice::Only(InterposerKind::Preload),
             ViaArgument::Cgroup => InterposerChoice::Only(InterposerKind::Cgroup),
         },
-        preload_library: sameport_preload::LIBRARY.ok_or(sameport_preload::WHY_NOT),
-        child_policy: match args.children {
-            None | Some(ChildrenArgument::Inherit) => ChildPolicy::Inherit,
-            Some(ChildrenArgument::Strip) => ChildPolicy::Strip,
+        preload: PreloadOptions {
+            library: sameport_preload::LIBRARY.ok_or(sameport_preload::WHY_NOT),
+            child_policy: match args.children {
+                None | Some(ChildrenArgument::Inherit) => ChildPolicy::Inherit,
+                Some(ChildrenArgument::Strip) => ChildPolicy::Strip,
+            },
         },
         search_path: env::var_os("PATH"),
         environment: environment(),
