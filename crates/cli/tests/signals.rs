@@ -202,7 +202,7 @@ fn daemon_is_followed_and_stopped() {
         let who = WHO.to_str().unwrap();
         let mut run =
             start_run(*user, &[], &[who, "tcp", "127.0.0.1", &port.to_string(), "daemon"]);
-        run.wait_for_stderr("sameport stays with them");
+        run.wait_for_stderr("sameport stays until they end");
         wait_until_answering(([127, 0, 0, 1], port).into());
         let daemon = processes(&run, 1);
         assert!(run.is_running());
@@ -220,7 +220,7 @@ fn exit_of_a_daemon_ends_the_run() {
         let script = "setsid sh -c 'while [ ! -e \"$0\" ]; do sleep 0.05; done; exit 9' \"$0\" & \
                       echo daemon $!";
         let run = start_run(*user, &[], &["sh", "-c", script, gate.to_str().unwrap()]);
-        run.wait_for_stderr("sameport stays with them");
+        run.wait_for_stderr("sameport stays until they end");
         let daemon = numbers(&run, "daemon ");
         std::fs::write(&gate, "").unwrap();
         let exited = run.wait();
