@@ -1,11 +1,5 @@
-//! Facts about sockets and the processes that hold them.
-//!
-//! `sockets` lists those that wait for others (`diag` asks the kernel, `answer` reads its bytes),
-//! `connections` counts those that have a peer, `left` what is left of them, `holding` finds who has
-//! them open (for root `iterated`, else `processes`), `details` what else is known of those, `above`
-//! and `lineage` by whom they were started, `options` reads a socket's options, `cgroups` and `users`
-//! name what it belongs to. `elsewhere` looks from another network namespace, `lookup` and `settings`
-//! at what else decides there.
+//! Sockets with their owners: joins the kernel's list of sockets (`netlink`), the descriptors of
+//! processes (`bpf::socket_iter` or `proc::fd_scan`), process details and user names to a [`Snapshot`].
 
 pub(crate) mod options;
 mod owners;
@@ -26,41 +20,39 @@ use crate::netlink;
 use crate::proc::fd_scan::{FdHolders, ProcessCache};
 use owners::SocketOwners;
 
-/// What could be seen.
+/// The sockets that match a query, with their owners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Every socket asked for. Sockets are always all there; their processes and `shared` only as
-    /// far as the caller may look.
+    /// Every matching socket. Processes and `shared` are limited by the caller's privileges.
     pub members: Vec<Member>,
-    /// Whether `processes` names everybody: every process could be looked into, and some process
-    /// was found for every socket. False for a caller who is not root as soon as other users have
-    /// processes, inside a pid namespace where sockets are held outside it, and where the kernel
-    /// itself listens (NFS). With no socket there is nobody to miss, and this is true.
+    /// Whether the owners are complete: every process could be read, and every socket has one. False
+    /// for a user other than root as soon as another user has a process, for sockets held outside the
+    /// caller's pid namespace, and for sockets of the kernel (NFS). True without sockets.
     pub complete: bool,
-    /// Whether every TCP socket that is bound and does not listen is there, if TCP was asked for. False
-    /// when they were not, and before Linux 6.8, which has no list of them.
+    /// Whether bound TCP sockets that do not listen are included, if TCP was requested. False if the
+    /// query excludes them, and before Linux 6.8, which cannot list them.
     pub bound: bool,
-    /// Whether the processes were found by a BPF iterator, with options and positions, and not by a
-    /// scan of `/proc`. Needs root, and a kernel as in [`iterates`].
+    /// Whether a BPF iterator found the owners, with options and positions, instead of a scan of
+    /// `/proc`. See [`iterator_available`].
     pub iterated: bool,
 }
 
-/// Who is on which port, in the caller's network and pid namespaces, as of now.
+/// Lists sockets with their owners, in the caller's network and pid namespaces.
 ///
-/// The list of sockets is complete without any privilege. For root their processes, options and
-/// places in groups are found by a BPF iterator ([`iterates`]), in some 5 ms and 0.5 µs a descriptor
-/// of the whole machine. Elsewhere processes are found by one pass over `/proc/PID/fd`, about 2 µs a
-/// descriptor; options, `shared` among them, are read from a duplicate of the socket where the caller
-/// may have one (`pidfd_getfd`, Linux ≥ 5.6) and are `None` elsewhere; places are not known. Both are
-/// left out when no socket was found. Nothing is changed and no process is disturbed.
+/// The list of sockets is complete without privileges. For root a BPF iterator finds owners, options and
+/// group positions ([`iterator_available`]), in about 2 ms and 0.5 µs for each descriptor of the machine.
+/// For other users one pass over `/proc/PID/fd` finds the owners, in about 2 µs for each descriptor;
+/// options, including `shared`, are read from a duplicate of the socket where `pidfd_getfd` (Linux 5.6)
+/// is permitted, and positions are unknown. Without matching sockets neither runs. No process is
+/// stopped, and nothing is changed.
 ///
-/// A socket that two processes have open is one member with two processes. Sockets and processes
-/// that come or go during the call may or may not be in its result.
+/// A socket that two processes have open is one member with two processes. Sockets and processes that
+/// appear or disappear during the call may be missing.
 ///
 /// # Errors
 ///
-/// When the kernel's list cannot be had: see [`Error`]. What may not be seen of the processes is no
-/// error, but [`Seen::complete`] is false.
+/// See [`InspectError`]. A process that cannot be read is not an error; [`Snapshot::complete`] is then
+/// false.
 pub fn list_sockets(query: &SocketQuery) -> Result<Snapshot, InspectError> {
     let sockets = netlink::sockets::list(&query.filter())?;
     let wanted: IntSet<u64> =
@@ -98,14 +90,14 @@ pub fn list_sockets(query: &SocketQuery) -> Result<Snapshot, InspectError> {
     Ok(Snapshot { members, complete, bound, iterated })
 }
 
-/// Whether [`members`] finds processes by a BPF iterator here: loads and opens one.
+/// Whether [`list_sockets`] can use a BPF iterator: loads one and creates it, without running it.
 ///
 /// # Errors
 ///
-/// EPERM without CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN) in the first user namespace; ENOENT where
-/// the kernel does not describe its types (`CONFIG_DEBUG_INFO_BTF`); EOPNOTSUPP where its structs are
-/// not as expected, on big-endian machines, and where `/proc` shows another pid namespace; EINVAL before
-/// Linux 5.11.
+/// EPERM without CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN) in the initial user namespace; ENOENT without
+/// type information in the kernel (`CONFIG_DEBUG_INFO_BTF`); EOPNOTSUPP if the kernel's structs differ
+/// from the expected, on big-endian machines, and if `/proc` belongs to another pid namespace; EINVAL
+/// before Linux 5.11.
 pub fn iterator_available() -> io::Result<()> {
     crate::bpf::socket_iter::open(crate::bpf::socket_iter::IterFilter {
         states: 0,
@@ -115,7 +107,8 @@ pub fn iterator_available() -> io::Result<()> {
     .map(drop)
 }
 
-/// Where a socket's own cgroup is gone, hidden or not told, its holder's stands for it.
+/// Sets the cgroup of each member. If a socket's own cgroup is removed, hidden or unknown, the cgroup of
+/// a process that has it open is used.
 fn fill_cgroups(members: &mut [Member]) {
     fn of_processes(member: &Member) -> impl Iterator<Item = String> {
         let details = member.processes.iter().filter_map(|process| process.details.as_ref());
@@ -130,19 +123,19 @@ fn fill_cgroups(members: &mut [Member]) {
     }
 }
 
-/// Whether one of these processes has one of these sockets open, in any of its threads. One that may
-/// not be looked at counts as having it.
+/// Whether one of these processes has one of these sockets open, in any thread. A process that cannot be
+/// read counts as having one.
 pub(crate) fn is_open_in(inodes: &HashSet<u64>, pids: &[i32]) -> bool {
     let found = crate::proc::fd_scan::scan_processes(inodes, pids);
     !found.of.is_empty() || !found.all_read
 }
 
-/// Where these processes listen, in any of their threads: TCP listeners and unconnected UDP sockets on
-/// ports that the kernel does not give away by itself (`net.ipv4.ip_local_port_range`).
+/// The addresses of the TCP listeners and unconnected UDP sockets of these processes, in all threads.
+/// Ephemeral ports (`net.ipv4.ip_local_port_range`) are left out.
 ///
 /// # Errors
 ///
-/// As for [`members`].
+/// See [`InspectError`].
 pub fn listen_addresses(pids: &[i32]) -> Result<BTreeSet<Address>, InspectError> {
     let given_away = crate::proc::sysctl::ephemeral_ports();
     let mut sockets = list_without_owners(&SocketQuery::everything())?;
@@ -153,18 +146,18 @@ pub fn listen_addresses(pids: &[i32]) -> Result<BTreeSet<Address>, InspectError>
     Ok(theirs.map(|socket| socket.address).collect())
 }
 
-/// Those of these processes that have one of these sockets open, as far as they may be looked into.
+/// The processes among these that have one of these sockets open. Unreadable processes are left out.
 #[must_use]
 pub fn holders_of(inodes: &HashSet<u64>, pids: &[i32]) -> HashSet<i32> {
     let found = crate::proc::fd_scan::scan_processes(inodes, pids);
     found.of.into_values().flatten().map(|holder| holder.pid).collect()
 }
 
-/// The sockets alone, without a look at any process: complete for everybody, and cheap.
+/// Lists sockets without their owners: complete for every user, and cheaper.
 ///
 /// # Errors
 ///
-/// As for [`members`].
+/// See [`InspectError`].
 pub fn list_without_owners(query: &SocketQuery) -> Result<Vec<Socket>, InspectError> {
     netlink::sockets::list(&query.filter())
 }

@@ -1,9 +1,9 @@
-//! The options of another process's socket, `SO_REUSEPORT` before all.
+//! Reads the options of another process's socket, such as `SO_REUSEPORT`.
 //!
-//! No list of the kernel's tells them, so a duplicate of the socket is asked: `pidfd_getfd`
-//! (Linux ≥ 5.6), which needs the right to ptrace its holder (`PTRACE_MODE_ATTACH_REALCREDS`; own
-//! programs, or `CAP_SYS_PTRACE`; Yama's `ptrace_scope` ≥ 1 narrows it). The holder is neither
-//! stopped nor told, no option is set, and the duplicate is closed at once.
+//! sock_diag does not report these options. They are read from a duplicate of the socket: `pidfd_getfd`
+//! (Linux 5.6) needs permission to ptrace the owner (`PTRACE_MODE_ATTACH_REALCREDS`: a process of the
+//! same user, or `CAP_SYS_PTRACE`; Yama's `ptrace_scope` restricts it further). The owner is not
+//! stopped or notified, no option is set, and the duplicate is closed at once.
 
 #![expect(unsafe_code, reason = "IP_TRANSPARENT and SO_GET_FILTER have no safe wrapper")]
 
@@ -18,17 +18,16 @@ use sameport_policy::model::{Socket, SocketOptions};
 use crate::int_hash::IntMap;
 use crate::proc::fd_scan::FdHolder;
 
-/// More holders of one socket than these are not asked: forked copies answer alike.
+/// Number of owners of one socket that are tried. Forked copies of a process answer alike.
 const ATTEMPTS: usize = 4;
 
-/// The options of every one of these sockets, by inode, whose first holders may be asked and still
-/// have it.
+/// The options of these sockets, by inode. Sockets whose owners cannot be read are left out.
 pub(crate) fn read_options(
     holders: &IntMap<u64, Vec<FdHolder>>,
     sockets: &[Socket],
 ) -> IntMap<u64, SocketOptions> {
-    let told = |socket: &Socket| Some((socket.inode, (socket.transparent?, socket.freebind?)));
-    let told: IntMap<_, _> = sockets.iter().filter_map(told).collect();
+    let reported = |socket: &Socket| Some((socket.inode, (socket.transparent?, socket.freebind?)));
+    let reported: IntMap<_, _> = sockets.iter().filter_map(reported).collect();
     let mut known = IntMap::default();
     for attempt in 0..ATTEMPTS {
         let mut open: Vec<(FdHolder, u64)> = holders
@@ -36,44 +35,46 @@ pub(crate) fn read_options(
             .filter(|(inode, _)| !known.contains_key(*inode))
             .filter_map(|(inode, holders)| Some((*holders.get(attempt)?, *inode)))
             .collect();
-        // Each process is opened once for all its sockets.
+        // One pidfd for all sockets of a process.
         open.sort_unstable_by_key(|(holder, _)| holder.pid);
-        for asked in open.chunk_by(|(a, _), (b, _)| a.pid == b.pid) {
-            ask(asked, &told, &mut known);
+        for sockets in open.chunk_by(|(a, _), (b, _)| a.pid == b.pid) {
+            read_from(sockets, &reported, &mut known);
         }
     }
     known
 }
 
-/// Whether a socket is transparent, and whether its bind was free.
+/// `IP_TRANSPARENT` and `IP_FREEBIND`.
 type OptionFacts = (bool, bool);
 
-/// Asks one process for some of its sockets.
-fn ask(
-    asked: &[(FdHolder, u64)],
-    told: &IntMap<u64, OptionFacts>,
+/// Reads the options of some sockets of one process.
+fn read_from(
+    sockets: &[(FdHolder, u64)],
+    reported: &IntMap<u64, OptionFacts>,
     known: &mut IntMap<u64, SocketOptions>,
 ) {
-    let Some(pid) = asked.first().and_then(|(holder, _)| Pid::from_raw(holder.pid)) else { return };
+    let Some(pid) = sockets.first().and_then(|(holder, _)| Pid::from_raw(holder.pid)) else {
+        return;
+    };
     let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };
-    for (holder, inode) in asked {
+    for (holder, inode) in sockets {
         let flags = PidfdGetfdFlags::empty();
         match rustix::process::pidfd_getfd(&process, holder.descriptor, flags) {
             Ok(socket) if is_socket(&socket, *inode) => {
-                if let Ok(options) = read(&socket, told.get(inode).copied()) {
+                if let Ok(options) = read(&socket, reported.get(inode).copied()) {
                     known.insert(*inode, options);
                 }
             }
-            // Not this process, whichever descriptor.
+            // Every other descriptor of this process would fail too.
             Err(Errno::PERM | Errno::NOSYS) => return,
             _ => {}
         }
     }
 }
 
-/// What the kernel has told already is not asked for again.
-fn read(socket: &OwnedFd, told: Option<OptionFacts>) -> Result<SocketOptions, Errno> {
-    let (transparent, freebind) = told.map_or_else(|| ask_for_told(socket), Ok)?;
+/// Options that sock_diag reported are not read again.
+fn read(socket: &OwnedFd, reported: Option<OptionFacts>) -> Result<SocketOptions, Errno> {
+    let (transparent, freebind) = reported.map_or_else(|| read_unreported(socket), Ok)?;
     Ok(SocketOptions {
         reuse_port: sockopt::socket_reuseport(socket)?,
         reuse_address: sockopt::socket_reuseaddr(socket)?,
@@ -83,8 +84,8 @@ fn read(socket: &OwnedFd, told: Option<OptionFacts>) -> Result<SocketOptions, Er
     })
 }
 
-/// Of older kernels, whose list does not tell.
-fn ask_for_told(socket: &OwnedFd) -> Result<OptionFacts, Errno> {
+/// For older kernels, whose sock_diag does not report these options.
+fn read_unreported(socket: &OwnedFd) -> Result<OptionFacts, Errno> {
     let (level, transparent, freebind) = match sockopt::socket_domain(socket)? {
         AddressFamily::INET6 => (libc::SOL_IPV6, libc::IPV6_TRANSPARENT, libc::IPV6_FREEBIND),
         _ => (libc::SOL_IP, libc::IP_TRANSPARENT, libc::IP_FREEBIND),
@@ -104,11 +105,11 @@ fn is_set(socket: &OwnedFd, level: i32, option: i32) -> Result<bool, Errno> {
     if result == 0 { Ok(value != 0) } else { Err(last_error()) }
 }
 
-/// Asked without room for it, the kernel tells the length of a classic filter (0 for none), and
-/// refuses to tell of eBPF (`SO_GET_FILTER`, Linux 3.8; `sk_get_filter`).
+/// Whether a filter is attached. `SO_GET_FILTER` (Linux 3.8; `sk_get_filter`) with a zero length returns
+/// the number of instructions of a classic filter, and fails with EACCES for an eBPF filter.
 fn has_filter(socket: &OwnedFd) -> Result<bool, Errno> {
     let mut length: libc::socklen_t = 0;
-    // SAFETY: of a length of 0 the kernel writes nothing through the pointer, which may be null.
+    // SAFETY: with a length of 0 the kernel does not access the pointer, which may be null.
     let result = unsafe {
         let (level, option) = (libc::SOL_SOCKET, libc::SO_GET_FILTER);
         let nowhere = std::ptr::null_mut();
@@ -125,7 +126,7 @@ fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-/// The descriptor may mean something else by now, and the pid another process.
+/// The descriptor may have been reused, and so may the pid.
 fn is_socket(file: &OwnedFd, inode: u64) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::Socket && stat.st_ino == inode
@@ -149,7 +150,7 @@ mod tests {
                 SocketOptions { reuse_address: true, ..none },
             ),
             (
-                // Everything may pass.
+                // Accepts everything.
                 |socket| socket.attach_filter(&[SockFilter::new(6, 0, 0, u32::MAX)]),
                 SocketOptions { filter: true, ..none },
             ),
@@ -158,7 +159,7 @@ mod tests {
             for kind in [Type::STREAM, Type::DGRAM] {
                 for (set, expected) in &cases {
                     let socket = Socket::new(domain, kind, None).unwrap();
-                    // Not every machine lets everybody attach a filter.
+                    // Some machines restrict filters to root.
                     if set(&socket).is_err() {
                         assert!(expected.filter && crate::effective_user() != 0);
                         continue;
@@ -175,7 +176,7 @@ mod tests {
             }
         }
         let transparent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        // Only root may.
+        // Needs CAP_NET_ADMIN or CAP_NET_RAW.
         if transparent.set_ip_transparent_v4(true).is_ok() {
             let expected = SocketOptions { transparent: true, ..none };
             assert_eq!(read(&transparent.into(), None), Ok(expected));

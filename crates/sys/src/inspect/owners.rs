@@ -1,5 +1,5 @@
-//! Who has sockets open, and what is known of them by that: for root by a BPF iterator, else by a scan
-//! of `/proc` and by duplicates.
+//! Finds the owners of sockets: by a BPF iterator for root, else by a scan of `/proc` and by duplicates
+//! of the sockets.
 
 use std::io;
 
@@ -15,19 +15,19 @@ use crate::netlink::sockets;
 use crate::proc::fd_scan;
 use crate::proc::fd_scan::FdHolders;
 
-/// What was found out, by the inodes of sockets.
+/// Owners, options and positions of sockets, by inode.
 #[derive(Debug, Default)]
 pub(super) struct SocketOwners {
     pub(super) holders: FdHolders,
-    /// Of processes, as far as they came along.
+    /// Names by pid. Empty after a scan of `/proc`.
     pub(super) names: IntMap<i32, String>,
     pub(super) options: IntMap<u64, SocketOptions>,
     pub(super) positions: IntMap<u64, GroupPosition>,
-    /// By a BPF iterator.
+    /// Whether a BPF iterator found them.
     pub(super) iterated: bool,
 }
 
-/// Looks for these sockets, which the query found, by their inodes.
+/// Finds the owners of these sockets, the result of the query.
 pub(super) fn find_owners(
     query: &SocketQuery,
     sockets: &[Socket],
@@ -38,7 +38,7 @@ pub(super) fn find_owners(
     }
     match walk(query, sockets) {
         Ok(found) => from_iterator(found, sockets, inodes),
-        // Whoever may not, and every kernel that cannot, has the other way.
+        // Without the privilege, or on a kernel without such iterators.
         Err(_) => {
             let holders = fd_scan::scan_all(inodes);
             let options = options::read_options(&holders.of, sockets);
@@ -47,7 +47,7 @@ pub(super) fn find_owners(
     }
 }
 
-/// Quickly, and once more where that leaves somebody out.
+/// Skips sockets that have been connected, unless a bound socket is then missing.
 fn walk(query: &SocketQuery, sockets: &[Socket]) -> io::Result<IterResult> {
     let quickly = query.states != StateFilter::Every;
     let wanted =

@@ -5,26 +5,27 @@ use sameport_policy::model::Protocol;
 use crate::netlink::StateFilter;
 use crate::netlink::sockets::SocketFilter;
 
-/// Which sockets to look for.
+/// Which sockets to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketQuery {
-    /// TCP sockets.
+    /// Whether to list TCP sockets.
     pub tcp: bool,
-    /// UDP sockets.
+    /// Whether to list UDP sockets.
     pub udp: bool,
-    /// Only those on this port.
+    /// Only sockets on this local port.
     pub port: Option<u16>,
-    /// Only those in these states.
+    /// Only sockets in these states.
     pub states: StateFilter,
-    /// Whether to look at what else is known of who has them open ([`Process::details`](sameport_policy::model::Process::details)): some 30 µs a
-    /// process.
+    /// Whether to read [`Process::details`](sameport_policy::model::Process::details), in about 30 µs
+    /// for each process.
     pub details: bool,
-    /// Whether to look for the paths of their cgroups ([`Member::cgroup`]): once over all cgroups.
+    /// Whether to find the paths of cgroups
+    /// ([`Member::cgroup`](sameport_policy::model::Member::cgroup)), in one walk over all cgroups.
     pub cgroups: bool,
 }
 
 impl SocketQuery {
-    /// Whoever waits, by either protocol, on every port.
+    /// Waiting TCP and UDP sockets on every port.
     #[must_use]
     pub fn everything() -> Self {
         Self {
@@ -37,32 +38,32 @@ impl SocketQuery {
         }
     }
 
-    /// Whoever waits, by one protocol, on every port.
+    /// Waiting sockets of one protocol on every port.
     #[must_use]
     pub fn only(protocol: Protocol) -> Self {
         let (tcp, udp) = (protocol == Protocol::Tcp, protocol == Protocol::Udp);
         Self { tcp, udp, ..Self::everything() }
     }
 
-    /// The same, on one port.
+    /// Limits the query to one local port.
     #[must_use]
     pub fn on(self, port: u16) -> Self {
         Self { port: Some(port), ..self }
     }
 
-    /// The same, of sockets in these states.
+    /// Lists sockets in these states.
     #[must_use]
     pub fn in_states(self, states: StateFilter) -> Self {
         Self { states, ..self }
     }
 
-    /// The same, with the paths of cgroups.
+    /// Adds the paths of cgroups.
     #[must_use]
     pub fn with_cgroup_paths(self) -> Self {
         Self { cgroups: true, ..self }
     }
 
-    /// The same, with all that is known of the processes, and the paths of cgroups.
+    /// Adds the details of processes and the paths of cgroups.
     #[must_use]
     pub fn with_details(self) -> Self {
         Self { details: true, cgroups: true, ..self }

@@ -1,4 +1,4 @@
-//! TCP connections: those being made, and those that processes have open.
+//! Counts TCP connections: incomplete handshakes, and connections that processes have open.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,41 +11,40 @@ use crate::proc::fd_scan::scan_processes;
 
 const ESTABLISHED: u32 = 1 << 1;
 const SYN_RECV: u32 = 1 << 3;
-/// The client has said all, and may wait for an answer.
+/// The client has closed its sending side and may wait for an answer.
 const CLOSE_WAIT: u32 = 1 << 8;
 
-/// How many handshakes with TCP sockets on this local port have begun and are not complete: they
-/// are on their way to a queue, and not in it yet. No privilege needed.
+/// Counts the incomplete handshakes with TCP listeners on this local port (SYN_RECV). They are not in an
+/// accept queue yet. Needs no privilege.
 ///
 /// # Errors
 ///
-/// When the kernel's list cannot be had: see [`Error`].
+/// See [`InspectError`].
 pub fn count_handshakes(port: u16) -> Result<usize, InspectError> {
     Ok(list(SYN_RECV, port)?.len())
 }
 
-/// Whether some process has accepted a connection to this local port that came from this port of ours;
-/// `None` if there is no such connection, yet or any more.
+/// Whether a process has accepted the connection to this local port from the peer port `from`; `None` if
+/// there is no such connection.
 ///
 /// # Errors
 ///
-/// When the kernel's list cannot be had: see [`Error`].
+/// See [`InspectError`].
 pub fn is_accepted(port: u16, from: u16) -> Result<Option<bool>, InspectError> {
     let entries = list(ESTABLISHED | CLOSE_WAIT, port)?;
     Ok(entries.iter().find(|entry| entry.peer_port == from).map(|entry| entry.inode != 0))
 }
 
-/// How many connections to these local ports each group of processes has open, with one look for
-/// all groups. A connection that several processes of a group have open is one; one that several
-/// groups have open counts in each. Processes that may not be looked at count as having none; so do
-/// connections whose client speaks MPTCP.
+/// Counts the connections to these local ports that each group of processes has open, from one snapshot.
+/// A connection open in several processes of a group counts once, in several groups once in each.
+/// Processes that cannot be read count as having none, and so do MPTCP connections.
 ///
-/// Counted is what has a client who may still expect something: not what waits to be accepted, and
-/// not what the process itself has ended.
+/// Counts connections whose client may still expect data: not those that wait for `accept`, and not
+/// those that the process has shut down.
 ///
 /// # Errors
 ///
-/// When the kernel's list cannot be had: see [`Error`].
+/// See [`InspectError`].
 pub fn count_connections(ports: &[u16], groups: &[Vec<i32>]) -> Result<Vec<usize>, InspectError> {
     let asked = if let [port] = ports { *port } else { 0 };
     let open: HashSet<u64> = list(ESTABLISHED | CLOSE_WAIT, asked)?
@@ -107,14 +106,14 @@ mod tests {
 
         let mut clients = [to("127.0.0.1", one), to("::1", one), to("127.0.0.1", two)]
             .map(|to| Some(TcpStream::connect(to).unwrap()));
-        // In the queue they are nobody's.
+        // No process has connections in the accept queue.
         assert_eq!(count(&[one, two]), [0, 0, 0]);
         let accepted = [&listener, &listener, &other].map(|from| from.accept().unwrap().0);
         let _twin = accepted[0].try_clone().unwrap();
         let all = [count(&[one]), count(&[two]), count(&[one, two]), count(&[])];
         assert_eq!(all, [[2, 0, 0], [1, 0, 0], [3, 0, 0], [0, 0, 0]]);
 
-        // The client has gone, which we have not noticed; then we end it.
+        // Closed by the client; then shut down by the server.
         clients[2] = None;
         assert_eq!(count(&[two]), [1, 0, 0]);
         accepted[1].shutdown(std::net::Shutdown::Write).unwrap();
@@ -132,7 +131,7 @@ mod tests {
             let listener = TcpListener::bind(at).unwrap();
             let port = listener.local_addr().unwrap().port();
             assert_eq!(count_handshakes(port).unwrap(), 0);
-            // The kernel keeps the handshake open until the client has sent something.
+            // The kernel completes the handshake when the client has sent data.
             set_defer_accept(listener.as_fd());
             let to = SocketAddr::new(from.parse().unwrap(), port);
             let mut clients = [(); 2].map(|()| TcpStream::connect(to).unwrap());

@@ -6,16 +6,16 @@ use sameport_policy::model::Protocol;
 
 use super::sock_diag::{ATTEMPTS, DiagError};
 
-/// Why the list of sockets could not be had.
+/// Why the sockets could not be listed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InspectError {
-    /// A call of the conversation with the kernel failed.
+    /// A system call failed.
     #[error("cannot list {protocol} sockets: {call}: {source}")]
     Ask {
         /// The call that failed.
         call: &'static str,
-        /// What was asked for.
+        /// The requested protocol.
         protocol: Protocol,
         /// The system's error.
         source: io::Error,
@@ -23,21 +23,21 @@ pub enum InspectError {
     /// The kernel has no `inet_diag`, `tcp_diag` or `udp_diag`.
     #[error("cannot list {protocol} sockets: this kernel has no {protocol}_diag")]
     Unsupported {
-        /// What was asked for.
+        /// The requested protocol.
         protocol: Protocol,
     },
     /// The table changed during every attempt to read it.
     #[error("cannot list {protocol} sockets: the list changed during {tries} attempts to read it")]
     Unsettled {
-        /// What was asked for.
+        /// The requested protocol.
         protocol: Protocol,
-        /// How often.
+        /// Number of attempts.
         tries: usize,
     },
-    /// The answer is not what the kernel's headers describe.
+    /// The reply does not match the kernel's headers.
     #[error("cannot list {protocol} sockets: the answer of sock_diag could not be understood")]
     Malformed {
-        /// What was asked for.
+        /// The requested protocol.
         protocol: Protocol,
     },
 }

@@ -1,5 +1,5 @@
-//! Reads the bytes of a `sock_diag` answer: netlink frames, and in them one `inet_diag_msg` a
-//! socket. Bytes in, values out; no input can make it panic or run on.
+//! Parses the reply of `sock_diag`: netlink frames with one `inet_diag_msg` for each socket. No input can
+//! make it panic or loop.
 //!
 //! Source: `include/uapi/linux/{netlink,inet_diag}.h`; netlink(7), sock_diag(7).
 
@@ -18,30 +18,30 @@ const NLMSG_DONE: u16 = 3;
 const NLMSG_OVERRUN: u16 = 4;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 pub(crate) const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// The answer to the older question is of its type, and otherwise the same.
+/// Type of the reply to the older request; its body is the same.
 pub(crate) const TCPDIAG_GETSOCK: u16 = 18;
-/// Sent for every IPv6 socket that listens or is unconnected, whatever was asked for
-/// (`inet_diag_msg_attrs_fill`, since Linux 4.3).
+/// Sent for every listening or unconnected IPv6 socket, without a request
+/// (`inet_diag_msg_attrs_fill`, Linux 4.3).
 const INET_DIAG_SKV6ONLY: u16 = 11;
-/// Sent when asked for: an array of u32 (`SK_MEMINFO_*`).
+/// Sent on request: an array of u32 (`SK_MEMINFO_*`).
 const INET_DIAG_SKMEMINFO: u16 = 7;
-/// The bit of the request that asks for it.
+/// The bit that requests it.
 pub(crate) const ASK_MEMINFO: u8 = 1 << (INET_DIAG_SKMEMINFO - 1);
-/// Which of them counts what was dropped; older kernels send a shorter array.
+/// Index of the number of dropped packets. Older kernels send a shorter array.
 const SK_MEMINFO_DROPS: usize = 8;
-/// Sent for every socket by newer kernels: `struct inet_diag_sockopt`, a bit an option.
+/// Sent for every socket by newer kernels: `struct inet_diag_sockopt`, a bit for each option.
 const INET_DIAG_SOCKOPT: u16 = 22;
 const FREEBIND: u8 = 1 << 2;
 const TRANSPARENT: u8 = 1 << 5;
-/// Sent for every socket since Linux 5.8, if the kernel knows cgroups.
+/// Sent for every socket since Linux 5.8 (`CONFIG_SOCK_CGROUP_DATA`).
 const INET_DIAG_CGROUP_ID: u16 = 21;
 
-/// One frame of an answer.
+/// One frame of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NetlinkFrame {
-    /// The number of the request that it answers.
+    /// The sequence number of the request.
     pub(crate) sequence: u32,
-    /// The table changed while the kernel walked it: ask again.
+    /// The table changed during the walk: the request must be repeated.
     pub(crate) interrupted: bool,
     pub(crate) body: FrameBody,
 }
@@ -49,30 +49,30 @@ pub(crate) struct NetlinkFrame {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FrameBody {
     Socket(DiagSocket),
-    /// The end. 0, or the errno with which the kernel gave up.
+    /// The end of the reply: 0, or the errno of a failed walk.
     Done(i32),
     /// The request was refused, with this errno; 0 is an acknowledgement.
     Refused(i32),
-    /// The kernel lost part of the answer: ask again.
+    /// The kernel lost part of the reply: the request must be repeated.
     Overrun,
-    /// Nothing to know.
+    /// A frame without information.
     Nothing,
 }
 
-/// What the kernel says of one socket.
+/// A socket as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DiagSocket {
-    /// `TCP_LISTEN`, `TCP_CLOSE`, …, of UDP too.
+    /// `TCP_LISTEN`, `TCP_CLOSE`, …, for UDP too.
     pub(crate) state: u8,
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
-    /// The peer's, 0 without one.
+    /// The peer's port, 0 without a peer.
     pub(crate) peer_port: u16,
-    /// Index of the interface it is confined to, 0 for none.
+    /// Index of the interface of `SO_BINDTODEVICE`, 0 for none.
     pub(crate) interface: u32,
     /// Unique among all sockets since boot.
     pub(crate) cookie: u64,
-    /// When the running timer ends, in milliseconds: of what is left of a connection, when it is gone.
+    /// Milliseconds until the running timer expires: in TIME_WAIT, until the entry is removed.
     pub(crate) expires: u32,
     pub(crate) receive_queue: u32,
     pub(crate) send_queue: u32,
@@ -80,19 +80,19 @@ pub(crate) struct DiagSocket {
     /// 0 for a socket that no process has open.
     pub(crate) inode: u32,
     pub(crate) v6only: bool,
-    /// The cgroup that it belongs to.
+    /// The id of its cgroup.
     pub(crate) cgroup: Option<u64>,
-    /// How much it has dropped.
+    /// Number of dropped packets.
     pub(crate) drops: Option<u32>,
     pub(crate) transparent: Option<bool>,
     pub(crate) freebind: Option<bool>,
 }
 
-/// The bytes are not what the kernel's headers describe.
+/// The reply does not match the kernel's headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MalformedReply;
 
-/// The frames in what one `recv` gave, in order. Ends after the first malformed one.
+/// The frames of one `recv`, in order. Ends after the first malformed frame.
 pub(crate) fn frames(bytes: &[u8]) -> NetlinkFrames<'_> {
     NetlinkFrames { rest: bytes }
 }
@@ -114,8 +114,8 @@ impl Iterator for NetlinkFrames<'_> {
     }
 }
 
-/// Cuts off the first record, `length` bytes long with its header; the next one begins at the
-/// next multiple of four, which may be missing after the last.
+/// Splits off the first record, `length` bytes including its header. The next record begins at the next
+/// multiple of four; the last one may lack this padding.
 fn split(bytes: &[u8], length: Option<u32>, header: usize) -> Option<(&[u8], &[u8])> {
     let length = usize::try_from(length?).ok()?;
     let record = bytes.get(..length).filter(|record| record.len() >= header)?;
@@ -130,7 +130,7 @@ fn read_frame(frame: &[u8]) -> Option<NetlinkFrame> {
     let body = match kind {
         NLMSG_NOOP => FrameBody::Nothing,
         NLMSG_ERROR => FrameBody::Refused(errno_at_start(payload)?),
-        // Old kernels send the end without a payload.
+        // Old kernels send this frame without a payload.
         NLMSG_DONE if payload.is_empty() => FrameBody::Done(0),
         NLMSG_DONE => FrameBody::Done(errno_at_start(payload)?),
         NLMSG_OVERRUN => FrameBody::Overrun,
@@ -144,7 +144,7 @@ fn read_frame(frame: &[u8]) -> Option<NetlinkFrame> {
     })
 }
 
-/// The kernel writes errors negated.
+/// The kernel sends negated errnos.
 fn errno_at_start(payload: &[u8]) -> Option<i32> {
     let bytes = payload.first_chunk::<4>()?;
     Some(i32::from_ne_bytes(*bytes).saturating_neg())

@@ -1,7 +1,7 @@
-//! The conversation with the kernel's `sock_diag`: one request, one list of sockets.
+//! Requests to the kernel's `sock_diag`.
 //!
-//! `NETLINK_SOCK_DIAG` (Linux ≥ 3.3) needs no privilege and shows every socket of the caller's
-//! network namespace, whoever owns it. Source: sock_diag(7), `net/ipv4/inet_diag.c`.
+//! `NETLINK_SOCK_DIAG` (Linux 3.3) needs no privilege and lists the sockets of every user in the caller's
+//! network namespace. Source: sock_diag(7), `net/ipv4/inet_diag.c`.
 
 use std::io;
 use std::net::IpAddr;
@@ -21,48 +21,47 @@ use super::inet_diag::{DiagSocket, FrameBody};
 
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
-/// The kernel fills messages of up to 32 KiB when the reader offers that much.
+/// Size of the buffer for a list in bytes. The kernel sends messages of up to 32 KiB.
 const RECEIVE: usize = 32 * 1024;
-/// What it says of one socket is shorter.
+/// Size of the buffer for a single-socket reply in bytes. A reply is shorter.
 const ONE: usize = 4096;
-/// The kernel answers from within `recv`; longer silence means that it never will.
+/// Timeout of `recv`. The kernel builds the reply within the call.
 const SILENCE: Duration = Duration::from_secs(5);
-/// A table that changes under every walk is asked for this often.
+/// Number of attempts when the table changes during each walk.
 pub(crate) const ATTEMPTS: usize = 8;
-/// One request a socket, so one number is enough.
+/// Each netlink socket sends one request.
 const SEQUENCE: u32 = 1;
 
-/// What to list. The kernel keeps protocols and families apart, and itself leaves out what is in
-/// another state or on another port.
+/// A request for sockets. The kernel has a table for each protocol, and filters by family, state and
+/// port.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DiagRequest {
     /// `IPPROTO_TCP` or `IPPROTO_UDP`.
     pub(crate) protocol: c_int,
-    /// `AF_INET` or `AF_INET6`; of TCP also `AF_UNSPEC` for both, which takes as long as one: the
-    /// kernel walks over all the same.
+    /// `AF_INET` or `AF_INET6`. For TCP also `AF_UNSPEC`, which lists both in one walk.
     pub(crate) family: c_int,
-    /// A bit a state, `1 << TCP_LISTEN`.
+    /// A bit for each state: `1 << TCP_LISTEN`, …
     pub(crate) states: u32,
     /// 0 for every port.
     pub(crate) port: u16,
 }
 
-/// Why there is no list.
+/// Why a request failed.
 #[derive(Debug)]
 pub(crate) enum DiagError {
-    /// This call failed.
+    /// A system call failed.
     Call(&'static str, io::Error),
-    /// No handler is registered: `inet_diag`, `tcp_diag` or `udp_diag` is not in this kernel and
-    /// could not be loaded.
+    /// The kernel has no handler: `inet_diag`, `tcp_diag` or `udp_diag` is missing and could not be
+    /// loaded.
     NoModule,
-    /// The list changed while it was read, [`ATTEMPTS`] times.
+    /// The list changed during [`ATTEMPTS`] walks.
     Unsettled,
-    /// The answer is not what the kernel's headers describe.
+    /// The reply does not match the kernel's headers.
     Malformed,
 }
 
 impl DiagRequest {
-    /// Every socket that fits, once, in the kernel's order.
+    /// Lists the matching sockets, each once, in the kernel's order.
     pub(crate) fn dump(self) -> Result<Vec<DiagSocket>, DiagError> {
         let mut outcome = Err(DiagError::Unsettled);
         for _ in 0..ATTEMPTS {
@@ -74,12 +73,12 @@ impl DiagRequest {
         outcome
     }
 
-    /// Whether a connection, or datagram, to this IP and the request's port would find a socket, other
-    /// than one that is confined to a device. One step, however many sockets there are.
+    /// Whether a connection or datagram to this IP and the request's port would find a socket that is not
+    /// bound to a device. The cost does not depend on the number of sockets.
     pub(crate) fn finds(self, ip: IpAddr) -> Result<bool, DiagError> {
         let mut request = self.bytes();
         request[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
-        // As source and as destination: UDP has them the other way round.
+        // UDP swaps source and destination, so both get the address.
         request.copy_within(24..26, 26);
         let (source, destination, length) = (28, 44, if ip.is_ipv4() { 4 } else { 16 });
         for at in [source, destination] {
@@ -88,7 +87,7 @@ impl DiagRequest {
                 IpAddr::V6(ip) => request[at..at + length].copy_from_slice(&ip.octets()),
             }
         }
-        // INET_DIAG_NOCOOKIE: whichever it is.
+        // INET_DIAG_NOCOOKIE: any cookie.
         request[64..72].fill(u8::MAX);
 
         let kernel = open()?;
@@ -115,7 +114,7 @@ impl DiagRequest {
         }
     }
 
-    /// Each attempt has a socket of its own, so that nothing of an earlier one is left in it.
+    /// One attempt. A new netlink socket has no unread messages of an earlier attempt.
     fn ask(self) -> Result<Vec<DiagSocket>, DiagError> {
         let kernel = open()?;
         let both = self.family == libc::AF_UNSPEC;
@@ -128,7 +127,7 @@ impl DiagRequest {
             let (received, whole) =
                 match rustix::net::recv(&kernel, &mut buffer[..], RecvFlags::TRUNC) {
                     Err(Errno::INTR) => continue,
-                    // Its answer did not fit where it waits for us, and is not whole.
+                    // The receive buffer overflowed, and part of the reply is lost.
                     Err(Errno::NOBUFS) => return Err(DiagError::Unsettled),
                     outcome => outcome.map_err(failed("recv"))?,
                 };
@@ -145,7 +144,7 @@ impl DiagRequest {
         request[4..6].copy_from_slice(&inet_diag::SOCK_DIAG_BY_FAMILY.to_ne_bytes());
         request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
         request[8..12].copy_from_slice(&SEQUENCE.to_ne_bytes());
-        // Both are below 256 on every Linux.
+        // Both numbers are below 256.
         request[16] = self.family.to_le_bytes()[0];
         request[17] = self.protocol.to_le_bytes()[0];
         request[18] = inet_diag::ASK_MEMINFO;
@@ -155,7 +154,7 @@ impl DiagRequest {
     }
 }
 
-/// What has come of an answer so far.
+/// The received part of a reply.
 #[derive(Default)]
 struct DiagReply {
     entries: Vec<DiagSocket>,
@@ -164,7 +163,7 @@ struct DiagReply {
 }
 
 impl DiagReply {
-    /// Takes one message, of which `whole` bytes were sent. Whether it was the last.
+    /// Adds a message whose full length is `whole`. Returns whether it was the last.
     fn take(&mut self, message: &[u8], whole: usize) -> Result<bool, DiagError> {
         if whole > message.len() || message.is_empty() {
             return Err(DiagError::Malformed);
@@ -176,7 +175,7 @@ impl DiagReply {
             }
             self.interrupted |= frame.interrupted;
             match frame.body {
-                // A walk in several parts can meet a socket twice.
+                // A walk in several parts can report a socket twice.
                 FrameBody::Socket(entry) if self.seen.insert(entry.cookie) => {
                     self.entries.push(entry);
                 }
@@ -193,8 +192,7 @@ impl DiagReply {
 }
 
 impl DiagRequest {
-    /// `struct nlmsghdr` and `struct inet_diag_req`, the older question, which is of TCP and both
-    /// families.
+    /// `struct nlmsghdr` and `struct inet_diag_req`: the older request, for TCP of both families.
     fn older_bytes(self) -> [u8; 76] {
         let mut request = [0; 76];
         request[0..4].copy_from_slice(&76_u32.to_ne_bytes());
@@ -225,7 +223,7 @@ pub fn sock_diag_available(protocol: libc::c_int) -> io::Result<()> {
     })
 }
 
-/// Connected to the kernel, so that nobody else's message can be taken for its answer.
+/// A netlink socket connected to the kernel, so that it receives no message of another process.
 fn open() -> Result<OwnedFd, DiagError> {
     let socket = rustix::net::socket_with(
         AddressFamily::NETLINK,
@@ -246,7 +244,7 @@ fn failed(call: &'static str) -> impl FnOnce(Errno) -> DiagError {
 
 fn refused(errno: i32) -> DiagError {
     match errno {
-        // The last is what the older question gets without inet_diag.
+        // The older request fails with EOPNOTSUPP without inet_diag.
         libc::ENOENT | libc::EPROTONOSUPPORT | libc::EOPNOTSUPP => DiagError::NoModule,
         libc::EINTR | libc::EBUSY => DiagError::Unsettled,
         _ => DiagError::Call("sock_diag", io::Error::from_raw_os_error(errno)),
@@ -318,7 +316,7 @@ mod tests {
     fn what_a_refusal_means() {
         assert!(matches!(refused(libc::ENOENT), DiagError::NoModule));
         assert!(matches!(refused(libc::EINTR), DiagError::Unsettled));
-        // Not being allowed to look is never taken for nothing to see.
+        // A missing permission is not an empty list.
         let DiagError::Call("sock_diag", error) = refused(libc::EPERM) else { panic!() };
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     }

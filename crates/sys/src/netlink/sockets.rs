@@ -1,5 +1,5 @@
-//! The sockets that have a port, in our words: those that wait for others (TCP listeners, unconnected
-//! UDP sockets) and, when asked for, those that are merely bound or connected.
+//! Lists sockets that have a port: waiting ones (TCP listeners, unconnected UDP sockets) and, on request,
+//! bound and connected ones.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -12,27 +12,26 @@ use super::inet_diag::DiagSocket;
 use super::sock_diag::DiagRequest;
 
 const ESTABLISHED: u8 = 1;
-/// A UDP socket without a peer, for which the kernel borrows TCP's word; a TCP socket that is bound and
-/// no more.
+/// `TCP_CLOSE`: a UDP socket without a peer, or a TCP socket that is neither listening nor connected.
 const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
-/// Asks for TCP sockets that are bound and neither listen nor are connected
-/// (`TCP_BOUND_INACTIVE`, Linux 6.8); older kernels have no list of them, and answer with nothing.
+/// Requests TCP sockets that are bound and neither listening nor connected (`TCP_BOUND_INACTIVE`, Linux
+/// 6.8). Older kernels list none.
 const BOUND_INACTIVE: u8 = 13;
-/// SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING; not SYN_RECV and TIME_WAIT, which are
-/// no sockets that anybody ever had.
-const ON_THE_WAY: [u8; 6] = [2, 4, 5, 8, 9, 11];
+/// SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING. Not SYN_RECV and TIME_WAIT, which are
+/// not sockets of a process.
+const TRANSITIONAL: [u8; 6] = [2, 4, 5, 8, 9, 11];
 
-/// Which states of sockets to look for.
+/// Which states to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StateFilter {
-    /// TCP sockets that listen, UDP sockets without a peer.
+    /// TCP listeners and UDP sockets without a peer.
     Waiting,
-    /// These, and TCP sockets that are bound and neither listen nor are connected, which the kernel
-    /// lists since Linux 6.8 ([`Seen::bound`]).
+    /// Also TCP sockets that are bound and neither listening nor connected (Linux 6.8;
+    /// [`Snapshot::bound`](crate::inspect::Snapshot::bound)).
     Unconnected,
-    /// These, and connected sockets by their local port: also what waits to be accepted, and what its
-    /// process has closed and the kernel is still ending (no inode). Not TIME_WAIT.
+    /// Also connected sockets, by local port. This includes connections that wait for `accept`, and closed
+    /// ones that the kernel still terminates (no inode); not TIME_WAIT.
     Every,
 }
 
@@ -46,7 +45,7 @@ pub(crate) struct SocketFilter {
     pub(crate) states: StateFilter,
 }
 
-/// Every socket that the query asks for, one entry a socket, in the kernel's order.
+/// The matching sockets, each once, in the kernel's order.
 pub(crate) fn list(query: &SocketFilter) -> Result<Vec<Socket>, InspectError> {
     let tcp = (Protocol::Tcp, libc::IPPROTO_TCP, &[libc::AF_UNSPEC][..]);
     let udp = (Protocol::Udp, libc::IPPROTO_UDP, &[libc::AF_INET, libc::AF_INET6][..]);
@@ -60,7 +59,7 @@ pub(crate) fn list(query: &SocketFilter) -> Result<Vec<Socket>, InspectError> {
             let entries = DiagRequest { protocol: number, family, states, port }
                 .dump()
                 .map_err(|failure| InspectError::new(protocol, failure))?;
-            // Of those that are only bound, the kernel lists every port whatever was asked for.
+            // The kernel does not filter BOUND_INACTIVE sockets by port.
             let on_port = entries.iter().filter(|entry| port == 0 || entry.port == port);
             sockets.extend(on_port.map(|entry| socket(protocol, entry, &mut devices)));
         }
@@ -68,7 +67,7 @@ pub(crate) fn list(query: &SocketFilter) -> Result<Vec<Socket>, InspectError> {
     Ok(sockets)
 }
 
-/// A bit a state.
+/// A bit for each state of the protocol.
 fn states(protocol: Protocol, wanted: StateFilter) -> u32 {
     let waiting = match protocol {
         Protocol::Tcp => LISTEN,
@@ -77,15 +76,15 @@ fn states(protocol: Protocol, wanted: StateFilter) -> u32 {
     let (bound, connected) = match wanted {
         StateFilter::Waiting => (&[][..], &[][..]),
         StateFilter::Unconnected => (&[BOUND_INACTIVE][..], &[][..]),
-        StateFilter::Every => (&[BOUND_INACTIVE][..], &ON_THE_WAY[..]),
+        StateFilter::Every => (&[BOUND_INACTIVE][..], &TRANSITIONAL[..]),
     };
     let established = (wanted == StateFilter::Every).then_some(&ESTABLISHED);
-    // UDP knows neither bound nor on the way.
+    // UDP has neither bound nor transitional states.
     let of_tcp = bound.iter().chain(connected).filter(|_| protocol == Protocol::Tcp);
     std::iter::once(&waiting).chain(established).chain(of_tcp).fold(0, |bits, at| bits | 1 << at)
 }
 
-/// In which states sockets of both protocols are, a bit each, that are in these for who asks.
+/// The kernel states of sockets of both protocols that match the filter, a bit each.
 pub(crate) fn kernel_states(wanted: StateFilter) -> u32 {
     match wanted {
         StateFilter::Waiting | StateFilter::Unconnected => 1 << LISTEN | 1 << CLOSE,
@@ -93,12 +92,12 @@ pub(crate) fn kernel_states(wanted: StateFilter) -> u32 {
     }
 }
 
-/// Whether this kernel lists TCP sockets that are bound and do not listen.
+/// Whether this kernel lists bound TCP sockets (Linux 6.8).
 pub(crate) fn lists_bound_sockets() -> bool {
     is_at_least(&rustix::system::uname().release().to_string_lossy(), (6, 8))
 }
 
-/// `6.8.0-45-generic` is at least 6.8; what is no version is not.
+/// Whether a release such as `6.8.0-45-generic` is at least this version. False for other text.
 fn is_at_least(release: &str, wanted: (u32, u32)) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     match (numbers.next(), numbers.next()) {
@@ -124,7 +123,7 @@ pub(crate) fn socket(protocol: Protocol, entry: &DiagSocket, devices: &mut Devic
             protocol,
             socket: at,
             device: devices.name(entry.interface),
-            // The kernel sets the option by itself on every socket bound to one IPv6 address.
+            // The kernel sets the option on every socket bound to a single IPv6 address.
             v6only: entry.v6only && entry.ip == Ipv6Addr::UNSPECIFIED,
         },
         inode: entry.inode.into(),
@@ -143,7 +142,7 @@ pub(crate) fn socket(protocol: Protocol, entry: &DiagSocket, devices: &mut Devic
     }
 }
 
-/// Names of interfaces by index, each asked for once.
+/// Names of interfaces by index, each requested once.
 #[derive(Default)]
 pub(crate) struct DeviceNames {
     known: HashMap<u32, String>,
@@ -156,11 +155,12 @@ impl DeviceNames {
     }
 }
 
-/// Whether anybody waits on this address, or on one that it is a part of, in one step. Where that
-/// cannot be told in one step, or at all, somebody may.
+/// Whether a socket may wait on this address or on a wildcard that includes it, in the caller's network
+/// namespace. False is certain. True also where only a wildcard is taken, for an address with a device,
+/// and if the request fails. The cost does not depend on the number of sockets. Needs no privilege.
 #[must_use]
 pub fn may_be_taken(address: &Address) -> bool {
-    // An IPv4 address in IPv6 clothes is not looked for among IPv4 sockets by UDP.
+    // The UDP lookup of an IPv4-mapped address does not search IPv4 sockets.
     let ip = address.socket.ip().to_canonical();
     let confined =
         address.device.is_some() || matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
@@ -173,7 +173,7 @@ pub fn may_be_taken(address: &Address) -> bool {
     confined || request.finds(ip).unwrap_or(true)
 }
 
-/// An interface that is gone, or whose name is not text, still has its number.
+/// `if` and the index if the interface is gone or its name is not UTF-8.
 fn interface_name(index: u32) -> String {
     let (family, kind) = (AddressFamily::UNIX, SocketType::DGRAM);
     rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)

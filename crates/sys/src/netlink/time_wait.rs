@@ -1,4 +1,4 @@
-//! What is left of TCP connections: TIME_WAIT.
+//! TCP connections in TIME_WAIT.
 
 use std::time::Duration;
 
@@ -11,24 +11,24 @@ use super::sockets::{DeviceNames, socket};
 const FIN_WAIT2: u32 = 1 << 5;
 const TIME_WAIT: u32 = 1 << 6;
 
-/// What is left of one connection. No process has it, and it has no owner.
+/// A closed connection that still occupies its port. No process owns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimeWait {
-    /// Our end of the connection.
+    /// The local address.
     pub address: Address,
-    /// Unique among all sockets since the machine started.
+    /// Unique among all sockets since boot.
     pub cookie: u64,
-    /// In how long it is gone: at most a minute (60 s, `TCP_TIMEWAIT_LEN`, which is no setting), unless
-    /// the other end still sends. Milliseconds.
+    /// Time until the kernel removes it, with a resolution of 1 ms: at most 60 s (`TCP_TIMEWAIT_LEN`, a
+    /// constant of the kernel), unless the peer sends again.
     pub ends_in: Duration,
 }
 
-/// What is left of connections of this local port, in TIME_WAIT, or with their process gone before the
-/// other end had closed. No privilege needed.
+/// The connections of this local port in TIME_WAIT, and those in FIN_WAIT2 without a process. Needs no
+/// privilege.
 ///
 /// # Errors
 ///
-/// When the kernel's list cannot be had: see [`Error`].
+/// See [`InspectError`].
 pub fn time_wait_sockets(port: u16) -> Result<Vec<TimeWait>, InspectError> {
     let mut devices = DeviceNames::default();
     let mut left = Vec::new();
@@ -37,7 +37,7 @@ pub fn time_wait_sockets(port: u16) -> Result<Vec<TimeWait>, InspectError> {
         let request = DiagRequest { protocol: libc::IPPROTO_TCP, family, states, port };
         let entries =
             request.dump().map_err(|failure| InspectError::new(Protocol::Tcp, failure))?;
-        // Of a connection that a process has, nothing is left over.
+        // An inode means that a process still has the socket.
         left.extend(entries.iter().filter(|entry| entry.inode == 0).map(|entry| TimeWait {
             address: socket(Protocol::Tcp, entry, &mut devices).address,
             cookie: entry.cookie,

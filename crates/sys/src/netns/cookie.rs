@@ -1,12 +1,12 @@
-//! Which network namespace a socket lives in.
+//! Cookies of network namespaces.
 
 #![expect(unsafe_code, reason = "SO_NETNS_COOKIE has no safe wrapper")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 
-/// The number of the network namespace that the socket is of, for as long as the machine runs
-/// (`SO_NETNS_COOKIE`, Linux 5.14; ENOPROTOOPT before).
+/// The cookie of the socket's network namespace, unique since boot (`SO_NETNS_COOKIE`, Linux 5.14;
+/// ENOPROTOOPT before).
 pub(crate) fn socket_netns_cookie(socket: impl AsFd) -> io::Result<u64> {
     let mut cookie = 0_u64;
     let mut length: libc::socklen_t = 8;

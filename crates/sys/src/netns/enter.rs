@@ -1,4 +1,4 @@
-//! Looking from inside another network namespace.
+//! Running code in another network namespace.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -9,32 +9,33 @@ use rustix::io::Errno;
 use rustix::thread::LinkNameSpaceType;
 use sameport_policy::model::netns::NetnsSpec;
 
-/// Why nothing can be seen from there.
+/// Why the namespace could not be entered.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
-    /// No such name, file or process, or not any more.
+    /// There is no such name, file or process.
     #[error("there is no network namespace {0}: {file} does not exist", file = .1.display())]
     Gone(NetnsSpec, PathBuf),
-    /// The file is there, and is something else.
+    /// The file is not a network namespace.
     #[error("{file} is no network namespace", file = .1.display())]
     SomethingElse(NetnsSpec, PathBuf),
-    /// To open another user's takes CAP_SYS_PTRACE, to enter any takes CAP_SYS_ADMIN, there and here.
+    /// Opening another user's namespace needs CAP_SYS_PTRACE. Entering needs CAP_SYS_ADMIN in the owning
+    /// user namespace and in the caller's.
     #[error("network namespace {0}: {1}: operation not permitted")]
     NotPermitted(NetnsSpec, &'static str),
-    /// The system said no.
+    /// Another error.
     #[error("network namespace {0}: {1}: {2}")]
     System(NetnsSpec, &'static str, io::Error),
 }
 
-/// Looks from inside another network namespace, in a thread of its own: nothing else of this process
-/// is in it, at any time. `/proc`, and with it which processes can be seen, stays the caller's.
+/// Runs a function in another network namespace, in a new thread; the other threads stay in theirs.
+/// `/proc`, and so the set of visible processes, stays the caller's.
 ///
-/// The namespace is opened anew each time, and is not kept: one that only we had open would live on by
-/// it. Needs CAP_SYS_ADMIN, over the namespace too (setns(2), Linux 3.0).
+/// Each call opens the namespace again and closes it: a descriptor would keep the namespace alive. Needs
+/// CAP_SYS_ADMIN in both user namespaces (setns(2), Linux 3.0).
 ///
 /// # Errors
 ///
-/// [`NetworkError`], and nothing was looked at.
+/// [`NetnsError`]; the function did not run.
 pub fn run_in<T: Send>(
     network: &NetnsSpec,
     look: impl FnOnce() -> T + Send,
@@ -42,12 +43,12 @@ pub fn run_in<T: Send>(
     let file = network.path();
     let failed = |call, errno| match errno {
         Errno::NOENT | Errno::SRCH => NetnsError::Gone(network.clone(), file.clone()),
-        // EINVAL is of setns alone: another kind of namespace, or no namespace at all.
+        // EINVAL comes from setns: another type of namespace, or another file.
         Errno::INVAL => NetnsError::SomethingElse(network.clone(), file.clone()),
         Errno::PERM | Errno::ACCESS => NetnsError::NotPermitted(network.clone(), call),
         errno => NetnsError::System(network.clone(), call, errno.into()),
     };
-    // A file that is no namespace may be anything; none is to keep us waiting.
+    // NONBLOCK: the path may name a FIFO or a device.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let there =
         rustix::fs::open(&file, flags, Mode::empty()).map_err(|errno| failed("open", errno))?;
