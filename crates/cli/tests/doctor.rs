@@ -284,7 +284,7 @@ fn below_another_supervisor_it_names_another_interposer() {
     let table = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(table.contains("because seccomp-listener: another supervisor"), "{table}");
-    assert!(table.contains("hint: only one supervisor can listen"), "{table}");
+    assert!(table.contains("hint: only one seccomp listener is possible"), "{table}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `Serialize` with the field names of `--json`, which do not change. Null means unknown.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::ser::{SerializeSeq as _, SerializeStruct as _};
@@ -83,7 +83,7 @@ impl Serialize for Process {
             "uid" => details.and_then(|it| it.uid),
             "parent" => details.and_then(|it| it.parent),
             "command" => details.map(|it| &it.command).filter(|it| !it.is_empty()),
-            "executable" => details.and_then(|it| it.executable.as_ref()).map(lossy),
+            "executable" => details.and_then(|it| it.executable.as_deref()).map(lossy),
             "cgroup" => details.and_then(|it| it.cgroup.as_ref()),
             // Seconds since 1970.
             "started" => details.and_then(|it| it.started).map(|it| it.as_secs()),
@@ -108,7 +108,7 @@ impl Serialize for Party {
             "program" => process.map(|it| &it.program),
             "process_uid" => details.and_then(|it| it.uid),
             "command" => details.map(|it| &it.command),
-            "executable" => details.and_then(|it| it.executable.as_ref()).map(lossy),
+            "executable" => details.and_then(|it| it.executable.as_deref()).map(lossy),
             "unit" => self.service.unit,
             "container" => self.service.container,
             // Seconds since 1970, to the millisecond.
@@ -167,7 +167,7 @@ fn name(process: &Process) -> Option<&str> {
     Some(&*process.program).filter(|name| !name.is_empty())
 }
 
-fn lossy(path: &PathBuf) -> Cow<'_, str> {
+fn lossy(path: &Path) -> Cow<'_, str> {
     path.to_string_lossy()
 }
 

@@ -62,7 +62,7 @@ const CAPABILITIES: &[CapabilityRow] = &[
             Requirement { subject: ProbeSubject::NoNewPrivs, next: SANDBOX },
             Requirement {
                 subject: ProbeSubject::SeccompListener,
-                next: "only one supervisor can listen: start sameport outside the other one",
+                next: "only one seccomp listener is possible: start sameport outside of the other one",
             },
             Requirement { subject: ProbeSubject::PidfdOpen, next: OLD_KERNEL },
             Requirement { subject: ProbeSubject::PidfdGetfd, next: GETFD },
@@ -76,7 +76,7 @@ const CAPABILITIES: &[CapabilityRow] = &[
             },
             Optional {
                 subject: ProbeSubject::PidfdThread,
-                lost: "binds of threads with descriptors of their own are not shared",
+                lost: "binds of threads with a separate descriptor table are not shared",
             },
         ],
     },
@@ -87,11 +87,11 @@ const CAPABILITIES: &[CapabilityRow] = &[
             Requirement { subject: ProbeSubject::ReusePort, next: OLD_KERNEL },
             Requirement {
                 subject: ProbeSubject::PreloadLibrary,
-                next: "build it on the machine it is for",
+                next: "build it on the target machine",
             },
             Requirement {
                 subject: ProbeSubject::PreloadPlace,
-                next: "make one of these folders usable; without root, XDG_RUNTIME_DIR names another",
+                next: "make one of these directories usable; without root, set XDG_RUNTIME_DIR",
             },
         ],
         improvements: &[],
@@ -135,7 +135,7 @@ const CAPABILITIES: &[CapabilityRow] = &[
         needs: &[
             Requirement {
                 subject: ProbeSubject::FirstCgroup,
-                next: "outside of containers, as root",
+                next: "run it as root, outside of containers",
             },
             Requirement { subject: ProbeSubject::Ebpf, next: ROOT },
             Requirement {
@@ -151,7 +151,7 @@ const CAPABILITIES: &[CapabilityRow] = &[
     },
     CapabilityRow {
         name: "private",
-        purpose: "run --private: let nobody but the group onto its ports, root included",
+        purpose: "run --private: only members of the group can join its ports, not even root",
         needs: &[
             Requirement { subject: ProbeSubject::SeccompNotify, next: OLD_KERNEL },
             Requirement { subject: ProbeSubject::PidfdGetfd, next: GETFD },
@@ -179,14 +179,14 @@ const CAPABILITIES: &[CapabilityRow] = &[
     },
     CapabilityRow {
         name: "ls-shared",
-        purpose: "tell of any socket of this user whether it is shared",
+        purpose: "show whether a socket of this user is shared",
         needs: &[
             Requirement { subject: ProbeSubject::SockDiagTcp, next: DIAG },
             Requirement { subject: ProbeSubject::PidfdOpen, next: OLD_KERNEL },
             Requirement { subject: ProbeSubject::PidfdGetfd, next: GETFD },
             Requirement {
                 subject: ProbeSubject::TraceSameUser,
-                next: "run ls as root; without that it infers what it can and leaves the rest open",
+                next: "run ls as root; otherwise unknown options are inferred, or left open",
             },
         ],
         improvements: &[],
@@ -202,7 +202,7 @@ const CAPABILITIES: &[CapabilityRow] = &[
     },
     CapabilityRow {
         name: "ls-groups",
-        purpose: "tell a member's place in its group, and whether a program chooses in it",
+        purpose: "show the position of a member in its group, and whether a program steers it",
         needs: &[Requirement { subject: ProbeSubject::SocketIterator, next: "run ls as root" }],
         improvements: &[],
     },
@@ -215,12 +215,12 @@ const CAPABILITIES: &[CapabilityRow] = &[
         ],
         improvements: &[Optional {
             subject: ProbeSubject::SeeOtherUsers,
-            lost: "options of other users' sockets are not known, and it may say `unsure`",
+            lost: "options of other users' sockets are unknown, so the answer may be `unsure`",
         }],
     },
     CapabilityRow {
         name: "audit",
-        purpose: "find who has taken a port, or a part of it",
+        purpose: "find programs that took a port, or a part of it",
         needs: &[
             Requirement { subject: ProbeSubject::SockDiagTcp, next: DIAG },
             Requirement { subject: ProbeSubject::SockDiagUdp, next: DIAG },
@@ -232,7 +232,7 @@ const CAPABILITIES: &[CapabilityRow] = &[
             },
             Optional {
                 subject: ProbeSubject::SocketIterator,
-                lost: "who steers a group is not seen",
+                lost: "a program that steers a group is not visible",
             },
         ],
     },

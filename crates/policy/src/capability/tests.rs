@@ -81,7 +81,9 @@ fn the_weakest_requirement_decides() {
         (
             &[(SocketIterator, no("EPERM"))],
             "audit",
-            ProbeAnswer::Yes("socket-iterator: who steers a group is not seen".into()),
+            ProbeAnswer::Yes(
+                "socket-iterator: a program that steers a group is not visible".into(),
+            ),
         ),
         (&[(ChangeOwner, no("EPERM"))], "private", no("change-owner: EPERM")),
         (&[(ChangeOwner, no("EPERM"))], "run", yes()),

@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::bind::predict;
 use super::model::{
     BindRequest, Conflict, ExistingSocket, PortLimits, PredictedRefusal, PredictedResult,
     SocketUse, TrafficOutcome,
 };
-use super::predict;
 use super::traffic::effects;
 use crate::model::{Address, Protocol};
 

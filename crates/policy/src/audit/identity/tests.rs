@@ -74,13 +74,13 @@ fn a_script_identifies_the_program() {
     let nowhere = |pid| process(pid, PYTHON, &["api.py"]).at(None);
     are_one(&nowhere(10), &nowhere(20), false);
     for tool in ["/usr/bin/socat", "/bin/nc.openbsd", "/lib64/ld-linux-x86-64.so.2"] {
-        let told = |pid, arguments: &[&str]| process(pid, tool, arguments);
+        let tool_process = |pid, arguments: &[&str]| process(pid, tool, arguments);
         are_one(
-            &told(10, &["TCP-LISTEN:80", "EXEC:a"]),
-            &told(20, &["TCP-LISTEN:80", "EXEC:b"]),
+            &tool_process(10, &["TCP-LISTEN:80", "EXEC:a"]),
+            &tool_process(20, &["TCP-LISTEN:80", "EXEC:b"]),
             false,
         );
-        are_one(&told(10, &["TCP-LISTEN:80"]), &told(20, &["TCP-LISTEN:80"]), true);
+        are_one(&tool_process(10, &["TCP-LISTEN:80"]), &tool_process(20, &["TCP-LISTEN:80"]), true);
     }
 }
 
