@@ -1,4 +1,4 @@
-//! A cgroup of version 2, found by its path or by its systemd unit.
+//! Finding a cgroup (version 2) by its path or by its systemd unit.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::mounts::Mount;
 
-/// How many cgroups are looked at in search of one. More than any machine is known to have.
+/// Limit of cgroups that a search visits.
 pub(crate) const MOST: usize = 200_000;
 
-/// A cgroup that existed when it was opened, and its descriptor.
+/// A cgroup, opened.
 #[derive(Debug)]
 pub struct Cgroup {
     folder: File,
@@ -19,10 +19,10 @@ pub struct Cgroup {
     id: u64,
 }
 
-/// Why there is no such cgroup to act on.
+/// Why a cgroup could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
-    /// cgroup v2 is not mounted where this process can see it.
+    /// cgroup v2 is not mounted in the mount namespace of the process.
     #[error("cgroup v2 is not mounted")]
     NotMounted,
     /// The folder is a cgroup of version 1.
@@ -31,22 +31,22 @@ pub enum CgroupError {
     /// There is no such cgroup.
     #[error("there is no cgroup {}", .0.display())]
     NotFound(PathBuf),
-    /// The path names something else.
+    /// The path is not a cgroup.
     #[error("{} is not a cgroup", .0.display())]
     NotACgroup(PathBuf),
-    /// No process of this unit runs.
+    /// The unit has no running process.
     #[error("unit {0} is not running")]
     UnitNotRunning(String),
-    /// Not the name of a unit.
+    /// The text is not a unit name.
     #[error("{0:?} is not the name of a unit")]
     NotAUnit(String),
-    /// Several units have this name: different users' ones.
+    /// Several units have this name, of different users.
     #[error("{several} cgroups are of unit {0}", several = .1.len())]
     SeveralUnits(String, Vec<PathBuf>),
-    /// What is mounted here is not the whole tree of cgroups.
+    /// The mount shows only a part of the tree of cgroups.
     #[error("{} is not the first cgroup of this machine", .0.display())]
     NotTheFirst(PathBuf),
-    /// The system said no.
+    /// Another error.
     #[error("{0} {path}: {2}", path = .1.display())]
     System(&'static str, PathBuf, io::Error),
 }
@@ -72,8 +72,8 @@ impl Cgroup {
         }
     }
 
-    /// Opens the cgroup of a systemd unit that runs. `nginx` means `nginx.service`. Systemd itself
-    /// is not asked: it names cgroups after their units.
+    /// Opens the cgroup of a running systemd unit, by the name of its directory; `nginx` means
+    /// `nginx.service`.
     pub fn of_unit(name: &str) -> Result<Self, CgroupError> {
         let unit = unit_name(name).ok_or_else(|| CgroupError::NotAUnit(name.into()))?;
         let mount = mount()?;
@@ -94,13 +94,13 @@ impl Cgroup {
         }
     }
 
-    /// The first cgroup, which every process of the machine is in or below.
+    /// The root cgroup, which contains every process of the machine.
     ///
     /// # Errors
-    /// [`OpenError::NotTheFirst`] where only a part of the cgroups can be seen, as in most containers.
+    /// [`CgroupError::NotTheFirst`] if only a part of the tree is visible, as in most containers.
     pub fn first() -> Result<Self, CgroupError> {
         let mount = mount()?;
-        // Every cgroup but the first has this file.
+        // Every cgroup except the root has this file.
         let is_first = !mount.point.join("cgroup.events").exists();
         if !is_first || mount.root != Path::new("/") {
             return Err(CgroupError::NotTheFirst(mount.point));
@@ -140,19 +140,19 @@ impl Cgroup {
         Ok(Self { folder: opened, path, mounted_at: folder, id })
     }
 
-    /// Its path, as `/proc/PID/cgroup` writes it.
+    /// The path, as in `/proc/PID/cgroup`.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its number, which no other cgroup gets until the machine starts anew.
+    /// The id, unique since boot.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Its folder in the file system.
+    /// The directory in the file system.
     pub(crate) fn folder(&self) -> &Path {
         &self.mounted_at
     }
@@ -169,7 +169,7 @@ fn mount() -> Result<Mount, CgroupError> {
         .ok_or(CgroupError::NotMounted)
 }
 
-/// The whole name of a unit, as systemctl(1) completes it. `None`: a cgroup cannot be called so.
+/// The full name of a unit, as systemctl(1) completes it. `None` for an impossible name.
 fn unit_name(name: &str) -> Option<String> {
     const KINDS: [&str; 6] = [".service", ".scope", ".slice", ".socket", ".mount", ".swap"];
     let fits = !name.is_empty() && name.len() < 256 && !name.contains(['/', '\0', '\n']);
@@ -178,15 +178,14 @@ fn unit_name(name: &str) -> Option<String> {
         .then(|| if is_whole { name.to_owned() } else { format!("{name}.service") })
 }
 
-/// Whether a process lives in it or below. What cannot be read is not said to be empty.
+/// Whether a process is in the cgroup or below. True if that cannot be read.
 fn is_populated(folder: &Path) -> bool {
     let events = fs::read_to_string(folder.join("cgroup.events"));
     events.map_or(true, |events| !events.lines().any(|line| line == "populated 0"))
         && folder.is_dir()
 }
 
-/// Every cgroup below the mount point. Those that vanish meanwhile, or may not be read, are left
-/// out.
+/// Every cgroup below this directory. Removed and unreadable cgroups are left out.
 pub(crate) fn folders_below(top: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     fs::read_dir(top).map_err(|error| CgroupError::System("open", top.into(), error))?;
     let mut found = Vec::new();
@@ -203,7 +202,7 @@ pub(crate) fn folders_below(top: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     Ok(found)
 }
 
-/// Every cgroup that can be seen.
+/// Every visible cgroup.
 pub(crate) fn all_folders() -> Result<Vec<PathBuf>, CgroupError> {
     folders_below(&mount()?.point)
 }
@@ -234,7 +233,7 @@ mod tests {
     #[test]
     fn what_is_no_cgroup_is_said_to_be_none() {
         let open = |path: &str| Cgroup::open(Path::new(path)).unwrap_err();
-        // Where version 2 is not mounted, that is the answer to everything.
+        // Without cgroup v2 every call fails alike.
         if matches!(Mount::find(), Ok(None)) {
             assert!(matches!(open("/"), CgroupError::NotMounted));
             return;

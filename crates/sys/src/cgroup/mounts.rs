@@ -1,5 +1,5 @@
-//! Where cgroup v2 is mounted: `/sys/fs/cgroup`, `/sys/fs/cgroup/unified` beside version 1, or
-//! anywhere else.
+//! The mount point of cgroup v2: `/sys/fs/cgroup`, `/sys/fs/cgroup/unified` in addition to version 1, or
+//! another directory.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -8,32 +8,32 @@ use std::path::{Path, PathBuf};
 /// A mount of the cgroup v2 tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mount {
-    /// Where it is.
+    /// The mount point.
     pub(crate) point: PathBuf,
-    /// Which cgroup its top is: `/`, but in some containers.
+    /// The cgroup at the mount point: `/` outside of containers.
     pub(crate) root: PathBuf,
 }
 
 impl Mount {
-    /// The first mount of the whole tree, or else of a part. `None`: cgroup v2 is not mounted.
+    /// The first mount of the whole tree, else of a part. `None`: cgroup v2 is not mounted.
     pub(crate) fn find() -> std::io::Result<Option<Self>> {
         std::fs::read("/proc/self/mountinfo").map(|text| parse(&text))
     }
 
-    /// The folder of the cgroup that `/proc/PID/cgroup` calls this; `None` outside the mount.
+    /// The directory of a cgroup, given as in `/proc/PID/cgroup`; `None` outside the mount.
     pub(crate) fn folder(&self, cgroup: &Path) -> Option<PathBuf> {
         let below = cgroup.strip_prefix(&self.root).ok()?;
         let outside = |part| matches!(part, std::path::Component::ParentDir);
         (!below.components().any(outside)).then(|| self.point.join(below))
     }
 
-    /// What `/proc/PID/cgroup` calls the cgroup in this folder.
+    /// The cgroup of a directory, as in `/proc/PID/cgroup`.
     pub(crate) fn cgroup(&self, folder: &Path) -> Option<PathBuf> {
         folder.strip_prefix(&self.point).ok().map(|below| self.root.join(below))
     }
 }
 
-/// See proc_pid_mountinfo(5): the type follows a field that is a lone `-`.
+/// See proc_pid_mountinfo(5): the type follows the field `-`.
 fn parse(mountinfo: &[u8]) -> Option<Mount> {
     let mut found: Option<Mount> = None;
     for line in mountinfo.split(|byte| *byte == b'\n') {
@@ -51,7 +51,7 @@ fn parse(mountinfo: &[u8]) -> Option<Mount> {
     found
 }
 
-/// The kernel writes space, tab, newline and backslash as three octal digits.
+/// The kernel escapes space, tab, newline and backslash as three octal digits.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -1,4 +1,4 @@
-//! A cgroup of our own, for the workers of one `run`.
+//! Private cgroups for the workers of a run.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -10,19 +10,19 @@ use crate::process::identity::ProcessIdentity;
 
 const PREFIX: &str = "sameport-run-";
 
-/// How long a cgroup may take to be empty after its last process has been reaped.
+/// Time until a cgroup is empty after its last process has been reaped.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A fresh cgroup below our own, so that limits and accounts stay what they were. Removed when
-/// dropped, if nobody is left in it.
+/// A new cgroup below the caller's own, so that its limits and accounting still apply. Removed on drop if
+/// no process is in it.
 #[derive(Debug)]
 pub struct PrivateCgroup(Cgroup);
 
 impl PrivateCgroup {
-    /// Makes it. Its name holds our pid and when we were started, by which [`sweep`] can tell that
-    /// we are gone.
+    /// Creates the cgroup. Its name contains the pid and start time of the caller, by which [`sweep`]
+    /// recognizes that the caller has exited.
     pub fn create() -> Result<Self, CgroupError> {
-        // Several in one process need different names.
+        // Distinguishes several in one process.
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let owner = ProcessIdentity::current().map_err(system("read", Path::new("/proc/self")))?;
@@ -31,31 +31,30 @@ impl PrivateCgroup {
         match Cgroup::open(&folder) {
             Ok(cgroup) => Ok(Self(cgroup)),
             Err(error) => {
-                // Nothing can be in it yet.
+                // No process is in it yet.
                 let _ = fs::remove_dir(&folder);
                 Err(error)
             }
         }
     }
 
-    /// The cgroup, to attach to.
+    /// The cgroup.
     #[must_use]
     pub fn cgroup(&self) -> &Cgroup {
         &self.0
     }
 
-    /// A process that writes `0` here moves in, with every child that it starts from then on and
-    /// every socket that it creates. Close-on-exec.
+    /// The file `cgroup.procs`, close-on-exec. A process that writes `0` to it enters the cgroup, with the
+    /// children and sockets that it creates from then on.
     pub fn procs(&self) -> io::Result<File> {
         File::options().write(true).open(self.0.folder().join("cgroup.procs"))
     }
 
-    /// Removes it, with the cgroups that its processes made in it. Waits at most a second for the
-    /// last one to be gone.
+    /// Removes the cgroup with its children. Waits up to 1 s for the last process to exit.
     ///
     /// # Errors
     ///
-    /// EBUSY: processes live in it still.
+    /// EBUSY: it contains processes.
     pub fn remove(self) -> io::Result<()> {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -71,13 +70,13 @@ impl PrivateCgroup {
 
 impl Drop for PrivateCgroup {
     fn drop(&mut self) {
-        // What is left is for the next start to sweep.
+        // On failure a later `sweep` removes it.
         let _ = remove_tree(self.0.folder());
     }
 }
 
-/// Removes the cgroups of runs that ended without doing so. Those in which processes live on stay:
-/// they are nobody's, and harmless. Gives how many were removed.
+/// Removes private cgroups of processes that exited. Those that contain processes stay. Returns the number
+/// of removed cgroups.
 pub fn sweep() -> Result<usize, CgroupError> {
     let mut removed = 0;
     for folder in all_folders()? {
@@ -95,7 +94,7 @@ fn owner_of(name: &str) -> Option<ProcessIdentity> {
     owner.parse().ok()
 }
 
-/// The deepest first. Already gone is removed.
+/// Removes the deepest first. A missing cgroup counts as removed.
 pub(crate) fn remove_tree(folder: &Path) -> io::Result<()> {
     let mut below = match folders_below(folder) {
         Ok(below) => below,

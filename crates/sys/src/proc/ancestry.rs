@@ -1,4 +1,4 @@
-//! By whom a process was started: the command lines of those above it.
+//! Command lines of the ancestors of a process.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
@@ -7,18 +7,18 @@ use std::path::PathBuf;
 
 use crate::process::parent;
 
-/// What a process was executed with, as far as it may be seen. A process can write over it.
+/// The command line and directory of a process. A process can overwrite its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessCommand {
     /// Program and arguments (`/proc/PID/cmdline`).
     pub words: Vec<OsString>,
-    /// Its working directory, as of now.
+    /// The current working directory; `None` if unknown.
     pub directory: Option<PathBuf>,
 }
 
-/// The processes that execute our own program, or one of the name `program`: this one, its parent, and
-/// so on up, the nearest first. Needs no privilege, except for the directory of another user's process
-/// (see [`directory`]). Processes outside our pid namespace are not seen.
+/// The process, its parent and so on, limited to those that execute the caller's own program or one named
+/// `program`, nearest first. Ancestors outside the caller's pid namespace are left out. Needs no
+/// privilege, except for the directory of another user's process (see [`working_directory`]).
 pub fn ancestor_commands(pid: i32, program: &str) -> impl Iterator<Item = ProcessCommand> {
     const DEEPEST: usize = 256;
     std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent > 0))
@@ -29,8 +29,8 @@ pub fn ancestor_commands(pid: i32, program: &str) -> impl Iterator<Item = Proces
         })
 }
 
-/// The working directory of a process; `None` if it is gone or may not be looked at (it takes the
-/// right to ptrace it: own and dumpable, or CAP_SYS_PTRACE).
+/// The working directory of a process; `None` if it exited or cannot be read: this needs permission to
+/// ptrace it (same user and dumpable, or CAP_SYS_PTRACE).
 #[must_use]
 pub fn working_directory(pid: i32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
@@ -41,7 +41,7 @@ fn is_named(pid: i32, program: &str) -> bool {
         .is_ok_and(|name| name.strip_suffix(b"\n") == Some(program.as_bytes()))
 }
 
-/// Under whatever name, and where the file has been replaced since, too.
+/// Compares the executed file, so that a renamed or replaced program is recognized.
 fn is_our_program(pid: i32) -> bool {
     let file = |pid: &OsStr| {
         let file = std::fs::metadata(PathBuf::from("/proc").join(pid).join("exe")).ok()?;
@@ -51,7 +51,7 @@ fn is_our_program(pid: i32) -> bool {
     theirs.is_some() && theirs == file("self".as_ref())
 }
 
-/// `None` where there is none: a process that is gone, or has ended, or the kernel's own.
+/// `None` without a command line: an exited process, a zombie or a kernel thread.
 fn command_line(pid: i32) -> Option<Vec<OsString>> {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words = line.strip_suffix(b"\0")?.split(|byte| *byte == 0);

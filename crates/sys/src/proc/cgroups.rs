@@ -1,7 +1,7 @@
-//! The paths of the cgroups (version 2) that sockets were made in.
+//! Paths of cgroups (version 2) by id.
 //!
-//! The kernel names a socket's cgroup by a number, which is the inode number of the cgroup's folder.
-//! Folders can be listed by everybody, so this needs no privilege. Source: `sock_diag_put_cgroup_id`
+//! sock_diag reports a socket's cgroup by its id, the inode number of the cgroup's directory. Every user
+//! can list these directories, so this needs no privilege. Source: `sock_diag_put_cgroup_id`
 //! in net/ipv4/inet_diag.c; cgroup_id in include/linux/cgroup.h.
 
 use std::os::unix::fs::MetadataExt as _;
@@ -11,8 +11,8 @@ use crate::cgroup::dir::MOST;
 use crate::cgroup::mounts::Mount;
 use crate::int_hash::{IntMap, IntSet};
 
-/// The paths of those of these cgroups that still exist and can be seen, by number. `likely` are paths
-/// that are tried first, so that the whole tree is walked only for what is not among them.
+/// The paths of the existing, visible cgroups among these, by id. The paths in `likely` are tried first;
+/// the tree is walked for the remaining ids only.
 pub(crate) fn paths(
     mut wanted: IntSet<u64>,
     likely: impl IntoIterator<Item = String>,
@@ -51,7 +51,7 @@ fn number(folder: &Path) -> Option<u64> {
     Some(std::fs::metadata(folder).ok()?.ino())
 }
 
-/// Cgroups that vanish meanwhile, or may not be read, are left out.
+/// Removed and unreadable cgroups are left out.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries

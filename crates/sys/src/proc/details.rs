@@ -1,7 +1,7 @@
-//! What `/proc` tells of a process beyond its name.
+//! Process details from `/proc`.
 //!
-//! User, parent, arguments, cgroup and start are told to everybody, unless `/proc` is mounted with
-//! `hidepid`; the executable takes the right to ptrace the process. Source: proc_pid_status(5),
+//! Every user can read user, parent, arguments, cgroup and start time, unless `/proc` is mounted with
+//! `hidepid`. The executable needs permission to ptrace the process. Source: proc_pid_status(5),
 //! proc_pid_stat(5), proc_pid_cmdline(5), proc_pid_exe(5), cgroups(7).
 
 use std::time::Duration;
@@ -9,13 +9,13 @@ use std::time::Duration;
 use rustix::time::ClockId;
 use sameport_policy::model::ProcessDetails;
 
-/// A longer command line is cut: a process may write any amount over its own.
+/// Limit of a command line in bytes. A process can overwrite its own with any amount.
 const LONGEST: usize = 128 * 1024;
 
-/// What turns the kernel's ticks since boot into time since 1970.
+/// Converts the kernel's ticks since boot to time since 1970.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BootClock {
-    /// When the machine was started, since 1970, as the clock has it now.
+    /// Time of boot since 1970, by the current setting of the clock.
     boot: Duration,
     ticks_a_second: u64,
 }
@@ -38,7 +38,7 @@ impl BootClock {
     }
 }
 
-/// Everything of this process that may be seen, as of now.
+/// The readable details of a process.
 pub(crate) fn read_details(pid: i32, clock: BootClock) -> ProcessDetails {
     let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let text = |file: &str| String::from_utf8_lossy(&read(file)).into_owned();
@@ -53,7 +53,7 @@ pub(crate) fn read_details(pid: i32, clock: BootClock) -> ProcessDetails {
     }
 }
 
-/// The word at this place after `name`, in a file of lines that each begin with a name.
+/// The word at this index of the line that begins with `name`.
 fn field<'a>(status: &'a str, name: &str, place: usize) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace().nth(place)
 }
@@ -67,12 +67,12 @@ fn words(line: &[u8]) -> Vec<String> {
     line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
-/// Version 2 has number 0 and no controllers.
+/// The line of version 2 has hierarchy 0 and no controllers.
 fn cgroup(lines: &str) -> Option<String> {
     lines.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
-/// Field 22, in ticks since boot. The name, field 2, is in brackets and may hold anything.
+/// Field 22, in ticks since boot. The name, field 2, is in parentheses and can contain any character.
 fn started(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     after_name.split_ascii_whitespace().nth(19)?.parse().ok()
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(cgroup("1:name=systemd:/a\n0::/b:c\n").as_deref(), Some("/b:c"));
         assert_eq!(cgroup("1:name=systemd:/a\n"), None);
         assert_eq!(words(b"a\0b c\0\0"), ["a", "b c", ""]);
-        // A process that wrote a title over its arguments.
+        // The process has overwritten its arguments with a title.
         assert_eq!(words(b"nginx: master"), ["nginx: master"]);
         assert_eq!(words(b""), [""; 0]);
         assert_eq!(words(&[b'x'; LONGEST + 1])[0].len(), LONGEST);
@@ -125,7 +125,7 @@ mod tests {
         assert!(executable.is_absolute() && executable.exists(), "{executable:?}");
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         assert_eq!(seen.cgroup, cgroup(&own));
-        // The kernel counts in hundredths of a second; somebody may set the clock meanwhile.
+        // The kernel counts in 10 ms, and the clock may be set during the test.
         let off = seen.started.unwrap().abs_diff(before);
         assert!(off < Duration::from_secs(60), "{off:?}");
 

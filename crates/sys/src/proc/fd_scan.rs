@@ -1,8 +1,8 @@
-//! Which processes have which sockets open: one pass over `/proc/PID/fd`.
+//! Finds the owners of sockets in one pass over `/proc/PID/fd`.
 //!
-//! Of all processes, the table of the main thread is read: a thread that gave itself a table of its
-//! own (`unshare(CLONE_FILES)`), and the threads of a process whose main thread has ended, are not
-//! seen. Of a few processes, every table is.
+//! A scan of all processes reads the descriptor table of each main thread. It misses threads with a
+//! table of their own (`unshare(CLONE_FILES)`), and processes whose main thread has exited. A scan of
+//! given processes reads every table.
 
 use std::collections::HashSet;
 use std::ffi::CStr;
@@ -18,13 +18,13 @@ use sameport_policy::model::Process;
 use super::details::{BootClock, read_details};
 use crate::int_hash::{IntMap, IntSet};
 
-/// Room for one `getdents64`: about a thousand entries.
+/// Size of the buffer of `getdents64` in bytes: about a thousand entries.
 const ENTRIES: usize = 32 * 1024;
-/// More would wait for each other in the kernel.
+/// More threads contend for locks of the kernel.
 const MOST_THREADS: usize = 4;
-/// So many processes are looked into in the time that it takes to start a thread.
+/// Number of processes whose scan takes as long as starting a thread.
 const WORTH_A_THREAD: usize = 32;
-/// `socket:[4294967295]` fits; anything longer is no socket.
+/// Size of the buffer of a link in bytes: `socket:[4294967295]` fits, and longer links are not sockets.
 const LINK: usize = 32;
 
 /// A descriptor of a process that refers to a wanted socket.
@@ -34,12 +34,12 @@ pub(crate) struct FdHolder {
     pub(crate) descriptor: i32,
 }
 
-/// Who holds which socket.
+/// The owners of sockets.
 #[derive(Debug, Default)]
 pub(crate) struct FdHolders {
-    /// By inode; each process once, by pid.
+    /// Owners by inode, ordered by pid; each process once.
     pub(crate) of: IntMap<u64, Vec<FdHolder>>,
-    /// Whether every process's descriptors could be read.
+    /// Whether the descriptors of every process could be read.
     pub(crate) all_read: bool,
 }
 
@@ -51,7 +51,7 @@ impl FdHolders {
         }
     }
 
-    /// Brings them in order, each process once, by its first descriptor.
+    /// Orders the owners by pid, and keeps the first descriptor of each process.
     pub(crate) fn sort(&mut self) {
         for holders in self.of.values_mut() {
             holders.sort_unstable_by_key(|holder| (holder.pid, holder.descriptor));
@@ -60,9 +60,9 @@ impl FdHolders {
     }
 }
 
-/// Reads every descriptor of every process once and keeps those of the wanted inodes. A process
-/// that ends meanwhile is no gap; one that may not be looked into is. The kernel makes an entry of
-/// `/proc` for each descriptor, which takes longer than all else: so processors share the work.
+/// Reads every descriptor of every process and keeps those of the wanted inodes. `all_read` is false if a
+/// process could not be read, but not if it exited. Most of the time is spent in the kernel, which
+/// creates an entry of `/proc` for each descriptor, so several threads share the work.
 pub(crate) fn scan_all(wanted: &IntSet<u64>) -> FdHolders {
     let mut found = FdHolders {
         of: IntMap::with_capacity_and_hasher(wanted.len(), BuildHasherDefault::default()),
@@ -72,7 +72,7 @@ pub(crate) fn scan_all(wanted: &IntSet<u64>) -> FdHolders {
         return found;
     }
     let Ok(pids) = processes() else { return FdHolders { all_read: false, ..found } };
-    // `hidepid` leaves out other users' processes without an error; pid 1 is always somebody's.
+    // With `hidepid` the processes of other users are missing without an error. Pid 1 always exists.
     found.all_read = directory(CWD, "/proc/1").is_ok();
     let next = AtomicUsize::new(0);
     let share = || scan_tables(wanted, std::iter::from_fn(|| pids.get(next.fetch_add(1, Relaxed))));
@@ -80,7 +80,7 @@ pub(crate) fn scan_all(wanted: &IntSet<u64>) -> FdHolders {
     let others = processors.min(MOST_THREADS).min(pids.len() / WORTH_A_THREAD).saturating_sub(1);
     std::thread::scope(|scope| {
         let started = || std::thread::Builder::new().spawn_scoped(scope, share).ok();
-        // Where there may be no more threads, this one does it all.
+        // If no thread can be started, this one does all the work.
         let threads: Vec<_> = (0..others).map_while(|_| started()).collect();
         found.add(share());
         for thread in threads {
@@ -91,11 +91,11 @@ pub(crate) fn scan_all(wanted: &IntSet<u64>) -> FdHolders {
     found
 }
 
-/// The processes there are.
+/// The pids of all processes.
 fn processes() -> Result<Vec<i32>, Errno> {
     let proc = directory(CWD, "/proc")?;
-    let mut room = vec![MaybeUninit::uninit(); ENTRIES];
-    let mut entries = RawDir::new(&proc, &mut room);
+    let mut buffer = vec![MaybeUninit::uninit(); ENTRIES];
+    let mut entries = RawDir::new(&proc, &mut buffer);
     let mut pids = Vec::new();
     while let Some(entry) = entries.next() {
         pids.extend(number(entry?.file_name()));
@@ -109,9 +109,9 @@ fn scan_tables<'a>(wanted: &IntSet<u64>, pids: impl Iterator<Item = &'a i32>) ->
     let Ok(proc) = directory(CWD, "/proc") else {
         return FdHolders { all_read: false, ..found };
     };
-    let mut room = vec![MaybeUninit::uninit(); ENTRIES];
+    let mut buffer = vec![MaybeUninit::uninit(); ENTRIES];
     for pid in pids {
-        match scan_table(&proc, &format!("{pid}/fd"), *pid, &mut room, wanted, &mut found) {
+        match scan_table(&proc, &format!("{pid}/fd"), *pid, &mut buffer, wanted, &mut found) {
             Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
             Err(_) => found.all_read = false,
         }
@@ -119,24 +119,23 @@ fn scan_tables<'a>(wanted: &IntSet<u64>, pids: impl Iterator<Item = &'a i32>) ->
     found
 }
 
-/// The same for these processes alone, with every thread of theirs.
+/// Reads every descriptor table of every thread of these processes.
 pub(crate) fn scan_processes<S: BuildHasher>(wanted: &HashSet<u64, S>, pids: &[i32]) -> FdHolders {
     let mut found = FdHolders { of: IntMap::default(), all_read: true };
-    let mut room = vec![MaybeUninit::uninit(); ENTRIES];
+    let mut buffer = vec![MaybeUninit::uninit(); ENTRIES];
     let Ok(proc) = directory(CWD, "/proc") else {
         found.all_read = false;
         return found;
     };
     for pid in pids {
         let threads = threads_with_a_table(*pid);
-        // `hidepid` makes another user's process look like one that is gone.
+        // With `hidepid`, another user's process looks like one that exited.
         found.all_read &= !threads.is_empty() || crate::process::is_gone(*pid);
         for tid in threads {
             let table = format!("{pid}/task/{tid}/fd");
-            match scan_table(&proc, &table, *pid, &mut room, wanted, &mut found) {
+            match scan_table(&proc, &table, *pid, &mut buffer, wanted, &mut found) {
                 Ok(()) | Err(Errno::NOENT | Errno::SRCH) => {}
-                // To all but root, what has ended and was not waited for is as closed as another
-                // user's.
+                // Only root can read the table of a zombie.
                 Err(_) if crate::process::thread_has_ended(*pid, tid) => {}
                 Err(_) => found.all_read = false,
             }
@@ -146,7 +145,7 @@ pub(crate) fn scan_processes<S: BuildHasher>(wanted: &HashSet<u64, S>, pids: &[i
     found
 }
 
-/// The main thread, and those that do not share its table as far as we may know.
+/// The main thread, and the threads that do not share its table or cannot be compared (kcmp(2)).
 fn threads_with_a_table(pid: i32) -> Vec<i32> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let mut threads: Vec<_> =
@@ -161,13 +160,13 @@ fn scan_table<S: BuildHasher>(
     proc: &OwnedFd,
     table: &str,
     pid: i32,
-    room: &mut [MaybeUninit<u8>],
+    buffer: &mut [MaybeUninit<u8>],
     wanted: &HashSet<u64, S>,
     found: &mut FdHolders,
 ) -> Result<(), Errno> {
     let table = directory(proc, table)?;
     let mut link = [0; LINK];
-    let mut entries = RawDir::new(&table, room);
+    let mut entries = RawDir::new(&table, buffer);
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let Some(descriptor) = number(entry.file_name()) else { continue };
@@ -191,7 +190,7 @@ fn directory(at: impl rustix::fd::AsFd, path: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(at, path, flags, Mode::empty())
 }
 
-/// The number that a file name is, if it is one: `self`, `net`, `.` are not.
+/// A file name as a number; `None` for `self`, `net` or `.`.
 fn number(name: &CStr) -> Option<i32> {
     name.to_str().ok()?.parse().ok()
 }
@@ -202,7 +201,7 @@ fn socket_inode(link: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Processes by their number, each read once.
+/// Processes by pid, each read once.
 #[derive(Default)]
 pub(crate) struct ProcessCache {
     known: IntMap<i32, Option<Process>>,
@@ -211,13 +210,13 @@ pub(crate) struct ProcessCache {
 }
 
 impl ProcessCache {
-    /// Some may be known by name already. With details, all that is known of a process is read.
+    /// Starts with these names of processes. `details`: whether to read process details.
     pub(crate) fn new(names: IntMap<i32, String>, details: bool) -> Self {
         Self { names, details: details.then(BootClock::read), ..Self::default() }
     }
 
-    /// The process with its name as of now; nothing if it has ended. Empty where the name may not
-    /// be read. Bytes that are not UTF-8 are replaced.
+    /// The process; `None` if it exited. The name is empty if it cannot be read; bytes that are not UTF-8
+    /// are replaced.
     pub(crate) fn process(&mut self, pid: i32) -> Option<Process> {
         let clock = self.details;
         let read = || {

@@ -1,18 +1,18 @@
-//! What tells whether two processes are one program: the file, and who started them.
+//! The executed file and the ancestors of a process, which identify processes of one program.
 
 use std::os::unix::fs::MetadataExt as _;
 
 use crate::process::parent;
 
-/// Device and inode number of the file that a process executes; `None` if it is gone or may not be
-/// looked at (it takes the right to ptrace it: own and dumpable, or CAP_SYS_PTRACE).
+/// Device and inode number of the file that a process executes; `None` if it exited or cannot be read:
+/// this needs permission to ptrace it (same user and dumpable, or CAP_SYS_PTRACE).
 #[must_use]
 pub fn executable_id(pid: i32) -> Option<(u64, u64)> {
     let file = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
     Some((file.dev(), file.ino()))
 }
 
-/// The parent of a process, the parent of that, and so on up, in our pid namespace. Needs no privilege.
+/// The parent of a process, its parent and so on, in the caller's pid namespace. Needs no privilege.
 #[must_use]
 pub fn ancestors(pid: i32) -> Vec<i32> {
     const DEEPEST: usize = 256;

@@ -1,12 +1,12 @@
-//! Settings of the kernel that decide who gets which port, and what of another process one may take.
+//! Kernel settings that affect port assignment and access to other processes.
 
 use std::fs::read_to_string;
 use std::ops::RangeInclusive;
 
 use sameport_policy::audit::KernelSettings;
 
-/// As they are now, in our network namespace. Needs no privilege; what cannot be read is as Linux has
-/// it by itself.
+/// The current settings of the caller's network namespace. A setting that cannot be read has Linux's
+/// default. Needs no privilege.
 #[must_use]
 pub fn kernel_settings() -> KernelSettings {
     let read = |path| read_to_string(path).unwrap_or_default().trim().to_owned();
@@ -18,8 +18,7 @@ pub fn kernel_settings() -> KernelSettings {
     }
 }
 
-/// The ports from which the kernel takes one when it picks; Linux's own default where that cannot be
-/// read.
+/// `net.ipv4.ip_local_port_range`: the ports that the kernel assigns; Linux's default if unreadable.
 pub(crate) fn ephemeral_ports() -> RangeInclusive<u16> {
     let range = read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let mut ends = range.split_ascii_whitespace().map(str::parse);

@@ -1,4 +1,4 @@
-//! What is attached, read from the pins by any process that may.
+//! Reading attachments from their pins.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -21,28 +21,28 @@ use crate::bpf::pinned::{link_has_cgroup, open_map, read_counts, read_hash, read
 use crate::cgroup::Cgroup;
 use crate::cgroup::dir::folders_below;
 
-/// What is attached to a cgroup, as any process can read it that may.
+/// An attachment to a cgroup, read from its pins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachedPrograms {
-    /// The cgroup's number.
+    /// The cgroup's id.
     pub id: u64,
-    /// Its path when it was attached to.
+    /// The cgroup's path at the time of attaching.
     pub path: PathBuf,
     /// Whether the cgroup still exists.
     pub exists: bool,
-    /// When, to the second.
+    /// Time of attaching, in whole seconds.
     pub since: SystemTime,
     /// What the programs do.
     pub settings: AttachSettings,
-    /// How many binds were shared.
+    /// Number of shared binds.
     pub shared: u64,
-    /// How often each rule was the one to follow, in their order.
+    /// How often each rule applied, in the order of the rules.
     pub hits: Vec<u64>,
-    /// What came of the source address.
+    /// Counters of the source address.
     pub sourced: SourceOutcome,
 }
 
-/// Everything that is attached, by the cgroups' paths.
+/// Every attachment, ordered by path.
 ///
 /// # Errors
 ///
@@ -52,7 +52,7 @@ pub fn list_attached() -> PinResult<Vec<AttachedPrograms>> {
     for (id, path) in cgroup_dirs()? {
         match read(id, &path) {
             Ok(attached) => found.push(attached),
-            // Detached meanwhile.
+            // Detached during the call.
             Err(_) if !path.exists() => {}
             Err(error) => return Err(error),
         }
@@ -61,9 +61,9 @@ pub fn list_attached() -> PinResult<Vec<AttachedPrograms>> {
     Ok(found)
 }
 
-/// The numbers of all cgroups that an attachment acts in, each with the paths of those that are
-/// attached to: a cgroup's programs run for those below it too. Where nothing is attached it costs
-/// one look for a folder.
+/// The ids of all cgroups in which an attachment acts, each with the paths of the cgroups of these
+/// attachments: programs also run for the cgroups below theirs. Without an attachment this is a single
+/// system call.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ pub fn cgroups_in_effect() -> PinResult<BTreeMap<u64, Vec<PathBuf>>> {
         list_attached()?.into_iter().filter(|attached| attached.exists)
     {
         reached.entry(id).or_default().push(path.clone());
-        // Another one may have its path by now; one without a path has nothing below it.
+        // The path may belong to another cgroup now. A removed cgroup has no children.
         let Ok(top) = Cgroup::open(&path) else { continue };
         let below = if top.id() == id { folders_below(top.folder()) } else { continue };
         let below = below.unwrap_or_default().into_iter();
@@ -85,7 +85,7 @@ pub fn cgroups_in_effect() -> PinResult<BTreeMap<u64, Vec<PathBuf>>> {
     Ok(reached)
 }
 
-/// What is in the folder of a cgroup.
+/// Reads the pins of one attachment.
 pub(super) fn read(id: u64, folder: &Path) -> PinResult<AttachedPrograms> {
     let fixed: [u8; 24] = read_single(folder, "settings")?;
     let fixed = RawSettings::read(&fixed);

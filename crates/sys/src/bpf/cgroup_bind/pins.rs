@@ -1,10 +1,10 @@
-//! Attachments that outlive who made them, as files below `/sys/fs/bpf/sameport`: a folder a cgroup,
-//! named after its number, with the links and the maps. The links are what keeps the programs at
-//! the cgroup; there is no daemon.
+//! Attachments that outlive their process, as pins below `/sys/fs/bpf/sameport`: a directory for each
+//! cgroup, named by its id, with the links and maps. The links keep the programs attached, without a
+//! daemon.
 //!
-//! A folder is made beside its place and renamed into it, and renamed away before it is taken
-//! apart, so that one with a cgroup's number is always whole. What a killed process leaves beside
-//! is cleared by the next one ([`clear_leftovers`]).
+//! A directory is created under a temporary name and renamed, and renamed again before it is removed, so
+//! that a directory named by an id is always complete. [`clear_leftovers`] removes the temporary
+//! directories of killed processes.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -20,26 +20,26 @@ use crate::bpf::pin_dir::{
 use crate::cgroup::Cgroup;
 use crate::process::identity::ProcessIdentity;
 
-/// The maps that are pinned, by the names that they have in `bpf/`.
+/// The pinned maps, by their names in `bpf/`.
 const MAPS: [&str; 5] = ["settings", "ports", "rules", "counts", "place"];
-/// Those that there are only with a source address.
+/// The maps of attachments with a source address.
 const SOURCE_MAPS: [&str; 2] = ["source", "given"];
-/// What [`clear_leftovers`] removed.
+/// A leftover that [`clear_leftovers`] removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemovedPins {
-    /// The attachment of a cgroup that is gone.
+    /// The attachment of a removed cgroup.
     Cgroup(PathBuf),
-    /// The unfinished work of a process that is gone.
+    /// The temporary directory of a process that exited.
     Process,
 }
 
 impl Attachment {
-    /// Keeps the programs at the cgroup after this process has ended, until [`detach`]. Mounts the
-    /// BPF file system if nothing is on `/sys/fs/bpf`, as bpftool(8) does, and says so by `true`.
+    /// Keeps the programs attached after the process exits, until [`detach`]. Mounts the BPF file system on
+    /// `/sys/fs/bpf` if it is missing, as bpftool(8) does, and returns whether it did.
     ///
     /// # Errors
     ///
-    /// [`PinError::Already`], and the attachment that was there stays as it was.
+    /// [`PinError::Already`]; the existing attachment is unchanged.
     pub fn pin(self) -> PinResult<bool> {
         let mounted = ensure_bpffs()?;
         let place = folder(self.cgroup);
@@ -81,24 +81,23 @@ impl Attachment {
     }
 }
 
-/// Whether we are attached to this cgroup.
+/// Whether sameport is attached to this cgroup.
 pub fn is_attached(cgroup: &Cgroup) -> PinResult<bool> {
     let place = folder(cgroup.id());
     place.try_exists().map_err(|error| failed("stat", &place)(error))
 }
 
-/// Takes everything of ours away from a cgroup. When it returns, the next bind there is as if we
-/// had never been; sockets that were shared stay so.
+/// Detaches sameport from a cgroup. After the return, binds are unchanged; shared sockets stay shared.
 pub fn detach(cgroup: &Cgroup) -> PinResult<()> {
     detach_by_id(cgroup.id())
 }
 
-/// The same for one that [`super::attached`] has told of, whether its cgroup exists or not.
+/// Removes an attachment from [`super::list_attached`], even if its cgroup was removed.
 pub fn detach_recorded(attached: &AttachedPrograms) -> PinResult<()> {
     detach_by_id(attached.id)
 }
 
-/// The same for every cgroup, those that are gone included. Gives how many there were.
+/// Removes every attachment, including those of removed cgroups. Returns their number.
 pub fn detach_all() -> PinResult<usize> {
     let mut detached = 0;
     for (id, _) in cgroup_dirs()? {
@@ -120,13 +119,12 @@ fn detach_by_id(id: u64) -> PinResult<()> {
         Err(error) => return Err(failed("rename", &place)(error)),
     }
     pin_dir::remove(&aside)?;
-    // The last one out. Whoever is coming in makes it again.
+    // Fails unless it is empty. A concurrent attach creates it again.
     let _ = fs::remove_dir(PIN_ROOT);
     Ok(())
 }
 
-/// Removes what is of no use any more: attachments of cgroups that are gone, and what processes
-/// left that were killed at work. Never anything of others.
+/// Removes attachments of removed cgroups, and temporary directories of processes that exited.
 pub fn clear_leftovers() -> PinResult<Vec<RemovedPins>> {
     let mut cleared = Vec::new();
     for path in pin_dir::list(Path::new(PIN_ROOT))? {
@@ -135,7 +133,7 @@ pub fn clear_leftovers() -> PinResult<Vec<RemovedPins>> {
             if let Ok(AttachedPrograms { exists: false, path, .. }) = read(id, &path) {
                 match detach_by_id(id) {
                     Ok(()) => cleared.push(RemovedPins::Cgroup(path)),
-                    // Another one was faster.
+                    // Another process removed it.
                     Err(PinError::NotAttached) => {}
                     Err(error) => return Err(error),
                 }
@@ -153,7 +151,7 @@ fn folder(id: u64) -> PathBuf {
     Path::new(PIN_ROOT).join(id.to_string())
 }
 
-/// A folder that only we use. No dots: this file system refuses them.
+/// A temporary directory of this process. bpffs rejects names with a dot.
 fn aside(what: &str, id: u64) -> PinResult<PathBuf> {
     let owner = ProcessIdentity::current().map_err(failed("read", Path::new("/proc/self")))?;
     Ok(Path::new(PIN_ROOT).join(format!("{what}_{id}_{owner}")))
