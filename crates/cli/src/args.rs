@@ -1,4 +1,4 @@
-//! What several verbs have in common: parsers of arguments, and the lists of exit codes and of
+//! The parts that several verbs share: parsers of arguments, and the lists of exit codes and of
 //! environment variables in help and manual.
 
 use std::time::Duration;

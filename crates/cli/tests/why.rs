@@ -225,7 +225,7 @@ fn time_wait_is_reported() {
     let (code, bare) = answer(User::Current, &[&at, "--no-reuse-address"]);
     assert_eq!((code, &only(&bare)["state"]), (1, &"time-wait".into()), "{bare}");
     let text = why(User::Current, &[&at, "--no-reuse-address"]).stdout;
-    assert!(text.contains("what is left of its connections (TIME_WAIT) still has it"), "{text}");
+    assert!(text.contains("its closed connections (TIME_WAIT) still hold it"), "{text}");
     assert!(text.contains("\n  wait "), "{text}");
     assert!(bound(Type::STREAM, &at, false, false).is_err());
     bound(Type::STREAM, &at, true, false).unwrap();
@@ -247,7 +247,7 @@ fn bound_sockets_are_reported() {
         (exited.code == 0).then_some(exited)
     });
     let text = exited.expect("it can be bound").stdout;
-    assert!(text.contains("whoever of the two listens first has"), "{text}");
+    assert!(text.contains("the first of the two that listens gets"), "{text}");
     bound(Type::STREAM, &at, true, false).unwrap();
 }
 
@@ -310,7 +310,7 @@ fn another_user_cannot_share() {
     private.bind(&at.parse::<SocketAddr>().unwrap().into()).unwrap();
     private.listen(8).unwrap();
     let text = why(User::Current, &[&at, "--reuse-port"]).stdout;
-    assert!(text.contains("a private group, which admits nobody else"), "{text}");
+    assert!(text.contains("a private group, which no other socket can join"), "{text}");
     assert!(!text.contains("as user"), "{text}");
 }
 

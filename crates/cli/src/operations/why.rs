@@ -40,21 +40,21 @@ pub(crate) struct WhyRequest {
 
 /// A socket or connection that uses the port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PresentSocket {
+pub(crate) enum PortUser {
     Socket(Box<Member>),
     /// A closed connection in TIME_WAIT.
-    Left(TimeWait),
+    TimeWait(TimeWait),
 }
 
 /// The answer for one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WhyAnswer {
-    pub(crate) wish: BindRequest,
+    pub(crate) request: BindRequest,
     /// The login name of the owner, if there is one.
     pub(crate) user: Option<String>,
     pub(crate) prediction: Prediction,
     /// The sockets on the port, in the order of the prediction's indices.
-    pub(crate) there: Vec<PresentSocket>,
+    pub(crate) sockets: Vec<PortUser>,
     /// The named runs with sockets on the port, by the pid of their supervisor.
     pub(crate) runs: BTreeMap<i32, RunName>,
     /// The facts about these sockets, read or inferred, in the same order.
@@ -123,21 +123,21 @@ pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
     }
     let query =
         SocketQuery::only(request.protocol).on(request.address.port).in_states(StateFilter::Every);
-    let seen = inspect::list_sockets(&query.with_details()).map_err(failed)?;
-    let left = match request.protocol {
+    let snapshot = inspect::list_sockets(&query.with_details()).map_err(failed)?;
+    let time_wait = match request.protocol {
         Protocol::Tcp => netlink::time_wait_sockets(request.address.port).map_err(failed)?,
         Protocol::Udp => vec![],
     };
-    let gone: HashSet<u64> = left.iter().map(|left| left.cookie).collect();
-    let mut members = seen.members;
+    let closed: HashSet<u64> = time_wait.iter().map(|it| it.cookie).collect();
+    let mut members = snapshot.members;
     // A closing connection is in both lists until the other end has closed.
-    members.retain(|member| member.socket.inode != 0 || !gone.contains(&member.socket.cookie));
-    let others = [existing_sockets(&members), left.iter().map(other).collect()].concat();
-    let sockets = members.into_iter().map(|member| PresentSocket::Socket(Box::new(member)));
-    let there: Vec<PresentSocket> =
-        sockets.chain(left.into_iter().map(PresentSocket::Left)).collect();
-    let runs = named_runs(&there);
-    let facts = WhyFacts { there, others, runs, bound: seen.bound };
+    members.retain(|member| member.socket.inode != 0 || !closed.contains(&member.socket.cookie));
+    let others = [existing_sockets(&members), time_wait.iter().map(other).collect()].concat();
+    let sockets = members.into_iter().map(|member| PortUser::Socket(Box::new(member)));
+    let sockets: Vec<PortUser> =
+        sockets.chain(time_wait.into_iter().map(PortUser::TimeWait)).collect();
+    let runs = named_runs(&sockets);
+    let facts = WhyFacts { sockets, others, runs, bound: snapshot.bound };
     ips.into_iter().map(|ip| answer(request, uid, ip, &facts)).collect()
 }
 
@@ -152,17 +152,17 @@ fn user_id(user: &str) -> Result<u32, Error> {
 
 /// The sockets on the port and the facts about them, index by index.
 struct WhyFacts {
-    there: Vec<PresentSocket>,
+    sockets: Vec<PortUser>,
     others: Vec<ExistingSocket>,
     runs: BTreeMap<i32, RunName>,
     bound: bool,
 }
 
 /// The named runs whose supervisor has a socket on the port open.
-fn named_runs(there: &[PresentSocket]) -> BTreeMap<i32, RunName> {
-    let members = there.iter().filter_map(|there| match there {
-        PresentSocket::Socket(member) => Some(member),
-        PresentSocket::Left(_) => None,
+fn named_runs(port_users: &[PortUser]) -> BTreeMap<i32, RunName> {
+    let members = port_users.iter().filter_map(|user| match user {
+        PortUser::Socket(member) => Some(member),
+        PortUser::TimeWait(_) => None,
     });
     let processes = members.flat_map(|member| &member.processes);
     let named = processes.filter_map(|process| {
@@ -181,7 +181,7 @@ fn answer(
     ip: IpAddr,
     facts: &WhyFacts,
 ) -> Result<WhyAnswer, Error> {
-    let WhyFacts { there, others, runs, bound } = facts;
+    let WhyFacts { sockets, others, runs, bound } = facts;
     let wild = ip == Ipv6Addr::UNSPECIFIED;
     let address = Address {
         protocol: request.protocol,
@@ -190,26 +190,26 @@ fn answer(
         v6only: request.v6only || (wild && local_addresses::v6only_by_default()),
     };
     let WhyRequest { reuse_port, reuse_address, .. } = *request;
-    let wish = BindRequest { reuse_port, reuse_address, ..BindRequest::plain(address, uid) };
+    let bind = BindRequest { reuse_port, reuse_address, ..BindRequest::plain(address, uid) };
     let machine = machine(request, uid, ip)?;
-    let prediction = predict(&wish, &machine, others);
+    let prediction = predict(&bind, &machine, others);
     let remedies = match prediction.result {
         PredictedResult::Refused(_) => {
             let query = SocketQuery::only(request.protocol).in_states(StateFilter::Every);
             let everywhere = inspect::list_without_owners(&query).map_err(failed)?;
             let everywhere: Vec<_> = everywhere.into_iter().map(|socket| socket.address).collect();
-            remedies(&wish, &machine, others, &everywhere)
+            remedies(&bind, &machine, others, &everywhere)
         }
         PredictedResult::Granted | PredictedResult::Uncertain(_) => vec![],
     };
     let guard = guarded(request.address.port, request.protocol, uid);
     let guard = guard.filter(|guard| !guard.admits).map(|guard| guard.entry);
     Ok(WhyAnswer {
-        wish,
+        request: bind,
         guard,
         user: users::user_name(uid),
         prediction,
-        there: there.clone(),
+        sockets: sockets.clone(),
         runs: runs.clone(),
         known: others.clone(),
         remedies,

@@ -16,7 +16,7 @@ const LISTED: usize = 4;
 
 /// The effect of `attach`, in lines.
 pub(crate) fn done(done: &AttachResult) -> Vec<String> {
-    let mut lines: Vec<_> = done.cleared.iter().map(cleared).collect();
+    let mut lines: Vec<_> = done.cleared.iter().map(removed).collect();
     if done.mounted {
         lines.push("mounted the BPF file system on /sys/fs/bpf".to_owned());
     }
@@ -27,8 +27,8 @@ pub(crate) fn done(done: &AttachResult) -> Vec<String> {
     lines
 }
 
-fn cleared(left: &RemovedPins) -> String {
-    match left {
+fn removed(pins: &RemovedPins) -> String {
+    match pins {
         RemovedPins::Cgroup(path) => {
             format!(
                 "removed the attachment of {}, which is gone",

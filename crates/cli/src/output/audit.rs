@@ -46,46 +46,46 @@ fn sentence(finding: &Finding, now: Option<SystemTime>) -> String {
         party.as_ref().map(|party| party.address.to_string()).unwrap_or_default()
     };
     let (intruder, owner) = (party(&finding.intruder), party(&finding.owner));
-    let (theirs, own) = (address(&finding.intruder), address(&finding.owner));
+    let (taken, own) = (address(&finding.intruder), address(&finding.owner));
     let users = match (&finding.intruder, &finding.owner) {
         (Some(one), Some(other)) if one.uid != other.uid => "different users",
         _ => "same user, different program",
     };
     match finding.kind {
         FindingKind::SharedWithStranger => {
-            format!("{intruder} shares {theirs} with {owner}: {users}")
+            format!("{intruder} shares {taken} with {owner}: {users}")
         }
         FindingKind::SharedWithUnseen => {
-            format!("{intruder} shares {theirs} with {owner}: same user")
+            format!("{intruder} shares {taken} with {owner}: same user")
         }
         FindingKind::SteeredByStranger => format!(
-            "{intruder} shares {theirs} with {owner}, and a program attached to the group chooses \
-             who gets what: {users}"
+            "{intruder} shares {taken} with {owner}, and a program attached to the group chooses \
+             a member for each connection: {users}"
         ),
         FindingKind::DuplicateListener => format!(
-            "{intruder} listens at {theirs} beside {owner}: by itself the kernel lets no two users do that"
+            "{intruder} listens at {taken} beside {owner}: the kernel alone never lets two users do that"
         ),
         FindingKind::NewestTakesAll => format!(
-            "{intruder} takes 100 % of the datagrams for {theirs} from {owner}, or loses them to it: \
+            "{intruder} takes 100 % of the datagrams for {taken} from {owner}, or loses them to it: \
              the newest socket gets all"
         ),
         FindingKind::NarrowerAddress if same_but_for_devices(finding) => format!(
-            "{intruder} at {theirs} takes traffic from {owner} at {own}, or loses it: {users}"
+            "{intruder} at {taken} takes traffic from {owner} at {own}, or loses it: {users}"
         ),
         FindingKind::NarrowerAddress => {
-            format!("{intruder} at {theirs} takes its part of {own} from {owner}: {users}")
+            format!("{intruder} at {taken} takes its part of {own} from {owner}: {users}")
         }
         FindingKind::SiblingAddress => {
-            format!("{intruder} is at {theirs}, beside {owner} at {own}, under one name: {users}")
+            format!("{intruder} is at {taken}, beside {owner} at {own}, under one name: {users}")
         }
         FindingKind::OvertakenBeforeListen => format!(
-            "{intruder} listens at {theirs}, where {owner} is bound and cannot listen: different users"
+            "{intruder} listens at {taken}, where {owner} is bound and cannot listen: different users"
         ),
         FindingKind::BoundNotListening => {
-            format!("{intruder} is bound to {theirs} and does not listen: nobody else can")
+            format!("{intruder} is bound to {taken} and does not listen: no other socket can")
         }
         FindingKind::TakenByConnection => {
-            format!("{intruder} has a connection from {theirs}, and nobody listens there")
+            format!("{intruder} has a connection from {taken}, and no socket listens there")
         }
         FindingKind::QueueClosed => {
             format!(
@@ -93,7 +93,7 @@ fn sentence(finding: &Finding, now: Option<SystemTime>) -> String {
             )
         }
         FindingKind::TakenInTheGap => {
-            format!("{intruder} has {theirs}, which {owner} has left: {users}")
+            format!("{intruder} has {taken}, which {owner} closed: {users}")
         }
         FindingKind::HeldByStranger => {
             format!("{intruder} has the socket at {own} of {owner} open as well")

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sameport_policy::model::Process;
 use sameport_policy::predict::{PredictedRefusal, PredictedResult, Remedy};
 
-use crate::operations::why::{PresentSocket, WhyAnswer};
+use crate::operations::why::{PortUser, WhyAnswer};
 use crate::output::guard;
 use crate::output::json::{line, object};
 use crate::output::text::seconds_rounded_up;
@@ -18,14 +18,14 @@ pub(crate) fn json(answers: &[WhyAnswer]) -> String {
 /// `granted` is null where it depends on facts that cannot be seen; `call` and `error` are those of the
 /// call that fails; `guarded_for` lists what a guard allows that refuses this bind.
 fn answer_view(answer: &WhyAnswer) -> impl Serialize + '_ {
-    let request = &answer.wish;
+    let request = &answer.request;
     let refused = match (&answer.guard, &answer.prediction.result) {
         (Some(_), _) => Some(("bind", "EPERM")),
         (None, PredictedResult::Refused(refused)) => Some(refused.error()),
         _ => None,
     };
     let sockets: Vec<_> =
-        (0..answer.there.len()).filter_map(|index| socket_view(answer, index)).collect();
+        (0..answer.sockets.len()).filter_map(|index| socket_view(answer, index)).collect();
     let remedies: Vec<_> =
         answer.remedies.iter().map(|remedy| remedy_view(answer, remedy)).collect();
     object! {
@@ -64,9 +64,9 @@ fn socket_view(answer: &WhyAnswer, index: usize) -> Option<impl Serialize + '_> 
     if conflict.is_none() && granted_if.is_none() && traffic.is_empty() {
         return None;
     }
-    let (address, member) = match &answer.there[index] {
-        PresentSocket::Socket(member) => (&member.socket.address, Some(member)),
-        PresentSocket::Left(left) => (&left.address, None),
+    let (address, member) = match &answer.sockets[index] {
+        PortUser::Socket(member) => (&member.socket.address, Some(member)),
+        PortUser::TimeWait(closed) => (&closed.address, None),
     };
     let known = member.map(|_| &answer.known[index]);
     Some(object! {
@@ -78,9 +78,9 @@ fn socket_view(answer: &WhyAnswer, index: usize) -> Option<impl Serialize + '_> 
         uid: member.map(|member| member.socket.uid),
         reuse_address: known.and_then(|known| known.reuse_address),
         reuse_port: known.and_then(|known| known.reuse_port),
-        ends_in: match &answer.there[index] {
-            PresentSocket::Left(left) => Some(seconds_rounded_up(left.ends_in)),
-            PresentSocket::Socket(_) => None,
+        ends_in: match &answer.sockets[index] {
+            PortUser::TimeWait(closed) => Some(seconds_rounded_up(closed.ends_in)),
+            PortUser::Socket(_) => None,
         },
         conflict: conflict,
         granted_if: granted_if,
@@ -95,9 +95,9 @@ fn pids(processes: &[Process]) -> Vec<i32> {
 /// `pids` are the processes that the remedy ends or restarts.
 fn remedy_view(answer: &WhyAnswer, remedy: &Remedy) -> impl Serialize + use<> {
     let pids = |indices: &[usize]| {
-        let processes = indices.iter().flat_map(|index| match &answer.there[*index] {
-            PresentSocket::Socket(member) => &member.processes[..],
-            PresentSocket::Left(_) => &[],
+        let processes = indices.iter().flat_map(|index| match &answer.sockets[*index] {
+            PortUser::Socket(member) => &member.processes[..],
+            PortUser::TimeWait(_) => &[],
         });
         let mut pids: Vec<i32> = processes.map(|process| process.pid).collect();
         pids.sort_unstable();

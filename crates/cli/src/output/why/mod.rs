@@ -10,7 +10,7 @@ use sameport_policy::predict::{
     Uncertainty, UnknownFact,
 };
 
-use crate::operations::why::{PresentSocket, WhyAnswer};
+use crate::operations::why::{PortUser, WhyAnswer};
 use crate::output::guard;
 use crate::output::shell;
 use crate::output::socket_owner::{owner, process_label};
@@ -53,7 +53,7 @@ fn answer_text(answer: &WhyAnswer) -> String {
             text.push_str(&format!("  {line}\n"));
         }
     }
-    if !answer.bound_seen && answer.wish.address.protocol == Protocol::Tcp {
+    if !answer.bound_seen && answer.request.address.protocol == Protocol::Tcp {
         text.push_str(
             "not seen: sockets that are bound and do not listen (Linux 6.8 lists them)\n",
         );
@@ -74,7 +74,7 @@ fn headline(answer: &WhyAnswer) -> String {
         }
         PredictedResult::Uncertain(_) => {
             format!(
-                "unsure: whether {request} can be bound depends on what cannot be seen from here"
+                "unsure: whether {request} can be bound depends on facts that cannot be read from here"
             )
         }
         PredictedResult::Refused(refused) => {
@@ -86,11 +86,11 @@ fn headline(answer: &WhyAnswer) -> String {
 
 /// `0.0.0.0:80/tcp (user ann, SO_REUSEADDR)`.
 fn request_label(answer: &WhyAnswer) -> String {
-    let WhyAnswer { wish, user, .. } = answer;
-    let Address { protocol, .. } = wish.address;
-    let options = options(wish.reuse_address, wish.reuse_port);
-    let user = user.as_deref().map_or_else(|| wish.uid.to_string(), printable);
-    format!("{}/{protocol} (user {user}, {options})", wish.address)
+    let WhyAnswer { request, user, .. } = answer;
+    let Address { protocol, .. } = request.address;
+    let options = options(request.reuse_address, request.reuse_port);
+    let user = user.as_deref().map_or_else(|| request.uid.to_string(), printable);
+    format!("{}/{protocol} (user {user}, {options})", request.address)
 }
 
 fn options(reuse_address: bool, reuse_port: bool) -> &'static str {
@@ -116,10 +116,10 @@ fn traffic_suffix(answer: &WhyAnswer) -> &'static str {
 }
 
 fn reason(answer: &WhyAnswer, refused: &PredictedRefusal) -> String {
-    let port = answer.wish.address.port();
+    let port = answer.request.address.port();
     match refused {
         PredictedRefusal::NoDevice => {
-            let device = answer.wish.address.device.as_deref().unwrap_or_default();
+            let device = answer.request.address.device.as_deref().unwrap_or_default();
             format!("there is no interface {}", printable(device))
         }
         PredictedRefusal::NotTransparent => "it needs CAP_NET_ADMIN or CAP_NET_RAW".into(),
@@ -132,9 +132,9 @@ fn reason(answer: &WhyAnswer, refused: &PredictedRefusal) -> String {
         PredictedRefusal::NoScope => "a link-local address needs --device".into(),
         PredictedRefusal::NotLocal => "no interface of this machine has that address".into(),
         PredictedRefusal::InUse(conflicts) => {
-            match (remedies::only_left(answer), conflicts.len()) {
-                (true, _) => "what is left of its connections (TIME_WAIT) still has it".into(),
-                (false, 1) => "somebody is in the way".into(),
+            match (remedies::only_closed_connections(answer), conflicts.len()) {
+                (true, _) => "its closed connections (TIME_WAIT) still hold it".into(),
+                (false, 1) => "another socket is in the way".into(),
                 (false, several) => format!("{several} sockets are in the way"),
             }
         }
@@ -145,7 +145,7 @@ fn reason(answer: &WhyAnswer, refused: &PredictedRefusal) -> String {
 fn remarks(answer: &WhyAnswer) -> Vec<(usize, String)> {
     match &answer.prediction.result {
         PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) => {
-            let remark = |conflict: &Conflict| (conflict.index, lacks(answer, conflict));
+            let remark = |conflict: &Conflict| (conflict.index, conflict_remark(answer, conflict));
             conflicts.iter().map(remark).collect()
         }
         PredictedResult::Refused(_) => vec![],
@@ -160,7 +160,7 @@ fn remarks(answer: &WhyAnswer) -> Vec<(usize, String)> {
 }
 
 /// `SO_REUSEPORT is missing on both sides; SO_REUSEADDR does not help against a listener`.
-fn lacks(answer: &WhyAnswer, conflict: &Conflict) -> String {
+fn conflict_remark(answer: &WhyAnswer, conflict: &Conflict) -> String {
     let Missing { ours, theirs, same_user } = conflict.share_lacks;
     let sides = |ours, theirs| match (ours, theirs) {
         (true, true) => Some("is missing on both sides"),
@@ -170,17 +170,17 @@ fn lacks(answer: &WhyAnswer, conflict: &Conflict) -> String {
     };
     let mut reasons = Vec::new();
     if same_user {
-        reasons.push(match &answer.there[conflict.index] {
-            PresentSocket::Socket(member) if is_private(member) => {
+        reasons.push(match &answer.sockets[conflict.index] {
+            PortUser::Socket(member) if is_private(member) => {
                 format!(
-                    "sockets of user id {}: a private group, which admits nobody else",
+                    "sockets of user id {}: a private group, which no other socket can join",
                     member.socket.uid
                 )
             }
-            PresentSocket::Socket(member) => {
+            PortUser::Socket(member) => {
                 format!("it belongs to user {}: only sockets of one user can share", owner(member))
             }
-            PresentSocket::Left(_) => String::new(),
+            PortUser::TimeWait(_) => String::new(),
         });
     }
     reasons.extend(sides(ours, theirs).map(|sides| format!("SO_REUSEPORT {sides}")));
@@ -199,7 +199,7 @@ fn is_private(member: &Member) -> bool {
 }
 
 fn doubtful(answer: &WhyAnswer, doubt: &Uncertainty) -> String {
-    let left = matches!(answer.there[doubt.index], PresentSocket::Left(_));
+    let is_closed = matches!(answer.sockets[doubt.index], PortUser::TimeWait(_));
     let names = |flags: &[ReuseFlag]| {
         let name = |flag: &ReuseFlag| match flag {
             ReuseFlag::ReuseAddress => "SO_REUSEADDR",
@@ -208,8 +208,8 @@ fn doubtful(answer: &WhyAnswer, doubt: &Uncertainty) -> String {
         flags.iter().map(name).collect::<Vec<_>>().join(" or ")
     };
     match &doubt.unknown {
-        UnknownFact::AnySet(flags) if left => format!(
-            "if        the program that left it had {}, it can be bound, and else not yet; most \
+        UnknownFact::AnySet(flags) if is_closed => format!(
+            "if        its program had {}, it can be bound, and else not yet; most \
              servers have SO_REUSEADDR",
             names(flags)
         ),
@@ -238,17 +238,17 @@ fn outcome(answer: &WhyAnswer, effect: &TrafficEffect) -> String {
     match effect.outcome {
         TrafficOutcome::Shared => format!("shares    the {unit} to {on} with yours"),
         TrafficOutcome::Kept => format!("keeps     the {unit} to {on}: yours gets none of them"),
-        TrafficOutcome::Race => format!("race      whoever of the two listens first has {on}"),
+        TrafficOutcome::Race => format!("race      the first of the two that listens gets {on}"),
         TrafficOutcome::Unclear => {
-            format!("who       gets the {unit} to {on} cannot be told from here")
+            format!("unclear   which socket gets the {unit} to {on}: it cannot be read from here")
         }
         TrafficOutcome::Taken => {
-            let other_user = match &answer.there[effect.index] {
-                PresentSocket::Socket(member) => member.socket.uid != answer.wish.uid,
-                PresentSocket::Left(_) => false,
+            let other_user = match &answer.sockets[effect.index] {
+                PortUser::Socket(member) => member.socket.uid != answer.request.uid,
+                PortUser::TimeWait(_) => false,
             };
-            let whose = if other_user { ", of another user" } else { "" };
-            format!("loses     the {unit} to {on} to yours, all of them{whose}")
+            let suffix = if other_user { ", of another user" } else { "" };
+            format!("loses     the {unit} to {on} to yours, all of them{suffix}")
         }
     }
 }
@@ -256,12 +256,12 @@ fn outcome(answer: &WhyAnswer, effect: &TrafficEffect) -> String {
 /// A socket: its program, command and options, and the remark.
 fn block(answer: &WhyAnswer, with: usize, remark: &str) -> String {
     let mut lines = Vec::new();
-    match &answer.there[with] {
-        PresentSocket::Left(left) => {
+    match &answer.sockets[with] {
+        PortUser::TimeWait(closed) => {
             // The seconds of each differ; the remedies have the longest.
-            lines.push(format!("what is left of a connection has {} (TIME_WAIT)", left.address));
+            lines.push(format!("a closed connection holds {} (TIME_WAIT)", closed.address));
         }
-        PresentSocket::Socket(member) => {
+        PortUser::Socket(member) => {
             lines.push(format!("{} {}", program_label(answer, member), activity(member)));
             let servers = answer.servers(member);
             let details = servers.first().and_then(|process| process.details.as_ref());

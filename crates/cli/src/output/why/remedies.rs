@@ -8,7 +8,7 @@ use sameport_policy::model::{Address, Member, Process, SocketState, is_private_u
 use sameport_policy::predict::{PredictedRefusal, PredictedResult, Remedy, Uncertainty};
 
 use crate::operations::guard::record::GuardEntry;
-use crate::operations::why::{PresentSocket, WhyAnswer};
+use crate::operations::why::{PortUser, WhyAnswer};
 use crate::output::guard;
 use crate::output::shell;
 use crate::output::socket_owner::owner;
@@ -28,7 +28,7 @@ pub(super) fn lines(answer: &WhyAnswer) -> Vec<String> {
 
 /// A guard is changed by root.
 fn guard_remedy(answer: &WhyAnswer, guard: &GuardEntry) -> String {
-    let user = answer.user.as_deref().map_or_else(|| answer.wish.uid.to_string(), printable);
+    let user = answer.user.as_deref().map_or_else(|| answer.request.uid.to_string(), printable);
     let allowed = guard::allowed(guard);
     let allowed: String = allowed.iter().map(|rule| format!(" --allow {rule}")).collect();
     let (port, protocol) = (guard.port, guard.protocol());
@@ -36,7 +36,7 @@ fn guard_remedy(answer: &WhyAnswer, guard: &GuardEntry) -> String {
 }
 
 fn machine_remedies(answer: &WhyAnswer, refused: &PredictedRefusal) -> Vec<String> {
-    let port = answer.wish.address.port();
+    let port = answer.request.address.port();
     match refused {
         PredictedRefusal::NeedsPrivilege => vec![
             "root".into(),
@@ -55,11 +55,11 @@ fn machine_remedies(answer: &WhyAnswer, refused: &PredictedRefusal) -> Vec<Strin
 /// The ways to a certain answer.
 fn doubtful(answer: &WhyAnswer, doubts: &[Uncertainty]) -> Vec<String> {
     let with: Vec<usize> = doubts.iter().map(|doubt| doubt.index).collect();
-    let left = with.iter().filter_map(|at| match &answer.there[*at] {
-        PresentSocket::Left(left) => Some(left.ends_in),
-        PresentSocket::Socket(_) => None,
+    let ends = with.iter().filter_map(|at| match &answer.sockets[*at] {
+        PortUser::TimeWait(closed) => Some(closed.ends_in),
+        PortUser::Socket(_) => None,
     });
-    let wait = left.max().map(wait);
+    let wait = ends.max().map(wait);
     let unread =
         members(answer, &with).any(|member| member.options.is_none() && member.socket.inode != 0);
     let ask = unread.then(|| "ask as root, which can read every option".to_owned());
@@ -67,13 +67,13 @@ fn doubtful(answer: &WhyAnswer, doubts: &[Uncertainty]) -> Vec<String> {
 }
 
 fn wait(longest: Duration) -> String {
-    format!("wait {} s for what is left of connections", seconds_rounded_up(longest))
+    format!("wait {} s for closed connections", seconds_rounded_up(longest))
 }
 
 fn line(answer: &WhyAnswer, remedy: &Remedy) -> Option<String> {
     Some(match remedy {
-        Remedy::ReuseAddress if only_left(answer) => {
-            "SO_REUSEADDR on yours, if the program that left it had it too".into()
+        Remedy::ReuseAddress if only_closed_connections(answer) => {
+            "SO_REUSEADDR on yours, if the program of the closed connections had it too".into()
         }
         Remedy::ReuseAddress => "SO_REUSEADDR on yours".into(),
         Remedy::Join(_) => {
@@ -86,8 +86,8 @@ fn line(answer: &WhyAnswer, remedy: &Remedy) -> Option<String> {
         // The owner of a private group is no user.
         Remedy::AsUser { uid, .. } if is_private_uid(*uid) => return None,
         Remedy::AsUser { uid, restart } => {
-            let owner = answer.there.iter().find_map(|there| match there {
-                PresentSocket::Socket(member) if member.socket.uid == *uid => Some(owner(member)),
+            let owner = answer.sockets.iter().find_map(|socket| match socket {
+                PortUser::Socket(member) if member.socket.uid == *uid => Some(owner(member)),
                 _ => None,
             });
             let owner = owner.unwrap_or_else(|| uid.to_string());
@@ -104,18 +104,18 @@ fn line(answer: &WhyAnswer, remedy: &Remedy) -> Option<String> {
 }
 
 /// Whether only connections in TIME_WAIT are in the way.
-pub(super) fn only_left(answer: &WhyAnswer) -> bool {
+pub(super) fn only_closed_connections(answer: &WhyAnswer) -> bool {
     let PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) = &answer.prediction.result
     else {
         return false;
     };
-    conflicts.iter().all(|conflict| matches!(answer.there[conflict.index], PresentSocket::Left(_)))
+    conflicts.iter().all(|conflict| matches!(answer.sockets[conflict.index], PortUser::TimeWait(_)))
 }
 
 fn members<'a>(answer: &'a WhyAnswer, with: &'a [usize]) -> impl Iterator<Item = &'a Member> {
-    with.iter().filter_map(|at| match &answer.there[*at] {
-        PresentSocket::Socket(member) => Some(&**member),
-        PresentSocket::Left(_) => None,
+    with.iter().filter_map(|at| match &answer.sockets[*at] {
+        PortUser::Socket(member) => Some(&**member),
+        PortUser::TimeWait(_) => None,
     })
 }
 
@@ -169,11 +169,11 @@ fn without(answer: &WhyAnswer, with: &[usize]) -> String {
     if members(answer, with).any(closing) {
         ways.push("wait until the kernel has ended the connections without a process".into());
     }
-    let left = with.iter().filter_map(|at| match &answer.there[*at] {
-        PresentSocket::Left(left) => Some(left.ends_in),
-        PresentSocket::Socket(_) => None,
+    let ends = with.iter().filter_map(|at| match &answer.sockets[*at] {
+        PortUser::TimeWait(closed) => Some(closed.ends_in),
+        PortUser::Socket(_) => None,
     });
-    if let Some(longest) = left.max() {
+    if let Some(longest) = ends.max() {
         ways.push(wait(longest));
     }
     ways.join(", and ")
