@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::servers::BenchServer;
 use super::stress::{Scenario, Turn};
 use super::variants::Variant;
-use crate::clients::{Loss, Seen};
+use crate::clients::{Loss, Results};
 use crate::figures::median;
 use crate::report::row;
 
@@ -39,7 +39,7 @@ pub(crate) struct RestartFigures {
     /// Milliseconds of each event.
     took: Vec<f64>,
     #[serde(skip)]
-    seen: Seen,
+    seen: Results,
 }
 
 /// Milliseconds.
@@ -89,13 +89,13 @@ impl RestartFigures {
             request,
             failed: None,
             took: Vec::new(),
-            seen: Seen::default(),
+            seen: Results::default(),
         }
     }
 
     /// Adds a turn, and prints it.
     pub(crate) fn add(&mut self, turn: Turn, times: u32) -> String {
-        let said = format!("{} lost of {}", turn.seen.lost.len(), turn.seen.made());
+        let said = format!("{} lost of {}", turn.seen.lost.len(), turn.seen.connections());
         for (how, from) in &turn.seen.lost {
             let class = match how {
                 Loss::Refused => &mut self.refused,
@@ -145,7 +145,7 @@ impl RestartFigures {
 
     pub(crate) fn finished(mut self) -> Self {
         let seen = std::mem::take(&mut self.seen);
-        self.connections = seen.made();
+        self.connections = seen.connections();
         self.lost_per_100_000 = ratio(self.lost() * 100_000, self.connections);
         self.lost_each_time = ratio(self.lost(), self.times.into());
         self.connect = Times::of(seen.connects);

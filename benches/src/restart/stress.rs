@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::fleet::Fleet;
 use super::servers::Program;
-use crate::clients::{Clients, Loss, Seen, accepted};
+use crate::clients::{Clients, Loss, Results, accepted};
 use crate::error::BenchError;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
@@ -94,7 +94,7 @@ pub(crate) struct Load {
 
 /// Results of one turn, from the clients and from the workers.
 pub(crate) struct Turn {
-    pub(crate) seen: Seen,
+    pub(crate) seen: Results,
     pub(crate) in_hand: Option<Vec<SocketAddrV4>>,
     /// Milliseconds of each event.
     pub(crate) took: Vec<f64>,

@@ -74,21 +74,21 @@ const CHANGES: &[&str] = &[
 #[test]
 fn status_prints_text_and_json() {
     let dir = RuntimeDir::new();
-    let asked = dir.answer("web", &[r#""heard""#, STATUS]);
+    let sent_request = dir.answer("web", &[r#""heard""#, STATUS]);
     let exited = dir.sameport(&["status", "web"]);
-    assert_eq!(asked.join().unwrap(), r#"{"version":1,"request":"status"}"#);
+    assert_eq!(sent_request.join().unwrap(), r#"{"version":1,"request":"status"}"#);
     assert_eq!((exited.code, &*exited.stderr), (0, ""), "{exited:?}");
     assert!(exited.stdout.starts_with("web: pid 33, 1 of 2 workers ready, since "), "{exited:?}");
     assert!(exited.stdout.contains("\ncommand: node 'a b' "), "{exited:?}");
     assert!(exited.stdout.ends_with("\nnote: so it is\n"), "{exited:?}");
     std::fs::remove_file(dir.file("web.sock")).unwrap();
 
-    let asked = dir.answer("web", &[r#""heard""#, STATUS]);
+    let sent_request = dir.answer("web", &[r#""heard""#, STATUS]);
     let exited = dir.sameport(&["status", "--json"]);
-    asked.join().unwrap();
+    sent_request.join().unwrap();
     assert_eq!(exited.code, 0, "{exited:?}");
-    let told: serde_json::Value = serde_json::from_str(&exited.stdout).unwrap();
-    let runs = told["runs"].as_array().unwrap();
+    let reported: serde_json::Value = serde_json::from_str(&exited.stdout).unwrap();
+    let runs = reported["runs"].as_array().unwrap();
     let web = runs.iter().find(|run| run["name"] == "web").unwrap();
     assert_eq!((&web["workers"][0]["pid"], &web["directory"]), (&41.into(), &"/".into()));
 }
@@ -96,9 +96,9 @@ fn status_prints_text_and_json() {
 #[test]
 fn changes_are_printed_one_by_one() {
     let dir = RuntimeDir::new();
-    let asked = dir.answer("web", CHANGES);
+    let sent_request = dir.answer("web", CHANGES);
     let exited = dir.sameport(&["restart", "web", "--surge", "0"]);
-    assert_eq!(asked.join().unwrap(), r#"{"version":1,"request":{"restart":{"surge":0}}}"#);
+    assert_eq!(sent_request.join().unwrap(), r#"{"version":1,"request":{"restart":{"surge":0}}}"#);
     // A pipe gets no colours, and no line for every count of connections.
     let expected = "worker 1: pid 41 starts\nworker 1: pid 41 is ready\n\
                     worker 1: pid 33 drains, 12 connections open\nworker 1: pid 33 has ended\n\
@@ -106,9 +106,9 @@ fn changes_are_printed_one_by_one() {
     assert_eq!((exited.code, &*exited.stdout, &*exited.stderr), (0, "", expected));
     std::fs::remove_file(dir.file("web.sock")).unwrap();
 
-    let asked = dir.answer("web", CHANGES);
+    let sent_request = dir.answer("web", CHANGES);
     let exited = dir.sameport(&["scale", "web", "8", "--json"]);
-    assert_eq!(asked.join().unwrap(), r#"{"version":1,"request":{"scale":{"copies":8}}}"#);
+    assert_eq!(sent_request.join().unwrap(), r#"{"version":1,"request":{"scale":{"copies":8}}}"#);
     assert_eq!((exited.code, &*exited.stderr), (0, ""), "{exited:?}");
     let events: Vec<serde_json::Value> =
         exited.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -152,13 +152,13 @@ fn requests_and_exit_codes() {
         (&["reexec", "web", program], reexec, &[r#""heard""#, r#""done""#], 0, "supervisor\n"),
     ];
     let dir = RuntimeDir::new();
-    for (arguments, request, frames, code, told) in cases {
-        let asked = dir.answer("web", frames);
+    for (arguments, request, frames, code, reported) in cases {
+        let sent_request = dir.answer("web", frames);
         let exited = dir.sameport(arguments);
-        let asked = asked.join().unwrap();
-        assert!(asked.contains(request), "{asked}");
+        let sent_request = sent_request.join().unwrap();
+        assert!(sent_request.contains(request), "{sent_request}");
         assert_eq!((exited.code, &*exited.stdout), (code, ""), "{arguments:?}: {exited:?}");
-        assert!(exited.stderr.contains(told), "{arguments:?}: {exited:?}");
+        assert!(exited.stderr.contains(reported), "{arguments:?}: {exited:?}");
         std::fs::remove_file(dir.file("web.sock")).unwrap();
     }
 }
@@ -186,12 +186,15 @@ fn wrong_command_line_sends_no_request() {
         (&["reexec", "web", "/"], 126, "/: cannot be executed"),
         (&["reexec", "web", "no-such-program"], 127, "no-such-program: command not found"),
     ];
-    for (arguments, code, told) in cases {
+    for (arguments, code, reported) in cases {
         let exited = dir.sameport(arguments);
         assert_eq!((exited.code, &*exited.stdout), (*code, ""), "{arguments:?}: {exited:?}");
         let lines: Vec<_> = exited.stderr.lines().collect();
         let [error, hint] = lines[..] else { panic!("{arguments:?}: {exited:?}") };
-        assert!(error.starts_with("error: ") && error.contains(told), "{arguments:?}: {exited:?}");
+        assert!(
+            error.starts_with("error: ") && error.contains(reported),
+            "{arguments:?}: {exited:?}"
+        );
         assert!(hint.starts_with("hint: "), "{arguments:?}: {exited:?}");
     }
 }
@@ -236,8 +239,8 @@ fn directories_writable_by_others_are_ignored() {
     let _web = UnixListener::bind(dir.file(&format!("{name}.sock"))).unwrap();
     let not_there = || {
         let exited = dir.sameport(&["status", &name]);
-        let told = exited.stderr.contains(&format!("no run named {name}"));
-        assert!(exited.code == 1 && told, "{exited:?}");
+        let reported = exited.stderr.contains(&format!("no run named {name}"));
+        assert!(exited.code == 1 && reported, "{exited:?}");
     };
     let run_dir = dir.file("");
     let mode = |path: &Path, mode| {
@@ -293,8 +296,8 @@ fn named_run(dir: &RuntimeDir) -> (Process, u16) {
 fn workers(dir: &RuntimeDir) -> Vec<i32> {
     let ready = || {
         let exited = dir.sameport(&["status", "web", "--json"]);
-        let told: serde_json::Value = serde_json::from_str(&exited.stdout).ok()?;
-        let workers = told["workers"].as_array()?;
+        let reported: serde_json::Value = serde_json::from_str(&exited.stdout).ok()?;
+        let workers = reported["workers"].as_array()?;
         let all = workers.iter().all(|worker| worker["state"] == "ready");
         let pids = workers.iter().map(|it| i32::try_from(it["pid"].as_i64()?).ok());
         pids.collect::<Option<Vec<_>>>().filter(|_| all)
@@ -310,8 +313,8 @@ fn name_is_in_use_until_its_run_ends() {
     let marker = dir.0.path().join("marker");
     let again = ["run", "--name", "web", "--", "touch", marker.to_str().unwrap()];
     let exited = dir.sameport(&again);
-    let told = format!("in use by pid {}\nhint: ", run.pid());
-    assert!(exited.code == 1 && exited.stderr.contains(&told), "{exited:?}");
+    let reported = format!("in use by pid {}\nhint: ", run.pid());
+    assert!(exited.code == 1 && exited.stderr.contains(&reported), "{exited:?}");
     assert!(!marker.exists(), "it was started");
     let (scaled, stopped) = (dir.sameport(&["scale", "web", "1"]), dir.sameport(&["stop", "web"]));
     assert_eq!((scaled.code, stopped.code), (0, 0), "{scaled:?} {stopped:?}");

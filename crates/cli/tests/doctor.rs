@@ -316,9 +316,9 @@ fn calls_that_a_sandbox_forbids_are_not_called_missing() {
         run.args(["run", "--", "/bin/true"]).env_clear().stdin(Stdio::null());
         let output = with_pre_exec(run, sandbox).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
-        let said = String::from_utf8(output.stderr).unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
         let words = "sameport: using preload, because seccomp cannot: pidfd_getfd: ";
-        assert!(said.starts_with(words), "{said}");
+        assert!(stderr.starts_with(words), "{stderr}");
     }
 }
 
@@ -331,10 +331,10 @@ fn table_and_json_agree() {
     assert!(table.starts_with("FACT "), "{table}");
     for (name, (answer, _)) in read(&json, "facts").into_iter().chain(read(&json, "abilities")) {
         let answer = if answer == "unknown" { "could not tell".to_owned() } else { answer };
-        let told = table.lines().any(|line| {
+        let is_listed = table.lines().any(|line| {
             line.strip_prefix(&name).is_some_and(|rest| rest.trim_start().starts_with(&answer))
         });
-        assert!(told, "{name} {answer} is not in\n{table}");
+        assert!(is_listed, "{name} {answer} is not in\n{table}");
     }
 }
 

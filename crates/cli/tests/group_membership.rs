@@ -66,11 +66,12 @@ fn assert_refused(run: Process, error: &str, hint: &str) {
     let exited = run.wait();
     assert_eq!((exited.code, exited.stdout.as_str()), (1, ""), "{exited:?}");
     // The program and its supervisor write concurrently.
-    let told = [IN_USE, &format!("sameport: error: {error}"), &format!("sameport: hint: {hint}")];
-    for line in told {
+    let message =
+        [IN_USE, &format!("sameport: error: {error}"), &format!("sameport: hint: {hint}")];
+    for line in message {
         assert_eq!(exited.stderr.matches(line).count(), 1, "{line}: {exited:?}");
     }
-    let length: usize = told.map(|line| line.len() + 1).iter().sum();
+    let length: usize = message.map(|line| line.len() + 1).iter().sum();
     assert_eq!(exited.stderr.len(), length, "{exited:?}");
 }
 
@@ -103,8 +104,8 @@ fn same_command_in_the_same_directory_shares() {
         let grouped = start_in("here", user, &["--group", "web"], &command).wait();
         for refused in [elsewhere, another, grouped] {
             assert_eq!(refused.code, 1, "{refused:?}");
-            let told = "is held by another group: pid ";
-            assert_eq!(refused.stderr.matches(told).count(), 1, "{refused:?}");
+            let message = "is held by another group: pid ";
+            assert_eq!(refused.stderr.matches(message).count(), 1, "{refused:?}");
             assert!(refused.stderr.contains(SAME_GROUP), "{refused:?}");
         }
         assert_eq!(answered_by(protocol, port, 2), both);
@@ -223,8 +224,8 @@ while True: signal.pause()
         let in_use = format!("{}\n", libc::EADDRINUSE);
         assert!(exited.stderr.contains(&in_use), "{exited:?}");
         let pid = descendants(first.pid())[0];
-        let told = format!("127.0.0.1:{port} is held by another group: pid {pid} (python3), ");
-        assert!(exited.stderr.contains(&told), "{exited:?}");
+        let message = format!("127.0.0.1:{port} is held by another group: pid {pid} (python3), ");
+        assert!(exited.stderr.contains(&message), "{exited:?}");
         first.terminate();
     }
 }

@@ -83,8 +83,9 @@ fn failed_rules_are_reported() {
     let exited = exited.wait();
     assert_eq!(exited.code, 1);
     assert!(exited.stderr.contains("bind: Address family not supported by protocol\n"));
-    let said = format!("error: --map {old}=[::1]:{new}: the program's socket for 0.0.0.0:{old} ");
-    assert!(exited.stderr.contains(&said), "{exited:?}");
+    let message =
+        format!("error: --map {old}=[::1]:{new}: the program's socket for 0.0.0.0:{old} ");
+    assert!(exited.stderr.contains(&message), "{exited:?}");
 
     let command = [who, "tcp", "::", &old.to_string()];
     let run = start_run(User::Current, &["--map", &format!("{old}=127.0.0.2:{new}")], &command);
@@ -205,8 +206,8 @@ fn transparent_binds_a_foreign_address() {
     let rule = format!("{port}=192.0.2.77:{port}");
     let run = start_run(User::Current, &["--transparent", "--map", &rule], &command);
     let listed = harness::eventually(|| {
-        let seen = harness::start(User::Current, &["ls", &port.to_string()]).wait();
-        seen.stdout.contains(&format!("192.0.2.77:{port}")).then_some(())
+        let listing = harness::start(User::Current, &["ls", &port.to_string()]).wait();
+        listing.stdout.contains(&format!("192.0.2.77:{port}")).then_some(())
     });
     assert!(listed.is_some(), "{}", run.stderr());
 

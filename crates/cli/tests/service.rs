@@ -173,8 +173,8 @@ fn socket_unit_serves_a_program_that_binds() {
         let status = service.status();
         let on = &status["addresses"][0];
         assert_eq!((&on["members"], &on["held"]), (&1.into(), &true.into()), "{status}");
-        let why = on["not_steered"].as_str().unwrap();
-        assert!(why.contains("all workers accept from the one socket"), "{status}");
+        let reason = on["not_steered"].as_str().unwrap();
+        assert!(reason.contains("all workers accept from the one socket"), "{status}");
         assert_eq!(status["workers"][1]["addresses"][0], address.to_string(), "{status}");
         let restarted = service.sameport(&["restart", &service.name]);
         assert_eq!(restarted.code, 0, "{restarted:?}");

@@ -124,8 +124,8 @@ fn signals_reach_every_worker_once() {
             let workers = numbers(&run, "ready ");
             for (number, line) in PASSED_ON {
                 run.signal(number);
-                let seen = || run.stdout().lines().filter(|it| *it == line).count();
-                assert!(eventually(|| (seen() == copies).then_some(())).is_some(), "{line}");
+                let received = || run.stdout().lines().filter(|it| *it == line).count();
+                assert!(eventually(|| (received() == copies).then_some(())).is_some(), "{line}");
             }
             let exited = run.wait();
             assert_eq!(exited.code, 0, "{exited:?}");

@@ -30,11 +30,11 @@ fn why(user: User, arguments: &[&str]) -> Exited {
 /// The only answer, and the exit code.
 fn answer(user: User, arguments: &[&str]) -> (i32, Value) {
     let exited = why(user, &[arguments, &["--json"]].concat());
-    let told: Value =
+    let result: Value =
         serde_json::from_str(&exited.stdout).unwrap_or_else(|e| panic!("{e}: {exited:?}"));
-    assert_eq!(told["version"], 1);
+    assert_eq!(result["version"], 1);
     assert_eq!(exited.stderr, "");
-    (exited.code, told["answers"][0].clone())
+    (exited.code, result["answers"][0].clone())
 }
 
 /// The only socket in the answer.
@@ -45,7 +45,7 @@ fn only(answer: &Value) -> &Value {
 }
 
 fn has_pid(socket: &Value, pid: i32) -> bool {
-    socket["pids"].as_array().unwrap().iter().any(|told| *told == pid)
+    socket["pids"].as_array().unwrap().iter().any(|result| *result == pid)
 }
 
 fn remedies(answer: &Value) -> Vec<String> {
@@ -76,11 +76,11 @@ fn exclusive_server_conflicts_and_the_remedies_work() {
         };
         let at = format!("127.0.0.1:{port}");
         for options in [&[][..], &["--reuse-port"], &["--no-reuse-address"]] {
-            let (code, told) = answer(*user, &[&[&*at], options].concat());
-            assert_eq!((code, &told["granted"]), (1, &Value::Bool(false)), "{told}");
-            assert_eq!((&told["call"], &told["error"]), (&"bind".into(), &"EADDRINUSE".into()));
-            let held = only(&told);
-            assert!(has_pid(held, server.pid()), "{told}");
+            let (code, result) = answer(*user, &[&[&*at], options].concat());
+            assert_eq!((code, &result["granted"]), (1, &Value::Bool(false)), "{result}");
+            assert_eq!((&result["call"], &result["error"]), (&"bind".into(), &"EADDRINUSE".into()));
+            let held = only(&result);
+            assert!(has_pid(held, server.pid()), "{result}");
             assert_eq!(
                 (&held["reuse_address"], &held["reuse_port"]),
                 (&true.into(), &false.into())
@@ -90,8 +90,8 @@ fn exclusive_server_conflicts_and_the_remedies_work() {
                 Value::Null,
                 "nothing helps against a listener"
             );
-            assert_eq!(remedies(&told), ["share", "without", "port"], "{told}");
-            let other = told["remedies"][2]["port"].as_u64().unwrap();
+            assert_eq!(remedies(&result), ["share", "without", "port"], "{result}");
+            let other = result["remedies"][2]["port"].as_u64().unwrap();
             let other = u16::try_from(other).unwrap();
             TcpListener::bind(("0.0.0.0", other)).expect("the port that nobody has");
         }
@@ -142,15 +142,15 @@ fn server_with_reuseport_can_be_joined() {
     let at = format!("127.0.0.1:{port}");
     wait_until_answering(at.parse().unwrap());
 
-    let (code, told) = answer(User::Current, &[&at]);
-    assert_eq!((code, remedies(&told)[0].as_str()), (1, "join"), "{told}");
-    let (code, told) = answer(User::Current, &[&at, "--reuse-port"]);
-    assert_eq!(code, 0, "{told}");
-    let sockets = told["sockets"].as_array().unwrap();
+    let (code, result) = answer(User::Current, &[&at]);
+    assert_eq!((code, remedies(&result)[0].as_str()), (1, "join"), "{result}");
+    let (code, result) = answer(User::Current, &[&at, "--reuse-port"]);
+    assert_eq!(code, 0, "{result}");
+    let sockets = result["sockets"].as_array().unwrap();
     let waiting: Vec<_> = sockets.iter().filter(|socket| socket["state"] == "waiting").collect();
-    assert_eq!(waiting.len(), 2, "one for each worker: {told}");
-    assert!(waiting.iter().all(|socket| socket["traffic"][0]["outcome"] == "shared"), "{told}");
-    assert!(waiting.iter().all(|socket| socket["program"] == "nginx"), "{told}");
+    assert_eq!(waiting.len(), 2, "one for each worker: {result}");
+    assert!(waiting.iter().all(|socket| socket["traffic"][0]["outcome"] == "shared"), "{result}");
+    assert!(waiting.iter().all(|socket| socket["program"] == "nginx"), "{result}");
     bound(Type::STREAM, &at, true, true).unwrap().listen(1).unwrap();
 }
 
@@ -188,11 +188,11 @@ fn client_can_hold_the_port() {
     let at = format!("127.0.0.1:{port}");
     let client = bound(Type::STREAM, &at, false, false).unwrap();
     client.connect(&target.local_addr().unwrap().into()).unwrap();
-    let (code, told) = answer(User::Current, &[&format!("0.0.0.0:{port}")]);
-    assert_eq!(code, 1, "{told}");
+    let (code, result) = answer(User::Current, &[&format!("0.0.0.0:{port}")]);
+    assert_eq!(code, 1, "{result}");
     assert!(bound(Type::STREAM, &format!("0.0.0.0:{port}"), true, false).is_err());
-    assert_eq!(only(&told)["state"], "connected");
-    assert!(has_pid(only(&told), own_pid()));
+    assert_eq!(only(&result)["state"], "connected");
+    assert!(has_pid(only(&result), own_pid()));
     let text = why(User::Current, &[&at]).stdout;
     assert!(text.contains(&format!("has a connection from {at}")), "{text}");
 }
@@ -212,12 +212,12 @@ fn time_wait_is_reported() {
     drop(server);
     // A child that another test has just forked can hold them.
     let left = eventually(|| {
-        let told = answer(User::Current, &[&at]);
-        (told.0 == 3).then_some(told.1)
+        let result = answer(User::Current, &[&at]);
+        (result.0 == 3).then_some(result.1)
     });
-    let told = left.expect("a doubt");
-    assert_eq!(told["granted"], Value::Null);
-    let left = only(&told);
+    let result = left.expect("a doubt");
+    assert_eq!(result["granted"], Value::Null);
+    let left = only(&result);
     assert_eq!((&left["state"], &left["uid"]), (&"time-wait".into(), &Value::Null));
     assert!(left["ends_in"].as_u64().unwrap() <= 60, "{left}");
     // The server had this option, so the kernel allows the bind.
@@ -236,8 +236,8 @@ fn bound_sockets_are_reported() {
     let port = free_port();
     let at = format!("127.0.0.1:{port}");
     let bare = bound(Type::STREAM, &at, false, false).unwrap();
-    let (code, told) = answer(User::Current, &[&at]);
-    assert_eq!((code, &only(&told)["state"]), (1, &"bound".into()), "{told}");
+    let (code, result) = answer(User::Current, &[&at]);
+    assert_eq!((code, &only(&result)["state"]), (1, &"bound".into()), "{result}");
     drop(bare);
     // A child that another test has just forked can hold it.
     let open = eventually(|| bound(Type::STREAM, &at, true, false).ok());
@@ -262,8 +262,8 @@ fn newest_udp_socket_would_receive_all() {
         !remedies(&plain).contains(&"reuse-address".to_owned()),
         "that would take them: {plain}"
     );
-    let (code, told) = answer(User::Current, &["--udp", &at, "--reuse-address"]);
-    assert_eq!((code, &only(&told)["traffic"][0]["outcome"]), (0, &"taken".into()), "{told}");
+    let (code, result) = answer(User::Current, &["--udp", &at, "--reuse-address"]);
+    assert_eq!((code, &only(&result)["traffic"][0]["outcome"]), (0, &"taken".into()), "{result}");
     // TCP ports are separate.
     assert_eq!(answer(User::Current, &[&at]).0, 0);
 }
@@ -278,25 +278,25 @@ fn another_user_cannot_share() {
     let ours = bound(Type::STREAM, &at, true, true).unwrap();
     for arguments in [vec![&*at, "--reuse-port"], vec![&*at, "--reuse-port", "--user", "65534"]] {
         let user = if arguments.len() > 2 { User::Current } else { User::Nobody };
-        let (code, told) = answer(user, &arguments);
-        let held = only(&told);
+        let (code, result) = answer(user, &arguments);
+        let held = only(&result);
         if user == User::Nobody {
             // A bound socket: its SO_REUSEADDR decides, and cannot be read.
-            assert_eq!((code, &held["reuse_address"]), (3, &Value::Null), "{told}");
+            assert_eq!((code, &held["reuse_address"]), (3, &Value::Null), "{result}");
             assert_eq!(held["granted_if"], serde_json::json!(["reuse_address"]));
             let text = why(user, &arguments).stdout;
             assert!(text.contains("ask as root"), "{text}");
         } else {
-            assert_eq!((code, &held["reuse_address"]), (0, &true.into()), "{told}");
+            assert_eq!((code, &held["reuse_address"]), (0, &true.into()), "{result}");
         }
     }
     ours.listen(8).unwrap();
     for arguments in [vec![&*at, "--reuse-port"], vec![&*at, "--reuse-port", "--user", "65534"]] {
         let user = if arguments.len() > 2 { User::Current } else { User::Nobody };
-        let (code, told) = answer(user, &arguments);
-        assert_eq!(code, 1, "{told}");
-        assert_eq!(only(&told)["conflict"]["share_lacks"], serde_json::json!(["same-user"]));
-        assert_eq!(remedies(&told)[0], "as-user", "{told}");
+        let (code, result) = answer(user, &arguments);
+        assert_eq!(code, 1, "{result}");
+        assert_eq!(only(&result)["conflict"]["share_lacks"], serde_json::json!(["same-user"]));
+        assert_eq!(remedies(&result)[0], "as-user", "{result}");
         let text = why(user, &arguments).stdout;
         assert!(text.contains("only sockets of one user can share"), "{text}");
     }
@@ -327,16 +327,20 @@ fn limits_of_the_machine_are_reported() {
         ("8080", &["--device", "nosuch"], "setsockopt(SO_BINDTODEVICE)", "ENODEV"),
     ];
     for (at, options, call, error) in cases {
-        let (code, told) = answer(User::Current, &[&[at], options].concat());
-        assert_eq!((code, &told["call"], &told["error"]), (1, &call.into(), &error.into()), "{at}");
+        let (code, result) = answer(User::Current, &[&[at], options].concat());
+        assert_eq!(
+            (code, &result["call"], &result["error"]),
+            (1, &call.into(), &error.into()),
+            "{at}"
+        );
     }
     let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
     if start.trim().parse::<u16>().unwrap() <= 1 {
         return skip("why-low-ports", "every port is for everybody here");
     }
     let user = *User::all().last().unwrap();
-    let (code, told) = answer(user, &["127.0.0.1:1"]);
-    assert_eq!((code, &told["error"]), (1, &"EACCES".into()), "{told}");
+    let (code, result) = answer(user, &["127.0.0.1:1"]);
+    assert_eq!((code, &result["error"]), (1, &"EACCES".into()), "{result}");
     let text = why(user, &["127.0.0.1:1"]).stdout;
     assert!(text.contains("CAP_NET_BIND_SERVICE") && text.contains("setcap"), "{text}");
 }
@@ -381,12 +385,12 @@ fn suggested_command_can_be_pasted() {
     let arguments = ["-c", &code, "$(exit 7); `exit 8`", "it's", ""];
     let _server = start_command(User::Current, python, &arguments);
     wait_until_answering(([127, 0, 0, 1], port).into());
-    let told = why(User::Current, &[&format!("127.0.0.1:{port}")]).stdout;
-    let command = told.split("`sameport run -- ").nth(1).expect("it says what to start again");
+    let result = why(User::Current, &[&format!("127.0.0.1:{port}")]).stdout;
+    let command = result.split("`sameport run -- ").nth(1).expect("it says what to start again");
     // The text contains backquotes, inside single quotes.
     let (command, _) = command.split_once("`, and yours under ").unwrap();
     let words =
         start_command(User::Current, "/bin/sh", &["-c", &format!("printf '%s|' {command}")]).wait();
     let words: Vec<&str> = words.stdout.split('|').collect();
-    assert_eq!(words[1..], [&arguments[..], &[""]].concat(), "{told}");
+    assert_eq!(words[1..], [&arguments[..], &[""]].concat(), "{result}");
 }

@@ -83,8 +83,8 @@ fn signal_and_wait_for_new_process(pid: i32, signal: i32) {
     let before = crate::harness::descendants(pid);
     kill(pid, signal);
     let is_new = |pid: &i32| !before.contains(pid);
-    let came = eventually(|| crate::harness::descendants(pid).iter().any(is_new).then_some(()));
-    came.expect("no second generation");
+    let started = eventually(|| crate::harness::descendants(pid).iter().any(is_new).then_some(()));
+    started.expect("no second generation");
 }
 
 fn haproxy(setup: &mut CleanSetup) -> Option<i32> {
@@ -317,8 +317,8 @@ fn service_manager(setup: &mut CleanSetup) -> Option<()> {
 /// A directory that no other user can write to, as for the files of a named run.
 fn runtime(setup: &CleanSetup) -> String {
     let dir = setup.dir.join("runtime");
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-    assert!(made.is_ok(), "{}: {made:?}", dir.display());
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+    assert!(created.is_ok(), "{}: {created:?}", dir.display());
     format!("XDG_RUNTIME_DIR={}", dir.display())
 }
 

@@ -14,8 +14,8 @@ fn wrong_command_lines_fail_fast() {
         &["--json", "--watch"],
         &["--everything"],
     ];
-    let said = start(User::Current, &["audit", "http"]).wait().stderr;
-    assert!(said.contains("is not a fixed port: write a number from 1 to 65535"), "{said}");
+    let printed = start(User::Current, &["audit", "http"]).wait().stderr;
+    assert!(printed.contains("is not a fixed port: write a number from 1 to 65535"), "{printed}");
     for line in lines {
         let exited = start(User::Current, &[&["audit"], line].concat()).wait();
         assert_eq!((exited.code, exited.stdout.as_str()), (2, ""), "{line:?}: {exited:?}");

@@ -51,7 +51,7 @@ impl CleanSetup {
     /// Waits until this many sockets listen on the port.
     #[track_caller]
     pub(crate) fn wait_for_sockets(&self, port: u16, sockets: usize) {
-        let seen = || {
+        let count = || {
             let words = [sameport().to_str().unwrap(), "ls", "--json", &port.to_string()];
             let output = self.network.command(0, &words).output().unwrap();
             let report: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
@@ -59,9 +59,9 @@ impl CleanSetup {
             let members = groups.iter().map(|group| group["members"].as_array().unwrap().len());
             Some(members.sum::<usize>())
         };
-        let came = eventually(|| seen().filter(|seen| *seen >= sockets));
-        let said: Vec<_> = self.started.iter().map(|it| it.stdout() + &it.stderr()).collect();
-        assert!(came.is_some(), "nobody came to {port}: {:?}\n{}", seen(), said.concat());
+        let found = eventually(|| count().filter(|count| *count >= sockets));
+        let printed: Vec<_> = self.started.iter().map(|it| it.stdout() + &it.stderr()).collect();
+        assert!(found.is_some(), "nobody came to {port}: {:?}\n{}", count(), printed.concat());
     }
 }
 

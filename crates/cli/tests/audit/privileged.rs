@@ -45,12 +45,12 @@ fn a_program_that_chooses_sockets_is_found() {
     };
     let mut attached =
         network.start(0, &["/usr/bin/python3", script("audit_lookup.py").to_str().unwrap()]);
-    let said = eventually(|| {
-        let said = attached.stdout();
-        (said.contains('\n') || !attached.is_running()).then_some(said)
+    let printed = eventually(|| {
+        let printed = attached.stdout();
+        (printed.contains('\n') || !attached.is_running()).then_some(printed)
     });
-    let said = said.unwrap();
-    let Some(number) = said.trim().strip_prefix("program ") else {
+    let printed = printed.unwrap();
+    let Some(number) = printed.trim().strip_prefix("program ") else {
         return skip(test, &format!("it cannot be attached: {}", attached.wait().stderr));
     };
     let (code, report) = network.audit(0, &[]);

@@ -21,8 +21,8 @@ fn wait_for_event(watch: &Process, event: &str, id: Option<&str>, pid: i32) -> V
         report["event"] == event && who["pid"] == pid && is
     };
     let found = eventually(|| {
-        let said = watch.stdout();
-        said.lines().map(|line| serde_json::from_str(line).unwrap()).find(fits)
+        let printed = watch.stdout();
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).find(fits)
     });
     found.unwrap_or_else(|| panic!("no {event} {id:?} of {pid}:\n{}", watch.stdout()))
 }

@@ -147,8 +147,8 @@ fn a_thousand_rules_apply() {
         .collect();
     let cgroup = cgroup.attached(&words.iter().map(String::as_str).collect::<Vec<_>>());
     for port in [1, 500, 1000] {
-        let said = cgroup.bind_result(&format!("bind tcp 127.0.0.1 {port}"));
-        assert!(said.starts_with(&format!("given 127.0.0.{} {to} ", 1 + port % 200)), "{said}");
+        let result = cgroup.bind_result(&format!("bind tcp 127.0.0.1 {port}"));
+        assert!(result.starts_with(&format!("given 127.0.0.{} {to} ", 1 + port % 200)), "{result}");
     }
     let exited = start(User::Current, &["attach", "--list", "--json"]).wait();
     let list: serde_json::Value = serde_json::from_str(&exited.stdout).unwrap();

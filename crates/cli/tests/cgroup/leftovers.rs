@@ -130,8 +130,8 @@ fn removed_cgroup_is_noticed() {
                 let other = TestCgroup::create("cgroup-gone").unwrap();
                 let exited = other.attach(&[]);
                 assert_eq!(exited.code, 0, "{exited:?}");
-                let told = format!("removed the attachment of {path}, which is gone\n");
-                assert!(exited.stderr.starts_with(&told), "{exited:?}");
+                let listing = format!("removed the attachment of {path}, which is gone\n");
+                assert!(exited.stderr.starts_with(&listing), "{exited:?}");
                 assert_eq!(other.detach().code, 0);
             }
             "--all" => {

@@ -43,15 +43,15 @@ fn ls_lists_attachments_of_a_socket() {
     let after = serve(late);
     move_process(&inner, before.pid());
     let words = ["tcp".into(), "127.0.0.1".into(), outside.to_string()];
-    let stranger = crate::harness::start_command(User::Current, &who, &words);
+    let outside_process = crate::harness::start_command(User::Current, &who, &words);
     wait_until_answering(([127, 0, 0, 1], outside).into());
 
     // A socket keeps the cgroup in which it was created when its process moves.
     let path = serde_json::json!([cgroup.path()]);
-    let seen = member(User::Current, early);
-    assert_eq!((&seen["shared"], &seen["attached"]), (&false.into(), &path));
-    let seen = member(User::Current, late);
-    assert_eq!((&seen["shared"], &seen["attached"]), (&true.into(), &path));
+    let listed = member(User::Current, early);
+    assert_eq!((&listed["shared"], &listed["attached"]), (&false.into(), &path));
+    let listed = member(User::Current, late);
+    assert_eq!((&listed["shared"], &listed["attached"]), (&true.into(), &path));
     assert_eq!(member(User::Current, outside)["attached"], serde_json::json!([]));
     let enter = format!("echo 0 > {}/cgroup.procs && exec \"$@\"", inner.display());
     let words = ["-c", &enter, "sh", who.to_str().unwrap(), "tcp", "127.0.0.2", &early.to_string()];
@@ -71,7 +71,7 @@ fn ls_lists_attachments_of_a_socket() {
     assert_eq!(cgroup.detach().code, 0);
     assert_eq!(member(User::Current, late)["attached"], serde_json::json!([]));
     assert!(table(late).lines().next().unwrap().ends_with("  QUEUE"));
-    for server in [before, after, stranger, nested] {
+    for server in [before, after, outside_process, nested] {
         server.terminate();
     }
     fs::remove_dir(inner).unwrap();

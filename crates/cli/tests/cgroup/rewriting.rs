@@ -47,18 +47,18 @@ fn binds_follow_the_map() {
         (&*format!("tcp 127.0.0.1 {other}"), Ok(format!("127.0.0.1 {other}"))),
     ];
     for (words, expected) in cases {
-        let said = cgroup.bind_result(&format!("bind {words}"));
+        let result = cgroup.bind_result(&format!("bind {words}"));
         let expected = match expected {
             Ok(given) => format!("given {given} reuseaddr=0 reuseport=1"),
             Err(errno) => format!("refused bind {errno}"),
         };
-        assert_eq!(said, expected, "{words}");
+        assert_eq!(result, expected, "{words}");
     }
     // Port 0 is not mapped.
-    let said = cgroup.bind_result("bind tcp 127.0.0.3 0");
-    assert!(said.starts_with("given 127.0.0.4 ") && said.ends_with("reuseport=0"), "{said}");
-    let said = cgroup.bind_result("bind tcp 127.0.0.1 0");
-    assert!(said.starts_with("given 127.0.0.1 ") && said.ends_with("reuseport=0"), "{said}");
+    let result = cgroup.bind_result("bind tcp 127.0.0.3 0");
+    assert!(result.starts_with("given 127.0.0.4 ") && result.ends_with("reuseport=0"), "{result}");
+    let result = cgroup.bind_result("bind tcp 127.0.0.1 0");
+    assert!(result.starts_with("given 127.0.0.1 ") && result.ends_with("reuseport=0"), "{result}");
 }
 
 #[test]
@@ -104,17 +104,17 @@ fn source_seen_by_peer(
     if kind.starts_with("tcp") {
         let listener = TcpListener::bind((own, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let said = cgroup.bind_result(format!("send tcp {own} {port} {bound}").trim_end());
+        let result = cgroup.bind_result(format!("send tcp {own} {port} {bound}").trim_end());
         listener.set_nonblocking(true).unwrap();
         let peer = listener.accept().map_or("nobody".into(), |(_, peer)| peer.to_string());
-        (said, peer)
+        (result, peer)
     } else {
         let socket = UdpSocket::bind((own, 0)).unwrap();
         socket.set_read_timeout(wait).unwrap();
         let port = socket.local_addr().unwrap().port();
-        let said = cgroup.bind_result(format!("send {kind} {own} {port} {bound}").trim_end());
+        let result = cgroup.bind_result(format!("send {kind} {own} {port} {bound}").trim_end());
         let (_, peer) = socket.recv_from(&mut [0; 8]).unwrap();
-        (said, peer.to_string())
+        (result, peer.to_string())
     }
 }
 
@@ -123,13 +123,13 @@ fn connections_and_datagrams_use_the_source() {
     let Some(cgroup) = TestCgroup::new("cgroup-source") else { return };
     let cgroup = cgroup.attached(&["--source", "127.0.0.9"]);
     for kind in ["tcp", "udp", "datagram"] {
-        let (said, peer) = source_seen_by_peer(&cgroup, kind, "127.0.0.1", "");
+        let (result, peer) = source_seen_by_peer(&cgroup, kind, "127.0.0.1", "");
         assert!(peer.starts_with("127.0.0.9:"), "{kind}: {peer}");
         if kind != "datagram" {
             // getsockname(2) shows the source too.
             assert!(
-                said.starts_with(&format!("given {} ", peer.replace(':', " "))),
-                "{said} {peer}"
+                result.starts_with(&format!("given {} ", peer.replace(':', " "))),
+                "{result} {peer}"
             );
         }
         // A source does not apply to a socket that the program has bound, even to a wildcard with a
@@ -146,8 +146,8 @@ fn connections_and_datagrams_use_the_source() {
     // An IPv6 socket with an IPv4 peer.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let said = cgroup.bind_result(&format!("send tcp ::ffff:127.0.0.1 {port}"));
-    assert!(said.starts_with("given ::ffff:127.0.0.9 "), "{said}");
+    let result = cgroup.bind_result(&format!("send tcp ::ffff:127.0.0.1 {port}"));
+    assert!(result.starts_with("given ::ffff:127.0.0.9 "), "{result}");
     assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.9");
     drop(cgroup.detach());
     let (_, peer) = source_seen_by_peer(&cgroup, "tcp", "127.0.0.1", "");
@@ -163,8 +163,8 @@ fn fixed_source_port_serves_several_destinations() {
     let listeners = [(); 2].map(|()| TcpListener::bind("[::1]:0").unwrap());
     for listener in &listeners {
         let port = listener.local_addr().unwrap().port();
-        let said = cgroup.bind_result(&format!("send tcp ::1 {port}"));
-        assert_eq!(said, format!("given ::1 {from} reuseaddr=0 reuseport=1"));
+        let result = cgroup.bind_result(&format!("send tcp ::1 {port}"));
+        assert_eq!(result, format!("given ::1 {from} reuseaddr=0 reuseport=1"));
         assert_eq!(listener.accept().unwrap().1.to_string(), format!("[::1]:{from}"));
     }
     let (_, peer) = source_seen_by_peer(&cgroup, "udp", "::1", "");
@@ -206,16 +206,16 @@ fn failed_sources_are_counted() {
     let port = listener.local_addr().unwrap().port().to_string();
     let words = ["send", "tcp", "127.0.0.1", &port];
     let command = cgroup.command(crate::harness::User::Nobody, binds_program(), &words);
-    let said = crate::harness::spawn_process(command).wait().stdout;
-    assert_eq!(said, format!("refused connect {}\n", libc::EACCES));
+    let result = crate::harness::spawn_process(command).wait().stdout;
+    assert_eq!(result, format!("refused connect {}\n", libc::EACCES));
     let list = |words: &[&str]| {
         let exited = crate::harness::start(crate::harness::User::Current, words).wait();
         assert_eq!(exited.code, 0, "{exited:?}");
         exited.stdout
     };
-    let told: serde_json::Value =
+    let listing: serde_json::Value =
         serde_json::from_str(&list(&["attach", "--list", "--json"])).unwrap();
-    let attachments = told["attachments"].as_array().unwrap();
+    let attachments = listing["attachments"].as_array().unwrap();
     let ours = attachments.iter().find(|one| one["cgroup"] == cgroup.path()).unwrap();
     assert_eq!((&ours["sourced"], &ours["source_refused"]), (&0.into(), &1.into()), "{ours}");
     let table = list(&["attach", "--list"]);

@@ -55,15 +55,15 @@ fn two_runs_share(command: &[&str], port: u16) {
         harness::wait_until_answering(address(port));
         run
     });
-    let mut seen = BTreeSet::new();
+    let mut responses = BTreeSet::new();
     let both = eventually(|| {
         if let Ok(answer) = ask(address(port), b"") {
             let pid: i32 = String::from_utf8(answer).unwrap().trim().parse().unwrap();
-            seen.extend(runs.iter().position(|run| descendants(run.pid()).contains(&pid)));
+            responses.extend(runs.iter().position(|run| descendants(run.pid()).contains(&pid)));
         }
-        (seen.len() == 2).then_some(())
+        (responses.len() == 2).then_some(())
     });
-    assert!(both.is_some(), "{seen:?}\n{}\n{}", runs[0].stderr(), runs[1].stderr());
+    assert!(both.is_some(), "{responses:?}\n{}\n{}", runs[0].stderr(), runs[1].stderr());
     runs[1].wait_for_stderr(&format!("127.0.0.1:{port} is now shared by 2: pid "));
     let supervisors = [runs[0].pid(), runs[1].pid()];
     assert_eq!(cgroups_of(&supervisors).len(), 2);
@@ -106,7 +106,7 @@ fn rules_apply() {
         exited
     };
     let map = format!("80=127.0.0.1:{to}");
-    for (words, given) in [
+    for (words, expected) in [
         ("bind tcp 0.0.0.0 80", format!("given 127.0.0.1 {to} reuseaddr=0 reuseport=1\n")),
         ("bind udp :: 80", format!("given ::ffff:127.0.0.1 {to} reuseaddr=0 reuseport=1\n")),
         // A source that seccomp must enforce.
@@ -119,7 +119,7 @@ fn rules_apply() {
             harness::skip("cgroup-io-uring", "this kernel has no IORING_OP_BIND");
             continue;
         }
-        assert_eq!(exited.stdout, given, "{words}: {exited:?}");
+        assert_eq!(exited.stdout, expected, "{words}: {exited:?}");
         assert!(!exited.stderr.contains("never used"), "{exited:?}");
     }
     let exited = run(&["--map", &map], &format!("bind tcp 127.0.0.1 {to}"));
@@ -171,8 +171,8 @@ fn runs_inside_another_run() {
         let inner = [sameport, "run", "--via", "cgroup", "--", binds.to_str().unwrap(), "bind"];
         let command: Vec<&str> = inner.into_iter().chain(words).collect();
         let exited = start_run(User::Current, &["--via", outer], &command).wait();
-        let given = format!("given 127.0.0.1 {port} reuseaddr=0 reuseport=1\n");
-        assert_eq!((exited.code, exited.stdout.as_str()), (0, given.as_str()), "{exited:?}");
+        let expected = format!("given 127.0.0.1 {port} reuseaddr=0 reuseport=1\n");
+        assert_eq!((exited.code, exited.stdout.as_str()), (0, expected.as_str()), "{exited:?}");
     }
 }
 

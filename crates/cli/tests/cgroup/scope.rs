@@ -12,21 +12,21 @@ use crate::harness::{
 
 /// Requests until `count` different responses have come.
 fn distinct_responses(address: SocketAddr, count: usize) -> BTreeSet<Vec<u8>> {
-    let mut seen = BTreeSet::new();
+    let mut responses = BTreeSet::new();
     eventually(|| {
         if let Ok(answer) = ask(address, b"GET / HTTP/1.0\r\n\r\n") {
             // The last line identifies the server; HTTP headers contain the time.
             let last = answer.trim_ascii_end().rsplit(|byte| *byte == b'\n').next();
-            seen.extend(last.map(<[u8]>::to_vec));
+            responses.extend(last.map(<[u8]>::to_vec));
         }
-        (seen.len() >= count).then_some(())
+        (responses.len() >= count).then_some(())
     });
-    seen
+    responses
 }
 
 fn refused(exited: &Exited) -> bool {
-    let why = exited.stderr.to_lowercase();
-    exited.code != 0 && (why.contains("in use") || why.contains("98"))
+    let stderr = exited.stderr.to_lowercase();
+    exited.code != 0 && (stderr.contains("in use") || stderr.contains("98"))
 }
 
 /// A second copy is refused before the attach and shares after it.
@@ -198,22 +198,22 @@ fn each_kind_of_bind_is_handled() {
     ];
     for (what, more, expected) in cases {
         let port = free_port();
-        let said = cgroup.bind_result(&format!("bind {what} {port}{more}"));
-        if said.starts_with("refused io_uring_setup")
-            || said == "refused bind 22" && more == " ring"
+        let result = cgroup.bind_result(&format!("bind {what} {port}{more}"));
+        if result.starts_with("refused io_uring_setup")
+            || result == "refused bind 22" && more == " ring"
         {
             harness::skip("cgroup-io-uring", "this kernel has no IORING_OP_BIND");
             continue;
         }
-        if said == "refused socket 93" {
+        if result == "refused socket 93" {
             harness::skip("cgroup-udplite", "this kernel has no such sockets");
             continue;
         }
-        assert!(said.ends_with(expected), "{what}{more}: {said}");
+        assert!(result.ends_with(expected), "{what}{more}: {result}");
         // Outside of the cgroup, the socket has only the options that the program set.
         if what.starts_with("tcp") && !more.contains("ring") {
-            let said = outside.bind_result(&format!("bind {what} {port}{more}"));
-            assert!(said.ends_with("reuseport=0"), "{what}{more}: {said}");
+            let result = outside.bind_result(&format!("bind {what} {port}{more}"));
+            assert!(result.ends_with("reuseport=0"), "{what}{more}: {result}");
         }
     }
     let any = cgroup.bind_result("bind tcp 127.0.0.1 0");
@@ -228,11 +228,11 @@ fn mptcp_sockets_share() {
     // An MPTCP socket does not show the option, which its first subflow has.
     let words = ["bind", "mptcp", "127.0.0.1", &port, "listen"];
     let first = cgroup.start(binds_program(), &words);
-    let said = eventually(|| first.stdout().lines().next().map(str::to_owned)).unwrap();
-    if said.starts_with("refused socket") {
+    let result = eventually(|| first.stdout().lines().next().map(str::to_owned)).unwrap();
+    if result.starts_with("refused socket") {
         return harness::skip("cgroup-mptcp", "this kernel has no such sockets");
     }
-    assert!(said.starts_with(&format!("given 127.0.0.1 {port} ")), "{said}");
+    assert!(result.starts_with(&format!("given 127.0.0.1 {port} ")), "{result}");
     let second = cgroup.start(binds_program(), &words);
     second.wait_for_stdout("given 127.0.0.1");
 }
@@ -244,8 +244,8 @@ fn only_named_ports_are_shared() {
     let cgroup = cgroup.attached(&["--port", &ports[0], "--port", &ports[1]]);
     for (port, shared) in ports.iter().zip([1, 1, 0]) {
         for kind in ["tcp", "udp"] {
-            let said = cgroup.bind_result(&format!("bind {kind} 127.0.0.1 {port}"));
-            assert!(said.ends_with(&format!("reuseport={shared}")), "{said}");
+            let result = cgroup.bind_result(&format!("bind {kind} 127.0.0.1 {port}"));
+            assert!(result.ends_with(&format!("reuseport={shared}")), "{result}");
         }
     }
 }

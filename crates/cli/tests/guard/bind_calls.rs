@@ -90,11 +90,11 @@ fn every_call_is_refused_or_documented_as_open() {
                 fixture.shell(&format!("echo {range} > /proc/sys/net/ipv4/ip_local_port_range"))
             };
             let cgroup = if call == "carried" { "in" } else { "out" };
-            let said = fixture.bind_call(cgroup, call, PORT);
+            let result = fixture.bind_call(cgroup, call, PORT);
             if call.contains(" range ") {
                 set("32768 60999");
             }
-            (call, said)
+            (call, result)
         };
         WAYS.iter().map(|(call, _)| one(call)).collect()
     };
@@ -139,8 +139,8 @@ fn post_bind_hook_refuses_a_picked_port() {
     assert_eq!(list.code, 1, "{list:?}");
     assert!(list.stderr.contains("ip_local_reserved_ports has lost it"), "{list:?}");
     for protocol in ["tcp", "udp"] {
-        let said = fixture.bind_call("out", &format!("auto {protocol} option bind"), PORT);
-        assert_eq!(said, format!("refused bind {}", libc::EPERM), "{protocol}");
+        let result = fixture.bind_call("out", &format!("auto {protocol} option bind"), PORT);
+        assert_eq!(result, format!("refused bind {}", libc::EPERM), "{protocol}");
     }
     // These calls pass no hook: only the reserved port stops them.
     for call in ["auto tcp option listen", "auto udp option connect"] {
@@ -154,7 +154,7 @@ fn post_bind_hook_refuses_a_picked_port() {
 #[test]
 fn named_subjects_can_bind() {
     let Some(fixture) = GuardFixture::new("guard-allowed") else { return };
-    let given = format!("given {PORT}");
+    let bound = format!("given {PORT}");
     let refused = format!("refused bind {}", libc::EPERM);
     let (inside, program) = (fixture.path("in"), crate::fixture::bind_calls_program());
     let program = program.to_str().unwrap();
@@ -180,15 +180,18 @@ fn named_subjects_can_bind() {
     ];
     for (allow, cgroup, call, is_let) in cases {
         fixture.guard_ok(&format!("{PORT} --allow {allow}"));
-        let said = fixture.bind_call(cgroup, call, PORT);
-        let expected = if is_let { &given } else { &refused };
-        assert!(said == *expected || said.starts_with("absent"), "{allow} {cgroup} {call}: {said}");
+        let result = fixture.bind_call(cgroup, call, PORT);
+        let expected = if is_let { &bound } else { &refused };
+        assert!(
+            result == *expected || result.starts_with("absent"),
+            "{allow} {cgroup} {call}: {result}"
+        );
     }
     // A guard covers one protocol, one port and one network namespace.
     fixture.guard_ok(&format!("{PORT} --off"));
     fixture.guard_ok(&format!("{PORT}/tcp --allow uid=65533"));
     assert_eq!(fixture.bind_call("out", "tcp/0.0.0.0", PORT), refused);
-    assert_eq!(fixture.bind_call("out", "udp/0.0.0.0", PORT), given);
+    assert_eq!(fixture.bind_call("out", "udp/0.0.0.0", PORT), bound);
     assert_eq!(fixture.bind_call("out", "tcp/0.0.0.0", "40444"), "given 40444");
-    assert_eq!(fixture.bind_call("out", "network namespace", PORT), given);
+    assert_eq!(fixture.bind_call("out", "network namespace", PORT), bound);
 }

@@ -7,7 +7,7 @@ use crate::harness::{self, User, start};
 
 #[test]
 fn wrong_command_line_fails_fast() {
-    for (line, said) in [
+    for (line, result) in [
         ("guard", "required arguments were not provided"),
         ("guard 0 --allow uid=0", "a guard is for one port"),
         ("guard all --allow uid=0", "a guard is for one port"),
@@ -27,7 +27,7 @@ fn wrong_command_line_fails_fast() {
     ] {
         let exited = start(User::Current, &line.split(' ').collect::<Vec<_>>()).wait();
         assert_eq!((exited.code, exited.stdout.as_str()), (2, ""), "{line}: {exited:?}");
-        assert!(exited.stderr.contains(said), "{line}: {exited:?}");
+        assert!(exited.stderr.contains(result), "{line}: {exited:?}");
     }
 }
 
@@ -64,7 +64,7 @@ fn root_without_capabilities_learns_which() {
 fn unknown_subjects_are_refused() {
     let Some(fixture) = GuardFixture::new("guard-unknown") else { return };
     fixture.shell("printf '#!/bin/sh\n' > /etc/script; chmod +x /etc/script");
-    for (allow, said) in [
+    for (allow, result) in [
         ("uid=no-such-user", "there is no such user"),
         ("uid=4294967295", "there is no such user"),
         ("unit=no-such-unit-of-sameport", "is not running"),
@@ -76,7 +76,7 @@ fn unknown_subjects_are_refused() {
     ] {
         let exited = fixture.guard(&format!("{PORT} --allow uid=0 --allow {allow}"));
         assert_eq!(exited.code, 1, "{allow}: {exited:?}");
-        assert!(exited.stderr.contains(said), "{allow}: {exited:?}");
+        assert!(exited.stderr.contains(result), "{allow}: {exited:?}");
         fixture.assert_nothing_left();
     }
     // A missing cgroup can be created later.
@@ -159,7 +159,7 @@ fn pins_of_another_user_are_kept() {
     let Some(fixture) = GuardFixture::new("guard-foreign-pins") else { return };
     // A default mount is writable for every user.
     let links = [("guard/set_1-2-3", "owned by uid 65534, not by root"), ("", "not a directory")];
-    for (link, said) in links {
+    for (link, result) in links {
         let setup = format!(
             "chmod 1777 /sys/fs/bpf; rm -rf {PINS}; mkdir -p /etc/kept; touch /etc/kept/file; \
              setpriv --reuid 65534 --regid 65534 --clear-groups sh -ec \
@@ -170,7 +170,7 @@ fn pins_of_another_user_are_kept() {
         {
             let exited = fixture.guard(line);
             assert_eq!(exited.code, 1, "{link}: {line}: {exited:?}");
-            assert!(exited.stderr.contains(said), "{link}: {line}: {exited:?}");
+            assert!(exited.stderr.contains(result), "{link}: {line}: {exited:?}");
         }
         fixture.shell("ls /etc/kept/file");
     }

@@ -10,11 +10,11 @@ fn holders_are_shown_and_kept() {
     holder.wait_for_stdout("ready");
     let refused = fixture.guard(&format!("{PORT} --allow cgroup={}", fixture.path("in")));
     assert_eq!(refused.code, 1, "{refused:?}");
-    let told = refused.stderr.lines().next().unwrap();
-    assert!(told.starts_with("error: this would lock out pid "), "{refused:?}");
+    let message = refused.stderr.lines().next().unwrap();
+    assert!(message.starts_with("error: this would lock out pid "), "{refused:?}");
     assert!(
-        told.contains("(guard_binds") && told.contains(&format!("127.0.0.1:{PORT}/tcp")),
-        "{told}"
+        message.contains("(guard_binds") && message.contains(&format!("127.0.0.1:{PORT}/tcp")),
+        "{message}"
     );
     fixture.assert_unchanged();
     // UDP ports are separate.
@@ -44,28 +44,28 @@ fn why_shows_the_guard() {
     let Some(fixture) = GuardFixture::new("guard-why") else { return };
     fixture.guard_ok(&format!("{PORT}/tcp --allow uid=1 --allow cgroup={}", fixture.path("in")));
     let sameport = harness::sameport();
-    let asked = |cgroup: &str, words: &str| {
+    let answer_to = |cgroup: &str, words: &str| {
         let line = format!("{} why {words}", sameport.display());
         fixture.start_in(cgroup, "sh", &["-c", &line]).wait()
     };
     let other = "setpriv --reuid 65534 --regid 65534 --clear-groups";
     let line = format!("{other} {} why {PORT}", sameport.display());
-    for exited in [asked("out", PORT), fixture.run("sh", &["-c", &line])] {
+    for exited in [answer_to("out", PORT), fixture.run("sh", &["-c", &line])] {
         assert_eq!(exited.code, 1, "{exited:?}");
         let first = exited.stdout.lines().next().unwrap();
         assert!(first.contains("EPERM by bind: it is guarded for uid="), "{exited:?}");
         assert!(exited.stdout.contains("  as root: sameport guard"), "{exited:?}");
     }
     let json: serde_json::Value =
-        serde_json::from_str(&asked("out", &format!("--json {PORT}")).stdout).unwrap();
+        serde_json::from_str(&answer_to("out", &format!("--json {PORT}")).stdout).unwrap();
     assert_eq!(json["answers"][0]["granted"], false);
     assert_eq!(json["answers"][0]["guarded_for"][1], format!("cgroup={}", fixture.path("in")));
     // Allowed programs, another protocol, and a guard that only reports are no obstacle.
-    assert_eq!(asked("in", PORT).code, 0);
-    assert_eq!(asked("out", &format!("--user 1 {PORT}")).code, 0);
-    assert_eq!(asked("out", &format!("--udp {PORT}")).code, 0);
+    assert_eq!(answer_to("in", PORT).code, 0);
+    assert_eq!(answer_to("out", &format!("--user 1 {PORT}")).code, 0);
+    assert_eq!(answer_to("out", &format!("--udp {PORT}")).code, 0);
     fixture.guard_ok(&format!("{PORT}/tcp --report-only --allow uid=1"));
-    assert_eq!(asked("out", PORT).code, 0);
+    assert_eq!(answer_to("out", PORT).code, 0);
 }
 
 #[test]
@@ -103,8 +103,8 @@ fn guard_without_subjects_needs_force() {
     fixture.guard_ok(&format!("{PORT} --force"));
     assert!(fixture.guard_ok("--list").stdout.contains("nobody"));
     for cgroup in ["in", "out"] {
-        let said = fixture.bind_call(cgroup, "tcp/0.0.0.0", PORT);
-        assert_eq!(said, format!("refused bind {}", libc::EPERM));
+        let result = fixture.bind_call(cgroup, "tcp/0.0.0.0", PORT);
+        assert_eq!(result, format!("refused bind {}", libc::EPERM));
     }
 }
 

@@ -277,10 +277,10 @@ pub(crate) fn while_clients_served<T>(
     to: SocketAddr,
     action: impl FnOnce() -> T,
 ) -> T {
-    let over = AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     let client = || {
         let mut failed = Vec::new();
-        while !over.load(Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) {
             failed.extend(responder(to).err());
             thread::sleep(Duration::from_millis(1));
         }
@@ -289,7 +289,7 @@ pub(crate) fn while_clients_served<T>(
     let (done, failed) = thread::scope(|scope| {
         let clients = [(); 4].map(|()| scope.spawn(client));
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(action));
-        over.store(true, Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         let failed = clients.into_iter().flat_map(|client| client.join().unwrap());
         (done, failed.collect::<Vec<_>>())
     });

@@ -72,10 +72,10 @@ fn empty_list_exits_with_1() {
         let output = sameport(&args);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         // Before Linux 6.8 a hint says that bound sockets are missing.
-        let said = text(&output.stderr);
-        assert_eq!((text(&output.stdout), said.starts_with(&listing)), ("", true), "{output:?}");
+        let stderr = text(&output.stderr);
+        assert_eq!((text(&output.stdout), stderr.starts_with(&listing)), ("", true), "{output:?}");
         assert!(
-            said[listing.len()..]
+            stderr[listing.len()..]
                 .lines()
                 .all(|line| line.starts_with("hint: sockets that are bound"))
         );

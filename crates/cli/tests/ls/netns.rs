@@ -94,11 +94,11 @@ fn removed_namespace_ends_the_watch() {
     server.0.kill().unwrap();
     server.0.wait().unwrap();
     let exited = eventually(|| watch.try_wait().unwrap());
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut watch.stderr.take().unwrap(), &mut said).unwrap();
-    assert_eq!(exited.code(), Some(1), "{said}");
+    let mut stderr = String::new();
+    std::io::Read::read_to_string(&mut watch.stderr.take().unwrap(), &mut stderr).unwrap();
+    assert_eq!(exited.code(), Some(1), "{stderr}");
     let gone = format!("error: there is no network namespace {network}: ");
-    assert!(said.starts_with(&gone), "{said}");
+    assert!(stderr.starts_with(&gone), "{stderr}");
 }
 
 /// A named namespace, removed on drop.
@@ -148,10 +148,10 @@ fn refuses_other_files_than_network_namespaces() {
     ];
     for (network, expected) in cases {
         let output = sameport(&["ls", "--netns", network]);
-        let said = text(&output.stderr);
+        let stderr = text(&output.stderr);
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""), "{output:?}");
-        assert!(said.starts_with("error: ") && said.contains(expected), "{output:?}");
-        assert!(said.lines().nth(1).unwrap().starts_with("hint: "), "{output:?}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(expected), "{output:?}");
+        assert!(stderr.lines().nth(1).unwrap().starts_with("hint: "), "{output:?}");
     }
 }
 

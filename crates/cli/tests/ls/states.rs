@@ -238,22 +238,22 @@ sys.stdin.readline()";
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
     let port = port.trim();
 
-    let seen = |listing: &Value| listing["groups"][0]["members"][0].clone();
-    let as_ourselves = seen(&json(&["ls", "--tcp", port]));
+    let first_member = |listing: &Value| listing["groups"][0]["members"][0].clone();
+    let as_ourselves = first_member(&json(&["ls", "--tcp", port]));
     if as_ourselves["cgroup"].is_null() {
         return skip("ls-tells-the-unit", "this kernel does not tell a socket's cgroup");
     }
     assert_eq!(as_ourselves["unit"], *unit, "{as_ourselves}");
     assert!(as_ourselves["processes"][0]["cgroup"].as_str().unwrap().ends_with(&unit));
     // Other users do not see the process, but see the unit.
-    let as_another = seen(&json_as(NOBODY, &["ls", "--tcp", port]));
+    let as_another = first_member(&json_as(NOBODY, &["ls", "--tcp", port]));
     assert_eq!((&as_another["unit"], &as_another["processes"]), (&(*unit).into(), &json!([])));
     let table = sameport(&["ls", "--tcp", port]);
     assert!(text(&table.stdout).lines().next().unwrap().ends_with("  UNIT"), "{table:?}");
 
     // The process changes its cgroup, the socket keeps its own.
     std::fs::write(cgroup.path().join("../cgroup.procs"), server.0.id().to_string()).unwrap();
-    let moved = seen(&json(&["ls", "--tcp", port]));
+    let moved = first_member(&json(&["ls", "--tcp", port]));
     assert_eq!(moved["unit"], *unit, "{moved}");
     assert!(!moved["processes"][0]["cgroup"].as_str().unwrap().ends_with(&unit), "{moved}");
 }

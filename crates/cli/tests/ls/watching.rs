@@ -89,8 +89,8 @@ fn pipe_gets_a_line_for_each_change() {
     let went = watch.line();
     assert!(went.starts_with(&format!("went     tcp {at} waiting, pid ")), "{went}");
     let _again = TcpListener::bind(at).unwrap();
-    let came = watch.line();
-    assert!(came.starts_with(&format!("came     tcp {at} waiting, pid ")), "{came}");
+    let appeared = watch.line();
+    assert!(appeared.starts_with(&format!("came     tcp {at} waiting, pid ")), "{appeared}");
 }
 
 #[test]

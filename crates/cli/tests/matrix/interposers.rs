@@ -148,9 +148,9 @@ fn outcome(row: Row, via: &str) -> Result<Outcome, String> {
         }
         Err(what) => {
             let exited = second.terminate();
-            let why = exited.stderr.to_lowercase();
+            let stderr = exited.stderr.to_lowercase();
             let context = format!("{} by {via}: {what}: {exited:?}", peer.what);
-            assert!(why.contains("address already in use"), "{context}");
+            assert!(stderr.contains("address already in use"), "{context}");
             assert!(![0, 3].contains(&exited.code), "{context}");
             Outcome::SlipsPast
         }
@@ -196,7 +196,7 @@ fn measured(rows: &[Row]) -> BTreeMap<(usize, usize), Outcome> {
                 while let Some((row, via)) = next() {
                     match outcome(rows[row], VIAS[via]) {
                         Ok(outcome) => drop(cells.lock().unwrap().insert((row, via), outcome)),
-                        Err(why) => harness::skip("interposers", &why),
+                        Err(stderr) => harness::skip("interposers", &stderr),
                     }
                 }
             });
@@ -212,8 +212,8 @@ fn program_of(line: &str) -> Option<&str> {
 
 #[test]
 fn table_of_interposers_is_current() {
-    if let Some(why) = obstacle() {
-        return harness::skip("interposers", &why);
+    if let Some(stderr) = obstacle() {
+        return harness::skip("interposers", &stderr);
     }
     let of_matrix = programs::ALL.iter();
     let of_matrix = of_matrix.map(|peer| Row { peer, user: User::Current, below_another: false });

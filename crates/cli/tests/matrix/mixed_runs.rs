@@ -12,14 +12,14 @@ use crate::two_copies::{HTTP, Peer, V4, V6, ask_peer, command, ip_of, list, pids
 
 /// The last lines of the responses, until `count` different ones have come.
 fn answers(peer: &Peer, address: SocketAddr, count: usize) -> BTreeSet<String> {
-    let mut seen = BTreeSet::new();
+    let mut responses = BTreeSet::new();
     let until = Instant::now() + TIMEOUT;
-    while seen.len() < count && Instant::now() < until {
+    while responses.len() < count && Instant::now() < until {
         if let Ok(answer) = ask_peer(peer, address) {
-            seen.insert(last_line(&answer));
+            responses.insert(last_line(&answer));
         }
     }
-    seen
+    responses
 }
 
 fn last_line(answer: &str) -> String {
@@ -79,12 +79,12 @@ fn two_different_programs_share_a_port() {
             let command = command(&rows[row], *user, port, row + 1).unwrap();
             start_run(*user, &["--group", "different"], &command)
         });
-        let told = format!("127.0.0.1:{port} is now shared by 2: pid ");
+        let message = format!("127.0.0.1:{port} is now shared by 2: pid ");
         // The later run reports the other; if both start at once, both do.
         let teller = harness::eventually(|| {
             [&python, &c]
                 .into_iter()
-                .find_map(|run| run.stderr().contains(&told).then(|| run.stderr()))
+                .find_map(|run| run.stderr().contains(&message).then(|| run.stderr()))
         });
         let teller = teller.unwrap_or_else(|| panic!("{} {}", python.stderr(), c.stderr()));
         for program in ["(python3)", "(who-static.bin)"] {

@@ -88,10 +88,10 @@ fn control(peer: &Peer, user: User) -> Result<(), String> {
     } else {
         let exited = second.wait();
         assert_ne!(exited.code, 0, "{exited:?}");
-        let why = exited.stderr.to_lowercase();
+        let reason = exited.stderr.to_lowercase();
         // The messages of glibc, Python and Go; musl; Node.
         let in_use = ["address already in use", "address in use", "eaddrinuse"];
-        assert!(in_use.iter().any(|words| why.contains(words)), "{exited:?}");
+        assert!(in_use.iter().any(|words| reason.contains(words)), "{exited:?}");
     }
     end_all(first);
     Ok(())
@@ -168,18 +168,18 @@ pub(crate) fn answering(
 ) -> Result<(), String> {
     for &ip in peer.asked {
         let address = SocketAddr::from((ip_of(ip), port));
-        let mut seen = BTreeSet::new();
+        let mut responses = BTreeSet::new();
         let mut last = String::from("nothing");
         let until = Instant::now() + TIMEOUT;
-        while seen.len() < count {
+        while responses.len() < count {
             let exited = !copies.iter().all(|copy| is_alive(copy.pid()));
             if exited || Instant::now() > until {
-                let why = if exited { "one has ended" } else { "it took too long" };
-                return Err(format!("{address}: {why}: seen {seen:?}, last {last:?}"));
+                let reason = if exited { "one has ended" } else { "it took too long" };
+                return Err(format!("{address}: {reason}: seen {responses:?}, last {last:?}"));
             }
             match ask_peer(peer, address) {
                 Ok(answer) => {
-                    seen.extend(copy_that_answered(&answer, copies));
+                    responses.extend(copy_that_answered(&answer, copies));
                     last = answer;
                 }
                 // No listener yet.
@@ -304,7 +304,7 @@ fn assert_runs_report_each_other(peer: &Peer, port: u16, runs: &[&Process], list
         let line = format!("sameport: {ip}:{port} is now shared by {members}: pid ");
         runs[1].wait_for_stderr(&line);
         let stderr = runs[1].stderr();
-        let line = stderr.lines().find(|told| told.starts_with(&line)).unwrap();
+        let line = stderr.lines().find(|message| message.starts_with(&line)).unwrap();
         let group = group(listing, peer, ip, port).unwrap();
         for member in group["members"].as_array().unwrap() {
             let pid = pids(member)[0];

@@ -166,8 +166,8 @@ fn epoll_before_bind_is_not_held() {
         assert!(next.is_some(), "{}", run.supervisor.stderr());
         run.wait_for_ready(2);
         let status = run.status();
-        let why = status["addresses"][0]["not_held"].as_str().unwrap_or_default();
-        assert!(why.contains("epoll"), "{status}");
+        let reason = status["addresses"][0]["not_held"].as_str().unwrap_or_default();
+        assert!(reason.contains("epoll"), "{status}");
         let message = run.verb("status", &[]).stdout;
         assert!(
             message.contains(" is not held: the program watches its socket (epoll)"),

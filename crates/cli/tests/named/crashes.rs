@@ -12,8 +12,8 @@ fn crash_loop_is_given_up_and_others_serve() {
         for (how, why) in [("fails", "exited with code 4"), ("crashes", "exited with code 3")] {
             let run = NamedRun::start_rogue(*user, &[], how);
             let address = run.setup.address();
-            let told = eventually(|| run.supervisor.stderr().contains(GIVEN_UP).then_some(()));
-            assert!(told.is_some(), "{how}: {}", run.supervisor.stderr());
+            let message = eventually(|| run.supervisor.stderr().contains(GIVEN_UP).then_some(()));
+            assert!(message.is_some(), "{how}: {}", run.supervisor.stderr());
             run.supervisor.wait_for_stderr(&format!("{GIVEN_UP}: {why}"));
             let status = run.status();
             let worker = &status["workers"][0];

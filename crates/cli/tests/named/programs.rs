@@ -186,8 +186,8 @@ fn orphans_are_stopped() {
         assert!(gone.is_some(), "{user:?}: {}", run.supervisor.stderr());
         assert!(!run.wait_for_ready(1).contains(&master));
         let exited = run.stop();
-        let told = format!("pid {}", workers[0]);
+        let message = format!("pid {}", workers[0]);
         assert!(exited.stderr.contains("ending what the command left behind: "), "{exited:?}");
-        assert!(exited.stderr.contains(&told), "{exited:?}");
+        assert!(exited.stderr.contains(&message), "{exited:?}");
     }
 }

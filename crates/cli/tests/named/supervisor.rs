@@ -205,14 +205,15 @@ fn why_names_the_run_that_has_a_port() {
     for user in User::all() {
         let run = drains(RunSetup::new(*user), &["-n", "1"]);
         let workers = run.wait_for_ready(1);
-        let told = spawn_process(run.setup.command(&["why", &run.setup.port.to_string()])).wait();
-        assert_eq!(told.code, 1, "{told:?}");
-        let holder = told.stdout.lines().nth(1).unwrap_or_default();
+        let message =
+            spawn_process(run.setup.command(&["why", &run.setup.port.to_string()])).wait();
+        assert_eq!(message.code, 1, "{message:?}");
+        let holder = message.stdout.lines().nth(1).unwrap_or_default();
         let worker = workers.first().unwrap();
-        assert!(holder.starts_with(&format!("  pid {worker} (drains")), "{told:?}");
-        assert!(holder.contains(&format!(", run {}, user ", run.setup.name)), "{told:?}");
+        assert!(holder.starts_with(&format!("  pid {worker} (drains")), "{message:?}");
+        assert!(holder.contains(&format!(", run {}, user ", run.setup.name)), "{message:?}");
         let stop = format!("\n  sameport stop {}\n", run.setup.name);
-        assert!(told.stdout.contains(&stop) && !told.stdout.contains("kill "), "{told:?}");
+        assert!(message.stdout.contains(&stop) && !message.stdout.contains("kill "), "{message:?}");
         run.stop();
     }
 }

@@ -61,7 +61,7 @@ pub(crate) struct Clients {
 
 /// The results of the clients.
 #[derive(Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Results {
     pub(crate) answered: u64,
     /// Each lost connection and its source address.
     pub(crate) lost: Vec<(Loss, SocketAddrV4)>,
@@ -72,8 +72,8 @@ pub(crate) struct Seen {
     pub(crate) requests: Vec<u32>,
 }
 
-impl Seen {
-    pub(crate) fn made(&self) -> u64 {
+impl Results {
+    pub(crate) fn connections(&self) -> u64 {
         self.answered + self.lost.len() as u64
     }
 
@@ -100,19 +100,20 @@ impl Clients {
     /// # Errors
     ///
     /// Errors of this machine, such as no descriptors. Losses are not errors.
-    pub(crate) fn drive(&self, enough: impl Fn(u64) -> bool + Sync) -> io::Result<Seen> {
+    pub(crate) fn drive(&self, enough: impl Fn(u64) -> bool + Sync) -> io::Result<Results> {
         let broken = AtomicBool::new(false);
         let start = Instant::now();
         let one = || {
-            let mut seen = Seen::default();
+            let mut results = Results::default();
             loop {
                 let number = self.begun.fetch_add(1, Ordering::Relaxed);
                 if broken.load(Ordering::Relaxed) || enough(number) {
-                    return Ok(seen);
+                    return Ok(results);
                 }
                 let due = self.rate.map(|rate| start + Duration::from_secs(number) / rate);
                 thread::sleep(due.map_or(Duration::ZERO, |due| due - Instant::now().min(due)));
-                if let Err(error) = self.connection(due.unwrap_or_else(Instant::now), &mut seen) {
+                if let Err(error) = self.connection(due.unwrap_or_else(Instant::now), &mut results)
+                {
                     broken.store(true, Ordering::Relaxed);
                     return Err(error);
                 }
@@ -120,7 +121,7 @@ impl Clients {
         };
         thread::scope(|scope| {
             let clients: Vec<_> = (0..self.count).map(|_| scope.spawn(one)).collect();
-            let mut all = Seen::default();
+            let mut all = Results::default();
             for client in clients {
                 all.add(client.join().map_err(|_| io::Error::other("a client panicked"))??);
             }
@@ -128,11 +129,11 @@ impl Clients {
         })
     }
 
-    fn connection(&self, since: Instant, seen: &mut Seen) -> io::Result<()> {
+    fn connection(&self, since: Instant, results: &mut Results) -> io::Result<()> {
         let (socket, from) = bound_socket()?;
         let begin = Instant::now();
         let answered = socket.connect_timeout(&self.server.into(), self.patience).and_then(|()| {
-            seen.connects.push(microseconds(begin));
+            results.connects.push(microseconds(begin));
             socket.set_read_timeout(Some(self.patience))?;
             socket.set_write_timeout(Some(self.patience))?;
             // The close resets, so that neither end keeps TIME_WAIT.
@@ -141,11 +142,11 @@ impl Clients {
         });
         match answered {
             Ok(()) => {
-                seen.answered += 1;
-                seen.requests.push(microseconds(since));
+                results.answered += 1;
+                results.requests.push(microseconds(since));
             }
             Err(error) => {
-                seen.lost.push((Loss::of(&error).ok_or(error)?, from));
+                results.lost.push((Loss::of(&error).ok_or(error)?, from));
                 thread::sleep(AFTER_A_LOSS);
             }
         }
@@ -196,11 +197,11 @@ pub(crate) fn request(mut client: &TcpStream, close: bool) -> io::Result<()> {
                 std::cmp::Ordering::Greater => return Err(bad("more than the answer")),
             }
         }
-        let room = &mut buffer[length..];
-        if room.is_empty() {
+        let free = &mut buffer[length..];
+        if free.is_empty() {
             return Err(bad("an answer that is too long"));
         }
-        match client.read(room)? {
+        match client.read(free)? {
             0 => return Err(ErrorKind::UnexpectedEof.into()),
             read => length += read,
         }
@@ -277,11 +278,11 @@ mod tests {
         });
         let mut clients = Clients::of(server, 1);
         clients.patience = Duration::from_millis(100);
-        let mut seen = clients.drive(|made| made == 4).expect("sockets");
+        let mut results = clients.drive(|connections| connections == 4).expect("sockets");
         let peers = serving.join().expect("the server");
-        seen.add(clients.drive(|made| made == 6).expect("sockets"));
-        assert_eq!((seen.answered, seen.made()), (1, 5));
-        let (how, from): (Vec<_>, Vec<_>) = seen.lost.into_iter().unzip();
+        results.add(clients.drive(|connections| connections == 6).expect("sockets"));
+        assert_eq!((results.answered, results.connections()), (1, 5));
+        let (how, from): (Vec<_>, Vec<_>) = results.lost.into_iter().unzip();
         assert_eq!(how, [Loss::WrongAnswer, Loss::Reset, Loss::TimedOut, Loss::Refused]);
         assert_eq!([SocketAddr::V4(from[0]), SocketAddr::V4(from[1])], peers[1..]);
         assert_eq!(from.iter().collect::<HashSet<_>>().len(), 4);

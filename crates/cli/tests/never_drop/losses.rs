@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::clients::{Clients, Loss, Seen, accepted};
+use crate::clients::{Clients, Loss, Results, accepted};
 use crate::harness::{
     Exited, Process, TIMEOUT, User, c_program, chown_to, command_for, descendants, eventually,
     free_port, in_test_dir, kill, sameport, spawn_process,
@@ -77,7 +77,7 @@ impl LoadedRun {
         connections: u64,
         times: u64,
         mut happens: impl FnMut(u64) + Send,
-    ) -> Seen {
+    ) -> Results {
         let mut clients = Clients::of(self.address, CLIENTS);
         clients.patience = TIMEOUT;
         let (clients, over) = (&clients, &AtomicBool::new(false));
@@ -96,18 +96,18 @@ impl LoadedRun {
                 done
             });
             let enough = |begun| over.load(Ordering::Relaxed) && begun >= connections;
-            let seen = clients.drive(enough).unwrap();
+            let results = clients.drive(enough).unwrap();
             happening.join().unwrap().unwrap_or_else(|why| std::panic::resume_unwind(why));
-            seen
+            results
         })
     }
 
     /// The losses of each kind, and the losses that a worker had accepted.
-    fn losses(&self, seen: &Seen) -> (HashMap<Loss, usize>, usize) {
+    fn losses(&self, results: &Results) -> (HashMap<Loss, usize>, usize) {
         let accepted = accepted(&self.accepted).unwrap();
         let mut ways = HashMap::new();
         let mut in_hand = 0;
-        for (how, from) in &seen.lost {
+        for (how, from) in &results.lost {
             if *how == Loss::Reset && accepted.contains(from) {
                 in_hand += 1;
             } else {
@@ -128,9 +128,9 @@ fn assert_rolling_restarts_lose_nothing(copies: usize) {
     for user in User::all() {
         let run = LoadedRun::start(*user, copies);
         run.wait_for(copies);
-        let seen = run.under_load(CONNECTIONS, RESTARTS, |_| run.restart());
-        assert_eq!(run.losses(&seen), (HashMap::new(), 0), "{user:?}: {}", run.started.stderr());
-        assert!(seen.answered >= CONNECTIONS, "{user:?}: {}", seen.answered);
+        let results = run.under_load(CONNECTIONS, RESTARTS, |_| run.restart());
+        assert_eq!(run.losses(&results), (HashMap::new(), 0), "{user:?}: {}", run.started.stderr());
+        assert!(results.answered >= CONNECTIONS, "{user:?}: {}", results.answered);
         let expected = copies * (1 + usize::try_from(RESTARTS).unwrap());
         assert_eq!(run.workers(), expected, "{user:?}: {}", run.started.stderr());
     }
@@ -156,14 +156,14 @@ fn killed_worker_loses_only_accepted_connections() {
         let run = LoadedRun::start(User::Current, copies);
         run.wait_for(copies);
         let mut killed = 0;
-        let seen = run.under_load(CONNECTIONS, KILLS as u64, |_| {
+        let results = run.under_load(CONNECTIONS, KILLS as u64, |_| {
             let workers = descendants(run.started.pid());
             assert!(!workers.is_empty(), "{}", run.started.stderr());
             kill(workers[killed % workers.len()], libc::SIGKILL);
             killed += 1;
             run.wait_for(copies + killed);
         });
-        let (ways, in_hand) = run.losses(&seen);
+        let (ways, in_hand) = run.losses(&results);
         assert_eq!(ways, HashMap::new(), "{copies} workers: {}", run.started.stderr());
         assert!(in_hand <= KILLS * THREADS, "{copies} workers: {in_hand}");
         assert_eq!(run.workers(), copies + KILLS, "{copies} workers");
@@ -176,7 +176,7 @@ fn failed_replacements_and_reexec_lose_nothing() {
     for copies in [4, 1] {
         let run = LoadedRun::start(user, copies);
         run.wait_for(copies);
-        let seen = run.under_load(FEWER, 4, |_| {
+        let results = run.under_load(FEWER, 4, |_| {
             let broken = run.try_verb("upgrade", &["--", "sh", "-c", "exit 3"]);
             assert_eq!(broken.code, 1, "{}", broken.stderr);
             assert!(broken.stderr.contains("exited with code 3"), "{}", broken.stderr);
@@ -185,7 +185,7 @@ fn failed_replacements_and_reexec_lose_nothing() {
             let again = run.try_verb("reexec", &[]);
             assert_eq!(again.code, 0, "{}\n{}", again.stderr, run.started.stderr());
         });
-        assert_eq!(run.losses(&seen), (HashMap::new(), 0), "{}", run.started.stderr());
+        assert_eq!(run.losses(&results), (HashMap::new(), 0), "{}", run.started.stderr());
         assert_eq!(run.workers(), copies, "the old ones serve");
         run.restart();
         let stopped = run.try_verb("stop", &[]);

@@ -37,13 +37,13 @@ fn server_listens_on_bind_addr() {
         ("::", "127.0.0.1,::1", "::1", "127.0.0.1"),
         ("0.0.0.0", "127.0.0.1,::1", "127.0.0.1", "::1"),
     ];
-    for (asked, given, reached, closed) in cases {
+    for (requested, bound_port, reached, closed) in cases {
         let (old, new) = (free_port(), free_port());
-        let variables = [("BIND_ADDR", given), ("BIND_PORT", &new.to_string())];
-        let server = serving(&variables, asked, old);
+        let variables = [("BIND_ADDR", bound_port), ("BIND_PORT", &new.to_string())];
+        let server = serving(&variables, requested, old);
         wait_until_answering(address(reached, new));
         for nobody in [address(reached, old), address(closed, new)] {
-            assert!(ask(nobody, b"").is_err(), "{asked} {given}: {nobody} answers");
+            assert!(ask(nobody, b"").is_err(), "{requested} {bound_port}: {nobody} answers");
         }
         drop(server);
     }
@@ -54,18 +54,20 @@ fn server_listens_on_bind_addr() {
 fn two_servers_share_a_port() {
     for ip in ["127.0.0.1", "::1"] {
         for move_to in [None, Some(free_port())] {
-            let asked = free_port();
+            let requested = free_port();
             let text = move_to.unwrap_or_default().to_string();
             let mut variables = vec![("REUSE_ADDR", "1"), ("REUSE_PORT", "1")];
             if move_to.is_some() {
                 variables.push(("BIND_PORT", &text));
             }
-            let given = move_to.unwrap_or(asked);
-            let both = [serving(&variables, ip, asked), serving(&variables, ip, asked)];
+            let bound_port = move_to.unwrap_or(requested);
+            let both = [serving(&variables, ip, requested), serving(&variables, ip, requested)];
             for server in &both {
                 let pid = format!("{}\n", server.pid());
                 let answered = eventually(|| {
-                    ask(address(ip, given), b"").ok().filter(|answer| *answer == pid.as_bytes())
+                    ask(address(ip, bound_port), b"")
+                        .ok()
+                        .filter(|answer| *answer == pid.as_bytes())
                 });
                 assert!(answered.is_some(), "{ip} {move_to:?}: {}", server.stderr());
             }
@@ -95,11 +97,11 @@ fn options_are_set_on_tcp_and_udp() {
     }
     if crate::harness::is_root() {
         let port = free_port().to_string();
-        for (asked, given) in [("0.0.0.0", "192.0.2.5"), ("::", "2001:db8::5")] {
-            let variables = [("IP_TRANSPARENT", "1"), ("BIND_ADDR", given)];
+        for (requested, bound_port) in [("0.0.0.0", "192.0.2.5"), ("::", "2001:db8::5")] {
+            let variables = [("IP_TRANSPARENT", "1"), ("BIND_ADDR", bound_port)];
             let got =
-                stdout_of(User::Current, &variables, &[&*calls(), "bind", "udp", asked, &port]);
-            assert_eq!(got, format!("0 {given} {port} port=0 address=1 transparent=1\n"));
+                stdout_of(User::Current, &variables, &[&*calls(), "bind", "udp", requested, &port]);
+            assert_eq!(got, format!("0 {bound_port} {port} port=0 address=1 transparent=1\n"));
         }
     }
 }
@@ -139,28 +141,28 @@ fn source_seen_by_peer(variables: &[(&str, &str)], how: &str, to: &str) -> Socke
 /// same with SAMEPORT_SOURCE.
 #[test]
 fn clients_use_the_source() {
-    for (to, given) in [("127.0.0.1", "127.0.0.7"), ("::1", "::1")] {
+    for (to, bound_port) in [("127.0.0.1", "127.0.0.7"), ("::1", "::1")] {
         for how in ["tcp", "udp", "sendto", "twice"] {
-            let from = source_seen_by_peer(&[("BIND_ADDR", given)], how, to);
-            assert_eq!(from.ip(), address(given, 0).ip(), "{how} {to}");
-            let source = given.parse::<IpAddr>().unwrap().to_string();
-            let source = if given.contains(':') { format!("[{source}]") } else { source };
+            let from = source_seen_by_peer(&[("BIND_ADDR", bound_port)], how, to);
+            assert_eq!(from.ip(), address(bound_port, 0).ip(), "{how} {to}");
+            let source = bound_port.parse::<IpAddr>().unwrap().to_string();
+            let source = if bound_port.contains(':') { format!("[{source}]") } else { source };
             assert_eq!(
                 source_seen_by_peer(&[("SAMEPORT_SOURCE", &source)], how, to).ip(),
                 from.ip()
             );
 
             let port = free_port();
-            let variables = [("BIND_ADDR", given), ("BIND_PORT", &port.to_string())];
+            let variables = [("BIND_ADDR", bound_port), ("BIND_PORT", &port.to_string())];
             assert_eq!(
                 source_seen_by_peer(&variables, how, to),
-                address(given, port),
+                address(bound_port, port),
                 "{how} {to}"
             );
-            let source = address(given, port).to_string();
+            let source = address(bound_port, port).to_string();
             assert_eq!(
                 source_seen_by_peer(&[("SAMEPORT_SOURCE", &source)], how, to),
-                address(given, port)
+                address(bound_port, port)
             );
         }
     }
@@ -234,11 +236,11 @@ fn curl_and_nc_use_the_source() {
             let (mut connection, from) = peer.accept().unwrap();
             // curl sends a request; nc sends nothing, because its stdin is empty.
             connection.set_read_timeout(Some(TIMEOUT)).unwrap();
-            let mut asked = Vec::new();
-            while asks && !asked.ends_with(b"\r\n\r\n") {
+            let mut requested = Vec::new();
+            while asks && !requested.ends_with(b"\r\n\r\n") {
                 let mut byte = [0];
                 connection.read_exact(&mut byte).unwrap();
-                asked.extend(byte);
+                requested.extend(byte);
             }
             connection.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nyes").unwrap();
             drop(connection);
@@ -246,17 +248,17 @@ fn curl_and_nc_use_the_source() {
             assert!(exited.stdout.ends_with("yes"), "{exited:?}");
             from
         };
-    for (ip, given) in [("127.0.0.1", "127.0.0.7"), ("::1", "::1")] {
+    for (ip, bound_port) in [("127.0.0.1", "127.0.0.7"), ("::1", "::1")] {
         let port = free_port();
         let text = port.to_string();
-        let variables = [("BIND_ADDR", given), ("BIND_PORT", &*text), ("REUSE_PORT", "1")];
+        let variables = [("BIND_ADDR", bound_port), ("BIND_PORT", &*text), ("REUSE_PORT", "1")];
         let host = if ip == "::1" { "[::1]" } else { ip };
         if let Some(curl) = find_program("curl") {
             let command = |to| {
                 let url = format!("http://{host}:{to}/");
                 vec![curl.to_str().unwrap().to_owned(), "-s".into(), url]
             };
-            assert_eq!(one_request(&variables, ip, &command, true), address(given, port));
+            assert_eq!(one_request(&variables, ip, &command, true), address(bound_port, port));
         } else {
             skip("preload-curl", "curl is not installed");
         }
@@ -265,7 +267,7 @@ fn curl_and_nc_use_the_source() {
                 |to: u16| [nc.to_str().unwrap(), ip, &to.to_string()].map(str::to_owned).to_vec();
             assert_eq!(
                 one_request(&variables[..1], ip, &command, false).ip(),
-                address(given, 0).ip()
+                address(bound_port, 0).ip()
             );
         } else {
             skip("preload-nc", "nc is not installed");

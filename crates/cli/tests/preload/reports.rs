@@ -127,15 +127,16 @@ fn every_refusal_of_a_burst_is_reported() {
     for user in User::all() {
         let exited = start_run(*user, &["--via", "preload"], &command).wait();
         assert_eq!(exited.code, 0, "{user:?}: {exited:?}");
-        let told = |what: &str| exited.stderr.lines().filter(|line| line.contains(what)).count();
+        let count_of =
+            |what: &str| exited.stderr.lines().filter(|line| line.contains(what)).count();
         let dropped: usize = exited
             .stderr
             .lines()
             .filter_map(|line| line.strip_suffix(" more lines came faster than they were read"))
             .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
             .sum();
-        assert!(told(" hint: ") > 0, "{exited:?}");
-        assert_eq!(told(" error: ") + told(" hint: ") + dropped, 2 * COUNT, "{user:?}");
+        assert!(count_of(" hint: ") > 0, "{exited:?}");
+        assert_eq!(count_of(" error: ") + count_of(" hint: ") + dropped, 2 * COUNT, "{user:?}");
     }
 }
 

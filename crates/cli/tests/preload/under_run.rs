@@ -85,9 +85,9 @@ fn binds_are_mapped() {
                 let (old, new) = (free_port().to_string(), free_port().to_string());
                 let fill = |text: &str| text.replace("ASKED", &old).replace("GIVEN", &new);
                 let command = [&*calls(), "bind", protocol, asked, &old];
-                let said = quiet_stdout(run(*user, &["--map", &fill(rule)], &command).wait());
+                let printed = quiet_stdout(run(*user, &["--map", &fill(rule)], &command).wait());
                 let expected = format!("0 {} port=1 address=0 transparent=0\n", fill(expected));
-                assert_eq!(said, expected, "{rule}");
+                assert_eq!(printed, expected, "{rule}");
             }
         }
     }
@@ -100,8 +100,9 @@ fn failed_and_unused_rules_are_reported() {
     let other_family = run(User::Current, &["--map", &format!("{old}=[::1]:{new}")], &command);
     let exited = other_family.wait();
     assert!(exited.stdout.starts_with("EAFNOSUPPORT "), "{exited:?}");
-    let said = format!("error: --map {old}=[::1]:{new}: the program's socket for 0.0.0.0:{old} ");
-    assert!(exited.stderr.contains(&said), "{exited:?}");
+    let printed =
+        format!("error: --map {old}=[::1]:{new}: the program's socket for 0.0.0.0:{old} ");
+    assert!(exited.stderr.contains(&printed), "{exited:?}");
 
     let options = ["--map", "5=6", "--source", "127.0.0.9"];
     let exited = run(User::Current, &options, &["true"]).wait();
@@ -147,9 +148,9 @@ fn transparent_binds_a_foreign_address() {
     for (asked, strange) in [("0.0.0.0", "192.0.2.77"), ("::", "[2001:db8::77]")] {
         let options = ["--transparent", "--map", &format!("{port}={strange}")];
         let command = [&*calls(), "bind", "tcp", asked, &port];
-        let said = quiet_stdout(run(User::Current, &options, &command).wait());
+        let printed = quiet_stdout(run(User::Current, &options, &command).wait());
         let plain = strange.trim_matches(['[', ']']);
-        assert_eq!(said, format!("0 {plain} {port} port=1 address=0 transparent=1\n"));
+        assert_eq!(printed, format!("0 {plain} {port} port=1 address=0 transparent=1\n"));
     }
 }
 
@@ -162,11 +163,11 @@ fn static_programs_are_refused() {
     for user in User::all() {
         let exited = run(*user, &[], &command).wait();
         assert_eq!((exited.code, &*exited.stdout), (3, ""), "{exited:?}");
-        let said = format!(
+        let printed = format!(
             "error: {} is statically linked and loads no library\nhint: use --via seccomp\n",
             command[0]
         );
-        assert_eq!(exited.stderr, said);
+        assert_eq!(exited.stderr, printed);
     }
 }
 
@@ -273,8 +274,8 @@ fn worker_can_change_its_user() {
     let (calls, port) = (calls(), free_port().to_string());
     let mut command = vec!["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
     command.extend([&*calls, "bind", "tcp", "127.0.0.1", &*port]);
-    let said = quiet_stdout(run(User::Current, &[], &command).wait());
-    assert_eq!(said, format!("0 127.0.0.1 {port} port=1 address=0 transparent=0\n"));
+    let printed = quiet_stdout(run(User::Current, &[], &command).wait());
+    assert_eq!(printed, format!("0 127.0.0.1 {port} port=1 address=0 transparent=0\n"));
 }
 
 #[test]
@@ -300,8 +301,8 @@ fn bindp_variables_have_no_effect() {
         ("BIND_PORT", OsStr::new("9")),
         ("SAMEPORT_MAP", OsStr::new("nonsense")),
     ];
-    let said = quiet_stdout(run_with(User::Current, &variables, &[], &command).wait());
-    assert_eq!(said, format!("0 127.0.0.1 {port} port=1 address=0 transparent=0\n"));
+    let printed = quiet_stdout(run_with(User::Current, &variables, &[], &command).wait());
+    assert_eq!(printed, format!("0 127.0.0.1 {port} port=1 address=0 transparent=0\n"));
 }
 
 fn library_files(dir: &Path) -> Vec<PathBuf> {

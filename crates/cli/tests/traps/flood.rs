@@ -44,18 +44,21 @@ fn refusals_are_reported_or_counted() {
     const COUNT: usize = 4000;
     let crowd = ["refused", &COUNT.to_string(), "PORT"];
     for user in User::all() {
-        let said =
+        let stderr =
             run_trap(*user, "trap_many_addresses", &crowd, &["refused 0 yes", "after 0 yes"]);
-        let told = said.matches("no interface of this machine has that address").count();
+        let reported = stderr.matches("no interface of this machine has that address").count();
         let counted = |words: &str| -> usize {
-            let counts = said.lines().filter(|line| line.contains(words));
+            let counts = stderr.lines().filter(|line| line.contains(words));
             counts.map(|line| line.split(' ').nth(2).unwrap().parse::<usize>().unwrap()).sum()
         };
         let dropped = counted(" more lines came faster ");
         let unfollowed = counted(" binds and listens came faster ");
-        assert!(told > 0, "{user:?}: {said}");
-        let all = told + dropped + unfollowed;
-        assert!(all >= COUNT, "{user:?}: {told} told, {dropped} dropped, {unfollowed} unfollowed");
+        assert!(reported > 0, "{user:?}: {stderr}");
+        let all = reported + dropped + unfollowed;
+        assert!(
+            all >= COUNT,
+            "{user:?}: {reported} told, {dropped} dropped, {unfollowed} unfollowed"
+        );
     }
 }
 
@@ -64,7 +67,7 @@ fn refusals_are_reported_or_counted() {
 #[test]
 fn too_few_descriptors_are_reported() {
     for user in User::all() {
-        let told = (8..40).any(|limit| {
+        let reported = (8..40).any(|limit| {
             let crowd = command("trap_many_addresses", &["refused", "5", "PORT"]);
             let limit = format!("--nofile={limit}:{limit}");
             let mut arguments = vec![limit, sameport().to_str().unwrap().into()];
@@ -78,7 +81,7 @@ fn too_few_descriptors_are_reported() {
             assert!(!is_told || lines(&exited)[0] == "refused 0 no", "{user:?}: {exited:?}");
             is_told
         });
-        assert!(told, "{user:?}");
+        assert!(reported, "{user:?}");
     }
 }
 

@@ -23,9 +23,9 @@ use harness::{Exited, User, c_program, free_port, start_command, start_run};
 
 /// The program of a trap, compiled once.
 fn program(name: &str) -> PathBuf {
-    static MADE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
-    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    made.entry(name.to_owned()).or_insert_with(|| c_program(name, &[])).clone()
+    static COMPILED: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    compiled.entry(name.to_owned()).or_insert_with(|| c_program(name, &[])).clone()
 }
 
 /// The output of a trap: a line a case, `CASE RESULT SHARED`.

@@ -16,9 +16,9 @@ fn untraceable_process_binds_unshared_with_one_warning() {
         let is_reached = *user == User::Current && is_root();
         let line = if is_reached { "not-dumpable 0 yes" } else { "not-dumpable 0 no" };
         let expected = ["dumpable 0 yes", line, line, line, "after 0 yes"];
-        let said = run_trap(*user, "trap_restricted", &["dumpable", "PORT"], &expected);
-        let warnings = said.lines().filter(|line| line.contains("cannot be reached")).count();
-        assert_eq!(warnings, usize::from(!is_reached), "{user:?}: {said}");
+        let message = run_trap(*user, "trap_restricted", &["dumpable", "PORT"], &expected);
+        let warnings = message.lines().filter(|line| line.contains("cannot be reached")).count();
+        assert_eq!(warnings, usize::from(!is_reached), "{user:?}: {message}");
     }
 }
 
@@ -97,16 +97,16 @@ fn run_inside_a_run_takes_another_interposer() {
         let command = [inner, "run", "--", "echo", "started"];
         let exited = start_run(*user, &[], &command).wait();
         assert_eq!((exited.code, exited.stdout.as_str()), (0, "started\n"), "{user:?}: {exited:?}");
-        let said = format!("sameport: using preload, because seccomp cannot: {nested}\n");
-        assert_eq!(exited.stderr, said);
+        let message = format!("sameport: using preload, because seccomp cannot: {nested}\n");
+        assert_eq!(exited.stderr, message);
 
         let command = [inner, "run", "--via", "seccomp", "--", "echo", "started"];
         let exited = start_run(*user, &[], &command).wait();
         assert_eq!((exited.code, exited.stdout.as_str()), (3, ""), "{user:?}: {exited:?}");
-        let mut said = exited.stderr.lines();
-        assert_eq!(said.next(), Some(&*format!("error: {nested}")), "{exited:?}");
-        assert!(said.next().unwrap().starts_with("hint: "), "{exited:?}");
-        assert_eq!(said.next(), None, "{exited:?}");
+        let mut message = exited.stderr.lines();
+        assert_eq!(message.next(), Some(&*format!("error: {nested}")), "{exited:?}");
+        assert!(message.next().unwrap().starts_with("hint: "), "{exited:?}");
+        assert_eq!(message.next(), None, "{exited:?}");
     }
 }
 

@@ -67,9 +67,9 @@ fn worker_of_a_killed_supervisor_serves_and_cannot_bind() {
 #[test]
 fn binds_succeed_with_a_blocked_stderr() {
     for user in User::all() {
-        let crowd = command("trap_many_addresses", &["shared", "400", "PORT"]);
+        let many_addresses = command("trap_many_addresses", &["shared", "400", "PORT"]);
         let all: Vec<&str> =
-            ["run", "--"].into_iter().chain(crowd.iter().map(String::as_str)).collect();
+            ["run", "--"].into_iter().chain(many_addresses.iter().map(String::as_str)).collect();
 
         // A full pipe: 400 addresses print a line each, which names the members.
         let mut piped = command_for(*user, sameport(), &all);
@@ -114,9 +114,9 @@ fn stdout_of_a_worker_is_unchanged() {
     let text: String = (0..=255u8).map(|byte| format!("\\{byte:03o}")).collect();
     for user in User::all() {
         let [heard, bytes] = ["heard", "bytes"].map(|name| in_test_dir(format!("{name}-{user:?}")));
-        let crowd = ["shared", "3", "PORT", heard.to_str().unwrap()];
-        let crowd = command("trap_many_addresses", &crowd).join(" ");
-        let script = format!("printf '{text}'; {crowd} >&2; printf '{text}'");
+        let many_addresses = ["shared", "3", "PORT", heard.to_str().unwrap()];
+        let many_addresses = command("trap_many_addresses", &many_addresses).join(" ");
+        let script = format!("printf '{text}'; {many_addresses} >&2; printf '{text}'");
         let all = ["run", "-n", "1", "--", "sh", "-c", &script];
         let mut run = command_for(*user, sameport(), &all);
         run.stdout(std::fs::File::create(&bytes).unwrap());
