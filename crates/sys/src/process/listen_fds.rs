@@ -3,7 +3,7 @@
 //! LISTEN_PID must hold the worker's own process id, which is known only after the fork. `std` cannot
 //! change the environment there, so this module writes the variable and executes the program.
 
-#![expect(unsafe_code, reason = "dup2 to given numbers and execvpe(3), between fork and exec")]
+#![expect(unsafe_code, reason = "dup2(2) to fixed numbers and execvpe(3), between fork and exec")]
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
@@ -56,8 +56,8 @@ impl ListenFdSetup {
         report: &OwnedFd,
     ) -> io::Result<Self> {
         let count = RawFd::try_from(listen_fds.sockets.len()).map_err(|_| Errno::MFILE)?;
-        let above = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, FIRST + count);
-        let sockets = listen_fds.sockets.iter().map(|fd| above(*fd)).collect::<Result<_, _>>()?;
+        let dup_above = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, FIRST + count);
+        let sockets = listen_fds.sockets.iter().map(|fd| dup_above(*fd)).collect::<Result<_, _>>()?;
 
         let kept = listen_fds.environment.iter().filter(|(name, _)| {
             let is_ours = [&b"LISTEN_PID"[..], b"LISTEN_FDS"].contains(&name.as_bytes());
@@ -91,7 +91,7 @@ impl ListenFdSetup {
         }
         Ok(Self {
             sockets,
-            report: above(report.as_fd())?,
+            report: dup_above(report.as_fd())?,
             program: CString::new(command.first().map_or(&[][..], |program| program.as_bytes()))?,
             arguments,
             environment,

@@ -58,9 +58,9 @@ fn a_name_is_claimed_once_and_its_files_are_removed() {
     let folders = [folder.clone()];
     assert!(connected("web", &folder).is_none());
     let claim = NameClaim::take(&name("web"), &folders).unwrap();
-    let ours = std::process::id().cast_signed();
+    let own_pid = std::process::id().cast_signed();
     let again = NameClaim::take(&name("web"), &folders).unwrap_err();
-    assert_eq!(again, ClaimError::InUse(Some(ours)));
+    assert_eq!(again, ClaimError::InUse(Some(own_pid)));
     let other = NameClaim::take(&name("web.sock"), &folders).unwrap();
     assert_eq!((claim.folder(), claim.name()), (folder.as_path(), &name("web")));
     assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o7777, 0o700);
@@ -71,7 +71,7 @@ fn a_name_is_claimed_once_and_its_files_are_removed() {
     assert_eq!(std::fs::metadata(folder.join("web.json")).unwrap().mode() & 0o7777, 0o600);
     assert_eq!(list_names(&folders), [name("web")]);
     match connected("web", &folder) {
-        Some(SupervisorState::Alive { pid, .. }) => assert_eq!(pid, ours),
+        Some(SupervisorState::Alive { pid, .. }) => assert_eq!(pid, own_pid),
         other => panic!("{other:?}"),
     }
     assert_eq!(files(&folder), ["web.json", "web.lock", "web.sock", "web.sock.lock"]);
@@ -139,8 +139,8 @@ fn a_supervisor_is_found_in_every_directory() {
     let folders = ["first", "second"].map(|name| base.path().join(name));
     let second = NameClaim::take(&name("web"), &folders[1..]).unwrap();
     let _listener = second.listen().unwrap();
-    let ours = Some(std::process::id().cast_signed());
-    assert_eq!(NameClaim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(ours));
+    let own_pid = Some(std::process::id().cast_signed());
+    assert_eq!(NameClaim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(own_pid));
     // A dead supervisor in an earlier directory does not hide it.
     std::fs::create_dir(&folders[0]).unwrap();
     std::fs::write(folders[0].join("web.json"), b"dead").unwrap();
@@ -260,8 +260,8 @@ fn a_claim_goes_through_an_exec() {
     // An exec drops nothing, and leaves only the numbers.
     let inherited = claim.keep_on_exec().unwrap();
     std::mem::forget(claim);
-    let ours = Some(std::process::id().cast_signed());
-    assert_eq!(NameClaim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(ours));
+    let own_pid = Some(std::process::id().cast_signed());
+    assert_eq!(NameClaim::take(&name("web"), &folders).unwrap_err(), ClaimError::InUse(own_pid));
     let claim = NameClaim::from_inherited(name("web"), inherited).unwrap();
     claim.write_record(b"again").unwrap();
     let Some(SupervisorState::Alive { mut stream, .. }) = connected("web", &folders[0]) else {

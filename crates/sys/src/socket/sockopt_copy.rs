@@ -86,12 +86,12 @@ impl WorkerSocket {
             return Err(CopyError::Changed(option.text));
         }
         let held_flags = rustix::fs::fcntl_getfl(held)?;
-        let wanted = match non_blocking {
+        let new_flags = match non_blocking {
             NonBlocking::Same => (held_flags - OFlags::NONBLOCK) | flags & OFlags::NONBLOCK,
             NonBlocking::OnlySet => held_flags | flags & OFlags::NONBLOCK,
         };
-        if wanted != held_flags {
-            rustix::fs::fcntl_setfl(held, wanted)?;
+        if new_flags != held_flags {
+            rustix::fs::fcntl_setfl(held, new_flags)?;
         }
         Ok(())
     }
