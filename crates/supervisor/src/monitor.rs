@@ -148,7 +148,7 @@ impl<'a> Monitor<'a> {
                     self.joins.joined(address, now);
                 }
                 CallOutcome::Refused(asked) if self.is_unheard(&asked.address) => {
-                    refused.push(asked)
+                    refused.push(asked);
                 }
                 CallOutcome::Refused(_) => {}
             }

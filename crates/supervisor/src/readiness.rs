@@ -105,7 +105,7 @@ impl Readiness {
 
     /// The workers' NOTIFY_SOCKET. The supervisor's own is not for them.
     pub(crate) fn notify_socket(&self) -> Option<&OsStr> {
-        self.socket.as_ref().map(|socket| socket.get_ref().name().as_ref())
+        self.socket.as_ref().map(|socket| socket.get_ref().name())
     }
 
     /// Starts to check a worker, until it is ready or removed.

@@ -19,7 +19,7 @@ use super::record::RunRecord;
 /// Time limit for a supervisor to accept a request and to send its status.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum number of supervisors that are asked in parallel.
+/// Maximum number of supervisors to query in parallel.
 const MAX_THREADS: usize = 16;
 
 /// Why a request failed.
@@ -176,8 +176,8 @@ struct Connection {
 }
 
 impl Connection {
-    fn send_request(&mut self, asked: &VersionedRequest) -> Result<(), ClientError> {
-        let bytes = codec::encode(asked, codec::MAX_REQUEST).map_err(|error| match error {
+    fn send_request(&mut self, request: &VersionedRequest) -> Result<(), ClientError> {
+        let bytes = codec::encode(request, codec::MAX_REQUEST).map_err(|error| match error {
             FrameError::TooLong(bytes) => ClientError::TooLong(bytes, codec::MAX_REQUEST),
             error => ClientError::Frame(self.pid, error),
         })?;

@@ -25,8 +25,8 @@ fn no_changes(change: &WorkerUpdate) {
 
 #[test]
 fn a_supervisor_answers() {
-    let stage = ControlFixture::willing();
-    let runs = runs(&stage.folder());
+    let fixture = ControlFixture::willing();
+    let runs = runs(&fixture.folder());
     assert_eq!(runs.status(&web()).unwrap().command, about().command);
     let mut heard = Vec::new();
     let restart = ControlRequest::Restart { surge: Some(3) };
@@ -42,7 +42,7 @@ fn a_supervisor_answers() {
     assert!(matches!(&all[..], [(name, Ok(_))] if *name == web()), "{all:?}");
     // The last reply arrives, although the supervisor ends at once.
     runs.change(&web(), ControlRequest::Stop, &mut no_changes).unwrap();
-    stage.ended();
+    fixture.ended();
     assert!(runs.list().is_empty());
 }
 
@@ -51,14 +51,14 @@ fn a_command_arrives_byte_for_byte() {
     let words = ["node", "", "--x=\u{1b}\n\"é\"", "[1,2]"].map(OsString::from);
     let bytes = OsString::from_vec((1..=255).collect());
     let command: Vec<_> = words.into_iter().chain([bytes]).collect();
-    let stage = ControlFixture::willing();
+    let fixture = ControlFixture::willing();
     let upgrade = ControlRequest::Upgrade { command };
-    match runs(&stage.folder()).change(&web(), upgrade.clone(), &mut no_changes) {
+    match runs(&fixture.folder()).change(&web(), upgrade.clone(), &mut no_changes) {
         Err(ClientError::Failed { error, .. }) => assert_eq!(error, format!("{upgrade:?}")),
         other => panic!("{other:?}"),
     }
     let endless = ControlRequest::Upgrade { command: vec!["x".repeat(1 << 20).into()] };
-    match runs(&stage.folder()).change(&web(), endless, &mut no_changes) {
+    match runs(&fixture.folder()).change(&web(), endless, &mut no_changes) {
         Err(ClientError::TooLong(bytes, most)) => assert!(bytes > 1 << 20 && most < bytes),
         other => panic!("{other:?}"),
     }
@@ -66,8 +66,8 @@ fn a_command_arrives_byte_for_byte() {
 
 #[test]
 fn who_is_not_there_is_told_from_who_is() {
-    let stage = ControlFixture::willing();
-    match runs(&stage.folder()).status(&"other".parse().unwrap()) {
+    let fixture = ControlFixture::willing();
+    match runs(&fixture.folder()).status(&"other".parse().unwrap()) {
         Err(ClientError::NoSuchRun(names)) => assert_eq!(names, [web()]),
         other => panic!("{other:?}"),
     }
@@ -75,21 +75,21 @@ fn who_is_not_there_is_told_from_who_is() {
 
 #[test]
 fn a_supervisor_that_ends_on_the_way_is_no_success() {
-    let stage = ControlFixture::new(|door, mut calls| async move {
+    let fixture = ControlFixture::new(|door, mut calls| async move {
         let call = calls.recv().await.unwrap();
         call.responder.send_update(&change(1));
         drop((call, calls));
         door.close().await;
     });
     let mut heard = Vec::new();
-    let asked = runs(&stage.folder())
+    let result = runs(&fixture.folder())
         .change(&web(), ControlRequest::Stop, &mut |change| heard.push(change.clone()));
     assert!(
-        matches!(&asked, Err(ClientError::Failed { error, .. }) if error.contains("ended before")),
-        "{asked:?}"
+        matches!(&result, Err(ClientError::Failed { error, .. }) if error.contains("ended before")),
+        "{result:?}"
     );
     assert_eq!(heard, [change(1)]);
-    stage.ended();
+    fixture.ended();
 }
 
 /// A stopped process, for example: the kernel completes the connection, and no code reads it.
@@ -125,13 +125,13 @@ fn somebody_else_in_its_place_is_no_supervisor() {
         (b"HTTP/1.1 200 OK\r\n\r\n", "TooLong(1213486160)"),
         (b"\x7f\xff\xff\xff{", "TooLong(2147483647)"),
         (b"\0\0\0\x06\"done\"", "out of turn"),
-        (b"\0\0\0\x02{}", "Garbage"),
+        (b"\0\0\0\x02{}", "Invalid"),
     ];
-    for (answer, told) in answers {
+    for (answer, expected) in answers {
         std::thread::scope(|scope| {
             scope.spawn(|| listener.accept().unwrap().0.write_all(answer).unwrap());
             let error = format!("{:?}", runs(&folder).status(&web()).unwrap_err());
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(expected), "{error}");
         });
     }
 }

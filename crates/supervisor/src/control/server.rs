@@ -152,7 +152,7 @@ async fn read_request(stream: &mut UnixStream) -> Result<ControlRequest, Control
     let Version { version } = codec::decode(&bytes).map_err(complaint)?;
     if version != VERSION {
         let error = format!(
-            "the supervisor is sameport {}, which is asked by version {VERSION}, not {version}, of \
+            "the supervisor is sameport {}, which takes version {VERSION}, not {version}, of \
              the control messages",
             env!("CARGO_PKG_VERSION")
         );
@@ -161,8 +161,8 @@ async fn read_request(stream: &mut UnixStream) -> Result<ControlRequest, Control
             Some("ask it with the sameport that it was started by"),
         ));
     }
-    let asked: VersionedRequest = codec::decode(&bytes).map_err(complaint)?;
-    Ok(asked.request)
+    let request: VersionedRequest = codec::decode(&bytes).map_err(complaint)?;
+    Ok(request.request)
 }
 
 async fn send(stream: &mut UnixStream, reply: &ControlReply) -> Result<(), FrameError> {

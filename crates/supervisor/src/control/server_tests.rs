@@ -18,14 +18,14 @@ use crate::control::{ControlSocket, client};
 /// A time limit for every step, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-fn client(stage: &ControlFixture) -> UnixStream {
-    let client = UnixStream::connect(stage.socket()).unwrap();
+fn client(fixture: &ControlFixture) -> UnixStream {
+    let client = UnixStream::connect(fixture.socket()).unwrap();
     client.set_read_timeout(Some(LIMIT)).unwrap();
     client.set_write_timeout(Some(LIMIT)).unwrap();
     client
 }
 
-fn asked(version: u32, request: ControlRequest) -> Vec<u8> {
+fn encoded(version: u32, request: ControlRequest) -> Vec<u8> {
     codec::encode(&VersionedRequest { version, request }, usize::MAX).unwrap()
 }
 
@@ -36,21 +36,21 @@ fn replies(mut client: &UnixStream) -> Vec<ControlReply> {
 }
 
 fn status_of(
-    stage: &ControlFixture,
+    fixture: &ControlFixture,
 ) -> Result<Box<crate::control::protocol::RunStatus>, client::ClientError> {
-    Client::new(Some(stage.dir.path().into())).status(&NAME.parse().unwrap())
+    Client::new(Some(fixture.dir.path().into())).status(&NAME.parse().unwrap())
 }
 
 /// The answer to these bytes, and nothing after them.
-fn answer_to(stage: &ControlFixture, bytes: &[u8]) -> Vec<ControlReply> {
-    let mut client = client(stage);
+fn answer_to(fixture: &ControlFixture, bytes: &[u8]) -> Vec<ControlReply> {
+    let mut client = client(fixture);
     client.write_all(bytes).unwrap();
     replies(&client)
 }
 
 #[test]
 fn garbage_is_answered_with_what_is_wrong() {
-    let stage = ControlFixture::willing();
+    let fixture = ControlFixture::willing();
     let text = |json: &str| {
         let length = u32::try_from(json.len()).unwrap().to_be_bytes();
         [&length[..], json.as_bytes()].concat()
@@ -69,33 +69,33 @@ fn garbage_is_answered_with_what_is_wrong() {
         (text("{\"version\":1,\"request\":\"frobnicate\"}"), "unknown variant"),
         (text("{\"version\":1,\"request\":{\"scale\":{\"copies\":65536}}}"), "65536"),
         (text("{\"version\":1,\"request\":{\"upgrade\":{\"command\":[0]}}}"), "did not match"),
-        (asked(0, ControlRequest::Status), "version 1, not 0"),
+        (encoded(0, ControlRequest::Status), "version 1, not 0"),
         (text("{\"version\":2,\"verb\":[{}]}"), "version 1, not 2"),
     ];
-    for (bytes, told) in cases {
-        match &answer_to(&stage, &bytes)[..] {
+    for (bytes, expected) in cases {
+        match &answer_to(&fixture, &bytes)[..] {
             [ControlReply::Failed { error, .. }] => {
-                assert!(error.contains(told), "{told}: {error}")
+                assert!(error.contains(expected), "{expected}: {error}");
             }
-            other => panic!("{told}: {other:?}"),
+            other => panic!("{expected}: {other:?}"),
         }
     }
-    let answers = answer_to(&stage, &asked(VERSION, ControlRequest::Status));
+    let answers = answer_to(&fixture, &encoded(VERSION, ControlRequest::Status));
     assert_eq!(answers, [ControlReply::Accepted, ControlReply::Status(Box::new(status()))]);
 }
 
 /// Whatever a client does, the next one is answered.
 #[test]
 fn clients_that_go_away_leave_nothing_behind() {
-    let stage = ControlFixture::willing();
-    let request = asked(VERSION, ControlRequest::Restart { surge: Some(1000) });
+    let fixture = ControlFixture::willing();
+    let request = encoded(VERSION, ControlRequest::Restart { surge: Some(1000) });
     for sent in (0..request.len()).chain([request.len(); 200]) {
-        client(&stage).write_all(&request[..sent]).unwrap();
+        client(&fixture).write_all(&request[..sent]).unwrap();
     }
     // The server may not have noticed yet that clients left, and may be at its maximum.
     let answered = (0..2000).any(|_| {
         std::thread::sleep(Duration::from_millis(5));
-        status_of(&stage).is_ok()
+        status_of(&fixture).is_ok()
     });
     assert!(answered);
 }
@@ -103,9 +103,9 @@ fn clients_that_go_away_leave_nothing_behind() {
 /// Requests are whole, however they arrive.
 #[test]
 fn a_request_in_pieces_is_a_request() {
-    let stage = ControlFixture::willing();
-    let mut client = client(&stage);
-    for byte in asked(VERSION, ControlRequest::Restart { surge: Some(1) }) {
+    let fixture = ControlFixture::willing();
+    let mut client = client(&fixture);
+    for byte in encoded(VERSION, ControlRequest::Restart { surge: Some(1) }) {
         client.write_all(&[byte]).unwrap();
     }
     assert_eq!(
@@ -118,48 +118,53 @@ fn a_request_in_pieces_is_a_request() {
 fn what_was_asked_for_is_done_although_the_client_has_gone() {
     let (done, is_done) = std_mpsc::channel();
     let (left, has_left) = tokio::sync::oneshot::channel();
-    let stage = ControlFixture::new(|door, mut calls: mpsc::Receiver<PendingRequest>| async move {
-        let PendingRequest { request, responder: replies } = calls.recv().await.unwrap();
-        has_left.await.unwrap();
-        for worker in 0..10_000 {
-            replies.send_update(&change(worker));
-            tokio::task::yield_now().await;
-        }
-        replies.finish(ControlReply::Done);
-        done.send(request).unwrap();
-        willing(door, calls).await;
-    });
-    let mut client = client(&stage);
-    client.write_all(&asked(VERSION, ControlRequest::Stop)).unwrap();
+    let fixture =
+        ControlFixture::new(|door, mut calls: mpsc::Receiver<PendingRequest>| async move {
+            let PendingRequest { request, responder: replies } = calls.recv().await.unwrap();
+            has_left.await.unwrap();
+            for worker in 0..10_000 {
+                replies.send_update(&change(worker));
+                tokio::task::yield_now().await;
+            }
+            replies.finish(ControlReply::Done);
+            done.send(request).unwrap();
+            willing(door, calls).await;
+        });
+    let mut client = client(&fixture);
+    client.write_all(&encoded(VERSION, ControlRequest::Stop)).unwrap();
     let heard: Option<ControlReply> = codec::read(&mut client, codec::MAX_REPLY).unwrap();
     assert_eq!(heard, Some(ControlReply::Accepted));
     drop(client);
     left.send(()).unwrap();
     assert_eq!(is_done.recv_timeout(LIMIT), Ok(ControlRequest::Stop));
-    status_of(&stage).unwrap();
+    status_of(&fixture).unwrap();
 }
 
 /// A client that never reads misses updates, and delays neither others nor its last reply.
 #[test]
 fn a_slow_client_keeps_nobody_waiting() {
     let (done, is_done) = std_mpsc::channel();
-    let stage = ControlFixture::new(|door, mut calls: mpsc::Receiver<PendingRequest>| async move {
-        let PendingRequest { responder: replies, .. } = calls.recv().await.unwrap();
-        let why = Some("x".repeat(1000));
-        let long =
-            crate::control::protocol::WorkerUpdate { why, state: WorkerPhase::Gone, ..change(1) };
-        for _ in 0..10_000 {
-            replies.send_update(&long);
-            tokio::task::yield_now().await;
-        }
-        replies.finish(ControlReply::Done);
-        done.send(()).unwrap();
-        willing(door, calls).await;
-    });
-    let mut slow = client(&stage);
-    slow.write_all(&asked(VERSION, ControlRequest::Stop)).unwrap();
+    let fixture =
+        ControlFixture::new(|door, mut calls: mpsc::Receiver<PendingRequest>| async move {
+            let PendingRequest { responder: replies, .. } = calls.recv().await.unwrap();
+            let why = Some("x".repeat(1000));
+            let long = crate::control::protocol::WorkerUpdate {
+                why,
+                state: WorkerPhase::Gone,
+                ..change(1)
+            };
+            for _ in 0..10_000 {
+                replies.send_update(&long);
+                tokio::task::yield_now().await;
+            }
+            replies.finish(ControlReply::Done);
+            done.send(()).unwrap();
+            willing(door, calls).await;
+        });
+    let mut slow = client(&fixture);
+    slow.write_all(&encoded(VERSION, ControlRequest::Stop)).unwrap();
     is_done.recv_timeout(LIMIT).unwrap();
-    status_of(&stage).unwrap();
+    status_of(&fixture).unwrap();
     let heard = replies(&slow);
     assert_eq!(heard.last(), Some(&ControlReply::Done));
     assert!((2..10_000).contains(&heard.len()), "{}", heard.len());
@@ -170,24 +175,25 @@ fn a_thousand_half_open_clients_end_and_the_next_is_answered() {
     sameport_sys::process::startup::raise_descriptor_limit();
     let beats = Arc::new(AtomicU32::new(0));
     let beating = Arc::clone(&beats);
-    let stage = ControlFixture::new(|door, mut calls: mpsc::Receiver<PendingRequest>| async move {
-        let heart = tokio::spawn(async move {
-            loop {
-                beating.fetch_add(1, Ordering::Relaxed);
-                sleep(Duration::from_millis(1)).await;
+    let fixture =
+        ControlFixture::new(|door, mut calls: mpsc::Receiver<PendingRequest>| async move {
+            let heart = tokio::spawn(async move {
+                loop {
+                    beating.fetch_add(1, Ordering::Relaxed);
+                    sleep(Duration::from_millis(1)).await;
+                }
+            });
+            while let Some(call) = calls.recv().await {
+                call.responder.finish(ControlReply::Status(Box::new(status())));
             }
+            heart.abort();
+            door.close().await;
         });
-        while let Some(call) = calls.recv().await {
-            call.responder.finish(ControlReply::Status(Box::new(status())));
-        }
-        heart.abort();
-        door.close().await;
-    });
-    let half = &asked(VERSION, ControlRequest::Status)[..7];
+    let half = &encoded(VERSION, ControlRequest::Status)[..7];
     let before = beats.load(Ordering::Relaxed);
     let clients: Vec<_> = (0..1000)
         .map(|_| {
-            let mut client = client(&stage);
+            let mut client = client(&fixture);
             // The server may have closed the connection already.
             match client.write_all(half) {
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
@@ -198,13 +204,13 @@ fn a_thousand_half_open_clients_end_and_the_next_is_answered() {
         .collect();
     assert!(beats.load(Ordering::Relaxed) > before, "the supervisor has stood still");
     // Each gets an error, or its time limit passes, while the connections stay open.
-    let told = clients.iter().filter(|client| match &replies(client)[..] {
+    let refused = clients.iter().filter(|client| match &replies(client)[..] {
         [] => false,
-        [ControlReply::Failed { error, .. }] => error.contains("64 others"),
+        [ControlReply::Failed { error, .. }] => error.contains("64 other clients"),
         other => panic!("{other:?}"),
     });
-    assert!(told.count() >= 1000 - 2 * MAX_CLIENTS);
-    status_of(&stage).unwrap();
+    assert!(refused.count() >= 1000 - 2 * MAX_CLIENTS);
+    status_of(&fixture).unwrap();
     drop(clients);
 }
 
@@ -215,9 +221,9 @@ fn another_user_gets_nothing() {
         // Without privilege the thread cannot change its uid.
         return;
     }
-    let stage = ControlFixture::willing();
+    let fixture = ControlFixture::willing();
     let as_nobody = |what: fn(&Path) -> Result<Vec<u8>, ErrorKind>| {
-        let socket = stage.socket();
+        let socket = fixture.socket();
         std::thread::spawn(move || {
             become_nobody();
             what(&socket)
@@ -228,7 +234,7 @@ fn another_user_gets_nothing() {
     let connect = |socket: &Path| {
         let mut client = UnixStream::connect(socket).map_err(|error| error.kind())?;
         client.set_read_timeout(Some(LIMIT)).unwrap();
-        let _ = client.write_all(&asked(VERSION, ControlRequest::Status));
+        let _ = client.write_all(&encoded(VERSION, ControlRequest::Status));
         let mut heard = Vec::new();
         match client.read_to_end(&mut heard) {
             // It has not read what we wrote.
@@ -241,12 +247,12 @@ fn another_user_gets_nothing() {
     let open = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    open(stage.dir.path(), 0o755);
-    open(&stage.folder(), 0o755);
+    open(fixture.dir.path(), 0o755);
+    open(&fixture.folder(), 0o755);
     assert_eq!(as_nobody(connect), Err(ErrorKind::PermissionDenied), "the socket is ours");
-    open(&stage.socket(), 0o777);
+    open(&fixture.socket(), 0o777);
     assert_eq!(as_nobody(connect), Ok(Vec::new()), "not a byte");
-    status_of(&stage).unwrap();
+    status_of(&fixture).unwrap();
 }
 
 #[test]
@@ -272,7 +278,7 @@ fn root_may_ask_everybodys_supervisor() {
     });
     is_open.recv_timeout(LIMIT).unwrap();
     let mut client = UnixStream::connect(socket).unwrap();
-    client.write_all(&asked(VERSION, ControlRequest::Stop)).unwrap();
+    client.write_all(&encoded(VERSION, ControlRequest::Stop)).unwrap();
     assert_eq!(replies(&client), [ControlReply::Accepted, ControlReply::Done]);
     supervisor.join().unwrap();
 }
@@ -288,20 +294,20 @@ fn without_a_free_descriptor_it_waits_and_does_not_spin() {
         .args(["--exact", test, "--ignored", "--nocapture"])
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && told.contains(" 1 passed"), "{output:?}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.contains(" 1 passed"), "{output:?}");
 }
 
 #[test]
 #[ignore = "`without_a_free_descriptor_it_waits_and_does_not_spin` starts it with a low limit"]
 fn at_the_limit_of_descriptors() {
-    let stage = ControlFixture::willing();
+    let fixture = ControlFixture::willing();
     let fill = || std::fs::File::open("/dev/null");
     let mut files: Vec<_> = (0..1000).map_while(|_| fill().ok()).collect();
     assert!(files.len() < 32, "there is no limit");
     drop(files.pop());
-    let mut client = client(&stage);
-    client.write_all(&asked(VERSION, ControlRequest::Status)).unwrap();
+    let mut client = client(&fixture);
+    client.write_all(&encoded(VERSION, ControlRequest::Status)).unwrap();
     let before = processor_time(libc::CLOCK_PROCESS_CPUTIME_ID);
     let reference = spin(Duration::from_secs(1));
     let all = processor_time(libc::CLOCK_PROCESS_CPUTIME_ID) - before;
@@ -324,8 +330,8 @@ fn spin(wall: Duration) -> Duration {
 fn processor_time(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: clock_gettime(2) writes to a live local.
-    let asked = unsafe { libc::clock_gettime(clock, &raw mut time) };
-    assert_eq!(asked, 0);
+    let encoded = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    assert_eq!(encoded, 0);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
 }
 
