@@ -16,7 +16,7 @@ touched.
 
 Exits with 1 when there was no attachment (without --all).";
 
-/// Undo `attach`
+/// Undo `attach` for a unit or cgroup
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 #[command(group(clap::ArgGroup::new("where").args(["unit", "cgroup", "all"]).required(true)))]
