@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sameport_policy::bind::map::RuleSide;
-use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::model::{Address, Member};
 use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
 use sameport_supervisor::{
@@ -34,11 +33,7 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
              results are not reported"
         )],
         RunEvent::WorkerEnded { ordinal, pid, exit, running } => {
-            let how = match exit {
-                Exit::Code(code) => format!("with code {code}"),
-                Exit::Signal(signal) => format!("by signal {signal}"),
-            };
-            vec![format!("worker {ordinal} (pid {pid}) ended {how}; {running} still running")]
+            vec![format!("worker {ordinal} (pid {pid}) {exit}; {running} still running")]
         }
         RunEvent::DaemonsServe { pids } => vec![format!(
             "the command has ended and left {} running; sameport stays until they end",
