@@ -19,17 +19,17 @@ impl UserNames {
     }
 }
 
-/// The login name of this user id; `None` if the user database knows none, or could not be asked.
+/// The login name of this user id. `None`: no such user, or the database cannot be read.
 #[must_use]
 pub fn user_name(uid: u32) -> Option<String> {
     UserNames::default().name(uid)
 }
 
-/// The user id of this login name; `None` as for [`user`].
+/// The user id of this login name. `None`: no such user, or the database cannot be read.
 #[must_use]
 pub fn user_id(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
-    // SAFETY: getpwnam_r(3) gets a string that ends with NUL, and the buffer with its length.
+    // SAFETY: `name` ends with NUL, and `lookup` passes a buffer with its length.
     lookup(
         |entry, buffer, size, found| unsafe {
             libc::getpwnam_r(name.as_ptr(), entry, buffer, size, found)
@@ -39,16 +39,16 @@ pub fn user_id(name: &str) -> Option<u32> {
 }
 
 fn login_name(uid: u32) -> Option<String> {
-    // SAFETY: getpwuid_r(3) gets a number, and the buffer with its length.
+    // SAFETY: `lookup` passes a buffer with its length.
     lookup(
         |entry, buffer, size, found| unsafe { libc::getpwuid_r(uid, entry, buffer, size, found) },
-        // SAFETY: the name of an entry that was found is a string that ends with NUL.
+        // SAFETY: the name of a returned entry is a string that ends with NUL.
         |entry| unsafe { CStr::from_ptr(entry.pw_name) }.to_string_lossy().into_owned(),
     )
 }
 
-/// Calls a function of the family `getpwnam_r(3)` with a buffer that is large enough, and reads the
-/// entry while the buffer that it points into lives. `None`: no such entry, or an error.
+/// Calls a function of the family `getpwnam_r(3)`, with larger buffers until one suffices, and reads
+/// the entry before the buffer that it points into is freed. `None`: no such entry, or an error.
 fn lookup<T>(
     call: impl Fn(*mut libc::passwd, *mut libc::c_char, usize, *mut *mut libc::passwd) -> libc::c_int,
     read: impl FnOnce(&libc::passwd) -> T,
@@ -59,7 +59,7 @@ fn lookup<T>(
         let mut entry = MaybeUninit::uninit();
         let mut found = std::ptr::null_mut();
         match call(entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut found) {
-            // SAFETY: the call succeeded, and a result that is not null says that it wrote `entry`.
+            // SAFETY: the call has written `entry` if it succeeds with a result that is not null.
             0 if !found.is_null() => return Some(read(unsafe { entry.assume_init_ref() })),
             libc::ERANGE if buffer.len() < LARGEST => buffer.resize(buffer.len() * 2, 0),
             libc::EINTR => {}

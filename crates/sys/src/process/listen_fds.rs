@@ -57,7 +57,8 @@ impl ListenFdSetup {
     ) -> io::Result<Self> {
         let count = RawFd::try_from(listen_fds.sockets.len()).map_err(|_| Errno::MFILE)?;
         let dup_above = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, FIRST + count);
-        let sockets = listen_fds.sockets.iter().map(|fd| dup_above(*fd)).collect::<Result<_, _>>()?;
+        let sockets =
+            listen_fds.sockets.iter().map(|fd| dup_above(*fd)).collect::<Result<_, _>>()?;
 
         let kept = listen_fds.environment.iter().filter(|(name, _)| {
             let is_ours = [&b"LISTEN_PID"[..], b"LISTEN_FDS"].contains(&name.as_bytes());
