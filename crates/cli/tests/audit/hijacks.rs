@@ -106,7 +106,7 @@ const PLANTS: [Hijack; 19] = [
         arguments: &[],
     },
     Hijack {
-        what: "IPv4 in IPv6 clothes under a dual-stack listener",
+        what: "an IPv4-mapped IPv6 address under a dual-stack listener",
         victim: (NOBODY, &["tcp6", "rp", "bind=[::]:8443", "listen=8"]),
         culprit: (NOBODY, &["tcp6", "rp", "bind=[::ffff:127.0.0.1]:8443", "listen=8"]),
         found: "narrower-address",

@@ -3,7 +3,7 @@
 //! Dropping a handle kills its process and all descendants, by pid. Every wait has a timeout. A
 //! failed wait prints the whole output of the process.
 
-#![allow(dead_code, unused_imports, reason = "each test binary uses a part of the stage")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of the harness")]
 
 mod cgroup;
 pub(crate) mod footprint;
