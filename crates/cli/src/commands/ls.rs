@@ -91,7 +91,10 @@ pub(crate) fn run(args: Args) -> VerbResult {
         hints(&request, &listing).iter().for_each(|hint| stderr::hint(hint));
     }
     // As lsof: a script can ask whether the port is in use.
-    Ok(ExitCode::from(u8::from(listing.groups.is_empty() && request.on.is_some())))
+    let exit_code = u8::from(listing.groups.is_empty() && request.on.is_some());
+    // The process exits: freeing the strings of every socket would take a tenth of the time.
+    std::mem::forget(listing);
+    Ok(ExitCode::from(exit_code))
 }
 
 fn watch(request: &ListRequest, json: bool, wide: bool) -> VerbResult {

@@ -71,18 +71,34 @@ pub struct Group {
 /// The result is ordered by protocol, port and IP. Members are ordered by their first pid; members
 /// without a known process come last. An unknown `SO_REUSEPORT` is inferred if the group proves it.
 #[must_use]
-pub fn group_by_address(mut members: Vec<Member>) -> Vec<Group> {
-    members.sort_by(|a, b| {
-        let (key, other) = (sort_key(&a.socket.address), sort_key(&b.socket.address));
-        key.cmp(&other).then_with(|| first_pid(a).cmp(&first_pid(b)))
-    });
-    let mut groups: Vec<Group> = Vec::new();
-    for member in members {
-        match groups.last_mut() {
-            Some(group) if group.address == member.socket.address => group.members.push(member),
-            _ => {
-                let address = member.socket.address.clone();
-                groups.push(Group { address, members: vec![member] });
+pub fn group_by_address(members: Vec<Member>) -> Vec<Group> {
+    // Sorting small keys is cheaper than sorting members: few sockets share a port.
+    let mut keys: Vec<(Protocol, u16, usize)> = members
+        .iter()
+        .enumerate()
+        .map(|(index, member)| {
+            let address = &member.socket.address;
+            (address.protocol, address.port(), index)
+        })
+        .collect();
+    keys.sort_unstable();
+    let mut members: Vec<Option<Member>> = members.into_iter().map(Some).collect();
+    let mut groups: Vec<Group> = Vec::with_capacity(members.len());
+    for on_port in keys.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+        let mut on_port: Vec<Member> =
+            on_port.iter().filter_map(|(.., index)| members[*index].take()).collect();
+        on_port.sort_by(|a, b| {
+            let (address, other) = (&a.socket.address, &b.socket.address);
+            address.cmp(other).then_with(|| first_pid(a).cmp(&first_pid(b)))
+        });
+        let first_on_port = groups.len();
+        for member in on_port {
+            match groups[first_on_port..].last_mut() {
+                Some(group) if group.address == member.socket.address => group.members.push(member),
+                _ => {
+                    let address = member.socket.address.clone();
+                    groups.push(Group { address, members: vec![member] });
+                }
             }
         }
     }
@@ -111,10 +127,6 @@ fn infer_shared(protocol: Protocol, members: &mut [Member]) {
 fn first_pid(member: &Member) -> (bool, Option<i32>, u64) {
     let pid = member.processes.iter().map(|process| process.pid).min();
     (pid.is_none(), pid, member.socket.inode)
-}
-
-fn sort_key(address: &Address) -> (Protocol, u16, &Address) {
-    (address.protocol, address.port(), address)
 }
 
 #[cfg(test)]

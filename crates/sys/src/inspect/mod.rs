@@ -69,11 +69,11 @@ pub fn list_sockets(query: &SocketQuery) -> Result<Snapshot, InspectError> {
         .map(|socket| {
             let holders = of.get(&socket.inode).map_or(&[][..], Vec::as_slice);
             let options = options.get(&socket.inode).copied();
+            // `collect` would allocate space for 4 processes, and most sockets have 1.
+            let mut processes = Vec::with_capacity(holders.len());
+            processes.extend(holders.iter().filter_map(|holder| programs.process(holder.pid)));
             Member {
-                processes: holders
-                    .iter()
-                    .filter_map(|holder| programs.process(holder.pid))
-                    .collect(),
+                processes,
                 user: users.name(socket.uid),
                 shared: options.map(|options| options.reuse_port),
                 options,

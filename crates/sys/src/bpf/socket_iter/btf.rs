@@ -21,7 +21,7 @@ const FUNC: u32 = 12;
 const DEPTH: usize = 16;
 
 /// Every `STRIDE`-th type has its offset recorded. Finding one walks over at most `STRIDE` types.
-const STRIDE: usize = 64;
+const STRIDE: u32 = 64;
 
 /// The types of a kernel.
 #[derive(Debug)]
@@ -64,13 +64,14 @@ impl<'a> Btf<'a> {
             Self { types, strings, starts: Vec::new(), structs: vec![], functions: vec![] };
         let mut wanted_structs = Names::new(structs);
         let mut wanted_functions = Names::new(functions);
-        let (mut at, mut number) = (0, 0_u32);
-        while let Some(record) = types.get(at..).and_then(<[u8]>::first_chunk::<TYPE>) {
-            if number as usize % STRIDE == 0 {
-                found.starts.push(u32::try_from(at).ok()?);
+        let (mut rest, mut number) = (types, 0_u32);
+        while let Some((record, after)) = rest.split_first_chunk::<TYPE>() {
+            if number % STRIDE == 0 {
+                found.starts.push(u32::try_from(types.len() - rest.len()).ok()?);
             }
             number += 1;
-            let [name, info] = [u32_at(record, 0)?, u32_at(record, 4)?];
+            let [a, b, c, d, e, f, g, h, ..] = *record;
+            let (name, info) = (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]));
             let kind = kind_of(info);
             if kind == STRUCT {
                 if let Some(name) = wanted_structs.take(strings, name) {
@@ -84,9 +85,9 @@ impl<'a> Btf<'a> {
             if wanted_structs.0.is_empty() && wanted_functions.0.is_empty() {
                 return Some(found);
             }
-            at += TYPE + size_after(kind, count_of(info))?;
+            rest = after.get(size_after(kind, count_of(info))?..)?;
         }
-        (at == types.len()).then_some(found)
+        rest.is_empty().then_some(found)
     }
 
     /// The number of a function.
@@ -147,9 +148,10 @@ impl<'a> Btf<'a> {
     }
 
     fn numbered(&self, number: u32) -> Option<BtfType<'a>> {
-        let index = usize::try_from(number.checked_sub(1)?).ok()?;
-        let known = (index / STRIDE).min(self.starts.len().checked_sub(1)?);
-        let mut at = usize::try_from(*self.starts.get(known)?).ok()?;
+        let index = number.checked_sub(1)?;
+        let last = u32::try_from(self.starts.len()).ok()?.checked_sub(1)?;
+        let known = (index / STRIDE).min(last);
+        let mut at = usize::try_from(*self.starts.get(usize::try_from(known).ok()?)?).ok()?;
         for _ in known * STRIDE..index {
             let info = u32_at(self.types, at.checked_add(4)?)?;
             at += TYPE + size_after(kind_of(info), count_of(info))?;

@@ -190,6 +190,8 @@ fn read(mut from: File) -> io::Result<IterResult> {
             Err(error) => return Err(error),
         }
         let (whole, _) = buffer[..filled].as_chunks::<RECORD>();
+        found.holders.of.reserve(whole.len());
+        found.facts.reserve(whole.len());
         whole.iter().for_each(|bytes| found.add(DescriptorRecord::read(bytes)));
         let done = whole.len() * RECORD;
         buffer.copy_within(done..filled, 0);
