@@ -17,7 +17,7 @@ use sameport_policy::model::name::RunName;
 use sameport_policy::model::{Address, Member, Process};
 use sameport_sys::inspect;
 use sameport_sys::inspect::SocketQuery;
-use sameport_sys::netlink;
+use sameport_sys::netlink::AddressProbe;
 use sameport_sys::proc;
 use sameport_sys::process;
 
@@ -31,6 +31,11 @@ const MOST_OWN: usize = 4096;
 /// again is answered without an inspection of every process.
 const MOST_STRANGERS: usize = 256;
 const REMEMBERED: Duration = Duration::from_secs(1);
+
+/// How long an address with sockets of this run only is taken for one without a listing. The check is
+/// not exact in any case: another socket can join between the check and the bind. A program that
+/// binds one address again and again saves a list of every UDP socket for each bind.
+const STAYS_OWN: Duration = Duration::from_millis(5);
 
 /// How often the holders of a socket are looked up: the socket may just be closing.
 const INSPECTIONS: u8 = 2;
@@ -55,6 +60,9 @@ struct CheckedSockets {
     /// The same inodes, the oldest first.
     oldest: VecDeque<u64>,
     strangers: BTreeMap<u64, (Instant, NotAMember)>,
+    /// The last address whose sockets all belonged to this run, for this owner.
+    last_all_own: Option<(Instant, u32, Address)>,
+    probe: AddressProbe,
 }
 
 impl GroupCheck {
@@ -72,9 +80,12 @@ impl GroupCheck {
     /// kernel itself refuses to share with another user's sockets.
     pub(crate) fn members(&self, inode: u64, owner: u32, address: &Address) -> PortMembers {
         let Some(group) = &self.0 else { return PortMembers::default() };
-        if !netlink::may_be_taken(address) {
-            group.sockets().add_own([inode]);
-            return PortMembers::default();
+        {
+            let mut sockets = group.sockets();
+            if sockets.all_own(address, owner) || !sockets.probe.may_be_taken(address) {
+                sockets.add_own([inode]);
+                return PortMembers::default();
+            }
         }
         let query = SocketQuery::only(address.protocol).on(address.port());
         // What cannot be listed is left to the kernel.
@@ -91,6 +102,9 @@ impl GroupCheck {
             .collect();
         let stranger = if unknown.is_empty() {
             sockets.add_own([inode]);
+            if !group_listens {
+                sockets.last_all_own = Some((Instant::now(), owner, address.clone()));
+            }
             None
         } else if let Some(stranger) = unknown.iter().find_map(|inode| sockets.stranger(*inode)) {
             Some(stranger)
@@ -146,6 +160,13 @@ impl KnownGroup {
 }
 
 impl CheckedSockets {
+    /// Whether all sockets on this address belonged to this run a moment ago.
+    fn all_own(&self, address: &Address, owner: u32) -> bool {
+        self.last_all_own
+            .as_ref()
+            .is_some_and(|(at, of, on)| at.elapsed() < STAYS_OWN && *of == owner && on == address)
+    }
+
     fn add_own(&mut self, inodes: impl IntoIterator<Item = u64>) {
         for inode in inodes {
             self.strangers.remove(&inode);

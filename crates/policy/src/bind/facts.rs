@@ -25,6 +25,18 @@ pub struct RunRules<'a> {
     pub holds: bool,
 }
 
+impl RunRules<'_> {
+    /// Whether a bind of this address continues untouched whatever its socket is.
+    #[must_use]
+    pub fn leave_alone(&self, asked: SocketAddr) -> bool {
+        let is_shared = asked.port() != 0 && self.ports.contains(asked.port());
+        // The held sockets remember the sockets whose port the kernel picks.
+        let is_held = self.holds && asked.port() == 0;
+        let is_changed = self.transparent || self.owner.is_some() || !self.rules.is_empty();
+        !is_shared && !is_held && !is_changed
+    }
+}
+
 /// One call of a worker.
 #[derive(Debug, Clone)]
 pub struct BindFacts<'a> {

@@ -271,7 +271,14 @@ mod tests {
         ];
         for (facts, expected) in cases {
             assert_eq!(steps(&facts), expected, "{facts:?}");
+            if facts.run.leave_alone(facts.attempt.address.unwrap()) {
+                assert_eq!(expected, alone, "{facts:?}");
+            }
         }
+        let is_left_alone =
+            |run: RunRules<'_>, address: &str| run.leave_alone(address.parse().unwrap());
+        assert!(is_left_alone(left_alone, "127.0.0.1:80") && is_left_alone(RUN, "[::]:0"));
+        assert!(!is_left_alone(RUN, "127.0.0.1:80") && !is_left_alone(holds, "[::]:0"));
     }
 
     #[test]

@@ -13,13 +13,21 @@ pub enum PortSet {
     Only(BTreeSet<u16>),
 }
 
+impl PortSet {
+    /// Whether this port is shared.
+    #[must_use]
+    pub fn contains(&self, port: u16) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(ports) => ports.contains(&port),
+        }
+    }
+}
+
 /// Decides. Every fixed port is shared unless `ports` says otherwise.
 #[must_use]
 pub fn decide(attempt: &BindAttempt, ports: &PortSet) -> ShareDecision {
-    let wanted = match (ports, attempt.address) {
-        (PortSet::Only(only), Some(address)) => only.contains(&address.port()),
-        _ => true,
-    };
+    let wanted = attempt.address.is_none_or(|address| ports.contains(address.port()));
     crate::bind::share::decide(attempt, wanted)
 }
 

@@ -6,7 +6,7 @@ use sameport_policy::model::{Member, Protocol, SocketOptions, SocketState};
 use socket2::{Domain, Socket, Type};
 
 use super::*;
-use crate::netlink::may_be_taken;
+use crate::netlink::AddressProbe;
 use crate::serial::run_exclusive;
 
 fn own_pid() -> i32 {
@@ -165,7 +165,9 @@ fn where_a_process_listens_is_found_and_nothing_the_kernel_gave_away() {
 #[test]
 fn what_nobody_waits_on_is_told_in_one_step() {
     let _alone = run_exclusive();
-    let taken = |protocol, address: SocketAddr| may_be_taken(&Address::new(protocol, address));
+    let mut probe = AddressProbe::default();
+    let mut taken =
+        |protocol, address: SocketAddr| probe.may_be_taken(&Address::new(protocol, address));
     let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
     // Where each socket is, where it is found, and where it is not.
     let cases: [(&str, &[&str], &[&str]); 5] = [
@@ -203,8 +205,8 @@ fn what_nobody_waits_on_is_told_in_one_step() {
     // What has no answer in one step is not said to be free.
     let on_lo =
         Address { device: Some("lo".into()), ..Address::new(Protocol::Tcp, at("0.0.0.0", 1)) };
-    assert!(may_be_taken(&on_lo));
     assert!(taken(Protocol::Udp, at("fe80::1", 1)));
+    assert!(probe.may_be_taken(&on_lo));
 }
 
 /// Every socket at this address, in any state, by what it does.

@@ -1,5 +1,6 @@
 //! Lists of sockets from the kernel by `NETLINK_SOCK_DIAG`.
 
+mod address_probe;
 mod connections;
 mod error;
 mod inet_diag;
@@ -7,8 +8,9 @@ mod sock_diag;
 pub(crate) mod sockets;
 mod time_wait;
 
+pub use address_probe::AddressProbe;
 pub use connections::{count_connections, count_handshakes, is_accepted};
 pub use error::InspectError;
 pub use sock_diag::sock_diag_available;
-pub use sockets::{StateFilter, may_be_taken};
+pub use sockets::StateFilter;
 pub use time_wait::{TimeWait, time_wait_sockets};

@@ -75,7 +75,7 @@ impl DiagRequest {
 
     /// Whether a connection or datagram to this IP and the request's port would find a socket that is not
     /// bound to a device. The cost does not depend on the number of sockets.
-    pub(crate) fn finds(self, ip: IpAddr) -> Result<bool, DiagError> {
+    pub(crate) fn finds(self, ip: IpAddr, kernel: &OwnedFd) -> Result<bool, DiagError> {
         let mut request = self.bytes();
         request[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
         // UDP swaps source and destination, so both get the address.
@@ -90,11 +90,10 @@ impl DiagRequest {
         // INET_DIAG_NOCOOKIE: any cookie.
         request[64..72].fill(u8::MAX);
 
-        let kernel = open()?;
-        rustix::net::send(&kernel, &request, SendFlags::empty()).map_err(failed("send"))?;
+        rustix::net::send(kernel, &request, SendFlags::empty()).map_err(failed("send"))?;
         let mut buffer = [0; ONE];
         loop {
-            let received = match rustix::net::recv(&kernel, &mut buffer[..], RecvFlags::empty()) {
+            let received = match rustix::net::recv(kernel, &mut buffer[..], RecvFlags::empty()) {
                 Err(Errno::INTR) => continue,
                 outcome => outcome.map_err(failed("recv"))?.0,
             };
@@ -224,7 +223,7 @@ pub fn sock_diag_available(protocol: libc::c_int) -> io::Result<()> {
 }
 
 /// A netlink socket connected to the kernel, so that it receives no message of another process.
-fn open() -> Result<OwnedFd, DiagError> {
+pub(crate) fn open() -> Result<OwnedFd, DiagError> {
     let socket = rustix::net::socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,

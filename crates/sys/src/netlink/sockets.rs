@@ -155,24 +155,6 @@ impl DeviceNames {
     }
 }
 
-/// Whether a socket may wait on this address or on a wildcard that includes it, in the caller's network
-/// namespace. False is certain. True also where only a wildcard is taken, for an address with a device,
-/// and if the request fails. The cost does not depend on the number of sockets. Needs no privilege.
-#[must_use]
-pub fn may_be_taken(address: &Address) -> bool {
-    // The UDP lookup of an IPv4-mapped address does not search IPv4 sockets.
-    let ip = address.socket.ip().to_canonical();
-    let confined =
-        address.device.is_some() || matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    let protocol = match address.protocol {
-        Protocol::Tcp => libc::IPPROTO_TCP,
-        Protocol::Udp => libc::IPPROTO_UDP,
-    };
-    let family = if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let request = DiagRequest { protocol, family, states: 0, port: address.port() };
-    confined || request.finds(ip).unwrap_or(true)
-}
-
 /// `if` and the index if the interface is gone or its name is not UTF-8.
 fn interface_name(index: u32) -> String {
     let (family, kind) = (AddressFamily::UNIX, SocketType::DGRAM);

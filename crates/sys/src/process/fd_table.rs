@@ -13,6 +13,29 @@ use crate::errno::{from_io, last_errno};
 pub(crate) const PIDFD_THREAD: PidfdFlags =
     PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
 
+/// Remembers the pidfd of the last thread, so that a thread that makes many calls is opened once.
+#[derive(Debug, Default)]
+pub struct LastThread(Option<(i32, OwnedFd)>);
+
+impl LastThread {
+    /// The pidfd of this thread, if it was the last. It stays right as long as it reaches a thread:
+    /// the kernel gives the number to another thread only when the first one is gone.
+    pub(crate) fn get(&self, tid: i32) -> Option<&OwnedFd> {
+        self.0.as_ref().filter(|(last, _)| *last == tid).map(|(_, pidfd)| pidfd)
+    }
+
+    /// Opens this thread and remembers it. `None`: the kernel has no PIDFD_THREAD (< 6.9).
+    pub(crate) fn open(&mut self, tid: i32) -> Result<Option<&OwnedFd>, Errno> {
+        self.0 = None;
+        let Some(pid) = Pid::from_raw(tid) else { return Err(Errno::SRCH) };
+        match rustix::process::pidfd_open(pid, PIDFD_THREAD) {
+            Ok(pidfd) => Ok(Some(&self.0.insert((tid, pidfd)).1)),
+            Err(Errno::INVAL) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
 /// Opens a pidfd through which `pidfd_getfd(2)` reaches the thread's own descriptor table. `None`:
 /// the thread does not share the table of its process, and the kernel has no PIDFD_THREAD (< 6.9).
 ///

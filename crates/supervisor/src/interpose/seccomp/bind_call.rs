@@ -11,10 +11,9 @@ use sameport_policy::bind::plan::{
 use sameport_policy::bind::share::BindAttempt;
 use sameport_policy::model::Protocol;
 use sameport_policy::refusal::Refusal;
-use sameport_policy::seccomp::calls::AddrArgument;
 use sameport_sys::Errno;
 
-use super::call::{AddressOptions, SocketCall, may_be_transparent, may_bind, read_address};
+use super::call::{AddressOptions, SocketCall, may_be_transparent, may_bind};
 use super::handler::{CallReply, Handled, NotificationHandler};
 use crate::error::PrivateSocketError;
 use crate::event::{Remark, RunEvent};
@@ -23,12 +22,7 @@ use crate::private_group;
 use crate::report::{CallKind, Report};
 
 impl NotificationHandler {
-    pub(super) fn bind(
-        &self,
-        call: SocketCall<'_>,
-        argument: AddrArgument,
-    ) -> Result<Handled, Errno> {
-        let Some(asked) = read_address(call.tid(), argument) else { return Ok(Handled::CONTINUE) };
+    pub(super) fn bind(&self, call: SocketCall<'_>, asked: SocketAddr) -> Result<Handled, Errno> {
         let options = call.address_options()?;
         let mut facts = self.facts(&call, &options, Some(asked))?;
         let plan = loop {

@@ -7,6 +7,7 @@ use sameport_policy::bind::source;
 use sameport_policy::bind::source::OutgoingSocket;
 use sameport_policy::seccomp::calls::{AddrArgument, Architecture, WorkerCall};
 use sameport_sys::Errno;
+use sameport_sys::process::LastThread;
 use sameport_sys::seccomp::{Notification, NotifyListener};
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
 use tokio::sync::mpsc::Sender;
@@ -64,12 +65,15 @@ pub(super) struct NotificationHandler {
 impl NotificationHandler {
     /// Answers one notification. If anything fails on the way, the worker's call continues: the
     /// kernel then returns the true error.
+    ///
+    /// Returns a report for the supervisor.
     pub(super) fn answer(
         &self,
         listener: &NotifyListener,
         notification: &Notification,
-    ) -> Result<(), Errno> {
-        let handled = match self.handle(listener, notification) {
+        last: &mut LastThread,
+    ) -> Result<Option<Report>, Errno> {
+        let handled = match self.handle(listener, notification, last) {
             Ok(handled) => handled,
             Err(Errno::MFILE | Errno::NFILE) => {
                 self.out_of_reach(notification, OutOfReach::DescriptorLimit)
@@ -81,14 +85,7 @@ impl NotificationHandler {
             CallReply::Continue => listener.let_continue(notification.id)?,
             CallReply::Result(result) => listener.answer(notification.id, result)?,
         };
-        // A full channel loses a report, never an answer; the socket is not followed then.
-        if let Some(report) = handled.report
-            && let Err(lost) = self.reports.try_send(report)
-            && let Report::CallAnswered(call) = lost.into_inner()
-        {
-            self.kept.lose(call.inode);
-        }
-        Ok(())
+        Ok(handled.report)
     }
 
     /// A socket that cannot be reached is not shared. A bind that must not happen as the program
@@ -110,12 +107,21 @@ impl NotificationHandler {
         &self,
         listener: &NotifyListener,
         notification: &Notification,
+        last: &mut LastThread,
     ) -> Result<Handled, Errno> {
         let Some(call) = read_call(self.machine, notification)? else {
             return Ok(Handled::CONTINUE);
         };
+        let tid = notification.tid;
         let Some(fd) = call.fd() else { return Ok(Handled::CONTINUE) };
-        let socket = match WorkerSocket::from_thread(notification.tid, fd)? {
+        let asked = match call {
+            WorkerCall::Bind(argument) => match read_address(tid, argument) {
+                Some(asked) if !self.rules().leave_alone(asked) => Some(asked),
+                _ => return Ok(Handled::CONTINUE),
+            },
+            _ => None,
+        };
+        let socket = match WorkerSocket::from_last_thread(last, tid, fd)? {
             SocketAccess::Socket(socket) => socket,
             SocketAccess::NotASocket | SocketAccess::Gone => return Ok(Handled::CONTINUE),
             SocketAccess::Forbidden => {
@@ -130,12 +136,12 @@ impl NotificationHandler {
         };
         let call_on =
             SocketCall { listener, notification: *notification, fd, socket, protocol, is_v6 };
-        match call {
-            WorkerCall::Bind(argument) => self.bind(call_on, argument),
-            WorkerCall::Listen { backlog, .. } => self.listen(call_on, backlog),
-            WorkerCall::Shutdown { .. } => Ok(self.shutdown(&call_on)),
-            WorkerCall::Towards(argument) => self.connect(&call_on, argument),
-            WorkerCall::Socketcall { .. } => Ok(Handled::CONTINUE),
+        match (call, asked) {
+            (WorkerCall::Bind(_), Some(asked)) => self.bind(call_on, asked),
+            (WorkerCall::Listen { backlog, .. }, _) => self.listen(call_on, backlog),
+            (WorkerCall::Shutdown { .. }, _) => Ok(self.shutdown(&call_on)),
+            (WorkerCall::Towards(argument), _) => self.connect(&call_on, argument),
+            (WorkerCall::Bind(_) | WorkerCall::Socketcall { .. }, _) => Ok(Handled::CONTINUE),
         }
     }
 

@@ -91,7 +91,9 @@ impl Interposer for SeccompInterposer {
         reporter: Reporter,
     ) -> Result<(), RunError> {
         let failed = |error| RunError::System("start answering", error);
-        self.thread = Some((AnswerThread::start().map_err(failed)?, reporter.sender.clone()));
+        let reports = reporter.sender;
+        let thread = AnswerThread::start(reports.clone(), self.kept.clone()).map_err(failed)?;
+        self.thread = Some((thread, reports));
         let mut answer = |listener| self.answer_worker(listener, None).map_err(failed);
         listeners.into_iter().try_for_each(&mut answer)
     }
@@ -127,9 +129,7 @@ impl Interposer for SeccompInterposer {
     }
 
     fn no_more_workers(&mut self) {
-        if let Some((thread, _)) = self.thread.take() {
-            thread.no_more_workers();
-        }
+        self.thread = None;
     }
 
     fn kept_sockets(&self) -> KeptSockets {
