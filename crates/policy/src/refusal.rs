@@ -1,9 +1,9 @@
-//! Why the kernel refused an address: from what is seen on it to a reason a person can act on.
+//! Why the kernel refused an address: facts in, a reason that a person can act on out.
 
 use crate::membership::NotAMember;
 use crate::model::{Address, Member};
 
-/// What is known after a bind or listen was refused.
+/// The facts after a bind or listen was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusalFacts<'a> {
     /// The address asked for.
@@ -30,18 +30,18 @@ pub enum Refusal {
     NeedsPrivilege,
     /// EADDRINUSE: this member belongs to another user; only one user's sockets can share.
     OtherUser(Member),
-    /// EADDRINUSE: this member is a private group's, and we are not of that group.
+    /// EADDRINUSE: this member belongs to a private group, and the caller does not.
     Private(Member),
-    /// EADDRINUSE: we are of a private group, and this member is not.
-    WeArePrivate(Member),
+    /// EADDRINUSE: the caller belongs to a private group, and this member does not.
+    CallerIsPrivate(Member),
     /// EADDRINUSE: this member, of the same user, has no `SO_REUSEPORT`.
     NotShared(Member),
     /// EADDRINUSE: the refused socket itself had no `SO_REUSEPORT`, this member may.
-    WeDoNotShare(Member),
-    /// EADDRINUSE, ours and not the kernel's: who is on the address does not belong to this run.
-    NotOurs(NotAMember),
-    /// Nothing that can be seen explains it: a connection may still hold the port, a socket that
-    /// is bound but does not listen, or another network namespace's rules.
+    CallerNotShared(Member),
+    /// EADDRINUSE from the supervisor, not the kernel: this member is outside the run's group.
+    OutsideGroup(NotAMember),
+    /// No visible socket explains it: a connection may still hold the port, or a socket that is bound
+    /// and does not listen.
     Unexplained,
 }
 
@@ -59,12 +59,12 @@ pub fn explain(facts: &RefusalFacts<'_>) -> Refusal {
     if let Some(other) = in_the_way().find(|member| member.socket.uid != facts.uid) {
         return match (other.socket.is_private(), crate::model::is_private_uid(facts.uid)) {
             (true, _) => Refusal::Private(other.clone()),
-            (false, true) => Refusal::WeArePrivate(other.clone()),
+            (false, true) => Refusal::CallerIsPrivate(other.clone()),
             (false, false) => Refusal::OtherUser(other.clone()),
         };
     }
     if !facts.shared {
-        return in_the_way().next().cloned().map_or(Refusal::Unexplained, Refusal::WeDoNotShare);
+        return in_the_way().next().cloned().map_or(Refusal::Unexplained, Refusal::CallerNotShared);
     }
     // A member that surely shares cannot be the reason; one that may not is the likeliest.
     in_the_way()
@@ -130,12 +130,12 @@ mod tests {
             |uid, list: &[&Member]| explain(&RefusalFacts { uid, ..facts(members(list)) });
         assert_eq!(
             from_within(0x7000_0001, &[&reserved, &unshared]),
-            Refusal::WeArePrivate(unshared.clone())
+            Refusal::CallerIsPrivate(unshared.clone())
         );
         assert_eq!(from_within(0x7000_0002, &[&reserved]), Refusal::Private(reserved.clone()));
         assert_eq!(from_within(0x7000_0001, &[&reserved]), Refusal::Unexplained);
         let alone = RefusalFacts { shared: false, ..facts(members(&[&sharing])) };
-        assert_eq!(explain(&alone), Refusal::WeDoNotShare(sharing.clone()));
+        assert_eq!(explain(&alone), Refusal::CallerNotShared(sharing.clone()));
         let low = RefusalFacts { needs_privilege: true, ..facts(members(&[&foreign])) };
         assert_eq!(explain(&low), Refusal::NeedsPrivilege);
         let away = RefusalFacts { is_local: false, ..low };

@@ -1,4 +1,4 @@
-//! What the user wants of the workers' sockets, whatever the interposer, and what of it was used.
+//! The options for the workers' sockets, the same for every interposer, and which of them were used.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::verdict::PortSet;
 
-/// What is wanted of every socket.
+/// The options for every socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindOptions {
-    /// The ports to share.
+    /// The ports to share (`--port`).
     pub ports: PortSet,
-    /// Where binds go instead (`--map`).
+    /// The rules that move binds (`--map`).
     pub rules: Vec<MapRule>,
-    /// Where connections come from (`--source`); port 0 for any.
+    /// The source address of connections (`--source`); port 0 for any port.
     pub source: Option<SocketAddr>,
-    /// Whether addresses may be others than this machine's (`--transparent`).
+    /// Whether sockets may bind addresses that are not local (`--transparent`).
     pub transparent: bool,
 }
 
-/// A wish that nothing ever came of.
+/// An option that no call ever used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnusedOption {
     /// A map rule matched no bind.
@@ -31,7 +31,7 @@ pub enum UnusedOption {
     Transparent,
 }
 
-/// Which wishes have been used, marked by whoever carries them out.
+/// The options that have been used; the interposer marks them.
 #[derive(Debug, Clone)]
 pub(crate) struct OptionUsage {
     rules: Arc<[AtomicBool]>,
@@ -40,34 +40,34 @@ pub(crate) struct OptionUsage {
 }
 
 impl OptionUsage {
-    pub(crate) fn nothing_of(wishes: &BindOptions) -> Self {
-        let rules = wishes.rules.iter().map(|_| AtomicBool::new(false)).collect();
+    pub(crate) fn none_of(options: &BindOptions) -> Self {
+        let rules = options.rules.iter().map(|_| AtomicBool::new(false)).collect();
         Self { rules, source: Arc::default(), transparent: Arc::default() }
     }
 
-    /// The rule in this place moved a bind.
-    pub(crate) fn rule(&self, place: usize) {
-        if let Some(rule) = self.rules.get(place) {
+    /// The rule with this index moved a bind.
+    pub(crate) fn rule(&self, index: usize) {
+        if let Some(rule) = self.rules.get(index) {
             rule.store(true, Ordering::Relaxed);
         }
     }
 
-    /// A connection got its source.
+    /// A connection got its source address.
     pub(crate) fn source(&self) {
         self.source.store(true, Ordering::Relaxed);
     }
 
-    /// A socket was to be transparent.
+    /// A socket became transparent, or tried to.
     pub(crate) fn transparent(&self) {
         self.transparent.store(true, Ordering::Relaxed);
     }
 
-    /// What is left.
-    pub(crate) fn unused(&self, wishes: &BindOptions) -> Vec<UnusedOption> {
-        let rules = wishes.rules.iter().zip(self.rules.iter());
+    /// The options that have not been used.
+    pub(crate) fn unused(&self, options: &BindOptions) -> Vec<UnusedOption> {
+        let rules = options.rules.iter().zip(self.rules.iter());
         let rules = rules.filter(|(_, used)| !used.load(Ordering::Relaxed));
-        let source = wishes.source.filter(|_| !self.source.load(Ordering::Relaxed));
-        let transparent = wishes.transparent && !self.transparent.load(Ordering::Relaxed);
+        let source = options.source.filter(|_| !self.source.load(Ordering::Relaxed));
+        let transparent = options.transparent && !self.transparent.load(Ordering::Relaxed);
         rules
             .map(|(rule, _)| UnusedOption::Rule(*rule))
             .chain(source.map(UnusedOption::Source))

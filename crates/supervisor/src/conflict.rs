@@ -1,4 +1,4 @@
-//! Why the kernel refused an address, found out by looking who is on it.
+//! Why the kernel refused an address, from the sockets on its port.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use sameport_policy::refusal;
 use sameport_policy::refusal::{Refusal, RefusalFacts};
 use sameport_sys::inspect;
 
-/// Whose bind was refused.
+/// The caller of a refused bind.
 #[derive(Debug, Clone, Copy)]
 pub struct RefusedCaller {
     /// The owner of its socket.
@@ -18,16 +18,17 @@ pub struct RefusedCaller {
     pub needs_privilege: bool,
 }
 
-/// Decides, from who is on the address's port.
+/// The reason, from the sockets on the address's port.
 pub fn reason(address: &Address, caller: RefusedCaller, members: &[Member]) -> Refusal {
     let RefusedCaller { uid, shared, needs_privilege } = caller;
     let is_local = is_local(address.socket.ip());
     refusal::explain(&RefusalFacts { address, members, uid, shared, is_local, needs_privilege })
 }
 
-/// Everybody on the ports of these addresses, whatever the IP. What only we have open, for the moment
-/// in which a worker is answered, is nobody's; and where we are beside a worker, the worker is first.
-pub fn look_at(addresses: &[&Address]) -> Result<Vec<Member>, inspect::InspectError> {
+/// Every member on the ports of these addresses, whatever the IP address. A socket that only the
+/// supervisor has open, while it answers a worker, is left out; where both have it open, the worker comes
+/// first.
+pub fn members_on(addresses: &[&Address]) -> Result<Vec<Member>, inspect::InspectError> {
     let query = match addresses {
         [one, rest @ ..] if rest.iter().all(|a| same_port(a, one)) => {
             inspect::SocketQuery::only(one.protocol).on(one.port())
@@ -35,10 +36,10 @@ pub fn look_at(addresses: &[&Address]) -> Result<Vec<Member>, inspect::InspectEr
         _ => inspect::SocketQuery::everything(),
     };
     let mut members = inspect::list_sockets(&query)?.members;
-    let ourselves = std::process::id().cast_signed();
-    members.retain(|member| !matches!(&member.processes[..], [only] if only.pid == ourselves));
+    let supervisor = std::process::id().cast_signed();
+    members.retain(|member| !matches!(&member.processes[..], [only] if only.pid == supervisor));
     for member in &mut members {
-        member.processes.sort_by_key(|process| process.pid == ourselves);
+        member.processes.sort_by_key(|process| process.pid == supervisor);
     }
     Ok(members)
 }

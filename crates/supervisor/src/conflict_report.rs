@@ -1,4 +1,4 @@
-//! Looking who is on addresses, to tell of it.
+//! Inspections of addresses, as events.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use sameport_policy::join_debounce;
 use sameport_policy::model::{Address, Member, Protocol};
 use sameport_sys::process;
 
-use crate::conflict::{RefusedCaller, look_at, reason};
+use crate::conflict::{RefusedCaller, members_on, reason};
 use crate::event::RunEvent;
 use crate::report::AnsweredCall;
 
-/// Looks once, and gives who is on each address.
-pub(crate) fn look(due: Vec<Address>) -> Vec<RunEvent> {
-    let members = match look_at(&due.iter().collect::<Vec<_>>()) {
+/// Inspects the machine once, and returns the members of each address.
+pub(crate) fn members_of(due: Vec<Address>) -> Vec<RunEvent> {
+    let members = match members_on(&due.iter().collect::<Vec<_>>()) {
         Ok(members) => members,
         Err(error) => {
             let first = due.into_iter().take(1);
@@ -29,14 +29,14 @@ pub(crate) fn look(due: Vec<Address>) -> Vec<RunEvent> {
     }
     due.into_iter()
         .map(|address| {
-            let there = by_port.get(&(address.protocol, address.port()));
-            who_is_there(address, there.map_or(&[], Vec::as_slice))
+            let members = by_port.get(&(address.protocol, address.port()));
+            shared(address, members.map_or(&[], Vec::as_slice))
         })
         .collect()
 }
 
-/// Who is on an address that a socket has joined.
-fn who_is_there(address: Address, members: &[Member]) -> RunEvent {
+/// The members of an address that a socket has joined.
+fn shared(address: Address, members: &[Member]) -> RunEvent {
     let address = as_listed(address, members);
     let shadowed = join_debounce::shadowed_pairs(&address, members)
         .into_iter()
@@ -48,7 +48,7 @@ fn who_is_there(address: Address, members: &[Member]) -> RunEvent {
     RunEvent::Shared { address, members, shadowed }
 }
 
-/// Whoever has only the address of a bind does not know the socket's device and IPV6_V6ONLY.
+/// The address as the kernel lists it: the address of a bind lacks the device and IPV6_V6ONLY.
 fn as_listed(address: Address, members: &[Member]) -> Address {
     let listed = || members.iter().map(|member| &member.socket.address);
     if listed().any(|other| *other == address) {
@@ -57,12 +57,12 @@ fn as_listed(address: Address, members: &[Member]) -> Address {
     listed().find(|other| other.socket == address.socket).cloned().unwrap_or(address)
 }
 
-/// Why the kernel refused these calls: one look for all.
+/// Why the kernel refused these calls: one inspection for all.
 pub(crate) fn why_refused(calls: Vec<AnsweredCall>) -> Vec<RunEvent> {
     explain(calls.into_iter().map(|asked| (asked.address, asked.caller)).collect())
 }
 
-/// A refusal of which only this is known.
+/// A refused bind that the preload library reported.
 pub(crate) struct RefusedBind {
     pub(crate) address: Address,
     pub(crate) pid: i32,
@@ -70,7 +70,7 @@ pub(crate) struct RefusedBind {
     pub(crate) shared: bool,
 }
 
-/// Why the kernel refused these processes their addresses: one look for all.
+/// Why the kernel refused these processes their addresses: one inspection for all.
 pub(crate) fn why_refused_at(refused: Vec<RefusedBind>) -> Vec<RunEvent> {
     let first_unprivileged = process::first_unprivileged_port();
     let caller = |RefusedBind { address, pid, shared }| {
@@ -85,7 +85,7 @@ fn explain(refused: Vec<(Address, RefusedCaller)>) -> Vec<RunEvent> {
     if addresses.is_empty() {
         return Vec::new();
     }
-    let members = look_at(&addresses).map_err(|error| error.to_string());
+    let members = members_on(&addresses).map_err(|error| error.to_string());
     let explained = refused.into_iter().map(|(address, caller)| match &members {
         Ok(members) => {
             let refusal = reason(&address, caller, members);
@@ -96,8 +96,7 @@ fn explain(refused: Vec<(Address, RefusedCaller)>) -> Vec<RunEvent> {
     explained.collect()
 }
 
-/// A process of which only the number is known. One that is gone had the rights that its supervisor
-/// has.
+/// The caller with this process id. A process that has ended had the rights of its supervisor.
 fn caller(low: bool, pid: i32, shared: bool) -> RefusedCaller {
     let rights = || {
         process::thread_rights(pid)

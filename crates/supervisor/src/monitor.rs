@@ -1,5 +1,4 @@
-//! What is on the addresses of a run: what the threads beside the supervisor report, followed up and
-//! told.
+//! The addresses of a run: follows up the reports of the interposer, and turns them into events.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,24 +13,24 @@ use crate::interpose::kept::KeptSockets;
 use crate::interpose::pending::{CallOutcome, PendingCalls};
 use crate::report::{AnsweredCall, Report};
 
-/// How many things that need saying only once are remembered as said.
-const MOST_SAID: usize = 64;
+/// The limit of remembered remarks: each is reported once.
+const MOST_REMARKS: usize = 64;
 
-/// How many refused addresses are remembered as told.
+/// The limit of remembered refusals: each address is reported once.
 const MOST_REFUSED: usize = 4096;
 
 pub(crate) struct Monitor<'a> {
     tell: &'a mut dyn FnMut(RunEvent),
     sender: mpsc::Sender<Report>,
-    /// The moment that every `Duration` here counts from.
+    /// The start of the run's clock.
     start: Instant,
     outcomes: PendingCalls,
     joins: JoinDebounce,
-    /// Addresses whose refusal has been told; a program that tries again is not told of again.
+    /// Addresses whose refusal has been reported.
     refused: BTreeSet<Address>,
     out_of_reach: bool,
-    said: Vec<Remark>,
-    looking: bool,
+    remarks: Vec<Remark>,
+    is_inspecting: bool,
 }
 
 impl<'a> Monitor<'a> {
@@ -48,12 +47,12 @@ impl<'a> Monitor<'a> {
             joins: JoinDebounce::default(),
             refused: BTreeSet::new(),
             out_of_reach: false,
-            said: Vec::new(),
-            looking: false,
+            remarks: Vec::new(),
+            is_inspecting: false,
         }
     }
 
-    /// Goes on with a clock that shows so much already.
+    /// Continues a clock that shows this time already.
     pub(crate) fn since(mut self, clock: Duration) -> Self {
         self.start = self.start.checked_sub(clock).unwrap_or(self.start);
         self
@@ -63,29 +62,30 @@ impl<'a> Monitor<'a> {
         (self.tell)(event);
     }
 
-    /// How much time has passed.
+    /// The time since the start of the run.
     pub(crate) fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// That much time, as a moment.
+    /// A time of the run's clock, for tokio.
     pub(crate) fn moment(&self, at: Duration) -> tokio::time::Instant {
         tokio::time::Instant::from_std(self.start + at)
     }
 
     /// When to call [`Self::attend`] next.
     pub(crate) fn next(&self) -> Option<Duration> {
-        let joins = self.joins.next_deadline().filter(|_| !self.looking);
+        let joins = self.joins.next_deadline().filter(|_| !self.is_inspecting);
         [self.outcomes.next(), joins].into_iter().flatten().min()
     }
 
-    pub(crate) fn hear(&mut self, news: Report) {
-        match news {
+    /// Takes a report of the interposer.
+    pub(crate) fn hear(&mut self, report: Report) {
+        match report {
             Report::CallAnswered(asked) => {
                 let now = self.now();
                 self.outcomes.follow(asked, now);
             }
-            Report::OutOfReach(tid, why) => self.tell_out_of_reach(tid, why),
+            Report::OutOfReach(tid, why) => self.report_out_of_reach(tid, why),
             Report::Event(RunEvent::Shared { address, members, shadowed }) => {
                 if self.joins.should_report(&address, &members, !shadowed.is_empty()) {
                     self.tell(RunEvent::Shared { address, members, shadowed });
@@ -93,33 +93,32 @@ impl<'a> Monitor<'a> {
             }
             Report::Event(event) => self.tell(event),
             Report::Joined(address) => self.learn(vec![CallOutcome::Joined(address)]),
-            Report::InspectionDone => self.looking = false,
-            Report::Refused(event) => self.tell_refusal(event),
+            Report::InspectionDone => self.is_inspecting = false,
+            Report::Refused(event) => self.report_refusal(event),
             Report::Remark(remark) => {
-                // A program that binds again and again is told of once.
-                if self.said.len() < MOST_SAID && !self.said.contains(&remark) {
-                    self.said.push(remark);
+                if self.remarks.len() < MOST_REMARKS && !self.remarks.contains(&remark) {
+                    self.remarks.push(remark);
                     self.tell(RunEvent::Remark(remark));
                 }
             }
         }
     }
 
-    fn tell_refusal(&mut self, event: RunEvent) {
+    fn report_refusal(&mut self, event: RunEvent) {
         if let RunEvent::Refused { address, .. } = &event
-            && self.is_unheard(address)
+            && self.is_new_refusal(address)
         {
             self.tell(event);
         }
     }
 
-    fn tell_out_of_reach(&mut self, tid: i32, why: OutOfReach) {
+    fn report_out_of_reach(&mut self, tid: i32, why: OutOfReach) {
         if !std::mem::replace(&mut self.out_of_reach, true) {
             self.tell(RunEvent::OutOfReach { tid, why });
         }
     }
 
-    /// Follows up what is due.
+    /// Follows up the calls and addresses that are due.
     pub(crate) fn attend(&mut self) {
         let now = self.now();
         let known = self.outcomes.inspect_due(now);
@@ -127,8 +126,8 @@ impl<'a> Monitor<'a> {
         if let Some(count) = self.outcomes.lost() {
             self.tell(RunEvent::Untracked { count });
         }
-        if !self.looking {
-            self.look_for_members(now);
+        if !self.is_inspecting {
+            self.inspect_members(now);
         }
     }
 
@@ -147,42 +146,42 @@ impl<'a> Monitor<'a> {
                     self.refused.remove(&address);
                     self.joins.joined(address, now);
                 }
-                CallOutcome::Refused(asked) if self.is_unheard(&asked.address) => {
+                CallOutcome::Refused(asked) if self.is_new_refusal(&asked.address) => {
                     refused.push(asked);
                 }
                 CallOutcome::Refused(_) => {}
             }
         }
         if !refused.is_empty() {
-            self.look_for_reasons(refused);
+            self.inspect_refusals(refused);
         }
     }
 
-    /// Whether a refusal of this address has not been told; from now on it has.
-    fn is_unheard(&mut self, address: &Address) -> bool {
+    /// Whether the refusal of this address is new. It counts as reported from now on.
+    fn is_new_refusal(&mut self, address: &Address) -> bool {
         if self.refused.len() >= MOST_REFUSED {
             self.refused.clear();
         }
         self.refused.insert(address.clone())
     }
 
-    /// Looking takes as long as the machine has descriptors, so it is done beside the rest, once for
-    /// all addresses that are due, and one look at a time.
-    fn look_for_members(&mut self, now: Duration) {
+    /// An inspection takes longer the more descriptors the machine has: it runs on another thread, once
+    /// for all addresses that are due, one at a time.
+    fn inspect_members(&mut self, now: Duration) {
         let due = self.joins.due(now);
         if due.is_empty() {
             return;
         }
-        self.looking = true;
-        let done = PollDone(self.sender.clone());
+        self.is_inspecting = true;
+        let done = InspectionEnd(self.sender.clone());
         tokio::task::spawn_blocking(move || {
-            for event in conflict_report::look(due) {
+            for event in conflict_report::members_of(due) {
                 drop(done.0.blocking_send(Report::Event(event)));
             }
         });
     }
 
-    fn look_for_reasons(&self, refused: Vec<AnsweredCall>) {
+    fn inspect_refusals(&self, refused: Vec<AnsweredCall>) {
         let sender = self.sender.clone();
         tokio::task::spawn_blocking(move || {
             for event in conflict_report::why_refused(refused) {
@@ -191,28 +190,27 @@ impl<'a> Monitor<'a> {
         });
     }
 
-    /// A worker that was refused its address often ends at once, even before we hear that it was
-    /// answered: say why before we end too. The threads beside us have been told of the end.
-    pub(crate) async fn finish(mut self, mut news: mpsc::Receiver<Report>) {
+    /// Reports refusals that are still open. A worker that was refused its address often ends at once,
+    /// even before the report of its call arrives.
+    pub(crate) async fn finish(mut self, mut reports: mpsc::Receiver<Report>) {
         const PATIENCE: Duration = Duration::from_secs(2);
         let (unused, _) = mpsc::channel(1);
-        // The other senders: the threads beside us, until they have seen the end, and the looks
-        // under way.
+        // The other senders: the interposer's threads, which end now, and inspections under way.
         self.sender = unused;
         let until = tokio::time::Instant::now() + PATIENCE;
-        while let Ok(Some(item)) = tokio::time::timeout_at(until, news.recv()).await {
-            self.hear(item);
-            self.tell_the_last();
+        while let Ok(Some(report)) = tokio::time::timeout_at(until, reports.recv()).await {
+            self.hear(report);
+            self.report_last();
         }
-        self.tell_the_last();
+        self.report_last();
     }
 
-    /// Nobody waits for us any more, so looks may be taken here.
-    fn tell_the_last(&mut self) {
+    /// No worker waits for the supervisor any more, so the inspection may run on this thread.
+    fn report_last(&mut self) {
         let mut refused = Vec::new();
         for outcome in self.outcomes.inspect_ended() {
             if let CallOutcome::Refused(asked) = outcome
-                && self.is_unheard(&asked.address)
+                && self.is_new_refusal(&asked.address)
             {
                 refused.push(asked);
             }
@@ -224,10 +222,10 @@ impl<'a> Monitor<'a> {
     }
 }
 
-/// Says that a look is over, however it ends.
-struct PollDone(mpsc::Sender<Report>);
+/// Reports the end of an inspection, however it ends.
+struct InspectionEnd(mpsc::Sender<Report>);
 
-impl Drop for PollDone {
+impl Drop for InspectionEnd {
     fn drop(&mut self) {
         drop(self.0.blocking_send(Report::InspectionDone));
     }

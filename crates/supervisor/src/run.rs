@@ -29,7 +29,7 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
         Some(named) => inherited::gather(named, activation, plan.owner()),
         None => inherited::refuse(activation).map(|()| Vec::new()),
     };
-    let usage = OptionUsage::nothing_of(&plan.bind_options);
+    let usage = OptionUsage::none_of(&plan.bind_options);
     let mut attempt = Attempt {
         plan,
         usage: &usage,

@@ -6,7 +6,7 @@ use sameport::{Error as SocketError, ErrorKind as SocketErrorKind};
 use sameport_policy::membership::{NotAMember, RunIdentity};
 use sameport_policy::model::{Address, Process, Protocol};
 use sameport_policy::refusal::Refusal;
-use sameport_supervisor::conflict::{RefusedCaller, look_at, reason};
+use sameport_supervisor::conflict::{RefusedCaller, members_on, reason};
 use sameport_sys::Errno;
 
 use super::{ExitKind, Failure};
@@ -51,7 +51,7 @@ pub(super) fn open_failure(address: SocketAddr, errno: Errno, is_private: bool) 
 /// The message and the hint, where a visible socket explains the refusal.
 fn explain(address: &Address, shared: bool, needs_privilege: bool) -> Option<(String, String)> {
     let caller = RefusedCaller { uid: sameport_sys::effective_user(), shared, needs_privilege };
-    match reason(address, caller, &look_at(&[address]).ok()?) {
+    match reason(address, caller, &members_on(&[address]).ok()?) {
         Refusal::Unexplained => None,
         refusal => Some(refusal_advice(address, &refusal)),
     }
@@ -81,7 +81,7 @@ pub(crate) fn refusal_advice(address: &Address, refusal: &Refusal) -> (String, S
             format!("port {port} is held by {}, which no other socket can join", holder(member)),
             format!("run it as that user with --private in the same group, {another}"),
         ),
-        Refusal::WeArePrivate(member) => (
+        Refusal::CallerIsPrivate(member) => (
             format!(
                 "port {port} is held by {}, which is not in this private group",
                 holder(member)
@@ -97,11 +97,11 @@ pub(crate) fn refusal_advice(address: &Address, refusal: &Refusal) -> (String, S
                 format!("restart it under `sameport run -- {program} …`, {another}"),
             )
         }
-        Refusal::WeDoNotShare(member) => (
+        Refusal::CallerNotShared(member) => (
             format!("port {port} is held by {}, and --exclusive does not share", holder(member)),
             format!("share it, without --exclusive, {another}"),
         ),
-        Refusal::NotOurs(owner) => not_a_member(address, owner),
+        Refusal::OutsideGroup(owner) => not_a_member(address, owner),
         Refusal::Unexplained => (
             format!("{address} was refused, and no visible listener explains it"),
             format!("a connection may still hold the port: ss -tan 'sport = :{port}'"),

@@ -10,7 +10,7 @@ use crate::bind::share::BindAttempt;
 use crate::bind::verdict::PortSet;
 use crate::membership::NotAMember;
 
-/// What a run does to the sockets of its workers.
+/// The options of a run that change the sockets of its workers.
 #[derive(Debug, Clone, Copy)]
 pub struct RunRules<'a> {
     /// The ports to share (`--port`).
@@ -54,7 +54,7 @@ pub struct BindFacts<'a> {
     pub members: Option<PortMembers>,
 }
 
-/// What a worker may do itself. A supervisor with more privileges must not lend them.
+/// The rights of a worker. A supervisor with more privileges must not lend them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BindRights {
     /// Whether the worker may bind the port that the decision asked about.

@@ -1,7 +1,7 @@
 //! Rules as a hash table, for a decider that can only look up: the eBPF programs in `bpf/`.
 //!
-//! What [`crate::bind::map::decide`] finds by going through a list is found by at most six lookups, the
-//! most specific first. Keys and targets are bytes in the layout of `bpf/bind.bpf.c`, numbers in
+//! At most six lookups, the most specific first, find the rule that [`crate::bind::map::decide`] finds in
+//! a list. Keys and targets are bytes in the layout of `bpf/bind.bpf.c`, numbers in
 //! little-endian order.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,7 +25,7 @@ pub fn key(rule: &MapRule) -> RuleKey {
     make_key(rule.protocol, rule.from.ip, rule.from.port.unwrap_or(0))
 }
 
-/// What is found there. `place` is the rule's own in the list.
+/// The value under that key. `place` is the rule's index in the list.
 #[must_use]
 pub fn target(rule: &MapRule, place: u32) -> RuleTarget {
     let mut bytes = [0; 24];

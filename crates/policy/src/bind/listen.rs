@@ -1,4 +1,4 @@
-//! What happens to one `listen` of a worker: from its facts to the steps, all at once.
+//! The decision about one `listen` of a worker: facts in, steps out.
 
 use crate::bind::facts::{BindFacts, MissingFact};
 use crate::bind::plan::{Decision, NewOwner};
@@ -13,11 +13,11 @@ pub struct ListenFacts<'a> {
     pub socket: BindFacts<'a>,
     /// Whether the socket belongs to the run's private group.
     pub is_private: bool,
-    /// What the run's held sockets say of this socket.
+    /// Whether the run holds this socket.
     pub held: HeldBy,
 }
 
-/// What the held sockets of a run say of one socket.
+/// Whether a run holds a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeldBy {
     /// The run holds no sockets, or not this one.
@@ -28,7 +28,7 @@ pub enum HeldBy {
     Shared,
 }
 
-/// What happens to a `listen`.
+/// The decision about a `listen`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenPlan {
     /// The worker's own call continues, and nothing else happens.
@@ -46,7 +46,7 @@ pub enum ListenPlan {
 /// How a socket listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenSteps {
-    /// Who makes the call.
+    /// The caller.
     pub by: ListenCaller,
     /// Set `SO_REUSEADDR` once the socket listens. Connections of a private group have the option,
     /// and at this moment the socket has none.
@@ -55,7 +55,7 @@ pub struct ListenSteps {
     pub follow: bool,
 }
 
-/// Who makes the call.
+/// The caller of `listen`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenCaller {
     /// The worker: its own call continues.

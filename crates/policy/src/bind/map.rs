@@ -2,8 +2,8 @@
 //! interposer.
 //!
 //! Each side is `PORT`, `ADDR` or `ADDR:PORT` (IPv6 in brackets: `[::1]`, `[::1]:80`), FROM with
-//! `tcp:` or `udp:` before it if the rule is for one of them only. What TO leaves out stays as the
-//! program asked. Of several rules that match, the most specific wins: address and port before
+//! `tcp:` or `udp:` before it if the rule is for one of them only. A part that TO leaves out
+//! stays as in the program's call. Of several rules that match, the most specific wins: address and port before
 //! address before port, and among those the one that names a protocol.
 //!
 //! Only `core` is used: the preload library takes this file as it is, and may not allocate.
@@ -28,13 +28,13 @@ pub struct RuleSide {
 pub struct MapRule {
     /// The protocol it is for, if not both.
     pub protocol: Option<Protocol>,
-    /// What the program asks for.
+    /// The address in the program's call.
     pub from: RuleSide,
-    /// What it gets.
+    /// The address that the socket gets.
     pub to: RuleSide,
 }
 
-/// What a program asks for.
+/// The bind that a program asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapRequest {
     /// TCP or UDP.
@@ -45,7 +45,7 @@ pub struct MapRequest {
     pub v6only: bool,
 }
 
-/// What it gets.
+/// The result of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mapping {
     /// This address, of the socket's own family. An IPv4 address on an IPv6 socket is written
@@ -106,7 +106,7 @@ fn moved_v6(ip: Ipv6Addr, port: u16) -> Mapping {
     Mapping::To(SocketAddrV6::new(ip, port, 0, 0).into())
 }
 
-/// Why a text is not a rule, or a rule not to be had.
+/// Why a text is not a rule, or a rule that no socket could follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MapRuleError {
     /// Not `FROM=TO`.

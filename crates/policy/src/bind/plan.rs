@@ -1,4 +1,4 @@
-//! What happens to one `bind` of a worker: from its facts to the steps, all at once.
+//! The decision about one `bind` of a worker: facts in, steps out.
 
 use std::net::SocketAddr;
 
@@ -19,18 +19,18 @@ pub enum Decision<P> {
     Plan(P),
 }
 
-/// What happens to a bind.
+/// The decision about a bind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindPlan {
     /// The rule that moves the bind, by its place in the list.
     pub rule: Option<usize>,
     /// Where the socket gets bound.
     pub target: SocketAddr,
-    /// What happens.
+    /// The action.
     pub action: BindAction,
 }
 
-/// What happens to a bind.
+/// The action on the socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BindAction {
     /// The call fails, and the socket is not touched.
@@ -86,14 +86,14 @@ pub struct SetReusePort {
     pub clear_reuse_address: bool,
 }
 
-/// Who binds the socket.
+/// The caller of `bind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindCaller {
     /// The worker: its own call continues.
     Worker,
     /// The supervisor, to the target, in the worker's place.
     Supervisor,
-    /// Nobody: EACCES, because the worker could not bind the target itself.
+    /// None: the call fails with EACCES, because the worker could not bind the target itself.
     Denied,
 }
 

@@ -1,7 +1,7 @@
-//! Private groups: whose their sockets are, so that the kernel lets nobody else join.
+//! Private groups: the owner of their sockets, so that the kernel refuses all other sockets.
 //!
 //! Linux lets two sockets share an address only if one user owns both, and makes no exception for root.
-//! A user id that nobody has is therefore a group of its own.
+//! An unused user id is therefore a group of its own.
 
 use crate::bind::verdict::{NotShared, ShareDecision};
 use crate::membership::RunIdentity;
@@ -29,8 +29,8 @@ pub fn owner(user: u32, run: &RunIdentity) -> u32 {
     FIRST + hash.below(COUNT)
 }
 
-/// Whether the socket of a bind that was decided so is the group's. What a program has made shareable by
-/// itself is; so is a port that the kernel picks, because others of the group may be told its number.
+/// Whether the group owns the socket of a bind with this decision. It owns sockets that the program made
+/// shareable by itself, and sockets whose port the kernel picks: the program may pass the number on.
 #[must_use]
 pub fn takes(verdict: ShareDecision) -> bool {
     match verdict {
@@ -42,9 +42,9 @@ pub fn takes(verdict: ShareDecision) -> bool {
 /// Whether this is a listener of the group that a newcomer on `address` would be beside. Only then the
 /// newcomer is to have `SO_REUSEADDR`, as connections of the group have it.
 ///
-/// Those belong to whoever accepted them, and not to the group's owner; but for the option, the kernel
-/// would refuse a newcomer because of them. Where nobody listens, anybody with the option could slip in
-/// between `bind` and `listen`. On UDP nobody is to have it: it lets everybody in.
+/// Connections belong to the process that accepted them, not to the group's owner; without the option the
+/// kernel would refuse the newcomer because of them. Where no socket listens, the option would let any
+/// socket with it in between `bind` and `listen`. On UDP the option lets every socket in.
 #[must_use]
 pub fn stands_beside(owner: u32, address: &Address, listener: &Socket) -> bool {
     let covers = listener.address == *address || address.is_within(&listener.address);

@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use super::protocol::Protocol;
 
-/// What is known when a worker calls `bind`.
+/// The facts when a worker calls `bind`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindAttempt {
     /// TCP (MPTCP included) or UDP (UDP-Lite included); `None` for every other kind of socket.
@@ -21,7 +21,7 @@ pub struct BindAttempt {
     pub same_network: bool,
 }
 
-/// What to do before the bind goes on.
+/// The change to the socket before its bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShareDecision {
     /// Set `SO_REUSEPORT`.

@@ -1,4 +1,4 @@
-//! What `run` does with a worker's bind: make the socket shareable, or leave it alone.
+//! Whether `run` makes a worker's socket shareable, for the ports that the run shares.
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
-//! Who belongs together, and may therefore be on one address.
+//! Groups: which runs may share an address.
 //!
 //! Two runs of one command in one directory share on purpose. Anything else would share by accident,
-//! unless both name the same group. This is a courtesy between the programs of one user, not a fence:
-//! whoever wants in needs no more than an option.
+//! unless both name the same group. The check prevents accidents between the
+//! programs of one user; it is no protection: any program can set SO_REUSEPORT itself.
 
 pub mod run_line;
 
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use crate::model::name::RunName;
 use crate::model::{Address, Process};
 
-/// A `sameport run`, as far as it says to whom it belongs.
+/// The identity of a `sameport run`, which decides its group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunIdentity {
     /// `--group`.
@@ -49,7 +49,7 @@ pub struct SocketHolder {
     pub runs: Vec<RunIdentity>,
 }
 
-/// Somebody whose address is not to be joined.
+/// The holder of a socket that the run must not join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotAMember {
     /// A process of a run of another group.
@@ -60,16 +60,16 @@ pub enum NotAMember {
     Unseen,
 }
 
-/// Whether whoever binds `address` joins those who are on `other`: both take the same traffic, however
-/// they are written. Where one is a part of the other, it takes its part whole, which is another matter.
+/// Whether a socket on `address` joins one on `other`: both take the same traffic, however the addresses
+/// are written. Where one address covers the other, the narrower one takes its part whole, and the sockets
+/// share nothing.
 #[must_use]
 pub fn joins(address: &Address, other: &Address) -> bool {
     address.overlaps(other) && !address.is_within(other) && !other.is_within(address)
 }
 
-/// Who has this socket, if a worker of `run` is not to join it. One holder of its own group is enough.
-/// `shared`: whether the socket has `SO_REUSEPORT`; where it has not, the kernel itself refuses, and
-/// this has no say.
+/// The holder of a socket that a worker of `run` must not join. One holder of the run's own group is
+/// enough to join. `shared`: whether the socket has `SO_REUSEPORT`; without it the kernel itself refuses.
 #[must_use]
 pub fn stranger(
     run: &RunIdentity,

@@ -22,7 +22,7 @@ pub struct Dialect {
     pub sendto: u32,
     /// Number of `shutdown`.
     pub shutdown: u32,
-    /// Number of `io_uring_setup`, the door to binds that seccomp never sees.
+    /// Number of `io_uring_setup`, whose rings bind without a system call that seccomp sees.
     pub io_uring_setup: u32,
     /// Number of `socketcall`, which multiplexes `bind` and `listen` on i386.
     pub socketcall: Option<u32>,
@@ -118,7 +118,7 @@ pub(crate) const SOCKETCALL_SHUTDOWN: u32 = 13;
 /// `shutdown(2)`'s `how` that a listener does not feel (`inet_shutdown` in `net/ipv4/af_inet.c`).
 pub(crate) const SHUT_WR: u32 = 1;
 
-/// What a worker asks of the kernel, with its pointers still in the worker's own memory.
+/// A worker's call, with its pointers still in the worker's own memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerCall {
     /// `bind(fd, address, length)`.

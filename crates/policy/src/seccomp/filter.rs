@@ -21,14 +21,14 @@ pub enum IoUring {
     Allow,
 }
 
-/// What to stop at.
+/// The calls that notify the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilterOptions {
     /// Whether workers may create io_uring rings.
     pub io_uring: IoUring,
     /// Whether to ask about connections too, which costs each of them a round trip.
     pub connections: bool,
-    /// Whether to ask about `shutdown`, which would end a held socket for whoever comes next.
+    /// Whether to ask about `shutdown`, which would end a held socket for the next worker.
     pub shutdowns: bool,
 }
 
@@ -92,7 +92,7 @@ fn block(dialect: &Dialect, stops: FilterOptions) -> Vec<Instruction> {
         ]);
     }
     if stops.shutdowns {
-        // What servers do to every connection they close does nothing to a listener.
+        // Servers call it for every connection; SHUT_WR does nothing to a listener.
         block.extend([
             unless_equal(dialect.shutdown, 4),
             load(OFFSET_SECOND_ARGUMENT),

@@ -177,7 +177,7 @@ impl NotificationHandler {
             BindRefusal::PrivateOnDevice => self.not_private(target, PrivateSocketError::OnDevice),
             BindRefusal::InUse(stranger) => {
                 let (address, refusal) =
-                    (call.address_at(options, target), Refusal::NotOurs(*stranger));
+                    (call.address_at(options, target), Refusal::OutsideGroup(*stranger));
                 let report = Some(Report::Refused(RunEvent::Refused { address, refusal }));
                 Handled { report, ..Handled::error(Errno::ADDRINUSE) }
             }

@@ -88,7 +88,7 @@ impl NotificationHandler {
             }
             ListenPlan::Refuse(stranger) => {
                 self.kept.release(call.socket.inode());
-                let refusal = Refusal::NotOurs(*stranger);
+                let refusal = Refusal::OutsideGroup(*stranger);
                 let report = Some(Report::Refused(RunEvent::Refused { address, refusal }));
                 Ok(Handled { report, ..Handled::error(Errno::ADDRINUSE) })
             }
