@@ -115,12 +115,12 @@ impl NotificationHandler {
         let tid = notification.tid;
         let Some(fd) = call.fd() else { return Ok(Handled::CONTINUE) };
         let asked = match call {
-            WorkerCall::Bind(argument) => match read_address(tid, argument) {
-                Some(asked) if !self.rules().leave_alone(asked) => Some(asked),
-                _ => return Ok(Handled::CONTINUE),
-            },
+            WorkerCall::Bind(argument) => read_address(tid, argument),
             _ => None,
         };
+        if asked.is_some_and(|asked| self.rules().leave_alone(asked)) {
+            return Ok(Handled::CONTINUE);
+        }
         let socket = match WorkerSocket::from_last_thread(last, tid, fd)? {
             SocketAccess::Socket(socket) => socket,
             SocketAccess::NotASocket | SocketAccess::Gone => return Ok(Handled::CONTINUE),
