@@ -1,4 +1,4 @@
-//! What can be seen of sockets that this process made itself.
+//! Listing sockets of this process.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 

@@ -32,7 +32,7 @@ pub struct AttachedPrograms {
     pub exists: bool,
     /// Time of attaching, in whole seconds.
     pub since: SystemTime,
-    /// What the programs do.
+    /// The settings of the programs.
     pub settings: AttachSettings,
     /// Number of shared binds.
     pub shared: u64,

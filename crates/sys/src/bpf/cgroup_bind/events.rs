@@ -21,11 +21,11 @@ pub struct BindEvent {
     pub asked: SocketAddr,
     /// The index in the settings of the rule that applied.
     pub rule: Option<usize>,
-    /// What the programs did.
+    /// The change.
     pub happened: BindAction,
 }
 
-/// What the programs did to a bind. The kernel can still refuse it afterwards.
+/// The change of a bind. The kernel can still refuse it afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindAction {
     /// The bind continued.

@@ -1,11 +1,11 @@
-//! What the programs do, and counters of what they did.
+//! Settings and counters of the programs.
 
 use std::net::SocketAddr;
 
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::verdict::PortSet;
 
-/// What the programs do.
+/// Settings of the programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachSettings {
     /// The ports that are shared, after rules are applied.

@@ -1,4 +1,4 @@
-//! What rules are compared with: the user, cgroup and executable of a process, and the inode of a file.
+//! The facts that allow rules test: user, cgroup and executable of a process, and the identity of a file.
 
 #![expect(unsafe_code, reason = "FS_IOC_GETVERSION has no safe wrapper here")]
 
@@ -12,10 +12,10 @@ use sameport_policy::guard::{Binder, FileId};
 
 use crate::cgroup::{Cgroup, CgroupError};
 
-/// Who a process is to a guard.
+/// The facts about a process that a guard tests.
 ///
 /// # Errors
-/// `NotFound`: it has ended. Others: it may not be looked at.
+/// `NotFound` if it exited; another error if it cannot be read.
 pub fn binder(pid: i32) -> io::Result<Binder> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"));
@@ -25,30 +25,31 @@ pub fn binder(pid: i32) -> io::Result<Binder> {
     Ok(Binder {
         uid: uid.ok_or(io::ErrorKind::InvalidData)?,
         cgroup: cgroup.map(str::to_owned),
-        // The kernel's own threads have none.
+        // Kernel threads have none.
         executable: inode(Path::new(&format!("/proc/{pid}/exe"))).ok(),
     })
 }
 
-/// The path of the cgroup of a systemd unit that runs. `nginx` means `nginx.service`.
+/// The path of the cgroup of a running systemd unit. `nginx` means `nginx.service`.
 ///
 /// # Errors
-/// See [`OpenError`].
+/// See [`CgroupError`].
 pub fn unit(name: &str) -> Result<PathBuf, CgroupError> {
     Cgroup::of_unit(name).map(|cgroup| cgroup.path().to_owned())
 }
 
-/// Which file this is to the kernel.
+/// The identity of a file in the kernel.
 ///
 /// # Errors
-/// Where it cannot be opened.
+/// The file cannot be opened.
 pub fn inode(path: &Path) -> io::Result<FileId> {
     let file = File::open(path)?;
     let number = file.metadata()?.ino();
     Ok(FileId { device: device(&file)?, inode: number, generation: generation(&file) })
 }
 
-/// The device number of the file system, by its mount: `stat` tells another one on btrfs and overlayfs.
+/// The device number of the file system, from its mount: `stat` returns another number on btrfs and
+/// overlayfs.
 fn device(file: &File) -> io::Result<u64> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
     let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim);
@@ -60,14 +61,14 @@ fn device(file: &File) -> io::Result<u64> {
         let number = major.parse::<u64>().ok()? << 20 | minor.parse::<u64>().ok()?;
         (Some(id) == mount).then_some(number)
     });
-    // A file of another mount namespace, as a process in a container executes it.
+    // The file is in another mount namespace, such as the executable of a container.
     Ok(found.unwrap_or_else(|| {
         let number = file.metadata().map_or(0, |file| file.dev());
         u64::from(rustix::fs::major(number)) << 20 | u64::from(rustix::fs::minor(number))
     }))
 }
 
-/// `None` where the file system has no such thing, or does not tell it.
+/// The inode generation; `None` if the file system does not report it.
 fn generation(file: &File) -> Option<u32> {
     let mut generation: libc::c_long = 0;
     // SAFETY: the kernel writes an int or a long through the pointer, which is to a long.

@@ -1,4 +1,4 @@
-//! Who was refused, as the programs have noted it: the last thousand, whether or not anybody looks.
+//! The last 1,024 refused binds, as recorded by the programs.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,35 +16,34 @@ use crate::bpf::pin_dir::{PinResult, from_aya, require_trusted};
 use crate::bpf::pinned::open_map;
 use crate::cgroup::dir;
 
-/// A bind that a guard has refused, or would have.
+/// A bind that a guard refused, or reported only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuardDenial {
-    /// Counted from 1 since the first guard was set.
+    /// Serial number, from 1 since the first guard was set.
     pub number: u64,
-    /// When.
+    /// Time of the bind.
     pub at: SystemTime,
     /// The cookie of the network namespace.
     pub network: u64,
-    /// The address that was to be bound. With port 0 asked for: the one that the kernel picked.
+    /// The requested address; for port 0, the one that the kernel assigned.
     pub ip: IpAddr,
     /// The guarded port.
     pub port: u16,
     /// Its protocol.
     pub protocol: Protocol,
-    /// It was let through, and only noted.
+    /// The bind was allowed and only reported.
     pub report_only: bool,
-    /// Who called, in the machine's first pid namespace.
+    /// Pid of the caller in the initial pid namespace.
     pub pid: u32,
     /// The calling thread's name, at most 15 bytes.
     pub program: String,
-    /// Its real user, in the first user namespace.
+    /// Real user id of the caller in the initial user namespace.
     pub uid: u32,
-    /// The path of its cgroup; `None` if that is gone.
+    /// Path of its cgroup; `None` if the cgroup was removed.
     pub cgroup: Option<PathBuf>,
 }
 
-/// The last binds that were refused, or noted, at most 1,024, oldest first. Nothing where there is no
-/// guard.
+/// The last refused or reported binds, up to 1,024, oldest first. Empty without a guard.
 ///
 /// # Errors
 ///
@@ -63,7 +62,7 @@ pub fn list_denials() -> PinResult<Vec<GuardDenial>> {
     for event in events.iter() {
         written.push(layout::written(&event.map_err(wrong)?));
     }
-    // The first bytes of an event that is being written say 0.
+    // Number 0: the event is being written, or never was.
     written.retain(|event| event.number != 0);
     written.sort_by_key(|event| event.number);
 
@@ -85,7 +84,7 @@ pub fn list_denials() -> PinResult<Vec<GuardDenial>> {
     Ok(refusals.collect())
 }
 
-/// The paths of all cgroups, by their numbers.
+/// The paths of all cgroups by id.
 fn paths() -> HashMap<u64, PathBuf> {
     let Ok(first) = crate::cgroup::Cgroup::first() else { return HashMap::new() };
     let top = first.folder().to_owned();
@@ -98,8 +97,7 @@ fn paths() -> HashMap<u64, PathBuf> {
     named.collect()
 }
 
-/// How long the machine has been running, sleep included, by the programs' clock to 10 ms. Zero where
-/// it is not told.
+/// Time since boot including suspend, by the clock of the programs, to 10 ms. Zero if unreadable.
 fn since_the_start() -> Duration {
     let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
     let seconds = uptime.split(' ').next().and_then(|seconds| seconds.parse().ok());

@@ -1,5 +1,4 @@
-//! The bytes that `bpf/guard.bpf.c` reads and writes. Numbers are little-endian, as on every machine
-//! that the object is built for.
+//! The structures of `bpf/guard.bpf.c`, as bytes. The object is little-endian.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,7 +19,7 @@ pub(super) type RawName = [u8; 160];
 /// `struct event`.
 pub(super) type RawDenial = [u8; 80];
 
-/// A generation that is not compared.
+/// Matches every generation.
 const ANY: u64 = u64::MAX;
 
 pub(super) fn settings(mark: u64, since: SystemTime) -> RawGuardSettings {
@@ -53,7 +52,8 @@ pub(super) fn value(guard: &Guard, number: u32) -> RawGuard {
     bytes
 }
 
-/// Of the guard with this number; `place` is where the path of a cgroup ends. `None` allows nobody.
+/// An entry of the map `allow`, for the guard with this number. `place`: the last step of a cgroup's path.
+/// `None` for a rule that matches no process.
 pub(super) fn allowed(number: u32, allowed: &AllowRule, place: u32) -> Option<(RawAllowed, u64)> {
     let (kind, first, second, value) = match allowed {
         AllowRule::User(uid) => (1_u32, u64::from(*uid), 0, ANY),
@@ -71,7 +71,7 @@ pub(super) fn allowed(number: u32, allowed: &AllowRule, place: u32) -> Option<(R
     Some((bytes, value))
 }
 
-/// Names that are too long are cut, and then match nothing.
+/// A name that is too long is truncated, and matches nothing.
 pub(super) fn name(step: &CgroupStep) -> RawName {
     let mut bytes = [0; 160];
     bytes[..4].copy_from_slice(&step.from.to_le_bytes());
@@ -80,12 +80,12 @@ pub(super) fn name(step: &CgroupStep) -> RawName {
     bytes
 }
 
-/// What the programs wrote of one bind.
+/// A bind as recorded by the programs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct DenialBytes {
-    /// From 1; 0: nothing was written.
+    /// From 1; 0 for an unused entry.
     pub(super) number: u64,
-    /// Since the machine was started.
+    /// Time since boot.
     pub(super) time: Duration,
     pub(super) network: u64,
     pub(super) cgroup: u64,

@@ -1,8 +1,8 @@
-//! The set of guards as files below `/sys/fs/bpf/sameport/guard`, so that it outlives who made it.
+//! The set of guards as pins below `/sys/fs/bpf/sameport/guard`, which outlives its process.
 //!
-//! Each process that makes a set has a folder of its own, named after it, in which `settings` comes last:
-//! a set that has it is whole. When a set is whole, all others are removed. One that a killed process
-//! has left behind refuses what it refuses until then: it is never less than the guards there were.
+//! A process pins a set in a directory of its own and `settings` last, which marks the set as complete.
+//! Then it removes all other sets. The set of a killed process stays in force until the next change, so
+//! the guards are never weaker than before.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -23,39 +23,39 @@ use crate::cgroup::Cgroup;
 use crate::process::identity::ProcessIdentity;
 
 pub(super) const GUARD: &str = "/sys/fs/bpf/sameport/guard";
-/// The maps of a set, the one that makes it whole last.
+/// The maps of a set; the last one marks it as complete.
 const MAPS: [&str; 4] = ["guards", "allow", "names", "settings"];
 const SET: &str = "set_";
-/// The hooks that a set is attached to.
+/// The hooks of a set.
 const HOOKS: [&str; 4] = ["bind4", "bind6", "post_bind4", "post_bind6"];
 
-/// What the kernel enforces.
+/// The set of guards in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InForce {
-    /// The mark that the set was made with.
+    /// The mark given to [`enforce`].
     pub mark: u64,
-    /// When it was made, to the second.
+    /// Time of [`enforce`], in whole seconds.
     pub since: SystemTime,
-    /// Whether there is more than that: the rest of a change that was interrupted.
+    /// Whether another set exists too: the rest of an interrupted change.
     pub more: bool,
 }
 
-/// Has the kernel enforce these guards and no others, from the next bind on, until [`lift`] or until
-/// the machine stops. `mark` is for [`in_force`] to tell. Mounts the BPF file system if nothing is on
-/// `/sys/fs/bpf`, and says so by `true`.
+/// Enforces these guards and no others from the next bind on, until [`lift`] or reboot. [`in_force`]
+/// returns `mark`. Mounts the BPF file system on `/sys/fs/bpf` if it is missing, and returns whether it
+/// did.
 ///
-/// A port that was guarded before and is now is so at every moment. On an error everything is as it
-/// was.
+/// A port that is guarded before and after is guarded at every moment. After an error the previous guards
+/// are in force.
 ///
 /// # Errors
 ///
-/// See [`Error`].
+/// See [`GuardError`].
 pub fn enforce(guards: &[Guard], mark: u64) -> std::result::Result<bool, GuardError> {
     let cgroup = Cgroup::first()?;
     let mounted = ensure_bpffs()?;
     let ours = own_folder()?;
     let before = sets()?;
-    // Who did the same before in this process.
+    // From an earlier call of this process.
     if ours.exists() {
         pin_dir::remove(&ours)?;
     }
@@ -91,27 +91,26 @@ fn pin(set: GuardPrograms, folder: &Path) -> PinResult<()> {
     Ok(())
 }
 
-/// Removes every guard, and everything of them. When it returns, the next bind is as if there had never
-/// been one.
+/// Removes every guard with its pins. After the return, binds are unchanged.
 ///
 /// # Errors
 ///
-/// [`PinError::NotPermitted`]: only root may.
+/// [`PinError::NotPermitted`] without root.
 pub fn lift() -> PinResult<()> {
     for set in sets()? {
         pin_dir::remove(&set)?;
     }
     pin_dir::remove(Path::new(GUARD))?;
-    // Unless something is attached to a cgroup.
+    // Fails if an attachment to a cgroup exists.
     let _ = fs::remove_dir(PIN_ROOT);
     Ok(())
 }
 
-/// What the kernel enforces; `None`: nothing, or nothing whole.
+/// The set in force; `None` without a complete set.
 ///
 /// # Errors
 ///
-/// [`PinError::NotPermitted`]: only root may read it.
+/// [`PinError::NotPermitted`] without root.
 pub fn in_force() -> PinResult<Option<InForce>> {
     let all = sets()?;
     let mut whole = None;
@@ -134,7 +133,7 @@ pub fn in_force() -> PinResult<Option<InForce>> {
     Ok(whole)
 }
 
-/// The folders of all sets, whole or not.
+/// The directories of all sets, complete or not.
 fn sets() -> PinResult<Vec<PathBuf>> {
     let is_set = |path: &PathBuf| {
         path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(SET))
@@ -142,7 +141,7 @@ fn sets() -> PinResult<Vec<PathBuf>> {
     Ok(pin_dir::list(Path::new(GUARD))?.into_iter().filter(is_set).collect())
 }
 
-/// The folder of this process.
+/// The directory of this process.
 fn own_folder() -> PinResult<PathBuf> {
     let owner = ProcessIdentity::current().map_err(failed("read", Path::new("/proc/self")))?;
     Ok(Path::new(GUARD).join(format!("{SET}{owner}")))

@@ -1,4 +1,4 @@
-//! The list of guards as a file, and who may change it now.
+//! The list of guards as a file, and its lock.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
@@ -7,27 +7,27 @@ use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
-/// The file. It is configuration: what the administrator has decided, and wants back after a start.
+/// The list of guards: configuration, which is enforced again after a reboot.
 pub const PLACE: &str = "/etc/sameport/guards.json";
-/// What is written before it takes the place.
+/// The new list before it is renamed.
 const ASIDE: &str = "/etc/sameport/guards.json.new";
 const FOLDER: &str = "/etc/sameport";
 
-/// Who may change the list now. Not the folder itself, in which others may have files for everybody to
-/// read: whoever can open what is locked could keep the lock for ever.
+/// The lock file, mode 0600. The directory is not locked itself: every user who can open a locked file can
+/// hold the lock.
 const LOCK: &str = "/etc/sameport/guards.lock";
 
-/// The right to change the list and what is enforced, which one process has at a time.
+/// The exclusive right to change the list and the enforced set.
 #[derive(Debug)]
 pub struct GuardLock {
     _file: File,
 }
 
 impl GuardLock {
-    /// Waits until nobody else has it.
+    /// Waits until no other process holds it.
     ///
     /// # Errors
-    /// Where the folder of the file cannot be made, or the lock not be opened.
+    /// The directory cannot be created, or the lock file cannot be opened.
     pub fn take() -> io::Result<Self> {
         loop {
             match fs::DirBuilder::new().mode(0o755).create(FOLDER) {
@@ -37,7 +37,7 @@ impl GuardLock {
             let mut options = fs::OpenOptions::new();
             let file = match options.write(true).create(true).truncate(false).mode(0o600).open(LOCK)
             {
-                // The folder was removed by who had it.
+                // The previous holder removed the directory.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 opened => opened?,
             };
@@ -52,19 +52,18 @@ impl GuardLock {
         }
     }
 
-    /// What the file says; nothing where there is none.
+    /// The contents of the file; empty if it does not exist.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// The file cannot be read.
     pub fn read(&self) -> io::Result<String> {
         read()
     }
 
-    /// Replaces it: after a failure, or a kill at any moment, the file is either the old one or the new
-    /// one. `None` removes it.
+    /// Replaces the file atomically; a crash leaves either the old or the new one. `None` removes it.
     ///
     /// # Errors
-    /// `ENOSPC`, for one; then the old one is there.
+    /// ENOSPC and others; the old file stays.
     pub fn write(&self, text: Option<&str>) -> io::Result<()> {
         let Some(text) = text else {
             return match fs::remove_file(PLACE) {
@@ -80,17 +79,17 @@ impl GuardLock {
         File::open(FOLDER)?.sync_all()
     }
 
-    /// The same without having it, to be shown; everybody may.
+    /// Reads the file without the lock, for display. Every user can.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// The file cannot be read.
     pub fn read_without_lock() -> io::Result<String> {
         read()
     }
 }
 
 impl Drop for GuardLock {
-    /// The folder goes if nothing else is in it.
+    /// Removes the directory too if it is empty.
     fn drop(&mut self) {
         let _ = fs::remove_file(LOCK);
         let _ = fs::remove_dir(FOLDER);
@@ -111,21 +110,20 @@ fn write_aside(text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Whether this thread's network namespace is that of the first process, which a service gets after the
-/// machine has been started again.
+/// Whether this thread is in the network namespace of pid 1, in which services start after a reboot.
 ///
 /// # Errors
-/// Where `/proc/1` is not to be seen.
+/// `/proc/1` is hidden.
 pub fn is_initial_netns() -> io::Result<bool> {
-    // Each namespace has files of its own there; its link in `ns` needs rights over the process.
+    // The inode differs between namespaces. Reading `ns/net` would need permission to ptrace pid 1.
     let number = |of: &str| fs::metadata(format!("/proc/{of}/net/dev")).map(|file| file.ino());
     Ok(number("self")? == number("1")?)
 }
 
-/// A text that is another one after each start of the machine.
+/// The boot id, which changes at every boot.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// The file cannot be read.
 pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }

@@ -29,8 +29,8 @@ pub(crate) fn text() -> io::Result<String> {
     String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// Reserves these ports and no others. Nothing is written where that is so already. A text of more than a
-/// page is taken in pieces, each of which adds to the first.
+/// Reserves these ports and no others. Does not write if they are reserved already. The kernel accepts more
+/// than a page in pieces, and adds the later ones to the first.
 ///
 /// # Errors
 /// Where the file cannot be written: `EROFS` in most containers.

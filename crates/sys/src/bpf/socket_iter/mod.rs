@@ -57,7 +57,7 @@ pub(crate) struct IterFilter {
 const SEARCH: u32 = 32;
 const LONG_SEARCH: u32 = 512;
 
-/// What the iterator reported.
+/// The records of the iterator, joined.
 #[derive(Debug, Default)]
 pub(crate) struct IterResult {
     pub(crate) holders: FdHolders,

@@ -1,5 +1,5 @@
-//! What is in `bpf/sockets.bpf.o`: the instructions of its one program, and the places in them where
-//! the loader puts a number, by the name of the number.
+//! Reads `bpf/sockets.bpf.o`: the instructions of its program, and the positions of the numbers that the
+//! loader sets, by name.
 //!
 //! Source: elf(5); `Documentation/bpf/llvm_reloc.rst`.
 

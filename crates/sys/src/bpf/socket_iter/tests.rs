@@ -1,4 +1,4 @@
-//! What the walk finds of sockets that this process made itself.
+//! The iterator's records of sockets of this process.
 
 #![expect(unsafe_code, reason = "unshare has no safe form")]
 
