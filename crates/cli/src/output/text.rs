@@ -48,7 +48,7 @@ pub(crate) fn push_decimal(to: &mut String, mut number: u64) {
             break;
         }
     }
-    to.extend(digits[start..].iter().map(|digit| char::from(*digit)));
+    to.push_str(std::str::from_utf8(&digits[start..]).unwrap_or_default());
 }
 
 /// Appends a socket address. IPv4, which nearly all are, without the formatting machinery.

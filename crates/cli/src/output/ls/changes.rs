@@ -5,7 +5,7 @@ use sameport_policy::model::Member;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
-use super::json::{MemberView, address_fields};
+use super::json::{MemberView, ServiceCache, address_fields};
 use super::table::{options, pids, programs, unit_label};
 use crate::operations::list::Listing;
 use crate::output::json::line;
@@ -84,8 +84,10 @@ impl Serialize for ChangeView<'_> {
         fields.serialize_field("at", &listing.at.as_secs())?;
         fields.serialize_field("event", event.name())?;
         address_fields(&mut fields, &member.socket.address)?;
-        fields.serialize_field("member", &MemberView { member, listing })?;
-        fields.serialize_field("was", &from.map(|member| MemberView { member, listing }))?;
+        let services = &ServiceCache::default();
+        fields.serialize_field("member", &MemberView { member, listing, services })?;
+        let was = from.map(|member| MemberView { member, listing, services });
+        fields.serialize_field("was", &was)?;
         fields.end()
     }
 }

@@ -1,10 +1,11 @@
 //! The sockets of `ls` as JSON. Version 1: fields may be added, none changes its meaning. Null means
 //! unknown, never false, 0 or empty; `pids` is empty where `complete` is false.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 
-use sameport_policy::model::unit::{container, unit};
+use sameport_policy::model::unit::{Container, container, unit};
 use sameport_policy::model::{Address, Group, Member, Process, Protocol, SocketState};
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
@@ -40,7 +41,9 @@ struct GroupsView<'a>(&'a Listing);
 
 impl Serialize for GroupsView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let groups = self.0.groups.iter().map(|group| GroupView { group, listing: self.0 });
+        let services = &ServiceCache::default();
+        let groups =
+            self.0.groups.iter().map(|group| GroupView { group, listing: self.0, services });
         serializer.collect_seq(groups)
     }
 }
@@ -48,22 +51,24 @@ impl Serialize for GroupsView<'_> {
 struct GroupView<'a> {
     group: &'a Group,
     listing: &'a Listing,
+    services: &'a ServiceCache<'a>,
 }
 
 impl Serialize for GroupView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Group", 5)?;
         address_fields(&mut fields, &self.group.address)?;
-        fields.serialize_field("members", &MembersView(self.group, self.listing))?;
+        fields.serialize_field("members", &MembersView(self))?;
         fields.end()
     }
 }
 
-struct MembersView<'a>(&'a Group, &'a Listing);
+struct MembersView<'view, 'a>(&'view GroupView<'a>);
 
-impl Serialize for MembersView<'_> {
+impl Serialize for MembersView<'_, '_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let members = self.0.members.iter().map(|member| MemberView { member, listing: self.1 });
+        let GroupView { group, listing, services } = *self.0;
+        let members = group.members.iter().map(|member| MemberView { member, listing, services });
         serializer.collect_seq(members)
     }
 }
@@ -93,15 +98,36 @@ impl Serialize for SocketView {
 pub(super) struct MemberView<'a> {
     pub(super) member: &'a Member,
     pub(super) listing: &'a Listing,
+    pub(super) services: &'a ServiceCache<'a>,
+}
+
+/// The unit and the container of the last cgroup: neighbouring sockets mostly have the same one.
+#[derive(Default)]
+pub(super) struct ServiceCache<'a>(Cell<Option<(&'a str, Service<'a>)>>);
+
+type Service<'a> = (Option<&'a str>, Option<Container<'a>>);
+
+impl<'a> ServiceCache<'a> {
+    fn get(&self, cgroup: &'a str) -> Service<'a> {
+        match self.0.get() {
+            Some((last, service)) if last == cgroup => service,
+            _ => {
+                let service = (unit(cgroup), container(cgroup));
+                self.0.set(Some((cgroup, service)));
+                service
+            }
+        }
+    }
 }
 
 impl Serialize for MemberView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { member, listing } = self;
+        let Self { member, listing, services } = *self;
         let socket = &member.socket;
         let listens =
             (socket.address.protocol, socket.state) == (Protocol::Tcp, SocketState::Waiting);
         let cgroup = member.cgroup.as_deref();
+        let (unit, container) = cgroup.map_or((None, None), |cgroup| services.get(cgroup));
         let mut fields = serializer.serialize_struct("Member", 21)?;
         fields.serialize_field("pids", &PidsView(&member.processes))?;
         fields.serialize_field("program", &member.processes.iter().find_map(program))?;
@@ -126,8 +152,8 @@ impl Serialize for MemberView<'_> {
         fields.serialize_field("options", &member.options)?;
         fields.serialize_field("position", &member.position)?;
         fields.serialize_field("cgroup", &cgroup)?;
-        fields.serialize_field("unit", &cgroup.and_then(unit))?;
-        fields.serialize_field("container", &cgroup.and_then(container))?;
+        fields.serialize_field("unit", &unit)?;
+        fields.serialize_field("container", &container)?;
         fields.serialize_field("processes", &member.processes)?;
         fields.end()
     }
