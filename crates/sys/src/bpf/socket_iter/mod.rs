@@ -29,7 +29,7 @@ use crate::int_hash::IntMap;
 use crate::proc::fd_scan::{FdHolder, FdHolders};
 use btf::Btf;
 use object::ProgramTemplate;
-use record::{DescriptorRecord, RECORD};
+use record::{DescriptorRecord, LONG_SEARCH, RECORD, SEARCH};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../../../bpf/sockets.bpf.o");
 /// The section of the program.
@@ -51,11 +51,6 @@ pub(crate) struct IterFilter {
     /// skips a socket that lost its connection and kept its port.
     pub(crate) quickly: bool,
 }
-
-/// How many members of a reuseport group are searched for the socket. The verifier simulates each round
-/// of the search: loading takes 1.1 ms with the small number, and 11 ms with the large one.
-const SEARCH: u32 = 32;
-const LONG_SEARCH: u32 = 512;
 
 /// The records of the iterator, joined.
 #[derive(Debug, Default)]
