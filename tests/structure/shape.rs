@@ -66,7 +66,7 @@ fn unexplained_unsafe(source: &Source) -> Option<String> {
 
 /// Every file in `commands` is a verb that `mod.rs` runs.
 fn verbs(files: &BTreeSet<String>, register: &Source) -> Vec<String> {
-    let run = |verb: &str| register.code.contains(&format!("=> {verb}::run(args)"));
+    let run = |verb: &str| register.code.contains(&format!("=> {verb}::run(args"));
     let unknown = files.iter().filter(|verb| !run(verb)).map(|verb| {
         format!("commands/{verb}.rs is no verb of commands/mod.rs: move it to operations or output")
     });

@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of the harness")]
 
 mod cgroup;
+mod client;
 pub(crate) mod footprint;
 pub(crate) mod named_run;
 mod ports;
@@ -15,8 +16,7 @@ pub(crate) mod service;
 pub(crate) mod traps;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 pub(crate) use cgroup::{Cgroup, cgroup2_mount, move_process, remove_cgroup};
+pub(crate) use client::{ask, ask_datagram, wait_until_answering};
 pub(crate) use footprint::{Footprint, settled_footprint};
 pub(crate) use ports::free_port;
 pub(crate) use programs::{
@@ -365,43 +366,4 @@ pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T>
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// Waits until a server accepts connections at `address`.
-#[track_caller]
-pub(crate) fn wait_until_answering(address: SocketAddr) {
-    let answered = eventually(|| TcpStream::connect_timeout(&address, TIMEOUT).ok());
-    assert!(answered.is_some(), "no server accepts connections at {address}");
-}
-
-/// Connects, sends `request`, and reads to the end.
-pub(crate) fn ask(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.write_all(request)?;
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        // A server that does not read the request resets the connection.
-        Err(error) if error.kind() == ErrorKind::ConnectionReset && !answer.is_empty() => {}
-        done => drop(done?),
-    }
-    Ok(answer)
-}
-
-/// Sends one datagram from an ephemeral port and waits up to 1 s for the response, because
-/// datagrams can be lost.
-pub(crate) fn ask_datagram(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    let ours: SocketAddr = if address.is_ipv4() {
-        ([127, 0, 0, 1], 0).into()
-    } else {
-        (Ipv6Addr::LOCALHOST, 0).into()
-    };
-    let socket = UdpSocket::bind(ours)?;
-    socket.connect(address)?;
-    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-    socket.send(request)?;
-    let mut answer = vec![0; 2048];
-    let length = socket.recv(&mut answer)?;
-    answer.truncate(length);
-    Ok(answer)
 }

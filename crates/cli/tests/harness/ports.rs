@@ -1,3 +1,5 @@
+//! Free ports for tests.
+
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::linux::net::SocketAddrExt as _;
