@@ -17,8 +17,7 @@ const NOBODY: u32 = 65534;
 /// The environment variable with the task of a child process; unset in the tests themselves.
 const PART: &str = "SAMEPORT_TEST_PART";
 
-/// Whether this process is root. If not, the test is skipped, which CI permits only for the tests
-/// in `tests/skips.txt`.
+/// Whether this process is root. If not, skips the test, which CI permits for `tests/skips.txt`.
 fn is_root(test: &str) -> bool {
     let root = std::fs::read_to_string("/proc/thread-self/status")
         .unwrap()

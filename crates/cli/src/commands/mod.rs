@@ -3,7 +3,6 @@
 mod attach;
 mod audit;
 #[cfg(target_os = "linux")]
-mod change;
 mod completions;
 mod detach;
 mod dial;

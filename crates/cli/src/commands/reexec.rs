@@ -36,7 +36,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::command;
     use sameport_supervisor::control::protocol::ControlRequest;
 
-    use super::change::change;
+    use crate::output::run::change_request::change;
 
     let path = std::env::var_os("PATH");
     let absolute = |program: OsString| {

@@ -36,7 +36,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
-    use super::change::change;
+    use crate::output::run::change_request::change;
 
     let done = format!("{} is restarted", args.name);
     change(&args.name, ControlRequest::Restart { surge: args.surge }, args.json, &done)

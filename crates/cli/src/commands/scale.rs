@@ -33,7 +33,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
-    use super::change::change;
+    use crate::output::run::change_request::change;
 
     let workers = if args.copies == 1 { "worker" } else { "workers" };
     let done = format!("{} has {} {workers}", args.name, args.copies);

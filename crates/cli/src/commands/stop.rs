@@ -28,7 +28,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
-    use super::change::change;
+    use crate::output::run::change_request::change;
 
     let done = format!("{} has stopped", args.name);
     change(&args.name, ControlRequest::Stop, args.json, &done)

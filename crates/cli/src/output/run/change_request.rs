@@ -11,7 +11,7 @@ use crate::output::run::changes::RunChanges;
 
 /// Sends the request to the supervisor and prints each step until the change is complete. `done` is
 /// the last line.
-pub(super) fn change(
+pub(crate) fn change(
     name: &RunName,
     request: ControlRequest,
     json: bool,
