@@ -128,7 +128,7 @@ fn hints(request: &ListRequest, listing: &Listing) -> Vec<&'static str> {
     match listing.nameless {
         None => {}
         Some(Nameless::OtherUser) => {
-            hints.push("`-` is another user's program; root sees its name")
+            hints.push("`-` is another user's program; root sees its name");
         }
         Some(Nameless::EvenForRoot) => {
             hints.push(

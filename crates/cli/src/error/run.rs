@@ -2,6 +2,7 @@
 //! answer.
 
 use std::ffi::OsStr;
+use std::path::Path;
 
 use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::client::{ClientError, DeadSupervisor};
@@ -18,6 +19,9 @@ use super::address::open_failure;
 use super::{DOCTOR, ExitKind, Failure};
 use crate::output::shell;
 use crate::output::text::{printable, sentence_list, shorten};
+
+/// The hint where the preload library cannot be used.
+const OTHER_INTERPOSER: &str = "use --via seccomp, or --via cgroup as root";
 
 /// Pids or names in one message.
 const LISTED: usize = 16;
@@ -61,7 +65,6 @@ pub(crate) fn run_failure(plan: &RunPlan, error: &RunError) -> Failure {
 
 impl From<&RunError> for Failure {
     fn from(error: &RunError) -> Self {
-        const OTHER_INTERPOSER: &str = "use --via seccomp, or --via cgroup as root";
         let cannot = |message: String, hint: &str| Self::unsupported(message).hint(hint);
         match error {
             _ if error.is_nested() => cannot(
@@ -97,23 +100,7 @@ impl From<&RunError> for Failure {
                 "allow that call in the container's profile, or use --via preload",
             ),
             RunError::NoLibrary(why) => super::no_library(why).hint(OTHER_INTERPOSER),
-            RunError::NotLoadable(path, obstacle) => {
-                let (reason, hint) = match obstacle {
-                    Obstacle::Static => {
-                        ("is statically linked and loads no library".into(), "use --via seccomp")
-                    }
-                    Obstacle::Go => (
-                        "is a Go program, which makes its system calls without libc".into(),
-                        "use --via seccomp",
-                    ),
-                    Obstacle::OtherMachine => ("is for another machine".into(), OTHER_INTERPOSER),
-                    Obstacle::GainsPrivilege(capability) => (
-                        format!("{}, so LD_PRELOAD is ignored", has_capability(*capability)),
-                        OTHER_INTERPOSER,
-                    ),
-                };
-                cannot(format!("{} {reason}", path.display()), hint)
-            }
+            RunError::NotLoadable(path, obstacle) => not_loadable(path, obstacle),
             RunError::PreloadDir(why) => cannot(
                 format!("no directory for the preload library: {why}"),
                 "set XDG_RUNTIME_DIR to a directory of yours, or use --via seccomp",
@@ -151,6 +138,24 @@ impl From<&RunError> for Failure {
             RunError::NoInterposer(skipped) => no_interposer(skipped),
         }
     }
+}
+
+/// A program that ignores LD_PRELOAD.
+fn not_loadable(path: &Path, obstacle: &Obstacle) -> Failure {
+    let (reason, hint) = match obstacle {
+        Obstacle::Static => {
+            ("is statically linked and loads no library".into(), "use --via seccomp")
+        }
+        Obstacle::Go => (
+            "is a Go program, which makes its system calls without libc".into(),
+            "use --via seccomp",
+        ),
+        Obstacle::OtherMachine => ("is for another machine".into(), OTHER_INTERPOSER),
+        Obstacle::GainsPrivilege(capability) => {
+            (format!("{}, so LD_PRELOAD is ignored", has_capability(*capability)), OTHER_INTERPOSER)
+        }
+    };
+    Failure::unsupported(format!("{} {reason}", path.display())).hint(hint)
 }
 
 fn private_group_failure(error: &PrivateGroupError) -> Failure {

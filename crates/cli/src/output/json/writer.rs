@@ -1,95 +1,21 @@
-//! JSON on one line, safe for a terminal: control characters inside strings are escaped.
-//!
-//! `serde_json` looks at every byte of every key and writes each token by itself, which costs more
-//! than to find the sockets that `ls` lists. Here the keys of structs are copied unread, and strings of
-//! printable ASCII at once.
+//! A serializer into a string that is written in blocks.
 
 use std::fmt::{self, Write as _};
 use std::io;
 
 use serde::ser::{self, Impossible, Serialize, Serializer};
 
-use super::text::{controls_terminal, push_decimal};
+use crate::output::text::{controls_terminal, push_decimal};
 
-/// A value that is written as an object with these fields, in this order.
-macro_rules! object {
-    ($($field:ident: $value:expr),+ $(,)?) => {
-        $crate::output::json::Object($crate::output::json::fields!($($field: $value),+))
-    };
-}
-pub(crate) use object;
-
-/// The fields as a list: the first name, the first value, the other fields.
-macro_rules! fields {
-    () => { () };
-    ($field:ident: $value:expr $(, $other:ident: $others:expr)*) => {
-        (stringify!($field), $value, $crate::output::json::fields!($($other: $others),*))
-    };
-}
-pub(crate) use fields;
-
-/// The fields of an object.
-pub(crate) struct Object<Fields>(pub(crate) Fields);
-
-pub(crate) trait ObjectFields {
-    const COUNT: usize;
-
-    fn write<S: ser::SerializeStruct>(&self, to: &mut S) -> Result<(), S::Error>;
-}
-
-impl ObjectFields for () {
-    const COUNT: usize = 0;
-
-    fn write<S: ser::SerializeStruct>(&self, _: &mut S) -> Result<(), S::Error> {
-        Ok(())
-    }
-}
-
-impl<T: Serialize, Rest: ObjectFields> ObjectFields for (&'static str, T, Rest) {
-    const COUNT: usize = Rest::COUNT + 1;
-
-    fn write<S: ser::SerializeStruct>(&self, to: &mut S) -> Result<(), S::Error> {
-        to.serialize_field(self.0, &self.1)?;
-        self.2.write(to)
-    }
-}
-
-impl<Fields: ObjectFields> Serialize for Object<Fields> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Object", Fields::COUNT)?;
-        self.0.write(&mut fields)?;
-        ser::SerializeStruct::end(fields)
-    }
-}
-
-/// The JSON of a value and the end of the line.
-pub(crate) fn line(value: &impl Serialize) -> String {
-    let mut writer = JsonWriter { to: io::sink(), text: String::new(), flush_at: usize::MAX };
-    value
-        .serialize(&mut writer)
-        .unwrap_or_else(|error| unreachable!("structs with text keys are always JSON: {error}"));
-    writer.text.push('\n');
-    writer.text
-}
-
-/// Writes the JSON of a value and the end of the line, in blocks of 64 KiB.
-pub(crate) fn write_line(to: impl io::Write, value: &impl Serialize) -> io::Result<()> {
-    const BLOCK: usize = 64 * 1024;
-    let mut writer = JsonWriter { to, text: String::with_capacity(2 * BLOCK), flush_at: BLOCK };
-    value.serialize(&mut writer).map_err(|JsonError(error)| error)?;
-    writer.text.push('\n');
-    writer.to.write_all(writer.text.as_bytes())?;
-    writer.to.flush()
-}
-
-struct JsonWriter<W> {
-    to: W,
-    text: String,
-    flush_at: usize,
+pub(super) struct JsonWriter<W> {
+    pub(super) to: W,
+    pub(super) text: String,
+    /// The text is written after an item of an array from this length on.
+    pub(super) flush_at: usize,
 }
 
 #[derive(Debug)]
-struct JsonError(io::Error);
+pub(super) struct JsonError(pub(super) io::Error);
 
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,7 +59,7 @@ impl fmt::Write for Escaped<'_> {
 }
 
 /// The items of an array, or the fields of an object.
-struct Items<'a, W> {
+pub(super) struct Items<'a, W> {
     writer: &'a mut JsonWriter<W>,
     is_first: bool,
     end: char,
@@ -413,38 +339,5 @@ impl<'a, W: io::Write> Serializer for &'a mut JsonWriter<W> {
         _: usize,
     ) -> Result<Self::SerializeStructVariant, JsonError> {
         Err(ser::Error::custom(name))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    #[test]
-    fn control_characters_are_escaped() {
-        let text = "\u{1b}[2J \u{7f} \u{9b}31m \u{202e}é\n\"\\\r\t\u{8}\u{c}";
-        let written = line(&[text]);
-        let expected = "[\"\\u001b[2J \\u007f \\u009b31m \\u202eé\\n\\\"\\\\\\r\\t\\b\\f\"]\n";
-        assert_eq!(written, expected);
-        let read: Vec<String> = serde_json::from_str(&written).expect("it is JSON");
-        assert_eq!(read, [text]);
-    }
-
-    #[test]
-    fn values_are_as_serde_json_writes_them() {
-        let values = [
-            json!({"a": 1, "b": [true, null, -5, 1.5, 1_764_480_000.25, 0.0, "x"], "c": {}}),
-            json!([]),
-            json!([u64::MAX, i64::MIN, 10, 99, 100, 1_234_567]),
-        ];
-        for value in values {
-            assert_eq!(line(&value), format!("{value}\n"));
-            let mut blocks = Vec::new();
-            write_line(&mut blocks, &value).expect("memory does not fail");
-            let read: Value = serde_json::from_slice(&blocks).expect("it is JSON");
-            assert_eq!(read, value);
-        }
     }
 }
