@@ -64,6 +64,7 @@ static TEST_DIR: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     // Rust does not drop statics.
     #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
+    // SAFETY: the function has the C ABI and does not unwind into the C library.
     unsafe {
         libc::atexit(remove_test_dir)
     };

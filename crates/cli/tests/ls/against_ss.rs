@@ -164,9 +164,9 @@ fn agrees_with_ss_as_another_user() {
     let heir = SocketHolder::of(&sockets[0], Some(NOBODY));
     let _other = SocketHolder::of(&sockets[1], None);
 
-    agree(Some(NOBODY), &copy, &sockets);
+    agree(Some(NOBODY), copy, &sockets);
 
-    let listing = run_as(Some(NOBODY), &copy, &["ls", "--tcp", "--json", &port(&sockets[0])]);
+    let listing = run_as(Some(NOBODY), copy, &["ls", "--tcp", "--json", &port(&sockets[0])]);
     let listing: Value = serde_json::from_slice(&listing).unwrap();
     let member = &listing["groups"][0]["members"][0];
     assert_eq!(listing["complete"], false, "{listing}");
