@@ -1,37 +1,57 @@
 //! JSON on one line, safe for a terminal: control characters inside strings are escaped.
-//!
-//! `serde_json` looks at every byte of every key and writes each token by itself, which costs more
-//! than to find the sockets that `ls` lists. Here the keys of structs are copied unread, and strings of
-//! printable ASCII at once.
 
 mod object;
-mod writer;
 
-use std::io;
+use std::io::{self, BufWriter, Write as _};
 
 use serde::Serialize;
+use serde_json::ser::Formatter;
 
 pub(crate) use object::{Object, ObjectFields, fields, object};
-use writer::{JsonError, JsonWriter};
+
+use super::text::controls_terminal;
 
 /// The JSON of a value and the end of the line.
 pub(crate) fn line(value: &impl Serialize) -> String {
-    let mut writer = JsonWriter { to: io::sink(), text: String::new(), flush_at: usize::MAX };
-    value
-        .serialize(&mut writer)
+    let mut bytes = Vec::new();
+    write(&mut bytes, value)
         .unwrap_or_else(|error| unreachable!("structs with text keys are always JSON: {error}"));
-    writer.text.push('\n');
-    writer.text
+    String::from_utf8(bytes).unwrap_or_else(|error| unreachable!("JSON is UTF-8: {error}"))
 }
 
 /// Writes the JSON of a value and the end of the line, in blocks of 64 KiB.
 pub(crate) fn write_line(to: impl io::Write, value: &impl Serialize) -> io::Result<()> {
-    const BLOCK: usize = 64 * 1024;
-    let mut writer = JsonWriter { to, text: String::with_capacity(2 * BLOCK), flush_at: BLOCK };
-    value.serialize(&mut writer).map_err(|JsonError(error)| error)?;
-    writer.text.push('\n');
-    writer.to.write_all(writer.text.as_bytes())?;
-    writer.to.flush()
+    let mut blocks = BufWriter::with_capacity(64 * 1024, to);
+    write(&mut blocks, value)?;
+    blocks.flush()
+}
+
+fn write(to: &mut impl io::Write, value: &impl Serialize) -> io::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut *to, TerminalSafe))?;
+    to.write_all(b"\n")
+}
+
+/// JSON permits characters that control a terminal: U+009B begins an escape sequence.
+struct TerminalSafe;
+
+impl Formatter for TerminalSafe {
+    fn write_string_fragment<W>(&mut self, to: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        let mut rest = fragment;
+        // Nearly every string is printable ASCII, which a scan of its bytes tells.
+        while !rest.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            let Some((at, c)) = rest.char_indices().find(|(_, c)| controls_terminal(*c)) else {
+                break;
+            };
+            to.write_all(&rest.as_bytes()[..at])?;
+            // None of these characters is above U+FFFF.
+            write!(to, "\\u{:04x}", u32::from(c))?;
+            rest = &rest[at + c.len_utf8()..];
+        }
+        to.write_all(rest.as_bytes())
+    }
 }
 
 #[cfg(test)]
