@@ -88,7 +88,7 @@ impl GroupCheck {
             }
         }
         let query = SocketQuery::only(address.protocol).on(address.port());
-        // What cannot be listed is left to the kernel.
+        // Without a list, the kernel alone decides.
         let listed = inspect::list_without_owners(&query).unwrap_or_default();
         let group_listens =
             listed.iter().any(|listener| private::stands_beside(owner, address, listener));

@@ -1,5 +1,5 @@
-//! What every interposer does: options for the start of a worker, work beside the workers, and the
-//! end.
+//! The common part of the interposers: options for the start of a worker, a thread beside the workers,
+//! and the end.
 
 use std::fmt::Debug;
 use std::io;

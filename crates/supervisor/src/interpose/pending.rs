@@ -69,7 +69,7 @@ impl PendingCalls {
         }
     }
 
-    /// The number of calls that could not be followed, once none is left.
+    /// The number of calls that could not be followed, once every followed call has its outcome.
     pub(crate) fn lost(&self) -> Option<usize> {
         let count = if self.calls.is_empty() { self.kept.take_lost() } else { 0 };
         (count > 0).then_some(count)

@@ -107,7 +107,7 @@ impl Drop for AnswerThread {
     }
 }
 
-/// Answers workers until none is left and no other can come, or the thread is stopped.
+/// Answers workers until the last one has ended, or the thread is stopped.
 fn answer_all(
     shared: &Shared,
     new: &mpsc::Receiver<(u64, Worker)>,

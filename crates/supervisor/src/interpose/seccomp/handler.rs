@@ -20,7 +20,7 @@ use crate::interpose::kept::KeptSockets;
 use crate::pool::WorkerSockets;
 use crate::report::Report;
 
-/// What the kernel does with the worker's call.
+/// The answer to a worker's call.
 #[derive(Debug)]
 pub(super) enum CallReply {
     /// The call happens.
@@ -180,7 +180,8 @@ impl NotificationHandler {
     }
 
     /// Gives a socket that is about to connect, or to send, the run's source address. The call
-    /// itself is the worker's own; it fails only if the source cannot be had.
+    /// itself is the worker's own; it fails only if the
+    /// socket cannot get the source address.
     fn connect(&self, call: &SocketCall<'_>, argument: AddrArgument) -> Result<Handled, Errno> {
         let (tid, socket) = (call.tid(), &call.socket);
         let Some(source) = self.options.source else { return Ok(Handled::CONTINUE) };
