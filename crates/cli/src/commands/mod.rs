@@ -2,7 +2,6 @@
 
 mod attach;
 mod audit;
-#[cfg(target_os = "linux")]
 mod completions;
 mod detach;
 mod dial;
