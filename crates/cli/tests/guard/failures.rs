@@ -16,7 +16,7 @@ fn wrong_command_line_fails_fast() {
         ("guard 127.0.0.1:80 --allow uid=0", "127.0.0.1:80"),
         ("guard 80 --allow www", "unit=NAME, uid=USER, exe=/PATH or cgroup=/PATH"),
         ("guard 80 --allow exe=api", "begins with /"),
-        ("guard 80 --allow cgroup=/", "every process is in the first cgroup"),
+        ("guard 80 --allow cgroup=/", "every process is in the root cgroup"),
         ("guard 80 --allow cgroup=/a/../b", "no . and no .."),
         ("guard 80 --off --allow uid=0", "cannot be used with"),
         ("guard 80 --list", "cannot be used with"),
