@@ -221,6 +221,8 @@ fn exit_of_a_daemon_ends_the_run() {
                       echo daemon $!";
         let run = start_run(*user, &[], &["sh", "-c", script, gate.to_str().unwrap()]);
         run.wait_for_stderr("sameport stays until they end");
+        // Another thread reads stdout: the line may come after the one on stderr.
+        run.wait_for_stdout("daemon ");
         let daemon = numbers(&run, "daemon ");
         std::fs::write(&gate, "").unwrap();
         let exited = run.wait();

@@ -138,7 +138,7 @@ pub enum WorkerCall {
     /// `connect(fd, address, length)`, or `sendto(fd, …, address, length)`.
     Towards(AddrArgument),
     /// i386 `socketcall(call, arguments)`: six 32-bit argument words must be read from `arguments`
-    /// first (the kernel reads as many as the call has), then given to [`Call::from_socketcall`].
+    /// first (the kernel reads as many as the call has), then given to [`WorkerCall::from_socketcall`].
     Socketcall {
         /// Which call.
         call: u32,
