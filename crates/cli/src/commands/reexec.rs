@@ -36,7 +36,8 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::command;
     use sameport_supervisor::control::protocol::ControlRequest;
 
-    use crate::output::run::change_request::change;
+    use crate::operations::change_run::change_run;
+    use crate::output::run::changes::print_change;
 
     let path = std::env::var_os("PATH");
     let absolute = |program: OsString| {
@@ -45,5 +46,8 @@ pub(crate) fn run(args: Args) -> VerbResult {
     };
     let program = args.program.map(absolute).transpose()?.map(Into::into);
     let done = format!("{} has a new supervisor", args.name);
-    change(&args.name, ControlRequest::Reexec { program }, args.json, &done)
+    let request = ControlRequest::Reexec { program };
+    print_change(&args.name, args.json, &done, |on_update| {
+        change_run(&args.name, request, on_update)
+    })
 }

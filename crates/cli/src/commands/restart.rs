@@ -36,8 +36,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
-    use crate::output::run::change_request::change;
+    use crate::operations::change_run::change_run;
+    use crate::output::run::changes::print_change;
 
     let done = format!("{} is restarted", args.name);
-    change(&args.name, ControlRequest::Restart { surge: args.surge }, args.json, &done)
+    let request = ControlRequest::Restart { surge: args.surge };
+    print_change(&args.name, args.json, &done, |on_update| {
+        change_run(&args.name, request, on_update)
+    })
 }

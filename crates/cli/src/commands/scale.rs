@@ -33,9 +33,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
-    use crate::output::run::change_request::change;
+    use crate::operations::change_run::change_run;
+    use crate::output::run::changes::print_change;
 
     let workers = if args.copies == 1 { "worker" } else { "workers" };
     let done = format!("{} has {} {workers}", args.name, args.copies);
-    change(&args.name, ControlRequest::Scale { copies: args.copies }, args.json, &done)
+    let request = ControlRequest::Scale { copies: args.copies };
+    print_change(&args.name, args.json, &done, |on_update| {
+        change_run(&args.name, request, on_update)
+    })
 }

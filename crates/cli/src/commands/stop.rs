@@ -28,8 +28,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
-    use crate::output::run::change_request::change;
+    use crate::operations::change_run::change_run;
+    use crate::output::run::changes::print_change;
 
     let done = format!("{} has stopped", args.name);
-    change(&args.name, ControlRequest::Stop, args.json, &done)
+    let request = ControlRequest::Stop;
+    print_change(&args.name, args.json, &done, |on_update| {
+        change_run(&args.name, request, on_update)
+    })
 }

@@ -36,8 +36,12 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
-    use crate::output::run::change_request::change;
+    use crate::operations::change_run::change_run;
+    use crate::output::run::changes::print_change;
 
     let done = format!("{} is upgraded", args.name);
-    change(&args.name, ControlRequest::Upgrade { command: args.command }, args.json, &done)
+    let request = ControlRequest::Upgrade { command: args.command };
+    print_change(&args.name, args.json, &done, |on_update| {
+        change_run(&args.name, request, on_update)
+    })
 }

@@ -98,8 +98,11 @@ pub(crate) fn refusal_advice(address: &Address, refusal: &Refusal) -> (String, S
             )
         }
         Refusal::CallerNotShared(member) => (
-            format!("port {port} is held by {}, and --exclusive does not share", holder(member)),
-            format!("share it, without --exclusive, {another}"),
+            format!(
+                "port {port} is held by {}, and this socket has no SO_REUSEPORT",
+                holder(member)
+            ),
+            format!("share it (without --exclusive, or with --port {port}), {another}"),
         ),
         Refusal::OutsideGroup(owner) => not_a_member(address, owner),
         Refusal::Unexplained => (

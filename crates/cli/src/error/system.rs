@@ -94,7 +94,7 @@ fn cgroup_failure(error: &CgroupError) -> Failure {
                 .hint("choose one of them by --cgroup")
         }
         CgroupError::NotTheFirst(path) => Failure::unsupported(format!(
-            "{} is not the first cgroup of this machine",
+            "{} is not the root cgroup of this machine",
             quoted_path(path)
         ))
         .hint("others would be outside of it: run this outside of the container"),

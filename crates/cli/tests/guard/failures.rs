@@ -201,7 +201,7 @@ fn partial_cgroup_view_is_refused() {
     );
     let exited = fixture.run("unshare", &["--cgroup", "--mount", "sh", "-c", &line]);
     assert_eq!(exited.code, 3, "{exited:?}");
-    assert!(exited.stderr.contains("is not the first cgroup of this machine"), "{exited:?}");
+    assert!(exited.stderr.contains("is not the root cgroup of this machine"), "{exited:?}");
     fixture.assert_nothing_left();
 }
 

@@ -48,7 +48,7 @@ impl GuardFixture {
             return None;
         };
         if root.join("cgroup.events").exists() {
-            harness::skip(test, "the machine's first cgroup is not to be seen");
+            harness::skip(test, "the machine's root cgroup is not visible");
             return None;
         }
         let next = NEXT.fetch_add(1, Ordering::Relaxed);

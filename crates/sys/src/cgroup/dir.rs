@@ -44,7 +44,7 @@ pub enum CgroupError {
     #[error("{several} cgroups are of unit {0}", several = .1.len())]
     SeveralUnits(String, Vec<PathBuf>),
     /// The mount shows only a part of the tree of cgroups.
-    #[error("{} is not the first cgroup of this machine", .0.display())]
+    #[error("{} is not the root cgroup of this machine", .0.display())]
     NotTheFirst(PathBuf),
     /// Another error.
     #[error("{0} {path}: {2}", path = .1.display())]

@@ -186,7 +186,7 @@ const MEANS: &[&str] = &["cgroup", "ip_local_reserved_ports"];
 
 /// The mechanisms in words.
 pub(crate) const MECHANISM: &str =
-    "by eBPF at the binds of the first cgroup, and reserved ports; BPF LSM is not used";
+    "by eBPF at the binds of the root cgroup, and reserved ports; BPF LSM is not used";
 
 /// `since` is in seconds since 1970; `here`: the guard is for the caller's network namespace.
 fn guard_view(guard: &ListedGuard, network: u64) -> impl Serialize + '_ {

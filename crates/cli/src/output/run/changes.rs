@@ -1,11 +1,14 @@
 //! The progress of a change to a named run.
 
 use std::io::IsTerminal as _;
+use std::process::ExitCode;
 
 use anstyle::AnsiColor;
+use sameport_policy::model::name::RunName;
+use sameport_supervisor::control::client::ClientError;
 use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
 
-use crate::error::Failure;
+use crate::error::{Failure, VerbResult, client_failure};
 use crate::output::json::{line as json_line, object};
 use crate::output::text::printable;
 use crate::output::{stderr, stdout};
@@ -54,6 +57,23 @@ impl RunChanges {
             print_json(&failed_json(&failure));
         }
         failure
+    }
+}
+
+/// Prints each step of a change that `change` makes, and then its end: `done`, or the failure.
+pub(crate) fn print_change(
+    name: &RunName,
+    json: bool,
+    done: &str,
+    change: impl FnOnce(&mut dyn FnMut(&WorkerUpdate)) -> Result<(), ClientError>,
+) -> VerbResult {
+    let mut changes = RunChanges::new(json);
+    match change(&mut |update| changes.report(update)) {
+        Ok(()) => {
+            changes.done(done);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(changes.failed(client_failure(name, &error))),
     }
 }
 

@@ -1,6 +1,5 @@
 //! The output of `run` and of the verbs that change a named run.
 
-pub(crate) mod change_request;
 pub(crate) mod changes;
 pub(crate) mod events;
 pub(crate) mod reporter;
