@@ -48,7 +48,7 @@ fn same_port(one: &Address, other: &Address) -> bool {
     (one.protocol, one.port()) == (other.protocol, other.port())
 }
 
-/// Whether an IP address is one of this machine's, asked by binding a free port on it.
+/// Whether an IP address is one of this machine's. Binds a free port on it to find out.
 pub fn is_local(ip: IpAddr) -> bool {
     !matches!(std::net::UdpSocket::bind((ip, 0)), Err(error)
         if error.kind() == std::io::ErrorKind::AddrNotAvailable)

@@ -32,12 +32,12 @@ const MOST_OWN: usize = 4096;
 const MOST_STRANGERS: usize = 256;
 const REMEMBERED: Duration = Duration::from_secs(1);
 
-/// How long an address with sockets of this run only is taken for one without a listing. The check is
-/// not exact in any case: another socket can join between the check and the bind. A program that
-/// binds one address again and again saves a list of every UDP socket for each bind.
+/// How long the result "only sockets of this run" stays valid for an address, so that a program that
+/// binds one address repeatedly does not cause a list of every UDP socket for each bind. The check is
+/// not exact in any case: another socket can join between the check and the bind.
 const STAYS_OWN: Duration = Duration::from_millis(5);
 
-/// How often the holders of a socket are looked up: the socket may just be closing.
+/// Attempts to find the holders of a socket, which may just be closing.
 const INSPECTIONS: u8 = 2;
 
 /// The check; `None` where workers may share with every socket (`--join`).

@@ -30,7 +30,7 @@ impl RunRules<'_> {
     #[must_use]
     pub fn leave_alone(&self, asked: SocketAddr) -> bool {
         let is_shared = asked.port() != 0 && self.ports.contains(asked.port());
-        // The held sockets remember the sockets whose port the kernel picks.
+        // The pool records the sockets whose port the kernel picks, so that it does not hold them.
         let is_held = self.holds && asked.port() == 0;
         let is_changed = self.transparent || self.owner.is_some() || !self.rules.is_empty();
         !is_shared && !is_held && !is_changed

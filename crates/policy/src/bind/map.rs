@@ -3,8 +3,8 @@
 //!
 //! Each side is `PORT`, `ADDR` or `ADDR:PORT` (IPv6 in brackets: `[::1]`, `[::1]:80`), FROM with
 //! `tcp:` or `udp:` before it if the rule is for one of them only. A part that TO leaves out
-//! stays as in the program's call. Of several rules that match, the most specific wins: address and port before
-//! address before port, and among those the one that names a protocol.
+//! stays as in the program's call. Of several rules that match, the most specific wins: address and
+//! port before address before port, and among those the one that names a protocol.
 //!
 //! Only `core` is used: the preload library takes this file as it is, and may not allocate.
 
@@ -14,7 +14,7 @@ use core::str::FromStr;
 
 use super::protocol::Protocol;
 
-/// One side of a rule: what it does not name, it does not look at, or leaves alone.
+/// One side of a rule. A part that is `None` matches everything (FROM) or stays unchanged (TO).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RuleSide {
     /// The IP address.
@@ -55,7 +55,7 @@ pub enum Mapping {
     OtherFamily,
 }
 
-/// Which rule, if any, is for this bind, by its place in the list, and what it makes of it.
+/// The index of the rule that applies to this bind, and its result.
 #[must_use]
 pub fn decide(rules: &[MapRule], asked: &MapRequest) -> Option<(usize, Mapping)> {
     let mut best: Option<(usize, &MapRule)> = None;
@@ -203,7 +203,7 @@ fn port(text: &str) -> Option<u16> {
     if digits { text.parse().ok() } else { None }
 }
 
-/// Two rules for one FROM contradict each other: the places of the first such pair.
+/// Two rules for one FROM contradict each other: the indices of the first such pair.
 #[must_use]
 pub fn contradiction(rules: &[MapRule]) -> Option<(usize, usize)> {
     rules.iter().enumerate().find_map(|(later, rule)| {

@@ -8,8 +8,8 @@ use crate::membership::RunIdentity;
 use crate::model::private_uid::{COUNT, FIRST};
 use crate::model::{Address, Protocol, Socket, SocketState};
 
-/// The user id that owns the sockets of this run's group, when this user runs it. Runs that belong
-/// together have the same one; others have another one, but for a chance of 1 in 251,658,240.
+/// The user id that owns the sockets of this run's group, when this user runs it. Runs of one
+/// group have the same id; others have another id, except with a probability of 1 in 251,658,240.
 #[must_use]
 pub fn owner(user: u32, run: &RunIdentity) -> u32 {
     let mut hash = Fnv1a::new();
@@ -39,8 +39,8 @@ pub fn takes(verdict: ShareDecision) -> bool {
     }
 }
 
-/// Whether this is a listener of the group that a newcomer on `address` would be beside. Only then the
-/// newcomer is to have `SO_REUSEADDR`, as connections of the group have it.
+/// Whether this is a listener of the group whose address covers `address`. Only then a new member gets
+/// `SO_REUSEADDR`, which connections of the group have.
 ///
 /// Connections belong to the process that accepted them, not to the group's owner; without the option the
 /// kernel would refuse the newcomer because of them. Where no socket listens, the option would let any
@@ -127,8 +127,8 @@ mod tests {
 
     #[test]
     fn an_owner_is_for_good() {
-        // Sockets outlive the program that gave them away (FDSTORE, reexec): the next version must not
-        // count otherwise.
+        // Sockets outlive the program that gave them away (FDSTORE, reexec): the next version must
+        // compute the same id.
         assert_eq!(owner(0, &run(Some("web"), &["api"], "/srv")), 1_891_435_551);
         assert_eq!(owner(1000, &run(None, &["api", "80"], "/srv")), 2_024_553_957);
     }

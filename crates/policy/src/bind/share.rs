@@ -36,7 +36,7 @@ pub enum ShareDecision {
     LeaveAlone(NotShared),
 }
 
-/// Why a bind is none of our business.
+/// Why a bind is left unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotShared {
     /// Not a TCP or UDP socket, or not an IP address.
@@ -45,9 +45,10 @@ pub enum NotShared {
     AnyPort,
     /// Not one of the ports asked for with `--port`.
     OtherPort,
-    /// A multicast address: every member gets every datagram, so there is nothing to share out.
+    /// A multicast address: every member gets every datagram, so there is nothing to distribute.
     Multicast,
-    /// The socket belongs to another network namespace, whose ports are not ours.
+    /// The socket belongs to another network namespace, whose ports are not those of the
+    /// supervisor.
     OtherNetwork,
 }
 

@@ -1,8 +1,8 @@
 //! Groups: which runs may share an address.
 //!
 //! Two runs of one command in one directory share on purpose. Anything else would share by accident,
-//! unless both name the same group. The check prevents accidents between the
-//! programs of one user; it is no protection: any program can set SO_REUSEPORT itself.
+//! unless both name the same group. The check prevents accidents between the programs of one user; it
+//! is no protection: any program can set SO_REUSEPORT itself.
 
 pub mod run_line;
 

@@ -21,7 +21,8 @@ pub(crate) trait Interposer: Debug {
     fn spawn_options(&self) -> SpawnOptions<'_>;
 
     /// Starts the interposer's work on a thread of its own. `pids` are the workers that run already,
-    /// `listeners` theirs.
+    /// `listeners` are
+    /// their seccomp listeners.
     fn start(
         &mut self,
         pids: &[i32],

@@ -1,4 +1,4 @@
-//! Duplicates of sockets whose bind has been let go on.
+//! Duplicates of sockets whose bind the supervisor has let continue.
 //!
 //! A program that is refused often ends at once, and its socket with it: the duplicate tells the
 //! outcome even then.
@@ -13,7 +13,7 @@ use sameport_sys::socket::WorkerSocket;
 const MOST_KEPT: usize = 512;
 
 /// Duplicates by inode. A listening socket is never among them: as long as the supervisor had a
-/// duplicate, the socket would go on taking connections that its program can no longer accept.
+/// duplicate, the socket would still receive connections that its program can no longer accept.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KeptSockets(Arc<Mutex<Kept>>);
 

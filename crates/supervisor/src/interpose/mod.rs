@@ -1,5 +1,5 @@
-//! The three interposers. `interposer` is what they have in common; a new one implements its trait
-//! and gets a line in [`create`].
+//! The interposers. `interposer` is the trait that each implements; [`create`] lists them. ARCHITECTURE.md
+//! lists the other places that a new one needs.
 
 mod cgroup;
 mod interposer;

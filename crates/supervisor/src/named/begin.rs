@@ -1,4 +1,4 @@
-//! The begin of a named run, and its continuation after a `reexec`.
+//! The start of a named run, and its continuation after a `reexec`.
 
 use std::path::Path;
 use std::sync::Arc;

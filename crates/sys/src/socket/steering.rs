@@ -1,4 +1,4 @@
-//! Selecting the member of a group that gets new connections, and gates that hold them back.
+//! Selecting the member of a group that gets new connections, and gates that hold connections back.
 
 use std::os::fd::AsFd as _;
 

@@ -60,7 +60,8 @@ impl SocketCall<'_> {
     /// The socket's address once it is bound there.
     pub(super) fn address_at(&self, options: &AddressOptions, socket: SocketAddr) -> Address {
         let AddressOptions { v6only, device } = options;
-        // Linux sets the option by itself on a socket that is bound to one IPv6 address.
+        // Linux sets the option itself on a socket that is bound to one IPv6 address, so the option
+        // distinguishes addresses only on the wildcard.
         let v6only = *v6only && socket.is_ipv6() && socket.ip().is_unspecified();
         Address { protocol: self.protocol, socket, device: device.clone(), v6only }
     }

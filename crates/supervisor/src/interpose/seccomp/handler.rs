@@ -180,8 +180,7 @@ impl NotificationHandler {
     }
 
     /// Gives a socket that is about to connect, or to send, the run's source address. The call
-    /// itself is the worker's own; it fails only if the
-    /// socket cannot get the source address.
+    /// itself is the worker's own; it fails only if the socket cannot get the source address.
     fn connect(&self, call: &SocketCall<'_>, argument: AddrArgument) -> Result<Handled, Errno> {
         let (tid, socket) = (call.tid(), &call.socket);
         let Some(source) = self.options.source else { return Ok(Handled::CONTINUE) };
