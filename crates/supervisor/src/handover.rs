@@ -26,8 +26,9 @@ use crate::control::{InheritedControlSocket, RunInfo};
 use crate::plan::PROGRAM;
 use crate::termination::SIGKILL;
 
-/// The environment variable with the number of the memory file's descriptor.
-pub const HANDOVER_FD: &str = "SAMEPORT_HANDOVER_FD";
+/// The names of the environment variable with the number of the memory file's descriptor. Earlier builds
+/// know the second name only. Both are set and read, so that `reexec` works between the builds.
+pub const HANDOVER_FD: [&str; 2] = ["SAMEPORT_HANDOVER_FD", "SAMEPORT_LETTER"];
 
 /// Version of the state. Both programs must have the same.
 pub(crate) const VERSION: u32 = 1;

@@ -102,7 +102,7 @@ pub(crate) fn refusal_advice(address: &Address, refusal: &Refusal) -> (String, S
                 "port {port} is held by {}, and this socket has no SO_REUSEPORT",
                 holder(member)
             ),
-            format!("share it (without --exclusive, or with --port {port}), {another}"),
+            format!("share it, without --exclusive or with --port {port}, {another}"),
         ),
         Refusal::OutsideGroup(owner) => not_a_member(address, owner),
         Refusal::Unexplained => (

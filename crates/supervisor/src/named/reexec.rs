@@ -59,7 +59,9 @@ impl NamedRun<'_> {
             Err(error) => return error,
         };
         let mut environment = self.options.environment.clone();
-        environment.push((handover::HANDOVER_FD.into(), number.to_string().into()));
+        for name in handover::HANDOVER_FD {
+            environment.push((name.into(), number.to_string().into()));
+        }
         inherit::exec(program, &self.options.arguments, &environment)
     }
 

@@ -87,7 +87,9 @@ fn named_options(copies: u16, args: NamedArgs) -> Option<NamedOptions> {
         listen: args.listen,
         directory: env::current_dir().unwrap_or_default(),
         arguments: env::args_os().collect(),
-        environment: env::vars_os().filter(|(name, _)| name != HANDOVER_FD).collect(),
-        handover_fd: env::var(HANDOVER_FD).ok().and_then(|number| number.parse().ok()),
+        environment: env::vars_os()
+            .filter(|(name, _)| HANDOVER_FD.iter().all(|handover| name != handover))
+            .collect(),
+        handover_fd: HANDOVER_FD.iter().find_map(|name| env::var(name).ok()?.parse().ok()),
     })
 }
