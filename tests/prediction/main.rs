@@ -173,7 +173,7 @@ fn compare(network: &Network, case: &Case, port: u16, totals: &mut Totals) {
         match traffic::check(effect, &socket, &existing) {
             traffic::Observed::NotTested => {}
             traffic::Observed::Differs(actual) => {
-                wrong(format!("predicted {effect:?}, got {actual}"))
+                wrong(format!("predicted {effect:?}, got {actual}"));
             }
             traffic::Observed::Shared => totals.shares += 1,
             traffic::Observed::Taken => totals.taken += 1,
