@@ -289,7 +289,7 @@ fn killed_worker_leaves_the_others() {
         let ready = eventually(|| Some(numbers(&run, "ready ")).filter(|pids| pids.len() == 3));
         let workers = ready.expect("three workers");
         kill(workers[1], libc::SIGKILL);
-        run.wait_for_stderr("exited on SIGKILL; 2 still running");
+        run.wait_for_stderr("killed by SIGKILL; 2 still running");
         assert!(run.is_running() && exists(workers[0]) && exists(workers[2]));
         run.signal(libc::SIGALRM);
         let exited = run.wait();

@@ -9,7 +9,7 @@ use sameport_policy::lifecycle::{
 use sameport_policy::model::Address;
 use sameport_sys::netlink;
 
-use crate::control::protocol::{ListenStatus, RunStatus, WorkerPhase, WorkerStatus};
+use crate::control::protocol::{ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus};
 use crate::control::{RunInfo, client};
 use crate::plan::NamedOptions;
 use crate::pool::{AddressStatus, SocketPool};
@@ -67,17 +67,21 @@ impl StatusFacts<'_> {
         connections: &BTreeMap<InstanceId, u32>,
     ) -> WorkerStatus {
         let start = worker.instance;
-        let elapsed = u64::try_from(self.now.saturating_sub(worker.since).as_millis());
         let addresses = start.map(|start| self.pool.addresses(start)).unwrap_or_default();
         WorkerStatus {
             ordinal: worker.ordinal,
             pid: start.and_then(|start| self.pids.get(&start)).copied(),
             state: phase(worker.state),
-            since: client::now().saturating_sub(elapsed.unwrap_or_default()),
+            since: wall_clock(worker.since, self.now),
             restarts: worker.restarts,
-            why: None,
+            why: worker.reason.clone(),
             connections: start.and_then(|start| connections.get(&start)).copied(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
+            history: WorkerHistory {
+                next_start: worker.next_start.map(|at| wall_clock(at, self.now)),
+                last_end: worker.last_end.as_ref().map(|(_, reason)| reason.to_string()),
+                last_end_at: worker.last_end.as_ref().map(|(at, _)| wall_clock(*at, self.now)),
+            },
         }
     }
 
@@ -112,6 +116,13 @@ fn address_status(status: &AddressStatus) -> ListenStatus {
         held: result(&status.not_held),
         steered: result(&status.not_steered),
     }
+}
+
+/// A time of the run's clock, which shows `now`, in milliseconds since 1970.
+pub(crate) fn wall_clock(at: Duration, now: Duration) -> u64 {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let past = client::now().saturating_sub(milliseconds(now.saturating_sub(at)));
+    past.saturating_add(milliseconds(at.saturating_sub(now)))
 }
 
 /// Number of open connections of one worker.

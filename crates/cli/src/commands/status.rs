@@ -12,7 +12,7 @@ Examples:
 
 const AFTER: &str = "\
 `sameport run --name` starts a named run. STATE: starting, ready, draining (no new connections), waiting \
-(crashed, restarts after a delay) or given-up. QUEUE: waiting connections and their limit. HELD: the \
+(crashed, starts again after a pause) or given-up (--max-restarts). QUEUE: waiting connections and their limit. HELD: the \
 sockets outlive their workers. STEERED: dead, starting and draining workers get no new connections. CONNS: \
 open connections, `-` where they cannot be counted.
 

@@ -6,12 +6,15 @@ use serde::Serialize;
 
 use super::json::{Object, ObjectFields, line, object};
 use super::run::changes::phase_name;
+use super::run::events::pause;
 use super::shell::os_command;
 use super::table::table;
 use super::text::{age, cell_list, printable};
 use crate::error::{Failure, client_failure};
 use sameport_supervisor::control::client::{ClientError, RunEntry};
-use sameport_supervisor::control::protocol::{ListenStatus, RunStatus, WorkerPhase, WorkerStatus};
+use sameport_supervisor::control::protocol::{
+    ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus,
+};
 
 /// Addresses in one cell.
 const LISTED: usize = 4;
@@ -90,7 +93,7 @@ pub(crate) fn text(status: &RunStatus, now: u64) -> String {
         text.push('\n');
         text.push_str(&table(header, &rows));
     }
-    let notes = notes(status);
+    let notes = notes(status, now);
     if !notes.is_empty() {
         text.push('\n');
         notes.iter().for_each(|note| text.push_str(&format!("note: {}\n", printable(note))));
@@ -128,11 +131,8 @@ fn address_row(address: &ListenStatus) -> [String; 6] {
 }
 
 /// The reasons behind unusual states of workers and addresses, and the remarks of the supervisor.
-fn notes(status: &RunStatus) -> Vec<String> {
-    let workers = status.workers.iter().filter_map(|worker| {
-        let why = worker.why.as_ref()?;
-        Some(format!("worker {}: {why}", worker.ordinal))
-    });
+fn notes(status: &RunStatus, now: u64) -> Vec<String> {
+    let workers = status.workers.iter().filter_map(|worker| worker_note(worker, now));
     let addresses = status.addresses.iter().flat_map(|it| {
         let not = |what: &str, is: &Result<(), String>| {
             let why = is.as_ref().err()?;
@@ -141,6 +141,19 @@ fn notes(status: &RunStatus) -> Vec<String> {
         [not("held", &it.held), not("steered", &it.steered)].into_iter().flatten()
     });
     workers.chain(addresses).chain(status.remarks.iter().cloned()).collect()
+}
+
+/// `worker 3: exited with 1; starts again in 7 s`.
+fn worker_note(worker: &WorkerStatus, now: u64) -> Option<String> {
+    let WorkerHistory { next_start, last_end, last_end_at } = &worker.history;
+    let ordinal = worker.ordinal;
+    if let Some(why) = &worker.why {
+        let pause = next_start.map(|next| format!("; starts again{}", pause(now, Some(next))));
+        return Some(format!("worker {ordinal}: {why}{}", pause.unwrap_or_default()));
+    }
+    let (why, at) = (last_end.as_ref()?, last_end_at.as_ref()?);
+    let is_old = worker.state == WorkerPhase::Draining;
+    (!is_old).then(|| format!("worker {ordinal}: {why} {} ago", age(elapsed(*at, now))))
 }
 
 fn ready(status: &RunStatus) -> usize {
@@ -217,6 +230,9 @@ fn worker_view(worker: &WorkerStatus) -> impl Serialize + '_ {
         since: worker.since / 1000,
         restarts: worker.restarts,
         why: &worker.why,
+        next_start: worker.history.next_start.map(|at| at / 1000),
+        last_exit: &worker.history.last_end,
+        last_exit_at: worker.history.last_end_at.map(|at| at / 1000),
         connections: worker.connections,
         addresses: &worker.addresses,
     }

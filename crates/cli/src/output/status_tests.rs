@@ -17,6 +17,7 @@ fn worker(ordinal: u16, pid: Option<i32>, state: WorkerPhase) -> WorkerStatus {
         why: None,
         connections: Some(12),
         addresses: vec!["127.0.0.1:8080".into()],
+        history: WorkerHistory::default(),
     }
 }
 
@@ -31,12 +32,25 @@ fn status() -> RunStatus {
         via: "seccomp".into(),
         copies: 3,
         workers: vec![
-            worker(1, Some(41), WorkerPhase::Ready),
+            WorkerStatus {
+                restarts: 2,
+                history: WorkerHistory {
+                    last_end: Some("killed by SIGSEGV".into()),
+                    last_end_at: Some(NOW - 300_000),
+                    ..WorkerHistory::default()
+                },
+                ..worker(1, Some(41), WorkerPhase::Ready)
+            },
             worker(2, Some(42), WorkerPhase::Draining),
             worker(2, Some(43), WorkerPhase::Starting),
             WorkerStatus {
                 restarts: 4,
-                why: Some("exit code 1".into()),
+                why: Some("exited with 1".into()),
+                history: WorkerHistory {
+                    next_start: Some(NOW + 6_400),
+                    last_end: Some("exited with 1".into()),
+                    last_end_at: Some(NOW - 5_000),
+                },
                 connections: None,
                 addresses: Vec::new(),
                 ..worker(3, None, WorkerPhase::Waiting)
@@ -74,7 +88,7 @@ command: node server.js
 directory: /srv/web
 
 WORKER  PID  STATE     SINCE  RESTARTS  ADDRESS         CONNS
-1       41   ready     5 s    0         127.0.0.1:8080  12
+1       41   ready     5 s    2         127.0.0.1:8080  12
 2       42   draining  5 s    0         127.0.0.1:8080  12
 2       43   starting  5 s    0         127.0.0.1:8080  12
 3       -    waiting   5 s    4         -               -
@@ -83,7 +97,8 @@ PROTO  ADDRESS         SOCKETS  QUEUE  HELD  STEERED
 tcp    127.0.0.1:8080  3        2/384  yes   no
 udp    [::]:53         1        0      yes   yes
 
-note: worker 3: exit code 1
+note: worker 1: killed by SIGSEGV 5 min ago
+note: worker 3: exited with 1; starts again in 7 s
 note: 127.0.0.1:8080 is not steered: nginx (pid 9) is in the group too
 note: the record could not be written: no space left
 ";
@@ -148,7 +163,8 @@ fn json_keeps_its_shape() {
         r#""name":"web","pid":33,"sameport":"0.1.0","since":1699992800,"#,
         r#""command":["node","server.js"],"directory":"/srv/web","via":"seccomp","copies":3,"#,
         r#""workers":[{"worker":1,"pid":41,"state":"given-up","since":1699999995,"restarts":0,"#,
-        r#""why":null,"connections":12,"addresses":["127.0.0.1:8080"]}],"#,
+        r#""why":null,"next_start":null,"last_exit":null,"last_exit_at":null,"#,
+        r#""connections":12,"addresses":["127.0.0.1:8080"]}],"#,
         r#""addresses":[{"proto":"tcp","address":"127.0.0.1:8080","members":3,"queue":2,"#,
         r#""backlog":384,"held":true,"not_held":null,"steered":false,"#,
         r#""not_steered":"nginx (pid 9) is in the group too"}],"#,

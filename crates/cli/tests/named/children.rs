@@ -110,7 +110,7 @@ fn daemons_are_workers() {
             let run = NamedRun::start_rogue(*user, &["--grace", "1s"], how);
             run.supervisor.wait_for_stderr("worker 1: pid ");
             let stderr = run.supervisor.stderr();
-            assert!(stderr.contains(" exited with code 0 and left pid "), "{how}: {stderr}");
+            assert!(stderr.contains(" exited with 0 and left pid "), "{how}: {stderr}");
             run.wait_for_ready(2);
             let address = run.setup.address();
             let before = descendants(run.supervisor.pid());
@@ -222,7 +222,7 @@ fn nginx_as_a_daemon() {
         let words = words.map(str::to_owned).into_iter().chain([file.display().to_string()]);
         let words: Vec<String> = words.collect();
         let run = setup.run(&["--grace", "3s"], &words);
-        run.supervisor.wait_for_stderr(" exited with code 0 and left pid ");
+        run.supervisor.wait_for_stderr(" exited with 0 and left pid ");
         let address = run.setup.address();
         assert!(eventually(|| responder(address).ok()).is_some(), "{}", run.supervisor.stderr());
         let before = descendants(run.supervisor.pid());

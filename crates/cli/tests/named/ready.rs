@@ -137,12 +137,7 @@ fn ready_by_accepting() {
                 why,
             );
         }
-        failed_restart_keeps_the_old_worker(
-            &run,
-            "upgrade",
-            &["--", "false"],
-            "exited with code 1",
-        );
+        failed_restart_keeps_the_old_worker(&run, "upgrade", &["--", "false"], "exited with 1");
         run.stop();
     }
 }
@@ -179,7 +174,7 @@ fn grace_period_ends_with_sigkill() {
         let before = run.wait_for_ready(1);
         let controlled_run = run.verb("restart", &[]).stderr;
         assert!(controlled_run.contains("did not exit in time and is killed"), "{controlled_run}");
-        assert!(controlled_run.contains("exited on SIGKILL"), "{controlled_run}");
+        assert!(controlled_run.contains("killed by SIGKILL"), "{controlled_run}");
         assert!(run.wait_for_ready(1).is_disjoint(&before));
         run.stop();
     }
@@ -223,7 +218,7 @@ fn old_worker_dies_during_the_restart() {
     });
     assert!(coming.is_some(), "{}", run.status());
     kill(*before.first().unwrap(), libc::SIGKILL);
-    run.supervisor.wait_for_stderr("exited on SIGKILL");
+    run.supervisor.wait_for_stderr("killed by SIGKILL");
     assert!(restart.is_running(), "the new one is not ready");
     remove_control(&run, "quiet");
     let exited = restart.wait();

@@ -3,18 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::crash::resets;
 use super::exit::Exit;
-use super::instance::{FIRST_PAUSE, Instance, Pause, Phase, Slot, pause};
+use super::instance::{Instance, Pause, Phase, Slot};
 use super::model::{Action, ChangeReason, InstanceId, WorkerChange, WorkerState};
 use super::state::{Lifecycle, SILENCE_TIMEOUT};
-
-/// A worker that crashes this many times in a row is given up.
-pub const MAX_CRASHES: u32 = 6;
-
-/// Staying ready this long resets the crash counter.
-pub const CRASH_RESET: Duration = Duration::from_secs(1);
-
-const SIGKILL: u8 = 9;
 
 impl Lifecycle {
     /// Starts every worker.
@@ -75,9 +68,7 @@ impl Lifecycle {
                     actions.push(report(WorkerState::Starting, ChangeReason::Silent));
                 }
                 if instance.has_ready_deadline() && now >= instance.since + ready_timeout {
-                    let listening = instance.listening.intersection(&instance.required).count();
-                    let reason =
-                        ChangeReason::NotReady { listening, expected: instance.required.len() };
+                    let reason = ChangeReason::NotReady(instance.lacks());
                     self.ready_timed_out(id, reason, now, actions);
                 }
             }
@@ -108,6 +99,7 @@ impl Lifecycle {
             listening: BTreeSet::new(),
             required: slot.addresses.clone(),
             silence_reported: false,
+            check_result: None,
         };
         self.instances.insert(id, instance);
         actions.push(Action::Start { instance: id, ordinal, command, predecessor });
@@ -170,6 +162,13 @@ impl Lifecycle {
         actions
     }
 
+    /// The readiness check of a starting instance has this result, and goes on.
+    pub fn not_ready_yet(&mut self, id: InstanceId, result: String) {
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.check_result = Some(result);
+        }
+    }
+
     /// The accept queue of a draining instance is empty.
     pub fn drained(&mut self, id: InstanceId, now: Duration) -> Vec<Action> {
         let grace = self.settings.grace;
@@ -201,13 +200,13 @@ impl Lifecycle {
             ordinal,
             instance: Some(id),
             state: WorkerState::Gone,
-            reason: Some(reason),
+            reason: Some(reason.clone()),
         };
         actions.extend([Action::Report(change), Action::UpdateSteering]);
         match self.slots.get_mut(&ordinal) {
             Some(slot) if slot.serving == Some(id) && !instance.phase.is_leaving() => {
                 slot.serving = None;
-                if now.saturating_sub(instance.since) >= CRASH_RESET {
+                if resets(now.saturating_sub(instance.since), slot.crashes) {
                     slot.crashes = 0;
                 }
                 if slot.replacement.is_none() {
@@ -217,7 +216,13 @@ impl Lifecycle {
             Some(slot) if slot.replacement == Some(id) => {
                 slot.replacement = None;
                 let serves = slot.serving.is_some();
-                self.replacement_failed(ordinal, instance.command, reason, now, &mut actions);
+                self.replacement_failed(
+                    ordinal,
+                    instance.command,
+                    reason.clone(),
+                    now,
+                    &mut actions,
+                );
                 if !serves {
                     self.count_crash(ordinal, reason, exit, false, now, &mut actions);
                 }
@@ -227,39 +232,5 @@ impl Lifecycle {
         }
         self.advance(now, &mut actions);
         actions
-    }
-
-    /// Plans the restart of a worker without instances.
-    pub(super) fn count_crash(
-        &mut self,
-        ordinal: u16,
-        reason: ChangeReason,
-        exit: Exit,
-        was_ready: bool,
-        now: Duration,
-        actions: &mut Vec<Action>,
-    ) {
-        if self.stopping {
-            return;
-        }
-        let Some(slot) = self.slots.get_mut(&ordinal) else { return };
-        // SIGKILL comes from outside: it is no fault of the worker.
-        let killed = exit == Exit::Signal(SIGKILL);
-        if !killed {
-            slot.crashes += 1;
-        }
-        let minimum = if killed && !was_ready { FIRST_PAUSE } else { Duration::ZERO };
-        let (state, pause) = if slot.crashes >= MAX_CRASHES {
-            (WorkerState::GivenUp, Pause::GivenUp(exit))
-        } else {
-            slot.restarts += 1;
-            (WorkerState::Waiting, Pause::Until(now + pause(slot.crashes).max(minimum)))
-        };
-        slot.pause = Some(pause);
-        let change = WorkerChange { ordinal, instance: None, state, reason: Some(reason) };
-        // The first restart follows at once, and the end of the instance was reported.
-        if slot.crashes > 1 {
-            actions.push(Action::Report(change));
-        }
     }
 }

@@ -22,14 +22,14 @@ impl Exit {
     }
 }
 
-/// `exited with code 1`, `exited on SIGTERM`.
+/// `exited with 1`, `killed by SIGTERM`.
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Code(code) => write!(f, "exited with code {code}"),
+            Self::Code(code) => write!(f, "exited with {code}"),
             Self::Signal(signal) => match SIGNALS.get(usize::from(signal)) {
-                Some(name) if !name.is_empty() => write!(f, "exited on SIG{name}"),
-                _ => write!(f, "exited on signal {signal}"),
+                Some(name) if !name.is_empty() => write!(f, "killed by SIG{name}"),
+                _ => write!(f, "killed by signal {signal}"),
             },
         }
     }
@@ -87,12 +87,12 @@ mod tests {
         assert_eq!(
             texts.map(|exit| exit.to_string()),
             [
-                "exited with code 3",
-                "exited on SIGTERM",
-                "exited on SIGKILL",
-                "exited on SIGSYS",
-                "exited on signal 40",
-                "exited on signal 0",
+                "exited with 3",
+                "killed by SIGTERM",
+                "killed by SIGKILL",
+                "killed by SIGSYS",
+                "killed by signal 40",
+                "killed by signal 0",
             ]
         );
     }

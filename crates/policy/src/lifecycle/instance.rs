@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::exit::Exit;
-use super::model::{InstanceId, WorkerState};
+use super::model::{ChangeReason, InstanceId, NotReady, WorkerState};
 
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
@@ -16,6 +16,8 @@ pub(super) struct Instance {
     /// The addresses it must listen on before it is ready; empty: any.
     pub(super) required: BTreeSet<String>,
     pub(super) silence_reported: bool,
+    /// The last answer to the readiness check.
+    pub(super) check_result: Option<String>,
 }
 
 impl Instance {
@@ -23,6 +25,15 @@ impl Instance {
     /// listens.
     pub(super) fn has_ready_deadline(&self) -> bool {
         !(self.required.is_empty() && self.listening.is_empty())
+    }
+
+    /// What a starting instance lacks.
+    pub(super) fn lacks(&self) -> NotReady {
+        NotReady {
+            missing: self.required.difference(&self.listening).cloned().collect(),
+            listening: self.listening.iter().cloned().collect(),
+            check_result: self.check_result.clone(),
+        }
     }
 
     /// Whether it listens on no address, and this was not reported.
@@ -73,23 +84,12 @@ pub(super) struct Slot {
     /// The addresses of the last ready instance. A replacement must listen on all of them.
     pub(super) addresses: BTreeSet<String>,
     pub(super) pause: Option<Pause>,
+    /// The time and the reason of the last end without a request.
+    pub(super) last_end: Option<(Duration, ChangeReason)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pause {
     Until(Duration),
     GivenUp(Exit),
-}
-
-/// The pause after the second consecutive crash. Each further crash doubles it.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-const MAX_PAUSE: Duration = Duration::from_secs(10);
-
-/// The pause after this many consecutive crashes.
-pub(super) fn pause(crashes: u32) -> Duration {
-    match crashes.checked_sub(2) {
-        None => Duration::ZERO,
-        Some(doublings) => (FIRST_PAUSE * 2u32.saturating_pow(doublings)).min(MAX_PAUSE),
-    }
 }

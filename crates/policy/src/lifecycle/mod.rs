@@ -6,6 +6,7 @@
 //! A worker has an ordinal, 1 to N. Each start of its command is an *instance*. One instance *serves*;
 //! during a replacement, another one is *starting*; old instances *drain* and then *terminate*.
 
+mod crash;
 mod events;
 pub mod exit;
 mod held_sockets;
@@ -20,10 +21,10 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use events::{CRASH_RESET, MAX_CRASHES};
+pub use crash::CRASH_RESET;
 pub use held_sockets::{Fallback, HeldSockets, QueueMode};
 pub use model::{
-    Action, ChangeReason, InstanceId, LifecycleSettings, RequestFailure, RequestRefusal,
+    Action, ChangeReason, InstanceId, LifecycleSettings, NotReady, RequestFailure, RequestRefusal,
     RunOutcome, RunRequest, WorkerChange, WorkerState,
 };
 pub use report::WorkerReport;

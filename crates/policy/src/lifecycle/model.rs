@@ -21,6 +21,8 @@ pub struct LifecycleSettings {
     pub ready_timeout: Duration,
     /// The time between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// The limit of restarts after consecutive crashes; `None`: no limit.
+    pub max_restarts: Option<u32>,
 }
 
 /// Something for the supervisor to do.
@@ -85,19 +87,14 @@ pub enum WorkerState {
 }
 
 /// The reason of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeReason {
     /// The first process ended.
     Ended(Exit),
     /// The command could not be executed.
     NotStarted,
     /// The worker was not ready in time.
-    NotReady {
-        /// The number of required addresses that it listened on.
-        listening: usize,
-        /// The number of required addresses: those of its predecessor; 0 if unknown.
-        expected: usize,
-    },
+    NotReady(NotReady),
     /// The worker did not exit within the grace period and was killed.
     Killed,
     /// The worker listens on no address yet.
@@ -109,20 +106,67 @@ impl fmt::Display for ChangeReason {
         match self {
             Self::Ended(exit) => exit.fmt(f),
             Self::NotStarted => f.write_str("could not be started"),
-            Self::NotReady { listening, expected } if *expected == 0 || listening == expected => {
-                f.write_str("listens, but was not ready in time")
-            }
-            Self::NotReady { listening, expected } => {
-                write!(f, "listened on {listening} of {expected} addresses in time")
-            }
+            Self::NotReady(lacks) => write!(f, "not ready in time: {lacks}"),
             Self::Killed => f.write_str("did not exit in time and is killed"),
             Self::Silent => f.write_str("listens on no address yet"),
         }
     }
 }
 
+/// What a worker lacks to be ready.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NotReady {
+    /// The addresses of its predecessor that it does not listen on.
+    pub missing: Vec<String>,
+    /// The addresses that it listens on.
+    pub listening: Vec<String>,
+    /// The last answer to the readiness check, such as `400 from 127.0.0.1:8130`.
+    pub check_result: Option<String>,
+}
+
+impl NotReady {
+    /// Whether a reason is known.
+    #[must_use]
+    pub fn has_reason(&self) -> bool {
+        !self.missing.is_empty() || self.check_result.is_some()
+    }
+}
+
+/// `0.0.0.0:9101 is missing; the worker listens on 0.0.0.0:9199`.
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.missing[..], &self.check_result) {
+            ([], Some(result)) => f.write_str(result),
+            ([], None) => f.write_str("the readiness check has no result"),
+            (missing, _) => {
+                let are = if missing.len() == 1 { "is" } else { "are" };
+                let listening = match &self.listening[..] {
+                    [] => "no address".to_owned(),
+                    some => address_list(some),
+                };
+                write!(
+                    f,
+                    "{} {are} missing; the worker listens on {listening}",
+                    address_list(missing)
+                )
+            }
+        }
+    }
+}
+
+/// Addresses without the protocol where it is TCP, at most four.
+fn address_list(keys: &[String]) -> String {
+    const LISTED: usize = 4;
+    let name = |key: &String| key.strip_prefix("tcp ").unwrap_or(key).to_owned();
+    let mut list = keys.iter().take(LISTED).map(name).collect::<Vec<_>>().join(", ");
+    if keys.len() > LISTED {
+        list.push_str(&format!(" and {} more", keys.len() - LISTED));
+    }
+    list
+}
+
 /// A change of a worker's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerChange {
     /// The worker.
     pub ordinal: u16,
@@ -166,7 +210,7 @@ pub enum RequestRefusal {
 }
 
 /// Why a request failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestFailure {
     /// The new instance of this worker was not ready; the old one keeps serving.
     NotReady(u16, ChangeReason),

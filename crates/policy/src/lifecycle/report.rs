@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::instance::Pause;
-use super::model::{InstanceId, WorkerState};
+use super::model::{ChangeReason, InstanceId, NotReady, WorkerState};
 use super::state::Lifecycle;
 
 /// The state of one instance, or of a worker without one.
@@ -15,31 +15,62 @@ pub struct WorkerReport {
     pub instance: Option<InstanceId>,
     /// The state.
     pub state: WorkerState,
-    /// The time of the last change; for a waiting worker, the time of the restart.
+    /// The time of the last change.
     pub since: Duration,
     /// The number of restarts after crashes.
     pub restarts: u32,
+    /// The reason of the state, if it is not ready.
+    pub reason: Option<String>,
+    /// The time of the next start of a waiting worker.
+    pub next_start: Option<Duration>,
+    /// The time and the reason of the worker's last end without a request.
+    pub last_end: Option<(Duration, ChangeReason)>,
 }
 
 impl Lifecycle {
+    /// The time of the next start of a waiting worker.
+    #[must_use]
+    pub fn next_start(&self, ordinal: u16) -> Option<Duration> {
+        match self.slots.get(&ordinal)?.pause? {
+            Pause::Until(end) => Some(end),
+            Pause::GivenUp(_) => None,
+        }
+    }
+
     /// All instances and all workers without one, ordered by worker.
     #[must_use]
     pub fn report(&self) -> Vec<WorkerReport> {
-        let instances = self.instances.iter().map(|(id, instance)| WorkerReport {
-            ordinal: instance.ordinal,
-            instance: Some(*id),
-            state: instance.phase.state(),
-            since: instance.since,
-            restarts: self.slots.get(&instance.ordinal).map_or(0, |slot| slot.restarts),
+        let instances = self.instances.iter().map(|(id, instance)| {
+            let slot = self.slots.get(&instance.ordinal);
+            let state = instance.phase.state();
+            let lacks = (state == WorkerState::Starting).then(|| instance.lacks());
+            WorkerReport {
+                ordinal: instance.ordinal,
+                instance: Some(*id),
+                state,
+                since: instance.since,
+                restarts: slot.map_or(0, |slot| slot.restarts),
+                reason: lacks.filter(NotReady::has_reason).map(|lacks| lacks.to_string()),
+                next_start: None,
+                last_end: slot.and_then(|slot| slot.last_end.clone()),
+            }
         });
         let empty_slots = self.slots.iter().filter_map(|(ordinal, slot)| {
-            let (state, since) = match (slot.serving.or(slot.replacement), slot.pause?) {
+            let (state, next_start) = match (slot.serving.or(slot.replacement), slot.pause?) {
                 (Some(_), _) => return None,
-                (None, Pause::Until(end)) => (WorkerState::Waiting, end),
-                (None, Pause::GivenUp(_)) => (WorkerState::GivenUp, Duration::ZERO),
+                (None, Pause::Until(end)) => (WorkerState::Waiting, Some(end)),
+                (None, Pause::GivenUp(_)) => (WorkerState::GivenUp, None),
             };
-            let (ordinal, restarts) = (*ordinal, slot.restarts);
-            Some(WorkerReport { ordinal, instance: None, state, since, restarts })
+            Some(WorkerReport {
+                ordinal: *ordinal,
+                instance: None,
+                state,
+                since: slot.last_end.as_ref().map_or(Duration::ZERO, |(at, _)| *at),
+                restarts: slot.restarts,
+                reason: slot.last_end.as_ref().map(|(_, reason)| reason.to_string()),
+                next_start,
+                last_end: slot.last_end.clone(),
+            })
         });
         let mut report: Vec<_> = instances.chain(empty_slots).collect();
         report.sort_by_key(|worker| (worker.ordinal, worker.instance));

@@ -140,7 +140,7 @@ impl Lifecycle {
             ordinal,
             instance: Some(id),
             state,
-            reason: Some(reason),
+            reason: Some(reason.clone()),
         }));
         let Some(slot) = self.slots.get_mut(&ordinal) else { return };
         let serves = slot.serving.is_some();
@@ -148,7 +148,7 @@ impl Lifecycle {
             slot.replacement = None;
         }
         self.retire(id, now, actions);
-        self.replacement_failed(ordinal, command, reason, now, actions);
+        self.replacement_failed(ordinal, command, reason.clone(), now, actions);
         if !serves {
             self.count_crash(ordinal, reason, Exit::Code(1), false, now, actions);
         }

@@ -77,6 +77,7 @@ impl Lifecycle {
                 listening: addresses.clone(),
                 required: BTreeSet::new(),
                 silence_reported: false,
+                check_result: None,
             };
             lifecycle.instances.insert(id, instance);
             let serving = Some(id);

@@ -7,11 +7,18 @@ use super::exit::Exit;
 use super::state::SILENCE_TIMEOUT;
 use super::*;
 
+const MAX_RESTARTS: u32 = 5;
 const GRACE: Duration = Duration::from_secs(30);
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
 pub(super) fn settings(copies: u16, surge: u16) -> LifecycleSettings {
-    LifecycleSettings { copies, surge, ready_timeout: READY_WITHIN, grace: GRACE }
+    LifecycleSettings {
+        copies,
+        surge,
+        ready_timeout: READY_WITHIN,
+        grace: GRACE,
+        max_restarts: Some(MAX_RESTARTS),
+    }
 }
 
 pub(super) fn at(milliseconds: u64) -> Duration {
@@ -194,7 +201,12 @@ fn a_replacement_must_be_ready_in_time() {
     assert!(matches!(actions[..], [Action::Start { instance: 2, predecessor: Some(1), .. }]));
     assert_eq!(lifecycle.listening(2, "a".into(), at(11)), []);
     let actions = lifecycle.tick(at(10) + READY_WITHIN);
-    let reason = ChangeReason::NotReady { listening: 1, expected: 2 };
+    let reason = ChangeReason::NotReady(NotReady {
+        missing: vec!["b".into()],
+        listening: vec!["a".into()],
+        check_result: None,
+    });
+    assert_eq!(reason.to_string(), "not ready in time: b is missing; the worker listens on a");
     assert!(actions.contains(&Action::Terminate(2)), "{actions:?}");
     assert_eq!(lifecycle.serving(), [1].into());
     let actions = lifecycle.tick(at(10) + READY_WITHIN + GRACE);
@@ -254,7 +266,7 @@ fn a_worker_that_never_listens_is_reported_and_kept() {
 fn pauses_between_crashes_grow_until_the_worker_is_given_up() {
     let mut run = Run::new(settings(2, 1));
     let mut pauses = Vec::new();
-    for _ in 0..MAX_CRASHES - 1 {
+    for _ in 0..MAX_RESTARTS {
         let first = *run.running.first().unwrap();
         let first = run
             .lifecycle
@@ -284,7 +296,7 @@ fn pauses_between_crashes_grow_until_the_worker_is_given_up() {
 #[test]
 fn staying_ready_resets_the_crash_counter() {
     let mut run = Run::new(settings(1, 1));
-    for _ in 0..3 * MAX_CRASHES {
+    for _ in 0..3 * MAX_RESTARTS {
         run.now += CRASH_RESET;
         let only = *run.running.first().unwrap();
         run.crash(only);
@@ -293,13 +305,13 @@ fn staying_ready_resets_the_crash_counter() {
         assert_eq!(run.now, since);
     }
     assert_eq!(run.states(), [(1, WorkerState::Ready)]);
-    assert_eq!(run.lifecycle.report()[0].restarts, 3 * MAX_CRASHES);
+    assert_eq!(run.lifecycle.report()[0].restarts, 3 * MAX_RESTARTS);
 }
 
 #[test]
 fn a_killed_worker_always_restarts_at_once() {
     let mut run = Run::new(settings(1, 1));
-    for _ in 0..3 * MAX_CRASHES {
+    for _ in 0..3 * MAX_RESTARTS {
         let only = *run.running.first().unwrap();
         run.ends(only, Exit::Signal(9));
         let since = run.now;
@@ -315,7 +327,7 @@ fn a_run_ends_when_all_workers_are_given_up() {
     run.broken.insert(0);
     let only = *run.running.first().unwrap();
     run.crash(only);
-    for _ in 0..MAX_CRASHES {
+    for _ in 0..=MAX_RESTARTS {
         if run.end.is_none() {
             run.wait();
         }
@@ -331,7 +343,7 @@ fn a_command_that_cannot_be_started_counts_as_a_crash() {
     let mut lifecycle = Lifecycle::new(settings(1, 1));
     lifecycle.start_all(at(0));
     let mut actions = Vec::new();
-    for id in 1..=MAX_CRASHES {
+    for id in 1..=MAX_RESTARTS + 1 {
         actions = lifecycle.start_failed(id, at(0));
         if let Some(due) = lifecycle.next_deadline() {
             lifecycle.tick(due);

@@ -19,6 +19,7 @@ pub const OPTIONS: &[&str] = &[
     "group",
     "listen",
     "map",
+    "max-restarts",
     "name",
     "port",
     "queue",

@@ -98,6 +98,7 @@ pub(crate) fn change(worker: u16) -> WorkerUpdate {
         state: WorkerPhase::Ready,
         why: None,
         connections: Some(2),
+        next_start: None,
     }
 }
 

@@ -114,6 +114,9 @@ pub struct WorkerUpdate {
     pub why: Option<String>,
     /// Number of open connections, if known.
     pub connections: Option<u32>,
+    /// The next start of a waiting worker, in milliseconds since 1970.
+    #[serde(default)]
+    pub next_start: Option<u64>,
 }
 
 /// The state of a worker.
@@ -181,6 +184,23 @@ pub struct WorkerStatus {
     pub connections: Option<u32>,
     /// The addresses that it listens on.
     pub addresses: Vec<String>,
+    /// Its last end, and its next start.
+    #[serde(default)]
+    pub history: WorkerHistory,
+}
+
+/// The last end of a worker without a request, and its next start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerHistory {
+    /// The next start of a waiting worker, in milliseconds since 1970.
+    #[serde(default)]
+    pub next_start: Option<u64>,
+    /// How it ended last, such as `killed by SIGSEGV`.
+    #[serde(default)]
+    pub last_end: Option<String>,
+    /// When it ended last, in milliseconds since 1970.
+    #[serde(default)]
+    pub last_end_at: Option<u64>,
 }
 
 /// One address of a named run.

@@ -51,7 +51,7 @@ impl NamedRun<'_> {
                     self.workers.signal(start, SIGTERM, &self.pool);
                 }
                 Action::Kill(start) => self.workers.kill(start, &self.pool),
-                Action::Report(change) => self.report(change),
+                Action::Report(change) => self.report(change, now),
                 Action::RequestDone(result) => self.request_done(result),
                 Action::EndRun(outcome) => self.schedule.outcome = Some(outcome),
             }

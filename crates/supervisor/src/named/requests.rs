@@ -84,7 +84,7 @@ impl NamedRun<'_> {
     }
 
     /// Reports a worker's change to the client and to the caller of the run.
-    pub(super) fn report(&mut self, change: WorkerChange) {
+    pub(super) fn report(&mut self, change: WorkerChange, now: Duration) {
         let pid = change.instance.and_then(|start| self.workers.get(start)).map(|first| first.pid);
         let connections = match change.state {
             WorkerState::Draining => change
@@ -99,6 +99,11 @@ impl NamedRun<'_> {
             state: status::phase(change.state),
             why: change.reason.map(|reason| reason.to_string()),
             connections,
+            next_start: match change.state {
+                WorkerState::Waiting => self.lifecycle.next_start(change.ordinal),
+                _ => None,
+            }
+            .map(|at| status::wall_clock(at, now)),
         };
         if let Some(responder) = &self.control.responder {
             responder.send_update(&update);

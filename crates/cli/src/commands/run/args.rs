@@ -128,6 +128,16 @@ pub(super) struct NamedArgs {
     /// Close listening sockets with their worker
     #[arg(long, requires = "name")]
     pub(super) no_hold: bool,
+    #[command(flatten)]
+    pub(super) keeping: KeepingArgs,
+}
+
+/// How a named run keeps its workers running.
+#[derive(clap::Args)]
+pub(super) struct KeepingArgs {
+    /// Number of restarts after consecutive crashes, before a worker is given up [default: no limit]
+    #[arg(long, value_name = "N", requires = "name")]
+    pub(super) max_restarts: Option<u32>,
 }
 
 /// The values of `--ready`.

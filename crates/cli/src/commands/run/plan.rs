@@ -71,6 +71,7 @@ fn named_options(copies: u16, args: NamedArgs) -> Option<NamedOptions> {
             surge: args.surge,
             ready_timeout: args.ready_timeout,
             grace: args.grace,
+            max_restarts: args.keeping.max_restarts,
         },
         ready: match args.ready {
             None => ReadyCheck::Listens,

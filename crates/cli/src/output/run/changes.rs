@@ -8,6 +8,7 @@ use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::client::ClientError;
 use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
 
+use super::events::pause;
 use crate::error::{Failure, VerbResult, client_failure};
 use crate::output::json::{line as json_line, object};
 use crate::output::text::printable;
@@ -91,14 +92,14 @@ fn differ_in_connections(one: &WorkerUpdate, other: &WorkerUpdate) -> bool {
 /// `worker 2: pid 33 drains, 12 connections open`.
 fn sentence(change: &WorkerUpdate) -> String {
     let process = change.pid.map_or_else(|| "it".to_owned(), |pid| format!("pid {pid}"));
+    let pause = pause(change.at, change.next_start);
+    let starts_again = format!("crashed and starts again{pause}");
     let (color, action) = match change.state {
         WorkerPhase::Starting => (None, "starts"),
         WorkerPhase::Ready => (Some(AnsiColor::Green), "is ready"),
         WorkerPhase::Draining => (Some(AnsiColor::Yellow), "drains"),
         WorkerPhase::Gone => (None, "has ended"),
-        WorkerPhase::Waiting => {
-            (Some(AnsiColor::Yellow), "crashed and is started again after a delay")
-        }
+        WorkerPhase::Waiting => (Some(AnsiColor::Yellow), &*starts_again),
         WorkerPhase::GivenUp => {
             (Some(AnsiColor::Red), "crashed too often and is not started again")
         }
@@ -136,6 +137,7 @@ fn change_json(change: &WorkerUpdate) -> String {
         state: phase_name(change.state),
         why: &change.why,
         connections: change.connections,
+        next_start_ms: change.next_start,
     })
 }
 

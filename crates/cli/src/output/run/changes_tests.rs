@@ -3,7 +3,15 @@
 use super::*;
 
 fn change(state: WorkerPhase) -> WorkerUpdate {
-    WorkerUpdate { at: 7, worker: 2, pid: Some(41), state, why: None, connections: None }
+    WorkerUpdate {
+        at: 7,
+        worker: 2,
+        pid: Some(41),
+        state,
+        why: None,
+        connections: None,
+        next_start: None,
+    }
 }
 
 fn plain(text: &str) -> String {
@@ -32,9 +40,10 @@ fn each_change_is_a_sentence() {
             WorkerUpdate {
                 pid: None,
                 why: Some("signal 9".into()),
+                next_start: Some(6_407),
                 ..change(WorkerPhase::Waiting)
             },
-            "worker 2: it crashed and is started again after a delay: signal 9",
+            "worker 2: it crashed and starts again in 7 s: signal 9",
         ),
         (
             WorkerUpdate { pid: None, ..change(WorkerPhase::GivenUp) },
@@ -68,7 +77,7 @@ fn events_keep_their_shape() {
     let change = change_json(&ready);
     let expected = concat!(
         r#"{"event":"change","at_ms":7,"worker":2,"pid":41,"state":"ready","why":null,"#,
-        r#""connections":null}"#,
+        r#""connections":null,"next_start_ms":null}"#,
         "\n"
     );
     assert_eq!(change, expected);

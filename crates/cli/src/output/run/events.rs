@@ -1,6 +1,7 @@
 //! The events of `run` as lines of text.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use sameport_policy::bind::map::RuleSide;
 use sameport_policy::model::{Address, Member};
@@ -11,7 +12,7 @@ use sameport_supervisor::{
 
 use crate::error::{Failure, interposer_name, refusal_advice};
 use crate::output::socket_owner::{owner, process_label};
-use crate::output::text::sentence_list;
+use crate::output::text::{seconds_rounded_up, sentence_list};
 
 /// Members or pids in one line.
 const LISTED: usize = 8;
@@ -52,7 +53,7 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
             vec![format!("worker {ordinal} cannot be started: {error}")]
         }
         RunEvent::Detached { ordinal, pid, remaining } => vec![format!(
-            "worker {ordinal}: pid {pid} exited with code 0 and left {} running, which serve in \
+            "worker {ordinal}: pid {pid} exited with 0 and left {} running, which serve in \
              its place",
             processes(remaining)
         )],
@@ -178,7 +179,7 @@ fn unused(option: &UnusedOption) -> Vec<String> {
 
 /// A change of a worker's phase; none for a plain start, which the ready line implies.
 fn worker_changed(change: &WorkerUpdate) -> Option<String> {
-    let WorkerUpdate { worker, pid, state, why, connections, .. } = change;
+    let WorkerUpdate { at, worker, pid, state, why, connections, next_start } = change;
     let worker = match pid {
         Some(pid) => format!("worker {worker} (pid {pid})"),
         None => format!("worker {worker}"),
@@ -193,11 +194,17 @@ fn worker_changed(change: &WorkerUpdate) -> Option<String> {
             _ => format!("{worker} drains{why}"),
         },
         WorkerPhase::Gone => format!("{worker} has ended{why}"),
-        WorkerPhase::Waiting => format!("{worker} is started again in a moment{why}"),
+        WorkerPhase::Waiting => format!("{worker} starts again{}{why}", pause(*at, *next_start)),
         WorkerPhase::GivenUp => {
             format!("error: {worker} crashed repeatedly and is not started again{why}")
         }
     })
+}
+
+/// ` in 7 s`; times in milliseconds since 1970.
+pub(crate) fn pause(at: u64, next_start: Option<u64>) -> String {
+    let pause = next_start.map(|next| Duration::from_millis(next.saturating_sub(at)));
+    pause.map(|pause| format!(" in {} s", seconds_rounded_up(pause))).unwrap_or_default()
 }
 
 /// `pid 4121 (python3)`, or the owner where no process is visible.
