@@ -1,6 +1,7 @@
 //! Events of a run, for its caller.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::lifecycle::exit::Exit;
@@ -39,6 +40,13 @@ pub enum RunEvent {
         tid: i32,
         /// The reason.
         why: OutOfReach,
+    },
+    /// The supervisor cannot answer a worker's call as it should.
+    AnswerTrouble {
+        /// The thread of the worker that waits; 0 if none does.
+        tid: i32,
+        /// What happened.
+        trouble: AnswerTrouble,
     },
     /// The sockets on an address cannot be listed.
     InspectFailed {
@@ -159,6 +167,19 @@ impl Remark {
         let both = asked.is_ipv6() && asked.ip().is_unspecified();
         (both && target.ip().to_canonical().is_ipv4()).then_some(Self::OneFamily { asked, target })
     }
+}
+
+/// Trouble with the answer to a worker's call. Other workers are answered all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnswerTrouble {
+    /// The answer has taken this long and is not there. Most often the worker's memory or descriptor
+    /// belongs to a file system that does not respond.
+    Slow(Duration),
+    /// The answer panicked: an error of this program. The worker's calls are answered without a look
+    /// at its sockets.
+    Panicked,
+    /// A system call failed; it is repeated.
+    Failed(String),
 }
 
 /// Why the supervisor cannot reach a worker's sockets.

@@ -37,7 +37,7 @@ mod workers;
 
 pub use bind_options::{BindOptions, UnusedOption};
 pub use error::{InheritError, PrivateGroupError, PrivateSocketError, RunError};
-pub use event::{OutOfReach, Remark, RunEvent};
+pub use event::{AnswerTrouble, OutOfReach, Remark, RunEvent};
 pub use handover::HANDOVER_FD;
 pub use plan::{
     ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PreloadOptions,

@@ -12,6 +12,15 @@ use crate::error::RunError;
 use crate::pool::WorkerSockets;
 use crate::report::Reporter;
 
+/// Why the workers' calls cannot be left to another program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HandoverObstacle {
+    /// This interposer ends with its program.
+    Kind,
+    /// The answer to a worker's call does not end.
+    AnswerBlocked,
+}
+
 /// A way to change the binds of unmodified programs.
 pub(crate) trait Interposer: Debug {
     /// The name, as in `--via`.
@@ -45,10 +54,10 @@ pub(crate) trait Interposer: Debug {
         false
     }
 
-    /// Stops answering, and leaves the workers' calls to the program that takes over. `false`: this
-    /// interposer cannot be handed over.
-    fn stop(&mut self) -> bool {
-        false
+    /// Stops answering, and leaves the workers' calls to the program that takes over. After a failure,
+    /// [`Self::start`] answers again.
+    fn stop(&mut self) -> Result<(), HandoverObstacle> {
+        Err(HandoverObstacle::Kind)
     }
 
     /// Declares that no other worker will start.

@@ -12,7 +12,7 @@ use crate::bind_options::OptionUsage;
 use crate::error::RunError;
 use crate::plan::{InterposerKind, RunPlan};
 use cgroup::CgroupInterposer;
-pub(crate) use interposer::Interposer;
+pub(crate) use interposer::{HandoverObstacle, Interposer};
 use preload::PreloadInterposer;
 use seccomp::SeccompInterposer;
 

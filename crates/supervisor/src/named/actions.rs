@@ -13,7 +13,7 @@ use sameport_sys::seccomp::NotifyListener;
 use super::NamedRun;
 use crate::event::RunEvent;
 use crate::pool::{WorkerSockets, inherited};
-use crate::termination::SIGTERM;
+use crate::termination::{SIGKILL, SIGTERM};
 use crate::workers::FirstProcess;
 use crate::{handover, processes};
 
@@ -90,8 +90,13 @@ impl NamedRun<'_> {
         drop(options);
         let first = FirstProcess { pid: worker.pid, ordinal, detached: false };
         self.workers.first.insert(start, first);
-        if let Some(listener) = worker.listener {
-            self.answer(start, listener).map_err(StartError::Fork)?;
+        if let Some(listener) = worker.listener
+            && let Err(error) = self.answer(start, listener)
+        {
+            // Its calls would wait for ever.
+            let _ = process::signal(worker.pid, SIGKILL);
+            self.workers.remove(start);
+            return Err(StartError::Fork(error));
         }
         Ok(())
     }

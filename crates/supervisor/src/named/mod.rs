@@ -169,7 +169,7 @@ impl Supervise for NamedRun<'_> {
         }
         control.manager.flush();
         drop((reporter, pool));
-        // Ends the thread that answers workers, which `monitor` waits for.
+        // Ends the threads that answer workers, which `monitor` waits for.
         interposer.finish();
         monitor.finish(reports).await;
         if let Some(responder) = control.responder {

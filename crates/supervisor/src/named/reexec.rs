@@ -15,6 +15,7 @@ use super::NamedRun;
 use crate::error::RunError;
 use crate::handover;
 use crate::handover::{HandoverState, StartupRecord};
+use crate::interpose::HandoverObstacle;
 
 impl NamedRun<'_> {
     /// Executes another program in this process. Returns only on failure, with the error and a hint.
@@ -36,10 +37,22 @@ impl NamedRun<'_> {
                 Some("try again when `sameport status` says that all are ready"),
             );
         };
-        if !self.interposer.stop() {
-            let error =
-                format!("workers reached by {} cannot be passed on", self.interposer.name());
-            return (error, Some("use --via seccomp, or start the run anew"));
+        match self.interposer.stop() {
+            Ok(()) => {}
+            Err(HandoverObstacle::Kind) => {
+                let error =
+                    format!("workers reached by {} cannot be passed on", self.interposer.name());
+                return (error, Some("use --via seccomp, or start the run anew"));
+            }
+            Err(HandoverObstacle::AnswerBlocked) => {
+                return match self.continue_here() {
+                    Ok(()) => (
+                        "the answer to a worker's bind is blocked".into(),
+                        Some("restart that worker first; the run's own messages name it"),
+                    ),
+                    Err(error) => (format!("answering cannot be resumed: {error}"), None),
+                };
+            }
         }
         let error = self.exec(&program, snapshot, now);
         let program = program.display();

@@ -1,7 +1,7 @@
 //! The held sockets of a named run. They outlive the workers, answer the workers' binds, and are
 //! steered so that only ready workers get new connections.
 //!
-//! The thread that answers the workers and the supervisor's thread share the pool.
+//! The threads that answer the workers and the supervisor's thread share the pool.
 
 mod adopt;
 mod gates;

@@ -28,15 +28,6 @@ pub struct Notification {
     pub args: [u64; 6],
 }
 
-/// The state of a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenerState {
-    /// A notification can be received.
-    Notification,
-    /// No process with this filter is left.
-    Closed,
-}
-
 impl NotifyListener {
     /// Takes the descriptor that [`super::install`] returned.
     #[must_use]
@@ -67,8 +58,8 @@ impl NotifyListener {
         };
     }
 
-    /// Receives the next notification. Blocks if there is none; [`super::ListenerSet`] reports when
-    /// there is one. `None`: the calling thread died meanwhile.
+    /// Receives the next notification. Blocks if there is none; [`Self::wait`] reports when there
+    /// is one. `None`: the calling thread died meanwhile.
     ///
     /// # Errors
     ///

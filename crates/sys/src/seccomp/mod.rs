@@ -6,9 +6,9 @@
 
 mod install;
 mod listener;
-mod listener_set;
+mod listener_wait;
 
 pub use install::{FilterInstall, InstallStage, install};
 pub(crate) use listener::add_fd;
-pub use listener::{ListenerState, Notification, NotifyListener};
-pub use listener_set::ListenerSet;
+pub use listener::{Notification, NotifyListener};
+pub use listener_wait::{ListenerWait, StopSignal};

@@ -7,7 +7,8 @@ use sameport_policy::bind::map::RuleSide;
 use sameport_policy::model::{Address, Member};
 use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
 use sameport_supervisor::{
-    InterposerKind, OutOfReach, PrivateSocketError, Remark, RunError, RunEvent, UnusedOption,
+    AnswerTrouble, InterposerKind, OutOfReach, PrivateSocketError, Remark, RunError, RunEvent,
+    UnusedOption,
 };
 
 use crate::error::{Failure, interposer_name, refusal_advice};
@@ -26,6 +27,7 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
             vec![format!("error: {error}"), format!("hint: {hint}")]
         }
         RunEvent::OutOfReach { tid, why } => vec![out_of_reach(*tid, *why)],
+        RunEvent::AnswerTrouble { tid, trouble } => vec![answer_trouble(*tid, trouble)],
         RunEvent::InspectFailed { address, why } => {
             vec![format!("warning: cannot list the sockets on {address}: {why}")]
         }
@@ -118,6 +120,24 @@ fn out_of_reach(tid: i32, why: OutOfReach) -> String {
             "warning: thread {tid} has a descriptor table of its own, which needs Linux 6.9 to \
              reach; its ports are not shared"
         ),
+    }
+}
+
+fn answer_trouble(tid: i32, trouble: &AnswerTrouble) -> String {
+    match trouble {
+        AnswerTrouble::Slow(limit) => format!(
+            "warning: a call of thread {tid} has not been answered for {} s: its memory or its \
+             descriptor belongs to a file system that does not respond; only this worker waits",
+            limit.as_secs()
+        ),
+        AnswerTrouble::Panicked => format!(
+            "warning: the answer to a call of thread {tid} failed by an error of sameport; the \
+             worker's ports are not shared, and with --map, --source, --transparent or --private \
+             its calls are refused"
+        ),
+        AnswerTrouble::Failed(error) => {
+            format!("warning: the calls of a worker cannot be answered: {error}; trying again")
+        }
     }
 }
 

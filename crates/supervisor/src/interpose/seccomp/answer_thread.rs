@@ -1,197 +1,176 @@
-//! The thread that answers workers.
+//! The threads that answer workers, one for each worker.
 //!
 //! A call that is not received yet can be interrupted by a signal (EINTR, unless SA_RESTART), so it
-//! must not wait for the supervisor's other work.
+//! must not wait for the supervisor's other work. An answer can block on memory or a descriptor of the
+//! worker: then only this worker waits. Between workers, the kernel's scheduler is fair.
 
-use std::collections::HashMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sameport_sys::Errno;
-use sameport_sys::process::LastThread;
-use sameport_sys::seccomp::{ListenerSet, ListenerState, NotifyListener};
+use sameport_sys::seccomp::{ListenerWait, Notification, NotifyListener, StopSignal};
 use tokio::sync::mpsc::Sender;
 
-use super::handler::NotificationHandler;
+use super::outbox::Outbox;
+use super::watchdog::{Progress, Watched};
+use crate::event::{AnswerTrouble, RunEvent};
 use crate::interpose::kept::KeptSockets;
 use crate::report::Report;
 
-/// The supervisor's end. When it is dropped, the thread ends once no process of a worker is left.
-#[derive(Debug)]
-pub(super) struct AnswerThread {
-    shared: Arc<Shared>,
-    workers: mpsc::Sender<(u64, Worker)>,
-    keys: AtomicU64,
-    thread: Option<JoinHandle<()>>,
-}
+/// Time for an answer that is under way when the threads are stopped.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 
-#[derive(Debug)]
-struct Shared {
-    listeners: ListenerSet,
-    /// No other worker will come.
-    is_last: AtomicBool,
-    stop: AtomicBool,
-}
+/// Panics of one worker's answers, after which its calls are answered without a look at its sockets.
+const MOST_PANICS: u32 = 3;
 
-/// A worker with its children.
-#[derive(Debug)]
-struct Worker {
-    listener: NotifyListener,
-    handler: NotificationHandler,
-    last_thread: LastThread,
-}
+/// Pause after a failed wait: the kernel was out of memory.
+const PAUSE: Duration = Duration::from_millis(100);
 
-/// Reports that wait to be sent together: one wakes the supervisor as well as many.
-#[derive(Debug)]
-struct Outbox {
-    sender: Sender<Report>,
-    kept: KeptSockets,
-    reports: Vec<Report>,
-    since: Instant,
-}
+/// Answers the calls of one worker and its children.
+pub(super) trait Answer: Send + 'static {
+    /// Answers one call. Returns a report for the supervisor.
+    fn answer(
+        &mut self,
+        listener: &NotifyListener,
+        notification: &Notification,
+    ) -> Result<Option<Report>, Errno>;
 
-impl AnswerThread {
-    /// Starts the thread, which sends reports to `sender` and gives up following a socket of `kept`
-    /// where the channel is full.
-    pub(super) fn start(sender: Sender<Report>, kept: KeptSockets) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            listeners: ListenerSet::new()?,
-            is_last: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-        });
-        let (workers, new) = mpsc::channel();
-        let its = Arc::clone(&shared);
-        let outbox = Outbox { sender, kept, reports: Vec::new(), since: Instant::now() };
-        let answering = move || {
-            // A failed wait leaves the workers' calls to the kernel, which fails them with ENOSYS.
-            let _ = answer_all(&its, &new, outbox);
-        };
-        let thread = std::thread::Builder::new().name("answering".into()).spawn(answering)?;
-        Ok(Self { shared, workers, keys: AtomicU64::new(0), thread: Some(thread) })
-    }
-
-    /// Answers one more worker.
-    pub(super) fn add(
+    /// Answers one call without a look at the worker's socket.
+    fn answer_unseen(
         &self,
-        listener: NotifyListener,
-        handler: NotificationHandler,
-    ) -> Result<(), Errno> {
-        let key = self.keys.fetch_add(1, Ordering::Relaxed);
-        self.shared.listeners.add(&listener, key)?;
-        let worker = Worker { listener, handler, last_thread: LastThread::default() };
-        // The thread lives at least as long as this value.
-        drop(self.workers.send((key, worker)));
-        self.shared.listeners.interrupt();
-        Ok(())
+        listener: &NotifyListener,
+        notification: &Notification,
+    ) -> Result<(), Errno>;
+}
+
+/// The supervisor's end. When it is dropped, each thread ends once no process of its worker is left.
+#[derive(Debug)]
+pub(super) struct AnswerThreads {
+    stop: Arc<StopSignal>,
+    watched: Arc<Watched>,
+    /// Keeps the watchdog alive while there is no worker.
+    _own: Progress,
+    reports: Sender<Report>,
+    kept: KeptSockets,
+}
+
+/// One thread's work.
+struct AnswerLoop<A> {
+    listener: NotifyListener,
+    calls: A,
+    stop: Arc<StopSignal>,
+    progress: Progress,
+    outbox: Outbox,
+    panics: u32,
+    /// Whether a failure has been reported.
+    is_reported: bool,
+}
+
+impl AnswerThreads {
+    /// Starts the watchdog. Threads send reports to `reports`, and give up following a socket of `kept`
+    /// where the channel is full.
+    pub(super) fn start(reports: Sender<Report>, kept: KeptSockets) -> io::Result<Self> {
+        let watched = Arc::new(Watched::default());
+        let own = watched.add();
+        watched.watch(reports.clone())?;
+        let stop = Arc::new(StopSignal::new()?);
+        Ok(Self { stop, watched, _own: own, reports, kept })
     }
 
-    /// Ends the thread between two calls. Calls that have not been received stay as they are.
-    pub(super) fn stop(mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        self.shared.listeners.interrupt();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been reported already.
-            let _ = thread.join();
-        }
+    /// Starts the thread of one more worker.
+    pub(super) fn add(&self, listener: NotifyListener, calls: impl Answer) -> io::Result<()> {
+        let answering = AnswerLoop {
+            listener,
+            calls,
+            stop: Arc::clone(&self.stop),
+            progress: self.watched.add(),
+            outbox: Outbox::new(self.reports.clone(), self.kept.clone()),
+            panics: 0,
+            is_reported: false,
+        };
+        let builder = std::thread::Builder::new().name("answering".into());
+        builder.stack_size(super::STACK).spawn(move || answering.run()).map(drop)
+    }
+
+    /// Ends the threads between two calls. Calls that have not been received stay as they are. `false`:
+    /// an answer is blocked, and its thread is left.
+    pub(super) fn stop(self) -> bool {
+        self.stop.set();
+        let watched = Arc::clone(&self.watched);
+        drop(self);
+        watched.wait_for_end(STOP_LIMIT)
     }
 }
 
-impl Drop for AnswerThread {
-    fn drop(&mut self) {
-        self.shared.is_last.store(true, Ordering::Release);
-        self.shared.listeners.interrupt();
-    }
-}
-
-/// Answers workers until the last one has ended, or the thread is stopped.
-fn answer_all(
-    shared: &Shared,
-    new: &mpsc::Receiver<(u64, Worker)>,
-    mut outbox: Outbox,
-) -> Result<(), Errno> {
-    let mut workers: HashMap<u64, Worker> = HashMap::new();
-    loop {
-        let events = shared.listeners.wait(outbox.due())?;
-        if shared.stop.load(Ordering::Acquire) {
-            break;
-        }
-        // Before the channel is read: a worker that came before the last one is in it.
-        let is_last = shared.is_last.load(Ordering::Acquire);
-        workers.extend(new.try_iter());
-        for (key, state) in events {
-            // A listener can be reported before its worker has arrived; then it is reported again.
-            let Some(worker) = workers.get_mut(&key) else { continue };
-            let answered = match state {
-                ListenerState::Notification => worker.answer_next(),
-                ListenerState::Closed => Err(Errno::NOENT),
-            };
-            match answered {
-                Ok(report) => outbox.push(report),
-                Err(_) => {
-                    shared.listeners.remove(&worker.listener);
-                    workers.remove(&key);
+impl<A: Answer> AnswerLoop<A> {
+    /// Answers until the last process of the worker has ended, or the threads are stopped.
+    fn run(mut self) {
+        loop {
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(errno) => {
+                    // The next attempt may succeed; without one, the worker's calls would wait for ever.
+                    self.report(0, AnswerTrouble::Failed(errno.to_string()));
+                    std::thread::sleep(PAUSE);
                 }
             }
         }
-        outbox.flush_due();
-        if is_last && workers.is_empty() {
-            break;
-        }
-    }
-    outbox.flush();
-    Ok(())
-}
-
-impl Worker {
-    /// Answers one call. There is one: the listener was reported.
-    fn answer_next(&mut self) -> Result<Option<Report>, Errno> {
-        match self.listener.receive()? {
-            Some(notification) => {
-                self.handler.answer(&self.listener, &notification, &mut self.last_thread)
-            }
-            None => Ok(None),
-        }
-    }
-}
-
-impl Outbox {
-    /// How long a report waits for others.
-    const DELAY: Duration = Duration::from_millis(1);
-    /// How many reports wait.
-    const MOST: usize = 256;
-
-    fn push(&mut self, report: Option<Report>) {
-        let Some(report) = report else { return };
-        if self.reports.is_empty() {
-            self.since = Instant::now();
-        }
-        self.reports.push(report);
+        self.outbox.flush();
     }
 
-    /// How long the thread may wait for the next call.
-    fn due(&self) -> Option<Duration> {
-        (!self.reports.is_empty()).then(|| Self::DELAY.saturating_sub(self.since.elapsed()))
-    }
-
-    fn flush_due(&mut self) {
-        let is_due = self.reports.len() >= Self::MOST || self.since.elapsed() >= Self::DELAY;
-        if is_due {
-            self.flush();
-        }
-    }
-
-    /// A full channel loses a report, never an answer; the socket is not followed then.
-    fn flush(&mut self) {
-        for report in self.reports.drain(..) {
-            if let Err(lost) = self.sender.try_send(report)
-                && let Report::CallAnswered(call) = lost.into_inner()
-            {
-                self.kept.lose(call.inode);
+    /// Waits for a call, and answers it. `false`: no other will be answered.
+    fn step(&mut self) -> Result<bool, Errno> {
+        match self.listener.wait(&self.stop, self.outbox.due())? {
+            ListenerWait::Stopped | ListenerWait::Closed => return Ok(false),
+            ListenerWait::TimedOut => {}
+            ListenerWait::Notification => {
+                if let Some(notification) = self.listener.receive()? {
+                    self.progress.begin(notification.tid);
+                    let answered = self.answer(&notification);
+                    self.progress.end();
+                    answered?;
+                }
             }
         }
+        self.outbox.flush_due();
+        Ok(true)
+    }
+
+    fn answer(&mut self, notification: &Notification) -> Result<(), Errno> {
+        let Self { listener, calls, .. } = self;
+        let trouble = match self.panics < MOST_PANICS {
+            true => match catch_unwind(AssertUnwindSafe(|| calls.answer(listener, notification))) {
+                Ok(Ok(report)) => {
+                    if let Some(report) = report {
+                        self.outbox.push(report);
+                    }
+                    return Ok(());
+                }
+                Ok(Err(errno)) => AnswerTrouble::Failed(errno.to_string()),
+                // Locks stay usable: the pool and the other shared states ignore a panic under them.
+                Err(_) => {
+                    self.panics += 1;
+                    AnswerTrouble::Panicked
+                }
+            },
+            false => AnswerTrouble::Panicked,
+        };
+        self.report(notification.tid, trouble);
+        self.calls.answer_unseen(&self.listener, notification)
+    }
+
+    /// Reports the first failure of this worker's answers.
+    fn report(&mut self, tid: i32, trouble: AnswerTrouble) {
+        if !std::mem::replace(&mut self.is_reported, true) {
+            self.outbox.push(Report::Event(RunEvent::AnswerTrouble { tid, trouble }));
+        }
+        self.outbox.flush();
     }
 }
+
+#[cfg(test)]
+#[path = "answer_thread_tests.rs"]
+mod tests;

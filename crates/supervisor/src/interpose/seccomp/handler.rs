@@ -12,6 +12,7 @@ use sameport_sys::seccomp::{Notification, NotifyListener};
 use sameport_sys::socket::{SocketAccess, WorkerSocket};
 use tokio::sync::mpsc::Sender;
 
+use super::answer_thread::Answer;
 use super::call::{SocketCall, may_be_transparent, may_bind, read_address, read_call};
 use crate::bind_options::{BindOptions, OptionUsage};
 use crate::event::{OutOfReach, Remark};
@@ -27,6 +28,16 @@ pub(super) enum CallReply {
     Continue,
     /// The call does not happen, and returns this result.
     Result(Result<(), Errno>),
+}
+
+impl CallReply {
+    fn send(self, listener: &NotifyListener, id: u64) -> Result<(), Errno> {
+        match self {
+            Self::Continue => listener.let_continue(id)?,
+            Self::Result(result) => listener.answer(id, result)?,
+        };
+        Ok(())
+    }
 }
 
 /// The answer to a call, and a report of it.
@@ -45,6 +56,37 @@ impl Handled {
 
     pub(super) fn error(errno: Errno) -> Self {
         Self::result(Err(errno))
+    }
+}
+
+/// The calls of one worker and its children, on the thread that answers them.
+#[derive(Debug)]
+pub(super) struct WorkerCalls {
+    handler: NotificationHandler,
+    last_thread: LastThread,
+}
+
+impl WorkerCalls {
+    pub(super) fn new(handler: NotificationHandler) -> Self {
+        Self { handler, last_thread: LastThread::default() }
+    }
+}
+
+impl Answer for WorkerCalls {
+    fn answer(
+        &mut self,
+        listener: &NotifyListener,
+        notification: &Notification,
+    ) -> Result<Option<Report>, Errno> {
+        self.handler.answer(listener, notification, &mut self.last_thread)
+    }
+
+    fn answer_unseen(
+        &self,
+        listener: &NotifyListener,
+        notification: &Notification,
+    ) -> Result<(), Errno> {
+        self.handler.reply_unseen(notification).send(listener, notification.id)
     }
 }
 
@@ -81,17 +123,19 @@ impl NotificationHandler {
             // The worker's memory or descriptor is not what the call claims.
             Err(_) => Handled::CONTINUE,
         };
-        match handled.reply {
-            CallReply::Continue => listener.let_continue(notification.id)?,
-            CallReply::Result(result) => listener.answer(notification.id, result)?,
-        };
+        handled.reply.send(listener, notification.id)?;
         Ok(handled.report)
     }
 
     /// A socket that cannot be reached is not shared. A bind that must not happen as the program
     /// asked for it is refused.
     fn out_of_reach(&self, notification: &Notification, why: OutOfReach) -> Handled {
-        let Notification { tid, arch, number, args, .. } = *notification;
+        let reply = self.reply_unseen(notification);
+        Handled { reply, report: Some(Report::OutOfReach(notification.tid, why)) }
+    }
+
+    fn reply_unseen(&self, notification: &Notification) -> CallReply {
+        let Notification { arch, number, args, .. } = *notification;
         let not_as_asked = !self.options.rules.is_empty() || self.owner.is_some();
         let is_refused = match WorkerCall::read(self.machine, arch, number, args) {
             Some(WorkerCall::Bind(_)) => not_as_asked || self.options.transparent,
@@ -99,8 +143,7 @@ impl NotificationHandler {
             Some(WorkerCall::Socketcall { .. }) => not_as_asked || self.options.source.is_some(),
             Some(WorkerCall::Listen { .. } | WorkerCall::Shutdown { .. }) | None => false,
         };
-        let handled = if is_refused { Handled::error(Errno::ACCESS) } else { Handled::CONTINUE };
-        Handled { report: Some(Report::OutOfReach(tid, why)), ..handled }
+        if is_refused { CallReply::Result(Err(Errno::ACCESS)) } else { CallReply::Continue }
     }
 
     fn handle(

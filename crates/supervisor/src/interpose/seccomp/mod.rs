@@ -1,11 +1,13 @@
-//! The seccomp interposer: workers run under a filter, and a thread of the supervisor answers their
-//! calls.
+//! The seccomp interposer: workers run under a filter, and threads of the supervisor answer their
+//! calls, one thread for each worker.
 
 mod answer_thread;
 mod bind_call;
 mod call;
 mod handler;
 mod listen_call;
+mod outbox;
+mod watchdog;
 
 use std::io;
 
@@ -17,7 +19,7 @@ use sameport_sys::process::SpawnOptions;
 use sameport_sys::seccomp::{FilterInstall, NotifyListener};
 use tokio::sync::mpsc::Sender;
 
-use super::interposer::Interposer;
+use super::interposer::{HandoverObstacle, Interposer};
 use super::kept::KeptSockets;
 use crate::bind_options::{BindOptions, OptionUsage};
 use crate::error::RunError;
@@ -25,10 +27,13 @@ use crate::group_check::GroupCheck;
 use crate::plan::RunPlan;
 use crate::pool::WorkerSockets;
 use crate::report::{Report, Reporter};
-use answer_thread::AnswerThread;
-use handler::NotificationHandler;
+use answer_thread::AnswerThreads;
+use handler::{NotificationHandler, WorkerCalls};
 
-/// The filter of the workers, and the thread that answers them.
+/// Stack of each thread, in bytes: 1,024 workers take 512 MiB of address space, and little memory.
+const STACK: usize = 512 * 1024;
+
+/// The filter of the workers, and the threads that answer them.
 #[derive(Debug)]
 pub(crate) struct SeccompInterposer {
     filter: FilterInstall,
@@ -38,7 +43,7 @@ pub(crate) struct SeccompInterposer {
     group_check: GroupCheck,
     owner: Option<u32>,
     kept: KeptSockets,
-    thread: Option<(AnswerThread, Sender<Report>)>,
+    threads: Option<(AnswerThreads, Sender<Report>)>,
 }
 
 impl SeccompInterposer {
@@ -65,7 +70,7 @@ impl SeccompInterposer {
             group_check: GroupCheck::new(plan),
             owner: plan.owner(),
             kept: KeptSockets::default(),
-            thread: None,
+            threads: None,
         })
     }
 }
@@ -92,8 +97,8 @@ impl Interposer for SeccompInterposer {
     ) -> Result<(), RunError> {
         let failed = |error| RunError::System("start answering", error);
         let reports = reporter.sender;
-        let thread = AnswerThread::start(reports.clone(), self.kept.clone()).map_err(failed)?;
-        self.thread = Some((thread, reports));
+        let threads = AnswerThreads::start(reports.clone(), self.kept.clone()).map_err(failed)?;
+        self.threads = Some((threads, reports));
         let mut answer = |listener| self.answer_worker(listener, None).map_err(failed);
         listeners.into_iter().try_for_each(&mut answer)
     }
@@ -103,7 +108,7 @@ impl Interposer for SeccompInterposer {
         listener: NotifyListener,
         held: Option<WorkerSockets>,
     ) -> io::Result<()> {
-        let Some((thread, reports)) = &self.thread else { return Ok(()) };
+        let Some((threads, reports)) = &self.threads else { return Ok(()) };
         let handler = NotificationHandler {
             machine: self.machine,
             options: self.options.clone(),
@@ -114,22 +119,20 @@ impl Interposer for SeccompInterposer {
             kept: self.kept.clone(),
             held,
         };
-        Ok(thread.add(listener, handler)?)
+        threads.add(listener, WorkerCalls::new(handler))
     }
 
     fn sees_every_bind(&self) -> bool {
         true
     }
 
-    fn stop(&mut self) -> bool {
-        if let Some((thread, _)) = self.thread.take() {
-            thread.stop();
-        }
-        true
+    fn stop(&mut self) -> Result<(), HandoverObstacle> {
+        let has_ended = self.threads.take().is_none_or(|(threads, _)| threads.stop());
+        if has_ended { Ok(()) } else { Err(HandoverObstacle::AnswerBlocked) }
     }
 
     fn no_more_workers(&mut self) {
-        self.thread = None;
+        self.threads = None;
     }
 
     fn kept_sockets(&self) -> KeptSockets {
