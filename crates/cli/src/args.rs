@@ -1,9 +1,12 @@
 //! The parts that several verbs share: parsers of arguments, and the lists of exit codes and of
 //! environment variables in help and manual.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use sameport_policy::addr::{AddrSpec, AddrSpecError};
+use sameport_policy::launch;
 
 /// The exit codes of every verb, at the end of its help.
 pub(crate) const EXIT_CODES: &str = "\
@@ -43,6 +46,43 @@ pub(crate) fn parse_fixed_address(text: &str) -> Result<AddrSpec, AddrSpecError>
     }
 }
 
+/// Parses `-n`: a number from 1 to 1024, or `auto`, the number of processors that this process may use
+/// (`sched_getaffinity(2)`, and the quota of its cgroup).
+///
+/// # Errors
+///
+/// A message with the expected form.
+pub(crate) fn parse_copies(text: &str) -> Result<u16, String> {
+    const LIMIT: u16 = 1024;
+    if text == "auto" {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        return Ok(u16::try_from(processors).unwrap_or(LIMIT).min(LIMIT));
+    }
+    match text.parse() {
+        Ok(number @ 1..=LIMIT) => Ok(number),
+        _ => Err(format!("write a number from 1 to {LIMIT}, or auto")),
+    }
+}
+
+/// Parses `NAME=VALUE`, which need not be UTF-8.
+pub(crate) fn variable_parser() -> impl TypedValueParser<Value = (OsString, OsString)> {
+    OsStringValueParser::new().try_map(|text| {
+        let bytes = text.as_encoded_bytes();
+        let at = launch::variable(bytes)?;
+        Ok::<_, &str>((os_string(&bytes[..at]), os_string(&bytes[at + 1..])))
+    })
+}
+
+#[cfg(unix)]
+fn os_string(bytes: &[u8]) -> OsString {
+    std::os::unix::ffi::OsStringExt::from_vec(bytes.to_vec())
+}
+
+#[cfg(not(unix))]
+fn os_string(bytes: &[u8]) -> OsString {
+    String::from_utf8_lossy(bytes).into_owned().into()
+}
+
 /// Parses a whole number with the unit `ms`, `s`, `m` or `h`; seconds without a unit. At most 24 h.
 ///
 /// # Errors
@@ -78,6 +118,23 @@ mod tests {
         for text in ["0", ":0", "[::1]:0", "localhost"] {
             assert!(parse_fixed_address(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn copies_are_parsed() {
+        for (text, expected) in [
+            ("1", Some(1)),
+            ("1024", Some(1024)),
+            ("0", None),
+            ("1025", None),
+            ("-1", None),
+            ("", None),
+            ("Auto", None),
+            ("1.5", None),
+        ] {
+            assert_eq!(parse_copies(text).ok(), expected, "{text}");
+        }
+        assert!(parse_copies("auto").is_ok_and(|copies| (1..=1024).contains(&copies)));
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod diff;
 pub mod guard;
 pub mod interpreter;
 pub mod join_debounce;
+pub mod launch;
 pub mod lifecycle;
 pub mod membership;
 pub mod model;

@@ -149,8 +149,7 @@ impl KnownGroup {
     fn holder(&self, process: &Process) -> SocketHolder {
         let lines = proc::ancestor_commands(process.pid, PROGRAM);
         let runs = lines.filter_map(|line| {
-            let RunLine { group, command, name: _ } = RunLine::read(&line.words)?;
-            Some(RunIdentity { group, command, directory: line.directory })
+            Some(RunLine::read(&line.words)?.identity(line.directory.as_deref()))
         });
         let value = || process::env_value(process.pid, processes::NAME);
         let left_behind = |name: &RunName| value().is_some_and(|it| it == name.as_str().as_bytes());

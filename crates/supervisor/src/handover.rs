@@ -23,8 +23,10 @@ use sameport_sys::process::startup::StartupState;
 use serde::{Deserialize, Serialize};
 
 use crate::control::{InheritedControlSocket, RunInfo};
+use crate::launch::LaunchOptions;
 use crate::plan::PROGRAM;
 use crate::termination::SIGKILL;
+use crate::workers::WorkerCommand;
 
 /// The names of the environment variable with the number of the memory file's descriptor. Earlier builds
 /// know the second name only. Both are set and read, so that `reexec` works between the builds.
@@ -46,6 +48,9 @@ pub(crate) struct HandoverState {
     #[serde(rename = "door")]
     pub control: InheritedControlSocket,
     pub commands: Vec<Vec<OsString>>,
+    /// How each command is executed. Earlier builds do not write it.
+    #[serde(default)]
+    pub launches: Vec<HandoverLaunch>,
     pub workers: Vec<HandoverWorker>,
     pub sockets: Vec<HandoverSocket>,
     /// The inodes of each TCP group, in the kernel's order.
@@ -56,6 +61,20 @@ pub(crate) struct HandoverState {
     pub clock: Duration,
     #[serde(flatten)]
     pub startup: StartupRecord,
+}
+
+/// The part of the launch options that an upgrade can change.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HandoverLaunch {
+    directory: Option<OsString>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl From<&LaunchOptions> for HandoverLaunch {
+    fn from(launch: &LaunchOptions) -> Self {
+        let LaunchOptions { directory, environment, user: _ } = launch.clone();
+        Self { directory: directory.map(Into::into), environment }
+    }
 }
 
 /// The process attributes that the first program was started with: workers get them.
@@ -179,6 +198,18 @@ impl HandoverState {
         };
         let workers = self.workers.iter().map(serving).collect();
         Snapshot { copies: self.copies, last_instance: self.last_start, workers }
+    }
+
+    /// Takes the commands. `run`: the launch options of the command line, with the user of all.
+    pub(crate) fn take_commands(&mut self, run: &LaunchOptions) -> Vec<WorkerCommand> {
+        let launches = std::mem::take(&mut self.launches).into_iter().map(|launch| {
+            let HandoverLaunch { directory, environment } = launch;
+            let user = run.user.clone();
+            LaunchOptions { user, directory: directory.map(Into::into), environment }
+        });
+        let launches = launches.chain(std::iter::repeat(run.clone()));
+        let commands = std::mem::take(&mut self.commands).into_iter();
+        commands.zip(launches).map(|(words, launch)| WorkerCommand { words, launch }).collect()
     }
 
     pub(crate) fn startup_state(&self) -> StartupState {

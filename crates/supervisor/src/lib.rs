@@ -18,6 +18,7 @@ mod event_loop;
 mod group_check;
 mod handover;
 mod interpose;
+mod launch;
 mod monitor;
 mod named;
 mod plain;
@@ -39,6 +40,7 @@ pub use bind_options::{BindOptions, UnusedOption};
 pub use error::{InheritError, PrivateGroupError, PrivateSocketError, RunError};
 pub use event::{AnswerTrouble, OutOfReach, Remark, RunEvent};
 pub use handover::HANDOVER_FD;
+pub use launch::{LaunchOptions, UserError, WorkerUser};
 pub use plan::{
     ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PreloadOptions,
     ReadyCheck, RunEnvironment, RunPlan, SharingScope,

@@ -13,6 +13,7 @@ use sameport_policy::systemd::Activation;
 pub use sameport_sys::preload::ChildPolicy;
 
 use crate::bind_options::BindOptions;
+use crate::launch::LaunchOptions;
 
 /// Name of the executable. A supervisor recognises another supervisor by it.
 pub const PROGRAM: &str = "sameport";
@@ -22,6 +23,8 @@ pub const PROGRAM: &str = "sameport";
 pub struct RunPlan {
     /// Program and arguments.
     pub command: Vec<OsString>,
+    /// How the command is executed.
+    pub launch: LaunchOptions,
     /// Number of workers.
     pub copies: u16,
     /// How the workers' binds are changed.
@@ -39,7 +42,7 @@ pub struct RunPlan {
     pub interposer: InterposerChoice,
     /// The input of the preload interposer.
     pub preload: PreloadOptions,
-    /// Value of PATH, for a program without a slash in its name.
+    /// Value of PATH in the workers, for a program without a slash in its name.
     pub search_path: Option<OsString>,
     /// The environment variables that a run reads.
     pub environment: RunEnvironment,
@@ -61,7 +64,7 @@ pub struct PreloadOptions {
 pub struct RunEnvironment {
     /// XDG_RUNTIME_DIR.
     pub runtime_dir: Option<OsString>,
-    /// LD_PRELOAD.
+    /// LD_PRELOAD of the workers.
     pub ld_preload: Option<OsString>,
     /// NOTIFY_SOCKET, the socket of the service manager.
     pub notify_socket: Option<OsString>,
@@ -92,7 +95,9 @@ pub enum InterposerChoice {
 impl RunPlan {
     /// The file that the command executes; `None` if PATH has no such file.
     pub(crate) fn locate(&self) -> Option<PathBuf> {
-        sameport_sys::process::find_in_path(self.command.first()?, self.search_path.as_deref())
+        let directory = self.launch.directory.as_deref();
+        let search_path = self.search_path.as_deref();
+        sameport_sys::process::find_in_path(self.command.first()?, search_path, directory)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use sameport_policy::bind::plan::NewOwner;
 use sameport_policy::bind::private;
+use sameport_policy::launch;
 use sameport_policy::membership::RunIdentity;
 use sameport_sys::Errno;
 use sameport_sys::proc;
@@ -17,7 +18,10 @@ impl RunPlan {
         RunIdentity {
             group: self.scope.group.clone(),
             command: self.command.clone(),
-            directory: proc::working_directory(std::process::id().cast_signed()),
+            directory: launch::working_directory(
+                proc::working_directory(std::process::id().cast_signed()).as_deref(),
+                self.launch.directory.as_deref(),
+            ),
         }
     }
 

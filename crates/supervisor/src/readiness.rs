@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::error::RunError;
+use crate::launch::LaunchOptions;
 use crate::plan::ReadyCheck;
 use crate::pool::SocketPool;
 use crate::termination::SIGKILL;
@@ -52,7 +53,8 @@ pub(crate) enum ReadinessEvent {
 #[derive(Debug)]
 pub(crate) struct CheckCommand {
     command: OsString,
-    pid: i32,
+    /// The first process of the worker.
+    pub(crate) pid: i32,
     /// Gets whether the command exited with status 0; dropped if it did not start.
     passed: oneshot::Sender<bool>,
 }
@@ -145,12 +147,18 @@ impl Readiness {
         ready
     }
 
-    /// Runs a command of a check. `private`: whether the run has CAP_CHOWN, which is not for the
-    /// command.
-    pub(crate) fn run_command(&mut self, check: CheckCommand, private: bool) {
+    /// Runs a command of a check, as the worker's own command is run. `private`: whether the run has
+    /// CAP_CHOWN, which is not for the command.
+    pub(crate) fn run_command(
+        &mut self,
+        check: CheckCommand,
+        private: bool,
+        launch: &LaunchOptions,
+    ) {
         let CheckCommand { command, pid, passed } = check;
         let mut options =
             SpawnOptions { own_group: true, drop_chown: private, ..SpawnOptions::default() };
+        launch.apply(&mut options);
         options.environment.push(("SAMEPORT_PID".into(), Some(pid.to_string().into())));
         if let Ok(shell) = process::spawn(&["sh".into(), "-c".into(), command], &options) {
             self.running.insert(shell.pid, passed);

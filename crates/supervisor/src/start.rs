@@ -94,7 +94,9 @@ fn start_plain<'a>(
     let mut running = BTreeMap::new();
     let mut listeners = Vec::new();
     for ordinal in 1..=plan.copies {
-        match process::spawn(&plan.command, &interposer.spawn_options()) {
+        let mut options = interposer.spawn_options();
+        plan.launch.apply(&mut options);
+        match process::spawn(&plan.command, &options) {
             Ok(started) => {
                 running.insert(started.pid, ordinal);
                 listeners.extend(started.listener);

@@ -8,9 +8,19 @@ use std::time::Duration;
 use sameport_policy::lifecycle::InstanceId;
 use sameport_sys::process;
 
+use crate::launch::LaunchOptions;
+use crate::plan::RunPlan;
 use crate::pool::SocketPool;
 use crate::processes;
 use crate::termination::{SIGKILL, SIGTERM, Termination};
+
+/// A command of a run, and how it is executed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct WorkerCommand {
+    /// Program and arguments.
+    pub(crate) words: Vec<OsString>,
+    pub(crate) launch: LaunchOptions,
+}
 
 /// The first process of a worker.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +43,7 @@ struct OrphanedProcesses {
 #[derive(Debug)]
 pub(crate) struct Workers {
     /// The command of the run, and those of upgrades.
-    pub(crate) commands: Vec<Vec<OsString>>,
+    pub(crate) commands: Vec<WorkerCommand>,
     pub(crate) first: BTreeMap<InstanceId, FirstProcess>,
     /// Duplicates of the seccomp listeners, which a `reexec` passes on.
     pub(crate) listeners: BTreeMap<InstanceId, OwnedFd>,
@@ -43,9 +53,10 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    pub(crate) fn new(command: Vec<OsString>) -> Self {
+    pub(crate) fn new(plan: &RunPlan) -> Self {
+        let (words, launch) = (plan.command.clone(), plan.launch.clone());
         Self {
-            commands: vec![command],
+            commands: vec![WorkerCommand { words, launch }],
             first: BTreeMap::new(),
             listeners: BTreeMap::new(),
             daemons: BTreeMap::new(),

@@ -1,18 +1,22 @@
 //! `sameport upgrade`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use sameport_policy::model::name::RunName;
 
+use crate::args::variable_parser;
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
   sameport upgrade web -- node server-v2.js
+  sameport upgrade web --directory /srv/web/v2 --env MODE=new
   sameport upgrade web --json -- /srv/web/v2/server --port 8080";
 
 const AFTER: &str = "\
-The command starts in the directory and with the environment of the supervisor. Each old worker drains and \
+The command starts in the directory and with the environment of the workers before it; --directory and --env \
+change these. Each old worker drains and \
 ends after its replacement is ready; a replacement that does not become ready ends the upgrade, and the old \
 command stays. Ctrl-C ends this output, not the upgrade.
 
@@ -27,8 +31,14 @@ pub(crate) struct Args {
     /// Print each step as a line of JSON
     #[arg(long)]
     json: bool,
-    /// The new program and its arguments, after `--`
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    /// Start the new workers in this directory; later restarts follow its symbolic links anew
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    /// Set a variable in the environment of the new workers; can be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable_parser())]
+    env: Vec<(OsString, OsString)>,
+    /// The new program and its arguments, after `--` [default with --directory or --env: as before]
+    #[arg(last = true, required_unless_present_any = ["directory", "env"], value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -36,11 +46,25 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
+    use crate::error::directory_failure;
     use crate::operations::change_run::change_run;
     use crate::output::run::changes::print_change;
 
     let done = format!("{} is upgraded", args.name);
-    let request = ControlRequest::Upgrade { command: args.command };
+    let directory = args.directory.map(|directory| {
+        std::path::absolute(&directory).map_err(|error| directory_failure(&directory, &error))
+    });
+    let request = match (directory.transpose()?, args.env) {
+        // A supervisor of an earlier build knows this request only.
+        (None, environment) if environment.is_empty() => {
+            ControlRequest::Upgrade { command: args.command }
+        }
+        (directory, environment) => ControlRequest::UpgradeWith {
+            command: args.command,
+            directory: directory.map(Into::into),
+            environment,
+        },
+    };
     print_change(&args.name, args.json, &done, |on_update| {
         change_run(&args.name, request, on_update)
     })

@@ -1,11 +1,14 @@
 //! Errors as advice: the message, the next step and the exit code for every error of the operations,
 //! the supervisor and the library.
 //!
-//! `address` explains an address that cannot be bound, `run` a run that does not start and a supervisor
-//! that does not answer, `system` what the machine refuses to the other verbs. No other file maps an error to a message or a code.
+//! `address` explains an address that cannot be bound, `launch` a command that cannot be executed, `run` a
+//! run that does not start and a supervisor that does not answer, `system` what the machine refuses to the
+//! other verbs. No other file maps an error to a message or a code.
 
 #[cfg(target_os = "linux")]
 mod address;
+#[cfg(target_os = "linux")]
+mod launch;
 #[cfg(target_os = "linux")]
 mod run;
 #[cfg(target_os = "linux")]
@@ -24,6 +27,8 @@ use crate::operations::list::Error as ListError;
 
 #[cfg(target_os = "linux")]
 pub(crate) use address::{listen_failure, refusal_advice};
+#[cfg(target_os = "linux")]
+pub(crate) use launch::{directory_failure, user_failure};
 #[cfg(target_os = "linux")]
 pub(crate) use run::{client_failure, interposer_name, program_failure, run_failure};
 #[cfg(target_os = "linux")]

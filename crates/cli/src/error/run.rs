@@ -8,14 +8,13 @@ use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::client::{ClientError, DeadSupervisor};
 use sameport_supervisor::control::protocol::FaultKind;
 use sameport_supervisor::{InheritError, InterposerKind, PrivateGroupError, RunError, RunPlan};
-use sameport_sys::Errno;
 use sameport_sys::bpf::AttachError;
 use sameport_sys::preload::Obstacle;
 use sameport_sys::process::{FileCapability, StartError};
 use sameport_sys::run_files::{ClaimError, ConnectError};
-use sameport_sys::seccomp::InstallStage;
 
 use super::address::open_failure;
+use super::launch::start_failure;
 use super::{DOCTOR, ExitKind, Failure};
 use crate::output::shell;
 use crate::output::text::{printable, sentence_list, shorten};
@@ -54,6 +53,11 @@ pub(crate) fn run_failure(plan: &RunPlan, error: &RunError) -> Failure {
                 program => program,
             };
             format!("{program}: {}", failure.message)
+        }
+        (RunError::Start(StartError::Directory(_)), _) => {
+            let directory = plan.launch.directory.as_ref().map(|path| path.to_string_lossy());
+            let directory = shorten(&printable(&directory.unwrap_or_default()));
+            format!("--directory {directory}: {}", failure.message)
         }
         (RunError::ClaimName(_), Some(named)) => {
             format!("--name {}: {}", named.name, failure.message)
@@ -190,28 +194,6 @@ fn cgroup_reason(error: &RunError) -> String {
         RunError::Attach(why) => why.to_string(),
         RunError::Cgroup(why) => why.to_string(),
         _ => String::new(),
-    }
-}
-
-fn start_failure(error: &StartError) -> Failure {
-    let filter = |message: String| Failure::unsupported(message).hint(DOCTOR);
-    match error {
-        StartError::Filter(InstallStage::Filter, Errno::INVAL) => filter(
-            "seccomp: this kernel has no user notification (Linux 5.0), or no filters".into(),
-        ),
-        StartError::Filter(InstallStage::Filter, errno) => {
-            filter(format!("seccomp: SECCOMP_SET_MODE_FILTER: {errno}"))
-        }
-        StartError::Filter(InstallStage::NoNewPrivs, errno) => {
-            filter(format!("prctl: PR_SET_NO_NEW_PRIVS: {errno}"))
-        }
-        StartError::Cgroup(errno) => Failure::failed(format!("write to cgroup.procs: {errno}")),
-        StartError::Fork(why) => Failure::failed(format!("fork: {why}")),
-        StartError::NotFound => Failure::new(ExitKind::NotFound, "command not found")
-            .hint("after `--` comes the program, then its arguments"),
-        StartError::NotExecutable(why) => {
-            Failure::new(ExitKind::NotExecutable, format!("cannot be executed: {why}"))
-        }
     }
 }
 

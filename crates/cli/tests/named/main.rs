@@ -6,6 +6,7 @@ mod children;
 mod crashes;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod launch;
 mod programs;
 mod ready;
 mod socket_kinds;

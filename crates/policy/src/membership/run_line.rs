@@ -1,12 +1,16 @@
 //! The command line of `sameport run` as another process reads it in `/proc/PID/cmdline`.
 //!
-//! Only the run's identity is read: its name, its group and its command. The process has accepted
+//! Only the run's identity is read: its name, its group, its command and its directory. The process has accepted
 //! the command line already, so the values of the other options are skipped unread. A test in
 //! `crates/cli` compares the options below with the definition that `run` parses.
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::path::PathBuf;
 use std::slice::Iter;
 
+use crate::launch;
+use crate::membership::RunIdentity;
 use crate::model::name::RunName;
 
 /// The verb.
@@ -15,6 +19,8 @@ const RUN: &str = "run";
 /// Long options of `run` that take a value, without the dashes.
 pub const OPTIONS: &[&str] = &[
     "children",
+    "directory",
+    "env",
     "grace",
     "group",
     "listen",
@@ -27,6 +33,7 @@ pub const OPTIONS: &[&str] = &[
     "ready-timeout",
     "source",
     "surge",
+    "user",
     "via",
 ];
 
@@ -49,6 +56,8 @@ pub struct RunLine {
     pub group: Option<RunName>,
     /// Program and arguments, after `--`.
     pub command: Vec<OsString>,
+    /// `--directory`.
+    pub directory: Option<PathBuf>,
 }
 
 impl RunLine {
@@ -61,7 +70,7 @@ impl RunLine {
         if verb != RUN {
             return None;
         }
-        let mut line = Self { name: None, group: None, command: Vec::new() };
+        let mut line = Self { name: None, group: None, command: Vec::new(), directory: None };
         let mut words = words.iter();
         while let Some(word) = words.next() {
             if word == "--" {
@@ -74,6 +83,13 @@ impl RunLine {
             }
         }
         (!line.command.is_empty()).then_some(line)
+    }
+
+    /// The identity of the run whose supervisor is in the directory `own`; `None` there: not known.
+    #[must_use]
+    pub fn identity(self, own: Option<&Path>) -> RunIdentity {
+        let directory = launch::working_directory(own, self.directory.as_deref());
+        RunIdentity { group: self.group, command: self.command, directory }
     }
 
     /// Reads one long option; its value is after `=`, or the next word.
@@ -95,6 +111,10 @@ impl RunLine {
         let place = match option {
             "name" => &mut self.name,
             "group" => &mut self.group,
+            "directory" => {
+                self.directory = Some(value.into());
+                return Some(());
+            }
             _ => return Some(()),
         };
         *place = Some(value.to_str()?.parse().ok()?);
@@ -125,7 +145,7 @@ mod tests {
 
     fn read(line: &str) -> Option<(Option<String>, Option<String>, String)> {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        let RunLine { name, group, command } = RunLine::read(&words)?;
+        let RunLine { name, group, command, directory: _ } = RunLine::read(&words)?;
         let text = |name: RunName| name.as_str().to_owned();
         let command: Vec<_> = command.iter().map(|word| word.to_str().unwrap()).collect();
         Some((name.map(text), group.map(text), command.join(" ")))
@@ -140,10 +160,26 @@ mod tests {
             ("sameport run --port 80 --port=81 -n=4 --group g -- a", (None, Some("g"), "a")),
             ("sameport run --private -- api -- --name x", (None, None, "api -- --name x")),
             ("sameport run --source 127.0.0.9 --join -- api", (None, None, "api")),
+            ("sameport run --user www:www --env A=--name -- api", (None, None, "api")),
         ];
         for (line, (name, group, command)) in cases {
             let expected = (name.map(str::to_owned), group.map(str::to_owned), command.to_owned());
             assert_eq!(read(line), Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_directory_is_part_of_the_identity() {
+        let directory = |line: &str, own: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            RunLine::read(&words).unwrap().identity(Some(Path::new(own))).directory
+        };
+        for (line, own, expected) in [
+            ("sameport run -- api", "/srv", "/srv"),
+            ("sameport run --directory /app -- api", "/srv", "/app"),
+            ("sameport run --directory=current -- api", "/srv", "/srv/current"),
+        ] {
+            assert_eq!(directory(line, own), Some(expected.into()), "{line}");
         }
     }
 

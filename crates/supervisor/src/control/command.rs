@@ -9,13 +9,17 @@ use sameport_sys::process::find_in_path;
 
 use super::protocol::{ControlReply, FaultKind};
 
-/// The file that `execvp(3)` executes for this name.
+/// The file that `execvp(3)` executes for this name in `directory`; `None`: the one of this process.
 ///
 /// # Errors
 ///
 /// `NotFound`: no such file in the search path. `NotExecutable`: not a file, or no execute permission.
-pub fn find_executable(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, FaultKind> {
-    let path = find_in_path(program, search_path).ok_or(FaultKind::NotFound)?;
+pub fn find_executable(
+    program: &OsStr,
+    search_path: Option<&OsStr>,
+    directory: Option<&Path>,
+) -> Result<PathBuf, FaultKind> {
+    let path = find_in_path(program, search_path, directory).ok_or(FaultKind::NotFound)?;
     match std::fs::metadata(&path) {
         Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => Ok(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FaultKind::NotFound),
@@ -29,8 +33,19 @@ pub fn find_executable(program: &OsStr, search_path: Option<&OsStr>) -> Result<P
 ///
 /// Those of [`find_executable`].
 pub fn find_absolute(program: &OsStr, search_path: Option<&OsStr>) -> Result<PathBuf, FaultKind> {
-    let path = find_executable(program, search_path)?;
+    let path = find_executable(program, search_path, None)?;
     std::path::absolute(path).map_err(|_| FaultKind::NotFound)
+}
+
+/// The reply to a request with a directory that workers cannot enter; `None` if it is one.
+pub fn directory_refusal(directory: &Path) -> Option<ControlReply> {
+    let error = match std::fs::metadata(directory) {
+        Ok(found) if found.is_dir() => return None,
+        Ok(_) => io::Error::from(io::ErrorKind::NotADirectory),
+        Err(error) => error,
+    };
+    let error = format!("chdir {}: {error}", directory.display());
+    Some(ControlReply::failed(error, Some("name a directory that exists: --directory DIR")))
 }
 
 /// The reply to a request with a command that cannot start; `None` if it can.
@@ -40,7 +55,7 @@ pub fn refusal(
     directory: &Path,
 ) -> Option<ControlReply> {
     let program = command.first().map_or(OsStr::new(""), OsString::as_os_str);
-    let fault = find_executable(program, search_path).err()?;
+    let fault = find_executable(program, search_path, Some(directory)).err()?;
     let what = match fault {
         FaultKind::NotFound => "command not found",
         FaultKind::NotExecutable | FaultKind::Other => "cannot be executed",
@@ -52,7 +67,7 @@ pub fn refusal(
             name => format!("{name}: {what}"),
         },
         hint: Some(format!(
-            "the supervisor searches from {}, and in the PATH that it was started with",
+            "it is searched from {}, and in the PATH of the workers",
             directory.display()
         )),
     })

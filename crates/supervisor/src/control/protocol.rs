@@ -43,6 +43,16 @@ pub enum ControlRequest {
         #[serde(with = "super::os_string_serde")]
         command: Vec<OsString>,
     },
+    /// [`Self::Upgrade`] with other launch options. A supervisor of an earlier build refuses it.
+    UpgradeWith {
+        /// Program and arguments; none: the command stays.
+        #[serde(with = "super::os_string_serde")]
+        command: Vec<OsString>,
+        /// The working directory, absolute; `None`: it stays.
+        directory: Option<OsString>,
+        /// Variables to set, beside those of before.
+        environment: Vec<(OsString, OsString)>,
+    },
     /// Executes another program in the supervisor's process, which continues the run.
     Reexec {
         /// The program; `None`: the file that the supervisor was started from.

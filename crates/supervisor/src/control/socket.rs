@@ -76,9 +76,9 @@ impl ControlSocket {
         Ok(self.claim.write_record(&bytes)?)
     }
 
-    /// Changes the command in the next records.
-    pub fn set_command(&mut self, command: Vec<std::ffi::OsString>) {
-        self.info.command = command;
+    /// Changes the description of the run in the next records.
+    pub fn set_info(&mut self, info: RunInfo) {
+        self.info = info;
     }
 
     /// Stops accepting clients, removes the files, and waits up to 1 s until clients have read their last

@@ -67,6 +67,7 @@ impl NamedRun<'_> {
     ) -> Result<(), StartError> {
         let command = &self.workers.commands[command];
         let mut options: SpawnOptions<'_> = self.interposer.spawn_options();
+        command.launch.apply(&mut options);
         options.own_group = true;
         let variables = [
             (processes::NAME, self.options.name.as_str().to_owned()),
@@ -86,7 +87,7 @@ impl NamedRun<'_> {
             let environment = self.options.environment.clone();
             options.listen_fds = Some(ListenFds { sockets, environment });
         }
-        let worker = process::spawn(command, &options)?;
+        let worker = process::spawn(&command.words, &options)?;
         drop(options);
         let first = FirstProcess { pid: worker.pid, ordinal, detached: false };
         self.workers.first.insert(start, first);

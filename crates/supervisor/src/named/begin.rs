@@ -44,7 +44,7 @@ impl<'a> NamedRun<'a> {
             NameClaim::take(&options.name, &folders(runtime_dir)).map_err(RunError::ClaimName)?;
         let info = RunInfo {
             command: plan.command.clone(),
-            directory: options.directory.clone().into(),
+            directory: plan.launch.directory.as_ref().unwrap_or(&options.directory).into(),
             since: client::now(),
         };
         let socket = ControlSocket::open(claim, info.clone())
@@ -58,7 +58,7 @@ impl<'a> NamedRun<'a> {
             reporter,
             lifecycle,
             pool,
-            workers: Workers::new(plan.command.clone()),
+            workers: Workers::new(plan),
             readiness: Readiness::new(options.ready.clone())?,
             drains: Drains::default(),
             control,
@@ -84,9 +84,10 @@ impl<'a> NamedRun<'a> {
         interposer: Box<dyn Interposer>,
         reporter: Reporter,
         manager: Option<Arc<ServiceManager>>,
-        state: HandoverState,
+        mut state: HandoverState,
     ) -> Result<Self, RunError> {
         let failed = |error| RunError::System("go on with the run", error);
+        let commands = state.take_commands(&plan.launch);
         let lifecycle = Lifecycle::restore(options.settings.clone(), state.snapshot());
         let socket =
             ControlSocket::from_inherited(options.name.clone(), state.info.clone(), state.control)
@@ -98,14 +99,14 @@ impl<'a> NamedRun<'a> {
             reporter,
             lifecycle,
             pool: SocketPool::new(options.queue, manager.clone()),
-            workers: Workers::new(plan.command.clone()),
+            workers: Workers::new(plan),
             readiness: Readiness::new(options.ready.clone())?,
             drains: Drains::default(),
             control: ControlEndpoint::new(socket, state.info, manager),
             schedule: Schedule { next_round: state.clock + ROUND, ..Schedule::default() },
             events: Vec::new(),
         };
-        run.workers.commands = state.commands;
+        run.workers.commands = commands;
         run.pool.restore(&state.sockets, &state.groups).map_err(failed)?;
         for worker in state.workers {
             let HandoverWorker { start, ordinal, pid, detached, listener, .. } = worker;

@@ -27,6 +27,7 @@ use crate::drain::Drains;
 use crate::event::RunEvent;
 use crate::event_loop::{Progress, Supervise};
 use crate::interpose::Interposer;
+use crate::launch::LaunchOptions;
 use crate::monitor::Monitor;
 use crate::plan::{NamedOptions, RunPlan};
 use crate::pool::SocketPool;
@@ -94,7 +95,8 @@ impl Supervise for NamedRun<'_> {
             NamedInput::Listens => {}
             NamedInput::Readiness(ReadinessEvent::Ready(start)) => self.ready(start, now),
             NamedInput::Readiness(ReadinessEvent::Command(command)) => {
-                self.readiness.run_command(command, self.plan.private);
+                let launch = self.launch_of(command.pid);
+                self.readiness.run_command(command, self.plan.private, &launch);
             }
             NamedInput::Readiness(ReadinessEvent::Notification) => self.take_notified(now),
             NamedInput::Request(request) => self.requested(request, now),
@@ -187,6 +189,14 @@ impl NamedRun<'_> {
     fn ready(&mut self, start: InstanceId, now: Duration) {
         let actions = self.lifecycle.ready(start, now);
         self.execute(actions, now);
+    }
+
+    /// How the worker with this first process was executed.
+    fn launch_of(&self, pid: i32) -> LaunchOptions {
+        let start = self.workers.by_pid(pid).map(|(start, _)| start);
+        let number = start.and_then(|start| self.lifecycle.command(start));
+        let command = number.and_then(|number| self.workers.commands.get(number));
+        command.map_or_else(|| self.plan.launch.clone(), |command| command.launch.clone())
     }
 
     fn take_notified(&mut self, now: Duration) {

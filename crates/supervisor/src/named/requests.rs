@@ -1,5 +1,7 @@
 //! Control requests and their replies, and reports of worker changes.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sameport_policy::lifecycle::{Action, RequestFailure, RunRequest, WorkerChange, WorkerState};
@@ -9,6 +11,7 @@ use crate::control::protocol::{ControlReply, ControlRequest, RunStatus, WorkerUp
 use crate::control::{PendingRequest, client, command};
 use crate::event::RunEvent;
 use crate::status;
+use crate::workers::WorkerCommand;
 
 impl NamedRun<'_> {
     pub(super) fn requested(&mut self, request: PendingRequest, now: Duration) {
@@ -26,13 +29,16 @@ impl NamedRun<'_> {
             ControlRequest::Scale { copies } => RunRequest::Scale { copies },
             ControlRequest::Stop => RunRequest::Stop,
             ControlRequest::Upgrade { command } => {
-                let search_path = self.plan.search_path.as_deref();
-                let directory = &self.options.directory;
-                if let Some(refusal) = command::refusal(&command, search_path, directory) {
-                    return replies.finish(refusal);
+                match self.add_command(command, None, Vec::new()) {
+                    Ok(command) => RunRequest::Upgrade { command },
+                    Err(refusal) => return replies.finish(refusal),
                 }
-                self.workers.commands.push(command);
-                RunRequest::Upgrade { command: self.workers.commands.len() - 1 }
+            }
+            ControlRequest::UpgradeWith { command, directory, environment } => {
+                match self.add_command(command, directory.map(Into::into), environment) {
+                    Ok(command) => RunRequest::Upgrade { command },
+                    Err(refusal) => return replies.finish(refusal),
+                }
             }
             ControlRequest::Reexec { program } => {
                 // On success the next program answers.
@@ -61,15 +67,45 @@ impl NamedRun<'_> {
         }
     }
 
+    /// The command of the workers that serve.
+    fn present_command(&self) -> Option<&WorkerCommand> {
+        let serving = self.lifecycle.serving();
+        let number = self.lifecycle.command(*serving.first()?)?;
+        self.workers.commands.get(number)
+    }
+
+    /// Adds the command of an upgrade, and returns its number. The error is the reply to a client
+    /// whose command cannot start. What the client does not name stays as it is.
+    fn add_command(
+        &mut self,
+        words: Vec<OsString>,
+        directory: Option<PathBuf>,
+        environment: Vec<(OsString, OsString)>,
+    ) -> Result<usize, ControlReply> {
+        let present = self.present_command().or(self.workers.commands.first());
+        let before = present.cloned().unwrap_or_default();
+        let words = if words.is_empty() { before.words } else { words };
+        let launch = before.launch.changed(directory, environment);
+        let search_path = launch.variable("PATH").or(self.plan.search_path.as_ref());
+        let directory = launch.directory.as_ref().unwrap_or(&self.options.directory);
+        let refusal = command::directory_refusal(directory)
+            .or_else(|| command::refusal(&words, search_path.map(OsString::as_os_str), directory));
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        self.workers.commands.push(WorkerCommand { words, launch });
+        Ok(self.workers.commands.len() - 1)
+    }
+
     /// Answers the client of the request.
     pub(super) fn request_done(&mut self, result: Result<(), RequestFailure>) {
         if result.is_ok()
-            && let Some(start) = self.lifecycle.serving().first()
-            && let Some(command) = self.lifecycle.command(*start)
+            && let Some(WorkerCommand { words, launch }) = self.present_command().cloned()
         {
-            let command = &self.workers.commands[command];
-            self.control.info.command.clone_from(command);
-            self.control.socket.set_command(command.clone());
+            let directory = launch.directory.unwrap_or_else(|| self.options.directory.clone());
+            self.control.info.command = words;
+            self.control.info.directory = directory.into();
+            self.control.socket.set_info(self.control.info.clone());
             self.write_record();
         }
         if let Some(responder) = self.control.responder.take() {

@@ -133,7 +133,7 @@ fn interpreter(line: &[u8], search_path: Option<&OsStr>) -> Option<PathBuf> {
         let word = words.next()?;
         // With options or assignments, only env itself is known.
         if !word.starts_with(b"-") && !word.contains(&b'=') {
-            return find_in_path(OsStr::from_bytes(word), search_path);
+            return find_in_path(OsStr::from_bytes(word), search_path, None);
         }
     }
     Some(first)

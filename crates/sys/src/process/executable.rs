@@ -39,15 +39,24 @@ pub fn file_capability(program: &Path) -> Option<FileCapability> {
 }
 
 /// The file that `execvp(3)` executes for this name: the name itself if it contains a slash, else
-/// the first executable file of this name in the search path.
+/// the first executable file of this name in the search path. `directory`: the working directory of
+/// the process that executes it, if not the one of this process.
 #[must_use]
-pub fn find_in_path(program: &OsStr, search_path: Option<&OsStr>) -> Option<PathBuf> {
+pub fn find_in_path(
+    program: &OsStr,
+    search_path: Option<&OsStr>,
+    directory: Option<&Path>,
+) -> Option<PathBuf> {
+    let from = |path: PathBuf| match directory {
+        Some(directory) => directory.join(path),
+        None => path,
+    };
     if program.as_bytes().contains(&b'/') {
-        return Some(PathBuf::from(program));
+        return Some(from(PathBuf::from(program)));
     }
     // The default of glibc without PATH.
     let path = search_path.unwrap_or(OsStr::new("/bin:/usr/bin"));
-    std::env::split_paths(path).map(|folder| folder.join(program)).find(|file| {
+    std::env::split_paths(path).map(|folder| from(folder.join(program))).find(|file| {
         std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
     })
 }

@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "dup2(2) to fixed numbers and execvpe(3), between fork and exec")]
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
@@ -66,7 +67,9 @@ impl ListenFdSetup {
         });
         let kept = kept.map(|(name, value)| (name.as_os_str(), value.as_os_str()));
         let count = OsString::from(count.to_string());
-        let changed = changes.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        // `std` takes the last change of a variable, getenv(3) the first entry of a list.
+        let last: BTreeMap<_, _> = changes.iter().map(|(name, value)| (name, value)).collect();
+        let changed = last.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
         let changed = changed.map(|(name, value)| (name.as_os_str(), value.as_os_str()));
         let added = [(OsStr::new("LISTEN_FDS"), count.as_os_str())];
 

@@ -2,6 +2,7 @@
 
 mod attribution;
 pub(crate) mod capability;
+mod credentials;
 mod executable;
 pub(crate) mod fd_table;
 pub(crate) mod identity;
@@ -16,6 +17,7 @@ pub(crate) mod tree;
 
 pub use attribution::{env_value, instance_processes, processes_with_env, processes_without_env};
 pub use capability::has_cap_sys_admin;
+pub use credentials::{Credentials, may_change_user};
 pub use executable::{FileCapability, file_capability, find_in_path};
 pub use fd_table::LastThread;
 pub use listen_fds::ListenFds;

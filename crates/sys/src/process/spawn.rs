@@ -3,11 +3,13 @@
 
 #![expect(unsafe_code, reason = "code between fork and exec")]
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use rustix::io::Errno;
@@ -18,7 +20,7 @@ use rustix::net::{
 
 use super::listen_fds;
 use super::listen_fds::{ListenFdSetup, ListenFds};
-use super::{capability, startup};
+use super::{Credentials, capability, startup};
 use crate::errno::from_io;
 use crate::seccomp::{FilterInstall, InstallStage, NotifyListener, install};
 
@@ -47,6 +49,11 @@ pub struct SpawnOptions<'a> {
     pub listen_fds: Option<ListenFds<'a>>,
     /// Whether CAP_CHOWN is removed from the capabilities that the worker inherits.
     pub drop_chown: bool,
+    /// The user and groups of the worker, if not those of this process.
+    pub user: Option<Credentials>,
+    /// The working directory of the worker, if not the one of this process. A program with a slash in
+    /// its name is searched from it.
+    pub directory: Option<PathBuf>,
 }
 
 /// Why a worker did not start. No process is left.
@@ -67,6 +74,12 @@ pub enum StartError {
     /// The worker could not join its cgroup.
     #[error("{0}")]
     Cgroup(Errno),
+    /// The worker could not get its user and groups.
+    #[error("setresuid: {0}")]
+    User(Errno),
+    /// The worker could not enter its directory, with the permissions of its user.
+    #[error("chdir: {0}")]
+    Directory(Errno),
 }
 
 /// Starts `command`: the program, searched in PATH as `execvp(3)` does, and its arguments.
@@ -117,6 +130,8 @@ struct ChildSetup {
     cgroup: Option<OwnedFd>,
     drop_chown: bool,
     filter: Option<FilterInstall>,
+    user: Option<Credentials>,
+    directory: Option<CString>,
     listen_fds: Option<ListenFdSetup>,
 }
 
@@ -128,7 +143,10 @@ impl ChildSetup {
             .map(|fds| ListenFdSetup::new(command, &options.environment, fds, &channel))
             .transpose()?;
         let (filter, drop_chown) = (options.filter.cloned(), options.drop_chown);
-        Ok(Self { channel, cgroup, drop_chown, filter, listen_fds })
+        let user = options.user.clone();
+        let directory = options.directory.as_ref().map(|path| path.as_os_str().as_bytes());
+        let directory = directory.map(CString::new).transpose()?;
+        Ok(Self { channel, cgroup, drop_chown, filter, user, directory, listen_fds })
     }
 
     /// Runs in the child. Returns if `std` shall execute the program, and on an error.
@@ -142,16 +160,28 @@ impl ChildSetup {
         if self.drop_chown {
             capability::drop_ambient_chown()?;
         }
-        match self.filter.as_ref().map(install) {
-            None => report_ready(&self.channel, None)?,
-            Some(Ok(listener)) => report_ready(&self.channel, Some(listener.as_fd()))?,
-            Some(Err((stage, errno))) => report_failure(&self.channel, stage as u8, errno)?,
+        // Root installs the filter without no_new_privs, so the user changes after it.
+        let listener = match self.filter.as_ref().map(install) {
+            None => None,
+            Some(Ok(listener)) => Some(listener),
+            Some(Err((stage, errno))) => return self.fail(stage as u8, errno),
+        };
+        if let Some(Err(errno)) = self.user.as_ref().map(Credentials::assume) {
+            return self.fail(USER_STEP, errno);
         }
+        if let Some(Err(errno)) = self.directory.as_deref().map(rustix::process::chdir) {
+            return self.fail(DIRECTORY_STEP, errno);
+        }
+        report_ready(&self.channel, listener.as_ref().map(AsFd::as_fd))?;
         startup::restore_descriptor_limit()?;
         match &mut self.listen_fds {
             None => Ok(()),
             Some(setup) => setup.exec(),
         }
+    }
+
+    fn fail(&self, step: u8, errno: Errno) -> io::Result<()> {
+        Ok(report_failure(&self.channel, step, errno)?)
     }
 }
 
@@ -181,7 +211,12 @@ fn finish(
             let stage = [InstallStage::NoNewPrivs, InstallStage::Filter]
                 .into_iter()
                 .find(|stage| *stage as u8 == step);
-            Err(stage.map_or(StartError::Cgroup(errno), |stage| StartError::Filter(stage, errno)))
+            Err(match (stage, step) {
+                (Some(stage), _) => StartError::Filter(stage, errno),
+                (None, USER_STEP) => StartError::User(errno),
+                (None, DIRECTORY_STEP) => StartError::Directory(errno),
+                (None, _) => StartError::Cgroup(errno),
+            })
         }
         // All steps before exec succeeded, so exec failed.
         (Err(error), Ok(ChildReport::Ready(_))) => Err(not_executed(error)),
@@ -199,13 +234,15 @@ fn not_executed(error: io::Error) -> StartError {
 /// The message of the child before its exec.
 enum ChildReport {
     Ready(Option<OwnedFd>),
-    /// The step that failed: an [`InstallStage`] or [`CGROUP_STEP`].
+    /// The step that failed: an [`InstallStage`], or one of the constants below.
     Failure(u8),
 }
 
 /// Bytes of the message, besides those of [`InstallStage`].
 const READY: u8 = u8::MAX;
 const CGROUP_STEP: u8 = u8::MAX - 1;
+const USER_STEP: u8 = u8::MAX - 2;
+const DIRECTORY_STEP: u8 = u8::MAX - 3;
 
 /// Sends the listener to the parent. Async-signal-safe.
 fn report_ready(socket: &OwnedFd, listener: Option<BorrowedFd<'_>>) -> Result<(), Errno> {

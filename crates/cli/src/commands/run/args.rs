@@ -2,14 +2,16 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sameport_policy::addr::AddrSpec;
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
+use sameport_policy::launch::UserSpec;
 use sameport_policy::model::name::RunName;
 
-use crate::args::{parse_duration, parse_fixed_address};
+use crate::args::{parse_copies, parse_duration, parse_fixed_address, variable_parser};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,9 +37,8 @@ was given up its code, or 1.";
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
-    /// Number of copies to start, 1 to 1024
-    #[arg(short = 'n', value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Number of copies to start, 1 to 1024, or `auto`: one for each processor that this process may use
+    #[arg(short = 'n', value_name = "N", default_value = "1", value_parser = parse_copies)]
     pub(super) copies: u16,
     /// Share only this port; can be repeated [default: every fixed port]
     #[arg(long = "port", value_name = "PORT", value_parser = sameport_policy::addr::parse_fixed_port)]
@@ -59,6 +60,8 @@ pub(crate) struct Args {
     #[arg(long, value_enum, value_name = "WHICH")]
     pub(super) children: Option<ChildrenArgument>,
     #[command(flatten)]
+    pub(super) launch: LaunchArgs,
+    #[command(flatten)]
     pub(super) named: NamedArgs,
     #[command(flatten)]
     pub(super) together: TogetherArgs,
@@ -75,6 +78,22 @@ pub(crate) struct Args {
     /// The program and its arguments, after `--`
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<OsString>,
+}
+
+/// How the command is executed.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Execution")]
+pub(super) struct LaunchArgs {
+    /// Run the command as this user, with this group or the user's own; needs root. The workers get no
+    /// capability, and so bind no port below 1024: --listen opens one for them
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub(super) user: Option<UserSpec>,
+    /// Run the command in this directory; each start follows its symbolic links anew
+    #[arg(long, value_name = "DIR")]
+    pub(super) directory: Option<PathBuf>,
+    /// Set a variable in the command's environment; can be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable_parser())]
+    pub(super) env: Vec<(OsString, OsString)>,
 }
 
 /// The runs that share with this one.

@@ -23,7 +23,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     refuse_half_private(&args)?;
     refuse_ineffective(&args)?;
     let mut reporter = StderrLines::new(args.quiet);
-    let plan = plan::run_plan(args);
+    let plan = plan::run_plan(args)?;
     let outcome = sameport_supervisor::run(&plan, &mut |event| reporter.report(&event));
     reporter.finish();
     outcome.map(Into::into).map_err(|error| run_failure(&plan, &error))

@@ -7,15 +7,28 @@ use sameport_policy::lifecycle::{LifecycleSettings, QueueMode};
 use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::systemd::Activation;
 use sameport_supervisor::{
-    BindOptions, ChildPolicy, HANDOVER_FD, InterposerChoice, InterposerKind, NamedOptions,
-    PreloadOptions, ReadyCheck, RunEnvironment, RunPlan, SharingScope,
+    BindOptions, ChildPolicy, HANDOVER_FD, InterposerChoice, InterposerKind, LaunchOptions,
+    NamedOptions, PreloadOptions, ReadyCheck, RunEnvironment, RunPlan, SharingScope, WorkerUser,
 };
 
-use super::args::{Args, ChildrenArgument, NamedArgs, QueueArgument, ReadyArgument, ViaArgument};
+use super::args::{
+    Args, ChildrenArgument, LaunchArgs, NamedArgs, QueueArgument, ReadyArgument, ViaArgument,
+};
+use crate::error::{Failure, directory_failure, user_failure};
 
-pub(super) fn run_plan(args: Args) -> RunPlan {
-    RunPlan {
+/// # Errors
+///
+/// The user of `--user`, or its group, is not known or not permitted.
+pub(super) fn run_plan(args: Args) -> Result<RunPlan, Failure> {
+    let launch = launch_options(args.launch)?;
+    let search_path = launch.variable("PATH").cloned().or_else(|| env::var_os("PATH"));
+    let mut environment = environment();
+    if let Some(libraries) = launch.variable("LD_PRELOAD") {
+        environment.ld_preload = Some(libraries.clone());
+    }
+    Ok(RunPlan {
         command: args.command,
+        launch,
         copies: args.copies,
         bind_options: BindOptions {
             ports: match args.ports {
@@ -43,10 +56,23 @@ pub(super) fn run_plan(args: Args) -> RunPlan {
                 Some(ChildrenArgument::Strip) => ChildPolicy::Strip,
             },
         },
-        search_path: env::var_os("PATH"),
-        environment: environment(),
+        search_path,
+        environment,
         named: named_options(args.copies, args.named),
-    }
+    })
+}
+
+fn launch_options(args: LaunchArgs) -> Result<LaunchOptions, Failure> {
+    let user =
+        args.user.map(|spec| WorkerUser::find(&spec).map_err(|error| user_failure(&spec, &error)));
+    let directory = args.directory.map(|directory| {
+        std::path::absolute(&directory).map_err(|error| directory_failure(&directory, &error))
+    });
+    Ok(LaunchOptions {
+        user: user.transpose()?,
+        directory: directory.transpose()?,
+        environment: args.env,
+    })
 }
 
 fn environment() -> RunEnvironment {

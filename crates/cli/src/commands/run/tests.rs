@@ -41,6 +41,7 @@ fn both_parsers_read_the_same() {
         "sameport run -qn4 --name web --listen 8080 --queue=shared -- api -- --group other",
         "sameport run -n=4 --map tcp:80=8080 --source 127.0.0.9 --transparent -- api",
         "sameport run --private --via seccomp --no-new-privs -- api --name web",
+        "sameport run --user www-data --directory current --env A=-- --env B= -n auto -- api",
         "sameport run --join api",
         "sameport run --quiet=yes -- api",
         "sameport run --nam web -- api",
@@ -56,6 +57,7 @@ fn both_parsers_read_the_same() {
             name: args.named.name,
             group: args.together.group,
             command: args.command,
+            directory: args.launch.directory,
         });
         assert_eq!(RunLine::read(&words), by_clap, "{line}");
     }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sameport_policy::audit::{AuditFacts, Finding, ProgramEvidence, Redirection, audit};
-use sameport_policy::membership::RunIdentity;
 use sameport_policy::membership::run_line::RunLine;
 use sameport_policy::model::Member;
 use sameport_sys::Errno;
@@ -100,10 +99,8 @@ fn traces(members: &[Member]) -> BTreeMap<i32, ProgramEvidence> {
 }
 
 fn trace(pid: i32) -> ProgramEvidence {
-    let runs = proc::ancestor_commands(pid, sameport_supervisor::PROGRAM).filter_map(|line| {
-        let RunLine { group, command, name: _ } = RunLine::read(&line.words)?;
-        Some(RunIdentity { group, command, directory: line.directory })
-    });
+    let runs = proc::ancestor_commands(pid, sameport_supervisor::PROGRAM)
+        .filter_map(|line| Some(RunLine::read(&line.words)?.identity(line.directory.as_deref())));
     ProgramEvidence {
         executable: proc::executable_id(pid),
         directory: proc::working_directory(pid),
