@@ -4,6 +4,7 @@
 
 mod children;
 mod crashes;
+mod held_sockets;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod launch;

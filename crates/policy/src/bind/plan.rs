@@ -9,6 +9,7 @@ use crate::bind::private;
 use crate::bind::share::{BindAttempt, ShareDecision};
 use crate::bind::verdict;
 use crate::membership::NotAMember;
+use crate::model::Protocol;
 
 /// A decision, or the fact that it lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +63,8 @@ pub struct BindSteps {
     /// Set `IP_TRANSPARENT`, or fail with EPERM where the worker could not set it.
     pub transparent: Option<bool>,
     /// Bind through the held sockets, if they take the bind; the flag says whether the worker may
-    /// bind the port itself.
+    /// bind the port itself. TCP: only a socket that was given to the run takes a bind, for every
+    /// worker.
     pub held: Option<bool>,
     /// Bind the socket, unless a held socket did.
     pub by: BindCaller,
@@ -135,7 +137,9 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
     if owner.is_some() && facts.on_device {
         return plan(BindAction::Refuse(BindRefusal::PrivateOnDevice));
     }
-    let needs_rights = transparent || held || rule.is_some();
+    // The worker binds a TCP socket itself; a held datagram socket is bound for it.
+    let is_datagram = attempt.protocol == Some(Protocol::Udp);
+    let needs_rights = transparent || held && is_datagram || rule.is_some();
     let Some(rights) = facts.rights.map(Some).or((!needs_rights).then_some(None)) else {
         return Decision::Lookup(MissingFact::Rights(target.port()));
     };
@@ -181,7 +185,6 @@ mod tests {
     use super::*;
     use crate::bind::facts::{BindRights, PortMembers, RunRules};
     use crate::bind::verdict::PortSet;
-    use crate::model::Protocol;
 
     const RUN: RunRules<'static> = RunRules {
         ports: &PortSet::All,
@@ -327,19 +330,23 @@ mod tests {
         let moving = RunRules { rules: &rules, ..RUN };
         let holds = RunRules { holds: true, ..RUN };
         let transparent = RunRules { transparent: true, ..RUN };
-        let lookup = |run, address: &str| {
-            let facts = BindFacts { rights: None, members: None, ..facts(run, address) };
+        let lookup_on = |protocol, run, address: &str| {
+            let mut facts = BindFacts { rights: None, members: None, ..facts(run, address) };
+            facts.attempt.protocol = Some(protocol);
             match decide(&facts, facts.attempt.address.unwrap()) {
                 Decision::Lookup(missing) => Some(missing),
                 Decision::Plan(_) => None,
             }
         };
+        let lookup = |run, address: &str| lookup_on(Protocol::Tcp, run, address);
         let members = Some(MissingFact::Members("127.0.0.1:80".parse().unwrap()));
         assert_eq!(lookup(RUN, "127.0.0.1:80"), members);
         assert_eq!(lookup(RUN, "127.0.0.1:0"), None);
         assert_eq!(lookup(moving, "127.0.0.1:80"), Some(MissingFact::Rights(8080)));
         assert_eq!(lookup(moving, "127.0.0.1:0"), None);
-        assert_eq!(lookup(holds, "127.0.0.1:80"), Some(MissingFact::Rights(80)));
+        assert_eq!(lookup(holds, "127.0.0.1:80"), members);
+        let of_datagrams = lookup_on(Protocol::Udp, holds, "127.0.0.1:80");
+        assert_eq!(of_datagrams, Some(MissingFact::Rights(80)));
         assert_eq!(lookup(transparent, "127.0.0.1:0"), Some(MissingFact::Rights(0)));
     }
 }

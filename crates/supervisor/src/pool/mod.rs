@@ -7,6 +7,7 @@ mod adopt;
 mod gates;
 mod handover;
 pub(crate) mod inherited;
+mod replacement;
 mod slots;
 mod status;
 mod steering;
@@ -26,7 +27,7 @@ use slots::Slots;
 pub(crate) use status::AddressStatus;
 use steering::Steering;
 use store::ManagerStore;
-pub(crate) use worker_view::{BindResult, PendingBind, WorkerSockets};
+pub(crate) use worker_view::{BindResult, BlockedCall, WorkerSockets};
 
 /// The held sockets of one run.
 #[derive(Debug, Clone)]

@@ -1,12 +1,10 @@
 //! The pool as one worker's calls see it: `bind`, `listen` and `shutdown`.
 
-use std::os::fd::AsFd as _;
-
-use sameport_policy::lifecycle::{Fallback, InstanceId, QueueMode};
+use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::model::{Address, Protocol};
 use sameport_sys::Errno;
 use sameport_sys::seccomp::NotifyListener;
-use sameport_sys::socket::{FdAlias, NonBlocking, WorkerSocket, closes_on_exec};
+use sameport_sys::socket::WorkerSocket;
 
 use super::slots::listen_shared;
 use super::{PoolState, SocketPool};
@@ -15,9 +13,9 @@ use super::{PoolState, SocketPool};
 /// until its worker ends, which costs a descriptor.
 const MAX_EPHEMERAL: usize = 4096;
 
-/// A worker's `bind` that waits for its answer.
+/// A worker's call that waits for its answer.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct PendingBind<'a> {
+pub(crate) struct BlockedCall<'a> {
     pub listener: &'a NotifyListener,
     pub id: u64,
     pub tid: i32,
@@ -46,9 +44,13 @@ impl WorkerSockets {
     }
 
     /// Answers a `bind` of a socket that can be shared. `None`: the worker's own call proceeds.
+    ///
+    /// A TCP socket takes connections from its `listen` on, and is replaced there. Its bind is the
+    /// worker's own, with the rights that the worker has; so a program that binds without listening
+    /// holds no queue. A datagram socket takes traffic from its bind on.
     pub(crate) fn bind(
         &self,
-        caller: PendingBind<'_>,
+        caller: BlockedCall<'_>,
         socket: &WorkerSocket,
         address: &Address,
         may_bind: bool,
@@ -60,23 +62,23 @@ impl WorkerSockets {
             if !state.try_replace(inode, self.start, caller, socket, address) {
                 return Ok(None);
             }
-            if is_datagram {
+            let listens = |it: &WorkerSocket| is_datagram || it.is_listening() == Ok(true);
+            if state.slots.sockets.get(&inode).is_some_and(listens) {
+                // A program that finds SO_ACCEPTCONN set may leave out its `listen`.
                 self.pool.listens_on(&mut state, self.start, address);
             }
             return Ok(Some(BindResult::Replaced));
         }
+        if !is_datagram || !may_bind {
+            return Ok(None);
+        }
         state.slots.find_rebound(self.start, caller.tid, address);
         let replaced = state
             .claim(address, self.start)
-            .filter(|_| may_bind)
             .is_some_and(|inode| state.try_replace(inode, self.start, caller, socket, address));
-        // A datagram socket gets traffic from its bind on. A shared queue must be known before the next
-        // worker binds.
-        let bind_now = is_datagram || state.queue == QueueMode::Shared;
-        let result = match () {
-            () if replaced => BindResult::Replaced,
-            () if !bind_now || !may_bind => return Ok(None),
-            () => {
+        let result = match replaced {
+            true => BindResult::Replaced,
+            false => {
                 let bound = socket.bind(address.socket);
                 if bound.is_err() {
                     return Ok(Some(BindResult::Made(bound)));
@@ -85,10 +87,8 @@ impl WorkerSockets {
                 BindResult::Made(bound)
             }
         };
-        if is_datagram {
-            state.update_store(address);
-            self.pool.listens_on(&mut state, self.start, address);
-        }
+        state.update_store(address);
+        self.pool.listens_on(&mut state, self.start, address);
         Ok(Some(result))
     }
 
@@ -106,14 +106,26 @@ impl WorkerSockets {
         !self.pool.state().ephemeral.contains(&inode)
     }
 
-    /// Calls `listen` in the worker's place, so that the order of the group's members is known.
+    /// Answers a `listen`: puts a held socket in the place of the worker's, or calls `listen` on the
+    /// worker's socket, so that the order of the group's members is known.
     pub(crate) fn listen(
         &self,
+        caller: BlockedCall<'_>,
         socket: WorkerSocket,
         address: &Address,
         backlog: i32,
     ) -> Result<(), Errno> {
         let mut state = self.pool.state();
+        let is_held = state.slots.held.holds(socket.inode());
+        if !is_held {
+            state.slots.find_rebound(self.start, caller.tid, address);
+            let claimed = state.claim(address, self.start);
+            if let Some(inode) = claimed
+                && state.try_replace(inode, self.start, caller, &socket, address)
+            {
+                return self.listen_replaced(&mut state, inode, address, backlog);
+            }
+        }
         let PoolState { slots, steering, .. } = &mut *state;
         let inode = socket.inode();
         let is_shared = slots.is_shared(inode);
@@ -122,15 +134,38 @@ impl WorkerSockets {
             // The program must be in place before the kernel can select the new member.
             steering.exclude_newcomers(slots, address);
         }
-        if is_shared {
+        if is_shared || slots.held.is_used_by_another(inode, self.start) {
             listen_shared(&socket, backlog)?;
         } else {
             socket.listen(backlog)?;
+        }
+        if !is_shared {
             steering.groups.entry(address.clone()).or_default().join(inode);
         }
         slots.add(socket, address, self.start);
         state.update_store(address);
         self.pool.listens_on(&mut state, self.start, address);
+        Ok(())
+    }
+
+    /// Sets the backlog of a held socket that a worker has just got.
+    fn listen_replaced(
+        &self,
+        state: &mut PoolState,
+        inode: u64,
+        address: &Address,
+        backlog: i32,
+    ) -> Result<(), Errno> {
+        let PoolState { slots, steering, .. } = &mut *state;
+        if let Some(held) = slots.sockets.get(&inode) {
+            match slots.held.is_used_by_another(inode, self.start) {
+                true => listen_shared(held, backlog)?,
+                false => held.listen(backlog)?,
+            }
+            steering.groups.entry(address.clone()).or_default().join(inode);
+        }
+        state.update_store(address);
+        self.pool.listens_on(state, self.start, address);
         Ok(())
     }
 
@@ -162,80 +197,5 @@ impl WorkerSockets {
             state.release(inode);
         }
         !is_allowed
-    }
-}
-
-impl PoolState {
-    /// The held socket that answers a bind.
-    fn claim(&self, address: &Address, start: InstanceId) -> Option<u64> {
-        let replaces = self.workers.get(&start).and_then(|worker| worker.replaces);
-        let answer = || match replaces {
-            // Steering can keep connections from a socket of the worker's own until it is ready.
-            Some(_)
-                if address.protocol == Protocol::Tcp
-                    && self.steering.obstacle(address).is_none() =>
-            {
-                Fallback::OwnSocket
-            }
-            Some(predecessor) => Fallback::SocketOf(predecessor),
-            None => Fallback::OwnSocket,
-        };
-        self.steering
-            .unused(&self.slots, address)
-            .or_else(|| self.slots.held.claim(address, start, self.queue, answer()))
-    }
-
-    /// Replaces the worker's socket by a held one; on failure, the reason goes into the status.
-    fn try_replace(
-        &mut self,
-        inode: u64,
-        start: InstanceId,
-        caller: PendingBind<'_>,
-        socket: &WorkerSocket,
-        address: &Address,
-    ) -> bool {
-        match self.replace(inode, start, caller, socket) {
-            Ok(()) => {
-                self.not_replaced.remove(address);
-                self.slots.held.add_user(inode, address, start);
-                true
-            }
-            Err(why) => {
-                self.not_replaced.insert(address.clone(), why);
-                false
-            }
-        }
-    }
-
-    fn replace(
-        &self,
-        inode: u64,
-        start: InstanceId,
-        caller: PendingBind<'_>,
-        socket: &WorkerSocket,
-    ) -> Result<(), String> {
-        let PendingBind { listener, id, tid, fd } = caller;
-        let held = self.slots.sockets.get(&inode).ok_or("it is gone")?;
-        if held.owner() != socket.owner() && !self.slots.is_shared(inode) {
-            return Err("the worker's socket is another user's".into());
-        }
-        match socket.find_alias(tid, fd) {
-            Ok(None) => {}
-            Ok(Some(FdAlias::Epoll)) => {
-                return Err("the program watches its socket (epoll) before it binds it".into());
-            }
-            Ok(Some(FdAlias::Duplicate)) => {
-                return Err("the program has its socket twice before it binds it".into());
-            }
-            Err(errno) => return Err(format!("its descriptors cannot be read: {errno}")),
-        }
-        let is_shared = self.slots.held.is_used_by_another(inode, start);
-        let flag = if is_shared { NonBlocking::OnlySet } else { NonBlocking::Same };
-        socket.copy_options_to(held, flag).map_err(|error| error.to_string())?;
-        let close_on_exec = closes_on_exec(tid, fd).map_err(|errno| errno.to_string())?;
-        listener
-            .replace_fd(id, held.as_fd(), fd, close_on_exec)
-            .map(drop)
-            .map_err(|errno| format!("it could not be put into the worker: {errno}"))
     }
 }

@@ -110,7 +110,7 @@ impl NotificationHandler {
         let address = call.address_at(options, target);
         let held = match (&self.held, steps.held) {
             (Some(held), Some(may_bind)) => {
-                held.bind(call.pending_bind(), &call.socket, &address, may_bind)?
+                held.bind(call.blocked(), &call.socket, &address, may_bind)?
             }
             _ => None,
         };

@@ -13,7 +13,7 @@ use sameport_sys::seccomp::{Notification, NotifyListener};
 use sameport_sys::socket::WorkerSocket;
 
 use crate::conflict::RefusedCaller;
-use crate::pool::PendingBind;
+use crate::pool::BlockedCall;
 use crate::report::{AnsweredCall, CallKind};
 
 /// A call on a TCP or UDP socket.
@@ -47,9 +47,9 @@ impl SocketCall<'_> {
         self.listener.is_waiting(self.notification.id)
     }
 
-    pub(super) fn pending_bind(&self) -> PendingBind<'_> {
+    pub(super) fn blocked(&self) -> BlockedCall<'_> {
         let (tid, fd) = (self.tid(), self.fd);
-        PendingBind { listener: self.listener, id: self.notification.id, tid, fd }
+        BlockedCall { listener: self.listener, id: self.notification.id, tid, fd }
     }
 
     pub(super) fn address_options(&self) -> Result<AddressOptions, Errno> {

@@ -14,6 +14,7 @@ use super::call::SocketCall;
 use super::handler::{CallReply, Handled, NotificationHandler};
 use crate::error::PrivateSocketError;
 use crate::event::RunEvent;
+use crate::pool::BlockedCall;
 use crate::private_group;
 use crate::report::{CallKind, Report};
 
@@ -113,10 +114,13 @@ impl NotificationHandler {
         backlog: i32,
         steps: ListenSteps,
     ) -> Result<CallReply, Errno> {
-        let socket = call.socket;
+        let SocketCall { listener, notification, fd, socket, .. } = call;
+        let blocked = BlockedCall { listener, id: notification.id, tid: notification.tid, fd };
         let afterwards = steps.reuse_address.then(|| socket.duplicate()).transpose()?;
         let result = match (steps.by, &self.held) {
-            (ListenCaller::HeldSockets, Some(held)) => held.listen(socket, address, backlog),
+            (ListenCaller::HeldSockets, Some(held)) => {
+                held.listen(blocked, socket, address, backlog)
+            }
             (ListenCaller::Supervisor, _) => socket.listen(backlog),
             (ListenCaller::Worker | ListenCaller::HeldSockets, _) => {
                 return Ok(CallReply::Continue);

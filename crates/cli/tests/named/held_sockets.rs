@@ -1,0 +1,169 @@
+//! Which sockets a run holds, and when: programs that bind without listening, that leave out `listen`,
+//! that close what they opened.
+
+use crate::harness::named_run::{NamedRun, RunSetup, queue_reaches_next_worker, responder};
+use crate::harness::{User, find_program, skip};
+
+/// Starts one worker of a Python program, which gets the port as its argument, behind a gate.
+/// `None`: there is no Python.
+fn python(user: User, options: &[&str], program: &str) -> Option<NamedRun> {
+    let python = find_program("python3")?;
+    let setup = RunSetup::new(user);
+    let command = setup.gated_command(&[python.to_str().unwrap(), "-c", program, "{port}"]);
+    Some(setup.run(options, &command))
+}
+
+/// A user without privileges, if the test can become one.
+fn user() -> User {
+    User::all().last().copied().unwrap_or(User::Current)
+}
+
+/// A server on the sockets in `listeners`, for the end of a program.
+const SERVE: &str = "
+import os, select, threading
+def answer(client):
+    client.setblocking(True)
+    client.recv(4096)
+    client.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\n%d\\n' % os.getpid())
+    client.close()
+while True:
+    for ready in select.select(listeners, [], [])[0]:
+        threading.Thread(target=answer, args=[ready.accept()[0]]).start()
+";
+
+/// gunicorn and haproxy leave out `listen` where SO_ACCEPTCONN is set after their bind.
+#[test]
+fn a_program_may_test_whether_its_socket_listens() {
+    const PROGRAM: &str = "
+import socket, sys
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('127.0.0.1', int(sys.argv[1])))
+if not s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    s.listen(64)
+listeners = [s]
+";
+    for options in [&[][..], &["--queue", "shared"], &["--listen", "127.0.0.1:{port}"]] {
+        let program = [PROGRAM, SERVE].concat();
+        let Some(run) = python(user(), options, &program) else {
+            return skip("named-accepting", "no python3");
+        };
+        let address = run.setup.address();
+        queue_reaches_next_worker(&run, address, "first");
+        let before = run.wait_for_ready(1);
+        run.verb("restart", &[]);
+        let after = run.wait_for_ready(1);
+        assert!(after.is_disjoint(&before), "{options:?}");
+        queue_reaches_next_worker(&run, address, "second");
+        assert_eq!(run.status()["addresses"][0]["held"], true, "{options:?}");
+        run.stop();
+    }
+}
+
+/// granian reserves its port with a socket that never listens. No connection must wait there.
+#[test]
+fn a_bind_that_never_listens_holds_no_queue() {
+    const PROGRAM: &str = "
+import socket, sys
+def bound():
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    s.bind(('127.0.0.1', int(sys.argv[1])))
+    return s
+reserved = bound()
+listeners = [bound(), bound()]
+for s in listeners: s.listen(64)
+";
+    let program = [PROGRAM, SERVE].concat();
+    let Some(run) = python(user(), &[], &program) else {
+        return skip("named-reserving", "no python3");
+    };
+    let address = run.setup.address();
+    for round in ["first", "second"] {
+        queue_reaches_next_worker(&run, address, round);
+        run.verb("restart", &[]);
+        for _ in 0..20 {
+            responder(address).unwrap();
+        }
+    }
+    run.stop();
+}
+
+/// What a program sets between `bind` and `listen` is there after `listen`.
+#[test]
+fn options_set_before_listen_stay() {
+    const PROGRAM: &str = "
+import fcntl, os, socket, sys
+s = socket.socket()
+s.bind(('127.0.0.1', int(sys.argv[1])))
+s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+s.setblocking(False)
+os.set_inheritable(s.fileno(), True)
+s.listen(33)
+assert s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+assert s.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 77
+assert s.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+assert s.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 131072
+assert fcntl.fcntl(s, fcntl.F_GETFL) & os.O_NONBLOCK and os.get_inheritable(s.fileno())
+listeners = [s]
+";
+    let program = [PROGRAM, SERVE].concat();
+    let Some(run) = python(user(), &[], &program) else {
+        return skip("named-options", "no python3");
+    };
+    queue_reaches_next_worker(&run, run.setup.address(), "after a crash");
+    assert_eq!(run.status()["addresses"][0]["backlog"], 33);
+    run.stop();
+}
+
+/// A socket that is watched, or open twice, before it listens cannot be replaced: it serves itself, and
+/// `status` gives the reason.
+#[test]
+fn a_watched_socket_is_not_replaced() {
+    const WATCHED: &str = "
+import select, socket, sys
+s = socket.socket()
+s.bind(('127.0.0.1', int(sys.argv[1])))
+e = select.epoll()
+e.register(s, select.EPOLLIN)
+s.listen(64)
+import os
+while True:
+    e.poll()
+    client = s.accept()[0]
+    client.recv(4096)
+    client.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\n%d\\n' % os.getpid())
+    client.close()
+";
+    let twice = [
+        "
+import socket, sys
+s = socket.socket()
+s.bind(('127.0.0.1', int(sys.argv[1])))
+listeners = [s.dup()]
+s.listen(64)
+",
+        SERVE,
+    ]
+    .concat();
+    for (program, reason) in [(WATCHED, "epoll"), (&twice, "twice")] {
+        let Some(run) = python(user(), &[], program) else {
+            return skip("named-watched", "no python3");
+        };
+        let before = run.wait_for_ready(1);
+        crate::harness::kill(*before.first().unwrap(), libc::SIGKILL);
+        let after = crate::harness::eventually(|| {
+            let after = run.wait_for_ready(1);
+            after.is_disjoint(&before).then_some(after)
+        });
+        let answer = responder(run.setup.address()).unwrap();
+        assert_eq!(answer, after.unwrap().first().unwrap().to_string());
+        let status = run.status();
+        let why = status["addresses"][0]["not_held"].to_string();
+        assert!(why.contains(reason) && why.contains("before it calls listen"), "{status}");
+        run.stop();
+    }
+}
