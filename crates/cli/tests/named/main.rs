@@ -4,9 +4,9 @@
 
 mod children;
 mod crashes;
-mod held_sockets;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod held_sockets;
 mod launch;
 mod programs;
 mod ready;
