@@ -19,6 +19,7 @@ pub mod lifecycle;
 pub mod membership;
 pub mod model;
 pub mod predict;
+pub mod readiness;
 pub mod refusal;
 pub mod seccomp;
 #[cfg(feature = "serde")]

@@ -8,6 +8,7 @@ use sameport_policy::addr::AddrSpec;
 use sameport_policy::lifecycle::LifecycleSettings;
 use sameport_policy::lifecycle::QueueMode;
 use sameport_policy::model::name::RunName;
+use sameport_policy::readiness::HttpTarget;
 use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::systemd::Activation;
 pub use sameport_sys::preload::ChildPolicy;
@@ -119,6 +120,8 @@ pub struct NamedOptions {
     pub settings: LifecycleSettings,
     /// When a worker counts as ready.
     pub ready: ReadyCheck,
+    /// Addresses that a worker must listen on before it is ready (`--expect`).
+    pub expect: Vec<AddrSpec>,
     /// Whether the supervisor keeps listening sockets open, so that they outlive a worker.
     pub hold: bool,
     /// Whether workers have accept queues of their own.
@@ -143,8 +146,8 @@ pub enum ReadyCheck {
     Listens,
     /// The worker accepts a TCP connection.
     Tcp,
-    /// The worker answers a GET of this path with a status from 200 to 399.
-    Http(String),
+    /// The worker answers a GET with a status from 200 to 399.
+    Http(HttpTarget),
     /// The worker sends READY=1 to NOTIFY_SOCKET.
     Notify,
     /// The command, run by `sh -c`, exits with status 0.

@@ -45,14 +45,15 @@ fn ready_by_http() {
         let options = ["--ready", "http:/healthz", "--ready-timeout", SHORT, "--grace", "1s"];
         let run = controlled_run(*user, &options);
         run.wait_for_ready(1);
-        for status in ["404", "500", "wrong", "never"] {
+        for (status, answer) in [
+            ("404", "404 from"),
+            ("500", "500 from"),
+            ("wrong", "no HTTP from"),
+            ("never", "no answer from"),
+        ] {
             write_control(&run, "status", status);
-            failed_restart_keeps_the_old_worker(
-                &run,
-                "restart",
-                &[],
-                "listens, but was not ready in time",
-            );
+            let why = format!("not ready in time: {answer} {}", run.setup.address());
+            failed_restart_keeps_the_old_worker(&run, "restart", &[], &why);
         }
         write_control(&run, "status", "302");
         let before = run.wait_for_ready(1);
@@ -71,12 +72,8 @@ fn ready_by_notification() {
         );
         run.wait_for_ready(1);
         write_control(&run, "quiet", "");
-        failed_restart_keeps_the_old_worker(
-            &run,
-            "restart",
-            &[],
-            "listens, but was not ready in time",
-        );
+        let why = "not ready in time: no READY=1 on NOTIFY_SOCKET";
+        failed_restart_keeps_the_old_worker(&run, "restart", &[], why);
         remove_control(&run, "quiet");
         let before = run.wait_for_ready(1);
         run.verb("restart", &[]);
@@ -94,12 +91,8 @@ fn ready_by_command() {
         let run = controlled_run(*user, &options);
         run.wait_for_ready(1);
         std::fs::write(&send_request, "").unwrap();
-        failed_restart_keeps_the_old_worker(
-            &run,
-            "restart",
-            &[],
-            "listens, but was not ready in time",
-        );
+        let why = "not ready in time: exec: exited with 1";
+        failed_restart_keeps_the_old_worker(&run, "restart", &[], why);
         std::fs::remove_file(&send_request).unwrap();
         let before = run.wait_for_ready(1);
         run.verb("restart", &[]);
@@ -113,7 +106,7 @@ fn ready_by_command() {
 fn hanging_command_is_not_ready() {
     let options = ["--ready", "exec:sleep 600", "--ready-timeout", "1s", "--grace", "1s"];
     let run = controlled_run(User::Current, &options);
-    run.supervisor.wait_for_stderr("was not ready in time");
+    run.supervisor.wait_for_stderr("not ready in time: exec: has not exited");
     run.supervisor.signal(libc::SIGTERM);
     run.wait_for_exit(0);
 }
@@ -124,9 +117,10 @@ fn ready_by_accepting() {
         let options = ["--ready", "tcp", "--ready-timeout", SHORT, "--grace", "1s"];
         let run = RunSetup::new(*user).run(&options, &rogue_command("good"));
         run.wait_for_ready(1);
+        let address = run.setup.address();
         for (how, why) in [
-            ("stuck", "listens, but was not ready in time"),
-            ("silent", "listened on 0 of 1 addresses in time"),
+            ("stuck", format!("not ready in time: no accept on {address}")),
+            ("silent", format!("{address} is missing; the worker listens on no address")),
         ] {
             let words = rogue_command(how);
             let port = run.setup.port.to_string();
@@ -134,7 +128,7 @@ fn ready_by_accepting() {
                 &run,
                 "upgrade",
                 &["--", &words[0], how, &port],
-                why,
+                &why,
             );
         }
         failed_restart_keeps_the_old_worker(&run, "upgrade", &["--", "false"], "exited with 1");
@@ -152,12 +146,10 @@ fn worker_with_fewer_addresses_is_not_ready() {
         let both = || run.status()["addresses"].as_array().map(Vec::len) == Some(2);
         assert!(eventually(|| both().then_some(())).is_some(), "{}", run.status());
         write_control(&run, "less", "");
-        failed_restart_keeps_the_old_worker(
-            &run,
-            "restart",
-            &[],
-            "listened on 1 of 2 addresses in time",
-        );
+        let port = run.setup.port;
+        let why =
+            format!("127.0.0.1:{} is missing; the worker listens on 127.0.0.1:{port}", port + 1);
+        failed_restart_keeps_the_old_worker(&run, "restart", &[], &why);
         remove_control(&run, "less");
         let before = run.wait_for_ready(1);
         run.verb("restart", &[]);

@@ -98,6 +98,7 @@ impl Lifecycle {
             phase: Phase::Starting { checking: false },
             listening: BTreeSet::new(),
             required: slot.addresses.clone(),
+            must_listen: self.settings.must_listen,
             silence_reported: false,
             check_result: None,
         };

@@ -15,6 +15,7 @@ pub(super) struct Instance {
     pub(super) listening: BTreeSet<String>,
     /// The addresses it must listen on before it is ready; empty: any.
     pub(super) required: BTreeSet<String>,
+    pub(super) must_listen: bool,
     pub(super) silence_reported: bool,
     /// The last answer to the readiness check.
     pub(super) check_result: Option<String>,
@@ -22,9 +23,9 @@ pub(super) struct Instance {
 
 impl Instance {
     /// A worker's first instance may listen on nothing at all, so it has no deadline until it
-    /// listens.
+    /// listens, unless it must.
     pub(super) fn has_ready_deadline(&self) -> bool {
-        !(self.required.is_empty() && self.listening.is_empty())
+        self.must_listen || !(self.required.is_empty() && self.listening.is_empty())
     }
 
     /// What a starting instance lacks.

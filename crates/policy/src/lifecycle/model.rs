@@ -23,6 +23,9 @@ pub struct LifecycleSettings {
     pub grace: Duration,
     /// The limit of restarts after consecutive crashes; `None`: no limit.
     pub max_restarts: Option<u32>,
+    /// Whether a worker that listens on no address is not ready in time, even if it has no
+    /// predecessor.
+    pub must_listen: bool,
 }
 
 /// Something for the supervisor to do.
@@ -116,7 +119,7 @@ impl fmt::Display for ChangeReason {
 /// What a worker lacks to be ready.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NotReady {
-    /// The addresses of its predecessor that it does not listen on.
+    /// The required addresses that it does not listen on.
     pub missing: Vec<String>,
     /// The addresses that it listens on.
     pub listening: Vec<String>,
@@ -137,6 +140,9 @@ impl fmt::Display for NotReady {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.missing[..], &self.check_result) {
             ([], Some(result)) => f.write_str(result),
+            ([], None) if self.listening.is_empty() => {
+                f.write_str("the worker listens on no address")
+            }
             ([], None) => f.write_str("the readiness check has no result"),
             (missing, _) => {
                 let are = if missing.len() == 1 { "is" } else { "are" };

@@ -76,6 +76,7 @@ impl Lifecycle {
                 phase: Phase::Ready,
                 listening: addresses.clone(),
                 required: BTreeSet::new(),
+                must_listen: false,
                 silence_reported: false,
                 check_result: None,
             };

@@ -108,6 +108,12 @@ impl Lifecycle {
         starting.map(|(id, _)| *id).collect()
     }
 
+    /// Whether the instance must listen on the addresses of a predecessor.
+    #[must_use]
+    pub fn requires_addresses(&self, id: InstanceId) -> bool {
+        self.instances.get(&id).is_some_and(|instance| !instance.required.is_empty())
+    }
+
     /// Whether the instance drains or terminates.
     #[must_use]
     pub fn is_leaving(&self, id: InstanceId) -> bool {

@@ -18,6 +18,7 @@ pub(super) fn settings(copies: u16, surge: u16) -> LifecycleSettings {
         ready_timeout: READY_WITHIN,
         grace: GRACE,
         max_restarts: Some(MAX_RESTARTS),
+        must_listen: false,
     }
 }
 

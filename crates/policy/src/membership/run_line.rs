@@ -21,6 +21,7 @@ pub const OPTIONS: &[&str] = &[
     "children",
     "directory",
     "env",
+    "expect",
     "grace",
     "group",
     "listen",

@@ -1,6 +1,6 @@
 //! The actions that the lifecycle orders.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use sameport_sys::seccomp::NotifyListener;
 use super::NamedRun;
 use crate::event::RunEvent;
 use crate::pool::{WorkerSockets, inherited};
+use crate::readiness::CheckedWorker;
 use crate::termination::{SIGKILL, SIGTERM};
 use crate::workers::FirstProcess;
 use crate::{handover, processes};
@@ -37,7 +38,10 @@ impl NamedRun<'_> {
                 }
                 Action::CheckReady(start) => {
                     let pid = self.workers.get(start).map_or(0, |first| first.pid);
-                    self.readiness.start(start, pid, &self.pool);
+                    let has_predecessor = self.lifecycle.requires_addresses(start);
+                    let last_run = BTreeSet::new();
+                    let worker = CheckedWorker { start, pid, has_predecessor, last_run };
+                    self.readiness.start(worker, &self.pool);
                 }
                 Action::UpdateSteering => {
                     if !self.lifecycle.is_stopping() {

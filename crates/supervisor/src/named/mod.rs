@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::lifecycle::{InstanceId, Lifecycle, RunOutcome, RunRequest};
-use sameport_policy::model::Address;
+use sameport_policy::readiness::listen_key;
 use sameport_sys::process;
 use sameport_sys::process::EndedChild;
 use tokio::sync::mpsc::Receiver;
@@ -94,6 +94,9 @@ impl Supervise for NamedRun<'_> {
             // `attend` takes the addresses from the pool.
             NamedInput::Listens => {}
             NamedInput::Readiness(ReadinessEvent::Ready(start)) => self.ready(start, now),
+            NamedInput::Readiness(ReadinessEvent::NotYet(start, why)) => {
+                self.lifecycle.not_ready_yet(start, why);
+            }
             NamedInput::Readiness(ReadinessEvent::Command(command)) => {
                 let launch = self.launch_of(command.pid);
                 self.readiness.run_command(command, self.plan.private, &launch);
@@ -208,7 +211,7 @@ impl NamedRun<'_> {
     /// Reports to the lifecycle the addresses that workers listen on.
     fn take_listens(&mut self, now: Duration) {
         for (start, address) in self.pool.take_listens() {
-            let actions = self.lifecycle.listening(start, address_key(&address), now);
+            let actions = self.lifecycle.listening(start, listen_key(&address), now);
             self.execute(actions, now);
         }
     }
@@ -268,9 +271,4 @@ impl NamedRun<'_> {
         self.workers.remove(start);
         self.write_record();
     }
-}
-
-/// An address as the lifecycle knows it.
-fn address_key(address: &Address) -> String {
-    format!("{} {address}", address.protocol)
 }

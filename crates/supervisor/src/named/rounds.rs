@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::exit::Exit;
+use sameport_policy::readiness::listen_key;
 use sameport_sys::inspect;
 
-use super::{NamedRun, address_key};
+use super::NamedRun;
 use crate::event::RunEvent;
 use crate::processes;
 
@@ -50,7 +51,7 @@ impl NamedRun<'_> {
         let drains = !self.drains.is_empty();
         if self.lifecycle.is_settled() && !drains {
             let lifecycle = &self.lifecycle;
-            self.pool.release_spare(|address| lifecycle.expects_listener(&address_key(address)));
+            self.pool.release_spare(|address| lifecycle.expects_listener(&listen_key(address)));
         }
         if self.lifecycle.is_stopping() && !drains && !self.control.stop_requested {
             self.pool.reopen_for_next_run();
@@ -73,7 +74,7 @@ impl NamedRun<'_> {
                 continue;
             }
             for address in self.pool.find_closed(*start, &pids) {
-                if self.lifecycle.expects_listener(&address_key(&address)) {
+                if self.lifecycle.expects_listener(&listen_key(&address)) {
                     let (pid, ordinal) = (first.pid, first.ordinal);
                     self.events.push(RunEvent::Closed { ordinal, pid, address });
                 }

@@ -233,11 +233,6 @@ impl SocketPool {
         held.chain(not_held).cloned().collect()
     }
 
-    /// A TCP address that a worker listens on.
-    pub(crate) fn tcp_address(&self, start: InstanceId) -> Option<Address> {
-        self.addresses(start).into_iter().find(|address| address.protocol == Protocol::Tcp)
-    }
-
     /// Steers connections from a client port to one worker, until the result is dropped.
     pub(crate) fn steer_probe(
         &self,

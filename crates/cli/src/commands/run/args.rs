@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sameport_policy::addr::AddrSpec;
+use sameport_policy::addr::{AddrSpec, Host};
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
 use sameport_policy::launch::UserSpec;
 use sameport_policy::model::name::RunName;
+use sameport_policy::readiness::HttpTarget;
 
 use crate::args::{parse_copies, parse_duration, parse_fixed_address, variable_parser};
 
@@ -120,8 +121,8 @@ pub(super) struct NamedArgs {
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<RunName>,
     /// Readiness check, in addition to listening on the previous worker's addresses: `tcp` (accepts a
-    /// connection), `http:PATH` (answers 2xx or 3xx), `notify` (sends READY=1), `exec:CMD` (exits
-    /// with 0)
+    /// connection), `http:/PATH` or `http://HOST[:PORT]/PATH` (answers 2xx or 3xx), `notify` (sends
+    /// READY=1), `exec:CMD` (exits with 0)
     #[arg(long, value_name = "CHECK", requires = "name", value_parser = ready)]
     pub(super) ready: Option<ReadyArgument>,
     /// Time limit for a worker to become ready, such as 500ms, 30s or 2m
@@ -157,28 +158,39 @@ pub(super) struct KeepingArgs {
     /// Number of restarts after consecutive crashes, before a worker is given up [default: no limit]
     #[arg(long, value_name = "N", requires = "name")]
     pub(super) max_restarts: Option<u32>,
+    /// A worker is ready only when it listens on this port, or on this address and port; can be
+    /// repeated [default: the addresses of the last run, or those that it opens within 200 ms]
+    #[arg(long, value_name = "PORT", requires = "name", value_parser = expected)]
+    pub(super) expect: Vec<AddrSpec>,
+}
+
+fn expected(text: &str) -> Result<AddrSpec, String> {
+    let spec = parse_fixed_address(text).map_err(|error| error.to_string())?;
+    match spec.host {
+        Host::Name(_) => Err("write PORT, IP:PORT or [IPV6]:PORT: a name is not resolved".into()),
+        _ => Ok(spec),
+    }
 }
 
 /// The values of `--ready`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ReadyArgument {
     Tcp,
-    Http(String),
+    Http(HttpTarget),
     Notify,
     Exec(OsString),
 }
 
 fn ready(text: &str) -> Result<ReadyArgument, &'static str> {
+    const EXPECTED: &str = "write tcp, http:/PATH, http://HOST[:PORT]/PATH, notify or exec:COMMAND";
     match text.split_once(':') {
         None if text == "tcp" => Ok(ReadyArgument::Tcp),
         None if text == "notify" => Ok(ReadyArgument::Notify),
-        Some(("http", path)) if path.starts_with('/') && !path.contains([' ', '\r', '\n']) => {
-            Ok(ReadyArgument::Http(path.to_owned()))
-        }
+        Some(("http", _)) => text.parse().map(ReadyArgument::Http).map_err(|_| EXPECTED),
         Some(("exec", command)) if !command.trim().is_empty() => {
             Ok(ReadyArgument::Exec(command.into()))
         }
-        _ => Err("write tcp, http:/PATH, notify or exec:COMMAND"),
+        _ => Err(EXPECTED),
     }
 }
 

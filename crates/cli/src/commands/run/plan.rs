@@ -98,14 +98,16 @@ fn named_options(copies: u16, args: NamedArgs) -> Option<NamedOptions> {
             ready_timeout: args.ready_timeout,
             grace: args.grace,
             max_restarts: args.keeping.max_restarts,
+            must_listen: !args.keeping.expect.is_empty(),
         },
         ready: match args.ready {
             None => ReadyCheck::Listens,
             Some(ReadyArgument::Tcp) => ReadyCheck::Tcp,
-            Some(ReadyArgument::Http(path)) => ReadyCheck::Http(path),
+            Some(ReadyArgument::Http(target)) => ReadyCheck::Http(target),
             Some(ReadyArgument::Notify) => ReadyCheck::Notify,
             Some(ReadyArgument::Exec(command)) => ReadyCheck::Exec(command),
         },
+        expect: args.keeping.expect,
         hold: !args.no_hold,
         queue: match args.queue {
             QueueArgument::Own => QueueMode::PerWorker,
