@@ -43,8 +43,6 @@ pub struct RunPlan {
     pub interposer: InterposerChoice,
     /// The input of the preload interposer.
     pub preload: PreloadOptions,
-    /// Value of PATH in the workers, for a program without a slash in its name.
-    pub search_path: Option<OsString>,
     /// The environment variables that a run reads.
     pub environment: RunEnvironment,
     /// The options of a named run; `None` for a plain run.
@@ -63,6 +61,8 @@ pub struct PreloadOptions {
 /// The environment variables that a run reads.
 #[derive(Debug, Clone, Default)]
 pub struct RunEnvironment {
+    /// PATH of the workers, for a program without a slash in its name.
+    pub search_path: Option<OsString>,
     /// XDG_RUNTIME_DIR.
     pub runtime_dir: Option<OsString>,
     /// LD_PRELOAD of the workers.
@@ -97,7 +97,7 @@ impl RunPlan {
     /// The file that the command executes; `None` if PATH has no such file.
     pub(crate) fn locate(&self) -> Option<PathBuf> {
         let directory = self.launch.directory.as_deref();
-        let search_path = self.search_path.as_deref();
+        let search_path = self.environment.search_path.as_deref();
         sameport_sys::process::find_in_path(self.command.first()?, search_path, directory)
     }
 }

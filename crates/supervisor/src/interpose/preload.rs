@@ -57,7 +57,7 @@ impl PreloadInterposer {
         }
         if let Some(program) = plan.locate()
             && let Loadable::No { file, obstacle } =
-                preload::check_program(&program, plan.search_path.as_deref())
+                preload::check_program(&program, plan.environment.search_path.as_deref())
         {
             return Err(RunError::NotLoadable(file, obstacle));
         }

@@ -86,7 +86,7 @@ impl NamedRun<'_> {
         let before = present.cloned().unwrap_or_default();
         let words = if words.is_empty() { before.words } else { words };
         let launch = before.launch.changed(directory, environment);
-        let search_path = launch.variable("PATH").or(self.plan.search_path.as_ref());
+        let search_path = launch.variable("PATH").or(self.plan.environment.search_path.as_ref());
         let directory = launch.directory.as_ref().unwrap_or(&self.options.directory);
         let refusal = command::directory_refusal(directory)
             .or_else(|| command::refusal(&words, search_path.map(OsString::as_os_str), directory));

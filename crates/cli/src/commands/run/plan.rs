@@ -21,11 +21,7 @@ use crate::error::{Failure, directory_failure, user_failure};
 /// The user of `--user`, or its group, is not known or not permitted.
 pub(super) fn run_plan(args: Args) -> Result<RunPlan, Failure> {
     let launch = launch_options(args.launch)?;
-    let search_path = launch.variable("PATH").cloned().or_else(|| env::var_os("PATH"));
-    let mut environment = environment();
-    if let Some(libraries) = launch.variable("LD_PRELOAD") {
-        environment.ld_preload = Some(libraries.clone());
-    }
+    let environment = environment(&launch);
     Ok(RunPlan {
         command: args.command,
         launch,
@@ -56,7 +52,6 @@ pub(super) fn run_plan(args: Args) -> Result<RunPlan, Failure> {
                 Some(ChildrenArgument::Strip) => ChildPolicy::Strip,
             },
         },
-        search_path,
         environment,
         named: named_options(args.copies, args.named),
     })
@@ -75,11 +70,13 @@ fn launch_options(args: LaunchArgs) -> Result<LaunchOptions, Failure> {
     })
 }
 
-fn environment() -> RunEnvironment {
+fn environment(launch: &LaunchOptions) -> RunEnvironment {
+    let of_workers = |name| launch.variable(name).cloned().or_else(|| env::var_os(name));
     let text = |name| env::var_os(name).map(|value| value.into_string().unwrap_or_default());
     RunEnvironment {
+        search_path: of_workers("PATH"),
         runtime_dir: env::var_os("XDG_RUNTIME_DIR"),
-        ld_preload: env::var_os("LD_PRELOAD"),
+        ld_preload: of_workers("LD_PRELOAD"),
         notify_socket: env::var_os("NOTIFY_SOCKET"),
         activation: Activation {
             pid: text("LISTEN_PID"),
