@@ -32,6 +32,7 @@ Environment of a program with the library:
   SAMEPORT_MAP=FROM=TO,FROM=TO  bind TO in place of FROM
   SAMEPORT_SOURCE=ADDR[:PORT]   connect from this address
   SAMEPORT_TRANSPARENT=1        set IP_TRANSPARENT
+  SAMEPORT_FREEBIND=1           set IP_FREEBIND
   SAMEPORT_CHILDREN=inherit|strip
                                 whether executed programs load the library
   Without any of these, the variables of bindp: BIND_ADDR, BIND_PORT, REUSE_ADDR=1, REUSE_PORT=1,

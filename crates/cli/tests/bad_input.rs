@@ -57,6 +57,24 @@ fn wrong_listen_starts_nothing() {
 }
 
 #[test]
+fn wrong_each_starts_nothing() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["--each", "0"], "0"),
+        (&["--each", "65535", "-n", "2"], "above 65535"),
+        (&["--each", "9229", "--each", "9229"], "given twice"),
+        (&["--each", "9229", "--each", "9230", "-n", "2"], "the same port"),
+        (&["--each", "9229", "--map", "9229=9300"], "--map 9229=9300"),
+        (&["--each", "9229", "--via", "cgroup"], "--each"),
+    ];
+    for (options, named) in cases {
+        let marker_file = marker_file();
+        let command = [OsStr::new("touch"), marker_file.as_os_str()];
+        assert_one_line(&start_run(User::Current, options, &command).wait(), 2, named);
+        assert!(!marker_file.exists(), "{options:?}");
+    }
+}
+
+#[test]
 fn wrong_run_option_starts_nothing() {
     // Per case: the option, its value, and the text that the message contains.
     let cases: &[(&str, &str, &str)] = &[

@@ -236,6 +236,60 @@ fn transparent_binds_a_foreign_address() {
     assert!(refused.stderr.starts_with("error: setsockopt: IP_TRANSPARENT needs "), "{refused:?}");
 }
 
+/// A bind to an address that no interface has, for every user, family, and port.
+#[test]
+fn freebind_binds_an_address_that_does_not_exist() {
+    let calls = c_program("preload_calls", &[]);
+    for user in User::all() {
+        for via in ["seccomp", "preload"] {
+            let options = ["--via", via, "--freebind", "--port", "1"];
+            for (protocol, ip) in [("udp", "192.0.2.77"), ("tcp", "2001:db8::77")] {
+                for port in ["0", &free_port().to_string()] {
+                    let command = [calls.to_str().unwrap(), "bind", protocol, ip, port];
+                    let exited = start_run(*user, &options, &command).wait();
+                    assert!(exited.stdout.starts_with(&format!("0 {ip} ")), "{via}: {exited:?}");
+                    assert_eq!(exited.stderr, "", "{via}");
+                }
+            }
+            let exited = start_run(*user, &options, &["true"]).wait();
+            let warning = "sameport: warning: --freebind was never used: ";
+            assert!(exited.stderr.starts_with(warning), "{via}: {exited:?}");
+        }
+    }
+    let refused = start_run(User::Current, &["--via", "cgroup", "--freebind"], &["true"]).wait();
+    assert_eq!(refused.code, 2, "{refused:?}");
+}
+
+/// The address comes after the server, which answers there.
+#[test]
+fn a_server_with_freebind_waits_for_its_address() {
+    const TEST: &str = "freebind";
+    if !harness::is_root() || ["unshare", "ip", "bash"].map(harness::find_program).contains(&None) {
+        return harness::skip(TEST, "needs root, unshare, ip and bash");
+    }
+    // A held socket of a worker, and one that the supervisor opens.
+    for (options, address) in [("", "192.0.2.77"), ("--listen 192.0.2.77:7000", "192.0.2.77")] {
+        let script = format!(
+            "ip link set lo up
+             \"$0\" run --name freebind --freebind {options} -- \"$1\" tcp {address} 7000 &
+             while [ -z \"$(ss -Hltn)\" ]; do sleep 0.02; done
+             ip address add {address}/32 dev lo
+             exec 3<>/dev/tcp/{address}/7000
+             read -r answer <&3 && echo \"answer $answer\"
+             kill $!; wait $!"
+        );
+        let who = c_program("who", &[]);
+        let arguments = ["-n", "timeout", "60", "bash", "-c", &script];
+        let mut command = harness::command_for(User::Current, "unshare", &arguments);
+        command
+            .arg(harness::sameport())
+            .arg(&who)
+            .env("XDG_RUNTIME_DIR", harness::in_test_dir("."));
+        let exited = harness::spawn_process(command).wait_within(TIMEOUT * 3);
+        assert!(exited.stdout.contains("answer "), "{options}: {exited:?}");
+    }
+}
+
 #[test]
 fn invalid_rules_are_refused_before_the_start() {
     let marker = harness::in_test_dir(format!("started-{}", free_port()));

@@ -83,7 +83,8 @@ pub(crate) unsafe fn bind(fd: c_int, address: *const u8, length: u32) -> c_int {
         if plan.address == plan.requested { (address, length) } else { raw.parts() };
     // SAFETY: the program's address, or a local that lives until the end of this function.
     let result = unsafe { next::bind(fd, to, to_length) };
-    if plan.rule.is_some() || plan.address.port() != 0 || settings.has(Flag::Transparent) {
+    let is_changed = settings.has(Flag::Transparent) || settings.has(Flag::Freebind);
+    if plan.rule.is_some() || plan.address.port() != 0 || is_changed {
         let errno = (result != 0).then(next::errno);
         report::send(settings, format_args!("{}", BindReport { plan: &plan, errno }));
     }
@@ -133,6 +134,9 @@ fn prepare(settings: &Settings, plan: &mut BindPlan) -> Result<(), RawErrno> {
     let socket = &plan.socket;
     if settings.has(Flag::Transparent) {
         socket.set_transparent()?;
+    }
+    if settings.has(Flag::Freebind) {
+        socket.set_freebind()?;
     }
     if settings.has(Flag::ReuseAddress)
         && (socket.protocol == Protocol::Tcp || !settings.has(Flag::Share))

@@ -41,6 +41,8 @@ pub(crate) enum Flag {
     Strip = 1 << 6,
     /// The report that the library is loaded has been sent.
     LoadReported = 1 << 7,
+    /// SAMEPORT_FREEBIND.
+    Freebind = 1 << 8,
 }
 
 /// An optional protocol, an optional IP address and an optional port.
@@ -143,6 +145,7 @@ pub(crate) const SAMEPORT_VARIABLES: &[&str] = &[
     "SAMEPORT_MAP",
     "SAMEPORT_SOURCE",
     "SAMEPORT_TRANSPARENT",
+    "SAMEPORT_FREEBIND",
     "SAMEPORT_REPORT",
     "SAMEPORT_CHILDREN",
 ];
@@ -181,6 +184,7 @@ impl Settings {
         match name {
             "SAMEPORT_SHARE" | "REUSE_PORT" => self.set_switch(Flag::Share, value),
             "SAMEPORT_TRANSPARENT" | "IP_TRANSPARENT" => self.set_switch(Flag::Transparent, value),
+            "SAMEPORT_FREEBIND" => self.set_switch(Flag::Freebind, value),
             "REUSE_ADDR" => self.set_switch(Flag::ReuseAddress, value),
             "SAMEPORT_PORTS" => self.set_ports(value),
             "SAMEPORT_MAP" => self.set_rules(value),
@@ -278,6 +282,7 @@ impl Settings {
         self.has(Flag::Share)
             || self.has(Flag::ReuseAddress)
             || self.has(Flag::Transparent)
+            || self.has(Flag::Freebind)
             || self.rule_count.load(Relaxed) > 0
             || self.bindp_port.load(Relaxed) != 0
             || self.bindp_ips.iter().any(|cell| cell.load().1.ip.is_some())

@@ -21,6 +21,8 @@ const DOMAIN: OptionName = OptionName(1, 39);
 const V6ONLY: OptionName = OptionName(41, 26);
 const TRANSPARENT: OptionName = OptionName(0, 19);
 const TRANSPARENT_6: OptionName = OptionName(41, 75);
+const FREEBIND: OptionName = OptionName(0, 15);
+const FREEBIND_6: OptionName = OptionName(41, 78);
 
 /// An address family with ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +77,11 @@ impl ProgramSocket {
     /// Permits addresses of other machines: ip(7). EPERM without CAP_NET_ADMIN and CAP_NET_RAW.
     pub(crate) fn set_transparent(&self) -> Result<(), RawErrno> {
         self.set(if self.family == Family::V4 { TRANSPARENT } else { TRANSPARENT_6 }, true)
+    }
+
+    /// Permits addresses that no interface has yet: ip(7).
+    pub(crate) fn set_freebind(&self) -> Result<(), RawErrno> {
+        self.set(if self.family == Family::V4 { FREEBIND } else { FREEBIND_6 }, true)
     }
 
     /// Whether the socket has neither a port nor an IP address.

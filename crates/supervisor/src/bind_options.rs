@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sameport_policy::bind::each;
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::verdict::PortSet;
 
@@ -18,6 +19,20 @@ pub struct BindOptions {
     pub source: Option<SocketAddr>,
     /// Whether sockets may bind addresses that are not local (`--transparent`).
     pub transparent: bool,
+    /// Whether sockets may bind addresses that no interface has yet (`--freebind`).
+    pub freebind: bool,
+    /// Ports of which worker k gets the k-th from there (`--each`).
+    pub each: Vec<u16>,
+}
+
+impl BindOptions {
+    /// The options of one worker: the rules of `--each` are behind those of the run.
+    pub(crate) fn of_worker(&self, ordinal: u16) -> Self {
+        let mut options = self.clone();
+        options.rules.extend(each::rules(&self.each, ordinal));
+        options.ports = each::shared(&self.ports, &self.each, ordinal);
+        options
+    }
 }
 
 /// An option that no call ever used.
@@ -29,6 +44,8 @@ pub enum UnusedOption {
     Source(SocketAddr),
     /// No socket was bound or connected, so that none became transparent.
     Transparent,
+    /// No socket was bound, so that none got IP_FREEBIND.
+    Freebind,
 }
 
 /// The options that have been used; the interposer marks them.
@@ -37,12 +54,14 @@ pub(crate) struct OptionUsage {
     rules: Arc<[AtomicBool]>,
     source: Arc<AtomicBool>,
     transparent: Arc<AtomicBool>,
+    freebind: Arc<AtomicBool>,
 }
 
 impl OptionUsage {
     pub(crate) fn none_of(options: &BindOptions) -> Self {
         let rules = options.rules.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { rules, source: Arc::default(), transparent: Arc::default() }
+        let [source, transparent, freebind] = [(); 3].map(|()| Arc::default());
+        Self { rules, source, transparent, freebind }
     }
 
     /// The rule with this index moved a bind.
@@ -62,16 +81,23 @@ impl OptionUsage {
         self.transparent.store(true, Ordering::Relaxed);
     }
 
+    /// A socket got IP_FREEBIND, or tried to.
+    pub(crate) fn freebind(&self) {
+        self.freebind.store(true, Ordering::Relaxed);
+    }
+
     /// The options that have not been used.
     pub(crate) fn unused(&self, options: &BindOptions) -> Vec<UnusedOption> {
         let rules = options.rules.iter().zip(self.rules.iter());
         let rules = rules.filter(|(_, used)| !used.load(Ordering::Relaxed));
         let source = options.source.filter(|_| !self.source.load(Ordering::Relaxed));
         let transparent = options.transparent && !self.transparent.load(Ordering::Relaxed);
+        let freebind = options.freebind && !self.freebind.load(Ordering::Relaxed);
         rules
             .map(|(rule, _)| UnusedOption::Rule(*rule))
             .chain(source.map(UnusedOption::Source))
             .chain(transparent.then_some(UnusedOption::Transparent))
+            .chain(freebind.then_some(UnusedOption::Freebind))
             .collect()
     }
 }

@@ -47,8 +47,10 @@ pub enum RunError {
     Cgroup(CgroupError),
     /// The eBPF programs cannot be attached.
     Attach(AttachError),
-    /// The cgroup interposer cannot set IP_TRANSPARENT.
-    CgroupNotTransparent,
+    /// The cgroup interposer cannot set this socket option.
+    CgroupCannotSet(&'static str),
+    /// The cgroup interposer cannot give each worker a port.
+    CgroupNotEach,
     /// No interposer works here; the reason against each.
     NoInterposer(Vec<(InterposerKind, RunError)>),
     /// The sockets of the service manager or of `--listen` are not available.
@@ -82,7 +84,8 @@ impl RunError {
                 | Self::TooManyRules(_)
                 | Self::Cgroup(_)
                 | Self::Attach(_)
-                | Self::CgroupNotTransparent
+                | Self::CgroupCannotSet(_)
+                | Self::CgroupNotEach
                 | Self::Start(StartError::Filter(..) | StartError::Cgroup(_))
         )
     }

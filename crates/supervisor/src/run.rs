@@ -26,7 +26,9 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
     let inherited = match &plan.named {
         // The program before `exec` took them.
         Some(_) if resumes => Ok(Vec::new()),
-        Some(named) => inherited::gather(named, activation, plan.owner()),
+        Some(named) => {
+            inherited::gather(named, activation, plan.owner(), plan.bind_options.freebind)
+        }
         None => inherited::refuse(activation).map(|()| Vec::new()),
     };
     let usage = OptionUsage::none_of(&plan.bind_options);
@@ -93,7 +95,7 @@ fn check_addresses(options: &BindOptions) -> Result<(), RunError> {
             false => Err(RunError::TransparentNotPermitted),
         };
     }
-    let targets = options.rules.iter().filter_map(|rule| rule.to.ip);
+    let targets = options.rules.iter().filter_map(|rule| rule.to.ip).filter(|_| !options.freebind);
     let source = options.source.map(|source| source.ip());
     match targets.chain(source).find(|ip| !is_local(*ip)) {
         Some(ip) => Err(RunError::NotLocal(ip)),

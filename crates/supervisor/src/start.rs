@@ -94,7 +94,7 @@ fn start_plain<'a>(
     let mut running = BTreeMap::new();
     let mut listeners = Vec::new();
     for ordinal in 1..=plan.copies {
-        let mut options = interposer.spawn_options();
+        let mut options = interposer.spawn_options(ordinal);
         plan.launch.apply(&mut options);
         match process::spawn(&plan.command, &options) {
             Ok(started) => {

@@ -79,7 +79,8 @@ impl From<&RunError> for Failure {
             ),
             RunError::NotLocal(ip) => cannot(
                 format!("{ip} is not an address of this machine"),
-                "`ip address` lists the ones it has; --transparent allows others, as root",
+                "`ip address` lists the ones it has; --freebind allows one that comes later, \
+                 --transparent any, as root",
             ),
             RunError::TransparentNotPermitted => cannot(
                 "setsockopt: IP_TRANSPARENT needs CAP_NET_ADMIN or CAP_NET_RAW".into(),
@@ -133,8 +134,12 @@ impl From<&RunError> for Failure {
                 cgroup_reason(error),
                 "--via seccomp needs neither root nor cgroups; `sameport doctor` says more",
             ),
-            RunError::CgroupNotTransparent => cannot(
-                "a cgroup's programs cannot set IP_TRANSPARENT".into(),
+            RunError::CgroupCannotSet(option) => cannot(
+                format!("a cgroup's programs cannot set {option}"),
+                "use --via seccomp or --via preload",
+            ),
+            RunError::CgroupNotEach => cannot(
+                "--each: a cgroup's programs cannot tell the workers of a run apart".into(),
                 "use --via seccomp or --via preload",
             ),
             RunError::Start(error) => start_failure(error),

@@ -46,7 +46,7 @@ fn every_error_has_its_exit_code() {
         (run(RunError::WorkerAccess("pidfd_getfd", Errno::PERM)), Unsupported),
         (run(RunError::NoLibrary("no C compiler")), Unsupported),
         (run(RunError::TooManyRules(64)), Unsupported),
-        (run(RunError::CgroupNotTransparent), Unsupported),
+        (run(RunError::CgroupCannotSet("IP_TRANSPARENT")), Unsupported),
         (run(RunError::Cgroup(CgroupError::NotMounted)), Unsupported),
         (run(RunError::NoInterposer(vec![])), Unsupported),
         (run(RunError::ClaimName(ClaimError::InUse(Some(7)))), Failed),

@@ -4,6 +4,7 @@
 
 mod children;
 mod crashes;
+mod each;
 mod first_start;
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -19,6 +19,8 @@ pub struct RunRules<'a> {
     pub rules: &'a [MapRule],
     /// Whether sockets become transparent (`--transparent`).
     pub transparent: bool,
+    /// Whether sockets may bind addresses that do not exist yet (`--freebind`).
+    pub freebind: bool,
     /// The user id that owns the sockets of a private group (`--private`).
     pub owner: Option<u32>,
     /// Whether the run holds listening sockets (`--name`).
@@ -32,7 +34,8 @@ impl RunRules<'_> {
         let is_shared = asked.port() != 0 && self.ports.contains(asked.port());
         // The pool records the sockets whose port the kernel picks, so that it does not hold them.
         let is_held = self.holds && asked.port() == 0;
-        let is_changed = self.transparent || self.owner.is_some() || !self.rules.is_empty();
+        let is_changed =
+            self.transparent || self.freebind || self.owner.is_some() || !self.rules.is_empty();
         !is_shared && !is_held && !is_changed
     }
 }

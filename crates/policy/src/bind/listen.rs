@@ -119,6 +119,7 @@ mod tests {
         ports: &PortSet::All,
         rules: &[],
         transparent: false,
+        freebind: false,
         owner: None,
         holds: false,
     };

@@ -62,6 +62,8 @@ pub struct BindSteps {
     pub share: Option<SetReusePort>,
     /// Set `IP_TRANSPARENT`, or fail with EPERM where the worker could not set it.
     pub transparent: Option<bool>,
+    /// Set `IP_FREEBIND`, which needs no right.
+    pub freebind: bool,
     /// Bind through the held sockets, if they take the bind; the flag says whether the worker may
     /// bind the port itself. TCP: only a socket that was given to the run takes a bind, for every
     /// worker.
@@ -106,6 +108,7 @@ impl BindSteps {
         not_held: false,
         share: None,
         transparent: None,
+        freebind: false,
         held: None,
         by: BindCaller::Worker,
         follow: false,
@@ -161,6 +164,7 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
         not_held: run.holds && target.port() == 0,
         share,
         transparent: transparent.then(|| rights.is_some_and(|rights| rights.may_be_transparent)),
+        freebind: run.freebind && attempt.same_network,
         held: held.then_some(may_bind),
         by: match rule {
             None => BindCaller::Worker,
@@ -190,6 +194,7 @@ mod tests {
         ports: &PortSet::All,
         rules: &[],
         transparent: false,
+        freebind: false,
         owner: None,
         holds: false,
     };
@@ -239,6 +244,7 @@ mod tests {
         let only = PortSet::Only([81].into());
         let left_alone = RunRules { ports: &only, ..RUN };
         let transparent = RunRules { transparent: true, ..RUN };
+        let freebind = RunRules { freebind: true, ..RUN };
         let private = RunRules { owner: Some(7), ..RUN };
         let holds = RunRules { holds: true, ..RUN };
         let owner = |reuse_address| Some(NewOwner { uid: 7, reuse_address });
@@ -265,6 +271,8 @@ mod tests {
             (facts(RUN, "127.0.0.1:0"), alone),
             (facts(transparent, "127.0.0.1:80"), BindSteps { transparent: Some(true), ..SHARE }),
             (facts(transparent, "127.0.0.1:0"), BindSteps { transparent: Some(true), ..alone }),
+            (facts(freebind, "192.0.2.1:80"), BindSteps { freebind: true, ..SHARE }),
+            (facts(freebind, "127.0.0.1:0"), BindSteps { freebind: true, ..alone }),
             (forbidden, BindSteps { transparent: Some(false), ..SHARE }),
             (facts(private, "127.0.0.1:80"), BindSteps { owner: owner(false), ..SHARE }),
             (facts(private, "127.0.0.1:0"), BindSteps { owner: owner(false), ..alone }),
@@ -330,6 +338,7 @@ mod tests {
         let moving = RunRules { rules: &rules, ..RUN };
         let holds = RunRules { holds: true, ..RUN };
         let transparent = RunRules { transparent: true, ..RUN };
+        let freebind = RunRules { freebind: true, ..RUN };
         let lookup_on = |protocol, run, address: &str| {
             let mut facts = BindFacts { rights: None, members: None, ..facts(run, address) };
             facts.attempt.protocol = Some(protocol);
@@ -342,6 +351,7 @@ mod tests {
         let members = Some(MissingFact::Members("127.0.0.1:80".parse().unwrap()));
         assert_eq!(lookup(RUN, "127.0.0.1:80"), members);
         assert_eq!(lookup(RUN, "127.0.0.1:0"), None);
+        assert_eq!(lookup(freebind, "127.0.0.1:0"), None);
         assert_eq!(lookup(moving, "127.0.0.1:80"), Some(MissingFact::Rights(8080)));
         assert_eq!(lookup(moving, "127.0.0.1:0"), None);
         assert_eq!(lookup(holds, "127.0.0.1:80"), members);

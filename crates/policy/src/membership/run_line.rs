@@ -20,6 +20,7 @@ const RUN: &str = "run";
 pub const OPTIONS: &[&str] = &[
     "children",
     "directory",
+    "each",
     "env",
     "expect",
     "grace",
@@ -39,8 +40,16 @@ pub const OPTIONS: &[&str] = &[
 ];
 
 /// Long options of `run` without a value.
-pub const SWITCHES: &[&str] =
-    &["allow-io-uring", "join", "no-hold", "no-new-privs", "private", "quiet", "transparent"];
+pub const SWITCHES: &[&str] = &[
+    "allow-io-uring",
+    "freebind",
+    "join",
+    "no-hold",
+    "no-new-privs",
+    "private",
+    "quiet",
+    "transparent",
+];
 
 /// Short options of `run` that take a value.
 pub const SHORT_OPTIONS: &[char] = &['n'];

@@ -43,7 +43,13 @@ impl CgroupInterposer {
     pub(super) fn new(plan: &RunPlan, usage: OptionUsage) -> Result<Self, RunError> {
         let options = plan.bind_options.clone();
         if options.transparent {
-            return Err(RunError::CgroupNotTransparent);
+            return Err(RunError::CgroupCannotSet("IP_TRANSPARENT"));
+        }
+        if options.freebind {
+            return Err(RunError::CgroupCannotSet("IP_FREEBIND"));
+        }
+        if !options.each.is_empty() {
+            return Err(RunError::CgroupNotEach);
         }
         // A cgroup of an earlier run that cannot be removed does not concern this run.
         let _ = cgroup::sweep();
@@ -68,7 +74,7 @@ impl Interposer for CgroupInterposer {
         "cgroup"
     }
 
-    fn spawn_options(&self) -> SpawnOptions<'_> {
+    fn spawn_options(&self, _ordinal: u16) -> SpawnOptions<'_> {
         SpawnOptions { cgroup: Some(self.procs.as_fd()), ..SpawnOptions::default() }
     }
 

@@ -26,12 +26,11 @@ pub(crate) trait Interposer: Debug {
     /// The name, as in `--via`.
     fn name(&self) -> &'static str;
 
-    /// The options that a worker is started with.
-    fn spawn_options(&self) -> SpawnOptions<'_>;
+    /// The options that the worker with this ordinal is started with.
+    fn spawn_options(&self, ordinal: u16) -> SpawnOptions<'_>;
 
     /// Starts the interposer's work on a thread of its own. `pids` are the workers that run already,
-    /// `listeners` are
-    /// their seccomp listeners.
+    /// `listeners` are their seccomp listeners, in the order of their ordinals.
     fn start(
         &mut self,
         pids: &[i32],
@@ -43,6 +42,7 @@ pub(crate) trait Interposer: Debug {
     fn answer_worker(
         &self,
         _listener: NotifyListener,
+        _ordinal: u16,
         _held: Option<WorkerSockets>,
     ) -> io::Result<()> {
         Ok(())

@@ -10,7 +10,8 @@ use sameport_sys::Errno;
 use sameport_sys::fd::poll::wait_readable;
 use sameport_sys::preload;
 use sameport_sys::preload::{
-    LibraryFile, LibraryOptions, LibraryReport, Loadable, ReceivedReport, ReportSocket, SharedBy,
+    ChildPolicy, LibraryFile, LibraryOptions, LibraryReport, Loadable, ReceivedReport,
+    ReportSocket, SharedBy,
 };
 use sameport_sys::process::signals;
 use sameport_sys::process::{SpawnOptions, ThreadState, thread_state};
@@ -42,8 +43,12 @@ const AT_ONCE: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct PreloadInterposer {
     placed: LibraryFile,
+    /// The name of the socket of reports.
+    report: String,
     inbox: Option<ReportSocket>,
-    environment: Vec<(OsString, Option<OsString>)>,
+    children: ChildPolicy,
+    /// LD_PRELOAD of before.
+    preloaded: Option<OsString>,
     options: BindOptions,
     usage: OptionUsage,
 }
@@ -52,7 +57,7 @@ impl PreloadInterposer {
     pub(super) fn new(plan: &RunPlan, usage: OptionUsage) -> Result<Self, RunError> {
         let library = plan.preload.library.map_err(RunError::NoLibrary)?;
         let options = &plan.bind_options;
-        if options.rules.len() > MOST_RULES {
+        if options.rules.len() + options.each.len() > MOST_RULES {
             return Err(RunError::TooManyRules(MOST_RULES));
         }
         if let Some(program) = plan.locate()
@@ -66,20 +71,33 @@ impl PreloadInterposer {
             preload::install(library, &preload::folders(runtime)).map_err(RunError::PreloadDir)?;
         let inbox =
             ReportSocket::open().map_err(|errno| RunError::System("socket", errno.into()))?;
-        let orders = LibraryOptions {
+        Ok(Self {
+            placed,
+            report: inbox.name().to_owned(),
+            inbox: Some(inbox),
+            children: plan.preload.child_policy,
+            preloaded: plan.environment.ld_preload.clone(),
+            options: options.clone(),
+            usage,
+        })
+    }
+
+    /// The changes of a worker's environment.
+    fn environment(&self, ordinal: u16) -> Vec<(OsString, Option<OsString>)> {
+        let options = self.options.of_worker(ordinal);
+        let library = LibraryOptions {
             share: Some(&options.ports),
             map: &options.rules,
             source: options.source,
             transparent: options.transparent,
-            report: inbox.name(),
-            children: plan.preload.child_policy,
+            freebind: options.freebind,
+            report: &self.report,
+            children: self.children,
         };
-        let already = plan.environment.ld_preload.as_deref();
-        let set = orders.variables(placed.path(), already);
+        let set = library.variables(self.placed.path(), self.preloaded.as_deref());
         let removed = LibraryOptions::UNSET.iter().map(|name| ((*name).into(), None));
         let set = set.into_iter().map(|(name, value)| (name.into(), Some(value)));
-        let environment = removed.chain(set).collect();
-        Ok(Self { placed, inbox: Some(inbox), environment, options: options.clone(), usage })
+        removed.chain(set).collect()
     }
 }
 
@@ -88,8 +106,8 @@ impl Interposer for PreloadInterposer {
         "preload"
     }
 
-    fn spawn_options(&self) -> SpawnOptions<'_> {
-        SpawnOptions { environment: self.environment.clone(), ..SpawnOptions::default() }
+    fn spawn_options(&self, ordinal: u16) -> SpawnOptions<'_> {
+        SpawnOptions { environment: self.environment(ordinal), ..SpawnOptions::default() }
     }
 
     /// Waits until every worker has reported that the library is loaded, or the run ends, then passes
@@ -169,8 +187,9 @@ impl PreloadReports {
     /// Reads one report. A refusal is put aside, to be explained together with others.
     fn read(&self, received: &ReceivedReport, refused: &mut Vec<RefusedBind>) -> Vec<Report> {
         if received.report != LibraryReport::Loaded {
-            // The library sets IP_TRANSPARENT before any other option.
+            // The library sets IP_TRANSPARENT and IP_FREEBIND before any other option.
             self.usage.transparent();
+            self.usage.freebind();
         }
         let (protocol, bound, asked, rule, sharing, errno) = match &received.report {
             LibraryReport::Loaded => return Vec::new(),

@@ -70,7 +70,7 @@ impl NamedRun<'_> {
         predecessor: Option<InstanceId>,
     ) -> Result<(), StartError> {
         let command = &self.workers.commands[command];
-        let mut options: SpawnOptions<'_> = self.interposer.spawn_options();
+        let mut options: SpawnOptions<'_> = self.interposer.spawn_options(ordinal);
         command.launch.apply(&mut options);
         options.own_group = true;
         let variables = [
@@ -96,7 +96,7 @@ impl NamedRun<'_> {
         let first = FirstProcess { pid: worker.pid, ordinal, detached: false };
         self.workers.first.insert(start, first);
         if let Some(listener) = worker.listener
-            && let Err(error) = self.answer(start, listener)
+            && let Err(error) = self.answer(start, ordinal, listener)
         {
             // Its calls would wait for ever.
             let _ = process::signal(worker.pid, SIGKILL);
@@ -107,9 +107,14 @@ impl NamedRun<'_> {
     }
 
     /// Lets the interposer answer a worker's calls.
-    pub(super) fn answer(&mut self, start: InstanceId, listener: NotifyListener) -> io::Result<()> {
+    pub(super) fn answer(
+        &mut self,
+        start: InstanceId,
+        ordinal: u16,
+        listener: NotifyListener,
+    ) -> io::Result<()> {
         self.workers.listeners.insert(start, listener.duplicate()?);
         let sockets = self.options.hold.then(|| WorkerSockets::new(self.pool.clone(), start));
-        self.interposer.answer_worker(listener, sockets)
+        self.interposer.answer_worker(listener, ordinal, sockets)
     }
 }

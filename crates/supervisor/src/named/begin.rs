@@ -112,7 +112,7 @@ impl<'a> NamedRun<'a> {
             let HandoverWorker { start, ordinal, pid, detached, listener, .. } = worker;
             let listener = inherit::take(listener).map_err(|errno| failed(errno.into()))?;
             run.pool.begin(start, None);
-            run.answer(start, NotifyListener::new(listener)).map_err(failed)?;
+            run.answer(start, ordinal, NotifyListener::new(listener)).map_err(failed)?;
             run.workers.first.insert(start, FirstProcess { pid, ordinal, detached });
         }
         run.pool.steer(run.lifecycle.serving());

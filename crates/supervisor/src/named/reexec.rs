@@ -121,7 +121,8 @@ impl NamedRun<'_> {
         };
         self.interposer.start(&[], Vec::new(), self.reporter.clone()).map_err(failed)?;
         for (start, listener) in std::mem::take(&mut self.workers.listeners) {
-            self.answer(start, NotifyListener::new(listener))?;
+            let ordinal = self.workers.get(start).map_or(0, |first| first.ordinal);
+            self.answer(start, ordinal, NotifyListener::new(listener))?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sameport_policy::bind::each;
 use sameport_policy::lifecycle::{Action, RequestFailure, RunRequest, WorkerChange, WorkerState};
 
 use super::NamedRun;
@@ -26,7 +27,14 @@ impl NamedRun<'_> {
                 return replies
                     .finish(ControlReply::failed("no workers is no run", Some("stop it instead")));
             }
-            ControlRequest::Scale { copies } => RunRequest::Scale { copies },
+            ControlRequest::Scale { copies } => {
+                let options = &self.plan.bind_options;
+                if let Some(fault) = each::fault(&options.each, copies, &options.rules) {
+                    let hint = "give the ports more room when the run is started again";
+                    return replies.finish(ControlReply::failed(fault.to_string(), Some(hint)));
+                }
+                RunRequest::Scale { copies }
+            }
             ControlRequest::Stop => RunRequest::Stop,
             ControlRequest::Upgrade { command } => {
                 match self.add_command(command, None, Vec::new()) {

@@ -59,6 +59,7 @@ pub(crate) fn gather(
     named: &NamedOptions,
     activation: &Activation,
     owner: Option<u32>,
+    freebind: bool,
 ) -> Result<Vec<InheritedSocket>, InheritError> {
     let names = names(activation)?;
     if !named.hold && !names.is_empty() {
@@ -92,7 +93,7 @@ pub(crate) fn gather(
         if is_there {
             continue;
         }
-        for socket in open(spec, owner)? {
+        for socket in open(spec, owner, freebind)? {
             let address = socket.bound_address(Protocol::Tcp)?.ok_or(Errno::ADDRNOTAVAIL)?;
             inherited.push(InheritedSocket {
                 socket,
@@ -153,9 +154,14 @@ fn is_of_other_group(socket: &WorkerSocket, owner: Option<u32>) -> bool {
 
 /// Opens the listeners of one `--listen`, as the `sameport` library does: one for each address of a
 /// name, one for both families without a host.
-fn open(spec: &AddrSpec, owner: Option<u32>) -> Result<Vec<WorkerSocket>, InheritError> {
-    let open =
-        |address| open_listener(address, owner).map_err(|errno| InheritError::Open(address, errno));
+fn open(
+    spec: &AddrSpec,
+    owner: Option<u32>,
+    freebind: bool,
+) -> Result<Vec<WorkerSocket>, InheritError> {
+    let open = |address| {
+        open_listener(address, owner, freebind).map_err(|errno| InheritError::Open(address, errno))
+    };
     match &spec.host {
         Host::Ip(ip) => Ok(vec![open((*ip, spec.port).into())?]),
         Host::Any => match open((Ipv6Addr::UNSPECIFIED, spec.port).into()) {

@@ -23,6 +23,8 @@ pub struct LibraryOptions<'a> {
     pub source: Option<SocketAddr>,
     /// Whether sockets get IP_TRANSPARENT, which permits addresses that are not local.
     pub transparent: bool,
+    /// Whether sockets get IP_FREEBIND, which permits addresses that do not exist yet.
+    pub freebind: bool,
     /// The abstract name of the socket for reports.
     pub report: &'a str,
     /// Whether the library is loaded into programs that the worker executes.
@@ -68,6 +70,9 @@ impl LibraryOptions<'_> {
         if self.transparent {
             set.push(("SAMEPORT_TRANSPARENT", "1".into()));
         }
+        if self.freebind {
+            set.push(("SAMEPORT_FREEBIND", "1".into()));
+        }
         if self.children == ChildPolicy::Strip {
             set.push(("SAMEPORT_CHILDREN", "strip".into()));
         }
@@ -81,6 +86,7 @@ impl LibraryOptions<'_> {
         "SAMEPORT_MAP",
         "SAMEPORT_SOURCE",
         "SAMEPORT_TRANSPARENT",
+        "SAMEPORT_FREEBIND",
         "SAMEPORT_REPORT",
         "SAMEPORT_CHILDREN",
     ];
@@ -144,6 +150,7 @@ mod tests {
             map: &map,
             source: Some(source),
             transparent: true,
+            freebind: true,
             report: "00001",
             children: ChildPolicy::Strip,
         };
@@ -160,6 +167,7 @@ mod tests {
                 "SAMEPORT_MAP=80=8080,[::]:443=[::1]:8443",
                 "SAMEPORT_SOURCE=[::1]",
                 "SAMEPORT_TRANSPARENT=1",
+                "SAMEPORT_FREEBIND=1",
                 "SAMEPORT_CHILDREN=strip",
             ]
         );

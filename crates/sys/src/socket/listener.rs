@@ -15,6 +15,8 @@ const BACKLOG: i32 = 4096;
 /// wildcard address it accepts IPv4 too, and IPv4-mapped addresses work, whatever
 /// `net.ipv6.bindv6only` says.
 ///
+/// `freebind`: the address need not be local yet ([`WorkerSocket::set_freebind`]).
+///
 /// With `owner`, the socket belongs to this user id before it is bound, so that only sockets of the
 /// same owner can join its group; its connections then have SO_REUSEADDR. See
 /// [`WorkerSocket::set_owner`].
@@ -24,7 +26,11 @@ const BACKLOG: i32 = 4096;
 /// EADDRINUSE: a socket that does not share the address has it, or one of another owner.
 /// EADDRNOTAVAIL: the address is not local. EACCES: a low port, without CAP_NET_BIND_SERVICE.
 /// EAFNOSUPPORT: no IPv6. EPERM, EINVAL: errors of [`WorkerSocket::set_owner`].
-pub fn open_listener(address: SocketAddr, owner: Option<u32>) -> Result<WorkerSocket, Errno> {
+pub fn open_listener(
+    address: SocketAddr,
+    owner: Option<u32>,
+    freebind: bool,
+) -> Result<WorkerSocket, Errno> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let fd = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let mut socket = WorkerSocket::from_fd(fd)?;
@@ -35,6 +41,9 @@ pub fn open_listener(address: SocketAddr, owner: Option<u32>) -> Result<WorkerSo
     }
     if let Some(owner) = owner {
         socket.set_owner(owner)?;
+    }
+    if freebind {
+        socket.set_freebind()?;
     }
     socket.share(true)?;
     socket.bind(address)?;
@@ -69,9 +78,9 @@ mod tests {
 
     #[test]
     fn listeners_share_an_address_without_reuse_address() {
-        let first = open_listener("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let first = open_listener("127.0.0.1:0".parse().unwrap(), None, false).unwrap();
         let address = first.bound_address(Protocol::Tcp).unwrap().unwrap().socket;
-        let second = open_listener(address, None).unwrap();
+        let second = open_listener(address, None, false).unwrap();
         for socket in [first, second] {
             assert!(socket.is_listening().unwrap() && socket.reuse_port().unwrap());
             assert!(!socket.reuse_address().unwrap());

@@ -268,6 +268,20 @@ impl WorkerSocket {
         }
     }
 
+    /// Sets `IP_FREEBIND` or `IPV6_FREEBIND` (`ip(7)`, Linux 2.4 and 4.15), which permits a bind to an
+    /// address that no interface has yet. Needs no privilege.
+    ///
+    /// # Errors
+    ///
+    /// ENOPROTOOPT: an IPv6 socket before Linux 4.15.
+    pub fn set_freebind(&self) -> Result<(), Errno> {
+        if self.is_v6()? {
+            set_flag(&self.fd, libc::IPPROTO_IPV6, libc::IPV6_FREEBIND)
+        } else {
+            set_flag(&self.fd, libc::IPPROTO_IP, libc::IP_FREEBIND)
+        }
+    }
+
     /// Whether the socket is an IPv6 socket.
     ///
     /// # Errors

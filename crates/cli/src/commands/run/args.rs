@@ -54,6 +54,13 @@ pub(crate) struct Args {
     /// Allow binds to addresses that are not this machine's (IP_TRANSPARENT; needs CAP_NET_ADMIN)
     #[arg(long)]
     pub(super) transparent: bool,
+    /// Allow binds to addresses that no interface has yet (IP_FREEBIND)
+    #[arg(long)]
+    pub(super) freebind: bool,
+    /// Give each worker a port of its own, for inspectors and metrics: where the program asks for PORT,
+    /// the second worker binds PORT+1, and so on; can be repeated
+    #[arg(long, value_name = "PORT", value_parser = sameport_policy::addr::parse_fixed_port)]
+    pub(super) each: Vec<u16>,
     /// The interposer that changes the program's binds
     #[arg(long, value_enum, default_value_t = ViaArgument::Auto)]
     pub(super) via: ViaArgument,

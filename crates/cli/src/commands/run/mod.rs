@@ -5,6 +5,7 @@ mod args;
 mod plan;
 
 use sameport_policy::addr::AddrSpec;
+use sameport_policy::bind::each;
 use sameport_policy::bind::map;
 use sameport_policy::bind::map::MapRule;
 
@@ -19,6 +20,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use crate::output::run::reporter::StderrLines;
 
     refuse_contradiction(&args.rules)?;
+    refuse_each(&args)?;
     refuse_twice(&args.named.listen)?;
     refuse_half_private(&args)?;
     refuse_ineffective(&args)?;
@@ -37,6 +39,15 @@ fn refuse_contradiction(rules: &[MapRule]) -> Result<(), Failure> {
             let (earlier, later) = (rules[earlier], rules[later]);
             Err(contradicting_maps(earlier, later))
         }
+    }
+}
+
+/// Ports for each worker that the workers cannot have.
+fn refuse_each(args: &Args) -> Result<(), Failure> {
+    match each::fault(&args.each, args.copies, &args.rules) {
+        None => Ok(()),
+        Some(fault) => Err(Failure::usage(fault.to_string())
+            .hint("worker k gets PORT+k-1: take ports that are further apart, or lower")),
     }
 }
 
@@ -78,6 +89,12 @@ fn refuse_ineffective(args: &Args) -> Result<(), Failure> {
         }
         Args { named: NamedArgs { queue: QueueArgument::Shared, .. }, .. } if other => {
             Some(("--queue shared", "seccomp"))
+        }
+        Args { freebind: true, .. } if args.via == ViaArgument::Cgroup => {
+            Some(("--freebind", "seccomp and --via preload"))
+        }
+        Args { each, .. } if !each.is_empty() && args.via == ViaArgument::Cgroup => {
+            Some(("--each", "seccomp and --via preload"))
         }
         Args { allow_io_uring: true, .. } if other => Some(("--allow-io-uring", "seccomp")),
         Args { no_new_privs: true, .. } if other => Some(("--no-new-privs", "seccomp")),

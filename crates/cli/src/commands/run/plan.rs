@@ -34,6 +34,8 @@ pub(super) fn run_plan(args: Args) -> Result<RunPlan, Failure> {
             rules: args.rules,
             source: args.source,
             transparent: args.transparent,
+            freebind: args.freebind,
+            each: args.each,
         },
         scope: SharingScope { group: args.together.group, join: args.together.join },
         private: args.together.private,

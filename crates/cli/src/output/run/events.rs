@@ -190,11 +190,13 @@ fn unused(option: &UnusedOption) -> Vec<String> {
              from there",
             RuleSide { ip: Some(source.ip()), port: Some(source.port()).filter(|port| *port != 0) }
         )],
-        UnusedOption::Transparent => vec![
-            "warning: --transparent was never used: the program bound no socket that sameport saw"
-                .into(),
-        ],
+        UnusedOption::Transparent => never_bound("--transparent"),
+        UnusedOption::Freebind => never_bound("--freebind"),
     }
+}
+
+fn never_bound(option: &str) -> Vec<String> {
+    vec![format!("warning: {option} was never used: the program bound no socket that sameport saw")]
 }
 
 /// A change of a worker's phase; none for a plain start, which the ready line implies.

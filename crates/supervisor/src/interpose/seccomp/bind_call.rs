@@ -156,7 +156,14 @@ impl NotificationHandler {
             Some(is_allowed) => self.make_transparent(&call.socket, is_allowed),
             None => Ok(()),
         };
-        Ok(transparent.err().map(Handled::error))
+        let freebind = match steps.freebind {
+            true => {
+                self.usage.freebind();
+                call.socket.set_freebind()
+            }
+            false => Ok(()),
+        };
+        Ok(transparent.and(freebind).err().map(Handled::error))
     }
 
     fn refuse(

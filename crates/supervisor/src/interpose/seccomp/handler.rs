@@ -194,6 +194,7 @@ impl NotificationHandler {
             ports: &self.options.ports,
             rules: &self.options.rules,
             transparent: self.options.transparent,
+            freebind: self.options.freebind,
             owner: self.owner,
             holds: self.held.is_some(),
         }

@@ -80,7 +80,7 @@ impl Interposer for SeccompInterposer {
         "seccomp"
     }
 
-    fn spawn_options(&self) -> SpawnOptions<'_> {
+    fn spawn_options(&self, _ordinal: u16) -> SpawnOptions<'_> {
         SpawnOptions {
             filter: Some(&self.filter),
             // Only the supervisor changes owners.
@@ -99,19 +99,21 @@ impl Interposer for SeccompInterposer {
         let reports = reporter.sender;
         let threads = AnswerThreads::start(reports.clone(), self.kept.clone()).map_err(failed)?;
         self.threads = Some((threads, reports));
-        let mut answer = |listener| self.answer_worker(listener, None).map_err(failed);
-        listeners.into_iter().try_for_each(&mut answer)
+        let mut answer =
+            |(listener, ordinal)| self.answer_worker(listener, ordinal, None).map_err(failed);
+        listeners.into_iter().zip(1..).try_for_each(&mut answer)
     }
 
     fn answer_worker(
         &self,
         listener: NotifyListener,
+        ordinal: u16,
         held: Option<WorkerSockets>,
     ) -> io::Result<()> {
         let Some((threads, reports)) = &self.threads else { return Ok(()) };
         let handler = NotificationHandler {
             machine: self.machine,
-            options: self.options.clone(),
+            options: self.options.of_worker(ordinal),
             usage: self.usage.clone(),
             group_check: self.group_check.clone(),
             owner: self.owner,
