@@ -14,7 +14,7 @@ use sameport_sys::seccomp::{ListenerWait, Notification, NotifyListener, StopSign
 use tokio::sync::mpsc::Sender;
 
 use super::outbox::Outbox;
-use super::watchdog::{Progress, Watched};
+use super::watchdog::{AnswerProgress, STACK, Watched};
 use crate::event::{AnswerTrouble, RunEvent};
 use crate::interpose::kept::KeptSockets;
 use crate::report::Report;
@@ -51,7 +51,7 @@ pub(super) struct AnswerThreads {
     stop: Arc<StopSignal>,
     watched: Arc<Watched>,
     /// Keeps the watchdog alive while there is no worker.
-    _own: Progress,
+    _own: AnswerProgress,
     reports: Sender<Report>,
     kept: KeptSockets,
 }
@@ -61,7 +61,7 @@ struct AnswerLoop<A> {
     listener: NotifyListener,
     calls: A,
     stop: Arc<StopSignal>,
-    progress: Progress,
+    progress: AnswerProgress,
     outbox: Outbox,
     panics: u32,
     /// Whether a failure has been reported.
@@ -91,7 +91,7 @@ impl AnswerThreads {
             is_reported: false,
         };
         let builder = std::thread::Builder::new().name("answering".into());
-        builder.stack_size(super::STACK).spawn(move || answering.run()).map(drop)
+        builder.stack_size(STACK).spawn(move || answering.run()).map(drop)
     }
 
     /// Ends the threads between two calls. Calls that have not been received stay as they are. `false`:

@@ -30,9 +30,6 @@ use crate::report::{Report, Reporter};
 use answer_thread::AnswerThreads;
 use handler::{NotificationHandler, WorkerCalls};
 
-/// Stack of each thread, in bytes: 1,024 workers take 512 MiB of address space, and little memory.
-const STACK: usize = 512 * 1024;
-
 /// The filter of the workers, and the threads that answer them.
 #[derive(Debug)]
 pub(crate) struct SeccompInterposer {

@@ -14,6 +14,9 @@ use crate::report::Report;
 /// An answer that takes longer is reported, once.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
+/// Stack of each thread, in bytes: 1,024 workers take 512 MiB of address space, and little memory.
+pub(super) const STACK: usize = 512 * 1024;
+
 /// Interval of the checks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -26,7 +29,7 @@ pub(super) struct Watched {
 
 #[derive(Debug, Default)]
 struct Threads {
-    /// Number of [`Progress`] values that are alive.
+    /// Number of [`AnswerProgress`] values that are alive.
     count: usize,
     calls: Vec<Weak<CurrentCall>>,
 }
@@ -43,7 +46,7 @@ struct CurrentCall {
 
 /// One thread's entry, removed on drop.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct AnswerProgress {
     watched: Arc<Watched>,
     call: Arc<CurrentCall>,
 }
@@ -54,7 +57,7 @@ impl Watched {
     }
 
     /// Adds a thread.
-    pub(super) fn add(self: &Arc<Self>) -> Progress {
+    pub(super) fn add(self: &Arc<Self>) -> AnswerProgress {
         let call = Arc::new(CurrentCall {
             clock: Instant::now(),
             since: AtomicU64::new(0),
@@ -63,7 +66,7 @@ impl Watched {
         let mut threads = self.threads();
         threads.count += 1;
         threads.calls.push(Arc::downgrade(&call));
-        Progress { watched: Arc::clone(self), call }
+        AnswerProgress { watched: Arc::clone(self), call }
     }
 
     /// Waits until no thread is left, for at most `timeout`. `false`: a thread is left.
@@ -87,7 +90,7 @@ impl Watched {
             }
         };
         let builder = std::thread::Builder::new().name("watchdog".into());
-        builder.stack_size(super::STACK).spawn(watching).map(drop)
+        builder.stack_size(STACK).spawn(watching).map(drop)
     }
 
     /// The threads of workers whose answer takes too long, each once.
@@ -115,7 +118,7 @@ impl CurrentCall {
     }
 }
 
-impl Progress {
+impl AnswerProgress {
     /// The thread begins to answer a call of this thread of the worker.
     pub(super) fn begin(&self, tid: i32) {
         self.call.tid.store(tid, Ordering::Release);
@@ -127,7 +130,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for AnswerProgress {
     fn drop(&mut self) {
         self.watched.threads().count -= 1;
         self.watched.ended.notify_all();
