@@ -1,10 +1,15 @@
-//! The processes of each worker, found by an environment variable, their process group or their
-//! sockets.
+//! The processes of each worker, found by the kernel's lists of children.
+//!
+//! A process belongs to the worker of its parent. An orphan, which has become a child of the
+//! supervisor, belongs to the worker whose process group it is in, or else to the one that an
+//! environment variable names, or else to the one whose sockets it has open.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sameport_policy::lifecycle::InstanceId;
-use sameport_sys::{inspect, process};
+use sameport_sys::{guarded, inspect, process};
 
 /// The environment variable with the number of the worker's start.
 pub(crate) const START: &str = "SAMEPORT_START";
@@ -12,28 +17,170 @@ pub(crate) const START: &str = "SAMEPORT_START";
 /// The environment variable with the name of the run.
 pub(crate) const NAME: &str = "SAMEPORT_NAME";
 
-/// The living processes of a worker. `first`: its first process, which leads their process group; 0 if
-/// unknown. `own`: inodes of sockets that no other worker uses; they identify a daemon that left the
-/// process group and cleared its environment.
-pub(crate) fn of(start: InstanceId, first: i32, own: &HashSet<u64>) -> Vec<i32> {
-    let mut found = process::processes_with_env(START, &start.to_string(), first);
-    if !own.is_empty() {
-        let mut unattributed = unattributed();
-        unattributed.retain(|pid| !found.contains(pid));
-        found.extend(inspect::holders_of(own, &unattributed));
+/// Time limit of reading an environment, which is memory of the process.
+const READ_LIMIT: Duration = Duration::from_secs(1);
+
+/// What is known of the supervisor's children.
+#[derive(Debug, Default)]
+pub(crate) struct ProcessTable(Mutex<KnownChildren>);
+
+#[derive(Debug, Default)]
+struct KnownChildren {
+    /// First processes, which lead the process groups of their workers.
+    first: BTreeMap<InstanceId, i32>,
+    /// First processes that are not reaped.
+    living: HashMap<i32, InstanceId>,
+    /// Orphans whose environment names their worker, or cannot be read. Each is forgotten when it is
+    /// reaped, so that a pid stands for one process.
+    orphans: HashMap<i32, Option<InstanceId>>,
+}
+
+/// The processes of all workers at one moment. A process that starts or ends meanwhile can be missing.
+#[derive(Debug, Default)]
+pub(crate) struct ProcessSnapshot {
+    of: BTreeMap<InstanceId, Vec<i32>>,
+    /// Descendants that belong to no worker.
+    unattributed: Vec<i32>,
+}
+
+impl ProcessTable {
+    fn known(&self) -> MutexGuard<'_, KnownChildren> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    found
+
+    /// Adds a worker with its first process.
+    pub(crate) fn started(&self, start: InstanceId, first: i32) {
+        let mut known = self.known();
+        // The pid is free only when no process is left in the group of the worker that had it.
+        known.first.retain(|_, other| *other != first);
+        known.first.insert(start, first);
+        known.living.insert(first, start);
+    }
+
+    /// Removes a worker.
+    pub(crate) fn ended(&self, start: InstanceId) {
+        let mut known = self.known();
+        known.first.remove(&start);
+        known.living.retain(|_, other| *other != start);
+        known.orphans.retain(|_, other| *other != Some(start));
+    }
+
+    /// Forgets a child that has been reaped.
+    pub(crate) fn reaped(&self, pid: i32) {
+        let mut known = self.known();
+        known.living.remove(&pid);
+        known.orphans.remove(&pid);
+    }
+
+    /// The processes of all workers. Reads the processes of this run once each.
+    pub(crate) fn snapshot(&self) -> ProcessSnapshot {
+        self.snapshot_below(&process::own_children())
+    }
+
+    fn snapshot_below(&self, children: &[i32]) -> ProcessSnapshot {
+        let owners = self.owners(children);
+        let mut snapshot = ProcessSnapshot::default();
+        let mut owner_of: HashMap<i32, Option<InstanceId>> = HashMap::new();
+        let below = process::descendants_of(children);
+        let below = below.into_iter().map(|found| (found.pid, found.parent));
+        for (pid, parent) in children.iter().map(|pid| (*pid, 0)).chain(below) {
+            let owner = match owners.get(&pid) {
+                Some(owner) => *owner,
+                None => owner_of.get(&parent).copied().flatten(),
+            };
+            owner_of.insert(pid, owner);
+            match owner {
+                Some(start) => snapshot.of.entry(start).or_default().push(pid),
+                None => snapshot.unattributed.push(pid),
+            }
+        }
+        snapshot
+    }
+
+    /// The processes of one worker. `own`: inodes of sockets that no other worker uses; they identify a
+    /// daemon that left the process group and cleared its environment.
+    pub(crate) fn of(&self, start: InstanceId, own: &HashSet<u64>) -> Vec<i32> {
+        self.of_below(&process::own_children(), start, own)
+    }
+
+    fn of_below(&self, children: &[i32], start: InstanceId, own: &HashSet<u64>) -> Vec<i32> {
+        let owners = self.owners(children);
+        let with_owner = |owner| {
+            let chosen = owners.iter().filter(move |(_, it)| **it == owner);
+            chosen.map(|(pid, _)| *pid).collect::<Vec<i32>>()
+        };
+        let mut found = with_owner(Some(start));
+        if !own.is_empty() {
+            let mut unattributed = with_owner(None);
+            unattributed.extend(below(&unattributed));
+            found.extend(inspect::holders_of(own, &unattributed));
+        }
+        found.extend(below(&found));
+        found
+    }
+
+    /// The worker of each of these children of the supervisor.
+    fn owners(&self, children: &[i32]) -> HashMap<i32, Option<InstanceId>> {
+        let mut owners = HashMap::new();
+        let mut unknown = Vec::new();
+        {
+            let known = self.known();
+            for pid in children {
+                match known.living.get(pid).map(|start| Some(*start)) {
+                    Some(owner) => drop(owners.insert(*pid, owner)),
+                    None => match known.orphans.get(pid) {
+                        Some(owner) => drop(owners.insert(*pid, *owner)),
+                        None => unknown.push(*pid),
+                    },
+                }
+            }
+        }
+        for pid in unknown {
+            owners.insert(pid, self.orphan(pid));
+        }
+        owners
+    }
+
+    /// The worker of an orphan, by its process group and its environment.
+    fn orphan(&self, pid: i32) -> Option<InstanceId> {
+        let group = process::group_of(pid);
+        let of_group = {
+            let known = self.known();
+            let mut first = known.first.iter();
+            first.find(|(_, first)| Some(**first) == group).map(|(start, _)| *start)
+        };
+        let owner = of_group.map(Some).or_else(|| {
+            let read = guarded::within(READ_LIMIT, move || process::env_value(pid, START));
+            // `None` is remembered only if the process blocks its own memory: between `fork` and
+            // `exec`, an environment can still change.
+            let Some(value) = read else { return Some(None) };
+            let start = String::from_utf8(value?).ok()?.parse().ok()?;
+            Some(Some(start))
+        });
+        if let Some(owner) = owner {
+            self.known().orphans.insert(pid, owner);
+        }
+        owner.flatten()
+    }
 }
 
-/// The processes of all these workers, with one pass over /proc. Daemons that left their process group
-/// and cleared their environment are missing.
-pub(crate) fn all(firsts: &BTreeMap<InstanceId, i32>) -> BTreeMap<InstanceId, Vec<i32>> {
-    let starts: Vec<(String, i32)> =
-        firsts.iter().map(|(start, first)| (start.to_string(), *first)).collect();
-    firsts.keys().copied().zip(process::instance_processes(START, &starts)).collect()
+impl ProcessSnapshot {
+    /// The processes of a worker.
+    pub(crate) fn of(&self, start: InstanceId) -> &[i32] {
+        self.of.get(&start).map_or(&[], Vec::as_slice)
+    }
+
+    /// Descendants of the supervisor that belong to no worker.
+    pub(crate) fn unattributed(&self) -> &[i32] {
+        &self.unattributed
+    }
 }
 
-/// Descendants without the environment variable of a worker.
-pub(crate) fn unattributed() -> Vec<i32> {
-    process::processes_without_env(START)
+/// The processes below these.
+fn below(pids: &[i32]) -> Vec<i32> {
+    process::descendants_of(pids).into_iter().map(|found| found.pid).collect()
 }
+
+#[cfg(test)]
+#[path = "processes_tests.rs"]
+mod tests;

@@ -13,7 +13,6 @@ use crate::control::protocol::{ListenStatus, RunStatus, WorkerHistory, WorkerPha
 use crate::control::{RunInfo, client};
 use crate::plan::NamedOptions;
 use crate::pool::{AddressStatus, SocketPool};
-use crate::processes;
 
 /// The sources of the status.
 pub(crate) struct StatusFacts<'a> {
@@ -54,8 +53,9 @@ impl StatusFacts<'_> {
         let addresses = self.pids.keys().flat_map(|start| self.pool.addresses(*start));
         let ports: BTreeSet<u16> = addresses.map(|address| address.port()).collect();
         let ports: Vec<u16> = ports.into_iter().collect();
-        let (starts, groups): (Vec<InstanceId>, Vec<Vec<i32>>) =
-            processes::all(self.pids).into_iter().unzip();
+        let snapshot = self.pool.processes().snapshot();
+        let groups = self.pids.keys().map(|start| (*start, snapshot.of(*start).to_vec()));
+        let (starts, groups): (Vec<InstanceId>, Vec<Vec<i32>>) = groups.unzip();
         let counts = netlink::count_connections(&ports, &groups).unwrap_or_default();
         let counts = counts.into_iter().map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         starts.into_iter().zip(counts).collect()
@@ -126,10 +126,10 @@ pub(crate) fn wall_clock(at: Duration, now: Duration) -> u64 {
 }
 
 /// Number of open connections of one worker.
-pub(crate) fn connections(pool: &SocketPool, start: InstanceId, first: i32) -> Option<u32> {
+pub(crate) fn connections(pool: &SocketPool, start: InstanceId) -> Option<u32> {
     let ports: BTreeSet<u16> = pool.addresses(start).iter().map(Address::port).collect();
     let ports: Vec<u16> = ports.into_iter().collect();
-    let pids = processes::of(start, first, &pool.own(start));
+    let pids = pool.processes().of(start, &pool.own(start));
     let counts = netlink::count_connections(&ports, &[pids]).ok()?;
     counts.first().and_then(|count| u32::try_from(*count).ok())
 }

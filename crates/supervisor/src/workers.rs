@@ -6,12 +6,11 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use sameport_policy::lifecycle::InstanceId;
-use sameport_sys::process;
+use sameport_sys::{inspect, process};
 
 use crate::launch::LaunchOptions;
 use crate::plan::RunPlan;
 use crate::pool::SocketPool;
-use crate::processes;
 use crate::termination::{SIGKILL, SIGTERM, Termination};
 
 /// A command of a run, and how it is executed.
@@ -34,7 +33,6 @@ pub(crate) struct FirstProcess {
 /// Processes that outlived their worker.
 #[derive(Debug)]
 struct OrphanedProcesses {
-    first: i32,
     /// The processes at the end of the first one. They may have started more.
     pids: Vec<i32>,
     termination: Termination,
@@ -81,8 +79,7 @@ impl Workers {
 
     /// All living processes of a worker.
     pub(crate) fn processes_of(&self, start: InstanceId, pool: &SocketPool) -> Vec<i32> {
-        let first = self.get(start).map_or(0, |first| first.pid);
-        let mut pids = processes::of(start, first, &pool.own(start));
+        let mut pids = pool.processes().of(start, &pool.own(start));
         for pid in self.daemons.get(&start).into_iter().flatten() {
             if !pids.contains(pid) && process::is_descendant(*pid) {
                 pids.push(*pid);
@@ -99,14 +96,18 @@ impl Workers {
         pool: &SocketPool,
         is_check: impl Fn(i32) -> bool,
     ) -> Vec<i32> {
-        let mut pids = processes::unattributed();
+        let snapshot = pool.processes().snapshot();
+        let mut pids = snapshot.unattributed().to_vec();
         pids.retain(|pid| {
             let is_first = self.first.values().any(|first| first.pid == *pid);
             let is_daemon = self.daemons.values().any(|daemons| daemons.contains(pid));
             !is_first && !is_daemon && !is_check(*pid)
         });
+        if pids.is_empty() {
+            return pids;
+        }
         for other in self.first.keys().filter(|other| **other != start) {
-            let of_other = self.processes_of(*other, pool);
+            let of_other = inspect::holders_of(&pool.own(*other), &pids);
             pids.retain(|pid| !of_other.contains(pid));
         }
         pids
@@ -143,25 +144,23 @@ impl Workers {
     }
 
     /// Ends processes that outlived their worker.
-    pub(crate) fn end_orphans(
-        &mut self,
-        start: InstanceId,
-        first: i32,
-        pids: Vec<i32>,
-        now: Duration,
-    ) {
+    pub(crate) fn end_orphans(&mut self, start: InstanceId, pids: Vec<i32>, now: Duration) {
         let termination = Termination::new(SIGTERM, now);
-        self.orphans.insert(start, OrphanedProcesses { first, pids, termination });
+        self.orphans.insert(start, OrphanedProcesses { pids, termination });
     }
 
-    pub(crate) fn sweep_orphans(&mut self, now: Duration) {
-        self.orphans.retain(|start, OrphanedProcesses { first, pids, termination }| {
+    pub(crate) fn sweep_orphans(&mut self, pool: &SocketPool, now: Duration) {
+        self.orphans.retain(|start, OrphanedProcesses { pids, termination }| {
             if now < termination.next_sweep() {
                 return true;
             }
-            let mut alive = processes::of(*start, *first, &HashSet::new());
+            let mut alive = pool.processes().of(*start, &HashSet::new());
             alive.extend(pids.iter().filter(|pid| process::is_descendant(**pid)));
-            !alive.is_empty() && termination.sweep_these(&alive, now)
+            let is_left = !alive.is_empty() && termination.sweep_these(&alive, now);
+            if !is_left {
+                pool.processes().ended(*start);
+            }
+            is_left
         });
     }
 
@@ -174,9 +173,13 @@ impl Workers {
     }
 
     /// Removes a worker that ended.
-    pub(crate) fn remove(&mut self, start: InstanceId) {
+    pub(crate) fn remove(&mut self, start: InstanceId, pool: &SocketPool) {
         self.first.remove(&start);
         self.listeners.remove(&start);
+        // Orphans are found by the process group of the worker.
+        if !self.orphans.contains_key(&start) {
+            pool.processes().ended(start);
+        }
     }
 
     pub(crate) fn forget_daemons(&mut self, start: InstanceId) {

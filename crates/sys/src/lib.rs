@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod cgroup;
 mod errno;
 pub mod fd;
+pub mod guarded;
 pub mod inspect;
 mod int_hash;
 pub mod netlink;

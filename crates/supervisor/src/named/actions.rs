@@ -95,12 +95,13 @@ impl NamedRun<'_> {
         drop(options);
         let first = FirstProcess { pid: worker.pid, ordinal, detached: false };
         self.workers.first.insert(start, first);
+        self.pool.processes().started(start, worker.pid);
         if let Some(listener) = worker.listener
             && let Err(error) = self.answer(start, ordinal, listener)
         {
             // Its calls would wait for ever.
             let _ = process::signal(worker.pid, SIGKILL);
-            self.workers.remove(start);
+            self.workers.remove(start, &self.pool);
             return Err(StartError::Fork(error));
         }
         Ok(())

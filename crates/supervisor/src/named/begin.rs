@@ -114,6 +114,10 @@ impl<'a> NamedRun<'a> {
             run.pool.begin(start, None);
             run.answer(start, ordinal, NotifyListener::new(listener)).map_err(failed)?;
             run.workers.first.insert(start, FirstProcess { pid, ordinal, detached });
+            run.pool.processes().started(start, pid);
+            if detached {
+                run.pool.processes().reaped(pid);
+            }
         }
         run.pool.steer(run.lifecycle.serving());
         Ok(run)

@@ -31,7 +31,6 @@ use crate::launch::LaunchOptions;
 use crate::monitor::Monitor;
 use crate::plan::{NamedOptions, RunPlan};
 use crate::pool::SocketPool;
-use crate::processes;
 use crate::readiness::{Readiness, ReadinessEvent};
 use crate::report::{Report, Reporter};
 use crate::runtime::STOPPING;
@@ -126,6 +125,7 @@ impl Supervise for NamedRun<'_> {
         let now = monitor.now();
         let (ended, _) = process::reap()?;
         monitor.attend_to_the_gone();
+        ended.iter().for_each(|child| self.pool.processes().reaped(child.pid));
         for EndedChild { pid, exit } in ended {
             if !self.readiness.command_ended(pid, exit)
                 && let Some((start, _)) = self.workers.by_pid(pid)
@@ -229,7 +229,7 @@ impl NamedRun<'_> {
         }
         let actions = self.lifecycle.tick(now);
         self.execute(actions, now);
-        self.workers.sweep_orphans(now);
+        self.workers.sweep_orphans(&self.pool, now);
         if now >= self.schedule.next_round {
             self.schedule.next_round = now + ROUND;
             self.round(now);
@@ -240,7 +240,7 @@ impl NamedRun<'_> {
     fn first_process_ended(&mut self, start: InstanceId, exit: Exit, now: Duration) {
         let Some(first) = self.workers.get(start) else { return };
         let (pid, ordinal) = (first.pid, first.ordinal);
-        let mut remaining = processes::of(start, pid, &self.pool.own(start));
+        let mut remaining = self.pool.processes().of(start, &self.pool.own(start));
         let was_told = self.drains.contains(start) || self.lifecycle.is_leaving(start);
         let may_detach = exit == Exit::Code(0) && !was_told;
         if may_detach && remaining.is_empty() {
@@ -254,7 +254,7 @@ impl NamedRun<'_> {
         }
         if !remaining.is_empty() {
             self.events.push(RunEvent::EndingLeftovers { pids: remaining.clone() });
-            self.workers.end_orphans(start, pid, remaining, now);
+            self.workers.end_orphans(start, remaining, now);
         }
         self.worker_ended(start, exit, now);
     }
@@ -268,7 +268,7 @@ impl NamedRun<'_> {
         self.workers.forget_daemons(start);
         let actions = self.lifecycle.exited(start, exit, now);
         self.execute(actions, now);
-        self.workers.remove(start);
+        self.workers.remove(start, &self.pool);
         self.write_record();
     }
 }

@@ -131,9 +131,9 @@ impl NamedRun<'_> {
     pub(super) fn report(&mut self, change: WorkerChange, now: Duration) {
         let pid = change.instance.and_then(|start| self.workers.get(start)).map(|first| first.pid);
         let connections = match change.state {
-            WorkerState::Draining => change
-                .instance
-                .and_then(|start| status::connections(&self.pool, start, pid.unwrap_or(0))),
+            WorkerState::Draining => {
+                change.instance.and_then(|start| status::connections(&self.pool, start))
+            }
             _ => None,
         };
         let update = WorkerUpdate {

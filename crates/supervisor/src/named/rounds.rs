@@ -1,7 +1,7 @@
 //! Changes that nothing reports: closed sockets, ended daemons, queues that do not move, listeners of
 //! workers whose calls the supervisor does not see.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sameport_policy::lifecycle::InstanceId;
@@ -11,7 +11,6 @@ use sameport_sys::inspect;
 
 use super::NamedRun;
 use crate::event::RunEvent;
-use crate::processes;
 
 /// Interval at which the listeners of starting workers are listed.
 const INSPECTION: Duration = Duration::from_millis(50);
@@ -62,12 +61,12 @@ impl NamedRun<'_> {
 
     /// Finds sockets that live workers closed.
     fn find_closed(&mut self, live: &BTreeSet<InstanceId>) {
-        let by_worker: BTreeMap<InstanceId, Vec<i32>> = processes::all(&self.workers.pids());
+        let snapshot = self.pool.processes().snapshot();
         for start in live {
             let Some(first) = self.workers.get(*start) else { continue };
             let pids = match first.detached {
                 true => self.workers.processes_of(*start, &self.pool),
-                false => by_worker.get(start).cloned().unwrap_or_default(),
+                false => snapshot.of(*start).to_vec(),
             };
             // A list without the first process is incomplete.
             if !first.detached && !pids.contains(&first.pid) {

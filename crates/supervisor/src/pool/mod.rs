@@ -4,6 +4,7 @@
 //! The threads that answer the workers and the supervisor's thread share the pool.
 
 mod adopt;
+mod closed;
 mod gates;
 mod handover;
 pub(crate) mod inherited;
@@ -23,6 +24,7 @@ use sameport_sys::netlink;
 use sameport_sys::systemd::notify::ServiceManager;
 use tokio::sync::Notify;
 
+use crate::processes::ProcessTable;
 use slots::Slots;
 pub(crate) use status::AddressStatus;
 use steering::Steering;
@@ -36,6 +38,7 @@ pub(crate) struct SocketPool(Arc<PoolShared>);
 #[derive(Debug)]
 struct PoolShared {
     state: Mutex<PoolState>,
+    processes: ProcessTable,
     changed: Notify,
 }
 
@@ -83,11 +86,20 @@ impl SocketPool {
             abandoned: BTreeMap::new(),
             closing: false,
         };
-        Self(Arc::new(PoolShared { state: Mutex::new(state), changed: Notify::new() }))
+        Self(Arc::new(PoolShared {
+            state: Mutex::new(state),
+            processes: ProcessTable::default(),
+            changed: Notify::new(),
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, PoolState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The processes of the workers.
+    pub(crate) fn processes(&self) -> &ProcessTable {
+        &self.0.processes
     }
 
     /// Adds a worker, before it starts.
@@ -211,13 +223,6 @@ impl SocketPool {
                 state.release(inode);
             }
         }
-    }
-
-    /// Marks the sockets that a worker closed as unused. Gives the addresses that it left.
-    pub(crate) fn find_closed(&self, start: InstanceId, pids: &[i32]) -> BTreeSet<Address> {
-        let before = self.addresses(start);
-        self.state().slots.find_closed(start, pids);
-        before.difference(&self.addresses(start)).cloned().collect()
     }
 
     /// Inodes of the sockets that this worker uses and no other.

@@ -7,8 +7,6 @@ use sameport_policy::model::Address;
 use sameport_sys::Errno;
 use sameport_sys::socket::WorkerSocket;
 
-use crate::processes;
-
 /// A socket that all workers share. It is the only one on its address: every bind there is answered
 /// with it.
 #[derive(Debug, Clone)]
@@ -76,38 +74,19 @@ impl Slots {
         }
     }
 
-    /// Marks as unused what no process of the worker has open any more. `pids` must contain the
-    /// worker's first process.
-    ///
-    /// A process that starts or ends meanwhile can be missed, so two inspections must agree.
-    pub(super) fn find_closed(&mut self, start: InstanceId, pids: &[i32]) {
-        let used: Vec<u64> = self.held.used_by(start).map(|(inode, _)| inode).collect();
+    /// Marks as unused those of a worker's sockets that this and the last inspection did not find open.
+    pub(super) fn closed_since(
+        &mut self,
+        start: InstanceId,
+        used: &HashSet<u64>,
+        open: &HashSet<u64>,
+    ) {
         for inode in used {
-            let is_open = |socket: &WorkerSocket| socket.is_open_in(pids);
-            if self.sockets.get(&inode).is_none_or(is_open) {
-                self.seems_closed.remove(&(inode, start));
-            } else if !self.seems_closed.insert((inode, start)) {
-                self.seems_closed.remove(&(inode, start));
-                self.held.remove_user(inode, start);
-            }
-        }
-    }
-
-    /// Marks a socket on this address as unused if the worker closed it, so that its next bind gets
-    /// the socket back. The thread `tid` waits in `bind`.
-    pub(super) fn find_rebound(&mut self, start: InstanceId, tid: i32, address: &Address) {
-        let here = |(_, at): &(u64, &Address)| *at == address;
-        let used: Vec<u64> =
-            self.held.used_by(start).filter(here).map(|(inode, _)| inode).collect();
-        if used.is_empty() {
-            return;
-        }
-        let mut pids = processes::of(start, 0, &self.own(start));
-        pids.push(tid);
-        for inode in used {
-            let is_open = |socket: &WorkerSocket| socket.is_open_in(&pids);
-            if !self.sockets.get(&inode).is_none_or(is_open) {
-                self.held.remove_user(inode, start);
+            if open.contains(inode) {
+                self.seems_closed.remove(&(*inode, start));
+            } else if !self.seems_closed.insert((*inode, start)) {
+                self.seems_closed.remove(&(*inode, start));
+                self.held.remove_user(*inode, start);
             }
         }
     }

@@ -55,8 +55,11 @@ impl WorkerSockets {
         address: &Address,
         may_bind: bool,
     ) -> Result<Option<BindResult>, Errno> {
-        let mut state = self.pool.state();
         let is_datagram = address.protocol == Protocol::Udp;
+        if is_datagram && may_bind {
+            self.pool.find_rebound(self.start, caller.tid, address);
+        }
+        let mut state = self.pool.state();
         if let Some(inode) = state.slots.shared_on(address) {
             // Every worker may use a shared listener, whatever it may bind itself.
             if !state.try_replace(inode, self.start, caller, socket, address) {
@@ -72,7 +75,6 @@ impl WorkerSockets {
         if !is_datagram || !may_bind {
             return Ok(None);
         }
-        state.slots.find_rebound(self.start, caller.tid, address);
         let replaced = state
             .claim(address, self.start)
             .is_some_and(|inode| state.try_replace(inode, self.start, caller, socket, address));
@@ -115,10 +117,12 @@ impl WorkerSockets {
         address: &Address,
         backlog: i32,
     ) -> Result<(), Errno> {
-        let mut state = self.pool.state();
-        let is_held = state.slots.held.holds(socket.inode());
+        let is_held = self.pool.state().slots.held.holds(socket.inode());
         if !is_held {
-            state.slots.find_rebound(self.start, caller.tid, address);
+            self.pool.find_rebound(self.start, caller.tid, address);
+        }
+        let mut state = self.pool.state();
+        if !is_held {
             let claimed = state.claim(address, self.start);
             if let Some(inode) = claimed
                 && state.try_replace(inode, self.start, caller, &socket, address)

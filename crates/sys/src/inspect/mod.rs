@@ -123,11 +123,12 @@ fn fill_cgroups(members: &mut [Member]) {
     }
 }
 
-/// Whether one of these processes has one of these sockets open, in any thread. A process that cannot be
-/// read counts as having one.
-pub(crate) fn is_open_in(inodes: &HashSet<u64>, pids: &[i32]) -> bool {
+/// Those of these sockets that one of these processes has open, in any thread. `None` if a process cannot
+/// be read.
+#[must_use]
+pub fn open_in(inodes: &HashSet<u64>, pids: &[i32]) -> Option<HashSet<u64>> {
     let found = crate::proc::fd_scan::scan_processes(inodes, pids);
-    !found.of.is_empty() || !found.all_read
+    found.all_read.then(|| found.of.into_keys().collect())
 }
 
 /// The addresses of the TCP listeners and unconnected UDP sockets of these processes, in all threads.

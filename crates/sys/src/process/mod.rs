@@ -1,8 +1,9 @@
 //! Starting workers, and access to their threads, memory and processes.
 
-mod attribution;
 pub(crate) mod capability;
 mod credentials;
+mod descend;
+mod environment;
 mod executable;
 pub(crate) mod fd_table;
 pub(crate) mod identity;
@@ -15,9 +16,10 @@ pub mod startup;
 mod thread;
 pub(crate) mod tree;
 
-pub use attribution::{env_value, instance_processes, processes_with_env, processes_without_env};
 pub use capability::has_cap_sys_admin;
 pub use credentials::{Credentials, may_change_user};
+pub use descend::{Descendant, children, descendants, descendants_of, own_children};
+pub use environment::env_value;
 pub use executable::{FileCapability, file_capability, find_in_path};
 pub use fd_table::LastThread;
 pub use listen_fds::ListenFds;
@@ -25,7 +27,7 @@ pub use memory::read_memory;
 pub use spawn::{SpawnOptions, SpawnedWorker, StartError, spawn};
 pub use thread::{ThreadRights, ThreadState, first_unprivileged_port, thread_rights, thread_state};
 pub use tree::{
-    EndedChild, adopt_orphans, ancestry, descendants, is_descendant, reap, signal, signal_group,
+    EndedChild, adopt_orphans, ancestry, group_of, is_descendant, reap, signal, signal_group,
     wait_exit,
 };
 pub(crate) use tree::{is_gone, parent, thread_has_ended};

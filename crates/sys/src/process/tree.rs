@@ -1,6 +1,5 @@
-//! The process tree below this process: reaping, orphans, ancestry, signals.
+//! The processes below this process: reaping, orphans, ancestry, signals.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -54,27 +53,6 @@ pub fn reap() -> Result<(Vec<EndedChild>, bool), Errno> {
     }
 }
 
-/// The descendants of a process, parents first. Reads `/proc` once: a process that starts or ends
-/// meanwhile may be missing, so repeat the call until it returns none.
-#[must_use]
-pub fn descendants(root: i32) -> Vec<i32> {
-    let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
-        if let Some(parent) = parent(pid) {
-            children.entry(parent).or_default().push(pid);
-        }
-    }
-    let mut found = Vec::new();
-    let mut next = vec![root];
-    while let Some(pid) = next.pop() {
-        let children = children.remove(&pid).unwrap_or_default();
-        found.extend(&children);
-        next.extend(children);
-    }
-    found
-}
-
 /// Whether a living process is a descendant of this process.
 #[must_use]
 pub fn is_descendant(pid: i32) -> bool {
@@ -104,8 +82,9 @@ pub(crate) fn parent(pid: i32) -> Option<i32> {
     after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// The process group: field 5. 0 if its leader is outside this pid namespace.
-pub(crate) fn group_of(pid: i32) -> Option<i32> {
+/// The process group: field 5 of `/proc/PID/stat`. 0 if its leader is outside this pid namespace.
+#[must_use]
+pub fn group_of(pid: i32) -> Option<i32> {
     after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(2)?.parse().ok()
 }
 

@@ -1,12 +1,9 @@
 //! References of a worker to a socket, from `/proc/TID/fd` and `/proc/TID/fdinfo`.
 
-use std::collections::HashSet;
-
 use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use crate::errno::from_io;
-use crate::inspect;
 use crate::socket::worker_socket::WorkerSocket;
 
 /// A reference that would keep the worker on its socket after one descriptor is replaced.
@@ -53,13 +50,6 @@ impl WorkerSocket {
             }
         }
         Ok(found)
-    }
-
-    /// Whether a thread of one of these processes has the socket open. A process whose descriptors
-    /// cannot be read counts as having it open.
-    #[must_use]
-    pub fn is_open_in(&self, pids: &[i32]) -> bool {
-        inspect::is_open_in(&HashSet::from([self.inode()]), pids)
     }
 }
 
