@@ -11,6 +11,7 @@ pub mod bind;
 pub mod capability;
 pub mod classic_bpf;
 pub mod diff;
+pub mod drain;
 pub mod guard;
 pub mod interpreter;
 pub mod join_debounce;
@@ -24,6 +25,7 @@ pub mod refusal;
 pub mod seccomp;
 #[cfg(feature = "serde")]
 mod serialize;
+pub mod stop_signal;
 pub mod systemd;
 pub mod traffic;
 

@@ -27,12 +27,23 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Code(code) => write!(f, "exited with {code}"),
-            Self::Signal(signal) => match SIGNALS.get(usize::from(signal)) {
-                Some(name) if !name.is_empty() => write!(f, "killed by SIG{name}"),
-                _ => write!(f, "killed by signal {signal}"),
+            Self::Signal(signal) => match signal_name(signal) {
+                Some(name) => write!(f, "killed by SIG{name}"),
+                None => write!(f, "killed by signal {signal}"),
             },
         }
     }
+}
+
+/// The name of a signal, without SIG.
+pub(crate) fn signal_name(number: u8) -> Option<&'static str> {
+    SIGNALS.get(usize::from(number)).copied().filter(|name| !name.is_empty())
+}
+
+/// The number of a signal, by its name without SIG.
+pub(crate) fn signal_number(name: &str) -> Option<u8> {
+    let index = SIGNALS.iter().position(|known| *known == name && !name.is_empty())?;
+    u8::try_from(index).ok()
 }
 
 /// The signals of Linux on x86 and Arm, by number: `signal(7)`.

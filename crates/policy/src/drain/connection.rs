@@ -1,0 +1,227 @@
+//! Whether one connection is in hand.
+//!
+//! The kernel stamps the last data in each direction with a jiffy (4 or 10 ms), under the lock of the
+//! socket. Different stamps therefore give the order for certain; equal stamps give none. The order is
+//! also certain if only one of the two byte counts has grown between two observations.
+
+use std::time::Duration;
+
+/// A connection whose last two events have an unknown order is in hand until it has been quiet for this
+/// long. Servers such as node close an idle connection after the same time.
+pub const QUIET: Duration = Duration::from_secs(5);
+
+/// A connection of a worker at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionFacts {
+    /// The socket's cookie.
+    pub id: u64,
+    /// Received bytes that the process has not read.
+    pub receive_queue: u32,
+    /// Sent bytes that the peer has not acknowledged.
+    pub send_queue: u32,
+    /// Number of received bytes.
+    pub received: u64,
+    /// Number of sent bytes, with retransmissions.
+    pub sent: u64,
+    /// Time since data arrived, or since the connection was accepted.
+    pub received_age: Duration,
+    /// Time since data was sent, or since the connection was accepted.
+    pub sent_age: Duration,
+    /// Whether its process has no other connection, as a process that was forked for one connection.
+    pub is_alone: bool,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// The peer has sent nothing.
+    Unused,
+    /// A request waits for its answer, or an answer for its receiver.
+    InHand,
+    /// The last event was sent data.
+    Answered,
+    /// The last two events happened within one jiffy.
+    Unclear,
+}
+
+impl Activity {
+    /// Whether an end of the process would cut something.
+    #[must_use]
+    pub fn is_in_hand(self) -> bool {
+        matches!(self, Self::InHand | Self::Unclear)
+    }
+}
+
+/// What earlier observations tell about a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct History {
+    received: u64,
+    sent: u64,
+    /// The last event, if an observation has separated it from the one before.
+    last: Option<Direction>,
+    /// Observations in which the answer to one request grew.
+    bursts: u32,
+    /// Whether data has passed since the first observation.
+    pub(super) is_active: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Received,
+    Sent,
+}
+
+/// An answer that has grown in this many observations is sent in parts, and its next part may follow.
+const STREAM: u32 = 2;
+
+impl History {
+    pub(super) fn new(facts: &ConnectionFacts) -> Self {
+        Self {
+            received: facts.received,
+            sent: facts.sent,
+            last: None,
+            bursts: 0,
+            is_active: false,
+        }
+    }
+
+    /// Adds an observation.
+    pub(super) fn observe(&mut self, facts: &ConnectionFacts) {
+        let received = facts.received != self.received;
+        let sent = facts.sent != self.sent;
+        (self.received, self.sent) = (facts.received, facts.sent);
+        self.is_active |= received || sent;
+        match (received, sent) {
+            (false, false) => {}
+            (true, false) => (self.last, self.bursts) = (Some(Direction::Received), 0),
+            (true, true) => (self.last, self.bursts) = (None, 0),
+            (false, true) => {
+                self.last = Some(Direction::Sent);
+                self.bursts += 1;
+            }
+        }
+    }
+
+    /// Whether the process sends its answer in parts.
+    pub(super) fn streams(&self) -> bool {
+        self.bursts >= STREAM
+    }
+
+    pub(super) fn activity(&self, facts: &ConnectionFacts) -> Activity {
+        if facts.receive_queue > 0 || facts.send_queue > 0 {
+            return Activity::InHand;
+        }
+        if facts.received == 0 {
+            return Activity::Unused;
+        }
+        if facts.sent == 0 {
+            return Activity::InHand;
+        }
+        let is_quiet = facts.received_age.min(facts.sent_age) >= QUIET;
+        let order = match facts.received_age.cmp(&facts.sent_age) {
+            std::cmp::Ordering::Greater => Some(Direction::Sent),
+            std::cmp::Ordering::Less => Some(Direction::Received),
+            std::cmp::Ordering::Equal => self.last,
+        };
+        match order {
+            Some(Direction::Received) => Activity::InHand,
+            Some(Direction::Sent) if self.streams() && !is_quiet => Activity::InHand,
+            Some(Direction::Sent) => Activity::Answered,
+            None if is_quiet => Activity::Answered,
+            None => Activity::Unclear,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(
+        received: (u64, u64),
+        sent: (u64, u64),
+        queues: (u32, u32),
+    ) -> ConnectionFacts {
+        ConnectionFacts {
+            id: 1,
+            receive_queue: queues.0,
+            send_queue: queues.1,
+            received: received.0,
+            sent: sent.0,
+            received_age: Duration::from_millis(received.1),
+            sent_age: Duration::from_millis(sent.1),
+            is_alone: false,
+        }
+    }
+
+    #[test]
+    fn one_observation() {
+        use Activity::{Answered, InHand, Unclear, Unused};
+        // Received and sent: bytes, age in milliseconds. Receive and send queue.
+        let table = [
+            // Nothing received; a greeting sent.
+            ((0, 900), (0, 900), (0, 0), Unused),
+            ((0, 900), (40, 880), (0, 0), Unused),
+            // A request without an answer.
+            ((80, 4), (0, 900), (0, 0), InHand),
+            ((80, 60_000), (0, 61_000), (0, 0), InHand),
+            // The order is known.
+            ((80, 8), (200, 12), (0, 0), InHand),
+            ((80, 12), (200, 8), (0, 0), Answered),
+            ((80, 60_000), (200, 60_004), (0, 0), InHand),
+            // Within one jiffy.
+            ((80, 12), (200, 12), (0, 0), Unclear),
+            ((80, 4_996), (200, 4_996), (0, 0), Unclear),
+            ((80, 5_000), (200, 5_000), (0, 0), Answered),
+            // Queues.
+            ((80, 900), (200, 8), (1, 0), InHand),
+            ((80, 900), (200, 8), (0, 1), InHand),
+            ((80, 9_000), (200, 9_000), (0, 1), InHand),
+        ];
+        for (received, sent, queues, expected) in table {
+            let facts = facts(received, sent, queues);
+            assert_eq!(History::new(&facts).activity(&facts), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn two_observations_can_order_a_tie() {
+        use Activity::{Answered, InHand, Unclear};
+        let before = facts((80, 12), (200, 12), (0, 0));
+        let table = [
+            // Received and sent bytes, later; the ages are equal.
+            (80, 200, Unclear),
+            (160, 200, InHand),
+            (80, 400, Answered),
+            (160, 400, Unclear),
+        ];
+        for (received, sent, expected) in table {
+            let mut history = History::new(&before);
+            let after = facts((received, 4), (sent, 4), (0, 0));
+            history.observe(&after);
+            assert_eq!(history.activity(&after), expected, "{after:?}");
+            // A third observation without a change confirms the second.
+            history.observe(&after);
+            assert_eq!(history.activity(&after), expected, "{after:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_in_parts_is_in_hand_until_it_is_quiet() {
+        let mut history = History::new(&facts((80, 12), (0, 12), (0, 0)));
+        let mut activities = Vec::new();
+        for part in 1..=3 {
+            let facts = facts((80, 12 + part * 100), (part * 100, 4), (0, 0));
+            history.observe(&facts);
+            activities.push(history.activity(&facts));
+        }
+        assert_eq!(activities, [Activity::Answered, Activity::InHand, Activity::InHand]);
+        let quiet = facts((80, 9_000), (300, 5_000), (0, 0));
+        history.observe(&quiet);
+        assert_eq!(history.activity(&quiet), Activity::Answered);
+        // The next request begins a new answer.
+        let next = facts((160, 12), (700, 4), (0, 0));
+        history.observe(&next);
+        assert_eq!(history.activity(&next), Activity::Answered);
+    }
+}
