@@ -76,13 +76,7 @@ const STREAM: u32 = 2;
 
 impl History {
     pub(super) fn new(facts: &ConnectionFacts) -> Self {
-        Self {
-            received: facts.received,
-            sent: facts.sent,
-            last: None,
-            bursts: 0,
-            is_active: false,
-        }
+        Self { received: facts.received, sent: facts.sent, last: None, bursts: 0, is_active: false }
     }
 
     /// Adds an observation.
@@ -137,11 +131,7 @@ impl History {
 mod tests {
     use super::*;
 
-    fn facts(
-        received: (u64, u64),
-        sent: (u64, u64),
-        queues: (u32, u32),
-    ) -> ConnectionFacts {
+    fn facts(received: (u64, u64), sent: (u64, u64), queues: (u32, u32)) -> ConnectionFacts {
         ConnectionFacts {
             id: 1,
             receive_queue: queues.0,

@@ -80,10 +80,9 @@ impl DrainWatch {
         let mut seen = std::mem::take(&mut self.seen);
         let mut is_closing = false;
         for facts in connections {
-            let mut watched = seen.remove(&facts.id).unwrap_or_else(|| Watched {
-                history: History::new(facts),
-                closing: Closing::No,
-            });
+            let mut watched = seen
+                .remove(&facts.id)
+                .unwrap_or_else(|| Watched { history: History::new(facts), closing: Closing::No });
             watched.history.observe(facts);
             let activity = watched.history.activity(facts);
             step.in_hand += usize::from(activity.is_in_hand());

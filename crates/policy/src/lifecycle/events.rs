@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::crash::resets;
 use super::exit::Exit;
-use super::instance::{Instance, Pause, Phase, Slot};
+use super::instance::{CHILDREN_GRACE, Instance, Pause, Phase, Slot};
 use super::model::{Action, ChangeReason, InstanceId, WorkerChange, WorkerState};
 use super::state::{Lifecycle, SILENCE_TIMEOUT};
 
@@ -79,6 +79,7 @@ impl Lifecycle {
                     Action::Kill(id),
                 ]);
             }
+            Phase::Outlived { .. } => self.end_children(id, now, actions),
             Phase::Ready | Phase::Draining | Phase::Killed => {}
         }
     }
@@ -101,6 +102,7 @@ impl Lifecycle {
             must_listen: self.settings.must_listen,
             silence_reported: false,
             check_result: None,
+            first_exit: None,
         };
         self.instances.insert(id, instance);
         actions.push(Action::Start { instance: id, ordinal, command, predecessor });
@@ -170,7 +172,7 @@ impl Lifecycle {
         }
     }
 
-    /// The accept queue of a draining instance is empty.
+    /// A draining instance has finished.
     pub fn drained(&mut self, id: InstanceId, now: Duration) -> Vec<Action> {
         let grace = self.settings.grace;
         match self.instances.get_mut(&id) {
@@ -182,9 +184,55 @@ impl Lifecycle {
         }
     }
 
-    /// The first process ended.
+    /// The children of an instance whose first process has ended have no connections any more.
+    pub fn children_finished(&mut self, id: InstanceId, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if matches!(self.phase(id), Some(Phase::Outlived { .. })) {
+            self.end_children(id, now, &mut actions);
+        }
+        actions
+    }
+
+    fn end_children(&mut self, id: InstanceId, now: Duration, actions: &mut Vec<Action>) {
+        let grace = self.settings.grace.min(CHILDREN_GRACE);
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.phase = Phase::Terminating { deadline: now + grace };
+            actions.push(Action::Terminate(id));
+        }
+    }
+
+    /// The first process ended, and no process of the instance is left.
     pub fn exited(&mut self, id: InstanceId, exit: Exit, now: Duration) -> Vec<Action> {
+        let first_exit = self.instances.get(&id).and_then(|instance| instance.first_exit);
+        let exit = first_exit.unwrap_or(exit);
         self.instance_ended(id, ChangeReason::Ended(exit), exit, now)
+    }
+
+    /// The first process ended, and its children have connections. They get the rest of the grace
+    /// period; [`Self::exited`] reports their end.
+    pub fn outlived(&mut self, id: InstanceId, exit: Exit, now: Duration) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let grace = self.settings.grace;
+        let Some(instance) = self.instances.get_mut(&id) else { return actions };
+        let before = instance.clone();
+        let deadline = match instance.phase {
+            Phase::Terminating { deadline } | Phase::Outlived { deadline } => deadline,
+            _ => now + grace,
+        };
+        if !before.phase.is_leaving() {
+            instance.since = now;
+        }
+        instance.phase = match instance.phase {
+            Phase::Killed => Phase::Killed,
+            _ => Phase::Outlived { deadline },
+        };
+        instance.first_exit = Some(exit);
+        let reason = ChangeReason::ChildrenRemain(exit);
+        actions.extend(self.report_change(id, Some(reason.clone())));
+        actions.push(Action::UpdateSteering);
+        self.leave_slot(id, &before, reason, exit, now, &mut actions);
+        self.advance(now, &mut actions);
+        actions
     }
 
     fn instance_ended(
@@ -196,14 +244,30 @@ impl Lifecycle {
     ) -> Vec<Action> {
         let mut actions = Vec::new();
         let Some(instance) = self.instances.remove(&id) else { return actions };
-        let ordinal = instance.ordinal;
         let change = WorkerChange {
-            ordinal,
+            ordinal: instance.ordinal,
             instance: Some(id),
             state: WorkerState::Gone,
             reason: Some(reason.clone()),
         };
         actions.extend([Action::Report(change), Action::UpdateSteering]);
+        self.leave_slot(id, &instance, reason, exit, now, &mut actions);
+        self.advance(now, &mut actions);
+        actions
+    }
+
+    /// Takes an instance whose first process ended out of its worker's slot. `instance`: its state
+    /// before.
+    fn leave_slot(
+        &mut self,
+        id: InstanceId,
+        instance: &Instance,
+        reason: ChangeReason,
+        exit: Exit,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let ordinal = instance.ordinal;
         match self.slots.get_mut(&ordinal) {
             Some(slot) if slot.serving == Some(id) && !instance.phase.is_leaving() => {
                 slot.serving = None;
@@ -211,27 +275,19 @@ impl Lifecycle {
                     slot.crashes = 0;
                 }
                 if slot.replacement.is_none() {
-                    self.count_crash(ordinal, reason, exit, true, now, &mut actions);
+                    self.count_crash(ordinal, reason, exit, true, now, actions);
                 }
             }
             Some(slot) if slot.replacement == Some(id) => {
                 slot.replacement = None;
                 let serves = slot.serving.is_some();
-                self.replacement_failed(
-                    ordinal,
-                    instance.command,
-                    reason.clone(),
-                    now,
-                    &mut actions,
-                );
+                self.replacement_failed(ordinal, instance.command, reason.clone(), now, actions);
                 if !serves {
-                    self.count_crash(ordinal, reason, exit, false, now, &mut actions);
+                    self.count_crash(ordinal, reason, exit, false, now, actions);
                 }
             }
             Some(slot) if slot.serving == Some(id) => slot.serving = None,
             _ => {}
         }
-        self.advance(now, &mut actions);
-        actions
     }
 }

@@ -16,13 +16,15 @@ enum RandomEvent {
     Listens(usize),
     Ready(usize),
     Drained(usize),
+    Outlived(usize),
+    ChildrenFinished(usize),
     TimePasses(u16),
     Request(RunRequest),
 }
 
 fn event() -> impl Strategy<Value = RandomEvent> {
     let request = prop_oneof![
-        (0u16..4).prop_map(|surge| RunRequest::Restart { surge: Some(surge) }),
+        (0u16..4).prop_map(|surge| RunRequest::Restart { surge: Some(surge), now: false }),
         (0usize..3).prop_map(|command| RunRequest::Upgrade { command }),
         (1u16..5).prop_map(|copies| RunRequest::Scale { copies }),
     ];
@@ -31,6 +33,8 @@ fn event() -> impl Strategy<Value = RandomEvent> {
         (0usize..8).prop_map(RandomEvent::Listens),
         (0usize..8).prop_map(RandomEvent::Ready),
         (0usize..8).prop_map(RandomEvent::Drained),
+        (0usize..8).prop_map(RandomEvent::Outlived),
+        (0usize..8).prop_map(RandomEvent::ChildrenFinished),
         (0u16..9000).prop_map(RandomEvent::TimePasses),
         request.prop_map(RandomEvent::Request),
     ]
@@ -53,7 +57,7 @@ impl Outcome {
                 }
                 Action::RequestDone(_) => self.requests_done += 1,
                 Action::EndRun(_) => self.ended = true,
-                Action::Terminate(id) | Action::Kill(id) | Action::Drain(id) => {
+                Action::Terminate(id) | Action::Kill(id) | Action::Drain(id, _) => {
                     prop_assert!(self.running.contains_key(&id));
                 }
                 _ => {}
@@ -97,6 +101,14 @@ proptest! {
                     let Some(id) = nth(n) else { continue };
                     lifecycle.drained(id, now)
                 }
+                RandomEvent::Outlived(n) => {
+                    let Some(id) = nth(n) else { continue };
+                    lifecycle.outlived(id, Exit::Code(1), now)
+                }
+                RandomEvent::ChildrenFinished(n) => {
+                    let Some(id) = nth(n) else { continue };
+                    lifecycle.children_finished(id, now)
+                }
                 RandomEvent::TimePasses(milliseconds) => {
                     now += at(milliseconds.into());
                     lifecycle.tick(now)
@@ -107,7 +119,7 @@ proptest! {
                         actions
                     }
                     Err(refusal) => {
-                        prop_assert_eq!(refusal, RequestRefusal::Busy);
+                        prop_assert!(matches!(refusal, RequestRefusal::Busy(_)));
                         continue;
                     }
                 },
@@ -124,7 +136,7 @@ proptest! {
         if outcome.ended {
             return Ok(());
         }
-        outcome.perform(lifecycle.request(RunRequest::Stop, now).unwrap())?;
+        outcome.perform(lifecycle.request(RunRequest::Stop { now: false }, now).unwrap())?;
         for _ in 0..100 {
             let Some((id, _)) = outcome.running.pop_first() else { break };
             outcome.perform(lifecycle.exited(id, Exit::Code(0), now))?;

@@ -19,6 +19,8 @@ pub(super) struct Instance {
     pub(super) silence_reported: bool,
     /// The last answer to the readiness check.
     pub(super) check_result: Option<String>,
+    /// How the first process ended, if its children go on.
+    pub(super) first_exit: Option<Exit>,
 }
 
 impl Instance {
@@ -50,10 +52,14 @@ pub(super) enum Phase {
         checking: bool,
     },
     Ready,
-    /// Until its accept queue is empty.
+    /// Until its accept queue is empty, and it has finished its connections.
     Draining,
-    /// After SIGTERM.
+    /// After the stop signal.
     Terminating {
+        deadline: Duration,
+    },
+    /// Its first process has ended, and its children have connections.
+    Outlived {
         deadline: Duration,
     },
     Killed,
@@ -64,7 +70,9 @@ impl Phase {
         match self {
             Self::Starting { .. } => WorkerState::Starting,
             Self::Ready => WorkerState::Ready,
-            Self::Draining | Self::Terminating { .. } | Self::Killed => WorkerState::Draining,
+            Self::Draining | Self::Terminating { .. } | Self::Outlived { .. } | Self::Killed => {
+                WorkerState::Draining
+            }
         }
     }
 
@@ -94,3 +102,6 @@ pub(super) enum Pause {
     Until(Duration),
     GivenUp(Exit),
 }
+
+/// The time between the stop signal and SIGKILL for children that outlived their first process.
+pub(super) const CHILDREN_GRACE: Duration = Duration::from_secs(5);

@@ -6,7 +6,10 @@
 //! A worker has an ordinal, 1 to N. Each start of its command is an *instance*. One instance *serves*;
 //! during a replacement, another one is *starting*; old instances *drain* and then *terminate*.
 
+mod busy;
 mod crash;
+#[cfg(test)]
+mod drain_tests;
 mod events;
 pub mod exit;
 mod held_sockets;
@@ -24,8 +27,8 @@ mod tests;
 pub use crash::CRASH_RESET;
 pub use held_sockets::{Fallback, HeldSockets, QueueMode};
 pub use model::{
-    Action, ChangeReason, InstanceId, LifecycleSettings, NotReady, RequestFailure, RequestRefusal,
-    RunOutcome, RunRequest, WorkerChange, WorkerState,
+    Action, BusyRequest, ChangeReason, InstanceId, LifecycleSettings, NotReady, RequestFailure,
+    RequestKind, RequestRefusal, RunOutcome, RunRequest, WaitsFor, WorkerChange, WorkerState,
 };
 pub use report::WorkerReport;
 pub use snapshot::{ServingWorker, Snapshot};

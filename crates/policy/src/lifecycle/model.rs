@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::exit::Exit;
+use crate::drain::DrainMode;
 
 /// The number of one start of a worker: the first process and its descendants. A run never uses a
 /// number twice.
@@ -19,13 +20,17 @@ pub struct LifecycleSettings {
     pub surge: u16,
     /// The time limit for a new worker to become ready.
     pub ready_timeout: Duration,
-    /// The time between SIGTERM and SIGKILL.
+    /// The time between the stop signal and SIGKILL.
     pub grace: Duration,
     /// The limit of restarts after consecutive crashes; `None`: no limit.
     pub max_restarts: Option<u32>,
     /// Whether a worker that listens on no address is not ready in time, even if it has no
     /// predecessor.
     pub must_listen: bool,
+    /// What a worker finishes before it gets the stop signal.
+    pub drain: DrainMode,
+    /// The time limit of a drain.
+    pub drain_timeout: Duration,
 }
 
 /// Something for the supervisor to do.
@@ -49,9 +54,10 @@ pub enum Action {
     UpdateSteering,
     /// Steer new connections to no instance.
     StopAccepting,
-    /// Steer no new connections to the instance, and report when its accept queue is empty.
-    Drain(InstanceId),
-    /// Send SIGTERM to the first process.
+    /// Steer no new connections to the instance, and report when its accept queue is empty and it has
+    /// finished what the mode says.
+    Drain(InstanceId, DrainMode),
+    /// Send the stop signal to the first process, or to its children if it has ended.
     Terminate(InstanceId),
     /// Send SIGKILL to all processes of the instance.
     Kill(InstanceId),
@@ -102,6 +108,8 @@ pub enum ChangeReason {
     Killed,
     /// The worker listens on no address yet.
     Silent,
+    /// The first process ended, and its children go on with their connections.
+    ChildrenRemain(Exit),
 }
 
 impl fmt::Display for ChangeReason {
@@ -112,6 +120,7 @@ impl fmt::Display for ChangeReason {
             Self::NotReady(lacks) => write!(f, "not ready in time: {lacks}"),
             Self::Killed => f.write_str("did not exit in time and is killed"),
             Self::Silent => f.write_str("listens on no address yet"),
+            Self::ChildrenRemain(exit) => write!(f, "{exit}; its children finish"),
         }
     }
 }
@@ -191,6 +200,8 @@ pub enum RunRequest {
     Restart {
         /// The number of workers replaced at a time; `None`: as in the settings.
         surge: Option<u16>,
+        /// Whether the old workers get the stop signal as soon as their queues are empty.
+        now: bool,
     },
     /// Replace all workers by workers of another command, or none.
     Upgrade {
@@ -203,14 +214,52 @@ pub enum RunRequest {
         copies: u16,
     },
     /// End all workers.
-    Stop,
+    Stop {
+        /// Whether they get the stop signal at once.
+        now: bool,
+    },
+}
+
+/// The kind of a request in progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestKind {
+    /// Workers are replaced.
+    Restart,
+    /// Workers are replaced by those of another command.
+    Upgrade,
+    /// Workers are started or ended.
+    Scale,
+}
+
+/// The request in progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BusyRequest {
+    /// Its kind.
+    pub kind: RequestKind,
+    /// When it began.
+    pub since: Duration,
+    /// The worker that it waits for.
+    pub waits_for: Option<WaitsFor>,
+}
+
+/// A worker that a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitsFor {
+    /// The worker.
+    pub ordinal: u16,
+    /// The instance; `None` if the worker waits for its next start.
+    pub instance: Option<InstanceId>,
+    /// Its state.
+    pub state: WorkerState,
+    /// When the wait ends at the latest; `None`: without a limit.
+    pub until: Option<Duration>,
 }
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestRefusal {
     /// Another request is in progress.
-    Busy,
+    Busy(BusyRequest),
     /// The run is ending.
     Stopping,
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::exit::Exit;
-use super::instance::{Pause, Phase, Slot};
+use super::instance::{Instance, Pause, Phase, Slot};
 use super::model::{
     Action, ChangeReason, InstanceId, RequestFailure, RequestRefusal, RunOutcome, RunRequest,
     WorkerChange, WorkerState,
 };
 use super::state::{ActiveRequest, Lifecycle};
+use crate::drain::DrainMode;
 
 impl Lifecycle {
     /// Starts a request. [`Action::RequestDone`] reports its end.
@@ -23,19 +24,22 @@ impl Lifecycle {
         request: RunRequest,
         now: Duration,
     ) -> Result<Vec<Action>, RequestRefusal> {
-        let mut actions = Vec::new();
-        if request == RunRequest::Stop {
-            self.stop(now, &mut actions);
+        if let RunRequest::Stop { now: is_urgent } = request {
+            let mut actions = self.release_client();
+            self.stop(is_urgent, now, &mut actions);
             return Ok(actions);
         }
         if self.stopping {
             return Err(RequestRefusal::Stopping);
         }
-        if self.active_request.is_some() {
-            return Err(RequestRefusal::Busy);
+        let mut actions = self.release_client();
+        if let Some(busy) = self.busy() {
+            return Err(RequestRefusal::Busy(busy));
         }
+        self.request_since = now;
+        self.is_urgent = matches!(request, RunRequest::Restart { now: true, .. });
         match request {
-            RunRequest::Restart { surge } => {
+            RunRequest::Restart { surge, .. } => {
                 let surge = surge.unwrap_or(self.settings.surge);
                 let remaining = self.slots.keys().copied().collect();
                 self.active_request =
@@ -48,16 +52,27 @@ impl Lifecycle {
                     Some(ActiveRequest::Upgrade { command, old_command, remaining });
             }
             RunRequest::Scale { copies } => self.scale(copies, now, &mut actions),
-            RunRequest::Stop => {}
+            RunRequest::Stop { .. } => {}
         }
         self.advance(now, &mut actions);
         Ok(actions)
     }
 
+    /// Reports the end of a request of which only drains remain: another request may begin.
+    pub fn release_client(&mut self) -> Vec<Action> {
+        match self.active_request.take() {
+            Some(ActiveRequest::Drains(result)) => vec![Action::RequestDone(result)],
+            other => {
+                self.active_request = other;
+                Vec::new()
+            }
+        }
+    }
+
     /// Kills all instances.
     pub fn kill(&mut self, now: Duration) -> Vec<Action> {
-        let mut actions = Vec::new();
-        self.stop(now, &mut actions);
+        let mut actions = self.release_client();
+        self.stop(true, now, &mut actions);
         for (id, instance) in &mut self.instances {
             instance.phase = Phase::Killed;
             actions.push(Action::Kill(*id));
@@ -65,10 +80,14 @@ impl Lifecycle {
         actions
     }
 
-    fn stop(&mut self, now: Duration, actions: &mut Vec<Action>) {
+    fn stop(&mut self, is_urgent: bool, now: Duration, actions: &mut Vec<Action>) {
         if std::mem::replace(&mut self.stopping, true) {
+            if is_urgent {
+                self.end_drains(now, actions);
+            }
             return;
         }
+        self.is_urgent = is_urgent;
         if self.active_request.take().is_some() {
             actions.push(Action::RequestDone(Err(RequestFailure::Stopping)));
         }
@@ -77,7 +96,19 @@ impl Lifecycle {
         for id in all {
             self.retire(id, now, actions);
         }
+        if is_urgent {
+            self.end_drains(now, actions);
+        }
         self.advance(now, actions);
+    }
+
+    /// Ends every drain now.
+    fn end_drains(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let all: Vec<InstanceId> = self.instances.keys().copied().collect();
+        for id in all {
+            actions.extend(self.drained(id, now));
+            actions.extend(self.children_finished(id, now));
+        }
     }
 
     /// The command of the first worker; all have the same, except during an upgrade.
@@ -109,19 +140,24 @@ impl Lifecycle {
     /// Takes an instance out of service: a ready one drains first.
     fn retire(&mut self, id: InstanceId, now: Duration, actions: &mut Vec<Action>) {
         let grace = self.settings.grace;
+        let Some(command) = self.command(id) else { return };
+        let mode = if self.is_urgent { DrainMode::None } else { self.drain_mode(command) };
         let Some(instance) = self.instances.get_mut(&id) else { return };
         match instance.phase {
             Phase::Ready => {
                 instance.phase = Phase::Draining;
                 instance.since = now;
-                actions.extend([Action::UpdateSteering, Action::Drain(id)]);
+                actions.extend([Action::UpdateSteering, Action::Drain(id, mode)]);
             }
             Phase::Starting { .. } => {
                 instance.phase = Phase::Terminating { deadline: now + grace };
                 instance.since = now;
                 actions.push(Action::Terminate(id));
             }
-            Phase::Draining | Phase::Terminating { .. } | Phase::Killed => return,
+            Phase::Draining
+            | Phase::Terminating { .. }
+            | Phase::Outlived { .. }
+            | Phase::Killed => return,
         }
         actions.extend(self.report_change(id, None));
     }
@@ -189,7 +225,7 @@ impl Lifecycle {
             Some(ActiveRequest::Upgrade { command, old_command, .. })
                 if command == failed_command =>
             {
-                self.active_request = Some(ActiveRequest::RollBack(failure));
+                self.active_request = Some(ActiveRequest::Drains(Err(failure)));
                 let replacements: Vec<InstanceId> = self
                     .slots
                     .values_mut()
@@ -206,7 +242,7 @@ impl Lifecycle {
                 }
             }
             Some(ActiveRequest::Restart { in_progress, .. }) if in_progress.contains(&ordinal) => {
-                self.active_request = Some(ActiveRequest::RollBack(failure));
+                self.active_request = Some(ActiveRequest::Drains(Err(failure)));
             }
             Some(ActiveRequest::Scale { waiting }) if waiting.contains(&ordinal) => {
                 actions.push(Action::RequestDone(Err(failure)));
@@ -234,17 +270,11 @@ impl Lifecycle {
             Some(ActiveRequest::Scale { mut waiting }) => {
                 waiting.retain(|ordinal| !self.slot_is_settled(*ordinal));
                 match waiting.is_empty() {
-                    true => actions.push(Action::RequestDone(Ok(()))),
+                    true => self.finish(Ok(()), actions),
                     false => self.active_request = Some(ActiveRequest::Scale { waiting }),
                 }
             }
-            Some(ActiveRequest::RollBack(failure)) => {
-                let leaving = self.instances.values().any(|instance| instance.phase.is_leaving());
-                match leaving {
-                    false => actions.push(Action::RequestDone(Err(failure))),
-                    true => self.active_request = Some(ActiveRequest::RollBack(failure)),
-                }
-            }
+            Some(ActiveRequest::Drains(result)) => self.finish(result, actions),
         }
         let given_up = |slot: &Slot| match slot.pause {
             Some(Pause::GivenUp(exit)) if slot.serving.or(slot.replacement).is_none() => Some(exit),
@@ -259,15 +289,27 @@ impl Lifecycle {
         }
     }
 
+    /// Ends the request in progress when the instances that it ends are gone.
+    fn finish(&mut self, result: Result<(), RequestFailure>, actions: &mut Vec<Action>) {
+        let is_leaving = |instance: &Instance| {
+            instance.phase.is_leaving() && instance.since >= self.request_since
+        };
+        match self.instances.values().any(is_leaving) {
+            true => self.active_request = Some(ActiveRequest::Drains(result)),
+            false => actions.push(Action::RequestDone(result)),
+        }
+    }
+
     /// Whether a worker has reached its final state: one ready instance, or none if it is surplus.
+    /// Instances that end do not count.
     fn slot_is_settled(&self, ordinal: u16) -> bool {
-        let mut instances = self.instances.values().filter(|instance| instance.ordinal == ordinal);
         match self.slots.get(&ordinal) {
-            None => instances.next().is_none(),
+            None => true,
             Some(Slot { pause: Some(Pause::GivenUp(_)), replacement: None, .. }) => true,
             Some(Slot { serving: None, replacement: Some(id), .. }) => self.never_listens(*id),
             Some(Slot { serving: None, .. }) => false,
-            Some(_) => instances.all(|instance| instance.phase == Phase::Ready),
+            Some(Slot { replacement: Some(_), .. }) => false,
+            Some(Slot { serving: Some(id), .. }) => self.phase(*id) == Some(Phase::Ready),
         }
     }
 
@@ -312,7 +354,7 @@ impl Lifecycle {
             in_progress.insert(ordinal);
         }
         match in_progress.is_empty() {
-            true => actions.push(Action::RequestDone(Ok(()))),
+            true => self.finish(Ok(()), actions),
             false => {
                 self.active_request =
                     Some(ActiveRequest::Restart { surge, remaining, in_progress });

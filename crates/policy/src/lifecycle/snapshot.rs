@@ -16,6 +16,8 @@ pub struct Snapshot {
     pub last_instance: InstanceId,
     /// The workers.
     pub workers: Vec<ServingWorker>,
+    /// The indices of the commands whose workers finish their connections after the stop signal.
+    pub self_draining: BTreeSet<usize>,
 }
 
 /// A worker that serves.
@@ -57,15 +59,17 @@ impl Lifecycle {
             copies,
             last_instance,
             workers,
+            self_draining: self.self_draining.clone(),
         })
     }
 
     /// Continues a run. Times are on the clock of the snapshot.
     #[must_use]
     pub fn restore(settings: LifecycleSettings, snapshot: Snapshot) -> Self {
-        let Snapshot { copies, last_instance, workers } = snapshot;
+        let Snapshot { copies, last_instance, workers, self_draining } = snapshot;
         let mut lifecycle = Self::new(LifecycleSettings { copies, ..settings });
         lifecycle.last_instance = last_instance;
+        lifecycle.self_draining = self_draining;
         for ServingWorker { ordinal, instance: id, command, since, restarts, addresses } in workers
         {
             let addresses: BTreeSet<String> = addresses.into_iter().collect();
@@ -79,6 +83,7 @@ impl Lifecycle {
                 must_listen: false,
                 silence_reported: false,
                 check_result: None,
+                first_exit: None,
             };
             lifecycle.instances.insert(id, instance);
             let serving = Some(id);

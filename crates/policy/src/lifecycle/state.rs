@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::instance::{Instance, Pause, Phase, Slot};
 use super::model::{InstanceId, LifecycleSettings, RequestFailure, WorkerState};
+use crate::drain::DrainMode;
 
 /// A worker that listens on no address for this long is reported. A ready worker may open more
 /// addresses for this long; its replacements must open them, too.
@@ -19,6 +20,12 @@ pub struct Lifecycle {
     pub(super) instances: BTreeMap<InstanceId, Instance>,
     pub(super) active_request: Option<ActiveRequest>,
     pub(super) last_instance: InstanceId,
+    /// When the last request began.
+    pub(super) request_since: Duration,
+    /// Whether the last request ends workers without a drain.
+    pub(super) is_urgent: bool,
+    /// The commands whose workers finish their connections after the stop signal.
+    pub(super) self_draining: BTreeSet<usize>,
     pub(super) stopping: bool,
     /// Whether [`Action::EndRun`](super::Action::EndRun) was returned.
     pub(super) ended: bool,
@@ -42,8 +49,9 @@ pub(super) enum ActiveRequest {
     Scale {
         waiting: BTreeSet<u16>,
     },
-    /// A replacement failed, and the instances of the request end.
-    RollBack(RequestFailure),
+    /// Everything is done, or was undone after a failure, except that instances end. Another request
+    /// may begin.
+    Drains(Result<(), RequestFailure>),
 }
 
 impl Lifecycle {
@@ -56,6 +64,9 @@ impl Lifecycle {
             instances: BTreeMap::new(),
             active_request: None,
             last_instance: 0,
+            request_since: Duration::ZERO,
+            is_urgent: false,
+            self_draining: BTreeSet::new(),
             stopping: false,
             ended: false,
         }
@@ -91,7 +102,8 @@ impl Lifecycle {
             let will_not_start = matches!(slot.pause, Some(Pause::GivenUp(_)));
             slot.replacement.is_none() && (slot.serving.is_some() || will_not_start)
         };
-        self.active_request.is_none() && self.slots.values().all(is_settled)
+        let no_change = matches!(self.active_request, None | Some(ActiveRequest::Drains(_)));
+        no_change && self.slots.values().all(is_settled)
     }
 
     /// Whether a worker must listen on this address.
@@ -126,6 +138,26 @@ impl Lifecycle {
         self.instances.get(&id).map(|instance| instance.command)
     }
 
+    /// The mode in which workers of this command drain.
+    #[must_use]
+    pub fn drain_mode(&self, command: usize) -> DrainMode {
+        match self.settings.drain {
+            DrainMode::Busy if self.drains_itself(command) => DrainMode::None,
+            mode => mode,
+        }
+    }
+
+    /// Whether workers of this command are known to finish their connections after the stop signal.
+    #[must_use]
+    pub fn drains_itself(&self, command: usize) -> bool {
+        self.self_draining.contains(&command)
+    }
+
+    /// A worker of this command has finished its connections after the stop signal.
+    pub fn learn_self_draining(&mut self, command: usize) {
+        self.self_draining.insert(command);
+    }
+
     /// When to call [`Self::tick`] next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Duration> {
@@ -144,7 +176,7 @@ impl Lifecycle {
                 let ready = instance.has_ready_deadline().then_some(ready);
                 silence.into_iter().chain(ready).min()
             }
-            Phase::Terminating { deadline } => Some(deadline),
+            Phase::Terminating { deadline } | Phase::Outlived { deadline } => Some(deadline),
             Phase::Ready | Phase::Draining | Phase::Killed => None,
         }
     }

@@ -6,9 +6,11 @@ use std::time::Duration;
 use super::exit::Exit;
 use super::state::SILENCE_TIMEOUT;
 use super::*;
+use crate::drain::DrainMode;
 
 const MAX_RESTARTS: u32 = 5;
 const GRACE: Duration = Duration::from_secs(30);
+const DRAIN: Duration = Duration::from_secs(10);
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
 pub(super) fn settings(copies: u16, surge: u16) -> LifecycleSettings {
@@ -19,6 +21,8 @@ pub(super) fn settings(copies: u16, surge: u16) -> LifecycleSettings {
         grace: GRACE,
         max_restarts: Some(MAX_RESTARTS),
         must_listen: false,
+        drain: DrainMode::Busy,
+        drain_timeout: DRAIN,
     }
 }
 
@@ -83,7 +87,7 @@ impl Run {
                     }
                     actions
                 }
-                Action::Drain(id) => self.lifecycle.drained(id, self.now),
+                Action::Drain(id, _) => self.lifecycle.drained(id, self.now),
                 Action::Terminate(id) | Action::Kill(id) => {
                     self.running.remove(&id);
                     self.lifecycle.exited(id, Exit::Signal(15), self.now)
@@ -156,11 +160,11 @@ fn a_run_starts_all_workers() {
 #[test]
 fn a_restart_replaces_workers_one_by_one() {
     for (copies, surge, most, fewest) in
-        [(4, 1, 5, 4), (1, 1, 2, 1), (4, 0, 4, 3), (1, 0, 1, 0), (4, 2, 6, 4), (4, 9, 8, 4)]
+        [(4, 1, 6, 4), (1, 1, 2, 1), (4, 0, 4, 3), (1, 0, 1, 0), (4, 2, 8, 4), (4, 9, 8, 4)]
     {
         let mut run = Run::new(settings(copies, surge));
         let before = run.running.clone();
-        run.request(RunRequest::Restart { surge: None });
+        run.request(RunRequest::Restart { surge: None, now: false });
         assert_eq!(run.done, [Ok(())], "{copies} {surge}");
         assert!(run.running.is_disjoint(&before), "{copies} {surge}");
         assert_eq!(run.running.len(), usize::from(copies));
@@ -171,7 +175,7 @@ fn a_restart_replaces_workers_one_by_one() {
 #[test]
 fn a_request_can_set_the_surge() {
     let mut run = Run::new(settings(2, 1));
-    run.request(RunRequest::Restart { surge: Some(0) });
+    run.request(RunRequest::Restart { surge: Some(0), now: false });
     assert_eq!((run.most, run.fewest_serving), (2, 1));
 }
 
@@ -180,14 +184,14 @@ fn a_failed_replacement_keeps_the_old_instances() {
     let mut run = Run::new(settings(3, 1));
     let before = run.running.clone();
     run.broken.insert(0);
-    run.request(RunRequest::Restart { surge: None });
+    run.request(RunRequest::Restart { surge: None, now: false });
     let reason = ChangeReason::Ended(Exit::Code(1));
     assert_eq!(run.done, [Err(RequestFailure::NotReady(1, reason))]);
     assert_eq!(run.running, before);
     run.request(RunRequest::Upgrade { command: 0 });
     assert_eq!(run.running, before);
     run.broken.clear();
-    run.request(RunRequest::Restart { surge: None });
+    run.request(RunRequest::Restart { surge: None, now: false });
     assert_eq!(run.done.last(), Some(&Ok(())));
 }
 
@@ -198,7 +202,8 @@ fn a_replacement_must_be_ready_in_time() {
     assert_eq!(lifecycle.listening(1, "a".into(), at(1)), [Action::CheckReady(1)]);
     lifecycle.ready(1, at(1));
     lifecycle.listening(1, "b".into(), at(2));
-    let actions = lifecycle.request(RunRequest::Restart { surge: None }, at(10)).unwrap();
+    let actions =
+        lifecycle.request(RunRequest::Restart { surge: None, now: false }, at(10)).unwrap();
     assert!(matches!(actions[..], [Action::Start { instance: 2, predecessor: Some(1), .. }]));
     assert_eq!(lifecycle.listening(2, "a".into(), at(11)), []);
     let actions = lifecycle.tick(at(10) + READY_WITHIN);
@@ -229,7 +234,7 @@ fn a_replacement_must_listen_on_the_addresses_of_its_predecessor() {
     lifecycle.listening(1, "b".into(), at(2));
     // Opened long after it was ready: not required.
     lifecycle.listening(1, "c".into(), at(9_000));
-    lifecycle.request(RunRequest::Restart { surge: None }, at(9_100)).unwrap();
+    lifecycle.request(RunRequest::Restart { surge: None, now: false }, at(9_100)).unwrap();
     assert_eq!(lifecycle.listening(2, "a".into(), at(9_200)), []);
     assert_eq!(lifecycle.listening(2, "d".into(), at(9_200)), []);
     assert_eq!(lifecycle.listening(2, "b".into(), at(9_200)), [Action::CheckReady(2)]);
@@ -255,7 +260,8 @@ fn a_worker_that_never_listens_is_reported_and_kept() {
     assert_eq!(lifecycle.tick(SILENCE_TIMEOUT), [Action::Report(change)]);
     assert_eq!(lifecycle.next_deadline(), None);
     // A restart is done when the new instance is known to be silent, too.
-    let actions = lifecycle.request(RunRequest::Restart { surge: None }, at(6_000)).unwrap();
+    let actions =
+        lifecycle.request(RunRequest::Restart { surge: None, now: false }, at(6_000)).unwrap();
     assert!(actions.contains(&Action::Terminate(1)), "{actions:?}");
     assert!(actions.iter().any(|action| matches!(action, Action::Start { instance: 2, .. })));
     lifecycle.exited(1, Exit::Signal(15), at(6_001));
@@ -290,7 +296,7 @@ fn pauses_between_crashes_grow_until_the_worker_is_given_up() {
     // Nothing will use its sockets.
     assert!(run.lifecycle.is_settled());
     // A request restarts it.
-    run.request(RunRequest::Restart { surge: None });
+    run.request(RunRequest::Restart { surge: None, now: false });
     assert_eq!(run.states(), [(1, WorkerState::Ready), (2, WorkerState::Ready)]);
 }
 
@@ -395,7 +401,7 @@ fn the_last_replacement_of_an_upgrade_may_fail() {
     // Ready, but serving only after the others are ready.
     assert_eq!(lifecycle.serving(), [1, 2].into());
     let actions = lifecycle.exited(4, Exit::Code(3), at(13));
-    assert!(actions.contains(&Action::Drain(3)), "{actions:?}");
+    assert!(actions.contains(&Action::Drain(3, DrainMode::Busy)), "{actions:?}");
     assert!(!actions.iter().any(|action| matches!(action, Action::RequestDone(_))));
     lifecycle.drained(3, at(14));
     let actions = lifecycle.exited(3, Exit::Code(0), at(15));
@@ -422,12 +428,15 @@ fn one_request_at_a_time_except_stop() {
     lifecycle.start_all(at(0));
     lifecycle.listening(1, "a".into(), at(0));
     lifecycle.ready(1, at(0));
-    lifecycle.request(RunRequest::Restart { surge: None }, at(1)).unwrap();
+    lifecycle.request(RunRequest::Restart { surge: None, now: false }, at(1)).unwrap();
     let scale = RunRequest::Scale { copies: 2 };
-    assert_eq!(lifecycle.request(scale.clone(), at(1)), Err(RequestRefusal::Busy));
-    let actions = lifecycle.request(RunRequest::Stop, at(2)).unwrap();
+    assert!(matches!(lifecycle.request(scale.clone(), at(1)), Err(RequestRefusal::Busy(_))));
+    let actions = lifecycle.request(RunRequest::Stop { now: false }, at(2)).unwrap();
     assert!(actions.contains(&Action::RequestDone(Err(RequestFailure::Stopping))), "{actions:?}");
-    assert!(actions.contains(&Action::StopAccepting) && actions.contains(&Action::Drain(1)));
+    assert!(
+        actions.contains(&Action::StopAccepting)
+            && actions.contains(&Action::Drain(1, DrainMode::Busy))
+    );
     assert!(actions.contains(&Action::Terminate(2)));
     assert_eq!(lifecycle.request(scale, at(3)), Err(RequestRefusal::Stopping));
     lifecycle.exited(2, Exit::Signal(15), at(4));
@@ -440,13 +449,13 @@ fn one_request_at_a_time_except_stop() {
 fn a_snapshot_can_be_restored() {
     let mut run = Run::new(settings(2, 1));
     run.request(RunRequest::Scale { copies: 3 });
-    run.request(RunRequest::Restart { surge: None });
+    run.request(RunRequest::Restart { surge: None, now: false });
     let snapshot = run.lifecycle.snapshot().unwrap();
     run.lifecycle = Lifecycle::restore(settings(2, 1), snapshot.clone());
     assert_eq!(run.lifecycle.snapshot(), Some(snapshot));
     assert_eq!(run.lifecycle.serving(), run.running);
     let before = run.running.clone();
-    run.request(RunRequest::Restart { surge: None });
+    run.request(RunRequest::Restart { surge: None, now: false });
     assert!(run.running.is_disjoint(&before) && run.running.len() == 3);
     // Not during a change.
     let mut lifecycle = Lifecycle::new(settings(1, 1));
@@ -455,9 +464,9 @@ fn a_snapshot_can_be_restored() {
     lifecycle.listening(1, "a".into(), at(0));
     lifecycle.ready(1, at(0));
     assert!(lifecycle.snapshot().is_some());
-    lifecycle.request(RunRequest::Restart { surge: None }, at(1)).unwrap();
+    lifecycle.request(RunRequest::Restart { surge: None, now: false }, at(1)).unwrap();
     assert_eq!(lifecycle.snapshot(), None);
-    lifecycle.request(RunRequest::Stop, at(2)).unwrap();
+    lifecycle.request(RunRequest::Stop { now: false }, at(2)).unwrap();
     assert_eq!(lifecycle.snapshot(), None);
 }
 
@@ -478,7 +487,8 @@ fn a_restart_replaces_instances_that_are_still_starting() {
         let mut lifecycle = Lifecycle::new(settings(1, surge));
         lifecycle.start_all(at(0));
         lifecycle.listening(1, "a".into(), at(1));
-        let actions = lifecycle.request(RunRequest::Restart { surge: None }, at(2)).unwrap();
+        let actions =
+            lifecycle.request(RunRequest::Restart { surge: None, now: false }, at(2)).unwrap();
         assert!(actions.contains(&Action::Terminate(1)), "{actions:?}");
         let starts = |actions: &[Action]| {
             actions.iter().any(|action| matches!(action, Action::Start { instance: 2, .. }))

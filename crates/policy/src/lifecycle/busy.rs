@@ -1,0 +1,64 @@
+//! The request in progress, for the refusal of another one.
+
+use super::instance::{CHILDREN_GRACE, Instance, Pause, Phase};
+use super::model::{BusyRequest, InstanceId, RequestKind, WaitsFor, WorkerState};
+use super::state::{ActiveRequest, Lifecycle};
+
+impl Lifecycle {
+    /// The request in progress that refuses another one.
+    pub(super) fn busy(&self) -> Option<BusyRequest> {
+        let (kind, ordinals): (_, Vec<u16>) = match self.active_request.as_ref()? {
+            ActiveRequest::Restart { in_progress, .. } => {
+                (RequestKind::Restart, in_progress.iter().copied().collect())
+            }
+            ActiveRequest::Upgrade { .. } => {
+                (RequestKind::Upgrade, self.slots.keys().copied().collect())
+            }
+            ActiveRequest::Scale { waiting } => {
+                (RequestKind::Scale, waiting.iter().copied().collect())
+            }
+            ActiveRequest::Drains(_) => return None,
+        };
+        let waits_for = ordinals.into_iter().find_map(|ordinal| self.waits_for(ordinal));
+        Some(BusyRequest { kind, since: self.request_since, waits_for })
+    }
+
+    /// What delays the change of a worker.
+    fn waits_for(&self, ordinal: u16) -> Option<WaitsFor> {
+        let slot = self.slots.get(&ordinal);
+        let of_worker = |(_, it): &(&InstanceId, &Instance)| it.ordinal == ordinal;
+        let starting = slot.and_then(|slot| slot.replacement);
+        let leaving = || {
+            let mut instances = self.instances.iter().filter(of_worker);
+            instances.find(|(_, it)| it.phase.is_leaving()).map(|(id, _)| *id)
+        };
+        let Some(id) = starting.or_else(leaving) else {
+            let until = match slot?.pause? {
+                Pause::Until(end) => Some(end),
+                Pause::GivenUp(_) => return None,
+            };
+            let state = WorkerState::Waiting;
+            return Some(WaitsFor { ordinal, instance: None, state, until });
+        };
+        let instance = self.instances.get(&id)?;
+        let until = match instance.phase {
+            Phase::Starting { .. } => {
+                let ready = instance.since + self.settings.ready_timeout;
+                instance.has_ready_deadline().then_some(ready)
+            }
+            Phase::Draining => {
+                Some(instance.since + self.settings.drain_timeout + self.settings.grace)
+            }
+            Phase::Terminating { deadline } => Some(deadline),
+            Phase::Outlived { deadline } => Some(deadline + CHILDREN_GRACE),
+            Phase::Ready | Phase::Killed => None,
+        };
+        // A ready replacement of an upgrade waits for the others.
+        (instance.phase != Phase::Ready).then(|| WaitsFor {
+            ordinal,
+            instance: Some(id),
+            state: instance.phase.state(),
+            until,
+        })
+    }
+}
