@@ -6,6 +6,7 @@
 //! A worker has an ordinal, 1 to N. Each start of its command is an *instance*. One instance *serves*;
 //! during a replacement, another one is *starting*; old instances *drain* and then *terminate*.
 
+mod advance;
 mod busy;
 mod crash;
 #[cfg(test)]

@@ -10,14 +10,14 @@ mod tests;
 pub use crate::netlink::{InspectError, StateFilter};
 pub use query::SocketQuery;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 
 use sameport_policy::model::{Address, Member, Socket};
 
 use crate::int_hash::IntSet;
 use crate::netlink;
-use crate::proc::fd_scan::{FdHolders, ProcessCache};
+use crate::proc::fd_scan::{FdHolder, FdHolders, ProcessCache};
 use owners::SocketOwners;
 
 /// The sockets that match a query, with their owners.
@@ -152,6 +152,24 @@ pub fn listen_addresses(pids: &[i32]) -> Result<BTreeSet<Address>, InspectError>
 pub fn holders_of(inodes: &HashSet<u64>, pids: &[i32]) -> HashSet<i32> {
     let found = crate::proc::fd_scan::scan_processes(inodes, pids);
     found.of.into_values().flatten().map(|holder| holder.pid).collect()
+}
+
+/// A descriptor of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenDescriptor {
+    /// The process.
+    pub pid: i32,
+    /// The number of the descriptor.
+    pub descriptor: i32,
+}
+
+/// The descriptors of these processes that refer to these sockets, by inode; one for each process.
+#[must_use]
+pub fn descriptors_of(inodes: &HashSet<u64>, pids: &[i32]) -> HashMap<u64, Vec<OpenDescriptor>> {
+    let found = crate::proc::fd_scan::scan_processes(inodes, pids);
+    let open = |holder: FdHolder| OpenDescriptor { pid: holder.pid, descriptor: holder.descriptor };
+    let of = found.of.into_iter();
+    of.map(|(inode, holders)| (inode, holders.into_iter().map(open).collect())).collect()
 }
 
 /// Lists sockets without their owners: complete for every user, and cheaper.

@@ -27,6 +27,10 @@ const INET_DIAG_SKV6ONLY: u16 = 11;
 const INET_DIAG_SKMEMINFO: u16 = 7;
 /// The bit that requests it.
 pub(crate) const ASK_MEMINFO: u8 = 1 << (INET_DIAG_SKMEMINFO - 1);
+/// Sent on request: `struct tcp_info` of a TCP socket.
+const INET_DIAG_INFO: u16 = 2;
+/// The bit that requests it. The kernel takes the lock of each socket for it.
+pub(crate) const ASK_TCP_INFO: u8 = 1 << (INET_DIAG_INFO - 1);
 /// Index of the number of dropped packets. Older kernels send a shorter array.
 const SK_MEMINFO_DROPS: usize = 8;
 /// Sent for every socket by newer kernels: `struct inet_diag_sockopt`, a bit for each option.
@@ -86,6 +90,36 @@ pub(crate) struct DiagSocket {
     pub(crate) drops: Option<u32>,
     pub(crate) transparent: Option<bool>,
     pub(crate) freebind: Option<bool>,
+    pub(crate) traffic: Option<TcpTraffic>,
+}
+
+/// The data of a TCP connection so far: fields of `struct tcp_info` (tcp(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TcpTraffic {
+    /// Milliseconds since data was sent, in steps of a jiffy.
+    pub(crate) sent_age: u32,
+    /// Milliseconds since data was received.
+    pub(crate) received_age: u32,
+    /// Received bytes in order; a FIN counts as one (Linux 4.1).
+    pub(crate) received: u64,
+    /// Sent bytes, with retransmissions (Linux 4.19).
+    pub(crate) sent: u64,
+}
+
+impl TcpTraffic {
+    /// Reads the bytes of `struct tcp_info`. `None` if an older kernel sends fewer.
+    pub(crate) fn read(info: &[u8]) -> Option<Self> {
+        const LAST_DATA_SENT: usize = 44;
+        const LAST_DATA_RECV: usize = 52;
+        const BYTES_RECEIVED: usize = 128;
+        const BYTES_SENT: usize = 200;
+        Some(Self {
+            sent_age: u32_at(info, LAST_DATA_SENT)?,
+            received_age: u32_at(info, LAST_DATA_RECV)?,
+            received: u64_at(info, BYTES_RECEIVED)?,
+            sent: u64_at(info, BYTES_SENT)?,
+        })
+    }
 }
 
 /// The reply does not match the kernel's headers.
@@ -157,7 +191,7 @@ fn read_entry(payload: &[u8]) -> Option<DiagSocket> {
         libc::AF_INET6 => Ipv6Addr::from(*fixed.get(8..)?.first_chunk::<16>()?).into(),
         _ => return None,
     };
-    let Attributes { v6only, cgroup, drops, options } = read_attributes(attributes);
+    let Attributes { v6only, cgroup, drops, options, traffic } = read_attributes(attributes);
     let option = |bit: u8| options.map(|options| options & bit != 0);
     Some(DiagSocket {
         state: *fixed.get(1)?,
@@ -176,6 +210,7 @@ fn read_entry(payload: &[u8]) -> Option<DiagSocket> {
         drops,
         transparent: option(TRANSPARENT),
         freebind: option(FREEBIND),
+        traffic,
     })
 }
 
@@ -187,6 +222,7 @@ struct Attributes {
     drops: Option<u32>,
     /// The first byte of `struct inet_diag_sockopt`.
     options: Option<u8>,
+    traffic: Option<TcpTraffic>,
 }
 
 /// Reads up to the first malformed attribute. The first attribute of a type counts.
@@ -204,6 +240,9 @@ fn read_attributes(mut attributes: &[u8]) -> Attributes {
             }
             Some(INET_DIAG_CGROUP_ID) if read.cgroup.is_none() => {
                 read.cgroup = value.first_chunk().map(|value| u64::from_ne_bytes(*value));
+            }
+            Some(INET_DIAG_INFO) if read.traffic.is_none() => {
+                read.traffic = TcpTraffic::read(value);
             }
             Some(INET_DIAG_SKMEMINFO) if read.drops.is_none() => {
                 read.drops = u32_at(value, 4 * SK_MEMINFO_DROPS);
@@ -223,6 +262,10 @@ fn read_attributes(mut attributes: &[u8]) -> Attributes {
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

@@ -81,6 +81,7 @@ fn reads_every_field_of_a_listener() {
         drops: Some(3),
         transparent: Some(false),
         freebind: Some(true),
+        traffic: None,
     };
     assert_eq!(frames.len(), 2);
     assert_eq!(frames[0].body, FrameBody::Socket(expected));

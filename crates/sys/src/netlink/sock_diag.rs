@@ -63,9 +63,14 @@ pub(crate) enum DiagError {
 impl DiagRequest {
     /// Lists the matching sockets, each once, in the kernel's order.
     pub(crate) fn dump(self) -> Result<Vec<DiagSocket>, DiagError> {
+        self.dump_with(inet_diag::ASK_MEMINFO)
+    }
+
+    /// The same with these attributes: bits `ASK_…`.
+    pub(crate) fn dump_with(self, attributes: u8) -> Result<Vec<DiagSocket>, DiagError> {
         let mut outcome = Err(DiagError::Unsettled);
         for _ in 0..ATTEMPTS {
-            outcome = self.ask();
+            outcome = self.ask(attributes);
             if !matches!(outcome, Err(DiagError::Unsettled)) {
                 break;
             }
@@ -76,7 +81,7 @@ impl DiagRequest {
     /// Whether a connection or datagram to this IP and the request's port would find a socket that is not
     /// bound to a device. The cost does not depend on the number of sockets.
     pub(crate) fn finds(self, ip: IpAddr, kernel: &OwnedFd) -> Result<bool, DiagError> {
-        let mut request = self.bytes();
+        let mut request = self.bytes(inet_diag::ASK_MEMINFO);
         request[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
         // UDP swaps source and destination, so both get the address.
         request.copy_within(24..26, 26);
@@ -114,10 +119,13 @@ impl DiagRequest {
     }
 
     /// One attempt. A new netlink socket has no unread messages of an earlier attempt.
-    fn ask(self) -> Result<Vec<DiagSocket>, DiagError> {
+    fn ask(self, attributes: u8) -> Result<Vec<DiagSocket>, DiagError> {
         let kernel = open()?;
         let both = self.family == libc::AF_UNSPEC;
-        let request = if both { self.older_bytes().to_vec() } else { self.bytes().to_vec() };
+        let request = match both {
+            true => self.older_bytes(attributes).to_vec(),
+            false => self.bytes(attributes).to_vec(),
+        };
         rustix::net::send(&kernel, &request, SendFlags::empty()).map_err(failed("send"))?;
 
         let mut buffer = vec![0; RECEIVE];
@@ -137,7 +145,7 @@ impl DiagRequest {
     }
 
     /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
-    fn bytes(self) -> [u8; 72] {
+    fn bytes(self, attributes: u8) -> [u8; 72] {
         let mut request = [0; 72];
         request[0..4].copy_from_slice(&72_u32.to_ne_bytes());
         request[4..6].copy_from_slice(&inet_diag::SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -146,7 +154,7 @@ impl DiagRequest {
         // Both numbers are below 256.
         request[16] = self.family.to_le_bytes()[0];
         request[17] = self.protocol.to_le_bytes()[0];
-        request[18] = inet_diag::ASK_MEMINFO;
+        request[18] = attributes;
         request[20..24].copy_from_slice(&self.states.to_ne_bytes());
         request[24..26].copy_from_slice(&self.port.to_be_bytes());
         request
@@ -192,13 +200,13 @@ impl DiagReply {
 
 impl DiagRequest {
     /// `struct nlmsghdr` and `struct inet_diag_req`: the older request, for TCP of both families.
-    fn older_bytes(self) -> [u8; 76] {
+    fn older_bytes(self, attributes: u8) -> [u8; 76] {
         let mut request = [0; 76];
         request[0..4].copy_from_slice(&76_u32.to_ne_bytes());
         request[4..6].copy_from_slice(&inet_diag::TCPDIAG_GETSOCK.to_ne_bytes());
         request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
         request[8..12].copy_from_slice(&SEQUENCE.to_ne_bytes());
-        request[19] = inet_diag::ASK_MEMINFO;
+        request[19] = attributes;
         request[20..22].copy_from_slice(&self.port.to_be_bytes());
         request[68..72].copy_from_slice(&self.states.to_ne_bytes());
         request

@@ -99,6 +99,17 @@ pub(crate) fn thread_has_ended(pid: i32, tid: i32) -> bool {
     stat.is_none_or(|stat| stat.trim_start().starts_with(['Z', 'X']))
 }
 
+/// Whether the main thread of a process has begun to exit, or there is no such process. `PF_EXITING` in
+/// field 9 of `/proc/PID/stat`: the kernel sets it before it closes the descriptors.
+#[must_use]
+pub fn is_exiting(pid: i32) -> bool {
+    const PF_EXITING: u32 = 0x4;
+    let flags =
+        || after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(6)?.parse().ok();
+    let flags: Option<u32> = flags();
+    flags.is_none_or(|flags| flags & PF_EXITING != 0)
+}
+
 /// Whether no process has this id.
 pub(crate) fn is_gone(pid: i32) -> bool {
     let pid = if pid > 0 { Pid::from_raw(pid) } else { None };

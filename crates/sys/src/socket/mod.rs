@@ -1,11 +1,12 @@
 //! Sockets of workers, accessed through a duplicate of their descriptor.
 //!
 //! `worker_socket` duplicates and examines a socket, `listener` opens one, `private_owner` changes its
-//! owner, `steering` selects the member of a group that gets new connections, `queue` is its accept
+//! owner, `idle_close` lets a server close an idle connection, `steering` selects the member of a group that gets new connections, `queue` is its accept
 //! queue. Before a held socket replaces a new one, `sockopt_copy` gives it the same options
 //! (`sockopt_list`), and `fd_alias` finds other references of the worker to the new one.
 
 mod fd_alias;
+mod idle_close;
 mod listener;
 pub mod private_owner;
 mod queue;
@@ -17,6 +18,7 @@ pub(crate) mod unix;
 pub(crate) mod worker_socket;
 
 pub use fd_alias::{FdAlias, closes_on_exec};
+pub use idle_close::{CloseResult, IdleConnection, close_idle};
 pub use listener::{open_listener, resolve_host};
 pub use queue::AcceptQueue;
 pub use sockopt_copy::{CopyError, NonBlocking};
