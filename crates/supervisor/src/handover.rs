@@ -57,6 +57,9 @@ pub(crate) struct HandoverState {
     pub groups: Vec<Vec<u64>>,
     pub copies: u16,
     pub last_start: InstanceId,
+    /// The commands, by index, whose workers finish their connections after the stop signal.
+    #[serde(default)]
+    pub self_draining: Vec<usize>,
     /// Time since the begin of the run.
     pub clock: Duration,
     #[serde(flatten)]
@@ -197,7 +200,12 @@ impl HandoverState {
             addresses: worker.addresses.clone(),
         };
         let workers = self.workers.iter().map(serving).collect();
-        Snapshot { copies: self.copies, last_instance: self.last_start, workers }
+        Snapshot {
+            copies: self.copies,
+            last_instance: self.last_start,
+            workers,
+            self_draining: self.self_draining.iter().copied().collect(),
+        }
     }
 
     /// Takes the commands. `run`: the launch options of the command line, with the user of all.

@@ -10,6 +10,7 @@ use sameport_policy::lifecycle::QueueMode;
 use sameport_policy::model::name::RunName;
 use sameport_policy::readiness::HttpTarget;
 use sameport_policy::seccomp::filter::IoUring;
+use sameport_policy::stop_signal::StopSignal;
 use sameport_policy::systemd::Activation;
 pub use sameport_sys::preload::ChildPolicy;
 
@@ -118,6 +119,8 @@ pub struct NamedOptions {
     pub name: RunName,
     /// Restart, timeout and drain settings.
     pub settings: LifecycleSettings,
+    /// The signal that tells a worker to end.
+    pub stop_signal: StopSignal,
     /// When a worker counts as ready.
     pub ready: ReadyCheck,
     /// Addresses that a worker must listen on before it is ready (`--expect`).

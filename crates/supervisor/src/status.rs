@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sameport_policy::lifecycle::{
-    InstanceId, Lifecycle, RequestFailure, RequestRefusal, WorkerReport, WorkerState,
+    BusyRequest, InstanceId, Lifecycle, RequestFailure, RequestKind, RequestRefusal, WorkerReport,
+    WorkerState,
 };
 use sameport_policy::model::Address;
 use sameport_sys::netlink;
@@ -146,19 +147,53 @@ pub(crate) fn phase(state: WorkerState) -> WorkerPhase {
     }
 }
 
-/// Why a request is refused, and a hint.
-pub(crate) fn refusal(refusal: RequestRefusal) -> (&'static str, &'static str) {
+/// Why a request is refused, and a hint. `pids`: first processes.
+pub(crate) fn refusal(
+    refusal: RequestRefusal,
+    pids: &BTreeMap<InstanceId, i32>,
+    now: Duration,
+) -> (String, &'static str) {
     match refusal {
-        RequestRefusal::Busy => (
-            "another request is under way",
-            "`sameport status` shows it; try again when it is done",
+        RequestRefusal::Busy(busy) => {
+            (busy_text(&busy, pids, now), "`sameport status` shows it; try again when it is done")
+        }
+        RequestRefusal::Stopping => (
+            "the run is stopping".into(),
+            "start it again when it has stopped; `sameport stop --now` ends its drains",
         ),
-        RequestRefusal::Stopping => ("the run is stopping", "start it again when it has stopped"),
     }
 }
 
+/// `a restart is under way since 12 s: worker 2 (pid 4566) is starting, for at most 18 s more`.
+fn busy_text(busy: &BusyRequest, pids: &BTreeMap<InstanceId, i32>, now: Duration) -> String {
+    let kind = match busy.kind {
+        RequestKind::Restart => "a restart",
+        RequestKind::Upgrade => "an upgrade",
+        RequestKind::Scale => "a change of the number of workers",
+    };
+    let since = now.saturating_sub(busy.since).as_secs();
+    let text = format!("{kind} is under way since {since} s");
+    let Some(wait) = busy.waits_for else { return text };
+    let pid = wait.instance.and_then(|start| pids.get(&start));
+    let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    let does = match wait.state {
+        WorkerState::Starting => "is starting",
+        WorkerState::Draining => "is ending",
+        _ => "waits for its next start",
+    };
+    let most = match wait.until {
+        Some(until) => {
+            // Rounded up: at most means at most.
+            let left = until.saturating_sub(now).as_millis().div_ceil(1000);
+            format!("for at most {left} s more")
+        }
+        None => "without a time limit".to_owned(),
+    };
+    format!("{text}: worker {}{pid} {does}, {most}", wait.ordinal)
+}
+
 /// Why a request failed, and a hint.
-pub(crate) fn failure(failure: RequestFailure) -> (String, &'static str) {
+pub(crate) fn failure(failure: &RequestFailure) -> (String, &'static str) {
     match failure {
         RequestFailure::NotReady(ordinal, why) => (
             format!("the new worker {ordinal} did not get ready: {why}; the old ones serve on"),

@@ -9,12 +9,14 @@ Examples:
   sameport restart web               one worker after the other
   sameport restart web --surge 2     two at once
   sameport restart web --surge 0     each worker ends before its replacement starts
+  sameport restart web --now         without waiting for requests in hand
   sameport restart web --json        each step as a line of JSON";
 
 const AFTER: &str = "\
-A worker gets no new connections from the moment its replacement is ready, finishes those it has and \
-receives SIGTERM. A replacement that does not become ready ends the restart, and the old worker stays. \
-Ctrl-C ends this output, not the restart.
+A worker gets no new connections from the moment its replacement is ready. It finishes what it has in \
+hand (`run --drain`), and then receives the stop signal, while the restart goes on with the next worker. A \
+replacement that does not become ready ends the restart, and the old worker stays. Another change is \
+accepted while only drains remain. Ctrl-C ends this output, not the restart.
 
 Exits with 1 when a worker was not replaced.";
 
@@ -27,6 +29,10 @@ pub(crate) struct Args {
     /// Number of replacements that start at once, 0 to 1024 [default: that of `run`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
     surge: Option<u16>,
+    /// Old workers get the stop signal as soon as their replacement is ready, whatever they have in
+    /// hand
+    #[arg(long)]
+    now: bool,
     /// Print each step as a line of JSON
     #[arg(long)]
     json: bool,
@@ -40,7 +46,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use crate::output::run::changes::print_change;
 
     let done = format!("{} is restarted", args.name);
-    let request = ControlRequest::Restart { surge: args.surge };
+    let request = ControlRequest::Restart { surge: args.surge, now: args.now };
     print_change(&args.name, args.json, &done, |on_update| {
         change_run(&args.name, request, on_update)
     })

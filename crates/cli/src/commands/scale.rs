@@ -10,7 +10,7 @@ Examples:
   sameport scale web 8 --json     each step as a line of JSON";
 
 const AFTER: &str = "\
-Surplus workers get no new connections, finish those they have and receive SIGTERM. Ctrl-C ends this \
+Surplus workers get no new connections, finish what they have in hand and receive the stop signal. Ctrl-C ends this \
 output, not the change.
 
 Exits with 1 when a worker did not become ready.";

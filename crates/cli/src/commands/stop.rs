@@ -7,11 +7,12 @@ use crate::error::VerbResult;
 const EXAMPLES: &str = "\
 Examples:
   sameport stop web            drain, then end
+  sameport stop web --now      end at once
   sameport stop web --json     each step as a line of JSON";
 
 const AFTER: &str = "\
-Workers get no new connections, finish those they have and receive SIGTERM; then the supervisor and its \
-`sameport run` end. Ctrl-C ends this output, not the stop.";
+Workers get no new connections, finish what they have in hand (`run --drain`) and receive the stop \
+signal; then the supervisor and its `sameport run` end. Ctrl-C ends this output, not the stop.";
 
 /// End a named run: its workers drain, then end
 #[derive(clap::Args)]
@@ -19,6 +20,9 @@ Workers get no new connections, finish those they have and receive SIGTERM; then
 pub(crate) struct Args {
     /// The name of the run
     name: RunName,
+    /// Do not wait for connections in hand; also while the run stops already
+    #[arg(long)]
+    now: bool,
     /// Print each step as a line of JSON
     #[arg(long)]
     json: bool,
@@ -32,7 +36,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use crate::output::run::changes::print_change;
 
     let done = format!("{} has stopped", args.name);
-    let request = ControlRequest::Stop;
+    let request = if args.now { ControlRequest::StopNow } else { ControlRequest::Stop };
     print_change(&args.name, args.json, &done, |on_update| {
         change_run(&args.name, request, on_update)
     })

@@ -5,6 +5,12 @@ use super::model::{BusyRequest, InstanceId, RequestKind, WaitsFor, WorkerState};
 use super::state::{ActiveRequest, Lifecycle};
 
 impl Lifecycle {
+    /// Whether a request other than a stop would be accepted.
+    #[must_use]
+    pub fn accepts_request(&self) -> bool {
+        !self.stopping && self.busy().is_none()
+    }
+
     /// The request in progress that refuses another one.
     pub(super) fn busy(&self) -> Option<BusyRequest> {
         let (kind, ordinals): (_, Vec<u16>) = match self.active_request.as_ref()? {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::exit::Exit;
 use super::instance::{Pause, Phase, Slot};
 use super::model::{
-    Action, ChangeReason, InstanceId, RequestFailure, RequestRefusal, RunRequest,
-    WorkerChange, WorkerState,
+    Action, ChangeReason, InstanceId, RequestFailure, RequestRefusal, RunRequest, WorkerChange,
+    WorkerState,
 };
 use super::state::{ActiveRequest, Lifecycle};
 use crate::drain::DrainMode;

@@ -19,6 +19,8 @@ const RUN: &str = "run";
 /// Long options of `run` that take a value, without the dashes.
 pub const OPTIONS: &[&str] = &[
     "children",
+    "drain",
+    "drain-timeout",
     "directory",
     "each",
     "env",
@@ -34,6 +36,7 @@ pub const OPTIONS: &[&str] = &[
     "ready",
     "ready-timeout",
     "source",
+    "stop-signal",
     "surge",
     "user",
     "via",

@@ -29,7 +29,7 @@ fn a_supervisor_answers() {
     let runs = runs(&fixture.folder());
     assert_eq!(runs.status(&web()).unwrap().command, about().command);
     let mut heard = Vec::new();
-    let restart = ControlRequest::Restart { surge: Some(3) };
+    let restart = ControlRequest::Restart { surge: Some(3), now: false };
     runs.change(&web(), restart, &mut |change| heard.push(change.clone())).unwrap();
     assert_eq!(heard, [1, 2, 3].map(change));
     match runs.change(&web(), ControlRequest::Scale { copies: 9 }, &mut no_changes) {

@@ -66,7 +66,7 @@ pub(crate) async fn willing(door: ControlSocket, mut calls: mpsc::Receiver<Pendi
     while let Some(PendingRequest { request, responder: replies }) = calls.recv().await {
         match request {
             ControlRequest::Status => replies.finish(ControlReply::Status(Box::new(status()))),
-            ControlRequest::Restart { surge } => {
+            ControlRequest::Restart { surge, .. } => {
                 for worker in 1..=surge.unwrap_or(1) {
                     replies.send_update(&change(worker));
                 }

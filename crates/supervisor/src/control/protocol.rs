@@ -29,6 +29,9 @@ pub enum ControlRequest {
     Restart {
         /// Workers to replace at once; 0 ends the old worker first; `None`: the `--surge` of the run.
         surge: Option<u16>,
+        /// Whether the old workers get the stop signal without a drain. Earlier builds do not send it.
+        #[serde(default)]
+        now: bool,
     },
     /// Changes the number of workers.
     Scale {
@@ -37,6 +40,8 @@ pub enum ControlRequest {
     },
     /// Drains and ends the workers, then the supervisor.
     Stop,
+    /// Ends the workers without a drain, then the supervisor; also while it stops already.
+    StopNow,
     /// Replaces every worker by one with another command.
     Upgrade {
         /// Program and arguments.

@@ -88,7 +88,7 @@ fn garbage_is_answered_with_what_is_wrong() {
 #[test]
 fn clients_that_go_away_leave_nothing_behind() {
     let fixture = ControlFixture::willing();
-    let request = encoded(VERSION, ControlRequest::Restart { surge: Some(1000) });
+    let request = encoded(VERSION, ControlRequest::Restart { surge: Some(1000), now: false });
     for sent in (0..request.len()).chain([request.len(); 200]) {
         client(&fixture).write_all(&request[..sent]).unwrap();
     }
@@ -105,7 +105,7 @@ fn clients_that_go_away_leave_nothing_behind() {
 fn a_request_in_pieces_is_a_request() {
     let fixture = ControlFixture::willing();
     let mut client = client(&fixture);
-    for byte in encoded(VERSION, ControlRequest::Restart { surge: Some(1) }) {
+    for byte in encoded(VERSION, ControlRequest::Restart { surge: Some(1), now: false }) {
         client.write_all(&[byte]).unwrap();
     }
     assert_eq!(

@@ -14,7 +14,7 @@ use super::NamedRun;
 use crate::event::RunEvent;
 use crate::pool::{WorkerSockets, inherited};
 use crate::readiness::CheckedWorker;
-use crate::termination::{SIGKILL, SIGTERM};
+use crate::termination::SIGKILL;
 use crate::workers::FirstProcess;
 use crate::{handover, processes};
 
@@ -49,10 +49,10 @@ impl NamedRun<'_> {
                     }
                 }
                 Action::StopAccepting => self.pool.close(),
-                Action::Drain(start) => self.drains.begin(start, now),
+                Action::Drain(start, _mode) => self.drains.begin(start, now),
                 Action::Terminate(start) => {
                     self.pool.terminating(start);
-                    self.workers.signal(start, SIGTERM, &self.pool);
+                    self.workers.signal(start, self.options.stop_signal.number(), &self.pool);
                 }
                 Action::Kill(start) => self.workers.kill(start, &self.pool),
                 Action::Report(change) => self.report(change, now),

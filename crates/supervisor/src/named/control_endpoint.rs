@@ -12,8 +12,8 @@ pub(super) struct ControlEndpoint {
     pub(super) socket: ControlSocket,
     pub(super) requests: Receiver<PendingRequest>,
     pub(super) info: RunInfo,
-    /// Answers the request that is being executed.
-    pub(super) responder: Option<Responder>,
+    /// Answer the request that is being executed; more than one only while the run stops.
+    pub(super) responders: Vec<Responder>,
     /// Whether a request, and not a signal, asked the run to stop.
     pub(super) stop_requested: bool,
     pub(super) manager: ManagerReport,
@@ -26,6 +26,6 @@ impl ControlEndpoint {
         manager: Option<Arc<ServiceManager>>,
     ) -> Self {
         let manager = ManagerReport::new(manager);
-        Self { socket, requests, info, responder: None, stop_requested: false, manager }
+        Self { socket, requests, info, responders: Vec::new(), stop_requested: false, manager }
     }
 }

@@ -116,7 +116,9 @@ impl Supervise for NamedRun<'_> {
         }
         let actions = match self.lifecycle.is_stopping() {
             true => self.lifecycle.kill(now),
-            false => self.lifecycle.request(RunRequest::Stop, now).unwrap_or_default(),
+            false => {
+                self.lifecycle.request(RunRequest::Stop { now: false }, now).unwrap_or_default()
+            }
         };
         self.execute(actions, now);
     }
@@ -177,7 +179,7 @@ impl Supervise for NamedRun<'_> {
         // Ends the threads that answer workers, which `monitor` waits for.
         interposer.finish();
         monitor.finish(reports).await;
-        if let Some(responder) = control.responder {
+        for responder in control.responders {
             responder.finish(ControlReply::Done);
         }
         control.socket.close().await;

@@ -101,6 +101,7 @@ impl NamedRun<'_> {
             groups,
             copies: snapshot.copies,
             last_start: snapshot.last_instance,
+            self_draining: snapshot.self_draining.into_iter().collect(),
             clock: now,
             startup: StartupRecord {
                 blocked: startup.blocked,

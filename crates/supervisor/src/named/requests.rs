@@ -22,7 +22,7 @@ impl NamedRun<'_> {
                 let status = self.status(now);
                 return replies.finish(ControlReply::Status(Box::new(status)));
             }
-            ControlRequest::Restart { surge } => RunRequest::Restart { surge },
+            ControlRequest::Restart { surge, now } => RunRequest::Restart { surge, now },
             ControlRequest::Scale { copies: 0 } => {
                 return replies
                     .finish(ControlReply::failed("no workers is no run", Some("stop it instead")));
@@ -35,7 +35,8 @@ impl NamedRun<'_> {
                 }
                 RunRequest::Scale { copies }
             }
-            ControlRequest::Stop => RunRequest::Stop,
+            ControlRequest::Stop => RunRequest::Stop { now: false },
+            ControlRequest::StopNow => RunRequest::Stop { now: true },
             ControlRequest::Upgrade { command } => {
                 match self.add_command(command, None, Vec::new()) {
                     Ok(command) => RunRequest::Upgrade { command },
@@ -54,8 +55,11 @@ impl NamedRun<'_> {
                 return replies.finish(ControlReply::failed(error, hint));
             }
         };
-        let stops = request == RunRequest::Stop;
+        let stops = matches!(request, RunRequest::Stop { .. });
         self.control.stop_requested |= stops;
+        if stops || self.lifecycle.accepts_request() {
+            self.release_client(now);
+        }
         match self.lifecycle.request(request, now) {
             Ok(mut actions) => {
                 if stops {
@@ -65,14 +69,37 @@ impl NamedRun<'_> {
                     let done: Vec<Action> = actions.extract_if(.., is_done).collect();
                     self.execute(done, now);
                 }
-                self.control.responder = Some(replies);
+                self.control.responders.push(replies);
                 self.execute(actions, now);
             }
             Err(refusal) => {
-                let (error, hint) = status::refusal(refusal);
+                let (error, hint) = status::refusal(refusal, &self.workers.pids(), now);
                 replies.finish(ControlReply::failed(error, Some(hint)));
             }
         }
+    }
+
+    /// Answers the client of a change of which only drains remain: another change begins.
+    fn release_client(&mut self, now: Duration) {
+        let actions = self.lifecycle.release_client();
+        if actions.is_empty() {
+            return;
+        }
+        for worker in self.lifecycle.report() {
+            if worker.state == WorkerState::Draining {
+                let update = WorkerUpdate {
+                    at: client::now(),
+                    worker: worker.ordinal,
+                    pid: worker.instance.and_then(|start| self.workers.get(start)).map(|it| it.pid),
+                    state: status::phase(worker.state),
+                    why: Some("it goes on while another change begins".to_owned()),
+                    connections: None,
+                    next_start: None,
+                };
+                self.control.responders.iter().for_each(|client| client.send_update(&update));
+            }
+        }
+        self.execute(actions, now);
     }
 
     /// The command of the workers that serve.
@@ -116,8 +143,8 @@ impl NamedRun<'_> {
             self.control.socket.set_info(self.control.info.clone());
             self.write_record();
         }
-        if let Some(responder) = self.control.responder.take() {
-            responder.finish(match result {
+        for responder in self.control.responders.drain(..) {
+            responder.finish(match &result {
                 Ok(()) => ControlReply::Done,
                 Err(failure) => {
                     let (error, hint) = status::failure(failure);
@@ -149,7 +176,7 @@ impl NamedRun<'_> {
             }
             .map(|at| status::wall_clock(at, now)),
         };
-        if let Some(responder) = &self.control.responder {
+        for responder in &self.control.responders {
             responder.send_update(&update);
         }
         self.events.push(RunEvent::WorkerChanged(update));

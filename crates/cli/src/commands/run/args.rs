@@ -12,6 +12,7 @@ use sameport_policy::launch::UserSpec;
 use sameport_policy::model::name::RunName;
 use sameport_policy::readiness::HttpTarget;
 
+use super::drain_args::DrainArgs;
 use crate::args::{parse_copies, parse_duration, parse_fixed_address, variable_parser};
 
 const EXAMPLES: &str = "\
@@ -140,10 +141,6 @@ pub(super) struct NamedArgs {
     #[arg(long, value_name = "N", requires = "name", default_value_t = 1,
           value_parser = clap::value_parser!(u16).range(0..=1024))]
     pub(super) surge: u16,
-    /// Time limit for a worker to end after SIGTERM, before SIGKILL
-    #[arg(long, value_name = "TIME", requires = "name", default_value = "30s",
-          value_parser = parse_duration)]
-    pub(super) grace: Duration,
     /// `own`: each worker has its own queue of connections; `shared`: all accept from one
     #[arg(long, value_enum, requires = "name", default_value_t = QueueArgument::Own)]
     pub(super) queue: QueueArgument,
@@ -155,6 +152,8 @@ pub(super) struct NamedArgs {
     /// Close listening sockets with their worker
     #[arg(long, requires = "name")]
     pub(super) no_hold: bool,
+    #[command(flatten)]
+    pub(super) drain: DrainArgs,
     #[command(flatten)]
     pub(super) keeping: KeepingArgs,
 }

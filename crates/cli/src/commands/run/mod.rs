@@ -1,6 +1,7 @@
 //! `sameport run`.
 
 mod args;
+mod drain_args;
 #[cfg(target_os = "linux")]
 mod plan;
 

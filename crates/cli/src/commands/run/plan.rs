@@ -95,9 +95,11 @@ fn named_options(copies: u16, args: NamedArgs) -> Option<NamedOptions> {
             copies,
             surge: args.surge,
             ready_timeout: args.ready_timeout,
-            grace: args.grace,
+            grace: args.drain.grace,
             max_restarts: args.keeping.max_restarts,
             must_listen: !args.keeping.expect.is_empty(),
+            drain: args.drain.mode(),
+            drain_timeout: args.drain.drain_timeout,
         },
         ready: match args.ready {
             None => ReadyCheck::Listens,
@@ -108,6 +110,7 @@ fn named_options(copies: u16, args: NamedArgs) -> Option<NamedOptions> {
         },
         expect: args.keeping.expect,
         hold: !args.no_hold,
+        stop_signal: args.drain.stop_signal,
         queue: match args.queue {
             QueueArgument::Own => QueueMode::PerWorker,
             QueueArgument::Shared => QueueMode::Shared,
