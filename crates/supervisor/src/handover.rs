@@ -55,15 +55,23 @@ pub(crate) struct HandoverState {
     pub sockets: Vec<HandoverSocket>,
     /// The inodes of each TCP group, in the kernel's order.
     pub groups: Vec<Vec<u64>>,
-    pub copies: u16,
-    pub last_start: InstanceId,
-    /// The commands, by index, whose workers finish their connections after the stop signal.
-    #[serde(default)]
-    pub self_draining: Vec<usize>,
+    #[serde(flatten)]
+    pub lifecycle: HandoverLifecycle,
     /// Time since the begin of the run.
     pub clock: Duration,
     #[serde(flatten)]
     pub startup: StartupRecord,
+}
+
+/// The state of the lifecycle without its workers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HandoverLifecycle {
+    pub copies: u16,
+    pub last_start: InstanceId,
+    /// The commands, by index, whose workers finish their connections after the stop signal. Earlier
+    /// builds do not write it.
+    #[serde(default)]
+    pub self_draining: Vec<usize>,
 }
 
 /// The part of the launch options that an upgrade can change.
@@ -201,10 +209,10 @@ impl HandoverState {
         };
         let workers = self.workers.iter().map(serving).collect();
         Snapshot {
-            copies: self.copies,
-            last_instance: self.last_start,
+            copies: self.lifecycle.copies,
+            last_instance: self.lifecycle.last_start,
             workers,
-            self_draining: self.self_draining.iter().copied().collect(),
+            self_draining: self.lifecycle.self_draining.iter().copied().collect(),
         }
     }
 

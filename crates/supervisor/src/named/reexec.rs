@@ -14,7 +14,7 @@ use sameport_sys::seccomp::NotifyListener;
 use super::NamedRun;
 use crate::error::RunError;
 use crate::handover;
-use crate::handover::{HandoverState, StartupRecord};
+use crate::handover::{HandoverLifecycle, HandoverState, StartupRecord};
 use crate::interpose::HandoverObstacle;
 
 impl NamedRun<'_> {
@@ -99,9 +99,11 @@ impl NamedRun<'_> {
             workers,
             sockets,
             groups,
-            copies: snapshot.copies,
-            last_start: snapshot.last_instance,
-            self_draining: snapshot.self_draining.into_iter().collect(),
+            lifecycle: HandoverLifecycle {
+                copies: snapshot.copies,
+                last_start: snapshot.last_instance,
+                self_draining: snapshot.self_draining.into_iter().collect(),
+            },
             clock: now,
             startup: StartupRecord {
                 blocked: startup.blocked,

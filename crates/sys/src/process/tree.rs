@@ -1,11 +1,14 @@
 //! The processes below this process: reaping, orphans, ancestry, signals.
 
+#![expect(unsafe_code, reason = "kill(2) of real-time signals has no safe wrapper")]
+
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use sameport_policy::lifecycle::exit::Exit;
 
+use crate::errno::last_errno;
 use crate::fd::poll::wait_readable;
 
 /// A reaped child.
@@ -134,18 +137,24 @@ pub fn wait_exit(pid: i32, timeout: Duration) -> Result<bool, Errno> {
     Ok(wait_readable(pidfd, timeout))
 }
 
-/// Sends a signal to a process (`kill(2)`). Succeeds if the process has ended.
+/// Sends a signal to a process (`kill(2)`), also a real-time signal. Succeeds if the process has ended.
 ///
 /// # Errors
 ///
 /// EINVAL: not a process id, or not a signal. EPERM: a process of another user.
 pub fn signal(pid: i32, number: i32) -> Result<(), Errno> {
-    let (Some(pid), Some(signal)) = (Pid::from_raw(pid), Signal::from_named_raw(number)) else {
+    // Other ids address groups of processes.
+    if pid <= 0 || number <= 0 {
         return Err(Errno::INVAL);
-    };
-    match rustix::process::kill_process(pid, signal) {
-        Err(Errno::SRCH) => Ok(()),
-        other => other,
+    }
+    // SAFETY: kill(2) takes numbers and no pointer. The signal goes to another process, so it runs no
+    // handler here; the C library's own signals are those of its threads.
+    match unsafe { libc::kill(pid, number) } {
+        0 => Ok(()),
+        _ => match last_errno() {
+            Errno::SRCH => Ok(()),
+            errno => Err(errno),
+        },
     }
 }
 
