@@ -6,6 +6,10 @@
 #[cfg(target_os = "linux")]
 mod binds;
 #[cfg(target_os = "linux")]
+#[path = "../../crates/cli/tests/harness/load/mod.rs"]
+#[allow(dead_code, reason = "datagrams are for tests")]
+mod client_load;
+#[cfg(target_os = "linux")]
 #[path = "../../crates/cli/tests/never_drop/clients.rs"]
 mod clients;
 #[cfg(target_os = "linux")]

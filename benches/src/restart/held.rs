@@ -73,12 +73,17 @@ impl<'a> HeldFleet<'a> {
     }
 }
 
-fn said(verb: &str, output: &Output) -> String {
+pub(super) fn said(verb: &str, output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     format!("sameport {verb}: {}\n{}", output.status, text.trim_end())
 }
 
-fn asked(sameport: &Path, verb: &str, name: &str, rest: &[&str]) -> Result<Output, BenchError> {
+pub(super) fn asked(
+    sameport: &Path,
+    verb: &str,
+    name: &str,
+    rest: &[&str],
+) -> Result<Output, BenchError> {
     let words = [verb, name].into_iter().chain(rest.iter().copied()).map(OsString::from);
     let output = Command::new(sameport).args(words).stdin(Stdio::null()).output();
     output.map_err(|error| format!("{}: {error}", sameport.display()))
@@ -94,7 +99,7 @@ fn ready(sameport: &Path, name: &str) -> Option<Vec<i32>> {
 }
 
 /// Values of `pid` at any depth.
-fn workers(value: &Value) -> Option<&Vec<Value>> {
+pub(super) fn workers(value: &Value) -> Option<&Vec<Value>> {
     match value {
         Value::Object(fields) => match fields.get("workers") {
             Some(Value::Array(workers)) => Some(workers),

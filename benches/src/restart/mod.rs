@@ -6,6 +6,7 @@
 
 mod fleet;
 mod held;
+mod in_hand;
 mod measured;
 mod picture;
 mod proxies;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleet::Fleet;
+use in_hand::{DrainMode, InHandFigures, Work};
 use measured::{RestartFigures, rows};
 use servers::{BenchServer, Program};
 use stress::{Load, Scenario};
@@ -64,6 +66,12 @@ pub(crate) struct Args {
     /// Additional milliseconds between the start of a worker and its listening
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     start_up: u32,
+    /// Work in hand while workers are restarted, instead of scenarios: each kind with each `--drain`
+    #[arg(long, value_enum, value_delimiter = ',', num_args = 0..)]
+    work: Option<Vec<Work>>,
+    /// Drain modes of `--work` [default: all]
+    #[arg(long, value_enum, value_delimiter = ',', requires = "work")]
+    drain: Vec<DrainMode>,
     /// Draw the losses into this file, as SVG
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
@@ -86,6 +94,9 @@ pub(crate) fn measure(
     let means = Means::of(sameport)?;
     let folder = Path::new(FOLDER);
     fs::create_dir_all(folder.join("accepted")).map_err(|error| format!("{FOLDER}: {error}"))?;
+    if let Some(works) = &args.work {
+        return measure_work_in_hand(args, works, &means, report);
+    }
     let or_all = |scenarios: &[Scenario]| match scenarios {
         [] => vec![Scenario::Rolling, Scenario::Kill],
         some => some.to_vec(),
@@ -117,6 +128,21 @@ pub(crate) fn measure(
     report.table(&rows(&measured))?;
     report.end("restart", &measured)?;
     let failed: Vec<String> = measured.iter().filter_map(RestartFigures::failure).collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+}
+
+fn measure_work_in_hand(
+    args: &Args,
+    works: &[Work],
+    means: &Means,
+    report: &mut FigureReport,
+) -> Result<(), BenchError> {
+    let works = if works.is_empty() { &Work::ALL[..] } else { works };
+    let modes = if args.drain.is_empty() { &DrainMode::ALL[..] } else { &args.drain };
+    let measured = in_hand::measure(works, modes, args.restarts, means, Path::new(FOLDER))?;
+    report.table(&in_hand::rows(&measured))?;
+    report.end("restart-in-hand", &measured)?;
+    let failed: Vec<String> = measured.iter().filter_map(InHandFigures::failure).collect();
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
 }
 

@@ -124,6 +124,15 @@ pub(crate) struct Means {
 }
 
 impl Means {
+    pub(crate) fn sameport(&self) -> &Path {
+        &self.sameport
+    }
+
+    /// Whether the help of `run` contains this text.
+    pub(crate) fn has(&self, option: &str) -> bool {
+        self.help.contains(option)
+    }
+
     pub(crate) fn of(sameport: &Path) -> Result<Self, BenchError> {
         let output = Command::new(sameport).args(["run", "--help"]).output();
         let output = output.map_err(|error| format!("{}: {error}", sameport.display()))?;

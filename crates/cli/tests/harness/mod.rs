@@ -8,6 +8,7 @@
 mod cgroup;
 mod client;
 pub(crate) mod footprint;
+pub(crate) mod load;
 pub(crate) mod named_run;
 mod ports;
 mod programs;

@@ -11,11 +11,14 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use super::in_test_dir;
 
-/// A path to the binary under test that every user can execute.
+/// A path to the binary under test that every user can execute: the one of this build, or that of
+/// SAMEPORT_UNDER_TEST, for example an earlier version.
 pub(crate) fn sameport() -> &'static Path {
     static COPY: LazyLock<PathBuf> = LazyLock::new(|| {
-        let (binary, copy) = (env!("CARGO_BIN_EXE_sameport"), in_test_dir("sameport"));
-        if std::fs::hard_link(binary, &copy).is_ok() {
+        let binary = std::env::var_os("SAMEPORT_UNDER_TEST")
+            .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_sameport")), PathBuf::from);
+        let copy = in_test_dir("sameport");
+        if std::fs::hard_link(&binary, &copy).is_ok() {
             return copy;
         }
         create_once(copy, |copy| {
