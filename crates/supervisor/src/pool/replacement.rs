@@ -6,12 +6,78 @@ use sameport_policy::lifecycle::{Fallback, InstanceId};
 use sameport_policy::model::{Address, Protocol};
 use sameport_sys::socket::{FdAlias, NonBlocking, WorkerSocket, closes_on_exec};
 
-use super::PoolState;
 use super::worker_view::BlockedCall;
+use super::{PoolState, SocketPool};
+
+/// A held socket that a worker uses from now on, unless it cannot get it.
+pub(super) struct Claim {
+    pub(super) inode: u64,
+    held: WorkerSocket,
+    /// Whether other workers use it too.
+    is_shared: bool,
+    /// Whether it may be another user's.
+    any_owner: bool,
+}
+
+impl SocketPool {
+    /// Claims the held socket that takes the place of a worker's, and [`Self::replace`]s it. `inode`: a
+    /// socket that all workers share.
+    pub(super) fn try_replace(
+        &self,
+        inode: Option<u64>,
+        start: InstanceId,
+        caller: BlockedCall<'_>,
+        socket: &WorkerSocket,
+        address: &Address,
+    ) -> bool {
+        let claim = self.claim(inode, address, start);
+        claim.is_some_and(|claim| self.replace(&claim, start, caller, socket, address))
+    }
+
+    /// Marks the held socket that takes the place of a worker's as used by the worker.
+    pub(super) fn claim(
+        &self,
+        inode: Option<u64>,
+        address: &Address,
+        start: InstanceId,
+    ) -> Option<Claim> {
+        let mut state = self.state();
+        let inode = inode.or_else(|| state.choose(address, start))?;
+        let held = state.slots.sockets.get(&inode)?.duplicate().ok()?;
+        let is_shared = state.slots.held.is_used_by_another(inode, start);
+        let any_owner = state.slots.is_shared(inode);
+        state.slots.held.add_user(inode, address, start);
+        Some(Claim { inode, held, is_shared, any_owner })
+    }
+
+    /// Replaces the worker's socket by a held one; on failure, the reason goes into the status. Reads the
+    /// worker's descriptors and waits for its thread, so the lock of the pool is free meanwhile.
+    pub(super) fn replace(
+        &self,
+        claim: &Claim,
+        start: InstanceId,
+        caller: BlockedCall<'_>,
+        socket: &WorkerSocket,
+        address: &Address,
+    ) -> bool {
+        let replaced = claim.put(caller, socket, address);
+        let mut state = self.state();
+        match replaced {
+            Ok(()) => {
+                state.not_replaced.remove(address);
+                true
+            }
+            Err(why) => {
+                state.slots.held.remove_user(claim.inode, start);
+                state.not_replaced.insert(address.clone(), why);
+                false
+            }
+        }
+    }
+}
 
 impl PoolState {
-    /// The held socket that takes the place of a worker's.
-    pub(super) fn claim(&self, address: &Address, start: InstanceId) -> Option<u64> {
+    fn choose(&self, address: &Address, start: InstanceId) -> Option<u64> {
         let replaces = self.workers.get(&start).and_then(|worker| worker.replaces);
         let answer = || match replaces {
             // Steering can keep connections from a socket of the worker's own until it is ready.
@@ -28,40 +94,19 @@ impl PoolState {
             .unused(&self.slots, address)
             .or_else(|| self.slots.held.claim(address, start, self.queue, answer()))
     }
+}
 
-    /// Replaces the worker's socket by a held one; on failure, the reason goes into the status.
-    pub(super) fn try_replace(
-        &mut self,
-        inode: u64,
-        start: InstanceId,
-        caller: BlockedCall<'_>,
-        socket: &WorkerSocket,
-        address: &Address,
-    ) -> bool {
-        match self.replace(inode, start, caller, socket, address) {
-            Ok(()) => {
-                self.not_replaced.remove(address);
-                self.slots.held.add_user(inode, address, start);
-                true
-            }
-            Err(why) => {
-                self.not_replaced.insert(address.clone(), why);
-                false
-            }
-        }
-    }
-
-    fn replace(
+impl Claim {
+    /// Puts the held socket in the place of the worker's.
+    fn put(
         &self,
-        inode: u64,
-        start: InstanceId,
         caller: BlockedCall<'_>,
         socket: &WorkerSocket,
         address: &Address,
     ) -> Result<(), String> {
         let BlockedCall { listener, id, tid, fd } = caller;
-        let held = self.slots.sockets.get(&inode).ok_or("it is gone")?;
-        if held.owner() != socket.owner() && !self.slots.is_shared(inode) {
+        let held = &self.held;
+        if held.owner() != socket.owner() && !self.any_owner {
             return Err("the worker's socket is another user's".into());
         }
         match socket.find_alias(tid, fd) {
@@ -69,8 +114,7 @@ impl PoolState {
             Ok(Some(alias)) => return Err(not_alone(alias, address.protocol)),
             Err(errno) => return Err(format!("its descriptors cannot be read: {errno}")),
         }
-        let is_shared = self.slots.held.is_used_by_another(inode, start);
-        let flag = if is_shared { NonBlocking::OnlySet } else { NonBlocking::Same };
+        let flag = if self.is_shared { NonBlocking::OnlySet } else { NonBlocking::Same };
         socket.copy_options_to(held, flag).map_err(|error| error.to_string())?;
         let close_on_exec = closes_on_exec(tid, fd).map_err(|errno| errno.to_string())?;
         listener

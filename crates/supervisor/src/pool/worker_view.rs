@@ -59,12 +59,13 @@ impl WorkerSockets {
         if is_datagram && may_bind {
             self.pool.find_rebound(self.start, caller.tid, address);
         }
-        let mut state = self.pool.state();
-        if let Some(inode) = state.slots.shared_on(address) {
+        let shared = self.pool.state().slots.shared_on(address);
+        if let Some(inode) = shared {
             // Every worker may use a shared listener, whatever it may bind itself.
-            if !state.try_replace(inode, self.start, caller, socket, address) {
+            if !self.pool.try_replace(Some(inode), self.start, caller, socket, address) {
                 return Ok(None);
             }
+            let mut state = self.pool.state();
             let listens = |it: &WorkerSocket| is_datagram || it.is_listening() == Ok(true);
             if state.slots.sockets.get(&inode).is_some_and(listens) {
                 // A program that finds SO_ACCEPTCONN set may leave out its `listen`.
@@ -75,9 +76,8 @@ impl WorkerSockets {
         if !is_datagram || !may_bind {
             return Ok(None);
         }
-        let replaced = state
-            .claim(address, self.start)
-            .is_some_and(|inode| state.try_replace(inode, self.start, caller, socket, address));
+        let replaced = self.pool.try_replace(None, self.start, caller, socket, address);
+        let mut state = self.pool.state();
         let result = match replaced {
             true => BindResult::Replaced,
             false => {
@@ -121,15 +121,14 @@ impl WorkerSockets {
         if !is_held {
             self.pool.find_rebound(self.start, caller.tid, address);
         }
-        let mut state = self.pool.state();
-        if !is_held {
-            let claimed = state.claim(address, self.start);
-            if let Some(inode) = claimed
-                && state.try_replace(inode, self.start, caller, &socket, address)
-            {
-                return self.listen_replaced(&mut state, inode, address, backlog);
-            }
+        let claim = || self.pool.claim(None, address, self.start);
+        if !is_held
+            && let Some(claim) = claim()
+            && self.pool.replace(&claim, self.start, caller, &socket, address)
+        {
+            return self.listen_replaced(&mut self.pool.state(), claim.inode, address, backlog);
         }
+        let mut state = self.pool.state();
         let PoolState { slots, steering, .. } = &mut *state;
         let inode = socket.inode();
         let is_shared = slots.is_shared(inode);
