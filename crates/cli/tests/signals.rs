@@ -5,13 +5,13 @@
 mod harness;
 
 use std::fs::File;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use harness::terminal::at_terminal;
 use harness::{
     Process, User, c_program, command_for, descendants, eventually, executable, free_port,
     in_test_dir, kill, sameport, spawn_process, start_run, wait_until_answering,
@@ -135,35 +135,10 @@ fn signals_reach_every_worker_once() {
     }
 }
 
-/// The two ends of a terminal, close-on-exec.
-fn terminal() -> (File, OwnedFd) {
-    let ours = File::options().read(true).write(true).open("/dev/ptmx").unwrap();
-    let locked = 0;
-    // SAFETY: the kernel reads one integer through the pointer.
-    let done = unsafe { libc::ioctl(ours.as_raw_fd(), libc::TIOCSPTLCK, &raw const locked) };
-    assert_eq!(done, 0);
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: this ioctl takes its flags by value.
-    let theirs = unsafe { libc::ioctl(ours.as_raw_fd(), libc::TIOCGPTPEER, flags) };
-    assert!(theirs >= 0);
-    // SAFETY: the kernel has just opened the descriptor, and no value owns it.
-    (ours, unsafe { OwnedFd::from_raw_fd(theirs) })
-}
-
 /// A run with its own controlling terminal, and the master end.
 fn run_at_terminal(user: User, command: &[&str]) -> (File, Process) {
-    let (ours, theirs) = terminal();
     let mut run = command_for(user, sameport(), &[&["run", "--"], command].concat());
-    run.stdin(theirs);
-    let take = || {
-        // SAFETY: setsid(2) takes nothing.
-        let session = unsafe { libc::setsid() };
-        // SAFETY: this ioctl takes a number.
-        let terminal = unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
-        if session < 0 || terminal < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-    };
-    // SAFETY: `take` neither allocates nor locks.
-    unsafe { run.pre_exec(take) };
+    let ours = at_terminal(&mut run);
     (ours, spawn_process(run))
 }
 

@@ -13,6 +13,7 @@ pub mod classic_bpf;
 pub mod diff;
 pub mod drain;
 pub mod guard;
+pub mod hang_up;
 pub mod interpreter;
 pub mod join_debounce;
 pub mod launch;

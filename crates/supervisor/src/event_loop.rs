@@ -33,6 +33,9 @@ pub(crate) trait Supervise {
     /// Handles a signal to the supervisor. `from_terminal`: the terminal sent it to the workers too.
     fn signalled(&mut self, number: i32, from_terminal: bool, monitor: &mut Monitor<'_>);
 
+    /// The terminal closed. `from_terminal`: the workers have received SIGHUP too.
+    fn hung_up(&mut self, from_terminal: bool, monitor: &mut Monitor<'_>);
+
     /// Reaps children that ended.
     fn reap(&mut self, monitor: &mut Monitor<'_>) -> io::Result<Progress>;
 
@@ -64,6 +67,9 @@ pub(crate) async fn serve<R: Supervise>(
                     None => ready.clear_ready(),
                     Some(ReceivedSignal::ForWorkers { number, from_terminal }) => {
                         run.signalled(number, from_terminal, &mut monitor);
+                    }
+                    Some(ReceivedSignal::HangUp { from_terminal }) => {
+                        run.hung_up(from_terminal, &mut monitor);
                     }
                     Some(ReceivedSignal::Child) => {
                         // A worker's last reports come before its end.

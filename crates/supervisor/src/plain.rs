@@ -20,6 +20,8 @@ use crate::report::{Report, Reporter};
 use crate::runtime::STOPPING;
 use crate::termination::{SIGTERM, Termination, descendants};
 
+const SIGHUP: i32 = 1;
+
 pub(crate) struct PlainRun {
     interposer: Box<dyn Interposer>,
     reporter: Reporter,
@@ -91,6 +93,15 @@ impl Supervise for PlainRun {
         }
         if stopping && self.running.is_empty() {
             self.end_leftovers(number, monitor);
+        }
+    }
+
+    /// Each copy decides about SIGHUP itself. Daemons have no terminal, and read it as a reload.
+    fn hung_up(&mut self, from_terminal: bool, monitor: &mut Monitor<'_>) {
+        self.stopping = true;
+        match self.running.is_empty() {
+            true => self.end_leftovers(SIGTERM, monitor),
+            false => self.signalled(SIGHUP, from_terminal, monitor),
         }
     }
 

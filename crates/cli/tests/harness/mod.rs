@@ -14,6 +14,7 @@ mod ports;
 mod programs;
 pub(crate) mod relative_time;
 pub(crate) mod service;
+pub(crate) mod terminal;
 pub(crate) mod traps;
 
 use std::ffi::{OsStr, OsString};

@@ -6,6 +6,7 @@ mod children;
 mod crashes;
 mod each;
 mod first_start;
+mod hang_up;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod held_sockets;

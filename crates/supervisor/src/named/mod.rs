@@ -123,6 +123,14 @@ impl Supervise for NamedRun<'_> {
         self.execute(actions, now);
     }
 
+    /// Stops the run, as the first SIGTERM does. A shell and the kernel may each send a signal, so a second
+    /// one hurries nothing.
+    fn hung_up(&mut self, from_terminal: bool, monitor: &mut Monitor<'_>) {
+        if !self.lifecycle.is_stopping() {
+            self.signalled(SIGTERM, from_terminal, monitor);
+        }
+    }
+
     fn reap(&mut self, monitor: &mut Monitor<'_>) -> io::Result<Progress> {
         let now = monitor.now();
         let (ended, _) = process::reap()?;

@@ -10,12 +10,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use sameport_policy::hang_up;
+use sameport_policy::hang_up::{HangUpFacts, HangUpMeaning};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::signal_set::SignalSet;
+use super::signal_set::{SignalSet, is_ignored};
 use super::startup;
-use super::tree::session_of;
+use super::tree::{has_terminal, session_of};
 use crate::errno::last_errno;
 use crate::fd::poll::wait_readable;
 
@@ -43,13 +45,22 @@ pub fn termination_is_pending() -> bool {
 
 /// The signals that a supervisor handles, as a descriptor.
 #[derive(Debug)]
-pub struct SignalFd(OwnedFd);
+pub struct SignalFd {
+    fd: OwnedFd,
+    /// Whether this process had a controlling terminal at the call of [`SignalFd::block`].
+    had_terminal: bool,
+}
 
 /// A signal that a supervisor received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceivedSignal {
     /// SIGCHLD: a child changed its state.
     Child,
+    /// SIGHUP, because the terminal closed.
+    HangUp {
+        /// Whether the workers in the foreground process group have received it as well.
+        from_terminal: bool,
+    },
     /// A signal to forward to the workers.
     ForWorkers {
         /// The signal's number.
@@ -75,7 +86,7 @@ impl SignalFd {
         let signals = SignalSet::new(&signals);
         startup::keep_mask(signals.block()?);
         startup::unignore_children()?;
-        Ok(Self(open(&signals)?))
+        Ok(Self { fd: open(&signals)?, had_terminal: has_terminal(own_pid()) })
     }
 
     /// Registers the descriptor with the current tokio runtime.
@@ -89,17 +100,42 @@ impl SignalFd {
         unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }.map_err(Into::into)
     }
 
-    /// The next signal that has arrived, without waiting.
+    /// The next signal that has arrived, without waiting. Leaves out a SIGHUP that `nohup(1)` has told
+    /// this process to ignore: a blocked signal arrives nevertheless.
     ///
     /// # Errors
     ///
     /// Errors of `read(2)`.
     pub fn next(&self) -> io::Result<Option<ReceivedSignal>> {
+        loop {
+            let Some((number, by_kernel)) = self.read()? else { return Ok(None) };
+            if number == libc::SIGCHLD {
+                return Ok(Some(ReceivedSignal::Child));
+            }
+            let from_terminal = by_kernel && reaches_foreground_group(number);
+            let facts = HangUpFacts {
+                by_kernel,
+                ignored: is_ignored(libc::SIGHUP),
+                had_terminal: self.had_terminal,
+                has_terminal: self.had_terminal && has_terminal(own_pid()),
+            };
+            match (number, hang_up::meaning(facts)) {
+                (libc::SIGHUP, HangUpMeaning::Ignored) => {}
+                (libc::SIGHUP, HangUpMeaning::Closed) => {
+                    return Ok(Some(ReceivedSignal::HangUp { from_terminal }));
+                }
+                _ => return Ok(Some(ReceivedSignal::ForWorkers { number, from_terminal })),
+            }
+        }
+    }
+
+    /// The number of the next signal, and whether the kernel sent it.
+    fn read(&self) -> io::Result<Option<(i32, bool)>> {
         /// The kernel itself generated the signal, not `kill(2)`. See sigaction(2).
         const SI_KERNEL: i32 = 0x80;
         let mut record = [0; size_of::<libc::signalfd_siginfo>()];
         loop {
-            match rustix::io::read(&self.0, &mut record) {
+            match rustix::io::read(&self.fd, &mut record) {
                 Ok(_) => break,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(None),
@@ -111,12 +147,7 @@ impl SignalFd {
             let bytes = record.get(at..).and_then(<[u8]>::first_chunk);
             bytes.map_or(0, |bytes| i32::from_ne_bytes(*bytes))
         };
-        let (number, code) = (field(0), field(8));
-        if number == libc::SIGCHLD {
-            return Ok(Some(ReceivedSignal::Child));
-        }
-        let from_terminal = code == SI_KERNEL && reaches_foreground_group(number);
-        Ok(Some(ReceivedSignal::ForWorkers { number, from_terminal }))
+        Ok(Some((field(0), field(8) == SI_KERNEL)))
     }
 }
 
@@ -138,21 +169,25 @@ fn reaches_foreground_group(number: i32) -> bool {
     match number {
         libc::SIGINT | libc::SIGQUIT | libc::SIGWINCH => true,
         libc::SIGHUP => {
-            let pid = rustix::process::getpid().as_raw_nonzero().get();
+            let pid = own_pid();
             session_of(pid).is_some_and(|leader| leader != pid)
         }
         _ => false,
     }
 }
 
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
 impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl AsRawFd for SignalFd {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.fd.as_raw_fd()
     }
 }

@@ -96,6 +96,14 @@ pub(crate) fn session_of(pid: i32) -> Option<i32> {
     after_name(&format!("/proc/{pid}/stat"))?.split_ascii_whitespace().nth(3)?.parse().ok()
 }
 
+/// Whether a process has a controlling terminal: field 7. The kernel removes it from every process of
+/// the session when the terminal hangs up.
+pub(super) fn has_terminal(pid: i32) -> bool {
+    let stat = after_name(&format!("/proc/{pid}/stat"));
+    let number = stat.and_then(|stat| stat.split_ascii_whitespace().nth(4)?.parse::<i32>().ok());
+    number.is_some_and(|number| number != 0)
+}
+
 /// Whether a thread of a process has ended. A zombie has.
 pub(crate) fn thread_has_ended(pid: i32, tid: i32) -> bool {
     let stat = after_name(&format!("/proc/{pid}/task/{tid}/stat"));

@@ -6,6 +6,7 @@
 //! (`sockopt_list`), and `fd_alias` finds other references of the worker to the new one.
 
 mod fd_alias;
+mod foreign_address;
 mod idle_close;
 mod listener;
 pub mod private_owner;

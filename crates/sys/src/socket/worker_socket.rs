@@ -254,34 +254,6 @@ impl WorkerSocket {
         Ok(local.port() != 0 || !local.ip().is_unspecified())
     }
 
-    /// Sets `IP_TRANSPARENT` or `IPV6_TRANSPARENT` (`ip(7)`, Linux 2.6.24 and 2.6.37), which permits
-    /// addresses that are not local. This process needs CAP_NET_ADMIN or CAP_NET_RAW.
-    ///
-    /// # Errors
-    ///
-    /// EPERM: the capability is missing.
-    pub fn set_transparent(&self) -> Result<(), Errno> {
-        if self.is_v6()? {
-            set_flag(&self.fd, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT)
-        } else {
-            set_flag(&self.fd, libc::IPPROTO_IP, libc::IP_TRANSPARENT)
-        }
-    }
-
-    /// Sets `IP_FREEBIND` or `IPV6_FREEBIND` (`ip(7)`, Linux 2.4 and 4.15), which permits a bind to an
-    /// address that no interface has yet. Needs no privilege.
-    ///
-    /// # Errors
-    ///
-    /// ENOPROTOOPT: an IPv6 socket before Linux 4.15.
-    pub fn set_freebind(&self) -> Result<(), Errno> {
-        if self.is_v6()? {
-            set_flag(&self.fd, libc::IPPROTO_IPV6, libc::IPV6_FREEBIND)
-        } else {
-            set_flag(&self.fd, libc::IPPROTO_IP, libc::IP_FREEBIND)
-        }
-    }
-
     /// Whether the socket is an IPv6 socket.
     ///
     /// # Errors
@@ -397,10 +369,13 @@ fn own_netns_cookie() -> Option<u64> {
     })
 }
 
-fn set_flag(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> Result<(), Errno> {
-    let on: libc::c_int = 1;
+pub(super) fn set_flag(
+    socket: impl AsFd,
+    level: libc::c_int,
+    option: libc::c_int,
+) -> Result<(), Errno> {
+    let (on, fd): (libc::c_int, _) = (1, socket.as_fd().as_raw_fd());
     // SAFETY: the kernel reads four bytes, the size of `on`, through the pointer.
-    let done =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), 4) };
+    let done = unsafe { libc::setsockopt(fd, level, option, (&raw const on).cast(), 4) };
     if done == 0 { Ok(()) } else { Err(crate::errno::last_errno()) }
 }
