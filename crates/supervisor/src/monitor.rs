@@ -1,10 +1,12 @@
 //! The addresses of a run: follows up the reports of the interposer, and turns them into events.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
 use sameport_policy::join_debounce::JoinDebounce;
 use sameport_policy::model::Address;
+use sameport_policy::refusal::Refusal;
 use tokio::sync::mpsc;
 
 use crate::conflict_report;
@@ -19,6 +21,9 @@ const MOST_REMARKS: usize = 64;
 /// The limit of remembered refusals: each address is reported once.
 const MOST_REFUSED: usize = 4096;
 
+/// The limit of refusals that a run has not taken. A plain run takes none.
+const MOST_UNREAD: usize = 64;
+
 pub(crate) struct Monitor<'a> {
     tell: &'a mut dyn FnMut(RunEvent),
     sender: mpsc::Sender<Report>,
@@ -27,7 +32,9 @@ pub(crate) struct Monitor<'a> {
     outcomes: PendingCalls,
     joins: JoinDebounce,
     /// Addresses whose refusal has been reported.
-    refused: BTreeSet<Address>,
+    refused: BTreeMap<Address, Option<Refusal>>,
+    /// Refusals with their reasons, since the last [`Self::take_refusals`].
+    refusals: Vec<(Address, Refusal)>,
     out_of_reach: bool,
     remarks: Vec<Remark>,
     is_inspecting: bool,
@@ -45,7 +52,8 @@ impl<'a> Monitor<'a> {
             start: Instant::now(),
             outcomes: PendingCalls::new(bound),
             joins: JoinDebounce::default(),
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            refusals: Vec::new(),
             out_of_reach: false,
             remarks: Vec::new(),
             is_inspecting: false,
@@ -91,7 +99,10 @@ impl<'a> Monitor<'a> {
                     self.tell(RunEvent::Shared { address, members, shadowed });
                 }
             }
-            Report::Event(event) => self.tell(event),
+            Report::Event(event) => {
+                self.remember_refusal(&event);
+                self.tell(event);
+            }
             Report::Joined(address) => self.learn(vec![CallOutcome::Joined(address)]),
             Report::InspectionDone => self.is_inspecting = false,
             Report::Refused(event) => self.report_refusal(event),
@@ -105,11 +116,36 @@ impl<'a> Monitor<'a> {
     }
 
     fn report_refusal(&mut self, event: RunEvent) {
-        if let RunEvent::Refused { address, .. } = &event
-            && self.is_new_refusal(address)
-        {
-            self.tell(event);
+        if let RunEvent::Refused { address, .. } = &event {
+            let is_new = self.is_new_refusal(address);
+            self.remember_refusal(&event);
+            if is_new {
+                self.tell(event);
+            }
         }
+    }
+
+    fn remember_refusal(&mut self, event: &RunEvent) {
+        if let RunEvent::Refused { address, refusal } = event {
+            self.refused.insert(address.clone(), Some(refusal.clone()));
+            self.refused_again(address.clone(), refusal.clone());
+        }
+    }
+
+    fn refused_again(&mut self, address: Address, refusal: Refusal) {
+        if self.refusals.len() < MOST_UNREAD {
+            self.refusals.push((address, refusal));
+        }
+    }
+
+    /// Takes the refusals whose reason is known, also those that were reported before.
+    pub(crate) fn take_refusals(&mut self) -> Vec<(Address, Refusal)> {
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// Makes the next refusal of this address a new one.
+    pub(crate) fn forget_refusal(&mut self, address: &Address) {
+        self.refused.remove(address);
     }
 
     fn report_out_of_reach(&mut self, tid: i32, why: OutOfReach) {
@@ -149,7 +185,11 @@ impl<'a> Monitor<'a> {
                 CallOutcome::Refused(asked) if self.is_new_refusal(&asked.address) => {
                     refused.push(asked);
                 }
-                CallOutcome::Refused(_) => {}
+                CallOutcome::Refused(asked) => {
+                    if let Some(Some(refusal)) = self.refused.get(&asked.address).cloned() {
+                        self.refused_again(asked.address, refusal);
+                    }
+                }
             }
         }
         if !refused.is_empty() {
@@ -162,7 +202,13 @@ impl<'a> Monitor<'a> {
         if self.refused.len() >= MOST_REFUSED {
             self.refused.clear();
         }
-        self.refused.insert(address.clone())
+        match self.refused.entry(address.clone()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(new) => {
+                new.insert(None);
+                true
+            }
+        }
     }
 
     /// An inspection takes longer the more descriptors the machine has: it runs on another thread, once

@@ -9,6 +9,7 @@ mod first_start;
 mod hang_up;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod held_ports;
 mod held_sockets;
 mod launch;
 mod programs;

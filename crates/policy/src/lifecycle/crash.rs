@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::exit::Exit;
 use super::instance::Pause;
 use super::model::{Action, ChangeReason, WorkerChange, WorkerState};
+use super::port_wait::{ended_lately, wait_for_port};
 use super::state::Lifecycle;
 
 /// Staying ready this long, and longer than the pause before, resets the crash counter.
@@ -92,7 +93,14 @@ impl Lifecycle {
         }
         let max_restarts = self.settings.max_restarts;
         let Some(slot) = self.slots.get_mut(&ordinal) else { return };
+        if let Some(port) = slot.waits_for.clone() {
+            slot.last_end = Some((now, reason));
+            actions.push(wait_for_port(ordinal, slot, &port, now));
+            return;
+        }
         let crash = Crash { exit, was_ready, earlier: slot.crashes, max_restarts };
+        let earlier = if ended_lately(slot, now) { slot.unexplained } else { 0 };
+        slot.unexplained = earlier + crash.count() - slot.crashes;
         slot.crashes = crash.count();
         slot.last_end = Some((now, reason.clone()));
         let (state, pause) = match crash.verdict() {

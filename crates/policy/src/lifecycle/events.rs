@@ -91,6 +91,7 @@ impl Lifecycle {
         let id = self.last_instance;
         slot.replacement = Some(id);
         slot.pause = None;
+        slot.waits_for = None;
         let (command, predecessor) = (slot.command, slot.serving);
         let instance = Instance {
             ordinal,
@@ -159,6 +160,10 @@ impl Lifecycle {
         instance.phase = Phase::Ready;
         instance.since = now;
         let (ordinal, addresses) = (instance.ordinal, instance.listening.clone());
+        if let Some(slot) = self.slots.get_mut(&ordinal) {
+            slot.waits_for = None;
+            slot.unexplained = 0;
+        }
         actions.extend(self.report_change(id, None));
         actions.push(Action::UpdateSteering);
         self.instance_ready(ordinal, id, addresses, now, &mut actions);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::exit::Exit;
-use super::model::{ChangeReason, InstanceId, NotReady, WorkerState};
+use super::model::{ChangeReason, HeldPort, InstanceId, NotReady, WorkerState};
 
 #[derive(Debug, Clone)]
 pub(super) struct Instance {
@@ -95,6 +95,10 @@ pub(super) struct Slot {
     pub(super) pause: Option<Pause>,
     /// The time and the reason of the last end without a request.
     pub(super) last_end: Option<(Duration, ChangeReason)>,
+    /// The last consecutive crashes that a held address may explain.
+    pub(super) unexplained: u32,
+    /// The address that its next ready instance needs, and that another program holds.
+    pub(super) waits_for: Option<HeldPort>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,6 +18,7 @@ mod held_sockets;
 mod histories;
 mod instance;
 mod model;
+mod port_wait;
 mod report;
 mod request;
 mod snapshot;
@@ -28,8 +29,9 @@ mod tests;
 pub use crash::CRASH_RESET;
 pub use held_sockets::{Fallback, HeldSockets, QueueMode};
 pub use model::{
-    Action, BusyRequest, ChangeReason, InstanceId, LifecycleSettings, NotReady, RequestFailure,
-    RequestKind, RequestRefusal, RunOutcome, RunRequest, WaitsFor, WorkerChange, WorkerState,
+    Action, BusyRequest, ChangeReason, HeldPort, InstanceId, LifecycleSettings, NotReady,
+    RequestFailure, RequestKind, RequestRefusal, RunOutcome, RunRequest, WaitsFor, WorkerChange,
+    WorkerState,
 };
 pub use report::WorkerReport;
 pub use snapshot::{ServingWorker, Snapshot};

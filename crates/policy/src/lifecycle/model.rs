@@ -110,6 +110,8 @@ pub enum ChangeReason {
     Silent,
     /// The first process ended, and its children go on with their connections.
     ChildrenRemain(Exit),
+    /// Another program holds an address of the worker. The next start waits for it.
+    PortHeld(HeldPort),
 }
 
 impl fmt::Display for ChangeReason {
@@ -119,6 +121,7 @@ impl fmt::Display for ChangeReason {
             Self::NotStarted => f.write_str("could not be started"),
             Self::NotReady(lacks) => write!(f, "not ready in time: {lacks}"),
             Self::Killed => f.write_str("did not exit in time and is killed"),
+            Self::PortHeld(port) => write!(f, "waits for {port}"),
             Self::Silent => f.write_str("listens on no address yet"),
             Self::ChildrenRemain(exit) => write!(f, "{exit}; its children finish"),
         }
@@ -178,6 +181,22 @@ fn address_list(keys: &[String]) -> String {
         list.push_str(&format!(" and {} more", keys.len() - LISTED));
     }
     list
+}
+
+/// An address that another program holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldPort {
+    /// The address.
+    pub address: String,
+    /// The other program: `nginx (pid 4121, user root)`.
+    pub holder: String,
+}
+
+/// `127.0.0.1:80, held by nginx (pid 4121, user root)`.
+impl fmt::Display for HeldPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, held by {}", self.address, self.holder)
+    }
 }
 
 /// A change of a worker's state.

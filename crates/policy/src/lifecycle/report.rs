@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::instance::Pause;
+use super::instance::{Pause, Slot};
 use super::model::{ChangeReason, InstanceId, NotReady, WorkerState};
 use super::state::Lifecycle;
 
@@ -28,10 +28,11 @@ pub struct WorkerReport {
 }
 
 impl Lifecycle {
-    /// The time of the next start of a waiting worker.
+    /// The time of the next start of a waiting worker; `None` if it waits for an address.
     #[must_use]
     pub fn next_start(&self, ordinal: u16) -> Option<Duration> {
-        match self.slots.get(&ordinal)?.pause? {
+        let slot = self.slots.get(&ordinal)?;
+        match slot.pause.filter(|_| slot.waits_for.is_none())? {
             Pause::Until(end) => Some(end),
             Pause::GivenUp(_) => None,
         }
@@ -43,14 +44,17 @@ impl Lifecycle {
         let instances = self.instances.iter().map(|(id, instance)| {
             let slot = self.slots.get(&instance.ordinal);
             let state = instance.phase.state();
-            let lacks = (state == WorkerState::Starting).then(|| instance.lacks());
+            let is_starting = state == WorkerState::Starting;
+            let lacks = Some(instance.lacks()).filter(NotReady::has_reason);
+            let port = slot.and_then(waits_for);
+            let reason = port.or_else(|| lacks.map(|lacks| lacks.to_string()));
             WorkerReport {
                 ordinal: instance.ordinal,
                 instance: Some(*id),
                 state,
                 since: instance.since,
                 restarts: slot.map_or(0, |slot| slot.restarts),
-                reason: lacks.filter(NotReady::has_reason).map(|lacks| lacks.to_string()),
+                reason: reason.filter(|_| is_starting),
                 next_start: None,
                 last_end: slot.and_then(|slot| slot.last_end.clone()),
             }
@@ -61,14 +65,15 @@ impl Lifecycle {
                 (None, Pause::Until(end)) => (WorkerState::Waiting, Some(end)),
                 (None, Pause::GivenUp(_)) => (WorkerState::GivenUp, None),
             };
+            let last_reason = || slot.last_end.as_ref().map(|(_, reason)| reason.to_string());
             Some(WorkerReport {
                 ordinal: *ordinal,
                 instance: None,
                 state,
                 since: slot.last_end.as_ref().map_or(Duration::ZERO, |(at, _)| *at),
                 restarts: slot.restarts,
-                reason: slot.last_end.as_ref().map(|(_, reason)| reason.to_string()),
-                next_start,
+                reason: waits_for(slot).or_else(last_reason),
+                next_start: next_start.filter(|_| slot.waits_for.is_none()),
                 last_end: slot.last_end.clone(),
             })
         });
@@ -76,4 +81,8 @@ impl Lifecycle {
         report.sort_by_key(|worker| (worker.ordinal, worker.instance));
         report
     }
+}
+
+fn waits_for(slot: &Slot) -> Option<String> {
+    slot.waits_for.as_ref().map(|port| ChangeReason::PortHeld(port.clone()).to_string())
 }

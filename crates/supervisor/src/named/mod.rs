@@ -7,6 +7,7 @@
 mod actions;
 mod begin;
 mod control_endpoint;
+mod port_wait;
 mod reexec;
 mod requests;
 mod rounds;
@@ -37,6 +38,7 @@ use crate::runtime::STOPPING;
 use crate::termination::{SIGTERM, Termination};
 use crate::workers::Workers;
 use control_endpoint::ControlEndpoint;
+use port_wait::PortWaits;
 
 /// Interval of the search for changes that nothing reports.
 const ROUND: Duration = Duration::from_secs(1);
@@ -63,6 +65,7 @@ struct Schedule {
     next_round: Duration,
     next_inspection: Duration,
     outcome: Option<RunOutcome>,
+    ports: PortWaits,
     /// Ends the processes that outlived the run's workers.
     termination: Option<Termination>,
 }
@@ -136,6 +139,8 @@ impl Supervise for NamedRun<'_> {
         let (ended, _) = process::reap()?;
         monitor.attend_to_the_gone();
         ended.iter().for_each(|child| self.pool.processes().reaped(child.pid));
+        // A refused bind explains the end of its worker.
+        self.take_refusals(monitor);
         for EndedChild { pid, exit } in ended {
             if !self.readiness.command_ended(pid, exit)
                 && let Some((start, _)) = self.workers.by_pid(pid)
@@ -153,6 +158,7 @@ impl Supervise for NamedRun<'_> {
             self.lifecycle.next_deadline(),
             self.drains.next_wake(now),
             self.workers.next_sweep(),
+            self.next_port_check(),
             termination,
             inspects.then_some(self.schedule.next_inspection),
             Some(self.schedule.next_round),
@@ -162,6 +168,8 @@ impl Supervise for NamedRun<'_> {
 
     fn attend(&mut self, monitor: &mut Monitor<'_>) -> Progress {
         let now = monitor.now();
+        self.take_refusals(monitor);
+        self.check_ports(monitor);
         self.attend_workers(now);
         self.events.drain(..).for_each(|event| monitor.tell(event));
         if self.schedule.outcome.is_none() {

@@ -225,6 +225,11 @@ impl SocketPool {
         }
     }
 
+    /// Whether this socket is held.
+    pub(crate) fn holds(&self, inode: u64) -> bool {
+        self.state().slots.sockets.contains_key(&inode)
+    }
+
     /// Inodes of the sockets that this worker uses and no other.
     pub(crate) fn own(&self, start: InstanceId) -> HashSet<u64> {
         self.state().slots.own(start)

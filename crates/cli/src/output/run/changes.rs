@@ -93,7 +93,10 @@ fn differ_in_connections(one: &WorkerUpdate, other: &WorkerUpdate) -> bool {
 fn sentence(change: &WorkerUpdate) -> String {
     let process = change.pid.map_or_else(|| "it".to_owned(), |pid| format!("pid {pid}"));
     let pause = pause(change.at, change.next_start);
-    let starts_again = format!("crashed and starts again{pause}");
+    let starts_again = match change.next_start {
+        Some(_) => format!("crashed and starts again{pause}"),
+        None => "starts again later".to_owned(),
+    };
     let (color, action) = match change.state {
         WorkerPhase::Starting => (None, "starts"),
         WorkerPhase::Ready => (Some(AnsiColor::Green), "is ready"),

@@ -216,6 +216,7 @@ fn worker_changed(change: &WorkerUpdate) -> Option<String> {
             _ => format!("{worker} drains{why}"),
         },
         WorkerPhase::Gone => format!("{worker} has ended{why}"),
+        WorkerPhase::Waiting if next_start.is_none() => format!("{worker} starts again later{why}"),
         WorkerPhase::Waiting => format!("{worker} starts again{}{why}", pause(*at, *next_start)),
         WorkerPhase::GivenUp => {
             format!("error: {worker} crashed repeatedly and is not started again{why}")
