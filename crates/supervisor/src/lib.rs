@@ -17,6 +17,7 @@ mod event;
 mod event_loop;
 mod group_check;
 mod handover;
+mod held_ports;
 mod interpose;
 mod launch;
 mod monitor;

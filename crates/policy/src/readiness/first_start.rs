@@ -20,7 +20,7 @@ const LONG_QUIET: Duration = Duration::from_secs(5);
 
 /// The listeners of a starting worker.
 #[derive(Debug, Clone, Copy)]
-pub struct ListenFacts<'a> {
+pub struct FirstStartFacts<'a> {
     /// The addresses that the user named (`--expect`).
     pub expect: &'a [AddrSpec],
     /// Whether the lifecycle knows the addresses, those of its predecessor.
@@ -36,7 +36,7 @@ pub struct ListenFacts<'a> {
 
 /// Whether the listeners are complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListenVerdict {
+pub enum FirstStartVerdict {
     /// They are.
     Complete,
     /// Not yet. A change, or the passage of this time, may complete them.
@@ -45,17 +45,17 @@ pub enum ListenVerdict {
     Missing(Vec<String>),
 }
 
-impl ListenFacts<'_> {
+impl FirstStartFacts<'_> {
     /// Decides.
     #[must_use]
-    pub fn verdict(&self) -> ListenVerdict {
+    pub fn verdict(&self) -> FirstStartVerdict {
         let is_missing = |spec: &&AddrSpec| !self.listening.iter().any(|it| serves(it, spec));
         let missing: Vec<String> = self.expect.iter().filter(is_missing).map(name).collect();
         if !missing.is_empty() {
-            return ListenVerdict::Missing(missing);
+            return FirstStartVerdict::Missing(missing);
         }
         if !self.expect.is_empty() || self.has_predecessor {
-            return ListenVerdict::Complete;
+            return FirstStartVerdict::Complete;
         }
         let listening: BTreeSet<String> = self.listening.iter().map(listen_key).collect();
         let quiet = match self.last_run {
@@ -64,8 +64,8 @@ impl ListenFacts<'_> {
             _ => LONG_QUIET,
         };
         match quiet.saturating_sub(self.quiet_for) {
-            Duration::ZERO => ListenVerdict::Complete,
-            rest => ListenVerdict::Wait(rest),
+            Duration::ZERO => FirstStartVerdict::Complete,
+            rest => FirstStartVerdict::Wait(rest),
         }
     }
 }
@@ -114,9 +114,9 @@ mod tests {
         last_run: &[&str],
         listening: &[&str],
         quiet_for: u64,
-    ) -> ListenVerdict {
+    ) -> FirstStartVerdict {
         let expect: Vec<AddrSpec> = expect.iter().map(|text| text.parse().unwrap()).collect();
-        ListenFacts {
+        FirstStartFacts {
             expect: &expect,
             has_predecessor: false,
             last_run: &last_run.iter().map(|text| format!("tcp {text}")).collect(),
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_first_start() {
-        use ListenVerdict::{Complete, Missing, Wait};
+        use FirstStartVerdict::{Complete, Missing, Wait};
         let wait = |milliseconds| Wait(Duration::from_millis(milliseconds));
         let missing = |list: &[&str]| Missing(list.iter().map(|it| (*it).to_owned()).collect());
         let (one, two) = ("127.0.0.1:1", "0.0.0.0:2");
@@ -161,15 +161,15 @@ mod tests {
     #[test]
     fn a_replacement_does_not_wait() {
         let expect = ["2".parse().unwrap()];
-        let facts = ListenFacts {
+        let facts = FirstStartFacts {
             expect: &[],
             has_predecessor: true,
             last_run: &BTreeSet::new(),
             listening: &addresses(&["127.0.0.1:1"]),
             quiet_for: Duration::ZERO,
         };
-        assert_eq!(facts.verdict(), ListenVerdict::Complete);
-        let facts = ListenFacts { expect: &expect, ..facts };
-        assert_eq!(facts.verdict(), ListenVerdict::Missing(vec!["port 2".into()]));
+        assert_eq!(facts.verdict(), FirstStartVerdict::Complete);
+        let facts = FirstStartFacts { expect: &expect, ..facts };
+        assert_eq!(facts.verdict(), FirstStartVerdict::Missing(vec!["port 2".into()]));
     }
 }

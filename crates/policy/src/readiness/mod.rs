@@ -3,5 +3,5 @@
 mod first_start;
 mod http;
 
-pub use first_start::{ListenFacts, ListenVerdict, listen_key};
+pub use first_start::{FirstStartFacts, FirstStartVerdict, listen_key};
 pub use http::{HttpTarget, HttpTargetError, status_of};

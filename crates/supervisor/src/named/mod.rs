@@ -27,6 +27,7 @@ use crate::control::protocol::ControlReply;
 use crate::drain::Drains;
 use crate::event::RunEvent;
 use crate::event_loop::{Progress, Supervise};
+use crate::held_ports::PortWaits;
 use crate::interpose::Interposer;
 use crate::launch::LaunchOptions;
 use crate::monitor::Monitor;
@@ -38,7 +39,6 @@ use crate::runtime::STOPPING;
 use crate::termination::{SIGTERM, Termination};
 use crate::workers::Workers;
 use control_endpoint::ControlEndpoint;
-use port_wait::PortWaits;
 
 /// Interval of the search for changes that nothing reports.
 const ROUND: Duration = Duration::from_secs(1);

@@ -1,37 +1,12 @@
 //! Workers that wait for an address which another program holds.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sameport_policy::lifecycle::HeldPort;
-use sameport_policy::membership::NotAMember;
-use sameport_policy::model::{Address, Member, Process};
-use sameport_policy::refusal::Refusal;
-use sameport_sys::inspect::SocketQuery;
-use sameport_sys::{inspect, process, users};
 
 use super::NamedRun;
+use crate::held_ports::{HeldAddress, INTERVAL, MOST, other_holder};
 use crate::monitor::Monitor;
-
-/// Interval at which awaited addresses are checked.
-const INTERVAL: Duration = Duration::from_millis(250);
-
-/// The most addresses that are remembered.
-const MOST: usize = 64;
-
-/// The addresses that other programs hold.
-#[derive(Debug, Default)]
-pub(super) struct PortWaits {
-    held: BTreeMap<String, HeldAddress>,
-    next_check: Duration,
-}
-
-#[derive(Debug)]
-struct HeldAddress {
-    address: Address,
-    /// The socket of the other program, if known.
-    inode: Option<u64>,
-}
 
 impl NamedRun<'_> {
     /// When to call [`Self::check_ports`] next.
@@ -65,7 +40,7 @@ impl NamedRun<'_> {
         self.schedule.ports.next_check = now + INTERVAL;
         for name in &awaited {
             let held = self.schedule.ports.held.get(name);
-            if held.is_some_and(|held| self.is_held(held)) {
+            if held.is_some_and(|held| held.is_held(&self.pool)) {
                 continue;
             }
             if let Some(held) = self.schedule.ports.held.remove(name) {
@@ -76,59 +51,4 @@ impl NamedRun<'_> {
             self.execute(actions, now);
         }
     }
-
-    /// Whether another program's socket is on the address. Without a list it is unknown, and the worker
-    /// waits.
-    fn is_held(&self, HeldAddress { address, inode }: &HeldAddress) -> bool {
-        let query = SocketQuery::only(address.protocol).on(address.port());
-        let Ok(sockets) = inspect::list_without_owners(&query) else { return true };
-        let in_the_way = |other: &u64| match inode {
-            Some(inode) => inode == other,
-            None => !self.pool.holds(*other),
-        };
-        let overlapping = sockets.iter().filter(|socket| socket.address.overlaps(address));
-        overlapping.map(|socket| socket.inode).any(|inode| in_the_way(&inode))
-    }
-}
-
-/// The other program in the words of messages, and its socket; `None` if no other program is the
-/// reason.
-fn other_holder(refusal: &Refusal) -> Option<(String, Option<u64>)> {
-    match refusal {
-        Refusal::OtherUser(member)
-        | Refusal::Private(member)
-        | Refusal::CallerIsPrivate(member)
-        | Refusal::NotShared(member)
-        | Refusal::CallerNotShared(member) => of_member(member),
-        Refusal::OutsideGroup(
-            NotAMember::OtherGroup(process, _) | NotAMember::NoRun(process, _),
-        ) => Some((of_process(process, None), None)),
-        Refusal::OutsideGroup(NotAMember::Unseen) => Some(("a hidden program".into(), None)),
-        _ => None,
-    }
-}
-
-fn of_member(member: &Member) -> Option<(String, Option<u64>)> {
-    let own = |process: &Process| {
-        process.pid == std::process::id().cast_signed() || process::is_descendant(process.pid)
-    };
-    if member.processes.iter().any(own) {
-        return None;
-    }
-    let user = member.user.clone().unwrap_or_else(|| member.socket.uid.to_string());
-    let holder = match member.processes.first() {
-        Some(process) => of_process(process, Some(user)),
-        None => format!("a program of user {user}"),
-    };
-    Some((holder, Some(member.socket.inode)))
-}
-
-/// `nginx (pid 4121, user root)`.
-fn of_process(process: &Process, user: Option<String>) -> String {
-    let uid = process.details.as_ref().and_then(|details| details.uid);
-    let name = |uid: u32| users::user_name(uid).unwrap_or_else(|| uid.to_string());
-    let user = user.or_else(|| uid.map(name));
-    let user = user.map(|user| format!(", user {user}")).unwrap_or_default();
-    // A process chooses its name.
-    format!("{} (pid {}{user})", process.program.escape_debug(), process.pid)
 }

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::attempt::{PAUSE, attempt};
 use super::connection;
-use super::probe::{PAUSE, attempt};
 use crate::pool::SocketPool;
 
 /// The most addresses that are probed at a time.

@@ -3,12 +3,14 @@
 //! A worker shares its address with others. A probe's connection comes from a client port that the
 //! kernel steers to the worker under test.
 
+mod attempt;
 mod connection;
 mod http;
 mod probe;
+mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 
 use sameport_policy::addr::AddrSpec;
@@ -28,6 +30,8 @@ use crate::pool::SocketPool;
 use crate::termination::SIGKILL;
 use crate::workers::Workers;
 use probe::ReadinessProbe;
+use worker::ProbeResult;
+pub(crate) use worker::{CheckCommand, CheckedWorker};
 
 /// Capacity of the channels from the probes.
 const QUEUE: usize = 64;
@@ -44,31 +48,6 @@ pub(crate) enum ReadinessEvent {
     /// NOTIFY_SOCKET has messages.
     Notification,
 }
-
-/// A command of a readiness check. The supervisor runs it, because it reaps all children.
-#[derive(Debug)]
-pub(crate) struct CheckCommand {
-    command: OsString,
-    /// The first process of the worker.
-    pub(crate) pid: i32,
-    /// Gets how the command ended; dropped if it did not start.
-    ended: oneshot::Sender<Exit>,
-}
-
-/// A worker to check.
-#[derive(Debug)]
-pub(crate) struct CheckedWorker {
-    pub(crate) start: InstanceId,
-    /// Its first process.
-    pub(crate) pid: i32,
-    /// Whether the lifecycle requires the addresses of a predecessor.
-    pub(crate) has_predecessor: bool,
-    /// The addresses of the same worker in the last run, as the lifecycle knows them.
-    pub(crate) last_run: BTreeSet<String>,
-}
-
-/// The result of a probe: the worker is ready, or why it is not yet.
-type ProbeResult = (InstanceId, Result<(), String>);
 
 /// The readiness checks of all workers.
 #[derive(Debug)]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -10,24 +9,16 @@ use sameport_policy::addr::AddrSpec;
 use sameport_policy::lifecycle::NotReady;
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::model::{Address, Protocol};
-use sameport_policy::readiness::{ListenFacts, ListenVerdict, listen_key};
+use sameport_policy::readiness::{FirstStartFacts, FirstStartVerdict, listen_key};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
+use super::attempt::{PAUSE, attempt};
 use super::connection;
 use super::http::HttpProbe;
-use super::{CheckCommand, CheckedWorker, ProbeResult};
+use super::worker::{CheckCommand, CheckedWorker, ProbeResult};
 use crate::plan::ReadyCheck;
 use crate::pool::SocketPool;
-
-/// Pause between two attempts.
-pub(super) const PAUSE: Duration = Duration::from_millis(50);
-
-/// Time limit of one attempt.
-const ATTEMPT: Duration = Duration::from_secs(5);
-
-/// An attempt without a result for this long is reported.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Interval at which a worker's listeners are read.
 const LISTENERS: Duration = Duration::from_millis(10);
@@ -98,7 +89,7 @@ impl ReadinessProbe {
                 since = Instant::now();
             }
             known = listening;
-            let facts = ListenFacts {
+            let facts = FirstStartFacts {
                 expect: &self.expect,
                 has_predecessor: self.worker.has_predecessor || announces,
                 last_run: &self.worker.last_run,
@@ -106,9 +97,9 @@ impl ReadinessProbe {
                 quiet_for: since.elapsed(),
             };
             match facts.verdict() {
-                ListenVerdict::Complete => return,
-                ListenVerdict::Wait(rest) => sleep(rest.min(LISTENERS)).await,
-                ListenVerdict::Missing(missing) => {
+                FirstStartVerdict::Complete => return,
+                FirstStartVerdict::Wait(rest) => sleep(rest.min(LISTENERS)).await,
+                FirstStartVerdict::Missing(missing) => {
                     let listening = known.iter().map(listen_key).collect();
                     let lacks = NotReady { missing, listening, check_result: None };
                     report(texts, lacks.to_string()).await;
@@ -153,20 +144,6 @@ impl ReadinessProbe {
             Err(_) => Err("exec: sh could not be started".into()),
         }
     }
-}
-
-/// One attempt. If it takes long, `note` reports `pending`, which is the result if it does not end.
-pub(super) async fn attempt(
-    work: impl Future<Output = Result<(), String>>,
-    pending: &str,
-    note: impl Future<Output = ()>,
-) -> Result<(), String> {
-    let mut work = pin!(work);
-    if let Ok(result) = timeout(PATIENCE, &mut work).await {
-        return result;
-    }
-    note.await;
-    timeout(ATTEMPT, work).await.unwrap_or_else(|_| Err(pending.to_owned()))
 }
 
 async fn report(texts: &mpsc::Sender<String>, text: String) {
