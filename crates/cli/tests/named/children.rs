@@ -34,6 +34,10 @@ fn assert_other_worker_serves(run: &NamedRun) {
 fn survives(how: &str, options: &[&str], message: fn(pid: i32) -> String) {
     for user in User::all() {
         let run = NamedRun::start_rogue(*user, options, how);
+        if how == "closes" {
+            // What it closes before it is ready is not the run's.
+            run.wait_for_ready(2);
+        }
         assert_other_worker_serves(&run);
         run.supervisor.wait_for_stderr(&message(run.wait_for_worker(1)));
         assert_other_worker_serves(&run);

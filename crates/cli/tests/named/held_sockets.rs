@@ -1,8 +1,10 @@
 //! Which sockets a run holds, and when: programs that bind without listening, that leave out `listen`,
 //! that close what they opened.
 
-use crate::harness::named_run::{NamedRun, RunSetup, queue_reaches_next_worker, responder};
-use crate::harness::{User, find_program, skip};
+use crate::harness::named_run::{
+    NamedRun, RunSetup, connect, queue_reaches_next_worker, responder,
+};
+use crate::harness::{User, c_program, find_program, skip};
 
 /// Starts one worker of a Python program, which gets the port as its argument, behind a gate.
 /// `None`: there is no Python.
@@ -164,6 +166,129 @@ s.listen(64)
         let status = run.status();
         let why = status["addresses"][0]["not_held"].to_string();
         assert!(why.contains(reason) && why.contains("before it calls listen"), "{status}");
+        run.stop();
+    }
+}
+
+/// The open descriptors of a process.
+fn descriptors(pid: i32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Ports that a worker opens and closes again, before it is ready and after, stay neither open nor the
+/// run's.
+#[test]
+fn ports_that_are_closed_again_are_released() {
+    const PROGRAM: &str = "
+import os, socket, sys
+port = int(sys.argv[1])
+def churn():
+    last = None
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM) * 150:
+        while True:
+            s = socket.socket(socket.AF_INET, kind)
+            last = 10000 + (last or port) % 20000 + 1
+            try: s.bind(('127.0.0.1', last))
+            except OSError: continue
+            break
+        if kind == socket.SOCK_STREAM: s.listen(5)
+        s.close()
+    return last
+closed = [churn()]
+t = socket.socket()
+t.bind(('127.0.0.1', port))
+t.listen(50)
+while True:
+    client = t.accept()[0]
+    client.recv(4096)
+    closed.append(churn())
+    client.sendall(b'HTTP/1.0 200 OK\\r\\n\\r\\n%d %d %d\\n' % (os.getpid(), closed[0], closed[-1]))
+    client.close()
+";
+    let Some(run) = python(user(), &[], PROGRAM) else {
+        return skip("named-churn", "no python3");
+    };
+    let before = run.wait_for_ready(1);
+    let usual = descriptors(run.supervisor.pid());
+    let answer = responder(run.setup.address()).unwrap();
+    let closed: Vec<u16> = answer.split(' ').skip(1).map(|port| port.parse().unwrap()).collect();
+    for port in closed {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let refused = crate::harness::eventually(|| connect(address).is_err().then_some(()));
+        assert!(refused.is_some(), "{port} is open: {}", run.status());
+    }
+    let is_usual = || (descriptors(run.supervisor.pid()) <= usual + 16).then_some(());
+    assert!(crate::harness::eventually(is_usual).is_some(), "{usual} before: {}", run.status());
+    let only_one = || (run.status()["addresses"].as_array().unwrap().len() == 1).then_some(());
+    assert!(crate::harness::eventually(only_one).is_some(), "{}", run.status());
+    run.verb("restart", &[]);
+    assert!(run.wait_for_ready(1).is_disjoint(&before));
+    let exited = run.stop();
+    assert!(!exited.stderr.contains("warning"), "{}", exited.stderr);
+}
+
+/// A resolver binds a random UDP port for each query, from its start on. None becomes the run's.
+#[test]
+fn ports_of_queries_are_not_held() {
+    const PROGRAM: &str = "
+import random, socket, sys, threading, time
+port = int(sys.argv[1])
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+u.bind(('127.0.0.1', port))
+t = socket.socket()
+t.bind(('127.0.0.1', port))
+t.listen(50)
+listeners = [t]
+def queries():
+    open = []
+    while True:
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try: s.bind(('127.0.0.1', random.randint(10000, 30000)))
+        except OSError: continue
+        # One that gets no answer is open for long.
+        if random.random() < 0.5: s.connect(('127.0.0.1', port))
+        open.append(s)
+        if len(open) > 4: open.pop(0).close()
+        time.sleep(0.002)
+threading.Thread(target=queries, daemon=True).start()
+";
+    let program = [PROGRAM, SERVE].concat();
+    let Some(run) = python(user(), &[], &program) else {
+        return skip("named-queries", "no python3");
+    };
+    for _ in 0..3 {
+        let before = run.wait_for_ready(1);
+        run.verb("restart", &[]);
+        assert!(run.wait_for_ready(1).is_disjoint(&before));
+        let status = run.status();
+        let addresses = status["addresses"].as_array().unwrap();
+        let servers =
+            addresses.iter().filter(|at| at["address"] == run.setup.address().to_string());
+        assert_eq!(servers.count(), 2, "{status}");
+    }
+    let only_servers = || (run.status()["addresses"].as_array().unwrap().len() == 2).then_some(());
+    assert!(crate::harness::eventually(only_servers).is_some(), "{}", run.status());
+    let exited = run.stop();
+    assert!(!exited.stderr.contains("warning"), "{}", exited.stderr);
+}
+
+/// A port that a program chose can be one of those that the kernel gives to clients.
+#[test]
+fn a_worker_on_an_ephemeral_port_becomes_ready() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let program = c_program("drains", &[]);
+    for options in [&["--no-hold"][..], &["--via", "preload"], &["--via", "cgroup"], &[]] {
+        let setup = RunSetup { port, ..RunSetup::new(User::Current) };
+        let run = setup.run(options, &[program.to_str().unwrap(), "{port}"]);
+        if options == ["--via", "cgroup"] && run.try_verb("status", &[]).code != 0 {
+            skip("named-ephemeral-cgroup", "no eBPF at cgroups");
+            continue;
+        }
+        let before = run.wait_for_ready(1);
+        run.verb("restart", &[]);
+        assert!(run.wait_for_ready(1).is_disjoint(&before), "{options:?}");
         run.stop();
     }
 }

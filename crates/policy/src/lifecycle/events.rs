@@ -7,6 +7,7 @@ use super::crash::resets;
 use super::exit::Exit;
 use super::instance::{CHILDREN_GRACE, Instance, Pause, Phase, Slot};
 use super::model::{Action, ChangeReason, InstanceId, WorkerChange, WorkerState};
+use super::server_sockets::LAST_ADDRESS;
 use super::state::{Lifecycle, SILENCE_TIMEOUT};
 
 impl Lifecycle {
@@ -140,7 +141,7 @@ impl Lifecycle {
                 *checking = true;
                 vec![Action::CheckReady(id)]
             }
-            Phase::Ready if now < instance.since + SILENCE_TIMEOUT => {
+            Phase::Ready if now < instance.since + LAST_ADDRESS => {
                 if let Some(slot) = self.slots.get_mut(&ordinal) {
                     slot.addresses.insert(address);
                 }

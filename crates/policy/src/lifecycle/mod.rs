@@ -21,6 +21,7 @@ mod model;
 mod port_wait;
 mod report;
 mod request;
+mod server_sockets;
 mod snapshot;
 mod state;
 #[cfg(test)]
@@ -34,5 +35,6 @@ pub use model::{
     WorkerState,
 };
 pub use report::WorkerReport;
+pub use server_sockets::OpenedSocket;
 pub use snapshot::{ServingWorker, Snapshot};
 pub use state::Lifecycle;

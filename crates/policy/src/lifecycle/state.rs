@@ -7,8 +7,7 @@ use super::instance::{Instance, Pause, Phase, Slot};
 use super::model::{InstanceId, LifecycleSettings, RequestFailure, WorkerState};
 use crate::drain::DrainMode;
 
-/// A worker that listens on no address for this long is reported. A ready worker may open more
-/// addresses for this long; its replacements must open them, too.
+/// A worker that listens on no address for this long is reported.
 pub(super) const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All workers of a run.

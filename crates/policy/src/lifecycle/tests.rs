@@ -233,17 +233,17 @@ fn a_replacement_must_listen_on_the_addresses_of_its_predecessor() {
     lifecycle.ready(1, at(1));
     lifecycle.listening(1, "b".into(), at(2));
     // Opened long after it was ready: not required.
-    lifecycle.listening(1, "c".into(), at(9_000));
-    lifecycle.request(RunRequest::Restart { surge: None, now: false }, at(9_100)).unwrap();
-    assert_eq!(lifecycle.listening(2, "a".into(), at(9_200)), []);
-    assert_eq!(lifecycle.listening(2, "d".into(), at(9_200)), []);
-    assert_eq!(lifecycle.listening(2, "b".into(), at(9_200)), [Action::CheckReady(2)]);
-    assert_eq!(lifecycle.listening(2, "e".into(), at(9_200)), []);
+    lifecycle.listening(1, "c".into(), at(19_000));
+    lifecycle.request(RunRequest::Restart { surge: None, now: false }, at(19_100)).unwrap();
+    assert_eq!(lifecycle.listening(2, "a".into(), at(19_200)), []);
+    assert_eq!(lifecycle.listening(2, "d".into(), at(19_200)), []);
+    assert_eq!(lifecycle.listening(2, "b".into(), at(19_200)), [Action::CheckReady(2)]);
+    assert_eq!(lifecycle.listening(2, "e".into(), at(19_200)), []);
     assert_eq!(lifecycle.serving(), [1].into());
-    lifecycle.ready(2, at(9_300));
+    lifecycle.ready(2, at(19_300));
     assert_eq!(lifecycle.serving(), [2].into());
-    assert_eq!(lifecycle.drained(1, at(9_400)), [Action::Terminate(1)]);
-    assert_eq!(lifecycle.drained(1, at(9_400)), []);
+    assert_eq!(lifecycle.drained(1, at(19_400)), [Action::Terminate(1)]);
+    assert_eq!(lifecycle.drained(1, at(19_400)), []);
 }
 
 #[test]

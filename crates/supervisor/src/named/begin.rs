@@ -120,6 +120,7 @@ impl<'a> NamedRun<'a> {
             }
         }
         run.pool.steer(run.lifecycle.serving());
+        run.pool.expect(run.lifecycle.addresses());
         Ok(run)
     }
 }

@@ -153,7 +153,7 @@ impl Supervise for NamedRun<'_> {
 
     fn next_wake(&self, now: Duration) -> Option<Duration> {
         let termination = self.schedule.termination.as_ref().map(Termination::next_sweep);
-        let inspects = !self.learns_of_listeners() && !self.lifecycle.starting().is_empty();
+        let inspects = self.inspection_interval().is_some();
         let times = [
             self.lifecycle.next_deadline(),
             self.drains.next_wake(now),
@@ -208,8 +208,10 @@ impl Supervise for NamedRun<'_> {
 
 impl NamedRun<'_> {
     fn ready(&mut self, start: InstanceId, now: Duration) {
+        self.settle_listeners(start);
         let actions = self.lifecycle.ready(start, now);
         self.execute(actions, now);
+        self.pool.expect(self.lifecycle.addresses());
     }
 
     /// How the worker with this first process was executed.
@@ -228,9 +230,13 @@ impl NamedRun<'_> {
 
     /// Reports to the lifecycle the addresses that workers listen on.
     fn take_listens(&mut self, now: Duration) {
-        for (start, address) in self.pool.take_listens() {
-            let actions = self.lifecycle.listening(start, listen_key(&address), now);
+        let listens = self.pool.take_listens();
+        for (start, address) in &listens {
+            let actions = self.lifecycle.listening(*start, listen_key(address), now);
             self.execute(actions, now);
+        }
+        if !listens.is_empty() {
+            self.pool.expect(self.lifecycle.addresses());
         }
     }
 

@@ -2,7 +2,7 @@
 //! workers whose calls the supervisor does not see.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::exit::Exit;
@@ -21,18 +21,66 @@ impl NamedRun<'_> {
         self.options.hold && self.interposer.sees_every_bind()
     }
 
-    /// Lists the listeners of starting workers, if nothing reports them.
+    /// A worker is about to be ready: what it has closed by now is not the run's. Reports a worker that
+    /// has closed everything.
+    pub(super) fn settle_listeners(&mut self, start: InstanceId) {
+        let before = self.pool.addresses(start);
+        // Two inspections must agree.
+        self.find_closed_again();
+        self.find_closed_again();
+        if self.pool.addresses(start).is_empty()
+            && let Some(first) = self.workers.get(start)
+        {
+            let (pid, ordinal) = (first.pid, first.ordinal);
+            let closed = before.into_iter();
+            let closed = closed.map(|address| RunEvent::Closed { ordinal, pid, address });
+            self.events.extend(closed);
+        }
+    }
+
+    /// The interval at which the sockets of workers are inspected; `None` if there is no reason to.
+    pub(super) fn inspection_interval(&self) -> Option<Duration> {
+        match self.learns_of_listeners() {
+            true => self.pool.next_inspection(),
+            false => (!self.lifecycle.starting().is_empty()).then_some(INSPECTION),
+        }
+    }
+
+    /// Finds sockets that were closed again, or if nothing reports them, the listeners of starting
+    /// workers.
     pub(super) fn inspect_listeners(&mut self, now: Duration) {
-        if self.learns_of_listeners() || now < self.schedule.next_inspection {
+        let Some(interval) = self.inspection_interval() else { return };
+        if now < self.schedule.next_inspection {
             return;
         }
-        self.schedule.next_inspection = now + INSPECTION;
+        self.schedule.next_inspection = now + interval;
+        if self.learns_of_listeners() {
+            let began = Instant::now();
+            self.find_closed_again();
+            // A worker that opens and closes sockets all the time costs a tenth of the time at most.
+            self.schedule.next_inspection = now + interval.max(began.elapsed() * 9);
+            return;
+        }
         for start in self.lifecycle.starting() {
             // A failure is retried at the next inspection.
             let pids = self.workers.processes_of(start, &self.pool);
             if let Ok(addresses) = inspect::listen_addresses(&pids) {
-                self.pool.set_not_held(start, addresses);
+                for address in self.pool.set_not_held(start, addresses) {
+                    self.lifecycle.not_listening(start, &listen_key(&address));
+                }
             }
+        }
+    }
+
+    /// Finds sockets that workers have closed again, on addresses that are not the run's.
+    pub(super) fn find_closed_again(&mut self) {
+        if !self.learns_of_listeners() {
+            return;
+        }
+        let workers = &self.workers;
+        let processes_of = |start| workers.processes_of(start, &self.pool);
+        for (start, address) in self.pool.find_closed_again(processes_of) {
+            self.lifecycle.not_listening(start, &listen_key(&address));
         }
     }
 

@@ -10,6 +10,7 @@ use sameport_policy::model::Address;
 use sameport_sys::inspect;
 
 use super::SocketPool;
+use super::opened::OpenedFd;
 
 impl SocketPool {
     /// Marks the sockets that a worker closed as unused. Gives the addresses that it left. `pids` must
@@ -29,23 +30,38 @@ impl SocketPool {
     }
 
     /// Marks a socket on this address as unused if the worker closed it, so that its next bind gets
-    /// the socket back. The thread `tid` waits in `bind`.
+    /// the socket back. The thread `tid` waits in `bind` or `listen`.
+    ///
+    /// Reads one descriptor for each socket; those of all processes of the worker only if the process
+    /// that opened the socket has ended, and may have passed it on.
     pub(super) fn find_rebound(&self, start: InstanceId, tid: i32, address: &Address) {
-        let used: HashSet<u64> = {
+        let used: Vec<(u64, Option<OpenedFd>)> = {
             let state = self.state();
-            let used = state.slots.held.used_by(start);
-            used.filter(|(_, at)| *at == address).map(|(inode, _)| inode).collect()
+            let opened = state.slots.opened.get(&start);
+            let opened = |inode| opened.and_then(|opened| opened.get(&inode).copied());
+            let used = state.slots.held.used_by(start).filter(|(_, at)| *at == address);
+            used.map(|(inode, _)| (inode, opened(inode))).collect()
         };
-        if used.is_empty() {
+        let mut unclear = HashSet::new();
+        for (inode, opened) in used {
+            match opened {
+                Some(opened) if opened.refers_to(inode) => {}
+                Some(opened) if opened.is_closed_in_process(inode) => {
+                    self.state().slots.forget(inode, start);
+                }
+                _ => drop(unclear.insert(inode)),
+            }
+        }
+        if unclear.is_empty() {
             return;
         }
         let mut pids = self.processes().of(start, &self.own(start));
         pids.push(tid);
         // Processes that cannot be read count as having the sockets open.
-        let Some(open) = inspect::open_in(&used, &pids) else { return };
+        let Some(open) = inspect::open_in(&unclear, &pids) else { return };
         let mut state = self.state();
-        for inode in used.difference(&open) {
-            state.slots.held.remove_user(*inode, start);
+        for inode in unclear.difference(&open) {
+            state.slots.forget(*inode, start);
         }
     }
 }

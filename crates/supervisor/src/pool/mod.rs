@@ -8,6 +8,7 @@ mod closed;
 mod gates;
 mod handover;
 pub(crate) mod inherited;
+mod opened;
 mod replacement;
 mod slots;
 mod status;
@@ -17,6 +18,7 @@ mod worker_view;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use sameport_policy::lifecycle::{InstanceId, QueueMode};
 use sameport_policy::model::{Address, Protocol};
@@ -51,6 +53,8 @@ struct PoolState {
     workers: BTreeMap<InstanceId, WorkerRecord>,
     /// Addresses that workers listen on since the last [`SocketPool::take_listens`].
     listens: Vec<(InstanceId, Address)>,
+    /// Addresses that the run must listen on, as [`sameport_policy::readiness::listen_key`] writes them.
+    expected: BTreeSet<String>,
     /// Sockets with a port of the kernel's choice, which are not held.
     ephemeral: BTreeSet<u64>,
     /// Addresses where a held socket could not replace the worker's, with the reason.
@@ -68,6 +72,8 @@ struct WorkerRecord {
     replaces: Option<InstanceId>,
     /// Whether it was told to end.
     terminating: bool,
+    /// When it became ready.
+    ready_at: Option<Instant>,
     /// Addresses that it listens on with sockets that are not held.
     not_held: BTreeSet<Address>,
 }
@@ -81,6 +87,7 @@ impl SocketPool {
             store: ManagerStore::new(manager),
             workers: BTreeMap::new(),
             listens: Vec::new(),
+            expected: BTreeSet::new(),
             ephemeral: BTreeSet::new(),
             not_replaced: BTreeMap::new(),
             abandoned: BTreeMap::new(),
@@ -120,18 +127,28 @@ impl SocketPool {
         self.state().workers.entry(start).or_default().terminating = true;
     }
 
-    /// Sets the addresses that a worker listens on with sockets that are not held.
-    pub(crate) fn set_not_held(&self, start: InstanceId, addresses: BTreeSet<Address>) {
+    /// Sets the addresses that a worker listens on with sockets that are not held. Gives those that it
+    /// has left.
+    pub(crate) fn set_not_held(
+        &self,
+        start: InstanceId,
+        addresses: BTreeSet<Address>,
+    ) -> Vec<Address> {
         let mut state = self.state();
         let known = &mut state.workers.entry(start).or_default().not_held;
         let before = std::mem::replace(known, addresses.clone());
         let new = addresses.difference(&before).map(|address| (start, address.clone()));
         state.listens.extend(new);
+        before.difference(&addresses).cloned().collect()
     }
 
     /// Gives new connections to these workers only.
     pub(crate) fn steer(&self, live: BTreeSet<InstanceId>) {
-        let PoolState { slots, steering, .. } = &mut *self.state();
+        let PoolState { slots, steering, workers, .. } = &mut *self.state();
+        for start in &live {
+            let record = workers.entry(*start).or_default();
+            record.ready_at.get_or_insert_with(Instant::now);
+        }
         slots.live = live;
         steering.steer_all(slots);
     }
@@ -235,12 +252,14 @@ impl SocketPool {
         self.state().slots.own(start)
     }
 
-    /// The addresses that a worker listens on.
+    /// The addresses that a worker listens on, without those of datagram sockets that may be for a
+    /// query.
     pub(crate) fn addresses(&self, start: InstanceId) -> BTreeSet<Address> {
         let state = self.state();
         let not_held = state.workers.get(&start).into_iter().flat_map(|worker| &worker.not_held);
-        let held = state.slots.held.used_by(start).map(|(_, address)| address);
-        held.chain(not_held).cloned().collect()
+        let held = state.slots.held.used_by(start);
+        let held = held.filter(|(inode, _)| state.slots.counts(*inode, start));
+        held.map(|(_, address)| address).chain(not_held).cloned().collect()
     }
 
     /// Steers connections from a client port to one worker, until the result is dropped.

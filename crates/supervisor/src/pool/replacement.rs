@@ -21,7 +21,7 @@ pub(super) struct Claim {
 
 impl SocketPool {
     /// Claims the held socket that takes the place of a worker's, and [`Self::replace`]s it. `inode`: a
-    /// socket that all workers share.
+    /// socket that all workers share. Gives the inode of the held socket.
     pub(super) fn try_replace(
         &self,
         inode: Option<u64>,
@@ -29,9 +29,9 @@ impl SocketPool {
         caller: BlockedCall<'_>,
         socket: &WorkerSocket,
         address: &Address,
-    ) -> bool {
-        let claim = self.claim(inode, address, start);
-        claim.is_some_and(|claim| self.replace(&claim, start, caller, socket, address))
+    ) -> Option<u64> {
+        let claim = self.claim(inode, address, start)?;
+        self.replace(&claim, start, caller, socket, address).then_some(claim.inode)
     }
 
     /// Marks the held socket that takes the place of a worker's as used by the worker.

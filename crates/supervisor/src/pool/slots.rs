@@ -7,6 +7,8 @@ use sameport_policy::model::Address;
 use sameport_sys::Errno;
 use sameport_sys::socket::WorkerSocket;
 
+use super::opened::OpenedFd;
+
 /// A socket that all workers share. It is the only one on its address: every bind there is answered
 /// with it.
 #[derive(Debug, Clone)]
@@ -27,6 +29,8 @@ pub(crate) struct Slots {
     pub(super) shared: BTreeMap<u64, SharedListener>,
     /// Workers that are ready.
     pub(super) live: BTreeSet<InstanceId>,
+    /// The descriptors of held sockets, by the worker that opened them.
+    pub(super) opened: BTreeMap<InstanceId, BTreeMap<u64, OpenedFd>>,
     /// Sockets that one inspection did not find open in the worker that uses them.
     seems_closed: BTreeSet<(u64, InstanceId)>,
 }
@@ -59,12 +63,16 @@ impl Slots {
     pub(super) fn remove(&mut self, inode: u64) {
         self.sockets.remove(&inode);
         self.held.release(inode);
+        for opened in self.opened.values_mut() {
+            opened.remove(&inode);
+        }
     }
 
     /// Removes a worker. A socket that lost its last user waits for the next worker, with the largest
     /// backlog that the system allows.
     pub(super) fn ended(&mut self, start: InstanceId) {
         self.seems_closed.retain(|(_, other)| *other != start);
+        self.opened.remove(&start);
         for inode in self.held.remove_instance(start) {
             let Some(socket) = self.sockets.get(&inode) else { continue };
             if socket.is_listening() == Ok(true) {
@@ -86,7 +94,7 @@ impl Slots {
                 self.seems_closed.remove(&(*inode, start));
             } else if !self.seems_closed.insert((*inode, start)) {
                 self.seems_closed.remove(&(*inode, start));
-                self.held.remove_user(*inode, start);
+                self.forget(*inode, start);
             }
         }
     }

@@ -62,35 +62,37 @@ impl WorkerSockets {
         let shared = self.pool.state().slots.shared_on(address);
         if let Some(inode) = shared {
             // Every worker may use a shared listener, whatever it may bind itself.
-            if !self.pool.try_replace(Some(inode), self.start, caller, socket, address) {
+            let replaced = self.pool.try_replace(Some(inode), self.start, caller, socket, address);
+            if replaced.is_none() {
                 return Ok(None);
             }
             let mut state = self.pool.state();
             let listens = |it: &WorkerSocket| is_datagram || it.is_listening() == Ok(true);
             if state.slots.sockets.get(&inode).is_some_and(listens) {
+                state.record_opened(self.start, inode, address, caller);
                 // A program that finds SO_ACCEPTCONN set may leave out its `listen`.
                 self.pool.listens_on(&mut state, self.start, address);
             }
             return Ok(Some(BindResult::Replaced));
         }
-        if !is_datagram || !may_bind {
+        let is_held = || self.pool.state().is_to_hold(self.start, address);
+        if !is_datagram || !may_bind || !is_held() {
             return Ok(None);
         }
         let replaced = self.pool.try_replace(None, self.start, caller, socket, address);
         let mut state = self.pool.state();
-        let result = match replaced {
-            true => BindResult::Replaced,
-            false => {
+        let (inode, result) = match replaced {
+            Some(inode) => (inode, BindResult::Replaced),
+            None => {
                 let bound = socket.bind(address.socket);
                 if bound.is_err() {
                     return Ok(Some(BindResult::Made(bound)));
                 }
                 state.slots.add(socket.duplicate()?, address, self.start);
-                BindResult::Made(bound)
+                (socket.inode(), BindResult::Made(bound))
             }
         };
-        state.update_store(address);
-        self.pool.listens_on(&mut state, self.start, address);
+        self.opened(&mut state, inode, address, caller);
         Ok(Some(result))
     }
 
@@ -103,9 +105,11 @@ impl WorkerSockets {
         state.ephemeral.insert(inode);
     }
 
-    /// Whether the pool holds this socket once it listens.
-    pub(crate) fn holds(&self, inode: u64) -> bool {
-        !self.pool.state().ephemeral.contains(&inode)
+    /// Whether the pool holds this socket once it listens on this address.
+    pub(crate) fn holds(&self, inode: u64, address: &Address) -> bool {
+        let state = self.pool.state();
+        state.slots.held.holds(inode)
+            || !state.ephemeral.contains(&inode) && state.is_to_hold(self.start, address)
     }
 
     /// Answers a `listen`: puts a held socket in the place of the worker's, or calls `listen` on the
@@ -126,7 +130,10 @@ impl WorkerSockets {
             && let Some(claim) = claim()
             && self.pool.replace(&claim, self.start, caller, &socket, address)
         {
-            return self.listen_replaced(&mut self.pool.state(), claim.inode, address, backlog);
+            let mut state = self.pool.state();
+            self.listen_replaced(&mut state, claim.inode, address, backlog)?;
+            self.opened(&mut state, claim.inode, address, caller);
+            return Ok(());
         }
         let mut state = self.pool.state();
         let PoolState { slots, steering, .. } = &mut *state;
@@ -146,9 +153,24 @@ impl WorkerSockets {
             steering.groups.entry(address.clone()).or_default().join(inode);
         }
         slots.add(socket, address, self.start);
-        state.update_store(address);
-        self.pool.listens_on(&mut state, self.start, address);
+        self.opened(&mut state, inode, address, caller);
         Ok(())
+    }
+
+    /// Records that the worker has a held socket on this address.
+    fn opened(
+        &self,
+        state: &mut PoolState,
+        inode: u64,
+        address: &Address,
+        caller: BlockedCall<'_>,
+    ) {
+        state.update_store(address);
+        if state.record_opened(self.start, inode, address, caller) {
+            self.pool.listens_on(state, self.start, address);
+        } else {
+            self.pool.0.changed.notify_one();
+        }
     }
 
     /// Sets the backlog of a held socket that a worker has just got.
@@ -167,8 +189,6 @@ impl WorkerSockets {
             }
             steering.groups.entry(address.clone()).or_default().join(inode);
         }
-        state.update_store(address);
-        self.pool.listens_on(state, self.start, address);
         Ok(())
     }
 

@@ -132,18 +132,30 @@ pub fn open_in(inodes: &HashSet<u64>, pids: &[i32]) -> Option<HashSet<u64>> {
 }
 
 /// The addresses of the TCP listeners and unconnected UDP sockets of these processes, in all threads.
-/// Ephemeral ports (`net.ipv4.ip_local_port_range`) are left out.
+///
+/// An ephemeral port (`net.ipv4.ip_local_port_range`) can be one that the kernel picked, which is left
+/// out. The interposers set SO_REUSEPORT on sockets with a port of the program's choice alone, so the
+/// option distinguishes the two. It is read from a duplicate of the socket.
 ///
 /// # Errors
 ///
 /// See [`InspectError`].
 pub fn listen_addresses(pids: &[i32]) -> Result<BTreeSet<Address>, InspectError> {
-    let given_away = crate::proc::sysctl::ephemeral_ports();
+    let ephemeral = crate::proc::sysctl::ephemeral_ports();
     let mut sockets = list_without_owners(&SocketQuery::everything())?;
-    sockets.retain(|socket| !given_away.contains(&socket.address.port()));
     let inodes: IntSet<u64> = sockets.iter().map(|socket| socket.inode).collect();
-    let holders = crate::proc::fd_scan::scan_processes(&inodes, pids);
-    let theirs = sockets.into_iter().filter(|socket| holders.of.contains_key(&socket.inode));
+    let mut holders = crate::proc::fd_scan::scan_processes(&inodes, pids).of;
+    sockets.retain(|socket| holders.contains_key(&socket.inode));
+    let picked: IntSet<u64> = sockets
+        .iter()
+        .filter(|socket| ephemeral.contains(&socket.address.port()))
+        .map(|socket| socket.inode)
+        .collect();
+    holders.retain(|inode, _| picked.contains(inode));
+    let options = options::read_options(&holders, &sockets);
+    let is_shared = |inode| options.get(&inode).is_some_and(|options| options.reuse_port);
+    let theirs =
+        sockets.into_iter().filter(|it| !picked.contains(&it.inode) || is_shared(it.inode));
     Ok(theirs.map(|socket| socket.address).collect())
 }
 

@@ -53,6 +53,20 @@ impl WorkerSocket {
     }
 }
 
+/// The inode of the socket that descriptor `fd` of the thread `tid` refers to, from `/proc/TID/fd/FD`.
+/// Needs the right to ptrace the thread.
+///
+/// # Errors
+///
+/// ENOENT: the descriptor is not open, or the thread has ended. ENOTSOCK: it is not a socket. Other errors
+/// of `readlink(2)`.
+pub fn descriptor_inode(tid: i32, fd: i32) -> Result<u64, Errno> {
+    let link =
+        std::fs::read_link(format!("/proc/{tid}/fd/{fd}")).map_err(|error| from_io(&error))?;
+    let inode = link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
+    inode.and_then(|inode| inode.parse().ok()).ok_or(Errno::NOTSOCK)
+}
+
 /// Whether the thread's descriptor has FD_CLOEXEC, from `/proc/TID/fdinfo/FD`.
 ///
 /// # Errors

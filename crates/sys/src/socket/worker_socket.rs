@@ -254,6 +254,12 @@ impl WorkerSocket {
         Ok(local.port() != 0 || !local.ip().is_unspecified())
     }
 
+    /// Whether the socket is connected (`getpeername(2)`).
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        rustix::net::getpeername(&self.fd).is_ok_and(|peer| peer.is_some())
+    }
+
     /// Whether the socket is an IPv6 socket.
     ///
     /// # Errors

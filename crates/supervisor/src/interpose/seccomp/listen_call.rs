@@ -25,13 +25,13 @@ impl NotificationHandler {
     pub(super) fn listen(&self, call: SocketCall<'_>, backlog: i32) -> Result<Handled, Errno> {
         let options = call.address_options()?;
         let bound = call.socket.local_address()?.filter(|address| address.port() != 0);
+        let address = call.address_at(&options, bound.unwrap_or(ANY));
         let owner = call.socket.owner();
         let mut facts = ListenFacts {
             socket: self.facts(&call, &options, bound)?,
             is_private: self.owner == Some(owner),
-            held: self.held_by(call.socket.inode()),
+            held: self.held_by(call.socket.inode(), &address),
         };
-        let address = call.address_at(&options, bound.unwrap_or(ANY));
         let plan = loop {
             match listen::decide(&facts) {
                 Decision::Plan(plan) => break plan,
@@ -48,10 +48,10 @@ impl NotificationHandler {
         self.apply_listen(call, address, backlog, is_shared, plan)
     }
 
-    fn held_by(&self, inode: u64) -> HeldBy {
+    fn held_by(&self, inode: u64, address: &Address) -> HeldBy {
         match &self.held {
             Some(held) if held.is_shared(inode) => HeldBy::Shared,
-            Some(held) if held.holds(inode) => HeldBy::Own,
+            Some(held) if held.holds(inode, address) => HeldBy::Own,
             _ => HeldBy::No,
         }
     }
