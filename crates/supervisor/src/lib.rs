@@ -35,6 +35,7 @@ mod service_manager;
 mod start;
 mod status;
 mod termination;
+mod worker_ends;
 mod workers;
 
 pub use bind_options::{BindOptions, UnusedOption};
@@ -44,6 +45,6 @@ pub use handover::HANDOVER_FD;
 pub use launch::{LaunchOptions, UserError, WorkerUser};
 pub use plan::{
     ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PreloadOptions,
-    ReadyCheck, RunEnvironment, RunPlan, SharingScope,
+    ReadyCheck, ReadyOptions, RunEnvironment, RunPlan, SharingScope,
 };
 pub use run::run;

@@ -122,9 +122,9 @@ pub struct NamedOptions {
     /// The signal that tells a worker to end.
     pub stop_signal: StopSignal,
     /// When a worker counts as ready.
-    pub ready: ReadyCheck,
-    /// Addresses that a worker must listen on before it is ready (`--expect`).
-    pub expect: Vec<AddrSpec>,
+    pub ready: ReadyOptions,
+    /// The file that gets the workers' standard output and error (`--log`), an absolute path.
+    pub log: Option<PathBuf>,
     /// Whether the supervisor keeps listening sockets open, so that they outlive a worker.
     pub hold: bool,
     /// Whether workers have accept queues of their own.
@@ -141,7 +141,16 @@ pub struct NamedOptions {
     pub handover_fd: Option<RawFd>,
 }
 
-/// When a worker counts as ready. Every check requires that the worker listens on the addresses of
+/// When a worker counts as ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadyOptions {
+    /// The check (`--ready`).
+    pub check: ReadyCheck,
+    /// Addresses that a worker must listen on before the check (`--expect`).
+    pub expect: Vec<AddrSpec>,
+}
+
+/// A check of a worker. Every check requires that the worker listens on the addresses of
 /// its predecessor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadyCheck {

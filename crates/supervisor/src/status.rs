@@ -14,6 +14,7 @@ use crate::control::protocol::{ListenStatus, RunStatus, WorkerHistory, WorkerPha
 use crate::control::{RunInfo, client};
 use crate::plan::NamedOptions;
 use crate::pool::{AddressStatus, SocketPool};
+use crate::worker_ends::WorkerEnds;
 
 /// The sources of the status.
 pub(crate) struct StatusFacts<'a> {
@@ -25,6 +26,7 @@ pub(crate) struct StatusFacts<'a> {
     pub(crate) pool: &'a SocketPool,
     /// First processes.
     pub(crate) pids: &'a BTreeMap<InstanceId, i32>,
+    pub(crate) ends: &'a WorkerEnds,
     /// Time on the clock of the lifecycle.
     pub(crate) now: Duration,
 }
@@ -46,6 +48,7 @@ impl StatusFacts<'_> {
             workers: workers.iter().map(|worker| self.worker(worker, &connections)).collect(),
             addresses: addresses.iter().map(address_status).collect(),
             remarks: self.remarks(&addresses),
+            log: self.options.log.as_ref().map(Into::into),
         }
     }
 
@@ -82,6 +85,7 @@ impl StatusFacts<'_> {
                 next_start: worker.next_start.map(|at| wall_clock(at, self.now)),
                 last_end: worker.last_end.as_ref().map(|(_, reason)| reason.to_string()),
                 last_end_at: worker.last_end.as_ref().map(|(at, _)| wall_clock(*at, self.now)),
+                output: self.ends.output(worker.ordinal).to_vec(),
             },
         }
     }

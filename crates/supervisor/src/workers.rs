@@ -12,6 +12,7 @@ use crate::launch::LaunchOptions;
 use crate::plan::RunPlan;
 use crate::pool::SocketPool;
 use crate::termination::{SIGKILL, SIGTERM, Termination};
+use crate::worker_ends::WorkerEnds;
 
 /// A command of a run, and how it is executed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +49,7 @@ pub(crate) struct Workers {
     /// Daemons of workers whose first process has ended.
     daemons: BTreeMap<InstanceId, Vec<i32>>,
     orphans: BTreeMap<InstanceId, OrphanedProcesses>,
+    pub(crate) ends: WorkerEnds,
 }
 
 impl Workers {
@@ -59,6 +61,7 @@ impl Workers {
             listeners: BTreeMap::new(),
             daemons: BTreeMap::new(),
             orphans: BTreeMap::new(),
+            ends: WorkerEnds::new(plan.named.as_ref().and_then(|named| named.log.clone())),
         }
     }
 

@@ -283,6 +283,11 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
         }
         ClientError::NoSuchRun(others) => Failure::failed(format!("there is no run named {name}"))
             .hint(format!("there is {}", sentence_list(others, LISTED))),
+        ClientError::Ended(ended) => {
+            let command = shell::os_command(&ended.info.command);
+            Failure::failed(format!("{name} has ended: {}", printable(&ended.why)))
+                .hint(format!("start it again: sameport run --name {name} … -- {command}"))
+        }
         ClientError::SupervisorDead(dead) => dead_supervisor(name, dead),
         ClientError::Unreachable(ConnectError::Busy) => {
             Failure::failed(format!("{supervisor} does not take another connection"))

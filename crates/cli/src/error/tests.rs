@@ -133,7 +133,8 @@ fn gone(running: &[i32]) -> ClientError {
         directory: "/".into(),
         since: 0,
     };
-    let mut record = RunRecord::new(&about, &[]);
+    let mut record =
+        RunRecord::new(&about, &[], sameport_supervisor::control::RunHistory::default());
     record.pid = 33;
     ClientError::SupervisorDead(DeadSupervisor {
         record: Some(record),

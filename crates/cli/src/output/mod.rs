@@ -6,6 +6,8 @@ pub(crate) mod attach;
 pub(crate) mod audit;
 pub(crate) mod doctor;
 #[cfg(target_os = "linux")]
+pub(crate) mod ended;
+#[cfg(target_os = "linux")]
 pub(crate) mod guard;
 mod json;
 pub(crate) mod listen;

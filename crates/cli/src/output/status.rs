@@ -9,7 +9,7 @@ use super::run::changes::phase_name;
 use super::run::events::pause;
 use super::shell::os_command;
 use super::table::table;
-use super::text::{age, cell_list, printable};
+use super::text::{age, cell_list, printable, sentence_list};
 use crate::error::{Failure, client_failure};
 use sameport_supervisor::control::client::{ClientError, RunEntry};
 use sameport_supervisor::control::protocol::{
@@ -81,6 +81,9 @@ pub(crate) fn text(status: &RunStatus, now: u64) -> String {
         os_command(&status.command),
         printable(&status.directory.to_string_lossy()),
     );
+    if let Some(log) = &status.log {
+        text.push_str(&format!("log: {}\n", printable(&log.to_string_lossy())));
+    }
     if !status.workers.is_empty() {
         let header = ["WORKER", "PID", "STATE", "SINCE", "RESTARTS", "ADDRESS", "CONNS"];
         let rows: Vec<_> = status.workers.iter().map(|it| worker_row(it, now)).collect();
@@ -96,7 +99,10 @@ pub(crate) fn text(status: &RunStatus, now: u64) -> String {
     let notes = notes(status, now);
     if !notes.is_empty() {
         text.push('\n');
-        notes.iter().for_each(|note| text.push_str(&format!("note: {}\n", printable(note))));
+        for (note, output) in notes {
+            text.push_str(&format!("note: {}\n", printable(&note)));
+            output.iter().for_each(|line| text.push_str(&format!("  | {}\n", printable(line))));
+        }
     }
     text
 }
@@ -130,9 +136,30 @@ fn address_row(address: &ListenStatus) -> [String; 6] {
     ]
 }
 
+/// One line for monitoring, and whether every worker is ready.
+pub(crate) fn check(status: &RunStatus, now: u64) -> (String, bool) {
+    let all_ready = ready(status) >= usize::from(status.copies);
+    let is_starting = |worker: &&WorkerStatus| {
+        !matches!(worker.state, WorkerPhase::Ready | WorkerPhase::Draining)
+    };
+    let others = status.workers.iter().filter(is_starting);
+    let reasons: Vec<String> = others.filter_map(|worker| worker_note(worker, now)).collect();
+    let (name, ready, copies) = (printable(&status.name), ready(status), status.copies);
+    let mut text = format!("{name}: {ready} of {copies} workers ready");
+    if !all_ready && !reasons.is_empty() {
+        text.push_str(&format!("; {}", printable(&sentence_list(reasons.iter(), LISTED))));
+    }
+    text.push('\n');
+    (text, all_ready)
+}
+
 /// The reasons behind unusual states of workers and addresses, and the remarks of the supervisor.
-fn notes(status: &RunStatus, now: u64) -> Vec<String> {
-    let workers = status.workers.iter().filter_map(|worker| worker_note(worker, now));
+/// Each with the output of its worker.
+fn notes(status: &RunStatus, now: u64) -> Vec<(String, &[String])> {
+    let workers = status
+        .workers
+        .iter()
+        .filter_map(|worker| Some((worker_note(worker, now)?, worker.history.output.as_slice())));
     let addresses = status.addresses.iter().flat_map(|it| {
         let not = |what: &str, is: &Result<(), String>| {
             let why = is.as_ref().err()?;
@@ -140,12 +167,13 @@ fn notes(status: &RunStatus, now: u64) -> Vec<String> {
         };
         [not("held", &it.held), not("steered", &it.steered)].into_iter().flatten()
     });
-    workers.chain(addresses).chain(status.remarks.iter().cloned()).collect()
+    let others = addresses.chain(status.remarks.iter().cloned());
+    workers.chain(others.map(|note| (note, &[][..]))).collect()
 }
 
 /// `worker 3: exited with 1; starts again in 7 s`.
 fn worker_note(worker: &WorkerStatus, now: u64) -> Option<String> {
-    let WorkerHistory { next_start, last_end, last_end_at } = &worker.history;
+    let WorkerHistory { next_start, last_end, last_end_at, .. } = &worker.history;
     let ordinal = worker.ordinal;
     if let Some(why) = &worker.why {
         let pause = next_start.map(|next| format!("; starts again{}", pause(now, Some(next))));
@@ -161,7 +189,7 @@ fn ready(status: &RunStatus) -> usize {
 }
 
 /// Zero if the clock was set back.
-fn elapsed(since: u64, now: u64) -> Duration {
+pub(super) fn elapsed(since: u64, now: u64) -> Duration {
     Duration::from_millis(now.saturating_sub(since))
 }
 
@@ -218,6 +246,7 @@ fn run_view(status: &RunStatus) -> Object<impl ObjectFields + '_> {
         workers: workers,
         addresses: addresses,
         remarks: &status.remarks,
+        log: status.log.as_ref().map(|log| log.to_string_lossy()),
     }
 }
 
@@ -233,6 +262,7 @@ fn worker_view(worker: &WorkerStatus) -> impl Serialize + '_ {
         next_start: worker.history.next_start.map(|at| at / 1000),
         last_exit: &worker.history.last_end,
         last_exit_at: worker.history.last_end_at.map(|at| at / 1000),
+        output: &worker.history.output,
         connections: worker.connections,
         addresses: &worker.addresses,
     }

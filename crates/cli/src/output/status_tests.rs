@@ -1,7 +1,7 @@
 //! The tables and the JSON of named runs.
 
 use sameport_supervisor::control::client::DeadSupervisor;
-use sameport_supervisor::control::{RunInfo, RunRecord};
+use sameport_supervisor::control::{RunHistory, RunInfo, RunRecord};
 
 use super::*;
 
@@ -50,6 +50,7 @@ fn status() -> RunStatus {
                     next_start: Some(NOW + 6_400),
                     last_end: Some("exited with 1".into()),
                     last_end_at: Some(NOW - 5_000),
+                    output: vec!["Traceback:".into(), "  \u{1b}[2Jerror".into()],
                 },
                 connections: None,
                 addresses: Vec::new(),
@@ -77,6 +78,7 @@ fn status() -> RunStatus {
             },
         ],
         remarks: vec!["the record could not be written: no space left".into()],
+        log: Some("/var/log/web.log".into()),
     }
 }
 
@@ -86,6 +88,7 @@ fn a_run_is_told_whole() {
 web: pid 33, 1 of 3 workers ready, since 2 h, by seccomp
 command: node server.js
 directory: /srv/web
+log: /var/log/web.log
 
 WORKER  PID  STATE     SINCE  RESTARTS  ADDRESS         CONNS
 1       41   ready     5 s    2         127.0.0.1:8080  12
@@ -99,6 +102,8 @@ udp    [::]:53         1        0      yes   yes
 
 note: worker 1: killed by SIGSEGV 5 min ago
 note: worker 3: exited with 1; starts again in 7 s
+  | Traceback:
+  |   \\u{1b}[2Jerror
 note: 127.0.0.1:8080 is not steered: nginx (pid 9) is in the group too
 note: the record could not be written: no space left
 ";
@@ -109,7 +114,7 @@ note: the record could not be written: no space left
 fn nothing_to_say_is_not_said() {
     let bare = RunStatus { workers: vec![], addresses: vec![], remarks: vec![], ..status() };
     // The clock was set back.
-    assert_eq!(text(&bare, 0).lines().count(), 3);
+    assert_eq!(text(&bare, 0).lines().count(), 4);
     assert!(text(&bare, 0).contains("since 0 s"));
     assert_eq!(list(&[], NOW), "");
 }
@@ -131,7 +136,7 @@ fn what_others_chose_does_not_steer_the_terminal() {
 fn runs() -> Vec<RunEntry> {
     let about =
         RunInfo { command: vec!["db".into(), "-x y".into()], directory: "/".into(), since: 0 };
-    let mut record = RunRecord::new(&about, &[]);
+    let mut record = RunRecord::new(&about, &[], RunHistory::default());
     record.pid = 7;
     let gone = DeadSupervisor { record: Some(record), running_workers: vec![8, 9] };
     vec![
@@ -163,12 +168,13 @@ fn json_keeps_its_shape() {
         r#""name":"web","pid":33,"sameport":"0.1.0","since":1699992800,"#,
         r#""command":["node","server.js"],"directory":"/srv/web","via":"seccomp","copies":3,"#,
         r#""workers":[{"worker":1,"pid":41,"state":"given-up","since":1699999995,"restarts":0,"#,
-        r#""why":null,"next_start":null,"last_exit":null,"last_exit_at":null,"#,
+        r#""why":null,"next_start":null,"last_exit":null,"last_exit_at":null,"output":[],"#,
         r#""connections":12,"addresses":["127.0.0.1:8080"]}],"#,
         r#""addresses":[{"proto":"tcp","address":"127.0.0.1:8080","members":3,"queue":2,"#,
         r#""backlog":384,"held":true,"not_held":null,"steered":false,"#,
         r#""not_steered":"nginx (pid 9) is in the group too"}],"#,
-        r#""remarks":["the record could not be written: no space left"]"#
+        r#""remarks":["the record could not be written: no space left"],"#,
+        r#""log":"/var/log/web.log""#
     );
     assert_eq!(json(&short), format!("{{\"version\":1,{run}}}\n"));
 

@@ -196,11 +196,12 @@ fn of_run(name: &str, others: &[i32]) -> Vec<i32> {
         .collect()
 }
 
-/// The files of a run in the runtime directory of its user.
+/// The files of a run in the runtime directory of its user, except the report about its end.
 fn files(setup: &RunSetup) -> Vec<String> {
     let dir = std::fs::read_dir(setup.dir.join("sameport"));
     let files = dir.into_iter().flatten().flatten();
-    files.map(|file| file.file_name().to_string_lossy().into_owned()).collect()
+    let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+    names.filter(|file| *file != format!("{}.ended", setup.name)).collect()
 }
 
 /// Whether every thread of a process has exited. The process can still be a zombie.

@@ -2,6 +2,7 @@
 //! clients.
 #![cfg(target_os = "linux")]
 
+mod after_the_end;
 mod children;
 mod crashes;
 mod each;

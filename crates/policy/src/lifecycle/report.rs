@@ -1,5 +1,6 @@
 //! The state of each worker, for status output.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::instance::{Pause, Slot};
@@ -28,6 +29,12 @@ pub struct WorkerReport {
 }
 
 impl Lifecycle {
+    /// The ordinal of each worker, its restarts after crashes, and the addresses that it listens on
+    /// when it is ready.
+    pub fn workers(&self) -> impl Iterator<Item = (u16, u32, &BTreeSet<String>)> {
+        self.slots.iter().map(|(ordinal, slot)| (*ordinal, slot.restarts, &slot.addresses))
+    }
+
     /// The time of the next start of a waiting worker; `None` if it waits for an address.
     #[must_use]
     pub fn next_start(&self, ordinal: u16) -> Option<Duration> {

@@ -28,6 +28,7 @@ pub const OPTIONS: &[&str] = &[
     "grace",
     "group",
     "listen",
+    "log",
     "map",
     "max-restarts",
     "name",

@@ -14,7 +14,7 @@ use super::codec::FrameError;
 use super::protocol::{
     ControlReply, ControlRequest, FaultKind, RunStatus, VERSION, VersionedRequest, WorkerUpdate,
 };
-use super::record::RunRecord;
+use super::record::{EndedRun, RunRecord};
 
 /// Time limit for a supervisor to accept a request and to send its status.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,6 +27,8 @@ const MAX_THREADS: usize = 16;
 pub enum ClientError {
     /// No run has this name; the names that exist.
     NoSuchRun(Vec<RunName>),
+    /// The run has ended.
+    Ended(Box<EndedRun>),
     /// Its supervisor was killed.
     SupervisorDead(DeadSupervisor),
     /// The control socket cannot be connected.
@@ -91,21 +93,34 @@ impl Client {
                 }
             });
         }
-        runs.retain(|(_, answer)| !matches!(answer, Err(ClientError::NoSuchRun(_))));
+        let is_over = |error: &ClientError| {
+            matches!(error, ClientError::NoSuchRun(_) | ClientError::Ended(_))
+        };
+        runs.retain(|(_, answer)| !answer.as_ref().is_err_and(is_over));
         runs
     }
 
-    /// The status of a run.
+    /// The status of a run; the report about its end if it has ended.
     ///
     /// # Errors
     ///
     /// See [`ClientError`].
     pub fn status(&self, name: &RunName) -> Result<Box<RunStatus>, ClientError> {
-        let mut connection = self.send(name, ControlRequest::Status)?;
+        let mut connection = match self.send(name, ControlRequest::Status) {
+            Err(ClientError::NoSuchRun(others)) => return Err(self.ended(name, others)),
+            other => other?,
+        };
         match connection.next()? {
             ControlReply::Status(status) => Ok(status),
             other => Err(connection.unexpected(&other)),
         }
+    }
+
+    /// The report about the end of a run that does not exist.
+    fn ended(&self, name: &RunName, others: Vec<RunName>) -> ClientError {
+        let report = run_files::read_ended(name, &self.folders);
+        let report = report.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        report.map_or(ClientError::NoSuchRun(others), |ended| ClientError::Ended(Box::new(ended)))
     }
 
     /// Sends a request and waits until it is executed. `hear` gets the updates. The supervisor executes

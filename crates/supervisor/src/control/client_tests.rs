@@ -146,7 +146,11 @@ fn of_a_dead_supervisor_its_record_and_its_workers_are_left() {
     });
     let pids = sleepers.each_ref().map(|child| child.id().cast_signed());
     let about = RunInfo { since: 5, ..about() };
-    let record = RunRecord::new(&about, &[pids[0], pids[1], i32::MAX, -1]);
+    let record = RunRecord::new(
+        &about,
+        &[pids[0], pids[1], i32::MAX, -1],
+        crate::control::RunHistory::default(),
+    );
     drop(claim.listen().unwrap());
     let dead = |running: &[i32]| match runs(&folder).status(&web()) {
         Err(ClientError::SupervisorDead(DeadSupervisor {

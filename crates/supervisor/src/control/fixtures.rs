@@ -115,5 +115,6 @@ pub(crate) fn status() -> RunStatus {
         workers: Vec::new(),
         addresses: Vec::new(),
         remarks: Vec::new(),
+        log: None,
     }
 }

@@ -15,6 +15,6 @@ pub mod record;
 pub mod server;
 pub mod socket;
 
-pub use record::{RunInfo, RunRecord};
+pub use record::{EndedRun, EndedWorker, RunHistory, RunInfo, RunRecord};
 pub use server::{PendingRequest, Responder};
 pub use socket::{ControlSocket, InheritedControlSocket};

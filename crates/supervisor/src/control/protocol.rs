@@ -178,6 +178,9 @@ pub struct RunStatus {
     pub addresses: Vec<ListenStatus>,
     /// Restrictions of this run, with their reasons.
     pub remarks: Vec<String>,
+    /// The file with the output of the workers.
+    #[serde(default)]
+    pub log: Option<OsString>,
 }
 
 /// The process of a worker. A worker that is being replaced has two.
@@ -216,6 +219,9 @@ pub struct WorkerHistory {
     /// When it ended last, in milliseconds since 1970.
     #[serde(default)]
     pub last_end_at: Option<u64>,
+    /// The last lines that it wrote to the log file before it ended badly.
+    #[serde(default)]
+    pub output: Vec<String>,
 }
 
 /// One address of a named run.

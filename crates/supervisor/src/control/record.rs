@@ -27,16 +27,72 @@ pub struct RunRecord {
     pub info: RunInfo,
     /// Identities of the workers' first processes: the kernel reuses pids.
     workers: Vec<String>,
+    /// The workers.
+    #[serde(default)]
+    pub history: RunHistory,
+}
+
+/// What a run did, for a look at it after its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunHistory {
+    /// The file with the output of the workers.
+    #[serde(default)]
+    pub log: Option<OsString>,
+    /// The workers.
+    #[serde(default)]
+    pub workers: Vec<EndedWorker>,
+}
+
+/// A worker of a run that has ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedWorker {
+    /// The worker's ordinal, from 1.
+    pub ordinal: u16,
+    /// Number of restarts after a crash.
+    #[serde(default)]
+    pub restarts: u32,
+    /// How it ended last; `None` if it has not ended.
+    #[serde(default)]
+    pub last_end: Option<String>,
+    /// When it ended last, in milliseconds since 1970.
+    #[serde(default)]
+    pub last_end_at: Option<u64>,
+    /// The addresses that it listened on when it was ready, each with its protocol: `tcp 0.0.0.0:80`.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// The last lines that it wrote to the log file before it ended badly.
+    #[serde(default)]
+    pub output: Vec<String>,
+}
+
+/// The report about the end of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedRun {
+    /// The pid of the supervisor.
+    pub pid: i32,
+    /// The run.
+    #[serde(flatten)]
+    pub info: RunInfo,
+    /// The end, in milliseconds since 1970.
+    pub ended: u64,
+    /// Why it ended.
+    pub why: String,
+    /// The exit code of the supervisor.
+    pub exit_code: u8,
+    /// The workers.
+    #[serde(default)]
+    pub history: RunHistory,
 }
 
 impl RunRecord {
     /// The record of this supervisor, with these first processes of workers.
-    pub fn new(about: &RunInfo, workers: &[i32]) -> Self {
+    pub fn new(about: &RunInfo, workers: &[i32], history: RunHistory) -> Self {
         let identity = |pid: &i32| ProcessIdentity::of(u32::try_from(*pid).ok()?).ok();
         Self {
             pid: std::process::id().cast_signed(),
             info: about.clone(),
             workers: workers.iter().filter_map(identity).map(|it| it.to_string()).collect(),
+            history,
         }
     }
 

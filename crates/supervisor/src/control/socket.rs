@@ -13,7 +13,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::record::{RunInfo, RunRecord};
+use super::record::{EndedRun, RunHistory, RunInfo, RunRecord};
 use super::server::{PendingRequest, serve};
 
 /// A listening control socket. Its files are removed when it is dropped.
@@ -64,13 +64,24 @@ impl ControlSocket {
         Ok((Self { claim, info: about, listener, close: closed, server: serving }, calls))
     }
 
+    /// Writes the report about the end of the run, which remains for `status`.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing a file.
+    pub fn write_ended(&self, ended: &EndedRun) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(ended)?;
+        bytes.push(b'\n');
+        Ok(self.claim.write_ended(&bytes)?)
+    }
+
     /// Replaces the record, with these first processes of workers.
     ///
     /// # Errors
     ///
     /// Those of writing a file.
-    pub fn write_record(&self, workers: &[i32]) -> io::Result<()> {
-        let record = RunRecord::new(&self.info, workers);
+    pub fn write_record(&self, workers: &[i32], history: RunHistory) -> io::Result<()> {
+        let record = RunRecord::new(&self.info, workers, history);
         let mut bytes = serde_json::to_vec(&record)?;
         bytes.push(b'\n');
         Ok(self.claim.write_record(&bytes)?)

@@ -1,6 +1,6 @@
 //! The actions that the lifecycle orders.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -37,10 +37,11 @@ impl NamedRun<'_> {
                     );
                 }
                 Action::CheckReady(start) => {
-                    let pid = self.workers.get(start).map_or(0, |first| first.pid);
+                    let Some(FirstProcess { pid, ordinal, .. }) = self.workers.get(start) else {
+                        continue;
+                    };
                     let has_predecessor = self.lifecycle.requires_addresses(start);
-                    let last_run = BTreeSet::new();
-                    let worker = CheckedWorker { start, pid, has_predecessor, last_run };
+                    let worker = CheckedWorker { start, ordinal, pid, has_predecessor };
                     self.readiness.start(worker, &self.pool);
                 }
                 Action::UpdateSteering => {
@@ -69,7 +70,7 @@ impl NamedRun<'_> {
         command: usize,
         predecessor: Option<InstanceId>,
     ) -> Result<(), StartError> {
-        let command = &self.workers.commands[command];
+        let command = self.workers.commands[command].clone();
         let mut options: SpawnOptions<'_> = self.interposer.spawn_options(ordinal);
         command.launch.apply(&mut options);
         options.own_group = true;
@@ -91,6 +92,8 @@ impl NamedRun<'_> {
             let environment = self.options.environment.clone();
             options.listen_fds = Some(ListenFds { sockets, environment });
         }
+        let output = self.workers.ends.open_log(start).map_err(StartError::Log)?;
+        options.output = output.as_ref().map(AsFd::as_fd);
         let worker = process::spawn(&command.words, &options)?;
         drop(options);
         let first = FirstProcess { pid: worker.pid, ordinal, detached: false };

@@ -11,7 +11,7 @@ use sameport_sys::seccomp::NotifyListener;
 use sameport_sys::systemd::notify::ServiceManager;
 
 use super::control_endpoint::ControlEndpoint;
-use super::{NamedRun, ROUND, Schedule};
+use super::{NamedRun, ROUND, Schedule, history};
 use crate::control::{ControlSocket, RunInfo, client};
 use crate::drain::Drains;
 use crate::error::RunError;
@@ -47,6 +47,7 @@ impl<'a> NamedRun<'a> {
             directory: plan.launch.directory.as_ref().unwrap_or(&options.directory).into(),
             since: client::now(),
         };
+        let last_run = history::addresses_of(&claim.take_earlier(), &info);
         let socket = ControlSocket::open(claim, info.clone())
             .map_err(|error| RunError::System("listen", error))?;
         let control = ControlEndpoint::new(socket, info, manager);
@@ -59,12 +60,13 @@ impl<'a> NamedRun<'a> {
             lifecycle,
             pool,
             workers: Workers::new(plan),
-            readiness: Readiness::new(options.ready.clone(), options.expect.clone())?,
+            readiness: Readiness::new(&options.ready)?,
             drains: Drains::default(),
             control,
             schedule: Schedule { next_round: ROUND, ..Schedule::default() },
             events: Vec::new(),
         };
+        run.readiness.set_last_run(last_run);
         for action in run.lifecycle.start_all(Duration::ZERO) {
             let Action::Start { instance, ordinal, command, predecessor } = action else {
                 continue;
@@ -100,7 +102,7 @@ impl<'a> NamedRun<'a> {
             lifecycle,
             pool: SocketPool::new(options.queue, manager.clone()),
             workers: Workers::new(plan),
-            readiness: Readiness::new(options.ready.clone(), options.expect.clone())?,
+            readiness: Readiness::new(&options.ready)?,
             drains: Drains::default(),
             control: ControlEndpoint::new(socket, state.info, manager),
             schedule: Schedule { next_round: state.clock + ROUND, ..Schedule::default() },

@@ -16,6 +16,8 @@ pub(super) struct ControlEndpoint {
     pub(super) responders: Vec<Responder>,
     /// Whether a request, and not a signal, asked the run to stop.
     pub(super) stop_requested: bool,
+    /// The signal that asked the run to stop.
+    pub(super) stop_signal: Option<i32>,
     pub(super) manager: ManagerReport,
 }
 
@@ -26,6 +28,14 @@ impl ControlEndpoint {
         manager: Option<Arc<ServiceManager>>,
     ) -> Self {
         let manager = ManagerReport::new(manager);
-        Self { socket, requests, info, responders: Vec::new(), stop_requested: false, manager }
+        Self {
+            socket,
+            requests,
+            info,
+            responders: Vec::new(),
+            stop_requested: false,
+            stop_signal: None,
+            manager,
+        }
     }
 }

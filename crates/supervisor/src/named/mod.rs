@@ -7,6 +7,7 @@
 mod actions;
 mod begin;
 mod control_endpoint;
+mod history;
 mod port_wait;
 mod reexec;
 mod requests;
@@ -39,6 +40,9 @@ use crate::runtime::STOPPING;
 use crate::termination::{SIGTERM, Termination};
 use crate::workers::Workers;
 use control_endpoint::ControlEndpoint;
+use history::RunEnd;
+
+const SIGHUP: i32 = 1;
 
 /// Interval of the search for changes that nothing reports.
 const ROUND: Duration = Duration::from_secs(1);
@@ -117,6 +121,7 @@ impl Supervise for NamedRun<'_> {
             }
             return;
         }
+        self.control.stop_signal.get_or_insert(number);
         let actions = match self.lifecycle.is_stopping() {
             true => self.lifecycle.kill(now),
             false => {
@@ -130,6 +135,7 @@ impl Supervise for NamedRun<'_> {
     /// one hurries nothing.
     fn hung_up(&mut self, from_terminal: bool, monitor: &mut Monitor<'_>) {
         if !self.lifecycle.is_stopping() {
+            self.control.stop_signal = Some(SIGHUP);
             self.signalled(SIGTERM, from_terminal, monitor);
         }
     }
@@ -185,7 +191,12 @@ impl Supervise for NamedRun<'_> {
     }
 
     async fn finish(self, monitor: Monitor<'_>, reports: Receiver<Report>) -> u8 {
+        let history = history::of_run(self.options, &self.lifecycle, &self.workers.ends);
         let Self { interposer, reporter, control, schedule, pool, .. } = self;
+        let (requested, signal) = (control.stop_requested, control.stop_signal);
+        let end = RunEnd { outcome: schedule.outcome, requested, signal };
+        // With a full disk `status` knows nothing of the run.
+        let _ = control.socket.write_ended(&end.report(&control.info, history));
         reporter.end();
         if control.stop_requested {
             pool.clear_store();
@@ -199,16 +210,14 @@ impl Supervise for NamedRun<'_> {
             responder.finish(ControlReply::Done);
         }
         control.socket.close().await;
-        match schedule.outcome {
-            Some(RunOutcome::GivenUp(exit)) => exit.code().max(1),
-            Some(RunOutcome::Stopped) | None => 0,
-        }
+        end.exit_code()
     }
 }
 
 impl NamedRun<'_> {
     fn ready(&mut self, start: InstanceId, now: Duration) {
         self.settle_listeners(start);
+        self.workers.ends.ready(start);
         let actions = self.lifecycle.ready(start, now);
         self.execute(actions, now);
         self.pool.expect(self.lifecycle.addresses());
@@ -290,6 +299,10 @@ impl NamedRun<'_> {
         self.take_listens(now);
         self.pool.ended(start);
         self.workers.forget_daemons(start);
+        if let Some(first) = self.workers.get(start) {
+            let was_told = self.lifecycle.is_leaving(start);
+            self.workers.ends.ended(start, first.ordinal, exit, was_told);
+        }
         let actions = self.lifecycle.exited(start, exit, now);
         self.execute(actions, now);
         self.workers.remove(start, &self.pool);

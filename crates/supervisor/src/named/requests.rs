@@ -7,7 +7,7 @@ use std::time::Duration;
 use sameport_policy::bind::each;
 use sameport_policy::lifecycle::{Action, RequestFailure, RunRequest, WorkerChange, WorkerState};
 
-use super::NamedRun;
+use super::{NamedRun, history};
 use crate::control::protocol::{ControlReply, ControlRequest, RunStatus, WorkerUpdate};
 use crate::control::{PendingRequest, client, command};
 use crate::event::RunEvent;
@@ -187,7 +187,8 @@ impl NamedRun<'_> {
     pub(crate) fn write_record(&self) {
         let pids: Vec<i32> = self.workers.pids().into_values().collect();
         // With a full disk the run goes on, and those clients learn less.
-        let _ = self.control.socket.write_record(&pids);
+        let history = history::of_run(self.options, &self.lifecycle, &self.workers.ends);
+        let _ = self.control.socket.write_record(&pids, history);
     }
 
     fn status(&self, now: Duration) -> RunStatus {
@@ -199,6 +200,7 @@ impl NamedRun<'_> {
             lifecycle: &self.lifecycle,
             pool: &self.pool,
             pids: &self.workers.pids(),
+            ends: &self.workers.ends,
             now,
         }
         .status()

@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::RunError;
 use crate::launch::LaunchOptions;
-use crate::plan::ReadyCheck;
+use crate::plan::{ReadyCheck, ReadyOptions};
 use crate::pool::SocketPool;
 use crate::termination::SIGKILL;
 use crate::workers::Workers;
@@ -55,6 +55,8 @@ pub(crate) struct Readiness {
     check: ReadyCheck,
     /// The addresses that every worker must listen on.
     expect: Vec<AddrSpec>,
+    /// The addresses of each worker in the last run.
+    last_run: BTreeMap<u16, BTreeSet<String>>,
     probes: BTreeMap<InstanceId, JoinHandle<()>>,
     results: (mpsc::Sender<ProbeResult>, mpsc::Receiver<ProbeResult>),
     commands: (mpsc::Sender<CheckCommand>, mpsc::Receiver<CheckCommand>),
@@ -70,7 +72,8 @@ pub(crate) struct Readiness {
 
 impl Readiness {
     /// To be called within a tokio runtime.
-    pub(crate) fn new(check: ReadyCheck, expect: Vec<AddrSpec>) -> Result<Self, RunError> {
+    pub(crate) fn new(options: &ReadyOptions) -> Result<Self, RunError> {
+        let ReadyOptions { check, expect } = options.clone();
         let socket = (check == ReadyCheck::Notify)
             .then(|| NotifySocket::open().map_err(io::Error::from)?.into_async())
             .transpose()
@@ -78,6 +81,7 @@ impl Readiness {
         Ok(Self {
             check,
             expect,
+            last_run: BTreeMap::new(),
             probes: BTreeMap::new(),
             results: mpsc::channel(QUEUE),
             commands: mpsc::channel(QUEUE),
@@ -86,6 +90,11 @@ impl Readiness {
             notified: BTreeSet::new(),
             awaited: BTreeSet::new(),
         })
+    }
+
+    /// Sets the addresses of each worker in the last run, as the lifecycle knows them.
+    pub(crate) fn set_last_run(&mut self, addresses: BTreeMap<u16, BTreeSet<String>>) {
+        self.last_run = addresses;
     }
 
     /// Waits for the next message. Cancel safe.
@@ -116,11 +125,12 @@ impl Readiness {
 
     /// Starts to check a worker, until it is ready or removed.
     pub(crate) fn start(&mut self, worker: CheckedWorker, pool: &SocketPool) {
-        let start = worker.start;
+        let CheckedWorker { start, ordinal, .. } = worker;
         let probe = ReadinessProbe {
             worker,
             check: self.check.clone(),
             expect: self.expect.clone(),
+            last_run: self.last_run.get(&ordinal).cloned().unwrap_or_default(),
             pool: pool.clone(),
             commands: self.commands.0.clone(),
             results: self.results.0.clone(),

@@ -29,6 +29,8 @@ pub(super) struct ReadinessProbe {
     pub(super) worker: CheckedWorker,
     pub(super) check: ReadyCheck,
     pub(super) expect: Vec<AddrSpec>,
+    /// The addresses of the same worker in the last run, as the lifecycle knows them.
+    pub(super) last_run: BTreeSet<String>,
     pub(super) pool: SocketPool,
     pub(super) commands: mpsc::Sender<CheckCommand>,
     pub(super) results: mpsc::Sender<ProbeResult>,
@@ -92,7 +94,7 @@ impl ReadinessProbe {
             let facts = FirstStartFacts {
                 expect: &self.expect,
                 has_predecessor: self.worker.has_predecessor || announces,
-                last_run: &self.worker.last_run,
+                last_run: &self.last_run,
                 listening: &known,
                 quiet_for: since.elapsed(),
             };

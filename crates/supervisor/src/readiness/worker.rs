@@ -1,6 +1,5 @@
 //! What the supervisor and the probe of a worker tell each other.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use sameport_policy::lifecycle::InstanceId;
@@ -21,12 +20,11 @@ pub(crate) struct CheckCommand {
 #[derive(Debug)]
 pub(crate) struct CheckedWorker {
     pub(crate) start: InstanceId,
+    pub(crate) ordinal: u16,
     /// Its first process.
     pub(crate) pid: i32,
     /// Whether the lifecycle requires the addresses of a predecessor.
     pub(crate) has_predecessor: bool,
-    /// The addresses of the same worker in the last run, as the lifecycle knows them.
-    pub(crate) last_run: BTreeSet<String>,
 }
 
 /// The result of a probe: the worker is ready, or why it is not yet.

@@ -54,6 +54,8 @@ pub struct SpawnOptions<'a> {
     /// The working directory of the worker, if not the one of this process. A program with a slash in
     /// its name is searched from it.
     pub directory: Option<PathBuf>,
+    /// The standard output and error of the worker, if not those of this process.
+    pub output: Option<BorrowedFd<'a>>,
 }
 
 /// Why a worker did not start. No process is left.
@@ -74,6 +76,9 @@ pub enum StartError {
     /// The worker could not join its cgroup.
     #[error("{0}")]
     Cgroup(Errno),
+    /// The file for its output could not be opened.
+    #[error("log file: {0}")]
+    Log(io::Error),
     /// The worker could not get its user and groups.
     #[error("setresuid: {0}")]
     User(Errno),
@@ -112,6 +117,10 @@ pub fn spawn(
     }
     if options.own_group {
         child.process_group(0);
+    }
+    if let Some(output) = options.output {
+        let output = || output.try_clone_to_owned().map_err(StartError::Fork);
+        child.stdout(output()?).stderr(output()?);
     }
     let mut setup = ChildSetup::new(command, options, child_channel).map_err(StartError::Fork)?;
     // SAFETY: `run` is async-signal-safe: it makes system calls on values from before the fork, and

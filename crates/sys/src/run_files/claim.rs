@@ -11,9 +11,10 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use sameport_policy::model::name::RunName;
 
+use super::find::{list_ended, read_file};
 use super::{
-    SupervisorState, connect_supervisor, lock_file, record_file, socket_address, socket_file,
-    unfinished,
+    ENDED, SupervisorState, connect_supervisor, ended_file, lock_file, record_file, socket_address,
+    socket_file, unfinished,
 };
 use crate::fd::inherit;
 use crate::private_dir;
@@ -27,6 +28,15 @@ pub struct NameClaim {
     folder: OwnedFd,
     path: PathBuf,
     lock: OwnedFd,
+}
+
+/// The files of the last run of a name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EarlierRun {
+    /// The record, if its supervisor was killed.
+    pub record: Option<Vec<u8>>,
+    /// The report about its end, if it ended in order.
+    pub ended: Option<Vec<u8>>,
 }
 
 /// Why a name could not be claimed.
@@ -140,14 +150,46 @@ impl NameClaim {
     ///
     /// Errors of writing a file, such as ENOSPC. The old record remains.
     pub fn write_record(&self, bytes: &[u8]) -> Result<(), Errno> {
-        let (file, unfinished) = (record_file(&self.name), unfinished(&record_file(&self.name)));
+        self.write_file(&record_file(&self.name), bytes)
+    }
+
+    /// Writes the report about the end of the run, which remains when the claim is dropped. Removes
+    /// the oldest reports of other runs, so that the directory has 32 at most.
+    ///
+    /// # Errors
+    ///
+    /// Errors of writing a file, such as ENOSPC.
+    pub fn write_ended(&self, bytes: &[u8]) -> Result<(), Errno> {
+        const MOST: usize = 32;
+        self.write_file(&ended_file(&self.name), bytes)?;
+        let reports = list_ended(&self.folder).unwrap_or_default();
+        let surplus = reports.len().saturating_sub(MOST);
+        reports.iter().take(surplus).for_each(|(_, file)| self.remove(file));
+        Ok(())
+    }
+
+    /// What the last run of the name left. Removes the report about its end; the first record of this
+    /// run replaces its record.
+    #[must_use]
+    pub fn take_earlier(&self) -> EarlierRun {
+        let ended = ended_file(&self.name);
+        let earlier = EarlierRun {
+            record: read_file(&self.folder, &record_file(&self.name)),
+            ended: read_file(&self.folder, &ended),
+        };
+        self.remove(&ended);
+        earlier
+    }
+
+    fn write_file(&self, file: &str, bytes: &[u8]) -> Result<(), Errno> {
+        let unfinished = unfinished(file);
         self.remove(&unfinished);
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mode = Mode::from_raw_mode(0o600);
         let file_fd = rustix::fs::openat(&self.folder, &unfinished, flags, mode)?;
         let written = private_dir::write_all(&file_fd, bytes)
-            .and_then(|()| rustix::fs::renameat(&self.folder, &unfinished, &self.folder, &file));
+            .and_then(|()| rustix::fs::renameat(&self.folder, &unfinished, &self.folder, file));
         written.inspect_err(|_| self.remove(&unfinished))
     }
 
@@ -196,9 +238,11 @@ impl NameClaim {
 impl Drop for NameClaim {
     fn drop(&mut self) {
         // The lock last: without it, no other supervisor creates files of this name.
-        for file in [socket_file(&self.name), record_file(&self.name)] {
+        for file in [socket_file(&self.name), record_file(&self.name), ended_file(&self.name)] {
             self.remove(&unfinished(&file));
-            self.remove(&file);
+            if !file.ends_with(ENDED) {
+                self.remove(&file);
+            }
         }
         self.remove(&lock_file(&self.name));
         // Fails with ENOTEMPTY while other names have files there.

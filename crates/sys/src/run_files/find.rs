@@ -6,13 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use sameport_policy::model::name::RunName;
 
-use super::{record_file, socket_address, socket_file};
+use super::{ENDED, ended_file, record_file, socket_address, socket_file};
 use crate::private_dir;
 use crate::private_dir::DirRefusal;
 
@@ -124,10 +124,51 @@ fn connect(
     Ok((UnixStream::from(socket), peer.pid.as_raw_nonzero().get()))
 }
 
+/// The report about the end of the last run of a name: the newest one in these directories.
+#[must_use]
+pub fn read_ended(name: &RunName, folders: &[PathBuf]) -> Option<Vec<u8>> {
+    let file = ended_file(name);
+    let mut found: Vec<_> = folders
+        .iter()
+        .filter_map(|folder| open(folder))
+        .filter_map(|folder| Some((changed_at(&folder, &file)?, read_file(&folder, &file)?)))
+        .collect();
+    found.sort();
+    found.pop().map(|(_, bytes)| bytes)
+}
+
+/// The reports about ended runs in a directory, the oldest first: when each was written, and its name.
+pub(super) fn list_ended(folder: &OwnedFd) -> Option<Vec<((i64, i64), String)>> {
+    let entries = Dir::read_from(folder).ok()?;
+    let mut reports: Vec<_> = entries
+        .flatten()
+        .take(ENTRY_LIMIT)
+        .filter_map(|entry| {
+            let file = entry.file_name().to_str().ok()?.to_owned();
+            let is_report = file.strip_suffix(ENDED)?.parse::<RunName>().is_ok();
+            let written = changed_at(folder, &file)?;
+            is_report.then_some((written, file))
+        })
+        .collect();
+    reports.sort();
+    Some(reports)
+}
+
+/// When a file was written: seconds and nanoseconds since 1970.
+fn changed_at(folder: &OwnedFd, file: &str) -> Option<(i64, i64)> {
+    let stat = rustix::fs::statat(folder, file, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some((stat.st_mtime, i64::try_from(stat.st_mtime_nsec).ok()?))
+}
+
 /// The record of a supervisor.
 fn record(folder: &OwnedFd, name: &RunName) -> Option<Vec<u8>> {
+    read_file(folder, &record_file(name))
+}
+
+/// The content of a regular file.
+pub(super) fn read_file(folder: &OwnedFd, file: &str) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = rustix::fs::openat(folder, record_file(name), flags, Mode::empty()).ok()?;
+    let file = rustix::fs::openat(folder, file, flags, Mode::empty()).ok()?;
     let is_file = FileType::from_raw_mode(rustix::fs::fstat(&file).ok()?.st_mode).is_file();
     let mut bytes = Vec::new();
     let read = std::fs::File::from(file).take(LONGEST_RECORD).read_to_end(&mut bytes);

@@ -2,7 +2,8 @@
 //!
 //! A run has three files in a directory that only its user can write to: `NAME.lock`, locked
 //! (`flock(2)`) while the supervisor lives, also across its `exec`; `NAME.sock`, its control socket;
-//! `NAME.json`, a record of the supervisor that remains readable after a crash.
+//! `NAME.json`, a record of the supervisor that remains readable after a crash. A run that has ended
+//! leaves `NAME.ended`, a report about its end, until the next run of the name starts.
 
 mod claim;
 mod find;
@@ -14,8 +15,8 @@ use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 use sameport_policy::model::name::RunName;
 
-pub use claim::{ClaimError, InheritedClaim, NameClaim};
-pub use find::{ConnectError, SupervisorState, connect_supervisor, list_names};
+pub use claim::{ClaimError, EarlierRun, InheritedClaim, NameClaim};
+pub use find::{ConnectError, SupervisorState, connect_supervisor, list_names, read_ended};
 
 /// The directories of named runs, the preferred one first. `runtime` is the value of
 /// XDG_RUNTIME_DIR.
@@ -47,6 +48,13 @@ fn socket_file(name: &RunName) -> String {
 fn record_file(name: &RunName) -> String {
     format!("{name}.json")
 }
+
+fn ended_file(name: &RunName) -> String {
+    format!("{name}{ENDED}")
+}
+
+/// The suffix of a report about the end of a run.
+const ENDED: &str = ".ended";
 
 /// The temporary name of a file that is being written. Names of runs never begin with a dot, and only
 /// the holder of the lock writes.

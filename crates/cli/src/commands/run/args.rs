@@ -164,6 +164,10 @@ pub(super) struct KeepingArgs {
     /// Number of restarts after consecutive crashes, before a worker is given up [default: no limit]
     #[arg(long, value_name = "N", requires = "name")]
     pub(super) max_restarts: Option<u32>,
+    /// Append the standard output and error of the workers to this file; `status` shows the last lines
+    /// of a worker that ended badly
+    #[arg(long, value_name = "FILE", requires = "name")]
+    pub(super) log: Option<PathBuf>,
     /// A worker is ready only when it listens on this port, or on this address and port; can be
     /// repeated [default: the addresses of the last run, or those that it opens within 200 ms]
     #[arg(long, value_name = "PORT", requires = "name", value_parser = expected)]

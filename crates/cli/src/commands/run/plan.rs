@@ -8,7 +8,8 @@ use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::systemd::Activation;
 use sameport_supervisor::{
     BindOptions, ChildPolicy, HANDOVER_FD, InterposerChoice, InterposerKind, LaunchOptions,
-    NamedOptions, PreloadOptions, ReadyCheck, RunEnvironment, RunPlan, SharingScope, WorkerUser,
+    NamedOptions, PreloadOptions, ReadyCheck, ReadyOptions, RunEnvironment, RunPlan, SharingScope,
+    WorkerUser,
 };
 
 use super::args::{
@@ -101,14 +102,17 @@ fn named_options(copies: u16, args: NamedArgs) -> Option<NamedOptions> {
             drain: args.drain.mode(),
             drain_timeout: args.drain.drain_timeout,
         },
-        ready: match args.ready {
-            None => ReadyCheck::Listens,
-            Some(ReadyArgument::Tcp) => ReadyCheck::Tcp,
-            Some(ReadyArgument::Http(target)) => ReadyCheck::Http(target),
-            Some(ReadyArgument::Notify) => ReadyCheck::Notify,
-            Some(ReadyArgument::Exec(command)) => ReadyCheck::Exec(command),
+        ready: ReadyOptions {
+            check: match args.ready {
+                None => ReadyCheck::Listens,
+                Some(ReadyArgument::Tcp) => ReadyCheck::Tcp,
+                Some(ReadyArgument::Http(target)) => ReadyCheck::Http(target),
+                Some(ReadyArgument::Notify) => ReadyCheck::Notify,
+                Some(ReadyArgument::Exec(command)) => ReadyCheck::Exec(command),
+            },
+            expect: args.keeping.expect,
         },
-        expect: args.keeping.expect,
+        log: args.keeping.log.map(|log| env::current_dir().unwrap_or_default().join(log)),
         hold: !args.no_hold,
         stop_signal: args.drain.stop_signal,
         queue: match args.queue {
