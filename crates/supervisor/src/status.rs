@@ -47,6 +47,8 @@ impl StatusFacts<'_> {
             copies: self.lifecycle.copies(),
             workers: workers.iter().map(|worker| self.worker(worker, &connections)).collect(),
             addresses: addresses.iter().map(address_status).collect(),
+            drain: Some(self.options.settings.drain.name().to_owned()),
+            drains_itself: self.drains_itself(),
             remarks: self.remarks(&addresses),
             log: self.options.log.as_ref().map(Into::into),
         }
@@ -88,6 +90,13 @@ impl StatusFacts<'_> {
                 output: self.ends.output(worker.ordinal).to_vec(),
             },
         }
+    }
+
+    /// Whether the command that serves is known to drain by itself.
+    fn drains_itself(&self) -> bool {
+        let serving = self.lifecycle.serving();
+        let command = serving.first().and_then(|start| self.lifecycle.command(*start));
+        command.is_some_and(|command| self.lifecycle.drains_itself(command))
     }
 
     fn remarks(&self, addresses: &[AddressStatus]) -> Vec<String> {

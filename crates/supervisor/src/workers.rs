@@ -72,7 +72,10 @@ impl Workers {
     /// The worker with this first process.
     pub(crate) fn by_pid(&self, pid: i32) -> Option<(InstanceId, FirstProcess)> {
         let mut workers = self.first.iter();
-        workers.find(|(_, first)| first.pid == pid).map(|(start, first)| (*start, *first))
+        // The pid of a first process that was reaped can be another process's.
+        workers
+            .find(|(_, first)| first.pid == pid && !first.detached)
+            .map(|(start, first)| (*start, *first))
     }
 
     /// The pids of the first processes.

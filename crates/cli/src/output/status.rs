@@ -68,10 +68,20 @@ fn dead(error: &ClientError) -> [String; 5] {
     ]
 }
 
+/// What a worker finishes before it ends. Empty for a supervisor of an earlier build.
+fn drain_line(status: &RunStatus) -> String {
+    let Some(drain) = &status.drain else { return String::new() };
+    let itself = match (drain.as_str(), status.drains_itself) {
+        ("busy", true) => ": this command finishes its connections itself after the stop signal",
+        _ => "",
+    };
+    format!("drain: {}{itself}\n", printable(drain))
+}
+
 /// One run in full. `now`: milliseconds since 1970.
 pub(crate) fn text(status: &RunStatus, now: u64) -> String {
     let mut text = format!(
-        "{}: pid {}, {} of {} workers ready, since {}, by {}\ncommand: {}\ndirectory: {}\n",
+        "{}: pid {}, {} of {} workers ready, since {}, by {}\ncommand: {}\ndirectory: {}\n{}",
         printable(&status.name),
         status.pid,
         ready(status),
@@ -80,6 +90,7 @@ pub(crate) fn text(status: &RunStatus, now: u64) -> String {
         printable(&status.via),
         os_command(&status.command),
         printable(&status.directory.to_string_lossy()),
+        drain_line(status),
     );
     if let Some(log) = &status.log {
         text.push_str(&format!("log: {}\n", printable(&log.to_string_lossy())));
@@ -243,6 +254,8 @@ fn run_view(status: &RunStatus) -> Object<impl ObjectFields + '_> {
         directory: status.directory.to_string_lossy(),
         via: &status.via,
         copies: status.copies,
+        drain: &status.drain,
+        drains_itself: status.drains_itself,
         workers: workers,
         addresses: addresses,
         remarks: &status.remarks,

@@ -77,6 +77,8 @@ fn status() -> RunStatus {
                 steered: Ok(()),
             },
         ],
+        drain: Some("busy".into()),
+        drains_itself: false,
         remarks: vec!["the record could not be written: no space left".into()],
         log: Some("/var/log/web.log".into()),
     }
@@ -88,6 +90,7 @@ fn a_run_is_told_whole() {
 web: pid 33, 1 of 3 workers ready, since 2 h, by seccomp
 command: node server.js
 directory: /srv/web
+drain: busy
 log: /var/log/web.log
 
 WORKER  PID  STATE     SINCE  RESTARTS  ADDRESS         CONNS
@@ -166,7 +169,8 @@ fn json_keeps_its_shape() {
     };
     let run = concat!(
         r#""name":"web","pid":33,"sameport":"0.1.0","since":1699992800,"#,
-        r#""command":["node","server.js"],"directory":"/srv/web","via":"seccomp","copies":3,"#,
+        r#""command":["node","server.js"],"directory":"/srv/web","via":"seccomp","copies":3,"drain":"busy","#,
+        r#""drains_itself":false,"#,
         r#""workers":[{"worker":1,"pid":41,"state":"given-up","since":1699999995,"restarts":0,"#,
         r#""why":null,"next_start":null,"last_exit":null,"last_exit_at":null,"output":[],"#,
         r#""connections":12,"addresses":["127.0.0.1:8080"]}],"#,

@@ -68,6 +68,12 @@ impl DrainWatch {
         self.since.saturating_add(self.limit)
     }
 
+    /// What the worker finishes.
+    #[must_use]
+    pub fn mode(&self) -> DrainMode {
+        self.mode
+    }
+
     /// When the drain began.
     #[must_use]
     pub fn since(&self) -> Duration {

@@ -98,6 +98,7 @@ pub(crate) fn change(worker: u16) -> WorkerUpdate {
         state: WorkerPhase::Ready,
         why: None,
         connections: Some(2),
+        in_hand: None,
         next_start: None,
     }
 }
@@ -114,6 +115,8 @@ pub(crate) fn status() -> RunStatus {
         copies: 0,
         workers: Vec::new(),
         addresses: Vec::new(),
+        drain: Some("busy".to_owned()),
+        drains_itself: false,
         remarks: Vec::new(),
         log: None,
     }

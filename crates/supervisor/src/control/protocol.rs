@@ -129,6 +129,9 @@ pub struct WorkerUpdate {
     pub why: Option<String>,
     /// Number of open connections, if known.
     pub connections: Option<u32>,
+    /// Number of connections in hand, if the worker is to finish them.
+    #[serde(default)]
+    pub in_hand: Option<u32>,
     /// The next start of a waiting worker, in milliseconds since 1970.
     #[serde(default)]
     pub next_start: Option<u64>,
@@ -176,6 +179,14 @@ pub struct RunStatus {
     pub workers: Vec<WorkerStatus>,
     /// The addresses that they listen on.
     pub addresses: Vec<ListenStatus>,
+    /// What a worker finishes before it gets the stop signal: `none`, `busy` or `all`. Earlier builds
+    /// do not write it.
+    #[serde(default)]
+    pub drain: Option<String>,
+    /// Whether workers of the command are known to finish their connections after the stop signal, so
+    /// that a drain need not.
+    #[serde(default)]
+    pub drains_itself: bool,
     /// Restrictions of this run, with their reasons.
     pub remarks: Vec<String>,
     /// The file with the output of the workers.

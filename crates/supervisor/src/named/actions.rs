@@ -50,9 +50,10 @@ impl NamedRun<'_> {
                     }
                 }
                 Action::StopAccepting => self.pool.close(),
-                Action::Drain(start, _mode) => self.drains.begin(start, now),
+                Action::Drain(start, mode) => self.drain(start, mode, now),
                 Action::Terminate(start) => {
                     self.pool.terminating(start);
+                    self.drains.signalled(start, now);
                     self.workers.signal(start, self.options.stop_signal.number(), &self.pool);
                 }
                 Action::Kill(start) => self.workers.kill(start, &self.pool),

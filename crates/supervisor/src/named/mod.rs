@@ -7,6 +7,7 @@
 mod actions;
 mod begin;
 mod control_endpoint;
+mod drains;
 mod history;
 mod port_wait;
 mod reexec;
@@ -154,15 +155,18 @@ impl Supervise for NamedRun<'_> {
                 self.first_process_ended(start, exit, now);
             }
         }
+        if self.drains.has_children() {
+            self.find_ended_daemons(now);
+        }
         Ok(Progress::Continues)
     }
 
-    fn next_wake(&self, now: Duration) -> Option<Duration> {
+    fn next_wake(&self, _now: Duration) -> Option<Duration> {
         let termination = self.schedule.termination.as_ref().map(Termination::next_sweep);
         let inspects = self.inspection_interval().is_some();
         let times = [
             self.lifecycle.next_deadline(),
-            self.drains.next_wake(now),
+            self.drains.next_wake(),
             self.workers.next_sweep(),
             self.next_port_check(),
             termination,
@@ -255,11 +259,7 @@ impl NamedRun<'_> {
         if self.readiness.has_notified() {
             self.take_notified(now);
         }
-        let grace = self.options.settings.grace;
-        for start in self.drains.take_drained(&self.pool, grace, now) {
-            let actions = self.lifecycle.drained(start, now);
-            self.execute(actions, now);
-        }
+        self.attend_drains(now);
         let actions = self.lifecycle.tick(now);
         self.execute(actions, now);
         self.workers.sweep_orphans(&self.pool, now);
@@ -285,6 +285,9 @@ impl NamedRun<'_> {
             self.events.push(RunEvent::Detached { ordinal, pid, remaining });
             return;
         }
+        if !remaining.is_empty() && self.keep_children(start, exit, &remaining, now) {
+            return;
+        }
         if !remaining.is_empty() {
             self.events.push(RunEvent::EndingLeftovers { pids: remaining.clone() });
             self.workers.end_orphans(start, remaining, now);
@@ -293,7 +296,7 @@ impl NamedRun<'_> {
     }
 
     fn worker_ended(&mut self, start: InstanceId, exit: Exit, now: Duration) {
-        self.drains.remove(start);
+        self.drain_ended(start, exit, now);
         self.readiness.remove(start);
         // The worker's last `listen` comes before its end.
         self.take_listens(now);

@@ -14,6 +14,9 @@ use crate::event::RunEvent;
 use crate::status;
 use crate::workers::WorkerCommand;
 
+/// Workers that drain at once up to which the connections of each are counted at its begin.
+const COUNTED: usize = 8;
+
 impl NamedRun<'_> {
     pub(super) fn requested(&mut self, request: PendingRequest, now: Duration) {
         let PendingRequest { request, responder: replies } = request;
@@ -94,6 +97,7 @@ impl NamedRun<'_> {
                     state: status::phase(worker.state),
                     why: Some("it goes on while another change begins".to_owned()),
                     connections: None,
+                    in_hand: None,
                     next_start: None,
                 };
                 self.control.responders.iter().for_each(|client| client.send_update(&update));
@@ -158,18 +162,28 @@ impl NamedRun<'_> {
     pub(super) fn report(&mut self, change: WorkerChange, now: Duration) {
         let pid = change.instance.and_then(|start| self.workers.get(start)).map(|first| first.pid);
         let connections = match change.state {
-            WorkerState::Draining => {
+            // Each count lists all processes.
+            WorkerState::Draining if self.drains.len() <= COUNTED => {
                 change.instance.and_then(|start| status::connections(&self.pool, start))
             }
             _ => None,
         };
+        let cut = match change.state {
+            WorkerState::Gone => change.instance.and_then(|start| self.drains.take_cut(start)),
+            _ => None,
+        };
+        let why = change.reason.map(|reason| reason.to_string());
         let update = WorkerUpdate {
             at: client::now(),
             worker: change.ordinal,
             pid,
             state: status::phase(change.state),
-            why: change.reason.map(|reason| reason.to_string()),
+            why: match (why, cut) {
+                (Some(why), Some(cut)) => Some(format!("{why}; {cut}")),
+                (why, cut) => why.or(cut),
+            },
             connections,
+            in_hand: None,
             next_start: match change.state {
                 WorkerState::Waiting => self.lifecycle.next_start(change.ordinal),
                 _ => None,

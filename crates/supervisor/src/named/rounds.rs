@@ -129,7 +129,7 @@ impl NamedRun<'_> {
         }
     }
 
-    fn find_ended_daemons(&mut self, now: Duration) {
+    pub(super) fn find_ended_daemons(&mut self, now: Duration) {
         for (start, first) in self.workers.first.clone() {
             // A list can miss a process, so two must agree.
             let is_gone = || self.workers.processes_of(start, &self.pool).is_empty();

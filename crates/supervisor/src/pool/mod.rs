@@ -22,7 +22,6 @@ use std::time::Instant;
 
 use sameport_policy::lifecycle::{InstanceId, QueueMode};
 use sameport_policy::model::{Address, Protocol};
-use sameport_sys::netlink;
 use sameport_sys::systemd::notify::ServiceManager;
 use tokio::sync::Notify;
 
@@ -188,8 +187,9 @@ impl SocketPool {
         self.0.changed.notify_one();
     }
 
-    /// Whether no connection waits in a queue of this worker alone, nor is in its handshake.
-    pub(crate) fn is_drained(&self, start: InstanceId) -> bool {
+    /// The ports of the TCP queues of this worker alone, if no connection waits in them; `None` if one
+    /// does.
+    pub(crate) fn ports_without_queue(&self, start: InstanceId) -> Option<BTreeSet<u16>> {
         let state = self.state();
         let slots = &state.slots;
         let mut ports = BTreeSet::new();
@@ -201,13 +201,11 @@ impl SocketPool {
                 continue;
             }
             if slots.waiting(inode) > 0 {
-                return false;
+                return None;
             }
             ports.insert(address.port());
         }
-        drop(state);
-        // A handshake shows its port only, so those of other workers count too.
-        ports.into_iter().all(|port| netlink::count_handshakes(port).is_ok_and(|count| count == 0))
+        Some(ports)
     }
 
     /// Number of connections in the accept queues of this worker.

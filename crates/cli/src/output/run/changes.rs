@@ -85,7 +85,12 @@ fn print_json(line: &str) {
 
 /// Whether only the number of connections of a draining worker differs.
 fn differ_in_connections(one: &WorkerUpdate, other: &WorkerUpdate) -> bool {
-    let same = WorkerUpdate { at: one.at, connections: one.connections, ..other.clone() };
+    let same = WorkerUpdate {
+        at: one.at,
+        connections: one.connections,
+        in_hand: one.in_hand,
+        ..other.clone()
+    };
     one.state == WorkerPhase::Draining && *one == same
 }
 
@@ -113,9 +118,11 @@ fn sentence(change: &WorkerUpdate) -> String {
         Some(1) => ", 1 connection open".to_owned(),
         Some(count) => format!(", {count} connections open"),
     };
+    let in_hand = change.in_hand.filter(|_| change.connections.is_some_and(|open| open > 0));
+    let in_hand = in_hand.map(|count| format!(", {count} in hand")).unwrap_or_default();
     let why = change.why.as_ref().map(|why| format!(": {}", printable(why)));
     let why = why.unwrap_or_default();
-    format!("worker {}: {process} {style}{action}{style:#}{open}{why}", change.worker)
+    format!("worker {}: {process} {style}{action}{style:#}{open}{in_hand}{why}", change.worker)
 }
 
 /// The word for a phase in tables and JSON.
@@ -140,6 +147,7 @@ fn change_json(change: &WorkerUpdate) -> String {
         state: phase_name(change.state),
         why: &change.why,
         connections: change.connections,
+        in_hand: change.in_hand,
         next_start_ms: change.next_start,
     })
 }

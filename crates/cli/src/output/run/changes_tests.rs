@@ -10,6 +10,7 @@ fn change(state: WorkerPhase) -> WorkerUpdate {
         state,
         why: None,
         connections: None,
+        in_hand: None,
         next_start: None,
     }
 }
@@ -77,7 +78,7 @@ fn events_keep_their_shape() {
     let change = change_json(&ready);
     let expected = concat!(
         r#"{"event":"change","at_ms":7,"worker":2,"pid":41,"state":"ready","why":null,"#,
-        r#""connections":null,"next_start_ms":null}"#,
+        r#""connections":null,"in_hand":null,"next_start_ms":null}"#,
         "\n"
     );
     assert_eq!(change, expected);

@@ -201,7 +201,7 @@ fn never_bound(option: &str) -> Vec<String> {
 
 /// A change of a worker's phase; none for a plain start, which the ready line implies.
 fn worker_changed(change: &WorkerUpdate) -> Option<String> {
-    let WorkerUpdate { at, worker, pid, state, why, connections, next_start } = change;
+    let WorkerUpdate { at, worker, pid, state, why, connections, next_start, .. } = change;
     let worker = match pid {
         Some(pid) => format!("worker {worker} (pid {pid})"),
         None => format!("worker {worker}"),
@@ -212,6 +212,7 @@ fn worker_changed(change: &WorkerUpdate) -> Option<String> {
         WorkerPhase::Starting => format!("{worker} is starting{why}"),
         WorkerPhase::Ready => format!("{worker} is ready"),
         WorkerPhase::Draining => match connections {
+            Some(1) => format!("{worker} drains{why}, 1 connection open"),
             Some(open) if *open > 0 => format!("{worker} drains{why}, {open} connections open"),
             _ => format!("{worker} drains{why}"),
         },

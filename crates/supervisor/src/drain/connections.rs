@@ -1,0 +1,154 @@
+//! The connections of draining workers: whose they are, and what has passed on them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use sameport_policy::drain::ConnectionFacts;
+use sameport_policy::lifecycle::InstanceId;
+use sameport_sys::netlink::{self, TcpConnection};
+use sameport_sys::socket::IdleConnection;
+use sameport_sys::{inspect, netlink::InspectError};
+
+use crate::pool::SocketPool;
+
+/// Interval at which the owners of unknown connections are looked up. A draining worker gets no new
+/// connection, but can receive one by SCM_RIGHTS, or accept one in a group that cannot be steered.
+const SCAN: Duration = Duration::from_millis(500);
+
+/// A worker whose connections are of interest.
+#[derive(Debug, Clone)]
+pub(super) struct TrackedWorker {
+    /// Its first process, or 0 if that has ended.
+    pub(super) first: i32,
+    /// The ports that it listens on.
+    pub(super) ports: BTreeSet<u16>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct TrackedConnection {
+    worker: InstanceId,
+    pid: i32,
+    descriptor: i32,
+    /// The facts of the last list.
+    last: TcpConnection,
+}
+
+/// The connections whose workers are known, by cookie.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionTracker {
+    owned: HashMap<u64, TrackedConnection>,
+    next_scan: Duration,
+}
+
+/// All connections of the tracked workers at one moment.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionReading {
+    pub(super) of: BTreeMap<InstanceId, Vec<ConnectionFacts>>,
+    /// Whether the owner of every connection was looked up.
+    pub(super) is_complete: bool,
+}
+
+impl ConnectionTracker {
+    /// Looks up the owners of unknown connections at the next reading.
+    pub(super) fn scan_next(&mut self) {
+        self.next_scan = Duration::ZERO;
+    }
+
+    pub(super) fn read(
+        &mut self,
+        workers: &BTreeMap<InstanceId, TrackedWorker>,
+        pool: &SocketPool,
+        now: Duration,
+    ) -> Result<ConnectionReading, InspectError> {
+        let ports: BTreeSet<u16> =
+            workers.values().flat_map(|worker| worker.ports.iter().copied()).collect();
+        let open = netlink::list_connections(&ports)?;
+        let by_cookie: HashMap<u64, &TcpConnection> =
+            open.iter().map(|connection| (connection.cookie, connection)).collect();
+        self.owned.retain(|cookie, tracked| {
+            let now = by_cookie.get(cookie);
+            tracked.last = now.map_or(tracked.last, |now| **now);
+            now.is_some() && workers.contains_key(&tracked.worker)
+        });
+        let unknown: Vec<TcpConnection> =
+            open.into_iter().filter(|it| !self.owned.contains_key(&it.cookie)).collect();
+        let is_due = now >= self.next_scan;
+        if is_due && !unknown.is_empty() {
+            self.next_scan = now + SCAN;
+            self.scan(&unknown, workers, pool);
+        }
+        let mut reading =
+            ConnectionReading { of: BTreeMap::new(), is_complete: is_due || unknown.is_empty() };
+        let mut of_process: HashMap<i32, u32> = HashMap::new();
+        for tracked in self.owned.values() {
+            *of_process.entry(tracked.pid).or_default() += 1;
+        }
+        for (cookie, tracked) in &self.owned {
+            let first = workers.get(&tracked.worker).map_or(0, |worker| worker.first);
+            let is_alone = tracked.pid != first && of_process.get(&tracked.pid) == Some(&1);
+            let facts = facts(*cookie, &tracked.last, is_alone);
+            reading.of.entry(tracked.worker).or_default().push(facts);
+        }
+        Ok(reading)
+    }
+
+    fn scan(
+        &mut self,
+        unknown: &[TcpConnection],
+        workers: &BTreeMap<InstanceId, TrackedWorker>,
+        pool: &SocketPool,
+    ) {
+        let snapshot = pool.processes().snapshot();
+        let mut worker_of: HashMap<i32, InstanceId> = HashMap::new();
+        for start in workers.keys() {
+            worker_of.extend(snapshot.of(*start).iter().map(|pid| (*pid, *start)));
+        }
+        let pids: Vec<i32> = worker_of.keys().copied().collect();
+        let inodes: HashSet<u64> = unknown.iter().map(|connection| connection.inode).collect();
+        let descriptors = inspect::descriptors_of(&inodes, &pids);
+        for connection in unknown {
+            // The last process is the one that was forked for the connection.
+            let holder = descriptors.get(&connection.inode).and_then(|holders| holders.last());
+            let Some(holder) = holder else { continue };
+            let Some(worker) = worker_of.get(&holder.pid) else { continue };
+            let tracked = TrackedConnection {
+                worker: *worker,
+                pid: holder.pid,
+                descriptor: holder.descriptor,
+                last: *connection,
+            };
+            self.owned.insert(connection.cookie, tracked);
+        }
+    }
+
+    /// A connection as it was in the last reading, for its end.
+    pub(super) fn idle(&self, cookie: u64) -> Option<IdleConnection> {
+        let TrackedConnection { pid, descriptor, last, .. } = self.owned.get(&cookie)?;
+        Some(IdleConnection {
+            pid: *pid,
+            descriptor: *descriptor,
+            inode: last.inode,
+            received: last.received,
+            sent: last.sent,
+        })
+    }
+}
+
+fn facts(id: u64, connection: &TcpConnection, is_alone: bool) -> ConnectionFacts {
+    ConnectionFacts {
+        id,
+        receive_queue: connection.receive_queue,
+        send_queue: connection.send_queue,
+        received: connection.received,
+        sent: connection.sent,
+        received_age: connection.received_age,
+        sent_age: connection.sent_age,
+        is_alone,
+    }
+}
+
+/// Number of connections to these ports that the processes have open; `None` if it is not known.
+pub(super) fn count_open(ports: &BTreeSet<u16>, pids: &[i32]) -> Option<usize> {
+    let ports: Vec<u16> = ports.iter().copied().collect();
+    netlink::count_connections(&ports, &[pids.to_vec()]).ok()?.first().copied()
+}
