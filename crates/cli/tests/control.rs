@@ -98,7 +98,10 @@ fn changes_are_printed_one_by_one() {
     let dir = RuntimeDir::new();
     let sent_request = dir.answer("web", CHANGES);
     let exited = dir.sameport(&["restart", "web", "--surge", "0"]);
-    assert_eq!(sent_request.join().unwrap(), r#"{"version":1,"request":{"restart":{"surge":0}}}"#);
+    assert_eq!(
+        sent_request.join().unwrap(),
+        r#"{"version":1,"request":{"restart":{"surge":0,"now":false}}}"#
+    );
     // A pipe gets no colours, and no line for every count of connections.
     let expected = "worker 1: pid 41 starts\nworker 1: pid 41 is ready\n\
                     worker 1: pid 33 drains, 12 connections open\nworker 1: pid 33 has ended\n\

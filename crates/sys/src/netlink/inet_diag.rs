@@ -70,6 +70,8 @@ pub(crate) struct DiagSocket {
     pub(crate) state: u8,
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
+    /// The peer's IP, the unspecified one without a peer.
+    pub(crate) peer_ip: IpAddr,
     /// The peer's port, 0 without a peer.
     pub(crate) peer_port: u16,
     /// Index of the interface of `SO_BINDTODEVICE`, 0 for none.
@@ -186,17 +188,15 @@ fn errno_at_start(payload: &[u8]) -> Option<i32> {
 
 fn read_entry(payload: &[u8]) -> Option<DiagSocket> {
     let (fixed, attributes) = payload.split_at_checked(ENTRY)?;
-    let ip = match i32::from(*fixed.first()?) {
-        libc::AF_INET => Ipv4Addr::from(*fixed.get(8..)?.first_chunk::<4>()?).into(),
-        libc::AF_INET6 => Ipv6Addr::from(*fixed.get(8..)?.first_chunk::<16>()?).into(),
-        _ => return None,
-    };
+    let family = i32::from(*fixed.first()?);
+    let (ip, peer_ip) = (ip_at(family, fixed, 8)?, ip_at(family, fixed, 24)?);
     let Attributes { v6only, cgroup, drops, options, traffic } = read_attributes(attributes);
     let option = |bit: u8| options.map(|options| options & bit != 0);
     Some(DiagSocket {
         state: *fixed.get(1)?,
         ip,
         port: u16::from_be_bytes(*fixed.get(4..)?.first_chunk()?),
+        peer_ip,
         peer_port: u16::from_be_bytes(*fixed.get(6..)?.first_chunk()?),
         interface: u32_at(fixed, 40)?,
         cookie: u64::from(u32_at(fixed, 48)?) << 32 | u64::from(u32_at(fixed, 44)?),
@@ -212,6 +212,14 @@ fn read_entry(payload: &[u8]) -> Option<DiagSocket> {
         freebind: option(FREEBIND),
         traffic,
     })
+}
+
+fn ip_at(family: i32, bytes: &[u8], at: usize) -> Option<IpAddr> {
+    match family {
+        libc::AF_INET => Some(Ipv4Addr::from(*bytes.get(at..)?.first_chunk::<4>()?).into()),
+        libc::AF_INET6 => Some(Ipv6Addr::from(*bytes.get(at..)?.first_chunk::<16>()?).into()),
+        _ => None,
+    }
 }
 
 /// The attributes of a socket that are used.

@@ -68,6 +68,7 @@ fn reads_every_field_of_a_listener() {
         state: 10,
         ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         port: 8080,
+        peer_ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         peer_port: 0,
         interface: 2,
         cookie: 1 << 32 | 7,

@@ -1,6 +1,7 @@
 //! The TCP connections of local ports, with the data that has passed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use sameport_policy::model::Protocol;
@@ -13,6 +14,10 @@ use super::sock_diag::DiagRequest;
 const ESTABLISHED: u8 = 1;
 /// The peer has closed its sending side and may wait for an answer.
 const CLOSE_WAIT: u8 = 8;
+
+/// States of the other end meanwhile.
+const FIN_WAIT_1: u8 = 4;
+const FIN_WAIT_2: u8 = 5;
 
 /// With more ports, one list of all ports is cheaper than one for each.
 const PORTS_ONE_BY_ONE: usize = 4;
@@ -42,8 +47,8 @@ pub struct TcpConnection {
 }
 
 /// Lists the connections to these local ports that processes have open. Leaves out connections in an
-/// accept queue, connections on which the process has shut down sending, and MPTCP connections. Linux
-/// 4.19, no privilege.
+/// accept queue, connections on which the process has shut down sending, connections of a process on
+/// this machine that has closed its end, and MPTCP connections. Linux 4.19, no privilege.
 ///
 /// # Errors
 ///
@@ -53,24 +58,53 @@ pub fn list_connections(ports: &BTreeSet<u16>) -> Result<Vec<TcpConnection>, Ins
         0..=PORTS_ONE_BY_ONE => ports.iter().copied().collect(),
         _ => vec![0],
     };
-    let mut connections = Vec::new();
+    let mut entries = Vec::new();
     for port in asked {
-        let request = DiagRequest {
-            protocol: libc::IPPROTO_TCP,
-            family: libc::AF_UNSPEC,
-            states: 1 << ESTABLISHED | 1 << CLOSE_WAIT,
-            port,
-        };
-        let entries = request.dump_with(inet_diag::ASK_TCP_INFO);
-        let entries = entries.map_err(|failure| InspectError::new(Protocol::Tcp, failure))?;
-        let wanted = entries.iter().filter(|entry| ports.contains(&entry.port));
-        connections.extend(wanted.filter_map(connection));
+        entries.extend(list([ESTABLISHED, CLOSE_WAIT], port, inet_diag::ASK_TCP_INFO)?);
     }
-    Ok(connections)
+    entries.retain(|entry| ports.contains(&entry.port) && entry.inode != 0);
+    if entries.iter().any(is_half_closed_here) {
+        // A client that has closed its socket waits for nothing; after shutdown(2) it may.
+        let waiting: HashSet<ConnectionEnds> = list([FIN_WAIT_1, FIN_WAIT_2], 0, 0)?
+            .iter()
+            .filter(|entry| entry.inode != 0)
+            .map(|client| ((client.ip, client.port), (client.peer_ip, client.peer_port)))
+            .map(canonical)
+            .collect();
+        entries.retain(|entry| {
+            let client = ((entry.peer_ip, entry.peer_port), (entry.ip, entry.port));
+            !is_half_closed_here(entry) || waiting.contains(&canonical(client))
+        });
+    }
+    Ok(entries.iter().filter_map(connection).collect())
+}
+
+/// The addresses of the two ends.
+type ConnectionEnds = ((IpAddr, u16), (IpAddr, u16));
+
+/// A dual-stack socket has IPv4 addresses in IPv6 form, and its other end may not.
+fn canonical(((one, one_port), (other, other_port)): ConnectionEnds) -> ConnectionEnds {
+    ((one.to_canonical(), one_port), (other.to_canonical(), other_port))
+}
+
+/// Whether the peer has closed its sending side, and its socket is on this machine.
+fn is_half_closed_here(entry: &DiagSocket) -> bool {
+    entry.state == CLOSE_WAIT && entry.peer_ip.to_canonical().is_loopback()
+}
+
+fn list(states: [u8; 2], port: u16, attributes: u8) -> Result<Vec<DiagSocket>, InspectError> {
+    let request = DiagRequest {
+        protocol: libc::IPPROTO_TCP,
+        family: libc::AF_UNSPEC,
+        states: states.iter().map(|state| 1 << state).sum(),
+        port,
+    };
+    let entries = request.dump_with(attributes);
+    entries.map_err(|failure| InspectError::new(Protocol::Tcp, failure))
 }
 
 fn connection(entry: &DiagSocket) -> Option<TcpConnection> {
-    let traffic = entry.traffic.filter(|_| entry.inode != 0)?;
+    let traffic = entry.traffic?;
     // The FIN counts as a byte in both numbers.
     let fin = u32::from(entry.state == CLOSE_WAIT);
     Some(TcpConnection {
@@ -133,6 +167,23 @@ mod tests {
             assert_eq!(halves(one(port).unwrap()), (fresh.cookie, 5, 0));
             server.shutdown(Shutdown::Write).unwrap();
             assert_eq!(one(port), None, "the server sends nothing more");
+        }
+    }
+
+    #[test]
+    fn a_client_that_closed_its_socket_waits_for_nothing() {
+        let _turn = crate::serial::run_exclusive();
+        for at in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            let listener = TcpListener::bind(at).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let ip = if at.contains("::1") { "::1" } else { "127.0.0.1" };
+            let client = TcpStream::connect((ip, port)).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            until("the FIN has arrived", || server.peek(&mut [0]).is_ok_and(|read| read == 0));
+            assert!(one(port).is_some(), "{at}");
+            drop(client);
+            assert_eq!(one(port), None, "{at}");
         }
     }
 
