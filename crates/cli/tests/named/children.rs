@@ -74,14 +74,14 @@ fn worker_that_never_listens_is_named() {
 
 #[test]
 fn worker_that_never_accepts_is_named() {
-    survives("stuck", &["--grace", "500ms"], |pid| {
+    survives("stuck", &["--drain-timeout", "500ms"], |pid| {
         format!("warning: worker 1 (pid {pid}) does not accept connections")
     });
 }
 
 #[test]
 fn worker_that_closes_every_descriptor_is_named() {
-    survives("closes", &["--grace", "1s"], |pid| {
+    survives("closes", &["--drain-timeout", "1s"], |pid| {
         format!("warning: worker 1 (pid {pid}) has closed 127.0.0.1:")
     });
 }
@@ -96,7 +96,7 @@ fn worker_that_changes_its_network_namespace_is_named() {
 #[test]
 fn worker_that_ignores_sigterm_is_killed() {
     for user in User::all() {
-        let run = NamedRun::start_rogue(*user, &["--drain-timeout", "1s"], "deaf");
+        let run = NamedRun::start_rogue(*user, &["--grace", "1s"], "deaf");
         run.wait_for_ready(2);
         let pid = run.wait_for_worker(1);
         while_clients_served(&run, run.setup.address(), || run.verb("restart", &[]));
@@ -111,7 +111,7 @@ fn worker_that_ignores_sigterm_is_killed() {
 fn daemons_are_workers() {
     for how in ["forks", "setsid"] {
         for user in User::all() {
-            let run = NamedRun::start_rogue(*user, &["--drain-timeout", "1s"], how);
+            let run = NamedRun::start_rogue(*user, &["--grace", "1s"], how);
             run.supervisor.wait_for_stderr("worker 1: pid ");
             let stderr = run.supervisor.stderr();
             assert!(stderr.contains(" exited with 0 and left pid "), "{how}: {stderr}");
