@@ -12,6 +12,7 @@ mod flood;
 mod harness;
 mod inheritance;
 mod interference;
+mod own_sockets;
 mod privileges;
 mod supervisor;
 

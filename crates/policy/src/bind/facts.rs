@@ -55,6 +55,9 @@ pub struct BindFacts<'a> {
     pub rights: Option<BindRights>,
     /// The other sockets on the address.
     pub members: Option<PortMembers>,
+    /// Whether an earlier socket of the same execution keeps this one out
+    /// ([`crate::bind::distinct`]).
+    pub kept_out: Option<bool>,
 }
 
 /// The rights of a worker. A supervisor with more privileges must not lend them.
@@ -82,4 +85,6 @@ pub enum MissingFact {
     Rights(u16),
     /// [`BindFacts::members`], on this address.
     Members(SocketAddr),
+    /// [`BindFacts::kept_out`], on this address.
+    KeptOut(SocketAddr),
 }

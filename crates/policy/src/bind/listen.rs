@@ -35,6 +35,8 @@ pub enum ListenPlan {
     Continue,
     /// EADDRINUSE: the address belongs to another group.
     Refuse(Box<NotAMember>),
+    /// EADDRINUSE: an earlier socket of the same execution listens there.
+    KeptOut,
     /// EACCES: a socket on a device cannot be kept private.
     PrivateOnDevice,
     /// The kernel binds the socket to a port of its choice: give it to the private group first.
@@ -85,6 +87,11 @@ pub fn decide(facts: &ListenFacts<'_>) -> Decision<ListenPlan> {
     if verdict::decide(&socket.attempt, socket.run.ports) != ShareDecision::SharedByItself {
         return Decision::Plan(ListenPlan::Continue);
     }
+    match socket.kept_out {
+        None => return Decision::Lookup(MissingFact::KeptOut(address)),
+        Some(true) => return Decision::Plan(ListenPlan::KeptOut),
+        Some(false) => {}
+    }
     let Some(members) = &socket.members else {
         return Decision::Lookup(MissingFact::Members(address));
     };
@@ -134,7 +141,8 @@ mod tests {
             same_network: true,
         };
         let members = Some(PortMembers::default());
-        BindFacts { run, attempt, v6only: false, on_device: false, rights: None, members }
+        let kept_out = Some(false);
+        BindFacts { run, attempt, v6only: false, on_device: false, rights: None, members, kept_out }
     }
 
     fn listens(by: ListenCaller, reuse_address: bool, follow: bool) -> ListenPlan {
@@ -162,6 +170,7 @@ mod tests {
                 group_listens: true,
             });
         });
+        let kept_out = with(&plain, &|it| it.kept_out = Some(true));
         let owner = NewOwner { uid: 7, reuse_address: false };
         let cases = [
             (&plain, false, No, listens(Worker, false, true)),
@@ -174,6 +183,8 @@ mod tests {
             (&unshared, false, Shared, listens(HeldSockets, false, false)),
             (&taken, false, No, ListenPlan::Refuse(Box::new(NotAMember::Unseen))),
             (&taken, false, Shared, listens(HeldSockets, false, false)),
+            (&kept_out, false, Own, ListenPlan::KeptOut),
+            (&kept_out, false, Shared, listens(HeldSockets, false, false)),
             (&unbound(&plain), false, No, ListenPlan::Continue),
             (&unbound(&private), false, No, ListenPlan::MakePrivate(owner)),
             (&elsewhere, false, No, ListenPlan::Continue),

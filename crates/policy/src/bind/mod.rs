@@ -1,5 +1,6 @@
 //! One bind of a worker: what becomes of its address, its options and its socket.
 
+pub mod distinct;
 pub mod each;
 pub mod facts;
 pub mod keys;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::bind::facts::{BindFacts, MissingFact};
+use crate::bind::facts::{BindFacts, BindRights, MissingFact};
 use crate::bind::map;
 use crate::bind::map::{MapRequest, Mapping};
 use crate::bind::private;
@@ -146,6 +146,14 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
     let Some(rights) = facts.rights.map(Some).or((!needs_rights).then_some(None)) else {
         return Decision::Lookup(MissingFact::Rights(target.port()));
     };
+    // Left unshared, the kernel refuses it: a duplicate of the earlier socket keeps the address.
+    if matches!(verdict, ShareDecision::Share { .. }) {
+        match facts.kept_out {
+            None => return Decision::Lookup(MissingFact::KeptOut(target)),
+            Some(true) => return plan(BindAction::Bind(unshared(owner, rule, rights))),
+            Some(false) => {}
+        }
+    }
     let members = facts.members.as_ref().filter(|_| is_shared);
     if is_shared && members.is_none() {
         return Decision::Lookup(MissingFact::Members(target));
@@ -166,15 +174,29 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
         transparent: transparent.then(|| rights.is_some_and(|rights| rights.may_be_transparent)),
         freebind: run.freebind && attempt.same_network,
         held: held.then_some(may_bind),
-        by: match rule {
-            None => BindCaller::Worker,
-            Some(_) if may_bind => BindCaller::Supervisor,
-            Some(_) => BindCaller::Denied,
-        },
+        by: caller(rule, may_bind),
         // An unshared socket is not followed: as long as the supervisor has a duplicate, a socket
         // that its worker has closed keeps the address, and the worker's next bind is refused.
         follow: is_shared || rule.is_some(),
     }))
+}
+
+fn caller(rule: Option<usize>, may_bind: bool) -> BindCaller {
+    match rule {
+        None => BindCaller::Worker,
+        Some(_) if may_bind => BindCaller::Supervisor,
+        Some(_) => BindCaller::Denied,
+    }
+}
+
+/// The steps for a socket that an earlier one of the same execution keeps out. It is not followed: the
+/// program expects the refusal.
+fn unshared(owner: Option<u32>, rule: Option<usize>, rights: Option<BindRights>) -> BindSteps {
+    BindSteps {
+        owner: owner.map(|uid| NewOwner { uid, reuse_address: false }),
+        by: caller(rule, rights.is_none_or(|rights| rights.may_bind)),
+        ..BindSteps::CONTINUE
+    }
 }
 
 /// The rule for this bind, and where it moves the bind. Rules are for the supervisor's own network
@@ -187,7 +209,7 @@ fn mapping(facts: &BindFacts<'_>, address: SocketAddr) -> Option<(usize, Mapping
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bind::facts::{BindRights, PortMembers, RunRules};
+    use crate::bind::facts::{PortMembers, RunRules};
     use crate::bind::verdict::PortSet;
 
     const RUN: RunRules<'static> = RunRules {
@@ -216,6 +238,7 @@ mod tests {
             on_device: false,
             rights: Some(ALL),
             members: Some(PortMembers::default()),
+            kept_out: Some(false),
         }
     }
 
@@ -248,6 +271,7 @@ mod tests {
         let private = RunRules { owner: Some(7), ..RUN };
         let holds = RunRules { holds: true, ..RUN };
         let owner = |reuse_address| Some(NewOwner { uid: 7, reuse_address });
+        let kept_out = |facts| BindFacts { kept_out: Some(true), ..facts };
 
         let tcp = facts(RUN, "127.0.0.1:80");
         let mut udp = tcp.clone();
@@ -265,7 +289,7 @@ mod tests {
         let cases = [
             (tcp, SHARE),
             (udp, clear),
-            (by_itself, BindSteps { share: None, ..SHARE }),
+            (by_itself.clone(), BindSteps { share: None, ..SHARE }),
             (elsewhere, alone),
             (facts(left_alone, "127.0.0.1:80"), alone),
             (facts(RUN, "127.0.0.1:0"), alone),
@@ -279,6 +303,10 @@ mod tests {
             (beside, BindSteps { owner: owner(true), ..SHARE }),
             (facts(holds, "127.0.0.1:80"), BindSteps { held: Some(true), ..SHARE }),
             (facts(holds, "127.0.0.1:0"), BindSteps { not_held: true, ..alone }),
+            (kept_out(facts(RUN, "127.0.0.1:80")), alone),
+            (kept_out(facts(holds, "127.0.0.1:80")), alone),
+            (kept_out(facts(private, "127.0.0.1:80")), BindSteps { owner: owner(false), ..alone }),
+            (kept_out(by_itself.clone()), BindSteps { share: None, ..SHARE }),
         ];
         for (facts, expected) in cases {
             assert_eq!(steps(&facts), expected, "{facts:?}");
@@ -351,6 +379,9 @@ mod tests {
         let members = Some(MissingFact::Members("127.0.0.1:80".parse().unwrap()));
         assert_eq!(lookup(RUN, "127.0.0.1:80"), members);
         assert_eq!(lookup(RUN, "127.0.0.1:0"), None);
+        let unknown = BindFacts { kept_out: None, ..facts(RUN, "127.0.0.1:80") };
+        let kept_out = MissingFact::KeptOut("127.0.0.1:80".parse().unwrap());
+        assert_eq!(decide(&unknown, "127.0.0.1:80".parse().unwrap()), Decision::Lookup(kept_out));
         assert_eq!(lookup(freebind, "127.0.0.1:0"), None);
         assert_eq!(lookup(moving, "127.0.0.1:80"), Some(MissingFact::Rights(8080)));
         assert_eq!(lookup(moving, "127.0.0.1:0"), None);

@@ -67,6 +67,16 @@ pub fn descriptor_inode(tid: i32, fd: i32) -> Result<u64, Errno> {
     inode.and_then(|inode| inode.parse().ok()).ok_or(Errno::NOTSOCK)
 }
 
+/// Whether one of the first `most` descriptors of the thread `tid` refers to the socket with this inode.
+/// Needs the right to ptrace the thread; without it, `false`.
+#[must_use]
+pub fn has_descriptor(tid: i32, inode: u64, most: usize) -> bool {
+    let wanted = format!("socket:[{inode}]");
+    let entries = std::fs::read_dir(format!("/proc/{tid}/fd")).into_iter().flatten().flatten();
+    let mut links = entries.take(most).filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    links.any(|link| link.as_os_str() == wanted.as_str())
+}
+
 /// Whether the thread's descriptor has FD_CLOEXEC, from `/proc/TID/fdinfo/FD`.
 ///
 /// # Errors

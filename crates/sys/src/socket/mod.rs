@@ -18,7 +18,7 @@ mod steering;
 pub(crate) mod unix;
 pub(crate) mod worker_socket;
 
-pub use fd_alias::{FdAlias, closes_on_exec, descriptor_inode};
+pub use fd_alias::{FdAlias, closes_on_exec, descriptor_inode, has_descriptor};
 pub use idle_close::{CloseResult, IdleConnection, close_idle};
 pub use listener::{open_listener, resolve_host};
 pub use queue::AcceptQueue;

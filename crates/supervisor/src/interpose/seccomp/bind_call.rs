@@ -3,13 +3,13 @@
 
 use std::net::SocketAddr;
 
+use sameport_policy::bind::distinct::OwnStep;
 use sameport_policy::bind::facts::{BindFacts, BindRights, MissingFact};
 use sameport_policy::bind::plan;
 use sameport_policy::bind::plan::{
     BindAction, BindCaller, BindPlan, BindRefusal, BindSteps, Decision,
 };
 use sameport_policy::bind::share::BindAttempt;
-use sameport_policy::model::Protocol;
 use sameport_policy::refusal::Refusal;
 use sameport_sys::Errno;
 
@@ -35,6 +35,11 @@ impl NotificationHandler {
         if !call.is_waiting() {
             return Ok(Handled::CONTINUE);
         }
+        if let BindPlan { target, action: BindAction::Bind(steps), .. } = &plan
+            && steps.follow
+        {
+            self.own_sockets.add(&call, &call.address_at(&options, *target), &facts.attempt);
+        }
         self.apply(call, &options, asked, plan, is_shared)
     }
 
@@ -49,13 +54,20 @@ impl NotificationHandler {
             protocol: Some(call.protocol),
             address,
             reuse_port: call.socket.reuse_port()?,
-            // Only a decision about UDP reads it.
-            reuse_address: call.protocol == Protocol::Udp && call.socket.reuse_address()?,
+            reuse_address: call.socket.reuse_address()?,
             same_network: call.socket.is_in_own_netns(call.tid())?,
         };
         let AddressOptions { v6only, device } = options;
         let (v6only, on_device) = (*v6only, device.is_some());
-        Ok(BindFacts { run: self.rules(), attempt, v6only, on_device, rights: None, members: None })
+        Ok(BindFacts {
+            run: self.rules(),
+            attempt,
+            v6only,
+            on_device,
+            rights: None,
+            members: None,
+            kept_out: None,
+        })
     }
 
     fn look_up(
@@ -72,6 +84,11 @@ impl NotificationHandler {
                     may_bind: may_bind(tid, port),
                     may_be_transparent: self.options.transparent && may_be_transparent(tid),
                 });
+            }
+            MissingFact::KeptOut(at) => {
+                let address = call.address_at(options, at);
+                let own = &self.own_sockets;
+                facts.kept_out = Some(own.keep_out(call, &address, &facts.attempt, OwnStep::Bind));
             }
             MissingFact::Members(at) => {
                 // A private group's socket gets its owner before it is bound.

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::answer_thread::Answer;
 use super::call::{SocketCall, may_be_transparent, may_bind, read_address, read_call};
+use super::own_sockets::OwnSockets;
 use crate::bind_options::{BindOptions, OptionUsage};
 use crate::event::{OutOfReach, Remark};
 use crate::group_check::GroupCheck;
@@ -101,6 +102,7 @@ pub(super) struct NotificationHandler {
     pub(super) owner: Option<u32>,
     pub(super) reports: Sender<Report>,
     pub(super) kept: KeptSockets,
+    pub(super) own_sockets: OwnSockets,
     pub(super) held: Option<WorkerSockets>,
 }
 

@@ -7,6 +7,7 @@ mod call;
 mod handler;
 mod listen_call;
 mod outbox;
+mod own_sockets;
 mod watchdog;
 
 use std::io;
@@ -29,6 +30,7 @@ use crate::pool::WorkerSockets;
 use crate::report::{Report, Reporter};
 use answer_thread::AnswerThreads;
 use handler::{NotificationHandler, WorkerCalls};
+use own_sockets::OwnSockets;
 
 /// The filter of the workers, and the threads that answer them.
 #[derive(Debug)]
@@ -116,6 +118,7 @@ impl Interposer for SeccompInterposer {
             owner: self.owner,
             reports: reports.clone(),
             kept: self.kept.clone(),
+            own_sockets: OwnSockets::default(),
             held,
         };
         threads.add(listener, WorkerCalls::new(handler))
