@@ -1,4 +1,7 @@
-//! File descriptors: inheritance across `exec`, and waiting for readiness.
+//! File descriptors: inheritance across `exec`, waiting for readiness, and files of other processes.
 
+mod foreign;
 pub mod inherit;
 pub mod poll;
+
+pub use foreign::ForeignFd;

@@ -7,14 +7,14 @@
 
 #![expect(unsafe_code, reason = "IP_TRANSPARENT and SO_GET_FILTER have no safe wrapper")]
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 
-use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 use sameport_policy::model::{Socket, SocketOptions};
 
+use crate::fd::ForeignFd;
 use crate::int_hash::IntMap;
 use crate::proc::fd_scan::FdHolder;
 
@@ -60,8 +60,11 @@ fn read_from(
     for (holder, inode) in sockets {
         let flags = PidfdGetfdFlags::empty();
         match rustix::process::pidfd_getfd(&process, holder.descriptor, flags) {
-            Ok(socket) if is_socket(&socket, *inode) => {
-                if let Ok(options) = read(&socket, reported.get(inode).copied()) {
+            Ok(socket) => {
+                let socket = ForeignFd::new(socket);
+                if is_socket(&socket, *inode)
+                    && let Ok(options) = read(&socket, reported.get(inode).copied())
+                {
                     known.insert(*inode, options);
                 }
             }
@@ -73,7 +76,7 @@ fn read_from(
 }
 
 /// Options that sock_diag reported are not read again.
-fn read(socket: &OwnedFd, reported: Option<OptionFacts>) -> Result<SocketOptions, Errno> {
+fn read(socket: &ForeignFd, reported: Option<OptionFacts>) -> Result<SocketOptions, Errno> {
     let (transparent, freebind) = reported.map_or_else(|| read_unreported(socket), Ok)?;
     Ok(SocketOptions {
         reuse_port: sockopt::socket_reuseport(socket)?,
@@ -85,7 +88,7 @@ fn read(socket: &OwnedFd, reported: Option<OptionFacts>) -> Result<SocketOptions
 }
 
 /// For older kernels, whose sock_diag does not report these options.
-fn read_unreported(socket: &OwnedFd) -> Result<OptionFacts, Errno> {
+fn read_unreported(socket: &ForeignFd) -> Result<OptionFacts, Errno> {
     let (level, transparent, freebind) = match sockopt::socket_domain(socket)? {
         AddressFamily::INET6 => (libc::SOL_IPV6, libc::IPV6_TRANSPARENT, libc::IPV6_FREEBIND),
         _ => (libc::SOL_IP, libc::IP_TRANSPARENT, libc::IP_FREEBIND),
@@ -93,7 +96,7 @@ fn read_unreported(socket: &OwnedFd) -> Result<OptionFacts, Errno> {
     Ok((is_set(socket, level, transparent)?, is_set(socket, level, freebind)?))
 }
 
-fn is_set(socket: &OwnedFd, level: i32, option: i32) -> Result<bool, Errno> {
+fn is_set(socket: &ForeignFd, level: i32, option: i32) -> Result<bool, Errno> {
     let mut value: libc::c_int = 0;
     // The size of an int is 4 on every Linux.
     let mut length: libc::socklen_t = 4;
@@ -107,7 +110,7 @@ fn is_set(socket: &OwnedFd, level: i32, option: i32) -> Result<bool, Errno> {
 
 /// Whether a filter is attached. `SO_GET_FILTER` (Linux 3.8; `sk_get_filter`) with a zero length returns
 /// the number of instructions of a classic filter, and fails with EACCES for an eBPF filter.
-fn has_filter(socket: &OwnedFd) -> Result<bool, Errno> {
+fn has_filter(socket: &ForeignFd) -> Result<bool, Errno> {
     let mut length: libc::socklen_t = 0;
     // SAFETY: with a length of 0 the kernel does not access the pointer, which may be null.
     let result = unsafe {
@@ -127,10 +130,9 @@ fn last_error() -> Errno {
 }
 
 /// The descriptor may have been reused, and so may the pid.
-fn is_socket(file: &OwnedFd, inode: u64) -> bool {
-    rustix::fs::fstat(file).is_ok_and(|stat| {
-        FileType::from_raw_mode(stat.st_mode) == FileType::Socket && stat.st_ino == inode
-    })
+fn is_socket(file: &ForeignFd, inode: u64) -> bool {
+    // `fstat(2)` of another file can block.
+    file.socket_kind().is_ok() && rustix::fs::fstat(file).is_ok_and(|stat| stat.st_ino == inode)
 }
 
 #[cfg(test)]
@@ -164,7 +166,11 @@ mod tests {
                         assert!(expected.filter && crate::effective_user() != 0);
                         continue;
                     }
-                    assert_eq!(read(&socket.into(), None), Ok(*expected), "{domain:?} {kind:?}");
+                    assert_eq!(
+                        read(&ForeignFd::new(socket.into()), None),
+                        Ok(*expected),
+                        "{domain:?} {kind:?}"
+                    );
                 }
                 let free = Socket::new(domain, kind, None).unwrap();
                 match domain {
@@ -172,14 +178,18 @@ mod tests {
                     _ => free.set_freebind_v6(true).unwrap(),
                 }
                 let expected = SocketOptions { freebind: true, ..none };
-                assert_eq!(read(&free.into(), None), Ok(expected), "{domain:?} {kind:?}");
+                assert_eq!(
+                    read(&ForeignFd::new(free.into()), None),
+                    Ok(expected),
+                    "{domain:?} {kind:?}"
+                );
             }
         }
         let transparent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         // Needs CAP_NET_ADMIN or CAP_NET_RAW.
         if transparent.set_ip_transparent_v4(true).is_ok() {
             let expected = SocketOptions { transparent: true, ..none };
-            assert_eq!(read(&transparent.into(), None), Ok(expected));
+            assert_eq!(read(&ForeignFd::new(transparent.into()), None), Ok(expected));
         }
     }
 }

@@ -40,7 +40,7 @@ fn alias_after(with: impl FnOnce(&Socket) -> Vec<Box<dyn AsFd + Send>> + Send) -
             drop(aliases);
         });
         let (tid, fd) = take.recv().unwrap();
-        let crate::socket::worker_socket::SocketAccess::Socket(socket) =
+        let crate::socket::worker_access::SocketAccess::Socket(socket) =
             WorkerSocket::from_thread(tid, fd).unwrap()
         else {
             panic!("not reached")
@@ -165,7 +165,7 @@ fn a_thread_with_its_own_table_is_scanned() {
         end.recv().unwrap();
     });
     let (tid, fd) = take.recv().unwrap();
-    let crate::socket::worker_socket::SocketAccess::Socket(socket) =
+    let crate::socket::worker_access::SocketAccess::Socket(socket) =
         WorkerSocket::from_thread(tid, fd).unwrap()
     else {
         panic!("not reached")

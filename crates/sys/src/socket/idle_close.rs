@@ -14,7 +14,8 @@ use rustix::net::Shutdown;
 
 use super::raw_option;
 use super::raw_option::SockOpt;
-use super::worker_socket::{SocketAccess, WorkerSocket};
+use super::worker_access::SocketAccess;
+use super::worker_socket::WorkerSocket;
 use crate::netlink::TcpTraffic;
 
 /// Time limit for the servers to close their connections. Packets of clients are dropped meanwhile.

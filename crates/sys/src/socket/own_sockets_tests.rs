@@ -9,7 +9,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::raw_option;
 use super::raw_option::SockOpt;
-use crate::socket::worker_socket::{SocketAccess, WorkerSocket};
+use crate::socket::worker_access::SocketAccess;
+use crate::socket::worker_socket::WorkerSocket;
 
 /// The time limit of every wait.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);

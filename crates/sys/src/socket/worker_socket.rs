@@ -9,100 +9,23 @@ use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
-use rustix::process::PidfdGetfdFlags;
 use sameport_policy::model::{Address, Protocol};
 
+use crate::fd::ForeignFd;
 use crate::netns::cookie;
-use crate::process::fd_table::{LastThread, open_thread};
-
-/// The result of duplicating a worker's descriptor.
-#[derive(Debug)]
-pub enum SocketAccess {
-    /// The duplicate.
-    Socket(WorkerSocket),
-    /// The descriptor is not open or not a socket: the worker's own call fails in the kernel.
-    NotASocket,
-    /// The ptrace rules forbid the access: the process is not dumpable, or Yama's `ptrace_scope` is 2
-    /// or 3.
-    Forbidden,
-    /// The thread has its own descriptor table, which needs Linux 6.9.
-    OwnTable,
-    /// The thread has ended.
-    Gone,
-}
 
 /// A duplicate of a worker's socket, closed on drop. Both descriptors refer to one socket, so options
 /// that are set here apply to the worker.
 #[derive(Debug)]
 pub struct WorkerSocket {
-    fd: OwnedFd,
+    fd: ForeignFd,
     inode: u64,
     owner: u32,
 }
 
 impl WorkerSocket {
-    /// Duplicates descriptor `fd` of the thread `tid` (`pidfd_open(2)`, `pidfd_getfd(2)`, Linux 5.6;
-    /// 6.9 for threads with their own descriptor table).
-    ///
-    /// Needs the right to ptrace the process: same user and dumpable, or CAP_SYS_PTRACE; with Yama's
-    /// scope 1, this process must be an ancestor.
-    ///
-    /// # Errors
-    ///
-    /// EMFILE, ENFILE: too many open descriptors. Refusals are values of [`SocketAccess`].
-    pub fn from_thread(tid: i32, fd: i32) -> Result<SocketAccess, Errno> {
-        if fd < 0 {
-            // rustix panics for a negative descriptor in debug builds.
-            return Ok(SocketAccess::NotASocket);
-        }
-        let pidfd = match open_thread(tid) {
-            Ok(Some(pidfd)) => pidfd,
-            Ok(None) => return Ok(SocketAccess::OwnTable),
-            Err(Errno::SRCH | Errno::NOENT) => return Ok(SocketAccess::Gone),
-            Err(errno) => return Err(errno),
-        };
-        Self::from_pidfd(&pidfd, fd)
-    }
-
-    /// The same as [`Self::from_thread`], in fewer calls for the thread that made the last one.
-    pub fn from_last_thread(
-        last: &mut LastThread,
-        tid: i32,
-        fd: i32,
-    ) -> Result<SocketAccess, Errno> {
-        if fd < 0 {
-            return Ok(SocketAccess::NotASocket);
-        }
-        if let Some(pidfd) = last.get(tid) {
-            match Self::from_pidfd(pidfd, fd)? {
-                SocketAccess::Gone => {}
-                access => return Ok(access),
-            }
-        }
-        match last.open(tid) {
-            Ok(Some(pidfd)) => Self::from_pidfd(pidfd, fd),
-            Ok(None) => Self::from_thread(tid, fd),
-            Err(Errno::SRCH | Errno::NOENT) => Ok(SocketAccess::Gone),
-            Err(errno) => Err(errno),
-        }
-    }
-
-    fn from_pidfd(pidfd: &OwnedFd, fd: i32) -> Result<SocketAccess, Errno> {
-        match rustix::process::pidfd_getfd(pidfd, fd, PidfdGetfdFlags::empty()) {
-            Ok(fd) => {
-                let status = rustix::fs::fstat(&fd)?;
-                let is_socket = rustix::fs::FileType::from_raw_mode(status.st_mode).is_socket();
-                let (inode, owner) = (status.st_ino, status.st_uid);
-                Ok(match is_socket {
-                    true => SocketAccess::Socket(Self { fd, inode, owner }),
-                    false => SocketAccess::NotASocket,
-                })
-            }
-            Err(Errno::BADF) => Ok(SocketAccess::NotASocket),
-            Err(Errno::PERM | Errno::ACCESS) => Ok(SocketAccess::Forbidden),
-            Err(Errno::SRCH) => Ok(SocketAccess::Gone),
-            Err(errno) => Err(errno),
-        }
+    pub(super) fn new(fd: ForeignFd, inode: u64, owner: u32) -> Self {
+        Self { fd, inode, owner }
     }
 
     /// Takes a socket of this process.
@@ -112,7 +35,7 @@ impl WorkerSocket {
     /// Errors of `fstat(2)`.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Errno> {
         let status = rustix::fs::fstat(&fd)?;
-        Ok(Self { fd, inode: status.st_ino, owner: status.st_uid })
+        Ok(Self { fd: ForeignFd::new(fd), inode: status.st_ino, owner: status.st_uid })
     }
 
     /// Takes a socket that this process inherited. Call it once for each number.
@@ -136,7 +59,7 @@ impl WorkerSocket {
     /// EMFILE: too many open descriptors.
     pub fn duplicate(&self) -> Result<Self, Errno> {
         let fd = rustix::io::fcntl_dupfd_cloexec(&self.fd, 0)?;
-        Ok(Self { fd, inode: self.inode, owner: self.owner })
+        Ok(Self { fd: ForeignFd::new(fd), inode: self.inode, owner: self.owner })
     }
 
     /// The inode, which identifies the socket on this machine.
@@ -344,27 +267,6 @@ impl AsFd for WorkerSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// Checks, on this process itself, the calls that access a worker. The seccomp profile of a container
-/// may forbid them although the ptrace rules permit the access.
-///
-/// # Errors
-///
-/// The call that failed, with its error.
-pub fn check_worker_access() -> Result<(), (&'static str, Errno)> {
-    let own_pid = rustix::process::getpid().as_raw_nonzero().get();
-    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)
-        .map_err(|errno| ("socket", errno))?;
-    match WorkerSocket::from_thread(own_pid, socket.as_raw_fd()) {
-        Ok(SocketAccess::Socket(_)) => {}
-        Ok(_) => return Err(("pidfd_getfd", Errno::PERM)),
-        Err(errno) => return Err(("pidfd_getfd", errno)),
-    }
-    let byte = [1u8];
-    let mut copy = [0u8];
-    crate::process::read_memory(own_pid, byte.as_ptr().expose_provenance() as u64, &mut copy)
-        .map_err(|errno| ("process_vm_readv", errno))
 }
 
 /// The cookie of this process's network namespace, which it never leaves.

@@ -17,7 +17,8 @@ use crate::inspect::{SocketQuery, StateFilter, list_sockets, options};
 use crate::int_hash::IntSet;
 use crate::proc::fd_scan;
 use crate::serial::{run_exclusive, run_shared};
-use crate::socket::worker_socket::{SocketAccess, WorkerSocket};
+use crate::socket::worker_access::SocketAccess;
+use crate::socket::worker_socket::WorkerSocket;
 
 const UNCONNECTED: IterFilter = IterFilter { states: 1 << 10 | 1 << 7, port: None, quickly: true };
 
