@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::process::masked_thread;
+
 /// The limit of calls that are under way at once. Each takes a thread, which a file system that does
 /// not respond can keep for ever.
 const MOST: usize = 32;
@@ -32,9 +34,8 @@ pub fn within<T: Send + 'static>(
         // The receiver may have given up.
         drop(give.send(result));
     };
-    let thread = std::thread::Builder::new().name("guarded".into()).stack_size(STACK);
-    match thread.spawn(calling) {
-        Ok(_) => take.recv_timeout(limit).ok(),
+    match masked_thread::start("guarded", STACK, calling) {
+        Ok(()) => take.recv_timeout(limit).ok(),
         Err(_) => {
             UNDER_WAY.fetch_sub(1, Ordering::AcqRel);
             None

@@ -1,15 +1,15 @@
-"""A FUSE file system whose one file never answers: hung_files.py DIRECTORY [async]
+"""A FUSE file system whose one file never answers, and a command: hung_files.py DIRECTORY sync|async COMMAND...
 
-Mounts at DIRECTORY (needs root and a mount namespace of its own), prints a line when it is mounted, and then
-answers everything but reads, attributes and flushes of DIRECTORY/file. `async`: reads are asynchronous
-(FUSE_ASYNC_READ), so that the kernel waits for them killably.
+Needs root. Mounts at DIRECTORY in a mount namespace of its own, prints `hung PID`, and executes the command. The
+process PID, which is no descendant of the command, answers everything but reads and attributes of
+DIRECTORY/file. `async`: reads are asynchronous (FUSE_ASYNC_READ), and SIGKILL ends the process that waits for one.
 """
 import ctypes
 import os
 import struct
 import sys
 
-LOOKUP, GETATTR, OPEN, READ, FLUSH, INIT = 1, 3, 14, 15, 25, 26
+LOOKUP, GETATTR, OPEN, READ, INIT = 1, 3, 14, 15, 26
 RELEASE, OPENDIR, ACCESS, FORGET, INTERRUPT, BATCH_FORGET = 18, 27, 34, 2, 36, 42
 ENOENT, ENOSYS = 2, 38
 
@@ -19,14 +19,7 @@ def attributes(node):
     return struct.pack("<6Q9I4x", node, size, 128, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096)[:88]
 
 
-def main():
-    directory, is_async = sys.argv[1], "async" in sys.argv[2:]
-    device = os.open("/dev/fuse", os.O_RDWR)
-    libc = ctypes.CDLL(None, use_errno=True)
-    options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
-    if libc.mount(b"hung", directory.encode(), b"fuse", 0, options.encode()) != 0:
-        sys.exit(f"mount: {os.strerror(ctypes.get_errno())}")
-    print("mounted", flush=True)
+def serve(device, is_async):
     while True:
         try:
             request = os.read(device, 1 << 20)
@@ -47,12 +40,37 @@ def main():
             body = struct.pack("<QII", 0, 0, 0)
         elif opcode in (RELEASE, ACCESS):
             pass
-        elif opcode in (READ, GETATTR, FLUSH, INTERRUPT, FORGET, BATCH_FORGET):
-            # The last two have no answer.
+        elif opcode in (READ, GETATTR, INTERRUPT, FORGET, BATCH_FORGET):
+            # The last three have no answer.
             continue
         else:
             error = -ENOSYS
         os.write(device, struct.pack("<IiQ", 16 + len(body), error, unique) + body)
+
+
+
+def main():
+    directory, is_async, command = sys.argv[1], sys.argv[2] == "async", sys.argv[3:]
+    libc = ctypes.CDLL(None, use_errno=True)
+    new_mount_namespace, private = 0x20000, 0x44000
+    if libc.unshare(new_mount_namespace) != 0 or libc.mount(None, b"/", None, private, None) != 0:
+        sys.exit("unshare: " + os.strerror(ctypes.get_errno()))
+    device = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
+    if libc.mount(b"hung", directory.encode(), b"fuse", 0, options.encode()) != 0:
+        sys.exit("mount: " + os.strerror(ctypes.get_errno()))
+    between = os.fork()
+    if between == 0:
+        daemon = os.fork()
+        if daemon == 0:
+            os.setsid()
+            serve(device, is_async)
+            os._exit(0)
+        print("hung", daemon, flush=True)
+        os._exit(0)
+    os.waitpid(between, 0)
+    os.close(device)
+    os.execvp(command[0], command)
 
 
 main()

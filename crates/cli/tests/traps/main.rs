@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 
 mod addresses;
+mod blocking;
 mod flood;
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -16,6 +16,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+use crate::process::masked_thread;
+
 /// The limit of closing threads. Each can be blocked.
 const MOST_THREADS: usize = 64;
 
@@ -112,8 +114,7 @@ impl Closing {
         queue.fds.push_back(fd);
         if queue.idle < queue.fds.len() && queue.threads < MOST_THREADS {
             queue.threads += 1;
-            let builder = std::thread::Builder::new().name("closing".into()).stack_size(STACK);
-            if builder.spawn(|| self.close_all()).is_err() {
+            if masked_thread::start("closing", STACK, || self.close_all()).is_err() {
                 // The descriptor waits for a thread that is there, or for the end of the process.
                 queue.threads -= 1;
             }

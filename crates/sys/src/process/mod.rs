@@ -9,6 +9,7 @@ mod execution;
 pub(crate) mod fd_table;
 pub(crate) mod identity;
 mod listen_fds;
+pub(crate) mod masked_thread;
 mod memory;
 mod signal_set;
 pub mod signals;
