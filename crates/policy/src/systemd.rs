@@ -113,7 +113,7 @@ pub fn remove_message(stored: StoredName) -> String {
 }
 
 /// The state of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceFacts {
     /// The number of workers that serve.
     pub ready: usize,
@@ -121,6 +121,8 @@ pub struct ServiceFacts {
     pub wanted: usize,
     /// Whether the run is ending.
     pub stopping: bool,
+    /// Why a worker is not ready.
+    pub reason: Option<String>,
 }
 
 /// The state that the service manager knows.
@@ -135,7 +137,7 @@ impl ReportedState {
     /// The notification about changes, if any: READY=1 once, when all workers are ready at the same
     /// time; STOPPING=1 once; STATUS.
     pub fn update(&mut self, facts: ServiceFacts) -> Option<String> {
-        let ServiceFacts { ready, wanted, stopping } = facts;
+        let ServiceFacts { ready, wanted, stopping, reason } = facts;
         let mut message = String::new();
         if ready >= wanted && !stopping && !std::mem::replace(&mut self.ready, true) {
             message.push_str("READY=1\n");
@@ -145,7 +147,11 @@ impl ReportedState {
         }
         let status = match stopping {
             true => "stopping".to_owned(),
-            false => format!("{ready} of {wanted} workers ready"),
+            false => {
+                // A line break would begin another assignment.
+                let reason = reason.map(|why| format!("; {}", why.replace(char::is_control, " ")));
+                format!("{ready} of {wanted} workers ready{}", reason.unwrap_or_default())
+            }
         };
         if status != self.status {
             message.push_str(&format!("STATUS={status}\n"));
@@ -230,19 +236,24 @@ mod tests {
 
     #[test]
     fn each_change_is_notified_once() {
-        let facts = |ready, wanted, stopping| ServiceFacts { ready, wanted, stopping };
+        let facts =
+            |ready, wanted, stopping| ServiceFacts { ready, wanted, stopping, reason: None };
         let mut reported = ReportedState::default();
         let cases = [
             (facts(0, 2, false), Some("STATUS=0 of 2 workers ready\n")),
             (facts(0, 2, false), None),
             (facts(2, 2, false), Some("READY=1\nSTATUS=2 of 2 workers ready\n")),
             (facts(1, 2, false), Some("STATUS=1 of 2 workers ready\n")),
+            (
+                ServiceFacts { reason: Some("worker 2: a\nREADY=1".into()), ..facts(1, 2, false) },
+                Some("STATUS=1 of 2 workers ready; worker 2: a READY=1\n"),
+            ),
             (facts(2, 2, false), Some("STATUS=2 of 2 workers ready\n")),
             (facts(0, 2, true), Some("STOPPING=1\nSTATUS=stopping\n")),
             (facts(0, 2, true), None),
         ];
         for (facts, expected) in cases {
-            assert_eq!(reported.update(facts).as_deref(), expected, "{facts:?}");
+            assert_eq!(reported.update(facts.clone()).as_deref(), expected, "{facts:?}");
         }
         let ended_early = ReportedState::default().update(facts(0, 0, true));
         assert_eq!(ended_early.as_deref(), Some("STOPPING=1\nSTATUS=stopping\n"));

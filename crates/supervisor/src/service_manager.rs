@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 
-use sameport_policy::lifecycle::Lifecycle;
+use sameport_policy::lifecycle::{Lifecycle, WorkerState};
 use sameport_policy::systemd::{ReportedState, ServiceFacts};
 use sameport_sys::systemd::notify::ServiceManager;
 
@@ -35,7 +35,9 @@ impl ManagerReport {
     pub(crate) fn update(&mut self, lifecycle: &Lifecycle) {
         let Some(manager) = &self.manager else { return };
         let (wanted, stopping) = (usize::from(lifecycle.copies()), lifecycle.is_stopping());
-        let facts = ServiceFacts { ready: lifecycle.serving().len(), wanted, stopping };
+        let ready = lifecycle.serving().len();
+        let reason = if ready < wanted && !stopping { reason(lifecycle) } else { None };
+        let facts = ServiceFacts { ready, wanted, stopping, reason };
         if let Some(message) = self.reported.update(facts) {
             manager.send(message, None);
         }
@@ -45,4 +47,11 @@ impl ManagerReport {
     pub(crate) fn flush(&self) {
         self.manager.as_ref().map(|manager| manager.flush());
     }
+}
+
+/// Why the first worker that is not ready is not.
+fn reason(lifecycle: &Lifecycle) -> Option<String> {
+    let leaves = |state| matches!(state, WorkerState::Ready | WorkerState::Draining);
+    let mut others = lifecycle.report().into_iter().filter(|worker| !leaves(worker.state));
+    others.find_map(|worker| Some(format!("worker {}: {}", worker.ordinal, worker.reason?)))
 }

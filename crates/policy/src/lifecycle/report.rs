@@ -54,7 +54,9 @@ impl Lifecycle {
             let is_starting = state == WorkerState::Starting;
             let lacks = Some(instance.lacks()).filter(NotReady::has_reason);
             let port = slot.and_then(waits_for);
-            let reason = port.or_else(|| lacks.map(|lacks| lacks.to_string()));
+            let silent = (instance.silence_reported && instance.listening.is_empty())
+                .then(|| ChangeReason::Silent.to_string());
+            let reason = port.or(lacks.map(|lacks| lacks.to_string())).or(silent);
             WorkerReport {
                 ordinal: instance.ordinal,
                 instance: Some(*id),

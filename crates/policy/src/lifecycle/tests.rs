@@ -257,7 +257,10 @@ fn a_worker_that_never_listens_is_reported_and_kept() {
         state: WorkerState::Starting,
         reason: Some(ChangeReason::Silent),
     };
+    assert_eq!(lifecycle.report()[0].reason, None);
     assert_eq!(lifecycle.tick(SILENCE_TIMEOUT), [Action::Report(change)]);
+    let reason = lifecycle.report()[0].reason.clone();
+    assert_eq!(reason.as_deref(), Some("listens on no address yet"));
     assert_eq!(lifecycle.next_deadline(), None);
     // A restart is done when the new instance is known to be silent, too.
     let actions =
