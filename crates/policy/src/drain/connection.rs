@@ -2,8 +2,11 @@
 //!
 //! The kernel stamps the last data in each direction with a jiffy (4 or 10 ms), under the lock of the
 //! socket. Different stamps therefore give the order for certain; equal stamps give none. The order is
-//! also certain if only one of the two byte counts has grown between two observations.
+//! also certain if only one of the two byte counts has grown between two observations, if the peer has not
+//! acknowledged the last answer, because its next request would, and if the kernel was asked with
+//! privilege ([`ConnectionFacts::last`]).
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 /// A connection whose last two events have an unknown order is in hand until it has been quiet for this
@@ -19,6 +22,10 @@ pub struct ConnectionFacts {
     pub receive_queue: u32,
     /// Sent bytes that the peer has not acknowledged.
     pub send_queue: u32,
+    /// Sent bytes that are not transmitted yet.
+    pub unsent: u32,
+    /// The last data, if the kernel has told the order.
+    pub last: Option<DataDirection>,
     /// Number of received bytes.
     pub received: u64,
     /// Number of sent bytes, with retransmissions.
@@ -29,6 +36,34 @@ pub struct ConnectionFacts {
     pub sent_age: Duration,
     /// Whether its process has no other connection, as a process that was forked for one connection.
     pub is_alone: bool,
+}
+
+impl ConnectionFacts {
+    /// Whether the times leave the order of the last request and the last answer open, and only
+    /// [`Self::last`] can tell it.
+    #[must_use]
+    pub fn is_tie(&self) -> bool {
+        self.received > 0
+            && self.sent > 0
+            && self.received_age == self.sent_age
+            && self.send_queue == 0
+            && self.received_age < QUIET
+    }
+
+    /// The order of two events in one jiffy.
+    fn order_within_jiffy(&self) -> Option<DataDirection> {
+        let is_unacknowledged = self.send_queue > 0;
+        if is_unacknowledged { Some(DataDirection::Sent) } else { self.last }
+    }
+}
+
+/// A direction of data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataDirection {
+    /// From the peer.
+    Received,
+    /// To the peer.
+    Sent,
 }
 
 /// What a connection waits for.
@@ -58,17 +93,11 @@ pub(super) struct History {
     received: u64,
     sent: u64,
     /// The last event, if an observation has separated it from the one before.
-    last: Option<Direction>,
+    last: Option<DataDirection>,
     /// Observations in which the answer to one request grew.
     bursts: u32,
     /// Whether data has passed since the first observation.
     pub(super) is_active: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Received,
-    Sent,
 }
 
 /// An answer that has grown in this many observations is sent in parts, and its next part may follow.
@@ -87,10 +116,10 @@ impl History {
         self.is_active |= received || sent;
         match (received, sent) {
             (false, false) => {}
-            (true, false) => (self.last, self.bursts) = (Some(Direction::Received), 0),
+            (true, false) => (self.last, self.bursts) = (Some(DataDirection::Received), 0),
             (true, true) => (self.last, self.bursts) = (None, 0),
             (false, true) => {
-                self.last = Some(Direction::Sent);
+                self.last = Some(DataDirection::Sent);
                 self.bursts += 1;
             }
         }
@@ -102,7 +131,10 @@ impl History {
     }
 
     pub(super) fn activity(&self, facts: &ConnectionFacts) -> Activity {
-        if facts.receive_queue > 0 || facts.send_queue > 0 {
+        let order = facts.received_age.cmp(&facts.sent_age);
+        let is_quick_answer = order == Ordering::Equal && facts.received > 0;
+        let waits = facts.send_queue > 0 && !is_quick_answer;
+        if facts.receive_queue > 0 || facts.unsent > 0 || waits {
             return Activity::InHand;
         }
         if facts.received == 0 {
@@ -112,15 +144,15 @@ impl History {
             return Activity::InHand;
         }
         let is_quiet = facts.received_age.min(facts.sent_age) >= QUIET;
-        let order = match facts.received_age.cmp(&facts.sent_age) {
-            std::cmp::Ordering::Greater => Some(Direction::Sent),
-            std::cmp::Ordering::Less => Some(Direction::Received),
-            std::cmp::Ordering::Equal => self.last,
+        let order = match order {
+            Ordering::Greater => Some(DataDirection::Sent),
+            Ordering::Less => Some(DataDirection::Received),
+            Ordering::Equal => facts.order_within_jiffy().or(self.last),
         };
         match order {
-            Some(Direction::Received) => Activity::InHand,
-            Some(Direction::Sent) if self.streams() && !is_quiet => Activity::InHand,
-            Some(Direction::Sent) => Activity::Answered,
+            Some(DataDirection::Received) => Activity::InHand,
+            Some(DataDirection::Sent) if self.streams() && !is_quiet => Activity::InHand,
+            Some(DataDirection::Sent) => Activity::Answered,
             None if is_quiet => Activity::Answered,
             None => Activity::Unclear,
         }
@@ -136,6 +168,8 @@ mod tests {
             id: 1,
             receive_queue: queues.0,
             send_queue: queues.1,
+            unsent: 0,
+            last: None,
             received: received.0,
             sent: sent.0,
             received_age: Duration::from_millis(received.1),
@@ -166,12 +200,45 @@ mod tests {
             // Queues.
             ((80, 900), (200, 8), (1, 0), InHand),
             ((80, 900), (200, 8), (0, 1), InHand),
-            ((80, 9_000), (200, 9_000), (0, 1), InHand),
+            // A quick answer that the peer has not acknowledged.
+            ((80, 12), (200, 12), (0, 1), Answered),
+            ((80, 9_000), (200, 9_000), (0, 1), Answered),
+            ((80, 12), (0, 12), (0, 1), InHand),
+            ((0, 12), (200, 12), (0, 1), InHand),
         ];
         for (received, sent, queues, expected) in table {
             let facts = facts(received, sent, queues);
             assert_eq!(History::new(&facts).activity(&facts), expected, "{facts:?}");
         }
+    }
+
+    #[test]
+    fn the_kernel_orders_a_tie() {
+        use Activity::{Answered, InHand, Unclear};
+        let tie = facts((80, 12), (200, 12), (0, 0));
+        let table = [
+            (tie, None, Unclear),
+            (tie, Some(DataDirection::Sent), Answered),
+            (tie, Some(DataDirection::Received), InHand),
+            // The times and the queues count more.
+            (facts((80, 8), (200, 12), (0, 0)), Some(DataDirection::Sent), InHand),
+            (facts((80, 12), (200, 8), (0, 0)), Some(DataDirection::Received), Answered),
+            (facts((80, 12), (200, 12), (1, 0)), Some(DataDirection::Sent), InHand),
+            (ConnectionFacts { unsent: 1, ..tie }, Some(DataDirection::Sent), InHand),
+        ];
+        for (facts, last, expected) in table {
+            let facts = ConnectionFacts { last, ..facts };
+            assert_eq!(History::new(&facts).activity(&facts), expected, "{facts:?}");
+        }
+        assert!(tie.is_tie());
+        let told = [
+            facts((80, 8), (200, 12), (0, 0)),
+            facts((80, 12), (200, 12), (0, 1)),
+            facts((80, 12), (0, 12), (0, 0)),
+            facts((0, 12), (200, 12), (0, 0)),
+            facts((80, 5_000), (200, 5_000), (0, 0)),
+        ];
+        assert!(!told.iter().any(ConnectionFacts::is_tie));
     }
 
     #[test]

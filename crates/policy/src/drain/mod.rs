@@ -1,13 +1,14 @@
 //! Draining: whether a worker that gets no new connections still has some in hand, and when it may be
 //! told to end.
 //!
-//! The facts are those of `sock_diag` with `tcp_info`, which need no privilege.
+//! The facts are those of `sock_diag` with `tcp_info`, which need no privilege, and with privilege the exact
+//! order of data.
 
 mod connection;
 mod learning;
 mod watch;
 
-pub use connection::{Activity, ConnectionFacts, QUIET};
+pub use connection::{Activity, ConnectionFacts, DataDirection, QUIET};
 pub use learning::SelfDrain;
 pub use watch::{DrainStep, DrainWatch};
 

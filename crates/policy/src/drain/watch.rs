@@ -171,6 +171,8 @@ mod tests {
             id,
             receive_queue: 0,
             send_queue: 0,
+            unsent: 0,
+            last: None,
             received: received.0,
             sent: sent.0,
             received_age: ms(received.1),

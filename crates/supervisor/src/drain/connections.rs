@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sameport_policy::drain::ConnectionFacts;
 use sameport_policy::lifecycle::InstanceId;
+use sameport_sys::bpf::LastDataReader;
 use sameport_sys::netlink::{self, TcpConnection};
 use sameport_sys::socket::IdleConnection;
 use sameport_sys::{inspect, netlink::InspectError};
@@ -38,6 +39,8 @@ struct TrackedConnection {
 pub(super) struct ConnectionTracker {
     owned: HashMap<u64, TrackedConnection>,
     next_scan: Duration,
+    /// `Some(None)`: not possible here.
+    order: Option<Option<LastDataReader>>,
 }
 
 /// All connections of the tracked workers at one moment.
@@ -89,7 +92,22 @@ impl ConnectionTracker {
             let facts = facts(*cookie, &tracked.last, is_alone);
             reading.of.entry(tracked.worker).or_default().push(facts);
         }
+        self.order_ties(&mut reading);
         Ok(reading)
+    }
+
+    /// Adds the order of data that passed within one jiffy, with the privilege for eBPF.
+    fn order_ties(&mut self, reading: &mut ConnectionReading) {
+        let mut ties: Vec<&mut ConnectionFacts> =
+            reading.of.values_mut().flatten().filter(|facts| facts.is_tie()).collect();
+        if ties.is_empty() {
+            return;
+        }
+        let reader = self.order.get_or_insert_with(|| LastDataReader::new().ok());
+        let Some(Ok(orders)) = reader.as_ref().map(LastDataReader::read) else { return };
+        for facts in &mut ties {
+            facts.last = orders.get(&facts.id).copied();
+        }
     }
 
     fn scan(
@@ -139,6 +157,8 @@ fn facts(id: u64, connection: &TcpConnection, is_alone: bool) -> ConnectionFacts
         id,
         receive_queue: connection.receive_queue,
         send_queue: connection.send_queue,
+        unsent: connection.unsent,
+        last: None,
         received: connection.received,
         sent: connection.sent,
         received_age: connection.received_age,

@@ -19,3 +19,4 @@ pub(crate) mod syscall;
 pub use attach_error::AttachError;
 pub use pin_dir::PinError;
 pub use sk_lookup::sk_lookup_programs;
+pub use socket_iter::LastDataReader;

@@ -106,6 +106,8 @@ pub(crate) struct TcpTraffic {
     pub(crate) received: u64,
     /// Sent bytes, with retransmissions (Linux 4.19).
     pub(crate) sent: u64,
+    /// Bytes that wait for their transmission (Linux 4.6).
+    pub(crate) unsent: u32,
 }
 
 impl TcpTraffic {
@@ -114,12 +116,14 @@ impl TcpTraffic {
         const LAST_DATA_SENT: usize = 44;
         const LAST_DATA_RECV: usize = 52;
         const BYTES_RECEIVED: usize = 128;
+        const NOTSENT_BYTES: usize = 144;
         const BYTES_SENT: usize = 200;
         Some(Self {
             sent_age: u32_at(info, LAST_DATA_SENT)?,
             received_age: u32_at(info, LAST_DATA_RECV)?,
             received: u64_at(info, BYTES_RECEIVED)?,
             sent: u64_at(info, BYTES_SENT)?,
+            unsent: u32_at(info, NOTSENT_BYTES)?,
         })
     }
 }

@@ -35,6 +35,8 @@ pub struct TcpConnection {
     pub receive_queue: u32,
     /// Bytes that the peer has not acknowledged.
     pub send_queue: u32,
+    /// Bytes of these that are not transmitted yet.
+    pub unsent: u32,
     /// Received bytes.
     pub received: u64,
     /// Sent bytes, with retransmissions.
@@ -113,6 +115,7 @@ fn connection(entry: &DiagSocket) -> Option<TcpConnection> {
         port: entry.port,
         receive_queue: entry.receive_queue.saturating_sub(fin),
         send_queue: entry.send_queue,
+        unsent: traffic.unsent,
         received: traffic.received.saturating_sub(fin.into()),
         sent: traffic.sent,
         received_age: Duration::from_millis(traffic.received_age.into()),

@@ -92,16 +92,11 @@ fn shut_down(connection: &IdleConnection) -> Result<Option<FrozenSocket>, Errno>
     let traffic = TcpTraffic::read(info).ok_or(Errno::NOSYS)?;
     let is_same = (traffic.received, traffic.sent) == (connection.received, connection.sent);
     let unread = rustix::io::ioctl_fionread(frozen.socket.as_fd())?;
-    if !is_same || unread > 0 || has_unsent(info) {
+    if !is_same || unread > 0 || traffic.unsent > 0 {
         return Ok(None);
     }
     rustix::net::shutdown(frozen.socket.as_fd(), Shutdown::Read)?;
     Ok(Some(frozen))
-}
-
-/// Whether sent data is not acknowledged, or not sent yet: `tcpi_unacked` and `tcpi_notsent_bytes`.
-fn has_unsent(info: &[u8]) -> bool {
-    [24, 144].into_iter().any(|at| info.get(at..at + 4).is_none_or(|word| word != [0; 4]))
 }
 
 /// Whether the process has the connection open under this descriptor.

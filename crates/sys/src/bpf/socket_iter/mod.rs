@@ -6,10 +6,11 @@
 //! caller's pid namespace, with their pids in it, and every descriptor table of each. Source:
 //! `bpf/sockets.bpf.c`; kernel/bpf/task_iter.c; `Documentation/bpf/bpf_iterators.rst`.
 //!
-//! `object` reads the compiled program, `btf` the offsets that the program needs, `record` what the
+//! `last_data` does the same for the connections and their last data. `object` reads the compiled program, `btf` the offsets that the program needs, `record` what the
 //! program writes.
 
 mod btf;
+mod last_data;
 mod object;
 mod record;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::os::linux::fs::MetadataExt as _;
 use std::sync::LazyLock;
 
@@ -28,6 +30,7 @@ use crate::bpf::syscall::{self, ProgramSpec};
 use crate::int_hash::IntMap;
 use crate::proc::fd_scan::{FdHolder, FdHolders};
 use btf::Btf;
+pub use last_data::LastDataReader;
 use object::ProgramTemplate;
 use record::{DescriptorRecord, LONG_SEARCH, RECORD, SEARCH};
 
@@ -121,14 +124,30 @@ fn unsupported() -> io::Error {
     io::Error::from_raw_os_error(libc::EOPNOTSUPP)
 }
 
-fn load(wanted: IterFilter, search: u32, network: u64) -> io::Result<std::os::fd::OwnedFd> {
+fn load(wanted: IterFilter, search: u32, network: u64) -> io::Result<OwnedFd> {
     static TEMPLATE: LazyLock<Option<ProgramTemplate<'_>>> =
         LazyLock::new(|| object::template(OBJECT, PROGRAM));
+    load_iterator(TEMPLATE.as_ref(), FUNCTION, |name| match name {
+        "=network" => Some(network),
+        "=states" => Some(wanted.states.into()),
+        "=port" => Some(wanted.port.unwrap_or(0).into()),
+        "=quickly" => Some(wanted.quickly.into()),
+        "=search" => Some(search.into()),
+        _ => None,
+    })
+}
+
+/// Loads a program that is attached to the iterator of `function`. `number` gives the numbers of the
+/// caller, whose names begin with `=`; the others are those of the kernel's types.
+fn load_iterator(
+    template: Option<&ProgramTemplate<'_>>,
+    function: &str,
+    number: impl Fn(&str) -> Option<u64>,
+) -> io::Result<OwnedFd> {
     if cfg!(target_endian = "big") {
         return Err(unsupported());
     }
-    let template = TEMPLATE.as_ref().ok_or_else(unsupported)?;
-    // A name that begins with `=` is a number of the caller's, not of the kernel's types.
+    let template = template.ok_or_else(unsupported)?;
     let names = template.blanks.iter().map(|(_, name)| *name).filter(|name| !name.starts_with('='));
     let structs: Vec<_> = names.map(struct_of).collect();
     let file = File::open(BTF)?;
@@ -144,23 +163,16 @@ fn load(wanted: IterFilter, search: u32, network: u64) -> io::Result<std::os::fd
             &*copied
         }
     };
-    let types = Btf::read(bytes, &structs, &[FUNCTION]).ok_or_else(unsupported)?;
-    let function = types.function(FUNCTION).ok_or_else(unsupported)?;
+    let types = Btf::read(bytes, &structs, &[function]).ok_or_else(unsupported)?;
+    let attach_to = types.function(function).ok_or_else(unsupported)?;
     let instructions = template
-        .filled(|name| match name {
-            "=network" => Some(network),
-            "=states" => Some(wanted.states.into()),
-            "=port" => Some(wanted.port.unwrap_or(0).into()),
-            "=quickly" => Some(wanted.quickly.into()),
-            "=search" => Some(search.into()),
-            name => types.bits(name),
-        })
+        .filled(|name| if name.starts_with('=') { number(name) } else { types.bits(name) })
         .ok_or_else(unsupported)?;
     syscall::load_program(&ProgramSpec {
         kind: syscall::BPF_PROG_TYPE_TRACING,
         instructions: &instructions,
         attach_type: syscall::BPF_TRACE_ITER,
-        attach_to: function,
+        attach_to,
     })
 }
 
