@@ -10,7 +10,7 @@ use sameport_policy::model::Address;
 use sameport_sys::inspect;
 
 use super::SocketPool;
-use super::opened::OpenedFd;
+use super::opened_fd::OpenedFd;
 
 impl SocketPool {
     /// Marks the sockets that a worker closed as unused. Gives the addresses that it left. `pids` must

@@ -9,6 +9,7 @@ mod gates;
 mod handover;
 pub(crate) mod inherited;
 mod opened;
+mod opened_fd;
 mod replacement;
 mod slots;
 mod status;

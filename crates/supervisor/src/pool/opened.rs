@@ -10,8 +10,8 @@ use sameport_policy::lifecycle::{InstanceId, OpenedSocket};
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::readiness::listen_key;
 use sameport_sys::inspect;
-use sameport_sys::socket::descriptor_inode;
 
+use super::opened_fd::OpenedFd;
 use super::slots::Slots;
 use super::worker_view::BlockedCall;
 use super::{PoolState, SocketPool};
@@ -22,33 +22,6 @@ const SELDOM: Duration = Duration::from_millis(250);
 
 /// Time after which a socket is inspected less often.
 const NEW: Duration = Duration::from_secs(1);
-
-/// The descriptor with which a worker opened a held socket.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct OpenedFd {
-    tid: i32,
-    fd: i32,
-    at: Instant,
-    /// Whether the address is the run's.
-    is_known: bool,
-    /// Whether the worker counts as listening there.
-    is_reported: bool,
-    /// Whether an inspection did not find it open.
-    seems_closed: bool,
-}
-
-impl OpenedFd {
-    /// Whether the descriptor still refers to this socket.
-    pub(super) fn refers_to(&self, inode: u64) -> bool {
-        descriptor_inode(self.tid, self.fd) == Ok(inode)
-    }
-
-    /// Whether the process that opened the socket can have it at another number, or has ended.
-    pub(super) fn is_closed_in_process(&self, inode: u64) -> bool {
-        inspect::open_in(&HashSet::from([inode]), &[self.tid]).is_some_and(|it| it.is_empty())
-            && std::fs::exists(format!("/proc/{}", self.tid)).unwrap_or(false)
-    }
-}
 
 impl PoolState {
     /// What the policy must know about a socket that a worker opens.

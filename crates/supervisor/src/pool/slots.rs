@@ -7,7 +7,7 @@ use sameport_policy::model::Address;
 use sameport_sys::Errno;
 use sameport_sys::socket::WorkerSocket;
 
-use super::opened::OpenedFd;
+use super::opened_fd::OpenedFd;
 
 /// A socket that all workers share. It is the only one on its address: every bind there is answered
 /// with it.
