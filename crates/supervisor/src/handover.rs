@@ -112,6 +112,9 @@ pub(crate) struct HandoverWorker {
     since: Duration,
     restarts: u32,
     addresses: Vec<String>,
+    /// Whether it has restricted itself (Landlock).
+    #[serde(default)]
+    pub restricted: bool,
 }
 
 /// A held socket.
@@ -191,6 +194,7 @@ pub(crate) fn workers(
             since: serving.since,
             restarts: serving.restarts,
             addresses: serving.addresses.clone(),
+            restricted: false,
         })
     };
     serving.iter().map(worker).collect()

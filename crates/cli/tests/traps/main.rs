@@ -15,6 +15,7 @@ mod inheritance;
 mod interference;
 mod own_sockets;
 mod privileges;
+mod restricted;
 mod supervisor;
 
 use std::collections::BTreeMap;

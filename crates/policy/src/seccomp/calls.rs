@@ -115,6 +115,9 @@ pub(crate) const SOCKETCALL_LISTEN: u32 = 4;
 pub(crate) const SOCKETCALL_SENDTO: u32 = 11;
 pub(crate) const SOCKETCALL_SHUTDOWN: u32 = 13;
 
+/// Number of `landlock_restrict_self(2)`, the same in every dialect.
+pub(crate) const LANDLOCK_RESTRICT_SELF: u32 = 446;
+
 /// `shutdown(2)`'s `how` that a listener does not feel (`inet_shutdown` in `net/ipv4/af_inet.c`).
 pub(crate) const SHUT_WR: u32 = 1;
 
@@ -135,6 +138,8 @@ pub enum WorkerCall {
         /// The worker's descriptor.
         fd: i32,
     },
+    /// `landlock_restrict_self(…)`: the worker gives up rights that the supervisor must not lend it.
+    RestrictSelf,
     /// `connect(fd, address, length)`, or `sendto(fd, …, address, length)`.
     Towards(AddrArgument),
     /// i386 `socketcall(call, arguments)`: six 32-bit argument words must be read from `arguments`
@@ -166,6 +171,7 @@ impl WorkerCall {
         let number = number & !dialect.ignored_bits;
         let named = |address: u64, length: u64| AddrArgument { fd: int(args[0]), address, length };
         match number {
+            LANDLOCK_RESTRICT_SELF => Some(Self::RestrictSelf),
             n if n == dialect.bind => Some(Self::Bind(named(args[1], args[2]))),
             n if n == dialect.listen => {
                 Some(Self::Listen { fd: int(args[0]), backlog: int(args[1]) })
@@ -180,7 +186,7 @@ impl WorkerCall {
         }
     }
 
-    /// The worker's descriptor; `None` while it is in the worker's memory.
+    /// The worker's descriptor; `None` while it is in the worker's memory, and for a call without one.
     #[must_use]
     pub fn fd(self) -> Option<i32> {
         match self {
@@ -188,7 +194,7 @@ impl WorkerCall {
             | Self::Listen { fd, .. }
             | Self::Shutdown { fd }
             | Self::Towards(AddrArgument { fd, .. }) => Some(fd),
-            Self::Socketcall { .. } => None,
+            Self::Socketcall { .. } | Self::RestrictSelf => None,
         }
     }
 
@@ -254,6 +260,9 @@ mod tests {
             (0x4000_0003, 102, [2, 0x2000, 0, 0, 0, 0], Some(socketcall(2))),
             (0x4000_0003, 102, [1 << 32, 0x2000, 0, 0, 0, 0], None),
             (0xC000_00B7, 200, args, None),
+            (0xC000_003E, 446, args, Some(WorkerCall::RestrictSelf)),
+            (0xC000_003E, 446 | 0x4000_0000, args, Some(WorkerCall::RestrictSelf)),
+            (0x4000_0003, 446, args, Some(WorkerCall::RestrictSelf)),
         ];
         for (arch, number, args, expected) in cases {
             assert_eq!(

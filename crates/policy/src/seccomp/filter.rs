@@ -2,14 +2,14 @@
 //!
 //! Classic BPF as data. `bind` and `listen` ask the supervisor, and with `--source` also `connect`
 //! and a `sendto` that names an address, where sockets are held a `shutdown` that a listener would
-//! feel; `io_uring_setup` is answered ENOSYS unless allowed, because a ring binds without making a
+//! feel, where the supervisor binds for workers a `landlock_restrict_self`; `io_uring_setup` is answered ENOSYS unless allowed, because a ring binds without making a
 //! system call; everything else goes on untouched. Only *sharing* hangs on this filter, never safety:
 //! the supervisor lets every call continue with the worker's own rights.
 
 use crate::classic_bpf::Instruction;
 use crate::seccomp::calls::{
-    Architecture, Dialect, SHUT_WR, SOCKETCALL_BIND, SOCKETCALL_CONNECT, SOCKETCALL_LISTEN,
-    SOCKETCALL_SENDTO, SOCKETCALL_SHUTDOWN,
+    Architecture, Dialect, LANDLOCK_RESTRICT_SELF, SHUT_WR, SOCKETCALL_BIND, SOCKETCALL_CONNECT,
+    SOCKETCALL_LISTEN, SOCKETCALL_SENDTO, SOCKETCALL_SHUTDOWN,
 };
 
 /// Whether a worker may create io_uring rings.
@@ -30,6 +30,9 @@ pub struct FilterOptions {
     pub connections: bool,
     /// Whether to ask about `shutdown`, which would end a held socket for the next worker.
     pub shutdowns: bool,
+    /// Whether to ask about `landlock_restrict_self`, after which the supervisor must not bind for the
+    /// worker.
+    pub restrictions: bool,
 }
 
 const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
@@ -76,7 +79,8 @@ fn block(dialect: &Dialect, stops: FilterOptions) -> Vec<Instruction> {
         block.push(Instruction { code: AND, if_true: 0, if_false: 0, k: !dialect.ignored_bits });
     }
     let connect = stops.connections.then_some(dialect.connect);
-    for number in [dialect.bind, dialect.listen].into_iter().chain(connect) {
+    let restrict = stops.restrictions.then_some(LANDLOCK_RESTRICT_SELF);
+    for number in [dialect.bind, dialect.listen].into_iter().chain(connect).chain(restrict) {
         block.extend([unless_equal(number, 1), answer(NOTIFY)]);
     }
     if stops.connections {
@@ -140,10 +144,18 @@ fn answer(k: u32) -> Instruction {
 mod tests {
     use super::*;
 
-    const USUAL: FilterOptions =
-        FilterOptions { io_uring: IoUring::Refuse, connections: false, shutdowns: false };
-    const ALL: FilterOptions =
-        FilterOptions { io_uring: IoUring::Refuse, connections: true, shutdowns: true };
+    const USUAL: FilterOptions = FilterOptions {
+        io_uring: IoUring::Refuse,
+        connections: false,
+        shutdowns: false,
+        restrictions: false,
+    };
+    const ALL: FilterOptions = FilterOptions {
+        io_uring: IoUring::Refuse,
+        connections: true,
+        shutdowns: true,
+        restrictions: true,
+    };
     const RINGS: FilterOptions = FilterOptions { io_uring: IoUring::Allow, ..USUAL };
 
     fn verdict(program: &[Instruction], arch: u32, number: u32, first_argument: u32) -> u32 {
@@ -275,6 +287,18 @@ mod tests {
         }
         assert_eq!(verdict(&all, X86, 102, 13), NOTIFY);
         assert_eq!(verdict(&usual, X86, 102, 13), ALLOW);
+    }
+
+    #[test]
+    fn restrictions_ask_only_where_the_supervisor_binds() {
+        for machine in [Architecture::X86_64, Architecture::Aarch64, Architecture::Riscv64] {
+            for (options, expected) in [(USUAL, ALLOW), (ALL, NOTIFY)] {
+                let program = program(machine, options);
+                for dialect in machine.dialects() {
+                    assert_eq!(verdict(&program, dialect.arch, 446, 0), expected);
+                }
+            }
+        }
     }
 
     /// `unless_equal` holds a block's length in eight bits.

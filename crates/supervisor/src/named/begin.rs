@@ -111,9 +111,12 @@ impl<'a> NamedRun<'a> {
         run.workers.commands = commands;
         run.pool.restore(&state.sockets, &state.groups).map_err(failed)?;
         for worker in state.workers {
-            let HandoverWorker { start, ordinal, pid, detached, listener, .. } = worker;
+            let HandoverWorker { start, ordinal, pid, detached, listener, restricted, .. } = worker;
             let listener = inherit::take(listener).map_err(|errno| failed(errno.into()))?;
             run.pool.begin(start, None);
+            if restricted {
+                run.pool.restrict(start);
+            }
             run.answer(start, ordinal, NotifyListener::new(listener)).map_err(failed)?;
             run.workers.first.insert(start, FirstProcess { pid, ordinal, detached });
             run.pool.processes().started(start, pid);

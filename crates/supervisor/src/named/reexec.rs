@@ -86,8 +86,11 @@ impl NamedRun<'_> {
         }
         let first = self.workers.first.iter();
         let first = first.map(|(start, first)| (*start, (first.pid, first.detached))).collect();
-        let workers = handover::workers(&snapshot.workers, &first, &listeners)
+        let mut workers = handover::workers(&snapshot.workers, &first, &listeners)
             .ok_or_else(|| io::Error::other("a worker has no listener"))?;
+        for worker in &mut workers {
+            worker.restricted = self.pool.is_restricted(worker.start);
+        }
         let (sockets, groups) = self.pool.keep_on_exec()?;
         let startup = startup::state();
         Ok(HandoverState {

@@ -70,6 +70,8 @@ struct PoolState {
 struct WorkerRecord {
     /// The worker that it replaces.
     replaces: Option<InstanceId>,
+    /// Whether a process of it has restricted itself (Landlock).
+    restricted: bool,
     /// Whether it was told to end.
     terminating: bool,
     /// When it became ready.
@@ -120,6 +122,16 @@ impl SocketPool {
         let mut state = self.state();
         state.workers.remove(&start);
         state.slots.ended(start);
+    }
+
+    /// Marks a worker that has restricted itself (Landlock).
+    pub(crate) fn restrict(&self, start: InstanceId) {
+        self.state().workers.entry(start).or_default().restricted = true;
+    }
+
+    /// Whether a worker has restricted itself.
+    pub(crate) fn is_restricted(&self, start: InstanceId) -> bool {
+        self.state().workers.get(&start).is_some_and(|worker| worker.restricted)
     }
 
     /// Marks a worker that was told to end.

@@ -96,6 +96,16 @@ impl WorkerSockets {
         Ok(Some(result))
     }
 
+    /// The worker has restricted itself: the supervisor must not bind for it any more.
+    pub(crate) fn restrict(&self) {
+        self.pool.restrict(self.start);
+    }
+
+    /// Whether the worker has restricted itself.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.pool.is_restricted(self.start)
+    }
+
     /// Excludes a socket from the pool: the kernel selects its port, so no other worker binds it.
     pub(crate) fn ignore(&self, inode: u64) {
         let mut state = self.pool.state();

@@ -39,10 +39,16 @@ pub struct ThreadRights {
     pub bind_nonlocal: bool,
 }
 
-/// The rights of a thread in the network namespace of this process, from `/proc/TID/status`. `None`
-/// if the thread has ended. A thread in another user namespace has none of them here.
+/// The rights of a thread in the network namespace of this process, from `/proc/TID/status`. A thread in
+/// another user namespace has none of them here.
+///
+/// `None`: the thread has ended, or `/proc` belongs to another pid namespace, where the id is that of
+/// another process.
 #[must_use]
 pub fn thread_rights(tid: i32) -> Option<ThreadRights> {
+    if !proc_has_own_pids() {
+        return None;
+    }
     const NET_BIND_SERVICE: u64 = 1 << 10;
     const NET_ADMIN_OR_RAW: u64 = 1 << 12 | 1 << 13;
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
@@ -54,6 +60,14 @@ pub fn thread_rights(tid: i32) -> Option<ThreadRights> {
         bind_low_ports: is_same && effective & NET_BIND_SERVICE != 0,
         bind_nonlocal: is_same && effective & NET_ADMIN_OR_RAW != 0,
     })
+}
+
+/// Whether `/proc` shows the process ids of this process's pid namespace. `NSpid` (Linux 4.1) lists the
+/// ids from the namespace of `/proc` down to that of the process: one, if they are the same.
+fn proc_has_own_pids() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    ids.is_some_and(|ids| ids.trim() == std::process::id().to_string())
 }
 
 /// The first port that needs no privilege: `net.ipv4.ip_unprivileged_port_start` (Linux 4.11), or

@@ -21,8 +21,12 @@ fn under_filter<T: Send + 'static>(
     let (give, take) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         let machine = Architecture::named(std::env::consts::ARCH).unwrap();
-        let stops =
-            FilterOptions { io_uring: IoUring::Allow, connections: false, shutdowns: false };
+        let stops = FilterOptions {
+            io_uring: IoUring::Allow,
+            connections: false,
+            shutdowns: false,
+            restrictions: false,
+        };
         let installation = FilterInstall::new(&filter::program(machine, stops), true);
         give.send(install(&installation).unwrap()).unwrap();
         work()

@@ -16,8 +16,12 @@ fn worker(binds: usize) -> (NotifyListener, std::thread::JoinHandle<Vec<bool>>) 
     let (give, take) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || {
         let machine = Architecture::named(std::env::consts::ARCH).unwrap();
-        let stops =
-            FilterOptions { io_uring: IoUring::Allow, connections: false, shutdowns: false };
+        let stops = FilterOptions {
+            io_uring: IoUring::Allow,
+            connections: false,
+            shutdowns: false,
+            restrictions: false,
+        };
         let installation = FilterInstall::new(&filter::program(machine, stops), true);
         give.send(install(&installation).unwrap()).unwrap();
         (0..binds).map(|_| std::net::UdpSocket::bind("127.0.0.1:0").is_ok()).collect()

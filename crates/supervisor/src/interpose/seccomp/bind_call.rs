@@ -13,7 +13,7 @@ use sameport_policy::bind::share::BindAttempt;
 use sameport_policy::refusal::Refusal;
 use sameport_sys::Errno;
 
-use super::call::{AddressOptions, SocketCall, may_be_transparent, may_bind};
+use super::call::{AddressOptions, SocketCall, may_be_transparent};
 use super::handler::{CallReply, Handled, NotificationHandler};
 use crate::error::PrivateSocketError;
 use crate::event::{Remark, RunEvent};
@@ -81,7 +81,7 @@ impl NotificationHandler {
             MissingFact::Rights(port) => {
                 let tid = call.tid();
                 facts.rights = Some(BindRights {
-                    may_bind: may_bind(tid, port),
+                    may_bind: self.may_bind(tid, port),
                     may_be_transparent: self.options.transparent && may_be_transparent(tid),
                 });
             }
@@ -126,7 +126,7 @@ impl NotificationHandler {
         }
         let address = call.address_at(options, target);
         let held = match (&self.held, steps.held) {
-            (Some(held), Some(may_bind)) => {
+            (Some(held), Some(may_bind)) if !self.is_restricted() => {
                 held.bind(call.blocked(), &call.socket, &address, may_bind)?
             }
             _ => None,

@@ -2,6 +2,9 @@
 //!
 //! `bind_call` and `listen_call` have the two calls with a decision of their own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use sameport_policy::bind::facts::RunRules;
 use sameport_policy::bind::source;
 use sameport_policy::bind::source::OutgoingSocket;
@@ -104,6 +107,8 @@ pub(super) struct NotificationHandler {
     pub(super) kept: KeptSockets,
     pub(super) own_sockets: OwnSockets,
     pub(super) held: Option<WorkerSockets>,
+    /// Whether a process of the worker has restricted itself (Landlock).
+    pub(super) restricted: Arc<AtomicBool>,
 }
 
 impl NotificationHandler {
@@ -143,7 +148,10 @@ impl NotificationHandler {
             Some(WorkerCall::Bind(_)) => not_as_asked || self.options.transparent,
             Some(WorkerCall::Towards(_)) => self.options.source.is_some(),
             Some(WorkerCall::Socketcall { .. }) => not_as_asked || self.options.source.is_some(),
-            Some(WorkerCall::Listen { .. } | WorkerCall::Shutdown { .. }) | None => false,
+            Some(
+                WorkerCall::Listen { .. } | WorkerCall::Shutdown { .. } | WorkerCall::RestrictSelf,
+            )
+            | None => false,
         };
         if is_refused { CallReply::Result(Err(Errno::ACCESS)) } else { CallReply::Continue }
     }
@@ -157,6 +165,9 @@ impl NotificationHandler {
         let Some(call) = read_call(self.machine, notification)? else {
             return Ok(Handled::CONTINUE);
         };
+        if call == WorkerCall::RestrictSelf {
+            self.restrict();
+        }
         let tid = notification.tid;
         let Some(fd) = call.fd() else { return Ok(Handled::CONTINUE) };
         let asked = match call {
@@ -186,8 +197,31 @@ impl NotificationHandler {
             (WorkerCall::Listen { backlog, .. }, _) => self.listen(call_on, backlog),
             (WorkerCall::Shutdown { .. }, _) => Ok(self.shutdown(&call_on)),
             (WorkerCall::Towards(argument), _) => self.connect(&call_on, argument),
-            (WorkerCall::Bind(_) | WorkerCall::Socketcall { .. }, _) => Ok(Handled::CONTINUE),
+            (WorkerCall::Bind(_) | WorkerCall::Socketcall { .. } | WorkerCall::RestrictSelf, _) => {
+                Ok(Handled::CONTINUE)
+            }
         }
+    }
+
+    /// The worker gives up rights, and the kernel does not tell which: from now on the supervisor binds
+    /// nothing for it. The children of the process, which inherit the restriction, are of the same worker.
+    fn restrict(&self) {
+        self.restricted.store(true, Ordering::Release);
+        if let Some(held) = &self.held {
+            held.restrict();
+        }
+    }
+
+    /// Whether the worker itself could bind this port. Port 0 takes no port that another process waits
+    /// for.
+    pub(super) fn may_bind(&self, tid: i32, port: u16) -> bool {
+        (port == 0 || !self.is_restricted()) && may_bind(tid, port)
+    }
+
+    /// Whether the supervisor must not bind for the worker.
+    pub(super) fn is_restricted(&self) -> bool {
+        self.restricted.load(Ordering::Acquire)
+            || self.held.as_ref().is_some_and(WorkerSockets::is_restricted)
     }
 
     /// The run's rules, as decisions read them.
@@ -244,7 +278,7 @@ impl NotificationHandler {
             true => self.make_transparent(socket, may_be_transparent(tid)),
             false => Ok(()),
         };
-        let bound = transparent.and_then(|()| match may_bind(tid, source.port()) {
+        let bound = transparent.and_then(|()| match self.may_bind(tid, source.port()) {
             true => socket.bind_source(source),
             false => Err(Errno::ACCESS),
         });

@@ -11,6 +11,7 @@ mod own_sockets;
 mod watchdog;
 
 use std::io;
+use std::sync::Arc;
 
 use sameport_policy::seccomp::calls::Architecture;
 use sameport_policy::seccomp::filter;
@@ -59,6 +60,7 @@ impl SeccompInterposer {
             io_uring: plan.io_uring,
             connections: plan.bind_options.source.is_some(),
             shutdowns: plan.named.as_ref().is_some_and(|named| named.hold),
+            restrictions: binds_for_workers(plan),
         };
         let program = filter::program(machine, stops);
         Ok(Self {
@@ -119,6 +121,7 @@ impl Interposer for SeccompInterposer {
             reports: reports.clone(),
             kept: self.kept.clone(),
             own_sockets: OwnSockets::default(),
+            restricted: Arc::default(),
             held,
         };
         threads.add(listener, WorkerCalls::new(handler))
@@ -140,6 +143,14 @@ impl Interposer for SeccompInterposer {
     fn kept_sockets(&self) -> KeptSockets {
         self.kept.clone()
     }
+}
+
+/// Whether the supervisor binds sockets of workers: held datagram sockets, sockets that a map rule moves,
+/// connections from a source port.
+fn binds_for_workers(plan: &RunPlan) -> bool {
+    let options = &plan.bind_options;
+    let holds = plan.named.as_ref().is_some_and(|named| named.hold);
+    holds || !options.rules.is_empty() || options.source.is_some()
 }
 
 /// A program that would silently lack its privileges is not started.
