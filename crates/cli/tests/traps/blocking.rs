@@ -82,3 +82,37 @@ fn a_lingering_socket_blocks_no_answer() {
         Blocked::start(options, "linger", None).sibling_binds_and_sigterm_ends();
     }
 }
+
+/// A process of another user sends descriptors whose close blocks, and exits.
+#[test]
+fn descriptors_sent_to_the_notify_socket_block_nobody() {
+    let port = free_port();
+    let folder = in_test_dir(format!("notify-{port}"));
+    fs::create_dir_all(&folder).unwrap();
+    let with_folder = |user, words: &[OsString]| {
+        let mut command = command_for(user, &words[0], &words[1..]);
+        command.env("XDG_RUNTIME_DIR", &folder);
+        spawn_process(command)
+    };
+    let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    let program = sameport().to_str().unwrap();
+    let server = script("notify_ready.py");
+    let run = words(&[program, "run", "--name", "flooded", "--ready", "notify", "--drain", "none"]);
+    let command = words(&["--", "python3", server.to_str().unwrap(), &port.to_string()]);
+    let run = with_folder(User::Current, &[run, command].concat());
+    run.wait_for_stdout("notify ");
+    let line = run.stdout();
+    let socket = line.lines().find_map(|line| line.strip_prefix("notify ")).unwrap().to_owned();
+    let sender = script("send_lingering.py");
+    let sender = words(&["python3", sender.to_str().unwrap(), &socket]);
+    for user in User::all() {
+        let sent = with_folder(*user, &sender).wait();
+        assert_eq!(sent.code, 0, "{sent:?}");
+    }
+    let scaled = with_folder(User::Current, &words(&[program, "scale", "flooded", "3"])).wait();
+    assert_eq!(scaled.code, 0, "{scaled:?}");
+    let status = with_folder(User::Current, &words(&[program, "status", "flooded"])).wait();
+    assert_eq!(status.code, 0, "{status:?}");
+    assert_eq!(run.terminate().code, 0);
+    let _ = fs::remove_dir_all(&folder);
+}

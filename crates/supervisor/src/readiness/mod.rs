@@ -11,14 +11,13 @@ mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io;
 
 use sameport_policy::addr::AddrSpec;
 use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_sys::process;
 use sameport_sys::process::SpawnOptions;
-use sameport_sys::systemd::NotifySocket;
+use sameport_sys::systemd::{NotifyInbox, NotifySocket};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -63,7 +62,7 @@ pub(crate) struct Readiness {
     /// Commands that run, by pid.
     running: BTreeMap<i32, oneshot::Sender<Exit>>,
     /// NOTIFY_SOCKET of the workers (`--ready notify`).
-    socket: Option<AsyncFd<NotifySocket>>,
+    socket: Option<AsyncFd<NotifyInbox>>,
     /// Workers that sent READY=1.
     notified: BTreeSet<InstanceId>,
     /// Workers that must send READY=1.
@@ -75,7 +74,7 @@ impl Readiness {
     pub(crate) fn new(options: &ReadyOptions) -> Result<Self, RunError> {
         let ReadyOptions { check, expect } = options.clone();
         let socket = (check == ReadyCheck::Notify)
-            .then(|| NotifySocket::open().map_err(io::Error::from)?.into_async())
+            .then(|| NotifyInbox::start(NotifySocket::open()?)?.into_async())
             .transpose()
             .map_err(|error| RunError::System("open NOTIFY_SOCKET", error))?;
         Ok(Self {
@@ -211,7 +210,7 @@ impl Readiness {
 }
 
 /// Waits for a message; for ever without a socket.
-async fn readable(socket: Option<&AsyncFd<NotifySocket>>) {
+async fn readable(socket: Option<&AsyncFd<NotifyInbox>>) {
     match socket {
         Some(socket) => match socket.readable().await {
             Ok(mut ready) => ready.clear_ready(),

@@ -4,4 +4,4 @@ mod foreign;
 pub mod inherit;
 pub mod poll;
 
-pub use foreign::ForeignFd;
+pub use foreign::{ForeignFd, closes_are_stuck};

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 use sameport_policy::addr::Protocol;
 
-use crate::socket::unix::autobind;
+use crate::socket::unix::{autobind, refuse_descriptors};
 
 /// A report of a library.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +139,7 @@ impl ReportSocket {
         let listener =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let name = String::from_utf8(autobind(&listener)?).map_err(|_| Errno::ILSEQ)?;
+        refuse_descriptors(&listener);
         rustix::net::listen(&listener, 4096)?;
         let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let data = epoll::EventData::new_u64(0);

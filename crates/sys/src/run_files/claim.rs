@@ -19,6 +19,7 @@ use super::{
 use crate::fd::inherit;
 use crate::private_dir;
 use crate::private_dir::{DirRefusal, PrivateDirError};
+use crate::socket::unix::refuse_descriptors;
 
 /// A claimed name. No other supervisor of this user can claim it until this is dropped, which removes
 /// its files.
@@ -125,6 +126,7 @@ impl NameClaim {
             SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
             None,
         )?;
+        refuse_descriptors(&socket);
         self.remove(&unfinished);
         rustix::net::bind(&socket, &socket_address(&self.folder, &unfinished)?)?;
         let published = (|| {

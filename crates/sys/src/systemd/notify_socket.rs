@@ -14,10 +14,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::errno::last_errno;
+use crate::fd::ForeignFd;
 use crate::process::tree::{ancestry, is_descendant};
 use crate::socket::unix::autobind;
 
@@ -110,17 +109,6 @@ impl NotifySocket {
         Ok(opened)
     }
 
-    /// Registers the socket with the current tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// Errors of `epoll_ctl(2)`.
-    pub fn into_async(self) -> std::io::Result<AsyncFd<Self>> {
-        // SAFETY: `NotifySocket` owns its descriptor and never replaces it, so the descriptor stays
-        // open and the same for as long as the `AsyncFd` has it.
-        unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }.map_err(Into::into)
-    }
-
     /// The value of NOTIFY_SOCKET for workers.
     #[must_use]
     pub fn name(&self) -> &OsStr {
@@ -191,7 +179,7 @@ struct ReceivedBytes {
     message: Option<Vec<u8>>,
     /// The sender; `None` if it is outside this pid namespace.
     pid: Option<i32>,
-    descriptors: Vec<OwnedFd>,
+    descriptors: Vec<ForeignFd>,
 }
 
 fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<ReceivedBytes, Errno> {
@@ -238,7 +226,8 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<ReceivedBytes, E
                     // SAFETY: the kernel has written a descriptor number there.
                     let number = unsafe { number.read_unaligned() };
                     // SAFETY: the kernel has just opened this descriptor, and nothing else owns it.
-                    received.descriptors.push(unsafe { OwnedFd::from_raw_fd(number) });
+                    let received_fd = unsafe { OwnedFd::from_raw_fd(number) };
+                    received.descriptors.push(ForeignFd::new(received_fd));
                 }
             }
             _ => {}
