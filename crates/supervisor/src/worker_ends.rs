@@ -40,6 +40,8 @@ pub(crate) struct WorkerEnds {
     log: Option<PathBuf>,
     logged: BTreeMap<InstanceId, LoggedInstance>,
     last: BTreeMap<u16, WorkerEnd>,
+    /// Why instances were asked to end, if they were not ready in time.
+    not_ready: BTreeMap<InstanceId, String>,
     /// The last lines of workers that ended badly.
     output: BTreeMap<u16, Vec<String>>,
 }
@@ -63,9 +65,15 @@ impl WorkerEnds {
         }
     }
 
+    /// The instance was not ready in time, and is asked to end.
+    pub(crate) fn not_ready(&mut self, start: InstanceId, why: String) {
+        self.not_ready.insert(start, why);
+    }
+
     /// The instance ended. `was_told`: the supervisor had asked it to end.
     pub(crate) fn ended(&mut self, start: InstanceId, ordinal: u16, exit: Exit, was_told: bool) {
-        self.last.insert(ordinal, WorkerEnd { at: client::now(), how: exit.to_string() });
+        let how = self.not_ready.remove(&start).unwrap_or_else(|| exit.to_string());
+        self.last.insert(ordinal, WorkerEnd { at: client::now(), how });
         let Some(path) = &self.log else { return };
         // After a `reexec` the size is not known: the worker was ready.
         let unknown = LoggedInstance { size: 0, was_ready: true };

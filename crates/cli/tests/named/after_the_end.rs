@@ -78,7 +78,7 @@ fn a_run_that_gave_up_leaves_its_reason_and_its_output() {
         assert_eq!(text.matches("oops").count(), 3, "{text}");
         assert_eq!(std::fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o640);
         let told = json(&later);
-        let why = "every worker was given up (--max-restarts): the last one exited with 7";
+        let why = "every worker was given up (--max-restarts), the last one: exited with 7";
         assert_eq!(told["ended"]["why"], why, "{told}");
         assert_eq!(told["ended"]["exit_code"], 7, "{told}");
         let worker = &told["run"]["workers"][0];

@@ -54,7 +54,7 @@ fn http_uses_the_port_that_answers() {
 
 #[test]
 fn http_names_every_port_that_does_not_answer() {
-    let options = ["--ready", "http:/", "--ready-timeout", "2s", "--grace", "1s"];
+    let options = ["--ready", "http:/", "--ready-timeout", "2s", "--max-restarts", "0"];
     let words = ["silent:{port}:0", "silent:{other}:0"];
     let test = "http_names_every_port_that_does_not_answer";
     let Some((run, other)) = ports_run(test, &options, &words) else { return };
@@ -62,7 +62,11 @@ fn http_names_every_port_that_does_not_answer() {
     ports.sort_unstable();
     let [first, second] = ports.map(|port| format!("no answer from 127.0.0.1:{port}"));
     run.supervisor.wait_for_stderr(&format!("not ready in time: {first}; {second}"));
-    run.stop();
+    let (dir, name) = (run.setup.dir.clone(), run.setup.name.clone());
+    run.wait_for_exit(1);
+    // The report has the reason, not the signal that followed from it.
+    let report = std::fs::read_to_string(dir.join("sameport").join(format!("{name}.ended")));
+    assert!(report.is_ok_and(|report| report.contains(&format!("{first}; {second}"))));
 }
 
 #[test]

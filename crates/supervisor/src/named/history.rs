@@ -61,15 +61,15 @@ impl RunEnd {
             pid: std::process::id().cast_signed(),
             info: info.clone(),
             ended: client::now(),
-            why: self.why(),
+            why: self.why(&history),
             exit_code: self.exit_code(),
             history,
         }
     }
 
-    fn why(self) -> String {
+    fn why(self, history: &RunHistory) -> String {
         match (self.outcome, self.signal) {
-            (Some(RunOutcome::GivenUp(exit)), _) => gave_up(exit),
+            (Some(RunOutcome::GivenUp(exit)), _) => gave_up(exit, history),
             (_, _) if self.requested => "stopped by `sameport stop`".to_owned(),
             (_, Some(number)) => match number.to_string().parse::<StopSignal>() {
                 Ok(signal) => format!("stopped by {signal}"),
@@ -80,8 +80,12 @@ impl RunEnd {
     }
 }
 
-fn gave_up(exit: Exit) -> String {
-    format!("every worker was given up (--max-restarts): the last one {exit}")
+/// The reason of the last worker; its exit if the reason is not known.
+fn gave_up(exit: Exit, history: &RunHistory) -> String {
+    let last = history.workers.iter().max_by_key(|worker| worker.last_end_at);
+    let how = last.and_then(|worker| worker.last_end.clone());
+    let how = how.unwrap_or_else(|| exit.to_string());
+    format!("every worker was given up (--max-restarts), the last one: {how}")
 }
 
 /// The addresses of each worker of an earlier run, if it had the same command in the same directory.

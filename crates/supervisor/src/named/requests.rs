@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sameport_policy::bind::each;
-use sameport_policy::lifecycle::{Action, RequestFailure, RunRequest, WorkerChange, WorkerState};
+use sameport_policy::lifecycle::{
+    Action, ChangeReason, RequestFailure, RunRequest, WorkerChange, WorkerState,
+};
 
 use super::{NamedRun, history};
 use crate::control::protocol::{ControlReply, ControlRequest, RunStatus, WorkerUpdate};
@@ -160,6 +162,11 @@ impl NamedRun<'_> {
 
     /// Reports a worker's change to the client and to the caller of the run.
     pub(super) fn report(&mut self, change: WorkerChange, now: Duration) {
+        if let (Some(start), Some(why @ ChangeReason::NotReady(_))) =
+            (change.instance, &change.reason)
+        {
+            self.workers.ends.not_ready(start, why.to_string());
+        }
         let pid = change.instance.and_then(|start| self.workers.get(start)).map(|first| first.pid);
         let connections = match change.state {
             // Each count lists all processes.

@@ -17,6 +17,9 @@ use crate::pool::SocketPool;
 /// The most addresses that are probed at a time.
 const MOST: usize = 16;
 
+/// The most answers in one text.
+const LISTED: usize = 4;
+
 #[derive(Debug, Clone)]
 pub(super) struct HttpProbe {
     pub(super) start: InstanceId,
@@ -73,10 +76,15 @@ impl HttpProbe {
     /// The last answers of all addresses.
     fn summary(&self, last: &BTreeMap<Address, String>) -> String {
         match (last.is_empty(), self.target.port) {
-            (false, _) => last.values().cloned().collect::<Vec<_>>().join("; "),
+            (false, _) => {
+                let some: Vec<String> = last.values().take(LISTED).cloned().collect();
+                let more = last.len().saturating_sub(LISTED);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                some.join("; ") + &more
+            }
             (true, Some(port)) if self.addresses().is_empty() => {
                 let all = self.pool.addresses(self.start);
-                let all: Vec<String> = all.iter().take(4).map(ToString::to_string).collect();
+                let all: Vec<String> = all.iter().take(LISTED).map(ToString::to_string).collect();
                 format!("port {port} is missing; the worker listens on {}", all.join(", "))
             }
             (true, None) if self.addresses().is_empty() => {
