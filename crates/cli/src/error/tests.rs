@@ -136,10 +136,10 @@ fn gone(running: &[i32]) -> ClientError {
     let mut record =
         RunRecord::new(&about, &[], sameport_supervisor::control::RunHistory::default());
     record.pid = 33;
-    ClientError::SupervisorDead(DeadSupervisor {
+    ClientError::SupervisorDead(Box::new(DeadSupervisor {
         record: Some(record),
         running_workers: running.to_vec(),
-    })
+    }))
 }
 
 #[test]
@@ -164,10 +164,10 @@ fn a_dead_supervisor_is_explained_with_the_next_step() {
             format!("start it again: {again}"),
         ),
         (
-            ClientError::SupervisorDead(DeadSupervisor {
+            ClientError::SupervisorDead(Box::new(DeadSupervisor {
                 record: None,
                 running_workers: Vec::new(),
-            }),
+            })),
             "the supervisor of web is gone and left no record of its workers",
             "`sameport ls` lists the sockets on its ports".to_owned(),
         ),

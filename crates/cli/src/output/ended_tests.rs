@@ -39,7 +39,10 @@ fn ended() -> ClientError {
 fn dead() -> ClientError {
     let mut record = RunRecord::new(&info(), &[], history());
     record.pid = 33;
-    ClientError::SupervisorDead(DeadSupervisor { record: Some(record), running_workers: vec![8] })
+    ClientError::SupervisorDead(Box::new(DeadSupervisor {
+        record: Some(record),
+        running_workers: vec![8],
+    }))
 }
 
 const REST: &str = "\

@@ -143,7 +143,7 @@ fn runs() -> Vec<RunEntry> {
     record.pid = 7;
     let gone = DeadSupervisor { record: Some(record), running_workers: vec![8, 9] };
     vec![
-        ("db".parse().unwrap(), Err(ClientError::SupervisorDead(gone))),
+        ("db".parse().unwrap(), Err(ClientError::SupervisorDead(Box::new(gone)))),
         ("mail".parse().unwrap(), Err(ClientError::NoAnswer(5))),
         ("web".parse().unwrap(), Ok(Box::new(status()))),
     ]

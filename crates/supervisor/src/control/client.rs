@@ -30,7 +30,7 @@ pub enum ClientError {
     /// The run has ended.
     Ended(Box<EndedRun>),
     /// Its supervisor was killed.
-    SupervisorDead(DeadSupervisor),
+    SupervisorDead(Box<DeadSupervisor>),
     /// The control socket cannot be connected.
     Unreachable(ConnectError),
     /// The supervisor with this pid does not answer.
@@ -158,7 +158,7 @@ impl Client {
         let (stream, pid) = match run_files::connect_supervisor(name, &self.folders, self.timeout) {
             Some(SupervisorState::Alive { stream, pid }) => (stream, pid),
             Some(SupervisorState::Gone(record)) => {
-                return Err(ClientError::SupervisorDead(dead_supervisor(record)));
+                return Err(ClientError::SupervisorDead(Box::new(dead_supervisor(record))));
             }
             Some(SupervisorState::Failed(why)) => return Err(ClientError::Unreachable(why)),
             None => return Err(ClientError::NoSuchRun(run_files::list_names(&self.folders))),

@@ -153,17 +153,19 @@ fn of_a_dead_supervisor_its_record_and_its_workers_are_left() {
     );
     drop(claim.listen().unwrap());
     let dead = |running: &[i32]| match runs(&folder).status(&web()) {
-        Err(ClientError::SupervisorDead(DeadSupervisor {
-            record: Some(found),
-            running_workers: found_running,
-        })) => {
+        Err(ClientError::SupervisorDead(dead)) => {
+            let DeadSupervisor { record: Some(found), running_workers: found_running } = *dead
+            else {
+                panic!("no record");
+            };
+
             assert_eq!((&found, &found_running[..]), (&record, running));
         }
         other => panic!("{other:?}"),
     };
     assert!(matches!(
         runs(&folder).status(&web()),
-        Err(ClientError::SupervisorDead(DeadSupervisor { record: None, .. }))
+        Err(ClientError::SupervisorDead(dead)) if dead.record.is_none()
     ));
     claim.write_record(&serde_json::to_vec(&record).unwrap()).unwrap();
     dead(&pids);
@@ -175,7 +177,7 @@ fn of_a_dead_supervisor_its_record_and_its_workers_are_left() {
     claim.write_record(b"{\"pid\":").unwrap();
     assert!(matches!(
         runs(&folder).status(&web()),
-        Err(ClientError::SupervisorDead(DeadSupervisor { record: None, .. }))
+        Err(ClientError::SupervisorDead(dead)) if dead.record.is_none()
     ));
     let all = runs(&folder).list();
     assert!(matches!(&all[..], [(_, Err(ClientError::SupervisorDead(_)))]), "{all:?}");
