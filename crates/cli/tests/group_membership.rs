@@ -279,3 +279,94 @@ fn named_run_keeps_its_group() {
         run.terminate();
     }
 }
+
+/// `who` on this IP address.
+fn who_on(ip: &str, port: u16, more: &[&str]) -> Vec<String> {
+    let mut command = who("tcp", port, more);
+    command[2] = ip.to_owned();
+    command
+}
+
+/// A more specific address takes the traffic of a wider one, so it is a join too. `status` of the other
+/// run shows it.
+#[test]
+fn a_more_specific_address_is_a_join() {
+    for user in User::all() {
+        let port = free_port();
+        let dir = dir_named("runtime", *user);
+        let name = format!("wide-{port}");
+        let run = |options: &[&str], command: &[String]| {
+            let words = ["run"].into_iter().chain(options.iter().copied()).chain(["--"]);
+            let words: Vec<&str> = words.chain(command.iter().map(String::as_str)).collect();
+            let mut run = command_for(*user, sameport(), &words);
+            run.env("XDG_RUNTIME_DIR", &dir);
+            spawn_process(run)
+        };
+        let status = || {
+            let mut status = command_for(*user, sameport(), &["status", &name, "--json"]);
+            status.env("XDG_RUNTIME_DIR", &dir);
+            spawn_process(status).wait().stdout
+        };
+        let wide = run(&["--name", &name], &who_on("0.0.0.0", port, &[]));
+        let before = answered_by("tcp", port, 1);
+        let refused = run(&[], &who_on("127.0.0.1", port, &["other"])).wait();
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.stderr.contains("is held by another group: pid "), "{refused:?}");
+        assert!(refused.stderr.contains(SAME_GROUP), "{refused:?}");
+        assert_eq!(answered_by("tcp", port, 1), before);
+        assert!(!status().contains("takes its traffic"), "{}", status());
+
+        let joined = run(&["--join"], &who_on("127.0.0.1", port, &["other"]));
+        let remark = format!("127.0.0.1:{port} is bound by who-static.bin (pid ");
+        let shown = harness::eventually(|| status().contains(&remark).then_some(()));
+        assert!(shown.is_some(), "{}", status());
+        assert!(status().contains("which takes its traffic"));
+        joined.terminate();
+        // The wider address takes no traffic of a narrower one.
+        wide.terminate();
+        let narrow = run(&[], &who_on("127.0.0.1", port, &[]));
+        answered_by("tcp", port, 1);
+        let wide = run(&[], &who_on("0.0.0.0", port, &["other"]));
+        let both = harness::eventually(|| {
+            let address = SocketAddr::from(([127, 0, 0, 2], port));
+            harness::ask(address, b"").ok()
+        });
+        assert!(both.is_some(), "{}", wide.stderr());
+        for run in [narrow, wide] {
+            run.terminate();
+        }
+    }
+}
+
+/// Datagram sockets of several users that all have SO_REUSEADDR share an address without sameport
+/// (multicast DNS). They still do.
+#[test]
+fn a_datagram_bind_that_the_kernel_permits_is_not_refused() {
+    const PROGRAM: &str = "
+import os, socket, sys
+if sys.argv[2] != '0': os.setresuid(101, 101, 101)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for option in sys.argv[3:]: s.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)
+s.bind(('0.0.0.0', int(sys.argv[1])))
+print('bound', flush=True)
+sys.stdin.read()
+import time
+time.sleep(float(sys.argv[2]) * 6)
+";
+    let Some(python) = find_program("python3") else {
+        return harness::skip("group-datagrams", "no python3");
+    };
+    if !harness::is_root() {
+        return harness::skip("group-datagrams", "needs root, for two users");
+    }
+    let (python, port) = (python.to_str().unwrap(), free_port().to_string());
+    let other = ["-c", PROGRAM, &port, "101", "SO_REUSEPORT", "SO_REUSEADDR"];
+    let other = start_command(User::Current, python, &other);
+    other.wait_for_stdout("bound");
+    for options in [&[][..], &["--join"]] {
+        let command = [python, "-c", PROGRAM, &port, "0", "SO_REUSEADDR"];
+        let run = start_run(User::Current, options, &command).wait();
+        assert_eq!((run.code, run.stdout.as_str()), (0, "bound\n"), "{options:?}: {run:?}");
+    }
+    other.terminate();
+}

@@ -14,7 +14,7 @@ use sameport_policy::membership;
 use sameport_policy::membership::run_line::RunLine;
 use sameport_policy::membership::{NotAMember, RunIdentity, SocketHolder};
 use sameport_policy::model::name::RunName;
-use sameport_policy::model::{Address, Member, Process};
+use sameport_policy::model::{Address, Member, Process, Socket};
 use sameport_sys::inspect;
 use sameport_sys::inspect::SocketQuery;
 use sameport_sys::netlink::AddressProbe;
@@ -39,6 +39,15 @@ const STAYS_OWN: Duration = Duration::from_millis(5);
 
 /// Attempts to find the holders of a socket, which may just be closing.
 const INSPECTIONS: u8 = 2;
+
+/// Facts about the other sockets that only some binds need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemberQuestions {
+    /// Whether a socket on a wider address counts: the new one would take a part of its traffic.
+    pub narrower: bool,
+    /// Whether another user's socket is there.
+    pub foreign: bool,
+}
 
 /// The check; `None` where workers may share with every socket (`--join`).
 #[derive(Debug, Clone)]
@@ -78,8 +87,24 @@ impl GroupCheck {
     /// The other sockets on an address that a worker's socket is about to take, once it has this
     /// owner. Without a stranger among them, the socket is from now on one of the run's own. The
     /// kernel itself refuses to share with another user's sockets.
-    pub(crate) fn members(&self, inode: u64, owner: u32, address: &Address) -> PortMembers {
-        let Some(group) = &self.0 else { return PortMembers::default() };
+    ///
+    /// `questions`: facts beside the members of the address.
+    pub(crate) fn members(
+        &self,
+        inode: u64,
+        owner: u32,
+        address: &Address,
+        questions: MemberQuestions,
+    ) -> PortMembers {
+        let query = SocketQuery::only(address.protocol).on(address.port());
+        let is_foreign = |other: &Socket| {
+            other.uid != owner && other.inode != inode && address.overlaps(&other.address)
+        };
+        let Some(group) = &self.0 else {
+            let foreign = questions.foreign
+                && inspect::list_without_owners(&query).unwrap_or_default().iter().any(is_foreign);
+            return PortMembers { foreign, ..PortMembers::default() };
+        };
         {
             let mut sockets = group.sockets();
             if sockets.all_own(address, owner) || !sockets.probe.may_be_taken(address) {
@@ -87,22 +112,25 @@ impl GroupCheck {
                 return PortMembers::default();
             }
         }
-        let query = SocketQuery::only(address.protocol).on(address.port());
         // Without a list, the kernel alone decides.
         let listed = inspect::list_without_owners(&query).unwrap_or_default();
         let group_listens =
             listed.iter().any(|listener| private::stands_beside(owner, address, listener));
+        let foreign = questions.foreign && listed.iter().any(is_foreign);
         let mut sockets = group.sockets();
         let unknown: BTreeSet<u64> = listed
             .iter()
             .filter(|other| other.uid == owner && other.inode != inode)
-            .filter(|other| membership::joins(address, &other.address))
+            .filter(|other| match questions.narrower {
+                true => membership::takes_traffic(address, &other.address),
+                false => membership::joins(address, &other.address),
+            })
             .map(|other| other.inode)
             .filter(|inode| !sockets.own.contains(inode))
             .collect();
         let stranger = if unknown.is_empty() {
             sockets.add_own([inode]);
-            if !group_listens {
+            if !group_listens && !foreign {
                 sockets.last_all_own = Some((Instant::now(), owner, address.clone()));
             }
             None
@@ -113,7 +141,7 @@ impl GroupCheck {
             let found = group.inspect(&query, &unknown);
             group.sockets().learn(found, inode)
         };
-        PortMembers { stranger: stranger.map(Box::new), group_listens }
+        PortMembers { stranger: stranger.map(Box::new), group_listens, foreign }
     }
 }
 

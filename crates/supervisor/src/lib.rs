@@ -22,6 +22,7 @@ mod interpose;
 mod launch;
 mod monitor;
 mod named;
+mod narrower;
 mod plain;
 mod plan;
 mod pool;

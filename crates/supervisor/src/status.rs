@@ -12,6 +12,7 @@ use sameport_sys::netlink;
 
 use crate::control::protocol::{ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus};
 use crate::control::{RunInfo, client};
+use crate::narrower;
 use crate::plan::NamedOptions;
 use crate::pool::{AddressStatus, SocketPool};
 use crate::worker_ends::WorkerEnds;
@@ -115,6 +116,8 @@ impl StatusFacts<'_> {
                 self.interposer
             ));
         }
+        let own: Vec<Address> = addresses.iter().map(|status| status.address.clone()).collect();
+        remarks.extend(narrower::remarks(&own, |inode| self.pool.is_held(inode)));
         remarks
     }
 }

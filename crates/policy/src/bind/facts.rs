@@ -76,6 +76,8 @@ pub struct PortMembers {
     pub stranger: Option<Box<NotAMember>>,
     /// Whether a listener of the same private group covers the address.
     pub group_listens: bool,
+    /// Whether a socket of another user is on an address that overlaps.
+    pub foreign: bool,
 }
 
 /// A fact to look up before the decision can be made.

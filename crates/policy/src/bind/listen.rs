@@ -168,6 +168,7 @@ mod tests {
             it.members = Some(PortMembers {
                 stranger: Some(Box::new(NotAMember::Unseen)),
                 group_listens: true,
+                foreign: false,
             });
         });
         let kept_out = with(&plain, &|it| it.kept_out = Some(true));

@@ -158,6 +158,12 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
     if is_shared && members.is_none() {
         return Decision::Lookup(MissingFact::Members(target));
     }
+    // With SO_REUSEADDR on all sockets, the kernel lets other users' datagram sockets share an address.
+    // SO_REUSEPORT would make it refuse this one.
+    let is_foreign = members.is_some_and(|members| members.foreign);
+    if is_foreign && is_datagram && attempt.reuse_address && !attempt.reuse_port {
+        return plan(BindAction::Bind(unshared(owner, rule, rights)));
+    }
     if let Some(stranger) = members.and_then(|it| it.stranger.clone()) {
         return plan(BindAction::Refuse(BindRefusal::InUse(stranger)));
     }
@@ -271,6 +277,15 @@ mod tests {
         let private = RunRules { owner: Some(7), ..RUN };
         let holds = RunRules { holds: true, ..RUN };
         let owner = |reuse_address| Some(NewOwner { uid: 7, reuse_address });
+        let beside_another_user = |mut facts: BindFacts<'static>| {
+            facts.members = Some(PortMembers { foreign: true, ..PortMembers::default() });
+            facts
+        };
+        let without_reuse = |facts: &BindFacts<'static>| {
+            let mut facts = facts.clone();
+            facts.attempt.reuse_address = false;
+            facts
+        };
         let kept_out = |facts| BindFacts { kept_out: Some(true), ..facts };
 
         let tcp = facts(RUN, "127.0.0.1:80");
@@ -283,12 +298,12 @@ mod tests {
         let mut forbidden = facts(transparent, "127.0.0.1:80");
         forbidden.rights = Some(NONE);
         let mut beside = facts(private, "127.0.0.1:80");
-        beside.members = Some(PortMembers { stranger: None, group_listens: true });
+        beside.members = Some(PortMembers { stranger: None, group_listens: true, foreign: false });
         let clear = BindSteps { share: Some(SetReusePort { clear_reuse_address: true }), ..SHARE };
         let alone = BindSteps::CONTINUE;
         let cases = [
-            (tcp, SHARE),
-            (udp, clear),
+            (tcp.clone(), SHARE),
+            (udp.clone(), clear),
             (by_itself.clone(), BindSteps { share: None, ..SHARE }),
             (elsewhere, alone),
             (facts(left_alone, "127.0.0.1:80"), alone),
@@ -303,6 +318,9 @@ mod tests {
             (beside, BindSteps { owner: owner(true), ..SHARE }),
             (facts(holds, "127.0.0.1:80"), BindSteps { held: Some(true), ..SHARE }),
             (facts(holds, "127.0.0.1:0"), BindSteps { not_held: true, ..alone }),
+            (beside_another_user(udp.clone()), alone),
+            (beside_another_user(without_reuse(&udp)), SHARE),
+            (beside_another_user(tcp.clone()), SHARE),
             (kept_out(facts(RUN, "127.0.0.1:80")), alone),
             (kept_out(facts(holds, "127.0.0.1:80")), alone),
             (kept_out(facts(private, "127.0.0.1:80")), BindSteps { owner: owner(false), ..alone }),
@@ -350,6 +368,7 @@ mod tests {
         taken.members = Some(PortMembers {
             stranger: Some(Box::new(NotAMember::Unseen)),
             group_listens: false,
+            foreign: false,
         });
         let mut left_alone = taken.clone();
         left_alone.attempt.address = "127.0.0.1:0".parse().ok();

@@ -60,6 +60,13 @@ pub enum NotAMember {
     Unseen,
 }
 
+/// Whether a new socket on `address` takes traffic of one on `other`: it joins it, or its address is more
+/// specific, so that the kernel gives it the traffic of its part whole.
+#[must_use]
+pub fn takes_traffic(address: &Address, other: &Address) -> bool {
+    joins(address, other) || address.is_within(other)
+}
+
 /// Whether a socket on `address` joins one on `other`: both take the same traffic, however the addresses
 /// are written. Where one address covers the other, the narrower one takes its part whole, and the sockets
 /// share nothing.
@@ -179,6 +186,27 @@ mod tests {
         for (one, other, expected) in cases {
             assert_eq!(joins(&one, &other), expected, "{one} {other}");
             assert_eq!(joins(&other, &one), expected, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn a_more_specific_address_takes_traffic() {
+        let tcp = |text: &str| Address::new(Protocol::Tcp, text.parse().unwrap());
+        let on_lo = Address { device: Some("lo".into()), ..tcp("0.0.0.0:80") };
+        let cases = [
+            (tcp("0.0.0.0:80"), tcp("0.0.0.0:80"), true),
+            (tcp("127.0.0.1:80"), tcp("0.0.0.0:80"), true),
+            (tcp("127.0.0.1:80"), tcp("[::]:80"), true),
+            (tcp("0.0.0.0:80"), tcp("[::]:80"), true),
+            (on_lo.clone(), tcp("0.0.0.0:80"), true),
+            (tcp("0.0.0.0:80"), tcp("127.0.0.1:80"), false),
+            (tcp("[::]:80"), tcp("0.0.0.0:80"), false),
+            (tcp("0.0.0.0:80"), on_lo, false),
+            (tcp("127.0.0.1:80"), tcp("127.0.0.2:80"), false),
+            (tcp("127.0.0.1:80"), tcp("0.0.0.0:81"), false),
+        ];
+        for (new, other, expected) in cases {
+            assert_eq!(takes_traffic(&new, &other), expected, "{new} {other}");
         }
     }
 }

@@ -263,6 +263,11 @@ impl SocketPool {
         self.state().slots.own(start)
     }
 
+    /// Whether the pool holds the socket with this inode.
+    pub(crate) fn is_held(&self, inode: u64) -> bool {
+        self.state().slots.held.holds(inode)
+    }
+
     /// The addresses that a worker listens on, without those of datagram sockets that may be for a
     /// query.
     pub(crate) fn addresses(&self, start: InstanceId) -> BTreeSet<Address> {

@@ -10,6 +10,7 @@ use sameport_policy::bind::plan::{
     BindAction, BindCaller, BindPlan, BindRefusal, BindSteps, Decision,
 };
 use sameport_policy::bind::share::BindAttempt;
+use sameport_policy::model::Protocol;
 use sameport_policy::refusal::Refusal;
 use sameport_sys::Errno;
 
@@ -17,6 +18,7 @@ use super::call::{AddressOptions, SocketCall, may_be_transparent};
 use super::handler::{CallReply, Handled, NotificationHandler};
 use crate::error::PrivateSocketError;
 use crate::event::{Remark, RunEvent};
+use crate::group_check::MemberQuestions;
 use crate::pool::BindResult;
 use crate::private_group;
 use crate::report::{CallKind, Report};
@@ -95,7 +97,14 @@ impl NotificationHandler {
                 let owner = self.owner.unwrap_or(call.socket.owner());
                 let address = call.address_at(options, at);
                 let inode = call.socket.inode();
-                facts.members = Some(self.group_check.members(inode, owner, &address));
+                let BindAttempt { protocol, reuse_port, reuse_address, .. } = facts.attempt;
+                let is_datagram = protocol == Some(Protocol::Udp);
+                let questions = MemberQuestions {
+                    // Without sameport, the kernel permits these two.
+                    narrower: !reuse_port && !(is_datagram && reuse_address),
+                    foreign: is_datagram && reuse_address && !reuse_port,
+                };
+                facts.members = Some(self.group_check.members(inode, owner, &address, questions));
             }
         }
     }

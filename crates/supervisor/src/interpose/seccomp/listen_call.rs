@@ -16,6 +16,7 @@ use super::call::SocketCall;
 use super::handler::{CallReply, Handled, NotificationHandler};
 use crate::error::PrivateSocketError;
 use crate::event::RunEvent;
+use crate::group_check::MemberQuestions;
 use crate::pool::BlockedCall;
 use crate::private_group;
 use crate::report::{CallKind, Report};
@@ -89,7 +90,9 @@ impl NotificationHandler {
         if socket.is_listening()? {
             return Ok(PortMembers::default());
         }
-        Ok(self.group_check.members(socket.inode(), socket.owner(), address))
+        // A wider listener was found at the bind.
+        let questions = MemberQuestions { narrower: false, foreign: false };
+        Ok(self.group_check.members(socket.inode(), socket.owner(), address, questions))
     }
 
     fn apply_listen(
