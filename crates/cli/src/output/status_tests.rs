@@ -117,7 +117,7 @@ note: the record could not be written: no space left
 fn nothing_to_say_is_not_said() {
     let bare = RunStatus { workers: vec![], addresses: vec![], remarks: vec![], ..status() };
     // The clock was set back.
-    assert_eq!(text(&bare, 0).lines().count(), 4);
+    assert_eq!(text(&bare, 0).lines().count(), 5);
     assert!(text(&bare, 0).contains("since 0 s"));
     assert_eq!(list(&[], NOW), "");
 }
