@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod clients;
+mod drains;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod losses;

@@ -20,7 +20,7 @@ pub struct ConnectionFacts {
     pub id: u64,
     /// Received bytes that the process has not read.
     pub receive_queue: u32,
-    /// Sent bytes that the peer has not acknowledged.
+    /// Bytes that the peer has not acknowledged.
     pub send_queue: u32,
     /// Sent bytes that are not transmitted yet.
     pub unsent: u32,
@@ -128,6 +128,17 @@ impl History {
     /// Whether the process sends its answer in parts.
     pub(super) fn streams(&self) -> bool {
         self.bursts >= STREAM
+    }
+
+    /// The activity, if data that was sent counts as received by the peer: a client acknowledges an
+    /// answer after up to 40 ms, or with its next request.
+    pub(super) fn activity_after_sending(&self, facts: &ConnectionFacts) -> Activity {
+        match self.activity(facts) {
+            Activity::InHand => {
+                self.activity(&ConnectionFacts { send_queue: facts.unsent, ..*facts })
+            }
+            activity => activity,
+        }
     }
 
     pub(super) fn activity(&self, facts: &ConnectionFacts) -> Activity {
@@ -239,6 +250,20 @@ mod tests {
             facts((80, 5_000), (200, 5_000), (0, 0)),
         ];
         assert!(!told.iter().any(ConnectionFacts::is_tie));
+    }
+
+    #[test]
+    fn an_answer_on_its_way_is_an_answer() {
+        use Activity::{Answered, InHand};
+        // Ages of received and sent data, unsent bytes.
+        let table =
+            [(12, 8, 0, Answered), (12, 8, 1, InHand), (8, 12, 0, InHand), (12, 12, 0, Answered)];
+        for (received, sent, unsent, expected) in table {
+            let facts = facts((80, received), (200, sent), (0, 200));
+            let facts = ConnectionFacts { unsent, ..facts };
+            let history = History::new(&facts);
+            assert_eq!(history.activity_after_sending(&facts), expected, "{facts:?}");
+        }
     }
 
     #[test]

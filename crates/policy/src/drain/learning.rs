@@ -5,8 +5,13 @@
 
 use std::time::Duration;
 
+use crate::lifecycle::exit::Exit;
+
 /// A process that ends at once is gone after this time, on a busy machine too.
 const SURVIVED: Duration = Duration::from_millis(300);
+
+/// A program that exits within this time after the signal has finished nothing.
+const SUDDEN: Duration = Duration::from_millis(100);
 
 /// A worker after its stop signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +49,17 @@ impl SelfDrain {
         (self.open, self.in_hand) = (open, in_hand);
     }
 
-    /// Connections in hand that the end of the first process cuts.
+    /// Connections that the end of the first process cuts, of those that were left at the last
+    /// observation. A program that runs on after the signal and exits by itself may have finished them
+    /// since.
     #[must_use]
-    pub fn cut(&self) -> usize {
-        self.in_hand
+    pub fn cut_of(&self, left: usize, exit: Exit, now: Duration) -> usize {
+        let is_sudden = now.saturating_sub(self.signalled) < SUDDEN;
+        match exit {
+            Exit::Signal(_) => left,
+            Exit::Code(_) if is_sudden => left,
+            Exit::Code(_) => 0,
+        }
     }
 
     /// Whether the program drains by itself. To be asked after its first process exited without being
@@ -63,6 +75,22 @@ impl SelfDrain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_cuts_what_is_left() {
+        let table = [
+            (Exit::Code(0), 20, 2),
+            (Exit::Signal(15), 20, 2),
+            (Exit::Signal(9), 30_000, 2),
+            // It ran on, and the last observation is older than its end.
+            (Exit::Code(0), 2_000, 0),
+        ];
+        for (exit, milliseconds, expected) in table {
+            let drain = SelfDrain::new(4, 2, Duration::ZERO);
+            let cut = drain.cut_of(2, exit, Duration::from_millis(milliseconds));
+            assert_eq!(cut, expected, "{exit:?} after {milliseconds} ms");
+        }
+    }
 
     #[test]
     fn only_a_program_that_outlives_its_connections_drains_itself() {

@@ -7,7 +7,7 @@ use super::DrainMode;
 use super::connection::{Activity, ConnectionFacts, History, QUIET};
 
 /// A connection whose last answer is younger than this is not closed yet: the answer may go on.
-const SETTLED: Duration = Duration::from_millis(10);
+const SETTLED: Duration = Duration::from_millis(4);
 
 /// The time that a server has to close a connection that was shut down for it.
 const CLOSING: Duration = Duration::from_millis(500);
@@ -92,6 +92,7 @@ impl DrainWatch {
             watched.history.observe(facts);
             let activity = watched.history.activity(facts);
             step.in_hand += usize::from(activity.is_in_hand());
+            let activity = watched.history.activity_after_sending(facts);
             if self.may_close(&watched, activity, facts) {
                 watched.closing = Closing::Since(now);
                 step.close.push(facts.id);
@@ -218,7 +219,7 @@ mod tests {
         let active = |ages: (u64, u64)| connection(1, (80, ages.0), (80, ages.1));
         let mut watch = DrainWatch::new(DrainMode::Busy, ms(0), LIMIT);
         // The answer has just been sent.
-        let step = watch.observe(&[active((12, 8))], ms(1));
+        let step = watch.observe(&[active((4, 0))], ms(1));
         assert_eq!((step.close, step.is_over), (vec![], true));
         let step = watch.observe(&[active((16, 12)), idle(2)], ms(5));
         assert_eq!((step.close, step.is_over), (vec![1], false));

@@ -6,13 +6,13 @@ use std::time::Duration;
 use sameport_policy::drain::ConnectionFacts;
 use sameport_policy::lifecycle::InstanceId;
 use sameport_sys::bpf::LastDataReader;
-use sameport_sys::netlink::{self, TcpConnection};
+use sameport_sys::netlink::{self, ConnectionReader, TcpConnection};
 use sameport_sys::socket::IdleConnection;
 use sameport_sys::{inspect, netlink::InspectError};
 
 use crate::pool::SocketPool;
 
-/// Interval at which the owners of unknown connections are looked up. A draining worker gets no new
+/// Interval at which all connections are listed, and the owners of unknown ones are looked up. A draining worker gets no new
 /// connection, but can receive one by SCM_RIGHTS, or accept one in a group that cannot be steered.
 const SCAN: Duration = Duration::from_millis(500);
 
@@ -41,6 +41,7 @@ pub(super) struct ConnectionTracker {
     next_scan: Duration,
     /// `Some(None)`: not possible here.
     order: Option<Option<LastDataReader>>,
+    reader: Option<ConnectionReader>,
 }
 
 /// All connections of the tracked workers at one moment.
@@ -63,9 +64,14 @@ impl ConnectionTracker {
         pool: &SocketPool,
         now: Duration,
     ) -> Result<ConnectionReading, InspectError> {
-        let ports: BTreeSet<u16> =
-            workers.values().flat_map(|worker| worker.ports.iter().copied()).collect();
-        let open = netlink::list_connections(&ports)?;
+        let is_due = now >= self.next_scan;
+        let open = if is_due {
+            self.next_scan = now + SCAN;
+            let ports = workers.values().flat_map(|worker| worker.ports.iter().copied());
+            netlink::list_connections(&ports.collect())?
+        } else {
+            self.read_known()?
+        };
         let by_cookie: HashMap<u64, &TcpConnection> =
             open.iter().map(|connection| (connection.cookie, connection)).collect();
         self.owned.retain(|cookie, tracked| {
@@ -75,13 +81,10 @@ impl ConnectionTracker {
         });
         let unknown: Vec<TcpConnection> =
             open.into_iter().filter(|it| !self.owned.contains_key(&it.cookie)).collect();
-        let is_due = now >= self.next_scan;
-        if is_due && !unknown.is_empty() {
-            self.next_scan = now + SCAN;
+        if !unknown.is_empty() {
             self.scan(&unknown, workers, pool);
         }
-        let mut reading =
-            ConnectionReading { of: BTreeMap::new(), is_complete: is_due || unknown.is_empty() };
+        let mut reading = ConnectionReading { of: BTreeMap::new(), is_complete: is_due };
         let mut of_process: HashMap<i32, u32> = HashMap::new();
         for tracked in self.owned.values() {
             *of_process.entry(tracked.pid).or_default() += 1;
@@ -108,6 +111,19 @@ impl ConnectionTracker {
         for facts in &mut ties {
             facts.last = orders.get(&facts.id).copied();
         }
+    }
+
+    /// Reads the connections whose owners are known.
+    fn read_known(&mut self) -> Result<Vec<TcpConnection>, InspectError> {
+        let reader = match &self.reader {
+            Some(reader) => reader,
+            None => self.reader.insert(ConnectionReader::open()?),
+        };
+        let mut open = Vec::new();
+        for tracked in self.owned.values() {
+            open.extend(reader.read(&tracked.last)?);
+        }
+        Ok(open)
     }
 
     fn scan(

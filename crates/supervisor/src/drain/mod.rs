@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use sameport_policy::drain::{DrainMode, DrainStep, DrainWatch, SelfDrain};
 use sameport_policy::lifecycle::InstanceId;
+use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::model::Protocol;
 use sameport_sys::process;
 use sameport_sys::socket::{CloseResult, IdleConnection, close_idle};
@@ -24,14 +25,11 @@ use queues::{LiveQueues, QueueReading};
 /// order, which the kernel's times often do not.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Interval of readings of a drain that takes long, and after the stop signal.
+/// Interval of readings after the stop signal.
 const SLOW_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A drain takes long after this time.
-const LONG: Duration = Duration::from_secs(2);
-
 /// The interval is at least this multiple of the time that a reading takes.
-const COST: u32 = 10;
+const COST: u32 = 8;
 
 /// Interval of progress reports.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -73,8 +71,8 @@ enum Stage {
     Signalled(SelfDrain),
     /// The first process has ended, and its children finish their connections.
     Children,
-    /// The children have finished.
-    Finished,
+    /// The children have the stop signal; it cuts this number of connections.
+    Finished { cut: usize },
 }
 
 /// A change of a worker that drains.
@@ -121,7 +119,8 @@ impl Drains {
     pub(crate) fn signalled(&mut self, start: InstanceId, now: Duration) {
         let Some(draining) = self.draining.get_mut(&start) else { return };
         draining.stage = match draining.stage {
-            Stage::Children | Stage::Finished => Stage::Finished,
+            Stage::Children => Stage::Finished { cut: draining.step.open },
+            Stage::Finished { cut } => Stage::Finished { cut },
             _ if draining.mode == DrainMode::None => return drop(self.draining.remove(&start)),
             _ => {
                 let DrainStep { open, in_hand, .. } = draining.step;
@@ -161,15 +160,17 @@ impl Drains {
 
     /// Forgets a worker that ended. Returns whether it has finished its connections after the stop
     /// signal by itself.
-    pub(crate) fn ended(&mut self, start: InstanceId, now: Duration) -> bool {
+    pub(crate) fn ended(&mut self, start: InstanceId, exit: Exit, now: Duration) -> bool {
         let Some(draining) = self.draining.remove(&start) else { return false };
         let (cut, is_proven) = match draining.stage {
             Stage::Signalled(end) if draining.mode == DrainMode::All => {
-                (draining.step.open, end.is_proven())
+                (end.cut_of(draining.step.open, exit, now), end.is_proven())
             }
-            Stage::Signalled(end) => (end.cut(), end.is_proven()),
-            Stage::Children | Stage::Finished => (draining.step.in_hand, false),
-            Stage::Queue { .. } | Stage::Connections => (0, false),
+            Stage::Signalled(end) => {
+                (end.cut_of(draining.step.in_hand, exit, now), end.is_proven())
+            }
+            Stage::Finished { cut } => (cut, false),
+            Stage::Queue { .. } | Stage::Connections | Stage::Children => (0, false),
         };
         if cut > 0 {
             let were = if cut == 1 { "connection was" } else { "connections were" };
@@ -197,7 +198,7 @@ impl Drains {
     /// Whether children of a first process that ended finish their connections.
     pub(crate) fn has_children(&self) -> bool {
         let mut stages = self.draining.values().map(|draining| &draining.stage);
-        stages.any(|stage| matches!(stage, Stage::Children | Stage::Finished))
+        stages.any(|stage| matches!(stage, Stage::Children | Stage::Finished { .. }))
     }
 
     /// Number of workers that wait for their stop signal.
@@ -235,10 +236,7 @@ impl Drains {
         let mut events = Vec::new();
         self.read_queues(pool, now, &mut events);
         self.read_connections(pool, now, &mut events);
-        let is_fast = self.draining.values().any(|draining| {
-            draining.is_before_signal() && now.saturating_sub(draining.watch.since()) < LONG
-        });
-        let interval = if is_fast { INTERVAL } else { SLOW_INTERVAL };
+        let interval = if self.is_empty() { SLOW_INTERVAL } else { INTERVAL };
         self.next = now + interval.max(begun.elapsed() * COST);
         events
     }

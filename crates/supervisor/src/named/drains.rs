@@ -80,7 +80,7 @@ impl NamedRun<'_> {
 
     pub(super) fn drain_ended(&mut self, start: InstanceId, exit: Exit, now: Duration) {
         let was_killed = exit == Exit::Signal(u8::try_from(SIGKILL).unwrap_or_default());
-        let is_proven = self.drains.ended(start, now);
+        let is_proven = self.drains.ended(start, exit, now);
         if is_proven
             && !was_killed
             && let Some(command) = self.lifecycle.command(start)

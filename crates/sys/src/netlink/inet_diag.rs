@@ -93,6 +93,14 @@ pub(crate) struct DiagSocket {
     pub(crate) transparent: Option<bool>,
     pub(crate) freebind: Option<bool>,
     pub(crate) traffic: Option<TcpTraffic>,
+    pub(crate) id: DiagId,
+}
+
+/// The identity of a socket in a request for this one: its family and `struct inet_diag_sockid`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DiagId {
+    pub(crate) family: u8,
+    pub(crate) id: [u8; 48],
 }
 
 /// The data of a TCP connection so far: fields of `struct tcp_info` (tcp(7)).
@@ -215,6 +223,7 @@ fn read_entry(payload: &[u8]) -> Option<DiagSocket> {
         transparent: option(TRANSPARENT),
         freebind: option(FREEBIND),
         traffic,
+        id: DiagId { family: *fixed.first()?, id: *fixed.get(4..)?.first_chunk()? },
     })
 }
 

@@ -64,7 +64,10 @@ fn answer() -> Vec<u8> {
 #[test]
 fn reads_every_field_of_a_listener() {
     let frames: Vec<_> = frames(&answer()).map(Result::unwrap).collect();
+    let FrameBody::Socket(DiagSocket { id, .. }) = frames[0].body else { panic!() };
+    assert_eq!((id.family, &id.id[..2]), (10, &8080_u16.to_be_bytes()[..]));
     let expected = DiagSocket {
+        id,
         state: 10,
         ip: IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         port: 8080,

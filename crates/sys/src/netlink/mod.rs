@@ -15,5 +15,5 @@ pub use error::InspectError;
 pub(crate) use inet_diag::TcpTraffic;
 pub use sock_diag::sock_diag_available;
 pub use sockets::StateFilter;
-pub use tcp_connections::{TcpConnection, list_connections};
+pub use tcp_connections::{ConnectionReader, TcpConnection, list_connections};
 pub use time_wait::{TimeWait, time_wait_sockets};

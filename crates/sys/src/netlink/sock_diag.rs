@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use crate::int_hash::IntSet;
 
 use super::inet_diag;
-use super::inet_diag::{DiagSocket, FrameBody};
+use super::inet_diag::{DiagId, DiagSocket, FrameBody};
 
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
@@ -115,6 +115,36 @@ impl DiagRequest {
             if received == 0 {
                 return Err(DiagError::Malformed);
             }
+        }
+    }
+
+    /// The one socket with this identity; `None` if it is gone. The cost does not depend on the number of
+    /// sockets. `states` and `port` do not count. `kernel`: from [`open`].
+    pub(crate) fn one(
+        self,
+        id: DiagId,
+        attributes: u8,
+        kernel: &OwnedFd,
+    ) -> Result<Option<DiagSocket>, DiagError> {
+        let mut request = Self { family: id.family.into(), ..self }.bytes(attributes);
+        request[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+        request[24..72].copy_from_slice(&id.id);
+        rustix::net::send(kernel, &request, SendFlags::empty()).map_err(failed("send"))?;
+        let mut buffer = [0; ONE];
+        let received = loop {
+            match rustix::net::recv(kernel, &mut buffer[..], RecvFlags::empty()) {
+                Err(Errno::INTR) => {}
+                outcome => break outcome.map_err(failed("recv"))?.0,
+            }
+        };
+        let frame = inet_diag::frames(&buffer[..received]).next();
+        let frame = frame.ok_or(DiagError::Malformed)?;
+        match frame.map_err(|inet_diag::MalformedReply| DiagError::Malformed)?.body {
+            FrameBody::Socket(entry) => Ok(Some(entry)),
+            // ESTALE: the cookie of another socket with the same addresses.
+            FrameBody::Refused(libc::ENOENT | libc::ESTALE) => Ok(None),
+            FrameBody::Refused(errno) | FrameBody::Done(errno) => Err(refused(errno)),
+            FrameBody::Overrun | FrameBody::Nothing => Err(DiagError::Malformed),
         }
     }
 

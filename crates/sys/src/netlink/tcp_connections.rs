@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use sameport_policy::model::Protocol;
 
 use super::error::InspectError;
 use super::inet_diag;
-use super::inet_diag::DiagSocket;
+use super::inet_diag::{DiagId, DiagSocket};
+use super::sock_diag;
 use super::sock_diag::DiagRequest;
 
 const ESTABLISHED: u8 = 1;
@@ -29,6 +31,7 @@ pub struct TcpConnection {
     pub cookie: u64,
     /// The inode of the socket.
     pub inode: u64,
+    id: DiagId,
     /// The local port.
     pub port: u16,
     /// Received bytes that the process has not read.
@@ -81,6 +84,44 @@ pub fn list_connections(ports: &BTreeSet<u16>) -> Result<Vec<TcpConnection>, Ins
     Ok(entries.iter().filter_map(connection).collect())
 }
 
+/// Reads known connections again, each in a few microseconds. A list takes milliseconds, because the
+/// kernel walks the whole table.
+#[derive(Debug)]
+pub struct ConnectionReader(OwnedFd);
+
+impl ConnectionReader {
+    /// Opens a netlink socket.
+    ///
+    /// # Errors
+    ///
+    /// See [`InspectError`].
+    pub fn open() -> Result<Self, InspectError> {
+        let kernel = sock_diag::open();
+        Ok(Self(kernel.map_err(|failure| InspectError::new(Protocol::Tcp, failure))?))
+    }
+
+    /// The connection now; `None` if it would not be in the list of [`list_connections`]. A connection of
+    /// a process on this machine that has closed its end is not recognised.
+    ///
+    /// # Errors
+    ///
+    /// See [`InspectError`].
+    pub fn read(&self, connection: &TcpConnection) -> Result<Option<TcpConnection>, InspectError> {
+        let request = DiagRequest {
+            protocol: libc::IPPROTO_TCP,
+            family: libc::AF_INET,
+            states: u32::MAX,
+            port: 0,
+        };
+        let entry = request.one(connection.id, inet_diag::ASK_TCP_INFO, &self.0);
+        let entry = entry.map_err(|failure| InspectError::new(Protocol::Tcp, failure))?;
+        let is_open = |entry: &DiagSocket| {
+            entry.inode != 0 && [ESTABLISHED, CLOSE_WAIT].contains(&entry.state)
+        };
+        Ok(entry.filter(is_open).as_ref().and_then(self::connection))
+    }
+}
+
 /// The addresses of the two ends.
 type ConnectionEnds = ((IpAddr, u16), (IpAddr, u16));
 
@@ -112,6 +153,7 @@ fn connection(entry: &DiagSocket) -> Option<TcpConnection> {
     Some(TcpConnection {
         cookie: entry.cookie,
         inode: entry.inode.into(),
+        id: entry.id,
         port: entry.port,
         receive_queue: entry.receive_queue.saturating_sub(fin),
         send_queue: entry.send_queue,
@@ -160,6 +202,9 @@ mod tests {
             server.write_all(b"answer").unwrap();
             until("it is acknowledged", || one(port).unwrap().send_queue == 0);
             let answered = one(port).unwrap();
+            let reader = ConnectionReader::open().unwrap();
+            let read = reader.read(&fresh).unwrap().unwrap();
+            assert_eq!((read.cookie, read.received, read.sent), (fresh.cookie, 5, 6));
             assert_eq!((answered.received, answered.sent), (5, 6));
             assert!(answered.sent_age < answered.received_age, "{answered:?}");
 
@@ -170,6 +215,9 @@ mod tests {
             assert_eq!(halves(one(port).unwrap()), (fresh.cookie, 5, 0));
             server.shutdown(Shutdown::Write).unwrap();
             assert_eq!(one(port), None, "the server sends nothing more");
+            assert_eq!(reader.read(&fresh).unwrap(), None);
+            drop((client, server));
+            assert_eq!(reader.read(&fresh).unwrap(), None);
         }
     }
 

@@ -92,6 +92,7 @@ fn shut_down(connection: &IdleConnection) -> Result<Option<FrozenSocket>, Errno>
     let traffic = TcpTraffic::read(info).ok_or(Errno::NOSYS)?;
     let is_same = (traffic.received, traffic.sent) == (connection.received, connection.sent);
     let unread = rustix::io::ioctl_fionread(frozen.socket.as_fd())?;
+    // Sent data that the client has not acknowledged is sent again if necessary, after the close too.
     if !is_same || unread > 0 || traffic.unsent > 0 {
         return Ok(None);
     }
