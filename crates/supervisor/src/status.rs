@@ -10,7 +10,9 @@ use sameport_policy::lifecycle::{
 use sameport_policy::model::Address;
 use sameport_sys::netlink;
 
-use crate::control::protocol::{ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus};
+use crate::control::protocol::{
+    ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus, WorkerTreatment,
+};
 use crate::control::{RunInfo, client};
 use crate::narrower;
 use crate::plan::NamedOptions;
@@ -48,10 +50,12 @@ impl StatusFacts<'_> {
             copies: self.lifecycle.copies(),
             workers: workers.iter().map(|worker| self.worker(worker, &connections)).collect(),
             addresses: addresses.iter().map(address_status).collect(),
-            drain: Some(self.options.settings.drain.name().to_owned()),
-            drains_itself: self.drains_itself(),
             remarks: self.remarks(&addresses),
-            log: self.options.log.as_ref().map(Into::into),
+            treatment: WorkerTreatment {
+                drain: Some(self.options.settings.drain.name().to_owned()),
+                drains_itself: self.drains_itself(),
+                log: self.options.log.as_ref().map(Into::into),
+            },
         }
     }
 

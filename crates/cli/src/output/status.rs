@@ -70,8 +70,8 @@ fn dead(error: &ClientError) -> [String; 5] {
 
 /// What a worker finishes before it ends. Empty for a supervisor of an earlier build.
 fn drain_line(status: &RunStatus) -> String {
-    let Some(drain) = &status.drain else { return String::new() };
-    let itself = match (drain.as_str(), status.drains_itself) {
+    let Some(drain) = &status.treatment.drain else { return String::new() };
+    let itself = match (drain.as_str(), status.treatment.drains_itself) {
         ("busy", true) => ": this command finishes its connections itself after the stop signal",
         _ => "",
     };
@@ -92,7 +92,7 @@ pub(crate) fn text(status: &RunStatus, now: u64) -> String {
         printable(&status.directory.to_string_lossy()),
         drain_line(status),
     );
-    if let Some(log) = &status.log {
+    if let Some(log) = &status.treatment.log {
         text.push_str(&format!("log: {}\n", printable(&log.to_string_lossy())));
     }
     if !status.workers.is_empty() {
@@ -254,12 +254,12 @@ fn run_view(status: &RunStatus) -> Object<impl ObjectFields + '_> {
         directory: status.directory.to_string_lossy(),
         via: &status.via,
         copies: status.copies,
-        drain: &status.drain,
-        drains_itself: status.drains_itself,
+        drain: &status.treatment.drain,
+        drains_itself: status.treatment.drains_itself,
         workers: workers,
         addresses: addresses,
         remarks: &status.remarks,
-        log: status.log.as_ref().map(|log| log.to_string_lossy()),
+        log: status.treatment.log.as_ref().map(|log| log.to_string_lossy()),
     }
 }
 

@@ -3,6 +3,8 @@
 use sameport_supervisor::control::client::DeadSupervisor;
 use sameport_supervisor::control::{RunHistory, RunInfo, RunRecord};
 
+use sameport_supervisor::control::protocol::WorkerTreatment;
+
 use super::*;
 
 const NOW: u64 = 1_700_000_000_000;
@@ -77,10 +79,12 @@ fn status() -> RunStatus {
                 steered: Ok(()),
             },
         ],
-        drain: Some("busy".into()),
-        drains_itself: false,
         remarks: vec!["the record could not be written: no space left".into()],
-        log: Some("/var/log/web.log".into()),
+        treatment: WorkerTreatment {
+            drain: Some("busy".into()),
+            drains_itself: false,
+            log: Some("/var/log/web.log".into()),
+        },
     }
 }
 

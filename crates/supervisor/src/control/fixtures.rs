@@ -115,9 +115,7 @@ pub(crate) fn status() -> RunStatus {
         copies: 0,
         workers: Vec::new(),
         addresses: Vec::new(),
-        drain: Some("busy".to_owned()),
-        drains_itself: false,
         remarks: Vec::new(),
-        log: None,
+        treatment: Default::default(),
     }
 }

@@ -179,6 +179,16 @@ pub struct RunStatus {
     pub workers: Vec<WorkerStatus>,
     /// The addresses that they listen on.
     pub addresses: Vec<ListenStatus>,
+    /// Restrictions of this run, with their reasons.
+    pub remarks: Vec<String>,
+    /// The treatment of its workers. Its fields are fields of the status.
+    #[serde(flatten)]
+    pub treatment: WorkerTreatment,
+}
+
+/// How a run treats its workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerTreatment {
     /// What a worker finishes before it gets the stop signal: `none`, `busy` or `all`. Earlier builds
     /// do not write it.
     #[serde(default)]
@@ -187,8 +197,6 @@ pub struct RunStatus {
     /// that a drain need not.
     #[serde(default)]
     pub drains_itself: bool,
-    /// Restrictions of this run, with their reasons.
-    pub remarks: Vec<String>,
     /// The file with the output of the workers.
     #[serde(default)]
     pub log: Option<OsString>,
