@@ -10,6 +10,7 @@ use sameport_policy::model::Address;
 use sameport_policy::systemd::ActivationError;
 use sameport_sys::bpf::AttachError;
 use sameport_sys::cgroup::CgroupError;
+use sameport_sys::inspect::InspectError;
 use sameport_sys::preload::Obstacle;
 use sameport_sys::process::{FileCapability, StartError};
 use sameport_sys::run_files::ClaimError;
@@ -57,6 +58,8 @@ pub enum RunError {
     Inherit(InheritError),
     /// The name is not available.
     ClaimName(ClaimError),
+    /// The workers of a killed supervisor cannot be taken over. They serve on.
+    TakeOver(TakeoverError),
     /// A worker did not start. The workers before it were ended.
     Start(StartError),
     /// A system call of the supervisor failed; what it was for.
@@ -89,6 +92,26 @@ impl RunError {
                 | Self::Start(StartError::Filter(..) | StartError::Cgroup(_))
         )
     }
+}
+
+/// Why the workers of a killed supervisor cannot be taken over.
+#[derive(Debug)]
+pub enum TakeoverError {
+    /// The kernel does not list the sockets.
+    NotListed(InspectError),
+    /// No readable process has this socket open.
+    NotSeen(Address),
+    /// `pidfd_getfd` refuses a socket.
+    NotDuplicated {
+        /// The process that has it open.
+        pid: i32,
+        /// The number of its descriptor.
+        descriptor: i32,
+        /// The error.
+        errno: Errno,
+    },
+    /// A socket belongs to a private group and the run does not, or the other way round.
+    OtherGroup(Address),
 }
 
 /// Why the sockets of the service manager or of `--listen` are not available.

@@ -76,6 +76,22 @@ pub enum RunEvent {
         /// The daemons.
         pids: Vec<i32>,
     },
+    /// The run takes over the workers of a supervisor that was killed.
+    TakesOver {
+        /// The pid that the supervisor had.
+        supervisor: i32,
+        /// The first processes of the workers.
+        pids: Vec<i32>,
+        /// Whether it ends them, and starts none.
+        stops: bool,
+    },
+    /// Not every worker was replaced; no client asked for it.
+    NotReplaced {
+        /// The reason.
+        error: String,
+        /// The next step.
+        hint: &'static str,
+    },
     /// Processes that outlived their worker are being ended.
     EndingLeftovers {
         /// The processes.

@@ -23,6 +23,7 @@ mod launch;
 mod monitor;
 mod named;
 mod narrower;
+mod orphans;
 mod plain;
 mod plan;
 mod pool;
@@ -40,12 +41,12 @@ mod worker_ends;
 mod workers;
 
 pub use bind_options::{BindOptions, UnusedOption};
-pub use error::{InheritError, PrivateGroupError, PrivateSocketError, RunError};
+pub use error::{InheritError, PrivateGroupError, PrivateSocketError, RunError, TakeoverError};
 pub use event::{AnswerTrouble, OutOfReach, Remark, RunEvent};
 pub use handover::HANDOVER_FD;
 pub use launch::{LaunchOptions, UserError, WorkerUser};
 pub use plan::{
     ChildPolicy, InterposerChoice, InterposerKind, NamedOptions, PROGRAM, PreloadOptions,
-    ReadyCheck, ReadyOptions, RunEnvironment, RunPlan, SharingScope,
+    ReadyCheck, ReadyOptions, RunBegin, RunEnvironment, RunPlan, SharingScope,
 };
 pub use run::run;

@@ -137,8 +137,33 @@ pub struct NamedOptions {
     pub arguments: Vec<OsString>,
     /// The supervisor's own environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Descriptor of the handover state, after a `reexec` (SAMEPORT_HANDOVER_FD).
-    pub handover_fd: Option<RawFd>,
+    /// How the run begins.
+    pub begin: RunBegin,
+}
+
+/// How a named run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunBegin {
+    /// Starts workers. Those of a killed supervisor are replaced.
+    Start,
+    /// Continues the run of the program before `exec`, with the state in this descriptor
+    /// (SAMEPORT_HANDOVER_FD).
+    Resume(RawFd),
+    /// Starts no worker, and ends those of a killed supervisor.
+    Stop {
+        /// Whether they get the stop signal at once.
+        now: bool,
+    },
+}
+
+impl NamedOptions {
+    /// The descriptor of the handover state, after a `reexec`.
+    pub(crate) fn handover_fd(&self) -> Option<RawFd> {
+        match self.begin {
+            RunBegin::Resume(fd) => Some(fd),
+            RunBegin::Start | RunBegin::Stop { .. } => None,
+        }
+    }
 }
 
 /// When a worker counts as ready.

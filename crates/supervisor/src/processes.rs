@@ -28,6 +28,8 @@ pub(crate) struct ProcessTable(Mutex<KnownChildren>);
 struct KnownChildren {
     /// First processes, which lead the process groups of their workers.
     first: BTreeMap<InstanceId, i32>,
+    /// Processes of workers that a killed supervisor started. They are not children of this one.
+    foreign: BTreeMap<InstanceId, Vec<i32>>,
     /// First processes that are not reaped.
     living: HashMap<i32, InstanceId>,
     /// Orphans whose environment names their worker, or cannot be read. Each is forgotten when it is
@@ -57,10 +59,29 @@ impl ProcessTable {
         known.living.insert(first, start);
     }
 
+    /// Adds a worker of a killed supervisor, or replaces its processes.
+    pub(crate) fn taken_over(&self, start: InstanceId, pids: Vec<i32>) {
+        let mut known = self.known();
+        if let Some(first) = pids.first() {
+            known.first.entry(start).or_insert(*first);
+        }
+        known.living.retain(|_, other| *other != start);
+        known.living.extend(pids.iter().map(|pid| (*pid, start)));
+        known.foreign.insert(start, pids);
+    }
+
+    /// The children of the supervisor, and the processes that it took over.
+    fn roots(&self) -> Vec<i32> {
+        let mut roots = process::own_children();
+        roots.extend(self.known().foreign.values().flatten());
+        roots
+    }
+
     /// Removes a worker.
     pub(crate) fn ended(&self, start: InstanceId) {
         let mut known = self.known();
         known.first.remove(&start);
+        known.foreign.remove(&start);
         known.living.retain(|_, other| *other != start);
         known.orphans.retain(|_, other| *other != Some(start));
     }
@@ -74,7 +95,7 @@ impl ProcessTable {
 
     /// The processes of all workers. Reads the processes of this run once each.
     pub(crate) fn snapshot(&self) -> ProcessSnapshot {
-        self.snapshot_below(&process::own_children())
+        self.snapshot_below(&self.roots())
     }
 
     fn snapshot_below(&self, children: &[i32]) -> ProcessSnapshot {
@@ -100,7 +121,7 @@ impl ProcessTable {
     /// The processes of one worker. `own`: inodes of sockets that no other worker uses; they identify a
     /// daemon that left the process group and cleared its environment.
     pub(crate) fn of(&self, start: InstanceId, own: &HashSet<u64>) -> Vec<i32> {
-        self.of_below(&process::own_children(), start, own)
+        self.of_below(&self.roots(), start, own)
     }
 
     fn of_below(&self, children: &[i32], start: InstanceId, own: &HashSet<u64>) -> Vec<i32> {

@@ -1,13 +1,18 @@
 //! Checks a plan, selects its interposer, and runs the workers.
 
+use std::path::Path;
+
+use sameport_sys::run_files::{NameClaim, folders};
+
 use crate::bind_options::{BindOptions, OptionUsage};
 use crate::conflict::is_local;
 use crate::error::RunError;
 use crate::event::RunEvent;
 use crate::interpose;
-use crate::plan::{InterposerChoice, InterposerKind, RunPlan};
+use crate::orphans::Orphans;
+use crate::plan::{InterposerChoice, InterposerKind, NamedOptions, RunBegin, RunPlan};
 use crate::pool::inherited;
-use crate::pool::inherited::InheritedSocket;
+use crate::pool::inherited::{InheritOptions, InheritedSocket};
 use crate::{private_group, start};
 
 /// Runs the workers to their end, and gives the exit code: that of the workers, 128 + n for signal n.
@@ -17,17 +22,34 @@ use crate::{private_group, start};
 ///
 /// See [`RunError`]. No process is left.
 pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
-    let resumes = plan.named.as_ref().is_some_and(|named| named.handover_fd.is_some());
-    if !resumes {
+    let stops = |named: &NamedOptions| matches!(named.begin, RunBegin::Stop { .. });
+    let stops = plan.named.as_ref().is_some_and(stops);
+    let resumes = plan.named.as_ref().is_some_and(|named| named.handover_fd().is_some());
+    if !resumes && !stops {
         check_addresses(&plan.bind_options)?;
         private_group::check(plan)?;
+    }
+    let mut orphans = match &plan.named {
+        Some(named) if !resumes => Orphans::find(plan, named)?,
+        _ => None,
+    };
+    if let Some(named) = &plan.named
+        && stops
+        && orphans.is_none()
+    {
+        // Nothing is left but the files, which go with the claim.
+        let runtime_dir = plan.environment.runtime_dir.as_deref().map(Path::new);
+        let claim = NameClaim::take(&named.name, &folders(runtime_dir));
+        return claim.map(|_| 0).map_err(RunError::ClaimName);
     }
     let activation = &plan.environment.activation;
     let inherited = match &plan.named {
         // The program before `exec` took them.
-        Some(_) if resumes => Ok(Vec::new()),
+        Some(_) if resumes || stops => Ok(Vec::new()),
         Some(named) => {
-            inherited::gather(named, activation, plan.owner(), plan.bind_options.freebind)
+            let options = InheritOptions::of(plan);
+            let orphaned = orphans.as_mut().map(|orphans| &mut orphans.sockets[..]);
+            inherited::gather(named, activation, options, orphaned.unwrap_or_default())
         }
         None => inherited::refuse(activation).map(|()| Vec::new()),
     };
@@ -36,6 +58,7 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
         plan,
         usage: &usage,
         inherited: inherited.map_err(RunError::Inherit)?,
+        orphans: orphans.as_ref(),
         skipped: Vec::new(),
         tell,
     };
@@ -58,6 +81,7 @@ struct Attempt<'a> {
     plan: &'a RunPlan,
     usage: &'a OptionUsage,
     inherited: Vec<InheritedSocket>,
+    orphans: Option<&'a Orphans>,
     /// The interposers that do not work, with their reasons.
     skipped: Vec<(InterposerKind, RunError)>,
     tell: &'a mut dyn FnMut(RunEvent),
@@ -77,7 +101,8 @@ impl Attempt<'_> {
 
     fn run(&mut self, kind: InterposerKind) -> Result<u8, RunError> {
         let interposer = interpose::create(kind, self.plan, self.usage.clone())?;
-        let started = start::StartedRun::start(self.plan, interposer, &mut self.inherited)?;
+        let started =
+            start::StartedRun::start(self.plan, interposer, &mut self.inherited, self.orphans)?;
         let skipped = std::mem::take(&mut self.skipped);
         if !skipped.is_empty() {
             (self.tell)(RunEvent::InterposerSelected { interposer: kind, skipped });

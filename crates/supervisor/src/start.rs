@@ -18,6 +18,7 @@ use crate::interpose::Interposer;
 use crate::interpose::kept::KeptSockets;
 use crate::monitor::Monitor;
 use crate::named::NamedRun;
+use crate::orphans::Orphans;
 use crate::plain::PlainRun;
 use crate::plan::{NamedOptions, RunPlan};
 use crate::pool::inherited::InheritedSocket;
@@ -44,16 +45,18 @@ enum Run<'a> {
 
 impl<'a> StartedRun<'a> {
     /// Starts the workers, or continues with those of the previous program. On failure, the workers
-    /// that were started have been ended. Takes `inherited` on success.
+    /// that were started have been ended. Takes `inherited` on success. `orphans`: the workers of a
+    /// killed supervisor.
     pub(crate) fn start(
         plan: &'a RunPlan,
         interposer: Box<dyn Interposer>,
         inherited: &mut Vec<InheritedSocket>,
+        orphans: Option<&Orphans>,
     ) -> Result<Self, RunError> {
         match &plan.named {
             None => start_plain(plan, interposer),
             Some(options) => {
-                let started = start_named(plan, options, interposer, inherited)?;
+                let started = start_named(plan, options, interposer, inherited, orphans)?;
                 inherited.clear();
                 Ok(started)
             }
@@ -131,9 +134,10 @@ fn start_named<'a>(
     options: &'a NamedOptions,
     mut interposer: Box<dyn Interposer>,
     inherited: &[InheritedSocket],
+    orphans: Option<&Orphans>,
 ) -> Result<StartedRun<'a>, RunError> {
     let manager = service_manager::connect(plan.environment.notify_socket.as_ref())?;
-    let handover = options.handover_fd.map(HandoverState::read).transpose();
+    let handover = options.handover_fd().map(HandoverState::read).transpose();
     let handover = handover.map_err(|error| RunError::System("go on with the run", error))?;
     if let Some(handover) = &handover {
         startup::adopt_state(&handover.startup_state());
@@ -148,7 +152,7 @@ fn start_named<'a>(
     let clock = handover.as_ref().map_or(Duration::ZERO, |handover| handover.clock);
     let run = match handover {
         Some(handover) => NamedRun::resume(plan, options, interposer, reporter, manager, handover)?,
-        None => NamedRun::start(plan, options, interposer, reporter, manager, inherited)?,
+        None => NamedRun::start(plan, options, interposer, reporter, manager, inherited, orphans)?,
     };
     drop(context);
     let run = Run::Named(Box::new(run));

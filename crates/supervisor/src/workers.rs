@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use sameport_policy::lifecycle::InstanceId;
+use sameport_sys::process::ForeignProcess;
 use sameport_sys::{inspect, process};
 
 use crate::launch::LaunchOptions;
@@ -50,6 +51,8 @@ pub(crate) struct Workers {
     daemons: BTreeMap<InstanceId, Vec<i32>>,
     orphans: BTreeMap<InstanceId, OrphanedProcesses>,
     pub(crate) ends: WorkerEnds,
+    /// The processes of workers that a killed supervisor started, which are not children of this one.
+    foreign: BTreeMap<InstanceId, Vec<ForeignProcess>>,
 }
 
 impl Workers {
@@ -62,6 +65,7 @@ impl Workers {
             daemons: BTreeMap::new(),
             orphans: BTreeMap::new(),
             ends: WorkerEnds::new(plan.named.as_ref().and_then(|named| named.log.clone())),
+            foreign: BTreeMap::new(),
         }
     }
 
@@ -122,6 +126,13 @@ impl Workers {
     /// Signals the first process, or the daemons if it has ended.
     pub(crate) fn signal(&self, start: InstanceId, number: i32, pool: &SocketPool) {
         let Some(first) = self.get(start) else { return };
+        if let Some(processes) = self.foreign.get(&start) {
+            for process in processes {
+                // Fails where this process has not the right; the grace period then ends in SIGKILL.
+                let _ = process.signal(number);
+            }
+            return;
+        }
         let pids = match first.detached {
             true => self.processes_of(start, pool),
             false => vec![first.pid],
@@ -176,6 +187,63 @@ impl Workers {
 
     pub(crate) fn has_orphans(&self) -> bool {
         !self.orphans.is_empty()
+    }
+
+    /// Adds a worker that a killed supervisor started.
+    pub(crate) fn take_over(
+        &mut self,
+        start: InstanceId,
+        ordinal: u16,
+        processes: Vec<ForeignProcess>,
+        pool: &SocketPool,
+    ) {
+        let Some(first) = processes.first() else { return };
+        let pid = first.pid();
+        self.first.insert(start, FirstProcess { pid, ordinal, detached: false });
+        pool.processes().taken_over(start, processes.iter().map(ForeignProcess::pid).collect());
+        self.foreign.insert(start, processes);
+    }
+
+    /// Takes the foreign workers whose processes have all ended. `left`: the processes that a worker
+    /// with this first process left in its group; they belong to it.
+    pub(crate) fn take_ended_foreign(
+        &mut self,
+        pool: &SocketPool,
+        left: impl Fn(i32) -> Vec<ForeignProcess>,
+    ) -> Vec<InstanceId> {
+        let mut ended = Vec::new();
+        for (start, processes) in &mut self.foreign {
+            processes.retain(|process| !process.has_ended());
+            if !processes.is_empty() {
+                continue;
+            }
+            *processes = self.first.get(start).map(|first| left(first.pid)).unwrap_or_default();
+            match processes.is_empty() {
+                true => ended.push(*start),
+                false => {
+                    let pids = processes.iter().map(ForeignProcess::pid).collect();
+                    pool.processes().taken_over(*start, pids);
+                }
+            }
+        }
+        self.foreign.retain(|start, _| !ended.contains(start));
+        ended
+    }
+
+    /// Whether workers of a killed supervisor live.
+    pub(crate) fn has_foreign(&self) -> bool {
+        !self.foreign.is_empty()
+    }
+
+    /// The processes that stand for a worker: its first one, or its daemons.
+    pub(crate) fn main_processes(&self, start: InstanceId) -> Vec<i32> {
+        if let Some(processes) = self.foreign.get(&start) {
+            return processes.iter().map(ForeignProcess::pid).collect();
+        }
+        match (self.get(start), self.daemons.get(&start)) {
+            (Some(first), Some(daemons)) if first.detached => daemons.clone(),
+            (first, _) => first.map(|first| first.pid).into_iter().collect(),
+        }
     }
 
     /// Removes a worker that ended.

@@ -12,7 +12,9 @@ Examples:
 
 const AFTER: &str = "\
 Workers get no new connections, finish what they have in hand (`run --drain`) and receive the stop \
-signal; then the supervisor and its `sameport run` end. Ctrl-C ends this output, not the stop.";
+signal; then the supervisor and its `sameport run` end. Ctrl-C ends this output, not the stop. If the \
+supervisor was killed, this command ends the workers that it left, in the same way; Ctrl-C then ends them \
+at once.";
 
 /// End a named run: its workers drain, then end
 #[derive(clap::Args)]
@@ -32,12 +34,19 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
+    use sameport_supervisor::control::client::ClientError;
+
+    use super::run::killed::end_orphans;
+    use crate::error::client_failure;
     use crate::operations::change_run::change_run;
-    use crate::output::run::changes::print_change;
+    use crate::output::run::changes::print_steps;
 
     let done = format!("{} has stopped", args.name);
     let request = if args.now { ControlRequest::StopNow } else { ControlRequest::Stop };
-    print_change(&args.name, args.json, &done, |on_update| {
-        change_run(&args.name, request, on_update)
+    print_steps(args.json, &done, |on_update| match change_run(&args.name, request, on_update) {
+        Err(ClientError::SupervisorDead(dead)) if dead.record.is_some() => {
+            end_orphans(&args.name, dead, args.now, args.json, on_update)
+        }
+        result => result.map_err(|error| client_failure(&args.name, &error)),
     })
 }

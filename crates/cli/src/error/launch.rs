@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use sameport_policy::launch::UserSpec;
-use sameport_supervisor::UserError;
+use sameport_supervisor::{TakeoverError, UserError};
 use sameport_sys::Errno;
 use sameport_sys::process::StartError;
 use sameport_sys::seccomp::InstallStage;
@@ -38,6 +38,35 @@ pub(crate) fn user_failure(spec: &UserSpec, error: &UserError) -> Failure {
 pub(crate) fn directory_failure(directory: &Path, error: &io::Error) -> Failure {
     let directory = shorten(&printable(&directory.to_string_lossy()));
     Failure::usage(format!("--directory {directory}: {error}")).hint("write an absolute path")
+}
+
+/// Workers of a killed supervisor that cannot be taken over.
+pub(super) fn takeover_failure(error: &TakeoverError) -> Failure {
+    const STOP: &str = "`sameport stop NAME` ends the workers that the supervisor before left; then start \
+                        it again";
+    match error {
+        TakeoverError::NotListed(error) => {
+            Failure::failed(format!("the sockets of its workers cannot be listed: {error}"))
+                .hint(STOP)
+        }
+        TakeoverError::NotSeen(address) => Failure::unsupported(format!(
+            "the worker with the socket on {address} cannot be read: it is not dumpable, or of another \
+             user"
+        ))
+        .hint(format!("run it as root; or {STOP}")),
+        TakeoverError::NotDuplicated { pid, descriptor, errno } => Failure::unsupported(format!(
+            "pidfd_getfd: descriptor {descriptor} of its worker (pid {pid}): {errno}"
+        ))
+        .hint(format!(
+            "it needs the right to ptrace the worker: run it as root or, as the same user, with \
+             kernel.yama.ptrace_scope=0; or {STOP}"
+        )),
+        TakeoverError::OtherGroup(address) => Failure::failed(format!(
+            "the socket of its workers on {address} belongs to another group: --private, --group or \
+             the command was different"
+        ))
+        .hint(STOP),
+    }
 }
 
 /// A worker that did not start.

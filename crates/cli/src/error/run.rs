@@ -14,7 +14,7 @@ use sameport_sys::process::{FileCapability, StartError};
 use sameport_sys::run_files::{ClaimError, ConnectError};
 
 use super::address::open_failure;
-use super::launch::start_failure;
+use super::launch::{start_failure, takeover_failure};
 use super::{DOCTOR, ExitKind, Failure};
 use crate::output::shell;
 use crate::output::text::{printable, sentence_list, shorten};
@@ -59,7 +59,7 @@ pub(crate) fn run_failure(plan: &RunPlan, error: &RunError) -> Failure {
             let directory = shorten(&printable(&directory.unwrap_or_default()));
             format!("--directory {directory}: {}", failure.message)
         }
-        (RunError::ClaimName(_), Some(named)) => {
+        (RunError::ClaimName(_) | RunError::TakeOver(_), Some(named)) => {
             format!("--name {}: {}", named.name, failure.message)
         }
         _ => failure.message,
@@ -142,6 +142,7 @@ impl From<&RunError> for Failure {
                 "--each: a cgroup's programs cannot tell the workers of a run apart".into(),
                 "use --via seccomp or --via preload",
             ),
+            RunError::TakeOver(error) => takeover_failure(error),
             RunError::Start(error) => start_failure(error),
             RunError::System(call, why) => Self::failed(format!("{call}: {why}")),
             RunError::NoInterposer(skipped) => no_interposer(skipped),
@@ -337,22 +338,19 @@ fn dead_supervisor(name: &RunName, dead: &DeadSupervisor) -> Failure {
     let supervisor = format!("the supervisor of {name} (pid {})", record.pid);
     let again =
         format!("sameport run --name {name} … -- {}", shell::os_command(&record.info.command));
+    let next = format!("`sameport stop {name}` ends them; this replaces them: {again}");
     match &dead.running_workers[..] {
         [] => Failure::failed(format!("{supervisor} is gone, and so are its workers"))
             .hint(format!("start it again: {again}")),
         [pid] => Failure::failed(format!(
             "{supervisor} is gone; its worker (pid {pid}) keeps serving, and can bind nothing new"
         ))
-        .hint(format!("end it and start it again: kill {pid}; {again}")),
-        pids => {
-            let all = pids.iter().map(i32::to_string).collect::<Vec<_>>().join(" ");
-            Failure::failed(format!(
-                "{supervisor} is gone; its workers (pids {}) keep serving, and can bind nothing \
-                 new",
-                sentence_list(pids, LISTED)
-            ))
-            .hint(format!("end them and start it again: kill {all}; {again}"))
-        }
+        .hint(next),
+        pids => Failure::failed(format!(
+            "{supervisor} is gone; its workers (pids {}) keep serving, and can bind nothing new",
+            sentence_list(pids, LISTED)
+        ))
+        .hint(next),
     }
 }
 

@@ -17,3 +17,4 @@ mod programs;
 mod ready;
 mod socket_kinds;
 mod supervisor;
+mod takeover;

@@ -73,22 +73,10 @@ fn workers_of_a_killed_supervisor_serve() {
         let list = spawn_process(setup.command(&["status"])).wait();
         assert!(list.stdout.contains(&name) && list.stdout.contains("gone"), "{list:?}");
 
-        let user = setup.user;
-        let port = setup.port;
-        let next = drains(setup, &["-n", "1"]);
-        next.wait_for_ready(1);
-        for worker in &workers {
-            kill(*worker, libc::SIGTERM);
-        }
-        let gone = eventually(|| {
-            // The process can be a zombie.
-            let lives = |pid: &&i32| {
-                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-                stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
-            };
-            workers.iter().find(lives).is_none().then_some(())
-        });
-        assert!(gone.is_some(), "{user:?}: {workers:?} on {port}");
+        let next = drains(setup, &["-n", "2"]);
+        let gone = eventually(|| workers.iter().all(|pid| has_exited(*pid)).then_some(()));
+        assert!(gone.is_some(), "{workers:?}: {}", next.supervisor.stderr());
+        assert!(next.wait_for_ready(2).is_disjoint(&workers));
         responder(address).unwrap();
         next.stop();
     }

@@ -9,6 +9,8 @@ pub enum Exit {
     Code(u8),
     /// By this signal.
     Signal(u8),
+    /// Unknown: the process was a child of another process.
+    Unseen,
 }
 
 impl Exit {
@@ -18,6 +20,7 @@ impl Exit {
         match self {
             Self::Code(code) => code,
             Self::Signal(signal) => 128u8.saturating_add(signal),
+            Self::Unseen => 1,
         }
     }
 }
@@ -27,6 +30,7 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Code(code) => write!(f, "exited with {code}"),
+            Self::Unseen => f.write_str("its exit status is not known"),
             Self::Signal(signal) => match signal_name(signal) {
                 Some(name) => write!(f, "killed by SIG{name}"),
                 None => write!(f, "killed by signal {signal}"),

@@ -24,6 +24,7 @@ mod request;
 mod server_sockets;
 mod snapshot;
 mod state;
+mod takeover;
 #[cfg(test)]
 mod tests;
 

@@ -116,7 +116,7 @@ impl Lifecycle {
         self.slots.values().next().map_or(0, |slot| slot.command)
     }
 
-    fn scale(&mut self, copies: u16, now: Duration, actions: &mut Vec<Action>) {
+    pub(super) fn scale(&mut self, copies: u16, now: Duration, actions: &mut Vec<Action>) {
         self.settings.copies = copies;
         let command = self.first_command();
         let surplus: Vec<u16> = self.slots.keys().copied().filter(|n| *n > copies).collect();

@@ -7,6 +7,8 @@
 //!
 //! For an index beyond the array, the kernel selects by its own hash among all members.
 
+use std::collections::BTreeSet;
+
 use crate::classic_bpf::Instruction;
 
 /// The largest group that a program supports. The longest program has 2,051 instructions: below the
@@ -81,6 +83,22 @@ pub fn with_fixed_ports(aims: &[(u16, usize)], otherwise: Vec<Instruction>) -> V
 
 fn step(code: u16, k: u32) -> Instruction {
     Instruction { code, if_true: 0, if_false: 0, k }
+}
+
+/// The order of the members that are `present`, from an earlier order of the group. `None` if it cannot be
+/// known: several have left in an unknown sequence, or others have joined.
+#[must_use]
+pub fn order_after<Id: Ord + Copy>(earlier: &[Id], present: &BTreeSet<Id>) -> Option<Vec<Id>> {
+    if present.len() < 2 {
+        return Some(present.iter().copied().collect());
+    }
+    let mut group = OrderedGroup { members: earlier.to_vec() };
+    let mut left = earlier.iter().filter(|id| !present.contains(id));
+    if let Some(id) = left.next() {
+        group.leave(id);
+    }
+    let is_complete = group.members.len() == present.len();
+    (left.next().is_none() && is_complete).then_some(group.members)
 }
 
 /// The members of one group, in the kernel's order.

@@ -2,11 +2,12 @@
 //!
 //! `protocol` defines requests and replies, `codec` frames them as JSON. `socket` is the supervisor's
 //! end, `server` serves its clients; `client` is the other end, for the verbs. `record` is the file that
-//! tells clients about a supervisor that was killed.
+//! tells clients about a supervisor that was killed, `continuation` its part for the next supervisor.
 
 pub mod client;
 pub mod codec;
 pub mod command;
+pub mod continuation;
 #[cfg(test)]
 pub mod fixtures;
 pub mod os_string_serde;

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use sameport_sys::ProcessIdentity;
 use serde::{Deserialize, Serialize};
 
+use super::continuation::{Continuation, RecordedWorker};
+
 /// A run, as its supervisor describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunInfo {
@@ -30,6 +32,9 @@ pub struct RunRecord {
     /// The workers.
     #[serde(default)]
     pub history: RunHistory,
+    /// How another supervisor continues the run. Earlier builds do not write it.
+    #[serde(default)]
+    pub continuation: Option<Continuation>,
 }
 
 /// What a run did, for a look at it after its end.
@@ -93,7 +98,23 @@ impl RunRecord {
             info: about.clone(),
             workers: workers.iter().filter_map(identity).map(|it| it.to_string()).collect(),
             history,
+            continuation: None,
         }
+    }
+
+    /// The workers. Of a record of an earlier build only the first processes are known.
+    pub fn workers(&self) -> Vec<RecordedWorker> {
+        if let Some(continuation) = &self.continuation {
+            return continuation.workers.clone();
+        }
+        let known = |(identity, number): (&String, u16)| RecordedWorker {
+            ordinal: number,
+            start: number.into(),
+            ready: true,
+            processes: vec![identity.clone()],
+            addresses: Vec::new(),
+        };
+        self.workers.iter().zip(1..).map(known).collect()
     }
 
     /// First processes that have not ended.

@@ -13,6 +13,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::continuation::Continuation;
 use super::record::{EndedRun, RunHistory, RunInfo, RunRecord};
 use super::server::{PendingRequest, serve};
 
@@ -75,13 +76,29 @@ impl ControlSocket {
         Ok(self.claim.write_ended(&bytes)?)
     }
 
+    /// Leaves the record of the supervisor before, whose workers live.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing a file.
+    pub fn leave_record(&mut self, record: &[u8]) -> io::Result<()> {
+        self.claim.leave_record();
+        Ok(self.claim.write_record(record)?)
+    }
+
     /// Replaces the record, with these first processes of workers.
     ///
     /// # Errors
     ///
     /// Those of writing a file.
-    pub fn write_record(&self, workers: &[i32], history: RunHistory) -> io::Result<()> {
-        let record = RunRecord::new(&self.info, workers, history);
+    pub fn write_record(
+        &self,
+        workers: &[i32],
+        history: RunHistory,
+        next: Continuation,
+    ) -> io::Result<()> {
+        let mut record = RunRecord::new(&self.info, workers, history);
+        record.continuation = Some(next);
         let mut bytes = serde_json::to_vec(&record)?;
         bytes.push(b'\n');
         Ok(self.claim.write_record(&bytes)?)

@@ -11,12 +11,13 @@ use sameport_sys::seccomp::NotifyListener;
 use sameport_sys::systemd::notify::ServiceManager;
 
 use super::control_endpoint::ControlEndpoint;
-use super::{NamedRun, ROUND, Schedule, history};
+use super::{NamedRun, ROUND, Schedule, history, takeover};
 use crate::control::{ControlSocket, RunInfo, client};
 use crate::drain::Drains;
 use crate::error::RunError;
 use crate::handover::{HandoverState, HandoverWorker};
 use crate::interpose::Interposer;
+use crate::orphans::Orphans;
 use crate::plan::{NamedOptions, RunPlan};
 use crate::pool::SocketPool;
 use crate::pool::inherited::InheritedSocket;
@@ -26,8 +27,8 @@ use crate::runtime::end_at_once;
 use crate::workers::{FirstProcess, Workers};
 
 impl<'a> NamedRun<'a> {
-    /// Starts every worker. On failure, the workers that were started have been ended. To be called
-    /// within a tokio runtime.
+    /// Starts every worker, or takes over the orphans of a killed supervisor. On failure, the workers
+    /// that were started have been ended, and the orphans serve on. To be called within a tokio runtime.
     pub(crate) fn start(
         plan: &'a RunPlan,
         options: &'a NamedOptions,
@@ -35,6 +36,7 @@ impl<'a> NamedRun<'a> {
         reporter: Reporter,
         manager: Option<Arc<ServiceManager>>,
         inherited: &[InheritedSocket],
+        orphans: Option<&Orphans>,
     ) -> Result<Self, RunError> {
         let pool = SocketPool::new(options.queue, manager.clone());
         pool.adopt(inherited, options.settings.copies)
@@ -51,7 +53,10 @@ impl<'a> NamedRun<'a> {
         let socket = ControlSocket::open(claim, info.clone())
             .map_err(|error| RunError::System("listen", error))?;
         let control = ControlEndpoint::new(socket, info, manager);
-        let lifecycle = Lifecycle::new(options.settings.clone());
+        let lifecycle = match orphans {
+            Some(orphans) => takeover::lifecycle(options.settings.clone(), orphans),
+            None => Lifecycle::new(options.settings.clone()),
+        };
         let mut run = Self {
             plan,
             options,
@@ -67,16 +72,28 @@ impl<'a> NamedRun<'a> {
             events: Vec::new(),
         };
         run.readiness.set_last_run(last_run);
-        for action in run.lifecycle.start_all(Duration::ZERO) {
+        let started = match orphans {
+            Some(orphans) => run.take_over(orphans),
+            None => run.start_all(),
+        };
+        if let Some(orphans) = orphans.filter(|_| started.is_err()) {
+            // On a full disk `status` does not find the orphans.
+            let _ = run.control.socket.leave_record(&orphans.record);
+        }
+        started.map(|()| run)
+    }
+
+    fn start_all(&mut self) -> Result<(), RunError> {
+        for action in self.lifecycle.start_all(Duration::ZERO) {
             let Action::Start { instance, ordinal, command, predecessor } = action else {
                 continue;
             };
-            if let Err(error) = run.start_worker(instance, ordinal, command, predecessor) {
-                end_at_once(run.workers.pids().into_values());
+            if let Err(error) = self.start_worker(instance, ordinal, command, predecessor) {
+                end_at_once(self.workers.pids().into_values());
                 return Err(RunError::Start(error));
             }
         }
-        Ok(run)
+        Ok(())
     }
 
     /// Continues the run of the program that executed this one. To be called within a tokio runtime.

@@ -13,6 +13,7 @@ mod port_wait;
 mod reexec;
 mod requests;
 mod rounds;
+mod takeover;
 
 use std::io;
 use std::time::Duration;
@@ -172,6 +173,7 @@ impl Supervise for NamedRun<'_> {
             termination,
             inspects.then_some(self.schedule.next_inspection),
             Some(self.schedule.next_round),
+            self.workers.has_foreign().then_some(now + takeover::INTERVAL),
         ];
         times.into_iter().flatten().min()
     }
@@ -268,6 +270,7 @@ impl NamedRun<'_> {
             self.round(now);
         }
         self.control.manager.update(&self.lifecycle);
+        self.find_ended_orphans(now);
     }
 
     fn first_process_ended(&mut self, start: InstanceId, exit: Exit, now: Duration) {

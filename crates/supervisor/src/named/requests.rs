@@ -149,6 +149,13 @@ impl NamedRun<'_> {
             self.control.socket.set_info(self.control.info.clone());
             self.write_record();
         }
+        if let Err(failure) = &result
+            && self.control.responders.is_empty()
+            && !self.lifecycle.is_stopping()
+        {
+            let (error, hint) = status::failure(failure);
+            self.events.push(RunEvent::NotReplaced { error, hint });
+        }
         for responder in self.control.responders.drain(..) {
             responder.finish(match &result {
                 Ok(()) => ControlReply::Done,
@@ -209,7 +216,7 @@ impl NamedRun<'_> {
         let pids: Vec<i32> = self.workers.pids().into_values().collect();
         // With a full disk the run goes on, and those clients learn less.
         let history = history::of_run(self.options, &self.lifecycle, &self.workers.ends);
-        let _ = self.control.socket.write_record(&pids, history);
+        let _ = self.control.socket.write_record(&pids, history, self.continuation());
     }
 
     fn status(&self, now: Duration) -> RunStatus {

@@ -13,7 +13,8 @@ use sameport_sys::fd::inherit;
 use sameport_sys::socket::{WorkerSocket, open_listener, resolve_host};
 
 use crate::error::InheritError;
-use crate::plan::NamedOptions;
+use crate::orphans::OrphanedSocket;
+use crate::plan::{NamedOptions, RunPlan};
 
 /// Number of the first passed descriptor, `SD_LISTEN_FDS_START`.
 const FIRST_FD: RawFd = 3;
@@ -51,16 +52,31 @@ fn names(activation: &Activation) -> Result<Vec<String>, InheritError> {
     activation.socket_names(std::process::id()).map_err(InheritError::InvalidActivation)
 }
 
-/// Takes the sockets that the service manager passed, and opens the other addresses of `--listen`.
-/// `owner`: the owner of a private group's sockets.
+/// How sockets are opened and checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InheritOptions {
+    /// The owner of a private group's sockets.
+    owner: Option<u32>,
+    freebind: bool,
+}
+
+impl InheritOptions {
+    pub(crate) fn of(plan: &RunPlan) -> Self {
+        Self { owner: plan.owner(), freebind: plan.bind_options.freebind }
+    }
+}
+
+/// Takes the sockets that the service manager passed, and opens the other addresses of `--listen`. Those
+/// that `orphaned` has are marked as passed to workers.
 ///
 /// To be called once in a process, before it opens descriptors that its children inherit.
 pub(crate) fn gather(
     named: &NamedOptions,
     activation: &Activation,
-    owner: Option<u32>,
-    freebind: bool,
+    options: InheritOptions,
+    orphaned: &mut [OrphanedSocket],
 ) -> Result<Vec<InheritedSocket>, InheritError> {
+    let owner = options.owner;
     let names = names(activation)?;
     if !named.hold && !names.is_empty() {
         return Err(InheritError::NotHeld);
@@ -90,10 +106,16 @@ pub(crate) fn gather(
                 is_there = true;
             }
         }
+        for socket in &mut *orphaned {
+            if matches(&socket.address, spec)? {
+                socket.passed = true;
+                is_there = true;
+            }
+        }
         if is_there {
             continue;
         }
-        for socket in open(spec, owner, freebind)? {
+        for socket in open(spec, options)? {
             let address = socket.bound_address(Protocol::Tcp)?.ok_or(Errno::ADDRNOTAVAIL)?;
             inherited.push(InheritedSocket {
                 socket,
@@ -154,11 +176,8 @@ fn is_of_other_group(socket: &WorkerSocket, owner: Option<u32>) -> bool {
 
 /// Opens the listeners of one `--listen`, as the `sameport` library does: one for each address of a
 /// name, one for both families without a host.
-fn open(
-    spec: &AddrSpec,
-    owner: Option<u32>,
-    freebind: bool,
-) -> Result<Vec<WorkerSocket>, InheritError> {
+fn open(spec: &AddrSpec, options: InheritOptions) -> Result<Vec<WorkerSocket>, InheritError> {
+    let InheritOptions { owner, freebind } = options;
     let open = |address| {
         open_listener(address, owner, freebind).map_err(|errno| InheritError::Open(address, errno))
     };

@@ -15,6 +15,7 @@ mod slots;
 mod status;
 mod steering;
 mod store;
+mod takeover;
 mod worker_view;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};

@@ -14,7 +14,7 @@ use super::slots::Slots;
 
 /// Why the members of a group cannot be told apart.
 const UNKNOWN_ORDER: &str =
-    "the service manager has kept its sockets, and their order in the kernel is not known";
+    "its sockets are older than the supervisor, and their order in the kernel is not known";
 
 const ONE_FOR_ALL: &str = "all workers accept from the one socket that a socket unit has opened";
 
@@ -155,14 +155,24 @@ impl Steering {
 
     /// Members that exist already, in the kernel's order if the names tell it.
     pub(super) fn restore_order(&mut self, address: &Address, names: &[StoredName]) {
-        let members: Vec<u64> = names.iter().map(|name| name.inode).collect();
-        let order = systemd::group_order(names);
+        let members: BTreeSet<u64> = names.iter().map(|name| name.inode).collect();
+        self.take_over(address, systemd::group_order(names), &members);
+    }
+
+    /// Members that exist already, in the kernel's order if it is known.
+    pub(super) fn take_over(
+        &mut self,
+        address: &Address,
+        order: Option<Vec<u64>>,
+        members: &BTreeSet<u64>,
+    ) {
         if order.is_none() {
             self.unordered.insert(address.clone());
             self.failures.insert(address.clone(), UNKNOWN_ORDER.into());
         }
+        let order = order.unwrap_or_else(|| members.iter().copied().collect());
         let group = self.groups.entry(address.clone()).or_default();
-        order.unwrap_or(members).into_iter().for_each(|inode| group.join(inode));
+        order.into_iter().for_each(|inode| group.join(inode));
     }
 
     /// Marks an address with one socket for all workers.

@@ -29,6 +29,8 @@ pub struct NameClaim {
     folder: OwnedFd,
     path: PathBuf,
     lock: OwnedFd,
+    /// Whether the record stays at the end.
+    leaves_record: bool,
 }
 
 /// The files of the last run of a name.
@@ -227,8 +229,13 @@ impl NameClaim {
     pub fn from_inherited(name: RunName, inherited: InheritedClaim) -> Result<Self, Errno> {
         let (folder, lock) = (inherit::take(inherited.folder)?, inherit::take(inherited.lock)?);
         let is_folder = FileType::from_raw_mode(rustix::fs::fstat(&folder)?.st_mode).is_dir();
-        let claim = Self { name, folder, path: inherited.path, lock };
+        let claim = Self { name, folder, path: inherited.path, lock, leaves_record: false };
         if is_folder { Ok(claim) } else { Err(Errno::NOTDIR) }
+    }
+
+    /// Leaves the record at the end, as a killed supervisor does: it describes workers that live.
+    pub fn leave_record(&mut self) {
+        self.leaves_record = true;
     }
 
     /// Removes a file. A missing file is no error.
@@ -240,7 +247,8 @@ impl NameClaim {
 impl Drop for NameClaim {
     fn drop(&mut self) {
         // The lock last: without it, no other supervisor creates files of this name.
-        for file in [socket_file(&self.name), record_file(&self.name), ended_file(&self.name)] {
+        let record = Some(record_file(&self.name)).filter(|_| !self.leaves_record);
+        for file in [socket_file(&self.name), ended_file(&self.name)].into_iter().chain(record) {
             self.remove(&unfinished(&file));
             if !file.ends_with(ENDED) {
                 self.remove(&file);
@@ -288,7 +296,8 @@ fn claim_in(name: &RunName, path: &Path) -> Result<LockResult, DirRefusal> {
             private_dir::write_all(&lock, std::process::id().to_string().as_bytes())
         });
         let (name, path) = (name.clone(), path.to_owned());
-        return Ok(LockResult::Claimed(NameClaim { name, folder, path, lock }));
+        let leaves_record = false;
+        return Ok(LockResult::Claimed(NameClaim { name, folder, path, lock, leaves_record }));
     }
     Err(Errno::STALE.into())
 }

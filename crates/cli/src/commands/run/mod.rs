@@ -3,6 +3,8 @@
 mod args;
 mod drain_args;
 #[cfg(target_os = "linux")]
+pub(crate) mod killed;
+#[cfg(target_os = "linux")]
 mod plan;
 
 use sameport_policy::addr::AddrSpec;

@@ -8,8 +8,8 @@ use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::systemd::Activation;
 use sameport_supervisor::{
     BindOptions, ChildPolicy, HANDOVER_FD, InterposerChoice, InterposerKind, LaunchOptions,
-    NamedOptions, PreloadOptions, ReadyCheck, ReadyOptions, RunEnvironment, RunPlan, SharingScope,
-    WorkerUser,
+    NamedOptions, PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment, RunPlan,
+    SharingScope, WorkerUser,
 };
 
 use super::args::{
@@ -125,6 +125,9 @@ fn named_options(copies: u16, args: NamedArgs) -> Option<NamedOptions> {
         environment: env::vars_os()
             .filter(|(name, _)| HANDOVER_FD.iter().all(|handover| name != handover))
             .collect(),
-        handover_fd: HANDOVER_FD.iter().find_map(|name| env::var(name).ok()?.parse().ok()),
+        begin: HANDOVER_FD
+            .iter()
+            .find_map(|name| env::var(name).ok()?.parse().ok())
+            .map_or(RunBegin::Start, RunBegin::Resume),
     })
 }

@@ -68,13 +68,24 @@ pub(crate) fn print_change(
     done: &str,
     change: impl FnOnce(&mut dyn FnMut(&WorkerUpdate)) -> Result<(), ClientError>,
 ) -> VerbResult {
+    print_steps(json, done, |on_update| {
+        change(on_update).map_err(|error| client_failure(name, &error))
+    })
+}
+
+/// Prints each step of a change, and then its end.
+pub(crate) fn print_steps(
+    json: bool,
+    done: &str,
+    change: impl FnOnce(&mut dyn FnMut(&WorkerUpdate)) -> Result<(), Failure>,
+) -> VerbResult {
     let mut changes = RunChanges::new(json);
     match change(&mut |update| changes.report(update)) {
         Ok(()) => {
             changes.done(done);
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) => Err(changes.failed(client_failure(name, &error))),
+        Err(failure) => Err(changes.failed(failure)),
     }
 }
 

@@ -42,6 +42,16 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
             "the command has ended and left {} running; sameport stays until they end",
             processes(pids)
         )],
+        RunEvent::TakesOver { supervisor, pids, stops } => {
+            let purpose = if *stops { "ends" } else { "takes over" };
+            vec![format!(
+                "the supervisor before (pid {supervisor}) was killed; this one {purpose} its workers: {}",
+                processes(pids)
+            )]
+        }
+        RunEvent::NotReplaced { error, hint } => {
+            vec![format!("error: {error}"), format!("hint: {hint}")]
+        }
         RunEvent::EndingLeftovers { pids } => {
             vec![format!("ending what the command left behind: {}", processes(pids))]
         }

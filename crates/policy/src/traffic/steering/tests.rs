@@ -166,3 +166,24 @@ fn without_live_members_there_is_no_program() {
     assert_eq!(group.program(|_| false), None);
     assert_eq!(group.program_while_leaving(&'A', |id| *id == 'A'), None);
 }
+
+#[test]
+fn the_order_survives_one_member_that_left() {
+    for (earlier, present, expected) in [
+        (&[1, 2, 3][..], &[1, 2, 3][..], Some(&[1, 2, 3][..])),
+        // The last one takes the place of the one that left.
+        (&[1, 2, 3], &[2, 3], Some(&[3, 2])),
+        (&[3, 1, 2], &[1, 3], Some(&[3, 1])),
+        // A single member has one place.
+        (&[1, 2, 3], &[2], Some(&[2])),
+        (&[], &[7], Some(&[7])),
+        (&[], &[], Some(&[])),
+        (&[1, 2, 3, 4], &[2, 3], None),
+        (&[1, 2], &[1, 2, 3], None),
+        (&[1, 2], &[1, 3], None),
+        (&[], &[1, 2], None),
+    ] {
+        let present: std::collections::BTreeSet<u32> = present.iter().copied().collect();
+        assert_eq!(order_after(earlier, &present).as_deref(), expected, "{earlier:?} {present:?}");
+    }
+}

@@ -1,0 +1,63 @@
+//! A run whose supervisor was killed: what its record says about its command line.
+
+use std::ffi::OsString;
+
+use clap::{Args as _, FromArgMatches as _};
+use sameport_policy::model::name::RunName;
+use sameport_supervisor::control::client::{ClientError, DeadSupervisor};
+use sameport_supervisor::control::protocol::WorkerUpdate;
+use sameport_supervisor::{RunBegin, RunEvent};
+
+use super::args::Args;
+use super::plan;
+use crate::error::{Failure, client_failure, run_failure};
+use crate::output::run::reporter::StderrLines;
+
+/// Ends the workers that the supervisor left, with the options that it was started with.
+///
+/// # Errors
+///
+/// There is no record, or this process may not end the workers.
+pub(crate) fn end_orphans(
+    name: &RunName,
+    dead: DeadSupervisor,
+    now: bool,
+    quiet: bool,
+    on_update: &mut dyn FnMut(&WorkerUpdate),
+) -> Result<(), Failure> {
+    let arguments = arguments(name, &dead).unwrap_or_default();
+    let Some(args) = parse(&arguments) else {
+        return Err(client_failure(name, &ClientError::SupervisorDead(dead)));
+    };
+    let mut plan = plan::run_plan(args)?;
+    if let Some(named) = &mut plan.named {
+        named.begin = RunBegin::Stop { now };
+        named.arguments = arguments;
+    }
+    let mut reporter = StderrLines::new(quiet);
+    let mut report = |event| match event {
+        RunEvent::WorkerChanged(update) => on_update(&update),
+        event => reporter.report(&event),
+    };
+    let outcome = sameport_supervisor::run(&plan, &mut report);
+    outcome.map(drop).map_err(|error| run_failure(&plan, &error))
+}
+
+/// The command line of the supervisor. A record of an earlier build has only the command.
+pub(crate) fn arguments(name: &RunName, dead: &DeadSupervisor) -> Option<Vec<OsString>> {
+    let record = dead.record.as_ref()?;
+    Some(match &record.continuation {
+        Some(continuation) => continuation.arguments.clone(),
+        None => {
+            let words = ["sameport", "run", "--name", name.as_str(), "--"].map(OsString::from);
+            words.into_iter().chain(record.info.command.iter().cloned()).collect()
+        }
+    })
+}
+
+/// Reads the command line of another `sameport run`.
+fn parse(arguments: &[OsString]) -> Option<Args> {
+    let definition = Args::augment_args(clap::Command::new("run"));
+    let matches = definition.try_get_matches_from(arguments.get(1..)?).ok()?;
+    Args::from_arg_matches(&matches).ok()
+}
