@@ -338,19 +338,20 @@ fn dead_supervisor(name: &RunName, dead: &DeadSupervisor) -> Failure {
     let supervisor = format!("the supervisor of {name} (pid {})", record.pid);
     let again =
         format!("sameport run --name {name} … -- {}", shell::os_command(&record.info.command));
-    let next = format!("`sameport stop {name}` ends them; this replaces them: {again}");
+    let next =
+        |it| format!("`sameport restart {name}` replaces {it}, `sameport stop {name}` ends {it}");
     match &dead.running_workers[..] {
         [] => Failure::failed(format!("{supervisor} is gone, and so are its workers"))
             .hint(format!("start it again: {again}")),
         [pid] => Failure::failed(format!(
             "{supervisor} is gone; its worker (pid {pid}) keeps serving, and can bind nothing new"
         ))
-        .hint(next),
+        .hint(next("it")),
         pids => Failure::failed(format!(
             "{supervisor} is gone; its workers (pids {}) keep serving, and can bind nothing new",
             sentence_list(pids, LISTED)
         ))
-        .hint(next),
+        .hint(next("them")),
     }
 }
 

@@ -150,13 +150,13 @@ fn a_dead_supervisor_is_explained_with_the_next_step() {
             gone(&[41, 42]),
             "the supervisor of web (pid 33) is gone; its workers (pids 41, 42) keep serving, and \
              can bind nothing new",
-            format!("end them and start it again: kill 41 42; {again}"),
+            "`sameport restart web` replaces them, `sameport stop web` ends them".to_owned(),
         ),
         (
             gone(&[41]),
             "the supervisor of web (pid 33) is gone; its worker (pid 41) keeps serving, and can \
              bind nothing new",
-            format!("end it and start it again: kill 41; {again}"),
+            "`sameport restart web` replaces it, `sameport stop web` ends it".to_owned(),
         ),
         (
             gone(&[]),

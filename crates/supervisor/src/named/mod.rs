@@ -46,6 +46,10 @@ use history::RunEnd;
 
 const SIGHUP: i32 = 1;
 
+/// Interval at which a run looks whether the workers of a killed supervisor have ended: they are not
+/// its children.
+const ORPHANS: Duration = Duration::from_millis(50);
+
 /// Interval of the search for changes that nothing reports.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -173,7 +177,7 @@ impl Supervise for NamedRun<'_> {
             termination,
             inspects.then_some(self.schedule.next_inspection),
             Some(self.schedule.next_round),
-            self.workers.has_foreign().then_some(now + takeover::INTERVAL),
+            self.workers.has_foreign().then_some(now + ORPHANS),
         ];
         times.into_iter().flatten().min()
     }

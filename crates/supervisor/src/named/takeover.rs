@@ -17,9 +17,6 @@ use crate::orphans;
 use crate::orphans::{OrphanedWorker, Orphans};
 use crate::plan::RunBegin;
 
-/// Interval at which the supervisor looks whether orphans have ended: they are not its children.
-pub(super) const INTERVAL: Duration = Duration::from_millis(50);
-
 /// The lifecycle of a run that begins with orphans.
 pub(super) fn lifecycle(settings: LifecycleSettings, orphans: &Orphans) -> Lifecycle {
     let serving = |worker: &OrphanedWorker| ServingWorker {
