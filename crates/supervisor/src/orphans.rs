@@ -27,8 +27,6 @@ const LIMIT: Duration = Duration::from_secs(1);
 pub(crate) struct Orphans {
     /// The pid that the supervisor had.
     pub(crate) supervisor: i32,
-    /// The file that describes it.
-    pub(crate) record: Vec<u8>,
     pub(crate) workers: Vec<OrphanedWorker>,
     pub(crate) sockets: Vec<OrphanedSocket>,
     /// Inodes of the members of each TCP group, in the kernel's order when the supervisor was killed.
@@ -82,9 +80,7 @@ impl Orphans {
             return Ok(None);
         }
         let continuation = record.continuation;
-        let supervisor = record.pid;
-        let mut orphans =
-            Self { supervisor, record: bytes, workers, sockets: vec![], groups: vec![] };
+        let mut orphans = Self { supervisor: record.pid, workers, sockets: vec![], groups: vec![] };
         if named.hold {
             let known = continuation.as_ref().map(|it| it.sockets.iter().copied().collect());
             let ends = matches!(named.begin, RunBegin::Stop { .. });

@@ -16,7 +16,9 @@ const AFTER: &str = "\
 A worker gets no new connections from the moment its replacement is ready. It finishes what it has in \
 hand (`run --drain`), and then receives the stop signal, while the restart goes on with the next worker. A \
 replacement that does not become ready ends the restart, and the old worker stays. Another change is \
-accepted while only drains remain. Ctrl-C ends this output, not the restart.
+accepted while only drains remain. Ctrl-C ends this output, not the restart. If the supervisor was killed, \
+this command starts it again with the same options, detached from the terminal; it takes over the workers, \
+their environment and their output.
 
 Exits with 1 when a worker was not replaced.";
 
@@ -42,12 +44,19 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
+    use sameport_supervisor::control::client::ClientError;
+
+    use super::run::killed::revive;
+    use crate::error::client_failure;
     use crate::operations::change_run::change_run;
-    use crate::output::run::changes::print_change;
+    use crate::output::run::changes::print_steps;
 
     let done = format!("{} is restarted", args.name);
     let request = ControlRequest::Restart { surge: args.surge, now: args.now };
-    print_change(&args.name, args.json, &done, |on_update| {
-        change_run(&args.name, request, on_update)
+    print_steps(args.json, &done, |on_update| match change_run(&args.name, request, on_update) {
+        Err(ClientError::SupervisorDead(dead)) if dead.record.is_some() => {
+            revive(&args.name, dead, args.json, on_update)
+        }
+        result => result.map_err(|error| client_failure(&args.name, &error)),
     })
 }

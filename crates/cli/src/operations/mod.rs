@@ -14,4 +14,6 @@ pub(crate) mod guard;
 pub(crate) mod list;
 pub(crate) mod listen;
 #[cfg(target_os = "linux")]
+pub(crate) mod revive;
+#[cfg(target_os = "linux")]
 pub(crate) mod why;

@@ -15,6 +15,7 @@ mod held_sockets;
 mod launch;
 mod programs;
 mod ready;
+mod revive;
 mod socket_kinds;
 mod supervisor;
 mod takeover;

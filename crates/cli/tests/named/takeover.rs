@@ -231,7 +231,9 @@ fn what_cannot_be_taken_over_is_refused() {
 fn stop_ends_the_workers_of_a_killed_supervisor() {
     for user in User::all() {
         for options in [&["stop"][..], &["stop", "--json"], &["stop", "--now"]] {
-            let (setup, workers) = orphans(*user, &["-n", "2"], &drains(), 2);
+            // The program drains itself.
+            let run = ["-n", "2", "--drain", "none"];
+            let (setup, workers) = orphans(*user, &run, &drains(), 2);
             let client = connect(setup.address()).unwrap();
             std::thread::sleep(std::time::Duration::from_millis(100));
             let stopping = {

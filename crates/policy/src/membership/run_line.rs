@@ -136,6 +136,52 @@ impl RunLine {
     }
 }
 
+/// The same command line for another number of workers, in another directory, with another command.
+/// `None`: it is not one of `sameport run`, or it has an option that this version does not know.
+#[must_use]
+pub fn rewritten(
+    words: &[OsString],
+    copies: u16,
+    directory: Option<&Path>,
+    command: &[OsString],
+) -> Option<Vec<OsString>> {
+    RunLine::read(words)?;
+    let (program, rest) = words.split_first()?;
+    let mut line: Vec<OsString> = vec![program.clone(), RUN.into(), format!("-n{copies}").into()];
+    if let Some(directory) = directory {
+        line.extend(["--directory".into(), directory.into()]);
+    }
+    let mut rest = rest.get(1..)?.iter();
+    while let Some(word) = rest.next() {
+        let text = word.to_str()?;
+        if text == "--" {
+            break;
+        }
+        let Some(option) = text.strip_prefix("--") else {
+            let short = text.strip_prefix('-')?;
+            let switches: String =
+                short.chars().take_while(|it| SHORT_SWITCHES.contains(it)).collect();
+            skip_short(short, &mut rest)?;
+            if !switches.is_empty() {
+                line.push(format!("-{switches}").into());
+            }
+            continue;
+        };
+        let (name, value) = match option.split_once('=') {
+            Some((name, _)) => (name, None),
+            None if OPTIONS.contains(&option) => (option, rest.next()),
+            None => (option, None),
+        };
+        if name != "directory" || directory.is_none() {
+            line.push(word.clone());
+            line.extend(value.cloned());
+        }
+    }
+    line.push("--".into());
+    line.extend(command.iter().cloned());
+    Some(line)
+}
+
 /// Skips a word of short options: switches, then perhaps an option with its value, which is the rest
 /// of the word or the next word.
 fn skip_short(options: &str, words: &mut Iter<'_, OsString>) -> Option<()> {
@@ -194,6 +240,29 @@ mod tests {
             ("sameport run --directory=current -- api", "/srv", "/srv/current"),
         ] {
             assert_eq!(directory(line, own), Some(expected.into()), "{line}");
+        }
+    }
+
+    #[test]
+    fn lines_are_rewritten() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let rewrite = |line: &str, directory: Option<&str>| {
+            let line = rewritten(&words(line), 3, directory.map(Path::new), &words("b --x"))?;
+            Some(line.join(OsStr::new(" ")).into_string().unwrap())
+        };
+        for (line, directory, expected) in [
+            ("sameport run -- a", None, "sameport run -n3 -- b --x"),
+            ("sp run -n 4 --name web -- a -n 9", None, "sp run -n3 --name web -- b --x"),
+            ("sp run -qn4 -n=2 --quiet -- a", None, "sp run -n3 -q --quiet -- b --x"),
+            ("sp run -qn 4 --group=g -- a", None, "sp run -n3 -q --group=g -- b --x"),
+            ("sp run --directory d -- a", None, "sp run -n3 --directory d -- b --x"),
+            ("sp run --directory d -- a", Some("/e"), "sp run -n3 --directory /e -- b --x"),
+            ("sp run --directory=d -q -- a", Some("/e"), "sp run -n3 --directory /e -q -- b --x"),
+        ] {
+            assert_eq!(rewrite(line, directory).as_deref(), Some(expected), "{line}");
+        }
+        for line in ["sameport ls 80", "sameport run --unknown -- a", "sameport run --"] {
+            assert_eq!(rewrite(line, None), None, "{line}");
         }
     }
 

@@ -58,6 +58,8 @@ pub enum ControlRequest {
         /// Variables to set, beside those of before.
         environment: Vec<(OsString, OsString)>,
     },
+    /// Waits for the end of the change in progress, if there is one.
+    Follow,
     /// Executes another program in the supervisor's process, which continues the run.
     Reexec {
         /// The program; `None`: the file that the supervisor was started from.

@@ -49,7 +49,8 @@ impl<'a> NamedRun<'a> {
             directory: plan.launch.directory.as_ref().unwrap_or(&options.directory).into(),
             since: client::now(),
         };
-        let last_run = history::addresses_of(&claim.take_earlier(), &info);
+        let earlier = claim.take_earlier();
+        let last_run = history::addresses_of(&earlier, &info);
         let socket = ControlSocket::open(claim, info.clone())
             .map_err(|error| RunError::System("listen", error))?;
         let control = ControlEndpoint::new(socket, info, manager);
@@ -76,9 +77,9 @@ impl<'a> NamedRun<'a> {
             Some(orphans) => run.take_over(orphans),
             None => run.start_all(),
         };
-        if let Some(orphans) = orphans.filter(|_| started.is_err()) {
-            // On a full disk `status` does not find the orphans.
-            let _ = run.control.socket.leave_record(&orphans.record);
+        if let Some(record) = earlier.record.filter(|_| started.is_err()) {
+            // On a full disk the verbs do not find the run of the killed supervisor.
+            let _ = run.control.socket.leave_record(&record);
         }
         started.map(|()| run)
     }

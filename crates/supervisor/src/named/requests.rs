@@ -27,6 +27,10 @@ impl NamedRun<'_> {
                 let status = self.status(now);
                 return replies.finish(ControlReply::Status(Box::new(status)));
             }
+            ControlRequest::Follow if self.lifecycle.is_settled() => {
+                return replies.finish(ControlReply::Done);
+            }
+            ControlRequest::Follow => return self.control.responders.push(replies),
             ControlRequest::Restart { surge, now } => RunRequest::Restart { surge, now },
             ControlRequest::Scale { copies: 0 } => {
                 return replies

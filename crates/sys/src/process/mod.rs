@@ -3,6 +3,7 @@
 pub(crate) mod capability;
 mod credentials;
 mod descend;
+mod detached;
 mod environment;
 mod executable;
 mod execution;
@@ -22,6 +23,7 @@ pub(crate) mod tree;
 pub use capability::has_cap_sys_admin;
 pub use credentials::{Credentials, may_change_user};
 pub use descend::{Descendant, children, descendants, descendants_of, own_children};
+pub use detached::{DetachedCommand, environment_of};
 pub use environment::env_value;
 pub use executable::{FileCapability, file_capability, find_in_path};
 pub use execution::{Execution, execution};

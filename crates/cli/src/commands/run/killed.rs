@@ -10,8 +10,12 @@ use sameport_supervisor::{RunBegin, RunEvent};
 
 use super::args::Args;
 use super::plan;
-use crate::error::{Failure, client_failure, run_failure};
+use crate::error::{Failure, client_failure, revive_failure, run_failure};
+use crate::operations::revive;
+use crate::operations::revive::ReviveError;
+use crate::output::run::changes::revived_text;
 use crate::output::run::reporter::StderrLines;
+use crate::output::stderr;
 
 /// Ends the workers that the supervisor left, with the options that it was started with.
 ///
@@ -41,6 +45,31 @@ pub(crate) fn end_orphans(
     };
     let outcome = sameport_supervisor::run(&plan, &mut report);
     outcome.map(drop).map_err(|error| run_failure(&plan, &error))
+}
+
+/// Starts the supervisor again, and waits until it has replaced the workers.
+///
+/// # Errors
+///
+/// See [`crate::operations::revive::ReviveError`].
+pub(crate) fn revive(
+    name: &RunName,
+    dead: DeadSupervisor,
+    quiet: bool,
+    on_update: &mut dyn FnMut(&WorkerUpdate),
+) -> Result<(), Failure> {
+    let revived = match revive::start(&dead) {
+        Ok(revived) => revived,
+        Err(ReviveError::NotRecorded) => {
+            return Err(client_failure(name, &ClientError::SupervisorDead(dead)));
+        }
+        Err(error) => return Err(revive_failure(name, &error)),
+    };
+    if !quiet {
+        stderr::print(&revived_text(name, &dead, &revived));
+    }
+    let wait = revived.wait(name, &dead.running_workers, on_update);
+    wait.map_err(|error| revive_failure(name, &error))
 }
 
 /// The command line of the supervisor. A record of an earlier build has only the command.

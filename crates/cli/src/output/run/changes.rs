@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use anstyle::AnsiColor;
 use sameport_policy::model::name::RunName;
-use sameport_supervisor::control::client::ClientError;
+use sameport_supervisor::control::client::{ClientError, DeadSupervisor};
 use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
 
 use super::events::pause;
 use crate::error::{Failure, VerbResult, client_failure};
+use crate::operations::revive::Revived;
 use crate::output::json::{line as json_line, object};
 use crate::output::text::printable;
 use crate::output::{stderr, stdout};
@@ -87,6 +88,19 @@ pub(crate) fn print_steps(
         }
         Err(failure) => Err(changes.failed(failure)),
     }
+}
+
+/// The line about a supervisor that was started again.
+pub(crate) fn revived_text(name: &RunName, dead: &DeadSupervisor, revived: &Revived) -> String {
+    let before = dead.record.as_ref().map_or(0, |record| record.pid);
+    let output = match revived.has_output {
+        true => "its output goes where that of its workers goes",
+        false => "its output goes to /dev/null",
+    };
+    let pid = revived.pid;
+    format!(
+        "the supervisor of {name} (pid {before}) was killed; pid {pid} takes its place, and {output}"
+    )
 }
 
 /// A closed stdout does not end the change.

@@ -1,0 +1,138 @@
+//! Starts a run again whose supervisor was killed: a new supervisor, detached from the terminal, that takes
+//! over the workers.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+use sameport_policy::membership::run_line;
+use sameport_policy::model::name::RunName;
+use sameport_supervisor::control::client::{Client, ClientError, DeadSupervisor};
+use sameport_supervisor::control::protocol::{ControlRequest, RunStatus, WorkerUpdate};
+use sameport_sys::process::{DetachedCommand, ForeignProcess, environment_of};
+use sameport_sys::{guarded, preload};
+
+/// Time limit for the new supervisor to answer, and for reading an environment.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Interval of attempts to reach it.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Why a run was not started again. Its old workers, if some live, are as before unless the run says
+/// otherwise.
+#[derive(Debug)]
+pub(crate) enum ReviveError {
+    /// The record does not have the command line.
+    NotRecorded,
+    /// The supervisor cannot be executed.
+    NotStarted(io::Error),
+    /// The supervisor has ended.
+    Ended(ExitStatus),
+    /// These old workers still serve: their replacements were not ready.
+    NotReplaced(Vec<i32>),
+    /// The supervisor did not answer as it should.
+    Client(ClientError),
+}
+
+/// The new supervisor.
+#[derive(Debug)]
+pub(crate) struct Revived {
+    /// Its pid.
+    pub(crate) pid: u32,
+    /// Whether its output goes where that of the old workers goes, and not to `/dev/null`.
+    pub(crate) has_output: bool,
+    child: Child,
+}
+
+/// Starts the supervisor with the command line in the record, in its directory, with the environment and
+/// the output of a worker that lives.
+///
+/// # Errors
+///
+/// See [`ReviveError`].
+pub(crate) fn start(dead: &DeadSupervisor) -> Result<Revived, ReviveError> {
+    let record = dead.record.as_ref().ok_or(ReviveError::NotRecorded)?;
+    let next = record.continuation.as_ref().ok_or(ReviveError::NotRecorded)?;
+    let directory = Some(Path::new(&record.info.directory));
+    let directory = directory.filter(|directory| *directory != Path::new(&next.directory));
+    let command = &record.info.command;
+    let arguments = run_line::rewritten(&next.arguments, next.copies, directory, command);
+    let arguments = arguments.ok_or(ReviveError::NotRecorded)?;
+    let identities = next.workers.iter().flat_map(|worker| worker.identities());
+    let worker = identities.filter_map(ForeignProcess::open).next();
+    let duplicate =
+        |worker: &ForeignProcess| Some((worker.duplicate(1).ok()?, worker.duplicate(2).ok()?));
+    let output = worker.as_ref().and_then(duplicate);
+    let has_output = output.is_some();
+    let child = DetachedCommand {
+        program: std::env::current_exe().map_err(ReviveError::NotStarted)?,
+        arguments: arguments[1..].to_vec(),
+        environment: environment(worker.map(|worker| worker.pid())),
+        directory: next.directory.clone().into(),
+        output,
+    };
+    let child = child.spawn().map_err(ReviveError::NotStarted)?;
+    Ok(Revived { pid: child.id(), has_output, child })
+}
+
+/// The environment of the supervisor: that of a worker without what sameport has set there.
+fn environment(worker: Option<i32>) -> Vec<(OsString, OsString)> {
+    let of_worker = worker.and_then(|pid| guarded::within(PATIENCE, move || environment_of(pid)));
+    let own = || std::env::vars_os().collect();
+    let mut variables: Vec<(OsString, OsString)> = of_worker.flatten().unwrap_or_else(own);
+    let is_set_by_us = |name: &str, value: &OsString| {
+        name.starts_with("SAMEPORT_")
+            || name.starts_with("LISTEN_")
+            || ["NOTIFY_SOCKET", "PWD", "XDG_RUNTIME_DIR"].contains(&name)
+            || name == "LD_PRELOAD" && value.to_string_lossy().contains(preload::LIBRARY_PREFIX)
+    };
+    variables.retain(|(name, value)| !name.to_str().is_some_and(|it| is_set_by_us(it, value)));
+    // The files of the run are where this process found them.
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    variables.extend(runtime.map(|value| ("XDG_RUNTIME_DIR".into(), value)));
+    variables
+}
+
+impl Revived {
+    /// Waits until the supervisor has replaced the old workers. `on_update` receives each step.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReviveError`].
+    pub(crate) fn wait(
+        mut self,
+        name: &RunName,
+        old: &[i32],
+        on_update: &mut dyn FnMut(&WorkerUpdate),
+    ) -> Result<(), ReviveError> {
+        let client = Client::new(std::env::var_os("XDG_RUNTIME_DIR"));
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(ReviveError::Ended(status));
+            }
+            match client.change(name, ControlRequest::Follow, on_update) {
+                Ok(()) => break,
+                Err(ClientError::SupervisorDead(_) | ClientError::NoSuchRun(_))
+                    if Instant::now() < until =>
+                {
+                    std::thread::sleep(INTERVAL);
+                }
+                Err(error) => return Err(ReviveError::Client(error)),
+            }
+        }
+        let status = client.status(name).map_err(ReviveError::Client)?;
+        let serves = |pid: &i32| is_ready(&status, *pid);
+        let left: Vec<i32> = old.iter().copied().filter(serves).collect();
+        if left.is_empty() { Ok(()) } else { Err(ReviveError::NotReplaced(left)) }
+    }
+}
+
+fn is_ready(status: &RunStatus, pid: i32) -> bool {
+    use sameport_supervisor::control::protocol::WorkerPhase;
+
+    let mut workers = status.workers.iter();
+    workers.any(|worker| worker.pid == Some(pid) && worker.state == WorkerPhase::Ready)
+}
