@@ -58,7 +58,7 @@ pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunErro
         plan,
         usage: &usage,
         inherited: inherited.map_err(RunError::Inherit)?,
-        orphans: orphans.as_ref(),
+        orphans,
         skipped: Vec::new(),
         tell,
     };
@@ -81,7 +81,7 @@ struct Attempt<'a> {
     plan: &'a RunPlan,
     usage: &'a OptionUsage,
     inherited: Vec<InheritedSocket>,
-    orphans: Option<&'a Orphans>,
+    orphans: Option<Orphans>,
     /// The interposers that do not work, with their reasons.
     skipped: Vec<(InterposerKind, RunError)>,
     tell: &'a mut dyn FnMut(RunEvent),
@@ -101,8 +101,12 @@ impl Attempt<'_> {
 
     fn run(&mut self, kind: InterposerKind) -> Result<u8, RunError> {
         let interposer = interpose::create(kind, self.plan, self.usage.clone())?;
-        let started =
-            start::StartedRun::start(self.plan, interposer, &mut self.inherited, self.orphans)?;
+        let started = start::StartedRun::start(
+            self.plan,
+            interposer,
+            &mut self.inherited,
+            &mut self.orphans,
+        )?;
         let skipped = std::mem::take(&mut self.skipped);
         if !skipped.is_empty() {
             (self.tell)(RunEvent::InterposerSelected { interposer: kind, skipped });

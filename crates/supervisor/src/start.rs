@@ -45,18 +45,20 @@ enum Run<'a> {
 
 impl<'a> StartedRun<'a> {
     /// Starts the workers, or continues with those of the previous program. On failure, the workers
-    /// that were started have been ended. Takes `inherited` on success. `orphans`: the workers of a
-    /// killed supervisor.
+    /// that were started have been ended. Takes `inherited` on success, and `orphans`, the workers
+    /// of a killed supervisor.
     pub(crate) fn start(
         plan: &'a RunPlan,
         interposer: Box<dyn Interposer>,
         inherited: &mut Vec<InheritedSocket>,
-        orphans: Option<&Orphans>,
+        orphans: &mut Option<Orphans>,
     ) -> Result<Self, RunError> {
         match &plan.named {
             None => start_plain(plan, interposer),
             Some(options) => {
-                let started = start_named(plan, options, interposer, inherited, orphans)?;
+                let started = start_named(plan, options, interposer, inherited, orphans.as_ref())?;
+                // A second duplicate would keep a socket in its group after the pool has closed it.
+                *orphans = None;
                 inherited.clear();
                 Ok(started)
             }

@@ -166,7 +166,7 @@ impl Supervise for NamedRun<'_> {
         Ok(Progress::Continues)
     }
 
-    fn next_wake(&self, _now: Duration) -> Option<Duration> {
+    fn next_wake(&self, now: Duration) -> Option<Duration> {
         let termination = self.schedule.termination.as_ref().map(Termination::next_sweep);
         let inspects = self.inspection_interval().is_some();
         let times = [
