@@ -24,7 +24,7 @@ use crate::output::stderr;
 /// There is no record, or this process may not end the workers.
 pub(crate) fn end_orphans(
     name: &RunName,
-    dead: DeadSupervisor,
+    dead: Box<DeadSupervisor>,
     now: bool,
     quiet: bool,
     on_update: &mut dyn FnMut(&WorkerUpdate),
@@ -54,7 +54,7 @@ pub(crate) fn end_orphans(
 /// See [`crate::operations::revive::ReviveError`].
 pub(crate) fn revive(
     name: &RunName,
-    dead: DeadSupervisor,
+    dead: Box<DeadSupervisor>,
     quiet: bool,
     on_update: &mut dyn FnMut(&WorkerUpdate),
 ) -> Result<(), Failure> {
