@@ -57,8 +57,8 @@ impl SelfDrain {
         let is_sudden = now.saturating_sub(self.signalled) < SUDDEN;
         match exit {
             Exit::Signal(_) => left,
-            Exit::Code(_) if is_sudden => left,
-            Exit::Code(_) => 0,
+            Exit::Code(_) | Exit::Unseen if is_sudden => left,
+            Exit::Code(_) | Exit::Unseen => 0,
         }
     }
 
@@ -84,6 +84,8 @@ mod tests {
             (Exit::Signal(9), 30_000, 2),
             // It ran on, and the last observation is older than its end.
             (Exit::Code(0), 2_000, 0),
+            (Exit::Unseen, 20, 2),
+            (Exit::Unseen, 2_000, 0),
         ];
         for (exit, milliseconds, expected) in table {
             let drain = SelfDrain::new(4, 2, Duration::ZERO);
