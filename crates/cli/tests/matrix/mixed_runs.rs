@@ -103,7 +103,7 @@ fn two_different_programs_share_a_port() {
     }
 }
 
-/// The more specific address receives all of its traffic, and the run that binds it is warned.
+/// The more specific address receives all of its traffic, and the run that binds it with `--join` is warned.
 #[test]
 fn programs_beside_a_dual_stack_one() {
     let node_peer = Peer { command: |site| node(site, &[]), ..HTTP };
@@ -129,7 +129,7 @@ fn programs_beside_a_dual_stack_one() {
             let dual = start_run(*user, &[], &dual);
             let [v4, v6] = [V4, V6].map(|ip| SocketAddr::from((ip_of(ip), port)));
             harness::wait_until_answering(v4);
-            let narrow = start_run(*user, &[], &narrow);
+            let narrow = start_run(*user, &["--join"], &narrow);
             narrow.wait_for_stderr("sameport: note: ");
             let [wide, narrower] = [&dual, &narrow].map(|run| descendants(run.pid())[0]);
             narrow.wait_for_stderr(&format!(
