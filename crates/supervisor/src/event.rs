@@ -144,6 +144,11 @@ pub enum RunEvent {
         /// The address of the listener.
         address: Address,
     },
+    /// A held socket that a worker had stopped from listening listens again.
+    ListensAgain {
+        /// Its address.
+        address: Address,
+    },
     /// Processes survived SIGKILL.
     Unkillable {
         /// The processes.

@@ -292,3 +292,41 @@ fn a_worker_on_an_ephemeral_port_becomes_ready() {
         run.stop();
     }
 }
+
+/// A worker that ends listening for every user of the held socket, or makes it exclusive, harms neither the
+/// other workers nor the next one.
+#[test]
+fn a_worker_that_disables_its_socket_is_repaired() {
+    const PROGRAM: &str = "
+import ctypes, os, socket, sys, threading, time
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('127.0.0.1', int(sys.argv[1])))
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+s.listen(64)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+def disconnect():
+    time.sleep(0.5)
+    # sa_family = AF_UNSPEC
+    if os.environ['SAMEPORT_WORKER'] == '1':
+        assert ctypes.CDLL(None).connect(s.fileno(), bytes(16), 16) == 0
+threading.Thread(target=disconnect, daemon=True).start()
+listeners = [s]
+";
+    let program = [PROGRAM, SERVE].concat();
+    let Some(run) = python(user(), &["-n", "2"], &program) else {
+        return skip("named-disabled", "no python3");
+    };
+    run.supervisor.wait_for_stderr("it listens again");
+    let before = run.wait_for_ready(2);
+    let address = run.setup.address();
+    for _ in 0..30 {
+        responder(address).unwrap();
+    }
+    let status = run.status();
+    assert_eq!(status["addresses"][0]["members"], 2, "{status}");
+    assert_eq!(status["addresses"][0]["held"], true, "{status}");
+    run.verb("restart", &[]);
+    assert!(run.wait_for_ready(2).is_disjoint(&before));
+    run.stop();
+}

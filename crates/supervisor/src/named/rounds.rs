@@ -86,6 +86,9 @@ impl NamedRun<'_> {
 
     pub(super) fn round(&mut self, now: Duration) {
         let live = self.lifecycle.serving();
+        for address in self.pool.repair() {
+            self.events.push(RunEvent::ListensAgain { address });
+        }
         self.find_closed(&live);
         self.find_ended_daemons(now);
         for (start, waiting) in self.drains.stalled(&live, &self.pool) {

@@ -10,6 +10,7 @@ mod handover;
 pub(crate) mod inherited;
 mod opened;
 mod opened_fd;
+mod repair;
 mod replacement;
 mod slots;
 mod status;

@@ -79,6 +79,10 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
             ),
             "hint: `sameport restart` replaces it".into(),
         ],
+        RunEvent::ListensAgain { address } => vec![format!(
+            "warning: a worker stopped the listener on {address} (connect with AF_UNSPEC); it listens \
+             again, and the connections that waited there are lost"
+        )],
         RunEvent::Unkillable { pids } => {
             vec![format!("error: {} did not end by SIGKILL", processes(pids))]
         }

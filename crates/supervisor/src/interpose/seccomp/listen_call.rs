@@ -29,6 +29,7 @@ impl NotificationHandler {
         let options = call.address_options()?;
         let bound = call.socket.local_address()?.filter(|address| address.port() != 0);
         let address = call.address_at(&options, bound.unwrap_or(ANY));
+        self.restore_sharing(&call, &address)?;
         let owner = call.socket.owner();
         let mut facts = ListenFacts {
             socket: self.facts(&call, &options, bound)?,
@@ -60,6 +61,17 @@ impl NotificationHandler {
             Some(held) if held.is_shared(inode) => HeldBy::Shared,
             Some(held) if held.holds(inode, address) => HeldBy::Own,
             _ => HeldBy::No,
+        }
+    }
+
+    /// Sets SO_REUSEPORT again on a socket that was shared at its bind: without it, neither the other workers
+    /// nor the next one could listen on the address.
+    fn restore_sharing(&self, call: &SocketCall<'_>, address: &Address) -> Result<(), Errno> {
+        let was_shared =
+            self.own_sockets.options_at_bind(call.socket.inode(), address.port()).is_some();
+        match was_shared && !call.socket.reuse_port()? {
+            true => call.socket.share(false),
+            false => Ok(()),
         }
     }
 
