@@ -60,6 +60,15 @@ pub enum RunError {
     ClaimName(ClaimError),
     /// The workers of a killed supervisor cannot be taken over. They serve on.
     TakeOver(TakeoverError),
+    /// The supervisor may not open enough descriptors for its workers.
+    DescriptorLimit {
+        /// Number of workers.
+        copies: u16,
+        /// Number of descriptors that they take.
+        needed: u64,
+        /// The hard limit (RLIMIT_NOFILE).
+        limit: u64,
+    },
     /// A worker did not start. The workers before it were ended.
     Start(StartError),
     /// A system call of the supervisor failed; what it was for.

@@ -84,10 +84,18 @@ impl<'a> StartedRun<'a> {
 }
 
 /// Blocks the signals that the supervisor handles, and makes orphaned descendants its children.
-fn prepare() -> Result<SignalFd, RunError> {
+fn prepare(plan: &RunPlan) -> Result<SignalFd, RunError> {
+    /// Descriptors of the supervisor itself, and of calls that are being answered.
+    const OWN: u64 = 64;
+    // A listener of calls and a pidfd; in a named run a duplicate of the listener and a held socket too.
+    let each = if plan.named.is_some() { 4 } else { 2 };
+    startup::raise_descriptor_limit();
+    let (needed, limit) = (OWN + each * u64::from(plan.copies), startup::descriptor_limit());
+    if limit < needed {
+        return Err(RunError::DescriptorLimit { copies: plan.copies, needed, limit });
+    }
     let signals = SignalFd::block().map_err(|error| RunError::System("signalfd", error))?;
     process::adopt_orphans().map_err(|errno| RunError::System("prctl", errno.into()))?;
-    startup::raise_descriptor_limit();
     Ok(signals)
 }
 
@@ -95,7 +103,7 @@ fn start_plain<'a>(
     plan: &RunPlan,
     mut interposer: Box<dyn Interposer>,
 ) -> Result<StartedRun<'a>, RunError> {
-    let signals = prepare()?;
+    let signals = prepare(plan)?;
     let mut running = BTreeMap::new();
     let mut listeners = Vec::new();
     for ordinal in 1..=plan.copies {
@@ -144,7 +152,7 @@ fn start_named<'a>(
     if let Some(handover) = &handover {
         startup::adopt_state(&handover.startup_state());
     }
-    let signals = prepare()?;
+    let signals = prepare(plan)?;
     let (sender, reports) = mpsc::channel(REPORT_QUEUE);
     let reporter = Reporter::new(sender.clone());
     interposer.start(&[], Vec::new(), reporter.clone())?;

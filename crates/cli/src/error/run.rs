@@ -127,6 +127,13 @@ impl From<&RunError> for Failure {
                     "the dynamic linker says why with LD_DEBUG=libs",
                 )
             }
+            RunError::DescriptorLimit { copies, needed, limit } => cannot(
+                format!(
+                    "{copies} workers take {needed} descriptors of the supervisor, and its limit is \
+                     {limit}"
+                ),
+                "raise the hard limit (`ulimit -Hn`, LimitNOFILE= of a service), or start fewer workers",
+            ),
             RunError::TooManyRules(limit) => {
                 cannot(format!("the preload library takes at most {limit} rules"), OTHER_INTERPOSER)
             }

@@ -116,3 +116,18 @@ fn descriptors_sent_to_the_notify_socket_block_nobody() {
     assert_eq!(run.terminate().code, 0);
     let _ = fs::remove_dir_all(&folder);
 }
+
+#[test]
+fn a_run_above_the_descriptor_limit_starts_no_worker() {
+    for name in ["", "--name crowd"] {
+        let folder = in_test_dir("crowd");
+        let script =
+            format!("ulimit -n 100; exec \"$0\" run {name} -n 50 -- sh -c 'touch \"$1\"' - \"$1\"");
+        let started = folder.with_extension("started");
+        let words = ["-c", &script, sameport().to_str().unwrap(), started.to_str().unwrap()];
+        let exited = spawn_process(command_for(User::Current, "sh", &words)).wait();
+        assert_eq!(exited.code, 3, "{exited:?}");
+        assert!(exited.stderr.contains("50 workers take"), "{exited:?}");
+        assert!(!started.exists());
+    }
+}

@@ -11,10 +11,10 @@ use std::collections::BTreeSet;
 
 use crate::classic_bpf::Instruction;
 
-/// The largest group that a program supports. The longest program has 2,051 instructions: below the
+/// The most members that a program leaves out. Such a program has 2,051 instructions: below the
 /// kernel's limit of 4,096 and, at eight bytes each, below the smallest default of
-/// `net.core.optmem_max` (20,480).
-pub const MAX_MEMBERS: usize = 1024;
+/// `net.core.optmem_max` (20,480). While 1,024 workers stop, a gate is the only member that is selected.
+pub const MAX_EXCLUDED: usize = 1024;
 
 const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
@@ -32,14 +32,15 @@ const RETURN_RESULT: u16 = 0x16; // BPF_RET | BPF_A
 const RANDOM: u32 = (-0x1000_i32 + 56).cast_unsigned();
 
 /// A program that selects one of the `live` members at random, with equal probability; `None` if
-/// `live` is empty, or the group is larger than [`MAX_MEMBERS`].
+/// `live` is empty, or more than [`MAX_EXCLUDED`] members are not in it.
 ///
 /// `live` are sorted, unique indices below `count`, the number of members. A member that joins later
 /// receives nothing from this program.
 #[must_use]
 pub fn program(live: &[usize], count: usize) -> Option<Vec<Instruction>> {
     let is_sorted = live.windows(2).all(|pair| pair[0] < pair[1]);
-    if count > MAX_MEMBERS || !is_sorted || live.last().is_none_or(|last| *last >= count) {
+    let is_too_long = count.saturating_sub(live.len()) > MAX_EXCLUDED;
+    if is_too_long || !is_sorted || live.last().is_none_or(|last| *last >= count) {
         return None;
     }
     let number = |n: usize| u32::try_from(n).ok();

@@ -1,12 +1,47 @@
 //! The run's side of the control socket and of the service manager.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sameport_sys::systemd::notify::ServiceManager;
 use tokio::sync::mpsc::Receiver;
 
 use crate::control::{ControlSocket, PendingRequest, Responder, RunInfo};
 use crate::service_manager::ManagerReport;
+
+/// When to write the record of the run.
+///
+/// A record describes all workers, and each of them changes several times when all start or stop: one
+/// record for each change would take quadratic time.
+#[derive(Debug, Default)]
+pub(super) struct RecordSchedule {
+    is_stale: bool,
+    not_before: Duration,
+}
+
+impl RecordSchedule {
+    /// The least time between two records.
+    const INTERVAL: Duration = Duration::from_millis(50);
+    /// The least time between two records, as a multiple of the time that one takes.
+    const COST: u32 = 20;
+
+    pub(super) fn changed(&mut self) {
+        self.is_stale = true;
+    }
+
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.is_stale.then_some(self.not_before)
+    }
+
+    pub(super) fn is_due(&self, now: Duration) -> bool {
+        self.is_stale && now >= self.not_before
+    }
+
+    /// A record has been written, which took this time.
+    pub(super) fn written(&mut self, now: Duration, took: Duration) {
+        *self = Self { is_stale: false, not_before: now + Self::INTERVAL.max(took * Self::COST) };
+    }
+}
 
 pub(super) struct ControlEndpoint {
     pub(super) socket: ControlSocket,
@@ -19,6 +54,7 @@ pub(super) struct ControlEndpoint {
     /// The signal that asked the run to stop.
     pub(super) stop_signal: Option<i32>,
     pub(super) manager: ManagerReport,
+    pub(super) record: RecordSchedule,
 }
 
 impl ControlEndpoint {
@@ -36,6 +72,7 @@ impl ControlEndpoint {
             stop_requested: false,
             stop_signal: None,
             manager,
+            record: RecordSchedule::default(),
         }
     }
 }

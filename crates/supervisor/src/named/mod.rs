@@ -16,7 +16,7 @@ mod rounds;
 mod takeover;
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::lifecycle::{InstanceId, Lifecycle, RunOutcome, RunRequest};
@@ -176,6 +176,7 @@ impl Supervise for NamedRun<'_> {
             self.next_port_check(),
             termination,
             inspects.then_some(self.schedule.next_inspection),
+            self.control.record.next(),
             Some(self.schedule.next_round),
             self.workers.has_foreign().then_some(now + ORPHANS),
         ];
@@ -270,11 +271,14 @@ impl NamedRun<'_> {
         self.execute(actions, now);
         self.workers.sweep_orphans(&self.pool, now);
         if now >= self.schedule.next_round {
-            self.schedule.next_round = now + ROUND;
+            let begun = Instant::now();
             self.round(now);
+            // Rounds over many workers take a twentieth of the time at most.
+            self.schedule.next_round = now + ROUND.max(begun.elapsed() * 20);
         }
         self.control.manager.update(&self.lifecycle);
         self.find_ended_orphans(now);
+        self.write_changed_record(now);
     }
 
     fn first_process_ended(&mut self, start: InstanceId, exit: Exit, now: Duration) {
@@ -316,6 +320,6 @@ impl NamedRun<'_> {
         let actions = self.lifecycle.exited(start, exit, now);
         self.execute(actions, now);
         self.workers.remove(start, &self.pool);
-        self.write_record();
+        self.control.record.changed();
     }
 }

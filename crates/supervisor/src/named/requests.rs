@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sameport_policy::bind::each;
 use sameport_policy::lifecycle::{
@@ -151,7 +151,7 @@ impl NamedRun<'_> {
             self.control.info.command = words;
             self.control.info.directory = directory.into();
             self.control.socket.set_info(self.control.info.clone());
-            self.write_record();
+            self.control.record.changed();
         }
         if let Err(failure) = &result
             && self.control.responders.is_empty()
@@ -212,7 +212,16 @@ impl NamedRun<'_> {
             responder.send_update(&update);
         }
         self.events.push(RunEvent::WorkerChanged(update));
-        self.write_record();
+        self.control.record.changed();
+    }
+
+    /// Writes the record if it has changed, and the last one is not too recent.
+    pub(super) fn write_changed_record(&mut self, now: Duration) {
+        if self.control.record.is_due(now) {
+            let begun = Instant::now();
+            self.write_record();
+            self.control.record.written(now, begun.elapsed());
+        }
     }
 
     /// Writes the record for clients that find the supervisor dead.

@@ -77,6 +77,12 @@ pub fn raise_descriptor_limit() {
     let _ = rustix::process::setrlimit(Resource::Nofile, raised);
 }
 
+/// The present soft limit of open descriptors of this process; `u64::MAX` without a limit.
+#[must_use]
+pub fn descriptor_limit() -> u64 {
+    rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Restores the limit of open descriptors in a child, as the last step: until then the child may
 /// have to open a descriptor above that limit. Async-signal-safe.
 pub(super) fn restore_descriptor_limit() -> Result<(), Errno> {
