@@ -10,13 +10,13 @@ use super::sockopt_list::{COPIED_OPTIONS, CopiedOption, CopyMethod};
 use crate::netns::cookie;
 use crate::socket::worker_socket::WorkerSocket;
 
-/// How O_NONBLOCK is copied, which all processes with the socket open share.
+/// How O_NONBLOCK and options are copied, which all processes with the socket open share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NonBlocking {
-    /// The held socket gets the flag of the new one.
+    /// The held socket gets the flag and the options of the new one.
     Same,
-    /// The flag is set if the new socket has it, but not cleared: another worker still uses the held
-    /// socket, and would block.
+    /// The flag and each option are set if the new socket has them, but not cleared: another worker still
+    /// uses the held socket, and would block or miss its option.
     OnlySet,
 }
 
@@ -74,6 +74,11 @@ impl WorkerSocket {
         }
         let mut copied = Vec::with_capacity(COPIED_OPTIONS.len());
         for option in COPIED_OPTIONS {
+            // A worker that uses the held socket needs the option, and its successor may set it after
+            // the bind, as dnsmasq sets IP_PKTINFO.
+            if non_blocking == NonBlocking::OnlySet && option.is_cleared_by(self, held) {
+                continue;
+            }
             match option.copy(self, held) {
                 Ok(()) => copied.push(option),
                 // MPTCP sockets derive this option from others, and it cannot be set.
@@ -148,6 +153,13 @@ impl CopiedOption {
     fn differs(&self, a: &WorkerSocket, b: &WorkerSocket) -> bool {
         let (a, b) = (self.read(a), self.read(b));
         a.is_some() && b.is_some() && a != b
+    }
+
+    /// Whether a copy from `new` would clear an option that `held` has set.
+    fn is_cleared_by(&self, new: &WorkerSocket, held: &WorkerSocket) -> bool {
+        let is_zero = |value: &[u8]| value.iter().all(|byte| *byte == 0);
+        let (new, held) = (self.read(new), self.read(held));
+        new.is_some_and(|value| is_zero(&value)) && held.is_some_and(|value| !is_zero(&value))
     }
 
     fn copy(&self, from: &WorkerSocket, to: &WorkerSocket) -> Result<(), Errno> {

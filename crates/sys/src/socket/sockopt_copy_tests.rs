@@ -222,6 +222,25 @@ fn o_nonblock_is_copied_or_only_set() {
     }
 }
 
+/// A name server sets IP_PKTINFO after its bind; its predecessor reads the same socket meanwhile.
+#[test]
+fn an_option_of_a_socket_in_use_is_not_cleared() {
+    for (before, new_has, how, after) in [
+        (true, false, NonBlocking::Same, false),
+        (true, false, NonBlocking::OnlySet, true),
+        (false, true, NonBlocking::OnlySet, true),
+        (false, false, NonBlocking::OnlySet, false),
+    ] {
+        let [new, held] = [new_has, before].map(|set| {
+            let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+            socket.set_broadcast(set).unwrap();
+            socket
+        });
+        duplicate(&new).copy_options_to(&duplicate(&held), how).unwrap();
+        assert_eq!(held.broadcast().unwrap(), after, "{before} {new_has} {how:?}");
+    }
+}
+
 #[test]
 fn sockets_of_different_kinds_are_refused() {
     let of = |domain, kind| Socket::new(domain, kind, None).unwrap();
