@@ -93,10 +93,13 @@ impl DrainWatch {
             let activity = watched.history.activity(facts);
             step.in_hand += usize::from(activity.is_in_hand());
             let activity = watched.history.activity_after_sending(facts);
-            if self.may_close(&watched, activity, facts) {
+            let may_close = self.may_close(&watched, activity, facts);
+            if may_close && facts.sent_age >= SETTLED {
                 watched.closing = Closing::Since(now);
                 step.close.push(facts.id);
             }
+            // A client that has just got its answer would send its next request to a worker that ends.
+            is_closing |= may_close;
             is_closing |= matches!(watched.closing, Closing::Since(at) if now < at + CLOSING);
             self.seen.insert(facts.id, watched);
         }
@@ -121,7 +124,6 @@ impl DrainWatch {
             && is_used
             && !facts.is_alone
             && !watched.history.streams()
-            && facts.sent_age >= SETTLED
     }
 
     /// Whether the time is over, or will be soon and cuts as few connections now as at any time in its
@@ -220,7 +222,7 @@ mod tests {
         let mut watch = DrainWatch::new(DrainMode::Busy, ms(0), LIMIT);
         // The answer has just been sent.
         let step = watch.observe(&[active((4, 0))], ms(1));
-        assert_eq!((step.close, step.is_over), (vec![], true));
+        assert_eq!((step.close, step.is_over), (vec![], false));
         let step = watch.observe(&[active((16, 12)), idle(2)], ms(5));
         assert_eq!((step.close, step.is_over), (vec![1], false));
         // Each once, and the end waits for it.
