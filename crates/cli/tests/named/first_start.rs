@@ -35,7 +35,7 @@ fn addresses_when_ready(run: &NamedRun) -> usize {
 /// A silent port, such as that of a debugger, opens first. The server's own port decides.
 #[test]
 fn http_uses_the_port_that_answers() {
-    let words = ["silent:{port}:0", "http:{other}:1"];
+    let words = ["silent:{port}:0", "http:{other}:4"];
     let Some((run, _)) =
         ports_run("http_uses_the_port_that_answers", &["--ready", "http:/"], &words)
     else {
@@ -88,14 +88,12 @@ fn http_sets_the_host_and_the_port() {
     }
 }
 
-/// Ports that open shortly after one another all belong to the worker, and `--expect` waits for late
-/// ones.
+/// `--expect` waits for late ports.
 #[test]
 fn a_first_worker_opens_all_ports_before_it_is_ready() {
     let test = "a_first_worker_opens_all_ports_before_it_is_ready";
     for (options, words) in [
-        (&[][..], ["http:{port}:0", "http:{other}:0.02"]),
-        (&["--expect", "{other}"], ["http:{port}:0", "http:{other}:1"]),
+        (&["--expect", "{other}"][..], ["http:{port}:0", "http:{other}:1"]),
         (&["--expect", "127.0.0.1:{other}", "--ready", "tcp"], ["http:{port}:0", "http:{other}:1"]),
     ] {
         let Some((run, _)) = ports_run(test, options, &words) else { return };

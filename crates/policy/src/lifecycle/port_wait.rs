@@ -16,7 +16,7 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// A refusal that is reported this long after the end of a worker explains the end: its reason is
 /// found by an inspection, which takes a moment.
-const EXPLAINS: Duration = Duration::from_secs(2);
+const EXPLAINS: Duration = Duration::from_secs(10);
 
 impl Lifecycle {
     /// A worker's bind was refused because another program holds the address.
@@ -153,7 +153,7 @@ mod tests {
         }
         lifecycle.exited(6, Exit::Code(1), at(0));
         let before = reasons(&lifecycle);
-        assert_eq!(lifecycle.port_held(&port(), at(2_001)), []);
+        assert_eq!(lifecycle.port_held(&port(), at(10_001)), []);
         assert_eq!(reasons(&lifecycle), before);
     }
 
