@@ -138,8 +138,8 @@ fn login_name(uid: u32) -> Option<String> {
     // SAFETY: `lookup` passes a buffer with its length.
     lookup(
         |entry, buffer, size, found| unsafe { libc::getpwuid_r(uid, entry, buffer, size, found) },
-        // SAFETY: the name of a returned entry is a string that ends with NUL.
         |entry: &libc::passwd| {
+            // SAFETY: the name of a returned entry is a string that ends with NUL.
             unsafe { CStr::from_ptr(entry.pw_name) }.to_string_lossy().into_owned()
         },
     )

@@ -50,7 +50,7 @@ Examples:
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    Run(run::Args),
+    Run(Box<run::Args>),
     Status(status::Args),
     Restart(restart::Args),
     Scale(scale::Args),
@@ -86,7 +86,7 @@ impl Command {
             Self::Completions(args) => completions::run(args, definition()),
             Self::Manual(args) => manual::run(args, definition()),
             #[cfg(target_os = "linux")]
-            Self::Run(args) => run::run(args),
+            Self::Run(args) => run::run(*args),
             #[cfg(target_os = "linux")]
             Self::Status(args) => status::run(args),
             #[cfg(target_os = "linux")]

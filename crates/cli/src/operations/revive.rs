@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use sameport_policy::membership::run_line;
 use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::client::{Client, ClientError, DeadSupervisor};
+use sameport_supervisor::control::continuation::RecordedWorker;
 use sameport_supervisor::control::protocol::{ControlRequest, RunStatus, WorkerUpdate};
 use sameport_sys::process::{DetachedCommand, ForeignProcess, environment_of};
 use sameport_sys::{guarded, preload};
@@ -60,7 +61,7 @@ pub(crate) fn start(dead: &DeadSupervisor) -> Result<Revived, ReviveError> {
     let command = &record.info.command;
     let arguments = run_line::rewritten(&next.arguments, next.copies, directory, command);
     let arguments = arguments.ok_or(ReviveError::NotRecorded)?;
-    let identities = next.workers.iter().flat_map(|worker| worker.identities());
+    let identities = next.workers.iter().flat_map(RecordedWorker::identities);
     let worker = identities.filter_map(ForeignProcess::open).next();
     let duplicate =
         |worker: &ForeignProcess| Some((worker.duplicate(1).ok()?, worker.duplicate(2).ok()?));

@@ -46,8 +46,8 @@ fn wait_until_gone(workers: &BTreeSet<i32>, context: &str) {
 /// Whether every thread of a process is stopped.
 fn is_stopped(pid: i32) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let stats = threads.map(|it| std::fs::read_to_string(it.path().join("stat")).unwrap());
-    stats.map(|stat| stat.contains(") T ")).all(|stopped| stopped)
+    let mut stats = threads.map(|it| std::fs::read_to_string(it.path().join("stat")).unwrap());
+    stats.all(|stat| stat.contains(") T "))
 }
 
 fn verb(setup: &RunSetup, words: &[&str]) -> Exited {

@@ -7,7 +7,7 @@ use sameport_policy::lifecycle::{
     Action, InstanceId, Lifecycle, LifecycleSettings, RunRequest, ServingWorker, WorkerState,
 };
 use sameport_sys::ProcessIdentity;
-use sameport_sys::process::StartError;
+use sameport_sys::process::{ForeignProcess, StartError};
 
 use super::NamedRun;
 use crate::control::continuation::{Continuation, RecordedWorker};
@@ -40,7 +40,7 @@ impl NamedRun<'_> {
             let Some(start) = worker.instance else { continue };
             let orphan = orphans.workers.iter().find(|orphan| orphan.start == start);
             let processes = orphan.map_or(&[][..], |orphan| &orphan.processes).iter();
-            let processes = processes.map(|it| it.try_clone()).collect::<Result<_, _>>();
+            let processes = processes.map(ForeignProcess::try_clone).collect::<Result<_, _>>();
             self.workers.take_over(start, worker.ordinal, processes.map_err(failed)?, &self.pool);
         }
         self.pool.steer(self.lifecycle.serving());
