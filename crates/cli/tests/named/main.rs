@@ -5,6 +5,7 @@
 mod after_the_end;
 mod children;
 mod crashes;
+mod drains;
 mod each;
 mod first_start;
 mod hang_up;

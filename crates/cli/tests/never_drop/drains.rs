@@ -237,3 +237,41 @@ fn an_idle_websocket_survives_a_restart() {
     });
     run.stop();
 }
+
+/// `stop` of one of two runs in a group: its clients reach the other run.
+#[test]
+fn a_run_that_leaves_a_group_loses_nothing() {
+    const CLIENTS: usize = 8;
+    let server = script("drain_lines.py").into_os_string().into_string().unwrap();
+    let stays = RunSetup::new(User::Current);
+    let (address, port) = (stays.address(), stays.port.to_string());
+    let group = ["--group", &format!("leaving-{port}")];
+    let command = ["python3", &server, "exits", &port];
+    let stays = stays.run(&group, &command);
+    stays.wait_for_ready(1);
+    let over = &AtomicBool::new(false);
+    let client = move || {
+        let (mut answers, mut pids) = (0, BTreeSet::new());
+        while !over.load(Ordering::Relaxed) {
+            pids.insert(LineSession::open(address).line("one")?);
+            answers += 1;
+        }
+        Ok::<_, String>((answers, pids))
+    };
+    let results = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        for _ in 0..3 {
+            let leaves = RunSetup::new(User::Current).run(&group, &command);
+            leaves.wait_for_ready(1);
+            thread::sleep(Duration::from_millis(300));
+            leaves.stop();
+        }
+        over.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
+    });
+    let lost: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    assert!(lost.is_empty(), "{lost:?}\n{}", stays.supervisor.stderr());
+    let pids: BTreeSet<i32> = results.into_iter().flatten().flat_map(|(_, pids)| pids).collect();
+    assert_eq!(pids.len(), 4, "one that stays, three that leave");
+    stays.stop();
+}

@@ -12,6 +12,9 @@ use crate::pool::SocketPool;
 /// another worker's.
 const HANDSHAKES: Duration = Duration::from_secs(1);
 
+/// The same while new clients wait for the end of the worker: they try again after 1 s.
+const HANDSHAKES_WHILE_LEAVING: Duration = Duration::from_millis(100);
+
 /// Rounds without an accept after which a queue is reported.
 const ROUNDS_WITHOUT_ACCEPT: u32 = 4;
 
@@ -29,7 +32,11 @@ impl QueueReading {
         pool: &SocketPool,
         elapsed: Duration,
     ) -> bool {
-        if elapsed >= HANDSHAKES {
+        let limit = match pool.drops_new_clients() {
+            true => HANDSHAKES_WHILE_LEAVING,
+            false => HANDSHAKES,
+        };
+        if elapsed >= limit {
             return pool.waiting(start) == 0;
         }
         // A handshake shows its port only, so those of other workers count too.

@@ -1,5 +1,8 @@
 //! Gates: members that accept no connection. While a run stops, its groups steer clients there; their
 //! handshakes stay unanswered until the sockets close.
+//!
+//! A group with members of other runs cannot be steered. There the run's own members drop the first
+//! packets of new clients, which are sent again after a second and then reach the others.
 
 use sameport_policy::model::Address;
 
@@ -26,13 +29,38 @@ impl Steering {
 
     pub(super) fn close_all(&mut self, slots: &Slots) {
         for address in self.groups.keys().cloned().collect::<Vec<_>>() {
-            // Without a gate, workers serve new clients until they end.
-            let _ = self.close(slots, &address);
+            if self.close(slots, &address).is_err() && !self.unordered.contains(&address) {
+                self.leave(slots, &address, true);
+                self.leaving.insert(address);
+            }
+        }
+    }
+
+    /// Lets the members drop new clients, or no longer.
+    fn leave(&self, slots: &Slots, address: &Address, drop: bool) {
+        for inode in slots.members(address).keys() {
+            let socket = slots.sockets.get(inode);
+            // On failure the worker serves new clients until it ends.
+            let _ = socket.map(|socket| socket.drop_new_clients(drop));
+        }
+    }
+
+    /// Closes unused members that drop new clients: these wait for it.
+    pub(super) fn close_left(&mut self, slots: &mut Slots) {
+        let unused: Vec<(u64, Address)> = slots.held.unused().collect();
+        for (inode, address) in unused {
+            if self.leaving.contains(&address) {
+                slots.remove(inode);
+                self.remove(&address, inode);
+            }
         }
     }
 
     /// Removes the gates.
     pub(super) fn reopen_all(&mut self, slots: &Slots) {
+        for address in std::mem::take(&mut self.leaving) {
+            self.leave(slots, &address, false);
+        }
         for (address, gate) in std::mem::take(&mut self.gates) {
             let inode = gate.inode();
             drop(gate);

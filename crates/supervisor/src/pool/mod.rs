@@ -124,6 +124,10 @@ impl SocketPool {
         let mut state = self.state();
         state.workers.remove(&start);
         state.slots.ended(start);
+        if !state.store.exists() {
+            let PoolState { slots, steering, .. } = &mut *state;
+            steering.close_left(slots);
+        }
     }
 
     /// Marks a worker that has restricted itself (Landlock).
@@ -172,6 +176,11 @@ impl SocketPool {
         let PoolState { slots, steering, closing, .. } = &mut *self.state();
         *closing = true;
         steering.close_all(slots);
+    }
+
+    /// Whether new clients wait for the end of this run's sockets, because others are in the groups.
+    pub(crate) fn drops_new_clients(&self) -> bool {
+        !self.state().steering.leaving.is_empty()
     }
 
     /// Lets new connections queue for the next run, if the service manager keeps the sockets.

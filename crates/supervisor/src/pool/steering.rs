@@ -24,6 +24,8 @@ pub(crate) struct Steering {
     pub(super) groups: BTreeMap<Address, OrderedGroup<u64>>,
     /// Members that accept no connection, while the run drains.
     pub(super) gates: BTreeMap<Address, WorkerSocket>,
+    /// Addresses whose members drop new clients while the run stops: others are in the groups.
+    pub(super) leaving: BTreeSet<Address>,
     /// Client ports of readiness probes, with the member that gets their connections.
     pub(super) probes: BTreeMap<u16, (Address, u64)>,
     /// The members that got new connections last. They still do while no worker is live, and the next

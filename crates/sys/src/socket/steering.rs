@@ -44,6 +44,25 @@ impl WorkerSocket {
         }
     }
 
+    /// Drops the SYNs of new clients, or no longer: they retransmit, first after 1 s, and reach another
+    /// member once this socket has left the group. Handshakes in progress, and queued connections,
+    /// continue. See [`Self::open_gate`] for the exception. `IP_MINTTL` (Linux 2.6.34),
+    /// `IPV6_MINHOPCOUNT` (Linux 2.6.35).
+    ///
+    /// # Errors
+    ///
+    /// Errors of `setsockopt(2)`.
+    pub fn drop_new_clients(&self, drop: bool) -> Result<(), Errno> {
+        let least = (if drop { 255_i32 } else { 0 }).to_ne_bytes();
+        let name = |level, number| SockOpt { level, number };
+        raw_option::set(self.as_fd(), name(libc::IPPROTO_IP, libc::IP_MINTTL), &least)?;
+        if self.is_v6()? {
+            let hops = name(libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT);
+            raw_option::set(self.as_fd(), hops, &least)?;
+        }
+        Ok(())
+    }
+
     /// Opens a gate: a bound member of this TCP socket's group that receives no connection. The kernel
     /// drops the SYN of a client that is steered to the gate, and the client retransmits it, first
     /// after 1 s. The gate joins the group with [`Self::listen`] and leaves it when dropped.

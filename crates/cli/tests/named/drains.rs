@@ -1,0 +1,148 @@
+//! Drains: stop signals, urgent changes, changes during a drain, and programs that drain themselves.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::named_run::{NamedRun, RunSetup};
+use crate::harness::{Exited, TIMEOUT, User, eventually, script};
+
+fn start(options: &[&str], how: &str) -> NamedRun {
+    let server = script("drain_lines.py").into_os_string().into_string().unwrap();
+    let run = RunSetup::new(User::Current).run(options, &["python3", &server, how, "{port}"]);
+    run.wait_for_ready(1);
+    run
+}
+
+/// Sends a line, and returns a function that reads the answer.
+fn send(run: &NamedRun, line: &str) -> impl FnOnce() -> String + Send + use<> {
+    let mut stream = TcpStream::connect(run.setup.address()).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+    move || {
+        let mut answer = String::new();
+        // A connection that is cut ends without a line.
+        let _ = BufReader::new(stream).read_line(&mut answer);
+        answer
+    }
+}
+
+/// A request in hand. Returns when the worker has read it.
+fn slow(run: &NamedRun) -> impl FnOnce() -> String + Send + use<> {
+    let answer = send(run, "slow");
+    thread::sleep(Duration::from_millis(200));
+    answer
+}
+
+#[test]
+fn a_request_in_hand_is_answered_before_the_stop_signal() {
+    let run = start(&[], "exits");
+    let answer = slow(&run);
+    let restarted = run.verb("restart", &[]);
+    assert!(answer().ends_with("slow\n"), "{restarted:?}");
+    assert!(!restarted.stderr.contains("cut"), "{restarted:?}");
+    let answer = slow(&run);
+    run.stop();
+    assert!(answer().ends_with("slow\n"));
+}
+
+#[test]
+fn stop_signals_have_names_and_numbers() {
+    for (option, number) in [("QUIT", 3), ("SIGUSR1", 10), ("15", 15), ("RTMIN+3", 37)] {
+        let run = start(&["--stop-signal", option], "exits");
+        run.verb("restart", &[]);
+        let stopped = run.stop();
+        let text = format!("got {number}\n");
+        assert_eq!(stopped.stdout.matches(&text).count(), 2, "{option}: {stopped:?}");
+    }
+}
+
+#[test]
+fn an_urgent_change_does_not_wait_and_reports_what_it_cuts() {
+    let run = start(&[], "exits");
+    let answer = slow(&run);
+    run.verb("restart", &["--now"]);
+    assert_eq!(answer(), "");
+
+    let answer = slow(&run);
+    thread::scope(|scope| {
+        let slow_stop = scope.spawn(|| run.try_verb("stop", &[]));
+        let drains = || run.supervisor.stderr().matches(" drains").count() >= 2;
+        assert!(eventually(|| drains().then_some(())).is_some(), "{}", run.supervisor.stderr());
+        // Also while it stops already; both clients hear of the end.
+        let stopped = run.verb("stop", &["--now"]);
+        assert!(stopped.stderr.contains("1 connection was cut after"), "{stopped:?}");
+        assert_eq!(slow_stop.join().unwrap().code, 0);
+    });
+    assert_eq!(answer(), "");
+    run.wait_for_exit(0);
+}
+
+#[test]
+fn the_end_of_the_drain_timeout_cuts_and_says_so() {
+    let run = start(&["--drain-timeout", "600ms"], "exits");
+    let answer = slow(&run);
+    let Exited { stderr, .. } = run.verb("restart", &[]);
+    assert!(stderr.contains("; 1 connection was cut after 0 s"), "{stderr}");
+    assert_eq!(answer(), "");
+    let status = run.status();
+    assert_eq!(status["drains_itself"], false, "{status}");
+    run.stop();
+}
+
+#[test]
+fn another_change_begins_while_only_drains_remain() {
+    let run = start(&["--surge", "1"], "exits");
+    let answer = slow(&run);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| run.verb("restart", &[]));
+        let drains = || run.supervisor.stderr().contains(" drains");
+        assert!(eventually(|| drains().then_some(())).is_some(), "{}", run.supervisor.stderr());
+        run.verb("scale", &["2"]);
+        assert!(answer().ends_with("slow\n"));
+        first.join().unwrap();
+    });
+    run.wait_for_ready(2);
+    run.stop();
+}
+
+#[test]
+fn a_refusal_names_the_change_and_its_worker() {
+    // Without surge, the old worker ends before the new one starts.
+    let run = start(&["--surge", "0"], "exits");
+    let pid = run.wait_for_worker(1);
+    let answer = slow(&run);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| run.verb("restart", &[]));
+        let drains = || run.supervisor.stderr().contains(" drains");
+        assert!(eventually(|| drains().then_some(())).is_some(), "{}", run.supervisor.stderr());
+        let refused = run.try_verb("scale", &["2"]);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        let expected = format!("worker 1 (pid {pid}) is ending, for at most ");
+        assert!(refused.stderr.contains("a restart is under way since "), "{refused:?}");
+        assert!(refused.stderr.contains(&expected), "{refused:?}");
+        assert!(answer().ends_with("slow\n"));
+        first.join().unwrap();
+    });
+    run.stop();
+}
+
+/// The supervisor learns that a program finishes its connections after the stop signal, and then sends
+/// the signal at once.
+#[test]
+fn a_program_that_drains_itself_is_recognised() {
+    let run = start(&["--drain-timeout", "300ms"], "finishes");
+    assert_eq!(run.status()["drains_itself"], false);
+    let answer = slow(&run);
+    let restarted = run.verb("restart", &[]);
+    assert!(answer().ends_with("slow\n"), "{restarted:?}");
+    assert!(!restarted.stderr.contains("cut"), "{restarted:?}");
+    assert_eq!(run.status()["drains_itself"], true);
+    let shown = run.verb("status", &[]).stdout;
+    assert!(shown.contains("drain: busy: this command finishes its connections itself"), "{shown}");
+    // The knowledge survives the replacement of the supervisor's program.
+    run.verb("reexec", &[]);
+    assert_eq!(run.status()["drains_itself"], true);
+    run.stop();
+}
