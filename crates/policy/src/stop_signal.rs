@@ -59,11 +59,11 @@ impl FromStr for StopSignal {
             Some(9) => Err("SIGKILL ends a worker at once; `sameport stop --now` and --grace do \
                             that"
                 .into()),
-            Some(number @ (17 | 18 | 19)) => {
+            Some(number @ 17..=19) => {
                 let name = exit::signal_name(number).unwrap_or_default();
                 Err(format!("SIG{name} does not end a program"))
             }
-            Some(number @ 1..=LAST) if number < 32 || number >= RTMIN => Ok(Self(number)),
+            Some(number @ 1..=LAST) if !(32..RTMIN).contains(&number) => Ok(Self(number)),
             _ => Err("write a signal's name or number, such as QUIT, SIGUSR1 or 15".into()),
         }
     }

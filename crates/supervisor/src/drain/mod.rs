@@ -3,11 +3,11 @@
 //! The rules are in `sameport_policy::drain`; this module reads the facts, for all draining workers at
 //! once.
 
+mod closer;
 mod connections;
 mod queues;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use sameport_policy::drain::{DrainMode, DrainStep, DrainWatch, SelfDrain};
@@ -15,9 +15,10 @@ use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::model::Protocol;
 use sameport_sys::process;
-use sameport_sys::socket::{CloseResult, IdleConnection, close_idle};
+use sameport_sys::socket::CloseResult;
 
 use crate::pool::SocketPool;
+use closer::IdleCloser;
 use connections::{ConnectionReading, ConnectionTracker, TrackedWorker, count_open};
 use queues::{LiveQueues, QueueReading};
 
@@ -350,49 +351,6 @@ impl Draining {
         }
         self.next_report = now + PROGRESS;
         Some(DrainEvent::Progress(start, self.step.open, self.step.in_hand))
-    }
-}
-
-/// A connection of a worker that is to be closed: the worker, the connection's cookie.
-type Closing = (InstanceId, u64, IdleConnection);
-
-/// Ends idle connections, on threads of their own.
-#[derive(Debug)]
-struct IdleCloser {
-    sender: Sender<(InstanceId, u64, CloseResult)>,
-    receiver: Receiver<(InstanceId, u64, CloseResult)>,
-}
-
-impl IdleCloser {
-    fn new() -> Self {
-        let (sender, receiver) = channel();
-        Self { sender, receiver }
-    }
-
-    fn close(&self, closing: Vec<Closing>) {
-        if closing.is_empty() {
-            return;
-        }
-        let sender = self.sender.clone();
-        let failed: Vec<(InstanceId, u64)> =
-            closing.iter().map(|(start, id, _)| (*start, *id)).collect();
-        // Waits for the servers, and the last close of a socket with SO_LINGER blocks.
-        let thread = std::thread::Builder::new().name("close-idle".into()).spawn(move || {
-            let connections: Vec<IdleConnection> = closing.iter().map(|(.., it)| *it).collect();
-            for ((start, id, _), result) in closing.iter().zip(close_idle(&connections)) {
-                // The drains have ended meanwhile.
-                let _ = sender.send((*start, *id, result));
-            }
-        });
-        if thread.is_err() {
-            for (start, id) in failed {
-                let _ = self.sender.send((start, id, CloseResult::Failed));
-            }
-        }
-    }
-
-    fn results(&self) -> Vec<(InstanceId, u64, CloseResult)> {
-        self.receiver.try_iter().collect()
     }
 }
 
