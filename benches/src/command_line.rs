@@ -7,7 +7,7 @@ use clap::Parser as _;
 
 use crate::error::BenchError;
 use crate::report::FigureReport;
-use crate::{binds, guard, harness, inspect, rates, restart, soak, subject};
+use crate::{binds, guard, harness, inspect, rates, restart, soak, subject, workers};
 
 /// Measure what sameport costs, in release builds, side by side with doing without it
 #[derive(clap::Parser)]
@@ -31,6 +31,7 @@ enum Benchmark {
     Restart(restart::Args),
     Guard(guard::Args),
     Look(inspect::Args),
+    Workers(workers::Args),
     #[command(hide = true)]
     Subject(subject::Args),
 }
@@ -42,6 +43,7 @@ impl Benchmark {
         match self {
             Self::Restart(args) if !args.alone => Some(harness::reexec_in_namespaces()),
             Self::Look(args) if !args.alone => Some(harness::reexec_in_namespaces()),
+            Self::Workers(args) if !args.alone => Some(harness::reexec_in_namespaces()),
             Self::Guard(args) if !args.alone => Some(guard::reexec_in_namespaces()),
             _ => None,
         }
@@ -76,6 +78,7 @@ pub(crate) fn run() -> ExitCode {
             Benchmark::Restart(args) => restart::measure(args, &sameport, &mut report),
             Benchmark::Guard(args) => guard::measure(args, &sameport, &mut report),
             Benchmark::Look(args) => inspect::measure(args, &sameport, &mut report),
+            Benchmark::Workers(args) => workers::measure(args, &sameport, &mut report),
             Benchmark::Subject(_) => Ok(()),
         },
     });

@@ -36,6 +36,8 @@ mod restart;
 mod soak;
 #[cfg(target_os = "linux")]
 mod subject;
+#[cfg(target_os = "linux")]
+mod workers;
 
 use std::process::ExitCode;
 
