@@ -67,6 +67,21 @@ pub(crate) fn run_failure(plan: &RunPlan, error: &RunError) -> Failure {
     Failure { message, ..failure }
 }
 
+fn descriptor_limit(copies: u16, needed: u64, limit: u64) -> Failure {
+    let message = format!(
+        "{copies} workers take {needed} descriptors of the supervisor, and its limit is {limit}"
+    );
+    let hint =
+        "raise the hard limit (`ulimit -Hn`, LimitNOFILE= of a service), or start fewer workers";
+    Failure::unsupported(message).hint(hint)
+}
+
+fn library_not_loaded(path: &Path, exists: bool) -> Failure {
+    let removed = if exists { "" } else { ", which was removed" };
+    Failure::unsupported(format!("the program did not load {}{removed}", path.display()))
+        .hint("the dynamic linker says why with LD_DEBUG=libs")
+}
+
 impl From<&RunError> for Failure {
     fn from(error: &RunError) -> Self {
         let cannot = |message: String, hint: &str| Self::unsupported(message).hint(hint);
@@ -120,20 +135,10 @@ impl From<&RunError> for Failure {
                 format!("no directory for the run's files: {why}"),
                 "set XDG_RUNTIME_DIR to a directory of yours",
             ),
-            RunError::LibraryNotLoaded(path, exists) => {
-                let removed = if *exists { "" } else { ", which was removed" };
-                cannot(
-                    format!("the program did not load {}{removed}", path.display()),
-                    "the dynamic linker says why with LD_DEBUG=libs",
-                )
+            RunError::LibraryNotLoaded(path, exists) => library_not_loaded(path, *exists),
+            RunError::DescriptorLimit { copies, needed, limit } => {
+                descriptor_limit(*copies, *needed, *limit)
             }
-            RunError::DescriptorLimit { copies, needed, limit } => cannot(
-                format!(
-                    "{copies} workers take {needed} descriptors of the supervisor, and its limit is \
-                     {limit}"
-                ),
-                "raise the hard limit (`ulimit -Hn`, LimitNOFILE= of a service), or start fewer workers",
-            ),
             RunError::TooManyRules(limit) => {
                 cannot(format!("the preload library takes at most {limit} rules"), OTHER_INTERPOSER)
             }
