@@ -10,6 +10,7 @@ use sameport_policy::lifecycle::{InstanceId, OpenedSocket};
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::readiness::listen_key;
 use sameport_sys::inspect;
+use sameport_sys::socket::WorkerSocket;
 
 use super::opened_fd::OpenedFd;
 use super::slots::Slots;
@@ -163,7 +164,7 @@ impl PoolState {
         let opened = self.slots.opened.get_mut(&start)?.get_mut(&inode)?;
         // A connected datagram socket is a client's, or a session's.
         let is_client = address.protocol == Protocol::Udp
-            && self.slots.sockets.get(&inode).is_some_and(|socket| socket.is_connected());
+            && self.slots.sockets.get(&inode).is_some_and(WorkerSocket::is_connected);
         if is_open && !is_client {
             opened.seems_closed = false;
             let counts_after = self.opened_socket(start, &address).counts_after();

@@ -68,7 +68,8 @@ fn troubles(reports: &mut mpsc::Receiver<Report>) -> Vec<AnswerTrouble> {
 #[test]
 fn a_panic_or_an_error_is_reported_once_and_the_call_continues() {
     let failed = AnswerTrouble::Failed(Errno::NOMEM.to_string());
-    let cases: [(fn(usize) -> Result<(), Errno>, Vec<AnswerTrouble>); 4] = [
+    type Call = fn(usize) -> Result<(), Errno>;
+    let cases: [(Call, Vec<AnswerTrouble>); 4] = [
         (|_| Ok(()), vec![]),
         (|_| Err(Errno::NOMEM), vec![failed.clone()]),
         (|_| panic!("as the test wants"), vec![AnswerTrouble::Panicked]),

@@ -101,7 +101,7 @@ impl NotificationHandler {
                 let is_datagram = protocol == Some(Protocol::Udp);
                 let questions = MemberQuestions {
                     // Without sameport, the kernel permits these two.
-                    narrower: !reuse_port && !(is_datagram && reuse_address),
+                    narrower: !(reuse_port || is_datagram && reuse_address),
                     foreign: is_datagram && reuse_address && !reuse_port,
                 };
                 facts.members = Some(self.group_check.members(inode, owner, &address, questions));
