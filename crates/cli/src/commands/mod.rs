@@ -49,8 +49,9 @@ Examples:
   sameport doctor                                 what this machine can do";
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one value exists, and is moved once")]
 pub(crate) enum Command {
-    Run(Box<run::Args>),
+    Run(run::Args),
     Status(status::Args),
     Restart(restart::Args),
     Scale(scale::Args),
@@ -86,7 +87,7 @@ impl Command {
             Self::Completions(args) => completions::run(args, definition()),
             Self::Manual(args) => manual::run(args, definition()),
             #[cfg(target_os = "linux")]
-            Self::Run(args) => run::run(*args),
+            Self::Run(args) => run::run(args),
             #[cfg(target_os = "linux")]
             Self::Status(args) => status::run(args),
             #[cfg(target_os = "linux")]

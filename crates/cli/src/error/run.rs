@@ -142,18 +142,10 @@ impl From<&RunError> for Failure {
             RunError::TooManyRules(limit) => {
                 cannot(format!("the preload library takes at most {limit} rules"), OTHER_INTERPOSER)
             }
-            RunError::Cgroup(_) | RunError::Attach(_) => cannot(
-                cgroup_reason(error),
-                "--via seccomp needs neither root nor cgroups; `sameport doctor` says more",
-            ),
-            RunError::CgroupCannotSet(option) => cannot(
-                format!("a cgroup's programs cannot set {option}"),
-                "use --via seccomp or --via preload",
-            ),
-            RunError::CgroupNotEach => cannot(
-                "--each: a cgroup's programs cannot tell the workers of a run apart".into(),
-                "use --via seccomp or --via preload",
-            ),
+            RunError::Cgroup(_)
+            | RunError::Attach(_)
+            | RunError::CgroupCannotSet(_)
+            | RunError::CgroupNotEach => cgroup_failure(error),
             RunError::TakeOver(error) => takeover_failure(error),
             RunError::Start(error) => start_failure(error),
             RunError::System(call, why) => Self::failed(format!("{call}: {why}")),
@@ -213,6 +205,23 @@ fn cgroup_reason(error: &RunError) -> String {
         RunError::Cgroup(why) => why.to_string(),
         _ => String::new(),
     }
+}
+
+fn cgroup_failure(error: &RunError) -> Failure {
+    const OTHERS: &str = "use --via seccomp or --via preload";
+    let (message, hint) = match error {
+        RunError::CgroupCannotSet(option) => {
+            (format!("a cgroup's programs cannot set {option}"), OTHERS)
+        }
+        RunError::CgroupNotEach => {
+            ("--each: a cgroup's programs cannot tell the workers of a run apart".into(), OTHERS)
+        }
+        error => (
+            cgroup_reason(error),
+            "--via seccomp needs neither root nor cgroups; `sameport doctor` says more",
+        ),
+    };
+    Failure::unsupported(message).hint(hint)
 }
 
 /// The first interposer's failure; its hint also says why the others failed.
