@@ -1,11 +1,12 @@
 //! Conversations over TCP that are a list of steps, and datagrams with an answer.
 
+use std::fmt::Debug;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use super::{Client, Moment, Tally, connect};
+use super::tally::{Moment, Tally, connect};
 
 /// A step of a conversation.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +19,7 @@ pub(crate) enum Step {
 }
 
 /// A connection that says everything, and then closes.
-pub(crate) fn talk(client: Client, to: SocketAddr, steps: &[Step], tally: &mut Tally) {
+pub(crate) fn talk(client: &dyn Debug, to: SocketAddr, steps: &[Step], tally: &mut Tally) {
     let mut moment = Moment::First;
     let said = connect(to).and_then(|mut stream| {
         let mut unread = Vec::new();
@@ -62,7 +63,7 @@ fn read_until(stream: &mut TcpStream, unread: &mut Vec<u8>, wanted: &[u8]) -> io
 const ANSWER: Duration = Duration::from_secs(8);
 
 /// A datagram. The network is a loopback device, so a question without an answer is a loss.
-pub(crate) fn query(client: Client, to: SocketAddr, question: &[u8], tally: &mut Tally) {
+pub(crate) fn query(client: &dyn Debug, to: SocketAddr, question: &[u8], tally: &mut Tally) {
     let answered = || -> io::Result<()> {
         let socket = UdpSocket::bind(("127.0.0.1", 0))?;
         socket.connect(to)?;

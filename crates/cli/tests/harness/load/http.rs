@@ -1,12 +1,13 @@
 //! HTTP clients: one request a connection, many, and slow ones.
 
+use std::fmt::Debug;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{Client, Moment, Tally, connect};
+use super::tally::{Moment, Tally, connect};
 
 /// The pause within a slow request.
 const WITHIN: Duration = Duration::from_millis(1200);
@@ -15,7 +16,7 @@ fn request(path: &str, connection: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n")
 }
 
-pub(crate) fn one_shot(client: Client, to: SocketAddr, path: &str, tally: &mut Tally) {
+pub(crate) fn one_shot(client: &dyn Debug, to: SocketAddr, path: &str, tally: &mut Tally) {
     let mut moment = Moment::First;
     let answered = connect(to).and_then(|mut stream| {
         stream.write_all(request(path, "close").as_bytes())?;
@@ -27,7 +28,7 @@ pub(crate) fn one_shot(client: Client, to: SocketAddr, path: &str, tally: &mut T
     }
 }
 
-pub(crate) fn slow_request(client: Client, to: SocketAddr, tally: &mut Tally) {
+pub(crate) fn slow_request(client: &dyn Debug, to: SocketAddr, tally: &mut Tally) {
     let mut moment = Moment::First;
     let answered = connect(to).and_then(|mut stream| {
         let request = request("/", "close");
@@ -45,7 +46,7 @@ pub(crate) fn slow_request(client: Client, to: SocketAddr, tally: &mut Tally) {
 
 /// Requests over one connection, until the server closes it or the clients stop.
 pub(crate) fn keep_alive(
-    client: Client,
+    client: &dyn Debug,
     to: SocketAddr,
     pause: Duration,
     stop: &AtomicBool,
