@@ -1,4 +1,4 @@
-"""Echoes lines, each with the pid of its process. A line `slow` takes two seconds.
+"""Echoes lines, each with the pid of its process. A line `slow` takes two seconds, `slower` eight.
 
 drain_lines.py HOW PORT, where HOW is
   forks     a process for each connection; no signal handler
@@ -23,8 +23,7 @@ class Lines(socketserver.StreamRequestHandler):
         for line in self.rfile:
             with lock:
                 busy += 1
-            if line == b"slow\n":
-                time.sleep(2)
+            time.sleep({b"slow\n": 2, b"slower\n": 8}.get(line, 0))
             self.wfile.write(b"%d %s" % (os.getpid(), line))
             with lock:
                 busy -= 1

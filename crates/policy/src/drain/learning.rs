@@ -10,8 +10,9 @@ use crate::lifecycle::exit::Exit;
 /// A process that ends at once is gone after this time, on a busy machine too.
 const SURVIVED: Duration = Duration::from_millis(300);
 
-/// A program that exits within this time after the signal has finished nothing.
-const SUDDEN: Duration = Duration::from_millis(100);
+/// A program that exits within this time after the signal, and has finished nothing until the last
+/// observation, finishes nothing. The exit takes long on a busy machine.
+const SUDDEN: Duration = Duration::from_secs(1);
 
 /// A worker after its stop signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,8 @@ impl SelfDrain {
     /// since.
     #[must_use]
     pub fn cut_of(&self, left: usize, exit: Exit, now: Duration) -> usize {
-        let is_sudden = now.saturating_sub(self.signalled) < SUDDEN;
+        let has_finished = self.in_hand < self.in_hand_then || self.open < self.open_then;
+        let is_sudden = now.saturating_sub(self.signalled) < SUDDEN && !has_finished;
         match exit {
             Exit::Signal(_) => left,
             Exit::Code(_) | Exit::Unseen if is_sudden => left,

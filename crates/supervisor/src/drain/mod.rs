@@ -32,6 +32,10 @@ const SLOW_INTERVAL: Duration = Duration::from_millis(20);
 /// The interval is at least this multiple of the time that a reading takes.
 const COST: u32 = 8;
 
+/// The longest pause that the cost of a reading causes, unless the reading takes longer: on a busy machine
+/// it takes long without costing much.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
 /// Interval of progress reports.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -238,7 +242,9 @@ impl Drains {
         self.read_queues(pool, now, &mut events);
         self.read_connections(pool, now, &mut events);
         let interval = if self.is_empty() { SLOW_INTERVAL } else { INTERVAL };
-        self.next = now + interval.max(begun.elapsed() * COST);
+        let elapsed = begun.elapsed();
+        let pause = (elapsed * COST).min(elapsed.max(LONGEST_PAUSE));
+        self.next = now + interval.max(pause);
         events
     }
 
