@@ -78,7 +78,7 @@ fn workers_with_open_connections_are_replaced() {
     }
     let program = script("serve.py").into_os_string().into_string().unwrap();
     let run = RunSetup::new(User::Current).run(
-        &["--private", "-n", "2", "--grace", "2s"],
+        &["--private", "-n", "2", "--grace", "2s", "--drain-timeout", "1s"],
         &["/usr/bin/env", "python3", &program, "{port}"],
     );
     run.wait_for_ready(2);
