@@ -18,8 +18,10 @@ const FILES: &[&str] = &[
     "machine.rs",
     "next.rs",
     "object.rs",
+    "own_sockets.rs",
     "report.rs",
     "settings.rs",
+    "sharing.rs",
     "sockets.rs",
 ];
 

@@ -1,8 +1,9 @@
 //! The address of a bound socket, and the overlap of two addresses.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::overlap::contains_ip;
 use crate::protocol::Protocol;
 
 /// The address of a bound socket: protocol, IP address, port and optional network device.
@@ -77,22 +78,7 @@ impl Address {
     }
 
     fn contains_ip_of(&self, other: &Self) -> bool {
-        if self.is_dual_stack() {
-            return true;
-        }
-        let (mine, theirs) = (unmapped(self.socket.ip()), unmapped(other.socket.ip()));
-        mine == theirs
-            || (mine == IpAddr::V4(Ipv4Addr::UNSPECIFIED) && theirs.is_ipv4())
-            || (mine == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && theirs.is_ipv6())
-    }
-}
-
-/// The IPv4 address of an IPv4-mapped IPv6 address: `::ffff:127.0.0.1` receives the traffic of
-/// `127.0.0.1`.
-fn unmapped(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(ip, IpAddr::V4),
-        IpAddr::V4(_) => ip,
+        contains_ip(self.socket.ip(), self.v6only, other.socket.ip())
     }
 }
 

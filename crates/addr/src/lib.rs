@@ -11,13 +11,18 @@
 
 mod addr_spec;
 mod address;
+mod overlap;
 mod protocol;
 #[cfg(feature = "serde")]
 mod serialize;
 
 pub use addr_spec::{AddrSpec, AddrSpecError, Host, parse_fixed_port, parse_port};
 pub use address::Address;
+pub use overlap::contains_ip;
 pub use protocol::Protocol;
 
 /// The source of [`Protocol`], which uses `core` only: the preload library is compiled from it.
 pub const PROTOCOL_SOURCE: &str = include_str!("protocol.rs");
+
+/// The source of [`contains_ip`], which uses `core` only too.
+pub const OVERLAP_SOURCE: &str = include_str!("overlap.rs");

@@ -36,7 +36,9 @@ pub use sameport_addr as addr;
 /// programs that may have no `std`. There they are siblings, so each refers to another by `super`.
 pub const CORE_ONLY: &[(&str, &str)] = &[
     ("map.rs", include_str!("bind/map.rs")),
+    ("overlap.rs", sameport_addr::OVERLAP_SOURCE),
     ("protocol.rs", sameport_addr::PROTOCOL_SOURCE),
+    ("reuse.rs", include_str!("bind/reuse.rs")),
     ("share.rs", include_str!("bind/share.rs")),
     ("sockaddr.rs", include_str!("bind/sockaddr.rs")),
     ("source.rs", include_str!("bind/source.rs")),

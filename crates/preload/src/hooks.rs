@@ -1,4 +1,4 @@
-//! The replacements of `bind`, `connect` and `sendto`.
+//! The replacements of `bind`, `listen`, `connect` and `sendto`.
 //!
 //! They never write the program's memory, and set `errno` only if the program's call fails. If a
 //! setting cannot be applied, the program's call fails.
@@ -14,7 +14,7 @@ use crate::map::{self, MapRequest, MapRule, Mapping};
 use crate::protocol::Protocol;
 use crate::report;
 use crate::settings::{Flag, Settings};
-use crate::share::{self, BindAttempt, ShareDecision};
+use crate::sharing::{self, SharedSocket, SharingState};
 use crate::sockets::{
     ADDRESS_WITHOUT_PORT, Family, ProgramSocket, REUSE_ADDRESS, REUSE_PORT, RawSockAddr,
     copy_address,
@@ -30,6 +30,7 @@ pub(crate) fn at_load(environment: *mut *mut c_char) {
     environment::read(&SETTINGS, array);
     next::look_up_all();
     if SETTINGS.has(Flag::Read) {
+        sharing::prepare(&SETTINGS);
         report::loaded(&SETTINGS);
     }
     if SETTINGS.has(Flag::Strip) {
@@ -41,6 +42,7 @@ fn settings() -> &'static Settings {
     if !SETTINGS.has(Flag::Read) {
         environment::read(&SETTINGS, environment::array(core::ptr::null_mut()));
         if SETTINGS.has(Flag::Read) {
+            sharing::prepare(&SETTINGS);
             report::loaded(&SETTINGS);
         }
     }
@@ -54,16 +56,7 @@ struct BindPlan {
     address: SocketAddr,
     /// The index of the rule that changed the address.
     rule: Option<usize>,
-    sharing: SharingState,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SharingState {
-    /// The library set SO_REUSEPORT.
-    Shared,
-    /// The program set SO_REUSEPORT.
-    ByProgram,
-    NotShared,
+    sharing: SharedSocket,
 }
 
 /// # Safety
@@ -83,10 +76,28 @@ pub(crate) unsafe fn bind(fd: c_int, address: *const u8, length: u32) -> c_int {
         if plan.address == plan.requested { (address, length) } else { raw.parts() };
     // SAFETY: the program's address, or a local that lives until the end of this function.
     let result = unsafe { next::bind(fd, to, to_length) };
+    if result != 0 {
+        plan.sharing.bind_failed();
+        if plan.sharing.state == SharingState::KeptOut {
+            // The program expects it.
+            return result;
+        }
+    }
     let is_changed = settings.has(Flag::Transparent) || settings.has(Flag::Freebind);
     if plan.rule.is_some() || plan.address.port() != 0 || is_changed {
         let errno = (result != 0).then(next::errno);
         report::send(settings, format_args!("{}", BindReport { plan: &plan, errno }));
+    }
+    result
+}
+
+pub(crate) fn listen(fd: c_int, backlog: c_int) -> c_int {
+    let kept_out = sharing::keep_from_listening(settings(), fd);
+    let result = next::listen(fd, backlog);
+    if result != 0
+        && let Some(socket) = kept_out
+    {
+        sharing::share_again(&socket);
     }
     result
 }
@@ -119,7 +130,7 @@ unsafe fn plan(
         requested,
         address: requested,
         rule: None,
-        sharing: SharingState::NotShared,
+        sharing: SharedSocket::UNCHANGED,
     };
     let prepared = prepare(settings, &mut plan);
     if let Err(errno) = prepared {
@@ -144,7 +155,7 @@ fn prepare(settings: &Settings, plan: &mut BindPlan) -> Result<(), RawErrno> {
         socket.set(REUSE_ADDRESS, true)?;
     }
     if settings.has(Flag::Share) {
-        plan.sharing = share(settings, socket, plan.address)?;
+        plan.sharing = sharing::share(settings, socket, plan.address)?;
     }
     Ok(())
 }
@@ -195,33 +206,6 @@ fn decide_by_rules(
     }
     let (index, rule) = best?;
     map::decide(&[rule], request).map(|(_, mapping)| (index, mapping))
-}
-
-/// Makes a socket shared, if the settings and the program permit it.
-fn share(
-    settings: &Settings,
-    socket: &ProgramSocket,
-    address: SocketAddr,
-) -> Result<SharingState, RawErrno> {
-    let attempt = BindAttempt {
-        protocol: Some(socket.protocol),
-        address: Some(address),
-        reuse_port: socket.has(REUSE_PORT),
-        reuse_address: socket.has(REUSE_ADDRESS),
-        // A socket of another namespace is possible, but no setting excludes it.
-        same_network: true,
-    };
-    match share::decide(&attempt, settings.shares_port(address.port())) {
-        ShareDecision::Share { clear_reuse_address } => {
-            if clear_reuse_address {
-                socket.set(REUSE_ADDRESS, false)?;
-            }
-            socket.set(REUSE_PORT, true)?;
-            Ok(SharingState::Shared)
-        }
-        ShareDecision::SharedByItself => Ok(SharingState::ByProgram),
-        ShareDecision::LeaveAlone(_) => Ok(SharingState::NotShared),
-    }
 }
 
 /// # Safety
@@ -347,10 +331,10 @@ impl fmt::Display for BindReport<'_> {
         if let Some(index) = rule {
             write!(f, " rule {index}")?;
         }
-        f.write_str(match sharing {
+        f.write_str(match sharing.state {
             SharingState::Shared => " shared",
             SharingState::ByProgram => " itself",
-            SharingState::NotShared => "",
+            SharingState::KeptOut | SharingState::NotShared => "",
         })?;
         if let Some(RawErrno(errno)) = self.errno {
             write!(f, " errno {errno}")?;

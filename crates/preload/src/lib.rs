@@ -20,7 +20,11 @@ mod protocol {
     pub(crate) use sameport_policy::addr::Protocol;
 }
 #[cfg(all(test, target_os = "linux"))]
-use sameport_policy::bind::{map, share, sockaddr, source};
+mod overlap {
+    pub(crate) use sameport_policy::addr::contains_ip;
+}
+#[cfg(all(test, target_os = "linux"))]
+use sameport_policy::bind::{map, reuse, share, sockaddr, source};
 
 #[cfg(all(test, target_os = "linux"))]
 mod environment;
@@ -32,8 +36,12 @@ mod machine;
 #[cfg(all(test, target_os = "linux"))]
 mod next;
 #[cfg(all(test, target_os = "linux"))]
+mod own_sockets;
+#[cfg(all(test, target_os = "linux"))]
 mod report;
 #[cfg(all(test, target_os = "linux"))]
 mod settings;
+#[cfg(all(test, target_os = "linux"))]
+mod sharing;
 #[cfg(all(test, target_os = "linux"))]
 mod sockets;

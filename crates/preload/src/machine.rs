@@ -12,29 +12,41 @@ use core::ffi::c_void;
 pub(crate) mod number {
     pub(crate) const WRITE: usize = 1;
     pub(crate) const CLOSE: usize = 3;
+    pub(crate) const FSTAT: usize = 5;
+    pub(crate) const MMAP: usize = 9;
+    pub(crate) const MUNMAP: usize = 11;
     pub(crate) const RT_SIGPROCMASK: usize = 14;
+    pub(crate) const GETPID: usize = 39;
     pub(crate) const SOCKET: usize = 41;
     pub(crate) const CONNECT: usize = 42;
     pub(crate) const SENDTO: usize = 44;
     pub(crate) const BIND: usize = 49;
+    pub(crate) const LISTEN: usize = 50;
     pub(crate) const GETSOCKNAME: usize = 51;
     pub(crate) const SETSOCKOPT: usize = 54;
     pub(crate) const GETSOCKOPT: usize = 55;
     pub(crate) const EXIT_GROUP: usize = 231;
+    pub(crate) const READLINKAT: usize = 267;
 }
 #[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
 pub(crate) mod number {
     pub(crate) const CLOSE: usize = 57;
     pub(crate) const WRITE: usize = 64;
+    pub(crate) const READLINKAT: usize = 78;
+    pub(crate) const FSTAT: usize = 80;
     pub(crate) const EXIT_GROUP: usize = 94;
     pub(crate) const RT_SIGPROCMASK: usize = 135;
+    pub(crate) const GETPID: usize = 172;
     pub(crate) const SOCKET: usize = 198;
     pub(crate) const BIND: usize = 200;
+    pub(crate) const LISTEN: usize = 201;
     pub(crate) const CONNECT: usize = 203;
     pub(crate) const GETSOCKNAME: usize = 204;
     pub(crate) const SENDTO: usize = 206;
     pub(crate) const SETSOCKOPT: usize = 208;
     pub(crate) const GETSOCKOPT: usize = 209;
+    pub(crate) const MUNMAP: usize = 215;
+    pub(crate) const MMAP: usize = 222;
 }
 
 /// An error number: errno(3).
@@ -42,6 +54,8 @@ pub(crate) mod number {
 pub(crate) struct RawErrno(pub(crate) i32);
 
 impl RawErrno {
+    pub(crate) const NOT_PERMITTED: Self = Self(1);
+    pub(crate) const NO_ACCESS: Self = Self(13);
     pub(crate) const INVALID: Self = Self(22);
     pub(crate) const AF_NOT_SUPPORTED: Self = Self(97);
 }
@@ -154,6 +168,15 @@ pub(crate) fn is_readable(pointer: *const u8, length: usize) -> bool {
     };
     // A socket address is shorter than a page, so it lies in at most two pages.
     readable(first) && (first == last || readable(last))
+}
+
+/// The number of the calling process. A `vfork`ed process has its own.
+pub(crate) fn own_pid() -> i32 {
+    // SAFETY: takes no argument.
+    unsafe { call(number::GETPID, [0; 6]) }
+        .ok()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .unwrap_or(0)
 }
 
 /// Calls write(2) once and ignores its result.

@@ -11,6 +11,7 @@ use crate::machine::{self, RawErrno, call, number, symbol};
 use crate::sockets::fd_argument;
 
 type WithAddress = unsafe extern "C" fn(c_int, *const u8, u32) -> c_int;
+type Listen = extern "C" fn(c_int, c_int) -> c_int;
 type SendTo = unsafe extern "C" fn(c_int, *const u8, usize, c_int, *const u8, u32) -> isize;
 
 /// A function that is looked up once. A concurrent lookup finds the same address.
@@ -20,6 +21,7 @@ struct NextFunction {
 }
 
 static BIND: NextFunction = NextFunction::new(c"bind");
+static LISTEN: NextFunction = NextFunction::new(c"listen");
 static CONNECT: NextFunction = NextFunction::new(c"connect");
 static SENDTO: NextFunction = NextFunction::new(c"sendto");
 
@@ -52,7 +54,7 @@ impl NextFunction {
 
 /// Looks up all functions, so that a later call in a signal handler does not.
 pub(crate) fn look_up_all() {
-    for next in [&BIND, &CONNECT, &SENDTO] {
+    for next in [&BIND, &LISTEN, &CONNECT, &SENDTO] {
         next.get();
     }
 }
@@ -63,6 +65,20 @@ pub(crate) fn look_up_all() {
 pub(crate) unsafe fn bind(fd: c_int, address: *const u8, length: u32) -> c_int {
     // SAFETY: the caller meets the same requirements.
     unsafe { call_with_address(&BIND, number::BIND, fd, address, length) }
+}
+
+/// listen(2).
+pub(crate) fn listen(fd: c_int, backlog: c_int) -> c_int {
+    let function = LISTEN.get();
+    if function.is_null() {
+        let arguments = [fd_argument(fd), fd_argument(backlog), 0, 0, 0, 0];
+        // SAFETY: takes two numbers.
+        return c_int::try_from(libc_result(unsafe { call(number::LISTEN, arguments) }))
+            .unwrap_or(-1);
+    }
+    // SAFETY: `listen` is a function of this type in every library that defines it.
+    let function: Listen = unsafe { core::mem::transmute(function) };
+    function(fd, backlog)
 }
 
 /// # Safety

@@ -11,10 +11,14 @@ mod hooks;
 mod machine;
 mod map;
 mod next;
+mod overlap;
+mod own_sockets;
 mod protocol;
 mod report;
+mod reuse;
 mod settings;
 mod share;
+mod sharing;
 mod sockaddr;
 mod sockets;
 mod source;
@@ -30,6 +34,12 @@ use core::ffi::{c_char, c_int};
 pub unsafe extern "C" fn bind(fd: c_int, address: *const u8, length: u32) -> c_int {
     // SAFETY: the caller meets the same requirements.
     unsafe { hooks::bind(fd, address, length) }
+}
+
+/// listen(2).
+#[unsafe(no_mangle)]
+pub extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
+    hooks::listen(fd, backlog)
 }
 
 /// connect(2).

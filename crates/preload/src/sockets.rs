@@ -2,10 +2,12 @@
 
 #![expect(unsafe_code, reason = "raw system calls")]
 
+use core::fmt::Write as _;
 use core::net::SocketAddr;
 
 use crate::machine::{RawErrno, call, is_readable, number};
 use crate::protocol::Protocol;
+use crate::report::ReportLine;
 use crate::sockaddr;
 
 /// The level and the name of a socket option.
@@ -15,6 +17,8 @@ pub(crate) struct OptionName(usize, usize);
 pub(crate) const REUSE_ADDRESS: OptionName = OptionName(1, 2);
 pub(crate) const REUSE_PORT: OptionName = OptionName(1, 15);
 pub(crate) const ADDRESS_WITHOUT_PORT: OptionName = OptionName(0, 24);
+const LISTENS: OptionName = OptionName(1, 30);
+const DEVICE: OptionName = OptionName(1, 62);
 const TYPE: OptionName = OptionName(1, 3);
 const PROTOCOL: OptionName = OptionName(1, 38);
 const DOMAIN: OptionName = OptionName(1, 39);
@@ -35,7 +39,7 @@ pub(crate) enum Family {
 /// fail.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProgramSocket {
-    fd: i32,
+    pub(crate) fd: i32,
     pub(crate) family: Family,
     pub(crate) protocol: Protocol,
 }
@@ -64,6 +68,16 @@ impl ProgramSocket {
     /// Whether this is an IPv6 socket that excludes IPv4.
     pub(crate) fn is_v6only(&self) -> bool {
         self.family == Family::V6 && self.has(V6ONLY)
+    }
+
+    /// The index of the interface to which the socket is bound; 0 for none. Linux 5.1 (SO_BINDTOIFINDEX);
+    /// 0 before.
+    pub(crate) fn device(&self) -> i32 {
+        option(self.fd, DEVICE).unwrap_or(0)
+    }
+
+    pub(crate) fn listens(&self) -> bool {
+        self.has(LISTENS)
     }
 
     pub(crate) fn set(&self, name: OptionName, on: bool) -> Result<(), RawErrno> {
@@ -103,6 +117,59 @@ impl ProgramSocket {
         sockaddr::read(&bytes)
             .is_some_and(|address| address.port() == 0 && address.ip().is_unspecified())
     }
+}
+
+/// Whether a descriptor is a socket that listens.
+pub(crate) fn listens(fd: i32) -> bool {
+    option(fd, LISTENS).is_ok_and(|value| value != 0)
+}
+
+/// The inode of a socket; `None` if the descriptor is closed or another kind of file.
+pub(crate) fn socket_inode(fd: i32) -> Option<u64> {
+    // `struct stat` of `asm/stat.h`: the inode is the second word, the mode is the lower half of the fourth
+    // word on x86-64, of the third elsewhere.
+    const MODE: usize = if cfg!(target_arch = "x86_64") { 3 } else { 2 };
+    let mut stat = [0u64; 18];
+    let arguments = [fd_argument(fd), stat.as_mut_ptr().expose_provenance(), 0, 0, 0, 0];
+    // SAFETY: the kernel writes at most 144 bytes, the size of `stat`.
+    unsafe { call(number::FSTAT, arguments) }.ok()?;
+    (stat[MODE] & 0o170_000 == 0o140_000).then_some(stat[1])
+}
+
+/// The inode of a socket of another process; `None` if the process or the descriptor does not exist, or it is
+/// another kind of file.
+///
+/// # Errors
+///
+/// EACCES or EPERM if the caller may not read it: a process of another user, or that cannot be dumped.
+pub(crate) fn socket_inode_of(pid: i32, fd: i32) -> Result<Option<u64>, RawErrno> {
+    // AT_FDCWD; the path is absolute.
+    const CURRENT_FOLDER: i32 = -100;
+    let mut path = ReportLine::new();
+    // Shorter than the line.
+    let _ = write!(path, "/proc/{pid}/fd/{fd}\0");
+    let mut target = [0u8; 64];
+    let (from, to) = (path.bytes().as_ptr(), target.as_mut_ptr());
+    let arguments = [
+        fd_argument(CURRENT_FOLDER),
+        from.expose_provenance(),
+        to.expose_provenance(),
+        target.len(),
+        0,
+        0,
+    ];
+    // SAFETY: the path ends with a zero byte; the kernel writes at most the size of `target`.
+    match unsafe { call(number::READLINKAT, arguments) } {
+        Ok(length) => Ok(target.get(..length).and_then(inode_of_link)),
+        Err(errno @ (RawErrno::NOT_PERMITTED | RawErrno::NO_ACCESS)) => Err(errno),
+        Err(_) => Ok(None),
+    }
+}
+
+/// `socket:[INODE]`.
+fn inode_of_link(link: &[u8]) -> Option<u64> {
+    let number = link.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    core::str::from_utf8(number).ok()?.parse().ok()
 }
 
 fn option(fd: i32, name: OptionName) -> Result<i32, RawErrno> {

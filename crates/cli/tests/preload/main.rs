@@ -8,6 +8,7 @@ mod harness;
 mod languages;
 mod loadable;
 mod object;
+mod own_sockets;
 mod reports;
 mod traps;
 mod under_run;

@@ -7,12 +7,14 @@
  * descriptors PORT         the open descriptors, before and after
  * signal PORT              binds in a signal handler on a small stack during another bind
  * environment PORT         binds after the environment was overwritten
- * threads N PORT           N threads bind one port
+ * threads N PORT           N threads bind one port, each its own address
+ * rivals N PORT            N threads bind one address
  */
 #define BY_LIBC
 #include "trap.h"
 #include <dirent.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/time.h>
 
@@ -196,13 +198,13 @@ static void overwritten_environment(int port) {
     plain("overwritten", loopback(port));
 }
 
-static int threads_failed;
+static int threads_failed, threads_port, are_rivals;
 static pthread_barrier_t barrier;
 
-static void *bind_together(void *port) {
+static void *bind_together(void *number) {
     int fd = tcp();
     pthread_barrier_wait(&barrier);
-    struct sockaddr_in at = loopback(*(int *)port);
+    struct sockaddr_in at = numbered(are_rivals ? 513 : 513 + (intptr_t)number, threads_port);
     if (bind(fd, (void *)&at, sizeof at) || listen(fd, 8))
         __atomic_add_fetch(&threads_failed, 1, __ATOMIC_SEQ_CST);
     return NULL;
@@ -211,8 +213,10 @@ static void *bind_together(void *port) {
 static void many_threads(int count, int port) {
     pthread_t thread[128];
     if (count > 128) exit(2);
+    threads_port = port;
     pthread_barrier_init(&barrier, NULL, count);
-    for (int i = 0; i < count; i++) pthread_create(&thread[i], NULL, bind_together, &port);
+    for (int i = 0; i < count; i++)
+        pthread_create(&thread[i], NULL, bind_together, (void *)(intptr_t)i);
     for (int i = 0; i < count; i++) pthread_join(thread[i], NULL);
     printf("%d failed\n", threads_failed);
 }
@@ -237,7 +241,8 @@ int main(int argc, char **argv) {
         in_signal_handler(atoi(argv[2]));
     } else if (!strcmp(mode, "environment")) {
         overwritten_environment(atoi(argv[2]));
-    } else if (!strcmp(mode, "threads") && argc == 4) {
+    } else if ((!strcmp(mode, "threads") || !strcmp(mode, "rivals")) && argc == 4) {
+        are_rivals = !strcmp(mode, "rivals");
         many_threads(atoi(argv[2]), atoi(argv[3]));
     } else {
         return 2;

@@ -4,8 +4,11 @@
 //! port when one is in use, relies on EADDRINUSE: vsftpd's sessions, which are forked without `exec`, find
 //! their data ports so.
 
+use crate::bind::reuse::{ReuseOptions, refuses};
 use crate::bind::share::BindAttempt;
-use crate::model::{Address, Protocol};
+use crate::model::Address;
+
+pub use crate::bind::reuse::OwnStep;
 
 /// An earlier socket of the same execution, which is still open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,20 +23,8 @@ pub struct EarlierSocket {
     pub listens: bool,
 }
 
-/// The step of a new socket beside an earlier one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OwnStep {
-    /// `bind`.
-    Bind,
-    /// `listen`.
-    Listen,
-}
-
 /// Whether the kernel would refuse the new socket because of the earlier one, if neither were shared.
-/// `reuse_port`, `reuse_address`: what the program itself set on the new socket.
-///
-/// Source: `inet_csk_bind_conflict` in `net/ipv4/inet_connection_sock.c`, `udp_lib_lport_inuse` in
-/// `net/ipv4/udp.c`.
+/// `attempt`: what the program itself set on the new socket.
 #[must_use]
 pub fn conflicts(
     address: &Address,
@@ -41,23 +32,17 @@ pub fn conflicts(
     step: OwnStep,
     earlier: &EarlierSocket,
 ) -> bool {
-    if attempt.reuse_port || !address.overlaps(&earlier.address) {
-        return false;
-    }
-    let both_reuse = attempt.reuse_address && earlier.reuse_address;
-    match address.protocol {
-        Protocol::Udp => !both_reuse,
-        // With SO_REUSEADDR two sockets may be bound, but only one may listen.
-        Protocol::Tcp => match step {
-            OwnStep::Bind => !both_reuse || earlier.listens,
-            OwnStep::Listen => earlier.listens,
-        },
-    }
+    let new = ReuseOptions { reuse_port: attempt.reuse_port, reuse_address: attempt.reuse_address };
+    let EarlierSocket { reuse_port, reuse_address, .. } = *earlier;
+    let earlier_options = ReuseOptions { reuse_port, reuse_address };
+    address.overlaps(&earlier.address)
+        && refuses(address.protocol, new, step, earlier_options, earlier.listens)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Protocol;
 
     #[test]
     fn what_the_kernel_refuses_natively() {

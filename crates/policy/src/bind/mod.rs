@@ -8,6 +8,7 @@ pub mod listen;
 pub mod map;
 pub mod plan;
 pub mod private;
+pub mod reuse;
 pub mod share;
 pub mod sockaddr;
 pub mod source;
