@@ -5,12 +5,16 @@
 //! also certain if only one of the two byte counts has grown between two observations, if the peer has not
 //! acknowledged the last answer, because its next request would, and if the kernel was asked with
 //! privilege ([`ConnectionFacts::last`]).
+//!
+//! Sent data need not be the whole answer: its next part may follow, or it was `100 Continue`. So a
+//! connection counts as answered only once a request has followed an answer while it was watched, or
+//! once it has been quiet for a while.
 
 use std::cmp::Ordering;
 use std::time::Duration;
 
-/// A connection whose last two events have an unknown order is in hand until it has been quiet for this
-/// long. Servers such as node close an idle connection after the same time.
+/// A connection whose last two events have an unknown order, or whose answer may go on, is in hand until
+/// it has been quiet for this long. Servers such as node close an idle connection after the same time.
 pub const QUIET: Duration = Duration::from_secs(5);
 
 /// A connection of a worker at one moment.
@@ -73,8 +77,10 @@ pub enum Activity {
     Unused,
     /// A request waits for its answer, or an answer for its receiver.
     InHand,
-    /// The last event was sent data.
+    /// The last event was the end of an answer.
     Answered,
+    /// The last event was sent data, and the answer may go on.
+    Sending,
     /// The last two events happened within one jiffy.
     Unclear,
 }
@@ -83,6 +89,12 @@ impl Activity {
     /// Whether an end of the process would cut something.
     #[must_use]
     pub fn is_in_hand(self) -> bool {
+        matches!(self, Self::InHand | Self::Sending | Self::Unclear)
+    }
+
+    /// Whether the peer may have got nothing for its request yet.
+    #[must_use]
+    pub fn is_unanswered(self) -> bool {
         matches!(self, Self::InHand | Self::Unclear)
     }
 }
@@ -96,6 +108,10 @@ pub(super) struct History {
     last: Option<DataDirection>,
     /// Observations in which the answer to one request grew.
     bursts: u32,
+    /// Whether the last event of the last observation was sent data.
+    was_sent: bool,
+    /// Whether a request has followed an answer: the peer and the process take turns.
+    takes_turns: bool,
     /// Whether data has passed since the first observation.
     pub(super) is_active: bool,
 }
@@ -105,7 +121,15 @@ const STREAM: u32 = 2;
 
 impl History {
     pub(super) fn new(facts: &ConnectionFacts) -> Self {
-        Self { received: facts.received, sent: facts.sent, last: None, bursts: 0, is_active: false }
+        Self {
+            received: facts.received,
+            sent: facts.sent,
+            last: None,
+            bursts: 0,
+            was_sent: false,
+            takes_turns: false,
+            is_active: false,
+        }
     }
 
     /// Adds an observation.
@@ -122,6 +146,17 @@ impl History {
                 self.last = Some(DataDirection::Sent);
                 self.bursts += 1;
             }
+        }
+        self.takes_turns |= received && self.was_sent;
+        self.was_sent = facts.sent > 0 && self.order(facts) == Some(DataDirection::Sent);
+    }
+
+    /// The direction of the last data; `None` if it is not known.
+    fn order(&self, facts: &ConnectionFacts) -> Option<DataDirection> {
+        match facts.received_age.cmp(&facts.sent_age) {
+            Ordering::Greater => Some(DataDirection::Sent),
+            Ordering::Less => Some(DataDirection::Received),
+            Ordering::Equal => facts.order_within_jiffy().or(self.last),
         }
     }
 
@@ -142,8 +177,7 @@ impl History {
     }
 
     pub(super) fn activity(&self, facts: &ConnectionFacts) -> Activity {
-        let order = facts.received_age.cmp(&facts.sent_age);
-        let is_quick_answer = order == Ordering::Equal && facts.received > 0;
+        let is_quick_answer = facts.received_age == facts.sent_age && facts.received > 0;
         let waits = facts.send_queue > 0 && !is_quick_answer;
         if facts.receive_queue > 0 || facts.unsent > 0 || waits {
             return Activity::InHand;
@@ -155,16 +189,12 @@ impl History {
             return Activity::InHand;
         }
         let is_quiet = facts.received_age.min(facts.sent_age) >= QUIET;
-        let order = match order {
-            Ordering::Greater => Some(DataDirection::Sent),
-            Ordering::Less => Some(DataDirection::Received),
-            Ordering::Equal => facts.order_within_jiffy().or(self.last),
-        };
-        match order {
+        match self.order(facts) {
             Some(DataDirection::Received) => Activity::InHand,
-            Some(DataDirection::Sent) if self.streams() && !is_quiet => Activity::InHand,
-            Some(DataDirection::Sent) => Activity::Answered,
-            None if is_quiet => Activity::Answered,
+            _ if is_quiet => Activity::Answered,
+            Some(DataDirection::Sent) if self.streams() => Activity::InHand,
+            Some(DataDirection::Sent) if self.takes_turns => Activity::Answered,
+            Some(DataDirection::Sent) => Activity::Sending,
             None => Activity::Unclear,
         }
     }
@@ -191,7 +221,7 @@ mod tests {
 
     #[test]
     fn one_observation() {
-        use Activity::{Answered, InHand, Unclear, Unused};
+        use Activity::{Answered, InHand, Sending, Unclear, Unused};
         // Received and sent: bytes, age in milliseconds. Receive and send queue.
         let table = [
             // Nothing received; a greeting sent.
@@ -202,7 +232,8 @@ mod tests {
             ((80, 60_000), (0, 61_000), (0, 0), InHand),
             // The order is known.
             ((80, 8), (200, 12), (0, 0), InHand),
-            ((80, 12), (200, 8), (0, 0), Answered),
+            ((80, 12), (200, 8), (0, 0), Sending),
+            ((80, 5_004), (200, 5_000), (0, 0), Answered),
             ((80, 60_000), (200, 60_004), (0, 0), InHand),
             // Within one jiffy.
             ((80, 12), (200, 12), (0, 0), Unclear),
@@ -212,7 +243,7 @@ mod tests {
             ((80, 900), (200, 8), (1, 0), InHand),
             ((80, 900), (200, 8), (0, 1), InHand),
             // A quick answer that the peer has not acknowledged.
-            ((80, 12), (200, 12), (0, 1), Answered),
+            ((80, 12), (200, 12), (0, 1), Sending),
             ((80, 9_000), (200, 9_000), (0, 1), Answered),
             ((80, 12), (0, 12), (0, 1), InHand),
             ((0, 12), (200, 12), (0, 1), InHand),
@@ -221,6 +252,35 @@ mod tests {
             let facts = facts(received, sent, queues);
             assert_eq!(History::new(&facts).activity(&facts), expected, "{facts:?}");
         }
+    }
+
+    /// A peer that has been seen to take turns.
+    fn turns(facts: &ConnectionFacts) -> History {
+        History { takes_turns: true, ..History::new(facts) }
+    }
+
+    #[test]
+    fn an_answer_has_ended_when_a_request_follows_it() {
+        use Activity::{Answered, InHand, Sending};
+        // Bytes and ages of received and sent data.
+        let table = [
+            ((80, 12), (200, 8), Sending),
+            ((160, 4), (200, 20), InHand),
+            ((160, 12), (400, 8), Answered),
+            // The next exchange is missed between two observations.
+            ((240, 12), (600, 8), Answered),
+        ];
+        let mut history = History::new(&facts((80, 12), (200, 8), (0, 0)));
+        for (received, sent, expected) in table {
+            let facts = facts(received, sent, (0, 0));
+            history.observe(&facts);
+            assert_eq!(history.activity(&facts), expected, "{facts:?}");
+        }
+        // The body of a request after `100 Continue`, and an answer in two directions.
+        let mut history = History::new(&facts((80, 12), (25, 8), (0, 0)));
+        assert_eq!(history.activity(&facts((80, 12), (25, 8), (0, 0))), Sending);
+        history.observe(&facts((80, 400), (25, 396), (0, 0)));
+        assert_eq!(history.activity(&facts((80, 400), (25, 396), (0, 0))), Sending);
     }
 
     #[test]
@@ -239,7 +299,7 @@ mod tests {
         ];
         for (facts, last, expected) in table {
             let facts = ConnectionFacts { last, ..facts };
-            assert_eq!(History::new(&facts).activity(&facts), expected, "{facts:?}");
+            assert_eq!(turns(&facts).activity(&facts), expected, "{facts:?}");
         }
         assert!(tie.is_tie());
         let told = [
@@ -261,7 +321,7 @@ mod tests {
         for (received, sent, unsent, expected) in table {
             let facts = facts((80, received), (200, sent), (0, 200));
             let facts = ConnectionFacts { unsent, ..facts };
-            let history = History::new(&facts);
+            let history = turns(&facts);
             assert_eq!(history.activity_after_sending(&facts), expected, "{facts:?}");
         }
     }
@@ -278,7 +338,7 @@ mod tests {
             (160, 400, Unclear),
         ];
         for (received, sent, expected) in table {
-            let mut history = History::new(&before);
+            let mut history = turns(&before);
             let after = facts((received, 4), (sent, 4), (0, 0));
             history.observe(&after);
             assert_eq!(history.activity(&after), expected, "{after:?}");
@@ -297,7 +357,7 @@ mod tests {
             history.observe(&facts);
             activities.push(history.activity(&facts));
         }
-        assert_eq!(activities, [Activity::Answered, Activity::InHand, Activity::InHand]);
+        assert_eq!(activities, [Activity::Sending, Activity::InHand, Activity::InHand]);
         let quiet = facts((80, 9_000), (300, 5_000), (0, 0));
         history.observe(&quiet);
         assert_eq!(history.activity(&quiet), Activity::Answered);

@@ -48,6 +48,8 @@ pub struct DrainStep {
     pub open: usize,
     /// Number of connections in hand.
     pub in_hand: usize,
+    /// Number of those whose peer may have got nothing for its request yet.
+    pub unanswered: usize,
     /// Idle connections to shut down for receiving, so that the server closes them and their clients
     /// move to another worker.
     pub close: Vec<u64>,
@@ -92,6 +94,7 @@ impl DrainWatch {
             watched.history.observe(facts);
             let activity = watched.history.activity(facts);
             step.in_hand += usize::from(activity.is_in_hand());
+            step.unanswered += usize::from(activity.is_unanswered());
             let activity = watched.history.activity_after_sending(facts);
             let may_close = self.may_close(&watched, activity, facts);
             if may_close && facts.sent_age >= SETTLED {
@@ -192,6 +195,16 @@ mod tests {
         connection(id, (80, 60_000), (80, 59_000))
     }
 
+    /// A drain that has seen a request after an answer on connection 1.
+    fn after_an_exchange(mode: DrainMode) -> DrainWatch {
+        let mut watch = DrainWatch::new(mode, ms(0), LIMIT);
+        for exchange in [connection(1, (40, 16), (40, 12)), connection(1, (80, 4), (40, 20))] {
+            let step = watch.observe(&[exchange], ms(1));
+            assert_eq!((step.close, step.is_over), (vec![], mode == DrainMode::None));
+        }
+        watch
+    }
+
     #[test]
     fn what_each_mode_waits_for() {
         use DrainMode::{All, Busy, None};
@@ -219,7 +232,7 @@ mod tests {
     #[test]
     fn idle_connections_of_active_clients_are_closed_before_the_end() {
         let active = |ages: (u64, u64)| connection(1, (80, ages.0), (80, ages.1));
-        let mut watch = DrainWatch::new(DrainMode::Busy, ms(0), LIMIT);
+        let mut watch = after_an_exchange(DrainMode::Busy);
         // The answer has just been sent.
         let step = watch.observe(&[active((4, 0))], ms(1));
         assert_eq!((step.close, step.is_over), (vec![], false));
@@ -235,13 +248,13 @@ mod tests {
     #[test]
     fn the_end_does_not_wait_for_a_connection_that_cannot_be_closed() {
         let active = connection(1, (80, 16), (80, 12));
-        let mut watch = DrainWatch::new(DrainMode::Busy, ms(0), LIMIT);
+        let mut watch = after_an_exchange(DrainMode::Busy);
         assert_eq!(watch.observe(&[active], ms(5)).close, [1]);
         watch.in_use(1);
         assert_eq!(watch.observe(&[active], ms(9)).close, [1]);
         watch.not_closed(1);
         assert!(watch.observe(&[active], ms(13)).is_over);
-        let mut watch = DrainWatch::new(DrainMode::Busy, ms(0), LIMIT);
+        let mut watch = after_an_exchange(DrainMode::Busy);
         assert_eq!(watch.observe(&[active], ms(5)).close, [1]);
         assert!(!watch.observe(&[active], ms(504)).is_over);
         assert!(watch.observe(&[active], ms(505)).is_over);
@@ -252,15 +265,21 @@ mod tests {
         let alone = ConnectionFacts { is_alone: true, ..connection(1, (80, 16), (80, 12)) };
         let table = [
             (DrainMode::Busy, alone),
-            (DrainMode::Busy, connection(1, (80, 12), (80, 12))),
+            (DrainMode::Busy, connection(1, (120, 12), (80, 12))),
             (DrainMode::Busy, connection(1, (0, 16), (80, 12))),
             (DrainMode::All, connection(1, (80, 16), (80, 12))),
             (DrainMode::None, connection(1, (80, 16), (80, 12))),
         ];
         for (mode, facts) in table {
-            let mut watch = DrainWatch::new(mode, ms(0), LIMIT);
+            let mut watch = after_an_exchange(mode);
             assert!(watch.observe(&[facts], ms(5)).close.is_empty(), "{mode:?} {facts:?}");
         }
+        // The answer may go on: it is waited for until it is quiet.
+        let mut watch = DrainWatch::new(DrainMode::Busy, ms(0), LIMIT);
+        let step = watch.observe(&[connection(1, (80, 16), (80, 12))], ms(5));
+        assert_eq!((step.close, step.in_hand, step.is_over), (vec![], 1, false));
+        let step = watch.observe(&[connection(1, (80, 5_004), (80, 5_000))], ms(5_000));
+        assert_eq!((step.close, step.in_hand, step.is_over), (vec![], 0, true));
     }
 
     #[test]

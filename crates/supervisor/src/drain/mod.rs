@@ -128,8 +128,8 @@ impl Drains {
             Stage::Finished { cut } => Stage::Finished { cut },
             _ if draining.mode == DrainMode::None => return drop(self.draining.remove(&start)),
             _ => {
-                let DrainStep { open, in_hand, .. } = draining.step;
-                Stage::Signalled(SelfDrain::new(open, in_hand, now))
+                let DrainStep { open, unanswered, .. } = draining.step;
+                Stage::Signalled(SelfDrain::new(open, unanswered, now))
             }
         };
     }
@@ -172,7 +172,7 @@ impl Drains {
                 (end.cut_of(draining.step.open, exit, now), end.is_proven())
             }
             Stage::Signalled(end) => {
-                (end.cut_of(draining.step.in_hand, exit, now), end.is_proven())
+                (end.cut_of(draining.step.unanswered, exit, now), end.is_proven())
             }
             Stage::Finished { cut } => (cut, false),
             Stage::Queue { .. } | Stage::Connections | Stage::Children => (0, false),
@@ -336,13 +336,13 @@ impl Draining {
 
     /// Takes a step. Gives the event if the stage is over.
     fn take(&mut self, step: DrainStep, now: Duration) -> Option<fn(InstanceId) -> DrainEvent> {
-        let (open, in_hand, is_over) = (step.open, step.in_hand, step.is_over);
+        let (open, unanswered, is_over) = (step.open, step.unanswered, step.is_over);
         self.step = step;
         match &mut self.stage {
             Stage::Connections if is_over => Some(DrainEvent::Drained),
             Stage::Signalled(end) => {
                 if !process::is_exiting(self.worker.first) {
-                    end.observe(open, in_hand, now);
+                    end.observe(open, unanswered, now);
                 }
                 None
             }
