@@ -1,15 +1,16 @@
 //! The processes of each worker, found by the kernel's lists of children.
 //!
 //! A process belongs to the worker of its parent. An orphan, which has become a child of the
-//! supervisor, belongs to the worker whose process group it is in, or else to the one that an
-//! environment variable names, or else to the one whose sockets it has open.
+//! supervisor, belongs to the worker whose process group it is in, or else to the one whose descendant it
+//! was before, or else to the one that an environment variable names, or else to the one whose sockets it
+//! has open. The sessions of sshd leave their process group and clear their environment.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sameport_policy::lifecycle::InstanceId;
-use sameport_sys::{guarded, inspect, process};
+use sameport_sys::{ProcessIdentity, guarded, inspect, process};
 
 /// The environment variable with the number of the worker's start.
 pub(crate) const START: &str = "SAMEPORT_START";
@@ -35,6 +36,8 @@ struct KnownChildren {
     /// Orphans whose environment names their worker, or cannot be read. Each is forgotten when it is
     /// reaped, so that a pid stands for one process.
     orphans: HashMap<i32, Option<InstanceId>>,
+    /// Descendants of workers in the last snapshot, which can become orphans.
+    descendants: HashMap<i32, (ProcessIdentity, InstanceId)>,
 }
 
 /// The processes of all workers at one moment. A process that starts or ends meanwhile can be missing.
@@ -84,6 +87,7 @@ impl ProcessTable {
         known.foreign.remove(&start);
         known.living.retain(|_, other| *other != start);
         known.orphans.retain(|_, other| *other != Some(start));
+        known.descendants.retain(|_, (_, other)| *other != start);
     }
 
     /// Forgets a child that has been reaped.
@@ -115,7 +119,29 @@ impl ProcessTable {
                 None => snapshot.unattributed.push(pid),
             }
         }
+        owner_of.retain(|pid, _| !children.contains(pid));
+        self.remember(&owner_of);
         snapshot
+    }
+
+    /// Remembers the workers of these descendants.
+    fn remember(&self, owner_of: &HashMap<i32, Option<InstanceId>>) {
+        let mut known = self.known();
+        known.descendants.retain(|pid, _| owner_of.contains_key(pid));
+        for (pid, owner) in owner_of {
+            let Some(start) = *owner else { continue };
+            let is_known = known.descendants.get(pid).is_some_and(|(_, other)| *other == start);
+            if !is_known && let Ok(identity) = ProcessIdentity::of(pid.cast_unsigned()) {
+                known.descendants.insert(*pid, (identity, start));
+            }
+        }
+    }
+
+    /// The worker that this process was a descendant of, if it still is the same process.
+    fn was_descendant(&self, pid: i32) -> Option<InstanceId> {
+        let (identity, start) = self.known().descendants.get(&pid).copied()?;
+        let now = ProcessIdentity::of(pid.cast_unsigned()).ok()?;
+        (now == identity).then_some(start)
     }
 
     /// The processes of one worker. `own`: inodes of sockets that no other worker uses; they identify a
@@ -170,7 +196,7 @@ impl ProcessTable {
             let mut first = known.first.iter();
             first.find(|(_, first)| Some(**first) == group).map(|(start, _)| *start)
         };
-        let owner = of_group.map(Some).or_else(|| {
+        let owner = of_group.or_else(|| self.was_descendant(pid)).map(Some).or_else(|| {
             let read = guarded::within(READ_LIMIT, move || process::env_value(pid, START));
             // `None` is remembered only if the process blocks its own memory: between `fork` and
             // `exec`, an environment can still change.
