@@ -105,6 +105,12 @@ impl Lifecycle {
         no_change && self.slots.values().all(is_settled)
     }
 
+    /// Whether a request is in progress, whose end is reported.
+    #[must_use]
+    pub fn has_request(&self) -> bool {
+        self.active_request.is_some()
+    }
+
     /// Whether a worker must listen on this address.
     #[must_use]
     pub fn expects_listener(&self, address: &str) -> bool {

@@ -42,7 +42,7 @@ impl NamedRun<'_> {
                     };
                     let has_predecessor = self.lifecycle.requires_addresses(start);
                     let worker = CheckedWorker { start, ordinal, pid, has_predecessor };
-                    self.readiness.start(worker, &self.pool);
+                    self.readiness.start(worker, &self.plan.bind_options.each, &self.pool);
                 }
                 Action::UpdateSteering => {
                     if !self.lifecycle.is_stopping() {

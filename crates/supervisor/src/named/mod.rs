@@ -277,6 +277,7 @@ impl NamedRun<'_> {
             self.schedule.next_round = now + ROUND.max(begun.elapsed() * 20);
         }
         self.control.manager.update(&self.lifecycle);
+        self.answer_followers();
         self.find_ended_orphans(now);
         self.write_changed_record(now);
     }

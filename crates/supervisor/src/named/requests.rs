@@ -160,6 +160,10 @@ impl NamedRun<'_> {
             let (error, hint) = status::failure(failure);
             self.events.push(RunEvent::NotReplaced { error, hint });
         }
+        // A client that has its answer relies on the change, also after SIGKILL of the supervisor.
+        if !self.control.responders.is_empty() {
+            self.write_record();
+        }
         for responder in self.control.responders.drain(..) {
             responder.finish(match &result {
                 Ok(()) => ControlReply::Done,
@@ -168,6 +172,14 @@ impl NamedRun<'_> {
                     ControlReply::failed(error, Some(hint))
                 }
             });
+        }
+    }
+
+    /// Answers clients that follow the start of the run.
+    pub(super) fn answer_followers(&mut self) {
+        if self.lifecycle.is_settled() && !self.lifecycle.has_request() {
+            let clients = self.control.responders.drain(..);
+            clients.for_each(|client| client.finish(ControlReply::Done));
         }
     }
 
@@ -210,6 +222,15 @@ impl NamedRun<'_> {
         };
         for responder in &self.control.responders {
             responder.send_update(&update);
+        }
+        // A client that follows the start of the run need not wait until the worker succeeds.
+        let failed = matches!(change.state, WorkerState::Waiting | WorkerState::GivenUp);
+        if failed && !self.lifecycle.has_request() && !self.control.responders.is_empty() {
+            let why = update.why.as_deref().unwrap_or("it has ended");
+            let error = format!("worker {} did not get ready: {why}", update.worker);
+            let hint = "`sameport status` shows its state; the supervisor starts it again";
+            let reply = ControlReply::failed(error, Some(hint));
+            self.control.responders.drain(..).for_each(|client| client.finish(reply.clone()));
         }
         self.events.push(RunEvent::WorkerChanged(update));
         self.control.record.changed();

@@ -99,7 +99,10 @@ impl NamedRun<'_> {
         }
         self.readiness.kill_abandoned();
         let drains = !self.drains.is_empty();
-        if self.lifecycle.is_settled() && !drains {
+        // A process that outlived its worker can have a socket open. Such a socket stays in its group
+        // when the pool closes it, and the order of the group would be wrong.
+        let is_open_elsewhere = self.workers.has_orphans();
+        if self.lifecycle.is_settled() && !drains && !is_open_elsewhere {
             let lifecycle = &self.lifecycle;
             self.pool.release_spare(|address| lifecycle.expects_listener(&listen_key(address)));
         }

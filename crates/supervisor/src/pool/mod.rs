@@ -312,15 +312,23 @@ impl PoolState {
         self.store.update(&self.slots, &self.steering, address);
     }
 
-    /// Closes a held socket.
+    /// Closes a held socket, and steers the other members of its group.
     fn release(&mut self, inode: u64) {
+        if let Some(address) = self.remove(inode) {
+            self.steering.steer(&self.slots, &address);
+        }
+    }
+
+    /// Closes a held socket. The program of its group is right before the socket leaves the group and
+    /// afterwards. Gives the address of the group.
+    fn remove(&mut self, inode: u64) -> Option<Address> {
         let address = self.steering.prepare_removal(&self.slots, inode);
         self.store.remove(inode);
         self.slots.remove(inode);
-        let Some(address) = address else { return };
+        let address = address?;
         self.steering.remove(&address, inode);
         self.update_store(&address);
-        self.steering.steer(&self.slots, &address);
+        Some(address)
     }
 }
 

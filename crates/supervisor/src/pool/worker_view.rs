@@ -227,7 +227,9 @@ impl WorkerSockets {
                 .is_some_and(|it| it.waiting == 0)
             && (state.closing || !slots.live.is_empty());
         if is_allowed {
-            state.release(inode);
+            // The socket leaves its group only by the call that follows. The program for that moment
+            // stays until the group is steered again, at the latest in the next round.
+            state.remove(inode);
         }
         !is_allowed
     }
