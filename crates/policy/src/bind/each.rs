@@ -68,6 +68,15 @@ pub fn rules(each: &[u16], ordinal: u16) -> impl Iterator<Item = MapRule> {
     each.iter().filter_map(moved)
 }
 
+/// The port of one worker in place of a port that `--each` moves.
+#[must_use]
+pub fn own_port(each: &[u16], port: u16, ordinal: u16) -> u16 {
+    match each.contains(&port) {
+        true => port.saturating_add(ordinal.saturating_sub(1)),
+        false => port,
+    }
+}
+
 /// The ports that a worker shares with its replacement, beside those of the run.
 #[must_use]
 pub fn shared(ports: &PortSet, each: &[u16], ordinal: u16) -> PortSet {
@@ -107,6 +116,9 @@ mod tests {
         }
         assert_eq!(fault(&[9229], 1, &[rule]), Some(EachFault::Mapped(9229, rule)));
         assert_eq!(fault(&[9230], 1, &[rule]), None);
+        for (port, ordinal, expected) in [(9229, 1, 9229), (9229, 3, 9231), (80, 3, 80)] {
+            assert_eq!(own_port(&[9229], port, ordinal), expected);
+        }
     }
 
     #[test]

@@ -13,8 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
 use sameport_policy::addr::AddrSpec;
+use sameport_policy::bind::each;
 use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::exit::Exit;
+use sameport_policy::readiness::HttpTarget;
 use sameport_sys::process;
 use sameport_sys::process::SpawnOptions;
 use sameport_sys::systemd::{NotifyInbox, NotifySocket};
@@ -123,12 +125,20 @@ impl Readiness {
     }
 
     /// Starts to check a worker, until it is ready or removed.
-    pub(crate) fn start(&mut self, worker: CheckedWorker, pool: &SocketPool) {
+    ///
+    /// `each`: the ports that differ from worker to worker.
+    pub(crate) fn start(&mut self, worker: CheckedWorker, each: &[u16], pool: &SocketPool) {
         let CheckedWorker { start, ordinal, .. } = worker;
+        let own_port = |port: &mut u16| *port = each::own_port(each, *port, ordinal);
+        let (mut check, mut expect) = (self.check.clone(), self.expect.clone());
+        expect.iter_mut().for_each(|spec| own_port(&mut spec.port));
+        if let ReadyCheck::Http(HttpTarget { port: Some(port), .. }) = &mut check {
+            own_port(port);
+        }
         let probe = ReadinessProbe {
             worker,
-            check: self.check.clone(),
-            expect: self.expect.clone(),
+            check,
+            expect,
             last_run: self.last_run.get(&ordinal).cloned().unwrap_or_default(),
             pool: pool.clone(),
             commands: self.commands.0.clone(),
