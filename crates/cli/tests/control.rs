@@ -228,7 +228,7 @@ fn dead_supervisor_is_reported() {
     let record =
         r#"{"pid":33,"command":["node"],"directory":{"Unix":[47]},"since":0,"workers":[]}"#;
     std::fs::write(dir.file("web.json"), record).unwrap();
-    for verb in ["status", "restart", "stop"] {
+    for verb in ["status", "restart"] {
         let exited = dir.sameport(&[verb, "web"]);
         let expected = "error: the supervisor of web (pid 33) is gone, and so are its workers\n\
                         hint: start it again: sameport run --name web … -- node\n";
@@ -240,6 +240,8 @@ fn dead_supervisor_is_reported() {
     let exited = dir.sameport(&["status"]);
     assert_eq!(exited.code, 0, "{exited:?}");
     assert!(exited.stdout.lines().any(|line| line.starts_with("web ") && line.contains(" gone ")));
+    let exited = dir.sameport(&["stop", "web"]);
+    assert_eq!((exited.code, &*exited.stderr), (0, "web has stopped\n"), "{exited:?}");
 }
 
 /// A user with write access to the directory could answer in place of the supervisor.
@@ -357,9 +359,9 @@ fn name_of_a_killed_supervisor_is_free() {
     let supervisor = run.pid();
     let expected = format!(
         "error: the supervisor of web (pid {supervisor}) is gone; its workers (pids {}, {}) keep \
-         serving, and can bind nothing new\nhint: end them and start it again: kill {} {}; sameport \
-         run --name web … -- python3 -m http.server --bind 127.0.0.1 {port}\n",
-        pids[0], pids[1], pids[0], pids[1]
+         serving, and can bind nothing new\nhint: `sameport restart web` replaces them, \
+         `sameport stop web` ends them\n",
+        pids[0], pids[1]
     );
     assert_eq!((exited.code, &*exited.stderr), (1, &*expected));
     wait_until_answering(([127, 0, 0, 1], port).into());

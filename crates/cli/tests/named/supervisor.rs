@@ -120,28 +120,28 @@ fn workers_have_their_own_process_group() {
     run.stop();
 }
 
-/// With few descriptors a message says so, workers serve, and the run stops normally.
+/// With too few descriptors for its workers, the run does not start and says so.
 #[test]
 fn few_descriptors() {
     for user in User::all() {
-        // With too few descriptors the run does not start.
-        let run = (20..64).find_map(|limit| start_with_limit(*user, limit)).expect("a start");
-        let address = run.setup.address();
-        let served = eventually(|| responder(address).ok());
-        assert!(served.is_some(), "{}", run.supervisor.stderr());
-        run.supervisor.wait_for_stderr("no descriptor left");
-        for _ in 0..20 {
-            responder(address).unwrap();
-        }
-        run.supervisor.signal(libc::SIGTERM);
-        run.wait_for_exit(0);
+        let refused = start_with_limit(*user, 79, &rogue_command("good"));
+        let exited = refused.supervisor.wait();
+        assert_eq!(exited.code, 3, "{exited:?}");
+        let expected =
+            "error: 4 workers take 80 descriptors of the supervisor, and its limit is 79\n";
+        assert!(exited.stderr.starts_with(expected), "{exited:?}");
+        let run = start_with_limit(*user, 80, &rogue_command("good"));
+        run.wait_until_reachable();
+        run.wait_for_ready(4);
+        run.verb("restart", &[]);
+        run.stop();
     }
 }
 
-/// A run with this limit of descriptors, if it starts.
-fn start_with_limit(user: User, descriptors: libc::rlim_t) -> Option<NamedRun> {
+/// A run with this limit of descriptors.
+fn start_with_limit(user: User, descriptors: libc::rlim_t, command: &[String]) -> NamedRun {
     let setup = RunSetup::new(user);
-    let mut command = setup.run_command(&["-n", "4"], &rogue_command("good"));
+    let mut command = setup.run_command(&["-n", "4"], command);
     let limit = libc::rlimit { rlim_cur: descriptors, rlim_max: descriptors };
     #[allow(unsafe_code, reason = "std cannot set a limit")]
     let lower = move || {
@@ -156,16 +156,7 @@ fn start_with_limit(user: User, descriptors: libc::rlim_t) -> Option<NamedRun> {
     unsafe {
         command.pre_exec(lower)
     };
-    let mut run = NamedRun { setup, supervisor: spawn_process(command) };
-    let mut runs = true;
-    let known = eventually(|| {
-        runs = run.supervisor.is_running();
-        let stderr = run.supervisor.stderr();
-        let words = [" is ready", "no descriptor left"];
-        (!runs || words.iter().any(|word| stderr.contains(word))).then_some(())
-    });
-    assert!(known.is_some(), "{descriptors}: {}", run.supervisor.stderr());
-    runs.then_some(run)
+    NamedRun { setup, supervisor: spawn_process(command) }
 }
 
 /// The footprint does not grow with the number of restarts.

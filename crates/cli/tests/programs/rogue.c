@@ -70,7 +70,7 @@ static void answer(int client) {
 
 static void *serve(void *socket) {
     int fd = *(int *)socket;
-    for (int served = 0; !stopping; served++) {
+    for (int served = 0; !stopping;) {
         if (is("closes") && served == 3) {
             for (int other = 0; other < 1024; other++) close(other);
             while (!stopping) usleep(10000);
@@ -84,6 +84,7 @@ static void *serve(void *socket) {
         if (client >= 0) {
             fcntl(client, F_SETFL, 0);
             answer(client);
+            served++;
         } else if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
             fail("accept");
         }

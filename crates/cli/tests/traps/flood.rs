@@ -67,8 +67,9 @@ fn refusals_are_reported_or_counted() {
 #[test]
 fn too_few_descriptors_are_reported() {
     for user in User::all() {
-        let reported = (8..40).any(|limit| {
-            let crowd = command("trap_many_addresses", &["refused", "5", "PORT"]);
+        // The supervisor does not start below 66.
+        let reported = (66..140).any(|limit| {
+            let crowd = command("trap_many_addresses", &["refused", "200", "PORT"]);
             let limit = format!("--nofile={limit}:{limit}");
             let mut arguments = vec![limit, sameport().to_str().unwrap().into()];
             arguments.extend(["run", "--"].map(String::from));
@@ -100,12 +101,11 @@ fn most_workers_start_despite_a_low_soft_limit() {
     }
 }
 
-/// Wherever the descriptors run out, the workers started before are stopped.
+/// A run whose workers need more descriptors than the limit allows starts none of them.
 #[test]
 fn failed_run_leaves_no_worker() {
     let run = [sameport().to_str().unwrap(), "run", "-q", "-n", "3", "--", "sh", "-c"];
-    let (mut failed, mut served) = (0, 0);
-    for limit in 6..30 {
+    for (limit, starts) in [(12, false), (30, false), (69, false), (70, true), (71, true)] {
         let limit = format!("--nofile={limit}:{limit}");
         let script = ["echo $$; exec sleep 300"];
         let arguments = [&[limit.as_str()], &run[..], &script].concat();
@@ -114,16 +114,11 @@ fn failed_run_leaves_no_worker() {
             (!started.is_running() || started.stdout().lines().count() == 3).then_some(())
         });
         assert!(decided.is_some(), "{limit}: {}", started.stderr());
-        // Workers can print before the supervisor gives up, so the test takes either output and
-        // checks the exit.
-        std::thread::sleep(Duration::from_millis(100));
         let exited = if started.is_running() { started.terminate() } else { started.wait() };
-        let serves = exited.code == 128 + libc::SIGTERM;
-        assert!(serves || exited.code == 1, "{limit}: {exited:?}");
+        let expected = if starts { (128 + libc::SIGTERM, 3) } else { (3, 0) };
+        assert_eq!((exited.code, lines(&exited).len()), expected, "{limit}: {exited:?}");
         for pid in lines(&exited) {
             assert!(!std::fs::exists(format!("/proc/{pid}")).unwrap(), "{limit}: {pid} lives on");
         }
-        *(if serves { &mut served } else { &mut failed }) += 1;
     }
-    assert!(failed > 0 && served > 0, "{failed} failed, {served} served");
 }
