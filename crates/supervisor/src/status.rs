@@ -216,8 +216,9 @@ fn busy_text(busy: &BusyRequest, pids: &BTreeMap<InstanceId, i32>, now: Duration
 pub(crate) fn failure(failure: &RequestFailure) -> (String, &'static str) {
     match failure {
         RequestFailure::NotReady(ordinal, why) => (
-            format!("the new worker {ordinal} did not get ready: {why}; the old ones serve on"),
-            "its own output says more; --ready-timeout gives it longer",
+            format!("worker {ordinal} was not replaced: {why}"),
+            "`sameport status` shows the workers that serve; the output of the new one, in --log FILE if \
+             given, says more",
         ),
         RequestFailure::Stopping => ("the run was stopped meanwhile".into(), "start it again"),
     }

@@ -53,7 +53,7 @@ pub(super) fn takeover_failure(error: &TakeoverError) -> Failure {
             "the worker with the socket on {address} cannot be read: it is not dumpable, or of another \
              user"
         ))
-        .hint(format!("run it as root; or {STOP}")),
+        .hint(STOP),
         TakeoverError::NotDuplicated { pid, descriptor, errno } => Failure::unsupported(format!(
             "pidfd_getfd: descriptor {descriptor} of its worker (pid {pid}): {errno}"
         ))

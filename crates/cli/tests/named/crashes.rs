@@ -29,7 +29,7 @@ fn crash_loop_is_given_up_and_others_serve() {
             // A worker that listens before it crashes counts as ready.
             if how == "fails" {
                 assert_eq!(exited.code, 1, "{exited:?}");
-                assert!(exited.stderr.contains("worker 1 did not get ready"), "{exited:?}");
+                assert!(exited.stderr.contains("worker 1 was not replaced"), "{exited:?}");
             }
             responder(address).unwrap();
             run.stop();

@@ -28,7 +28,7 @@ fn failed_restart_keeps_the_old_worker(run: &NamedRun, verb: &str, rest: &[&str]
     let before = run.wait_for_ready(1);
     let exited = while_clients_served(run, run.setup.address(), || run.try_verb(verb, rest));
     assert_eq!(exited.code, 1, "{exited:?}");
-    assert!(exited.stderr.contains("worker 1 did not get ready"), "{exited:?}");
+    assert!(exited.stderr.contains("worker 1 was not replaced"), "{exited:?}");
     assert!(exited.stderr.contains(why), "{why}: {exited:?}");
     assert!(exited.stderr.contains("\nhint: "), "{exited:?}");
     run.supervisor.wait_for_stderr(why);

@@ -133,7 +133,7 @@ fn a_takeover_that_fails_leaves_the_orphans() {
         }
 
         let next = setup.run(&["-n", "2"], &["false"]);
-        next.supervisor.wait_for_stderr("did not get ready");
+        next.supervisor.wait_for_stderr("was not replaced");
         assert!(workers.iter().all(|pid| !has_exited(*pid)));
         responder(next.setup.address()).unwrap();
         assert_eq!(next.wait_for_ready(2), workers);
