@@ -54,6 +54,70 @@ fn a_request_in_hand_is_answered_before_the_stop_signal() {
     assert!(answer().ends_with("slow\n"));
 }
 
+/// Data that was sent last is not the end of an answer.
+#[test]
+fn an_answer_that_goes_on_is_finished() {
+    let run = start(&[], "exits");
+    let answer = send(&run, "parts");
+    thread::sleep(Duration::from_millis(200));
+    let restarted = run.verb("restart", &[]);
+    let answer = answer();
+    assert!(answer.starts_with(&"part ".repeat(5)), "{answer} {restarted:?}");
+    assert!(answer.ends_with(" parts\n"), "{answer} {restarted:?}");
+
+    // As with `100 Continue`: the server has sent the last data, and waits for the request.
+    let mut stream = TcpStream::connect(run.setup.address()).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.write_all(b"upload\n").unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "continue");
+    thread::scope(|scope| {
+        let restart = scope.spawn(|| run.verb("restart", &[]));
+        let drains = || (run.supervisor.stderr().matches(" drains").count() > 1).then_some(());
+        assert!(eventually(drains).is_some(), "{}", run.supervisor.stderr());
+        thread::sleep(Duration::from_millis(300));
+        stream.write_all(b"body\n").unwrap();
+        assert!(lines.next().unwrap().unwrap().ends_with(" upload"));
+        assert_eq!(lines.next().unwrap().unwrap(), "body");
+        drop(lines);
+        stream.shutdown(std::net::Shutdown::Both).unwrap();
+        restart.join().unwrap();
+    });
+    run.stop();
+}
+
+/// Sessions that leave their process group and clear their environment, as those of sshd.
+#[test]
+fn sessions_that_left_their_group_finish() {
+    let program = "import os,socket,sys
+s=socket.socket(); s.setsockopt(1,2,1); s.bind(('127.0.0.1',int(sys.argv[1]))); s.listen(50)
+while True:
+    c,_=s.accept()
+    if not os.fork():
+        s.close(); os.setsid(); os.dup2(c.fileno(),0)
+        os.execve('/bin/sh',['sh','-c','read a; sleep 2; echo $a >&0; read b; echo $b >&0'],{})
+    c.close()
+";
+    let run = RunSetup::new(User::Current)
+        .run(&["--grace", "30s"], &["/usr/bin/env", "python3", "-c", program, "{port}"]);
+    run.wait_for_ready(1);
+    for verb in ["restart", "stop"] {
+        let mut stream = TcpStream::connect(run.setup.address()).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        stream.write_all(b"one\n").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "one");
+        thread::scope(|scope| {
+            let change = scope.spawn(|| run.verb(verb, &[]));
+            thread::sleep(Duration::from_secs(1));
+            stream.write_all(b"two\n").unwrap();
+            assert_eq!(lines.next().unwrap().unwrap(), "two", "{verb}");
+            change.join().unwrap();
+        });
+    }
+    run.wait_for_exit(0);
+}
+
 #[test]
 fn stop_signals_have_names_and_numbers() {
     for (option, number) in [("QUIT", 3), ("SIGUSR1", 10), ("15", 15), ("RTMIN+3", 37)] {

@@ -1,4 +1,5 @@
-"""Echoes lines, each with the pid of its process. A line `slow` takes two seconds, `slower` eight.
+"""Echoes lines, each with the pid of its process. A line `slow` takes two seconds, `slower` eight. `parts`
+is answered in six parts, one each 0.3 seconds, and `upload` after `continue` and another line.
 
 drain_lines.py HOW PORT, where HOW is
   forks     a process for each connection; no signal handler
@@ -24,6 +25,12 @@ class Lines(socketserver.StreamRequestHandler):
             with lock:
                 busy += 1
             time.sleep({b"slow\n": 2, b"slower\n": 8}.get(line, 0))
+            for part in range(5 if line == b"parts\n" else 0):
+                self.wfile.write(b"part ")
+                time.sleep(0.3)
+            if line == b"upload\n":
+                self.wfile.write(b"continue\n")
+                line += self.rfile.readline()
             self.wfile.write(b"%d %s" % (os.getpid(), line))
             with lock:
                 busy -= 1
