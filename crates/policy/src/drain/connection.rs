@@ -7,8 +7,8 @@
 //! privilege ([`ConnectionFacts::last`]).
 //!
 //! Sent data need not be the whole answer: its next part may follow, or it was `100 Continue`. So a
-//! connection counts as answered only once a request has followed an answer while it was watched, or
-//! once it has been quiet for a while.
+//! connection counts as answered only once requests have followed answers while it was watched, or once
+//! it has been quiet for a while.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -110,14 +110,18 @@ pub(super) struct History {
     bursts: u32,
     /// Whether the last event of the last observation was sent data.
     was_sent: bool,
-    /// Whether a request has followed an answer: the peer and the process take turns.
-    takes_turns: bool,
+    /// Number of requests that have followed an answer.
+    turns: u32,
     /// Whether data has passed since the first observation.
     pub(super) is_active: bool,
 }
 
 /// An answer that has grown in this many observations is sent in parts, and its next part may follow.
 const STREAM: u32 = 2;
+
+/// After this many requests that followed an answer, the peer and the process take turns. The first can be
+/// the end of a TLS handshake.
+const TURNS: u32 = 2;
 
 impl History {
     pub(super) fn new(facts: &ConnectionFacts) -> Self {
@@ -127,7 +131,7 @@ impl History {
             last: None,
             bursts: 0,
             was_sent: false,
-            takes_turns: false,
+            turns: 0,
             is_active: false,
         }
     }
@@ -147,7 +151,7 @@ impl History {
                 self.bursts += 1;
             }
         }
-        self.takes_turns |= received && self.was_sent;
+        self.turns += u32::from(received && self.was_sent);
         self.was_sent = facts.sent > 0 && self.order(facts) == Some(DataDirection::Sent);
     }
 
@@ -193,7 +197,7 @@ impl History {
             Some(DataDirection::Received) => Activity::InHand,
             _ if is_quiet => Activity::Answered,
             Some(DataDirection::Sent) if self.streams() => Activity::InHand,
-            Some(DataDirection::Sent) if self.takes_turns => Activity::Answered,
+            Some(DataDirection::Sent) if self.turns >= TURNS => Activity::Answered,
             Some(DataDirection::Sent) => Activity::Sending,
             None => Activity::Unclear,
         }
@@ -256,7 +260,7 @@ mod tests {
 
     /// A peer that has been seen to take turns.
     fn turns(facts: &ConnectionFacts) -> History {
-        History { takes_turns: true, ..History::new(facts) }
+        History { turns: TURNS, ..History::new(facts) }
     }
 
     #[test]
@@ -266,7 +270,8 @@ mod tests {
         let table = [
             ((80, 12), (200, 8), Sending),
             ((160, 4), (200, 20), InHand),
-            ((160, 12), (400, 8), Answered),
+            // The first turn can be a handshake.
+            ((160, 12), (400, 8), Sending),
             // The next exchange is missed between two observations.
             ((240, 12), (600, 8), Answered),
         ];
@@ -350,7 +355,8 @@ mod tests {
 
     #[test]
     fn an_answer_in_parts_is_in_hand_until_it_is_quiet() {
-        let mut history = History::new(&facts((80, 12), (0, 12), (0, 0)));
+        let begin = facts((80, 12), (0, 12), (0, 0));
+        let mut history = History { turns: TURNS - 1, ..History::new(&begin) };
         let mut activities = Vec::new();
         for part in 1..=3 {
             let facts = facts((80, 12 + part * 100), (part * 100, 4), (0, 0));

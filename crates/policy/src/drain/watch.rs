@@ -195,10 +195,16 @@ mod tests {
         connection(id, (80, 60_000), (80, 59_000))
     }
 
-    /// A drain that has seen a request after an answer on connection 1.
+    /// A drain that has seen two requests after answers on connection 1.
     fn after_an_exchange(mode: DrainMode) -> DrainWatch {
         let mut watch = DrainWatch::new(mode, ms(0), LIMIT);
-        for exchange in [connection(1, (40, 16), (40, 12)), connection(1, (80, 4), (40, 20))] {
+        let exchanges = [
+            connection(1, (20, 16), (20, 12)),
+            connection(1, (30, 4), (20, 20)),
+            connection(1, (30, 16), (40, 12)),
+            connection(1, (80, 4), (40, 20)),
+        ];
+        for exchange in exchanges {
             let step = watch.observe(&[exchange], ms(1));
             assert_eq!((step.close, step.is_over), (vec![], mode == DrainMode::None));
         }
