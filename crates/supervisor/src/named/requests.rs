@@ -177,7 +177,9 @@ impl NamedRun<'_> {
 
     /// Answers clients that follow the start of the run.
     pub(super) fn answer_followers(&mut self) {
-        if self.lifecycle.is_settled() && !self.lifecycle.has_request() {
+        // The client of a stop waits for the end of the run.
+        let is_over = self.lifecycle.is_settled() && !self.lifecycle.has_request();
+        if is_over && !self.lifecycle.is_stopping() {
             let clients = self.control.responders.drain(..);
             clients.for_each(|client| client.finish(ControlReply::Done));
         }
