@@ -22,8 +22,9 @@ pub struct DrainWatch {
     since: Duration,
     limit: Duration,
     seen: BTreeMap<u64, Watched>,
-    /// The smallest number of connections in hand in the second half of the time.
+    /// The smallest and the largest number of connections in hand in the second half of the time.
     fewest: usize,
+    most: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -61,7 +62,7 @@ impl DrainWatch {
     /// A drain that began at `since` and lasts for at most `limit`.
     #[must_use]
     pub fn new(mode: DrainMode, since: Duration, limit: Duration) -> Self {
-        Self { mode, since, limit, seen: BTreeMap::new(), fewest: usize::MAX }
+        Self { mode, since, limit, seen: BTreeMap::new(), fewest: usize::MAX, most: 0 }
     }
 
     /// The time of the end at the latest.
@@ -137,11 +138,14 @@ impl DrainWatch {
         if elapsed >= self.limit {
             return true;
         }
-        if elapsed + last_part >= self.limit && remaining <= self.fewest {
+        // A number that never changes makes no moment better than the end of the time.
+        let is_best = remaining <= self.fewest && remaining < self.most;
+        if elapsed + last_part >= self.limit && is_best {
             return true;
         }
         if elapsed >= self.limit / 2 {
             self.fewest = self.fewest.min(remaining);
+            self.most = self.most.max(remaining);
         }
         false
     }
@@ -291,8 +295,9 @@ mod tests {
     #[test]
     fn the_end_of_the_time_is_a_good_moment() {
         // Time in seconds, number of connections in hand, whether the drain ends.
-        let table: [&[(u64, u64, bool)]; 4] = [
-            &[(1, 1, false), (29, 5, true)],
+        let table: [&[(u64, u64, bool)]; 5] = [
+            &[(1, 1, false), (29, 5, false), (30, 5, true)],
+            &[(16, 2, false), (26, 2, false), (29, 2, false), (30, 2, true)],
             &[(1, 1, false), (15, 3, false), (24, 4, false), (26, 4, false), (27, 3, true)],
             &[(16, 0, true)],
             &[(16, 2, false), (25, 3, false), (29, 9, false), (30, 9, true)],
