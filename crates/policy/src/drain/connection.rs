@@ -38,7 +38,7 @@ pub struct ConnectionFacts {
     pub received_age: Duration,
     /// Time since data was sent, or since the connection was accepted.
     pub sent_age: Duration,
-    /// Whether its process has no other connection, as a process that was forked for one connection.
+    /// Whether its process has and had no other connection, as a process that was forked for one.
     pub is_alone: bool,
 }
 

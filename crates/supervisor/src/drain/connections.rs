@@ -38,6 +38,8 @@ struct TrackedConnection {
 #[derive(Debug, Default)]
 pub(super) struct ConnectionTracker {
     owned: HashMap<u64, TrackedConnection>,
+    /// Processes that had several connections at once: none of them was forked for a connection.
+    with_several: HashSet<i32>,
     next_scan: Duration,
     /// `Some(None)`: not possible here.
     order: Option<Option<LastDataReader>>,
@@ -89,9 +91,12 @@ impl ConnectionTracker {
         for tracked in self.owned.values() {
             *of_process.entry(tracked.pid).or_default() += 1;
         }
+        self.with_several.retain(|pid| of_process.contains_key(pid));
+        let several = of_process.iter().filter(|(_, count)| **count > 1);
+        self.with_several.extend(several.map(|(pid, _)| *pid));
         for (cookie, tracked) in &self.owned {
             let first = workers.get(&tracked.worker).map_or(0, |worker| worker.first);
-            let is_alone = tracked.pid != first && of_process.get(&tracked.pid) == Some(&1);
+            let is_alone = tracked.pid != first && !self.with_several.contains(&tracked.pid);
             let facts = facts(*cookie, &tracked.last, is_alone);
             reading.of.entry(tracked.worker).or_default().push(facts);
         }
