@@ -153,6 +153,10 @@ fn a_killed_supervisor_leaves_its_record() {
     kill(pid, libc::SIGSEGV);
     let next =
         eventually(|| run.wait_for_ready(1).pop_first().filter(|next| *next != pid)).unwrap();
+    // The record is written some time after the change.
+    let record = later.dir.join("sameport").join(format!("{}.json", later.name));
+    let has_end = || std::fs::read_to_string(&record).ok()?.contains("SIGSEGV").then_some(());
+    assert!(eventually(has_end).is_some(), "{}", run.supervisor.stderr());
     run.supervisor.signal(libc::SIGKILL);
     let NamedRun { supervisor, .. } = run;
     supervisor.wait();
