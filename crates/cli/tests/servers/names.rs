@@ -47,7 +47,7 @@ servers! {
         needs: &["nsd"],
         files: &[ZONE, ("nsd.conf", "\
             server:\n ip-address: 0.0.0.0\n port: {port}\n server-count: 2\n username: \"\"\n\
-            \x20zonesdir: \"{dir}\"\n database: \"\"\n pidfile: \"\"\n xfrdfile: \"{dir}/xfrd-{port}\"\n\
+            \x20zonesdir: \"{dir}\"\n xfrdir: \"{dir}\"\n database: \"\"\n pidfile: \"\"\n xfrdfile: \"{dir}/xfrd-{port}\"\n\
             \x20zonelistfile: \"{dir}/zones\"\nremote-control:\n control-enable: no\n\
             zone:\n name: localhost\n zonefile: localhost.zone\n")],
         command: &["nsd", "-d", "-c", "{dir}/nsd.conf"],
