@@ -1,6 +1,7 @@
 //! Executions: a program and everything that it forked without `exec`.
 
 use super::memory::read_memory;
+use super::tree::after_name;
 
 /// One execution of a program (`execve(2)`). A forked process has the execution of its parent; every
 /// `exec` begins another.
@@ -23,9 +24,7 @@ pub struct Execution {
 #[must_use]
 pub fn execution(tid: i32) -> Option<Execution> {
     // The file of the thread is cheaper to read than that of a process with many threads.
-    let stat = std::fs::read_to_string(format!("/proc/{tid}/task/{tid}/stat")).ok()?;
-    // The name can contain spaces and parentheses.
-    let (_, fields) = stat.rsplit_once(") ")?;
+    let fields = after_name(&format!("/proc/{tid}/task/{tid}/stat"))?;
     let mut fields = fields.split_ascii_whitespace().map(|field| field.parse().unwrap_or(0));
     let (start_stack, arg_start) = (fields.nth(25)?, fields.nth(19)?);
     let execution = Execution { start_stack, arg_start, random: random(tid) };

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::str::FromStr;
 
+use super::tree::after_name;
+
 /// A process among all processes since the machine was booted. Displayed as
 /// `NAMESPACE-PID-START`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +60,8 @@ fn namespace() -> io::Result<u64> {
 /// The start time of a process. `None`: no such process, or a zombie, which stays forever where the
 /// init process of a pid namespace does not reap.
 fn started(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let fields = after_name(&format!("/proc/{pid}/stat"))?;
+    let mut fields = fields.split_whitespace();
     let ended = matches!(fields.next()?, "Z" | "X");
     fields.nth(18)?.parse().ok().filter(|_| !ended)
 }

@@ -128,7 +128,7 @@ pub(crate) fn is_gone(pid: i32) -> bool {
 }
 
 /// The fields after the name, which is in parentheses and may contain any byte.
-fn after_name(stat: &str) -> Option<String> {
+pub(super) fn after_name(stat: &str) -> Option<String> {
     let stat = std::fs::read_to_string(stat).ok()?;
     stat.rsplit_once(')').map(|(_, after_name)| after_name.to_owned())
 }

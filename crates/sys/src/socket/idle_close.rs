@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
+use super::fd_alias::descriptor_inode;
 use super::raw_option;
 use super::raw_option::SockOpt;
 use super::worker_access::SocketAccess;
@@ -102,9 +103,7 @@ fn shut_down(connection: &IdleConnection) -> Result<Option<FrozenSocket>, Errno>
 
 /// Whether the process has the connection open under this descriptor.
 fn is_open(connection: &IdleConnection) -> bool {
-    let link = format!("/proc/{}/fd/{}", connection.pid, connection.descriptor);
-    let target = std::fs::read_link(link);
-    target.is_ok_and(|target| target.as_os_str() == &*format!("socket:[{}]", connection.inode))
+    descriptor_inode(connection.pid, connection.descriptor) == Ok(connection.inode)
 }
 
 /// A socket that receives no packets until it is dropped.
