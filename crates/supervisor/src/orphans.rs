@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::model::name::RunName;
-use sameport_policy::model::{Address, Protocol, is_private_uid};
+use sameport_policy::model::{Address, Protocol, is_of_other_group};
 use sameport_sys::inspect::{OpenDescriptor, SocketQuery};
 use sameport_sys::process::ForeignProcess;
 use sameport_sys::run_files::{SupervisorState, connect_supervisor, folders};
@@ -132,11 +132,7 @@ impl Orphans {
                 None if known.is_none() => continue,
                 None => return Err(RunError::TakeOver(TakeoverError::NotSeen(socket.address))),
             };
-            let is_of_other_group = match owner {
-                Some(owner) => duplicate.owner() != owner,
-                None => is_private_uid(duplicate.owner()),
-            };
-            if is_of_other_group {
+            if is_of_other_group(duplicate.owner(), owner) {
                 return Err(RunError::TakeOver(TakeoverError::OtherGroup(socket.address)));
             }
             sockets.push(OrphanedSocket {

@@ -9,7 +9,7 @@ mod socket;
 pub mod unit;
 
 pub use group::{Group, GroupPosition, Member, group_by_address};
-pub use private_uid::is_private_uid;
+pub use private_uid::{is_of_other_group, is_private_uid};
 pub use process::{Process, ProcessDetails};
 pub use sameport_addr::{Address, Protocol};
 pub use socket::{Socket, SocketOptions, SocketState};

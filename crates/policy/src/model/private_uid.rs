@@ -14,3 +14,32 @@ pub const COUNT: u32 = 0x0f00_0000;
 pub fn is_private_uid(uid: u32) -> bool {
     (FIRST..FIRST + COUNT).contains(&uid)
 }
+
+/// Whether the kernel keeps a run's other sockets out of the group of a socket with owner `uid`, or lets
+/// every socket of the user in although the run is private. `run`: the owner of the run's sockets, if the
+/// run is private.
+#[must_use]
+pub fn is_of_other_group(uid: u32, run: Option<u32>) -> bool {
+    match run {
+        Some(owner) => uid != owner,
+        None => is_private_uid(uid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_run_has_one_owner_and_another_run_no_private_one() {
+        for (uid, run, expected) in [
+            (1000, None, false),
+            (FIRST, None, true),
+            (FIRST, Some(FIRST), false),
+            (FIRST + 1, Some(FIRST), true),
+            (1000, Some(FIRST), true),
+        ] {
+            assert_eq!(is_of_other_group(uid, run), expected, "{uid} {run:?}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{OwnedFd, RawFd};
 
 use sameport_policy::addr::{AddrSpec, Host};
-use sameport_policy::model::{Address, Protocol, is_private_uid};
+use sameport_policy::model::{Address, Protocol, is_of_other_group};
 use sameport_policy::systemd::{Activation, StoredName};
 use sameport_sys::Errno;
 use sameport_sys::fd::inherit;
@@ -88,7 +88,7 @@ pub(crate) fn gather(
         if socket.origin == Origin::Unit && owner.is_some() {
             return Err(InheritError::AlreadyBound { number, name });
         }
-        if socket.origin != Origin::Unit && is_of_other_group(&socket.socket, owner) {
+        if socket.origin != Origin::Unit && is_of_other_group(socket.socket.owner(), owner) {
             return Err(InheritError::OtherGroup { address: socket.address });
         }
         // A socket unit's socket can be in the store too.
@@ -163,15 +163,6 @@ fn matches(address: &Address, spec: &AddrSpec) -> Result<bool, InheritError> {
         Host::Ip(host) => ip == *host,
         Host::Name(name) => resolve(name, spec)?.iter().any(|resolved| resolved.ip() == ip),
     })
-}
-
-/// Whether the kernel keeps the run's other sockets out of this socket's group, or lets every socket
-/// of the user in although the run is private.
-fn is_of_other_group(socket: &WorkerSocket, owner: Option<u32>) -> bool {
-    match owner {
-        Some(owner) => socket.owner() != owner,
-        None => is_private_uid(socket.owner()),
-    }
 }
 
 /// Opens the listeners of one `--listen`, as the `sameport` library does: one for each address of a
