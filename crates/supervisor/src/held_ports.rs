@@ -71,12 +71,16 @@ fn of_member(member: &Member) -> Option<(String, Option<u64>)> {
     if member.processes.iter().any(own) {
         return None;
     }
+    Some((holder_of(member), Some(member.socket.inode)))
+}
+
+/// The holder of a socket in the words of messages: `nginx (pid 4121, user root)`.
+pub(crate) fn holder_of(member: &Member) -> String {
     let user = member.user.clone().unwrap_or_else(|| member.socket.uid.to_string());
-    let holder = match member.processes.first() {
+    match member.processes.first() {
         Some(process) => of_process(process, Some(user)),
         None => format!("a program of user {user}"),
-    };
-    Some((holder, Some(member.socket.inode)))
+    }
 }
 
 /// `nginx (pid 4121, user root)`.

@@ -6,6 +6,8 @@ use sameport_policy::model::{Address, Member, Process};
 use sameport_sys::inspect::SocketQuery;
 use sameport_sys::{inspect, process};
 
+use crate::held_ports::holder_of;
+
 /// The limit of ports that are inspected: `status` is answered between other work.
 const MOST_PORTS: usize = 16;
 
@@ -45,17 +47,6 @@ fn is_own(member: &Member) -> bool {
 }
 
 fn remark(member: &Member) -> String {
-    let address = &member.socket.address;
-    let user = match &member.user {
-        Some(name) => name.clone(),
-        None => member.socket.uid.to_string(),
-    };
-    match member.processes.first() {
-        Some(Process { pid, program, .. }) => {
-            format!(
-                "{address} is bound by {program} (pid {pid}, user {user}), which takes its traffic"
-            )
-        }
-        None => format!("{address} is bound by a program of user {user}, which takes its traffic"),
-    }
+    let (address, holder) = (&member.socket.address, holder_of(member));
+    format!("{address} is bound by {holder}, which takes its traffic")
 }
