@@ -119,7 +119,7 @@ impl ProcessTable {
                 None => snapshot.unattributed.push(pid),
             }
         }
-        owner_of.retain(|pid, _| !children.contains(pid));
+        owner_of.retain(|pid, _| !owners.contains_key(pid));
         self.remember(&owner_of);
         snapshot
     }

@@ -58,7 +58,7 @@ impl NamedRun<'_> {
                 }
                 Action::Kill(start) => self.workers.kill(start, &self.pool),
                 Action::Report(change) => self.report(change, now),
-                Action::RequestDone(result) => self.request_done(result),
+                Action::RequestDone(result) => self.request_done(result, now),
                 Action::EndRun(outcome) => self.schedule.outcome = Some(outcome),
             }
         }

@@ -7,10 +7,8 @@ use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::lifecycle::{InstanceId, WorkerState};
 
 use super::NamedRun;
-use crate::control::client;
 use crate::control::protocol::WorkerUpdate;
 use crate::drain::DrainEvent;
-use crate::status;
 use crate::termination::SIGKILL;
 
 impl NamedRun<'_> {
@@ -44,14 +42,9 @@ impl NamedRun<'_> {
         let Some(first) = self.workers.get(start) else { return };
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let update = WorkerUpdate {
-            at: client::now(),
-            worker: first.ordinal,
-            pid: Some(first.pid),
-            state: status::phase(WorkerState::Draining),
-            why: None,
             connections: Some(number(open)),
             in_hand: Some(number(in_hand)),
-            next_start: None,
+            ..self.update(first.ordinal, Some(start), WorkerState::Draining)
         };
         self.control.responders.iter().for_each(|client| client.send_update(&update));
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sameport_policy::bind::each;
 use sameport_policy::lifecycle::{
-    Action, ChangeReason, RequestFailure, RunRequest, WorkerChange, WorkerState,
+    Action, ChangeReason, InstanceId, RequestFailure, RunRequest, WorkerChange, WorkerState,
 };
 
 use super::{NamedRun, history};
@@ -97,14 +97,8 @@ impl NamedRun<'_> {
         for worker in self.lifecycle.report() {
             if worker.state == WorkerState::Draining {
                 let update = WorkerUpdate {
-                    at: client::now(),
-                    worker: worker.ordinal,
-                    pid: worker.instance.and_then(|start| self.workers.get(start)).map(|it| it.pid),
-                    state: status::phase(worker.state),
                     why: Some("it goes on while another change begins".to_owned()),
-                    connections: None,
-                    in_hand: None,
-                    next_start: None,
+                    ..self.update(worker.ordinal, worker.instance, worker.state)
                 };
                 self.control.responders.iter().for_each(|client| client.send_update(&update));
             }
@@ -143,7 +137,7 @@ impl NamedRun<'_> {
     }
 
     /// Answers the client of the request.
-    pub(super) fn request_done(&mut self, result: Result<(), RequestFailure>) {
+    pub(super) fn request_done(&mut self, result: Result<(), RequestFailure>, now: Duration) {
         if result.is_ok()
             && let Some(WorkerCommand { words, launch }) = self.present_command().cloned()
         {
@@ -162,7 +156,7 @@ impl NamedRun<'_> {
         }
         // A client that has its answer relies on the change, also after SIGKILL of the supervisor.
         if !self.control.responders.is_empty() {
-            self.write_record();
+            self.write_record_now(now);
         }
         for responder in self.control.responders.drain(..) {
             responder.finish(match &result {
@@ -172,6 +166,25 @@ impl NamedRun<'_> {
                     ControlReply::failed(error, Some(hint))
                 }
             });
+        }
+    }
+
+    /// The present state of a worker, without details.
+    pub(super) fn update(
+        &self,
+        worker: u16,
+        instance: Option<InstanceId>,
+        state: WorkerState,
+    ) -> WorkerUpdate {
+        WorkerUpdate {
+            at: client::now(),
+            worker,
+            pid: instance.and_then(|start| self.workers.get(start)).map(|first| first.pid),
+            state: status::phase(state),
+            why: None,
+            connections: None,
+            in_hand: None,
+            next_start: None,
         }
     }
 
@@ -192,7 +205,6 @@ impl NamedRun<'_> {
         {
             self.workers.ends.not_ready(start, why.to_string());
         }
-        let pid = change.instance.and_then(|start| self.workers.get(start)).map(|first| first.pid);
         let connections = match change.state {
             // Each count lists all processes.
             WorkerState::Draining if self.drains.len() <= COUNTED => {
@@ -206,21 +218,17 @@ impl NamedRun<'_> {
         };
         let why = change.reason.map(|reason| reason.to_string());
         let update = WorkerUpdate {
-            at: client::now(),
-            worker: change.ordinal,
-            pid,
-            state: status::phase(change.state),
             why: match (why, cut) {
                 (Some(why), Some(cut)) => Some(format!("{why}; {cut}")),
                 (why, cut) => why.or(cut),
             },
             connections,
-            in_hand: None,
             next_start: match change.state {
                 WorkerState::Waiting => self.lifecycle.next_start(change.ordinal),
                 _ => None,
             }
             .map(|at| status::wall_clock(at, now)),
+            ..self.update(change.ordinal, change.instance, change.state)
         };
         for responder in &self.control.responders {
             responder.send_update(&update);
@@ -241,10 +249,14 @@ impl NamedRun<'_> {
     /// Writes the record if it has changed, and the last one is not too recent.
     pub(super) fn write_changed_record(&mut self, now: Duration) {
         if self.control.record.is_due(now) {
-            let begun = Instant::now();
-            self.write_record();
-            self.control.record.written(now, begun.elapsed());
+            self.write_record_now(now);
         }
+    }
+
+    fn write_record_now(&mut self, now: Duration) {
+        let begun = Instant::now();
+        self.write_record();
+        self.control.record.written(now, begun.elapsed());
     }
 
     /// Writes the record for clients that find the supervisor dead.
