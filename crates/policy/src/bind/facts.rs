@@ -27,6 +27,19 @@ pub struct RunRules<'a> {
     pub holds: bool,
 }
 
+#[cfg(test)]
+impl RunRules<'static> {
+    /// A run without options.
+    pub(super) const PLAIN: Self = Self {
+        ports: &PortSet::All,
+        rules: &[],
+        transparent: false,
+        freebind: false,
+        owner: None,
+        holds: false,
+    };
+}
+
 impl RunRules<'_> {
     /// Whether a bind of this address continues untouched whatever its socket is.
     #[must_use]

@@ -119,17 +119,9 @@ mod tests {
     use super::*;
     use crate::bind::facts::{PortMembers, RunRules};
     use crate::bind::share::BindAttempt;
-    use crate::bind::verdict::PortSet;
     use crate::model::Protocol;
 
-    const RUN: RunRules<'static> = RunRules {
-        ports: &PortSet::All,
-        rules: &[],
-        transparent: false,
-        freebind: false,
-        owner: None,
-        holds: false,
-    };
+    const RUN: RunRules<'static> = RunRules::PLAIN;
     const PRIVATE: RunRules<'static> = RunRules { owner: Some(7), ..RUN };
 
     fn socket(run: RunRules<'static>) -> BindFacts<'static> {

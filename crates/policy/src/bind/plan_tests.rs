@@ -4,14 +4,7 @@ use super::*;
 use crate::bind::facts::{PortMembers, RunRules};
 use crate::bind::verdict::PortSet;
 
-const RUN: RunRules<'static> = RunRules {
-    ports: &PortSet::All,
-    rules: &[],
-    transparent: false,
-    freebind: false,
-    owner: None,
-    holds: false,
-};
+const RUN: RunRules<'static> = RunRules::PLAIN;
 const ALL: BindRights = BindRights { may_bind: true, may_be_transparent: true };
 const NONE: BindRights = BindRights { may_bind: false, may_be_transparent: false };
 
