@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Numbers of workers
     #[arg(default_values_t = [64, 200, 500], value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Vec<u16>,
-    /// Calls of `status`, of which the median counts
+    /// Number of `status` calls; the table has their median
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// The namespaces have been entered already

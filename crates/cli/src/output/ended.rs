@@ -15,7 +15,7 @@ use sameport_supervisor::control::{EndedRun, EndedWorker, RunHistory, RunInfo};
 /// Addresses in one cell.
 const LISTED: usize = 4;
 
-/// What is known of the run, as text; empty if nothing is.
+/// The report about the run, as text; empty without a report.
 pub(crate) fn text(name: &RunName, error: &ClientError, now: u64) -> String {
     let Some((info, history)) = run_of(error) else { return String::new() };
     let mut text = match error {

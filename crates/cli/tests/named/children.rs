@@ -35,7 +35,7 @@ fn survives(how: &str, options: &[&str], message: fn(pid: i32) -> String) {
     for user in User::all() {
         let run = NamedRun::start_rogue(*user, options, how);
         if how == "closes" {
-            // What it closes before it is ready is not the run's.
+            // The run does not expect a listener that a worker closes before the worker is ready.
             run.wait_for_ready(2);
         }
         assert_other_worker_serves(&run);

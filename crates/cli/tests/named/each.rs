@@ -104,7 +104,7 @@ fn each_worker_keeps_its_port() {
         assert!(status.contains(&format!("127.0.0.1:{}", first + 3)), "{status}");
         run.verb("scale", &["2"]);
         assert_each(&run, first, 2);
-        // Nobody will use the ports of the workers that are gone.
+        // No worker uses the ports of the workers that have ended.
         let gone = eventually(|| {
             let status = run.verb("status", &[]).stdout;
             let is_held = |port: u16| status.contains(&format!("127.0.0.1:{port}"));
