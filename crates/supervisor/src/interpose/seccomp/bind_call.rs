@@ -40,7 +40,8 @@ impl NotificationHandler {
         if let BindPlan { target, action: BindAction::Bind(steps), .. } = &plan
             && steps.follow
         {
-            self.own_sockets.add(&call, &call.address_at(&options, *target), &facts.attempt);
+            let address = call.address_at(&options, *target);
+            self.own_sockets.add(&call, &address, facts.attempt.reuse_options());
         }
         self.apply(call, &options, asked, plan, is_shared)
     }
@@ -89,8 +90,8 @@ impl NotificationHandler {
             }
             MissingFact::KeptOut(at) => {
                 let address = call.address_at(options, at);
-                let own = &self.own_sockets;
-                facts.kept_out = Some(own.keep_out(call, &address, &facts.attempt, OwnStep::Bind));
+                let (own, new) = (&self.own_sockets, facts.attempt.reuse_options());
+                facts.kept_out = Some(own.keep_out(call, &address, new, OwnStep::Bind));
             }
             MissingFact::Members(at) => {
                 // A private group's socket gets its owner before it is bound.

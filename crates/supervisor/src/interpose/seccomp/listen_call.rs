@@ -7,7 +7,6 @@ use sameport_policy::bind::facts::{MissingFact, PortMembers};
 use sameport_policy::bind::listen;
 use sameport_policy::bind::listen::{HeldBy, ListenCaller, ListenFacts, ListenPlan, ListenSteps};
 use sameport_policy::bind::plan::Decision;
-use sameport_policy::bind::share::BindAttempt;
 use sameport_policy::model::Address;
 use sameport_policy::refusal::Refusal;
 use sameport_sys::Errno;
@@ -41,8 +40,7 @@ impl NotificationHandler {
                 Decision::Plan(plan) => break plan,
                 // The address is known: only the sockets there are missing.
                 Decision::Lookup(MissingFact::KeptOut(_)) => {
-                    facts.socket.kept_out =
-                        Some(self.is_kept_out(&call, &address, &facts.socket.attempt)?);
+                    facts.socket.kept_out = Some(self.is_kept_out(&call, &address)?);
                 }
                 Decision::Lookup(_) => {
                     facts.socket.members = Some(self.members_at_listen(&call, &address)?);
@@ -76,20 +74,13 @@ impl NotificationHandler {
     }
 
     /// Whether an earlier socket of the same execution listens on the address.
-    fn is_kept_out(
-        &self,
-        call: &SocketCall<'_>,
-        address: &Address,
-        attempt: &BindAttempt,
-    ) -> Result<bool, Errno> {
+    fn is_kept_out(&self, call: &SocketCall<'_>, address: &Address) -> Result<bool, Errno> {
         let (inode, port) = (call.socket.inode(), address.port());
         let Some(own) = self.own_sockets.options_at_bind(inode, port) else { return Ok(false) };
-        let (reuse_port, reuse_address) = own;
         if call.socket.is_listening()? {
             return Ok(false);
         }
-        let attempt = BindAttempt { reuse_port, reuse_address, ..attempt.clone() };
-        Ok(self.own_sockets.keep_out(call, address, &attempt, OwnStep::Listen))
+        Ok(self.own_sockets.keep_out(call, address, own, OwnStep::Listen))
     }
 
     /// A socket that listens already has joined.

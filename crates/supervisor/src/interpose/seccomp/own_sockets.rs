@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sameport_policy::bind::distinct;
-use sameport_policy::bind::distinct::{EarlierSocket, OwnStep};
-use sameport_policy::bind::share::BindAttempt;
+use sameport_policy::bind::distinct::{EarlierSocket, OwnStep, ReuseOptions};
 use sameport_policy::model::Address;
 use sameport_sys::process::{Execution, execution};
 use sameport_sys::socket::{SocketAccess, WorkerSocket, has_descriptor};
@@ -34,8 +33,7 @@ struct OwnSocket {
     inode: u64,
     address: Address,
     /// What the program itself set, before the socket was shared.
-    reuse_port: bool,
-    reuse_address: bool,
+    options: ReuseOptions,
     /// `None`: not read yet.
     execution: Option<Execution>,
 }
@@ -45,16 +43,15 @@ impl OwnSockets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers a socket that is about to be bound. `attempt`: its options before it is shared.
-    pub(super) fn add(&self, call: &SocketCall<'_>, address: &Address, attempt: &BindAttempt) {
+    /// Remembers a socket that is about to be bound. `options`: those before it is shared.
+    pub(super) fn add(&self, call: &SocketCall<'_>, address: &Address, options: ReuseOptions) {
         let inode = call.socket.inode();
         let socket = OwnSocket {
             tid: call.tid(),
             fd: call.fd,
             inode,
             address: address.clone(),
-            reuse_port: attempt.reuse_port,
-            reuse_address: attempt.reuse_address,
+            options,
             execution: None,
         };
         let mut ports = self.ports();
@@ -70,10 +67,9 @@ impl OwnSockets {
     }
 
     /// The options that the program itself had set on a socket when it bound it.
-    pub(super) fn options_at_bind(&self, inode: u64, port: u16) -> Option<(bool, bool)> {
+    pub(super) fn options_at_bind(&self, inode: u64, port: u16) -> Option<ReuseOptions> {
         let ports = self.ports();
-        let own = ports.get(&port)?.iter().find(|it| it.inode == inode)?;
-        Some((own.reuse_port, own.reuse_address))
+        ports.get(&port)?.iter().find(|it| it.inode == inode).map(|own| own.options)
     }
 
     /// Whether an earlier socket of the caller's execution keeps the new one out, as it would without
@@ -82,7 +78,7 @@ impl OwnSockets {
         &self,
         call: &SocketCall<'_>,
         address: &Address,
-        attempt: &BindAttempt,
+        new: ReuseOptions,
         step: OwnStep,
     ) -> bool {
         let (port, inode) = (address.port(), call.socket.inode());
@@ -90,7 +86,7 @@ impl OwnSockets {
             let ports = self.ports();
             let on_port = ports.get(&port).into_iter().flatten();
             on_port
-                .filter(|it| it.inode != inode && it.may_conflict(address, attempt))
+                .filter(|it| it.inode != inode && it.may_conflict(address, new))
                 .cloned()
                 .collect()
         };
@@ -100,7 +96,7 @@ impl OwnSockets {
                 self.forget(port, other.inode);
                 return false;
             };
-            if !distinct::conflicts(address, attempt, step, &earlier) {
+            if !distinct::conflicts(address, new, step, &earlier) {
                 return false;
             }
             let caller = *caller.get_or_insert_with(|| execution(call.tid()));
@@ -132,15 +128,12 @@ impl OwnSockets {
 
 impl OwnSocket {
     /// Whether the two conflict if the earlier one listens: the most that can be.
-    fn may_conflict(&self, address: &Address, attempt: &BindAttempt) -> bool {
-        let earlier = self.with(true);
-        distinct::conflicts(address, attempt, OwnStep::Bind, &earlier)
+    fn may_conflict(&self, address: &Address, new: ReuseOptions) -> bool {
+        distinct::conflicts(address, new, OwnStep::Bind, &self.with(true))
     }
 
     fn with(&self, listens: bool) -> EarlierSocket {
-        let Self { address, reuse_port, reuse_address, .. } = self;
-        let (reuse_port, reuse_address) = (*reuse_port, *reuse_address);
-        EarlierSocket { address: address.clone(), reuse_port, reuse_address, listens }
+        EarlierSocket { address: self.address.clone(), options: self.options, listens }
     }
 
     /// The socket, if its process still has it open and bound. A held socket can have taken its place.
