@@ -1,7 +1,8 @@
 //! Constructors and builder methods of steps, so that a row reads like a sentence.
 
 use super::model::{
-    Answer, Call, Errno, LastCall, Open, Operation, Opt, Port, Proto, Send, Share, Step, Uid,
+    Answer, Call, Errno, Kernel, LastCall, Open, Operation, Opt, Port, Proto, Send, Share, Step,
+    Uid,
 };
 
 /// A server socket on the port of the row.
@@ -87,6 +88,11 @@ impl Call {
     pub(crate) const fn by(mut self, uid: Uid) -> Self {
         self.by = Some(uid);
         self
+    }
+
+    /// Succeeds on releases before `since`, fails on `since` and later ones.
+    pub(crate) const fn fails_since(self, since: Kernel, errno: Errno) -> Step {
+        Step::Call(self, Answer::FailsSince(since, errno))
     }
 
     pub(crate) const fn ok(self) -> Step {

@@ -1,5 +1,6 @@
 //! The kernel's rules for sockets that share a port, as a table that runs against this kernel: one test
-//! a row. docs/semantics.md describes how to run and read the table.
+//! a row. Root runs the rows of one user a second time, as an ordinary user. docs/semantics.md describes
+//! how to run and read the table.
 
 mod arguments;
 mod dsl;
@@ -28,38 +29,66 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let tests: Vec<Test> = all_tests().filter(|test| arguments.selects(&test.name)).collect();
+    let is_root = rustix::process::geteuid().as_raw() == model::ROOT;
+    let selected = |test: &Test| arguments.selects(&test.name);
+    let tests: Vec<Test> = all_tests().filter(selected).collect();
+    let tests_as_user: Vec<Test> =
+        tests_as_user().filter(|test| is_root && selected(test)).collect();
     if arguments.list {
-        for test in tests {
+        for test in tests.iter().chain(&tests_as_user) {
             println!("{}: test", test.name);
         }
         return ExitCode::SUCCESS;
     }
+    let mut counts = Counts::default();
+    if !tests.is_empty() {
+        run_all(tests, &arguments, &mut counts);
+    }
+    if !tests_as_user.is_empty() {
+        match Rights::give_up_root() {
+            Ok(()) => run_all(tests_as_user, &arguments, &mut counts),
+            Err(error) => {
+                println!("FAIL  {AS_USER}: root cannot become another user: {error}");
+                counts.failed += 1;
+            }
+        }
+    }
+    let Counts { passed, failed, skipped } = counts;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[derive(Default)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+/// Runs the tests with the rights of this process, and prints a line for each.
+fn run_all(tests: Vec<Test>, arguments: &Arguments, counts: &mut Counts) {
     let rights = Rights::probe();
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for Test { name, kind } in tests {
         match kind.run(&rights) {
             Outcome::Passed(text) => {
-                passed += 1;
+                counts.passed += 1;
                 println!("ok    {name}: {text}");
             }
             Outcome::Failed(text) => {
-                failed += 1;
+                counts.failed += 1;
                 println!("FAIL  {name}: {text}");
             }
             Outcome::Skipped(reason) => {
                 eprintln!("skipped: {name}: {reason}");
                 if arguments.ci && !arguments.may_skip(&name) {
-                    failed += 1;
+                    counts.failed += 1;
                     println!("FAIL  {name}: skipped, and not in tests/skips.txt");
                 } else {
-                    skipped += 1;
+                    counts.skipped += 1;
                 }
             }
         }
     }
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 struct Test {
@@ -74,6 +103,8 @@ enum Kind {
     WrongRow(&'static Row, Proto),
     /// A test of the runner itself, which panics on failure.
     Check(fn()),
+    /// A test of what the process may do, which panics on failure.
+    RightsCheck(fn(&Rights)),
 }
 
 enum Outcome {
@@ -84,6 +115,7 @@ enum Outcome {
 
 const CHECKS: &[(&str, fn())] = &[
     ("only-equal-answers-agree", report::checks::only_equal_answers_agree),
+    ("releases-are-ordered", report::checks::releases_are_ordered_and_select_the_answer),
     ("shares-are-bounds", report::checks::shares_are_bounds),
     ("every-queued-connection-is-counted", report::checks::every_queued_connection_is_counted),
     ("row-that-needs-more-rights", runner::checks::a_row_that_needs_more_rights_is_skipped),
@@ -108,8 +140,22 @@ fn all_tests() -> impl Iterator<Item = Test> {
     rows.chain(wrong).chain(checks)
 }
 
+/// The first part of the name of a test that root runs as another user.
+const AS_USER: &str = "as-user";
+
+/// The rows of one user, for root to run as another user, and the check that the other rows need root.
+fn tests_as_user() -> impl Iterator<Item = Test> {
+    let rows = all_tests()
+        .filter(|test| matches!(test.kind, Kind::Row(row, _) if !runner::has_several_users(row)));
+    let check = Test {
+        name: "runner/rows-of-several-users".to_owned(),
+        kind: Kind::RightsCheck(runner::checks::an_ordinary_user_has_no_other_users),
+    };
+    rows.chain([check]).map(|Test { name, kind }| Test { name: format!("{AS_USER}/{name}"), kind })
+}
+
 fn names_are_unique() {
-    let names: Vec<_> = all_tests().map(|test| test.name).collect();
+    let names: Vec<_> = all_tests().chain(tests_as_user()).map(|test| test.name).collect();
     assert!(names.len() > 100, "{} tests", names.len());
     assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
 }
@@ -136,11 +182,18 @@ impl Kind {
                 Verdict::Skipped(reason) => Outcome::Skipped(reason),
                 Verdict::Error(error) => Outcome::Failed(error),
             },
-            Self::Check(check) => match std::panic::catch_unwind(check) {
-                Ok(()) => Outcome::Passed("passed".to_owned()),
-                Err(_) => Outcome::Failed("panicked".to_owned()),
-            },
+            Self::Check(check) => checked(check),
+            Self::RightsCheck(check) => {
+                checked(std::panic::AssertUnwindSafe(move || check(rights)))
+            }
         }
+    }
+}
+
+fn checked(check: impl FnOnce() + std::panic::UnwindSafe) -> Outcome {
+    match std::panic::catch_unwind(check) {
+        Ok(()) => Outcome::Passed("passed".to_owned()),
+        Err(_) => Outcome::Failed("panicked".to_owned()),
     }
 }
 

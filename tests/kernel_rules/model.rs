@@ -36,7 +36,8 @@ pub(crate) const BOTH: &[Proto] = &[Proto::Tcp, Proto::Udp];
 pub(crate) type Uid = u32;
 
 pub(crate) const ROOT: Uid = 0;
-/// The first ordinary user. Without root it stands for the user that runs the test.
+/// The first ordinary user. Without root it stands for the user that runs the test. Root becomes this
+/// user to run the table as another user.
 pub(crate) const UID_1000: Uid = 1000;
 pub(crate) const UID_1001: Uid = 1001;
 /// A uid without an account. Sockets get it by fchown(2) only.
@@ -76,21 +77,41 @@ pub(crate) enum Port {
     Low,
 }
 
+/// A release of the kernel: the first two numbers of `uname -r`. Releases are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kernel(pub(crate) u32, pub(crate) u32);
+
+impl Kernel {
+    /// `6.1.0-57-cloud-amd64`, `6.12-rc3` and `6.18` have a release. None: the text has none.
+    pub(crate) fn parse(release: &str) -> Option<Self> {
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+        let mut number = || numbers.next()?.parse().ok();
+        Some(Self(number()?, number()?))
+    }
+}
+
 /// The required result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     Ok,
     Fails(Errno),
+    /// Success before this release, the error since.
+    FailsSince(Kernel, Errno),
 }
 
 impl Answer {
-    /// `ok`, or the name of the error.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Fails(Errno::AddrInUse) => "EADDRINUSE",
-            Self::Fails(Errno::Acces) => "EACCES",
-            Self::Fails(Errno::Perm) => "EPERM",
+    /// `ok`, or the name of the error on this kernel.
+    pub(crate) fn name(self, kernel: Kernel) -> &'static str {
+        let errno = match self {
+            Self::Ok => None,
+            Self::Fails(errno) => Some(errno),
+            Self::FailsSince(since, errno) => (kernel >= since).then_some(errno),
+        };
+        match errno {
+            None => "ok",
+            Some(Errno::AddrInUse) => "EADDRINUSE",
+            Some(Errno::Acces) => "EACCES",
+            Some(Errno::Perm) => "EPERM",
         }
     }
 }

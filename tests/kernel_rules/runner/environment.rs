@@ -7,7 +7,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::Stop;
-use crate::model::{OTHER_DEVICE, Operation, Opt, Port, ROOT, Row, Step, UID_1000, UID_1001, Uid};
+use crate::model::{
+    Kernel, OTHER_DEVICE, Operation, Opt, Port, ROOT, Row, Step, UID_1000, UID_1001, Uid,
+};
 use crate::netns::{self, error_name, with_effective_uid};
 
 /// Any port is free in the row's own network namespace.
@@ -22,6 +24,7 @@ pub(crate) struct Rights {
     /// Err: why rows run in the network namespace of the process.
     own_netns: Result<(), String>,
     cpus: Vec<usize>,
+    kernel: Kernel,
 }
 
 impl Rights {
@@ -49,12 +52,25 @@ impl Rights {
                 format!("needs a network namespace: unshare: {}", error_name(&error))
             }),
             cpus: allowed_cpus(),
+            kernel: running_kernel(),
         }
+    }
+
+    /// Root becomes an ordinary user without privileges, for good. The process must have one thread.
+    pub(crate) fn give_up_root() -> io::Result<()> {
+        let user = rustix::process::Uid::from_raw(UID_1000);
+        let group = rustix::process::Gid::from_raw(UID_1000);
+        rustix::thread::set_thread_groups(&[])?;
+        rustix::thread::set_thread_res_gid(group, group, group)?;
+        rustix::thread::set_thread_res_uid(user, user, user)?;
+        // The change of user made root the owner of /proc/self, where uid maps are written.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?;
+        Ok(())
     }
 
     /// Why the row cannot run here.
     pub(crate) fn skip_reason(&self, row: &Row) -> Option<String> {
-        let needs_users = row.steps.iter().any(needs_other_users);
+        let needs_users = has_several_users(row);
         let needs_netns = row.steps.iter().any(needs_own_netns);
         let needs_cpus = row.steps.iter().any(|step| matches!(step, Step::PinToCpu(_)));
         match (&self.other_users, &self.own_netns) {
@@ -64,6 +80,17 @@ impl Rights {
             _ => None,
         }
     }
+}
+
+fn running_kernel() -> Kernel {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    Kernel::parse(&release).unwrap_or_else(|| panic!("the kernel has no release: {release}"))
+}
+
+/// Whether the row needs sockets of several users, which only root can open.
+pub(crate) fn has_several_users(row: &Row) -> bool {
+    row.steps.iter().any(needs_other_users)
 }
 
 fn needs_other_users(step: &Step) -> bool {
@@ -123,6 +150,10 @@ impl Environment {
         }
     }
 
+    pub(super) fn kernel(&self) -> Kernel {
+        self.rights.kernel
+    }
+
     pub(super) fn cpu(&self, nth: usize) -> usize {
         self.rights.cpus[nth]
     }
@@ -172,6 +203,7 @@ pub(crate) mod checks {
             other_users: Err("needs root".to_owned()),
             own_netns: Err("needs a network namespace".to_owned()),
             cpus: vec![0],
+            kernel: Kernel(6, 18),
         };
         let reason = |name| {
             let row = TABLE.iter().copied().flatten().find(|row| row.name == name);
@@ -181,5 +213,24 @@ pub(crate) mod checks {
         assert_eq!(reason("network-namespaces").as_deref(), Some("needs a network namespace"));
         assert_eq!(reason("incoming-cpu").as_deref(), Some("needs two processors"));
         assert_eq!(reason("rp-rp"), None);
+    }
+
+    /// After root became another user: no row with sockets of several users runs, every other row needs
+    /// at most a network namespace, and the process cannot become root again.
+    pub(crate) fn an_ordinary_user_has_no_other_users(rights: &Rights) {
+        for row in TABLE.iter().copied().flatten() {
+            let reason = rights.skip_reason(row);
+            if has_several_users(row) {
+                assert_eq!(reason.as_deref(), Some("needs root"), "{}", row.name);
+            } else {
+                assert_ne!(reason.as_deref(), Some("needs root"), "{}", row.name);
+            }
+        }
+        for other in [ROOT, UID_1001] {
+            let become_other = with_effective_uid(other, || Ok(()));
+            let error = become_other.expect_err("an ordinary user has no other uid");
+            let refused = [Some(libc::EPERM), Some(libc::EINVAL)];
+            assert!(refused.contains(&error.raw_os_error()), "uid {other}: {error}");
+        }
     }
 }

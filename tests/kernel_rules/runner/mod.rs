@@ -16,7 +16,7 @@ use crate::netns::{self, error_name};
 use crate::report::{StepReport, Verdict};
 
 use environment::Environment;
-pub(crate) use environment::{Rights, checks};
+pub(crate) use environment::{Rights, checks, has_several_users};
 use sockets::{Member, port_of};
 
 /// Why a step gave no answer to compare.
@@ -85,11 +85,11 @@ impl Run<'_> {
         match *step {
             Step::Open(open, expected) => {
                 let answer = self.open(&open)?;
-                Ok(compare(open.to_string(), expected, &answer))
+                Ok(self.compare(open.to_string(), expected, &answer))
             }
             Step::Call(call, expected) => {
                 let answer = self.call(call);
-                Ok(compare(call.to_string(), expected, &answer))
+                Ok(self.compare(call.to_string(), expected, &answer))
             }
             Step::Accept { name, from } => {
                 self.accept(name, from)?;
@@ -108,7 +108,7 @@ impl Run<'_> {
                         break;
                     }
                 }
-                Ok(compare(format!("{count} members"), Answer::Ok, &answer))
+                Ok(self.compare(format!("{count} members"), Answer::Ok, &answer))
             }
             Step::PortChanged(name, expected) => {
                 let member = self.member(name)?;
@@ -134,13 +134,14 @@ impl Run<'_> {
                 let answer = user_namespace::listen(uid, new_netns, self.environment.port(port))?;
                 let netns = if new_netns { "new" } else { "same" };
                 let step = format!("uid {uid} in a user namespace, {netns} network namespace");
-                Ok(compare(step, expected, &answer))
+                Ok(self.compare(step, expected, &answer))
             }
         }
     }
-}
 
-fn compare(step: String, expected: Answer, answer: &io::Result<()>) -> StepReport {
-    let actual = answer.as_ref().map_or_else(error_name, |()| "ok".to_owned());
-    StepReport::answer(step, expected, &actual)
+    /// The answer of the kernel beside the one that the row requires on this release.
+    fn compare(&self, step: String, expected: Answer, answer: &io::Result<()>) -> StepReport {
+        let actual = answer.as_ref().map_or_else(error_name, |()| "ok".to_owned());
+        StepReport::answer(step, expected.name(self.environment.kernel()), &actual)
+    }
 }

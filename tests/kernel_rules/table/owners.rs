@@ -43,7 +43,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "reserved-uid-connections",
         rule: "a connection belongs to the user that accepted it: it refuses a new member of the reserved \
-               owner if the newest listener of the port has another address",
+               owner if the newest listener of the port has another address. Before 6.8 the first listener \
+               of a port with RP admits every later one of its owner without a look at connections",
         protocols: TCP,
         steps: &[
             open('A', ROOT, &[RP], LO).unbound().ok(),
@@ -57,7 +58,7 @@ pub(crate) const ROWS: &[Row] = &[
             accept('S', 'A'),
             open('B', ROOT, &[RP], LO).unbound().ok(),
             chown('B', RESERVED).ok(),
-            bind('B').fails(EADDRINUSE),
+            bind('B').fails_since(Kernel(6, 8), EADDRINUSE),
         ],
     },
     Row {
