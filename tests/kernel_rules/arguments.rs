@@ -3,23 +3,16 @@
 #[derive(Debug, Default)]
 pub(crate) struct Arguments {
     pub(crate) list: bool,
-    /// In CI, a skip that tests/skips.txt does not list is a failure.
-    pub(crate) ci: bool,
     exact: bool,
     ignored: bool,
     filters: Vec<String>,
     excluded: Vec<String>,
-    may_skip: Vec<String>,
 }
 
 impl Arguments {
     /// Err: the unknown argument.
     pub(crate) fn parse(args: Vec<String>) -> Result<Self, String> {
-        let mut parsed = Self {
-            ci: std::env::var_os("CI").is_some_and(|value| value == "true"),
-            may_skip: listed_skips(),
-            ..Self::default()
-        };
+        let mut parsed = Self::default();
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -49,16 +42,4 @@ impl Arguments {
             && (self.filters.is_empty() || self.filters.iter().any(matches))
             && !self.excluded.iter().any(matches)
     }
-
-    pub(crate) fn may_skip(&self, name: &str) -> bool {
-        self.may_skip.iter().any(|listed| listed == name)
-    }
-}
-
-/// The names in tests/skips.txt, one a line: `test-name: reason`.
-fn listed_skips() -> Vec<String> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/skips.txt");
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let names = text.lines().filter_map(|line| line.split_once(':'));
-    names.map(|(name, _)| name.trim().to_owned()).collect()
 }

@@ -48,6 +48,8 @@ const PACKAGES: &[Package] = &[
         others: None,
     },
     Package { name: "sameport-tests", ours: &[], others: None },
+    // A development dependency of packages with tests that can be skipped.
+    Package { name: "sameport-skips", ours: &[], others: Some(&[]) },
     // The survey reads sources as the structural tests do.
     Package { name: "sameport-benches", ours: &[], others: None },
     Package { name: "xtask", ours: &["sameport-tests"], others: None },
@@ -148,6 +150,18 @@ fn a_forbidden_dependency_is_seen() {
     let mut unknown = metadata();
     unknown["packages"][0]["name"] = "newcomer".into();
     assert!(forbidden(&unknown).keys().any(|it| it.starts_with("newcomer -> ")));
+}
+
+/// Cargo runs tests in the order of the names of packages. The last one counts the skipped tests.
+#[test]
+fn the_closing_line_is_last() {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().expect("packages");
+    let last = packages.iter().max_by_key(|it| it["name"].as_str()).expect("a package");
+    assert_eq!(last["name"], "xtask", "move xtask/tests/skipped_tests.rs to the last package");
+    let tests = last["targets"].as_array().expect("targets").iter();
+    let tests = tests.filter(|it| it["kind"][0] == "test").filter_map(|it| it["name"].as_str());
+    assert_eq!(tests.max(), Some("skipped_tests"));
 }
 
 #[test]

@@ -189,7 +189,7 @@ fn program_without_run_is_not_joined() {
 #[test]
 fn first_to_listen_has_the_port() {
     if find_program("python3").is_none() {
-        return harness::skip("bind-before-listen", "python3 is not installed");
+        return harness::skip("bind-before-listen", "no python3");
     }
     for user in User::all() {
         let port = free_port();

@@ -42,15 +42,6 @@ fn stdout_of(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Prints why a check does not run. In CI a skip fails unless tests/skips.txt lists it.
-fn skip(check: &str, reason: &str) {
-    eprintln!("skipped: {check}: {reason}");
-    let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/skips.txt");
-    let allowed = fs::read_to_string(list).unwrap_or_default();
-    let expected = allowed.lines().any(|line| line.split(':').next() == Some(check));
-    assert!(expected || std::env::var("CI").as_deref() != Ok("true"), "{check}: {reason}");
-}
-
 /// The output of a program for this input. `None` if the program is not installed.
 fn run_with_input(check: &str, program: &str, args: &[&str], input: &str) -> Option<Output> {
     let dir = tempfile::tempdir().unwrap();
@@ -61,7 +52,7 @@ fn run_with_input(check: &str, program: &str, args: &[&str], input: &str) -> Opt
         Ok(output) => Some(output),
         // A directory in PATH that the user cannot enter hides its programs.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
-            skip(check, &format!("{program} is not here"));
+            sameport_skips::skip(check, &format!("no {program}"));
             None
         }
         Err(error) => panic!("{program}: {error}"),

@@ -164,7 +164,7 @@ fn source_seen_by_peer(source: &str, kind: &str, to: &str, own: &str) -> SocketA
 #[test]
 fn connections_use_the_source() {
     if harness::find_program("python3").is_none() {
-        harness::skip("source", "python3 is not installed");
+        harness::skip("source", "no python3");
         return;
     }
     let port = free_port();

@@ -72,7 +72,7 @@ fn exclusive_server_conflicts_and_the_remedies_work() {
     for user in User::all() {
         let port = free_port();
         let Some(server) = python(*user, port) else {
-            return skip("why-python", "python3 is not installed");
+            return skip("why-python", "no python3");
         };
         let at = format!("127.0.0.1:{port}");
         for options in [&[][..], &["--reuse-port"], &["--no-reuse-address"]] {
@@ -120,7 +120,7 @@ fn exclusive_server_conflicts_and_the_remedies_work() {
 #[test]
 fn server_with_reuseport_can_be_joined() {
     let Some(nginx) = find_program("nginx") else {
-        return skip("why-nginx", "nginx is not installed");
+        return skip("why-nginx", "no nginx");
     };
     let port = free_port();
     let dir = in_test_dir("why-nginx");
@@ -376,7 +376,7 @@ fn wrong_command_line_fails_fast() {
 #[test]
 fn suggested_command_can_be_pasted() {
     let Some(python) = find_program("python3") else {
-        return skip("why-python", "python3 is not installed");
+        return skip("why-python", "no python3");
     };
     let port = free_port();
     let code = format!(

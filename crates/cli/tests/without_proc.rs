@@ -19,7 +19,7 @@ fn without_proc(verb: &str, port: u16) -> Exited {
 #[test]
 fn sockets_are_listed_and_processes_are_hidden() {
     if !is_root() {
-        return skip("without-proc", "to hide /proc needs root");
+        return skip("without-proc", "needs root");
     }
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

@@ -17,19 +17,14 @@ const NOBODY: u32 = 65534;
 /// The environment variable with the task of a child process; unset in the tests themselves.
 const PART: &str = "SAMEPORT_TEST_PART";
 
-/// Whether this process is root. If not, skips the test, which CI permits for `tests/skips.txt`.
+/// Whether this process is root. If not, skips the test.
 fn is_root(test: &str) -> bool {
     let root = std::fs::read_to_string("/proc/thread-self/status")
         .unwrap()
         .lines()
         .any(|line| line.starts_with("Uid:") && line.ends_with("\t0"));
     if !root {
-        eprintln!("skipped: {test}: needs root");
-        let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/skips.txt");
-        let expected = std::fs::read_to_string(list).unwrap_or_default();
-        let is_expected = expected.lines().any(|line| line.starts_with(&format!("{test}:")));
-        let ci = std::env::var("CI").as_deref() == Ok("true");
-        assert!(is_expected || !ci, "{test} is skipped in CI");
+        sameport_skips::skip(test, "needs root");
     }
     root
 }

@@ -1,7 +1,7 @@
 //! The text of `audit`, wrong command lines, and findings without access.
 
 use crate::harness::{User, is_root, sameport, script, skip, start, start_command};
-use crate::network::{NOBODY, Network, has_python};
+use crate::network::{NOBODY, Network, actual_uid, has_python};
 
 #[test]
 fn wrong_command_lines_fail_fast() {
@@ -28,7 +28,7 @@ fn wrong_command_lines_fail_fast() {
 #[test]
 fn finding_is_a_sentence_and_a_command() {
     if !has_python() {
-        return skip("audit-text", "python3 is not installed");
+        return skip("audit-text", "no python3");
     }
     let Some(network) = Network::new() else {
         return skip("audit-text", "no network namespace can be made");
@@ -60,8 +60,10 @@ fn finding_is_a_sentence_and_a_command() {
     assert!(first.starts_with(&parts[0]) && first.ends_with(&parts[4]), "{stdout}");
     assert!(parts.iter().all(|part| first.contains(part)), "{stdout}");
     // The suggested command never makes root execute text of another user.
-    let fix = "          fix      setpriv --reuid=65534 --regid=$(id -g 65534) --init-groups ";
-    assert!(second.starts_with(fix), "{stdout}");
+    let uid = actual_uid(NOBODY);
+    let fix =
+        format!("          fix      setpriv --reuid={uid} --regid=$(id -g {uid}) --init-groups ");
+    assert!(second.starts_with(&fix), "{stdout}");
     assert!(second.contains(" sameport run --private -- /usr/bin/python3 "), "{stdout}");
     assert!(!stderr.contains("nothing was found"), "{stderr}");
     assert_eq!(code, 1);
@@ -72,7 +74,7 @@ fn finding_is_a_sentence_and_a_command() {
 #[test]
 fn missing_access_is_reported() {
     if !has_python() {
-        return skip("audit-blind", "python3 is not installed");
+        return skip("audit-blind", "no python3");
     }
     let blind = script("audit_blind.py");
     let blind = ["/usr/bin/python3", blind.to_str().unwrap(), sameport().to_str().unwrap()];

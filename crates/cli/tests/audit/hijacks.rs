@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::harness::{Process, is_root, skip};
-use crate::network::{NOBODY, Network, has_python};
+use crate::network::{NOBODY, Network, actual_uid, has_python};
 
 const ANN: u32 = 60_001;
 const BOB: u32 = 60_002;
@@ -234,13 +234,14 @@ impl Hijack {
         let found = find_finding(&report, self.found).unwrap_or_else(|| panic!("{context}"));
         assert_eq!(found["severity"], self.severity, "{context}");
         assert_eq!(found["port"].to_string(), PORT, "{context}");
+        let user = actual_uid(self.socket_user());
         if by == 0 || by == self.culprit.0 {
-            assert_eq!(found["culprit"]["uid"], self.socket_user(), "{context}");
+            assert_eq!(found["culprit"]["uid"], user, "{context}");
             assert_eq!(found["culprit"]["pid"], culprit.pid(), "{context}");
         } else {
             // Without the process, the later one is unknown.
             let users = [&found["culprit"]["uid"], &found["victim"]["uid"]];
-            assert!(users.contains(&&self.socket_user().into()), "{context}");
+            assert!(users.contains(&&user.into()), "{context}");
         }
         assert!(!found["fix"].as_str().unwrap().is_empty(), "{context}");
         assert_eq!(code, 1, "{context}");
@@ -260,7 +261,7 @@ pub(crate) fn find_finding<'a>(report: &'a Value, id: &str) -> Option<&'a Value>
 #[test]
 fn nineteen_hijacks_are_found() {
     if !has_python() {
-        return skip("audit-planted", "python3 is not installed");
+        return skip("audit-planted", "no python3");
     }
     let own = if is_root() { 0 } else { NOBODY };
     for start in PLANTS.iter().filter(|start| start.is_possible()) {
@@ -281,7 +282,7 @@ fn nineteen_hijacks_are_found() {
 #[test]
 fn nothing_is_found_before_the_hijack() {
     if !has_python() {
-        return skip("audit-before", "python3 is not installed");
+        return skip("audit-before", "no python3");
     }
     let own = if is_root() { 0 } else { NOBODY };
     for start in PLANTS.iter().filter(|start| start.is_possible()) {
@@ -303,7 +304,7 @@ fn nothing_is_found_before_the_hijack() {
 fn closed_queue_is_found() {
     let test = "audit-closed-queue";
     if !has_python() {
-        return skip(test, "python3 is not installed");
+        return skip(test, "no python3");
     }
     let Some(network) = Network::new() else {
         return skip(test, "no network namespace can be made");

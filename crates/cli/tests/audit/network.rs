@@ -7,11 +7,16 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::harness::{
-    Process, User, command_for, is_root, sameport, script, spawn_process, start_command,
+    Process, User, command_for, is_root, own_uid, sameport, script, spawn_process, start_command,
 };
 
 /// A user without privileges.
 pub(crate) const NOBODY: u32 = 65534;
+
+/// The uid of a program that [`Network`] starts with `uid`. Only root chooses it.
+pub(crate) fn actual_uid(uid: u32) -> u32 {
+    if is_root() { uid } else { own_uid() }
+}
 
 /// A network namespace with an active loopback device. Without root it is in a user namespace,
 /// where every process has the uid of the tests.

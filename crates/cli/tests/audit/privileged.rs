@@ -11,10 +11,10 @@ fn a_container_is_another_program() {
     let container = format!("5a3eb0a7{:056x}", std::process::id());
     // The name that Docker gives to the cgroup of a container.
     let Some(cgroup) = Cgroup::create(&format!("docker-{container}.scope")) else {
-        return skip(test, "no cgroup v2 to write to");
+        return skip(test, "needs root: a cgroup v2 to write to");
     };
     if !has_python() {
-        return skip(test, "python3 is not installed");
+        return skip(test, "no python3");
     }
     let Some(network) = Network::new() else {
         return skip(test, "no network namespace can be made");

@@ -30,7 +30,7 @@ fn wait_for_event(watch: &Process, event: &str, id: Option<&str>, pid: i32) -> V
 #[test]
 fn members_and_findings_appear_and_disappear() {
     if !has_python() {
-        return skip("audit-watch", "python3 is not installed");
+        return skip("audit-watch", "no python3");
     }
     let Some(network) = Network::new() else {
         return skip("audit-watch", "no network namespace can be made");

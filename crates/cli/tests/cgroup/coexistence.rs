@@ -16,7 +16,7 @@ impl ForeignProgram {
         let dir = PathBuf::from(format!("/sys/fs/bpf/{test}-{}", std::process::id()));
         // bpftool mounts the BPF file system if necessary.
         if bpftool(&["prog", "loadall", object, dir.to_str().unwrap()]).is_none() {
-            harness::skip(test, "bpftool is not here");
+            harness::skip(test, "no bpftool");
             return None;
         }
         Some(Self(dir))

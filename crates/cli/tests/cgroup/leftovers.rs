@@ -40,7 +40,7 @@ fn many_rounds_leave_nothing() {
     let Some(cgroup) = empty_machine("cgroup-turns") else { return };
     let ours = [cgroup.id()];
     let Some(before) = objects(&ours) else {
-        return harness::skip("cgroup-turns", "bpftool is not here");
+        return harness::skip("cgroup-turns", "no bpftool");
     };
     for _ in 0..ROUNDS {
         let exited =
@@ -58,7 +58,7 @@ fn next_start_cleans_up_after_a_kill() {
     let Some(cgroup) = empty_machine("cgroup-kill") else { return };
     let ours = [cgroup.id()];
     let Some(before) = objects(&ours) else {
-        return harness::skip("cgroup-kill", "bpftool is not here");
+        return harness::skip("cgroup-kill", "no bpftool");
     };
     let path = cgroup.path();
     let lines: [&[&str]; 2] = [
@@ -108,7 +108,7 @@ fn removed_cgroup_is_noticed() {
     // The inode number of a removed cgroup is gone too.
     let ours = [0];
     let Some(before) = objects(&ours) else {
-        return harness::skip("cgroup-gone", "bpftool is not here");
+        return harness::skip("cgroup-gone", "no bpftool");
     };
     let path = gone.path();
     let list = || {

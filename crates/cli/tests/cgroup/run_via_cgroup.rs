@@ -83,7 +83,7 @@ fn static_programs_share() {
     let who = c_program("who", &["-static"]);
     two_runs_share(&[who.to_str().unwrap(), "tcp", "127.0.0.1", &port.to_string()], port);
     if find_program("go").is_none() {
-        return harness::skip("run-cgroup-go", "go is not here");
+        return harness::skip("run-cgroup-go", "no go");
     }
     let port = free_port();
     let who = go_program("cgroup_who");
@@ -220,7 +220,7 @@ fn next_start_cleans_up_after_a_kill() {
         return;
     }
     let Some(before) = objects(&[]) else {
-        return harness::skip("run-cgroup-kill", "bpftool is not here");
+        return harness::skip("run-cgroup-kill", "no bpftool");
     };
     let who = c_program("who", &["-static"]);
     let who = who.to_str().unwrap();

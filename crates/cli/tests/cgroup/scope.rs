@@ -94,7 +94,7 @@ fn static_c_programs_of_two_users_share() {
 #[test]
 fn musl_programs_share() {
     if find_program("musl-gcc").is_none() {
-        return harness::skip("cgroup-musl", "musl-gcc is not here");
+        return harness::skip("cgroup-musl", "no musl-gcc");
     }
     two_copies_share("cgroup-musl", User::Current, |port, _| {
         who(compiled_by("musl-gcc", "who", &["-static"]), port)
@@ -104,7 +104,7 @@ fn musl_programs_share() {
 #[test]
 fn static_go_programs_share() {
     if find_program("go").is_none() {
-        return harness::skip("cgroup-go", "go is not here");
+        return harness::skip("cgroup-go", "no go");
     }
     two_copies_share("cgroup-go", User::Current, |port, _| {
         Some(vec![go_program("cgroup_who").into(), format!("127.0.0.1:{port}").into()])

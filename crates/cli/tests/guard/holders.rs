@@ -112,7 +112,7 @@ fn guard_without_subjects_needs_force() {
 fn asks_for_confirmation_on_a_terminal() {
     let Some(fixture) = GuardFixture::new("guard-asks") else { return };
     if find_program("script").is_none() {
-        return skip("guard-asks", "script is not here");
+        return skip("guard-asks", "no script");
     }
     let ask = |answer: &str| {
         let line = format!("{} guard {PORT}", crate::harness::sameport().display());

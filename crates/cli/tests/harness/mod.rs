@@ -18,7 +18,7 @@ pub(crate) mod terminal;
 pub(crate) mod traps;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -33,6 +33,7 @@ pub(crate) use ports::free_port;
 pub(crate) use programs::{
     c_program, compiled_by, copy_of, executable, find_program, go_program, sameport, script,
 };
+pub(crate) use sameport_skips::skip;
 
 /// The default timeout of a wait. It is long because CI runs all tests at once on two cores.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
@@ -53,11 +54,17 @@ impl User {
     }
 }
 
-pub(crate) fn is_root() -> bool {
+/// The effective user of the tests.
+pub(crate) fn own_uid() -> u32 {
     // SAFETY: geteuid(2) takes nothing and cannot fail.
     #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
-    let uid = unsafe { libc::geteuid() };
-    uid == 0
+    unsafe {
+        libc::geteuid()
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    own_uid() == 0
 }
 
 /// A directory that every user can enter. The test process removes it at exit.
@@ -87,17 +94,6 @@ pub(crate) fn chown_to(path: &Path, user: User) {
     if user == User::Nobody {
         std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
     }
-}
-
-/// Prints why a test, or a part of it, does not run. In CI a skip fails unless `tests/skips.txt`
-/// lists it, because CI installs everything.
-pub(crate) fn skip(test: &str, reason: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
-    let list = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/skips.txt");
-    let list = std::fs::read_to_string(list).unwrap_or_default();
-    let expected = list.lines().any(|line| line.split(':').next() == Some(test));
-    let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
-    assert!(expected || !ci, "{test} is skipped in CI: {reason}");
 }
 
 /// A process that a test started, and its output so far.

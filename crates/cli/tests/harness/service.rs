@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{
-    Exited, Process, User, chown_to, command_for, eventually, in_test_dir, sameport, script,
-    spawn_process,
+    Exited, Process, User, chown_to, command_for, eventually, in_test_dir, own_uid, sameport,
+    script, spawn_process,
 };
 
 pub(crate) struct Service {
@@ -35,10 +35,7 @@ impl Service {
         let numbers: Vec<String> =
             unit.iter().map(|socket| socket.as_fd().as_raw_fd().to_string()).collect();
         let numbers = if numbers.is_empty() { "-".to_owned() } else { numbers.join(",") };
-        // SAFETY: geteuid(2) takes nothing and cannot fail.
-        #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
-        let own = unsafe { libc::geteuid() };
-        let uid = if user == User::Nobody { 65534 } else { own };
+        let uid = if user == User::Nobody { 65534 } else { own_uid() };
         let words = [
             script("service_manager.py").into_os_string(),
             notify.clone().into_os_string(),

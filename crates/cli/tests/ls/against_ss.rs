@@ -142,7 +142,7 @@ fn agree(user: Option<u32>, sameport: &Path, own: &[Socket]) {
 fn agrees_with_ss() {
     let _lock = serialize();
     if ss().is_none() {
-        return skip("ls-agrees-with-ss", "ss (iproute2) is not installed");
+        return skip("ls-agrees-with-ss", "no ss");
     }
     let sockets = all_kinds();
     let _heir = SocketHolder::of(&sockets[0], None);
@@ -154,10 +154,10 @@ fn agrees_with_ss_as_another_user() {
     let _lock = serialize();
     let test = "ls-agrees-with-ss-as-another-user";
     if ss().is_none() {
-        return skip(test, "ss (iproute2) is not installed");
+        return skip(test, "no ss");
     }
     if !is_root() {
-        return skip(test, "only root can run it as another user");
+        return skip(test, "needs root");
     }
     let copy = harness::sameport();
     let sockets = all_kinds();

@@ -16,7 +16,7 @@ use crate::{NOBODY, json, sameport, serialize, text};
 fn another_user_learns_what_is_missing() {
     let _lock = serialize();
     if !is_root() {
-        return skip("ls-tells-what-is-missing", "only root can run it as another user");
+        return skip("ls-tells-what-is-missing", "needs root");
     }
     let copy = harness::sameport();
     let lone = bound(Type::STREAM, "127.0.0.1:0", &PLAIN);

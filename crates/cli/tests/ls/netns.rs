@@ -43,7 +43,7 @@ fn server(into: &[&str]) -> Option<NetnsServer> {
 fn lists_only_sockets_of_the_namespace() {
     let _lock = serialize();
     if !is_root() {
-        return skip("ls-netns", "it takes root to enter a network namespace");
+        return skip("ls-netns", "needs root: another network namespace");
     }
     let Some(server) = server(&["unshare", "--net"]) else {
         return skip("ls-netns", "it takes unshare, python3 and CAP_SYS_ADMIN");
@@ -76,7 +76,7 @@ fn lists_only_sockets_of_the_namespace() {
 fn removed_namespace_ends_the_watch() {
     let _lock = serialize();
     let Some(mut server) = server(&["unshare", "--net"]).filter(|_| is_root()) else {
-        return skip("ls-netns-vanishes", "it takes root, unshare and python3");
+        return skip("ls-netns-vanishes", "needs root, unshare and python3");
     };
     let network = format!("pid:{}", server.0.id());
     let mut watch = Command::new(env!("CARGO_BIN_EXE_sameport"))
@@ -116,7 +116,7 @@ fn accepts_names_of_ip_netns() {
     let name = format!("sameport-test-{}", std::process::id());
     let added = Command::new("ip").args(["netns", "add", &name]).stderr(Stdio::null()).status();
     if !added.is_ok_and(|status| status.success()) {
-        return skip("ls-netns-named", "`ip netns add` takes root and CAP_SYS_ADMIN");
+        return skip("ls-netns-named", "needs root: `ip netns add`");
     }
     let named = NamedNetns(name.clone());
     let _server = server(&["ip", "netns", "exec", &name]).expect("a server");
@@ -171,7 +171,7 @@ fn hidden_processes_are_unknown() {
     );
     let output = Command::new("unshare").args(["--mount", "sh", "-c", &line]).output();
     let Some(output) = output.ok().filter(|output| output.status.success()) else {
-        return skip("ls-hidepid", "it takes root, CAP_SYS_ADMIN, setpriv and Linux 5.8");
+        return skip("ls-hidepid", "needs root, CAP_SYS_ADMIN, setpriv and Linux 5.8");
     };
     let listing: Value = serde_json::from_slice(&output.stdout).unwrap();
     let member = &listing["groups"][0]["members"][0];

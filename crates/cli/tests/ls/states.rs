@@ -167,7 +167,7 @@ fn own_uid() -> u32 {
 fn lists_sockets_of_other_users_without_processes() {
     let _lock = serialize();
     if !is_root() {
-        return skip("ls-tells-what-another-user-sees", "only root can run it as another user");
+        return skip("ls-tells-what-another-user-sees", "needs root");
     }
     let socket = unconnected("127.0.0.1:0");
     socket.set_reuse_address(true).unwrap();
@@ -218,7 +218,7 @@ fn lists_the_unit_that_created_the_socket() {
     let _lock = serialize();
     let unit = format!("sameport-test-{}.service", std::process::id());
     let Some(cgroup) = Cgroup::create(&unit) else {
-        return skip("ls-tells-the-unit", "it takes root and cgroup v2");
+        return skip("ls-tells-the-unit", "needs root and cgroup v2");
     };
     let code = "\
 import socket, sys
@@ -229,7 +229,7 @@ sys.stdin.readline()";
     let mut command = Command::new("python3");
     command.args(["-c", code]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let Ok(child) = command.spawn() else {
-        return skip("ls-tells-the-unit", "python3 is not here");
+        return skip("ls-tells-the-unit", "no python3");
     };
     let mut server = Server(child);
     cgroup.move_into(i32::try_from(server.0.id()).unwrap());
@@ -294,7 +294,7 @@ fn lists_every_nginx_process_for_each_inherited_socket() {
     command.args(["-p", &place, "-c", "conf", "-e", "log"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let Ok(child) = command.spawn() else {
-        return skip("ls-tells-of-nginx", "nginx is not here");
+        return skip("ls-tells-of-nginx", "no nginx");
     };
     let server = Server(child);
     // The master and two workers hold both sockets.

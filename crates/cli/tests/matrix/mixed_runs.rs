@@ -124,7 +124,7 @@ fn programs_beside_a_dual_stack_one() {
             let port = free_port();
             let commands = [&node_peer, peer].map(|peer| command(peer, *user, port, 2));
             let [Ok(dual), Ok(narrow)] = commands else {
-                return harness::skip("dual-stack-beside-ipv4", "node or python3 is not installed");
+                return harness::skip("dual-stack-beside-ipv4", "no node or python3");
             };
             let dual = start_run(*user, &[], &dual);
             let [v4, v6] = [V4, V6].map(|ip| SocketAddr::from((ip_of(ip), port)));

@@ -127,7 +127,7 @@ fn port_held_by_another_user() {
 fn low_port_without_privilege() {
     let tools = [installed("unshare"), installed("setpriv")];
     let ([Ok(unshare), Ok(setpriv)], true) = (tools, is_root()) else {
-        return harness::skip("low-port", "it takes root, unshare and setpriv");
+        return harness::skip("low-port", "needs root, unshare and setpriv");
     };
     let program = c_program("who", &["-static"]);
     let command = [

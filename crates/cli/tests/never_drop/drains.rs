@@ -83,7 +83,7 @@ fn seen(file: &Path) -> Vec<String> {
 
 fn node(test: &str) -> Option<(String, String)> {
     let Some(node) = find_program("node") else {
-        skip(test, "node is not installed");
+        skip(test, "no node");
         return None;
     };
     let text = |path: std::path::PathBuf| path.into_os_string().into_string().unwrap();

@@ -260,7 +260,7 @@ fn curl_and_nc_use_the_source() {
             };
             assert_eq!(one_request(&variables, ip, &command, true), address(bound_port, port));
         } else {
-            skip("preload-curl", "curl is not installed");
+            skip("preload-curl", "no curl");
         }
         if let Some(nc) = find_program("nc") {
             let command =
@@ -270,7 +270,7 @@ fn curl_and_nc_use_the_source() {
                 address(bound_port, 0).ip()
             );
         } else {
-            skip("preload-nc", "nc is not installed");
+            skip("preload-nc", "no nc");
         }
     }
 }
@@ -279,7 +279,7 @@ fn curl_and_nc_use_the_source() {
 #[test]
 fn nginx_is_moved_and_shared() {
     let Some(nginx) = find_program("nginx") else {
-        return skip("preload-nginx", "nginx is not installed");
+        return skip("preload-nginx", "no nginx");
     };
     let (old, new) = (free_port(), free_port());
     let text = new.to_string();

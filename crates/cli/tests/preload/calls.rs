@@ -23,7 +23,7 @@ fn for_each_libc() -> Vec<PathBuf> {
             let flags = ["-Dstrerrorname_np=strerror"];
             programs.push(compiled_by("musl-gcc", "preload_calls", &flags));
         }
-        None => skip("preload-musl", "musl-gcc is not installed"),
+        None => skip("preload-musl", "no musl-gcc"),
     }
     programs
 }

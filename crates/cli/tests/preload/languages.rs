@@ -40,7 +40,7 @@ fn text(path: PathBuf) -> String {
 /// Two copies of a script of the tests under its interpreter.
 fn by_interpreter(name: &str, file: &str, ips: &[&str]) {
     let Some(program) = find_program(name) else {
-        return skip(&format!("preload-{name}"), &format!("{name} is not installed"));
+        return skip(&format!("preload-{name}"), &format!("no {name}"));
     };
     for user in User::all() {
         for ip in ips {
@@ -84,7 +84,7 @@ fn erlang() {
 #[test]
 fn java() {
     let (Some(javac), Some(java)) = (find_program("javac"), find_program("java")) else {
-        return skip("preload-java", "javac is not installed");
+        return skip("preload-java", "no javac");
     };
     let dir = in_test_dir("java");
     let output =
@@ -104,7 +104,7 @@ fn java() {
 #[test]
 fn musl() {
     if find_program("musl-gcc").is_none() {
-        return skip("preload-musl", "musl-gcc is not installed");
+        return skip("preload-musl", "no musl-gcc");
     }
     let who = text(compiled_by("musl-gcc", "who", &[]));
     by_both_families(|ip, port| vec![who.clone(), "tcp".into(), ip, port]);

@@ -37,7 +37,7 @@ fn static_programs_are_detected() {
         let flags = ["-Dstrerrorname_np=strerror", "-static"];
         programs.push((musl(&flags), Some(Obstacle::Static)));
     } else {
-        skip("preload-musl", "musl-gcc is not installed");
+        skip("preload-musl", "no musl-gcc");
     }
     for (program, expected) in programs {
         assert_eq!(obstacle(&program), expected, "{}", program.display());
@@ -52,7 +52,7 @@ fn static_programs_are_detected() {
 #[test]
 fn go_programs_are_detected() {
     if find_program("go").is_none() {
-        return skip("preload-go", "go is not installed");
+        return skip("preload-go", "no go");
     }
     // Static programs, and the Go tools, which are dynamic on some systems.
     let obstacle = obstacle(&go_program("serve"));
@@ -62,7 +62,7 @@ fn go_programs_are_detected() {
 #[test]
 fn privileged_programs_are_detected() {
     if !is_root() {
-        return skip("preload-privileges", "making a set-user-ID program needs root");
+        return skip("preload-privileges", "needs root");
     }
     let copy: PathBuf = in_test_dir("preload-set-user-id");
     let program = c_program("preload_calls", &[]);

@@ -25,7 +25,7 @@ const WANTED: &[(&str, bool)] = &[
 
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let Some(program) = find_program(program) else {
-        skip("preload-object", &format!("{program} is not installed"));
+        skip("preload-object", &format!("no {program}"));
         return None;
     };
     let output = Command::new(program).args(arguments).arg(library()).output().unwrap();

@@ -85,7 +85,7 @@ fn signals_do_not_break_a_bind() {
 #[test]
 fn other_families_are_untouched() {
     if !is_root() {
-        return crate::harness::skip("preload-families", "raw sockets need root");
+        return crate::harness::skip("preload-families", "needs root: raw sockets");
     }
     let program = c_program("trap_families", &["-DBY_LIBC"]);
     let port = free_port().to_string();

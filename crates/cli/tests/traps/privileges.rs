@@ -135,7 +135,7 @@ fn privileged_programs() -> Vec<(&'static str, Vec<String>, &'static str)> {
 #[test]
 fn privileged_file_is_refused_if_it_would_lose_them() {
     if !is_root() {
-        return skip("files that grant privileges", "making them takes root");
+        return skip("files that grant privileges", "needs root");
     }
     for (what, command, granted) in privileged_programs() {
         let bare = start_command(User::Nobody, &command[0], &command[1..]).wait();
@@ -156,7 +156,7 @@ fn privileged_file_is_refused_if_it_would_lose_them() {
 #[test]
 fn root_runs_set_user_id_files() {
     if !is_root() {
-        return skip("set-user-ID under root", "it takes root");
+        return skip("set-user-ID under root", "needs root");
     }
     let program = copy_of("id", "id-of-nobody");
     chown(&program, Some(65534), Some(65534)).unwrap();

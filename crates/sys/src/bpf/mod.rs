@@ -20,3 +20,14 @@ pub use attach_error::AttachError;
 pub use pin_dir::PinError;
 pub use sk_lookup::sk_lookup_programs;
 pub use socket_iter::LastDataReader;
+
+/// Skips a test whose programs cannot be loaded or attached here.
+#[cfg(test)]
+#[track_caller]
+fn skip_test(name: &str, why: &dyn std::fmt::Debug) {
+    if rustix::process::geteuid().is_root() {
+        sameport_skips::skip(name, &format!("no BPF programs: {why:?}"));
+    } else {
+        sameport_skips::skip(name, &format!("needs root: {why:?}"));
+    }
+}

@@ -1,6 +1,5 @@
 //! Fixtures of the socket tests: sockets of this process, treated as a worker's.
 
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::time::{Duration, Instant};
@@ -14,12 +13,6 @@ use crate::socket::worker_socket::WorkerSocket;
 
 /// The time limit of every wait.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Reports a skipped test with its reason. Fails in CI.
-pub(super) fn skip(test: &str, reason: &str) {
-    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} is skipped in CI: {reason}");
-}
 
 /// A duplicate of a socket.
 pub(super) fn duplicate(socket: impl AsFd) -> WorkerSocket {

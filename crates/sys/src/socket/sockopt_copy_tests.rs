@@ -6,7 +6,7 @@ use sameport_policy::classic_bpf::Instruction;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::*;
-use crate::socket::own_sockets::{duplicate, skip, tcp_info};
+use crate::socket::own_sockets::{duplicate, tcp_info};
 use crate::socket::raw_option::SockOpt;
 
 /// Values to try: at least one is valid for the option and is not its default.
@@ -183,7 +183,7 @@ fn accepted_connections_have_the_options() {
 fn options_of_mptcp_sockets_are_copied() {
     let mptcp = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP));
     let (Ok(new), Ok(held), Ok(plain)) = (mptcp(), mptcp(), mptcp()) else {
-        return skip("carrying-mptcp", "this kernel has no such sockets");
+        return sameport_skips::skip("carrying-mptcp", "this kernel has no such sockets");
     };
     held.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
     held.listen(5).unwrap();

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::*;
 use crate::serial::run_exclusive;
 use crate::socket::own_sockets::{
-    connecting, duplicate, listener, set_defer_accept, skip, tcp_info, until,
+    connecting, duplicate, listener, set_defer_accept, tcp_info, until,
 };
 
 /// The number of connections that each listener got. Closes the connections.
@@ -135,7 +135,7 @@ fn sockets_that_cannot_be_steered_are_errors() {
     assert!(duplicate(&alone).stop_steering().is_err());
 
     let Ok(mptcp) = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP)) else {
-        return skip("steering-mptcp", "this kernel has no such sockets");
+        return sameport_skips::skip("steering-mptcp", "this kernel has no such sockets");
     };
     mptcp.set_reuse_port(true).unwrap();
     mptcp.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -232,7 +232,7 @@ fn a_gate_has_the_properties_of_its_group() {
 fn a_gate_in_another_users_group_needs_cap_chown() {
     let _alone = run_exclusive();
     if !rustix::process::geteuid().is_root() {
-        return skip("gate-of-another-user", "needs root");
+        return sameport_skips::skip("gate-of-another-user", "needs root");
     }
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_port(true).unwrap();
