@@ -284,7 +284,7 @@ fn digits(text: &str) -> Option<u16> {
 }
 
 /// The text in quotes, escaped for terminals and shortened.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for (at, c) in text.chars().enumerate() {
         if at == QUOTED {

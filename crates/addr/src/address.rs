@@ -77,6 +77,12 @@ impl Address {
             && (!same_ip || (narrower_device && self.socket == wider.socket))
     }
 
+    /// The address with its protocol, for messages: `127.0.0.1:80/tcp`.
+    #[must_use]
+    pub fn labelled(&self) -> impl fmt::Display + use<'_> {
+        LabelledAddress(self)
+    }
+
     fn contains_ip_of(&self, other: &Self) -> bool {
         contains_ip(self.socket.ip(), self.v6only, other.socket.ip())
     }
@@ -96,6 +102,14 @@ impl fmt::Display for Address {
             (Some(device), SocketAddr::V6(v6)) => format!("[{}%{device}]:{}", v6.ip(), v6.port()),
         };
         f.pad(&text)
+    }
+}
+
+struct LabelledAddress<'a>(&'a Address);
+
+impl fmt::Display for LabelledAddress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}/{}", self.0, self.0.protocol))
     }
 }
 

@@ -4,6 +4,7 @@
 //! library `sameport` and all other crates share one parser.
 //!
 //! - [`AddrSpec`]: a host and a port as a user writes them, parsed strictly, not resolved.
+//! - [`PortSpec`]: an address with a protocol and a device, the notation of every verb.
 //! - [`Address`]: the address of a bound socket: protocol, IP address, port, device.
 //! - [`Protocol`]: TCP or UDP.
 
@@ -12,6 +13,7 @@
 mod addr_spec;
 mod address;
 mod overlap;
+mod port_spec;
 mod protocol;
 #[cfg(feature = "serde")]
 mod serialize;
@@ -19,6 +21,7 @@ mod serialize;
 pub use addr_spec::{AddrSpec, AddrSpecError, Host, parse_fixed_port, parse_port};
 pub use address::Address;
 pub use overlap::contains_ip;
+pub use port_spec::{PortSpec, PortSpecError, is_device};
 pub use protocol::Protocol;
 
 /// The source of [`Protocol`], which uses `core` only: the preload library is compiled from it.

@@ -5,8 +5,10 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use sameport_policy::addr::{AddrSpec, AddrSpecError};
+use sameport_policy::addr::{AddrSpec, PortSpec, PortSpecError, Protocol};
 use sameport_policy::launch;
+
+use crate::error::Failure;
 
 /// The exit codes of every verb, at the end of its help.
 pub(crate) const EXIT_CODES: &str = "\
@@ -38,12 +40,53 @@ Environment of a program with the library:
   Without any of these, the variables of bindp: BIND_ADDR, BIND_PORT, REUSE_ADDR=1, REUSE_PORT=1,
   IP_TRANSPARENT=1";
 
-/// Parses an address with a port other than 0.
-pub(crate) fn parse_fixed_address(text: &str) -> Result<AddrSpec, AddrSpecError> {
-    let spec: AddrSpec = text.parse()?;
-    match spec.port {
-        0 => Err(AddrSpecError::FixedPort(text.to_owned())),
-        _ => Ok(spec),
+/// Parses a port or an address, as every verb prints it, with a port other than 0.
+pub(crate) fn parse_fixed_port(text: &str) -> Result<PortSpec, PortSpecError> {
+    PortSpec::parse_fixed(text)
+}
+
+/// Parses the address of a TCP listener, with a port other than 0.
+///
+/// # Errors
+///
+/// A message that names the part that a TCP listener cannot have.
+pub(crate) fn parse_tcp_address(text: &str) -> Result<AddrSpec, String> {
+    let spec = PortSpec::parse_fixed(text).map_err(|error| error.to_string())?;
+    match (spec.protocol, spec.device) {
+        (Some(Protocol::Udp), _) => Err("TCP only: write no /udp".into()),
+        (_, Some(device)) => Err(format!("no interface can be named: leave out %{device}")),
+        _ => Ok(spec.addr),
+    }
+}
+
+/// The protocol that an address and an option name together; `None` if neither names one.
+///
+/// # Errors
+///
+/// Exit code 2 if they contradict each other.
+pub(crate) fn protocol_of(
+    spec: &PortSpec,
+    option: Option<Protocol>,
+) -> Result<Option<Protocol>, Failure> {
+    match (spec.protocol, option) {
+        (Some(named), Some(option)) if named != option => {
+            Err(Failure::usage(format!("--{option} contradicts {spec}"))
+                .hint("leave out one of the two"))
+        }
+        (named, option) => Ok(named.or(option)),
+    }
+}
+
+/// The address without its protocol.
+///
+/// # Errors
+///
+/// Exit code 2 if it names an interface, for a verb that binds to none.
+pub(crate) fn without_device(spec: PortSpec) -> Result<AddrSpec, Failure> {
+    match &spec.device {
+        Some(device) => Err(Failure::usage(format!("{spec} names an interface"))
+            .hint(format!("leave out %{device}: this verb binds to no interface"))),
+        None => Ok(spec.addr),
     }
 }
 
@@ -115,9 +158,35 @@ mod tests {
 
     #[test]
     fn port_0_is_not_fixed() {
-        assert!(parse_fixed_address("127.0.0.1:80").is_ok_and(|spec| spec.port == 80));
-        for text in ["0", ":0", "[::1]:0", "localhost"] {
-            assert!(parse_fixed_address(text).is_err(), "{text}");
+        assert!(parse_fixed_port("127.0.0.1:80").is_ok_and(|spec| spec.addr.port == 80));
+        for text in ["0", ":0", "[::1]:0", "localhost", "0/tcp"] {
+            assert!(parse_fixed_port(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_listener_has_tcp_and_no_interface() {
+        for text in ["80", "80/tcp", "[::1]:80/tcp"] {
+            assert!(parse_tcp_address(text).is_ok_and(|spec| spec.port == 80), "{text}");
+        }
+        for text in ["80/udp", "*%eth0:80", "0/tcp"] {
+            assert!(parse_tcp_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_protocol_is_named() {
+        let (tcp, udp) = (Some(Protocol::Tcp), Some(Protocol::Udp));
+        let cases = [
+            ("80", None, Some(None)),
+            ("80", udp, Some(udp)),
+            ("80/udp", None, Some(udp)),
+            ("80/udp", udp, Some(udp)),
+            ("80/tcp", udp, None),
+            ("80/udp", tcp, None),
+        ];
+        for (text, option, expected) in cases {
+            assert_eq!(protocol_of(&text.parse().unwrap(), option).ok(), expected, "{text}");
         }
     }
 

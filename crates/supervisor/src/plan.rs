@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use sameport_policy::addr::AddrSpec;
+use sameport_policy::addr::{AddrSpec, PortSpec};
 use sameport_policy::lifecycle::LifecycleSettings;
 use sameport_policy::lifecycle::QueueMode;
 use sameport_policy::model::name::RunName;
@@ -172,7 +172,7 @@ pub struct ReadyOptions {
     /// The check (`--ready`).
     pub check: ReadyCheck,
     /// Addresses that a worker must listen on before the check (`--expect`).
-    pub expect: Vec<AddrSpec>,
+    pub expect: Vec<PortSpec>,
 }
 
 /// A check of a worker. Every check requires that the worker listens on the addresses of

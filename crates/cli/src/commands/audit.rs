@@ -1,11 +1,15 @@
 //! `sameport audit`.
 
+use sameport_policy::addr::PortSpec;
+
+use crate::args::parse_fixed_port;
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
 Examples:
   sameport audit              every port of this machine
-  sameport audit 8443         one port
+  sameport audit 8443         one port; 8443/tcp: only TCP
+  sameport audit [::1]:8443   the findings about this address
   sameport audit --json       for programs
   sameport audit --watch      each change as a line of JSON";
 
@@ -23,9 +27,10 @@ Exits with 1 when there is a finding.";
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
-    /// Only this port
-    #[arg(value_parser = sameport_policy::addr::parse_fixed_port)]
-    port: Option<u16>,
+    /// Only this port, or the findings about this address, as `sameport` prints them: 8443, 8443/tcp,
+    /// 127.0.0.1:8443, [::1]:8443/tcp
+    #[arg(value_name = "PORT|ADDR", value_parser = parse_fixed_port)]
+    on: Option<PortSpec>,
     /// Print one line of JSON
     #[arg(long, conflicts_with = "watch")]
     json: bool,
@@ -42,7 +47,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use crate::operations::audit::{self, AuditRequest};
     use crate::output::{audit as output, stderr, stdout};
 
-    let request = AuditRequest { port: args.port };
+    let request = AuditRequest::new(args.on)?;
     if args.watch {
         return watch(&request);
     }
@@ -52,7 +57,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     } else {
         stdout::write(&output::text(&report.findings, SystemTime::now()))?;
         if report.findings.is_empty() {
-            stderr::print(&output::nothing(request.port));
+            stderr::print(&output::nothing(request.on()));
         }
         for unseen in &report.unseen {
             stderr::print(&output::unseen(unseen));

@@ -1,6 +1,7 @@
 //! `sameport guard`.
 
-use sameport_policy::guard::{AllowSpec, GuardPort};
+use sameport_policy::addr::PortSpec;
+use sameport_policy::guard::{AllowSpec, parse_guarded};
 
 use crate::error::VerbResult;
 
@@ -28,9 +29,9 @@ Exits with 1 also when --list finds that the kernel does not match the list.";
 #[command(group(clap::ArgGroup::new("what")
     .args(["port", "list", "log", "restore", "off_all"]).required(true)))]
 pub(crate) struct Args {
-    /// The port: 8443, 8443/tcp or 8443/udp
-    #[arg(value_name = "PORT")]
-    port: Option<GuardPort>,
+    /// The port: 8443, 8443/tcp or 8443/udp. An address stands for its port
+    #[arg(value_name = "PORT", value_parser = parse_guarded)]
+    port: Option<PortSpec>,
     /// Allow unit=NAME, uid=USER, exe=/PATH or cgroup=/PATH to bind it; can be repeated
     #[arg(long, value_name = "RULE", conflicts_with_all = ["list", "log", "restore", "off_all"])]
     allow: Vec<AllowSpec>,
@@ -64,13 +65,18 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
+    use sameport_policy::guard::GuardPort;
+
     use crate::error::guard_state_failure;
     use crate::operations::guard::{self, GuardRequest, GuardState};
     use crate::output::guard as output;
     use crate::output::{stderr, stdout};
 
     let say = |lines: Vec<String>| lines.iter().for_each(|line| stderr::print(line));
-    match args.port {
+    if let Some(note) = args.port.as_ref().and_then(output::every_address) {
+        stderr::print(&note);
+    }
+    match args.port.as_ref().map(GuardPort::from) {
         Some(port) if args.off => {
             let ended = guard::off(port)?;
             say(output::ended(&ended));

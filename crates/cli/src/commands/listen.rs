@@ -3,9 +3,9 @@
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
-use sameport_policy::addr::AddrSpec;
-use sameport_policy::model::Protocol;
+use sameport_policy::addr::{PortSpec, Protocol};
 
+use crate::args::{protocol_of, without_device};
 use crate::error::{Failure, VerbResult};
 use crate::operations::listen::{self, ListenRequest};
 use crate::output::{listen as output, stdout};
@@ -14,17 +14,17 @@ const EXAMPLES: &str = "\
 Examples:
   sameport listen 8080                    every address, IPv4 and IPv6; start it twice
   sameport listen 127.0.0.1:8080 --exclusive
-  sameport listen :5353 --udp --count 10  end after ten datagrams
+  sameport listen 5353/udp --count 10     end after ten datagrams
   sameport listen localhost:0 --json      on a free port, for programs";
 
 /// Listen on an address and print each connection
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The address: 8080, :8080, 127.0.0.1:8080, [::1]:8080, localhost:8080; port 0 picks a free one
+    /// The address: 8080, 8080/udp, 127.0.0.1:8080, [::1]:8080, localhost:8080; port 0 picks a free one
     #[arg(value_name = "ADDR")]
-    address: AddrSpec,
-    /// Receive datagrams instead of connections
+    address: PortSpec,
+    /// Receive datagrams instead of connections, as ADDR/udp
     #[arg(long)]
     udp: bool,
     /// Let no other socket share the address, not even root's (limits: docs/security.md)
@@ -39,8 +39,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> VerbResult {
-    let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
-    let request = ListenRequest { address: args.address, protocol, exclusive: args.exclusive };
+    let protocol = protocol_of(&args.address, args.udp.then_some(Protocol::Udp))?;
+    let protocol = protocol.unwrap_or(Protocol::Tcp);
+    let address = without_device(args.address)?;
+    let request = ListenRequest { address, protocol, exclusive: args.exclusive };
     let opened = listen::open(&request).map_err(|error| open_failure(&request, &error))?;
     for address in opened.addresses().map_err(StopReason::from).map_err(StopReason::failure)? {
         stdout::write(&output::listening(&address, request.exclusive, args.json))?;

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use sameport_policy::addr::{AddrSpec, Host};
+use sameport_policy::addr::{PortSpec, Protocol};
 use sameport_policy::model::netns::NetnsSpec;
 
-use crate::args::parse_fixed_address;
+use crate::args::{parse_fixed_port, protocol_of};
 use crate::error::VerbResult;
 use crate::operations::list::{self, ListRequest, Listing, Nameless};
 
@@ -17,6 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   sameport ls                     every TCP and UDP socket on a port
   sameport ls 8080                the sockets on port 8080
+  sameport ls 8080/tcp            only TCP, as --tcp
   sameport ls 127.0.0.1:8080      the sockets that take traffic for this address, wildcards too
   sameport ls -l 8080             with options and command lines
   sameport ls --netns blue        in another network namespace
@@ -42,9 +43,10 @@ Exits with 1 when no socket is on the port or address.";
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
-    /// Only this port, or the sockets that take traffic for this address
-    #[arg(value_name = "PORT|ADDR", value_parser = parse_fixed_address)]
-    on: Option<AddrSpec>,
+    /// Only this port, or the sockets that take traffic for this address, as `sameport` prints them:
+    /// 8080, 8080/udp, 127.0.0.1:8080, [::1]:8080/tcp, *%eth0:8080
+    #[arg(value_name = "PORT|ADDR", value_parser = parse_fixed_port)]
+    on: Option<PortSpec>,
     /// Only TCP
     #[arg(long, conflicts_with = "udp")]
     tcp: bool,
@@ -69,10 +71,15 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> VerbResult {
-    let both = !args.tcp && !args.udp;
+    let option = match (args.tcp, args.udp) {
+        (true, _) => Some(Protocol::Tcp),
+        (_, true) => Some(Protocol::Udp),
+        (false, false) => None,
+    };
+    let protocol = args.on.as_ref().map_or(Ok(option), |on| protocol_of(on, option))?;
     let request = ListRequest {
-        tcp: args.tcp || both,
-        udp: args.udp || both,
+        tcp: protocol != Some(Protocol::Udp),
+        udp: protocol != Some(Protocol::Tcp),
         on: args.on,
         all: args.all,
         details: args.wide || args.json,
@@ -154,9 +161,9 @@ fn no_sockets(request: &ListRequest) -> String {
     };
     match &request.on {
         None => format!("no socket is on any {protocol}port"),
-        Some(AddrSpec { host: Host::Any, port }) => {
-            format!("no socket is on {protocol}port {port}")
+        Some(on) if on.is_port() => format!("no socket is on {protocol}port {}", on.addr.port),
+        Some(on) => {
+            format!("no socket is on {protocol}{}", PortSpec { protocol: None, ..on.clone() })
         }
-        Some(address) => format!("no socket is on {protocol}{address}"),
     }
 }

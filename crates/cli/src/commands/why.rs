@@ -1,15 +1,15 @@
 //! `sameport why`.
 
-use sameport_policy::addr::AddrSpec;
+use sameport_policy::addr::{PortSpec, Protocol, is_device};
 
-use crate::args::parse_fixed_address;
-use crate::error::VerbResult;
+use crate::args::{parse_fixed_port, protocol_of};
+use crate::error::{Failure, VerbResult};
 
 const EXAMPLES: &str = "\
 Examples:
   sameport why 8080                     whether a server could bind port 8080, and if not, why not
   sameport why 127.0.0.1:8080           on this address
-  sameport why --udp 5353 --reuse-port  a UDP socket with SO_REUSEPORT
+  sameport why 5353/udp --reuse-port    a UDP socket with SO_REUSEPORT
   sudo sameport why 80 --user www-data  for another user";
 
 const AFTER: &str = "\
@@ -24,10 +24,10 @@ Exits with 0 when the address can be bound, 1 when it cannot, 3 when that is unc
 #[derive(clap::Args)]
 #[command(before_help = EXAMPLES, after_help = AFTER)]
 pub(crate) struct Args {
-    /// The address: 8080, 127.0.0.1:8080, [::1]:8080, localhost:8080
-    #[arg(value_name = "ADDR", value_parser = parse_fixed_address)]
-    address: AddrSpec,
-    /// For a UDP socket
+    /// The address: 8080, 8080/udp, 127.0.0.1:8080, [::1]:8080, localhost:8080, *%eth0:8080
+    #[arg(value_name = "ADDR", value_parser = parse_fixed_port)]
+    address: PortSpec,
+    /// For a UDP socket, as ADDR/udp
     #[arg(long)]
     udp: bool,
     /// For a socket with SO_REUSEPORT
@@ -54,35 +54,45 @@ pub(crate) struct Args {
 }
 
 /// Parses the name of an interface.
-fn device(text: &str) -> Result<String, String> {
-    /// IFNAMSIZ - 1.
-    const LIMIT: usize = 15;
-    let is_forbidden = |c: char| c == '/' || c == ':' || c.is_whitespace();
-    if text.is_empty() || text.len() > LIMIT || text.contains(is_forbidden) {
-        return Err(format!(
-            "an interface's name has 1 to {LIMIT} bytes, without `/`, `:` and space"
-        ));
+fn device(text: &str) -> Result<String, &'static str> {
+    match is_device(text) {
+        true => Ok(text.to_owned()),
+        false => Err("an interface's name has 1 to 15 bytes, without `/`, `:` and space"),
     }
-    Ok(text.to_owned())
+}
+
+/// The interface that the address or `--device` names.
+fn device_of(spec: &PortSpec, option: Option<String>) -> Result<Option<String>, Failure> {
+    match (&spec.device, option) {
+        (Some(named), Some(option)) if *named != option => {
+            Err(Failure::usage(format!("--device {option} contradicts {spec}"))
+                .hint("leave out one of the two"))
+        }
+        (named, option) => Ok(named.clone().or(option)),
+    }
 }
 
 #[cfg(target_os = "linux")]
 pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
-    use sameport_policy::model::Protocol;
-
     use crate::operations::why::{WhyRequest, ask};
     use crate::output::{stdout, why};
 
-    let protocol = if args.udp { Protocol::Udp } else { Protocol::Tcp };
+    let protocol = protocol_of(&args.address, args.udp.then_some(Protocol::Udp))?;
+    let protocol = protocol.unwrap_or(Protocol::Tcp);
+    let is_tcp = protocol == Protocol::Tcp;
+    if args.no_reuse_address && !is_tcp {
+        return Err(Failure::usage(format!("--no-reuse-address contradicts {}", args.address))
+            .hint("UDP sockets lack SO_REUSEADDR by default"));
+    }
     let request = WhyRequest {
-        address: args.address,
+        device: device_of(&args.address, args.device)?,
+        address: args.address.addr,
         protocol,
         reuse_port: args.reuse_port,
-        reuse_address: args.reuse_address || (!args.udp && !args.no_reuse_address),
+        reuse_address: args.reuse_address || (is_tcp && !args.no_reuse_address),
         v6only: args.v6only,
-        device: args.device,
         user: args.user,
     };
     let answers = ask(&request)?;

@@ -10,6 +10,7 @@ use sameport_sys::inspect::InspectError;
 
 use super::{DOCTOR, ExitKind, Failure, contradicting_maps, unresolved};
 use crate::operations::attach::Error as AttachmentError;
+use crate::operations::audit::Error as AuditError;
 use crate::operations::guard::{Error as GuardError, GuardEffect, GuardState, PortHolder};
 use crate::operations::why::Error as WhyError;
 use crate::output::text::{printable, quotable, shorten};
@@ -20,6 +21,15 @@ const PRIVILEGE: &str = "this needs root, or CAP_BPF and CAP_NET_ADMIN";
 impl From<InspectError> for Failure {
     fn from(error: InspectError) -> Self {
         Self::unsupported(format!("could not look: {error}")).hint(DOCTOR)
+    }
+}
+
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Name { name, source } => unresolved(&name, &source),
+            AuditError::Look(error) => error.into(),
+        }
     }
 }
 

@@ -6,10 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use sameport_policy::addr::{AddrSpec, Host};
+use sameport_policy::addr::{Host, PortSpec};
 use sameport_policy::model::group_by_address;
 use sameport_policy::model::netns::NetnsSpec;
 use sameport_policy::model::{Address, Group, Member, SocketState};
+#[cfg(target_os = "linux")]
+use sameport_sys::netns::local_addresses::device_index;
 #[cfg(target_os = "linux")]
 use sameport_sys::socket::resolve_host;
 
@@ -19,7 +21,7 @@ pub(crate) struct ListRequest {
     pub(crate) tcp: bool,
     pub(crate) udp: bool,
     /// Only the sockets on this port, or those that take traffic for this address.
-    pub(crate) on: Option<AddrSpec>,
+    pub(crate) on: Option<PortSpec>,
     /// Connected sockets too.
     pub(crate) all: bool,
     /// With the details of the processes.
@@ -135,10 +137,16 @@ fn list_on(request: &ListRequest, ips: Option<&[IpAddr]>) -> Result<Listing, Err
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let Inspection { members, complete, bound, iterated } = look(request, request.all)?;
     let mut groups = group_by_address(members);
-    let port = request.on.as_ref().map(|wanted| wanted.port);
-    let is_asked_for = |address: &Address| match (ips, port) {
-        (Some(ips), Some(port)) => ips.iter().any(|ip| takes(address, SocketAddr::new(*ip, port))),
-        _ => true,
+    let port = request.on.as_ref().map(|wanted| wanted.addr.port);
+    let device = request.on.as_ref().and_then(|wanted| wanted.device.as_deref());
+    let is_asked_for = |address: &Address| {
+        let has_ip = match (ips, port) {
+            (Some(ips), Some(port)) => {
+                ips.iter().any(|ip| takes(address, SocketAddr::new(*ip, port)))
+            }
+            _ => true,
+        };
+        has_ip && device.is_none_or(|device| is_on(address, device))
     };
     groups.retain(|group| is_asked_for(&group.address));
     let connected = groups.is_empty()
@@ -162,12 +170,26 @@ fn takes(theirs: &Address, address: SocketAddr) -> bool {
     theirs.overlaps(&Address::new(theirs.protocol, address))
 }
 
+/// Whether the socket can receive packets of this interface. `device` is its name, or, for a
+/// link-local address, the number of the scope.
+fn is_on(address: &Address, device: &str) -> bool {
+    match (&address.device, address.socket) {
+        (Some(own), _) if own == device => true,
+        (None, SocketAddr::V6(v6)) if v6.scope_id() != 0 => {
+            v6.scope_id().to_string() == device || device_index(device) == Some(v6.scope_id())
+        }
+        (None, _) => true,
+        (Some(_), SocketAddr::V6(v6)) => v6.scope_id() != 0 && v6.scope_id().to_string() == device,
+        (Some(_), SocketAddr::V4(_)) => false,
+    }
+}
+
 /// The IP addresses to compare; `None` for all.
-fn ips(wanted: &AddrSpec) -> Result<Option<Vec<IpAddr>>, Error> {
-    match &wanted.host {
+fn ips(wanted: &PortSpec) -> Result<Option<Vec<IpAddr>>, Error> {
+    match &wanted.addr.host {
         Host::Any => Ok(None),
         Host::Ip(ip) => Ok(Some(vec![*ip])),
-        Host::Name(name) => resolve_host(name, wanted.port)
+        Host::Name(name) => resolve_host(name, wanted.addr.port)
             .map(|addresses| Some(addresses.into_iter().map(|address| address.ip()).collect()))
             .map_err(|source| Error::Name { name: name.clone(), source }),
     }
@@ -190,7 +212,7 @@ fn look(request: &ListRequest, connected: bool) -> Result<Inspection, Error> {
     let query = SocketQuery {
         tcp: request.tcp,
         udp: request.udp,
-        port: request.on.as_ref().map(|wanted| wanted.port),
+        port: request.on.as_ref().map(|wanted| wanted.addr.port),
         states: if connected { StateFilter::Every } else { StateFilter::Unconnected },
         details: request.details,
         cgroups: true,
@@ -234,6 +256,11 @@ fn is_root() -> bool {
 #[cfg(not(target_os = "linux"))]
 fn is_root() -> bool {
     false
+}
+
+#[cfg(not(target_os = "linux"))]
+fn device_index(_name: &str) -> Option<u32> {
+    None
 }
 
 #[cfg(not(target_os = "linux"))]

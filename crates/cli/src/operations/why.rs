@@ -121,6 +121,7 @@ pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
     if let Some(ip) = ips.iter().find(|ip| request.v6only && ip.is_ipv4()) {
         return Err(Error::V6onlyOfIpv4(*ip));
     }
+    let request = &WhyRequest { device: device(request), ..request.clone() };
     let query =
         SocketQuery::only(request.protocol).on(request.address.port).in_states(StateFilter::Every);
     let snapshot = inspect::list_sockets(&query.with_details()).map_err(failed)?;
@@ -139,6 +140,13 @@ pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
     let runs = named_runs(&sockets);
     let facts = WhyFacts { sockets, others, runs, bound: snapshot.bound };
     ips.into_iter().map(|ip| answer(request, uid, ip, &facts)).collect()
+}
+
+/// The requested interface by its name. A listed link-local address has the number of its scope.
+fn device(request: &WhyRequest) -> Option<String> {
+    let device = request.device.clone()?;
+    let named = device.parse().ok().filter(|_| !local_addresses::has_device(&device));
+    named.and_then(local_addresses::device_name).or(Some(device))
 }
 
 fn user_id(user: &str) -> Result<u32, Error> {

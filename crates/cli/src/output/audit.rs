@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use sameport_policy::addr::PortSpec;
 use sameport_policy::audit::{Finding, FindingKind, Fix, GuardAllow, Party};
 use sameport_policy::model::is_private_uid;
 use sameport_policy::model::{Process, ProcessDetails};
@@ -189,10 +190,11 @@ fn allowed(allow: &GuardAllow) -> String {
 }
 
 /// The line for a report without findings.
-pub(crate) fn nothing(port: Option<u16>) -> String {
-    match port {
+pub(crate) fn nothing(on: Option<&PortSpec>) -> String {
+    match on {
         None => "nothing was found".to_owned(),
-        Some(port) => format!("nothing was found on port {port}"),
+        Some(on) if on.is_port() => format!("nothing was found on port {on}"),
+        Some(on) => format!("nothing was found on {on}"),
     }
 }
 

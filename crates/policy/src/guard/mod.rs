@@ -11,7 +11,7 @@ mod tests;
 use sameport_addr::Protocol;
 
 pub use limits::{MAX_CGROUP_DEPTH, MAX_CGROUP_NAME};
-pub use spec::{AllowSpec, GuardPort, cgroup_path};
+pub use spec::{AllowSpec, GuardPort, cgroup_path, parse_guarded};
 
 /// The guard of one port: for one protocol, every address, one network namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]

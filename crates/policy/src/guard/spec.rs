@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sameport_addr::{Protocol, parse_fixed_port};
+use sameport_addr::{PortSpec, Protocol};
 
 use super::limits::{MAX_CGROUP_DEPTH, MAX_CGROUP_NAME};
 
@@ -28,21 +28,22 @@ impl GuardPort {
     }
 }
 
-impl FromStr for GuardPort {
-    type Err = String;
+/// Parses the port to guard: a port, or an address, as every verb prints it.
+///
+/// # Errors
+///
+/// A message with the expected form.
+pub fn parse_guarded(text: &str) -> Result<PortSpec, String> {
+    if ["all", "any", "*", "0"].contains(&text.split('/').next().unwrap_or_default()) {
+        return Err("a guard is for one port: give its number, 1 to 65535".to_owned());
+    }
+    PortSpec::parse_fixed(text).map_err(|error| error.to_string())
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (number, protocol) = match text.split_once('/') {
-            None => (text, None),
-            Some((number, "tcp")) => (number, Some(Protocol::Tcp)),
-            Some((number, "udp")) => (number, Some(Protocol::Udp)),
-            Some(_) => return Err("after the port: /tcp, /udp or nothing for both".to_owned()),
-        };
-        if ["all", "any", "*", "0"].contains(&number) {
-            return Err("a guard is for one port: give its number, 1 to 65535".to_owned());
-        }
-        let number = parse_fixed_port(number).map_err(|error| error.to_string())?;
-        Ok(Self { number, protocol })
+/// A guard is for every address and device of a port.
+impl From<&PortSpec> for GuardPort {
+    fn from(spec: &PortSpec) -> Self {
+        Self { number: spec.addr.port, protocol: spec.protocol }
     }
 }
 

@@ -76,13 +76,13 @@ fn paths_share_nodes() {
 
 #[test]
 fn ports_are_parsed_strictly() {
-    let read = |text: &str| text.parse::<GuardPort>();
+    let read = |text: &str| parse_guarded(text).map(|spec| GuardPort::from(&spec));
     assert_eq!(read("8443"), Ok(GuardPort { number: 8443, protocol: None }));
     assert_eq!(read("53/udp"), Ok(GuardPort { number: 53, protocol: Some(Protocol::Udp) }));
     assert_eq!(read("53/tcp").unwrap().to_string(), "53/tcp");
-    for wrong in
-        ["", "0", "all", "*", "0/tcp", "65536", "80/sctp", "80/", "/tcp", "+80", "127.0.0.1:80"]
-    {
+    assert_eq!(read("127.0.0.1:53/tcp").unwrap().to_string(), "53/tcp");
+    assert_eq!(read("*:53").unwrap().to_string(), "53");
+    for wrong in ["", "0", "all", "*", "0/tcp", "65536", "80/sctp", "80/", "/tcp", "+80"] {
         assert!(read(wrong).is_err(), "{wrong}");
     }
     assert_eq!(read("0"), Err("a guard is for one port: give its number, 1 to 65535".to_owned()));

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::addr::{AddrSpec, Host};
+use crate::addr::{Host, PortSpec};
 use crate::model::Address;
 
 /// Without a new listener for this long, an unknown worker listens on all of its addresses.
@@ -22,7 +22,7 @@ const LONG_QUIET: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy)]
 pub struct FirstStartFacts<'a> {
     /// The addresses that the user named (`--expect`).
-    pub expect: &'a [AddrSpec],
+    pub expect: &'a [PortSpec],
     /// Whether the lifecycle knows the addresses, those of its predecessor.
     pub has_predecessor: bool,
     /// The addresses of the same worker in the last run; empty if unknown. As in
@@ -49,7 +49,7 @@ impl FirstStartFacts<'_> {
     /// Decides.
     #[must_use]
     pub fn verdict(&self) -> FirstStartVerdict {
-        let is_missing = |spec: &&AddrSpec| !self.listening.iter().any(|it| serves(it, spec));
+        let is_missing = |spec: &&PortSpec| !self.listening.iter().any(|it| serves(it, spec));
         let missing: Vec<String> = self.expect.iter().filter(is_missing).map(name).collect();
         if !missing.is_empty() {
             return FirstStartVerdict::Missing(missing);
@@ -77,25 +77,26 @@ pub fn listen_key(address: &Address) -> String {
 }
 
 /// Whether clients of `spec` reach this listener. A host name is not resolved here, and matches none.
-fn serves(listener: &Address, spec: &AddrSpec) -> bool {
+fn serves(listener: &Address, spec: &PortSpec) -> bool {
     let serves_ip = |ip: IpAddr| {
-        let wanted = Address::new(listener.protocol, (ip, spec.port).into());
+        let wanted = Address::new(listener.protocol, (ip, spec.addr.port).into());
         let listener = Address { device: None, ..listener.clone() };
         ip == listener.socket.ip() || wanted.is_within(&listener)
     };
-    listener.port() == spec.port
-        && match &spec.host {
+    listener.port() == spec.addr.port
+        && spec.protocol.is_none_or(|protocol| protocol == listener.protocol)
+        && match &spec.addr.host {
             Host::Any => true,
             Host::Ip(ip) => serves_ip(*ip),
             Host::Name(_) => false,
         }
 }
 
-/// `8080`, `127.0.0.1:8080`.
-fn name(spec: &AddrSpec) -> String {
-    match spec.host {
-        Host::Any => format!("port {}", spec.port),
-        _ => spec.to_string(),
+/// `port 8080`, `127.0.0.1:8080/tcp`.
+fn name(spec: &PortSpec) -> String {
+    match spec.is_port() {
+        true => format!("port {spec}"),
+        false => spec.to_string(),
     }
 }
 
@@ -115,7 +116,7 @@ mod tests {
         listening: &[&str],
         quiet_for: u64,
     ) -> FirstStartVerdict {
-        let expect: Vec<AddrSpec> = expect.iter().map(|text| text.parse().unwrap()).collect();
+        let expect: Vec<PortSpec> = expect.iter().map(|text| text.parse().unwrap()).collect();
         FirstStartFacts {
             expect: &expect,
             has_predecessor: false,
@@ -152,6 +153,8 @@ mod tests {
             (&["0.0.0.0:2"], &[], &[two], 0, Complete),
             (&["0.0.0.0:1"], &[], &[one], 0, missing(&["0.0.0.0:1"])),
             (&["127.0.0.1:3"], &[], &["[::]:3"], 0, Complete),
+            (&["1/tcp"], &[], &[one], 0, Complete),
+            (&["1/udp"], &[], &[one], 0, missing(&["port 1/udp"])),
         ] {
             let facts = (expect, last_run, listening, quiet_for);
             assert_eq!(verdict(expect, last_run, listening, quiet_for), expected, "{facts:?}");

@@ -12,7 +12,7 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
-use sameport_policy::addr::AddrSpec;
+use sameport_policy::addr::PortSpec;
 use sameport_policy::bind::each;
 use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::exit::Exit;
@@ -55,7 +55,7 @@ pub(crate) enum ReadinessEvent {
 pub(crate) struct Readiness {
     check: ReadyCheck,
     /// The addresses that every worker must listen on.
-    expect: Vec<AddrSpec>,
+    expect: Vec<PortSpec>,
     /// The addresses of each worker in the last run.
     last_run: BTreeMap<u16, BTreeSet<String>>,
     probes: BTreeMap<InstanceId, JoinHandle<()>>,
@@ -131,7 +131,7 @@ impl Readiness {
         let CheckedWorker { start, ordinal, .. } = worker;
         let own_port = |port: &mut u16| *port = each::own_port(each, *port, ordinal);
         let (mut check, mut expect) = (self.check.clone(), self.expect.clone());
-        expect.iter_mut().for_each(|spec| own_port(&mut spec.port));
+        expect.iter_mut().for_each(|spec| own_port(&mut spec.addr.port));
         if let ReadyCheck::Http(HttpTarget { port: Some(port), .. }) = &mut check {
             own_port(port);
         }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::pin::pin;
 use std::time::Duration;
 
-use sameport_policy::addr::AddrSpec;
+use sameport_policy::addr::PortSpec;
 use sameport_policy::lifecycle::NotReady;
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::model::{Address, Protocol};
@@ -28,7 +28,7 @@ const LISTENERS: Duration = Duration::from_millis(10);
 pub(super) struct ReadinessProbe {
     pub(super) worker: CheckedWorker,
     pub(super) check: ReadyCheck,
-    pub(super) expect: Vec<AddrSpec>,
+    pub(super) expect: Vec<PortSpec>,
     /// The addresses of the same worker in the last run, as the lifecycle knows them.
     pub(super) last_run: BTreeSet<String>,
     pub(super) pool: SocketPool,

@@ -37,10 +37,27 @@ pub fn is_local(ip: IpAddr, device: Option<&str>) -> io::Result<bool> {
 /// Whether this network namespace has an interface of this name (`SIOCGIFINDEX`, `netdevice(7)`).
 #[must_use]
 pub fn has_device(name: &str) -> bool {
+    device_index(name).is_some()
+}
+
+/// The number of the interface with this name in this network namespace (`SIOCGIFINDEX`,
+/// `netdevice(7)`).
+#[must_use]
+pub fn device_index(name: &str) -> Option<u32> {
     let (family, kind) = (AddressFamily::UNIX, SocketType::DGRAM);
     rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)
         .and_then(|socket| rustix::net::netdevice::name_to_index(socket, name))
-        .is_ok()
+        .ok()
+}
+
+/// The name of the interface with this number in this network namespace (`SIOCGIFNAME`,
+/// `netdevice(7)`).
+#[must_use]
+pub fn device_name(index: u32) -> Option<String> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::DGRAM);
+    rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)
+        .and_then(|socket| rustix::net::netdevice::index_to_name(socket, index))
+        .ok()
 }
 
 /// Whether IPv6 sockets can be opened. Opens one, because `/proc` may be hidden.

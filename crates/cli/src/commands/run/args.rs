@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sameport_policy::addr::{AddrSpec, Host};
+use sameport_policy::addr::{AddrSpec, Host, PortSpec};
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
 use sameport_policy::launch::UserSpec;
@@ -13,7 +13,9 @@ use sameport_policy::model::name::RunName;
 use sameport_policy::readiness::HttpTarget;
 
 use super::drain_args::DrainArgs;
-use crate::args::{parse_copies, parse_duration, parse_fixed_address, variable_parser};
+use crate::args::{
+    parse_copies, parse_duration, parse_fixed_port, parse_tcp_address, variable_parser,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -147,7 +149,7 @@ pub(super) struct NamedArgs {
     /// Listen here from the start and pass the socket to every worker, as systemd does (LISTEN_FDS):
     /// 8080, 127.0.0.1:8080, [::1]:8080, localhost:8080; can be repeated
     #[arg(long, value_name = "ADDR", requires = "name", conflicts_with = "no_hold",
-          value_parser = parse_fixed_address)]
+          value_parser = parse_tcp_address)]
     pub(super) listen: Vec<AddrSpec>,
     /// Close listening sockets with their worker
     #[arg(long, requires = "name")]
@@ -171,13 +173,16 @@ pub(super) struct KeepingArgs {
     /// A worker is ready only when it listens on this port, or on this address and port; can be
     /// repeated [default: the addresses of the last run, or those that it opens within 200 ms]
     #[arg(long, value_name = "PORT", requires = "name", value_parser = expected)]
-    pub(super) expect: Vec<AddrSpec>,
+    pub(super) expect: Vec<PortSpec>,
 }
 
-fn expected(text: &str) -> Result<AddrSpec, String> {
-    let spec = parse_fixed_address(text).map_err(|error| error.to_string())?;
-    match spec.host {
-        Host::Name(_) => Err("write PORT, IP:PORT or [IPV6]:PORT: a name is not resolved".into()),
+fn expected(text: &str) -> Result<PortSpec, String> {
+    let spec = parse_fixed_port(text).map_err(|error| error.to_string())?;
+    match (&spec.addr.host, &spec.device) {
+        (_, Some(device)) => Err(format!("an interface does not matter: leave out %{device}")),
+        (Host::Name(_), _) => {
+            Err("write PORT, IP:PORT or [IPV6]:PORT: a name is not resolved".into())
+        }
         _ => Ok(spec),
     }
 }

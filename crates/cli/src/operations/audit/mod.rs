@@ -3,26 +3,110 @@
 pub(crate) mod watch;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use sameport_policy::addr::{Host, PortSpec};
 use sameport_policy::audit::{AuditFacts, Finding, ProgramEvidence, Redirection, audit};
 use sameport_policy::membership::run_line::RunLine;
-use sameport_policy::model::Member;
+use sameport_policy::model::{Address, Member, Protocol};
 use sameport_sys::Errno;
 use sameport_sys::bpf;
 use sameport_sys::inspect;
 use sameport_sys::inspect::{Snapshot, SocketQuery, StateFilter};
 use sameport_sys::proc;
+use sameport_sys::socket::resolve_host;
 
 /// A finding can be transient: a server between `bind` and `listen`, a process between `fork` and `exec`.
 /// It is reported if it is still there after this time.
 const TRANSIENT: Duration = Duration::from_millis(200);
 
-/// The options of `audit`.
-#[derive(Debug, Clone, Copy)]
+/// The part of the machine that `audit` examines.
+#[derive(Debug, Clone)]
 pub(crate) struct AuditRequest {
-    /// One port, or all.
-    pub(crate) port: Option<u16>,
+    /// One port or address, or all.
+    on: Option<PortSpec>,
+    /// The IP addresses of `on`; `None` for all.
+    ips: Option<Vec<IpAddr>>,
+}
+
+/// The reason why there is no report.
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The name has no address.
+    Name { name: String, source: io::Error },
+    /// The sockets could not be listed.
+    Look(inspect::InspectError),
+}
+
+impl From<inspect::InspectError> for Error {
+    fn from(error: inspect::InspectError) -> Self {
+        Self::Look(error)
+    }
+}
+
+impl AuditRequest {
+    /// Resolves the host of `on`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Name`].
+    pub(crate) fn new(on: Option<PortSpec>) -> Result<Self, Error> {
+        let ips = match on.as_ref().map(|on| &on.addr.host) {
+            None | Some(Host::Any) => None,
+            Some(Host::Ip(ip)) => Some(vec![*ip]),
+            Some(Host::Name(name)) => {
+                let port = on.as_ref().map_or(0, |on| on.addr.port);
+                let found = resolve_host(name, port);
+                let found = found.map_err(|source| Error::Name { name: name.clone(), source })?;
+                Some(found.into_iter().map(|address| address.ip()).collect())
+            }
+        };
+        Ok(Self { on, ips })
+    }
+
+    pub(crate) fn on(&self) -> Option<&PortSpec> {
+        self.on.as_ref()
+    }
+
+    pub(crate) fn port(&self) -> Option<u16> {
+        self.on.as_ref().map(|on| on.addr.port)
+    }
+
+    /// Whether the report includes this address.
+    pub(crate) fn includes(&self, address: &Address) -> bool {
+        let Some(on) = &self.on else { return true };
+        let has_ip = |ip: &IpAddr| {
+            let wanted = Address { device: on.device.clone(), ..address.clone() };
+            let socket = SocketAddr::new(*ip, on.addr.port);
+            address.overlaps(&Address { socket, v6only: false, ..wanted })
+        };
+        address.port() == on.addr.port
+            && on.protocol.is_none_or(|protocol| protocol == address.protocol)
+            && match &self.ips {
+                Some(ips) => ips.iter().any(has_ip),
+                None => {
+                    on.device.is_none() || address.device.is_none() || address.device == on.device
+                }
+            }
+    }
+
+    /// Whether the report includes this finding: one about the whole machine, or about an address.
+    fn includes_finding(&self, finding: &Finding) -> bool {
+        let parties = || [&finding.intruder, &finding.owner].into_iter().flatten();
+        let protocol = self.on.as_ref().and_then(|on| on.protocol);
+        let is_of = |found: Protocol| protocol.is_none_or(|protocol| protocol == found);
+        finding.port.is_none_or(|(found, _)| is_of(found))
+            && (parties().next().is_none() || parties().any(|party| self.includes(&party.address)))
+    }
+
+    /// The findings in these facts that the report includes.
+    fn findings(&self, facts: &AuditFacts) -> Vec<Finding> {
+        let mut findings = audit(facts);
+        findings.retain(|finding| self.includes_finding(finding));
+        findings
+    }
 }
 
 /// The findings, and the parts of the machine that could not be inspected.
@@ -54,15 +138,15 @@ pub(crate) enum Unseen {
 /// # Errors
 ///
 /// When the sockets could not be listed.
-pub(crate) fn report(request: &AuditRequest) -> Result<AuditReport, inspect::InspectError> {
+pub(crate) fn report(request: &AuditRequest) -> Result<AuditReport, Error> {
     let (facts, mut unseen) = facts(request)?;
-    let mut findings = audit(&facts);
+    let mut findings = request.findings(&facts);
     if !findings.is_empty() {
         std::thread::sleep(TRANSIENT);
         let (facts, now_unseen) = self::facts(request)?;
         unseen = now_unseen;
         let before = std::mem::take(&mut findings);
-        findings = audit(&facts);
+        findings = request.findings(&facts);
         findings.retain(|finding| before.iter().any(|earlier| earlier.is_same(finding)));
     }
     Ok(AuditReport { findings, unseen })
@@ -70,8 +154,8 @@ pub(crate) fn report(request: &AuditRequest) -> Result<AuditReport, inspect::Ins
 
 fn facts(request: &AuditRequest) -> Result<(AuditFacts, Vec<Unseen>), inspect::InspectError> {
     // On all ports together, connections are many and no evidence.
-    let states = if request.port.is_some() { StateFilter::Every } else { StateFilter::Unconnected };
-    let query = SocketQuery { port: request.port, ..SocketQuery::everything() };
+    let states = if request.on.is_some() { StateFilter::Every } else { StateFilter::Unconnected };
+    let query = SocketQuery { port: request.port(), ..SocketQuery::everything() };
     let seen = inspect::list_sockets(&query.in_states(states).with_details())?;
     let lookups = bpf::sk_lookup_programs();
     let unseen = unseen(&seen, lookups.as_ref().err().copied());
@@ -80,7 +164,7 @@ fn facts(request: &AuditRequest) -> Result<(AuditFacts, Vec<Unseen>), inspect::I
         evidence: traces(&seen.members),
         members: seen.members,
         kernel: proc::kernel_settings(),
-        port: request.port,
+        port: request.port(),
         redirections: redirections.map(|program| Redirection { program }).collect(),
     };
     Ok((facts, unseen))

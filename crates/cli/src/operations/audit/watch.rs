@@ -5,12 +5,12 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use sameport_policy::audit::{Finding, Party, TakeoverTracker, audit, parties};
+use sameport_policy::audit::{Finding, Party, TakeoverTracker, parties};
 use sameport_policy::model::{Address, Socket, SocketState};
 use sameport_sys::inspect;
 use sameport_sys::inspect::{SocketQuery, StateFilter};
 
-use super::{AuditRequest, facts};
+use super::{AuditRequest, Error, facts};
 
 /// The interval of listing the sockets, which takes a few milliseconds for thousands.
 const SOCKETS_INTERVAL: Duration = Duration::from_millis(250);
@@ -45,7 +45,7 @@ pub(crate) enum PortChange {
 pub(crate) fn watch(
     request: &AuditRequest,
     report: &mut dyn FnMut(Option<PortChange>) -> ControlFlow<io::Result<()>>,
-) -> Result<io::Result<()>, inspect::InspectError> {
+) -> Result<io::Result<()>, Error> {
     let mut state = AuditState::default();
     state.inspect(request)?;
     state.changes.clear();
@@ -74,9 +74,10 @@ type SocketKeys = BTreeSet<(u64, Address, SocketState, u32)>;
 
 /// All sockets, without their processes.
 fn sockets(request: &AuditRequest) -> Result<SocketKeys, inspect::InspectError> {
-    let query = SocketQuery { port: request.port, ..SocketQuery::everything() };
+    let query = SocketQuery { port: request.port(), ..SocketQuery::everything() };
     let listed = inspect::list_without_owners(&query.in_states(StateFilter::Unconnected))?;
-    Ok(listed.iter().map(socket_key).collect())
+    let listed = listed.iter().filter(|socket| request.includes(&socket.address));
+    Ok(listed.map(socket_key).collect())
 }
 
 fn socket_key(socket: &Socket) -> (u64, Address, SocketState, u32) {
@@ -107,18 +108,23 @@ impl AuditState {
         let (facts, _) = facts(request)?;
         let first = self.inspected.is_none();
         self.inspected = Some(Instant::now());
-        let waits = |socket: &&Socket| socket.state != SocketState::Connected;
+        let waits = |socket: &&Socket| {
+            socket.state != SocketState::Connected && request.includes(&socket.address)
+        };
         let sockets = facts.members.iter().map(|member| &member.socket).filter(waits);
         self.sockets = sockets.map(socket_key).collect();
-        self.compare_parties(parties(&facts));
-        let mut found = audit(&facts);
+        let mut parties = parties(&facts);
+        parties.retain(|_, party| request.includes(&party.address));
+        self.compare_parties(parties);
+        let mut found = request.findings(&facts);
         if first {
             std::thread::sleep(super::TRANSIENT);
-            let again = audit(&super::facts(request)?.0);
+            let again = request.findings(&super::facts(request)?.0);
             found.retain(|finding| again.iter().any(|other| other.is_same(finding)));
         }
         self.compare_findings(found, first);
         let taken = self.takeovers.update(&facts).into_iter();
+        let taken = taken.filter(|finding| request.includes_finding(finding));
         self.changes.extend(taken.map(PortChange::Found));
         Ok(())
     }

@@ -5,6 +5,7 @@ pub(crate) mod log;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
+use sameport_policy::addr::PortSpec;
 use sameport_policy::guard::GuardPort;
 use sameport_policy::interpreter::runs_arguments;
 use sameport_sys::bpf::guard::PLACE;
@@ -61,6 +62,12 @@ pub(crate) fn done(done: &GuardResult) -> Vec<String> {
     lines
 }
 
+/// The note for an address in place of a port.
+pub(crate) fn every_address(spec: &PortSpec) -> Option<String> {
+    let port = GuardPort::from(spec);
+    (!spec.is_port()).then(|| format!("{spec}: a guard is for every address of port {port}"))
+}
+
 fn holder(holder: &PortHolder, report_only: bool) -> String {
     let PortHolder { pid, program, address, allowed } = holder;
     let then = match (allowed, report_only) {
@@ -68,7 +75,7 @@ fn holder(holder: &PortHolder, report_only: bool) -> String {
         (false, true) => "would not be allowed to bind it again",
         (false, false) => "may not bind it again",
     };
-    format!("pid {pid} ({}) keeps {address}/{}, and {then}", printable(program), address.protocol)
+    format!("pid {pid} ({}) keeps {}, and {then}", printable(program), address.labelled())
 }
 
 /// The question before a guard that locks out processes which have the port.
