@@ -14,6 +14,7 @@ pub mod diff;
 pub mod drain;
 pub mod guard;
 pub mod hang_up;
+pub mod holder;
 pub mod interpreter;
 pub mod join_debounce;
 pub mod launch;

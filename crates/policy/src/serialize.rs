@@ -84,6 +84,7 @@ impl Serialize for Process {
             "parent" => details.and_then(|it| it.parent),
             "command" => details.map(|it| &it.command).filter(|it| !it.is_empty()),
             "executable" => details.and_then(|it| it.executable.as_deref()).map(lossy),
+            "directory" => details.and_then(|it| it.directory.as_deref()).map(lossy),
             "cgroup" => details.and_then(|it| it.cgroup.as_ref()),
             // Seconds since 1970.
             "started" => details.and_then(|it| it.started).map(|it| it.as_secs()),

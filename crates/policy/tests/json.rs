@@ -20,6 +20,7 @@ fn a_process_has_all_fields_and_null_for_the_unknown() {
         parent: Some(1),
         command: vec!["nginx".to_owned()],
         executable: Some("/usr/sbin/nginx".into()),
+        directory: Some("/srv".into()),
         cgroup: Some("/system.slice/nginx.service".to_owned()),
         started: Some(Duration::from_millis(1_500)),
     };
@@ -27,14 +28,14 @@ fn a_process_has_all_fields_and_null_for_the_unknown() {
         to_value(Process { details: Some(details), ..Process::new(4121, "nginx") }).unwrap(),
         json!({
             "pid": 4121, "program": "nginx", "uid": 33, "parent": 1, "command": ["nginx"],
-            "executable": "/usr/sbin/nginx", "cgroup": "/system.slice/nginx.service", "started": 1,
+            "executable": "/usr/sbin/nginx", "directory": "/srv", "cgroup": "/system.slice/nginx.service", "started": 1,
         })
     );
     assert_eq!(
         to_value(Process::new(7, "")).unwrap(),
         json!({
             "pid": 7, "program": null, "uid": null, "parent": null, "command": null,
-            "executable": null, "cgroup": null, "started": null,
+            "executable": null, "directory": null, "cgroup": null, "started": null,
         })
     );
 }

@@ -23,6 +23,7 @@ pub(super) fn process(pid: i32, executable: &str, arguments: &[&str]) -> Process
         parent: Some(1),
         command,
         executable: Some(executable.into()),
+        directory: Some("/home/user".into()),
         cgroup: Some("/user.slice/user-1000.slice/session-3.scope".into()),
         started: Some(Duration::from_secs(u64::from(pid.unsigned_abs()))),
     };

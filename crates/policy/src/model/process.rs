@@ -33,6 +33,8 @@ pub struct ProcessDetails {
     pub command: Vec<String>,
     /// The executed file: for a script, the interpreter.
     pub executable: Option<PathBuf>,
+    /// The current working directory: that of the kernel, not the one at the start.
+    pub directory: Option<PathBuf>,
     /// The path of the cgroup (version 2), as in `/proc/PID/cgroup`.
     pub cgroup: Option<String>,
     /// The start time, since 1970.

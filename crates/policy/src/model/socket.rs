@@ -1,5 +1,7 @@
 //! One kernel socket.
 
+use std::net::SocketAddr;
+
 use sameport_addr::Address;
 
 use super::private_uid::is_private_uid;
@@ -54,6 +56,10 @@ pub struct Socket {
     pub transparent: Option<bool>,
     /// `IP_FREEBIND` or `IPV6_FREEBIND`; `None` if the kernel does not report it.
     pub freebind: Option<bool>,
+    /// The address of the peer; `None` without one.
+    pub peer: Option<SocketAddr>,
+    /// TCP: the peer has closed the connection, and the program has not (CLOSE_WAIT).
+    pub peer_closed: bool,
 }
 
 impl Socket {
@@ -72,6 +78,8 @@ impl Socket {
             cgroup: None,
             transparent: None,
             freebind: None,
+            peer: None,
+            peer_closed: false,
         }
     }
 

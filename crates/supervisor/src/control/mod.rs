@@ -2,8 +2,10 @@
 //!
 //! `protocol` defines requests and replies, `codec` frames them as JSON. `socket` is the supervisor's
 //! end, `server` serves its clients; `client` is the other end, for the verbs. `record` is the file that
-//! tells clients about a supervisor that was killed, `continuation` its part for the next supervisor.
+//! tells clients about a supervisor that was killed, `continuation` its part for the next supervisor, and
+//! `abandoned` finds the workers that such a supervisor left.
 
+mod abandoned;
 pub mod client;
 pub mod codec;
 pub mod command;
@@ -16,6 +18,7 @@ pub mod record;
 pub mod server;
 pub mod socket;
 
+pub use abandoned::holder_facts;
 pub use record::{EndedRun, EndedWorker, RunHistory, RunInfo, RunRecord};
 pub use server::{PendingRequest, Responder};
 pub use socket::{ControlSocket, InheritedControlSocket};

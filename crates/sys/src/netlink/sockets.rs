@@ -14,6 +14,7 @@ use super::sock_diag::DiagRequest;
 const ESTABLISHED: u8 = 1;
 /// `TCP_CLOSE`: a UDP socket without a peer, or a TCP socket that is neither listening nor connected.
 const CLOSE: u8 = 7;
+const CLOSE_WAIT: u8 = 8;
 const LISTEN: u8 = 10;
 /// Requests TCP sockets that are bound and neither listening nor connected (`TCP_BOUND_INACTIVE`, Linux
 /// 6.8). Older kernels list none.
@@ -139,6 +140,8 @@ pub(crate) fn socket(protocol: Protocol, entry: &DiagSocket, devices: &mut Devic
         cgroup: entry.cgroup,
         transparent: entry.transparent,
         freebind: entry.freebind,
+        peer: (entry.peer_port != 0).then(|| SocketAddr::new(entry.peer_ip, entry.peer_port)),
+        peer_closed: (protocol, entry.state) == (Protocol::Tcp, CLOSE_WAIT),
     }
 }
 

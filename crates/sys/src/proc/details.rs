@@ -1,8 +1,8 @@
 //! Process details from `/proc`.
 //!
 //! Every user can read user, parent, arguments, cgroup and start time, unless `/proc` is mounted with
-//! `hidepid`. The executable needs permission to ptrace the process. Source: proc_pid_status(5),
-//! proc_pid_stat(5), proc_pid_cmdline(5), proc_pid_exe(5), cgroups(7).
+//! `hidepid`. The executable and the working directory need permission to ptrace the process. Source:
+//! proc_pid_status(5), proc_pid_stat(5), proc_pid_cmdline(5), proc_pid_exe(5), proc_pid_cwd(5), cgroups(7).
 
 use std::time::Duration;
 
@@ -48,6 +48,7 @@ pub(crate) fn read_details(pid: i32, clock: BootClock) -> ProcessDetails {
         parent: field(&status, "PPid:", 0).and_then(|pid| pid.parse().ok()),
         command: words(&read("cmdline")),
         executable: std::fs::read_link(format!("/proc/{pid}/exe")).ok(),
+        directory: std::fs::read_link(format!("/proc/{pid}/cwd")).ok(),
         cgroup: cgroup(&text("cgroup")),
         started: started(&stat).map(|ticks| clock.since_1970(ticks)),
     }

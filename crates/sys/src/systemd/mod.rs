@@ -1,8 +1,11 @@
-//! The notification protocol of service managers (`sd_notify(3)`), as client and as server.
+//! Service managers: the notification protocol (`sd_notify(3)`), as client and as server, and the facts about
+//! units.
 
 pub mod notify;
 mod notify_inbox;
 mod notify_socket;
+mod units;
 
 pub use notify_inbox::NotifyInbox;
 pub use notify_socket::{NotifyRecord, NotifySocket, NotifyState};
+pub use units::show as show_units;

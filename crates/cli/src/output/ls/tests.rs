@@ -134,7 +134,7 @@ fn json_keeps_its_shape() {
         r#""shared":true,"queue":0,"backlog":5,"attached":null,"state":"waiting","cookie":null,"#,
         r#""drops":null,"transparent":null,"freebind":null,"options":null,"position":null,"#,
         r#""cgroup":null,"unit":null,"container":null,"processes":[{"pid":4121,"#,
-        r#""program":"python3","uid":null,"parent":null,"command":null,"executable":null,"#,
+        r#""program":"python3","uid":null,"parent":null,"command":null,"executable":null,"directory":null,"#,
         r#""cgroup":null,"started":null}]}]},"#,
         r#"{"proto":"udp","address":"[::]:53","v6only":false,"device":null,"members":["#,
         r#"{"pids":[],"program":null,"user":"ann","uid":1000,"private":false,"inode":123,"#,
@@ -169,6 +169,7 @@ fn known() -> Group {
         parent: Some(1),
         command: vec!["python3".into(), "a b.py".into()],
         executable: Some("/usr/bin/python3".into()),
+        directory: Some("/srv".into()),
         cgroup: Some("/system.slice/api.service".into()),
         started: Some(Duration::from_millis(1500)),
     });
@@ -188,7 +189,7 @@ fn everything_known_is_in_json() {
     assert_eq!(member["container"], Value::Null);
     let expected = json!({
         "pid": 7, "program": "python3", "uid": 1000, "parent": 1,
-        "command": ["python3", "a b.py"], "executable": "/usr/bin/python3",
+        "command": ["python3", "a b.py"], "executable": "/usr/bin/python3", "directory": "/srv",
         "cgroup": "/system.slice/api.service", "started": 1,
     });
     assert_eq!(member["processes"][0], expected);

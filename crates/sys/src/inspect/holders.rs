@@ -1,0 +1,140 @@
+//! The facts by which `sameport_policy::holder` classifies the holders of sockets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use sameport_policy::holder::{
+    HolderFacts, Manager, ProcessFacts, Task, TaskTool, manager_of, unit_of,
+};
+use sameport_policy::model::{Member, Process};
+
+use crate::proc::fd_scan::ProcessCache;
+use crate::{guarded, proc, process, systemd};
+
+/// The time limit of reading an environment.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// The limit of ancestors that are followed.
+const DEEPEST: usize = 256;
+
+/// The facts about the holders of these sockets: reads the holders and their ancestors from `/proc`, about
+/// 30 µs each, and environments of workers. `program` is the kernel's name of this program.
+///
+/// `managers`: asks the service managers about the units of the holders, in about 20 ms. Starts `systemctl`,
+/// and only if a holder belongs to a unit or is a manager. Without it, and without the right to ask, no
+/// unit is known.
+#[must_use]
+pub fn holder_facts(members: &[Member], program: &str, managers: bool) -> HolderFacts {
+    let mut facts =
+        HolderFacts { ephemeral_ports: proc::sysctl::ephemeral_ports(), ..HolderFacts::default() };
+    let mut cache = ProcessCache::new(crate::int_hash::IntMap::default(), true);
+    let holders: BTreeSet<i32> =
+        members.iter().flat_map(|member| &member.processes).map(|process| process.pid).collect();
+    for pid in &holders {
+        add_with_ancestors(*pid, program, &mut cache, &mut facts.processes);
+    }
+    for pid in &holders {
+        add_environment(*pid, &mut facts.processes);
+    }
+    if managers {
+        add_units(&mut facts, &holders);
+    }
+    facts
+}
+
+fn add_with_ancestors(
+    pid: i32,
+    program: &str,
+    cache: &mut ProcessCache,
+    processes: &mut BTreeMap<i32, ProcessFacts>,
+) {
+    let mut next = Some(pid);
+    for _ in 0..DEEPEST {
+        let Some(pid) = next.filter(|pid| *pid > 0 && !processes.contains_key(pid)) else { return };
+        let Some(process) = cache.process(pid) else { return };
+        next = process.details.as_ref().and_then(|details| details.parent);
+        let is_sameport = proc::is_program(pid, program);
+        processes.insert(pid, ProcessFacts { is_sameport, ..ProcessFacts::new(process) });
+    }
+}
+
+/// Reads the number of a worker, and the name of a process manager's task.
+fn add_environment(pid: i32, processes: &mut BTreeMap<i32, ProcessFacts>) {
+    let mut above = Vec::new();
+    let mut next = Some(pid);
+    while let Some(facts) = next.and_then(|pid| processes.get(&pid))
+        && above.len() < DEEPEST
+    {
+        above.push(&facts.process);
+        next = facts.process.details.as_ref().and_then(|details| details.parent);
+    }
+    let has = |is: &dyn Fn(&Process) -> bool| above.iter().skip(1).any(|it| is(it));
+    let is_sameport = |it: &Process| processes.get(&it.pid).is_some_and(|it| it.is_sameport);
+    let worker = has(&is_sameport).then(|| env_value(pid, "SAMEPORT_WORKER")).flatten();
+    let task = match above.iter().skip(1).find_map(|it| Some((it.pid, task_tool(it)?))) {
+        Some((_, TaskTool::Supervisorctl)) => supervisor_task(pid),
+        Some((manager, tool)) => proc::working_directory(manager)
+            .map(|directory| Task { tool, name: directory.to_string_lossy().into_owned() }),
+        None => None,
+    };
+    if let Some(facts) = processes.get_mut(&pid) {
+        facts.worker = worker.and_then(|number| number.parse().ok());
+        facts.task = task;
+    }
+}
+
+/// The tool for the children of this process manager. `runsv`, `s6-supervise` and `supervise` run in the
+/// directory of their service.
+fn task_tool(manager: &Process) -> Option<TaskTool> {
+    let words = manager.details.as_ref().map_or(&[][..], |details| &details.command);
+    let is = |name: &str| {
+        let is_file = |word: &String| Path::new(word).file_name() == Some(OsStr::new(name));
+        manager.program == name || words.iter().take(2).any(is_file)
+    };
+    match () {
+        () if is("supervisord") => Some(TaskTool::Supervisorctl),
+        () if manager.program == "runsv" => Some(TaskTool::Sv),
+        () if manager.program == "s6-supervise" => Some(TaskTool::S6Svc),
+        () if manager.program == "supervise" => Some(TaskTool::Svc),
+        () => None,
+    }
+}
+
+/// supervisor sets `SUPERVISOR_PROCESS_NAME` and `SUPERVISOR_GROUP_NAME` for its processes.
+fn supervisor_task(pid: i32) -> Option<Task> {
+    let process = env_value(pid, "SUPERVISOR_PROCESS_NAME")?;
+    let name = match env_value(pid, "SUPERVISOR_GROUP_NAME") {
+        Some(group) if group != process => format!("{group}:{process}"),
+        _ => process,
+    };
+    Some(Task { tool: TaskTool::Supervisorctl, name })
+}
+
+/// A file system that does not respond blocks the read of an environment that is mapped from it.
+fn env_value(pid: i32, variable: &'static str) -> Option<String> {
+    let value = guarded::within(LIMIT, move || process::env_value(pid, variable)).flatten()?;
+    Some(OsStr::from_bytes(&value).to_string_lossy().into_owned())
+}
+
+fn add_units(facts: &mut HolderFacts, holders: &BTreeSet<i32>) {
+    let mut names: BTreeMap<Manager, BTreeSet<String>> = BTreeMap::new();
+    let mut with_sockets = BTreeSet::new();
+    for it in facts.processes.values() {
+        let cgroup = it.process.details.as_ref().and_then(|details| details.cgroup.as_deref());
+        if let Some(manager) = manager_of(&it.process) {
+            if holders.contains(&it.process.pid) {
+                with_sockets.insert(manager);
+            }
+        } else if let Some(unit) = cgroup.and_then(unit_of) {
+            names.entry(unit.manager).or_default().insert(unit.name);
+        }
+    }
+    let managers: BTreeSet<Manager> = names.keys().chain(&with_sockets).copied().collect();
+    for manager in managers {
+        let names: Vec<String> = names.remove(&manager).unwrap_or_default().into_iter().collect();
+        facts.units.extend(systemd::show_units(manager, &names, with_sockets.contains(&manager)));
+    }
+}
