@@ -1,9 +1,10 @@
 //! Real servers without a hijack: `audit` finds nothing.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::clean_setups::SETUPS;
-use crate::harness::{Process, eventually, is_root, sameport, skip};
+use crate::harness::{Process, eventually, in_test_dir, is_root, sameport, skip};
 use crate::network::{NOBODY, Network};
 
 /// A network namespace and a directory for one setup, and its processes.
@@ -11,16 +12,16 @@ pub(crate) struct CleanSetup {
     pub(crate) network: Network,
     pub(crate) dir: PathBuf,
     started: Vec<Process>,
-    _dir: tempfile::TempDir,
 }
 
 impl CleanSetup {
     fn new() -> Option<Self> {
-        let dir = tempfile::Builder::new().prefix("sameport-test-").tempdir_in("/tmp").unwrap();
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let dir = in_test_dir(format!("clean-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        std::fs::create_dir(&dir).unwrap();
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(dir.path(), open).unwrap();
-        let (network, path) = (Network::new()?, dir.path().to_owned());
-        Some(Self { network, dir: path, started: vec![], _dir: dir })
+        std::fs::set_permissions(&dir, open).unwrap();
+        Some(Self { network: Network::new()?, dir, started: vec![] })
     }
 
     /// Starts a program as root.

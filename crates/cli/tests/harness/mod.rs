@@ -1,6 +1,7 @@
 //! The harness of the end-to-end tests: the real binary, real programs, real sockets.
 //!
-//! Dropping a handle kills its process and all descendants, by pid. Every wait has a timeout. A
+//! Dropping a handle kills its process and all descendants, by pid. At the end of the executable, a
+//! process that is left fails it. Every wait has a timeout. A
 //! failed wait prints the whole output of the process.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part of the harness")]
@@ -8,6 +9,7 @@
 mod cgroup;
 mod client;
 pub(crate) mod footprint;
+pub(crate) mod keeper;
 pub(crate) mod load;
 pub(crate) mod named_run;
 mod ports;
@@ -67,22 +69,13 @@ pub(crate) fn is_root() -> bool {
     own_uid() == 0
 }
 
-/// A directory that every user can enter. The test process removes it at exit.
+/// A directory that every user can enter. The keeper removes it when this process ends.
 static TEST_DIR: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let dir = tempfile::Builder::new().prefix("sameport-test-").tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    // Rust does not drop statics.
-    #[allow(unsafe_code, reason = "no safe wrapper among the dev-dependencies")]
-    // SAFETY: the function has the C ABI and does not unwind into the C library.
-    unsafe {
-        libc::atexit(remove_test_dir)
-    };
+    keeper::start(dir.path());
     dir
 });
-
-extern "C" fn remove_test_dir() {
-    let _ = std::fs::remove_dir_all(TEST_DIR.path());
-}
 
 /// A path in the test directory.
 pub(crate) fn in_test_dir(name: impl AsRef<Path>) -> PathBuf {
@@ -119,7 +112,7 @@ pub(crate) fn start<S: AsRef<OsStr>>(user: User, arguments: &[S]) -> Process {
     start_command(user, sameport().as_os_str(), arguments)
 }
 
-/// Starts a program as this user. The environment has only PATH.
+/// Starts a program as this user. The environment has only PATH and the mark of the tests.
 pub(crate) fn start_command<P: AsRef<OsStr>, S: AsRef<OsStr>>(
     user: User,
     program: P,
@@ -139,6 +132,7 @@ pub(crate) fn command_for<P: AsRef<OsStr>, S: AsRef<OsStr>>(
         .args(arguments)
         .env_clear()
         .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+        .env(keeper::MARK, TEST_DIR.path())
         .current_dir(TEST_DIR.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
