@@ -136,13 +136,12 @@ INLINE struct target *rule_for(const __u32 ip[4], __u16 port, __u8 protocol)
 
 INLINE int is_multicast(const __u32 ip[4])
 {
-	if (is_mapped(ip))
-		return (ip[3] & htonl(0xf0000000)) == htonl(0xe0000000);
+	if (is_mapped(ip)) /* or broadcast: each socket gets a copy as well */
+		return (ip[3] & htonl(0xf0000000)) == htonl(0xe0000000) || ip[3] == 0xffffffff;
 	return (ip[0] & htonl(0xff000000)) == htonl(0xff000000);
 }
 
-INLINE int share(struct bpf_sock_addr *ctx, struct settings *set, const __u32 ip[4], __u16 port,
-		 __u8 protocol)
+INLINE int share(struct bpf_sock_addr *ctx, struct settings *set, const __u32 ip[4], __u16 port)
 {
 	int value = 0;
 
@@ -156,12 +155,8 @@ INLINE int share(struct bpf_sock_addr *ctx, struct settings *set, const __u32 ip
 	value = 1;
 	if (bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEPORT, &value, sizeof value))
 		return 0;
-	if (protocol == IPPROTO_UDP) {
-		/* Two UDP sockets that have both options can belong to different users, and the newest
-		 * takes every datagram. */
-		value = 0;
-		bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &value, sizeof value);
-	}
+	/* The program's SO_REUSEADDR stays, on UDP too: whose sockets have the address cannot be seen here,
+	 * and beside another user's that have the option, the kernel refuses one without it. */
 	count(0);
 	return 1;
 }
@@ -206,7 +201,7 @@ INLINE int bound(struct bpf_sock_addr *ctx, const __u32 asked[4], __u16 family)
 			ctx->user_ip6[3] = ip[3];
 		}
 	}
-	if (done != OTHER_FAMILY && share(ctx, set, ip, port, protocol))
+	if (done != OTHER_FAMILY && share(ctx, set, ip, port))
 		done |= SHARED;
 	if (!done)
 		return GO_ON;

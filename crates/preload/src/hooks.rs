@@ -65,7 +65,7 @@ struct BindPlan {
 pub(crate) unsafe fn bind(fd: c_int, address: *const u8, length: u32) -> c_int {
     let settings = settings();
     // SAFETY: the caller meets the same requirements.
-    let plan = match unsafe { plan(settings, fd, address, length) } {
+    let mut plan = match unsafe { plan(settings, fd, address, length) } {
         Ok(Some(plan)) => plan,
         // SAFETY: the program's call, unchanged.
         Ok(None) => return unsafe { next::bind(fd, address, length) },
@@ -74,8 +74,14 @@ pub(crate) unsafe fn bind(fd: c_int, address: *const u8, length: u32) -> c_int {
     let raw = RawSockAddr::new(plan.address);
     let (to, to_length) =
         if plan.address == plan.requested { (address, length) } else { raw.parts() };
+    let before = next::errno();
     // SAFETY: the program's address, or a local that lives until the end of this function.
-    let result = unsafe { next::bind(fd, to, to_length) };
+    let mut result = unsafe { next::bind(fd, to, to_length) };
+    if result != 0 && plan.sharing.undo(&plan.socket, next::errno()) {
+        next::set_errno(before);
+        // SAFETY: as above.
+        result = unsafe { next::bind(fd, to, to_length) };
+    }
     if result != 0 {
         plan.sharing.bind_failed();
         if plan.sharing.state == SharingState::KeptOut {

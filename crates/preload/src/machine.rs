@@ -58,6 +58,7 @@ impl RawErrno {
     pub(crate) const NO_ACCESS: Self = Self(13);
     pub(crate) const INVALID: Self = Self(22);
     pub(crate) const AF_NOT_SUPPORTED: Self = Self(97);
+    pub(crate) const ADDRESS_IN_USE: Self = Self(98);
 }
 
 /// Makes a system call.

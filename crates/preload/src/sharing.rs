@@ -28,10 +28,28 @@ pub(crate) enum SharingState {
 pub(crate) struct SharedSocket {
     pub(crate) state: SharingState,
     added: Option<AddedSocket>,
+    /// Whether the library has cleared SO_REUSEADDR for this bind.
+    cleared: bool,
 }
 
 impl SharedSocket {
-    pub(crate) const UNCHANGED: Self = Self { state: SharingState::NotShared, added: None };
+    pub(crate) const UNCHANGED: Self =
+        Self { state: SharingState::NotShared, added: None, cleared: false };
+
+    /// Gives a datagram socket that the kernel refuses as a shared one the program's own options again:
+    /// `true` if the bind is worth another attempt. Beside sockets that all have SO_REUSEADDR it succeeds,
+    /// whatever their users.
+    pub(crate) fn undo(&mut self, socket: &ProgramSocket, errno: RawErrno) -> bool {
+        let can_undo = self.cleared && errno == RawErrno::ADDRESS_IN_USE;
+        if !can_undo
+            || socket.set(REUSE_ADDRESS, true).is_err()
+            || socket.set(REUSE_PORT, false).is_err()
+        {
+            return false;
+        }
+        (self.state, self.cleared) = (SharingState::NotShared, false);
+        true
+    }
 
     /// Takes note of a bind that failed.
     pub(crate) fn bind_failed(&self) {
@@ -63,7 +81,7 @@ pub(crate) fn share(
     if matches!(before, Some((_, _, true))) && !socket.is_unbound() {
         // The kernel refuses a second bind of one socket.
         let state = if now.reuse_port { SharingState::ByProgram } else { SharingState::NotShared };
-        return Ok(SharedSocket { state, added: None });
+        return Ok(SharedSocket { state, ..SharedSocket::UNCHANGED });
     }
     // The library changed the options at an attempt that failed.
     let options = before.map_or(now, |(_, before, _)| ReuseOptions {
@@ -99,7 +117,8 @@ pub(crate) fn share(
         ShareDecision::Share { clear_reuse_address } => set_shared(socket, clear_reuse_address),
         _ => Ok(SharingState::ByProgram),
     };
-    let shared = SharedSocket { state: SharingState::NotShared, added };
+    let cleared = decision == ShareDecision::Share { clear_reuse_address: true };
+    let shared = SharedSocket { state: SharingState::NotShared, added, cleared };
     match result {
         Ok(state) => Ok(SharedSocket { state, ..shared }),
         Err(errno) => {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sameport_policy::bind::facts::PortMembers;
+use sameport_policy::bind::facts::{Outsiders, PortMembers};
 use sameport_policy::bind::private;
 use sameport_policy::membership;
 use sameport_policy::membership::run_line::RunLine;
@@ -45,8 +45,8 @@ const INSPECTIONS: u8 = 2;
 pub(crate) struct MemberQuestions {
     /// Whether a socket on a wider address counts: the new one would take a part of its traffic.
     pub narrower: bool,
-    /// Whether another user's socket is there.
-    pub foreign: bool,
+    /// Whether the sockets of other users and groups count that overlap the address.
+    pub outsiders: bool,
 }
 
 /// The check; `None` where workers may share with every socket (`--join`).
@@ -72,6 +72,8 @@ struct CheckedSockets {
     /// The last address whose sockets all belonged to this run, for this owner.
     last_all_own: Option<(Instant, u32, Address)>,
     probe: AddressProbe,
+    /// The run's own sockets that were left unshared beside others.
+    left_alone: BTreeSet<u64>,
 }
 
 impl GroupCheck {
@@ -97,17 +99,18 @@ impl GroupCheck {
         questions: MemberQuestions,
     ) -> PortMembers {
         let query = SocketQuery::only(address.protocol).on(address.port());
-        let is_foreign = |other: &Socket| {
-            other.uid != owner && other.inode != inode && address.overlaps(&other.address)
-        };
+        let overlaps = |other: &&Socket| other.inode != inode && address.overlaps(&other.address);
         let Some(group) = &self.0 else {
-            let foreign = questions.foreign
-                && inspect::list_without_owners(&query).unwrap_or_default().iter().any(is_foreign);
-            return PortMembers { foreign, ..PortMembers::default() };
+            let listed = questions.outsiders.then(|| inspect::list_without_owners(&query));
+            let listed = listed.and_then(Result::ok).unwrap_or_default();
+            let outsiders = beside(owner, listed.iter().filter(overlaps));
+            return PortMembers { outsiders, ..PortMembers::default() };
         };
         {
             let mut sockets = group.sockets();
-            if sockets.all_own(address, owner) || !sockets.probe.may_be_taken(address) {
+            // A probe does not find a socket on a part of the address.
+            let is_free = |sockets: &mut CheckedSockets| !sockets.probe.may_be_taken(address);
+            if sockets.all_own(address, owner) || !questions.outsiders && is_free(&mut sockets) {
                 sockets.add_own([inode]);
                 return PortMembers::default();
             }
@@ -116,7 +119,10 @@ impl GroupCheck {
         let listed = inspect::list_without_owners(&query).unwrap_or_default();
         let group_listens =
             listed.iter().any(|listener| private::stands_beside(owner, address, listener));
-        let foreign = questions.foreign && listed.iter().any(is_foreign);
+        let outsiders = match questions.outsiders {
+            true => group.outsiders(owner, &query, listed.iter().filter(overlaps), inode),
+            false => Outsiders::None,
+        };
         let mut sockets = group.sockets();
         let unknown: BTreeSet<u64> = listed
             .iter()
@@ -130,7 +136,7 @@ impl GroupCheck {
             .collect();
         let stranger = if unknown.is_empty() {
             sockets.add_own([inode]);
-            if !group_listens && !foreign {
+            if !group_listens && outsiders == Outsiders::None {
                 sockets.last_all_own = Some((Instant::now(), owner, address.clone()));
             }
             None
@@ -141,13 +147,68 @@ impl GroupCheck {
             let found = group.inspect(&query, &unknown);
             group.sockets().learn(found, inode)
         };
-        PortMembers { stranger: stranger.map(Box::new), group_listens, foreign }
+        PortMembers { stranger: stranger.map(Box::new), group_listens, outsiders }
     }
+}
+
+/// The outsiders where every socket may be joined: the members of the run are not told apart.
+fn beside<'a>(owner: u32, mut others: impl Iterator<Item = &'a Socket>) -> Outsiders {
+    let mut found = Outsiders::None;
+    for other in &mut others {
+        if other.uid != owner {
+            return Outsiders::Apart;
+        }
+        found = Outsiders::Joined;
+    }
+    found
 }
 
 impl KnownGroup {
     fn sockets(&self) -> MutexGuard<'_, CheckedSockets> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The outsiders among the sockets on overlapping addresses. `inode`: the new socket, which is
+    /// remembered if it is to be left alone.
+    fn outsiders<'a>(
+        &self,
+        owner: u32,
+        query: &SocketQuery,
+        others: impl Iterator<Item = &'a Socket>,
+        inode: u64,
+    ) -> Outsiders {
+        let (same_user, foreign): (Vec<&Socket>, Vec<_>) =
+            others.partition(|other| other.uid == owner);
+        let (unknown, is_beside_left_alone) = {
+            let sockets = self.sockets();
+            let inodes = || same_user.iter().map(|other| other.inode);
+            let unknown = inodes().filter(|inode| !sockets.own.contains(inode)).collect();
+            (unknown, inodes().any(|inode| sockets.left_alone.contains(&inode)))
+        };
+        if !foreign.is_empty() || self.has_outsider(query, &unknown) {
+            let mut sockets = self.sockets();
+            if sockets.left_alone.len() >= MOST_OWN {
+                sockets.left_alone.clear();
+            }
+            sockets.left_alone.insert(inode);
+            return Outsiders::Apart;
+        }
+        if is_beside_left_alone { Outsiders::Joined } else { Outsiders::None }
+    }
+
+    /// Whether one of these sockets is not of this group, and can have `SO_REUSEADDR`. Without it, the
+    /// kernel refuses a socket that is left alone as well.
+    fn has_outsider(&self, query: &SocketQuery, inodes: &BTreeSet<u64>) -> bool {
+        if inodes.is_empty() {
+            return false;
+        }
+        let members = inspect::list_sockets(query).map(|it| it.members).unwrap_or_default();
+        let can_reuse =
+            |member: &&Member| member.options.is_none_or(|options| options.reuse_address);
+        members.iter().filter(|it| inodes.contains(&it.socket.inode)).filter(can_reuse).any(|it| {
+            let holders: Vec<_> = it.processes.iter().map(|it| self.holder(it)).collect();
+            membership::stranger(&self.run, &holders, None).is_some()
+        })
     }
 
     /// Those of these sockets that still exist, each with the stranger that holds it, if any.

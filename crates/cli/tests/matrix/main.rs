@@ -6,6 +6,7 @@
 mod harness;
 mod interposers;
 mod mixed_runs;
+mod native_binds;
 mod options;
 mod programs;
 mod refusals;

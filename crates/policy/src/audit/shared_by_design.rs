@@ -1,31 +1,17 @@
 //! UDP addresses that unrelated programs share by design.
 
-use std::net::IpAddr;
+use crate::bind::share;
+use crate::model::Address;
 
-use crate::model::{Address, Protocol};
-
-/// Multicast and broadcast services; each program receives a copy: DHCP (67, 68, 546, 547),
-/// PTP (319, 320), SSDP (1900), WS-Discovery (3702), mDNS (5353), LLMNR (5355).
-const MULTICAST_PORTS: [u16; 10] = [67, 68, 319, 320, 546, 547, 1900, 3702, 5353, 5355];
-
-/// DHCP programs have a socket for each interface, bound to the address of the interface.
-const DHCP_PORTS: [u16; 4] = [67, 68, 546, 547];
-
-/// Whether different programs on this address are normal: a multicast or broadcast address, or the
-/// wildcard on a port of a multicast service. On a unicast address of such a port they are not.
+/// Whether different programs on this address are normal.
 pub(super) fn is_shared_by_design(address: &Address) -> bool {
-    let (ip, port) = (address.socket.ip().to_canonical(), address.port());
-    let is_multicast = match ip {
-        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_multicast(),
-    };
-    let is_service = MULTICAST_PORTS.contains(&port) && ip.is_unspecified();
-    address.protocol == Protocol::Udp && (is_multicast || is_service || DHCP_PORTS.contains(&port))
+    share::is_multicast_service(address.protocol, address.socket)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Protocol;
 
     #[test]
     fn multicast_services_are_shared_by_design() {

@@ -89,8 +89,23 @@ pub struct PortMembers {
     pub stranger: Option<Box<NotAMember>>,
     /// Whether a listener of the same private group covers the address.
     pub group_listens: bool,
-    /// Whether a socket of another user is on an address that overlaps.
-    pub foreign: bool,
+    /// The sockets on overlapping addresses that the run's own must not be kept from, or that must not
+    /// be kept from them.
+    pub outsiders: Outsiders,
+}
+
+/// The sockets on overlapping addresses that are not known to be of this group. Only a datagram socket
+/// with `SO_REUSEADDR` needs the fact: the kernel lets sockets that all have the option share, whatever
+/// their users.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Outsiders {
+    /// None.
+    #[default]
+    None,
+    /// Of the same user, and the run may join every socket (`--join`).
+    Joined,
+    /// Of another user, or of another group.
+    Apart,
 }
 
 /// A fact to look up before the decision can be made.

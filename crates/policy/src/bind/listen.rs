@@ -117,7 +117,7 @@ fn on_any_port(socket: &BindFacts<'_>) -> ListenPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bind::facts::{PortMembers, RunRules};
+    use crate::bind::facts::{Outsiders, PortMembers, RunRules};
     use crate::bind::share::BindAttempt;
     use crate::model::Protocol;
 
@@ -160,7 +160,7 @@ mod tests {
             it.members = Some(PortMembers {
                 stranger: Some(Box::new(NotAMember::Unseen)),
                 group_listens: true,
-                foreign: false,
+                outsiders: Outsiders::None,
             });
         });
         let kept_out = with(&plain, &|it| it.kept_out = Some(true));

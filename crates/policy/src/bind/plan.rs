@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::bind::facts::{BindFacts, BindRights, MissingFact};
+use crate::bind::facts::{BindFacts, BindRights, MissingFact, Outsiders};
 use crate::bind::map;
 use crate::bind::map::{MapRequest, Mapping};
 use crate::bind::private;
@@ -119,14 +119,12 @@ impl BindSteps {
 #[must_use]
 pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
     let run = facts.run;
-    let mapping = mapping(facts, asked);
-    let (rule, target) = match mapping {
+    let (rule, target) = match mapping(facts, asked) {
         None => (None, asked),
         Some((rule, Mapping::To(target))) => (Some(rule), target),
         Some((rule, Mapping::OtherFamily)) => {
             let action = BindAction::Refuse(BindRefusal::OtherFamily);
-            let plan = BindPlan { rule: Some(rule), target: asked, action };
-            return Decision::Plan(plan);
+            return Decision::Plan(BindPlan { rule: Some(rule), target: asked, action });
         }
     };
     let attempt = BindAttempt { address: Some(target), ..facts.attempt.clone() };
@@ -136,6 +134,7 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
     let transparent = run.transparent && attempt.same_network;
     let held = is_shared && run.holds;
 
+    let freebind = run.freebind && attempt.same_network;
     let plan = |action| Decision::Plan(BindPlan { rule, target, action });
     if owner.is_some() && facts.on_device {
         return plan(BindAction::Refuse(BindRefusal::PrivateOnDevice));
@@ -146,6 +145,7 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
     let Some(rights) = facts.rights.map(Some).or((!needs_rights).then_some(None)) else {
         return Decision::Lookup(MissingFact::Rights(target.port()));
     };
+    let transparent = transparent.then(|| rights.is_some_and(|rights| rights.may_be_transparent));
     // Left unshared, the kernel refuses it: a duplicate of the earlier socket keeps the address.
     if matches!(verdict, ShareDecision::Share { .. }) {
         match facts.kept_out {
@@ -158,18 +158,23 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
     if is_shared && members.is_none() {
         return Decision::Lookup(MissingFact::Members(target));
     }
-    // With SO_REUSEADDR on all sockets, the kernel lets other users' datagram sockets share an address.
-    // SO_REUSEPORT would make it refuse this one.
-    let is_foreign = members.is_some_and(|members| members.foreign);
-    if is_foreign && is_datagram && attempt.reuse_address && !attempt.reuse_port {
-        return plan(BindAction::Bind(unshared(owner, rule, rights)));
+    let may_bind = rights.is_none_or(|rights| rights.may_bind);
+    // With SO_REUSEADDR on all sockets, the kernel lets datagram sockets share an address, whatever their
+    // users. Without the option, or with SO_REUSEPORT in its place, it would refuse this one.
+    let outsiders = members.map_or(Outsiders::None, |members| members.outsiders);
+    let reuses_address = is_datagram && attempt.reuse_address;
+    let by = caller(rule, may_bind);
+    if reuses_address && outsiders == Outsiders::Apart && owner.is_none() {
+        let steps = BindSteps { transparent, freebind, by, follow: true, ..BindSteps::CONTINUE };
+        return plan(BindAction::Bind(steps));
     }
     if let Some(stranger) = members.and_then(|it| it.stranger.clone()) {
         return plan(BindAction::Refuse(BindRefusal::InUse(stranger)));
     }
-    let may_bind = rights.is_none_or(|rights| rights.may_bind);
     let share = match verdict {
-        ShareDecision::Share { clear_reuse_address } => Some(SetReusePort { clear_reuse_address }),
+        ShareDecision::Share { clear_reuse_address } => Some(SetReusePort {
+            clear_reuse_address: clear_reuse_address && outsiders == Outsiders::None,
+        }),
         ShareDecision::SharedByItself | ShareDecision::LeaveAlone(_) => None,
     };
     plan(BindAction::Bind(BindSteps {
@@ -177,10 +182,10 @@ pub fn decide(facts: &BindFacts<'_>, asked: SocketAddr) -> Decision<BindPlan> {
             .map(|uid| NewOwner { uid, reuse_address: members.is_some_and(|it| it.group_listens) }),
         not_held: run.holds && target.port() == 0,
         share,
-        transparent: transparent.then(|| rights.is_some_and(|rights| rights.may_be_transparent)),
-        freebind: run.freebind && attempt.same_network,
+        transparent,
+        freebind,
         held: held.then_some(may_bind),
-        by: caller(rule, may_bind),
+        by,
         // An unshared socket is not followed: as long as the supervisor has a duplicate, a socket
         // that its worker has closed keeps the address, and the worker's next bind is refused.
         follow: is_shared || rule.is_some(),

@@ -1,7 +1,7 @@
 //! Tables of facts and the steps that follow from them.
 
 use super::*;
-use crate::bind::facts::{PortMembers, RunRules};
+use crate::bind::facts::{Outsiders, PortMembers, RunRules};
 use crate::bind::verdict::PortSet;
 
 const RUN: RunRules<'static> = RunRules::PLAIN;
@@ -56,9 +56,9 @@ fn facts_to_steps() {
     let private = RunRules { owner: Some(7), ..RUN };
     let holds = RunRules { holds: true, ..RUN };
     let owner = |reuse_address| Some(NewOwner { uid: 7, reuse_address });
-    let beside_another_user = |mut facts: BindFacts<'static>| {
-        facts.members = Some(PortMembers { foreign: true, ..PortMembers::default() });
-        facts
+    let beside = |outsiders, facts: &BindFacts<'static>| {
+        let members = Some(PortMembers { outsiders, ..PortMembers::default() });
+        BindFacts { members, ..facts.clone() }
     };
     let without_reuse = |facts: &BindFacts<'static>| {
         let mut facts = facts.clone();
@@ -76,8 +76,17 @@ fn facts_to_steps() {
     elsewhere.attempt.same_network = false;
     let mut forbidden = facts(transparent, "127.0.0.1:80");
     forbidden.rights = Some(NONE);
-    let mut beside = facts(private, "127.0.0.1:80");
-    beside.members = Some(PortMembers { stranger: None, group_listens: true, foreign: false });
+    let mut beside_listener = facts(private, "127.0.0.1:80");
+    beside_listener.members = Some(PortMembers { group_listens: true, ..PortMembers::default() });
+    let mut private_udp = udp.clone();
+    private_udp.run = private;
+    let mut udp_by_itself = udp.clone();
+    udp_by_itself.attempt.reuse_port = true;
+    let at = |address: &str, facts: &BindFacts<'static>| {
+        let mut facts = facts.clone();
+        facts.attempt.address = address.parse().ok();
+        facts
+    };
     let clear = BindSteps { share: Some(SetReusePort { clear_reuse_address: true }), ..SHARE };
     let alone = BindSteps::CONTINUE;
     let cases = [
@@ -94,12 +103,22 @@ fn facts_to_steps() {
         (forbidden, BindSteps { transparent: Some(false), ..SHARE }),
         (facts(private, "127.0.0.1:80"), BindSteps { owner: owner(false), ..SHARE }),
         (facts(private, "127.0.0.1:0"), BindSteps { owner: owner(false), ..alone }),
-        (beside, BindSteps { owner: owner(true), ..SHARE }),
+        (beside_listener, BindSteps { owner: owner(true), ..SHARE }),
         (facts(holds, "127.0.0.1:80"), BindSteps { held: Some(true), ..SHARE }),
         (facts(holds, "127.0.0.1:0"), BindSteps { not_held: true, ..alone }),
-        (beside_another_user(udp.clone()), alone),
-        (beside_another_user(without_reuse(&udp)), SHARE),
-        (beside_another_user(tcp.clone()), SHARE),
+        (beside(Outsiders::Apart, &udp), BindSteps { follow: true, ..alone }),
+        (beside(Outsiders::Apart, &udp_by_itself), BindSteps { follow: true, ..alone }),
+        (beside(Outsiders::Apart, &without_reuse(&udp)), SHARE),
+        (beside(Outsiders::Apart, &tcp), SHARE),
+        (beside(Outsiders::Apart, &private_udp), BindSteps { owner: owner(false), ..SHARE }),
+        (beside(Outsiders::Joined, &udp), SHARE),
+        (beside(Outsiders::Joined, &udp_by_itself), BindSteps { share: None, ..SHARE }),
+        (at("0.0.0.0:5353", &udp), SHARE),
+        (at("[::]:1900", &udp), SHARE),
+        (at("127.0.0.1:5353", &udp), clear),
+        (at("0.0.0.0:53", &udp), clear),
+        (at("224.0.0.251:5353", &udp), alone),
+        (at("255.255.255.255:67", &udp), alone),
         (kept_out(facts(RUN, "127.0.0.1:80")), alone),
         (kept_out(facts(holds, "127.0.0.1:80")), alone),
         (kept_out(facts(private, "127.0.0.1:80")), BindSteps { owner: owner(false), ..alone }),
@@ -146,8 +165,7 @@ fn refusals_touch_nothing() {
     let mut taken = facts(RUN, "127.0.0.1:80");
     taken.members = Some(PortMembers {
         stranger: Some(Box::new(NotAMember::Unseen)),
-        group_listens: false,
-        foreign: false,
+        ..PortMembers::default()
     });
     let mut left_alone = taken.clone();
     left_alone.attempt.address = "127.0.0.1:0".parse().ok();

@@ -88,6 +88,13 @@ mod tests {
             (attempt(Udp, "224.0.0.251:5353"), &PortSet::All, leave(Multicast)),
             (attempt(Udp, "[ff02::fb]:5353"), &PortSet::All, leave(Multicast)),
             (attempt(Udp, "[::ffff:224.0.0.251]:5353"), &PortSet::All, leave(Multicast)),
+            (attempt(Udp, "255.255.255.255:68"), &PortSet::All, leave(Multicast)),
+            // A multicast service on the wildcard keeps its SO_REUSEADDR.
+            (
+                BindAttempt { reuse_address: true, ..attempt(Udp, "[::]:5353") },
+                &PortSet::All,
+                share,
+            ),
         ];
         for (attempt, ports, expected) in cases {
             assert_eq!(decide(&attempt, ports), expected, "{attempt:?} {ports:?}");

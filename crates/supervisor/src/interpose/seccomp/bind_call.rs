@@ -103,7 +103,7 @@ impl NotificationHandler {
                 let questions = MemberQuestions {
                     // Without sameport, the kernel permits these two.
                     narrower: !(reuse_port || is_datagram && reuse_address),
-                    foreign: is_datagram && reuse_address && !reuse_port,
+                    outsiders: is_datagram && reuse_address,
                 };
                 facts.members = Some(self.group_check.members(inode, owner, &address, questions));
             }

@@ -94,7 +94,7 @@ impl NotificationHandler {
             return Ok(PortMembers::default());
         }
         // A wider listener was found at the bind.
-        let questions = MemberQuestions { narrower: false, foreign: false };
+        let questions = MemberQuestions { narrower: false, outsiders: false };
         Ok(self.group_check.members(socket.inode(), socket.owner(), address, questions))
     }
 
