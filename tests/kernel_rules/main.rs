@@ -120,6 +120,10 @@ const CHECKS: &[(&str, fn())] = &[
     ("shares-are-bounds", report::checks::shares_are_bounds),
     ("every-queued-connection-is-counted", report::checks::every_queued_connection_is_counted),
     ("row-that-needs-more-rights", runner::checks::a_row_that_needs_more_rights_is_skipped),
+    (
+        "last-segments-are-waited-for",
+        runner::traffic_checks::the_last_segments_of_a_connection_are_waited_for,
+    ),
     ("names-are-unique", names_are_unique),
 ];
 

@@ -150,6 +150,10 @@ impl Environment {
         }
     }
 
+    pub(super) fn has_own_netns(&self) -> bool {
+        self.rights.own_netns.is_ok()
+    }
+
     pub(super) fn kernel(&self) -> Kernel {
         self.rights.kernel
     }

@@ -18,6 +18,7 @@ use crate::report::{StepReport, Verdict};
 use environment::Environment;
 pub(crate) use environment::{Rights, checks, has_several_users};
 use sockets::{Member, port_of};
+pub(crate) use traffic::checks as traffic_checks;
 
 /// Why a step gave no answer to compare.
 #[derive(Debug)]

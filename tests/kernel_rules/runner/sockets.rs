@@ -14,7 +14,7 @@ use crate::model::{Call, LastCall, Open, Operation, Opt, Proto, Uid};
 
 /// More than any row queues.
 const BACKLOG: i32 = 512;
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A socket of the row.
 #[derive(Debug)]
@@ -84,10 +84,11 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Closes the socket. A connection that ends with it has ended when the call returns.
     pub(super) fn close(&mut self, name: char) -> Result<(), Stop> {
-        self.member(name)?;
+        let listens = self.member(name)?.proto.listens();
         self.members.retain(|member| member.name != name);
-        Ok(())
+        if listens { traffic::wait_until_no_connection_ends(self.environment) } else { Ok(()) }
     }
 
     /// Does the call as its user. The result is the kernel's answer.

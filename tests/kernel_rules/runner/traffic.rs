@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockAddr, Socket};
 
+use super::environment::Environment;
 use super::sockets::{CONNECT_TIMEOUT, new_socket, parse_ip};
 use super::{Run, Stop};
 use crate::model::{LO, Port, Send, Share};
 use crate::report::StepReport;
 
-/// Loopback delivers at once, but a busy machine delays the receiver.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Loopback delivers at once, but a busy or an emulated machine delays the receiver. Each delivery
+/// restarts the limit.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Sends, and counts what each socket of the row receives.
@@ -35,7 +37,7 @@ pub(super) fn send(run: &Run<'_>, send: Send, share: Share) -> Result<StepReport
     let mut counts: Vec<(char, usize)> = Vec::new();
     // Dropped after the clients: the end that closes after a reset leaves no TIME_WAIT.
     let mut accepted = Vec::new();
-    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let mut deadline = Instant::now() + SETTLE_TIMEOUT;
     let mut total = 0;
     while total < send.count && Instant::now() < deadline {
         let mut idle = true;
@@ -60,6 +62,8 @@ pub(super) fn send(run: &Run<'_>, send: Send, share: Share) -> Result<StepReport
         }
         if idle {
             std::thread::sleep(PAUSE);
+        } else {
+            deadline = Instant::now() + SETTLE_TIMEOUT;
         }
     }
     drop(clients);
@@ -94,16 +98,20 @@ pub(super) fn queue(run: &mut Run<'_>, count: usize) -> Result<StepReport, Stop>
 
 /// Counts the queued connections that were reset, and accepts all others.
 pub(super) fn count_resets(run: &Run<'_>, expect_resets: bool) -> Result<StepReport, Stop> {
-    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let mut deadline = Instant::now() + SETTLE_TIMEOUT;
     let total = run.queued.len();
     let mut accepted = Vec::new();
     let mut resets = 0;
     while Instant::now() < deadline && resets + accepted.len() < total {
+        let before = resets + accepted.len();
         resets = run.queued.iter().filter(|client| is_reset(client)).count();
         for member in run.members.iter().filter(|member| member.serves) {
             while let Ok((connection, _)) = member.socket.accept() {
                 accepted.push(connection);
             }
+        }
+        if resets + accepted.len() > before {
+            deadline = Instant::now() + SETTLE_TIMEOUT;
         }
         std::thread::sleep(PAUSE);
     }
@@ -129,5 +137,50 @@ pub(super) fn accept_one(listener: &Socket) -> io::Result<Socket> {
             Err(error) if Instant::now() >= deadline => return Err(error),
             Err(_) => std::thread::sleep(PAUSE),
         }
+    }
+}
+
+/// Waits until no connection of the row's own network namespace exchanges its last segments: the kernel
+/// may do so after close(2) returned, and until then the connection keeps its port.
+pub(super) fn wait_until_no_connection_ends(environment: &Environment) -> Result<(), Stop> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    while environment.has_own_netns() && Instant::now() < deadline {
+        let mut tables = String::new();
+        for table in ["tcp", "tcp6"] {
+            // Without IPv6 the second does not exist.
+            let path = format!("/proc/thread-self/net/{table}");
+            tables += &std::fs::read_to_string(path).unwrap_or_default();
+        }
+        if !has_ending_connection(&tables) {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Whether a line of /proc/net/tcp has the state FIN_WAIT1, LAST_ACK or CLOSING. proc_pid_net(5).
+fn has_ending_connection(table: &str) -> bool {
+    let states = table.lines().filter_map(|line| line.split_whitespace().nth(3));
+    states.into_iter().any(|state| matches!(state, "04" | "09" | "0B"))
+}
+
+/// Tests of this file, which the harness of the table runs.
+pub(crate) mod checks {
+    pub(crate) fn the_last_segments_of_a_connection_are_waited_for() {
+        let table = |state: &str| {
+            format!(
+                "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt\n   \
+                 0: 0100007F:1B9E 0100007F:C350 {state} 00000000:00000000 00:00000000 00000000\n"
+            )
+        };
+        for state in ["04", "09", "0B"] {
+            assert!(super::has_ending_connection(&table(state)), "{state}");
+        }
+        // ESTABLISHED, FIN_WAIT2, TIME_WAIT, CLOSE_WAIT, LISTEN
+        for state in ["01", "05", "06", "08", "0A"] {
+            assert!(!super::has_ending_connection(&table(state)), "{state}");
+        }
+        assert!(!super::has_ending_connection(""));
     }
 }
