@@ -17,8 +17,10 @@ mod run;
 mod scale;
 mod status;
 mod stop;
+mod unknown_verb;
 mod upgrade;
 mod why;
+mod wrong_line;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -26,7 +28,6 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::args::{ENVIRONMENT, EXIT_CODES};
 use crate::error::{Failure, VerbResult};
 use crate::output::stdout;
-use crate::output::text::shorten;
 
 #[derive(Parser)]
 #[command(name = "sameport", version, about, before_help = EXAMPLES, max_term_width = 100)]
@@ -132,7 +133,7 @@ fn definition() -> clap::Command {
 /// Parses the command line. `--help` and `--version` print and exit; every error is one line that names
 /// the argument.
 pub(crate) fn parse() -> Result<Command, Failure> {
-    refuse_long_verb()?;
+    wrong_line::refuse_unknown_verb()?;
     definition()
         .try_get_matches()
         .and_then(|matches| CommandLine::from_arg_matches(&matches))
@@ -141,43 +142,6 @@ pub(crate) fn parse() -> Result<Command, Failure> {
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
-            _ => Err(one_line(&error)),
+            _ => Err(wrong_line::failure(&error)),
         })
-}
-
-/// clap compares an unknown verb with every verb, character by character, which takes seconds for the
-/// longest argument that Linux passes.
-fn refuse_long_verb() -> Result<(), Failure> {
-    const LONGEST: usize = 64;
-    let word = std::env::args_os().nth(1).unwrap_or_default();
-    let word = word.to_string_lossy();
-    if word.len() <= LONGEST || word.starts_with('-') {
-        return Ok(());
-    }
-    let text = format!("unrecognized subcommand '{}'", word.escape_debug());
-    Err(Failure::usage(shorten(&text)).hint("sameport --help shows examples"))
-}
-
-/// clap's report without its usage block: the first paragraph on one line, its tip as the hint.
-fn one_line(error: &clap::Error) -> Failure {
-    let text = error.to_string();
-    let mut paragraphs = text.split("\n\n");
-    let first = paragraphs.next().unwrap_or_default();
-    let first = first.strip_prefix("error: ").unwrap_or(first);
-    let message = first.split_whitespace().collect::<Vec<_>>().join(" ");
-    let failure = Failure::usage(shorten(&message));
-    // For an unknown option clap suggests to pass it "as a value", which is never right here.
-    let tip = paragraphs
-        .find_map(|paragraph| paragraph.trim().strip_prefix("tip: "))
-        .and_then(|tips| tips.lines().next())
-        .filter(|tip| !tip.starts_with("to pass "));
-    match tip {
-        Some(tip) => failure.hint(shorten(tip)),
-        None if text.contains("Usage: sameport upgrade ") => failure
-            .hint("the new command comes after `--`; `sameport upgrade --help` shows examples"),
-        None if text.contains("Usage: sameport run ") => failure.hint(
-            "the command comes after `--`; `sameport run --help` lists the options before it",
-        ),
-        None => failure.hint("sameport --help shows examples"),
-    }
 }

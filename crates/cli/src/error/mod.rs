@@ -26,6 +26,7 @@ use sameport::{Error as SocketError, ErrorKind as SocketErrorKind};
 
 use crate::operations::export::ExportError;
 use crate::operations::list::Error as ListError;
+use crate::output::text::printable;
 
 #[cfg(target_os = "linux")]
 pub(crate) use address::{listen_failure, refusal_advice};
@@ -93,15 +94,16 @@ impl Failure {
         self
     }
 
-    /// Prints the failure to stderr and returns its exit code.
+    /// Prints the failure to stderr and returns its exit code. Arguments, paths and names of programs are
+    /// part of messages, so control characters are escaped.
     pub(crate) fn report(&self) -> ExitCode {
         let red = anstyle::AnsiColor::Red.on_default().bold();
         let cyan = anstyle::AnsiColor::Cyan.on_default();
         let mut stderr = anstream::stderr();
         // Where stderr is closed, the exit code is the only report.
-        let _ = writeln!(stderr, "{red}error:{red:#} {}", self.message);
+        let _ = writeln!(stderr, "{red}error:{red:#} {}", printable(&self.message));
         if let Some(hint) = &self.hint {
-            let _ = writeln!(stderr, "{cyan}hint:{cyan:#} {hint}");
+            let _ = writeln!(stderr, "{cyan}hint:{cyan:#} {}", printable(hint));
         }
         ExitCode::from(match self.kind {
             ExitKind::Failed => 1,

@@ -15,7 +15,6 @@ pub(crate) mod ls;
 #[cfg(target_os = "linux")]
 pub(crate) mod run;
 pub(crate) mod screen;
-#[cfg(target_os = "linux")]
 pub(crate) mod shell;
 pub(crate) mod socket_owner;
 #[cfg(target_os = "linux")]

@@ -2,15 +2,22 @@
 
 use std::io::Write as _;
 
-/// Prints a line.
+use super::text::printable;
+
+/// Prints a line, with control characters escaped.
 pub(crate) fn print(text: &str) {
+    styled(&printable(text));
+}
+
+/// Prints a line that controls the terminal: the caller has escaped the parts that are not its own.
+pub(crate) fn styled(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}");
 }
 
-/// Prints a next step.
+/// Prints a next step, with control characters escaped.
 pub(crate) fn hint(text: &str) {
     let cyan = anstyle::AnsiColor::Cyan.on_default();
-    let _ = writeln!(anstream::stderr(), "{cyan}hint:{cyan:#} {text}");
+    let _ = writeln!(anstream::stderr(), "{cyan}hint:{cyan:#} {}", printable(text));
 }
 
 /// Asks a question on the terminal and returns whether the answer is yes. Without a terminal it is no.

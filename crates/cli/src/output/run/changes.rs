@@ -36,9 +36,9 @@ impl RunChanges {
         let is_recount = self.last.as_ref().is_some_and(|last| differ_in_connections(last, change));
         self.last = Some(change.clone());
         match (is_recount, self.is_terminal) {
-            (false, _) => stderr::print(&sentence(change)),
+            (false, _) => stderr::styled(&sentence(change)),
             // Replaces the line before.
-            (true, true) => stderr::print(&format!("\u{1b}[1A\u{1b}[2K{}", sentence(change))),
+            (true, true) => stderr::styled(&format!("\u{1b}[1A\u{1b}[2K{}", sentence(change))),
             // A log does not need every count.
             (true, false) => {}
         }

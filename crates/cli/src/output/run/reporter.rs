@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use sameport_supervisor::RunEvent;
 
 use super::events::event_lines;
+use crate::output::text::printable;
 
 /// Writes from a thread of its own: a stderr whose reader has stopped must not delay the binds of the
 /// workers. Lines that find the queue full are dropped and counted.
@@ -58,9 +59,10 @@ impl StderrLines {
 }
 
 fn write_all(lines: &Receiver<String>, dropped: &AtomicUsize) {
-    // One write a line, because the workers write there too. A closed stderr is no error.
+    // One write a line, because the workers write there too. A closed stderr is no error. Names of programs,
+    // users and files are part of the lines, so control characters are escaped.
     let write = |line: &str| {
-        drop(anstream::stderr().write_all(format!("sameport: {line}\n").as_bytes()));
+        drop(anstream::stderr().write_all(format!("sameport: {}\n", printable(line)).as_bytes()));
     };
     while let Ok(line) = lines.recv() {
         write(&line);

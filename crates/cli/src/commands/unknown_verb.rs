@@ -1,0 +1,271 @@
+//! The hint for a word that is no verb: the verb that other tools call so, the verb that it misspells, or the
+//! program that it names.
+
+use std::ffi::{OsStr, OsString};
+
+use crate::error::Failure;
+use crate::output::shell::{os_command, word as quoted};
+use crate::output::text::shorten;
+
+/// The longest word that is compared with the verbs, in bytes.
+const LONGEST: usize = 24;
+
+/// Each verb, its usual arguments, and its effect.
+const VERBS: &[(&str, &str, &str)] = &[
+    ("run", "-- COMMAND", "starts a program on shared ports"),
+    ("status", "NAME", "shows a named run, and its last output with `run --log`"),
+    ("restart", "NAME", "replaces the workers of a named run"),
+    ("scale", "NAME N", "changes the number of workers of a named run"),
+    (
+        "upgrade",
+        "NAME -- COMMAND",
+        "replaces the workers of a named run by those of another command",
+    ),
+    ("stop", "NAME", "ends a named run"),
+    ("reexec", "NAME", "replaces the supervisor of a named run"),
+    ("listen", "ADDR", "listens on an address"),
+    ("dial", "ADDR", "connects to an address"),
+    ("ls", "", "lists the sockets on ports and their processes"),
+    ("why", "PORT", "explains who holds a port, and what would work"),
+    ("audit", "", "finds programs that took a port from another"),
+    ("attach", "--unit UNIT", "shares the ports of a running service"),
+    ("detach", "--unit UNIT", "undoes `sameport attach`"),
+    ("guard", "PORT --allow WHO", "restricts who may bind a port"),
+    ("preload", "", "writes the preload library to a file"),
+    ("doctor", "", "lists what this machine can do"),
+    ("completions", "SHELL", "prints a completion script"),
+    ("manual", "", "prints the manual page"),
+    ("help", "", "lists the verbs"),
+];
+
+/// The words of other tools, and the verb with that meaning.
+const MEANINGS: &[(&str, &[&str])] = &[
+    (
+        "ls",
+        &[
+            "top", "htop", "list", "show", "netstat", "ss", "lsof", "fuser", "ps", "port", "ports",
+            "sockets", "dir", "watch", "members",
+        ],
+    ),
+    ("why", &["who", "whose", "whois", "explain", "check", "reason", "what", "blame"]),
+    (
+        "stop",
+        &[
+            "kill",
+            "down",
+            "quit",
+            "end",
+            "terminate",
+            "term",
+            "rm",
+            "remove",
+            "delete",
+            "shutdown",
+            "halt",
+            "close",
+            "killall",
+            "pkill",
+            "drain",
+        ],
+    ),
+    ("run", &["up", "start", "exec", "launch", "serve", "spawn", "share", "wrap"]),
+    ("restart", &["reload", "respawn", "reboot", "cycle", "roll", "hup"]),
+    ("upgrade", &["deploy", "update", "replace", "rollout", "rollback", "swap"]),
+    (
+        "guard",
+        &[
+            "ban", "lock", "protect", "block", "deny", "allow", "forbid", "firewall", "restrict",
+            "reserve",
+        ],
+    ),
+    (
+        "status",
+        &[
+            "log", "logs", "info", "stat", "stats", "state", "health", "describe", "inspect",
+            "monitor", "runs",
+        ],
+    ),
+    ("scale", &["resize", "workers", "replicas"]),
+    ("audit", &["scan", "verify", "detect"]),
+    ("doctor", &["diagnose", "diag", "probe", "test", "selftest", "capabilities", "support"]),
+    ("dial", &["connect"]),
+    ("listen", &["open", "accept"]),
+    ("attach", &["inject", "hook"]),
+    ("detach", &["unhook", "release"]),
+    ("completions", &["completion", "complete"]),
+    ("manual", &["man", "doc", "docs"]),
+];
+
+/// The refusal of the word `line[0]`. `parses`: whether these arguments are a correct command line.
+/// `is_program`: whether the shell would execute this word.
+pub(super) fn refusal(
+    line: &[OsString],
+    parses: &dyn Fn(&[OsString]) -> bool,
+    is_program: &dyn Fn(&OsStr) -> bool,
+) -> Failure {
+    let word = line.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+    let hint = suggestion(line, parses, is_program)
+        .unwrap_or_else(|| "`sameport --help` lists the verbs, with examples".to_owned());
+    Failure::usage(format!("unknown verb {}", shorten(&quoted_word(&word)))).hint(hint)
+}
+
+fn quoted_word(word: &str) -> String {
+    match quoted(word) {
+        plain if plain == word => format!("'{word}'"),
+        quoted => quoted,
+    }
+}
+
+fn suggestion(
+    line: &[OsString],
+    parses: &dyn Fn(&[OsString]) -> bool,
+    is_program: &dyn Fn(&OsStr) -> bool,
+) -> Option<String> {
+    let (word, rest) = line.split_first()?;
+    let text = word.to_str().filter(|text| text.len() <= LONGEST).map(str::to_ascii_lowercase);
+    if let Some(verb) = text.as_deref().and_then(by_meaning) {
+        return Some(advice(verb, rest, parses));
+    }
+    if is_program(word) {
+        let run = under_run(line);
+        return parses(&run).then(|| format!("start a program by `sameport {}`", os_command(run)));
+    }
+    text.as_deref().and_then(misspelt).map(|verb| advice(verb, rest, parses))
+}
+
+/// `run -- LINE`.
+fn under_run(line: &[OsString]) -> Vec<OsString> {
+    ["run", "--"].map(OsString::from).into_iter().chain(line.iter().cloned()).collect()
+}
+
+/// The command line to type, with these arguments if the verb takes them, and its effect.
+fn advice(verb: &str, rest: &[OsString], parses: &dyn Fn(&[OsString]) -> bool) -> String {
+    let with_rest = [&[OsString::from(verb)], rest].concat();
+    let is_command = |word: &OsString| !word.as_encoded_bytes().starts_with(b"-");
+    let found = VERBS.iter().find(|(name, ..)| *name == verb);
+    let (usual, effect) = found.map_or(("", ""), |(_, usual, effect)| (*usual, *effect));
+    let line = if !rest.is_empty() && parses(&with_rest) {
+        os_command(with_rest)
+    } else if verb == "run" && rest.first().is_some_and(is_command) {
+        os_command(under_run(rest))
+    } else {
+        format!("{verb} {usual}").trim_end().to_owned()
+    };
+    format!("`sameport {line}` {effect}")
+}
+
+/// The verb that other tools call `word`.
+fn by_meaning(word: &str) -> Option<&'static str> {
+    MEANINGS.iter().find(|(_, words)| words.contains(&word)).map(|(verb, _)| *verb)
+}
+
+/// The verb that `word` misspells: the nearest one, at one edit from a short word and two from a longer one.
+fn misspelt(word: &str) -> Option<&'static str> {
+    let most = if word.chars().count() <= 4 { 1 } else { 2 };
+    let distances = VERBS.iter().map(|(verb, ..)| (edits(word, verb), *verb));
+    let (least, verb) = distances.min_by_key(|(edits, _)| *edits)?;
+    (least <= most).then_some(verb)
+}
+
+/// The number of insertions, deletions, replacements and swaps of neighbours that make one word the other.
+fn edits(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
+    for i in 1..=one.len() {
+        let mut row = vec![i];
+        for j in 1..=other.len() {
+            let differs = usize::from(one[i - 1] != other[j - 1]);
+            let mut least =
+                (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + differs);
+            if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[one.len()][other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(line: &str) -> String {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let parses = |words: &[OsString]| {
+            super::super::definition()
+                .try_get_matches_from([&["sameport".into()], words].concat())
+                .is_ok()
+        };
+        let programs = ["nginx", "./server", "top", "who", "ruby", "less"];
+        let is_program = |word: &OsStr| programs.contains(&word.to_str().unwrap_or_default());
+        refusal(&words, &parses, &is_program).hint.unwrap_or_default()
+    }
+
+    #[test]
+    fn every_verb_of_the_command_line_is_described() {
+        let definition = super::super::definition();
+        let verbs: Vec<&str> = definition.get_subcommands().map(clap::Command::get_name).collect();
+        let described: Vec<&str> = VERBS.iter().map(|(verb, ..)| *verb).collect();
+        assert_eq!(described, [&verbs[..], &["help"]].concat());
+        for (verb, words) in MEANINGS {
+            assert!(described.contains(verb), "{verb}");
+            assert!(words.iter().all(|word| !described.contains(word)), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_verb_is_found_by_meaning_spelling_or_program() {
+        for (line, begin) in [
+            ("top", "`sameport ls` lists"),
+            ("list", "`sameport ls` lists"),
+            ("show 8080", "`sameport ls 8080` lists"),
+            ("LSOF", "`sameport ls` lists"),
+            ("netstat -tulpn", "`sameport ls` lists"),
+            ("ps", "`sameport ls` lists"),
+            ("who 8080", "`sameport why 8080` explains"),
+            ("explain", "`sameport why PORT` explains"),
+            ("kill web", "`sameport stop web` ends"),
+            ("kill -9 web", "`sameport stop NAME` ends"),
+            ("down", "`sameport stop NAME` ends"),
+            ("up", "`sameport run -- COMMAND` starts"),
+            ("start nginx -g x", "`sameport run -- nginx -g x` starts"),
+            ("exec -- nginx", "`sameport run -- nginx` starts"),
+            ("start -n 2 -- nginx", "`sameport run -n 2 -- nginx` starts"),
+            ("reload web", "`sameport restart web` replaces"),
+            ("deploy web -- ./v2", "`sameport upgrade web -- ./v2` replaces"),
+            ("ban", "`sameport guard PORT --allow WHO` restricts"),
+            ("logs web", "`sameport status web` shows"),
+            ("staus", "`sameport status NAME` shows"),
+            ("sl", "`sameport ls` lists"),
+            ("restrat web", "`sameport restart web` replaces"),
+            ("doctr", "`sameport doctor` lists"),
+            ("hlep", "`sameport help` lists"),
+            ("nginx -g x", "start a program by `sameport run -- nginx -g x`"),
+            ("./server", "start a program by `sameport run -- ./server`"),
+            ("less", "start a program by `sameport run -- less`"),
+            ("ruby", "start a program by `sameport run -- ruby`"),
+            ("./nothing", "`sameport --help` lists"),
+            ("frobnicate", "`sameport --help` lists"),
+            ("", "`sameport --help` lists"),
+        ] {
+            let hint = hint(line);
+            assert!(hint.starts_with(begin), "{line}: {hint}");
+        }
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        for (one, other, count) in [
+            ("", "", 0),
+            ("ls", "ls", 0),
+            ("sl", "ls", 1),
+            ("staus", "status", 1),
+            ("top", "stop", 1),
+            ("a", "", 1),
+        ] {
+            assert_eq!((edits(one, other), edits(other, one)), (count, count), "{one} {other}");
+        }
+    }
+}

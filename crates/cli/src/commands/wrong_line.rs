@@ -1,0 +1,123 @@
+//! A wrong command line as one error and one hint: the usage of the verb, or the line that was meant.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::{definition, unknown_verb};
+use crate::error::Failure;
+use crate::output::shell::{os_command, word};
+use crate::output::text::shorten;
+
+/// Refuses a first argument that is no verb.
+///
+/// clap would compare the word with every verb, character by character, which takes seconds for the longest
+/// argument that Linux passes, and would suggest the verb with the most similar spelling.
+pub(super) fn refuse_unknown_verb() -> Result<(), Failure> {
+    let line = arguments();
+    let Some(word) = line.first() else { return Ok(()) };
+    if word.as_encoded_bytes().starts_with(b"-") || is_verb(word) {
+        return Ok(());
+    }
+    Err(unknown_verb::refusal(&line, &parses, &is_program))
+}
+
+/// clap's report without its usage block: the first paragraph on one line, and a hint.
+pub(super) fn failure(error: &clap::Error) -> Failure {
+    let line = arguments();
+    let text = with_controls(error);
+    let mut paragraphs = text.split("\n\n");
+    let first = paragraphs.next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let message = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    let tips: Vec<&str> = paragraphs.collect();
+    let hint = if error.kind() == ErrorKind::InvalidSubcommand {
+        // `sameport help WORD`.
+        return unknown_verb::refusal(line.get(1..).unwrap_or_default(), &parses, &is_program);
+    } else if let Some(meant) = with_dashes(error, &line) {
+        format!("the command comes after `--`: sameport {}", os_command(meant))
+    } else if let Some(tip) = spelling(&tips) {
+        shorten(tip)
+    } else {
+        usage(line.first())
+    };
+    Failure::usage(shorten(&message)).hint(hint)
+}
+
+/// clap's report. clap removes control sequences from arguments; here they stay, escaped.
+fn with_controls(error: &clap::Error) -> String {
+    let mut text = error.to_string();
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue] {
+        let Some(ContextValue::String(argument)) = error.get(kind) else { continue };
+        let removed = anstream::adapter::strip_str(argument).to_string();
+        if removed != *argument {
+            text = text.replacen(&format!("'{removed}'"), &word(argument), 1);
+        }
+    }
+    text
+}
+
+/// The arguments of this process.
+fn arguments() -> Vec<OsString> {
+    std::env::args_os().skip(1).collect()
+}
+
+fn is_verb(word: &OsStr) -> bool {
+    let definition = definition();
+    word == "help" || definition.get_subcommands().any(|verb| *verb.get_name() == *word)
+}
+
+/// Whether these arguments are a correct command line.
+fn parses(line: &[OsString]) -> bool {
+    definition().try_get_matches_from([&["sameport".into()], line].concat()).is_ok()
+}
+
+#[cfg(target_os = "linux")]
+fn is_program(word: &OsStr) -> bool {
+    let path = std::env::var_os("PATH");
+    sameport_supervisor::control::command::find_absolute(word, path.as_deref()).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_program(word: &OsStr) -> bool {
+    std::path::Path::new(word).is_file()
+}
+
+/// The line with `--` before the command, if this makes it correct.
+fn with_dashes(error: &clap::Error, line: &[OsString]) -> Option<Vec<OsString>> {
+    let Some(ContextValue::String(unexpected)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let verb = line.first().filter(|verb| *verb == "run" || *verb == "upgrade")?;
+    if error.kind() != ErrorKind::UnknownArgument || unexpected.starts_with('-') {
+        return None;
+    }
+    // The same word may be the value of an option before.
+    let places = (1..line.len()).filter(|at| line[*at].to_string_lossy() == *unexpected);
+    let mut meant = places.map(|at| {
+        let dashes: &[OsString] = &["--".into()];
+        // A `--` behind the command has become superfluous, or is the program's own.
+        [&line[..at], dashes, &line[at..]].concat()
+    });
+    meant.find(|meant| parses(meant) && meant.first() == Some(verb))
+}
+
+/// clap's tip about an option with a similar name. For an unknown option clap also suggests to pass it "as
+/// a value", which is never right here.
+fn spelling<'a>(paragraphs: &[&'a str]) -> Option<&'a str> {
+    let tips = paragraphs.iter().find_map(|paragraph| paragraph.trim().strip_prefix("tip: "))?;
+    tips.lines().next().filter(|tip| !tip.starts_with("to pass "))
+}
+
+/// How the verb is used, and where its examples are.
+fn usage(verb: Option<&OsString>) -> String {
+    let mut definition = definition();
+    definition.build();
+    let name = verb.and_then(|verb| verb.to_str()).unwrap_or_default();
+    let (usage, help) = match definition.find_subcommand_mut(name) {
+        Some(verb) => (verb.render_usage().to_string(), format!("sameport {name} --help")),
+        None => (definition.render_usage().to_string(), "sameport --help".to_owned()),
+    };
+    let usage = usage.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+    format!("usage: {usage}; `{help}` shows examples")
+}
