@@ -109,8 +109,8 @@ fn changes_are_printed_one_by_one() {
         r#"{"version":1,"request":{"restart":{"surge":0,"now":false}}}"#
     );
     // A pipe gets no colours, and no line for every count of connections.
-    let expected = "worker 1: pid 41 starts\nworker 1: pid 41 is ready\n\
-                    worker 1: pid 33 drains, 12 connections open\nworker 1: pid 33 has ended\n\
+    let expected = "worker 1 (pid 41) starts\nworker 1 (pid 41) is ready\n\
+                    worker 1 (pid 33) drains, 12 connections open\nworker 1 (pid 33) has ended\n\
                     web is restarted\n";
     assert_eq!((exited.code, &*exited.stdout, &*exited.stderr), (0, "", expected));
     std::fs::remove_file(dir.file("web.sock")).unwrap();

@@ -226,3 +226,94 @@ fn no_verb_shows_the_help_and_exits_2() {
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty() && output.stderr.starts_with(b"Examples:\n"), "{output:?}");
 }
+
+/// The hint of a wrong command line.
+fn hint_of(args: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sameport"));
+    let path = "/usr/local/bin:/usr/bin:/bin";
+    let output = command.args(args).env_clear().env("PATH", path).stdin(Stdio::null());
+    let output = output.output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let hint = stderr.lines().find_map(|line| line.strip_prefix("hint: "));
+    hint.unwrap_or_else(|| panic!("{args:?}: {stderr}")).to_owned()
+}
+
+#[test]
+fn unknown_verbs_are_suggested_by_meaning() {
+    for (args, begin) in [
+        (&["top"][..], "`sameport ls` lists"),
+        (&["list"], "`sameport ls` lists"),
+        (&["kill", "web"], "`sameport stop web` ends"),
+        (&["reload", "web"], "`sameport restart web` replaces"),
+        (&["staus"], "`sameport status NAME` shows"),
+        (&["help", "top"], "`sameport ls` lists"),
+        (&["cat", "a b"], "start a program by `sameport run -- cat 'a b'`"),
+        (&["/bin/cat"], "start a program by `sameport run -- /bin/cat`"),
+        (&["/no/such/file"], "`sameport --help` lists the verbs"),
+    ] {
+        let hint = hint_of(args);
+        assert!(hint.starts_with(begin), "{args:?}: {hint}");
+    }
+}
+
+#[test]
+fn wrong_arguments_show_the_usage_of_their_verb() {
+    for (args, expected) in [
+        (
+            &["restart"][..],
+            "usage: sameport restart [OPTIONS] <NAME>; `sameport restart --help` shows examples",
+        ),
+        (
+            &["scale", "web", "0"],
+            "usage: sameport scale [OPTIONS] <NAME> <N>; `sameport scale --help` shows examples",
+        ),
+        (
+            &["run", "-n", "2"],
+            "usage: sameport run [OPTIONS] -- <COMMAND>...; `sameport run --help` shows examples",
+        ),
+        (&["--frob"], "usage: sameport <COMMAND>; `sameport --help` shows examples"),
+        (
+            &["run", "--name", "nginx", "nginx", "-g", "daemon off;"],
+            "the command comes after `--`: sameport run --name nginx -- nginx -g 'daemon off;'",
+        ),
+        (
+            &["upgrade", "web", "node", "v2.js"],
+            "the command comes after `--`: sameport upgrade web -- node v2.js",
+        ),
+        (&["restart", "web", "--surg", "2"], "a similar argument exists: '--surge'"),
+    ] {
+        assert_eq!(hint_of(args), expected, "{args:?}");
+    }
+}
+
+/// Arguments are part of messages, and must not control the terminal.
+#[test]
+fn arguments_are_escaped_in_messages() {
+    let evil = "a\u{1b}[31mb\rc";
+    let lines: &[&[&str]] = &[
+        &[evil],
+        &["run", evil],
+        &["run", "--", evil],
+        &["run", "--map", evil, "--", "true"],
+        &["run", "--user", evil, "--", "true"],
+        &["run", "--directory", evil, "--", "true"],
+        &["run", "--name", "a", "--log", "/no/a\u{1b}[31m", "--", "true"],
+        &["status", evil],
+        &["ls", evil],
+        &["why", evil],
+        &["guard", "80", "--allow", evil],
+        &["attach", "--unit", evil],
+        &["manual", "--out", evil],
+        &["preload", "--out", "/no/a\u{1b}[31m"],
+        &["dial", evil],
+    ];
+    for args in lines {
+        let output = sameport(args.iter().copied());
+        let text = [&output.stdout[..], &output.stderr[..]].concat();
+        let is_control = |byte: &&u8| byte.is_ascii_control() && **byte != b'\n';
+        assert_eq!(text.iter().find(is_control), None, "{args:?}: {output:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("1b"), "{args:?}: the escape is shown: {stderr}");
+    }
+}

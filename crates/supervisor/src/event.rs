@@ -7,7 +7,6 @@ use sameport_policy::bind::map::MapRule;
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::model::{Address, Member};
 use sameport_policy::refusal::Refusal;
-use sameport_sys::process::StartError;
 
 use crate::bind_options::UnusedOption;
 use crate::control::protocol::WorkerUpdate;
@@ -110,13 +109,6 @@ pub enum RunEvent {
     Unused(UnusedOption),
     /// A worker of a named run changed its state.
     WorkerChanged(WorkerUpdate),
-    /// A worker of a named run could not be started again.
-    NotStarted {
-        /// The worker.
-        ordinal: u16,
-        /// The reason.
-        error: StartError,
-    },
     /// The first process of a worker of a named run exited with status 0; its daemons run on.
     Detached {
         /// The worker.

@@ -17,16 +17,14 @@ mod run;
 mod scale;
 mod status;
 mod stop;
-mod unknown_verb;
 mod upgrade;
 mod why;
-mod wrong_line;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::args::{ENVIRONMENT, EXIT_CODES};
-use crate::error::{Failure, VerbResult};
+use crate::error::{Failure, VerbResult, command_line};
 use crate::output::stdout;
 
 #[derive(Parser)]
@@ -120,7 +118,7 @@ impl Command {
 }
 
 /// The command line for help, completions and manual: every verb's help ends with the exit codes.
-fn definition() -> clap::Command {
+pub(crate) fn definition() -> clap::Command {
     let with_exit_codes = |verb: clap::Command| {
         let help = verb.get_after_help().map(|help| format!("{help}\n\n")).unwrap_or_default();
         verb.after_help(format!("{help}{EXIT_CODES}"))
@@ -133,7 +131,7 @@ fn definition() -> clap::Command {
 /// Parses the command line. `--help` and `--version` print and exit; every error is one line that names
 /// the argument.
 pub(crate) fn parse() -> Result<Command, Failure> {
-    wrong_line::refuse_unknown_verb()?;
+    command_line::refuse_unknown_verb(definition)?;
     definition()
         .try_get_matches()
         .and_then(|matches| CommandLine::from_arg_matches(&matches))
@@ -142,6 +140,6 @@ pub(crate) fn parse() -> Result<Command, Failure> {
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
-            _ => Err(wrong_line::failure(&error)),
+            _ => Err(command_line::failure(&error, definition)),
         })
 }

@@ -91,7 +91,7 @@ pub(super) fn start_failure(error: &StartError) -> Failure {
         ),
         StartError::Directory(errno) => Failure::usage(format!("chdir: {errno}"))
             .hint("name a directory that exists and that the workers' user may enter"),
-        StartError::Log(why) => Failure::failed(format!("--log: {why}"))
+        StartError::Log(why) => Failure::usage(format!("{why}"))
             .hint("name a regular file in a directory that only sameport's user can change"),
         StartError::Cgroup(errno) => Failure::failed(format!("write to cgroup.procs: {errno}")),
         StartError::Fork(why) => Failure::failed(format!("fork: {why}")),

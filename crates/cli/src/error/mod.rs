@@ -1,12 +1,16 @@
 //! Errors as advice: the message, the next step and the exit code for every error of the operations,
 //! the supervisor and the library.
 //!
-//! `address` explains an address that cannot be bound, `launch` a command that cannot be executed, `run` a
-//! run that does not start and a supervisor that does not answer, `system` what the machine refuses to the
+//! `command_line` explains wrong arguments, `unknown_verb` a word that is no verb, `address` an address that
+//! cannot be bound, `launch` a command that cannot be executed, `run` a run that does not start, `client` a
+//! run that does not exist or a supervisor that does not answer, `system` what the machine refuses to the
 //! other verbs. No other file maps an error to a message or a code.
 
 #[cfg(target_os = "linux")]
 mod address;
+#[cfg(target_os = "linux")]
+mod client;
+pub(crate) mod command_line;
 #[cfg(target_os = "linux")]
 mod launch;
 #[cfg(target_os = "linux")]
@@ -15,6 +19,7 @@ mod revive;
 mod run;
 #[cfg(target_os = "linux")]
 mod system;
+mod unknown_verb;
 
 use std::fmt;
 use std::io;
@@ -31,11 +36,13 @@ use crate::output::text::printable;
 #[cfg(target_os = "linux")]
 pub(crate) use address::{listen_failure, refusal_advice};
 #[cfg(target_os = "linux")]
+pub(crate) use client::{client_failure, program_failure};
+#[cfg(target_os = "linux")]
 pub(crate) use launch::{directory_failure, user_failure};
 #[cfg(target_os = "linux")]
 pub(crate) use revive::revive_failure;
 #[cfg(target_os = "linux")]
-pub(crate) use run::{client_failure, interposer_name, program_failure, run_failure};
+pub(crate) use run::{interposer_name, run_failure};
 #[cfg(target_os = "linux")]
 pub(crate) use system::guard_state_failure;
 

@@ -3,7 +3,7 @@
 use sameport_policy::model::name::RunName;
 
 use super::Failure;
-use super::run::client_failure;
+use super::client::client_failure;
 use crate::operations::revive::ReviveError;
 use crate::output::text::sentence_list;
 

@@ -1,29 +1,22 @@
-//! Advice for the errors of the supervisor: a run that does not start, a supervisor that does not
-//! answer.
+//! Advice for a run that does not start.
 
-use std::ffi::OsStr;
 use std::path::Path;
 
-use sameport_policy::model::name::RunName;
-use sameport_supervisor::control::client::{ClientError, DeadSupervisor};
-use sameport_supervisor::control::protocol::FaultKind;
-use sameport_supervisor::{InheritError, InterposerKind, PrivateGroupError, RunError, RunPlan};
+use sameport_supervisor::{
+    InheritError, InterposerKind, NamedOptions, PrivateGroupError, RunError, RunPlan,
+};
 use sameport_sys::bpf::AttachError;
 use sameport_sys::preload::Obstacle;
 use sameport_sys::process::{FileCapability, StartError};
-use sameport_sys::run_files::{ClaimError, ConnectError};
+use sameport_sys::run_files::ClaimError;
 
 use super::address::open_failure;
 use super::launch::{start_failure, takeover_failure};
-use super::{DOCTOR, ExitKind, Failure};
-use crate::output::shell;
-use crate::output::text::{printable, sentence_list, shorten};
+use super::{DOCTOR, Failure};
+use crate::output::text::{printable, shorten};
 
 /// The hint where the preload library cannot be used.
 const OTHER_INTERPOSER: &str = "use --via seccomp, or --via cgroup as root";
-
-/// Pids or names in one message.
-const LISTED: usize = 16;
 
 /// An interposer's name, as `--via` has it.
 pub(crate) fn interposer_name(interposer: InterposerKind) -> &'static str {
@@ -58,6 +51,9 @@ pub(crate) fn run_failure(plan: &RunPlan, error: &RunError) -> Failure {
             let directory = plan.launch.directory.as_ref().map(|path| path.to_string_lossy());
             let directory = shorten(&printable(&directory.unwrap_or_default()));
             format!("--directory {directory}: {}", failure.message)
+        }
+        (RunError::Start(StartError::Log(_)), Some(NamedOptions { log: Some(log), .. })) => {
+            format!("--log {}: {}", shorten(&printable(&log.to_string_lossy())), failure.message)
         }
         (RunError::ClaimName(_) | RunError::TakeOver(_), Some(named)) => {
             format!("--name {}: {}", named.name, failure.message)
@@ -293,99 +289,4 @@ fn inherit_failure(error: &InheritError, is_private: bool) -> Failure {
         ),
         InheritError::System(errno) => Failure::failed(format!("LISTEN_FDS: {errno}")),
     }
-}
-
-/// A supervisor that did not do what it was asked.
-pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
-    let supervisor = format!("the supervisor of {name}");
-    match error {
-        ClientError::NoSuchRun(others) if others.is_empty() => {
-            Failure::failed(format!("there is no run named {name}, nor any other"))
-                .hint(format!("`sameport run --name {name} -- COMMAND` starts one"))
-        }
-        ClientError::NoSuchRun(others) => Failure::failed(format!("there is no run named {name}"))
-            .hint(format!("there is {}", sentence_list(others, LISTED))),
-        ClientError::Ended(ended) => {
-            let command = shell::os_command(&ended.info.command);
-            Failure::failed(format!("{name} has ended: {}", printable(&ended.why)))
-                .hint(format!("start it again: sameport run --name {name} … -- {command}"))
-        }
-        ClientError::SupervisorDead(dead) => dead_supervisor(name, dead),
-        ClientError::Unreachable(ConnectError::Busy) => {
-            Failure::failed(format!("{supervisor} does not take another connection"))
-                .hint("its queue is full: try again in a few seconds, or see whether it is stopped")
-        }
-        ClientError::Unreachable(ConnectError::OtherUser(uid)) => {
-            Failure::failed(format!("connect: user {uid} listens in the place of {supervisor}"))
-        }
-        ClientError::Unreachable(ConnectError::System(errno)) => {
-            Failure::failed(format!("connect to {supervisor}: {errno}"))
-        }
-        ClientError::NoAnswer(pid) => {
-            Failure::failed(format!("{supervisor} (pid {pid}) does not answer"))
-                .hint(format!("if a signal stopped it, `kill -CONT {pid}` continues it"))
-        }
-        ClientError::SupervisorEnded(pid) => {
-            Failure::failed(format!("{supervisor} (pid {pid}) ended before it was done"))
-                .hint(format!("`sameport status {name}` says what is left"))
-        }
-        ClientError::TooLong(bytes, limit) => Failure::usage(format!(
-            "the command has {bytes} bytes, and {supervisor} takes {limit} at most"
-        ))
-        .hint("move long arguments to a file, or start the program from a script"),
-        ClientError::Frame(pid, error) => {
-            Failure::failed(format!("{supervisor} (pid {pid}): {error}"))
-        }
-        ClientError::Failed { fault, error, hint } => {
-            let kind = match fault {
-                FaultKind::Other => ExitKind::Failed,
-                FaultKind::NotFound => ExitKind::NotFound,
-                FaultKind::NotExecutable => ExitKind::NotExecutable,
-            };
-            let text = |text: &String| shorten(&printable(text));
-            Failure { kind, message: text(error), hint: hint.as_ref().map(text) }
-        }
-    }
-}
-
-/// A supervisor that was killed: its workers may still serve.
-fn dead_supervisor(name: &RunName, dead: &DeadSupervisor) -> Failure {
-    let Some(record) = &dead.record else {
-        return Failure::failed(format!(
-            "the supervisor of {name} is gone and left no record of its workers"
-        ))
-        .hint("`sameport ls` lists the sockets on its ports");
-    };
-    let supervisor = format!("the supervisor of {name} (pid {})", record.pid);
-    let again =
-        format!("sameport run --name {name} … -- {}", shell::os_command(&record.info.command));
-    let next =
-        |it| format!("`sameport restart {name}` replaces {it}, `sameport stop {name}` ends {it}");
-    match &dead.running_workers[..] {
-        [] => Failure::failed(format!("{supervisor} is gone, and so are its workers"))
-            .hint(format!("start it again: {again}")),
-        [pid] => Failure::failed(format!(
-            "{supervisor} is gone; its worker (pid {pid}) keeps serving, and can bind nothing new"
-        ))
-        .hint(next("it")),
-        pids => Failure::failed(format!(
-            "{supervisor} is gone; its workers (pids {}) keep serving, and can bind nothing new",
-            sentence_list(pids, LISTED)
-        ))
-        .hint(next("them")),
-    }
-}
-
-/// A program for `reexec` that cannot be executed.
-pub(crate) fn program_failure(program: &OsStr, fault: FaultKind) -> Failure {
-    let program = shell::os_command([program]);
-    match fault {
-        FaultKind::NotFound => {
-            Failure::new(ExitKind::NotFound, format!("{program}: command not found"))
-        }
-        FaultKind::NotExecutable | FaultKind::Other => {
-            Failure::new(ExitKind::NotExecutable, format!("{program}: cannot be executed"))
-        }
-    }
-    .hint("name a `sameport` that is installed")
 }

@@ -3,12 +3,11 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
-use sameport_policy::membership::run_line;
 use sameport_policy::model::name::RunName;
+use sameport_supervisor::control::StartLine;
 use sameport_supervisor::control::client::{Client, ClientError, DeadSupervisor};
 use sameport_supervisor::control::continuation::RecordedWorker;
 use sameport_supervisor::control::protocol::{ControlRequest, RunStatus, WorkerUpdate};
@@ -56,11 +55,8 @@ pub(crate) struct Revived {
 pub(crate) fn start(dead: &DeadSupervisor) -> Result<Revived, ReviveError> {
     let record = dead.record.as_ref().ok_or(ReviveError::NotRecorded)?;
     let next = record.continuation.as_ref().ok_or(ReviveError::NotRecorded)?;
-    let directory = Some(Path::new(&record.info.directory));
-    let directory = directory.filter(|directory| *directory != Path::new(&next.directory));
-    let command = &record.info.command;
-    let arguments = run_line::rewritten(&next.arguments, next.copies, directory, command);
-    let arguments = arguments.ok_or(ReviveError::NotRecorded)?;
+    let line = StartLine::of(&record.info, &next.arguments, &next.directory, next.copies);
+    let StartLine { arguments, directory } = line.ok_or(ReviveError::NotRecorded)?;
     let identities = next.workers.iter().flat_map(RecordedWorker::identities);
     let worker = identities.filter_map(ForeignProcess::open).next();
     let duplicate =
@@ -71,7 +67,7 @@ pub(crate) fn start(dead: &DeadSupervisor) -> Result<Revived, ReviveError> {
         program: std::env::current_exe().map_err(ReviveError::NotStarted)?,
         arguments: arguments[1..].to_vec(),
         environment: environment(worker.map(|worker| worker.pid())),
-        directory: next.directory.clone().into(),
+        directory: directory.into(),
         output,
     };
     let child = child.spawn().map_err(ReviveError::NotStarted)?;
@@ -116,9 +112,11 @@ impl Revived {
             }
             match client.change(name, ControlRequest::Follow, on_update) {
                 Ok(()) => break,
-                Err(ClientError::SupervisorDead(_) | ClientError::NoSuchRun(_))
-                    if Instant::now() < until =>
-                {
+                Err(
+                    ClientError::SupervisorDead(_)
+                    | ClientError::NoSuchRun(_)
+                    | ClientError::Ended(_),
+                ) if Instant::now() < until => {
                     std::thread::sleep(INTERVAL);
                 }
                 Err(error) => return Err(ReviveError::Client(error)),

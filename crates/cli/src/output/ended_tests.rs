@@ -32,6 +32,7 @@ fn ended() -> ClientError {
         ended: NOW - 300_000,
         why: "stopped by SIGTERM".into(),
         exit_code: 0,
+        start_line: None,
         history: history(),
     }))
 }

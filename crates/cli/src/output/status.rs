@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::json::{Object, ObjectFields, line, object};
 use super::run::changes::phase_name;
-use super::run::events::pause;
+use super::run::worker_change::pause;
 use super::shell::os_command;
 use super::table::table;
 use super::text::{age, cell_list, printable, sentence_list};

@@ -128,8 +128,12 @@ fn a_log_that_cannot_be_opened() {
     for path in [link.to_str().unwrap(), "/dev/null", "/", "no/such/directory"] {
         let command = setup.run_command(&["--log", path], &["sleep", "60"]);
         let exited = spawn_process(command).wait();
-        assert_eq!(exited.code, 1, "{path}: {exited:?}");
-        assert!(exited.stderr.contains("error: --log: "), "{path}: {exited:?}");
+        assert_eq!(exited.code, 2, "{path}: {exited:?}");
+        let named = std::path::absolute(path).unwrap();
+        let named = named.file_name().unwrap_or_default().to_str().unwrap().to_owned();
+        let message = format!("{named}: ");
+        assert!(exited.stderr.starts_with("error: --log /"), "{path}: {exited:?}");
+        assert!(exited.stderr.lines().next().unwrap().contains(&message), "{path}: {exited:?}");
     }
     let log = setup.dir.join("log");
     let run = setup.run(&["--log", log.to_str().unwrap()], &rogue_command("good"));
@@ -137,7 +141,7 @@ fn a_log_that_cannot_be_opened() {
     std::fs::remove_file(&log).unwrap();
     std::fs::create_dir(&log).unwrap();
     kill(pid, libc::SIGSEGV);
-    run.supervisor.wait_for_stderr("worker 1 cannot be started: log file: ");
+    run.supervisor.wait_for_stderr(": cannot be started: log file: ");
     std::fs::remove_dir(&log).unwrap();
     run.wait_for_ready(1);
     run.stop();
@@ -223,4 +227,48 @@ fn the_next_run_knows_the_addresses() {
     let ready = ready.unwrap_or_else(|| panic!("{}", run.supervisor.stderr()));
     assert_eq!(ready["addresses"].as_array().map(Vec::len), Some(2), "{ready}");
     run.stop();
+}
+
+/// Every verb says that the run has ended, when, why, and the command line that starts it again.
+#[test]
+fn verbs_know_that_the_run_has_ended() {
+    let setup = RunSetup::new(User::Current);
+    let later = again(&setup);
+    let port = later.port.to_string();
+    let run = setup.run(&["-n", "2", "--expect", "{port}"], &rogue_command("good"));
+    run.wait_for_ready(2);
+    run.verb("scale", &["3"]);
+    run.stop();
+    let mut hint = String::new();
+    for verb in [&["status"][..], &["restart"], &["stop"], &["reexec"], &["scale", "2"]] {
+        let words: Vec<&str> =
+            [verb[0], &later.name].into_iter().chain(verb[1..].to_vec()).collect();
+        let exited = spawn_process(later.command(&words)).wait();
+        assert_eq!(exited.code, 1, "{exited:?}");
+        let error = format!("error: {} has ended: stopped by `sameport stop`, ", later.name);
+        assert!(
+            exited.stderr.starts_with(&error) && exited.stderr.contains(" s ago\n"),
+            "{exited:?}"
+        );
+        hint = exited.stderr.lines().find_map(|it| it.strip_prefix("hint: ")).unwrap().to_owned();
+    }
+    // The hint is a command line for a shell in any directory.
+    let line = hint.strip_prefix("start it again: ").unwrap();
+    assert!(
+        line.contains(&format!(" run -n3 --name {} --expect {port} -- ", later.name)),
+        "{line}"
+    );
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", &format!("{line} & wait")]).env("XDG_RUNTIME_DIR", &later.dir);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let shell = spawn_process(command);
+    let status = || {
+        let exited = status(&later, &["--check"]);
+        (exited.code == 0).then_some(exited.stdout)
+    };
+    let text = eventually(status).unwrap_or_else(|| panic!("{}", shell.stderr()));
+    assert_eq!(text, format!("{}: 3 of 3 workers ready\n", later.name));
+    let stopped = spawn_process(later.command(&["stop", &later.name])).wait();
+    assert_eq!(stopped.code, 0, "{stopped:?}");
+    shell.wait();
 }

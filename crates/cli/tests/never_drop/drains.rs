@@ -180,7 +180,7 @@ fn sessions_of_a_forking_server_survive_a_restart() {
         }
         thread::scope(|scope| {
             let restart = scope.spawn(|| run.verb("restart", &[]));
-            let ended = format!("worker 1: pid {first} drains");
+            let ended = format!("worker 1 (pid {first}) drains");
             let is_past = || run.supervisor.stderr().contains("its children finish");
             let begun = eventually(|| is_past().then_some(()));
             assert!(begun.is_some(), "{mode}: {ended}\n{}", run.supervisor.stderr());

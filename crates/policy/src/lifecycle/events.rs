@@ -110,9 +110,9 @@ impl Lifecycle {
         actions.push(Action::Start { instance: id, ordinal, command, predecessor });
     }
 
-    /// The command could not be executed.
-    pub fn start_failed(&mut self, id: InstanceId, now: Duration) -> Vec<Action> {
-        self.instance_ended(id, ChangeReason::NotStarted, Exit::Code(127), now)
+    /// The worker could not be started, for the reason `why`.
+    pub fn start_failed(&mut self, id: InstanceId, why: String, now: Duration) -> Vec<Action> {
+        self.instance_ended(id, ChangeReason::NotStarted(why), Exit::Code(127), now)
     }
 
     /// The first process runs.

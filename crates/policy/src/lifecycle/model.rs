@@ -100,8 +100,8 @@ pub enum WorkerState {
 pub enum ChangeReason {
     /// The first process ended.
     Ended(Exit),
-    /// The command could not be executed.
-    NotStarted,
+    /// The worker could not be started, for this reason.
+    NotStarted(String),
     /// The worker was not ready in time.
     NotReady(NotReady),
     /// The worker did not exit within the grace period and was killed.
@@ -118,7 +118,7 @@ impl fmt::Display for ChangeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ended(exit) => exit.fmt(f),
-            Self::NotStarted => f.write_str("could not be started"),
+            Self::NotStarted(error) => write!(f, "cannot be started: {error}"),
             Self::NotReady(lacks) => write!(f, "not ready in time: {lacks}"),
             Self::Killed => f.write_str("did not exit in time and is killed"),
             Self::PortHeld(port) => write!(f, "waits for {port}"),

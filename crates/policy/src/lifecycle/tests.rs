@@ -354,7 +354,7 @@ fn a_command_that_cannot_be_started_counts_as_a_crash() {
     lifecycle.start_all(at(0));
     let mut actions = Vec::new();
     for id in 1..=MAX_RESTARTS + 1 {
-        actions = lifecycle.start_failed(id, at(0));
+        actions = lifecycle.start_failed(id, "ENOENT".to_owned(), at(0));
         if let Some(due) = lifecycle.next_deadline() {
             lifecycle.tick(due);
         }

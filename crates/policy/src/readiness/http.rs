@@ -74,9 +74,28 @@ fn port_of(host: &str) -> Result<Option<u16>, HttpTargetError> {
     }
 }
 
-/// The status code at the begin of an HTTP/1 response.
+/// The status code of an HTTP/1 response. Interim responses (100 Continue, 103 Early Hints) come before the
+/// final one and are skipped; 101 is final (RFC 9110, section 15.2).
 #[must_use]
 pub fn status_of(response: &[u8]) -> Option<u16> {
+    let mut rest = response;
+    loop {
+        let code = status_line(rest)?;
+        let is_interim = matches!(code, 100 | 102..200);
+        match after_header(rest).filter(|after| is_interim && !after.is_empty()) {
+            Some(after) => rest = after,
+            None => return Some(code),
+        }
+    }
+}
+
+/// The bytes after the empty line that ends a header.
+fn after_header(response: &[u8]) -> Option<&[u8]> {
+    let end = response.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+    response.get(end + 4..)
+}
+
+fn status_line(response: &[u8]) -> Option<u16> {
     // "HTTP/1.1 204"
     let code = response.strip_prefix(b"HTTP/1.")?.get(1..5)?.strip_prefix(b" ")?;
     std::str::from_utf8(code).ok()?.parse().ok().filter(|code| (100..600).contains(code))
@@ -133,6 +152,11 @@ mod tests {
             (&b"HTTP/1.1 204 No Content\r\n"[..], Some(204)),
             (b"HTTP/1.0 400\r\n", Some(400)),
             (b"HTTP/1.1 204", Some(204)),
+            (b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 500 No\r\n", Some(500)),
+            (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 P\r\n\r\nHTTP/1.1 200 OK\r\n", Some(200)),
+            (b"HTTP/1.1 103 Early Hints\r\n\r\n", Some(103)),
+            (b"HTTP/1.1 101 Switching\r\n\r\nHTTP/1.1 200 OK\r\n", Some(101)),
+            (b"HTTP/1.1 100 Continue\r\n\r\nSSH", None),
             (b"HTTP/1.1 20", None),
             (b"HTTP/1.1 +20", None),
             (b"HTTP/1.1 999", None),

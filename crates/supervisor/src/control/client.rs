@@ -106,10 +106,7 @@ impl Client {
     ///
     /// See [`ClientError`].
     pub fn status(&self, name: &RunName) -> Result<Box<RunStatus>, ClientError> {
-        let mut connection = match self.send(name, ControlRequest::Status) {
-            Err(ClientError::NoSuchRun(others)) => return Err(self.ended(name, others)),
-            other => other?,
-        };
+        let mut connection = self.send(name, ControlRequest::Status)?;
         match connection.next()? {
             ControlReply::Status(status) => Ok(status),
             other => Err(connection.unexpected(&other)),
@@ -117,10 +114,13 @@ impl Client {
     }
 
     /// The report about the end of a run that does not exist.
-    fn ended(&self, name: &RunName, others: Vec<RunName>) -> ClientError {
+    fn ended(&self, name: &RunName) -> ClientError {
         let report = run_files::read_ended(name, &self.folders);
         let report = report.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        report.map_or(ClientError::NoSuchRun(others), |ended| ClientError::Ended(Box::new(ended)))
+        match report {
+            Some(ended) => ClientError::Ended(Box::new(ended)),
+            None => ClientError::NoSuchRun(run_files::list_names(&self.folders)),
+        }
     }
 
     /// Sends a request and waits until it is executed. `hear` gets the updates. The supervisor executes
@@ -161,7 +161,7 @@ impl Client {
                 return Err(ClientError::SupervisorDead(Box::new(dead_supervisor(record))));
             }
             Some(SupervisorState::Failed(why)) => return Err(ClientError::Unreachable(why)),
-            None => return Err(ClientError::NoSuchRun(run_files::list_names(&self.folders))),
+            None => return Err(self.ended(name)),
         };
         let mut connection = Connection { stream, pid };
         connection.send_request(&VersionedRequest { version: VERSION, request })?;

@@ -19,6 +19,6 @@ pub mod server;
 pub mod socket;
 
 pub use abandoned::holder_facts;
-pub use record::{EndedRun, EndedWorker, RunHistory, RunInfo, RunRecord};
+pub use record::{EndedRun, EndedWorker, RunHistory, RunInfo, RunRecord, StartLine};
 pub use server::{PendingRequest, Responder};
 pub use socket::{ControlSocket, InheritedControlSocket};

@@ -1,7 +1,9 @@
 //! The file that describes a supervisor to clients after it was killed.
 
 use std::ffi::OsString;
+use std::path::Path;
 
+use sameport_policy::membership::run_line;
 use sameport_sys::ProcessIdentity;
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +89,35 @@ pub struct EndedRun {
     /// The workers.
     #[serde(default)]
     pub history: RunHistory,
+    /// The command line that starts the run again. Earlier builds do not write it.
+    #[serde(default)]
+    pub start_line: Option<StartLine>,
+}
+
+/// A command line of `sameport run`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartLine {
+    /// Program name and arguments.
+    #[serde(with = "super::os_string_serde")]
+    pub arguments: Vec<OsString>,
+    /// The working directory of the supervisor.
+    pub directory: OsString,
+}
+
+impl StartLine {
+    /// The command line of a run with the present number, command and directory of its workers.
+    /// `arguments` and `directory`: those that the supervisor was started with. `None`: this version
+    /// does not read the command line.
+    pub fn of(
+        info: &RunInfo,
+        arguments: &[OsString],
+        directory: &OsString,
+        copies: u16,
+    ) -> Option<Self> {
+        let workers = Some(Path::new(&info.directory)).filter(|_| info.directory != *directory);
+        let arguments = run_line::rewritten(arguments, copies, workers, &info.command)?;
+        Some(Self { arguments, directory: directory.clone() })
+    }
 }
 
 impl RunRecord {

@@ -11,7 +11,6 @@ use sameport_sys::process::{ListenFds, SpawnOptions, StartError};
 use sameport_sys::seccomp::NotifyListener;
 
 use super::NamedRun;
-use crate::event::RunEvent;
 use crate::pool::{WorkerSockets, inherited};
 use crate::readiness::CheckedWorker;
 use crate::termination::SIGKILL;
@@ -29,9 +28,9 @@ impl NamedRun<'_> {
                         match self.start_worker(instance, ordinal, command, predecessor) {
                             Ok(()) => self.lifecycle.started(instance),
                             Err(error) => {
-                                self.events.push(RunEvent::NotStarted { ordinal, error });
+                                let why = error.to_string();
                                 self.pool.ended(instance);
-                                self.lifecycle.start_failed(instance, now)
+                                self.lifecycle.start_failed(instance, why, now)
                             }
                         },
                     );

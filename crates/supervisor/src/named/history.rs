@@ -8,7 +8,7 @@ use sameport_policy::stop_signal::StopSignal;
 use sameport_sys::run_files::EarlierRun;
 
 use crate::control::client;
-use crate::control::record::{EndedRun, EndedWorker, RunHistory};
+use crate::control::record::{EndedRun, EndedWorker, RunHistory, StartLine};
 use crate::control::{RunInfo, RunRecord};
 use crate::plan::NamedOptions;
 use crate::worker_ends::WorkerEnds;
@@ -56,7 +56,14 @@ impl RunEnd {
     }
 
     /// The report for `status`.
-    pub(super) fn report(self, info: &RunInfo, history: RunHistory) -> EndedRun {
+    pub(super) fn report(
+        self,
+        info: &RunInfo,
+        options: &NamedOptions,
+        copies: u16,
+        history: RunHistory,
+    ) -> EndedRun {
+        let directory = options.directory.clone().into();
         EndedRun {
             pid: std::process::id().cast_signed(),
             info: info.clone(),
@@ -64,6 +71,7 @@ impl RunEnd {
             why: self.why(&history),
             exit_code: self.exit_code(),
             history,
+            start_line: StartLine::of(info, &options.arguments, &directory, copies),
         }
     }
 

@@ -203,11 +203,13 @@ impl Supervise for NamedRun<'_> {
 
     async fn finish(self, monitor: Monitor<'_>, reports: Receiver<Report>) -> u8 {
         let history = history::of_run(self.options, &self.lifecycle, &self.workers.ends);
-        let Self { interposer, reporter, control, schedule, pool, .. } = self;
+        let copies = self.lifecycle.copies();
+        let Self { interposer, reporter, control, schedule, pool, options, .. } = self;
         let (requested, signal) = (control.stop_requested, control.stop_signal);
         let end = RunEnd { outcome: schedule.outcome, requested, signal };
         // With a full disk `status` knows nothing of the run.
-        let _ = control.socket.write_ended(&end.report(&control.info, history));
+        let report = end.report(&control.info, options, copies, history);
+        let _ = control.socket.write_ended(&report);
         reporter.end();
         if control.stop_requested {
             pool.clear_store();

@@ -31,6 +31,7 @@ use crate::pool::SocketPool;
 use crate::termination::SIGKILL;
 use crate::workers::Workers;
 use probe::ReadinessProbe;
+use worker::CommandResult;
 use worker::ProbeResult;
 pub(crate) use worker::{CheckCommand, CheckedWorker};
 
@@ -62,7 +63,7 @@ pub(crate) struct Readiness {
     results: (mpsc::Sender<ProbeResult>, mpsc::Receiver<ProbeResult>),
     commands: (mpsc::Sender<CheckCommand>, mpsc::Receiver<CheckCommand>),
     /// Commands that run, by pid.
-    running: BTreeMap<i32, oneshot::Sender<Exit>>,
+    running: BTreeMap<i32, oneshot::Sender<CommandResult>>,
     /// NOTIFY_SOCKET of the workers (`--ready notify`).
     socket: Option<AsyncFd<NotifyInbox>>,
     /// Workers that sent READY=1.
@@ -180,8 +181,10 @@ impl Readiness {
             SpawnOptions { own_group: true, drop_chown: private, ..SpawnOptions::default() };
         launch.apply(&mut options);
         options.environment.push(("SAMEPORT_PID".into(), Some(pid.to_string().into())));
-        if let Ok(shell) = process::spawn(&["sh".into(), "-c".into(), command], &options) {
-            self.running.insert(shell.pid, ended);
+        match process::spawn(&["sh".into(), "-c".into(), command], &options) {
+            Ok(shell) => drop(self.running.insert(shell.pid, ended)),
+            // The attempt may have timed out.
+            Err(error) => drop(ended.send(Err(error.to_string()))),
         }
     }
 
@@ -198,7 +201,7 @@ impl Readiness {
     pub(crate) fn command_ended(&mut self, pid: i32, exit: Exit) -> bool {
         let Some(ended) = self.running.remove(&pid) else { return false };
         // The attempt may have timed out.
-        let _ = ended.send(exit);
+        let _ = ended.send(Ok(exit));
         true
     }
 

@@ -141,9 +141,10 @@ impl ReadinessProbe {
         // Fails at the end of the run only.
         let _ = self.commands.send(command).await;
         match result.await {
-            Ok(Exit::Code(0)) => Ok(()),
-            Ok(exit) => Err(format!("exec: {exit}")),
-            Err(_) => Err("exec: sh could not be started".into()),
+            Ok(Ok(Exit::Code(0))) => Ok(()),
+            Ok(Ok(exit)) => Err(format!("exec: {exit}")),
+            Ok(Err(error)) => Err(format!("exec: sh cannot be started: {error}")),
+            Err(_) => Err("exec: sh has ended unseen".into()),
         }
     }
 }

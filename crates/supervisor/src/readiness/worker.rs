@@ -12,9 +12,12 @@ pub(crate) struct CheckCommand {
     pub(super) command: OsString,
     /// The first process of the worker.
     pub(crate) pid: i32,
-    /// Gets how the command ended; dropped if it did not start.
-    pub(super) ended: oneshot::Sender<Exit>,
+    /// Gets how the command ended, or why it did not start.
+    pub(super) ended: oneshot::Sender<CommandResult>,
 }
+
+/// How a command ended, or why it did not start.
+pub(super) type CommandResult = Result<Exit, String>;
 
 /// A worker to check.
 #[derive(Debug)]

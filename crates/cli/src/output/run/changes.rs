@@ -3,16 +3,14 @@
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use anstyle::AnsiColor;
 use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::client::{ClientError, DeadSupervisor};
 use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
 
-use super::events::pause;
+use super::worker_change::colored_sentence;
 use crate::error::{Failure, VerbResult, client_failure};
 use crate::operations::revive::Revived;
 use crate::output::json::{line as json_line, object};
-use crate::output::text::printable;
 use crate::output::{stderr, stdout};
 
 /// Prints each change: a sentence on stderr, or a line of JSON on stdout.
@@ -36,9 +34,11 @@ impl RunChanges {
         let is_recount = self.last.as_ref().is_some_and(|last| differ_in_connections(last, change));
         self.last = Some(change.clone());
         match (is_recount, self.is_terminal) {
-            (false, _) => stderr::styled(&sentence(change)),
+            (false, _) => stderr::styled(&colored_sentence(change)),
             // Replaces the line before.
-            (true, true) => stderr::styled(&format!("\u{1b}[1A\u{1b}[2K{}", sentence(change))),
+            (true, true) => {
+                stderr::styled(&format!("\u{1b}[1A\u{1b}[2K{}", colored_sentence(change)));
+            }
             // A log does not need every count.
             (true, false) => {}
         }
@@ -117,37 +117,6 @@ fn differ_in_connections(one: &WorkerUpdate, other: &WorkerUpdate) -> bool {
         ..other.clone()
     };
     one.state == WorkerPhase::Draining && *one == same
-}
-
-/// `worker 2: pid 33 drains, 12 connections open`.
-fn sentence(change: &WorkerUpdate) -> String {
-    let process = change.pid.map_or_else(|| "it".to_owned(), |pid| format!("pid {pid}"));
-    let pause = pause(change.at, change.next_start);
-    let starts_again = match change.next_start {
-        Some(_) => format!("crashed and starts again{pause}"),
-        None => "starts again later".to_owned(),
-    };
-    let (color, action) = match change.state {
-        WorkerPhase::Starting => (None, "starts"),
-        WorkerPhase::Ready => (Some(AnsiColor::Green), "is ready"),
-        WorkerPhase::Draining => (Some(AnsiColor::Yellow), "drains"),
-        WorkerPhase::Gone => (None, "has ended"),
-        WorkerPhase::Waiting => (Some(AnsiColor::Yellow), &*starts_again),
-        WorkerPhase::GivenUp => {
-            (Some(AnsiColor::Red), "crashed too often and is not started again")
-        }
-    };
-    let style = color.map(AnsiColor::on_default).unwrap_or_default();
-    let open = match change.connections {
-        None => String::new(),
-        Some(1) => ", 1 connection open".to_owned(),
-        Some(count) => format!(", {count} connections open"),
-    };
-    let in_hand = change.in_hand.filter(|_| change.connections.is_some_and(|open| open > 0));
-    let in_hand = in_hand.map(|count| format!(", {count} in hand")).unwrap_or_default();
-    let why = change.why.as_ref().map(|why| format!(": {}", printable(why)));
-    let why = why.unwrap_or_default();
-    format!("worker {}: {process} {style}{action}{style:#}{open}{in_hand}{why}", change.worker)
 }
 
 /// The word for a phase in tables and JSON.

@@ -22,20 +22,20 @@ fn plain(text: &str) -> String {
 #[test]
 fn each_change_is_a_sentence() {
     let cases = [
-        (change(WorkerPhase::Starting), "worker 2: pid 41 starts"),
-        (change(WorkerPhase::Ready), "worker 2: pid 41 is ready"),
+        (change(WorkerPhase::Starting), "worker 2 (pid 41) starts"),
+        (change(WorkerPhase::Ready), "worker 2 (pid 41) is ready"),
         (
             WorkerUpdate { connections: Some(12), ..change(WorkerPhase::Draining) },
-            "worker 2: pid 41 drains, 12 connections open",
+            "worker 2 (pid 41) drains, 12 connections open",
         ),
         (
             WorkerUpdate { connections: Some(1), ..change(WorkerPhase::Draining) },
-            "worker 2: pid 41 drains, 1 connection open",
+            "worker 2 (pid 41) drains, 1 connection open",
         ),
-        (change(WorkerPhase::Draining), "worker 2: pid 41 drains"),
+        (change(WorkerPhase::Draining), "worker 2 (pid 41) drains"),
         (
             WorkerUpdate { why: Some("exit code 1".into()), ..change(WorkerPhase::Gone) },
-            "worker 2: pid 41 has ended: exit code 1",
+            "worker 2 (pid 41) has ended: exit code 1",
         ),
         (
             WorkerUpdate {
@@ -44,21 +44,21 @@ fn each_change_is_a_sentence() {
                 next_start: Some(6_407),
                 ..change(WorkerPhase::Waiting)
             },
-            "worker 2: it crashed and starts again in 7 s: signal 9",
+            "worker 2 starts again in 7 s: signal 9",
         ),
         (
             WorkerUpdate { pid: None, ..change(WorkerPhase::GivenUp) },
-            "worker 2: it crashed too often and is not started again",
+            "worker 2 crashed repeatedly and is not started again",
         ),
         (
             WorkerUpdate { why: Some("a\u{1b}[2Jb\n".into()), ..change(WorkerPhase::Gone) },
-            "worker 2: pid 41 has ended: a\\u{1b}[2Jb\\n",
+            "worker 2 (pid 41) has ended: a\\u{1b}[2Jb\\n",
         ),
     ];
     for (change, expected) in cases {
-        assert_eq!(plain(&sentence(&change)), expected);
+        assert_eq!(plain(&colored_sentence(&change)), expected);
     }
-    assert!(sentence(&change(WorkerPhase::Ready)).contains("\u{1b}[32mis ready\u{1b}[0m"));
+    assert!(colored_sentence(&change(WorkerPhase::Ready)).contains("\u{1b}[32mis ready\u{1b}[0m"));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The events of `run` as lines of text.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use sameport_policy::bind::map::RuleSide;
 use sameport_policy::model::{Address, Member};
@@ -11,9 +10,10 @@ use sameport_supervisor::{
     UnusedOption,
 };
 
+use super::worker_change::sentence;
 use crate::error::{Failure, interposer_name, refusal_advice};
 use crate::output::socket_owner::{owner, process_label};
-use crate::output::text::{seconds_rounded_up, sentence_list};
+use crate::output::text::sentence_list;
 
 /// Members or pids in one line.
 const LISTED: usize = 8;
@@ -61,9 +61,6 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
         }
         RunEvent::Unused(option) => unused(option),
         RunEvent::WorkerChanged(change) => worker_changed(change).into_iter().collect(),
-        RunEvent::NotStarted { ordinal, error } => {
-            vec![format!("worker {ordinal} cannot be started: {error}")]
-        }
         RunEvent::Detached { ordinal, pid, remaining } => vec![format!(
             "worker {ordinal}: pid {pid} exited with 0 and left {} running, which serve in \
              its place",
@@ -215,34 +212,11 @@ fn never_bound(option: &str) -> Vec<String> {
 
 /// A change of a worker's phase; none for a plain start, which the ready line implies.
 fn worker_changed(change: &WorkerUpdate) -> Option<String> {
-    let WorkerUpdate { at, worker, pid, state, why, connections, next_start, .. } = change;
-    let worker = match pid {
-        Some(pid) => format!("worker {worker} (pid {pid})"),
-        None => format!("worker {worker}"),
-    };
-    let why = why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-    Some(match state {
-        WorkerPhase::Starting if why.is_empty() => return None,
-        WorkerPhase::Starting => format!("{worker} is starting{why}"),
-        WorkerPhase::Ready => format!("{worker} is ready"),
-        WorkerPhase::Draining => match connections {
-            Some(1) => format!("{worker} drains{why}, 1 connection open"),
-            Some(open) if *open > 0 => format!("{worker} drains{why}, {open} connections open"),
-            _ => format!("{worker} drains{why}"),
-        },
-        WorkerPhase::Gone => format!("{worker} has ended{why}"),
-        WorkerPhase::Waiting if next_start.is_none() => format!("{worker} starts again later{why}"),
-        WorkerPhase::Waiting => format!("{worker} starts again{}{why}", pause(*at, *next_start)),
-        WorkerPhase::GivenUp => {
-            format!("error: {worker} crashed repeatedly and is not started again{why}")
-        }
-    })
-}
-
-/// ` in 7 s`; times in milliseconds since 1970.
-pub(crate) fn pause(at: u64, next_start: Option<u64>) -> String {
-    let pause = next_start.map(|next| Duration::from_millis(next.saturating_sub(at)));
-    pause.map(|pause| format!(" in {} s", seconds_rounded_up(pause))).unwrap_or_default()
+    match change.state {
+        WorkerPhase::Starting if change.why.is_none() => None,
+        WorkerPhase::GivenUp => Some(format!("error: {}", sentence(change))),
+        _ => Some(sentence(change)),
+    }
 }
 
 /// `pid 4121 (python3)`, or the owner where no process is visible.

@@ -3,3 +3,4 @@
 pub(crate) mod changes;
 pub(crate) mod events;
 pub(crate) mod reporter;
+pub(crate) mod worker_change;

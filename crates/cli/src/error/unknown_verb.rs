@@ -3,7 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::error::Failure;
+use super::Failure;
 use crate::output::shell::{os_command, word as quoted};
 use crate::output::text::shorten;
 
@@ -194,7 +194,7 @@ mod tests {
     fn hint(line: &str) -> String {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let parses = |words: &[OsString]| {
-            super::super::definition()
+            crate::commands::definition()
                 .try_get_matches_from([&["sameport".into()], words].concat())
                 .is_ok()
         };
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn every_verb_of_the_command_line_is_described() {
-        let definition = super::super::definition();
+        let definition = crate::commands::definition();
         let verbs: Vec<&str> = definition.get_subcommands().map(clap::Command::get_name).collect();
         let described: Vec<&str> = VERBS.iter().map(|(verb, ..)| *verb).collect();
         assert_eq!(described, [&verbs[..], &["help"]].concat());

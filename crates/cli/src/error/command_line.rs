@@ -4,8 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::{definition, unknown_verb};
-use crate::error::Failure;
+use super::{Failure, unknown_verb};
 use crate::output::shell::{os_command, word};
 use crate::output::text::shorten;
 
@@ -13,18 +12,19 @@ use crate::output::text::shorten;
 ///
 /// clap would compare the word with every verb, character by character, which takes seconds for the longest
 /// argument that Linux passes, and would suggest the verb with the most similar spelling.
-pub(super) fn refuse_unknown_verb() -> Result<(), Failure> {
+pub(crate) fn refuse_unknown_verb(definition: fn() -> clap::Command) -> Result<(), Failure> {
     let line = arguments();
     let Some(word) = line.first() else { return Ok(()) };
-    if word.as_encoded_bytes().starts_with(b"-") || is_verb(word) {
+    if word.as_encoded_bytes().starts_with(b"-") || is_verb(word, &definition()) {
         return Ok(());
     }
-    Err(unknown_verb::refusal(&line, &parses, &is_program))
+    Err(unknown_verb::refusal(&line, &|line| parses(line, definition), &is_program))
 }
 
 /// clap's report without its usage block: the first paragraph on one line, and a hint.
-pub(super) fn failure(error: &clap::Error) -> Failure {
+pub(crate) fn failure(error: &clap::Error, definition: fn() -> clap::Command) -> Failure {
     let line = arguments();
+    let parses = |line: &[OsString]| parses(line, definition);
     let text = with_controls(error);
     let mut paragraphs = text.split("\n\n");
     let first = paragraphs.next().unwrap_or_default();
@@ -34,12 +34,12 @@ pub(super) fn failure(error: &clap::Error) -> Failure {
     let hint = if error.kind() == ErrorKind::InvalidSubcommand {
         // `sameport help WORD`.
         return unknown_verb::refusal(line.get(1..).unwrap_or_default(), &parses, &is_program);
-    } else if let Some(meant) = with_dashes(error, &line) {
+    } else if let Some(meant) = with_dashes(error, &line, &parses) {
         format!("the command comes after `--`: sameport {}", os_command(meant))
     } else if let Some(tip) = spelling(&tips) {
         shorten(tip)
     } else {
-        usage(line.first())
+        usage(line.first(), definition())
     };
     Failure::usage(shorten(&message)).hint(hint)
 }
@@ -62,13 +62,12 @@ fn arguments() -> Vec<OsString> {
     std::env::args_os().skip(1).collect()
 }
 
-fn is_verb(word: &OsStr) -> bool {
-    let definition = definition();
+fn is_verb(word: &OsStr, definition: &clap::Command) -> bool {
     word == "help" || definition.get_subcommands().any(|verb| *verb.get_name() == *word)
 }
 
 /// Whether these arguments are a correct command line.
-fn parses(line: &[OsString]) -> bool {
+fn parses(line: &[OsString], definition: fn() -> clap::Command) -> bool {
     definition().try_get_matches_from([&["sameport".into()], line].concat()).is_ok()
 }
 
@@ -84,7 +83,11 @@ fn is_program(word: &OsStr) -> bool {
 }
 
 /// The line with `--` before the command, if this makes it correct.
-fn with_dashes(error: &clap::Error, line: &[OsString]) -> Option<Vec<OsString>> {
+fn with_dashes(
+    error: &clap::Error,
+    line: &[OsString],
+    parses: &dyn Fn(&[OsString]) -> bool,
+) -> Option<Vec<OsString>> {
     let Some(ContextValue::String(unexpected)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
@@ -110,8 +113,7 @@ fn spelling<'a>(paragraphs: &[&'a str]) -> Option<&'a str> {
 }
 
 /// How the verb is used, and where its examples are.
-fn usage(verb: Option<&OsString>) -> String {
-    let mut definition = definition();
+fn usage(verb: Option<&OsString>, mut definition: clap::Command) -> String {
     definition.build();
     let name = verb.and_then(|verb| verb.to_str()).unwrap_or_default();
     let (usage, help) = match definition.find_subcommand_mut(name) {

@@ -1,0 +1,133 @@
+//! Advice for a run that does not do what a verb asks: one that does not exist or has ended, and a supervisor
+//! that does not answer.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use sameport_policy::model::name::RunName;
+use sameport_supervisor::control::StartLine;
+use sameport_supervisor::control::client::{ClientError, DeadSupervisor, now};
+use sameport_supervisor::control::protocol::FaultKind;
+use sameport_sys::run_files::ConnectError;
+
+use super::{ExitKind, Failure};
+use crate::output::shell;
+use crate::output::text::{age, printable, sentence_list, shorten};
+
+/// Pids or names in one message.
+const LISTED: usize = 16;
+
+/// A supervisor that did not do what it was asked.
+pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
+    let supervisor = format!("the supervisor of {name}");
+    match error {
+        ClientError::NoSuchRun(others) if others.is_empty() => {
+            Failure::failed(format!("there is no run named {name}, nor any other"))
+                .hint(format!("`sameport run --name {name} -- COMMAND` starts one"))
+        }
+        ClientError::NoSuchRun(others) => Failure::failed(format!("there is no run named {name}"))
+            .hint(format!("there is {}", sentence_list(others, LISTED))),
+        ClientError::Ended(ended) => {
+            let before = age(Duration::from_millis(now().saturating_sub(ended.ended)));
+            let why = printable(&ended.why);
+            Failure::failed(format!("{name} has ended: {why}, {before} ago")).hint(start_again(
+                name,
+                &ended.info.command,
+                ended.start_line.as_ref(),
+            ))
+        }
+        ClientError::SupervisorDead(dead) => dead_supervisor(name, dead),
+        ClientError::Unreachable(ConnectError::Busy) => {
+            Failure::failed(format!("{supervisor} does not take another connection"))
+                .hint("its queue is full: try again in a few seconds, or see whether it is stopped")
+        }
+        ClientError::Unreachable(ConnectError::OtherUser(uid)) => {
+            Failure::failed(format!("connect: user {uid} listens in the place of {supervisor}"))
+        }
+        ClientError::Unreachable(ConnectError::System(errno)) => {
+            Failure::failed(format!("connect to {supervisor}: {errno}"))
+        }
+        ClientError::NoAnswer(pid) => {
+            Failure::failed(format!("{supervisor} (pid {pid}) does not answer"))
+                .hint(format!("if a signal stopped it, `kill -CONT {pid}` continues it"))
+        }
+        ClientError::SupervisorEnded(pid) => {
+            Failure::failed(format!("{supervisor} (pid {pid}) ended before it was done"))
+                .hint(format!("`sameport status {name}` says what is left"))
+        }
+        ClientError::TooLong(bytes, limit) => Failure::usage(format!(
+            "the command has {bytes} bytes, and {supervisor} takes {limit} at most"
+        ))
+        .hint("move long arguments to a file, or start the program from a script"),
+        ClientError::Frame(pid, error) => {
+            Failure::failed(format!("{supervisor} (pid {pid}): {error}"))
+        }
+        ClientError::Failed { fault, error, hint } => {
+            let kind = match fault {
+                FaultKind::Other => ExitKind::Failed,
+                FaultKind::NotFound => ExitKind::NotFound,
+                FaultKind::NotExecutable => ExitKind::NotExecutable,
+            };
+            let text = |text: &String| shorten(&printable(text));
+            Failure { kind, message: text(error), hint: hint.as_ref().map(text) }
+        }
+    }
+}
+
+/// How to start a run again. A report of an earlier build has only the command of the workers.
+fn start_again(name: &RunName, command: &[OsString], line: Option<&StartLine>) -> String {
+    let Some(StartLine { arguments, directory }) = line else {
+        let command = shell::os_command(command);
+        return format!("start it again: sameport run --name {name} … -- {command}");
+    };
+    // One worker is the default.
+    let line = shell::os_command(arguments.iter().filter(|word| *word != "-n1"));
+    let here = std::env::current_dir().is_ok_and(|here| here.as_os_str() == directory);
+    match here {
+        true => format!("start it again: {line}"),
+        false => format!("start it again: cd {} && {line}", shell::os_command([directory])),
+    }
+}
+
+/// A supervisor that was killed: its workers may still serve.
+fn dead_supervisor(name: &RunName, dead: &DeadSupervisor) -> Failure {
+    let Some(record) = &dead.record else {
+        return Failure::failed(format!(
+            "the supervisor of {name} is gone and left no record of its workers"
+        ))
+        .hint("`sameport ls` lists the sockets on its ports");
+    };
+    let supervisor = format!("the supervisor of {name} (pid {})", record.pid);
+    let line = record.continuation.as_ref().and_then(|next| {
+        StartLine::of(&record.info, &next.arguments, &next.directory, next.copies)
+    });
+    let again = start_again(name, &record.info.command, line.as_ref());
+    let next =
+        |it| format!("`sameport restart {name}` replaces {it}, `sameport stop {name}` ends {it}");
+    match &dead.running_workers[..] {
+        [] => Failure::failed(format!("{supervisor} is gone, and so are its workers")).hint(again),
+        [pid] => Failure::failed(format!(
+            "{supervisor} is gone; its worker (pid {pid}) keeps serving, and can bind nothing new"
+        ))
+        .hint(next("it")),
+        pids => Failure::failed(format!(
+            "{supervisor} is gone; its workers (pids {}) keep serving, and can bind nothing new",
+            sentence_list(pids, LISTED)
+        ))
+        .hint(next("them")),
+    }
+}
+
+/// A program for `reexec` that cannot be executed.
+pub(crate) fn program_failure(program: &OsStr, fault: FaultKind) -> Failure {
+    let program = shell::os_command([program]);
+    match fault {
+        FaultKind::NotFound => {
+            Failure::new(ExitKind::NotFound, format!("{program}: command not found"))
+        }
+        FaultKind::NotExecutable | FaultKind::Other => {
+            Failure::new(ExitKind::NotExecutable, format!("{program}: cannot be executed"))
+        }
+    }
+    .hint("name a `sameport` that is installed")
+}
