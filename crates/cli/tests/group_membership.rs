@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use harness::{
-    Process, TIMEOUT, User, c_program, chown_to, command_for, descendants, find_program, free_port,
-    in_test_dir, sameport, spawn_process, start_command, start_run,
+    Patience, Process, TIMEOUT, User, c_program, chown_to, command_for, descendants, find_program,
+    free_port, in_test_dir, sameport, spawn_process, start_command, start_run,
 };
 
 const IN_USE: &str = "bind: Address already in use";
@@ -46,9 +46,9 @@ fn dir_named(name: &str, user: User) -> PathBuf {
 fn answered_by(protocol: &str, port: u16, count: usize) -> BTreeSet<i32> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut pids = BTreeSet::new();
-    let until = std::time::Instant::now() + TIMEOUT;
+    let patience = Patience::new(TIMEOUT);
     while pids.len() < count {
-        assert!(std::time::Instant::now() < until, "only {pids:?} answer on {port}");
+        assert!(!patience.is_over(), "only {pids:?} answer on {port}");
         let answer = match protocol {
             "tcp" => harness::ask(address, b""),
             _ => harness::ask_datagram(address, b"who"),

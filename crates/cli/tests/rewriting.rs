@@ -5,7 +5,7 @@ mod harness;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use harness::{TIMEOUT, User, ask, c_program, free_port, start_run};
+use harness::{SOCKET_TIMEOUT, TIMEOUT, User, ask, c_program, free_port, start_run};
 
 fn address(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), port)
@@ -152,7 +152,7 @@ fn source_seen_by_peer(source: &str, kind: &str, to: &str, own: &str) -> SocketA
         from
     } else {
         let peer = UdpSocket::bind(address(ip, 0)).unwrap();
-        peer.set_read_timeout(Some(TIMEOUT)).unwrap();
+        peer.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
         let command = command(peer.local_addr().unwrap().port());
         let run = start_run(User::Current, &["--source", source], &command);
         let (_, from) = peer.recv_from(&mut [0; 16]).unwrap();

@@ -6,7 +6,7 @@ mod harness;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use harness::{TIMEOUT, User, ask, c_program, free_port, start_command, start_run};
+use harness::{Patience, TIMEOUT, User, ask, c_program, free_port, start_command, start_run};
 
 fn loopback(port: u16) -> SocketAddr {
     ([127, 0, 0, 1], port).into()
@@ -15,8 +15,8 @@ fn loopback(port: u16) -> SocketAddr {
 /// The pids that answer, until `count` different ones have come.
 fn pids_answering(address: SocketAddr, count: usize) -> BTreeSet<i32> {
     let mut pids = BTreeSet::new();
-    let until = std::time::Instant::now() + TIMEOUT;
-    while pids.len() < count && std::time::Instant::now() < until {
+    let patience = Patience::new(TIMEOUT);
+    while pids.len() < count && !patience.is_over() {
         if let Ok(answer) = ask(address, b"") {
             pids.insert(String::from_utf8(answer).unwrap().trim().parse().unwrap());
         }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use harness::service::{Service, pass};
 use harness::{
-    Exited, TIMEOUT, User, ask, c_program, command_for, eventually, free_port, in_test_dir,
+    Exited, SOCKET_TIMEOUT, User, ask, c_program, command_for, eventually, free_port, in_test_dir,
     sameport, script, spawn_process,
 };
 
@@ -24,8 +24,8 @@ fn loopback(port: u16) -> SocketAddr {
 
 /// A client that has sent a request and has no response yet.
 fn begin(to: SocketAddr) -> TcpStream {
-    let mut client = TcpStream::connect_timeout(&to, TIMEOUT).unwrap();
-    client.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut client = TcpStream::connect_timeout(&to, SOCKET_TIMEOUT).unwrap();
+    client.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
     client.write_all(REQUEST).unwrap();
     client
 }

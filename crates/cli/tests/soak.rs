@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use harness::{TIMEOUT, User, c_program, free_port, settled_footprint, start_run};
+use harness::{SOCKET_TIMEOUT, User, c_program, free_port, settled_footprint, start_run};
 
 const CONNECTIONS: u32 = 20_000;
 const BINDS: u32 = 100_000;
@@ -70,8 +70,8 @@ fn connect(server: SocketAddr, count: u32) {
 }
 
 fn greeted(server: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    let mut stream = TcpStream::connect_timeout(&server, SOCKET_TIMEOUT)?;
+    stream.set_read_timeout(Some(SOCKET_TIMEOUT))?;
     let mut answer = String::new();
     std::io::Read::read_to_string(&mut stream, &mut answer)?;
     // The server has closed first: a reset of its end leaves no TIME_WAIT, so no port runs out.

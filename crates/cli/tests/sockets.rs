@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 
-use harness::{Exited, TIMEOUT, User, eventually, free_port, sameport, start};
+use harness::{Exited, SOCKET_TIMEOUT, User, eventually, free_port, sameport, start};
 
 /// Connects until all listeners have exited, so that each receives a share.
 fn connect_until_exited(address: SocketAddr, listeners: Vec<harness::Process>) -> Vec<Exited> {
@@ -133,7 +133,7 @@ fn dial_copies_both_ways_from_a_listening_port() {
         let far = far_listener.local_addr().unwrap().to_string();
         let echo = std::thread::spawn(move || {
             let (mut stream, from) = far_listener.accept().unwrap();
-            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+            stream.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
             let mut copy = stream.try_clone().unwrap();
             std::io::copy(&mut copy, &mut stream).unwrap();
             from.to_string()
@@ -150,7 +150,7 @@ fn dial_copies_both_ways_from_a_listening_port() {
 #[test]
 fn dial_speaks_udp() {
     let far = UdpSocket::bind("127.0.0.1:0").unwrap();
-    far.set_read_timeout(Some(TIMEOUT)).unwrap();
+    far.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
     let address = far.local_addr().unwrap().to_string();
     let echo = std::thread::spawn(move || {
         let mut buffer = [0; 100];

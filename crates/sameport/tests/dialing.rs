@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sameport::ErrorKind;
 use socket2::{Domain, Socket, Type};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn from_the_port_of_a_listener() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sameport::{ErrorKind, Options};
 use socket2::{Domain, Socket, Type};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn at(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap()

@@ -100,7 +100,7 @@ fn source_seen_by_peer(
     own: &str,
     bound: &str,
 ) -> (String, String) {
-    let wait = Some(Duration::from_secs(10));
+    let wait = Some(Duration::from_secs(100));
     if kind.starts_with("tcp") {
         let listener = TcpListener::bind((own, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use super::{TIMEOUT, eventually};
+use super::{SOCKET_TIMEOUT, TIMEOUT, eventually};
 
 /// Waits until a server accepts connections at `address`.
 #[track_caller]
@@ -15,8 +15,8 @@ pub(crate) fn wait_until_answering(address: SocketAddr) {
 
 /// Connects, sends `request`, and reads to the end.
 pub(crate) fn ask(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    let mut stream = TcpStream::connect_timeout(&address, SOCKET_TIMEOUT)?;
+    stream.set_read_timeout(Some(SOCKET_TIMEOUT))?;
     stream.write_all(request)?;
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {

@@ -12,6 +12,7 @@ pub(crate) mod footprint;
 pub(crate) mod keeper;
 pub(crate) mod load;
 pub(crate) mod named_run;
+mod patience;
 mod ports;
 mod programs;
 pub(crate) mod relative_time;
@@ -26,19 +27,23 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use cgroup::{Cgroup, cgroup2_mount, move_process, remove_cgroup};
 pub(crate) use client::{ask, ask_datagram, wait_until_answering};
 pub(crate) use footprint::{Footprint, settled_footprint};
+pub(crate) use patience::Patience;
 pub(crate) use ports::free_port;
 pub(crate) use programs::{
     c_program, compiled_by, copy_of, executable, find_program, go_program, sameport, script,
 };
 pub(crate) use sameport_skips::skip;
 
-/// The default timeout of a wait. It is long because CI runs all tests at once on two cores.
+/// The default limit of a wait, see [`Patience`].
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The timeout of a socket. Only a failed test reaches it.
+pub(crate) const SOCKET_TIMEOUT: Duration = Duration::from_secs(200);
 
 /// The user that runs a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,13 +239,13 @@ impl Process {
 
     #[track_caller]
     fn wait_for(&self, text: &str, stream: fn(&Self) -> String) {
-        let found = eventually(|| stream(self).contains(text).then_some(()));
-        assert!(
-            found.is_some(),
-            "no {text:?}\nstdout:\n{}\nstderr:\n{}",
-            self.stdout(),
-            self.stderr()
-        );
+        let mut patience = Patience::new(TIMEOUT);
+        while !stream(self).contains(text) {
+            let (stdout, stderr) = (self.stdout(), self.stderr());
+            patience.restart_on(stdout.len() + stderr.len());
+            assert!(!patience.is_over(), "no {text:?}\nstdout:\n{stdout}\nstderr:\n{stderr}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub(crate) fn signal(&self, signal: i32) {
@@ -253,16 +258,16 @@ impl Process {
         self.wait_within(TIMEOUT)
     }
 
-    /// Waits for the exit at most this long.
+    /// Waits for the exit with this limit, which restarts on every line of output.
     pub(crate) fn wait_within(mut self, timeout: Duration) -> Exited {
         let mut child = self.child.take().unwrap();
-        let until = Instant::now() + timeout;
+        let mut patience = Patience::new(timeout);
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 for reader in self.readers.drain(..) {
                     // Another process can keep the pipe open after the exit.
-                    let until = Instant::now() + Duration::from_secs(2);
-                    while !reader.is_finished() && Instant::now() < until {
+                    let patience = Patience::new(Duration::from_secs(2));
+                    while !reader.is_finished() && !patience.is_over() {
                         std::thread::sleep(Duration::from_millis(2));
                     }
                 }
@@ -273,9 +278,11 @@ impl Process {
                     stderr: full_text(&self.stderr),
                 };
             }
-            if Instant::now() > until {
+            let (stdout, stderr) = (self.stdout(), self.stderr());
+            patience.restart_on(stdout.len() + stderr.len());
+            if patience.is_over() {
                 self.child = Some(child);
-                panic!("did not end\nstdout:\n{}\nstderr:\n{}", self.stdout(), self.stderr());
+                panic!("did not end\nstdout:\n{stdout}\nstderr:\n{stderr}");
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -349,12 +356,12 @@ pub(crate) fn descendants(of: i32) -> Vec<i32> {
 
 /// Calls `attempt` until it returns a value. `None` after [`TIMEOUT`].
 pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
-    let until = Instant::now() + TIMEOUT;
+    let patience = Patience::new(TIMEOUT);
     loop {
         if let Some(answer) = attempt() {
             return Some(answer);
         }
-        if Instant::now() > until {
+        if patience.is_over() {
             return None;
         }
         std::thread::sleep(Duration::from_millis(10));

@@ -13,8 +13,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    Exited, Process, TIMEOUT, User, c_program, chown_to, command_for, descendants, eventually,
-    executable, free_port, in_test_dir, kill, sameport, spawn_process,
+    Exited, Process, SOCKET_TIMEOUT, User, c_program, chown_to, command_for, descendants,
+    eventually, executable, free_port, in_test_dir, kill, sameport, spawn_process,
 };
 
 /// The name, port and runtime directory of a run.
@@ -227,7 +227,7 @@ pub(crate) fn send_request(mut stream: TcpStream) -> TcpStream {
 }
 
 pub(crate) fn read(mut stream: TcpStream) -> std::io::Result<String> {
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(SOCKET_TIMEOUT))?;
     let mut all = Vec::new();
     stream.read_to_end(&mut all)?;
     let text = String::from_utf8_lossy(&all);
@@ -239,7 +239,7 @@ pub(crate) fn read(mut stream: TcpStream) -> std::io::Result<String> {
 }
 
 pub(crate) fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
-    TcpStream::connect_timeout(&to, TIMEOUT)
+    TcpStream::connect_timeout(&to, SOCKET_TIMEOUT)
 }
 
 /// The body of the response from `at`, which names the worker.

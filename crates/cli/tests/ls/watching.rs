@@ -15,7 +15,7 @@ use crate::serialize;
 use crate::sockets::{PLAIN, SocketHolder, address, bound, eventually, port};
 
 /// Longer than any wait of a passing test.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(200);
 
 /// `sameport ls --watch`, killed on drop.
 struct Watch {

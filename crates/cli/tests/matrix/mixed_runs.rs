@@ -2,19 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::harness::{self, TIMEOUT, User, descendants, free_port, start_run};
+use crate::harness::{self, Patience, TIMEOUT, User, descendants, free_port, start_run};
 use crate::programs::{WHO, http_server, installed, node, who};
 use crate::two_copies::{HTTP, Peer, V4, V6, ask_peer, command, ip_of, list, pids};
 
 /// The last lines of the responses, until `count` different ones have come.
 fn answers(peer: &Peer, address: SocketAddr, count: usize) -> BTreeSet<String> {
     let mut responses = BTreeSet::new();
-    let until = Instant::now() + TIMEOUT;
-    while responses.len() < count && Instant::now() < until {
+    let patience = Patience::new(TIMEOUT);
+    while responses.len() < count && !patience.is_over() {
         if let Ok(answer) = ask_peer(peer, address) {
             responses.insert(last_line(&answer));
         }

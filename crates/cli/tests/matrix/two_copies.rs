@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::harness::{
-    self, Process, TIMEOUT, User, ask, descendants, eventually, free_port, start_command, start_run,
+    self, Patience, Process, TIMEOUT, User, ask, descendants, eventually, free_port, start_command,
+    start_run,
 };
 
 /// A program and its expected behaviour.
@@ -170,10 +171,10 @@ pub(crate) fn answering(
         let address = SocketAddr::from((ip_of(ip), port));
         let mut responses = BTreeSet::new();
         let mut last = String::from("nothing");
-        let until = Instant::now() + TIMEOUT;
+        let patience = Patience::new(TIMEOUT);
         while responses.len() < count {
             let exited = !copies.iter().all(|copy| is_alive(copy.pid()));
-            if exited || Instant::now() > until {
+            if exited || patience.is_over() {
                 let reason = if exited { "one has ended" } else { "it took too long" };
                 return Err(format!("{address}: {reason}: seen {responses:?}, last {last:?}"));
             }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::named_run::{NamedRun, RunSetup};
-use crate::harness::{Exited, TIMEOUT, User, eventually, script};
+use crate::harness::{Exited, SOCKET_TIMEOUT, User, eventually, script};
 
 fn start(options: &[&str], how: &str) -> NamedRun {
     let server = script("drain_lines.py").into_os_string().into_string().unwrap();
@@ -18,7 +18,7 @@ fn start(options: &[&str], how: &str) -> NamedRun {
 /// Sends a line, and returns a function that reads the answer.
 fn send(run: &NamedRun, line: &str) -> impl FnOnce() -> String + Send + use<> {
     let mut stream = TcpStream::connect(run.setup.address()).unwrap();
-    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
     stream.write_all(format!("{line}\n").as_bytes()).unwrap();
     move || {
         let mut answer = String::new();
@@ -67,7 +67,7 @@ fn an_answer_that_goes_on_is_finished() {
 
     // As with `100 Continue`: the server has sent the last data, and waits for the request.
     let mut stream = TcpStream::connect(run.setup.address()).unwrap();
-    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
     stream.write_all(b"upload\n").unwrap();
     let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "continue");
@@ -103,7 +103,7 @@ while True:
     run.wait_for_ready(1);
     for verb in ["restart", "stop"] {
         let mut stream = TcpStream::connect(run.setup.address()).unwrap();
-        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
         let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
         stream.write_all(b"one\n").unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), "one");

@@ -38,7 +38,7 @@ fn udp_restarts() {
         let gone = eventually(|| (!before.contains(&run.wait_for_worker(1))).then_some(()));
         assert!(gone.is_some(), "{}", run.supervisor.stderr());
         let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        client.set_read_timeout(Some(crate::harness::TIMEOUT)).unwrap();
+        client.set_read_timeout(Some(crate::harness::SOCKET_TIMEOUT)).unwrap();
         client.connect(address).unwrap();
         client.send(b"?").unwrap();
         run.setup.open_gate();

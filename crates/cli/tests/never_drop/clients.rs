@@ -90,7 +90,7 @@ const AFTER_A_LOSS: Duration = Duration::from_millis(10);
 
 impl Clients {
     pub(crate) fn of(server: SocketAddr, count: u16) -> Self {
-        let (patience, begun) = (Duration::from_secs(10), AtomicU64::new(0));
+        let (patience, begun) = (Duration::from_secs(60), AtomicU64::new(0));
         Self { server, count, rate: None, patience, begun }
     }
 
@@ -272,15 +272,16 @@ mod tests {
                 client.write_all(answer.as_bytes()).expect("written");
                 peer
             });
-            // The kernel completes the connection, and no server accepts it.
-            thread::sleep(Duration::from_millis(300));
-            peers
+            (peers, listener)
         });
         let mut clients = Clients::of(server, 1);
+        let mut results = clients.drive(|connections| connections == 3).expect("sockets");
+        let (peers, listener) = serving.join().expect("the server");
+        // The kernel completes the connection, and no server accepts it.
         clients.patience = Duration::from_millis(100);
-        let mut results = clients.drive(|connections| connections == 4).expect("sockets");
-        let peers = serving.join().expect("the server");
-        results.add(clients.drive(|connections| connections == 6).expect("sockets"));
+        results.add(clients.drive(|connections| connections == 5).expect("sockets"));
+        drop(listener);
+        results.add(clients.drive(|connections| connections == 7).expect("sockets"));
         assert_eq!((results.answered, results.connections()), (1, 5));
         let (how, from): (Vec<_>, Vec<_>) = results.lost.into_iter().unzip();
         assert_eq!(how, [Loss::WrongAnswer, Loss::Reset, Loss::TimedOut, Loss::Refused]);

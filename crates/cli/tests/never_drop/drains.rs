@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use crate::clients::answer_length;
 use crate::harness::named_run::{NamedRun, RunSetup};
-use crate::harness::{TIMEOUT, User, eventually, find_program, script, skip, spawn_process};
+use crate::harness::{
+    SOCKET_TIMEOUT, TIMEOUT, User, eventually, find_program, script, skip, spawn_process,
+};
 
 /// A client that keeps its connection, and opens another one when the server has closed it.
 struct KeepAliveClient {
@@ -50,7 +52,7 @@ impl KeepAliveClient {
             Some(connection) => connection,
             None => {
                 let connection = TcpStream::connect(self.server)?;
-                connection.set_read_timeout(Some(TIMEOUT))?;
+                connection.set_read_timeout(Some(SOCKET_TIMEOUT))?;
                 self.connection.insert(connection)
             }
         };
@@ -149,7 +151,7 @@ struct LineSession(BufReader<TcpStream>);
 impl LineSession {
     fn open(to: SocketAddr) -> Self {
         let stream = TcpStream::connect(to).unwrap();
-        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
         Self(BufReader::new(stream))
     }
 
@@ -204,7 +206,7 @@ fn an_idle_websocket_survives_a_restart() {
     let Some(run) = start_node("an_idle_websocket", &["--drain", "all"]) else { return };
     let before = run.wait_for_ready(1);
     let mut socket = TcpStream::connect(run.setup.address()).unwrap();
-    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+    socket.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
     let upgrade = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
                    Upgrade: websocket\r\n\r\n";
     socket.write_all(upgrade.as_bytes()).unwrap();

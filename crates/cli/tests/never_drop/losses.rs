@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::clients::{Clients, Loss, Results, accepted};
 use crate::harness::{
-    Exited, Process, TIMEOUT, User, c_program, chown_to, command_for, descendants, eventually,
-    free_port, in_test_dir, kill, sameport, spawn_process,
+    Exited, Process, SOCKET_TIMEOUT, TIMEOUT, User, c_program, chown_to, command_for, descendants,
+    eventually, free_port, in_test_dir, kill, sameport, spawn_process,
 };
 
 const CLIENTS: u16 = 32;
@@ -79,7 +79,7 @@ impl LoadedRun {
         mut happens: impl FnMut(u64) + Send,
     ) -> Results {
         let mut clients = Clients::of(self.address, CLIENTS);
-        clients.patience = TIMEOUT;
+        clients.patience = SOCKET_TIMEOUT;
         let (clients, over) = (&clients, &AtomicBool::new(false));
         thread::scope(|scope| {
             let happening = scope.spawn(move || {

@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use crate::harness::{
-    Process, TIMEOUT, User, ask, c_program, eventually, find_program, free_port, in_test_dir, skip,
-    start_command, wait_until_answering,
+    Process, SOCKET_TIMEOUT, User, ask, c_program, eventually, find_program, free_port,
+    in_test_dir, skip, start_command, wait_until_answering,
 };
 use crate::preloaded;
 use crate::stdout_of;
@@ -111,7 +111,7 @@ fn source_seen_by_peer(variables: &[(&str, &str)], how: &str, to: &str) -> Socke
     let user = User::Current;
     if how == "udp" || how == "sendto" || how == "twice" {
         let peer = UdpSocket::bind(address(to, 0)).unwrap();
-        peer.set_read_timeout(Some(TIMEOUT)).unwrap();
+        peer.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
         let port = peer.local_addr().unwrap().port().to_string();
         let client = preloaded(user, variables, &[&*calls(), "send", how, to, &port]);
         let mut bytes = [0; 16];
@@ -235,7 +235,7 @@ fn curl_and_nc_use_the_source() {
                 preloaded(User::Current, variables, &command(peer.local_addr().unwrap().port()));
             let (mut connection, from) = peer.accept().unwrap();
             // curl sends a request; nc sends nothing, because its stdin is empty.
-            connection.set_read_timeout(Some(TIMEOUT)).unwrap();
+            connection.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
             let mut requested = Vec::new();
             while asks && !requested.ends_with(b"\r\n\r\n") {
                 let mut byte = [0];

@@ -1,11 +1,11 @@
 //! The reports of the library to a supervisor.
 
-use std::time::{Duration, Instant};
-
 use sameport_policy::addr::Protocol;
 use sameport_sys::preload::{LibraryReport, ReceivedReport, ReportSocket, SharedBy};
 
-use crate::harness::{User, c_program, compiled_by, find_program, free_port, skip, start_run};
+use crate::harness::{
+    Patience, TIMEOUT, User, c_program, compiled_by, find_program, free_port, skip, start_run,
+};
 use crate::preloaded;
 
 /// All reports of a program.
@@ -19,10 +19,10 @@ fn reports(variables: &[(&str, &str)], command: &[&str]) -> (i32, Vec<ReceivedRe
     let exited = program.wait();
     assert_eq!((exited.code, &*exited.stderr), (0, ""), "{exited:?}");
     let mut all = Vec::new();
-    let until = Instant::now() + Duration::from_secs(10);
+    let patience = Patience::new(TIMEOUT);
     loop {
         let some = inbox.take();
-        if some.is_empty() || Instant::now() > until {
+        if some.is_empty() || patience.is_over() {
             return (pid, all);
         }
         all.extend(some);

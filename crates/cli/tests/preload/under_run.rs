@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use crate::harness::{
-    Exited, Process, TIMEOUT, User, ask, c_program, chown_to, command_for, eventually,
+    Exited, Process, SOCKET_TIMEOUT, User, ask, c_program, chown_to, command_for, eventually,
     find_program, free_port, in_test_dir, is_root, kill, sameport, skip, spawn_process,
     start_command, start_run,
 };
@@ -118,7 +118,7 @@ fn connections_come_from_the_source() {
             let port = free_port();
             let fixed = format!("{source}:{port}");
             let peer = UdpSocket::bind(address(to, 0)).unwrap();
-            peer.set_read_timeout(Some(TIMEOUT)).unwrap();
+            peer.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
             let udp = peer.local_addr().unwrap().port().to_string();
             for how in ["udp", "sendto"] {
                 quiet_stdout(

@@ -2,7 +2,7 @@
  *
  * churn COUNT PORT
  *
- * Prints "done" at the end. Exits with 1 and the error of the first call that fails.
+ * Prints "progress" to stderr every 1,000 binds, and "done" at the end. Exits with 1 and the error of the first call that fails.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,6 +31,7 @@ int main(int argc, char **argv) {
         if (bind(fd, (void *)&address, sizeof address)) fail("bind");
         if (i % 2 && listen(fd, 16)) fail("listen");
         close(fd);
+        if (i % 1000 == 999) fputs("progress\n", stderr);
     }
     puts("done");
     return 0;

@@ -3,7 +3,8 @@
  * table  a thread with its own descriptor table, where the number is another socket
  * flip   a thread changes the port of the address in a loop
  * swap   a thread replaces the descriptor by another socket in a loop
- * flood  THREADS threads make BINDS binds in total; waits for SIGUSR1 before and after
+ * flood  THREADS threads make BINDS binds in total; waits for SIGUSR1 before and after; prints
+ *        "progress" to stderr every 100 binds of the first thread
  */
 #include "trap.h"
 #include <pthread.h>
@@ -109,6 +110,7 @@ static void *flooding(void *number) {
         failures += bind_to(fd, numbered(n, port)) != 0;
         unshared += strcmp(shared(fd), "yes") != 0;
         close(fd);
+        if (n == 0 && i % 100 == 99) fputs("progress\n", stderr);
     }
     return NULL;
 }

@@ -74,6 +74,7 @@ servers! {
         clients: &[MQTT, MQTT, MQTT],
     }
     pgbouncer: "pgbouncer" {
+        root: true,
         needs: &["pgbouncer"],
         files: &[("pgbouncer.ini", "\
             [databases]\n[pgbouncer]\nlisten_addr = *\nlisten_port = {port}\nauth_type = trust\n\

@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use crate::harness::load::{Loss, Tally, while_served};
 use crate::harness::named_run::{NamedRun, RunSetup};
-use crate::harness::{Exited, TIMEOUT, User, find_program, is_root, kill, skip, spawn_process};
+use crate::harness::{
+    Exited, Patience, TIMEOUT, User, find_program, is_root, kill, skip, spawn_process,
+};
 use crate::server::Server;
 
 const RESTARTS: usize = 2;
@@ -79,7 +81,7 @@ pub(crate) fn assert_nothing_is_lost(servers: &[(&str, Server)], name: &str) {
 /// Why the server cannot run here.
 fn missing(server: &Server) -> Option<String> {
     if server.root && !is_root() {
-        return Some("it needs root".to_owned());
+        return Some("needs root".to_owned());
     }
     let absent = server.needs.iter().find(|need| {
         if need.starts_with('/') {
@@ -88,7 +90,7 @@ fn missing(server: &Server) -> Option<String> {
             find_program(need).is_none()
         }
     });
-    absent.map(|need| format!("{need} is not installed (Debian package {})", server.package))
+    absent.map(|need| format!("no {need}: Debian package {}", server.package))
 }
 
 fn start(server: &Server) -> NamedRun {
@@ -128,14 +130,14 @@ fn program(name: &str) -> String {
 #[track_caller]
 fn wait_until_answered(run: &NamedRun, server: &Server) {
     wait_until_settled(run);
-    let until = Instant::now() + TIMEOUT;
+    let patience = Patience::new(TIMEOUT);
     loop {
         let mut tally = Tally::default();
         server.clients[0].once(run.setup.address(), &AtomicBool::new(true), &mut tally);
         if tally.answered > 0 && tally.lost.is_empty() {
             return;
         }
-        assert!(Instant::now() < until, "{:?}\n{}", tally.lost, run.supervisor.stderr());
+        assert!(!patience.is_over(), "{:?}\n{}", tally.lost, run.supervisor.stderr());
         thread::sleep(Duration::from_millis(100));
     }
 }
@@ -165,13 +167,13 @@ fn states(run: &NamedRun) -> BTreeMap<i64, String> {
 /// Waits until every worker is ready and none drains.
 #[track_caller]
 fn wait_until_settled(run: &NamedRun) {
-    let until = Instant::now() + 3 * TIMEOUT;
+    let patience = Patience::new(3 * TIMEOUT);
     loop {
         let states = states(run);
         if !states.is_empty() && states.values().all(|state| state == "ready") {
             return;
         }
-        assert!(Instant::now() < until, "{states:?}\n{}", run.supervisor.stderr());
+        assert!(!patience.is_over(), "{states:?}\n{}", run.supervisor.stderr());
         thread::sleep(Duration::from_millis(50));
     }
 }
@@ -182,8 +184,8 @@ fn kill_worker(run: &NamedRun) {
     let before = states(run);
     let victim = i32::try_from(*before.keys().next().unwrap()).unwrap();
     kill(victim, libc::SIGKILL);
-    let until = Instant::now() + TIMEOUT;
-    while states(run).contains_key(&i64::from(victim)) && Instant::now() < until {
+    let patience = Patience::new(TIMEOUT);
+    while states(run).contains_key(&i64::from(victim)) && !patience.is_over() {
         thread::sleep(Duration::from_millis(20));
     }
     wait_until_settled(run);

@@ -84,6 +84,7 @@ servers! {
         clients: WEB,
     }
     h2o: "h2o" {
+        root: true,
         needs: &["h2o"],
         files: &[INDEX, ("h2o.conf", "\
             listen: {port}\nuser: root\nnum-threads: 2\nhosts:\n  default:\n    paths:\n      /:\n\

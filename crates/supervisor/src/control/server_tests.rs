@@ -16,7 +16,7 @@ use crate::control::protocol::WorkerPhase;
 use crate::control::{ControlSocket, client};
 
 /// A time limit for every step, on a busy machine.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(300);
 
 fn client(fixture: &ControlFixture) -> UnixStream {
     let client = UnixStream::connect(fixture.socket()).unwrap();

@@ -10,7 +10,7 @@ use super::*;
 use crate::DirRefusal;
 use crate::serial::run_exclusive;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(200);
 
 fn name(text: &str) -> RunName {
     text.parse().unwrap()

@@ -12,7 +12,7 @@ use crate::socket::worker_access::SocketAccess;
 use crate::socket::worker_socket::WorkerSocket;
 
 /// The time limit of every wait.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A duplicate of a socket.
 pub(super) fn duplicate(socket: impl AsFd) -> WorkerSocket {
