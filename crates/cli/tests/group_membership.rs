@@ -128,7 +128,7 @@ fn refusal_names_the_holder_and_the_remedy() {
         assert_eq!(answered_by("tcp", port, 1), before);
 
         let joined = start_in("there", *user, &["--join"], &command);
-        joined.wait_for_stderr(&format!("127.0.0.1:{port} is now shared by 2: pid "));
+        joined.wait_for_stderr(&format!("127.0.0.1:{port}/tcp is now shared by 2: pid "));
         answered_by("tcp", port, 2);
         joined.terminate();
         holder.terminate();

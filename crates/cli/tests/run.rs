@@ -34,7 +34,7 @@ fn two_runs_share_a_port() {
         let first = start_run(*user, &[], &command);
         harness::wait_until_answering(loopback(port));
         let second = start_run(*user, &[], &command);
-        second.wait_for_stderr(&format!("127.0.0.1:{port} is now shared by 2: pid "));
+        second.wait_for_stderr(&format!("127.0.0.1:{port}/tcp is now shared by 2: pid "));
         assert_eq!(pids_answering(loopback(port), 2).len(), 2);
 
         let alone = start_command(*user, command[0], &command[1..]).wait();
@@ -57,7 +57,7 @@ fn two_copies_of_the_example_share_a_port() {
     let port = free_port();
     let command = [hello.to_str().unwrap(), &port.to_string()];
     let run = start_run(User::Current, &["-n", "2"], &command);
-    run.wait_for_stderr(&format!("0.0.0.0:{port} is now shared by 2: pid "));
+    run.wait_for_stderr(&format!("0.0.0.0:{port}/tcp is now shared by 2: pid "));
     let mut bodies = BTreeSet::new();
     let both = harness::eventually(|| {
         let answer = ask(loopback(port), b"GET / HTTP/1.1\r\nhost: here\r\n\r\n").ok()?;

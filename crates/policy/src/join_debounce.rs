@@ -1,30 +1,91 @@
-//! Decides when to report that an address is shared: after a burst of joins, if the members changed.
+//! Decides when to look at an address that a socket has joined, and when to report its sharers: after a
+//! burst of joins, if one of them is new.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::holder::{Holder, HolderClass, RunWorker};
+use crate::model::name::RunName;
 use crate::model::{Address, Member};
 
-/// The delay between the first join of a burst, such as the start of four copies, and the report.
+/// The delay between the first join of a burst, such as the start of four copies, and the look.
 pub const SETTLE: Duration = Duration::from_millis(100);
+
+/// The delays before further looks at an address on which a worker has bound its socket and does not
+/// listen yet. An interposer that sees no `listen` does not report it.
+const AGAIN: [Duration; 6] = [
+    Duration::from_millis(200),
+    Duration::from_millis(700),
+    Duration::from_secs(2),
+    Duration::from_secs(7),
+    Duration::from_secs(20),
+    Duration::from_secs(70),
+];
 
 /// The limit of remembered addresses. Beyond it, an address can be reported again.
 const MAX_ADDRESSES: usize = 4096;
 
-/// The joins that wait for a report, and the reported members. Times count from any fixed moment.
+/// A program that shares an address. A worker of a named run stays the same when it is replaced, and a
+/// process counts once, however many sockets it has.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sharer {
+    /// A worker of a named run.
+    Worker(RunName, u16),
+    /// Any other process.
+    Process(i32),
+    /// A socket without a visible process, by its inode.
+    Unseen(u64),
+}
+
+impl Sharer {
+    /// The sharer with this socket.
+    #[must_use]
+    pub fn of(holder: &Holder, inode: u64) -> Self {
+        match (&holder.class, &holder.process) {
+            (HolderClass::Run { of: RunWorker { name, worker: Some(worker) }, .. }, _) => {
+                Self::Worker(name.clone(), *worker)
+            }
+            (_, Some(process)) => Self::Process(process.pid),
+            (_, None) => Self::Unseen(inode),
+        }
+    }
+}
+
+/// The joins that wait for a look, and the reported sharers. Times count from any fixed moment.
 #[derive(Debug, Default)]
 pub struct JoinDebounce {
     waiting: BTreeMap<Address, Duration>,
-    reported: BTreeMap<Address, Vec<u64>>,
+    /// Addresses of sockets that may not listen yet, with the number of looks.
+    bound: BTreeMap<Address, usize>,
+    reported: BTreeMap<Address, ReportedSharers>,
+}
+
+/// The last report about an address.
+#[derive(Debug, Default)]
+struct ReportedSharers {
+    sharers: BTreeSet<Sharer>,
+    shadowed: BTreeSet<(Address, Address)>,
 }
 
 impl JoinDebounce {
-    /// Records a join. The first join of a burst determines the time of the report, so that an endless
-    /// burst is reported, too.
+    /// Records a socket that takes traffic. The first join of a burst determines the time of the look,
+    /// so that an endless burst is reported, too.
     pub fn joined(&mut self, address: Address, now: Duration) {
-        if self.waiting.len() < MAX_ADDRESSES {
-            self.waiting.entry(address).or_insert(now + SETTLE);
+        if self.waiting.len() >= MAX_ADDRESSES {
+            return;
         }
+        let at = self.waiting.entry(address).or_insert(now + SETTLE);
+        // The time of a further look is later.
+        *at = (*at).min(now + SETTLE);
+    }
+
+    /// Records a bind after which the socket may not listen yet: [`Self::looked`] schedules further
+    /// looks.
+    pub fn bound(&mut self, address: Address, now: Duration) {
+        if self.bound.len() < MAX_ADDRESSES {
+            self.bound.insert(address.clone(), 0);
+        }
+        self.joined(address, now);
     }
 
     /// When to call [`due`](Self::due) next.
@@ -33,49 +94,69 @@ impl JoinDebounce {
         self.waiting.values().min().copied()
     }
 
-    /// Removes and returns the addresses whose burst is over.
+    /// Removes and returns the addresses to look at.
     pub fn due(&mut self, now: Duration) -> Vec<Address> {
         self.waiting.extract_if(.., |_, at| *at <= now).map(|(address, _)| address).collect()
     }
 
-    /// Whether to report the members of an address: if they changed since the last report, and there is
-    /// more than one, or one takes traffic from another address or loses it (`shadowed`).
-    pub fn should_report(&mut self, address: &Address, members: &[Member], shadowed: bool) -> bool {
-        let mut inodes: Vec<_> = members.iter().map(|member| member.socket.inode).collect();
-        inodes.sort_unstable();
-        if self.reported.get(address) == Some(&inodes) {
+    /// Records a look. `is_settled`: a socket of the run takes traffic, and none waits for its `listen`.
+    pub fn looked(&mut self, address: &Address, is_settled: bool, now: Duration) {
+        let Some(looks) = self.bound.get_mut(address) else { return };
+        match AGAIN.get(*looks).filter(|_| !is_settled) {
+            Some(delay) => {
+                *looks += 1;
+                self.waiting.entry(address.clone()).or_insert(now + *delay);
+            }
+            None => drop(self.bound.remove(address)),
+        }
+    }
+
+    /// Whether to report the sharers of an address: if there is more than one, and one of them was not
+    /// in the last report. A sharer that has left is no news, and none when it is back.
+    pub fn report_sharers(&mut self, address: &Address, sharers: &BTreeSet<Sharer>) -> bool {
+        let reported = self.reported(address);
+        if sharers.len() < 2 || sharers.is_subset(&reported.sharers) {
             return false;
         }
-        if self.reported.len() >= MAX_ADDRESSES {
+        reported.sharers.clone_from(sharers);
+        true
+    }
+
+    /// Whether to report these pairs of a wider and a narrower address, one of them the address: if one
+    /// of them is new.
+    pub fn report_shadowed(
+        &mut self,
+        address: &Address,
+        pairs: BTreeSet<(Address, Address)>,
+    ) -> bool {
+        let reported = self.reported(address);
+        let is_new = !pairs.is_subset(&reported.shadowed);
+        reported.shadowed = pairs;
+        is_new
+    }
+
+    fn reported(&mut self, address: &Address) -> &mut ReportedSharers {
+        if self.reported.len() >= MAX_ADDRESSES && !self.reported.contains_key(address) {
             self.reported.clear();
         }
-        let is_shared = inodes.len() > 1 || shadowed;
-        self.reported.insert(address.clone(), inodes);
-        is_shared
+        self.reported.entry(address.clone()).or_default()
     }
 }
 
-/// Pairs `(wider, narrower)` of members, one of them on this address. The kernel prefers the
-/// narrower address, such as 127.0.0.1 to 0.0.0.0, for all of its traffic.
+/// Pairs of members on two addresses that overlap, one of them this address, one member of each. Groups
+/// can be large, a port has few addresses.
 #[must_use]
-pub fn shadowed_pairs<'a>(
-    address: &Address,
-    members: &'a [Member],
-) -> Vec<(&'a Member, &'a Member)> {
-    // One member of each address suffices: groups can be large, a port has few addresses.
+pub fn neighbours<'a>(address: &Address, members: &'a [Member]) -> Vec<[&'a Member; 2]> {
     let mut groups: BTreeMap<&Address, &Member> = BTreeMap::new();
     for member in members {
         groups.entry(&member.socket.address).or_insert(member);
     }
-    let mut pairs = Vec::new();
-    for (wide, wider) in &groups {
-        for (narrow, narrower) in &groups {
-            if (*wide == address || *narrow == address) && narrow.is_within(wide) {
-                pairs.push((*wider, *narrower));
-            }
-        }
-    }
-    pairs
+    let Some(own) = groups.remove(address) else { return Vec::new() };
+    let others = groups.into_values();
+    others
+        .filter(|other| other.socket.address.overlaps(address))
+        .map(|other| [own, other])
+        .collect()
 }
 
 #[cfg(test)]
@@ -89,6 +170,10 @@ mod tests {
 
     fn member(address: &str, inode: u64) -> Member {
         Member::new(Socket::new(tcp(address), inode, 0))
+    }
+
+    fn worker(number: u16) -> Sharer {
+        Sharer::Worker("web".parse().unwrap(), number)
     }
 
     #[test]
@@ -105,23 +190,73 @@ mod tests {
     }
 
     #[test]
-    fn only_changes_are_reported() {
+    fn only_a_new_sharer_is_reported() {
+        use Sharer::{Process, Unseen};
         let mut joins = JoinDebounce::default();
         let address = tcp("0.0.0.0:80");
-        let (a, b) = (member("0.0.0.0:80", 1), member("0.0.0.0:80", 2));
-        assert!(!joins.should_report(&address, std::slice::from_ref(&a), false), "alone");
-        assert!(joins.should_report(&address, &[a.clone(), b.clone()], false));
-        assert!(!joins.should_report(&address, &[b.clone(), a.clone()], false), "the same members");
-        assert!(
-            !joins.should_report(&address, std::slice::from_ref(&a), false),
-            "one member is gone"
-        );
-        assert!(joins.should_report(&address, &[a, b.clone()], false), "and is back");
-        assert!(
-            joins.should_report(&address, std::slice::from_ref(&b), true),
-            "alone on the address, not on the port"
-        );
-        assert!(!joins.should_report(&address, &[b], true), "no change");
+        let steps = [
+            (vec![worker(1)], false, "alone"),
+            (vec![worker(1), worker(2)], true, "two"),
+            (vec![worker(1), worker(2)], false, "each step of a restart"),
+            (vec![worker(2)], false, "one crashed"),
+            (vec![worker(1), worker(2)], false, "and is back"),
+            (vec![worker(1), worker(2), worker(3)], true, "scale 3"),
+            (vec![worker(1), worker(2)], false, "scale 2"),
+            (vec![worker(1), worker(2), Process(7)], true, "another program"),
+            (vec![worker(1), worker(2), Process(8)], true, "its successor"),
+            (vec![worker(1), Unseen(9)], true, "a hidden one"),
+            (vec![Process(7)], false, "alone again"),
+        ];
+        for (sharers, expected, step) in steps {
+            let sharers = sharers.into_iter().collect();
+            assert_eq!(joins.report_sharers(&address, &sharers), expected, "{step}");
+        }
+        let other = tcp("127.0.0.1:80");
+        assert!(joins.report_sharers(&other, &[Process(7), Process(8)].into()));
+    }
+
+    #[test]
+    fn a_shadow_is_reported_once() {
+        let mut joins = JoinDebounce::default();
+        let (wide, narrow) = (tcp("0.0.0.0:80"), tcp("127.0.0.1:80"));
+        let pairs = BTreeSet::from([(wide.clone(), narrow.clone())]);
+        assert!(!joins.report_shadowed(&narrow, BTreeSet::new()));
+        assert!(joins.report_shadowed(&narrow, pairs.clone()));
+        assert!(!joins.report_shadowed(&narrow, pairs.clone()));
+        assert!(!joins.report_shadowed(&narrow, BTreeSet::new()));
+        assert!(joins.report_shadowed(&narrow, pairs));
+    }
+
+    #[test]
+    fn a_socket_that_does_not_listen_yet_is_looked_at_again() {
+        let mut joins = JoinDebounce::default();
+        let address = tcp("0.0.0.0:80");
+        joins.bound(address.clone(), Duration::ZERO);
+        let mut looks = Vec::new();
+        while let Some(at) = joins.next_deadline() {
+            assert_eq!(joins.due(at), std::slice::from_ref(&address));
+            joins.looked(&address, false, at);
+            looks.push(at.as_millis());
+        }
+        assert_eq!(looks, [100, 300, 1_000, 3_000, 10_000, 30_000, 100_000]);
+
+        joins.bound(address.clone(), Duration::ZERO);
+        joins.due(SETTLE);
+        joins.looked(&address, false, SETTLE);
+        joins.due(SETTLE * 3);
+        joins.looked(&address, true, SETTLE * 3);
+        assert_eq!(joins.next_deadline(), None, "it listens");
+
+        joins.joined(address.clone(), Duration::ZERO);
+        joins.due(SETTLE);
+        joins.looked(&address, false, SETTLE);
+        assert_eq!(joins.next_deadline(), None, "the interposer has seen it listen");
+
+        joins.bound(address.clone(), Duration::ZERO);
+        joins.due(SETTLE);
+        joins.looked(&address, false, SETTLE);
+        joins.bound(address.clone(), SETTLE);
+        assert_eq!(joins.next_deadline(), Some(SETTLE * 2), "another bind does not wait longer");
     }
 
     #[test]
@@ -129,21 +264,23 @@ mod tests {
         let mut joins = JoinDebounce::default();
         for port in 0..=u16::MAX {
             let address = Address::new(Protocol::Tcp, ([127, 0, 0, 1], port).into());
-            joins.joined(address.clone(), Duration::ZERO);
-            joins.should_report(&address, &[], false);
+            joins.bound(address.clone(), Duration::ZERO);
+            joins.report_sharers(&address, &[worker(1), worker(2)].into());
         }
-        assert!(joins.waiting.len() <= MAX_ADDRESSES && joins.reported.len() <= MAX_ADDRESSES);
+        let JoinDebounce { waiting, bound, reported } = &joins;
+        let lengths = [waiting.len(), bound.len(), reported.len()];
+        assert!(lengths.iter().all(|length| *length <= MAX_ADDRESSES), "{lengths:?}");
     }
 
     #[test]
-    fn the_narrower_address_takes_its_traffic() {
+    fn overlapping_addresses_are_neighbours() {
         let both = member("[::]:80", 1);
         let any4 = member("0.0.0.0:80", 2);
         let loop4 = member("127.0.0.1:80", 3);
         let members = [both.clone(), any4.clone(), loop4.clone()];
-        let pairs = shadowed_pairs(&tcp("0.0.0.0:80"), &members);
-        assert_eq!(pairs, [(&any4, &loop4), (&both, &any4)]);
-        assert!(shadowed_pairs(&tcp("127.0.0.2:80"), &members).is_empty());
-        assert!(shadowed_pairs(&tcp("0.0.0.0:80"), &[any4.clone(), any4]).is_empty());
+        let pairs = neighbours(&tcp("0.0.0.0:80"), &members);
+        assert_eq!(pairs, [[&any4, &loop4], [&any4, &both]]);
+        assert!(neighbours(&tcp("127.0.0.2:80"), &members).is_empty());
+        assert!(neighbours(&tcp("0.0.0.0:80"), &[any4.clone(), any4]).is_empty());
     }
 }

@@ -6,6 +6,7 @@ use sameport_policy::model::{Address, Member};
 use sameport_policy::refusal;
 use sameport_policy::refusal::{Refusal, RefusalFacts};
 use sameport_sys::inspect;
+use sameport_sys::inspect::StateFilter;
 
 /// The caller of a refused bind.
 #[derive(Debug, Clone, Copy)]
@@ -29,13 +30,24 @@ pub fn reason(address: &Address, caller: RefusedCaller, members: &[Member]) -> R
 /// supervisor has open, while it answers a worker, is left out; where both have it open, the worker comes
 /// first.
 pub fn members_on(addresses: &[&Address]) -> Result<Vec<Member>, inspect::InspectError> {
+    list(addresses, StateFilter::Waiting)
+}
+
+/// The same, with the sockets that are bound and do not listen.
+pub(crate) fn bound_members_on(
+    addresses: &[&Address],
+) -> Result<Vec<Member>, inspect::InspectError> {
+    list(addresses, StateFilter::Unconnected)
+}
+
+fn list(addresses: &[&Address], states: StateFilter) -> Result<Vec<Member>, inspect::InspectError> {
     let query = match addresses {
         [one, rest @ ..] if rest.iter().all(|a| same_port(a, one)) => {
             inspect::SocketQuery::only(one.protocol).on(one.port())
         }
         _ => inspect::SocketQuery::everything(),
     };
-    let mut members = inspect::list_sockets(&query)?.members;
+    let mut members = inspect::list_sockets(&query.in_states(states))?.members;
     let supervisor = std::process::id().cast_signed();
     members.retain(|member| !matches!(&member.processes[..], [only] if only.pid == supervisor));
     for member in &mut members {

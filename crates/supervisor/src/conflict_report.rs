@@ -2,24 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use sameport_policy::holder::{Holder, classify};
 use sameport_policy::join_debounce;
-use sameport_policy::model::{Address, Member, Protocol};
-use sameport_sys::process;
+use sameport_policy::join_debounce::Sharer;
+use sameport_policy::model::{Address, Member, Protocol, SocketState};
+use sameport_policy::predict::contests;
+use sameport_sys::{inspect, process};
 
-use crate::conflict::{RefusedCaller, members_on, reason};
-use crate::event::RunEvent;
-use crate::report::AnsweredCall;
+use crate::conflict::{RefusedCaller, bound_members_on, members_on, reason};
+use crate::event::{ContestedTraffic, RunEvent};
+use crate::plan::PROGRAM;
+use crate::report::{AnsweredCall, Report, SharedAddress};
 
 /// Inspects the machine once, and returns the members of each address.
-pub(crate) fn members_of(due: Vec<Address>) -> Vec<RunEvent> {
-    let members = match members_on(&due.iter().collect::<Vec<_>>()) {
+pub(crate) fn members_of(due: Vec<Address>) -> Vec<Report> {
+    let members = match bound_members_on(&due.iter().collect::<Vec<_>>()) {
         Ok(members) => members,
         Err(error) => {
             let first = due.into_iter().take(1);
             let why = error.to_string();
-            return first
-                .map(|address| RunEvent::InspectFailed { address, why: why.clone() })
-                .collect();
+            let failed = |address| RunEvent::InspectFailed { address, why: why.clone() };
+            return first.map(|address| Report::Event(failed(address))).collect();
         }
     };
     let mut by_port: BTreeMap<(Protocol, u16), Vec<Member>> = BTreeMap::new();
@@ -30,22 +33,50 @@ pub(crate) fn members_of(due: Vec<Address>) -> Vec<RunEvent> {
     due.into_iter()
         .map(|address| {
             let members = by_port.get(&(address.protocol, address.port()));
-            shared(address, members.map_or(&[], Vec::as_slice))
+            Report::Inspected(shared(address, members.map_or(&[], Vec::as_slice)))
         })
         .collect()
 }
 
 /// The members of an address that a socket has joined.
-fn shared(address: Address, members: &[Member]) -> RunEvent {
-    let address = as_listed(address, members);
-    let shadowed = join_debounce::shadowed_pairs(&address, members)
-        .into_iter()
-        .map(|(wider, narrower)| (wider.clone(), narrower.clone()))
+fn shared(bound: Address, members: &[Member]) -> SharedAddress {
+    let address = as_listed(bound.clone(), members);
+    let is_waiting = |member: &&Member| member.socket.state == SocketState::Waiting;
+    let waiting: Vec<&Member> = members.iter().filter(is_waiting).collect();
+    let relevant: Vec<Member> = waiting
+        .iter()
+        .filter(|member| member.socket.address.overlaps(&address))
+        .map(|member| (*member).clone())
         .collect();
-    let on_it = members.iter().filter(|member| member.socket.address == address);
-    let mut members: Vec<Member> = on_it.cloned().collect();
-    members.sort_by_key(|member| member.processes.first().map(|first| first.pid));
-    RunEvent::Shared { address, members, shadowed }
+    let facts = inspect::holder_facts(&relevant, PROGRAM, false);
+    let all: Vec<&Member> = relevant.iter().collect();
+    let holder = |member: &Member| classify(member, &all, &facts);
+    let mut sharers: BTreeMap<Sharer, Holder> = BTreeMap::new();
+    for member in relevant.iter().filter(|member| member.socket.address == address) {
+        let holder = holder(member);
+        // Of two processes of one worker the later one replaces the other.
+        sharers.insert(Sharer::of(&holder, member.socket.inode), holder);
+    }
+    let mut sharers: Vec<_> = sharers.into_iter().collect();
+    sharers.sort_by_key(|(_, holder)| holder.process.as_ref().map(|process| process.pid));
+    let contests = join_debounce::neighbours(&address, &relevant).into_iter().flat_map(|pair| {
+        let between = pair.map(|member| (member.socket.address.clone(), holder(member)));
+        contests(pair[0], pair[1]).into_iter().map(move |contest| ContestedTraffic {
+            traffic: contest.address,
+            winner: contest.winner,
+            between: between.clone(),
+        })
+    });
+    let contests = contests.collect();
+    let own = || members.iter().filter(|it| it.socket.address == address && is_own(it));
+    let is_bound = |member: &Member| member.socket.state == SocketState::Bound;
+    let is_settled = own().any(|member| is_waiting(&member)) && !own().any(is_bound);
+    SharedAddress { bound, address, sharers, contests, is_settled }
+}
+
+/// Whether a worker has the socket open.
+fn is_own(member: &Member) -> bool {
+    member.processes.iter().any(|process| process::is_descendant(process.pid))
 }
 
 /// The address as the kernel lists it: the address of a bind lacks the device and IPV6_V6ONLY.

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use sameport_policy::bind::map::MapRule;
+use sameport_policy::holder::Holder;
 use sameport_policy::lifecycle::exit::Exit;
-use sameport_policy::model::{Address, Member};
+use sameport_policy::model::Address;
+use sameport_policy::predict::Winner;
 use sameport_policy::refusal::Refusal;
 
 use crate::bind_options::UnusedOption;
@@ -16,16 +18,15 @@ use crate::plan::InterposerKind;
 /// An event of workers and their sockets.
 #[derive(Debug)]
 pub enum RunEvent {
-    /// A worker's socket shares its address, or takes connections from a socket on a less specific
-    /// address.
+    /// A worker's socket shares its address with a program that it did not share it with before.
     Shared {
         /// The address.
         address: Address,
-        /// The sockets on the address.
-        members: Vec<Member>,
-        /// Pairs `(wider, narrower)`: the narrower socket takes traffic that the wider one would get.
-        shadowed: Vec<(Member, Member)>,
+        /// The programs that share it, each once.
+        sharers: Vec<Holder>,
     },
+    /// One of two sockets, a worker's or another program's, takes traffic that the other would get.
+    Contested(Box<ContestedTraffic>),
     /// The kernel refused a worker's bind or listen.
     Refused {
         /// The address.
@@ -146,6 +147,17 @@ pub enum RunEvent {
         /// The processes.
         pids: Vec<i32>,
     },
+}
+
+/// Traffic that one of two sockets keeps from the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContestedTraffic {
+    /// The traffic.
+    pub traffic: Address,
+    /// The receiver.
+    pub winner: Winner,
+    /// The two addresses, and who holds them.
+    pub between: [(Address, Holder); 2],
 }
 
 /// An effect of an option that a program may not expect.

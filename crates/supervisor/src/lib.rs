@@ -42,7 +42,7 @@ mod workers;
 
 pub use bind_options::{BindOptions, UnusedOption};
 pub use error::{InheritError, PrivateGroupError, PrivateSocketError, RunError, TakeoverError};
-pub use event::{AnswerTrouble, OutOfReach, Remark, RunEvent};
+pub use event::{AnswerTrouble, ContestedTraffic, OutOfReach, Remark, RunEvent};
 pub use handover::HANDOVER_FD;
 pub use launch::{LaunchOptions, UserError, WorkerUser};
 pub use plan::{

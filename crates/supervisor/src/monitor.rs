@@ -1,7 +1,7 @@
 //! The addresses of a run: follows up the reports of the interposer, and turns them into events.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use sameport_policy::join_debounce::JoinDebounce;
@@ -10,10 +10,10 @@ use sameport_policy::refusal::Refusal;
 use tokio::sync::mpsc;
 
 use crate::conflict_report;
-use crate::event::{OutOfReach, Remark, RunEvent};
+use crate::event::{ContestedTraffic, OutOfReach, Remark, RunEvent};
 use crate::interpose::kept::KeptSockets;
 use crate::interpose::pending::{CallOutcome, PendingCalls};
-use crate::report::{AnsweredCall, Report};
+use crate::report::{AnsweredCall, Report, SharedAddress};
 
 /// The limit of remembered remarks: each is reported once.
 const MOST_REMARKS: usize = 64;
@@ -94,16 +94,16 @@ impl<'a> Monitor<'a> {
                 self.outcomes.follow(asked, now);
             }
             Report::OutOfReach(tid, why) => self.report_out_of_reach(tid, why),
-            Report::Event(RunEvent::Shared { address, members, shadowed }) => {
-                if self.joins.should_report(&address, &members, !shadowed.is_empty()) {
-                    self.tell(RunEvent::Shared { address, members, shadowed });
-                }
-            }
+            Report::Inspected(found) => self.report_sharers(found),
             Report::Event(event) => {
                 self.remember_refusal(&event);
                 self.tell(event);
             }
-            Report::Joined(address) => self.learn(vec![CallOutcome::Joined(address)]),
+            Report::Bound(address) => {
+                let now = self.now();
+                self.refused.remove(&address);
+                self.joins.bound(address, now);
+            }
             Report::InspectionDone => self.is_inspecting = false,
             Report::Refused(event) => self.report_refusal(event),
             Report::Remark(remark) => {
@@ -112,6 +112,23 @@ impl<'a> Monitor<'a> {
                     self.tell(RunEvent::Remark(remark));
                 }
             }
+        }
+    }
+
+    fn report_sharers(&mut self, found: SharedAddress) {
+        let SharedAddress { bound, address, sharers, contests, is_settled } = found;
+        self.joins.looked(&bound, is_settled, self.now());
+        let (identities, sharers): (BTreeSet<_>, Vec<_>) = sharers.into_iter().unzip();
+        if self.joins.report_sharers(&address, &identities) {
+            self.tell(RunEvent::Shared { address: address.clone(), sharers });
+        }
+        let pair = |contest: &ContestedTraffic| {
+            let [(one, _), (other, _)] = &contest.between;
+            (one.clone(), other.clone())
+        };
+        let pairs = contests.iter().map(pair).collect();
+        if self.joins.report_shadowed(&address, pairs) {
+            contests.into_iter().for_each(|it| self.tell(RunEvent::Contested(Box::new(it))));
         }
     }
 
@@ -221,8 +238,8 @@ impl<'a> Monitor<'a> {
         self.is_inspecting = true;
         let done = InspectionEnd(self.sender.clone());
         tokio::task::spawn_blocking(move || {
-            for event in conflict_report::members_of(due) {
-                drop(done.0.blocking_send(Report::Event(event)));
+            for report in conflict_report::members_of(due) {
+                drop(done.0.blocking_send(report));
             }
         });
     }

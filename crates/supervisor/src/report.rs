@@ -4,11 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use sameport_policy::holder::Holder;
+use sameport_policy::join_debounce::Sharer;
 use sameport_policy::model::{Address, Protocol};
 use tokio::sync::mpsc::Sender;
 
 use crate::conflict::RefusedCaller;
-use crate::event::{OutOfReach, Remark, RunEvent};
+use crate::event::{ContestedTraffic, OutOfReach, Remark, RunEvent};
 
 /// Capacity of the channel to the supervisor, in reports. A full channel loses and counts reports of
 /// binds; it never delays an answer to a worker.
@@ -21,8 +23,10 @@ pub(crate) enum Report {
     CallAnswered(AnsweredCall),
     /// The sockets of this thread cannot be reached.
     OutOfReach(i32, OutOfReach),
-    /// A socket joined this address.
-    Joined(Address),
+    /// A socket was bound to this address, with `SO_REUSEPORT`. Whether it listens is not known.
+    Bound(Address),
+    /// The result of a look at an address that a socket has joined.
+    Inspected(SharedAddress),
     /// The result of an inspection.
     Event(RunEvent),
     /// A refusal and its reason.
@@ -31,6 +35,21 @@ pub(crate) enum Report {
     InspectionDone,
     /// A remark, which is reported once.
     Remark(Remark),
+}
+
+/// The result of a look at an address that a socket has joined.
+#[derive(Debug)]
+pub(crate) struct SharedAddress {
+    /// The address of the bind.
+    pub(crate) bound: Address,
+    /// The same as the kernel lists it.
+    pub(crate) address: Address,
+    /// The programs that share it.
+    pub(crate) sharers: Vec<(Sharer, Holder)>,
+    /// Traffic that a socket on the address takes from one on another address, or loses to it.
+    pub(crate) contests: Vec<ContestedTraffic>,
+    /// Whether a socket of this run takes traffic, and none waits for its `listen`.
+    pub(crate) is_settled: bool,
 }
 
 /// A call that was answered and whose outcome the supervisor wants to know.

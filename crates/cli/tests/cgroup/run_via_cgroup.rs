@@ -64,7 +64,7 @@ fn two_runs_share(command: &[&str], port: u16) {
         (responses.len() == 2).then_some(())
     });
     assert!(both.is_some(), "{responses:?}\n{}\n{}", runs[0].stderr(), runs[1].stderr());
-    runs[1].wait_for_stderr(&format!("127.0.0.1:{port} is now shared by 2: pid "));
+    runs[1].wait_for_stderr(&format!("127.0.0.1:{port}/tcp is now shared by 2: pid "));
     let supervisors = [runs[0].pid(), runs[1].pid()];
     assert_eq!(cgroups_of(&supervisors).len(), 2);
     for run in runs {

@@ -78,7 +78,7 @@ fn two_different_programs_share_a_port() {
             let command = command(&rows[row], *user, port, row + 1).unwrap();
             start_run(*user, &["--group", "different"], &command)
         });
-        let message = format!("127.0.0.1:{port} is now shared by 2: pid ");
+        let message = format!("127.0.0.1:{port}/tcp is now shared by 2: pid ");
         // The later run reports the other; if both start at once, both do.
         let teller = harness::eventually(|| {
             [&python, &c]
@@ -132,8 +132,8 @@ fn programs_beside_a_dual_stack_one() {
             narrow.wait_for_stderr("sameport: note: ");
             let [wide, narrower] = [&dual, &narrow].map(|run| descendants(run.pid())[0]);
             narrow.wait_for_stderr(&format!(
-                "sameport: note: {ip}:{port} (pid {narrower} ({})) takes all {what}, \
-                 *:{port} (pid {wide} (node)) gets none of those\n",
+                "sameport: note: {ip}:{port}/tcp (pid {narrower} ({})) takes all {what}, \
+                 *:{port}/tcp (pid {wide} (node)) gets none of those\n",
                 peer.program
             ));
             assert!(!narrow.stderr().contains("is now shared by"), "{}", narrow.stderr());

@@ -75,7 +75,9 @@ fn only_requested_ports_are_shared() {
 
             let second = start_run(*user, &options, &bound(&[protocol, "127.0.0.1", &one]));
             second.wait_for_stdout(&format!("{shared} reuseaddr=0 reuseport=1\n"));
-            second.wait_for_stderr(&format!("127.0.0.1:{shared} is now shared by 2: pid "));
+            second.wait_for_stderr(&format!(
+                "127.0.0.1:{shared}/{protocol} is now shared by 2: pid "
+            ));
 
             // The port in between is not shared: the kernel refuses a second program.
             let between = bound(&[protocol, "127.0.0.1", &other.to_string()]);

@@ -187,7 +187,7 @@ fn quiet_prints_nothing_about_sharing() {
         let first = start_run(*user, &["-q"], &who("tcp", port));
         until_listed(&first, port);
         let loud = start_run(*user, &[], &who("tcp", port));
-        loud.wait_for_stderr(&format!("127.0.0.1:{port} is now shared by 2: pid "));
+        loud.wait_for_stderr(&format!("127.0.0.1:{port}/tcp is now shared by 2: pid "));
         let quiet = start_run(*user, &["-q", "-n", "2"], &who("tcp", port));
         let shared_by_four = harness::eventually(|| {
             (crate::two_copies::list(*user, port)["groups"][0]["members"].as_array()?.len() == 4)

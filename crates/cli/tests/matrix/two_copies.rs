@@ -300,18 +300,24 @@ fn holders(run: &Process, inode: u64) -> BTreeSet<i32> {
 
 /// The second run reports that the address is shared, and names both.
 fn assert_runs_report_each_other(peer: &Peer, port: u16, runs: &[&Process], listing: &Value) {
-    let members = 2 * peer.sockets;
     for ip in peer.listens {
-        let line = format!("sameport: {ip}:{port} is now shared by {members}: pid ");
-        runs[1].wait_for_stderr(&line);
-        let stderr = runs[1].stderr();
-        let line = stderr.lines().find(|message| message.starts_with(&line)).unwrap();
         let group = group(listing, peer, ip, port).unwrap();
-        for member in group["members"].as_array().unwrap() {
-            let pid = pids(member)[0];
-            let name = format!("pid {pid} ({})", peer.program);
-            assert!(line.contains(&name), "{name} is not in {line:?}");
-        }
+        let members = group["members"].as_array().unwrap();
+        let name = |pid: &i32| format!("pid {pid} ({})", peer.program);
+        let names_all = |line: &str| {
+            members.iter().all(|member| pids(member).iter().any(|pid| line.contains(&name(pid))))
+        };
+        let start = format!("sameport: {ip}:{port}/{} is now shared by ", peer.protocol);
+        let line = harness::eventually(|| {
+            let stderr = runs[1].stderr();
+            let mut lines = stderr.lines().filter(|line| line.starts_with(&start));
+            lines.find(|line| names_all(line)).map(str::to_owned)
+        });
+        let line = line.unwrap_or_else(|| panic!("{}", runs[1].stderr()));
+        let (count, list) = line[start.len()..].split_once(": ").unwrap();
+        let named: Vec<&str> = list.split(", ").collect();
+        let once: BTreeSet<&&str> = named.iter().collect();
+        assert_eq!((named.len(), once.len()), (count.parse().unwrap(), named.len()), "{line}");
     }
 }
 

@@ -206,7 +206,7 @@ fn open_connections_refuse_no_member() {
         }
         let run = start_run(User::Current, &options, &words);
         for wildcard in ["0.0.0.0", "[::]"] {
-            run.wait_for_stderr(&format!("{wildcard}:{port} is now shared by {members}"));
+            run.wait_for_stderr(&format!("{wildcard}:{port}/tcp is now shared by {members}"));
         }
         runs.push(run);
         for intruder in Intruder::all() {

@@ -41,7 +41,7 @@ pub fn existing_sockets(members: &[Member]) -> Vec<ExistingSocket> {
     sockets
 }
 
-fn from_member(member: &Member) -> ExistingSocket {
+pub(super) fn from_member(member: &Member) -> ExistingSocket {
     ExistingSocket {
         address: member.socket.address.clone(),
         usage: match member.socket.state {

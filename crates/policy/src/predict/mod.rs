@@ -12,6 +12,7 @@
 
 mod bind;
 mod conflict;
+mod contest;
 mod existing;
 mod model;
 mod remedies;
@@ -20,6 +21,7 @@ mod tests;
 mod traffic;
 
 pub use bind::predict;
+pub use contest::{Contest, Winner, contests};
 pub use existing::existing_sockets;
 pub use model::{
     BindRequest, Conflict, ExistingSocket, Missing, PortLimits, PredictedRefusal, PredictedResult,

@@ -7,6 +7,14 @@ use crate::model::{Address, Protocol};
 
 /// The effects on sockets that wait or will listen. Connected sockets keep the traffic of their peer.
 pub(super) fn effects(request: &BindRequest, sockets: &[ExistingSocket]) -> Vec<TrafficEffect> {
+    merge_families(effects_by_family(request, sockets))
+}
+
+/// The same, with an effect for each family of a wildcard.
+pub(super) fn effects_by_family(
+    request: &BindRequest,
+    sockets: &[ExistingSocket],
+) -> Vec<TrafficEffect> {
     let mut effects = Vec::new();
     for (index, socket) in sockets.iter().enumerate() {
         let Some(address) = intersection(&request.address, &socket.address) else { continue };
@@ -29,7 +37,7 @@ pub(super) fn effects(request: &BindRequest, sockets: &[ExistingSocket]) -> Vec<
             SocketUse::Connected | SocketUse::TimeWait => {}
         }
     }
-    merge_families(effects)
+    effects
 }
 
 /// The traffic that both addresses contain.

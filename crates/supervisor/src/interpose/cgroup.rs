@@ -117,7 +117,7 @@ fn pass_on(event: &BindEvent, options: &BindOptions, reports: &Sender<Report>) {
         BindAction::Given { address, shared } => {
             if shared {
                 // Unless the kernel refuses the bind, which the program cannot see.
-                let joined = Report::Joined(Address::new(event.protocol, address));
+                let joined = Report::Bound(Address::new(event.protocol, address));
                 drop(reports.blocking_send(joined));
             }
             Remark::one_family(event.asked, address)

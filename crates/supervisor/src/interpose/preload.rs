@@ -211,7 +211,7 @@ impl PreloadReports {
                 reports.push(Report::Remark(Remark::OtherFamily { asked, rule }));
             }
             (Some(_), _) => refused.push(RefusedBind { address, pid: received.pid, shared }),
-            (None, _) if shared => reports.push(Report::Joined(address)),
+            (None, _) if shared => reports.push(Report::Bound(address)),
             (None, _) => {}
         }
         let remark = asked.and_then(|asked| Remark::one_family(asked, bound));

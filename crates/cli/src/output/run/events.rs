@@ -3,16 +3,18 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sameport_policy::bind::map::RuleSide;
-use sameport_policy::model::{Address, Member};
+use sameport_policy::holder::Holder;
+use sameport_policy::model::{Address, Protocol};
+use sameport_policy::predict::Winner;
 use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
 use sameport_supervisor::{
-    AnswerTrouble, InterposerKind, OutOfReach, PrivateSocketError, Remark, RunError, RunEvent,
-    UnusedOption,
+    AnswerTrouble, ContestedTraffic, InterposerKind, OutOfReach, PrivateSocketError, Remark,
+    RunError, RunEvent, UnusedOption,
 };
 
 use super::worker_change::sentence;
 use crate::error::{Failure, interposer_name, refusal_advice};
-use crate::output::socket_owner::{owner, process_label};
+use crate::output::socket_owner::holder_label;
 use crate::output::text::sentence_list;
 
 /// Members or pids in one line.
@@ -21,7 +23,8 @@ const LISTED: usize = 8;
 /// The lines of one event; none for an event that later events imply.
 pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
     match event {
-        RunEvent::Shared { address, members, shadowed } => shared(address, members, shadowed),
+        RunEvent::Shared { address, sharers } => vec![shared(address, sharers)],
+        RunEvent::Contested(contest) => vec![contested(contest)],
         RunEvent::Refused { address, refusal } => {
             let (error, hint) = refusal_advice(address, refusal);
             vec![format!("error: {error}"), format!("hint: {hint}")]
@@ -86,30 +89,42 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
     }
 }
 
-fn shared(address: &Address, members: &[Member], shadowed: &[(Member, Member)]) -> Vec<String> {
-    let mut lines = Vec::new();
-    if members.len() > 1 {
-        let list = sentence_list(members.iter().map(member_label), LISTED);
-        lines.push(format!("{address} is now shared by {}: {list}", members.len()));
-    }
-    lines.extend(shadowed.iter().map(|(wider, narrower)| shadow(wider, narrower)));
-    lines
+/// `0.0.0.0:8080/tcp is now shared by 2: pid 4121 (hello), pid 4130 (hello)`.
+fn shared(address: &Address, sharers: &[Holder]) -> String {
+    let list = sentence_list(sharers.iter().map(holder_label), LISTED);
+    format!("{} is now shared by {}: {list}", address.labelled(), sharers.len())
 }
 
-/// The narrower socket takes connections that the wider one would get.
-fn shadow(wider: &Member, narrower: &Member) -> String {
-    let (wide, narrow) = (&wider.socket.address, &narrower.socket.address);
-    let any_ipv4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    let connections = if wide.is_dual_stack() && narrow.socket.ip() == any_ipv4 {
-        "IPv4 connections"
-    } else {
-        "connections to it"
+/// One of two sockets takes traffic that the other would get.
+fn contested(contest: &ContestedTraffic) -> String {
+    let ContestedTraffic { traffic, winner, between: [first, second] } = contest;
+    let (winner, loser) = match winner {
+        Winner::Second => (second, first),
+        Winner::First | Winner::ByOrder => (first, second),
     };
-    format!(
-        "note: {narrow} ({}) takes all {connections}, {wide} ({}) gets none of those",
-        member_label(narrower),
-        member_label(wider)
-    )
+    let unit = match traffic.protocol {
+        Protocol::Tcp => "connections",
+        Protocol::Udp => "datagrams",
+    };
+    let is_ipv4 = traffic.socket.ip() == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let part = if is_ipv4 && loser.0.is_dual_stack() && traffic.device.is_none() {
+        format!("IPv4 {unit}")
+    } else if traffic.socket == winner.0.socket {
+        format!("{unit} to it")
+    } else {
+        format!("{unit} to {traffic}")
+    };
+    let side = |(address, holder): &(Address, Holder)| {
+        format!("{} ({})", address.labelled(), holder_label(holder))
+    };
+    match contest.winner {
+        Winner::ByOrder => format!(
+            "note: {} or {} takes all {unit} to {traffic}, by the order of their binds",
+            side(first),
+            side(second)
+        ),
+        _ => format!("note: {} takes all {part}, {} gets none of those", side(winner), side(loser)),
+    }
 }
 
 fn out_of_reach(tid: i32, why: OutOfReach) -> String {
@@ -216,14 +231,6 @@ fn worker_changed(change: &WorkerUpdate) -> Option<String> {
         WorkerPhase::Starting if change.why.is_none() => None,
         WorkerPhase::GivenUp => Some(format!("error: {}", sentence(change))),
         _ => Some(sentence(change)),
-    }
-}
-
-/// `pid 4121 (python3)`, or the owner where no process is visible.
-fn member_label(member: &Member) -> String {
-    match member.processes.first() {
-        Some(process) => format!("pid {} ({})", process.pid, process_label(process)),
-        None => format!("a program of user {}", owner(member)),
     }
 }
 
