@@ -31,9 +31,21 @@ struct target {
 	__u32 ip[4];
 	__u16 port;  /* 0: as asked */
 	__u8 family; /* 0: as asked, 4, 6 */
-	__u8 unused;
+	__u8 any;    /* the rule is for a port of any address */
 	__u32 rule;
 };
+
+/* The beginning of struct sock_common (include/net/sock.h), the same in every kernel since 3.9. */
+struct sock_head {
+	__u8 addresses[16];
+	__u16 family;
+	__u8 state;
+	__u8 flags; /* skc_reuse: 4 bits, skc_reuseport, skc_ipv6only */
+};
+enum { IPV6ONLY = 0x20 };
+
+/* Needs a GPL-compatible license. */
+static long (*bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (void *)113;
 
 enum { SHARED = 1, MOVED = 2, OTHER_FAMILY = 4 };
 #define NO_RULE 0xffffffffu
@@ -161,7 +173,44 @@ INLINE int share(struct bpf_sock_addr *ctx, struct settings *set, const __u32 ip
 	return 1;
 }
 
-INLINE int bound(struct bpf_sock_addr *ctx, const __u32 asked[4], __u16 family)
+/* map::counterpart: the loopback or the wildcard of the other family. */
+INLINE int counterpart(__u32 ip[4], const struct target *to)
+{
+	if (!to->any)
+		return 0;
+	if (to->family == 4) {
+		if ((to->ip[3] & htonl(0xff000000)) != htonl(0x7f000000) && to->ip[3])
+			return 0;
+		ip[0] = ip[1] = ip[2] = 0;
+		ip[3] = to->ip[3] ? htonl(1) : 0;
+		return 1;
+	}
+	if (to->ip[0] || to->ip[1] || to->ip[2] || (to->ip[3] && to->ip[3] != htonl(1)))
+		return 0;
+	mapped(ip, to->ip[3] ? htonl(0x7f000001) : 0);
+	return 1;
+}
+
+/* The IP address of a rule for this socket; 0: it has none of the socket's family. */
+INLINE int rule_ip(__u32 ip[4], const struct target *to, const __u32 asked[4], __u16 family,
+		   int v6only)
+{
+	int takes_v4 = is_mapped(asked) || !(asked[0] | asked[1] | asked[2] | asked[3]);
+
+	if (to->family == 6 && family == 4)
+		return counterpart(ip, to);
+	if (to->family == 4 && family == 6) {
+		if ((v6only || !takes_v4) && counterpart(ip, to))
+			return 1;
+		if (v6only)
+			return 0;
+	}
+	if (to->family)
+		__builtin_memcpy(ip, to->ip, sizeof to->ip);
+	return 1;
+}
+
+INLINE int bound(struct bpf_sock_addr *ctx, const __u32 asked[4], __u16 family, int v6only)
 {
 	__u32 zero = 0, ip[4] = { asked[0], asked[1], asked[2], asked[3] };
 	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
@@ -179,14 +228,12 @@ INLINE int bound(struct bpf_sock_addr *ctx, const __u32 asked[4], __u16 family)
 		to = rule_for(asked, asked_port, protocol);
 	if (to) {
 		count(1 + to->rule);
-		if (to->family == 6 && family == 4) {
+		if (!rule_ip(ip, to, asked, family, v6only)) {
 			done = OTHER_FAMILY;
 		} else {
 			done = MOVED;
 			if (to->port)
 				port = to->port;
-			if (to->family)
-				__builtin_memcpy(ip, to->ip, sizeof ip);
 		}
 	}
 	if (done == MOVED) {
@@ -194,7 +241,8 @@ INLINE int bound(struct bpf_sock_addr *ctx, const __u32 asked[4], __u16 family)
 		if (to && to->family && family == 4) {
 			ctx->user_ip4 = ip[3];
 		} else if (to && to->family) {
-			/* An IPv6-only socket that is given an IPv4 address is refused by the kernel (EINVAL). */
+			/* An IPv6-only socket that is given an IPv4 address is refused by the kernel (EINVAL): where
+			 * bind6 cannot tell. */
 			ctx->user_ip6[0] = ip[0];
 			ctx->user_ip6[1] = ip[1];
 			ctx->user_ip6[2] = ip[2];
@@ -233,10 +281,10 @@ SEC("cgroup/bind4") int bind4(struct bpf_sock_addr *ctx)
 	if (ctx->user_family != AF_INET && (ctx->user_family != AF_UNSPEC || ctx->user_ip4))
 		return GO_ON;
 	mapped(ip, ctx->user_ip4);
-	return bound(ctx, ip, 4);
+	return bound(ctx, ip, 4, 0);
 }
 
-SEC("cgroup/bind6") int bind6(struct bpf_sock_addr *ctx)
+INLINE int on_v6(struct bpf_sock_addr *ctx, int v6only)
 {
 	__u32 ip[4];
 
@@ -246,7 +294,22 @@ SEC("cgroup/bind6") int bind6(struct bpf_sock_addr *ctx)
 	ip[1] = ctx->user_ip6[1];
 	ip[2] = ctx->user_ip6[2];
 	ip[3] = ctx->user_ip6[3];
-	return bound(ctx, ip, 6);
+	return bound(ctx, ip, 6, v6only);
+}
+
+SEC("cgroup/bind6") int bind6(struct bpf_sock_addr *ctx)
+{
+	return on_v6(ctx, 0);
+}
+
+/* In the place of bind6, where the kernel permits reading its memory (CAP_PERFMON, no
+ * lockdown=confidentiality): no other way tells whether the socket refuses IPv4. */
+SEC("cgroup/bind6") int bind6_v6only(struct bpf_sock_addr *ctx)
+{
+	struct sock_head head = {};
+
+	bpf_probe_read_kernel(&head, sizeof head, ctx->sk);
+	return on_v6(ctx, head.family == AF_INET6 && (head.flags & IPV6ONLY));
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

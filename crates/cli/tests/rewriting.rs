@@ -79,13 +79,26 @@ fn failed_rules_are_reported() {
     let who = who.to_str().unwrap();
 
     let command = [who, "tcp", "0.0.0.0", &old.to_string()];
-    let exited = start_run(User::Current, &["--map", &format!("{old}=[::1]:{new}")], &command);
+    // An address of one machine only, which has no counterpart in the other family.
+    let rule = format!("{old}=[::ffff:127.0.0.9]:{new}");
+    let exited = start_run(User::Current, &["--map", &rule], &command);
     let exited = exited.wait();
     assert_eq!(exited.code, 1);
     assert!(exited.stderr.contains("bind: Address family not supported by protocol\n"));
-    let message =
-        format!("error: --map {old}=[::1]:{new}: the program's socket for 0.0.0.0:{old} ");
+    let message = format!("error: --map {rule}: the program's socket for 0.0.0.0:{old} ");
     assert!(exited.stderr.contains(&message), "{exited:?}");
+    let own = format!("0.0.0.0:{old}=127.0.0.1:{new}");
+    let hint = format!("give a rule for each: --map '{rule}' --map {own}\n");
+    assert!(exited.stderr.contains(&hint), "{exited:?}");
+    let advised = start_run(User::Current, &["--map", &rule, "--map", &own], &command);
+    harness::wait_until_answering(address("127.0.0.1", new));
+    drop(advised);
+
+    let run = start_run(User::Current, &["--map", &format!("{old}=[::1]:{new}")], &command);
+    harness::wait_until_answering(address("127.0.0.1", new));
+    let note = format!("socket for 0.0.0.0:{old} has the other family, and gets 127.0.0.1:{new}\n");
+    run.wait_for_stderr(&note);
+    drop(run);
 
     let command = [who, "tcp", "::", &old.to_string()];
     let run = start_run(User::Current, &["--map", &format!("{old}=127.0.0.2:{new}")], &command);
@@ -97,6 +110,53 @@ fn failed_rules_are_reported() {
     assert_eq!(exited.code, 0);
     assert!(exited.stderr.contains("warning: --map 5=6 was never used"), "{exited:?}");
     assert!(exited.stderr.contains("warning: --source 127.0.0.9 was never used"), "{exited:?}");
+}
+
+/// Debian's nginx listens on `80` and on `[::]:80`, which refuses IPv4. A rule for the port moves both.
+#[test]
+fn nginx_of_both_families_is_moved() {
+    let Some(nginx) = harness::find_program("nginx") else {
+        return harness::skip("map-nginx", "no nginx");
+    };
+    for via in ["seccomp", "preload", "cgroup"] {
+        if via == "cgroup" && !harness::is_root() {
+            continue;
+        }
+        // Per case: TO without its port, and the addresses that answer.
+        for (to, given) in [
+            ("127.0.0.1:", ["127.0.0.1", "::1"]),
+            ("[::1]:", ["127.0.0.1", "::1"]),
+            ("0.0.0.0:", ["127.0.0.2", "::1"]),
+            ("", ["127.0.0.2", "::1"]),
+        ] {
+            let (old, new) = (free_port(), free_port());
+            let dir = harness::in_test_dir(format!("map-nginx-{via}-{new}"));
+            std::fs::create_dir_all(&dir).unwrap();
+            let shown = dir.display();
+            let configuration = format!(
+                "daemon off; worker_processes 1; error_log stderr; pid {shown}/pid;\n\
+                 events {{ worker_connections 64; }}\n\
+                 http {{ access_log off; client_body_temp_path {shown}/a; proxy_temp_path {shown}/b;\n\
+                 fastcgi_temp_path {shown}/c; uwsgi_temp_path {shown}/d; scgi_temp_path {shown}/e;\n\
+                 server {{ listen {old} default_server; listen [::]:{old} default_server;\n\
+                 location / {{ return 200 served; }} }} }}\n"
+            );
+            let file = dir.join("nginx.conf");
+            std::fs::write(&file, configuration).unwrap();
+            let rule = format!("{old}={to}{new}");
+            let command = [nginx.to_str().unwrap(), "-c", file.to_str().unwrap()];
+            let run = start_run(User::Current, &["--via", via, "--map", &rule], &command);
+            for ip in given {
+                let answer = harness::eventually(|| {
+                    let answer = ask(address(ip, new), b"GET / HTTP/1.0\r\n\r\n").ok()?;
+                    String::from_utf8_lossy(&answer).ends_with("served").then_some(())
+                });
+                assert!(answer.is_some(), "{via} {rule} {ip}: {}", run.stderr());
+                assert!(ask(address(ip, old), b"").is_err(), "{via} {rule} {ip}");
+            }
+            assert_eq!(run.terminate().code, 0);
+        }
+    }
 }
 
 /// The supervisor binds for the worker, and must not lend it its capabilities.

@@ -33,6 +33,9 @@ fn the_most_specific_rule_wins() {
         "[::]:444=127.0.0.1:8444",
         "445=[::1]:8445",
         "446=127.0.0.1",
+        "447=0.0.0.0:8447",
+        "448=192.0.2.1:8448",
+        "449=[2001:db8::1]:8449",
     ]);
     let v6only = |address| MapRequest { v6only: true, ..asked(Tcp, address) };
     let cases = [
@@ -49,8 +52,21 @@ fn the_most_specific_rule_wins() {
         (asked(Tcp, "0.0.0.0:443"), None),
         (asked(Tcp, "[::]:444"), Some((6, to("[::ffff:127.0.0.1]:8444")))),
         (v6only("[::]:444"), Some((6, Mapping::OtherFamily))),
-        (asked(Tcp, "0.0.0.0:445"), Some((7, Mapping::OtherFamily))),
-        (asked(Tcp, "[::1]:446"), Some((8, to("[::ffff:127.0.0.1]:446")))),
+        // A rule for a port of any address is for both families.
+        (asked(Tcp, "0.0.0.0:445"), Some((7, to("127.0.0.1:8445")))),
+        (v6only("[::]:445"), Some((7, to("[::1]:8445")))),
+        (asked(Tcp, "0.0.0.0:446"), Some((8, to("127.0.0.1:446")))),
+        (v6only("[::]:446"), Some((8, to("[::1]:446")))),
+        (asked(Tcp, "[::]:446"), Some((8, to("[::ffff:127.0.0.1]:446")))),
+        (asked(Tcp, "[::1]:446"), Some((8, to("[::1]:446")))),
+        (asked(Tcp, "[::ffff:127.0.0.9]:446"), Some((8, to("[::ffff:127.0.0.1]:446")))),
+        (v6only("[::]:447"), Some((9, to("[::]:8447")))),
+        (asked(Tcp, "[::]:447"), Some((9, to("[::ffff:0.0.0.0]:8447")))),
+        // An address of one interface has no counterpart.
+        (v6only("[::]:448"), Some((10, Mapping::OtherFamily))),
+        (asked(Tcp, "[::]:448"), Some((10, to("[::ffff:192.0.2.1]:8448")))),
+        (asked(Tcp, "[::1]:448"), Some((10, to("[::ffff:192.0.2.1]:8448")))),
+        (asked(Tcp, "0.0.0.0:449"), Some((11, Mapping::OtherFamily))),
         (asked(Tcp, "0.0.0.0:0"), None),
         (asked(Tcp, "0.0.0.0:8080"), None),
     ];

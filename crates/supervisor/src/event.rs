@@ -1,6 +1,6 @@
 //! Events of a run, for its caller.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use sameport_policy::bind::map::MapRule;
@@ -170,6 +170,15 @@ pub enum Remark {
         /// The address of the rule.
         target: SocketAddr,
     },
+    /// A socket got the loopback or wildcard address of the other family than the map rule names.
+    Counterpart {
+        /// The address in the call.
+        asked: SocketAddr,
+        /// The address that the socket gets.
+        target: SocketAddr,
+        /// The rule.
+        rule: MapRule,
+    },
     /// The address of a map rule has a family that the program's socket cannot bind.
     OtherFamily {
         /// The address in the call.
@@ -187,10 +196,14 @@ pub enum Remark {
 }
 
 impl Remark {
-    /// [`Remark::OneFamily`], if the program asked for both families and got an IPv4 address.
-    pub fn one_family(asked: SocketAddr, target: SocketAddr) -> Option<Self> {
+    /// The remark about a bind that a rule has moved from an address to a target, if any.
+    pub fn moved(rule: MapRule, asked: SocketAddr, target: SocketAddr) -> Option<Self> {
+        let is_v4 = |ip: IpAddr| ip.to_canonical().is_ipv4();
         let both = asked.is_ipv6() && asked.ip().is_unspecified();
-        (both && target.ip().to_canonical().is_ipv4()).then_some(Self::OneFamily { asked, target })
+        if rule.to.ip.is_some_and(|ip| is_v4(ip) != is_v4(target.ip())) {
+            return Some(Self::Counterpart { asked, target, rule });
+        }
+        (both && is_v4(target.ip())).then_some(Self::OneFamily { asked, target })
     }
 }
 

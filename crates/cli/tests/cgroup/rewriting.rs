@@ -25,6 +25,10 @@ fn binds_follow_the_map() {
         &format!("444=127.0.0.1:{to}"),
         "--map",
         &format!("445=[::1]:{to}"),
+        "--map",
+        &format!("446=[::ffff:127.0.0.9]:{to}"),
+        "--map",
+        &format!("[::]:447=127.0.0.1:{to}"),
     ]);
     let cases = [
         // Per case: the requested address, then the bound address or the errno.
@@ -40,10 +44,14 @@ fn binds_follow_the_map() {
         ("udp :: 443 v6only", Ok(format!("::1 {to}"))),
         ("tcp 127.0.0.1 444", Ok(format!("127.0.0.1 {to}"))),
         ("tcp :: 444", Ok(format!("::ffff:127.0.0.1 {to}"))),
-        // The kernel's answer to an IPv4 address on an IPv6-only socket.
-        ("tcp :: 444 v6only", Err(libc::EINVAL)),
-        ("tcp 127.0.0.1 445", Err(libc::EAFNOSUPPORT)),
+        // A rule for a port of any address is for both families.
+        ("tcp :: 444 v6only", Ok(format!("::1 {to}"))),
+        ("tcp ::1 444", Ok(format!("::1 {to}"))),
+        ("tcp 127.0.0.1 445", Ok(format!("127.0.0.1 {to}"))),
         ("tcp ::1 445", Ok(format!("::1 {to}"))),
+        // No counterpart: an IPv4 address as IPv6, and a rule for one address.
+        ("tcp 127.0.0.1 446", Err(libc::EAFNOSUPPORT)),
+        ("tcp :: 447 v6only", Err(libc::EAFNOSUPPORT)),
         (&*format!("tcp 127.0.0.1 {other}"), Ok(format!("127.0.0.1 {other}"))),
     ];
     for (words, expected) in cases {

@@ -12,8 +12,8 @@ use sameport_addr::Protocol;
 /// `struct key`: IP address (IPv4 mapped), port, whether there is an IP address, protocol.
 pub type RuleKey = [u8; 20];
 
-/// `struct target`: IP address (IPv4 mapped), port, its family (4, 6; 0 for as asked), nothing, the
-/// rule's place in the list.
+/// `struct target`: IP address (IPv4 mapped), port, its family (4, 6; 0 for as asked), whether FROM is a
+/// port of any address, the rule's place in the list.
 pub type RuleTarget = [u8; 24];
 
 const TCP: u8 = 6;
@@ -34,6 +34,7 @@ pub fn target(rule: &MapRule, place: u32) -> RuleTarget {
         bytes[18] = if ip.is_ipv4() { 4 } else { 6 };
     }
     bytes[16..18].copy_from_slice(&rule.to.port.unwrap_or(0).to_le_bytes());
+    bytes[19] = u8::from(rule.from.ip.is_none());
     bytes[20..].copy_from_slice(&place.to_le_bytes());
     bytes
 }

@@ -3,7 +3,8 @@
 //!
 //! Each side is `PORT`, `ADDR` or `ADDR:PORT` (IPv6 in brackets: `[::1]`, `[::1]:80`), FROM with
 //! `tcp:` or `udp:` before it if the rule is for one of them only. A part that TO leaves out
-//! stays as in the program's call. Of several rules that match, the most specific wins: address and
+//! stays as in the program's call; a loopback or wildcard TO of a rule for a port of any address stands for
+//! that of both families. Of several rules that match, the most specific wins: address and
 //! port before address before port, and among those the one that names a protocol.
 //!
 //! Only `core` is used: the preload library takes this file as it is, and may not allocate.
@@ -49,7 +50,8 @@ pub struct MapRequest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mapping {
     /// This address, of the socket's own family. An IPv4 address on an IPv6 socket is written
-    /// `::ffff:a.b.c.d`: the socket then takes IPv4 traffic only, whatever it asked for.
+    /// `::ffff:a.b.c.d`: the socket then takes IPv4 traffic only, whatever it asked for. A socket of the
+    /// other family than the rule's gets the [`counterpart`], if FROM is a port of any address.
     To(SocketAddr),
     /// The rule names an address of a family that this socket cannot have: the bind is refused.
     OtherFamily,
@@ -91,14 +93,38 @@ impl MapRule {
             moved.set_port(port);
             return Mapping::To(moved);
         };
+        let other_family = || match counterpart(ip).filter(|_| self.from.ip.is_none()) {
+            Some(ip) => Mapping::To(SocketAddr::new(ip, port)),
+            None => Mapping::OtherFamily,
+        };
         match (asked.address, ip) {
             (SocketAddr::V4(_), IpAddr::V4(ip)) => Mapping::To(SocketAddrV4::new(ip, port).into()),
             (SocketAddr::V6(_), IpAddr::V6(ip)) => moved_v6(ip, port),
-            (SocketAddr::V6(_), IpAddr::V4(ip)) if !asked.v6only => {
-                moved_v6(ip.to_ipv6_mapped(), port)
+            (SocketAddr::V6(address), IpAddr::V4(ip)) => {
+                let named = address.ip();
+                let takes_v4 = named.is_unspecified() || named.to_ipv4_mapped().is_some();
+                match other_family() {
+                    // Its IPv4 part is what the rule is about.
+                    _ if takes_v4 && !asked.v6only => moved_v6(ip.to_ipv6_mapped(), port),
+                    Mapping::OtherFamily if !asked.v6only => moved_v6(ip.to_ipv6_mapped(), port),
+                    mapping => mapping,
+                }
             }
-            _ => Mapping::OtherFamily,
+            (SocketAddr::V4(_), IpAddr::V6(_)) => other_family(),
         }
+    }
+}
+
+/// The address of the other family that means the same: the loopback or the wildcard. A rule for a port of
+/// any address is for both families, and many programs have a socket for each.
+#[must_use]
+pub fn counterpart(ip: IpAddr) -> Option<IpAddr> {
+    match ip {
+        IpAddr::V4(ip) if ip.is_loopback() => Some(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(ip) if ip.is_unspecified() => Some(Ipv6Addr::UNSPECIFIED.into()),
+        IpAddr::V6(ip) if ip.is_loopback() => Some(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => Some(Ipv4Addr::UNSPECIFIED.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
     }
 }
 

@@ -120,7 +120,7 @@ fn pass_on(event: &BindEvent, options: &BindOptions, reports: &Sender<Report>) {
                 let joined = Report::Bound(Address::new(event.protocol, address));
                 drop(reports.blocking_send(joined));
             }
-            Remark::one_family(event.asked, address)
+            rule.and_then(|rule| Remark::moved(rule, event.asked, address))
         }
     };
     if let Some(remark) = remark {

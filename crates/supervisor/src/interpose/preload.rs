@@ -214,7 +214,7 @@ impl PreloadReports {
             (None, _) if shared => reports.push(Report::Bound(address)),
             (None, _) => {}
         }
-        let remark = asked.and_then(|asked| Remark::one_family(asked, bound));
+        let remark = rule.zip(asked).and_then(|(rule, asked)| Remark::moved(rule, asked, bound));
         reports.extend(remark.map(Report::Remark));
         reports
     }

@@ -1,8 +1,8 @@
 //! The events of `run` as lines of text.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use sameport_policy::bind::map::RuleSide;
+use sameport_policy::bind::map::{MapRule, RuleSide};
 use sameport_policy::holder::Holder;
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::predict::Winner;
@@ -14,6 +14,7 @@ use sameport_supervisor::{
 
 use super::worker_change::sentence;
 use crate::error::{Failure, interposer_name, refusal_advice};
+use crate::output::shell;
 use crate::output::socket_owner::holder_label;
 use crate::output::text::sentence_list;
 
@@ -167,6 +168,22 @@ fn answer_trouble(tid: i32, trouble: &AnswerTrouble) -> String {
     }
 }
 
+/// The options that give the program's socket the loopback address of its own family.
+fn rules_by_family(asked: SocketAddr, rule: MapRule) -> String {
+    let loopback: IpAddr = match asked {
+        SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let from = RuleSide { ip: Some(asked.ip()), port: Some(asked.port()) };
+    let to = RuleSide { ip: Some(loopback), port: rule.to.port };
+    let own = MapRule { protocol: rule.protocol, from, to };
+    let option = |rule: MapRule| format!("--map {}", shell::word(&rule.to_string()));
+    match rule.from.ip {
+        Some(_) => format!("for this one: {}", option(own)),
+        None => format!("give a rule for each: {} {}", option(rule), option(own)),
+    }
+}
+
 fn remark_lines(remark: &Remark) -> Vec<String> {
     match remark {
         Remark::OneFamily { asked, target } => vec![format!(
@@ -175,11 +192,15 @@ fn remark_lines(remark: &Remark) -> Vec<String> {
             asked.port(),
             SocketAddr::new(target.ip().to_canonical(), target.port())
         )],
+        Remark::Counterpart { asked, target, rule } => vec![format!(
+            "note: --map {rule}: the program's socket for {asked} has the other family, and gets \
+             {target}"
+        )],
         Remark::OtherFamily { asked, rule } => vec![
             format!(
                 "error: --map {rule}: the program's socket for {asked} cannot have that address"
             ),
-            "hint: a socket has one family; give a rule for each".into(),
+            format!("hint: a socket has one family; {}", rules_by_family(*asked, *rule)),
         ],
         Remark::NotPrivate { asked, why: PrivateSocketError::Refused(errno) } => vec![format!(
             "error: {asked} was refused: its socket cannot join the private group: fchown: {errno}"

@@ -128,7 +128,8 @@ impl NotificationHandler {
             }
             BindAction::Bind(steps) => steps,
         };
-        if let Some(remark) = rule.and_then(|_| Remark::one_family(asked, target)) {
+        let moved_by = rule.and_then(|rule| self.options.rules.get(rule).copied());
+        if let Some(remark) = moved_by.and_then(|rule| Remark::moved(rule, asked, target)) {
             self.remark(remark);
         }
         if let Some(refused) = self.prepare(&mut call, steps, target)? {
