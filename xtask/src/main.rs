@@ -2,6 +2,7 @@
 
 mod bench;
 mod bpf;
+mod kernels;
 mod survey;
 mod targets;
 
@@ -21,6 +22,7 @@ struct CommandLine {
 enum Chore {
     Bench(bench::Args),
     Bpf(bpf::Args),
+    Kernels(kernels::Args),
     Survey(survey::Args),
     Targets(targets::Args),
 }
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
     match CommandLine::parse().chore {
         Chore::Bench(args) => bench::run(&args),
         Chore::Bpf(args) => bpf::run(&args),
+        Chore::Kernels(args) => kernels::run(&args),
         Chore::Survey(args) => survey::run(&args),
         Chore::Targets(args) => targets::run(&args),
     }
