@@ -1,8 +1,9 @@
 /* A threaded HTTP server that answers every request, one a connection, with its pid. On SIGTERM it
  * stops accepting, answers its open connections, and exits.
  *
- * drains PORT [shared]
+ * drains PORT [shared | any]
  *   shared  sets SO_REUSEPORT itself, and SO_REUSEADDR otherwise, as most servers do
+ *   any     binds 0.0.0.0, and 127.0.0.1 otherwise
  *
  * Records the address of each accepted client in the directory $ACCEPTED, as sockaddr_in. accept4(2)
  * itself writes the address into a shared mapping, so the record exists even if a signal kills the
@@ -99,6 +100,7 @@ int main(int count, char **words) {
 
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(words[1])),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (count > 2 && !strcmp(words[2], "any")) address.sin_addr.s_addr = htonl(INADDR_ANY);
     int on = 1;
     listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (listener < 0) fail("socket");

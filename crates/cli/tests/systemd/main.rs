@@ -1,0 +1,9 @@
+//! Named runs as services of the real systemd, which is pid 1 of namespaces of its own. `machine.rs`
+//! says how a test starts one.
+#![cfg(target_os = "linux")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod machine;
+mod machine_ends;
+mod services;
