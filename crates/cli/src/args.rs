@@ -21,9 +21,14 @@ Environment:
   XDG_RUNTIME_DIR  directory for the files of named runs and for the preload library
   PATH             directories of programs that are named without a slash
   LD_PRELOAD       libraries that `run --via preload` keeps
+  RUNTIME_DIRECTORY
+                   the same in a service without XDG_RUNTIME_DIR
   NOTIFY_SOCKET    socket on which a service manager is notified of readiness
+  WATCHDOG_USEC, WATCHDOG_PID
+                   watchdog of a service manager, to which `run` reports
   LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES
                    sockets of a service manager, for named runs
+  JOURNAL_STREAM   where stderr is the journal, messages have a priority
   NO_COLOR         no colors in messages";
 
 /// The option of each variable of the preload library.

@@ -30,6 +30,7 @@ mod serialize;
 pub mod stop_signal;
 pub mod systemd;
 pub mod traffic;
+pub mod watchdog;
 
 pub use sameport_addr as addr;
 

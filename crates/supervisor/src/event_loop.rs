@@ -13,6 +13,7 @@ use tokio::time::sleep_until;
 use crate::monitor::Monitor;
 use crate::report::Report;
 use crate::runtime::far_future;
+use crate::service_manager::WatchdogReport;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -53,11 +54,14 @@ pub(crate) trait Supervise {
 pub(crate) async fn serve<R: Supervise>(
     mut run: R,
     mut monitor: Monitor<'_>,
+    mut watchdog: WatchdogReport,
     signals: &AsyncFd<SignalFd>,
     mut reports: Receiver<Report>,
 ) -> io::Result<u8> {
     loop {
-        let wake = [monitor.next(), run.next_wake(monitor.now())].into_iter().flatten().min();
+        watchdog.attend(monitor.now());
+        let times = [monitor.next(), run.next_wake(monitor.now()), watchdog.next()];
+        let wake = times.into_iter().flatten().min();
         let wake = wake.map_or_else(far_future, |at| monitor.moment(at));
         tokio::select! {
             biased;

@@ -91,7 +91,9 @@ impl LaunchOptions {
 
     /// Adds these options to those of a start, whose own variables keep their values.
     pub(crate) fn apply(&self, options: &mut SpawnOptions<'_>) {
-        let mut variables: Vec<(OsString, Option<OsString>)> = Vec::new();
+        // The supervisor reports to the watchdog, and a worker that did would hide that it is blocked.
+        let watchdog = ["WATCHDOG_USEC", "WATCHDOG_PID"].map(|name| (name.into(), None));
+        let mut variables: Vec<(OsString, Option<OsString>)> = watchdog.into();
         if let Some(WorkerUser { credentials, environment }) = &self.user {
             options.user = Some(credentials.clone());
             // The directory of the supervisor's user, which the worker's cannot enter.
@@ -158,7 +160,9 @@ mod tests {
         let mut options =
             SpawnOptions { environment: vec![own("A", "2")], ..SpawnOptions::default() };
         launch.apply(&mut options);
-        assert_eq!(options.environment, [own("PWD", "/srv"), own("A", "1"), own("A", "2")]);
+        let watchdog = [("WATCHDOG_USEC".into(), None), ("WATCHDOG_PID".into(), None)];
+        let expected = [own("PWD", "/srv"), own("A", "1"), own("A", "2")];
+        assert_eq!(options.environment, [&watchdog[..], &expected].concat());
         assert_eq!(options.directory, launch.directory);
     }
 

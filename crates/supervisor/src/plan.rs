@@ -12,6 +12,7 @@ use sameport_policy::readiness::HttpTarget;
 use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::stop_signal::StopSignal;
 use sameport_policy::systemd::Activation;
+use sameport_policy::watchdog::WatchdogVariables;
 pub use sameport_sys::preload::ChildPolicy;
 
 use crate::bind_options::BindOptions;
@@ -70,6 +71,8 @@ pub struct RunEnvironment {
     pub ld_preload: Option<OsString>,
     /// NOTIFY_SOCKET, the socket of the service manager.
     pub notify_socket: Option<OsString>,
+    /// WATCHDOG_USEC and WATCHDOG_PID: the watchdog of the service manager.
+    pub watchdog: WatchdogVariables,
     /// LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES: sockets that the service manager passes.
     pub activation: Activation,
 }

@@ -3,12 +3,15 @@
 use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sameport_policy::lifecycle::{Lifecycle, WorkerState};
 use sameport_policy::systemd::{ReportedState, ServiceFacts};
+use sameport_policy::watchdog::WatchdogSchedule;
 use sameport_sys::systemd::notify::ServiceManager;
 
 use crate::error::RunError;
+use crate::plan::RunPlan;
 
 /// The service manager, if there is one, and the state that was reported last.
 #[derive(Debug)]
@@ -24,6 +27,35 @@ pub(crate) fn connect(
     let name = notify_socket.filter(|name| !name.is_empty());
     let manager = name.map(|name| ServiceManager::at(name)).transpose().map_err(io::Error::from);
     Ok(manager.map_err(|error| RunError::System("NOTIFY_SOCKET", error))?.map(Arc::new))
+}
+
+/// Reports to the manager's watchdog. The event loop calls it, so that a supervisor that is blocked
+/// reports nothing and is ended.
+#[derive(Debug, Default)]
+pub(crate) struct WatchdogReport(Option<(Arc<ServiceManager>, WatchdogSchedule)>);
+
+impl WatchdogReport {
+    pub(crate) fn new(plan: &RunPlan) -> Result<Self, RunError> {
+        let Some(schedule) = plan.environment.watchdog.schedule(std::process::id()) else {
+            return Ok(Self::default());
+        };
+        let manager = connect(plan.environment.notify_socket.as_ref())?;
+        Ok(Self(manager.map(|manager| (manager, schedule))))
+    }
+
+    /// When to call [`Self::attend`] next.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        self.0.as_ref().map(|(_, schedule)| schedule.next())
+    }
+
+    /// Sends the report that is due.
+    pub(crate) fn attend(&mut self, now: Duration) {
+        if let Some((manager, schedule)) = &mut self.0
+            && schedule.take_due(now)
+        {
+            manager.send("WATCHDOG=1\n".into(), None);
+        }
+    }
 }
 
 impl ManagerReport {

@@ -25,6 +25,7 @@ use crate::pool::inherited::InheritedSocket;
 use crate::report::{REPORT_QUEUE, Report, Reporter};
 use crate::runtime::{end_at_once, watch};
 use crate::service_manager;
+use crate::service_manager::WatchdogReport;
 
 /// Workers that run, and what the event loop needs.
 pub(crate) struct StartedRun<'a> {
@@ -36,6 +37,7 @@ pub(crate) struct StartedRun<'a> {
     reports: mpsc::Receiver<Report>,
     runtime: Runtime,
     signals: AsyncFd<SignalFd>,
+    watchdog: WatchdogReport,
 }
 
 enum Run<'a> {
@@ -67,13 +69,17 @@ impl<'a> StartedRun<'a> {
 
     /// Supervises the run to its end, and gives the exit code.
     pub(crate) fn supervise(self, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
-        let Self { run, kept, clock, sender, reports, runtime, signals } = self;
+        let Self { run, kept, clock, sender, reports, runtime, signals, watchdog } = self;
         let monitor = Monitor::new(sender, kept, tell).since(clock);
         let code = match run {
-            Run::Plain(run) => runtime.block_on(event_loop::serve(run, monitor, &signals, reports)),
+            Run::Plain(run) => {
+                let serve = event_loop::serve(run, monitor, watchdog, &signals, reports);
+                runtime.block_on(serve)
+            }
             Run::Named(run) => {
                 run.write_record();
-                runtime.block_on(event_loop::serve(*run, monitor, &signals, reports))
+                let serve = event_loop::serve(*run, monitor, watchdog, &signals, reports);
+                runtime.block_on(serve)
             }
         };
         drop(signals);
@@ -103,6 +109,7 @@ fn start_plain<'a>(
     plan: &RunPlan,
     mut interposer: Box<dyn Interposer>,
 ) -> Result<StartedRun<'a>, RunError> {
+    let watchdog = WatchdogReport::new(plan)?;
     let signals = prepare(plan)?;
     let mut running = BTreeMap::new();
     let mut listeners = Vec::new();
@@ -129,7 +136,8 @@ fn start_plain<'a>(
         Ok((runtime, signals)) => {
             let kept = interposer.kept_sockets();
             let run = Run::Plain(PlainRun::new(interposer, reporter, running));
-            Ok(StartedRun { run, kept, clock: Duration::ZERO, sender, reports, runtime, signals })
+            let clock = Duration::ZERO;
+            Ok(StartedRun { run, kept, clock, sender, reports, runtime, signals, watchdog })
         }
         Err(error) => {
             reporter.end();
@@ -147,6 +155,7 @@ fn start_named<'a>(
     orphans: Option<&Orphans>,
 ) -> Result<StartedRun<'a>, RunError> {
     let manager = service_manager::connect(plan.environment.notify_socket.as_ref())?;
+    let watchdog = WatchdogReport::new(plan)?;
     let handover = options.handover_fd().map(HandoverState::read).transpose();
     let handover = handover.map_err(|error| RunError::System("go on with the run", error))?;
     if let Some(handover) = &handover {
@@ -166,5 +175,5 @@ fn start_named<'a>(
     };
     drop(context);
     let run = Run::Named(Box::new(run));
-    Ok(StartedRun { run, kept, clock, sender, reports, runtime, signals })
+    Ok(StartedRun { run, kept, clock, sender, reports, runtime, signals, watchdog })
 }

@@ -1,6 +1,5 @@
 //! `sameport doctor`: the abilities of this machine.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use crate::error::VerbResult;
@@ -28,8 +27,7 @@ Every fact is found by trying; nothing is changed or left behind.
 Exits with 3 when `sameport run` does not work here.";
 
 pub(crate) fn run(args: Args) -> VerbResult {
-    let runtime_folder = std::env::var_os("XDG_RUNTIME_DIR");
-    let found = examine(runtime_folder.as_deref().map(Path::new));
+    let found = examine();
     let text = if args.json {
         doctor::json(&found.facts, &found.abilities)
     } else {

@@ -38,10 +38,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
+    use crate::operations::runtime_dir::runtime_dir;
     use crate::output::{status, stderr, stdout};
     use sameport_supervisor::control::client::{Client, now};
 
-    let runs = Client::new(std::env::var_os("XDG_RUNTIME_DIR"));
+    let runs = Client::new(runtime_dir());
     if let Some(name) = &args.name {
         return one(&args, name, runs.status(name), now());
     }

@@ -23,7 +23,6 @@ mod unknown_verb;
 
 use std::fmt;
 use std::io;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -31,6 +30,8 @@ use sameport::{Error as SocketError, ErrorKind as SocketErrorKind};
 
 use crate::operations::export::ExportError;
 use crate::operations::list::Error as ListError;
+use crate::output::stderr;
+use crate::output::stderr::Severity;
 use crate::output::text::printable;
 
 #[cfg(target_os = "linux")]
@@ -106,11 +107,12 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         let red = anstyle::AnsiColor::Red.on_default().bold();
         let cyan = anstyle::AnsiColor::Cyan.on_default();
-        let mut stderr = anstream::stderr();
         // Where stderr is closed, the exit code is the only report.
-        let _ = writeln!(stderr, "{red}error:{red:#} {}", printable(&self.message));
+        let message = printable(&self.message);
+        stderr::write(Severity::Error, &format!("{red}error:{red:#} {message}"));
         if let Some(hint) = &self.hint {
-            let _ = writeln!(stderr, "{cyan}hint:{cyan:#} {}", printable(hint));
+            let hint = printable(hint);
+            stderr::write(Severity::Error, &format!("{cyan}hint:{cyan:#} {hint}"));
         }
         ExitCode::from(match self.kind {
             ExitKind::Failed => 1,

@@ -1,7 +1,5 @@
 //! `doctor`: the facts of the probes, and the capabilities that follow.
 
-use std::path::Path;
-
 use sameport_policy::capability;
 use sameport_policy::capability::Capability;
 use sameport_policy::capability::question::{ProbeAnswer, ProbeFact, ProbeSubject};
@@ -19,11 +17,11 @@ impl MachineReport {
     }
 }
 
-/// Probes the system. Changes nothing and leaves nothing behind. `runtime_folder`: XDG_RUNTIME_DIR.
-pub(crate) fn examine(runtime_folder: Option<&Path>) -> MachineReport {
+/// Probes the system. Changes nothing and leaves nothing behind.
+pub(crate) fn examine() -> MachineReport {
     let mut facts =
         vec![ProbeFact { subject: ProbeSubject::Sharing, answer: sharing(sameport::support()) }];
-    facts.extend(of_this_system(runtime_folder));
+    facts.extend(of_this_system());
     facts.push(ProbeFact { subject: ProbeSubject::PreloadLibrary, answer: library() });
     let abilities = capability::capabilities(&facts);
     MachineReport { facts, abilities }
@@ -48,10 +46,14 @@ fn library() -> ProbeAnswer {
 }
 
 #[cfg(target_os = "linux")]
-fn of_this_system(runtime_folder: Option<&Path>) -> Vec<ProbeFact> {
+fn of_this_system() -> Vec<ProbeFact> {
+    use std::path::Path;
+
+    use super::runtime_dir::runtime_dir;
     use sameport_sys::probe;
 
-    let place = probe::preload_dir(sameport_preload::LIBRARY.unwrap_or_default(), runtime_folder);
+    let library = sameport_preload::LIBRARY.unwrap_or_default();
+    let place = probe::preload_dir(library, runtime_dir().as_deref().map(Path::new));
     let mut facts = probe::examine();
     facts.push(ProbeFact { subject: ProbeSubject::PreloadPlace, answer: place });
     facts
@@ -59,7 +61,7 @@ fn of_this_system(runtime_folder: Option<&Path>) -> Vec<ProbeFact> {
 
 /// The facts that only Linux has.
 #[cfg(not(target_os = "linux"))]
-fn of_this_system(_: Option<&Path>) -> Vec<ProbeFact> {
+fn of_this_system() -> Vec<ProbeFact> {
     [
         ProbeSubject::SeccompNotify,
         ProbeSubject::Cgroup2,

@@ -16,4 +16,6 @@ pub(crate) mod listen;
 #[cfg(target_os = "linux")]
 pub(crate) mod revive;
 #[cfg(target_os = "linux")]
+pub(crate) mod runtime_dir;
+#[cfg(target_os = "linux")]
 pub(crate) mod why;

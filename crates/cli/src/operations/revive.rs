@@ -14,6 +14,8 @@ use sameport_supervisor::control::protocol::{ControlRequest, RunStatus, WorkerUp
 use sameport_sys::process::{DetachedCommand, ForeignProcess, environment_of};
 use sameport_sys::{guarded, preload};
 
+use super::runtime_dir::runtime_dir;
+
 /// Time limit for the new supervisor to answer, and for reading an environment.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -82,13 +84,13 @@ fn environment(worker: Option<i32>) -> Vec<(OsString, OsString)> {
     let is_set_by_us = |name: &str, value: &OsString| {
         name.starts_with("SAMEPORT_")
             || name.starts_with("LISTEN_")
-            || ["NOTIFY_SOCKET", "PWD", "XDG_RUNTIME_DIR"].contains(&name)
+            || ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "PWD", "XDG_RUNTIME_DIR"]
+                .contains(&name)
             || name == "LD_PRELOAD" && value.to_string_lossy().contains(preload::LIBRARY_PREFIX)
     };
     variables.retain(|(name, value)| !name.to_str().is_some_and(|it| is_set_by_us(it, value)));
     // The files of the run are where this process found them.
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
-    variables.extend(runtime.map(|value| ("XDG_RUNTIME_DIR".into(), value)));
+    variables.extend(runtime_dir().map(|value| ("XDG_RUNTIME_DIR".into(), value)));
     variables
 }
 
@@ -104,7 +106,7 @@ impl Revived {
         old: &[i32],
         on_update: &mut dyn FnMut(&WorkerUpdate),
     ) -> Result<(), ReviveError> {
-        let client = Client::new(std::env::var_os("XDG_RUNTIME_DIR"));
+        let client = Client::new(runtime_dir());
         let until = Instant::now() + PATIENCE;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {

@@ -27,21 +27,21 @@ pub struct LibraryFile {
     file: OwnedFd,
 }
 
-/// The candidate directories, in order of preference. `runtime` is the value of XDG_RUNTIME_DIR,
-/// unused for root: root's workers may change to a user who cannot enter it.
+/// The candidate directories, in order of preference. `runtime` is the value of XDG_RUNTIME_DIR. It is
+/// the last one for root, whose workers may change to a user who cannot enter it.
 #[must_use]
 pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
     let user = rustix::process::geteuid();
-    let first = if user.is_root() {
-        Some(PathBuf::from("/run/sameport"))
-    } else {
-        runtime
-            // The separators of LD_PRELOAD.
-            .filter(|folder| !folder.as_os_str().as_bytes().iter().any(|b| b": \t\n".contains(b)))
-            .filter(|folder| folder.is_absolute())
-            .map(|folder| folder.join("sameport"))
-    };
-    first.into_iter().chain([PathBuf::from(format!("/tmp/sameport-{}", user.as_raw()))]).collect()
+    let runtime = runtime
+        // The separators of LD_PRELOAD.
+        .filter(|folder| !folder.as_os_str().as_bytes().iter().any(|b| b": \t\n".contains(b)))
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join("sameport"));
+    let temporary = PathBuf::from(format!("/tmp/sameport-{}", user.as_raw()));
+    match user.is_root() {
+        true => [PathBuf::from("/run/sameport"), temporary].into_iter().chain(runtime).collect(),
+        false => runtime.into_iter().chain([temporary]).collect(),
+    }
 }
 
 /// Writes the library into the first suitable directory, which is created if its parent exists, and

@@ -8,7 +8,9 @@
 mod claim;
 mod find;
 
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -35,6 +37,25 @@ pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
         }
     }
     folders
+}
+
+/// The value of XDG_RUNTIME_DIR or, in a service without it, the first directory of RUNTIME_DIRECTORY
+/// (`systemd.exec(5)`, `RuntimeDirectory=`).
+///
+/// Root uses `/run` as outside of services, where its other commands find the run, unless the service sees
+/// it read-only (`ProtectSystem=strict`).
+#[must_use]
+pub fn runtime_dir(xdg: Option<OsString>, of_service: Option<&OsStr>) -> Option<OsString> {
+    let has_run = || {
+        rustix::process::geteuid().is_root()
+            && rustix::fs::access("/run", rustix::fs::Access::WRITE_OK).is_ok()
+    };
+    let first = |list: &OsStr| {
+        let first = list.as_bytes().split(|byte| *byte == b':').next().unwrap_or_default();
+        (!first.is_empty()).then(|| OsStr::from_bytes(first).to_owned())
+    };
+    xdg.filter(|folder| !folder.is_empty())
+        .or_else(|| of_service.filter(|_| !has_run()).and_then(first))
 }
 
 fn lock_file(name: &RunName) -> String {

@@ -36,6 +36,23 @@ fn connected(text: &str, folder: &Path) -> Option<SupervisorState> {
 }
 
 #[test]
+fn a_service_has_its_own_runtime_directory() {
+    let of = |xdg: Option<&str>, list: Option<&str>| {
+        let found = runtime_dir(xdg.map(Into::into), list.map(OsStr::new));
+        found.map(|found| found.into_string().unwrap())
+    };
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(of(Some("/run/user/7"), Some("/run/web")), some("/run/user/7"));
+    assert_eq!(of(Some("/run/user/7"), None), some("/run/user/7"));
+    assert_eq!(of(None, None), None);
+    assert_eq!(of(None, Some("")), None);
+    let is_root = rustix::process::geteuid().is_root();
+    let expected = if is_root { None } else { some("/run/web") };
+    assert_eq!(of(None, Some("/run/web:/run/web-2")), expected);
+    assert_eq!(of(Some(""), Some("/run/web")), expected);
+}
+
+#[test]
 fn the_directories_of_every_environment_are_listed() {
     let _turn = run_exclusive();
     let user = rustix::process::geteuid();

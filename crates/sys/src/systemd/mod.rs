@@ -1,11 +1,13 @@
-//! Service managers: the notification protocol (`sd_notify(3)`), as client and as server, and the facts about
-//! units.
+//! Service managers: the notification protocol (`sd_notify(3)`), as client and as server, the journal, and
+//! the facts about units.
 
+mod journal;
 pub mod notify;
 mod notify_inbox;
 mod notify_socket;
 mod units;
 
+pub use journal::is_journal;
 pub use notify_inbox::NotifyInbox;
 pub use notify_socket::{NotifyRecord, NotifySocket, NotifyState};
 pub use units::show as show_units;

@@ -6,6 +6,7 @@ use sameport_policy::bind::verdict::PortSet;
 use sameport_policy::lifecycle::{LifecycleSettings, QueueMode};
 use sameport_policy::seccomp::filter::IoUring;
 use sameport_policy::systemd::Activation;
+use sameport_policy::watchdog::WatchdogVariables;
 use sameport_supervisor::{
     BindOptions, ChildPolicy, HANDOVER_FD, InterposerChoice, InterposerKind, LaunchOptions,
     NamedOptions, PreloadOptions, ReadyCheck, ReadyOptions, RunBegin, RunEnvironment, RunPlan,
@@ -16,6 +17,7 @@ use super::args::{
     Args, ChildrenArgument, LaunchArgs, NamedArgs, QueueArgument, ReadyArgument, ViaArgument,
 };
 use crate::error::{Failure, directory_failure, user_failure};
+use crate::operations::runtime_dir::runtime_dir;
 
 /// # Errors
 ///
@@ -78,9 +80,10 @@ fn environment(launch: &LaunchOptions) -> RunEnvironment {
     let text = |name| env::var_os(name).map(|value| value.into_string().unwrap_or_default());
     RunEnvironment {
         search_path: of_workers("PATH"),
-        runtime_dir: env::var_os("XDG_RUNTIME_DIR"),
+        runtime_dir: runtime_dir(),
         ld_preload: of_workers("LD_PRELOAD"),
         notify_socket: env::var_os("NOTIFY_SOCKET"),
+        watchdog: WatchdogVariables { period: text("WATCHDOG_USEC"), pid: text("WATCHDOG_PID") },
         activation: Activation {
             pid: text("LISTEN_PID"),
             count: text("LISTEN_FDS"),

@@ -1,7 +1,6 @@
 //! Writes the lines of `run` to stderr, each with the prefix `sameport: `, because the workers write
 //! there too.
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -9,8 +8,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sameport_supervisor::RunEvent;
+use sameport_supervisor::control::protocol::{WorkerPhase, WorkerUpdate};
 
 use super::events::event_lines;
+use crate::output::stderr;
+use crate::output::stderr::Severity;
 use crate::output::text::printable;
 
 /// Writes from a thread of its own: a stderr whose reader has stopped must not delay the binds of the
@@ -21,7 +23,7 @@ use crate::output::text::printable;
 pub(crate) struct StderrLines {
     quiet: bool,
     dropped: Arc<AtomicUsize>,
-    writer: Option<(SyncSender<String>, JoinHandle<()>)>,
+    writer: Option<(SyncSender<(Severity, String)>, JoinHandle<()>)>,
 }
 
 impl StderrLines {
@@ -39,8 +41,13 @@ impl StderrLines {
             let dropped = self.dropped.clone();
             (sender, std::thread::spawn(move || write_all(&lines, &dropped)))
         });
+        let mut severity = severity(event);
         for line in event_lines(event) {
-            if sender.try_send(line).is_err() {
+            // The next step of an error is as important as the error.
+            if !line.starts_with("hint:") {
+                severity = severity.min(Severity::of(&line));
+            }
+            if sender.try_send((severity, line)).is_err() {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -58,18 +65,30 @@ impl StderrLines {
     }
 }
 
-fn write_all(lines: &Receiver<String>, dropped: &AtomicUsize) {
-    // One write a line, because the workers write there too. A closed stderr is no error. Names of programs,
-    // users and files are part of the lines, so control characters are escaped.
-    let write = |line: &str| {
-        drop(anstream::stderr().write_all(format!("sameport: {}\n", printable(line)).as_bytes()));
+/// How important an event is, whatever its lines begin with.
+fn severity(event: &RunEvent) -> Severity {
+    match event {
+        RunEvent::WorkerChanged(WorkerUpdate { state: WorkerPhase::Waiting, .. }) => {
+            Severity::Warning
+        }
+        _ => Severity::Info,
+    }
+}
+
+fn write_all(lines: &Receiver<(Severity, String)>, dropped: &AtomicUsize) {
+    // Names of programs, users and files are part of the lines, so control characters are escaped.
+    let write = |severity, line: &str| {
+        stderr::write(severity, &format!("sameport: {}", printable(line)));
     };
-    while let Ok(line) = lines.recv() {
-        write(&line);
-        lines.try_iter().for_each(|line| write(&line));
+    while let Ok((severity, line)) = lines.recv() {
+        write(severity, &line);
+        lines.try_iter().for_each(|(severity, line)| write(severity, &line));
         match dropped.swap(0, Ordering::Relaxed) {
             0 => {}
-            count => write(&format!("note: {count} more lines came faster than they were read")),
+            count => write(
+                Severity::Warning,
+                &format!("note: {count} more lines came faster than they were read"),
+            ),
         }
     }
 }
