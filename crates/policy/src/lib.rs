@@ -12,6 +12,7 @@ pub mod capability;
 pub mod classic_bpf;
 pub mod diff;
 pub mod drain;
+pub mod drop_in;
 pub mod guard;
 pub mod hang_up;
 pub mod holder;

@@ -11,6 +11,7 @@ use crate::error::VerbResult;
 const EXAMPLES: &str = "\
 Examples:
   sameport attach --unit nginx.service                share every fixed port of a running service
+  sameport attach --unit nginx.service --permanent    also after a reboot
   sameport attach --cgroup /my/app --port 8080        share only port 8080 of the programs in a cgroup
   sameport attach --cgroup /my/app --map 80=127.0.0.1:8080
   sameport attach --list                              attachments, and how many binds each changed";
@@ -18,8 +19,9 @@ Examples:
 const AFTER: &str = "\
 eBPF programs in the kernel change each later bind of the processes in the cgroup and below it; no \
 sameport process keeps running. Bound sockets stay as they are. The attachment lasts until `sameport \
-detach`, the removal of the cgroup (systemd removes it when the unit stops) or a reboot. Needs root, or \
-CAP_BPF and CAP_NET_ADMIN.
+detach`, the removal of the cgroup or a reboot. systemd removes the cgroup of a unit when it stops: with \
+--unit a drop-in of the service (50-sameport-attach.conf) attaches again at each start, until `sameport \
+detach` or a reboot. Needs root, or CAP_BPF and CAP_NET_ADMIN.
 
 Exits with 1 when the cgroup has an attachment already.";
 
@@ -31,6 +33,12 @@ pub(crate) struct Args {
     /// The cgroup of this systemd unit
     #[arg(long, value_name = "NAME")]
     unit: Option<String>,
+    /// With --unit: also after a reboot (the drop-in is in /etc/systemd/system)
+    #[arg(long, conflicts_with_all = ["cgroup", "list"])]
+    permanent: bool,
+    /// With --unit: until the unit stops; no drop-in
+    #[arg(long, conflicts_with_all = ["cgroup", "list", "permanent"])]
+    once: bool,
     /// This cgroup: its path as in /proc/PID/cgroup, or its directory
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
@@ -58,6 +66,8 @@ pub(crate) fn run(args: Args) -> VerbResult {
 
     use sameport_policy::bind::verdict::PortSet;
 
+    use sameport_sys::systemd::drop_in::DropInPlace;
+
     use crate::operations::attach::{self, AttachRequest, CgroupChoice};
     use crate::output::{attach as output, stderr, stdout};
 
@@ -76,18 +86,22 @@ pub(crate) fn run(args: Args) -> VerbResult {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let is_unit = matches!(place, CgroupChoice::Unit(_));
+    let again = match place {
+        CgroupChoice::Unit(_) if args.permanent => Some(DropInPlace::Permanent),
+        CgroupChoice::Unit(_) if !args.once => Some(DropInPlace::Runtime),
+        CgroupChoice::Unit(_) | CgroupChoice::Path(_) => None,
+    };
     let ports = match args.ports {
         all if all.is_empty() => PortSet::All,
         ports => PortSet::Only(ports.into_iter().collect()),
     };
-    let request = AttachRequest { place, ports, rules: args.maps, source: args.source };
+    let request = AttachRequest { place, ports, rules: args.maps, source: args.source, again };
     let done = attach::attach(&request)?;
     for line in output::done(&done) {
         stderr::print(&line);
     }
-    if is_unit {
-        stderr::hint("systemd makes a new cgroup at each start: docs/cgroup.md has the drop-in");
+    if let attach::AtNextStart::Ends(why) = &done.at_next_start {
+        stderr::hint(&format!("the attachment ends when the unit stops: {why}"));
     }
     Ok(ExitCode::SUCCESS)
 }

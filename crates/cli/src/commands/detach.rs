@@ -12,7 +12,7 @@ Examples:
 
 const AFTER: &str = "\
 Later binds are no longer changed; shared sockets stay shared. Programs of others on the cgroup are not \
-touched.
+touched. The drop-in of `attach --unit` is removed too.
 
 Exits with 1 when there was no attachment (without --all).";
 
@@ -40,11 +40,15 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use crate::output::stderr;
     use crate::output::text::quotable;
 
+    let removed = |path: &PathBuf| {
+        stderr::print(&format!("removed {}", quotable(&path.to_string_lossy())));
+    };
     let place = match (args.unit, args.cgroup) {
         (Some(unit), _) => CgroupChoice::Unit(unit),
         (_, Some(path)) => CgroupChoice::Path(path),
         (None, None) => {
-            let count = attach::detach_all()?;
+            let (count, drop_ins) = attach::detach_all()?;
+            drop_ins.iter().for_each(removed);
             stderr::print(&match count {
                 0 => "nothing was attached".to_owned(),
                 1 => "detached from 1 cgroup".to_owned(),
@@ -53,7 +57,10 @@ pub(crate) fn run(args: Args) -> VerbResult {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let path = attach::detach(&place)?;
-    stderr::print(&format!("detached from {}", quotable(&path.to_string_lossy())));
+    let done = attach::detach(&place)?;
+    done.drop_ins.iter().for_each(removed);
+    if let Some(path) = done.path {
+        stderr::print(&format!("detached from {}", quotable(&path.to_string_lossy())));
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -64,6 +64,10 @@ impl From<AttachmentError> for Failure {
             AttachmentError::Open(error) => cgroup_failure(error),
             AttachmentError::Attach(path, error) => attach_failure(path, error),
             AttachmentError::Pin(path, error) => pin_failure(path, error),
+            AttachmentError::DropIn(error) => {
+                Self::failed(format!("the drop-in of `attach` cannot be removed: {error}"))
+                    .hint("root removes it: the file is UNIT.d/50-sameport-attach.conf")
+            }
         }
     }
 }

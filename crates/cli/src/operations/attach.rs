@@ -3,14 +3,19 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use std::{env, io};
 
 use sameport_policy::bind::map;
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::verdict::PortSet;
+use sameport_policy::drop_in;
+use sameport_policy::drop_in::NoDropIn;
 use sameport_sys::bpf::cgroup_bind;
 use sameport_sys::bpf::cgroup_bind::{AttachSettings, AttachedPrograms, RemovedPins};
 use sameport_sys::bpf::{AttachError, PinError};
-use sameport_sys::cgroup::{Cgroup, CgroupError};
+use sameport_sys::cgroup::{Cgroup, CgroupError, unit_name};
+use sameport_sys::systemd::drop_in as drop_in_file;
+use sameport_sys::systemd::drop_in::DropInPlace;
 
 use sameport_supervisor::conflict::is_local;
 
@@ -30,6 +35,28 @@ pub(crate) struct AttachRequest {
     pub(crate) ports: PortSet,
     pub(crate) rules: Vec<MapRule>,
     pub(crate) source: Option<SocketAddr>,
+    /// Whether to attach again at each start of a unit, and how long.
+    pub(crate) again: Option<DropInPlace>,
+}
+
+/// Whether an attachment outlives a stop of its unit.
+#[derive(Debug)]
+pub(crate) enum AtNextStart {
+    /// It was not asked for.
+    NotAsked,
+    /// This drop-in attaches again.
+    Again(PathBuf),
+    /// It does not, for this reason.
+    Ends(String),
+}
+
+/// The effect of `detach`.
+#[derive(Debug, Default)]
+pub(crate) struct DetachResult {
+    /// The cgroup whose attachment was removed.
+    pub(crate) path: Option<PathBuf>,
+    /// The drop-ins that were removed.
+    pub(crate) drop_ins: Vec<PathBuf>,
 }
 
 /// The effect of `attach`.
@@ -41,6 +68,7 @@ pub(crate) struct AttachResult {
     pub(crate) mounted: bool,
     /// Pins without a use, which were removed.
     pub(crate) cleared: Vec<RemovedPins>,
+    pub(crate) at_next_start: AtNextStart,
 }
 
 /// The attachments at a point in time.
@@ -59,6 +87,8 @@ pub(crate) enum Error {
     Open(CgroupError),
     Attach(PathBuf, AttachError),
     Pin(PathBuf, PinError),
+    /// The drop-in of a unit cannot be removed.
+    DropIn(io::Error),
 }
 
 /// Attaches, until `detach`.
@@ -89,11 +119,58 @@ pub(crate) fn attach(request: &AttachRequest) -> Result<AttachResult, Error> {
         .map_err(|error| Error::Attach(path.clone(), error))?
         .pin()
         .map_err(pin)?;
-    Ok(AttachResult { path, mounted, cleared })
+    let at_next_start = match request.again {
+        Some(place) => {
+            write_drop_in(&path, request, place).map_or_else(AtNextStart::Ends, AtNextStart::Again)
+        }
+        None => AtNextStart::NotAsked,
+    };
+    Ok(AttachResult { path, mounted, cleared, at_next_start })
 }
 
-/// Removes an attachment, also one of a removed cgroup.
-pub(crate) fn detach(place: &CgroupChoice) -> Result<PathBuf, Error> {
+/// The drop-in that attaches again at each start, or why there is none.
+fn write_drop_in(
+    path: &Path,
+    request: &AttachRequest,
+    place: DropInPlace,
+) -> Result<PathBuf, String> {
+    let unit = drop_in::service(path.to_str().unwrap_or_default()).map_err(|why| match why {
+        NoDropIn::NotAService => "only a service runs commands before it starts".to_owned(),
+        NoDropIn::OfUser => "the service manager of a user cannot attach".to_owned(),
+    })?;
+    if !drop_in_file::is_booted() {
+        return Err("systemd does not run here".to_owned());
+    }
+    let executable = env::current_exe().map_err(|error| error.to_string())?;
+    let executable = executable.to_str().unwrap_or_default();
+    let AttachRequest { ports, rules, source, .. } = request;
+    let text = drop_in::text(unit, executable, ports, rules, *source)
+        .ok_or("the path of sameport cannot be written in a unit file")?;
+    drop_in_file::write(place, unit, drop_in::FILE, &text)
+        .map_err(|error| format!("its drop-in cannot be written: {error}"))
+}
+
+/// Removes an attachment, also one of a removed cgroup, and the drop-in that attaches again.
+pub(crate) fn detach(place: &CgroupChoice) -> Result<DetachResult, Error> {
+    let unit = match place {
+        CgroupChoice::Unit(name) => unit_name(name),
+        CgroupChoice::Path(path) => {
+            path.to_str().and_then(|path| drop_in::service(path).ok()).map(str::to_owned)
+        }
+    };
+    let drop_ins = match unit {
+        Some(unit) => drop_in_file::remove(&unit, drop_in::FILE).map_err(Error::DropIn)?,
+        None => Vec::new(),
+    };
+    match detach_programs(place) {
+        Ok(path) => Ok(DetachResult { path: Some(path), drop_ins }),
+        // Its unit does not run, or something else has detached it.
+        Err(_) if !drop_ins.is_empty() => Ok(DetachResult { path: None, drop_ins }),
+        Err(error) => Err(error),
+    }
+}
+
+fn detach_programs(place: &CgroupChoice) -> Result<PathBuf, Error> {
     let gone = match open(place) {
         Ok(cgroup) => {
             let path = cgroup.path().to_owned();
@@ -124,12 +201,13 @@ fn is_of(path: &Path, wanted: &Path) -> bool {
     path.ends_with(&wanted) || wanted.ends_with(&path)
 }
 
-/// Removes every attachment and returns their number.
-pub(crate) fn detach_all() -> Result<usize, Error> {
+/// Removes every attachment and returns their number, and every drop-in that attaches again.
+pub(crate) fn detach_all() -> Result<(usize, Vec<PathBuf>), Error> {
+    let drop_ins = drop_in_file::remove_all(drop_in::FILE).map_err(Error::DropIn)?;
     let pin = |error| Error::Pin(PathBuf::new(), error);
     let cleared = cgroup_bind::clear_leftovers().map_err(pin)?;
     let of_cgroups = cleared.iter().filter(|left| matches!(left, RemovedPins::Cgroup(_))).count();
-    Ok(of_cgroups + cgroup_bind::detach_all().map_err(pin)?)
+    Ok((of_cgroups + cgroup_bind::detach_all().map_err(pin)?, drop_ins))
 }
 
 /// The current attachments.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::json::{line, object};
 use super::table::table;
 use super::text::{age, cell_list, quotable};
-use crate::operations::attach::{AttachResult, AttachmentList};
+use crate::operations::attach::{AtNextStart, AttachResult, AttachmentList};
 
 /// Ports or rules in one cell.
 const LISTED: usize = 4;
@@ -24,6 +24,10 @@ pub(crate) fn done(done: &AttachResult) -> Vec<String> {
         "attached to {}, from the next bind on",
         quotable(&done.path.to_string_lossy())
     ));
+    if let AtNextStart::Again(path) = &done.at_next_start {
+        let path = quotable(&path.to_string_lossy());
+        lines.push(format!("attaches again at each start of the service, by {path}"));
+    }
     lines
 }
 

@@ -170,7 +170,8 @@ fn mount() -> Result<Mount, CgroupError> {
 }
 
 /// The full name of a unit, as systemctl(1) completes it. `None` for an impossible name.
-fn unit_name(name: &str) -> Option<String> {
+#[must_use]
+pub fn unit_name(name: &str) -> Option<String> {
     const KINDS: [&str; 6] = [".service", ".scope", ".slice", ".socket", ".mount", ".swap"];
     let fits = !name.is_empty() && name.len() < 256 && !name.contains(['/', '\0', '\n']);
     let is_whole = KINDS.iter().any(|kind| name.ends_with(kind));

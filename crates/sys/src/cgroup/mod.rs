@@ -4,5 +4,5 @@ pub(crate) mod dir;
 pub(crate) mod mounts;
 pub(crate) mod private;
 
-pub use dir::{Cgroup, CgroupError};
+pub use dir::{Cgroup, CgroupError, unit_name};
 pub use private::{PrivateCgroup, sweep};

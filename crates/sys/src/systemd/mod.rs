@@ -1,6 +1,7 @@
 //! Service managers: the notification protocol (`sd_notify(3)`), as client and as server, the journal, and
 //! the facts about units.
 
+pub mod drop_in;
 mod journal;
 pub mod notify;
 mod notify_inbox;
