@@ -39,6 +39,8 @@ fn wrong_targets_are_refused_in_one_line() {
         (&["--cgroup", &path, "--json"], 2, "--json"),
         (&["--cgroup", &path, "--list"], 2, "--list"),
         (&["--cgroup", &path, "--unit", "x"], 2, "--unit"),
+        (&["--cgroup", &path, "--permanent"], 2, "--permanent"),
+        (&["--unit", "x", "--once", "--permanent"], 2, "--permanent"),
         (&[], 2, "--unit"),
     ];
     for (arguments, code, named) in cases {

@@ -2,6 +2,7 @@
 //! says how a test starts one.
 #![cfg(target_os = "linux")]
 
+mod attachments;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod machine;
