@@ -283,7 +283,8 @@ pub(crate) fn check_program(program: &Path) -> Result<(), String> {
         if rest.is_zero() {
             // The event loop reaps the program and its children.
             let _ = process::signal_group(pid, SIGKILL);
-            return Err(format!("{shown} does not print its version"));
+            let seconds = VERSION_TIMEOUT.as_secs();
+            return Err(format!("{shown} does not print its version within {seconds} s"));
         }
         process::wait_exit(pid, rest).map_err(|errno| format!("{shown}: {errno}"))?;
     }

@@ -175,7 +175,8 @@ class Load:
             except (OSError, ValueError) as error:
                 with self.lock:
                     self.lost.append(f"{phase}: {error}")
-            time.sleep(0.02)
+            # The clients must leave the emulated processors to the servers.
+            time.sleep(0.1)
 
     def wait_for_answers(self, count):
         """Until the phase has as many answers more."""
