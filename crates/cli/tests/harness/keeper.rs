@@ -22,7 +22,7 @@ pub(super) fn start(dir: &Path) {
     let mut keeper = Command::new("/bin/sh")
         .args(["-c", include_str!("keeper.sh"), "keeper"])
         .env_clear()
-        .env("PATH", "/usr/bin:/bin")
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
         .current_dir("/")
         // Not in the group that Ctrl-C ends.
         .process_group(0)

@@ -1,5 +1,5 @@
 # Waits until the test executable ends, also by SIGKILL or Ctrl-C, then ends the processes that it
-# left running and removes its directory and cgroups.
+# left running and removes its directory, cgroups and network namespace.
 #
 # Input: the directory, the pid of the test executable, the mount point of cgroup v2 or an empty
 # line. A fourth line, at a normal exit, asks for the list of the processes that are left.
@@ -61,4 +61,5 @@ if [ "$cgroups" ]; then
         [ ! -d "$cgroup" ] || find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null
     done
 fi
+[ ! -e "/run/netns/sameport-test-$owner" ] || ip netns del "sameport-test-$owner"
 rm -rf --one-file-system -- "$dir"
