@@ -105,7 +105,10 @@ fn exclusive_server_conflicts_and_the_remedies_work() {
         assert_eq!(answer(*user, &[&format!("127.0.0.2:{port}")]).0, 0);
         let (code, wide) = answer(*user, &[&port.to_string()]);
         assert_eq!((code, &wide["address"]), (1, &format!("[::]:{port}").into()));
-        assert_eq!(remedies(&wide), ["share", "without", "part", "port"], "{wide}");
+        let mut kinds = remedies(&wide);
+        // A machine with other addresses has a choice more.
+        kinds.retain(|kind| kind != "addresses");
+        assert_eq!(kinds, ["share", "without", "part", "port"], "{wide}");
 
         // The first remedy: both programs under `run`.
         let pid = server.pid();

@@ -8,6 +8,7 @@ use serde::ser::{SerializeSeq as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
 
 use crate::audit::{FindingKind, Party, Severity};
+use crate::holder::{ContainerName, Holder, HolderClass, Keeper, Manager, Unit};
 use crate::model::unit::{Container, Engine};
 use crate::model::{GroupPosition, Process, SocketOptions, SocketState};
 use crate::predict::{
@@ -88,6 +89,73 @@ impl Serialize for Process {
             "cgroup" => details.and_then(|it| it.cgroup.as_ref()),
             // Seconds since 1970.
             "started" => details.and_then(|it| it.started).map(|it| it.as_secs()),
+        }
+    }
+}
+
+/// `class` decides which of the other fields have a value.
+impl Serialize for Holder {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (run, worker) = match &self.class {
+            HolderClass::Run { of, .. } => (Some(of.name.as_str()), of.worker),
+            _ => (None, None),
+        };
+        let starter = match &self.class {
+            HolderClass::SupervisedChild { parent, .. } => Some(parent),
+            _ => None,
+        };
+        let unit = match (&self.unit, &self.class) {
+            (Some(of), _) => Some(of.unit.clone()),
+            (None, HolderClass::ServiceManager { manager, unit: Some(name) }) => {
+                Some(Unit { manager: *manager, name: name.clone() })
+            }
+            _ => None,
+        };
+        let servers: Vec<i32> = self.servers().map(|process| process.pid).collect();
+        as_object! { serializer, "Holder":
+            "class" => self.class.name(),
+            "description" => self.description(),
+            // The processes that serve the socket.
+            "pids" => servers,
+            "run" => run,
+            "worker" => worker,
+            "unit" => unit.as_ref().map(|unit| &unit.name),
+            // The user whose service manager has the unit; null for the system's.
+            "unit_of" => unit.as_ref().and_then(|unit| match unit.manager {
+                Manager::System => None,
+                Manager::User(uid) => Some(uid),
+            }),
+            "container" => self.container(),
+            "parent" => starter.map(|parent| parent.pid),
+            "parent_program" => starter.map(|parent| &parent.program),
+            "kept_by" => self.keepers,
+            "peer" => self.peer,
+            "peer_closed" => self.peer_closed,
+        }
+    }
+}
+
+/// A process that keeps the socket open and does not serve it.
+impl Serialize for Keeper {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (unit, run) = match self {
+            Self::Manager { unit, .. } => (unit.as_deref(), None),
+            Self::Supervisor { name, .. } => (None, Some(name.as_str())),
+        };
+        as_object! { serializer, "Keeper":
+            "pid" => self.pid(),
+            "unit" => unit,
+            "run" => run,
+        }
+    }
+}
+
+impl Serialize for ContainerName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        as_object! { serializer, "ContainerName":
+            "engine" => self.engine,
+            "id" => self.id,
+            "name" => self.name,
         }
     }
 }

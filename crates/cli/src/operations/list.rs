@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use sameport_policy::addr::{Host, PortSpec};
+use sameport_policy::holder::{Holder, HolderFacts, classify, is_worth_a_look};
 use sameport_policy::model::group_by_address;
 use sameport_policy::model::netns::NetnsSpec;
-use sameport_policy::model::{Address, Group, Member, SocketState};
+use sameport_policy::model::{Address, Group, Member, Process, SocketState};
 #[cfg(target_os = "linux")]
 use sameport_sys::netns::local_addresses::device_index;
 #[cfg(target_os = "linux")]
@@ -47,6 +48,8 @@ pub(crate) struct Listing {
     /// For each cgroup id, the paths of the attachments that apply there; `None` where they cannot
     /// be read.
     pub(crate) attached: Option<BTreeMap<u64, Vec<PathBuf>>>,
+    /// The facts about the holders: with `details` of all, else of those whose class is seldom a plain program.
+    pub(crate) facts: HolderFacts,
     /// The time of the listing, since 1970.
     pub(crate) at: Duration,
 }
@@ -59,6 +62,23 @@ impl Listing {
             return Some(&[]);
         }
         Some(attached.get(&member.socket.cgroup?).map_or(&[], Vec::as_slice))
+    }
+
+    /// The holder of a socket; `None` if no facts about it were collected.
+    pub(crate) fn holder(&self, member: &Member) -> Option<Holder> {
+        let is_known = |process: &Process| self.facts.processes.contains_key(&process.pid);
+        if !member.processes.iter().any(is_known) {
+            return None;
+        }
+        let key = |address: &Address| (address.protocol, address.port());
+        let own = key(&member.socket.address);
+        let first = self.groups.partition_point(|group| key(&group.address) < own);
+        let on_port = self.groups[first..].iter().take_while(|group| key(&group.address) == own);
+        // The class of a connection alone depends on other sockets.
+        let is_connection = member.socket.state == SocketState::Connected;
+        let on_port = on_port.filter(|_| is_connection).flat_map(|group| &group.members);
+        let on_port: Vec<&Member> = on_port.collect();
+        Some(classify(member, &on_port, &self.facts))
     }
 
     /// Every socket, in the order of the groups.
@@ -162,7 +182,9 @@ fn list_on(request: &ListRequest, ips: Option<&[IpAddr]>) -> Result<Listing, Err
         .any(|m| m.processes.is_empty() && m.socket.inode != 0);
     let reason = if is_root() { Nameless::EvenForRoot } else { Nameless::OtherUser };
     let nameless = nameless.then_some(reason);
-    Ok(Listing { groups, complete, bound, iterated, nameless, connected, attached: attached(), at })
+    let attached = attached();
+    let facts = holder_facts(&groups, request.details);
+    Ok(Listing { groups, complete, bound, iterated, nameless, connected, attached, facts, at })
 }
 
 /// Whether a packet to this address can be for the other.
@@ -236,6 +258,21 @@ fn look(request: &ListRequest, connected: bool) -> Result<Inspection, Error> {
         }
         Err(error) => Err(Error::Look(error.to_string())),
     }
+}
+
+/// Of all holders with `details`; else without a question to service managers, and of a few holders only: each
+/// costs about 30 µs and as much for each ancestor.
+#[cfg(target_os = "linux")]
+fn holder_facts(groups: &[Group], details: bool) -> HolderFacts {
+    let members = groups.iter().flat_map(|group| &group.members);
+    let members = members.filter(|member| details || is_worth_a_look(member));
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    sameport_supervisor::control::holder_facts(members, runtime.as_deref(), details)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn holder_facts(_groups: &[Group], _details: bool) -> HolderFacts {
+    HolderFacts::default()
 }
 
 #[cfg(target_os = "linux")]

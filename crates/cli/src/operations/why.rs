@@ -1,24 +1,24 @@
 //! `why`: whether an address can be bound, the sockets in the way, and the remedies. Binds nothing.
 
-use std::collections::{BTreeMap, HashSet};
-use std::ffi::OsString;
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sameport_policy::addr::{AddrSpec, Host};
-use sameport_policy::membership::run_line::RunLine;
-use sameport_policy::model::name::RunName;
-use sameport_policy::model::{Address, Member, Process, Protocol};
+use sameport_policy::holder::{Holder, classify_all, time_wait};
+use sameport_policy::model::{Address, Member, Protocol, SocketState};
 use sameport_policy::predict::{
-    BindRequest, ExistingSocket, PortLimits, PredictedResult, Prediction, Remedy, SocketUse,
-    existing_sockets, predict, remedies,
+    BindRequest, ExistingSocket, PortLimits, PredictedRefusal, PredictedResult, Prediction, Remedy,
+    SocketUse, existing_sockets, predict, remedies,
 };
+use sameport_supervisor::control::holder_facts;
 use sameport_sys::inspect;
 use sameport_sys::inspect::{SocketQuery, StateFilter};
 use sameport_sys::netlink;
 use sameport_sys::netlink::TimeWait;
 use sameport_sys::netns::local_addresses;
 use sameport_sys::socket::resolve_host;
+use sameport_sys::systemd;
 use sameport_sys::users;
 use sameport_sys::{effective_user, process};
 
@@ -55,14 +55,24 @@ pub(crate) struct WhyAnswer {
     pub(crate) prediction: Prediction,
     /// The sockets on the port, in the order of the prediction's indices.
     pub(crate) sockets: Vec<PortUser>,
-    /// The named runs with sockets on the port, by the pid of their supervisor.
-    pub(crate) runs: BTreeMap<i32, RunName>,
+    /// Their holders, in the same order.
+    pub(crate) holders: Vec<Holder>,
+    /// The user who asks, and who follows the remedies.
+    pub(crate) caller: u32,
     /// The facts about these sockets, read or inferred, in the same order.
     pub(crate) known: Vec<ExistingSocket>,
     /// The guard that refuses the bind.
     pub(crate) guard: Option<GuardEntry>,
     /// The remedies, where the address cannot be bound.
     pub(crate) remedies: Vec<Remedy>,
+    /// Where a privilege is missing: the prediction for a user with it, if the sockets prevent the bind even
+    /// then, and the remedies.
+    pub(crate) privileged: Option<(Prediction, Vec<Remedy>)>,
+    /// The listeners on the same port of the address that clients of the same name use as well, such as [::1]
+    /// beside 127.0.0.1: indices of `sockets`.
+    pub(crate) siblings: Vec<usize>,
+    /// Whether systemd runs here (sd_booted(3)).
+    pub(crate) has_systemd: bool,
     /// Whether the kernel lists bound sockets that do not listen (Linux 6.8).
     pub(crate) bound_seen: bool,
 }
@@ -76,20 +86,6 @@ impl WhyAnswer {
             PredictedResult::Refused(_) => Some(false),
             PredictedResult::Uncertain(_) => None,
         }
-    }
-}
-
-impl WhyAnswer {
-    /// The processes that serve a socket, without the supervisor of a named run, which only holds it.
-    pub(crate) fn servers<'a>(&self, member: &'a Member) -> Vec<&'a Process> {
-        let is_supervisor = |process: &&Process| self.runs.contains_key(&process.pid);
-        let servers: Vec<_> = member.processes.iter().filter(|it| !is_supervisor(it)).collect();
-        if servers.is_empty() { member.processes.iter().collect() } else { servers }
-    }
-
-    /// The named run of this socket.
-    pub(crate) fn run(&self, member: &Member) -> Option<&RunName> {
-        member.processes.iter().find_map(|process| self.runs.get(&process.pid))
     }
 }
 
@@ -125,20 +121,22 @@ pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
     let query =
         SocketQuery::only(request.protocol).on(request.address.port).in_states(StateFilter::Every);
     let snapshot = inspect::list_sockets(&query.with_details()).map_err(failed)?;
-    let time_wait = match request.protocol {
+    let closing = match request.protocol {
         Protocol::Tcp => netlink::time_wait_sockets(request.address.port).map_err(failed)?,
         Protocol::Udp => vec![],
     };
-    let closed: HashSet<u64> = time_wait.iter().map(|it| it.cookie).collect();
+    let closed: HashSet<u64> = closing.iter().map(|it| it.cookie).collect();
     let mut members = snapshot.members;
     // A closing connection is in both lists until the other end has closed.
     members.retain(|member| member.socket.inode != 0 || !closed.contains(&member.socket.cookie));
-    let others = [existing_sockets(&members), time_wait.iter().map(other).collect()].concat();
+    let others = [existing_sockets(&members), closing.iter().map(other).collect()].concat();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    let mut holders = classify_all(&members, &holder_facts(&members, runtime.as_deref(), true));
+    holders.extend(closing.iter().map(|_| time_wait(None)));
     let sockets = members.into_iter().map(|member| PortUser::Socket(Box::new(member)));
     let sockets: Vec<PortUser> =
-        sockets.chain(time_wait.into_iter().map(PortUser::TimeWait)).collect();
-    let runs = named_runs(&sockets);
-    let facts = WhyFacts { sockets, others, runs, bound: snapshot.bound };
+        sockets.chain(closing.into_iter().map(PortUser::TimeWait)).collect();
+    let facts = WhyFacts { sockets, others, holders, bound: snapshot.bound };
     ips.into_iter().map(|ip| answer(request, uid, ip, &facts)).collect()
 }
 
@@ -162,25 +160,8 @@ fn user_id(user: &str) -> Result<u32, Error> {
 struct WhyFacts {
     sockets: Vec<PortUser>,
     others: Vec<ExistingSocket>,
-    runs: BTreeMap<i32, RunName>,
+    holders: Vec<Holder>,
     bound: bool,
-}
-
-/// The named runs whose supervisor has a socket on the port open.
-fn named_runs(port_users: &[PortUser]) -> BTreeMap<i32, RunName> {
-    let members = port_users.iter().filter_map(|user| match user {
-        PortUser::Socket(member) => Some(member),
-        PortUser::TimeWait(_) => None,
-    });
-    let processes = members.flat_map(|member| &member.processes);
-    let named = processes.filter_map(|process| {
-        let command = &process.details.as_ref()?.command;
-        let words: Vec<OsString> = command.iter().map(OsString::from).collect();
-        let is_ours = process.program == sameport_supervisor::PROGRAM;
-        let name = is_ours.then(|| RunLine::read(&words)).flatten()?.name?;
-        Some((process.pid, name))
-    });
-    named.collect()
 }
 
 fn answer(
@@ -189,7 +170,7 @@ fn answer(
     ip: IpAddr,
     facts: &WhyFacts,
 ) -> Result<WhyAnswer, Error> {
-    let WhyFacts { sockets, others, runs, bound } = facts;
+    let WhyFacts { sockets, others, holders, bound } = facts;
     let wild = ip == Ipv6Addr::UNSPECIFIED;
     let address = Address {
         protocol: request.protocol,
@@ -201,28 +182,73 @@ fn answer(
     let bind = BindRequest { reuse_port, reuse_address, ..BindRequest::plain(address, uid) };
     let machine = machine(request, uid, ip)?;
     let prediction = predict(&bind, &machine, others);
+    let all_remedies = |limits: &PortLimits| {
+        let query = SocketQuery::only(request.protocol).in_states(StateFilter::Every);
+        let everywhere = inspect::list_without_owners(&query).map_err(failed)?;
+        let everywhere: Vec<_> = everywhere.into_iter().map(|socket| socket.address).collect();
+        Ok(remedies(&bind, limits, others, &everywhere, &local_addresses::list()))
+    };
     let remedies = match prediction.result {
-        PredictedResult::Refused(_) => {
-            let query = SocketQuery::only(request.protocol).in_states(StateFilter::Every);
-            let everywhere = inspect::list_without_owners(&query).map_err(failed)?;
-            let everywhere: Vec<_> = everywhere.into_iter().map(|socket| socket.address).collect();
-            remedies(&bind, &machine, others, &everywhere)
-        }
+        PredictedResult::Refused(_) => all_remedies(&machine)?,
         PredictedResult::Granted | PredictedResult::Uncertain(_) => vec![],
+    };
+    let privileged = match prediction.result {
+        PredictedResult::Refused(PredictedRefusal::NeedsPrivilege) => {
+            let limits = PortLimits { may_bind_low: true, ..machine };
+            let prediction = predict(&bind, &limits, others);
+            match prediction.result {
+                PredictedResult::Refused(_) => {
+                    let mut remedies = all_remedies(&limits)?;
+                    // The port that is free without the privilege is better.
+                    remedies.retain(|remedy| !matches!(remedy, Remedy::OtherPort(_)));
+                    Some((prediction, remedies))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
     };
     let guard = guarded(request.address.port, request.protocol, uid);
     let guard = guard.filter(|guard| !guard.admits).map(|guard| guard.entry);
     Ok(WhyAnswer {
+        siblings: siblings(&bind.address, sockets),
         request: bind,
         guard,
         user: users::user_name(uid),
         prediction,
         sockets: sockets.clone(),
-        runs: runs.clone(),
+        holders: holders.clone(),
+        caller: effective_user(),
         known: others.clone(),
         remedies,
+        privileged,
         bound_seen: *bound,
+        has_systemd: systemd::is_booted(),
     })
+}
+
+/// The listeners on the address of the other family that a client reaches by the same name: `localhost` is
+/// 127.0.0.1 and [::1], and the name of a machine can have addresses of both families.
+fn siblings(address: &Address, sockets: &[PortUser]) -> Vec<usize> {
+    let ip: IpAddr = match address.socket.ip() {
+        ip if ip == Ipv4Addr::LOCALHOST => Ipv6Addr::LOCALHOST.into(),
+        ip if ip == Ipv6Addr::LOCALHOST => Ipv4Addr::LOCALHOST.into(),
+        ip if ip == Ipv4Addr::UNSPECIFIED => Ipv6Addr::UNSPECIFIED.into(),
+        ip if ip == Ipv6Addr::UNSPECIFIED && address.v6only => Ipv4Addr::UNSPECIFIED.into(),
+        _ => return vec![],
+    };
+    let socket = SocketAddr::new(ip, address.port());
+    let sibling = Address { socket, v6only: ip == Ipv6Addr::UNSPECIFIED, ..address.clone() };
+    let is_there = |user: &PortUser| match user {
+        PortUser::Socket(member) => {
+            let theirs = &member.socket.address;
+            member.socket.state == SocketState::Waiting
+                && theirs.overlaps(&sibling)
+                && !theirs.overlaps(address)
+        }
+        PortUser::TimeWait(_) => false,
+    };
+    (0..sockets.len()).filter(|index| is_there(&sockets[*index])).collect()
 }
 
 /// A port alone is every address of both families, as for most servers.

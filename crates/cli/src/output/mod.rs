@@ -9,6 +9,8 @@ pub(crate) mod doctor;
 pub(crate) mod ended;
 #[cfg(target_os = "linux")]
 pub(crate) mod guard;
+#[cfg(target_os = "linux")]
+pub(crate) mod holder;
 mod json;
 pub(crate) mod listen;
 pub(crate) mod ls;

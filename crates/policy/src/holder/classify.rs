@@ -51,6 +51,17 @@ pub fn classify(member: &Member, all: &[&Member], facts: &HolderFacts) -> Holder
     }
 }
 
+/// Whether the class needs a look at more than the names of the holders: a service manager, a supervisor or a
+/// program that forwards ports has the socket open.
+#[must_use]
+pub fn is_worth_a_look(member: &Member) -> bool {
+    let is_known = |process: &Process| {
+        matches!(process.program.as_str(), "systemd" | "init" | "sameport")
+            || proxy_container(process).is_some()
+    };
+    member.processes.iter().any(is_known)
+}
+
 /// The holders of these sockets, in their order.
 #[must_use]
 pub fn classify_all(members: &[Member], facts: &HolderFacts) -> Vec<Holder> {

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::container::ContainerName;
-use super::model::{Holder, HolderClass, Keeper, Manager, RunWorker};
+use super::model::{Holder, HolderClass, Keeper, Manager, RunWorker, Unit};
 use crate::model::is_private_uid;
 
 impl Holder {
@@ -12,45 +12,61 @@ impl Holder {
     #[must_use]
     pub fn description(&self) -> String {
         let mut line = self.subject();
-        match &self.class {
-            HolderClass::UnitProcess(unit) => {
-                let _ = write!(line, ", {}{}", unit_prefix(unit.manager), unit.name);
-            }
-            HolderClass::ContainerProxy(name) | HolderClass::Container(name) => {
-                let _ = write!(line, ", {}", name.description());
-            }
-            HolderClass::Run { of, supervisor, .. } => {
-                if self.process.is_some() {
-                    let _ = write!(line, ", {}", of.description());
-                }
-                if supervisor.is_none() {
-                    line.push_str(", whose supervisor was killed");
-                }
-            }
-            HolderClass::PlainRun { supervisor } => {
-                let _ = write!(line, ", under sameport run (pid {supervisor})");
-            }
-            HolderClass::SupervisedChild { parent, .. } => {
-                let _ = write!(line, ", child of {} (pid {})", parent.program, parent.pid);
-            }
-            HolderClass::Orphan => line.push_str(", whose parent has ended"),
-            _ => {}
-        }
-        match (&self.class, &self.unit) {
-            (HolderClass::UnitProcess(_), _) | (_, None) => {}
-            (_, Some(of)) => {
-                let _ = write!(line, ", {}{}", unit_prefix(of.unit.manager), of.unit.name);
-            }
-        }
-        if self.process.is_some()
-            && let Some(Keeper::Manager { pid, unit, .. }) = self.keepers.first()
-        {
-            let _ = write!(line, ", kept by systemd (pid {pid})");
-            if let Some(unit) = unit {
-                let _ = write!(line, " for {unit}");
-            }
+        let label = self.label();
+        let unit = match (&self.class, &self.unit) {
+            (HolderClass::UnitProcess(_), _) | (_, None) => None,
+            (_, Some(of)) => Some(unit_label(&of.unit)),
+        };
+        for part in label.into_iter().chain(unit).chain(self.kept_label()) {
+            line.push_str(", ");
+            line.push_str(&part);
         }
         line
+    }
+
+    /// What the program and the owner of the socket do not tell: `run web, worker 1`, `web.service`, `docker
+    /// container web`; `None` for a plain program.
+    #[must_use]
+    pub fn label(&self) -> Option<String> {
+        match &self.class {
+            HolderClass::UnitProcess(unit) => Some(unit_label(unit)),
+            HolderClass::ServiceManager { unit: Some(unit), .. } if self.process.is_none() => {
+                Some(format!("for {unit}"))
+            }
+            HolderClass::ServiceManager { .. } => Some("for a unit that is not known".to_owned()),
+            HolderClass::ContainerProxy(name) | HolderClass::Container(name) => {
+                Some(name.description())
+            }
+            HolderClass::Run { of, supervisor: None, .. } => {
+                Some(format!("{}, whose supervisor was killed", of.description()))
+            }
+            HolderClass::Run { of, .. } => match self.process {
+                Some(_) => Some(of.description()),
+                None => Some(format!("the supervisor of {}", of.description())),
+            },
+            HolderClass::PlainRun { supervisor } => {
+                Some(format!("under sameport run (pid {supervisor})"))
+            }
+            HolderClass::SupervisedChild { parent, .. } => {
+                Some(format!("child of {} (pid {})", parent.program, parent.pid))
+            }
+            HolderClass::Orphan => Some("whose parent has ended".to_owned()),
+            HolderClass::Program
+            | HolderClass::TimeWait
+            | HolderClass::Kernel
+            | HolderClass::Unseen => None,
+        }
+    }
+
+    /// `kept by systemd (pid 1) for api.socket`: a service manager beside the process that serves the socket.
+    #[must_use]
+    pub fn kept_label(&self) -> Option<String> {
+        let Some(Keeper::Manager { pid, unit, .. }) = self.keepers.first() else { return None };
+        self.process.as_ref()?;
+        Some(match unit {
+            Some(unit) => format!("kept by systemd (pid {pid}) for {unit}"),
+            None => format!("kept by systemd (pid {pid})"),
+        })
     }
 
     /// The process and the owner of its socket, or what is known instead.
@@ -66,17 +82,11 @@ impl Holder {
         }
         let keeper = self.keepers.first().map_or(0, Keeper::pid);
         match &self.class {
-            HolderClass::ServiceManager { manager, unit } => {
-                let of = match manager {
-                    Manager::System => String::new(),
-                    Manager::User(_) => format!(", {user}"),
-                };
-                let unit = unit.as_deref().unwrap_or("a unit that is not known");
-                format!("systemd (pid {keeper}{of}), for {unit}")
+            HolderClass::ServiceManager { manager: Manager::System, .. } => {
+                format!("systemd (pid {keeper})")
             }
-            HolderClass::Run { of, .. } => {
-                format!("the supervisor of {} (pid {keeper}, {user})", of.description())
-            }
+            HolderClass::ServiceManager { .. } => format!("systemd (pid {keeper}, {user})"),
+            HolderClass::Run { .. } => format!("sameport (pid {keeper}, {user})"),
             HolderClass::TimeWait => "a closed connection (TIME_WAIT)".to_owned(),
             HolderClass::Kernel => format!("the kernel, for no process ({user})"),
             _ => format!("a program that cannot be seen from here ({user})"),
@@ -114,6 +124,9 @@ impl ContainerName {
             Some(engine) => format!("{} container", engine.name()),
             None => "container".to_owned(),
         };
+        if self.handle().is_none() && self.target.is_none() {
+            return format!("an unknown {text}");
+        }
         match (&self.name, &self.id) {
             (Some(name), Some(id)) => {
                 let _ = write!(text, " {name} ({id})");
@@ -123,21 +136,17 @@ impl ContainerName {
             }
             (None, None) => {}
         }
-        match self.target {
-            Some((ip, port)) => {
-                let _ = write!(text, " at {}", std::net::SocketAddr::new(ip, port));
-            }
-            None if self.handle().is_none() => text.push_str(" that is not known"),
-            None => {}
+        if let Some((ip, port)) = self.target {
+            let _ = write!(text, " at {}", std::net::SocketAddr::new(ip, port));
         }
         text
     }
 }
 
 /// A unit of a user's manager is named as such.
-fn unit_prefix(manager: Manager) -> &'static str {
-    match manager {
-        Manager::System => "",
-        Manager::User(_) => "user unit ",
+fn unit_label(unit: &Unit) -> String {
+    match unit.manager {
+        Manager::System => unit.name.clone(),
+        Manager::User(_) => format!("user unit {}", unit.name),
     }
 }

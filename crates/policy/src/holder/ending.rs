@@ -124,7 +124,7 @@ impl Steps {
             HolderClass::Unseen if self.caller == 0 => {
                 self.push(Ending::Elsewhere, Rights::Caller);
             }
-            HolderClass::Unseen => self.push(Ending::AskRoot, Rights::Root),
+            HolderClass::Unseen => self.push(Ending::AskRoot, Rights::Caller),
             HolderClass::TimeWait => {}
             HolderClass::Kernel => self.push(Ending::Wait, Rights::Caller),
         }

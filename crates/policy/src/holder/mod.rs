@@ -20,7 +20,7 @@ mod supervision;
 #[cfg(test)]
 mod tests;
 
-pub use classify::{classify, classify_all, time_wait, unit_of};
+pub use classify::{classify, classify_all, is_worth_a_look, time_wait, unit_of};
 pub use container::{ContainerName, proxy_container};
 pub use ending::{Ending, EndingStep, Rights, endings};
 pub use model::{

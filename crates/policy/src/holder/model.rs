@@ -7,7 +7,6 @@ use std::ops::RangeInclusive;
 use super::container::ContainerName;
 use crate::model::Process;
 use crate::model::name::RunName;
-use crate::model::unit::Engine;
 
 /// The facts about the holders of some sockets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -295,13 +294,11 @@ pub struct UnitOfHolder {
 }
 
 impl Holder {
-    /// Whether the socket belongs to a container of this engine.
+    /// The container that the socket belongs to, as far as it is known.
     #[must_use]
-    pub fn container(&self) -> Option<(&ContainerName, Option<Engine>)> {
+    pub fn container(&self) -> Option<&ContainerName> {
         match &self.class {
-            HolderClass::ContainerProxy(name) | HolderClass::Container(name) => {
-                Some((name, name.engine))
-            }
+            HolderClass::ContainerProxy(name) | HolderClass::Container(name) => Some(name),
             _ => None,
         }
     }

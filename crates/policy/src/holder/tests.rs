@@ -97,7 +97,7 @@ fn runs_are_stopped_by_name() {
     let case = held_by(&[13], vec![supervisor(1001), node()]);
     case.is("run", line, &[stop_web(Rights::User(1001))]);
     let alone = held_by(&[12], vec![supervisor(1000)]);
-    let kept = "the supervisor of run web (pid 12, user ann)";
+    let kept = "sameport (pid 12, user ann), the supervisor of run web";
     alone.is("run", kept, &[stop_web(Rights::Caller)]);
     let killed = held_by(&[13], vec![process(13, 1, &["node"]), systemd()]);
     let killed = killed.with(|case| {
@@ -219,7 +219,7 @@ fn containers_are_named_as_far_as_they_are_known() {
     let line = "slirp4netns (pid 12, user ann), podman container 0123456789ab";
     slirp.is("container-proxy", line, &[stops(known(podman, None), Rights::Caller)]);
     let rootless = proxy(&["rootlessport"], 1000);
-    let line = "rootlessport (pid 12, user ann), podman container that is not known";
+    let line = "rootlessport (pid 12, user ann), an unknown podman container";
     let unknown = ContainerName { engine: podman, ..ContainerName::default() };
     rootless.is("container-proxy", line, &[(Ending::FindContainer(unknown), Rights::Caller)]);
     let inside = process(12, 11, &["nginx"]).in_cgroup(&format!("/system.slice/docker-{id}.scope"));
@@ -252,7 +252,7 @@ fn connections_and_the_unseen() {
 
     let unseen = || held_by(&[], vec![]);
     let line = "a program that cannot be seen from here (user ann)";
-    unseen().is("unseen", line, &[(Ending::AskRoot, Rights::Root)]);
+    unseen().is("unseen", line, &[(Ending::AskRoot, Rights::Caller)]);
     assert_eq!(endings([&unseen().holder()], 0)[0].ending, Ending::Elsewhere);
     let kernel = unseen().with(|case| case.member.socket.inode = 0);
     let line = "the kernel, for no process (user ann)";

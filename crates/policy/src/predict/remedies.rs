@@ -30,26 +30,37 @@ pub enum Remedy {
     Remove(Vec<usize>),
     /// Bind this address: one family of the requested dual-stack wildcard.
     OneFamily(Address),
+    /// Bind one or more of these addresses of the machine instead of the wildcard.
+    Specific(Vec<Address>),
+    /// Set `IP_FREEBIND` or `IPV6_FREEBIND` on the new socket.
+    Freebind,
+    /// Set `IP_TRANSPARENT` or `IPV6_TRANSPARENT` on the new socket, as root.
+    Transparent,
     /// Bind this unused port.
     OtherPort(u16),
 }
 
 /// The remedies that work, least invasive first. `all` are the addresses of all sockets of the
-/// protocol, on every port.
+/// protocol, on every port; `local` those of the machine's interfaces.
 #[must_use]
 pub fn remedies(
     request: &BindRequest,
     limits: &PortLimits,
     sockets: &[ExistingSocket],
     all: &[Address],
+    local: &[IpAddr],
 ) -> Vec<Remedy> {
     let PredictedResult::Refused(refusal) = predict(request, limits, sockets).result else {
         return vec![];
     };
     let mut remedies = match &refusal {
         PredictedRefusal::InUse(conflicts) => {
-            without_conflicts(request, limits, sockets, conflicts)
+            let mut remedies = without_conflicts(request, limits, sockets, conflicts);
+            let specific = specific(request, limits, sockets, local);
+            remedies.extend((!specific.is_empty()).then_some(Remedy::Specific(specific)));
+            remedies
         }
+        PredictedRefusal::NotLocal => elsewhere(request, limits, sockets),
         _ => vec![],
     };
     // A missing device or IP is missing on every port.
@@ -117,6 +128,56 @@ fn without_conflicts(
     };
     remedies.extend(families(&request.address).into_iter().find(one_family).map(Remedy::OneFamily));
     remedies
+}
+
+/// The addresses of interfaces that can be bound although the wildcard cannot, without those that a wildcard
+/// of the other family covers. Link-local addresses need a device and are left out.
+fn specific(
+    request: &BindRequest,
+    limits: &PortLimits,
+    sockets: &[ExistingSocket],
+    local: &[IpAddr],
+) -> Vec<Address> {
+    const MOST: usize = 4;
+    let wildcard = request.address.socket.ip();
+    if !wildcard.is_unspecified() {
+        return vec![];
+    }
+    let includes =
+        |ip: &&IpAddr| ip.is_ipv4() == wildcard.is_ipv4() || request.address.is_dual_stack();
+    let is_link_local = |ip: &&IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let address = |ip: &IpAddr| Address {
+        socket: SocketAddr::new(*ip, request.address.port()),
+        v6only: false,
+        ..request.address.clone()
+    };
+    let can_be_bound = |address: &Address| {
+        let request = BindRequest { address: address.clone(), ..request.clone() };
+        predict(&request, limits, sockets).result == PredictedResult::Granted
+    };
+    local
+        .iter()
+        .filter(|ip| includes(ip) && !is_link_local(ip))
+        .map(address)
+        .filter(can_be_bound)
+        .take(MOST)
+        .collect()
+}
+
+/// The options that let a socket have an address of no interface.
+fn elsewhere(
+    request: &BindRequest,
+    limits: &PortLimits,
+    sockets: &[ExistingSocket],
+) -> Vec<Remedy> {
+    let as_root = PortLimits { may_be_transparent: true, ..*limits };
+    let works = |request: BindRequest, limits: &PortLimits| {
+        predict(&request, limits, sockets).result == PredictedResult::Granted
+    };
+    let freebind = works(BindRequest { freebind: true, ..request.clone() }, limits);
+    let transparent = works(BindRequest { transparent: true, ..request.clone() }, &as_root);
+    let all = [(freebind, Remedy::Freebind), (transparent, Remedy::Transparent)];
+    all.into_iter().filter(|(works, _)| *works).map(|(_, remedy)| remedy).collect()
 }
 
 fn is_connection(socket: &ExistingSocket) -> bool {

@@ -304,7 +304,7 @@ fn remedies_in_order() {
     ];
     let all = [any(), tcp("127.0.0.1:8081"), udp("0.0.0.0:8082")];
     for (request, other, expected) in cases {
-        let found = remedies(&request, &LIMITS, std::slice::from_ref(&other), &all);
+        let found = remedies(&request, &LIMITS, std::slice::from_ref(&other), &all, &[]);
         assert_eq!(found, expected, "{request:?} {other:?}");
     }
     // It would succeed, and take all traffic.
@@ -314,17 +314,31 @@ fn remedies_in_order() {
         &LIMITS,
         &[ExistingSocket { address: udp("0.0.0.0:5353"), ..open }],
         &all,
+        &[],
     );
     assert!(!found.contains(&Remedy::ReuseAddress), "{found:?}");
     // TIME_WAIT with unknown options prevents no remedy.
     let rest = ExistingSocket { reuse_address: None, reuse_port: None, ..time_wait() };
-    let found = remedies(&server(), &LIMITS, &[held(), rest], &all);
+    let found = remedies(&server(), &LIMITS, &[held(), rest], &all, &[]);
     assert_eq!(found, [Remedy::Share(vec![0]), without(), next()]);
     let rest = ExistingSocket { reuse_address: None, reuse_port: None, ..time_wait() };
-    let found = remedies(&request(any(), false, false), &LIMITS, &[rest], &all);
+    let found = remedies(&request(any(), false, false), &LIMITS, &[rest], &all, &[]);
     assert_eq!(found, [Remedy::ReuseAddress, without(), next()]);
     let low = BindRequest::plain(tcp("0.0.0.0:80"), USER);
-    assert_eq!(remedies(&low, &LIMITS, &[], &[tcp("127.0.0.1:8080")]), [Remedy::OtherPort(8081)]);
+    assert_eq!(
+        remedies(&low, &LIMITS, &[], &[tcp("127.0.0.1:8080")], &[]),
+        [Remedy::OtherPort(8081)]
+    );
     let away = PortLimits { is_local: false, ..LIMITS };
-    assert_eq!(remedies(&server(), &away, &[], &all), []);
+    assert_eq!(remedies(&server(), &away, &[], &all, &[]), [Remedy::Freebind, Remedy::Transparent]);
+    // Beside one address of the machine, the others are free.
+    let local = ["127.0.0.1", "192.0.2.7", "fe80::1", "::1"].map(|ip| ip.parse().unwrap());
+    let held = [socket(tcp("127.0.0.1:8080"), false, false)];
+    let wild = request(tcp("0.0.0.0:8080"), false, false);
+    let found = remedies(&wild, &LIMITS, &held, &all, &local);
+    assert!(found.contains(&Remedy::Specific(vec![tcp("192.0.2.7:8080")])), "{found:?}");
+    let dual = request(tcp("[::]:8080"), false, false);
+    let found = remedies(&dual, &LIMITS, &held, &all, &local);
+    let free = vec![tcp("192.0.2.7:8080"), tcp("[::1]:8080")];
+    assert!(found.contains(&Remedy::Specific(free)), "{found:?}");
 }

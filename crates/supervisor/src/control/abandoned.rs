@@ -21,10 +21,14 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// killed supervisor of this user left. `runtime`: the value of XDG_RUNTIME_DIR. `managers`: whether to ask
 /// service managers about units.
 #[must_use]
-pub fn holder_facts(members: &[Member], runtime: Option<&OsStr>, managers: bool) -> HolderFacts {
-    let mut facts = inspect::holder_facts(members, PROGRAM, managers);
+pub fn holder_facts<'a>(
+    members: impl IntoIterator<Item = &'a Member> + Clone,
+    runtime: Option<&OsStr>,
+    managers: bool,
+) -> HolderFacts {
+    let mut facts = inspect::holder_facts(members.clone(), PROGRAM, managers);
     let is_supervised = |pid| facts.ancestors(pid).iter().any(|it| it.is_sameport);
-    let mut holders = members.iter().flat_map(|member| &member.processes);
+    let mut holders = members.into_iter().flat_map(|member| &member.processes);
     if holders.any(|process| !is_supervised(process.pid)) {
         let folders = folders(runtime.map(Path::new));
         for name in list_names(&folders) {

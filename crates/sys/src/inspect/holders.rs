@@ -27,14 +27,26 @@ const DEEPEST: usize = 256;
 /// and only if a holder belongs to a unit or is a manager. Without it, and without the right to ask, no
 /// unit is known.
 #[must_use]
-pub fn holder_facts(members: &[Member], program: &str, managers: bool) -> HolderFacts {
+pub fn holder_facts<'a>(
+    members: impl IntoIterator<Item = &'a Member>,
+    program: &str,
+    managers: bool,
+) -> HolderFacts {
     let mut facts =
         HolderFacts { ephemeral_ports: proc::sysctl::ephemeral_ports(), ..HolderFacts::default() };
     let mut cache = ProcessCache::new(crate::int_hash::IntMap::default(), true);
-    let holders: BTreeSet<i32> =
-        members.iter().flat_map(|member| &member.processes).map(|process| process.pid).collect();
-    for pid in &holders {
-        add_with_ancestors(*pid, program, &mut cache, &mut facts.processes);
+    let own_file = proc::executable_id(std::process::id().cast_signed());
+    let is_sameport = |process: &Process| {
+        process.program == program
+            || (own_file.is_some() && proc::executable_id(process.pid) == own_file)
+    };
+    let mut holders = BTreeSet::new();
+    for process in members.into_iter().flat_map(|member| &member.processes) {
+        if holders.insert(process.pid) {
+            let known = process.details.is_some().then(|| process.clone());
+            let Some(process) = known.or_else(|| cache.process(process.pid)) else { continue };
+            add_with_ancestors(process, &is_sameport, &mut cache, &mut facts.processes);
+        }
     }
     for pid in &holders {
         add_environment(*pid, &mut facts.processes);
@@ -46,18 +58,21 @@ pub fn holder_facts(members: &[Member], program: &str, managers: bool) -> Holder
 }
 
 fn add_with_ancestors(
-    pid: i32,
-    program: &str,
+    process: Process,
+    is_sameport: &impl Fn(&Process) -> bool,
     cache: &mut ProcessCache,
     processes: &mut BTreeMap<i32, ProcessFacts>,
 ) {
-    let mut next = Some(pid);
+    let mut next = Some(process);
     for _ in 0..DEEPEST {
-        let Some(pid) = next.filter(|pid| *pid > 0 && !processes.contains_key(pid)) else { return };
-        let Some(process) = cache.process(pid) else { return };
-        next = process.details.as_ref().and_then(|details| details.parent);
-        let is_sameport = proc::is_program(pid, program);
-        processes.insert(pid, ProcessFacts { is_sameport, ..ProcessFacts::new(process) });
+        let Some(process) = next.filter(|process| !processes.contains_key(&process.pid)) else {
+            return;
+        };
+        let parent = process.details.as_ref().and_then(|details| details.parent);
+        let facts =
+            ProcessFacts { is_sameport: is_sameport(&process), ..ProcessFacts::new(process) };
+        processes.insert(facts.process.pid, facts);
+        next = parent.filter(|pid| *pid > 0).and_then(|pid| cache.process(pid));
     }
 }
 

@@ -34,6 +34,25 @@ pub fn is_local(ip: IpAddr, device: Option<&str>) -> io::Result<bool> {
     }
 }
 
+/// The addresses of the interfaces, IPv4 first, each once. Of a prefix that is local as a whole, such as
+/// 127.0.0.0/8, only single addresses are listed. Reads the same files as [`is_local`]; empty if they cannot
+/// be read.
+#[must_use]
+pub fn list() -> Vec<IpAddr> {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let mut ips: Vec<IpAddr> = ipv4_addresses(&read("/proc/net/fib_trie"))
+        .filter(|(_, length, kind)| (*length, *kind) == (32, "LOCAL"))
+        .map(|(ip, ..)| ip.into())
+        .collect();
+    let table = read("/proc/net/if_inet6");
+    let first = |line: &str| u128::from_str_radix(line.split_ascii_whitespace().next()?, 16).ok();
+    let ipv6 = table.lines().filter_map(first).map(Ipv6Addr::from_bits);
+    ips.extend(ipv6.filter(|ip| lists_ipv6(&table, *ip, None)).map(IpAddr::from));
+    let mut seen = std::collections::HashSet::new();
+    ips.retain(|ip| seen.insert(*ip));
+    ips
+}
+
 /// Whether this network namespace has an interface of this name (`SIOCGIFINDEX`, `netdevice(7)`).
 #[must_use]
 pub fn has_device(name: &str) -> bool {
@@ -106,28 +125,28 @@ fn is_set(setting: &str) -> bool {
     fs::read_to_string(setting).is_ok_and(|value| value.trim() == "1")
 }
 
-/// Whether `/proc/net/fib_trie` lists the address: a line `|-- 127.0.0.0`, then `/8 host LOCAL`.
+/// Whether `/proc/net/fib_trie` lists the address.
 fn lists_ipv4(table: &str, ip: Ipv4Addr) -> bool {
+    ipv4_addresses(table).any(|(prefix, length, kind)| {
+        let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+        matches!(kind, "LOCAL" | "BROADCAST") && u32::from(prefix) & mask == u32::from(ip) & mask
+    })
+}
+
+/// The entries of `/proc/net/fib_trie`, each with the length of its prefix and its type: a line
+/// `|-- 127.0.0.0`, then `/8 host LOCAL`.
+fn ipv4_addresses(table: &str) -> impl Iterator<Item = (Ipv4Addr, u32, &str)> {
     let mut prefix: Option<Ipv4Addr> = None;
-    for line in table.lines() {
+    table.lines().filter_map(move |line| {
         let line = line.trim_start();
         if let Some(address) = line.strip_prefix("|-- ") {
             prefix = address.trim().parse().ok();
-            continue;
+            return None;
         }
         let mut words = line.split_ascii_whitespace();
-        let length = words.next().and_then(|word| word.strip_prefix('/')?.parse::<u32>().ok());
-        let kind = words.next_back();
-        if let (Some(prefix), Some(length @ 0..=32), Some("LOCAL" | "BROADCAST")) =
-            (prefix, length, kind)
-        {
-            let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-            if u32::from(prefix) & mask == u32::from(ip) & mask {
-                return true;
-            }
-        }
-    }
-    false
+        let length = words.next()?.strip_prefix('/')?.parse::<u32>().ok()?;
+        Some((prefix?, length, words.next_back()?)).filter(|_| length <= 32)
+    })
 }
 
 /// Whether `/proc/net/if_inet6` lists the address. Fields: address, interface index, prefix length,
@@ -179,6 +198,7 @@ mod tests {
             };
             assert_eq!(is_local(ip, None).unwrap(), bound, "{ip}");
         }
+        assert!(list().iter().all(|ip| is_local(*ip, None).unwrap()), "{:?}", list());
         assert!(has_device("lo") && !has_device("no-such-device"));
     }
 
@@ -192,6 +212,8 @@ mod tests {
         for (ip, expected) in cases {
             assert_eq!(lists_ipv4(table, ip.parse().unwrap()), expected, "{ip}");
         }
+        let single = ipv4_addresses(table).filter(|(_, length, _)| *length == 32);
+        assert_eq!(single.map(|(ip, ..)| ip.to_string()).collect::<Vec<_>>(), ["10.1.2.3"]);
         let table = "00000000000000000000000000000001 01 80 10 80       lo\n\
                      fe800000000000000000000000000001 02 40 20 80     eth0\n\
                      20010db8000000000000000000000001 02 40 00 80     eth0\n\

@@ -23,7 +23,7 @@ pub fn ancestor_commands(pid: i32, program: &str) -> impl Iterator<Item = Proces
     const DEEPEST: usize = 256;
     std::iter::successors(Some(pid), |pid| parent(*pid).filter(|parent| *parent > 0))
         .take(DEEPEST)
-        .filter(move |pid| is_program(*pid, program))
+        .filter(move |pid| is_named(*pid, program) || is_our_program(*pid))
         .filter_map(|pid| {
             Some(ProcessCommand { words: command_line(pid)?, directory: working_directory(pid) })
         })
@@ -34,13 +34,6 @@ pub fn ancestor_commands(pid: i32, program: &str) -> impl Iterator<Item = Proces
 #[must_use]
 pub fn working_directory(pid: i32) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
-}
-
-/// Whether the process executes the caller's own file, or has this name in the kernel. The file needs
-/// permission to ptrace the process.
-#[must_use]
-pub fn is_program(pid: i32, program: &str) -> bool {
-    is_named(pid, program) || is_our_program(pid)
 }
 
 fn is_named(pid: i32, program: &str) -> bool {

@@ -7,6 +7,6 @@ pub(crate) mod fd_scan;
 mod same_program;
 pub(crate) mod sysctl;
 
-pub use ancestry::{ProcessCommand, ancestor_commands, is_program, working_directory};
+pub use ancestry::{ProcessCommand, ancestor_commands, working_directory};
 pub use same_program::{ancestors, executable_id};
 pub use sysctl::kernel_settings;

@@ -35,11 +35,16 @@ pub fn show(manager: Manager, names: &[String], sockets: bool) -> Vec<UnitFacts>
     answer(command).map(|text| parse(&text, manager)).unwrap_or_default()
 }
 
+/// Whether systemd is the service manager of this machine (sd_booted(3)).
+#[must_use]
+pub fn is_booted() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
 /// Whether the manager runs, and serves this user.
 fn is_running(manager: Manager) -> bool {
     match manager {
-        // sd_booted(3).
-        Manager::System => Path::new("/run/systemd/system").is_dir(),
+        Manager::System => is_booted(),
         Manager::User(uid) => {
             uid == crate::effective_user()
                 && Path::new(&format!("/run/user/{uid}/systemd/private")).exists()

@@ -172,6 +172,7 @@ mod tests {
             iterated: false,
             nameless: None,
             connected: false,
+            facts: sameport_policy::holder::HolderFacts::default(),
             attached: None,
             at: Duration::from_millis(5500),
         }

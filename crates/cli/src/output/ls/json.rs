@@ -128,7 +128,7 @@ impl Serialize for MemberView<'_> {
             (socket.address.protocol, socket.state) == (Protocol::Tcp, SocketState::Waiting);
         let cgroup = member.cgroup.as_deref();
         let (unit, container) = cgroup.map_or((None, None), |cgroup| services.get(cgroup));
-        let mut fields = serializer.serialize_struct("Member", 21)?;
+        let mut fields = serializer.serialize_struct("Member", 22)?;
         fields.serialize_field("pids", &PidsView(&member.processes))?;
         fields.serialize_field("program", &member.processes.iter().find_map(program))?;
         fields.serialize_field("user", &member.user)?;
@@ -155,6 +155,7 @@ impl Serialize for MemberView<'_> {
         fields.serialize_field("unit", &unit)?;
         fields.serialize_field("container", &container)?;
         fields.serialize_field("processes", &member.processes)?;
+        fields.serialize_field("holder", &listing.holder(member))?;
         fields.end()
     }
 }

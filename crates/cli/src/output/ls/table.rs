@@ -1,7 +1,8 @@
 //! The sockets of `ls` as a table.
 
+use sameport_policy::holder::{Holder, HolderClass};
 use sameport_policy::model::unit::{container, unit};
-use sameport_policy::model::{Address, Group, Member, Process, Protocol, SocketState};
+use sameport_policy::model::{Address, Member, Process, Protocol, SocketState};
 
 use crate::operations::list::Listing;
 use crate::output::table::Table;
@@ -25,6 +26,7 @@ pub(crate) fn text(listing: &Listing) -> String {
     let any = |is: &dyn Fn(&Member) -> bool, name| {
         if listing.members().any(is) { name } else { "" }
     };
+    let rows = rows(listing);
     let mut units = UnitCache::default();
     let has_unit = listing.members().any(|member| !matches!(units.get(member), None | Some("-")));
     let mut table = Table::new([
@@ -39,11 +41,12 @@ pub(crate) fn text(listing: &Listing) -> String {
         any(&|member| member.socket.drops > Some(0), "DROPS"),
         if has_unit { "UNIT" } else { "" },
         attached_header(listing),
+        if rows.iter().any(|row| !row.label.is_empty()) { "HOLDER" } else { "" },
     ]);
-    for (head, member) in with_heads(&listing.groups) {
-        head_cells(&mut table, head);
-        pids_cell(&mut table, member, LISTED);
-        programs_cell(&mut table, member, LISTED);
+    for Row { head, member, servers, label } in &rows {
+        head_cells(&mut table, *head);
+        pids_cell(&mut table, servers, LISTED);
+        programs_cell(&mut table, servers, LISTED);
         user_cell(&mut table, member);
         table.cell(yes_or_no(member.shared));
         queue_cell(&mut table, member);
@@ -51,6 +54,7 @@ pub(crate) fn text(listing: &Listing) -> String {
         number_cell(&mut table, member.socket.drops);
         table.cell(if has_unit { units.get(member).unwrap_or(UNKNOWN) } else { "" });
         table.cell(&cell_list(attached(listing, member), ",", LISTED));
+        table.cell(label);
     }
     // Unit, cgroups, program and user are truncated in this order, down to distinguishable lengths.
     table.render(LINE_WIDTH, &[(9, 12), (10, 12), (3, 8), (4, 8)])
@@ -61,6 +65,7 @@ pub(crate) fn wide(listing: &Listing) -> String {
     if listing.groups.is_empty() {
         return String::new();
     }
+    let rows = rows(listing);
     let any_position = listing.members().any(|member| member.position.is_some());
     let mut table = Table::new([
         "PROTO",
@@ -76,14 +81,16 @@ pub(crate) fn wide(listing: &Listing) -> String {
         "DROPS",
         "UNIT",
         attached_header(listing),
+        if rows.iter().any(|row| !row.label.is_empty()) { "HOLDER" } else { "" },
+        "DIRECTORY",
         "COMMAND",
     ]);
     let mut units = UnitCache::default();
-    for (head, member) in with_heads(&listing.groups) {
-        head_cells(&mut table, head);
+    for Row { head, member, servers, label } in &rows {
+        head_cells(&mut table, *head);
         table.cell(member.socket.state.name());
-        pids_cell(&mut table, member, usize::MAX);
-        programs_cell(&mut table, member, usize::MAX);
+        pids_cell(&mut table, servers, usize::MAX);
+        programs_cell(&mut table, servers, usize::MAX);
         user_cell(&mut table, member);
         table.cell(yes_or_no(member.shared));
         table.cell(&options(member));
@@ -92,16 +99,51 @@ pub(crate) fn wide(listing: &Listing) -> String {
         number_cell(&mut table, member.socket.drops);
         table.cell(units.get(member).unwrap_or(UNKNOWN));
         table.cell(&cell_list(attached(listing, member), ",", usize::MAX));
-        table.cell(&command(member));
+        table.cell(label);
+        table.cell(&directory(servers));
+        table.cell(&command(servers));
     }
     table.render(usize::MAX, &[])
 }
 
-/// Each member, the first of a group with the group's address.
-fn with_heads(groups: &[Group]) -> impl Iterator<Item = (Option<&Address>, &Member)> {
-    groups.iter().flat_map(|group| {
+/// A socket in the table.
+struct Row<'a> {
+    /// The address, in the first row of a group.
+    head: Option<&'a Address>,
+    member: &'a Member,
+    /// The processes that serve it: without those that keep it for others.
+    servers: Vec<&'a Process>,
+    /// The run, the container, or the unit that keeps it; empty for a plain program.
+    label: String,
+}
+
+fn rows(listing: &Listing) -> Vec<Row<'_>> {
+    let groups = listing.groups.iter().flat_map(|group| {
         std::iter::once(Some(&group.address)).chain(std::iter::repeat(None)).zip(&group.members)
-    })
+    });
+    let rows = groups.map(|(head, member)| {
+        let holder = listing.holder(member);
+        let is_server = |process: &&Process| match &holder {
+            Some(Holder { process: Some(_), keepers, .. }) => {
+                keepers.iter().all(|keeper| keeper.pid() != process.pid)
+            }
+            _ => true,
+        };
+        let servers = member.processes.iter().filter(is_server).collect();
+        let label = holder.as_ref().map_or(String::new(), holder_label);
+        Row { head, member, servers, label }
+    });
+    rows.collect()
+}
+
+/// What the other columns do not have.
+fn holder_label(holder: &Holder) -> String {
+    let label = match holder.class {
+        HolderClass::UnitProcess(_) => None,
+        _ => holder.label(),
+    };
+    let parts: Vec<String> = label.into_iter().chain(holder.kept_label()).collect();
+    parts.join(", ")
 }
 
 fn head_cells<const N: usize>(table: &mut Table<N>, head: Option<&Address>) {
@@ -119,24 +161,24 @@ fn head_cells<const N: usize>(table: &mut Table<N>, head: Option<&Address>) {
     table.end_cell();
 }
 
-fn pids_cell<const N: usize>(table: &mut Table<N>, member: &Member, limit: usize) {
-    for (at, process) in member.processes.iter().take(limit).enumerate() {
+fn pids_cell<const N: usize>(table: &mut Table<N>, servers: &[&Process], limit: usize) {
+    for (at, process) in servers.iter().take(limit).enumerate() {
         if at > 0 {
             table.push(",");
         }
         table.push_number(u64::from(process.pid.unsigned_abs()));
     }
-    end_of_list(table, member.processes.len(), limit);
+    end_of_list(table, servers.len(), limit);
 }
 
-fn programs_cell<const N: usize>(table: &mut Table<N>, member: &Member, limit: usize) {
-    if let [process] = &member.processes[..]
+fn programs_cell<const N: usize>(table: &mut Table<N>, servers: &[&Process], limit: usize) {
+    if let [process] = servers
         && !process.program.is_empty()
     {
         table.cell(&process.program);
         return;
     }
-    let names = programs(&member.processes);
+    let names = programs(servers.iter().copied());
     for (at, name) in names.iter().take(limit).enumerate() {
         if at > 0 {
             table.push(",");
@@ -193,7 +235,7 @@ pub(super) fn pids(member: &Member) -> impl Iterator<Item = i32> {
 }
 
 /// The distinct names of the processes, in their order.
-pub(super) fn programs(processes: &[Process]) -> Vec<&str> {
+pub(super) fn programs<'a>(processes: impl IntoIterator<Item = &'a Process>) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
     for process in processes {
         let name = process.program.as_str();
@@ -278,14 +320,20 @@ fn attached<'a>(
     listing.attached_to(member).unwrap_or_default().iter().map(|path| path.display())
 }
 
+/// The working directory of the first process.
+fn directory(servers: &[&Process]) -> String {
+    let details = servers.first().and_then(|process| process.details.as_ref());
+    known(details.and_then(|details| details.directory.as_ref()).map(|path| path.display()))
+}
+
 /// The command line of the first process, and the number of the others.
-fn command(member: &Member) -> String {
-    let first = member.processes.first().and_then(|process| process.details.as_ref());
+fn command(servers: &[&Process]) -> String {
+    let first = servers.first().and_then(|process| process.details.as_ref());
     let Some(details) = first.filter(|details| !details.command.is_empty()) else {
         return UNKNOWN.to_owned();
     };
     let line = details.command.join(" ");
-    match member.processes.len() - 1 {
+    match servers.len() - 1 {
         0 => line,
         others => format!("{line} (+{others})"),
     }

@@ -3,7 +3,10 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use sameport_policy::model::{Address, GroupPosition, ProcessDetails, Socket, SocketOptions};
+use sameport_policy::holder::HolderFacts;
+use sameport_policy::model::{
+    Address, Group, GroupPosition, ProcessDetails, Socket, SocketOptions,
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -30,6 +33,7 @@ fn listing(groups: Vec<Group>) -> Listing {
         nameless: None,
         connected: false,
         attached: None,
+        facts: HolderFacts::default(),
         at: Duration::ZERO,
     }
 }
@@ -135,12 +139,12 @@ fn json_keeps_its_shape() {
         r#""drops":null,"transparent":null,"freebind":null,"options":null,"position":null,"#,
         r#""cgroup":null,"unit":null,"container":null,"processes":[{"pid":4121,"#,
         r#""program":"python3","uid":null,"parent":null,"command":null,"executable":null,"directory":null,"#,
-        r#""cgroup":null,"started":null}]}]},"#,
+        r#""cgroup":null,"started":null}],"holder":null}]},"#,
         r#"{"proto":"udp","address":"[::]:53","v6only":false,"device":null,"members":["#,
         r#"{"pids":[],"program":null,"user":"ann","uid":1000,"private":false,"inode":123,"#,
         r#""shared":null,"queue":0,"backlog":null,"attached":null,"state":"waiting","#,
         r#""cookie":null,"drops":null,"transparent":null,"freebind":null,"options":null,"#,
-        r#""position":null,"cgroup":null,"unit":null,"container":null,"processes":[]}]}],"#,
+        r#""position":null,"cgroup":null,"unit":null,"container":null,"processes":[],"holder":null}]}],"#,
         r#""complete":true,"bound_complete":true,"iterated":false}"#,
         "\n"
     );
@@ -221,11 +225,11 @@ tcp    127.0.0.1:80  7,8  python3  ann   yes     0/5    waiting  docker:01234567
 fn wide_tells_all_of_it() {
     let expected = concat!(
         "PROTO  ADDRESS       STATE    PID  PROGRAM  USER  SHARED  OPTIONS  GROUP            QUEUE  ",
-        "DROPS    UNIT         COMMAND\n",
+        "DROPS    UNIT         DIRECTORY  COMMAND\n",
         "tcp    127.0.0.1:80  waiting  7,8  python3  ann   yes     filter   2 of 2, steered  0/5    ",
-        "3        api.service  python3 a b.py (+1)\n",
+        "3        api.service  /srv       python3 a b.py (+1)\n",
         "                     waiting  9    python3  ann   yes     unknown  unknown          0/5    ",
-        "unknown  unknown      unknown\n",
+        "unknown  unknown      unknown    unknown\n",
     );
     assert_eq!(wide(&listing(vec![known()])), expected);
     let mut member = known().members.remove(0);

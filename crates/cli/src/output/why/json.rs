@@ -5,6 +5,7 @@ use serde::Serialize;
 use sameport_policy::model::Process;
 use sameport_policy::predict::{PredictedRefusal, PredictedResult, Remedy};
 
+use super::remedies;
 use crate::operations::why::{PortUser, WhyAnswer};
 use crate::output::guard;
 use crate::output::json::{line, object};
@@ -26,8 +27,13 @@ fn answer_view(answer: &WhyAnswer) -> impl Serialize + '_ {
     };
     let sockets: Vec<_> =
         (0..answer.sockets.len()).filter_map(|index| socket_view(answer, index)).collect();
-    let remedies: Vec<_> =
-        answer.remedies.iter().map(|remedy| remedy_view(answer, remedy)).collect();
+    let with_privilege = answer.privileged.iter().flat_map(|(_, remedies)| remedies);
+    let remedies: Vec<_> = answer
+        .remedies
+        .iter()
+        .chain(with_privilege)
+        .map(|remedy| remedy_view(answer, remedy))
+        .collect();
     object! {
         proto: request.address.protocol,
         address: request.address.socket,
@@ -47,10 +53,13 @@ fn answer_view(answer: &WhyAnswer) -> impl Serialize + '_ {
 
 /// A socket that the answer depends on. `uid` is null for `time-wait`; `ends_in` is in seconds;
 /// `conflict` lists what sharing and what reuse lacks (null: reuse never helps); `granted_if` lists
-/// unknown facts, one of which suffices; `traffic` says what becomes of traffic that both could take.
+/// unknown facts, one of which suffices; `traffic` says what becomes of traffic that both could take;
+/// `sibling`: it has the address of the other family. For a low port without the privilege, the conflicts are
+/// those that remain with it.
 fn socket_view(answer: &WhyAnswer, index: usize) -> Option<impl Serialize + '_> {
     let (mut conflict, mut granted_if) = (None, None);
-    match &answer.prediction.result {
+    let prediction = answer.privileged.as_ref().map_or(&answer.prediction, |(next, _)| next);
+    match &prediction.result {
         PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) => {
             conflict = conflicts.iter().find(|conflict| conflict.index == index);
         }
@@ -61,7 +70,8 @@ fn socket_view(answer: &WhyAnswer, index: usize) -> Option<impl Serialize + '_> 
     }
     let effects = answer.prediction.effects.iter().filter(|effect| effect.index == index);
     let traffic: Vec<_> = effects.collect();
-    if conflict.is_none() && granted_if.is_none() && traffic.is_empty() {
+    let is_sibling = answer.siblings.contains(&index);
+    if conflict.is_none() && granted_if.is_none() && traffic.is_empty() && !is_sibling {
         return None;
     }
     let (address, member) = match &answer.sockets[index] {
@@ -82,9 +92,11 @@ fn socket_view(answer: &WhyAnswer, index: usize) -> Option<impl Serialize + '_> 
             PortUser::TimeWait(closed) => Some(seconds_rounded_up(closed.ends_in)),
             PortUser::Socket(_) => None,
         },
+        holder: &answer.holders[index],
         conflict: conflict,
         granted_if: granted_if,
         traffic: traffic,
+        sibling: is_sibling,
     })
 }
 
@@ -92,7 +104,8 @@ fn pids(processes: &[Process]) -> Vec<i32> {
     processes.iter().map(|process| process.pid).collect()
 }
 
-/// `pids` are the processes that the remedy ends or restarts.
+/// `pids` are the processes that hold the sockets which the remedy ends or restarts; `text` is the line of the
+/// text output, null if there is none.
 fn remedy_view(answer: &WhyAnswer, remedy: &Remedy) -> impl Serialize + use<> {
     let pids = |indices: &[usize]| {
         let processes = indices.iter().flat_map(|index| match &answer.sockets[*index] {
@@ -105,6 +118,11 @@ fn remedy_view(answer: &WhyAnswer, remedy: &Remedy) -> impl Serialize + use<> {
         pids
     };
     let none = &[][..];
+    let text = remedies::line(answer, remedy);
+    let addresses: Vec<String> = match remedy {
+        Remedy::Specific(addresses) => addresses.iter().map(ToString::to_string).collect(),
+        _ => vec![],
+    };
     let (kind, uid, address, port, with) = match remedy {
         Remedy::ReuseAddress => ("reuse-address", None, None, None, none),
         Remedy::Join(with) => ("join", None, None, None, &with[..]),
@@ -112,7 +130,13 @@ fn remedy_view(answer: &WhyAnswer, remedy: &Remedy) -> impl Serialize + use<> {
         Remedy::AsUser { uid, restart } => ("as-user", Some(*uid), None, None, &restart[..]),
         Remedy::Remove(with) => ("without", None, None, None, &with[..]),
         Remedy::OneFamily(address) => ("part", None, Some(address.to_string()), None, none),
+        Remedy::Specific(_) => ("addresses", None, None, None, none),
+        Remedy::Freebind => ("freebind", None, None, None, none),
+        Remedy::Transparent => ("transparent", None, None, None, none),
         Remedy::OtherPort(port) => ("port", None, None, Some(*port), none),
     };
-    object! { kind: kind, uid: uid, address: address, port: port, pids: pids(with) }
+    let pids = pids(with);
+    object! {
+        kind: kind, uid: uid, address: address, addresses: addresses, port: port, pids: pids, text: text,
+    }
 }

@@ -3,17 +3,18 @@
 mod json;
 mod remedies;
 
-use sameport_policy::model::unit;
+use sameport_policy::holder::{ConnectionEnd, Holder};
 use sameport_policy::model::{Address, Member, Protocol, SocketState, is_private_uid};
 use sameport_policy::predict::{
-    Conflict, Missing, PredictedRefusal, PredictedResult, ReuseFlag, TrafficEffect, TrafficOutcome,
-    Uncertainty, UnknownFact,
+    Conflict, Missing, PredictedRefusal, PredictedResult, Prediction, ReuseFlag, TrafficEffect,
+    TrafficOutcome, Uncertainty, UnknownFact,
 };
 
 use crate::operations::why::{PortUser, WhyAnswer};
 use crate::output::guard;
+use crate::output::holder::description;
 use crate::output::shell;
-use crate::output::socket_owner::{owner, process_label};
+use crate::output::socket_owner::owner;
 use crate::output::text::printable;
 
 pub(crate) use json::json;
@@ -53,6 +54,9 @@ fn answer_text(answer: &WhyAnswer) -> String {
             text.push_str(&format!("  {line}\n"));
         }
     }
+    for index in &answer.siblings {
+        text.push_str(&format!("{}\n", sibling_note(answer, *index)));
+    }
     if !answer.bound_seen && answer.request.address.protocol == Protocol::Tcp {
         text.push_str(
             "not seen: sockets that are bound and do not listen (Linux 6.8 lists them)\n",
@@ -79,7 +83,14 @@ fn headline(answer: &WhyAnswer) -> String {
         }
         PredictedResult::Refused(refused) => {
             let (call, errno) = refused.error();
-            format!("no: {request} cannot be bound: {errno} by {call}: {}", reason(answer, refused))
+            let reason = reason(answer, refused);
+            let also = match &answer.privileged {
+                Some((Prediction { result: PredictedResult::Refused(next), .. }, _)) => {
+                    format!("; with it: {} by {}", next.error().1, next.error().0)
+                }
+                _ => String::new(),
+            };
+            format!("no: {request} cannot be bound: {errno} by {call}: {reason}{also}")
         }
     }
 }
@@ -143,7 +154,8 @@ fn reason(answer: &WhyAnswer, refused: &PredictedRefusal) -> String {
 
 /// The remark about each socket that the answer depends on, by index.
 fn remarks(answer: &WhyAnswer) -> Vec<(usize, String)> {
-    match &answer.prediction.result {
+    let prediction = answer.privileged.as_ref().map_or(&answer.prediction, |(next, _)| next);
+    match &prediction.result {
         PredictedResult::Refused(PredictedRefusal::InUse(conflicts)) => {
             let remark = |conflict: &Conflict| (conflict.index, conflict_remark(answer, conflict));
             conflicts.iter().map(remark).collect()
@@ -262,12 +274,16 @@ fn block(answer: &WhyAnswer, with: usize, remark: &str) -> String {
             lines.push(format!("a closed connection holds {} (TIME_WAIT)", closed.address));
         }
         PortUser::Socket(member) => {
-            lines.push(format!("{} {}", program_label(answer, member), activity(member)));
-            let servers = answer.servers(member);
-            let details = servers.first().and_then(|process| process.details.as_ref());
+            let holder = &answer.holders[with];
+            lines.push(format!("{} {}", description(holder), activity(member, holder)));
+            let details = holder.process.as_ref().and_then(|process| process.details.as_ref());
             if let Some(command) = details.map(|details| &details.command).filter(|c| !c.is_empty())
             {
                 lines.push(format!("    command   {}", shell::command(command)));
+            }
+            if let Some(directory) = details.and_then(|details| details.directory.as_ref()) {
+                let directory = printable(&directory.to_string_lossy());
+                lines.push(format!("    directory {directory}"));
             }
             let known = &answer.known[with];
             let options = match (known.reuse_address, known.reuse_port) {
@@ -282,46 +298,39 @@ fn block(answer: &WhyAnswer, with: usize, remark: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// `pid 4121 (python3, user ann, unit api.service)`, or the known part of it.
-fn program_label(answer: &WhyAnswer, member: &Member) -> String {
-    let mut words = Vec::new();
-    let servers = answer.servers(member);
-    words.extend(servers.first().map(|process| process_label(process)));
-    words.extend(answer.run(member).map(|name| format!("run {name}")));
-    words.push(match is_private(member) {
-        true => "a private group".to_owned(),
-        false => format!("user {}", owner(member)),
-    });
-    if let Some(cgroup) = member.cgroup.as_deref() {
-        if let Some(container) = unit::container(cgroup) {
-            words.push(format!(
-                "{} container {}",
-                container.engine.name(),
-                printable(container.short_id())
-            ));
-        } else {
-            words.extend(unit::unit(cgroup).map(|unit| format!("unit {}", printable(unit))));
-        }
-    }
-    let about = words.join(", ");
-    match &servers[..] {
-        [] if member.socket.inode == 0 => format!("the kernel, for no process ({about})"),
-        [] => format!("a program that cannot be seen from here ({about})"),
-        [only] => format!("pid {} ({about})", only.pid),
-        [first, rest @ ..] => format!("pid {} and {} more ({about})", first.pid, rest.len()),
-    }
-}
-
-fn activity(member: &Member) -> String {
+fn activity(member: &Member, holder: &Holder) -> String {
     let address = &member.socket.address;
+    let peer = holder.peer.map_or(String::new(), |peer| format!(" to {peer}"));
     match (member.socket.state, address.protocol) {
         (SocketState::Waiting, Protocol::Tcp) => format!("listens on {address}"),
         (SocketState::Waiting, Protocol::Udp) => format!("receives on {address}"),
         (SocketState::Bound, _) => {
             format!("is bound to {address}, and neither listens nor is connected")
         }
-        (SocketState::Connected, _) => {
-            format!("has a connection from {address}: the port is its own end of it")
+        (SocketState::Connected, _) if holder.peer_closed => {
+            format!(
+                "has not closed its connection from {address}{peer}, which the peer has closed (CLOSE_WAIT)"
+            )
         }
+        (SocketState::Connected, _) => match holder.connection {
+            Some(ConnectionEnd::Accepted) => {
+                format!("has a connection from {address}{peer}, accepted by a listener")
+            }
+            _ => format!("has a connection from {address}{peer}: the port is its own end of it"),
+        },
     }
+}
+
+/// `note: node (pid 12, user ann) listens on [::1]:8080: clients of `localhost` may reach it instead`.
+fn sibling_note(answer: &WhyAnswer, index: usize) -> String {
+    let PortUser::Socket(member) = &answer.sockets[index] else { return String::new() };
+    let holder = &answer.holders[index];
+    let is_loopback = answer.request.address.socket.ip().is_loopback();
+    let clients = match (is_loopback, member.socket.address.socket.is_ipv4()) {
+        (true, _) => "clients of `localhost`",
+        (false, true) => "clients by IPv4",
+        (false, false) => "clients by IPv6",
+    };
+    let holder_line = format!("{} {}", description(holder), activity(member, holder));
+    format!("note: {holder_line}: {clients} may reach it instead")
 }

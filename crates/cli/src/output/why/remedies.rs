@@ -1,17 +1,15 @@
 //! The remedies of `why`, a line each.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sameport_policy::model::unit;
-use sameport_policy::model::{Address, Member, Process, SocketState, is_private_uid};
+use sameport_policy::holder::{Holder, Rights, endings};
+use sameport_policy::model::{Address, Member, Protocol, is_private_uid};
 use sameport_policy::predict::{PredictedRefusal, PredictedResult, Remedy, Uncertainty};
 
 use crate::operations::guard::record::GuardEntry;
 use crate::operations::why::{PortUser, WhyAnswer};
 use crate::output::guard;
-use crate::output::shell;
-use crate::output::socket_owner::owner;
+use crate::output::holder::{self, rights_prefix};
 use crate::output::text::{printable, seconds_rounded_up};
 
 pub(super) fn lines(answer: &WhyAnswer) -> Vec<String> {
@@ -36,13 +34,8 @@ fn guard_remedy(answer: &WhyAnswer, guard: &GuardEntry) -> String {
 }
 
 fn machine_remedies(answer: &WhyAnswer, refused: &PredictedRefusal) -> Vec<String> {
-    let port = answer.request.address.port();
     match refused {
-        PredictedRefusal::NeedsPrivilege => vec![
-            "root".into(),
-            "the one capability: setcap cap_net_bind_service=+ep PROGRAM".into(),
-            format!("for everybody: sysctl net.ipv4.ip_unprivileged_port_start={port}"),
-        ],
+        PredictedRefusal::NeedsPrivilege => privilege_remedies(answer),
         PredictedRefusal::NotLocal => vec!["one of the addresses that `ip address` lists".into()],
         PredictedRefusal::NoDevice => vec!["one of the interfaces that `ip link` lists".into()],
         PredictedRefusal::MappedAndV6only => vec!["an IPv6 address, or no --v6only".into()],
@@ -50,6 +43,43 @@ fn machine_remedies(answer: &WhyAnswer, refused: &PredictedRefusal) -> Vec<Strin
         PredictedRefusal::NotTransparent => vec!["root".into()],
         PredictedRefusal::InUse(_) => vec![],
     }
+}
+
+/// The ways to bind a low port. If sockets prevent the bind as well, one of these and one way to remove the
+/// sockets are needed.
+fn privilege_remedies(answer: &WhyAnswer) -> Vec<String> {
+    let port = answer.request.address.port();
+    let root = as_root(answer);
+    let mut rights = vec![
+        "start the program as root".to_owned(),
+        format!("{root}setcap cap_net_bind_service=+ep PROGRAM (not for a script)"),
+        format!("{root}sysctl net.ipv4.ip_unprivileged_port_start={port}, for every user"),
+    ];
+    let Some((_, remedies)) = &answer.privileged else {
+        if answer.has_systemd {
+            let listen = match answer.request.address.protocol {
+                Protocol::Tcp => "ListenStream",
+                Protocol::Udp => "ListenDatagram",
+            };
+            let at = answer.request.address.socket;
+            rights.push(format!(
+                "{root}a socket unit with {listen}={at} for a service with `sameport run --name NAME -- \
+                 COMMAND`"
+            ));
+        }
+        return rights;
+    };
+    // Another user binds a low port as little.
+    let is_removal = |remedy: &&Remedy| !matches!(remedy, Remedy::AsUser { .. });
+    let removals = remedies.iter().filter(is_removal).filter_map(|remedy| line(answer, remedy));
+    let mut lines = vec![format!("the right: {}", rights.join("; or "))];
+    lines.extend(removals.map(|line| format!("and the port: {line}")));
+    lines
+}
+
+fn as_root(answer: &WhyAnswer) -> String {
+    let rights = if answer.caller == 0 { Rights::Caller } else { Rights::Root };
+    rights_prefix(rights)
 }
 
 /// The ways to a certain answer.
@@ -62,7 +92,8 @@ fn doubtful(answer: &WhyAnswer, doubts: &[Uncertainty]) -> Vec<String> {
     let wait = ends.max().map(wait);
     let unread =
         members(answer, &with).any(|member| member.options.is_none() && member.socket.inode != 0);
-    let ask = unread.then(|| "ask as root, which can read every option".to_owned());
+    let ask = (unread && answer.caller != 0)
+        .then(|| "ask as root, which can read every option".to_owned());
     wait.into_iter().chain(ask).collect()
 }
 
@@ -70,37 +101,62 @@ fn wait(longest: Duration) -> String {
     format!("wait {} s for closed connections", seconds_rounded_up(longest))
 }
 
-fn line(answer: &WhyAnswer, remedy: &Remedy) -> Option<String> {
+pub(super) fn line(answer: &WhyAnswer, remedy: &Remedy) -> Option<String> {
     Some(match remedy {
         Remedy::ReuseAddress if only_closed_connections(answer) => {
             "SO_REUSEADDR on yours, if the program of the closed connections had it too".into()
         }
         Remedy::ReuseAddress => "SO_REUSEADDR on yours".into(),
         Remedy::Join(_) => {
-            "share it, the other side is ready: sameport run --join -- COMMAND".into()
+            format!("share it, the other side is ready: {}", join(answer, answer.request.uid))
         }
-        Remedy::Share(with) => format!(
-            "share it: {}, and yours under `sameport run --join -- COMMAND`",
-            started_again(answer, with)
-        ),
+        Remedy::Share(with) => {
+            let change = holder::sharing(holders(answer, with), answer.caller)?;
+            format!("share it: {change}, and yours under `{}`", join(answer, answer.request.uid))
+        }
         // The owner of a private group is no user.
         Remedy::AsUser { uid, .. } if is_private_uid(*uid) => return None,
         Remedy::AsUser { uid, restart } => {
-            let owner = answer.sockets.iter().find_map(|socket| match socket {
-                PortUser::Socket(member) if member.socket.uid == *uid => Some(owner(member)),
-                _ => None,
-            });
-            let owner = owner.unwrap_or_else(|| uid.to_string());
-            let run = format!("as user {owner}: sameport run --join -- COMMAND");
+            let join = join(answer, *uid);
             match &restart[..] {
-                [] => run,
-                with => format!("{run}, after {}", started_again(answer, with)),
+                [] => join,
+                with => {
+                    let change = holder::sharing(holders(answer, with), answer.caller)?;
+                    format!("{join}, after {change}")
+                }
             }
         }
         Remedy::Remove(with) => without(answer, with),
         Remedy::OneFamily(address) => format!("{address}: {} only", family(address)),
-        Remedy::OtherPort(port) => format!("port {port}, which is free"),
+        Remedy::Specific(addresses) => {
+            let addresses: Vec<String> = addresses.iter().map(Address::to_string).collect();
+            format!("a single address instead of all: {}", addresses.join(", "))
+        }
+        Remedy::Freebind => {
+            "before an interface has it: sameport run --freebind -- COMMAND".to_owned()
+        }
+        Remedy::Transparent => {
+            format!("{}sameport run --transparent -- COMMAND", as_root(answer))
+        }
+        Remedy::OtherPort(port) => {
+            let asked = answer.request.address.port();
+            let udp = match answer.request.address.protocol {
+                Protocol::Tcp => "",
+                Protocol::Udp => "udp:",
+            };
+            format!("port {port}, which is free: sameport run --map {udp}{asked}={port} -- COMMAND")
+        }
     })
+}
+
+/// The command that shares the address in the name of this user.
+fn join(answer: &WhyAnswer, uid: u32) -> String {
+    let rights = if uid == answer.caller { Rights::Caller } else { Rights::User(uid) };
+    format!("{}sameport run --join -- COMMAND", rights_prefix(rights))
+}
+
+fn holders<'a>(answer: &'a WhyAnswer, with: &'a [usize]) -> impl Iterator<Item = &'a Holder> {
+    with.iter().map(|index| &answer.holders[*index])
 }
 
 /// Whether only connections in TIME_WAIT are in the way.
@@ -119,72 +175,17 @@ fn members<'a>(answer: &'a WhyAnswer, with: &'a [usize]) -> impl Iterator<Item =
     })
 }
 
-fn first<'a>(answer: &WhyAnswer, member: &'a Member) -> Option<&'a Process> {
-    answer.servers(member).into_iter().next()
-}
-
-/// `pid 4121 started again under `sameport run -- python3 -m http.server``.
-fn started_again(answer: &WhyAnswer, with: &[usize]) -> String {
-    let pids: BTreeSet<i32> =
-        members(answer, with).flat_map(|member| first(answer, member)).map(|p| p.pid).collect();
-    let command = members(answer, with)
-        .flat_map(|member| first(answer, member))
-        .find_map(|process| process.details.as_ref().filter(|details| !details.command.is_empty()))
-        .map_or_else(|| "ITS COMMAND".into(), |details| shell::command(&details.command));
-    format!("{} started again under `sameport run -- {command}`", named(&pids))
-}
-
 fn without(answer: &WhyAnswer, with: &[usize]) -> String {
-    let mut ways = Vec::new();
-    let units: BTreeSet<&str> = members(answer, with)
-        .filter_map(|member| member.cgroup.as_deref().and_then(unit::unit))
-        .filter(|unit| unit.ends_with(".service"))
-        .collect();
-    let mut pids = BTreeSet::new();
-    let mut runs = BTreeSet::new();
-    for member in members(answer, with) {
-        let in_unit =
-            member.cgroup.as_deref().and_then(unit::unit).is_some_and(|u| units.contains(u));
-        // The supervisor of a named run would restart the process.
-        let run = answer.run(member);
-        runs.extend(run.filter(|_| !in_unit));
-        let others = member.processes.iter().filter(|_| !in_unit && run.is_none());
-        pids.extend(others.map(|process| process.pid));
-    }
-    ways.extend(runs.iter().map(|name| format!("sameport stop {name}")));
-    if !units.is_empty() {
-        let units: Vec<_> = units.iter().map(|unit| shell::word(unit)).collect();
-        ways.push(format!("systemctl stop {}", units.join(" ")));
-    }
-    if !pids.is_empty() {
-        let pids: Vec<_> = pids.iter().map(i32::to_string).collect();
-        ways.push(format!("kill {}", pids.join(" ")));
-    }
-    let unseen = |member: &Member| member.processes.is_empty() && member.socket.inode != 0;
-    if members(answer, with).any(unseen) {
-        ways.push("end the program that root can see".into());
-    }
-    let closing =
-        |member: &Member| member.socket.inode == 0 && member.socket.state == SocketState::Connected;
-    if members(answer, with).any(closing) {
-        ways.push("wait until the kernel has ended the connections without a process".into());
-    }
+    let mut ways = vec![holder::endings(&endings(holders(answer, with), answer.caller))];
     let ends = with.iter().filter_map(|at| match &answer.sockets[*at] {
         PortUser::TimeWait(closed) => Some(closed.ends_in),
         PortUser::Socket(_) => None,
     });
-    if let Some(longest) = ends.max() {
-        ways.push(wait(longest));
-    }
-    ways.join(", and ")
-}
-
-fn named(pids: &BTreeSet<i32>) -> String {
-    match pids.iter().collect::<Vec<_>>()[..] {
-        [] => "the other".into(),
-        [only] => format!("pid {only}"),
-        [first, ref rest @ ..] => format!("pid {first} and {} more", rest.len()),
-    }
+    ways.extend(ends.max().map(wait));
+    ways.retain(|way| !way.is_empty());
+    let port = answer.request.address.port();
+    let other = holders(answer, with).find_map(|holder| holder::alternative(holder, port));
+    ways.join(", and ") + &other.map_or(String::new(), |other| format!("; or {other}"))
 }
 
 fn family(address: &Address) -> &'static str {

@@ -1,0 +1,197 @@
+//! The holder of a socket, and the advice about it, in the words of messages.
+
+use std::collections::BTreeSet;
+
+use sameport_policy::holder::{
+    ContainerName, Ending, EndingStep, Holder, HolderClass, Manager, Rights, Sharing, Unit,
+};
+use sameport_policy::model::Protocol;
+use sameport_policy::model::unit::Engine;
+use sameport_sys::users;
+
+use super::shell;
+use super::text::printable;
+
+/// `node (pid 12, user ann), run web, worker 1`.
+pub(crate) fn description(holder: &Holder) -> String {
+    printable(&holder.description())
+}
+
+/// The steps that close sockets, all of which are needed: `as root: systemctl stop api.service`.
+pub(crate) fn endings(steps: &[EndingStep]) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut last = None;
+    for EndingStep { ending, rights } in steps {
+        let text = ending_text(ending);
+        // The prefix counts for the commands after it as well.
+        lines.push(match last == Some(*rights) {
+            true => text,
+            false => format!("{}{text}", rights_prefix(*rights)),
+        });
+        last = Some(*rights);
+    }
+    lines.join(", and ")
+}
+
+/// `as root: `, before a command that the caller may not give.
+pub(crate) fn rights_prefix(rights: Rights) -> String {
+    match rights {
+        Rights::Caller => String::new(),
+        Rights::Root => "as root: ".to_owned(),
+        Rights::User(uid) => format!("as user {}: ", user(uid)),
+    }
+}
+
+fn user(uid: u32) -> String {
+    users::user_name(uid).map_or_else(|| uid.to_string(), |name| printable(&name))
+}
+
+fn ending_text(ending: &Ending) -> String {
+    match ending {
+        Ending::StopUnits(manager, units) => {
+            let units: Vec<_> = units.iter().map(|unit| shell::word(unit)).collect();
+            format!("{} stop {}", systemctl(*manager), units.join(" "))
+        }
+        Ending::ClearStore(unit) => {
+            let name = shell::word(&unit.name);
+            format!("{} clean --what=fdstore {name}", systemctl(unit.manager))
+        }
+        Ending::FindSocketUnit(manager) => {
+            format!(
+                "stop its unit, which `{} list-sockets` may name: a socket unit, or a service that \
+                 stored the socket",
+                systemctl(*manager)
+            )
+        }
+        Ending::StopRun(name) => format!("sameport stop {name}"),
+        Ending::StopContainer(name) => stop_container(name),
+        Ending::StopPublished(port, protocol) => {
+            let udp = if *protocol == Protocol::Udp { "/udp" } else { "" };
+            format!("docker stop $(docker ps --quiet --filter publish={port}{udp})")
+        }
+        Ending::FindContainer(ContainerName { engine: Some(Engine::Podman), .. }) => {
+            "stop its container, which `podman port --all` names".to_owned()
+        }
+        Ending::FindContainer(name) => format!("stop the {}", printable(&name.description())),
+        Ending::StopTask(command) => shell::command(command),
+        Ending::StopIn(parent) => {
+            let program = printable(&parent.program);
+            format!("stop it by {program} (pid {}), which starts it again", parent.pid)
+        }
+        Ending::Kill(pids) => kill(pids),
+        Ending::KillOrParent(pids, parent) => {
+            let program = printable(&parent.program);
+            format!("{}; if {program} starts it again: kill {}", kill(pids), parent.pid)
+        }
+        Ending::EndProcess1(process) => {
+            format!("end the container whose process 1 is {}", printable(&process.program))
+        }
+        Ending::AskRoot => "ask again as root, who sees the program".to_owned(),
+        Ending::Elsewhere => {
+            "end the program in the pid namespace, or the use by the kernel, that holds it"
+                .to_owned()
+        }
+        Ending::Wait => {
+            "wait until the kernel has ended the connections without a process".to_owned()
+        }
+    }
+}
+
+fn systemctl(manager: Manager) -> &'static str {
+    match manager {
+        Manager::System => "systemctl",
+        Manager::User(_) => "systemctl --user",
+    }
+}
+
+fn stop_container(name: &ContainerName) -> String {
+    let engine = name.engine.map_or("docker", Engine::name);
+    format!("{engine} stop {}", shell::word(name.handle().unwrap_or_default()))
+}
+
+fn kill(pids: &[i32]) -> String {
+    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
+    format!("kill {}", pids.join(" "))
+}
+
+/// The changes that set SO_REUSEPORT on the sockets of these holders. `None`: one of them cannot be started
+/// again with it.
+pub(crate) fn sharing<'a>(
+    holders: impl IntoIterator<Item = &'a Holder>,
+    caller: u32,
+) -> Option<String> {
+    let mut changes = BTreeSet::new();
+    for holder in holders {
+        // The sockets of a run have the option, except those that it must not change.
+        changes.insert(sharing_text(&Sharing::of(holder)?, caller));
+    }
+    let changes: Vec<String> = changes.into_iter().collect();
+    (!changes.is_empty()).then(|| changes.join(", and "))
+}
+
+fn sharing_text(change: &Sharing, caller: u32) -> String {
+    let under_run = |command: &Option<Vec<String>>| {
+        let words = command.as_ref().map_or_else(|| "ITS COMMAND".into(), shell::command);
+        format!("under `sameport run -- {words}`")
+    };
+    match change {
+        Sharing::UnderRun { process, command } => {
+            let details = process.details.as_ref();
+            let owner = details.and_then(|it| it.uid).filter(|uid| caller != 0 && *uid != caller);
+            let by = owner.map_or(String::new(), |uid| format!(" by user {}", user(uid)));
+            let directory = details.and_then(|it| it.directory.as_deref());
+            let directory = directory.map(|path| shell::word(&path.to_string_lossy()));
+            let directory = directory.map_or(String::new(), |path| format!(" in {path}"));
+            format!("pid {} started again{by}{directory} {}", process.pid, under_run(command))
+        }
+        Sharing::ByParent { process, parent, command } => format!(
+            "pid {} started by {} (pid {}) {}",
+            process.pid,
+            printable(&parent.program),
+            parent.pid,
+            under_run(command)
+        ),
+        Sharing::AttachUnit(unit) => attach(unit, caller),
+        Sharing::SocketUnit(Unit { manager, name }) => {
+            let (systemctl, name) = (systemctl(*manager), shell::word(name));
+            format!(
+                "{}ReusePort=yes in its [Socket] section (`{systemctl} edit {name}`), then {systemctl} \
+                 restart {name}",
+                manager_prefix(*manager, caller)
+            )
+        }
+    }
+}
+
+fn attach(unit: &Unit, caller: u32) -> String {
+    let name = shell::word(&unit.name);
+    let root = if caller == 0 { "" } else { "as root: " };
+    match unit.manager {
+        Manager::System => {
+            format!("{root}sameport attach --unit {name}, then systemctl restart {name}")
+        }
+        Manager::User(_) => {
+            format!("{name} with `sameport run --` before the command in its ExecStart=")
+        }
+    }
+}
+
+fn manager_prefix(manager: Manager, caller: u32) -> String {
+    match manager {
+        Manager::System if caller == 0 => String::new(),
+        Manager::System => rights_prefix(Rights::Root),
+        Manager::User(uid) if uid == caller => String::new(),
+        Manager::User(uid) => rights_prefix(Rights::User(uid)),
+    }
+}
+
+/// Another way than to stop the holder, for the holders that have one.
+pub(crate) fn alternative(holder: &Holder, port: u16) -> Option<String> {
+    match &holder.class {
+        HolderClass::ContainerProxy(name) => {
+            let engine = name.engine.map_or("docker", Engine::name);
+            Some(format!("another port for its container: {engine} run -p PORT:…, not {port}"))
+        }
+        _ => None,
+    }
+}
