@@ -95,6 +95,14 @@ pub(crate) fn without_device(spec: PortSpec) -> Result<AddrSpec, Failure> {
     }
 }
 
+/// The owner of a named run.
+#[derive(clap::Args)]
+pub(crate) struct OwnerArgs {
+    /// The run belongs to this user, a name or a number; for root, of a user or of a service
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+}
+
 /// Parses `-n`: a number from 1 to 1024, or `auto`, the number of processors that this process may use
 /// (`sched_getaffinity(2)`, and the quota of its cgroup).
 ///

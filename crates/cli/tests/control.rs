@@ -311,7 +311,7 @@ fn workers(dir: &RuntimeDir) -> Vec<i32> {
     let ready = || {
         let exited = dir.sameport(&["status", "web", "--json"]);
         let reported: serde_json::Value = serde_json::from_str(&exited.stdout).ok()?;
-        let workers = reported["workers"].as_array()?;
+        let workers = reported["runs"][0]["workers"].as_array()?;
         let all = workers.iter().all(|worker| worker["state"] == "ready");
         let pids = workers.iter().map(|it| i32::try_from(it["pid"].as_i64()?).ok());
         pids.collect::<Option<Vec<_>>>().filter(|_| all)

@@ -67,13 +67,22 @@ pub(crate) fn open(
     create: bool,
     check: fn(&OwnedFd) -> Result<(), DirRefusal>,
 ) -> Result<OwnedFd, DirRefusal> {
+    open_of(rustix::process::geteuid().as_raw(), folder, create, check)
+}
+
+/// [`open`] for a directory of this user.
+pub(crate) fn open_of(
+    owner: u32,
+    folder: &Path,
+    create: bool,
+    check: fn(&OwnedFd) -> Result<(), DirRefusal>,
+) -> Result<OwnedFd, DirRefusal> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
     let parent = folder.parent().ok_or(Errno::INVAL)?;
     let name = folder.file_name().ok_or(Errno::INVAL)?;
     let parent = rustix::fs::open(parent, flags, Mode::empty())?;
     let status = rustix::fs::fstat(&parent)?;
-    let own_uid = rustix::process::geteuid().as_raw();
-    if status.st_uid != own_uid && status.st_uid != 0 {
+    if status.st_uid != owner && status.st_uid != 0 {
         return Err(DirRefusal::OtherUser(status.st_uid));
     }
     // A user with write access to the parent can replace the directory, unless the parent is sticky.
@@ -89,7 +98,7 @@ pub(crate) fn open(
     }
     let handle = rustix::fs::openat(&parent, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
     let status = rustix::fs::fstat(&handle)?;
-    if status.st_uid != own_uid {
+    if status.st_uid != owner {
         return Err(DirRefusal::OtherUser(status.st_uid));
     }
     if status.st_mode & 0o022 != 0 {

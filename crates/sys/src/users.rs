@@ -27,6 +27,12 @@ pub fn user_name(uid: u32) -> Option<String> {
     UserNames::default().name(uid)
 }
 
+/// The effective user id of this process.
+#[must_use]
+pub fn effective_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// The user id of this login name. `None`: no such user, or the database cannot be read.
 #[must_use]
 pub fn user_id(name: &str) -> Option<u32> {

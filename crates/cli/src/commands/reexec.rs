@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use sameport_policy::model::name::RunName;
 
+use crate::args::OwnerArgs;
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
@@ -23,6 +24,8 @@ Exits with 1 when the old supervisor goes on, 126 or 127 when the program cannot
 pub(crate) struct Args {
     /// The name of the run
     name: RunName,
+    #[command(flatten)]
+    owner: OwnerArgs,
     /// The program [default: the file that the supervisor was started from]
     program: Option<OsString>,
     /// Print each step as a line of JSON
@@ -36,7 +39,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::command;
     use sameport_supervisor::control::protocol::ControlRequest;
 
-    use crate::operations::change_run::change_run;
+    use crate::operations::named_runs::runs_of;
     use crate::output::run::changes::print_change;
 
     let path = std::env::var_os("PATH");
@@ -45,9 +48,10 @@ pub(crate) fn run(args: Args) -> VerbResult {
         located.map_err(|fault| program_failure(&program, fault))
     };
     let program = args.program.map(absolute).transpose()?.map(Into::into);
+    let runs = runs_of(args.owner.user.as_deref())?;
     let done = format!("{} has a new supervisor", args.name);
     let request = ControlRequest::Reexec { program };
     print_change(&args.name, args.json, &done, |on_update| {
-        change_run(&args.name, request, on_update)
+        runs.change(&args.name, request, on_update)
     })
 }

@@ -2,6 +2,7 @@
 
 use sameport_policy::model::name::RunName;
 
+use crate::args::OwnerArgs;
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
@@ -28,6 +29,8 @@ Exits with 1 when a worker was not replaced.";
 pub(crate) struct Args {
     /// The name of the run
     name: RunName,
+    #[command(flatten)]
+    owner: OwnerArgs,
     /// Number of replacements that start at once, 0 to 1024 [default: that of `run`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
     surge: Option<u16>,
@@ -48,12 +51,13 @@ pub(crate) fn run(args: Args) -> VerbResult {
 
     use super::run::killed::revive;
     use crate::error::client_failure;
-    use crate::operations::change_run::change_run;
+    use crate::operations::named_runs::runs_of;
     use crate::output::run::changes::print_steps;
 
+    let runs = runs_of(args.owner.user.as_deref())?;
     let done = format!("{} is restarted", args.name);
     let request = ControlRequest::Restart { surge: args.surge, now: args.now };
-    print_steps(args.json, &done, |on_update| match change_run(&args.name, request, on_update) {
+    print_steps(args.json, &done, |on_update| match runs.change(&args.name, request, on_update) {
         Err(ClientError::SupervisorDead(dead)) if dead.record.is_some() => {
             revive(&args.name, dead, args.json, on_update)
         }

@@ -2,6 +2,7 @@
 
 use sameport_policy::model::name::RunName;
 
+use crate::args::OwnerArgs;
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
@@ -21,6 +22,8 @@ Exits with 1 when a worker did not become ready.";
 pub(crate) struct Args {
     /// The name of the run
     name: RunName,
+    #[command(flatten)]
+    owner: OwnerArgs,
     /// Number of workers, 1 to 1024
     #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     copies: u16,
@@ -33,13 +36,14 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
-    use crate::operations::change_run::change_run;
+    use crate::operations::named_runs::runs_of;
     use crate::output::run::changes::print_change;
 
     let workers = if args.copies == 1 { "worker" } else { "workers" };
+    let runs = runs_of(args.owner.user.as_deref())?;
     let done = format!("{} has {} {workers}", args.name, args.copies);
     let request = ControlRequest::Scale { copies: args.copies };
     print_change(&args.name, args.json, &done, |on_update| {
-        change_run(&args.name, request, on_update)
+        runs.change(&args.name, request, on_update)
     })
 }

@@ -2,6 +2,7 @@
 
 use sameport_policy::model::name::RunName;
 
+use crate::args::OwnerArgs;
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
@@ -9,7 +10,9 @@ Examples:
   sameport status                your named runs
   sameport status web            the workers and addresses of one, or how it ended
   sameport status web --check    for monitoring: exits with 0 if every worker is ready
-  sameport status web --json     for programs";
+  sameport status web --json     for programs
+  sudo sameport status --all     the runs of all users and services
+  sudo sameport status web --user ann";
 
 const AFTER: &str = "\
 `sameport run --name` starts a named run. STATE: starting, ready, draining (no new connections), waiting \
@@ -26,6 +29,11 @@ worker is not ready.";
 pub(crate) struct Args {
     /// Only this run, in full
     name: Option<RunName>,
+    #[command(flatten)]
+    owner: OwnerArgs,
+    /// List the runs of every user and service that this user can see: root sees all
+    #[arg(long, conflicts_with_all = ["name", "user"])]
+    all: bool,
     /// Print one line, and exit with 0 if every worker of the run is ready, else with 1
     #[arg(long, requires = "name", conflicts_with = "json")]
     check: bool,
@@ -38,61 +46,64 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
-    use crate::operations::runtime_dir::runtime_dir;
+    use crate::operations::named_runs::{runs_of, sees_all};
     use crate::output::{status, stderr, stdout};
-    use sameport_supervisor::control::client::{Client, now};
+    use sameport_supervisor::control::client::now;
 
-    let runs = Client::new(runtime_dir());
+    let runs = runs_of(args.owner.user.as_deref())?;
     if let Some(name) = &args.name {
-        return one(&args, name, runs.status(name), now());
+        return one(&args, runs.entry(name), now());
     }
-    let found = runs.list();
-    if found.is_empty() && !args.json {
+    let found = if args.all { runs.list_all() } else { runs.list() };
+    let text = match args.json {
+        true => status::list_json(&found),
+        false => status::list(&found, args.all, now()),
+    };
+    stdout::write(&text)?;
+    if args.json {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if found.is_empty() {
         stderr::print("there is no named run");
         stderr::hint("`sameport run --name web -- COMMAND` starts one");
     }
-    let text = if args.json { status::list_json(&found) } else { status::list(&found, now()) };
-    stdout::write(&text)?;
+    if args.all && !sees_all() {
+        stderr::hint("the runs of other users are not listed: only root sees them");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints one run. For a run that has ended, what is known of its end; the failure follows.
 #[cfg(target_os = "linux")]
-fn one(
-    args: &Args,
-    name: &RunName,
-    answer: Result<
-        Box<sameport_supervisor::control::protocol::RunStatus>,
-        sameport_supervisor::control::client::ClientError,
-    >,
-    now: u64,
-) -> VerbResult {
+fn one(args: &Args, entry: sameport_supervisor::control::client::RunEntry, now: u64) -> VerbResult {
     use std::process::ExitCode;
 
     use crate::error::client_failure;
     use crate::output::{ended, status, stdout};
 
-    match answer {
+    let name = &entry.name;
+    match &entry.answer {
         Ok(found) if args.check => {
-            let (text, all_ready) = status::check(&found, now);
+            let (text, all_ready) = status::check(found, now);
             stdout::write(&text)?;
             Ok(if all_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
+        _ if args.json => {
+            stdout::write(&status::list_json(std::slice::from_ref(&entry)))?;
+            match &entry.answer {
+                Ok(_) => Ok(ExitCode::SUCCESS),
+                Err(error) => Err(client_failure(name, error)),
+            }
+        }
         Ok(found) => {
-            let text = if args.json { status::json(&found) } else { status::text(&found, now) };
-            stdout::write(&text)?;
+            stdout::write(&status::text(found, now))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
             if !args.check {
-                let text = if args.json {
-                    ended::json(name, &error)
-                } else {
-                    ended::text(name, &error, now)
-                };
-                stdout::write(&text)?;
+                stdout::write(&ended::text(name, error, now))?;
             }
-            Err(client_failure(name, &error))
+            Err(client_failure(name, error))
         }
     }
 }

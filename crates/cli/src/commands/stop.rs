@@ -2,6 +2,7 @@
 
 use sameport_policy::model::name::RunName;
 
+use crate::args::OwnerArgs;
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
@@ -22,6 +23,8 @@ at once.";
 pub(crate) struct Args {
     /// The name of the run
     name: RunName,
+    #[command(flatten)]
+    owner: OwnerArgs,
     /// Do not wait for connections in hand; also while the run stops already
     #[arg(long)]
     now: bool,
@@ -38,12 +41,13 @@ pub(crate) fn run(args: Args) -> VerbResult {
 
     use super::run::killed::end_orphans;
     use crate::error::client_failure;
-    use crate::operations::change_run::change_run;
+    use crate::operations::named_runs::runs_of;
     use crate::output::run::changes::print_steps;
 
+    let runs = runs_of(args.owner.user.as_deref())?;
     let done = format!("{} has stopped", args.name);
     let request = if args.now { ControlRequest::StopNow } else { ControlRequest::Stop };
-    print_steps(args.json, &done, |on_update| match change_run(&args.name, request, on_update) {
+    print_steps(args.json, &done, |on_update| match runs.change(&args.name, request, on_update) {
         Err(ClientError::SupervisorDead(dead)) if dead.record.is_some() => {
             end_orphans(&args.name, dead, args.now, args.json, on_update)
         }

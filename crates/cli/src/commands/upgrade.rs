@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use sameport_policy::model::name::RunName;
 
-use crate::args::variable_parser;
+use crate::args::{OwnerArgs, variable_parser};
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
@@ -28,6 +28,8 @@ Exits with 1 when the old command stays, 126 or 127 when the new one cannot be e
 pub(crate) struct Args {
     /// The name of the run
     name: RunName,
+    #[command(flatten)]
+    owner: OwnerArgs,
     /// Print each step as a line of JSON
     #[arg(long)]
     json: bool,
@@ -47,9 +49,10 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_supervisor::control::protocol::ControlRequest;
 
     use crate::error::directory_failure;
-    use crate::operations::change_run::change_run;
+    use crate::operations::named_runs::runs_of;
     use crate::output::run::changes::print_change;
 
+    let runs = runs_of(args.owner.user.as_deref())?;
     let done = format!("{} is upgraded", args.name);
     let directory = args.directory.map(|directory| {
         std::path::absolute(&directory).map_err(|error| directory_failure(&directory, &error))
@@ -66,6 +69,6 @@ pub(crate) fn run(args: Args) -> VerbResult {
         },
     };
     print_change(&args.name, args.json, &done, |on_update| {
-        change_run(&args.name, request, on_update)
+        runs.change(&args.name, request, on_update)
     })
 }

@@ -2,7 +2,6 @@
 //! that does not answer.
 
 use std::ffi::{OsStr, OsString};
-use std::time::Duration;
 
 use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::StartLine;
@@ -11,11 +10,25 @@ use sameport_supervisor::control::protocol::FaultKind;
 use sameport_sys::run_files::ConnectError;
 
 use super::{ExitKind, Failure};
+use crate::operations::named_runs::OwnerError;
 use crate::output::shell;
-use crate::output::text::{age, printable, sentence_list, shorten};
+use crate::output::text::{age, elapsed, printable, sentence_list, shorten};
 
 /// Pids or names in one message.
 const LISTED: usize = 16;
+
+impl From<OwnerError> for Failure {
+    fn from(error: OwnerError) -> Self {
+        match error {
+            OwnerError::NoUser(user) => Self::usage(format!("--user: there is no user {user}"))
+                .hint("`getent passwd` lists the users; a number is taken too"),
+            OwnerError::NotPermitted(user) => {
+                Self::unsupported(format!("--user {user}: a run obeys its own user and root"))
+                    .hint("run it as root")
+            }
+        }
+    }
+}
 
 /// A supervisor that did not do what it was asked.
 pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
@@ -27,8 +40,18 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
         }
         ClientError::NoSuchRun(others) => Failure::failed(format!("there is no run named {name}"))
             .hint(format!("there is {}", sentence_list(others, LISTED))),
+        ClientError::Elsewhere(users) => {
+            let user = users.first().map(String::as_str).unwrap_or_default();
+            Failure::failed(format!("there is no run named {name} in the directories of this user"))
+                .hint(format!(
+                    "user {} has one: add --user {}",
+                    sentence_list(users, LISTED),
+                    shell::word(user)
+                ))
+        }
+        ClientError::OfUser(user, error) => of_user(name, user, error),
         ClientError::Ended(ended) => {
-            let before = age(Duration::from_millis(now().saturating_sub(ended.ended)));
+            let before = age(elapsed(ended.ended, now()));
             let why = printable(&ended.why);
             Failure::failed(format!("{name} has ended: {why}, {before} ago")).hint(start_again(
                 name,
@@ -72,6 +95,30 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
             Failure { kind, message: text(error), hint: hint.as_ref().map(text) }
         }
     }
+}
+
+/// A run of another user. The user wrote its files and the replies of its supervisor, so none of their
+/// text becomes advice.
+fn of_user(name: &RunName, user: &str, error: &ClientError) -> Failure {
+    let Failure { kind, message, hint } = client_failure(name, error);
+    let by_user = |verb| match user.parse::<u32>() {
+        Ok(uid) => {
+            format!("setpriv --reuid={uid} --regid={uid} --clear-groups sameport {verb} {name}")
+        }
+        Err(_) => format!("runuser -u {} -- sameport {verb} {name}", shell::word(user)),
+    };
+    let hint = match error.cause() {
+        ClientError::Ended(_) | ClientError::Failed { .. } => None,
+        ClientError::SupervisorDead(dead) if dead.running_workers.is_empty() => None,
+        ClientError::SupervisorDead(_) => {
+            Some(format!("what it left is ended by its user only: {}", by_user("stop")))
+        }
+        ClientError::NoSuchRun(names) if names.is_empty() => {
+            Some("`sameport status --all` lists the runs of all users".to_owned())
+        }
+        _ => hint,
+    };
+    Failure { kind, message: format!("user {}: {message}", printable(user)), hint }
 }
 
 /// How to start a run again. A report of an earlier build has only the command of the workers.

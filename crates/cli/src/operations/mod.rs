@@ -4,8 +4,6 @@
 pub(crate) mod attach;
 #[cfg(target_os = "linux")]
 pub(crate) mod audit;
-#[cfg(target_os = "linux")]
-pub(crate) mod change_run;
 pub(crate) mod dial;
 pub(crate) mod examine;
 pub(crate) mod export;
@@ -13,6 +11,8 @@ pub(crate) mod export;
 pub(crate) mod guard;
 pub(crate) mod list;
 pub(crate) mod listen;
+#[cfg(target_os = "linux")]
+pub(crate) mod named_runs;
 #[cfg(target_os = "linux")]
 pub(crate) mod revive;
 #[cfg(target_os = "linux")]

@@ -114,11 +114,10 @@ impl Revived {
             }
             match client.change(name, ControlRequest::Follow, on_update) {
                 Ok(()) => break,
-                Err(
-                    ClientError::SupervisorDead(_)
-                    | ClientError::NoSuchRun(_)
-                    | ClientError::Ended(_),
-                ) if Instant::now() < until => {
+                Err(error)
+                    if (error.is_over() || matches!(error, ClientError::SupervisorDead(_)))
+                        && Instant::now() < until =>
+                {
                     std::thread::sleep(INTERVAL);
                 }
                 Err(error) => return Err(ReviveError::Client(error)),

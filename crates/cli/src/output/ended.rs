@@ -2,11 +2,10 @@
 
 use serde::Serialize;
 
-use super::json::{line, object};
+use super::json::object;
 use super::shell::os_command;
-use super::status::elapsed;
 use super::table::table;
-use super::text::{age, cell_list, printable};
+use super::text::{age, cell_list, elapsed, printable};
 use crate::error::{Failure, client_failure};
 use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::client::ClientError;
@@ -18,7 +17,7 @@ const LISTED: usize = 4;
 /// The report about the run, as text; empty without a report.
 pub(crate) fn text(name: &RunName, error: &ClientError, now: u64) -> String {
     let Some((info, history)) = run_of(error) else { return String::new() };
-    let mut text = match error {
+    let mut text = match error.cause() {
         ClientError::Ended(ended) => format!(
             "{name}: ended {} ago, after {}: {}; exit code {}\n",
             age(elapsed(ended.ended, now)),
@@ -53,7 +52,7 @@ pub(crate) fn text(name: &RunName, error: &ClientError, now: u64) -> String {
 }
 
 fn run_of(error: &ClientError) -> Option<(&RunInfo, &RunHistory)> {
-    match error {
+    match error.cause() {
         ClientError::Ended(ended) => Some((&ended.info, &ended.history)),
         ClientError::SupervisorDead(dead) => {
             dead.record.as_ref().map(|record| (&record.info, &record.history))
@@ -74,22 +73,29 @@ fn row(worker: &EndedWorker, now: u64) -> [String; 5] {
     ]
 }
 
-/// One line of JSON: the error, and what is known of the run. Times are in seconds since 1970.
-pub(crate) fn json(name: &RunName, error: &ClientError) -> String {
+/// The error, and what is known of the run: `running` lists the workers that serve without a supervisor.
+/// Times are in seconds since 1970.
+pub(super) fn view<'a>(
+    name: &'a RunName,
+    user: &'a str,
+    error: &'a ClientError,
+) -> impl Serialize + use<'a> {
     let Failure { message, hint, .. } = client_failure(name, error);
-    let report = match error {
-        ClientError::Ended(ended) => Some(&**ended),
-        _ => None,
+    let (report, running) = match error.cause() {
+        ClientError::Ended(ended) => (Some(&**ended), &[][..]),
+        ClientError::SupervisorDead(dead) => (None, &dead.running_workers[..]),
+        _ => (None, &[][..]),
     };
     let run = run_of(error).map(|(info, history)| run_view(info, history));
-    line(&object! {
-        version: 1,
+    object! {
         name: name.as_str(),
+        user: user,
         error: message,
         hint: hint,
+        running: running,
         ended: report.map(end_view),
         run: run,
-    })
+    }
 }
 
 fn end_view(ended: &EndedRun) -> impl Serialize + '_ {

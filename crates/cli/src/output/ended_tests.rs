@@ -78,12 +78,13 @@ fn json_of_an_ended_run() {
         r#""last_exit":"exited with 1","last_exit_at":1699999700,"#,
         r#""addresses":["tcp 0.0.0.0:80","udp [::]:53"],"output":["\u001b[2Jerror"]},"#,
     );
-    let told = json(&name, &ended());
+    let json = |error: &ClientError| serde_json::to_string(&view(&name, "ann", error)).unwrap();
+    let told = json(&ended());
     let end = r#""ended":{"at":1699999700,"why":"stopped by SIGTERM","exit_code":0,"pid":33},"#;
-    assert!(told.starts_with(r#"{"version":1,"name":"web","error":"web has ended: "#), "{told}");
+    assert!(told.starts_with(r#"{"name":"web","user":"ann","error":"web has ended: "#), "{told}");
     assert!(told.contains(&format!("{end}{run}")), "{told}");
-    let told = json(&name, &dead());
+    let told = json(&dead());
     assert!(told.contains(&format!(r#""ended":null,{run}"#)), "{told}");
-    let told = json(&name, &ClientError::NoSuchRun(Vec::new()));
-    assert!(told.ends_with("\"ended\":null,\"run\":null}\n"), "{told}");
+    let told = json(&ClientError::NoSuchRun(Vec::new()));
+    assert!(told.ends_with("\"running\":[],\"ended\":null,\"run\":null}"), "{told}");
 }

@@ -1,16 +1,14 @@
 //! The output of `status`: named runs as tables and as JSON.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
-use super::json::{Object, ObjectFields, line, object};
+use super::ended;
+use super::json::{line, object};
 use super::run::changes::phase_name;
 use super::run::worker_change::pause;
 use super::shell::os_command;
 use super::table::table;
-use super::text::{age, cell_list, printable, sentence_list};
-use crate::error::{Failure, client_failure};
+use super::text::{age, cell_list, elapsed, printable, sentence_list};
 use sameport_supervisor::control::client::{ClientError, RunEntry};
 use sameport_supervisor::control::protocol::{
     ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus,
@@ -19,12 +17,14 @@ use sameport_supervisor::control::protocol::{
 /// Addresses in one cell.
 const LISTED: usize = 4;
 
-/// One row a named run; empty without runs. `now`: milliseconds since 1970.
-pub(crate) fn list(runs: &[RunEntry], now: u64) -> String {
-    let header = ["NAME", "PID", "WORKERS", "SINCE", "ADDRESS", "COMMAND"];
+/// One row a named run; empty without runs. `users`: whether they belong to several. `now`: milliseconds since
+/// 1970.
+pub(crate) fn list(runs: &[RunEntry], users: bool, now: u64) -> String {
+    let user = if users { "USER" } else { "" };
+    let header = ["NAME", user, "PID", "WORKERS", "SINCE", "ADDRESS", "COMMAND"];
     let rows: Vec<_> = runs
         .iter()
-        .map(|(name, answer)| {
+        .map(|RunEntry { name, user, answer }| {
             let [pid, workers, since, addresses, words] = match answer {
                 Ok(status) => [
                     status.pid.to_string(),
@@ -35,7 +35,7 @@ pub(crate) fn list(runs: &[RunEntry], now: u64) -> String {
                 ],
                 Err(error) => dead(error),
             };
-            [name.to_string(), pid, workers, since, addresses, words]
+            [name.to_string(), user.clone(), pid, workers, since, addresses, words]
         })
         .collect();
     if rows.is_empty() { String::new() } else { table(header, &rows) }
@@ -44,7 +44,7 @@ pub(crate) fn list(runs: &[RunEntry], now: u64) -> String {
 /// The row of a supervisor that does not answer.
 fn dead(error: &ClientError) -> [String; 5] {
     let none = || "-".to_owned();
-    let (pid, workers, what, words) = match error {
+    let (pid, workers, what, words) = match error.cause() {
         ClientError::SupervisorDead(gone) => {
             let record = gone.record.as_ref();
             (
@@ -199,16 +199,6 @@ fn ready(status: &RunStatus) -> usize {
     status.workers.iter().filter(|worker| worker.state == WorkerPhase::Ready).count()
 }
 
-/// Zero if the clock was set back.
-pub(super) fn elapsed(since: u64, now: u64) -> Duration {
-    Duration::from_millis(now.saturating_sub(since))
-}
-
-/// One line of JSON. Version 1: fields may be added, none changes its meaning.
-pub(crate) fn json(status: &RunStatus) -> String {
-    line(&Object(("version", 1, run_view(status).0)))
-}
-
 /// One line of JSON. Version 1: fields may be added, none changes its meaning.
 pub(crate) fn list_json(runs: &[RunEntry]) -> String {
     let runs: Vec<_> = runs.iter().map(entry_view).collect();
@@ -222,31 +212,22 @@ enum Either<A, B> {
     Dead(B),
 }
 
-/// A run whose supervisor does not answer has an error in place of its status; `running` lists the
-/// workers that serve without it.
-fn entry_view((name, answer): &RunEntry) -> impl Serialize + '_ {
+/// A run whose supervisor does not answer, and one that has ended, has an error in place of its status.
+fn entry_view(RunEntry { name, user, answer }: &RunEntry) -> impl Serialize + '_ {
     match answer {
-        Ok(status) => Either::Alive(run_view(status)),
-        Err(error) => {
-            let running = match error {
-                ClientError::SupervisorDead(gone) => &gone.running_workers[..],
-                _ => &[],
-            };
-            let Failure { message, hint, .. } = client_failure(name, error);
-            Either::Dead(object! {
-                name: name.as_str(), error: message, hint: hint, running: running,
-            })
-        }
+        Ok(status) => Either::Alive(run_view(status, user)),
+        Err(error) => Either::Dead(ended::view(name, user, error)),
     }
 }
 
 /// Times are in seconds since 1970; `copies` is the wanted number of workers.
-fn run_view(status: &RunStatus) -> Object<impl ObjectFields + '_> {
+fn run_view<'a>(status: &'a RunStatus, user: &'a str) -> impl Serialize + use<'a> {
     let command: Vec<_> = status.command.iter().map(|word| word.to_string_lossy()).collect();
     let workers: Vec<_> = status.workers.iter().map(worker_view).collect();
     let addresses: Vec<_> = status.addresses.iter().map(address_view).collect();
     object! {
         name: &status.name,
+        user: user,
         pid: status.pid,
         sameport: &status.version,
         since: status.since / 1000,

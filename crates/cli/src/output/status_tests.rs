@@ -123,7 +123,7 @@ fn nothing_to_say_is_not_said() {
     // The clock was set back.
     assert_eq!(text(&bare, 0).lines().count(), 5);
     assert!(text(&bare, 0).contains("since 0 s"));
-    assert_eq!(list(&[], NOW), "");
+    assert_eq!(list(&[], true, NOW), "");
 }
 
 #[test]
@@ -147,10 +147,14 @@ fn runs() -> Vec<RunEntry> {
     record.pid = 7;
     let gone = DeadSupervisor { record: Some(record), running_workers: vec![8, 9] };
     vec![
-        ("db".parse().unwrap(), Err(ClientError::SupervisorDead(Box::new(gone)))),
-        ("mail".parse().unwrap(), Err(ClientError::NoAnswer(5))),
-        ("web".parse().unwrap(), Ok(Box::new(status()))),
+        entry("db", Err(ClientError::SupervisorDead(Box::new(gone)))),
+        entry("mail", Err(ClientError::NoAnswer(5))),
+        entry("web", Ok(Box::new(status()))),
     ]
+}
+
+fn entry(name: &str, answer: Result<Box<RunStatus>, ClientError>) -> RunEntry {
+    RunEntry { name: name.parse().unwrap(), user: "ann".into(), answer }
 }
 
 #[test]
@@ -161,7 +165,10 @@ db    7    2        gone    -                       db '-x y'
 mail  5    -        silent  -                       -
 web   33   1/3      2 h     127.0.0.1:8080 [::]:53  node server.js
 ";
-    assert_eq!(list(&runs(), NOW), expected);
+    assert_eq!(list(&runs(), false, NOW), expected);
+    let all = list(&runs(), true, NOW);
+    assert!(all.starts_with("NAME  USER  PID  WORKERS "), "{all}");
+    assert!(all.contains("\nweb   ann   33   1/3 "), "{all}");
 }
 
 #[test]
@@ -172,7 +179,7 @@ fn json_keeps_its_shape() {
         ..status()
     };
     let run = concat!(
-        r#""name":"web","pid":33,"sameport":"0.1.0","since":1699992800,"#,
+        r#""name":"web","user":"ann","pid":33,"sameport":"0.1.0","since":1699992800,"#,
         r#""command":["node","server.js"],"directory":"/srv/web","via":"seccomp","copies":3,"drain":"busy","#,
         r#""drains_itself":false,"#,
         r#""workers":[{"worker":1,"pid":41,"state":"given-up","since":1699999995,"restarts":0,"#,
@@ -184,13 +191,17 @@ fn json_keeps_its_shape() {
         r#""remarks":["the record could not be written: no space left"],"#,
         r#""log":"/var/log/web.log""#
     );
-    assert_eq!(json(&short), format!("{{\"version\":1,{run}}}\n"));
+    let one = list_json(&[entry("web", Ok(Box::new(short.clone())))]);
+    assert_eq!(one, format!("{{\"version\":1,\"runs\":[{{{run}}}]}}\n"));
 
     let [dead, ..] = <[RunEntry; 3]>::try_from(runs()).unwrap();
-    let told = list_json(&[dead, ("web".parse().unwrap(), Ok(Box::new(short)))]);
-    let start =
-        r#"{"version":1,"runs":[{"name":"db","error":"the supervisor of db (pid 7) is gone"#;
+    let told = list_json(&[dead, entry("web", Ok(Box::new(short)))]);
+    let start = r#"{"version":1,"runs":[{"name":"db","user":"ann","error":"the supervisor of db (pid 7) is gone"#;
     assert!(told.starts_with(start), "{told}");
-    assert!(told.ends_with(&format!(r#""running":[8,9]}},{{{run}}}]}}{}"#, "\n")), "{told}");
+    assert!(
+        told.contains(r#""running":[8,9],"ended":null,"run":{"since":0,"command":["db","-x y"]"#),
+        "{told}"
+    );
+    assert!(told.ends_with(&format!(r#"}},{{{run}}}]}}{}"#, "\n")), "{told}");
     assert_eq!(list_json(&[]), "{\"version\":1,\"runs\":[]}\n");
 }

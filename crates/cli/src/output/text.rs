@@ -119,6 +119,11 @@ pub(crate) fn cell_list<T: Display>(
     }
 }
 
+/// The time between two moments in milliseconds since 1970. Zero if the clock was set back.
+pub(crate) fn elapsed(since: u64, now: u64) -> Duration {
+    Duration::from_millis(now.saturating_sub(since))
+}
+
 /// A duration in its largest whole unit: `3 d`, `2 h`, `5 min`, `7 s`.
 pub(crate) fn age(time: Duration) -> String {
     let seconds = time.as_secs();

@@ -129,7 +129,7 @@ impl NamedRun {
     #[track_caller]
     pub(crate) fn status(&self) -> Value {
         let exited = self.verb("status", &["--json"]);
-        serde_json::from_str(&exited.stdout).unwrap_or_else(|error| panic!("{error}: {exited:?}"))
+        only_run(&exited.stdout)
     }
 
     /// Waits until exactly `count` workers exist and all are ready. Returns their pids.
@@ -180,6 +180,17 @@ impl NamedRun {
         let files = files(&setup);
         assert_eq!(files, [] as [String; 0], "files are left behind: {}", exited.stderr);
         exited
+    }
+}
+
+/// The run in the output of `status NAME --json`.
+#[track_caller]
+pub(crate) fn only_run(json: &str) -> Value {
+    let status: Value =
+        serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}"));
+    match status["runs"].as_array().map(Vec::as_slice) {
+        Some([run]) => run.clone(),
+        _ => panic!("not one run: {json}"),
     }
 }
 

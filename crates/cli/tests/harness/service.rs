@@ -80,7 +80,7 @@ impl Service {
     pub(crate) fn status(&self) -> serde_json::Value {
         let exited = self.sameport(&["status", &self.name, "--json"]);
         assert_eq!(exited.code, 0, "{exited:?}\n{}", self.manager.stderr());
-        serde_json::from_str(&exited.stdout).unwrap()
+        super::named_run::only_run(&exited.stdout)
     }
 
     pub(crate) fn stop(self) {

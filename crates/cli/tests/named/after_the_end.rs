@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use serde_json::Value;
 
-use crate::harness::named_run::{NamedRun, RunSetup, rogue_command};
+use crate::harness::named_run::{NamedRun, RunSetup, only_run, rogue_command};
 use crate::harness::{Exited, User, chown_to, eventually, kill, spawn_process};
 
 /// `status NAME OPTIONS` after the end of the supervisor.
@@ -17,7 +17,7 @@ fn status(setup: &RunSetup, options: &[&str]) -> Exited {
 fn json(setup: &RunSetup) -> Value {
     let exited = status(setup, &["--json"]);
     assert_eq!(exited.code, 1, "{exited:?}");
-    serde_json::from_str(&exited.stdout).unwrap_or_else(|error| panic!("{error}: {exited:?}"))
+    only_run(&exited.stdout)
 }
 
 /// The same names, after the run itself has ended.

@@ -20,3 +20,4 @@ mod revive;
 mod socket_kinds;
 mod supervisor;
 mod takeover;
+mod users;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::harness::named_run::{NamedRun, RunSetup, has_exited, responder};
+use crate::harness::named_run::{NamedRun, RunSetup, has_exited, only_run, responder};
 use crate::harness::{
     Exited, User, c_program, eventually, executable, find_program, kill, skip, spawn_process,
 };
@@ -67,7 +67,7 @@ fn verb(setup: &RunSetup, words: &[&str]) -> Exited {
 fn status(setup: &RunSetup) -> Value {
     let exited = verb(setup, &["status", "--json"]);
     assert_eq!(exited.code, 0, "{exited:?}");
-    serde_json::from_str(&exited.stdout).unwrap()
+    only_run(&exited.stdout)
 }
 
 /// The run goes on as it was: number of workers, command, directory, environment and output.

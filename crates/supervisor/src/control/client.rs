@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sameport_policy::model::name::RunName;
-use sameport_sys::run_files;
-use sameport_sys::run_files::{ConnectError, SupervisorState};
+use sameport_sys::run_files::{ConnectError, SeenSupervisor, SupervisorState};
+use sameport_sys::{guarded, run_files, users};
 
 use super::codec;
 use super::codec::FrameError;
@@ -19,6 +19,9 @@ use super::record::{EndedRun, RunRecord};
 /// Time limit for a supervisor to accept a request and to send its status.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The same for a supervisor of another user, which may be slow on purpose.
+const FOREIGN_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Maximum number of supervisors to query in parallel.
 const MAX_THREADS: usize = 16;
 
@@ -27,6 +30,10 @@ const MAX_THREADS: usize = 16;
 pub enum ClientError {
     /// No run has this name; the names that exist.
     NoSuchRun(Vec<RunName>),
+    /// No run in the directories of this user has this name; these users have one elsewhere.
+    Elsewhere(Vec<String>),
+    /// The error of a run of this user, who is not the caller.
+    OfUser(String, Box<ClientError>),
     /// The run has ended.
     Ended(Box<EndedRun>),
     /// Its supervisor was killed.
@@ -61,25 +68,112 @@ pub struct DeadSupervisor {
     pub running_workers: Vec<i32>,
 }
 
-/// The name of a run, and its status.
-pub type RunEntry = (RunName, Result<Box<RunStatus>, ClientError>);
+impl ClientError {
+    /// The error itself, whoever the run belongs to.
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::OfUser(_, error) => error.cause(),
+            error => error,
+        }
+    }
 
-/// Sends requests to named runs of this user.
+    /// Whether no run has the name now.
+    pub fn is_over(&self) -> bool {
+        matches!(self.cause(), Self::NoSuchRun(_) | Self::Elsewhere(_) | Self::Ended(_))
+    }
+}
+
+/// A named run.
+#[derive(Debug)]
+pub struct RunEntry {
+    /// Its name.
+    pub name: RunName,
+    /// The user that it belongs to: the login name, or the user id.
+    pub user: String,
+    /// Its status.
+    pub answer: Result<Box<RunStatus>, ClientError>,
+}
+
+/// Sends requests to named runs of one user.
+#[derive(Debug, Clone)]
 pub struct Client {
     folders: Vec<PathBuf>,
     timeout: Duration,
+    /// The user, if the runs are not searched in the directories of the caller alone.
+    owner: Option<u32>,
 }
 
 impl Client {
     /// `runtime`: the value of XDG_RUNTIME_DIR.
     pub fn new(runtime: Option<OsString>) -> Self {
         let folders = run_files::folders(runtime.as_deref().map(Path::new));
-        Self { folders, timeout: TIMEOUT }
+        Self { folders, timeout: TIMEOUT, owner: None }
     }
 
-    /// All named runs of this user. Leaves out a run that ended meanwhile.
+    /// `uid`: the user whose runs these are. They are searched in the usual directories and among the
+    /// processes, which only root and the user itself can see.
+    pub fn of_user(uid: u32) -> Self {
+        Self { folders: run_files::folders_of(uid), timeout: FOREIGN_TIMEOUT, owner: Some(uid) }
+    }
+
+    /// The user that the runs belong to: the login name, or the user id.
+    pub fn user(&self) -> String {
+        user_text(self.uid())
+    }
+
+    fn uid(&self) -> u32 {
+        self.owner.unwrap_or_else(users::effective_uid)
+    }
+
+    /// All named runs that this user can see, of every user. The files of other users are read for at most
+    /// 10 s each.
+    pub fn list_all(&self) -> Vec<RunEntry> {
+        let mut all = self.list();
+        let own = self.uid();
+        if own == 0 {
+            let others = run_files::users_with_folders().into_iter().filter(|uid| *uid != own);
+            for uid in others {
+                let client = Self::of_user(uid);
+                all.extend(guarded::within(TIMEOUT, move || client.list()).unwrap_or_default());
+            }
+        }
+        let mut seen = run_files::list_supervisors(None);
+        let is_listed = |it: &SeenSupervisor| {
+            all.iter().any(|run| run.name == it.name && run.user == user_text(it.uid))
+        };
+        seen.retain(|it| !is_listed(it));
+        for seen in seen.chunks(MAX_THREADS) {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> =
+                    seen.iter().map(|it| (it, scope.spawn(|| status_of(it)))).collect();
+                for (it, thread) in threads {
+                    if let Ok(answer) = thread.join() {
+                        let answer = self.owned(it.uid, answer);
+                        all.push(RunEntry {
+                            name: it.name.clone(),
+                            user: user_text(it.uid),
+                            answer,
+                        });
+                    }
+                }
+            });
+        }
+        all.sort_by(|one, other| (&one.user, &one.name).cmp(&(&other.user, &other.name)));
+        all
+    }
+
+    /// An error of a run of another user says so: nothing that this user wrote is acted on.
+    fn owned<T>(&self, uid: u32, result: Result<T, ClientError>) -> Result<T, ClientError> {
+        result.map_err(|error| match uid == users::effective_uid() {
+            true => error,
+            false => ClientError::OfUser(user_text(uid), Box::new(error)),
+        })
+    }
+
+    /// All named runs of this user in the directories of the client. Leaves out a run that ended meanwhile.
     pub fn list(&self) -> Vec<RunEntry> {
-        let names = run_files::list_names(&self.folders);
+        let names = run_files::list_names_of(self.uid(), &self.folders);
+        let user = self.user();
         let mut runs = Vec::with_capacity(names.len());
         for names in names.chunks(MAX_THREADS) {
             std::thread::scope(|scope| {
@@ -88,15 +182,12 @@ impl Client {
                     names.iter().map(|name| (name, scope.spawn(move || ask(name)))).collect();
                 for (name, thread) in threads {
                     if let Ok(answer) = thread.join() {
-                        runs.push((name.clone(), answer));
+                        runs.push(RunEntry { name: name.clone(), user: user.clone(), answer });
                     }
                 }
             });
         }
-        let is_over = |error: &ClientError| {
-            matches!(error, ClientError::NoSuchRun(_) | ClientError::Ended(_))
-        };
-        runs.retain(|(_, answer)| !answer.as_ref().is_err_and(is_over));
+        runs.retain(|run| !run.answer.as_ref().is_err_and(ClientError::is_over));
         runs
     }
 
@@ -106,20 +197,32 @@ impl Client {
     ///
     /// See [`ClientError`].
     pub fn status(&self, name: &RunName) -> Result<Box<RunStatus>, ClientError> {
-        let mut connection = self.send(name, ControlRequest::Status)?;
-        match connection.next()? {
-            ControlReply::Status(status) => Ok(status),
-            other => Err(connection.unexpected(&other)),
-        }
+        let answer = self.send(name, ControlRequest::Status).and_then(read_status);
+        self.owned(self.uid(), answer)
+    }
+
+    /// A run with its status.
+    pub fn entry(&self, name: &RunName) -> RunEntry {
+        RunEntry { name: name.clone(), user: self.user(), answer: self.status(name) }
     }
 
     /// The report about the end of a run that does not exist.
     fn ended(&self, name: &RunName) -> ClientError {
-        let report = run_files::read_ended(name, &self.folders);
+        let report = run_files::read_ended_of(self.uid(), name, &self.folders);
         let report = report.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        match report {
-            Some(ended) => ClientError::Ended(Box::new(ended)),
-            None => ClientError::NoSuchRun(run_files::list_names(&self.folders)),
+        if let Some(ended) = report {
+            return ClientError::Ended(Box::new(ended));
+        }
+        let seen = match self.owner {
+            None => run_files::list_supervisors(None),
+            Some(_) => Vec::new(),
+        };
+        let users = seen.into_iter().filter(|it| it.name == *name).map(|it| user_text(it.uid));
+        match users.collect::<Vec<_>>() {
+            none if none.is_empty() => {
+                ClientError::NoSuchRun(run_files::list_names_of(self.uid(), &self.folders))
+            }
+            users => ClientError::Elsewhere(users),
         }
     }
 
@@ -130,6 +233,15 @@ impl Client {
     ///
     /// See [`ClientError`].
     pub fn change(
+        &self,
+        name: &RunName,
+        request: ControlRequest,
+        hear: &mut dyn FnMut(&WorkerUpdate),
+    ) -> Result<(), ClientError> {
+        self.owned(self.uid(), self.try_change(name, request, hear))
+    }
+
+    fn try_change(
         &self,
         name: &RunName,
         request: ControlRequest,
@@ -146,7 +258,7 @@ impl Client {
                 Ok(other) => return Err(connection.unexpected(&other)),
                 // `exec` closed the connection; the next program listens on the same socket.
                 Err(ClientError::SupervisorEnded(_)) if replaces_itself => {
-                    return self.status(name).map(drop);
+                    return self.send(name, ControlRequest::Status).and_then(read_status).map(drop);
                 }
                 Err(error) => return Err(error),
             }
@@ -155,7 +267,7 @@ impl Client {
 
     /// Sends a request, and waits until the supervisor has accepted it.
     fn send(&self, name: &RunName, request: ControlRequest) -> Result<Connection, ClientError> {
-        let (stream, pid) = match run_files::connect_supervisor(name, &self.folders, self.timeout) {
+        let (stream, pid) = match self.connect(name) {
             Some(SupervisorState::Alive { stream, pid }) => (stream, pid),
             Some(SupervisorState::Gone(record)) => {
                 return Err(ClientError::SupervisorDead(Box::new(dead_supervisor(record))));
@@ -163,13 +275,41 @@ impl Client {
             Some(SupervisorState::Failed(why)) => return Err(ClientError::Unreachable(why)),
             None => return Err(self.ended(name)),
         };
-        let mut connection = Connection { stream, pid };
-        connection.send_request(&VersionedRequest { version: VERSION, request })?;
-        match connection.next()? {
-            ControlReply::Accepted => Ok(connection),
-            other => Err(connection.unexpected(&other)),
-        }
+        Connection { stream, pid }.accepted(request)
     }
+
+    /// Connects by the directories, and if these have no such name, by the process of the supervisor.
+    fn connect(&self, name: &RunName) -> Option<SupervisorState> {
+        let by_folder =
+            run_files::connect_supervisor_of(self.uid(), name, &self.folders, self.timeout);
+        if by_folder.is_some() || self.owner.is_none() {
+            return by_folder;
+        }
+        let seen =
+            run_files::list_supervisors(self.owner).into_iter().find(|it| it.name == *name)?;
+        Some(match seen.connect(self.timeout) {
+            Ok(stream) => SupervisorState::Alive { stream, pid: seen.pid },
+            Err(error) => SupervisorState::Failed(error),
+        })
+    }
+}
+
+fn read_status(mut connection: Connection) -> Result<Box<RunStatus>, ClientError> {
+    match connection.next()? {
+        ControlReply::Status(status) => Ok(status),
+        other => Err(connection.unexpected(&other)),
+    }
+}
+
+/// The status of a run that was found by its process.
+fn status_of(seen: &SeenSupervisor) -> Result<Box<RunStatus>, ClientError> {
+    let stream = seen.connect(FOREIGN_TIMEOUT).map_err(ClientError::Unreachable)?;
+    Connection { stream, pid: seen.pid }.accepted(ControlRequest::Status).and_then(read_status)
+}
+
+/// The login name, or the user id.
+fn user_text(uid: u32) -> String {
+    users::user_name(uid).unwrap_or_else(|| uid.to_string())
 }
 
 /// The time, in milliseconds since 1970.
@@ -191,6 +331,15 @@ struct Connection {
 }
 
 impl Connection {
+    /// Sends a request, and waits until the supervisor has accepted it.
+    fn accepted(mut self, request: ControlRequest) -> Result<Self, ClientError> {
+        self.send_request(&VersionedRequest { version: VERSION, request })?;
+        match self.next()? {
+            ControlReply::Accepted => Ok(self),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
     fn send_request(&mut self, request: &VersionedRequest) -> Result<(), ClientError> {
         let bytes = codec::encode(request, codec::MAX_REQUEST).map_err(|error| match error {
             FrameError::TooLong(bytes) => ClientError::TooLong(bytes, codec::MAX_REQUEST),

@@ -12,7 +12,7 @@ use crate::control::protocol::WorkerPhase;
 use crate::control::record::RunInfo;
 
 fn runs(folder: &Path) -> Client {
-    Client { folders: vec![folder.to_owned()], timeout: Duration::from_secs(10) }
+    Client { folders: vec![folder.to_owned()], timeout: Duration::from_secs(10), owner: None }
 }
 
 fn web() -> RunName {
@@ -39,7 +39,7 @@ fn a_supervisor_answers() {
         other => panic!("{other:?}"),
     }
     let all = runs.list();
-    assert!(matches!(&all[..], [(name, Ok(_))] if *name == web()), "{all:?}");
+    assert!(matches!(&all[..], [run] if run.name == web() && run.answer.is_ok()), "{all:?}");
     // The last reply arrives, although the supervisor ends at once.
     runs.change(&web(), ControlRequest::Stop, &mut no_changes).unwrap();
     fixture.ended();
@@ -180,7 +180,10 @@ fn of_a_dead_supervisor_its_record_and_its_workers_are_left() {
         Err(ClientError::SupervisorDead(dead)) if dead.record.is_none()
     ));
     let all = runs(&folder).list();
-    assert!(matches!(&all[..], [(_, Err(ClientError::SupervisorDead(_)))]), "{all:?}");
+    assert!(
+        matches!(&all[..], [RunEntry { answer: Err(ClientError::SupervisorDead(_)), .. }]),
+        "{all:?}"
+    );
 }
 
 #[test]

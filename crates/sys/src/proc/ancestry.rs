@@ -52,7 +52,7 @@ fn is_our_program(pid: i32) -> bool {
 }
 
 /// `None` without a command line: an exited process, a zombie or a kernel thread.
-fn command_line(pid: i32) -> Option<Vec<OsString>> {
+pub(crate) fn command_line(pid: i32) -> Option<Vec<OsString>> {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words = line.strip_suffix(b"\0")?.split(|byte| *byte == 0);
     Some(words.map(|word| OsString::from_vec(word.to_vec())).collect())

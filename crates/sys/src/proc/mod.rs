@@ -7,6 +7,7 @@ pub(crate) mod fd_scan;
 mod same_program;
 pub(crate) mod sysctl;
 
+pub(crate) use ancestry::command_line;
 pub use ancestry::{ProcessCommand, ancestor_commands, working_directory};
 pub use same_program::{ancestors, executable_id};
 pub use sysctl::kernel_settings;

@@ -15,6 +15,7 @@ use sameport_policy::model::name::RunName;
 use super::{ENDED, ended_file, record_file, socket_address, socket_file};
 use crate::private_dir;
 use crate::private_dir::DirRefusal;
+use crate::users::effective_uid;
 
 /// The longest record that is read, in bytes.
 const LONGEST_RECORD: u64 = 4 << 20;
@@ -63,9 +64,20 @@ pub fn connect_supervisor(
     folders: &[PathBuf],
     timeout: Duration,
 ) -> Option<SupervisorState> {
+    connect_supervisor_of(effective_uid(), name, folders, timeout)
+}
+
+/// [`connect_supervisor`] for the directories of this user.
+#[must_use]
+pub fn connect_supervisor_of(
+    owner: u32,
+    name: &RunName,
+    folders: &[PathBuf],
+    timeout: Duration,
+) -> Option<SupervisorState> {
     let mut dead = None;
-    for folder in folders.iter().filter_map(|folder| open(folder)) {
-        match connect(&folder, name, timeout) {
+    for folder in folders.iter().filter_map(|folder| open(owner, folder)) {
+        match connect(&folder, name, timeout, owner) {
             Ok((stream, pid)) => return Some(SupervisorState::Alive { stream, pid }),
             Err(ConnectError::System(Errno::NOENT)) => match record(&folder, name) {
                 None => {}
@@ -84,9 +96,15 @@ pub fn connect_supervisor(
 /// The names in these directories, sorted, each once. Skips directories that other users can change.
 #[must_use]
 pub fn list_names(folders: &[PathBuf]) -> Vec<RunName> {
+    list_names_of(effective_uid(), folders)
+}
+
+/// [`list_names`] for the directories of this user.
+#[must_use]
+pub fn list_names_of(owner: u32, folders: &[PathBuf]) -> Vec<RunName> {
     let mut names: Vec<RunName> = folders
         .iter()
-        .filter_map(|folder| Dir::read_from(open(folder)?).ok())
+        .filter_map(|folder| Dir::read_from(open(owner, folder)?).ok())
         .flat_map(|entries| entries.flatten().take(ENTRY_LIMIT))
         .filter_map(|entry| {
             let file = entry.file_name().to_str().ok()?;
@@ -98,14 +116,16 @@ pub fn list_names(folders: &[PathBuf]) -> Vec<RunName> {
     names
 }
 
-fn open(path: &Path) -> Option<OwnedFd> {
-    private_dir::open(path, false, |_| Ok::<(), DirRefusal>(())).ok()
+fn open(owner: u32, path: &Path) -> Option<OwnedFd> {
+    private_dir::open_of(owner, path, false, |_| Ok::<(), DirRefusal>(())).ok()
 }
 
-fn connect(
+/// Connects to the control socket in a directory, whose listener must be a process of `owner`.
+pub(super) fn connect(
     folder: &OwnedFd,
     name: &RunName,
     timeout: Duration,
+    owner: u32,
 ) -> Result<(UnixStream, i32), ConnectError> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -118,7 +138,7 @@ fn connect(
     }
     // SO_PEERCRED describes the process that called `listen`; an `exec` does not change its pid.
     let peer = socket_peercred(&socket)?;
-    if peer.uid != rustix::process::geteuid() {
+    if peer.uid.as_raw() != owner {
         return Err(ConnectError::OtherUser(peer.uid.as_raw()));
     }
     Ok((UnixStream::from(socket), peer.pid.as_raw_nonzero().get()))
@@ -127,10 +147,16 @@ fn connect(
 /// The report about the end of the last run of a name: the newest one in these directories.
 #[must_use]
 pub fn read_ended(name: &RunName, folders: &[PathBuf]) -> Option<Vec<u8>> {
+    read_ended_of(effective_uid(), name, folders)
+}
+
+/// [`read_ended`] for the directories of this user.
+#[must_use]
+pub fn read_ended_of(owner: u32, name: &RunName, folders: &[PathBuf]) -> Option<Vec<u8>> {
     let file = ended_file(name);
     let mut found: Vec<_> = folders
         .iter()
-        .filter_map(|folder| open(folder))
+        .filter_map(|folder| open(owner, folder))
         .filter_map(|folder| Some((changed_at(&folder, &file)?, read_file(&folder, &file)?)))
         .collect();
     found.sort();

@@ -6,6 +6,7 @@
 //! leaves `NAME.ended`, a report about its end, until the next run of the name starts.
 
 mod claim;
+mod elsewhere;
 mod find;
 
 use std::ffi::{OsStr, OsString};
@@ -18,7 +19,11 @@ use rustix::net::SocketAddrUnix;
 use sameport_policy::model::name::RunName;
 
 pub use claim::{ClaimError, EarlierRun, InheritedClaim, NameClaim};
-pub use find::{ConnectError, SupervisorState, connect_supervisor, list_names, read_ended};
+pub use elsewhere::{SeenSupervisor, list_supervisors, users_with_folders};
+pub use find::{
+    ConnectError, SupervisorState, connect_supervisor, connect_supervisor_of, list_names,
+    list_names_of, read_ended, read_ended_of,
+};
 
 /// The directories of named runs, the preferred one first. `runtime` is the value of
 /// XDG_RUNTIME_DIR.
@@ -31,9 +36,9 @@ pub fn folders(runtime: Option<&Path>) -> Vec<PathBuf> {
     let runtime = runtime.filter(|folder| folder.is_absolute()).map(|it| it.join("sameport"));
     let machine = user.is_root().then(|| PathBuf::from("/run/sameport"));
     let mut folders: Vec<PathBuf> = runtime.into_iter().chain(machine).collect();
-    for folder in [format!("/run/user/{user}/sameport"), format!("/tmp/sameport-{user}")] {
-        if !folders.iter().any(|known| *known == *folder) {
-            folders.push(folder.into());
+    for folder in usual_folders(user.as_raw()) {
+        if !folders.contains(&folder) {
+            folders.push(folder);
         }
     }
     folders
@@ -56,6 +61,17 @@ pub fn runtime_dir(xdg: Option<OsString>, of_service: Option<&OsStr>) -> Option<
     };
     xdg.filter(|folder| !folder.is_empty())
         .or_else(|| of_service.filter(|_| !has_run()).and_then(first))
+}
+
+/// The directories of named runs of another user, as far as they follow from the user id.
+#[must_use]
+pub fn folders_of(uid: u32) -> Vec<PathBuf> {
+    let machine = (uid == 0).then(|| PathBuf::from("/run/sameport"));
+    machine.into_iter().chain(usual_folders(uid)).collect()
+}
+
+fn usual_folders(uid: u32) -> [PathBuf; 2] {
+    [format!("/run/user/{uid}/sameport").into(), format!("/tmp/sameport-{uid}").into()]
 }
 
 fn lock_file(name: &RunName) -> String {

@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Write as _};
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-pub(crate) use object::{Object, ObjectFields, fields, object};
+pub(crate) use object::{Object, fields, object};
 
 use super::text::controls_terminal;
 
