@@ -120,7 +120,7 @@ fn explain(refused: Vec<(Address, RefusedCaller)>) -> Vec<RunEvent> {
     let explained = refused.into_iter().map(|(address, caller)| match &members {
         Ok(members) => {
             let refusal = reason(&address, caller, members);
-            RunEvent::Refused { address, refusal }
+            RunEvent::Refused { address, refusal: Box::new(refusal) }
         }
         Err(why) => RunEvent::InspectFailed { address, why: why.clone() },
     });

@@ -32,7 +32,7 @@ pub enum RunEvent {
         /// The address.
         address: Address,
         /// The reason.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
     },
     /// The supervisor cannot reach a worker's sockets, so its binds proceed unchanged.
     OutOfReach {

@@ -144,8 +144,8 @@ impl<'a> Monitor<'a> {
 
     fn remember_refusal(&mut self, event: &RunEvent) {
         if let RunEvent::Refused { address, refusal } = event {
-            self.refused.insert(address.clone(), Some(refusal.clone()));
-            self.refused_again(address.clone(), refusal.clone());
+            self.refused.insert(address.clone(), Some((**refusal).clone()));
+            self.refused_again(address.clone(), (**refusal).clone());
         }
     }
 

@@ -213,7 +213,10 @@ impl NotificationHandler {
             BindRefusal::InUse(stranger) => {
                 let (address, refusal) =
                     (call.address_at(options, target), Refusal::OutsideGroup(*stranger));
-                let report = Some(Report::Refused(RunEvent::Refused { address, refusal }));
+                let report = Some(Report::Refused(RunEvent::Refused {
+                    address,
+                    refusal: Box::new(refusal),
+                }));
                 Handled { report, ..Handled::error(Errno::ADDRINUSE) }
             }
         }

@@ -120,7 +120,10 @@ impl NotificationHandler {
             ListenPlan::Refuse(stranger) => {
                 self.kept.release(call.socket.inode());
                 let refusal = Refusal::OutsideGroup(*stranger);
-                let report = Some(Report::Refused(RunEvent::Refused { address, refusal }));
+                let report = Some(Report::Refused(RunEvent::Refused {
+                    address,
+                    refusal: Box::new(refusal),
+                }));
                 Ok(Handled { report, ..Handled::error(Errno::ADDRINUSE) })
             }
             ListenPlan::Listen(steps) => {
