@@ -163,7 +163,7 @@ pub(crate) fn programs_at(dir: &Path) -> Option<Vec<u64>> {
 pub(crate) type Objects = BTreeSet<(&'static str, u64)>;
 
 /// The links, programs and maps of this machine, except those attached to cgroups other than
-/// `ours`.
+/// `ours`, and those of systemd, which attaches programs to its units without a link.
 pub(crate) fn objects(ours: &[u64]) -> Option<Objects> {
     let list = |kind| {
         let list = bpftool(&[kind, "list"])?;
@@ -178,6 +178,7 @@ pub(crate) fn objects(ours: &[u64]) -> Option<Objects> {
         .collect();
     let is_of_others = |program: &&serde_json::Value| {
         number(program, "id").is_some_and(|id| programs_of_others.contains(&id))
+            || program["name"].as_str().is_some_and(|name| name.starts_with("sd_"))
     };
     let mut objects_of_others = Objects::new();
     for program in programs.iter().filter(is_of_others) {
