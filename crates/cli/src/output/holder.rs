@@ -19,18 +19,37 @@ pub(crate) fn description(holder: &Holder) -> String {
 
 /// The steps that close sockets, all of which are needed: `as root: systemctl stop api.service`.
 pub(crate) fn endings(steps: &[EndingStep]) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    let mut last = None;
-    for EndingStep { ending, rights } in steps {
-        let text = ending_text(ending);
-        // The prefix counts for the commands after it as well.
-        lines.push(match last == Some(*rights) {
-            true => text,
-            false => format!("{}{text}", rights_prefix(*rights)),
-        });
-        last = Some(*rights);
+    let mut line = String::new();
+    let mut last: Option<&EndingStep> = None;
+    for step in steps {
+        let text = ending_text(&step.ending);
+        match last {
+            None => line = rights_prefix(step.rights) + &text,
+            // One line for a shell.
+            Some(last) if last.rights == step.rights && both_are_commands(last, step) => {
+                line.push_str(&format!(" && {text}"));
+            }
+            Some(_) => line.push_str(&format!(", and {}{text}", rights_prefix(step.rights))),
+        }
+        last = Some(step);
     }
-    lines.join(", and ")
+    line
+}
+
+fn both_are_commands(one: &EndingStep, other: &EndingStep) -> bool {
+    let is_command = |step: &EndingStep| {
+        matches!(
+            step.ending,
+            Ending::StopUnits(..)
+                | Ending::ClearStore(_)
+                | Ending::StopRun(_)
+                | Ending::StopContainer(_)
+                | Ending::StopPublished(..)
+                | Ending::StopTask(_)
+                | Ending::Kill(_)
+        )
+    };
+    is_command(one) && is_command(other)
 }
 
 /// `as root: `, before a command that the caller may not give.
@@ -81,7 +100,8 @@ fn ending_text(ending: &Ending) -> String {
         Ending::Kill(pids) => kill(pids),
         Ending::KillOrParent(pids, parent) => {
             let program = printable(&parent.program);
-            format!("{}; if {program} starts it again: kill {}", kill(pids), parent.pid)
+            // A comment for the shell.
+            format!("{} # if {program} starts it again: kill {}", kill(pids), parent.pid)
         }
         Ending::EndProcess1(process) => {
             format!("end the container whose process 1 is {}", printable(&process.program))

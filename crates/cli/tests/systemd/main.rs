@@ -5,6 +5,7 @@
 mod attachments;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod holders;
 mod machine;
 mod machine_ends;
 mod services;

@@ -21,11 +21,17 @@ const DEEPEST: usize = 256;
 #[must_use]
 pub fn classify(member: &Member, all: &[&Member], facts: &HolderFacts) -> Holder {
     let socket = &member.socket;
+    // A listing without details has the names of its processes only.
+    let with_details = |process: &'_ Process| match facts.processes.get(&process.pid) {
+        Some(known) if process.details.is_none() => known.process.clone(),
+        _ => process.clone(),
+    };
+    let processes: Vec<Process> = member.processes.iter().map(with_details).collect();
     let keepers: Vec<Keeper> =
-        member.processes.iter().filter_map(|process| keeper(process, member, facts)).collect();
+        processes.iter().filter_map(|process| keeper(process, member, facts)).collect();
     let is_kept_by = |process: &&Process| keepers.iter().any(|keeper| keeper.pid() == process.pid);
     let mut servers: Vec<&Process> =
-        member.processes.iter().filter(|process| !is_kept_by(process)).collect();
+        processes.iter().filter(|process| !is_kept_by(process)).collect();
     // The ancestor of the others first: ending it ends its workers.
     servers.sort_by_key(|process| {
         let above = facts.ancestors(process.pid);

@@ -259,6 +259,8 @@ impl Steps {
             let pids = self.killed.iter().map(|(pid, _)| *pid).collect();
             self.push(Ending::Kill(pids), rights);
         }
+        // The last word is a remark.
+        self.others.sort_by_key(|step| matches!(step.ending, Ending::KillOrParent(..)));
         self.others
     }
 }
