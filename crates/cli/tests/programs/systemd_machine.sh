@@ -11,7 +11,8 @@
 # own /run, /tmp, /dev, network, processes and cgroups. Writable global settings are hidden.
 # Prints "pid PID" (of systemd, as seen from outside), and runs until stdin is at its end. It then kills
 # systemd, and with it every process of the machine, and removes its cgroups. If this script is killed,
-# the kernel kills systemd (PR_SET_PDEATHSIG); the cgroups are removed by the next start.
+# the kernel kills systemd (PR_SET_PDEATHSIG); the cgroups are removed by the next start. If systemd is
+# killed while DIR/reboot exists, the machine starts again, in the same cgroup.
 set -eu
 
 start() {
@@ -28,6 +29,22 @@ start() {
     echo "cgroup $cgroup"
     flags="--mount --pid --net --ipc --uts"
     [ "$namespace" = no ] || flags="$flags --cgroup"
+    # A background job has no stdin of its own.
+    exec 3<&0
+    { read -r _ <&3 || true; : >"$dir/end"; kill -KILL "$(cat "$dir/running")"; } >/dev/null 2>&1 &
+    reader=$!
+    while
+        run_once
+        [ -e "$dir/reboot" ] && [ ! -e "$dir/end" ]
+    do
+        rm "$dir/reboot"
+    done
+    kill $reader 2>/dev/null || true
+    remove "$cgroup"
+}
+
+# Starts the machine, and waits for its end.
+run_once() {
     # A cgroup namespace has the cgroup of its creator as its root.
     echo $$ >"$cgroup/cgroup.procs"
     # shellcheck disable=SC2086
@@ -35,13 +52,10 @@ start() {
     machine=$!
     # A cgroup with processes of its own cannot distribute controllers.
     echo $$ >"$own/cgroup.procs"
-    # A background job has no stdin of its own.
-    exec 3<&0
-    { read -r _ <&3 || true; kill -KILL $machine; } >/dev/null 2>&1 &
-    reader=$!
+    echo $machine >"$dir/running"
+    [ ! -e "$dir/end" ] || kill -KILL $machine
     wait $machine || true
-    kill $reader 2>/dev/null || true
-    remove "$cgroup"
+    remove_below "$cgroup"
 }
 
 # The cgroup of this process, as a path of the file system.
@@ -50,17 +64,20 @@ cgroup_path() {
     echo "$mount$(sed -n 's/^0:://p' /proc/self/cgroup)"
 }
 
-# Kills every process of a cgroup and removes it with all cgroups below. A killed process leaves its
-# cgroup when the kernel has freed it.
+# Kills every process of a cgroup and removes it with all cgroups below.
 remove() {
+    remove_below "$1" && rmdir "$1"
+}
+
+# A killed process leaves its cgroup when the kernel has freed it.
+remove_below() {
     tries=0
-    while [ -d "$1" ] && [ $tries -lt 1000 ]; do
-        echo 1 >"$1/cgroup.kill" 2>/dev/null || true
-        find "$1" -depth -type d -exec rmdir {} + 2>/dev/null && break
+    until [ "$(find "$1" -type d | wc -l)" -le 1 ] && [ -z "$(cat "$1/cgroup.procs")" ]; do
+        [ $tries -lt 1000 ] || return 1
         tries=$((tries + 1))
-        sleep 0.02
+        echo 1 >"$1/cgroup.kill" 2>/dev/null || true
+        find "$1" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.02
     done
-    [ ! -d "$1" ]
 }
 
 inside() {
@@ -111,7 +128,7 @@ inside() {
     mount --bind $kept $vendor
     user=$layers/user
     mkdir $user
-    cp $root/usr/lib/systemd/user/*.target $user
+    cp $root/usr/lib/systemd/user/*.target $root/usr/lib/systemd/user/systemd-exit.service $user
     mount --bind $user $root/usr/lib/systemd/user
     # Generators make units of /etc/init.d and /etc/fstab.
     mkdir $layers/empty
@@ -124,6 +141,9 @@ inside() {
 
     cat "$dir/passwd" >>$root/etc/passwd
     cp -r "$dir/files/." $root
+    while IFS=: read -r _ _ uid gid _ home _; do
+        chown -R "$uid:$gid" "$root$home"
+    done <"$dir/passwd"
     while read -r unit; do
         systemctl --root=$root --quiet enable "$unit"
     done <"$dir/enabled"

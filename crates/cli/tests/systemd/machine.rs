@@ -22,21 +22,22 @@
 //!   also with `harness::load`.
 //! - Dropping the machine kills all of it, and removes its cgroups, also when the test panics or is
 //!   killed: see `programs/systemd_machine.sh`.
+//! - [`Systemd::reboot`] cuts the power and starts it again.
 //! - `None`: the machine cannot be started here. The reason has been printed as a skip.
 //! - [`Systemd::wait_until`] waits as long as the machine makes progress.
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Lines};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Exited, TIMEOUT, User, cgroup2_mount, command_for, find_program, in_test_dir, is_root,
+    Exited, TIMEOUT, User, cgroup2_mount, command_for, find_program, in_test_dir, is_root, kill,
     sameport, script, skip, spawn_process,
 };
 
@@ -66,6 +67,7 @@ pub(crate) struct Setup<'a> {
 pub(crate) struct Systemd {
     /// Ends the machine when its stdin is closed.
     script: Child,
+    output: Lines<BufReader<ChildStdout>>,
     /// systemd, as seen from here.
     pid: i32,
     cgroup: PathBuf,
@@ -95,21 +97,36 @@ impl Systemd {
         // Ctrl-C in a terminal does not reach the script, which then still removes the cgroups.
         command.process_group(0).stderr(fs::File::create(dir.join("stderr")).unwrap());
         let mut script = command.spawn().unwrap();
-        let mut lines = BufReader::new(script.stdout.take().unwrap()).lines();
-        let mut value = |name: &str| {
-            let line = lines.next().and_then(Result::ok).unwrap_or_default();
-            line.strip_prefix(name).map(str::to_owned)
-        };
-        let cgroup = value("cgroup ").map(PathBuf::from);
-        let pid = value("pid ").and_then(|pid| pid.parse().ok());
-        let machine =
-            Self { script, pid: pid.unwrap_or(0), cgroup: cgroup.unwrap_or_default(), dir };
-        assert!(machine.pid > 1, "no machine: {}", machine.errors());
-        machine.wait_until("multi-user.target", || {
-            let state = machine.run("systemctl is-active multi-user.target");
+        let output = BufReader::new(script.stdout.take().unwrap()).lines();
+        let mut machine = Self { script, output, pid: 0, cgroup: PathBuf::new(), dir };
+        machine.cgroup = machine.told("cgroup ").into();
+        machine.wait_until_up();
+        Some(machine)
+    }
+
+    /// The next line of the script, without its name.
+    #[track_caller]
+    fn told(&mut self, name: &str) -> String {
+        let line = self.output.next().and_then(Result::ok).unwrap_or_default();
+        let value = line.strip_prefix(name).map(str::to_owned);
+        value.unwrap_or_else(|| panic!("no {name}: {line}\n{}", self.errors()))
+    }
+
+    #[track_caller]
+    fn wait_until_up(&mut self) {
+        self.pid = self.told("pid ").parse().unwrap();
+        self.wait_until("multi-user.target", || {
+            let state = self.run("systemctl is-active multi-user.target");
             (state.stdout == "active\n").then_some(())
         });
-        Some(machine)
+    }
+
+    /// Cuts the power, and starts the machine again: with the files of its setup, and what it has
+    /// written to directories from outside.
+    pub(crate) fn reboot(&mut self) {
+        fs::write(self.dir.join("reboot"), "").unwrap();
+        kill(self.pid, libc::SIGKILL);
+        self.wait_until_up();
     }
 
     /// Runs a command of words without blanks as root, to its exit.

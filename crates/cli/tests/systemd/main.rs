@@ -3,9 +3,14 @@
 #![cfg(target_os = "linux")]
 
 mod attachments;
+mod documents;
+mod guards;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod holders;
 mod machine;
 mod machine_ends;
 mod services;
+mod socket_units;
+mod traffic;
+mod user_manager;

@@ -1,62 +1,21 @@
 //! The shipped unit: ready, reloaded, restarted and killed, under clients that count what they lose.
 
-use std::net::SocketAddr;
-
-use crate::harness::load::{Client, Loss, Tally, while_served};
-use crate::harness::{c_program, in_test_dir};
+use crate::harness::{executable, in_test_dir};
 use crate::machine::{Setup, Systemd};
-
-const WEB: &str = "sameport@web";
-
-/// A file of `packaging/systemd`.
-pub(crate) fn shipped(name: &str) -> String {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/systemd");
-    std::fs::read_to_string(format!("{dir}/{name}")).unwrap()
-}
-
-/// A machine with the shipped unit, and `web.conf` for a server on port 8080.
-fn machine(test: &str, options: &str, server: &str) -> Option<Systemd> {
-    let conf = format!("SAMEPORT_OPTIONS={options}\nSAMEPORT_COMMAND={server}\n");
-    Systemd::boot(
-        test,
-        &Setup {
-            units: &[("sameport@.service", &shipped("sameport@.service"))],
-            files: &[("/etc/sameport/web.conf", &conf)],
-            ..Setup::default()
-        },
-    )
-}
-
-fn drains() -> String {
-    format!("{} 8080", c_program("drains", &[]).display())
-}
-
-fn address() -> SocketAddr {
-    ([127, 0, 0, 1], 8080).into()
-}
-
-/// Four clients while `action` runs.
-fn under_load(machine: &Systemd, action: impl FnOnce() + Send) -> Tally {
-    machine.inside(|| while_served(&[Client::OneShot; 4], address(), action).1)
-}
-
-/// Lets the clients get some answers between two actions.
-fn pause(machine: &Systemd) {
-    let pids = machine.shell("cat /sys/fs/cgroup/system.slice/*/*/cgroup.procs | wc -l");
-    assert_ne!(pids.trim(), "0");
-    std::thread::sleep(std::time::Duration::from_millis(300));
-}
+use crate::traffic::{
+    WEB, assert_nothing_lost, assert_only_in_hand, pause, under_load, web_machine,
+};
 
 #[test]
 fn start_returns_when_every_worker_is_ready() {
     let go = in_test_dir("systemd-go");
     let options = format!("-n 2 --ready exec:{}", go.display());
-    let Some(machine) = machine("systemd-notify", &options, &drains()) else { return };
+    let Some(machine) = web_machine("systemd-notify", &options, &Setup::default()) else { return };
     machine.systemctl(&format!("start --no-block {WEB}"));
     let status = "0 of 2 workers ready";
     machine.wait_until(status, || (machine.property(WEB, "StatusText") == status).then_some(()));
     assert_eq!(machine.property(WEB, "ActiveState"), "activating");
-    crate::harness::executable("systemd-go", "#!/bin/sh\n");
+    executable("systemd-go", "#!/bin/sh\n");
     machine.systemctl(&format!("start {WEB}"));
     assert_eq!(machine.property(WEB, "ActiveState"), "active");
     assert_eq!(machine.property(WEB, "StatusText"), "2 of 2 workers ready");
@@ -65,43 +24,89 @@ fn start_returns_when_every_worker_is_ready() {
 }
 
 #[test]
+fn command_that_ends_fails_the_unit() {
+    let conf = "SAMEPORT_COMMAND=/usr/bin/false\nSAMEPORT_OPTIONS=--max-restarts 2\n";
+    let more = Setup { files: &[("/etc/sameport/bad.conf", conf)], ..Setup::default() };
+    let Some(machine) = web_machine("systemd-fails", "", &more) else { return };
+    let started = machine.run("systemctl start sameport@bad");
+    assert_eq!(started.code, 1, "{started:?}");
+    let journal = machine.journal("sameport@bad");
+    assert!(journal.contains("exited with 1"), "{journal}");
+    machine.systemctl("stop sameport@bad");
+}
+
+#[test]
 fn reload_and_restart_lose_no_connection() {
-    let Some(machine) = machine("systemd-restart", "-n 2 --ready tcp", &drains()) else { return };
+    let setup = Setup::default();
+    let Some(machine) = web_machine("systemd-restart", "-n 2 --ready tcp", &setup) else { return };
     machine.systemctl(&format!("start {WEB}"));
-    for (action, times) in [("reload", 3), ("restart", 3)] {
+    for action in ["reload", "restart"] {
         let main = machine.main_pid(WEB);
-        let tally = under_load(&machine, || {
-            for _ in 0..times {
-                pause(&machine);
+        let tally = under_load(&machine, &format!("3 times {action}"), || {
+            for _ in 0..3 {
                 machine.systemctl(&format!("{action} {WEB}"));
+                pause();
             }
-            pause(&machine);
         });
-        println!("{times} times {action}: {} answered, {:?}", tally.answered, tally.kinds());
-        assert!(tally.lost.is_empty(), "{action}: {tally:?}\n{}", machine.journal(WEB));
+        assert_nothing_lost(&tally, &machine);
         assert_eq!(machine.main_pid(WEB) == main, action == "reload");
     }
+    assert_kept_sockets_are_named(&machine);
+    // A stop that nothing follows closes the kept sockets.
+    machine.systemctl(&format!("stop {WEB}"));
+    assert_eq!(machine.run("sameport ls 8080").code, 1);
+}
+
+/// After a restart pid 1 has the sockets open as well, and their cgroup is gone.
+#[track_caller]
+fn assert_kept_sockets_are_named(machine: &Systemd) {
+    for command in ["sameport ls 8080", "sameport ls 8080 --wide"] {
+        let told = machine.run(command);
+        assert!(told.stdout.contains("drains"), "{command}: {told:?}");
+    }
+    let told = machine.run("sameport why 8080");
+    assert!(!told.stdout.contains("kill 1"), "{told:?}");
 }
 
 #[test]
 fn kill_of_the_main_process_loses_only_connections_in_hand() {
-    let Some(machine) = machine("systemd-kill", "-n 2 --ready tcp", &drains()) else { return };
+    let setup = Setup::default();
+    let Some(machine) = web_machine("systemd-kill", "-n 2 --ready tcp", &setup) else { return };
     machine.systemctl(&format!("start {WEB}"));
-    let tally = under_load(&machine, || {
-        for round in 1..=3 {
-            pause(&machine);
+    let kills = 3;
+    let tally = under_load(&machine, &format!("{kills} times SIGKILL"), || {
+        for kill in 1..=kills {
             machine.systemctl(&format!("kill --signal=KILL --kill-whom=main {WEB}"));
-            machine.wait_until("restart", || {
-                let restarts = machine.property(WEB, "NRestarts");
-                let active = machine.property(WEB, "ActiveState") == "active";
-                (active && restarts == round.to_string()).then_some(())
+            machine.wait_until("restart of the service", || {
+                let restarts = machine.property(WEB, "NRestarts") == kill.to_string();
+                (restarts && machine.property(WEB, "ActiveState") == "active").then_some(())
             });
+            pause();
         }
-        pause(&machine);
     });
-    println!("3 times SIGKILL: {} answered, {:?}", tally.answered, tally.kinds());
-    let kinds = tally.kinds();
-    let in_hand = |loss: &Loss| matches!(loss, Loss::Unanswered | Loss::CutInHand);
-    assert!(kinds.keys().all(in_hand), "{tally:?}\n{}", machine.journal(WEB));
-    assert!(tally.lost.len() <= 3 * 4, "{tally:?}");
+    assert_only_in_hand(&tally, kills, &machine);
+}
+
+/// A service of an ordinary user with every restriction that `run` tolerates.
+#[test]
+fn restricted_service_loses_no_connection() {
+    let drop_in = "[Service]\nDynamicUser=yes\nNoNewPrivileges=yes\nCapabilityBoundingSet=\n\
+        ProtectSystem=strict\nProtectHome=yes\nPrivateDevices=yes\nProtectKernelTunables=yes\n\
+        ProtectKernelModules=yes\nProtectControlGroups=yes\nProtectClock=yes\nProtectHostname=yes\n\
+        RestrictNamespaces=yes\nRestrictSUIDSGID=yes\nRestrictRealtime=yes\nLockPersonality=yes\n\
+        MemoryDenyWriteExecute=yes\nSystemCallArchitectures=native\n\
+        SystemCallFilter=@system-service\nSystemCallFilter=pidfd_getfd seccomp\n\
+        RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK\n";
+    let units = [("sameport@web.service.d/restricted.conf", drop_in)];
+    let more = Setup { units: &units, ..Setup::default() };
+    let Some(machine) = web_machine("systemd-strict", "-n 2 --ready tcp", &more) else { return };
+    machine.systemctl(&format!("start {WEB}"));
+    assert_ne!(machine.property(WEB, "UID"), "0");
+    let tally = under_load(&machine, "2 times reload and restart, restricted", || {
+        for action in ["reload", "restart", "reload", "restart"] {
+            machine.systemctl(&format!("{action} {WEB}"));
+            pause();
+        }
+    });
+    assert_nothing_lost(&tally, &machine);
 }
