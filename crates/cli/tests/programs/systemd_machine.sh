@@ -93,9 +93,12 @@ inside() {
 
     mount -t proc proc $root/proc
     # systemd raises fs.file-max and fs.nr_open, which are global. Settings of the network are not.
-    mount --bind $root/proc/sys/net $root/proc/sys/net
     mount --bind $root/proc/sys $root/proc/sys
+    mount --bind $root/proc/sys/net $root/proc/sys/net
     mount -o remount,bind,ro $root/proc/sys
+    # Each start is another boot.
+    cat /proc/sys/kernel/random/uuid >$layers/boot_id
+    mount --bind $layers/boot_id $root/proc/sys/kernel/random/boot_id
     [ ! -e $root/proc/sysrq-trigger ] || mount --bind /dev/null $root/proc/sysrq-trigger
     mount -t sysfs -o ro sysfs $root/sys
     mount -t tmpfs -o mode=755 tmpfs $root/sys/fs/cgroup

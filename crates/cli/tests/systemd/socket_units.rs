@@ -50,6 +50,12 @@ fn socket_outlives_its_service() {
         });
     });
     assert_only_in_hand(&tally, 1, &machine);
+    let why = machine.run("sameport why 8080").stdout;
+    assert!(why.contains("kept by systemd (pid 1) for sameport@web.socket"), "{why}");
+    assert!(why.contains("systemctl stop sameport@web.service sameport@web.socket"), "{why}");
+    // systemd binds the address again when the socket unit restarts.
+    let guard = machine.run("sameport guard 8080 --allow uid=1");
+    assert_eq!(guard.code, 1, "{guard:?}");
     let status = machine.shell("XDG_RUNTIME_DIR=/run/sameport-web sameport status web");
     assert!(status.contains("all workers accept from the one socket"), "{status}");
 }

@@ -303,6 +303,19 @@ impl Holder {
         }
     }
 
+    /// Whether this process has the socket in the descriptor store of a service, beside its server. It never
+    /// binds the address. The service manager does bind the addresses of socket units.
+    #[must_use]
+    pub fn is_stored_by(&self, pid: i32) -> bool {
+        let stores = |keeper: &Keeper| match keeper {
+            Keeper::Manager { pid: manager, unit, .. } => {
+                *manager == pid && !unit.as_deref().is_some_and(|unit| unit.ends_with(".socket"))
+            }
+            Keeper::Supervisor { .. } => false,
+        };
+        self.process.is_some() && self.keepers.iter().any(stores)
+    }
+
     /// Every process that serves the socket, the main one first.
     pub fn servers(&self) -> impl Iterator<Item = &Process> {
         self.process.iter().chain(&self.others)

@@ -162,6 +162,27 @@ fn units_are_stopped_with_the_sockets_that_start_them() {
 }
 
 #[test]
+fn a_manager_binds_for_socket_units_and_not_for_its_store() {
+    let server = || process(12, 1, &["api"]).in_cgroup("/system.slice/api.service");
+    let by_cgroup = |pids: &[i32], path: Option<&str>| {
+        let case = held_by(pids, vec![systemd(), server()]);
+        case.with(|case| case.member.cgroup = path.map(str::to_owned)).holder()
+    };
+    let service = Some("/system.slice/api.service");
+    for (pids, cgroup, stored) in [
+        (&[1, 12][..], service, true),
+        // The cgroup of a stored socket is gone after a restart of its service.
+        (&[1, 12], None, true),
+        (&[1, 12], Some("/system.slice/api.socket"), false),
+        (&[1], service, false),
+    ] {
+        let holder = by_cgroup(pids, cgroup);
+        assert_eq!(holder.is_stored_by(1), stored, "{pids:?} {cgroup:?}");
+        assert!(!holder.is_stored_by(12), "{pids:?} {cgroup:?}");
+    }
+}
+
+#[test]
 fn a_user_manager_is_asked_by_its_user() {
     let manager = "/user.slice/user-1000.slice/user@1000.service";
     let user_systemd = || {

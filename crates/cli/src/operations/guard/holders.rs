@@ -1,5 +1,6 @@
 //! The processes that have a port open, and whether a guard lets them bind it again.
 
+use sameport_policy::holder::classify_all;
 use sameport_policy::model::Protocol;
 use sameport_sys::bpf::guard;
 use sameport_sys::inspect;
@@ -15,12 +16,14 @@ pub(super) fn of(guards: &[GuardEntry]) -> Result<Vec<PortHolder>, Error> {
     let query = inspect::SocketQuery { tcp, udp, ..inspect::SocketQuery::everything() };
     let query = query.on(port).in_states(inspect::StateFilter::Unconnected);
     let seen = inspect::list_sockets(&query).map_err(|error| Error::Look(error.to_string()))?;
+    let facts = inspect::holder_facts(&seen.members, "sameport", true);
     let mut holders = Vec::new();
-    for member in seen.members {
+    for (holder, member) in classify_all(&seen.members, &facts).into_iter().zip(seen.members) {
         let address = member.socket.address;
         let guard: Vec<_> =
             guards.iter().filter(|it| it.protocol() == address.protocol).cloned().collect();
-        holders.extend(member.processes.into_iter().map(|process| PortHolder {
+        let binders = member.processes.into_iter().filter(|it| !holder.is_stored_by(it.pid));
+        holders.extend(binders.map(|process| PortHolder {
             allowed: u32::try_from(process.pid).is_ok_and(|pid| may(pid, &guard)),
             pid: process.pid,
             program: process.program,
