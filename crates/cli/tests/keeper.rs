@@ -22,7 +22,7 @@ env -i setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo left $!";
 fn leaves_processes() {
     let Some(end) = std::env::var_os(LEAVES) else { return };
     let started = start_command(User::Current, "sh", &["-c", DAEMONS]).wait();
-    print!("{}directory {}\n", started.stdout, in_test_dir("").display());
+    println!("{}directory {}", started.stdout, in_test_dir("").display());
     if end != "exit" {
         std::thread::sleep(std::time::Duration::from_secs(1000));
     }

@@ -114,8 +114,13 @@ impl Revived {
             }
             match client.change(name, ControlRequest::Follow, on_update) {
                 Ok(()) => break,
+                // It ends while it is asked: its exit status says more.
                 Err(error)
-                    if (error.is_over() || matches!(error, ClientError::SupervisorDead(_)))
+                    if (error.is_over()
+                        || matches!(
+                            error,
+                            ClientError::SupervisorDead(_) | ClientError::SupervisorEnded(_)
+                        ))
                         && Instant::now() < until =>
                 {
                     std::thread::sleep(INTERVAL);

@@ -12,8 +12,9 @@ use std::sync::Mutex;
 
 use super::cgroup2_mount;
 
-/// The environment variable that marks the processes of a test executable.
-pub(crate) const MARK: &str = "SAMEPORT_TEST_DIR";
+/// The environment variable that marks the processes of a test executable. sameport removes those that
+/// begin with `SAMEPORT_` from programs.
+pub(crate) const MARK: &str = "TEST_SAMEPORT_DIR";
 
 static KEEPER: Mutex<Option<Child>> = Mutex::new(None);
 

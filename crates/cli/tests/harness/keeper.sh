@@ -21,7 +21,7 @@ stat() {
 # unless it belongs to another terminal, such as a shell of someone who looks at the directory.
 left() {
     {
-        grep -lsF -e "SAMEPORT_TEST_DIR=$dir" /proc/[0-9]*/environ
+        grep -lsF -e "TEST_SAMEPORT_DIR=$dir" /proc/[0-9]*/environ
         grep -lsF -e "$dir/" /proc/[0-9]*/cmdline | sed 's/$/ weak/'
         find /proc/[0-9]*/cwd /proc/[0-9]*/exe /proc/[0-9]*/fd -lname "$dir*" 2>/dev/null |
             sed 's/$/ weak/'
