@@ -2,8 +2,9 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::named_run::{NamedRun, RunSetup};
 use crate::harness::{Exited, SOCKET_TIMEOUT, User, eventually, script};
@@ -52,6 +53,43 @@ fn a_request_in_hand_is_answered_before_the_stop_signal() {
     let answer = slow(&run);
     run.stop();
     assert!(answer().ends_with("slow\n"));
+}
+
+/// A client that runs again only a while after its connect, as on a busy machine.
+#[test]
+fn a_request_that_follows_its_connection_is_answered() {
+    let run = start(&[], "exits");
+    // The drain waits for 1 s for the first data of a connection.
+    let limit = Duration::from_millis(900);
+    let ask = || -> Result<(), Duration> {
+        let since = Instant::now();
+        let mut stream = TcpStream::connect(run.setup.address()).unwrap();
+        stream.set_read_timeout(Some(SOCKET_TIMEOUT)).unwrap();
+        thread::sleep(Duration::from_millis(500));
+        let sent = stream.write_all(b"line\n");
+        let pause = since.elapsed();
+        let mut answer = String::new();
+        let read = sent.and_then(|()| BufReader::new(stream).read_line(&mut answer));
+        if read.is_ok() && answer.ends_with(" line\n") { Ok(()) } else { Err(pause) }
+    };
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let client = || {
+            let mut lost = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                lost.extend(ask().err().filter(|pause| *pause < limit));
+            }
+            lost
+        };
+        let clients = [(); 4].map(|()| scope.spawn(client));
+        for _ in 0..3 {
+            run.verb("restart", &[]);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let lost: Vec<_> = clients.into_iter().flat_map(|it| it.join().unwrap()).collect();
+        assert!(lost.is_empty(), "cut before the request, which followed after {lost:?}");
+    });
+    run.stop();
 }
 
 /// Data that was sent last is not the end of an answer.

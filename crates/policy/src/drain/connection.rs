@@ -17,6 +17,10 @@ use std::time::Duration;
 /// it has been quiet for this long. Servers such as node close an idle connection after the same time.
 pub const QUIET: Duration = Duration::from_secs(5);
 
+/// A new connection without data is in hand for this long: its request follows when the client runs again,
+/// which takes a while on a busy machine.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// A connection of a worker at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionFacts {
@@ -73,9 +77,9 @@ pub enum DataDirection {
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
-    /// The peer has sent nothing.
+    /// The peer has sent nothing, and is not about to.
     Unused,
-    /// A request waits for its answer, or an answer for its receiver.
+    /// A request is about to arrive, or waits for its answer, or an answer for its receiver.
     InHand,
     /// The last event was the end of an answer.
     Answered,
@@ -187,7 +191,8 @@ impl History {
             return Activity::InHand;
         }
         if facts.received == 0 {
-            return Activity::Unused;
+            let is_fresh = facts.received_age < FRESH;
+            return if is_fresh { Activity::InHand } else { Activity::Unused };
         }
         if facts.sent == 0 {
             return Activity::InHand;
@@ -229,8 +234,10 @@ mod tests {
         // Received and sent: bytes, age in milliseconds. Receive and send queue.
         let table = [
             // Nothing received; a greeting sent.
-            ((0, 900), (0, 900), (0, 0), Unused),
-            ((0, 900), (40, 880), (0, 0), Unused),
+            ((0, 999), (0, 999), (0, 0), InHand),
+            ((0, 999), (40, 980), (0, 0), InHand),
+            ((0, 1_000), (0, 1_000), (0, 0), Unused),
+            ((0, 1_000), (40, 980), (0, 0), Unused),
             // A request without an answer.
             ((80, 4), (0, 900), (0, 0), InHand),
             ((80, 60_000), (0, 61_000), (0, 0), InHand),

@@ -219,12 +219,14 @@ mod tests {
     fn what_each_mode_waits_for() {
         use DrainMode::{All, Busy, None};
         let fresh = connection(3, (0, 10), (0, 10));
+        let unused = connection(3, (0, 1_000), (0, 1_000));
         let tie = connection(4, (80, 100), (80, 100));
         let table = [
             (None, vec![busy(1)], true),
             (Busy, vec![], true),
             (Busy, vec![busy(1)], false),
-            (Busy, vec![idle(2), fresh], true),
+            (Busy, vec![idle(2), fresh], false),
+            (Busy, vec![idle(2), unused], true),
             (Busy, vec![tie], false),
             (All, vec![], true),
             (All, vec![idle(2)], false),
