@@ -126,7 +126,7 @@ fn watch(request: &ListRequest, json: bool, wide: bool) -> VerbResult {
 }
 
 fn text(listing: &Listing, wide: bool) -> String {
-    if wide { ls_table::wide(listing) } else { ls_table::text(listing) }
+    if wide { ls_table::wide(listing) } else { ls_table::text(listing, screen::width()) }
 }
 
 /// The parts that could not be seen, and how to see them.

@@ -47,7 +47,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
     use crate::operations::named_runs::{runs_of, sees_all};
-    use crate::output::{status, stderr, stdout};
+    use crate::output::{screen, status, stderr, stdout};
     use sameport_supervisor::control::client::now;
 
     let runs = runs_of(args.owner.user.as_deref())?;
@@ -57,7 +57,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     let found = if args.all { runs.list_all() } else { runs.list() };
     let text = match args.json {
         true => status::list_json(&found),
-        false => status::list(&found, args.all, now()),
+        false => status::list(&found, args.all, screen::width(), now()),
     };
     stdout::write(&text)?;
     if args.json {
@@ -79,7 +79,7 @@ fn one(args: &Args, entry: sameport_supervisor::control::client::RunEntry, now: 
     use std::process::ExitCode;
 
     use crate::error::client_failure;
-    use crate::output::{ended, status, stdout};
+    use crate::output::{ended, screen, status, stdout};
 
     let name = &entry.name;
     match &entry.answer {
@@ -96,12 +96,12 @@ fn one(args: &Args, entry: sameport_supervisor::control::client::RunEntry, now: 
             }
         }
         Ok(found) => {
-            stdout::write(&status::text(found, now))?;
+            stdout::write(&status::text(found, screen::width(), now))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
             if !args.check {
-                stdout::write(&ended::text(name, error, now))?;
+                stdout::write(&ended::text(name, error, screen::width(), now))?;
             }
             Err(client_failure(name, error))
         }

@@ -111,6 +111,15 @@ pub(crate) enum Error {
     Look(String),
 }
 
+/// The ports that sockets listen on, in order; empty if they cannot be listed.
+#[cfg(target_os = "linux")]
+pub(crate) fn listening_ports() -> std::collections::BTreeSet<u16> {
+    use sameport_sys::inspect::{SocketQuery, list_without_owners};
+
+    let sockets = list_without_owners(&SocketQuery::everything()).unwrap_or_default();
+    sockets.iter().map(|socket| socket.address.port()).filter(|port| *port != 0).collect()
+}
+
 /// Lists the sockets and groups them by address.
 ///
 /// # Errors

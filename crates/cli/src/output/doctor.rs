@@ -6,8 +6,9 @@ use sameport_policy::capability::question::{ProbeAnswer, ProbeFact};
 use super::json::{line, object};
 use super::table::table;
 
-/// The two tables.
+/// One line about `run`, and the two tables.
 pub(crate) fn text(facts: &[ProbeFact], abilities: &[Capability]) -> String {
+    let line = verdict(abilities);
     let facts = facts.iter().map(|ProbeFact { subject, answer }| {
         [subject.name().into(), answer.to_string(), answer.text().into()]
     });
@@ -18,7 +19,29 @@ pub(crate) fn text(facts: &[ProbeFact], abilities: &[Capability]) -> String {
     });
     let facts = table(["FACT", "ANSWER", "DETAIL"], &facts.collect::<Vec<_>>());
     let abilities = table(["ABILITY", "ANSWER", "WHAT IT IS"], &abilities.collect::<Vec<_>>());
-    format!("{facts}\n{abilities}")
+    format!("{line}\n\n{facts}\n{abilities}")
+}
+
+/// Whether `run` works here, and by which interposer.
+fn verdict(abilities: &[Capability]) -> String {
+    let is_yes = |ability: &Capability| matches!(ability.answer, ProbeAnswer::Yes(_));
+    let Some(run) = abilities.iter().find(|ability| ability.name == "run") else {
+        return String::new();
+    };
+    let mut interposers = abilities.iter().filter(|ability| is_yes(ability));
+    let by = interposers.find_map(|ability| ability.name.strip_prefix("run-"));
+    let by = by.map(|by| format!(", by {by}")).unwrap_or_default();
+    match (&run.answer, run.answer.text()) {
+        (ProbeAnswer::Yes(_), "") => format!("`sameport run` works here{by}"),
+        (ProbeAnswer::Yes(_), how) if how.starts_with("by ") => {
+            format!("`sameport run` works here, {how}")
+        }
+        (ProbeAnswer::Yes(_), but) => format!("`sameport run` works here{by}, but {but}"),
+        (ProbeAnswer::No(_), why) => format!("`sameport run` does not work here: {why}"),
+        (ProbeAnswer::Unknown(_), why) => {
+            format!("could not tell whether `sameport run` works here: {why}")
+        }
+    }
 }
 
 /// The reason for anything but a full yes, and the next step.
@@ -89,6 +112,8 @@ mod tests {
     fn the_tables_line_up_and_name_the_next_step() {
         let facts = facts();
         let tables = text(&facts, &capabilities(&facts));
+        let (line, tables) = tables.split_once("\n\n").unwrap();
+        assert!(line.starts_with("could not tell whether `sameport run` works here: "), "{line}");
         let (facts, abilities) = tables.split_once("\n\n").unwrap();
         assert_eq!(
             facts,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::json::object;
-use super::shell::os_command;
+use super::shell::whole_command;
 use super::table::table;
 use super::text::{age, cell_list, elapsed, printable};
 use crate::error::{Failure, client_failure};
@@ -15,7 +15,8 @@ use sameport_supervisor::control::{EndedRun, EndedWorker, RunHistory, RunInfo};
 const LISTED: usize = 4;
 
 /// The report about the run, as text; empty without a report.
-pub(crate) fn text(name: &RunName, error: &ClientError, now: u64) -> String {
+pub(crate) fn text(name: &RunName, error: &ClientError, width: Option<usize>, now: u64) -> String {
+    let listed = if width.is_some() { LISTED } else { usize::MAX };
     let Some((info, history)) = run_of(error) else { return String::new() };
     let mut text = match error.cause() {
         ClientError::Ended(ended) => format!(
@@ -32,7 +33,7 @@ pub(crate) fn text(name: &RunName, error: &ClientError, now: u64) -> String {
     };
     text.push_str(&format!(
         "command: {}\ndirectory: {}\n",
-        os_command(&info.command),
+        whole_command(&info.command),
         printable(&info.directory.to_string_lossy()),
     ));
     if let Some(log) = &history.log {
@@ -40,7 +41,7 @@ pub(crate) fn text(name: &RunName, error: &ClientError, now: u64) -> String {
     }
     if !history.workers.is_empty() {
         let header = ["WORKER", "RESTARTS", "ENDED", "HOW", "ADDRESS"];
-        let rows: Vec<_> = history.workers.iter().map(|worker| row(worker, now)).collect();
+        let rows: Vec<_> = history.workers.iter().map(|worker| row(worker, listed, now)).collect();
         text.push('\n');
         text.push_str(&table(header, &rows));
     }
@@ -61,7 +62,7 @@ fn run_of(error: &ClientError) -> Option<(&RunInfo, &RunHistory)> {
     }
 }
 
-fn row(worker: &EndedWorker, now: u64) -> [String; 5] {
+fn row(worker: &EndedWorker, listed: usize, now: u64) -> [String; 5] {
     let none = || "-".to_owned();
     let addresses = worker.addresses.iter().map(|it| it.strip_prefix("tcp ").unwrap_or(it));
     [
@@ -69,7 +70,7 @@ fn row(worker: &EndedWorker, now: u64) -> [String; 5] {
         worker.restarts.to_string(),
         worker.last_end_at.map_or_else(none, |at| format!("{} ago", age(elapsed(at, now)))),
         worker.last_end.as_ref().map_or_else(none, |how| printable(how)),
-        cell_list(addresses.map(printable), " ", LISTED),
+        cell_list(addresses.map(printable), " ", listed),
     ]
 }
 

@@ -63,10 +63,10 @@ last output of worker 1:
 fn the_end_of_a_run() {
     let name: RunName = "web".parse().unwrap();
     let first = "web: ended 5 min ago, after 2 h: stopped by SIGTERM; exit code 0\n";
-    assert_eq!(text(&name, &ended(), NOW), format!("{first}{REST}"));
+    assert_eq!(text(&name, &ended(), Some(100), NOW), format!("{first}{REST}"));
     let first = "web: the supervisor was killed; started 2 h ago\n";
-    assert_eq!(text(&name, &dead(), NOW), format!("{first}{REST}"));
-    assert_eq!(text(&name, &ClientError::NoSuchRun(Vec::new()), NOW), "");
+    assert_eq!(text(&name, &dead(), Some(100), NOW), format!("{first}{REST}"));
+    assert_eq!(text(&name, &ClientError::NoSuchRun(Vec::new()), Some(100), NOW), "");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 pub(crate) mod attach;
 #[cfg(target_os = "linux")]
 pub(crate) mod audit;
+pub(crate) mod completions;
 pub(crate) mod doctor;
 #[cfg(target_os = "linux")]
 pub(crate) mod ended;

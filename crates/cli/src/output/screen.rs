@@ -10,6 +10,11 @@ pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// The width of the terminal; `None` for a pipe or a file, where nothing is left out of a table.
+pub(crate) fn width() -> Option<usize> {
+    is_terminal().then(|| size().0)
+}
+
 /// Shows the part of the text that fits the terminal.
 ///
 /// # Errors

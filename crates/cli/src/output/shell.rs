@@ -34,10 +34,15 @@ fn escaped(c: char) -> String {
 
 /// A command line. A long one ends with `…` between two words.
 pub(crate) fn command<Word: AsRef<str>>(words: impl IntoIterator<Item = Word>) -> String {
+    command_within(LIMIT, words)
+}
+
+/// A command line of at most `limit` characters.
+fn command_within<Word: AsRef<str>>(limit: usize, words: impl IntoIterator<Item = Word>) -> String {
     let mut line = String::new();
     for next in words {
         let next = word(next.as_ref());
-        if line.chars().count() + next.chars().count() > LIMIT {
+        if line.chars().count().saturating_add(next.chars().count()) > limit {
             line.push('…');
             return line;
         }
@@ -46,6 +51,12 @@ pub(crate) fn command<Word: AsRef<str>>(words: impl IntoIterator<Item = Word>) -
     }
     line.truncate(line.trim_end().len());
     line
+}
+
+/// The whole command line of words that need not be UTF-8, in a table.
+pub(crate) fn whole_command<Word: AsRef<OsStr>>(words: impl IntoIterator<Item = Word>) -> String {
+    let words = words.into_iter().map(|word| word.as_ref().to_string_lossy().into_owned());
+    command_within(usize::MAX, words)
 }
 
 /// The command line of words that need not be UTF-8.

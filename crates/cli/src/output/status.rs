@@ -6,20 +6,26 @@ use super::ended;
 use super::json::{line, object};
 use super::run::changes::phase_name;
 use super::run::worker_change::pause;
-use super::shell::os_command;
-use super::table::table;
+use super::shell::whole_command;
+use super::table::{table, table_within};
 use super::text::{age, cell_list, elapsed, printable, sentence_list};
 use sameport_supervisor::control::client::{ClientError, RunEntry};
 use sameport_supervisor::control::protocol::{
     ListenStatus, RunStatus, WorkerHistory, WorkerPhase, WorkerStatus,
 };
 
-/// Addresses in one cell.
+/// Addresses in one cell on a terminal, or reasons in one line.
 const LISTED: usize = 4;
 
-/// One row a named run; empty without runs. `users`: whether they belong to several. `now`: milliseconds since
+/// The limit of a list in a cell: nothing is left out of a pipe.
+pub(super) fn listed(width: Option<usize>) -> usize {
+    if width.is_some() { LISTED } else { usize::MAX }
+}
+
+/// One row a named run; empty without runs. `users`: whether they belong to several.
+/// `width`: of the terminal, if it is one. `now`: milliseconds since
 /// 1970.
-pub(crate) fn list(runs: &[RunEntry], users: bool, now: u64) -> String {
+pub(crate) fn list(runs: &[RunEntry], users: bool, width: Option<usize>, now: u64) -> String {
     let user = if users { "USER" } else { "" };
     let header = ["NAME", user, "PID", "WORKERS", "SINCE", "ADDRESS", "COMMAND"];
     let rows: Vec<_> = runs
@@ -30,15 +36,15 @@ pub(crate) fn list(runs: &[RunEntry], users: bool, now: u64) -> String {
                     status.pid.to_string(),
                     format!("{}/{}", ready(status), status.copies),
                     age(elapsed(status.since, now)),
-                    cell_list(status.addresses.iter().map(|it| &it.address), " ", LISTED),
-                    os_command(&status.command),
+                    cell_list(status.addresses.iter().map(|it| &it.address), " ", listed(width)),
+                    whole_command(&status.command),
                 ],
                 Err(error) => dead(error),
             };
             [name.to_string(), user.clone(), pid, workers, since, addresses, words]
         })
         .collect();
-    if rows.is_empty() { String::new() } else { table(header, &rows) }
+    if rows.is_empty() { String::new() } else { table_within(width, header, &rows) }
 }
 
 /// The row of a supervisor that does not answer.
@@ -51,7 +57,7 @@ fn dead(error: &ClientError) -> [String; 5] {
                 record.map(|record| record.pid),
                 Some(gone.running_workers.len().to_string()),
                 "gone",
-                record.map(|record| os_command(&record.info.command)),
+                record.map(|record| whole_command(&record.info.command)),
             )
         }
         ClientError::NoAnswer(pid)
@@ -78,8 +84,8 @@ fn drain_line(status: &RunStatus) -> String {
     format!("drain: {}{itself}\n", printable(drain))
 }
 
-/// One run in full. `now`: milliseconds since 1970.
-pub(crate) fn text(status: &RunStatus, now: u64) -> String {
+/// One run in full. `width`: of the terminal, if it is one. `now`: milliseconds since 1970.
+pub(crate) fn text(status: &RunStatus, width: Option<usize>, now: u64) -> String {
     let mut text = format!(
         "{}: pid {}, {} of {} workers ready, since {}, by {}\ncommand: {}\ndirectory: {}\n{}",
         printable(&status.name),
@@ -88,7 +94,7 @@ pub(crate) fn text(status: &RunStatus, now: u64) -> String {
         status.copies,
         age(elapsed(status.since, now)),
         printable(&status.via),
-        os_command(&status.command),
+        whole_command(&status.command),
         printable(&status.directory.to_string_lossy()),
         drain_line(status),
     );
@@ -97,7 +103,8 @@ pub(crate) fn text(status: &RunStatus, now: u64) -> String {
     }
     if !status.workers.is_empty() {
         let header = ["WORKER", "PID", "STATE", "SINCE", "RESTARTS", "ADDRESS", "CONNS"];
-        let rows: Vec<_> = status.workers.iter().map(|it| worker_row(it, now)).collect();
+        let rows: Vec<_> =
+            status.workers.iter().map(|it| worker_row(it, listed(width), now)).collect();
         text.push('\n');
         text.push_str(&table(header, &rows));
     }
@@ -118,7 +125,7 @@ pub(crate) fn text(status: &RunStatus, now: u64) -> String {
     text
 }
 
-fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 7] {
+fn worker_row(worker: &WorkerStatus, listed: usize, now: u64) -> [String; 7] {
     let optional = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
     [
         worker.ordinal.to_string(),
@@ -126,7 +133,7 @@ fn worker_row(worker: &WorkerStatus, now: u64) -> [String; 7] {
         phase_name(worker.state).to_owned(),
         age(elapsed(worker.since, now)),
         worker.restarts.to_string(),
-        cell_list(&worker.addresses, " ", LISTED),
+        cell_list(&worker.addresses, " ", listed),
         optional(worker.connections.map(|count| count.to_string())),
     ]
 }

@@ -114,16 +114,16 @@ note: worker 3: exited with 1; starts again in 7 s
 note: 127.0.0.1:8080 is not steered: nginx (pid 9) is in the group too
 note: the record could not be written: no space left
 ";
-    assert_eq!(text(&status(), NOW), expected);
+    assert_eq!(text(&status(), Some(100), NOW), expected);
 }
 
 #[test]
 fn nothing_to_say_is_not_said() {
     let bare = RunStatus { workers: vec![], addresses: vec![], remarks: vec![], ..status() };
     // The clock was set back.
-    assert_eq!(text(&bare, 0).lines().count(), 5);
-    assert!(text(&bare, 0).contains("since 0 s"));
-    assert_eq!(list(&[], true, NOW), "");
+    assert_eq!(text(&bare, Some(100), 0).lines().count(), 5);
+    assert!(text(&bare, Some(100), 0).contains("since 0 s"));
+    assert_eq!(list(&[], true, Some(100), NOW), "");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn what_others_chose_does_not_steer_the_terminal() {
     status.remarks = vec![bad.clone()];
     status.workers[0].why = Some(bad.clone());
     status.workers[0].addresses = vec![bad];
-    let told = text(&status, NOW);
+    let told = text(&status, Some(100), NOW);
     assert!(!told.contains(['\u{1b}', '\u{202e}']), "{told}");
 }
 
@@ -165,8 +165,8 @@ db    7    2        gone    -                       db '-x y'
 mail  5    -        silent  -                       -
 web   33   1/3      2 h     127.0.0.1:8080 [::]:53  node server.js
 ";
-    assert_eq!(list(&runs(), false, NOW), expected);
-    let all = list(&runs(), true, NOW);
+    assert_eq!(list(&runs(), false, Some(100), NOW), expected);
+    let all = list(&runs(), true, None, NOW);
     assert!(all.starts_with("NAME  USER  PID  WORKERS "), "{all}");
     assert!(all.contains("\nweb   ann   33   1/3 "), "{all}");
 }

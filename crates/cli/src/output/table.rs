@@ -110,9 +110,19 @@ fn push_spaces(text: &mut String, mut count: usize) {
 
 /// A table of strings.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    table_within(None, header, rows)
+}
+
+/// A table of strings that fits a terminal of this width by cutting its last column.
+pub(crate) fn table_within<const N: usize>(
+    width: Option<usize>,
+    header: [&str; N],
+    rows: &[[String; N]],
+) -> String {
+    const LEAST: usize = 12;
     let mut table = Table::new(header);
     rows.iter().flatten().for_each(|cell| table.cell(cell));
-    table.render(usize::MAX, &[])
+    table.render(width.unwrap_or(usize::MAX), &[(N - 1, LEAST)])
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 mod after_the_end;
 mod children;
+mod completions;
 mod crashes;
 mod drains;
 mod each;

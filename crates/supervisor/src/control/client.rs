@@ -201,6 +201,11 @@ impl Client {
         self.owned(self.uid(), answer)
     }
 
+    /// The names of all runs of this user. Reaches no supervisor.
+    pub fn names(&self) -> Vec<RunName> {
+        run_files::list_names_of(self.uid(), &self.folders)
+    }
+
     /// A run with its status.
     pub fn entry(&self, name: &RunName) -> RunEntry {
         RunEntry { name: name.clone(), user: self.user(), answer: self.status(name) }

@@ -11,15 +11,13 @@ use crate::output::text::{cell_list, push_socket};
 /// Pids, programs or cgroups in one cell.
 const LISTED: usize = 4;
 
-/// The width that a terminal shows without wrapping lines.
-const LINE_WIDTH: usize = 100;
-
 /// A fact that is not known, as distinct from one that is absent.
 const UNKNOWN: &str = "unknown";
 
-/// One row a socket, of at most 100 columns. The first row of a group has its address. A column in
+/// One row a socket, of at most `width` columns where a width is given. The first row of a group has its address. A column in
 /// which all sockets would have the usual value is left out. Empty without sockets.
-pub(crate) fn text(listing: &Listing) -> String {
+pub(crate) fn text(listing: &Listing, width: Option<usize>) -> String {
+    let listed = if width.is_some() { LISTED } else { usize::MAX };
     if listing.groups.is_empty() {
         return String::new();
     }
@@ -45,19 +43,19 @@ pub(crate) fn text(listing: &Listing) -> String {
     ]);
     for Row { head, member, servers, label } in &rows {
         head_cells(&mut table, *head);
-        pids_cell(&mut table, servers, LISTED);
-        programs_cell(&mut table, servers, LISTED);
+        pids_cell(&mut table, servers, listed);
+        programs_cell(&mut table, servers, listed);
         user_cell(&mut table, member);
         table.cell(yes_or_no(member.shared));
         queue_cell(&mut table, member);
         table.cell(member.socket.state.name());
         number_cell(&mut table, member.socket.drops);
         table.cell(if has_unit { units.get(member).unwrap_or(UNKNOWN) } else { "" });
-        table.cell(&cell_list(attached(listing, member), ",", LISTED));
+        table.cell(&cell_list(attached(listing, member), ",", listed));
         table.cell(label);
     }
     // Unit, cgroups, program and user are truncated in this order, down to distinguishable lengths.
-    table.render(LINE_WIDTH, &[(9, 12), (10, 12), (3, 8), (4, 8)])
+    table.render(width.unwrap_or(usize::MAX), &[(9, 12), (10, 12), (3, 8), (4, 8)])
 }
 
 /// All columns, untruncated.

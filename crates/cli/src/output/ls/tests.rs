@@ -44,6 +44,11 @@ fn in_json(listing: &Listing) -> String {
     String::from_utf8(written).unwrap()
 }
 
+/// The table for a terminal with 100 columns.
+fn text(listing: &Listing) -> String {
+    super::text(listing, Some(100))
+}
+
 #[test]
 fn a_group_is_read_as_one_block() {
     let groups = vec![group(
@@ -79,6 +84,9 @@ fn many_processes_are_counted_and_different_programs_named() {
     );
     crowd.members[0].processes[2].program = "helper".into();
     crowd.members[1].processes[0].program = String::new();
+    // Nothing is left out of a pipe.
+    let piped = super::text(&listing(vec![crowd.clone()]), None);
+    assert!(piped.contains(" 1,2,3,4,5,6  python3,helper  ann "), "{piped}");
     let told = text(&listing(vec![crowd]));
     assert!(told.contains(" 1,2,3,4,+2  python3,helper  ann   no "), "{told}");
     assert!(told.contains(" 7,8,9,10    python3         ann   unknown "), "{told}");
