@@ -34,6 +34,8 @@ pub enum RunError {
     LosesPrivilege(PathBuf, FileCapability),
     /// The kernel refuses a system call that reaches the sockets of workers.
     WorkerAccess(&'static str, Errno),
+    /// `kernel.yama.ptrace_scope` has this value, which forbids the access to workers.
+    PtraceScope(u8),
     /// This build has no preload library; the reason.
     NoLibrary(&'static str),
     /// The program cannot load a preload library.
@@ -90,6 +92,7 @@ impl RunError {
             Self::UnknownArchitecture
                 | Self::LosesPrivilege(..)
                 | Self::WorkerAccess(..)
+                | Self::PtraceScope(_)
                 | Self::NoLibrary(_)
                 | Self::NotLoadable(..)
                 | Self::PreloadDir(_)

@@ -66,9 +66,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
 
     use sameport_policy::bind::verdict::PortSet;
 
-    use sameport_sys::systemd::drop_in::DropInPlace;
-
-    use crate::operations::attach::{self, AttachRequest, CgroupChoice};
+    use crate::operations::attach::{self, AttachAgain, AttachRequest, CgroupChoice};
     use crate::output::{attach as output, stderr, stdout};
 
     let place = match (args.unit, args.cgroup) {
@@ -87,8 +85,8 @@ pub(crate) fn run(args: Args) -> VerbResult {
         }
     };
     let again = match place {
-        CgroupChoice::Unit(_) if args.permanent => Some(DropInPlace::Permanent),
-        CgroupChoice::Unit(_) if !args.once => Some(DropInPlace::Runtime),
+        CgroupChoice::Unit(_) if args.permanent => Some(AttachAgain::Permanently),
+        CgroupChoice::Unit(_) if !args.once => Some(AttachAgain::UntilReboot),
         CgroupChoice::Unit(_) | CgroupChoice::Path(_) => None,
     };
     let ports = match args.ports {

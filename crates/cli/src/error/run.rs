@@ -115,6 +115,7 @@ impl From<&RunError> for Failure {
                 format!("{call}: {errno}: this kernel, or a sandbox around sameport, forbids it"),
                 "allow that call in the container's profile, or use --via preload",
             ),
+            RunError::PtraceScope(scope) => ptrace_scope(*scope),
             RunError::NoLibrary(why) => super::no_library(why).hint(OTHER_INTERPOSER),
             RunError::NotLoadable(path, obstacle) => not_loadable(path, obstacle),
             RunError::PreloadDir(why) => cannot(
@@ -148,6 +149,25 @@ impl From<&RunError> for Failure {
             RunError::NoInterposer(skipped) => no_interposer(skipped),
         }
     }
+}
+
+/// Yama keeps the supervisor from its workers.
+fn ptrace_scope(scope: u8) -> Failure {
+    let (permits, hint) = match scope {
+        2 => (
+            "only with CAP_SYS_PTRACE",
+            "run it as root, or as root: sysctl -w kernel.yama.ptrace_scope=1; or use --via preload",
+        ),
+        _ => (
+            "to no process until the next boot",
+            "use --via preload, or --via cgroup as root; after a boot, \
+             kernel.yama.ptrace_scope=1 permits it",
+        ),
+    };
+    let message = format!(
+        "pidfd_getfd: kernel.yama.ptrace_scope is {scope}, which permits access to workers {permits}"
+    );
+    Failure::unsupported(message).hint(hint)
 }
 
 /// A program that ignores LD_PRELOAD.

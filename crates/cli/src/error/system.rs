@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use sameport_policy::capability::kernels;
 use sameport_sys::bpf::guard::{GuardError as KernelGuardError, PLACE as RECORD};
 use sameport_sys::bpf::{AttachError, PinError};
 use sameport_sys::cgroup::CgroupError;
@@ -128,7 +129,14 @@ fn attach_failure(path: &Path, error: &AttachError) -> Failure {
             Failure::unsupported(format!("{call}: {why}")).hint(PRIVILEGE)
         }
         AttachError::Kernel(why) => Failure::unsupported(shorten(why))
-            .hint("it needs Linux 5.18; `sameport doctor` says what this machine can do"),
+            .hint(format!(
+                "it needs Linux {}; `sameport doctor` says what this machine can do",
+                kernels::CGROUP
+            )),
+        AttachError::LockedDown => Failure::unsupported(format!(
+            "{error}, and refuses programs that read its memory, even to root"
+        ))
+        .hint("boot without it; guards that are in force stay, and `sameport guard --off-all` ends them"),
         AttachError::Exclusive => Failure::failed(format!(
             "another program is attached exclusively to {} or above it",
             quoted_path(path)

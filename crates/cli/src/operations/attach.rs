@@ -36,7 +36,14 @@ pub(crate) struct AttachRequest {
     pub(crate) rules: Vec<MapRule>,
     pub(crate) source: Option<SocketAddr>,
     /// Whether to attach again at each start of a unit, and how long.
-    pub(crate) again: Option<DropInPlace>,
+    pub(crate) again: Option<AttachAgain>,
+}
+
+/// How long a unit is attached to again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AttachAgain {
+    UntilReboot,
+    Permanently,
 }
 
 /// Whether an attachment outlives a stop of its unit.
@@ -132,8 +139,12 @@ pub(crate) fn attach(request: &AttachRequest) -> Result<AttachResult, Error> {
 fn write_drop_in(
     path: &Path,
     request: &AttachRequest,
-    place: DropInPlace,
+    again: AttachAgain,
 ) -> Result<PathBuf, String> {
+    let place = match again {
+        AttachAgain::UntilReboot => DropInPlace::Runtime,
+        AttachAgain::Permanently => DropInPlace::Permanent,
+    };
     let unit = drop_in::service(path.to_str().unwrap_or_default()).map_err(|why| match why {
         NoDropIn::NotAService => "only a service runs commands before it starts".to_owned(),
         NoDropIn::OfUser => "the service manager of a user cannot attach".to_owned(),

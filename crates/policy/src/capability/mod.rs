@@ -2,7 +2,9 @@
 //!
 //! A capability is as good as the weakest answer it needs.
 
+pub mod kernels;
 pub mod question;
+pub mod restrictions;
 #[cfg(test)]
 mod tests;
 
@@ -43,11 +45,15 @@ struct CapabilityRow {
 }
 
 const OLD_KERNEL: &str = "needs Linux 5.9 or newer, 5.19 or newer is best";
-const GETFD: &str = "needs Linux 5.6 or newer, and a container profile that allows it (many do with CAP_SYS_PTRACE)";
+const GETFD: &str = "needs Linux 5.9 or newer, and a container profile that allows it (many do with CAP_SYS_PTRACE)";
+const GETFD_ALONE: &str = "needs Linux 5.6 or newer, and a container profile that allows it (many do with CAP_SYS_PTRACE)";
+const CGROUP_KERNEL: &str = "needs Linux 5.18 or newer, and root";
 const SANDBOX: &str = "start sameport outside the sandbox or container profile that forbids it";
 const TRY: &str = "no obstacle is known: try it";
 const ROOT: &str = "needs root, or CAP_BPF with CAP_NET_ADMIN";
-const PTRACE_SCOPE: &str = "set kernel.yama.ptrace_scope to 0 or 1, or grant CAP_SYS_PTRACE";
+const PTRACE_SCOPE: &str = "set kernel.yama.ptrace_scope to 0 or 1 (3 stays until a reboot); at 2, CAP_SYS_PTRACE is enough";
+const LOCKDOWN: &str =
+    "boot without lockdown=confidentiality: the programs of guards read kernel memory";
 const MOUNT_CGROUP2: &str = "mount it: mount -t cgroup2 none /sys/fs/cgroup";
 const DIAG: &str = "needs Linux with the kernel modules tcp_diag, udp_diag and inet_diag";
 
@@ -104,10 +110,7 @@ const CAPABILITIES: &[CapabilityRow] = &[
             Requirement { subject: ProbeSubject::Cgroup2, next: MOUNT_CGROUP2 },
             Requirement { subject: ProbeSubject::Ebpf, next: ROOT },
             Requirement { subject: ProbeSubject::OwnCgroup, next: ROOT },
-            Requirement {
-                subject: ProbeSubject::CgroupPrograms,
-                next: "needs Linux 5.18 or newer, and root",
-            },
+            Requirement { subject: ProbeSubject::CgroupPrograms, next: CGROUP_KERNEL },
         ],
         improvements: &[],
     },
@@ -118,10 +121,7 @@ const CAPABILITIES: &[CapabilityRow] = &[
             Requirement { subject: ProbeSubject::ReusePort, next: OLD_KERNEL },
             Requirement { subject: ProbeSubject::Cgroup2, next: MOUNT_CGROUP2 },
             Requirement { subject: ProbeSubject::Ebpf, next: ROOT },
-            Requirement {
-                subject: ProbeSubject::CgroupPrograms,
-                next: "needs Linux 5.18 or newer, and root",
-            },
+            Requirement { subject: ProbeSubject::CgroupPrograms, next: CGROUP_KERNEL },
             Requirement {
                 subject: ProbeSubject::Bpffs,
                 next: "mount it: mount -t bpf bpf /sys/fs/bpf",
@@ -138,14 +138,12 @@ const CAPABILITIES: &[CapabilityRow] = &[
                 next: "run it as root, outside of containers",
             },
             Requirement { subject: ProbeSubject::Ebpf, next: ROOT },
-            Requirement {
-                subject: ProbeSubject::CgroupPrograms,
-                next: "needs Linux 5.18 or newer, and root",
-            },
+            Requirement { subject: ProbeSubject::CgroupPrograms, next: CGROUP_KERNEL },
             Requirement {
                 subject: ProbeSubject::Bpffs,
                 next: "mount it: mount -t bpf bpf /sys/fs/bpf",
             },
+            Requirement { subject: ProbeSubject::KernelMemory, next: LOCKDOWN },
         ],
         improvements: &[],
     },
@@ -182,8 +180,8 @@ const CAPABILITIES: &[CapabilityRow] = &[
         purpose: "show whether a socket of this user is shared",
         needs: &[
             Requirement { subject: ProbeSubject::SockDiagTcp, next: DIAG },
-            Requirement { subject: ProbeSubject::PidfdOpen, next: OLD_KERNEL },
-            Requirement { subject: ProbeSubject::PidfdGetfd, next: GETFD },
+            Requirement { subject: ProbeSubject::PidfdOpen, next: GETFD_ALONE },
+            Requirement { subject: ProbeSubject::PidfdGetfd, next: GETFD_ALONE },
             Requirement {
                 subject: ProbeSubject::TraceSameUser,
                 next: "run ls as root; otherwise unknown options are inferred, or left open",
@@ -253,13 +251,14 @@ const CGROUP: &str = "run-cgroup";
 
 /// Facts that `run` checks before it starts a program. Only if one of these is a no, `run` selects
 /// another interposer.
-const CHECKED_BEFORE_START: [ProbeSubject; 6] = [
+const CHECKED_BEFORE_START: [ProbeSubject; 7] = [
     ProbeSubject::SeccompNotify,
     ProbeSubject::NoNewPrivs,
     ProbeSubject::SeccompListener,
     ProbeSubject::PidfdOpen,
     ProbeSubject::PidfdGetfd,
     ProbeSubject::ProcessVmReadv,
+    ProbeSubject::TraceDescendants,
 ];
 
 const NAME_PRELOAD: &str = "--via preload reaches dynamically linked programs here";

@@ -108,6 +108,8 @@ pub enum ProbeSubject {
     CgroupPrograms,
     /// A BPF file system, where attachments outlive their process.
     Bpffs,
+    /// Whether eBPF programs may read kernel memory (no lockdown=confidentiality).
+    KernelMemory,
     /// The current attachments of `attach`.
     Attachments,
 }
@@ -151,6 +153,7 @@ impl ProbeSubject {
             Self::OwnCgroup => "own-cgroup",
             Self::CgroupPrograms => "cgroup-programs",
             Self::Bpffs => "bpffs",
+            Self::KernelMemory => "kernel-memory",
             Self::Attachments => "attachments",
         }
     }

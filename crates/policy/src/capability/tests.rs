@@ -89,6 +89,8 @@ fn the_weakest_requirement_decides() {
         (&[(ChangeOwner, no("EPERM"))], "run", yes()),
         (&[(FirstCgroup, no("a part"))], "guard", no("first-cgroup: a part")),
         (&[(FirstCgroup, no("a part"))], "attach", yes()),
+        (&[(KernelMemory, no("locked down"))], "guard", no("kernel-memory: locked down")),
+        (&[(KernelMemory, no("locked down"))], "attach", yes()),
         (
             &[(SeccompWaitKillable, no("old"))],
             "run",
@@ -107,19 +109,32 @@ fn the_weakest_requirement_decides() {
     }
 }
 
+/// Yama's `ptrace_scope` 2 and 3: `run` takes another interposer before the start.
+#[test]
+fn without_access_to_workers_another_interposer_is_used() {
+    use ProbeSubject::*;
+    let by = |via| ProbeAnswer::Yes(format!("by {via}; seccomp cannot: trace-descendants: x"));
+    let cases: [(&[ProbeSubject], ProbeAnswer, Option<&str>); 3] = [
+        (&[TraceDescendants], by("preload"), None),
+        (&[TraceDescendants, PreloadLibrary], by("cgroup"), None),
+        (&[TraceDescendants, PreloadLibrary, Ebpf], no("trace-descendants: x"), Some(PTRACE_SCOPE)),
+    ];
+    for (absent, answer, next) in cases {
+        let absent: Vec<_> = absent.iter().map(|subject| (*subject, no("x"))).collect();
+        let run = &capabilities(&machine(&absent))[0];
+        assert_eq!((run.name, &run.answer, run.next), ("run", &answer, next), "{absent:?}");
+    }
+}
+
 /// After the start, `run` cannot select another interposer, but the user can.
 #[test]
 fn the_hint_names_an_interposer_that_works() {
     use ProbeSubject::*;
-    let cases: [(&[ProbeSubject], &str); 3] = [
-        (&[TraceDescendants], NAME_PRELOAD),
-        (&[TraceDescendants, PreloadLibrary], NAME_CGROUP),
-        (&[TraceDescendants, PreloadLibrary, Ebpf], PTRACE_SCOPE),
-    ];
+    let cases: [(&[ProbeSubject], &str); 2] =
+        [(&[ReusePort], OLD_KERNEL), (&[ReusePort, PreloadLibrary, Ebpf], OLD_KERNEL)];
     for (absent, expected) in cases {
         let absent: Vec<_> = absent.iter().map(|subject| (*subject, no("x"))).collect();
         let capabilities = capabilities(&machine(&absent));
-        assert_eq!(capabilities[0].answer, no("trace-descendants: x"), "{absent:?}");
         assert_eq!((capabilities[0].name, capabilities[0].next), ("run", Some(expected)));
     }
 }
@@ -130,4 +145,35 @@ fn without_facts_everything_is_unknown() {
         assert!(matches!(capability.answer, ProbeAnswer::Unknown(_)), "{capability:?}");
         assert!(!is_unavailable(std::slice::from_ref(&capability), capability.name));
     }
+}
+
+/// Each hint names the kernel of [`kernels`].
+#[test]
+fn a_hint_names_the_oldest_kernel_of_its_capability() {
+    for row in CAPABILITIES {
+        let oldest = match row.name {
+            "run-seccomp" | "private" => kernels::SECCOMP,
+            "ls-shared" => kernels::SOCKET_OPTIONS,
+            "run-cgroup" | "attach" | "guard" => kernels::CGROUP,
+            _ => continue,
+        };
+        for Requirement { subject, next } in row.needs {
+            // SO_REUSEPORT is of 3.9: an older kernel has none of the rest either.
+            if let Some((_, rest)) = next.split_once("Linux ")
+                && *subject != ProbeSubject::ReusePort
+            {
+                let named = rest.split([' ', ',']).next();
+                if *next == DIAG {
+                    continue;
+                }
+                assert_eq!(named, Some(oldest), "{} {subject:?}: {next}", row.name);
+            }
+        }
+    }
+    let best = format!(
+        "needs Linux {} or newer, {} or newer is best",
+        kernels::SECCOMP,
+        kernels::UNINTERRUPTED
+    );
+    assert_eq!(OLD_KERNEL, best);
 }

@@ -12,6 +12,9 @@ pub enum AttachError {
     /// The kernel does not support these programs or rejects them. The text is the kernel's.
     #[error("{0}")]
     Kernel(String),
+    /// The kernel is locked down, and the programs read its memory.
+    #[error("the kernel is locked down (lockdown=confidentiality)")]
+    LockedDown,
     /// A program attached without BPF_F_ALLOW_MULTI, at this cgroup or above it, excludes others.
     #[error("another program is attached there exclusively")]
     Exclusive,

@@ -57,9 +57,9 @@ fn attached(result: Result<(), AttachError>) -> ProbeAnswer {
         Err(error @ AttachError::NotPermitted(..)) => {
             ProbeAnswer::No(format!("{NOT_PERMITTED}: {error}"))
         }
-        Err(error @ (AttachError::Kernel(_) | AttachError::Exclusive)) => {
-            ProbeAnswer::No(error.to_string())
-        }
+        Err(
+            error @ (AttachError::Kernel(_) | AttachError::LockedDown | AttachError::Exclusive),
+        ) => ProbeAnswer::No(error.to_string()),
         Err(AttachError::System(call, why)) => usable::<()>(call, Err(why), |()| String::new()),
     }
 }

@@ -58,6 +58,7 @@ pub fn examine() -> Vec<ProbeFact> {
         (ProbeSubject::OwnCgroup, cgroup.own),
         (ProbeSubject::CgroupPrograms, cgroup.programs),
         (ProbeSubject::Bpffs, interposers::bpffs()),
+        (ProbeSubject::KernelMemory, system::kernel_memory()),
         (ProbeSubject::Attachments, interposers::attachments()),
     ]
     .map(|(subject, answer)| ProbeFact { subject, answer })
@@ -105,7 +106,7 @@ mod tests {
             assert!(names.insert(fact.subject.name()), "{} is probed twice", fact.subject.name());
             assert!(!fact.answer.text().contains('\n'), "{fact:?}");
         }
-        assert_eq!(names.len(), 32);
+        assert_eq!(names.len(), 33);
         assert_eq!(filters(), before.1);
         // The first examination may fill caches, the later ones may not.
         for _ in 0..20 {

@@ -8,6 +8,8 @@ use sameport_policy::classic_bpf::Instruction;
 use socket2::{Domain, Socket, Type};
 
 use super::answer::{present, usable};
+use super::system;
+use crate::proc::sysctl;
 use crate::socket::WorkerSocket;
 use crate::socket::private_owner::check_owner_change;
 
@@ -66,6 +68,9 @@ pub(super) fn iterator() -> ProbeAnswer {
         && error.kind() == io::ErrorKind::NotFound
     {
         return ProbeAnswer::No("this kernel does not describe its types: /sys/kernel/btf".into());
+    }
+    if opened.is_err() && sysctl::is_confidential() {
+        return system::kernel_memory();
     }
     usable("bpf(BPF_ITER_CREATE)", opened, |()| "over the descriptors of all processes".into())
 }

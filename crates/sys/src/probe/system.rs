@@ -6,10 +6,12 @@ use std::os::fd::OwnedFd;
 
 use rustix::thread::CapabilitySet;
 use sameport_policy::capability::question::ProbeAnswer;
+use sameport_policy::capability::restrictions::Lockdown;
 
 use super::answer::{present, usable};
 use super::calls;
 use crate::bpf::syscall::{self, ProgramSpec};
+use crate::proc::sysctl as proc_sysctl;
 use crate::process::capability;
 
 /// Reads a value below `/proc/sys`, without its newline. `NotFound` means that the kernel lacks the
@@ -140,6 +142,19 @@ fn mount_of<'a>(kind: &str, mountinfo: &'a str) -> Option<&'a str> {
         let (before, after) = line.split_once(" - ")?;
         (after.split(' ').next()? == kind).then(|| before.split(' ').nth(4))?
     })
+}
+
+/// The kernel's lockdown.
+pub(super) fn kernel_memory() -> ProbeAnswer {
+    match proc_sysctl::lockdown() {
+        Some(Lockdown::Confidentiality) => ProbeAnswer::No(
+            "the kernel is locked down (lockdown=confidentiality), which keeps even root from it"
+                .into(),
+        ),
+        Some(Lockdown::Integrity) => ProbeAnswer::Yes("lockdown=integrity permits it".into()),
+        Some(Lockdown::None) => ProbeAnswer::Yes("lockdown=none".into()),
+        None => ProbeAnswer::Yes("the kernel has no lockdown".into()),
+    }
 }
 
 #[cfg(test)]

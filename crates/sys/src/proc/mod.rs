@@ -10,4 +10,4 @@ pub(crate) mod sysctl;
 pub(crate) use ancestry::command_line;
 pub use ancestry::{ProcessCommand, ancestor_commands, working_directory};
 pub use same_program::{ancestors, executable_id};
-pub use sysctl::kernel_settings;
+pub use sysctl::{check_ptrace_scope, kernel_settings};

@@ -13,8 +13,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sameport_policy::addr::Protocol;
 use sameport_policy::guard::reserved_ports::plan;
 use sameport_policy::guard::{Binder, GuardPort};
+use sameport_sys::bpf::AttachError;
 use sameport_sys::bpf::guard;
-use sameport_sys::bpf::guard::GuardLock;
+use sameport_sys::bpf::guard::{GuardError, GuardLock};
 use sameport_sys::netns;
 
 pub(crate) use model::{
@@ -43,7 +44,7 @@ pub(crate) fn set(
         return Err(Error::LockedOut(effect));
     }
     let mut replaced = Vec::new();
-    let mounted = change(&here, |record| {
+    let mounted = change(Edits::Other, &here, |record| {
         replaced = set.iter().filter_map(|entry| record.put(entry.clone())).collect();
         Ok(())
     })?;
@@ -62,7 +63,7 @@ pub(crate) fn off(port: GuardPort) -> Result<Vec<GuardEntry>, Error> {
     require_root()?;
     let here = here()?;
     let mut ended = Vec::new();
-    change(&here, |record| {
+    change(Edits::Remove, &here, |record| {
         let protocols = port.protocols().iter();
         ended = protocols.filter_map(|it| record.take(here.network, port.number, *it)).collect();
         if ended.is_empty() { Err(Error::NotGuarded(port)) } else { Ok(()) }
@@ -93,7 +94,7 @@ pub(crate) fn restore() -> Result<Vec<GuardEntry>, Error> {
     require_root()?;
     let here = here()?;
     let mut restored = Vec::new();
-    change(&here, |record| {
+    change(Edits::Other, &here, |record| {
         for allow in record.guards.iter_mut().flat_map(|entry| &mut entry.allow) {
             if let AllowEntry::Executable { path, file } = allow {
                 *file = guard::inode(Path::new(path)).ok().map(Into::into);
@@ -163,9 +164,17 @@ pub(crate) fn log() -> Result<Vec<guard::GuardDenial>, Error> {
     guard::list_denials().map_err(|error| Error::Guard(error.into()))
 }
 
+/// Whether a change of the list only removes guards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Edits {
+    Remove,
+    Other,
+}
+
 /// Changes the list and enforces it; after an error both are as before. Returns whether the BPF file system
 /// was mounted.
 fn change(
+    edits: Edits,
     here: &GuardOrigin,
     edit: impl FnOnce(&mut GuardRecord) -> Result<(), Error>,
 ) -> Result<bool, Error> {
@@ -188,6 +197,15 @@ fn change(
     let done = guard::reserve(&plan.reserved)
         .map_err(Error::Reserve)
         .and_then(|()| guard::enforce(&record.rules(), record::mark(&text)).map_err(Error::Guard));
+    let done = match done {
+        // No guard can be in force: the list is all there is to change.
+        Err(Error::Guard(GuardError::Attach(AttachError::LockedDown)))
+            if edits == Edits::Remove && guard::in_force().is_ok_and(|set| set.is_none()) =>
+        {
+            Ok(false)
+        }
+        done => done,
+    };
     if done.is_err() {
         // Undone as far as possible; the first error is returned.
         let _ = guard::reserve(&reserved);

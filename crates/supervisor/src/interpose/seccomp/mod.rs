@@ -54,6 +54,7 @@ impl SeccompInterposer {
         }
         sameport_sys::socket::check_worker_access()
             .map_err(|(call, errno)| RunError::WorkerAccess(call, errno))?;
+        sameport_sys::proc::check_ptrace_scope().map_err(RunError::PtraceScope)?;
         let machine =
             Architecture::named(std::env::consts::ARCH).ok_or(RunError::UnknownArchitecture)?;
         let stops = FilterOptions {

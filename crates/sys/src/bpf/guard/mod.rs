@@ -7,7 +7,7 @@
 //! stopped, `reserved` keeps the kernel from picking guarded ports, `binder` finds what rules are
 //! compared with, `refused` tells what the programs have done.
 //!
-//! Needs Linux 5.14 (`SO_NETNS_COOKIE`) with type information (CONFIG_DEBUG_INFO_BTF), cgroup v2, and
+//! Needs Linux 5.14 (`SO_NETNS_COOKIE`; `doctor` and the documentation name the kernel of `attach`) with type information (CONFIG_DEBUG_INFO_BTF), cgroup v2, and
 //! CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON. Sources: kernel/bpf/cgroup.c, net/ipv4/af_inet.c
 //! (`__inet_bind`), kernel/trace/bpf_trace.c.
 

@@ -13,6 +13,7 @@ use super::layout;
 use crate::bpf::attach_error::AttachError;
 use crate::bpf::programs::{attach, map_mut};
 use crate::cgroup::Cgroup;
+use crate::proc::sysctl;
 
 static GUARD: &[u8] = include_bytes_aligned!("../../../../../bpf/guard.bpf.o");
 
@@ -30,6 +31,9 @@ pub(super) fn set(
     mark: u64,
     log: &Path,
 ) -> Result<GuardPrograms, AttachError> {
+    if sysctl::is_confidential() {
+        return Err(AttachError::LockedDown);
+    }
     let types = Btf::from_sys_fs().map_err(|error| {
         let why = "this kernel does not tell how its structures are laid out";
         AttachError::Kernel(format!("/sys/kernel/btf/vmlinux: {error}: {why}"))
