@@ -309,7 +309,7 @@ fn calls_that_a_sandbox_forbids_are_not_called_missing() {
         // `run` tries before it starts anything, so it chooses another interposer.
         let (answer, detail) = &abilities["run"];
         assert_eq!(answer, "yes", "{detail}");
-        assert!(detail.starts_with("by preload; seccomp cannot: pidfd-getfd: "), "{detail}");
+        assert!(detail.starts_with("by preload; seccomp cannot: call-filter: "), "{detail}");
         assert_eq!(output.status.code(), Some(0));
 
         let mut run = Command::new(&binary_dir.binary);
@@ -317,8 +317,11 @@ fn calls_that_a_sandbox_forbids_are_not_called_missing() {
         let output = with_pre_exec(run, sandbox).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let stderr = String::from_utf8(output.stderr).unwrap();
-        let words = "sameport: using preload, because seccomp cannot: pidfd_getfd: ";
+        let words = "sameport: using preload, because seccomp cannot: a system call filter refuses \
+                     pidfd_getfd (";
         assert!(stderr.starts_with(words), "{stderr}");
+        let permit = "sameport: hint: permit pidfd_getfd in the seccomp profile";
+        assert!(stderr.contains(permit), "{stderr}");
     }
 }
 

@@ -25,6 +25,7 @@ pub mod model;
 pub mod predict;
 pub mod readiness;
 pub mod refusal;
+pub mod sandbox;
 pub mod seccomp;
 #[cfg(feature = "serde")]
 mod serialize;

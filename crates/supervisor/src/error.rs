@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use sameport_policy::addr::AddrSpec;
 use sameport_policy::model::Address;
+use sameport_policy::sandbox::{RefusedCalls, SandboxedCall};
 use sameport_policy::systemd::ActivationError;
 use sameport_sys::bpf::AttachError;
 use sameport_sys::cgroup::CgroupError;
@@ -36,6 +37,8 @@ pub enum RunError {
     WorkerAccess(&'static str, Errno),
     /// `kernel.yama.ptrace_scope` has this value, which forbids the access to workers.
     PtraceScope(u8),
+    /// A filter that this process inherited refuses calls that the run needs.
+    Sandboxed(RefusedCalls),
     /// This build has no preload library; the reason.
     NoLibrary(&'static str),
     /// The program cannot load a preload library.
@@ -87,6 +90,9 @@ impl RunError {
 
     /// Whether this interposer does not work here while another one may. No worker runs then.
     pub(crate) fn is_obstacle(&self) -> bool {
+        if let Self::Sandboxed(refused) = self {
+            return refused.among(SandboxedCall::OF_EVERY_RUN).is_empty();
+        }
         matches!(
             self,
             Self::UnknownArchitecture

@@ -9,6 +9,7 @@ use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::model::Address;
 use sameport_policy::predict::Winner;
 use sameport_policy::refusal::Refusal;
+use sameport_policy::sandbox::RefusedCalls;
 
 use crate::bind_options::UnusedOption;
 use crate::control::protocol::WorkerUpdate;
@@ -106,6 +107,8 @@ pub enum RunEvent {
         /// The interposers before it, with the reason against each.
         skipped: Vec<(InterposerKind, RunError)>,
     },
+    /// A filter refuses calls without which the run does less: lists of sockets come from `/proc/net`.
+    Sandboxed(RefusedCalls),
     /// An option had no effect during the whole run.
     Unused(UnusedOption),
     /// A worker of a named run changed its state.

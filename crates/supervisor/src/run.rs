@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use sameport_policy::sandbox::SandboxedCall;
 use sameport_sys::run_files::{NameClaim, folders};
+use sameport_sys::seccomp::refused_calls;
 
 use crate::bind_options::{BindOptions, OptionUsage};
 use crate::conflict::is_local;
@@ -22,6 +24,7 @@ use crate::{private_group, start};
 ///
 /// See [`RunError`]. No process is left.
 pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
+    check_sandbox(tell)?;
     let stops = |named: &NamedOptions| matches!(named.begin, RunBegin::Stop { .. });
     let stops = plan.named.as_ref().is_some_and(stops);
     let resumes = plan.named.as_ref().is_some_and(|named| named.handover_fd().is_some());
@@ -113,6 +116,20 @@ impl Attempt<'_> {
         }
         started.supervise(self.tell)
     }
+}
+
+/// Finds the calls that an inherited filter refuses, before one of them ends this process.
+fn check_sandbox(tell: &mut dyn FnMut(RunEvent)) -> Result<(), RunError> {
+    let refused = refused_calls();
+    let needed = refused.among(SandboxedCall::OF_EVERY_RUN);
+    if !needed.is_empty() {
+        return Err(RunError::Sandboxed(needed));
+    }
+    let lost = refused.among(&[SandboxedCall::NetlinkSocket]);
+    if !lost.is_empty() {
+        tell(RunEvent::Sandboxed(lost));
+    }
+    Ok(())
 }
 
 /// Checks the addresses of map rules and of `--source`: a wrong one would fail later, at each bind.

@@ -18,6 +18,8 @@ mod revive;
 #[cfg(target_os = "linux")]
 mod run;
 #[cfg(target_os = "linux")]
+mod sandbox;
+#[cfg(target_os = "linux")]
 mod system;
 mod unknown_verb;
 
@@ -44,6 +46,8 @@ pub(crate) use launch::{directory_failure, user_failure};
 pub(crate) use revive::revive_failure;
 #[cfg(target_os = "linux")]
 pub(crate) use run::{interposer_name, run_failure};
+#[cfg(target_os = "linux")]
+pub(crate) use sandbox::{permit, sandbox_reason};
 #[cfg(target_os = "linux")]
 pub(crate) use system::guard_state_failure;
 

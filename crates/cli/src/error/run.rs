@@ -12,6 +12,7 @@ use sameport_sys::run_files::ClaimError;
 
 use super::address::open_failure;
 use super::launch::{start_failure, takeover_failure};
+use super::sandbox::sandbox_failure;
 use super::{DOCTOR, Failure};
 use crate::output::text::{printable, shorten};
 
@@ -116,6 +117,7 @@ impl From<&RunError> for Failure {
                 "allow that call in the container's profile, or use --via preload",
             ),
             RunError::PtraceScope(scope) => ptrace_scope(*scope),
+            RunError::Sandboxed(refused) => sandbox_failure(refused),
             RunError::NoLibrary(why) => super::no_library(why).hint(OTHER_INTERPOSER),
             RunError::NotLoadable(path, obstacle) => not_loadable(path, obstacle),
             RunError::PreloadDir(why) => cannot(

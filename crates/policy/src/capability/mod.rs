@@ -49,6 +49,8 @@ const GETFD: &str = "needs Linux 5.9 or newer, and a container profile that allo
 const GETFD_ALONE: &str = "needs Linux 5.6 or newer, and a container profile that allows it (many do with CAP_SYS_PTRACE)";
 const CGROUP_KERNEL: &str = "needs Linux 5.18 or newer, and root";
 const SANDBOX: &str = "start sameport outside the sandbox or container profile that forbids it";
+const FILTER: &str =
+    "permit them: in a systemd unit by SystemCallFilter=, in a container by its seccomp profile";
 const TRY: &str = "no obstacle is known: try it";
 const ROOT: &str = "needs root, or CAP_BPF with CAP_NET_ADMIN";
 const PTRACE_SCOPE: &str = "set kernel.yama.ptrace_scope to 0 or 1 (3 stays until a reboot); at 2, CAP_SYS_PTRACE is enough";
@@ -64,6 +66,7 @@ const CAPABILITIES: &[CapabilityRow] = &[
         purpose: "run --via seccomp: any program, static ones too, without privilege",
         needs: &[
             Requirement { subject: ProbeSubject::ReusePort, next: OLD_KERNEL },
+            Requirement { subject: ProbeSubject::CallFilter, next: FILTER },
             Requirement { subject: ProbeSubject::SeccompNotify, next: OLD_KERNEL },
             Requirement { subject: ProbeSubject::NoNewPrivs, next: SANDBOX },
             Requirement {
@@ -251,7 +254,8 @@ const CGROUP: &str = "run-cgroup";
 
 /// Facts that `run` checks before it starts a program. Only if one of these is a no, `run` selects
 /// another interposer.
-const CHECKED_BEFORE_START: [ProbeSubject; 7] = [
+const CHECKED_BEFORE_START: [ProbeSubject; 8] = [
+    ProbeSubject::CallFilter,
     ProbeSubject::SeccompNotify,
     ProbeSubject::NoNewPrivs,
     ProbeSubject::SeccompListener,

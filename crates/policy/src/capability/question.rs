@@ -43,6 +43,8 @@ pub enum ProbeSubject {
     Sharing,
     /// The release of the running kernel.
     Kernel,
+    /// Whether no inherited filter refuses a call of the seccomp interposer.
+    CallFilter,
     /// `SECCOMP_RET_USER_NOTIF` (Linux 5.0): a supervisor can handle system calls.
     SeccompNotify,
     /// Whether this process can install a filter with a listener.
@@ -121,6 +123,7 @@ impl ProbeSubject {
         match self {
             Self::Sharing => "sharing",
             Self::Kernel => "kernel",
+            Self::CallFilter => "call-filter",
             Self::SeccompNotify => "seccomp-notify",
             Self::SeccompListener => "seccomp-listener",
             Self::SeccompWaitKillable => "seccomp-wait-killable",

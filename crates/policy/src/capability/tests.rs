@@ -35,6 +35,11 @@ fn the_weakest_requirement_decides() {
         (&[], "run", yes()),
         (&[(SeccompListener, no("EBUSY"))], "run-seccomp", no("seccomp-listener: EBUSY")),
         (&[(SeccompListener, no("EBUSY"))], "ls", yes()),
+        (
+            &[(CallFilter, no("seccomp")), (SeccompNotify, no("EPERM"))],
+            "run",
+            ProbeAnswer::Yes("by preload; seccomp cannot: call-filter: seccomp".into()),
+        ),
         // `run` selects another interposer if it fails before the start.
         (
             &[(SeccompListener, no("EBUSY"))],

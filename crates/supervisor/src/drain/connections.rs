@@ -44,6 +44,8 @@ pub(super) struct ConnectionTracker {
     /// `Some(None)`: not possible here.
     order: Option<Option<LastDataReader>>,
     reader: Option<ConnectionReader>,
+    /// Whether single connections cannot be read.
+    reads_tables: Option<bool>,
 }
 
 /// All connections of the tracked workers at one moment.
@@ -66,7 +68,8 @@ impl ConnectionTracker {
         pool: &SocketPool,
         now: Duration,
     ) -> Result<ConnectionReading, InspectError> {
-        let is_due = now >= self.next_scan;
+        let reads_tables = *self.reads_tables.get_or_insert_with(netlink::reads_tables);
+        let is_due = now >= self.next_scan || reads_tables;
         let open = if is_due {
             self.next_scan = now + SCAN;
             let ports = workers.values().flat_map(|worker| worker.ports.iter().copied());

@@ -8,6 +8,9 @@ pub(crate) mod pending;
 mod preload;
 mod seccomp;
 
+use sameport_policy::sandbox::SandboxedCall;
+use sameport_sys::seccomp::refused_calls;
+
 use crate::bind_options::OptionUsage;
 use crate::error::RunError;
 use crate::plan::{InterposerKind, RunPlan};
@@ -22,6 +25,15 @@ pub(crate) fn create(
     plan: &RunPlan,
     usage: OptionUsage,
 ) -> Result<Box<dyn Interposer>, RunError> {
+    let needed = match kind {
+        InterposerKind::Seccomp => SandboxedCall::OF_SECCOMP,
+        InterposerKind::Preload => &[],
+        InterposerKind::Cgroup => &[SandboxedCall::Bpf],
+    };
+    let refused = refused_calls().among(needed);
+    if !refused.is_empty() {
+        return Err(RunError::Sandboxed(refused));
+    }
     Ok(match kind {
         InterposerKind::Seccomp => Box::new(SeccompInterposer::new(plan, usage)?),
         InterposerKind::Preload => Box::new(PreloadInterposer::new(plan, usage)?),

@@ -3,6 +3,10 @@
 use std::error::Error;
 use std::io;
 
+use sameport_policy::sandbox::SandboxedCall;
+
+use crate::seccomp::permits;
+
 /// Why programs are not attached to a cgroup. After an error none of them is.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
@@ -24,6 +28,12 @@ pub enum AttachError {
 }
 
 impl AttachError {
+    /// Fails where a filter would end this process at the first `bpf(2)` of aya.
+    pub(crate) fn check_filter() -> Result<(), Self> {
+        let refused = |errno: rustix::io::Errno| Self::NotPermitted("bpf", errno.into());
+        permits(SandboxedCall::Bpf).map_err(refused)
+    }
+
     /// An error of aya while loading.
     pub(crate) fn loading(error: &(dyn Error + 'static)) -> Self {
         match os_error(error) {

@@ -12,6 +12,10 @@ use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use sameport_policy::sandbox::SandboxedCall;
+
+use crate::seccomp::permits;
+
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_QUERY: libc::c_int = 16;
@@ -191,6 +195,7 @@ unsafe fn bpf_fd<T>(command: libc::c_int, attributes: &mut T) -> io::Result<Owne
 /// `T` is a `repr(C)` prefix of `union bpf_attr` without padding, and each pointer in it is valid for
 /// what the command reads and writes there.
 unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
+    permits(SandboxedCall::Bpf)?;
     let attributes: *mut T = attributes;
     // SAFETY: the kernel accesses `size_of::<T>()` bytes at `attributes`; the pointers inside are
     // the caller's promise.

@@ -11,10 +11,11 @@ use std::os::fd::AsRawFd as _;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, sockopt};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+use rustix::process::{Pid, PidfdFlags};
 use sameport_policy::model::{Socket, SocketOptions};
 
 use crate::fd::ForeignFd;
+use crate::fd::duplicate_from;
 use crate::int_hash::IntMap;
 use crate::proc::fd_scan::FdHolder;
 
@@ -58,8 +59,7 @@ fn read_from(
     };
     let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };
     for (holder, inode) in sockets {
-        let flags = PidfdGetfdFlags::empty();
-        match rustix::process::pidfd_getfd(&process, holder.descriptor, flags) {
+        match duplicate_from(&process, holder.descriptor) {
             Ok(socket) => {
                 let socket = ForeignFd::new(socket);
                 if is_socket(&socket, *inode)

@@ -18,6 +18,10 @@ use crate::int_hash::IntSet;
 
 use super::inet_diag;
 use super::inet_diag::{DiagId, DiagSocket, FrameBody};
+use super::proc_net;
+use super::proc_net::TableRequest;
+use crate::seccomp::permits;
+use sameport_policy::sandbox::SandboxedCall;
 
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_DUMP: u16 = 0x300;
@@ -29,6 +33,8 @@ const ONE: usize = 4096;
 const SILENCE: Duration = Duration::from_secs(5);
 /// Number of attempts when the table changes during each walk.
 pub(crate) const ATTEMPTS: usize = 8;
+/// The call that opens a netlink socket.
+const SOCKET: &str = "socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)";
 /// Each netlink socket sends one request.
 const SEQUENCE: u32 = 1;
 
@@ -58,6 +64,15 @@ pub(crate) enum DiagError {
     Unsettled,
     /// The reply does not match the kernel's headers.
     Malformed,
+}
+
+impl DiagError {
+    /// Whether a filter or a security module refuses netlink sockets.
+    pub(super) fn is_refusal(&self) -> bool {
+        let refusals = [libc::EAFNOSUPPORT, libc::EPERM, libc::EACCES];
+        let is_refusal = |number| refusals.contains(&number);
+        matches!(self, Self::Call(SOCKET, error) if error.raw_os_error().is_some_and(is_refusal))
+    }
 }
 
 impl DiagRequest {
@@ -150,7 +165,10 @@ impl DiagRequest {
 
     /// One attempt. A new netlink socket has no unread messages of an earlier attempt.
     fn ask(self, attributes: u8) -> Result<Vec<DiagSocket>, DiagError> {
-        let kernel = open()?;
+        let kernel = match open() {
+            Err(error) if error.is_refusal() => return self.read_tables(attributes, error),
+            other => other?,
+        };
         let both = self.family == libc::AF_UNSPEC;
         let request = match both {
             true => self.older_bytes(attributes).to_vec(),
@@ -172,6 +190,13 @@ impl DiagRequest {
                 return Ok(answer.entries);
             }
         }
+    }
+
+    /// The same from `/proc`; the error of netlink if `/proc` is not readable either.
+    fn read_tables(self, attributes: u8, error: DiagError) -> Result<Vec<DiagSocket>, DiagError> {
+        let Self { protocol, family, states, port } = self;
+        let request = TableRequest { protocol, family, states, port };
+        proc_net::list(request, attributes).map_err(|_| error)
     }
 
     /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
@@ -262,13 +287,14 @@ pub fn sock_diag_available(protocol: libc::c_int) -> io::Result<()> {
 
 /// A netlink socket connected to the kernel, so that it receives no message of another process.
 pub(crate) fn open() -> Result<OwnedFd, DiagError> {
+    permits(SandboxedCall::NetlinkSocket).map_err(failed(SOCKET))?;
     let socket = rustix::net::socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
         SocketFlags::CLOEXEC,
         Some(netlink::SOCK_DIAG),
     )
-    .map_err(failed("socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)"))?;
+    .map_err(failed(SOCKET))?;
     rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0)).map_err(failed("connect"))?;
     set_socket_timeout(&socket, Timeout::Recv, Some(SILENCE))
         .map_err(failed("setsockopt(SO_RCVTIMEO)"))?;

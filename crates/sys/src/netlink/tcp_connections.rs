@@ -89,6 +89,13 @@ pub fn list_connections(ports: &BTreeSet<u16>) -> Result<Vec<TcpConnection>, Ins
 #[derive(Debug)]
 pub struct ConnectionReader(OwnedFd);
 
+/// Whether netlink sockets are refused here, and lists come from `/proc/net`, which does not answer about a
+/// single connection.
+#[must_use]
+pub fn reads_tables() -> bool {
+    sock_diag::open().is_err_and(|error| error.is_refusal())
+}
+
 impl ConnectionReader {
     /// Opens a netlink socket.
     ///

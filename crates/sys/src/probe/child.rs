@@ -6,7 +6,10 @@
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
+use crate::fd::duplicate_from;
+use crate::seccomp::permits;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
+use sameport_policy::sandbox::SandboxedCall;
 
 /// A child process that sleeps. It is killed and reaped on drop, and dies with this thread.
 pub(super) struct Sleeper {
@@ -35,13 +38,12 @@ impl Sleeper {
 
     /// `pidfd_getfd` from the parent, of a descriptor that was open before the child started.
     pub(super) fn duplicate(&self, fd: &OwnedFd) -> io::Result<()> {
-        let flags = rustix::process::PidfdGetfdFlags::empty();
-        rustix::process::pidfd_getfd(self.pidfd.as_fd(), fd.as_raw_fd(), flags)?;
-        Ok(())
+        Ok(duplicate_from(&self.pidfd, fd.as_raw_fd()).map(drop)?)
     }
 
     /// `pidfd_getfd` from a second child: a process of the same user that is not an ancestor.
     pub(super) fn duplicate_from_sibling(&self, fd: &OwnedFd) -> io::Result<()> {
+        permits(SandboxedCall::PidfdGetfd)?;
         let (pidfd, number) = (self.pidfd.as_raw_fd(), fd.as_raw_fd());
         let sibling = fork(|| {
             // SAFETY: pidfd_getfd(2) takes numbers and no pointer.

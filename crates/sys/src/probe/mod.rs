@@ -28,6 +28,7 @@ pub fn examine() -> Vec<ProbeFact> {
     let cgroup = interposers::cgroup();
     [
         (ProbeSubject::Kernel, system::kernel()),
+        (ProbeSubject::CallFilter, seccomp::call_filter()),
         (ProbeSubject::SeccompNotify, seccomp::notify()),
         (ProbeSubject::SeccompListener, listener.installed),
         (ProbeSubject::SeccompWaitKillable, seccomp::wait_killable()),

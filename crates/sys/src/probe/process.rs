@@ -2,18 +2,17 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
-use rustix::process::{
-    PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd as getfd, pidfd_open as open_process,
-};
+use rustix::process::{PidfdFlags, getpid, pidfd_open as open_process};
 use rustix::thread::CapabilitySet;
 use sameport_policy::capability::question::ProbeAnswer;
 
 use super::answer::usable;
 use super::child::Sleeper;
 use super::system;
+use crate::fd::duplicate_from;
 use crate::process::fd_table::PIDFD_THREAD;
 use crate::process::{capability, read_memory};
 
@@ -34,10 +33,7 @@ pub(super) fn pidfd_thread() -> ProbeAnswer {
 
 /// `pidfd_getfd` on this process, which no ptrace rule forbids.
 pub(super) fn pidfd_getfd() -> ProbeAnswer {
-    let copied = own_pidfd().and_then(|pidfd| {
-        let flags = PidfdGetfdFlags::empty();
-        Ok(getfd(pidfd.as_fd(), pidfd.as_raw_fd(), flags)?)
-    });
+    let copied = own_pidfd().and_then(|pidfd| Ok(duplicate_from(&pidfd, pidfd.as_raw_fd())?));
     usable("pidfd_getfd", copied, |_| String::new())
 }
 

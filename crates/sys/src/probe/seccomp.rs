@@ -10,6 +10,21 @@ use sameport_policy::classic_bpf::Instruction;
 use super::answer::{present, usable};
 use super::calls;
 use crate::seccomp::{FilterInstall, add_fd, install};
+use crate::seccomp::{permits, refused_calls};
+use sameport_policy::sandbox::SandboxedCall;
+
+/// Whether an inherited filter refuses a call of the seccomp interposer.
+pub(super) fn call_filter() -> ProbeAnswer {
+    let refused = refused_calls().among(SandboxedCall::OF_SECCOMP);
+    match refused.is_empty() {
+        true if refused_calls().is_empty() => ProbeAnswer::Yes("no call is refused".into()),
+        true => ProbeAnswer::Yes(format!("refused, and not needed: {}", refused_calls())),
+        false => {
+            let lines = refused.unit_lines().join(" and ");
+            ProbeAnswer::No(format!("a filter refuses {refused}; a unit needs {lines}"))
+        }
+    }
+}
 
 /// `SECCOMP_RET_USER_NOTIF`, with the sizes of its messages.
 pub(super) fn notify() -> ProbeAnswer {
@@ -60,6 +75,7 @@ pub(super) fn trial() -> SeccompTrial {
 
 /// Installs a filter that allows every call, on the calling thread alone.
 fn install_listener() -> io::Result<OwnedFd> {
+    permits(SandboxedCall::Seccomp)?;
     /// `BPF_RET | BPF_K`.
     const RETURN: u16 = 0x06;
     let allow = Instruction { code: RETURN, if_true: 0, if_false: 0, k: libc::SECCOMP_RET_ALLOW };

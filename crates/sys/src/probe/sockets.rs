@@ -10,8 +10,10 @@ use socket2::{Domain, Socket, Type};
 use super::answer::{present, usable};
 use super::system;
 use crate::proc::sysctl;
+use crate::seccomp::refused_calls;
 use crate::socket::WorkerSocket;
 use crate::socket::private_owner::check_owner_change;
+use sameport_policy::sandbox::SandboxedCall;
 
 fn shared_socket() -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
@@ -57,7 +59,12 @@ pub(super) fn diag(protocol: libc::c_int) -> ProbeAnswer {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
             ProbeAnswer::No("this kernel does not have it: no module answers (ENOENT)".into())
         }
-        dump => usable("sock_diag", dump, |()| String::new()),
+        dump => {
+            usable("sock_diag", dump, |()| match refused_calls().of(SandboxedCall::NetlinkSocket) {
+                None => String::new(),
+                Some(_) => "from /proc/net; a filter refuses socket(AF_NETLINK)".into(),
+            })
+        }
     }
 }
 

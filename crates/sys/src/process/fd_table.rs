@@ -8,6 +8,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::errno::{from_io, last_errno};
+use crate::seccomp::permits;
+use sameport_policy::sandbox::SandboxedCall;
 
 /// Opens a thread and not its process, Linux 6.9. The kernel defines the flag as O_EXCL.
 pub(crate) const PIDFD_THREAD: PidfdFlags =
@@ -70,6 +72,7 @@ fn thread_group(tid: i32) -> Result<i32, Errno> {
 /// right to ptrace both.
 pub(crate) fn share_fd_table(a: i32, b: i32) -> Result<bool, Errno> {
     const KCMP_FILES: libc::c_int = 2;
+    permits(SandboxedCall::Kcmp)?;
     // SAFETY: kcmp(2) with KCMP_FILES takes two thread ids by value and no pointer.
     match unsafe { libc::syscall(libc::SYS_kcmp, a, b, KCMP_FILES, 0, 0) } {
         0 => Ok(true),

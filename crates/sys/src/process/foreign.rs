@@ -6,10 +6,11 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+use rustix::process::{Pid, PidfdFlags};
 
 use super::identity::ProcessIdentity;
 use crate::errno::last_errno;
+use crate::fd::duplicate_from;
 use crate::fd::poll::wait_readable;
 
 /// A process, by a descriptor that refers to no other process even if its pid is reused (Linux 5.3).
@@ -73,10 +74,7 @@ impl ForeignProcess {
     /// EPERM: no right to ptrace the process: another user without CAP_SYS_PTRACE, not dumpable, or
     /// Yama's `ptrace_scope` is not 0. EBADF: not open. ESRCH: the process has ended.
     pub fn duplicate(&self, descriptor: i32) -> Result<OwnedFd, Errno> {
-        if descriptor < 0 {
-            return Err(Errno::BADF);
-        }
-        rustix::process::pidfd_getfd(&self.pidfd, descriptor, PidfdGetfdFlags::empty())
+        duplicate_from(&self.pidfd, descriptor)
     }
 
     /// A second handle of the same process.

@@ -3,6 +3,9 @@
 #![expect(unsafe_code, reason = "process_vm_readv(2) has no safe wrapper")]
 
 use rustix::io::Errno;
+use sameport_policy::sandbox::SandboxedCall;
+
+use crate::seccomp::permits;
 
 /// Copies `buffer.len()` bytes from `address` in the memory of the process of thread `tid`
 /// (`process_vm_readv(2)`, Linux 3.2). Needs the right to ptrace the process.
@@ -16,6 +19,7 @@ use rustix::io::Errno;
 /// the process is not dumpable, or the ptrace rules forbid the access. ESRCH: the thread has ended.
 pub fn read_memory(tid: i32, address: u64, buffer: &mut [u8]) -> Result<(), Errno> {
     let Ok(address) = usize::try_from(address) else { return Err(Errno::FAULT) };
+    permits(SandboxedCall::ProcessVmReadv)?;
     let length = buffer.len();
     let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: length };
     let remote =

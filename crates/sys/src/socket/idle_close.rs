@@ -86,11 +86,8 @@ fn shut_down(connection: &IdleConnection) -> Result<Option<FrozenSocket>, Errno>
         _ => return Err(Errno::BADF),
     };
     let frozen = FrozenSocket::new(socket)?;
-    let mut info = [0; 256];
-    let name = SockOpt { level: libc::IPPROTO_TCP, number: libc::TCP_INFO };
-    let length = raw_option::read(frozen.socket.as_fd(), name, &mut info)?;
-    let info = info.get(..length).unwrap_or_default();
-    let traffic = TcpTraffic::read(info).ok_or(Errno::NOSYS)?;
+    let info = raw_option::tcp_info(&frozen.socket);
+    let traffic = info.and_then(|info| TcpTraffic::read(&info)).ok_or(Errno::NOSYS)?;
     let is_same = (traffic.received, traffic.sent) == (connection.received, connection.sent);
     let unread = rustix::io::ioctl_fionread(frozen.socket.as_fd())?;
     // Sent data that the client has not acknowledged is sent again if necessary, after the close too.

@@ -11,7 +11,7 @@ mod idle_close;
 mod listener;
 pub mod private_owner;
 mod queue;
-mod raw_option;
+pub(crate) mod raw_option;
 mod sockopt_copy;
 mod sockopt_list;
 mod steering;

@@ -4,7 +4,9 @@
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::Uid;
+use sameport_policy::sandbox::SandboxedCall;
 
+use crate::seccomp::permits;
 use crate::socket::worker_socket::WorkerSocket;
 use crate::users;
 
@@ -21,6 +23,7 @@ impl WorkerSocket {
     /// is not mapped in this user namespace.
     pub fn set_owner(&mut self, owner: u32) -> Result<(), Errno> {
         if self.owner() != owner {
+            permits(SandboxedCall::Fchown)?;
             rustix::fs::fchown(&*self, Some(Uid::from_raw(owner)), None)?;
             self.record_owner(owner);
         }

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "getsockopt(2) and setsockopt(2) of any option")]
 
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::ptr;
 
 use libc::{c_int, sock_filter, sock_fprog, socklen_t};
@@ -31,6 +31,15 @@ pub(super) fn read(
         libc::getsockopt(socket.as_raw_fd(), name.level, name.number, to, length)
     };
     if done == 0 { usize::try_from(length).map_err(|_| Errno::INVAL) } else { Err(last_errno()) }
+}
+
+/// `struct tcp_info` of a TCP socket (tcp(7)); `None` for another socket.
+pub(crate) fn tcp_info(socket: impl AsFd) -> Option<Vec<u8>> {
+    let mut info = vec![0; 256];
+    let name = SockOpt { level: libc::IPPROTO_TCP, number: libc::TCP_INFO };
+    let length = read(socket.as_fd(), name, &mut info).ok()?;
+    info.truncate(length);
+    Some(info)
 }
 
 /// The number of instructions of the socket's filter, 0 without a filter (`SO_GET_FILTER`, Linux

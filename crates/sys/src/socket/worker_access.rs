@@ -4,10 +4,10 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
-use rustix::process::PidfdGetfdFlags;
 
 use super::worker_socket::WorkerSocket;
 use crate::fd::ForeignFd;
+use crate::fd::duplicate_from;
 use crate::process::fd_table::{LastThread, open_thread};
 
 /// The result of duplicating a worker's descriptor.
@@ -77,7 +77,7 @@ impl WorkerSocket {
     }
 
     fn from_pidfd(pidfd: &OwnedFd, fd: i32) -> Result<SocketAccess, Errno> {
-        match rustix::process::pidfd_getfd(pidfd, fd, PidfdGetfdFlags::empty()) {
+        match duplicate_from(pidfd, fd) {
             Ok(fd) => Self::check(ForeignFd::new(fd)),
             Err(Errno::BADF) => Ok(SocketAccess::NotASocket),
             Err(Errno::PERM | Errno::ACCESS) => Ok(SocketAccess::Forbidden),

@@ -13,7 +13,7 @@ use sameport_supervisor::{
 };
 
 use super::worker_change::sentence;
-use crate::error::{Failure, interposer_name, refusal_advice};
+use crate::error::{Failure, interposer_name, permit, refusal_advice, sandbox_reason};
 use crate::output::shell;
 use crate::output::socket_owner::holder_label;
 use crate::output::text::sentence_list;
@@ -61,8 +61,12 @@ pub(super) fn event_lines(event: &RunEvent) -> Vec<String> {
         }
         RunEvent::Remark(remark) => remark_lines(remark),
         RunEvent::InterposerSelected { interposer, skipped } => {
-            vec![interposer_selected(*interposer, skipped)]
+            interposer_selected(*interposer, skipped)
         }
+        RunEvent::Sandboxed(refused) => vec![
+            format!("warning: {}: sockets are listed from /proc/net", sandbox_reason(refused)),
+            format!("hint: {}", permit(refused)),
+        ],
         RunEvent::Unused(option) => unused(option),
         RunEvent::WorkerChanged(change) => worker_changed(change).into_iter().collect(),
         RunEvent::Detached { ordinal, pid, remaining } => vec![format!(
@@ -218,12 +222,17 @@ fn remark_lines(remark: &Remark) -> Vec<String> {
 fn interposer_selected(
     interposer: InterposerKind,
     skipped: &[(InterposerKind, RunError)],
-) -> String {
+) -> Vec<String> {
     let reasons = skipped.iter().map(|(skipped, error)| {
         format!("{} cannot: {}", interposer_name(*skipped), Failure::from(error).message)
     });
     let reasons = reasons.collect::<Vec<_>>().join("; ");
-    format!("using {}, because {reasons}", interposer_name(interposer))
+    let line = format!("using {}, because {reasons}", interposer_name(interposer));
+    let permits = skipped.iter().find_map(|(_, error)| match error {
+        RunError::Sandboxed(refused) => Some(format!("hint: {}", permit(refused))),
+        _ => None,
+    });
+    std::iter::once(line).chain(permits).collect()
 }
 
 fn unused(option: &UnusedOption) -> Vec<String> {

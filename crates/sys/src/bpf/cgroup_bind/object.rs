@@ -26,6 +26,7 @@ pub(super) fn bind(
     settings: &AttachSettings,
     fixed: RawSettings,
 ) -> Result<Ebpf, AttachError> {
+    AttachError::check_filter()?;
     let ports = match &settings.ports {
         PortSet::All => None,
         PortSet::Only(ports) => Some(ports),

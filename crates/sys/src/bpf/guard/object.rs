@@ -42,6 +42,7 @@ pub(super) fn set(
         AllowRule::Cgroup(path) => Some(path.as_str()),
         _ => None,
     });
+    AttachError::check_filter()?;
     let (steps, ends) = guard::cgroup_steps(paths);
     // A map has room for one at least.
     let room = |wanted: usize| u32::try_from(wanted.max(1)).unwrap_or(u32::MAX);
