@@ -8,6 +8,7 @@ use std::time::Duration;
 use sameport_sys::process::signals::{ReceivedSignal, SignalFd};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Receiver;
+use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::monitor::Monitor;
@@ -88,7 +89,9 @@ pub(crate) async fn serve<R: Supervise>(
             }
             input = run.input() => run.handle(input, &mut monitor),
             Some(report) = reports.recv() => monitor.hear(report),
-            () = sleep_until(wake) => {}
+            // Work that takes longer than its interval is always due. Without this, the loop would not ask
+            // for signals and messages until tokio forces it to, after some dozens of such rounds.
+            () = sleep_until(wake) => yield_now().await,
         }
         monitor.attend();
         if run.attend(&mut monitor) == Progress::Ended {

@@ -12,7 +12,7 @@ use sameport_sys::run_files::ClaimError;
 
 use super::address::open_failure;
 use super::launch::{start_failure, takeover_failure};
-use super::sandbox::sandbox_failure;
+use super::sandbox::{own_directory, sandbox_failure};
 use super::{DOCTOR, Failure};
 use crate::output::text::{printable, shorten};
 
@@ -122,7 +122,7 @@ impl From<&RunError> for Failure {
             RunError::NotLoadable(path, obstacle) => not_loadable(path, obstacle),
             RunError::PreloadDir(why) => cannot(
                 format!("no directory for the preload library: {why}"),
-                "set XDG_RUNTIME_DIR to a directory of yours, or use --via seccomp",
+                &format!("{}, or use --via seccomp", own_directory()),
             ),
             RunError::Inherit(error) => inherit_failure(error, false),
             RunError::ClaimName(ClaimError::InUse(owner)) => {
@@ -130,10 +130,9 @@ impl From<&RunError> for Failure {
                 Self::failed(format!("this name is in use{owner}"))
                     .hint("take another --name, or `sameport stop` that run first")
             }
-            RunError::ClaimName(why) => cannot(
-                format!("no directory for the run's files: {why}"),
-                "set XDG_RUNTIME_DIR to a directory of yours",
-            ),
+            RunError::ClaimName(why) => {
+                cannot(format!("no directory for the run's files: {why}"), own_directory())
+            }
             RunError::LibraryNotLoaded(path, exists) => library_not_loaded(path, *exists),
             RunError::DescriptorLimit { copies, needed, limit } => {
                 descriptor_limit(*copies, *needed, *limit)

@@ -25,6 +25,16 @@ pub(crate) fn permit(refused: &RefusedCalls) -> String {
     }
 }
 
+/// How to get a directory for the files of a run.
+pub(super) fn own_directory() -> &'static str {
+    match std::env::var_os("INVOCATION_ID") {
+        Some(_) => {
+            "add to the unit: RuntimeDirectory=NAME, or set XDG_RUNTIME_DIR to a directory of yours"
+        }
+        None => "set XDG_RUNTIME_DIR to a directory of yours",
+    }
+}
+
 /// A run without calls that it needs.
 pub(super) fn sandbox_failure(refused: &RefusedCalls) -> Failure {
     Failure::unsupported(sandbox_reason(refused)).hint(permit(refused))

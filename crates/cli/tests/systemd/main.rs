@@ -5,6 +5,7 @@
 mod attachments;
 mod documents;
 mod guards;
+mod hardened;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod holders;

@@ -244,7 +244,7 @@ impl Drains {
         let interval = if self.is_empty() { SLOW_INTERVAL } else { INTERVAL };
         let elapsed = begun.elapsed();
         let pause = (elapsed * COST).min(elapsed.max(LONGEST_PAUSE));
-        self.next = now + interval.max(pause);
+        self.next = now + elapsed + interval.max(pause);
         events
     }
 

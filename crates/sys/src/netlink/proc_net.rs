@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::net::sockopt;
@@ -45,7 +46,7 @@ pub(super) fn list(request: TableRequest, attributes: u8) -> io::Result<Vec<Diag
         if ![family, libc::AF_UNSPEC].contains(&request.family) {
             continue;
         }
-        match std::fs::read_to_string(format!("/proc/self/net/{name}{suffix}")) {
+        match read_table(&format!("/proc/self/net/{name}{suffix}")) {
             Ok(table) => sockets.extend(table.lines().filter_map(read_line)),
             // A kernel without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound && suffix == "6" => {}
@@ -58,6 +59,22 @@ pub(super) fn list(request: TableRequest, attributes: u8) -> io::Result<Vec<Diag
     });
     read_from_duplicates(&mut sockets, attributes & ASK_TCP_INFO != 0);
     Ok(sockets)
+}
+
+/// Reads in large parts: at each read the kernel may walk the rest of its hash table.
+fn read_table(path: &str) -> io::Result<String> {
+    const PART: usize = 64 * 1024;
+    let mut file = std::fs::File::open(path)?;
+    let mut table = Vec::new();
+    loop {
+        let read = table.len();
+        table.resize(read + PART, 0);
+        let count = file.read(&mut table[read..])?;
+        table.truncate(read + count);
+        if count == 0 {
+            return Ok(String::from_utf8_lossy(&table).into_owned());
+        }
+    }
 }
 
 /// A line of a table; `None` for its head.
