@@ -24,7 +24,7 @@ use crate::{private_group, start};
 ///
 /// See [`RunError`]. No process is left.
 pub fn run(plan: &RunPlan, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
-    check_sandbox(tell)?;
+    check_sandbox()?;
     let stops = |named: &NamedOptions| matches!(named.begin, RunBegin::Stop { .. });
     let stops = plan.named.as_ref().is_some_and(stops);
     let resumes = plan.named.as_ref().is_some_and(|named| named.handover_fd().is_some());
@@ -110,6 +110,12 @@ impl Attempt<'_> {
             &mut self.inherited,
             &mut self.orphans,
         )?;
+        // Events begin after the start: the caller may report them on a thread, which must not have the
+        // signal mask from before.
+        let lost = refused_calls().among(&[SandboxedCall::NetlinkSocket]);
+        if !lost.is_empty() {
+            (self.tell)(RunEvent::Sandboxed(lost));
+        }
         let skipped = std::mem::take(&mut self.skipped);
         if !skipped.is_empty() {
             (self.tell)(RunEvent::InterposerSelected { interposer: kind, skipped });
@@ -119,17 +125,9 @@ impl Attempt<'_> {
 }
 
 /// Finds the calls that an inherited filter refuses, before one of them ends this process.
-fn check_sandbox(tell: &mut dyn FnMut(RunEvent)) -> Result<(), RunError> {
-    let refused = refused_calls();
-    let needed = refused.among(SandboxedCall::OF_EVERY_RUN);
-    if !needed.is_empty() {
-        return Err(RunError::Sandboxed(needed));
-    }
-    let lost = refused.among(&[SandboxedCall::NetlinkSocket]);
-    if !lost.is_empty() {
-        tell(RunEvent::Sandboxed(lost));
-    }
-    Ok(())
+fn check_sandbox() -> Result<(), RunError> {
+    let needed = refused_calls().among(SandboxedCall::OF_EVERY_RUN);
+    if needed.is_empty() { Ok(()) } else { Err(RunError::Sandboxed(needed)) }
 }
 
 /// Checks the addresses of map rules and of `--source`: a wrong one would fail later, at each bind.
