@@ -3,7 +3,7 @@
 use crate::harness::load::{Client, while_served};
 use crate::harness::{ask, c_program};
 use crate::machine::Systemd;
-use crate::services::shipped;
+use crate::traffic::shipped;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 
