@@ -1,5 +1,7 @@
 //! The shipped unit: ready, reloaded, restarted and killed, under clients that count what they lose.
 
+use std::time::Duration;
+
 use crate::harness::{executable, in_test_dir};
 use crate::machine::{Setup, Systemd};
 use crate::traffic::{
@@ -57,6 +59,30 @@ fn reload_and_restart_lose_no_connection() {
     assert_eq!(machine.run("sameport ls 8080").code, 1);
 }
 
+/// A reload leaves spare sockets, which the supervisor removes from the store a moment later. A restart in
+/// that moment must not make the order of the stored sockets unknown.
+#[test]
+fn restart_at_once_after_a_reload_keeps_the_steering() {
+    let unlimited = "[Unit]\nStartLimitIntervalSec=0\n";
+    let units = [("sameport@web.service.d/unlimited.conf", unlimited)];
+    let more = Setup { units: &units, ..Setup::default() };
+    let Some(machine) = web_machine("systemd-spare", "-n 2 --ready tcp", &more) else { return };
+    machine.systemctl(&format!("start {WEB}"));
+    let tally = under_load(&machine, "6 times reload and at once restart", || {
+        for round in 0..6 {
+            machine.systemctl(&format!("reload {WEB}"));
+            // Before, while and after the manager closes the sockets.
+            std::thread::sleep(Duration::from_millis(100 * round));
+            machine.systemctl(&format!("restart {WEB}"));
+            let status = "XDG_RUNTIME_DIR=/run/sameport-web sameport status web --json";
+            let status: serde_json::Value = serde_json::from_str(&machine.shell(status)).unwrap();
+            let on = &status["runs"][0]["addresses"][0];
+            assert_eq!((&on["held"], &on["steered"]), (&true.into(), &true.into()), "{status}");
+        }
+    });
+    assert_nothing_lost(&tally, &machine);
+}
+
 /// After a restart pid 1 has the sockets open as well, and their cgroup is gone.
 #[track_caller]
 fn assert_kept_sockets_are_named(machine: &Systemd) {
@@ -88,4 +114,28 @@ fn kill_of_the_main_process_loses_only_connections_in_hand() {
         }
     });
     assert_only_in_hand(&tally, kills, &machine);
+}
+
+/// A service of an ordinary user with every restriction that `run` tolerates.
+#[test]
+fn restricted_service_loses_no_connection() {
+    let drop_in = "[Service]\nDynamicUser=yes\nNoNewPrivileges=yes\nCapabilityBoundingSet=\n\
+        ProtectSystem=strict\nProtectHome=yes\nPrivateDevices=yes\nProtectKernelTunables=yes\n\
+        ProtectKernelModules=yes\nProtectControlGroups=yes\nProtectClock=yes\nProtectHostname=yes\n\
+        RestrictNamespaces=yes\nRestrictSUIDSGID=yes\nRestrictRealtime=yes\nLockPersonality=yes\n\
+        MemoryDenyWriteExecute=yes\nSystemCallArchitectures=native\n\
+        SystemCallFilter=@system-service\nSystemCallFilter=pidfd_getfd seccomp\n\
+        RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK\n";
+    let units = [("sameport@web.service.d/restricted.conf", drop_in)];
+    let more = Setup { units: &units, ..Setup::default() };
+    let Some(machine) = web_machine("systemd-strict", "-n 2 --ready tcp", &more) else { return };
+    machine.systemctl(&format!("start {WEB}"));
+    assert_ne!(machine.property(WEB, "UID"), "0");
+    let tally = under_load(&machine, "2 times reload and restart, restricted", || {
+        for action in ["reload", "restart", "reload", "restart"] {
+            machine.systemctl(&format!("{action} {WEB}"));
+            pause();
+        }
+    });
+    assert_nothing_lost(&tally, &machine);
 }

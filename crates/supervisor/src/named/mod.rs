@@ -211,8 +211,9 @@ impl Supervise for NamedRun<'_> {
         let report = end.report(&control.info, options, copies, history);
         let _ = control.socket.write_ended(&report);
         reporter.end();
-        if control.stop_requested {
-            pool.clear_store();
+        match control.stop_requested {
+            true => pool.clear_store(),
+            false => pool.settle_store().await,
         }
         control.manager.flush();
         drop((reporter, pool));

@@ -12,6 +12,7 @@ mod opened;
 mod opened_fd;
 mod repair;
 mod replacement;
+mod settle;
 mod slots;
 mod status;
 mod steering;

@@ -62,6 +62,16 @@ impl ManagerStore {
         }
     }
 
+    /// The sockets that the manager was asked to close, and that are still in their groups.
+    pub(super) fn leaving(&self) -> Vec<u64> {
+        self.leaving.keys().copied().collect()
+    }
+
+    /// Sends queued messages. Returns `true` once the manager's socket has taken all of them.
+    pub(super) fn flush(&self) -> bool {
+        self.manager.as_ref().is_none_or(|manager| manager.flush())
+    }
+
     /// Removes a socket from the store.
     pub(crate) fn remove(&mut self, inode: u64) {
         self.leaving.remove(&inode);
