@@ -110,6 +110,65 @@ fn a_child_that_its_parent_starts_again() {
     }
 }
 
+#[test]
+fn process_managers_stop_their_tasks_by_their_tool() {
+    let Some(server) = listener("holders-task") else {
+        return skip("holders", "no python3");
+    };
+    let dir = in_test_dir("holders-tasks");
+    std::fs::create_dir(&dir).unwrap();
+    let (place, port) = (dir.display(), free_port());
+    let configuration = format!(
+        "[unix_http_server]\nfile={place}/s\n[supervisord]\nlogfile={place}/l\npidfile={place}/p\n\
+         nodaemon=true\n[supervisorctl]\nserverurl=unix://{place}/s\n\
+         [rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = \
+         supervisor.rpcinterface:make_main_rpcinterface\n[program:web]\ncommand={}\n",
+        server.display()
+    );
+    std::fs::write(dir.join("tasks.conf"), configuration).unwrap();
+    std::fs::create_dir(dir.join("api")).unwrap();
+    executable("holders-tasks/api/run", &format!("#!/bin/sh\nexec {}\n", server.display()));
+    let service = format!("{place}/api");
+    let cases = [
+        ("supervisord", ["-c", "holders-tasks/tasks.conf"].to_vec(), "supervisorctl -c "),
+        ("runsv", vec![service.as_str()], "sv down "),
+    ];
+    for (manager, arguments, advice) in cases {
+        let Some(program) = find_program(manager) else {
+            skip("holders-tasks", &format!("no {manager}"));
+            continue;
+        };
+        let words = [&[program.to_str().unwrap()], &arguments[..]].concat();
+        let manager = serve(User::Current, port, &words);
+        let (text, socket) = why(User::Current, port);
+        assert_eq!(socket["holder"]["class"], "supervised", "{socket}");
+        assert_eq!(socket["holder"]["parent"], manager.pid(), "{socket}");
+        follow(User::Current, &text, advice, port);
+        manager.terminate();
+    }
+}
+
+/// A daemon: its parent has ended, and the process that adopts it starts nothing again.
+#[test]
+fn an_orphan_is_ended() {
+    let Some(server) = listener("holders-orphan") else {
+        return skip("holders", "no python3");
+    };
+    let port = free_port();
+    let server = server.display();
+    let script = format!("{server} >/dev/null 2>&1 & exit");
+    let mut command = command_for(User::Current, "/bin/sh", &["-c", &script]);
+    command.env("PORT", port.to_string());
+    assert_eq!(spawn_process(command).wait().code, 0);
+    wait_until_answering(([127, 0, 0, 1], port).into());
+    let (text, socket) = why(User::Current, port);
+    let class = socket["holder"]["class"].as_str().unwrap();
+    // Outside of process 1, a program that adopts orphans is their parent.
+    assert!(["orphan", "supervised"].contains(&class), "{socket}");
+    let pid = &socket["holder"]["pids"][0];
+    follow(User::Current, &text, &format!("kill {pid}"), port);
+}
+
 /// The master holds the socket and executes the same program: one process, and its workers.
 #[test]
 fn a_master_and_its_workers() {

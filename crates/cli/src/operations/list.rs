@@ -275,6 +275,9 @@ fn look(request: &ListRequest, connected: bool) -> Result<Inspection, Error> {
 fn holder_facts(groups: &[Group], details: bool) -> HolderFacts {
     let members = groups.iter().flat_map(|group| &group.members);
     let members = members.filter(|member| details || is_worth_a_look(member));
+    if members.clone().next().is_none() {
+        return HolderFacts::default();
+    }
     let runtime = std::env::var_os("XDG_RUNTIME_DIR");
     sameport_supervisor::control::holder_facts(members, runtime.as_deref(), details)
 }

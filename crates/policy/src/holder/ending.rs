@@ -179,7 +179,7 @@ impl Steps {
         match (by, task) {
             (_, Some(task)) => {
                 let rights = uid.map_or(Rights::Root, |uid| self.user_or_root(uid));
-                self.push(Ending::StopTask(task.tool.stop(&task.name)), rights);
+                self.push(Ending::StopTask(task.stop()), rights);
             }
             (Supervision::ProcessManager, None) => {
                 let rights = uid.map_or(Rights::Root, |uid| self.user_or_root(uid));

@@ -43,7 +43,7 @@ impl ProcessFacts {
     }
 
     pub(super) fn task(mut self, tool: TaskTool, name: &str) -> Self {
-        self.task = Some(Task { tool, name: name.to_owned() });
+        self.task = Some(Task { tool, options: vec![], name: name.to_owned() });
         self
     }
 

@@ -73,6 +73,8 @@ pub enum Supervision {
 pub struct Task {
     /// The tool that controls the process manager.
     pub tool: TaskTool,
+    /// Options of the tool, before the verb.
+    pub options: Vec<String>,
     /// The name of the task, or the directory of the service.
     pub name: String,
 }
@@ -90,17 +92,18 @@ pub enum TaskTool {
     Svc,
 }
 
-impl TaskTool {
+impl Task {
     /// The command that stops the task.
     #[must_use]
-    pub fn stop(self, task: &str) -> Vec<String> {
-        let words: &[&str] = match self {
-            Self::Supervisorctl => &["supervisorctl", "stop", task],
-            Self::Sv => &["sv", "down", task],
-            Self::S6Svc => &["s6-svc", "-d", task],
-            Self::Svc => &["svc", "-d", task],
+    pub fn stop(&self) -> Vec<String> {
+        let (program, verb) = match self.tool {
+            TaskTool::Supervisorctl => ("supervisorctl", "stop"),
+            TaskTool::Sv => ("sv", "down"),
+            TaskTool::S6Svc => ("s6-svc", "-d"),
+            TaskTool::Svc => ("svc", "-d"),
         };
-        words.iter().map(|word| (*word).to_owned()).collect()
+        let words = [program.to_owned()].into_iter().chain(self.options.iter().cloned());
+        words.chain([verb.to_owned(), self.name.clone()]).collect()
     }
 }
 

@@ -89,10 +89,12 @@ fn add_environment(pid: i32, processes: &mut BTreeMap<i32, ProcessFacts>) {
     let has = |is: &dyn Fn(&Process) -> bool| above.iter().skip(1).any(|it| is(it));
     let is_sameport = |it: &Process| processes.get(&it.pid).is_some_and(|it| it.is_sameport);
     let worker = has(&is_sameport).then(|| env_value(pid, "SAMEPORT_WORKER")).flatten();
-    let task = match above.iter().skip(1).find_map(|it| Some((it.pid, task_tool(it)?))) {
-        Some((_, TaskTool::Supervisorctl)) => supervisor_task(pid),
-        Some((manager, tool)) => proc::working_directory(manager)
-            .map(|directory| Task { tool, name: directory.to_string_lossy().into_owned() }),
+    let task = match above.iter().skip(1).find_map(|it| Some((*it, task_tool(it)?))) {
+        Some((manager, TaskTool::Supervisorctl)) => supervisor_task(pid, manager),
+        Some((manager, tool)) => proc::working_directory(manager.pid).map(|directory| {
+            let name = directory.to_string_lossy().into_owned();
+            Task { tool, options: vec![], name }
+        }),
         None => None,
     };
     if let Some(facts) = processes.get_mut(&pid) {
@@ -118,14 +120,26 @@ fn task_tool(manager: &Process) -> Option<TaskTool> {
     }
 }
 
-/// supervisor sets `SUPERVISOR_PROCESS_NAME` and `SUPERVISOR_GROUP_NAME` for its processes.
-fn supervisor_task(pid: i32) -> Option<Task> {
+/// supervisor sets `SUPERVISOR_PROCESS_NAME` and `SUPERVISOR_GROUP_NAME` for its processes. Its tool needs the
+/// same configuration file, which is relative to the directory in which supervisord was started.
+fn supervisor_task(pid: i32, manager: &Process) -> Option<Task> {
     let process = env_value(pid, "SUPERVISOR_PROCESS_NAME")?;
     let name = match env_value(pid, "SUPERVISOR_GROUP_NAME") {
         Some(group) if group != process => format!("{group}:{process}"),
         _ => process,
     };
-    Some(Task { tool: TaskTool::Supervisorctl, name })
+    let words = manager.details.as_ref().map_or(&[][..], |details| &details.command);
+    let after = |option| words.iter().skip_while(move |word| *word != option).nth(1).cloned();
+    let joined = || words.iter().find_map(|word| word.strip_prefix("--configuration="));
+    let file = after("-c").or_else(|| after("--configuration")).or(joined().map(str::to_owned));
+    let options = match (file, proc::working_directory(manager.pid)) {
+        (None, _) => vec![],
+        (Some(file), directory) => {
+            let file = directory.map_or_else(|| file.clone().into(), |it| it.join(&file));
+            vec!["-c".to_owned(), file.to_string_lossy().into_owned()]
+        }
+    };
+    Some(Task { tool: TaskTool::Supervisorctl, options, name })
 }
 
 /// A file system that does not respond blocks the read of an environment that is mapped from it.
