@@ -21,7 +21,7 @@ SERVER = f"{PAYLOAD}/named_http_server.py"
 STEP_TIMEOUT = 900
 ANSWER_TIMEOUT = 120
 # A second worker that has not answered for so long after the first does not answer.
-NO_NEW_WORKER = 60
+NO_NEW_WORKER = 30
 ORDINARY_USER = 1000
 GUARDED_PORT, SECOND_GUARDED_PORT = 24530, 24531
 GUARD_USER = "www-data"
