@@ -192,9 +192,11 @@ fn guard_after_reboot(steps: &Steps<'_>) -> Judged {
     Ok((format!("{binds}; {unit}"), agrees))
 }
 
-/// Whether a run does what `doctor` says about an ability: two workers, or a refusal before the start.
-fn as_doctor_says(run: &Record, doctor: &Record, ability: &str) -> Judged {
-    let can = !answered_no(doctor, "abilities")?.iter().any(|name| name == ability);
+/// Whether a run does what `doctor` says about one of these abilities: two workers, or a refusal before
+/// the start.
+fn as_doctor_says(run: &Record, doctor: &Record, name: &str, abilities: &[&str]) -> Judged {
+    let no = answered_no(doctor, "abilities")?;
+    let can = abilities.iter().any(|ability| !no.iter().any(|name| name == ability));
     let answering = run.answering.unwrap_or(0);
     let was_refused = answering == 0 && run.code == Some(3);
     let done = match answering {
@@ -204,7 +206,7 @@ fn as_doctor_says(run: &Record, doctor: &Record, ability: &str) -> Judged {
     };
     let says = if can { "yes" } else { "no" };
     Ok((
-        format!("{ability}: doctor says {says}, {done}"),
+        format!("{name}: doctor says {says}, {done}"),
         if can { answering == 2 } else { was_refused },
     ))
 }
@@ -219,8 +221,12 @@ fn ptrace(steps: &Steps<'_>, scope: &str, who: &str) -> Judged {
     let doctor = steps.get(&format!("ptrace-{scope}-doctor-json-{who}"))?;
     let seccomp = steps.get(&format!("ptrace-{scope}-seccomp-{who}"))?;
     let auto = steps.get(&format!("ptrace-{scope}-auto-{who}"))?;
-    let mut parts =
-        vec![as_doctor_says(seccomp, doctor, "run-seccomp")?, as_doctor_says(auto, doctor, "run")?];
+    // `run` takes the first interposer that works.
+    let any = ["run-seccomp", "run-preload", "run-cgroup"];
+    let mut parts = vec![
+        as_doctor_says(seccomp, doctor, "seccomp", &["run-seccomp"])?,
+        as_doctor_says(auto, doctor, "auto", &any)?,
+    ];
     if seccomp.code.is_some() {
         let is_named = seccomp.stderr.contains("ptrace_scope");
         let text = if is_named { "names ptrace_scope" } else { "does not name ptrace_scope" };
@@ -233,7 +239,7 @@ fn locked_runs(steps: &Steps<'_>) -> Judged {
     let doctor = steps.get("doctor-json-root")?;
     let vias = ["seccomp", "preload", "cgroup"].map(|via| {
         let run = steps.get(&format!("share-{via}-root"))?;
-        as_doctor_says(run, doctor, &format!("run-{via}"))
+        as_doctor_says(run, doctor, via, &[&format!("run-{via}")])
     });
     joined(vias.into_iter().collect::<Result<_, _>>()?)
 }

@@ -22,6 +22,9 @@ use machine::{Acceleration, BOOTS, Machine, Payload};
 use package::Kernel;
 use report::KernelResult;
 
+/// In the directory of the cache.
+const REPORT: &str = "report.json";
+
 /// Boot older kernels under qemu, and run doctor, the kernel rules, guards and named runs in each
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -44,6 +47,10 @@ pub(crate) struct Args {
     /// The suite of the guest [default: that of this Debian]
     #[arg(long)]
     suite: Option<String>,
+
+    /// Boot nothing, and judge the records of the last report again
+    #[arg(long)]
+    again: bool,
 
     /// Print JSON, with the output of every step
     #[arg(long)]
@@ -70,10 +77,34 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 fn all(args: &Args) -> Result<ExitCode, Failure> {
-    host::check()?;
     let cache = build::target_directory().join("kernels");
-    fs::create_dir_all(&cache)?;
-    let _lock = lock(&cache)?;
+    let results = if args.again { judge_again(&cache)? } else { boot_kernels(args, &cache)? };
+    if args.docs {
+        write_docs(&report::markdown(&results))?;
+    }
+    println!("{}", if args.json { report::json(&results) } else { report::text(&results) });
+    let agrees = results.iter().all(KernelResult::agrees);
+    Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The results of the last report, with the present checks.
+fn judge_again(cache: &Path) -> Result<Vec<KernelResult>, Failure> {
+    let path = cache.join(REPORT);
+    let wrong =
+        |error: &dyn std::fmt::Display| Failure::failed(format!("{}: {error}", path.display()));
+    let text = fs::read_to_string(&path).map_err(|error| wrong(&error))?;
+    let mut results: Vec<KernelResult> =
+        serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    for kernel in &mut results {
+        kernel.findings = judge::findings(&kernel.records);
+    }
+    Ok(results)
+}
+
+fn boot_kernels(args: &Args, cache: &Path) -> Result<Vec<KernelResult>, Failure> {
+    host::check()?;
+    fs::create_dir_all(cache)?;
+    let _lock = lock(cache)?;
     let payload = build::payload(args.sameport.as_deref())?;
     let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let suite = args.suite.as_deref().or_else(|| root::suite(&os_release)).ok_or_else(|| {
@@ -81,22 +112,16 @@ fn all(args: &Args) -> Result<ExitCode, Failure> {
     })?;
     let mut kernels = Vec::new();
     for series in &args.series {
-        kernels.push(package::obtain(series, &cache)?);
+        kernels.push(package::obtain(series, cache)?);
     }
-    let root = root::obtain(suite, &args.mirror, &cache)?;
+    let root = root::obtain(suite, &args.mirror, cache)?;
     let acceleration = if args.kvm { Acceleration::Kvm } else { Acceleration::Emulation };
     let mut results = Vec::new();
     for kernel in kernels {
-        results.push(boot_all(kernel, &root, &payload, &cache, acceleration)?);
+        results.push(boot_all(kernel, &root, &payload, cache, acceleration)?);
     }
-    let json = report::json(&results);
-    fs::write(cache.join("report.json"), &json)?;
-    if args.docs {
-        write_docs(&report::markdown(&results))?;
-    }
-    println!("{}", if args.json { json } else { report::text(&results) });
-    let agrees = results.iter().all(KernelResult::agrees);
-    Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    fs::write(cache.join(REPORT), report::json(&results))?;
+    Ok(results)
 }
 
 /// Boots a kernel as often as there are boots. If one fails, the others do not follow, and the checks of
@@ -120,7 +145,7 @@ fn boot_all(
             }
             Err(missing) => return Err(missing),
         }
-        boots.push((boot.name, since.elapsed().as_secs()));
+        boots.push((boot.name.to_owned(), since.elapsed().as_secs()));
     }
     let findings = judge::findings(&records);
     Ok(KernelResult { release: kernel.release, package: kernel.package, boots, findings, records })

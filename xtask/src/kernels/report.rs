@@ -1,19 +1,21 @@
 //! The report: a table as text and as Markdown, and everything as JSON.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::judge::Finding;
 use super::record::Record;
 
 /// What one kernel did.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct KernelResult {
     /// `uname -r`
     pub(crate) release: String,
     /// The package and its version.
     pub(crate) package: String,
     /// Seconds of each boot, with its steps.
-    pub(crate) boots: Vec<(&'static str, u64)>,
+    pub(crate) boots: Vec<(String, u64)>,
+    /// Follow from the records.
+    #[serde(skip_deserializing)]
     pub(crate) findings: Vec<Finding>,
     pub(crate) records: Vec<Record>,
 }
@@ -119,7 +121,7 @@ mod tests {
         let kernel = |release: &str, findings| KernelResult {
             release: release.to_owned(),
             package: format!("linux-image-{release}_1"),
-            boots: vec![("first", 90), ("second", 20)],
+            boots: vec![("first".to_owned(), 90), ("second".to_owned(), 20)],
             findings,
             records: Vec::new(),
         };
@@ -171,5 +173,7 @@ ls
         let value: serde_json::Value = serde_json::from_str(&json(&results())).unwrap();
         assert_eq!(value[1]["findings"][0]["got"], "1 answers");
         assert_eq!(value[0]["boots"][0][1], 90);
+        let again: Vec<KernelResult> = serde_json::from_str(&json(&results())).unwrap();
+        assert_eq!((again[1].release.as_str(), again[1].findings.len()), ("6.12.1", 0));
     }
 }

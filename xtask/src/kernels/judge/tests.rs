@@ -122,7 +122,9 @@ fn a_run_does_what_doctor_says() {
     assert!(judge(&[], (2, None, ""), both));
     let named = "kernel.yama.ptrace_scope is 2";
     assert!(judge(&["run-seccomp"], (0, Some(3), named), both), "the next interposer");
-    assert!(judge(&["run", "run-seccomp"], (0, Some(3), named), (0, Some(3))));
+    let none = ["run", "run-seccomp", "run-preload", "run-cgroup"];
+    assert!(judge(&none, (0, Some(3), named), (0, Some(3))));
+    assert!(!judge(&none, (0, Some(3), named), both), "more than doctor says");
     assert!(!judge(&["run-seccomp"], (1, None, ""), both), "starts anyway");
     assert!(!judge(&["run-seccomp"], (0, Some(3), "not permitted"), both), "no reason");
     assert!(!judge(&[], (0, Some(3), named), both), "refuses what doctor promises");
