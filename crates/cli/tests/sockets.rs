@@ -49,12 +49,13 @@ fn exclusive_listener_refuses_others() {
     assert_eq!((second.code, second.stdout.as_str()), (1, ""));
     let named = format!("error: port {port} is held by sameport (pid {}, user ", first.pid());
     assert!(second.stderr.starts_with(&named), "{second:?}");
-    assert!(second.stderr.contains(") without SO_REUSEPORT\nhint: "), "{second:?}");
+    assert!(second.stderr.contains(" without SO_REUSEPORT\nhint: kill "), "{second:?}");
+    assert!(second.stderr.contains("`sameport why "), "{second:?}");
 
     if harness::is_root() {
         let other = start(User::Nobody, &["listen", &address]).wait();
         assert_eq!(other.code, 1);
-        let words = ": only one user's sockets can share\nhint: run as that user";
+        let words = ": only one user's sockets can share\nhint: ask again as root";
         assert!(other.stderr.contains(words), "{other:?}");
     } else {
         harness::skip("listen-as-another-user", "needs root");

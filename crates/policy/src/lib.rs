@@ -14,6 +14,7 @@ pub mod diff;
 pub mod drain;
 pub mod drop_in;
 pub mod guard;
+pub mod guard_rules;
 pub mod hang_up;
 pub mod holder;
 pub mod interpreter;

@@ -180,6 +180,8 @@ impl Serialize for Party {
             "executable" => details.and_then(|it| it.executable.as_deref()).map(lossy),
             "unit" => self.service.unit,
             "container" => self.service.container,
+            "run" => self.run.as_ref().map(|run| run.name.as_str()),
+            "worker" => self.run.as_ref().and_then(|run| run.worker),
             // Seconds since 1970, to the millisecond.
             "started" => details.and_then(|it| it.started).map(seconds),
         }

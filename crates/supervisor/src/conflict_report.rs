@@ -9,7 +9,7 @@ use sameport_policy::model::{Address, Member, Protocol, SocketState};
 use sameport_policy::predict::contests;
 use sameport_sys::{inspect, process};
 
-use crate::conflict::{RefusedCaller, bound_members_on, members_on, reason};
+use crate::conflict::{PortSockets, RefusedCaller, bound_members_on, reason};
 use crate::event::{ContestedTraffic, RunEvent};
 use crate::plan::PROGRAM;
 use crate::report::{AnsweredCall, Report, SharedAddress};
@@ -116,10 +116,10 @@ fn explain(refused: Vec<(Address, RefusedCaller)>) -> Vec<RunEvent> {
     if addresses.is_empty() {
         return Vec::new();
     }
-    let members = members_on(&addresses).map_err(|error| error.to_string());
-    let explained = refused.into_iter().map(|(address, caller)| match &members {
-        Ok(members) => {
-            let refusal = reason(&address, caller, members);
+    let sockets = PortSockets::on(&addresses, None).map_err(|error| error.to_string());
+    let explained = refused.into_iter().map(|(address, caller)| match &sockets {
+        Ok(sockets) => {
+            let refusal = reason(&address, caller, sockets);
             RunEvent::Refused { address, refusal: Box::new(refusal) }
         }
         Err(why) => RunEvent::InspectFailed { address, why: why.clone() },

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use sameport_policy::bind::facts::{Outsiders, PortMembers};
 use sameport_policy::bind::private;
+use sameport_policy::holder::classify;
 use sameport_policy::membership;
 use sameport_policy::membership::run_line::RunLine;
 use sameport_policy::membership::{NotAMember, RunIdentity, SocketHolder};
@@ -205,10 +206,11 @@ impl KnownGroup {
         let members = inspect::list_sockets(query).map(|it| it.members).unwrap_or_default();
         let can_reuse =
             |member: &&Member| member.options.is_none_or(|options| options.reuse_address);
-        members.iter().filter(|it| inodes.contains(&it.socket.inode)).filter(can_reuse).any(|it| {
-            let holders: Vec<_> = it.processes.iter().map(|it| self.holder(it)).collect();
-            membership::stranger(&self.run, &holders, None).is_some()
-        })
+        members
+            .iter()
+            .filter(|it| inodes.contains(&it.socket.inode))
+            .filter(can_reuse)
+            .any(|it| self.stranger(it, None).is_some())
     }
 
     /// Those of these sockets that still exist, each with the stranger that holds it, if any.
@@ -219,10 +221,12 @@ impl KnownGroup {
     ) -> Vec<(u64, Option<NotAMember>)> {
         let mut found = Vec::new();
         for _ in 0..INSPECTIONS {
-            let Ok(snapshot) = inspect::list_sockets(query) else { return Vec::new() };
+            // The messages about a stranger have its command and its unit.
+            let query = SocketQuery { details: true, ..*query };
+            let Ok(snapshot) = inspect::list_sockets(&query) else { return Vec::new() };
             let wanted = |member: &&Member| inodes.contains(&member.socket.inode);
-            found =
-                snapshot.members.iter().filter(wanted).map(|member| self.judge(member)).collect();
+            let members: Vec<&Member> = snapshot.members.iter().filter(wanted).collect();
+            found = members.iter().map(|member| self.judge(member)).collect();
             if !found.iter().any(|(_, stranger)| *stranger == Some(NotAMember::Unseen)) {
                 break;
             }
@@ -231,8 +235,15 @@ impl KnownGroup {
     }
 
     fn judge(&self, member: &Member) -> (u64, Option<NotAMember>) {
+        (member.socket.inode, self.stranger(member, member.shared))
+    }
+
+    fn stranger(&self, member: &Member, shared: Option<bool>) -> Option<NotAMember> {
         let holders: Vec<_> = member.processes.iter().map(|process| self.holder(process)).collect();
-        (member.socket.inode, membership::stranger(&self.run, &holders, member.shared))
+        membership::stranger(&self.run, &holders, shared, || {
+            let facts = inspect::holder_facts(std::slice::from_ref(member), PROGRAM, false);
+            classify(member, &[member], &facts)
+        })
     }
 
     fn holder(&self, process: &Process) -> SocketHolder {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sameport_policy::holder::Holder;
 use sameport_policy::membership::NotAMember;
 use sameport_policy::model::{Address, Member, Process};
 use sameport_policy::refusal::Refusal;
@@ -51,27 +52,31 @@ impl HeldAddress {
 /// reason.
 pub(crate) fn other_holder(refusal: &Refusal) -> Option<(String, Option<u64>)> {
     match refusal {
-        Refusal::OtherUser(member)
-        | Refusal::Private(member)
-        | Refusal::CallerIsPrivate(member)
-        | Refusal::NotShared(member)
-        | Refusal::CallerNotShared(member) => of_member(member),
-        Refusal::OutsideGroup(
-            NotAMember::OtherGroup(process, _) | NotAMember::NoRun(process, _),
-        ) => Some((of_process(process, None), None)),
+        Refusal::InUse(socket) => {
+            let own = |process: &Process| {
+                process.pid == std::process::id().cast_signed()
+                    || process::is_descendant(process.pid)
+            };
+            let is_own = socket.holder.servers().any(own)
+                || socket
+                    .holder
+                    .keepers
+                    .iter()
+                    .any(|keeper| keeper.pid() == std::process::id().cast_signed());
+            let inode = Some(socket.inode).filter(|inode| *inode != 0);
+            (!is_own).then(|| (text_of(&socket.holder), inode))
+        }
+        Refusal::OutsideGroup(NotAMember::OtherGroup(holder, _) | NotAMember::NoRun(holder, _)) => {
+            Some((text_of(holder), None))
+        }
         Refusal::OutsideGroup(NotAMember::Unseen) => Some(("a hidden program".into(), None)),
         _ => None,
     }
 }
 
-fn of_member(member: &Member) -> Option<(String, Option<u64>)> {
-    let own = |process: &Process| {
-        process.pid == std::process::id().cast_signed() || process::is_descendant(process.pid)
-    };
-    if member.processes.iter().any(own) {
-        return None;
-    }
-    Some((holder_of(member), Some(member.socket.inode)))
+/// A process chooses its name.
+fn text_of(holder: &Holder) -> String {
+    holder.description().escape_debug().to_string()
 }
 
 /// The holder of a socket in the words of messages: `nginx (pid 4121, user root)`.

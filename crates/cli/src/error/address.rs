@@ -3,17 +3,19 @@
 use std::net::SocketAddr;
 
 use sameport::{Error as SocketError, ErrorKind as SocketErrorKind};
+use sameport_policy::holder::{Rights, endings as steps};
 use sameport_policy::membership::{NotAMember, RunIdentity};
-use sameport_policy::model::{Address, Process, Protocol};
-use sameport_policy::refusal::Refusal;
-use sameport_supervisor::conflict::{RefusedCaller, members_on, reason};
-use sameport_sys::Errno;
+use sameport_policy::model::{Address, Process, Protocol, is_private_uid};
+use sameport_policy::refusal::{BlockReason, BlockingSocket, Refusal};
+use sameport_supervisor::conflict::{PortSockets, RefusedCaller, reason};
+use sameport_sys::{Errno, effective_user};
 
 use super::{ExitKind, Failure};
 use crate::operations::listen::ListenRequest;
+use crate::output::holder::{description, endings, rights_prefix, sharing};
 use crate::output::shell;
-use crate::output::socket_owner::{holder, process_label};
-use crate::output::text::{printable, shorten};
+use crate::output::socket_owner::holder_label;
+use crate::output::text::{printable, seconds_rounded_up, shorten};
 
 /// `listen` could not open its address; the program in the way is named.
 pub(crate) fn listen_failure(request: &ListenRequest, error: &SocketError) -> Failure {
@@ -50,91 +52,155 @@ pub(super) fn open_failure(address: SocketAddr, errno: Errno, is_private: bool) 
 
 /// The message and the hint, where a visible socket explains the refusal.
 fn explain(address: &Address, shared: bool, needs_privilege: bool) -> Option<(String, String)> {
-    let caller = RefusedCaller { uid: sameport_sys::effective_user(), shared, needs_privilege };
-    match reason(address, caller, &members_on(&[address]).ok()?) {
+    let caller = RefusedCaller { uid: effective_user(), shared, needs_privilege };
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    match reason(address, caller, &PortSockets::on(&[address], runtime.as_deref()).ok()?) {
         Refusal::Unexplained => None,
-        refusal => Some(refusal_advice(address, &refusal)),
+        refusal => Some(advice(address, &refusal, false)),
     }
 }
 
-/// The message and the hint for an address that the kernel, or sameport, refused.
+/// The message and the hint for an address of a worker that the kernel, or sameport, refused.
 pub(crate) fn refusal_advice(address: &Address, refusal: &Refusal) -> (String, String) {
+    advice(address, refusal, true)
+}
+
+/// `is_worker`: whether a worker's bind was refused, and not one of sameport itself.
+fn advice(address: &Address, refusal: &Refusal, is_worker: bool) -> (String, String) {
     let port = address.port();
-    let another = "or pick another port";
     match refusal {
         Refusal::NotLocal => (
             format!("{address} was refused: no interface of this machine has that address"),
-            "`ip address` lists the ones it has".into(),
+            "`ip address` lists the ones it has; --freebind binds one that none has yet".into(),
         ),
         Refusal::NeedsPrivilege => (
             format!("port {port} was refused: a port this low needs CAP_NET_BIND_SERVICE"),
             format!(
-                "run as root, or open it to everybody: \
-                 sysctl net.ipv4.ip_unprivileged_port_start={port}"
+                "run as root, or {}sysctl net.ipv4.ip_unprivileged_port_start={port} for every user; \
+                 `{}` lists the other ways",
+                rights_prefix(root_rights()),
+                why(address, true, None)
             ),
         ),
-        Refusal::OtherUser(member) => (
-            format!("port {port} is held by {}: only one user's sockets can share", holder(member)),
-            format!("run as that user, {another}"),
-        ),
-        Refusal::Private(member) => (
-            format!("port {port} is held by {}, which no other socket can join", holder(member)),
-            format!("run it as that user with --private in the same group, {another}"),
-        ),
-        Refusal::CallerIsPrivate(member) => (
-            format!(
-                "port {port} is held by {}, which is not in this private group",
-                holder(member)
-            ),
-            format!("restart it under `sameport run --private` in the same group, {another}"),
-        ),
-        Refusal::NotShared(member) => {
-            let likely = if member.shared.is_none() { ", likely" } else { "" };
-            let program =
-                member.processes.first().map_or("PROGRAM".into(), |it| shell::word(&it.program));
-            (
-                format!("port {port} is held by {}{likely} without SO_REUSEPORT", holder(member)),
-                format!("restart it under `sameport run -- {program} …`, {another}"),
-            )
-        }
-        Refusal::CallerNotShared(member) => (
-            format!(
-                "port {port} is held by {}, and this socket has no SO_REUSEPORT",
-                holder(member)
-            ),
-            format!("share it, without --exclusive or with --port {port}, {another}"),
-        ),
+        Refusal::InUse(socket) => in_use(address, socket, is_worker),
         Refusal::OutsideGroup(owner) => not_a_member(address, owner),
         Refusal::Unexplained => (
-            format!("{address} was refused, and no visible listener explains it"),
-            format!("a connection may still hold the port: ss -tan 'sport = :{port}'"),
+            format!("{address} was refused, and no visible socket explains it"),
+            format!("`{}` answers when the reason is still there", why(address, true, None)),
         ),
     }
 }
 
+/// A change of a service or of the machine needs root.
+fn root_rights() -> Rights {
+    if effective_user() == 0 { Rights::Caller } else { Rights::Root }
+}
+
+/// The holder, why it prevents the bind, the first way that works, and the command that lists the others.
+fn in_use(address: &Address, socket: &BlockingSocket, is_worker: bool) -> (String, String) {
+    let port = address.port();
+    let holder = description(&socket.holder);
+    let message = match socket.reason {
+        BlockReason::OtherUser => {
+            format!("port {port} is held by {holder}: only one user's sockets can share")
+        }
+        BlockReason::Private => {
+            format!("port {port} is held by {holder}, which no other socket can join")
+        }
+        BlockReason::CallerIsPrivate => {
+            format!("port {port} is held by {holder}, which is not in this private group")
+        }
+        BlockReason::NotShared => {
+            let comma = if holder.ends_with(')') && !holder.contains("), ") { "" } else { "," };
+            format!("port {port} is held by {holder}{comma} without SO_REUSEPORT")
+        }
+        BlockReason::LikelyNotShared => {
+            format!("port {port} is held by {holder}, likely without SO_REUSEPORT")
+        }
+        BlockReason::CallerNotShared => {
+            format!("port {port} is held by {holder}, and this socket has no SO_REUSEPORT")
+        }
+        BlockReason::Connection => {
+            format!("port {port} is held by {holder}: its end of a connection, not a listener")
+        }
+        BlockReason::Closing(_) => {
+            format!("port {port} is held by a closed connection (TIME_WAIT), by no program")
+        }
+    };
+    let why = why(address, socket.caller_shares, Some(socket.caller));
+    let hint = match first_way(port, socket, is_worker) {
+        Some(way) if is_private_uid(socket.caller) => way,
+        Some(way) => format!("{way}; `{why}` lists what else would work"),
+        None => format!("`{why}` lists what would work"),
+    };
+    (message, hint)
+}
+
+/// The first way that lets the refused program have the address: sharing it, else closing the socket.
+fn first_way(port: u16, socket: &BlockingSocket, is_worker: bool) -> Option<String> {
+    let caller = effective_user();
+    match socket.reason {
+        BlockReason::NotShared | BlockReason::LikelyNotShared => {
+            // The holder is then in a run of another command. `sameport listen` shares unless it is
+            // exclusive on purpose.
+            let is_ours = |it: &Process| it.program == sameport_supervisor::PROGRAM;
+            let process = socket.holder.process.as_ref().filter(|process| !is_ours(process));
+            let shared = process.and_then(|_| sharing([&socket.holder], caller));
+            let join = if is_worker { ", and this run with --join" } else { "" };
+            shared.map(|change| format!("share it: {change}{join}"))
+        }
+        BlockReason::CallerNotShared => {
+            Some(format!("share it, without --exclusive or with --port {port}"))
+        }
+        BlockReason::CallerIsPrivate => {
+            Some("restart it under `sameport run --private` in the same group".to_owned())
+        }
+        BlockReason::Closing(ends_in) => Some(format!(
+            "wait {} s, or set SO_REUSEADDR in the program",
+            seconds_rounded_up(ends_in)
+        )),
+        BlockReason::OtherUser | BlockReason::Private | BlockReason::Connection => None,
+    }
+    .or_else(|| Some(endings(&steps([&socket.holder], caller))).filter(|way| !way.is_empty()))
+}
+
+/// The question whose answer is this refusal: `sameport why 127.0.0.1:8080/tcp --reuse-port`.
+fn why(address: &Address, shared: bool, owner: Option<u32>) -> String {
+    let at = match address.is_dual_stack() && address.device.is_none() {
+        true => format!("{}/{}", address.port(), address.protocol),
+        false => address.labelled().to_string(),
+    };
+    let mut words = vec!["sameport why".to_owned(), shell::word(&at)];
+    words.extend(shared.then(|| "--reuse-port".to_owned()));
+    words.extend(address.v6only.then(|| "--v6only".to_owned()));
+    let owner = owner.filter(|uid| *uid != effective_user());
+    words.extend(owner.map(|uid| format!("--user {uid}")));
+    words.join(" ")
+}
+
 /// The owner of the address, and the way to share it.
 fn not_a_member(address: &Address, owner: &NotAMember) -> (String, String) {
-    let label = |process: &Process| format!("pid {} ({})", process.pid, process_label(process));
     match owner {
-        NotAMember::OtherGroup(process, run) => (
+        NotAMember::OtherGroup(holder, run) => (
             format!(
                 "{address} is held by another group: {}, started by {}",
-                label(process),
+                holder_label(holder),
                 run_line(run)
             ),
             "give both runs the same --group, or --join to share it all the same".into(),
         ),
-        NotAMember::NoRun(process, shared) => (
-            format!("{address} is held by {}, which is under no `sameport run`", label(process)),
-            match shared {
-                Some(true) => "--join shares it all the same".into(),
-                _ => format!(
-                    "--join shares it if it has SO_REUSEPORT; or restart it under \
-                     `sameport run -- {} …`",
-                    shell::word(&process.program)
-                ),
-            },
-        ),
+        NotAMember::NoRun(holder, shared) => {
+            let restart = sharing([&**holder], effective_user());
+            let hint = match (shared, restart) {
+                (Some(true), _) => "--join shares it all the same".to_owned(),
+                (_, Some(change)) => {
+                    format!("--join shares it if it has SO_REUSEPORT; else {change}, and --join")
+                }
+                (_, None) => "--join shares it if it has SO_REUSEPORT".to_owned(),
+            };
+            let holder = holder_label(holder);
+            (format!("{address} is held by {holder}, which is under no `sameport run`"), hint)
+        }
         NotAMember::Unseen => (
             format!("{address} is held by a program that cannot be seen from here"),
             "--join shares it all the same, if it has SO_REUSEPORT".into(),

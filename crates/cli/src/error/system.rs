@@ -14,7 +14,9 @@ use crate::operations::attach::Error as AttachmentError;
 use crate::operations::audit::Error as AuditError;
 use crate::operations::guard::{Error as GuardError, GuardEffect, GuardState, PortHolder};
 use crate::operations::why::Error as WhyError;
-use crate::output::text::{printable, quotable, shorten};
+use crate::output::guard::would_allow;
+use crate::output::socket_owner::holder_label;
+use crate::output::text::{quotable, shorten};
 
 const PRIVILEGE: &str = "this needs root, or CAP_BPF and CAP_NET_ADMIN";
 
@@ -263,7 +265,7 @@ fn guard_unit_failure(error: &CgroupError) -> Failure {
 
 fn locked_out(effect: &GuardEffect) -> Failure {
     let mut out = effect.holders.iter().filter(|holder| !holder.allowed);
-    let Some(PortHolder { pid, program, address, .. }) = out.next() else {
+    let Some(PortHolder { holder, address, .. }) = out.next() else {
         return Failure::failed("no process could bind it, without --allow")
             .hint("--allow unit=NAME, uid=USER, exe=/PATH or cgroup=/PATH; or --force");
     };
@@ -271,9 +273,16 @@ fn locked_out(effect: &GuardEffect) -> Failure {
         0 => String::new(),
         more => format!(" (and {more} more)"),
     };
-    let (program, protocol) = (printable(program), address.protocol);
-    Failure::failed(format!(
-        "this would lock out pid {pid} ({program}), which has {address}/{protocol} now{more}"
-    ))
-    .hint("allow it too, or --force: its socket stays, and it may not bind again")
+    let failure = Failure::failed(format!(
+        "this would lock out {}, which has {} now{more}",
+        holder_label(holder),
+        address.labelled()
+    ));
+    match would_allow(effect) {
+        Some(allow) => failure
+            .hint(format!("{allow}; or --force: its socket stays, and it may not bind again")),
+        None => {
+            failure.hint("allow it too, or --force: its socket stays, and it may not bind again")
+        }
+    }
 }

@@ -80,7 +80,15 @@ fn every_error_has_its_exit_code() {
         (GuardError::NotRoot.into(), Unsupported),
         (GuardError::NoUser("a".into()).into(), Failed),
         (GuardError::Unit(CgroupError::UnitNotRunning("a.service".into())).into(), Failed),
-        (GuardError::LockedOut(GuardEffect { nobody: true, holders: vec![] }).into(), Failed),
+        (
+            GuardError::LockedOut(GuardEffect {
+                nobody: true,
+                holders: vec![],
+                would_allow: vec![],
+            })
+            .into(),
+            Failed,
+        ),
         (GuardError::Elsewhere.into(), Failed),
         (GuardError::File("write", io_error()).into(), Failed),
         (GuardError::Reserve(io_error()).into(), Unsupported),

@@ -3,11 +3,16 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sameport_policy::addr::PortSpec;
-use sameport_policy::audit::{Finding, FindingKind, Fix, GuardAllow, Party};
+use sameport_policy::audit::{Finding, FindingKind, Fix, Party};
+use sameport_policy::guard::AllowSpec;
+use sameport_policy::holder::{Manager, Rights, RunWorker};
 use sameport_policy::model::is_private_uid;
 use sameport_policy::model::{Process, ProcessDetails};
 use serde::Serialize;
 
+use sameport_sys::effective_user;
+
+use super::holder::{endings, rights_prefix};
 use super::json::{line, object};
 use super::shell;
 use super::text::{age, printable, shorten};
@@ -126,6 +131,7 @@ fn party_label(party: &Party, now: Option<SystemTime>) -> String {
         Some(process.program.clone()).filter(|name| !name.is_empty()),
         party.service.unit.as_ref().map(|unit| format!("unit {unit}")),
         party.service.container.as_ref().map(|container| format!("container {container}")),
+        party.run.as_ref().map(RunWorker::description),
         Some(user),
         details.and_then(|details| script(details, process)),
         details.and_then(|details| details.started).zip(now).map(|(started, now)| {
@@ -147,24 +153,44 @@ fn script(details: &ProcessDetails, process: &Process) -> Option<String> {
     argument.cloned().or(file).filter(plain).map(|word| shorten(&word))
 }
 
+/// A command, with `as root: ` before one that the caller may not give.
 fn fix(fix: &Fix) -> String {
+    let root = rights_prefix(if effective_user() == 0 { Rights::Caller } else { Rights::Root });
     match fix {
-        Fix::Guard { port, allow } => format!("sameport guard {port} --allow {}", allowed(allow)),
-        Fix::Private { command, uid: Some(uid) } if !command.is_empty() => {
-            format!("{}sameport run --private -- {}", as_user(*uid), shell::command(command))
+        Fix::Guard { port, protocol, allow } => {
+            let allow: String =
+                allow.iter().map(|it| format!(" --allow {}", allowed(it))).collect();
+            format!("{root}sameport guard {port}/{protocol}{allow}")
         }
-        Fix::Private { .. } => "sameport run --private -- COMMAND".to_owned(),
-        Fix::Kill { pid, restrict_ptrace: false } => format!("kill {pid}"),
-        Fix::Kill { pid, restrict_ptrace: true } => {
-            format!("sysctl -w kernel.yama.ptrace_scope=1; kill {pid}")
+        Fix::Private { command, uid, after } => {
+            let as_user = uid.map(as_user).unwrap_or_default();
+            let command = match command {
+                Some(command) => shell::command(command),
+                None => "run --private -- COMMAND".to_owned(),
+            };
+            format!("{root}{as_user}sameport {command}, after {}", endings(after))
+        }
+        Fix::End { steps, restrict_ptrace } => {
+            let sysctl = "sysctl -w kernel.yama.ptrace_scope=1; ";
+            let sysctl = restrict_ptrace.then(|| format!("{root}{sysctl}")).unwrap_or_default();
+            format!("{sysctl}{}", endings(steps))
         }
         Fix::Reserve { port, already_reserved: also } => {
             let ports = if also.is_empty() { port.to_string() } else { format!("{also},{port}") };
-            format!("sysctl -w net.ipv4.ip_local_reserved_ports={ports}")
+            format!("{root}sysctl -w net.ipv4.ip_local_reserved_ports={ports}")
         }
-        Fix::Restart { unit } => format!("systemctl restart {}", shell::word(unit)),
-        Fix::ShowBpfProgram(program) => format!("bpftool prog show id {program}"),
-        Fix::AuditAsRoot => "sudo sameport audit".to_owned(),
+        Fix::Restart(unit) => match unit.manager {
+            Manager::System => format!("{root}systemctl restart {}", shell::word(&unit.name)),
+            Manager::User(uid) => {
+                let rights =
+                    if uid == effective_user() { Rights::Caller } else { Rights::User(uid) };
+                let name = shell::word(&unit.name);
+                format!("{}systemctl --user restart {name}", rights_prefix(rights))
+            }
+        },
+        Fix::RestartRun(name) => format!("sameport restart {name}"),
+        Fix::ShowBpfProgram(program) => format!("{root}bpftool prog show id {program}"),
+        Fix::AuditAsRoot => format!("{root}sameport audit"),
     }
 }
 
@@ -180,13 +206,8 @@ fn as_user(uid: u32) -> String {
     }
 }
 
-fn allowed(allow: &GuardAllow) -> String {
-    match allow {
-        GuardAllow::Unit(unit) => format!("unit={}", shell::word(unit)),
-        GuardAllow::Executable(path) => format!("exe={}", shell::word(&path.to_string_lossy())),
-        GuardAllow::Cgroup(path) => format!("cgroup={}", shell::word(path)),
-        GuardAllow::User(uid) => format!("uid={uid}"),
-    }
+fn allowed(allow: &AllowSpec) -> String {
+    shell::word(&allow.to_string())
 }
 
 /// The line for a report without findings.

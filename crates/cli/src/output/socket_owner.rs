@@ -1,30 +1,9 @@
 //! The owner of a socket in the words of messages and tables.
 
 use sameport_policy::holder::{Holder, HolderClass};
-use sameport_policy::model::{Member, Process};
+use sameport_policy::model::Member;
 
 use super::text::printable;
-
-/// `nginx (pid 4121, user www-data)`, or the part of it that is known.
-pub(crate) fn holder(member: &Member) -> String {
-    let process = member.processes.first();
-    if member.socket.is_private() {
-        return match process {
-            Some(it) => format!("{} (pid {}, a private group)", process_label(it), it.pid),
-            None => "a private group (root can see which program)".into(),
-        };
-    }
-    let user = owner(member);
-    match process {
-        Some(it) => format!("{} (pid {}, user {user})", process_label(it), it.pid),
-        None => format!("a program of user {user} (root can see which)"),
-    }
-}
-
-/// A process's name, which the process chooses.
-pub(crate) fn process_label(process: &Process) -> String {
-    printable(&process.program)
-}
 
 /// The login name of the socket's owner, else the uid. The owner of a private group is no user.
 pub(crate) fn owner(member: &Member) -> String {

@@ -15,7 +15,7 @@ fn wrong_command_lines_fail_fast() {
         &["--everything"],
     ];
     let printed = start(User::Current, &["audit", "http"]).wait().stderr;
-    assert!(printed.contains("is not a fixed port: write a number from 1 to 65535"), "{printed}");
+    assert!(printed.contains("\"http\" has no port: write HOST:PORT"), "{printed}");
     for line in lines {
         let exited = start(User::Current, &[&["audit"], line].concat()).wait();
         assert_eq!((exited.code, exited.stdout.as_str()), (2, ""), "{line:?}: {exited:?}");
@@ -61,8 +61,9 @@ fn finding_is_a_sentence_and_a_command() {
     assert!(parts.iter().all(|part| first.contains(part)), "{stdout}");
     // The suggested command never makes root execute text of another user.
     let uid = actual_uid(NOBODY);
-    let fix =
-        format!("          fix      setpriv --reuid={uid} --regid=$(id -g {uid}) --init-groups ");
+    let fix = format!(
+        "          fix      as root: setpriv --reuid={uid} --regid=$(id -g {uid}) --init-groups "
+    );
     assert!(second.starts_with(&fix), "{stdout}");
     assert!(second.contains(" sameport run --private -- /usr/bin/python3 "), "{stdout}");
     assert!(!stderr.contains("nothing was found"), "{stderr}");

@@ -58,12 +58,17 @@ fn name(user: User) -> String {
 /// Asserts that under `run` the program exits with 1 and prints this on stderr.
 #[track_caller]
 fn assert_refused(user: User, options: &[&str], command: &[String], stderr: &[&str]) {
+    assert_eq!(refused(user, options, command), stderr);
+}
+
+/// The lines of a refused program and of its supervisor, the program's first.
+fn refused(user: User, options: &[&str], command: &[String]) -> Vec<String> {
     let exited = start_run(user, options, command).wait();
     assert_eq!((exited.code, exited.stdout.as_str()), (1, ""), "{exited:?}");
-    let mut lines: Vec<_> = exited.stderr.lines().collect();
+    let mut lines: Vec<String> = exited.stderr.lines().map(str::to_owned).collect();
     // The program and its supervisor write concurrently.
-    lines.sort_unstable_by_key(|line| !line.starts_with("bind: "));
-    assert_eq!(lines, stderr, "{exited:?}");
+    lines.sort_by_key(|line| !line.starts_with("bind: "));
+    lines
 }
 
 const IN_USE: &str = "bind: Address already in use";
@@ -80,9 +85,20 @@ fn port_held_without_sharing() {
                 holder.pid(),
                 name(*user)
             );
-            let hint = "sameport: hint: restart it under `sameport run -- who-static.bin …`, or \
-                        pick another port";
-            assert_refused(*user, &[], &who(protocol, port), &[IN_USE, &error, hint]);
+            let words = who(protocol, port).join(" ");
+            let hint = format!(
+                "sameport: hint: share it: pid {} started again in {} under `sameport run -- {words}`, \
+                 and this run with --join; `sameport why 127.0.0.1:{port}/{protocol} --reuse-port` \
+                 lists what else would work",
+                holder.pid(),
+                harness::in_test_dir("").display().to_string().trim_end_matches('/')
+            );
+            // The shell or the harness that started the holder may be named, too.
+            let stderr = refused(*user, &[], &who(protocol, port));
+            assert_eq!(stderr[0], IN_USE);
+            assert!(stderr[1].starts_with(&error[..error.len() - " without SO_REUSEPORT".len()]));
+            assert!(stderr[1].ends_with(" without SO_REUSEPORT"), "{stderr:?}");
+            assert_eq!(stderr[2..], [hint]);
             assert_refused(*user, &["-n", "1", "-q"], &who(protocol, port), &[IN_USE]);
             holder.terminate();
         }
@@ -94,7 +110,6 @@ fn port_held_by_another_user() {
     if !is_root() {
         return harness::skip("port-of-another-user", "it takes root to be two users");
     }
-    let hint = "sameport: hint: run as that user, or pick another port";
     for protocol in ["tcp", "udp"] {
         for start_holder in [start_alone, start_shared] {
             // Root sees the process, but cannot share either.
@@ -102,24 +117,35 @@ fn port_held_by_another_user() {
             let holder = start_holder(User::Nobody, protocol, port);
             let pid = descendants(holder.pid()).first().copied().unwrap_or(holder.pid());
             let error = format!(
-                "sameport: error: port {port} is held by who-static.bin (pid {pid}, user {}): only \
-                 one user's sockets can share",
+                "sameport: error: port {port} is held by who-static.bin (pid {pid}, user {})",
                 name(User::Nobody)
             );
-            assert_refused(User::Current, &[], &who(protocol, port), &[IN_USE, &error, hint]);
+            assert_foreign(User::Current, protocol, port, &error, "sameport: hint: kill ");
             holder.terminate();
 
             // Other users see only the owner.
             let port = free_port();
             let holder = start_holder(User::Current, protocol, port);
             let error = format!(
-                "sameport: error: port {port} is held by a program of user root (root can see \
-                 which): only one user's sockets can share"
+                "sameport: error: port {port} is held by a program that cannot be seen from here \
+                 (user root)"
             );
-            assert_refused(User::Nobody, &[], &who(protocol, port), &[IN_USE, &error, hint]);
+            let hint = "sameport: hint: ask again as root, who sees the program; ";
+            assert_foreign(User::Nobody, protocol, port, &error, hint);
             holder.terminate();
         }
     }
+}
+
+/// Another user's socket is in the way.
+fn assert_foreign(user: User, protocol: &str, port: u16, error: &str, hint: &str) {
+    let stderr = refused(user, &[], &who(protocol, port));
+    assert_eq!((stderr.len(), stderr[0].as_str()), (3, IN_USE), "{stderr:?}");
+    assert!(stderr[1].starts_with(error), "{stderr:?}");
+    assert!(stderr[1].ends_with(": only one user's sockets can share"), "{stderr:?}");
+    assert!(stderr[2].starts_with(hint), "{stderr:?}");
+    let why = format!("`sameport why 127.0.0.1:{port}/{protocol} --reuse-port`");
+    assert!(stderr[2].contains(&why), "{stderr:?}");
 }
 
 /// A network namespace has the kernel's default settings.
@@ -149,8 +175,9 @@ fn low_port_without_privilege() {
     for line in [
         "bind: Permission denied\n",
         "sameport: error: port 81 was refused: a port this low needs CAP_NET_BIND_SERVICE\n\
-         sameport: hint: run as root, or open it to everybody: sysctl \
-         net.ipv4.ip_unprivileged_port_start=81\n",
+         sameport: hint: run as root, or as root: sysctl \
+         net.ipv4.ip_unprivileged_port_start=81 for every user; `sameport why 0.0.0.0:81/tcp \
+         --reuse-port` lists the other ways\n",
     ] {
         assert!(exited.stderr.contains(line), "{exited:?}");
     }
@@ -168,7 +195,8 @@ fn address_of_no_interface() {
                 "sameport: error: 192.0.2.1:{port} was refused: no interface of this machine has \
                  that address"
             );
-            let hint = "sameport: hint: `ip address` lists the ones it has";
+            let hint = "sameport: hint: `ip address` lists the ones it has; --freebind binds one \
+                        that none has yet";
             let not_here = "bind: Cannot assign requested address";
             // Several times: the program exits on the refusal, and the reason must not come too
             // late.

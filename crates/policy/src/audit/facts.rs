@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use crate::guard::Binder;
+use crate::holder::HolderFacts;
 use crate::membership::RunIdentity;
 use crate::model::Member;
 
@@ -21,6 +23,12 @@ pub struct AuditFacts {
     pub port: Option<u16>,
     /// Programs that select a socket before the kernel's lookup.
     pub redirections: Vec<Redirection>,
+    /// Who holds the sockets.
+    pub holders: HolderFacts,
+    /// The user who would follow a fix.
+    pub caller: u32,
+    /// Whether this machine can guard a port: the root cgroup is visible.
+    pub can_guard: bool,
 }
 
 /// Evidence about the program that a process runs. Hidden facts are `None` or empty.
@@ -35,6 +43,8 @@ pub struct ProgramEvidence {
     pub ancestors: Vec<i32>,
     /// The `sameport run`s around the process, innermost first.
     pub runs: Vec<RunIdentity>,
+    /// The properties that a guard compares.
+    pub binder: Option<Binder>,
 }
 
 /// Settings of the kernel, or of the network namespace.

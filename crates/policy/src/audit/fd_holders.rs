@@ -1,9 +1,10 @@
 //! One socket that two programs have open. Each of them can accept from its queue.
 
 use super::facts::AuditFacts;
-use super::finding::{Finding, FindingKind, Fix, Severity};
+use super::finding::{Finding, FindingKind, Severity};
+use super::fix;
 use super::identity::{EvidenceSource, are_one_program};
-use super::port_view::{PortView, party};
+use super::port_view::{PortView, party_of};
 use super::precedence::process_precedence;
 use crate::model::{Member, Process};
 
@@ -56,10 +57,10 @@ fn finding(view: &PortView<'_>, member: &Member, owner: &Process, stranger: &Pro
         false => Severity::Danger,
     };
     let restrict_ptrace = view.facts.kernel.ptrace_scope == Some(0);
-    let fix = Fix::Kill { pid: stranger.pid, restrict_ptrace };
+    let fix = fix::end_process(view, member, stranger, restrict_ptrace);
     Finding {
-        intruder: Some(party(member, Some(stranger))),
-        owner: Some(party(member, Some(owner))),
+        intruder: Some(party_of(member, Some(stranger))),
+        owner: Some(party_of(member, Some(owner))),
         ..view.port_finding(FindingKind::HeldByStranger, severity, fix)
     }
 }

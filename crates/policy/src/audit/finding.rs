@@ -1,9 +1,11 @@
 //! Findings and their fixes.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use super::service::ServiceOrContainer;
+use crate::guard::AllowSpec;
+use crate::holder::{EndingStep, RunWorker, Unit};
+use crate::model::name::RunName;
 use crate::model::{Address, Process, Protocol, SocketState};
 
 /// The severity of a finding.
@@ -121,8 +123,10 @@ pub struct Party {
     pub uid: u32,
     /// The owner's login name, if known.
     pub user: Option<String>,
-    /// The oldest process that has the socket open; `None` if all are hidden.
+    /// The process that serves the socket; `None` if all are hidden.
     pub process: Option<Process>,
+    /// The named run of the process, and its worker.
+    pub run: Option<RunWorker>,
     /// The service or container of the process.
     pub service: ServiceOrContainer,
 }
@@ -162,29 +166,34 @@ impl Finding {
     }
 }
 
-/// The remedy of a finding: always one command.
+/// The remedy of a finding. Each was tried on the facts: a guard lets the owner's processes bind and refuses
+/// the other's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fix {
-    /// `sameport guard PORT --allow …`: all others can no longer bind the port.
+    /// `sameport guard PORT/PROTOCOL --allow …`: all others can no longer bind the port.
     Guard {
         /// The port.
         port: u16,
+        /// The protocol.
+        protocol: Protocol,
         /// The programs that may bind it.
-        allow: GuardAllow,
+        allow: Vec<AllowSpec>,
     },
-    /// `sameport run --private -- COMMAND`: no guard rule distinguishes the two programs, so only a
-    /// private group excludes the other.
+    /// `sameport run --private …`: no guard rule distinguishes the two programs, so only a private group
+    /// excludes the other.
     Private {
-        /// The owner's command; empty if unknown.
-        command: Vec<String>,
+        /// The words after `sameport`; `None` if the owner's command is unknown.
+        command: Option<Vec<String>>,
         /// The user of the owner's process. Root must not execute a command that another user
         /// wrote.
         uid: Option<u32>,
+        /// The steps that end both programs first: a private group shares with no socket outside it.
+        after: Vec<EndingStep>,
     },
-    /// `kill PID`.
-    Kill {
-        /// The process.
-        pid: i32,
+    /// End the holder of the socket.
+    End {
+        /// The steps.
+        steps: Vec<EndingStep>,
         /// Also set `kernel.yama.ptrace_scope`, so that programs cannot duplicate the descriptors
         /// of others.
         restrict_ptrace: bool,
@@ -197,27 +206,13 @@ pub enum Fix {
         already_reserved: String,
     },
     /// Restart the service.
-    Restart {
-        /// The unit.
-        unit: String,
-    },
+    Restart(Unit),
+    /// Restart the workers of the run.
+    RestartRun(RunName),
     /// `bpftool prog show id N` names the owner of the program.
     ShowBpfProgram(u32),
     /// Only root sees the process.
     AuditAsRoot,
-}
-
-/// A rule for `sameport guard --allow`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GuardAllow {
-    /// `unit=`.
-    Unit(String),
-    /// `exe=`.
-    Executable(PathBuf),
-    /// `cgroup=`.
-    Cgroup(String),
-    /// `uid=`.
-    User(u32),
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::audit;
 use super::facts::{AuditFacts, ProgramEvidence};
 use super::finding::Finding;
+use crate::guard::{Binder, FileId};
 use crate::model::{Address, Member, Process, ProcessDetails, Protocol, Socket, SocketState};
 
 /// A process of user 1000. It starts `pid` seconds after 1970.
@@ -33,6 +34,7 @@ pub(super) fn process(pid: i32, executable: &str, arguments: &[&str]) -> Process
         directory: Some(PathBuf::from("/home/user")),
         ancestors: vec![1],
         runs: vec![],
+        binder: None,
     };
     ProcessFixture {
         process: Process { details: Some(details), ..Process::new(pid, program) },
@@ -86,9 +88,23 @@ pub(super) fn udp(text: &str) -> Address {
 }
 
 /// The sockets of a port. The first socket has inode 1, the next 2.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct PortFixture {
     pub(super) facts: AuditFacts,
+}
+
+impl Default for PortFixture {
+    fn default() -> Self {
+        Self { facts: AuditFacts { can_guard: true, ..AuditFacts::default() } }
+    }
+}
+
+/// The properties that a guard compares, from the details.
+fn binder(process: &ProcessFixture) -> Option<Binder> {
+    let details = process.process.details.as_ref()?;
+    let (device, inode) = process.evidence.executable?;
+    let executable = Some(FileId { device, inode, generation: None });
+    Some(Binder { uid: details.uid?, cgroup: details.cgroup.clone(), executable })
 }
 
 impl PortFixture {
@@ -127,7 +143,8 @@ impl PortFixture {
         change(&mut member);
         self.facts.members.push(member);
         for process in processes {
-            self.facts.evidence.insert(process.process.pid, process.evidence.clone());
+            let evidence = ProgramEvidence { binder: binder(process), ..process.evidence.clone() };
+            self.facts.evidence.insert(process.process.pid, evidence);
         }
         self
     }

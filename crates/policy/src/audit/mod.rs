@@ -25,11 +25,12 @@ mod takeover;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use crate::holder::classify;
 use crate::model::SocketState;
 use port_view::PortView;
 
 pub use facts::{AuditFacts, KernelSettings, ProgramEvidence, Redirection};
-pub use finding::{Finding, FindingKind, Fix, GuardAllow, Party, Severity};
+pub use finding::{Finding, FindingKind, Fix, Party, Severity};
 pub use service::{ServiceOrContainer, service_or_container};
 pub use takeover::TakeoverTracker;
 
@@ -55,8 +56,8 @@ pub fn parties(facts: &AuditFacts) -> BTreeMap<u64, Party> {
         facts.members.iter().filter(|member| member.socket.state != SocketState::Connected);
     members
         .map(|member| {
-            let process = precedence::oldest(&member.processes);
-            (member.socket.cookie, port_view::party(member, process))
+            let holder = classify(member, &[], &facts.holders);
+            (member.socket.cookie, port_view::party(member, &holder))
         })
         .collect()
 }

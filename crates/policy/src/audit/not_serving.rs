@@ -1,10 +1,9 @@
 //! TCP ports without service: a bound socket that cannot or does not listen, a connection in place
 //! of a listener, a listener whose queue is closed.
 
-use super::finding::{Finding, FindingKind, Fix, Severity};
+use super::finding::{Finding, FindingKind, Severity};
 use super::fix;
-use super::port_view::{Participant, PortView, party};
-use super::precedence::oldest;
+use super::port_view::{Participant, PortView};
 use crate::model::{Protocol, SocketState};
 
 pub(super) fn findings(view: &PortView<'_>) -> Vec<Finding> {
@@ -41,9 +40,9 @@ fn not_listening(view: &PortView<'_>, bound: &Participant<'_>) -> Option<Finding
     if is_served || (is_ephemeral && view.facts.port.is_none()) {
         return None;
     }
-    let fix = fix::reserve_or_kill(view, oldest(&bound.member.processes));
+    let fix = fix::reserve_or_end(view, bound.member);
     Some(Finding {
-        intruder: Some(bound.party()),
+        intruder: Some(view.party(bound.member)),
         ..view.port_finding(FindingKind::BoundNotListening, Severity::Warning, fix)
     })
 }
@@ -52,10 +51,9 @@ fn not_listening(view: &PortView<'_>, bound: &Participant<'_>) -> Option<Finding
 fn connection(view: &PortView<'_>) -> Option<Finding> {
     view.facts.port?;
     let member = view.connections.first().filter(|_| view.participants.is_empty())?;
-    let process = oldest(&member.processes);
-    let fix = fix::reserve_or_kill(view, process);
+    let fix = fix::reserve_or_end(view, member);
     Some(Finding {
-        intruder: Some(party(member, process)),
+        intruder: Some(view.party(member)),
         ..view.port_finding(FindingKind::TakenByConnection, Severity::Warning, fix)
     })
 }
@@ -72,9 +70,9 @@ fn queue_closed(view: &PortView<'_>, listener: &Participant<'_>) -> Option<Findi
     if socket.backlog > 0 || socket.queue == 0 || in_a_run {
         return None;
     }
-    let fix = oldest(processes).map_or(Fix::AuditAsRoot, fix::restart);
+    let fix = fix::restart(view, listener.member);
     Some(Finding {
-        owner: Some(listener.party()),
+        owner: Some(view.party(listener.member)),
         ..view.port_finding(FindingKind::QueueClosed, Severity::Warning, fix)
     })
 }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::facts::AuditFacts;
 use super::finding::{Finding, FindingKind, Fix, Party, Severity};
-use super::precedence::{oldest, precedence, socket_user};
+use super::precedence::{precedence, socket_user};
 use super::programs::ProgramSets;
 use super::service::service_of;
+use crate::holder::{Holder, HolderClass, classify};
 use crate::model::{Address, Member, Process, Protocol, SocketState};
 
 /// The sockets of one port and protocol.
@@ -18,6 +19,8 @@ pub(super) struct PortView<'a> {
     pub(super) participants: Vec<Participant<'a>>,
     /// All waiting and bound sockets.
     pub(super) members: Vec<&'a Member>,
+    /// The program of each.
+    programs: Vec<Option<usize>>,
     /// The connections.
     pub(super) connections: Vec<&'a Member>,
 }
@@ -53,9 +56,10 @@ impl<'a> PortView<'a> {
         for participant in &mut participants {
             participant.program = participant.program.map(|it| programs.representative(it));
         }
+        let of_members = participants.iter().map(|participant| participant.program).collect();
         let mut keys = HashSet::new();
         participants.retain(|participant| keys.insert(participant.key()));
-        Self { facts, protocol, port, participants, members, connections }
+        Self { facts, protocol, port, participants, members, programs: of_members, connections }
     }
 
     /// A finding about two members of this port.
@@ -68,8 +72,8 @@ impl<'a> PortView<'a> {
         fix: Fix,
     ) -> Finding {
         Finding {
-            owner: Some(owner.party()),
-            intruder: Some(intruder.party()),
+            owner: Some(self.party(owner.member)),
+            intruder: Some(self.party(intruder.member)),
             ..self.port_finding(kind, severity, fix)
         }
     }
@@ -78,6 +82,30 @@ impl<'a> PortView<'a> {
     pub(super) fn port_finding(&self, kind: FindingKind, severity: Severity, fix: Fix) -> Finding {
         let port = Some((self.protocol, self.port));
         Finding { kind, severity, port, intruder: None, owner: None, bpf_program: None, fix }
+    }
+
+    /// Who holds a socket of this port.
+    pub(super) fn holder(&self, member: &Member) -> Holder {
+        let all: Vec<&Member> = self.members.iter().chain(&self.connections).copied().collect();
+        classify(member, &all, &self.facts.holders)
+    }
+
+    /// The side of a finding with this socket.
+    pub(super) fn party(&self, member: &Member) -> Party {
+        party(member, &self.holder(member))
+    }
+
+    /// All waiting and bound sockets of this program.
+    pub(super) fn of_program<'b>(
+        &'b self,
+        participant: &'b Participant<'_>,
+    ) -> impl Iterator<Item = &'a Member> + 'b {
+        let is_of = move |(member, program): &(&&Member, &Option<usize>)| match participant.program
+        {
+            None => member.socket.inode == participant.member.socket.inode,
+            known => **program == known,
+        };
+        self.members.iter().zip(&self.programs).filter(is_of).map(|(member, _)| *member)
     }
 
     /// The members that receive traffic.
@@ -129,14 +157,19 @@ impl<'a> Participant<'a> {
         let cgroup = self.member.socket.cgroup;
         cgroup.is_some_and(|id| id != ROOT) && cgroup == other.member.socket.cgroup
     }
+}
 
-    pub(super) fn party(&self) -> Party {
-        party(self.member, oldest(&self.member.processes))
-    }
+/// The side of a finding with this socket.
+pub(super) fn party(member: &Member, holder: &Holder) -> Party {
+    let run = match &holder.class {
+        HolderClass::Run { of, .. } => Some(of.clone()),
+        _ => None,
+    };
+    Party { run, ..party_of(member, holder.process.as_ref()) }
 }
 
 /// The side of a finding with this socket and process.
-pub(super) fn party(member: &Member, process: Option<&Process>) -> Party {
+pub(super) fn party_of(member: &Member, process: Option<&Process>) -> Party {
     Party {
         address: member.socket.address.clone(),
         state: member.socket.state,
@@ -144,6 +177,7 @@ pub(super) fn party(member: &Member, process: Option<&Process>) -> Party {
         uid: member.socket.uid,
         user: member.user.clone(),
         process: process.cloned(),
+        run: None,
         service: process.map(service_of).unwrap_or_default(),
     }
 }

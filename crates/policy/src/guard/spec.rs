@@ -89,6 +89,19 @@ impl FromStr for AllowSpec {
     }
 }
 
+/// The text that it parses from.
+impl fmt::Display for AllowSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, value) = match self {
+            Self::User(user) => ("uid", user),
+            Self::Unit(unit) => ("unit", unit),
+            Self::Cgroup(path) => ("cgroup", path),
+            Self::Executable(path) => ("exe", path),
+        };
+        write!(f, "{kind}={value}")
+    }
+}
+
 /// Normalizes the path of a cgroup, as in `/proc/PID/cgroup`.
 ///
 /// # Errors

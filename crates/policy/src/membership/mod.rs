@@ -9,6 +9,7 @@ pub mod run_line;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::holder::Holder;
 use crate::model::name::RunName;
 use crate::model::{Address, Process};
 
@@ -53,9 +54,9 @@ pub struct SocketHolder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotAMember {
     /// A process of a run of another group.
-    OtherGroup(Process, RunIdentity),
-    /// A process that is in no run, and whether its socket is known to have `SO_REUSEPORT`.
-    NoRun(Process, Option<bool>),
+    OtherGroup(Box<Holder>, RunIdentity),
+    /// A holder that is in no run, and whether its socket is known to have `SO_REUSEPORT`.
+    NoRun(Box<Holder>, Option<bool>),
     /// A process that cannot be seen.
     Unseen,
 }
@@ -77,29 +78,37 @@ pub fn joins(address: &Address, other: &Address) -> bool {
 
 /// The holder of a socket that a worker of `run` must not join. One holder of the run's own group is
 /// enough to join. `shared`: whether the socket has `SO_REUSEPORT`; without it the kernel itself refuses.
+/// `classify` gives the holder of the socket, for messages.
 #[must_use]
 pub fn stranger(
     run: &RunIdentity,
     holders: &[SocketHolder],
     shared: Option<bool>,
+    classify: impl FnOnce() -> Holder,
 ) -> Option<NotAMember> {
     let ours = |holder: &SocketHolder| holder.runs.iter().any(|other| run.belongs_with(other));
     if shared == Some(false) || holders.iter().any(ours) {
         return None;
     }
-    let of_run = |holder: &SocketHolder| {
-        let run = holder.runs.first()?.clone();
-        Some(NotAMember::OtherGroup(holder.process.clone(), run))
-    };
-    let first = holders.first();
-    let in_none = || first.map(|holder| NotAMember::NoRun(holder.process.clone(), shared));
-    holders.iter().find_map(of_run).or_else(in_none).or(Some(NotAMember::Unseen))
+    Some(match holders.iter().find_map(|holder| holder.runs.first()) {
+        Some(run) => NotAMember::OtherGroup(Box::new(classify()), run.clone()),
+        None if holders.is_empty() => NotAMember::Unseen,
+        None => NotAMember::NoRun(Box::new(classify()), shared),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Protocol;
+    use crate::holder::{HolderFacts, classify};
+    use crate::model::{Member, Protocol, Socket};
+
+    fn program() -> Holder {
+        let address = Address::new(Protocol::Tcp, "0.0.0.0:80".parse().unwrap());
+        let processes = vec![Process::new(2, "server")];
+        let member = Member { processes, ..Member::new(Socket::new(address, 1, 7)) };
+        classify(&member, &[], &HolderFacts::default())
+    }
 
     fn run(group: Option<&str>, command: &str, directory: Option<&str>) -> RunIdentity {
         RunIdentity {
@@ -143,8 +152,8 @@ mod tests {
         let ours = run(None, "server 80", Some("/home/ann"));
         let other = run(None, "other 80", Some("/home/ann"));
         let another = run(Some("web"), "server 80", Some("/home/ann"));
-        let of_other = Some(NotAMember::OtherGroup(holder(3, []).process, other.clone()));
-        let plain = |shared| Some(NotAMember::NoRun(holder(2, []).process, shared));
+        let of_other = Some(NotAMember::OtherGroup(Box::new(program()), other.clone()));
+        let plain = |shared| Some(NotAMember::NoRun(Box::new(program()), shared));
         let cases = [
             (vec![holder(1, [&ours])], None, None),
             (vec![holder(2, []), holder(1, [&ours])], Some(true), None),
@@ -160,7 +169,8 @@ mod tests {
             (vec![], Some(false), None),
         ];
         for (holders, shared, expected) in cases {
-            assert_eq!(stranger(&ours, &holders, shared), expected, "{holders:?} {shared:?}");
+            let found = stranger(&ours, &holders, shared, program);
+            assert_eq!(found, expected, "{holders:?} {shared:?}");
         }
     }
 

@@ -61,6 +61,22 @@ pub const SHORT_OPTIONS: &[char] = &['n'];
 /// Short options of `run` without a value.
 pub const SHORT_SWITCHES: &[char] = &['q'];
 
+/// Options with which the supervisor itself binds for its workers.
+const BINDING_OPTIONS: [&str; 3] = ["--map", "--each", "--listen"];
+
+/// Whether the supervisor of a run with this command line binds addresses for its workers.
+#[must_use]
+pub fn binds_for_workers(words: &[String]) -> bool {
+    has_any_option(words, &BINDING_OPTIONS)
+}
+
+/// Whether a command line of `sameport run` has one of these options.
+#[must_use]
+pub fn has_any_option(words: &[String], options: &[&str]) -> bool {
+    let mut own = words.iter().take_while(|word| *word != "--");
+    own.any(|word| options.contains(&word.split('=').next().unwrap_or_default()))
+}
+
 /// The identity of a run, from its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunLine {

@@ -46,6 +46,18 @@ pub(super) fn verdict(request: &BindRequest, sockets: &[ExistingSocket]) -> Pred
     }
 }
 
+/// Every socket that conflicts with the request by a known fact, including those that the kernel may
+/// ignore.
+#[must_use]
+pub fn conflicts(request: &BindRequest, sockets: &[ExistingSocket]) -> Vec<Conflict> {
+    let conflict = |(index, socket): (usize, &ExistingSocket)| match overlap(request, socket, index)
+    {
+        AddressOverlap::Conflict(conflict) => Some(conflict),
+        _ => None,
+    };
+    sockets.iter().enumerate().filter_map(conflict).collect()
+}
+
 fn granted_unless(unknown: Vec<Uncertainty>) -> PredictedResult {
     match unknown.is_empty() {
         true => PredictedResult::Granted,

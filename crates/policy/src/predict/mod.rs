@@ -21,6 +21,7 @@ mod tests;
 mod traffic;
 
 pub use bind::predict;
+pub use conflict::conflicts;
 pub use contest::{Contest, Winner, contests};
 pub use existing::existing_sockets;
 pub use model::{

@@ -9,14 +9,18 @@ use std::time::Duration;
 
 use sameport_policy::addr::{Host, PortSpec};
 use sameport_policy::audit::{AuditFacts, Finding, ProgramEvidence, Redirection, audit};
+use sameport_policy::holder::HolderFacts;
 use sameport_policy::membership::run_line::RunLine;
 use sameport_policy::model::{Address, Member, Protocol};
-use sameport_sys::Errno;
+use sameport_supervisor::control::holder_facts;
 use sameport_sys::bpf;
+use sameport_sys::bpf::guard;
+use sameport_sys::cgroup::Cgroup;
 use sameport_sys::inspect;
 use sameport_sys::inspect::{Snapshot, SocketQuery, StateFilter};
 use sameport_sys::proc;
 use sameport_sys::socket::resolve_host;
+use sameport_sys::{Errno, effective_user};
 
 /// A finding can be transient: a server between `bind` and `listen`, a process between `fork` and `exec`.
 /// It is reported if it is still there after this time.
@@ -139,11 +143,11 @@ pub(crate) enum Unseen {
 ///
 /// When the sockets could not be listed.
 pub(crate) fn report(request: &AuditRequest) -> Result<AuditReport, Error> {
-    let (facts, mut unseen) = facts(request)?;
+    let (facts, mut unseen) = facts(request, false)?;
     let mut findings = request.findings(&facts);
     if !findings.is_empty() {
         std::thread::sleep(TRANSIENT);
-        let (facts, now_unseen) = self::facts(request)?;
+        let (facts, now_unseen) = self::facts(request, true)?;
         unseen = now_unseen;
         let before = std::mem::take(&mut findings);
         findings = request.findings(&facts);
@@ -152,7 +156,11 @@ pub(crate) fn report(request: &AuditRequest) -> Result<AuditReport, Error> {
     Ok(AuditReport { findings, unseen })
 }
 
-fn facts(request: &AuditRequest) -> Result<(AuditFacts, Vec<Unseen>), inspect::InspectError> {
+/// `with_units`: whether to ask the service managers, for a fix that stops or restarts a unit.
+fn facts(
+    request: &AuditRequest,
+    with_units: bool,
+) -> Result<(AuditFacts, Vec<Unseen>), inspect::InspectError> {
     // On all ports together, connections are many and no evidence.
     let states = if request.on.is_some() { StateFilter::Every } else { StateFilter::Unconnected };
     let query = SocketQuery { port: request.port(), ..SocketQuery::everything() };
@@ -160,24 +168,33 @@ fn facts(request: &AuditRequest) -> Result<(AuditFacts, Vec<Unseen>), inspect::I
     let lookups = bpf::sk_lookup_programs();
     let unseen = unseen(&seen, lookups.as_ref().err().copied());
     let redirections = lookups.unwrap_or_default().into_iter();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    let holders = holder_facts(&seen.members, runtime.as_deref(), with_units);
     let facts = AuditFacts {
-        evidence: traces(&seen.members),
+        evidence: traces(&seen.members, &holders),
         members: seen.members,
         kernel: proc::kernel_settings(),
         port: request.port(),
         redirections: redirections.map(|program| Redirection { program }).collect(),
+        holders,
+        caller: effective_user(),
+        can_guard: Cgroup::first().is_ok(),
     };
     Ok((facts, unseen))
 }
 
-/// Evidence about every process with a socket, and about its parent.
-fn traces(members: &[Member]) -> BTreeMap<i32, ProgramEvidence> {
+/// Evidence about every process with a socket, about its parent, and about the supervisors of runs.
+fn traces(members: &[Member], holders: &HolderFacts) -> BTreeMap<i32, ProgramEvidence> {
     let mut traces = BTreeMap::new();
     for process in members.iter().flat_map(|member| &member.processes) {
         let parent = process.details.as_ref().and_then(|details| details.parent);
         for pid in [Some(process.pid), parent].into_iter().flatten() {
             traces.entry(pid).or_insert_with(|| trace(pid));
         }
+    }
+    let supervisors = holders.processes.values().filter(|it| it.is_sameport);
+    for pid in supervisors.map(|it| it.process.pid) {
+        traces.entry(pid).or_insert_with(|| trace(pid));
     }
     traces
 }
@@ -190,11 +207,12 @@ fn trace(pid: i32) -> ProgramEvidence {
         directory: proc::working_directory(pid),
         ancestors: proc::ancestors(pid),
         runs: runs.collect(),
+        binder: guard::binder(pid).ok(),
     }
 }
 
 fn unseen(seen: &Snapshot, lookups: Option<Errno>) -> Vec<Unseen> {
-    let is_root = sameport_sys::effective_user() == 0;
+    let is_root = effective_user() == 0;
     // Inode 0: a connection in an accept queue has no process yet.
     let nameless = |member: &&Member| member.processes.is_empty() && member.socket.inode != 0;
     let nameless = seen.members.iter().filter(nameless).count();

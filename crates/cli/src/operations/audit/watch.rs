@@ -105,7 +105,7 @@ impl AuditState {
     }
 
     fn inspect(&mut self, request: &AuditRequest) -> Result<(), inspect::InspectError> {
-        let (facts, _) = facts(request)?;
+        let (facts, _) = facts(request, true)?;
         let first = self.inspected.is_none();
         self.inspected = Some(Instant::now());
         let waits = |socket: &&Socket| {
@@ -119,7 +119,7 @@ impl AuditState {
         let mut found = request.findings(&facts);
         if first {
             std::thread::sleep(super::TRANSIENT);
-            let again = request.findings(&super::facts(request)?.0);
+            let again = request.findings(&super::facts(request, true)?.0);
             found.retain(|finding| again.iter().any(|other| other.is_same(finding)));
         }
         self.compare_findings(found, first);

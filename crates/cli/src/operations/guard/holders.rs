@@ -1,38 +1,99 @@
-//! The processes that have a port open, and whether a guard lets them bind it again.
+//! The programs that have a port open, and whether a guard lets them bind it again.
 
-use sameport_policy::holder::classify_all;
+use std::collections::BTreeSet;
+
+use sameport_policy::guard::AllowSpec;
+use sameport_policy::guard_rules::{KeptBinder, distinguish};
+use sameport_policy::holder::{Holder, HolderClass, HolderFacts, Keeper, classify_all};
+use sameport_policy::membership::run_line::binds_for_workers;
 use sameport_policy::model::Protocol;
+use sameport_supervisor::control::holder_facts;
 use sameport_sys::bpf::guard;
 use sameport_sys::inspect;
 
-use super::model::{Error, PortHolder};
+use super::model::{Error, GuardEffect, PortHolder};
 use super::record::GuardEntry;
 
-/// The processes that have the ports of these guards open, in this network namespace.
-pub(super) fn of(guards: &[GuardEntry]) -> Result<Vec<PortHolder>, Error> {
-    let Some(port) = guards.first().map(|guard| guard.port) else { return Ok(vec![]) };
+/// The effect of these guards on the programs that have their ports open, in this network namespace.
+/// `nobody`: they allow no process.
+pub(super) fn effect(guards: &[GuardEntry], nobody: bool) -> Result<GuardEffect, Error> {
+    let mut effect = GuardEffect { nobody, holders: vec![], would_allow: vec![] };
+    let Some(port) = guards.first().map(|guard| guard.port) else { return Ok(effect) };
     let has = |protocol| guards.iter().any(|guard| guard.protocol() == protocol);
     let (tcp, udp) = (has(Protocol::Tcp), has(Protocol::Udp));
     let query = inspect::SocketQuery { tcp, udp, ..inspect::SocketQuery::everything() };
-    let query = query.on(port).in_states(inspect::StateFilter::Unconnected);
+    let query = query.on(port).in_states(inspect::StateFilter::Unconnected).with_details();
     let seen = inspect::list_sockets(&query).map_err(|error| Error::Look(error.to_string()))?;
-    let facts = inspect::holder_facts(&seen.members, "sameport", true);
-    let mut holders = Vec::new();
-    for (holder, member) in classify_all(&seen.members, &facts).into_iter().zip(seen.members) {
-        let address = member.socket.address;
-        let guard: Vec<_> =
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    let facts = holder_facts(&seen.members, runtime.as_deref(), true);
+    let found = classify_all(&seen.members, &facts);
+    let mut locked_out = Vec::new();
+    for (member, holder) in seen.members.iter().zip(found) {
+        let binders = binders(&holder, &facts);
+        if binders.is_empty() {
+            continue;
+        }
+        let address = member.socket.address.clone();
+        let of_protocol: Vec<_> =
             guards.iter().filter(|it| it.protocol() == address.protocol).cloned().collect();
-        let binders = member.processes.into_iter().filter(|it| !holder.is_stored_by(it.pid));
-        holders.extend(binders.map(|process| PortHolder {
-            allowed: u32::try_from(process.pid).is_ok_and(|pid| may(pid, &guard)),
-            pid: process.pid,
-            program: process.program,
-            address: address.clone(),
-        }));
+        let allowed = binders.iter().all(|pid| may(pid.cast_unsigned(), &of_protocol));
+        if !allowed {
+            locked_out.extend(binders.iter().filter_map(|pid| kept(*pid, &facts)));
+        }
+        effect.holders.push(PortHolder { holder, address, allowed });
     }
-    holders.sort_by(|a, b| (a.pid, &a.address).cmp(&(b.pid, &b.address)));
-    holders.dedup();
-    Ok(holders)
+    let of = |it: &PortHolder| it.holder.process.as_ref().map(|process| process.pid);
+    effect.holders.sort_by(|a, b| (of(a), &a.address).cmp(&(of(b), &b.address)));
+    effect.holders.dedup_by(|a, b| of(a).is_some() && (of(a), &a.address) == (of(b), &b.address));
+    effect.would_allow = would_allow(&locked_out);
+    Ok(effect)
+}
+
+/// The processes that bind when the program starts again. A service manager binds the sockets of a socket
+/// unit; a supervisor those of `--map` and `--listen`.
+fn binders(holder: &Holder, facts: &HolderFacts) -> BTreeSet<i32> {
+    let mut pids: BTreeSet<i32> = holder.servers().map(|process| process.pid).collect();
+    let of_run = match &holder.class {
+        HolderClass::Run { supervisor, .. } => *supervisor,
+        HolderClass::PlainRun { supervisor } => Some(*supervisor),
+        _ => None,
+    };
+    let binds = |pid: &i32| {
+        let details = facts.processes.get(pid).and_then(|it| it.process.details.as_ref());
+        details.is_some_and(|details| binds_for_workers(&details.command))
+    };
+    pids.extend(of_run.filter(binds));
+    // A manager that stores the socket of a service never binds it.
+    let managers = holder.keepers.iter().filter(|it| matches!(it, Keeper::Manager { .. }));
+    pids.extend(managers.map(Keeper::pid).filter(|pid| !holder.is_stored_by(*pid)));
+    if pids.is_empty() {
+        // The workers of a run that have ended.
+        pids.extend(holder.keepers.iter().map(Keeper::pid));
+    }
+    pids
+}
+
+fn kept(pid: i32, facts: &HolderFacts) -> Option<KeptBinder> {
+    let details = facts.processes.get(&pid)?.process.details.as_ref();
+    let executable = details.and_then(|details| details.executable.clone());
+    let is_there = |path: &std::path::PathBuf| !path.to_string_lossy().ends_with(" (deleted)");
+    Some(KeptBinder { binder: guard::binder(pid).ok()?, executable: executable.filter(is_there) })
+}
+
+/// One rule, or one for each program, where no rule fits all.
+fn would_allow(kept: &[KeptBinder]) -> Vec<AllowSpec> {
+    if let Some(specs) = distinguish(kept, &[]) {
+        return specs;
+    }
+    let mut specs = Vec::new();
+    for one in kept {
+        for spec in distinguish(std::slice::from_ref(one), &[]).unwrap_or_default() {
+            if !specs.contains(&spec) {
+                specs.push(spec);
+            }
+        }
+    }
+    specs
 }
 
 /// Whether all of these guards let this process bind. An exited process counts as allowed.

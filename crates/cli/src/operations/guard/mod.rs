@@ -38,8 +38,7 @@ pub(crate) fn set(
         GuardEntry::new(&here, port.number, protocol, *report_only, allow.clone())
     };
     let set: Vec<GuardEntry> = request.port.protocols().iter().map(|it| entry(*it)).collect();
-    let holders = holders::of(&set)?;
-    let effect = GuardEffect { nobody: allow.is_empty(), holders };
+    let effect = holders::effect(&set, allow.is_empty())?;
     if effect.locks_out() && !request.report_only && !confirm(&effect) {
         return Err(Error::LockedOut(effect));
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use sameport_policy::guard::{AllowSpec, GuardPort};
+use sameport_policy::holder::Holder;
 use sameport_policy::model::Address;
 use sameport_sys::bpf::PinError;
 use sameport_sys::bpf::guard;
@@ -12,13 +13,12 @@ use sameport_sys::cgroup::CgroupError;
 
 use super::record::GuardEntry;
 
-/// A process that has the port open.
+/// A program that has the port open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PortHolder {
-    pub(crate) pid: i32,
-    pub(crate) program: String,
+    pub(crate) holder: Holder,
     pub(crate) address: Address,
-    /// Whether it may bind there again.
+    /// Whether each of its processes may bind there again.
     pub(crate) allowed: bool,
 }
 
@@ -37,6 +37,8 @@ pub(crate) struct GuardEffect {
     pub(crate) nobody: bool,
     /// The processes on the port, and whether they may bind it again.
     pub(crate) holders: Vec<PortHolder>,
+    /// The `--allow` arguments that would let these programs bind again, each of them alone.
+    pub(crate) would_allow: Vec<AllowSpec>,
 }
 
 impl GuardEffect {

@@ -17,6 +17,8 @@ use crate::operations::guard::{
     PortHolder,
 };
 use crate::output::json::{line, object};
+use crate::output::shell;
+use crate::output::socket_owner::holder_label;
 use crate::output::table::table;
 use crate::output::text::{age, printable, quotable};
 
@@ -69,13 +71,13 @@ pub(crate) fn every_address(spec: &PortSpec) -> Option<String> {
 }
 
 fn holder(holder: &PortHolder, report_only: bool) -> String {
-    let PortHolder { pid, program, address, allowed } = holder;
+    let PortHolder { holder, address, allowed } = holder;
     let then = match (allowed, report_only) {
         (true, _) => "may bind it again",
         (false, true) => "would not be allowed to bind it again",
         (false, false) => "may not bind it again",
     };
-    format!("pid {pid} ({}) keeps {}, and {then}", printable(program), address.labelled())
+    format!("{} keeps {}, and {then}", holder_label(holder), address.labelled())
 }
 
 /// The question before a guard that locks out processes which have the port.
@@ -86,8 +88,19 @@ pub(crate) fn question(effect: &GuardEffect, port: GuardPort) -> Vec<String> {
     }
     let out = effect.holders.iter().filter(|holder| !holder.allowed);
     lines.extend(out.map(|it| holder(it, false)));
+    lines.extend(would_allow(effect).map(|allow| format!("{allow} would let them bind again")));
     lines.push("go on? [y/N]".to_owned());
     lines
+}
+
+/// The arguments that let the programs bind again which the guard would lock out.
+pub(crate) fn would_allow(effect: &GuardEffect) -> Option<String> {
+    let specs: Vec<String> = effect
+        .would_allow
+        .iter()
+        .map(|allow| format!("--allow {}", shell::word(&allow.to_string())))
+        .collect();
+    (!specs.is_empty()).then(|| specs.join(" "))
 }
 
 /// The effect of `guard --off`.
