@@ -1,6 +1,6 @@
 """Sends connections with SO_LINGER and unsent data to a notify socket, and leaves them to it: send_lingering.py NAME
 
-The peers of the connections stay open in a process that outlives this one, and do not read.
+The peers of the connections stay open in a process that outlives this one, and do not read. Prints its pid.
 """
 import array
 import os
@@ -24,7 +24,8 @@ for _ in range(40):
     except BlockingIOError:
         pass
     sent.append(client)
-if os.fork() == 0:
+holder = os.fork()
+if holder == 0:
     for client in sent:
         client.close()
     notify.close()
@@ -32,8 +33,9 @@ if os.fork() == 0:
     for stream in (0, 1, 2):
         os.close(stream)
     # Longer than the test.
-    time.sleep(60)
+    time.sleep(1000)
     os._exit(0)
+print(holder, flush=True)
 for client in sent:
     rights = array.array("i", [client.fileno()])
     notify.sendmsg([b"READY=1"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
