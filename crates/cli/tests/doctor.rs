@@ -391,25 +391,3 @@ fn closed_pipe_succeeds_and_full_disk_fails() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(output.stderr.starts_with(b"error: write to stdout: "), "{output:?}");
 }
-
-/// The documentation names the same oldest kernels as `doctor`.
-#[test]
-fn the_documentation_names_the_oldest_kernels() {
-    use sameport_policy::capability::kernels::{CGROUP, SECCOMP, SOCKET_OPTIONS, UNINTERRUPTED};
-    for (file, texts) in [
-        (
-            "run.md",
-            vec![format!("Requirements: Linux {SECCOMP}"), format!("From Linux {UNINTERRUPTED} ")],
-        ),
-        ("interposers.md", vec![format!("| needs | Linux {SECCOMP},"), format!("Linux {CGROUP},")]),
-        ("cgroup.md", vec![format!("CAP_NET_ADMIN; Linux {CGROUP};")]),
-        ("guard.md", vec![format!("CAP_PERFMON; Linux {CGROUP} with BTF")]),
-        ("ls.md", vec![format!("pidfd_getfd, Linux {SOCKET_OPTIONS}")]),
-    ] {
-        let path = format!("{}/../../docs/{file}", env!("CARGO_MANIFEST_DIR"));
-        let text = std::fs::read_to_string(path).unwrap();
-        for wanted in texts {
-            assert!(text.contains(&wanted), "docs/{file}: {wanted}");
-        }
-    }
-}

@@ -1,6 +1,6 @@
-//! Machines that restrict even root, as their kernel would show it: Yama's `ptrace_scope` 2 and 3, and
-//! lockdown=confidentiality. The files are mounted over those of this machine, in a mount namespace;
-//! `cargo xtask kernels` sets them for real.
+//! Machines on which something is missing. The oldest kernels, by the documentation; machines that restrict even
+//! root, as their kernel would show it: Yama's `ptrace_scope` 2 and 3, and lockdown=confidentiality. The files are
+//! mounted over those of this machine, in a mount namespace; `cargo xtask kernels` sets them for real.
 #![cfg(target_os = "linux")]
 
 mod harness;
@@ -119,4 +119,26 @@ fn a_guard_names_the_lockdown() {
     }
     let answers = exited.stdout.matches("\"answer\":\"no\"").count();
     assert_eq!(answers, 2, "{}", exited.stdout);
+}
+
+/// The documentation names the same oldest kernels as `doctor`.
+#[test]
+fn the_documentation_names_the_oldest_kernels() {
+    use sameport_policy::capability::kernels::{CGROUP, SECCOMP, SOCKET_OPTIONS, UNINTERRUPTED};
+    for (file, texts) in [
+        (
+            "run.md",
+            vec![format!("Requirements: Linux {SECCOMP}"), format!("From Linux {UNINTERRUPTED} ")],
+        ),
+        ("interposers.md", vec![format!("| needs | Linux {SECCOMP},"), format!("Linux {CGROUP},")]),
+        ("cgroup.md", vec![format!("CAP_NET_ADMIN; Linux {CGROUP};")]),
+        ("guard.md", vec![format!("CAP_PERFMON; Linux {CGROUP} with BTF")]),
+        ("ls.md", vec![format!("pidfd_getfd, Linux {SOCKET_OPTIONS}")]),
+    ] {
+        let path = format!("{}/../../docs/{file}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        for wanted in texts {
+            assert!(text.contains(&wanted), "docs/{file}: {wanted}");
+        }
+    }
 }
