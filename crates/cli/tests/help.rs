@@ -135,7 +135,26 @@ fn manual_has_a_page_for_every_verb_and_renders() {
     for name in &written {
         let page = fs::read_to_string(dir.path().join(name)).unwrap();
         assert!(page.contains("\n.TH sameport"), "{name}:\n{page}");
-        assert!(page.contains("\n.SH EXAMPLES\n"), "{name}:\n{page}");
+        for section in [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "OPTIONS",
+            "EXAMPLES",
+            "EXIT STATUS",
+            "ENVIRONMENT",
+            "FILES",
+            "SEE ALSO",
+        ] {
+            let begins = page.matches(&format!("\n.SH {section}\n")).count();
+            assert_eq!(begins, 1, "{name}: {section}:\n{page}");
+        }
+        let see_also = page.split(".SH SEE ALSO\n").nth(1).unwrap();
+        let others = see_also.lines().filter(|line| line.contains("fBsameport"));
+        for other in others.map(|line| line.replace("\\fB", "").replace("\\-", "-")) {
+            let file = other.split("\\fR(").next().unwrap().to_owned() + ".1";
+            assert!(written.contains(&file) && file != *name, "{name}: {file}");
+        }
         if let Some(output) =
             run_with_input("manual-groff", "groff", &["-man", "-Tutf8", "-ww"], &page)
         {
@@ -316,4 +335,24 @@ fn arguments_are_escaped_in_messages() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(stderr.contains("1b"), "{args:?}: the escape is shown: {stderr}");
     }
+}
+
+#[test]
+fn the_synopsis_has_values_and_dashes() {
+    let dir = tempfile::tempdir().unwrap();
+    stdout_of(&["manual", "--out", dir.path().to_str().unwrap()]);
+    let synopsis = |verb: &str| {
+        let page = fs::read_to_string(dir.path().join(format!("sameport-{verb}.1"))).unwrap();
+        let line = page.split(".SH SYNOPSIS\n").nth(1).unwrap().lines().next().unwrap().to_owned();
+        line.replace("\\fB", "").replace("\\fI", "").replace("\\fR", "").replace("\\-", "-")
+    };
+    let restart = "sameport restart [--user USER] [--surge N] [--now] [--json] NAME";
+    assert_eq!(synopsis("restart"), restart);
+    assert_eq!(
+        synopsis("upgrade"),
+        "sameport upgrade [--user USER] [--directory DIR] [--env NAME=VALUE]... [--json] NAME [-- COMMAND ...]"
+    );
+    let run = synopsis("run");
+    assert!(run.contains("[--via auto|seccomp|preload|cgroup]"), "{run}");
+    assert!(run.contains("[-q|--quiet]") && run.ends_with(" -- COMMAND ..."), "{run}");
 }

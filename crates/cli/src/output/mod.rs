@@ -15,6 +15,7 @@ pub(crate) mod holder;
 mod json;
 pub(crate) mod listen;
 pub(crate) mod ls;
+pub(crate) mod manual;
 #[cfg(target_os = "linux")]
 pub(crate) mod run;
 pub(crate) mod screen;
