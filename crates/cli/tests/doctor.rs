@@ -3,6 +3,9 @@
 #![cfg(target_os = "linux")]
 #![expect(unsafe_code, reason = "what a child does to itself between fork and exec, and used")]
 
+#[path = "harness/sandbox.rs"]
+mod sandbox;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -13,6 +16,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+
+use sandbox::{below_a_supervisor, refused_by, with_pre_exec, without_new_privileges};
 
 const NOBODY: u32 = 65534;
 
@@ -45,68 +50,6 @@ impl BinaryDir {
 fn is_root() -> bool {
     // SAFETY: geteuid(2) takes nothing and cannot fail.
     unsafe { libc::geteuid() == 0 }
-}
-
-fn without_new_privileges() -> io::Result<()> {
-    // SAFETY: prctl(2) takes numbers.
-    match unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Installs a filter on the calling process. Returns the result of the kernel.
-fn filtered(flags: libc::c_ulong, code: &mut [libc::sock_filter]) -> io::Result<libc::c_long> {
-    without_new_privileges()?;
-    let len = u16::try_from(code.len()).unwrap_or(0);
-    let program = libc::sock_fprog { len, filter: code.as_mut_ptr() };
-    let (call, set) = (libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER);
-    // SAFETY: the kernel reads the program and its instructions before it returns.
-    match unsafe { libc::syscall(call, set, flags, &raw const program) } {
-        -1 => Err(io::Error::last_os_error()),
-        result => Ok(result),
-    }
-}
-
-fn returns(action: u32) -> libc::sock_filter {
-    libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: action }
-}
-
-/// Installs a seccomp listener on the calling process that stays open across exec.
-fn below_a_supervisor() -> io::Result<()> {
-    let mut allow = [returns(libc::SECCOMP_RET_ALLOW)];
-    let listener = filtered(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER, &mut allow)?;
-    // SAFETY: fcntl(2) takes numbers; an invalid descriptor is an error.
-    match unsafe { libc::fcntl(i32::try_from(listener).unwrap_or(-1), libc::F_SETFD, 0) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// The profile of a container returns this errno for calls that it does not list.
-fn refused_with(errno: i32) -> io::Result<()> {
-    let is = |call: libc::c_long, skip: u8| libc::sock_filter {
-        code: 0x15,
-        jt: skip,
-        jf: 0,
-        k: u32::try_from(call).unwrap_or(0),
-    };
-    let load_number = libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 };
-    let mut code = [
-        load_number,
-        is(libc::SYS_pidfd_getfd, 3),
-        is(libc::SYS_io_uring_setup, 2),
-        is(libc::SYS_bpf, 1),
-        returns(libc::SECCOMP_RET_ALLOW),
-        returns(libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()),
-    ];
-    filtered(0, &mut code).map(drop)
-}
-
-fn with_pre_exec(mut command: Command, before: fn() -> io::Result<()>) -> Command {
-    // SAFETY: both functions make system calls and allocate nothing.
-    unsafe { command.pre_exec(before) };
-    command
 }
 
 /// Checks the shape of the JSON. Returns name → (answer, detail).
@@ -287,13 +230,19 @@ fn below_another_supervisor_it_names_another_interposer() {
     assert!(table.contains("hint: only one seccomp listener is possible"), "{table}");
 }
 
+fn fails(errno: i32) -> u32 {
+    libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()
+}
+
 #[test]
 fn calls_that_a_sandbox_forbids_are_not_called_missing() {
     let binary_dir = BinaryDir::new();
     type Sandbox = fn() -> io::Result<()>;
-    let cases: [(Sandbox, &str, &str); 2] = [
-        (|| refused_with(libc::EPERM), "not permitted", "does not have it"),
-        (|| refused_with(libc::ENOSYS), "this kernel does not have it", "not permitted"),
+    let cases: [(Sandbox, &str, &str); 3] = [
+        (|| refused_by(fails(libc::EPERM)), "not permitted", "does not have it"),
+        (|| refused_by(fails(libc::ENOSYS)), "this kernel does not have it", "not permitted"),
+        // The filter of a systemd unit ends the process.
+        (|| refused_by(libc::SECCOMP_RET_KILL_PROCESS), "not permitted", "does not have it"),
     ];
     for (sandbox, expected, wrong) in cases {
         let output = with_pre_exec(binary_dir.doctor(&["--json"]), sandbox).output().unwrap();
