@@ -53,10 +53,10 @@ fn bash_completes_names_and_ports() {
         exited.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     for verb in ["restart", "stop", "status", "scale", "upgrade", "reexec", "restart --now"] {
-        assert_eq!(complete(&format!("sameport {verb}")), [name.clone()], "{verb}");
+        assert_eq!(complete(&format!("sameport {verb}")), std::slice::from_ref(&name), "{verb}");
     }
     for words in ["restart --surge 1", "restart --surge = 1"] {
-        assert_eq!(complete(&format!("sameport {words}")), [name.clone()], "{words}");
+        assert_eq!(complete(&format!("sameport {words}")), std::slice::from_ref(&name), "{words}");
     }
     for words in ["restart --user", &format!("restart {name}"), "run", "doctor"] {
         assert!(!complete(&format!("sameport {words}")).contains(&name), "{words}");
