@@ -7,7 +7,6 @@
 
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
-use std::ptr;
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
@@ -121,37 +120,34 @@ fn make_calls(calls: &[SandboxedCall], results: RawFd) -> ! {
 /// Makes the call with arguments that the kernel rejects, or that change nothing. Returns its error number,
 /// 0 for none.
 fn make_call(call: SandboxedCall) -> i32 {
-    let null = ptr::null::<libc::c_void>();
-    let none = -1;
-    // SAFETY: every pointer is null, and the kernel rejects the other arguments before it would write
-    // anything: an unknown operation, a descriptor or process id of -1, unknown flags.
-    let result = unsafe {
-        match call {
-            SandboxedCall::UnixSocket => socket(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0),
-            SandboxedCall::NetlinkSocket => {
-                socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_SOCK_DIAG)
-            }
-            SandboxedCall::Seccomp => libc::syscall(libc::SYS_seccomp, u32::MAX, 0, null),
-            SandboxedCall::PidfdOpen => libc::syscall(libc::SYS_pidfd_open, none, 0),
-            SandboxedCall::PidfdGetfd => libc::syscall(libc::SYS_pidfd_getfd, none, none, 0),
-            SandboxedCall::ProcessVmReadv => {
-                libc::syscall(libc::SYS_process_vm_readv, none, null, 0, null, 0, usize::MAX)
-            }
-            SandboxedCall::Kcmp => libc::syscall(libc::SYS_kcmp, none, none, u32::MAX, 0, 0),
-            SandboxedCall::Bpf => libc::syscall(libc::SYS_bpf, i32::MAX, null, 0),
-            SandboxedCall::Fchown => libc::syscall(libc::SYS_fchown, none, none, none),
-            SandboxedCall::IoUringSetup => libc::syscall(libc::SYS_io_uring_setup, 1, null),
-        }
-    };
+    let (number, [a, b, c, d, e, f]) = harmless(call);
+    // SAFETY: no argument is a pointer to memory: where the call takes one it is null, and the kernel
+    // rejects the other arguments before it would write anything.
+    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     if result < 0 { last_errno().raw_os_error() } else { 0 }
 }
 
-/// # Safety
-///
-/// None is needed: socket(2) takes numbers. The descriptor ends with the child.
-unsafe fn socket(domain: i32, kind: i32, protocol: i32) -> libc::c_long {
-    // SAFETY: see above.
-    libc::c_long::from(unsafe { libc::socket(domain, kind, protocol) })
+/// The number of the call, with an unknown operation, an unknown flag, or -1 as descriptor or process id.
+/// A socket is open until the child ends.
+fn harmless(call: SandboxedCall) -> (libc::c_long, [usize; 6]) {
+    /// AF_UNIX, AF_NETLINK; SOCK_RAW, SOCK_SEQPACKET; NETLINK_SOCK_DIAG.
+    const UNIX: [usize; 3] = [1, 5, 0];
+    const NETLINK: [usize; 3] = [16, 3, 4];
+    const NONE: usize = usize::MAX;
+    match call {
+        SandboxedCall::UnixSocket => (libc::SYS_socket, [UNIX[0], UNIX[1], UNIX[2], 0, 0, 0]),
+        SandboxedCall::NetlinkSocket => {
+            (libc::SYS_socket, [NETLINK[0], NETLINK[1], NETLINK[2], 0, 0, 0])
+        }
+        SandboxedCall::Seccomp => (libc::SYS_seccomp, [NONE, 0, 0, 0, 0, 0]),
+        SandboxedCall::PidfdOpen => (libc::SYS_pidfd_open, [NONE, 0, 0, 0, 0, 0]),
+        SandboxedCall::PidfdGetfd => (libc::SYS_pidfd_getfd, [NONE, NONE, 0, 0, 0, 0]),
+        SandboxedCall::ProcessVmReadv => (libc::SYS_process_vm_readv, [NONE, 0, 0, 0, 0, NONE]),
+        SandboxedCall::Kcmp => (libc::SYS_kcmp, [NONE, NONE, NONE, 0, 0, 0]),
+        SandboxedCall::Bpf => (libc::SYS_bpf, [NONE, 0, 0, 0, 0, 0]),
+        SandboxedCall::Fchown => (libc::SYS_fchown, [NONE, NONE, NONE, 0, 0, 0]),
+        SandboxedCall::IoUringSetup => (libc::SYS_io_uring_setup, [1, 0, 0, 0, 0, 0]),
+    }
 }
 
 #[cfg(test)]

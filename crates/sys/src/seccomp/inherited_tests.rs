@@ -1,6 +1,7 @@
 //! Filters that kill, that fail, and that refuse one address family.
 
 use std::process::Command;
+use std::ptr;
 
 use sameport_policy::classic_bpf::Instruction;
 
@@ -80,7 +81,7 @@ fn child_with_a_filter_that_kills() {
     assert_eq!(permits(SandboxedCall::Bpf), Err(Errno::PERM));
     assert_eq!(permits(SandboxedCall::NetlinkSocket), Ok(()));
     // No child is left, not even one that waits to be reaped.
-    // SAFETY: the kernel writes one integer, to a null pointer's absence: none is passed.
+    // SAFETY: the kernel writes nothing through a null pointer.
     let left = unsafe { libc::waitpid(-1, ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
     assert_eq!((left, last_errno()), (-1, Errno::CHILD));
 }
