@@ -4,7 +4,7 @@
 //! a connection are read from a duplicate of the socket, where `pidfd_getfd` is permitted. Source:
 //! proc_net(5), `net/ipv4/tcp_ipv4.c`, `net/ipv6/tcp_ipv6.c`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -53,10 +53,18 @@ pub(super) fn list(request: TableRequest, attributes: u8) -> io::Result<Vec<Diag
             Err(error) => return Err(error),
         }
     }
+    // A table that changes while it is read in several parts can have a socket twice.
+    let mut seen = HashSet::new();
     sockets.retain(|socket| {
+        let DiagSocket { inode, ip, port, peer_ip, peer_port, .. } = *socket;
         request.states & 1 << socket.state != 0
-            && (request.port == 0 || socket.port == request.port)
+            && (request.port == 0 || port == request.port)
+            && seen.insert((inode, ip, port, peer_ip, peer_port))
     });
+    if request.protocol == libc::IPPROTO_TCP {
+        // The column is another number there.
+        sockets.iter_mut().for_each(|socket| socket.drops = None);
+    }
     read_from_duplicates(&mut sockets, attributes & ASK_TCP_INFO != 0);
     Ok(sockets)
 }
