@@ -107,7 +107,6 @@ fn wrong_command_line_fails_fast_with_one_line() {
         "[::1]",
         "[::1]:0",
         "127.0.0.1:65536",
-        "[fe80::1%eth0]:80",
         "--bogus",
         &long,
     ];
