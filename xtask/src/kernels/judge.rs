@@ -139,6 +139,10 @@ fn rules(steps: &Steps<'_>, step: &str) -> Judged {
     Ok((got, record.code == Some(0)))
 }
 
+fn exit(code: Option<i32>) -> String {
+    code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit code {code}"))
+}
+
 fn answers(steps: &Steps<'_>, step: &str) -> Judged {
     let record = steps.get(step)?;
     let answering = record.answering.unwrap_or(0);
@@ -201,7 +205,7 @@ fn as_doctor_says(run: &Record, doctor: &Record, name: &str, abilities: &[&str])
     let was_refused = answering == 0 && run.code == Some(3);
     let done = match answering {
         0 if was_refused => "refuses with exit code 3".to_owned(),
-        0 => format!("no worker answers, exit code {:?}", run.code),
+        0 => format!("no worker answers, {}", exit(run.code)),
         count => format!("{count} of 2 answer"),
     };
     let says = if can { "yes" } else { "no" };
@@ -252,8 +256,8 @@ fn locked_guard(steps: &Steps<'_>) -> Judged {
     let says = if can { "yes" } else { "no" };
     let got = match set.code {
         Some(0) => format!("doctor says {says}, guard is set"),
-        code if names_it => format!("doctor says {says}, exit code {code:?}, names the lockdown"),
-        code => format!("doctor says {says}, exit code {code:?}, does not name the lockdown"),
+        code if names_it => format!("doctor says {says}, {}, names the lockdown", exit(code)),
+        code => format!("doctor says {says}, {}, does not name the lockdown", exit(code)),
     };
     let agrees = if can { set.code == Some(0) } else { set.code == Some(3) && names_it };
     Ok((got, agrees))
@@ -263,7 +267,7 @@ fn locked_off(steps: &Steps<'_>) -> Judged {
     let parts =
         [("guard-off-one", "--off of one"), ("guard-off-all", "--off-all")].map(|(step, name)| {
             let record = steps.get(step)?;
-            Ok((format!("{name}: exit code {:?}", record.code), record.code == Some(0)))
+            Ok((format!("{name}: {}", exit(record.code)), record.code == Some(0)))
         });
     joined(parts.into_iter().collect::<Result<_, String>>()?)
 }
@@ -275,7 +279,7 @@ fn locked_looks(steps: &Steps<'_>) -> Judged {
         for who in ["root", "user"] {
             let record = steps.get(&format!("{verb}-{who}"))?;
             let agrees = record.code.is_some_and(|code| codes.contains(&code));
-            parts.push((format!("{verb} as {who}: exit code {:?}", record.code), agrees));
+            parts.push((format!("{verb} as {who}: {}", exit(record.code)), agrees));
         }
     }
     joined(parts)
