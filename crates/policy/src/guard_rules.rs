@@ -96,7 +96,8 @@ mod tests {
         let stranger = binder(1000, session, 1);
         let nginx = kept(1000, session, "/usr/sbin/nginx");
         let script = kept(1000, session, "/usr/bin/python3");
-        let cases: [(Vec<KeptBinder>, &Binder, Option<&[&str]>); 10] = [
+        type Case<'a> = (Vec<KeptBinder>, &'a Binder, Option<&'a [&'a str]>);
+        let cases: [Case<'_>; 10] = [
             (vec![kept(0, service, "/usr/bin/api")], &stranger, Some(&["unit=api.service"])),
             // A worker in a cgroup of its own, below the unit.
             (

@@ -247,7 +247,8 @@ mod tests {
         connection.socket.state = SocketState::Connected;
         let (ours, private) = (7, 0x7000_0001);
         // The sockets, the caller's owner and SO_REUSEPORT, and the one that is named.
-        let cases: [(&[&Member], u32, bool, Option<(&Member, BlockReason)>); 14] = [
+        type Case<'a> = (&'a [&'a Member], u32, bool, Option<(&'a Member, BlockReason)>);
+        let cases: [Case<'_>; 14] = [
             (&[], ours, true, None),
             (&[&elsewhere], ours, true, None),
             (&[&sharing], ours, true, None),

@@ -92,7 +92,8 @@ mod tests {
     fn the_predictor_decides() {
         use Winner::{ByOrder, First, Second};
         // The first, the second, both with SO_REUSEPORT, and who wins what.
-        let cases: [(&str, &str, bool, &[(&str, Winner)]); 12] = [
+        type Case<'a> = (&'a str, &'a str, bool, &'a [(&'a str, Winner)]);
+        let cases: [Case<'_>; 12] = [
             ("0.0.0.0", "0.0.0.0", true, &[]),
             ("0.0.0.0", "127.0.0.1", true, &[("127.0.0.1", Second)]),
             ("127.0.0.1", "[::]", true, &[("127.0.0.1", First)]),
