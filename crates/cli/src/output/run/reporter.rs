@@ -15,6 +15,9 @@ use crate::output::stderr;
 use crate::output::stderr::Severity;
 use crate::output::text::printable;
 
+/// A line and how important it is.
+type SeverityLine = (Severity, String);
+
 /// Writes from a thread of its own: a stderr whose reader has stopped must not delay the binds of the
 /// workers. Lines that find the queue full are dropped and counted.
 ///
@@ -23,7 +26,7 @@ use crate::output::text::printable;
 pub(crate) struct StderrLines {
     quiet: bool,
     dropped: Arc<AtomicUsize>,
-    writer: Option<(SyncSender<(Severity, String)>, JoinHandle<()>)>,
+    writer: Option<(SyncSender<SeverityLine>, JoinHandle<()>)>,
 }
 
 impl StderrLines {
@@ -75,7 +78,7 @@ fn severity(event: &RunEvent) -> Severity {
     }
 }
 
-fn write_all(lines: &Receiver<(Severity, String)>, dropped: &AtomicUsize) {
+fn write_all(lines: &Receiver<SeverityLine>, dropped: &AtomicUsize) {
     // Names of programs, users and files are part of the lines, so control characters are escaped.
     let write = |severity, line: &str| {
         stderr::write(severity, &format!("sameport: {}", printable(line)));
