@@ -246,18 +246,10 @@ fn container_proxies_name_their_container() {
     let port = free_port();
     let id = "0123456789abcdef".repeat(4);
     let text_port = port.to_string();
-    let docker = [
-        "-proto",
-        "tcp",
-        "-host-ip",
-        "127.0.0.1",
-        "-host-port",
-        &text_port,
-        "-container-ip",
-        "172.17.0.2",
-        "-container-port",
-        "80",
-    ];
+    let docker = format!(
+        "-proto tcp -host-ip 127.0.0.1 -host-port {port} -container-ip 172.17.0.2 -container-port 80"
+    );
+    let docker: Vec<&str> = docker.split(' ').collect();
     let cases: [(&str, &[&str], &str, String); 4] = [
         (
             "docker-proxy",
