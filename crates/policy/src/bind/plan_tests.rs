@@ -138,7 +138,7 @@ fn facts_to_steps() {
 
 #[test]
 fn a_moved_bind_is_the_supervisors() {
-    let rules = ["80=127.0.0.2:8080".parse().unwrap(), "82=[::1]".parse().unwrap()];
+    let rules = ["80=127.0.0.2:8080".parse().unwrap(), "82=[2001:db8::1]".parse().unwrap()];
     let only = PortSet::Only([81].into());
     let moving = RunRules { rules: &rules, ..RUN };
     let moved = facts(moving, "127.0.0.1:80");

@@ -92,6 +92,16 @@ pub fn list_sockets(query: &SocketQuery) -> Result<Snapshot, InspectError> {
     Ok(Snapshot { members, complete, bound, iterated })
 }
 
+/// Whether the kernel answers about sockets. Where netlink sockets are refused (`RestrictAddressFamilies=`),
+/// [`list_sockets`] reads `/proc/self/net`, which has neither devices nor the options of other users' sockets.
+///
+/// # Errors
+///
+/// [`InspectError::Ask`] with the refused call.
+pub fn require_netlink() -> Result<(), InspectError> {
+    netlink::ConnectionReader::open().map(drop)
+}
+
 /// Whether [`list_sockets`] can use a BPF iterator: loads one and creates it, without running it.
 ///
 /// # Errors

@@ -157,6 +157,9 @@ pub(crate) fn report(request: &AuditRequest) -> Result<AuditReport, Error> {
 }
 
 /// `with_units`: whether to ask the service managers, for a fix that stops or restarts a unit.
+///
+/// The tables of `/proc/net` do not replace the kernel's list: without the device and the options of a socket,
+/// neither a finding nor its absence is certain.
 fn facts(
     request: &AuditRequest,
     with_units: bool,
@@ -164,6 +167,7 @@ fn facts(
     // On all ports together, connections are many and no evidence.
     let states = if request.on.is_some() { StateFilter::Every } else { StateFilter::Unconnected };
     let query = SocketQuery { port: request.port(), ..SocketQuery::everything() };
+    inspect::require_netlink()?;
     let seen = inspect::list_sockets(&query.in_states(states).with_details())?;
     let lookups = bpf::sk_lookup_programs();
     let unseen = unseen(&seen, lookups.as_ref().err().copied());
