@@ -99,6 +99,7 @@ fn a_guard_names_the_lockdown() {
         echo 'none integrity [confidentiality]' > /sys/kernel/security/lockdown
         code=0; "$1" guard THIRD --allow uid=0 2>&1 || code=$?; echo "set: $code $(list)"
         code=0; "$1" guard FIRST --off || code=$?; echo "off: $code $(list)"
+        code=0; "$1" guard --list 2>&1 > /dev/null || code=$?; echo "list: $code"
         code=0; "$1" guard --restore 2> /dev/null || code=$?; echo "restore: $code $(list)"
         code=0; "$1" guard --off-all || code=$?; echo "off-all: $code $(list)"
         "$1" doctor --json | tr '{' '\n' | grep -e '"kernel-memory"' -e '"name":"guard"'
@@ -112,6 +113,8 @@ fn a_guard_names_the_lockdown() {
         // Each for TCP and UDP.
         "set: 3 4\n",
         "off: 0 2\n",
+        "hint: boot without lockdown=confidentiality, which refuses the programs of guards; then sameport guard",
+        "list: 1\n",
         "restore: 3 2\n",
         "off-all: 0 0\n",
     ] {

@@ -110,7 +110,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
                 stderr::print(output::MECHANISM);
             }
             if list.state != GuardState::InForce {
-                return Err(guard_state_failure(list.state));
+                return Err(guard_state_failure(list.state, list.locked_down));
             }
         }
     }

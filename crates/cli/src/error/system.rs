@@ -172,7 +172,7 @@ fn pin_failure(path: &Path, error: &PinError) -> Failure {
 }
 
 /// `guard --list` finds that the kernel does not match the list.
-pub(crate) fn guard_state_failure(state: GuardState) -> Failure {
+pub(crate) fn guard_state_failure(state: GuardState, locked_down: bool) -> Failure {
     Failure::failed(match state {
         GuardState::Interrupted => {
             "a change of guards was interrupted: the kernel may refuse more than this"
@@ -185,7 +185,13 @@ pub(crate) fn guard_state_failure(state: GuardState) -> Failure {
             "the kernel does not do what this list says"
         }
     })
-    .hint("sameport guard --restore")
+    .hint(match locked_down {
+        true => {
+            "boot without lockdown=confidentiality, which refuses the programs of guards; then \
+             sameport guard --restore"
+        }
+        false => "sameport guard --restore",
+    })
 }
 
 impl From<GuardError> for Failure {

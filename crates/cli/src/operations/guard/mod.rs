@@ -152,6 +152,7 @@ pub(crate) fn list() -> Result<GuardList, Error> {
     Ok(GuardList {
         guards: record.guards.into_iter().map(listed).collect(),
         state,
+        locked_down: guard::is_refused_by_lockdown(),
         network: here.network,
         now: SystemTime::now(),
     })

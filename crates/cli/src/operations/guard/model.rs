@@ -67,6 +67,8 @@ pub(crate) struct GuardResult {
 pub(crate) struct GuardList {
     pub(crate) guards: Vec<ListedGuard>,
     pub(crate) state: GuardState,
+    /// Whether the lockdown of the kernel refuses new guards, so that no restore can help.
+    pub(crate) locked_down: bool,
     /// The network namespace of the caller.
     pub(crate) network: u64,
     pub(crate) now: SystemTime,

@@ -25,6 +25,7 @@ mod tests;
 pub use binder::{binder, inode, unit};
 pub use denials::{GuardDenial, list_denials};
 pub use error::GuardError;
+pub use object::is_refused_by_lockdown;
 pub use pins::{InForce, enforce, in_force, lift};
 pub use record::{GuardLock, PLACE, boot_id, is_initial_netns};
 pub(crate) use reserved_ports::text as reserved_text;

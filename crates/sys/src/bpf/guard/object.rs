@@ -23,6 +23,13 @@ pub(super) struct GuardPrograms {
     pub(super) links: Vec<(String, FdLink)>,
 }
 
+/// Whether the kernel is locked down so that no new guard can be enforced: the programs read kernel memory.
+/// Guards in force stay.
+#[must_use]
+pub fn is_refused_by_lockdown() -> bool {
+    sysctl::is_confidential()
+}
+
 /// Attaches these guards at a cgroup, beside whatever is there. The list of refusals is the one that is
 /// pinned in `log`, or made there.
 pub(super) fn set(
@@ -31,7 +38,7 @@ pub(super) fn set(
     mark: u64,
     log: &Path,
 ) -> Result<GuardPrograms, AttachError> {
-    if sysctl::is_confidential() {
+    if is_refused_by_lockdown() {
         return Err(AttachError::LockedDown);
     }
     let types = Btf::from_sys_fs().map_err(|error| {
