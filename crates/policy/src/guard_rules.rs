@@ -20,6 +20,16 @@ pub struct KeptBinder {
     pub executable: Option<PathBuf>,
 }
 
+impl KeptBinder {
+    /// A process with this executable as `/proc/PID/exe` names it: the kernel appends " (deleted)" to the name of
+    /// a replaced file.
+    #[must_use]
+    pub fn new(binder: Binder, executable: Option<PathBuf>) -> Self {
+        let is_there = |path: &PathBuf| !path.to_string_lossy().ends_with(" (deleted)");
+        Self { binder, executable: executable.filter(is_there) }
+    }
+}
+
 /// The `--allow` arguments by which a guard lets every process of `kept` bind and none of `refused`: by the
 /// most specific property, a unit, executables, a user or a cgroup. `None` if no property distinguishes
 /// them.

@@ -185,9 +185,9 @@ fn sharing_text(change: &Sharing, caller: u32) -> String {
 
 fn attach(unit: &Unit, caller: u32) -> String {
     let name = shell::word(&unit.name);
-    let root = if caller == 0 { "" } else { "as root: " };
     match unit.manager {
         Manager::System => {
+            let root = manager_prefix(unit.manager, caller);
             format!("{root}sameport attach --unit {name}, then systemctl restart {name}")
         }
         Manager::User(_) => {

@@ -62,10 +62,7 @@ fn allow(
         for process in binders_of(view, &view.holder(member)) {
             let executable =
                 process.details.as_ref().and_then(|details| details.executable.clone());
-            let is_there =
-                |path: &std::path::PathBuf| !path.to_string_lossy().ends_with(" (deleted)");
-            let executable = executable.filter(is_there);
-            kept.push(KeptBinder { binder: binder(view, process.pid)?, executable });
+            kept.push(KeptBinder::new(binder(view, process.pid)?, executable));
         }
     }
     let others: Vec<Holder> = view.of_program(other).map(|member| view.holder(member)).collect();
@@ -89,11 +86,7 @@ fn binder(view: &PortView<'_>, pid: i32) -> Option<Binder> {
 
 /// The supervisor of the run of this holder.
 fn supervisor_of<'a>(view: &'a PortView<'_>, holder: &Holder) -> Option<&'a Process> {
-    let pid = match holder.class {
-        HolderClass::Run { supervisor: Some(pid), .. }
-        | HolderClass::PlainRun { supervisor: pid } => pid,
-        _ => return None,
-    };
+    let pid = holder.class.supervisor()?;
     view.facts.holders.processes.get(&pid).map(|facts| &facts.process)
 }
 

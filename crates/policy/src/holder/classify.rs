@@ -117,12 +117,10 @@ impl HolderFacts {
     }
 
     fn unit_of_holder(&self, process: &Process, class: &HolderClass) -> Option<UnitOfHolder> {
-        let pid = match class {
-            HolderClass::Container(_) => return None,
-            HolderClass::Run { supervisor: Some(pid), .. }
-            | HolderClass::PlainRun { supervisor: pid } => *pid,
-            _ => process.pid,
-        };
+        if matches!(class, HolderClass::Container(_)) {
+            return None;
+        }
+        let pid = class.supervisor().unwrap_or(process.pid);
         let of_supervisor = self.processes.get(&pid).map(|facts| &facts.process);
         let unit = unit_of(cgroup(of_supervisor.unwrap_or(process))?)?;
         Some(UnitOfHolder { facts: self.unit(&unit).cloned(), unit })

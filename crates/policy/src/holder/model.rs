@@ -210,6 +210,16 @@ pub enum HolderClass {
 }
 
 impl HolderClass {
+    /// The living supervisor of the run that the process belongs to.
+    #[must_use]
+    pub fn supervisor(&self) -> Option<i32> {
+        match self {
+            Self::Run { supervisor, .. } => *supervisor,
+            Self::PlainRun { supervisor } => Some(*supervisor),
+            _ => None,
+        }
+    }
+
     /// The word in JSON.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use sameport_policy::guard::AllowSpec;
 use sameport_policy::guard_rules::{KeptBinder, distinguish};
-use sameport_policy::holder::{Holder, HolderClass, HolderFacts, Keeper, classify_all};
+use sameport_policy::holder::{Holder, HolderFacts, Keeper, classify_all};
 use sameport_policy::membership::run_line::binds_for_workers;
 use sameport_policy::model::Protocol;
 use sameport_supervisor::control::holder_facts;
@@ -53,16 +53,11 @@ pub(super) fn effect(guards: &[GuardEntry], nobody: bool) -> Result<GuardEffect,
 /// unit; a supervisor those of `--map` and `--listen`.
 fn binders(holder: &Holder, facts: &HolderFacts) -> BTreeSet<i32> {
     let mut pids: BTreeSet<i32> = holder.servers().map(|process| process.pid).collect();
-    let of_run = match &holder.class {
-        HolderClass::Run { supervisor, .. } => *supervisor,
-        HolderClass::PlainRun { supervisor } => Some(*supervisor),
-        _ => None,
-    };
     let binds = |pid: &i32| {
         let details = facts.processes.get(pid).and_then(|it| it.process.details.as_ref());
         details.is_some_and(|details| binds_for_workers(&details.command))
     };
-    pids.extend(of_run.filter(binds));
+    pids.extend(holder.class.supervisor().filter(binds));
     // A manager that stores the socket of a service never binds it.
     let managers = holder.keepers.iter().filter(|it| matches!(it, Keeper::Manager { .. }));
     pids.extend(managers.map(Keeper::pid).filter(|pid| !holder.is_stored_by(*pid)));
@@ -76,8 +71,7 @@ fn binders(holder: &Holder, facts: &HolderFacts) -> BTreeSet<i32> {
 fn kept(pid: i32, facts: &HolderFacts) -> Option<KeptBinder> {
     let details = facts.processes.get(&pid)?.process.details.as_ref();
     let executable = details.and_then(|details| details.executable.clone());
-    let is_there = |path: &std::path::PathBuf| !path.to_string_lossy().ends_with(" (deleted)");
-    Some(KeptBinder { binder: guard::binder(pid).ok()?, executable: executable.filter(is_there) })
+    Some(KeptBinder::new(guard::binder(pid).ok()?, executable))
 }
 
 /// One rule, or one for each program, where no rule fits all.
