@@ -17,6 +17,7 @@ mod fixtures;
 mod model;
 mod sharing;
 mod supervision;
+mod task;
 #[cfg(test)]
 mod tests;
 
@@ -29,3 +30,4 @@ pub use model::{
 };
 pub use sharing::{Sharing, command};
 pub use supervision::manager_of;
+pub use task::task_tool;

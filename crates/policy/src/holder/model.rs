@@ -92,21 +92,6 @@ pub enum TaskTool {
     Svc,
 }
 
-impl Task {
-    /// The command that stops the task.
-    #[must_use]
-    pub fn stop(&self) -> Vec<String> {
-        let (program, verb) = match self.tool {
-            TaskTool::Supervisorctl => ("supervisorctl", "stop"),
-            TaskTool::Sv => ("sv", "down"),
-            TaskTool::S6Svc => ("s6-svc", "-d"),
-            TaskTool::Svc => ("svc", "-d"),
-        };
-        let words = [program.to_owned()].into_iter().chain(self.options.iter().cloned());
-        words.chain([verb.to_owned(), self.name.clone()]).collect()
-    }
-}
-
 /// A worker of a named run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunWorker {

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 use std::time::Duration;
 
 use sameport_policy::holder::{
-    HolderFacts, Manager, ProcessFacts, Task, TaskTool, manager_of, unit_of,
+    HolderFacts, Manager, ProcessFacts, Task, TaskTool, manager_of, task_tool, unit_of,
 };
 use sameport_policy::model::{Member, Process};
 
@@ -91,6 +90,7 @@ fn add_environment(pid: i32, processes: &mut BTreeMap<i32, ProcessFacts>) {
     let worker = has(&is_sameport).then(|| env_value(pid, "SAMEPORT_WORKER")).flatten();
     let task = match above.iter().skip(1).find_map(|it| Some((*it, task_tool(it)?))) {
         Some((manager, TaskTool::Supervisorctl)) => supervisor_task(pid, manager),
+        // runsv, s6-supervise and supervise run in the directory of their service.
         Some((manager, tool)) => proc::working_directory(manager.pid).map(|directory| {
             let name = directory.to_string_lossy().into_owned();
             Task { tool, options: vec![], name }
@@ -103,43 +103,12 @@ fn add_environment(pid: i32, processes: &mut BTreeMap<i32, ProcessFacts>) {
     }
 }
 
-/// The tool for the children of this process manager. `runsv`, `s6-supervise` and `supervise` run in the
-/// directory of their service.
-fn task_tool(manager: &Process) -> Option<TaskTool> {
-    let words = manager.details.as_ref().map_or(&[][..], |details| &details.command);
-    let is = |name: &str| {
-        let is_file = |word: &String| Path::new(word).file_name() == Some(OsStr::new(name));
-        manager.program == name || words.iter().take(2).any(is_file)
-    };
-    match () {
-        () if is("supervisord") => Some(TaskTool::Supervisorctl),
-        () if manager.program == "runsv" => Some(TaskTool::Sv),
-        () if manager.program == "s6-supervise" => Some(TaskTool::S6Svc),
-        () if manager.program == "supervise" => Some(TaskTool::Svc),
-        () => None,
-    }
-}
-
-/// supervisor sets `SUPERVISOR_PROCESS_NAME` and `SUPERVISOR_GROUP_NAME` for its processes. Its tool needs the
-/// same configuration file, which is relative to the directory in which supervisord was started.
+/// supervisor sets `SUPERVISOR_PROCESS_NAME` and `SUPERVISOR_GROUP_NAME` for its processes.
 fn supervisor_task(pid: i32, manager: &Process) -> Option<Task> {
     let process = env_value(pid, "SUPERVISOR_PROCESS_NAME")?;
-    let name = match env_value(pid, "SUPERVISOR_GROUP_NAME") {
-        Some(group) if group != process => format!("{group}:{process}"),
-        _ => process,
-    };
-    let words = manager.details.as_ref().map_or(&[][..], |details| &details.command);
-    let after = |option| words.iter().skip_while(move |word| *word != option).nth(1).cloned();
-    let joined = || words.iter().find_map(|word| word.strip_prefix("--configuration="));
-    let file = after("-c").or_else(|| after("--configuration")).or(joined().map(str::to_owned));
-    let options = match (file, proc::working_directory(manager.pid)) {
-        (None, _) => vec![],
-        (Some(file), directory) => {
-            let file = directory.map_or_else(|| file.clone().into(), |it| it.join(&file));
-            vec!["-c".to_owned(), file.to_string_lossy().into_owned()]
-        }
-    };
-    Some(Task { tool: TaskTool::Supervisorctl, options, name })
+    let group = env_value(pid, "SUPERVISOR_GROUP_NAME");
+    let directory = proc::working_directory(manager.pid);
+    Some(Task::of_supervisor(process, group, manager, directory.as_deref()))
 }
 
 /// A file system that does not respond blocks the read of an environment that is mapped from it.
