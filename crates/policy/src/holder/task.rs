@@ -93,7 +93,9 @@ mod tests {
     #[test]
     fn supervisorctl_gets_the_name_and_the_configuration_of_a_task() {
         let directory = Some(Path::new("/srv"));
-        let cases: [(&[&str], Option<&Path>, Option<&str>, &str); 7] = [
+        // Options of supervisord, its directory, the group of the task `web`, and the command.
+        type Case<'a> = (&'a [&'a str], Option<&'a Path>, Option<&'a str>, &'a str);
+        let cases: [Case<'_>; 7] = [
             (&[], directory, Some("web"), "supervisorctl stop web"),
             (&[], directory, None, "supervisorctl stop web"),
             (
