@@ -14,8 +14,8 @@ use sameport_sys::bpf::cgroup_bind;
 use sameport_sys::bpf::cgroup_bind::{AttachSettings, AttachedPrograms, RemovedPins};
 use sameport_sys::bpf::{AttachError, PinError};
 use sameport_sys::cgroup::{Cgroup, CgroupError, unit_name};
-use sameport_sys::systemd::drop_in as drop_in_file;
 use sameport_sys::systemd::drop_in::DropInPlace;
+use sameport_sys::systemd::{drop_in as drop_in_file, is_booted};
 
 use sameport_supervisor::conflict::is_local;
 
@@ -149,7 +149,7 @@ fn write_drop_in(
         NoDropIn::NotAService => "only a service runs commands before it starts".to_owned(),
         NoDropIn::OfUser => "the service manager of a user cannot attach".to_owned(),
     })?;
-    if !drop_in_file::is_booted() {
+    if !is_booted() {
         return Err("systemd does not run here".to_owned());
     }
     let executable = env::current_exe().map_err(|error| error.to_string())?;

@@ -55,7 +55,7 @@ pub(crate) fn read_details(pid: i32, clock: BootClock) -> ProcessDetails {
 }
 
 /// The word at this index of the line that begins with `name`.
-fn field<'a>(status: &'a str, name: &str, place: usize) -> Option<&'a str> {
+pub(crate) fn field<'a>(status: &'a str, name: &str, place: usize) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace().nth(place)
 }
 

@@ -21,6 +21,7 @@ use super::find::{ConnectError, connect};
 use super::lock_file;
 use crate::guarded;
 use crate::proc::command_line;
+use crate::proc::details::field;
 
 /// Time limit of reading the command line of one process, which it can delay by its memory.
 const READ_LIMIT: Duration = Duration::from_secs(1);
@@ -99,8 +100,7 @@ pub fn users_with_folders() -> Vec<u32> {
 
 fn effective_uid(pid: i32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-    uids.split_ascii_whitespace().nth(1)?.parse().ok()
+    field(&status, "Uid:", 1)?.parse().ok()
 }
 
 /// The name of the run that this process supervises, and the directory of its files.

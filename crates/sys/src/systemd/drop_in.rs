@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::is_booted;
+
 /// How long a drop-in lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DropInPlace {
@@ -21,12 +23,6 @@ impl DropInPlace {
             Self::Permanent => "/etc/systemd/system",
         })
     }
-}
-
-/// Whether systemd manages the system: sd_booted(3).
-#[must_use]
-pub fn is_booted() -> bool {
-    DropInPlace::Runtime.dir().is_dir()
 }
 
 /// Writes a drop-in of a unit, and makes the manager read it. Without a manager that has read it there is no
