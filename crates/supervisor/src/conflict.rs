@@ -36,7 +36,7 @@ pub struct PortSockets {
 impl PortSockets {
     /// Lists the sockets on the ports of these addresses, in every state if it is one port: a machine can
     /// have many connections. A socket that only the supervisor has open, while it answers a worker, is
-    /// left out. `runtime`: the value of XDG_RUNTIME_DIR.
+    /// left out. `runtime`: see `run_files::runtime_dir`.
     ///
     /// # Errors
     ///

@@ -12,6 +12,7 @@ use sameport_sys::{Errno, effective_user};
 
 use super::{ExitKind, Failure};
 use crate::operations::listen::ListenRequest;
+use crate::operations::runtime_dir::runtime_dir;
 use crate::output::holder::{description, endings, rights_prefix, sharing};
 use crate::output::shell;
 use crate::output::socket_owner::holder_label;
@@ -53,7 +54,7 @@ pub(super) fn open_failure(address: SocketAddr, errno: Errno, is_private: bool) 
 /// The message and the hint, where a visible socket explains the refusal.
 fn explain(address: &Address, shared: bool, needs_privilege: bool) -> Option<(String, String)> {
     let caller = RefusedCaller { uid: effective_user(), shared, needs_privilege };
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    let runtime = runtime_dir();
     match reason(address, caller, &PortSockets::on(&[address], runtime.as_deref()).ok()?) {
         Refusal::Unexplained => None,
         refusal => Some(advice(address, &refusal, false)),

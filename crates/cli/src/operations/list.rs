@@ -278,7 +278,7 @@ fn holder_facts(groups: &[Group], details: bool) -> HolderFacts {
     if members.clone().next().is_none() {
         return HolderFacts::default();
     }
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    let runtime = super::runtime_dir::runtime_dir();
     sameport_supervisor::control::holder_facts(members, runtime.as_deref(), details)
 }
 

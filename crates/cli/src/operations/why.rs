@@ -24,6 +24,7 @@ use sameport_sys::{effective_user, process};
 
 use super::guard::of_port as guarded;
 use super::guard::record::GuardEntry;
+use super::runtime_dir::runtime_dir;
 
 /// The options of `why`.
 #[derive(Debug, Clone)]
@@ -130,7 +131,7 @@ pub(crate) fn ask(request: &WhyRequest) -> Result<Vec<WhyAnswer>, Error> {
     // A closing connection is in both lists until the other end has closed.
     members.retain(|member| member.socket.inode != 0 || !closed.contains(&member.socket.cookie));
     let others = [existing_sockets(&members), closing.iter().map(other).collect()].concat();
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    let runtime = runtime_dir();
     let mut holders = classify_all(&members, &holder_facts(&members, runtime.as_deref(), true));
     holders.extend(closing.iter().map(|_| time_wait(None)));
     let sockets = members.into_iter().map(|member| PortUser::Socket(Box::new(member)));

@@ -18,7 +18,7 @@ use crate::plan::PROGRAM;
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// The facts about the holders of these sockets (`sys::inspect::holder_facts`), with the workers that a
-/// killed supervisor of this user left. `runtime`: the value of XDG_RUNTIME_DIR. `managers`: whether to ask
+/// killed supervisor of this user left. `runtime`: see `run_files::runtime_dir`. `managers`: whether to ask
 /// service managers about units.
 #[must_use]
 pub fn holder_facts<'a>(

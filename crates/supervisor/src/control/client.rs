@@ -104,7 +104,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// `runtime`: the value of XDG_RUNTIME_DIR.
+    /// `runtime`: see `run_files::runtime_dir`.
     pub fn new(runtime: Option<OsString>) -> Self {
         let folders = run_files::folders(runtime.as_deref().map(Path::new));
         Self { folders, timeout: TIMEOUT, owner: None }

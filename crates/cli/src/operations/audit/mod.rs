@@ -22,6 +22,8 @@ use sameport_sys::proc;
 use sameport_sys::socket::resolve_host;
 use sameport_sys::{Errno, effective_user};
 
+use super::runtime_dir::runtime_dir;
+
 /// A finding can be transient: a server between `bind` and `listen`, a process between `fork` and `exec`.
 /// It is reported if it is still there after this time.
 const TRANSIENT: Duration = Duration::from_millis(200);
@@ -172,7 +174,7 @@ fn facts(
     let lookups = bpf::sk_lookup_programs();
     let unseen = unseen(&seen, lookups.as_ref().err().copied());
     let redirections = lookups.unwrap_or_default().into_iter();
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    let runtime = runtime_dir();
     let holders = holder_facts(&seen.members, runtime.as_deref(), with_units);
     let facts = AuditFacts {
         evidence: traces(&seen.members, &holders),

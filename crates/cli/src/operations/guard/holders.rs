@@ -13,6 +13,7 @@ use sameport_sys::inspect;
 
 use super::model::{Error, GuardEffect, PortHolder};
 use super::record::GuardEntry;
+use crate::operations::runtime_dir::runtime_dir;
 
 /// The effect of these guards on the programs that have their ports open, in this network namespace.
 /// `nobody`: they allow no process.
@@ -24,7 +25,7 @@ pub(super) fn effect(guards: &[GuardEntry], nobody: bool) -> Result<GuardEffect,
     let query = inspect::SocketQuery { tcp, udp, ..inspect::SocketQuery::everything() };
     let query = query.on(port).in_states(inspect::StateFilter::Unconnected).with_details();
     let seen = inspect::list_sockets(&query).map_err(|error| Error::Look(error.to_string()))?;
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR");
+    let runtime = runtime_dir();
     let facts = holder_facts(&seen.members, runtime.as_deref(), true);
     let found = classify_all(&seen.members, &facts);
     let mut locked_out = Vec::new();
