@@ -64,7 +64,7 @@ pub(crate) struct WhyAnswer {
     pub(crate) known: Vec<ExistingSocket>,
     /// The guard that refuses the bind.
     pub(crate) guard: Option<GuardEntry>,
-    /// The remedies, where the address cannot be bound.
+    /// The remedies, where the address cannot be bound, or perhaps not.
     pub(crate) remedies: Vec<Remedy>,
     /// Where a privilege is missing: the prediction for a user with it, if the sockets prevent the bind even
     /// then, and the remedies.
@@ -190,8 +190,8 @@ fn answer(
         Ok(remedies(&bind, limits, others, &everywhere, &local_addresses::list()))
     };
     let remedies = match prediction.result {
-        PredictedResult::Refused(_) => all_remedies(&machine)?,
-        PredictedResult::Granted | PredictedResult::Uncertain(_) => vec![],
+        PredictedResult::Refused(_) | PredictedResult::Uncertain(_) => all_remedies(&machine)?,
+        PredictedResult::Granted => vec![],
     };
     let privileged = match prediction.result {
         PredictedResult::Refused(PredictedRefusal::NeedsPrivilege) => {

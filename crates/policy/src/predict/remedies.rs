@@ -40,7 +40,8 @@ pub enum Remedy {
     OtherPort(u16),
 }
 
-/// The remedies that work, least invasive first. `all` are the addresses of all sockets of the
+/// The remedies that work, least invasive first; where the prediction is uncertain, the removal of the sockets that
+/// it depends on. `all` are the addresses of all sockets of the
 /// protocol, on every port; `local` those of the machine's interfaces.
 #[must_use]
 pub fn remedies(
@@ -50,8 +51,17 @@ pub fn remedies(
     all: &[Address],
     local: &[IpAddr],
 ) -> Vec<Remedy> {
-    let PredictedResult::Refused(refusal) = predict(request, limits, sockets).result else {
-        return vec![];
+    let refusal = match predict(request, limits, sockets).result {
+        PredictedResult::Refused(refusal) => refusal,
+        PredictedResult::Uncertain(doubts) => {
+            let mut doubtful: Vec<usize> = doubts.iter().map(|doubt| doubt.index).collect();
+            doubtful.sort_unstable();
+            doubtful.dedup();
+            let others = without(sockets, &doubtful);
+            let is_certain = predict(request, limits, &others).result == PredictedResult::Granted;
+            return if is_certain { vec![Remedy::Remove(doubtful)] } else { vec![] };
+        }
+        PredictedResult::Granted => return vec![],
     };
     let mut remedies = match &refusal {
         PredictedRefusal::InUse(conflicts) => {
@@ -117,10 +127,7 @@ fn without_conflicts(
     {
         remedies.push(Remedy::AsUser { uid, restart });
     }
-    let is_other = |(index, _): &(usize, _)| !conflicting.contains(index);
-    let others = sockets.iter().enumerate().filter(is_other);
-    let others: Vec<_> = others.map(|(_, socket)| socket.clone()).collect();
-    if works(request, &others) {
+    if works(request, &without(sockets, &conflicting)) {
         remedies.push(Remedy::Remove(conflicting));
     }
     let one_family = |address: &Address| {
@@ -128,6 +135,12 @@ fn without_conflicts(
     };
     remedies.extend(families(&request.address).into_iter().find(one_family).map(Remedy::OneFamily));
     remedies
+}
+
+/// The sockets that are left without those of these indices.
+fn without(sockets: &[ExistingSocket], removed: &[usize]) -> Vec<ExistingSocket> {
+    let stays = |(index, _): &(usize, _)| !removed.contains(index);
+    sockets.iter().enumerate().filter(stays).map(|(_, socket)| socket.clone()).collect()
 }
 
 /// The addresses of interfaces that can be bound although the wildcard cannot, without those that a wildcard

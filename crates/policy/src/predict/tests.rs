@@ -324,6 +324,10 @@ fn remedies_in_order() {
     let rest = ExistingSocket { reuse_address: None, reuse_port: None, ..time_wait() };
     let found = remedies(&request(any(), false, false), &LIMITS, &[rest], &all, &[]);
     assert_eq!(found, [Remedy::ReuseAddress, without(), next()]);
+    // The options cannot be read: without the socket they do not matter, unless another is in the way.
+    let hidden = ExistingSocket { reuse_port: None, reuse_address: None, ..held() };
+    let found = remedies(&request(any(), false, true), &LIMITS, &[hidden], &all, &[]);
+    assert_eq!(found, [without()]);
     let low = BindRequest::plain(tcp("0.0.0.0:80"), USER);
     assert_eq!(
         remedies(&low, &LIMITS, &[], &[tcp("127.0.0.1:8080")], &[]),

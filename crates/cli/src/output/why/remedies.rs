@@ -82,19 +82,14 @@ fn as_root(answer: &WhyAnswer) -> String {
     rights_prefix(rights)
 }
 
-/// The ways to a certain answer.
+/// The way to a certain answer that changes nothing.
 fn doubtful(answer: &WhyAnswer, doubts: &[Uncertainty]) -> Vec<String> {
     let with: Vec<usize> = doubts.iter().map(|doubt| doubt.index).collect();
-    let ends = with.iter().filter_map(|at| match &answer.sockets[*at] {
-        PortUser::TimeWait(closed) => Some(closed.ends_in),
-        PortUser::Socket(_) => None,
-    });
-    let wait = ends.max().map(wait);
     let unread =
         members(answer, &with).any(|member| member.options.is_none() && member.socket.inode != 0);
     let ask = (unread && answer.caller != 0)
         .then(|| "ask as root, which can read every option".to_owned());
-    wait.into_iter().chain(ask).collect()
+    ask.into_iter().collect()
 }
 
 fn wait(longest: Duration) -> String {
