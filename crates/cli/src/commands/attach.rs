@@ -67,7 +67,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use sameport_policy::bind::verdict::PortSet;
 
     use crate::operations::attach::{self, AttachAgain, AttachRequest, CgroupChoice};
-    use crate::output::{attach as output, stderr, stdout};
+    use crate::output::{attach as output, screen, stderr, stdout};
 
     let place = match (args.unit, args.cgroup) {
         (Some(unit), _) => CgroupChoice::Unit(unit),
@@ -79,7 +79,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
             } else if list.attached.is_empty() {
                 stderr::print("nothing is attached");
             } else {
-                stdout::write(&output::text(&list))?;
+                stdout::write(&output::text(&list, screen::width()))?;
             }
             return Ok(ExitCode::SUCCESS);
         }

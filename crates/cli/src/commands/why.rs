@@ -77,7 +77,7 @@ pub(crate) fn run(args: Args) -> VerbResult {
     use std::process::ExitCode;
 
     use crate::operations::why::{WhyRequest, ask};
-    use crate::output::{stdout, why};
+    use crate::output::{screen, stdout, why};
 
     let protocol = protocol_of(&args.address, args.udp.then_some(Protocol::Udp))?;
     let protocol = protocol.unwrap_or(Protocol::Tcp);
@@ -96,7 +96,10 @@ pub(crate) fn run(args: Args) -> VerbResult {
         user: args.user,
     };
     let answers = ask(&request)?;
-    stdout::write(&if args.json { why::json(&answers) } else { why::text(&answers) })?;
+    stdout::write(&match args.json {
+        true => why::json(&answers),
+        false => why::text(&answers, screen::width()),
+    })?;
     let any = |granted| answers.iter().any(|answer| answer.granted() == granted);
     Ok(ExitCode::from(match (any(Some(false)), any(None)) {
         (true, _) => 1,

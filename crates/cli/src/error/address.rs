@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use sameport::{Error as SocketError, ErrorKind as SocketErrorKind};
-use sameport_policy::holder::{Rights, endings as steps};
+use sameport_policy::holder::{Holder, Rights, endings as steps};
 use sameport_policy::membership::{NotAMember, RunIdentity};
 use sameport_policy::model::{Address, Process, Protocol, is_private_uid};
 use sameport_policy::refusal::{BlockReason, BlockingSocket, Refusal};
@@ -181,7 +181,22 @@ fn why(address: &Address, shared: bool, owner: Option<u32>) -> String {
 
 /// The owner of the address, and the way to share it.
 fn not_a_member(address: &Address, owner: &NotAMember) -> (String, String) {
+    // A worker of root can change its user.
+    let caller = effective_user();
+    let of_other_user = |it: &Holder| caller != 0 && it.uid.is_some_and(|uid| uid != caller);
     match owner {
+        // `--join` gives the socket SO_REUSEPORT, and no other owner.
+        NotAMember::OtherGroup(holder, _) | NotAMember::NoRun(holder, _)
+            if of_other_user(holder) =>
+        {
+            (
+                format!(
+                    "{address} is held by {}: only one user's sockets can share",
+                    holder_label(holder)
+                ),
+                format!("`{}` lists what would work", why(address, true, None)),
+            )
+        }
         NotAMember::OtherGroup(holder, run) => (
             format!(
                 "{address} is held by another group: {}, started by {}",
@@ -215,6 +230,6 @@ fn run_line(run: &RunIdentity) -> String {
     let directory = run.directory.as_ref();
     let directory =
         directory.map(|path| format!(" in {}", shorten(&printable(&path.to_string_lossy()))));
-    let command = shell::os_command(&run.command);
+    let command = shell::os_excerpt(&run.command);
     format!("`sameport run {group}-- {command}`{}", directory.unwrap_or_default())
 }

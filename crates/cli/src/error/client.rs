@@ -91,8 +91,9 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
                 FaultKind::NotFound => ExitKind::NotFound,
                 FaultKind::NotExecutable => ExitKind::NotExecutable,
             };
-            let text = |text: &String| shorten(&printable(text));
-            Failure { kind, message: text(error), hint: hint.as_ref().map(text) }
+            let message = shorten(&printable(error));
+            // A hint can be a command.
+            Failure { kind, message, hint: hint.as_deref().map(printable) }
         }
     }
 }
@@ -101,12 +102,7 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
 /// text becomes advice.
 fn of_user(name: &RunName, user: &str, error: &ClientError) -> Failure {
     let Failure { kind, message, hint } = client_failure(name, error);
-    let by_user = |verb| match user.parse::<u32>() {
-        Ok(uid) => {
-            format!("setpriv --reuid={uid} --regid={uid} --clear-groups sameport {verb} {name}")
-        }
-        Err(_) => format!("runuser -u {} -- sameport {verb} {name}", shell::word(user)),
-    };
+    let by_user = |verb| format!("{}sameport {verb} {name}", shell::as_user(user));
     let hint = match error.cause() {
         ClientError::Ended(_) | ClientError::Failed { .. } => None,
         ClientError::SupervisorDead(dead) if dead.running_workers.is_empty() => None,

@@ -6,7 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::{Failure, unknown_verb};
 use crate::output::shell::{os_command, word};
-use crate::output::text::shorten;
+use crate::output::text::{printable, shorten};
 
 /// Refuses a first argument that is no verb.
 ///
@@ -37,7 +37,7 @@ pub(crate) fn failure(error: &clap::Error, definition: fn() -> clap::Command) ->
     } else if let Some(meant) = with_dashes(error, &line, &parses) {
         format!("the command comes after `--`: sameport {}", os_command(meant))
     } else if let Some(tip) = spelling(&tips) {
-        shorten(tip)
+        printable(tip)
     } else {
         usage(line.first(), definition())
     };

@@ -11,7 +11,7 @@ use super::table::table;
 use super::text::{age, cell_list, quotable};
 use crate::operations::attach::{AtNextStart, AttachResult, AttachmentList};
 
-/// Ports or rules in one cell.
+/// Ports or rules in one cell, on a terminal.
 const LISTED: usize = 4;
 
 /// The effect of `attach`, in lines.
@@ -43,8 +43,9 @@ fn removed(pins: &RemovedPins) -> String {
     }
 }
 
-/// One row an attachment; empty without attachments.
-pub(crate) fn text(list: &AttachmentList) -> String {
+/// One row an attachment; empty without attachments. Cells are whole without a `width`.
+pub(crate) fn text(list: &AttachmentList, width: Option<usize>) -> String {
+    let listed = if width.is_some() { LISTED } else { usize::MAX };
     let header = ["CGROUP", "SINCE", "PORTS", "SHARED", "MAPS", "SOURCE"];
     let rows: Vec<_> = list
         .attached
@@ -56,9 +57,9 @@ pub(crate) fn text(list: &AttachmentList) -> String {
             [
                 format!("{}{gone}", one.path.display()),
                 age(list.now.duration_since(one.since).unwrap_or_default()),
-                ports(&one.settings.ports),
+                ports(&one.settings.ports, listed),
                 one.shared.to_string(),
-                cell_list(maps, " ", LISTED),
+                cell_list(maps, " ", listed),
                 source(one).unwrap_or_else(|| "-".to_owned()),
             ]
         })
@@ -66,10 +67,10 @@ pub(crate) fn text(list: &AttachmentList) -> String {
     if rows.is_empty() { String::new() } else { table(header, &rows) }
 }
 
-fn ports(ports: &PortSet) -> String {
+fn ports(ports: &PortSet, listed: usize) -> String {
     match ports {
         PortSet::All => "every".to_owned(),
-        PortSet::Only(ports) => cell_list(ports, " ", LISTED),
+        PortSet::Only(ports) => cell_list(ports, " ", listed),
     }
 }
 

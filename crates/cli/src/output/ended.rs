@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::json::object;
-use super::shell::whole_command;
+use super::shell::os_command;
 use super::table::table;
 use super::text::{age, cell_list, elapsed, printable};
 use crate::error::{Failure, client_failure};
@@ -33,7 +33,7 @@ pub(crate) fn text(name: &RunName, error: &ClientError, width: Option<usize>, no
     };
     text.push_str(&format!(
         "command: {}\ndirectory: {}\n",
-        whole_command(&info.command),
+        os_command(&info.command),
         printable(&info.directory.to_string_lossy()),
     ));
     if let Some(log) = &history.log {

@@ -6,7 +6,7 @@ use super::ended;
 use super::json::{line, object};
 use super::run::changes::phase_name;
 use super::run::worker_change::pause;
-use super::shell::whole_command;
+use super::shell::os_command;
 use super::table::{table, table_within};
 use super::text::{age, cell_list, elapsed, printable, sentence_list};
 use sameport_supervisor::control::client::{ClientError, RunEntry};
@@ -37,7 +37,7 @@ pub(crate) fn list(runs: &[RunEntry], users: bool, width: Option<usize>, now: u6
                     format!("{}/{}", ready(status), status.copies),
                     age(elapsed(status.since, now)),
                     cell_list(status.addresses.iter().map(|it| &it.address), " ", listed(width)),
-                    whole_command(&status.command),
+                    os_command(&status.command),
                 ],
                 Err(error) => dead(error),
             };
@@ -57,7 +57,7 @@ fn dead(error: &ClientError) -> [String; 5] {
                 record.map(|record| record.pid),
                 Some(gone.running_workers.len().to_string()),
                 "gone",
-                record.map(|record| whole_command(&record.info.command)),
+                record.map(|record| os_command(&record.info.command)),
             )
         }
         ClientError::NoAnswer(pid)
@@ -94,7 +94,7 @@ pub(crate) fn text(status: &RunStatus, width: Option<usize>, now: u64) -> String
         status.copies,
         age(elapsed(status.since, now)),
         printable(&status.via),
-        whole_command(&status.command),
+        os_command(&status.command),
         printable(&status.directory.to_string_lossy()),
         drain_line(status),
     );

@@ -19,33 +19,35 @@ use crate::output::text::printable;
 
 pub(crate) use json::json;
 
-/// Sockets in one answer; the others are counted.
+/// Sockets in one answer on a terminal; the others are counted.
 const LISTED: usize = 8;
 
-/// For each address the answer, then the sockets that it depends on, then the remedies.
-pub(crate) fn text(answers: &[WhyAnswer]) -> String {
-    let texts: Vec<String> = answers.iter().map(answer_text).collect();
+/// For each address the answer, then the sockets that it depends on, then the remedies. `width`: the columns of
+/// the terminal; nothing is left out without one.
+pub(crate) fn text(answers: &[WhyAnswer], width: Option<usize>) -> String {
+    let texts: Vec<String> = answers.iter().map(|answer| answer_text(answer, width)).collect();
     texts.join("\n")
 }
 
-fn answer_text(answer: &WhyAnswer) -> String {
+fn answer_text(answer: &WhyAnswer, width: Option<usize>) -> String {
+    let listed = if width.is_some() { LISTED } else { usize::MAX };
     let mut text = format!("{}\n", headline(answer));
     // Many sockets of one program differ in nothing that is printed.
     let mut blocks: Vec<(String, usize)> = Vec::new();
     for (index, remark) in remarks(answer) {
-        let block = block(answer, index, &remark);
+        let block = block(answer, index, &remark, width);
         match blocks.iter_mut().find(|(known, _)| *known == block) {
             Some((_, times)) => *times += 1,
             None => blocks.push((block, 1)),
         }
     }
-    for (block, times) in blocks.iter().take(LISTED) {
+    for (block, times) in blocks.iter().take(listed) {
         let (first, rest) = block.split_once('\n').unwrap_or((block, ""));
         let times = if *times > 1 { format!(" ({times} times)") } else { String::new() };
         text.push_str(&format!("  {first}{times}\n{rest}"));
     }
-    if blocks.len() > LISTED {
-        text.push_str(&format!("  and {} more\n", blocks.len() - LISTED));
+    if blocks.len() > listed {
+        text.push_str(&format!("  and {} more\n", blocks.len() - listed));
     }
     let remedies = remedies::lines(answer);
     if !remedies.is_empty() {
@@ -266,7 +268,7 @@ fn outcome(answer: &WhyAnswer, effect: &TrafficEffect) -> String {
 }
 
 /// A socket: its program, command and options, and the remark.
-fn block(answer: &WhyAnswer, with: usize, remark: &str) -> String {
+fn block(answer: &WhyAnswer, with: usize, remark: &str, width: Option<usize>) -> String {
     let mut lines = Vec::new();
     match &answer.sockets[with] {
         PortUser::TimeWait(closed) => {
@@ -279,7 +281,11 @@ fn block(answer: &WhyAnswer, with: usize, remark: &str) -> String {
             let details = holder.process.as_ref().and_then(|process| process.details.as_ref());
             if let Some(command) = details.map(|details| &details.command).filter(|c| !c.is_empty())
             {
-                lines.push(format!("    command   {}", shell::command(command)));
+                let command = match width {
+                    Some(_) => shell::excerpt(command),
+                    None => shell::command(command),
+                };
+                lines.push(format!("    command   {command}"));
             }
             if let Some(directory) = details.and_then(|details| details.directory.as_ref()) {
                 let directory = printable(&directory.to_string_lossy());
