@@ -5,14 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sameport_policy::addr::PortSpec;
 use sameport_policy::audit::{Finding, FindingKind, Fix, Party};
 use sameport_policy::guard::AllowSpec;
-use sameport_policy::holder::{Manager, Rights, RunWorker};
+use sameport_policy::holder::{Rights, RunWorker};
 use sameport_policy::model::is_private_uid;
 use sameport_policy::model::{Process, ProcessDetails};
 use serde::Serialize;
 
 use sameport_sys::effective_user;
 
-use super::holder::{endings, rights_prefix};
+use super::holder::{endings, restart, rights_prefix};
 use super::json::{line, object};
 use super::shell;
 use super::text::{age, printable, shorten};
@@ -179,15 +179,7 @@ fn fix(fix: &Fix) -> String {
             let ports = if also.is_empty() { port.to_string() } else { format!("{also},{port}") };
             format!("{root}sysctl -w net.ipv4.ip_local_reserved_ports={ports}")
         }
-        Fix::Restart(unit) => match unit.manager {
-            Manager::System => format!("{root}systemctl restart {}", shell::word(&unit.name)),
-            Manager::User(uid) => {
-                let rights =
-                    if uid == effective_user() { Rights::Caller } else { Rights::User(uid) };
-                let name = shell::word(&unit.name);
-                format!("{}systemctl --user restart {name}", rights_prefix(rights))
-            }
-        },
+        Fix::Restart(unit) => restart(unit),
         Fix::RestartRun(name) => format!("sameport restart {name}"),
         Fix::ShowBpfProgram(program) => format!("{root}bpftool prog show id {program}"),
         Fix::AuditAsRoot => format!("{root}sameport audit"),

@@ -7,7 +7,7 @@ use sameport_policy::holder::{
 };
 use sameport_policy::model::Protocol;
 use sameport_policy::model::unit::Engine;
-use sameport_sys::users;
+use sameport_sys::{effective_user, users};
 
 use super::shell;
 use super::text::printable;
@@ -43,6 +43,7 @@ fn both_are_commands(one: &EndingStep, other: &EndingStep) -> bool {
             Ending::StopUnits(..)
                 | Ending::ClearStore(_)
                 | Ending::StopRun(_)
+                | Ending::StopRunOf(..)
                 | Ending::StopContainer(_)
                 | Ending::StopPublished(..)
                 | Ending::StopTask(_)
@@ -83,6 +84,9 @@ fn ending_text(ending: &Ending) -> String {
             )
         }
         Ending::StopRun(name) => format!("sameport stop {name}"),
+        Ending::StopRunOf(name, uid) => {
+            format!("sameport stop {name} --user {}", shell::word(&user(*uid)))
+        }
         Ending::StopContainer(name) => stop_container(name),
         Ending::StopPublished(port, protocol) => {
             let udp = if *protocol == Protocol::Udp { "/udp" } else { "" };
@@ -117,11 +121,16 @@ fn ending_text(ending: &Ending) -> String {
     }
 }
 
-fn systemctl(manager: Manager) -> &'static str {
-    match manager {
-        Manager::System => "systemctl",
-        Manager::User(_) => "systemctl --user",
-    }
+/// A user manager has its socket in the directory of its user, and serves that user.
+fn systemctl(manager: Manager) -> String {
+    let Manager::User(uid) = manager else { return "systemctl".to_owned() };
+    let at = format!("XDG_RUNTIME_DIR=/run/user/{uid} ");
+    let as_user = match effective_user() {
+        0 if uid != 0 => format!("{}env {at}", shell::as_user(&user(uid))),
+        own if own == uid && std::env::var_os("XDG_RUNTIME_DIR").is_none() => at,
+        _ => String::new(),
+    };
+    format!("{as_user}systemctl --user")
 }
 
 fn stop_container(name: &ContainerName) -> String {
@@ -172,11 +181,14 @@ fn sharing_text(change: &Sharing, caller: u32) -> String {
             under_run(command)
         ),
         Sharing::AttachUnit(unit) => attach(unit, caller),
-        Sharing::SocketUnit(Unit { manager, name }) => {
+        Sharing::SocketUnit { socket: Unit { manager, name }, service } => {
             let (systemctl, name) = (systemctl(*manager), shell::word(name));
+            let stop = service.as_ref().map_or(String::new(), |service| {
+                format!("{systemctl} stop {} && ", shell::word(service))
+            });
             format!(
-                "{}ReusePort=yes in its [Socket] section (`{systemctl} edit {name}`), then {systemctl} \
-                 restart {name}",
+                "{}ReusePort=yes in its [Socket] section (`{systemctl} edit {name}`), then \
+                 {stop}{systemctl} restart {name}",
                 manager_prefix(*manager, caller)
             )
         }
@@ -196,11 +208,17 @@ fn attach(unit: &Unit, caller: u32) -> String {
     }
 }
 
+/// The command that restarts a unit.
+pub(crate) fn restart(unit: &Unit) -> String {
+    let (systemctl, name) = (systemctl(unit.manager), shell::word(&unit.name));
+    format!("{}{systemctl} restart {name}", manager_prefix(unit.manager, effective_user()))
+}
+
 fn manager_prefix(manager: Manager, caller: u32) -> String {
     match manager {
         Manager::System if caller == 0 => String::new(),
         Manager::System => rights_prefix(Rights::Root),
-        Manager::User(uid) if uid == caller => String::new(),
+        Manager::User(uid) if uid == caller || caller == 0 => String::new(),
         Manager::User(uid) => rights_prefix(Rights::User(uid)),
     }
 }

@@ -2,6 +2,7 @@
 //! says how a test starts one.
 #![cfg(target_os = "linux")]
 
+mod advice;
 mod attachments;
 mod documents;
 mod guards;
@@ -14,4 +15,5 @@ mod machine_ends;
 mod services;
 mod socket_units;
 mod traffic;
+mod user_holders;
 mod user_manager;

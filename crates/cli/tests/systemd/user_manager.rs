@@ -9,7 +9,7 @@ use crate::traffic::{
 
 const UNIT: &str = "/home/ann/.config/systemd/user/web.service";
 
-fn as_ann(command: &str) -> Vec<String> {
+pub(crate) fn as_ann(command: &str) -> Vec<String> {
     let words = format!(
         "setpriv --reuid {ANN} --regid {ANN} --clear-groups \
          env HOME=/home/ann XDG_RUNTIME_DIR=/run/user/{ANN} {command}"
@@ -17,8 +17,21 @@ fn as_ann(command: &str) -> Vec<String> {
     words.split_whitespace().map(str::to_owned).collect()
 }
 
+/// The service of ann's manager. The name in the cgroups of her processes tells whose they are.
+pub(crate) const MANAGER: &str = "user@23501.service";
+
+/// The text of [`MANAGER`].
+pub(crate) fn manager() -> String {
+    format!(
+        "[Service]\nType=notify\nKillMode=mixed\nUser=ann\nDelegate=yes\n\
+         Environment=HOME=/home/ann XDG_RUNTIME_DIR=/run/user/{ANN}\n\
+         ExecStartPre=+install -d -m 0700 -o ann -g {ANN} /run/user/{ANN}\n\
+         ExecStart=/lib/systemd/systemd --user\n"
+    )
+}
+
 #[track_caller]
-fn run(machine: &Systemd, command: &str) -> String {
+pub(crate) fn run(machine: &Systemd, command: &str) -> String {
     let words = as_ann(command);
     let ran = machine.run_words(&words.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(ran.code, 0, "{command}: {ran:?}\n{}", machine.journal("*"));
@@ -27,12 +40,7 @@ fn run(machine: &Systemd, command: &str) -> String {
 
 #[test]
 fn user_unit_of_the_documentation_works() {
-    let manager = format!(
-        "[Service]\nType=notify\nKillMode=mixed\nUser=ann\nDelegate=yes\n\
-         Environment=HOME=/home/ann XDG_RUNTIME_DIR=/run/user/{ANN}\n\
-         ExecStartPre=+install -d -m 0700 -o ann -g {ANN} /run/user/{ANN}\n\
-         ExecStart=/lib/systemd/systemd --user\n"
-    );
+    let manager = manager();
     let docs = files_of_docs();
     let (_, unit) =
         docs.iter().find(|(path, _)| path == "~/.config/systemd/user/web.service").unwrap();
@@ -43,13 +51,13 @@ fn user_unit_of_the_documentation_works() {
     let unit = format!("{line} -- {SERVER}\n{rest}");
     let (server, target) = server_bind();
     let setup = Setup {
-        units: &[("ann.service", &manager)],
+        units: &[(MANAGER, &manager)],
         files: &[(UNIT, &unit)],
         binds: &[(&server, target)],
         ..Setup::default()
     };
     let Some(machine) = Systemd::boot("systemd-user", &setup) else { return };
-    machine.systemctl("start ann");
+    machine.systemctl(&format!("start {MANAGER}"));
     run(&machine, "systemctl --user enable --now web");
     assert!(run(&machine, "sameport status web").contains("4 of 4 workers ready"));
     let tally = under_load(&machine, "user manager: 2 times reload and restart", || {
@@ -69,7 +77,7 @@ fn user_unit_of_the_documentation_works() {
     });
     assert_only_in_hand(&tally, 1, &machine);
     // After a login, or a boot with `loginctl enable-linger`, the manager starts it: default.target.
-    machine.systemctl("restart ann");
+    machine.systemctl(&format!("restart {MANAGER}"));
     machine.wait_until("active service", || {
         let state = run(&machine, "systemctl --user show --value -p ActiveState web");
         (state == "active\n").then_some(())

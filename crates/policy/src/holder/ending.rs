@@ -8,9 +8,6 @@ use crate::model::name::RunName;
 use crate::model::unit::Engine;
 use crate::model::{Process, Protocol};
 
-/// The most processes that one `kill` names. A master with more workers ends them.
-const MOST_KILLED: usize = 16;
-
 /// A way to close a socket.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ending {
@@ -23,6 +20,8 @@ pub enum Ending {
     FindSocketUnit(Manager),
     /// `sameport stop`.
     StopRun(RunName),
+    /// `sameport stop --user`, by root: a run of this user, whose supervisor answers.
+    StopRunOf(RunName, u32),
     /// The engine's `stop`.
     StopContainer(ContainerName),
     /// Of docker: the container that publishes this port.
@@ -107,6 +106,12 @@ impl Steps {
             HolderClass::ContainerProxy(name) | HolderClass::Container(name) => {
                 self.stop_container(name, holder);
             }
+            // Without a supervisor, only the user of the run can end its workers.
+            HolderClass::Run { of, uid: Some(uid), supervisor: Some(_) }
+                if self.caller == 0 && *uid != 0 =>
+            {
+                self.push(Ending::StopRunOf(of.name.clone(), *uid), Rights::Caller);
+            }
             HolderClass::Run { of, uid, .. } => {
                 let rights = uid.map_or(Rights::Caller, |uid| self.user(uid));
                 self.push(Ending::StopRun(of.name.clone()), rights);
@@ -137,10 +142,15 @@ impl Steps {
             holder.class,
             HolderClass::UnitProcess(_) | HolderClass::Run { .. } | HolderClass::PlainRun { .. }
         );
-        let Some(UnitOfHolder { unit, facts: Some(facts) }) =
-            holder.unit.as_ref().filter(|_| is_in_unit)
-        else {
+        let Some(UnitOfHolder { unit, facts }) = holder.unit.as_ref().filter(|_| is_in_unit) else {
             return false;
+        };
+        let Some(facts) = facts else {
+            // A manager of another user answers that user and root.
+            let is_of_other =
+                matches!(unit.manager, Manager::User(uid) if ![0, uid].contains(&self.caller));
+            self.units.extend(is_of_other.then(|| unit.clone()));
+            return is_of_other;
         };
         let sibling = |name: &String| Unit { manager: unit.manager, name: name.clone() };
         self.units.extend(facts.triggered_by.iter().map(sibling));
@@ -175,7 +185,7 @@ impl Steps {
         task: Option<&Task>,
     ) {
         let uid = user(parent);
-        let pids = || holder.servers().map(|process| process.pid).take(MOST_KILLED).collect();
+        let pids = || holder.servers().map(|process| process.pid).collect();
         match (by, task) {
             (_, Some(task)) => {
                 let rights = uid.map_or(Rights::Root, |uid| self.user_or_root(uid));
@@ -201,7 +211,7 @@ impl Steps {
             Some(process) if process.pid == 1 => {
                 self.push(Ending::EndProcess1(process.clone()), Rights::Root);
             }
-            _ => self.kill(holder.servers().take(MOST_KILLED).map(|it| (it.pid, user(it)))),
+            _ => self.kill(holder.servers().map(|it| (it.pid, user(it)))),
         }
     }
 
@@ -223,6 +233,8 @@ impl Steps {
         match manager {
             Manager::System if self.caller == 0 => Rights::Caller,
             Manager::System => Rights::Root,
+            // Root becomes the user: the manager serves its own user.
+            Manager::User(_) if self.caller == 0 => Rights::Caller,
             Manager::User(uid) => self.user(uid),
         }
     }

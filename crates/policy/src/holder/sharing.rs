@@ -1,6 +1,6 @@
 //! How a holder lets others share its address.
 
-use super::model::{Holder, HolderClass, Supervision, Unit};
+use super::model::{Holder, HolderClass, Keeper, Supervision, Unit};
 use crate::model::Process;
 
 /// The change that sets `SO_REUSEPORT` on the holder's socket. A socket that has it needs none.
@@ -24,8 +24,14 @@ pub enum Sharing {
     },
     /// `sameport attach` to the unit, and a restart of the unit. Root.
     AttachUnit(Unit),
-    /// `ReusePort=yes` in the socket unit (systemd.socket(5)), and a restart of the unit.
-    SocketUnit(Unit),
+    /// `ReusePort=yes` in the socket unit (systemd.socket(5)), and a restart of the unit. The service that has
+    /// the socket must be stopped before: the manager does not start a socket whose service is active.
+    SocketUnit {
+        /// The socket unit.
+        socket: Unit,
+        /// The service, if it runs.
+        service: Option<String>,
+    },
 }
 
 impl Sharing {
@@ -39,7 +45,19 @@ impl Sharing {
             HolderClass::ServiceManager { manager, unit: Some(name) }
                 if name.ends_with(".socket") =>
             {
-                Some(Self::SocketUnit(Unit { manager: *manager, name: name.clone() }))
+                let socket = Unit { manager: *manager, name: name.clone() };
+                Some(Self::SocketUnit { socket, service: None })
+            }
+            // The manager bound the socket, and passes it on at the next start.
+            HolderClass::UnitProcess(unit) if !holder.keepers.is_empty() => {
+                let Some(Keeper::Manager { manager, unit: Some(name), .. }) =
+                    holder.keepers.first()
+                else {
+                    return None;
+                };
+                let socket = Unit { manager: *manager, name: name.clone() };
+                let service = Some(unit.name.clone());
+                name.ends_with(".socket").then_some(Self::SocketUnit { socket, service })
             }
             HolderClass::UnitProcess(unit) => match &holder.unit {
                 Some(of) if of.facts.is_some() => Some(Self::AttachUnit(unit.clone())),

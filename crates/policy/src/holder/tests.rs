@@ -96,6 +96,8 @@ fn runs_are_stopped_by_name() {
     assert_eq!(case.holder().keepers, [Keeper::Supervisor { pid: 12, name: web.clone() }]);
     let case = held_by(&[13], vec![supervisor(1001), node()]);
     case.is("run", line, &[stop_web(Rights::User(1001))]);
+    let by_root = endings([&case.holder()], 0);
+    assert_eq!(by_root[0].ending, Ending::StopRunOf(web.clone(), 1001));
     let alone = held_by(&[12], vec![supervisor(1000)]);
     let kept = "sameport (pid 12, user ann), the supervisor of run web";
     alone.is("run", kept, &[stop_web(Rights::Caller)]);
@@ -106,6 +108,9 @@ fn runs_are_stopped_by_name() {
     });
     let line = "node (pid 13, user ann), run web, worker 1, whose supervisor was killed";
     killed.is("run", line, &[stop_web(Rights::Caller)]);
+    let by_root = endings([&killed.holder()], 0);
+    assert_eq!(by_root[0].ending, Ending::StopRun(web.clone()));
+    assert_eq!(by_root[0].rights, Rights::User(1000));
     let plain = process(12, 11, &["sameport", "run", "--", "node", "app.js"]);
     let case = held_by(&[13], vec![plain, process(13, 12, &["node", "app.js"])]);
     let line = "node (pid 13, user ann), under sameport run (pid 12)";
@@ -203,7 +208,8 @@ fn a_user_manager_is_asked_by_its_user() {
     let stop_socket = (Ending::StopUnits(user, names("web.socket")), Rights::Caller);
     case.is("service-manager", line, &[stop_socket]);
     let steps = endings([&case.holder()], 0);
-    assert_eq!(steps[0].rights, Rights::User(1000));
+    assert_eq!(steps[0].rights, Rights::Caller, "root becomes the user");
+    assert_eq!(endings([&case.holder()], 1001)[0].rights, Rights::User(1000));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -16,11 +17,14 @@ use crate::guarded;
 /// The time limit of an answer. A healthy manager needs 20 ms.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// The group of a `systemctl` that root starts as another user: nogroup. The manager looks at the user only.
+const NO_GROUP: u32 = 65534;
+
 const PROPERTIES: &str = "--property=Id,LoadState,MainPID,KillMode,TriggeredBy,Listen";
 
 /// The facts about these units, and about all loaded socket units if `sockets`. Units that do not exist are
-/// left out. Empty if the manager cannot be asked: another user's, or one that does not answer within two
-/// seconds.
+/// left out. Empty if the manager cannot be asked: another user's, except by root, or one that does not answer
+/// within two seconds.
 #[must_use]
 pub fn show(manager: Manager, names: &[String], sockets: bool) -> Vec<UnitFacts> {
     if (names.is_empty() && !sockets) || !is_running(manager) {
@@ -29,6 +33,10 @@ pub fn show(manager: Manager, names: &[String], sockets: bool) -> Vec<UnitFacts>
     let mut command = Command::new("systemctl");
     if let Manager::User(uid) = manager {
         command.arg("--user").env("XDG_RUNTIME_DIR", format!("/run/user/{uid}"));
+        if uid != crate::effective_user() {
+            // Root reads the answer of a program that this user may have put there.
+            command.uid(uid).gid(NO_GROUP);
+        }
     }
     command.args(["show", "--no-pager", PROPERTIES, "--"]).args(names);
     command.args(sockets.then_some("*.socket"));
@@ -46,7 +54,7 @@ fn is_running(manager: Manager) -> bool {
     match manager {
         Manager::System => is_booted(),
         Manager::User(uid) => {
-            uid == crate::effective_user()
+            [0, uid].contains(&crate::effective_user())
                 && Path::new(&format!("/run/user/{uid}/systemd/private")).exists()
         }
     }
