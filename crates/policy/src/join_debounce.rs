@@ -1,4 +1,4 @@
-//! Decides when to look at an address that a socket has joined, and when to report its sharers: after a
+//! Decides when to inspect an address that a socket has joined, and when to report its sharers: after a
 //! burst of joins, if one of them is new.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,10 +8,10 @@ use crate::holder::{Holder, HolderClass, RunWorker};
 use crate::model::name::RunName;
 use crate::model::{Address, Member};
 
-/// The delay between the first join of a burst, such as the start of four copies, and the look.
+/// The delay between the first join of a burst, such as the start of four copies, and the inspection.
 pub const SETTLE: Duration = Duration::from_millis(100);
 
-/// The delays before further looks at an address on which a worker has bound its socket and does not
+/// The delays before further inspections of an address on which a worker has bound its socket and does not
 /// listen yet. An interposer that sees no `listen` does not report it.
 const AGAIN: [Duration; 6] = [
     Duration::from_millis(200),
@@ -51,11 +51,11 @@ impl Sharer {
     }
 }
 
-/// The joins that wait for a look, and the reported sharers. Times count from any fixed moment.
+/// The joins that wait for an inspection, and the reported sharers. Times count from any fixed moment.
 #[derive(Debug, Default)]
 pub struct JoinDebounce {
     waiting: BTreeMap<Address, Duration>,
-    /// Addresses of sockets that may not listen yet, with the number of looks.
+    /// Addresses of sockets that may not listen yet, with the number of inspections.
     bound: BTreeMap<Address, usize>,
     reported: BTreeMap<Address, ReportedSharers>,
 }
@@ -68,19 +68,19 @@ struct ReportedSharers {
 }
 
 impl JoinDebounce {
-    /// Records a socket that takes traffic. The first join of a burst determines the time of the look,
-    /// so that an endless burst is reported, too.
+    /// Records a socket that takes traffic. The first join of a burst determines the time of the
+    /// inspection, so that an endless burst is reported, too.
     pub fn joined(&mut self, address: Address, now: Duration) {
         if self.waiting.len() >= MAX_ADDRESSES {
             return;
         }
         let at = self.waiting.entry(address).or_insert(now + SETTLE);
-        // The time of a further look is later.
+        // The time of a further inspection is later.
         *at = (*at).min(now + SETTLE);
     }
 
-    /// Records a bind after which the socket may not listen yet: [`Self::looked`] schedules further
-    /// looks.
+    /// Records a bind after which the socket may not listen yet: [`Self::inspected`] schedules further
+    /// inspections.
     pub fn bound(&mut self, address: Address, now: Duration) {
         if self.bound.len() < MAX_ADDRESSES {
             self.bound.insert(address.clone(), 0);
@@ -94,17 +94,17 @@ impl JoinDebounce {
         self.waiting.values().min().copied()
     }
 
-    /// Removes and returns the addresses to look at.
+    /// Removes and returns the addresses to inspect.
     pub fn due(&mut self, now: Duration) -> Vec<Address> {
         self.waiting.extract_if(.., |_, at| *at <= now).map(|(address, _)| address).collect()
     }
 
-    /// Records a look. `is_settled`: a socket of the run takes traffic, and none waits for its `listen`.
-    pub fn looked(&mut self, address: &Address, is_settled: bool, now: Duration) {
-        let Some(looks) = self.bound.get_mut(address) else { return };
-        match AGAIN.get(*looks).filter(|_| !is_settled) {
+    /// Records an inspection. `is_settled`: a socket of the run takes traffic, and none waits for its `listen`.
+    pub fn inspected(&mut self, address: &Address, is_settled: bool, now: Duration) {
+        let Some(count) = self.bound.get_mut(address) else { return };
+        match AGAIN.get(*count).filter(|_| !is_settled) {
             Some(delay) => {
-                *looks += 1;
+                *count += 1;
                 self.waiting.entry(address.clone()).or_insert(now + *delay);
             }
             None => drop(self.bound.remove(address)),
@@ -228,33 +228,33 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_does_not_listen_yet_is_looked_at_again() {
+    fn a_socket_that_does_not_listen_yet_is_inspected_again() {
         let mut joins = JoinDebounce::default();
         let address = tcp("0.0.0.0:80");
         joins.bound(address.clone(), Duration::ZERO);
-        let mut looks = Vec::new();
+        let mut times = Vec::new();
         while let Some(at) = joins.next_deadline() {
             assert_eq!(joins.due(at), std::slice::from_ref(&address));
-            joins.looked(&address, false, at);
-            looks.push(at.as_millis());
+            joins.inspected(&address, false, at);
+            times.push(at.as_millis());
         }
-        assert_eq!(looks, [100, 300, 1_000, 3_000, 10_000, 30_000, 100_000]);
+        assert_eq!(times, [100, 300, 1_000, 3_000, 10_000, 30_000, 100_000]);
 
         joins.bound(address.clone(), Duration::ZERO);
         joins.due(SETTLE);
-        joins.looked(&address, false, SETTLE);
+        joins.inspected(&address, false, SETTLE);
         joins.due(SETTLE * 3);
-        joins.looked(&address, true, SETTLE * 3);
+        joins.inspected(&address, true, SETTLE * 3);
         assert_eq!(joins.next_deadline(), None, "it listens");
 
         joins.joined(address.clone(), Duration::ZERO);
         joins.due(SETTLE);
-        joins.looked(&address, false, SETTLE);
+        joins.inspected(&address, false, SETTLE);
         assert_eq!(joins.next_deadline(), None, "the interposer has seen it listen");
 
         joins.bound(address.clone(), Duration::ZERO);
         joins.due(SETTLE);
-        joins.looked(&address, false, SETTLE);
+        joins.inspected(&address, false, SETTLE);
         joins.bound(address.clone(), SETTLE);
         assert_eq!(joins.next_deadline(), Some(SETTLE * 2), "another bind does not wait longer");
     }

@@ -117,7 +117,7 @@ impl RefusedCalls {
         Self(self.0.iter().filter(|(call, _)| calls.contains(call)).copied().collect())
     }
 
-    /// Whether none is refused.
+    /// Whether every call is permitted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

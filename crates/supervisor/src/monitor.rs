@@ -117,7 +117,7 @@ impl<'a> Monitor<'a> {
 
     fn report_sharers(&mut self, found: SharedAddress) {
         let SharedAddress { bound, address, sharers, contests, is_settled } = found;
-        self.joins.looked(&bound, is_settled, self.now());
+        self.joins.inspected(&bound, is_settled, self.now());
         let (identities, sharers): (BTreeSet<_>, Vec<_>) = sharers.into_iter().unzip();
         if self.joins.report_sharers(&address, &identities) {
             self.tell(RunEvent::Shared { address: address.clone(), sharers });

@@ -25,7 +25,7 @@ pub(crate) enum Report {
     OutOfReach(i32, OutOfReach),
     /// A socket was bound to this address, with `SO_REUSEPORT`. Whether it listens is not known.
     Bound(Address),
-    /// The result of a look at an address that a socket has joined.
+    /// The result of inspecting an address that a socket has joined.
     Inspected(SharedAddress),
     /// The result of an inspection.
     Event(RunEvent),
@@ -37,7 +37,7 @@ pub(crate) enum Report {
     Remark(Remark),
 }
 
-/// The result of a look at an address that a socket has joined.
+/// The result of inspecting an address that a socket has joined.
 #[derive(Debug)]
 pub(crate) struct SharedAddress {
     /// The address of the bind.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use sameport_policy::addr::{Host, PortSpec};
-use sameport_policy::holder::{Holder, HolderFacts, classify, is_worth_a_look};
+use sameport_policy::holder::{Holder, HolderFacts, classify, needs_facts};
 use sameport_policy::model::group_by_address;
 use sameport_policy::model::netns::NetnsSpec;
 use sameport_policy::model::{Address, Group, Member, Process, SocketState};
@@ -269,12 +269,12 @@ fn look(request: &ListRequest, connected: bool) -> Result<Inspection, Error> {
     }
 }
 
-/// Of all holders with `details`; else without a question to service managers, and of a few holders only: each
-/// costs about 30 µs and as much for each ancestor.
+/// With `details`, the facts about all holders and their units. Otherwise those about holders whose name does not
+/// suffice: each process costs about 30 µs, and as much for each ancestor.
 #[cfg(target_os = "linux")]
 fn holder_facts(groups: &[Group], details: bool) -> HolderFacts {
     let members = groups.iter().flat_map(|group| &group.members);
-    let members = members.filter(|member| details || is_worth_a_look(member));
+    let members = members.filter(|member| details || needs_facts(member));
     if members.clone().next().is_none() {
         return HolderFacts::default();
     }

@@ -163,7 +163,7 @@ fn a_hint_names_the_oldest_kernel_of_its_capability() {
             _ => continue,
         };
         for Requirement { subject, next } in row.needs {
-            // SO_REUSEPORT is of 3.9: an older kernel has none of the rest either.
+            // SO_REUSEPORT needs 3.9: an older kernel has none of the rest either.
             if let Some((_, rest)) = next.split_once("Linux ")
                 && *subject != ProbeSubject::ReusePort
             {

@@ -57,10 +57,10 @@ pub fn classify(member: &Member, all: &[&Member], facts: &HolderFacts) -> Holder
     }
 }
 
-/// Whether the class needs a look at more than the names of the holders: a service manager, a supervisor or a
-/// program that forwards ports has the socket open.
+/// Whether the names of the holders do not suffice for the class: a service manager, a supervisor or a program
+/// that forwards ports has the socket open.
 #[must_use]
-pub fn is_worth_a_look(member: &Member) -> bool {
+pub fn needs_facts(member: &Member) -> bool {
     let is_known = |process: &Process| {
         matches!(process.program.as_str(), "systemd" | "init" | "sameport")
             || proxy_container(process).is_some()

@@ -46,7 +46,7 @@ pub enum Ending {
     Wait,
 }
 
-/// The user who may follow an advice.
+/// The user who may follow the advice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rights {
     /// The user who asks.
@@ -57,7 +57,7 @@ pub enum Rights {
     Root,
 }
 
-/// An advice and the user who may follow it.
+/// Advice, and the user who may follow it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EndingStep {
     /// The way.

@@ -21,7 +21,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use classify::{classify, classify_all, is_worth_a_look, time_wait, unit_of};
+pub use classify::{classify, classify_all, needs_facts, time_wait, unit_of};
 pub use container::{ContainerName, proxy_container};
 pub use ending::{Ending, EndingStep, Rights, endings};
 pub use model::{

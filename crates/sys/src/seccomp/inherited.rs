@@ -96,7 +96,7 @@ fn attempt(calls: &[SandboxedCall]) -> Option<AttemptResults> {
 
 fn read_results(reader: OwnedFd) -> Vec<i32> {
     let mut bytes = Vec::new();
-    // What a failed read has given counts.
+    // The results before a failed read count.
     let _ = std::fs::File::from(reader).read_to_end(&mut bytes);
     let numbers = bytes.chunks_exact(size_of::<i32>());
     numbers.filter_map(|bytes| Some(i32::from_ne_bytes(bytes.try_into().ok()?))).collect()

@@ -69,7 +69,7 @@ fn privilege_remedies(answer: &WhyAnswer) -> Vec<String> {
         }
         return rights;
     };
-    // Another user binds a low port as little.
+    // Another user cannot bind a low port either.
     let is_removal = |remedy: &&Remedy| !matches!(remedy, Remedy::AsUser { .. });
     let removals = remedies.iter().filter(is_removal).filter_map(|remedy| line(answer, remedy));
     let mut lines = vec![format!("the right: {}", rights.join("; or "))];
