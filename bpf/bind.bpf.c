@@ -70,7 +70,7 @@ struct {
 	TYPE(value, struct settings);
 } settings SEC(".maps");
 
-/* The ports to share, when not every one is. */
+/* The ports to share, when not every one is; the value is the protocol, 1 for both. */
 struct {
 	NUMBER(type, BPF_MAP_TYPE_HASH);
 	NUMBER(max_entries, 1);
@@ -153,14 +153,19 @@ INLINE int is_multicast(const __u32 ip[4])
 	return (ip[0] & htonl(0xff000000)) == htonl(0xff000000);
 }
 
-INLINE int share(struct bpf_sock_addr *ctx, struct settings *set, const __u32 ip[4], __u16 port)
+INLINE int share(struct bpf_sock_addr *ctx, struct settings *set, const __u32 ip[4], __u16 port,
+		 __u8 protocol)
 {
+	__u8 *only = 0;
 	int value = 0;
 
 	if (port == 0 || is_multicast(ip))
 		return 0;
-	if (!set->every_port && !bpf_map_lookup_elem(&ports, &port))
-		return 0;
+	if (!set->every_port) {
+		only = bpf_map_lookup_elem(&ports, &port);
+		if (!only || (*only != 1 && *only != protocol))
+			return 0;
+	}
 	/* Shared by its own choice; nothing is changed on it. */
 	if (bpf_getsockopt(ctx, SOL_SOCKET, SO_REUSEPORT, &value, sizeof value) || value)
 		return 0;
@@ -249,7 +254,7 @@ INLINE int bound(struct bpf_sock_addr *ctx, const __u32 asked[4], __u16 family, 
 			ctx->user_ip6[3] = ip[3];
 		}
 	}
-	if (done != OTHER_FAMILY && share(ctx, set, ip, port))
+	if (done != OTHER_FAMILY && share(ctx, set, ip, port, protocol))
 		done |= SHARED;
 	if (!done)
 		return GO_ON;

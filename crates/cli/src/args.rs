@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use sameport_policy::addr::{AddrSpec, PortSpec, PortSpecError, Protocol};
+use sameport_policy::bind::verdict::SharedPort;
 use sameport_policy::launch;
 
 use crate::error::Failure;
@@ -35,7 +36,7 @@ Environment:
 pub(crate) const PRELOAD_ENVIRONMENT: &str = "\
 Environment of a program with the library:
   SAMEPORT_SHARE=1              share every fixed port
-  SAMEPORT_PORTS=80,443         share only these
+  SAMEPORT_PORTS=80,53/udp       share only these
   SAMEPORT_MAP=FROM=TO,FROM=TO  bind TO in place of FROM
   SAMEPORT_SOURCE=ADDR[:PORT]   connect from this address
   SAMEPORT_TRANSPARENT=1        set IP_TRANSPARENT
@@ -48,6 +49,21 @@ Environment of a program with the library:
 /// Parses a port or an address, as every verb prints it, with a port other than 0.
 pub(crate) fn parse_fixed_port(text: &str) -> Result<PortSpec, PortSpecError> {
     PortSpec::parse_fixed(text)
+}
+
+/// Parses a port of one protocol or of both, as `--port` and `--each` name it.
+///
+/// # Errors
+///
+/// A message that names the part that a port alone does not have.
+pub(crate) fn parse_port(text: &str) -> Result<SharedPort, String> {
+    let spec = PortSpec::parse_fixed(text).map_err(|error| error.to_string())?;
+    let port = SharedPort { port: spec.addr.port, protocol: spec.protocol };
+    if spec.is_port() {
+        Ok(port)
+    } else {
+        Err(format!("a port is for every address: write {port}"))
+    }
 }
 
 /// Parses the address of a TCP listener, with a port other than 0.

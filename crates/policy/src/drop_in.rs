@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn the_file_has_the_options_of_the_command() {
         let rules = ["80=127.0.0.1:8080", "tcp:[::]:80=[::1]:8080"].map(|it| it.parse().unwrap());
-        let only = PortSet::Only([80, 443].into());
+        let only = PortSet::Only([80.into(), 443.into()].into());
         let line = |executable, ports: &PortSet, rules: &[MapRule], source: Option<&str>| {
             let source = source.map(|it| it.parse().unwrap());
             let text = text("web.service", executable, ports, rules, source)?;
@@ -125,7 +125,7 @@ mod tests {
             found.as_deref(),
             Some(
                 "ExecStartPre=\"-+/opt/my tools/100%%/sp\" attach --once --unit %n --port 80 --port \
-                 443 --map 80=127.0.0.1:8080 --map tcp:[::]:80=[::1]:8080 --source [::1]"
+                 443 --map 80=127.0.0.1:8080 --map [::]:80/tcp=[::1]:8080 --source [::1]"
             )
         );
         let found = line("/sp", &PortSet::All, &[], Some("127.0.0.9:7"));

@@ -92,7 +92,13 @@ fn what_is_no_rule_is_said() {
         ("[::1]x=80", From),
         ("localhost=80", From),
         ("80=81=82", To),
-        ("tcp:80=tcp:81", ProtocolOfTo),
+        ("80=81/tcp", ProtocolOfTo),
+        ("tcp:80=udp:81", ProtocolOfTo),
+        ("80/udp=81/tcp", ProtocolOfTo),
+        ("tcp:80/tcp=81", From),
+        ("80/sctp=81", From),
+        ("80=81/sctp", To),
+        ("80/tcp/tcp=81", From),
         ("80=80", Itself),
         ("127.0.0.1:80=80", Itself),
         ("127.0.0.1:80=127.0.0.1", Itself),
@@ -125,11 +131,11 @@ proptest! {
 
     #[test]
     fn a_rule_survives_the_round(
-        protocol in prop_oneof![Just(""), Just("tcp:"), Just("udp:")],
+        protocol in prop_oneof![Just(""), Just("/tcp"), Just("/udp")],
         from in "[1-9][0-9]{0,3}|127\\.0\\.0\\.[1-9](:[1-9][0-9]{0,3})?",
         to in "[1-9][0-9]{0,3}|127\\.0\\.1\\.[1-9](:[1-9][0-9]{0,3})?",
     ) {
-        let text = format!("{protocol}{from}={to}");
+        let text = format!("{from}{protocol}={to}");
         if let Ok(rule) = text.parse::<MapRule>() {
             prop_assert_eq!(rule.to_string(), text);
         }
@@ -146,5 +152,23 @@ proptest! {
                 prop_assert_eq!(moved.is_ipv4(), address.is_ipv4());
             }
         }
+    }
+}
+
+/// A rule can have the protocol as `sameport` prints it, and is printed so.
+#[test]
+fn the_protocol_is_behind_or_before_the_address() {
+    for (text, printed) in [
+        ("80/tcp=8080", "80/tcp=8080"),
+        ("tcp:80=8080", "80/tcp=8080"),
+        ("80/tcp=8080/tcp", "80/tcp=8080"),
+        ("127.0.0.1:80/udp=8080", "127.0.0.1:80/udp=8080"),
+        ("[::1]:80/tcp=[::1]:8080/tcp", "[::1]:80/tcp=[::1]:8080"),
+        ("127.0.0.1/tcp=127.0.0.2", "127.0.0.1/tcp=127.0.0.2"),
+        ("80=8080", "80=8080"),
+    ] {
+        let rule: MapRule = text.parse().unwrap();
+        assert_eq!(rule.to_string(), printed, "{text}");
+        assert_eq!(printed.parse(), Ok(rule), "{printed}");
     }
 }

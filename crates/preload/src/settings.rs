@@ -11,7 +11,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::str::FromStr as _;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crate::map::{MapRule, RuleSide};
+use crate::map::{MapRule, RuleSide, take_protocol};
 use crate::protocol::Protocol;
 use crate::source;
 
@@ -96,8 +96,8 @@ impl AtomicAddr {
 /// All settings of the library.
 pub(crate) struct Settings {
     flags: AtomicU32,
-    /// One bit for each port.
-    ports: [AtomicU64; 1024],
+    /// One bit for each port, for TCP and for UDP.
+    ports: [[AtomicU64; 1024]; 2],
     rules: [(AtomicAddr, AtomicAddr); MAX_RULES],
     rule_count: AtomicUsize,
     /// SAMEPORT_SOURCE.
@@ -159,7 +159,7 @@ impl Settings {
     pub(crate) const fn new() -> Self {
         Self {
             flags: AtomicU32::new(0),
-            ports: [const { AtomicU64::new(0) }; 1024],
+            ports: [const { [const { AtomicU64::new(0) }; 1024] }; 2],
             rules: [const { (AtomicAddr::new(), AtomicAddr::new()) }; MAX_RULES],
             rule_count: AtomicUsize::new(0),
             source: AtomicAddr::new(),
@@ -225,8 +225,14 @@ impl Settings {
 
     fn set_ports(&self, list: &str) -> Result<(), SettingError> {
         for text in list.split(',') {
+            let (only, text) = take_protocol(text).ok_or(SettingError::NotAPort)?;
             let port = port(text)?;
-            self.ports[usize::from(port / 64)].fetch_or(1 << (port % 64), Relaxed);
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                if only.is_none_or(|only| only == protocol) {
+                    let words = &self.ports[table_of(protocol)];
+                    words[usize::from(port / 64)].fetch_or(1 << (port % 64), Relaxed);
+                }
+            }
         }
         self.set(Flag::SomePorts);
         Ok(())
@@ -295,8 +301,8 @@ impl Settings {
     }
 
     /// Whether SAMEPORT_PORTS includes the port.
-    pub(crate) fn shares_port(&self, port: u16) -> bool {
-        let word = self.ports[usize::from(port / 64)].load(Relaxed);
+    pub(crate) fn shares_port(&self, protocol: Protocol, port: u16) -> bool {
+        let word = self.ports[table_of(protocol)][usize::from(port / 64)].load(Relaxed);
         !self.has(Flag::SomePorts) || word & 1 << (port % 64) != 0
     }
 
@@ -367,6 +373,11 @@ fn mapped(ip: IpAddr) -> IpAddr {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().into(),
         IpAddr::V6(_) => ip,
     }
+}
+
+/// The place of a protocol in [`Settings::ports`].
+fn table_of(protocol: Protocol) -> usize {
+    usize::from(protocol == Protocol::Udp)
 }
 
 fn port(text: &str) -> Result<u16, SettingError> {

@@ -69,10 +69,13 @@ fn invalid_values_are_errors() {
 #[test]
 fn ports_limit_sharing() {
     let settings = with_variables(&[("SAMEPORT_SHARE", "1")]);
-    assert!(settings.shares_port(1) && settings.shares_port(65535));
-    let settings = with_variables(&[("SAMEPORT_SHARE", "1"), ("SAMEPORT_PORTS", "1,8080,65535")]);
+    assert!(settings.shares_port(Protocol::Tcp, 1) && settings.shares_port(Protocol::Udp, 65535));
+    let ports = "1,8080/tcp,65535,53/udp";
+    let settings = with_variables(&[("SAMEPORT_SHARE", "1"), ("SAMEPORT_PORTS", ports)]);
     for port in 0..=u16::MAX {
-        assert_eq!(settings.shares_port(port), [1, 8080, 65535].contains(&port), "{port}");
+        let shares = |protocol| settings.shares_port(protocol, port);
+        assert_eq!(shares(Protocol::Tcp), [1, 8080, 65535].contains(&port), "{port}");
+        assert_eq!(shares(Protocol::Udp), [1, 53, 65535].contains(&port), "{port}");
     }
 }
 
@@ -80,8 +83,8 @@ fn ports_limit_sharing() {
 fn rules_are_loaded_as_stored() {
     let texts = [
         "80=8080",
-        "tcp:127.0.0.1:80=127.0.0.2",
-        "udp:[::1]:53=[fe80::1]:5353",
+        "127.0.0.1:80/tcp=127.0.0.2",
+        "[::1]:53/udp=[fe80::1]:5353",
         "[::]=0.0.0.0:1",
         "255.255.255.255=65535",
     ];

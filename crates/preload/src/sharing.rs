@@ -96,7 +96,7 @@ pub(crate) fn share(
         // A socket of another namespace is possible, but no setting excludes it.
         same_network: true,
     };
-    let decision = share::decide(&attempt, settings.shares_port(address.port()));
+    let decision = share::decide(&attempt, settings.shares_port(socket.protocol, address.port()));
     if matches!(decision, ShareDecision::LeaveAlone(_)) {
         return Ok(SharedSocket::UNCHANGED);
     }

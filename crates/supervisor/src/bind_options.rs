@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sameport_policy::bind::each;
 use sameport_policy::bind::map::MapRule;
-use sameport_policy::bind::verdict::PortSet;
+use sameport_policy::bind::verdict::{PortSet, SharedPort};
 
 /// The options for every socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct BindOptions {
     /// Whether sockets may bind addresses that no interface has yet (`--freebind`).
     pub freebind: bool,
     /// Ports of which worker k gets the k-th from there (`--each`).
-    pub each: Vec<u16>,
+    pub each: Vec<SharedPort>,
 }
 
 impl BindOptions {

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
+use sameport_policy::bind::verdict::SharedPort;
 
+use crate::args::parse_port;
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
@@ -48,10 +50,11 @@ pub(crate) struct Args {
     /// With --list: print one line of JSON
     #[arg(long, conflicts_with_all = ["unit", "cgroup"])]
     json: bool,
-    /// Share only this port; can be repeated [default: every fixed port]
+    /// Share only this port, of TCP and UDP or, as 53/udp, of one; can be repeated [default: every fixed
+    /// port]
     #[arg(long = "port", value_name = "PORT", conflicts_with = "list",
-          value_parser = sameport_policy::addr::parse_fixed_port)]
-    ports: Vec<u16>,
+          value_parser = parse_port)]
+    ports: Vec<SharedPort>,
     /// Bind TO where a program asks for FROM; can be repeated
     #[arg(long = "map", value_name = "FROM=TO", conflicts_with = "list")]
     maps: Vec<MapRule>,

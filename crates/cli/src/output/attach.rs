@@ -1,5 +1,6 @@
 //! The output of `attach`: the effect and the list of attachments.
 
+use std::collections::BTreeSet;
 use std::time::UNIX_EPOCH;
 
 use sameport_policy::bind::verdict::PortSet;
@@ -90,7 +91,7 @@ pub(crate) fn json(list: &AttachmentList) -> String {
 }
 
 /// `exists` is false after the cgroup was removed; `since` is in seconds since 1970; `ports` is null for
-/// every port; `sourced` and `source_refused` count connections and datagrams.
+/// every port, and so are `port_specs`, which have the protocol; `sourced` and `source_refused` count connections and datagrams.
 fn attachment_view(one: &AttachedPrograms) -> impl Serialize + '_ {
     let maps = one.settings.rules.iter().zip(&one.hits);
     let maps: Vec<_> =
@@ -102,7 +103,11 @@ fn attachment_view(one: &AttachedPrograms) -> impl Serialize + '_ {
         since: one.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         ports: match &one.settings.ports {
             PortSet::All => None,
-            PortSet::Only(ports) => Some(ports),
+            PortSet::Only(ports) => Some(ports.iter().map(|it| it.port).collect::<BTreeSet<_>>()),
+        },
+        port_specs: match &one.settings.ports {
+            PortSet::All => None,
+            PortSet::Only(ports) => Some(ports.iter().map(ToString::to_string).collect::<Vec<_>>()),
         },
         shared: one.shared,
         maps: maps,

@@ -44,7 +44,7 @@ impl RunRules<'_> {
     /// Whether a bind of this address continues untouched whatever its socket is.
     #[must_use]
     pub fn leave_alone(&self, asked: SocketAddr) -> bool {
-        let is_shared = asked.port() != 0 && self.ports.contains(asked.port());
+        let is_shared = asked.port() != 0 && self.ports.contains(None, asked.port());
         // The pool records the sockets whose port the kernel picks, so that it does not hold them.
         let is_held = self.holds && asked.port() == 0;
         let is_changed =

@@ -18,6 +18,8 @@ pub type RuleTarget = [u8; 24];
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// A port of both protocols, in the map `ports`.
+const BOTH: u8 = 1;
 
 /// The key under which a rule is found.
 #[must_use]
@@ -42,11 +44,7 @@ pub fn target(rule: &MapRule, place: u32) -> RuleTarget {
 /// The rule that was written like this, and its place.
 #[must_use]
 pub fn rule(key: &RuleKey, target: &RuleTarget) -> (MapRule, u32) {
-    let protocol = match key[19] {
-        TCP => Some(Protocol::Tcp),
-        UDP => Some(Protocol::Udp),
-        _ => None,
-    };
+    let protocol = protocol_of_value(key[19]);
     let port = |low, high| Some(u16::from_le_bytes([low, high])).filter(|port| *port != 0);
     let ip = ip_in(key);
     let from =
@@ -59,6 +57,27 @@ pub fn rule(key: &RuleKey, target: &RuleTarget) -> (MapRule, u32) {
     let to = RuleSide { ip, port: port(target[16], target[17]) };
     let place = u32::from_le_bytes([target[20], target[21], target[22], target[23]]);
     (MapRule { protocol, from, to }, place)
+}
+
+/// The value of a port in the map `ports`, beside what it has already: the number of its protocol, 1 for both.
+#[must_use]
+pub fn port_value(protocol: Option<Protocol>, before: Option<u8>) -> u8 {
+    let value = match protocol {
+        None => BOTH,
+        Some(Protocol::Tcp) => TCP,
+        Some(Protocol::Udp) => UDP,
+    };
+    if before.is_none_or(|before| before == value) { value } else { BOTH }
+}
+
+/// The protocol of a port with this value in the map `ports`; `None` for both.
+#[must_use]
+pub fn protocol_of_value(value: u8) -> Option<Protocol> {
+    match value {
+        TCP => Some(Protocol::Tcp),
+        UDP => Some(Protocol::Udp),
+        _ => None,
+    }
 }
 
 /// The keys to look under, in this order; the first that is there is the rule.

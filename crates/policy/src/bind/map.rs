@@ -1,8 +1,8 @@
 //! Moving a program's binds to other addresses: `--map FROM=TO`, one decision for every
 //! interposer.
 //!
-//! Each side is `PORT`, `ADDR` or `ADDR:PORT` (IPv6 in brackets: `[::1]`, `[::1]:80`), FROM with
-//! `tcp:` or `udp:` before it if the rule is for one of them only. A part that TO leaves out
+//! Each side is `PORT`, `ADDR` or `ADDR:PORT` (IPv6 in brackets: `[::1]`, `[::1]:80`), FROM with `/tcp` or
+//! `/udp` behind it (or `tcp:`, `udp:` before it) if the rule is for one of them only. A part that TO leaves out
 //! stays as in the program's call; a loopback or wildcard TO of a rule for a port of any address stands for
 //! that of both families. Of several rules that match, the most specific wins: address and
 //! port before address before port, and among those the one that names a protocol.
@@ -141,7 +141,7 @@ pub enum MapRuleError {
     From,
     /// TO is none of the forms.
     To,
-    /// A protocol before TO: a socket cannot change it.
+    /// A protocol of TO that FROM does not have: a socket cannot change it.
     ProtocolOfTo,
     /// Both sides are the same, so nothing would be moved.
     Itself,
@@ -155,7 +155,9 @@ impl fmt::Display for MapRuleError {
             Self::NoEquals => "write FROM=TO, such as 80=8080",
             Self::From => "before = goes PORT, ADDR or ADDR:PORT, such as 80 or [::1]:80",
             Self::To => "after = goes PORT, ADDR or ADDR:PORT, such as 8080 or [::1]:8080",
-            Self::ProtocolOfTo => "the protocol goes before FROM only: tcp:80=8080",
+            Self::ProtocolOfTo => {
+                "a bind keeps its protocol: write it behind FROM, as in 80/tcp=8080"
+            }
             Self::Itself => "both sides are the same",
             Self::Family => "an IPv4 socket cannot have an IPv6 address, nor one for [::1] IPv4",
         })
@@ -169,12 +171,9 @@ impl FromStr for MapRule {
 
     fn from_str(text: &str) -> Result<Self, MapRuleError> {
         let (from, to) = text.split_once('=').ok_or(MapRuleError::NoEquals)?;
-        let (protocol, from) = match (from.strip_prefix("tcp:"), from.strip_prefix("udp:")) {
-            (Some(rest), _) => (Some(Protocol::Tcp), rest),
-            (_, Some(rest)) => (Some(Protocol::Udp), rest),
-            _ => (None, from),
-        };
-        if to.starts_with("tcp:") || to.starts_with("udp:") {
+        let (protocol, from) = take_protocol(from).ok_or(MapRuleError::From)?;
+        let (of_to, to) = take_protocol(to).ok_or(MapRuleError::To)?;
+        if of_to.is_some() && of_to != protocol {
             return Err(MapRuleError::ProtocolOfTo);
         }
         let from: RuleSide = from.parse().map_err(|()| MapRuleError::From)?;
@@ -223,6 +222,21 @@ impl FromStr for RuleSide {
     }
 }
 
+/// The protocol of `80/tcp` or of `tcp:80`, and the rest; `None` if both forms are used.
+#[must_use]
+pub fn take_protocol(text: &str) -> Option<(Option<Protocol>, &str)> {
+    let named = |tcp: Option<_>, udp: Option<_>| {
+        let tcp = tcp.map(|rest| (Some(Protocol::Tcp), rest));
+        tcp.or(udp.map(|rest| (Some(Protocol::Udp), rest)))
+    };
+    let before = named(text.strip_prefix("tcp:"), text.strip_prefix("udp:"));
+    let behind = named(text.strip_suffix("/tcp"), text.strip_suffix("/udp"));
+    match (before, behind) {
+        (Some(_), Some(_)) => None,
+        (found, other) => Some(found.or(other).unwrap_or((None, text))),
+    }
+}
+
 /// A fixed port: digits only, 1 to 65535, no leading zero.
 fn port(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
@@ -253,9 +267,9 @@ impl fmt::Display for RuleSide {
 /// The text that it parses from.
 impl fmt::Display for MapRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(protocol) = self.protocol {
-            write!(f, "{protocol}:")?;
+        match self.protocol {
+            Some(protocol) => write!(f, "{}/{protocol}={}", self.from, self.to),
+            None => write!(f, "{}={}", self.from, self.to),
         }
-        write!(f, "{}={}", self.from, self.to)
     }
 }

@@ -49,7 +49,7 @@ const SHARE: BindSteps = BindSteps {
 
 #[test]
 fn facts_to_steps() {
-    let only = PortSet::Only([81].into());
+    let only = PortSet::Only([81.into()].into());
     let left_alone = RunRules { ports: &only, ..RUN };
     let transparent = RunRules { transparent: true, ..RUN };
     let freebind = RunRules { freebind: true, ..RUN };
@@ -139,7 +139,7 @@ fn facts_to_steps() {
 #[test]
 fn a_moved_bind_is_the_supervisors() {
     let rules = ["80=127.0.0.2:8080".parse().unwrap(), "82=[2001:db8::1]".parse().unwrap()];
-    let only = PortSet::Only([81].into());
+    let only = PortSet::Only([81.into()].into());
     let moving = RunRules { rules: &rules, ..RUN };
     let moved = facts(moving, "127.0.0.1:80");
     let mut denied = moved.clone();

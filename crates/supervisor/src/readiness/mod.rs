@@ -12,8 +12,9 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 
-use sameport_policy::addr::PortSpec;
+use sameport_policy::addr::{PortSpec, Protocol};
 use sameport_policy::bind::each;
+use sameport_policy::bind::verdict::SharedPort;
 use sameport_policy::lifecycle::InstanceId;
 use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::readiness::HttpTarget;
@@ -128,13 +129,15 @@ impl Readiness {
     /// Starts to check a worker, until it is ready or removed.
     ///
     /// `each`: the ports that differ from worker to worker.
-    pub(crate) fn start(&mut self, worker: CheckedWorker, each: &[u16], pool: &SocketPool) {
+    pub(crate) fn start(&mut self, worker: CheckedWorker, each: &[SharedPort], pool: &SocketPool) {
         let CheckedWorker { start, ordinal, .. } = worker;
-        let own_port = |port: &mut u16| *port = each::own_port(each, *port, ordinal);
+        let own_port = |protocol, port: &mut u16| {
+            *port = each::own_port(each, protocol, *port, ordinal);
+        };
         let (mut check, mut expect) = (self.check.clone(), self.expect.clone());
-        expect.iter_mut().for_each(|spec| own_port(&mut spec.addr.port));
+        expect.iter_mut().for_each(|spec| own_port(spec.protocol, &mut spec.addr.port));
         if let ReadyCheck::Http(HttpTarget { port: Some(port), .. }) = &mut check {
-            own_port(port);
+            own_port(Some(Protocol::Tcp), port);
         }
         let probe = ReadinessProbe {
             worker,

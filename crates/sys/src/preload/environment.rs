@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn options_as_variables() {
-        let ports = PortSet::Only([53, 8080].into());
+        let ports = PortSet::Only([53.into(), 8080.into()].into());
         let map = ["80=8080".parse().unwrap(), "[::]:443=[::1]:8443".parse().unwrap()];
         let source = "[::1]:0".parse().unwrap();
         let options = LibraryOptions {

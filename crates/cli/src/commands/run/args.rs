@@ -8,13 +8,14 @@ use std::time::Duration;
 use sameport_policy::addr::{AddrSpec, Host, PortSpec};
 use sameport_policy::bind::map::MapRule;
 use sameport_policy::bind::source;
+use sameport_policy::bind::verdict::SharedPort;
 use sameport_policy::launch::UserSpec;
 use sameport_policy::model::name::RunName;
 use sameport_policy::readiness::HttpTarget;
 
 use super::drain_args::DrainArgs;
 use crate::args::{
-    parse_copies, parse_duration, parse_fixed_port, parse_tcp_address, variable_parser,
+    parse_copies, parse_duration, parse_fixed_port, parse_port, parse_tcp_address, variable_parser,
 };
 
 const EXAMPLES: &str = "\
@@ -44,11 +45,12 @@ pub(crate) struct Args {
     /// Number of copies to start, 1 to 1024, or `auto`: one for each processor that this process may use
     #[arg(short = 'n', value_name = "N", default_value = "1", value_parser = parse_copies)]
     pub(super) copies: u16,
-    /// Share only this port; can be repeated [default: every fixed port]
-    #[arg(long = "port", value_name = "PORT", value_parser = sameport_policy::addr::parse_fixed_port)]
-    pub(super) ports: Vec<u16>,
-    /// Bind TO where the program asks for FROM: each PORT, ADDR or ADDR:PORT, FROM with an optional
-    /// prefix tcp: or udp:; can be repeated, the most specific rule applies
+    /// Share only this port, of TCP and UDP or, as 53/udp, of one; can be repeated [default: every fixed
+    /// port]
+    #[arg(long = "port", value_name = "PORT", value_parser = parse_port)]
+    pub(super) ports: Vec<SharedPort>,
+    /// Bind TO where the program asks for FROM: each PORT, ADDR or ADDR:PORT, FROM with /tcp or /udp for
+    /// one protocol only; can be repeated, the most specific rule applies
     #[arg(long = "map", value_name = "FROM=TO")]
     pub(super) rules: Vec<MapRule>,
     /// Make the program's connections come from this address, and from this port if given
@@ -62,8 +64,8 @@ pub(crate) struct Args {
     pub(super) freebind: bool,
     /// Give each worker a port of its own, for inspectors and metrics: where the program asks for PORT,
     /// the second worker binds PORT+1, and so on; can be repeated
-    #[arg(long, value_name = "PORT", value_parser = sameport_policy::addr::parse_fixed_port)]
-    pub(super) each: Vec<u16>,
+    #[arg(long, value_name = "PORT", value_parser = parse_port)]
+    pub(super) each: Vec<SharedPort>,
     /// The interposer that changes the program's binds
     #[arg(long, value_enum, default_value_t = ViaArgument::Auto)]
     pub(super) via: ViaArgument,

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use sameport_policy::bind::keys;
 use sameport_policy::bind::keys::{RuleKey, RuleTarget};
-use sameport_policy::bind::verdict::PortSet;
+use sameport_policy::bind::verdict::{PortSet, SharedPort};
 
 use super::layout;
 use super::layout::RawSettings;
@@ -104,9 +104,10 @@ pub(super) fn read(id: u64, folder: &Path) -> PinResult<AttachedPrograms> {
     let ports = if fixed.every_port {
         PortSet::All
     } else {
-        PortSet::Only(
-            read_hash::<u16, u8>(folder, "ports")?.into_iter().map(|(port, _)| port).collect(),
-        )
+        let shared = read_hash::<u16, u8>(folder, "ports")?
+            .into_iter()
+            .map(|(port, value)| SharedPort { port, protocol: keys::protocol_of_value(value) });
+        PortSet::Only(shared.collect())
     };
     let mut rules: Vec<_> = read_hash::<RuleKey, RuleTarget>(folder, "rules")?
         .iter()

@@ -51,8 +51,10 @@ pub(super) fn bind(
         }
     }
     let mut table: HashMap<_, u16, u8> = map_mut(&mut object, "ports")?;
-    for port in ports.into_iter().flatten() {
-        table.insert(port, 1, 0).map_err(fill)?;
+    for shared in ports.into_iter().flatten() {
+        let others = table.get(&shared.port, 0).ok();
+        let value = keys::port_value(shared.protocol, others);
+        table.insert(shared.port, value, 0).map_err(fill)?;
     }
     let mut written = [0; PATH];
     let path = path.as_os_str().as_bytes();

@@ -14,7 +14,7 @@ use sameport_policy::addr::Protocol;
 use sameport_policy::bind::map;
 use sameport_policy::bind::map::{MapRule, Mapping};
 use sameport_policy::bind::verdict;
-use sameport_policy::bind::verdict::{BindAttempt, PortSet, ShareDecision};
+use sameport_policy::bind::verdict::{BindAttempt, PortSet, ShareDecision, SharedPort};
 use socket2::{Domain, Socket, Type};
 
 use super::{AttachSettings, Attachment, BindAction, BindEvent, SourceOutcome, attach};
@@ -190,7 +190,10 @@ fn the_programs_decide_as_the_rules_do() {
             let text = format!("{}{text}", ["", "tcp:", "udp:"][pick(3)]);
             rules.extend(text.parse::<MapRule>().ok());
         }
-        let only: BTreeSet<u16> = [5001, 5003].into();
+        let port = |port, protocol| SharedPort { port, protocol };
+        let only =
+            [port(5001, None), port(5002, Some(Protocol::Udp)), port(5003, Some(Protocol::Tcp))];
+        let only = BTreeSet::from(only);
         let ports = if pick(2) == 0 { PortSet::All } else { PortSet::Only(only) };
         let settings = AttachSettings { rules: rules.clone(), ports: ports.clone(), ..settings() };
         let attachment = attach(private.cgroup(), &settings).unwrap();
