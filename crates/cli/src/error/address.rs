@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use sameport::{Error as SocketError, ErrorKind as SocketErrorKind};
-use sameport_policy::holder::{Holder, Rights, endings as steps};
+use sameport_policy::holder::{Holder, endings as steps};
 use sameport_policy::membership::{NotAMember, RunIdentity};
 use sameport_policy::model::{Address, Process, Protocol, is_private_uid};
 use sameport_policy::refusal::{BlockReason, BlockingSocket, Refusal};
@@ -13,7 +13,7 @@ use sameport_sys::{Errno, effective_user};
 use super::{ExitKind, Failure};
 use crate::operations::listen::ListenRequest;
 use crate::operations::runtime_dir::runtime_dir;
-use crate::output::holder::{description, endings, rights_prefix, sharing};
+use crate::output::holder::{description, endings, root_prefix, sharing};
 use crate::output::shell;
 use crate::output::socket_owner::holder_label;
 use crate::output::text::{printable, seconds_rounded_up, shorten};
@@ -79,7 +79,7 @@ fn advice(address: &Address, refusal: &Refusal, is_worker: bool) -> (String, Str
             format!(
                 "run as root, or {}sysctl net.ipv4.ip_unprivileged_port_start={port} for every user; \
                  `{}` lists the other ways",
-                rights_prefix(root_rights()),
+                root_prefix(effective_user()),
                 why(address, true, None)
             ),
         ),
@@ -90,11 +90,6 @@ fn advice(address: &Address, refusal: &Refusal, is_worker: bool) -> (String, Str
             format!("`{}` answers when the reason is still there", why(address, true, None)),
         ),
     }
-}
-
-/// A change of a service or of the machine needs root.
-fn root_rights() -> Rights {
-    if effective_user() == 0 { Rights::Caller } else { Rights::Root }
 }
 
 /// The holder, why it prevents the bind, the first way that works, and the command that lists the others.

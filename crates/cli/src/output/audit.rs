@@ -5,14 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sameport_policy::addr::PortSpec;
 use sameport_policy::audit::{Finding, FindingKind, Fix, Party};
 use sameport_policy::guard::AllowSpec;
-use sameport_policy::holder::{Rights, RunWorker};
+use sameport_policy::holder::RunWorker;
 use sameport_policy::model::is_private_uid;
 use sameport_policy::model::{Process, ProcessDetails};
 use serde::Serialize;
 
 use sameport_sys::effective_user;
 
-use super::holder::{endings, restart, rights_prefix};
+use super::holder::{endings, restart, root_prefix};
 use super::json::{line, object};
 use super::shell;
 use super::text::{age, printable, shorten};
@@ -155,7 +155,7 @@ fn script(details: &ProcessDetails, process: &Process) -> Option<String> {
 
 /// A command, with `as root: ` before one that the caller may not give.
 fn fix(fix: &Fix) -> String {
-    let root = rights_prefix(if effective_user() == 0 { Rights::Caller } else { Rights::Root });
+    let root = root_prefix(effective_user());
     match fix {
         Fix::Guard { port, protocol, allow } => {
             let allow: String =

@@ -62,6 +62,11 @@ pub(crate) fn rights_prefix(rights: Rights) -> String {
     }
 }
 
+/// The prefix of a command that needs root.
+pub(crate) fn root_prefix(caller: u32) -> String {
+    rights_prefix(if caller == 0 { Rights::Caller } else { Rights::Root })
+}
+
 fn user(uid: u32) -> String {
     users::user_name(uid).map_or_else(|| uid.to_string(), |name| printable(&name))
 }
@@ -216,8 +221,7 @@ pub(crate) fn restart(unit: &Unit) -> String {
 
 fn manager_prefix(manager: Manager, caller: u32) -> String {
     match manager {
-        Manager::System if caller == 0 => String::new(),
-        Manager::System => rights_prefix(Rights::Root),
+        Manager::System => root_prefix(caller),
         Manager::User(uid) if uid == caller || caller == 0 => String::new(),
         Manager::User(uid) => rights_prefix(Rights::User(uid)),
     }

@@ -9,7 +9,7 @@ use sameport_policy::predict::{PredictedRefusal, PredictedResult, Remedy, Uncert
 use crate::operations::guard::record::GuardEntry;
 use crate::operations::why::{PortUser, WhyAnswer};
 use crate::output::guard;
-use crate::output::holder::{self, rights_prefix};
+use crate::output::holder::{self, rights_prefix, root_prefix};
 use crate::output::text::{printable, seconds_rounded_up};
 
 pub(super) fn lines(answer: &WhyAnswer) -> Vec<String> {
@@ -30,7 +30,8 @@ fn guard_remedy(answer: &WhyAnswer, guard: &GuardEntry) -> String {
     let allowed = guard::allowed(guard);
     let allowed: String = allowed.iter().map(|rule| format!(" --allow {rule}")).collect();
     let (port, protocol) = (guard.port, guard.protocol());
-    format!("as root: sameport guard {port}/{protocol}{allowed} --allow uid={user}")
+    let root = root_prefix(answer.caller);
+    format!("{root}sameport guard {port}/{protocol}{allowed} --allow uid={user}")
 }
 
 fn machine_remedies(answer: &WhyAnswer, refused: &PredictedRefusal) -> Vec<String> {
@@ -49,7 +50,7 @@ fn machine_remedies(answer: &WhyAnswer, refused: &PredictedRefusal) -> Vec<Strin
 /// sockets are needed.
 fn privilege_remedies(answer: &WhyAnswer) -> Vec<String> {
     let port = answer.request.address.port();
-    let root = as_root(answer);
+    let root = root_prefix(answer.caller);
     let mut rights = vec![
         "start the program as root".to_owned(),
         format!("{root}setcap cap_net_bind_service=+ep PROGRAM (not for a script)"),
@@ -75,11 +76,6 @@ fn privilege_remedies(answer: &WhyAnswer) -> Vec<String> {
     let mut lines = vec![format!("the right: {}", rights.join("; or "))];
     lines.extend(removals.map(|line| format!("and the port: {line}")));
     lines
-}
-
-fn as_root(answer: &WhyAnswer) -> String {
-    let rights = if answer.caller == 0 { Rights::Caller } else { Rights::Root };
-    rights_prefix(rights)
 }
 
 /// The way to a certain answer that changes nothing.
@@ -131,7 +127,7 @@ pub(super) fn line(answer: &WhyAnswer, remedy: &Remedy) -> Option<String> {
             "before an interface has it: sameport run --freebind -- COMMAND".to_owned()
         }
         Remedy::Transparent => {
-            format!("{}sameport run --transparent -- COMMAND", as_root(answer))
+            format!("{}sameport run --transparent -- COMMAND", root_prefix(answer.caller))
         }
         Remedy::OtherPort(port) => {
             let asked = answer.request.address.port();
