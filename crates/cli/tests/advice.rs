@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 
 use harness::named_run::RunSetup;
 use harness::{
-    Process, User, copy_of, eventually, find_program, free_port, in_test_dir, is_root, sameport,
-    skip, spawn_process, start, start_command, start_run, wait_until_answering,
+    Process, User, command_for, copy_of, eventually, executable, find_program, free_port,
+    in_test_dir, is_root, sameport, skip, spawn_process, start, start_command, start_run,
+    wait_until_answering,
 };
 use serde_json::Value;
 
@@ -282,4 +283,28 @@ fn a_guard_of_audit_keeps_the_victim_and_refuses_the_stranger() {
     assert_eq!(restarted.code, 0, "{restarted:?}");
     assert!(intruder.stderr.contains("Operation not permitted"), "{intruder:?}");
     run.stop();
+}
+
+/// Root reads advice with words that another user chose.
+#[test]
+fn words_of_another_user_are_no_options_and_no_commands_of_root() {
+    let Some(python) = find_program("python3").filter(|_| is_root()) else {
+        return skip("advice", "not root, or no python3");
+    };
+    let serve = |name: &str, words: &[&str]| {
+        let text = format!("#!{}\n{SERVER}", python.display());
+        let program = executable(name, &text);
+        let port = free_port();
+        let text = port.to_string();
+        let words = [&[text.as_str()], words].concat();
+        let process = spawn_process(command_for(User::Nobody, program.to_str().unwrap(), &words));
+        wait_until_answering(at(port));
+        (process, start(User::Current, &["why", &at(port).to_string()]).wait().stdout)
+    };
+    // `podman stop --all` would stop every container of the user.
+    let (_proxy, text) = serve("conmon", &["-n", "--all"]);
+    assert!(text.contains("an unknown podman container"), "{text}");
+    assert!(!text.contains("podman stop"), "{text}");
+    let (_program, text) = serve("advice-of-nobody", &[]);
+    assert!(text.contains(" started again by user nobody in "), "{text}");
 }

@@ -180,10 +180,22 @@ fn fix(fix: &Fix) -> String {
             format!("{root}sysctl -w net.ipv4.ip_local_reserved_ports={ports}")
         }
         Fix::Restart(unit) => restart(unit),
-        Fix::RestartRun(name) => format!("sameport restart {name}"),
+        // Another user can have a run of the same name.
+        Fix::RestartRun(name, uid) => {
+            format!("{}sameport restart {name}", uid.map(of_user).unwrap_or_default())
+        }
         Fix::ShowBpfProgram(program) => format!("{root}bpftool prog show id {program}"),
         Fix::AuditAsRoot => format!("{root}sameport audit"),
     }
+}
+
+/// `as user ann: `, before a command that concerns this user.
+fn of_user(uid: u32) -> String {
+    rights_prefix(match uid {
+        uid if uid == effective_user() => Rights::Caller,
+        0 => Rights::Root,
+        uid => Rights::User(uid),
+    })
 }
 
 /// The prefix with which root runs a command as this user, with the capability that a private group

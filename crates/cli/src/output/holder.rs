@@ -171,10 +171,13 @@ fn sharing_text(change: &Sharing, caller: u32) -> String {
     match change {
         Sharing::UnderRun { process, command } => {
             let details = process.details.as_ref();
-            let owner = details.and_then(|it| it.uid).filter(|uid| caller != 0 && *uid != caller);
+            // Also for root: the command and the directory are the other user's.
+            let owner = details.and_then(|it| it.uid).filter(|uid| *uid != caller);
             let by = owner.map_or(String::new(), |uid| format!(" by user {}", user(uid)));
             let directory = details.and_then(|it| it.directory.as_deref());
-            let directory = directory.map(|path| shell::word(&path.to_string_lossy()));
+            let directory = directory.map(|path| path.to_string_lossy());
+            let directory = directory.filter(|path| !path.ends_with(" (deleted)"));
+            let directory = directory.map(|path| shell::word(&path));
             let directory = directory.map_or(String::new(), |path| format!(" in {path}"));
             format!("pid {} started again{by}{directory} {}", process.pid, under_run(command))
         }

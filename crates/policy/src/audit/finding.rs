@@ -207,8 +207,8 @@ pub enum Fix {
     },
     /// Restart the service.
     Restart(Unit),
-    /// Restart the workers of the run.
-    RestartRun(RunName),
+    /// Restart the workers of the run of this user.
+    RestartRun(RunName, Option<u32>),
     /// `bpftool prog show id N` names the owner of the program.
     ShowBpfProgram(u32),
     /// Only root sees the process.

@@ -16,7 +16,7 @@ pub(super) fn restart(view: &PortView<'_>, member: &Member) -> Fix {
     let holder = view.holder(member);
     match &holder.class {
         HolderClass::UnitProcess(unit) => Fix::Restart(unit.clone()),
-        HolderClass::Run { of, supervisor: Some(_), .. } => Fix::RestartRun(of.name.clone()),
+        HolderClass::Run { of, supervisor: Some(_), uid } => Fix::RestartRun(of.name.clone(), *uid),
         _ => end(view, &holder, false),
     }
 }

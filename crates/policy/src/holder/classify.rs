@@ -145,7 +145,7 @@ pub fn unit_of(cgroup: &str) -> Option<Unit> {
 }
 
 /// The manager of the units in a cgroup.
-fn manager_of_cgroup(cgroup: &str) -> Manager {
+pub(super) fn manager_of_cgroup(cgroup: &str) -> Manager {
     cgroup.split('/').find_map(user_of_manager).map_or(Manager::System, Manager::User)
 }
 

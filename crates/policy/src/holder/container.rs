@@ -62,7 +62,7 @@ pub fn proxy_container(process: &Process) -> Option<ContainerName> {
     let engine = proxy_engine(process, words)?;
     if let Some(found) = details.and_then(|it| it.cgroup.as_deref()).and_then(container) {
         return Some(ContainerName {
-            name: option(words, &["-n", "--name"]).map(str::to_owned),
+            name: name(words),
             ..ContainerName::known(found.engine, found.id)
         });
     }
@@ -77,13 +77,23 @@ pub fn proxy_container(process: &Process) -> Option<ContainerName> {
     Some(ContainerName {
         engine: Some(engine),
         id: id.map(|id| Container { engine, id }.short_id().to_owned()),
-        name: option(words, &["-n", "--name"]).filter(|_| is_conmon).map(str::to_owned),
+        name: name(words).filter(|_| is_conmon),
         target: ip.zip(number("-container-port")),
         published: number("-host-port").map(|port| (port, protocol)),
     })
 }
 
 /// The name in the kernel has at most 15 bytes, and a program of Go that executes itself is called `exe`.
+/// The name of the container. The process chooses its words, and advice has the name as an argument: only
+/// what an engine accepts as a name, `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, and no option.
+fn name(words: &[String]) -> Option<String> {
+    let name = option(words, &["-n", "--name"])?;
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let is_name =
+        name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_part);
+    is_name.then(|| name.to_owned())
+}
+
 fn proxy_engine(process: &Process, words: &[String]) -> Option<Engine> {
     let file = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     let first = words.first().map(|word| file(word)).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::classify::manager_of_cgroup;
 use super::container::ContainerName;
 use super::model::{Holder, HolderClass, Keeper, Manager, Supervision, Task, Unit, UnitOfHolder};
 use crate::model::name::RunName;
@@ -164,9 +165,13 @@ impl Steps {
     }
 
     fn stop_container(&mut self, name: &ContainerName, holder: &Holder) {
-        // Rootless engines belong to the user whose process forwards the port.
-        let uid = holder.process.as_ref().and_then(user).or(holder.uid).unwrap_or(0);
-        let rights = self.user(uid);
+        // A rootless engine belongs to the user whose process forwards the port, and to the user in whose
+        // service manager the container runs. A process in a container can have any user id.
+        let uid = match holder.class {
+            HolderClass::ContainerProxy(_) => holder.process.as_ref().and_then(user).or(holder.uid),
+            _ => holder.process.as_ref().and_then(user_of_engine),
+        };
+        let rights = self.user(uid.unwrap_or(0));
         let ending = match (name.engine, name.published) {
             (Some(Engine::Docker | Engine::Podman), _) if name.handle().is_some() => {
                 Ending::StopContainer(name.clone())
@@ -188,11 +193,11 @@ impl Steps {
         let pids = || holder.servers().map(|process| process.pid).collect();
         match (by, task) {
             (_, Some(task)) => {
-                let rights = uid.map_or(Rights::Root, |uid| self.user_or_root(uid));
+                let rights = uid.map_or(Rights::Root, |uid| self.user(uid));
                 self.push(Ending::StopTask(task.stop()), rights);
             }
             (Supervision::ProcessManager, None) => {
-                let rights = uid.map_or(Rights::Root, |uid| self.user_or_root(uid));
+                let rights = uid.map_or(Rights::Root, |uid| self.user(uid));
                 self.push(Ending::StopIn(parent.clone()), rights);
             }
             (Supervision::Master | Supervision::Loop, None) => {
@@ -243,14 +248,6 @@ impl Steps {
         if uid == self.caller { Rights::Caller } else { Rights::User(uid) }
     }
 
-    fn user_or_root(&self, uid: u32) -> Rights {
-        match self.user(uid) {
-            Rights::User(0) => Rights::Root,
-            _ if self.caller == 0 => Rights::Caller,
-            rights => rights,
-        }
-    }
-
     fn push(&mut self, ending: Ending, rights: Rights) {
         let rights = if rights == Rights::User(0) { Rights::Root } else { rights };
         let step = EndingStep { ending, rights };
@@ -274,6 +271,14 @@ impl Steps {
         // The last word is a remark.
         self.others.sort_by_key(|step| matches!(step.ending, Ending::KillOrParent(..)));
         self.others
+    }
+}
+
+/// The user whose service manager has the container of this process. `None`: the system's manager.
+fn user_of_engine(process: &Process) -> Option<u32> {
+    match manager_of_cgroup(process.details.as_ref()?.cgroup.as_deref()?) {
+        Manager::User(uid) => Some(uid),
+        Manager::System => None,
     }
 }
 

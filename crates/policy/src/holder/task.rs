@@ -36,14 +36,14 @@ impl Task {
     }
     /// A task of supervisord. `process` and `group` are the names that supervisord gives it; a group of one
     /// process has the name of the process. `supervisorctl` needs the configuration file of the manager, which
-    /// is relative to the directory in which supervisord was started.
+    /// is relative to the directory in which supervisord was started. `None`: not the name of one process.
     #[must_use]
     pub fn of_supervisor(
         process: String,
         group: Option<String>,
         manager: &Process,
         directory: Option<&Path>,
-    ) -> Self {
+    ) -> Option<Self> {
         let name = match group {
             Some(group) if group != process => format!("{group}:{process}"),
             _ => process,
@@ -52,8 +52,18 @@ impl Task {
             let file = directory.map_or_else(|| file.into(), |directory| directory.join(file));
             vec!["-c".to_owned(), file.to_string_lossy().into_owned()]
         });
-        Self { tool: TaskTool::Supervisorctl, options, name }
+        is_one_process(&name).then_some(Self { tool: TaskTool::Supervisorctl, options, name })
     }
+}
+
+/// Whether `supervisorctl` takes this as the name of one process. The process can change its environment, and
+/// `all`, `GROUP:*` and options mean more than itself.
+fn is_one_process(name: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || "_.@:-".contains(c);
+    name != "all"
+        && name.starts_with(char::is_alphanumeric)
+        && !name.ends_with(':')
+        && name.chars().all(is_part)
 }
 
 fn configuration_file(words: &[String]) -> Option<&str> {
@@ -114,7 +124,17 @@ mod tests {
             let manager = process(7, 1, &command).process;
             let group = group.map(str::to_owned);
             let task = Task::of_supervisor("web".to_owned(), group, &manager, directory);
-            assert_eq!(task.stop().join(" "), expected, "{options:?}");
+            assert_eq!(task.unwrap().stop().join(" "), expected, "{options:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_means_more_than_one_process_is_none() {
+        let manager = process(5, 1, &["supervisord"]).process;
+        let is_task =
+            |name: &str| Task::of_supervisor(name.to_owned(), None, &manager, None).is_some();
+        assert!(["web", "web:web_00", "a.b@c-d"].iter().all(|name| is_task(name)));
+        let more = ["", "all", "web:*", "web:", "-c", "--help", "web other", "web\nall"];
+        assert!(!more.iter().any(|name| is_task(name)));
     }
 }

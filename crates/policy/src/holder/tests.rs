@@ -250,9 +250,38 @@ fn containers_are_named_as_far_as_they_are_known() {
     let unknown = ContainerName { engine: podman, ..ContainerName::default() };
     rootless.is("container-proxy", line, &[(Ending::FindContainer(unknown), Rights::Caller)]);
     let inside = process(12, 11, &["nginx"]).in_cgroup(&format!("/system.slice/docker-{id}.scope"));
-    let case = held_by(&[12], vec![inside.of_user(0)]);
+    // The user id of a process in a container is not the one of its engine.
+    let case = held_by(&[12], vec![inside.of_user(1000)]);
     let line = "nginx (pid 12, user ann), docker container 0123456789ab";
     case.is("container", line, &[stops(known(docker, None), Rights::Root)]);
+    let of_user = "/user.slice/user-1001.slice/user@1001.service/user.slice/libpod-";
+    let inside = process(12, 11, &["nginx"]).in_cgroup(&format!("{of_user}{id}.scope"));
+    let line = "nginx (pid 12, user ann), podman container 0123456789ab";
+    let ends = stops(known(podman, None), Rights::User(1001));
+    held_by(&[12], vec![inside.of_user(100_998)]).is("container", line, &[ends]);
+}
+
+#[test]
+fn words_of_other_users_become_no_options_and_no_commands_of_root() {
+    for name in ["--all", "-a", "--name=--all", "a b", "$(id)", ""] {
+        let conmon = process(12, 11, &["conmon", "-n", name]);
+        let steps = endings([&held_by(&[12], vec![conmon]).holder()], 0);
+        let is_unnamed = |step: &EndingStep| matches!(step.ending, Ending::FindContainer(_));
+        assert!(steps.iter().all(is_unnamed), "{name}: {steps:?}");
+    }
+    // The tool of a user's process manager reads files of that user.
+    let server = || process(13, 12, &["node"]).task(TaskTool::Supervisorctl, "web");
+    for (manager, caller, expected) in [
+        (1000, 0, Rights::User(1000)),
+        (1000, 1000, Rights::Caller),
+        (1000, 1001, Rights::User(1000)),
+        (0, 0, Rights::Caller),
+        (0, 1000, Rights::Root),
+    ] {
+        let supervisor = process(12, 1, &["supervisord"]).of_user(manager);
+        let holder = held_by(&[13], vec![server(), supervisor, systemd()]).holder();
+        assert_eq!(endings([&holder], caller)[0].rights, expected, "{manager} {caller}");
+    }
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn supervisor_task(pid: i32, manager: &Process) -> Option<Task> {
     let process = env_value(pid, "SUPERVISOR_PROCESS_NAME")?;
     let group = env_value(pid, "SUPERVISOR_GROUP_NAME");
     let directory = proc::working_directory(manager.pid);
-    Some(Task::of_supervisor(process, group, manager, directory.as_deref()))
+    Task::of_supervisor(process, group, manager, directory.as_deref())
 }
 
 /// A file system that does not respond blocks the read of an environment that is mapped from it.
