@@ -21,7 +21,9 @@ pub(crate) fn description(holder: &Holder) -> String {
 pub(crate) fn endings(steps: &[EndingStep]) -> String {
     let mut line = String::new();
     let mut last: Option<&EndingStep> = None;
+    let mut remarks: Vec<String> = Vec::new();
     for step in steps {
+        remarks.extend(remark(&step.ending).filter(|remark| !remarks.contains(remark)));
         let text = ending_text(&step.ending);
         match last {
             None => line = rights_prefix(step.rights) + &text,
@@ -33,7 +35,18 @@ pub(crate) fn endings(steps: &[EndingStep]) -> String {
         }
         last = Some(step);
     }
+    if !remarks.is_empty() {
+        // A comment for the shell, at the end: the shell ignores what follows.
+        line.push_str(&format!(" # {}", remarks.join(", ")));
+    }
     line
+}
+
+/// What the command of a step may need in addition.
+fn remark(ending: &Ending) -> Option<String> {
+    let Ending::KillOrParent(_, parent) = ending else { return None };
+    let program = printable(&parent.program);
+    Some(format!("if {program} starts it again: kill {}", parent.pid))
 }
 
 fn both_are_commands(one: &EndingStep, other: &EndingStep) -> bool {
@@ -48,6 +61,7 @@ fn both_are_commands(one: &EndingStep, other: &EndingStep) -> bool {
                 | Ending::StopPublished(..)
                 | Ending::StopTask(_)
                 | Ending::Kill(_)
+                | Ending::KillOrParent(..)
         )
     };
     is_command(one) && is_command(other)
@@ -106,12 +120,7 @@ fn ending_text(ending: &Ending) -> String {
             let program = printable(&parent.program);
             format!("stop it by {program} (pid {}), which starts it again", parent.pid)
         }
-        Ending::Kill(pids) => kill(pids),
-        Ending::KillOrParent(pids, parent) => {
-            let program = printable(&parent.program);
-            // A comment for the shell.
-            format!("{} # if {program} starts it again: kill {}", kill(pids), parent.pid)
-        }
+        Ending::Kill(pids) | Ending::KillOrParent(pids, _) => kill(pids),
         Ending::EndProcess1(process) => {
             format!("end the container whose process 1 is {}", printable(&process.program))
         }
@@ -238,5 +247,28 @@ pub(crate) fn alternative(holder: &Holder, port: u16) -> Option<String> {
             Some(format!("another port for its container: {engine} run -p PORT:…, not {port}"))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sameport_policy::model::Process;
+
+    use super::*;
+
+    #[test]
+    fn a_remark_is_behind_every_command_of_its_line() {
+        let parent = |pid, program: &str| Process { pid, program: program.into(), details: None };
+        let kill = |pid, parent| EndingStep {
+            ending: Ending::KillOrParent(vec![pid], parent),
+            rights: Rights::Caller,
+        };
+        let steps = [kill(12, parent(9, "bash")), kill(13, parent(9, "bash"))];
+        assert_eq!(endings(&steps), "kill 12 && kill 13 # if bash starts it again: kill 9");
+        let steps = [kill(12, parent(9, "bash")), kill(13, parent(8, "make"))];
+        assert_eq!(
+            endings(&steps),
+            "kill 12 && kill 13 # if bash starts it again: kill 9, if make starts it again: kill 8"
+        );
     }
 }
