@@ -180,6 +180,8 @@ fn is_process_manager(program: &str, words: &[String]) -> bool {
 /// A shell reads commands from a user, from `-c`, or from a script.
 fn shell_kind(words: &[String]) -> ParentKind {
     const LOOPS: [&str; 3] = ["while", "until", "for"];
+    // Commands that are not in the text may contain a loop.
+    const ELSEWHERE: [&str; 3] = [".", "source", "eval"];
     let arguments: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
     let is_flag = |word: &&str| word.starts_with('-') || word.starts_with('+');
     let text = arguments
@@ -188,9 +190,13 @@ fn shell_kind(words: &[String]) -> ParentKind {
         .and_then(|at| arguments.get(at + 1));
     if let Some(text) = text {
         let mut parts = text.split(|c: char| !c.is_alphanumeric());
-        return match parts.any(|part| LOOPS.contains(&part)) {
-            true => ParentKind::Starter(Supervision::Loop),
-            false => ParentKind::Wrapper,
+        let mut words = text.split(|c: char| c.is_whitespace() || ";&|(){}".contains(c));
+        return if parts.any(|part| LOOPS.contains(&part)) {
+            ParentKind::Starter(Supervision::Loop)
+        } else if words.any(|word| ELSEWHERE.contains(&word)) {
+            ParentKind::Starter(Supervision::Possible)
+        } else {
+            ParentKind::Wrapper
         };
     }
     match arguments.iter().all(is_flag) {

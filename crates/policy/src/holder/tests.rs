@@ -56,6 +56,8 @@ fn children_are_ended_by_their_parent() {
     let node = || process(13, 12, &["node", "app.js"]);
     let in_loop = process(12, 11, &["bash", "-c", "while true; do node app.js; done"]);
     is(node(), in_loop, kill(&[12, 13]));
+    let sourced = process(12, 11, &["bash", "-c", "cd /srv; . ./run.sh"]);
+    is(node(), sourced.clone(), (Ending::KillOrParent(vec![13], sourced.process), Rights::Caller));
     let script = process(12, 11, &["bash", "./run.sh"]);
     is(node(), script.clone(), (Ending::KillOrParent(vec![13], script.process), Rights::Caller));
     let make = process(12, 11, &["make", "serve"]);
