@@ -152,7 +152,7 @@ fn first_way(port: u16, socket: &BlockingSocket, is_worker: bool) -> Option<Stri
             Some("restart it under `sameport run --private` in the same group".to_owned())
         }
         BlockReason::Closing(ends_in) => Some(format!(
-            "wait {} s, or set SO_REUSEADDR in the program",
+            "wait {} s, or set SO_REUSEADDR in the program, if that of the closed connection had it too",
             seconds_rounded_up(ends_in)
         )),
         BlockReason::OtherUser | BlockReason::Private | BlockReason::Connection => None,
