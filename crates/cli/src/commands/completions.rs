@@ -13,10 +13,10 @@ use crate::output::{completions, stdout};
 #[command(before_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The shell to complete in
-    #[arg(required_unless_present = "list")]
+    #[arg(required = true)]
     shell: Option<Shell>,
     /// Print the words that the scripts offer, one a line
-    #[arg(long, hide = true, conflicts_with = "shell")]
+    #[arg(long, hide = true, exclusive = true)]
     list: Option<KnownWords>,
 }
 

@@ -32,10 +32,18 @@ const RUN_FILES: &[(&str, &str)] = &[
 ];
 
 const GUARD_FILES: &[(&str, &str)] = &[
-    ("/sys/fs/bpf/sameport", "The guards in force and the attachments, as pinned eBPF objects."),
+    ("/sys/fs/bpf/sameport/guard", "The guards in force, as pinned eBPF objects."),
     (
-        "/var/lib/sameport",
+        "/etc/sameport/guards.json",
         "The guards that `sameport guard --restore` puts in force after a reboot.",
+    ),
+];
+
+const ATTACH_FILES: &[(&str, &str)] = &[
+    ("/sys/fs/bpf/sameport", "The attachments, as pinned eBPF objects."),
+    (
+        "/run/systemd/system/UNIT.d/50-sameport-attach.conf, /etc/systemd/system/UNIT.d/50-sameport-attach.conf",
+        "The drop-in of `attach --unit`, until a reboot or, with --permanent, until `sameport detach`.",
     ),
 ];
 
@@ -85,8 +93,22 @@ pub(crate) fn page(command: Command, verbs: &[String]) -> String {
 fn synopsis(command: &Command) -> String {
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());
     let mut parts = vec![format!("\\fB{}\\fR", escaped(&name.replacen('-', " ", 1)))];
-    let shown =
-        |arg: &&Arg| !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str());
+    // One of several arguments, of which the verb needs one.
+    let choice: Vec<&Arg> = command
+        .get_groups()
+        .filter(|group| group.is_required_set())
+        .flat_map(|group| group.get_args())
+        .filter_map(|id| command.get_arguments().find(|arg| arg.get_id() == id))
+        .collect();
+    let shown = |arg: &&Arg| {
+        !arg.is_hide_set()
+            && !["help", "version"].contains(&arg.get_id().as_str())
+            && !choice.contains(arg)
+    };
+    if !choice.is_empty() {
+        let choices: Vec<String> = choice.iter().map(|arg| bare(arg)).collect();
+        parts.push(format!("{{{}}}", choices.join("|")));
+    }
     parts.extend(command.get_opts().filter(shown).map(option));
     // An option without a value is neither in the list above nor positional.
     let is_switch = |arg: &&Arg| !arg.is_positional() && !takes_value(arg);
@@ -103,7 +125,12 @@ fn takes_value(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
 }
 
-fn option(arg: &Arg) -> String {
+/// A positional argument, or an option with its value.
+fn bare(arg: &Arg) -> String {
+    if arg.is_positional() { value(arg) } else { named(arg) }
+}
+
+fn named(arg: &Arg) -> String {
     let short = arg.get_short().map(|short| format!("\\fB\\-{short}\\fR"));
     let long = arg.get_long().map(|long| format!("\\fB\\-\\-{}\\fR", escaped(long)));
     let names: Vec<String> = short.into_iter().chain(long).collect();
@@ -111,6 +138,11 @@ fn option(arg: &Arg) -> String {
     if takes_value(arg) {
         text.push_str(&format!(" {}", value(arg)));
     }
+    text
+}
+
+fn option(arg: &Arg) -> String {
+    let mut text = named(arg);
     if !arg.is_required_set() {
         text = format!("[{text}]");
     }
@@ -169,9 +201,10 @@ fn environment_section(verb: &str, own: &[&str]) -> String {
 
 fn files(verb: &str) -> String {
     let entries = match verb {
-        "sameport" => [RUN_FILES, GUARD_FILES, PROC_FILES].concat(),
+        "sameport" => [RUN_FILES, GUARD_FILES, ATTACH_FILES, PROC_FILES].concat(),
         verb if OF_RUNS.contains(&verb) => RUN_FILES.to_vec(),
-        "guard" | "attach" | "detach" => GUARD_FILES.to_vec(),
+        "guard" => GUARD_FILES.to_vec(),
+        "attach" | "detach" => ATTACH_FILES.to_vec(),
         "ls" | "why" | "audit" | "doctor" => PROC_FILES.to_vec(),
         _ => return ".SH FILES\nNone.\n".to_owned(),
     };
