@@ -148,7 +148,11 @@ impl fmt::Display for PortSpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Protocol(text) => {
-                write!(f, "{text} names no protocol: write /tcp, /udp or nothing after the port")
+                write!(
+                    f,
+                    "{text} ends with neither /tcp nor /udp: write PORT or HOST:PORT, and one of the two or \
+                     nothing after it"
+                )
             }
             Self::Device(text) => write!(
                 f,

@@ -2,15 +2,20 @@
 //! request with its process id, so that one can see who did.
 //!
 //! ```text
-//! hello PORT
+//! hello [PORT]
 //! ```
 
-use std::io::{Read as _, Write as _};
+use std::io::{Error, Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
 fn main() -> std::io::Result<()> {
-    let port = std::env::args().nth(1).and_then(|port| port.parse::<u16>().ok()).unwrap_or(8080);
+    let port = match std::env::args().nth(1) {
+        Some(port) => {
+            port.parse::<u16>().map_err(|_| Error::other(format!("{port} is not a port")))?
+        }
+        None => 8080,
+    };
     let listener = TcpListener::bind(("0.0.0.0", port))?;
     let pid = std::process::id();
     println!("hello: pid {pid} answers on http://127.0.0.1:{port}/");

@@ -2,6 +2,7 @@
 //! environment variables in help and manual.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -20,10 +21,10 @@ lists what is).";
 pub(crate) const ENVIRONMENT: &str = "\
 Environment:
   XDG_RUNTIME_DIR  directory for the files of named runs and for the preload library
-  PATH             directories of programs that are named without a slash
-  LD_PRELOAD       libraries that `run --via preload` keeps
   RUNTIME_DIRECTORY
                    the same in a service without XDG_RUNTIME_DIR
+  PATH             directories of programs that are named without a slash
+  LD_PRELOAD       libraries that `run --via preload` keeps
   NOTIFY_SOCKET    socket on which a service manager is notified of readiness
   WATCHDOG_USEC, WATCHDOG_PID
                    watchdog of a service manager, to which `run` reports
@@ -134,6 +135,19 @@ pub(crate) fn parse_copies(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(number @ 1..=LIMIT) => Ok(number),
         _ => Err(format!("write a number from 1 to {LIMIT}, or auto")),
+    }
+}
+
+/// A parser of a number in `range`. The one of clap answers in the notation of Rust.
+pub(crate) fn number<T: TryFrom<u64>>(
+    range: RangeInclusive<u64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| match *range.end() {
+            u64::MAX => format!("write a number from {} up", range.start()),
+            most => format!("write a number from {} to {most}", range.start()),
+        })
     }
 }
 

@@ -348,6 +348,10 @@ fn the_synopsis_has_values_and_dashes() {
     };
     let restart = "sameport restart [--user USER] [--surge N] [--now] [--json] NAME";
     assert_eq!(synopsis("restart"), restart);
+    assert_eq!(synopsis("detach"), "sameport detach {--unit NAME|--cgroup PATH|--all}");
+    assert_eq!(synopsis("completions"), "sameport completions bash|elvish|fish|powershell|zsh");
+    let guard = synopsis("guard");
+    assert!(guard.starts_with("sameport guard {PORT|") && guard.contains("|--off-all"), "{guard}");
     assert_eq!(
         synopsis("upgrade"),
         "sameport upgrade [--user USER] [--directory DIR] [--env NAME=VALUE]... [--json] NAME [-- COMMAND ...]"
@@ -355,4 +359,54 @@ fn the_synopsis_has_values_and_dashes() {
     let run = synopsis("run");
     assert!(run.contains("[--via auto|seccomp|preload|cgroup]"), "{run}");
     assert!(run.contains("[-q|--quiet]") && run.ends_with(" -- COMMAND ..."), "{run}");
+}
+
+#[test]
+fn the_manual_names_the_files_that_verbs_write() {
+    let dir = tempfile::tempdir().unwrap();
+    stdout_of(&["manual", "--out", dir.path().to_str().unwrap()]);
+    let page = |verb: &str| {
+        fs::read_to_string(dir.path().join(format!("sameport-{verb}.1")))
+            .unwrap()
+            .replace("\\-", "-")
+    };
+    assert!(page("guard").contains("/etc/sameport/guards.json"), "{}", page("guard"));
+    for verb in ["attach", "detach"] {
+        let files = page(verb);
+        assert!(files.contains("UNIT.d/50-sameport-attach.conf"), "{files}");
+        assert!(!files.contains("guards"), "{files}");
+    }
+}
+
+#[test]
+fn help_of_help_is_the_help() {
+    let help = stdout_of(&["help"]);
+    for line in [["help", "--help"], ["help", "-h"]] {
+        assert_eq!(stdout_of(&line), help, "{line:?}");
+    }
+    assert_eq!(stdout_of(&["help", "ls", "--help"]), stdout_of(&["help", "ls"]));
+    let output = sameport(["help", "ls", "8080"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert_eq!(
+        stderr,
+        "error: unexpected argument 8080 found\nhint: `sameport help ls` shows the help\n"
+    );
+}
+
+#[test]
+fn a_wrong_number_is_answered_with_the_numbers_that_are_right() {
+    for (line, expected) in [
+        (&["scale", "web", "many"][..], "write a number from 1 to 1024"),
+        (&["scale", "web", "0"], "write a number from 1 to 1024"),
+        (&["listen", "8080", "--count", "0"], "write a number from 1 up"),
+        (&["dial", "127.0.0.1:1", "--timeout", "5000"], "write a number from 1 to 3600"),
+        (&["restart", "web", "--surge", "2000"], "write a number from 0 to 1024"),
+        (&["run", "--name", "web", "--max-restarts", "x", "--", "true"], "write a number from 0"),
+    ] {
+        let output = sameport(line);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line:?}: {stderr}");
+        assert!(stderr.contains(expected), "{line:?}: {stderr}");
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sameport_policy::addr::{PortSpec, Protocol};
 
-use crate::args::{parse_fixed_port, protocol_of, without_device};
+use crate::args::{number, parse_fixed_port, protocol_of, without_device};
 use crate::error::{Failure, VerbResult};
 use crate::operations::dial::{self, DialRequest};
 use crate::output::stdout;
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long)]
     udp: bool,
     /// Time limit for the connection in seconds, 1 to 3600
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", value_parser = number::<u64>(1..=3600))]
     timeout: Option<u64>,
 }
 

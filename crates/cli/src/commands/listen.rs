@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use sameport_policy::addr::{PortSpec, Protocol};
 
-use crate::args::{protocol_of, without_device};
+use crate::args::{number, protocol_of, without_device};
 use crate::error::{Failure, VerbResult};
 use crate::operations::listen::{self, ListenRequest};
 use crate::output::{listen as output, stdout};
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long)]
     exclusive: bool,
     /// End after this many connections or datagrams
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number::<u64>(1..=u64::MAX))]
     count: Option<u64>,
     /// Print each event as a line of JSON
     #[arg(long)]

@@ -133,7 +133,7 @@ pub(crate) fn definition() -> clap::Command {
 pub(crate) fn parse() -> Result<Command, Failure> {
     command_line::refuse_unknown_verb(definition)?;
     definition()
-        .try_get_matches()
+        .try_get_matches_from(command_line::typed())
         .and_then(|matches| CommandLine::from_arg_matches(&matches))
         .map(|line| line.command)
         .or_else(|error| match error.kind() {

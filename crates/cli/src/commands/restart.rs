@@ -2,7 +2,7 @@
 
 use sameport_policy::model::name::RunName;
 
-use crate::args::OwnerArgs;
+use crate::args::{OwnerArgs, number};
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     owner: OwnerArgs,
     /// Number of replacements that start at once, 0 to 1024 [default: that of `run`]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1024))]
+    #[arg(long, value_name = "N", value_parser = number::<u16>(0..=1024))]
     surge: Option<u16>,
     /// Old workers get the stop signal as soon as their replacement is ready, whatever they have in
     /// hand

@@ -2,7 +2,7 @@
 
 use sameport_policy::model::name::RunName;
 
-use crate::args::OwnerArgs;
+use crate::args::{OwnerArgs, number};
 use crate::error::VerbResult;
 
 const EXAMPLES: &str = "\
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     owner: OwnerArgs,
     /// Number of workers, 1 to 1024
-    #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(value_name = "N", value_parser = number::<u16>(1..=1024))]
     copies: u16,
     /// Print each step as a line of JSON
     #[arg(long)]

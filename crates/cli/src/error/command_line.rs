@@ -21,6 +21,13 @@ pub(crate) fn refuse_unknown_verb(definition: fn() -> clap::Command) -> Result<(
     Err(unknown_verb::refusal(&line, &|line| parses(line, definition), &is_program))
 }
 
+/// The command line. For clap `--help` after `help` is a verb; here it is the help that `help` prints.
+pub(crate) fn typed() -> Vec<OsString> {
+    let is_help = arguments().first().is_some_and(|verb| verb == "help");
+    let is_kept = |word: &OsString| !(is_help && (word == "--help" || word == "-h"));
+    std::env::args_os().filter(is_kept).collect()
+}
+
 /// clap's report without its usage block: the first paragraph on one line, and a hint.
 pub(crate) fn failure(error: &clap::Error, definition: fn() -> clap::Command) -> Failure {
     let line = arguments();
@@ -32,6 +39,13 @@ pub(crate) fn failure(error: &clap::Error, definition: fn() -> clap::Command) ->
     let message = first.split_whitespace().collect::<Vec<_>>().join(" ");
     let tips: Vec<&str> = paragraphs.collect();
     let hint = if error.kind() == ErrorKind::InvalidSubcommand {
+        if let (Some(verb), Some(extra)) = (line.get(1), line.get(2))
+            && is_verb(verb, &definition())
+        {
+            let extra = shorten(&word(&extra.to_string_lossy()));
+            return Failure::usage(format!("unexpected argument {extra} found"))
+                .hint(format!("`sameport help {}` shows the help", word(&verb.to_string_lossy())));
+        }
         // `sameport help WORD`.
         return unknown_verb::refusal(line.get(1..).unwrap_or_default(), &parses, &is_program);
     } else if let Some(meant) = with_dashes(error, &line, &parses) {

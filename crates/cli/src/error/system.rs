@@ -15,6 +15,7 @@ use crate::operations::audit::Error as AuditError;
 use crate::operations::guard::{Error as GuardError, GuardEffect, GuardState, PortHolder};
 use crate::operations::why::Error as WhyError;
 use crate::output::guard::would_allow;
+use crate::output::shell::word;
 use crate::output::socket_owner::holder_label;
 use crate::output::text::{quotable, shorten};
 
@@ -96,10 +97,11 @@ fn cgroup_failure(error: &CgroupError) -> Failure {
         CgroupError::NotACgroup(path) => {
             Failure::usage(format!("{} is not a cgroup", quoted_path(path))).hint(OF_A_PROCESS)
         }
-        CgroupError::UnitNotRunning(unit) => {
-            Failure::usage(format!("unit {} is not running", quotable(unit)))
-                .hint("a unit has a cgroup only while it runs: systemctl start")
-        }
+        CgroupError::UnitNotRunning(unit) => Failure::usage(format!(
+            "unit {} is not running",
+            quotable(unit)
+        ))
+        .hint(format!("a unit has a cgroup only while it runs: systemctl start {}", word(unit))),
         CgroupError::NotAUnit(text) => {
             Failure::usage(format!("{} is not the name of a unit", quotable(text)))
                 .hint("such as nginx.service; a path goes after --cgroup")

@@ -96,6 +96,19 @@ const MEANINGS: &[(&str, &[&str])] = &[
     ("manual", &["man", "doc", "docs"]),
 ];
 
+/// The words that mean an option of a verb: the arguments before and behind those of the user, the same with
+/// a placeholder, and the effect.
+const OPTIONS: &[(&[&str], &str, &str, &str, &str)] = &[
+    (
+        &["unguard", "unlock", "unblock", "unban", "unprotect"],
+        "guard",
+        "--off",
+        "guard PORT --off",
+        "ends a guard",
+    ),
+    (&["version"], "--version", "", "--version", "prints the version"),
+];
+
 /// The refusal of the word `line[0]`. `parses`: whether these arguments are a correct command line.
 /// `is_program`: whether the shell would execute this word.
 pub(super) fn refusal(
@@ -123,6 +136,9 @@ fn suggestion(
 ) -> Option<String> {
     let (word, rest) = line.split_first()?;
     let text = word.to_str().filter(|text| text.len() <= LONGEST).map(str::to_ascii_lowercase);
+    if let Some(hint) = text.as_deref().and_then(|word| by_option(word, rest, parses)) {
+        return Some(hint);
+    }
     if let Some(verb) = text.as_deref().and_then(by_meaning) {
         return Some(advice(verb, rest, parses));
     }
@@ -152,6 +168,22 @@ fn advice(verb: &str, rest: &[OsString], parses: &dyn Fn(&[OsString]) -> bool) -
         format!("{verb} {usual}").trim_end().to_owned()
     };
     format!("`sameport {line}` {effect}")
+}
+
+/// The command line with the option that `word` means.
+fn by_option(
+    word: &str,
+    rest: &[OsString],
+    parses: &dyn Fn(&[OsString]) -> bool,
+) -> Option<String> {
+    let (_, before, behind, usual, effect) =
+        OPTIONS.iter().find(|(words, ..)| words.contains(&word))?;
+    let typed = [&[OsString::from(before)], rest, &[OsString::from(behind)]].concat();
+    let line = match !rest.is_empty() && parses(&typed) {
+        true => os_command(typed),
+        false => (*usual).to_owned(),
+    };
+    Some(format!("`sameport {line}` {effect}"))
 }
 
 /// The verb that other tools call `word`.
@@ -236,6 +268,9 @@ mod tests {
             ("reload web", "`sameport restart web` replaces"),
             ("deploy web -- ./v2", "`sameport upgrade web -- ./v2` replaces"),
             ("ban", "`sameport guard PORT --allow WHO` restricts"),
+            ("unguard 8080", "`sameport guard 8080 --off` ends"),
+            ("unlock", "`sameport guard PORT --off` ends"),
+            ("version", "`sameport --version` prints"),
             ("logs web", "`sameport status web` shows"),
             ("staus", "`sameport status NAME` shows"),
             ("sl", "`sameport ls` lists"),

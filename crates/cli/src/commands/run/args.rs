@@ -15,7 +15,8 @@ use sameport_policy::readiness::HttpTarget;
 
 use super::drain_args::DrainArgs;
 use crate::args::{
-    parse_copies, parse_duration, parse_fixed_port, parse_port, parse_tcp_address, variable_parser,
+    number, parse_copies, parse_duration, parse_fixed_port, parse_port, parse_tcp_address,
+    variable_parser,
 };
 
 const EXAMPLES: &str = "\
@@ -143,7 +144,7 @@ pub(super) struct NamedArgs {
     pub(super) ready_timeout: Duration,
     /// Number of workers that a restart replaces at once; 0: one, and the old one ends first
     #[arg(long, value_name = "N", requires = "name", default_value_t = 1,
-          value_parser = clap::value_parser!(u16).range(0..=1024))]
+          value_parser = number::<u16>(0..=1024))]
     pub(super) surge: u16,
     /// `own`: each worker has its own queue of connections; `shared`: all accept from one
     #[arg(long, value_enum, requires = "name", default_value_t = QueueArgument::Own)]
@@ -166,7 +167,8 @@ pub(super) struct NamedArgs {
 #[derive(clap::Args)]
 pub(super) struct KeepingArgs {
     /// Number of restarts after consecutive crashes, before a worker is given up [default: no limit]
-    #[arg(long, value_name = "N", requires = "name")]
+    #[arg(long, value_name = "N", requires = "name",
+          value_parser = number::<u32>(0..=u64::from(u32::MAX)))]
     pub(super) max_restarts: Option<u32>,
     /// Append the standard output and error of the workers to this file; `status` shows the last lines
     /// of a worker that ended badly
