@@ -5,14 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sameport_policy::addr::PortSpec;
 use sameport_policy::audit::{Finding, FindingKind, Fix, Party};
 use sameport_policy::guard::AllowSpec;
-use sameport_policy::holder::RunWorker;
+use sameport_policy::holder::{Rights, RunWorker};
 use sameport_policy::model::is_private_uid;
 use sameport_policy::model::{Process, ProcessDetails};
 use serde::Serialize;
 
 use sameport_sys::effective_user;
 
-use super::holder::{endings, restart, root_prefix};
+use super::holder::{endings, restart, rights_prefix, root_prefix};
 use super::json::{line, object};
 use super::shell;
 use super::text::{age, printable, shorten};
@@ -182,20 +182,22 @@ fn fix(fix: &Fix) -> String {
         Fix::Restart(unit) => restart(unit),
         // Another user can have a run of the same name.
         Fix::RestartRun(name, uid) => {
-            format!("{}sameport restart {name}", uid.map(of_user).unwrap_or_default())
+            let (prefix, option) = uid.map(of_user).unwrap_or_default();
+            format!("{prefix}sameport restart {name}{option}")
         }
         Fix::ShowBpfProgram(program) => format!("{root}bpftool prog show id {program}"),
         Fix::AuditAsRoot => format!("{root}sameport audit"),
     }
 }
 
-/// `as user ann: `, before a command that concerns this user.
-fn of_user(uid: u32) -> String {
-    rights_prefix(match uid {
-        uid if uid == effective_user() => Rights::Caller,
-        0 => Rights::Root,
-        uid => Rights::User(uid),
-    })
+/// What a verb of named runs needs before and after it, for a run of this user.
+fn of_user(uid: u32) -> (String, String) {
+    match effective_user() {
+        caller if caller == uid => Default::default(),
+        0 => (String::new(), format!(" --user {uid}")),
+        caller if uid == 0 => (root_prefix(caller), String::new()),
+        _ => (rights_prefix(Rights::User(uid)), String::new()),
+    }
 }
 
 /// The prefix with which root runs a command as this user, with the capability that a private group
