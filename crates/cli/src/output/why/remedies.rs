@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sameport_policy::holder::{Holder, Rights, endings};
-use sameport_policy::model::{Address, Member, Protocol, is_private_uid};
+use sameport_policy::model::{Address, Member, Protocol, SocketState, is_private_uid};
 use sameport_policy::predict::{PredictedRefusal, PredictedResult, Remedy, Uncertainty};
 
 use crate::operations::guard::record::GuardEntry;
@@ -11,6 +11,10 @@ use crate::operations::why::{PortUser, WhyAnswer};
 use crate::output::guard;
 use crate::output::holder::{self, rights_prefix, root_prefix};
 use crate::output::text::{printable, seconds_rounded_up};
+
+/// `TCP_TIMEWAIT_LEN` (include/net/tcp.h): the end that closes first stays for this time. The kernel compares
+/// it with new sockets.
+const TIME_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) fn lines(answer: &WhyAnswer) -> Vec<String> {
     let mut lines: Vec<String> =
@@ -170,7 +174,11 @@ fn without(answer: &WhyAnswer, with: &[usize]) -> String {
     let mut ways = vec![holder::endings(&endings(holders(answer, with), answer.caller))];
     let ends = with.iter().filter_map(|at| match &answer.sockets[*at] {
         PortUser::TimeWait(closed) => Some(closed.ends_in),
-        PortUser::Socket(_) => None,
+        PortUser::Socket(member) => {
+            let socket = &member.socket;
+            let is_open = socket.state == SocketState::Connected && !socket.peer_closed;
+            (is_open && socket.address.protocol == Protocol::Tcp).then_some(TIME_WAIT)
+        }
     });
     ways.extend(ends.max().map(wait));
     ways.retain(|way| !way.is_empty());
