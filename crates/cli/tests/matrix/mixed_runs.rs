@@ -43,7 +43,7 @@ fn four_copies_at_once() {
             Err(reason) => return harness::skip("four-copies-at-once", &reason),
         };
         let run = start_run(user, &["-n", "4"], &command);
-        run.wait_for_stderr(&format!("{}:{port} is now shared by 4: pid ", peer.listens[0]));
+        run.wait_for_stderr(&format!("{}:{port}/tcp is now shared by 4: pid ", peer.listens[0]));
 
         let workers: BTreeSet<i32> = descendants(run.pid()).into_iter().collect();
         assert_eq!(workers.len(), 4, "{workers:?}");
