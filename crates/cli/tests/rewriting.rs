@@ -112,57 +112,6 @@ fn failed_rules_are_reported() {
     assert!(exited.stderr.contains("warning: --source 127.0.0.9 was never used"), "{exited:?}");
 }
 
-/// Binds a port twice, as TCP and UDP, and prints whether each socket is shared.
-const BOTH: &str = "\
-import socket, sys
-for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-    it = socket.socket(socket.AF_INET, kind)
-    it.bind(('127.0.0.1', int(sys.argv[1])))
-    if kind == socket.SOCK_STREAM: it.listen()
-    print(it.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), it.getsockname()[1])
-";
-
-/// `--port` and `--map` take a port as sameport prints it, with its protocol.
-#[test]
-fn options_are_for_one_protocol() {
-    let Some(python) = harness::find_program("python3") else {
-        return harness::skip("map-notation", "no python3");
-    };
-    let python = python.to_str().unwrap();
-    for via in ["seccomp", "preload", "cgroup"] {
-        if via == "cgroup" && !harness::is_root() {
-            continue;
-        }
-        let (old, new) = (free_port(), free_port());
-        let tcp = (format!("{old}/tcp"), format!("1 {old}\n0 {old}\n"));
-        let udp = (format!("{old}/udp"), format!("0 {old}\n1 {old}\n"));
-        let both = (old.to_string(), format!("1 {old}\n1 {old}\n"));
-        for (port, expected) in [tcp, udp, both] {
-            let options = ["--via", via, "--port", &port];
-            let command = [python, "-c", BOTH, &old.to_string()];
-            let exited = start_run(User::Current, &options, &command).wait();
-            assert_eq!(exited.stdout, expected, "{via} {port}: {exited:?}");
-        }
-        for rule in [
-            format!("{old}/udp={new}"),
-            format!("{old}/udp={new}/udp"),
-            format!("127.0.0.1:{old}/udp=127.0.0.1:{new}"),
-        ] {
-            let options = ["--via", via, "--map", &rule];
-            let command = [python, "-c", BOTH, &old.to_string()];
-            let exited = start_run(User::Current, &options, &command).wait();
-            assert_eq!(exited.stdout, format!("1 {old}\n1 {new}\n"), "{via} {rule}: {exited:?}");
-        }
-        if via != "cgroup" {
-            let options = ["--via", via, "-n", "2", "--each", &format!("{old}/udp")];
-            let command = [python, "-c", BOTH, &old.to_string()];
-            let exited = start_run(User::Current, &options, &command).wait();
-            let count = |port| exited.stdout.matches(&format!("1 {port}\n")).count();
-            assert_eq!((count(old), count(old + 1)), (3, 1), "{via}: {exited:?}");
-        }
-    }
-}
-
 /// Debian's nginx listens on `80` and on `[::]:80`, which refuses IPv4. A rule for the port moves both.
 #[test]
 fn nginx_of_both_families_is_moved() {

@@ -97,7 +97,7 @@ fn synopsis(command: &Command) -> String {
     let choice: Vec<&Arg> = command
         .get_groups()
         .filter(|group| group.is_required_set())
-        .flat_map(|group| group.get_args())
+        .flat_map(clap::ArgGroup::get_args)
         .filter_map(|id| command.get_arguments().find(|arg| arg.get_id() == id))
         .collect();
     let shown = |arg: &&Arg| {
