@@ -1,20 +1,18 @@
 //! The client of control sockets, for the verbs of named runs.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sameport_policy::model::name::RunName;
-use sameport_sys::run_files::{ConnectError, SeenSupervisor, SupervisorState};
+use sameport_sys::run_files::{SeenSupervisor, SupervisorState};
 use sameport_sys::{guarded, run_files, users};
 
-use super::codec;
-use super::codec::FrameError;
-use super::protocol::{
-    ControlReply, ControlRequest, FaultKind, RunStatus, VERSION, VersionedRequest, WorkerUpdate,
-};
-use super::record::{EndedRun, RunRecord};
+pub use super::client_error::{ClientError, DeadSupervisor};
+use super::connection::Connection;
+use super::protocol::{ControlReply, ControlRequest, RunStatus, WorkerUpdate};
+use super::record::RunRecord;
 
 /// Time limit for a supervisor to accept a request and to send its status.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,64 +22,6 @@ const FOREIGN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum number of supervisors to query in parallel.
 const MAX_THREADS: usize = 16;
-
-/// Why a request failed.
-#[derive(Debug)]
-pub enum ClientError {
-    /// No run has this name; the names that exist.
-    NoSuchRun(Vec<RunName>),
-    /// No run in the directories of this user has this name; these users have one elsewhere.
-    Elsewhere(Vec<String>),
-    /// The error of a run of this user, who is not the caller.
-    OfUser(String, Box<ClientError>),
-    /// The run has ended.
-    Ended(Box<EndedRun>),
-    /// Its supervisor was killed.
-    SupervisorDead(Box<DeadSupervisor>),
-    /// The control socket cannot be connected.
-    Unreachable(ConnectError),
-    /// The supervisor with this pid does not answer.
-    NoAnswer(i32),
-    /// The supervisor with this pid ended before its last reply.
-    SupervisorEnded(i32),
-    /// The request exceeds the maximum: its size and the maximum, in bytes.
-    TooLong(usize, usize),
-    /// The process with this pid sent an invalid message.
-    Frame(i32, FrameError),
-    /// The supervisor refused or could not execute the request.
-    Failed {
-        /// The kind, for the exit code.
-        fault: FaultKind,
-        /// The message.
-        error: String,
-        /// The next step.
-        hint: Option<String>,
-    },
-}
-
-/// A supervisor that was killed.
-#[derive(Debug)]
-pub struct DeadSupervisor {
-    /// Its record, if there is one.
-    pub record: Option<RunRecord>,
-    /// First processes of its workers that still run.
-    pub running_workers: Vec<i32>,
-}
-
-impl ClientError {
-    /// The error itself, whoever the run belongs to.
-    pub fn cause(&self) -> &Self {
-        match self {
-            Self::OfUser(_, error) => error.cause(),
-            error => error,
-        }
-    }
-
-    /// Whether no run has the name now.
-    pub fn is_over(&self) -> bool {
-        matches!(self.cause(), Self::NoSuchRun(_) | Self::Elsewhere(_) | Self::Ended(_))
-    }
-}
 
 /// A named run.
 #[derive(Debug)]
@@ -142,23 +82,34 @@ impl Client {
             all.iter().any(|run| run.name == it.name && run.user == user_text(it.uid))
         };
         seen.retain(|it| !is_listed(it));
-        for seen in seen.chunks(MAX_THREADS) {
-            std::thread::scope(|scope| {
-                let threads: Vec<_> =
-                    seen.iter().map(|it| (it, scope.spawn(|| status_of(it)))).collect();
-                for (it, thread) in threads {
-                    if let Ok(answer) = thread.join() {
-                        let answer = self.owned(it.uid, answer);
-                        all.push(RunEntry {
-                            name: it.name.clone(),
-                            user: user_text(it.uid),
-                            answer,
-                        });
-                    }
-                }
-            });
-        }
+        all.extend(self.ask_seen(&seen));
         all.sort_by(|one, other| (&one.user, &one.name).cmp(&(&other.user, &other.name)));
+        all
+    }
+
+    /// The runs of these supervisors. Of another user, whose supervisor may not answer on purpose, the others
+    /// are not asked then.
+    fn ask_seen(&self, seen: &[SeenSupervisor]) -> Vec<RunEntry> {
+        let mut all = Vec::with_capacity(seen.len());
+        let mut slow = HashSet::new();
+        for seen in seen.chunks(MAX_THREADS) {
+            let ask = |it: &SeenSupervisor| match slow.contains(&it.uid) {
+                true => Err(ClientError::NoAnswer(it.pid)),
+                false => status_of(it),
+            };
+            let answers: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = seen.iter().map(|it| scope.spawn(|| ask(it))).collect();
+                seen.iter().zip(threads.into_iter().map(|it| it.join().ok())).collect()
+            });
+            for (it, answer) in answers {
+                let Some(answer) = answer else { continue };
+                if matches!(answer, Err(ClientError::NoAnswer(_))) && it.uid != self.uid() {
+                    slow.insert(it.uid);
+                }
+                let (name, user) = (it.name.clone(), user_text(it.uid));
+                all.push(RunEntry { name, user, answer: self.owned(it.uid, answer) });
+            }
+        }
         all
     }
 
@@ -222,8 +173,11 @@ impl Client {
             None => run_files::list_supervisors(None),
             Some(_) => Vec::new(),
         };
+        // Sorted by user.
         let users = seen.into_iter().filter(|it| it.name == *name).map(|it| user_text(it.uid));
-        match users.collect::<Vec<_>>() {
+        let mut users: Vec<_> = users.collect();
+        users.dedup();
+        match users {
             none if none.is_empty() => {
                 ClientError::NoSuchRun(run_files::list_names_of(self.uid(), &self.folders))
             }
@@ -280,7 +234,7 @@ impl Client {
             Some(SupervisorState::Failed(why)) => return Err(ClientError::Unreachable(why)),
             None => return Err(self.ended(name)),
         };
-        Connection { stream, pid }.accepted(request)
+        Connection::new(stream, pid, self.timeout).accepted(request)
     }
 
     /// Connects by the directories, and if these have no such name, by the process of the supervisor.
@@ -309,7 +263,8 @@ fn read_status(mut connection: Connection) -> Result<Box<RunStatus>, ClientError
 /// The status of a run that was found by its process.
 fn status_of(seen: &SeenSupervisor) -> Result<Box<RunStatus>, ClientError> {
     let stream = seen.connect(FOREIGN_TIMEOUT).map_err(ClientError::Unreachable)?;
-    Connection { stream, pid: seen.pid }.accepted(ControlRequest::Status).and_then(read_status)
+    let connection = Connection::new(stream, seen.pid, FOREIGN_TIMEOUT);
+    connection.accepted(ControlRequest::Status).and_then(read_status)
 }
 
 /// The login name, or the user id.
@@ -327,67 +282,6 @@ fn dead_supervisor(record: Option<Vec<u8>>) -> DeadSupervisor {
     let record: Option<RunRecord> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let running = record.as_ref().map(RunRecord::running_workers).unwrap_or_default();
     DeadSupervisor { record, running_workers: running }
-}
-
-/// A connection to a supervisor.
-struct Connection {
-    stream: std::os::unix::net::UnixStream,
-    pid: i32,
-}
-
-impl Connection {
-    /// Sends a request, and waits until the supervisor has accepted it.
-    fn accepted(mut self, request: ControlRequest) -> Result<Self, ClientError> {
-        self.send_request(&VersionedRequest { version: VERSION, request })?;
-        match self.next()? {
-            ControlReply::Accepted => Ok(self),
-            other => Err(self.unexpected(&other)),
-        }
-    }
-
-    fn send_request(&mut self, request: &VersionedRequest) -> Result<(), ClientError> {
-        let bytes = codec::encode(request, codec::MAX_REQUEST).map_err(|error| match error {
-            FrameError::TooLong(bytes) => ClientError::TooLong(bytes, codec::MAX_REQUEST),
-            error => ClientError::Frame(self.pid, error),
-        })?;
-        match self.stream.write_all(&bytes) {
-            // The supervisor closed after it sent its reply.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.map_err(|error| self.connection_error(error.into())),
-        }
-    }
-
-    fn disable_timeout(&self) -> Result<(), ClientError> {
-        self.stream.set_read_timeout(None).map_err(|error| self.connection_error(error.into()))
-    }
-
-    /// Reads the next reply. [`ControlReply::Failed`] becomes an error.
-    fn next(&mut self) -> Result<ControlReply, ClientError> {
-        match codec::read(&mut self.stream, codec::MAX_REPLY) {
-            Ok(Some(ControlReply::Failed { fault, error, hint })) => {
-                Err(ClientError::Failed { fault, error, hint })
-            }
-            Ok(Some(reply)) => Ok(reply),
-            Ok(None) => Err(ClientError::SupervisorEnded(self.pid)),
-            Err(error) => Err(self.connection_error(error)),
-        }
-    }
-
-    fn connection_error(&self, error: FrameError) -> ClientError {
-        match error {
-            FrameError::Read(error)
-                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
-            {
-                ClientError::NoAnswer(self.pid)
-            }
-            FrameError::Incomplete => ClientError::SupervisorEnded(self.pid),
-            error => ClientError::Frame(self.pid, error),
-        }
-    }
-
-    fn unexpected(&self, reply: &ControlReply) -> ClientError {
-        ClientError::Frame(self.pid, FrameError::Invalid(format!("{reply:?} out of turn")))
-    }
 }
 
 #[cfg(test)]

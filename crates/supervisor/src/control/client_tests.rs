@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Command, Stdio};
 
-use sameport_sys::run_files::NameClaim;
+use sameport_sys::run_files::{ConnectError, NameClaim};
 
 use super::*;
+use crate::control::codec;
 use crate::control::fixtures::{ControlFixture, NAME, about, change};
-use crate::control::protocol::WorkerPhase;
+use crate::control::protocol::{FaultKind, WorkerPhase};
 use crate::control::record::RunInfo;
 
 fn runs(folder: &Path) -> Client {

@@ -1,14 +1,16 @@
 //! The control socket of a named run.
 //!
 //! `protocol` defines requests and replies, `codec` frames them as JSON. `socket` is the supervisor's
-//! end, `server` serves its clients; `client` is the other end, for the verbs. `record` is the file that
+//! end, `server` serves its clients; `client` is the other end, for the verbs: `connection`, `client_error`. `record` is the file that
 //! tells clients about a supervisor that was killed, `continuation` its part for the next supervisor, and
 //! `abandoned` finds the workers that such a supervisor left.
 
 mod abandoned;
 pub mod client;
+pub mod client_error;
 pub mod codec;
 pub mod command;
+mod connection;
 pub mod continuation;
 #[cfg(test)]
 pub mod fixtures;
