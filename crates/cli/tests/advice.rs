@@ -225,16 +225,19 @@ fn audit_names_the_worker_and_its_command() {
     assert!(fix.contains(&again), "{fix}");
     assert!(fix.contains(&format!("sameport stop run-{port}")), "{fix}");
     assert!(fix.contains(&format!("kill {}", stranger.pid())), "{fix}");
-    // Followed: the group excludes the stranger.
-    stranger.terminate();
+    // Followed: one line for a shell, after which the group excludes the stranger.
     if is_root() {
         let dir = run.setup.dir.clone();
-        run.stop();
-        let command = fix.split(", after ").next().unwrap();
-        let words: Vec<String> = command.split(' ').skip(1).map(str::to_owned).collect();
-        let mut again = harness::command_for(User::Current, sameport(), &words);
+        let path = sameport();
+        let path = path.parent().unwrap().display();
+        // The last command takes the place of the shell.
+        let (first, last) = fix.rsplit_once(" && ").unwrap_or_else(|| panic!("{fix}"));
+        let line = format!("PATH={path}:$PATH; {first} && exec {last}");
+        let mut again = harness::command_for(User::Current, "/bin/sh", &["-c", &line]);
         again.env("XDG_RUNTIME_DIR", &dir);
         let again = spawn_process(again);
+        assert_eq!(stranger.wait().code, 128 + 15);
+        assert_eq!(run.supervisor.wait().code, 0);
         wait_until_answering(at(port));
         let intruder = self::stranger(port).wait();
         assert!(intruder.stderr.contains("Address already in use"), "{intruder:?}");

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use sameport_sys::effective_user;
 
-use super::holder::{endings, restart, rights_prefix, root_prefix};
+use super::holder::{around, endings, restart, rights_prefix, root_prefix};
 use super::json::{line, object};
 use super::shell;
 use super::text::{age, printable, shorten};
@@ -168,12 +168,22 @@ fn fix(fix: &Fix) -> String {
                 Some(command) => shell::command(command),
                 None => "run --private -- COMMAND".to_owned(),
             };
-            format!("{root}{as_user}sameport {command}, after {}", endings(after))
+            match around(after) {
+                Some((first, comment)) => {
+                    format!("{root}{first}{as_user}sameport {command}{comment}")
+                }
+                // The steps are last, because they can end with a comment.
+                None => format!("{root}{as_user}sameport {command}, after {}", endings(after)),
+            }
         }
         Fix::End { steps, restrict_ptrace } => {
-            let sysctl = "sysctl -w kernel.yama.ptrace_scope=1; ";
-            let sysctl = restrict_ptrace.then(|| format!("{root}{sysctl}")).unwrap_or_default();
-            format!("{sysctl}{}", endings(steps))
+            let steps = endings(steps);
+            // Both are for root, or the second has another user.
+            let also = steps.strip_prefix(&root).unwrap_or(&steps);
+            match restrict_ptrace {
+                true => format!("{root}sysctl -w kernel.yama.ptrace_scope=1; {also}"),
+                false => steps,
+            }
         }
         Fix::Reserve { port, already_reserved: also } => {
             let ports = if also.is_empty() { port.to_string() } else { format!("{also},{port}") };

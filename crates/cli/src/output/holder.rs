@@ -49,6 +49,36 @@ fn remark(ending: &Ending) -> Option<String> {
     Some(format!("if {program} starts it again: kill {}", parent.pid))
 }
 
+/// The steps as the beginning and the end (a comment) of a line that one user gives to a shell: the caller, or
+/// root in the caller's place. `None`: a step is no command, or is for another user than that one.
+pub(crate) fn around(steps: &[EndingStep]) -> Option<(String, String)> {
+    let is_root = effective_user() == 0;
+    let joins = |step: &EndingStep| match step.ending {
+        Ending::Kill(_) | Ending::KillOrParent(..) | Ending::StopUnits(Manager::System, _) => {
+            !is_root || step.rights == Rights::Caller
+        }
+        // Root has other runs and another user manager than the caller.
+        _ => is_root && step.rights == Rights::Caller && both_are_commands(step, step),
+    };
+    if !steps.iter().all(joins) {
+        return None;
+    }
+    let (mut line, mut comment) = (String::new(), String::new());
+    for step in steps {
+        line.push_str(&format!("{} && ", ending_text(&step.ending)));
+        if let Some(remark) = remark(&step.ending) {
+            comment.push_str(&format!("{} {remark}", if comment.is_empty() { " #" } else { ";" }));
+        }
+    }
+    // A program needs a moment to end.
+    let kills =
+        |step: &EndingStep| matches!(step.ending, Ending::Kill(_) | Ending::KillOrParent(..));
+    if steps.iter().any(kills) {
+        line.push_str("sleep 1 && ");
+    }
+    Some((line, comment))
+}
+
 fn both_are_commands(one: &EndingStep, other: &EndingStep) -> bool {
     let is_command = |step: &EndingStep| {
         matches!(
