@@ -200,6 +200,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_wrong_number_is_answered_with_the_numbers_that_are_right() {
+        let (most, all) = ("write a number from 1 to 1024", "write a number from 1 up");
+        for text in ["0", "1025", "many", "", "-1", "99999999999999999999"] {
+            assert_eq!(number::<u16>(1..=1024)(text), Err(most.to_owned()), "{text}");
+        }
+        assert_eq!(number::<u64>(1..=u64::MAX)("0"), Err(all.to_owned()));
+        assert_eq!(number::<u16>(1..=1024)("1024"), Ok(1024));
+    }
+
+    #[test]
     fn port_0_is_not_fixed() {
         assert!(parse_fixed_port("127.0.0.1:80").is_ok_and(|spec| spec.addr.port == 80));
         for text in ["0", ":0", "[::1]:0", "localhost", "0/tcp"] {

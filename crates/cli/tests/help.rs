@@ -393,20 +393,3 @@ fn help_of_help_is_the_help() {
         "error: unexpected argument 8080 found\nhint: `sameport help ls` shows the help\n"
     );
 }
-
-#[test]
-fn a_wrong_number_is_answered_with_the_numbers_that_are_right() {
-    for (line, expected) in [
-        (&["scale", "web", "many"][..], "write a number from 1 to 1024"),
-        (&["scale", "web", "0"], "write a number from 1 to 1024"),
-        (&["listen", "8080", "--count", "0"], "write a number from 1 up"),
-        (&["dial", "127.0.0.1:1", "--timeout", "5000"], "write a number from 1 to 3600"),
-        (&["restart", "web", "--surge", "2000"], "write a number from 0 to 1024"),
-        (&["run", "--name", "web", "--max-restarts", "x", "--", "true"], "write a number from 0"),
-    ] {
-        let output = sameport(line);
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{line:?}: {stderr}");
-        assert!(stderr.contains(expected), "{line:?}: {stderr}");
-    }
-}
