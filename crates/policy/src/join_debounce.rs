@@ -31,6 +31,9 @@ const MAX_ADDRESSES: usize = 4096;
 pub enum Sharer {
     /// A worker of a named run.
     Worker(RunName, u16),
+    /// A process of a named run whose worker is not known. The environment of a process that ends cannot be
+    /// read.
+    ProcessOfRun(i32),
     /// Any other process.
     Process(i32),
     /// A socket without a visible process, by its inode.
@@ -45,9 +48,16 @@ impl Sharer {
             (HolderClass::Run { of: RunWorker { name, worker: Some(worker) }, .. }, _) => {
                 Self::Worker(name.clone(), *worker)
             }
+            (HolderClass::Run { .. }, Some(process)) => Self::ProcessOfRun(process.pid),
             (_, Some(process)) => Self::Process(process.pid),
             (_, None) => Self::Unseen(inode),
         }
+    }
+
+    /// Whether it may be a process that ends during the inspection, such as the worker that a restart
+    /// replaces: its socket is still listed.
+    fn may_be_ending(&self) -> bool {
+        matches!(self, Self::ProcessOfRun(_) | Self::Unseen(_))
     }
 }
 
@@ -64,6 +74,8 @@ pub struct JoinDebounce {
 #[derive(Debug, Default)]
 struct ReportedSharers {
     sharers: BTreeSet<Sharer>,
+    /// New sharers that may be ending. Another inspection confirms them.
+    unconfirmed: BTreeSet<Sharer>,
     shadowed: BTreeSet<(Address, Address)>,
 }
 
@@ -112,10 +124,27 @@ impl JoinDebounce {
     }
 
     /// Whether to report the sharers of an address: if there is more than one, and one of them was not
-    /// in the last report. A sharer that has left is no news, and none when it is back.
-    pub fn report_sharers(&mut self, address: &Address, sharers: &BTreeSet<Sharer>) -> bool {
+    /// in the last report. A sharer that has left is no news, and none when it is back. Sharers that may be
+    /// ending are news if another inspection finds them, too.
+    pub fn report_sharers(
+        &mut self,
+        address: &Address,
+        sharers: &BTreeSet<Sharer>,
+        now: Duration,
+    ) -> bool {
         let reported = self.reported(address);
-        if sharers.len() < 2 || sharers.is_subset(&reported.sharers) {
+        let before = std::mem::take(&mut reported.unconfirmed);
+        let new: BTreeSet<Sharer> = sharers.difference(&reported.sharers).cloned().collect();
+        if sharers.len() < 2 || new.is_empty() {
+            return false;
+        }
+        if new.iter().all(|sharer| sharer.may_be_ending() && !before.contains(sharer)) {
+            reported.unconfirmed = new;
+            // One more inspection for each join: otherwise sharers that come and go would cause an
+            // endless sequence.
+            if before.is_empty() {
+                self.joined(address.clone(), now);
+            }
             return false;
         }
         reported.sharers.clone_from(sharers);
@@ -204,15 +233,42 @@ mod tests {
             (vec![worker(1), worker(2)], false, "scale 2"),
             (vec![worker(1), worker(2), Process(7)], true, "another program"),
             (vec![worker(1), worker(2), Process(8)], true, "its successor"),
-            (vec![worker(1), Unseen(9)], true, "a hidden one"),
+            (vec![worker(1), Unseen(9)], false, "a hidden one"),
+            (vec![worker(1), Unseen(9)], true, "which stays"),
             (vec![Process(7)], false, "alone again"),
         ];
         for (sharers, expected, step) in steps {
             let sharers = sharers.into_iter().collect();
-            assert_eq!(joins.report_sharers(&address, &sharers), expected, "{step}");
+            let is_news = joins.report_sharers(&address, &sharers, Duration::ZERO);
+            assert_eq!(is_news, expected, "{step}");
         }
         let other = tcp("127.0.0.1:80");
-        assert!(joins.report_sharers(&other, &[Process(7), Process(8)].into()));
+        let others = [Process(7), Process(8)].into();
+        assert!(joins.report_sharers(&other, &others, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_process_that_ends_is_no_news() {
+        use Sharer::{ProcessOfRun, Unseen};
+        let mut joins = JoinDebounce::default();
+        let address = tcp("0.0.0.0:80");
+        let steps = [
+            (vec![worker(1), worker(2)], true, None, "two"),
+            (vec![worker(1), worker(2), ProcessOfRun(7)], false, Some(SETTLE), "a restart"),
+            (vec![worker(1), worker(2), Unseen(9)], false, None, "its next step"),
+            (vec![worker(1), worker(2)], false, None, "both have ended"),
+            (vec![worker(1), Unseen(9)], false, Some(SETTLE), "a hidden one"),
+            (vec![worker(1), Unseen(9)], true, None, "and it stays"),
+            (vec![worker(1), Unseen(9)], false, None, "no news"),
+            (vec![worker(1), Unseen(9), worker(3), ProcessOfRun(8)], true, None, "another worker"),
+        ];
+        for (sharers, expected, again, step) in steps {
+            let sharers = sharers.into_iter().collect();
+            let is_news = joins.report_sharers(&address, &sharers, Duration::ZERO);
+            assert_eq!(is_news, expected, "{step}");
+            assert_eq!(joins.next_deadline(), again, "{step}");
+            joins.due(SETTLE);
+        }
     }
 
     #[test]
@@ -265,7 +321,7 @@ mod tests {
         for port in 0..=u16::MAX {
             let address = Address::new(Protocol::Tcp, ([127, 0, 0, 1], port).into());
             joins.bound(address.clone(), Duration::ZERO);
-            joins.report_sharers(&address, &[worker(1), worker(2)].into());
+            joins.report_sharers(&address, &[worker(1), worker(2)].into(), Duration::ZERO);
         }
         let JoinDebounce { waiting, bound, reported } = &joins;
         let lengths = [waiting.len(), bound.len(), reported.len()];

@@ -117,9 +117,10 @@ impl<'a> Monitor<'a> {
 
     fn report_sharers(&mut self, found: SharedAddress) {
         let SharedAddress { bound, address, sharers, contests, is_settled } = found;
-        self.joins.inspected(&bound, is_settled, self.now());
+        let now = self.now();
+        self.joins.inspected(&bound, is_settled, now);
         let (identities, sharers): (BTreeSet<_>, Vec<_>) = sharers.into_iter().unzip();
-        if self.joins.report_sharers(&address, &identities) {
+        if self.joins.report_sharers(&address, &identities, now) {
             self.tell(RunEvent::Shared { address: address.clone(), sharers });
         }
         let pair = |contest: &ContestedTraffic| {
