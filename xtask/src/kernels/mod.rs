@@ -40,9 +40,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     sameport: Option<PathBuf>,
 
-    /// The mirror that debootstrap takes Debian from
+    /// The mirror that debootstrap takes Debian from [default: that of apt for the suite]
     #[arg(long, value_name = "URL")]
-    mirror: String,
+    mirror: Option<String>,
 
     /// The suite of the guest [default: that of this Debian]
     #[arg(long)]
@@ -114,7 +114,8 @@ fn boot_kernels(args: &Args, cache: &Path) -> Result<Vec<KernelResult>, Failure>
     for series in &args.series {
         kernels.push(package::obtain(series, cache)?);
     }
-    let root = root::obtain(suite, &args.mirror, cache)?;
+    let mirror = args.mirror.clone().map_or_else(|| root::mirror(suite), Ok)?;
+    let root = root::obtain(suite, &mirror, cache)?;
     let acceleration = if args.kvm { Acceleration::Kvm } else { Acceleration::Emulation };
     let mut results = Vec::new();
     for kernel in kernels {

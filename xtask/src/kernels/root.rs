@@ -23,6 +23,29 @@ pub(crate) fn suite(os_release: &str) -> Option<&str> {
     if value("ID")? == "debian" { value("VERSION_CODENAME") } else { None }
 }
 
+/// The mirror that this machine's apt has for the suite.
+pub(crate) fn mirror(suite: &str) -> Result<String, Failure> {
+    let arguments = ["indextargets", "--format", TARGET, "Created-By: Packages"];
+    let targets = host::output("apt-get", &arguments)?;
+    mirror_of(suite, &targets).map(str::to_owned).ok_or_else(|| {
+        Failure::missing(
+            format!("apt has no source for Debian {suite}"),
+            "give a mirror with --mirror, or add the source and `apt-get update`",
+        )
+    })
+}
+
+/// A line for each index that apt has fetched.
+const TARGET: &str = "$(CODENAME) $(ORIGIN) $(SITE)";
+
+/// The suite has a name of its own; `bookworm-updates` and sources of others do not have it.
+fn mirror_of<'a>(suite: &str, targets: &'a str) -> Option<&'a str> {
+    targets.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        (fields.next() == Some(suite) && fields.next() == Some("Debian")).then(|| fields.next())?
+    })
+}
+
 /// The root directory, made if it is not there. Takes about a minute.
 pub(crate) fn obtain(suite: &str, mirror: &str, cache: &Path) -> Result<PathBuf, Failure> {
     let directory = cache.join("root");
@@ -112,5 +135,15 @@ mod tests {
         assert_eq!(suite("ID=fedora\nVERSION_ID=40\n"), None);
         assert_eq!(suite("ID=debian\n"), None, "a suite without a name");
         assert_eq!(suite(""), None);
+    }
+
+    #[test]
+    fn the_mirror_is_that_of_the_suite() {
+        let targets = "bookworm Other http://other.example/debian\n\
+                       bookworm-updates Debian http://updates.example/debian\n\
+                       bookworm Debian http://mirror.example/debian\n";
+        assert_eq!(mirror_of("bookworm", targets), Some("http://mirror.example/debian"));
+        assert_eq!(mirror_of("trixie", targets), None);
+        assert_eq!(mirror_of("bookworm", ""), None);
     }
 }
