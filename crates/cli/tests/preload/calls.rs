@@ -80,7 +80,8 @@ fn binds_of_both_libcs_are_shared_and_moved() {
 #[test]
 fn wrong_family_refuses_the_bind() {
     let (calls, port) = (calls(), free_port());
-    let map = format!("{port}=[::1]");
+    // `[::1]` would stand for 127.0.0.1, too.
+    let map = format!("{port}=[2001:db8::1]");
     let got = stdout_of(
         User::Current,
         &[("SAMEPORT_MAP", &map)],

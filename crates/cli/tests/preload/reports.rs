@@ -74,7 +74,7 @@ fn loading_and_binding_are_reported_by_their_process() {
         );
 
         // Requests that the library refuses before the system call.
-        let map = format!("{new}=[::1]");
+        let map = format!("{new}=[2001:db8::1]");
         let command = [program, "bind", "tcp", "127.0.0.1", &new.to_string()];
         let (pid, all) = reports(&[("SAMEPORT_MAP", &*map)], &command);
         let other_family = LibraryReport::Bound {

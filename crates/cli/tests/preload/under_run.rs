@@ -96,12 +96,12 @@ fn binds_are_mapped() {
 #[test]
 fn failed_and_unused_rules_are_reported() {
     let (old, new) = (free_port().to_string(), free_port());
-    let command = [&*calls(), "bind", "tcp", "0.0.0.0", &old];
-    let other_family = run(User::Current, &["--map", &format!("{old}=[::1]:{new}")], &command);
-    let exited = other_family.wait();
+    let command = [&*calls(), "bind", "tcp", "127.0.0.1", &old];
+    // An address that stands for none of the other family, as `[::1]` does for 127.0.0.1.
+    let map = format!("{old}=[2001:db8::1]:{new}");
+    let exited = run(User::Current, &["--freebind", "--map", &map], &command).wait();
     assert!(exited.stdout.starts_with("EAFNOSUPPORT "), "{exited:?}");
-    let printed =
-        format!("error: --map {old}=[::1]:{new}: the program's socket for 0.0.0.0:{old} ");
+    let printed = format!("error: --map {map}: the program's socket for 127.0.0.1:{old} ");
     assert!(exited.stderr.contains(&printed), "{exited:?}");
 
     let options = ["--map", "5=6", "--source", "127.0.0.9"];

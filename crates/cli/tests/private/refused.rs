@@ -168,7 +168,8 @@ fn runs_of_one_group_share_and_others_are_refused() {
     {
         let exited = refused(options);
         assert_eq!(exited.code, 1, "{options:?}: {exited:?}");
-        said(&exited, "a private group), which no other socket can join");
+        said(&exited, ", a private group), under sameport run (pid ");
+        said(&exited, ", which no other socket can join");
     }
 
     // The same with the roles swapped.
