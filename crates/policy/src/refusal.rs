@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use crate::guard::AllowSpec;
 use crate::holder::{Holder, HolderFacts, classify, time_wait};
 use crate::membership::NotAMember;
-use crate::model::{Address, Member, is_private_uid};
+use crate::model::{Address, Member, Protocol, is_private_uid};
 use crate::predict::{
     BindRequest, Conflict, ExistingSocket, PortLimits, PredictedRefusal, PredictedResult,
     SocketUse, conflicts, existing_sockets, predict,
@@ -33,11 +34,38 @@ pub struct RefusalFacts<'a> {
     /// Whether the port is below `net.ipv4.ip_unprivileged_port_start` and the worker lacks
     /// CAP_NET_BIND_SERVICE.
     pub needs_privilege: bool,
+    /// The guard that refuses the caller the port.
+    pub guard: Option<&'a RefusedByGuard>,
+}
+
+/// A guard, and what is known of the process that it refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedByGuard {
+    /// The guard.
+    pub guard: GuardRefusal,
+    /// Whether every property that the guard compares is known: the executable of a process that has ended
+    /// is not.
+    pub is_certain: bool,
+}
+
+/// A guard that refuses a bind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardRefusal {
+    /// The guarded port.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Who may bind it.
+    pub allow: Vec<AllowSpec>,
+    /// The user of the refused process.
+    pub uid: u32,
 }
 
 /// The reason, in the order in which the kernel checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
+    /// EPERM: a guard does not allow the process.
+    Guarded(GuardRefusal),
     /// EADDRNOTAVAIL: no interface has this IP.
     NotLocal,
     /// EACCES: a low port and no CAP_NET_BIND_SERVICE.
@@ -92,10 +120,22 @@ pub enum BlockReason {
 /// restarted, that one cannot.
 #[must_use]
 pub fn explain(facts: &RefusalFacts<'_>) -> Refusal {
+    // The kernel asks the guard before it looks at the address.
+    match facts.guard {
+        Some(RefusedByGuard { guard, is_certain: true }) => Refusal::Guarded(guard.clone()),
+        Some(RefusedByGuard { guard, .. }) => match explain_by_sockets(facts) {
+            Refusal::Unexplained => Refusal::Guarded(guard.clone()),
+            other => other,
+        },
+        None => explain_by_sockets(facts),
+    }
+}
+
+fn explain_by_sockets(facts: &RefusalFacts<'_>) -> Refusal {
     let request = BindRequest {
         reuse_port: facts.shared,
         // As nearly every TCP server; `run` clears it on UDP.
-        reuse_address: facts.address.protocol == crate::model::Protocol::Tcp,
+        reuse_address: facts.address.protocol == Protocol::Tcp,
         ..BindRequest::plain(facts.address.clone(), facts.uid)
     };
     let limits = PortLimits {
@@ -199,7 +239,7 @@ fn blocking_socket(facts: &RefusalFacts<'_>, index: usize, reason: BlockReason) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Protocol, Socket, SocketState};
+    use crate::model::{Socket, SocketState};
 
     fn member(address: &str, uid: u32, shared: Option<bool>) -> Member {
         let address = Address::new(Protocol::Tcp, address.parse().unwrap());
@@ -229,6 +269,27 @@ mod tests {
             shared: true,
             is_local: true,
             needs_privilege: false,
+            guard: None,
+        }
+    }
+
+    #[test]
+    fn a_guard_is_named_before_the_sockets_if_it_certainly_refuses() {
+        let address = Address::new(Protocol::Tcp, "127.0.0.1:80".parse().unwrap());
+        let holders = HolderFacts::default();
+        let unshared = [member("0.0.0.0:80", 7, Some(false))];
+        let allow = vec![AllowSpec::Executable("/usr/bin/api".to_owned())];
+        let guard = GuardRefusal { port: 80, protocol: Protocol::Tcp, allow, uid: 7 };
+        for (is_certain, members, is_guard) in [
+            (true, &[][..], true),
+            (true, &unshared, true),
+            (false, &[], true),
+            (false, &unshared, false),
+        ] {
+            let guard = RefusedByGuard { guard: guard.clone(), is_certain };
+            let facts = RefusalFacts { guard: Some(&guard), ..facts(&address, &holders, members) };
+            let is_named = explain(&facts) == Refusal::Guarded(guard.guard.clone());
+            assert_eq!(is_named, is_guard, "{is_certain} {members:?}");
         }
     }
 

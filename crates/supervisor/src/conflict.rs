@@ -13,10 +13,13 @@ use sameport_sys::inspect::StateFilter;
 use sameport_sys::netlink;
 
 use crate::control::holder_facts;
+use crate::guards;
 
 /// The caller of a refused bind.
 #[derive(Debug, Clone, Copy)]
 pub struct RefusedCaller {
+    /// The process, or one of its threads.
+    pub pid: i32,
     /// The owner of its socket.
     pub uid: u32,
     /// Whether its socket had `SO_REUSEPORT`.
@@ -59,16 +62,18 @@ impl PortSockets {
     }
 }
 
-/// The reason, from the sockets on the address's port.
+/// The reason, from the guard of the address's port and the sockets on it.
 #[must_use]
 pub fn reason(address: &Address, caller: RefusedCaller, sockets: &PortSockets) -> Refusal {
-    let RefusedCaller { uid, shared, needs_privilege } = caller;
+    let RefusedCaller { pid, uid, shared, needs_privilege } = caller;
     let is_local = is_local(address.socket.ip());
     let on_port = |member: &&Member| same_port(&member.socket.address, address);
     let members: Vec<Member> = sockets.members.iter().filter(on_port).cloned().collect();
     let closing: Vec<_> =
         sockets.closing.iter().filter(|(it, _)| same_port(it, address)).cloned().collect();
+    let guard = guards::refused(address.port(), address.protocol, pid, uid);
     refusal::explain(&RefusalFacts {
+        guard: guard.as_ref(),
         address,
         members: &members,
         closing: &closing,

@@ -134,6 +134,7 @@ fn caller(low: bool, pid: i32, shared: bool) -> RefusedCaller {
             .or_else(|| process::thread_rights(std::process::id().cast_signed()))
     };
     RefusedCaller {
+        pid,
         uid: sameport_sys::effective_user(),
         shared,
         needs_privilege: low && !rights().is_some_and(|rights| rights.bind_low_ports),

@@ -16,6 +16,7 @@ mod error;
 mod event;
 mod event_loop;
 mod group_check;
+pub mod guards;
 mod handover;
 mod held_ports;
 mod interpose;

@@ -6,17 +6,18 @@ use sameport::{Error as SocketError, ErrorKind as SocketErrorKind};
 use sameport_policy::holder::{Holder, endings as steps};
 use sameport_policy::membership::{NotAMember, RunIdentity};
 use sameport_policy::model::{Address, Process, Protocol, is_private_uid};
-use sameport_policy::refusal::{BlockReason, BlockingSocket, Refusal};
+use sameport_policy::refusal::{BlockReason, BlockingSocket, GuardRefusal, Refusal};
 use sameport_supervisor::conflict::{PortSockets, RefusedCaller, reason};
 use sameport_sys::{Errno, effective_user};
 
 use super::{ExitKind, Failure};
 use crate::operations::listen::ListenRequest;
 use crate::operations::runtime_dir::runtime_dir;
+use crate::output::guard::admit;
 use crate::output::holder::{description, endings, root_prefix, sharing};
 use crate::output::shell;
 use crate::output::socket_owner::holder_label;
-use crate::output::text::{printable, seconds_rounded_up, shorten};
+use crate::output::text::{printable, quotable, seconds_rounded_up, shorten};
 
 /// `listen` could not open its address; the program in the way is named.
 pub(crate) fn listen_failure(request: &ListenRequest, error: &SocketError) -> Failure {
@@ -39,7 +40,7 @@ pub(super) fn open_failure(address: SocketAddr, errno: Errno, is_private: bool) 
         _ => ExitKind::Failed,
     };
     let advice = match errno {
-        Errno::ADDRINUSE | Errno::ACCESS if !is_private => {
+        Errno::ADDRINUSE | Errno::ACCESS | Errno::PERM if !is_private => {
             explain(&Address::new(Protocol::Tcp, address), true, errno == Errno::ACCESS)
         }
         _ => None,
@@ -53,7 +54,12 @@ pub(super) fn open_failure(address: SocketAddr, errno: Errno, is_private: bool) 
 
 /// The message and the hint, where a visible socket explains the refusal.
 fn explain(address: &Address, shared: bool, needs_privilege: bool) -> Option<(String, String)> {
-    let caller = RefusedCaller { uid: effective_user(), shared, needs_privilege };
+    let caller = RefusedCaller {
+        pid: std::process::id().cast_signed(),
+        uid: effective_user(),
+        shared,
+        needs_privilege,
+    };
     let runtime = runtime_dir();
     match reason(address, caller, &PortSockets::on(&[address], runtime.as_deref()).ok()?) {
         Refusal::Unexplained => None,
@@ -84,12 +90,24 @@ fn advice(address: &Address, refusal: &Refusal, is_worker: bool) -> (String, Str
             ),
         ),
         Refusal::InUse(socket) => in_use(address, socket, is_worker),
+        Refusal::Guarded(guard) => guarded(address, guard),
         Refusal::OutsideGroup(owner) => not_a_member(address, owner),
         Refusal::Unexplained => (
             format!("{address} was refused, and no visible socket explains it"),
             format!("`{}` answers when the reason is still there", why(address, true, None)),
         ),
     }
+}
+
+/// Who may bind the port, and the command that admits the user of the refused process.
+fn guarded(address: &Address, guard: &GuardRefusal) -> (String, String) {
+    let GuardRefusal { port, protocol, allow, uid } = guard;
+    let only: Vec<String> = allow.iter().map(|spec| quotable(&spec.to_string())).collect();
+    let only = if only.is_empty() { "nobody".to_owned() } else { only.join(" ") };
+    (
+        format!("{} was refused: EPERM by bind: it is guarded for {only}", address.labelled()),
+        format!("`{}` admits this user", admit(*port, *protocol, allow, *uid)),
+    )
 }
 
 /// The holder, why it prevents the bind, the first way that works, and the command that lists the others.

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sameport_policy::addr::{AddrSpec, Host};
+use sameport_policy::guard::Binder;
 use sameport_policy::holder::{Holder, classify_all, time_wait};
 use sameport_policy::model::{Address, Member, Protocol, SocketState};
 use sameport_policy::predict::{
@@ -12,6 +13,8 @@ use sameport_policy::predict::{
     SocketUse, existing_sockets, predict, remedies,
 };
 use sameport_supervisor::control::holder_facts;
+use sameport_supervisor::guards;
+use sameport_supervisor::guards::record::GuardEntry;
 use sameport_sys::inspect;
 use sameport_sys::inspect::{SocketQuery, StateFilter};
 use sameport_sys::netlink;
@@ -22,8 +25,6 @@ use sameport_sys::systemd;
 use sameport_sys::users;
 use sameport_sys::{effective_user, process};
 
-use super::guard::of_port as guarded;
-use super::guard::record::GuardEntry;
 use super::runtime_dir::runtime_dir;
 
 /// The options of `why`.
@@ -209,8 +210,12 @@ fn answer(
         }
         _ => None,
     };
-    let guard = guarded(request.address.port, request.protocol, uid);
-    let guard = guard.filter(|guard| !guard.admits).map(|guard| guard.entry);
+    let guard = guards::of_port(request.address.port, request.protocol);
+    // A process as this one, of the user in question.
+    let guard = guard.filter(|guard| {
+        let binder = sameport_sys::bpf::guard::binder(std::process::id().cast_signed());
+        binder.is_ok_and(|binder| !guard.rule().allows(&Binder { uid, ..binder }))
+    });
     Ok(WhyAnswer {
         siblings: siblings(&bind.address, sockets),
         request: bind,

@@ -70,6 +70,32 @@ fn why_shows_the_guard() {
     assert_eq!(answer_to("out", PORT).code, 0);
 }
 
+/// A refused worker is told the reason and the command that admits it, which works.
+#[test]
+fn run_names_the_guard() {
+    let Some(fixture) = GuardFixture::new("guard-run") else { return };
+    fixture.guard_ok(&format!("{PORT}/tcp --allow uid=1"));
+    let sameport = harness::sameport().display().to_string();
+    let out = fixture.cgroup("out");
+    let program = [bind_calls_program(), "tcp/0.0.0.0".into(), PORT.into(), out];
+    let program = program.map(|word| word.to_str().unwrap().to_owned()).join(" ");
+    for line in
+        [format!("{sameport} run -- {program}"), format!("{sameport} run --listen {PORT} -- cat")]
+    {
+        let exited = fixture.run("sh", &["-c", &line]);
+        assert!(exited.stderr.contains("it is guarded for uid="), "{exited:?}");
+        let hint = format!("hint: `sameport guard {PORT}/tcp --allow uid=");
+        assert!(exited.stderr.contains(&hint), "{exited:?}");
+    }
+    let exited = fixture.run("sh", &["-c", &format!("{sameport} run -- {program}")]);
+    let hint = exited.stderr.split("hint: `sameport ").nth(1).unwrap();
+    let admit = hint.split('`').next().unwrap();
+    fixture.shell(&format!("{sameport} {admit}"));
+    let exited = fixture.run("sh", &["-c", &format!("{sameport} run -- {program}")]);
+    assert!(exited.stdout.contains(&format!("given {PORT}")), "{exited:?}");
+    assert!(!exited.stderr.contains("guarded"), "{exited:?}");
+}
+
 #[test]
 fn leftover_locks_do_not_block_changes() {
     let Some(fixture) = GuardFixture::new("guard-lock") else { return };

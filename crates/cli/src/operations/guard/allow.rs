@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use sameport_policy::guard::{AllowSpec, FileId, cgroup_path, is_below_unit};
+use sameport_supervisor::guards::record::AllowEntry;
 use sameport_sys::bpf::guard;
 use sameport_sys::cgroup::{Cgroup, CgroupError};
 use sameport_sys::users;
 
 use super::model::{AllowedNow, Error};
-use super::record::AllowEntry;
 
 /// Resolves a value of `--allow`.
 pub(super) fn resolve(spec: &AllowSpec) -> Result<AllowEntry, Error> {

@@ -8,11 +8,11 @@ use sameport_policy::holder::{Holder, HolderFacts, Keeper, classify_all};
 use sameport_policy::membership::run_line::binds_for_workers;
 use sameport_policy::model::Protocol;
 use sameport_supervisor::control::holder_facts;
+use sameport_supervisor::guards::record::GuardEntry;
 use sameport_sys::bpf::guard;
 use sameport_sys::inspect;
 
 use super::model::{Error, GuardEffect, PortHolder};
-use super::record::GuardEntry;
 use crate::operations::runtime_dir::runtime_dir;
 
 /// The effect of these guards on the programs that have their ports open, in this network namespace.

@@ -3,26 +3,24 @@
 mod allow;
 mod holders;
 mod model;
-pub(crate) mod record;
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use sameport_policy::addr::Protocol;
+use sameport_policy::guard::GuardPort;
 use sameport_policy::guard::reserved_ports::plan;
-use sameport_policy::guard::{Binder, GuardPort};
+use sameport_supervisor::guards;
+use sameport_supervisor::guards::record;
+use sameport_supervisor::guards::record::{AllowEntry, GuardEntry, GuardOrigin, GuardRecord};
 use sameport_sys::bpf::AttachError;
 use sameport_sys::bpf::guard;
 use sameport_sys::bpf::guard::{GuardError, GuardLock};
-use sameport_sys::netns;
 
 pub(crate) use model::{
     AllowedNow, Error, GuardEffect, GuardList, GuardRequest, GuardResult, GuardState, LiftedGuards,
     ListedGuard, PortHolder,
 };
-use record::{AllowEntry, GuardEntry, GuardOrigin, GuardRecord};
 
 /// Sets a guard in place of the current one. `confirm` is called where it would lock out processes.
 pub(crate) fn set(
@@ -103,27 +101,6 @@ pub(crate) fn restore() -> Result<Vec<GuardEntry>, Error> {
         Ok(())
     })?;
     Ok(restored)
-}
-
-/// A guard that refuses binds, and whether it allows this process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LockedOut {
-    pub(crate) entry: GuardEntry,
-    pub(crate) admits: bool,
-}
-
-/// The guard of a port in this network namespace, from the list, which every user can read. `uid` replaces
-/// that of this process.
-pub(crate) fn of_port(port: u16, protocol: Protocol, uid: u32) -> Option<LockedOut> {
-    let here = here().ok()?;
-    let record =
-        GuardRecord::read(&GuardLock::read_without_lock().ok()?, &here).ok()?.brought_to(&here)?;
-    let entry = record.guards.into_iter().find(|entry| {
-        (entry.network, entry.port, entry.protocol()) == (here.network, port, protocol)
-    })?;
-    let binder = guard::binder(std::process::id().cast_signed()).ok()?;
-    let admits = entry.rule().allows(&Binder { uid, ..binder });
-    (!entry.report_only).then_some(LockedOut { entry, admits })
 }
 
 /// The guards, and whether the kernel enforces them.
@@ -229,15 +206,5 @@ fn require_root() -> Result<(), Error> {
 }
 
 fn here() -> Result<GuardOrigin, Error> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let look = |source: &str| {
-        let source = source.to_owned();
-        move |error: io::Error| Error::Look(format!("{source}: {error}"))
-    };
-    Ok(GuardOrigin {
-        network: netns::own_cookie().map_err(look("getsockopt(SO_NETNS_COOKIE)"))?,
-        first: guard::is_initial_netns().map_err(look("/proc/1/net/dev"))?,
-        boot: guard::boot_id().map_err(look("/proc/sys/kernel/random/boot_id"))?,
-        now: now.as_secs(),
-    })
+    guards::here().map_err(Error::Look)
 }

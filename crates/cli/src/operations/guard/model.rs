@@ -7,11 +7,10 @@ use std::time::SystemTime;
 use sameport_policy::guard::{AllowSpec, GuardPort};
 use sameport_policy::holder::Holder;
 use sameport_policy::model::Address;
+use sameport_supervisor::guards::record::GuardEntry;
 use sameport_sys::bpf::PinError;
 use sameport_sys::bpf::guard;
 use sameport_sys::cgroup::CgroupError;
-
-use super::record::GuardEntry;
 
 /// A program that has the port open.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,17 +5,20 @@ pub(crate) mod log;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use sameport_policy::addr::PortSpec;
-use sameport_policy::guard::GuardPort;
+use sameport_policy::addr::{PortSpec, Protocol};
+use sameport_policy::guard::{AllowSpec, GuardPort};
 use sameport_policy::interpreter::runs_arguments;
+use sameport_supervisor::guards::record::{AllowEntry, GuardEntry};
 use sameport_sys::bpf::guard::PLACE;
+use sameport_sys::effective_user;
+use sameport_sys::users::user_name;
 use serde::Serialize;
 
-use crate::operations::guard::record::{AllowEntry, GuardEntry};
 use crate::operations::guard::{
     AllowedNow, GuardEffect, GuardList, GuardResult, GuardState, LiftedGuards, ListedGuard,
     PortHolder,
 };
+use crate::output::holder::root_prefix;
 use crate::output::json::{line, object};
 use crate::output::shell;
 use crate::output::socket_owner::holder_label;
@@ -177,6 +180,16 @@ pub(crate) fn allowed(entry: &GuardEntry) -> Vec<String> {
 pub(crate) fn allowed_list(entry: &GuardEntry) -> String {
     let all = allowed(entry);
     if all.is_empty() { "nobody".to_owned() } else { all.join(" ") }
+}
+
+/// The command that admits a user beside those whom the guard of a port allows. Root changes a guard.
+pub(crate) fn admit(port: u16, protocol: Protocol, allow: &[AllowSpec], uid: u32) -> String {
+    let user = user_name(uid).map_or_else(|| uid.to_string(), |name| printable(&name));
+    let user = AllowSpec::User(user);
+    let allow = allow.iter().chain([&user]).map(|spec| shell::word(&spec.to_string()));
+    let allow: String = allow.map(|spec| format!(" --allow {spec}")).collect();
+    let root = root_prefix(effective_user());
+    format!("{root}sameport guard {port}/{protocol}{allow}")
 }
 
 fn allow_label(allow: &AllowEntry, now: AllowedNow) -> String {

@@ -5,20 +5,19 @@ use std::time::Duration;
 use sameport_policy::holder::{Holder, Rights, endings};
 use sameport_policy::model::{Address, Member, Protocol, SocketState, is_private_uid};
 use sameport_policy::predict::{PredictedRefusal, PredictedResult, Remedy, Uncertainty};
+use sameport_supervisor::guards::record::{AllowEntry, GuardEntry};
 
-use crate::operations::guard::record::GuardEntry;
 use crate::operations::why::{PortUser, WhyAnswer};
 use crate::output::guard;
 use crate::output::holder::{self, rights_prefix, root_prefix};
-use crate::output::text::{printable, seconds_rounded_up};
+use crate::output::text::seconds_rounded_up;
 
 /// `TCP_TIMEWAIT_LEN` (include/net/tcp.h): the end that closes first stays for this time. The kernel compares
 /// it with new sockets.
 const TIME_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) fn lines(answer: &WhyAnswer) -> Vec<String> {
-    let mut lines: Vec<String> =
-        answer.guard.iter().map(|guard| guard_remedy(answer, guard)).collect();
+    let mut lines: Vec<String> = answer.guard.iter().map(|it| guard_remedy(answer, it)).collect();
     lines.extend(match &answer.prediction.result {
         PredictedResult::Refused(refused) => machine_remedies(answer, refused),
         PredictedResult::Uncertain(doubts) => doubtful(answer, doubts),
@@ -28,14 +27,9 @@ pub(super) fn lines(answer: &WhyAnswer) -> Vec<String> {
     lines
 }
 
-/// A guard is changed by root.
-fn guard_remedy(answer: &WhyAnswer, guard: &GuardEntry) -> String {
-    let user = answer.user.as_deref().map_or_else(|| answer.request.uid.to_string(), printable);
-    let allowed = guard::allowed(guard);
-    let allowed: String = allowed.iter().map(|rule| format!(" --allow {rule}")).collect();
-    let (port, protocol) = (guard.port, guard.protocol());
-    let root = root_prefix(answer.caller);
-    format!("{root}sameport guard {port}/{protocol}{allowed} --allow uid={user}")
+fn guard_remedy(answer: &WhyAnswer, entry: &GuardEntry) -> String {
+    let allow: Vec<_> = entry.allow.iter().map(AllowEntry::spec).collect();
+    guard::admit(entry.port, entry.protocol(), &allow, answer.request.uid)
 }
 
 fn machine_remedies(answer: &WhyAnswer, refused: &PredictedRefusal) -> Vec<String> {

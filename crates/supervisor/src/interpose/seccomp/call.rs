@@ -76,6 +76,7 @@ impl SocketCall<'_> {
     ) -> AnsweredCall {
         let (tid, port) = (self.tid(), address.port());
         let caller = RefusedCaller {
+            pid: tid,
             uid: self.socket.owner(),
             shared: is_shared,
             needs_privilege: was_low_port(port) && !may_bind(tid, port),

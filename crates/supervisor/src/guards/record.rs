@@ -4,42 +4,49 @@ use std::collections::BTreeSet;
 
 use sameport_policy::addr::Protocol;
 use sameport_policy::guard;
-use sameport_policy::guard::{AllowRule, FileId, Guard};
+use sameport_policy::guard::{AllowRule, AllowSpec, FileId, Guard};
 use serde::{Deserialize, Serialize};
 
 /// All guards of the machine. Version 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct GuardRecord {
+pub struct GuardRecord {
     version: u32,
     /// The boot id: cookies of network namespaces are valid during one boot.
-    pub(super) boot: String,
+    pub boot: String,
     /// Ports that sameport reserved, and that were not reserved before.
-    pub(super) reserved: Vec<ReservedPort>,
-    pub(crate) guards: Vec<GuardEntry>,
+    pub reserved: Vec<ReservedPort>,
+    /// One guard a port, protocol and network namespace.
+    pub guards: Vec<GuardEntry>,
 }
 
+/// A port that sameport added to `net.ipv4.ip_local_reserved_ports`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ReservedPort {
-    pub(super) network: u64,
-    pub(super) port: u16,
+pub struct ReservedPort {
+    /// The cookie of the network namespace.
+    pub network: u64,
+    /// The port.
+    pub port: u16,
 }
 
 /// A guard with its origin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct GuardEntry {
+pub struct GuardEntry {
     /// The cookie of its network namespace.
-    pub(crate) network: u64,
+    pub network: u64,
     /// Whether that is the network namespace of the first process: it is restored after a boot.
-    pub(super) first: bool,
-    pub(crate) port: u16,
+    pub first: bool,
+    /// The port.
+    pub port: u16,
     protocol: Transport,
-    pub(crate) report_only: bool,
+    /// Refused binds are only recorded, and succeed.
+    pub report_only: bool,
     /// Seconds since 1970.
-    pub(crate) since: u64,
-    pub(crate) allow: Vec<AllowEntry>,
+    pub since: u64,
+    /// A process may bind if one of these rules matches.
+    pub allow: Vec<AllowEntry>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,17 +59,39 @@ enum Transport {
 /// A rule as it was written and as it was resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub(crate) enum AllowEntry {
-    User { name: String, uid: u32 },
-    Unit { unit: String, cgroup: String },
-    Cgroup { cgroup: String },
-    Executable { path: String, file: Option<FileEntry> },
+pub enum AllowEntry {
+    /// The processes of a user.
+    User {
+        /// The login name, or the number, as it was written.
+        name: String,
+        /// The real user id.
+        uid: u32,
+    },
+    /// The processes of a systemd unit.
+    Unit {
+        /// Its name, as it was written.
+        unit: String,
+        /// The path of its cgroup.
+        cgroup: String,
+    },
+    /// The processes of a cgroup, and of those below it.
+    Cgroup {
+        /// Its path.
+        cgroup: String,
+    },
+    /// The processes that execute a file.
+    Executable {
+        /// Its path.
+        path: String,
+        /// `None`: the file is missing.
+        file: Option<FileEntry>,
+    },
 }
 
 /// The identity of a file, independent of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct FileEntry {
+pub struct FileEntry {
     device: u64,
     inode: u64,
     generation: Option<u32>,
@@ -70,21 +99,30 @@ pub(crate) struct FileEntry {
 
 /// The place and time of a new guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct GuardOrigin {
-    pub(super) network: u64,
-    pub(super) first: bool,
-    pub(super) boot: String,
-    pub(super) now: u64,
+pub struct GuardOrigin {
+    /// The cookie of the network namespace.
+    pub network: u64,
+    /// Whether that is the network namespace of the first process.
+    pub first: bool,
+    /// The boot id.
+    pub boot: String,
+    /// Seconds since 1970.
+    pub now: u64,
 }
 
 impl GuardRecord {
     /// A record without guards.
-    pub(super) fn new(here: &GuardOrigin) -> Self {
+    #[must_use]
+    pub fn new(here: &GuardOrigin) -> Self {
         Self { version: 1, boot: here.boot.clone(), reserved: vec![], guards: vec![] }
     }
 
     /// Parses the file; an empty file has no guards.
-    pub(super) fn read(text: &str, here: &GuardOrigin) -> Result<Self, String> {
+    ///
+    /// # Errors
+    ///
+    /// What is not valid in it.
+    pub fn read(text: &str, here: &GuardOrigin) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(Self::new(here));
         }
@@ -116,7 +154,8 @@ impl GuardRecord {
     }
 
     /// The text of the file.
-    pub(super) fn text(&self) -> String {
+    #[must_use]
+    pub fn text(&self) -> String {
         let mut text = serde_json::to_string_pretty(self).unwrap_or_else(|error| {
             unreachable!("plain structs with text keys are always JSON: {error}")
         });
@@ -126,7 +165,8 @@ impl GuardRecord {
 
     /// Adapts a record of an earlier boot, whose cookies are no longer valid: only the guards of the first
     /// network namespace remain. `None` if this process is in another one and cannot know its cookie.
-    pub(super) fn brought_to(mut self, here: &GuardOrigin) -> Option<Self> {
+    #[must_use]
+    pub fn brought_to(mut self, here: &GuardOrigin) -> Option<Self> {
         if self.boot == here.boot {
             return Some(self);
         }
@@ -143,7 +183,7 @@ impl GuardRecord {
     }
 
     /// Adds a guard and returns the guard of the same port, which it replaces.
-    pub(super) fn put(&mut self, entry: GuardEntry) -> Option<GuardEntry> {
+    pub fn put(&mut self, entry: GuardEntry) -> Option<GuardEntry> {
         let replaced = self.take(entry.network, entry.port, entry.protocol());
         self.guards.push(entry);
         self.guards.sort_by_key(|entry| (entry.network, entry.port, entry.protocol()));
@@ -151,12 +191,7 @@ impl GuardRecord {
     }
 
     /// Removes the guard of a port.
-    pub(super) fn take(
-        &mut self,
-        network: u64,
-        port: u16,
-        protocol: Protocol,
-    ) -> Option<GuardEntry> {
+    pub fn take(&mut self, network: u64, port: u16, protocol: Protocol) -> Option<GuardEntry> {
         let is_it = |entry: &GuardEntry| {
             (entry.network, entry.port, entry.protocol()) == (network, port, protocol)
         };
@@ -165,28 +200,34 @@ impl GuardRecord {
     }
 
     /// The rules for the kernel.
-    pub(super) fn rules(&self) -> Vec<Guard> {
+    #[must_use]
+    pub fn rules(&self) -> Vec<Guard> {
         self.guards.iter().map(GuardEntry::rule).collect()
     }
 
     /// The guarded ports of a network namespace.
-    pub(super) fn ports(&self, network: u64) -> BTreeSet<u16> {
+    #[must_use]
+    pub fn ports(&self, network: u64) -> BTreeSet<u16> {
         self.guards.iter().filter(|it| it.network == network).map(|it| it.port).collect()
     }
 
     /// The ports that sameport reserved there.
-    pub(super) fn reserved(&self, network: u64) -> BTreeSet<u16> {
+    #[must_use]
+    pub fn reserved(&self, network: u64) -> BTreeSet<u16> {
         self.reserved.iter().filter(|it| it.network == network).map(|it| it.port).collect()
     }
 
-    pub(super) fn set_reserved(&mut self, network: u64, ports: &BTreeSet<u16>) {
+    /// Replaces the ports that sameport reserved there.
+    pub fn set_reserved(&mut self, network: u64, ports: &BTreeSet<u16>) {
         self.reserved.retain(|it| it.network != network);
         self.reserved.extend(ports.iter().map(|port| ReservedPort { network, port: *port }));
     }
 }
 
 impl GuardEntry {
-    pub(super) fn new(
+    /// A guard that is set here and now.
+    #[must_use]
+    pub fn new(
         here: &GuardOrigin,
         port: u16,
         protocol: Protocol,
@@ -201,7 +242,9 @@ impl GuardEntry {
         Self { network, first, port, protocol, report_only, since, allow }
     }
 
-    pub(crate) fn protocol(&self) -> Protocol {
+    /// The protocol of the port.
+    #[must_use]
+    pub fn protocol(&self) -> Protocol {
         match self.protocol {
             Transport::Tcp => Protocol::Tcp,
             Transport::Udp => Protocol::Udp,
@@ -213,7 +256,8 @@ impl GuardEntry {
     }
 
     /// The rule of the guard.
-    pub(super) fn rule(&self) -> Guard {
+    #[must_use]
+    pub fn rule(&self) -> Guard {
         Guard {
             netns_cookie: self.network,
             port: self.port,
@@ -225,6 +269,17 @@ impl GuardEntry {
 }
 
 impl AllowEntry {
+    /// The rule as `--allow` has it.
+    #[must_use]
+    pub fn spec(&self) -> AllowSpec {
+        match self {
+            Self::User { name, .. } => AllowSpec::User(name.clone()),
+            Self::Unit { unit, .. } => AllowSpec::Unit(unit.clone()),
+            Self::Cgroup { cgroup } => AllowSpec::Cgroup(cgroup.clone()),
+            Self::Executable { path, .. } => AllowSpec::Executable(path.clone()),
+        }
+    }
+
     fn rule(&self) -> AllowRule {
         match self {
             Self::User { uid, .. } => AllowRule::User(*uid),
@@ -249,7 +304,8 @@ impl From<FileEntry> for FileId {
 }
 
 /// The hash of the file that the kernel keeps with the guards (FNV-1a).
-pub(super) fn mark(text: &str) -> u64 {
+#[must_use]
+pub fn mark(text: &str) -> u64 {
     let step = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }
