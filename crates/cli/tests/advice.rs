@@ -120,8 +120,9 @@ fn run_names_the_worker_of_a_named_run() {
     let run = setup.run(&[], &["python3", file.as_str(), &port.to_string()]);
     let worker = run.wait_for_worker(1);
     let (error, hint) = refusal(port);
-    let named =
-        format!("pid {worker} (python3, run run-{port}, worker 1), started by `sameport run");
+    let named = format!(
+        "pid {worker} (python3, run run-{port}, worker 1), started by `sameport run --name run-{port} -- "
+    );
     assert!(error.contains(&named), "{error}");
     assert_eq!(hint, "give both runs the same --group, or --join to share it all the same");
     run.stop();

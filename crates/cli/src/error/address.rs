@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use sameport::{Error as SocketError, ErrorKind as SocketErrorKind};
-use sameport_policy::holder::{Holder, endings as steps};
+use sameport_policy::holder::{Holder, HolderClass, endings as steps};
 use sameport_policy::membership::{NotAMember, RunIdentity};
 use sameport_policy::model::{Address, Process, Protocol, is_private_uid};
 use sameport_policy::refusal::{BlockReason, BlockingSocket, GuardRefusal, Refusal};
@@ -214,7 +214,7 @@ fn not_a_member(address: &Address, owner: &NotAMember) -> (String, String) {
             format!(
                 "{address} is held by another group: {}, started by {}",
                 holder_label(holder),
-                run_line(run)
+                run_line(holder, run)
             ),
             "give both runs the same --group, or --join to share it all the same".into(),
         ),
@@ -237,12 +237,16 @@ fn not_a_member(address: &Address, owner: &NotAMember) -> (String, String) {
     }
 }
 
-/// ``sameport run -- python3 server.py` in /home/ann``.
-fn run_line(run: &RunIdentity) -> String {
+/// ``sameport run --name web -- python3 server.py` in /home/ann``.
+fn run_line(holder: &Holder, run: &RunIdentity) -> String {
+    let name = match &holder.class {
+        HolderClass::Run { of, .. } => format!("--name {} ", of.name),
+        _ => String::new(),
+    };
     let group = run.group.as_ref().map(|group| format!("--group {group} ")).unwrap_or_default();
     let directory = run.directory.as_ref();
     let directory =
         directory.map(|path| format!(" in {}", shorten(&printable(&path.to_string_lossy()))));
     let command = shell::os_excerpt(&run.command);
-    format!("`sameport run {group}-- {command}`{}", directory.unwrap_or_default())
+    format!("`sameport run {name}{group}-- {command}`{}", directory.unwrap_or_default())
 }

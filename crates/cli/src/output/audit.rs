@@ -1,11 +1,12 @@
 //! The output of `audit`: findings as text and as JSON, and changes as JSON.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sameport_policy::addr::PortSpec;
 use sameport_policy::audit::{Finding, FindingKind, Fix, Party};
 use sameport_policy::guard::AllowSpec;
-use sameport_policy::holder::{Rights, RunWorker};
+use sameport_policy::holder::{EndingStep, Rights, RunWorker};
 use sameport_policy::model::is_private_uid;
 use sameport_policy::model::{Process, ProcessDetails};
 use serde::Serialize;
@@ -162,19 +163,8 @@ fn fix(fix: &Fix) -> String {
                 allow.iter().map(|it| format!(" --allow {}", allowed(it))).collect();
             format!("{root}sameport guard {port}/{protocol}{allow}")
         }
-        Fix::Private { command, uid, after } => {
-            let as_user = uid.map(as_user).unwrap_or_default();
-            let command = match command {
-                Some(command) => shell::command(command),
-                None => "run --private -- COMMAND".to_owned(),
-            };
-            match around(after) {
-                Some((first, comment)) => {
-                    format!("{root}{first}{as_user}sameport {command}{comment}")
-                }
-                // The steps are last, because they can end with a comment.
-                None => format!("{root}{as_user}sameport {command}, after {}", endings(after)),
-            }
+        Fix::Private { command, directory, uid, after } => {
+            private(command.as_deref(), directory.as_deref(), *uid, after)
         }
         Fix::End { steps, restrict_ptrace } => {
             let steps = endings(steps);
@@ -197,6 +187,34 @@ fn fix(fix: &Fix) -> String {
         }
         Fix::ShowBpfProgram(program) => format!("{root}bpftool prog show id {program}"),
         Fix::AuditAsRoot => format!("{root}sameport audit"),
+    }
+}
+
+/// The command of a private run, for any directory, and the steps that end both programs before it.
+fn private(
+    command: Option<&[String]>,
+    directory: Option<&Path>,
+    uid: Option<u32>,
+    after: &[EndingStep],
+) -> String {
+    let root = root_prefix(effective_user());
+    let as_user = uid.map(as_user).unwrap_or_default();
+    let here = std::env::current_dir().ok();
+    let elsewhere = directory.filter(|directory| here.as_deref() != Some(directory));
+    let directory = elsewhere.map_or(String::new(), |directory| {
+        format!(" --directory {}", shell::os_command([directory]))
+    });
+    let command = match command {
+        Some([run, private, rest @ ..]) => {
+            let (first, rest) = ([run.clone(), private.clone()], shell::command(rest));
+            format!("{}{directory} {rest}", shell::command(&first))
+        }
+        _ => format!("run --private{directory} -- COMMAND"),
+    };
+    match around(after) {
+        Some((first, comment)) => format!("{root}{first}{as_user}sameport {command}{comment}"),
+        // The steps are last, because they can end with a comment.
+        None => format!("{root}{as_user}sameport {command}, after {}", endings(after)),
     }
 }
 

@@ -63,13 +63,14 @@ pub(crate) fn around(steps: &[EndingStep]) -> Option<(String, String)> {
     if !steps.iter().all(joins) {
         return None;
     }
-    let (mut line, mut comment) = (String::new(), String::new());
+    let mut line = String::new();
+    let mut remarks: Vec<String> = Vec::new();
     for step in steps {
         line.push_str(&format!("{} && ", ending_text(&step.ending)));
-        if let Some(remark) = remark(&step.ending) {
-            comment.push_str(&format!("{} {remark}", if comment.is_empty() { " #" } else { ";" }));
-        }
+        remarks.extend(remark(&step.ending).filter(|remark| !remarks.contains(remark)));
     }
+    let comment =
+        if remarks.is_empty() { String::new() } else { format!(" # {}", remarks.join("; ")) };
     // A program needs a moment to end.
     let kills =
         |step: &EndingStep| matches!(step.ending, Ending::Kill(_) | Ending::KillOrParent(..));

@@ -1,5 +1,7 @@
 //! The text of `audit`, wrong command lines, and findings without access.
 
+use std::path::Path;
+
 use crate::harness::{User, is_root, sameport, script, skip, start, start_command};
 use crate::network::{NOBODY, Network, actual_uid, has_python};
 
@@ -34,12 +36,14 @@ fn finding_is_a_sentence_and_a_command() {
         return skip("audit-text", "no network namespace can be made");
     };
     let binary = sameport().to_str().unwrap();
-    let audit = |words: &[&str]| {
+    let audit_in = |directory: &Path, words: &[&str]| {
         let words = [&[binary, "audit"], words].concat();
-        let output = network.command(NOBODY, &words).output().unwrap();
+        let output = network.command(NOBODY, &words).current_dir(directory).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     };
+    let dir = script("audit_actor.py").parent().unwrap().display().to_string();
+    let audit = |words: &[&str]| audit_in(Path::new(&dir), words);
     let steps = ["tcp", "rp", "bind=0.0.0.0:8443", "listen=8"];
     let api = network.actor(NOBODY, "api", &steps);
     let (code, stdout, stderr) = audit(&["8443"]);
@@ -49,7 +53,6 @@ fn finding_is_a_sentence_and_a_command() {
     let x = network.actor(NOBODY, "x", &steps);
     let (code, stdout, stderr) = audit(&[]);
     let [first, second] = stdout.lines().collect::<Vec<_>>()[..] else { panic!("{stdout}") };
-    let dir = script("audit_actor.py").parent().unwrap().display().to_string();
     let parts = [
         format!("8443/tcp  warning  pid {} (python3, user ", x.pid()),
         format!(", {dir}/x.py, started "),
@@ -61,11 +64,14 @@ fn finding_is_a_sentence_and_a_command() {
     assert!(parts.iter().all(|part| first.contains(part)), "{stdout}");
     // The suggested command never makes root execute text of another user.
     let uid = actual_uid(NOBODY);
-    let fix = format!(
-        "          fix      as root: setpriv --reuid={uid} --regid=$(id -g {uid}) --init-groups "
-    );
-    assert!(second.starts_with(&fix), "{stdout}");
+    assert!(second.starts_with("          fix      as root: kill "), "{stdout}");
+    let user = format!(" && setpriv --reuid={uid} --regid=$(id -g {uid}) --init-groups ");
+    assert!(second.contains(&user), "{stdout}");
     assert!(second.contains(" sameport run --private -- /usr/bin/python3 "), "{stdout}");
+    // Relative words need the directory of the program.
+    let (_, stdout, _) = audit_in(Path::new("/"), &[]);
+    let private = format!(" sameport run --private --directory {dir} -- /usr/bin/python3 ");
+    assert!(stdout.contains(&private), "{stdout}");
     assert!(!stderr.contains("nothing was found"), "{stderr}");
     assert_eq!(code, 1);
     assert_eq!(audit(&["9"]).0, 0, "another port");

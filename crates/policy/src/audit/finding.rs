@@ -1,5 +1,7 @@
 //! Findings and their fixes.
 
+use std::path::PathBuf;
+
 use std::fmt;
 
 use super::service::ServiceOrContainer;
@@ -184,6 +186,8 @@ pub enum Fix {
     Private {
         /// The words after `sameport`; `None` if the owner's command is unknown.
         command: Option<Vec<String>>,
+        /// The directory of the program, for `--directory`, which the command lacks; `None` if it is unknown.
+        directory: Option<PathBuf>,
         /// The user of the owner's process. Root must not execute a command that another user
         /// wrote.
         uid: Option<u32>,

@@ -1,11 +1,15 @@
 //! Chooses the fix of a finding.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use super::finding::Fix;
 use super::port_view::{Participant, PortView};
 use crate::guard::Binder;
 use crate::guard_rules::{KeptBinder, distinguish};
 use crate::holder::{Ending, Holder, HolderClass, command, endings};
-use crate::membership::run_line::{binds_for_workers, has_any_option};
+use crate::launch::working_directory;
+use crate::membership::run_line::{RunLine, binds_for_workers, has_any_option, without_directory};
 use crate::model::{Member, Process};
 
 /// Options of `run` that `--private` excludes.
@@ -110,10 +114,11 @@ fn private(view: &PortView<'_>, owner: &Participant<'_>, other: &Participant<'_>
             return None;
         }
         let options = words(supervisor).get(2..).unwrap_or_default();
+        let options = without_directory(options).into_iter().filter(|word| word != "--private");
         let command = ["run", "--private"].map(str::to_owned).into_iter();
-        let options = options.iter().filter(|word| *word != "--private").cloned();
         let command = Some(command.chain(options).collect());
-        return Some(Fix::Private { command, uid, after });
+        let directory = directory_of_run(supervisor);
+        return Some(Fix::Private { command, directory, uid, after });
     }
     let started = command(process).map(|command| {
         let run = ["run", "--private", "--"].map(str::to_owned).into_iter();
@@ -123,9 +128,25 @@ fn private(view: &PortView<'_>, owner: &Participant<'_>, other: &Participant<'_>
         HolderClass::Program
         | HolderClass::Orphan
         | HolderClass::SupervisedChild { .. }
-        | HolderClass::UnitProcess(_) => Some(Fix::Private { command: started, uid, after }),
+        | HolderClass::UnitProcess(_) => {
+            let directory = directory(process);
+            Some(Fix::Private { command: started, directory, uid, after })
+        }
         _ => None,
     }
+}
+
+/// The working directory of a process; `None` also if it is removed.
+fn directory(process: &Process) -> Option<PathBuf> {
+    let directory = process.details.as_ref()?.directory.clone();
+    directory.filter(|path| !path.to_string_lossy().ends_with(" (deleted)"))
+}
+
+/// The directory in which a run starts its command.
+fn directory_of_run(supervisor: &Process) -> Option<PathBuf> {
+    let words: Vec<OsString> = words(supervisor).iter().map(OsString::from).collect();
+    let own = directory(supervisor);
+    working_directory(own.as_deref(), RunLine::read(&words)?.directory.as_deref())
 }
 
 /// Reserves a port that the kernel assigned; ends a process that chose the port itself.
@@ -164,13 +185,29 @@ mod tests {
 
     fn run(words: &[&str], uid: u32) -> Fix {
         let command = words.iter().map(|word| (*word).to_owned()).collect();
-        Fix::Private { command: Some(command), uid: Some(uid), after: vec![] }
+        Fix::Private {
+            command: Some(command),
+            directory: Some("/home/user".into()),
+            uid: Some(uid),
+            after: vec![],
+        }
+    }
+
+    fn in_directory(fix: Fix, directory: &str) -> Fix {
+        match fix {
+            Fix::Private { command, uid, after, .. } => {
+                Fix::Private { command, directory: Some(directory.into()), uid, after }
+            }
+            fix => fix,
+        }
     }
 
     /// Without the steps, which `holder` tests.
     fn without_steps(fix: Fix) -> Fix {
         match fix {
-            Fix::Private { command, uid, .. } => Fix::Private { command, uid, after: vec![] },
+            Fix::Private { command, directory, uid, .. } => {
+                Fix::Private { command, directory, uid, after: vec![] }
+            }
             Fix::End { .. } => Fix::End { steps: vec![], restrict_ptrace: false },
             fix => fix,
         }
@@ -224,7 +261,7 @@ mod tests {
         let node = process(100, "/usr/bin/node", &["app.js"]).below(&[50, 1]);
         let native = process(100, "/usr/bin/server", &[]).below(&[50, 1]);
         let named = ["--name", "web"];
-        let cases: [(&[&str], &ProcessFixture, Fix); 5] = [
+        let cases: [(&[&str], &ProcessFixture, Fix); 6] = [
             // Never the executable of sameport, which would lock the worker out.
             (&named, &native, allowed(&["exe=/usr/bin/server"])),
             (
@@ -238,6 +275,14 @@ mod tests {
                 run(&["run", "--private", "--name", "web", "--", "/usr/bin/node", "app.js"], 1000),
             ),
             (&[], &node, run(&["run", "--private", "--", "/usr/bin/node", "app.js"], 1000)),
+            (
+                &["--directory", "../user"],
+                &node,
+                in_directory(
+                    run(&["run", "--private", "--", "/usr/bin/node", "app.js"], 1000),
+                    "/home/user/../user",
+                ),
+            ),
             // --join and --private exclude each other.
             (&["--join"], &node, Fix::End { steps: vec![], restrict_ptrace: false }),
         ];

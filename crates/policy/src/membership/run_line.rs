@@ -198,6 +198,27 @@ pub fn rewritten(
     Some(line)
 }
 
+/// The words of a command line without `--directory`.
+#[must_use]
+pub fn without_directory(words: &[String]) -> Vec<String> {
+    let mut line = Vec::new();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let option = word.strip_prefix("--").unwrap_or_default();
+        if word == "--" {
+            line.push(word.clone());
+            line.extend(rest.cloned());
+            break;
+        }
+        let value = OPTIONS.contains(&option).then(|| rest.next()).flatten();
+        if option.split('=').next() != Some("directory") {
+            line.push(word.clone());
+            line.extend(value.cloned());
+        }
+    }
+    line
+}
+
 /// Skips a word of short options: switches, then perhaps an option with its value, which is the rest
 /// of the word or the next word.
 fn skip_short(options: &str, words: &mut Iter<'_, OsString>) -> Option<()> {
@@ -241,6 +262,18 @@ mod tests {
         for (line, (name, group, command)) in cases {
             let expected = (name.map(str::to_owned), group.map(str::to_owned), command.to_owned());
             assert_eq!(read(line), Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn without_a_directory_every_other_word_stays() {
+        for (line, expected) in [
+            ("--directory /app -- api --directory x", "-- api --directory x"),
+            ("-n 2 --directory=/app -q -- api", "-n 2 -q -- api"),
+            ("--name --directory --join -- api", "--name --directory --join -- api"),
+        ] {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(without_directory(&words).join(" "), expected, "{line}");
         }
     }
 
