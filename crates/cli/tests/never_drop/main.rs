@@ -7,3 +7,4 @@ mod drains;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod losses;
+mod upgrades;

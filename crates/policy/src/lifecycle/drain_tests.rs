@@ -53,6 +53,32 @@ fn a_restart_goes_on_while_old_workers_drain() {
     assert!(lifecycle.exited(1, Exit::Code(0), at(10_500)).contains(&done));
 }
 
+/// The kernel may prefer an address that the run did not have, so clients may be there.
+#[test]
+fn a_replacement_on_another_address_that_is_not_ready_drains() {
+    for (address, drains) in [("tcp 0.0.0.0:80", true), ("tcp *:80", false)] {
+        let mut lifecycle = ready_run(1, 1);
+        lifecycle.listening(1, "tcp *:81".into(), at(1));
+        lifecycle.request(RunRequest::Upgrade { command: 1 }, at(10_000)).unwrap();
+        lifecycle.listening(2, address.into(), at(10_100));
+        let actions = lifecycle.tick(lifecycle.next_deadline().unwrap());
+        let end = match drains {
+            true => Action::Drain(2, DrainMode::Busy),
+            false => Action::Terminate(2),
+        };
+        let position = |of: &Action| actions.iter().position(|action| action == of);
+        assert!(position(&Action::Withdraw(2)).is_some(), "{actions:?}");
+        assert!(position(&Action::Withdraw(2)) < position(&end), "{actions:?}");
+        assert_eq!(lifecycle.serving(), [1].into());
+        let now = at(100_000);
+        if drains {
+            assert_eq!(lifecycle.drained(2, now), [Action::Terminate(2)]);
+        }
+        let done = lifecycle.exited(2, Exit::Code(0), now);
+        assert!(done.iter().any(|it| matches!(it, Action::RequestDone(Err(_)))), "{done:?}");
+    }
+}
+
 #[test]
 fn another_request_begins_while_only_drains_remain() {
     let mut lifecycle = ready_run(1, 1);

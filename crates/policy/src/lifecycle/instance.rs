@@ -39,6 +39,11 @@ impl Instance {
         }
     }
 
+    /// Whether it listens on an address that its predecessor did not have: clients may be there.
+    pub(super) fn has_other_addresses(&self) -> bool {
+        !self.required.is_empty() && !self.listening.is_subset(&self.required)
+    }
+
     /// Whether it listens on no address, and this was not reported.
     pub(super) fn is_silent(&self) -> bool {
         self.listening.is_empty() && !self.silence_reported

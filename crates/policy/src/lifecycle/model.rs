@@ -54,6 +54,9 @@ pub enum Action {
     UpdateSteering,
     /// Steer new connections to no instance.
     StopAccepting,
+    /// Let new clients wait on the addresses that only instances like this one have: it was not ready,
+    /// or its request failed, and it ends.
+    Withdraw(InstanceId),
     /// Steer no new connections to the instance, and report when its accept queue is empty and it has
     /// finished what the mode says.
     Drain(InstanceId, DrainMode),

@@ -137,13 +137,19 @@ impl Lifecycle {
         self.active_request = Some(ActiveRequest::Scale { waiting });
     }
 
-    /// Takes an instance out of service: a ready one drains first.
+    /// Takes an instance out of service: one that may have clients drains first.
     pub(super) fn retire(&mut self, id: InstanceId, now: Duration, actions: &mut Vec<Action>) {
         let grace = self.settings.grace;
         let Some(command) = self.command(id) else { return };
         let mode = if self.is_urgent { DrainMode::None } else { self.drain_mode(command) };
         let Some(instance) = self.instances.get_mut(&id) else { return };
+        let has_clients = instance.has_other_addresses();
         match instance.phase {
+            Phase::Starting { .. } if has_clients => {
+                instance.phase = Phase::Draining;
+                instance.since = now;
+                actions.push(Action::Drain(id, mode));
+            }
             Phase::Ready => {
                 instance.phase = Phase::Draining;
                 instance.since = now;
@@ -182,6 +188,9 @@ impl Lifecycle {
         let serves = slot.serving.is_some();
         if slot.replacement == Some(id) {
             slot.replacement = None;
+        }
+        if serves {
+            actions.push(Action::Withdraw(id));
         }
         self.retire(id, now, actions);
         self.replacement_failed(ordinal, command, reason.clone(), now, actions);
@@ -237,6 +246,7 @@ impl Lifecycle {
                         slot.replacement.take()
                     })
                     .collect();
+                actions.extend(replacements.iter().copied().map(Action::Withdraw));
                 for id in replacements {
                     self.retire(id, now, actions);
                 }

@@ -104,6 +104,7 @@ impl Run {
                     self.end = Some(outcome);
                     Vec::new()
                 }
+                Action::Withdraw(_) => Vec::new(),
                 Action::UpdateSteering | Action::StopAccepting => {
                     if self.fewest_serving < usize::MAX {
                         self.fewest_serving =

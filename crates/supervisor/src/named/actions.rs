@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use sameport_policy::lifecycle::{Action, InstanceId};
+use sameport_policy::readiness::listen_key;
 use sameport_sys::process;
 use sameport_sys::process::{ListenFds, SpawnOptions, StartError};
 use sameport_sys::seccomp::NotifyListener;
@@ -49,6 +50,10 @@ impl NamedRun<'_> {
                     }
                 }
                 Action::StopAccepting => self.pool.close(),
+                Action::Withdraw(start) => {
+                    let lifecycle = &self.lifecycle;
+                    self.pool.withdraw(start, |it| lifecycle.expects_listener(&listen_key(it)));
+                }
                 Action::Drain(start, mode) => self.drain(start, mode, now),
                 Action::Terminate(start) => {
                     self.pool.terminating(start);

@@ -9,6 +9,7 @@ use sameport_policy::lifecycle::{InstanceId, WorkerState};
 use super::NamedRun;
 use crate::control::protocol::WorkerUpdate;
 use crate::drain::DrainEvent;
+use crate::pool::withdrawn::LIMIT;
 use crate::termination::SIGKILL;
 
 impl NamedRun<'_> {
@@ -18,6 +19,8 @@ impl NamedRun<'_> {
         // A program that finishes its work after the signal has the grace period for its queue, too.
         let limit = match mode {
             DrainMode::None => settings.grace,
+            // New clients wait for the end of this worker.
+            _ if self.pool.is_withdrawn(start) => LIMIT.min(settings.drain_timeout),
             DrainMode::Busy | DrainMode::All => settings.drain_timeout,
         };
         self.drains.begin(start, first, DrainWatch::new(mode, now, limit), &self.pool);

@@ -89,7 +89,8 @@ impl NamedRun<'_> {
         for address in self.pool.repair() {
             self.events.push(RunEvent::ListensAgain { address });
         }
-        self.find_closed(&live);
+        // A worker that is given up may finish its connections after it has closed its sockets.
+        self.find_closed(&live.union(&self.pool.withdrawn()).copied().collect());
         self.find_ended_daemons(now);
         for (start, waiting) in self.drains.stalled(&live, &self.pool) {
             if let Some(first) = self.workers.get(start) {
@@ -113,10 +114,10 @@ impl NamedRun<'_> {
         self.control.manager.flush();
     }
 
-    /// Finds sockets that live workers closed.
-    fn find_closed(&mut self, live: &BTreeSet<InstanceId>) {
+    /// Finds sockets that these workers closed.
+    fn find_closed(&mut self, workers: &BTreeSet<InstanceId>) {
         let snapshot = self.pool.processes().snapshot();
-        for start in live {
+        for start in workers {
             let Some(first) = self.workers.get(*start) else { continue };
             let pids = match first.detached {
                 true => self.workers.processes_of(*start, &self.pool),

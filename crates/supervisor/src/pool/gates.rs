@@ -12,6 +12,9 @@ use super::steering::Steering;
 impl Steering {
     /// Adds a gate to a group and steers all new connections to it.
     pub(super) fn close(&mut self, slots: &Slots, address: &Address) -> Result<(), String> {
+        if self.gates.contains_key(address) {
+            return Ok(());
+        }
         if let Some(obstacle) = self.obstacle(address) {
             return Err(obstacle);
         }
@@ -61,13 +64,17 @@ impl Steering {
         for address in std::mem::take(&mut self.leaving) {
             self.leave(slots, &address, false);
         }
-        for (address, gate) in std::mem::take(&mut self.gates) {
-            let inode = gate.inode();
-            drop(gate);
-            if let Some(group) = self.groups.get_mut(&address) {
-                group.leave(&inode);
-            }
-            self.steer(slots, &address);
+        for address in self.gates.keys().cloned().collect::<Vec<_>>() {
+            self.reopen(slots, &address);
         }
+    }
+
+    /// Removes the gate of a group.
+    pub(super) fn reopen(&mut self, slots: &Slots, address: &Address) {
+        let Some(gate) = self.gates.remove(address) else { return };
+        let inode = gate.inode();
+        drop(gate);
+        self.remove(address, inode);
+        self.steer(slots, address);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use sameport_policy::model::Address;
+use sameport_policy::traffic::steering::OrderedGroup;
 use sameport_sys::fd::inherit;
 use sameport_sys::socket::WorkerSocket;
 
@@ -30,7 +32,15 @@ impl SocketPool {
                 history,
             ));
         }
-        Ok((sockets, steering.groups.values().map(|group| group.members().to_vec()).collect()))
+        // `exec` closes the gates.
+        let without_gate = |(address, group): (&Address, &OrderedGroup<u64>)| {
+            let mut group = group.clone();
+            if let Some(gate) = steering.gates.get(address) {
+                group.leave(&gate.inode());
+            }
+            group.members().to_vec()
+        };
+        Ok((sockets, steering.groups.iter().map(without_gate).collect()))
     }
 
     /// Undoes [`Self::pass`] after a failed `exec`.

@@ -18,6 +18,7 @@ mod status;
 mod steering;
 mod store;
 mod takeover;
+pub(crate) mod withdrawn;
 mod worker_view;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -77,6 +78,8 @@ struct WorkerRecord {
     restricted: bool,
     /// Whether it was told to end.
     terminating: bool,
+    /// Whether it ends without having served: [`SocketPool::withdraw`].
+    withdrawn: bool,
     /// When it became ready.
     ready_at: Option<Instant>,
     /// Addresses that it listens on with sockets that are not held.
@@ -117,7 +120,9 @@ impl SocketPool {
     /// Adds a worker, before it starts.
     pub(crate) fn begin(&self, start: InstanceId, replaces: Option<InstanceId>) {
         let record = WorkerRecord { replaces, ..WorkerRecord::default() };
-        self.state().workers.insert(start, record);
+        let mut state = self.state();
+        state.cancel_withdrawal();
+        state.workers.insert(start, record);
     }
 
     /// Removes a worker. Its sockets stay for the next one.
@@ -125,6 +130,7 @@ impl SocketPool {
         let mut state = self.state();
         state.workers.remove(&start);
         state.slots.ended(start);
+        state.release_withdrawn();
         if !state.store.exists() {
             let PoolState { slots, steering, .. } = &mut *state;
             steering.close_left(slots);
@@ -163,7 +169,9 @@ impl SocketPool {
 
     /// Gives new connections to these workers only.
     pub(crate) fn steer(&self, live: BTreeSet<InstanceId>) {
-        let PoolState { slots, steering, workers, .. } = &mut *self.state();
+        let mut state = self.state();
+        state.release_withdrawn();
+        let PoolState { slots, steering, workers, .. } = &mut *state;
         for start in &live {
             let record = workers.entry(*start).or_default();
             record.ready_at.get_or_insert_with(Instant::now);
@@ -181,7 +189,8 @@ impl SocketPool {
 
     /// Whether new clients wait for the end of this run's sockets, because others are in the groups.
     pub(crate) fn drops_new_clients(&self) -> bool {
-        !self.state().steering.leaving.is_empty()
+        let steering = &self.state().steering;
+        !steering.leaving.is_empty() || !steering.withdrawn.is_empty()
     }
 
     /// Lets new connections queue for the next run, if the service manager keeps the sockets.

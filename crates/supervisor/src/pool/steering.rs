@@ -1,6 +1,7 @@
 //! Steering: which members of a reuseport group get new connections.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use sameport_policy::model::{Address, Protocol};
 use sameport_policy::systemd;
@@ -26,6 +27,8 @@ pub(crate) struct Steering {
     pub(super) gates: BTreeMap<Address, WorkerSocket>,
     /// Addresses whose members drop new clients while the run stops: others are in the groups.
     pub(super) leaving: BTreeSet<Address>,
+    /// Addresses whose new clients wait for the end of workers that were given up, and since when.
+    pub(super) withdrawn: BTreeMap<Address, Instant>,
     /// Client ports of readiness probes, with the member that gets their connections.
     pub(super) probes: BTreeMap<u16, (Address, u64)>,
     /// The members that got new connections last. They still do while no worker is live, and the next
@@ -134,7 +137,11 @@ impl Steering {
             self.groups.iter().find(|(_, group)| group.index(&inode).is_some())?;
         if !self.unordered.contains(address) {
             let members = slots.members(address);
-            let live = |inode: &u64| members.get(inode).copied().unwrap_or(false);
+            let gate = self.gates.get(address).map(WorkerSocket::inode);
+            let live = |inode: &u64| match gate {
+                Some(gate) => *inode == gate,
+                None => members.get(inode).copied().unwrap_or(false),
+            };
             let program = group.program_while_leaving(&inode, live);
             if let (Some(program), Some(any)) = (program, self.any(slots, address)) {
                 // On failure the kernel's hash selects until the next program is set.
