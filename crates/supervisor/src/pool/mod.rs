@@ -187,7 +187,8 @@ impl SocketPool {
         steering.close_all(slots);
     }
 
-    /// Whether new clients wait for the end of this run's sockets, because others are in the groups.
+    /// Whether new clients wait for the end of sockets: others are in the groups of a run that stops, or a worker is
+    /// given up.
     pub(crate) fn drops_new_clients(&self) -> bool {
         let steering = &self.state().steering;
         !steering.leaving.is_empty() || !steering.withdrawn.is_empty()
