@@ -43,7 +43,6 @@ pub(super) struct ConnectionTracker {
     next_scan: Duration,
     /// `Some(None)`: not possible here.
     order: Option<Option<LastDataReader>>,
-    reader: Option<ConnectionReader>,
     /// Whether single connections cannot be read.
     reads_tables: Option<bool>,
 }
@@ -121,13 +120,14 @@ impl ConnectionTracker {
         }
     }
 
-    /// Reads the connections whose owners are known.
-    fn read_known(&mut self) -> Result<Vec<TcpConnection>, InspectError> {
-        let reader = match &self.reader {
-            Some(reader) => reader,
-            None => self.reader.insert(ConnectionReader::open()?),
-        };
+    /// Reads the connections whose owners are known. The reader is not kept, so that the supervisor has no
+    /// more descriptors after a drain than before.
+    fn read_known(&self) -> Result<Vec<TcpConnection>, InspectError> {
         let mut open = Vec::new();
+        if self.owned.is_empty() {
+            return Ok(open);
+        }
+        let reader = ConnectionReader::open()?;
         for tracked in self.owned.values() {
             open.extend(reader.read(&tracked.last)?);
         }
