@@ -113,6 +113,41 @@ fn clients_of_a_stopped_service_are_served_by_the_next() {
     }
 }
 
+/// SIGKILL while the manager closes the spare sockets of a restart: the names of the others tell the
+/// order of the group.
+#[test]
+fn next_run_knows_the_order_of_a_group_that_loses_members() {
+    const CLIENTS: usize = 40;
+    let port = free_port();
+    let (number, address) = (port.to_string(), loopback(port));
+    let command = [&*drains(), &number];
+    let service = Service::start(User::Current, &[], &["-n", "2", "--ready", "tcp"], &command);
+    service.wait_for_lines("told READY=1", 1);
+    service.wait_for_lines("stored sameport-", 2);
+    for round in 1..=3 {
+        let removed = service.count_lines("removed");
+        let restarted = service.sameport(&["restart", &service.name]);
+        assert_eq!(restarted.code, 0, "{restarted:?}");
+        service.wait_for_lines("removed", removed + 1);
+        service.tell_manager("kill");
+        service.wait_for_lines("ended -9", round);
+        let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| begin(address)).collect();
+        service.tell_manager("start");
+        let answered = clients.into_iter().filter_map(|it| is_answered(it).then_some(())).count();
+        assert_eq!(answered, CLIENTS, "{round}: {}", service.manager.stderr());
+        service.wait_for_lines("told READY=1", round + 1);
+        let settled = eventually(|| {
+            let status = service.status();
+            let on = &status["addresses"][0];
+            let out = service.manager.stdout();
+            assert_eq!(on["steered"], true, "{round}: {status}\n{out}");
+            (on["members"] == 2).then_some(())
+        });
+        assert!(settled.is_some(), "{round}: {}", service.status());
+    }
+    service.stop();
+}
+
 #[test]
 fn service_restart_loses_no_client() {
     for user in User::all() {

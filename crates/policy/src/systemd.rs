@@ -84,8 +84,11 @@ impl FromStr for StoredName {
     }
 }
 
-/// The members of a group in the kernel's order, from the names of the stored sockets; `None` if an
-/// index is missing or occurs twice. The index of a single member does not matter.
+/// The members of a group in the kernel's order, from the names of the stored sockets; `None` if two
+/// indices are missing, or one occurs twice. The index of a single member does not matter.
+///
+/// One index is missing if the supervisor was killed after the manager had closed a socket, and before
+/// the last member had its new name. The kernel has moved the last member to that index.
 #[must_use]
 pub fn group_order(stored: &[StoredName]) -> Option<Vec<u64>> {
     if let [one] = stored {
@@ -95,8 +98,17 @@ pub fn group_order(stored: &[StoredName]) -> Option<Vec<u64>> {
     for one in stored {
         places.insert(one.index?, one.inode);
     }
-    let complete = places.len() == stored.len() && places.keys().copied().eq(0..stored.len());
-    complete.then(|| places.into_values().collect())
+    if places.len() != stored.len() {
+        return None;
+    }
+    if let Some(missing) = (0..stored.len()).find(|index| !places.contains_key(index)) {
+        let (last, inode) = places.pop_last()?;
+        if last != stored.len() {
+            return None;
+        }
+        places.insert(missing, inode);
+    }
+    Some(places.into_values().collect())
 }
 
 /// The notification that stores a socket. Without FDPOLL=0, systemd removes a socket that polls as
@@ -214,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_needs_all_indices() {
+    fn an_order_needs_all_indices_but_one() {
         type Name = (u64, Option<usize>);
         let stored = |all: &[Name]| -> Vec<StoredName> {
             all.iter().map(|(inode, index)| StoredName { inode: *inode, index: *index }).collect()
@@ -225,9 +237,14 @@ mod tests {
             (&[(9, None)], Some(&[9])),
             (&[], Some(&[])),
             (&[(9, Some(0)), (8, None)], None),
-            (&[(9, Some(0)), (8, Some(2))], None),
+            (&[(9, Some(0)), (8, Some(2))], Some(&[9, 8])),
+            (&[(9, Some(1)), (8, Some(2))], Some(&[8, 9])),
+            (&[(9, Some(1)), (8, Some(2)), (7, Some(3))], Some(&[7, 9, 8])),
+            (&[(9, Some(0)), (8, Some(3)), (7, Some(1))], Some(&[9, 7, 8])),
+            (&[(9, Some(2)), (8, Some(3))], None),
+            (&[(9, Some(0)), (8, Some(3))], None),
+            (&[(9, Some(0)), (8, Some(2)), (7, Some(2))], None),
             (&[(9, Some(0)), (8, Some(0))], None),
-            (&[(9, Some(1)), (8, Some(2))], None),
         ];
         for (names, expected) in cases {
             assert_eq!(group_order(&stored(names)).as_deref(), *expected, "{names:?}");

@@ -74,6 +74,8 @@ pub(crate) struct NamedRun<'a> {
 struct Schedule {
     next_round: Duration,
     next_inspection: Duration,
+    next_release: Duration,
+    release_pause: Duration,
     outcome: Option<RunOutcome>,
     ports: PortWaits,
     /// Ends the processes that outlived the run's workers.
@@ -176,6 +178,7 @@ impl Supervise for NamedRun<'_> {
             self.next_port_check(),
             termination,
             inspects.then_some(self.schedule.next_inspection),
+            self.next_release(),
             self.control.record.next(),
             Some(self.schedule.next_round),
             self.workers.has_foreign().then_some(now + ORPHANS),
@@ -279,6 +282,7 @@ impl NamedRun<'_> {
             // Rounds over many workers take a twentieth of the time at most.
             self.schedule.next_round = now + ROUND.max(begun.elapsed() * 20);
         }
+        self.continue_release(now);
         self.control.manager.update(&self.lifecycle);
         self.answer_followers();
         self.find_ended_orphans(now);

@@ -9,11 +9,14 @@ use sameport_policy::lifecycle::exit::Exit;
 use sameport_policy::readiness::listen_key;
 use sameport_sys::inspect;
 
-use super::NamedRun;
+use super::{NamedRun, ROUND};
 use crate::event::RunEvent;
 
 /// Interval at which the listeners of starting workers are listed.
 const INSPECTION: Duration = Duration::from_millis(50);
+
+/// First interval at which a service manager that closes a socket is looked at.
+const RELEASE: Duration = Duration::from_millis(5);
 
 impl NamedRun<'_> {
     /// Whether the pool reports each `listen`.
@@ -99,19 +102,41 @@ impl NamedRun<'_> {
             }
         }
         self.readiness.kill_abandoned();
-        let drains = !self.drains.is_empty();
+        // Before the release, which sets a program for the time until the manager has closed a socket.
+        self.pool.steer(live);
+        self.release_spare(1);
+        if self.lifecycle.is_stopping() && self.drains.is_empty() && !self.control.stop_requested {
+            self.pool.reopen_for_next_run();
+        }
+        self.control.manager.flush();
+    }
+
+    fn release_spare(&self, rounds: u32) {
         // A process that outlived its worker can have a socket open. Such a socket stays in its group
         // when the pool closes it, and the order of the group would be wrong.
         let is_open_elsewhere = self.workers.has_orphans();
-        if self.lifecycle.is_settled() && !drains && !is_open_elsewhere {
-            let lifecycle = &self.lifecycle;
-            self.pool.release_spare(|address| lifecycle.expects_listener(&listen_key(address)));
+        if self.lifecycle.is_settled() && self.drains.is_empty() && !is_open_elsewhere {
+            let is_expected = |address: &_| self.lifecycle.expects_listener(&listen_key(address));
+            self.pool.release_spare(rounds, is_expected);
         }
-        if self.lifecycle.is_stopping() && !drains && !self.control.stop_requested {
-            self.pool.reopen_for_next_run();
+    }
+
+    /// When to look next whether the service manager has closed a spare socket; `None` if none leaves.
+    pub(super) fn next_release(&self) -> Option<Duration> {
+        (!self.pool.leaving().is_empty()).then_some(self.schedule.next_release)
+    }
+
+    /// Continues to close spare sockets as soon as the service manager has closed one.
+    pub(super) fn continue_release(&mut self, now: Duration) {
+        let before = self.pool.leaving();
+        if before.is_empty() || now < self.schedule.next_release {
+            return;
         }
-        self.pool.steer(live);
-        self.control.manager.flush();
+        self.release_spare(0);
+        let pause = &mut self.schedule.release_pause;
+        let is_same = self.pool.leaving() == before;
+        *pause = if is_same { (*pause * 2).clamp(RELEASE, ROUND) } else { RELEASE };
+        self.schedule.next_release = now + *pause;
     }
 
     /// Finds sockets that these workers closed.

@@ -250,7 +250,11 @@ impl SocketPool {
     }
 
     /// Closes unused sockets whose accept queue is empty; keeps the last one on an expected address.
-    pub(crate) fn release_spare(&self, is_expected: impl Fn(&Address) -> bool) {
+    /// `rounds`: the rounds since the last call.
+    ///
+    /// The service manager closes one socket of an address at a time. If the supervisor is killed
+    /// meanwhile, the names of the others still tell the order of the group.
+    pub(crate) fn release_spare(&self, rounds: u32, is_expected: impl Fn(&Address) -> bool) {
         /// After this many rounds a queue that no worker serves is closed all the same: a reset tells
         /// its clients to try again.
         const ROUNDS: u32 = 5;
@@ -263,16 +267,30 @@ impl SocketPool {
                 continue;
             }
             if state.slots.waiting(inode) > 0 {
-                let rounds = state.abandoned.entry(inode).or_default();
-                *rounds += 1;
-                if *rounds < ROUNDS {
+                let abandoned = state.abandoned.entry(inode).or_default();
+                *abandoned += rounds;
+                if *abandoned < ROUNDS {
                     continue;
                 }
+            }
+            let is_of_group = |other: &u64| state.slots.held.address(*other) == Some(&address);
+            if state.store.leaving().iter().any(|other| *other != inode && is_of_group(other)) {
+                continue;
+            }
+            if state.store.name(inode).is_some() {
+                // The manager closes the socket later, perhaps after the end of this process. A selected
+                // index beyond the group would then give clients to every member, also to unused ones.
+                let _ = state.steering.prepare_removal(&state.slots, inode);
             }
             if state.store.close(inode) {
                 state.release(inode);
             }
         }
+    }
+
+    /// The sockets that the service manager was asked to close.
+    pub(crate) fn leaving(&self) -> Vec<u64> {
+        self.state().store.leaving()
     }
 
     /// Whether this socket is held.

@@ -1,8 +1,8 @@
 //! The store at the end of a run: what the service manager keeps is complete and in order.
 //!
-//! The next run steers a group only if the names of its stored sockets have every index. A run can end
+//! The next run steers a group only if the names of its stored sockets tell their order. A run can end
 //! while the manager closes a spare socket. That socket still has its index then, so the other names would
-//! have a gap.
+//! have a gap, which two sockets that leave make unclear.
 
 use std::time::{Duration, Instant};
 
