@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use harness::named_run::RunSetup;
 use harness::{
     Process, User, command_for, copy_of, eventually, executable, find_program, free_port,
-    in_test_dir, is_root, sameport, skip, spawn_process, start, start_command, start_run,
+    in_test_dir, is_root, kill, sameport, skip, spawn_process, start, start_command, start_run,
     wait_until_answering,
 };
 use serde_json::Value;
@@ -126,6 +126,36 @@ fn run_names_the_worker_of_a_named_run() {
     assert!(error.contains(&named), "{error}");
     assert_eq!(hint, "give both runs the same --group, or --join to share it all the same");
     run.stop();
+}
+
+/// The files of a killed run are in the runtime directory of the user.
+#[test]
+fn run_names_the_worker_of_a_killed_run() {
+    if python().is_none() {
+        return;
+    }
+    // Refused as outside the group, and by the kernel, because that socket is not shared.
+    for options in [&[][..], &["--port", "1"]] {
+        let setup = RunSetup::new(User::Current);
+        let (port, dir) = (setup.port, setup.dir.clone());
+        let file = script("killed");
+        let run = setup.run(options, &["python3", file.as_str(), &port.to_string()]);
+        let worker = run.wait_for_worker(1);
+        wait_until_answering(at(port));
+        run.supervisor.signal(libc::SIGKILL);
+        let stat = format!("/proc/{}/stat", run.supervisor.pid());
+        let is_over = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") Z "));
+        eventually(|| is_over().then_some(())).unwrap();
+        let words = ["run", "--", "python3", &file, &port.to_string()];
+        let mut command = command_for(User::Current, sameport(), &words);
+        command.env("XDG_RUNTIME_DIR", &dir);
+        let exited = spawn_process(command).wait();
+        kill(worker, libc::SIGKILL);
+        let (pid, name) = (format!("pid {worker}"), format!("run run-{port}, worker 1"));
+        for part in [pid.as_str(), &name, "whose supervisor was killed"] {
+            assert!(exited.stderr.contains(part), "{part}: {exited:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Inspections of addresses, as events.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 
 use sameport_policy::holder::{Holder, classify};
 use sameport_policy::join_debounce;
@@ -89,8 +90,9 @@ fn as_listed(address: Address, members: &[Member]) -> Address {
 }
 
 /// Why the kernel refused these calls: one inspection for all.
-pub(crate) fn why_refused(calls: Vec<AnsweredCall>) -> Vec<RunEvent> {
-    explain(calls.into_iter().map(|asked| (asked.address, asked.caller)).collect())
+/// `runtime`: see `run_files::runtime_dir`.
+pub(crate) fn why_refused(calls: Vec<AnsweredCall>, runtime: Option<&OsStr>) -> Vec<RunEvent> {
+    explain(calls.into_iter().map(|asked| (asked.address, asked.caller)).collect(), runtime)
 }
 
 /// A refused bind that the preload library reported.
@@ -102,21 +104,21 @@ pub(crate) struct RefusedBind {
 }
 
 /// Why the kernel refused these processes their addresses: one inspection for all.
-pub(crate) fn why_refused_at(refused: Vec<RefusedBind>) -> Vec<RunEvent> {
+pub(crate) fn why_refused_at(refused: Vec<RefusedBind>, runtime: Option<&OsStr>) -> Vec<RunEvent> {
     let first_unprivileged = process::first_unprivileged_port();
     let caller = |RefusedBind { address, pid, shared }| {
         let caller = caller(address.port() < first_unprivileged, pid, shared);
         (address, caller)
     };
-    explain(refused.into_iter().map(caller).collect())
+    explain(refused.into_iter().map(caller).collect(), runtime)
 }
 
-fn explain(refused: Vec<(Address, RefusedCaller)>) -> Vec<RunEvent> {
+fn explain(refused: Vec<(Address, RefusedCaller)>, runtime: Option<&OsStr>) -> Vec<RunEvent> {
     let addresses: Vec<_> = refused.iter().map(|(address, _)| address).collect();
     if addresses.is_empty() {
         return Vec::new();
     }
-    let sockets = PortSockets::on(&addresses, None).map_err(|error| error.to_string());
+    let sockets = PortSockets::on(&addresses, runtime).map_err(|error| error.to_string());
     let explained = refused.into_iter().map(|(address, caller)| match &sockets {
         Ok(sockets) => {
             let refusal = reason(&address, caller, sockets);

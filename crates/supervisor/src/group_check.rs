@@ -5,6 +5,7 @@
 //! started those.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use sameport_sys::netlink::AddressProbe;
 use sameport_sys::proc;
 use sameport_sys::process;
 
+use crate::control::holder_facts;
 use crate::plan::{PROGRAM, RunPlan};
 use crate::processes;
 
@@ -60,6 +62,8 @@ struct KnownGroup {
     /// The name of a named run: its workers have the name in their environment, which outlives their
     /// supervisor.
     name: Option<RunName>,
+    /// See `run_files::runtime_dir`.
+    runtime: Option<OsString>,
     sockets: Mutex<CheckedSockets>,
 }
 
@@ -84,7 +88,8 @@ impl GroupCheck {
         }
         let run = plan.belonging();
         let name = plan.named.as_ref().map(|named| named.name.clone());
-        Self(Some(Arc::new(KnownGroup { run, name, sockets: Mutex::default() })))
+        let runtime = plan.environment.runtime_dir.clone();
+        Self(Some(Arc::new(KnownGroup { run, name, runtime, sockets: Mutex::default() })))
     }
 
     /// The other sockets on an address that a worker's socket is about to take, once it has this
@@ -241,7 +246,8 @@ impl KnownGroup {
     fn stranger(&self, member: &Member, shared: Option<bool>) -> Option<NotAMember> {
         let holders: Vec<_> = member.processes.iter().map(|process| self.holder(process)).collect();
         membership::stranger(&self.run, &holders, shared, || {
-            let facts = inspect::holder_facts(std::slice::from_ref(member), PROGRAM, false);
+            let members = std::slice::from_ref(member);
+            let facts = holder_facts(members, self.runtime.as_deref(), false);
             classify(member, &[member], &facts)
         })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use sameport_policy::join_debounce::JoinDebounce;
@@ -38,12 +39,15 @@ pub(crate) struct Monitor<'a> {
     out_of_reach: bool,
     remarks: Vec<Remark>,
     is_inspecting: bool,
+    /// See `run_files::runtime_dir`.
+    runtime: Option<OsString>,
 }
 
 impl<'a> Monitor<'a> {
     pub(crate) fn new(
         sender: mpsc::Sender<Report>,
         bound: KeptSockets,
+        runtime: Option<OsString>,
         tell: &'a mut dyn FnMut(RunEvent),
     ) -> Self {
         Self {
@@ -57,6 +61,7 @@ impl<'a> Monitor<'a> {
             out_of_reach: false,
             remarks: Vec::new(),
             is_inspecting: false,
+            runtime,
         }
     }
 
@@ -246,9 +251,9 @@ impl<'a> Monitor<'a> {
     }
 
     fn inspect_refusals(&self, refused: Vec<AnsweredCall>) {
-        let sender = self.sender.clone();
+        let (sender, runtime) = (self.sender.clone(), self.runtime.clone());
         tokio::task::spawn_blocking(move || {
-            for event in conflict_report::why_refused(refused) {
+            for event in conflict_report::why_refused(refused, runtime.as_deref()) {
                 drop(sender.blocking_send(Report::Event(event)));
             }
         });
@@ -279,7 +284,8 @@ impl<'a> Monitor<'a> {
                 refused.push(asked);
             }
         }
-        conflict_report::why_refused(refused).into_iter().for_each(|event| self.tell(event));
+        let events = conflict_report::why_refused(refused, self.runtime.as_deref());
+        events.into_iter().for_each(|event| self.tell(event));
         if let Some(count) = self.outcomes.lost() {
             self.tell(RunEvent::Untracked { count });
         }

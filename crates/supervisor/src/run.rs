@@ -120,7 +120,7 @@ impl Attempt<'_> {
         if !skipped.is_empty() {
             (self.tell)(RunEvent::InterposerSelected { interposer: kind, skipped });
         }
-        started.supervise(self.tell)
+        started.supervise(self.plan.environment.runtime_dir.clone(), self.tell)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Starts the workers, and supervises them to their end.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use sameport_sys::process;
@@ -67,10 +68,14 @@ impl<'a> StartedRun<'a> {
         }
     }
 
-    /// Supervises the run to its end, and gives the exit code.
-    pub(crate) fn supervise(self, tell: &mut dyn FnMut(RunEvent)) -> Result<u8, RunError> {
+    /// Supervises the run to its end, and gives the exit code. `runtime_dir`: see `run_files::runtime_dir`.
+    pub(crate) fn supervise(
+        self,
+        runtime_dir: Option<OsString>,
+        tell: &mut dyn FnMut(RunEvent),
+    ) -> Result<u8, RunError> {
         let Self { run, kept, clock, sender, reports, runtime, signals, watchdog } = self;
-        let monitor = Monitor::new(sender, kept, tell).since(clock);
+        let monitor = Monitor::new(sender, kept, runtime_dir, tell).since(clock);
         let code = match run {
             Run::Plain(run) => {
                 let serve = event_loop::serve(run, monitor, watchdog, &signals, reports);

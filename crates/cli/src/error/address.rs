@@ -227,8 +227,11 @@ fn not_a_member(address: &Address, owner: &NotAMember) -> (String, String) {
                 }
                 (_, None) => "--join shares it if it has SO_REUSEPORT".to_owned(),
             };
-            let holder = holder_label(holder);
-            (format!("{address} is held by {holder}, which is under no `sameport run`"), hint)
+            let place = match holder.class {
+                HolderClass::Run { supervisor: None, .. } => "whose supervisor was killed",
+                _ => "which is under no `sameport run`",
+            };
+            (format!("{address} is held by {}, {place}", holder_label(holder)), hint)
         }
         NotAMember::Unseen => (
             format!("{address} is held by a program that cannot be seen from here"),

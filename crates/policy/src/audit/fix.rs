@@ -7,9 +7,9 @@ use super::finding::Fix;
 use super::port_view::{Participant, PortView};
 use crate::guard::Binder;
 use crate::guard_rules::{KeptBinder, distinguish};
-use crate::holder::{Ending, Holder, HolderClass, command, endings};
+use crate::holder::{Ending, Holder, HolderClass, binders, command, endings};
 use crate::launch::working_directory;
-use crate::membership::run_line::{RunLine, binds_for_workers, has_any_option, without_directory};
+use crate::membership::run_line::{RunLine, has_any_option, without_directory};
 use crate::model::{Member, Process};
 
 /// Options of `run` that `--private` excludes.
@@ -63,10 +63,9 @@ fn allow(
 ) -> Option<Vec<crate::guard::AllowSpec>> {
     let mut kept = Vec::new();
     for member in view.of_program(owner) {
-        for process in binders_of(view, &view.holder(member)) {
-            let executable =
-                process.details.as_ref().and_then(|details| details.executable.clone());
-            kept.push(KeptBinder::new(binder(view, process.pid)?, executable));
+        let holder = view.holder(member);
+        for pid in binders(&holder, &view.facts.holders) {
+            kept.push(KeptBinder::new(binder(view, pid)?, executable(view, &holder, pid)));
         }
     }
     let others: Vec<Holder> = view.of_program(other).map(|member| view.holder(member)).collect();
@@ -75,13 +74,11 @@ fn allow(
     distinguish(&kept, &refused?)
 }
 
-/// The processes that bind again when the program starts again: those that serve the socket, and the
-/// supervisor that binds for them.
-fn binders_of(view: &PortView<'_>, holder: &Holder) -> Vec<Process> {
-    let mut binders: Vec<Process> = holder.servers().cloned().collect();
-    let supervisor = supervisor_of(view, holder);
-    binders.extend(supervisor.filter(|it| binds_for_workers(words(it))).cloned());
-    binders
+/// The path of the executable of a process.
+fn executable(view: &PortView<'_>, holder: &Holder, pid: i32) -> Option<PathBuf> {
+    let known = view.facts.holders.processes.get(&pid).map(|facts| &facts.process);
+    let process = holder.servers().find(|process| process.pid == pid).or(known)?;
+    process.details.as_ref()?.executable.clone()
 }
 
 fn binder(view: &PortView<'_>, pid: i32) -> Option<Binder> {

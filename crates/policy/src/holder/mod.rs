@@ -8,6 +8,7 @@
 //! Names of programs, command lines and environments are chosen by the processes. They select words and
 //! advice, never a permission.
 
+mod binders;
 mod classify;
 mod container;
 mod describe;
@@ -21,6 +22,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+pub use binders::binders;
 pub use classify::{classify, classify_all, needs_facts, time_wait, unit_of};
 pub use container::{ContainerName, proxy_container};
 pub use ending::{Ending, EndingStep, Rights, endings};

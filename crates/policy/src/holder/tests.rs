@@ -185,6 +185,13 @@ fn a_manager_binds_for_socket_units_and_not_for_its_store() {
     ] {
         let holder = by_cgroup(pids, cgroup);
         assert_eq!(holder.is_stored_by(1), stored, "{pids:?} {cgroup:?}");
+        // A guard keeps the processes that bind again: `guard` and the fixes of `audit` ask this.
+        let binds = !stored;
+        assert_eq!(
+            binders(&holder, &HolderFacts::default()).contains(&1),
+            binds,
+            "{pids:?} {cgroup:?}"
+        );
         assert!(!holder.is_stored_by(12), "{pids:?} {cgroup:?}");
     }
 }

@@ -51,6 +51,8 @@ pub(crate) struct PreloadInterposer {
     preloaded: Option<OsString>,
     options: BindOptions,
     usage: OptionUsage,
+    /// See `run_files::runtime_dir`.
+    runtime: Option<OsString>,
 }
 
 impl PreloadInterposer {
@@ -79,6 +81,7 @@ impl PreloadInterposer {
             preloaded: plan.environment.ld_preload.clone(),
             options: options.clone(),
             usage,
+            runtime: plan.environment.runtime_dir.clone(),
         })
     }
 
@@ -119,7 +122,11 @@ impl Interposer for PreloadInterposer {
         reporter: Reporter,
     ) -> Result<(), RunError> {
         let Some(mut inbox) = self.inbox.take() else { return Ok(()) };
-        let reporting = PreloadReports { options: self.options.clone(), usage: self.usage.clone() };
+        let reporting = PreloadReports {
+            options: self.options.clone(),
+            usage: self.usage.clone(),
+            runtime: self.runtime.clone(),
+        };
         let mut silent: BTreeSet<i32> = pids.iter().copied().collect();
         let mut reports = Vec::new();
         let until = Instant::now() + PATIENCE;
@@ -169,6 +176,8 @@ impl Interposer for PreloadInterposer {
 struct PreloadReports {
     options: BindOptions,
     usage: OptionUsage,
+    /// See `run_files::runtime_dir`.
+    runtime: Option<OsString>,
 }
 
 impl PreloadReports {
@@ -179,7 +188,7 @@ impl PreloadReports {
                 drop(sender.blocking_send(item));
             }
         }
-        for event in why_refused_at(refused) {
+        for event in why_refused_at(refused, self.runtime.as_deref()) {
             drop(sender.blocking_send(Report::Refused(event)));
         }
     }

@@ -1,11 +1,8 @@
 //! The programs that have a port open, and whether a guard lets them bind it again.
 
-use std::collections::BTreeSet;
-
 use sameport_policy::guard::AllowSpec;
 use sameport_policy::guard_rules::{KeptBinder, distinguish};
-use sameport_policy::holder::{Holder, HolderFacts, Keeper, classify_all};
-use sameport_policy::membership::run_line::binds_for_workers;
+use sameport_policy::holder::{HolderFacts, binders, classify_all};
 use sameport_policy::model::Protocol;
 use sameport_supervisor::control::holder_facts;
 use sameport_supervisor::guards::record::GuardEntry;
@@ -48,25 +45,6 @@ pub(super) fn effect(guards: &[GuardEntry], nobody: bool) -> Result<GuardEffect,
     effect.holders.dedup_by(|a, b| of(a).is_some() && (of(a), &a.address) == (of(b), &b.address));
     effect.would_allow = would_allow(&locked_out);
     Ok(effect)
-}
-
-/// The processes that bind when the program starts again. A service manager binds the sockets of a socket
-/// unit; a supervisor those of `--map` and `--listen`.
-fn binders(holder: &Holder, facts: &HolderFacts) -> BTreeSet<i32> {
-    let mut pids: BTreeSet<i32> = holder.servers().map(|process| process.pid).collect();
-    let binds = |pid: &i32| {
-        let details = facts.processes.get(pid).and_then(|it| it.process.details.as_ref());
-        details.is_some_and(|details| binds_for_workers(&details.command))
-    };
-    pids.extend(holder.class.supervisor().filter(binds));
-    // A manager that stores the socket of a service never binds it.
-    let managers = holder.keepers.iter().filter(|it| matches!(it, Keeper::Manager { .. }));
-    pids.extend(managers.map(Keeper::pid).filter(|pid| !holder.is_stored_by(*pid)));
-    if pids.is_empty() {
-        // The workers of a run that have ended.
-        pids.extend(holder.keepers.iter().map(Keeper::pid));
-    }
-    pids
 }
 
 fn kept(pid: i32, facts: &HolderFacts) -> Option<KeptBinder> {
