@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 
 use sameport_policy::model::name::RunName;
 use sameport_supervisor::control::StartLine;
-use sameport_supervisor::control::client::{ClientError, DeadSupervisor, now};
+use sameport_supervisor::control::client::{ClientError, DeadSupervisor, now, users_of};
 use sameport_supervisor::control::protocol::FaultKind;
 use sameport_sys::run_files::ConnectError;
 
@@ -53,11 +53,17 @@ pub(crate) fn client_failure(name: &RunName, error: &ClientError) -> Failure {
         ClientError::Ended(ended) => {
             let before = age(elapsed(ended.ended, now()));
             let why = printable(&ended.why);
-            Failure::failed(format!("{name} has ended: {why}, {before} ago")).hint(start_again(
-                name,
-                &ended.info.command,
-                ended.start_line.as_ref(),
-            ))
+            let again = start_again(name, &ended.info.command, ended.start_line.as_ref());
+            let users = users_of(name);
+            let hint = match users.first() {
+                None => again,
+                Some(user) => format!(
+                    "user {} has a run of that name: add --user {}; or {again}",
+                    sentence_list(&users, LISTED),
+                    shell::word(user)
+                ),
+            };
+            Failure::failed(format!("{name} has ended: {why}, {before} ago")).hint(hint)
         }
         ClientError::SupervisorDead(dead) => dead_supervisor(name, dead),
         ClientError::Unreachable(ConnectError::Busy) => {

@@ -79,9 +79,10 @@ fn run_names_the_guard() {
     let out = fixture.cgroup("out");
     let program = [bind_calls_program(), "tcp/0.0.0.0".into(), PORT.into(), out];
     let program = program.map(|word| word.to_str().unwrap().to_owned()).join(" ");
-    for line in
-        [format!("{sameport} run -- {program}"), format!("{sameport} run --listen {PORT} -- cat")]
-    {
+    for line in [
+        format!("{sameport} run -- {program}"),
+        format!("{sameport} run --name guarded --listen 0.0.0.0:{PORT} -- cat"),
+    ] {
         let exited = fixture.run("sh", &["-c", &line]);
         assert!(exited.stderr.contains("it is guarded for uid="), "{exited:?}");
         let hint = format!("hint: `sameport guard {PORT}/tcp --allow uid=");

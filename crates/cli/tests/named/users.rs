@@ -151,3 +151,27 @@ fn the_record_of_another_user_is_not_acted_on() {
     let ended = spawn_process(command_for(User::Nobody, sameport(), &["stop", &name])).wait();
     assert_eq!(ended.code, 0, "{ended:?}");
 }
+
+/// An ended run of root does not hide the running one of another user.
+#[test]
+fn an_ended_run_names_the_user_of_a_running_one() {
+    if !is_root() {
+        return skip("an_ended_run_names_the_user_of_a_running_one", "needs root");
+    }
+    let own = RunSetup::new(User::Current);
+    let (name, dir) = (own.name.clone(), own.dir.clone());
+    own.run(&[], &rogue_command("good")).stop();
+    let setup = RunSetup { name: name.clone(), ..RunSetup::new(User::Nobody) };
+    let run = setup.run(&[], &rogue_command("good"));
+    let seen = listed(&name).unwrap();
+    let hint = format!("has a run of that name: add --user {}", seen["user"].as_str().unwrap());
+    for verb in ["status", "stop"] {
+        let mut command = command_for(User::Current, sameport(), &[verb, &name]);
+        command.env("XDG_RUNTIME_DIR", &dir);
+        let exited = spawn_process(command).wait();
+        assert_eq!(exited.code, 1, "{exited:?}");
+        assert!(exited.stderr.contains(&hint), "{exited:?}");
+        assert!(exited.stderr.contains("has ended: "), "{exited:?}");
+    }
+    run.stop();
+}

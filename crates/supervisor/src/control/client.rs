@@ -169,14 +169,10 @@ impl Client {
         if let Some(ended) = report {
             return ClientError::Ended(Box::new(ended));
         }
-        let seen = match self.owner {
-            None => run_files::list_supervisors(None),
+        let users = match self.owner {
+            None => users_of(name),
             Some(_) => Vec::new(),
         };
-        // Sorted by user.
-        let users = seen.into_iter().filter(|it| it.name == *name).map(|it| user_text(it.uid));
-        let mut users: Vec<_> = users.collect();
-        users.dedup();
         match users {
             none if none.is_empty() => {
                 ClientError::NoSuchRun(run_files::list_names_of(self.uid(), &self.folders))
@@ -251,6 +247,16 @@ impl Client {
             Err(error) => SupervisorState::Failed(error),
         })
     }
+}
+
+/// The users who have a run of this name that this process can see.
+pub fn users_of(name: &RunName) -> Vec<String> {
+    let seen = run_files::list_supervisors(None);
+    // Sorted by user.
+    let users = seen.into_iter().filter(|it| it.name == *name).map(|it| user_text(it.uid));
+    let mut users: Vec<_> = users.collect();
+    users.dedup();
+    users
 }
 
 fn read_status(mut connection: Connection) -> Result<Box<RunStatus>, ClientError> {
