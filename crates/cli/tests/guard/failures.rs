@@ -12,7 +12,7 @@ fn wrong_command_line_fails_fast() {
         ("guard 0 --allow uid=0", "a guard is for one port"),
         ("guard all --allow uid=0", "a guard is for one port"),
         ("guard 70000 --allow uid=0", "70000"),
-        ("guard 80/sctp --allow uid=0", "/tcp, /udp or nothing after the port"),
+        ("guard 80/sctp --allow uid=0", "ends with neither /tcp nor /udp"),
         ("guard 80 --allow www", "unit=NAME, uid=USER, exe=/PATH or cgroup=/PATH"),
         ("guard 80 --allow exe=api", "begins with /"),
         ("guard 80 --allow cgroup=/", "every process is in the root cgroup"),
